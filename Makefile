@@ -1,0 +1,18 @@
+# Parts, lowest first: a part may include only the headers of parts before it.
+# The order is that of the objects, of the install script and of the layer lint.
+PARTS = base store segment settle stream append ingest read tree reduce fold replay feed eventstore
+
+PG_CONFIG ?= pg_config
+VERSION = 0.1.0
+
+EXTENSION = eventstore
+MODULE_big = eventstore
+OBJS = $(patsubst %,src/%.o,$(PARTS))
+DATA_built = eventstore--$(VERSION).sql
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare -Wno-declaration-after-statement
+
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+eventstore--$(VERSION).sql: $(wildcard $(patsubst %,src/%.sql,$(PARTS))) Makefile
+	( echo '\echo Use "CREATE EXTENSION eventstore" to load this file. \quit'; cat $(wildcard $(patsubst %,src/%.sql,$(PARTS))) ) > $@

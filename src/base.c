@@ -1,0 +1,310 @@
+/*
+ * base.c
+ *		Object look-up, argument checks and the forms an event takes.
+ *
+ * The OIDs of the extension's objects are looked up by name once and kept
+ * until a catalog invalidation touches schemas or one of these relations: the
+ * extension may be dropped and made again within a session.  Nothing else is
+ * kept here.
+ */
+#include "base.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "port/pg_crc32c.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+static EsStore store;
+static bool store_valid = false;
+
+/* Forgets the look-ups: some schema changed. */
+static void
+forget_on_schema_change(Datum arg, int cacheid, uint32 hashvalue)
+{
+	store_valid = false;
+}
+
+/* Forgets the look-ups: the store's own relations changed, or all of them may have. */
+static void
+forget_on_relation_change(Datum arg, Oid relid)
+{
+	if (!OidIsValid(relid) || relid == store.events || relid == store.streams)
+		store_valid = false;
+}
+
+/* Registers the invalidation callbacks; called once, from _PG_init. */
+void
+es_base_init(void)
+{
+	CacheRegisterSyscacheCallback(NAMESPACEOID, forget_on_schema_change, (Datum) 0);
+	CacheRegisterRelcacheCallback(forget_on_relation_change, (Datum) 0);
+}
+
+/* Reads the extension's OID, schema and owner from pg_extension. */
+static void
+look_up_extension(EsStore *found)
+{
+	Relation	pg_extension = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum("eventstore"));
+	scan = systable_beginscan(pg_extension, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("extension \"eventstore\" is not installed in this database"),
+				errhint("Run CREATE EXTENSION eventstore."));
+	found->extension = ((Form_pg_extension) GETSTRUCT(tuple))->oid;
+	found->user_schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	found->owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	systable_endscan(scan);
+	table_close(pg_extension, AccessShareLock);
+}
+
+/* Finds a relation of schema eventstore, which must be there. */
+static Oid
+look_up_relation(const EsStore *found, const char *name)
+{
+	Oid			relid = get_relname_relid(name, found->schema);
+
+	if (!OidIsValid(relid))
+		elog(ERROR, "relation eventstore.%s does not exist", name);
+	return relid;
+}
+
+/*
+ * es_base_store finds the extension's objects in this database, from the
+ * backend's memory where that still holds.
+ */
+const EsStore *
+es_base_store(void)
+{
+	EsStore		found;
+
+	if (likely(store_valid))
+		return &store;
+
+	memset(&found, 0, sizeof(found));
+	look_up_extension(&found);
+	found.schema = get_namespace_oid("eventstore", false);
+	found.events = look_up_relation(&found, "events");
+	found.streams = look_up_relation(&found, "streams");
+	found.streams_by_id = look_up_relation(&found, "streams_by_id");
+	found.streams_by_name = look_up_relation(&found, "streams_by_name");
+	found.streams_by_category = look_up_relation(&found, "streams_by_category");
+	found.segments = look_up_relation(&found, "segments");
+	found.config = look_up_relation(&found, "config");
+	found.settled_mark = look_up_relation(&found, "settled_mark");
+	found.position_seq = look_up_relation(&found, "position_seq");
+	found.stream_id_seq = look_up_relation(&found, "stream_id_seq");
+	found.event_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+									   CStringGetDatum("es_event"),
+									   ObjectIdGetDatum(found.user_schema));
+	if (!OidIsValid(found.event_type))
+		elog(ERROR, "type es_event does not exist");
+	store = found;
+	store_valid = true;
+	return &store;
+}
+
+/* es_base_owns_store tells whether a role is the store's owner, a member of it, or a superuser. */
+bool
+es_base_owns_store(Oid role)
+{
+	return has_privs_of_role(role, es_base_store()->owner);
+}
+
+/* es_base_require raises 22004 if an argument is NULL. */
+void
+es_base_require(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("%s must not be null", name));
+}
+
+/* Raises 22023 unless the name is min..max bytes without control characters. */
+static void
+check_name(const text *name, const char *what, int max)
+{
+	const unsigned char *p = (const unsigned char *) VARDATA_ANY(name);
+	int			len = VARSIZE_ANY_EXHDR(name);
+
+	if (len < 1 || len > max)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s name must be 1 to %d bytes long, not %d", what, max, len));
+	for (int i = 0; i < len; i++)
+		if (p[i] < 0x20 || p[i] == 0x7f)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("%s name must not contain control characters", what),
+					errdetail("There is a byte 0x%02x at offset %d.", p[i], i));
+}
+
+/* es_base_check_stream_name raises 22023 for what cannot be a stream's name. */
+void
+es_base_check_stream_name(const text *name)
+{
+	check_name(name, "stream", ES_MAX_STREAM_NAME);
+}
+
+/* es_base_check_type_name raises 22023 for what a caller cannot use as an event type. */
+void
+es_base_check_type_name(const text *name)
+{
+	check_name(name, "event type", ES_MAX_TYPE_NAME);
+	if (*VARDATA_ANY(name) == '$')
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("event types that begin with \"$\" are reserved"));
+}
+
+/* es_base_stream_arg fetches an argument that names a stream, checked. */
+text *
+es_base_stream_arg(FunctionCallInfo fcinfo, int argno)
+{
+	text	   *name;
+
+	es_base_require(fcinfo, argno, "stream");
+	name = PG_GETARG_TEXT_PP(argno);
+	es_base_check_stream_name(name);
+	return name;
+}
+
+/* es_base_limit_arg fetches a limit: NULL is unlimited, a negative one is 22023. */
+int64
+es_base_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	int64		limit;
+
+	if (PG_ARGISNULL(argno))
+		return PG_INT64_MAX;
+	limit = PG_GETARG_INT64(argno);
+	if (limit < 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s must not be negative", name));
+	return limit;
+}
+
+/* es_base_category_length tells how much of a stream's name is its category. */
+int
+es_base_category_length(const char *name, int len)
+{
+	const char *dash = memchr(name, '-', len);
+
+	return dash ? (int) (dash - name) : len;
+}
+
+/*
+ * es_base_category_key hashes a category's name for the stored column
+ * category_key.  CRC-32C gives the same on every platform, so dumps travel;
+ * different categories may share a key, so readers compare names too.
+ */
+int32
+es_base_category_key(const char *category, int len)
+{
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, category, len);
+	FIN_CRC32C(crc);
+	return (int32) crc;
+}
+
+/* es_base_deform_event reads a slot of a segment; the varlenas stay in the slot. */
+void
+es_base_deform_event(TupleTableSlot *slot, EsEvent *event)
+{
+	Datum	   *v;
+
+	slot_getallattrs(slot);
+	v = slot->tts_values;
+	event->position = DatumGetInt64(v[Anum_es_events_position - 1]);
+	event->stream_id = DatumGetInt64(v[Anum_es_events_stream_id - 1]);
+	event->version = DatumGetInt64(v[Anum_es_events_version - 1]);
+	event->recorded_at = DatumGetTimestampTz(v[Anum_es_events_recorded_at - 1]);
+	event->event_id = *DatumGetUUIDP(v[Anum_es_events_event_id - 1]);
+	event->category_key = DatumGetInt32(v[Anum_es_events_category_key - 1]);
+	event->type_version = DatumGetInt32(v[Anum_es_events_type_version - 1]);
+	event->id_given = DatumGetBool(v[Anum_es_events_id_given - 1]);
+	event->stream = v[Anum_es_events_stream - 1];
+	event->type = v[Anum_es_events_type - 1];
+	event->data = v[Anum_es_events_data - 1];
+	event->metadata = v[Anum_es_events_metadata - 1];
+}
+
+/* es_base_event_values fills the attributes of es_event; they point into the event. */
+void
+es_base_event_values(const EsEvent *event, Datum *values, bool *isnull)
+{
+	memset(isnull, false, Natts_es_event * sizeof(bool));
+	values[Anum_es_event_position - 1] = Int64GetDatum(event->position);
+	values[Anum_es_event_stream - 1] = event->stream;
+	values[Anum_es_event_version - 1] = Int64GetDatum(event->version);
+	values[Anum_es_event_type - 1] = event->type;
+	values[Anum_es_event_type_version - 1] = Int32GetDatum(event->type_version);
+	values[Anum_es_event_data - 1] = event->data;
+	values[Anum_es_event_metadata - 1] = event->metadata;
+	values[Anum_es_event_event_id - 1] = UUIDPGetDatum(&event->event_id);
+	values[Anum_es_event_recorded_at - 1] = TimestampTzGetDatum(event->recorded_at);
+}
+
+/* es_base_event_datum makes an es_event value in the current memory context. */
+Datum
+es_base_event_datum(const EsEvent *event)
+{
+	Datum		values[Natts_es_event];
+	bool		isnull[Natts_es_event];
+	TupleDesc	desc = lookup_rowtype_tupdesc(es_base_store()->event_type, -1);
+	HeapTuple	tuple;
+
+	es_base_event_values(event, values, isnull);
+	tuple = heap_form_tuple(desc, values, isnull);
+	ReleaseTupleDesc(desc);
+	return HeapTupleGetDatum(tuple);
+}
+
+/*
+ * es_base_become_owner makes the extension's owner the current user, with an
+ * empty search_path, for SQL of our own.  An error undoes it at (sub)transaction
+ * abort; otherwise es_base_become_caller does.
+ */
+void
+es_base_become_owner(EsOwnerContext *saved)
+{
+	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
+	SetUserIdAndSecContext(es_base_store()->owner,
+						   saved->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	saved->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* es_base_become_caller undoes es_base_become_owner. */
+void
+es_base_become_caller(const EsOwnerContext *saved)
+{
+	AtEOXact_GUC(false, saved->guc_level);
+	SetUserIdAndSecContext(saved->user, saved->sec_context);
+}

@@ -1,0 +1,176 @@
+/*
+ * base.h
+ *		The ground every part stands on: PostgreSQL version differences,
+ *		SQLSTATEs, the stored form of an event, object look-up, and the checks
+ *		of what callers hand in.
+ *
+ * This is the only file that may ask for PG_VERSION_NUM.
+ */
+#ifndef ES_BASE_H
+#define ES_BASE_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "datatype/timestamp.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "utils/jsonb.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+#include "utils/uuid.h"
+
+/*
+ * Differences between the servers we build on.
+ */
+#if PG_VERSION_NUM < 150000
+#error "eventstore needs PostgreSQL 15 or later"
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define es_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
+#else
+#define es_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, nkeys, 0)
+#endif
+
+#if PG_VERSION_NUM >= 170000
+#define ES_INVALID_PROC INVALID_PROC_NUMBER
+#define es_vxid_proc(vxid) ((vxid).procNumber)
+#define es_index_insert_done(index, info) index_insert_cleanup(index, info)
+#else
+#define ES_INVALID_PROC InvalidBackendId
+#define es_vxid_proc(vxid) ((vxid).backendId)
+#define es_index_insert_done(index, info) ((void) 0)
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#define ES_TABLE_UPDATE_INDEXES_NEEDED(u) ((u) != TU_None)
+typedef TU_UpdateIndexes EsUpdateIndexes;
+#else
+#define ES_TABLE_UPDATE_INDEXES_NEEDED(u) (u)
+typedef bool EsUpdateIndexes;
+#endif
+
+/*
+ * SQLSTATE class VE, see "Errors" in doc/eventstore.md.
+ */
+#define ES_ERRCODE_WRONG_EXPECTED_VERSION	MAKE_SQLSTATE('V','E','0','0','1')
+#define ES_ERRCODE_APPEND_ONLY_VIOLATION	MAKE_SQLSTATE('V','E','0','0','2')
+#define ES_ERRCODE_STREAM_DELETED			MAKE_SQLSTATE('V','E','0','0','3')
+#define ES_ERRCODE_UNDEFINED_OBJECT			MAKE_SQLSTATE('V','E','0','0','4')
+#define ES_ERRCODE_STORE_CORRUPT			MAKE_SQLSTATE('V','E','0','0','8')
+#define ES_ERRCODE_HANDLER_FAILED			MAKE_SQLSTATE('V','E','0','0','9')
+
+/*
+ * Columns of eventstore.events and its segments, as in src/store.sql.
+ */
+#define Anum_es_events_position			1
+#define Anum_es_events_stream_id		2
+#define Anum_es_events_version			3
+#define Anum_es_events_recorded_at		4
+#define Anum_es_events_event_id			5
+#define Anum_es_events_category_key		6
+#define Anum_es_events_type_version		7
+#define Anum_es_events_id_given			8
+#define Anum_es_events_stream			9
+#define Anum_es_events_type				10
+#define Anum_es_events_data				11
+#define Anum_es_events_metadata			12
+#define Natts_es_events					12
+
+/*
+ * Attributes of the SQL type es_event (and columns of the view es_events).
+ */
+#define Anum_es_event_position			1
+#define Anum_es_event_stream			2
+#define Anum_es_event_version			3
+#define Anum_es_event_type				4
+#define Anum_es_event_type_version		5
+#define Anum_es_event_data				6
+#define Anum_es_event_metadata			7
+#define Anum_es_event_event_id			8
+#define Anum_es_event_recorded_at		9
+#define Natts_es_event					9
+
+/*
+ * One stored event, deformed.  The varlena members are stored values: they
+ * may be short, compressed or out of line, and belong to whoever filled the
+ * struct (a scan: until its next step).
+ */
+typedef struct EsEvent
+{
+	int64		position;
+	int64		stream_id;
+	int64		version;
+	TimestampTz recorded_at;
+	pg_uuid_t	event_id;
+	int32		category_key;
+	int32		type_version;
+	bool		id_given;
+	Datum		stream;			/* text */
+	Datum		type;			/* text */
+	Datum		data;			/* jsonb */
+	Datum		metadata;		/* jsonb */
+} EsEvent;
+
+/*
+ * Where the extension's objects are in this database.  Valid until the next
+ * catalog invalidation, so fetch it anew in each call and do not keep it.
+ */
+typedef struct EsStore
+{
+	Oid			extension;		/* pg_extension row */
+	Oid			owner;			/* the extension's owner */
+	Oid			user_schema;	/* schema of the es_* functions */
+	Oid			schema;			/* schema eventstore */
+	Oid			events;			/* partitioned parent of the segments */
+	Oid			streams;
+	Oid			streams_by_id;	/* unique (stream_id) */
+	Oid			streams_by_name;	/* unique (name) */
+	Oid			streams_by_category;	/* (category_key, stream_id) */
+	Oid			segments;
+	Oid			config;
+	Oid			settled_mark;
+	Oid			position_seq;
+	Oid			stream_id_seq;
+	Oid			event_type;		/* the type es_event */
+} EsStore;
+
+extern const EsStore *es_base_store(void);
+extern bool es_base_owns_store(Oid role);
+extern void es_base_init(void);
+
+/* Checks of arguments; all raise. */
+#define ES_MAX_STREAM_NAME	512
+#define ES_MAX_TYPE_NAME	255
+
+extern void es_base_require(FunctionCallInfo fcinfo, int argno, const char *name);
+extern text *es_base_stream_arg(FunctionCallInfo fcinfo, int argno);
+extern void es_base_check_stream_name(const text *name);
+extern void es_base_check_type_name(const text *name);
+extern int64 es_base_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name);
+
+/* Facts about names. */
+extern int	es_base_category_length(const char *name, int len);
+extern int32 es_base_category_key(const char *category, int len);
+
+/* Event <-> SQL. */
+extern void es_base_deform_event(TupleTableSlot *slot, EsEvent *event);
+extern void es_base_event_values(const EsEvent *event, Datum *values, bool *isnull);
+extern Datum es_base_event_datum(const EsEvent *event);
+
+/* SQL as the extension's owner, safe from the caller's settings. */
+typedef struct EsOwnerContext
+{
+	Oid			user;
+	int			sec_context;
+	int			guc_level;
+} EsOwnerContext;
+
+extern void es_base_become_owner(EsOwnerContext *saved);
+extern void es_base_become_caller(const EsOwnerContext *saved);
+
+#endif							/* ES_BASE_H */

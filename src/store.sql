@@ -1,0 +1,87 @@
+/* ---- store: the tables of the log and what keeps them append-only ---- */
+
+CREATE FUNCTION eventstore.guard_rows() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_store_guard_rows';
+COMMENT ON FUNCTION eventstore.guard_rows() IS 'row trigger: UPDATE and DELETE of stored rows are VE002';
+
+CREATE FUNCTION eventstore.guard_statement() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_store_guard_statement';
+COMMENT ON FUNCTION eventstore.guard_statement() IS 'statement trigger: TRUNCATE is VE002, INSERT and COPY are for the store''s owner and superusers';
+
+/*
+ * The log. Partitioned by position into segments, see segment.sql. Columns
+ * and the row guard only: indexes on a parent that belongs to an extension
+ * make a restore fail. Fixed-width columns come first, widest first, so that
+ * a row has no padding; names stay in the row, which makes each row whole for
+ * any reader of the WAL, a dump or a subscriber. category_key is CRC-32C of the
+ * category's name.
+ */
+CREATE TABLE eventstore.events (
+	position bigint NOT NULL,
+	stream_id bigint NOT NULL,
+	version bigint NOT NULL,
+	recorded_at timestamptz NOT NULL,
+	event_id uuid NOT NULL,
+	category_key int NOT NULL,
+	type_version int NOT NULL,
+	id_given boolean NOT NULL,
+	stream text COLLATE "C" NOT NULL,
+	type text COLLATE "C" NOT NULL,
+	data jsonb NOT NULL,
+	metadata jsonb NOT NULL
+) PARTITION BY RANGE (position);
+COMMENT ON TABLE eventstore.events IS 'the log: every event, partitioned by position into segments';
+
+CREATE SEQUENCE eventstore.position_seq AS bigint INCREMENT 1 MINVALUE 1 START 1 CACHE 1 NO CYCLE;
+COMMENT ON SEQUENCE eventstore.position_seq IS 'positions; an appender keeps its lock on this sequence to the end of its transaction, which is what the settle rule reads';
+
+/* One row a stream. Written when the stream begins and when its events reach another segment. */
+CREATE TABLE eventstore.streams (
+	stream_id bigint NOT NULL,
+	first_segment bigint NOT NULL,
+	last_segment bigint NOT NULL,
+	truncated_before bigint NOT NULL DEFAULT 1,
+	created_at timestamptz NOT NULL,
+	category_key int NOT NULL,
+	deleted boolean NOT NULL DEFAULT false,
+	name text COLLATE "C" NOT NULL,
+	CONSTRAINT streams_by_id PRIMARY KEY (stream_id),
+	CONSTRAINT streams_by_name UNIQUE (name)
+) WITH (fillfactor = 90);
+CREATE INDEX streams_by_category ON eventstore.streams (category_key, stream_id);
+COMMENT ON TABLE eventstore.streams IS 'one row for each stream';
+
+CREATE SEQUENCE eventstore.stream_id_seq AS bigint INCREMENT 1 MINVALUE 1 START 1 CACHE 1 NO CYCLE;
+COMMENT ON SEQUENCE eventstore.stream_id_seq IS 'stream ids, in order of creation';
+
+/* What was chosen for this store before its first append; one row. */
+CREATE TABLE eventstore.config (
+	segment_size bigint NOT NULL CHECK (segment_size > 0)
+);
+COMMENT ON TABLE eventstore.config IS 'settings that hold for the life of the store; empty while all are at their defaults';
+
+SELECT pg_catalog.pg_extension_config_dump('eventstore.position_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.streams', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.stream_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.config', '');
+
+/*
+ * Puts the guards on a table of the store. Dropped again at the end of the
+ * install script: later upgrades bring their own copy.
+ */
+CREATE PROCEDURE eventstore.install_guards(relation regclass)
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	EXECUTE format('CREATE TRIGGER guard_rows BEFORE UPDATE OR DELETE ON %s
+		FOR EACH ROW EXECUTE FUNCTION eventstore.guard_rows()', relation);
+	EXECUTE format('CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON %s
+		FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()', relation);
+	EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER guard_rows', relation);
+	EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER guard_statement', relation);
+END
+$$;
+COMMENT ON PROCEDURE eventstore.install_guards(regclass) IS 'install script only';
+
+CALL eventstore.install_guards('eventstore.events');
+CALL eventstore.install_guards('eventstore.streams');
+CALL eventstore.install_guards('eventstore.config');
