@@ -1,6 +1,6 @@
 # Parts, lowest first: a part may include only the headers of parts before it.
 # The order is that of the objects, of the install script and of the layer lint.
-PARTS = base store segment settle stream append ingest read tree reduce fold replay feed eventstore
+PARTS = base store segment maker settle wait stream append ingest read tree reduce fold replay feed eventstore
 
 PG_CONFIG ?= pg_config
 VERSION = 0.1.0

@@ -125,6 +125,13 @@ es_base_store(void)
 	return &store;
 }
 
+/* es_base_known_events gives the log's OID as last seen, for invalidation callbacks. */
+Oid
+es_base_known_events(void)
+{
+	return store.events;
+}
+
 /* es_base_owns_store tells whether a role is the store's owner, a member of it, or a superuser. */
 bool
 es_base_owns_store(Oid role)

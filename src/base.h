@@ -54,6 +54,12 @@ typedef TU_UpdateIndexes EsUpdateIndexes;
 typedef bool EsUpdateIndexes;
 #endif
 
+#if PG_VERSION_NUM >= 160000
+#define ES_EXEC_INSERT_INDEX_TUPLES_EXTRA , false
+#else
+#define ES_EXEC_INSERT_INDEX_TUPLES_EXTRA
+#endif
+
 /*
  * SQLSTATE class VE, see "Errors" in doc/eventstore.md.
  */
@@ -140,6 +146,7 @@ typedef struct EsStore
 } EsStore;
 
 extern const EsStore *es_base_store(void);
+extern Oid	es_base_known_events(void);
 extern bool es_base_owns_store(Oid role);
 extern void es_base_init(void);
 

@@ -1,0 +1,245 @@
+/*
+ * maker.c
+ *		Making segments ahead of need.
+ *
+ * A segment made inside a user's transaction would stop the whole store while
+ * that transaction idles: ATTACH PARTITION keeps SHARE UPDATE EXCLUSIVE on the
+ * log until the end.  So segments are made by a dynamic background worker, in
+ * a transaction of its own, as the extension's owner.  It needs no preload.
+ *
+ * The append that crosses the middle of the newest segment asks for the next
+ * one and goes on; an append that finds none waits for the worker, holding no
+ * lock that others want.  Where no worker can help - no slot free, the store
+ * or a lock on the log belongs to this very transaction, or the worker failed
+ * twice - the segment is made here, which also brings the real error up.
+ *
+ * Makers queue on the lock on the log and look again once they have it, so
+ * asking twice is harmless.  A killed maker leaves nothing: its transaction
+ * rolls back and whoever waits asks again.
+ */
+#include "maker.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/inval.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#define MAKER_TRIES		2
+
+/* What a worker is told through bgw_extra. */
+typedef struct MakerOrder
+{
+	Oid			database;
+	int64		upto;			/* make all segments up to this one */
+} MakerOrder;
+
+/* ---- making ---- */
+
+/* Runs one statement of DDL or DML. */
+static void
+run(const char *format,...)
+{
+	StringInfoData sql;
+	va_list		args;
+	int			needed;
+
+	initStringInfo(&sql);
+	for (;;)
+	{
+		va_start(args, format);
+		needed = appendStringInfoVA(&sql, format, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&sql, needed);
+	}
+	if (SPI_execute(sql.data, false, 0) < 0)
+		elog(ERROR, "could not run \"%s\"", sql.data);
+	pfree(sql.data);
+}
+
+/* Makes one segment; SPI is connected, the owner is the current user. */
+static void
+make_segment(int64 n)
+{
+	run("CREATE TABLE eventstore.events_" INT64_FORMAT
+		" (LIKE eventstore.events INCLUDING STORAGE INCLUDING COMPRESSION)", n);
+	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_position ON eventstore.events_"
+		INT64_FORMAT " (position)", n, n);
+	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_stream ON eventstore.events_"
+		INT64_FORMAT " (stream_id, version)", n, n);
+	run("CREATE INDEX events_" INT64_FORMAT "_category ON eventstore.events_"
+		INT64_FORMAT " (category_key, position)", n, n);
+	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_event_id ON eventstore.events_"
+		INT64_FORMAT " (stream_id, event_id) WHERE id_given", n, n);
+	run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.events_"
+		INT64_FORMAT " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", n);
+	run("ALTER TABLE eventstore.events_" INT64_FORMAT
+		" ENABLE ALWAYS TRIGGER guard_statement", n);
+	run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.events_" INT64_FORMAT
+		" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", n,
+		es_segment_first_position(n), es_segment_last_position(n) + 1);
+	run("INSERT INTO eventstore.segments (segment, first_position, last_position)"
+		" VALUES (" INT64_FORMAT ", " INT64_FORMAT ", " INT64_FORMAT ")", n,
+		es_segment_first_position(n), es_segment_last_position(n));
+}
+
+/* Makes all segments up to one, in this transaction. */
+static void
+make_segments(int64 upto)
+{
+	EsOwnerContext saved;
+
+	/* the lock serialises makers, and what ATTACH will take anyway */
+	LockRelationOid(es_base_store()->events, ShareUpdateExclusiveLock);
+	AcceptInvalidationMessages();
+	es_base_become_owner(&saved);
+	SPI_connect();
+	PushActiveSnapshot(GetLatestSnapshot());
+	for (int64 n = es_segment_newest() + 1; n <= upto; n++)
+	{
+		make_segment(n);
+		CommandCounterIncrement();
+	}
+	PopActiveSnapshot();
+	SPI_finish();
+	es_base_become_caller(&saved);
+}
+
+/*
+ * es_maker_main is the background worker: makes the segments that its order
+ * names, and ends.
+ */
+void
+es_maker_main(Datum main_arg)
+{
+	MakerOrder	order;
+
+	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid,
+											  BGWORKER_BYPASS_ALLOWCONN);
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pgstat_report_activity(STATE_RUNNING, "making segments of eventstore.events");
+	make_segments(order.upto);
+	CommitTransactionCommand();
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* ---- asking ---- */
+
+/* Starts a worker; false if no slot is free.  handle NULL: nobody will wait. */
+static bool
+start_maker(int64 upto, BackgroundWorkerHandle **handle)
+{
+	BackgroundWorker worker = {0};
+	MakerOrder	order = {MyDatabaseId, upto};
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_notify_pid = handle ? MyProcPid : 0;
+	strlcpy(worker.bgw_library_name, "eventstore", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "es_maker_main", sizeof(worker.bgw_function_name));
+	strlcpy(worker.bgw_name, "eventstore segment maker", sizeof(worker.bgw_name));
+	strlcpy(worker.bgw_type, "eventstore segment maker", sizeof(worker.bgw_type));
+	StaticAssertStmt(sizeof(order) <= BGW_EXTRALEN, "order does not fit bgw_extra");
+	memcpy(worker.bgw_extra, &order, sizeof(order));
+	return RegisterDynamicBackgroundWorker(&worker, handle);
+}
+
+/* Tells whether this transaction made the store, so that a worker could not see it. */
+static bool
+store_is_uncommitted(void)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(es_base_store()->events));
+	bool		ours;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for eventstore.events");
+	ours = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	ReleaseSysCache(tuple);
+	return ours;
+}
+
+/* Tells whether a worker would wait for a lock that this transaction holds. */
+static bool
+worker_would_wait_for_us(void)
+{
+	Relation	events = table_open(es_base_store()->events, AccessShareLock);
+	bool		held = CheckRelationLockedByMe(events, ShareUpdateExclusiveLock, true);
+
+	table_close(events, AccessShareLock);
+	return held;
+}
+
+/* Waits for a worker to end, or its killing. */
+static void
+wait_for_maker(BackgroundWorkerHandle *handle)
+{
+	if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
+		ereport(FATAL,
+				errcode(ERRCODE_ADMIN_SHUTDOWN),
+				errmsg("terminating connection due to unexpected postmaster exit"));
+	AcceptInvalidationMessages();
+}
+
+/*
+ * es_maker_ensure sees to it that the segments up to that of a position exist,
+ * and the one after it.  May wait; the caller holds no short lock.
+ */
+void
+es_maker_ensure(int64 position)
+{
+	int64		needed = es_segment_of(position);
+	BackgroundWorkerHandle *handle;
+
+	AcceptInvalidationMessages();
+	if (es_segment_newest() >= needed)
+		return;
+	if (!store_is_uncommitted() && !worker_would_wait_for_us())
+	{
+		for (int i = 0; i < MAKER_TRIES; i++)
+		{
+			if (!start_maker(needed + 1, &handle))
+			{
+				ereport(NOTICE,
+						errmsg("the next segment of the log is made in this transaction, because no background worker is free"),
+						errhint("Other sessions may wait for this transaction. Raise max_worker_processes."));
+				break;
+			}
+			wait_for_maker(handle);
+			if (es_segment_newest() >= needed)
+				return;
+		}
+	}
+	make_segments(needed + 1);
+}
+
+/*
+ * es_maker_ask_ahead starts a worker for the next segment if these positions,
+ * just taken, cross the middle of the newest one.  Never waits.
+ */
+void
+es_maker_ask_ahead(int64 first_position, int64 last_position)
+{
+	int64		segment = es_segment_of(last_position);
+	int64		first = es_segment_first_position(segment);
+	int64		middle = first + (es_segment_last_position(segment) - first) / 2;
+
+	if (first_position <= middle && last_position >= middle &&
+		segment == es_segment_newest())
+		(void) start_maker(segment + 1, NULL);
+}

@@ -1,0 +1,14 @@
+/*
+ * maker.h
+ *		Making segments ahead of need.
+ */
+#ifndef ES_MAKER_H
+#define ES_MAKER_H
+
+#include "segment.h"
+
+extern void es_maker_ensure(int64 position);
+extern void es_maker_ask_ahead(int64 first_position, int64 last_position);
+extern PGDLLEXPORT void es_maker_main(Datum main_arg);
+
+#endif							/* ES_MAKER_H */

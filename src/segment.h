@@ -1,0 +1,48 @@
+/*
+ * segment.h
+ *		The log's partitions by position.
+ */
+#ifndef ES_SEGMENT_H
+#define ES_SEGMENT_H
+
+#include "store.h"
+
+/* The indexes that each segment has. */
+typedef enum EsSegmentIndex
+{
+	ES_INDEX_POSITION,			/* unique (position) */
+	ES_INDEX_STREAM,			/* unique (stream_id, version) */
+	ES_INDEX_CATEGORY,			/* (category_key, position) */
+	ES_INDEX_EVENT_ID,			/* unique (stream_id, event_id) WHERE id_given */
+	ES_INDEX_COUNT
+} EsSegmentIndex;
+
+extern void es_segment_init(void);
+extern int64 es_segment_of(int64 position);
+extern int64 es_segment_first_position(int64 segment);
+extern int64 es_segment_last_position(int64 segment);
+extern int64 es_segment_newest(void);
+extern Oid	es_segment_relid(int64 segment);
+extern Oid	es_segment_index(int64 segment, EsSegmentIndex which);
+
+extern Snapshot es_segment_fresh_snapshot(void);
+
+/* An index scan of one segment: what to scan, then the scan itself. */
+typedef struct EsSegmentScan
+{
+	EsSegmentIndex which;
+	Snapshot	snapshot;
+	bool		own_slot;		/* other scans may run on the segment meanwhile */
+	int			nkeys;
+	ScanKeyData keys[3];
+
+	Relation	rel;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+} EsSegmentScan;
+
+extern bool es_segment_scan_begin(EsSegmentScan *scan, int64 segment);
+extern void es_segment_scan_end(EsSegmentScan *scan);
+
+#endif							/* ES_SEGMENT_H */

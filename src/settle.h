@@ -1,0 +1,24 @@
+/*
+ * settle.h
+ *		Positions: handing them out, and telling which are final.
+ */
+#ifndef ES_SETTLE_H
+#define ES_SETTLE_H
+
+#include "segment.h"
+
+extern bool es_read_durable;	/* GUC eventstore.read_durable */
+
+extern void es_settle_init(void);
+extern int64 es_settle_take(int64 *positions, int n);
+extern int64 es_settle_last_given(void);
+extern int64 es_settle_own_first(void);
+extern int64 es_settle_known(void);
+extern int64 es_settle_compute(void);
+
+/* Durable before visible. */
+extern void es_settle_note_snapshot(Snapshot snapshot);
+extern void es_settle_note_row(TupleTableSlot *slot);
+extern void es_settle_flush_noted(void);
+
+#endif							/* ES_SETTLE_H */

@@ -1,0 +1,353 @@
+/*
+ * store.c
+ *		The guards on the store's tables, and writing rows without the executor.
+ *
+ * Writing: a bare INSERT pays for a plan, executor state and slots; an append
+ * pays for none of them.  es_store_insert hands rows to the table AM and their
+ * keys to the index AMs, with the IndexInfo and slots that were kept from the
+ * call before.  Indexes that users add to a segment, on expressions or with
+ * predicates, are fed through executor state made for the call.  Triggers and
+ * CHECK constraints that users add to the store's tables do not see such rows.
+ *
+ * What is kept hangs in one memory context a table.  Invalidation only marks
+ * it stale; the next es_store_open builds a new one and leaves the old one to
+ * the transaction, since an outer frame may still be using it.
+ *
+ * Guards: row triggers refuse UPDATE and DELETE, statement triggers refuse
+ * TRUNCATE, and INSERT by others than the store's owner.  They are ENABLE
+ * ALWAYS, so session_replication_role does not get round them.  Our own
+ * writes go through the table AM and never meet a trigger.
+ */
+#include "store.h"
+
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/primnodes.h"
+#include "replication/logicalworker.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+static HTAB *table_infos = NULL;
+
+PG_FUNCTION_INFO_V1(es_store_guard_rows);
+PG_FUNCTION_INFO_V1(es_store_guard_statement);
+
+/* ---- guards ---- */
+
+/* Raises VE002 for the operation that fired the trigger. */
+static void
+refuse_change(const TriggerData *trigger)
+{
+	const char *operation = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" :
+		TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" : "TRUNCATE";
+
+	ereport(ERROR,
+			errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
+			errmsg("%s is not possible on \"%s\": the event store is append-only",
+				   operation, RelationGetRelationName(trigger->tg_relation)),
+			errhint("Append an event that corrects the earlier ones."));
+}
+
+/*
+ * es_store_guard_rows: BEFORE UPDATE OR DELETE row trigger.  Raises VE002,
+ * whoever asks; only logical replication may carry changes to tables other
+ * than the log itself.
+ */
+Datum
+es_store_guard_rows(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		elog(ERROR, "es_store_guard_rows: not called as a trigger");
+	if (IsLogicalWorker() && !trigger->tg_relation->rd_rel->relispartition)
+		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
+							   trigger->tg_newtuple : trigger->tg_trigtuple);
+	refuse_change(trigger);
+	return (Datum) 0;			/* not reached */
+}
+
+/*
+ * es_store_guard_statement: BEFORE INSERT OR TRUNCATE statement trigger.
+ * TRUNCATE is VE002; direct INSERT and COPY, which restores and subscribers
+ * need, are 42501 for all but the store's owner and superusers.
+ */
+Datum
+es_store_guard_statement(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		elog(ERROR, "es_store_guard_statement: not called as a trigger");
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+		refuse_change(trigger);
+	if (!es_base_owns_store(GetUserId()))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied to write to \"%s\" directly",
+					   RelationGetRelationName(trigger->tg_relation)),
+				errhint("Append with es_append or INSERT INTO es_events."));
+	return PointerGetDatum(NULL);
+}
+
+/* ---- what is kept of tables ---- */
+
+/* Marks what is kept of a relation, or of all, as stale. */
+static void
+mark_stale(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS scan;
+	EsTableInfo *info;
+
+	if (OidIsValid(relid))
+	{
+		info = hash_search(table_infos, &relid, HASH_FIND, NULL);
+		if (info)
+			info->stale = true;
+		return;
+	}
+	hash_seq_init(&scan, table_infos);
+	while ((info = hash_seq_search(&scan)) != NULL)
+		info->stale = true;
+}
+
+/* Makes the table of what is kept; called once, from _PG_init. */
+void
+es_store_init(void)
+{
+	HASHCTL		ctl = {0};
+
+	ctl.keysize = sizeof(Oid);
+	ctl.entrysize = sizeof(EsTableInfo);
+	table_infos = hash_create("eventstore tables", 16, &ctl, HASH_ELEM | HASH_BLOBS);
+	CacheRegisterRelcacheCallback(mark_stale, (Datum) 0);
+}
+
+/* Tells the boolean column that an index predicate consists of, or 0. */
+static AttrNumber
+predicate_column(const IndexInfo *info)
+{
+	if (list_length(info->ii_Predicate) == 1 &&
+		IsA(linitial(info->ii_Predicate), Var))
+		return linitial_node(Var, info->ii_Predicate)->varattno;
+	return 0;
+}
+
+/* Fills in what is kept of a table; its context is current. */
+static void
+describe_table(EsTableInfo *info, Relation rel)
+{
+	List	   *oids = RelationGetIndexList(rel);
+	int			n = list_length(oids);
+
+	info->nindexes = n;
+	info->index_oids = palloc(sizeof(Oid) * Max(n, 1));
+	info->index_infos = palloc(sizeof(IndexInfo *) * Max(n, 1));
+	info->only_if = palloc(sizeof(AttrNumber) * Max(n, 1));
+	info->simple = true;
+	for (int i = 0; i < n; i++)
+	{
+		Relation	index = index_open(list_nth_oid(oids, i), AccessShareLock);
+		IndexInfo  *index_info = BuildIndexInfo(index);
+
+		info->index_oids[i] = RelationGetRelid(index);
+		info->index_infos[i] = index_info;
+		info->only_if[i] = predicate_column(index_info);
+		if (index_info->ii_Expressions != NIL || index_info->ii_ExclusionOps != NULL ||
+			(index_info->ii_Predicate != NIL && info->only_if[i] == 0))
+			info->simple = false;
+		index_close(index, AccessShareLock);
+	}
+	info->scan_slot = MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(rel)),
+											   table_slot_callbacks(rel));
+	info->slots = NULL;
+	info->nslots = 0;
+}
+
+/* Finds, or builds, what is kept of a table that is open and locked. */
+static EsTableInfo *
+get_info(Relation rel)
+{
+	Oid			relid = RelationGetRelid(rel);
+	bool		found;
+	EsTableInfo *info = hash_search(table_infos, &relid, HASH_ENTER, &found);
+	MemoryContext old;
+
+	if (found && likely(!info->stale))
+		return info;
+	if (found && info->context)
+		MemoryContextSetParent(info->context, TopTransactionContext);
+	info->stale = true;
+	info->context = NULL;
+	info->context = AllocSetContextCreate(TopMemoryContext, "eventstore table",
+										  ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(info->context);
+	describe_table(info, rel);
+	MemoryContextSwitchTo(old);
+	info->stale = false;
+	return info;
+}
+
+/* es_store_scan_slot gives the slot kept for reading rows of a table. */
+TupleTableSlot *
+es_store_scan_slot(Relation rel)
+{
+	return get_info(rel)->scan_slot;
+}
+
+/* ---- writing rows ---- */
+
+/* es_store_open opens a table and its indexes for writing. */
+void
+es_store_open(EsTable *table, Oid relid)
+{
+	EsTableInfo *info;
+
+	table->rel = table_open(relid, RowExclusiveLock);
+	table->info = info = get_info(table->rel);
+	table->indexes = palloc(sizeof(Relation) * Max(info->nindexes, 1));
+	for (int i = 0; i < info->nindexes; i++)
+		table->indexes[i] = index_open(info->index_oids[i], RowExclusiveLock);
+}
+
+/* es_store_close closes it; the locks stay to the end of the transaction. */
+void
+es_store_close(EsTable *table)
+{
+	for (int i = 0; i < table->info->nindexes; i++)
+	{
+		es_index_insert_done(table->indexes[i], table->info->index_infos[i]);
+		index_close(table->indexes[i], NoLock);
+	}
+	table_close(table->rel, NoLock);
+	pfree(table->indexes);
+}
+
+/* Makes the slots for writing up to at least n of them. */
+static void
+make_slots(EsTable *table, int n)
+{
+	EsTableInfo *info = table->info;
+	MemoryContext old = MemoryContextSwitchTo(info->context);
+	TupleDesc	desc = info->scan_slot->tts_tupleDescriptor;
+
+	if (info->slots == NULL)
+		info->slots = palloc(sizeof(TupleTableSlot *) * n);
+	else
+		info->slots = repalloc(info->slots, sizeof(TupleTableSlot *) * n);
+	while (info->nslots < n)
+	{
+		info->slots[info->nslots] = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
+		info->nslots++;
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * es_store_slot gives the n-th slot for writing, empty; the caller sets
+ * tts_values and tts_isnull and calls ExecStoreVirtualTuple.
+ */
+TupleTableSlot *
+es_store_slot(EsTable *table, int n)
+{
+	if (n >= table->info->nslots)
+		make_slots(table, Max(n + 1, Min(2 * table->info->nslots, 1024)));
+	return ExecClearTuple(table->info->slots[n]);
+}
+
+/* Puts the keys of one row into one index that has only plain columns. */
+static void
+insert_plain_key(EsTable *table, int i, TupleTableSlot *slot)
+{
+	IndexInfo  *info = table->info->index_infos[i];
+	Relation	index = table->indexes[i];
+	AttrNumber	only_if = table->info->only_if[i];
+	Datum		values[INDEX_MAX_KEYS];
+	bool		isnull[INDEX_MAX_KEYS];
+
+	if (only_if != 0 && !DatumGetBool(slot->tts_values[only_if - 1]))
+		return;
+	for (int k = 0; k < info->ii_NumIndexAttrs; k++)
+	{
+		AttrNumber	column = info->ii_IndexAttrNumbers[k];
+
+		values[k] = slot->tts_values[column - 1];
+		isnull[k] = slot->tts_isnull[column - 1];
+	}
+	index_insert(index, values, isnull, &slot->tts_tid, table->rel,
+				 index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+				 false, info);
+}
+
+/* Puts the keys of rows into all indexes through the executor's machinery. */
+static void
+insert_keys_by_executor(EsTable *table, TupleTableSlot **slots, int nrows)
+{
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *result = makeNode(ResultRelInfo);
+
+	InitResultRelInfo(result, table->rel, 1, NULL, 0);
+	ExecOpenIndices(result, false);
+	for (int i = 0; i < nrows; i++)
+	{
+		(void) ExecInsertIndexTuples(result, slots[i], estate, false, false, NULL, NIL
+									 ES_EXEC_INSERT_INDEX_TUPLES_EXTRA);
+		ResetPerTupleExprContext(estate);
+	}
+	ExecCloseIndices(result);
+	FreeExecutorState(estate);
+}
+
+/* Puts the keys of rows into all indexes, one index after the other. */
+static void
+insert_keys(EsTable *table, TupleTableSlot **slots, int nrows)
+{
+	if (!table->info->simple)
+	{
+		insert_keys_by_executor(table, slots, nrows);
+		return;
+	}
+	for (int i = 0; i < table->info->nindexes; i++)
+		if (table->info->index_infos[i]->ii_ReadyForInserts)
+			for (int row = 0; row < nrows; row++)
+				insert_plain_key(table, i, slots[row]);
+}
+
+/*
+ * es_store_insert writes the first nrows slots for writing, and their index
+ * entries.  Allocates in the current context, which the caller should reset
+ * after large batches.  bulk may be NULL.
+ */
+void
+es_store_insert(EsTable *table, int nrows, BulkInsertState bulk)
+{
+	TupleTableSlot **slots = table->info->slots;
+	CommandId	cid = GetCurrentCommandId(true);
+
+	if (nrows == 1)
+		table_tuple_insert(table->rel, slots[0], cid, 0, bulk);
+	else
+		table_multi_insert(table->rel, slots, nrows, cid, 0, bulk);
+	insert_keys(table, slots, nrows);
+}
+
+/*
+ * es_store_update replaces the row at tid by the first slot for writing.  The
+ * caller holds a lock that keeps other writers of the row away, and knows the
+ * row to be the newest.
+ */
+void
+es_store_update(EsTable *table, ItemPointer tid)
+{
+	TupleTableSlot *slot = table->info->slots[0];
+	EsUpdateIndexes update_indexes;
+
+	simple_table_tuple_update(table->rel, tid, slot, SnapshotAny, &update_indexes);
+	if (ES_TABLE_UPDATE_INDEXES_NEEDED(update_indexes))
+		insert_keys(table, &slot, 1);
+}

@@ -1,0 +1,52 @@
+/*
+ * store.h
+ *		The tables of the store: their guards, and rows put into them without
+ *		the executor.
+ */
+#ifndef ES_STORE_H
+#define ES_STORE_H
+
+#include "base.h"
+
+#include "access/heapam.h"
+#include "nodes/execnodes.h"
+
+/*
+ * What is kept, across calls, of a table that rows are put into: its indexes
+ * and slots.  Rebuilt after an invalidation.
+ */
+typedef struct EsTableInfo
+{
+	Oid			relid;			/* hash key */
+	bool		stale;			/* an invalidation came since it was built */
+	bool		simple;			/* no index needs an expression evaluated */
+	int			nindexes;
+	Oid		   *index_oids;
+	IndexInfo **index_infos;
+	AttrNumber *only_if;		/* boolean column that is the whole predicate, or 0 */
+	TupleTableSlot *scan_slot;	/* for reading rows */
+	TupleTableSlot **slots;		/* virtual, for writing rows; made as needed */
+	int			nslots;
+	MemoryContext context;
+} EsTableInfo;
+
+/* A table opened for writing, with its indexes. */
+typedef struct EsTable
+{
+	Relation	rel;
+	Relation   *indexes;
+	EsTableInfo *info;
+} EsTable;
+
+extern void es_store_init(void);
+
+extern void es_store_open(EsTable *table, Oid relid);
+extern void es_store_close(EsTable *table);
+extern TupleTableSlot *es_store_slot(EsTable *table, int n);
+extern void es_store_insert(EsTable *table, int nrows, BulkInsertState bulk);
+extern void es_store_update(EsTable *table, ItemPointer tid);
+
+/* Slots for reading, kept across calls like the indexes are. */
+extern TupleTableSlot *es_store_scan_slot(Relation rel);
+
+#endif							/* ES_STORE_H */

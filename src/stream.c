@@ -1,0 +1,307 @@
+/*
+ * stream.c
+ *		Streams: their rows, their locks, and the tip that appends go on from.
+ *
+ * The short lock.  Appenders of one stream exclude each other for the few
+ * microseconds between looking at the stream's tip and having written a new
+ * one.  The lock is on a hash of the name, one of 128 tags of our own (nobody
+ * else locks objects of class eventstore.streams), because a new stream has no
+ * id yet; it is released at the end of the call, so a transaction may append
+ * to any number of streams.  Nobody waits for anything while holding it, but
+ * for I/O.
+ *
+ * What guards the stream after that is the uncommitted tip itself: the next
+ * appender finds it with a dirty snapshot and waits for that transaction, as a
+ * unique index would.  A dirty snapshot also means that appends decide by the
+ * newest state in every isolation level: an old snapshot's last_segment would
+ * let a version be written twice, in two segments, where no unique index sees
+ * it.
+ *
+ * The queue.  Waiters of one hot stream would all wake at each commit.  So who
+ * has met a tip in progress takes, before waiting, an exclusive lock on the
+ * full hash of the name: one waits for the transaction, the others for the
+ * queue, in order of arrival.  The owner of the tip never needs the queue, so
+ * a deadlock through it is one through the stream, and found as such.
+ *
+ * Order of locks: queue of a stream, then its tag.  After a crash, or any
+ * error, locks are gone and rows are as their transaction ended.
+ */
+#include "stream.h"
+
+#include "access/relscan.h"
+#include "access/xact.h"
+#include "commands/sequence.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+
+#define STREAM_TAGS		128
+
+/* What the objsubid of our lock tags says. */
+#define TAG_SHORT		1
+#define TAG_QUEUE		2
+
+PG_FUNCTION_INFO_V1(es_stream_version);
+
+/* ---- locks ---- */
+
+/* Hash of a stream's name. */
+static uint32
+hash_name(const text *name)
+{
+	return hash_bytes((const unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+}
+
+/* Takes one of our tags. */
+static void
+acquire(EsStreamLock *lock, uint32 object, uint16 kind)
+{
+	SET_LOCKTAG_OBJECT(lock->tag, MyDatabaseId, es_base_store()->streams, object, kind);
+	(void) LockAcquire(&lock->tag, ExclusiveLock, false, false);
+}
+
+/* es_stream_lock takes the short lock on a stream. */
+void
+es_stream_lock(EsStreamLock *lock, const text *name)
+{
+	acquire(lock, hash_name(name) % STREAM_TAGS, TAG_SHORT);
+}
+
+/* es_stream_queue takes the place at the head of a stream's queue; waits for it. */
+void
+es_stream_queue(EsStreamLock *lock, const text *name)
+{
+	acquire(lock, hash_name(name), TAG_QUEUE);
+}
+
+/* es_stream_unlock releases either. */
+void
+es_stream_unlock(EsStreamLock *lock)
+{
+	(void) LockRelease(&lock->tag, ExclusiveLock, false);
+}
+
+/* ---- rows ---- */
+
+/* Reads a row of eventstore.streams; the name is left to the caller. */
+static void
+deform_stream(TupleTableSlot *slot, EsStream *stream)
+{
+	Datum	   *v;
+
+	slot_getallattrs(slot);
+	v = slot->tts_values;
+	stream->id = DatumGetInt64(v[Anum_es_streams_stream_id - 1]);
+	stream->first_segment = DatumGetInt64(v[Anum_es_streams_first_segment - 1]);
+	stream->last_segment = DatumGetInt64(v[Anum_es_streams_last_segment - 1]);
+	stream->truncated_before = DatumGetInt64(v[Anum_es_streams_truncated_before - 1]);
+	stream->created_at = DatumGetTimestampTz(v[Anum_es_streams_created_at - 1]);
+	stream->category_key = DatumGetInt32(v[Anum_es_streams_category_key - 1]);
+	stream->deleted = DatumGetBool(v[Anum_es_streams_deleted - 1]);
+	stream->tid = slot->tts_tid;
+}
+
+/* es_stream_find reads the row of a stream as a snapshot sees it; false if there is none. */
+bool
+es_stream_find(const text *name, Snapshot snapshot, EsStream *stream)
+{
+	const EsStore *store = es_base_store();
+	Relation	rel = table_open(store->streams, AccessShareLock);
+	Relation	index = index_open(store->streams_by_name, AccessShareLock);
+	TupleTableSlot *slot = es_store_scan_slot(rel);
+	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 1);
+	ScanKeyData key;
+	bool		found;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(name));
+	index_rescan(scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	if (found)
+	{
+		deform_stream(slot, stream);
+		stream->name = name;
+		ExecClearTuple(slot);
+	}
+	index_endscan(scan);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
+	return found;
+}
+
+/* The transaction that a dirty snapshot met in progress, if any. */
+static TransactionId
+met_in_progress(const SnapshotData *dirty)
+{
+	return TransactionIdIsValid(dirty->xmin) ? dirty->xmin : dirty->xmax;
+}
+
+/*
+ * es_stream_find_newest reads the newest row of a stream, committed or this
+ * transaction's; false if there is none.  Where another transaction is about
+ * to make or change it, *in_progress is that transaction and the result tells
+ * nothing; else it is InvalidTransactionId.
+ */
+bool
+es_stream_find_newest(const text *name, EsStream *stream, TransactionId *in_progress)
+{
+	SnapshotData dirty;
+	bool		found;
+
+	InitDirtySnapshot(dirty);
+	found = es_stream_find(name, &dirty, stream);
+	*in_progress = found ? met_in_progress(&dirty) : InvalidTransactionId;
+	return found;
+}
+
+/* Fills the first slot for writing with a stream's row. */
+static void
+fill_slot(EsTable *table, const EsStream *stream)
+{
+	TupleTableSlot *slot = es_store_slot(table, 0);
+	Datum	   *v = slot->tts_values;
+
+	v[Anum_es_streams_stream_id - 1] = Int64GetDatum(stream->id);
+	v[Anum_es_streams_first_segment - 1] = Int64GetDatum(stream->first_segment);
+	v[Anum_es_streams_last_segment - 1] = Int64GetDatum(stream->last_segment);
+	v[Anum_es_streams_truncated_before - 1] = Int64GetDatum(stream->truncated_before);
+	v[Anum_es_streams_created_at - 1] = TimestampTzGetDatum(stream->created_at);
+	v[Anum_es_streams_category_key - 1] = Int32GetDatum(stream->category_key);
+	v[Anum_es_streams_deleted - 1] = BoolGetDatum(stream->deleted);
+	v[Anum_es_streams_name - 1] = PointerGetDatum(stream->name);
+	memset(slot->tts_isnull, false, Natts_es_streams * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+}
+
+/*
+ * es_stream_create writes the row of a new stream.  The caller holds the
+ * stream's lock, knows that there is no row, and has set all but id and
+ * category_key.
+ */
+void
+es_stream_create(EsStream *stream)
+{
+	EsTable		table;
+	const char *name = VARDATA_ANY(stream->name);
+	int			len = VARSIZE_ANY_EXHDR(stream->name);
+
+	stream->id = nextval_internal(es_base_store()->stream_id_seq, false);
+	stream->category_key = es_base_category_key(name, es_base_category_length(name, len));
+	es_store_open(&table, es_base_store()->streams);
+	fill_slot(&table, stream);
+	es_store_insert(&table, 1, NULL);
+	es_store_close(&table);
+}
+
+/*
+ * es_stream_move_to_segment notes that the stream's newest events are in
+ * another segment.  The caller holds the stream's lock and the row is the
+ * newest.
+ */
+void
+es_stream_move_to_segment(EsStream *stream, int64 segment)
+{
+	EsTable		table;
+
+	/* the row may be of this very command, which must have ended to change it */
+	CommandCounterIncrement();
+	stream->last_segment = segment;
+	es_store_open(&table, es_base_store()->streams);
+	fill_slot(&table, stream);
+	es_store_update(&table, &stream->tid);
+	stream->tid = table.info->slots[0]->tts_tid;
+	es_store_close(&table);
+}
+
+/* ---- events of a stream, newest state ---- */
+
+/*
+ * es_stream_find_tip reads the newest event of a stream, committed or this
+ * transaction's; false if its last segment has none.  *in_progress as above.
+ */
+bool
+es_stream_find_tip(const EsStream *stream, EsTip *tip, TransactionId *in_progress)
+{
+	SnapshotData dirty;
+	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = &dirty,.nkeys = 1};
+	bool		found;
+	bool		isnull;
+
+	InitDirtySnapshot(dirty);
+	*in_progress = InvalidTransactionId;
+	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
+	if (!es_segment_scan_begin(&scan, stream->last_segment))
+		return false;
+	found = index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot);
+	if (found)
+	{
+		tip->version = DatumGetInt64(slot_getattr(scan.slot, Anum_es_events_version, &isnull));
+		tip->recorded_at = DatumGetTimestampTz(slot_getattr(scan.slot, Anum_es_events_recorded_at, &isnull));
+		*in_progress = met_in_progress(&dirty);
+	}
+	es_segment_scan_end(&scan);
+	return found;
+}
+
+/*
+ * es_stream_find_event_id tells the version of the event that a caller gave
+ * this id, 0 if the stream has none.  The newest segment is asked first.
+ */
+int64
+es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id, TransactionId *in_progress)
+{
+	int64		version = 0;
+
+	*in_progress = InvalidTransactionId;
+	for (int64 n = stream->last_segment; version == 0 && n >= stream->first_segment; n--)
+	{
+		SnapshotData dirty;
+		EsSegmentScan scan = {.which = ES_INDEX_EVENT_ID,.snapshot = &dirty,.nkeys = 2};
+		bool		isnull;
+
+		InitDirtySnapshot(dirty);
+		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
+		ScanKeyInit(&scan.keys[1], 2, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
+		if (!es_segment_scan_begin(&scan, n))
+			continue;
+		if (index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
+		{
+			version = DatumGetInt64(slot_getattr(scan.slot, Anum_es_events_version, &isnull));
+			*in_progress = met_in_progress(&dirty);
+		}
+		es_segment_scan_end(&scan);
+	}
+	return version;
+}
+
+/*
+ * es_stream_version(stream): how many events the stream has had so far.
+ *
+ * 0 if it never had one.  Sees what is committed, and this transaction's own
+ * appends.  NULL is 22004, what cannot be a name 22023.
+ */
+Datum
+es_stream_version(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_base_stream_arg(fcinfo, 0);
+	Snapshot	snapshot = es_segment_fresh_snapshot();
+	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = snapshot,.own_slot = true,.nkeys = 1};
+	EsStream	stream;
+	int64		version = 0;
+
+	if (es_stream_find(name, snapshot, &stream))
+	{
+		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream.id));
+		if (es_segment_scan_begin(&scan, stream.last_segment))
+		{
+			bool		isnull;
+
+			if (index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot))
+				version = DatumGetInt64(slot_getattr(scan.slot, Anum_es_events_version, &isnull));
+			es_segment_scan_end(&scan);
+		}
+	}
+	UnregisterSnapshot(snapshot);
+	PG_RETURN_INT64(version);
+}

@@ -1,0 +1,19 @@
+/* ---- stream: streams as users see them ---- */
+
+CREATE FUNCTION @extschema@.es_stream_version(stream text) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.es_stream_version(text) IS
+	'how many events the stream has had so far, 0 if it never had one; committed ones and this transaction''s';
+
+CREATE VIEW @extschema@.es_streams AS
+	SELECT s.name AS stream,
+		pg_catalog.split_part(s.name, '-', 1) AS category,
+		(SELECT e.version FROM eventstore.events e
+		  WHERE e.stream_id OPERATOR(pg_catalog.=) s.stream_id
+		  ORDER BY e.version DESC LIMIT 1) AS version,
+		s.truncated_before AS first_version,
+		s.created_at,
+		s.deleted
+	FROM eventstore.streams s;
+COMMENT ON VIEW @extschema@.es_streams IS
+	'streams: category, version (events so far), first version that is not hidden, time of the first event, whether deleted';
