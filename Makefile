@@ -1,18 +1,18 @@
 # Parts, lowest first: a part may include only the headers of parts before it.
 # The order is that of the objects, of the install script and of the layer lint.
-PARTS = base store segment maker settle wait stream append ingest read tree reduce fold replay feed eventstore
+PARTS = base store segment maker settle wait stream uuid7 request retry append ingest read log tree reduce fold replay feed eventstore
 
 PG_CONFIG ?= pg_config
-VERSION = 0.1.0
+EXTVERSION = 0.1.0
 
 EXTENSION = eventstore
 MODULE_big = eventstore
-OBJS = $(patsubst %,src/%.o,$(PARTS))
-DATA_built = eventstore--$(VERSION).sql
+OBJS = $(patsubst %.c,%.o,$(wildcard $(patsubst %,src/%.c,$(PARTS))))
+DATA_built = eventstore--$(EXTVERSION).sql
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare -Wno-declaration-after-statement
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-eventstore--$(VERSION).sql: $(wildcard $(patsubst %,src/%.sql,$(PARTS))) Makefile
-	( echo '\echo Use "CREATE EXTENSION eventstore" to load this file. \quit'; cat $(wildcard $(patsubst %,src/%.sql,$(PARTS))) ) > $@
+eventstore--$(EXTVERSION).sql: $(wildcard $(patsubst %,src/%.sql,$(PARTS))) Makefile
+	( printf '%s\n' '\echo Use "CREATE EXTENSION eventstore" to load this file. \quit'; cat $(wildcard $(patsubst %,src/%.sql,$(PARTS))) ) > $@

@@ -386,6 +386,18 @@ es_settle_compute(void)
 }
 
 /*
+ * es_settle_learn keeps what a reader found: that every position up to this one
+ * is final.
+ */
+void
+es_settle_learn(int64 position)
+{
+	check_log();
+	if (own_first == PG_INT64_MAX && !RecoveryInProgress())
+		settled = Max(settled, position);
+}
+
+/*
  * es_settled_position(): every position up to it is final.
  *
  * 0 for an empty log.  Does not wait for other transactions; within a

@@ -15,6 +15,7 @@ extern int64 es_settle_last_given(void);
 extern int64 es_settle_own_first(void);
 extern int64 es_settle_known(void);
 extern int64 es_settle_compute(void);
+extern void es_settle_learn(int64 position);
 
 /* Durable before visible. */
 extern void es_settle_note_snapshot(Snapshot snapshot);

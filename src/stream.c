@@ -85,9 +85,9 @@ es_stream_unlock(EsStreamLock *lock)
 
 /* ---- rows ---- */
 
-/* Reads a row of eventstore.streams; the name is left to the caller. */
-static void
-deform_stream(TupleTableSlot *slot, EsStream *stream)
+/* es_stream_deform reads a row of eventstore.streams; the name is left to the caller. */
+void
+es_stream_deform(TupleTableSlot *slot, EsStream *stream)
 {
 	Datum	   *v;
 
@@ -103,31 +103,49 @@ deform_stream(TupleTableSlot *slot, EsStream *stream)
 	stream->tid = slot->tts_tid;
 }
 
-/* es_stream_find reads the row of a stream as a snapshot sees it; false if there is none. */
-bool
-es_stream_find(const text *name, Snapshot snapshot, EsStream *stream)
+/* Reads the row of eventstore.streams that one of its unique indexes finds for a key. */
+static bool
+find_row(Oid index_oid, ScanKey key, Snapshot snapshot, EsStream *stream)
 {
-	const EsStore *store = es_base_store();
-	Relation	rel = table_open(store->streams, AccessShareLock);
-	Relation	index = index_open(store->streams_by_name, AccessShareLock);
+	Relation	rel = table_open(es_base_store()->streams, AccessShareLock);
+	Relation	index = index_open(index_oid, AccessShareLock);
 	TupleTableSlot *slot = es_store_scan_slot(rel);
 	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 1);
-	ScanKeyData key;
 	bool		found;
 
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(name));
-	index_rescan(scan, &key, 1, NULL, 0);
+	index_rescan(scan, key, 1, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, slot);
 	if (found)
 	{
-		deform_stream(slot, stream);
-		stream->name = name;
+		es_stream_deform(slot, stream);
 		ExecClearTuple(slot);
 	}
 	index_endscan(scan);
 	index_close(index, NoLock);
 	table_close(rel, NoLock);
 	return found;
+}
+
+/* es_stream_find reads the row of a stream as a snapshot sees it; false if there is none. */
+bool
+es_stream_find(const text *name, Snapshot snapshot, EsStream *stream)
+{
+	ScanKeyData key;
+
+	stream->name = name;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(name));
+	return find_row(es_base_store()->streams_by_name, &key, snapshot, stream);
+}
+
+/* es_stream_find_by_id is es_stream_find for a stream's id; leaves the name unset. */
+bool
+es_stream_find_by_id(int64 id, Snapshot snapshot, EsStream *stream)
+{
+	ScanKeyData key;
+
+	stream->name = NULL;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	return find_row(es_base_store()->streams_by_id, &key, snapshot, stream);
 }
 
 /* The transaction that a dirty snapshot met in progress, if any. */

@@ -51,6 +51,8 @@ extern void es_stream_unlock(EsStreamLock *lock);
 extern void es_stream_queue(EsStreamLock *lock, const text *name);
 
 extern bool es_stream_find(const text *name, Snapshot snapshot, EsStream *stream);
+extern bool es_stream_find_by_id(int64 id, Snapshot snapshot, EsStream *stream);
+extern void es_stream_deform(TupleTableSlot *slot, EsStream *stream);
 extern bool es_stream_find_newest(const text *name, EsStream *stream, TransactionId *in_progress);
 extern void es_stream_create(EsStream *stream);
 extern void es_stream_move_to_segment(EsStream *stream, int64 segment);

@@ -1,0 +1,12 @@
+/*
+ * append.h
+ *		Appending events to one stream.
+ */
+#ifndef ES_APPEND_H
+#define ES_APPEND_H
+
+#include "request.h"
+
+extern void es_append_run(EsAppend *append);
+
+#endif							/* ES_APPEND_H */

@@ -1,0 +1,31 @@
+/*
+ * eventstore.c
+ *		The library's entry: each part registers what it needs.
+ *
+ * _PG_init also runs in processes where nothing was preloaded, walsenders
+ * among them; it never raises.
+ */
+#include "base.h"
+
+#include "utils/guc.h"
+
+#include "segment.h"
+#include "settle.h"
+#include "store.h"
+#include "wait.h"
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+/* Called once in each process that loads the library. */
+void
+_PG_init(void)
+{
+	es_base_init();
+	es_store_init();
+	es_segment_init();
+	es_settle_init();
+	es_wait_init();
+	MarkGUCPrefixReserved("eventstore");
+}

@@ -1,0 +1,137 @@
+/*
+ * ingest.c
+ *		The view es_events: rows put into it are appended.
+ *
+ * An INSTEAD OF trigger turns each row into the call that es_append would
+ * make, and hands back the row as it was stored, for RETURNING.  Who may do so
+ * is decided by the rights on the view; what is done needs none on the tables.
+ */
+#include "append.h"
+
+#include "access/htup_details.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(es_ingest_row);
+PG_FUNCTION_INFO_V1(es_ingest_cast);
+
+/* Raises what a column that must or must not be given deserves. */
+static void
+check_columns(const bool *isnull)
+{
+	static const struct
+	{
+		AttrNumber	column;
+		const char *name;
+	}			required[] = {
+		{Anum_es_event_stream, "stream"},
+		{Anum_es_event_type, "type"},
+		{Anum_es_event_data, "data"}
+	};
+
+	for (int i = 0; i < lengthof(required); i++)
+		if (isnull[required[i].column - 1])
+			ereport(ERROR,
+					errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					errmsg("%s must not be null", required[i].name));
+	if (!isnull[Anum_es_event_position - 1] || !isnull[Anum_es_event_type_version - 1])
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s of an event cannot be given",
+					   isnull[Anum_es_event_position - 1] ? "type_version" : "position"));
+	if (!isnull[Anum_es_event_recorded_at - 1] && !es_base_owns_store(GetUserId()))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied to give recorded_at"),
+				errhint("Imports are for the owner of the event store."));
+}
+
+/* Turns a row of the view into a call. */
+static void
+take_row(EsAppend *append, EsNewEvent *event, const Datum *values, const bool *isnull)
+{
+	text	   *stream = DatumGetTextPP(values[Anum_es_event_stream - 1]);
+
+	es_base_check_stream_name(stream);
+	append->stream = stream;
+	append->events = event;
+	append->count = 1;
+	if (!isnull[Anum_es_event_version - 1])
+	{
+		append->expectation = ES_EXPECT_VERSION;
+		append->expected_version = DatumGetInt64(values[Anum_es_event_version - 1]) - 1;
+	}
+	event->type = DatumGetTextPP(values[Anum_es_event_type - 1]);
+	event->data = values[Anum_es_event_data - 1];
+	event->metadata = isnull[Anum_es_event_metadata - 1] ? es_request_empty_object() :
+		values[Anum_es_event_metadata - 1];
+	event->id_given = !isnull[Anum_es_event_event_id - 1];
+	if (event->id_given)
+		event->id = *DatumGetUUIDP(values[Anum_es_event_event_id - 1]);
+	event->time_given = !isnull[Anum_es_event_recorded_at - 1];
+	if (event->time_given)
+		event->recorded_at = DatumGetTimestampTz(values[Anum_es_event_recorded_at - 1]);
+	es_request_check_event(event);
+}
+
+/* Puts what came of the call into the row. */
+static void
+complete_row(const EsAppend *append, Datum *values, bool *isnull)
+{
+	const EsNewEvent *event = &append->events[0];
+
+	values[Anum_es_event_position - 1] = Int64GetDatum(append->position);
+	values[Anum_es_event_version - 1] = Int64GetDatum(append->version);
+	values[Anum_es_event_type_version - 1] = Int32GetDatum(1);
+	values[Anum_es_event_metadata - 1] = event->metadata;
+	values[Anum_es_event_event_id - 1] = UUIDPGetDatum(&event->id);
+	values[Anum_es_event_recorded_at - 1] = TimestampTzGetDatum(append->recorded_at);
+	memset(isnull, false, Natts_es_event * sizeof(bool));
+}
+
+/*
+ * es_ingest_row: INSTEAD OF INSERT row trigger of es_events.
+ *
+ * A given version is an expectation, VE001 if it is not the next one;
+ * recorded_at is for imports by the store's owner; position and type_version
+ * are 22023.  The rest is as for es_append.
+ */
+Datum
+es_ingest_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	Datum		values[Natts_es_event];
+	bool		isnull[Natts_es_event];
+	EsNewEvent	event = {0};
+	EsAppend	append = {0};
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		!TRIGGER_FIRED_INSTEAD(trigger->tg_event))
+		elog(ERROR, "es_ingest_row: not called as an INSTEAD OF INSERT trigger");
+	desc = RelationGetDescr(trigger->tg_relation);
+	if (desc->natts != Natts_es_event)
+		elog(ERROR, "view es_events has been altered");
+	heap_deform_tuple(trigger->tg_trigtuple, desc, values, isnull);
+	check_columns(isnull);
+	take_row(&append, &event, values, isnull);
+	es_append_run(&append);
+	complete_row(&append, values, isnull);
+	return PointerGetDatum(heap_form_tuple(desc, values, isnull));
+}
+
+/* es_ingest_cast: a row of the view es_events as an es_event; the attributes are the same. */
+Datum
+es_ingest_cast(PG_FUNCTION_ARGS)
+{
+	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
+	Size		size = HeapTupleHeaderGetDatumLength(row);
+	HeapTupleHeader copy = palloc(size);
+
+	memcpy(copy, row, size);
+	HeapTupleHeaderSetTypeId(copy, es_base_store()->event_type);
+	HeapTupleHeaderSetTypMod(copy, -1);
+	PG_RETURN_HEAPTUPLEHEADER(copy);
+}

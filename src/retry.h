@@ -1,0 +1,31 @@
+/*
+ * retry.h
+ *		Idempotent retry: recognising a call whose events are stored already.
+ */
+#ifndef ES_RETRY_H
+#define ES_RETRY_H
+
+#include "request.h"
+#include "stream.h"
+
+typedef enum EsRetryResult
+{
+	ES_RETRY_NEW,				/* none of the ids is stored */
+	ES_RETRY_STORED,			/* all are, exactly as given */
+	ES_RETRY_CONFLICT,			/* some are, or not as given */
+	ES_RETRY_WAIT				/* depends on a transaction in progress */
+} EsRetryResult;
+
+typedef struct EsRetry
+{
+	EsRetryResult result;
+	EsTip		last;			/* STORED: the last event */
+	int64		position;		/* STORED: of the last event */
+	const char *detail;			/* CONFLICT: a sentence for DETAIL */
+	TransactionId wait_for;		/* WAIT */
+} EsRetry;
+
+extern void es_retry_check(EsRetry *retry, const EsAppend *append, const EsStream *stream);
+extern void es_retry_check_distinct(const EsAppend *append);
+
+#endif							/* ES_RETRY_H */
