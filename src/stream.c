@@ -209,6 +209,7 @@ es_stream_create(EsStream *stream)
 	es_store_open(&table, es_base_store()->streams);
 	fill_slot(&table, stream);
 	es_store_insert(&table, 1, NULL);
+	stream->tid = table.info->slots[0]->tts_tid;
 	es_store_close(&table);
 }
 
