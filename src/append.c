@@ -1,20 +1,26 @@
 /*
  * append.c
- *		Appending events to one stream.
+ *		Appending events to one stream, or to many.
  *
- * One attempt, under the stream's short lock: find the stream's newest row and
- * tip; check the expectation, and whether this is a retry of what is stored;
- * take positions; write rows and index entries; note the segment if it is
- * another one.  Positions are taken only after all checks have passed, so a
- * refused append leaves no hole.
+ * One attempt, under the short locks of all streams concerned: find each
+ * stream's newest row and tip; check the expectation, and whether this is a
+ * retry of what is stored; take positions; write rows and index entries in the
+ * given order; note the segment if it is another one.  Positions are taken
+ * only after all checks have passed, so a refused append leaves no hole.
  *
  * An attempt that meets another transaction's uncommitted work, or a segment
- * that is not made yet, gives the lock back, waits, and starts again: nothing
- * that can take long happens under the short lock.  Failures are raised after
- * the lock is released, too.
+ * that is not made yet, gives the locks back, waits, and starts again: nothing
+ * that can take long happens under a short lock.  Failures are raised after
+ * the locks are released, too.
  *
- * Batches are written in blocks.  Between blocks the lock is free for others;
- * the uncommitted tip of the block before keeps them off this stream.
+ * Short locks are taken in ascending order of their tags, each once, so calls
+ * never deadlock over them.  A call over many streams waits for transactions
+ * while it holds nothing that was not there before the call.
+ *
+ * Events are written in blocks.  Between the blocks of a single stream the
+ * lock is free for others; the uncommitted tip of the block before keeps them
+ * off this stream.  A call over many streams keeps its locks to the end, since
+ * streams that it has not written to yet have no such tip.
  *
  * After an error everything is undone by the (sub)transaction; positions taken
  * stay holes, which readers may pass once the transaction has ended.
@@ -31,7 +37,9 @@
 #include "utils/timestamp.h"
 
 #include "maker.h"
+#include "refusal.h"
 #include "retry.h"
+#include "tags.h"
 #include "uuid7.h"
 
 #define BLOCK_ROWS		1000
@@ -39,28 +47,37 @@
 /* How an attempt ended. */
 typedef enum Outcome
 {
-	STORED,						/* a block is written; maybe not the last */
-	NOTHING_TO_STORE,			/* an empty batch, or a retry of what is stored */
-	WAIT_FOR_TRANSACTION,		/* attempt.wait_for is in the way */
+	GO_ON,						/* checks have passed; or a block is written and more are to come */
+	FINISHED,
+	WAIT_FOR_TRANSACTION,		/* attempt.wait_for, in the way on attempt.wait_stream */
 	WAIT_FOR_SEGMENT,			/* that of attempt.next_position is not made yet */
-	WRONG_VERSION,
-	WRONG_RETRY,				/* ids are stored, but not as this call would */
-	DELETED
+	REFUSED						/* attempt.refusals tell why */
 } Outcome;
 
-/* An append on its way. */
+/* What is known of a stream that the call is about. */
+typedef struct Target
+{
+	EsTarget   *asked;
+	EsStream	stream;
+	bool		exists;
+	EsTip		tip;			/* blocks that are written included */
+} Target;
+
+/* A call on its way. */
 typedef struct Attempt
 {
 	EsAppend   *append;
-	EsStream	stream;
-	bool		stream_exists;
-	EsTip		tip;			/* of the stream, blocks that are written included */
-	int			done;			/* events written so far */
+	Target	   *targets;		/* as append->targets */
+	bool		checked;
+	int			next;			/* first event that is not yet written, in append->events */
 	TransactionId wait_for;
+	const text *wait_stream;
 	int64		next_position;
 	TimestampTz now;			/* of the block */
-	EsRetry		retry;
-	int64	   *positions;		/* of the block */
+	int64	   *positions;		/* taken, and how many */
+	int			npositions;
+	int			used;			/* of them */
+	List	   *refusals;		/* of EsRefusal, in the block's memory */
 } Attempt;
 
 static int64 last_position = 0; /* of this session; 0: none yet */
@@ -85,125 +102,227 @@ check_may_write(void)
 
 /* ---- checks ---- */
 
-/* Finds the stream and its tip; false if a transaction is in the way. */
+/* Finds a stream and its tip; false if a transaction is in the way. */
 static bool
-find_stream(Attempt *attempt)
+find_target(Attempt *attempt, Target *target)
 {
-	attempt->tip.version = 0;
-	attempt->tip.recorded_at = DT_NOBEGIN;
-	attempt->stream_exists = es_stream_find_newest(attempt->append->stream, &attempt->stream,
-												   &attempt->wait_for);
+	attempt->wait_stream = target->asked->stream;
+	target->tip.version = 0;
+	target->tip.recorded_at = DT_NOBEGIN;
+	target->exists = es_stream_find_newest(target->asked->stream, &target->stream, &attempt->wait_for);
 	if (TransactionIdIsValid(attempt->wait_for))
 		return false;
-	if (!attempt->stream_exists)
+	if (!target->exists)
 		return true;
-	if (!es_stream_find_tip(&attempt->stream, &attempt->tip, &attempt->wait_for))
+	if (!es_stream_find_tip(&target->stream, &target->tip, &attempt->wait_for))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_STORE_CORRUPT),
 				errmsg("stream \"%s\" has no event in its last segment",
-					   text_to_cstring(attempt->append->stream)));
+					   text_to_cstring(target->asked->stream)));
 	return !TransactionIdIsValid(attempt->wait_for);
+}
+
+/* Notes a refusal. */
+static void
+refuse(Attempt *attempt, const Target *target, EsRefusalReason reason, const char *detail)
+{
+	EsRefusal  *refusal = palloc(sizeof(EsRefusal));
+
+	refusal->target = target->asked;
+	refusal->actual_version = target->tip.version;
+	refusal->reason = reason;
+	refusal->detail = detail;
+	attempt->refusals = lappend(attempt->refusals, refusal);
 }
 
 /* Tells whether the stream is at the version that the caller expects. */
 static bool
-version_is_expected(const Attempt *attempt)
+version_is_expected(const Target *target)
 {
-	const EsAppend *append = attempt->append;
-
-	switch (append->expectation)
+	switch (target->asked->expectation)
 	{
 		case ES_EXPECT_ANY:
 			return true;
 		case ES_EXPECT_EXISTS:
-			return attempt->tip.version > 0;
+			return target->tip.version > 0;
 		case ES_EXPECT_VERSION:
-			return attempt->tip.version == append->expected_version;
+			return target->tip.version == target->asked->expected_version;
 	}
 	return false;
 }
 
-/* All that is checked before the first position is taken; STORED means go on. */
+/* Checks the events of a stream one by one for being stored; false if a transaction is in the way. */
+static bool
+check_each_alone(Attempt *attempt, Target *target)
+{
+	for (EsNewEvent *event = target->asked->first; event; event = event->next)
+	{
+		EsRetry		retry;
+
+		es_retry_check_alone(&retry, event, &target->stream);
+		attempt->wait_for = retry.wait_for;
+		if (retry.result == ES_RETRY_WAIT)
+			return false;
+		if (retry.result == ES_RETRY_CONFLICT)
+			refuse(attempt, target, ES_REFUSED_RETRY, retry.detail);
+	}
+	return true;
+}
+
+/* Checks one stream; false if a transaction is in the way. */
+static bool
+check_target(Attempt *attempt, Target *target)
+{
+	EsRetry		retry = {.result = ES_RETRY_NEW};
+
+	if (!find_target(attempt, target))
+		return false;
+	if (target->exists && target->stream.deleted)
+	{
+		refuse(attempt, target, ES_REFUSED_DELETED, NULL);
+		return true;
+	}
+	if (target->exists && attempt->append->each_alone)
+		return check_each_alone(attempt, target);
+	if (target->exists)
+		es_retry_check(&retry, target->asked, &target->stream);
+	if (retry.result == ES_RETRY_WAIT)
+	{
+		attempt->wait_for = retry.wait_for;
+		return false;
+	}
+	if (retry.result == ES_RETRY_CONFLICT)
+		refuse(attempt, target, ES_REFUSED_RETRY, retry.detail);
+	else if (retry.result == ES_RETRY_NEW && !version_is_expected(target))
+		refuse(attempt, target, ES_REFUSED_VERSION, NULL);
+	target->asked->version = retry.result == ES_RETRY_STORED ?
+		target->asked->last->version : target->tip.version;
+	return true;
+}
+
+/*
+ * A call over many streams was stored as a whole or not at all; so if some of
+ * its streams have its events already, all must.
+ */
+static void
+check_retries_agree(Attempt *attempt)
+{
+	EsAppend   *append = attempt->append;
+	bool		some_new = false;
+
+	if (append->each_alone)
+		return;
+	for (int i = 0; i < append->count; i++)
+		some_new = some_new || !append->events[i].stored;
+	for (int i = 0; some_new && i < append->ntargets; i++)
+		if (append->targets[i].first && append->targets[i].first->stored)
+			refuse(attempt, &attempt->targets[i], ES_REFUSED_RETRY,
+				   "The events of this stream are stored already, those of others are not.");
+}
+
+/* All that is checked before the first position is taken. */
 static Outcome
 check(Attempt *attempt)
 {
-	EsAppend   *append = attempt->append;
-
-	if (!find_stream(attempt))
-		return WAIT_FOR_TRANSACTION;
-	if (attempt->stream_exists && attempt->stream.deleted)
-		return DELETED;
-	if (attempt->stream_exists)
-	{
-		es_retry_check(&attempt->retry, append, &attempt->stream);
-		if (attempt->retry.result == ES_RETRY_WAIT)
-		{
-			attempt->wait_for = attempt->retry.wait_for;
+	for (int i = 0; i < attempt->append->ntargets; i++)
+		if (!check_target(attempt, &attempt->targets[i]))
 			return WAIT_FOR_TRANSACTION;
-		}
-		if (attempt->retry.result == ES_RETRY_CONFLICT)
-			return WRONG_RETRY;
-		if (attempt->retry.result == ES_RETRY_STORED)
-		{
-			append->version = attempt->retry.last.version;
-			append->recorded_at = attempt->retry.last.recorded_at;
-			append->position = attempt->retry.position;
-			return NOTHING_TO_STORE;
-		}
-	}
-	if (!version_is_expected(attempt))
-		return WRONG_VERSION;
-	if (append->count == 0)
-	{
-		append->version = attempt->tip.version;
-		return NOTHING_TO_STORE;
-	}
-	return STORED;
+	if (attempt->refusals == NIL && attempt->append->ntargets > 1)
+		check_retries_agree(attempt);
+	return attempt->refusals == NIL ? GO_ON : REFUSED;
 }
 
 /* ---- writing ---- */
 
 /* The time that an event is recorded at: never before the one before it. */
 static TimestampTz
-time_of(const Attempt *attempt, const EsNewEvent *event)
+time_of(const Attempt *attempt, const Target *target, const EsNewEvent *event)
 {
 	if (!event->time_given)
-		return Max(attempt->now, attempt->tip.recorded_at);
-	if (event->recorded_at < attempt->tip.recorded_at)
+		return Max(attempt->now, target->tip.recorded_at);
+	if (event->recorded_at < target->tip.recorded_at)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("recorded_at must not be earlier than that of the stream's last event"),
-				errdetail("Stream \"%s\" has an event of %s; %s was given.",
-						  text_to_cstring(attempt->append->stream),
-						  timestamptz_to_str(attempt->tip.recorded_at),
-						  pstrdup(timestamptz_to_str(event->recorded_at))));
+				errdetail("Stream \"%s\" has an event of %s.",
+						  text_to_cstring(target->asked->stream),
+						  timestamptz_to_str(target->tip.recorded_at)));
 	return event->recorded_at;
 }
 
-/* Fills a slot with the next event of the stream and makes it the tip. */
+/* Sees to it that a stream's row is there and names the segment of its next event. */
 static void
-fill_slot(Attempt *attempt, TupleTableSlot *slot, int64 position)
+prepare_stream(const Attempt *attempt, Target *target, const EsNewEvent *event, int64 segment)
 {
-	const EsNewEvent *event = &attempt->append->events[attempt->done];
+	EsStream   *stream = &target->stream;
+
+	if (!target->exists)
+	{
+		stream->first_segment = stream->last_segment = segment;
+		stream->truncated_before = 1;
+		stream->created_at = time_of(attempt, target, event);
+		stream->deleted = false;
+		stream->name = target->asked->stream;
+		es_stream_create(stream);
+		target->exists = true;
+	}
+	else if (stream->last_segment != segment)
+	{
+		stream->name = target->asked->stream;
+		es_stream_move_to_segment(stream, segment);
+	}
+}
+
+/* Makes an event its stream's tip. */
+static void
+become_tip(const Attempt *attempt, Target *target, EsNewEvent *event, int64 position)
+{
+	if (event->version != 0 && event->version != target->tip.version + 1)
+	{
+		EsTarget	wanted = {.stream = target->asked->stream,.expectation = ES_EXPECT_VERSION,.expected_version = event->version - 1};
+		EsRefusal	refusal = {.target = &wanted,.actual_version = target->tip.version,.reason = ES_REFUSED_VERSION};
+
+		es_refusal_raise(list_make1(&refusal), false);
+	}
+	event->recorded_at = time_of(attempt, target, event);
+	event->version = target->tip.version + 1;
+	event->position = position;
+	target->tip.version = event->version;
+	target->tip.recorded_at = event->recorded_at;
+	target->asked->version = event->version;
+}
+
+/* Fills a slot with an event. */
+static void
+fill_slot(TupleTableSlot *slot, const Target *target, const EsNewEvent *event)
+{
 	Datum	   *v = slot->tts_values;
 
-	attempt->tip.recorded_at = time_of(attempt, event);
-	attempt->tip.version++;
-	attempt->done++;
-	v[Anum_es_events_position - 1] = Int64GetDatum(position);
-	v[Anum_es_events_stream_id - 1] = Int64GetDatum(attempt->stream.id);
-	v[Anum_es_events_version - 1] = Int64GetDatum(attempt->tip.version);
-	v[Anum_es_events_recorded_at - 1] = TimestampTzGetDatum(attempt->tip.recorded_at);
+	v[Anum_es_events_position - 1] = Int64GetDatum(event->position);
+	v[Anum_es_events_stream_id - 1] = Int64GetDatum(target->stream.id);
+	v[Anum_es_events_version - 1] = Int64GetDatum(event->version);
+	v[Anum_es_events_recorded_at - 1] = TimestampTzGetDatum(event->recorded_at);
 	v[Anum_es_events_event_id - 1] = UUIDPGetDatum(&event->id);
-	v[Anum_es_events_category_key - 1] = Int32GetDatum(attempt->stream.category_key);
+	v[Anum_es_events_category_key - 1] = Int32GetDatum(target->stream.category_key);
 	v[Anum_es_events_type_version - 1] = Int32GetDatum(1);
 	v[Anum_es_events_id_given - 1] = BoolGetDatum(event->id_given);
-	v[Anum_es_events_stream - 1] = PointerGetDatum(attempt->append->stream);
+	v[Anum_es_events_stream - 1] = PointerGetDatum(target->asked->stream);
 	v[Anum_es_events_type - 1] = PointerGetDatum(event->type);
 	v[Anum_es_events_data - 1] = event->data;
 	v[Anum_es_events_metadata - 1] = event->metadata;
 	memset(slot->tts_isnull, false, Natts_es_events * sizeof(bool));
 	ExecStoreVirtualTuple(slot);
+}
+
+/* The next event that is to be written; NULL after the last. */
+static EsNewEvent *
+next_event(Attempt *attempt)
+{
+	EsAppend   *append = attempt->append;
+
+	while (attempt->next < append->count && append->events[attempt->next].stored)
+		attempt->next++;
+	return attempt->next < append->count ? &append->events[attempt->next] : NULL;
 }
 
 /* Writes the next events, at positions that lie in one segment. */
@@ -220,49 +339,78 @@ write_run(Attempt *attempt, const int64 *positions, int n)
 				errmsg("segment " INT64_FORMAT " of the log is detached", segment));
 	es_store_open(&table, relid);
 	for (int i = 0; i < n; i++)
-		fill_slot(attempt, es_store_slot(&table, i), positions[i]);
+	{
+		EsNewEvent *event = next_event(attempt);
+		Target	   *target = &attempt->targets[event->target - attempt->append->targets];
+		text	  **tags;
+		int			ntags;
+
+		if (!target->exists || target->stream.last_segment != segment)
+			prepare_stream(attempt, target, event, segment);
+		become_tip(attempt, target, event, positions[i]);
+		fill_slot(es_store_slot(&table, i), target, event);
+		tags = es_tags_of(event->metadata, &ntags);
+		if (ntags > 0)
+			es_tags_write(tags, ntags, event->position);
+		attempt->next++;
+	}
 	es_store_insert(&table, n, NULL);
 	es_store_close(&table);
 }
 
-/* Sees to it that the stream's row is there and names the segment of the block's end. */
-static void
-prepare_stream(Attempt *attempt, int64 first_segment, int64 last_segment)
+/* How many events are still to be written, most of them if there are more. */
+static int
+count_pending(const Attempt *attempt, int most)
 {
-	EsStream   *stream = &attempt->stream;
-	const EsNewEvent *event = &attempt->append->events[attempt->done];
+	const EsAppend *append = attempt->append;
+	int			n = 0;
 
-	if (!attempt->stream_exists)
-	{
-		stream->first_segment = first_segment;
-		stream->last_segment = last_segment;
-		stream->truncated_before = 1;
-		stream->created_at = time_of(attempt, event);
-		stream->deleted = false;
-		stream->name = attempt->append->stream;
-		es_stream_create(stream);
-		attempt->stream_exists = true;
-	}
-	else if (stream->last_segment != last_segment)
-		es_stream_move_to_segment(stream, last_segment);
+	for (int i = attempt->next; i < append->count && n < most; i++)
+		if (!append->events[i].stored)
+			n++;
+	return n;
 }
 
-/* Takes positions for the next block and writes it. */
+/*
+ * Takes positions: for the next block, or, in a call over many streams, for
+ * all that is to be written, so that nothing can come between its blocks.
+ */
 static Outcome
-write_block(Attempt *attempt)
+take_positions(Attempt *attempt)
 {
-	int			n = Min(attempt->append->count - attempt->done, BLOCK_ROWS);
-	int64	   *positions = attempt->positions;
+	bool		whole = attempt->append->ntargets > 1;
+	int			n = count_pending(attempt, whole ? INT_MAX : BLOCK_ROWS);
 
+	attempt->npositions = attempt->used = 0;
+	if (n == 0)
+		return FINISHED;
 	attempt->next_position = es_settle_last_given() + n;
 	if (es_segment_of(attempt->next_position) > es_segment_newest())
 		return WAIT_FOR_SEGMENT;
-	attempt->next_position = es_settle_take(positions, n);
+	attempt->next_position = es_settle_take(attempt->positions, n);
 	if (es_segment_of(attempt->next_position) > es_segment_newest())
 		return WAIT_FOR_SEGMENT;	/* others were faster; ours stay holes */
-
+	attempt->npositions = n;
 	attempt->now = GetCurrentTimestamp();
-	prepare_stream(attempt, es_segment_of(positions[0]), es_segment_of(positions[n - 1]));
+	return GO_ON;
+}
+
+/* Writes the next block. */
+static Outcome
+write_block(Attempt *attempt)
+{
+	int64	   *positions;
+	int			n;
+
+	if (attempt->used == attempt->npositions)
+	{
+		Outcome		outcome = take_positions(attempt);
+
+		if (outcome != GO_ON)
+			return outcome;
+	}
+	positions = attempt->positions + attempt->used;
+	n = Min(attempt->npositions - attempt->used, BLOCK_ROWS);
 	for (int i = 0, run; i < n; i += run)
 	{
 		int64		segment = es_segment_of(positions[i]);
@@ -271,155 +419,147 @@ write_block(Attempt *attempt)
 			 /* count */ ;
 		write_run(attempt, positions + i, run);
 	}
-	attempt->append->version = attempt->tip.version;
-	attempt->append->recorded_at = attempt->tip.recorded_at;
-	attempt->append->position = positions[n - 1];
-	return STORED;
-}
-
-/* One attempt, under the stream's short lock. */
-static Outcome
-try_block(Attempt *attempt)
-{
-	if (attempt->done == 0)
-	{
-		Outcome		outcome = check(attempt);
-
-		if (outcome != STORED)
-			return outcome;
-	}
-	return write_block(attempt);
+	attempt->used += n;
+	return next_event(attempt) ? GO_ON : FINISHED;
 }
 
 /* ---- the call ---- */
 
-/* What a refusal's DETAIL says of the versions. */
-static char *
-describe_versions(const Attempt *attempt)
+/* One attempt, under the short locks: checks, if that is still to be done, and writes. */
+static Outcome
+try_under_locks(Attempt *attempt, MemoryContext block_context)
 {
-	const EsAppend *append = attempt->append;
+	EsAppend   *append = attempt->append;
+	Outcome		outcome = GO_ON;
 
-	if (append->expectation == ES_EXPECT_ANY)
-		return psprintf("Expected any version, actual version is " INT64_FORMAT ".",
-						attempt->tip.version);
-	return psprintf("Expected version is " INT64_FORMAT ", actual version is " INT64_FORMAT ".",
-					append->expectation == ES_EXPECT_EXISTS ? (int64) -1 : append->expected_version,
-					attempt->tip.version);
+	if (!attempt->checked)
+		outcome = check(attempt);
+	attempt->checked = outcome == GO_ON;
+	while (outcome == GO_ON)
+	{
+		outcome = write_block(attempt);
+		if (append->ntargets == 1)
+			break;
+		if (outcome == GO_ON)
+			MemoryContextReset(block_context);
+	}
+	/* the locks will be free: of many streams, nothing is written, and all may change */
+	if (outcome == WAIT_FOR_SEGMENT && append->ntargets > 1)
+		attempt->checked = false;
+	return outcome;
 }
 
-/* Raises what an attempt that was refused deserves. */
-static void
-refuse(const Attempt *attempt, Outcome outcome)
+/* One attempt: takes the short locks of all streams that the call is about, and gives them back. */
+static Outcome
+try(Attempt *attempt, MemoryContext block_context)
 {
-	const char *stream = text_to_cstring(attempt->append->stream);
+	EsAppend   *append = attempt->append;
+	EsStreamLocks locks = {{0}};
+	Outcome		outcome;
 
-	if (outcome == DELETED)
-		ereport(ERROR,
-				errcode(ES_ERRCODE_STREAM_DELETED),
-				errmsg("stream \"%s\" is deleted", stream));
-	if (outcome == WRONG_RETRY)
-		ereport(ERROR,
-				errcode(ES_ERRCODE_WRONG_EXPECTED_VERSION),
-				errmsg("wrong expected version of stream \"%s\": event ids are stored already, but not as given", stream),
-				errdetail("%s %s", describe_versions(attempt), attempt->retry.detail),
-				errhint("Reload the stream and retry with new event ids."));
-	ereport(ERROR,
-			errcode(ES_ERRCODE_WRONG_EXPECTED_VERSION),
-			errmsg("wrong expected version of stream \"%s\"", stream),
-			errdetail("%s", describe_versions(attempt)),
-			errhint("Reload the stream and retry."));
+	for (int i = 0; i < append->ntargets; i++)
+		es_stream_locks_add(&locks, append->targets[i].stream);
+	es_stream_locks_acquire(&locks);
+	outcome = try_under_locks(attempt, block_context);
+	es_stream_locks_release(&locks);
+	return outcome;
 }
 
 /*
- * Waits for the transaction in the way.  The first time only for the place at
- * the head of the stream's queue: by then the way may be free.
+ * Waits for the transaction in the way.  A call on one stream waits the first
+ * time only for the place at the head of the stream's queue: by then the way
+ * may be free.  A call on many streams must not hold one queue while it waits
+ * in another, and takes none.
  */
 static void
 wait_for_transaction(const Attempt *attempt, EsStreamLock *queue, bool *queued)
 {
-	if (*queued)
+	if (*queued || attempt->append->ntargets > 1)
 		XactLockTableWait(attempt->wait_for, NULL, NULL, XLTW_None);
 	else
-		es_stream_queue(queue, attempt->append->stream);
-	*queued = true;
-}
-
-/* Does what an attempt's outcome asks for; true when the call is done. */
-static bool
-go_on(Attempt *attempt, Outcome outcome, EsStreamLock *queue, bool *queued)
-{
-	switch (outcome)
 	{
-		case STORED:
-			{
-				int			n = (attempt->done - 1) % BLOCK_ROWS + 1;
-
-				es_maker_ask_ahead(attempt->positions[0], attempt->positions[n - 1]);
-				return attempt->done == attempt->append->count;
-			}
-		case NOTHING_TO_STORE:
-			return true;
-		case WAIT_FOR_TRANSACTION:
-			wait_for_transaction(attempt, queue, queued);
-			return false;
-		case WAIT_FOR_SEGMENT:
-			es_maker_ensure(attempt->next_position);
-			return false;
-		default:
-			refuse(attempt, outcome);
-			return false;
+		es_stream_queue(queue, attempt->wait_stream);
+		*queued = true;
 	}
 }
 
-/* Gives ids to events that have none; raises 22023 if an id comes twice. */
+/* Gives ids to events that have none; raises 22023 if an id comes twice in a stream. */
 static void
 complete_ids(EsAppend *append)
 {
 	for (int i = 0; i < append->count; i++)
 		if (!append->events[i].id_given)
 			es_uuid7_make(&append->events[i].id);
-	es_retry_check_distinct(append);
+	for (int i = 0; i < append->ntargets; i++)
+		es_retry_check_distinct(&append->targets[i]);
+}
+
+/* Sets out on a call: what lives as long as it does. */
+static void
+begin_attempt(Attempt *attempt, EsAppend *append)
+{
+	memset(attempt, 0, sizeof(*attempt));
+	attempt->append = append;
+	attempt->positions = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(1,
+																						 append->ntargets == 1 ? Min(append->count, BLOCK_ROWS) : append->count));
+	attempt->targets = MemoryContextAllocHuge(CurrentMemoryContext,
+											  sizeof(Target) * Max(append->ntargets, 1));
+	for (int i = 0; i < append->ntargets; i++)
+		attempt->targets[i].asked = &append->targets[i];
+}
+
+/* Attempts until the call is done. */
+static void
+run_attempts(Attempt *attempt, MemoryContext block_context)
+{
+	EsStreamLock queue;
+	bool		queued = false;
+	Outcome		outcome;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		outcome = try(attempt, block_context);
+		if (outcome == REFUSED)
+			es_refusal_raise(attempt->refusals, attempt->append->many);
+		else if (outcome == WAIT_FOR_TRANSACTION)
+			wait_for_transaction(attempt, &queue, &queued);
+		else if (outcome == WAIT_FOR_SEGMENT)
+			es_maker_ensure(attempt->next_position);
+		else if (attempt->npositions > 0)
+			es_maker_ask_ahead(attempt->positions[0], attempt->positions[attempt->npositions - 1]);
+		attempt->refusals = NIL;
+		MemoryContextReset(block_context);
+	} while (outcome != FINISHED);
+	if (queued)
+		es_stream_unlock(&queue);
 }
 
 /*
- * es_append_run appends events to a stream, or raises.  The caller has checked
- * names and values.  Memory for a block is freed before the next.
+ * es_append_run appends events, or raises.  The caller has checked names and
+ * values.  Memory for a block is freed before the next.
  */
 void
 es_append_run(EsAppend *append)
 {
-	Attempt		attempt = {.append = append};
-	MemoryContext old;
+	Attempt		attempt;
 	MemoryContext block_context;
-	EsStreamLock queue;
-	bool		queued = false;
-	bool		finished = false;
+	MemoryContext old;
 
 	check_may_write();
+	es_stream_lock_table();
 	complete_ids(append);
-	attempt.positions = palloc(sizeof(int64) * Max(1, Min(append->count, BLOCK_ROWS)));
+	begin_attempt(&attempt, append);
 	block_context = AllocSetContextCreate(CurrentMemoryContext, "eventstore append",
 										  ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(block_context);
-	while (!finished)
-	{
-		EsStreamLock lock;
-		Outcome		outcome;
-
-		CHECK_FOR_INTERRUPTS();
-		es_stream_lock(&lock, append->stream);
-		outcome = try_block(&attempt);
-		es_stream_unlock(&lock);
-		finished = go_on(&attempt, outcome, &queue, &queued);
-		MemoryContextReset(block_context);
-	}
-	if (queued)
-		es_stream_unlock(&queue);
+	run_attempts(&attempt, block_context);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(block_context);
 	pfree(attempt.positions);
+	pfree(attempt.targets);
 	if (append->count > 0)
-		last_position = append->position;
+		last_position = append->position = append->events[append->count - 1].position;
 }
 
 /* ---- SQL ---- */
@@ -438,21 +578,23 @@ Datum
 es_append(PG_FUNCTION_ARGS)
 {
 	EsNewEvent	event = {0};
-	EsAppend	append = {.events = &event,.count = 1};
+	EsTarget	target = {0};
+	EsAppend	append = {.targets = &target,.ntargets = 1,.events = &event,.count = 1};
 
-	append.stream = es_base_stream_arg(fcinfo, 0);
+	target.stream = es_base_stream_arg(fcinfo, 0);
 	es_base_require(fcinfo, 1, "type");
 	es_base_require(fcinfo, 2, "data");
 	event.type = PG_GETARG_TEXT_PP(1);
 	event.data = PG_GETARG_DATUM(2);
 	event.metadata = PG_ARGISNULL(3) ? es_request_empty_object() : PG_GETARG_DATUM(3);
-	es_request_expectation(&append, fcinfo, 4);
+	es_request_expectation(&target, fcinfo, 4);
 	event.id_given = !PG_ARGISNULL(5);
 	if (event.id_given)
 		event.id = *PG_GETARG_UUID_P(5);
 	es_request_check_event(&event);
+	es_request_add_event(&target, &event);
 	es_append_run(&append);
-	PG_RETURN_INT64(append.version);
+	PG_RETURN_INT64(target.version);
 }
 
 /*
@@ -466,14 +608,15 @@ es_append(PG_FUNCTION_ARGS)
 Datum
 es_append_batch(PG_FUNCTION_ARGS)
 {
-	EsAppend	append = {0};
+	EsTarget	target = {0};
+	EsAppend	append = {.targets = &target,.ntargets = 1};
 
-	append.stream = es_base_stream_arg(fcinfo, 0);
+	target.stream = es_base_stream_arg(fcinfo, 0);
 	es_base_require(fcinfo, 1, "events");
-	es_request_expectation(&append, fcinfo, 2);
-	es_request_from_json(&append, PG_GETARG_JSONB_P(1));
+	es_request_expectation(&target, fcinfo, 2);
+	es_request_from_json(&append, &target, PG_GETARG_JSONB_P(1));
 	es_append_run(&append);
-	PG_RETURN_INT64(append.version);
+	PG_RETURN_INT64(target.version);
 }
 
 /*
@@ -483,14 +626,15 @@ es_append_batch(PG_FUNCTION_ARGS)
 Datum
 es_append_events(PG_FUNCTION_ARGS)
 {
-	EsAppend	append = {0};
+	EsTarget	target = {0};
+	EsAppend	append = {.targets = &target,.ntargets = 1};
 
-	append.stream = es_base_stream_arg(fcinfo, 0);
+	target.stream = es_base_stream_arg(fcinfo, 0);
 	es_base_require(fcinfo, 1, "events");
-	es_request_expectation(&append, fcinfo, 2);
-	es_request_from_array(&append, PG_GETARG_ARRAYTYPE_P(1));
+	es_request_expectation(&target, fcinfo, 2);
+	es_request_from_array(&append, &target, PG_GETARG_ARRAYTYPE_P(1));
 	es_append_run(&append);
-	PG_RETURN_INT64(append.version);
+	PG_RETURN_INT64(target.version);
 }
 
 /*

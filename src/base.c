@@ -113,6 +113,8 @@ es_base_store(void)
 	found.segments = look_up_relation(&found, "segments");
 	found.config = look_up_relation(&found, "config");
 	found.settled_mark = look_up_relation(&found, "settled_mark");
+	found.tags = look_up_relation(&found, "tags");
+	found.tags_by_tag = look_up_relation(&found, "tags_by_tag");
 	found.position_seq = look_up_relation(&found, "position_seq");
 	found.stream_id_seq = look_up_relation(&found, "stream_id_seq");
 	found.event_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,

@@ -140,6 +140,8 @@ typedef struct EsStore
 	Oid			segments;
 	Oid			config;
 	Oid			settled_mark;
+	Oid			tags;
+	Oid			tags_by_tag;	/* unique (tag, position) */
 	Oid			position_seq;
 	Oid			stream_id_seq;
 	Oid			event_type;		/* the type es_event */

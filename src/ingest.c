@@ -50,18 +50,16 @@ check_columns(const bool *isnull)
 
 /* Turns a row of the view into a call. */
 static void
-take_row(EsAppend *append, EsNewEvent *event, const Datum *values, const bool *isnull)
+take_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bool *isnull)
 {
 	text	   *stream = DatumGetTextPP(values[Anum_es_event_stream - 1]);
 
 	es_base_check_stream_name(stream);
-	append->stream = stream;
-	append->events = event;
-	append->count = 1;
+	target->stream = stream;
 	if (!isnull[Anum_es_event_version - 1])
 	{
-		append->expectation = ES_EXPECT_VERSION;
-		append->expected_version = DatumGetInt64(values[Anum_es_event_version - 1]) - 1;
+		target->expectation = ES_EXPECT_VERSION;
+		target->expected_version = DatumGetInt64(values[Anum_es_event_version - 1]) - 1;
 	}
 	event->type = DatumGetTextPP(values[Anum_es_event_type - 1]);
 	event->data = values[Anum_es_event_data - 1];
@@ -74,20 +72,19 @@ take_row(EsAppend *append, EsNewEvent *event, const Datum *values, const bool *i
 	if (event->time_given)
 		event->recorded_at = DatumGetTimestampTz(values[Anum_es_event_recorded_at - 1]);
 	es_request_check_event(event);
+	es_request_add_event(target, event);
 }
 
 /* Puts what came of the call into the row. */
 static void
-complete_row(const EsAppend *append, Datum *values, bool *isnull)
+complete_row(const EsNewEvent *event, Datum *values, bool *isnull)
 {
-	const EsNewEvent *event = &append->events[0];
-
-	values[Anum_es_event_position - 1] = Int64GetDatum(append->position);
-	values[Anum_es_event_version - 1] = Int64GetDatum(append->version);
+	values[Anum_es_event_position - 1] = Int64GetDatum(event->position);
+	values[Anum_es_event_version - 1] = Int64GetDatum(event->version);
 	values[Anum_es_event_type_version - 1] = Int32GetDatum(1);
 	values[Anum_es_event_metadata - 1] = event->metadata;
 	values[Anum_es_event_event_id - 1] = UUIDPGetDatum(&event->id);
-	values[Anum_es_event_recorded_at - 1] = TimestampTzGetDatum(append->recorded_at);
+	values[Anum_es_event_recorded_at - 1] = TimestampTzGetDatum(event->recorded_at);
 	memset(isnull, false, Natts_es_event * sizeof(bool));
 }
 
@@ -106,7 +103,8 @@ es_ingest_row(PG_FUNCTION_ARGS)
 	Datum		values[Natts_es_event];
 	bool		isnull[Natts_es_event];
 	EsNewEvent	event = {0};
-	EsAppend	append = {0};
+	EsTarget	target = {0};
+	EsAppend	append = {.targets = &target,.ntargets = 1,.events = &event,.count = 1};
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
 		!TRIGGER_FIRED_INSTEAD(trigger->tg_event))
@@ -116,9 +114,9 @@ es_ingest_row(PG_FUNCTION_ARGS)
 		elog(ERROR, "view es_events has been altered");
 	heap_deform_tuple(trigger->tg_trigtuple, desc, values, isnull);
 	check_columns(isnull);
-	take_row(&append, &event, values, isnull);
+	take_row(&target, &event, values, isnull);
 	es_append_run(&append);
-	complete_row(&append, values, isnull);
+	complete_row(&event, values, isnull);
 	return PointerGetDatum(heap_form_tuple(desc, values, isnull));
 }
 

@@ -45,6 +45,8 @@ typedef struct MakerOrder
 
 /* ---- making ---- */
 
+static void run(const char *format,...) pg_attribute_printf(1, 2);
+
 /* Runs one statement of DDL or DML. */
 static void
 run(const char *format,...)

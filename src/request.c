@@ -12,11 +12,15 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/array.h"
+#include "utils/hsearch.h"
+#include "utils/numeric.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/typcache.h"
 
+#include "tags.h"
 #include "uuid7.h"
 
 /* Attributes of es_new_event. */
@@ -26,24 +30,39 @@
 #define Anum_es_new_event_event_id	4
 #define Natts_es_new_event			4
 
-/* es_request_expectation takes the argument expected_version: below -1 is 22023. */
+/* es_request_set_expected sets what a stream must be at: below -1 is 22023. */
 void
-es_request_expectation(EsAppend *append, FunctionCallInfo fcinfo, int argno)
+es_request_set_expected(EsTarget *target, int64 version)
 {
-	int64		version;
-
-	append->expected_version = 0;
-	append->expectation = ES_EXPECT_ANY;
-	if (PG_ARGISNULL(argno))
-		return;
-	version = PG_GETARG_INT64(argno);
 	if (version < -1)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("expected_version must not be below -1"),
 				errhint("NULL expects nothing, 0 no event yet, -1 at least one event, n exactly n events."));
-	append->expectation = version == -1 ? ES_EXPECT_EXISTS : ES_EXPECT_VERSION;
-	append->expected_version = version;
+	target->expectation = version == -1 ? ES_EXPECT_EXISTS : ES_EXPECT_VERSION;
+	target->expected_version = version;
+}
+
+/* es_request_expectation takes the argument expected_version; NULL expects nothing. */
+void
+es_request_expectation(EsTarget *target, FunctionCallInfo fcinfo, int argno)
+{
+	if (!PG_ARGISNULL(argno))
+		es_request_set_expected(target, PG_GETARG_INT64(argno));
+}
+
+/* es_request_add_event makes an event the next of a target. */
+void
+es_request_add_event(EsTarget *target, EsNewEvent *event)
+{
+	event->target = target;
+	event->next = NULL;
+	if (target->last)
+		target->last->next = event;
+	else
+		target->first = event;
+	target->last = event;
+	target->count++;
 }
 
 /* es_request_check_event raises 22023 for a bad type, or metadata that is no object. */
@@ -73,6 +92,17 @@ es_request_empty_object(void)
 	return empty;
 }
 
+/* Makes room for the events of a call. */
+static void
+allocate_events(EsAppend *append, int count)
+{
+	Size		size = sizeof(EsNewEvent) * Max(count, 1);
+
+	append->count = count;
+	append->events = MemoryContextAllocHuge(CurrentMemoryContext, size);
+	memset(append->events, 0, size);
+}
+
 /* ---- JSON ---- */
 
 /* Raises 22023 for an element of a JSON batch. */
@@ -85,14 +115,85 @@ bad_element(int index, const char *problem)
 			errhint("Each element is {\"type\": string, \"data\"?: any, \"metadata\"?: object, \"event_id\"?: UUID}."));
 }
 
+/* One element of a JSON batch, taken apart; type NULL means it was not there. */
+typedef struct Element
+{
+	JsonbValue *type;
+	JsonbValue *data;
+	JsonbValue *metadata;
+	JsonbValue *event_id;
+	JsonbValue *stream;
+	JsonbValue *expected_version;
+	JsonbValue *tags;
+} Element;
+
+/* Finds the place for a key; the last three are for calls over many streams. */
+static JsonbValue **
+member_place(Element *element, const JsonbValue *key, bool many)
+{
+	const struct
+	{
+		const char *name;
+		JsonbValue **place;
+	}			places[] = {
+		{"type", &element->type},
+		{"data", &element->data},
+		{"metadata", &element->metadata},
+		{"event_id", &element->event_id},
+		{"stream", &element->stream},
+		{"expected_version", &element->expected_version},
+		{"tags", &element->tags}
+	};
+
+	for (int i = 0; i < (many ? lengthof(places) : 4); i++)
+		if (strlen(places[i].name) == key->val.string.len &&
+			memcmp(places[i].name, key->val.string.val, key->val.string.len) == 0)
+			return places[i].place;
+	return NULL;
+}
+
+/* Takes one element of a JSON batch apart. */
+static void
+take_apart(Element *element, JsonbValue *value, int index, bool many)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	key;
+
+	memset(element, 0, sizeof(*element));
+	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
+		bad_element(index, "is not an object");
+	it = JsonbIteratorInit(value->val.binary.data);
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		JsonbValue **place;
+
+		if (token != WJB_KEY)
+			continue;
+		place = member_place(element, &key, many);
+		if (place == NULL)
+			bad_element(index, psprintf("has an unknown key \"%s\"",
+										pnstrdup(key.val.string.val, key.val.string.len)));
+		*place = palloc(sizeof(JsonbValue));
+		(void) JsonbIteratorNext(&it, *place, true);
+		if ((*place)->type == jbvNull && *place != element->data && *place != element->type)
+			*place = NULL;
+	}
+}
+
+/* The text of a JSON string. */
+static text *
+string_text(const JsonbValue *value)
+{
+	return cstring_to_text_with_len(value->val.string.val, value->val.string.len);
+}
+
 /* Takes an element's "event_id". */
 static void
 take_event_id(EsNewEvent *event, const JsonbValue *value, int index)
 {
 	char	   *string;
 
-	if (value->type == jbvNull)
-		return;
 	if (value->type != jbvString ||
 		!es_uuid7_is_uuid(value->val.string.val, value->val.string.len))
 		bad_element(index, "has an \"event_id\" that is no UUID");
@@ -102,77 +203,142 @@ take_event_id(EsNewEvent *event, const JsonbValue *value, int index)
 	pfree(string);
 }
 
-/* Takes one key of an element. */
+/* Takes the event that an element describes. */
 static void
-take_member(EsNewEvent *event, const JsonbValue *key, JsonbValue *value, int index)
+take_event(EsNewEvent *event, const Element *element, int index)
 {
-	const char *name = key->val.string.val;
-	int			len = key->val.string.len;
-
-	if (len == 4 && memcmp(name, "type", 4) == 0)
-	{
-		if (value->type != jbvString)
-			bad_element(index, "has a \"type\" that is no string");
-		event->type = cstring_to_text_with_len(value->val.string.val, value->val.string.len);
-	}
-	else if (len == 4 && memcmp(name, "data", 4) == 0)
-		event->data = JsonbPGetDatum(JsonbValueToJsonb(value));
-	else if (len == 8 && memcmp(name, "metadata", 8) == 0)
-	{
-		if (value->type != jbvNull)
-			event->metadata = JsonbPGetDatum(JsonbValueToJsonb(value));
-	}
-	else if (len == 8 && memcmp(name, "event_id", 8) == 0)
-		take_event_id(event, value, index);
-	else
-		bad_element(index, psprintf("has an unknown key \"%s\"", pnstrdup(name, len)));
-}
-
-/* Takes one element of a JSON batch. */
-static void
-take_element(EsNewEvent *event, JsonbValue *element, int index)
-{
-	JsonbIterator *it;
-	JsonbIteratorToken token;
-	JsonbValue	key;
-	JsonbValue	value;
-
-	if (element->type != jbvBinary || !JsonContainerIsObject(element->val.binary.data))
-		bad_element(index, "is not an object");
-	event->data = event->metadata = es_request_empty_object();
-	it = JsonbIteratorInit(element->val.binary.data);
-	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
-	{
-		if (token != WJB_KEY)
-			continue;
-		(void) JsonbIteratorNext(&it, &value, true);
-		take_member(event, &key, &value, index);
-	}
-	if (event->type == NULL)
+	if (element->type == NULL)
 		bad_element(index, "has no \"type\"");
+	if (element->type->type != jbvString)
+		bad_element(index, "has a \"type\" that is no string");
+	event->type = string_text(element->type);
+	event->data = element->data ? JsonbPGetDatum(JsonbValueToJsonb(element->data)) :
+		es_request_empty_object();
+	event->metadata = element->metadata ? JsonbPGetDatum(JsonbValueToJsonb(element->metadata)) :
+		es_request_empty_object();
+	if (element->event_id)
+		take_event_id(event, element->event_id, index);
+	if (element->tags)
+		event->metadata = es_tags_add(event->metadata, element->tags);
 	es_request_check_event(event);
 }
 
-/* es_request_from_json takes a JSON array of events; anything else is 22023. */
-void
-es_request_from_json(EsAppend *append, Jsonb *events)
+/* Raises unless a JSON value is an array; its size. */
+static int
+array_size(Jsonb *events)
 {
 	if (!JB_ROOT_IS_ARRAY(events) || JB_ROOT_IS_SCALAR(events))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("events must be a JSON array"));
-	append->count = JB_ROOT_COUNT(events);
-	append->events = MemoryContextAllocHuge(CurrentMemoryContext,
-											sizeof(EsNewEvent) * Max(append->count, 1));
-	memset(append->events, 0, sizeof(EsNewEvent) * append->count);
+	return JB_ROOT_COUNT(events);
+}
+
+/* es_request_from_json takes a JSON array of events for one stream; anything else is 22023. */
+void
+es_request_from_json(EsAppend *append, EsTarget *target, Jsonb *events)
+{
+	allocate_events(append, array_size(events));
 	for (int i = 0; i < append->count; i++)
 	{
-		JsonbValue *element = getIthJsonbValueFromContainer(&events->root, i);
+		Element		element;
 
 		CHECK_FOR_INTERRUPTS();
-		take_element(&append->events[i], element, i);
-		pfree(element);
+		take_apart(&element, getIthJsonbValueFromContainer(&events->root, i), i, false);
+		take_event(&append->events[i], &element, i);
+		es_request_add_event(target, &append->events[i]);
 	}
+}
+
+/* ---- JSON over many streams ---- */
+
+/* A target by its stream's name, while a call is taken apart. */
+typedef struct NamedTarget
+{
+	char		name[ES_MAX_STREAM_NAME + 1];	/* hash key, zero-terminated */
+	EsTarget   *target;
+} NamedTarget;
+
+/* Finds, or adds, the target that an element names. */
+static EsTarget *
+target_of(EsAppend *append, HTAB *by_name, const Element *element, int index)
+{
+	NamedTarget *entry;
+	EsTarget   *target;
+	text	   *stream;
+	char		name[ES_MAX_STREAM_NAME + 1] = {0};
+	bool		found;
+
+	if (element->stream == NULL || element->stream->type != jbvString)
+		bad_element(index, "has no \"stream\" that is a string");
+	stream = string_text(element->stream);
+	es_base_check_stream_name(stream);
+	memcpy(name, VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream));
+	entry = hash_search(by_name, name, HASH_ENTER, &found);
+	if (found)
+	{
+		if (element->expected_version)
+			bad_element(index, "has an \"expected_version\", which belongs to the first element of its stream");
+		return entry->target;
+	}
+	entry->target = target = &append->targets[append->ntargets++];
+	target->stream = stream;
+	return target;
+}
+
+/* Takes an element's "expected_version". */
+static void
+take_expected(EsTarget *target, const JsonbValue *value, int index)
+{
+	Datum		number;
+
+	if (value->type != jbvNumeric)
+		bad_element(index, "has an \"expected_version\" that is no number");
+	number = NumericGetDatum(value->val.numeric);
+	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number, DirectFunctionCall1(numeric_floor, number))))
+		bad_element(index, "has an \"expected_version\" that is not whole");
+	es_request_set_expected(target, DatumGetInt64(DirectFunctionCall1(numeric_int8, number)));
+}
+
+/*
+ * es_request_many_from_json takes a JSON array of events and checks over many
+ * streams: {"stream", "type", …, "expected_version"?, "tags"?}, without "type"
+ * a pure check.  Anything else is 22023.
+ */
+void
+es_request_many_from_json(EsAppend *append, Jsonb *events)
+{
+	HASHCTL		ctl = {.keysize = ES_MAX_STREAM_NAME + 1,.entrysize = sizeof(NamedTarget),.hcxt = CurrentMemoryContext};
+	int			n = array_size(events);
+	HTAB	   *by_name = hash_create("eventstore targets", Max(n, 16), &ctl,
+									  HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+
+	append->many = true;
+	allocate_events(append, n);
+	append->count = 0;
+	append->targets = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsTarget) * Max(n, 1));
+	memset(append->targets, 0, sizeof(EsTarget) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		Element		element;
+		EsTarget   *target;
+
+		CHECK_FOR_INTERRUPTS();
+		take_apart(&element, getIthJsonbValueFromContainer(&events->root, i), i, true);
+		target = target_of(append, by_name, &element, i);
+		if (element.expected_version)
+			take_expected(target, element.expected_version, i);
+		if (element.type)
+		{
+			EsNewEvent *event = &append->events[append->count++];
+
+			take_event(event, &element, i);
+			es_request_add_event(target, event);
+		}
+		else if (element.data || element.metadata || element.event_id || element.tags)
+			bad_element(i, "has no \"type\"");
+	}
+	hash_destroy(by_name);
 }
 
 /* ---- arrays of es_new_event ---- */
@@ -204,14 +370,15 @@ take_row(EsNewEvent *event, TupleDesc desc, HeapTupleHeader row)
 	es_request_check_event(event);
 }
 
-/* es_request_from_array takes an es_new_event[]; NULL elements are 22004. */
+/* es_request_from_array takes an es_new_event[] for one stream; NULL elements are 22004. */
 void
-es_request_from_array(EsAppend *append, ArrayType *events)
+es_request_from_array(EsAppend *append, EsTarget *target, ArrayType *events)
 {
 	Oid			type = ARR_ELEMTYPE(events);
 	TupleDesc	desc = lookup_rowtype_tupdesc_domain(type, -1, false);
 	Datum	   *elements;
 	bool	   *isnull;
+	int			count;
 	int16		typlen;
 	bool		typbyval;
 	char		typalign;
@@ -219,11 +386,9 @@ es_request_from_array(EsAppend *append, ArrayType *events)
 	if (desc->natts != Natts_es_new_event)
 		elog(ERROR, "type es_new_event has been altered");
 	get_typlenbyvalalign(type, &typlen, &typbyval, &typalign);
-	deconstruct_array(events, type, typlen, typbyval, typalign, &elements, &isnull, &append->count);
-	append->events = MemoryContextAllocHuge(CurrentMemoryContext,
-											sizeof(EsNewEvent) * Max(append->count, 1));
-	memset(append->events, 0, sizeof(EsNewEvent) * append->count);
-	for (int i = 0; i < append->count; i++)
+	deconstruct_array(events, type, typlen, typbyval, typalign, &elements, &isnull, &count);
+	allocate_events(append, count);
+	for (int i = 0; i < count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (isnull[i])
@@ -231,6 +396,7 @@ es_request_from_array(EsAppend *append, ArrayType *events)
 					errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					errmsg("element %d of events must not be null", i + 1));
 		take_row(&append->events[i], desc, DatumGetHeapTupleHeader(elements[i]));
+		es_request_add_event(target, &append->events[i]);
 	}
 	ReleaseTupleDesc(desc);
 }

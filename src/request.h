@@ -15,8 +15,11 @@ typedef enum EsExpectation
 	ES_EXPECT_VERSION			/* exactly this version; 0: it never had an event */
 } EsExpectation;
 
-/* One event to append. */
-typedef struct EsNewEvent
+typedef struct EsTarget EsTarget;
+typedef struct EsNewEvent EsNewEvent;
+
+/* One event to append, then what became of it. */
+struct EsNewEvent
 {
 	const text *type;
 	Datum		data;			/* jsonb */
@@ -24,27 +27,45 @@ typedef struct EsNewEvent
 	pg_uuid_t	id;
 	bool		id_given;		/* by the caller; else one is made */
 	bool		time_given;		/* recorded_at was, by an import */
-	TimestampTz recorded_at;
-} EsNewEvent;
+	bool		stored;			/* is stored already: a retry */
+	TimestampTz recorded_at;	/* given, then as stored */
+	int64		version;		/* expected of this very event, 0 for none; then as stored */
+	int64		position;		/* as stored */
+	EsTarget   *target;
+	EsNewEvent *next;			/* of the same target */
+};
 
-/* A call: what to append, then what came of it. */
-typedef struct EsAppend
+/* One stream that a call appends to, or only checks. */
+struct EsTarget
 {
 	const text *stream;
 	EsExpectation expectation;
 	int64		expected_version;
-	EsNewEvent *events;
-	int			count;			/* 0: only the expectation is checked */
+	EsNewEvent *first;			/* its events, NULL: only the expectation is checked */
+	EsNewEvent *last;
+	int			count;
+	int64		version;		/* afterwards, of the stream or of a retry's last event */
+};
 
-	int64		version;		/* of the last event, or of the stream if count is 0 */
+/* A call. */
+typedef struct EsAppend
+{
+	EsTarget   *targets;
+	int			ntargets;
+	EsNewEvent *events;			/* in the order of the log */
+	int			count;
+	bool		many;			/* refusals list all streams, as JSON */
+	bool		each_alone;		/* each event is a retry, or not, by itself */
 	int64		position;		/* of the last event */
-	TimestampTz recorded_at;	/* of the last event */
 } EsAppend;
 
-extern void es_request_expectation(EsAppend *append, FunctionCallInfo fcinfo, int argno);
+extern void es_request_expectation(EsTarget *target, FunctionCallInfo fcinfo, int argno);
+extern void es_request_set_expected(EsTarget *target, int64 version);
+extern void es_request_add_event(EsTarget *target, EsNewEvent *event);
 extern void es_request_check_event(EsNewEvent *event);
 extern Datum es_request_empty_object(void);
-extern void es_request_from_json(EsAppend *append, Jsonb *events);
-extern void es_request_from_array(EsAppend *append, ArrayType *events);
+extern void es_request_from_json(EsAppend *append, EsTarget *target, Jsonb *events);
+extern void es_request_from_array(EsAppend *append, EsTarget *target, ArrayType *events);
+extern void es_request_many_from_json(EsAppend *append, Jsonb *events);
 
 #endif							/* ES_REQUEST_H */

@@ -33,19 +33,19 @@ compare_ids(const void *a, const void *b)
 	return memcmp(a, b, sizeof(pg_uuid_t));
 }
 
-/* es_retry_check_distinct raises 22023 if a call gives one id twice. */
+/* es_retry_check_distinct raises 22023 if a call gives one id twice for a stream. */
 void
-es_retry_check_distinct(const EsAppend *append)
+es_retry_check_distinct(const EsTarget *target)
 {
 	pg_uuid_t  *ids;
 	int			n = 0;
 
-	if (append->count < 2)
+	if (target->count < 2)
 		return;
-	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * append->count);
-	for (int i = 0; i < append->count; i++)
-		if (append->events[i].id_given)
-			ids[n++] = append->events[i].id;
+	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * target->count);
+	for (EsNewEvent *event = target->first; event; event = event->next)
+		if (event->id_given)
+			ids[n++] = event->id;
 	qsort(ids, n, sizeof(pg_uuid_t), compare_ids);
 	for (int i = 1; i < n; i++)
 		if (compare_ids(&ids[i - 1], &ids[i]) == 0)
@@ -70,98 +70,112 @@ same_contents(const EsNewEvent *given, const EsEvent *stored)
 }
 
 /*
- * Compares the stored events from a version on with the given ones.  Returns
- * the index of the first that differs, or the count; notes the last one.
+ * Compares events, count of them from one on, with those stored from a version
+ * on.  Marks as stored what is the same; returns the first that differs, or
+ * NULL.
  */
-static int
-compare_run(EsRetry *retry, const EsAppend *append, const EsStream *stream, int64 from_version)
+static EsNewEvent *
+compare_run(EsNewEvent *event, int count, const EsStream *stream, int64 version)
 {
 	Snapshot	snapshot = es_segment_fresh_snapshot();
-	int			same = 0;
-	bool		differs = false;
 
-	for (int64 n = stream->first_segment; !differs && same < append->count && n <= stream->last_segment; n++)
+	for (int64 n = stream->first_segment; count > 0 && n <= stream->last_segment; n++)
 	{
 		EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = snapshot,.own_slot = true,.nkeys = 2};
+		bool		same = true;
 
 		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
-		ScanKeyInit(&scan.keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
-					Int64GetDatum(from_version + same));
+		ScanKeyInit(&scan.keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(version));
 		if (!es_segment_scan_begin(&scan, n))
 			continue;
-		while (!differs && same < append->count &&
-			   index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
+		while (same && count > 0 && index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
 		{
 			EsEvent		stored;
 
 			es_base_deform_event(scan.slot, &stored);
-			differs = !same_contents(&append->events[same], &stored);
-			if (differs)
+			same = same_contents(event, &stored);
+			if (!same)
 				break;
-			same++;
-			retry->last.version = stored.version;
-			retry->last.recorded_at = stored.recorded_at;
-			retry->position = stored.position;
+			event->stored = true;
+			event->version = stored.version;
+			event->position = stored.position;
+			event->recorded_at = stored.recorded_at;
+			version++;
+			count--;
+			event = event->next;
 		}
 		es_segment_scan_end(&scan);
+		if (!same)
+			break;
 	}
 	UnregisterSnapshot(snapshot);
-	return same;
+	return count > 0 ? event : NULL;
 }
 
-/* Judges a call of which some ids are stored; versions[i] is that of the i-th, 0 if it is not. */
-static void
-judge(EsRetry *retry, const EsAppend *append, const EsStream *stream, const int64 *versions)
+/* What DETAIL says of an event that is stored with other contents. */
+static const char *
+other_contents(const EsNewEvent *event, int64 version)
 {
-	int			differs;
+	return psprintf("Event id %s is stored already, as version " INT64_FORMAT ", with other type, data or metadata.",
+					uuid_text(&event->id), version);
+}
+
+/* Judges a target of which some ids are stored; versions[i] is that of the i-th, 0 if it is not. */
+static void
+judge(EsRetry *retry, EsTarget *target, const EsStream *stream, const int64 *versions)
+{
+	EsNewEvent *event = target->first;
+	EsNewEvent *differs;
 
 	retry->result = ES_RETRY_CONFLICT;
-	for (int i = 0; i < append->count; i++)
+	for (int i = 0; i < target->count; i++, event = event->next)
 	{
 		if (versions[i] != 0 && versions[i] == versions[0] + i)
 			continue;
 		retry->detail = versions[i] == 0 ?
 			psprintf("Some of the event ids are stored already, but not that of event %d.", i + 1) :
 			psprintf("Event id %s is stored already, as version " INT64_FORMAT ", not in this order.",
-					 uuid_text(&append->events[i].id), versions[i]);
+					 uuid_text(&event->id), versions[i]);
 		return;
 	}
-	if (append->expectation == ES_EXPECT_VERSION && versions[0] != append->expected_version + 1)
+	if (target->expectation == ES_EXPECT_VERSION && versions[0] != target->expected_version + 1)
 	{
 		retry->detail = psprintf("The events are stored already, but from version " INT64_FORMAT " on.",
 								 versions[0]);
 		return;
 	}
-	differs = compare_run(retry, append, stream, versions[0]);
-	if (differs < append->count)
+	differs = compare_run(target->first, target->count, stream, versions[0]);
+	if (differs)
 	{
-		retry->detail = psprintf("Event id %s is stored already, as version " INT64_FORMAT ", with other type, data or metadata.",
-								 uuid_text(&append->events[differs].id), versions[differs]);
+		for (event = target->first; event != differs; event = event->next)
+			versions++;
+		retry->detail = other_contents(differs, versions[0]);
 		return;
 	}
 	retry->result = ES_RETRY_STORED;
 }
 
-/* es_retry_check tells whether the events of a call are stored in an existing stream. */
+/* es_retry_check tells whether the events for an existing stream are stored in it. */
 void
-es_retry_check(EsRetry *retry, const EsAppend *append, const EsStream *stream)
+es_retry_check(EsRetry *retry, EsTarget *target, const EsStream *stream)
 {
 	int64	   *versions = NULL;
 	bool		some_stored = false;
+	int			i = 0;
 
 	retry->result = ES_RETRY_NEW;
-	for (int i = 0; i < append->count; i++)
+	for (EsNewEvent *event = target->first; event; event = event->next, i++)
 	{
-		if (!append->events[i].id_given)
+		if (!event->id_given)
 			continue;
 		if (versions == NULL)
 		{
-			Size		size = sizeof(int64) * append->count;
+			Size		size = sizeof(int64) * target->count;
 
 			versions = MemoryContextAllocHuge(CurrentMemoryContext, size);
 			memset(versions, 0, size);
 		}
-		versions[i] = es_stream_find_event_id(stream, &append->events[i].id, &retry->wait_for);
+		versions[i] = es_stream_find_event_id(stream, &event->id, &retry->wait_for);
 		if (TransactionIdIsValid(retry->wait_for))
 		{
 			retry->result = ES_RETRY_WAIT;
@@ -170,5 +184,34 @@ es_retry_check(EsRetry *retry, const EsAppend *append, const EsStream *stream)
 		some_stored = some_stored || versions[i] != 0;
 	}
 	if (some_stored)
-		judge(retry, append, stream, versions);
+		judge(retry, target, stream, versions);
+}
+
+/*
+ * es_retry_check_alone tells the same for one event by itself; a version that
+ * is expected of it must be the one it is stored as.
+ */
+void
+es_retry_check_alone(EsRetry *retry, EsNewEvent *event, const EsStream *stream)
+{
+	int64		version;
+	int64		expected = event->version;
+
+	retry->result = ES_RETRY_NEW;
+	if (!event->id_given)
+		return;
+	version = es_stream_find_event_id(stream, &event->id, &retry->wait_for);
+	if (TransactionIdIsValid(retry->wait_for))
+		retry->result = ES_RETRY_WAIT;
+	else if (version != 0)
+	{
+		retry->result = ES_RETRY_CONFLICT;
+		if (expected != 0 && expected != version)
+			retry->detail = psprintf("Event id %s is stored already, as version " INT64_FORMAT ".",
+									 uuid_text(&event->id), version);
+		else if (compare_run(event, 1, stream, version))
+			retry->detail = other_contents(event, version);
+		else
+			retry->result = ES_RETRY_STORED;
+	}
 }

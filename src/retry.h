@@ -19,13 +19,12 @@ typedef enum EsRetryResult
 typedef struct EsRetry
 {
 	EsRetryResult result;
-	EsTip		last;			/* STORED: the last event */
-	int64		position;		/* STORED: of the last event */
 	const char *detail;			/* CONFLICT: a sentence for DETAIL */
 	TransactionId wait_for;		/* WAIT */
 } EsRetry;
 
-extern void es_retry_check(EsRetry *retry, const EsAppend *append, const EsStream *stream);
-extern void es_retry_check_distinct(const EsAppend *append);
+extern void es_retry_check(EsRetry *retry, EsTarget *target, const EsStream *stream);
+extern void es_retry_check_alone(EsRetry *retry, EsNewEvent *event, const EsStream *stream);
+extern void es_retry_check_distinct(const EsTarget *target);
 
 #endif							/* ES_RETRY_H */

@@ -33,11 +33,10 @@
 #include "commands/sequence.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "port/pg_bitutils.h"
 #include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
-
-#define STREAM_TAGS		128
 
 /* What the objsubid of our lock tags says. */
 #define TAG_SHORT		1
@@ -54,29 +53,92 @@ hash_name(const text *name)
 	return hash_bytes((const unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 }
 
-/* Takes one of our tags. */
-static void
-acquire(EsStreamLock *lock, uint32 object, uint16 kind)
+/* The tag of a short lock, or of a queue. */
+static LOCKTAG
+make_tag(uint32 object, uint16 kind)
 {
-	SET_LOCKTAG_OBJECT(lock->tag, MyDatabaseId, es_base_store()->streams, object, kind);
-	(void) LockAcquire(&lock->tag, ExclusiveLock, false, false);
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->streams, object, kind);
+	return tag;
 }
 
-/* es_stream_lock takes the short lock on a stream. */
+/*
+ * es_stream_lock_table takes the locks on tables that an append needs anyway,
+ * before any short lock: DDL may make these wait.
+ */
 void
-es_stream_lock(EsStreamLock *lock, const text *name)
+es_stream_lock_table(void)
 {
-	acquire(lock, hash_name(name) % STREAM_TAGS, TAG_SHORT);
+	int64		newest = es_segment_newest();
+	Oid			segment = newest >= 0 ? es_segment_relid(newest) : InvalidOid;
+
+	LockRelationOid(es_base_store()->streams, RowExclusiveLock);
+	if (OidIsValid(segment))
+		LockRelationOid(segment, RowExclusiveLock);
+}
+
+/* es_stream_locks_add makes the short lock on a stream one that is wanted. */
+void
+es_stream_locks_add(EsStreamLocks *locks, const text *name)
+{
+	uint32		tag = hash_name(name) % ES_STREAM_TAGS;
+
+	locks->wanted[tag / 64] |= UINT64CONST(1) << (tag % 64);
+}
+
+/* es_stream_locks_acquire takes the wanted short locks, in ascending order of their tags. */
+void
+es_stream_locks_acquire(const EsStreamLocks *locks)
+{
+	for (int word = 0; word < lengthof(locks->wanted); word++)
+		for (uint64 left = locks->wanted[word]; left != 0; left &= left - 1)
+		{
+			LOCKTAG		tag = make_tag(word * 64 + pg_rightmost_one_pos64(left), TAG_SHORT);
+
+			(void) LockAcquire(&tag, ExclusiveLock, false, false);
+		}
+}
+
+/* es_stream_locks_release gives them back. */
+void
+es_stream_locks_release(const EsStreamLocks *locks)
+{
+	for (int word = 0; word < lengthof(locks->wanted); word++)
+		for (uint64 left = locks->wanted[word]; left != 0; left &= left - 1)
+		{
+			LOCKTAG		tag = make_tag(word * 64 + pg_rightmost_one_pos64(left), TAG_SHORT);
+
+			(void) LockRelease(&tag, ExclusiveLock, false);
+		}
+}
+
+/*
+ * es_stream_await_writers waits until all that hold a short lock now have
+ * given it back: after that, every position taken before the call that will
+ * ever have an event has its row.  The caller holds no short lock.
+ */
+void
+es_stream_await_writers(void)
+{
+	for (int i = 0; i < ES_STREAM_TAGS; i++)
+	{
+		LOCKTAG		tag = make_tag(i, TAG_SHORT);
+
+		(void) LockAcquire(&tag, ShareLock, false, false);
+		(void) LockRelease(&tag, ShareLock, false);
+	}
 }
 
 /* es_stream_queue takes the place at the head of a stream's queue; waits for it. */
 void
 es_stream_queue(EsStreamLock *lock, const text *name)
 {
-	acquire(lock, hash_name(name), TAG_QUEUE);
+	lock->tag = make_tag(hash_name(name), TAG_QUEUE);
+	(void) LockAcquire(&lock->tag, ExclusiveLock, false, false);
 }
 
-/* es_stream_unlock releases either. */
+/* es_stream_unlock gives the place in the queue to the next. */
 void
 es_stream_unlock(EsStreamLock *lock)
 {

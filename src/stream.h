@@ -40,13 +40,25 @@ typedef struct EsTip
 	TimestampTz recorded_at;
 } EsTip;
 
-/* The short lock on a stream. */
+/* A place in a stream's queue. */
 typedef struct EsStreamLock
 {
 	LOCKTAG		tag;
 } EsStreamLock;
 
-extern void es_stream_lock(EsStreamLock *lock, const text *name);
+/* The short locks of a call: which tags it wants, a bit each. */
+#define ES_STREAM_TAGS	128
+
+typedef struct EsStreamLocks
+{
+	uint64		wanted[ES_STREAM_TAGS / 64];
+} EsStreamLocks;
+
+extern void es_stream_lock_table(void);
+extern void es_stream_locks_add(EsStreamLocks *locks, const text *name);
+extern void es_stream_locks_acquire(const EsStreamLocks *locks);
+extern void es_stream_locks_release(const EsStreamLocks *locks);
+extern void es_stream_await_writers(void);
 extern void es_stream_unlock(EsStreamLock *lock);
 extern void es_stream_queue(EsStreamLock *lock, const text *name);
 

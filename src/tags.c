@@ -1,0 +1,125 @@
+/*
+ * tags.c
+ *		Tags: strings in an event's metadata that conditions are stated over.
+ *
+ * An event's tags are the strings of the array "tags" in its metadata; anything
+ * else there is left alone.  Each is also a row of eventstore.tags, written
+ * with the event, under the same lock, so whoever can see one can see the
+ * other.  Events without tags cost a look at their metadata, nothing else.
+ */
+#include "tags.h"
+
+#include "utils/builtins.h"
+
+#define MAX_TAG		255
+
+#define Anum_es_tags_position	1
+#define Anum_es_tags_tag		2
+
+/* Tells whether two texts are the same. */
+static bool
+same_text(const text *a, const text *b)
+{
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+}
+
+/* Tells whether a text is among others. */
+static bool
+among(const text *tag, text *const *tags, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (same_text(tag, tags[i]))
+			return true;
+	return false;
+}
+
+/* es_tags_of gives the tags in an event's metadata, each once; NULL for none. */
+text	  **
+es_tags_of(Datum metadata, int *count)
+{
+	Jsonb	   *object = DatumGetJsonbP(metadata);
+	JsonbValue	found;
+	text	  **tags;
+	int			n;
+
+	*count = 0;
+	if (JB_ROOT_COUNT(object) == 0 ||
+		getKeyJsonValueFromContainer(&object->root, "tags", 4, &found) == NULL ||
+		found.type != jbvBinary || !JsonContainerIsArray(found.val.binary.data))
+		return NULL;
+	n = JsonContainerSize(found.val.binary.data);
+	tags = palloc(sizeof(text *) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		JsonbValue *value = getIthJsonbValueFromContainer(found.val.binary.data, i);
+		text	   *tag;
+
+		if (value->type != jbvString)
+			continue;
+		if (value->val.string.len < 1 || value->val.string.len > MAX_TAG)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("tags must be 1 to %d bytes long, not %d", MAX_TAG, value->val.string.len));
+		tag = cstring_to_text_with_len(value->val.string.val, value->val.string.len);
+		if (!among(tag, tags, *count))
+			tags[(*count)++] = tag;
+	}
+	return tags;
+}
+
+/* es_tags_add gives metadata with these tags, which must be an array of strings. */
+Datum
+es_tags_add(Datum metadata, const JsonbValue *tags)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue	key = {.type = jbvString,.val.string = {.val = "tags",.len = 4}};
+	JsonbValue	array = *tags;
+	Jsonb	   *added;
+	bool		good = tags->type == jbvBinary && JsonContainerIsArray(tags->val.binary.data);
+
+	for (int i = 0; good && i < JsonContainerSize(tags->val.binary.data); i++)
+		good = getIthJsonbValueFromContainer(tags->val.binary.data, i)->type == jbvString;
+	if (!good)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("\"tags\" of an event must be an array of strings"));
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	pushJsonbValue(&state, WJB_KEY, &key);
+	pushJsonbValue(&state, WJB_VALUE, &array);
+	added = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	return DirectFunctionCall2(jsonb_concat, metadata, JsonbPGetDatum(added));
+}
+
+/* es_tags_write notes that the event at a position carries these tags. */
+void
+es_tags_write(text *const *tags, int count, int64 position)
+{
+	EsTable		table;
+
+	es_store_open(&table, es_base_store()->tags);
+	for (int i = 0; i < count; i++)
+	{
+		TupleTableSlot *slot = es_store_slot(&table, i);
+
+		slot->tts_values[Anum_es_tags_position - 1] = Int64GetDatum(position);
+		slot->tts_values[Anum_es_tags_tag - 1] = PointerGetDatum(tags[i]);
+		slot->tts_isnull[0] = slot->tts_isnull[1] = false;
+		ExecStoreVirtualTuple(slot);
+	}
+	es_store_insert(&table, count, NULL);
+	es_store_close(&table);
+}
+
+/* es_tags_have_all tells whether an event's metadata has all of some tags. */
+bool
+es_tags_have_all(Datum metadata, text *const *wanted, int nwanted)
+{
+	int			count;
+	text	  **tags = es_tags_of(metadata, &count);
+
+	for (int i = 0; i < nwanted; i++)
+		if (!among(wanted[i], tags, count))
+			return false;
+	return true;
+}

@@ -1,0 +1,15 @@
+/*
+ * tags.h
+ *		Tags: strings in an event's metadata that conditions are stated over.
+ */
+#ifndef ES_TAGS_H
+#define ES_TAGS_H
+
+#include "store.h"
+
+extern text **es_tags_of(Datum metadata, int *count);
+extern Datum es_tags_add(Datum metadata, const JsonbValue *tags);
+extern void es_tags_write(text *const *tags, int count, int64 position);
+extern bool es_tags_have_all(Datum metadata, text *const *wanted, int nwanted);
+
+#endif							/* ES_TAGS_H */
