@@ -358,6 +358,13 @@ write_run(Attempt *attempt, const int64 *positions, int n)
 	es_store_close(&table);
 }
 
+/* Tells whether a call keeps its locks from the checks to the last event. */
+static bool
+is_whole(const EsAppend *append)
+{
+	return append->ntargets > 1 || append->boundary;
+}
+
 /* How many events are still to be written, most of them if there are more. */
 static int
 count_pending(const Attempt *attempt, int most)
@@ -378,8 +385,7 @@ count_pending(const Attempt *attempt, int most)
 static Outcome
 take_positions(Attempt *attempt)
 {
-	bool		whole = attempt->append->ntargets > 1;
-	int			n = count_pending(attempt, whole ? INT_MAX : BLOCK_ROWS);
+	int			n = count_pending(attempt, is_whole(attempt->append) ? INT_MAX : BLOCK_ROWS);
 
 	attempt->npositions = attempt->used = 0;
 	if (n == 0)
@@ -438,13 +444,13 @@ try_under_locks(Attempt *attempt, MemoryContext block_context)
 	while (outcome == GO_ON)
 	{
 		outcome = write_block(attempt);
-		if (append->ntargets == 1)
+		if (!is_whole(append))
 			break;
 		if (outcome == GO_ON)
 			MemoryContextReset(block_context);
 	}
 	/* the locks will be free: of many streams, nothing is written, and all may change */
-	if (outcome == WAIT_FOR_SEGMENT && append->ntargets > 1)
+	if (outcome == WAIT_FOR_SEGMENT && is_whole(append))
 		attempt->checked = false;
 	return outcome;
 }
@@ -459,6 +465,8 @@ try(Attempt *attempt, MemoryContext block_context)
 
 	for (int i = 0; i < append->ntargets; i++)
 		es_stream_locks_add(&locks, append->targets[i].stream);
+	if (append->boundary)
+		es_stream_locks_add_boundary(&locks);
 	es_stream_locks_acquire(&locks);
 	outcome = try_under_locks(attempt, block_context);
 	es_stream_locks_release(&locks);
@@ -498,10 +506,11 @@ complete_ids(EsAppend *append)
 static void
 begin_attempt(Attempt *attempt, EsAppend *append)
 {
+	int			npositions = is_whole(append) ? append->count : Min(append->count, BLOCK_ROWS);
+
 	memset(attempt, 0, sizeof(*attempt));
 	attempt->append = append;
-	attempt->positions = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(1,
-																						 append->ntargets == 1 ? Min(append->count, BLOCK_ROWS) : append->count));
+	attempt->positions = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(npositions, 1));
 	attempt->targets = MemoryContextAllocHuge(CurrentMemoryContext,
 											  sizeof(Target) * Max(append->ntargets, 1));
 	for (int i = 0; i < append->ntargets; i++)

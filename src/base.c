@@ -263,6 +263,19 @@ es_base_deform_event(TupleTableSlot *slot, EsEvent *event)
 	event->metadata = v[Anum_es_events_metadata - 1];
 }
 
+/*
+ * es_base_slot_xmin tells which transaction wrote the row that a scan's slot
+ * holds; FrozenTransactionId if that is long ago, InvalidTransactionId if the
+ * table AM keeps no such thing.
+ */
+TransactionId
+es_base_slot_xmin(TupleTableSlot *slot)
+{
+	if (!TTS_IS_BUFFERTUPLE(slot))
+		return InvalidTransactionId;
+	return HeapTupleHeaderGetXmin(((HeapTupleTableSlot *) slot)->tuple->t_data);
+}
+
 /* es_base_event_values fills the attributes of es_event; they point into the event. */
 void
 es_base_event_values(const EsEvent *event, Datum *values, bool *isnull)

@@ -168,6 +168,7 @@ extern int32 es_base_category_key(const char *category, int len);
 
 /* Event <-> SQL. */
 extern void es_base_deform_event(TupleTableSlot *slot, EsEvent *event);
+extern TransactionId es_base_slot_xmin(TupleTableSlot *slot);
 extern void es_base_event_values(const EsEvent *event, Datum *values, bool *isnull);
 extern Datum es_base_event_datum(const EsEvent *event);
 

@@ -46,9 +46,9 @@ PG_FUNCTION_INFO_V1(es_read_category);
 
 /* ---- filters ---- */
 
-/* Tells whether a name is in a set. */
-static bool
-has_name(const EsNames *names, const char *name, int len)
+/* es_log_has_name tells whether a name is in a set. */
+bool
+es_log_has_name(const EsNames *names, const char *name, int len)
 {
 	for (int i = 0; i < names->count; i++)
 		if (VARSIZE_ANY_EXHDR(names->names[i]) == len &&
@@ -66,7 +66,7 @@ passes(const EsLogFilter *filter, const EsEvent *event)
 	int			len = VARSIZE_ANY_EXHDR(stream);
 
 	if (filter->categories.set &&
-		!has_name(&filter->categories, name, es_base_category_length(name, len)))
+		!es_log_has_name(&filter->categories, name, es_base_category_length(name, len)))
 		return false;
 	if (filter->stream_prefix)
 	{
@@ -79,7 +79,7 @@ passes(const EsLogFilter *filter, const EsEvent *event)
 	{
 		text	   *type = DatumGetTextPP(event->type);
 
-		return has_name(&filter->types, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
+		return es_log_has_name(&filter->types, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
 	}
 	return true;
 }
@@ -260,9 +260,9 @@ es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 
 /* ---- SQL ---- */
 
-/* Fetches a text[] argument; NULL lets everything pass, NULL elements are 22004. */
-static void
-names_arg(EsNames *names, FunctionCallInfo fcinfo, int argno, const char *name)
+/* es_log_names_arg fetches a text[] argument; NULL lets everything pass, NULL elements are 22004. */
+void
+es_log_names_arg(EsNames *names, FunctionCallInfo fcinfo, int argno, const char *name)
 {
 	ArrayType  *array;
 	Datum	   *elements;
@@ -285,9 +285,9 @@ names_arg(EsNames *names, FunctionCallInfo fcinfo, int argno, const char *name)
 	}
 }
 
-/* Puts an event into the result. */
-static void
-return_event(const EsEvent *event, void *arg)
+/* es_log_return_event, a callback, puts an event into the ReturnSetInfo that it is given. */
+void
+es_log_return_event(const EsEvent *event, void *arg)
 {
 	ReturnSetInfo *result = arg;
 	Datum		values[Natts_es_event];
@@ -329,8 +329,8 @@ es_read_all(PG_FUNCTION_ARGS)
 	es_base_require(fcinfo, 0, "after_position");
 	filter.after = PG_GETARG_INT64(0);
 	filter.max_count = es_base_limit_arg(fcinfo, 1, "max_count");
-	names_arg(&filter.categories, fcinfo, 2, "categories");
-	names_arg(&filter.types, fcinfo, 3, "types");
+	es_log_names_arg(&filter.categories, fcinfo, 2, "categories");
+	es_log_names_arg(&filter.types, fcinfo, 3, "types");
 	if (!PG_ARGISNULL(4))
 	{
 		filter.stream_prefix = PG_GETARG_TEXT_PP(4);
@@ -338,7 +338,7 @@ es_read_all(PG_FUNCTION_ARGS)
 	}
 	filter.upto = PG_ARGISNULL(5) ? PG_INT64_MAX : PG_GETARG_INT64(5);
 	InitMaterializedSRF(fcinfo, 0);
-	es_log_read(&filter, return_event, fcinfo->resultinfo);
+	es_log_read(&filter, es_log_return_event, fcinfo->resultinfo);
 	return (Datum) 0;
 }
 
@@ -360,9 +360,9 @@ es_read_category(PG_FUNCTION_ARGS)
 	filter.categories.names = &category;
 	filter.after = PG_GETARG_INT64(1);
 	filter.max_count = es_base_limit_arg(fcinfo, 2, "max_count");
-	names_arg(&filter.types, fcinfo, 3, "types");
+	es_log_names_arg(&filter.types, fcinfo, 3, "types");
 	filter.upto = PG_ARGISNULL(4) ? PG_INT64_MAX : PG_GETARG_INT64(4);
 	InitMaterializedSRF(fcinfo, 0);
-	es_log_read(&filter, return_event, fcinfo->resultinfo);
+	es_log_read(&filter, es_log_return_event, fcinfo->resultinfo);
 	return (Datum) 0;
 }

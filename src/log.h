@@ -26,6 +26,10 @@ typedef struct EsLogFilter
 	const text *stream_prefix;	/* or NULL */
 } EsLogFilter;
 
+extern void es_log_names_arg(EsNames *names, FunctionCallInfo fcinfo, int argno, const char *name);
+extern bool es_log_has_name(const EsNames *names, const char *name, int len);
+extern void es_log_return_event(const EsEvent *event, void *result);
+
 typedef void (*EsEventCallback) (const EsEvent *event, void *arg);
 
 /*

@@ -56,6 +56,7 @@ typedef struct EsAppend
 	int			count;
 	bool		many;			/* refusals list all streams, as JSON */
 	bool		each_alone;		/* each event is a retry, or not, by itself */
+	bool		boundary;		/* positions must not mix with those of other such calls */
 	int64		position;		/* of the last event */
 } EsAppend;
 

@@ -485,16 +485,11 @@ es_settle_note_snapshot(Snapshot snapshot)
 void
 es_settle_note_row(TupleTableSlot *slot)
 {
-	HeapTupleHeader tuple;
-	TransactionId xmin;
+	TransactionId xmin = es_base_slot_xmin(slot);
 	XLogRecPtr	lsn;
 
-	if (!TTS_IS_BUFFERTUPLE(slot))
+	if (!TransactionIdIsNormal(xmin))
 		return;
-	tuple = ((HeapTupleTableSlot *) slot)->tuple->t_data;
-	if (HeapTupleHeaderXminFrozen(tuple))
-		return;
-	xmin = HeapTupleHeaderGetRawXmin(tuple);
 	if (TransactionIdIsValid(durable_xmin) && TransactionIdPrecedes(xmin, durable_xmin))
 		return;
 	if (TransactionIdIsCurrentTransactionId(xmin))

@@ -87,6 +87,13 @@ es_stream_locks_add(EsStreamLocks *locks, const text *name)
 	locks->wanted[tag / 64] |= UINT64CONST(1) << (tag % 64);
 }
 
+/* es_stream_locks_add_boundary makes the lock among calls with a consistency boundary one that is wanted. */
+void
+es_stream_locks_add_boundary(EsStreamLocks *locks)
+{
+	locks->wanted[ES_BOUNDARY_TAG / 64] |= UINT64CONST(1) << (ES_BOUNDARY_TAG % 64);
+}
+
 /* es_stream_locks_acquire takes the wanted short locks, in ascending order of their tags. */
 void
 es_stream_locks_acquire(const EsStreamLocks *locks)

@@ -46,16 +46,21 @@ typedef struct EsStreamLock
 	LOCKTAG		tag;
 } EsStreamLock;
 
-/* The short locks of a call: which tags it wants, a bit each. */
+/*
+ * The short locks of a call: which tags it wants, a bit each.  One more than
+ * streams hash to keeps calls with a consistency boundary apart.
+ */
 #define ES_STREAM_TAGS	128
+#define ES_BOUNDARY_TAG	ES_STREAM_TAGS
 
 typedef struct EsStreamLocks
 {
-	uint64		wanted[ES_STREAM_TAGS / 64];
+	uint64		wanted[ES_BOUNDARY_TAG / 64 + 1];
 } EsStreamLocks;
 
 extern void es_stream_lock_table(void);
 extern void es_stream_locks_add(EsStreamLocks *locks, const text *name);
+extern void es_stream_locks_add_boundary(EsStreamLocks *locks);
 extern void es_stream_locks_acquire(const EsStreamLocks *locks);
 extern void es_stream_locks_release(const EsStreamLocks *locks);
 extern void es_stream_await_writers(void);

@@ -13,9 +13,6 @@
 
 #define MAX_TAG		255
 
-#define Anum_es_tags_position	1
-#define Anum_es_tags_tag		2
-
 /* Tells whether two texts are the same. */
 static bool
 same_text(const text *a, const text *b)

@@ -7,6 +7,9 @@
 
 #include "store.h"
 
+#define Anum_es_tags_position	1
+#define Anum_es_tags_tag		2
+
 extern text **es_tags_of(Datum metadata, int *count);
 extern Datum es_tags_add(Datum metadata, const JsonbValue *tags);
 extern void es_tags_write(text *const *tags, int count, int64 position);
