@@ -38,21 +38,21 @@
 #include "tags.h"
 
 /* What events a condition, or a read, is about. */
-typedef struct Query
+typedef struct EventQuery
 {
 	EsNames		types;
 	EsNames		tags;
 	int64		after;
 	int64		upto;
 	int64		own_from;		/* positions of this call's own events begin here */
-} Query;
+} EventQuery;
 
 PG_FUNCTION_INFO_V1(es_append_if);
 PG_FUNCTION_INFO_V1(es_read_tagged);
 
 /* Tells whether an event is what a query is about. */
 static bool
-matches(const Query *query, const EsEvent *event)
+matches(const EventQuery *query, const EsEvent *event)
 {
 	if (query->types.set)
 	{
@@ -96,7 +96,7 @@ scan_segment(int64 segment, int64 from, int64 upto, Snapshot snapshot,
 
 /* Hands all events in a query's range to a callback. */
 static void
-scan_positions(const Query *query, Snapshot snapshot, CandidateCallback callback, void *arg)
+scan_positions(const EventQuery *query, Snapshot snapshot, CandidateCallback callback, void *arg)
 {
 	int64		newest = es_segment_newest();
 
@@ -108,7 +108,7 @@ scan_positions(const Query *query, Snapshot snapshot, CandidateCallback callback
 
 /* Hands the events in a query's range that carry its first tag to a callback. */
 static void
-scan_tag(const Query *query, Snapshot snapshot, CandidateCallback callback, void *arg)
+scan_tag(const EventQuery *query, Snapshot snapshot, CandidateCallback callback, void *arg)
 {
 	Relation	rel = table_open(es_base_store()->tags, AccessShareLock);
 	Relation	index = index_open(es_base_store()->tags_by_tag, AccessShareLock);
@@ -137,7 +137,7 @@ scan_tag(const Query *query, Snapshot snapshot, CandidateCallback callback, void
 
 /* Hands what may match a query to a callback, in order of position. */
 static void
-scan_candidates(const Query *query, Snapshot snapshot, CandidateCallback callback, void *arg)
+scan_candidates(const EventQuery *query, Snapshot snapshot, CandidateCallback callback, void *arg)
 {
 	if (query->after >= query->upto)
 		return;
@@ -152,7 +152,7 @@ scan_candidates(const Query *query, Snapshot snapshot, CandidateCallback callbac
 /* A look for events that match. */
 typedef struct Look
 {
-	const Query *query;
+	const EventQuery *query;
 	SnapshotData dirty;
 	TransactionId in_progress;	/* wrote a matching event */
 	bool		found;
@@ -189,7 +189,7 @@ look_at(TupleTableSlot *slot, const EsEvent *event, void *arg)
 
 /* Raises VE001 if an event matches; waits for transactions that decide it. */
 static void
-check_condition(const Query *query)
+check_condition(const EventQuery *query)
 {
 	/* positions below ours whose rows are not written yet */
 	if (es_settle_compute() < Min(query->upto, query->own_from - 1))
@@ -217,7 +217,7 @@ check_condition(const Query *query)
 
 /* Takes the arguments types and tags; no tags is no condition on them. */
 static void
-take_query(Query *query, FunctionCallInfo fcinfo, int types_argno, int tags_argno)
+take_query(EventQuery *query, FunctionCallInfo fcinfo, int types_argno, int tags_argno)
 {
 	memset(query, 0, sizeof(*query));
 	es_log_names_arg(&query->types, fcinfo, types_argno, "types");
@@ -238,7 +238,7 @@ Datum
 es_append_if(PG_FUNCTION_ARGS)
 {
 	EsAppend	append = {.boundary = true};
-	Query		query;
+	EventQuery		query;
 
 	es_base_require(fcinfo, 0, "events");
 	es_base_require(fcinfo, 1, "after_position");
@@ -261,7 +261,7 @@ es_append_if(PG_FUNCTION_ARGS)
 /* A read by tags on its way. */
 typedef struct TaggedRead
 {
-	const Query *query;
+	const EventQuery *query;
 	int64		left;
 	void	   *result;
 } TaggedRead;
@@ -291,7 +291,7 @@ return_match(TupleTableSlot *slot, const EsEvent *event, void *arg)
 Datum
 es_read_tagged(PG_FUNCTION_ARGS)
 {
-	Query		query;
+	EventQuery		query;
 	TaggedRead	read = {.query = &query,.result = fcinfo->resultinfo};
 	Snapshot	snapshot;
 
