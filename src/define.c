@@ -280,5 +280,5 @@ Datum
 es_define_forget(PG_FUNCTION_ARGS)
 {
 	CacheInvalidateRelcacheByRelid(es_reduce_relation("reducers"));
-	PG_RETURN_NULL();
+	PG_RETURN_POINTER(NULL);
 }

@@ -330,7 +330,8 @@ es_reduce_callable(const EsReducer *reducer, const EsHandler *handler)
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
 				errmsg("handler %s of reducer \"%s\" does not exist any more",
 					   handler->signature, reducer->name),
-				errdetail("It was registered for event type \"%s\".", handler->type),
+				errdetail("The function registered for event type \"%s\" was dropped, renamed, or made again with another result type.",
+						  handler->type),
 				errhint("Create the function again, or register another one with es_register_reducer."));
 	es_reduce_require_execute(handler->function);
 	return handler->function;
