@@ -146,7 +146,7 @@ SELECT (state->>'recorded_at')::timestamptz = recorded_at AND state->>'recorded_
 	(state->>'position')::bigint = position AS position
 FROM es_replay('replay_doc-1', 'last');
 SELECT version, state FROM es_replay_steps('replay_doc-1', 'merge');
-SELECT * FROM es_replay_as('replay_doc-1', NULL::es_new_event, 'last');
+SELECT type, data, metadata FROM es_replay_as('replay_doc-1', NULL::es_new_event, 'last');
 
 -- merge is shallow and lays data over state; what is no object takes the state's place
 SELECT es_append_batch('replay_doc-2', '[
