@@ -193,7 +193,7 @@ require_reducer(Relation reducers, const text *name)
 
 	if (HeapTupleIsValid(row))
 		return es_reduce_resolve_type(text_to_cstring(name),
-								  es_reduce_column(row, Anum_reducers_state_type, RelationGetDescr(reducers)));
+									  es_reduce_column(row, Anum_reducers_state_type, RelationGetDescr(reducers)));
 	es_tree_open(&empty);
 	insert_reducer(reducers, name, es_tree_to_jsonb(&empty), JSONBOID, "ignore");
 	return JSONBOID;

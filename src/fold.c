@@ -49,7 +49,7 @@ struct EsFold
 	int			current;
 	Datum		initial;		/* ... or is this, which lives in context */
 	bool		initial_isnull;
-	FmgrInfo   *functions;		/* one for each handler; fn_oid 0: not looked up */
+	FmgrInfo   *functions;		/* one a handler; fn_oid 0: not looked up */
 	uint64		generation;		/* of the catalog, when functions were */
 	const EsEvent *event;		/* being applied, for errors */
 	StateForm	form;

@@ -492,7 +492,7 @@ load_reducer(const text *name)
 		reducer->unknown_is_error =
 			strcmp(es_reduce_column(row, Anum_reducers_on_unknown, desc), "error") == 0;
 		set_state_type(reducer, es_reduce_resolve_type(reducer->name,
-												   es_reduce_column(row, Anum_reducers_state_type, desc)));
+													   es_reduce_column(row, Anum_reducers_state_type, desc)));
 		load_handlers(reducer, name);
 	}
 	table_close(table, AccessShareLock);

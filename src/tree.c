@@ -27,7 +27,7 @@
 #include "port/pg_bitutils.h"
 #include "utils/numeric.h"
 
-#define INDEX_FROM	9			/* members from which on an object has an index */
+#define INDEX_FROM	9			/* so many members need an index */
 
 typedef struct Member
 {
