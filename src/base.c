@@ -151,9 +151,9 @@ es_base_require(FunctionCallInfo fcinfo, int argno, const char *name)
 				errmsg("%s must not be null", name));
 }
 
-/* Raises 22023 unless the name is min..max bytes without control characters. */
-static void
-check_name(const text *name, const char *what, int max)
+/* es_base_check_name raises 22023 unless a name is 1..max bytes without control characters. */
+void
+es_base_check_name(const text *name, const char *what, int max)
 {
 	const unsigned char *p = (const unsigned char *) VARDATA_ANY(name);
 	int			len = VARSIZE_ANY_EXHDR(name);
@@ -174,14 +174,14 @@ check_name(const text *name, const char *what, int max)
 void
 es_base_check_stream_name(const text *name)
 {
-	check_name(name, "stream", ES_MAX_STREAM_NAME);
+	es_base_check_name(name, "stream", ES_MAX_STREAM_NAME);
 }
 
 /* es_base_check_type_name raises 22023 for what a caller cannot use as an event type. */
 void
 es_base_check_type_name(const text *name)
 {
-	check_name(name, "event type", ES_MAX_TYPE_NAME);
+	es_base_check_name(name, "event type", ES_MAX_TYPE_NAME);
 	if (*VARDATA_ANY(name) == '$')
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),

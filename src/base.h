@@ -56,8 +56,12 @@ typedef bool EsUpdateIndexes;
 
 #if PG_VERSION_NUM >= 160000
 #define ES_EXEC_INSERT_INDEX_TUPLES_EXTRA , false
+#define es_function_aclcheck(function, role) \
+	object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
 #else
 #define ES_EXEC_INSERT_INDEX_TUPLES_EXTRA
+#define es_function_aclcheck(function, role) \
+	pg_proc_aclcheck(function, role, ACL_EXECUTE)
 #endif
 
 /*
@@ -158,6 +162,7 @@ extern void es_base_init(void);
 
 extern void es_base_require(FunctionCallInfo fcinfo, int argno, const char *name);
 extern text *es_base_stream_arg(FunctionCallInfo fcinfo, int argno);
+extern void es_base_check_name(const text *name, const char *what, int max);
 extern void es_base_check_stream_name(const text *name);
 extern void es_base_check_type_name(const text *name);
 extern int64 es_base_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name);

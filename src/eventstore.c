@@ -9,6 +9,7 @@
 
 #include "utils/guc.h"
 
+#include "reduce.h"
 #include "segment.h"
 #include "settle.h"
 #include "store.h"
@@ -27,5 +28,6 @@ _PG_init(void)
 	es_segment_init();
 	es_settle_init();
 	es_wait_init();
+	es_reduce_init();
 	MarkGUCPrefixReserved("eventstore");
 }

@@ -1,0 +1,284 @@
+/*
+ * define.c
+ *		Creates, changes and drops reducers.
+ *
+ * Rows are written through the heap and the indexes directly, past the guards
+ * that keep everybody else out, by one transaction at a time: it holds
+ * ShareRowExclusiveLock on eventstore.reducers to its end.  Readers are not
+ * held up.  The change becomes known through a relcache invalidation of
+ * eventstore.reducers: to the session itself at once, to others and to standbys
+ * at commit.
+ */
+#include "reduce.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "tree.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+
+PG_FUNCTION_INFO_V1(es_create_reducer);
+PG_FUNCTION_INFO_V1(es_drop_reducer);
+PG_FUNCTION_INFO_V1(es_register_reducer);
+PG_FUNCTION_INFO_V1(es_define_forget);
+
+/* Makes a change of the tables known, to this command's rest and, at commit, to all. */
+static void
+announce_change(Oid reducers)
+{
+	CacheInvalidateRelcacheByRelid(reducers);
+	CommandCounterIncrement();
+}
+
+/*
+ * Opens eventstore.reducers for a change, which waits for other changes'
+ * transactions and keeps later ones out until this one ends.
+ */
+static Relation
+open_for_change(const char *command)
+{
+	PreventCommandIfReadOnly(command);
+	PreventCommandIfParallelMode(command);
+	return table_open(es_reduce_relation("reducers"), ShareRowExclusiveLock);
+}
+
+/* Fetches the argument that names a reducer of the user's. */
+static text *
+reducer_arg(FunctionCallInfo fcinfo, int argno)
+{
+	text	   *name;
+
+	es_base_require(fcinfo, argno, "reducer");
+	name = PG_GETARG_TEXT_PP(argno);
+	es_base_check_name(name, "reducer", ES_MAX_REDUCER_NAME);
+	if (es_reduce_is_builtin(text_to_cstring(name)))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("reducer \"%s\" is built in", text_to_cstring(name)),
+				errhint("Choose another name."));
+	return name;
+}
+
+/* Raises VE004. */
+static void
+report_unknown_reducer(const text *name)
+{
+	ereport(ERROR,
+			errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+			errmsg("reducer \"%s\" does not exist", text_to_cstring(name)));
+}
+
+/* Adds a row to eventstore.reducers. */
+static void
+insert_reducer(Relation reducers, const text *name, const Jsonb *initial,
+			   Oid state_type, const char *on_unknown)
+{
+	Datum		values[Natts_reducers];
+	bool		isnull[Natts_reducers] = {false};
+
+	values[Anum_reducers_reducer - 1] = PointerGetDatum(name);
+	values[Anum_reducers_initial - 1] = JsonbPGetDatum(initial);
+	isnull[Anum_reducers_initial - 1] = initial == NULL;
+	values[Anum_reducers_state_type - 1] =
+		CStringGetTextDatum(format_type_be_qualified(state_type));
+	values[Anum_reducers_on_unknown - 1] = CStringGetTextDatum(on_unknown);
+	CatalogTupleInsert(reducers, heap_form_tuple(RelationGetDescr(reducers), values, isnull));
+}
+
+/* Fetches the argument on_unknown; 22023 if it is neither of its two words. */
+static char *
+on_unknown_arg(FunctionCallInfo fcinfo, int argno)
+{
+	char	   *on_unknown;
+
+	es_base_require(fcinfo, argno, "on_unknown");
+	on_unknown = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	if (strcmp(on_unknown, "ignore") != 0 && strcmp(on_unknown, "error") != 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("on_unknown must be \"ignore\" or \"error\", not \"%s\"", on_unknown));
+	return on_unknown;
+}
+
+/* Fetches the argument state_type; 22023 if no state can have this type. */
+static Oid
+state_type_arg(FunctionCallInfo fcinfo, int argno)
+{
+	Oid			type;
+
+	es_base_require(fcinfo, argno, "state_type");
+	type = PG_GETARG_OID(argno);
+	if (!get_typisdefined(type) || get_typtype(type) == TYPTYPE_PSEUDO)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("a state cannot be of type %s", format_type_be(type)));
+	return type;
+}
+
+/*
+ * es_create_reducer(reducer text, initial jsonb, state_type regtype,
+ * on_unknown text) creates a reducer without handlers.  initial NULL: the state
+ * starts as NULL; for other types than jsonb see es_reduce_initial.  An
+ * existing reducer is 42710, a built-in one's name, a pseudo-type or another
+ * on_unknown 22023, an initial that the type does not accept that type's own
+ * error.  Waits for other changes of reducers; a rollback undoes it.
+ */
+Datum
+es_create_reducer(PG_FUNCTION_ARGS)
+{
+	text	   *name = reducer_arg(fcinfo, 0);
+	Jsonb	   *initial = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
+	Oid			state_type = state_type_arg(fcinfo, 2);
+	char	   *on_unknown = on_unknown_arg(fcinfo, 3);
+	bool		isnull;
+	Relation	reducers;
+
+	(void) es_reduce_initial(initial, state_type, &isnull);
+	reducers = open_for_change("es_create_reducer()");
+	if (HeapTupleIsValid(es_reduce_find_row(reducers, name)))
+		ereport(ERROR,
+				errcode(ERRCODE_DUPLICATE_OBJECT),
+				errmsg("reducer \"%s\" already exists", text_to_cstring(name)));
+	insert_reducer(reducers, name, initial, state_type, on_unknown);
+	announce_change(RelationGetRelid(reducers));
+	table_close(reducers, NoLock);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_drop_reducer(reducer text) drops a reducer and its handlers.  Unknown:
+ * VE004; built in: 22023.  Waits for other changes of reducers; a rollback
+ * undoes it.
+ */
+Datum
+es_drop_reducer(PG_FUNCTION_ARGS)
+{
+	text	   *name = reducer_arg(fcinfo, 0);
+	Relation	reducers = open_for_change("es_drop_reducer()");
+	HeapTuple	row = es_reduce_find_row(reducers, name);
+	Relation	handlers;
+	SysScanDesc scan;
+
+	if (!HeapTupleIsValid(row))
+		report_unknown_reducer(name);
+	CatalogTupleDelete(reducers, &row->t_self);
+
+	handlers = table_open(es_reduce_relation("reducer_handlers"), RowExclusiveLock);
+	scan = es_reduce_begin_rows(handlers, "reducer_handlers_by_type", name, NULL);
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+		CatalogTupleDelete(handlers, &row->t_self);
+	systable_endscan(scan);
+	announce_change(RelationGetRelid(reducers));
+	table_close(handlers, NoLock);
+	table_close(reducers, NoLock);
+	PG_RETURN_VOID();
+}
+
+/*
+ * Gives the state type of a reducer, which is created with the defaults if it
+ * does not exist.
+ */
+static Oid
+require_reducer(Relation reducers, const text *name)
+{
+	HeapTuple	row = es_reduce_find_row(reducers, name);
+	EsNode		empty = {ES_NODE_NULL};
+
+	if (HeapTupleIsValid(row))
+		return es_reduce_resolve_type(text_to_cstring(name),
+									  es_reduce_column(row, Anum_reducers_state_type, RelationGetDescr(reducers)));
+	es_tree_open(&empty);
+	insert_reducer(reducers, name, es_tree_to_jsonb(&empty), JSONBOID, "ignore");
+	return JSONBOID;
+}
+
+/* Raises 22023 unless a function can be a handler for states of a type. */
+static void
+require_fit(Oid function, const text *reducer, Oid state_type)
+{
+	bool		takes_event;
+	char	   *type = format_type_be(state_type);
+
+	if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_FUNCTION),
+				errmsg("function with OID %u does not exist", function));
+	if (!es_reduce_fits(function, state_type, &takes_event))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("function %s cannot handle events for reducer \"%s\"",
+					   format_procedure(function), text_to_cstring(reducer)),
+				errdetail("A handler must be a function (%s, es_event) RETURNS %s or (%s, jsonb) RETURNS %s.",
+						  type, type, type, type),
+				state_type == JSONBOID ?
+				errhint("For states of another type, create the reducer with es_create_reducer(..., state_type => ...).") : 0);
+}
+
+/* Writes a handler's row, over the one that is there. */
+static void
+put_handler(const text *reducer, const text *type, const char *signature)
+{
+	Relation	handlers = table_open(es_reduce_relation("reducer_handlers"), RowExclusiveLock);
+	SysScanDesc scan = es_reduce_begin_rows(handlers, "reducer_handlers_by_type", reducer, type);
+	HeapTuple	old = systable_getnext(scan);
+	HeapTuple	row;
+	Datum		values[Natts_handlers];
+	bool		isnull[Natts_handlers] = {false};
+
+	values[Anum_handlers_reducer - 1] = PointerGetDatum(reducer);
+	values[Anum_handlers_event_type - 1] = PointerGetDatum(type);
+	values[Anum_handlers_handler - 1] = CStringGetTextDatum(signature);
+	row = heap_form_tuple(RelationGetDescr(handlers), values, isnull);
+	if (HeapTupleIsValid(old))
+		CatalogTupleUpdate(handlers, &old->t_self, row);
+	else
+		CatalogTupleInsert(handlers, row);
+	systable_endscan(scan);
+	table_close(handlers, NoLock);
+}
+
+/*
+ * es_register_reducer(reducer text, event_type text, handler regprocedure)
+ * makes a function handle the events of a type, or with '*' of all types that
+ * have no handler of their own, in place of the one registered before.  An
+ * unknown reducer is created with the defaults.  A function that does not fit
+ * is 22023; one that the caller may not call 42501.  Waits for other changes of
+ * reducers; a rollback undoes it.
+ */
+Datum
+es_register_reducer(PG_FUNCTION_ARGS)
+{
+	text	   *name = reducer_arg(fcinfo, 0);
+	text	   *type;
+	Oid			function;
+	Relation	reducers;
+
+	es_base_require(fcinfo, 1, "event_type");
+	es_base_require(fcinfo, 2, "handler");
+	type = PG_GETARG_TEXT_PP(1);
+	function = PG_GETARG_OID(2);
+	es_base_check_type_name(type);
+
+	reducers = open_for_change("es_register_reducer()");
+	require_fit(function, name, require_reducer(reducers, name));
+	es_reduce_require_execute(function);
+	put_handler(name, type, format_procedure_qualified(function));
+	announce_change(RelationGetRelid(reducers));
+	table_close(reducers, NoLock);
+	PG_RETURN_VOID();
+}
+
+/* eventstore.forget_reducers() is the row trigger for rows that others insert: a restore, a subscription. */
+Datum
+es_define_forget(PG_FUNCTION_ARGS)
+{
+	CacheInvalidateRelcacheByRelid(es_reduce_relation("reducers"));
+	PG_RETURN_POINTER(NULL);
+}

@@ -1,0 +1,29 @@
+/* ---- define: what creates and changes reducers ---- */
+
+CREATE FUNCTION eventstore.forget_reducers() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_define_forget';
+COMMENT ON FUNCTION eventstore.forget_reducers() IS 'row trigger: rows that a restore or a subscription brings reach sessions that know the reducer';
+
+CREATE TRIGGER forget_reducers AFTER INSERT ON eventstore.reducers
+	FOR EACH ROW EXECUTE FUNCTION eventstore.forget_reducers();
+CREATE TRIGGER forget_reducers AFTER INSERT ON eventstore.reducer_handlers
+	FOR EACH ROW EXECUTE FUNCTION eventstore.forget_reducers();
+ALTER TABLE eventstore.reducers ENABLE ALWAYS TRIGGER forget_reducers;
+ALTER TABLE eventstore.reducer_handlers ENABLE ALWAYS TRIGGER forget_reducers;
+
+CREATE FUNCTION @extschema@.es_create_reducer(
+	reducer text,
+	initial jsonb DEFAULT '{}',
+	state_type regtype DEFAULT 'pg_catalog.jsonb',
+	on_unknown text DEFAULT 'ignore'
+) RETURNS void
+	LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.es_create_reducer(text, jsonb, regtype, text) IS 'creates a reducer without handlers; on_unknown says what an event type without a handler does: ignore or error';
+
+CREATE FUNCTION @extschema@.es_drop_reducer(reducer text) RETURNS void
+	LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.es_drop_reducer(text) IS 'drops a reducer and its handlers';
+
+CREATE FUNCTION @extschema@.es_register_reducer(reducer text, event_type text, handler regprocedure) RETURNS void
+	LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.es_register_reducer(text, text, regprocedure) IS 'makes a function fold events of a type (* for all others): f(state S, event es_event) RETURNS S or f(state S, data jsonb) RETURNS S';

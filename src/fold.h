@@ -1,0 +1,28 @@
+/*
+ * fold.h
+ *		Folding events into a state.
+ */
+#ifndef ES_FOLD_H
+#define ES_FOLD_H
+
+#include "base.h"
+#include "reduce.h"
+
+typedef struct EsFold EsFold;
+
+/*
+ * A fold lives in a memory context under the one that is current at its
+ * begin, and goes with it after an error.  It serves one stream after the
+ * other, with a reset between them.
+ */
+extern EsFold *es_fold_begin(const text *reducer);
+extern void es_fold_reset(EsFold *fold);
+extern void es_fold_apply(EsFold *fold, const EsEvent *event);
+extern void es_fold_end(EsFold *fold);
+
+/* The state so far; it may belong to the fold, and is then good until the fold goes on. */
+extern Oid	es_fold_state_type(const EsFold *fold);
+extern Datum es_fold_state(EsFold *fold, bool *isnull);
+extern Datum es_fold_state_jsonb(EsFold *fold, bool *isnull);
+
+#endif							/* ES_FOLD_H */

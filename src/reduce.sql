@@ -1,0 +1,36 @@
+/* ---- reduce: reducers and their handlers ---- */
+
+/*
+ * Functions and types are kept by name: OIDs would not survive a dump or
+ * pg_upgrade. Changed by the es_* functions only, past the guards.
+ */
+CREATE TABLE eventstore.reducers (
+	reducer text COLLATE "C" NOT NULL,
+	initial jsonb,
+	state_type text NOT NULL,
+	on_unknown text NOT NULL CHECK (on_unknown OPERATOR(pg_catalog.=) 'ignore' OR on_unknown OPERATOR(pg_catalog.=) 'error'),
+	CONSTRAINT reducers_by_name PRIMARY KEY (reducer)
+);
+COMMENT ON TABLE eventstore.reducers IS 'reducers, without the built-in ones';
+
+CREATE TABLE eventstore.reducer_handlers (
+	reducer text COLLATE "C" NOT NULL,
+	event_type text COLLATE "C" NOT NULL,
+	handler text NOT NULL,
+	CONSTRAINT reducer_handlers_by_type PRIMARY KEY (reducer, event_type)
+);
+COMMENT ON TABLE eventstore.reducer_handlers IS 'which function folds events of which type';
+
+SELECT pg_catalog.pg_extension_config_dump('eventstore.reducers', '');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.reducer_handlers', '');
+
+CALL eventstore.install_guards('eventstore.reducers');
+CALL eventstore.install_guards('eventstore.reducer_handlers');
+
+CREATE VIEW @extschema@.es_reducers AS
+	SELECT r.reducer, h.event_type, h.handler, r.initial,
+		pg_catalog.to_regtype(r.state_type) AS state_type, r.on_unknown,
+		NULL::pg_catalog.int4 AS snapshot_every
+	FROM eventstore.reducers r
+		LEFT JOIN eventstore.reducer_handlers h ON h.reducer OPERATOR(pg_catalog.=) r.reducer;
+COMMENT ON VIEW @extschema@.es_reducers IS 'reducers with one row for each handler; event_type is NULL for a reducer without any, state_type for one whose type is gone';
