@@ -277,9 +277,9 @@ prepare_stream(const Attempt *attempt, Target *target, const EsNewEvent *event, 
 static void
 become_tip(const Attempt *attempt, Target *target, EsNewEvent *event, int64 position)
 {
-	if (event->version != 0 && event->version != target->tip.version + 1)
+	if (event->expected != 0 && event->expected != target->tip.version + 1)
 	{
-		EsTarget	wanted = {.stream = target->asked->stream,.expectation = ES_EXPECT_VERSION,.expected_version = event->version - 1};
+		EsTarget	wanted = {.stream = target->asked->stream,.expectation = ES_EXPECT_VERSION,.expected_version = event->expected - 1};
 		EsRefusal	refusal = {.target = &wanted,.actual_version = target->tip.version,.reason = ES_REFUSED_VERSION};
 
 		es_refusal_raise(list_make1(&refusal), false);
@@ -556,6 +556,7 @@ es_append_run(EsAppend *append)
 	MemoryContext old;
 
 	check_may_write();
+	es_base_flush_pending();
 	es_stream_lock_table();
 	complete_ids(append);
 	begin_attempt(&attempt, append);
@@ -655,6 +656,7 @@ es_append_events(PG_FUNCTION_ARGS)
 Datum
 es_last_position(PG_FUNCTION_ARGS)
 {
+	es_base_flush_pending();
 	if (last_position == 0)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(last_position);

@@ -28,6 +28,8 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+void		(*es_base_flush_hook) (void) = NULL;
+
 static EsStore store;
 static bool store_valid = false;
 

@@ -156,6 +156,19 @@ extern Oid	es_base_known_events(void);
 extern bool es_base_owns_store(Oid role);
 extern void es_base_init(void);
 
+/*
+ * What a statement has taken but not yet appended must be before anything
+ * looks at the log.  Set by the part that keeps it.
+ */
+extern void (*es_base_flush_hook) (void);
+
+static inline void
+es_base_flush_pending(void)
+{
+	if (es_base_flush_hook)
+		es_base_flush_hook();
+}
+
 /* Checks of arguments; all raise. */
 #define ES_MAX_STREAM_NAME	512
 #define ES_MAX_TYPE_NAME	255

@@ -10,6 +10,7 @@
 #include "utils/guc.h"
 
 #include "reduce.h"
+#include "bulk.h"
 #include "segment.h"
 #include "settle.h"
 #include "store.h"
@@ -28,6 +29,7 @@ _PG_init(void)
 	es_segment_init();
 	es_settle_init();
 	es_wait_init();
+	es_bulk_init();
 	es_reduce_init();
 	MarkGUCPrefixReserved("eventstore");
 }

@@ -5,16 +5,28 @@
  * An INSTEAD OF trigger turns each row into the call that es_append would
  * make, and hands back the row as it was stored, for RETURNING.  Who may do so
  * is decided by the rights on the view; what is done needs none on the tables.
+ *
+ * Statement triggers tell where a statement begins and ends, so that rows of
+ * COPY and of INSERT without RETURNING can be written many at a time (bulk.c).
+ * That is only done for statements that the client itself runs on the view:
+ * what a function runs, the portal does not tell.
  */
 #include "append.h"
 
 #include "access/htup_details.h"
+#include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "parser/parsetree.h"
+#include "tcop/pquery.h"
+#include "utils/portal.h"
 #include "utils/timestamp.h"
 
+#include "bulk.h"
+
 PG_FUNCTION_INFO_V1(es_ingest_row);
+PG_FUNCTION_INFO_V1(es_ingest_statement);
 PG_FUNCTION_INFO_V1(es_ingest_cast);
 
 /* Raises what a column that must or must not be given deserves. */
@@ -58,8 +70,9 @@ take_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bool *i
 	target->stream = stream;
 	if (!isnull[Anum_es_event_version - 1])
 	{
+		event->expected = DatumGetInt64(values[Anum_es_event_version - 1]);
 		target->expectation = ES_EXPECT_VERSION;
-		target->expected_version = DatumGetInt64(values[Anum_es_event_version - 1]) - 1;
+		target->expected_version = event->expected - 1;
 	}
 	event->type = DatumGetTextPP(values[Anum_es_event_type - 1]);
 	event->data = values[Anum_es_event_data - 1];
@@ -72,7 +85,6 @@ take_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bool *i
 	if (event->time_given)
 		event->recorded_at = DatumGetTimestampTz(values[Anum_es_event_recorded_at - 1]);
 	es_request_check_event(event);
-	es_request_add_event(target, event);
 }
 
 /* Puts what came of the call into the row. */
@@ -115,9 +127,52 @@ es_ingest_row(PG_FUNCTION_ARGS)
 	heap_deform_tuple(trigger->tg_trigtuple, desc, values, isnull);
 	check_columns(isnull);
 	take_row(&target, &event, values, isnull);
+	if (es_bulk_is_open() && (isnull[Anum_es_event_version - 1] || event.expected > 0))
+	{
+		es_bulk_add(target.stream, &event);
+		return PointerGetDatum(trigger->tg_trigtuple);
+	}
+	es_request_add_event(&target, &event);
 	es_append_run(&append);
 	complete_row(&event, values, isnull);
 	return PointerGetDatum(heap_form_tuple(desc, values, isnull));
+}
+
+/* Tells whether the client runs a statement on the view that shows no rows. */
+static bool
+statement_is_plain(Relation view)
+{
+	const PlannedStmt *statement;
+
+	if (ActivePortal == NULL || list_length(ActivePortal->stmts) != 1)
+		return false;
+	statement = linitial_node(PlannedStmt, ActivePortal->stmts);
+	if (statement->commandType == CMD_UTILITY && IsA(statement->utilityStmt, CopyStmt))
+	{
+		const CopyStmt *copy = castNode(CopyStmt, statement->utilityStmt);
+
+		return copy->is_from && copy->relation != NULL &&
+			RangeVarGetRelid(copy->relation, NoLock, true) == RelationGetRelid(view);
+	}
+	return statement->commandType == CMD_INSERT &&
+		!statement->hasReturning && !statement->hasModifyingCTE &&
+		list_length(statement->resultRelations) == 1 &&
+		rt_fetch(linitial_int(statement->resultRelations), statement->rtable)->relid == RelationGetRelid(view);
+}
+
+/* es_ingest_statement: BEFORE and AFTER INSERT statement trigger of es_events. */
+Datum
+es_ingest_statement(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event))
+		elog(ERROR, "es_ingest_statement: not called as a statement trigger");
+	if (TRIGGER_FIRED_BEFORE(trigger->tg_event))
+		es_bulk_begin_statement(statement_is_plain(trigger->tg_relation));
+	else
+		es_bulk_end_statement();
+	return PointerGetDatum(NULL);
 }
 
 /* es_ingest_cast: a row of the view es_events as an es_event; the attributes are the same. */

@@ -25,6 +25,14 @@ CREATE FUNCTION eventstore.refuse() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_store_guard_rows';
 COMMENT ON FUNCTION eventstore.refuse() IS 'trigger: UPDATE and DELETE of es_events are VE002';
 
+CREATE FUNCTION eventstore.ingest_statement() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_ingest_statement';
+COMMENT ON FUNCTION eventstore.ingest_statement() IS 'trigger: a statement begins or ends to put rows into es_events';
+
+CREATE TRIGGER ingest_begin BEFORE INSERT ON @extschema@.es_events
+	FOR EACH STATEMENT EXECUTE FUNCTION eventstore.ingest_statement();
+CREATE TRIGGER ingest_end AFTER INSERT ON @extschema@.es_events
+	FOR EACH STATEMENT EXECUTE FUNCTION eventstore.ingest_statement();
 CREATE TRIGGER ingest INSTEAD OF INSERT ON @extschema@.es_events
 	FOR EACH ROW EXECUTE FUNCTION eventstore.ingest();
 CREATE TRIGGER refuse INSTEAD OF UPDATE OR DELETE ON @extschema@.es_events

@@ -240,6 +240,7 @@ es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 {
 	LogRead		read = {.filter = filter,.callback = callback,.arg = arg};
 
+	es_base_flush_pending();
 	read.whole = !filter->categories.set && !filter->types.set && !filter->stream_prefix;
 	read.passed = Max(filter->after, 0);
 	read.upto = Min(filter->upto, es_settle_own_first() - 1);

@@ -10,9 +10,9 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/array.h"
-#include "utils/hsearch.h"
 #include "utils/numeric.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -252,37 +252,77 @@ es_request_from_json(EsAppend *append, EsTarget *target, Jsonb *events)
 
 /* ---- JSON over many streams ---- */
 
-/* A target by its stream's name, while a call is taken apart. */
+/* A target by its stream's name. */
 typedef struct NamedTarget
 {
-	char		name[ES_MAX_STREAM_NAME + 1];	/* hash key, zero-terminated */
+	const text *name;			/* hash key, by contents */
 	EsTarget   *target;
 } NamedTarget;
 
+/* Hashes a pointer to a name by the name. */
+static uint32
+hash_name_of(const void *key, Size keysize)
+{
+	const text *name = *(const text *const *) key;
+
+	return hash_bytes((const unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+}
+
+/* Compares two pointers to names by the names. */
+static int
+compare_names_of(const void *a, const void *b, Size keysize)
+{
+	const text *x = *(const text *const *) a;
+	const text *y = *(const text *const *) b;
+	int			len = VARSIZE_ANY_EXHDR(x);
+
+	return len != VARSIZE_ANY_EXHDR(y) || memcmp(VARDATA_ANY(x), VARDATA_ANY(y), len) != 0;
+}
+
+/* es_request_target_map makes a map for es_request_target. */
+HTAB *
+es_request_target_map(int size, MemoryContext context)
+{
+	HASHCTL		ctl = {.keysize = sizeof(text *),.entrysize = sizeof(NamedTarget),
+	.hash = hash_name_of,.match = compare_names_of,.hcxt = context};
+
+	return hash_create("eventstore targets", Max(size, 16), &ctl,
+					   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+}
+
+/*
+ * es_request_target finds the target of a stream in a call, or adds it; the
+ * name must live as long as the call, and append->targets have room.
+ */
+EsTarget *
+es_request_target(EsAppend *append, HTAB *map, const text *stream, bool *found)
+{
+	NamedTarget *entry = hash_search(map, &stream, HASH_ENTER, found);
+
+	if (!*found)
+	{
+		entry->target = &append->targets[append->ntargets++];
+		memset(entry->target, 0, sizeof(EsTarget));
+		entry->target->stream = stream;
+	}
+	return entry->target;
+}
+
 /* Finds, or adds, the target that an element names. */
 static EsTarget *
-target_of(EsAppend *append, HTAB *by_name, const Element *element, int index)
+target_of(EsAppend *append, HTAB *map, const Element *element, int index)
 {
-	NamedTarget *entry;
 	EsTarget   *target;
 	text	   *stream;
-	char		name[ES_MAX_STREAM_NAME + 1] = {0};
 	bool		found;
 
 	if (element->stream == NULL || element->stream->type != jbvString)
 		bad_element(index, "has no \"stream\" that is a string");
 	stream = string_text(element->stream);
 	es_base_check_stream_name(stream);
-	memcpy(name, VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream));
-	entry = hash_search(by_name, name, HASH_ENTER, &found);
-	if (found)
-	{
-		if (element->expected_version)
-			bad_element(index, "has an \"expected_version\", which belongs to the first element of its stream");
-		return entry->target;
-	}
-	entry->target = target = &append->targets[append->ntargets++];
-	target->stream = stream;
+	target = es_request_target(append, map, stream, &found);
+	if (found && element->expected_version)
+		bad_element(index, "has an \"expected_version\", which belongs to the first element of its stream");
 	return target;
 }
 
@@ -308,16 +348,13 @@ take_expected(EsTarget *target, const JsonbValue *value, int index)
 void
 es_request_many_from_json(EsAppend *append, Jsonb *events)
 {
-	HASHCTL		ctl = {.keysize = ES_MAX_STREAM_NAME + 1,.entrysize = sizeof(NamedTarget),.hcxt = CurrentMemoryContext};
 	int			n = array_size(events);
-	HTAB	   *by_name = hash_create("eventstore targets", Max(n, 16), &ctl,
-									  HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	HTAB	   *map = es_request_target_map(n, CurrentMemoryContext);
 
 	append->many = true;
 	allocate_events(append, n);
 	append->count = 0;
 	append->targets = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsTarget) * Max(n, 1));
-	memset(append->targets, 0, sizeof(EsTarget) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
 		Element		element;
@@ -325,7 +362,7 @@ es_request_many_from_json(EsAppend *append, Jsonb *events)
 
 		CHECK_FOR_INTERRUPTS();
 		take_apart(&element, getIthJsonbValueFromContainer(&events->root, i), i, true);
-		target = target_of(append, by_name, &element, i);
+		target = target_of(append, map, &element, i);
 		if (element.expected_version)
 			take_expected(target, element.expected_version, i);
 		if (element.type)
@@ -338,7 +375,7 @@ es_request_many_from_json(EsAppend *append, Jsonb *events)
 		else if (element.data || element.metadata || element.event_id || element.tags)
 			bad_element(i, "has no \"type\"");
 	}
-	hash_destroy(by_name);
+	hash_destroy(map);
 }
 
 /* ---- arrays of es_new_event ---- */

@@ -7,6 +7,8 @@
 
 #include "base.h"
 
+#include "utils/hsearch.h"
+
 /* What the stream must look like. */
 typedef enum EsExpectation
 {
@@ -29,7 +31,8 @@ struct EsNewEvent
 	bool		time_given;		/* recorded_at was, by an import */
 	bool		stored;			/* is stored already: a retry */
 	TimestampTz recorded_at;	/* given, then as stored */
-	int64		version;		/* expected of this very event, 0 for none; then as stored */
+	int64		expected;		/* version that this very event must get, 0 for any */
+	int64		version;		/* as stored */
 	int64		position;		/* as stored */
 	EsTarget   *target;
 	EsNewEvent *next;			/* of the same target */
@@ -67,6 +70,8 @@ extern void es_request_check_event(EsNewEvent *event);
 extern Datum es_request_empty_object(void);
 extern void es_request_from_json(EsAppend *append, EsTarget *target, Jsonb *events);
 extern void es_request_from_array(EsAppend *append, EsTarget *target, ArrayType *events);
+extern HTAB *es_request_target_map(int size, MemoryContext context);
+extern EsTarget *es_request_target(EsAppend *append, HTAB *map, const text *stream, bool *found);
 extern void es_request_many_from_json(EsAppend *append, Jsonb *events);
 
 #endif							/* ES_REQUEST_H */

@@ -195,7 +195,7 @@ void
 es_retry_check_alone(EsRetry *retry, EsNewEvent *event, const EsStream *stream)
 {
 	int64		version;
-	int64		expected = event->version;
+	int64		expected = event->expected;
 
 	retry->result = ES_RETRY_NEW;
 	if (!event->id_given)

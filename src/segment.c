@@ -247,8 +247,10 @@ es_segment_newest(void)
 Snapshot
 es_segment_fresh_snapshot(void)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot;
 
+	es_base_flush_pending();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	/* it is our copy; the next command's eyes see this command's rows */
 	snapshot->curcid = GetCurrentCommandId(false) + 1;
 	return snapshot;

@@ -351,6 +351,7 @@ es_settle_compute(void)
 	int64		now;
 	Holders		look;
 
+	es_base_flush_pending();
 	check_log();
 	if (RecoveryInProgress())
 		return compute_on_standby();
