@@ -40,10 +40,17 @@
 #define ES_INVALID_PROC INVALID_PROC_NUMBER
 #define es_vxid_proc(vxid) ((vxid).procNumber)
 #define es_index_insert_done(index, info) index_insert_cleanup(index, info)
+#define es_change_new_tuple(change) ((change)->data.tp.newtuple)
+#define es_slot_create_ephemeral(name) \
+	ReplicationSlotCreate(name, true, RS_EPHEMERAL, false, false, false)
 #else
 #define ES_INVALID_PROC InvalidBackendId
 #define es_vxid_proc(vxid) ((vxid).backendId)
 #define es_index_insert_done(index, info) ((void) 0)
+#define es_change_new_tuple(change) \
+	((change)->data.tp.newtuple ? &(change)->data.tp.newtuple->tuple : NULL)
+#define es_slot_create_ephemeral(name) \
+	ReplicationSlotCreate(name, true, RS_EPHEMERAL, false)
 #endif
 
 #if PG_VERSION_NUM >= 160000

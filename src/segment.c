@@ -38,7 +38,7 @@ typedef struct KnownSegment
 static int64 segment_size = 0;	/* 0: not read */
 static KnownSegment *known = NULL;
 static int64 nknown = 0;		/* entries in known, by segment number */
-static int64 newest = -1;		/* highest segment that was seen to exist */
+static int64 newest = -1;		/* highest segment that exists; -1: not read, or none */
 
 static const char *const index_names[ES_INDEX_COUNT] = {
 	"position", "stream", "category", "event_id"
@@ -182,7 +182,8 @@ es_segment_relid(int64 segment)
 	entry = known_segment(segment);
 	memset(entry, 0, sizeof(*entry));
 	entry->relid = relid;
-	newest = Max(newest, segment);
+	if (newest >= 0)
+		newest = Max(newest, segment);
 	return relid;
 }
 

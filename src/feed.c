@@ -1,0 +1,313 @@
+/*
+ * feed.c
+ *		es_create_feed and es_drop_feed.
+ *
+ * A feed is a logical replication slot named es_<feed> with our output plugin
+ * (feeddecode.c); there is no other record of it.
+ *
+ * The seam between history and feed: first the slot reaches its consistent
+ * point, then H, the last position ever given out, is read.  Whatever gets a
+ * higher position afterwards commits after the consistent point, so the slot
+ * has it.  Whatever has a position up to H is found by es_read_all once
+ * es_settled_position() has reached H; the slot may have some of it too, which
+ * the consumer drops by the plugin's option after_position = H.
+ *
+ * H is on disk before it is returned: a record is written after H was read,
+ * one that decoding can use as well, and flushed.  A crash could otherwise take
+ * the sequence back, and the same position would be given out once more, to an
+ * event that the consumer takes for history that it has read.
+ *
+ * The slot is ephemeral until all is done.  An error on the way drops it,
+ * when the server has cleaned up and no lock is held any more; so does the
+ * end of the process, or a crash.  Once it is persistent nothing can fail.
+ *
+ * Locks: none of ours.  Reaching the consistent point waits for every
+ * transaction that is writing, prepared ones and other databases' included, as
+ * creating a slot always does.
+ */
+#include "feed.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlogutils.h"
+#include "catalog/pg_type.h"
+#include "feedoption.h"
+#include "miscadmin.h"
+#include "replication/logical.h"
+#include "replication/slot.h"
+#include "storage/lwlock.h"
+#include "storage/standby.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/pg_lsn.h"
+#include "utils/varlena.h"
+
+#define FEED_PLUGIN "eventstore"
+#define FEED_PREFIX "es_"
+
+PG_FUNCTION_INFO_V1(es_create_feed);
+PG_FUNCTION_INFO_V1(es_drop_feed);
+
+/* What a new feed's consumer starts from. */
+typedef struct EsSeam
+{
+	XLogRecPtr	lsn;
+	int64		head_position;
+} EsSeam;
+
+/* Fetches the argument that names a feed and makes the slot's name of it. */
+static void
+fetch_slot_name(FunctionCallInfo fcinfo, char *slot_name)
+{
+	const int	max = NAMEDATALEN - 1 - strlen(FEED_PREFIX);
+	char	   *feed;
+
+	es_base_require(fcinfo, 0, "feed");
+	feed = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	if (strlen(feed) < 1 || strlen(feed) > max)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("feed name must be 1 to %d bytes long, not %d", max, (int) strlen(feed)));
+	if (feed[strspn(feed, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("feed name \"%s\" contains invalid character", feed),
+				errhint("Feed names may only contain lower-case letters, digits and the underscore."));
+	snprintf(slot_name, NAMEDATALEN, "%s%s", FEED_PREFIX, feed);
+}
+
+/* Checks an argument that lists names, such as categories. */
+static void
+check_names(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	ArrayType  *names;
+
+	if (PG_ARGISNULL(argno))
+		return;
+	names = PG_GETARG_ARRAYTYPE_P(argno);
+	if (ARR_NDIM(names) > 1)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s must be a one-dimensional array", name));
+	if (array_contains_nulls(names))
+		ereport(ERROR,
+				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("%s must not contain null", name));
+}
+
+/*
+ * Raises 42501 unless the caller may have feeds: with REPLICATION, and the
+ * store's owner, as a feed has every event.
+ */
+static void
+check_rights(void)
+{
+	CheckSlotPermissions();
+	if (!es_base_owns_store(GetUserId()))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied for the feeds of this event store"),
+				errhint("Only superusers and the owner of the extension may create and drop feeds."));
+}
+
+/*
+ * Raises 25001 where a slot cannot be made: it would wait for its own
+ * transaction if that has written, and it stays if the rest is rolled back.
+ */
+static void
+check_no_transaction(void)
+{
+	if (IsInTransactionBlock(true) || TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		ereport(ERROR,
+				errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				errmsg("a feed cannot be created inside a transaction block or after a write"),
+				errdetail("A replication slot is not part of the transaction that creates it."),
+				errhint("Call es_create_feed as a statement of its own."));
+}
+
+/*
+ * Raises 55000 if the server does not let us be an output plugin; servers
+ * before 15.19 let everyone.
+ */
+static void
+check_plugin_is_allowed(void)
+{
+	const char *libraries = GetConfigOption("output_plugin_libraries", true, false);
+	List	   *names = NIL;
+	ListCell   *cell;
+	StringInfoData wanted;
+
+	if (libraries == NULL)
+		return;
+	(void) SplitDirectoriesString(pstrdup(libraries), ',', &names);
+	initStringInfo(&wanted);
+	foreach(cell, names)
+	{
+		if (strcmp(lfirst(cell), FEED_PLUGIN) == 0)
+			return;
+		appendStringInfo(&wanted, "%s, ", quote_literal_cstr(lfirst(cell)));
+	}
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("output_plugin_libraries does not name \"%s\"", FEED_PLUGIN),
+			errhint("Run ALTER SYSTEM SET output_plugin_libraries = %s'%s'; SELECT pg_reload_conf();",
+					wanted.data, FEED_PLUGIN));
+}
+
+/* Raises 55000 if the server's state or settings do not allow feeds. */
+static void
+check_server(void)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("a feed cannot be created on a standby"),
+				errhint("Call es_create_feed on the primary."));
+	if (wal_level < WAL_LEVEL_LOGICAL)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("feeds need logical decoding, and wal_level is below logical"),
+				errhint("Set wal_level = logical and restart the server."));
+	check_plugin_is_allowed();
+}
+
+/*
+ * Reserves an ephemeral slot.  A name in use is 42710; that no slot is free is
+ * 55000 as all that the server lacks, where PostgreSQL has a code of its own.
+ */
+static void
+reserve_slot(const char *slot_name)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		es_slot_create_ephemeral(slot_name);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
+			PG_RE_THROW();
+		FlushErrorState();
+		error->sqlerrcode = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+		error->hint = "Drop a replication slot that is not used any more, "
+			"or raise max_replication_slots and restart the server.";
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+}
+
+/* Makes the slot and reads the seam, in this order; the slot is persistent then. */
+static EsSeam
+create_slot(const char *slot_name)
+{
+	LogicalDecodingContext *ctx;
+	EsSeam		seam;
+
+	reserve_slot(slot_name);
+	ctx = CreateInitDecodingContext(FEED_PLUGIN, NIL, false, InvalidXLogRecPtr,
+									XL_ROUTINE(.page_read = read_local_xlog_page,
+											   .segment_open = wal_segment_open,
+											   .segment_close = wal_segment_close),
+									NULL, NULL, NULL);
+	DecodingContextFindStartpoint(ctx);
+	FreeDecodingContext(ctx);
+
+	seam.lsn = MyReplicationSlot->data.confirmed_flush;
+	seam.head_position = es_settle_last_given();
+	XLogFlush(LogStandbySnapshot());
+	return seam;
+}
+
+/*
+ * es_create_feed(feed, categories, types, format, OUT slot_name, OUT lsn,
+ * OUT head_position) creates a feed and gives the seam: events up to
+ * head_position come from es_read_all, all later ones from the slot.
+ * A slot cannot keep categories, types and format: they are checked here, and
+ * the consumer gives them to the plugin as options each time it connects.
+ * NULL feed, format or name in a list: 22004.  A bad name or format: 22023; the
+ * feed exists: 42710; no REPLICATION or not the owner: 42501; in a transaction
+ * block or after a write: 25001; the server lacks something: 55000.
+ * Waits for the transactions in progress.  A rollback leaves the slot.
+ */
+Datum
+es_create_feed(PG_FUNCTION_ARGS)
+{
+	char		slot_name[NAMEDATALEN];
+	EsSeam		seam;
+	TupleDesc	desc;
+	Datum		values[3];
+	bool		nulls[3] = {false};
+	HeapTuple	row;
+
+	fetch_slot_name(fcinfo, slot_name);
+	check_names(fcinfo, 1, "categories");
+	check_names(fcinfo, 2, "types");
+	es_base_require(fcinfo, 3, "format");
+	(void) es_feedoption_format(text_to_cstring(PG_GETARG_TEXT_PP(3)));
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	check_rights();
+	check_no_transaction();
+	check_server();
+
+	seam = create_slot(slot_name);
+	values[0] = CStringGetTextDatum(slot_name);
+	values[1] = LSNGetDatum(seam.lsn);
+	values[2] = Int64GetDatum(seam.head_position);
+	row = heap_form_tuple(desc, values, nulls);
+
+	ReplicationSlotPersist();
+	ReplicationSlotRelease();
+	PG_RETURN_DATUM(HeapTupleGetDatum(row));
+}
+
+/* Tells whether a slot is a feed of this database. */
+static bool
+is_feed(const char *slot_name)
+{
+	ReplicationSlot *slot;
+	bool		result = false;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	slot = SearchNamedReplicationSlot(slot_name, false);
+	if (slot != NULL)
+	{
+		SpinLockAcquire(&slot->mutex);
+		result = slot->data.database == MyDatabaseId &&
+			strcmp(NameStr(slot->data.plugin), FEED_PLUGIN) == 0;
+		SpinLockRelease(&slot->mutex);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	return result;
+}
+
+/*
+ * es_drop_feed(feed) drops a feed's slot; the server need not keep WAL for it
+ * any more.  NULL: 22004; an unknown feed: VE004; a consumer is connected:
+ * 55006; no REPLICATION or not the owner: 42501.  Waits for nobody.  A rollback
+ * does not bring the slot back.
+ */
+Datum
+es_drop_feed(PG_FUNCTION_ARGS)
+{
+	char	   *feed;
+	char	   *slot_name;
+
+	es_base_require(fcinfo, 0, "feed");
+	feed = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	slot_name = psprintf("%s%s", FEED_PREFIX, feed);
+	check_rights();
+	if (!is_feed(slot_name))
+		ereport(ERROR,
+				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+				errmsg("feed \"%s\" does not exist", feed),
+				errhint("The view es_feeds shows the feeds of this database."));
+	ReplicationSlotDrop(slot_name, true);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,12 @@
+/*
+ * feed.h
+ *		Feeds: replication slots of our output plugin.
+ *
+ * The functions are called from SQL only, see feed.sql.
+ */
+#ifndef ES_FEED_H
+#define ES_FEED_H
+
+#include "settle.h"
+
+#endif							/* ES_FEED_H */

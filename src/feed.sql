@@ -1,0 +1,41 @@
+/* ---- feed: replication slots of the output plugin eventstore ---- */
+
+CREATE FUNCTION @extschema@.es_create_feed(
+	feed text,
+	categories text[] DEFAULT NULL,
+	types text[] DEFAULT NULL,
+	format text DEFAULT 'json',
+	OUT slot_name text,
+	OUT lsn pg_lsn,
+	OUT head_position bigint
+) RETURNS record
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_create_feed';
+COMMENT ON FUNCTION @extschema@.es_create_feed(text, text[], text[], text) IS
+	'create a feed: events up to head_position come from es_read_all, all later ones from the replication slot';
+
+CREATE FUNCTION @extschema@.es_drop_feed(feed text) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_drop_feed';
+COMMENT ON FUNCTION @extschema@.es_drop_feed(text) IS 'drop a feed and its replication slot';
+
+/*
+ * A slot of ours that es_create_feed did not make has no feed name. Lags are
+ * measured from the end of the WAL, on a standby from what it has replayed.
+ */
+CREATE VIEW @extschema@.es_feeds AS
+	SELECT
+		CASE WHEN pg_catalog.starts_with(s.slot_name::pg_catalog.text, 'es_')
+			THEN pg_catalog.substr(s.slot_name::pg_catalog.text, 4) END AS feed,
+		s.slot_name::pg_catalog.text AS slot_name,
+		s.active,
+		s.confirmed_flush_lsn AS confirmed_lsn,
+		pg_catalog.pg_wal_lsn_diff(w.lsn, s.confirmed_flush_lsn)::pg_catalog.int8 AS lag_bytes,
+		pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn)::pg_catalog.int8 AS retained_bytes
+	FROM pg_catalog.pg_replication_slots s
+	CROSS JOIN (
+		SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+			ELSE pg_catalog.pg_current_wal_lsn() END AS lsn
+	) w
+	WHERE s.slot_type OPERATOR(pg_catalog.=) 'logical'
+		AND s.plugin OPERATOR(pg_catalog.=) 'eventstore'
+		AND s.database OPERATOR(pg_catalog.=) pg_catalog.current_database();
+COMMENT ON VIEW @extschema@.es_feeds IS 'the feeds of this database, how far their consumers are, and the WAL kept for them';

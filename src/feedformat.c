@@ -1,0 +1,174 @@
+/*
+ * feedformat.c
+ *		Writes events and transaction frames as JSON.
+ *
+ * Two formats.  "json" has the attributes of es_event.  "cloudevents" is
+ * CloudEvents 1.0 in its JSON event format: attributes there must be scalars
+ * with names of lower-case letters and digits, and integers have 32 bits, so
+ * position and sequence (the version) are strings, and so is metadata, as JSON
+ * text.  Source and id together name an event: ids that callers chose should be
+ * unique in the store, not only in their stream, where consumers of CloudEvents
+ * drop duplicates.  Frames have no CloudEvents form, they are the same in both.
+ *
+ * Times are ISO 8601 in UTC, whatever TimeZone says.  xid is only written for
+ * events of transactions that are sent while in progress, where it names the
+ * (sub)transaction that may still be rolled back.
+ *
+ * Everything is written in the encoding of the database, scratch goes into
+ * the current memory context.
+ */
+#include "feedformat.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/json.h"
+
+/* Appends a time as a JSON string. */
+static void
+append_time(StringInfo out, TimestampTz time)
+{
+	char		buf[MAXDATELEN + 1];
+	int			utc = 0;
+
+	JsonEncodeDateTime(buf, TimestampTzGetDatum(time), TIMESTAMPTZOID, &utc);
+	appendStringInfo(out, "\"%s\"", buf);
+}
+
+/* Appends a UUID as a JSON string. */
+static void
+append_uuid(StringInfo out, const pg_uuid_t *uuid)
+{
+	static const char hex[] = "0123456789abcdef";
+
+	appendStringInfoCharMacro(out, '"');
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			appendStringInfoCharMacro(out, '-');
+		appendStringInfoCharMacro(out, hex[uuid->data[i] >> 4]);
+		appendStringInfoCharMacro(out, hex[uuid->data[i] & 0x0f]);
+	}
+	appendStringInfoCharMacro(out, '"');
+}
+
+/* Appends a text as a JSON string. */
+static void
+append_text(StringInfo out, Datum value)
+{
+	escape_json(out, TextDatumGetCString(value));
+}
+
+/* Appends a jsonb. */
+static void
+append_jsonb(StringInfo out, Datum value)
+{
+	Jsonb	   *json = DatumGetJsonbP(value);
+
+	JsonbToCString(out, &json->root, VARSIZE(json));
+}
+
+/* Appends the text of a jsonb as a JSON string. */
+static void
+append_jsonb_text(StringInfo out, Datum value)
+{
+	Jsonb	   *json = DatumGetJsonbP(value);
+
+	escape_json(out, JsonbToCString(NULL, &json->root, VARSIZE(json)));
+}
+
+/* Tells whether a byte stands for itself in a URI. */
+static bool
+is_unreserved(unsigned char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		c == '-' || c == '.' || c == '_' || c == '~';
+}
+
+/* es_feedformat_source makes the CloudEvents source of a database, a relative URI. */
+char *
+es_feedformat_source(const char *database)
+{
+	StringInfoData source;
+
+	initStringInfo(&source);
+	appendStringInfoString(&source, "/eventstore/");
+	for (const char *p = database; *p; p++)
+	{
+		if (is_unreserved(*p))
+			appendStringInfoChar(&source, *p);
+		else
+			appendStringInfo(&source, "%%%02X", (unsigned char) *p);
+	}
+	return source.data;
+}
+
+/* es_feedformat_json appends an event as the object that es_event is. */
+void
+es_feedformat_json(StringInfo out, const EsEvent *event, TransactionId xid)
+{
+	appendStringInfo(out, "{\"position\":" INT64_FORMAT ",\"stream\":", event->position);
+	append_text(out, event->stream);
+	appendStringInfo(out, ",\"version\":" INT64_FORMAT ",\"type\":", event->version);
+	append_text(out, event->type);
+	appendStringInfo(out, ",\"type_version\":%d,\"data\":", event->type_version);
+	append_jsonb(out, event->data);
+	appendStringInfoString(out, ",\"metadata\":");
+	append_jsonb(out, event->metadata);
+	appendStringInfoString(out, ",\"event_id\":");
+	append_uuid(out, &event->event_id);
+	appendStringInfoString(out, ",\"recorded_at\":");
+	append_time(out, event->recorded_at);
+	if (TransactionIdIsValid(xid))
+		appendStringInfo(out, ",\"xid\":%u", xid);
+	appendStringInfoChar(out, '}');
+}
+
+/* es_feedformat_cloudevent appends an event as a CloudEvent. */
+void
+es_feedformat_cloudevent(StringInfo out, const EsEvent *event, const char *source,
+						 TransactionId xid)
+{
+	appendStringInfoString(out, "{\"specversion\":\"1.0\",\"id\":");
+	append_uuid(out, &event->event_id);
+	appendStringInfoString(out, ",\"source\":");
+	escape_json(out, source);
+	appendStringInfoString(out, ",\"type\":");
+	append_text(out, event->type);
+	appendStringInfoString(out, ",\"subject\":");
+	append_text(out, event->stream);
+	appendStringInfoString(out, ",\"time\":");
+	append_time(out, event->recorded_at);
+	appendStringInfo(out, ",\"datacontenttype\":\"application/json\""
+					 ",\"sequence\":\"" INT64_FORMAT "\",\"position\":\"" INT64_FORMAT "\""
+					 ",\"typeversion\":%d",
+					 event->version, event->position, event->type_version);
+	if (TransactionIdIsValid(xid))
+		appendStringInfo(out, ",\"xid\":\"%u\"", xid);
+	appendStringInfoString(out, ",\"metadata\":");
+	append_jsonb_text(out, event->metadata);
+	appendStringInfoString(out, ",\"data\":");
+	append_jsonb(out, event->data);
+	appendStringInfoChar(out, '}');
+}
+
+/* es_feedformat_frame appends what is told about a transaction. */
+void
+es_feedformat_frame(StringInfo out, const EsFeedFrame *frame)
+{
+	appendStringInfo(out, "{\"%s\":{\"xid\":%u", frame->name, frame->xid);
+	if (TransactionIdIsValid(frame->subxid))
+		appendStringInfo(out, ",\"subxid\":%u", frame->subxid);
+	if (frame->gid != NULL)
+	{
+		appendStringInfoString(out, ",\"gid\":");
+		escape_json(out, frame->gid);
+	}
+	if (frame->moment != NULL)
+	{
+		appendStringInfo(out, ",\"%s_lsn\":\"%X/%X\",\"%s_time\":", frame->moment,
+						 LSN_FORMAT_ARGS(frame->lsn), frame->moment);
+		append_time(out, frame->time);
+	}
+	appendStringInfoString(out, "}}");
+}

@@ -1,0 +1,37 @@
+/*
+ * feedoption.h
+ *		What a feed's consumer asked for, and the filter that follows from it.
+ */
+#ifndef ES_FEEDOPTION_H
+#define ES_FEEDOPTION_H
+
+#include "base.h"
+
+#include "nodes/pg_list.h"
+
+typedef enum EsFeedFormat
+{
+	ES_FEED_JSON,
+	ES_FEED_CLOUDEVENTS
+} EsFeedFormat;
+
+struct nameset_hash;			/* a set of names, private to feedoption.c */
+
+/* The options of the output plugin; all of it lives as long as the options do. */
+typedef struct EsFeedOptions
+{
+	EsFeedFormat format;
+	struct nameset_hash *categories;	/* NULL: all */
+	struct nameset_hash *types; /* NULL: all */
+	char	   *stream_prefix;	/* NULL: all */
+	int64		after_position;
+	bool		include_transaction;
+	bool		streaming;
+	bool		two_phase;
+} EsFeedOptions;
+
+extern EsFeedOptions *es_feedoption_read(List *options);
+extern EsFeedFormat es_feedoption_format(const char *value);
+extern bool es_feedoption_passes(const EsFeedOptions *options, const EsEvent *event);
+
+#endif							/* ES_FEEDOPTION_H */
