@@ -55,8 +55,10 @@
 #include "access/xlog.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "storage/bufpage.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/fmgroids.h"
@@ -64,6 +66,8 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+
+#define FIRST_LOOKS		10
 
 bool		es_read_durable = true;
 
@@ -87,6 +91,7 @@ static struct
 
 static int64 settled = 0;		/* proven, by a transaction of ours that had taken no position */
 static int64 own_first = PG_INT64_MAX;	/* first position that this transaction took */
+static int	first_looks = FIRST_LOOKS;	/* that are left to a session that knows nothing yet */
 static Oid	known_sequence = InvalidOid;	/* which log the above is about */
 
 /* Durability: what is known to be on disk, and what the current read needs. */
@@ -119,6 +124,7 @@ check_log(void)
 	known_sequence = sequence;
 	settled = 0;
 	epoch.noted = false;
+	first_looks = FIRST_LOOKS;
 }
 
 /* Registers what must happen at the end of transactions, and the GUC; called once, from _PG_init. */
@@ -339,31 +345,21 @@ es_settle_known(void)
 	return Min(settled, own_first - 1);
 }
 
-/*
- * es_settle_compute tells the settled position now.  A snapshot taken after
- * this call sees every event up to it that will ever be.
- */
-int64
-es_settle_compute(void)
+/* One look at where the log is settled; *given becomes the last position given out. */
+static int64
+compute_once(int64 *given)
 {
 	XLogRecPtr	lsn;
-	int64		given;
-	int64		now;
+	int64		now = settled;
 	Holders		look;
 
-	es_base_flush_pending();
-	check_log();
-	if (RecoveryInProgress())
-		return compute_on_standby();
-
-	given = read_sequence(&lsn);
+	*given = read_sequence(&lsn);
 	look = look_at_holders();
 	if (es_read_durable && XLogNeedsFlush(lsn))
 		XLogFlush(lsn);
-	now = settled;
 	if (look.count == 0)
 	{
-		now = given;
+		now = *given;
 		epoch.noted = false;
 	}
 	else
@@ -375,14 +371,48 @@ es_settle_compute(void)
 			now = Max(now, epoch.upto);
 			epoch.noted = false;
 		}
-		now = walk_contiguous(now, Min(given, own_first - 1));
+		now = walk_contiguous(now, Min(*given, own_first - 1));
 		if (!epoch.noted && own_first == PG_INT64_MAX)
-			note_epoch(given, &look);
+			note_epoch(*given, &look);
 	}
 	pfree(look.ids);
 	now = Min(now, own_first - 1);
 	if (own_first == PG_INT64_MAX)
 		settled = Max(settled, now);
+	return now;
+}
+
+/*
+ * es_settle_compute tells the settled position now.  A snapshot taken after
+ * this call sees every event up to it that will ever be.
+ *
+ * A session's first look, under load, may meet holes that it cannot tell from
+ * positions in flight, since it has noted no epoch yet.  Then it looks again
+ * for a few milliseconds, once, so that sessions that live for one query get
+ * past old holes too; whether that helps or not, only proof counts.
+ */
+int64
+es_settle_compute(void)
+{
+	int64		given;
+	int64		goal;
+	int64		now;
+
+	es_base_flush_pending();
+	check_log();
+	if (RecoveryInProgress())
+		return compute_on_standby();
+
+	now = compute_once(&given);
+	goal = given;
+	for (; first_looks > 0 && now < goal && own_first == PG_INT64_MAX; first_looks--)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		now = compute_once(&given);
+	}
+	first_looks = 0;
 	return now;
 }
 
