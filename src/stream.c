@@ -34,8 +34,10 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/fmgroids.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 /* What the objsubid of our lock tags says. */
@@ -217,6 +219,76 @@ es_stream_find_by_id(int64 id, Snapshot snapshot, EsStream *stream)
 	return find_row(es_base_store()->streams_by_id, &key, snapshot, stream);
 }
 
+/* ---- hints ---- */
+
+/*
+ * What this backend last saw of a stream.  Only ever a hint: the row is read
+ * and its name compared, the version is where the search for the tip begins.
+ * Streams whose names hash to one place take it from each other.
+ */
+typedef struct Hint
+{
+	ItemPointerData tid;		/* of the stream's row; invalid: no hint */
+	int64		id;
+	int64		version;		/* of the tip */
+} Hint;
+
+#define HINTS	4096
+
+static Hint *hints = NULL;
+
+/* The place for what is known of a stream. */
+static Hint *
+hint_for(const text *name)
+{
+	if (hints == NULL)
+		hints = MemoryContextAllocZero(TopMemoryContext, sizeof(Hint) * HINTS);
+	return &hints[hash_name(name) % HINTS];
+}
+
+/* Keeps what is known of a stream. */
+static void
+keep_hint(const EsStream *stream, int64 version)
+{
+	Hint	   *hint = hint_for(stream->name);
+
+	hint->tid = stream->tid;
+	hint->id = stream->id;
+	hint->version = version;
+}
+
+/*
+ * Reads the row that a hint points to, if it is there and is the stream's.
+ * The table may have been cut at its end since.
+ */
+static bool
+find_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
+{
+	const Hint *hint = hint_for(name);
+	Relation	rel;
+	TupleTableSlot *slot;
+	bool		found = false;
+
+	if (!ItemPointerIsValid(&hint->tid))
+		return false;
+	rel = table_open(es_base_store()->streams, AccessShareLock);
+	slot = es_store_scan_slot(rel);
+	if (ItemPointerGetBlockNumber(&hint->tid) < RelationGetNumberOfBlocks(rel) &&
+		table_tuple_fetch_row_version(rel, (ItemPointer) &hint->tid, snapshot, slot))
+	{
+		const text *stored;
+
+		es_stream_deform(slot, stream);
+		stored = DatumGetTextPP(slot->tts_values[Anum_es_streams_name - 1]);
+		found = VARSIZE_ANY_EXHDR(stored) == VARSIZE_ANY_EXHDR(name) &&
+			memcmp(VARDATA_ANY(stored), VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) == 0;
+		stream->name = name;
+		ExecClearTuple(slot);
+	}
+	table_close(rel, NoLock);
+	return found;
+}
+
 /* The transaction that a dirty snapshot met in progress, if any. */
 static TransactionId
 met_in_progress(const SnapshotData *dirty)
@@ -237,7 +309,7 @@ es_stream_find_newest(const text *name, EsStream *stream, TransactionId *in_prog
 	bool		found;
 
 	InitDirtySnapshot(dirty);
-	found = es_stream_find(name, &dirty, stream);
+	found = find_by_hint(name, &dirty, stream) || es_stream_find(name, &dirty, stream);
 	*in_progress = found ? met_in_progress(&dirty) : InvalidTransactionId;
 	return found;
 }
@@ -304,21 +376,19 @@ es_stream_move_to_segment(EsStream *stream, int64 segment)
 
 /* ---- events of a stream, newest state ---- */
 
-/*
- * es_stream_find_tip reads the newest event of a stream, committed or this
- * transaction's; false if its last segment has none.  *in_progress as above.
- */
-bool
-es_stream_find_tip(const EsStream *stream, EsTip *tip, TransactionId *in_progress)
+/* Reads the newest event of a stream in its last segment, from a version on. */
+static bool
+find_tip_from(const EsStream *stream, int64 version, EsTip *tip, TransactionId *in_progress)
 {
 	SnapshotData dirty;
-	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = &dirty,.nkeys = 1};
+	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = &dirty,.nkeys = 2};
 	bool		found;
 	bool		isnull;
 
 	InitDirtySnapshot(dirty);
 	*in_progress = InvalidTransactionId;
 	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
+	ScanKeyInit(&scan.keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(version));
 	if (!es_segment_scan_begin(&scan, stream->last_segment))
 		return false;
 	found = index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot);
@@ -329,6 +399,29 @@ es_stream_find_tip(const EsStream *stream, EsTip *tip, TransactionId *in_progres
 		*in_progress = met_in_progress(&dirty);
 	}
 	es_segment_scan_end(&scan);
+	return found;
+}
+
+/*
+ * es_stream_find_tip reads the newest event of a stream, committed or this
+ * transaction's; false if its last segment has none.  *in_progress as above.
+ *
+ * A backward index scan takes in a whole page of a stream's entries at once,
+ * so it is given the version that was last seen to begin with.  That one may
+ * have been rolled back since: then all are asked.
+ */
+bool
+es_stream_find_tip(const EsStream *stream, EsTip *tip, TransactionId *in_progress)
+{
+	const Hint *hint = hint_for(stream->name);
+	bool		found = false;
+
+	if (hint->id == stream->id && hint->version > 1)
+		found = find_tip_from(stream, hint->version, tip, in_progress);
+	if (!found)
+		found = find_tip_from(stream, 1, tip, in_progress);
+	if (found && !TransactionIdIsValid(*in_progress))
+		keep_hint(stream, tip->version);
 	return found;
 }
 
