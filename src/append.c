@@ -43,6 +43,7 @@
 #include "uuid7.h"
 
 #define BLOCK_ROWS		1000
+#define SEGMENT_MARGIN	65536
 
 /* How an attempt ended. */
 typedef enum Outcome
@@ -379,6 +380,23 @@ count_pending(const Attempt *attempt, int most)
 }
 
 /*
+ * Tells whether positions past the newest segment might be handed out.  Far
+ * from its end, as of the last append here, the sequence is not asked: should
+ * others have come that far since, a position is taken in vain, once.
+ */
+static bool
+segment_may_end(Attempt *attempt, int n)
+{
+	int64		newest = es_segment_newest();
+
+	if (newest >= 0 && last_position > 0 &&
+		last_position + n + SEGMENT_MARGIN < es_segment_last_position(newest))
+		return false;
+	attempt->next_position = es_settle_last_given() + n;
+	return es_segment_of(attempt->next_position) > newest;
+}
+
+/*
  * Takes positions: for the next block, or, in a call over many streams, for
  * all that is to be written, so that nothing can come between its blocks.
  */
@@ -390,8 +408,7 @@ take_positions(Attempt *attempt)
 	attempt->npositions = attempt->used = 0;
 	if (n == 0)
 		return FINISHED;
-	attempt->next_position = es_settle_last_given() + n;
-	if (es_segment_of(attempt->next_position) > es_segment_newest())
+	if (segment_may_end(attempt, n))
 		return WAIT_FOR_SEGMENT;
 	attempt->next_position = es_settle_take(attempt->positions, n);
 	if (es_segment_of(attempt->next_position) > es_segment_newest())
