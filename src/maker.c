@@ -13,6 +13,8 @@
  * or a lock on the log belongs to this very transaction, or the worker failed
  * twice - the segment is made here, which also brings the real error up.
  *
+ * A maker that nobody waits for then seals the segments that are complete.
+ *
  * Makers queue on the lock on the log and look again once they have it, so
  * asking twice is harmless.  A killed maker leaves nothing: its transaction
  * rolls back and whoever waits asks again.
@@ -21,8 +23,11 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "commands/vacuum.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "parser/parse_node.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -31,6 +36,8 @@
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -41,6 +48,7 @@ typedef struct MakerOrder
 {
 	Oid			database;
 	int64		upto;			/* make all segments up to this one */
+	bool		seal;			/* and seal what is complete; nobody waits */
 } MakerOrder;
 
 /* ---- making ---- */
@@ -118,9 +126,123 @@ make_segments(int64 upto)
 	es_base_become_caller(&saved);
 }
 
+/* ---- sealing ---- */
+
+/* Columns of eventstore.segments. */
+#define Anum_segments_segment		1
+#define Anum_segments_last_position	3
+#define Anum_segments_sealed		4
+#define Natts_segments				4
+
+/*
+ * Finds the oldest segment that is attached, not sealed, and final up to its
+ * last position; -1 for none.  With mark set, marks that segment as sealed.
+ */
+static int64
+find_unsealed(int64 settled, int64 mark)
+{
+	EsTable		table;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan;
+	TupleTableSlot *row;
+	int64		found = -1;
+
+	es_store_open(&table, es_base_store()->segments);
+	row = table.info->scan_slot;
+	scan = table_beginscan(table.rel, snapshot, 0, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
+	{
+		int64		segment;
+
+		slot_getallattrs(row);
+		segment = DatumGetInt64(row->tts_values[Anum_segments_segment - 1]);
+		if (DatumGetBool(row->tts_values[Anum_segments_sealed - 1]) ||
+			DatumGetInt64(row->tts_values[Anum_segments_last_position - 1]) > settled)
+			continue;
+		if (segment == mark)
+		{
+			TupleTableSlot *slot = es_store_slot(&table, 0);
+
+			memcpy(slot->tts_values, row->tts_values, sizeof(Datum) * Natts_segments);
+			memset(slot->tts_isnull, false, sizeof(bool) * Natts_segments);
+			slot->tts_values[Anum_segments_sealed - 1] = BoolGetDatum(true);
+			ExecStoreVirtualTuple(slot);
+			es_store_update(&table, &row->tts_tid);
+		}
+		else if (OidIsValid(es_segment_relid(segment)) && (found < 0 || segment < found))
+			found = segment;
+	}
+	ExecClearTuple(row);
+	table_endscan(scan);
+	es_store_close(&table);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/* Runs VACUUM (FREEZE) on a segment; commits the transaction it is called in, and begins another. */
+static void
+freeze_segment(int64 segment)
+{
+	VacuumStmt *statement = makeNode(VacuumStmt);
+	RangeVar   *name = makeRangeVar("eventstore", psprintf("events_" INT64_FORMAT, segment), -1);
+
+	statement->options = list_make1(makeDefElem("freeze", (Node *) makeBoolean(true), -1));
+	statement->rels = list_make1(makeVacuumRelation(name, InvalidOid, NIL));
+	statement->is_vacuumcmd = true;
+	ExecVacuum(make_parsestate(NULL), statement, true);
+}
+
+/* Makes this the only worker that seals, until it ends; false if another is. */
+static bool
+become_sealer(void)
+{
+	LOCKTAG		tag;
+	bool		got;
+
+	StartTransactionCommand();
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->segments, 0, 0);
+	got = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+	CommitTransactionCommand();
+	return got;
+}
+
+/*
+ * Seals the segments that are final: each is vacuumed and frozen once, with
+ * its last rows still in memory, and then has no need of vacuum for ever.
+ */
+static void
+seal_segments(void)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "eventstore seal",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	PortalContext = context;	/* ExecVacuum keeps its things there */
+	for (;;)
+	{
+		int64		settled;
+		int64		segment;
+
+		StartTransactionCommand();
+		settled = es_settle_compute();
+		segment = find_unsealed(settled, -1);
+		if (segment >= 0)
+		{
+			MemoryContextSwitchTo(context);
+			freeze_segment(segment);
+			(void) find_unsealed(settled, segment);
+		}
+		CommitTransactionCommand();
+		MemoryContextReset(context);
+		if (segment < 0)
+			break;
+	}
+	PortalContext = NULL;
+	MemoryContextDelete(context);
+}
+
 /*
  * es_maker_main is the background worker: makes the segments that its order
- * names, and ends.
+ * names, seals those that are complete, and ends.
  */
 void
 es_maker_main(Datum main_arg)
@@ -137,6 +259,11 @@ es_maker_main(Datum main_arg)
 	pgstat_report_activity(STATE_RUNNING, "making segments of eventstore.events");
 	make_segments(order.upto);
 	CommitTransactionCommand();
+	if (order.seal && become_sealer())
+	{
+		pgstat_report_activity(STATE_RUNNING, "sealing segments of eventstore.events");
+		seal_segments();
+	}
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
@@ -147,7 +274,7 @@ static bool
 start_maker(int64 upto, BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker = {0};
-	MakerOrder	order = {MyDatabaseId, upto};
+	MakerOrder	order = {.database = MyDatabaseId,.upto = upto,.seal = handle == NULL};
 
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;

@@ -5,7 +5,7 @@
 #ifndef ES_MAKER_H
 #define ES_MAKER_H
 
-#include "segment.h"
+#include "settle.h"
 
 extern void es_maker_ensure(int64 position);
 extern void es_maker_ask_ahead(int64 first_position, int64 last_position);

@@ -4,6 +4,7 @@ CREATE TABLE eventstore.segments (
 	segment bigint NOT NULL,
 	first_position bigint NOT NULL,
 	last_position bigint NOT NULL,
+	sealed boolean NOT NULL DEFAULT false,
 	CONSTRAINT segments_pkey PRIMARY KEY (segment)
 );
 COMMENT ON TABLE eventstore.segments IS 'one row for each segment that was ever made; segment n is the table eventstore.events_n';
@@ -33,6 +34,7 @@ CREATE VIEW @extschema@.es_segments AS
 		  ORDER BY e.position DESC LIMIT 1) AS to_time,
 		CASE
 			WHEN c.oid IS NULL OR NOT c.relispartition THEN 'detached'
+			WHEN s.sealed THEN 'sealed'
 			WHEN s.last_position OPERATOR(pg_catalog.<=) p.last_value THEN 'full'
 			WHEN s.first_position OPERATOR(pg_catalog.<=) p.last_value AND p.is_called THEN 'active'
 			ELSE 'ready'
@@ -43,4 +45,4 @@ CREATE VIEW @extschema@.es_segments AS
 		ON c.relnamespace OPERATOR(pg_catalog.=) 'eventstore'::pg_catalog.regnamespace
 		AND c.relname OPERATOR(pg_catalog.=) ('events_' OPERATOR(pg_catalog.||) s.segment::pg_catalog.text)::pg_catalog.name;
 COMMENT ON VIEW @extschema@.es_segments IS
-	'segments of the log: positions, events (counted), bytes with indexes and TOAST, times of the first and last event, state ready, active, full or detached';
+	'segments of the log: positions, events (counted), bytes with indexes and TOAST, times of the first and last event, state ready, active, full, sealed (full, and frozen once) or detached';
