@@ -54,7 +54,7 @@ clean:
 endif
 
 $(SCRIPT): $(wildcard $(PARTS:%=src/%.sql)) Makefile eventstore.control
-	( echo '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; \
+	( printf '%s\n' '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; \
 	  cat $(wildcard $(PARTS:%=src/%.sql)) ) > $@.new
 	mv $@.new $@
 
