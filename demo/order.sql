@@ -27,9 +27,11 @@ CREATE FUNCTION order_delivered(state jsonb, data jsonb) RETURNS jsonb
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	RETURN state || jsonb_build_object('status', 'delivered', 'deliveredDate', data -> 'date');
 
+\o /dev/null
 SELECT es_register_reducer('order', 'OrderPlaced', 'order_placed(jsonb, jsonb)');
 SELECT es_register_reducer('order', 'OrderShipped', 'order_shipped(jsonb, jsonb)');
 SELECT es_register_reducer('order', 'OrderDelivered', 'order_delivered(jsonb, jsonb)');
+\o
 \set ECHO none
 
 \echo
@@ -55,7 +57,9 @@ SELECT pg_temp.ok(:'LAST_ERROR_SQLSTATE' = 'VE001', 'a stale writer gets VE001')
 
 \echo '--- The order, folded from its events'
 \set ECHO queries
+\pset expanded on
 SELECT * FROM es_replay('order-123');
+\pset expanded off
 \set ECHO none
 \pset tuples_only on
 SELECT pg_temp.ok(
@@ -67,7 +71,9 @@ SELECT pg_temp.ok(
 \echo '--- An event type that nobody has a handler for does no harm'
 \set ECHO queries
 SELECT es_append('order-123', 'OrderReviewed', '{"stars": 5}');
+\pset expanded on
 SELECT * FROM es_replay('order-123');
+\pset expanded off
 \set ECHO none
 \pset tuples_only on
 SELECT pg_temp.ok(a.state = b.state AND a.version = b.version + 1, 'the state is the same, one version on')

@@ -103,7 +103,8 @@ close_workshop() {
 # plugin_setting: servers since 15.19 load only output plugins that are named in
 # a setting, and older ones refuse to start when they meet that setting
 plugin_setting() {
-	if "$bin/postgres" --describe-config | cut -f1 | grep -qx output_plugin_libraries; then
+	# no grep -q: it would leave early, and the server fail for it
+	if "$bin/postgres" --describe-config | cut -f1 | grep -x output_plugin_libraries >/dev/null; then
 		echo "output_plugin_libraries = 'pgoutput, test_decoding, eventstore'"
 	fi
 }

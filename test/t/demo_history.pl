@@ -157,7 +157,7 @@ git($repo, qw(clone -q --depth 3), "file://$repo", $shallow);
 ok($ok && $out =~ /shallow clone/ && $out =~ / 0 differences/, 'a shallow clone is loaded from where it begins');
 
 # A store that does not have git's tree is told.
-$node->safe_psql($database, 'DROP TABLE git_tree');
+$node->safe_psql($database, 'DROP TABLE git_tree, replayed');
 {
 	local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => $database);
 	my ($err, $said) = ('', '');
