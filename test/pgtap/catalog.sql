@@ -23,6 +23,9 @@ INSERT INTO promised VALUES
 	('es_append', 'stream text, type text, data jsonb DEFAULT ''{}''::jsonb, metadata jsonb DEFAULT ''{}''::jsonb, expected_version bigint DEFAULT NULL::bigint, event_id uuid DEFAULT NULL::uuid', 'bigint'),
 	('es_append_batch', 'stream text, events jsonb, expected_version bigint DEFAULT NULL::bigint', 'bigint'),
 	('es_append_events', 'stream text, events es_new_event[], expected_version bigint DEFAULT NULL::bigint', 'bigint'),
+	('es_append_many', 'events jsonb', 'TABLE(stream text, version bigint, "position" bigint)'),
+	('es_append_if', 'events jsonb, after_position bigint, types text[] DEFAULT NULL::text[], tags text[] DEFAULT NULL::text[]', 'bigint'),
+	('es_read_tagged', 'tags text[], types text[] DEFAULT NULL::text[], after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000', 'SETOF es_event'),
 	('es_last_position', '', 'bigint'),
 	('es_stream_version', 'stream text', 'bigint'),
 	('es_read', 'stream text, from_version bigint DEFAULT NULL::bigint, max_count bigint DEFAULT NULL::bigint, backwards boolean DEFAULT false', 'SETOF es_event'),
@@ -117,7 +120,7 @@ $$, 'everything in the schema eventstore belongs to the extension''s owner, segm
 -- Whatever takes a fresh snapshot, appends or waits.
 SELECT is_empty($$
 	SELECT description, provolatile, proparallel FROM routine
-	WHERE proname = ANY ('{es_append,es_append_batch,es_append_events,es_stream_version,es_read,es_read_all,
+	WHERE proname = ANY ('{es_append,es_append_batch,es_append_events,es_append_many,es_append_if,es_read_tagged,es_stream_version,es_read,es_read_all,
 			es_read_category,es_settled_position,es_settle,es_wait,es_create_reducer,es_drop_reducer,
 			es_register_reducer,es_replay,es_replay_steps,es_replay_category,es_replay_as,es_create_feed,
 			es_drop_feed}'::name[])
