@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154
 #
 # check.sh: that what was measured is right: everything acknowledged is there,
 # and versions have no gap.
@@ -9,6 +9,15 @@ expect() {
 		echo "  check: $1: $3"
 	else
 		fail "$1: expected $2, found $3"
+	fi
+}
+
+# expect_same WHAT DIGEST DIGEST: equal, and of something
+expect_same() {
+	if [ -n "$2" ] && [ "$2" = "$3" ]; then
+		echo "  check: $1: the same"
+	else
+		fail "$1: not the same"
 	fi
 }
 
@@ -32,4 +41,9 @@ check_bare() {
 	if [ "${2:-}" = gapfree ]; then
 		expect "streams with a gap of $1" 0 "$(count_gaps "bench.$1")"
 	fi
+}
+
+# bytes_of SCHEMA: of all its tables with their indexes
+bytes_of() {
+	sql -c "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relnamespace = '$1'::regnamespace AND relkind IN ('r', 'S')"
 }

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154
 #
 # cluster.sh: the private server, its settings, the database of a workload, and
 # the bare tables beside the store.
@@ -46,13 +46,16 @@ describe_machine() {
 }
 
 describe_versions() {
-	echo "$("$bin/postgres" --version), eventstore $(describe_extension)"
+	echo "$("$bin/postgres" --version | sed 's/^postgres (PostgreSQL)/PostgreSQL/'), eventstore $(describe_extension)"
 }
 
+# describe_extension: its version, and the commit that its sources are of
 describe_extension() {
-	local version
+	local version commit
 	version=$(sed -n "s/^default_version = '\(.*\)'/\1/p" "$top/eventstore.control")
-	echo "$version$(git -C "$top" describe --always --dirty --exclude '*' 2>/dev/null | sed 's/^/ at /')"
+	commit=$(git -C "$top" log -1 --format=%h -- src 2>/dev/null || true)
+	[ -z "$(git -C "$top" status --porcelain -- src 2>/dev/null)" ] || commit="$commit and changes"
+	echo "$version${commit:+ (sources of $commit)}"
 }
 
 print_machine() {
@@ -90,7 +93,7 @@ prime_streams() {
 		sql -c "INSERT INTO bench.$name (stream_id, version, stream, type, data, metadata)
 			SELECT s, 1, 'account-' || s, 'Opened', bench.data(s), bench.metadata(s)
 			FROM generate_series(1, $streams) s"
-		acked[$name]=$streams
+		acked["$name"]=$streams
 	done
 }
 

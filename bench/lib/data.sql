@@ -47,8 +47,3 @@ BEGIN
 		ALTER event_id SET DEFAULT gen_random_uuid(), ALTER category_key SET DEFAULT 1,
 		ALTER type_version SET DEFAULT 1, ALTER id_given SET DEFAULT false', name, 'bench.' || name || '_position');
 END $$;
-
--- all bytes of the store, or of a schema
-CREATE FUNCTION bench.bytes(of_schema text) RETURNS bigint LANGUAGE sql AS
-	$$ SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c
-	   WHERE c.relnamespace = of_schema::regnamespace AND c.relkind IN ('r', 'S') $$;

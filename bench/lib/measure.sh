@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154
 #
 # measure.sh: cases with sides. A case is measured in rounds, every side once a
 # round, in turn. The first side is the one that the ratios are about.
@@ -70,9 +70,9 @@ pgbench_run() {
 	run_number=$((run_number + 1))
 	if ! out=$(PGOPTIONS="-c synchronous_commit=$sync ${search_path:+-c search_path=$search_path}" \
 		"$bin/pgbench" -n -M prepared -f "$work/$name.sql" -c "$clients" -j "$((clients < $(nproc) ? clients : $(nproc)))" \
-		--random-seed=$((seed * 1000 + round)) -D run=$run_number -D v=0 -D loaded=0 -D streams=$streams \
+		--random-seed=$((seed * 1000 + round)) -D run=$run_number -D v=0 -D loaded=0 -D streams="$streams" \
 		-D clients=$clients -D events="$per" -D data="$data" -D metadata="$metadata" "$@" "$database" 2>&1); then
-		grep -v '^pgbench (' <<<"$out" | tail -n 5 >&2
+		grep -m 2 -i error <<<"$out" >&2
 		return 1
 	fi
 	tps=$(sed -n 's/^tps = \([0-9.]*\).*/\1/p' <<<"$out")

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154
 #
 # peers.sh: other ways to append, each in a schema or database of its own on
 # the same server. A peer that cannot be had here is left out, with a note.
@@ -48,7 +48,6 @@ messagedb_setup() {
 		FROM generate_series(1, $streams) s" -c "
 		SELECT count(write_message(gen_random_uuid()::text, 'account' || s % 16 || '-' || s, 'Opened', '$data', '$metadata'))
 		FROM generate_series(1, $streams) s" >/dev/null
-	acked[messagedb]=$((streams * 2))
 }
 
 # messagedb_rate SCRIPT
@@ -71,7 +70,6 @@ emmett_setup() {
 		grep -m 1 . "$work/emmett.log"
 		return 1
 	}
-	acked[emmett]=$streams
 }
 
 # emmett SECONDS BATCH
@@ -94,4 +92,64 @@ emmett_function_rate() { database=bench_emmett pgbench_rate emmett "$1" "$2"; }
 check_emmett() {
 	expect "rows of emmett" "${acked[emmett]}" \
 		"$(database=bench_emmett sql -c 'SELECT count(*) FROM emt_messages')"
+}
+
+# npm_peers_setup: message-db and emmett, where they can be had: sets
+# have_messagedb and have_emmett
+npm_peers_setup() {
+	local reason
+	have_messagedb='' have_emmett=''
+	if ! reason=$(install_peers); then
+		note "message-db and emmett left out: $reason"
+		return
+	fi
+	if reason=$(try_setup messagedb_setup); then
+		have_messagedb=1
+		acked[messagedb]=$((streams * 2))
+		note "message-db $(package_version @eventide/message-db)"
+	else
+		note "message-db left out: $reason"
+	fi
+	if reason=$(try_setup emmett_setup); then
+		have_emmett=1
+		acked[emmett]=$streams
+		note "emmett $(package_version @event-driven-io/emmett-postgresql), Node.js $(node --version)"
+	else
+		note "emmett left out: $reason"
+	fi
+}
+
+# try_setup COMMAND: what it printed last is the reason if it fails
+try_setup() {
+	local out
+	out=$("$1" 2>&1) || { tail -n 1 <<<"$out"; return 1; }
+}
+
+# npm_peers_end: checks them and drops their databases
+npm_peers_end() {
+	if [ -n "$have_messagedb" ]; then check_messagedb; peer_database bench_messagedb drop; fi
+	if [ -n "$have_emmett" ]; then check_emmett; peer_database bench_emmett drop; fi
+}
+
+# peer_scripts CHOICE: pgbench scripts of all peers; CHOICE sets s
+peer_scripts() {
+	script hand <<-SQL
+	$1
+	SELECT hand.append('account-' || :s, 'Deposited', :data, :metadata);
+	SQL
+	script messagedb <<-SQL
+	$1
+	SELECT write_message(gen_random_uuid()::text, 'account-' || :s, 'Deposited', :data, :metadata);
+	SQL
+	script messagedb16 <<-SQL
+	$1
+	\\set k :s % 16
+	SELECT write_message(gen_random_uuid()::text, 'account' || :k || '-' || :s, 'Deposited', :data, :metadata);
+	SQL
+	# chr(58) is a colon, which pgbench would take for a variable
+	script emmett <<-SQL
+	$1
+	SELECT * FROM emt_append_to_stream(ARRAY[gen_random_uuid()::text], ARRAY[:data]::jsonb[], ARRAY[:metadata]::jsonb[],
+		ARRAY['1'], ARRAY['Deposited'], ARRAY['E'], 'account-' || :s, 'account', NULL, 'emt' || chr(58) || 'default');
+	SQL
 }

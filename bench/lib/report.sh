@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154
 #
 # report.sh: medians, ranges and ratios; the sections of the results file.
 
@@ -21,7 +21,7 @@ finish_workload() {
 		echo "$title"
 		echo
 		echo "$(date -u +%F), $(describe_versions); $(describe_machine); load before: $load."
-		echo "$rounds rounds of $seconds s, $((SECONDS - workload_started)) s in all; preloaded: $preload; settings:"
+		echo "$(plural "$rounds" round) of $seconds s a side, $((SECONDS - workload_started)) s in all; preloaded: $preload; settings:"
 		echo "$(print_settings | sed 's/.*/`&`/' | paste -sd' ' | sed 's/` `/`, `/g')."
 		echo
 		table <"$tsv"

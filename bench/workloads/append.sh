@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154,SC2034
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154
 # One event a transaction, any version, streams random over 10,000: es_append against a bare prepared INSERT.
 #
 # The bare sides get stream id and version from the client: they look nothing
@@ -47,7 +47,7 @@ script bare_new <<'SQL'
 \set v :v + 1
 WITH s AS (INSERT INTO bench.streams (name) VALUES ('new-' || :run || '-' || :client_id || '-' || :v) RETURNING stream_id, name)
 INSERT INTO bench.bare2 (stream_id, version, stream, type, data, metadata)
-SELECT stream_id + 1000000, 1, name, 'Opened', :data, :metadata FROM s;
+SELECT stream_id + 1000000, 1, name, 'Opened', :data::jsonb, :metadata::jsonb FROM s;
 SQL
 clients=8 sync=off
 begin_case "8 clients, synchronous_commit off, each event a new stream" events/s

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154,SC2034
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154
 # 10, 100 and 1,000 events a call to one stream, from the client and made in the server, against INSERT … SELECT.
 #
 # Both sides of a case get the same parameters. A script fetches its batch in
@@ -49,11 +49,11 @@ FROM unnest(:types::text[], :datas::jsonb[], :metadatas::jsonb[]) WITH ORDINALIT
 SQL
 batch_script eventstore_made '1 AS one' <<'SQL'
 SELECT es_append_events('account-' || :s,
-	ARRAY(SELECT ROW('Deposited', :data, :metadata, NULL)::es_new_event FROM generate_series(1, :events)));
+	ARRAY(SELECT ROW('Deposited', :data::jsonb, :metadata::jsonb, NULL)::es_new_event FROM generate_series(1, :events)));
 SQL
 batch_script bare_made '1 AS one' <<SQL
 $insert
-SELECT :s, :version + i, 'account-' || :s, 'Deposited', :data, :metadata FROM generate_series(1, :events) i;
+SELECT :s, :version + i, 'account-' || :s, 'Deposited', :data::jsonb, :metadata::jsonb FROM generate_series(1, :events) i;
 SQL
 
 batch_case() {

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154,SC2034
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154
 # Read the version, then append with it: es_stream_version and es_append against max(version) and INSERT.
 #
 # Each client has streams of its own, so no append is refused.

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154,SC2034
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154
 # Eight clients on eight streams and on one: es_append, any version, against a bare INSERT that orders nothing.
 #
 # The bare INSERT knows its version beforehand and never waits for another

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154,SC2034
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154
 # Bulk import in one transaction: es_append_batch, COPY and INSERT … SELECT into es_events, against bare tables.
 #
 # Every measurement begins with an empty store or table. The rows belong to
@@ -35,7 +35,7 @@ into_bare() {
 	local name=bare_$1
 	bare_table "$name" "$1" && sql -c CHECKPOINT || return 1
 	timed "$events" sql -c "${2//TABLE/bench.$name}" || return 1
-	acked[$name]=$events
+	acked["$name"]=$events
 	check_bare "$name" gapfree >/dev/null
 	sql -c "DROP TABLE bench.$name"
 }

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154,SC2034
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154
 # Other event stores on PostgreSQL in the same run: single appends and batches of 100, each client on streams of its own.
 #
 # Everything but "emmett, its client" is driven by pgbench with prepared
@@ -10,24 +10,8 @@ bare_table bare2 two
 prime_streams bare2
 round=0
 hand_setup
-have_messagedb= have_emmett=
-if reason=$(install_peers); then
-	if messagedb_setup; then
-		have_messagedb=1
-		note "message-db $(package_version @eventide/message-db)"
-	else
-		note "message-db left out: its installation failed"
-	fi
-	clients=8
-	if emmett_setup; then
-		have_emmett=1
-		note "emmett $(package_version @event-driven-io/emmett-postgresql), Node.js $(node --version)"
-	else
-		note "emmett left out: its set-up failed"
-	fi
-else
-	note "message-db and emmett left out: $reason"
-fi
+clients=8
+npm_peers_setup
 
 own_stream="\\set s random(0, :streams / :clients - 1) * :clients + :client_id + 1"
 script eventstore <<SQL
@@ -41,24 +25,7 @@ $own_stream
 INSERT INTO bench.bare2 (stream_id, version, stream, type, data, metadata)
 VALUES (:s, :version, 'account-' || :s, 'Deposited', :data, :metadata);
 SQL
-script hand <<SQL
-$own_stream
-SELECT hand.append('account-' || :s, 'Deposited', :data, :metadata);
-SQL
-script messagedb <<SQL
-$own_stream
-SELECT write_message(gen_random_uuid()::text, 'account-' || :s, 'Deposited', :data, :metadata);
-SQL
-script messagedb16 <<SQL
-$own_stream
-\\set k :s % 16
-SELECT write_message(gen_random_uuid()::text, 'account' || :k || '-' || :s, 'Deposited', :data, :metadata);
-SQL
-script emmett <<SQL
-$own_stream
-SELECT * FROM emt_append_to_stream(ARRAY[gen_random_uuid()::text], ARRAY[:data]::jsonb[], ARRAY[:metadata]::jsonb[],
-	ARRAY['1'], ARRAY['Deposited'], ARRAY['E'], 'account-' || :s, 'account', NULL, 'emt:default');
-SQL
+peer_scripts "$own_stream"
 
 for sync in off on; do
 	for clients in $client_counts; do
@@ -101,5 +68,4 @@ done
 check_store
 check_bare bare2
 check_hand
-if [ -n "$have_messagedb" ]; then check_messagedb; peer_database bench_messagedb drop; fi
-if [ -n "$have_emmett" ]; then check_emmett; peer_database bench_emmett drop; fi
+npm_peers_end

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154,SC2034
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154
 # Time of es_settled_position(), idle and with writers in flight.
 #
 # The round trip is measured beside SELECT 1; the call alone in a statement of
@@ -23,7 +23,7 @@ SQL
 
 # background NAME CLIENTS: runs a script until end_background
 background() {
-	PGAPPNAME=bench_background "$bin/pgbench" -n -M prepared -f "$work/$1.sql" -c "$2" -j 1 -T 3600 -D streams=$streams \
+	PGAPPNAME=bench_background "$bin/pgbench" -n -M prepared -f "$work/$1.sql" -c "$2" -j 1 -T 3600 -D streams="$streams" \
 		-D data="$data" -D metadata="$metadata" "$database" >/dev/null 2>&1 &
 	background_pid=$!
 }
