@@ -38,8 +38,8 @@ wal_of() {
 	calm
 	from=$(sql -c 'SELECT pg_current_wal_insert_lsn()')
 	database=${3:-$database} search_path=${4:-} pgbench_run "$2" 1 "$2" -t "$n" || { fail "$1 could not be measured"; return; }
+	to=$(sql -c 'SELECT pg_current_wal_insert_lsn()')
 	calm
-	to=$(sql -c 'SELECT pg_current_wal_flush_lsn()')
 	as_server "$bin/pg_waldump" -p "$work/data/pg_wal" --stats=record -s "$from" -e "$to" 2>/dev/null \
 		>"$bench/results/wal-$2.txt" || true
 	stats=$(grep '^Total' "$bench/results/wal-$2.txt" || true)
