@@ -53,7 +53,7 @@ SELECT es_append_events('account-' || :s,
 SQL
 batch_script bare_made '1 AS one' <<SQL
 $insert
-SELECT :s, :version + i, 'account-' || :s, 'Deposited', :data::jsonb, :metadata::jsonb FROM generate_series(1, :events) i;
+SELECT :s, :version + i, 'account-' || :s, 'Deposited', :data::jsonb, :metadata::jsonb FROM generate_series(1, :events::bigint) i;
 SQL
 
 batch_case() {
