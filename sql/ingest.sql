@@ -2,12 +2,12 @@
 -- The view es_events: INSERT and COPY append, its rows are events.
 --
 CREATE FUNCTION pg_temp.failure(statement text,
-	OUT sqlstate text, OUT message text, OUT detail text) LANGUAGE plpgsql AS $$
+	OUT state text, OUT message text, OUT detail text) LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE statement;
 	message := 'did not fail';
 EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS sqlstate = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
 END
 $$;
 
@@ -31,7 +31,7 @@ SELECT state, version, format('ingest_matrix-%s-%s', state, version) AS stream
 FROM unnest('{missing,existing}'::text[]) state, unnest('{1,2,3,4,5,0,-1,-2}'::bigint[]) version;
 SELECT count(es_append(stream, 'Before')) FROM cell, generate_series(1, 3) WHERE state = 'existing';
 CREATE TEMP TABLE result AS
-SELECT state, version, coalesce(f.sqlstate, 'done') || ' -> v' || es_stream_version(stream) AS outcome
+SELECT cell.state, version, coalesce(f.state, 'done') || ' -> v' || es_stream_version(stream) AS outcome
 FROM cell, pg_temp.failure(format('INSERT INTO es_events (stream, type, data, version) VALUES (%L, ''T'', ''{}'', %s)', stream, version)) f;
 SELECT version, max(outcome) FILTER (WHERE state = 'missing') AS missing, max(outcome) FILTER (WHERE state = 'existing') AS existing
 FROM result GROUP BY version ORDER BY version;
@@ -45,7 +45,8 @@ INSERT INTO es_events (stream, type, data, version) VALUES
 SELECT es_stream_version('ingest_a-3'), es_stream_version('ingest_a-4');
 INSERT INTO es_events (stream, type, data, version) VALUES
 	('ingest_a-3', 'A', '{}', 1), ('ingest_a-4', 'A', '{}', 1), ('ingest_a-3', 'B', '{}', 2), ('ingest_a-4', 'B', '{}', 2)
-RETURNING stream, version, position - first_value(position) OVER () AS nth;
+RETURNING stream, version, type;
+SELECT stream, version, type, position - first_value(position) OVER (ORDER BY position) AS nth FROM es_events WHERE stream IN ('ingest_a-3', 'ingest_a-4') ORDER BY position;
 
 -- a given id is unique in its stream; the same event again is a retry here too
 INSERT INTO es_events (stream, type, data, event_id) VALUES ('ingest_id-1', 'A', '{"n": 1}', '0189dddd-0000-7000-8000-000000000001') RETURNING version;
@@ -55,7 +56,7 @@ INSERT INTO es_events (stream, type, data, event_id) VALUES ('ingest_id-1', 'A',
 \echo :SQLSTATE
 
 -- what a caller must not or cannot give
-SELECT f.sqlstate, f.message, f.detail, statement FROM unnest(ARRAY[
+SELECT f.state, f.message, f.detail, statement FROM unnest(ARRAY[
 	$$INSERT INTO es_events (stream, type, data, position) VALUES ('ingest_b-1', 'A', '{}', 1)$$,
 	$$INSERT INTO es_events (stream, type, data, type_version) VALUES ('ingest_b-1', 'A', '{}', 1)$$,
 	$$INSERT INTO es_events SELECT * FROM es_events WHERE stream = 'ingest_a-1'$$,
@@ -67,8 +68,7 @@ SELECT f.sqlstate, f.message, f.detail, statement FROM unnest(ARRAY[
 	$$INSERT INTO es_events (stream, type, data) VALUES ('', 'A', '{}')$$,
 	$$INSERT INTO es_events (stream, type, data) VALUES (E'ingest\n', 'A', '{}')$$,
 	$$INSERT INTO es_events (stream, type, data) VALUES ('ingest_b-1', '$a', '{}')$$,
-	$$INSERT INTO es_events (stream, type, data, metadata) VALUES ('ingest_b-1', 'A', '{}', '[]')$$,
-	$$INSERT INTO es_events (stream, type, data) VALUES ('ingest_b-1', 'A', '{}') ON CONFLICT DO NOTHING$$
+	$$INSERT INTO es_events (stream, type, data, metadata) VALUES ('ingest_b-1', 'A', '{}', '[]')$$
 	]) statement, pg_temp.failure(statement) f;
 SELECT es_stream_version('ingest_b-1');
 
@@ -131,21 +131,24 @@ ingest_copy-4,1,A,2001-01-01 00:00Z
 \.
 SELECT stream, version, type, data, recorded_at AT TIME ZONE 'UTC' FROM es_read_category('ingest_copy', types => '{A,B}') WHERE stream > 'ingest_copy-2';
 -- a bad line stores nothing of the whole
+\set VERBOSITY sqlstate
 COPY es_events (stream, type, data, version) FROM stdin;
 ingest_copy-5	A	{}	1
 ingest_copy-5	B	{}	2
 ingest_copy-5	C	{}	4
 \.
-\echo :SQLSTATE
 COPY es_events (stream, type, data) FROM stdin;
 ingest_copy-5	A	{}
 ingest_copy-5	$B	{}
 \.
-\echo :SQLSTATE
 COPY es_events (stream, type, data, position) FROM stdin;
 ingest_copy-5	A	{}	1
 \.
-\echo :SQLSTATE
+\set VERBOSITY default
+COPY es_events (stream, type, data, version) FROM stdin;
+ingest_copy-5	A	{}	1
+ingest_copy-5	B	{}	3
+\.
 SELECT es_stream_version('ingest_copy-5');
 COPY (SELECT stream, version, type FROM es_events WHERE stream = 'ingest_copy-1' ORDER BY version) TO stdout;
 
@@ -183,4 +186,4 @@ SELECT count(*) FROM es_events e JOIN LATERAL es_read(e.stream, e.version, 1) r 
 SELECT es_append('ingest_s', 'A'), es_append('ingest_s-x-y', 'A'), es_append('ingest_s-x-y', 'B');
 SELECT stream, category, version, first_version, deleted, created_at BETWEEN now() - interval '1 hour' AND clock_timestamp() AS created_at
 FROM es_streams WHERE stream LIKE 'ingest\_s%' ORDER BY stream;
-SELECT created_at = (SELECT recorded_at FROM es_read('ingest_s', 1, 1)) AS at_first_event FROM es_streams WHERE stream = 'ingest_s';
+SELECT created_at <= (SELECT recorded_at FROM es_read('ingest_s', 1, 1)) AS before_first_event FROM es_streams WHERE stream = 'ingest_s';

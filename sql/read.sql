@@ -33,9 +33,8 @@ SELECT array_agg(version) AS last_two FROM es_read('read_a-1', NULL, 2, true);
 SELECT array_agg(version) AS back_from_3 FROM es_read('read_a-1', 3, backwards => true);
 SELECT array_agg(version) AS back_from_3_one FROM es_read('read_a-1', 3, 1, true);
 SELECT array_agg(version) AS back_from_beyond FROM es_read('read_a-1', 99, 2, true);
-SELECT array_agg(version) AS forwards_null FROM es_read('read_a-1', NULL, NULL, NULL);
 SELECT count(*) AS none FROM es_read('read_a-1', 1, 0);
-SELECT count(*) AS none FROM es_read('read_none'), es_read('read_none', 5, 10, true);
+SELECT count(*) AS none FROM es_read('read_none', 5, 10);
 SELECT count(*) AS none FROM es_read('read_none', NULL, NULL, true);
 SELECT count(*) AS huge FROM es_read('read_a-1', 1, 9223372036854775807);
 SELECT pg_temp.outcome(statement), statement FROM unnest(ARRAY[
@@ -43,6 +42,7 @@ SELECT pg_temp.outcome(statement), statement FROM unnest(ARRAY[
 	$$SELECT es_read('')$$,
 	$$SELECT es_read(E'read\t')$$,
 	$$SELECT es_read(repeat('r', 513))$$,
+	$$SELECT es_read('read_a-1', NULL, NULL, NULL)$$,
 	$$SELECT es_read('read_a-1', 1, -1)$$,
 	$$SELECT es_read('read_none', 1, -1)$$,
 	$$SELECT es_read_all(0, -1)$$,
@@ -96,18 +96,18 @@ SELECT pg_temp.outcome(statement), statement FROM unnest(ARRAY[
 	$$SELECT es_read_all(0, 1, ARRAY[NULL]::text[])$$
 	]) statement;
 -- in order of position, and equal to the view and to es_read
-SELECT count(*), bool_and(position > lag) AS ascending FROM (SELECT position, lag(position, 1, 0::bigint) OVER () FROM es_read_all(0, NULL)) a;
+SELECT bool_and(position > lag) AS ascending FROM (SELECT position, lag(position, 1, 0::bigint) OVER () FROM es_read_all(0, NULL)) a;
 SELECT count(*) AS differences FROM (
 	(SELECT r FROM es_read_all(:start, NULL) r EXCEPT SELECT e::es_event FROM es_events e)
 	UNION ALL (SELECT e::es_event FROM es_events e WHERE position > :start EXCEPT SELECT r FROM es_read_all(:start, NULL) r)
 	UNION ALL (SELECT r FROM es_read_category('read_a') r EXCEPT SELECT r FROM es_streams s, es_read(s.stream) r WHERE s.category = 'read_a')
 	UNION ALL (SELECT r FROM es_streams s, es_read(s.stream) r WHERE s.category = 'read_a' EXCEPT SELECT r FROM es_read_category('read_a') r)) d;
 
--- categories that share a prefix, or a hash, are not mixed up
-SELECT es_append('codding-1', 'A'), es_append('gnu-1', 'A'), es_append('plumless-1', 'A'), es_append('buckeroo-1', 'A');
-SELECT stream FROM es_read_category('codding');
-SELECT stream FROM es_read_category('buckeroo');
-SELECT stream FROM es_read_all(:start, categories => '{plumless}');
+-- categories whose names have the same CRC-32C are not mixed up
+SELECT es_append('read_xmlhing-1', 'A'), es_append('read_vnei-1', 'B'), es_append('read_xmljing-1', 'C'), es_append('read_tnei-1', 'D');
+SELECT stream FROM es_read_category('read_xmlhing');
+SELECT stream FROM es_read_category('read_tnei');
+SELECT stream FROM es_read_all(:start, categories => '{read_xmljing,read_vnei}');
 
 --
 -- Holes: what was rolled back has a position for good, and no reader stops at it

@@ -39,6 +39,11 @@ SELECT count(*) FROM es_read('order-1', 101, 400);
 SELECT array_agg(position) FROM es_read_all(198, 4);
 SELECT array_agg(position) FROM es_read_category('order', 298, 4);
 
+-- a stream that is born in a batch of more than one block, over many segments
+SELECT es_append_batch('newborn-1', (SELECT jsonb_agg(jsonb_build_object('type', 'N', 'data', n)) FROM generate_series(1, 2500) n), 0);
+SELECT count(*), bool_and(data = to_jsonb(version)) AS in_order, max(position) - min(position) AS span FROM es_read('newborn-1');
+SELECT es_append('newborn-1', 'N', expected_version => 2500);
+
 -- ids, retries and expectations across a border
 SELECT es_append_batch('order-2', (SELECT jsonb_agg(jsonb_build_object('type', 'C', 'event_id', '0189eeee-0000-7000-8000-' || lpad(n::text, 12, '0'))) FROM generate_series(1, 120) n), 0);
 SELECT es_append_batch('order-2', (SELECT jsonb_agg(jsonb_build_object('type', 'C', 'event_id', '0189eeee-0000-7000-8000-' || lpad(n::text, 12, '0'))) FROM generate_series(1, 120) n), 0);
