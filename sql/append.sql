@@ -179,7 +179,7 @@ SELECT count(*) AS tried, count(*) FILTER (WHERE
 FROM (SELECT generate_series(1, 31) UNION ALL SELECT 127) controls(c);
 -- what only looks special is a name like any other
 SELECT name, es_append(name, rpad('T$', length(name))) FROM unnest('{append_%_,"append ''\"\\",append--,-append,$append," append "}'::text[]) name;
-SELECT stream, category FROM es_streams WHERE stream ~ '^[^a]?append([^_]|_%)' ORDER BY stream COLLATE "C";
+SELECT stream, category FROM es_streams WHERE stream IN ('append_%_', 'append ''"\', 'append--', '-append', '$append', ' append ') ORDER BY stream COLLATE "C";
 -- names differ by any byte
 SELECT es_append('append_name-a', 'T'), es_append('append_name-A', 'T'), es_append('append_name-a ', 'T');
 

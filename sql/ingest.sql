@@ -167,6 +167,54 @@ ROLLBACK TO s;
 SELECT es_append('ingest_many-1', 'W', expected_version => 22), es_append('ingest_many-new', 'W', expected_version => 1);
 COMMIT;
 SELECT stream, version, type FROM es_events WHERE stream IN ('ingest_many-1', 'ingest_many-new') AND type <> 'T' ORDER BY stream, version;
+-- a command whose rows append by themselves: each append sees those before it
+INSERT INTO es_events (stream, type, data)
+SELECT 'ingest_mixed-1', 'T', to_jsonb(es_append('ingest_mixed-1', 'U')) FROM generate_series(1, 5);
+SELECT count(*), min(version), max(version), count(*) FILTER (WHERE type = 'U') AS u,
+	bool_and(position > before) AS in_order FROM (SELECT *, lag(position, 1, 0::bigint) OVER (ORDER BY version) AS before FROM es_read('ingest_mixed-1')) e;
+CREATE FUNCTION pg_temp.nested(n int) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO es_events (stream, type, data) VALUES ('ingest_mixed-2', 'Inner', to_jsonb(n)), ('ingest_mixed-3', 'Inner', to_jsonb(n));
+	RETURN to_jsonb(es_stream_version('ingest_mixed-2'));
+END
+$$;
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_mixed-2', 'Outer', pg_temp.nested(n) FROM generate_series(1, 3) n;
+SELECT count(*), min(version), max(version), count(*) FILTER (WHERE type = 'Inner') AS inner FROM es_read('ingest_mixed-2');
+SELECT version, type, data FROM es_read('ingest_mixed-3');
+-- a failure in the middle leaves nothing behind, for the session neither
+DO $$
+BEGIN
+	FOR n IN 1..3 LOOP
+		BEGIN
+			INSERT INTO es_events (stream, type, data, version) VALUES ('ingest_failed-1', 'F', '{}', NULL), ('ingest_failed-1', 'F', '{}', 7 * n);
+		EXCEPTION WHEN SQLSTATE 'VE001' THEN
+			INSERT INTO es_events (stream, type, data) VALUES ('ingest_failed-2', 'G', to_jsonb(n));
+		END;
+	END LOOP;
+END
+$$;
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_failed-1', 'F', to_jsonb(1 / (n - 3)) FROM generate_series(1, 5) n;
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_failed-2', 'H', to_jsonb(n) FROM generate_series(1, 2) n;
+SELECT es_stream_version('ingest_failed-1'), (SELECT array_agg(type || data ORDER BY version) FROM es_read('ingest_failed-2')) AS others;
+-- prepared statements, cursors of functions, and WITH
+PREPARE ingest AS INSERT INTO es_events (stream, type, data) VALUES ($1, $2, $3);
+EXECUTE ingest('ingest_prepared-1', 'A', '1');
+EXECUTE ingest('ingest_prepared-1', 'B', '2');
+WITH i AS (INSERT INTO es_events (stream, type, data) VALUES ('ingest_prepared-1', 'C', '3'), ('ingest_prepared-1', 'D', '4'))
+SELECT es_append('ingest_prepared-2', 'A');
+DO $$BEGIN EXECUTE $i$EXPLAIN ANALYZE INSERT INTO es_events (stream, type, data) VALUES ('ingest_prepared-1', 'E', '5')$i$; END$$;
+SELECT version, type, data FROM es_read('ingest_prepared-1');
+-- what an INSERT does not insert
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_none-1', 'A', '{}' WHERE false;
+SELECT es_stream_version('ingest_none-1');
+-- the first failing row of a large COPY is named, and nothing of it stays
+CREATE TEMP TABLE lines (stream text, type text, data jsonb, version bigint);
+INSERT INTO lines SELECT 'ingest_large-' || n % 700, 'L', to_jsonb(n), n / 700 + 1 FROM generate_series(0, 20999) n;
+INSERT INTO es_events (stream, type, data, version) SELECT * FROM lines UNION ALL VALUES ('ingest_large-5', 'L', '{}'::jsonb, 30::bigint);
+SELECT count(*) FROM es_read_category('ingest_large');
+INSERT INTO es_events (stream, type, data, version) SELECT * FROM lines;
+SELECT count(*), count(DISTINCT stream) AS streams, bool_and(version = data::int / 700 + 1) AS in_order, bool_and(data::int = nth) AS as_given
+FROM (SELECT *, row_number() OVER (ORDER BY position) - 1 AS nth FROM es_read_category('ingest_large', 0, NULL)) e;
 -- a command that reads what it writes ends
 INSERT INTO es_events (stream, type, data) SELECT stream, type, data FROM es_events WHERE stream = 'ingest_a-2';
 SELECT es_stream_version('ingest_a-2');

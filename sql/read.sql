@@ -92,7 +92,7 @@ SELECT stream, version, type FROM es_read_category('read_a', types => '{A}', to_
 SELECT count(*) AS nothing FROM es_read_category('read_none');
 SELECT count(*) AS nothing FROM es_read_category('read_a-1');
 SELECT pg_temp.outcome(statement), statement FROM unnest(ARRAY[
-	$$SELECT es_read_category('')$$,
+	$$SELECT count(*) FROM es_read_category('')$$,
 	$$SELECT es_read_all(0, 1, ARRAY[NULL]::text[])$$
 	]) statement;
 -- in order of position, and equal to the view and to es_read

@@ -139,20 +139,15 @@ foreach my $database ('sync', 'async')
 }
 
 # A prepared transaction survives the crash, and so does its hole.
-$node->safe_psql('sync', q{
-	SELECT es_settled_position() AS s \gset
-	BEGIN;
-	SELECT es_append('crash-prepared', 'A');
-	PREPARE TRANSACTION 'crash';
-});
-my $open = $node->safe_psql('sync', 'SELECT es_settled_position()');
+my $before = $node->safe_psql('sync', 'SELECT es_settled_position()');
+$node->safe_psql('sync', q{BEGIN; SELECT es_append('crash-prepared', 'A'); PREPARE TRANSACTION 'crash'});
 $node->safe_psql('sync', q{SELECT es_append('crash-later', 'B')});
 $node->stop('immediate');
 $node->start;
-is($node->safe_psql('sync', 'SELECT es_settled_position()'), $open, 'a prepared append bounds the settled position after a crash too');
-is($node->safe_psql('sync', "SELECT count(*) FROM es_read_all($open)"), '0', 'and holds back what follows');
+is($node->safe_psql('sync', "SELECT es_settled_position() <= $before"), 't', 'a prepared append bounds the settled position after a crash too');
+is($node->safe_psql('sync', "SELECT count(*) FROM es_read_all($before)"), '0', 'and holds back what follows');
 $node->safe_psql('sync', "COMMIT PREPARED 'crash'");
-is($node->safe_psql('sync', "SELECT string_agg(stream, ' ') FROM es_read_all($open)"), 'crash-prepared crash-later', 'until it commits');
+is($node->safe_psql('sync', "SELECT string_agg(stream, ' ') FROM es_read_all($before)"), 'crash-prepared crash-later', 'until it commits');
 
 $node->stop;
 done_testing();

@@ -53,12 +53,25 @@ foreach my $preload (0, 1)
 		$waiter = start_script($node, 'here', "SET application_name = 'waiter'; SET eventstore.max_wait = '60s';\n" . sprintf($wait, $last, "'60s'") . ";\n");
 		$node->poll_query_until('here', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'waiter' AND state = 'active'
 			AND wait_event_type IS NOT NULL AND wait_event_type NOT IN ('Client', 'Lock', 'LWLock', 'IO')});
-		is($node->safe_psql('here', 'SELECT es_settled_position()'), $last, "$how: nothing is settled past an append in flight");
+		is($node->safe_psql('here', "SELECT es_settled_position() <= $last, es_wait($last, '0') <= $last"), 't|t', "$how: nothing is settled past an append in flight");
 		$low->query_safe('COMMIT');
 		$low->quit;
 		($out) = finish_script($waiter);
 		is($out, ($last + 2) . "\n", "$how: " . sprintf($wait, 'n', 't') . ' returns when it commits');
 	}
+	# What one session has proven another one knows: the settled position of a new session, which meets an append
+	# in flight at its first look, is not behind an old hole.
+	{
+		local $TODO = 'what is settled is remembered by each session alone';
+		$node->safe_psql('here', q{BEGIN; SELECT es_append('low-1', 'Undone'); ROLLBACK; SELECT es_append('low-1', 'A')});
+		$last = $node->safe_psql('here', 'SELECT es_settled_position()');
+		my $low = $node->background_psql('here');
+		$low->query_safe(q{BEGIN; SELECT es_append('low-1', 'Low');});
+		is($node->safe_psql('here', 'SELECT es_settled_position()'), $last, "$how: the settled position of a new session is not behind that of an old one");
+		$low->query_safe('ROLLBACK');
+		$low->quit;
+	}
+
 	# COMMIT PREPARED by another session wakes too.
 	$last = $node->safe_psql('here', 'SELECT es_settled_position()');
 	$node->safe_psql('here', q{BEGIN; SELECT es_append('low-1', 'Low'); PREPARE TRANSACTION 'low';});
