@@ -81,6 +81,39 @@ foreach my $preload ('', 'eventstore')
 		whole($database, 451, "$how, $end");
 	}
 
+	# While an append waits for a segment, others append to its stream: it must look again.
+	new_store("look_again_$suffix");
+	$node->safe_psql("look_again_$suffix", q{SELECT es_append('tip-1', 'A')});
+	foreach my $expected ('NULL', 'NULL, tip near', 'exact', 'exact, tip near', 'new')
+	{
+		my $database = "look_again_$suffix";
+		my $stream = $expected eq 'new' ? 'tip-2' : 'tip-1';
+		my $any = $expected =~ /NULL/;
+		my $locker = $node->background_psql($database);
+
+		# The newest segment is full but for three positions, and the next one cannot be made.
+		$node->poll_query_until($database, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker' AND datname = current_database()});
+		$locker->query_safe('BEGIN; LOCK TABLE eventstore.events IN SHARE UPDATE EXCLUSIVE MODE;');
+		$node->safe_psql($database, q{SELECT es_append('fill-1', 'F') FROM generate_series((SELECT last_value FROM eventstore.position_seq) + 1, (SELECT max(last_position) - 4 FROM es_segments))});
+		$node->safe_psql($database, 'SELECT es_append(' . ($expected =~ /near/ ? "'$stream'" : "'fill-1'") . ", 'A')");
+		my $version = $node->safe_psql($database, "SELECT es_stream_version('$stream')");
+		my $waiter = start_script($node, $database, sprintf(q{\set VERBOSITY sqlstate
+				SET application_name = 'waiter';
+				SELECT es_append_batch('%s', (SELECT jsonb_agg('{"type": "W"}'::jsonb) FROM generate_series(1, 5)), %s);},
+				$stream, $any ? 'NULL' : $version));
+		ok($node->poll_query_until($database, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'waiter' AND state = 'active' AND wait_event IS NOT NULL}),
+			"$how, $expected: an append waits for a segment");
+		$node->poll_query_until($database, $maker_waits);
+		is($node->safe_psql($database, "SELECT es_append('$stream', 'B') FROM generate_series(1, 3)"), join("\n", map { $version + $_ } 1 .. 3),
+			"$how, $expected: smaller ones go on meanwhile");
+		$locker->query_safe('COMMIT');
+		$locker->quit;
+		my ($out, $err) = finish_script($waiter);
+		is($out, $any ? $version + 8 . "\n" : '', "$how, $expected: the one that waited looks again at the stream");
+		like($err, $any ? qr/^$/ : qr/ERROR:  VE001$/, "$how, $expected: and decides by what it finds then");
+		is(gaps($node, $database), '', "$how, $expected: no version twice");
+	}
+
 	# An idle transaction that made the store wait for a new segment holds up nobody.
 	new_store("idle_$suffix");
 	my $idle = $node->background_psql("idle_$suffix");
