@@ -345,6 +345,71 @@ SELECT array_agg(version ORDER BY version), array_agg(data ORDER BY version) FRO
 SELECT count(*) FROM es_streams WHERE stream LIKE 'append\_tx-5-%';
 SELECT es_append('append_tx-5-1', 'T', expected_version => 0);
 
+-- a procedure that commits and rolls back between its appends
+DO $$
+BEGIN
+	FOR n IN 1..6 LOOP
+		PERFORM es_append('append_tx-8', 'T', to_jsonb(n)), es_append('append_tx-8-' || n, 'T');
+		IF n % 2 = 0 THEN
+			COMMIT;
+		ELSE
+			ROLLBACK;
+		END IF;
+		ASSERT es_settled_position() = es_last_position();
+	END LOOP;
+END
+$$;
+SELECT version, data FROM es_read('append_tx-8');
+SELECT stream FROM es_streams WHERE stream LIKE 'append\_tx-8-%' ORDER BY stream;
+
+-- a cursor that appends as it is fetched from, others in between
+BEGIN;
+DECLARE c NO SCROLL CURSOR FOR SELECT es_append('append_tx-9', 'C', to_jsonb(n)) FROM generate_series(1, 10) n;
+FETCH 2 FROM c;
+SELECT es_append('append_tx-9', 'between', expected_version => 2);
+FETCH 1 FROM c;
+SAVEPOINT s;
+SELECT es_append('append_tx-9', 'undone', expected_version => 4);
+ROLLBACK TO s;
+FETCH 1 FROM c;
+COMMIT;
+SELECT version, type, data FROM es_read('append_tx-9');
+
+-- triggers: at once, and deferred to the commit
+CREATE TEMP TABLE orders (id int PRIMARY KEY, status text);
+CREATE FUNCTION pg_temp.record() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM es_append('append_trigger-' || new.id, TG_NAME, to_jsonb(new));
+	RETURN new;
+END
+$$;
+CREATE TRIGGER changed AFTER INSERT OR UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION pg_temp.record();
+CREATE CONSTRAINT TRIGGER committed AFTER INSERT OR UPDATE ON orders DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pg_temp.record();
+BEGIN;
+INSERT INTO orders VALUES (1, 'new'), (2, 'new');
+UPDATE orders SET status = 'paid' WHERE id = 1;
+SELECT es_append('append_trigger-1', 'direct', expected_version => 2);
+COMMIT;
+SELECT stream, version, type, data FROM es_read_category('append_trigger') ORDER BY stream, version;
+SELECT es_settled_position() = es_last_position() AS settled;
+
+-- many subtransactions, some kept
+DO $$
+BEGIN
+	FOR n IN 1..300 LOOP
+		BEGIN
+			PERFORM es_append('append_tx-10', 'T', to_jsonb(n), expected_version => (n - 1) / 3);
+			IF n % 3 <> 0 THEN
+				RAISE EXCEPTION 'undo';
+			END IF;
+		EXCEPTION WHEN raise_exception THEN
+			NULL;
+		END;
+	END LOOP;
+END
+$$;
+SELECT count(*), bool_and(data::int = version * 3) AS kept FROM es_read('append_tx-10');
+
 -- isolation levels and access modes
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT es_append('append_tx-6', 'A'), es_append('append_tx-6', 'B', expected_version => 1);

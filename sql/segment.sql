@@ -98,6 +98,27 @@ WHERE tableoid::regclass::text <> 'eventstore.events_' || (position - 1) / 100;
 SELECT bool_and(last_position - first_position = 99) AS size, bool_and(first_position = segment * 100 + 1) AS place FROM es_segments;
 SELECT bool_and(to_time >= from_time) AS times FROM es_segments WHERE events > 0;
 
+-- indexes that a user adds to a segment, or makes anew, get every row
+SELECT 'eventstore.events_' || max(segment) AS newest FROM es_segments WHERE events > 0 \gset
+CREATE INDEX user_plain ON :newest (type);
+CREATE INDEX user_expression ON :newest ((data ->> 'n'));
+CREATE INDEX user_partial ON :newest (position) WHERE type = 'X';
+CREATE INDEX user_stream ON eventstore.streams (created_at);
+SELECT count(es_append('indexed-' || n % 2, CASE n % 2 WHEN 0 THEN 'X' ELSE 'Y' END, jsonb_build_object('n', n))) FROM generate_series(1, 9) n;
+REINDEX TABLE :newest;
+SELECT es_append('indexed-0', 'X', '{"n": 10}', expected_version => 4);
+VACUUM FULL :newest;
+SELECT es_append('indexed-0', 'X', '{"n": 11}', expected_version => 5);
+DROP INDEX eventstore.user_plain;
+SELECT es_append('indexed-0', 'X', '{"n": 12}', expected_version => 6);
+SET enable_seqscan = off;
+SELECT count(*) FROM :newest WHERE data ->> 'n' IN ('1', '9', '10', '11', '12');
+SELECT count(*) FROM :newest WHERE type = 'X' AND position > 0;
+SELECT count(*) FROM eventstore.streams WHERE created_at > '-infinity' AND name LIKE 'indexed-%';
+RESET enable_seqscan;
+DROP INDEX eventstore.user_expression, eventstore.user_partial, eventstore.user_stream;
+SELECT es_append('indexed-0', 'X', '{"n": 13}', expected_version => 7);
+
 -- each segment is guarded like the first
 DO $$
 DECLARE
