@@ -126,6 +126,33 @@ foreach my $preload ('', 'eventstore')
 	$idle->quit;
 	whole("idle_$suffix", 700, "$how: all of it in the end");
 
+	# Who waits for the maker waits, in the end, for whoever keeps the maker waiting: a circle is found like any other.
+	new_store("circle_$suffix");
+	$node->safe_psql("circle_$suffix", q{SELECT es_append('first-1', 'A')});
+	$node->poll_query_until("circle_$suffix", q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker' AND datname = current_database()});
+	my $keeper = $node->background_psql("circle_$suffix", on_error_stop => 0);
+	my $waiter = $node->background_psql("circle_$suffix", on_error_stop => 0);
+	$_->query_safe(q{\set VERBOSITY sqlstate
+		SET statement_timeout = '30s'; SET client_min_messages = error; BEGIN}) foreach ($keeper, $waiter);
+	$keeper->query_safe('ANALYZE eventstore.events');
+	$waiter->query_safe(q{SELECT es_append('circle-1', 'W')});
+	my $waiter_pid = $waiter->query_safe('SELECT pg_backend_pid()');
+	$waiter->query_until(qr/started/, qq{\\echo started\nSELECT 'waiter ' || count(es_append('fill-1', 'F')) FROM generate_series(1, 450);\n\\echo waiter :SQLSTATE ended\n});
+	$node->poll_query_until("circle_$suffix", $maker_waits);
+	$keeper->query_until(qr/started/, qq{\\echo started\nSELECT 'keeper ' || es_append('circle-1', 'K');\n\\echo keeper :SQLSTATE ended\nROLLBACK;\n});
+	my $ended = $keeper->query_until(qr/ended/, '') . $waiter->query_until(qr/ended/, '');
+	unlike($ended, qr/57014/, "$how: a circle through the maker is found") or diag $ended;
+	$waiter->query('ROLLBACK');
+	$_->quit foreach ($keeper, $waiter);
+
+	# Many that come to the border at once need one maker, not one each.
+	new_store("rush_$suffix");
+	my @rush = map { start_script($node, "rush_$suffix", "SELECT es_append('rush-$_', 'R') \\gset\n" x 300) } (1 .. 12);
+	my $errors = join('', map { (finish_script($_))[1] } @rush);
+	is(() = $errors =~ /no background worker/g, 0, "$how: a rush to the next segment does not use up the workers");
+	unlike($errors, qr/ERROR/, "$how: nor does anything fail");
+	whole("rush_$suffix", 3600, "$how: a rush to the next segment");
+
 	# One transaction with everything in it.
 	$node->safe_psql('postgres', "CREATE DATABASE one_$suffix");
 	my ($ret, $out, $err) = $node->psql("one_$suffix", q{

@@ -75,7 +75,7 @@ $node->safe_psql('postgres', q{
 sub writer_script
 {
 	my ($writer) = @_;
-	my $sql = '';
+	my $sql = "SET statement_timeout = '120s';\n";
 	my $gid = 0;
 
 	for my $txn (1 .. $txns)
