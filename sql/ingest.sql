@@ -1,0 +1,237 @@
+--
+-- The view es_events: INSERT and COPY append, its rows are events.
+--
+CREATE FUNCTION pg_temp.failure(statement text,
+	OUT state text, OUT message text, OUT detail text) LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE statement;
+	message := 'did not fail';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+END
+$$;
+
+INSERT INTO es_events (stream, type, data) VALUES ('ingest_a-1', 'A', '{"n": 1}');
+INSERT INTO es_events (stream, type, data, metadata, event_id)
+VALUES ('ingest_a-1', 'B', '{"n": 2}', '{"m": 2}', '0189dddd-0000-7000-8000-000000000001')
+RETURNING stream, version, type, type_version, data, metadata, event_id,
+	position = es_last_position() AS position, recorded_at BETWEEN now() - interval '1 min' AND clock_timestamp() AS recorded_at;
+INSERT INTO es_events (stream, type) VALUES ('ingest_a-1', 'C') RETURNING version, data, metadata, event_id IS NOT NULL AS event_id;
+SELECT stream, version, type, data, metadata FROM es_events WHERE stream = 'ingest_a-1' ORDER BY version;
+SELECT version, type, data, metadata FROM es_read('ingest_a-1');
+-- what RETURNING said is what is stored
+WITH i AS (INSERT INTO es_events (stream, type, data) SELECT 'ingest_a-2', 'T', to_jsonb(n) FROM generate_series(1, 3) n RETURNING *)
+SELECT * INTO TEMP returned FROM i;
+SELECT count(*), count(*) FILTER (WHERE r IS NOT DISTINCT FROM e) AS equal
+FROM returned r JOIN es_events e USING (stream, version);
+
+-- a given version is an expectation: it must be the next one
+CREATE TEMP TABLE cell AS
+SELECT state, version, format('ingest_matrix-%s-%s', state, version) AS stream
+FROM unnest('{missing,existing}'::text[]) state, unnest('{1,2,3,4,5,0,-1,-2}'::bigint[]) version;
+SELECT count(es_append(stream, 'Before')) FROM cell, generate_series(1, 3) WHERE state = 'existing';
+CREATE TEMP TABLE result AS
+SELECT cell.state, version, coalesce(f.state, 'done') || ' -> v' || es_stream_version(stream) AS outcome
+FROM cell, pg_temp.failure(format('INSERT INTO es_events (stream, type, data, version) VALUES (%L, ''T'', ''{}'', %s)', stream, version)) f;
+SELECT version, max(outcome) FILTER (WHERE state = 'missing') AS missing, max(outcome) FILTER (WHERE state = 'existing') AS existing
+FROM result GROUP BY version ORDER BY version;
+INSERT INTO es_events (stream, type, data, version) VALUES ('ingest_a-1', 'D', '{}', 3);
+\echo :SQLSTATE
+INSERT INTO es_events (stream, type, data, version) VALUES ('ingest_a-1', 'D', '{}', NULL) RETURNING version;
+-- all or nothing, over streams too
+INSERT INTO es_events (stream, type, data, version) VALUES
+	('ingest_a-3', 'A', '{}', 1), ('ingest_a-4', 'A', '{}', 1), ('ingest_a-3', 'B', '{}', 3);
+\echo :SQLSTATE
+SELECT es_stream_version('ingest_a-3'), es_stream_version('ingest_a-4');
+INSERT INTO es_events (stream, type, data, version) VALUES
+	('ingest_a-3', 'A', '{}', 1), ('ingest_a-4', 'A', '{}', 1), ('ingest_a-3', 'B', '{}', 2), ('ingest_a-4', 'B', '{}', 2)
+RETURNING stream, version, type;
+SELECT stream, version, type, position - first_value(position) OVER (ORDER BY position) AS nth FROM es_events WHERE stream IN ('ingest_a-3', 'ingest_a-4') ORDER BY position;
+
+-- a given id is unique in its stream; the same event again is a retry here too
+INSERT INTO es_events (stream, type, data, event_id) VALUES ('ingest_id-1', 'A', '{"n": 1}', '0189dddd-0000-7000-8000-000000000001') RETURNING version;
+INSERT INTO es_events (stream, type, data, event_id) VALUES ('ingest_id-1', 'A', '{"n": 1}', '0189dddd-0000-7000-8000-000000000001');
+SELECT es_stream_version('ingest_id-1');
+INSERT INTO es_events (stream, type, data, event_id) VALUES ('ingest_id-1', 'A', '{"n": 2}', '0189dddd-0000-7000-8000-000000000001');
+\echo :SQLSTATE
+
+-- what a caller must not or cannot give
+SELECT f.state, f.message, f.detail, statement FROM unnest(ARRAY[
+	$$INSERT INTO es_events (stream, type, data, position) VALUES ('ingest_b-1', 'A', '{}', 1)$$,
+	$$INSERT INTO es_events (stream, type, data, type_version) VALUES ('ingest_b-1', 'A', '{}', 1)$$,
+	$$INSERT INTO es_events SELECT * FROM es_events WHERE stream = 'ingest_a-1'$$,
+	$$INSERT INTO es_events (stream, type, data) VALUES (NULL, 'A', '{}')$$,
+	$$INSERT INTO es_events (type, data) VALUES ('A', '{}')$$,
+	$$INSERT INTO es_events (stream, type, data) VALUES ('ingest_b-1', NULL, '{}')$$,
+	$$INSERT INTO es_events (stream, data) VALUES ('ingest_b-1', '{}')$$,
+	$$INSERT INTO es_events (stream, type, data) VALUES ('ingest_b-1', 'A', NULL)$$,
+	$$INSERT INTO es_events (stream, type, data) VALUES ('', 'A', '{}')$$,
+	$$INSERT INTO es_events (stream, type, data) VALUES (E'ingest\n', 'A', '{}')$$,
+	$$INSERT INTO es_events (stream, type, data) VALUES ('ingest_b-1', '$a', '{}')$$,
+	$$INSERT INTO es_events (stream, type, data, metadata) VALUES ('ingest_b-1', 'A', '{}', '[]')$$
+	]) statement, pg_temp.failure(statement) f;
+SELECT es_stream_version('ingest_b-1');
+
+-- imports: recorded_at, never earlier than the stream's last
+INSERT INTO es_events (stream, type, data, recorded_at) VALUES
+	('ingest_import-1', 'A', '{}', '2001-01-01 00:00 UTC'),
+	('ingest_import-1', 'B', '{}', '2001-01-01 00:00 UTC'),
+	('ingest_import-1', 'C', '{}', '2002-02-02 00:00 UTC'),
+	('ingest_import-2', 'A', '{}', '1999-01-01 00:00 UTC');
+SELECT stream, version, type, recorded_at AT TIME ZONE 'UTC' AS recorded_at FROM es_read_category('ingest_import');
+INSERT INTO es_events (stream, type, data, recorded_at) VALUES ('ingest_import-1', 'D', '{}', '2002-02-01 00:00 UTC');
+\echo :SQLSTATE
+INSERT INTO es_events (stream, type, data, recorded_at) VALUES
+	('ingest_import-3', 'A', '{}', '2001-01-02 00:00 UTC'), ('ingest_import-3', 'B', '{}', '2001-01-01 00:00 UTC');
+\echo :SQLSTATE
+SELECT es_stream_version('ingest_import-1'), es_stream_version('ingest_import-3');
+-- the clock takes over, and never goes back behind an import
+SELECT es_append('ingest_import-1', 'D');
+SELECT recorded_at > now() - interval '1 day' AS by_clock FROM es_read('ingest_import-1', 4);
+INSERT INTO es_events (stream, type, data, recorded_at) VALUES ('ingest_import-4', 'A', '{}', now() + interval '1 day');
+SELECT es_append('ingest_import-4', 'B');
+SELECT count(DISTINCT recorded_at) AS times FROM es_read('ingest_import-4');
+
+-- rights: the view's own
+CREATE ROLE regress_es_ingest;
+GRANT SELECT, INSERT ON es_events TO regress_es_ingest;
+SET ROLE regress_es_ingest;
+INSERT INTO es_events (stream, type, data) VALUES ('ingest_c-1', 'A', '{}') RETURNING version;
+COPY es_events (stream, type, data) FROM stdin;
+ingest_c-1	B	{}
+\.
+SELECT version, type FROM es_events WHERE stream = 'ingest_c-1' ORDER BY 1;
+INSERT INTO es_events (stream, type, data, recorded_at) VALUES ('ingest_c-1', 'C', '{}', now() + interval '1 hour');
+\echo :SQLSTATE
+UPDATE es_events SET type = 'x';
+\echo :SQLSTATE
+RESET ROLE;
+GRANT UPDATE, DELETE ON es_events TO regress_es_ingest;
+SET ROLE regress_es_ingest;
+UPDATE es_events SET type = 'x' WHERE stream = 'ingest_c-1';
+\echo :SQLSTATE
+DELETE FROM es_events WHERE stream = 'ingest_c-1';
+\echo :SQLSTATE
+RESET ROLE;
+DROP OWNED BY regress_es_ingest;
+DROP ROLE regress_es_ingest;
+
+-- COPY
+COPY es_events (stream, type, data, metadata, event_id) FROM stdin;
+ingest_copy-1	A	{"n": 1}	{"m": 1}	0189dddd-0000-7000-8000-000000000001
+ingest_copy-2	A	{"n": 2}	{}	0189dddd-0000-7000-8000-000000000001
+ingest_copy-1	B	null	\N	0189dddd-0000-7000-8000-000000000002
+\.
+SELECT stream, version, type, data, metadata, event_id, position - first_value(position) OVER (ORDER BY position) AS nth
+FROM es_read_category('ingest_copy');
+COPY es_events (stream, version, type, recorded_at) FROM stdin (FORMAT csv);
+ingest_copy-3,1,A,2001-01-01 00:00Z
+ingest_copy-3,2,B,2001-01-01 00:00Z
+ingest_copy-4,1,A,2001-01-01 00:00Z
+\.
+SELECT stream, version, type, data, recorded_at AT TIME ZONE 'UTC' FROM es_read_category('ingest_copy', types => '{A,B}') WHERE stream > 'ingest_copy-2';
+-- a bad line stores nothing of the whole
+\set VERBOSITY sqlstate
+COPY es_events (stream, type, data, version) FROM stdin;
+ingest_copy-5	A	{}	1
+ingest_copy-5	B	{}	2
+ingest_copy-5	C	{}	4
+\.
+COPY es_events (stream, type, data) FROM stdin;
+ingest_copy-5	A	{}
+ingest_copy-5	$B	{}
+\.
+COPY es_events (stream, type, data, position) FROM stdin;
+ingest_copy-5	A	{}	1
+\.
+\set VERBOSITY default
+COPY es_events (stream, type, data, version) FROM stdin;
+ingest_copy-5	A	{}	1
+ingest_copy-5	B	{}	3
+\.
+SELECT es_stream_version('ingest_copy-5');
+COPY (SELECT stream, version, type FROM es_events WHERE stream = 'ingest_copy-1' ORDER BY version) TO stdout;
+
+-- INSERT ... SELECT of many, over more streams than there are lock buckets
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_many-' || n % 500, 'T', to_jsonb(n) FROM generate_series(0, 9999) n;
+SELECT count(*), count(DISTINCT stream) AS streams, count(*) FILTER (WHERE (data::int / 500) + 1 = version) AS in_order,
+	bool_and(data::int = nth) AS as_given
+FROM (SELECT *, position - first_value(position) OVER (ORDER BY position) AS nth FROM es_read_category('ingest_many', 0, NULL)) e;
+-- mixed with appends to the same streams in one transaction
+BEGIN;
+SELECT es_append('ingest_many-1', 'U', expected_version => 20);
+INSERT INTO es_events (stream, type, data, version) VALUES ('ingest_many-1', 'U', '{}', 22), ('ingest_many-new', 'U', '{}', 1);
+SAVEPOINT s;
+INSERT INTO es_events (stream, type, data, version) VALUES ('ingest_many-1', 'V', '{}', 23), ('ingest_many-new', 'V', '{}', 2);
+ROLLBACK TO s;
+SELECT es_append('ingest_many-1', 'W', expected_version => 22), es_append('ingest_many-new', 'W', expected_version => 1);
+COMMIT;
+SELECT stream, version, type FROM es_events WHERE stream IN ('ingest_many-1', 'ingest_many-new') AND type <> 'T' ORDER BY stream, version;
+-- a command whose rows append by themselves: each append sees those before it
+INSERT INTO es_events (stream, type, data)
+SELECT 'ingest_mixed-1', 'T', to_jsonb(es_append('ingest_mixed-1', 'U')) FROM generate_series(1, 5);
+SELECT count(*), min(version), max(version), count(*) FILTER (WHERE type = 'U') AS u,
+	bool_and(position > before) AS in_order FROM (SELECT *, lag(position, 1, 0::bigint) OVER (ORDER BY version) AS before FROM es_read('ingest_mixed-1')) e;
+CREATE FUNCTION pg_temp.nested(n int) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO es_events (stream, type, data) VALUES ('ingest_mixed-2', 'Inner', to_jsonb(n)), ('ingest_mixed-3', 'Inner', to_jsonb(n));
+	RETURN to_jsonb(es_stream_version('ingest_mixed-2'));
+END
+$$;
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_mixed-2', 'Outer', pg_temp.nested(n) FROM generate_series(1, 3) n;
+SELECT count(*), min(version), max(version), count(*) FILTER (WHERE type = 'Inner') AS inner FROM es_read('ingest_mixed-2');
+SELECT version, type, data FROM es_read('ingest_mixed-3');
+-- a failure in the middle leaves nothing behind, for the session neither
+DO $$
+BEGIN
+	FOR n IN 1..3 LOOP
+		BEGIN
+			INSERT INTO es_events (stream, type, data, version) VALUES ('ingest_failed-1', 'F', '{}', NULL), ('ingest_failed-1', 'F', '{}', 7 * n);
+		EXCEPTION WHEN SQLSTATE 'VE001' THEN
+			INSERT INTO es_events (stream, type, data) VALUES ('ingest_failed-2', 'G', to_jsonb(n));
+		END;
+	END LOOP;
+END
+$$;
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_failed-1', 'F', to_jsonb(1 / (n - 3)) FROM generate_series(1, 5) n;
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_failed-2', 'H', to_jsonb(n) FROM generate_series(1, 2) n;
+SELECT es_stream_version('ingest_failed-1'), (SELECT array_agg(type || data ORDER BY version) FROM es_read('ingest_failed-2')) AS others;
+-- prepared statements, cursors of functions, and WITH
+PREPARE ingest AS INSERT INTO es_events (stream, type, data) VALUES ($1, $2, $3);
+EXECUTE ingest('ingest_prepared-1', 'A', '1');
+EXECUTE ingest('ingest_prepared-1', 'B', '2');
+WITH i AS (INSERT INTO es_events (stream, type, data) VALUES ('ingest_prepared-1', 'C', '3'), ('ingest_prepared-1', 'D', '4'))
+SELECT es_append('ingest_prepared-2', 'A');
+DO $$BEGIN EXECUTE $i$EXPLAIN ANALYZE INSERT INTO es_events (stream, type, data) VALUES ('ingest_prepared-1', 'E', '5')$i$; END$$;
+SELECT version, type, data FROM es_read('ingest_prepared-1');
+-- what an INSERT does not insert
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_none-1', 'A', '{}' WHERE false;
+SELECT es_stream_version('ingest_none-1');
+-- the first failing row of a large COPY is named, and nothing of it stays
+CREATE TEMP TABLE lines (stream text, type text, data jsonb, version bigint);
+INSERT INTO lines SELECT 'ingest_large-' || n % 700, 'L', to_jsonb(n), n / 700 + 1 FROM generate_series(0, 20999) n;
+INSERT INTO es_events (stream, type, data, version) SELECT * FROM lines UNION ALL VALUES ('ingest_large-5', 'L', '{}'::jsonb, 30::bigint);
+SELECT count(*) FROM es_read_category('ingest_large');
+INSERT INTO es_events (stream, type, data, version) SELECT * FROM lines;
+SELECT count(*), count(DISTINCT stream) AS streams, bool_and(version = data::int / 700 + 1) AS in_order, bool_and(data::int = nth) AS as_given
+FROM (SELECT *, row_number() OVER (ORDER BY position) - 1 AS nth FROM es_read_category('ingest_large', 0, NULL)) e;
+-- a command that reads what it writes ends
+INSERT INTO es_events (stream, type, data) SELECT stream, type, data FROM es_events WHERE stream = 'ingest_a-2';
+SELECT es_stream_version('ingest_a-2');
+
+--
+-- A row of es_events is an es_event
+--
+CREATE FUNCTION pg_temp.label(event es_event) RETURNS text LANGUAGE sql AS
+	$$SELECT event.stream || '@' || event.version || ' ' || event.type$$;
+SELECT pg_temp.label(e) FROM es_events e WHERE stream = 'ingest_a-1' ORDER BY version;
+SELECT pg_temp.label(e) FROM es_read('ingest_a-1') e;
+SELECT count(*) FROM es_events e JOIN LATERAL es_read(e.stream, e.version, 1) r ON r = e::es_event WHERE e.stream = 'ingest_a-1';
+
+--
+-- es_streams
+--
+SELECT es_append('ingest_s', 'A'), es_append('ingest_s-x-y', 'A'), es_append('ingest_s-x-y', 'B');
+SELECT stream, category, version, first_version, deleted, created_at BETWEEN now() - interval '1 hour' AND clock_timestamp() AS created_at
+FROM es_streams WHERE stream LIKE 'ingest\_s%' ORDER BY stream;
+SELECT created_at <= (SELECT recorded_at FROM es_read('ingest_s', 1, 1)) AS before_first_event FROM es_streams WHERE stream = 'ingest_s';

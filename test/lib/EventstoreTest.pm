@@ -1,0 +1,116 @@
+# What the TAP tests of eventstore share.
+package EventstoreTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+our @EXPORT = qw(new_node seed rows wait_blocked start_script finish_script store_digest gaps);
+
+# new_node(name, conf, streaming): a running cluster; ES_PRELOAD=1 in the
+# environment preloads the library.
+sub new_node
+{
+	my ($name, %options) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(allows_streaming => $options{streaming} // 0);
+	$node->append_conf('postgresql.conf', "max_prepared_transactions = 20\n");
+	$node->append_conf('postgresql.conf', "max_connections = 60\n");
+	$node->append_conf('postgresql.conf', "log_statement = none\n");
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'eventstore'\n")
+	  if $ENV{ES_PRELOAD};
+	$node->append_conf('postgresql.conf', $options{conf}) if $options{conf};
+	$node->start;
+	return $node;
+}
+
+# seed(): seeds perl's generator from ES_SEED, or anew, and says which it was.
+sub seed
+{
+	my $seed = $ENV{ES_SEED} // int(rand(2**31));
+
+	srand($seed);
+	note "ES_SEED=$seed";
+	diag "ES_SEED=$seed";
+	return $seed;
+}
+
+# rows(node, database, sql): the result's lines.
+sub rows
+{
+	my ($node, $database, $sql) = @_;
+
+	return split /\n/, $node->safe_psql($database, $sql);
+}
+
+# wait_blocked(node, pid): waits until the backend waits for a lock.
+sub wait_blocked
+{
+	my ($node, $pid, $database) = @_;
+
+	return $node->poll_query_until($database // 'postgres',
+		"SELECT count(*) > 0 FROM pg_stat_activity WHERE pid = $pid AND cardinality(pg_blocking_pids(pid)) > 0");
+}
+
+# start_script(node, database, sql): runs psql on a script in the background;
+# its output goes to a file.  finish_script waits and returns output, errors.
+sub start_script
+{
+	my ($node, $database, $sql, @args) = @_;
+	my $base = PostgreSQL::Test::Utils::tempdir();
+	my %script = (sql => "$base/sql", out => "$base/out", err => "$base/err");
+
+	append_to_file($script{sql}, $sql);
+	$script{handle} = IPC::Run::start(
+		[ $node->installed_command('psql'), '-XAtq', @args, '-d', $node->connstr($database), '-f', $script{sql} ],
+		'<', '/dev/null', '>', $script{out}, '2>', $script{err});
+	return \%script;
+}
+
+sub finish_script
+{
+	my ($script) = @_;
+
+	$script->{handle}->finish;
+	return (slurp_file($script->{out}), slurp_file($script->{err}));
+}
+
+# store_digest(node, database): all that a copy of a store must have alike.
+sub store_digest
+{
+	my ($node, $database) = @_;
+
+	return join("\n", map { $node->safe_psql($database, $_) } (
+		"SELECT count(*), md5(string_agg(e::text, E'\\n' ORDER BY position)) FROM es_events e",
+		"SELECT count(*), md5(string_agg(e::text, E'\\n' ORDER BY position)) FROM eventstore.events e",
+		"SELECT count(*), md5(string_agg(s::text, E'\\n' ORDER BY stream)) FROM es_streams s",
+		"SELECT count(*), md5(string_agg(s::text, E'\\n' ORDER BY name)) FROM eventstore.streams s",
+		"SELECT string_agg(concat_ws(' ', segment, first_position, last_position, events, from_time, to_time, state), E'\\n' ORDER BY segment) FROM es_segments",
+		"SELECT s::text FROM eventstore.config s",
+		"SELECT last_value, is_called FROM eventstore.position_seq",
+		"SELECT last_value, is_called FROM eventstore.stream_id_seq",
+		"SELECT es_settled_position()"));
+}
+
+# gaps(node, database): streams whose versions are not 1, 2, 3, ...
+sub gaps
+{
+	my ($node, $database) = @_;
+
+	return $node->safe_psql($database,
+		"SELECT stream, count(*), min(version), max(version) FROM es_events GROUP BY stream
+		 HAVING count(*) <> max(version) OR min(version) <> 1 OR count(*) <> count(DISTINCT version)
+		 UNION ALL
+		 SELECT s.stream, s.version, NULL, e.max FROM es_streams s
+		 LEFT JOIN (SELECT stream, max(version) FROM es_events GROUP BY stream) e USING (stream)
+		 WHERE s.version IS DISTINCT FROM e.max");
+}
+
+1;

@@ -1,0 +1,133 @@
+# pg_dump of a store with several segments, restored into a new database, gives
+# an equal store, on which appends continue: plain, custom, parallel, in one
+# transaction, in inserts, and from an extension in a schema of its own.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use EventstoreTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('main');
+my $dir = PostgreSQL::Test::Utils::tempdir();
+my $psql = $node->installed_command('psql');
+my $pg_dump = $node->installed_command('pg_dump');
+my $pg_restore = $node->installed_command('pg_restore');
+
+# A store with everything that a row can hold.
+$node->safe_psql('postgres', q{
+	CREATE DATABASE source;
+});
+$node->safe_psql('source', q{
+	CREATE EXTENSION eventstore;
+	SELECT es_set_segment_size(200);
+});
+$node->safe_psql('source', q{
+	SELECT count(es_append('order-' || n % 37, 'OrderPlaced', jsonb_build_object('n', n), jsonb_build_object('by', n % 5))) FROM generate_series(1, 700) n;
+	BEGIN;
+	SELECT es_append('undone-1', 'Undone');
+	ROLLBACK;
+	SELECT es_append_batch('batch-1', (SELECT jsonb_agg(jsonb_build_object('type', 'B', 'event_id', gen_random_uuid())) FROM generate_series(1, 250)));
+	SELECT es_append(E'quote\\'\\\\ "x"-1', 'a\\b', '"\\\\t\\u00e9"', event_id => '0189ffff-0000-7000-8000-000000000001');
+	SELECT es_append('big-1', 'Big', jsonb_build_object('s', string_agg(md5(n::text), ''))) FROM generate_series(1, 20000) n;
+	INSERT INTO es_events (stream, type, data, recorded_at) VALUES ('old-1', 'Imported', 'null', '2001-02-03 04:05:06.789012+00');
+	SELECT es_append('sleeper-1', 'A');
+	BEGIN;
+	SELECT es_append('undone-2', 'Undone');
+	ROLLBACK;
+});
+my $digest = store_digest($node, 'source');
+my $last = $node->safe_psql('source', 'SELECT es_settled_position()');
+cmp_ok(scalar rows($node, 'source', 'SELECT segment FROM es_segments WHERE events > 0'), '>', 4, 'the store has several segments');
+
+# An equal store, on which everything goes on.
+sub check_copy
+{
+	my ($database, $how) = @_;
+
+	is(store_digest($node, $database), $digest, "$how: equal store");
+	is($node->safe_psql($database, q{SELECT es_append('order-1', 'After', expected_version => es_stream_version('order-1')) = 20}), 't',
+		"$how: a stream continues with its next version");
+	is($node->safe_psql($database, 'SELECT es_settled_position()'), $last + 1, "$how: with the next position");
+	is($node->safe_psql($database, q{
+			SELECT es_append('sleeper-1', 'B', expected_version => 1), es_append('fresh-1', 'A', expected_version => 0),
+				es_append(E'quote\\'\\\\ "x"-1', 'a\\b', '"\\\\t\\u00e9"', event_id => '0189ffff-0000-7000-8000-000000000001', expected_version => 0),
+				es_stream_version('batch-1'), es_stream_version('undone-1')}),
+		'2|1|1|250|0', "$how: known streams, new streams, retries");
+	is($node->safe_psql($database, q{SELECT count(es_append('roll-' || n % 3, 'R')) FROM generate_series(1, 500) n}), 500,
+		"$how: over to new segments");
+	is(gaps($node, $database), '', "$how: versions without gaps");
+	is($node->safe_psql($database, q{
+			SELECT count(*) = count(DISTINCT position), count(*) = (SELECT count(*) FROM es_events),
+				(SELECT count(*) FROM (SELECT stream_id FROM eventstore.streams GROUP BY 1 HAVING count(*) > 1) d) FROM es_read_all(0, NULL)}),
+		't|t|0', "$how: the log is whole");
+	my ($ret, $out, $err) = $node->psql($database, q{\set VERBOSITY sqlstate
+		UPDATE eventstore.events SET type = 'x'; TRUNCATE eventstore.events; DELETE FROM eventstore.streams;}, on_error_stop => 0);
+	is(() = $err =~ /VE002/g, 3, "$how: guarded");
+	is($node->safe_psql($database, q{
+			SELECT count(*) FROM pg_inherits i, pg_trigger t
+			WHERE i.inhparent = 'eventstore.events'::regclass AND t.tgrelid = i.inhrelid AND t.tgenabled <> 'A' AND NOT t.tgisinternal}),
+		'0', "$how: each segment's guards are on always");
+	is($node->safe_psql($database, q{
+			SELECT count(*) FILTER (WHERE n <> 4) FROM (SELECT inhrelid, count(indexrelid) AS n FROM pg_inherits
+			LEFT JOIN pg_index ON indrelid = inhrelid WHERE inhparent = 'eventstore.events'::regclass GROUP BY 1) i}),
+		$node->safe_psql('source', q{
+			SELECT count(*) FILTER (WHERE n <> 4) FROM (SELECT inhrelid, count(indexrelid) AS n FROM pg_inherits
+			LEFT JOIN pg_index ON indrelid = inhrelid WHERE inhparent = 'eventstore.events'::regclass GROUP BY 1) i}),
+		"$how: each segment has its indexes");
+}
+
+sub copy_by
+{
+	my ($how, $database, @commands) = @_;
+
+	$node->safe_psql('postgres', "CREATE DATABASE $database");
+	foreach my $command (@commands)
+	{
+		command_ok([ 'sh', '-ec', $command ], "$how: $command");
+	}
+	check_copy($database, $how);
+}
+
+my ($source, $host) = ($node->connstr('source'), $node->connstr('postgres'));
+sub target { my $c = $node->connstr($_[0]); return $c; }
+
+copy_by('plain', 'plain',
+	"$pg_dump -d \"$source\" -f $dir/plain.sql",
+	"$psql -Xq -v ON_ERROR_STOP=1 -d \"" . target('plain') . "\" -f $dir/plain.sql");
+copy_by('plain in one transaction', 'single',
+	"$psql -Xq1 -v ON_ERROR_STOP=1 -d \"" . target('single') . "\" -f $dir/plain.sql");
+copy_by('inserts', 'inserts',
+	"$pg_dump --inserts -d \"$source\" -f $dir/inserts.sql",
+	"$psql -Xq -v ON_ERROR_STOP=1 -d \"" . target('inserts') . "\" -f $dir/inserts.sql > /dev/null");
+copy_by('custom', 'custom',
+	"$pg_dump -Fc -d \"$source\" -f $dir/custom.dump",
+	"$pg_restore --exit-on-error -d \"" . target('custom') . "\" $dir/custom.dump");
+copy_by('custom, parallel', 'parallel',
+	"$pg_restore --exit-on-error -j 4 -d \"" . target('parallel') . "\" $dir/custom.dump");
+copy_by('directory, parallel', 'directory',
+	"$pg_dump -Fd -j 4 -d \"$source\" -f $dir/directory",
+	"$pg_restore --exit-on-error -j 4 -d \"" . target('directory') . "\" $dir/directory");
+
+# A dump of the restored store is the same again.
+$node->safe_psql('postgres', 'CREATE DATABASE third');
+command_ok([ 'sh', '-ec', "$pg_dump -d \"" . target('plain') . "\" | $psql -Xq -v ON_ERROR_STOP=1 -d \"" . target('third') . "\"" ], 'a copy of the copy');
+is(store_digest($node, 'third'), store_digest($node, 'plain'), 'a copy of the copy is equal');
+
+# An empty store, and one in a schema of its own.
+$node->safe_psql('postgres', 'CREATE DATABASE empty_source');
+$node->safe_psql('postgres', 'CREATE DATABASE empty_copy');
+$node->safe_psql('empty_source', 'CREATE SCHEMA "My Events"; CREATE EXTENSION eventstore SCHEMA "My Events"; SELECT "My Events".es_set_segment_size(150);');
+command_ok([ 'sh', '-ec', "$pg_dump -d \"" . target('empty_source') . "\" | $psql -Xq -v ON_ERROR_STOP=1 -d \"" . target('empty_copy') . "\"" ], 'an empty store is copied');
+is($node->safe_psql('empty_copy', q{
+		SELECT "My Events".es_append_batch('a-1', (SELECT jsonb_agg('{"type": "A"}'::jsonb) FROM generate_series(1, 400)));
+		SELECT count(*), max(position) FROM "My Events".es_read_all(0, NULL);
+		SELECT last_position FROM "My Events".es_segments WHERE segment = 0;}),
+	"400\n400|400\n150", 'and begins at position 1, with the segment size that was chosen');
+$node->safe_psql('postgres', 'CREATE DATABASE filled_copy');
+command_ok([ 'sh', '-ec', "$pg_dump -d \"" . target('empty_copy') . "\" | $psql -Xq -v ON_ERROR_STOP=1 -d \"" . target('filled_copy') . "\"" ], 'a store in a schema of its own is copied');
+is($node->safe_psql('filled_copy', q{SELECT "My Events".es_append('a-1', 'B', expected_version => 400); SELECT "My Events".es_settled_position()}), "401\n401", 'and goes on');
+
+$node->stop;
+done_testing();

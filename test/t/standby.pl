@@ -1,0 +1,168 @@
+# A hot standby: its readers never skip, stop before what they cannot prove, and
+# pass holes by the settled mark; it refuses to append; after an asynchronous
+# promotion no position comes back with other content.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use EventstoreTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $seed = seed();
+my $primary = new_node('primary', streaming => 1, conf => "autovacuum = off\n");
+$primary->safe_psql('postgres', 'CREATE EXTENSION eventstore');
+$primary->safe_psql('postgres', 'SELECT es_set_segment_size(500)');
+$primary->safe_psql('postgres', q{SELECT es_append('a-1', 'A'), es_append('a-1', 'B')});
+$primary->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'backup', has_streaming => 1);
+$standby->append_conf('postgresql.conf', "eventstore.max_wait = '60s'\n") if $ENV{ES_PRELOAD};
+$standby->start;
+$standby->poll_query_until('postgres', 'SELECT pg_is_in_recovery()');
+
+sub replayed { $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert')); }
+sub standby_is
+{
+	my ($sql, $expected, $name) = @_;
+	replayed();
+	is($standby->safe_psql('postgres', $sql), $expected, $name);
+}
+my $all = q{SELECT string_agg(type, '' ORDER BY position) FROM es_read_all()};
+
+standby_is($all, 'AB', 'what is contiguous needs no mark');
+standby_is('SELECT es_settled_position()', '2', 'and is settled');
+standby_is(q{SELECT count(*), max(version) FROM es_read('a-1')}, '2|2', 'es_read reads');
+standby_is(q{SELECT es_stream_version('a-1'), es_stream_version('none')}, '2|0', 'es_stream_version reads');
+standby_is(q{SELECT count(*) FROM es_events}, '2', 'es_events reads');
+
+# Whatever writes is refused.
+foreach my $sql (q{SELECT es_append('a-1', 'X')}, q{SELECT es_append_batch('a-1', '[{"type": "X"}]')}, q{INSERT INTO es_events (stream, type, data) VALUES ('a-1', 'X', '{}')},
+	'SELECT es_settle()', 'SELECT es_set_segment_size(100)')
+{
+	my ($ret, $out, $err) = $standby->psql('postgres', "\\set VERBOSITY sqlstate\n$sql");
+	like($err, qr/ERROR:  (25006|55000)/, "refused: $sql");
+}
+
+# A lower position commits after a higher one.
+my $low = $primary->background_psql('postgres');
+$low->query_safe(q{BEGIN; SELECT es_append('low-1', 'C');});
+$primary->safe_psql('postgres', q{SELECT es_append('high-1', 'D')});
+standby_is($all, 'AB', 'nothing past an append in flight');
+standby_is(q{SELECT count(*) FROM es_read_category('high')}, '0', 'nor in another category');
+standby_is('SELECT es_settled_position()', '2', 'nor settled');
+is($primary->safe_psql('postgres', 'SELECT es_settle()'), '2', 'the mark stops there too');
+standby_is($all, 'AB', 'also after a mark');
+$low->query_safe('COMMIT');
+standby_is($all, 'ABCD', 'both in order once it commits');
+
+# A rolled-back hole.
+$primary->safe_psql('postgres', q{BEGIN; SELECT es_append('low-1', 'undone'); ROLLBACK;});
+$primary->safe_psql('postgres', q{SELECT es_append('high-1', 'E')});
+replayed();
+like($standby->safe_psql('postgres', $all), qr/^ABCDE?$/, 'a hole without a mark: stopped before it, or proven otherwise');
+is($primary->safe_psql('postgres', 'SELECT es_settle()'), '6', 'the mark passes the hole');
+standby_is($all, 'ABCDE', 'and lets the standby pass');
+standby_is(q{SELECT count(*) FROM es_read_category('high')}, '2', 'in a category too');
+standby_is('SELECT es_settled_position()', '6', 'the settled position is the mark');
+$primary->safe_psql('postgres', q{SELECT es_append('high-1', 'F')});
+standby_is($all, 'ABCDEF', 'contiguous past the mark needs no new mark');
+
+# A prepared hole.
+$primary->safe_psql('postgres', q{BEGIN; SELECT es_append('low-1', 'G'); PREPARE TRANSACTION 'low';});
+$primary->safe_psql('postgres', q{SELECT es_append('high-1', 'H'), es_settle()});
+standby_is($all, 'ABCDEF', 'nothing past a prepared append');
+$primary->safe_psql('postgres', q{COMMIT PREPARED 'low'});
+standby_is($all, 'ABCDEFGH', 'until it commits');
+
+# Waiting on the standby.
+my $last = $standby->safe_psql('postgres', 'SELECT es_settled_position()');
+foreach my $wait ('SELECT es_wait(%s, %s)', 'CALL es_wait_for(%s, %s)')
+{
+	my $waiter = start_script($standby, 'postgres', "SET application_name = 'waiter'; SET eventstore.max_wait = '60s';\n" . sprintf($wait, $last, "'60s'") . ";\n");
+	$standby->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'waiter' AND state = 'active'
+		AND wait_event_type IS NOT NULL AND wait_event_type NOT IN ('Client', 'Lock', 'LWLock', 'IO')});
+	$primary->safe_psql('postgres', q{SELECT es_append('a-1', 'W')});
+	my ($out, $err) = finish_script($waiter);
+	is($out, ++$last . "\n", "a wait on the standby ends with the append: $wait") or diag $err;
+}
+
+# Under load: a reader on the standby that follows with the last position it got
+# sees every committed event exactly once.
+my $seconds = $ENV{ES_STANDBY_SECONDS} // 4;
+my @writers;
+for my $writer (1 .. 4)
+{
+	my $sql = '';
+	for my $n (1 .. 60 * $seconds)
+	{
+		my $k = rand();
+		my $sleep = sprintf('%.4f', rand(0.01));
+		my $events = 1 + int(rand(4));
+		$sql .= "BEGIN;\n";
+		$sql .= "SELECT es_append('load_" . int(rand(3)) . "-$writer', 'L') FROM generate_series(1, $events);\n";
+		$sql .= "SELECT pg_sleep($sleep);\n";
+		$sql .= "SAVEPOINT s; SELECT es_append('load_0-$writer', 'undone'); ROLLBACK TO s;\n" if rand() < 0.2;
+		$sql .= $k < 0.6 ? "COMMIT;\n" : $k < 0.85 ? "ROLLBACK;\n" : "PREPARE TRANSACTION 'load $writer'; SELECT pg_sleep($sleep);\n" . ($k < 0.93 ? 'COMMIT' : 'ROLLBACK') . " PREPARED 'load $writer';\n";
+		$sql .= "SELECT es_settle();\n" if rand() < 0.2;
+	}
+	push @writers, start_script($primary, 'postgres', $sql, '-v', 'ON_ERROR_STOP=1');
+}
+my $start = $last;
+my (@seen, @category, $finished);
+my ($cursor, $filtered) = ($last, $last);
+my $reader = $standby->background_psql('postgres');
+for (;;)
+{
+	if (!$finished && !grep { $_->{handle}->pumpable } @writers)
+	{
+		foreach (@writers)
+		{
+			my ($out, $err) = finish_script($_);
+			is($err, '', 'a writer had no error');
+		}
+		$primary->safe_psql('postgres', 'SELECT es_settle()');
+		replayed();
+		$finished = 1;
+		next;
+	}
+	my @got = split /\n/, $reader->query_safe("SELECT position FROM es_read_all($cursor, 50)");
+	push @seen, @got;
+	$cursor = $got[-1] if @got;
+
+	my $s = $reader->query_safe('SELECT es_settled_position()');
+	my @filtered = split /\n/, $reader->query_safe("SELECT position FROM es_read_category('load_1', $filtered, 20, to_position => $s)");
+	push @category, @filtered;
+	$filtered = @filtered < 20 ? $s : $filtered[-1];
+	last if $finished && !@got && !@filtered;
+}
+$reader->quit;
+is(join(' ', @seen), join(' ', rows($primary, 'postgres', "SELECT position FROM es_events WHERE position > $start ORDER BY position")),
+	'a follower on the standby saw every committed event exactly once, in order');
+is(join(' ', @category), join(' ', rows($primary, 'postgres', "SELECT position FROM es_events WHERE position > $start AND stream LIKE 'load\\_1-%' ORDER BY position")),
+	'a filtered follower on the standby too');
+cmp_ok(scalar @seen, '>', 100, 'there was load');
+
+# Asynchronous promotion: the primary goes on after the standby was cut off.
+replayed();
+$primary->safe_psql('postgres', q{SELECT es_append('cut-1', 'seen')});
+replayed();
+my $head = $standby->safe_psql('postgres', 'SELECT es_settled_position()');
+my $cut = $standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
+$primary->safe_psql('postgres', q{SELECT es_append('cut-1', 'lost') FROM generate_series(1, 40)});
+my %lost = map { $_ => 1 } rows($primary, 'postgres', 'SELECT position || md5(e::text) FROM es_events e');
+my $lost_head = $primary->safe_psql('postgres', 'SELECT es_settled_position()');
+$primary->stop('immediate');
+$standby->promote;
+$standby->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
+my $new = $standby->safe_psql('postgres', q{SELECT es_append('after-1', 'A') \gset
+	SELECT es_last_position()});
+cmp_ok($new, '>', $lost_head, 'after a promotion the first append gets a position that no lost event had');
+is($standby->safe_psql('postgres', q{SELECT es_append('after-1', 'B', expected_version => 1), es_settled_position() >= es_last_position() - 1}), '2|t', 'and appends go on');
+is($standby->safe_psql('postgres', "SELECT string_agg(type, '' ORDER BY position) FROM es_read_category('after', $head)"), 'AB', 'readers pass the gap');
+is($standby->safe_psql('postgres', "SELECT es_settled_position() = es_last_position() FROM es_append('after-1', 'C')"), 'f', 'its own append is in flight as ever');
+is(gaps($standby, 'postgres'), '', 'versions have no gap');
+
+$standby->stop;
+done_testing();
