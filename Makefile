@@ -3,18 +3,88 @@
 PARTS = base store segment settle wait maker stream uuid7 tags request refusal retry append many bulk ingest read log boundary tree reduce define fold replay feedoption feedformat feeddecode feed eventstore
 
 PG_CONFIG ?= pg_config
-EXTVERSION = 0.1.0
 
 EXTENSION = eventstore
 MODULE_big = eventstore
-OBJS = $(patsubst %.c,%.o,$(wildcard $(patsubst %,src/%.c,$(PARTS))))
-DATA_built = eventstore--$(EXTVERSION).sql
-PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare -Wno-declaration-after-statement
+EXTVERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" eventstore.control)
+SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
+OBJS = $(PARTS:%=src/%.o)
+DATA_built = $(SCRIPT)
+DOCS = doc/eventstore.md
+# For `make installcheck` on a server of yours; `make test` does much more.
+REGRESS = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
+REGRESS_OPTS = --load-extension=$(EXTENSION)
 
-PGXS := $(shell $(PG_CONFIG) --pgxs)
+WARNINGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers \
+	-Wno-sign-compare -Wno-declaration-after-statement
+PG_CFLAGS = $(WARNINGS) -MMD -MP
+EXTRA_CLEAN = src/*.d src/.server
+
+# What the scripts in tools/, demo/, test/ and lint/ need to know of the build.
+export PG_CONFIG
+RUN = $(MAKE) --no-print-directory
+
+.PHONY: all setup demo test psql lint indent bench compile-command
+all:
+
+# Bitcode would let the JIT inline our functions; they do I/O, it gains nothing
+# and doubles the build.
+override with_llvm = no
+
+# Must be set before the include, and the file need not exist yet: on a fresh
+# machine `make setup`, `make demo` and `make test` install the server first.
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifneq ($(wildcard $(PGXS)),)
 include $(PGXS)
 
-eventstore--$(EXTVERSION).sql: $(wildcard $(patsubst %,src/%.sql,$(PARTS))) Makefile
-	( printf '%s\n' '\echo Use "CREATE EXTENSION eventstore" to load this file. \quit'; cat $(wildcard $(patsubst %,src/%.sql,$(PARTS))) ) > $@
+# Objects built for another server are built anew; header edits rebuild too.
+SERVER := $(shell $(PG_CONFIG) --version --pkglibdir --cflags)
+ifneq ($(SERVER),$(shell cat src/.server 2>/dev/null))
+$(file >src/.server,$(SERVER))
+endif
+$(OBJS): src/.server
+-include $(wildcard src/*.d)
+else
+all install installcheck:
+	@echo "No PostgreSQL server headers found through '$(PG_CONFIG)'." >&2
+	@echo "Run 'make setup', or set PG_CONFIG=/path/to/pg_config." >&2
+	@exit 1
+clean:
+	rm -f src/*.o src/*.d src/.server $(SCRIPT) $(EXTENSION).so
+endif
 
-$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h)
+$(SCRIPT): $(wildcard $(PARTS:%=src/%.sql)) Makefile eventstore.control
+	( printf '%s\n' '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; \
+	  cat $(wildcard $(PARTS:%=src/%.sql)) ) > $@.new
+	mv $@.new $@
+
+# The programs below run private servers in folders of their own.
+setup:
+	@tools/setup
+
+demo:
+	@tools/setup server
+	@$(RUN) all
+	@demo/run
+
+test:
+	@tools/setup
+	@$(RUN) all
+	@test/run
+
+psql:
+	@tools/setup server
+	@$(RUN) all
+	@tools/psql
+
+lint: all
+	@test/run lint
+
+indent:
+	@lint/indent --write
+
+bench: all
+	@bench/run
+
+compile-command:
+	@echo $(CC) $(CPPFLAGS) $(CFLAGS)

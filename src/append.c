@@ -48,10 +48,13 @@
 /* How an attempt ended. */
 typedef enum Outcome
 {
-	GO_ON,						/* checks have passed; or a block is written and more are to come */
+	GO_ON,						/* checks have passed; or a block is written
+								 * and more are to come */
 	FINISHED,
-	WAIT_FOR_TRANSACTION,		/* attempt.wait_for, in the way on attempt.wait_stream */
-	WAIT_FOR_SEGMENT,			/* that of attempt.next_position is not made yet */
+	WAIT_FOR_TRANSACTION,		/* attempt.wait_for, in the way on
+								 * attempt.wait_stream */
+	WAIT_FOR_SEGMENT,			/* that of attempt.next_position is not made
+								 * yet */
 	REFUSED						/* attempt.refusals tell why */
 } Outcome;
 
@@ -70,7 +73,8 @@ typedef struct Attempt
 	EsAppend   *append;
 	Target	   *targets;		/* as append->targets */
 	bool		checked;
-	int			next;			/* first event that is not yet written, in append->events */
+	int			next;			/* first event that is not yet written, in
+								 * append->events */
 	TransactionId wait_for;
 	const text *wait_stream;
 	int64		next_position;
@@ -466,7 +470,11 @@ try_under_locks(Attempt *attempt, MemoryContext block_context)
 		if (outcome == GO_ON)
 			MemoryContextReset(block_context);
 	}
-	/* the locks will be free: of many streams, nothing is written, and all may change */
+
+	/*
+	 * the locks will be free: of many streams, nothing is written, and all
+	 * may change
+	 */
 	if (outcome == WAIT_FOR_SEGMENT && is_whole(append))
 		attempt->checked = false;
 	return outcome;

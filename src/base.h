@@ -36,6 +36,12 @@
 	index_beginscan(heap, index, snapshot, nkeys, 0)
 #endif
 
+#if PG_VERSION_NUM >= 180000
+#define ES_NORETURN pg_noreturn
+#else
+#define ES_NORETURN __attribute__((noreturn))
+#endif
+
 #if PG_VERSION_NUM >= 170000
 #define ES_INVALID_PROC INVALID_PROC_NUMBER
 #define es_vxid_proc(vxid) ((vxid).procNumber)

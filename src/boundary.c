@@ -44,7 +44,8 @@ typedef struct EventQuery
 	EsNames		tags;
 	int64		after;
 	int64		upto;
-	int64		own_from;		/* positions of this call's own events begin here */
+	int64		own_from;		/* positions of this call's own events begin
+								 * here */
 } EventQuery;
 
 PG_FUNCTION_INFO_V1(es_append_if);
@@ -238,7 +239,7 @@ Datum
 es_append_if(PG_FUNCTION_ARGS)
 {
 	EsAppend	append = {.boundary = true};
-	EventQuery		query;
+	EventQuery	query;
 
 	es_base_require(fcinfo, 0, "events");
 	es_base_require(fcinfo, 1, "after_position");
@@ -291,7 +292,7 @@ return_match(TupleTableSlot *slot, const EsEvent *event, void *arg)
 Datum
 es_read_tagged(PG_FUNCTION_ARGS)
 {
-	EventQuery		query;
+	EventQuery	query;
 	TaggedRead	read = {.query = &query,.result = fcinfo->resultinfo};
 	Snapshot	snapshot;
 

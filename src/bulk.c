@@ -42,7 +42,8 @@ static struct
 {
 	bool		open;			/* rows are to be kept */
 	SubTransactionId home;
-	SubTransactionId written_in;	/* all rows are, but may come back; or invalid */
+	SubTransactionId written_in;	/* all rows are, but may come back; or
+									 * invalid */
 	MemoryContext context;
 	EsAppend	append;			/* targets and events have room for MOST_ROWS */
 	HTAB	   *targets;		/* by stream */
@@ -221,7 +222,8 @@ es_bulk_add(const text *stream, const EsNewEvent *event)
 	if (event->id_given && rows.context)
 		(void) hash_search(rows.ids, &event->id, HASH_FIND, &found);
 	if (found || rows.append.count == MOST_ROWS || rows.bytes > MOST_BYTES)
-		write_rows();			/* an id that comes again is a retry of what is written */
+		write_rows();			/* an id that comes again is a retry of what
+								 * is written */
 	if (rows.context == NULL)
 		make_room();
 

@@ -34,7 +34,8 @@ typedef struct LogRead
 	EsEventCallback callback;
 	void	   *arg;
 	bool		whole;			/* no filter: contiguity is the proof */
-	int64		passed;			/* all up to here is returned, or does not pass */
+	int64		passed;			/* all up to here is returned, or does not
+								 * pass */
 	int64		upto;
 	int64		final;			/* positions up to here need no proof */
 	int64		left;			/* events that may still be returned */
@@ -220,7 +221,10 @@ read_whole(LogRead *read)
 	read->final = es_settle_known();
 	if (read->final < read->passed)
 	{
-		/* the caller's starting point is a position in flight, for all we know */
+		/*
+		 * the caller's starting point is a position in flight, for all we
+		 * know
+		 */
 		prove(read);
 		if (read->final < read->passed)
 			return;

@@ -45,6 +45,7 @@ static const struct
 	const char *name;
 	EsHandlerKind kind;
 }			builtins[] =
+
 {
 	{"merge", ES_HANDLER_MERGE},
 	{"merge_patch", ES_HANDLER_MERGE_PATCH},

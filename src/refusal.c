@@ -97,7 +97,7 @@ es_refusal_raise(const List *refusals, bool many)
 
 	foreach(cell, refusals)
 		if (((const EsRefusal *) lfirst(cell))->reason == ES_REFUSED_DELETED)
-			raise_deleted(lfirst(cell));
+		raise_deleted(lfirst(cell));
 	if (!many)
 		raise_one(first);
 	ereport(ERROR,

@@ -24,6 +24,6 @@ typedef struct EsRefusal
 	const char *detail;			/* of ES_REFUSED_RETRY: a sentence */
 } EsRefusal;
 
-extern void es_refusal_raise(const List *refusals, bool many) pg_attribute_noreturn();
+ES_NORETURN extern void es_refusal_raise(const List *refusals, bool many);
 
 #endif							/* ES_REFUSAL_H */

@@ -221,7 +221,7 @@ static void
 replay_member(const text *stream, int64 stream_id, void *arg)
 {
 	CategoryReplay *replay = arg;
-	EsStreamScanOptions source = {.stream = stream, .stream_id = stream_id};
+	EsStreamScanOptions source = {.stream = stream,.stream_id = stream_id};
 	Progress	progress;
 	MemoryContext member = AllocSetContextCreate(CurrentMemoryContext, "eventstore category member",
 												 ALLOCSET_DEFAULT_SIZES);

@@ -14,7 +14,8 @@ typedef enum EsExpectation
 {
 	ES_EXPECT_ANY,
 	ES_EXPECT_EXISTS,			/* it had at least one event */
-	ES_EXPECT_VERSION			/* exactly this version; 0: it never had an event */
+	ES_EXPECT_VERSION			/* exactly this version; 0: it never had an
+								 * event */
 } EsExpectation;
 
 typedef struct EsTarget EsTarget;
@@ -31,7 +32,8 @@ struct EsNewEvent
 	bool		time_given;		/* recorded_at was, by an import */
 	bool		stored;			/* is stored already: a retry */
 	TimestampTz recorded_at;	/* given, then as stored */
-	int64		expected;		/* version that this very event must get, 0 for any */
+	int64		expected;		/* version that this very event must get, 0
+								 * for any */
 	int64		version;		/* as stored */
 	int64		position;		/* as stored */
 	EsTarget   *target;
@@ -44,10 +46,12 @@ struct EsTarget
 	const text *stream;
 	EsExpectation expectation;
 	int64		expected_version;
-	EsNewEvent *first;			/* its events, NULL: only the expectation is checked */
+	EsNewEvent *first;			/* its events, NULL: only the expectation is
+								 * checked */
 	EsNewEvent *last;
 	int			count;
-	int64		version;		/* afterwards, of the stream or of a retry's last event */
+	int64		version;		/* afterwards, of the stream or of a retry's
+								 * last event */
 };
 
 /* A call. */
@@ -59,7 +63,8 @@ typedef struct EsAppend
 	int			count;
 	bool		many;			/* refusals list all streams, as JSON */
 	bool		each_alone;		/* each event is a retry, or not, by itself */
-	bool		boundary;		/* positions must not mix with those of other such calls */
+	bool		boundary;		/* positions must not mix with those of other
+								 * such calls */
 	int64		position;		/* of the last event */
 } EsAppend;
 

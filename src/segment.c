@@ -38,7 +38,8 @@ typedef struct KnownSegment
 static int64 segment_size = 0;	/* 0: not read */
 static KnownSegment *known = NULL;
 static int64 nknown = 0;		/* entries in known, by segment number */
-static int64 newest = -1;		/* highest segment that exists; -1: not read, or none */
+static int64 newest = -1;		/* highest segment that exists; -1: not read,
+								 * or none */
 
 static const char *const index_names[ES_INDEX_COUNT] = {
 	"position", "stream", "category", "event_id"
@@ -51,7 +52,7 @@ static void
 forget_segments(Datum arg, Oid relid)
 {
 	bool		ours = !OidIsValid(relid) || segment_size == 0 ||
-		relid == es_base_known_events();
+	relid == es_base_known_events();
 
 	for (int64 i = 0; i < nknown && !ours; i++)
 		ours = known[i].relid == relid;

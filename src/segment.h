@@ -32,7 +32,8 @@ typedef struct EsSegmentScan
 {
 	EsSegmentIndex which;
 	Snapshot	snapshot;
-	bool		own_slot;		/* other scans may run on the segment meanwhile */
+	bool		own_slot;		/* other scans may run on the segment
+								 * meanwhile */
 	int			nkeys;
 	ScanKeyData keys[3];
 

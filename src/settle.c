@@ -87,11 +87,14 @@ static struct
 	bool		noted;
 	int64		upto;
 	Holders		holders;		/* in TopMemoryContext */
-} epoch;
+}			epoch;
 
-static int64 settled = 0;		/* proven, by a transaction of ours that had taken no position */
-static int64 own_first = PG_INT64_MAX;	/* first position that this transaction took */
-static int	first_looks = FIRST_LOOKS;	/* that are left to a session that knows nothing yet */
+static int64 settled = 0;		/* proven, by a transaction of ours that had
+								 * taken no position */
+static int64 own_first = PG_INT64_MAX;	/* first position that this
+										 * transaction took */
+static int	first_looks = FIRST_LOOKS;	/* that are left to a session that
+										 * knows nothing yet */
 static Oid	known_sequence = InvalidOid;	/* which log the above is about */
 
 /* Durability: what is known to be on disk, and what the current read needs. */

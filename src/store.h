@@ -23,7 +23,8 @@ typedef struct EsTableInfo
 	int			nindexes;
 	Oid		   *index_oids;
 	IndexInfo **index_infos;
-	AttrNumber *only_if;		/* boolean column that is the whole predicate, or 0 */
+	AttrNumber *only_if;		/* boolean column that is the whole predicate,
+								 * or 0 */
 	TupleTableSlot *scan_slot;	/* for reading rows */
 	TupleTableSlot **slots;		/* virtual, for writing rows; made as needed */
 	int			nslots;

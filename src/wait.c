@@ -138,7 +138,7 @@ Datum
 es_wait_for(PG_FUNCTION_ARGS)
 {
 	bool		detached = fcinfo->context && IsA(fcinfo->context, CallContext) &&
-		!castNode(CallContext, fcinfo->context)->atomic;
+	!castNode(CallContext, fcinfo->context)->atomic;
 	int64		after;
 	int64		timeout;
 	int64		settled;

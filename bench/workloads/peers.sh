@@ -1,0 +1,71 @@
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154
+# Other event stores on PostgreSQL in the same run: single appends and batches of 100, each client on streams of its own.
+#
+# Everything but "emmett, its client" is driven by pgbench with prepared
+# statements, so the numbers are those of the server. message-db takes one lock
+# a category; its second side spreads the streams over 16.
+
+fresh_database
+bare_table bare2 two
+prime_streams bare2
+round=0
+hand_setup
+clients=8
+npm_peers_setup
+
+own_stream="\\set s random(0, :streams / :clients - 1) * :clients + :client_id + 1"
+script eventstore <<SQL
+$own_stream
+SELECT es_append('account-' || :s, 'Deposited', :data, :metadata);
+SQL
+script bare2 <<SQL
+$own_stream
+\\set v :v + 1
+\\set version :run * 1000000000 + :v * 64 + :client_id
+INSERT INTO bench.bare2 (stream_id, version, stream, type, data, metadata)
+VALUES (:s, :version, 'account-' || :s, 'Deposited', :data, :metadata);
+SQL
+peer_scripts "$own_stream"
+
+for sync in off on; do
+	for clients in $client_counts; do
+		begin_case "1 event, $(plural "$clients" client), synchronous_commit $sync" events/s
+		side "es_append" pgbench_rate eventstore 1 eventstore
+		side "bare INSERT, 2 unique indexes" pgbench_rate bare2 1 bare2
+		side "plpgsql by hand" pgbench_rate hand 1 hand
+		if [ -n "$have_messagedb" ]; then
+			side "message-db, 1 category" messagedb_rate messagedb
+			side "message-db, 16 categories" messagedb_rate messagedb16
+		fi
+		if [ -n "$have_emmett" ]; then
+			side "emmett, its function" emmett_function_rate 1 emmett
+			side "emmett, its client" emmett_rate 1
+		fi
+		measure_case
+	done
+done
+
+script eventstore100 <<SQL
+\\if :loaded = 0
+SELECT bench.batch(1, 100) AS json \\gset
+\\set loaded 1
+\\endif
+$own_stream
+SELECT es_append_batch('account-' || :s, :json);
+SQL
+sed 's/es_append_batch/hand.append_batch/' "$work/eventstore100.sql" | script hand100
+sync=off
+for clients in 1 8; do
+	begin_case "100 events a call, $(plural "$clients" client), synchronous_commit $sync" events/s
+	side "es_append_batch" pgbench_rate eventstore 100 eventstore100
+	side "plpgsql by hand" pgbench_rate hand 100 hand100
+	if [ -n "$have_emmett" ]; then
+		side "emmett, its client" emmett_rate 100
+	fi
+	measure_case
+done
+
+check_store
+check_bare bare2
+check_hand
+npm_peers_end

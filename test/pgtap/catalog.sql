@@ -1,0 +1,162 @@
+-- What the catalog says of the extension: signatures as promised, every member
+-- described, nothing for PUBLIC, no function that a caller's settings could mislead.
+BEGIN;
+SELECT * FROM no_plan();
+
+CREATE TEMP VIEW member AS
+	SELECT d.classid, d.objid, pg_catalog.pg_describe_object(d.classid, d.objid, 0) AS name
+	FROM pg_catalog.pg_depend d
+	JOIN pg_catalog.pg_extension x ON d.refobjid = x.oid
+	WHERE x.extname = 'eventstore' AND d.deptype = 'e' AND d.refclassid = 'pg_catalog.pg_extension'::regclass;
+CREATE TEMP VIEW routine AS
+	SELECT m.name AS description, p.*
+	FROM member m JOIN pg_catalog.pg_proc p ON p.oid = m.objid
+	WHERE m.classid = 'pg_catalog.pg_proc'::regclass;
+CREATE TEMP VIEW relation AS
+	SELECT m.name AS description, c.*
+	FROM member m JOIN pg_catalog.pg_class c ON c.oid = m.objid
+	WHERE m.classid = 'pg_catalog.pg_class'::regclass AND c.relkind IN ('r', 'p', 'v', 'S', 'm');
+
+-- Signatures.
+CREATE TEMP TABLE promised (name text, arguments text, result text);
+INSERT INTO promised VALUES
+	('es_append', 'stream text, type text, data jsonb DEFAULT ''{}''::jsonb, metadata jsonb DEFAULT ''{}''::jsonb, expected_version bigint DEFAULT NULL::bigint, event_id uuid DEFAULT NULL::uuid', 'bigint'),
+	('es_append_batch', 'stream text, events jsonb, expected_version bigint DEFAULT NULL::bigint', 'bigint'),
+	('es_append_events', 'stream text, events es_new_event[], expected_version bigint DEFAULT NULL::bigint', 'bigint'),
+	('es_append_many', 'events jsonb', 'TABLE(stream text, version bigint, "position" bigint)'),
+	('es_append_if', 'events jsonb, after_position bigint, types text[] DEFAULT NULL::text[], tags text[] DEFAULT NULL::text[]', 'bigint'),
+	('es_read_tagged', 'tags text[], types text[] DEFAULT NULL::text[], after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000', 'SETOF es_event'),
+	('es_last_position', '', 'bigint'),
+	('es_stream_version', 'stream text', 'bigint'),
+	('es_read', 'stream text, from_version bigint DEFAULT NULL::bigint, max_count bigint DEFAULT NULL::bigint, backwards boolean DEFAULT false', 'SETOF es_event'),
+	('es_read_all', 'after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], stream_prefix text DEFAULT NULL::text, to_position bigint DEFAULT NULL::bigint', 'SETOF es_event'),
+	('es_read_category', 'category text, after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, types text[] DEFAULT NULL::text[], to_position bigint DEFAULT NULL::bigint', 'SETOF es_event'),
+	('es_settled_position', '', 'bigint'),
+	('es_settle', '', 'bigint'),
+	('es_wait', 'after_position bigint, timeout interval', 'bigint'),
+	('es_wait_for', 'IN after_position bigint, IN timeout interval, INOUT settled bigint DEFAULT NULL::bigint', NULL),
+	('es_create_reducer', 'reducer text, initial jsonb DEFAULT ''{}''::jsonb, state_type regtype DEFAULT ''jsonb''::regtype, on_unknown text DEFAULT ''ignore''::text', 'void'),
+	('es_drop_reducer', 'reducer text', 'void'),
+	('es_register_reducer', 'reducer text, event_type text, handler regprocedure', 'void'),
+	('es_replay', 'stream text, reducer text DEFAULT NULL::text, until_version bigint DEFAULT NULL::bigint, as_of timestamp with time zone DEFAULT NULL::timestamp with time zone', 'SETOF es_state'),
+	('es_replay_steps', 'stream text, reducer text DEFAULT NULL::text, from_version bigint DEFAULT 1, until_version bigint DEFAULT NULL::bigint', 'SETOF es_state'),
+	('es_replay_category', 'category text, reducer text DEFAULT NULL::text, as_of timestamp with time zone DEFAULT NULL::timestamp with time zone', 'SETOF es_state'),
+	('es_replay_as', 'stream text, state anyelement, reducer text DEFAULT NULL::text, until_version bigint DEFAULT NULL::bigint, as_of timestamp with time zone DEFAULT NULL::timestamp with time zone', 'anyelement'),
+	('es_create_feed', 'feed text, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], format text DEFAULT ''json''::text, OUT slot_name text, OUT lsn pg_lsn, OUT head_position bigint', 'record'),
+	('es_drop_feed', 'feed text', 'void');
+SELECT is(
+	(SELECT r.proname || '(' || pg_catalog.pg_get_function_arguments(r.oid) || ') '
+		|| coalesce(pg_catalog.pg_get_function_result(r.oid), '') FROM routine r WHERE r.proname = p.name),
+	p.name || '(' || p.arguments || ') ' || coalesce(p.result, ''),
+	p.name || ' has its signature')
+FROM promised p ORDER BY p.name;
+
+SELECT is(
+	(SELECT array_agg(a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum)::text
+		FROM pg_catalog.pg_attribute a
+		WHERE a.attrelid = pg_catalog.to_regclass(t.name) AND a.attnum > 0 AND NOT a.attisdropped),
+	t.columns::text[]::text,
+	t.name || ' has its columns')
+FROM (VALUES
+	('es_event', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone}'),
+	('es_events', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone}'),
+	('es_new_event', '{type text,data jsonb,metadata jsonb,event_id uuid}'),
+	('es_state', '{stream text,version bigint,position bigint,state jsonb,recorded_at timestamp with time zone}'),
+	('es_streams', '{stream text,category text,version bigint,first_version bigint,created_at timestamp with time zone,deleted boolean}'),
+	('es_reducers', '{reducer text,event_type text,handler text,initial jsonb,state_type regtype,on_unknown text,snapshot_every integer}'),
+	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint}'),
+	('es_segments', '{segment bigint,first_position bigint,last_position bigint,events bigint,bytes bigint,from_time timestamp with time zone,to_time timestamp with time zone,state text}')
+) t (name, columns) ORDER BY t.name;
+
+-- Descriptions.
+SELECT is_empty($$
+	SELECT name FROM member
+	WHERE classid IN ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_class'::regclass,
+			'pg_catalog.pg_namespace'::regclass, 'pg_catalog.pg_cast'::regclass)
+		AND pg_catalog.obj_description(objid, classid::regclass::name) IS NULL
+$$, 'every function, relation, schema and cast has a comment');
+
+-- Names.
+SELECT is_empty($$
+	SELECT description FROM routine
+	WHERE NOT (pronamespace = 'public'::regnamespace AND proname ~ '^es_')
+		AND pronamespace <> 'eventstore'::regnamespace
+$$, 'functions are es_* in the extension''s schema, or in the schema eventstore');
+SELECT is_empty($$
+	SELECT description FROM relation
+	WHERE NOT (relkind = 'v' AND relnamespace = 'public'::regnamespace AND relname ~ '^es_')
+		AND relnamespace <> 'eventstore'::regnamespace
+$$, 'views are es_*, tables and sequences are in the schema eventstore');
+
+-- Privileges. An append makes segments, which are no members but must be as closed.
+SELECT es_append('catalog-1', 'Looked');
+SELECT is_empty($$
+	SELECT r.description, a.privilege_type FROM routine r
+	CROSS JOIN pg_catalog.aclexplode(coalesce(r.proacl, pg_catalog.acldefault('f', r.proowner))) a
+	WHERE a.grantee = 0
+$$, 'PUBLIC may execute no function');
+SELECT is_empty($$
+	SELECT c.oid::regclass, a.privilege_type FROM pg_catalog.pg_class c
+	CROSS JOIN pg_catalog.aclexplode(c.relacl) a
+	WHERE a.grantee = 0 AND (c.oid IN (SELECT oid FROM relation) OR c.relnamespace = 'eventstore'::regnamespace)
+$$, 'PUBLIC has no right on any table, view, sequence or segment');
+SELECT is_empty($$
+	SELECT c.oid::regclass, t.attname FROM pg_catalog.pg_attribute t
+	JOIN pg_catalog.pg_class c ON c.oid = t.attrelid
+	CROSS JOIN pg_catalog.aclexplode(t.attacl) a
+	WHERE a.grantee = 0 AND (c.oid IN (SELECT oid FROM relation) OR c.relnamespace = 'eventstore'::regnamespace)
+$$, 'PUBLIC has no right on any column');
+SELECT is_empty($$
+	SELECT a.privilege_type FROM pg_catalog.pg_namespace n
+	CROSS JOIN pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a
+	WHERE n.nspname = 'eventstore' AND a.grantee = 0
+$$, 'PUBLIC has no right on the schema eventstore');
+SELECT is_empty($$
+	SELECT c.oid::regclass FROM pg_catalog.pg_class c
+	JOIN pg_catalog.pg_extension x ON x.extname = 'eventstore'
+	WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relowner <> x.extowner
+$$, 'everything in the schema eventstore belongs to the extension''s owner, segments too');
+
+-- Whatever takes a fresh snapshot, appends or waits.
+SELECT is_empty($$
+	SELECT description, provolatile, proparallel FROM routine
+	WHERE proname = ANY ('{es_append,es_append_batch,es_append_events,es_append_many,es_append_if,es_read_tagged,es_stream_version,es_read,es_read_all,
+			es_read_category,es_settled_position,es_settle,es_wait,es_create_reducer,es_drop_reducer,
+			es_register_reducer,es_replay,es_replay_steps,es_replay_category,es_replay_as,es_create_feed,
+			es_drop_feed}'::name[])
+		AND (provolatile <> 'v' OR proparallel <> 'u')
+$$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE');
+
+-- Nothing that a caller's search_path could mislead.
+SELECT is_empty($$
+	SELECT r.description FROM routine r JOIN pg_catalog.pg_language l ON l.oid = r.prolang
+	WHERE l.lanname NOT IN ('c', 'internal') AND r.prosqlbody IS NULL
+		AND NOT EXISTS (SELECT FROM pg_catalog.unnest(r.proconfig) s WHERE s LIKE 'search_path=%')
+$$, 'functions not in C have a parsed body or a search_path of their own');
+SELECT is_empty($$
+	SELECT description FROM routine
+	WHERE prosecdef AND NOT EXISTS (SELECT FROM pg_catalog.unnest(proconfig) s WHERE s LIKE 'search_path=%')
+$$, 'SECURITY DEFINER comes with a search_path');
+
+-- What a dump must carry.
+SELECT is_empty($$
+	SELECT r.description FROM relation r, pg_catalog.pg_extension x
+	WHERE x.extname = 'eventstore' AND r.relkind IN ('r', 'S') AND NOT r.oid = ANY (x.extconfig)
+		AND r.relname <> 'settled_mark'
+$$, 'every table and sequence is dumped with its rows; the settled mark is made anew');
+
+-- What keeps the log append-only whatever session_replication_role says.
+SELECT is_empty($$
+	SELECT tgrelid::regclass, tgname FROM pg_catalog.pg_trigger t
+	JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+	WHERE (c.relnamespace = 'eventstore'::regnamespace OR c.oid IN (SELECT oid FROM relation))
+		AND NOT t.tgisinternal AND t.tgenabled <> 'A'
+$$, 'every trigger of the store is ENABLE ALWAYS');
+SELECT is_empty($$
+	SELECT r.description FROM relation r
+	WHERE r.relnamespace = 'eventstore'::regnamespace AND r.relkind IN ('r', 'p')
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = r.oid AND NOT t.tgisinternal)
+$$, 'every table of the store has its guards');
+
+SELECT * FROM finish();
+ROLLBACK;

@@ -1,0 +1,137 @@
+# shellcheck shell=bash
+#
+# server.sh: a private PostgreSQL server for the demo, the tests and the bench;
+# to be sourced.
+#
+# open_workshop NAME makes a folder under /tmp and in it a copy of the server's
+# installation: programs copied, everything else linked. PostgreSQL finds its
+# libraries relative to the programs, so the extension is installed into the copy
+# and the machine's own server is neither changed nor met: sockets are in the
+# folder, no TCP port is opened. Everything runs as the user postgres when called
+# by root (initdb refuses root), else as the caller. The folder does not depend
+# on where the sources are, which the user postgres may not be able to read.
+#
+# Whatever way the caller ends, the process group that it named in
+# background_group is ended, servers below the folder are stopped by the pid in
+# their postmaster.pid, and the folder goes.
+
+# The caller's connection settings are none of our business.
+for name in ${!PG@}; do
+	[ "$name" = PG_CONFIG ] || unset "$name"
+done
+unset name
+export LC_ALL=C
+umask 022
+
+: "${PG_CONFIG:=pg_config}"
+background_group=
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+die() { echo "$(basename "$0"): $*" >&2; exit 1; }
+
+# as_server COMMAND...: runs it as the user who owns the servers
+as_server() {
+	if [ "$(id -u)" = 0 ]; then
+		runuser -u postgres -- env HOME="$work" PATH="$bin:$PATH" "$@"
+	else
+		env HOME="$work" PATH="$bin:$PATH" "$@"
+	fi
+}
+
+# open_workshop NAME: sets work (the folder), bin (the server's programs),
+# pgxs (PGXS's folder); the current folder becomes work
+open_workshop() {
+	local parent=${TMPDIR:-/tmp}
+	# a socket's path may have 107 bytes
+	[ "${#parent}" -le 50 ] || parent=/tmp
+	if [ "$(id -u)" = 0 ]; then
+		id postgres >/dev/null 2>&1 || die "there is no user postgres, and initdb refuses root"
+	fi
+	work=$(mktemp -d "$parent/eventstore-$1.XXXXXX")
+	bin=$work/server$("$PG_CONFIG" --bindir)
+	# shellcheck disable=SC2034
+	pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
+	trap close_workshop EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+	chmod 755 "$work"
+	copy_installation
+	install_extension
+	[ "$(id -u)" != 0 ] || chown postgres: "$work"
+	cd "$work" || exit 1
+}
+
+# copy_installation: programs copied, libraries and share linked file by file
+copy_installation() {
+	local folder
+	mkdir -p "$bin"
+	cp -L "$("$PG_CONFIG" --bindir)"/* "$bin/"
+	for folder in "$("$PG_CONFIG" --pkglibdir)" "$("$PG_CONFIG" --sharedir)"; do
+		mkdir -p "$work/server$folder"
+		cp -rs --remove-destination "$folder/." "$work/server$folder/"
+	done
+}
+
+# install_extension: the built extension into the copy, in place of links to an
+# installed one
+install_extension() {
+	local lib share
+	lib=$work/server$("$PG_CONFIG" --pkglibdir)
+	share=$work/server$("$PG_CONFIG" --sharedir)/extension
+	rm -f "$lib/eventstore.so" "$share"/eventstore--*.sql "$share/eventstore.control"
+	cp "$top/eventstore.so" "$lib/"
+	cp "$top"/eventstore--*.sql "$top/eventstore.control" "$share/"
+}
+
+# close_workshop: stops every server below the work folder and removes it
+close_workshop() {
+	local status=$? pidfile
+	trap - EXIT
+	trap '' INT TERM HUP
+	cd /
+	if [ -n "$background_group" ]; then
+		kill -TERM -- "-$background_group" 2>/dev/null || true
+		wait "$background_group" 2>/dev/null || true
+	fi
+	while IFS= read -r -d '' pidfile; do
+		as_server "$bin/pg_ctl" stop -s -m immediate -D "$(dirname "$pidfile")" >/dev/null 2>&1 || true
+	done < <(find "$work" -name postmaster.pid -print0 2>/dev/null)
+	rm -rf "$work"
+	exit "$status"
+}
+
+# plugin_setting: servers since 15.19 load only output plugins that are named in
+# a setting, and older ones refuse to start when they meet that setting
+plugin_setting() {
+	# no grep -q: it would leave early, and the server fail for it
+	if "$bin/postgres" --describe-config | cut -f1 | grep -x output_plugin_libraries >/dev/null; then
+		echo "output_plugin_libraries = 'pgoutput, test_decoding, eventstore'"
+	fi
+}
+
+# create_server [SETTING...]: a cluster in work/data, listening in work only
+create_server() {
+	as_server "$bin/initdb" -D "$work/data" -U postgres -A trust -E UTF8 --no-locale >"$work/initdb.log" 2>&1 ||
+		{ cat "$work/initdb.log" >&2; die "initdb failed"; }
+	{
+		echo "listen_addresses = ''"
+		echo "unix_socket_directories = '$work'"
+		echo "port = 54321"
+		echo "wal_level = logical"
+		echo "max_replication_slots = 20"
+		echo "max_wal_senders = 20"
+		echo "max_worker_processes = 20"
+		plugin_setting
+		printf '%s\n' "$@"
+	} | as_server tee -a "$work/data/postgresql.conf" >/dev/null
+	export PGHOST=$work PGPORT=54321 PGUSER=postgres PGDATABASE=postgres
+}
+
+start_server() {
+	as_server "$bin/pg_ctl" start -s -w -D "$work/data" -l "$work/server.log" ||
+		{ tail -n 30 "$work/server.log" >&2; die "the server does not start"; }
+}
+
+stop_server() {
+	as_server "$bin/pg_ctl" stop -s -w -m fast -D "$work/data"
+}
