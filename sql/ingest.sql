@@ -145,11 +145,20 @@ COPY es_events (stream, type, data, position) FROM stdin;
 ingest_copy-5	A	{}	1
 \.
 \set VERBOSITY default
+\set SHOW_CONTEXT never
 COPY es_events (stream, type, data, version) FROM stdin;
 ingest_copy-5	A	{}	1
 ingest_copy-5	B	{}	3
 \.
 SELECT es_stream_version('ingest_copy-5');
+-- many lines: to one stream, to streams in turn, and a bad one far in
+\copy es_events (stream, type, data) FROM PROGRAM 'seq -f "ingest_program-1,A,%.0f" 1 2500; seq -f "ingest_program-%.0f,B,1" 1 1500; seq -f "ingest_program-1,C,%.0f" 2502 2600' (FORMAT csv)
+SELECT count(*), count(DISTINCT stream) AS streams FROM es_read_category('ingest_program', 0, NULL);
+SELECT count(*), bool_and(version = data::int OR type = 'B') AS in_order FROM es_read('ingest_program-1');
+\copy es_events (stream, type, data, version) FROM PROGRAM 'seq -f "ingest_program-2,D,1,%.0f" 2 3000; echo "ingest_program-2,D,1,7"; seq -f "ingest_program-2,D,1,%.0f" 3001 4000' (FORMAT csv)
+SELECT es_stream_version('ingest_program-1'), es_stream_version('ingest_program-2');
+\copy es_events (stream, type, data, version) FROM PROGRAM 'seq -f "ingest_program-2,D,1,%.0f" 2 3000' (FORMAT csv)
+SELECT es_stream_version('ingest_program-2');
 COPY (SELECT stream, version, type FROM es_events WHERE stream = 'ingest_copy-1' ORDER BY version) TO stdout;
 
 -- INSERT ... SELECT of many, over more streams than there are lock buckets

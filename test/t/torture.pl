@@ -177,6 +177,16 @@ is($node->safe_psql('postgres', q{SELECT count(*) - count(DISTINCT position) FRO
 is($node->safe_psql('postgres', q{
 		SELECT count(*) FROM (SELECT position, recorded_at, lag(position) OVER w AS p, lag(recorded_at) OVER w AS t FROM es_events WINDOW w AS (PARTITION BY stream ORDER BY version)) e
 		WHERE position <= p OR recorded_at < t}), '0', 'positions and times follow the versions of each stream');
+SKIP:
+{
+	skip 'amcheck is not there', 1
+	  if $node->safe_psql('postgres', q{SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'}) eq '0';
+	$node->safe_psql('postgres', 'CREATE EXTENSION amcheck');
+	my ($ret, $out, $err) = $node->psql('postgres', q{
+		SELECT count(bt_index_check(i.indexrelid, true)) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+		WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind = 'r'});
+	is($err, '', 'indexes and tables agree');
+}
 note $node->safe_psql('postgres', q{SELECT count(*) || ' events, ' || max(position) - count(*) || ' holes, ' || (SELECT count(*) FROM es_segments) || ' segments' FROM es_events});
 
 $node->stop;
