@@ -11,7 +11,7 @@ use Test::More;
 
 seed();
 my $sessions = 8;
-my $commands = $ENV{ES_TORTURE_COMMANDS} // 250;
+my $commands = $ENV{ES_TORTURE_COMMANDS} // 200;
 my $courses = 6;
 my $seats = 3;
 
@@ -35,6 +35,7 @@ $node->safe_psql('postgres', q{
 		IF taken >= seats OR already THEN
 			RETURN 'refused';
 		END IF;
+		PERFORM pg_sleep(random() * 0.004);	-- deciding takes time
 		PERFORM es_append_if(jsonb_build_array(
 				jsonb_build_object('stream', 'enrolment-' || student, 'type', 'Enrolled',
 					'tags', jsonb_build_array('course:' || course, 'student:' || student)))
