@@ -36,6 +36,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "eventrow.h"
 #include "maker.h"
 #include "refusal.h"
 #include "retry.h"
@@ -298,28 +299,6 @@ become_tip(const Attempt *attempt, Target *target, EsNewEvent *event, int64 posi
 	target->asked->version = event->version;
 }
 
-/* Fills a slot with an event. */
-static void
-fill_slot(TupleTableSlot *slot, const Target *target, const EsNewEvent *event)
-{
-	Datum	   *v = slot->tts_values;
-
-	v[Anum_es_events_position - 1] = Int64GetDatum(event->position);
-	v[Anum_es_events_stream_id - 1] = Int64GetDatum(target->stream.id);
-	v[Anum_es_events_version - 1] = Int64GetDatum(event->version);
-	v[Anum_es_events_recorded_at - 1] = TimestampTzGetDatum(event->recorded_at);
-	v[Anum_es_events_event_id - 1] = UUIDPGetDatum(&event->id);
-	v[Anum_es_events_category_key - 1] = Int32GetDatum(target->stream.category_key);
-	v[Anum_es_events_type_version - 1] = Int32GetDatum(1);
-	v[Anum_es_events_id_given - 1] = BoolGetDatum(event->id_given);
-	v[Anum_es_events_stream - 1] = PointerGetDatum(target->asked->stream);
-	v[Anum_es_events_type - 1] = PointerGetDatum(event->type);
-	v[Anum_es_events_data - 1] = event->data;
-	v[Anum_es_events_metadata - 1] = event->metadata;
-	memset(slot->tts_isnull, false, Natts_es_events * sizeof(bool));
-	ExecStoreVirtualTuple(slot);
-}
-
 /* The next event that is to be written; NULL after the last. */
 static EsNewEvent *
 next_event(Attempt *attempt)
@@ -354,12 +333,13 @@ write_run(Attempt *attempt, const int64 *positions, int n)
 		if (!target->exists || target->stream.last_segment != segment)
 			prepare_stream(attempt, target, event, segment);
 		become_tip(attempt, target, event, positions[i]);
-		fill_slot(es_store_slot(&table, i), target, event);
+		es_eventrow_fill(es_store_slot(&table, i), &target->stream, event);
 		tags = es_tags_of(event->metadata, &ntags);
 		if (ntags > 0)
 			es_tags_write(tags, ntags, event->position);
 		attempt->next++;
 	}
+	es_eventrow_join_runs(&table, n);
 	es_store_insert(&table, n, NULL);
 	es_store_close(&table);
 }

@@ -258,6 +258,7 @@ es_base_deform_event(TupleTableSlot *slot, EsEvent *event)
 	event->event_id = *DatumGetUUIDP(v[Anum_es_events_event_id - 1]);
 	event->category_key = DatumGetInt32(v[Anum_es_events_category_key - 1]);
 	event->type_version = DatumGetInt32(v[Anum_es_events_type_version - 1]);
+	event->run_length = DatumGetInt32(v[Anum_es_events_run_length - 1]);
 	event->id_given = DatumGetBool(v[Anum_es_events_id_given - 1]);
 	event->stream = v[Anum_es_events_stream - 1];
 	event->type = v[Anum_es_events_type - 1];

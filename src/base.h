@@ -97,12 +97,13 @@ typedef bool EsUpdateIndexes;
 #define Anum_es_events_event_id			5
 #define Anum_es_events_category_key		6
 #define Anum_es_events_type_version		7
-#define Anum_es_events_id_given			8
-#define Anum_es_events_stream			9
-#define Anum_es_events_type				10
-#define Anum_es_events_data				11
-#define Anum_es_events_metadata			12
-#define Natts_es_events					12
+#define Anum_es_events_run_length		8
+#define Anum_es_events_id_given			9
+#define Anum_es_events_stream			10
+#define Anum_es_events_type				11
+#define Anum_es_events_data				12
+#define Anum_es_events_metadata			13
+#define Natts_es_events					13
 
 /*
  * Attributes of the SQL type es_event (and columns of the view es_events).
@@ -132,6 +133,7 @@ typedef struct EsEvent
 	pg_uuid_t	event_id;
 	int32		category_key;
 	int32		type_version;
+	int32		run_length;		/* see cursor.c */
 	bool		id_given;
 	Datum		stream;			/* text */
 	Datum		type;			/* text */

@@ -144,7 +144,7 @@ static void
 check_columns(Relation relation)
 {
 	static const Oid types[Natts_es_events] = {
-		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, UUIDOID, INT4OID,
+		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, UUIDOID, INT4OID, INT4OID,
 		INT4OID, BOOLOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID
 	};
 	TupleDesc	desc = RelationGetDescr(relation);

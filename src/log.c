@@ -27,6 +27,8 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
+#include "cursor.h"
+
 /* A read on its way. */
 typedef struct LogRead
 {
@@ -85,58 +87,13 @@ passes(const EsLogFilter *filter, const EsEvent *event)
 	return true;
 }
 
-/* ---- scanning one segment ---- */
-
-/* One index scan, and the event it stands on. */
-typedef struct Cursor
-{
-	EsSegmentScan scan;
-	bool		open;
-	EsEvent		event;
-} Cursor;
-
-/* Moves a cursor to its next event; closes it at the end. */
-static void
-advance(Cursor *cursor)
-{
-	if (index_getnext_slot(cursor->scan.scan, ForwardScanDirection, cursor->scan.slot))
-	{
-		es_base_deform_event(cursor->scan.slot, &cursor->event);
-		return;
-	}
-	es_segment_scan_end(&cursor->scan);
-	cursor->open = false;
-}
-
-/* Opens a cursor on a segment and moves it to its first event. */
-static void
-open_cursor(Cursor *cursor, const LogRead *read, int64 segment, const text *category)
-{
-	EsSegmentScan *s = &cursor->scan;
-	AttrNumber	position_key = category ? 2 : 1;
-
-	s->which = category ? ES_INDEX_CATEGORY : ES_INDEX_POSITION;
-	s->snapshot = read->snapshot;
-	s->own_slot = true;
-	s->nkeys = 0;
-	if (category)
-		ScanKeyInit(&s->keys[s->nkeys++], 1, BTEqualStrategyNumber, F_INT4EQ,
-					Int32GetDatum(es_base_category_key(VARDATA_ANY(category),
-													   VARSIZE_ANY_EXHDR(category))));
-	ScanKeyInit(&s->keys[s->nkeys++], position_key, BTGreaterStrategyNumber, F_INT8GT,
-				Int64GetDatum(read->passed));
-	ScanKeyInit(&s->keys[s->nkeys++], position_key, BTLessEqualStrategyNumber, F_INT8LE,
-				Int64GetDatum(read->upto));
-	cursor->open = es_segment_scan_begin(s, segment);
-	if (cursor->open)
-		advance(cursor);
-}
+/* ---- reading one segment ---- */
 
 /* The open cursor with the lowest position, or NULL. */
-static Cursor *
-lowest(Cursor *cursors, int n)
+static EsCursor *
+lowest(EsCursor *cursors, int n)
 {
-	Cursor	   *found = NULL;
+	EsCursor   *found = NULL;
 
 	for (int i = 0; i < n; i++)
 		if (cursors[i].open && (found == NULL || cursors[i].event.position < found->event.position))
@@ -146,7 +103,7 @@ lowest(Cursor *cursors, int n)
 
 /* Takes the event that a cursor stands on; false if it is past a hole that nothing proves empty. */
 static bool
-take_event(LogRead *read, Cursor *cursor)
+take_event(LogRead *read, EsCursor *cursor)
 {
 	const EsEvent *event = &cursor->event;
 
@@ -156,7 +113,7 @@ take_event(LogRead *read, Cursor *cursor)
 	/* two categories may share a key, and so bring an event twice */
 	if (event->position > read->passed && (read->whole || passes(read->filter, event)))
 	{
-		es_settle_note_row(cursor->scan.slot);
+		es_settle_note_row(cursor->slot);
 		read->callback(event, read->arg);
 		read->left--;
 	}
@@ -170,21 +127,24 @@ read_segment(LogRead *read, int64 segment)
 {
 	const EsNames *categories = &read->filter->categories;
 	int			n = categories->set ? categories->count : 1;
-	Cursor	   *cursors = palloc0(sizeof(Cursor) * Max(n, 1));
-	Cursor	   *cursor;
+	EsCursor   *cursors = palloc(sizeof(EsCursor) * Max(n, 1));
+	EsCursor   *cursor;
+	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,.snapshot = read->snapshot};
 	bool		whole = true;
 
 	for (int i = 0; i < n; i++)
-		open_cursor(&cursors[i], read, segment, categories->set ? categories->names[i] : NULL);
+	{
+		range.category = categories->set ? categories->names[i] : NULL;
+		es_cursor_open(&cursors[i], &range);
+	}
 	while (whole && read->left > 0 && (cursor = lowest(cursors, n)) != NULL)
 	{
 		whole = take_event(read, cursor);
 		if (whole)
-			advance(cursor);
+			es_cursor_advance(cursor);
 	}
 	for (int i = 0; i < n; i++)
-		if (cursors[i].open)
-			es_segment_scan_end(&cursors[i].scan);
+		es_cursor_close(&cursors[i]);
 	pfree(cursors);
 	return whole;
 }

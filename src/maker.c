@@ -33,6 +33,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
@@ -99,7 +100,7 @@ make_segment(int64 n)
 	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_stream ON eventstore.events_"
 		INT64_FORMAT " (stream_id, version)", n, n);
 	run("CREATE INDEX events_" INT64_FORMAT "_category ON eventstore.events_"
-		INT64_FORMAT " (category_key, position)", n, n);
+		INT64_FORMAT " (category_key, position) WHERE run_length > 0", n, n);
 	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_event_id ON eventstore.events_"
 		INT64_FORMAT " (stream_id, event_id) WHERE id_given", n, n);
 	run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.events_"
@@ -202,6 +203,17 @@ freeze_segment(int64 segment)
 	ExecVacuum(make_parsestate(NULL), statement, true);
 }
 
+/*
+ * Gives the sealer's lock back as the worker ends: a session's lock outlives
+ * its process otherwise.
+ */
+static void
+stop_sealing(int code, Datum arg)
+{
+	AbortOutOfAnyTransaction();
+	LockReleaseAll(DEFAULT_LOCKMETHOD, true);
+}
+
 /* Makes this the only worker that seals, until it ends; false if another is. */
 static bool
 become_sealer(void)
@@ -214,6 +226,8 @@ become_sealer(void)
 	{
 		SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->segments, 0, TAG_SEALER);
 		got = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+		if (got)
+			before_shmem_exit(stop_sealing, (Datum) 0);
 	}
 	CommitTransactionCommand();
 	return got;

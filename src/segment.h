@@ -12,7 +12,8 @@ typedef enum EsSegmentIndex
 {
 	ES_INDEX_POSITION,			/* unique (position) */
 	ES_INDEX_STREAM,			/* unique (stream_id, version) */
-	ES_INDEX_CATEGORY,			/* (category_key, position) */
+	ES_INDEX_CATEGORY,			/* (category_key, position) WHERE run_length >
+								 * 0 */
 	ES_INDEX_EVENT_ID,			/* unique (stream_id, event_id) WHERE id_given */
 	ES_INDEX_COUNT
 } EsSegmentIndex;

@@ -32,6 +32,9 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+/* The operator int4 > int4, as the catalogs have it in all releases. */
+#define INT4_GT_OPERATOR	521
+
 static HTAB *table_infos = NULL;
 
 PG_FUNCTION_INFO_V1(es_store_guard_rows);
@@ -128,14 +131,43 @@ es_store_init(void)
 	CacheRegisterRelcacheCallback(mark_stale, (Datum) 0);
 }
 
-/* Tells the boolean column that an index predicate consists of, or 0. */
-static AttrNumber
-predicate_column(const IndexInfo *info)
+/* Recognises a plain predicate; column 0 if it is none. */
+static EsPlainPredicate
+plain_predicate(const IndexInfo *info)
 {
-	if (list_length(info->ii_Predicate) == 1 &&
-		IsA(linitial(info->ii_Predicate), Var))
-		return linitial_node(Var, info->ii_Predicate)->varattno;
-	return 0;
+	EsPlainPredicate plain = {0};
+	const Node *clause;
+
+	if (list_length(info->ii_Predicate) != 1)
+		return plain;
+	clause = linitial(info->ii_Predicate);
+	if (IsA(clause, Var))
+		plain.column = ((const Var *) clause)->varattno;
+	else if (IsA(clause, OpExpr) && ((const OpExpr *) clause)->opno == INT4_GT_OPERATOR)
+	{
+		const Node *left = linitial(((const OpExpr *) clause)->args);
+		const Node *right = lsecond(((const OpExpr *) clause)->args);
+
+		if (IsA(left, Var) && IsA(right, Const) && !((const Const *) right)->constisnull &&
+			DatumGetInt32(((const Const *) right)->constvalue) == 0)
+		{
+			plain.column = ((const Var *) left)->varattno;
+			plain.is_int = true;
+		}
+	}
+	return plain;
+}
+
+/* Tells whether a row belongs into an index with a plain predicate. */
+static inline bool
+row_belongs(const EsPlainPredicate *predicate, const TupleTableSlot *slot)
+{
+	Datum		value;
+
+	if (predicate->column == 0)
+		return true;
+	value = slot->tts_values[predicate->column - 1];
+	return predicate->is_int ? DatumGetInt32(value) > 0 : DatumGetBool(value);
 }
 
 /* Fills in what is kept of a table; its context is current. */
@@ -148,7 +180,7 @@ describe_table(EsTableInfo *info, Relation rel)
 	info->nindexes = n;
 	info->index_oids = palloc(sizeof(Oid) * Max(n, 1));
 	info->index_infos = palloc(sizeof(IndexInfo *) * Max(n, 1));
-	info->only_if = palloc(sizeof(AttrNumber) * Max(n, 1));
+	info->predicates = palloc(sizeof(EsPlainPredicate) * Max(n, 1));
 	info->simple = true;
 	for (int i = 0; i < n; i++)
 	{
@@ -157,9 +189,9 @@ describe_table(EsTableInfo *info, Relation rel)
 
 		info->index_oids[i] = RelationGetRelid(index);
 		info->index_infos[i] = index_info;
-		info->only_if[i] = predicate_column(index_info);
+		info->predicates[i] = plain_predicate(index_info);
 		if (index_info->ii_Expressions != NIL || index_info->ii_ExclusionOps != NULL ||
-			(index_info->ii_Predicate != NIL && info->only_if[i] == 0))
+			(index_info->ii_Predicate != NIL && info->predicates[i].column == 0))
 			info->simple = false;
 		index_close(index, AccessShareLock);
 	}
@@ -266,11 +298,10 @@ insert_plain_key(EsTable *table, int i, TupleTableSlot *slot)
 {
 	IndexInfo  *info = table->info->index_infos[i];
 	Relation	index = table->indexes[i];
-	AttrNumber	only_if = table->info->only_if[i];
 	Datum		values[INDEX_MAX_KEYS];
 	bool		isnull[INDEX_MAX_KEYS];
 
-	if (only_if != 0 && !DatumGetBool(slot->tts_values[only_if - 1]))
+	if (!row_belongs(&table->info->predicates[i], slot))
 		return;
 	for (int k = 0; k < info->ii_NumIndexAttrs; k++)
 	{

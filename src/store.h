@@ -12,6 +12,16 @@
 #include "nodes/execnodes.h"
 
 /*
+ * An index predicate that needs no expression evaluated: a boolean column that
+ * is true, or an int column that is above 0.
+ */
+typedef struct EsPlainPredicate
+{
+	AttrNumber	column;			/* 0: there is no predicate, or another one */
+	bool		is_int;
+} EsPlainPredicate;
+
+/*
  * What is kept, across calls, of a table that rows are put into: its indexes
  * and slots.  Rebuilt after an invalidation.
  */
@@ -23,8 +33,7 @@ typedef struct EsTableInfo
 	int			nindexes;
 	Oid		   *index_oids;
 	IndexInfo **index_infos;
-	AttrNumber *only_if;		/* boolean column that is the whole predicate,
-								 * or 0 */
+	EsPlainPredicate *predicates;	/* of partial indexes */
 	TupleTableSlot *scan_slot;	/* for reading rows */
 	TupleTableSlot **slots;		/* virtual, for writing rows; made as needed */
 	int			nslots;

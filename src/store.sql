@@ -14,7 +14,8 @@ COMMENT ON FUNCTION eventstore.guard_statement() IS 'statement trigger: TRUNCATE
  * make a restore fail. Fixed-width columns come first, widest first, so that
  * a row has no padding; names stay in the row, which makes each row whole for
  * any reader of the WAL, a dump or a subscriber. category_key is CRC-32C of the
- * category's name.
+ * category's name. run_length is, in the first of events that one call wrote at
+ * successive positions for one category, how many they are, and 0 in the others.
  */
 CREATE TABLE eventstore.events (
 	position bigint NOT NULL,
@@ -24,6 +25,7 @@ CREATE TABLE eventstore.events (
 	event_id uuid NOT NULL,
 	category_key int NOT NULL,
 	type_version int NOT NULL,
+	run_length int NOT NULL,
 	id_given boolean NOT NULL,
 	stream text COLLATE "C" NOT NULL,
 	type text COLLATE "C" NOT NULL,

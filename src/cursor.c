@@ -1,0 +1,132 @@
+/*
+ * cursor.c
+ *		A segment's events in order of position: all, or those of one category.
+ *
+ * All events: the position index.  One category: the (category_key, position)
+ * index, which has only the events that open a run.  A run is a row of events
+ * that one call wrote to a segment at successive positions, all of one
+ * category; its first event knows its length, the others have run_length 0.
+ * So a bulk load costs that index next to nothing, and a single append, which
+ * is a run of one, costs the reader nothing.
+ *
+ * The rest of a run is read from the position index.  A run is written by one
+ * (sub)transaction, so a snapshot sees all of it or nothing.  A range that
+ * begins inside a run begins with an event of run_length 0 of the category.
+ *
+ * Categories may share a key: the caller compares names.
+ */
+#include "cursor.h"
+
+#include "access/relscan.h"
+#include "utils/fmgroids.h"
+
+/* Starts the scan for the rest of a run, whose next position is known. */
+static void
+open_rest(EsCursor *cursor)
+{
+	EsSegmentScan *s = &cursor->rest;
+
+	s->which = ES_INDEX_POSITION;
+	s->snapshot = cursor->range.snapshot;
+	s->own_slot = true;
+	s->nkeys = 2;
+	ScanKeyInit(&s->keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(cursor->rest_next));
+	ScanKeyInit(&s->keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(cursor->rest_upto));
+	cursor->rest_open = es_segment_scan_begin(s, cursor->range.segment);
+}
+
+/* Ends the scan for the rest of a run. */
+static void
+close_rest(EsCursor *cursor)
+{
+	if (cursor->rest_open)
+		es_segment_scan_end(&cursor->rest);
+	cursor->rest_open = false;
+	cursor->rest_next = 0;
+}
+
+/* Moves to the next event of the run; false if it is over. */
+static bool
+next_in_run(EsCursor *cursor)
+{
+	if (cursor->rest_next == 0)
+		return false;
+	if (!cursor->rest_open)
+		open_rest(cursor);
+	if (cursor->rest_open &&
+		index_getnext_slot(cursor->rest.scan, ForwardScanDirection, cursor->rest.slot))
+	{
+		es_base_deform_event(cursor->rest.slot, &cursor->event);
+		if (cursor->event.position == cursor->rest_next && cursor->event.run_length == 0 &&
+			cursor->event.category_key == cursor->category_key)
+		{
+			cursor->rest_next++;
+			cursor->slot = cursor->rest.slot;
+			return true;
+		}
+	}
+	close_rest(cursor);
+	return false;
+}
+
+/* es_cursor_advance moves to the next event; the cursor closes at the end. */
+void
+es_cursor_advance(EsCursor *cursor)
+{
+	if (next_in_run(cursor))
+		return;
+	if (cursor->scan_open &&
+		index_getnext_slot(cursor->scan.scan, ForwardScanDirection, cursor->scan.slot))
+	{
+		es_base_deform_event(cursor->scan.slot, &cursor->event);
+		cursor->slot = cursor->scan.slot;
+		cursor->rest_upto = Min(cursor->event.position + cursor->event.run_length - 1,
+								cursor->range.upto);
+		if (cursor->range.category && cursor->rest_upto > cursor->event.position)
+			cursor->rest_next = cursor->event.position + 1;
+		return;
+	}
+	es_cursor_close(cursor);
+}
+
+/* es_cursor_open opens a cursor and moves it to its first event; open tells whether there is one. */
+void
+es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
+{
+	EsSegmentScan *s = &cursor->scan;
+	AttrNumber	position_key = range->category ? 2 : 1;
+
+	memset(cursor, 0, sizeof(*cursor));
+	cursor->range = *range;
+	s->which = range->category ? ES_INDEX_CATEGORY : ES_INDEX_POSITION;
+	s->snapshot = range->snapshot;
+	s->own_slot = true;
+	if (range->category)
+	{
+		cursor->category_key = es_base_category_key(VARDATA_ANY(range->category),
+													VARSIZE_ANY_EXHDR(range->category));
+		ScanKeyInit(&s->keys[s->nkeys++], 1, BTEqualStrategyNumber, F_INT4EQ,
+					Int32GetDatum(cursor->category_key));
+		/* the range may begin inside a run */
+		cursor->rest_next = range->after + 1;
+		cursor->rest_upto = range->upto;
+	}
+	ScanKeyInit(&s->keys[s->nkeys++], position_key, BTGreaterStrategyNumber, F_INT8GT,
+				Int64GetDatum(range->after));
+	ScanKeyInit(&s->keys[s->nkeys++], position_key, BTLessEqualStrategyNumber, F_INT8LE,
+				Int64GetDatum(range->upto));
+	cursor->open = cursor->scan_open = es_segment_scan_begin(s, range->segment);
+	if (cursor->open)
+		es_cursor_advance(cursor);
+}
+
+/* es_cursor_close closes a cursor; closing it again does nothing. */
+void
+es_cursor_close(EsCursor *cursor)
+{
+	close_rest(cursor);
+	if (cursor->scan_open)
+		es_segment_scan_end(&cursor->scan);
+	cursor->scan_open = false;
+	cursor->open = false;
+}

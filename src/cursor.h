@@ -1,0 +1,40 @@
+/*
+ * cursor.h
+ *		A segment's events in order of position: all, or those of one category.
+ */
+#ifndef ES_CURSOR_H
+#define ES_CURSOR_H
+
+#include "segment.h"
+
+/* What a cursor goes over. */
+typedef struct EsCursorRange
+{
+	int64		segment;
+	int64		after;			/* positions after this one */
+	int64		upto;			/* and up to this one */
+	const text *category;		/* NULL: all */
+	Snapshot	snapshot;
+} EsCursorRange;
+
+typedef struct EsCursor
+{
+	bool		open;			/* stands on an event */
+	EsEvent		event;			/* the event */
+	TupleTableSlot *slot;		/* that holds it */
+
+	EsCursorRange range;
+	int32		category_key;
+	EsSegmentScan scan;			/* all events, or those that open runs */
+	bool		scan_open;
+	EsSegmentScan rest;			/* what follows in a run */
+	bool		rest_open;
+	int64		rest_next;		/* position that is next in the run; 0: none */
+	int64		rest_upto;
+} EsCursor;
+
+extern void es_cursor_open(EsCursor *cursor, const EsCursorRange *range);
+extern void es_cursor_advance(EsCursor *cursor);
+extern void es_cursor_close(EsCursor *cursor);
+
+#endif							/* ES_CURSOR_H */
