@@ -73,6 +73,7 @@ typedef struct Attempt
 	EsAppend   *append;
 	Target	   *targets;		/* as append->targets */
 	bool		checked;
+	bool		written;		/* some event is */
 	int			next;			/* first event that is not yet written, in
 								 * append->events */
 	TransactionId wait_for;
@@ -447,6 +448,7 @@ write_block(Attempt *attempt)
 		write_run(attempt, positions + i, run);
 	}
 	attempt->used += n;
+	attempt->written = true;
 	return next_event(attempt) ? GO_ON : FINISHED;
 }
 
@@ -472,10 +474,10 @@ try_under_locks(Attempt *attempt, MemoryContext block_context)
 	}
 
 	/*
-	 * the locks will be free: of many streams, nothing is written, and all
-	 * may change
+	 * The locks will be free: streams that have no uncommitted event of ours
+	 * may change.
 	 */
-	if (outcome == WAIT_FOR_SEGMENT && is_whole(append))
+	if (outcome == WAIT_FOR_SEGMENT && !attempt->written)
 		attempt->checked = false;
 	return outcome;
 }

@@ -22,6 +22,7 @@
 #include "tcop/pquery.h"
 #include "utils/portal.h"
 #include "utils/timestamp.h"
+#include "utils/typcache.h"
 
 #include "bulk.h"
 
@@ -180,11 +181,18 @@ Datum
 es_ingest_cast(PG_FUNCTION_ARGS)
 {
 	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
-	Size		size = HeapTupleHeaderGetDatumLength(row);
-	HeapTupleHeader copy = palloc(size);
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row),.t_data = row};
+	TupleDesc	view = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row), HeapTupleHeaderGetTypMod(row));
+	TupleDesc	event = lookup_rowtype_tupdesc(es_base_store()->event_type, -1);
+	Datum		values[Natts_es_event];
+	bool		isnull[Natts_es_event];
+	Datum		result;
 
-	memcpy(copy, row, size);
-	HeapTupleHeaderSetTypeId(copy, es_base_store()->event_type);
-	HeapTupleHeaderSetTypMod(copy, -1);
-	PG_RETURN_HEAPTUPLEHEADER(copy);
+	if (view->natts != Natts_es_event || event->natts != Natts_es_event)
+		elog(ERROR, "es_events or es_event has been altered");
+	heap_deform_tuple(&tuple, view, values, isnull);
+	result = HeapTupleGetDatum(heap_form_tuple(event, values, isnull));
+	ReleaseTupleDesc(view);
+	ReleaseTupleDesc(event);
+	PG_RETURN_DATUM(result);
 }

@@ -15,8 +15,9 @@
  *
  * A maker that nobody waits for then seals the segments that are complete.
  *
- * Makers queue on the lock on the log and look again once they have it, so
- * asking twice is harmless.  A killed maker leaves nothing: its transaction
+ * Order of locks: the need for a segment (one session has it made, others that
+ * need it wait), then the lock on the log.  Makers queue on the latter and look
+ * again once they have it, so asking twice is harmless.  A killed maker leaves nothing: its transaction
  * rolls back and whoever waits asks again.
  */
 #include "maker.h"
@@ -31,6 +32,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
@@ -41,7 +43,12 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#define MAKER_TRIES		2
+#define MAKER_TRIES				2
+#define LOOK_FOR_DEADLOCK_MS	1000
+
+/* What the objsubid of lock tags on eventstore.segments says; object 0. */
+#define TAG_SEALER		1
+#define TAG_NEED		2
 
 /* What a worker is told through bgw_extra. */
 typedef struct MakerOrder
@@ -200,7 +207,7 @@ become_sealer(void)
 	bool		got;
 
 	StartTransactionCommand();
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->segments, 0, 0);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->segments, 0, TAG_SEALER);
 	got = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 	CommitTransactionCommand();
 	return got;
@@ -314,47 +321,87 @@ worker_would_wait_for_us(void)
 	return held;
 }
 
-/* Waits for a worker to end, or its killing. */
+/*
+ * Waits until nobody makes segments, nor keeps others from it.  As a wait for
+ * a lock, it is seen by the deadlock detector.
+ */
+static void
+await_makers(void)
+{
+	LockRelationOid(es_base_store()->events, ShareUpdateExclusiveLock);
+	UnlockRelationOid(es_base_store()->events, ShareUpdateExclusiveLock);
+}
+
+/*
+ * Waits for a worker to end.  The worker may itself wait for a transaction
+ * that waits for ours; so if it takes long, we wait for what it waits for.
+ */
 static void
 wait_for_maker(BackgroundWorkerHandle *handle)
 {
-	if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
-		ereport(FATAL,
-				errcode(ERRCODE_ADMIN_SHUTDOWN),
-				errmsg("terminating connection due to unexpected postmaster exit"));
+	pid_t		pid;
+
+	while (GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED)
+	{
+		int			events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+									   LOOK_FOR_DEADLOCK_MS, PG_WAIT_EXTENSION);
+
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (events & WL_TIMEOUT)
+			await_makers();
+	}
 	AcceptInvalidationMessages();
+}
+
+/* Has workers make segments up to one; false if they could not. */
+static bool
+have_made(int64 upto, int64 needed)
+{
+	BackgroundWorkerHandle *handle;
+
+	for (int i = 0; i < MAKER_TRIES; i++)
+	{
+		if (!start_maker(upto, &handle))
+		{
+			ereport(NOTICE,
+					errmsg("the next segment of the log is made in this transaction, because no background worker is free"),
+					errhint("Other sessions may wait for this transaction. Raise max_worker_processes."));
+			return false;
+		}
+		wait_for_maker(handle);
+		if (es_segment_newest() >= needed)
+			return true;
+	}
+	return false;
 }
 
 /*
  * es_maker_ensure sees to it that the segments up to that of a position exist,
- * and the one after it.  May wait; the caller holds no short lock.
+ * and the one after it.  May wait; the caller holds no short lock.  Of many
+ * sessions that need a segment, one has it made, and the others wait for that.
  */
 void
 es_maker_ensure(int64 position)
 {
 	int64		needed = es_segment_of(position);
-	BackgroundWorkerHandle *handle;
+	LOCKTAG		tag;
 
 	AcceptInvalidationMessages();
 	if (es_segment_newest() >= needed)
 		return;
-	if (!store_is_uncommitted() && !worker_would_wait_for_us())
+	if (store_is_uncommitted() || worker_would_wait_for_us())
 	{
-		for (int i = 0; i < MAKER_TRIES; i++)
-		{
-			if (!start_maker(needed + 1, &handle))
-			{
-				ereport(NOTICE,
-						errmsg("the next segment of the log is made in this transaction, because no background worker is free"),
-						errhint("Other sessions may wait for this transaction. Raise max_worker_processes."));
-				break;
-			}
-			wait_for_maker(handle);
-			if (es_segment_newest() >= needed)
-				return;
-		}
+		make_segments(needed + 1);
+		return;
 	}
-	make_segments(needed + 1);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->segments, 0, TAG_NEED);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	await_makers();
+	AcceptInvalidationMessages();
+	if (es_segment_newest() < needed && !have_made(needed + 1, needed))
+		make_segments(needed + 1);
+	(void) LockRelease(&tag, ExclusiveLock, false);
 }
 
 /*
