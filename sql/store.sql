@@ -258,7 +258,7 @@ SELECT stream, version, type FROM public.es_events WHERE stream LIKE 'store_host
 SELECT stream, category, version, first_version, deleted FROM public.es_streams WHERE stream LIKE 'store_hostile-%' ORDER BY stream;
 SELECT public.es_settled_position() IS NOT NULL AS settled, public.es_settle() IS NOT NULL AS marked, public.es_wait(0, '1s') IS NOT NULL AS waited;
 CALL public.es_wait_for(9223372036854775806, '10ms') \gset
-SELECT :settled > 0 AS settled;
+SELECT :settled IS NOT NULL AS settled;
 SELECT bool_or(events IS NOT NULL) AS segments FROM public.es_segments;
 UPDATE eventstore.events SET type = 'x' WHERE stream LIKE 'store_hostile-1';
 RESET search_path;
