@@ -24,6 +24,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "commands/extension.h"
 #include "commands/vacuum.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -37,6 +38,7 @@
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
@@ -45,6 +47,7 @@
 
 #define MAKER_TRIES				2
 #define LOOK_FOR_DEADLOCK_MS	1000
+#define WORKER_LOCK_TIMEOUT		"500ms" /* below the default deadlock_timeout */
 
 /* What the objsubid of lock tags on eventstore.segments says; object 0. */
 #define TAG_SEALER		1
@@ -204,11 +207,14 @@ static bool
 become_sealer(void)
 {
 	LOCKTAG		tag;
-	bool		got;
+	bool		got = false;
 
 	StartTransactionCommand();
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->segments, 0, TAG_SEALER);
-	got = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+	if (OidIsValid(get_extension_oid("eventstore", true)))
+	{
+		SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->segments, 0, TAG_SEALER);
+		got = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+	}
 	CommitTransactionCommand();
 	return got;
 }
@@ -248,6 +254,24 @@ seal_segments(void)
 }
 
 /*
+ * Makes segments as a worker, if the extension is still there.  The first lock
+ * is waited for while nothing is held; any further one only for a moment, so
+ * that in a deadlock, with DROP EXTENSION say, it is the worker that gives up.
+ */
+static void
+make_as_worker(int64 upto)
+{
+	StartTransactionCommand();
+	if (OidIsValid(get_extension_oid("eventstore", true)))
+	{
+		LockRelationOid(es_base_store()->events, ShareUpdateExclusiveLock);
+		SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
+		make_segments(upto);
+	}
+	CommitTransactionCommand();
+}
+
+/*
  * es_maker_main is the background worker: makes the segments that its order
  * names, seals those that are complete, and ends.
  */
@@ -262,10 +286,8 @@ es_maker_main(Datum main_arg)
 	BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid,
 											  BGWORKER_BYPASS_ALLOWCONN);
 	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, "making segments of eventstore.events");
-	make_segments(order.upto);
-	CommitTransactionCommand();
+	make_as_worker(order.upto);
 	if (order.seal && become_sealer())
 	{
 		pgstat_report_activity(STATE_RUNNING, "sealing segments of eventstore.events");
