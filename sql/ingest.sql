@@ -190,6 +190,51 @@ $$;
 INSERT INTO es_events (stream, type, data) SELECT 'ingest_mixed-2', 'Outer', pg_temp.nested(n) FROM generate_series(1, 3) n;
 SELECT count(*), min(version), max(version), count(*) FILTER (WHERE type = 'Inner') AS inner FROM es_read('ingest_mixed-2');
 SELECT version, type, data FROM es_read('ingest_mixed-3');
+-- what a row calls looks at the stream, or appends, in a subtransaction that rolls back
+CREATE FUNCTION pg_temp.look(stream text) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+	version bigint;
+BEGIN
+	BEGIN
+		version := es_stream_version(stream);
+		RAISE EXCEPTION 'undo';
+	EXCEPTION WHEN raise_exception THEN
+		RETURN to_jsonb(version);
+	END;
+END
+$$;
+CREATE FUNCTION pg_temp.undo(stream text) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+	version bigint;
+BEGIN
+	BEGIN
+		version := es_append(stream, 'undone');
+		RAISE EXCEPTION 'undo';
+	EXCEPTION WHEN raise_exception THEN
+		RETURN to_jsonb(version);
+	END;
+END
+$$;
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_mixed-4', 'T', pg_temp.look('ingest_mixed-4') FROM generate_series(1, 4);
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_mixed-4', 'U', pg_temp.undo('ingest_mixed-4') FROM generate_series(1, 4);
+SELECT version, type, data FROM es_read('ingest_mixed-4');
+-- triggers that insert while others insert
+CREATE TEMP TABLE item (id int);
+CREATE FUNCTION pg_temp.inserted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO es_events (stream, type, data) VALUES ('ingest_item-' || new.id, 'A', '{}'), ('ingest_item-' || new.id, 'B', '{}');
+	RETURN new;
+END
+$$;
+CREATE TRIGGER inserted AFTER INSERT ON item FOR EACH ROW EXECUTE FUNCTION pg_temp.inserted();
+INSERT INTO item SELECT generate_series(1, 3);
+WITH i AS (INSERT INTO item VALUES (4), (5) RETURNING id) INSERT INTO es_events (stream, type, data) SELECT 'ingest_item-' || id % 2, 'C', to_jsonb(id) FROM i;
+SELECT stream, count(*), max(version) FROM es_read_category('ingest_item') GROUP BY stream ORDER BY stream;
+-- one id twice in a statement is a retry, or a conflict, of the row before
+INSERT INTO es_events (stream, type, data, event_id) SELECT 'ingest_id-2', 'A', '1', '0189dddd-0000-7000-8000-000000000001' FROM generate_series(1, 3);
+INSERT INTO es_events (stream, type, data, event_id) SELECT 'ingest_id-2', 'A', to_jsonb(n), '0189dddd-0000-7000-8000-000000000002' FROM generate_series(1, 2) n;
+\echo :SQLSTATE
+SELECT version, data FROM es_read('ingest_id-2');
 -- a failure in the middle leaves nothing behind, for the session neither
 DO $$
 BEGIN

@@ -171,4 +171,4 @@ SELECT count(*) AS left_behind FROM pg_class WHERE relname LIKE 'events%' AND re
 DROP OWNED BY regress_es_segment;
 DROP ROLE regress_es_segment;
 \c :regression_database
-DROP DATABASE regress_es_segment;
+DROP DATABASE regress_es_segment WITH (FORCE);

@@ -314,6 +314,6 @@ SELECT position, stream, version, type FROM es_read_all();
 DROP EXTENSION eventstore;
 RESET client_min_messages;
 \c :regression_database
-DROP DATABASE regress_es_store;
+DROP DATABASE regress_es_store WITH (FORCE);
 DROP OWNED BY regress_es_app;
 DROP ROLE regress_es_nobody, regress_es_app, regress_es_table;

@@ -49,6 +49,19 @@ foreach my $preload ('', 'eventstore')
 			WHERE inhparent = 'eventstore.events'::regclass AND relowner <> (SELECT extowner FROM pg_extension WHERE extname = 'eventstore')}),
 		'0', "$how: segments belong to the extension's owner");
 
+	# Workers end for good: no lock outlives its process, and none goes to the next one in its place.
+	my $left = '';
+	foreach (1 .. 8)
+	{
+		$node->safe_psql("ahead_$suffix", $append_90);
+		$node->poll_query_until("ahead_$suffix", q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker'});
+		$left .= $node->safe_psql("ahead_$suffix", q{SELECT locktype, classid, objid, objsubid, mode FROM pg_locks
+			WHERE NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = pg_locks.pid)
+				OR locktype = 'object' AND classid = 'eventstore.segments'::regclass});
+	}
+	is($left, '', "$how: makers leave no lock behind");
+	whole("ahead_$suffix", 540 + 8 * 90, "$how: and the log is whole");
+
 	# The worker is ended while it waits for a lock, and the append that needs it goes on.
 	foreach my $end ('pg_terminate_backend', 'SIGTERM', 'pg_cancel_backend')
 	{

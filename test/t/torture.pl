@@ -54,6 +54,7 @@ $node->safe_psql('postgres', q{
 			SELECT max(s.position) INTO next FROM seen s WHERE s.reader = follow.reader;
 			IF kind = 'all' THEN
 				at := coalesce(next, at);
+				settled := es_settled_position();
 			ELSIF rows < page THEN
 				at := settled;
 			ELSE
@@ -62,7 +63,7 @@ $node->safe_psql('postgres', q{
 			COMMIT;
 			EXIT WHEN ended AND rows = 0 AND (at >= goal OR kind = 'all');
 			IF rows = 0 AND NOT ended THEN
-				PERFORM es_wait(at, '50ms');
+				PERFORM es_wait(greatest(at, settled), '50ms');
 				COMMIT;
 			END IF;
 		END LOOP;

@@ -27,6 +27,41 @@ foreach my $end ('COMMIT', 'ROLLBACK')
 	is($out, $version + ($end eq 'COMMIT' ? 2 : 1) . "\n", "and goes on after $end PREPARED");
 }
 
+# An append that gives up its wait leaves nothing behind, in the transaction neither; the queue behind it moves on.
+{
+	my $holder = $node->background_psql('here');
+	$holder->query_safe(q{BEGIN; SELECT es_append('held-1', 'H')});
+	my ($ret, $out, $err) = $node->psql('here', q{
+		\set VERBOSITY sqlstate
+		BEGIN;
+		SELECT es_append('free-1', 'A');
+		SAVEPOINT s;
+		SET LOCAL statement_timeout = '100ms';
+		SELECT es_append('held-1', 'never');
+		ROLLBACK TO s;
+		SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND (locktype = 'object' OR NOT granted);
+		SELECT es_append('free-1', 'B', expected_version => 1);
+		COMMIT;
+		SET lock_timeout = '100ms';
+		SELECT es_append('held-1', 'never');
+		RESET lock_timeout;
+		SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND (locktype = 'object' OR NOT granted);
+		SELECT es_append('free-1', 'C', expected_version => 2);}, on_error_stop => 0);
+	is($out, "1\n0\n2\n0\n3", 'an append that gives up its wait leaves nothing behind');
+	is(join(' ', $err =~ /ERROR:  (\w+)/g), '57014 55P03', 'by statement_timeout, and by lock_timeout');
+
+	my $first = start_script($node, 'here', q{SET application_name = 'first'; SELECT es_append('held-1', 'first');});
+	$node->poll_query_until('here', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'first' AND wait_event_type = 'Lock'});
+	my $second = start_script($node, 'here', q{SET application_name = 'second'; SELECT es_append('held-1', 'second');});
+	$node->poll_query_until('here', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'second' AND wait_event_type = 'Lock'});
+	$node->safe_psql('here', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'first'});
+	$holder->query_safe('COMMIT');
+	$holder->quit;
+	finish_script($first);
+	is((finish_script($second))[0], "2\n", 'the queue moves on behind one that was terminated');
+	is($node->safe_psql('here', q{SELECT string_agg(type, ' ' ORDER BY version) FROM es_read('held-1')}), 'H second', 'which appended nothing');
+}
+
 # Waiting holds neither snapshot nor xid (the procedure), so vacuum is not held back.
 foreach my $preload (0, 1)
 {
