@@ -45,5 +45,5 @@ BEGIN
 	EXECUTE format('ALTER TABLE bench.%I
 		ALTER position SET DEFAULT nextval(%L), ALTER recorded_at SET DEFAULT clock_timestamp(),
 		ALTER event_id SET DEFAULT gen_random_uuid(), ALTER category_key SET DEFAULT 1,
-		ALTER type_version SET DEFAULT 1, ALTER id_given SET DEFAULT false', name, 'bench.' || name || '_position');
+		ALTER type_version SET DEFAULT 1, ALTER run_length SET DEFAULT 1, ALTER id_given SET DEFAULT false', name, 'bench.' || name || '_position');
 END $$;
