@@ -16,6 +16,7 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "executor/nodeHash.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "port/pg_crc32c.h"
@@ -293,6 +294,29 @@ es_base_event_values(const EsEvent *event, Datum *values, bool *isnull)
 	values[Anum_es_event_metadata - 1] = event->metadata;
 	values[Anum_es_event_event_id - 1] = UUIDPGetDatum(&event->event_id);
 	values[Anum_es_event_recorded_at - 1] = TimestampTzGetDatum(event->recorded_at);
+}
+
+/*
+ * es_base_begin_rows begins the result of a function that returns rows, to be
+ * put into ->setResult.  They stay in memory up to what a hash table may take:
+ * a stream of some thousand events is folded by the client at once, and going
+ * through a temporary file would cost more than reading it from the log.
+ */
+ReturnSetInfo *
+es_base_begin_rows(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		random_access;
+	MemoryContext old;
+
+	InitMaterializedSRF(fcinfo, 0);
+	random_access = (result->allowedModes & SFRM_Materialize_Random) != 0;
+	tuplestore_end(result->setResult);
+	old = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
+	result->setResult = tuplestore_begin_heap(random_access, false,
+											  (int) Min(get_hash_memory_limit() / 1024, INT_MAX));
+	MemoryContextSwitchTo(old);
+	return result;
 }
 
 /* es_base_event_datum makes an es_event value in the current memory context. */

@@ -203,6 +203,7 @@ extern int32 es_base_category_key(const char *category, int len);
 extern void es_base_deform_event(TupleTableSlot *slot, EsEvent *event);
 extern TransactionId es_base_slot_xmin(TupleTableSlot *slot);
 extern void es_base_event_values(const EsEvent *event, Datum *values, bool *isnull);
+extern ReturnSetInfo *es_base_begin_rows(FunctionCallInfo fcinfo);
 extern Datum es_base_event_datum(const EsEvent *event);
 
 /* SQL as the extension's owner, safe from the caller's settings. */

@@ -300,7 +300,7 @@ es_read_tagged(PG_FUNCTION_ARGS)
 	es_base_require(fcinfo, 2, "after_position");
 	take_query(&query, fcinfo, 1, 0);
 	read.left = es_base_limit_arg(fcinfo, 3, "max_count");
-	InitMaterializedSRF(fcinfo, 0);
+	(void) es_base_begin_rows(fcinfo);
 	query.after = Max(PG_GETARG_INT64(2), 0);
 	query.upto = es_settle_compute();
 	if (read.left == 0)

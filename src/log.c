@@ -302,7 +302,7 @@ es_read_all(PG_FUNCTION_ARGS)
 		narrow_by_prefix(&filter);
 	}
 	filter.upto = PG_ARGISNULL(5) ? PG_INT64_MAX : PG_GETARG_INT64(5);
-	InitMaterializedSRF(fcinfo, 0);
+	(void) es_base_begin_rows(fcinfo);
 	es_log_read(&filter, es_log_return_event, fcinfo->resultinfo);
 	return (Datum) 0;
 }
@@ -327,7 +327,7 @@ es_read_category(PG_FUNCTION_ARGS)
 	filter.max_count = es_base_limit_arg(fcinfo, 2, "max_count");
 	es_log_names_arg(&filter.types, fcinfo, 3, "types");
 	filter.upto = PG_ARGISNULL(4) ? PG_INT64_MAX : PG_GETARG_INT64(4);
-	InitMaterializedSRF(fcinfo, 0);
+	(void) es_base_begin_rows(fcinfo);
 	es_log_read(&filter, es_log_return_event, fcinfo->resultinfo);
 	return (Datum) 0;
 }

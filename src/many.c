@@ -23,7 +23,7 @@ es_append_many(PG_FUNCTION_ARGS)
 
 	es_base_require(fcinfo, 0, "events");
 	es_request_many_from_json(&append, PG_GETARG_JSONB_P(0));
-	InitMaterializedSRF(fcinfo, 0);
+	(void) es_base_begin_rows(fcinfo);
 	es_append_run(&append);
 	for (int i = 0; i < append.count; i++)
 	{

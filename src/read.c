@@ -202,7 +202,7 @@ es_read(PG_FUNCTION_ARGS)
 			options.from_version = 1;
 		}
 	}
-	InitMaterializedSRF(fcinfo, 0);
+	(void) es_base_begin_rows(fcinfo);
 	scan = es_read_stream_begin(&options);
 	while (left-- > 0 && es_read_stream_next(scan, &event))
 	{
