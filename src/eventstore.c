@@ -13,6 +13,7 @@
 #include "bulk.h"
 #include "segment.h"
 #include "settle.h"
+#include "sharedmark.h"
 #include "store.h"
 #include "wait.h"
 
@@ -27,6 +28,7 @@ _PG_init(void)
 	es_base_init();
 	es_store_init();
 	es_segment_init();
+	es_sharedmark_init();
 	es_settle_init();
 	es_wait_init();
 	es_bulk_init();

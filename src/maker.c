@@ -139,12 +139,6 @@ make_segments(int64 upto)
 
 /* ---- sealing ---- */
 
-/* Columns of eventstore.segments. */
-#define Anum_segments_segment		1
-#define Anum_segments_last_position	3
-#define Anum_segments_sealed		4
-#define Natts_segments				4
-
 /*
  * Finds the oldest segment that is attached, not sealed, and final up to its
  * last position; -1 for none.  With mark set, marks that segment as sealed.
@@ -166,17 +160,17 @@ find_unsealed(int64 settled, int64 mark)
 		int64		segment;
 
 		slot_getallattrs(row);
-		segment = DatumGetInt64(row->tts_values[Anum_segments_segment - 1]);
-		if (DatumGetBool(row->tts_values[Anum_segments_sealed - 1]) ||
-			DatumGetInt64(row->tts_values[Anum_segments_last_position - 1]) > settled)
+		segment = DatumGetInt64(row->tts_values[Anum_es_segments_segment - 1]);
+		if (DatumGetBool(row->tts_values[Anum_es_segments_sealed - 1]) ||
+			DatumGetInt64(row->tts_values[Anum_es_segments_last_position - 1]) > settled)
 			continue;
 		if (segment == mark)
 		{
 			TupleTableSlot *slot = es_store_slot(&table, 0);
 
-			memcpy(slot->tts_values, row->tts_values, sizeof(Datum) * Natts_segments);
-			memset(slot->tts_isnull, false, sizeof(bool) * Natts_segments);
-			slot->tts_values[Anum_segments_sealed - 1] = BoolGetDatum(true);
+			memcpy(slot->tts_values, row->tts_values, sizeof(Datum) * Natts_es_segments);
+			memset(slot->tts_isnull, false, sizeof(bool) * Natts_es_segments);
+			slot->tts_values[Anum_es_segments_sealed - 1] = BoolGetDatum(true);
 			ExecStoreVirtualTuple(slot);
 			es_store_update(&table, &row->tts_tid);
 		}

@@ -212,19 +212,34 @@ es_segment_index(int64 segment, EsSegmentIndex which)
 	return relid;
 }
 
-/* Asks eventstore.segments for the highest segment; -1 for none. */
-static int64
-read_newest(void)
+/* What eventstore.segments says. */
+typedef struct Summary
+{
+	int64		newest;			/* highest segment, -1 for none */
+	int64		sealed_upto;	/* last position of the highest sealed one, 0
+								 * for none */
+} Summary;
+
+/* Asks eventstore.segments. */
+static Summary
+read_segments(void)
 {
 	Relation	rel = table_open(es_base_store()->segments, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	int64		found = -1;
-	bool		isnull;
+	Summary		found = {.newest = -1};
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		found = Max(found, DatumGetInt64(slot_getattr(slot, 1, &isnull)));
+	{
+		const Datum *v = slot->tts_values;
+
+		slot_getallattrs(slot);
+		found.newest = Max(found.newest, DatumGetInt64(v[Anum_es_segments_segment - 1]));
+		if (DatumGetBool(v[Anum_es_segments_sealed - 1]))
+			found.sealed_upto = Max(found.sealed_upto,
+									DatumGetInt64(v[Anum_es_segments_last_position - 1]));
+	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
@@ -237,8 +252,18 @@ int64
 es_segment_newest(void)
 {
 	if (newest < 0)
-		newest = read_newest();
+		newest = read_segments().newest;
 	return newest;
+}
+
+/*
+ * es_segment_sealed_upto tells a position up to which the log is known to be
+ * final: segments are sealed when they are, the lowest first.
+ */
+int64
+es_segment_sealed_upto(void)
+{
+	return read_segments().sealed_upto;
 }
 
 /*
@@ -321,7 +346,7 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 				errmsg("a segment holds " INT64_FORMAT " to " INT64_FORMAT " positions",
 					   MIN_SEGMENT_SIZE, MAX_SEGMENT_SIZE));
 	LockRelationOid(es_base_store()->events, ShareUpdateExclusiveLock);
-	if (read_newest() >= 0)
+	if (read_segments().newest >= 0)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("the segment size cannot be changed once the log has a segment"));

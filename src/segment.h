@@ -18,11 +18,19 @@ typedef enum EsSegmentIndex
 	ES_INDEX_COUNT
 } EsSegmentIndex;
 
+/* Columns of eventstore.segments. */
+#define Anum_es_segments_segment		1
+#define Anum_es_segments_first_position	2
+#define Anum_es_segments_last_position	3
+#define Anum_es_segments_sealed			4
+#define Natts_es_segments				4
+
 extern void es_segment_init(void);
 extern int64 es_segment_of(int64 position);
 extern int64 es_segment_first_position(int64 segment);
 extern int64 es_segment_last_position(int64 segment);
 extern int64 es_segment_newest(void);
+extern int64 es_segment_sealed_upto(void);
 extern Oid	es_segment_relid(int64 segment);
 extern Oid	es_segment_index(int64 segment, EsSegmentIndex which);
 

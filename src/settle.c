@@ -42,7 +42,8 @@
  * before it was written, so a standby that sees it has replayed every commit
  * up to it.
  *
- * State here is per backend and survives errors: each piece is a fact about
+ * What has been proven is kept, in this backend and, when preloaded, for all of
+ * them (sharedmark.c).  State here survives errors: each piece is a fact about
  * the log that no rollback of ours changes.  A crash leaves nothing.
  */
 #include "settle.h"
@@ -66,6 +67,8 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+
+#include "sharedmark.h"
 
 #define FIRST_LOOKS		10
 
@@ -331,7 +334,7 @@ read_mark(void)
 static int64
 compute_on_standby(void)
 {
-	int64		mark = read_mark();
+	int64		mark = Max(read_mark(), es_segment_sealed_upto());
 	int64		last;
 
 	/* a promotion may follow: nothing learned here is kept but the mark */
@@ -345,7 +348,19 @@ int64
 es_settle_known(void)
 {
 	check_log();
+	if (!RecoveryInProgress())
+		settled = Max(settled, es_sharedmark_get(known_sequence));
 	return Min(settled, own_first - 1);
+}
+
+/* Keeps, and tells other sessions, what has been proven. */
+static void
+keep_settled(int64 position)
+{
+	if (position <= settled)
+		return;
+	settled = position;
+	es_sharedmark_raise(known_sequence, position);
 }
 
 /* One look at where the log is settled; *given becomes the last position given out. */
@@ -353,8 +368,11 @@ static int64
 compute_once(int64 *given)
 {
 	XLogRecPtr	lsn;
-	int64		now = settled;
+	int64		now;
 	Holders		look;
+
+	settled = Max(settled, es_sharedmark_get(known_sequence));
+	now = settled;
 
 	*given = read_sequence(&lsn);
 	look = look_at_holders();
@@ -368,7 +386,7 @@ compute_once(int64 *given)
 	else
 	{
 		if (now == 0)
-			now = read_mark();
+			now = Max(read_mark(), es_segment_sealed_upto());
 		if (epoch.noted && epoch_has_ended(&look))
 		{
 			now = Max(now, epoch.upto);
@@ -381,7 +399,7 @@ compute_once(int64 *given)
 	pfree(look.ids);
 	now = Min(now, own_first - 1);
 	if (own_first == PG_INT64_MAX)
-		settled = Max(settled, now);
+		keep_settled(now);
 	return now;
 }
 
@@ -428,7 +446,7 @@ es_settle_learn(int64 position)
 {
 	check_log();
 	if (own_first == PG_INT64_MAX && !RecoveryInProgress())
-		settled = Max(settled, position);
+		keep_settled(position);
 }
 
 /*

@@ -1,0 +1,14 @@
+/*
+ * sharedmark.h
+ *		What sessions have found to be settled, for all sessions.
+ */
+#ifndef ES_SHAREDMARK_H
+#define ES_SHAREDMARK_H
+
+#include "base.h"
+
+extern void es_sharedmark_init(void);
+extern int64 es_sharedmark_get(Oid sequence);
+extern void es_sharedmark_raise(Oid sequence, int64 position);
+
+#endif							/* ES_SHAREDMARK_H */
