@@ -144,3 +144,15 @@ SELECT es_settled_position() = es_last_position() AS readable;
 SELECT es_settle();
 \echo :SQLSTATE
 ROLLBACK;
+
+--
+-- the sequence must hand out every position once, in order
+--
+ALTER SEQUENCE eventstore.position_seq CACHE 50;
+\c -
+\set VERBOSITY sqlstate
+SELECT es_append('settle_sequence-1', 'A');
+SELECT es_settled_position();
+\set VERBOSITY default
+ALTER SEQUENCE eventstore.position_seq CACHE 1;
+SELECT es_append('settle_sequence-1', 'A');

@@ -41,6 +41,7 @@
 #include "refusal.h"
 #include "retry.h"
 #include "tags.h"
+#include "timeline.h"
 #include "uuid7.h"
 
 #define BLOCK_ROWS		1000
@@ -564,6 +565,7 @@ es_append_run(EsAppend *append)
 
 	check_may_write();
 	es_base_flush_pending();
+	es_timeline_check();
 	es_stream_lock_table();
 	complete_ids(append);
 	begin_attempt(&attempt, append);

@@ -163,6 +163,7 @@ typedef struct EsStore
 	Oid			tags_by_tag;	/* unique (tag, position) */
 	Oid			position_seq;
 	Oid			stream_id_seq;
+	Oid			timeline_seq;
 	Oid			event_type;		/* the type es_event */
 } EsStore;
 

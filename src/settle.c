@@ -54,6 +54,7 @@
 #include "access/twophase.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_sequence.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -67,6 +68,7 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "sharedmark.h"
 
@@ -117,6 +119,30 @@ forget_own_positions(XactEvent event, void *arg)
 }
 
 /*
+ * Raises unless the sequence hands out every number once, in order: with a
+ * cache, a session would give out numbers later than it took them.
+ */
+static void
+check_sequence(Oid sequence)
+{
+	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(sequence));
+	Form_pg_sequence form;
+	bool		good;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for eventstore.position_seq");
+	form = (Form_pg_sequence) GETSTRUCT(tuple);
+	good = form->seqcache == 1 && form->seqincrement == 1 && !form->seqcycle;
+	ReleaseSysCache(tuple);
+	if (!good)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("sequence \"eventstore.position_seq\" has been altered"),
+				errdetail("Readers would skip events."),
+				errhint("Run ALTER SEQUENCE eventstore.position_seq INCREMENT 1 CACHE 1 NO CYCLE."));
+}
+
+/*
  * Forgets what is known if the log is another one than before: the extension
  * was dropped and made again.
  */
@@ -127,6 +153,7 @@ check_log(void)
 
 	if (likely(sequence == known_sequence))
 		return;
+	check_sequence(sequence);
 	known_sequence = sequence;
 	settled = 0;
 	epoch.noted = false;
@@ -154,6 +181,7 @@ es_settle_take(int64 *positions, int n)
 {
 	Oid			sequence = es_base_store()->position_seq;
 
+	check_log();
 	(void) GetCurrentTransactionId();
 	for (int i = 0; i < n; i++)
 	{
@@ -172,14 +200,14 @@ es_settle_own_first(void)
 }
 
 /*
- * Reads the sequence: the last position given out, 0 for none.  *lsn becomes
- * the LSN of its page, up to which the WAL must be on disk for no crash to
- * bring the position back.
+ * es_settle_read_sequence tells the last number that a sequence has given out,
+ * 0 for none.  *lsn becomes the LSN of its page, up to which the WAL must be on
+ * disk for no crash to bring the number back.
  */
-static int64
-read_sequence(XLogRecPtr *lsn)
+int64
+es_settle_read_sequence(Oid sequence, XLogRecPtr *lsn)
 {
-	Relation	rel = table_open(es_base_store()->position_seq, AccessShareLock);
+	Relation	rel = table_open(sequence, AccessShareLock);
 	Buffer		buffer = ReadBuffer(rel, 0);
 	Page		page;
 	HeapTupleHeader tuple;
@@ -203,7 +231,7 @@ es_settle_last_given(void)
 {
 	XLogRecPtr	lsn;
 
-	return read_sequence(&lsn);
+	return es_settle_read_sequence(es_base_store()->position_seq, &lsn);
 }
 
 /* ---- the proof ---- */
@@ -374,7 +402,7 @@ compute_once(int64 *given)
 	settled = Max(settled, es_sharedmark_get(known_sequence));
 	now = settled;
 
-	*given = read_sequence(&lsn);
+	*given = es_settle_read_sequence(known_sequence, &lsn);
 	look = look_at_holders();
 	if (es_read_durable && XLogNeedsFlush(lsn))
 		XLogFlush(lsn);

@@ -120,7 +120,7 @@ es_sharedmark_get(Oid sequence)
 	LWLockAcquire(shared->lock, LW_SHARED);
 	mark = find_mark(sequence);
 	if (mark)
-		position = (int64) pg_atomic_read_u64((pg_atomic_uint64 *) & mark->position);
+		position = (int64) pg_atomic_read_u64((pg_atomic_uint64 *) &mark->position);
 	LWLockRelease(shared->lock);
 	return position;
 }

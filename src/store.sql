@@ -46,6 +46,14 @@ $$;
 CREATE SEQUENCE eventstore.position_seq AS bigint INCREMENT 1 MINVALUE 1 START 1 CACHE 1 NO CYCLE;
 COMMENT ON SEQUENCE eventstore.position_seq IS 'positions; an appender keeps its lock on this sequence to the end of its transaction, which is what the settle rule reads';
 
+/*
+ * Which timeline of the WAL the positions were given out on; not called yet
+ * means not known. A sequence, so that no rollback takes a note back; not
+ * dumped, since another server has timelines of its own.
+ */
+CREATE SEQUENCE eventstore.timeline_seq AS bigint INCREMENT 1 MINVALUE 1 START 1 CACHE 1 NO CYCLE;
+COMMENT ON SEQUENCE eventstore.timeline_seq IS 'timeline of the WAL that positions were last given out on';
+
 /* One row a stream. Written when the stream begins and when its events reach another segment. */
 CREATE TABLE eventstore.streams (
 	stream_id bigint NOT NULL,
