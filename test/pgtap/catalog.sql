@@ -142,8 +142,8 @@ $$, 'SECURITY DEFINER comes with a search_path');
 SELECT is_empty($$
 	SELECT r.description FROM relation r, pg_catalog.pg_extension x
 	WHERE x.extname = 'eventstore' AND r.relkind IN ('r', 'S') AND NOT r.oid = ANY (x.extconfig)
-		AND r.relname <> 'settled_mark'
-$$, 'every table and sequence is dumped with its rows; the settled mark is made anew');
+		AND r.relname NOT IN ('settled_mark', 'timeline_seq')
+$$, 'every table and sequence is dumped with its rows; settled mark and timeline are this server''s');
 
 -- What keeps the log append-only whatever session_replication_role says.
 SELECT is_empty($$
