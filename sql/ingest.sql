@@ -289,3 +289,32 @@ SELECT es_append('ingest_s', 'A'), es_append('ingest_s-x-y', 'A'), es_append('in
 SELECT stream, category, version, first_version, deleted, created_at BETWEEN now() - interval '1 hour' AND clock_timestamp() AS created_at
 FROM es_streams WHERE stream LIKE 'ingest\_s%' ORDER BY stream;
 SELECT created_at <= (SELECT recorded_at FROM es_read('ingest_s', 1, 1)) AS before_first_event FROM es_streams WHERE stream = 'ingest_s';
+--
+-- indexes of users on a segment, of any access method, altered while in use
+--
+CREATE INDEX ingest_gin ON eventstore.events_0 USING gin (data);
+CREATE INDEX ingest_brin ON eventstore.events_0 USING brin (recorded_at);
+CREATE INDEX ingest_hash ON eventstore.events_0 USING hash (type);
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_am-1', 'A', jsonb_build_object('k', n) FROM generate_series(1, 50) n;
+ALTER INDEX eventstore.ingest_gin SET (fastupdate = off);
+ALTER INDEX eventstore.ingest_brin SET (pages_per_range = 16);
+SELECT count(es_append('ingest_am-1', 'B', '{"k": [1, 2, 3]}')) FROM generate_series(1, 50);
+SET enable_seqscan = off;
+SELECT count(*) FROM eventstore.events_0 WHERE data @> '{"k": [2]}' AND stream = 'ingest_am-1';
+RESET enable_seqscan;
+DROP INDEX eventstore.ingest_gin, eventstore.ingest_brin, eventstore.ingest_hash;
+SELECT es_append('ingest_am-1', 'C');
+--
+-- a function that looks at the view sees the rows before, with and without RETURNING
+--
+CREATE FUNCTION ingest_count(name text) RETURNS bigint LANGUAGE plpgsql VOLATILE AS
+	$$BEGIN RETURN (SELECT count(*) FROM es_events WHERE stream = name); END$$;
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_sees-1', 'A', to_jsonb(ingest_count('ingest_sees-1')) FROM generate_series(1, 3);
+SELECT data FROM es_read('ingest_sees-1');
+DROP FUNCTION ingest_count(text);
+-- versions that no event has, times that are none
+\set VERBOSITY terse
+INSERT INTO es_events (stream, type, data, version) VALUES ('ingest_none-1', 'A', '{}', 0);
+\set VERBOSITY default
+INSERT INTO es_events (stream, type, data, version) VALUES ('ingest_none-1', 'A', '{}', -9223372036854775808);
+INSERT INTO es_events (stream, type, data, recorded_at) VALUES ('ingest_none-1', 'A', '{}', 'infinity');

@@ -8,8 +8,9 @@
  *
  * Statement triggers tell where a statement begins and ends, so that rows of
  * COPY and of INSERT without RETURNING can be written many at a time (bulk.c).
- * That is only done for statements that the client itself runs on the view:
- * what a function runs, the portal does not tell.
+ * That is only done for statements that the client itself runs on the view -
+ * what a function runs, the portal does not tell - and that call no functions
+ * of users, which might look at the view.
  */
 #include "append.h"
 
@@ -21,6 +22,7 @@
 #include "parser/parsetree.h"
 #include "tcop/pquery.h"
 #include "utils/portal.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
@@ -71,9 +73,10 @@ take_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bool *i
 	target->stream = stream;
 	if (!isnull[Anum_es_event_version - 1])
 	{
-		event->expected = DatumGetInt64(values[Anum_es_event_version - 1]);
+		event->expected = Max(DatumGetInt64(values[Anum_es_event_version - 1]), 0);
 		target->expectation = ES_EXPECT_VERSION;
-		target->expected_version = event->expected - 1;
+		target->expected_version = event->expected - 1; /* -1 is what no stream
+														 * is at */
 	}
 	event->type = DatumGetTextPP(values[Anum_es_event_type - 1]);
 	event->data = values[Anum_es_event_data - 1];
@@ -85,6 +88,10 @@ take_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bool *i
 	event->time_given = !isnull[Anum_es_event_recorded_at - 1];
 	if (event->time_given)
 		event->recorded_at = DatumGetTimestampTz(values[Anum_es_event_recorded_at - 1]);
+	if (event->time_given && TIMESTAMP_NOT_FINITE(event->recorded_at))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("recorded_at must be finite"));
 	es_request_check_event(event);
 }
 
@@ -131,7 +138,8 @@ es_ingest_row(PG_FUNCTION_ARGS)
 	if (es_bulk_is_open() && (isnull[Anum_es_event_version - 1] || event.expected > 0))
 	{
 		es_bulk_add(target.stream, &event);
-		return PointerGetDatum(trigger->tg_trigtuple);
+		/* a copy: the executor does not free the row if it gets the same back */
+		return PointerGetDatum(heap_copytuple(trigger->tg_trigtuple));
 	}
 	es_request_add_event(&target, &event);
 	es_append_run(&append);
@@ -139,7 +147,22 @@ es_ingest_row(PG_FUNCTION_ARGS)
 	return PointerGetDatum(heap_form_tuple(desc, values, isnull));
 }
 
-/* Tells whether the client runs a statement on the view that shows no rows. */
+/* Tells whether a plan uses functions that are not PostgreSQL's own, and might look at the view. */
+static bool
+uses_functions_of_users(const PlannedStmt *statement)
+{
+	ListCell   *cell;
+
+	foreach(cell, statement->invalItems)
+		if (lfirst_node(PlanInvalItem, cell)->cacheId == PROCOID)
+		return true;
+	return false;
+}
+
+/*
+ * Tells whether the client runs a statement on the view that shows no rows,
+ * and in which nothing can look at the view.
+ */
 static bool
 statement_is_plain(Relation view)
 {
@@ -152,11 +175,12 @@ statement_is_plain(Relation view)
 	{
 		const CopyStmt *copy = castNode(CopyStmt, statement->utilityStmt);
 
-		return copy->is_from && copy->relation != NULL &&
+		return copy->is_from && copy->relation != NULL && copy->whereClause == NULL &&
 			RangeVarGetRelid(copy->relation, NoLock, true) == RelationGetRelid(view);
 	}
 	return statement->commandType == CMD_INSERT &&
 		!statement->hasReturning && !statement->hasModifyingCTE &&
+		!uses_functions_of_users(statement) &&
 		list_length(statement->resultRelations) == 1 &&
 		rt_fetch(linitial_int(statement->resultRelations), statement->rtable)->relid == RelationGetRelid(view);
 }

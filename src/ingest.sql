@@ -29,9 +29,10 @@ CREATE FUNCTION eventstore.ingest_statement() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_ingest_statement';
 COMMENT ON FUNCTION eventstore.ingest_statement() IS 'trigger: a statement begins or ends to put rows into es_events';
 
-CREATE TRIGGER ingest_begin BEFORE INSERT ON @extschema@.es_events
+/* Statement triggers fire in order of name: ours before those of users. */
+CREATE TRIGGER "00_ingest_begin" BEFORE INSERT ON @extschema@.es_events
 	FOR EACH STATEMENT EXECUTE FUNCTION eventstore.ingest_statement();
-CREATE TRIGGER ingest_end AFTER INSERT ON @extschema@.es_events
+CREATE TRIGGER "00_ingest_end" AFTER INSERT ON @extschema@.es_events
 	FOR EACH STATEMENT EXECUTE FUNCTION eventstore.ingest_statement();
 CREATE TRIGGER ingest INSTEAD OF INSERT ON @extschema@.es_events
 	FOR EACH ROW EXECUTE FUNCTION eventstore.ingest();

@@ -24,6 +24,9 @@ describe_versions(const EsRefusal *refusal)
 {
 	char	   *expected = expected_text(refusal->target);
 
+	if (refusal->target->expectation == ES_EXPECT_VERSION && refusal->target->expected_version < 0)
+		return psprintf("No event has the version that is expected, actual version is " INT64_FORMAT ".",
+						refusal->actual_version);
 	if (expected == NULL)
 		return psprintf("Expected any version, actual version is " INT64_FORMAT ".",
 						refusal->actual_version);

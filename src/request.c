@@ -335,8 +335,10 @@ take_expected(EsTarget *target, const JsonbValue *value, int index)
 	if (value->type != jbvNumeric)
 		bad_element(index, "has an \"expected_version\" that is no number");
 	number = NumericGetDatum(value->val.numeric);
-	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number, DirectFunctionCall1(numeric_floor, number))))
-		bad_element(index, "has an \"expected_version\" that is not whole");
+	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number, DirectFunctionCall1(numeric_floor, number))) ||
+		DatumGetBool(DirectFunctionCall2(numeric_gt, number, NumericGetDatum(int64_to_numeric(PG_INT64_MAX)))) ||
+		DatumGetBool(DirectFunctionCall2(numeric_lt, number, NumericGetDatum(int64_to_numeric(PG_INT64_MIN)))))
+		bad_element(index, "has an \"expected_version\" that is no bigint");
 	es_request_set_expected(target, DatumGetInt64(DirectFunctionCall1(numeric_int8, number)));
 }
 

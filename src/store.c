@@ -5,8 +5,10 @@
  * Writing: a bare INSERT pays for a plan, executor state and slots; an append
  * pays for none of them.  es_store_insert hands rows to the table AM and their
  * keys to the index AMs, with the IndexInfo and slots that were kept from the
- * call before.  Indexes that users add to a segment, on expressions or with
- * predicates, are fed through executor state made for the call.  Triggers and
+ * call before.  Only btrees may be fed so: other index AMs keep things in the
+ * IndexInfo that point into the relation cache.  Where users have added other
+ * indexes, or such on expressions, with predicates or deferrable, all go
+ * through executor state made for the call.  Triggers and
  * CHECK constraints that users add to the store's tables do not see such rows.
  *
  * What is kept hangs in one memory context a table.  Invalidation only marks
@@ -22,6 +24,7 @@
 
 #include "access/xact.h"
 #include "catalog/index.h"
+#include "catalog/pg_am.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -190,7 +193,8 @@ describe_table(EsTableInfo *info, Relation rel)
 		info->index_oids[i] = RelationGetRelid(index);
 		info->index_infos[i] = index_info;
 		info->predicates[i] = plain_predicate(index_info);
-		if (index_info->ii_Expressions != NIL || index_info->ii_ExclusionOps != NULL ||
+		if (index->rd_rel->relam != BTREE_AM_OID || !index->rd_index->indimmediate ||
+			index_info->ii_Expressions != NIL || index_info->ii_ExclusionOps != NULL ||
 			(index_info->ii_Predicate != NIL && info->predicates[i].column == 0))
 			info->simple = false;
 		index_close(index, AccessShareLock);
