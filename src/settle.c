@@ -262,7 +262,8 @@ has_holder(const Holders *look, VirtualTransactionId id)
 static void
 note_epoch(int64 upto, const Holders *look)
 {
-	Size		size = sizeof(VirtualTransactionId) * (MaxBackends + max_prepared_xacts);
+	/* twice the prepared ones: those noted first, and those added since */
+	Size		size = sizeof(VirtualTransactionId) * (MaxBackends + 2 * max_prepared_xacts);
 
 	if (epoch.holders.ids == NULL)
 		epoch.holders.ids = MemoryContextAlloc(TopMemoryContext, size);
@@ -272,28 +273,37 @@ note_epoch(int64 upto, const Holders *look)
 	epoch.noted = true;
 }
 
-/* Takes holders that have ended out of the epoch; true when none is left. */
+/* Adds the prepared transactions of a look to the epoch's holders. */
+static void
+add_prepared(Holders *noted, const Holders *look)
+{
+	for (int i = 0; i < look->count; i++)
+		if (es_vxid_proc(look->ids[i]) == ES_INVALID_PROC && !has_holder(noted, look->ids[i]))
+			noted->ids[noted->count++] = look->ids[i];
+}
+
+/*
+ * Tells whether none of the epoch's holders is left.  Looks at them from the
+ * last one, and only as far as one that is still there: the next look goes on
+ * from that one.  A virtual transaction that has ended may have been prepared,
+ * see the head of this file; prepared ones come on top and are waited for next.
+ */
 static bool
 epoch_has_ended(const Holders *look)
 {
 	Holders    *noted = &epoch.holders;
-	bool		some_vxid_ended = false;
-	int			left = 0;
 
-	for (int i = 0; i < noted->count; i++)
+	while (noted->count > 0)
 	{
-		if (has_holder(look, noted->ids[i]))
-			noted->ids[left++] = noted->ids[i];
-		else if (es_vxid_proc(noted->ids[i]) != ES_INVALID_PROC)
-			some_vxid_ended = true;
-	}
-	noted->count = left;
+		VirtualTransactionId id = noted->ids[noted->count - 1];
 
-	/* one that ended may have been prepared: see the head of this file */
-	for (int i = 0; some_vxid_ended && i < look->count; i++)
-		if (es_vxid_proc(look->ids[i]) == ES_INVALID_PROC && !has_holder(noted, look->ids[i]))
-			noted->ids[noted->count++] = look->ids[i];
-	return noted->count == 0;
+		if (has_holder(look, id))
+			return false;
+		noted->count--;
+		if (es_vxid_proc(id) != ES_INVALID_PROC)
+			add_prepared(noted, look);
+	}
+	return true;
 }
 
 /*
