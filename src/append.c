@@ -341,7 +341,7 @@ write_run(Attempt *attempt, const int64 *positions, int n)
 		attempt->next++;
 	}
 	es_eventrow_join_runs(&table, n);
-	es_store_insert(&table, n, NULL);
+	es_store_insert(&table, n);
 	es_store_close(&table);
 }
 

@@ -220,6 +220,14 @@ es_base_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name)
 	return limit;
 }
 
+/* es_base_same_text tells whether two texts, short or not, have the same bytes. */
+bool
+es_base_same_text(const text *a, const text *b)
+{
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+}
+
 /* es_base_category_length tells how much of a stream's name is its category. */
 int
 es_base_category_length(const char *name, int len)

@@ -197,6 +197,7 @@ extern void es_base_check_type_name(const text *name);
 extern int64 es_base_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name);
 
 /* Facts about names. */
+extern bool es_base_same_text(const text *a, const text *b);
 extern int	es_base_category_length(const char *name, int len);
 extern int32 es_base_category_key(const char *category, int len);
 

@@ -272,11 +272,7 @@ hash_name_of(const void *key, Size keysize)
 static int
 compare_names_of(const void *a, const void *b, Size keysize)
 {
-	const text *x = *(const text *const *) a;
-	const text *y = *(const text *const *) b;
-	int			len = VARSIZE_ANY_EXHDR(x);
-
-	return len != VARSIZE_ANY_EXHDR(y) || memcmp(VARDATA_ANY(x), VARDATA_ANY(y), len) != 0;
+	return !es_base_same_text(*(const text *const *) a, *(const text *const *) b);
 }
 
 /* es_request_target_map makes a map for es_request_target. */

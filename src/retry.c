@@ -61,8 +61,7 @@ same_contents(const EsNewEvent *given, const EsEvent *stored)
 {
 	text	   *type = DatumGetTextPP(stored->type);
 
-	return VARSIZE_ANY_EXHDR(type) == VARSIZE_ANY_EXHDR(given->type) &&
-		memcmp(VARDATA_ANY(type), VARDATA_ANY(given->type), VARSIZE_ANY_EXHDR(type)) == 0 &&
+	return es_base_same_text(type, given->type) &&
 		compareJsonbContainers(&DatumGetJsonbP(stored->data)->root,
 							   &DatumGetJsonbP(given->data)->root) == 0 &&
 		compareJsonbContainers(&DatumGetJsonbP(stored->metadata)->root,

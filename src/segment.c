@@ -71,59 +71,12 @@ es_segment_init(void)
 	CacheRegisterRelcacheCallback(forget_segments, (Datum) 0);
 }
 
-/* Reads the size of segments from eventstore.config. */
-static int64
-read_segment_size(void)
-{
-	Relation	config = table_open(es_base_store()->config, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(config, snapshot, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(config, NULL);
-	int64		size = DEFAULT_SEGMENT_SIZE;
-	bool		isnull;
-
-	if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		size = DatumGetInt64(slot_getattr(slot, 1, &isnull));
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(config, AccessShareLock);
-	return size;
-}
-
-/* Writes the size of segments into eventstore.config, which has one row at most. */
-static void
-write_segment_size(int64 size)
-{
-	EsTable		config;
-	TupleTableSlot *slot;
-	TupleTableSlot *old;
-	TableScanDesc scan;
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-
-	es_store_open(&config, es_base_store()->config);
-	old = config.info->scan_slot;
-	slot = es_store_slot(&config, 0);
-	slot->tts_values[0] = Int64GetDatum(size);
-	slot->tts_isnull[0] = false;
-	ExecStoreVirtualTuple(slot);
-	scan = table_beginscan(config.rel, snapshot, 0, NULL);
-	if (table_scan_getnextslot(scan, ForwardScanDirection, old))
-		es_store_update(&config, &old->tts_tid);
-	else
-		es_store_insert(&config, 1, NULL);
-	ExecClearTuple(old);
-	table_endscan(scan);
-	es_store_close(&config);
-	UnregisterSnapshot(snapshot);
-}
-
 /* How many positions a segment holds. */
 static int64
 get_segment_size(void)
 {
 	if (unlikely(segment_size == 0))
-		segment_size = read_segment_size();
+		segment_size = es_store_read_number(es_base_store()->config, DEFAULT_SEGMENT_SIZE);
 	return segment_size;
 }
 
@@ -350,7 +303,7 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("the segment size cannot be changed once the log has a segment"));
-	write_segment_size(size);
+	es_store_write_number(es_base_store()->config, size);
 	CommandCounterIncrement();
 	segment_size = 0;
 	CacheInvalidateRelcacheByRelid(es_base_store()->events);

@@ -352,20 +352,7 @@ walk_contiguous(int64 after, int64 last)
 static int64
 read_mark(void)
 {
-	Relation	rel = table_open(es_base_store()->settled_mark, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	int64		mark = 0;
-	bool		isnull;
-
-	if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		mark = DatumGetInt64(slot_getattr(slot, 1, &isnull));
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
-	return mark;
+	return es_store_read_number(es_base_store()->settled_mark, 0);
 }
 
 /* The settled position where locks tell nothing: the mark, and what follows it without a hole. */
@@ -399,6 +386,16 @@ keep_settled(int64 position)
 		return;
 	settled = position;
 	es_sharedmark_raise(known_sequence, position);
+}
+
+/* es_settle_sleep sleeps until woken, at most that long; reacts to interrupts. */
+void
+es_settle_sleep(long sleep_ms)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 sleep_ms, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
 }
 
 /* One look at where the log is settled; *given becomes the last position given out. */
@@ -466,9 +463,7 @@ es_settle_compute(void)
 	goal = given;
 	for (; first_looks > 0 && now < goal && own_first == PG_INT64_MAX; first_looks--)
 	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		es_settle_sleep(1);
 		now = compute_once(&given);
 	}
 	first_looks = 0;
@@ -499,34 +494,6 @@ es_settled_position(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(es_settle_compute());
 }
 
-/* Writes the settled mark, if it moves on; the caller holds the table's lock. */
-static void
-write_mark(int64 position)
-{
-	EsTable		mark;
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *old;
-	TupleTableSlot *slot;
-	TableScanDesc scan;
-	bool		isnull;
-
-	es_store_open(&mark, es_base_store()->settled_mark);
-	old = mark.info->scan_slot;
-	slot = es_store_slot(&mark, 0);
-	slot->tts_values[0] = Int64GetDatum(position);
-	slot->tts_isnull[0] = false;
-	ExecStoreVirtualTuple(slot);
-	scan = table_beginscan(mark.rel, snapshot, 0, NULL);
-	if (!table_scan_getnextslot(scan, ForwardScanDirection, old))
-		es_store_insert(&mark, 1, NULL);
-	else if (DatumGetInt64(slot_getattr(old, 1, &isnull)) < position)
-		es_store_update(&mark, &old->tts_tid);
-	ExecClearTuple(old);
-	table_endscan(scan);
-	es_store_close(&mark);
-	UnregisterSnapshot(snapshot);
-}
-
 /*
  * es_settle(): writes the settled position where hot standbys read it.
  *
@@ -542,7 +509,8 @@ es_settle(PG_FUNCTION_ARGS)
 	LockRelationOid(es_base_store()->settled_mark, ShareRowExclusiveLock);
 	position = es_settle_compute();
 	CommandCounterIncrement();	/* a mark of this very statement is to be seen */
-	write_mark(position);
+	if (read_mark() < position)
+		es_store_write_number(es_base_store()->settled_mark, position);
 	PG_RETURN_INT64(position);
 }
 

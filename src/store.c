@@ -356,18 +356,18 @@ insert_keys(EsTable *table, TupleTableSlot **slots, int nrows)
 /*
  * es_store_insert writes the first nrows slots for writing, and their index
  * entries.  Allocates in the current context, which the caller should reset
- * after large batches.  bulk may be NULL.
+ * after large batches.
  */
 void
-es_store_insert(EsTable *table, int nrows, BulkInsertState bulk)
+es_store_insert(EsTable *table, int nrows)
 {
 	TupleTableSlot **slots = table->info->slots;
 	CommandId	cid = GetCurrentCommandId(true);
 
 	if (nrows == 1)
-		table_tuple_insert(table->rel, slots[0], cid, 0, bulk);
+		table_tuple_insert(table->rel, slots[0], cid, 0, NULL);
 	else
-		table_multi_insert(table->rel, slots, nrows, cid, 0, bulk);
+		table_multi_insert(table->rel, slots, nrows, cid, 0, NULL);
 	insert_keys(table, slots, nrows);
 }
 
@@ -385,4 +385,56 @@ es_store_update(EsTable *table, ItemPointer tid)
 	simple_table_tuple_update(table->rel, tid, slot, SnapshotAny, &update_indexes);
 	if (ES_TABLE_UPDATE_INDEXES_NEEDED(update_indexes))
 		insert_keys(table, &slot, 1);
+}
+
+/* ---- tables of one row ---- */
+
+/* es_store_read_number reads the number that a table of one row holds, as it is now; missing if it has no row. */
+int64
+es_store_read_number(Oid relid, int64 missing)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	int64		number = missing;
+	bool		isnull;
+
+	if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		number = DatumGetInt64(slot_getattr(slot, 1, &isnull));
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return number;
+}
+
+/*
+ * es_store_write_number makes a number the one that a table of one row, with no
+ * other column, holds.  The caller keeps other writers away.
+ */
+void
+es_store_write_number(Oid relid, int64 number)
+{
+	EsTable		table;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot;
+	TupleTableSlot *old;
+	TableScanDesc scan;
+
+	es_store_open(&table, relid);
+	old = table.info->scan_slot;
+	slot = es_store_slot(&table, 0);
+	slot->tts_values[0] = Int64GetDatum(number);
+	slot->tts_isnull[0] = false;
+	ExecStoreVirtualTuple(slot);
+	scan = table_beginscan(table.rel, snapshot, 0, NULL);
+	if (table_scan_getnextslot(scan, ForwardScanDirection, old))
+		es_store_update(&table, &old->tts_tid);
+	else
+		es_store_insert(&table, 1);
+	ExecClearTuple(old);
+	table_endscan(scan);
+	es_store_close(&table);
+	UnregisterSnapshot(snapshot);
 }

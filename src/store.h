@@ -53,8 +53,12 @@ extern void es_store_init(void);
 extern void es_store_open(EsTable *table, Oid relid);
 extern void es_store_close(EsTable *table);
 extern TupleTableSlot *es_store_slot(EsTable *table, int n);
-extern void es_store_insert(EsTable *table, int nrows, BulkInsertState bulk);
+extern void es_store_insert(EsTable *table, int nrows);
 extern void es_store_update(EsTable *table, ItemPointer tid);
+
+/* Tables of one row at most, whose first column is a bigint. */
+extern int64 es_store_read_number(Oid relid, int64 missing);
+extern void es_store_write_number(Oid relid, int64 number);
 
 /* Slots for reading, kept across calls like the indexes are. */
 extern TupleTableSlot *es_store_scan_slot(Relation rel);

@@ -280,8 +280,7 @@ find_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
 
 		es_stream_deform(slot, stream);
 		stored = DatumGetTextPP(slot->tts_values[Anum_es_streams_name - 1]);
-		found = VARSIZE_ANY_EXHDR(stored) == VARSIZE_ANY_EXHDR(name) &&
-			memcmp(VARDATA_ANY(stored), VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) == 0;
+		found = es_base_same_text(stored, name);
 		stream->name = name;
 		ExecClearTuple(slot);
 	}
@@ -349,7 +348,7 @@ es_stream_create(EsStream *stream)
 	stream->category_key = es_base_category_key(name, es_base_category_length(name, len));
 	es_store_open(&table, es_base_store()->streams);
 	fill_slot(&table, stream);
-	es_store_insert(&table, 1, NULL);
+	es_store_insert(&table, 1);
 	stream->tid = table.info->slots[0]->tts_tid;
 	es_store_close(&table);
 }

@@ -13,20 +13,12 @@
 
 #define MAX_TAG		255
 
-/* Tells whether two texts are the same. */
-static bool
-same_text(const text *a, const text *b)
-{
-	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
-		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
-}
-
 /* Tells whether a text is among others. */
 static bool
 among(const text *tag, text *const *tags, int count)
 {
 	for (int i = 0; i < count; i++)
-		if (same_text(tag, tags[i]))
+		if (es_base_same_text(tag, tags[i]))
 			return true;
 	return false;
 }
@@ -104,7 +96,7 @@ es_tags_write(text *const *tags, int count, int64 position)
 		slot->tts_isnull[0] = slot->tts_isnull[1] = false;
 		ExecStoreVirtualTuple(slot);
 	}
-	es_store_insert(&table, count, NULL);
+	es_store_insert(&table, count);
 	es_store_close(&table);
 }
 

@@ -16,8 +16,6 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "pgstat.h"
-#include "storage/latch.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -60,16 +58,6 @@ timeout_arg(FunctionCallInfo fcinfo, int argno)
 	return (int64) Min(usecs, (double) PG_INT64_MAX / 4);
 }
 
-/* Sleeps until woken, at most sleep_ms. */
-static void
-sleep_a_while(long sleep_ms)
-{
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 sleep_ms, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-}
-
 /*
  * Waits until the settled position passes after, or the time is over, and
  * returns it.  With detached no snapshot is left behind between looks.
@@ -92,7 +80,7 @@ wait_until_settled(int64 after, int64 timeout, bool detached)
 			return settled;
 		if (detached)
 			InvalidateCatalogSnapshot();
-		sleep_a_while(Min(sleep_ms, (deadline - now + 999) / 1000));
+		es_settle_sleep(Min(sleep_ms, (deadline - now + 999) / 1000));
 		sleep_ms = Min(sleep_ms * 2, MAX_SLEEP_MS);
 	}
 }
