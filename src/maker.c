@@ -17,8 +17,8 @@
  *
  * Order of locks: the need for a segment (one session has it made, others that
  * need it wait), then the lock on the log.  Makers queue on the latter and look
- * again once they have it, so asking twice is harmless.  A killed maker leaves nothing: its transaction
- * rolls back and whoever waits asks again.
+ * again once they have it, so asking twice is harmless.  A killed maker leaves
+ * nothing: its transaction rolls back and whoever waits asks again.
  */
 #include "maker.h"
 
