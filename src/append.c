@@ -82,8 +82,8 @@ typedef struct Attempt
 	const text *wait_stream;
 	int64		next_position;
 	TimestampTz now;			/* of the block */
-	int64	   *positions;		/* taken, and how many */
-	int			npositions;
+	int64		first_position; /* of those taken */
+	int			npositions;		/* taken, next to each other */
 	int			used;			/* of them */
 	List	   *refusals;		/* of EsRefusal, in the block's memory */
 } Attempt;
@@ -311,11 +311,11 @@ next_event(Attempt *attempt)
 	return attempt->next < append->count ? &append->events[attempt->next] : NULL;
 }
 
-/* Writes the next events, at positions that lie in one segment. */
+/* Writes the next n events, at positions from position on that lie in one segment. */
 static void
-write_run(Attempt *attempt, const int64 *positions, int n)
+write_run(Attempt *attempt, int64 position, int n)
 {
-	int64		segment = es_segment_of(positions[0]);
+	int64		segment = es_segment_of(position);
 	Oid			relid = es_segment_relid(segment);
 	EsTable		table;
 
@@ -333,7 +333,7 @@ write_run(Attempt *attempt, const int64 *positions, int n)
 
 		if (!target->exists || target->stream.last_segment != segment)
 			prepare_stream(attempt, target, event, segment);
-		become_tip(attempt, target, event, positions[i]);
+		become_tip(attempt, target, event, position + i);
 		es_eventrow_fill(es_store_slot(&table, i), &target->stream, event);
 		tags = es_tags_of(event->metadata, &ntags);
 		if (ntags > 0)
@@ -396,7 +396,8 @@ take_positions(Attempt *attempt)
 		return FINISHED;
 	if (segment_may_end(attempt, n))
 		return WAIT_FOR_SEGMENT;
-	attempt->next_position = es_settle_take(attempt->positions, n);
+	attempt->first_position = es_settle_take(n);
+	attempt->next_position = attempt->first_position + n - 1;
 	if (es_segment_of(attempt->next_position) > es_segment_newest())
 		return WAIT_FOR_SEGMENT;	/* others were faster; ours stay holes */
 	attempt->npositions = n;
@@ -408,8 +409,8 @@ take_positions(Attempt *attempt)
 static Outcome
 write_block(Attempt *attempt)
 {
-	int64	   *positions;
-	int			n;
+	int64		position;
+	int64		end;
 
 	if (attempt->used == attempt->npositions)
 	{
@@ -418,17 +419,17 @@ write_block(Attempt *attempt)
 		if (outcome != GO_ON)
 			return outcome;
 	}
-	positions = attempt->positions + attempt->used;
-	n = Min(attempt->npositions - attempt->used, BLOCK_ROWS);
-	for (int i = 0, run; i < n; i += run)
+	position = attempt->first_position + attempt->used;
+	end = position + Min(attempt->npositions - attempt->used, BLOCK_ROWS);
+	while (position < end)
 	{
-		int64		segment = es_segment_of(positions[i]);
+		int64		segment_end = es_segment_last_position(es_segment_of(position)) + 1;
+		int			n = Min(end, segment_end) - position;
 
-		for (run = 1; i + run < n && es_segment_of(positions[i + run]) == segment; run++)
-			 /* count */ ;
-		write_run(attempt, positions + i, run);
+		write_run(attempt, position, n);
+		attempt->used += n;
+		position += n;
 	}
-	attempt->used += n;
 	attempt->written = true;
 	return next_event(attempt) ? GO_ON : FINISHED;
 }
@@ -514,11 +515,8 @@ complete_ids(EsAppend *append)
 static void
 begin_attempt(Attempt *attempt, EsAppend *append)
 {
-	int			npositions = is_whole(append) ? append->count : Min(append->count, BLOCK_ROWS);
-
 	memset(attempt, 0, sizeof(*attempt));
 	attempt->append = append;
-	attempt->positions = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * Max(npositions, 1));
 	attempt->targets = MemoryContextAllocHuge(CurrentMemoryContext,
 											  sizeof(Target) * Max(append->ntargets, 1));
 	for (int i = 0; i < append->ntargets; i++)
@@ -544,7 +542,7 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 		else if (outcome == WAIT_FOR_SEGMENT)
 			es_maker_ensure(attempt->next_position);
 		else if (attempt->npositions > 0)
-			es_maker_ask_ahead(attempt->positions[0], attempt->positions[attempt->npositions - 1]);
+			es_maker_ask_ahead(attempt->first_position, attempt->next_position);
 		attempt->refusals = NIL;
 		MemoryContextReset(block_context);
 	} while (outcome != FINISHED);
@@ -575,7 +573,6 @@ es_append_run(EsAppend *append)
 	run_attempts(&attempt, block_context);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(block_context);
-	pfree(attempt.positions);
 	pfree(attempt.targets);
 	if (append->count > 0)
 		last_position = append->position = append->events[append->count - 1].position;

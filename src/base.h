@@ -68,6 +68,17 @@ typedef bool EsUpdateIndexes;
 #endif
 
 #if PG_VERSION_NUM >= 160000
+#define es_sequence_record_set(record, rel) ((record).locator = (rel)->rd_locator)
+#define es_bt_search(index, heap, key, buffer) \
+	_bt_search(index, heap, key, buffer, BT_WRITE)
+#define ES_EXTEND_BUFFERED
+#else
+#define es_sequence_record_set(record, rel) ((record).node = (rel)->rd_node)
+#define es_bt_search(index, heap, key, buffer) \
+	_bt_search(index, key, buffer, BT_WRITE, NULL)
+#endif
+
+#if PG_VERSION_NUM >= 160000
 #define ES_EXEC_INSERT_INDEX_TUPLES_EXTRA , false
 #define es_function_aclcheck(function, role) \
 	object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)

@@ -55,7 +55,6 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_sequence.h"
-#include "commands/sequence.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
@@ -70,6 +69,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "sequence.h"
 #include "sharedmark.h"
 
 #define FIRST_LOOKS		10
@@ -172,24 +172,21 @@ es_settle_init(void)
 }
 
 /*
- * es_settle_take takes n positions, ascending, and returns the last.  The
- * transaction gets its xid first, so that whoever meets a position of ours can
- * wait for it.
+ * es_settle_take takes n positions next to each other and returns the first.
+ * The transaction gets its xid first, so that whoever meets a position of ours
+ * can wait for it.
  */
 int64
-es_settle_take(int64 *positions, int n)
+es_settle_take(int64 n)
 {
-	Oid			sequence = es_base_store()->position_seq;
+	int64		first;
 
 	check_log();
 	(void) GetCurrentTransactionId();
-	for (int i = 0; i < n; i++)
-	{
-		positions[i] = nextval_internal(sequence, false);
-		if (own_first == PG_INT64_MAX)
-			own_first = positions[i];
-	}
-	return positions[n - 1];
+	first = es_sequence_take(es_base_store()->position_seq, n);
+	if (own_first == PG_INT64_MAX)
+		own_first = first;
+	return first;
 }
 
 /* es_settle_own_first tells the first position that this transaction took, or PG_INT64_MAX. */
@@ -199,39 +196,13 @@ es_settle_own_first(void)
 	return own_first;
 }
 
-/*
- * es_settle_read_sequence tells the last number that a sequence has given out,
- * 0 for none.  *lsn becomes the LSN of its page, up to which the WAL must be on
- * disk for no crash to bring the number back.
- */
-int64
-es_settle_read_sequence(Oid sequence, XLogRecPtr *lsn)
-{
-	Relation	rel = table_open(sequence, AccessShareLock);
-	Buffer		buffer = ReadBuffer(rel, 0);
-	Page		page;
-	HeapTupleHeader tuple;
-	Form_pg_sequence_data data;
-	int64		last;
-
-	LockBuffer(buffer, BUFFER_LOCK_SHARE);
-	page = BufferGetPage(buffer);
-	tuple = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber));
-	data = (Form_pg_sequence_data) ((char *) tuple + tuple->t_hoff);
-	last = data->is_called ? data->last_value : data->last_value - 1;
-	*lsn = BufferGetLSNAtomic(buffer);
-	UnlockReleaseBuffer(buffer);
-	table_close(rel, AccessShareLock);
-	return last;
-}
-
 /* es_settle_last_given tells the last position ever given out, 0 for none. */
 int64
 es_settle_last_given(void)
 {
 	XLogRecPtr	lsn;
 
-	return es_settle_read_sequence(es_base_store()->position_seq, &lsn);
+	return es_sequence_read(es_base_store()->position_seq, &lsn);
 }
 
 /* ---- the proof ---- */
@@ -409,7 +380,7 @@ compute_once(int64 *given)
 	settled = Max(settled, es_sharedmark_get(known_sequence));
 	now = settled;
 
-	*given = es_settle_read_sequence(known_sequence, &lsn);
+	*given = es_sequence_read(known_sequence, &lsn);
 	look = look_at_holders();
 	if (es_read_durable && XLogNeedsFlush(lsn))
 		XLogFlush(lsn);

@@ -12,9 +12,8 @@
 extern bool es_read_durable;	/* GUC eventstore.read_durable */
 
 extern void es_settle_init(void);
-extern int64 es_settle_take(int64 *positions, int n);
+extern int64 es_settle_take(int64 n);
 extern int64 es_settle_last_given(void);
-extern int64 es_settle_read_sequence(Oid sequence, XLogRecPtr *lsn);
 extern int64 es_settle_own_first(void);
 extern int64 es_settle_known(void);
 extern int64 es_settle_compute(void);

@@ -22,6 +22,8 @@
  */
 #include "store.h"
 
+#include "access/heaptoast.h"
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
@@ -184,6 +186,7 @@ describe_table(EsTableInfo *info, Relation rel)
 	info->index_oids = palloc(sizeof(Oid) * Max(n, 1));
 	info->index_infos = palloc(sizeof(IndexInfo *) * Max(n, 1));
 	info->predicates = palloc(sizeof(EsPlainPredicate) * Max(n, 1));
+	info->sorted = palloc(sizeof(bool) * Max(n, 1));
 	info->simple = true;
 	for (int i = 0; i < n; i++)
 	{
@@ -193,6 +196,7 @@ describe_table(EsTableInfo *info, Relation rel)
 		info->index_oids[i] = RelationGetRelid(index);
 		info->index_infos[i] = index_info;
 		info->predicates[i] = plain_predicate(index_info);
+		info->sorted[i] = es_btree_takes_sorted(index);
 		if (index->rd_rel->relam != BTREE_AM_OID || !index->rd_index->indimmediate ||
 			index_info->ii_Expressions != NIL || index_info->ii_ExclusionOps != NULL ||
 			(index_info->ii_Predicate != NIL && info->predicates[i].column == 0))
@@ -203,6 +207,7 @@ describe_table(EsTableInfo *info, Relation rel)
 											   table_slot_callbacks(rel));
 	info->slots = NULL;
 	info->nslots = 0;
+	info->known_end = 0;
 }
 
 /* Finds, or builds, what is kept of a table that is open and locked. */
@@ -319,6 +324,38 @@ insert_plain_key(EsTable *table, int i, TupleTableSlot *slot)
 				 false, info);
 }
 
+/* Puts the keys of rows into an index that takes them sorted. */
+static void
+insert_sorted_keys(EsTable *table, int i, TupleTableSlot **slots, int nrows)
+{
+	IndexInfo  *info = table->info->index_infos[i];
+	EsBtree		btree = {.index = table->indexes[i],.heap = table->rel,.info = info};
+	EsBtreeEntry *entries = palloc0(sizeof(EsBtreeEntry) * nrows);
+	int			n = 0;
+
+	for (int row = 0; row < nrows; row++)
+	{
+		if (!row_belongs(&table->info->predicates[i], slots[row]))
+			continue;
+		for (int k = 0; k < info->ii_NumIndexKeyAttrs; k++)
+			entries[n].keys[k] = DatumGetInt64(slots[row]->tts_values[info->ii_IndexAttrNumbers[k] - 1]);
+		entries[n++].tid = slots[row]->tts_tid;
+	}
+	es_btree_insert_sorted(&btree, entries, n);
+	pfree(entries);
+}
+
+/* Puts the keys of rows into one index that has only plain columns. */
+static void
+insert_plain_keys(EsTable *table, int i, TupleTableSlot **slots, int nrows)
+{
+	if (nrows > 1 && table->info->sorted[i])
+		insert_sorted_keys(table, i, slots, nrows);
+	else
+		for (int row = 0; row < nrows; row++)
+			insert_plain_key(table, i, slots[row]);
+}
+
 /* Puts the keys of rows into all indexes through the executor's machinery. */
 static void
 insert_keys_by_executor(EsTable *table, TupleTableSlot **slots, int nrows)
@@ -349,8 +386,17 @@ insert_keys(EsTable *table, TupleTableSlot **slots, int nrows)
 	}
 	for (int i = 0; i < table->info->nindexes; i++)
 		if (table->info->index_infos[i]->ii_ReadyForInserts)
-			for (int row = 0; row < nrows; row++)
-				insert_plain_key(table, i, slots[row]);
+			insert_plain_keys(table, i, slots, nrows);
+}
+
+/* About how many pages rows will take that are like the first slot for writing. */
+static BlockNumber
+pages_for(EsTable *table, int nrows)
+{
+	TupleTableSlot *slot = table->info->slots[0];
+	Size		size = heap_compute_data_size(slot->tts_tupleDescriptor, slot->tts_values, slot->tts_isnull);
+
+	return nrows * Min(size + MAXALIGN(SizeofHeapTupleHeader), TOAST_TUPLE_THRESHOLD) / BLCKSZ + 1;
 }
 
 /*
@@ -364,6 +410,7 @@ es_store_insert(EsTable *table, int nrows)
 	TupleTableSlot **slots = table->info->slots;
 	CommandId	cid = GetCurrentCommandId(true);
 
+	es_extend_ahead(table->rel, &table->info->known_end, nrows == 1 ? 1 : pages_for(table, nrows));
 	if (nrows == 1)
 		table_tuple_insert(table->rel, slots[0], cid, 0, NULL);
 	else

@@ -6,7 +6,8 @@
 #ifndef ES_STORE_H
 #define ES_STORE_H
 
-#include "base.h"
+#include "btree.h"
+#include "extend.h"
 
 #include "access/heapam.h"
 #include "nodes/execnodes.h"
@@ -34,9 +35,12 @@ typedef struct EsTableInfo
 	Oid		   *index_oids;
 	IndexInfo **index_infos;
 	EsPlainPredicate *predicates;	/* of partial indexes */
+	bool	   *sorted;			/* which indexes take sorted entries, see
+								 * btree.c */
 	TupleTableSlot *scan_slot;	/* for reading rows */
 	TupleTableSlot **slots;		/* virtual, for writing rows; made as needed */
 	int			nslots;
+	BlockNumber known_end;		/* of the table, see extend.c */
 	MemoryContext context;
 } EsTableInfo;
 

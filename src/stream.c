@@ -30,7 +30,6 @@
 
 #include "access/relscan.h"
 #include "access/xact.h"
-#include "commands/sequence.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
@@ -39,6 +38,8 @@
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+
+#include "sequence.h"
 
 /* What the objsubid of our lock tags says. */
 #define TAG_SHORT		1
@@ -344,7 +345,7 @@ es_stream_create(EsStream *stream)
 	const char *name = VARDATA_ANY(stream->name);
 	int			len = VARSIZE_ANY_EXHDR(stream->name);
 
-	stream->id = nextval_internal(es_base_store()->stream_id_seq, false);
+	stream->id = es_sequence_take(es_base_store()->stream_id_seq, 1);
 	stream->category_key = es_base_category_key(name, es_base_category_length(name, len));
 	es_store_open(&table, es_base_store()->streams);
 	fill_slot(&table, stream);

@@ -24,6 +24,8 @@
 #include "storage/lmgr.h"
 #include "utils/fmgrprotos.h"
 
+#include "sequence.h"
+
 static Oid	checked = InvalidOid;	/* the timeline_seq that was looked at */
 
 /* Sets a sequence, as its owner, to the last number that is to count as given out. */
@@ -61,11 +63,11 @@ es_timeline_check(void)
 	if (likely(sequence == checked))
 		return;
 	now = (int64) GetWALInsertionTimeLine();
-	if (es_settle_read_sequence(sequence, &lsn) != now)
+	if (es_sequence_read(sequence, &lsn) != now)
 	{
 		SET_LOCKTAG_OBJECT(tag, MyDatabaseId, sequence, 0, 0);
 		(void) LockAcquire(&tag, ExclusiveLock, false, false);
-		known = es_settle_read_sequence(sequence, &lsn);
+		known = es_sequence_read(sequence, &lsn);
 		if (known != now && known != 0)
 			skip_segments();
 		if (known != now)

@@ -1,0 +1,141 @@
+/*
+ * extend.c
+ *		Tables extended ahead of need.
+ *
+ * A table that only grows asks the kernel for a page every few dozen rows, one
+ * page a time and each written with zeros first: for batches of rows that costs
+ * more than the rows do.  Here a table gets its next pages in steps: reserved
+ * on disk, zeroed in the shared buffers but not written, and entered in the free
+ * space map, where the server's own search for room finds them.  A full disk
+ * shows at the reservation, not later; then nothing is done here and the
+ * server's extension, a page a time, reports it.
+ *
+ * Steps are small against the table, so that vacuum does not find the room at
+ * the end worth a truncation, and tables of a few megabytes are left alone.
+ *
+ * Nobody can look at the new pages before they are whole: they are zeroed
+ * while the table ends before them.  Only the last is written, which moves
+ * the end.  After a crash pages that were not used yet may be missing, or be there and
+ * unknown to the free space map until the next vacuum; both is what the
+ * server's extension by several pages leaves, too.
+ *
+ * Since PostgreSQL 16 the server does the first part itself.
+ */
+#include "extend.h"
+
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/bufpage.h"
+#include "storage/fd.h"
+#include "storage/freespace.h"
+#include "storage/lmgr.h"
+#include "storage/smgr.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#define MAX_STEP		512		/* pages */
+#define STEPS_A_TABLE	32		/* a step is at most that part of the table */
+#define MIN_STEP		8		/* less is not worth it */
+
+#ifdef ES_EXTEND_BUFFERED
+
+/* Adds up to n zeroed pages and returns how many; *first becomes the first of them. */
+static int
+add_pages(Relation rel, int n, BlockNumber *first)
+{
+	Buffer		buffers[MAX_STEP];
+	uint32		added;
+
+	*first = ExtendBufferedRelBy(BMR_REL(rel), MAIN_FORKNUM, NULL, 0, n, buffers, &added);
+	for (uint32 i = 0; i < added; i++)
+		ReleaseBuffer(buffers[i]);
+	return added;
+}
+
+#elif defined(FALLOC_FL_KEEP_SIZE)
+
+/* Reserves disk space past the end of a table, inside one file; false if that is not possible. */
+static bool
+reserve(Relation rel, BlockNumber first, int n)
+{
+	BlockNumber file = first / RELSEG_SIZE;
+	char	   *base = relpathbackend(rel->rd_node, InvalidBackendId, MAIN_FORKNUM);
+	char	   *path = file == 0 ? base : psprintf("%s.%u", base, file);
+	int			fd = OpenTransientFile(path, O_RDWR | PG_BINARY);
+	bool		reserved;
+
+	if (fd < 0)
+		return false;
+	reserved = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t) (first % RELSEG_SIZE) * BLCKSZ,
+						 (off_t) n * BLCKSZ) == 0;
+	CloseTransientFile(fd);
+	return reserved;
+}
+
+/* Zeroes pages past the end of a table in the shared buffers, then moves the end. */
+static void
+add_reserved(Relation rel, BlockNumber first, int n)
+{
+	PGAlignedBlock zeros;
+
+	for (int i = 0; i < n; i++)
+		UnlockReleaseBuffer(ReadBufferExtended(rel, MAIN_FORKNUM, first + i, RBM_ZERO_AND_LOCK, NULL));
+	memset(zeros.data, 0, BLCKSZ);
+	smgrextend(RelationGetSmgr(rel), MAIN_FORKNUM, first + n - 1, zeros.data, false);
+}
+
+/* Adds up to n zeroed pages and returns how many; *first becomes the first of them.  None if somebody else is about it. */
+static int
+add_pages(Relation rel, int n, BlockNumber *first)
+{
+	if (!ConditionalLockRelationForExtension(rel, ExclusiveLock))
+		return 0;
+	*first = RelationGetNumberOfBlocks(rel);
+	n = Min(n, RELSEG_SIZE - *first % RELSEG_SIZE);
+	if (*first > 0 && *first % RELSEG_SIZE > 0 && reserve(rel, *first, n))
+		add_reserved(rel, *first, n);
+	else
+		n = 0;
+	UnlockRelationForExtension(rel, ExclusiveLock);
+	return n;
+}
+
+#else
+
+static int
+add_pages(Relation rel, int n, BlockNumber *first)
+{
+	return 0;
+}
+
+#endif
+
+/*
+ * es_extend_ahead gives a table its next pages if it has, past the page that
+ * this backend last wrote to, hardly more than the caller needs.  *known_end is
+ * where the table ended at the last look, kept by the caller; 0 at first.
+ */
+void
+es_extend_ahead(Relation rel, BlockNumber *known_end, BlockNumber need)
+{
+	BlockNumber last = RelationGetTargetBlock(rel);
+	BlockNumber first;
+	BlockNumber step;
+	int			added;
+
+	if (last == InvalidBlockNumber || last + need + MAX_STEP / 2 < *known_end)
+		return;
+	*known_end = RelationGetNumberOfBlocks(rel);
+	step = Min(Max(*known_end / STEPS_A_TABLE, need), MAX_STEP);
+	if (step < MIN_STEP || *known_end < MIN_STEP * STEPS_A_TABLE || last + need + step / 2 < *known_end)
+		return;
+	added = add_pages(rel, step, &first);
+	for (int i = 0; i < added; i++)
+		RecordPageWithFreeSpace(rel, first + i, BLCKSZ - SizeOfPageHeaderData);
+	if (added > 0)
+	{
+		FreeSpaceMapVacuumRange(rel, first, first + added);
+		*known_end = first + added;
+	}
+}

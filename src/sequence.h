@@ -1,0 +1,16 @@
+/*
+ * sequence.h
+ *		Sequences read where they are stored, and numbers taken off them in
+ *		blocks.
+ */
+#ifndef ES_SEQUENCE_H
+#define ES_SEQUENCE_H
+
+#include "base.h"
+
+#include "access/xlogdefs.h"
+
+extern int64 es_sequence_take(Oid sequence, int64 n);
+extern int64 es_sequence_read(Oid sequence, XLogRecPtr *lsn);
+
+#endif							/* ES_SEQUENCE_H */
