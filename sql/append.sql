@@ -439,6 +439,35 @@ SELECT es_append('append_tx-7', 'B', expected_version => 1);
 COMMIT;
 SELECT version, type FROM es_read('append_tx-7');
 
+-- a transaction remembers the tips that it has written; rolled back ones are forgotten
+BEGIN;
+SELECT es_append('append_own-1', 'A');
+SELECT es_append('append_own-1', 'B');
+SELECT es_append('append_own-1', 'C', expected_version => 2);
+SAVEPOINT s;
+SELECT es_append_batch('append_own-1', '[{"type": "D"}, {"type": "E"}]');
+SELECT es_append('append_own-1', 'F', expected_version => 5);
+ROLLBACK TO s;
+SELECT es_append('append_own-1', 'G', expected_version => 5);
+ROLLBACK TO s;
+SELECT es_append('append_own-1', 'H', expected_version => 3);
+SAVEPOINT t;
+SELECT es_append('append_own-1', 'I');
+RELEASE t;
+SELECT es_append('append_own-1', 'J', expected_version => 5);
+-- a stream of which only the version was checked is not one that was written
+SELECT * FROM es_append_many('[{"stream": "append_own-1", "expected_version": 6}, {"stream": "append_own-2", "type": "A"}]');
+SELECT * FROM es_append_many('[{"stream": "append_own-3", "expected_version": 0}, {"stream": "append_own-2", "type": "B"}]');
+SELECT es_append('append_own-3', 'A', expected_version => 0);
+COMMIT;
+SELECT stream, version, type FROM es_events WHERE stream ~ '^append_own' ORDER BY stream, version;
+
+-- positions are taken without lastval() noticing
+CREATE TEMP SEQUENCE append_seq;
+SELECT nextval('append_seq');
+SELECT es_append('append_own-1', 'K');
+SELECT lastval();
+
 --
 -- Size
 --

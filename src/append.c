@@ -42,6 +42,7 @@
 #include "retry.h"
 #include "tags.h"
 #include "timeline.h"
+#include "tipcache.h"
 #include "uuid7.h"
 
 #define BLOCK_ROWS		1000
@@ -67,6 +68,7 @@ typedef struct Target
 	EsStream	stream;
 	bool		exists;
 	EsTip		tip;			/* blocks that are written included */
+	bool		written;		/* some event of this call is */
 } Target;
 
 /* A call on its way. */
@@ -82,6 +84,7 @@ typedef struct Attempt
 	const text *wait_stream;
 	int64		next_position;
 	TimestampTz now;			/* of the block */
+	bool		again;			/* the transaction had appended before */
 	int64		first_position; /* of those taken */
 	int			npositions;		/* taken, next to each other */
 	int			used;			/* of them */
@@ -117,6 +120,8 @@ find_target(Attempt *attempt, Target *target)
 	attempt->wait_stream = target->asked->stream;
 	target->tip.version = 0;
 	target->tip.recorded_at = DT_NOBEGIN;
+	if (es_tipcache_find(target->asked->stream, &target->stream, &target->tip))
+		return target->exists = true;
 	target->exists = es_stream_find_newest(target->asked->stream, &target->stream, &attempt->wait_for);
 	if (TransactionIdIsValid(attempt->wait_for))
 		return false;
@@ -297,6 +302,7 @@ become_tip(const Attempt *attempt, Target *target, EsNewEvent *event, int64 posi
 	event->position = position;
 	target->tip.version = event->version;
 	target->tip.recorded_at = event->recorded_at;
+	target->written = true;
 	target->asked->version = event->version;
 }
 
@@ -517,10 +523,14 @@ begin_attempt(Attempt *attempt, EsAppend *append)
 {
 	memset(attempt, 0, sizeof(*attempt));
 	attempt->append = append;
+	attempt->again = es_settle_own_first() != PG_INT64_MAX;
 	attempt->targets = MemoryContextAllocHuge(CurrentMemoryContext,
 											  sizeof(Target) * Max(append->ntargets, 1));
 	for (int i = 0; i < append->ntargets; i++)
+	{
 		attempt->targets[i].asked = &append->targets[i];
+		attempt->targets[i].written = false;
+	}
 }
 
 /* Attempts until the call is done. */
@@ -550,6 +560,16 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 		es_stream_unlock(&queue);
 }
 
+/* Remembers the tips that a call has written, from the second call of a transaction on. */
+static void
+remember_tips(const Attempt *attempt)
+{
+	if (attempt->again)
+		for (int i = 0; i < attempt->append->ntargets; i++)
+			if (attempt->targets[i].written)
+				es_tipcache_keep(&attempt->targets[i].stream, &attempt->targets[i].tip);
+}
+
 /*
  * es_append_run appends events, or raises.  The caller has checked names and
  * values.  Memory for a block is freed before the next.
@@ -571,6 +591,7 @@ es_append_run(EsAppend *append)
 										  ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(block_context);
 	run_attempts(&attempt, block_context);
+	remember_tips(&attempt);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(block_context);
 	pfree(attempt.targets);

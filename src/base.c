@@ -16,6 +16,7 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "common/hashfn.h"
 #include "executor/nodeHash.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -226,6 +227,35 @@ es_base_same_text(const text *a, const text *b)
 {
 	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
 		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+}
+
+/* Hashes a pointer to a text by the text. */
+static uint32
+hash_text_of(const void *key, Size keysize)
+{
+	const text *name = *(const text *const *) key;
+
+	return hash_bytes((const unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+}
+
+/* Compares two pointers to texts by the texts. */
+static int
+compare_texts_of(const void *a, const void *b, Size keysize)
+{
+	return !es_base_same_text(*(const text *const *) a, *(const text *const *) b);
+}
+
+/*
+ * es_base_name_map makes a hash table whose entries begin with a const text *,
+ * the key, by its contents.  The text must live as long as the entry.
+ */
+HTAB *
+es_base_name_map(const char *what, int size, Size entrysize, MemoryContext context)
+{
+	HASHCTL		ctl = {.keysize = sizeof(text *),.entrysize = entrysize,
+	.hash = hash_text_of,.match = compare_texts_of,.hcxt = context};
+
+	return hash_create(what, size, &ctl, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 }
 
 /* es_base_category_length tells how much of a stream's name is its category. */

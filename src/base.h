@@ -16,6 +16,7 @@
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "utils/hsearch.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
@@ -209,6 +210,7 @@ extern int64 es_base_limit_arg(FunctionCallInfo fcinfo, int argno, const char *n
 
 /* Facts about names. */
 extern bool es_base_same_text(const text *a, const text *b);
+extern HTAB *es_base_name_map(const char *what, int size, Size entrysize, MemoryContext context);
 extern int	es_base_category_length(const char *name, int len);
 extern int32 es_base_category_key(const char *category, int len);
 

@@ -11,6 +11,10 @@
  * of the server's generic kind, which says which bytes of the page changed and
  * is replayed without this library.
  *
+ * A generic record replays bytes, so the leaf must be the same on disk and on
+ * standbys.  One that carries what the server does not log - entries marked as
+ * dead, vacuum's notes of a split - is left to the server.
+ *
  * Everything that is more than "room on the leaf, no such key" is left to the
  * server, by inserting the entry in question with index_insert: splitting a full
  * leaf, deleting or deduplicating entries, deciding about an entry with the same
@@ -113,6 +117,20 @@ make_item(BtreeItem *item, const EsBtreeEntry *entry, int nkeys)
 
 /* ---- one leaf ---- */
 
+/* Tells whether a page may differ from what the WAL says, by hints. */
+static bool
+has_unlogged_marks(Page page)
+{
+	BTPageOpaque opaque = BTPageGetOpaque(page);
+
+	if (opaque->btpo_cycleid != 0 || (opaque->btpo_flags & (BTP_HAS_GARBAGE | BTP_SPLIT_END)) != 0)
+		return true;
+	for (OffsetNumber i = P_FIRSTDATAKEY(opaque); i <= PageGetMaxOffsetNumber(page); i++)
+		if (ItemIdIsDead(PageGetItemId(page, i)))
+			return true;
+	return false;
+}
+
 /* Tells whether an entry is below a leaf's high key, of which the server may have cut off the last columns. */
 static bool
 is_below_high_key(const EsBtree *btree, Page page, const EsBtreeEntry *entry)
@@ -192,7 +210,7 @@ add_entries(Page image, const EsBtreeEntry *entries, int n, int nkeys)
 
 /*
  * Puts entries that belong on a locked leaf there, as many as there is room
- * for, and returns how many; 0 also if a WAL record for them would not pay.
+ * for, and returns how many; 0 also if the leaf is one for the server.
  */
 static int
 fill_leaf(const EsBtree *btree, Buffer buffer, const EsBtreeEntry *entries, int n)
@@ -202,7 +220,7 @@ fill_leaf(const EsBtree *btree, Buffer buffer, const EsBtreeEntry *entries, int 
 	GenericXLogState *state;
 	int			added;
 
-	if (Min(n, PageGetFreeSpace(page) / sizeof(BtreeItem)) < MIN_ENTRIES_PER_LEAF)
+	if (Min(n, PageGetFreeSpace(page) / sizeof(BtreeItem)) < MIN_ENTRIES_PER_LEAF || has_unlogged_marks(page))
 		return 0;
 	CheckForSerializableConflictIn(btree->index, NULL, BufferGetBlockNumber(buffer));
 	state = GenericXLogStart(btree->index);

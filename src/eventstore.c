@@ -15,6 +15,7 @@
 #include "settle.h"
 #include "sharedmark.h"
 #include "store.h"
+#include "tipcache.h"
 #include "wait.h"
 
 PG_MODULE_MAGIC;
@@ -31,6 +32,7 @@ _PG_init(void)
 	es_sharedmark_init();
 	es_settle_init();
 	es_wait_init();
+	es_tipcache_init();
 	es_bulk_init();
 	es_reduce_init();
 	MarkGUCPrefixReserved("eventstore");

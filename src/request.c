@@ -10,7 +10,6 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/numeric.h"
@@ -255,35 +254,15 @@ es_request_from_json(EsAppend *append, EsTarget *target, Jsonb *events)
 /* A target by its stream's name. */
 typedef struct NamedTarget
 {
-	const text *name;			/* hash key, by contents */
+	const text *name;			/* hash key */
 	EsTarget   *target;
 } NamedTarget;
-
-/* Hashes a pointer to a name by the name. */
-static uint32
-hash_name_of(const void *key, Size keysize)
-{
-	const text *name = *(const text *const *) key;
-
-	return hash_bytes((const unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
-}
-
-/* Compares two pointers to names by the names. */
-static int
-compare_names_of(const void *a, const void *b, Size keysize)
-{
-	return !es_base_same_text(*(const text *const *) a, *(const text *const *) b);
-}
 
 /* es_request_target_map makes a map for es_request_target. */
 HTAB *
 es_request_target_map(int size, MemoryContext context)
 {
-	HASHCTL		ctl = {.keysize = sizeof(text *),.entrysize = sizeof(NamedTarget),
-	.hash = hash_name_of,.match = compare_names_of,.hcxt = context};
-
-	return hash_create("eventstore targets", Max(size, 16), &ctl,
-					   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	return es_base_name_map("eventstore targets", Max(size, 16), sizeof(NamedTarget), context);
 }
 
 /*

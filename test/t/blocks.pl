@@ -1,0 +1,157 @@
+# What is written a block at a time: index entries, positions, pages.  Indexes
+# stay whole under concurrent writers, vacuum, a crash and on a standby, whose
+# replay is compared page by page (wal_consistency_checking).
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use EventstoreTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+seed();
+my $writers = 4;
+my $calls = $ENV{ES_BLOCK_CALLS} // 60;
+my $primary = new_node('primary', streaming => 1, conf => "wal_consistency_checking = 'all'\nmax_wal_size = 4GB\n");
+my $indexes = "SELECT indexrelid FROM pg_index JOIN pg_class c ON c.oid = indrelid JOIN pg_am a ON a.amname = 'btree'
+	WHERE relnamespace = 'eventstore'::regnamespace AND relname ~ '^(events_|streams)'";
+
+$primary->safe_psql('postgres', $_) foreach (
+	'CREATE EXTENSION eventstore', 'CREATE EXTENSION amcheck', 'SELECT es_set_segment_size(50000)',
+	"SELECT es_append('first-1', 'First')");
+$primary->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'base', has_streaming => 1);
+$standby->start;
+
+# A writer's script: batches of all sizes to streams of its own and to shared
+# ones, some with ids, rows of a statement, rollbacks.
+sub writer_script
+{
+	my ($writer) = @_;
+	my $sql = "CREATE FUNCTION pg_temp.batch(n int, ids bool) RETURNS jsonb LANGUAGE sql AS \$\$
+		SELECT jsonb_agg(jsonb_build_object('type', 'T', 'data', repeat('x', (i * 37) % 600)) ||
+			CASE WHEN ids THEN jsonb_build_object('event_id', gen_random_uuid()) ELSE '{}' END)
+		FROM generate_series(1, n) i \$\$;\n";
+
+	for my $n (1 .. $calls)
+	{
+		my $stream = rand() < 0.3 ? 'shared-' . int(rand(5)) : "own-$writer-" . int(rand(40));
+		my $size = rand() < 0.5 ? 1 + int(rand(12)) : 1 + int(rand(600));
+		my $ids = rand() < 0.2 ? 'true' : 'false';
+		my $kind = rand();
+
+		if ($kind < 0.2)
+		{
+			$sql .= "BEGIN; SELECT es_append_batch('$stream', pg_temp.batch($size, $ids)); ROLLBACK;\n";
+		}
+		elsif ($kind < 0.4)
+		{
+			$sql .= "INSERT INTO es_events (stream, type, data) SELECT 'many-' || (i * 7919) % 300, 'T', to_jsonb(i) FROM generate_series(1, $size) i;\n";
+		}
+		elsif ($kind < 0.5)
+		{
+			$sql .= "BEGIN; SAVEPOINT s; SELECT es_append_batch('$stream', pg_temp.batch($size, $ids)); ROLLBACK TO s;"
+			  . " SELECT es_append_batch('$stream', pg_temp.batch($size, $ids)); COMMIT;\n";
+		}
+		else
+		{
+			$sql .= "SELECT es_append_batch('$stream', pg_temp.batch($size, $ids));\n";
+		}
+	}
+	return $sql;
+}
+
+# Runs all writers beside vacuum and checks of the indexes.
+sub run_writers
+{
+	my ($crash) = @_;
+	my $before = $primary->safe_psql('postgres', 'SELECT count(*) FROM es_events');
+	my @scripts = map { start_script($primary, 'postgres', writer_script($_)) } (1 .. $writers);
+	my $checker = start_script($primary, 'postgres',
+		"SELECT bt_index_check(indexrelid, true) FROM ($indexes) i;\nVACUUM;\n" x ($crash ? 1000 : 5));
+
+	if ($crash)
+	{
+		$primary->poll_query_until('postgres', "SELECT count(*) > $before + 3000 FROM es_events");
+		$primary->stop('immediate');
+	}
+	my @outcomes = map { [ finish_script($_) ] } (@scripts, $checker);
+	$primary->start if $crash;
+	return join('', map { $_->[1] } @outcomes);
+}
+
+# Checks indexes and versions on a server.
+sub check
+{
+	my ($node, $what, $function) = @_;
+	my ($status, $out, $err) = $node->psql('postgres', "SELECT count($function) FROM ($indexes) i");
+
+	is($err, '', "$what: indexes agree with their tables");
+	is(gaps($node, 'postgres'), '', "$what: versions have no gap");
+}
+
+is(run_writers(0), '', 'writers, vacuum and checks run side by side');
+check($primary, 'after writing', 'bt_index_parent_check(indexrelid, true, true)');
+isnt(run_writers(1), '', 'the server stops in the middle');
+check($primary, 'after a crash', 'bt_index_parent_check(indexrelid, true, true)');
+is(run_writers(0), '', 'writers go on');
+check($primary, 'after going on', 'bt_index_parent_check(indexrelid, true, true)');
+
+$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+check($standby, 'on a standby', 'bt_index_check(indexrelid, true)');
+my $events = "SELECT count(*), md5(string_agg(e::text, E'\\n' ORDER BY position)) FROM eventstore.events e";
+is($standby->safe_psql('postgres', $events), $primary->safe_psql('postgres', $events), 'the standby has the same events');
+unlike(slurp_file($standby->logfile), qr/PANIC|FATAL: +inconsistent/, 'replay left every page as it was on the primary');
+
+# A key that is there already
+$primary->safe_psql('postgres', 'CREATE DATABASE twice');
+$primary->safe_psql('twice', $_) foreach (
+	'CREATE EXTENSION eventstore', 'CREATE EXTENSION amcheck',
+	"SELECT es_append_batch('a-1', (SELECT jsonb_agg('{\"type\": \"T\"}'::jsonb) FROM generate_series(1, 2000)))",
+	"SELECT setval('eventstore.position_seq', 990)");
+my ($status, $out, $err) = $primary->psql('twice',
+	"SELECT es_append_batch('a-1', (SELECT jsonb_agg('{\"type\": \"T\"}'::jsonb) FROM generate_series(1, 100)))");
+like($err, qr/duplicate key value violates unique constraint "events_0_position"/, 'a position that is taken is refused');
+is($primary->safe_psql('twice', "SELECT es_stream_version('a-1'), count(*) FROM es_events"), '2000|2000', '... and nothing is stored');
+($status, $out, $err) = $primary->psql('twice', "SELECT bt_index_parent_check(indexrelid, true, true) FROM ($indexes) i");
+is($err, '', '... and the indexes are whole');
+
+# Pages ahead of need
+SKIP:
+{
+	skip 'pages are reserved on Linux only', 6 unless $^O eq 'linux';
+	$primary->safe_psql('postgres', 'CREATE DATABASE pages');
+	$primary->safe_psql('pages', 'CREATE EXTENSION eventstore');
+	$primary->safe_psql('pages', "SELECT count(es_append_batch('a-' || s,
+		(SELECT jsonb_agg(jsonb_build_object('type', 'T', 'data', repeat(md5(i::text), 10))) FROM generate_series(1, 100) i)))
+		FROM generate_series(1, 300) s");
+	$primary->safe_psql('pages', "DO \$\$
+		DECLARE size bigint := pg_relation_size('eventstore.events_0');
+		BEGIN
+			WHILE pg_relation_size('eventstore.events_0') = size LOOP
+				PERFORM es_append('b-1', 'T', to_jsonb(repeat('x', 300)));
+			END LOOP;
+			CREATE TABLE step AS SELECT (pg_relation_size('eventstore.events_0') - size) / 8192 AS pages,
+				size / 8192 AS before;
+		END \$\$");
+	my ($pages, $before) = split /\|/, $primary->safe_psql('pages', 'SELECT pages, before FROM step');
+	cmp_ok($pages, '>=', 8, 'a single append extends the segment by several pages');
+	cmp_ok($pages, '<=', $before / 32, '... few against what it has');
+	$primary->safe_psql('pages', "SELECT count(es_append('b-1', 'T', to_jsonb(repeat('x', 300)))) FROM generate_series(1, 100)");
+	is($primary->safe_psql('pages', "SELECT pg_relation_size('eventstore.events_0') / 8192 - $before"), $pages,
+		'... which following appends fill before it grows again');
+	my $count = $primary->safe_psql('pages', 'SELECT count(*) FROM es_events');
+	$primary->stop('immediate');
+	$primary->start;
+	is($primary->safe_psql('pages', 'SELECT count(*) FROM es_events'), $count, 'a crash takes nothing from a table with pages to spare');
+	$primary->safe_psql('pages', "SELECT count(es_append('b-1', 'T', to_jsonb(repeat('x', 300)))) FROM generate_series(1, 3000)");
+	is($primary->safe_psql('pages', 'SELECT count(*) FROM es_events'), $count + 3000, '... and it goes on growing');
+	$primary->safe_psql('pages', 'VACUUM');
+	cmp_ok($primary->safe_psql('pages', "SELECT pg_relation_size('eventstore.events_0') / 8192"), '>', $before, 'vacuum does not cut them off');
+}
+
+$standby->stop;
+$primary->stop;
+done_testing();
