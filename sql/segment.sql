@@ -98,6 +98,33 @@ WHERE tableoid::regclass::text <> 'eventstore.events_' || (position - 1) / 100;
 SELECT bool_and(last_position - first_position = 99) AS size, bool_and(first_position = segment * 100 + 1) AS place FROM es_segments;
 SELECT bool_and(to_time >= from_time) AS times FROM es_segments WHERE events > 0;
 
+-- es_segments says of each what the log has, looking at no other segment
+SELECT count(*) AS wrong FROM es_segments s LEFT JOIN
+	(SELECT (position - 1) / 100 AS segment, count(*) AS events, min(position) AS first, max(position) AS last FROM eventstore.events GROUP BY 1) e USING (segment)
+WHERE s.events <> coalesce(e.events, 0)
+	OR s.from_time IS DISTINCT FROM (SELECT recorded_at FROM eventstore.events WHERE position = e.first)
+	OR s.to_time IS DISTINCT FROM (SELECT recorded_at FROM eventstore.events WHERE position = e.last);
+BEGIN;
+SELECT events > 0 AS events, from_time <= to_time AS times, bytes > 0 AS bytes FROM es_segments WHERE segment = 3;
+SELECT count(*) AS other_segments FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE l.pid = pg_backend_pid() AND c.relname ~ '^events_\d' AND c.relname !~ '^events_3(_|$)';
+ALTER TABLE eventstore.events DETACH PARTITION eventstore.events_3;
+SELECT events, from_time, to_time, bytes > 0 AS bytes, state FROM es_segments WHERE segment = 3;
+ROLLBACK;
+CREATE ROLE regress_es_monitor;
+GRANT SELECT ON es_segments TO regress_es_monitor;
+SET ROLE regress_es_monitor;
+SELECT count(state) > 0 AS states FROM es_segments;
+SELECT count(events) FROM es_segments;
+\echo :SQLSTATE
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION eventstore.segment_events(bigint), eventstore.segment_bytes(regclass), eventstore.segment_time(bigint, boolean) TO regress_es_monitor;
+SET ROLE regress_es_monitor;
+SELECT count(events) > 0 AS events, count(bytes) > 0 AS bytes, count(from_time) = count(to_time) AS times FROM es_segments;
+RESET ROLE;
+DROP OWNED BY regress_es_monitor;
+DROP ROLE regress_es_monitor;
+SELECT eventstore.segment_events(-1), eventstore.segment_time(9223372036854775807, true), eventstore.segment_version(0, 0), eventstore.segment_events(NULL);
+
 -- indexes that a user adds to a segment, or makes anew, get every row
 SELECT 'eventstore.events_' || max(segment) AS newest FROM es_segments WHERE events > 0 \gset
 CREATE INDEX user_plain ON :newest (type);

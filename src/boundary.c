@@ -76,7 +76,7 @@ static bool
 scan_segment(int64 segment, int64 from, int64 upto, Snapshot snapshot,
 			 CandidateCallback callback, void *arg)
 {
-	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.own_slot = true,.nkeys = 2};
+	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.own_slot = true,.gives_out = true,.nkeys = 2};
 	bool		go_on = true;
 
 	ScanKeyInit(&scan.keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
@@ -88,7 +88,7 @@ scan_segment(int64 segment, int64 from, int64 upto, Snapshot snapshot,
 		EsEvent		event;
 
 		CHECK_FOR_INTERRUPTS();
-		es_base_deform_event(scan.slot, &event);
+		es_segment_scan_event(&scan, &event);
 		go_on = callback(scan.slot, &event, arg);
 	}
 	es_segment_scan_end(&scan);

@@ -28,7 +28,7 @@ open_rest(EsCursor *cursor)
 
 	s->which = ES_INDEX_POSITION;
 	s->snapshot = cursor->range.snapshot;
-	s->own_slot = true;
+	s->own_slot = s->gives_out = true;
 	s->nkeys = 2;
 	ScanKeyInit(&s->keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(cursor->rest_next));
 	ScanKeyInit(&s->keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(cursor->rest_upto));
@@ -56,7 +56,7 @@ next_in_run(EsCursor *cursor)
 	if (cursor->rest_open &&
 		index_getnext_slot(cursor->rest.scan, ForwardScanDirection, cursor->rest.slot))
 	{
-		es_base_deform_event(cursor->rest.slot, &cursor->event);
+		es_segment_scan_event(&cursor->rest, &cursor->event);
 		if (cursor->event.position == cursor->rest_next && cursor->event.run_length == 0 &&
 			cursor->event.category_key == cursor->category_key)
 		{
@@ -78,7 +78,7 @@ es_cursor_advance(EsCursor *cursor)
 	if (cursor->scan_open &&
 		index_getnext_slot(cursor->scan.scan, ForwardScanDirection, cursor->scan.slot))
 	{
-		es_base_deform_event(cursor->scan.slot, &cursor->event);
+		es_segment_scan_event(&cursor->scan, &cursor->event);
 		cursor->slot = cursor->scan.slot;
 		cursor->rest_upto = Min(cursor->event.position + cursor->event.run_length - 1,
 								cursor->range.upto);
@@ -100,7 +100,7 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 	cursor->range = *range;
 	s->which = range->category ? ES_INDEX_CATEGORY : ES_INDEX_POSITION;
 	s->snapshot = range->snapshot;
-	s->own_slot = true;
+	s->own_slot = s->gives_out = true;
 	if (range->category)
 	{
 		cursor->category_key = es_base_category_key(VARDATA_ANY(range->category),

@@ -141,7 +141,8 @@ make_segments(int64 upto)
 
 /*
  * Finds the oldest segment that is attached, not sealed, and final up to its
- * last position; -1 for none.  With mark set, marks that segment as sealed.
+ * last position; -1 for none.  With mark set, marks that segment as sealed,
+ * and counts its events for good: it gets no more.
  */
 static int64
 find_unsealed(int64 settled, int64 mark)
@@ -167,10 +168,13 @@ find_unsealed(int64 settled, int64 mark)
 		if (segment == mark)
 		{
 			TupleTableSlot *slot = es_store_slot(&table, 0);
+			int64		events = es_segment_count(segment, snapshot);
 
 			memcpy(slot->tts_values, row->tts_values, sizeof(Datum) * Natts_es_segments);
 			memset(slot->tts_isnull, false, sizeof(bool) * Natts_es_segments);
 			slot->tts_values[Anum_es_segments_sealed - 1] = BoolGetDatum(true);
+			slot->tts_values[Anum_es_segments_events - 1] = Int64GetDatum(events);
+			slot->tts_isnull[Anum_es_segments_events - 1] = events < 0;
 			ExecStoreVirtualTuple(slot);
 			es_store_update(&table, &row->tts_tid);
 		}

@@ -6,7 +6,8 @@
  * segment from the stream's first to its last.  Appenders of a stream exclude
  * each other, so what is committed is gapless, and nothing has to be proven:
  * a fresh snapshot tells the stream as it is, this transaction's own appends
- * included.
+ * included.  Versions rise with the segments, so a read that does not begin at
+ * an end of the stream looks for the segment where it begins by halves.
  */
 #include "read.h"
 
@@ -33,6 +34,57 @@ struct EsStreamScan
 
 PG_FUNCTION_INFO_V1(es_read);
 
+/* The stream's first version in a segment; 0 if it has none there. */
+static int64
+first_version_in(const EsStreamScan *scan, int64 segment)
+{
+	EsSegmentScan probe = {.which = ES_INDEX_STREAM,.snapshot = scan->snapshot,.own_slot = true,.nkeys = 1};
+	int64		version = 0;
+	bool		isnull;
+
+	ScanKeyInit(&probe.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(scan->stream.id));
+	if (!es_segment_scan_begin(&probe, segment))
+		return 0;
+	if (index_getnext_slot(probe.scan, ForwardScanDirection, probe.slot))
+		version = DatumGetInt64(slot_getattr(probe.slot, Anum_es_events_version, &isnull));
+	es_segment_scan_end(&probe);
+	return version;
+}
+
+/*
+ * Finds the last segment in which the stream has a version up to from_version;
+ * its first segment if there is none.  Segments without events of the stream
+ * are each asked once at most.
+ */
+static int64
+find_segment(const EsStreamScan *scan)
+{
+	int64		found = scan->stream.first_segment;
+	int64		low = found + 1;
+	int64		high = scan->stream.last_segment;
+
+	while (low <= high)
+	{
+		int64		middle = low + (high - low) / 2;
+		int64		segment;
+		int64		version = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		for (segment = middle; segment >= low; segment--)
+			if ((version = first_version_in(scan, segment)) != 0)
+				break;
+		if (version > scan->from_version)
+			high = segment - 1;
+		else
+		{
+			if (version != 0)
+				found = segment;
+			low = middle + 1;
+		}
+	}
+	return found;
+}
+
 /* es_read_stream_begin starts a scan of a stream; see read.h. */
 EsStreamScan *
 es_read_stream_begin(const EsStreamScanOptions *options)
@@ -49,11 +101,17 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 	if (!scan->found)
 		return scan;
 	scan->backwards = options->backwards;
-	scan->segment = scan->backwards ? stream->last_segment : stream->first_segment;
+	scan->scan.gives_out = options->gives_out;
 	if (scan->backwards)
 		scan->from_version = options->from_version == 0 ? PG_INT64_MAX : options->from_version;
 	else
 		scan->from_version = Max(options->from_version, stream->truncated_before);
+	if (scan->from_version <= 1)
+		scan->segment = stream->first_segment;
+	else if (scan->from_version == PG_INT64_MAX)
+		scan->segment = stream->last_segment;
+	else
+		scan->segment = find_segment(scan);
 	return scan;
 }
 
@@ -115,7 +173,7 @@ es_read_stream_next(EsStreamScan *scan, EsEvent *event)
 		if (index_getnext_slot(scan->scan.scan, direction, scan->scan.slot))
 		{
 			es_settle_note_row(scan->scan.slot);
-			es_base_deform_event(scan->scan.slot, event);
+			es_segment_scan_event(&scan->scan, event);
 			return true;
 		}
 		if (!next_segment(scan))
@@ -191,6 +249,7 @@ es_read(PG_FUNCTION_ARGS)
 	left = es_base_limit_arg(fcinfo, 2, "max_count");
 	es_base_require(fcinfo, 3, "backwards");
 	options.backwards = PG_GETARG_BOOL(3);
+	options.gives_out = true;
 	if (!PG_ARGISNULL(1))
 	{
 		options.from_version = PG_GETARG_INT64(1);

@@ -19,6 +19,7 @@ typedef struct EsStreamScanOptions
 	int64		stream_id;
 	int64		from_version;	/* 0: from the first (backwards: the last) */
 	bool		backwards;
+	bool		gives_out;		/* events outlive the scan as they are stored */
 } EsStreamScanOptions;
 
 /*

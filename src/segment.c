@@ -7,18 +7,28 @@
  * life of a store.  maker.c makes segments; here they are found, by name, and
  * their OIDs kept until a relcache invalidation touches the parent or one of
  * them.  A segment that is missing was detached, or is not made yet.
+ *
+ * A scan locks the segment and the index while it is open, not to the end of
+ * the transaction: one that reads thousands of segments would fill the lock
+ * table.  That is safe because whoever comes back finds the segment anew, and
+ * writers have locks of their own.  Only values that are stored out of line
+ * need the segment's TOAST table for as long as somebody may look at them; a
+ * scan that has given out any keeps the lock on its table.
  */
 #include "segment.h"
 
 #include "access/nbtree.h"
 #include "access/relscan.h"
+#include "access/visibilitymap.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -46,6 +56,9 @@ static const char *const index_names[ES_INDEX_COUNT] = {
 };
 
 PG_FUNCTION_INFO_V1(es_set_segment_size);
+PG_FUNCTION_INFO_V1(es_segment_events);
+PG_FUNCTION_INFO_V1(es_segment_time);
+PG_FUNCTION_INFO_V1(es_segment_version);
 
 /* Forgets all when the parent, or a segment that is kept, changes. */
 static void
@@ -127,6 +140,8 @@ es_segment_relid(int64 segment)
 	char		name[NAMEDATALEN];
 	Oid			relid;
 
+	if (segment < 0)
+		return InvalidOid;
 	if (segment < nknown && OidIsValid(known[segment].relid))
 		return known[segment].relid;
 	snprintf(name, sizeof(name), "events_" INT64_FORMAT, segment);
@@ -165,37 +180,35 @@ es_segment_index(int64 segment, EsSegmentIndex which)
 	return relid;
 }
 
-/* What eventstore.segments says. */
-typedef struct Summary
+/*
+ * Reads a column of the newest row of eventstore.segments, or of the newest
+ * that is of a sealed segment; missing if there is none.  Those that are not
+ * sealed are few, and the newest.
+ */
+static int64
+read_newest(bool sealed, AttrNumber column, int64 missing)
 {
-	int64		newest;			/* highest segment, -1 for none */
-	int64		sealed_upto;	/* last position of the highest sealed one, 0
-								 * for none */
-} Summary;
-
-/* Asks eventstore.segments. */
-static Summary
-read_segments(void)
-{
-	Relation	rel = table_open(es_base_store()->segments, AccessShareLock);
+	const EsStore *store = es_base_store();
+	Relation	rel = table_open(store->segments, AccessShareLock);
+	Relation	index = index_open(get_relname_relid("segments_pkey", store->schema), AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	Summary		found = {.newest = -1};
+	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 0);
+	int64		found = missing;
+	bool		isnull;
 
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	index_rescan(scan, NULL, 0, NULL, 0);
+	while (index_getnext_slot(scan, BackwardScanDirection, slot))
 	{
-		const Datum *v = slot->tts_values;
-
-		slot_getallattrs(slot);
-		found.newest = Max(found.newest, DatumGetInt64(v[Anum_es_segments_segment - 1]));
-		if (DatumGetBool(v[Anum_es_segments_sealed - 1]))
-			found.sealed_upto = Max(found.sealed_upto,
-									DatumGetInt64(v[Anum_es_segments_last_position - 1]));
+		if (sealed && !DatumGetBool(slot_getattr(slot, Anum_es_segments_sealed, &isnull)))
+			continue;
+		found = DatumGetInt64(slot_getattr(slot, column, &isnull));
+		break;
 	}
+	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
 	return found;
 }
@@ -205,18 +218,18 @@ int64
 es_segment_newest(void)
 {
 	if (newest < 0)
-		newest = read_segments().newest;
+		newest = read_newest(false, Anum_es_segments_segment, -1);
 	return newest;
 }
 
 /*
  * es_segment_sealed_upto tells a position up to which the log is known to be
- * final: segments are sealed when they are, the lowest first.
+ * final: segments are sealed when they are, the lowest first.  0 for none.
  */
 int64
 es_segment_sealed_upto(void)
 {
-	return read_segments().sealed_upto;
+	return read_newest(true, Anum_es_segments_last_position, 0);
 }
 
 /*
@@ -257,22 +270,146 @@ es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
 	}
 	scan->index = index_open(es_segment_index(segment, scan->which), AccessShareLock);
 	scan->slot = scan->own_slot ? table_slot_create(scan->rel, NULL) : es_store_scan_slot(scan->rel);
+	scan->visibility = InvalidBuffer;
+	scan->keep_lock = false;
 	scan->scan = es_index_beginscan(scan->rel, scan->index, scan->snapshot, scan->nkeys);
+	/* keeps index pages pinned, which makes the visibility map's word good */
+	scan->scan->xs_want_itup = scan->index_only;
 	index_rescan(scan->scan, scan->keys, scan->nkeys, NULL, 0);
 	return true;
 }
 
-/* es_segment_scan_end closes the scan; the lock on the segment stays to the end of the transaction. */
+/* Tells whether a stored value, or a part of it, is in the TOAST table. */
+static inline bool
+is_out_of_line(Datum value)
+{
+	return VARATT_IS_EXTERNAL(DatumGetPointer(value));
+}
+
+/*
+ * es_segment_scan_event reads the event that the scan stands on.  Its varlenas
+ * are those of the slot; if they are given out, what is out of line stays
+ * readable to the end of the transaction.
+ */
+void
+es_segment_scan_event(EsSegmentScan *scan, EsEvent *event)
+{
+	es_base_deform_event(scan->slot, event);
+	if (scan->gives_out && (is_out_of_line(event->data) || is_out_of_line(event->metadata)))
+		scan->keep_lock = true;
+}
+
+/*
+ * es_segment_scan_skip goes past the next row that the snapshot sees, without
+ * reading it where the visibility map says that all see it; false at the end.
+ */
+bool
+es_segment_scan_skip(EsSegmentScan *scan)
+{
+	ItemPointer tid;
+
+	while ((tid = index_getnext_tid(scan->scan, ForwardScanDirection)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (VM_ALL_VISIBLE(scan->rel, ItemPointerGetBlockNumber(tid), &scan->visibility) ||
+			index_fetch_heap(scan->scan, scan->slot))
+			return true;
+	}
+	return false;
+}
+
+/* es_segment_scan_end closes the scan, and gives the locks back if it may. */
 void
 es_segment_scan_end(EsSegmentScan *scan)
 {
 	index_endscan(scan->scan);
+	if (BufferIsValid(scan->visibility))
+		ReleaseBuffer(scan->visibility);
 	if (scan->own_slot)
 		ExecDropSingleTupleTableSlot(scan->slot);
 	else
 		ExecClearTuple(scan->slot);
-	index_close(scan->index, NoLock);
-	table_close(scan->rel, NoLock);
+	index_close(scan->index, AccessShareLock);
+	table_close(scan->rel, scan->keep_lock ? NoLock : AccessShareLock);
+}
+
+/* ---- what a segment holds ---- */
+
+/* es_segment_count counts the events of a segment that a snapshot sees; -1 if the segment is missing. */
+int64
+es_segment_count(int64 segment, Snapshot snapshot)
+{
+	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.own_slot = true,.index_only = true};
+	int64		count = 0;
+
+	if (!es_segment_scan_begin(&scan, segment))
+		return -1;
+	while (es_segment_scan_skip(&scan))
+		count++;
+	es_segment_scan_end(&scan);
+	return count;
+}
+
+/*
+ * Returns a column of the first row that a scan of the segment in argument 0
+ * finds, from SQL; NULL if there is none.  The column is of fixed width.
+ */
+static Datum
+scan_edge(FunctionCallInfo fcinfo, EsSegmentScan *scan, ScanDirection direction, AttrNumber column)
+{
+	Datum		value = (Datum) 0;
+
+	fcinfo->isnull = true;
+	if (es_segment_scan_begin(scan, PG_GETARG_INT64(0)))
+	{
+		if (index_getnext_slot(scan->scan, direction, scan->slot))
+			value = slot_getattr(scan->slot, column, &fcinfo->isnull);
+		es_segment_scan_end(scan);
+	}
+	return value;
+}
+
+/*
+ * segment_events(segment): how many events a segment has.
+ *
+ * As the statement's snapshot sees them; reads all of the position index.  0
+ * if the segment is missing, NULL for NULL.  Behind the view es_segments.
+ */
+Datum
+es_segment_events(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(Max(es_segment_count(PG_GETARG_INT64(0), GetActiveSnapshot()), 0));
+}
+
+/*
+ * segment_time(segment, newest): when a segment's last event was recorded, or
+ * its first.
+ *
+ * As the statement's snapshot sees them.  NULL if there is none, or the
+ * segment is missing, and for NULL.  Behind the view es_segments.
+ */
+Datum
+es_segment_time(PG_FUNCTION_ARGS)
+{
+	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = GetActiveSnapshot(),.own_slot = true};
+
+	return scan_edge(fcinfo, &scan, PG_GETARG_BOOL(1) ? BackwardScanDirection : ForwardScanDirection,
+					 Anum_es_events_recorded_at);
+}
+
+/*
+ * segment_version(segment, stream_id): a stream's last version in a segment.
+ *
+ * As the statement's snapshot sees it.  NULL if the stream has no event there,
+ * or the segment is missing, and for NULL.  Behind the view es_streams.
+ */
+Datum
+es_segment_version(PG_FUNCTION_ARGS)
+{
+	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = GetActiveSnapshot(),.own_slot = true,.nkeys = 1};
+
+	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, PG_GETARG_DATUM(1));
+	return scan_edge(fcinfo, &scan, BackwardScanDirection, Anum_es_events_version);
 }
 
 /*
@@ -299,7 +436,7 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 				errmsg("a segment holds " INT64_FORMAT " to " INT64_FORMAT " positions",
 					   MIN_SEGMENT_SIZE, MAX_SEGMENT_SIZE));
 	LockRelationOid(es_base_store()->events, ShareUpdateExclusiveLock);
-	if (read_segments().newest >= 0)
+	if (read_newest(false, Anum_es_segments_segment, -1) >= 0)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("the segment size cannot be changed once the log has a segment"));

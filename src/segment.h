@@ -7,6 +7,8 @@
 
 #include "store.h"
 
+#include "storage/buf.h"
+
 /* The indexes that each segment has. */
 typedef enum EsSegmentIndex
 {
@@ -23,7 +25,8 @@ typedef enum EsSegmentIndex
 #define Anum_es_segments_first_position	2
 #define Anum_es_segments_last_position	3
 #define Anum_es_segments_sealed			4
-#define Natts_es_segments				4
+#define Anum_es_segments_events			5
+#define Natts_es_segments				5
 
 extern void es_segment_init(void);
 extern int64 es_segment_of(int64 position);
@@ -43,6 +46,8 @@ typedef struct EsSegmentScan
 	Snapshot	snapshot;
 	bool		own_slot;		/* other scans may run on the segment
 								 * meanwhile */
+	bool		index_only;		/* es_segment_scan_skip will be used */
+	bool		gives_out;		/* events outlive the scan as they are stored */
 	int			nkeys;
 	ScanKeyData keys[3];
 
@@ -50,9 +55,15 @@ typedef struct EsSegmentScan
 	Relation	index;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
+	Buffer		visibility;		/* of the visibility map; index_only */
+	bool		keep_lock;		/* to the end of the transaction */
 } EsSegmentScan;
 
 extern bool es_segment_scan_begin(EsSegmentScan *scan, int64 segment);
+extern void es_segment_scan_event(EsSegmentScan *scan, EsEvent *event);
+extern bool es_segment_scan_skip(EsSegmentScan *scan);
 extern void es_segment_scan_end(EsSegmentScan *scan);
+
+extern int64 es_segment_count(int64 segment, Snapshot snapshot);
 
 #endif							/* ES_SEGMENT_H */

@@ -5,9 +5,11 @@ CREATE TABLE eventstore.segments (
 	first_position bigint NOT NULL,
 	last_position bigint NOT NULL,
 	sealed boolean NOT NULL DEFAULT false,
+	events bigint,
 	CONSTRAINT segments_pkey PRIMARY KEY (segment)
 );
 COMMENT ON TABLE eventstore.segments IS 'one row for each segment that was ever made; segment n is the table eventstore.events_n';
+COMMENT ON COLUMN eventstore.segments.events IS 'how many events a sealed segment has, counted as it was sealed; NULL if they were not counted. Whoever takes events out of a segment sets it to NULL';
 SELECT pg_catalog.pg_extension_config_dump('eventstore.segments', '');
 CALL eventstore.install_guards('eventstore.segments');
 
@@ -16,22 +18,39 @@ CREATE FUNCTION @extschema@.es_set_segment_size(positions bigint) RETURNS void
 COMMENT ON FUNCTION @extschema@.es_set_segment_size(bigint) IS
 	'sets how many positions a segment holds (100 to 2^40, default 2^24); only before the first append, for the store''s owner';
 
+CREATE FUNCTION eventstore.segment_events(segment bigint) RETURNS bigint
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'es_segment_events';
+COMMENT ON FUNCTION eventstore.segment_events(bigint) IS 'how many events a segment has: counts them; behind es_segments';
+
+CREATE FUNCTION eventstore.segment_time(segment bigint, newest boolean) RETURNS timestamptz
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'es_segment_time';
+COMMENT ON FUNCTION eventstore.segment_time(bigint, boolean) IS 'when a segment''s last event was recorded, or its first; behind es_segments';
+
+CREATE FUNCTION eventstore.segment_version(segment bigint, stream_id bigint) RETURNS bigint
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'es_segment_version';
+COMMENT ON FUNCTION eventstore.segment_version(bigint, bigint) IS 'a stream''s last version in a segment; behind es_streams';
+
+/* STABLE, where pg_total_relation_size is not: else it is called even where nobody asks for its column. */
+CREATE FUNCTION eventstore.segment_bytes(relation regclass) RETURNS bigint
+	LANGUAGE internal STABLE STRICT PARALLEL SAFE AS 'pg_total_relation_size';
+COMMENT ON FUNCTION eventstore.segment_bytes(regclass) IS 'how much room a segment takes, with indexes and TOAST; behind es_segments';
+
+/*
+ * The log itself must not be asked here: a query over it plans for, and locks,
+ * every segment there is. Functions look at one segment, and only where their
+ * column is asked for.
+ */
 CREATE VIEW @extschema@.es_segments AS
 	SELECT s.segment,
 		s.first_position,
 		s.last_position,
-		(SELECT pg_catalog.count(*) FROM eventstore.events e
-		  WHERE e.position OPERATOR(pg_catalog.>=) s.first_position
-			AND e.position OPERATOR(pg_catalog.<=) s.last_position) AS events,
-		pg_catalog.pg_total_relation_size(c.oid) AS bytes,
-		(SELECT e.recorded_at FROM eventstore.events e
-		  WHERE e.position OPERATOR(pg_catalog.>=) s.first_position
-			AND e.position OPERATOR(pg_catalog.<=) s.last_position
-		  ORDER BY e.position LIMIT 1) AS from_time,
-		(SELECT e.recorded_at FROM eventstore.events e
-		  WHERE e.position OPERATOR(pg_catalog.>=) s.first_position
-			AND e.position OPERATOR(pg_catalog.<=) s.last_position
-		  ORDER BY e.position DESC LIMIT 1) AS to_time,
+		CASE
+			WHEN c.oid IS NULL OR NOT c.relispartition THEN 0
+			ELSE COALESCE(s.events, eventstore.segment_events(s.segment))
+		END AS events,
+		eventstore.segment_bytes(c.oid) AS bytes,
+		eventstore.segment_time(s.segment, false) AS from_time,
+		eventstore.segment_time(s.segment, true) AS to_time,
 		CASE
 			WHEN c.oid IS NULL OR NOT c.relispartition THEN 'detached'
 			WHEN s.sealed THEN 'sealed'
@@ -45,4 +64,4 @@ CREATE VIEW @extschema@.es_segments AS
 		ON c.relnamespace OPERATOR(pg_catalog.=) 'eventstore'::pg_catalog.regnamespace
 		AND c.relname OPERATOR(pg_catalog.=) ('events_' OPERATOR(pg_catalog.||) s.segment::pg_catalog.text)::pg_catalog.name;
 COMMENT ON VIEW @extschema@.es_segments IS
-	'segments of the log: positions, events (counted), bytes with indexes and TOAST, times of the first and last event, state ready, active, full, sealed (full, and frozen once) or detached';
+	'segments of the log: positions, events (counted once, when sealed), bytes with indexes and TOAST, times of the first and last event, state ready, active, full, sealed (full, and frozen once) or detached';

@@ -8,9 +8,7 @@ COMMENT ON FUNCTION @extschema@.es_stream_version(text) IS
 CREATE VIEW @extschema@.es_streams AS
 	SELECT s.name AS stream,
 		pg_catalog.split_part(s.name, '-', 1) AS category,
-		(SELECT e.version FROM eventstore.events e
-		  WHERE e.stream_id OPERATOR(pg_catalog.=) s.stream_id
-		  ORDER BY e.version DESC LIMIT 1) AS version,
+		eventstore.segment_version(s.last_segment, s.stream_id) AS version,
 		s.truncated_before AS first_version,
 		s.created_at,
 		s.deleted
