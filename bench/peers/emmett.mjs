@@ -4,6 +4,7 @@
 // of its own; prints events a second and the number of events. SECONDS 0 makes
 // the schema and one event in each stream.
 import { getPostgreSQLEventStore } from '@event-driven-io/emmett-postgresql';
+import { randomOf } from './random.mjs';
 
 const [database, clients, seconds, streams, batch, seed] =
 	process.argv.slice(2).map((value, i) => (i === 0 ? value : Number(value)));
@@ -13,15 +14,7 @@ const store = getPostgreSQLEventStore(
 	{ schema: { autoMigration: seconds === 0 ? 'CreateOrUpdate' : 'None' } },
 );
 
-// mulberry32
-let state = seed;
-function random(n) {
-	state = (state + 0x6d2b79f5) | 0;
-	let t = Math.imul(state ^ (state >>> 15), 1 | state);
-	t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-	return Math.floor((((t ^ (t >>> 14)) >>> 0) / 4294967296) * n);
-}
-
+const random = randomOf(seed);
 const event = {
 	type: 'Deposited',
 	data: JSON.parse(process.env.BENCH_DATA),
