@@ -13,7 +13,8 @@
 #
 # Whatever way the caller ends, the process group that it named in
 # background_group is ended, servers below the folder are stopped by the pid in
-# their postmaster.pid, and the folder goes.
+# their postmaster.pid, what start_daemon started by that in daemon.pid, and the
+# folder goes.
 
 # The caller's connection settings are none of our business.
 for name in ${!PG@}; do
@@ -96,8 +97,37 @@ close_workshop() {
 	while IFS= read -r -d '' pidfile; do
 		as_server "$bin/pg_ctl" stop -s -m immediate -D "$(dirname "$pidfile")" >/dev/null 2>&1 || true
 	done < <(find "$work" -name postmaster.pid -print0 2>/dev/null)
+	stop_daemons || true
 	rm -rf "$work"
 	exit "$status"
+}
+
+# start_daemon FOLDER COMMAND...: in the background, in FOLDER, where its pid and
+# what it prints go; a server that is not PostgreSQL
+start_daemon() {
+	local folder=$1
+	shift
+	# shellcheck disable=SC2016
+	(as_server bash -c 'cd "$0" && echo $$ >daemon.pid && exec "$@"' "$folder" "$@" </dev/null >"$folder/log" 2>&1 &)
+}
+
+# stop_daemons: all that start_daemon started
+stop_daemons() {
+	local file folder pid i
+	while IFS= read -r -d '' file; do
+		folder=$(dirname "$file")
+		pid=$(cat "$file")
+		for ((i = 0; i <= 100; i++)); do
+			# once it is gone, the number may be another program's
+			as_server test "/proc/$pid/cwd" -ef "$folder" || break
+			case $i in
+				0) kill -TERM "$pid" 2>/dev/null || true ;;
+				100) kill -KILL "$pid" 2>/dev/null || true ;;
+				*) sleep 0.1 ;;
+			esac
+		done
+		rm -f "$file"
+	done < <(find "$work" -name daemon.pid -print0 2>/dev/null)
 }
 
 # plugin_setting: servers since 15.19 load only output plugins that are named in
