@@ -1,13 +1,18 @@
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154
 #
 # peers.sh: other ways to append, each in a schema or database of its own on
-# the same server. A peer that cannot be had here is left out, with a note.
+# the same server; servers.sh has the peers outside of it. A peer that cannot be
+# had here is left out, with a note.
 
 # install_peers: the npm packages, once
 install_peers() {
-	if ! [ -d "$bench/peers/node_modules/pg" ]; then
+	local name complete=1
+	while IFS= read -r name; do
+		[ -d "$bench/peers/node_modules/$name" ] || complete=''
+	done < <(sed -n '/"dependencies"/,$s/^\t*"\(.*\)": ".*/\1/p' "$bench/peers/package.json")
+	if [ -z "$complete" ]; then
 		if ! command -v npm >/dev/null; then
-			echo "npm is not installed (apt-get install nodejs npm)"
+			echo "npm is not installed (apt-get install nodejs npm, or tools/setup bench)"
 			return 1
 		fi
 		npm install --silent --no-package-lock --no-audit --no-fund --prefix "$bench/peers" >"$work/npm.log" 2>&1 || {

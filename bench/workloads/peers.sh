@@ -1,9 +1,11 @@
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154
-# Other event stores on PostgreSQL in the same run: single appends and batches of 100, each client on streams of its own.
+# Other event stores in the same run, on PostgreSQL and outside of it: single appends and batches of 100.
 #
-# Everything but "emmett, its client" is driven by pgbench with prepared
+# Each client has streams of its own, but those of redis-benchmark. What runs on
+# PostgreSQL, but "emmett, its client", is driven by pgbench with prepared
 # statements, so the numbers are those of the server. message-db takes one lock
-# a category; its second side spreads the streams over 16.
+# a category; its second side spreads the streams over 16. Redis and NATS are
+# asked to be as durable as the case's synchronous_commit says.
 
 fresh_database
 bare_table bare2 two
@@ -12,6 +14,7 @@ round=0
 hand_setup
 clients=8
 npm_peers_setup
+servers_setup
 
 own_stream="\\set s random(0, :streams / :clients - 1) * :clients + :client_id + 1"
 script eventstore <<SQL
@@ -41,9 +44,38 @@ for sync in off on; do
 			side "emmett, its function" emmett_function_rate 1 emmett
 			side "emmett, its client" emmett_rate 1
 		fi
+		start_servers "$sync" redis nats
+		if [ -n "$have_redis" ]; then
+			side "Redis Streams, appendfsync $(redis_how "$sync")" redis_rate
+		fi
+		if nats_can "$sync"; then
+			side "NATS JetStream, $(nats_how "$sync")" nats_rate any NATS
+			if [ -n "$have_nats_client" ]; then
+				side "NATS JetStream, $(nats_how "$sync"), its client" nats_rate client "NATS, its client"
+			fi
+		fi
 		measure_case
+		stop_servers
 	done
 done
+
+# The expected version is read first on both sides, as in the workload "exact".
+script eventstore_exact <<SQL
+$own_stream
+SELECT es_stream_version('account-' || :s) AS version \\gset
+SELECT es_append('account-' || :s, 'Deposited', :data, :metadata, :version);
+SQL
+clients=8
+for sync in off on; do
+	nats_can "$sync" || continue
+	begin_case "1 event, version read and expected, $(plural "$clients" client), synchronous_commit $sync" events/s
+	side "es_stream_version, es_append" pgbench_rate eventstore 1 eventstore_exact
+	start_servers "$sync" nats
+	side "NATS JetStream, $(nats_how "$sync")" nats_rate exact "NATS, expected version"
+	measure_case
+	stop_servers
+done
+report_cores
 
 script eventstore100 <<SQL
 \\if :loaded = 0
