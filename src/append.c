@@ -68,6 +68,8 @@ typedef struct Target
 	EsStream	stream;
 	bool		exists;
 	EsTip		tip;			/* blocks that are written included */
+	EsKnownTip *known;			/* where it was found, if it is a tip of this
+								 * transaction */
 	bool		written;		/* some event of this call is */
 } Target;
 
@@ -120,8 +122,13 @@ find_target(Attempt *attempt, Target *target)
 	attempt->wait_stream = target->asked->stream;
 	target->tip.version = 0;
 	target->tip.recorded_at = DT_NOBEGIN;
-	if (es_tipcache_find(target->asked->stream, &target->stream, &target->tip))
+	target->known = es_tipcache_find(target->asked->stream);
+	if (target->known)
+	{
+		target->stream = target->known->stream;
+		target->tip = target->known->tip;
 		return target->exists = true;
+	}
 	target->exists = es_stream_find_newest(target->asked->stream, &target->stream, &attempt->wait_for);
 	if (TransactionIdIsValid(attempt->wait_for))
 		return false;
@@ -523,6 +530,7 @@ begin_attempt(Attempt *attempt, EsAppend *append)
 {
 	memset(attempt, 0, sizeof(*attempt));
 	attempt->append = append;
+	es_tipcache_begin_call();
 	attempt->again = es_settle_own_first() != PG_INT64_MAX;
 	attempt->targets = MemoryContextAllocHuge(CurrentMemoryContext,
 											  sizeof(Target) * Max(append->ntargets, 1));
@@ -567,7 +575,7 @@ remember_tips(const Attempt *attempt)
 	if (attempt->again)
 		for (int i = 0; i < attempt->append->ntargets; i++)
 			if (attempt->targets[i].written)
-				es_tipcache_keep(&attempt->targets[i].stream, &attempt->targets[i].tip);
+				es_tipcache_keep(attempt->targets[i].known, &attempt->targets[i].stream, &attempt->targets[i].tip);
 }
 
 /*

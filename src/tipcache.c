@@ -10,7 +10,7 @@
  *
  * The end of the transaction ends that, and so may the rollback of any
  * subtransaction, which takes events back: then all is forgotten.  So it is when
- * the memory is used up.
+ * the memory for it is used up.
  */
 #include "tipcache.h"
 
@@ -18,14 +18,6 @@
 #include "utils/memutils.h"
 
 #define MOST_BYTES		(8 * 1024 * 1024)
-
-/* What is known of one stream. */
-typedef struct Entry
-{
-	const text *name;			/* hash key */
-	EsStream	stream;
-	EsTip		tip;
-} Entry;
 
 static HTAB *entries = NULL;	/* in a context of its own, of the top
 								 * transaction */
@@ -70,57 +62,58 @@ es_tipcache_init(void)
 	RegisterSubXactCallback(at_subxact_end, NULL);
 }
 
-/* es_tipcache_find gives the newest row and tip of a stream that this transaction has appended to; false if it is not known. */
-bool
-es_tipcache_find(const text *name, EsStream *stream, EsTip *tip)
+/*
+ * es_tipcache_begin_call must come before the calls for one append; what they give is
+ * good until the next.
+ */
+void
+es_tipcache_begin_call(void)
 {
-	const Entry *entry;
+	if (entries && (bytes > MOST_BYTES || known_streams != es_base_store()->streams))
+		forget();
+}
+
+/* es_tipcache_find gives the newest row and tip of a stream that this transaction has appended to; NULL if they are not known. */
+EsKnownTip *
+es_tipcache_find(const text *name)
+{
+	return entries ? hash_search(entries, &name, HASH_FIND, NULL) : NULL;
+}
+
+/* Makes an entry for a stream that has none. */
+static EsKnownTip *
+add(const text *name)
+{
+	Size		size = VARSIZE_ANY(name);
 
 	if (entries == NULL)
-		return false;
-	if (known_streams != es_base_store()->streams)
 	{
 		forget();
-		return false;
+		context = AllocSetContextCreate(TopTransactionContext, "eventstore tips", ALLOCSET_DEFAULT_SIZES);
+		entries = es_base_name_map("eventstore tips", 1024, sizeof(EsKnownTip), context);
+		known_streams = es_base_store()->streams;
+		bytes = 0;
 	}
-	entry = hash_search(entries, &name, HASH_FIND, NULL);
-	if (entry == NULL)
-		return false;
-	*stream = entry->stream;
-	stream->name = name;
-	*tip = entry->tip;
-	return true;
+	bytes += size + 2 * sizeof(EsKnownTip);
+	name = memcpy(MemoryContextAlloc(context, size), name, size);
+	return hash_search(entries, &name, HASH_ENTER, NULL);
 }
 
-/* Begins anew. */
-static void
-begin(void)
-{
-	forget();
-	context = AllocSetContextCreate(TopTransactionContext, "eventstore tips", ALLOCSET_DEFAULT_SIZES);
-	entries = es_base_name_map("eventstore tips", 1024, sizeof(Entry), context);
-	known_streams = es_base_store()->streams;
-	bytes = 0;
-}
-
-/* es_tipcache_keep keeps what this transaction has just made a stream's newest row and tip. */
+/*
+ * es_tipcache_keep keeps what this transaction has just made a stream's newest
+ * row and tip, if there is room; known is what es_tipcache_find gave.
+ */
 void
-es_tipcache_keep(const EsStream *stream, const EsTip *tip)
+es_tipcache_keep(EsKnownTip *known, const EsStream *stream, const EsTip *tip)
 {
-	Entry	   *entry;
+	const text *name;
 
-	if (entries == NULL || bytes > MOST_BYTES || known_streams != es_base_store()->streams)
-		begin();
-	entry = hash_search(entries, &stream->name, HASH_FIND, NULL);
-	if (entry == NULL)
-	{
-		Size		size = VARSIZE_ANY(stream->name);
-		text	   *name = memcpy(MemoryContextAlloc(context, size), stream->name, size);
-
-		entry = hash_search(entries, &name, HASH_ENTER, NULL);
-		bytes += size + 2 * sizeof(Entry);
-	}
-	entry->stream = *stream;
-	entry->stream.name = entry->name;
-	entry->tip = *tip;
+	if (known == NULL && bytes > MOST_BYTES && entries)
+		return;
+	if (known == NULL)
+		known = add(stream->name);
+	name = known->name;
+	known->stream = *stream;
+	known->stream.name = name;
+	known->tip = *tip;
 }

@@ -7,8 +7,17 @@
 
 #include "stream.h"
 
+/* What is known of one stream. */
+typedef struct EsKnownTip
+{
+	const text *name;			/* hash key */
+	EsStream	stream;
+	EsTip		tip;
+} EsKnownTip;
+
 extern void es_tipcache_init(void);
-extern bool es_tipcache_find(const text *name, EsStream *stream, EsTip *tip);
-extern void es_tipcache_keep(const EsStream *stream, const EsTip *tip);
+extern void es_tipcache_begin_call(void);
+extern EsKnownTip *es_tipcache_find(const text *name);
+extern void es_tipcache_keep(EsKnownTip *known, const EsStream *stream, const EsTip *tip);
 
 #endif							/* ES_TIPCACHE_H */
