@@ -256,14 +256,14 @@ es_store_open(EsTable *table, Oid relid)
 		table->indexes[i] = index_open(info->index_oids[i], RowExclusiveLock);
 }
 
-/* es_store_close closes it; the locks stay to the end of the transaction. */
+/* es_store_close closes it; the lock on the table stays to the end of the transaction. */
 void
 es_store_close(EsTable *table)
 {
 	for (int i = 0; i < table->info->nindexes; i++)
 	{
 		es_index_insert_done(table->indexes[i], table->info->index_infos[i]);
-		index_close(table->indexes[i], NoLock);
+		index_close(table->indexes[i], RowExclusiveLock);
 	}
 	table_close(table->rel, NoLock);
 	pfree(table->indexes);

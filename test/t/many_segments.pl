@@ -62,6 +62,10 @@ is((finish_script($ddl))[1], '', 'and then goes on');
 is(locks_after(qq{SELECT count(es_append('s-' || n, 'T')) FROM generate_series(10, $segments - 10) n}, 'ROLLBACK') =~ s/.*\n//r < 40 ? 'few' : 'many',
 	'few', 'appends to streams that slept in as many segments hold locks on those that they write to only');
 
+is($node->safe_psql('many', q{BEGIN; SELECT es_append_batch('filling-1', (SELECT jsonb_agg('{"type": "T"}'::jsonb) FROM generate_series(1, 450)));
+	SELECT count(*) > 3, count(*) FILTER (WHERE c.relkind = 'i' AND mode = 'RowExclusiveLock') FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+	WHERE l.pid = pg_backend_pid() AND c.relname ~ '^events_\d'; ROLLBACK}), "450\nt|0", 'a batch over some segments holds a lock on each, and none on their indexes');
+
 # What is asked of one place is read there.  blocks(sql): how many blocks of segments and their indexes are read.
 sub blocks
 {
