@@ -318,3 +318,62 @@ INSERT INTO es_events (stream, type, data, version) VALUES ('ingest_none-1', 'A'
 \set VERBOSITY default
 INSERT INTO es_events (stream, type, data, version) VALUES ('ingest_none-1', 'A', '{}', -9223372036854775808);
 INSERT INTO es_events (stream, type, data, recorded_at) VALUES ('ingest_none-1', 'A', '{}', 'infinity');
+--
+-- with RETURNING each row is written at once: it says where it is, and what a later row asks sees it
+--
+SELECT es_append('ingest_returning-0', 'Start') AS start, es_last_position() AS base \gset
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_returning-' || n % 2, 'A', to_jsonb(es_stream_version('ingest_returning-' || n % 2))
+FROM generate_series(1, 6) n
+RETURNING stream, version, data, position - :base AS nth, es_stream_version(stream) AS so_far, position = es_last_position() AS last;
+INSERT INTO es_events (stream, type, data, version) VALUES ('ingest_returning-0', 'B', '{}', 5), ('ingest_returning-2', 'B', '{}', 1), ('ingest_returning-0', 'C', '{}', 6)
+RETURNING stream, version, type, position - :base AS nth;
+-- a CTE hands on the rows as they are stored
+WITH i AS (INSERT INTO es_events (stream, type, data) SELECT 'ingest_returning-3', 'A', to_jsonb(n) FROM generate_series(1, 2500) n RETURNING *)
+SELECT count(*), min(version), max(version), max(position) - min(position) AS span, bool_and(version = data::int) AS in_order, max(position) = es_last_position() AS last FROM i;
+--
+-- without RETURNING rows are written before anything of ours looks, and at the end, in order of arrival
+--
+CREATE FUNCTION pg_temp.order_of(stream text) RETURNS TABLE(nth bigint, stream text, version bigint, type text, data jsonb) LANGUAGE sql AS $$
+	SELECT rank() OVER (ORDER BY e.position), e.stream, e.version, e.type, e.data FROM es_streams s, es_read(s.stream) e WHERE s.stream LIKE $1 ORDER BY e.position
+$$;
+-- a default that COPY takes for each row
+SELECT es_last_position() AS base \gset
+BEGIN;
+ALTER VIEW es_events ALTER COLUMN data SET DEFAULT to_jsonb(ARRAY[es_stream_version('ingest_flush-1'), es_stream_version('ingest_flush-2'), es_last_position() - :base]);
+COPY es_events (stream, type) FROM stdin;
+ingest_flush-1	A
+ingest_flush-2	A
+ingest_flush-1	B
+ingest_flush-2	B
+\.
+SELECT * FROM pg_temp.order_of('ingest\_flush-%');
+-- one that appends: the rows before it come first
+ALTER VIEW es_events ALTER COLUMN data SET DEFAULT to_jsonb(es_append('ingest_flush-2', 'Between'));
+COPY es_events (stream, type) FROM stdin;
+ingest_flush-1	C
+ingest_flush-2	C
+ingest_flush-3	C
+\.
+SELECT nth, stream, version, type FROM pg_temp.order_of('ingest\_flush-%') WHERE nth > 4;
+ROLLBACK;
+SELECT es_stream_version('ingest_flush-1'), es_stream_version('ingest_flush-2');
+-- statements of one transaction, and what comes between them
+BEGIN;
+INSERT INTO es_events (stream, type, data) VALUES ('ingest_flush-5', 'A', '1'), ('ingest_flush-4', 'A', '2'), ('ingest_flush-5', 'A', '3');
+SELECT es_stream_version('ingest_flush-5'), es_stream_version('ingest_flush-4'), (SELECT count(*) FROM es_events WHERE stream LIKE 'ingest\_flush-%');
+INSERT INTO es_events (stream, type, data) VALUES ('ingest_flush-4', 'A', '4');
+SELECT version, data FROM es_read('ingest_flush-4');
+SELECT es_append('ingest_flush-5', 'B', '5', expected_version => 2);
+COPY es_events (stream, type, data) FROM stdin;
+ingest_flush-6	A	6
+ingest_flush-5	A	7
+ingest_flush-4	A	8
+\.
+SELECT stream, version FROM es_append_many('[{"stream": "ingest_flush-4", "type": "C", "data": 9, "expected_version": 3}, {"stream": "ingest_flush-6", "type": "C", "data": 10, "expected_version": 1}]');
+SAVEPOINT s;
+INSERT INTO es_events (stream, type, data) VALUES ('ingest_flush-6', 'undone', '0'), ('ingest_flush-7', 'undone', '0');
+ROLLBACK TO s;
+INSERT INTO es_events (stream, type, data) VALUES ('ingest_flush-7', 'D', '11'), ('ingest_flush-4', 'D', '12');
+COMMIT;
+SELECT * FROM pg_temp.order_of('ingest\_flush-%');
+SELECT es_settled_position() = es_last_position() AS settled;
