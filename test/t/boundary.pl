@@ -107,16 +107,29 @@ is( $node->safe_psql('postgres', q{
 	't', 'every enrolment is found by its tag');
 is(gaps($node, 'postgres'), '', 'versions have no gap');
 
-# Calls over the same streams, in random orders.
+# Calls over the same streams, in random orders: few streams and many, more than
+# there are locks, some only checked; alone, or as one call of a transaction that
+# commits or rolls back.
 sub many_script
 {
 	my $sql = '';
 
 	for my $i (1 .. $commands)
 	{
-		my @streams = sort { rand() <=> 0.5 } map { "many-$_" } 1 .. 12;
-		my $events = join ',', map { qq({"stream": "$_", "type": "T"}) } @streams[ 0 .. 2 + int(rand(8)) ];
-		$sql .= "SELECT count(*) FROM es_append_many('[$events]');\n";
+		my ($among, $most) = rand() < 0.8 ? (12, 10) : (300, 200);
+		my @streams = (sort { $a->[0] <=> $b->[0] } map { [ rand(), "many-$_" ] } 1 .. $among)[ 0 .. 2 + int(rand($most - 2)) ];
+		my $events = join ',', map { rand() < 0.1 ? qq({"stream": "$_->[1]"}) : qq({"stream": "$_->[1]", "type": "T"}) } @streams;
+		my $call = "SELECT count(*) FROM es_append_many('[$events]');\n";
+		my $dice = rand();
+
+		if ($dice < 0.5)
+		{
+			$sql .= $call;
+		}
+		else
+		{
+			$sql .= "BEGIN;\n$call" . ($dice < 0.75 ? 'COMMIT' : 'ROLLBACK') . ";\n";
+		}
 	}
 	return $sql;
 }
@@ -138,6 +151,28 @@ is( $node->safe_psql('postgres', q{
 	't', 'a condition does not wait for an idle transaction that appended something else');
 $idle->query_safe('ROLLBACK');
 $idle->quit;
+
+# A retry says what the first attempt said, whatever has come since to a stream
+# that it only checks.
+my $retried = q{SELECT * FROM es_append_many('[
+	{"stream": "retry-1", "type": "T", "event_id": "0189eeee-0000-7000-8000-000000000001"},
+	{"stream": "retry-checked", "expected_version": 0}]')};
+my $first = $node->safe_psql('postgres', $retried);
+$node->safe_psql('postgres', q{SELECT es_append('retry-checked', 'T')});
+my (undef, $again) = $node->psql('postgres', $retried);
+{
+	local $TODO = 'checks are looked at again when the events are stored already';
+	is($again, $first, 'a retry does not look at its checks again');
+}
+
+# What can be refused without a look at the store takes no position.
+my $last = $node->safe_psql('postgres', 'SELECT last_value FROM eventstore.position_seq');
+my ($status) = $node->psql('postgres', q{SELECT es_append('bad-1', 'T', '{}', '{"tags": [""]}')});
+isnt($status, 0, 'an empty tag is refused');
+{
+	local $TODO = 'tags are looked at when the event is written';
+	is($node->safe_psql('postgres', 'SELECT last_value FROM eventstore.position_seq'), $last, 'and takes no position');
+}
 
 $node->stop;
 done_testing();
