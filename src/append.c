@@ -87,6 +87,8 @@ typedef struct Attempt
 	int64		next_position;
 	TimestampTz now;			/* of the block */
 	bool		again;			/* the transaction had appended before */
+	int64		open_segment;	/* which segment is open; -1: none */
+	EsTable		segment;
 	int64		first_position; /* of those taken */
 	int			npositions;		/* taken, next to each other */
 	int			used;			/* of them */
@@ -95,9 +97,6 @@ typedef struct Attempt
 
 static int64 last_position = 0; /* of this session; 0: none yet */
 
-PG_FUNCTION_INFO_V1(es_append);
-PG_FUNCTION_INFO_V1(es_append_batch);
-PG_FUNCTION_INFO_V1(es_append_events);
 PG_FUNCTION_INFO_V1(es_last_position);
 
 /* Raises unless this session may write now. */
@@ -111,6 +110,34 @@ check_may_write(void)
 				errhint("Append on the primary server."));
 	PreventCommandIfReadOnly("append of events");
 	PreventCommandIfParallelMode("append of events");
+}
+
+/* ---- the segment that is written to ---- */
+
+/* Closes the segment that is open. */
+static void
+close_segment(Attempt *attempt)
+{
+	if (attempt->open_segment >= 0)
+		es_store_close(&attempt->segment);
+	attempt->open_segment = -1;
+}
+
+/* Opens a segment in place of the one that is open, if it is another; false if it is missing. */
+static bool
+open_segment(Attempt *attempt, int64 segment)
+{
+	Oid			relid;
+
+	if (attempt->open_segment == segment)
+		return true;
+	close_segment(attempt);
+	relid = segment >= 0 ? es_segment_relid(segment) : InvalidOid;
+	if (!OidIsValid(relid))
+		return false;
+	es_store_open(&attempt->segment, relid);
+	attempt->open_segment = segment;
+	return true;
 }
 
 /* ---- checks ---- */
@@ -134,7 +161,8 @@ find_target(Attempt *attempt, Target *target)
 		return false;
 	if (!target->exists)
 		return true;
-	if (!es_stream_find_tip(&target->stream, &target->tip, &attempt->wait_for))
+	if (!es_stream_find_tip(&target->stream, attempt->open_segment >= 0 ? &attempt->segment : NULL,
+							&target->tip, &attempt->wait_for))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_STORE_CORRUPT),
 				errmsg("stream \"%s\" has no event in its last segment",
@@ -240,6 +268,19 @@ check_retries_agree(Attempt *attempt)
 				   "The events of this stream are stored already, those of others are not.");
 }
 
+/*
+ * Tells whether the call was stored before.  Then it was not refused then, and
+ * what it only checked may have changed since.
+ */
+static bool
+is_stored(const EsAppend *append)
+{
+	for (int i = 0; i < append->count; i++)
+		if (!append->events[i].stored)
+			return false;
+	return append->count > 0;
+}
+
 /* All that is checked before the first position is taken. */
 static Outcome
 check(Attempt *attempt)
@@ -247,6 +288,8 @@ check(Attempt *attempt)
 	for (int i = 0; i < attempt->append->ntargets; i++)
 		if (!check_target(attempt, &attempt->targets[i]))
 			return WAIT_FOR_TRANSACTION;
+	if (attempt->append->ntargets > 1 && is_stored(attempt->append))
+		return GO_ON;
 	if (attempt->refusals == NIL && attempt->append->ntargets > 1)
 		check_retries_agree(attempt);
 	return attempt->refusals == NIL ? GO_ON : REFUSED;
@@ -329,33 +372,27 @@ static void
 write_run(Attempt *attempt, int64 position, int n)
 {
 	int64		segment = es_segment_of(position);
-	Oid			relid = es_segment_relid(segment);
-	EsTable		table;
+	EsTable    *table = &attempt->segment;
 
-	if (!OidIsValid(relid))
+	if (!open_segment(attempt, segment))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("segment " INT64_FORMAT " of the log is detached", segment));
-	es_store_open(&table, relid);
 	for (int i = 0; i < n; i++)
 	{
 		EsNewEvent *event = next_event(attempt);
 		Target	   *target = &attempt->targets[event->target - attempt->append->targets];
-		text	  **tags;
-		int			ntags;
 
 		if (!target->exists || target->stream.last_segment != segment)
 			prepare_stream(attempt, target, event, segment);
 		become_tip(attempt, target, event, position + i);
-		es_eventrow_fill(es_store_slot(&table, i), &target->stream, event);
-		tags = es_tags_of(event->metadata, &ntags);
-		if (ntags > 0)
-			es_tags_write(tags, ntags, event->position);
+		es_eventrow_fill(es_store_slot(table, i), &target->stream, event);
+		if (event->tagged)
+			es_tags_write(event->metadata, event->position);
 		attempt->next++;
 	}
-	es_eventrow_join_runs(&table, n);
-	es_store_insert(&table, n);
-	es_store_close(&table);
+	es_eventrow_join_runs(table, n);
+	es_store_insert(table, n);
 }
 
 /* Tells whether a call keeps its locks from the checks to the last event. */
@@ -530,6 +567,7 @@ begin_attempt(Attempt *attempt, EsAppend *append)
 {
 	memset(attempt, 0, sizeof(*attempt));
 	attempt->append = append;
+	attempt->open_segment = -1;
 	es_tipcache_begin_call();
 	attempt->again = es_settle_own_first() != PG_INT64_MAX;
 	attempt->targets = MemoryContextAllocHuge(CurrentMemoryContext,
@@ -552,18 +590,24 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
+		/* before the short locks: DDL may make it wait */
+		(void) open_segment(attempt, es_segment_newest());
 		outcome = try(attempt, block_context);
 		if (outcome == REFUSED)
 			es_refusal_raise(attempt->refusals, attempt->append->many);
 		else if (outcome == WAIT_FOR_TRANSACTION)
 			wait_for_transaction(attempt, &queue, &queued);
 		else if (outcome == WAIT_FOR_SEGMENT)
+		{
+			close_segment(attempt);
 			es_maker_ensure(attempt->next_position);
+		}
 		else if (attempt->npositions > 0)
 			es_maker_ask_ahead(attempt->first_position, attempt->next_position);
 		attempt->refusals = NIL;
 		MemoryContextReset(block_context);
 	} while (outcome != FINISHED);
+	close_segment(attempt);
 	if (queued)
 		es_stream_unlock(&queue);
 }
@@ -608,79 +652,6 @@ es_append_run(EsAppend *append)
 }
 
 /* ---- SQL ---- */
-
-/*
- * es_append(stream, type, data, metadata, expected_version, event_id): appends
- * one event and returns its version.
- *
- * NULL stream, type or data is 22004, NULL metadata {}, NULL event_id a new
- * UUIDv7, NULL expected_version any.  Bad names, metadata that is no object:
- * 22023.  VE001 if the stream is not as expected, VE003 if it is deleted.
- * Waits for a transaction that has appended to the stream and not ended.
- * A rollback takes the event back; its position stays empty.
- */
-Datum
-es_append(PG_FUNCTION_ARGS)
-{
-	EsNewEvent	event = {0};
-	EsTarget	target = {0};
-	EsAppend	append = {.targets = &target,.ntargets = 1,.events = &event,.count = 1};
-
-	target.stream = es_base_stream_arg(fcinfo, 0);
-	es_base_require(fcinfo, 1, "type");
-	es_base_require(fcinfo, 2, "data");
-	event.type = PG_GETARG_TEXT_PP(1);
-	event.data = PG_GETARG_DATUM(2);
-	event.metadata = PG_ARGISNULL(3) ? es_request_empty_object() : PG_GETARG_DATUM(3);
-	es_request_expectation(&target, fcinfo, 4);
-	event.id_given = !PG_ARGISNULL(5);
-	if (event.id_given)
-		event.id = *PG_GETARG_UUID_P(5);
-	es_request_check_event(&event);
-	es_request_add_event(&target, &event);
-	es_append_run(&append);
-	PG_RETURN_INT64(target.version);
-}
-
-/*
- * es_append_batch(stream, events, expected_version): appends a JSON array of
- * {"type", "data"?, "metadata"?, "event_id"?}, all or nothing, contiguous in
- * version, and returns the last version.
- *
- * An empty array checks the expectation and returns the stream's version.
- * Anything but such an array is 22023; the rest is as for es_append.
- */
-Datum
-es_append_batch(PG_FUNCTION_ARGS)
-{
-	EsTarget	target = {0};
-	EsAppend	append = {.targets = &target,.ntargets = 1};
-
-	target.stream = es_base_stream_arg(fcinfo, 0);
-	es_base_require(fcinfo, 1, "events");
-	es_request_expectation(&target, fcinfo, 2);
-	es_request_from_json(&append, &target, PG_GETARG_JSONB_P(1));
-	es_append_run(&append);
-	PG_RETURN_INT64(target.version);
-}
-
-/*
- * es_append_events(stream, events, expected_version): es_append_batch for an
- * es_new_event[].  NULL elements, and elements without type or data, are 22004.
- */
-Datum
-es_append_events(PG_FUNCTION_ARGS)
-{
-	EsTarget	target = {0};
-	EsAppend	append = {.targets = &target,.ntargets = 1};
-
-	target.stream = es_base_stream_arg(fcinfo, 0);
-	es_base_require(fcinfo, 1, "events");
-	es_request_expectation(&target, fcinfo, 2);
-	es_request_from_array(&append, &target, PG_GETARG_ARRAYTYPE_P(1));
-	es_append_run(&append);
-	PG_RETURN_INT64(target.version);
-}
 
 /*
  * es_last_position(): the position of the last event that this session

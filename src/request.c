@@ -64,15 +64,19 @@ es_request_add_event(EsTarget *target, EsNewEvent *event)
 	target->count++;
 }
 
-/* es_request_check_event raises 22023 for a bad type, or metadata that is no object. */
+/* es_request_check_event raises 22023 for a bad type, metadata that is no object, or a bad tag. */
 void
 es_request_check_event(EsNewEvent *event)
 {
+	int			ntags;
+
 	es_base_check_type_name(event->type);
 	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(event->metadata)))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("metadata must be a JSON object"));
+	(void) es_tags_of(event->metadata, &ntags);
+	event->tagged = ntags > 0;
 }
 
 /* es_request_empty_object gives the jsonb {}. */
@@ -104,16 +108,6 @@ allocate_events(EsAppend *append, int count)
 
 /* ---- JSON ---- */
 
-/* Raises 22023 for an element of a JSON batch. */
-static void
-bad_element(int index, const char *problem)
-{
-	ereport(ERROR,
-			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			errmsg("element %d of events %s", index + 1, problem),
-			errhint("Each element is {\"type\": string, \"data\"?: any, \"metadata\"?: object, \"event_id\"?: UUID}."));
-}
-
 /* One element of a JSON batch, taken apart; type NULL means it was not there. */
 typedef struct Element
 {
@@ -124,7 +118,22 @@ typedef struct Element
 	JsonbValue *stream;
 	JsonbValue *expected_version;
 	JsonbValue *tags;
+	int			index;			/* from 0 */
+	bool		many;			/* of a call over many streams */
 } Element;
+
+/* Raises 22023 for an element. */
+static void
+bad_element(const Element *element, const char *problem)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("element %d of events %s", element->index + 1, problem),
+			element->many ?
+			errhint("Each element is {\"stream\": string, \"type\": string, \"data\"?: any, \"metadata\"?: object, "
+					"\"event_id\"?: UUID, \"tags\"?: [string, â147¦], \"expected_version\"?: bigint}; without \"type\" it is a check only.") :
+			errhint("Each element is {\"type\": string, \"data\"?: any, \"metadata\"?: object, \"event_id\"?: UUID}."));
+}
 
 /* Finds the place for a key; the last three are for calls over many streams. */
 static JsonbValue **
@@ -160,8 +169,10 @@ take_apart(Element *element, JsonbValue *value, int index, bool many)
 	JsonbValue	key;
 
 	memset(element, 0, sizeof(*element));
+	element->index = index;
+	element->many = many;
 	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
-		bad_element(index, "is not an object");
+		bad_element(element, "is not an object");
 	it = JsonbIteratorInit(value->val.binary.data);
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
 	{
@@ -171,8 +182,8 @@ take_apart(Element *element, JsonbValue *value, int index, bool many)
 			continue;
 		place = member_place(element, &key, many);
 		if (place == NULL)
-			bad_element(index, psprintf("has an unknown key \"%s\"",
-										pnstrdup(key.val.string.val, key.val.string.len)));
+			bad_element(element, psprintf("has an unknown key \"%s\"",
+										  pnstrdup(key.val.string.val, key.val.string.len)));
 		*place = palloc(sizeof(JsonbValue));
 		(void) JsonbIteratorNext(&it, *place, true);
 		if ((*place)->type == jbvNull && *place != element->data && *place != element->type)
@@ -189,13 +200,14 @@ string_text(const JsonbValue *value)
 
 /* Takes an element's "event_id". */
 static void
-take_event_id(EsNewEvent *event, const JsonbValue *value, int index)
+take_event_id(EsNewEvent *event, const Element *element)
 {
+	const JsonbValue *value = element->event_id;
 	char	   *string;
 
 	if (value->type != jbvString ||
 		!es_uuid7_is_uuid(value->val.string.val, value->val.string.len))
-		bad_element(index, "has an \"event_id\" that is no UUID");
+		bad_element(element, "has an \"event_id\" that is no UUID");
 	string = pnstrdup(value->val.string.val, value->val.string.len);
 	event->id = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(string)));
 	event->id_given = true;
@@ -204,19 +216,19 @@ take_event_id(EsNewEvent *event, const JsonbValue *value, int index)
 
 /* Takes the event that an element describes. */
 static void
-take_event(EsNewEvent *event, const Element *element, int index)
+take_event(EsNewEvent *event, const Element *element)
 {
 	if (element->type == NULL)
-		bad_element(index, "has no \"type\"");
+		bad_element(element, "has no \"type\"");
 	if (element->type->type != jbvString)
-		bad_element(index, "has a \"type\" that is no string");
+		bad_element(element, "has a \"type\" that is no string");
 	event->type = string_text(element->type);
 	event->data = element->data ? JsonbPGetDatum(JsonbValueToJsonb(element->data)) :
 		es_request_empty_object();
 	event->metadata = element->metadata ? JsonbPGetDatum(JsonbValueToJsonb(element->metadata)) :
 		es_request_empty_object();
 	if (element->event_id)
-		take_event_id(event, element->event_id, index);
+		take_event_id(event, element);
 	if (element->tags)
 		event->metadata = es_tags_add(event->metadata, element->tags);
 	es_request_check_event(event);
@@ -244,7 +256,7 @@ es_request_from_json(EsAppend *append, EsTarget *target, Jsonb *events)
 
 		CHECK_FOR_INTERRUPTS();
 		take_apart(&element, getIthJsonbValueFromContainer(&events->root, i), i, false);
-		take_event(&append->events[i], &element, i);
+		take_event(&append->events[i], &element);
 		es_request_add_event(target, &append->events[i]);
 	}
 }
@@ -285,35 +297,36 @@ es_request_target(EsAppend *append, HTAB *map, const text *stream, bool *found)
 
 /* Finds, or adds, the target that an element names. */
 static EsTarget *
-target_of(EsAppend *append, HTAB *map, const Element *element, int index)
+target_of(EsAppend *append, HTAB *map, const Element *element)
 {
 	EsTarget   *target;
 	text	   *stream;
 	bool		found;
 
 	if (element->stream == NULL || element->stream->type != jbvString)
-		bad_element(index, "has no \"stream\" that is a string");
+		bad_element(element, "has no \"stream\" that is a string");
 	stream = string_text(element->stream);
 	es_base_check_stream_name(stream);
 	target = es_request_target(append, map, stream, &found);
 	if (found && element->expected_version)
-		bad_element(index, "has an \"expected_version\", which belongs to the first element of its stream");
+		bad_element(element, "has an \"expected_version\", which belongs to the first element of its stream");
 	return target;
 }
 
 /* Takes an element's "expected_version". */
 static void
-take_expected(EsTarget *target, const JsonbValue *value, int index)
+take_expected(EsTarget *target, const Element *element)
 {
+	const JsonbValue *value = element->expected_version;
 	Datum		number;
 
 	if (value->type != jbvNumeric)
-		bad_element(index, "has an \"expected_version\" that is no number");
+		bad_element(element, "has an \"expected_version\" that is no number");
 	number = NumericGetDatum(value->val.numeric);
 	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number, DirectFunctionCall1(numeric_floor, number))) ||
 		DatumGetBool(DirectFunctionCall2(numeric_gt, number, NumericGetDatum(int64_to_numeric(PG_INT64_MAX)))) ||
 		DatumGetBool(DirectFunctionCall2(numeric_lt, number, NumericGetDatum(int64_to_numeric(PG_INT64_MIN)))))
-		bad_element(index, "has an \"expected_version\" that is no bigint");
+		bad_element(element, "has an \"expected_version\" that is no bigint");
 	es_request_set_expected(target, DatumGetInt64(DirectFunctionCall1(numeric_int8, number)));
 }
 
@@ -339,18 +352,18 @@ es_request_many_from_json(EsAppend *append, Jsonb *events)
 
 		CHECK_FOR_INTERRUPTS();
 		take_apart(&element, getIthJsonbValueFromContainer(&events->root, i), i, true);
-		target = target_of(append, map, &element, i);
+		target = target_of(append, map, &element);
 		if (element.expected_version)
-			take_expected(target, element.expected_version, i);
+			take_expected(target, &element);
 		if (element.type)
 		{
 			EsNewEvent *event = &append->events[append->count++];
 
-			take_event(event, &element, i);
+			take_event(event, &element);
 			es_request_add_event(target, event);
 		}
 		else if (element.data || element.metadata || element.event_id || element.tags)
-			bad_element(i, "has no \"type\"");
+			bad_element(&element, "has no \"type\"");
 	}
 	hash_destroy(map);
 }

@@ -249,17 +249,21 @@ es_segment_fresh_snapshot(void)
 	return snapshot;
 }
 
-/*
- * es_segment_scan_begin opens the index of a segment that the scan asks for,
- * with its keys; false if the segment is missing.
- */
-bool
-es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
+/* Opens the segment and the index that a scan is about; false if the segment is missing. */
+static bool
+open_for_scan(EsSegmentScan *scan, int64 segment)
 {
 	Oid			relid = es_segment_relid(segment);
 
 	if (!OidIsValid(relid))
 		return false;
+	scan->borrowed = scan->open && RelationGetRelid(scan->open->rel) == relid;
+	if (scan->borrowed)
+	{
+		scan->rel = scan->open->rel;
+		scan->index = es_store_index(scan->open, es_segment_index(segment, scan->which));
+		return scan->index != NULL;
+	}
 	scan->rel = try_table_open(relid, AccessShareLock);
 	if (scan->rel == NULL || es_segment_relid(segment) != relid)
 	{
@@ -269,6 +273,18 @@ es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
 		return false;
 	}
 	scan->index = index_open(es_segment_index(segment, scan->which), AccessShareLock);
+	return true;
+}
+
+/*
+ * es_segment_scan_begin opens the index of a segment that the scan asks for,
+ * with its keys; false if the segment is missing.
+ */
+bool
+es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
+{
+	if (!open_for_scan(scan, segment))
+		return false;
 	scan->slot = scan->own_slot ? table_slot_create(scan->rel, NULL) : es_store_scan_slot(scan->rel);
 	scan->visibility = InvalidBuffer;
 	scan->keep_lock = false;
@@ -329,6 +345,8 @@ es_segment_scan_end(EsSegmentScan *scan)
 		ExecDropSingleTupleTableSlot(scan->slot);
 	else
 		ExecClearTuple(scan->slot);
+	if (scan->borrowed)
+		return;
 	index_close(scan->index, AccessShareLock);
 	table_close(scan->rel, scan->keep_lock ? NoLock : AccessShareLock);
 }

@@ -44,6 +44,8 @@ typedef struct EsSegmentScan
 {
 	EsSegmentIndex which;
 	Snapshot	snapshot;
+	EsTable    *open;			/* a segment that is open for writing, used if
+								 * it is the one to scan; or NULL */
 	bool		own_slot;		/* other scans may run on the segment
 								 * meanwhile */
 	bool		index_only;		/* es_segment_scan_skip will be used */
@@ -56,6 +58,7 @@ typedef struct EsSegmentScan
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
 	Buffer		visibility;		/* of the visibility map; index_only */
+	bool		borrowed;		/* rel and index are those of open */
 	bool		keep_lock;		/* to the end of the transaction */
 } EsSegmentScan;
 

@@ -243,17 +243,33 @@ es_store_scan_slot(Relation rel)
 
 /* ---- writing rows ---- */
 
-/* es_store_open opens a table and its indexes for writing. */
+/* es_store_open opens a table for writing; it may stay open across calls of the transaction. */
 void
 es_store_open(EsTable *table, Oid relid)
 {
-	EsTableInfo *info;
-
 	table->rel = table_open(relid, RowExclusiveLock);
-	table->info = info = get_info(table->rel);
-	table->indexes = palloc(sizeof(Relation) * Max(info->nindexes, 1));
-	for (int i = 0; i < info->nindexes; i++)
-		table->indexes[i] = index_open(info->index_oids[i], RowExclusiveLock);
+	table->info = get_info(table->rel);
+	table->indexes = MemoryContextAllocZero(CurTransactionContext,
+											sizeof(Relation) * Max(table->info->nindexes, 1));
+}
+
+/* Opens an index when it is needed for the first time. */
+static inline Relation
+open_index(EsTable *table, int i)
+{
+	if (table->indexes[i] == NULL)
+		table->indexes[i] = index_open(table->info->index_oids[i], RowExclusiveLock);
+	return table->indexes[i];
+}
+
+/* es_store_index gives an index of an open table, which stays open as long as the table; NULL if it has none of this OID. */
+Relation
+es_store_index(EsTable *table, Oid relid)
+{
+	for (int i = 0; i < table->info->nindexes; i++)
+		if (table->info->index_oids[i] == relid)
+			return open_index(table, i);
+	return NULL;
 }
 
 /* es_store_close closes it; the lock on the table stays to the end of the transaction. */
@@ -262,6 +278,8 @@ es_store_close(EsTable *table)
 {
 	for (int i = 0; i < table->info->nindexes; i++)
 	{
+		if (table->indexes[i] == NULL)
+			continue;
 		es_index_insert_done(table->indexes[i], table->info->index_infos[i]);
 		index_close(table->indexes[i], RowExclusiveLock);
 	}
@@ -306,12 +324,13 @@ static void
 insert_plain_key(EsTable *table, int i, TupleTableSlot *slot)
 {
 	IndexInfo  *info = table->info->index_infos[i];
-	Relation	index = table->indexes[i];
+	Relation	index;
 	Datum		values[INDEX_MAX_KEYS];
 	bool		isnull[INDEX_MAX_KEYS];
 
 	if (!row_belongs(&table->info->predicates[i], slot))
 		return;
+	index = open_index(table, i);
 	for (int k = 0; k < info->ii_NumIndexAttrs; k++)
 	{
 		AttrNumber	column = info->ii_IndexAttrNumbers[k];
@@ -329,7 +348,7 @@ static void
 insert_sorted_keys(EsTable *table, int i, TupleTableSlot **slots, int nrows)
 {
 	IndexInfo  *info = table->info->index_infos[i];
-	EsBtree		btree = {.index = table->indexes[i],.heap = table->rel,.info = info};
+	EsBtree		btree = {.index = open_index(table, i),.heap = table->rel,.info = info};
 	EsBtreeEntry *entries = palloc0(sizeof(EsBtreeEntry) * nrows);
 	int			n = 0;
 

@@ -44,11 +44,11 @@ typedef struct EsTableInfo
 	MemoryContext context;
 } EsTableInfo;
 
-/* A table opened for writing, with its indexes. */
+/* A table opened for writing, and those of its indexes that were needed. */
 typedef struct EsTable
 {
 	Relation	rel;
-	Relation   *indexes;
+	Relation   *indexes;		/* NULL: not opened yet */
 	EsTableInfo *info;
 } EsTable;
 
@@ -56,6 +56,7 @@ extern void es_store_init(void);
 
 extern void es_store_open(EsTable *table, Oid relid);
 extern void es_store_close(EsTable *table);
+extern Relation es_store_index(EsTable *table, Oid relid);
 extern TupleTableSlot *es_store_slot(EsTable *table, int n);
 extern void es_store_insert(EsTable *table, int nrows);
 extern void es_store_update(EsTable *table, ItemPointer tid);

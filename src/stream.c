@@ -67,18 +67,13 @@ make_tag(uint32 object, uint16 kind)
 }
 
 /*
- * es_stream_lock_table takes the locks on tables that an append needs anyway,
- * before any short lock: DDL may make these wait.
+ * es_stream_lock_table takes the lock on the table of streams that an append
+ * needs anyway, before any short lock: DDL may make it wait.
  */
 void
 es_stream_lock_table(void)
 {
-	int64		newest = es_segment_newest();
-	Oid			segment = newest >= 0 ? es_segment_relid(newest) : InvalidOid;
-
 	LockRelationOid(es_base_store()->streams, RowExclusiveLock);
-	if (OidIsValid(segment))
-		LockRelationOid(segment, RowExclusiveLock);
 }
 
 /* es_stream_locks_add makes the short lock on a stream one that is wanted. */
@@ -272,7 +267,7 @@ find_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
 
 	if (!ItemPointerIsValid(&hint->tid))
 		return false;
-	rel = table_open(es_base_store()->streams, AccessShareLock);
+	rel = table_open(es_base_store()->streams, NoLock); /* appends hold one */
 	slot = es_store_scan_slot(rel);
 	if (ItemPointerGetBlockNumber(&hint->tid) < RelationGetNumberOfBlocks(rel) &&
 		table_tuple_fetch_row_version(rel, (ItemPointer) &hint->tid, snapshot, slot))
@@ -378,10 +373,10 @@ es_stream_move_to_segment(EsStream *stream, int64 segment)
 
 /* Reads the newest event of a stream in its last segment, from a version on. */
 static bool
-find_tip_from(const EsStream *stream, int64 version, EsTip *tip, TransactionId *in_progress)
+find_tip_from(const EsStream *stream, int64 version, EsTable *open, EsTip *tip, TransactionId *in_progress)
 {
 	SnapshotData dirty;
-	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = &dirty,.nkeys = 2};
+	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = &dirty,.open = open,.nkeys = 2};
 	bool		found;
 	bool		isnull;
 
@@ -411,15 +406,15 @@ find_tip_from(const EsStream *stream, int64 version, EsTip *tip, TransactionId *
  * have been rolled back since: then all are asked.
  */
 bool
-es_stream_find_tip(const EsStream *stream, EsTip *tip, TransactionId *in_progress)
+es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, TransactionId *in_progress)
 {
 	const Hint *hint = hint_for(stream->name);
 	bool		found = false;
 
 	if (hint->id == stream->id && hint->version > 1)
-		found = find_tip_from(stream, hint->version, tip, in_progress);
+		found = find_tip_from(stream, hint->version, open, tip, in_progress);
 	if (!found)
-		found = find_tip_from(stream, 1, tip, in_progress);
+		found = find_tip_from(stream, 1, open, tip, in_progress);
 	if (found && !TransactionIdIsValid(*in_progress))
 		keep_hint(stream, tip->version);
 	return found;

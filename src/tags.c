@@ -80,10 +80,12 @@ es_tags_add(Datum metadata, const JsonbValue *tags)
 	return DirectFunctionCall2(jsonb_concat, metadata, JsonbPGetDatum(added));
 }
 
-/* es_tags_write notes that the event at a position carries these tags. */
+/* es_tags_write notes that the event at a position carries the tags in its metadata. */
 void
-es_tags_write(text *const *tags, int count, int64 position)
+es_tags_write(Datum metadata, int64 position)
 {
+	int			count;
+	text	  **tags = es_tags_of(metadata, &count);
 	EsTable		table;
 
 	es_store_open(&table, es_base_store()->tags);

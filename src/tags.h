@@ -12,7 +12,7 @@
 
 extern text **es_tags_of(Datum metadata, int *count);
 extern Datum es_tags_add(Datum metadata, const JsonbValue *tags);
-extern void es_tags_write(text *const *tags, int count, int64 position);
+extern void es_tags_write(Datum metadata, int64 position);
 extern bool es_tags_have_all(Datum metadata, text *const *wanted, int nwanted);
 
 #endif							/* ES_TAGS_H */

@@ -1,0 +1,17 @@
+/* ---- single: appending to one stream ---- */
+
+CREATE FUNCTION @extschema@.es_append(stream text, type text, data jsonb DEFAULT '{}', metadata jsonb DEFAULT '{}',
+		expected_version bigint DEFAULT NULL, event_id uuid DEFAULT NULL) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.es_append(text, text, jsonb, jsonb, bigint, uuid) IS
+	'appends one event and returns its version; expected_version NULL: any, 0: no event yet, -1: at least one, n: exactly n';
+
+CREATE FUNCTION @extschema@.es_append_batch(stream text, events jsonb, expected_version bigint DEFAULT NULL) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.es_append_batch(text, jsonb, bigint) IS
+	'appends a JSON array of {"type", "data"?, "metadata"?, "event_id"?}, all or nothing, and returns the last version';
+
+CREATE FUNCTION @extschema@.es_append_events(stream text, events @extschema@.es_new_event[], expected_version bigint DEFAULT NULL) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.es_append_events(text, @extschema@.es_new_event[], bigint) IS
+	'appends an array of events, all or nothing, and returns the last version';
