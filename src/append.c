@@ -590,8 +590,12 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		/* before the short locks: DDL may make it wait */
-		(void) open_segment(attempt, es_segment_newest());
+
+		/*
+		 * most likely the one; before the short locks, since DDL may make it
+		 * wait
+		 */
+		(void) open_segment(attempt, last_position > 0 ? es_segment_of(last_position) : es_segment_newest());
 		outcome = try(attempt, block_context);
 		if (outcome == REFUSED)
 			es_refusal_raise(attempt->refusals, attempt->append->many);

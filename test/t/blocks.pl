@@ -13,7 +13,7 @@ use Test::More;
 seed();
 my $writers = 4;
 my $calls = $ENV{ES_BLOCK_CALLS} // 60;
-my $primary = new_node('primary', streaming => 1, conf => "wal_consistency_checking = 'all'\nmax_wal_size = 4GB\n");
+my $primary = new_node('primary', streaming => 1, conf => "wal_consistency_checking = 'all'\nmax_wal_size = 4GB\nwal_keep_size = 4GB\n");
 my $indexes = "SELECT indexrelid FROM pg_index JOIN pg_class c ON c.oid = indrelid JOIN pg_am a ON a.amname = 'btree'
 	WHERE relnamespace = 'eventstore'::regnamespace AND relname ~ '^(events_|streams)'";
 
