@@ -37,6 +37,7 @@
 #define MAX_STEP		512		/* pages */
 #define STEPS_A_TABLE	32		/* a step is at most that part of the table */
 #define MIN_STEP		8		/* less is not worth it */
+#define SMALLEST_TABLE	(MIN_STEP * STEPS_A_TABLE)
 
 #ifdef ES_EXTEND_BUFFERED
 
@@ -111,31 +112,39 @@ add_pages(Relation rel, int n, BlockNumber *first)
 
 #endif
 
-/*
- * es_extend_ahead gives a table its next pages if it has, past the page that
- * this backend last wrote to, hardly more than the caller needs.  *known_end is
- * where the table ended at the last look, kept by the caller; 0 at first.
- */
-void
-es_extend_ahead(Relation rel, BlockNumber *known_end, BlockNumber need)
+/* Adds up to n pages and enters them in the free space map; returns how many. */
+static int
+add_room(Relation rel, int n)
 {
-	BlockNumber last = RelationGetTargetBlock(rel);
 	BlockNumber first;
-	BlockNumber step;
-	int			added;
+	int			added = add_pages(rel, n, &first);
 
-	if (last == InvalidBlockNumber || last + need + MAX_STEP / 2 < *known_end)
-		return;
-	*known_end = RelationGetNumberOfBlocks(rel);
-	step = Min(Max(*known_end / STEPS_A_TABLE, need), MAX_STEP);
-	if (step < MIN_STEP || *known_end < MIN_STEP * STEPS_A_TABLE || last + need + step / 2 < *known_end)
-		return;
-	added = add_pages(rel, step, &first);
 	for (int i = 0; i < added; i++)
 		RecordPageWithFreeSpace(rel, first + i, BLCKSZ - SizeOfPageHeaderData);
 	if (added > 0)
-	{
 		FreeSpaceMapVacuumRange(rel, first, first + added);
-		*known_end = first + added;
-	}
+	return added;
+}
+
+/*
+ * es_extend_ahead gives a table its next pages if it has, past the page that
+ * this backend last wrote to, hardly more than the caller needs.  *look_at is
+ * the page from which on to look at the table's end at all, kept by the
+ * caller; 0 at first.
+ */
+void
+es_extend_ahead(Relation rel, BlockNumber *look_at, BlockNumber need)
+{
+	BlockNumber last = RelationGetTargetBlock(rel);
+	BlockNumber end;
+	BlockNumber step;
+
+	if (last == InvalidBlockNumber || last + need < *look_at)
+		return;
+	end = RelationGetNumberOfBlocks(rel);
+	step = Min(Max(end / STEPS_A_TABLE, need), MAX_STEP);
+	if (end >= SMALLEST_TABLE && step >= MIN_STEP && last + need + step / 2 >= end)
+		end += add_room(rel, step);
+	/* not at once again, also where pages cannot be reserved */
+	*look_at = Max(end - Min(end, step / 2), last + need + MIN_STEP);
 }

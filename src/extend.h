@@ -9,6 +9,6 @@
 
 #include "storage/block.h"
 
-extern void es_extend_ahead(Relation rel, BlockNumber *known_end, BlockNumber need);
+extern void es_extend_ahead(Relation rel, BlockNumber *look_at, BlockNumber need);
 
 #endif							/* ES_EXTEND_H */

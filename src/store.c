@@ -207,7 +207,7 @@ describe_table(EsTableInfo *info, Relation rel)
 											   table_slot_callbacks(rel));
 	info->slots = NULL;
 	info->nslots = 0;
-	info->known_end = 0;
+	info->look_at = 0;
 }
 
 /* Finds, or builds, what is kept of a table that is open and locked. */
@@ -429,7 +429,7 @@ es_store_insert(EsTable *table, int nrows)
 	TupleTableSlot **slots = table->info->slots;
 	CommandId	cid = GetCurrentCommandId(true);
 
-	es_extend_ahead(table->rel, &table->info->known_end, nrows == 1 ? 1 : pages_for(table, nrows));
+	es_extend_ahead(table->rel, &table->info->look_at, nrows == 1 ? 1 : pages_for(table, nrows));
 	if (nrows == 1)
 		table_tuple_insert(table->rel, slots[0], cid, 0, NULL);
 	else

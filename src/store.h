@@ -40,7 +40,7 @@ typedef struct EsTableInfo
 	TupleTableSlot *scan_slot;	/* for reading rows */
 	TupleTableSlot **slots;		/* virtual, for writing rows; made as needed */
 	int			nslots;
-	BlockNumber known_end;		/* of the table, see extend.c */
+	BlockNumber look_at;		/* see extend.c */
 	MemoryContext context;
 } EsTableInfo;
 
