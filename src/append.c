@@ -40,6 +40,7 @@
 #include "maker.h"
 #include "refusal.h"
 #include "retry.h"
+#include "streamlock.h"
 #include "tags.h"
 #include "timeline.h"
 #include "tipcache.h"
@@ -519,16 +520,14 @@ static Outcome
 try(Attempt *attempt, MemoryContext block_context)
 {
 	EsAppend   *append = attempt->append;
-	EsStreamLocks locks = {{0}};
+	EsStreamLocks locks = {.boundary = append->boundary};
 	Outcome		outcome;
 
 	for (int i = 0; i < append->ntargets; i++)
-		es_stream_locks_add(&locks, append->targets[i].stream);
-	if (append->boundary)
-		es_stream_locks_add_boundary(&locks);
-	es_stream_locks_acquire(&locks);
+		es_streamlock_add(&locks, append->targets[i].stream);
+	es_streamlock_acquire(&locks);
 	outcome = try_under_locks(attempt, block_context);
-	es_stream_locks_release(&locks);
+	es_streamlock_release(&locks);
 	return outcome;
 }
 
@@ -539,13 +538,13 @@ try(Attempt *attempt, MemoryContext block_context)
  * in another, and takes none.
  */
 static void
-wait_for_transaction(const Attempt *attempt, EsStreamLock *queue, bool *queued)
+wait_for_transaction(const Attempt *attempt, EsStreamQueue *queue, bool *queued)
 {
 	if (*queued || attempt->append->ntargets > 1)
 		XactLockTableWait(attempt->wait_for, NULL, NULL, XLTW_None);
 	else
 	{
-		es_stream_queue(queue, attempt->wait_stream);
+		es_streamlock_queue(queue, attempt->wait_stream);
 		*queued = true;
 	}
 }
@@ -583,7 +582,7 @@ begin_attempt(Attempt *attempt, EsAppend *append)
 static void
 run_attempts(Attempt *attempt, MemoryContext block_context)
 {
-	EsStreamLock queue;
+	EsStreamQueue queue;
 	bool		queued = false;
 	Outcome		outcome;
 
@@ -613,7 +612,7 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 	} while (outcome != FINISHED);
 	close_segment(attempt);
 	if (queued)
-		es_stream_unlock(&queue);
+		es_streamlock_leave_queue(&queue);
 }
 
 /* Remembers the tips that a call has written, from the second call of a transaction on. */
@@ -640,7 +639,7 @@ es_append_run(EsAppend *append)
 	check_may_write();
 	es_base_flush_pending();
 	es_timeline_check();
-	es_stream_lock_table();
+	es_streamlock_lock_table();
 	complete_ids(append);
 	begin_attempt(&attempt, append);
 	block_context = AllocSetContextCreate(CurrentMemoryContext, "eventstore append",

@@ -121,6 +121,7 @@ es_base_store(void)
 	found.tags_by_tag = look_up_relation(&found, "tags_by_tag");
 	found.position_seq = look_up_relation(&found, "position_seq");
 	found.timeline_seq = look_up_relation(&found, "timeline_seq");
+	found.append_gate = look_up_relation(&found, "append_gate");
 	found.stream_id_seq = look_up_relation(&found, "stream_id_seq");
 	found.event_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
 									   CStringGetDatum("es_event"),

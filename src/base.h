@@ -176,6 +176,7 @@ typedef struct EsStore
 	Oid			position_seq;
 	Oid			stream_id_seq;
 	Oid			timeline_seq;
+	Oid			append_gate;
 	Oid			event_type;		/* the type es_event */
 } EsStore;
 

@@ -35,6 +35,7 @@
 
 #include "log.h"
 #include "stream.h"
+#include "streamlock.h"
 #include "tags.h"
 
 /* What events a condition, or a read, is about. */
@@ -194,7 +195,7 @@ check_condition(const EventQuery *query)
 {
 	/* positions below ours whose rows are not written yet */
 	if (es_settle_compute() < Min(query->upto, query->own_from - 1))
-		es_stream_await_writers();
+		es_streamlock_await_writers();
 	for (;;)
 	{
 		Look		look = {.query = query};

@@ -54,6 +54,10 @@ COMMENT ON SEQUENCE eventstore.position_seq IS 'positions; an appender keeps its
 CREATE SEQUENCE eventstore.timeline_seq AS bigint INCREMENT 1 MINVALUE 1 START 1 CACHE 1 NO CYCLE;
 COMMENT ON SEQUENCE eventstore.timeline_seq IS 'timeline of the WAL that positions were last given out on';
 
+/* Only ever locked, see streamlock.c; a view, since it has nothing to store. */
+CREATE VIEW eventstore.append_gate AS SELECT 'locked by appends while they write'::pg_catalog.text AS purpose;
+COMMENT ON VIEW eventstore.append_gate IS 'locked in ROW EXCLUSIVE mode by calls over few streams while they write, in SHARE ROW EXCLUSIVE mode by calls over many';
+
 /* One row a stream. Written when the stream begins and when its events reach another segment. */
 CREATE TABLE eventstore.streams (
 	stream_id bigint NOT NULL,

@@ -1,154 +1,27 @@
 /*
  * stream.c
- *		Streams: their rows, their locks, and the tip that appends go on from.
+ *		Streams: their rows, and the tip that appends go on from.
  *
- * The short lock.  Appenders of one stream exclude each other for the few
- * microseconds between looking at the stream's tip and having written a new
- * one.  The lock is on a hash of the name, one of 128 tags of our own (nobody
- * else locks objects of class eventstore.streams), because a new stream has no
- * id yet; it is released at the end of the call, so a transaction may append
- * to any number of streams.  Nobody waits for anything while holding it, but
- * for I/O.
- *
- * What guards the stream after that is the uncommitted tip itself: the next
- * appender finds it with a dirty snapshot and waits for that transaction, as a
- * unique index would.  A dirty snapshot also means that appends decide by the
- * newest state in every isolation level: an old snapshot's last_segment would
- * let a version be written twice, in two segments, where no unique index sees
- * it.
- *
- * The queue.  Waiters of one hot stream would all wake at each commit.  So who
- * has met a tip in progress takes, before waiting, an exclusive lock on the
- * full hash of the name: one waits for the transaction, the others for the
- * queue, in order of arrival.  The owner of the tip never needs the queue, so
- * a deadlock through it is one through the stream, and found as such.
- *
- * Order of locks: queue of a stream, then its tag.  After a crash, or any
- * error, locks are gone and rows are as their transaction ended.
+ * Appends look at streams under their short lock (streamlock.c).  What guards
+ * the stream after that is the uncommitted tip itself: the next appender finds
+ * it with a dirty snapshot and waits for that transaction, as a unique index
+ * would.  A dirty snapshot also means that appends decide by the newest state
+ * in every isolation level: an old snapshot's last_segment would let a version
+ * be written twice, in two segments, where no unique index sees it.
  */
 #include "stream.h"
 
 #include "access/relscan.h"
 #include "access/xact.h"
-#include "common/hashfn.h"
-#include "miscadmin.h"
-#include "port/pg_bitutils.h"
 #include "storage/bufmgr.h"
-#include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "sequence.h"
-
-/* What the objsubid of our lock tags says. */
-#define TAG_SHORT		1
-#define TAG_QUEUE		2
+#include "streamlock.h"
 
 PG_FUNCTION_INFO_V1(es_stream_version);
-
-/* ---- locks ---- */
-
-/* Hash of a stream's name. */
-static uint32
-hash_name(const text *name)
-{
-	return hash_bytes((const unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
-}
-
-/* The tag of a short lock, or of a queue. */
-static LOCKTAG
-make_tag(uint32 object, uint16 kind)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->streams, object, kind);
-	return tag;
-}
-
-/*
- * es_stream_lock_table takes the lock on the table of streams that an append
- * needs anyway, before any short lock: DDL may make it wait.
- */
-void
-es_stream_lock_table(void)
-{
-	LockRelationOid(es_base_store()->streams, RowExclusiveLock);
-}
-
-/* es_stream_locks_add makes the short lock on a stream one that is wanted. */
-void
-es_stream_locks_add(EsStreamLocks *locks, const text *name)
-{
-	uint32		tag = hash_name(name) % ES_STREAM_TAGS;
-
-	locks->wanted[tag / 64] |= UINT64CONST(1) << (tag % 64);
-}
-
-/* es_stream_locks_add_boundary makes the lock among calls with a consistency boundary one that is wanted. */
-void
-es_stream_locks_add_boundary(EsStreamLocks *locks)
-{
-	locks->wanted[ES_BOUNDARY_TAG / 64] |= UINT64CONST(1) << (ES_BOUNDARY_TAG % 64);
-}
-
-/* es_stream_locks_acquire takes the wanted short locks, in ascending order of their tags. */
-void
-es_stream_locks_acquire(const EsStreamLocks *locks)
-{
-	for (int word = 0; word < lengthof(locks->wanted); word++)
-		for (uint64 left = locks->wanted[word]; left != 0; left &= left - 1)
-		{
-			LOCKTAG		tag = make_tag(word * 64 + pg_rightmost_one_pos64(left), TAG_SHORT);
-
-			(void) LockAcquire(&tag, ExclusiveLock, false, false);
-		}
-}
-
-/* es_stream_locks_release gives them back. */
-void
-es_stream_locks_release(const EsStreamLocks *locks)
-{
-	for (int word = 0; word < lengthof(locks->wanted); word++)
-		for (uint64 left = locks->wanted[word]; left != 0; left &= left - 1)
-		{
-			LOCKTAG		tag = make_tag(word * 64 + pg_rightmost_one_pos64(left), TAG_SHORT);
-
-			(void) LockRelease(&tag, ExclusiveLock, false);
-		}
-}
-
-/*
- * es_stream_await_writers waits until all that hold a short lock now have
- * given it back: after that, every position taken before the call that will
- * ever have an event has its row.  The caller holds no short lock.
- */
-void
-es_stream_await_writers(void)
-{
-	for (int i = 0; i < ES_STREAM_TAGS; i++)
-	{
-		LOCKTAG		tag = make_tag(i, TAG_SHORT);
-
-		(void) LockAcquire(&tag, ShareLock, false, false);
-		(void) LockRelease(&tag, ShareLock, false);
-	}
-}
-
-/* es_stream_queue takes the place at the head of a stream's queue; waits for it. */
-void
-es_stream_queue(EsStreamLock *lock, const text *name)
-{
-	lock->tag = make_tag(hash_name(name), TAG_QUEUE);
-	(void) LockAcquire(&lock->tag, ExclusiveLock, false, false);
-}
-
-/* es_stream_unlock gives the place in the queue to the next. */
-void
-es_stream_unlock(EsStreamLock *lock)
-{
-	(void) LockRelease(&lock->tag, ExclusiveLock, false);
-}
 
 /* ---- rows ---- */
 
@@ -239,7 +112,7 @@ hint_for(const text *name)
 {
 	if (hints == NULL)
 		hints = MemoryContextAllocZero(TopMemoryContext, sizeof(Hint) * HINTS);
-	return &hints[hash_name(name) % HINTS];
+	return &hints[es_streamlock_hash(name) % HINTS];
 }
 
 /* Keeps what is known of a stream. */

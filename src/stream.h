@@ -7,7 +7,6 @@
 
 #include "settle.h"
 
-#include "storage/lock.h"
 
 #define Anum_es_streams_stream_id			1
 #define Anum_es_streams_first_segment		2
@@ -39,33 +38,6 @@ typedef struct EsTip
 	int64		version;		/* 0: none */
 	TimestampTz recorded_at;
 } EsTip;
-
-/* A place in a stream's queue. */
-typedef struct EsStreamLock
-{
-	LOCKTAG		tag;
-} EsStreamLock;
-
-/*
- * The short locks of a call: which tags it wants, a bit each.  One more than
- * streams hash to keeps calls with a consistency boundary apart.
- */
-#define ES_STREAM_TAGS	128
-#define ES_BOUNDARY_TAG	ES_STREAM_TAGS
-
-typedef struct EsStreamLocks
-{
-	uint64		wanted[ES_BOUNDARY_TAG / 64 + 1];
-} EsStreamLocks;
-
-extern void es_stream_lock_table(void);
-extern void es_stream_locks_add(EsStreamLocks *locks, const text *name);
-extern void es_stream_locks_add_boundary(EsStreamLocks *locks);
-extern void es_stream_locks_acquire(const EsStreamLocks *locks);
-extern void es_stream_locks_release(const EsStreamLocks *locks);
-extern void es_stream_await_writers(void);
-extern void es_stream_unlock(EsStreamLock *lock);
-extern void es_stream_queue(EsStreamLock *lock, const text *name);
 
 extern bool es_stream_find(const text *name, Snapshot snapshot, EsStream *stream);
 extern bool es_stream_find_by_id(int64 id, Snapshot snapshot, EsStream *stream);
