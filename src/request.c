@@ -14,6 +14,7 @@
 #include "utils/array.h"
 #include "utils/numeric.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -131,7 +132,7 @@ bad_element(const Element *element, const char *problem)
 			errmsg("element %d of events %s", element->index + 1, problem),
 			element->many ?
 			errhint("Each element is {\"stream\": string, \"type\": string, \"data\"?: any, \"metadata\"?: object, "
-					"\"event_id\"?: UUID, \"tags\"?: [string, â147¦], \"expected_version\"?: bigint}; without \"type\" it is a check only.") :
+					"\"event_id\"?: UUID, \"tags\"?: [string, ...], \"expected_version\"?: bigint}; without \"type\" it is a check only.") :
 			errhint("Each element is {\"type\": string, \"data\"?: any, \"metadata\"?: object, \"event_id\"?: UUID}."));
 }
 
@@ -214,6 +215,24 @@ take_event_id(EsNewEvent *event, const Element *element)
 	pfree(string);
 }
 
+/* Makes the jsonb of a member's value, {} if it is not there. */
+static Datum
+jsonb_of(JsonbValue *value)
+{
+	Jsonb	   *made;
+	Datum		copy;
+
+	if (value == NULL)
+		return es_request_empty_object();
+	made = JsonbValueToJsonb(value);
+	if (value->type == jbvBinary)
+		return JsonbPGetDatum(made);
+	/* that of a scalar comes in a buffer of 1 kB */
+	copy = datumCopy(JsonbPGetDatum(made), false, -1);
+	pfree(made);
+	return copy;
+}
+
 /* Takes the event that an element describes. */
 static void
 take_event(EsNewEvent *event, const Element *element)
@@ -223,10 +242,8 @@ take_event(EsNewEvent *event, const Element *element)
 	if (element->type->type != jbvString)
 		bad_element(element, "has a \"type\" that is no string");
 	event->type = string_text(element->type);
-	event->data = element->data ? JsonbPGetDatum(JsonbValueToJsonb(element->data)) :
-		es_request_empty_object();
-	event->metadata = element->metadata ? JsonbPGetDatum(JsonbValueToJsonb(element->metadata)) :
-		es_request_empty_object();
+	event->data = jsonb_of(element->data);
+	event->metadata = jsonb_of(element->metadata);
 	if (element->event_id)
 		take_event_id(event, element);
 	if (element->tags)
