@@ -70,13 +70,13 @@ typedef bool EsUpdateIndexes;
 
 #if PG_VERSION_NUM >= 160000
 #define es_sequence_record_set(record, rel) ((record).locator = (rel)->rd_locator)
-#define es_bt_search(index, heap, key, buffer) \
-	_bt_search(index, heap, key, buffer, BT_WRITE)
+#define es_bt_search(index, heap, key, buffer, access) \
+	_bt_search(index, heap, key, buffer, access)
 #define ES_EXTEND_BUFFERED
 #else
 #define es_sequence_record_set(record, rel) ((record).node = (rel)->rd_node)
-#define es_bt_search(index, heap, key, buffer) \
-	_bt_search(index, key, buffer, BT_WRITE, NULL)
+#define es_bt_search(index, heap, key, buffer, access) \
+	_bt_search(index, key, buffer, access, NULL)
 #endif
 
 #if PG_VERSION_NUM >= 160000

@@ -1,6 +1,7 @@
 /*
  * btree.c
- *		Sorted entries put into a btree, a leaf at a time.
+ *		Sorted entries put into a btree, a leaf at a time; the last entry of many
+ *		with the same first key.
  *
  * The server inserts index entries one by one: for each a scan key, a descent, a
  * search on the leaf and a WAL record that is larger than the entry.  A batch
@@ -52,7 +53,7 @@ typedef struct BtreeItem
 	int64		keys[ES_BTREE_MAX_KEYS];
 } BtreeItem;
 
-/* es_btree_takes_sorted tells whether an index is of the kind that es_btree_insert_sorted writes to. */
+/* es_btree_takes_sorted tells whether an index is of the kind that the functions here are for. */
 bool
 es_btree_takes_sorted(Relation index)
 {
@@ -234,9 +235,9 @@ fill_leaf(const EsBtree *btree, Buffer buffer, const EsBtreeEntry *entries, int 
 
 /* ---- the tree ---- */
 
-/* Finds the leaf where an entry belongs and locks it exclusively. */
+/* Finds the leaf where an entry belongs and locks it; to read, an index that is empty has none. */
 static Buffer
-lock_leaf(const EsBtree *btree, const EsBtreeEntry *entry)
+lock_leaf(const EsBtree *btree, const EsBtreeEntry *entry, int access)
 {
 	BtreeItem	item;
 	BTScanInsert key;
@@ -246,7 +247,7 @@ lock_leaf(const EsBtree *btree, const EsBtreeEntry *entry)
 	(void) make_item(&item, entry, btree->info->ii_NumIndexKeyAttrs);
 	key = _bt_mkscankey(btree->index, &item.header);
 	key->scantid = NULL;		/* the first leaf where the key could be */
-	stack = es_bt_search(btree->index, btree->heap, key, &buffer);
+	stack = es_bt_search(btree->index, btree->heap, key, &buffer, access);
 	if (stack)
 		_bt_freestack(stack);
 	pfree(key);
@@ -289,7 +290,7 @@ es_btree_insert_sorted(const EsBtree *btree, EsBtreeEntry *entries, int n)
 
 		if (for_server == 0 && n - i >= MIN_ENTRIES_PER_LEAF)
 		{
-			Buffer		buffer = lock_leaf(btree, &entries[i]);
+			Buffer		buffer = lock_leaf(btree, &entries[i], BT_WRITE);
 
 			filled = fill_leaf(btree, buffer, entries + i,
 							   count_belonging(btree, BufferGetPage(buffer), entries + i, n - i));
@@ -304,4 +305,39 @@ es_btree_insert_sorted(const EsBtree *btree, EsBtreeEntry *entries, int n)
 			for_server = Max(for_server - 1, 0);
 		}
 	}
+}
+
+/*
+ * es_btree_find_last finds the entry with a first key and the highest second
+ * one.  *leaf stays pinned while the caller looks at the row, so that vacuum
+ * cannot put another there; the caller releases it.  False, with nothing
+ * pinned, if there is none, and also where it takes more than a look at one
+ * leaf: then an index scan has to tell.
+ */
+bool
+es_btree_find_last(const EsBtree *btree, int64 first, ItemPointer tid, Buffer *leaf)
+{
+	EsBtreeEntry wanted = {.keys = {first, PG_INT64_MAX}};
+	Page		page;
+	OffsetNumber place;
+	BtreeItem  *item;
+	bool		equal;
+
+	*leaf = lock_leaf(btree, &wanted, BT_READ);
+	if (!BufferIsValid(*leaf))
+		return false;
+	page = BufferGetPage(*leaf);
+	place = find_place(page, P_FIRSTDATAKEY(BTPageGetOpaque(page)), &wanted, 2, &equal);
+	if (place > P_FIRSTDATAKEY(BTPageGetOpaque(page)))
+	{
+		item = (BtreeItem *) PageGetItem(page, PageGetItemId(page, place - 1));
+		if (item->keys[0] == first && !BTreeTupleIsPosting(&item->header))
+		{
+			*tid = item->header.t_tid;
+			_bt_unlockbuf(btree->index, *leaf);
+			return true;
+		}
+	}
+	_bt_relbuf(btree->index, *leaf);
+	return false;
 }

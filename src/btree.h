@@ -1,6 +1,7 @@
 /*
  * btree.h
- *		Sorted entries put into a btree, a leaf at a time.
+ *		Sorted entries put into a btree, a leaf at a time; the last entry of many
+ *		with the same first key.
  */
 #ifndef ES_BTREE_H
 #define ES_BTREE_H
@@ -8,6 +9,7 @@
 #include "base.h"
 
 #include "nodes/execnodes.h"
+#include "storage/buf.h"
 
 #define ES_BTREE_MAX_KEYS	2
 
@@ -27,6 +29,7 @@ typedef struct EsBtree
 } EsBtree;
 
 extern bool es_btree_takes_sorted(Relation index);
+extern bool es_btree_find_last(const EsBtree *btree, int64 first, ItemPointer tid, Buffer *leaf);
 extern void es_btree_insert_sorted(const EsBtree *btree, EsBtreeEntry *entries, int n);
 
 #endif							/* ES_BTREE_H */

@@ -32,6 +32,7 @@
 #include "miscadmin.h"
 #include "nodes/primnodes.h"
 #include "replication/logicalworker.h"
+#include "storage/bufmgr.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -262,14 +263,23 @@ open_index(EsTable *table, int i)
 	return table->indexes[i];
 }
 
+/* Finds an index of a table; -1 if it has none of this OID. */
+static int
+find_index(const EsTable *table, Oid relid)
+{
+	for (int i = 0; i < table->info->nindexes; i++)
+		if (table->info->index_oids[i] == relid)
+			return i;
+	return -1;
+}
+
 /* es_store_index gives an index of an open table, which stays open as long as the table; NULL if it has none of this OID. */
 Relation
 es_store_index(EsTable *table, Oid relid)
 {
-	for (int i = 0; i < table->info->nindexes; i++)
-		if (table->info->index_oids[i] == relid)
-			return open_index(table, i);
-	return NULL;
+	int			i = find_index(table, relid);
+
+	return i < 0 ? NULL : open_index(table, i);
 }
 
 /* es_store_close closes it; the lock on the table stays to the end of the transaction. */
@@ -285,6 +295,31 @@ es_store_close(EsTable *table)
 	}
 	table_close(table->rel, NoLock);
 	pfree(table->indexes);
+}
+
+/*
+ * es_store_find_last reads the row with a first key and the highest second one,
+ * by an index of an open table over two bigint columns.  False if the snapshot
+ * does not see it, and where an index scan has to tell.
+ */
+bool
+es_store_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, TupleTableSlot *slot)
+{
+	int			i = find_index(table, index);
+	EsBtree		btree = {.heap = table->rel};
+	ItemPointerData tid;
+	Buffer		leaf;
+	bool		found;
+
+	if (i < 0 || !table->info->sorted[i] || table->info->index_infos[i]->ii_NumIndexKeyAttrs != 2)
+		return false;
+	btree.index = open_index(table, i);
+	btree.info = table->info->index_infos[i];
+	if (!es_btree_find_last(&btree, first, &tid, &leaf))
+		return false;
+	found = table_tuple_fetch_row_version(table->rel, &tid, snapshot, slot);
+	ReleaseBuffer(leaf);
+	return found;
 }
 
 /* Makes the slots for writing up to at least n of them. */

@@ -57,6 +57,7 @@ extern void es_store_init(void);
 extern void es_store_open(EsTable *table, Oid relid);
 extern void es_store_close(EsTable *table);
 extern Relation es_store_index(EsTable *table, Oid relid);
+extern bool es_store_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, TupleTableSlot *slot);
 extern TupleTableSlot *es_store_slot(EsTable *table, int n);
 extern void es_store_insert(EsTable *table, int nrows);
 extern void es_store_update(EsTable *table, ItemPointer tid);

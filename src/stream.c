@@ -91,39 +91,21 @@ es_stream_find_by_id(int64 id, Snapshot snapshot, EsStream *stream)
 /* ---- hints ---- */
 
 /*
- * What this backend last saw of a stream.  Only ever a hint: the row is read
- * and its name compared, the version is where the search for the tip begins.
- * Streams whose names hash to one place take it from each other.
+ * Where this backend last saw a stream's row; invalid: nowhere yet.  Only ever
+ * a hint: the row is read and its name compared.  Streams whose names hash to
+ * one place take it from each other.
  */
-typedef struct Hint
-{
-	ItemPointerData tid;		/* of the stream's row; invalid: no hint */
-	int64		id;
-	int64		version;		/* of the tip */
-} Hint;
+#define HINTS	16384
 
-#define HINTS	4096
+static ItemPointerData *hints = NULL;
 
-static Hint *hints = NULL;
-
-/* The place for what is known of a stream. */
-static Hint *
+/* The place for where a stream's row is. */
+static ItemPointer
 hint_for(const text *name)
 {
 	if (hints == NULL)
-		hints = MemoryContextAllocZero(TopMemoryContext, sizeof(Hint) * HINTS);
+		hints = MemoryContextAllocZero(TopMemoryContext, sizeof(ItemPointerData) * HINTS);
 	return &hints[es_streamlock_hash(name) % HINTS];
-}
-
-/* Keeps what is known of a stream. */
-static void
-keep_hint(const EsStream *stream, int64 version)
-{
-	Hint	   *hint = hint_for(stream->name);
-
-	hint->tid = stream->tid;
-	hint->id = stream->id;
-	hint->version = version;
 }
 
 /*
@@ -133,17 +115,17 @@ keep_hint(const EsStream *stream, int64 version)
 static bool
 find_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
 {
-	const Hint *hint = hint_for(name);
+	ItemPointer hint = hint_for(name);
 	Relation	rel;
 	TupleTableSlot *slot;
 	bool		found = false;
 
-	if (!ItemPointerIsValid(&hint->tid))
+	if (!ItemPointerIsValid(hint))
 		return false;
 	rel = table_open(es_base_store()->streams, NoLock); /* appends hold one */
 	slot = es_store_scan_slot(rel);
-	if (ItemPointerGetBlockNumber(&hint->tid) < RelationGetNumberOfBlocks(rel) &&
-		table_tuple_fetch_row_version(rel, (ItemPointer) &hint->tid, snapshot, slot))
+	if (ItemPointerGetBlockNumber(hint) < RelationGetNumberOfBlocks(rel) &&
+		table_tuple_fetch_row_version(rel, hint, snapshot, slot))
 	{
 		const text *stored;
 
@@ -179,6 +161,8 @@ es_stream_find_newest(const text *name, EsStream *stream, TransactionId *in_prog
 	InitDirtySnapshot(dirty);
 	found = find_by_hint(name, &dirty, stream) || es_stream_find(name, &dirty, stream);
 	*in_progress = found ? met_in_progress(&dirty) : InvalidTransactionId;
+	if (found)
+		*hint_for(name) = stream->tid;
 	return found;
 }
 
@@ -244,28 +228,45 @@ es_stream_move_to_segment(EsStream *stream, int64 segment)
 
 /* ---- events of a stream, newest state ---- */
 
-/* Reads the newest event of a stream in its last segment, from a version on. */
-static bool
-find_tip_from(const EsStream *stream, int64 version, EsTable *open, EsTip *tip, TransactionId *in_progress)
+/* Takes the tip from a row that a dirty snapshot has seen. */
+static void
+take_tip(TupleTableSlot *slot, EsTip *tip)
 {
-	SnapshotData dirty;
-	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = &dirty,.open = open,.nkeys = 2};
-	bool		found;
 	bool		isnull;
 
-	InitDirtySnapshot(dirty);
-	*in_progress = InvalidTransactionId;
+	tip->version = DatumGetInt64(slot_getattr(slot, Anum_es_events_version, &isnull));
+	tip->recorded_at = DatumGetTimestampTz(slot_getattr(slot, Anum_es_events_recorded_at, &isnull));
+}
+
+/* Reads the tip by the last index entry of the stream; false if that does not tell. */
+static bool
+find_last_event(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirty)
+{
+	TupleTableSlot *slot;
+
+	if (open == NULL || RelationGetRelid(open->rel) != es_segment_relid(stream->last_segment))
+		return false;
+	slot = es_store_scan_slot(open->rel);
+	if (!es_store_find_last(open, es_segment_index(stream->last_segment, ES_INDEX_STREAM), stream->id, dirty, slot))
+		return false;
+	take_tip(slot, tip);
+	ExecClearTuple(slot);
+	return true;
+}
+
+/* Reads the tip by an index scan, past what was rolled back; false if there is no event. */
+static bool
+scan_for_tip(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirty)
+{
+	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = dirty,.open = open,.nkeys = 1};
+	bool		found;
+
 	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
-	ScanKeyInit(&scan.keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(version));
 	if (!es_segment_scan_begin(&scan, stream->last_segment))
 		return false;
 	found = index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot);
 	if (found)
-	{
-		tip->version = DatumGetInt64(slot_getattr(scan.slot, Anum_es_events_version, &isnull));
-		tip->recorded_at = DatumGetTimestampTz(slot_getattr(scan.slot, Anum_es_events_recorded_at, &isnull));
-		*in_progress = met_in_progress(&dirty);
-	}
+		take_tip(scan.slot, tip);
 	es_segment_scan_end(&scan);
 	return found;
 }
@@ -273,23 +274,21 @@ find_tip_from(const EsStream *stream, int64 version, EsTable *open, EsTip *tip, 
 /*
  * es_stream_find_tip reads the newest event of a stream, committed or this
  * transaction's; false if its last segment has none.  *in_progress as above.
+ * open is a segment that is open for writing, or NULL.
  *
  * A backward index scan takes in a whole page of a stream's entries at once,
- * so it is given the version that was last seen to begin with.  That one may
- * have been rolled back since: then all are asked.
+ * so the last entry is looked up by itself first.  Its event may have been
+ * rolled back: then the scan has to tell.
  */
 bool
 es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, TransactionId *in_progress)
 {
-	const Hint *hint = hint_for(stream->name);
-	bool		found = false;
+	SnapshotData dirty;
+	bool		found;
 
-	if (hint->id == stream->id && hint->version > 1)
-		found = find_tip_from(stream, hint->version, open, tip, in_progress);
-	if (!found)
-		found = find_tip_from(stream, 1, open, tip, in_progress);
-	if (found && !TransactionIdIsValid(*in_progress))
-		keep_hint(stream, tip->version);
+	InitDirtySnapshot(dirty);
+	found = find_last_event(stream, open, tip, &dirty) || scan_for_tip(stream, open, tip, &dirty);
+	*in_progress = found ? met_in_progress(&dirty) : InvalidTransactionId;
 	return found;
 }
 
