@@ -88,6 +88,7 @@ typedef struct Attempt
 	int64		next_position;
 	TimestampTz now;			/* of the block */
 	bool		again;			/* the transaction had appended before */
+	uint64		tips;			/* generation of the tips that targets know */
 	int64		open_segment;	/* which segment is open; -1: none */
 	EsTable		segment;
 	int64		first_position; /* of those taken */
@@ -136,9 +137,28 @@ open_segment(Attempt *attempt, int64 segment)
 	relid = segment >= 0 ? es_segment_relid(segment) : InvalidOid;
 	if (!OidIsValid(relid))
 		return false;
-	es_store_open(&attempt->segment, relid);
+	if (!es_store_try_open(&attempt->segment, relid))
+		return false;
 	attempt->open_segment = segment;
-	return true;
+	if (es_segment_relid(segment) == relid)
+		return true;
+	/* it was detached while we waited for the lock */
+	close_segment(attempt);
+	return false;
+}
+
+/*
+ * Opens the segment that is most likely the one: that of the session's last
+ * append, unless the log has gone on from there.
+ */
+static void
+open_likely_segment(Attempt *attempt)
+{
+	int64		newest = es_segment_newest();
+	int64		segment = last_position > 0 ? es_segment_of(last_position) : newest;
+
+	if (segment >= newest - 1)
+		(void) open_segment(attempt, segment);
 }
 
 /* ---- checks ---- */
@@ -567,7 +587,7 @@ begin_attempt(Attempt *attempt, EsAppend *append)
 	memset(attempt, 0, sizeof(*attempt));
 	attempt->append = append;
 	attempt->open_segment = -1;
-	es_tipcache_begin_call();
+	attempt->tips = es_tipcache_begin_call();
 	attempt->again = es_settle_own_first() != PG_INT64_MAX;
 	attempt->targets = MemoryContextAllocHuge(CurrentMemoryContext,
 											  sizeof(Target) * Max(append->ntargets, 1));
@@ -590,11 +610,8 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 	{
 		CHECK_FOR_INTERRUPTS();
 
-		/*
-		 * most likely the one; before the short locks, since DDL may make it
-		 * wait
-		 */
-		(void) open_segment(attempt, last_position > 0 ? es_segment_of(last_position) : es_segment_newest());
+		/* before the short locks, since DDL may make it wait */
+		open_likely_segment(attempt);
 		outcome = try(attempt, block_context);
 		if (outcome == REFUSED)
 			es_refusal_raise(attempt->refusals, attempt->append->many);
@@ -619,10 +636,17 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 static void
 remember_tips(const Attempt *attempt)
 {
-	if (attempt->again)
-		for (int i = 0; i < attempt->append->ntargets; i++)
-			if (attempt->targets[i].written)
-				es_tipcache_keep(attempt->targets[i].known, &attempt->targets[i].stream, &attempt->targets[i].tip);
+	bool		good = es_tipcache_generation() == attempt->tips;
+
+	if (!attempt->again)
+		return;
+	for (int i = 0; i < attempt->append->ntargets; i++)
+	{
+		const Target *target = &attempt->targets[i];
+
+		if (target->written)
+			es_tipcache_keep(good ? target->known : NULL, &target->stream, &target->tip);
+	}
 }
 
 /*

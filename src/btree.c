@@ -14,7 +14,9 @@
  *
  * A generic record replays bytes, so the leaf must be the same on disk and on
  * standbys.  One that carries what the server does not log - entries marked as
- * dead, vacuum's notes of a split - is left to the server.
+ * dead, vacuum's notes of a split - is left to the server.  (A standby may keep
+ * such a note longer than its primary, which only a developer's setting,
+ * wal_consistency_checking, can see: the server masks it for its own records.)
  *
  * Everything that is more than "room on the leaf, no such key" is left to the
  * server, by inserting the entry in question with index_insert: splitting a full
@@ -53,7 +55,10 @@ typedef struct BtreeItem
 	int64		keys[ES_BTREE_MAX_KEYS];
 } BtreeItem;
 
-/* es_btree_takes_sorted tells whether an index is of the kind that the functions here are for. */
+/*
+ * es_btree_takes_sorted tells whether an index is of the kind that the functions
+ * here are for.  One that is being built concurrently has no pages at first.
+ */
 bool
 es_btree_takes_sorted(Relation index)
 {
@@ -61,7 +66,7 @@ es_btree_takes_sorted(Relation index)
 	bool		allequalimage;
 
 	if (index->rd_rel->relam != BTREE_AM_OID || !index->rd_index->indisunique ||
-		!index->rd_index->indimmediate ||
+		!index->rd_index->indimmediate || !index->rd_index->indisready ||
 		index->rd_index->indnatts != index->rd_index->indnkeyatts ||
 		index->rd_index->indnkeyatts > ES_BTREE_MAX_KEYS)
 		return false;

@@ -19,7 +19,8 @@
  * unknown to the free space map until the next vacuum; both is what the
  * server's extension by several pages leaves, too.
  *
- * Since PostgreSQL 16 the server does the first part itself.
+ * Since PostgreSQL 16 the server has a function that adds several pages; there
+ * it is the one that reserves them, or reports a full disk.
  */
 #include "extend.h"
 
@@ -41,14 +42,14 @@
 
 #ifdef ES_EXTEND_BUFFERED
 
-/* Adds up to n zeroed pages and returns how many; *first becomes the first of them. */
+/* Adds up to n zeroed pages at the end of a table, which is locked for it, and returns how many. */
 static int
-add_pages(Relation rel, int n, BlockNumber *first)
+add_pages(Relation rel, BlockNumber end, int n)
 {
 	Buffer		buffers[MAX_STEP];
 	uint32		added;
 
-	*first = ExtendBufferedRelBy(BMR_REL(rel), MAIN_FORKNUM, NULL, 0, n, buffers, &added);
+	(void) ExtendBufferedRelBy(BMR_REL(rel), MAIN_FORKNUM, NULL, EB_SKIP_EXTENSION_LOCK, n, buffers, &added);
 	for (uint32 i = 0; i < added; i++)
 		ReleaseBuffer(buffers[i]);
 	return added;
@@ -76,53 +77,62 @@ reserve(Relation rel, BlockNumber first, int n)
 
 /* Zeroes pages past the end of a table in the shared buffers, then moves the end. */
 static void
-add_reserved(Relation rel, BlockNumber first, int n)
+add_reserved(Relation rel, BlockNumber end, int n)
 {
 	PGAlignedBlock zeros;
 
 	for (int i = 0; i < n; i++)
-		UnlockReleaseBuffer(ReadBufferExtended(rel, MAIN_FORKNUM, first + i, RBM_ZERO_AND_LOCK, NULL));
+	{
+		Buffer		buffer = ReadBufferExtended(rel, MAIN_FORKNUM, end + i, RBM_ZERO_AND_LOCK, NULL);
+
+		if (!PageIsNew(BufferGetPage(buffer)))
+			elog(ERROR, "unexpected data beyond the end of \"%s\" in block %u",
+				 RelationGetRelationName(rel), end + i);
+		UnlockReleaseBuffer(buffer);
+	}
 	memset(zeros.data, 0, BLCKSZ);
-	smgrextend(RelationGetSmgr(rel), MAIN_FORKNUM, first + n - 1, zeros.data, false);
+	smgrextend(RelationGetSmgr(rel), MAIN_FORKNUM, end + n - 1, zeros.data, false);
 }
 
-/* Adds up to n zeroed pages and returns how many; *first becomes the first of them.  None if somebody else is about it. */
+/* Adds up to n zeroed pages at the end of a table, which is locked for it, and returns how many. */
 static int
-add_pages(Relation rel, int n, BlockNumber *first)
+add_pages(Relation rel, BlockNumber end, int n)
 {
-	if (!ConditionalLockRelationForExtension(rel, ExclusiveLock))
+	n = Min(n, RELSEG_SIZE - end % RELSEG_SIZE);
+	if (end % RELSEG_SIZE == 0 || !reserve(rel, end, n))
 		return 0;
-	*first = RelationGetNumberOfBlocks(rel);
-	n = Min(n, RELSEG_SIZE - *first % RELSEG_SIZE);
-	if (*first > 0 && *first % RELSEG_SIZE > 0 && reserve(rel, *first, n))
-		add_reserved(rel, *first, n);
-	else
-		n = 0;
-	UnlockRelationForExtension(rel, ExclusiveLock);
+	add_reserved(rel, end, n);
 	return n;
 }
 
 #else
 
 static int
-add_pages(Relation rel, int n, BlockNumber *first)
+add_pages(Relation rel, BlockNumber end, int n)
 {
 	return 0;
 }
 
 #endif
 
-/* Adds up to n pages and enters them in the free space map; returns how many. */
+/*
+ * Adds up to n pages to a table that ends there and enters them in the free
+ * space map; returns how many.  None if somebody else is about it, or has been.
+ */
 static int
-add_room(Relation rel, int n)
+add_room(Relation rel, BlockNumber end, int n)
 {
-	BlockNumber first;
-	int			added = add_pages(rel, n, &first);
+	int			added = 0;
 
+	if (!ConditionalLockRelationForExtension(rel, ExclusiveLock))
+		return 0;
+	if (RelationGetNumberOfBlocks(rel) == end)
+		added = add_pages(rel, end, n);
+	UnlockRelationForExtension(rel, ExclusiveLock);
 	for (int i = 0; i < added; i++)
-		RecordPageWithFreeSpace(rel, first + i, BLCKSZ - SizeOfPageHeaderData);
+		RecordPageWithFreeSpace(rel, end + i, BLCKSZ - SizeOfPageHeaderData);
 	if (added > 0)
-		FreeSpaceMapVacuumRange(rel, first, first + added);
+		FreeSpaceMapVacuumRange(rel, end, end + added);
 	return added;
 }
 
@@ -144,7 +154,7 @@ es_extend_ahead(Relation rel, BlockNumber *look_at, BlockNumber need)
 	end = RelationGetNumberOfBlocks(rel);
 	step = Min(Max(end / STEPS_A_TABLE, need), MAX_STEP);
 	if (end >= SMALLEST_TABLE && step >= MIN_STEP && last + need + step / 2 >= end)
-		end += add_room(rel, step);
+		end += add_room(rel, end, step);
 	/* not at once again, also where pages cannot be reserved */
 	*look_at = Max(end - Min(end, step / 2), last + need + MIN_STEP);
 }

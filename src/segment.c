@@ -23,7 +23,6 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
-#include "commands/sequence.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -285,7 +284,10 @@ es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
 {
 	if (!open_for_scan(scan, segment))
 		return false;
-	scan->slot = scan->own_slot ? table_slot_create(scan->rel, NULL) : es_store_scan_slot(scan->rel);
+	if (scan->own_slot)
+		scan->slot = table_slot_create(scan->rel, NULL);
+	else
+		scan->slot = scan->borrowed ? scan->open->info->scan_slot : es_store_scan_slot(scan->rel);
 	scan->visibility = InvalidBuffer;
 	scan->keep_lock = false;
 	scan->scan = es_index_beginscan(scan->rel, scan->index, scan->snapshot, scan->nkeys);

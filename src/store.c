@@ -12,8 +12,8 @@
  * CHECK constraints that users add to the store's tables do not see such rows.
  *
  * What is kept hangs in one memory context a table.  Invalidation only marks
- * it stale; the next es_store_open builds a new one and leaves the old one to
- * the transaction, since an outer frame may still be using it.
+ * it stale; the next look makes another one and leaves the old one to the
+ * transaction, since a table that is open goes on using it.
  *
  * Guards: row triggers refuse UPDATE and DELETE, statement triggers refuse
  * TRUNCATE, and INSERT by others than the store's owner.  They are ENABLE
@@ -41,7 +41,15 @@
 /* The operator int4 > int4, as the catalogs have it in all releases. */
 #define INT4_GT_OPERATOR	521
 
-static HTAB *table_infos = NULL;
+/* Where what is kept of a table hangs. */
+typedef struct TableEntry
+{
+	Oid			relid;			/* hash key */
+	bool		stale;			/* an invalidation came since info was begun */
+	EsTableInfo *info;			/* or NULL */
+} TableEntry;
+
+static HTAB *tables = NULL;
 
 PG_FUNCTION_INFO_V1(es_store_guard_rows);
 PG_FUNCTION_INFO_V1(es_store_guard_statement);
@@ -111,18 +119,18 @@ static void
 mark_stale(Datum arg, Oid relid)
 {
 	HASH_SEQ_STATUS scan;
-	EsTableInfo *info;
+	TableEntry *entry;
 
 	if (OidIsValid(relid))
 	{
-		info = hash_search(table_infos, &relid, HASH_FIND, NULL);
-		if (info)
-			info->stale = true;
+		entry = hash_search(tables, &relid, HASH_FIND, NULL);
+		if (entry)
+			entry->stale = true;
 		return;
 	}
-	hash_seq_init(&scan, table_infos);
-	while ((info = hash_seq_search(&scan)) != NULL)
-		info->stale = true;
+	hash_seq_init(&scan, tables);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		entry->stale = true;
 }
 
 /* Makes the table of what is kept; called once, from _PG_init. */
@@ -132,8 +140,8 @@ es_store_init(void)
 	HASHCTL		ctl = {0};
 
 	ctl.keysize = sizeof(Oid);
-	ctl.entrysize = sizeof(EsTableInfo);
-	table_infos = hash_create("eventstore tables", 16, &ctl, HASH_ELEM | HASH_BLOBS);
+	ctl.entrysize = sizeof(TableEntry);
+	tables = hash_create("eventstore tables", 16, &ctl, HASH_ELEM | HASH_BLOBS);
 	CacheRegisterRelcacheCallback(mark_stale, (Datum) 0);
 }
 
@@ -211,28 +219,50 @@ describe_table(EsTableInfo *info, Relation rel)
 	info->look_at = 0;
 }
 
-/* Finds, or builds, what is kept of a table that is open and locked. */
+/* Makes what is to be kept of a table, in a context of its own. */
+static EsTableInfo *
+make_info(Relation rel)
+{
+	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "eventstore table",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	EsTableInfo *info = palloc0(sizeof(EsTableInfo));
+
+	info->context = context;
+	describe_table(info, rel);
+	MemoryContextSwitchTo(old);
+	return info;
+}
+
+/*
+ * Finds, or makes, what is kept of a table that is open and locked.  The look
+ * at the indexes may take in invalidations, which make it stale at once.
+ */
 static EsTableInfo *
 get_info(Relation rel)
 {
 	Oid			relid = RelationGetRelid(rel);
 	bool		found;
-	EsTableInfo *info = hash_search(table_infos, &relid, HASH_ENTER, &found);
-	MemoryContext old;
+	TableEntry *entry = hash_search(tables, &relid, HASH_ENTER, &found);
+	EsTableInfo *info;
 
-	if (found && likely(!info->stale))
-		return info;
-	if (found && info->context)
-		MemoryContextSetParent(info->context, TopTransactionContext);
-	info->stale = true;
-	info->context = NULL;
-	info->context = AllocSetContextCreate(TopMemoryContext, "eventstore table",
-										  ALLOCSET_SMALL_SIZES);
-	old = MemoryContextSwitchTo(info->context);
-	describe_table(info, rel);
-	MemoryContextSwitchTo(old);
-	info->stale = false;
-	return info;
+	if (!found)
+		entry->info = NULL;
+	if (likely(entry->info && !entry->stale))
+		return entry->info;
+	if (entry->info)
+		MemoryContextSetParent(entry->info->context, TopTransactionContext);
+	entry->info = NULL;
+	for (;;)
+	{
+		entry->stale = false;
+		info = make_info(rel);
+		if (!entry->stale)
+			break;
+		MemoryContextDelete(info->context);
+	}
+	MemoryContextSetParent(info->context, TopMemoryContext);
+	return entry->info = info;
 }
 
 /* es_store_scan_slot gives the slot kept for reading rows of a table. */
@@ -244,14 +274,33 @@ es_store_scan_slot(Relation rel)
 
 /* ---- writing rows ---- */
 
-/* es_store_open opens a table for writing; it may stay open across calls of the transaction. */
+/* Makes a table, locked and open, one to write to. */
+static void
+begin_writing(EsTable *table, Relation rel)
+{
+	table->rel = rel;
+	table->info = get_info(rel);
+	table->indexes = MemoryContextAllocZero(CurTransactionContext,
+											sizeof(Relation) * Max(table->info->nindexes, 1));
+}
+
+/* es_store_open opens a table for writing; it must be closed in the same subtransaction. */
 void
 es_store_open(EsTable *table, Oid relid)
 {
-	table->rel = table_open(relid, RowExclusiveLock);
-	table->info = get_info(table->rel);
-	table->indexes = MemoryContextAllocZero(CurTransactionContext,
-											sizeof(Relation) * Max(table->info->nindexes, 1));
+	begin_writing(table, table_open(relid, RowExclusiveLock));
+}
+
+/* es_store_try_open is es_store_open for a table that may have been dropped; false if it has. */
+bool
+es_store_try_open(EsTable *table, Oid relid)
+{
+	Relation	rel = try_table_open(relid, RowExclusiveLock);
+
+	if (rel == NULL)
+		return false;
+	begin_writing(table, rel);
+	return true;
 }
 
 /* Opens an index when it is needed for the first time. */
@@ -522,6 +571,8 @@ es_store_write_number(Oid relid, int64 number)
 	TupleTableSlot *slot;
 	TupleTableSlot *old;
 	TableScanDesc scan;
+	ItemPointerData tid;
+	bool		exists;
 
 	es_store_open(&table, relid);
 	old = table.info->scan_slot;
@@ -530,12 +581,14 @@ es_store_write_number(Oid relid, int64 number)
 	slot->tts_isnull[0] = false;
 	ExecStoreVirtualTuple(slot);
 	scan = table_beginscan(table.rel, snapshot, 0, NULL);
-	if (table_scan_getnextslot(scan, ForwardScanDirection, old))
-		es_store_update(&table, &old->tts_tid);
+	exists = table_scan_getnextslot(scan, ForwardScanDirection, old);
+	tid = old->tts_tid;
+	ExecClearTuple(old);		/* kept across errors: it must hold no pin */
+	table_endscan(scan);
+	if (exists)
+		es_store_update(&table, &tid);
 	else
 		es_store_insert(&table, 1);
-	ExecClearTuple(old);
-	table_endscan(scan);
 	es_store_close(&table);
 	UnregisterSnapshot(snapshot);
 }

@@ -24,12 +24,11 @@ typedef struct EsPlainPredicate
 
 /*
  * What is kept, across calls, of a table that rows are put into: its indexes
- * and slots.  Rebuilt after an invalidation.
+ * and slots.  What it says of the indexes never changes; after an invalidation
+ * there is another one.
  */
 typedef struct EsTableInfo
 {
-	Oid			relid;			/* hash key */
-	bool		stale;			/* an invalidation came since it was built */
 	bool		simple;			/* no index needs an expression evaluated */
 	int			nindexes;
 	Oid		   *index_oids;
@@ -55,6 +54,7 @@ typedef struct EsTable
 extern void es_store_init(void);
 
 extern void es_store_open(EsTable *table, Oid relid);
+extern bool es_store_try_open(EsTable *table, Oid relid);
 extern void es_store_close(EsTable *table);
 extern Relation es_store_index(EsTable *table, Oid relid);
 extern bool es_store_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, TupleTableSlot *slot);

@@ -246,7 +246,7 @@ find_last_event(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirt
 
 	if (open == NULL || RelationGetRelid(open->rel) != es_segment_relid(stream->last_segment))
 		return false;
-	slot = es_store_scan_slot(open->rel);
+	slot = open->info->scan_slot;
 	if (!es_store_find_last(open, es_segment_index(stream->last_segment, ES_INDEX_STREAM), stream->id, dirty, slot))
 		return false;
 	take_tip(slot, tip);

@@ -1,12 +1,11 @@
 /*
  * stream.h
- *		Streams: their rows, their locks, and the tip that appends go on from.
+ *		Streams: their rows, and the tip that appends go on from.
  */
 #ifndef ES_STREAM_H
 #define ES_STREAM_H
 
 #include "settle.h"
-
 
 #define Anum_es_streams_stream_id			1
 #define Anum_es_streams_first_segment		2

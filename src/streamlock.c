@@ -6,7 +6,8 @@
  * microseconds between looking at the stream's tip and having written a new
  * one.  The lock is on a hash of the name, because a new stream has no id yet;
  * it is released at the end of the call, so a transaction may append to any
- * number of streams.  Nobody waits for anything while holding it, but for I/O.
+ * number of streams.  While holding it nobody waits for a transaction that
+ * appends; only for I/O and, at most, for DDL on a table of the store.
  *
  * The gate is what calls over many streams take instead: the lock on
  * eventstore.append_gate, a view that is there for nothing else.  Whoever takes

@@ -15,6 +15,7 @@
 #include "tipcache.h"
 
 #include "access/xact.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 
 #define MOST_BYTES		(8 * 1024 * 1024)
@@ -24,6 +25,8 @@ static HTAB *entries = NULL;	/* in a context of its own, of the top
 static MemoryContext context = NULL;
 static Oid	known_streams;		/* the store's table that they are of */
 static Size bytes;
+static uint64 generation = 0;	/* counts how often all was forgotten */
+static bool doubtful = false;	/* the streams' rows may be at other places */
 
 /* Forgets everything. */
 static void
@@ -33,6 +36,16 @@ forget(void)
 		MemoryContextDelete(context);
 	context = NULL;
 	entries = NULL;
+	generation++;
+	doubtful = false;
+}
+
+/* Follows invalidations: the table of streams may have been rewritten. */
+static void
+at_invalidation(Datum arg, Oid relid)
+{
+	if (relid == known_streams || !OidIsValid(relid))
+		doubtful = true;
 }
 
 /* Follows the end of transactions; the memory goes with them. */
@@ -42,7 +55,7 @@ at_xact_end(XactEvent event, void *arg)
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 	{
 		context = NULL;
-		entries = NULL;
+		forget();
 	}
 }
 
@@ -60,17 +73,26 @@ es_tipcache_init(void)
 {
 	RegisterXactCallback(at_xact_end, NULL);
 	RegisterSubXactCallback(at_subxact_end, NULL);
+	CacheRegisterRelcacheCallback(at_invalidation, (Datum) 0);
 }
 
 /*
- * es_tipcache_begin_call must come before the calls for one append; what they give is
- * good until the next.
+ * es_tipcache_begin_call must come before the calls for one append.  What they
+ * give is good as long as es_tipcache_generation stays at what this returns.
  */
-void
+uint64
 es_tipcache_begin_call(void)
 {
-	if (entries && (bytes > MOST_BYTES || known_streams != es_base_store()->streams))
+	if (entries && (doubtful || bytes > MOST_BYTES || known_streams != es_base_store()->streams))
 		forget();
+	return generation;
+}
+
+/* es_tipcache_generation tells how often all was forgotten so far. */
+uint64
+es_tipcache_generation(void)
+{
+	return generation;
 }
 
 /* es_tipcache_find gives the newest row and tip of a stream that this transaction has appended to; NULL if they are not known. */

@@ -16,7 +16,8 @@ typedef struct EsKnownTip
 } EsKnownTip;
 
 extern void es_tipcache_init(void);
-extern void es_tipcache_begin_call(void);
+extern uint64 es_tipcache_begin_call(void);
+extern uint64 es_tipcache_generation(void);
 extern EsKnownTip *es_tipcache_find(const text *name);
 extern void es_tipcache_keep(EsKnownTip *known, const EsStream *stream, const EsTip *tip);
 

@@ -14,7 +14,7 @@ sql -c "CREATE TABLE bench.kinds AS
 		SELECT 'read' || n || '-' || s AS stream, batch
 		FROM bench.kinds, generate_series(1, streams) s, generate_series(1, n / 10) part,
 			(SELECT bench.batch(1, 10) AS batch) b
-		ORDER BY part > 1, CASE WHEN part = 1 THEN n ELSE hashint8(s * 1000000 + part) END, s OFFSET 0) x" >/dev/null
+		ORDER BY part > 1, CASE WHEN part = 1 THEN n ELSE hashint8(s * 1000000::bigint + part) END, s OFFSET 0) x" >/dev/null
 acked[eventstore]=$((acked[eventstore] + $(sql -c 'SELECT sum(n * streams) FROM bench.kinds')))
 sql -c 'VACUUM (FREEZE, ANALYZE) eventstore.events' -c 'VACUUM (FREEZE, ANALYZE) eventstore.streams'
 expect "streams whose id does not follow from their name" 0 "$(sql -c "SELECT count(*) FROM (
