@@ -129,22 +129,17 @@ close_segment(Attempt *attempt)
 static bool
 open_segment(Attempt *attempt, int64 segment)
 {
-	Oid			relid;
+	Relation	rel;
 
 	if (attempt->open_segment == segment)
 		return true;
 	close_segment(attempt);
-	relid = segment >= 0 ? es_segment_relid(segment) : InvalidOid;
-	if (!OidIsValid(relid))
+	rel = segment >= 0 ? es_segment_open(segment, RowExclusiveLock) : NULL;
+	if (rel == NULL)
 		return false;
-	if (!es_store_try_open(&attempt->segment, relid))
-		return false;
+	es_store_begin(&attempt->segment, rel);
 	attempt->open_segment = segment;
-	if (es_segment_relid(segment) == relid)
-		return true;
-	/* it was detached while we waited for the lock */
-	close_segment(attempt);
-	return false;
+	return true;
 }
 
 /*

@@ -34,8 +34,8 @@ es_eventrow_fill(TupleTableSlot *slot, const EsStream *stream, const EsNewEvent 
 }
 
 /*
- * es_eventrow_join_runs joins the first n slots for writing into runs:
- * successive positions, one category.
+ * es_eventrow_join_runs joins the first n slots for writing, whose positions
+ * are next to each other, into runs of one category.
  */
 void
 es_eventrow_join_runs(EsTable *table, int n)
@@ -45,12 +45,11 @@ es_eventrow_join_runs(EsTable *table, int n)
 
 	for (int i = 1; i < n; i++)
 	{
-		const Datum *v = slots[i]->tts_values;
-		const Datum *w = slots[i - 1]->tts_values;
+		Datum	   *v = slots[i]->tts_values;
 
-		if (DatumGetInt64(v[Anum_es_events_position - 1]) == DatumGetInt64(w[Anum_es_events_position - 1]) + 1 &&
-			DatumGetInt32(v[Anum_es_events_category_key - 1]) == DatumGetInt32(w[Anum_es_events_category_key - 1]))
-			slots[i]->tts_values[Anum_es_events_run_length - 1] = Int32GetDatum(0);
+		if (DatumGetInt32(v[Anum_es_events_category_key - 1]) ==
+			DatumGetInt32(slots[first]->tts_values[Anum_es_events_category_key - 1]))
+			v[Anum_es_events_run_length - 1] = Int32GetDatum(0);
 		else
 			first = i;
 		slots[first]->tts_values[Anum_es_events_run_length - 1] = Int32GetDatum(i - first + 1);

@@ -39,16 +39,10 @@ static int64
 first_version_in(const EsStreamScan *scan, int64 segment)
 {
 	EsSegmentScan probe = {.which = ES_INDEX_STREAM,.snapshot = scan->snapshot,.own_slot = true,.nkeys = 1};
-	int64		version = 0;
 	bool		isnull;
 
 	ScanKeyInit(&probe.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(scan->stream.id));
-	if (!es_segment_scan_begin(&probe, segment))
-		return 0;
-	if (index_getnext_slot(probe.scan, ForwardScanDirection, probe.slot))
-		version = DatumGetInt64(slot_getattr(probe.slot, Anum_es_events_version, &isnull));
-	es_segment_scan_end(&probe);
-	return version;
+	return DatumGetInt64(es_segment_scan_edge(&probe, segment, ForwardScanDirection, Anum_es_events_version, &isnull));
 }
 
 /*

@@ -264,8 +264,10 @@ array_size(Jsonb *events)
 
 /* es_request_from_json takes a JSON array of events for one stream; anything else is 22023. */
 void
-es_request_from_json(EsAppend *append, EsTarget *target, Jsonb *events)
+es_request_from_json(EsAppend *append, EsTarget *target, Datum array)
 {
+	Jsonb	   *events = DatumGetJsonbP(array);
+
 	allocate_events(append, array_size(events));
 	for (int i = 0; i < append->count; i++)
 	{
@@ -416,8 +418,9 @@ take_row(EsNewEvent *event, TupleDesc desc, HeapTupleHeader row)
 
 /* es_request_from_array takes an es_new_event[] for one stream; NULL elements are 22004. */
 void
-es_request_from_array(EsAppend *append, EsTarget *target, ArrayType *events)
+es_request_from_array(EsAppend *append, EsTarget *target, Datum array)
 {
+	ArrayType  *events = DatumGetArrayTypeP(array);
 	Oid			type = ARR_ELEMTYPE(events);
 	TupleDesc	desc = lookup_rowtype_tupdesc_domain(type, -1, false);
 	Datum	   *elements;

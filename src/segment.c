@@ -248,29 +248,37 @@ es_segment_fresh_snapshot(void)
 	return snapshot;
 }
 
+/*
+ * es_segment_open opens a segment and locks it; NULL, with no lock kept, if it
+ * is missing.
+ */
+Relation
+es_segment_open(int64 segment, LOCKMODE mode)
+{
+	Oid			relid = es_segment_relid(segment);
+	Relation	rel = OidIsValid(relid) ? try_table_open(relid, mode) : NULL;
+
+	if (rel == NULL || es_segment_relid(segment) == relid)
+		return rel;
+	/* it was detached or dropped while we waited for the lock */
+	table_close(rel, mode);
+	return NULL;
+}
+
 /* Opens the segment and the index that a scan is about; false if the segment is missing. */
 static bool
 open_for_scan(EsSegmentScan *scan, int64 segment)
 {
-	Oid			relid = es_segment_relid(segment);
-
-	if (!OidIsValid(relid))
-		return false;
-	scan->borrowed = scan->open && RelationGetRelid(scan->open->rel) == relid;
+	scan->borrowed = scan->open && RelationGetRelid(scan->open->rel) == es_segment_relid(segment);
 	if (scan->borrowed)
 	{
 		scan->rel = scan->open->rel;
 		scan->index = es_store_index(scan->open, es_segment_index(segment, scan->which));
 		return scan->index != NULL;
 	}
-	scan->rel = try_table_open(relid, AccessShareLock);
-	if (scan->rel == NULL || es_segment_relid(segment) != relid)
-	{
-		/* it was detached or dropped while we waited for the lock */
-		if (scan->rel != NULL)
-			table_close(scan->rel, AccessShareLock);
+	scan->rel = es_segment_open(segment, AccessShareLock);
+	if (scan->rel == NULL)
 		return false;
-	}
 	scan->index = index_open(es_segment_index(segment, scan->which), AccessShareLock);
 	return true;
 }
@@ -353,6 +361,25 @@ es_segment_scan_end(EsSegmentScan *scan)
 	table_close(scan->rel, scan->keep_lock ? NoLock : AccessShareLock);
 }
 
+/*
+ * es_segment_scan_edge gives a column, of fixed width, of the first row that a
+ * scan of a segment finds in a direction; NULL, and 0, if there is none.
+ */
+Datum
+es_segment_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction, AttrNumber column, bool *isnull)
+{
+	Datum		value = (Datum) 0;
+
+	*isnull = true;
+	if (es_segment_scan_begin(scan, segment))
+	{
+		if (index_getnext_slot(scan->scan, direction, scan->slot))
+			value = slot_getattr(scan->slot, column, isnull);
+		es_segment_scan_end(scan);
+	}
+	return value;
+}
+
 /* ---- what a segment holds ---- */
 
 /* es_segment_count counts the events of a segment that a snapshot sees; -1 if the segment is missing. */
@@ -368,25 +395,6 @@ es_segment_count(int64 segment, Snapshot snapshot)
 		count++;
 	es_segment_scan_end(&scan);
 	return count;
-}
-
-/*
- * Returns a column of the first row that a scan of the segment in argument 0
- * finds, from SQL; NULL if there is none.  The column is of fixed width.
- */
-static Datum
-scan_edge(FunctionCallInfo fcinfo, EsSegmentScan *scan, ScanDirection direction, AttrNumber column)
-{
-	Datum		value = (Datum) 0;
-
-	fcinfo->isnull = true;
-	if (es_segment_scan_begin(scan, PG_GETARG_INT64(0)))
-	{
-		if (index_getnext_slot(scan->scan, direction, scan->slot))
-			value = slot_getattr(scan->slot, column, &fcinfo->isnull);
-		es_segment_scan_end(scan);
-	}
-	return value;
 }
 
 /*
@@ -413,8 +421,8 @@ es_segment_time(PG_FUNCTION_ARGS)
 {
 	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = GetActiveSnapshot(),.own_slot = true};
 
-	return scan_edge(fcinfo, &scan, PG_GETARG_BOOL(1) ? BackwardScanDirection : ForwardScanDirection,
-					 Anum_es_events_recorded_at);
+	return es_segment_scan_edge(&scan, PG_GETARG_INT64(0), PG_GETARG_BOOL(1) ? BackwardScanDirection : ForwardScanDirection,
+								Anum_es_events_recorded_at, &fcinfo->isnull);
 }
 
 /*
@@ -429,7 +437,7 @@ es_segment_version(PG_FUNCTION_ARGS)
 	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = GetActiveSnapshot(),.own_slot = true,.nkeys = 1};
 
 	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, PG_GETARG_DATUM(1));
-	return scan_edge(fcinfo, &scan, BackwardScanDirection, Anum_es_events_version);
+	return es_segment_scan_edge(&scan, PG_GETARG_INT64(0), BackwardScanDirection, Anum_es_events_version, &fcinfo->isnull);
 }
 
 /*

@@ -35,6 +35,7 @@ extern int64 es_segment_last_position(int64 segment);
 extern int64 es_segment_newest(void);
 extern int64 es_segment_sealed_upto(void);
 extern Oid	es_segment_relid(int64 segment);
+extern Relation es_segment_open(int64 segment, LOCKMODE mode);
 extern Oid	es_segment_index(int64 segment, EsSegmentIndex which);
 
 extern Snapshot es_segment_fresh_snapshot(void);
@@ -66,6 +67,8 @@ extern bool es_segment_scan_begin(EsSegmentScan *scan, int64 segment);
 extern void es_segment_scan_event(EsSegmentScan *scan, EsEvent *event);
 extern bool es_segment_scan_skip(EsSegmentScan *scan);
 extern void es_segment_scan_end(EsSegmentScan *scan);
+extern Datum es_segment_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction,
+								  AttrNumber column, bool *isnull);
 
 extern int64 es_segment_count(int64 segment, Snapshot snapshot);
 

@@ -41,6 +41,21 @@ es_append(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(target.version);
 }
 
+/* Appends the events that a function takes from argument 1. */
+static Datum
+append_all(FunctionCallInfo fcinfo, void (*take) (EsAppend *, EsTarget *, Datum))
+{
+	EsTarget	target = {0};
+	EsAppend	append = {.targets = &target,.ntargets = 1};
+
+	target.stream = es_base_stream_arg(fcinfo, 0);
+	es_base_require(fcinfo, 1, "events");
+	es_request_expectation(&target, fcinfo, 2);
+	take(&append, &target, PG_GETARG_DATUM(1));
+	es_append_run(&append);
+	PG_RETURN_INT64(target.version);
+}
+
 /*
  * es_append_batch(stream, events, expected_version): appends a JSON array of
  * {"type", "data"?, "metadata"?, "event_id"?}, all or nothing, contiguous in
@@ -52,15 +67,7 @@ es_append(PG_FUNCTION_ARGS)
 Datum
 es_append_batch(PG_FUNCTION_ARGS)
 {
-	EsTarget	target = {0};
-	EsAppend	append = {.targets = &target,.ntargets = 1};
-
-	target.stream = es_base_stream_arg(fcinfo, 0);
-	es_base_require(fcinfo, 1, "events");
-	es_request_expectation(&target, fcinfo, 2);
-	es_request_from_json(&append, &target, PG_GETARG_JSONB_P(1));
-	es_append_run(&append);
-	PG_RETURN_INT64(target.version);
+	return append_all(fcinfo, es_request_from_json);
 }
 
 /*
@@ -70,13 +77,5 @@ es_append_batch(PG_FUNCTION_ARGS)
 Datum
 es_append_events(PG_FUNCTION_ARGS)
 {
-	EsTarget	target = {0};
-	EsAppend	append = {.targets = &target,.ntargets = 1};
-
-	target.stream = es_base_stream_arg(fcinfo, 0);
-	es_base_require(fcinfo, 1, "events");
-	es_request_expectation(&target, fcinfo, 2);
-	es_request_from_array(&append, &target, PG_GETARG_ARRAYTYPE_P(1));
-	es_append_run(&append);
-	PG_RETURN_INT64(target.version);
+	return append_all(fcinfo, es_request_from_array);
 }

@@ -274,9 +274,9 @@ es_store_scan_slot(Relation rel)
 
 /* ---- writing rows ---- */
 
-/* Makes a table, locked and open, one to write to. */
-static void
-begin_writing(EsTable *table, Relation rel)
+/* es_store_begin makes a table that is open and locked one to write to; es_store_close closes it, in the same subtransaction. */
+void
+es_store_begin(EsTable *table, Relation rel)
 {
 	table->rel = rel;
 	table->info = get_info(rel);
@@ -284,23 +284,11 @@ begin_writing(EsTable *table, Relation rel)
 											sizeof(Relation) * Max(table->info->nindexes, 1));
 }
 
-/* es_store_open opens a table for writing; it must be closed in the same subtransaction. */
+/* es_store_open opens a table and makes it one to write to. */
 void
 es_store_open(EsTable *table, Oid relid)
 {
-	begin_writing(table, table_open(relid, RowExclusiveLock));
-}
-
-/* es_store_try_open is es_store_open for a table that may have been dropped; false if it has. */
-bool
-es_store_try_open(EsTable *table, Oid relid)
-{
-	Relation	rel = try_table_open(relid, RowExclusiveLock);
-
-	if (rel == NULL)
-		return false;
-	begin_writing(table, rel);
-	return true;
+	es_store_begin(table, table_open(relid, RowExclusiveLock));
 }
 
 /* Opens an index when it is needed for the first time. */

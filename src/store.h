@@ -54,7 +54,7 @@ typedef struct EsTable
 extern void es_store_init(void);
 
 extern void es_store_open(EsTable *table, Oid relid);
-extern bool es_store_try_open(EsTable *table, Oid relid);
+extern void es_store_begin(EsTable *table, Relation rel);
 extern void es_store_close(EsTable *table);
 extern Relation es_store_index(EsTable *table, Oid relid);
 extern bool es_store_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, TupleTableSlot *slot);

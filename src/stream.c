@@ -337,18 +337,13 @@ es_stream_version(PG_FUNCTION_ARGS)
 	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = snapshot,.own_slot = true,.nkeys = 1};
 	EsStream	stream;
 	int64		version = 0;
+	bool		isnull;
 
 	if (es_stream_find(name, snapshot, &stream))
 	{
 		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream.id));
-		if (es_segment_scan_begin(&scan, stream.last_segment))
-		{
-			bool		isnull;
-
-			if (index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot))
-				version = DatumGetInt64(slot_getattr(scan.slot, Anum_es_events_version, &isnull));
-			es_segment_scan_end(&scan);
-		}
+		version = DatumGetInt64(es_segment_scan_edge(&scan, stream.last_segment, BackwardScanDirection,
+													 Anum_es_events_version, &isnull));
 	}
 	UnregisterSnapshot(snapshot);
 	PG_RETURN_INT64(version);
