@@ -45,6 +45,7 @@
 #include "timeline.h"
 #include "tipcache.h"
 #include "uuid7.h"
+#include "wake.h"
 
 #define BLOCK_ROWS		1000
 #define SEGMENT_MARGIN	65536
@@ -403,6 +404,7 @@ write_run(Attempt *attempt, int64 position, int n)
 			prepare_stream(attempt, target, event, segment);
 		become_tip(attempt, target, event, position + i);
 		es_eventrow_fill(es_store_slot(table, i), &target->stream, event);
+		es_wake_note(es_wake_category(target->stream.category_key));
 		if (event->tagged)
 			es_tags_write(event->metadata, event->position);
 		attempt->next++;

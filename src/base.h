@@ -46,6 +46,12 @@
 #if PG_VERSION_NUM >= 170000
 #define ES_INVALID_PROC INVALID_PROC_NUMBER
 #define es_vxid_proc(vxid) ((vxid).procNumber)
+#define es_vxid_set(vxid, proc, lxid) \
+	((vxid).procNumber = (proc), (vxid).localTransactionId = (lxid))
+#define es_my_backend() MyProcNumber
+#define es_my_lxid() (MyProc->vxid.lxid)
+#define es_my_procno() MyProcNumber
+#define es_wait_event_new(name) WaitEventExtensionNew(name)
 #define es_index_insert_done(index, info) index_insert_cleanup(index, info)
 #define es_change_new_tuple(change) ((change)->data.tp.newtuple)
 #define es_slot_create_ephemeral(name) \
@@ -53,6 +59,12 @@
 #else
 #define ES_INVALID_PROC InvalidBackendId
 #define es_vxid_proc(vxid) ((vxid).backendId)
+#define es_vxid_set(vxid, proc, lxid) \
+	((vxid).backendId = (proc), (vxid).localTransactionId = (lxid))
+#define es_my_backend() MyBackendId
+#define es_my_lxid() (MyProc->lxid)
+#define es_my_procno() (MyProc->pgprocno)
+#define es_wait_event_new(name) PG_WAIT_EXTENSION
 #define es_index_insert_done(index, info) ((void) 0)
 #define es_change_new_tuple(change) \
 	((change)->data.tp.newtuple ? &(change)->data.tp.newtuple->tuple : NULL)

@@ -10,13 +10,16 @@
 #include "utils/guc.h"
 
 #include "reduce.h"
+#include "roster.h"
 #include "bulk.h"
+#include "flight.h"
 #include "segment.h"
 #include "settle.h"
 #include "sharedmark.h"
 #include "store.h"
 #include "tipcache.h"
 #include "wait.h"
+#include "wake.h"
 
 PG_MODULE_MAGIC;
 
@@ -27,9 +30,13 @@ void
 _PG_init(void)
 {
 	es_base_init();
+	es_shared_init();
+	es_sharedmark_init();
+	es_flight_init();
+	es_roster_init();
+	es_wake_init();
 	es_store_init();
 	es_segment_init();
-	es_sharedmark_init();
 	es_settle_init();
 	es_wait_init();
 	es_tipcache_init();

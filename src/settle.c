@@ -16,20 +16,19 @@
  * taken from now on, since commits become visible before locks are released -
  * or it is among the holders.  No holders: everything up to H is final.
  *
- * With holders, two things still move the settled position on.  Positions that
- * follow it without a hole, and are visible, need no proof.  And an epoch, a
- * pair (H, holders) noted at one look: when a later look finds none of those
- * holders, H is settled.  Transactions that hold no lock on the sequence, in
- * this database or another, are never waited for.
+ * With holders, everything is final up to where the first of them begins.  With
+ * the library preloaded each says where that is (flight.c).  Of any other, what
+ * this backend has seen itself tells: who was no holder at the look before, when
+ * the last value was H', has all its positions above H'.  Until there has been
+ * a look before, nothing is known but what follows a settled position without a
+ * hole and is visible, which needs no proof.  Transactions that hold no lock on
+ * the sequence, in this database or another, are never waited for.
  *
- * PREPARE TRANSACTION gives a holder another identity: its virtual xid ends,
- * and a prepared one appears.  So when a noted holder is gone, prepared
- * holders that were not noted take its place in the epoch (a superset, which
- * only ever delays; prepared transactions do not change identity again).
+ * A prepared transaction goes on under its virtual transaction id, so it is the
+ * holder that it was; after a restart it has another one, that of its xid.
  *
  * GetLockConflicts never names the caller.  Once this transaction has taken a
- * position, the first one bounds everything to its end, and what is learned
- * meanwhile is not kept.
+ * position, the first one bounds everything to its end.
  *
  * Durable before visible: an asynchronous commit is visible before it is on
  * disk, and a crash would take back what a reader saw and hand its position
@@ -38,9 +37,10 @@
  * page.  Rows of transactions below durable_xmin need no look.
  *
  * On a hot standby locks of the primary are not visible.  There the mark that
- * es_settle() wrote on the primary stands in for the proof: it was computed
- * before it was written, so a standby that sees it has replayed every commit
- * up to it.
+ * es_settle(), or the worker, wrote on the primary stands in for the proof: it
+ * was computed before it was written, so a standby that sees it has replayed
+ * every commit up to it.  The same mark serves on a logical subscriber, whose
+ * rows come in order of commit and whose own sequence has given out nothing.
  *
  * What has been proven is kept, in this backend and, when preloaded, for all of
  * them (sharedmark.c).  State here survives errors: each piece is a fact about
@@ -69,38 +69,46 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "flight.h"
 #include "sequence.h"
 #include "sharedmark.h"
+#include "wake.h"
 
 #define FIRST_LOOKS		10
+#define SHORT_WALK		10000
 
 bool		es_read_durable = true;
+bool		es_settle_for_worker = false;
 
 PG_FUNCTION_INFO_V1(es_settled_position);
 PG_FUNCTION_INFO_V1(es_settle);
 
-/* One look at the holders of the sequence. */
-typedef struct Holders
+/* A transaction that holds the sequence. */
+typedef struct Holder
 {
-	VirtualTransactionId *ids;
-	int			count;
-} Holders;
+	VirtualTransactionId id;
+	int64		below;			/* its positions are all above this one */
+} Holder;
 
-/* The epoch that was noted: when none of holders is left, upto is settled. */
+/*
+ * The look before this one: who held the sequence, in order of id, and a
+ * position that those who came later are above.  In TopMemoryContext.
+ */
 static struct
 {
-	bool		noted;
 	int64		upto;
-	Holders		holders;		/* in TopMemoryContext */
-}			epoch;
+	int			count;
+	Holder	   *holders;
+}			last_look;
 
-static int64 settled = 0;		/* proven, by a transaction of ours that had
-								 * taken no position */
+static int64 settled = 0;		/* proven */
 static int64 own_first = PG_INT64_MAX;	/* first position that this
 										 * transaction took */
+static int64 own_last = 0;		/* last position that this backend took */
 static int	first_looks = FIRST_LOOKS;	/* that are left to a session that
 										 * knows nothing yet */
 static Oid	known_sequence = InvalidOid;	/* which log the above is about */
+static bool is_new = false;		/* the roster has not heard of it yet */
 
 /* Durability: what is known to be on disk, and what the current read needs. */
 static TransactionId durable_xmin = InvalidTransactionId;
@@ -110,10 +118,17 @@ static XLogRecPtr noted_lsn = InvalidXLogRecPtr;
 
 /* ---- handing out ---- */
 
-/* Forgets the positions of the transaction that ends. */
+/* Follows the end of transactions: their positions are not this one's any more. */
 static void
-forget_own_positions(XactEvent event, void *arg)
+at_xact_end(XactEvent event, void *arg)
 {
+	if (event == XACT_EVENT_PRE_PREPARE && own_first != PG_INT64_MAX)
+		es_flight_prepare();
+	if (event == XACT_EVENT_COMMIT && is_new)
+	{
+		es_roster_announce();
+		is_new = false;
+	}
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		own_first = PG_INT64_MAX;
 }
@@ -155,8 +170,10 @@ check_log(void)
 		return;
 	check_sequence(sequence);
 	known_sequence = sequence;
-	settled = 0;
-	epoch.noted = false;
+	is_new = true;
+	settled = own_last = 0;
+	own_first = PG_INT64_MAX;
+	last_look.upto = last_look.count = 0;
 	first_looks = FIRST_LOOKS;
 }
 
@@ -168,7 +185,7 @@ es_settle_init(void)
 							 "Readers return an event only when its commit is on disk.",
 							 "Off, a reader may see events of asynchronous commits that a crash takes back.",
 							 &es_read_durable, true, PGC_USERSET, 0, NULL, NULL, NULL);
-	RegisterXactCallback(forget_own_positions, NULL);
+	RegisterXactCallback(at_xact_end, NULL);
 }
 
 /*
@@ -183,9 +200,18 @@ es_settle_take(int64 n)
 
 	check_log();
 	(void) GetCurrentTransactionId();
-	first = es_sequence_take(es_base_store()->position_seq, n);
 	if (own_first == PG_INT64_MAX)
+	{
+		es_flight_begin(Max(settled, own_last));
+		es_wake_note(0);
+	}
+	first = es_sequence_take(known_sequence, n);
+	if (own_first == PG_INT64_MAX)
+	{
+		es_flight_take(first);
 		own_first = first;
+	}
+	own_last = first + n - 1;
 	return first;
 }
 
@@ -207,74 +233,78 @@ es_settle_last_given(void)
 
 /* ---- the proof ---- */
 
-/* Looks who may still fill holes; the result is in the current memory context. */
-static Holders
-look_at_holders(void)
+/* Compares two holders by their ids, for sorting and searching. */
+static int
+compare_holders(const void *a, const void *b)
 {
-	LOCKTAG		tag;
-	Holders		look;
+	VirtualTransactionId x = ((const Holder *) a)->id;
+	VirtualTransactionId y = ((const Holder *) b)->id;
 
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, es_base_store()->position_seq);
-	look.ids = GetLockConflicts(&tag, ShareLock, &look.count);
-	return look;
-}
-
-/* Tells whether a look has this holder. */
-static bool
-has_holder(const Holders *look, VirtualTransactionId id)
-{
-	for (int i = 0; i < look->count; i++)
-		if (VirtualTransactionIdEquals(look->ids[i], id))
-			return true;
-	return false;
-}
-
-/* Notes the pair (upto, holders) as the epoch to wait for. */
-static void
-note_epoch(int64 upto, const Holders *look)
-{
-	/* twice the prepared ones: those noted first, and those added since */
-	Size		size = sizeof(VirtualTransactionId) * (MaxBackends + 2 * max_prepared_xacts);
-
-	if (epoch.holders.ids == NULL)
-		epoch.holders.ids = MemoryContextAlloc(TopMemoryContext, size);
-	memcpy(epoch.holders.ids, look->ids, sizeof(VirtualTransactionId) * look->count);
-	epoch.holders.count = look->count;
-	epoch.upto = upto;
-	epoch.noted = true;
-}
-
-/* Adds the prepared transactions of a look to the epoch's holders. */
-static void
-add_prepared(Holders *noted, const Holders *look)
-{
-	for (int i = 0; i < look->count; i++)
-		if (es_vxid_proc(look->ids[i]) == ES_INVALID_PROC && !has_holder(noted, look->ids[i]))
-			noted->ids[noted->count++] = look->ids[i];
+	if (es_vxid_proc(x) != es_vxid_proc(y))
+		return es_vxid_proc(x) < es_vxid_proc(y) ? -1 : 1;
+	if (x.localTransactionId != y.localTransactionId)
+		return x.localTransactionId < y.localTransactionId ? -1 : 1;
+	return 0;
 }
 
 /*
- * Tells whether none of the epoch's holders is left.  Looks at them from the
- * last one, and only as far as one that is still there: the next look goes on
- * from that one.  A virtual transaction that has ended may have been prepared,
- * see the head of this file; prepared ones come on top and are waited for next.
+ * Looks who may still fill holes, in order of id; *count becomes how many.  The
+ * result is in the current memory context.
  */
-static bool
-epoch_has_ended(const Holders *look)
+static Holder *
+look_at_holders(int *count)
 {
-	Holders    *noted = &epoch.holders;
+	LOCKTAG		tag;
+	VirtualTransactionId *ids;
+	Holder	   *holders;
 
-	while (noted->count > 0)
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, known_sequence);
+	ids = GetLockConflicts(&tag, ShareLock, count);
+	holders = palloc(sizeof(Holder) * Max(*count, 1));
+	for (int i = 0; i < *count; i++)
+		holders[i].id = ids[i];
+	pfree(ids);
+	qsort(holders, *count, sizeof(Holder), compare_holders);
+	return holders;
+}
+
+/*
+ * Finds out where the positions of each holder begin, from what it says itself,
+ * and else from the look before; *known becomes false if one says nothing.
+ * Returns a position that they are all above.
+ */
+static int64
+find_lowest(Holder *holders, int count, bool *known)
+{
+	int64		lowest = PG_INT64_MAX;
+
+	*known = true;
+	for (int i = 0; i < count; i++)
 	{
-		VirtualTransactionId id = noted->ids[noted->count - 1];
+		if (!es_flight_find(holders[i].id, &holders[i].below))
+		{
+			const Holder *before = last_look.count == 0 ? NULL :
+				bsearch(&holders[i], last_look.holders, last_look.count, sizeof(Holder), compare_holders);
 
-		if (has_holder(look, id))
-			return false;
-		noted->count--;
-		if (es_vxid_proc(id) != ES_INVALID_PROC)
-			add_prepared(noted, look);
+			holders[i].below = before ? before->below : last_look.upto;
+			*known = false;
+		}
+		lowest = Min(lowest, holders[i].below);
 	}
-	return true;
+	return lowest;
+}
+
+/* Notes a look for the next one; upto was given out before it, and is below our own positions. */
+static void
+note_look(int64 upto, const Holder *holders, int count)
+{
+	/* a transaction that is being prepared may be there twice */
+	if (last_look.holders == NULL)
+		last_look.holders = MemoryContextAlloc(TopMemoryContext,
+											   sizeof(Holder) * (MaxBackends + 2 * max_prepared_xacts + 1));
+	memcpy(last_look.holders, holders, sizeof(Holder) * count);
+	last_look.count = count;
+	last_look.upto = upto;
 }
 
 /*
@@ -328,15 +358,11 @@ read_mark(void)
 
 /* The settled position where locks tell nothing: the mark, and what follows it without a hole. */
 static int64
-compute_on_standby(void)
+compute_by_mark(int64 last)
 {
-	int64		mark = Max(read_mark(), es_segment_sealed_upto());
-	int64		last;
-
 	/* a promotion may follow: nothing learned here is kept but the mark */
-	settled = Max(settled, mark);
-	last = walk_contiguous(settled, es_settle_last_given());
-	return last;
+	settled = Max(settled, Max(read_mark(), es_segment_sealed_upto()));
+	return walk_contiguous(settled, last);
 }
 
 /* es_settle_known tells what is known to be settled without a look. */
@@ -349,64 +375,58 @@ es_settle_known(void)
 	return Min(settled, own_first - 1);
 }
 
-/* Keeps, and tells other sessions, what has been proven. */
-static void
+/* Keeps, and tells other sessions, what has been proven; gives what is known then. */
+static int64
 keep_settled(int64 position)
 {
-	if (position <= settled)
-		return;
-	settled = position;
-	es_sharedmark_raise(known_sequence, position);
+	if (position > settled)
+	{
+		settled = position;
+		es_sharedmark_raise(known_sequence, position);
+	}
+	return Min(settled, own_first - 1);
 }
 
 /* es_settle_sleep sleeps until woken, at most that long; reacts to interrupts. */
 void
 es_settle_sleep(long sleep_ms)
 {
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = es_wait_event_new("EventstoreWait");
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 sleep_ms, PG_WAIT_EXTENSION);
+					 sleep_ms, wait_event);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* One look at where the log is settled; *given becomes the last position given out. */
+/*
+ * One look at where the log is settled; *given becomes the last position given
+ * out, but for our own.  Where holders say nothing of themselves, what follows
+ * without a hole is looked at, walk positions at most.
+ */
 static int64
-compute_once(int64 *given)
+look(int64 *given, int64 walk)
 {
 	XLogRecPtr	lsn;
-	int64		now;
-	Holders		look;
+	Holder	   *holders;
+	int			count;
+	bool		known;
+	int64		now = es_settle_known();
 
-	settled = Max(settled, es_sharedmark_get(known_sequence));
-	now = settled;
-
-	*given = es_sequence_read(known_sequence, &lsn);
-	look = look_at_holders();
+	*given = Min(es_sequence_read(known_sequence, &lsn), own_first - 1);
+	holders = look_at_holders(&count);
 	if (es_read_durable && XLogNeedsFlush(lsn))
 		XLogFlush(lsn);
-	if (look.count == 0)
-	{
-		now = *given;
-		epoch.noted = false;
-	}
-	else
-	{
-		if (now == 0)
-			now = Max(read_mark(), es_segment_sealed_upto());
-		if (epoch.noted && epoch_has_ended(&look))
-		{
-			now = Max(now, epoch.upto);
-			epoch.noted = false;
-		}
-		now = walk_contiguous(now, Min(*given, own_first - 1));
-		if (!epoch.noted && own_first == PG_INT64_MAX)
-			note_epoch(*given, &look);
-	}
-	pfree(look.ids);
-	now = Min(now, own_first - 1);
-	if (own_first == PG_INT64_MAX)
-		keep_settled(now);
-	return now;
+	if (count > 0 && now == 0)
+		now = Max(read_mark(), es_segment_sealed_upto());
+	now = Max(now, Min(*given, find_lowest(holders, count, &known)));
+	if (!known && now < *given)
+		now = walk_contiguous(now, now + Min(*given - now, walk));
+	note_look(*given, holders, count);
+	pfree(holders);
+	return keep_settled(now);
 }
 
 /*
@@ -414,9 +434,9 @@ compute_once(int64 *given)
  * this call sees every event up to it that will ever be.
  *
  * A session's first look, under load, may meet holes that it cannot tell from
- * positions in flight, since it has noted no epoch yet.  Then it looks again
- * for a few milliseconds, once, so that sessions that live for one query get
- * past old holes too; whether that helps or not, only proof counts.
+ * positions in flight, where holders say nothing of themselves.  Then it looks
+ * again for a few milliseconds, once, so that sessions that live for one query
+ * get past old holes too; whether that helps or not, only proof counts.
  */
 int64
 es_settle_compute(void)
@@ -427,15 +447,19 @@ es_settle_compute(void)
 
 	es_base_flush_pending();
 	check_log();
+	if (!es_settle_for_worker)
+		es_sharedmark_set_loading(known_sequence, false);
 	if (RecoveryInProgress())
-		return compute_on_standby();
+		return compute_by_mark(es_settle_last_given());
 
-	now = compute_once(&given);
-	goal = given;
-	for (; first_looks > 0 && now < goal && own_first == PG_INT64_MAX; first_looks--)
+	now = look(&goal, first_looks > 0 ? SHORT_WALK : PG_INT64_MAX);
+	if (goal == 0 && es_segment_newest() >= 0)
+		return compute_by_mark(es_segment_last_position(es_segment_newest()));
+	while (now < goal && first_looks > 0 && !es_flight_is_shared() && own_first == PG_INT64_MAX)
 	{
+		first_looks--;
 		es_settle_sleep(1);
-		now = compute_once(&given);
+		now = look(&given, first_looks > 0 ? SHORT_WALK : PG_INT64_MAX);
 	}
 	first_looks = 0;
 	return now;
@@ -449,8 +473,8 @@ void
 es_settle_learn(int64 position)
 {
 	check_log();
-	if (own_first == PG_INT64_MAX && !RecoveryInProgress())
-		keep_settled(position);
+	if (!RecoveryInProgress())
+		(void) keep_settled(Min(position, own_first - 1));
 }
 
 /*
@@ -466,6 +490,22 @@ es_settled_position(PG_FUNCTION_ARGS)
 }
 
 /*
+ * es_settle_write_mark writes the settled position where hot standbys read it;
+ * the caller holds ShareRowExclusiveLock on the table, to the end of its
+ * transaction.
+ */
+int64
+es_settle_write_mark(void)
+{
+	int64		position = es_settle_compute();
+
+	CommandCounterIncrement();	/* a mark of this very statement is to be seen */
+	if (read_mark() < position)
+		es_store_write_number(es_base_store()->settled_mark, position);
+	return position;
+}
+
+/*
  * es_settle(): writes the settled position where hot standbys read it.
  *
  * Returns it.  25006 on a standby.  Others that call it wait until this
@@ -474,15 +514,9 @@ es_settled_position(PG_FUNCTION_ARGS)
 Datum
 es_settle(PG_FUNCTION_ARGS)
 {
-	int64		position;
-
 	PreventCommandIfReadOnly("es_settle()");
 	LockRelationOid(es_base_store()->settled_mark, ShareRowExclusiveLock);
-	position = es_settle_compute();
-	CommandCounterIncrement();	/* a mark of this very statement is to be seen */
-	if (read_mark() < position)
-		es_store_write_number(es_base_store()->settled_mark, position);
-	PG_RETURN_INT64(position);
+	PG_RETURN_INT64(es_settle_write_mark());
 }
 
 /* ---- durable before visible ---- */

@@ -10,6 +10,7 @@
 #include "access/xlogdefs.h"
 
 extern bool es_read_durable;	/* GUC eventstore.read_durable */
+extern bool es_settle_for_worker;	/* this process only looks after the store */
 
 extern void es_settle_init(void);
 extern int64 es_settle_take(int64 n);
@@ -19,6 +20,7 @@ extern int64 es_settle_known(void);
 extern int64 es_settle_compute(void);
 extern void es_settle_sleep(long sleep_ms);
 extern void es_settle_learn(int64 position);
+extern int64 es_settle_write_mark(void);
 
 /* Durable before visible. */
 extern void es_settle_note_snapshot(Snapshot snapshot);

@@ -9,16 +9,17 @@
  * itself: es_sharedmark_get tells 0, and nothing else changes.
  *
  * A position only rises.  The lock protects which store a place belongs to;
- * the position is atomic and may be raised under the shared lock.  A crash
- * empties the memory, and so forgets what a crash may have taken back.
+ * the position and the flag are atomic and may be changed under the shared
+ * lock.  A crash empties the memory, and so forgets what a crash may have taken
+ * back.
+ *
+ * A store is loading while rows are put into its tables directly, by a restore
+ * say: what is there is not yet all, and nothing may be concluded from it.
  */
 #include "sharedmark.h"
 
 #include "miscadmin.h"
 #include "port/atomics.h"
-#include "storage/ipc.h"
-#include "storage/lwlock.h"
-#include "storage/shmem.h"
 
 #define MOST_STORES		128
 
@@ -28,11 +29,11 @@ typedef struct EsMarkShared
 	Oid			database;		/* InvalidOid: the place is free */
 	Oid			sequence;
 	pg_atomic_uint64 position;
+	pg_atomic_uint32 loading;
 } EsMarkShared;
 
 typedef struct EsMarksShared
 {
-	LWLock	   *lock;			/* set once, at start */
 	int			next;			/* place to give away next; under the lock,
 								 * exclusive */
 	EsMarkShared marks[MOST_STORES];
@@ -41,49 +42,33 @@ typedef struct EsMarksShared
 static EsMarksShared *shared = NULL;
 static int	last_place = 0;		/* where this backend's store was, a hint */
 
-static shmem_request_hook_type previous_request_hook = NULL;
-static shmem_startup_hook_type previous_startup_hook = NULL;
-
-/* Asks for the memory and its lock. */
-static void
-request_memory(void)
+/* How much memory it takes. */
+static Size
+marks_size(void)
 {
-	if (previous_request_hook)
-		previous_request_hook();
-	RequestAddinShmemSpace(MAXALIGN(sizeof(EsMarksShared)));
-	RequestNamedLWLockTranche("eventstore", 1);
+	return sizeof(EsMarksShared);
 }
 
-/* Makes the memory, or finds it. */
+/* Makes the memory. */
 static void
-start_memory(void)
+start_marks(void *memory)
 {
-	bool		found;
+	EsMarksShared *marks = memory;
 
-	if (previous_startup_hook)
-		previous_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	shared = ShmemInitStruct("eventstore", sizeof(EsMarksShared), &found);
-	if (!found)
+	for (int i = 0; i < MOST_STORES; i++)
 	{
-		memset(shared, 0, sizeof(EsMarksShared));
-		shared->lock = &GetNamedLWLockTranche("eventstore")->lock;
-		for (int i = 0; i < MOST_STORES; i++)
-			pg_atomic_init_u64(&shared->marks[i].position, 0);
+		pg_atomic_init_u64(&marks->marks[i].position, 0);
+		pg_atomic_init_u32(&marks->marks[i].loading, 0);
 	}
-	LWLockRelease(AddinShmemInitLock);
 }
 
-/* Installs the hooks, if the library is preloaded; called once, from _PG_init. */
+/* Adds the memory, if the library is preloaded; called once, from _PG_init. */
 void
 es_sharedmark_init(void)
 {
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	previous_request_hook = shmem_request_hook;
-	shmem_request_hook = request_memory;
-	previous_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = start_memory;
+	EsSharedPiece piece = {"eventstore marks", marks_size, start_marks, (void **) &shared};
+
+	es_shared_add(&piece);
 }
 
 /* Tells whether a place is this database's store's. */
@@ -112,16 +97,16 @@ find_mark(Oid sequence)
 int64
 es_sharedmark_get(Oid sequence)
 {
-	const EsMarkShared *mark;
+	EsMarkShared *mark;
 	int64		position = 0;
 
 	if (shared == NULL)
 		return 0;
-	LWLockAcquire(shared->lock, LW_SHARED);
+	LWLockAcquire(es_shared_lock(ES_LOCK_MARKS), LW_SHARED);
 	mark = find_mark(sequence);
 	if (mark)
-		position = (int64) pg_atomic_read_u64((pg_atomic_uint64 *) &mark->position);
-	LWLockRelease(shared->lock);
+		position = (int64) pg_atomic_read_u64(&mark->position);
+	LWLockRelease(es_shared_lock(ES_LOCK_MARKS));
 	return position;
 }
 
@@ -136,21 +121,21 @@ raise_mark(EsMarkShared *mark, int64 position)
 		 /* known is what another session raised it to */ ;
 }
 
-/* Gives a store a place, the one that was given away longest ago. */
-static void
-take_place(Oid sequence, int64 position)
+/* Gives a store a place, if it has none: the one that was given away longest ago. */
+static EsMarkShared *
+take_place(Oid sequence)
 {
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	if (find_mark(sequence) == NULL)
-	{
-		EsMarkShared *mark = &shared->marks[shared->next];
+	EsMarkShared *mark = find_mark(sequence);
 
-		shared->next = (shared->next + 1) % MOST_STORES;
-		mark->database = MyDatabaseId;
-		mark->sequence = sequence;
-		pg_atomic_write_u64(&mark->position, (uint64) position);
-	}
-	LWLockRelease(shared->lock);
+	if (mark)
+		return mark;
+	mark = &shared->marks[shared->next];
+	shared->next = (shared->next + 1) % MOST_STORES;
+	mark->database = MyDatabaseId;
+	mark->sequence = sequence;
+	pg_atomic_write_u64(&mark->position, 0);
+	pg_atomic_write_u32(&mark->loading, 0);
+	return mark;
 }
 
 /* es_sharedmark_raise tells all sessions that the log is settled up to a position. */
@@ -161,11 +146,41 @@ es_sharedmark_raise(Oid sequence, int64 position)
 
 	if (shared == NULL || position <= 0)
 		return;
-	LWLockAcquire(shared->lock, LW_SHARED);
+	LWLockAcquire(es_shared_lock(ES_LOCK_MARKS), LW_SHARED);
 	mark = find_mark(sequence);
 	if (mark)
 		raise_mark(mark, position);
-	LWLockRelease(shared->lock);
-	if (mark == NULL)
-		take_place(sequence, position);
+	LWLockRelease(es_shared_lock(ES_LOCK_MARKS));
+	if (mark)
+		return;
+	LWLockAcquire(es_shared_lock(ES_LOCK_MARKS), LW_EXCLUSIVE);
+	raise_mark(take_place(sequence), position);
+	LWLockRelease(es_shared_lock(ES_LOCK_MARKS));
+}
+
+/* es_sharedmark_set_loading tells all sessions that a store is being loaded, or not any more. */
+void
+es_sharedmark_set_loading(Oid sequence, bool loading)
+{
+	if (shared == NULL || es_sharedmark_is_loading(sequence) == loading)
+		return;
+	LWLockAcquire(es_shared_lock(ES_LOCK_MARKS), LW_EXCLUSIVE);
+	pg_atomic_write_u32(&take_place(sequence)->loading, loading);
+	LWLockRelease(es_shared_lock(ES_LOCK_MARKS));
+}
+
+/* es_sharedmark_is_loading tells whether a store is being loaded, as far as is known. */
+bool
+es_sharedmark_is_loading(Oid sequence)
+{
+	EsMarkShared *mark;
+	bool		loading;
+
+	if (shared == NULL)
+		return false;
+	LWLockAcquire(es_shared_lock(ES_LOCK_MARKS), LW_SHARED);
+	mark = find_mark(sequence);
+	loading = mark && pg_atomic_read_u32(&mark->loading) != 0;
+	LWLockRelease(es_shared_lock(ES_LOCK_MARKS));
+	return loading;
 }

@@ -5,10 +5,12 @@
 #ifndef ES_SHAREDMARK_H
 #define ES_SHAREDMARK_H
 
-#include "base.h"
+#include "shared.h"
 
 extern void es_sharedmark_init(void);
 extern int64 es_sharedmark_get(Oid sequence);
 extern void es_sharedmark_raise(Oid sequence, int64 position);
+extern void es_sharedmark_set_loading(Oid sequence, bool loading);
+extern bool es_sharedmark_is_loading(Oid sequence);
 
 #endif							/* ES_SHAREDMARK_H */

@@ -1,18 +1,22 @@
 /*
  * wait.c
- *		Waiting until the settled position has moved on.
+ *		Waiting for news.
  *
  * A function cannot give up its statement's snapshot, so es_wait holds back
  * vacuum while it waits, and therefore waits at most eventstore.max_wait.  The
  * procedure es_wait_for, called outside a transaction block, ends its
  * transaction first and waits with neither snapshot nor xid.
  *
- * Between looks a waiter sleeps on its latch, a little longer each time.
- * Every sleep ends at once on cancel, termination and postmaster death.
+ * Between looks a waiter sleeps on its latch.  Where waiters are woken (wake.c)
+ * it sleeps until then, and looks again now and then all the same, should a
+ * wake-up have been missed.  Elsewhere, and on a standby, where commits are
+ * replayed and wake nobody, it sleeps a little longer each time.  Every sleep
+ * ends at once on cancel, termination and postmaster death.
  */
 #include "wait.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -23,6 +27,7 @@
 
 #define MIN_SLEEP_MS	1
 #define MAX_SLEEP_MS	20
+#define WOKEN_SLEEP_MS	100		/* where a wake-up is sure to come */
 
 int			es_max_wait = 10000;
 
@@ -40,49 +45,156 @@ es_wait_init(void)
 							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
-/* Fetches the timeout argument, in microseconds. */
-static int64
-timeout_arg(FunctionCallInfo fcinfo, int argno)
+/* es_wait_interval_arg fetches a span of time, in microseconds; NULL is 22004, a negative one 22023. */
+int64
+es_wait_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name)
 {
 	Interval   *interval;
 	double		usecs;
 
-	es_base_require(fcinfo, argno, "timeout");
+	es_base_require(fcinfo, argno, name);
 	interval = PG_GETARG_INTERVAL_P(argno);
 	usecs = (double) interval->time + (double) interval->day * USECS_PER_DAY +
 		(double) interval->month * DAYS_PER_MONTH * USECS_PER_DAY;
 	if (usecs < 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("timeout must not be negative"));
+				errmsg("%s must not be negative", name));
 	return (int64) Min(usecs, (double) PG_INT64_MAX / 4);
 }
 
+/* es_wait_cap limits a timeout to what may be waited with a snapshot. */
+int64
+es_wait_cap(int64 timeout)
+{
+	return Min(timeout, (int64) es_max_wait * 1000);
+}
+
+/* One look, which leaves no memory behind. */
+static bool
+look_once(EsWait *wait, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	bool		over;
+
+	wait->hindered = false;
+	wait->again_at = DT_NOEND;
+	over = wait->look(wait);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(context);
+	return over;
+}
+
+/* How long to sleep, in ms, before a time; at least 1. */
+static long
+sleep_until(TimestampTz then, TimestampTz now, long most)
+{
+	return then - now >= most * 1000 ? most : Max((then - now + 999) / 1000, 1);
+}
+
 /*
- * Waits until the settled position passes after, or the time is over, and
- * returns it.  With detached no snapshot is left behind between looks.
+ * es_wait_until looks until a look finds that the wait is over, or its time is;
+ * tells whether it was a look.
  */
+bool
+es_wait_until(EsWait *wait)
+{
+	TimestampTz deadline = GetCurrentTimestamp() + wait->timeout;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore wait",
+												  ALLOCSET_SMALL_SIZES);
+	bool		woken = es_wake_works() && !RecoveryInProgress();
+	long		sleep_ms = woken ? WOKEN_SLEEP_MS : MIN_SLEEP_MS;
+	uint64		interest = 0;	/* what is registered */
+	bool		over;
+
+	while (!(over = look_once(wait, context)))
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		uint64		wanted = wait->hindered ? ES_WAKE_ALL : wait->interest;
+
+		if (now >= deadline)
+			break;
+		if (woken && interest != wanted)
+		{
+			/* registered first, then looked */
+			es_wake_end();
+			es_wake_begin(interest = wanted);
+			continue;
+		}
+		if (wait->detached)
+			InvalidateCatalogSnapshot();
+		es_settle_sleep(sleep_until(Min(deadline, wait->again_at), now, sleep_ms));
+		if (!woken)
+			sleep_ms = Min(sleep_ms * 2, MAX_SLEEP_MS);
+	}
+	es_wake_end();
+	MemoryContextDelete(context);
+	return over;
+}
+
+/*
+ * es_wait_detach ends the transaction that a procedure was called in, if it may,
+ * and tells whether it did; then es_wait_attach has to follow.
+ */
+bool
+es_wait_detach(FunctionCallInfo fcinfo)
+{
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic)
+		return false;
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	SPI_commit();
+	return true;
+}
+
+/* es_wait_attach ends what es_wait_detach began. */
+void
+es_wait_attach(bool detached)
+{
+	if (detached)
+		SPI_finish();
+}
+
+/* es_wait_result_row makes the row of a procedure's one INOUT argument. */
+Datum
+es_wait_result_row(FunctionCallInfo fcinfo, Datum value)
+{
+	TupleDesc	desc;
+	bool		isnull[1] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, isnull));
+}
+
+/* ---- for the settled position ---- */
+
+/* What is waited for, and what was found. */
+typedef struct SettledWait
+{
+	int64		after;
+	int64		settled;
+} SettledWait;
+
+/* Looks whether the settled position has passed. */
+static bool
+look_at_settled(EsWait *wait)
+{
+	SettledWait *what = wait->arg;
+
+	what->settled = es_settle_compute();
+	return what->settled > what->after;
+}
+
+/* Waits until the settled position passes after, or the time is over, and returns it. */
 static int64
 wait_until_settled(int64 after, int64 timeout, bool detached)
 {
-	TimestampTz deadline = GetCurrentTimestamp() + timeout;
-	long		sleep_ms = MIN_SLEEP_MS;
+	SettledWait what = {.after = after};
+	EsWait		wait = {.look = look_at_settled,.arg = &what,.timeout = timeout,.detached = detached,.interest = ES_WAKE_ALL};
 
-	for (;;)
-	{
-		int64		settled = es_settle_compute();
-		TimestampTz now;
-
-		if (settled > after)
-			return settled;
-		now = GetCurrentTimestamp();
-		if (now >= deadline)
-			return settled;
-		if (detached)
-			InvalidateCatalogSnapshot();
-		es_settle_sleep(Min(sleep_ms, (deadline - now + 999) / 1000));
-		sleep_ms = Min(sleep_ms * 2, MAX_SLEEP_MS);
-	}
+	(void) es_wait_until(&wait);
+	return what.settled;
 }
 
 /*
@@ -98,21 +210,8 @@ es_wait(PG_FUNCTION_ARGS)
 	int64		timeout;
 
 	es_base_require(fcinfo, 0, "after_position");
-	timeout = Min(timeout_arg(fcinfo, 1), (int64) es_max_wait * 1000);
+	timeout = es_wait_cap(es_wait_interval_arg(fcinfo, 1, "timeout"));
 	PG_RETURN_INT64(wait_until_settled(PG_GETARG_INT64(0), timeout, false));
-}
-
-/* Makes the row of the procedure's INOUT argument. */
-static Datum
-settled_row(FunctionCallInfo fcinfo, int64 settled)
-{
-	TupleDesc	desc;
-	Datum		values[1] = {Int64GetDatum(settled)};
-	bool		isnull[1] = {false};
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "es_wait_for: return type must be a row type");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, isnull));
 }
 
 /*
@@ -125,23 +224,16 @@ settled_row(FunctionCallInfo fcinfo, int64 settled)
 Datum
 es_wait_for(PG_FUNCTION_ARGS)
 {
-	bool		detached = fcinfo->context && IsA(fcinfo->context, CallContext) &&
-	!castNode(CallContext, fcinfo->context)->atomic;
+	bool		detached;
 	int64		after;
 	int64		timeout;
 	int64		settled;
 
 	es_base_require(fcinfo, 0, "after_position");
 	after = PG_GETARG_INT64(0);
-	timeout = timeout_arg(fcinfo, 1);
-	if (detached)
-	{
-		SPI_connect_ext(SPI_OPT_NONATOMIC);
-		SPI_commit();
-		settled = wait_until_settled(after, timeout, true);
-		SPI_finish();
-	}
-	else
-		settled = wait_until_settled(after, Min(timeout, (int64) es_max_wait * 1000), false);
-	return settled_row(fcinfo, settled);
+	timeout = es_wait_interval_arg(fcinfo, 1, "timeout");
+	detached = es_wait_detach(fcinfo);
+	settled = wait_until_settled(after, detached ? timeout : es_wait_cap(timeout), detached);
+	es_wait_attach(detached);
+	return es_wait_result_row(fcinfo, Int64GetDatum(settled));
 }

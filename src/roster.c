@@ -1,0 +1,385 @@
+/*
+ * roster.c
+ *		Which databases have a store, and which worker looks after each.
+ *
+ * With the library preloaded a launcher starts one worker for each database
+ * that has a store (worker.c).  What they need to know of each other, and what
+ * sessions tell them, is here, in shared memory: sessions announce a store when
+ * they first use it, the worker enters itself, statements that need a database
+ * for themselves (DROP DATABASE and its like) hold its worker off.
+ *
+ * Everything is under one lock, but what is delegated to a worker: bits of
+ * wake-ups (wake.c), which are atomic.  Nobody waits while holding the lock.
+ *
+ * A holder that died without letting go is found by its pid, so nothing has to
+ * be cleaned up after it.
+ */
+#include "roster.h"
+
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+
+#define MOST_DATABASES	1024
+
+/* One database; all under the lock, but delegated. */
+typedef struct EsRosterEntry
+{
+	Oid			database;		/* InvalidOid: the place is free */
+	bool		wanted;			/* has a store, for all we know */
+	pid_t		worker;			/* 0: none */
+	int			worker_procno;
+	pid_t		held_by;		/* who wants no worker there; 0: nobody */
+	TimestampTz try_at;			/* when to start a worker, at the earliest */
+	pg_atomic_uint64 delegated; /* who is to be woken by the worker */
+} EsRosterEntry;
+
+typedef struct EsRosterShared
+{
+	int			launcher_procno;	/* -1: there is none */
+	EsRosterEntry entries[MOST_DATABASES];
+} EsRosterShared;
+
+static EsRosterShared *shared = NULL;
+static EsRosterEntry *mine = NULL;	/* that of this database, a hint */
+
+/* How much memory it takes. */
+static Size
+roster_size(void)
+{
+	return sizeof(EsRosterShared);
+}
+
+/* Makes the memory. */
+static void
+start_roster(void *memory)
+{
+	EsRosterShared *roster = memory;
+
+	roster->launcher_procno = -1;
+	for (int i = 0; i < MOST_DATABASES; i++)
+		pg_atomic_init_u64(&roster->entries[i].delegated, 0);
+}
+
+/* Adds the memory, if the library is preloaded; called once, from _PG_init. */
+void
+es_roster_init(void)
+{
+	EsSharedPiece piece = {"eventstore roster", roster_size, start_roster, (void **) &shared};
+
+	es_shared_add(&piece);
+}
+
+static void
+lock_roster(LWLockMode mode)
+{
+	LWLockAcquire(es_shared_lock(ES_LOCK_ROSTER), mode);
+}
+
+static void
+unlock_roster(void)
+{
+	LWLockRelease(es_shared_lock(ES_LOCK_ROSTER));
+}
+
+/* Wakes a process by its number; the caller holds the lock, or knows it to be there. */
+static void
+wake(int procno)
+{
+	if (procno >= 0)
+		SetLatch(&GetPGProcByNumber(procno)->procLatch);
+}
+
+/* Wakes a process by its pid, if it is there. */
+static void
+wake_pid(pid_t pid)
+{
+	PGPROC	   *proc = pid != 0 ? BackendPidGetProc(pid) : NULL;
+
+	if (proc)
+		SetLatch(&proc->procLatch);
+}
+
+/* Finds a database's entry; NULL if it has none. */
+static EsRosterEntry *
+find_entry(Oid database)
+{
+	for (int i = 0; i < MOST_DATABASES; i++)
+		if (shared->entries[i].database == database)
+			return &shared->entries[i];
+	return NULL;
+}
+
+/* Finds this database's entry, under the lock; NULL if it has none. */
+static EsRosterEntry *
+find_mine(void)
+{
+	if (mine == NULL || mine->database != MyDatabaseId)
+		mine = find_entry(MyDatabaseId);
+	return mine;
+}
+
+/* Finds a database's entry, or makes one; NULL if there is no room. */
+static EsRosterEntry *
+make_entry(Oid database)
+{
+	EsRosterEntry *entry = find_entry(database);
+
+	if (entry)
+		return entry;
+	entry = find_entry(InvalidOid);
+	if (entry == NULL)
+		return NULL;
+	entry->database = database;
+	entry->wanted = false;
+	entry->worker = 0;
+	entry->held_by = 0;
+	entry->try_at = 0;
+	pg_atomic_write_u64(&entry->delegated, 0);
+	return entry;
+}
+
+/* Tells whether somebody holds the worker off. */
+static bool
+is_held(const EsRosterEntry *entry)
+{
+	return entry->held_by != 0 && BackendPidGetProc(entry->held_by) != NULL;
+}
+
+/*
+ * es_roster_announce says that this database has a store, which is committed.
+ * If nobody looks after it yet, somebody soon will.
+ */
+void
+es_roster_announce(void)
+{
+	EsRosterEntry *entry;
+	bool		known;
+
+	if (shared == NULL)
+		return;
+	lock_roster(LW_SHARED);
+	entry = find_mine();
+	known = entry && entry->wanted;
+	unlock_roster();
+	if (known)
+		return;
+	lock_roster(LW_EXCLUSIVE);
+	entry = make_entry(MyDatabaseId);
+	if (entry && !entry->wanted)
+	{
+		entry->wanted = true;
+		entry->try_at = 0;
+		wake(shared->launcher_procno);
+	}
+	unlock_roster();
+}
+
+/* ---- for statements that need a database for themselves ---- */
+
+/*
+ * es_roster_hold sees to it that no worker is started in a database until
+ * es_roster_let_go, or the end of this process, and asks the one there to go.
+ * False while it has not gone yet: then call again.
+ */
+bool
+es_roster_hold(Oid database)
+{
+	EsRosterEntry *entry;
+	bool		gone;
+
+	if (shared == NULL)
+		return true;
+	lock_roster(LW_EXCLUSIVE);
+	entry = make_entry(database);
+	gone = entry == NULL || entry->worker == 0;
+	if (entry && (entry->held_by == MyProcPid || !is_held(entry)))
+		entry->held_by = MyProcPid;
+	if (!gone)
+		wake(entry->worker_procno);
+	unlock_roster();
+	return gone;
+}
+
+/* es_roster_let_go undoes es_roster_hold. */
+void
+es_roster_let_go(Oid database)
+{
+	EsRosterEntry *entry;
+
+	if (shared == NULL)
+		return;
+	lock_roster(LW_EXCLUSIVE);
+	entry = find_entry(database);
+	if (entry && entry->held_by == MyProcPid)
+	{
+		entry->held_by = 0;
+		wake(shared->launcher_procno);
+	}
+	unlock_roster();
+}
+
+/* ---- for the worker ---- */
+
+/* es_roster_enter makes this process the worker of its database; false if there is one, or must be none. */
+bool
+es_roster_enter(void)
+{
+	EsRosterEntry *entry;
+	bool		entered;
+
+	lock_roster(LW_EXCLUSIVE);
+	entry = find_mine();
+	entered = entry && entry->worker == 0 && !is_held(entry);
+	if (entered)
+	{
+		entry->worker = MyProcPid;
+		entry->worker_procno = es_my_procno();
+	}
+	unlock_roster();
+	return entered;
+}
+
+/* es_roster_may_stay tells whether nobody wants the worker to go. */
+bool
+es_roster_may_stay(void)
+{
+	EsRosterEntry *entry;
+	bool		may;
+
+	lock_roster(LW_SHARED);
+	entry = find_mine();
+	may = entry && !is_held(entry);
+	unlock_roster();
+	return may;
+}
+
+/* es_roster_leave takes the worker off the roster, for good if its database has no store. */
+void
+es_roster_leave(bool has_store)
+{
+	EsRosterEntry *entry;
+
+	lock_roster(LW_EXCLUSIVE);
+	entry = find_mine();
+	if (entry && entry->worker == MyProcPid)
+	{
+		entry->worker = 0;
+		entry->wanted = has_store;
+		wake_pid(entry->held_by);
+		wake(shared->launcher_procno);
+	}
+	unlock_roster();
+}
+
+/* es_roster_delegate has the worker wake who waits for these bits; false if there is no worker. */
+bool
+es_roster_delegate(uint64 bits)
+{
+	EsRosterEntry *entry;
+	bool		done;
+
+	lock_roster(LW_SHARED);
+	entry = find_mine();
+	done = entry && entry->worker != 0;
+	if (done)
+	{
+		pg_atomic_fetch_or_u64(&entry->delegated, bits);
+		wake(entry->worker_procno);
+	}
+	unlock_roster();
+	return done;
+}
+
+/* es_roster_take_delegated gives the worker what has been delegated since it asked before. */
+uint64
+es_roster_take_delegated(void)
+{
+	EsRosterEntry *entry;
+	uint64		bits = 0;
+
+	lock_roster(LW_SHARED);
+	entry = find_mine();
+	if (entry && pg_atomic_read_u64(&entry->delegated) != 0)
+		bits = pg_atomic_exchange_u64(&entry->delegated, 0);
+	unlock_roster();
+	return bits;
+}
+
+/* ---- for the launcher ---- */
+
+/* es_roster_open says that this process is the launcher. */
+void
+es_roster_open(void)
+{
+	lock_roster(LW_EXCLUSIVE);
+	shared->launcher_procno = es_my_procno();
+	unlock_roster();
+}
+
+/* es_roster_add makes a database one that may have a store. */
+void
+es_roster_add(Oid database)
+{
+	EsRosterEntry *entry;
+
+	lock_roster(LW_EXCLUSIVE);
+	entry = make_entry(database);
+	if (entry)
+		entry->wanted = true;
+	unlock_roster();
+}
+
+/*
+ * es_roster_next gives a database that wants a worker and has none, InvalidOid
+ * if there is none now; *try_at becomes the time at which there may be one, if
+ * that is earlier than it was.
+ */
+Oid
+es_roster_next(TimestampTz now, TimestampTz *try_at)
+{
+	Oid			found = InvalidOid;
+
+	lock_roster(LW_SHARED);
+	for (int i = 0; i < MOST_DATABASES && !OidIsValid(found); i++)
+	{
+		EsRosterEntry *entry = &shared->entries[i];
+
+		if (!OidIsValid(entry->database) || !entry->wanted || entry->worker != 0 || is_held(entry))
+			continue;
+		if (entry->try_at <= now)
+			found = entry->database;
+		else
+			*try_at = Min(*try_at, entry->try_at);
+	}
+	unlock_roster();
+	return found;
+}
+
+/* es_roster_tried says that a worker was started, or could not be, and when to try again if there is none. */
+void
+es_roster_tried(Oid database, TimestampTz again_at)
+{
+	EsRosterEntry *entry;
+
+	lock_roster(LW_EXCLUSIVE);
+	entry = find_entry(database);
+	if (entry)
+		entry->try_at = again_at;
+	unlock_roster();
+}
+
+/* es_roster_remove strikes a database that is gone. */
+void
+es_roster_remove(Oid database)
+{
+	EsRosterEntry *entry;
+
+	lock_roster(LW_EXCLUSIVE);
+	entry = find_entry(database);
+	if (entry && entry->worker == 0)
+		entry->database = InvalidOid;
+	unlock_roster();
+}

@@ -1,0 +1,31 @@
+/*
+ * roster.h
+ *		Which databases have a store, and which worker looks after each.
+ */
+#ifndef ES_ROSTER_H
+#define ES_ROSTER_H
+
+#include "shared.h"
+
+extern void es_roster_init(void);
+extern void es_roster_announce(void);
+
+/* For statements that need a database for themselves. */
+extern bool es_roster_hold(Oid database);
+extern void es_roster_let_go(Oid database);
+
+/* For the worker of this database. */
+extern bool es_roster_enter(void);
+extern bool es_roster_may_stay(void);
+extern void es_roster_leave(bool has_store);
+extern bool es_roster_delegate(uint64 bits);
+extern uint64 es_roster_take_delegated(void);
+
+/* For the launcher. */
+extern void es_roster_open(void);
+extern void es_roster_add(Oid database);
+extern Oid	es_roster_next(TimestampTz now, TimestampTz *try_at);
+extern void es_roster_tried(Oid database, TimestampTz again_at);
+extern void es_roster_remove(Oid database);
+
+#endif							/* ES_ROSTER_H */
