@@ -18,8 +18,10 @@
 #include "sharedmark.h"
 #include "store.h"
 #include "tipcache.h"
+#include "utility.h"
 #include "wait.h"
 #include "wake.h"
+#include "worker.h"
 
 PG_MODULE_MAGIC;
 
@@ -42,5 +44,7 @@ _PG_init(void)
 	es_tipcache_init();
 	es_bulk_init();
 	es_reduce_init();
+	es_utility_init();
+	es_worker_init();
 	MarkGUCPrefixReserved("eventstore");
 }

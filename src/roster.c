@@ -264,7 +264,7 @@ es_roster_leave(bool has_store)
 
 	lock_roster(LW_EXCLUSIVE);
 	entry = find_mine();
-	if (entry && entry->worker == MyProcPid)
+	if (entry && (entry->worker == MyProcPid || entry->worker == 0))
 	{
 		entry->worker = 0;
 		entry->wanted = has_store;
@@ -356,6 +356,20 @@ es_roster_next(TimestampTz now, TimestampTz *try_at)
 	}
 	unlock_roster();
 	return found;
+}
+
+/* es_roster_is_looked_after tells whether a database has a worker. */
+bool
+es_roster_is_looked_after(Oid database)
+{
+	EsRosterEntry *entry;
+	bool		is;
+
+	lock_roster(LW_SHARED);
+	entry = find_entry(database);
+	is = entry && entry->worker != 0;
+	unlock_roster();
+	return is;
 }
 
 /* es_roster_tried says that a worker was started, or could not be, and when to try again if there is none. */

@@ -169,6 +169,8 @@ check_log(void)
 	if (likely(sequence == known_sequence))
 		return;
 	check_sequence(sequence);
+	if (!es_settle_for_worker)
+		es_sharedmark_set_loading(sequence, false);
 	known_sequence = sequence;
 	is_new = true;
 	settled = own_last = 0;
@@ -284,7 +286,7 @@ find_lowest(Holder *holders, int count, bool *known)
 		if (!es_flight_find(holders[i].id, &holders[i].below))
 		{
 			const Holder *before = last_look.count == 0 ? NULL :
-				bsearch(&holders[i], last_look.holders, last_look.count, sizeof(Holder), compare_holders);
+			bsearch(&holders[i], last_look.holders, last_look.count, sizeof(Holder), compare_holders);
 
 			holders[i].below = before ? before->below : last_look.upto;
 			*known = false;

@@ -38,6 +38,8 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "sharedmark.h"
+
 /* The operator int4 > int4, as the catalogs have it in all releases. */
 #define INT4_GT_OPERATOR	521
 
@@ -109,6 +111,7 @@ es_store_guard_statement(PG_FUNCTION_ARGS)
 				errmsg("permission denied to write to \"%s\" directly",
 					   RelationGetRelationName(trigger->tg_relation)),
 				errhint("Append with es_append or INSERT INTO es_events."));
+	es_sharedmark_set_loading(es_base_store()->position_seq, true);
 	return PointerGetDatum(NULL);
 }
 

@@ -139,7 +139,7 @@ count_waiter(uint64 interest, int32 add)
 /*
  * es_wake_begin registers this backend as one that waits for news; to be called
  * before the look that tells that there are none yet.  es_wake_end undoes it; so
- * does the end of the transaction.
+ * does an abort.
  */
 void
 es_wake_begin(uint64 interest)
@@ -250,7 +250,8 @@ at_xact_end(XactEvent event, void *arg)
 
 	if (!ended && event != XACT_EVENT_PREPARE)
 		return;
-	es_wake_end();
+	if (event == XACT_EVENT_ABORT)
+		es_wake_end();
 	if (has_news && ended)
 		es_wake_now(news);
 	has_news = false;

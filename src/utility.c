@@ -1,0 +1,186 @@
+/*
+ * utility.c
+ *		What our shared state has to know of statements that are not ours.
+ *
+ * All of this is only for servers that preload the library.
+ *
+ *	- COMMIT PREPARED and ROLLBACK PREPARED close holes for a transaction that
+ *	  nobody's end-of-transaction callback speaks for any more: waiters are woken
+ *	  once the statement is done.
+ *	- DROP DATABASE, ALTER DATABASE RENAME and SET TABLESPACE, and CREATE DATABASE
+ *	  with a template need a database without sessions: its worker is asked to
+ *	  leave first, and comes back if the database is still there.
+ *	- DROP EXTENSION, whichever way, lets the worker know at commit.
+ *
+ * Nothing here changes what a statement does, or who may do it.
+ */
+#include "utility.h"
+
+#include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/latch.h"
+#include "tcop/utility.h"
+
+#include "settle.h"
+#include "wake.h"
+
+#define LOOK_AGAIN_MS	100
+
+static ProcessUtility_hook_type previous_utility_hook = NULL;
+static object_access_hook_type previous_access_hook = NULL;
+
+/* Finds the option of a statement; NULL if it is not there. */
+static DefElem *
+find_option(List *options, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		DefElem    *option = lfirst(cell);
+
+		if (strcmp(option->defname, name) == 0)
+			return option;
+	}
+	return NULL;
+}
+
+/* The name of the database that a statement needs for itself; NULL if it is no such statement. */
+static const char *
+database_needed(Node *statement)
+{
+	DefElem    *option;
+
+	switch (nodeTag(statement))
+	{
+		case T_DropdbStmt:
+			return ((DropdbStmt *) statement)->dbname;
+		case T_RenameStmt:
+			return ((RenameStmt *) statement)->renameType == OBJECT_DATABASE ?
+				((RenameStmt *) statement)->subname : NULL;
+		case T_AlterDatabaseStmt:
+			return find_option(((AlterDatabaseStmt *) statement)->options, "tablespace") ?
+				((AlterDatabaseStmt *) statement)->dbname : NULL;
+		case T_CreatedbStmt:
+			option = find_option(((CreatedbStmt *) statement)->options, "template");
+			return option && option->arg ? defGetString(option) : NULL;
+		default:
+			return NULL;
+	}
+}
+
+/* Has the worker of a database leave, and waits until it has. */
+static void
+hold_worker(Oid database)
+{
+	while (!es_roster_hold(database))
+		es_settle_sleep(LOOK_AGAIN_MS);
+}
+
+/* Tells whether a statement ends a prepared transaction. */
+static bool
+ends_prepared(Node *statement)
+{
+	return IsA(statement, TransactionStmt) &&
+		(((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED ||
+		 ((TransactionStmt *) statement)->kind == TRANS_STMT_ROLLBACK_PREPARED);
+}
+
+/* A utility statement, as the hook is given it. */
+typedef struct Utility
+{
+	PlannedStmt *statement;
+	const char *text;
+	bool		read_only_tree;
+	ProcessUtilityContext context;
+	ParamListInfo params;
+	QueryEnvironment *environment;
+	DestReceiver *dest;
+	QueryCompletion *completion;
+} Utility;
+
+/* Runs it. */
+static void
+run(const Utility *u)
+{
+	(previous_utility_hook ? previous_utility_hook : standard_ProcessUtility)
+		(u->statement, u->text, u->read_only_tree, u->context, u->params, u->environment, u->dest, u->completion);
+}
+
+/* Runs a statement that needs a database without sessions. */
+static void
+run_without_worker(const Utility *u, Oid database)
+{
+	PG_TRY();
+	{
+		hold_worker(database);
+		run(u);
+	}
+	PG_CATCH();
+	{
+		es_roster_let_go(database);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	es_roster_let_go(database);
+}
+
+/* Runs a utility statement, and does what has to be done around it. */
+static void
+process_utility(const Utility *u)
+{
+	Node	   *statement = u->statement->utilityStmt;
+	const char *name = database_needed(statement);
+	Oid			database = name && IsTransactionState() ? get_database_oid(name, true) : InvalidOid;
+	bool		wakes = ends_prepared(statement);
+
+	if (OidIsValid(database))
+		run_without_worker(u, database);
+	else
+		run(u);
+	if (wakes)
+		es_wake_now(ES_WAKE_ALL);
+}
+
+/* More parameters than we would have; the server dictates them. */
+#define MORE_PARAMETERS \
+	ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion
+
+/* The hook. */
+static void
+utility_hook(PlannedStmt *statement, const char *text, bool read_only_tree, ProcessUtilityContext context,
+			 MORE_PARAMETERS)
+{
+	Utility		utility = {statement, text, read_only_tree, context, params, environment, dest, completion};
+
+	process_utility(&utility);
+}
+
+/* Lets the worker know that the extension is gone, once it is. */
+static void
+access_hook(ObjectAccessType access, Oid class, Oid object, int subid, void *arg)
+{
+	if (previous_access_hook)
+		previous_access_hook(access, class, object, subid, arg);
+	if (access == OAT_DROP && class == ExtensionRelationId &&
+		object == get_extension_oid("eventstore", true))
+		es_wake_note(ES_WAKE_ALL);
+}
+
+/* Installs the hooks, if the library is preloaded; called once, from _PG_init. */
+void
+es_utility_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	previous_utility_hook = ProcessUtility_hook;
+	ProcessUtility_hook = utility_hook;
+	previous_access_hook = object_access_hook;
+	object_access_hook = access_hook;
+}

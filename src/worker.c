@@ -1,0 +1,398 @@
+/*
+ * worker.c
+ *		The background workers that look after stores.
+ *
+ * Where the library is preloaded there is a launcher, which the server starts
+ * and, after a crash, starts again, and one worker for each database that has a
+ * store.  The launcher cannot see which databases those are: at its start it has
+ * each looked at, one after the other, and later sessions announce their store
+ * (roster.c).  A worker whose database has none leaves at once.
+ *
+ * A worker writes the settled mark that hot standbys read by, at most once in
+ * eventstore.settle_interval, and not at all while nothing is appended: then it
+ * sleeps until an append wakes it.  And it wakes waiters where there are too
+ * many for the appender.
+ *
+ * A worker is in nobody's way.  It locks only what it needs for a moment, waits
+ * for a lock no longer than lock_timeout, which is below the default
+ * deadlock_timeout, and leaves its database when a statement needs that for
+ * itself (utility.c), when the extension is dropped, and at shutdown, between
+ * two pieces of work.  While a store is being loaded (sharedmark.c) it does
+ * nothing.
+ *
+ * A failed piece of work is logged and tried again later, each time a little
+ * later.  A killed worker takes the server through a restart, as any backend
+ * does; nothing is left of it.
+ */
+#include "worker.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "settle.h"
+#include "sharedmark.h"
+#include "wake.h"
+
+#define WORKER_LOCK_TIMEOUT	"500ms" /* below the default deadlock_timeout */
+#define RESTART_SECONDS		1	/* of a launcher that ended */
+#define TRY_AGAIN_MS		5000	/* to start a worker that ended */
+#define MOST_DELAY_MS		60000	/* after failures */
+
+static int	settle_interval = 1000; /* GUC eventstore.settle_interval, ms */
+
+/* ---- what both have in common ---- */
+
+/* Registers the launcher, if the library is preloaded, and the GUC; called once, from _PG_init. */
+void
+es_worker_init(void)
+{
+	BackgroundWorker launcher = {0};
+
+	DefineCustomIntVariable("eventstore.settle_interval",
+							"How often the worker writes the mark that hot standbys read by, at most.",
+							"0 turns that off.",
+							&settle_interval, 1000, 0, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	launcher.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	launcher.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	launcher.bgw_restart_time = RESTART_SECONDS;
+	strlcpy(launcher.bgw_library_name, "eventstore", sizeof(launcher.bgw_library_name));
+	strlcpy(launcher.bgw_function_name, "es_worker_launcher_main", sizeof(launcher.bgw_function_name));
+	strlcpy(launcher.bgw_name, "eventstore launcher", sizeof(launcher.bgw_name));
+	strlcpy(launcher.bgw_type, "eventstore launcher", sizeof(launcher.bgw_type));
+	RegisterBackgroundWorker(&launcher);
+}
+
+/* Sets a process up that ends between two pieces of work when it is told to. */
+static void
+set_up(void)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+}
+
+/* Sleeps until woken, or until a time; reads the configuration again if it has changed. */
+static void
+sleep_until(TimestampTz then)
+{
+	long		timeout = -1;
+	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+
+	if (then != DT_NOEND)
+	{
+		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), then);
+		events |= WL_TIMEOUT;
+	}
+	(void) WaitLatch(MyLatch, events, timeout, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	if (!ProcDiePending)
+		CHECK_FOR_INTERRUPTS(); /* whoever drops a database waits for that */
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+/* ---- the launcher ---- */
+
+/* Puts all databases that one can connect to on the roster. */
+static void
+add_databases(void)
+{
+	Relation	rel;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	StartTransactionCommand();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (database->datallowconn && !database->datistemplate)
+			es_roster_add(database->oid);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+}
+
+/* Tells whether a database is still there, to connect to. */
+static bool
+database_exists(Oid oid)
+{
+	HeapTuple	tuple;
+	bool		exists;
+
+	StartTransactionCommand();
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(oid));
+	exists = HeapTupleIsValid(tuple) && ((Form_pg_database) GETSTRUCT(tuple))->datallowconn;
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	CommitTransactionCommand();
+	return exists;
+}
+
+/* Says that there is no room for a worker, once until there is. */
+static void
+complain(bool started)
+{
+	static bool complained = false;
+
+	if (!started && !complained)
+		ereport(LOG,
+				errmsg("no background worker is free to look after a store of eventstore"),
+				errhint("Raise max_worker_processes."));
+	complained = !started;
+}
+
+/*
+ * Starts the worker of a database, and waits until it is on the roster or has
+ * ended: workers that find no store do not take up many slots at once.
+ */
+static void
+start_worker(Oid database)
+{
+	BackgroundWorker worker = {0};
+	BackgroundWorkerHandle *handle;
+	pid_t		pid;
+	bool		started;
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_notify_pid = MyProcPid;
+	worker.bgw_main_arg = ObjectIdGetDatum(database);
+	strlcpy(worker.bgw_library_name, "eventstore", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "es_worker_main", sizeof(worker.bgw_function_name));
+	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "eventstore worker for database %u", database);
+	strlcpy(worker.bgw_type, "eventstore worker", sizeof(worker.bgw_type));
+	started = RegisterDynamicBackgroundWorker(&worker, &handle);
+	complain(started);
+	es_roster_tried(database, GetCurrentTimestamp() + TRY_AGAIN_MS * INT64CONST(1000));
+	while (started && !es_roster_is_looked_after(database) &&
+		   GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED && !ProcDiePending)
+		sleep_until(GetCurrentTimestamp() + TRY_AGAIN_MS * INT64CONST(1000));
+}
+
+/* es_worker_launcher_main is the launcher: starts workers for the databases on the roster. */
+void
+es_worker_launcher_main(Datum main_arg)
+{
+	set_up();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	es_roster_open();
+	add_databases();
+	while (!ProcDiePending)
+	{
+		TimestampTz try_at = DT_NOEND;
+		Oid			database = es_roster_next(GetCurrentTimestamp(), &try_at);
+
+		if (!OidIsValid(database))
+			sleep_until(try_at);
+		else if (database_exists(database))
+			start_worker(database);
+		else
+			es_roster_remove(database);
+	}
+	proc_exit(1);				/* 0 would say that it need not be started
+								 * again */
+}
+
+/* ---- the worker ---- */
+
+/* What a worker found at its last piece of work. */
+typedef struct Work
+{
+	bool		has_store;
+	bool		idle;			/* the mark is at the end of the log */
+	TimestampTz due_at;			/* when there is work without being woken */
+	int			delay_ms;		/* after a failure */
+} Work;
+
+static bool leaves_store = true;	/* what the roster is told as the worker
+									 * ends */
+
+/* Takes the worker off the roster as it ends. */
+static void
+leave_roster(int code, Datum arg)
+{
+	es_wake_end();
+	es_roster_leave(leaves_store);
+}
+
+/* Tells whether the extension is there; the caller is in a transaction. */
+static bool
+store_exists(void)
+{
+	return OidIsValid(get_extension_oid("eventstore", true));
+}
+
+/*
+ * Writes the settled mark; true if it is at the end of the log.  If another
+ * session is about to write it, that one's will do.
+ */
+static bool
+write_mark(void)
+{
+	const EsStore *store = es_base_store();
+	int64		last;
+	EsOwnerContext saved;
+	int64		marked;
+
+	if (settle_interval == 0)
+		return true;
+	if (es_sharedmark_is_loading(store->position_seq) ||
+		!ConditionalLockRelationOid(store->settled_mark, ShareRowExclusiveLock))
+		return false;
+	last = es_settle_last_given();
+	es_base_become_owner(&saved);
+	marked = es_settle_write_mark();
+	es_base_become_caller(&saved);
+	return marked >= last;
+}
+
+/* Does what there is to do, in a transaction of its own. */
+static void
+do_work(Work *work)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pgstat_report_activity(STATE_RUNNING, "writing the settled mark of eventstore");
+	work->has_store = store_exists();
+	work->idle = work->has_store && write_mark();
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* Logs why a piece of work failed, and puts it off. */
+static void
+put_off(Work *work)
+{
+	HOLD_INTERRUPTS();
+	EmitErrorReport();
+	AbortCurrentTransaction();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+	work->idle = false;
+	work->delay_ms = Min(Max(2 * work->delay_ms, 1000), MOST_DELAY_MS);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * One piece of work.  The worker registers for news before it looks, and
+ * stays registered only if it then sleeps until there are some: appends pay for
+ * waking it once in an interval at most.
+ */
+static void
+work_once(Work *work)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	es_wake_end();
+	es_wake_begin(ES_WAKE_ALL);
+	PG_TRY();
+	{
+		do_work(work);
+		work->delay_ms = 0;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		put_off(work);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	if (work->idle)
+		work->due_at = DT_NOEND;
+	else
+	{
+		es_wake_end();
+		work->due_at = GetCurrentTimestamp() + Max(settle_interval, work->delay_ms) * INT64CONST(1000);
+	}
+}
+
+/* Looks after the store until told to go, or there is none. */
+static void
+look_after_store(void)
+{
+	Work		work = {.has_store = true};
+	TimestampTz worked_at = 0;
+
+	while (!ProcDiePending && es_roster_may_stay() && work.has_store)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		es_wake_delegated();
+		if (work.idle && worked_at != 0)
+		{
+			/* woken: there is news, or the extension is gone */
+			es_wake_end();
+			work.idle = false;
+			work.due_at = worked_at + settle_interval * INT64CONST(1000);
+		}
+		if (work.due_at <= now)
+		{
+			worked_at = now;
+			work_once(&work);
+			if (!work.has_store)
+				break;
+		}
+		sleep_until(work.due_at);
+	}
+	leaves_store = work.has_store;
+}
+
+/* Tells whether this database has a store. */
+static bool
+find_store(void)
+{
+	bool		found;
+
+	StartTransactionCommand();
+	found = store_exists();
+	CommitTransactionCommand();
+	return found;
+}
+
+/* es_worker_main is the worker of one database. */
+void
+es_worker_main(Datum main_arg)
+{
+	set_up();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(main_arg), InvalidOid, 0);
+	SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
+	es_settle_for_worker = true;
+	if (find_store())
+	{
+		before_shmem_exit(leave_roster, (Datum) 0);
+		if (es_roster_enter())
+			look_after_store();
+	}
+	else
+		es_roster_leave(false);
+	proc_exit(0);
+}
