@@ -122,6 +122,15 @@ es_base_store(void)
 	found.position_seq = look_up_relation(&found, "position_seq");
 	found.timeline_seq = look_up_relation(&found, "timeline_seq");
 	found.append_gate = look_up_relation(&found, "append_gate");
+	found.subscriptions = look_up_relation(&found, "subscriptions");
+	found.subscriptions_by_name = look_up_relation(&found, "subscriptions_by_name");
+	found.partitions = look_up_relation(&found, "subscription_partitions");
+	found.partitions_by_key = look_up_relation(&found, "subscription_partitions_by_key");
+	found.members = look_up_relation(&found, "subscription_members");
+	found.members_by_key = look_up_relation(&found, "subscription_members_by_key");
+	found.failures = look_up_relation(&found, "subscription_failures");
+	found.failures_by_key = look_up_relation(&found, "subscription_failures_by_key");
+	found.subscription_id_seq = look_up_relation(&found, "subscription_id_seq");
 	found.stream_id_seq = look_up_relation(&found, "stream_id_seq");
 	found.event_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
 									   CStringGetDatum("es_event"),

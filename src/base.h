@@ -108,6 +108,7 @@ typedef bool EsUpdateIndexes;
 #define ES_ERRCODE_APPEND_ONLY_VIOLATION	MAKE_SQLSTATE('V','E','0','0','2')
 #define ES_ERRCODE_STREAM_DELETED			MAKE_SQLSTATE('V','E','0','0','3')
 #define ES_ERRCODE_UNDEFINED_OBJECT			MAKE_SQLSTATE('V','E','0','0','4')
+#define ES_ERRCODE_SUBSCRIPTION_FENCED		MAKE_SQLSTATE('V','E','0','0','7')
 #define ES_ERRCODE_STORE_CORRUPT			MAKE_SQLSTATE('V','E','0','0','8')
 #define ES_ERRCODE_HANDLER_FAILED			MAKE_SQLSTATE('V','E','0','0','9')
 
@@ -189,6 +190,16 @@ typedef struct EsStore
 	Oid			stream_id_seq;
 	Oid			timeline_seq;
 	Oid			append_gate;
+	Oid			subscriptions;
+	Oid			subscriptions_by_name;	/* unique (name) */
+	Oid			partitions;
+	Oid			partitions_by_key;	/* unique (subscription_id, partition) */
+	Oid			members;
+	Oid			members_by_key; /* unique (subscription_id, member) */
+	Oid			failures;
+	Oid			failures_by_key;	/* unique (subscription_id, partition,
+									 * position) */
+	Oid			subscription_id_seq;
 	Oid			event_type;		/* the type es_event */
 } EsStore;
 

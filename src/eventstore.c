@@ -11,12 +11,14 @@
 
 #include "reduce.h"
 #include "roster.h"
+#include "ack.h"
 #include "bulk.h"
 #include "flight.h"
 #include "segment.h"
 #include "settle.h"
 #include "sharedmark.h"
 #include "store.h"
+#include "subscription.h"
 #include "tipcache.h"
 #include "utility.h"
 #include "wait.h"
@@ -43,6 +45,8 @@ _PG_init(void)
 	es_wait_init();
 	es_tipcache_init();
 	es_bulk_init();
+	es_subscription_init();
+	es_ack_init();
 	es_reduce_init();
 	es_utility_init();
 	es_worker_init();

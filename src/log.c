@@ -111,7 +111,8 @@ take_event(LogRead *read, EsCursor *cursor)
 	if (event->position > read->final && event->position != read->passed + 1)
 		return false;
 	/* two categories may share a key, and so bring an event twice */
-	if (event->position > read->passed && (read->whole || passes(read->filter, event)))
+	if (event->position > read->passed && (read->whole || passes(read->filter, event)) &&
+		(read->filter->wants == NULL || read->filter->wants(event, read->arg)))
 	{
 		es_settle_note_row(cursor->slot);
 		read->callback(event, read->arg);
@@ -199,7 +200,7 @@ read_whole(LogRead *read)
 }
 
 /* es_log_read reads events in order of position; see log.h. */
-void
+int64
 es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 {
 	LogRead		read = {.filter = filter,.callback = callback,.arg = arg};
@@ -210,35 +211,33 @@ es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 	read.upto = Min(filter->upto, es_settle_own_first() - 1);
 	read.left = filter->max_count;
 	if (read.left == 0 || read.passed >= read.upto)
-		return;
-	if (read.whole)
+		return read.passed;
+	if (read.whole && filter->settled == 0)
 		read_whole(&read);
 	else
 	{
-		prove(&read);
+		read.final = filter->settled;
+		if (read.final == 0)
+			prove(&read);
 		read.upto = Min(read.upto, read.final);
-		if (read.passed < read.upto)
-			(void) read_on(&read);
+		if (read.passed < read.upto && read_on(&read) && read.left > 0)
+			read.passed = read.upto;
 	}
 	es_settle_flush_noted();
+	return read.passed;
 }
 
 /* ---- SQL ---- */
 
-/* es_log_names_arg fetches a text[] argument; NULL lets everything pass, NULL elements are 22004. */
+/* es_log_names_of takes the names from an array of text; nulls are 22004. */
 void
-es_log_names_arg(EsNames *names, FunctionCallInfo fcinfo, int argno, const char *name)
+es_log_names_of(EsNames *names, ArrayType *array, const char *name)
 {
-	ArrayType  *array;
 	Datum	   *elements;
 	bool	   *isnull;
 
-	names->set = !PG_ARGISNULL(argno);
-	names->count = 0;
-	if (!names->set)
-		return;
-	array = PG_GETARG_ARRAYTYPE_P(argno);
 	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &isnull, &names->count);
+	names->set = true;
 	names->names = palloc(sizeof(text *) * Max(names->count, 1));
 	for (int i = 0; i < names->count; i++)
 	{
@@ -248,6 +247,15 @@ es_log_names_arg(EsNames *names, FunctionCallInfo fcinfo, int argno, const char 
 					errmsg("%s must not contain nulls", name));
 		names->names[i] = DatumGetTextPP(elements[i]);
 	}
+}
+
+/* es_log_names_arg fetches a text[] argument; NULL lets everything pass. */
+void
+es_log_names_arg(EsNames *names, FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	memset(names, 0, sizeof(*names));
+	if (!PG_ARGISNULL(argno))
+		es_log_names_of(names, PG_GETARG_ARRAYTYPE_P(argno), name);
 }
 
 /* es_log_return_event, a callback, puts an event into the ReturnSetInfo that it is given. */

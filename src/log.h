@@ -7,6 +7,8 @@
 
 #include "settle.h"
 
+#include "utils/array.h"
+
 /* A set of names to filter by; unset lets everything pass. */
 typedef struct EsNames
 {
@@ -24,8 +26,15 @@ typedef struct EsLogFilter
 	EsNames		categories;
 	EsNames		types;
 	const text *stream_prefix;	/* or NULL */
+	int64		settled;		/* known to be settled: the read goes no
+								 * further, and asks no more; 0: not known */
+	bool		(*wants) (const EsEvent *event, void *arg); /* whether the caller
+															 * wants an event that
+															 * passes; NULL: all of
+															 * them */
 } EsLogFilter;
 
+extern void es_log_names_of(EsNames *names, ArrayType *array, const char *name);
 extern void es_log_names_arg(EsNames *names, FunctionCallInfo fcinfo, int argno, const char *name);
 extern bool es_log_has_name(const EsNames *names, const char *name, int len);
 extern void es_log_return_event(const EsEvent *event, void *result);
@@ -33,9 +42,9 @@ extern void es_log_return_event(const EsEvent *event, void *result);
 typedef void (*EsEventCallback) (const EsEvent *event, void *arg);
 
 /*
- * Calls back for each event that passes, in order of position, up to where all
- * are final.
+ * Calls back for each event that passes and is wanted, in order of position, up
+ * to where all are final; returns a position up to which there are no others.
  */
-extern void es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg);
+extern int64 es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg);
 
 #endif							/* ES_LOG_H */

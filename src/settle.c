@@ -467,6 +467,13 @@ es_settle_compute(void)
 	return now;
 }
 
+/* es_settle_hindered tells whether the last es_settle_compute() left positions out: transactions in flight have them. */
+bool
+es_settle_hindered(void)
+{
+	return last_look.upto > settled;
+}
+
 /*
  * es_settle_learn keeps what a reader found: that every position up to this one
  * is final.

@@ -27,7 +27,7 @@
 
 #define MIN_SLEEP_MS	1
 #define MAX_SLEEP_MS	20
-#define WOKEN_SLEEP_MS	100		/* where a wake-up is sure to come */
+#define WOKEN_SLEEP_MS	1000	/* where a wake-up comes */
 
 int			es_max_wait = 10000;
 

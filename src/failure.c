@@ -1,0 +1,192 @@
+/*
+ * failure.c
+ *		Events that a consumer could not deal with.
+ *
+ * Each is a row of eventstore.subscription_failures: one that is to be delivered
+ * again, because it was refused or its parking was ended, or one that is parked.
+ * The row of its partition counts both kinds, so that partitions without any
+ * cost nobody a look here.
+ *
+ * Rows are written under the lock of their partition, and the counts with them;
+ * the caller writes the partition's row.
+ */
+#include "failure.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define Anum_failures_id		1
+#define Anum_failures_position	2
+#define Anum_failures_parked_at	3
+#define Anum_failures_partition	4
+#define Anum_failures_attempts	5
+#define Anum_failures_delivered	6
+#define Anum_failures_reason	7
+#define Natts_failures			7
+
+/* Takes a row, in the current memory context. */
+static void
+take_failure(EsFailure *failure, HeapTuple tuple, TupleDesc desc)
+{
+	Datum		v[Natts_failures];
+	bool		n[Natts_failures];
+
+	heap_deform_tuple(tuple, desc, v, n);
+	failure->position = DatumGetInt64(v[Anum_failures_position - 1]);
+	failure->attempts = DatumGetInt32(v[Anum_failures_attempts - 1]);
+	failure->delivered = DatumGetBool(v[Anum_failures_delivered - 1]);
+	failure->parked_at = n[Anum_failures_parked_at - 1] ? DT_NOBEGIN :
+		DatumGetTimestampTz(v[Anum_failures_parked_at - 1]);
+	failure->reason = n[Anum_failures_reason - 1] ? NULL : DatumGetTextPCopy(v[Anum_failures_reason - 1]);
+	failure->tid = tuple->t_self;
+}
+
+/*
+ * es_failure_read reads the failures of a partition after a position, in order
+ * of position, and returns how many they are.
+ */
+int
+es_failure_read(const EsPartition *row, int64 after, EsFailure **failures)
+{
+	Relation	rel = table_open(es_base_store()->failures, AccessShareLock);
+	Relation	index = index_open(es_base_store()->failures_by_key, AccessShareLock);
+	Snapshot	snapshot = es_segment_fresh_snapshot();
+	ScanKeyData keys[3];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	int			count = 0;
+	int			room = 8;
+
+	*failures = palloc(sizeof(EsFailure) * room);
+	ScanKeyInit(&keys[0], Anum_failures_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(row->subscription_id));
+	ScanKeyInit(&keys[1], Anum_failures_partition, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(row->partition));
+	ScanKeyInit(&keys[2], Anum_failures_position, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
+	scan = systable_beginscan_ordered(rel, index, snapshot, 3, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+	{
+		if (count == room)
+			*failures = repalloc(*failures, sizeof(EsFailure) * (room *= 2));
+		take_failure(&(*failures)[count++], tuple, RelationGetDescr(rel));
+	}
+	systable_endscan_ordered(scan);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return count;
+}
+
+/* es_failure_find finds the failure at a position; NULL if there is none. */
+EsFailure *
+es_failure_find(EsFailure *failures, int count, int64 position)
+{
+	for (int i = 0; i < count; i++)
+		if (failures[i].position == position)
+			return &failures[i];
+	return NULL;
+}
+
+/* Counts a failure in, or out. */
+static void
+count_failure(EsPartition *row, const EsFailure *failure, int add)
+{
+	if (failure->parked_at == DT_NOBEGIN)
+		row->pending += add;
+	else
+		row->parked += add;
+}
+
+/* Makes the row of a failure. */
+static HeapTuple
+form_row(Relation rel, const EsPartition *row, const EsFailure *failure)
+{
+	Datum		v[Natts_failures];
+	bool		n[Natts_failures] = {false};
+
+	v[Anum_failures_id - 1] = Int64GetDatum(row->subscription_id);
+	v[Anum_failures_position - 1] = Int64GetDatum(failure->position);
+	v[Anum_failures_parked_at - 1] = TimestampTzGetDatum(failure->parked_at);
+	n[Anum_failures_parked_at - 1] = failure->parked_at == DT_NOBEGIN;
+	v[Anum_failures_partition - 1] = Int32GetDatum(row->partition);
+	v[Anum_failures_attempts - 1] = Int32GetDatum(failure->attempts);
+	v[Anum_failures_delivered - 1] = BoolGetDatum(failure->delivered);
+	v[Anum_failures_reason - 1] = PointerGetDatum(failure->reason);
+	n[Anum_failures_reason - 1] = failure->reason == NULL;
+	return heap_form_tuple(RelationGetDescr(rel), v, n);
+}
+
+/* es_failure_put adds a failure that its partition does not have yet. */
+void
+es_failure_put(EsPartition *row, EsFailure *failure)
+{
+	Relation	rel = table_open(es_base_store()->failures, RowExclusiveLock);
+	HeapTuple	tuple = form_row(rel, row, failure);
+
+	CatalogTupleInsert(rel, tuple);
+	failure->tid = tuple->t_self;
+	count_failure(row, failure, 1);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+/* es_failure_change changes a failure to another state; NULL takes it away. */
+void
+es_failure_change(EsPartition *row, EsFailure *failure, const EsFailure *changed)
+{
+	Relation	rel = table_open(es_base_store()->failures, RowExclusiveLock);
+
+	count_failure(row, failure, -1);
+	if (changed == NULL)
+		CatalogTupleDelete(rel, &failure->tid);
+	else
+	{
+		HeapTuple	tuple = form_row(rel, row, changed);
+
+		CatalogTupleUpdate(rel, &failure->tid, tuple);
+		*failure = *changed;
+		failure->tid = tuple->t_self;
+		count_failure(row, failure, 1);
+	}
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+/* es_failure_acknowledge takes away those that were to be delivered again and were, up to a position. */
+void
+es_failure_acknowledge(EsPartition *row, int64 upto)
+{
+	EsFailure  *failures;
+	int			count;
+
+	if (row->pending == 0)
+		return;
+	count = es_failure_read(row, 0, &failures);
+	for (int i = 0; i < count && failures[i].position <= upto; i++)
+		if (failures[i].parked_at == DT_NOBEGIN && failures[i].delivered)
+			es_failure_change(row, &failures[i], NULL);
+}
+
+/*
+ * es_failure_forget takes away what does not matter once the partition begins
+ * anew after a position: all that was to be delivered again, and what is parked
+ * after it.
+ */
+void
+es_failure_forget(EsPartition *row, int64 after)
+{
+	EsFailure  *failures;
+	int			count;
+
+	if (row->pending + row->parked == 0)
+		return;
+	count = es_failure_read(row, 0, &failures);
+	for (int i = 0; i < count; i++)
+		if (failures[i].parked_at == DT_NOBEGIN || failures[i].position > after)
+			es_failure_change(row, &failures[i], NULL);
+}

@@ -1,0 +1,683 @@
+/*
+ * poll.c
+ *		What a subscription delivers.
+ *
+ * A poll reads the log once, from the lowest position that any partition which
+ * the member has, or may take, is acknowledged up to, as far as it is settled, and
+ * delivers what belongs to those partitions.  A partition is taken only when an
+ * event of it comes up: its lock, its newest row, and then it is this member's
+ * until the lease ends.  What is locked by another transaction is passed over.
+ *
+ * A delivery writes one row a partition: who has it, until when, and up to where
+ * it was delivered.  A poll that finds nothing writes nothing, but now and then
+ * how far it has read for nothing: a checkpoint moves on past what the filter,
+ * or other partitions, leave out.  That is done for partitions far behind, and
+ * for some more when there was nothing to deliver.
+ *
+ * Waiting comes first, without a transaction id: only the look that finds
+ * something takes leases.  A member that others do not know of yet, or that has
+ * to give up partitions, does not wait, since both become visible at its commit.
+ *
+ * A lease that ends with deliveries open counts as a failed attempt of all of
+ * them.  After max_attempts such leases the partition's next event is delivered
+ * alone, so that it is known what the consumer dies of; the next time it is
+ * parked.
+ */
+#include "poll.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "failure.h"
+#include "member.h"
+#include "wait.h"
+
+#define Natts_delivery			(Natts_es_event + 2)
+#define FAR_BEHIND				100 /* positions, worth a row written */
+#define MOST_MOVES				64	/* rows written for nothing, a poll */
+#define LOOK_AGAIN_US			20000	/* where a lock was in the way */
+
+/* A partition, as a poll sees it. */
+typedef struct Slice
+{
+	EsPartition row;
+	bool		available;		/* to this member, for all that is known */
+	bool		ours;			/* locked, and row is the newest */
+	bool		taken;			/* the lease is a new one */
+	bool		released;		/* is to be given up */
+	int64		after;			/* what is after this matters */
+	int64		lapsed_upto;	/* deliveries up to here were open as a lease
+								 * ended */
+	int64		last;			/* delivered now */
+	int			count;
+	EsFailure  *failures;
+	int			nfailures;
+} Slice;
+
+/* A poll on its way. */
+typedef struct Poll
+{
+	const EsSubscription *subscription;
+	const text *name;
+	const text *member;
+	int64		max_count;
+	int64		lease;			/* microseconds */
+	ReturnSetInfo *result;		/* NULL: only to find out whether there is
+								 * news */
+	MemoryContext context;		/* of one look */
+	int64	   *passed_from;	/* by partition: there is nothing after this */
+	int64	   *passed_upto;	/* up to this */
+
+	/* of one look */
+	TimestampTz now;
+	TimestampTz again_at;
+	int64		settled;
+	int64		scanned;		/* all up to here is delivered, or nobody's */
+	Slice	   *slices;
+	EsShare		share;
+	int			may_take;
+	int64		delivered;
+} Poll;
+
+static int64 last_id = 0;		/* the subscription that this session polled */
+static char last_member[ES_MAX_MEMBER_NAME + 1];	/* and for whom */
+
+PG_FUNCTION_INFO_V1(es_poll);
+PG_FUNCTION_INFO_V1(es_poll_wait);
+
+/* ---- a look ---- */
+
+/* Tells whether the member has a partition. */
+static bool
+has_lease(const Poll *poll, const EsPartition *row)
+{
+	return es_subscription_is_leased(row, poll->now) && es_base_same_text(row->member, poll->member);
+}
+
+/* Tells whether a member that has no lease on a partition, or has, may be delivered from it now. */
+static bool
+is_available(Poll *poll, const EsPartition *row)
+{
+	if (row->retry_at > poll->now)
+	{
+		poll->again_at = Min(poll->again_at, row->retry_at);
+		return false;
+	}
+	if (es_subscription_is_leased(row, poll->now) && !has_lease(poll, row))
+	{
+		if (row->position < poll->settled || row->pending > 0)
+			poll->again_at = Min(poll->again_at, row->lease_until);
+		return false;
+	}
+	return true;
+}
+
+/* What is known of a partition without having it. */
+static void
+begin_slice(Poll *poll, Slice *slice, const EsPartition *row)
+{
+	int			n = row->partition;
+
+	memset(slice, 0, sizeof(*slice));
+	slice->row = *row;
+	slice->available = is_available(poll, row);
+	slice->after = row->position;
+	if (poll->result == NULL && has_lease(poll, row))
+		slice->after = Max(slice->after, row->delivered_upto);
+	if (slice->after == poll->passed_from[n])
+		slice->after = poll->passed_upto[n];
+}
+
+/* Chooses the partitions that the member gives up. */
+static void
+choose_released(Poll *poll)
+{
+	int			left = poll->share.must_release;
+
+	for (int i = poll->subscription->partitions - 1; i >= 0 && left > 0; i--)
+	{
+		Slice	   *slice = &poll->slices[i];
+
+		if (!has_lease(poll, &slice->row) || slice->row.position < slice->row.delivered_upto)
+			continue;
+		slice->released = true;
+		slice->available = false;
+		left--;
+	}
+}
+
+/* Begins a look: what is settled, how far the partitions are, what the member may do. */
+static void
+begin_look(Poll *poll)
+{
+	EsPartition *rows;
+
+	MemoryContextReset(poll->context);
+	MemoryContextSwitchTo(poll->context);
+	poll->settled = poll->scanned = es_settle_compute();
+	poll->now = GetCurrentTimestamp();
+	poll->again_at = DT_NOEND;
+	poll->delivered = 0;
+	rows = es_subscription_read_all(poll->subscription);
+	if (rows == NULL)
+		es_subscription_report_unknown(poll->name);
+	es_member_share(poll->subscription, rows, poll->member, poll->now, &poll->share);
+	poll->may_take = poll->share.may_take;
+	poll->slices = palloc(sizeof(Slice) * poll->subscription->partitions);
+	for (int i = 0; i < poll->subscription->partitions; i++)
+		begin_slice(poll, &poll->slices[i], &rows[i]);
+	choose_released(poll);
+}
+
+/* ---- taking partitions ---- */
+
+/* Parks the event that has been delivered alone and has ended every lease. */
+static void
+park_if_poison(const Poll *poll, Slice *slice)
+{
+	EsPartition *row = &slice->row;
+	EsFailure	failure = {.position = row->delivered_upto,.attempts = row->lapses,
+		.parked_at = poll->now,.reason = cstring_to_text("the lease ended without an acknowledgement")
+	};
+	EsFailure  *known;
+
+	if (poll->subscription->max_attempts == 0 || row->lapses <= poll->subscription->max_attempts ||
+		row->delivered != 1 || row->position >= row->delivered_upto)
+		return;
+	known = es_failure_find(slice->failures, slice->nfailures, failure.position);
+	if (known)
+		es_failure_change(row, known, &failure);
+	else
+		es_failure_put(row, &failure);
+	row->lapses = 0;
+	es_subscription_write(row);
+	slice->nfailures = es_failure_read(row, row->pending > 0 ? 0 : row->position, &slice->failures);
+}
+
+/* Gives up on a partition for this look; somebody is busy with it. */
+static bool
+pass_over(Poll *poll, Slice *slice)
+{
+	slice->available = false;
+	poll->again_at = Min(poll->again_at, poll->now + LOOK_AGAIN_US);
+	return false;
+}
+
+/* Locks a partition and reads its newest row; false if that cannot be had, or is somebody else's. */
+static bool
+lock_slice(Poll *poll, Slice *slice)
+{
+	int64		id = poll->subscription->id;
+
+	if (!es_subscription_lock(id, slice->row.partition, false))
+		return pass_over(poll, slice);
+	if (!es_subscription_read(id, slice->row.partition, &slice->row))
+		es_subscription_report_unknown(poll->name);
+	if (!is_available(poll, &slice->row))
+		slice->available = false;
+	return slice->available;
+}
+
+/* Makes a partition this member's, if it may be; its memory is the look's. */
+static bool
+take_slice(Poll *poll, Slice *slice)
+{
+	EsPartition *row = &slice->row;
+	bool		leased;
+
+	if (slice->ours)
+		return true;
+	if (!has_lease(poll, row) && poll->may_take <= 0)
+		return slice->available = false;
+	if (!lock_slice(poll, slice))
+		return false;
+	leased = has_lease(poll, row);
+	if (!leased)
+	{
+		if (poll->may_take <= 0)
+			return slice->available = false;
+		poll->may_take--;
+		slice->taken = true;
+		if (row->member != NULL && row->position < row->delivered_upto && row->retry_at == DT_NOBEGIN)
+			row->lapses++;
+	}
+	slice->ours = true;
+	slice->lapsed_upto = row->delivered_upto;
+	if (row->pending + row->parked > 0 || row->lapses > 0)
+		slice->nfailures = es_failure_read(row, row->pending > 0 ? 0 : row->position, &slice->failures);
+	park_if_poison(poll, slice);
+	return true;
+}
+
+/* ---- delivering ---- */
+
+/* Tells whether a partition's events are delivered one by one. */
+static bool
+is_on_probation(const Poll *poll, const Slice *slice)
+{
+	return poll->subscription->max_attempts != 0 && slice->row.lapses >= poll->subscription->max_attempts;
+}
+
+/* Puts an event into the result. */
+static void
+deliver(Poll *poll, Slice *slice, const EsEvent *event, int attempts)
+{
+	Datum		values[Natts_delivery];
+	bool		isnull[Natts_delivery];
+
+	es_base_event_values(event, values, isnull);
+	values[Natts_es_event] = Int32GetDatum(slice->row.partition);
+	values[Natts_es_event + 1] = Int32GetDatum(attempts + 1);
+	isnull[Natts_es_event] = isnull[Natts_es_event + 1] = false;
+	tuplestore_putvalues(poll->result->setResult, poll->result->setDesc, values, isnull);
+	poll->delivered++;
+}
+
+/* Marks a failure as delivered again. */
+static void
+mark_delivered(Slice *slice, EsFailure *failure)
+{
+	EsFailure	changed = *failure;
+
+	changed.delivered = true;
+	if (!failure->delivered)
+		es_failure_change(&slice->row, failure, &changed);
+}
+
+/* Tells whether an event is one that a partition is to deliver, though its member does not have it yet. */
+static bool
+is_wanted(Poll *poll, Slice *slice, const EsEvent *event)
+{
+	MemoryContext old = MemoryContextSwitchTo(poll->context);
+	EsFailure  *failure;
+	bool		wanted;
+
+	if (poll->result == NULL)
+	{
+		if (slice->failures == NULL && slice->row.parked > 0)
+			slice->nfailures = es_failure_read(&slice->row, slice->row.position, &slice->failures);
+		wanted = has_lease(poll, &slice->row) || poll->may_take > 0;
+	}
+	else
+		wanted = take_slice(poll, slice) && event->position > slice->row.position &&
+			!(slice->count > 0 && is_on_probation(poll, slice));
+	failure = es_failure_find(slice->failures, slice->nfailures, event->position);
+	MemoryContextSwitchTo(old);
+	return wanted && (failure == NULL || failure->parked_at == DT_NOBEGIN);
+}
+
+/* Called for each event that passes the filter: whether this poll delivers it. */
+static bool
+wants(const EsEvent *event, void *arg)
+{
+	Poll	   *poll = arg;
+	int			partition = es_subscription_partition_of(poll->subscription, DatumGetTextPP(event->stream));
+	Slice	   *slice = &poll->slices[partition];
+
+	return slice->available && event->position > slice->after && is_wanted(poll, slice, event);
+}
+
+/* Called for each event that this poll delivers. */
+static void
+take_event(const EsEvent *event, void *arg)
+{
+	Poll	   *poll = arg;
+	MemoryContext old = MemoryContextSwitchTo(poll->context);
+	int			partition = es_subscription_partition_of(poll->subscription, DatumGetTextPP(event->stream));
+	Slice	   *slice = &poll->slices[partition];
+	EsFailure  *failure;
+	int			attempts = 0;
+
+	if (poll->result == NULL)
+		poll->delivered++;
+	else
+	{
+		failure = es_failure_find(slice->failures, slice->nfailures, event->position);
+		if (failure)
+			attempts = failure->attempts;
+		if (event->position <= slice->lapsed_upto)
+			attempts += slice->row.lapses;
+		deliver(poll, slice, event, attempts);
+		slice->last = event->position;
+		slice->count++;
+		if (failure)
+			mark_delivered(slice, failure);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* The filter for a read of the log. */
+static EsLogFilter
+filter_for(const Poll *poll, int64 after, int64 upto)
+{
+	EsLogFilter filter = {.after = after,.upto = upto,.settled = poll->settled};
+
+	filter.max_count = poll->result == NULL ? 1 : poll->max_count - poll->delivered;
+	filter.categories = poll->subscription->categories;
+	filter.types = poll->subscription->types;
+	return filter;
+}
+
+/* An event of the past that is delivered again. */
+typedef struct Again
+{
+	Poll	   *poll;
+	Slice	   *slice;
+	EsFailure  *failure;
+} Again;
+
+/* Called for it. */
+static void
+take_again(const EsEvent *event, void *arg)
+{
+	Again	   *again = arg;
+	MemoryContext old = MemoryContextSwitchTo(again->poll->context);
+
+	deliver(again->poll, again->slice, event, again->failure->attempts);
+	mark_delivered(again->slice, again->failure);
+	again->slice->count++;
+	MemoryContextSwitchTo(old);
+}
+
+/* Delivers what a partition has to deliver again of what it has been past. */
+static void
+deliver_again(Poll *poll, Slice *slice)
+{
+	if (poll->result == NULL)
+	{
+		slice->nfailures = es_failure_read(&slice->row, 0, &slice->failures);
+		for (int i = 0; i < slice->nfailures; i++)
+			poll->delivered += slice->failures[i].parked_at == DT_NOBEGIN && !slice->failures[i].delivered;
+		return;
+	}
+	if (!take_slice(poll, slice))
+		return;
+	for (int i = 0; i < slice->nfailures && poll->delivered < poll->max_count; i++)
+	{
+		Again		again = {poll, slice, &slice->failures[i]};
+		EsLogFilter filter = {.after = again.failure->position - 1,.upto = again.failure->position,.max_count = 1,.settled = poll->settled};
+
+		if (again.failure->parked_at == DT_NOBEGIN && again.failure->position <= slice->row.position)
+			(void) es_log_read(&filter, take_again, &again);
+	}
+}
+
+/* Delivers what the log has. */
+static void
+deliver_log(Poll *poll)
+{
+	int64		after = poll->settled;
+	EsLogFilter filter;
+
+	for (int i = 0; i < poll->subscription->partitions; i++)
+	{
+		Slice	   *slice = &poll->slices[i];
+
+		if (slice->available && (has_lease(poll, &slice->row) || poll->may_take > 0))
+			after = Min(after, slice->after);
+	}
+	filter = filter_for(poll, after, poll->settled);
+	filter.wants = wants;
+	poll->scanned = after;
+	if (after < poll->settled)
+		poll->scanned = es_log_read(&filter, take_event, poll);
+}
+
+/* ---- writing ---- */
+
+/* Writes what has been delivered of a partition, and whose it is. */
+static void
+write_lease(Poll *poll, Slice *slice, TimestampTz until)
+{
+	EsPartition *row = &slice->row;
+
+	if (slice->last > 0)
+	{
+		int64		scanned = is_on_probation(poll, slice) ? slice->last : poll->scanned;
+
+		row->delivered_upto = slice->taken ? slice->last : Max(row->delivered_upto, slice->last);
+		row->scanned_upto = slice->taken ? scanned : Max(row->scanned_upto, scanned);
+		row->delivered = slice->count;
+	}
+	else if (slice->taken)
+		row->delivered_upto = row->scanned_upto = row->position;
+	row->member = poll->member;
+	row->lease_until = until;
+	row->retry_at = DT_NOBEGIN;
+	es_subscription_write(row);
+	if (slice->taken)
+		es_wake_note(es_wake_subscription(poll->subscription->id));
+}
+
+/* Writes the leases of all partitions that something was delivered of. */
+static void
+write_leases(Poll *poll)
+{
+	TimestampTz until = GetCurrentTimestamp() + poll->lease;
+
+	for (int i = 0; i < poll->subscription->partitions; i++)
+		if (poll->slices[i].count > 0)
+			write_lease(poll, &poll->slices[i], until);
+}
+
+/* Moves a partition on that has nothing to deliver up to where the log was read; tells whether it did. */
+static bool
+move_on(Poll *poll, Slice *slice)
+{
+	int64		position = slice->row.position;
+
+	if (!slice->ours && (!lock_slice(poll, slice) || slice->row.position != position))
+		return false;
+	slice->row.position = poll->scanned;
+	slice->row.delivered_upto = Max(slice->row.delivered_upto, poll->scanned);
+	slice->row.scanned_upto = Max(slice->row.scanned_upto, poll->scanned);
+	slice->row.lapses = 0;
+	es_subscription_write(&slice->row);
+	return true;
+}
+
+/* Tells whether a partition has nothing to deliver up to where the log was read. */
+static bool
+was_passed(const Poll *poll, const Slice *slice)
+{
+	return slice->available && slice->count == 0 && slice->after < poll->scanned &&
+		(has_lease(poll, &slice->row) || poll->may_take > 0);
+}
+
+/* Moves partitions on. */
+static void
+move_on_all(Poll *poll)
+{
+	int			left = MOST_MOVES;
+
+	for (int i = 0; i < poll->subscription->partitions && left > 0; i++)
+	{
+		Slice	   *slice = &poll->slices[i];
+		int64		behind = poll->scanned - slice->row.position;
+
+		if (was_passed(poll, slice) && behind >= (poll->delivered > 0 ? FAR_BEHIND : 1))
+			left -= move_on(poll, slice);
+	}
+}
+
+/* Gives up partitions that others are owed. */
+static void
+release_all(Poll *poll)
+{
+	for (int i = 0; i < poll->subscription->partitions; i++)
+	{
+		Slice	   *slice = &poll->slices[i];
+
+		if (!slice->released)
+			continue;
+		slice->available = true;
+		if (!lock_slice(poll, slice) || !has_lease(poll, &slice->row) ||
+			slice->row.position < slice->row.delivered_upto)
+			continue;
+		slice->row.member = NULL;
+		slice->row.lease_until = DT_NOBEGIN;
+		es_subscription_write(&slice->row);
+		es_wake_note(es_wake_subscription(poll->subscription->id));
+	}
+}
+
+/* Remembers, for the next look, what this one has passed. */
+static void
+remember_passed(Poll *poll)
+{
+	for (int i = 0; i < poll->subscription->partitions; i++)
+	{
+		Slice	   *slice = &poll->slices[i];
+
+		if (!was_passed(poll, slice))
+			continue;
+		poll->passed_from[i] = slice->row.position;
+		if (poll->result == NULL && has_lease(poll, &slice->row))
+			poll->passed_from[i] = Max(poll->passed_from[i], slice->row.delivered_upto);
+		poll->passed_upto[i] = poll->scanned;
+	}
+}
+
+/* ---- the calls ---- */
+
+/* One look: delivers what there is; tells whether there was something. */
+static bool
+look_for_events(EsWait *wait)
+{
+	Poll	   *poll = wait->arg;
+
+	begin_look(poll);
+	for (int i = 0; i < poll->subscription->partitions; i++)
+		if (poll->slices[i].available && poll->slices[i].row.pending > 0)
+			deliver_again(poll, &poll->slices[i]);
+	deliver_log(poll);
+	if (poll->result && poll->delivered > 0)
+		write_leases(poll);
+	remember_passed(poll);
+	wait->hindered = es_settle_hindered();
+	wait->again_at = poll->again_at;
+	return poll->delivered > 0 ||
+		(poll->result && (!poll->share.known || poll->share.must_release > 0));
+}
+
+/* Sets out on a poll, or on finding out whether one would find news. */
+static void
+begin_poll(Poll *poll, const text *name, const text *member)
+{
+	poll->name = name;
+	poll->member = member;
+	poll->subscription = es_subscription_get(name);
+	poll->passed_from = palloc(sizeof(int64) * poll->subscription->partitions);
+	poll->passed_upto = palloc0(sizeof(int64) * poll->subscription->partitions);
+	for (int i = 0; i < poll->subscription->partitions; i++)
+		poll->passed_from[i] = -1;
+	poll->context = AllocSetContextCreate(CurrentMemoryContext, "eventstore poll", ALLOCSET_DEFAULT_SIZES);
+}
+
+/* What a poll writes besides leases. */
+static void
+finish_poll(Poll *poll)
+{
+	MemoryContext old = MemoryContextSwitchTo(poll->context);
+
+	move_on_all(poll);
+	release_all(poll);
+	if (!poll->share.known || poll->share.alive_until - poll->now < poll->lease / 2)
+		es_member_beat(poll->subscription, poll->member, poll->now + poll->lease);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(poll->context);
+	last_id = poll->subscription->id;
+	text_to_cstring_buffer(poll->member, last_member, sizeof(last_member));
+}
+
+/* Fetches the argument that limits the number of events. */
+static int64
+count_arg(FunctionCallInfo fcinfo, int argno)
+{
+	if (PG_ARGISNULL(argno))
+		return PG_INT64_MAX;
+	if (PG_GETARG_INT32(argno) < 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("max_count must not be negative"));
+	return PG_GETARG_INT32(argno);
+}
+
+/* Fetches the argument that says how long a partition is a member's. */
+static int64
+lease_arg(FunctionCallInfo fcinfo, int argno)
+{
+	int64		lease = es_wait_interval_arg(fcinfo, argno, "lease");
+
+	if (lease == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("lease must be longer than zero"));
+	return Min(lease, INT64CONST(3650) * USECS_PER_DAY);
+}
+
+/*
+ * es_poll(subscription, max_count, wait, member, lease): what follows the last
+ * acknowledgement, in the partitions that the member has or may take; the same
+ * again until it is acknowledged.
+ *
+ * max_count NULL is unlimited, member NULL the member without a name.  If there
+ * is nothing, waits for news, at most eventstore.max_wait.  Unknown: VE004;
+ * other NULLs 22004; negative numbers, a lease of 0: 22023; 25006 on a standby.
+ * Passes over what other transactions are busy with.  A rollback undoes leases.
+ */
+Datum
+es_poll(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_subscription_name_arg(fcinfo, 0);
+	Poll		poll = {.max_count = count_arg(fcinfo, 1)};
+	EsWait		wait = {.look = look_for_events,.arg = &poll};
+	text	   *member = es_subscription_member_arg(fcinfo, 3);
+
+	wait.timeout = es_wait_cap(es_wait_interval_arg(fcinfo, 2, "wait"));
+	poll.lease = lease_arg(fcinfo, 4);
+	PreventCommandIfReadOnly("es_poll()");
+	begin_poll(&poll, name, member);
+	poll.result = es_base_begin_rows(fcinfo);
+	if (poll.max_count == 0)
+		return (Datum) 0;
+	wait.interest = poll.subscription->interest;
+	(void) es_wait_until(&wait);
+	finish_poll(&poll);
+	return (Datum) 0;
+}
+
+/*
+ * es_poll_wait(subscription, timeout, INOUT ready): waits for news without
+ * snapshot and transaction id, as long as told.
+ *
+ * ready becomes whether es_poll would deliver something that it has not yet
+ * delivered to the member that this session polled for last, the one without a
+ * name if it did not.  Ends the transaction it was called in; inside a
+ * transaction block it waits at most eventstore.max_wait.  Errors as es_poll.
+ */
+Datum
+es_poll_wait(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_subscription_name_arg(fcinfo, 0);
+	int64		timeout = es_wait_interval_arg(fcinfo, 1, "timeout");
+	Poll		poll = {.max_count = 1};
+	EsWait		wait = {.look = look_for_events,.arg = &poll};
+	const EsSubscription *subscription;
+	bool		ready;
+
+	name = memcpy(MemoryContextAlloc(PortalContext, VARSIZE_ANY(name)), name, VARSIZE_ANY(name));
+	wait.detached = es_wait_detach(fcinfo);
+	wait.timeout = wait.detached ? timeout : es_wait_cap(timeout);
+	subscription = es_subscription_get(name);
+	begin_poll(&poll, name, cstring_to_text(subscription->id == last_id ? last_member : ""));
+	wait.interest = subscription->interest;
+	ready = es_wait_until(&wait);
+	MemoryContextDelete(poll.context);
+	es_wait_attach(wait.detached);
+	return es_wait_result_row(fcinfo, BoolGetDatum(ready));
+}

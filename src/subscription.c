@@ -1,0 +1,584 @@
+/*
+ * subscription.c
+ *		Subscriptions: definitions, and how far their partitions are.
+ *
+ * A subscription is a row of eventstore.subscriptions, and one row of
+ * eventstore.subscription_partitions for each of its partitions.  A stream
+ * belongs to the partition that its name hashes to, by a hash that is the same
+ * on every platform, so its events stay in order and dumps travel.
+ *
+ * Locks, in order: eventstore.subscriptions in SHARE ROW EXCLUSIVE mode, by
+ * whoever makes, drops or rewinds subscriptions; partitions, ascending, by
+ * whoever writes their rows.  A partition's lock is an object lock of class
+ * eventstore.subscription_partitions.  Both are kept to the end of the
+ * transaction, so rows are read with a fresh snapshot under the lock, and what is
+ * read is the newest.  Consumers that find a partition locked go on without it;
+ * only those that must have it wait.
+ *
+ * Definitions are kept by session.  A relcache invalidation of
+ * eventstore.subscriptions makes all of them forget: this session at once, others
+ * at commit.
+ */
+#include "subscription.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/indexing.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "sequence.h"
+#include "wake.h"
+
+#define Anum_subscriptions_id			1
+#define Anum_subscriptions_partitions	2
+#define Anum_subscriptions_max_attempts	3
+#define Anum_subscriptions_created_at	4
+#define Anum_subscriptions_name			5
+#define Anum_subscriptions_categories	6
+#define Anum_subscriptions_types		7
+#define Natts_subscriptions				7
+
+#define Anum_partitions_id				1
+#define Anum_partitions_position		2
+#define Anum_partitions_delivered_upto	3
+#define Anum_partitions_scanned_upto	4
+#define Anum_partitions_partition		5
+#define Anum_partitions_delivered		6
+#define Anum_partitions_lapses			7
+#define Anum_partitions_pending			8
+#define Anum_partitions_parked			9
+#define Anum_partitions_retry_at		10
+#define Anum_partitions_lease_until		11
+#define Anum_partitions_member			12
+#define Natts_partitions				12
+
+typedef struct KnownSubscription
+{
+	const text *name;			/* hash key */
+	EsSubscription subscription;
+} KnownSubscription;
+
+static HTAB *known = NULL;		/* in a context of its own */
+static MemoryContext known_context = NULL;
+static bool stale = false;		/* what is known may not hold any more */
+static Oid	known_relation = InvalidOid;
+
+PG_FUNCTION_INFO_V1(es_subscribe);
+PG_FUNCTION_INFO_V1(es_unsubscribe);
+
+/* ---- arguments ---- */
+
+/* es_subscription_name_arg fetches the argument that names a subscription, checked. */
+text *
+es_subscription_name_arg(FunctionCallInfo fcinfo, int argno)
+{
+	text	   *name;
+
+	es_base_require(fcinfo, argno, "subscription");
+	name = PG_GETARG_TEXT_PP(argno);
+	es_base_check_name(name, "subscription", ES_MAX_SUBSCRIPTION_NAME);
+	return name;
+}
+
+/* es_subscription_member_arg fetches the argument that names a member; NULL is the member without a name. */
+text *
+es_subscription_member_arg(FunctionCallInfo fcinfo, int argno)
+{
+	text	   *name;
+
+	if (PG_ARGISNULL(argno))
+		return cstring_to_text("");
+	name = PG_GETARG_TEXT_PP(argno);
+	es_base_check_name(name, "member", ES_MAX_MEMBER_NAME);
+	return name;
+}
+
+/* es_subscription_after_arg fetches a position to begin after; NULL is where the log is settled now. */
+int64
+es_subscription_after_arg(FunctionCallInfo fcinfo, int argno)
+{
+	int64		after;
+
+	if (PG_ARGISNULL(argno))
+		return es_settle_compute();
+	after = PG_GETARG_INT64(argno);
+	if (after < 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("after_position must not be negative"));
+	return after;
+}
+
+/* ---- definitions ---- */
+
+/* Forgets definitions when a subscription changes, or anything may have. */
+static void
+forget_subscriptions(Datum arg, Oid relid)
+{
+	if (!OidIsValid(relid) || relid == known_relation)
+		stale = true;
+}
+
+/* Registers the invalidation callback; called once, from _PG_init. */
+void
+es_subscription_init(void)
+{
+	CacheRegisterRelcacheCallback(forget_subscriptions, (Datum) 0);
+}
+
+/* Gives the table of what is known, emptied if it may not hold any more. */
+static HTAB *
+current_known(void)
+{
+	if (known && (stale || known_relation != es_base_store()->subscriptions))
+	{
+		MemoryContextDelete(known_context);
+		known = NULL;
+	}
+	if (known == NULL)
+	{
+		known_context = AllocSetContextCreate(TopMemoryContext, "eventstore subscriptions",
+											  ALLOCSET_SMALL_SIZES);
+		known = es_base_name_map("eventstore subscriptions", 16, sizeof(KnownSubscription), known_context);
+		known_relation = es_base_store()->subscriptions;
+		stale = false;
+	}
+	return known;
+}
+
+/* Begins to look for a subscription by its name. */
+static SysScanDesc
+scan_by_name(Relation rel, const text *name, Snapshot snapshot)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, Anum_subscriptions_name, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(name));
+	return systable_beginscan(rel, es_base_store()->subscriptions_by_name, true, snapshot, 1, &key);
+}
+
+/* es_subscription_report_unknown raises VE004. */
+void
+es_subscription_report_unknown(const text *name)
+{
+	ereport(ERROR,
+			errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+			errmsg("subscription \"%s\" does not exist", text_to_cstring(name)));
+}
+
+/* Takes a column of names, in the current memory context. */
+static void
+take_names(EsNames *names, Datum value, bool isnull)
+{
+	memset(names, 0, sizeof(*names));
+	if (!isnull)
+		es_log_names_of(names, DatumGetArrayTypePCopy(value), "names");
+}
+
+/* Fills in a definition from its row, in the current memory context. */
+static void
+take_definition(EsSubscription *subscription, HeapTuple row, TupleDesc desc)
+{
+	Datum		values[Natts_subscriptions];
+	bool		isnull[Natts_subscriptions];
+
+	heap_deform_tuple(row, desc, values, isnull);
+	subscription->id = DatumGetInt64(values[Anum_subscriptions_id - 1]);
+	subscription->partitions = DatumGetInt32(values[Anum_subscriptions_partitions - 1]);
+	subscription->max_attempts = isnull[Anum_subscriptions_max_attempts - 1] ? 0 :
+		DatumGetInt32(values[Anum_subscriptions_max_attempts - 1]);
+	take_names(&subscription->categories, values[Anum_subscriptions_categories - 1],
+			   isnull[Anum_subscriptions_categories - 1]);
+	take_names(&subscription->types, values[Anum_subscriptions_types - 1],
+			   isnull[Anum_subscriptions_types - 1]);
+	subscription->interest = ES_WAKE_ALL;
+	if (!subscription->categories.set)
+		return;
+	subscription->interest = es_wake_subscription(subscription->id);
+	for (int i = 0; i < subscription->categories.count; i++)
+	{
+		const text *category = subscription->categories.names[i];
+
+		subscription->interest |=
+			es_wake_category(es_base_category_key(VARDATA_ANY(category), VARSIZE_ANY_EXHDR(category)));
+	}
+}
+
+/* Reads a definition, in the current memory context; false if there is none of that name. */
+static bool
+read_definition(EsSubscription *subscription, const text *name)
+{
+	Relation	rel = table_open(es_base_store()->subscriptions, AccessShareLock);
+	Snapshot	snapshot = es_segment_fresh_snapshot();
+	SysScanDesc scan = scan_by_name(rel, name, snapshot);
+	HeapTuple	row = systable_getnext(scan);
+	bool		found = HeapTupleIsValid(row);
+
+	if (found)
+		take_definition(subscription, row, RelationGetDescr(rel));
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* es_subscription_get gives the definition of a subscription; raises VE004 if there is none. */
+const EsSubscription *
+es_subscription_get(const text *name)
+{
+	KnownSubscription *entry;
+	EsSubscription subscription;
+	MemoryContext old;
+
+	AcceptInvalidationMessages();
+	entry = hash_search(current_known(), &name, HASH_FIND, NULL);
+	if (entry)
+		return &entry->subscription;
+	old = MemoryContextSwitchTo(known_context);
+	if (!read_definition(&subscription, name))
+	{
+		MemoryContextSwitchTo(old);
+		es_subscription_report_unknown(name);
+	}
+	name = memcpy(palloc(VARSIZE_ANY(name)), name, VARSIZE_ANY(name));
+	entry = hash_search(known, &name, HASH_ENTER, NULL);
+	entry->subscription = subscription;
+	MemoryContextSwitchTo(old);
+	return &entry->subscription;
+}
+
+/* es_subscription_partition_of tells which partition a stream belongs to, from 0 on. */
+int
+es_subscription_partition_of(const EsSubscription *subscription, const text *stream)
+{
+	if (subscription->partitions == 1)
+		return 0;
+	return murmurhash32((uint32) es_base_category_key(VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream))) %
+		subscription->partitions;
+}
+
+/* ---- partitions ---- */
+
+/*
+ * es_subscription_lock takes the lock on a partition, to the end of the
+ * transaction; false if it is not free and the caller does not want to wait.
+ */
+bool
+es_subscription_lock(int64 id, int partition, bool wait)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->partitions, (uint32) id, partition + 1);
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* A time in a row, NULL for none. */
+static TimestampTz
+time_column(Datum value, bool isnull)
+{
+	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+}
+
+/* Takes a row, in the current memory context. */
+static void
+take_partition(EsPartition *row, HeapTuple tuple, TupleDesc desc)
+{
+	Datum		v[Natts_partitions];
+	bool		n[Natts_partitions];
+
+	heap_deform_tuple(tuple, desc, v, n);
+	row->subscription_id = DatumGetInt64(v[Anum_partitions_id - 1]);
+	row->position = DatumGetInt64(v[Anum_partitions_position - 1]);
+	row->delivered_upto = DatumGetInt64(v[Anum_partitions_delivered_upto - 1]);
+	row->scanned_upto = DatumGetInt64(v[Anum_partitions_scanned_upto - 1]);
+	row->partition = DatumGetInt32(v[Anum_partitions_partition - 1]);
+	row->delivered = DatumGetInt32(v[Anum_partitions_delivered - 1]);
+	row->lapses = DatumGetInt32(v[Anum_partitions_lapses - 1]);
+	row->pending = DatumGetInt32(v[Anum_partitions_pending - 1]);
+	row->parked = DatumGetInt32(v[Anum_partitions_parked - 1]);
+	row->retry_at = time_column(v[Anum_partitions_retry_at - 1], n[Anum_partitions_retry_at - 1]);
+	row->lease_until = time_column(v[Anum_partitions_lease_until - 1], n[Anum_partitions_lease_until - 1]);
+	row->member = n[Anum_partitions_member - 1] ? NULL : DatumGetTextPCopy(v[Anum_partitions_member - 1]);
+	row->tid = tuple->t_self;
+}
+
+/* Begins to read the rows of a subscription, or one of them; partition -1: all. */
+static SysScanDesc
+scan_partitions(Relation rel, int64 id, int partition, Snapshot snapshot)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], Anum_partitions_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	ScanKeyInit(&keys[1], Anum_partitions_partition, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(partition));
+	return systable_beginscan(rel, es_base_store()->partitions_by_key, true, snapshot, partition < 0 ? 1 : 2, keys);
+}
+
+/* es_subscription_read_all reads the rows of all partitions, by number; NULL if the subscription is gone. */
+EsPartition *
+es_subscription_read_all(const EsSubscription *subscription)
+{
+	Relation	rel = table_open(es_base_store()->partitions, AccessShareLock);
+	Snapshot	snapshot = es_segment_fresh_snapshot();
+	SysScanDesc scan = scan_partitions(rel, subscription->id, -1, snapshot);
+	EsPartition *rows = palloc(sizeof(EsPartition) * subscription->partitions);
+	int			count = 0;
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)) && count < subscription->partitions)
+	{
+		EsPartition row;
+
+		take_partition(&row, tuple, RelationGetDescr(rel));
+		rows[row.partition % subscription->partitions] = row;
+		count++;
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return count == subscription->partitions ? rows : NULL;
+}
+
+/* es_subscription_read reads the row of one partition; false if it is gone. */
+bool
+es_subscription_read(int64 id, int partition, EsPartition *row)
+{
+	Relation	rel = table_open(es_base_store()->partitions, AccessShareLock);
+	Snapshot	snapshot = es_segment_fresh_snapshot();
+	SysScanDesc scan = scan_partitions(rel, id, partition, snapshot);
+	HeapTuple	tuple = systable_getnext(scan);
+	bool		found = HeapTupleIsValid(tuple);
+
+	if (found)
+		take_partition(row, tuple, RelationGetDescr(rel));
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* Fills the first slot for writing with a row. */
+static TupleTableSlot *
+fill_slot(EsTable *table, const EsPartition *row)
+{
+	TupleTableSlot *slot = es_store_slot(table, 0);
+	Datum	   *v = slot->tts_values;
+	bool	   *n = slot->tts_isnull;
+
+	memset(n, false, sizeof(bool) * Natts_partitions);
+	v[Anum_partitions_id - 1] = Int64GetDatum(row->subscription_id);
+	v[Anum_partitions_position - 1] = Int64GetDatum(row->position);
+	v[Anum_partitions_delivered_upto - 1] = Int64GetDatum(row->delivered_upto);
+	v[Anum_partitions_scanned_upto - 1] = Int64GetDatum(row->scanned_upto);
+	v[Anum_partitions_partition - 1] = Int32GetDatum(row->partition);
+	v[Anum_partitions_delivered - 1] = Int32GetDatum(row->delivered);
+	v[Anum_partitions_lapses - 1] = Int32GetDatum(row->lapses);
+	v[Anum_partitions_pending - 1] = Int32GetDatum(row->pending);
+	v[Anum_partitions_parked - 1] = Int32GetDatum(row->parked);
+	v[Anum_partitions_retry_at - 1] = TimestampTzGetDatum(row->retry_at);
+	n[Anum_partitions_retry_at - 1] = row->retry_at == DT_NOBEGIN;
+	v[Anum_partitions_lease_until - 1] = TimestampTzGetDatum(row->lease_until);
+	n[Anum_partitions_lease_until - 1] = row->lease_until == DT_NOBEGIN;
+	v[Anum_partitions_member - 1] = PointerGetDatum(row->member);
+	n[Anum_partitions_member - 1] = row->member == NULL;
+	return ExecStoreVirtualTuple(slot);
+}
+
+/* es_subscription_write writes a row that was read under the partition's lock. */
+void
+es_subscription_write(EsPartition *row)
+{
+	EsTable		table;
+	TupleTableSlot *slot;
+
+	CommandCounterIncrement();	/* this command may have written it before */
+	es_store_open(&table, es_base_store()->partitions);
+	slot = fill_slot(&table, row);
+	es_store_update(&table, &row->tid);
+	row->tid = slot->tts_tid;
+	es_store_close(&table);
+	CommandCounterIncrement();
+}
+
+/* es_subscription_is_leased tells whether somebody has a partition. */
+bool
+es_subscription_is_leased(const EsPartition *row, TimestampTz now)
+{
+	return row->member != NULL && row->lease_until > now;
+}
+
+/* ---- changes of definitions ---- */
+
+/* Opens eventstore.subscriptions for a change; waits for other changes' transactions. */
+static Relation
+open_for_change(const char *command)
+{
+	PreventCommandIfReadOnly(command);
+	PreventCommandIfParallelMode(command);
+	return table_open(es_base_store()->subscriptions, ShareRowExclusiveLock);
+}
+
+/* Makes a change known, to this command's rest and, at commit, to all. */
+static void
+announce_change(Relation rel)
+{
+	CacheInvalidateRelcache(rel);
+	CommandCounterIncrement();
+	table_close(rel, NoLock);
+}
+
+/* Inserts the rows of a new subscription's partitions. */
+static void
+insert_partitions(int64 id, int count, int64 after)
+{
+	EsTable		table;
+	EsPartition row = {.subscription_id = id,.position = after,.delivered_upto = after,
+		.scanned_upto = after,.retry_at = DT_NOBEGIN,.lease_until = DT_NOBEGIN
+	};
+
+	es_store_open(&table, es_base_store()->partitions);
+	for (row.partition = 0; row.partition < count; row.partition++)
+	{
+		(void) fill_slot(&table, &row);
+		es_store_insert(&table, 1);
+	}
+	es_store_close(&table);
+}
+
+/* Fetches an int argument in a range; null_value for NULL, where that is allowed (else 22004). */
+static int
+int_arg(FunctionCallInfo fcinfo, int argno, const char *name, int most, bool null_allowed)
+{
+	int			value;
+
+	if (null_allowed && PG_ARGISNULL(argno))
+		return 0;
+	es_base_require(fcinfo, argno, name);
+	value = PG_GETARG_INT32(argno);
+	if (value < 1 || value > most)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s must be between 1 and %d, not %d", name, most, value));
+	return value;
+}
+
+/*
+ * es_subscribe(subscription, after_position, categories, types, partitions,
+ * max_attempts): makes a subscription to what follows a position.
+ *
+ * after_position NULL: from now on; categories, types NULL: all; max_attempts
+ * NULL: without limit.  An existing subscription is 42710; other NULLs, and
+ * nulls in the arrays, are 22004; a bad name, a negative position, partitions
+ * out of 1 to 1000 are 22023.  Waits for other changes of subscriptions; a
+ * rollback undoes it.
+ */
+Datum
+es_subscribe(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_subscription_name_arg(fcinfo, 0);
+	EsNames		checked;
+	Datum		values[Natts_subscriptions];
+	bool		isnull[Natts_subscriptions] = {false};
+	int			partitions = int_arg(fcinfo, 4, "partitions", ES_MAX_PARTITIONS, false);
+	int			max_attempts = int_arg(fcinfo, 5, "max_attempts", PG_INT32_MAX, true);
+	EsSubscription existing;
+	int64		after;
+	int64		id;
+	Relation	rel;
+
+	es_log_names_arg(&checked, fcinfo, 2, "categories");
+	es_log_names_arg(&checked, fcinfo, 3, "types");
+	rel = open_for_change("es_subscribe()");
+	if (read_definition(&existing, name))
+		ereport(ERROR,
+				errcode(ERRCODE_DUPLICATE_OBJECT),
+				errmsg("subscription \"%s\" already exists", text_to_cstring(name)));
+	after = es_subscription_after_arg(fcinfo, 1);
+	id = es_sequence_take(es_base_store()->subscription_id_seq, 1);
+	values[Anum_subscriptions_id - 1] = Int64GetDatum(id);
+	values[Anum_subscriptions_partitions - 1] = Int32GetDatum(partitions);
+	values[Anum_subscriptions_max_attempts - 1] = Int32GetDatum(max_attempts);
+	isnull[Anum_subscriptions_max_attempts - 1] = max_attempts == 0;
+	values[Anum_subscriptions_created_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[Anum_subscriptions_name - 1] = PointerGetDatum(name);
+	values[Anum_subscriptions_categories - 1] = PG_GETARG_DATUM(2);
+	isnull[Anum_subscriptions_categories - 1] = PG_ARGISNULL(2);
+	values[Anum_subscriptions_types - 1] = PG_GETARG_DATUM(3);
+	isnull[Anum_subscriptions_types - 1] = PG_ARGISNULL(3);
+	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values, isnull));
+	insert_partitions(id, partitions, after);
+	announce_change(rel);
+	PG_RETURN_VOID();
+}
+
+/* es_subscription_lock_all takes the locks of all partitions, waiting for who has them. */
+void
+es_subscription_lock_all(const EsSubscription *subscription)
+{
+	for (int i = 0; i < subscription->partitions; i++)
+		(void) es_subscription_lock(subscription->id, i, true);
+}
+
+/* Deletes all rows that an index finds by a subscription's id, its first column. */
+static void
+delete_rows(Oid table, Oid index, int64 id)
+{
+	Relation	rel = table_open(table, RowExclusiveLock);
+	Snapshot	snapshot = es_segment_fresh_snapshot();
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	row;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	scan = systable_beginscan(rel, index, true, snapshot, 1, &key);
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+		CatalogTupleDelete(rel, &row->t_self);
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+}
+
+/*
+ * es_unsubscribe(subscription): drops a subscription, its parked events
+ * included.
+ *
+ * Unknown: VE004.  Waits for transactions that poll or acknowledge in it; later
+ * acknowledgements of its members are VE004.  A rollback undoes it.
+ */
+Datum
+es_unsubscribe(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_subscription_name_arg(fcinfo, 0);
+	Relation	rel = open_for_change("es_unsubscribe()");
+	const EsStore *store = es_base_store();
+	EsSubscription subscription;
+	Snapshot	snapshot;
+	SysScanDesc scan;
+	HeapTuple	row;
+
+	if (!read_definition(&subscription, name))
+		es_subscription_report_unknown(name);
+	es_subscription_lock_all(&subscription);
+	CommandCounterIncrement();
+	delete_rows(store->partitions, store->partitions_by_key, subscription.id);
+	delete_rows(store->members, store->members_by_key, subscription.id);
+	delete_rows(store->failures, store->failures_by_key, subscription.id);
+	snapshot = es_segment_fresh_snapshot();
+	scan = scan_by_name(rel, name, snapshot);
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+		CatalogTupleDelete(rel, &row->t_self);
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	es_wake_note(es_wake_subscription(subscription.id));
+	announce_change(rel);
+	PG_RETURN_VOID();
+}
