@@ -13,7 +13,7 @@ CREATE TYPE @extschema@.es_delivery AS (
 	partition int,
 	attempt int
 );
-COMMENT ON TYPE @extschema@.es_delivery IS 'an event as a subscription delivers it: its partition, and the how manieth attempt it is';
+COMMENT ON TYPE @extschema@.es_delivery IS 'an event as a subscription delivers it: its partition, and which attempt it is';
 
 CREATE FUNCTION @extschema@.es_poll(subscription text, max_count int DEFAULT 100, wait interval DEFAULT '0',
 		member text DEFAULT NULL, lease interval DEFAULT '30s') RETURNS SETOF @extschema@.es_delivery
@@ -30,10 +30,10 @@ CREATE VIEW @extschema@.es_subscriptions AS
 	SELECT s.name AS subscription,
 		p.partition,
 		p.position,
-		NULLIF(p.member, '') AS member,
+		CASE WHEN p.member OPERATOR(pg_catalog.=) '' THEN NULL ELSE p.member END AS member,
 		p.lease_until,
-		GREATEST(l.settled OPERATOR(pg_catalog.-) p.position, 0::bigint) AS lag,
-		p.parked::bigint AS parked
+		GREATEST(l.settled OPERATOR(pg_catalog.-) p.position, 0::pg_catalog.int8) AS lag,
+		p.parked::pg_catalog.int8 AS parked
 	FROM eventstore.subscriptions s
 	JOIN eventstore.subscription_partitions p ON p.subscription_id OPERATOR(pg_catalog.=) s.subscription_id
 	CROSS JOIN (SELECT @extschema@.es_settled_position() AS settled OFFSET 0) l;

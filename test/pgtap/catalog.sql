@@ -35,6 +35,15 @@ INSERT INTO promised VALUES
 	('es_settle', '', 'bigint'),
 	('es_wait', 'after_position bigint, timeout interval', 'bigint'),
 	('es_wait_for', 'IN after_position bigint, IN timeout interval, INOUT settled bigint DEFAULT NULL::bigint', NULL),
+	('es_subscribe', 'subscription text, after_position bigint DEFAULT 0, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], partitions integer DEFAULT 1, max_attempts integer DEFAULT 5', 'void'),
+	('es_unsubscribe', 'subscription text', 'void'),
+	('es_rewind', 'subscription text, after_position bigint', 'void'),
+	('es_poll', 'subscription text, max_count integer DEFAULT 100, wait interval DEFAULT ''00:00:00''::interval, member text DEFAULT NULL::text, lease interval DEFAULT ''00:00:30''::interval', 'SETOF es_delivery'),
+	('es_poll_wait', 'IN subscription text, IN timeout interval, INOUT ready boolean DEFAULT NULL::boolean', NULL),
+	('es_ack', 'subscription text, partition integer, "position" bigint, member text DEFAULT NULL::text', 'void'),
+	('es_nack', 'subscription text, partition integer, "position" bigint, reason text, member text DEFAULT NULL::text', 'void'),
+	('es_parked', 'subscription text', 'TABLE("position" bigint, partition integer, attempts integer, reason text, parked_at timestamp with time zone)'),
+	('es_replay_parked', 'subscription text, "position" bigint DEFAULT NULL::bigint', 'bigint'),
 	('es_create_reducer', 'reducer text, initial jsonb DEFAULT ''{}''::jsonb, state_type regtype DEFAULT ''jsonb''::regtype, on_unknown text DEFAULT ''ignore''::text', 'void'),
 	('es_drop_reducer', 'reducer text', 'void'),
 	('es_register_reducer', 'reducer text, event_type text, handler regprocedure', 'void'),
@@ -60,6 +69,8 @@ SELECT is(
 FROM (VALUES
 	('es_event', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone}'),
 	('es_events', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone}'),
+	('es_delivery', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone,partition integer,attempt integer}'),
+	('es_subscriptions', '{subscription text,partition integer,position bigint,member text,lease_until timestamp with time zone,lag bigint,parked bigint}'),
 	('es_new_event', '{type text,data jsonb,metadata jsonb,event_id uuid}'),
 	('es_state', '{stream text,version bigint,position bigint,state jsonb,recorded_at timestamp with time zone}'),
 	('es_streams', '{stream text,category text,version bigint,first_version bigint,created_at timestamp with time zone,deleted boolean}'),
@@ -123,7 +134,7 @@ SELECT is_empty($$
 	WHERE proname = ANY ('{es_append,es_append_batch,es_append_events,es_append_many,es_append_if,es_read_tagged,es_stream_version,es_read,es_read_all,
 			es_read_category,es_settled_position,es_settle,es_wait,es_create_reducer,es_drop_reducer,
 			es_register_reducer,es_replay,es_replay_steps,es_replay_category,es_replay_as,es_create_feed,
-			es_drop_feed}'::name[])
+			es_drop_feed,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked}'::name[])
 		AND (provolatile <> 'v' OR proparallel <> 'u')
 $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE');
 
