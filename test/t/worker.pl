@@ -16,7 +16,7 @@ $PostgreSQL::Test::Utils::timeout_default = 30 unless $ENV{PG_TEST_TIMEOUT_DEFAU
 
 my $preload = "shared_preload_libraries = 'eventstore'\n";
 my $fast = "eventstore.settle_interval = '100ms'\n";
-my $node = new_node('main', conf => "$preload${fast}restart_after_crash = on\nallow_in_place_tablespaces = on\n");
+my $node = new_node('main', conf => "$preload${fast}restart_after_crash = on\nallow_in_place_tablespaces = on\nmax_worker_processes = 40\nautovacuum = off\n");
 
 # ---- what the assertions share ----
 
@@ -129,9 +129,6 @@ $node->safe_psql('here', $append);
 comes('here', 'a worker comes with the first append');
 is($node->safe_psql('postgres', "SELECT string_agg(datname, ' ') $workers"), 'here', 'to no database without a store');
 
-# A database that cannot be connected to is left alone: what an interrupted DROP DATABASE leaves.
-$node->safe_psql('postgres', 'CREATE DATABASE broken');
-$node->safe_psql('postgres', q{UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'broken'});
 my $log_start = -s $node->logfile;
 $node->restart;
 comes('here', 'a worker comes after a restart, though nobody calls anything');
@@ -208,7 +205,13 @@ reaches_end('here', 'on again the mark follows, though nothing else is appended'
 reaches_end('busy', 'in every store');
 new_store('slow');
 set_interval('1h');
-$node->safe_psql('slow', $append);
+foreach (1 .. 5)
+{
+	# a look that was due before the reload may still come
+	$node->safe_psql('slow', $append);
+	usleep(300_000);
+	last if $node->safe_psql('slow', $at_end) eq 'f';
+}
 stays('slow', $at_end, 'f', 'a long interval is long');
 set_interval('100ms');
 reaches_end('slow', 'a shorter interval holds from the reload on, not only after the longer one');
@@ -250,12 +253,12 @@ foreach my $sql ('DROP DATABASE owned', 'ALTER DATABASE owned RENAME TO stolen',
 is(pid_of('owned'), $pid, 'who may not do it does not send the worker away');
 comes('owned', 'a worker is there after it all');
 succeeds('postgres', "SET SESSION AUTHORIZATION owner;\nDROP DATABASE owned WITH (FORCE)", 'DROP DATABASE WITH (FORCE) by an owner who is no superuser');
-foreach (1 .. 3)
+foreach (1 .. 4)
 {
 	# the worker may just be starting
-	$node->safe_psql('postgres', 'CREATE DATABASE fresh OWNER owner');
-	$node->safe_psql('fresh', 'CREATE EXTENSION eventstore');
-	succeeds('fresh', "SELECT es_settled_position();\n\\c postgres\nSET SESSION AUTHORIZATION owner;\nDROP DATABASE fresh WITH (FORCE)",
+	$node->safe_psql('postgres', "CREATE DATABASE fresh_$_ OWNER owner");
+	$node->safe_psql("fresh_$_", 'CREATE EXTENSION eventstore');
+	succeeds("fresh_$_", "SELECT es_settled_position() \\gset\n\\c postgres\nSET SESSION AUTHORIZATION owner;\nDROP DATABASE fresh_$_ WITH (FORCE)",
 		"also right after the store was used first, $_");
 }
 
@@ -317,7 +320,7 @@ reaches_end('ext', 'with its work done');
 $node->safe_psql('ext', q{BEGIN; DROP EXTENSION eventstore; PREPARE TRANSACTION 'drop'});
 $node->safe_psql('ext', q{COMMIT PREPARED 'drop'});
 goes('ext', 'it leaves after a prepared DROP EXTENSION');
-is(said($log_start) =~ s/^.*"broken".*$//mgr =~ s/\n//gr, '', 'none of that made a worker log an error');
+is(said($log_start), '', 'none of that made a worker log an error');
 
 # DROP EXTENSION in a transaction that idles, while the worker has something to do.
 new_store('half');
@@ -348,6 +351,11 @@ new_store('late');
 comes('late', 'and starts workers');
 is($node->safe_psql('postgres', "SELECT count(*) FROM (SELECT datname $workers GROUP BY 1 HAVING count(*) > 1) d"), '0', 'no database has two');
 
+# What an interrupted DROP DATABASE leaves.
+$node->safe_psql('postgres', 'CREATE DATABASE broken');
+$node->safe_psql('postgres', q{UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'broken'});
+$log_start = -s $node->logfile;
+
 $node->safe_psql('here', q{SELECT es_append('kept-1', 'K') FROM generate_series(1, 100)});
 my $kept = $node->safe_psql('here', 'SELECT count(*) FROM es_read_all(0, NULL)');
 $pid = pid_of('here');
@@ -356,6 +364,11 @@ ok($node->poll_query_until('postgres', "SELECT count(*) = 1 $workers AND datname
 is($node->safe_psql('here', 'SELECT count(*) FROM es_read_all(0, NULL)'), $kept, 'SIGKILL: nothing acknowledged is lost');
 $node->safe_psql('here', $append);
 reaches_end('here', 'SIGKILL: the mark moves on');
+$start = time();
+comes($_, "SIGKILL: the worker of $_ is back too") foreach ('busy', 'slow', 'renamed', 'copy_1', 'copy_2', 'late');
+cmp_ok(time() - $start, '<', 4, 'SIGKILL: all of them soon');
+unlike(slurp_file($node->logfile, $log_start), qr/FATAL: .*"broken"/, 'nobody tries to connect to a database that is invalid');
+$node->safe_psql('postgres', 'DROP DATABASE broken');
 
 # ---- a restore ----
 
@@ -395,10 +408,8 @@ sub shuts_down
 }
 
 shuts_down('a fast shutdown with idle workers');
-unlike(slurp_file($node->logfile), qr/FATAL: .*"broken"/, 'nobody tried to connect to a database that is invalid');
 $node->append_conf('postgresql.conf', "eventstore.settle_interval = '1ms'\n");
 $node->start;
-$node->safe_psql('postgres', q{DELETE FROM pg_database WHERE datname = 'broken'});
 comes('here', 'a worker for another shutdown');
 $node->safe_psql('here', "BEGIN; $append PREPARE TRANSACTION 'keeps the worker busy';");
 looked('here');
