@@ -148,14 +148,10 @@ process_utility(const Utility *u)
 		es_wake_now(ES_WAKE_ALL);
 }
 
-/* More parameters than we would have; the server dictates them. */
-#define MORE_PARAMETERS \
-	ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion
-
 /* The hook. */
 static void
 utility_hook(PlannedStmt *statement, const char *text, bool read_only_tree, ProcessUtilityContext context,
-			 MORE_PARAMETERS)
+			 ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
 	Utility		utility = {statement, text, read_only_tree, context, params, environment, dest, completion};
 

@@ -6,7 +6,9 @@
  * and, after a crash, starts again, and one worker for each database that has a
  * store.  The launcher cannot see which databases those are: at its start it has
  * each looked at, one after the other, and later sessions announce their store
- * (roster.c).  A worker whose database has none leaves at once.
+ * (roster.c).  A worker whose database has none leaves at once.  There are never
+ * more workers than half of the server's worker processes: segments are made by
+ * such, too, and without them in the middle of appends.
  *
  * A worker writes the settled mark that hot standbys read by, at most once in
  * eventstore.settle_interval, and not at all while nothing is appended: then it
@@ -56,6 +58,7 @@
 #define MOST_DELAY_MS		60000	/* after failures */
 
 static int	settle_interval = 1000; /* GUC eventstore.settle_interval, ms */
+static int	max_workers = 0;	/* GUC eventstore.max_workers */
 
 /* ---- what both have in common ---- */
 
@@ -70,6 +73,11 @@ es_worker_init(void)
 							"0 turns that off.",
 							&settle_interval, 1000, 0, 3600 * 1000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("eventstore.max_workers",
+							"How many databases have a worker at once, at most.",
+							"0 is half of max_worker_processes: others need some, too.",
+							&max_workers, 0, 0, 1024,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	launcher.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -197,6 +205,13 @@ start_worker(Oid database)
 		sleep_until(GetCurrentTimestamp() + TRY_AGAIN_MS * INT64CONST(1000));
 }
 
+/* How many workers there may be. */
+static int
+most_workers(void)
+{
+	return max_workers > 0 ? max_workers : Max(max_worker_processes / 2, 1);
+}
+
 /* es_worker_launcher_main is the launcher: starts workers for the databases on the roster. */
 void
 es_worker_launcher_main(Datum main_arg)
@@ -208,7 +223,7 @@ es_worker_launcher_main(Datum main_arg)
 	while (!ProcDiePending)
 	{
 		TimestampTz try_at = DT_NOEND;
-		Oid			database = es_roster_next(GetCurrentTimestamp(), &try_at);
+		Oid			database = es_roster_next(GetCurrentTimestamp(), most_workers(), &try_at);
 
 		if (!OidIsValid(database))
 			sleep_until(try_at);

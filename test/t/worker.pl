@@ -229,15 +229,15 @@ cmp_ok(time() - $start, '<', 4, 'at once');
 
 # ---- statements that need a database for themselves ----
 
-# One that fails after five seconds, and one that is terminated: they wait while the others are tested.
+# One that is terminated, and one that fails after five seconds: it waits while the others are tested.
 new_store('occupied');
-new_store('given_up');
-my @occupants = map { $node->background_psql($_) } qw(occupied given_up);
-my $failing = start_script($node, 'postgres', 'DROP DATABASE occupied');
-my $given_up = start_script($node, 'postgres', q{SET application_name = 'given up'; DROP DATABASE given_up});
-goes('given_up', 'the worker goes when DROP DATABASE is waiting');
+my $occupant = $node->background_psql('occupied', timeout => 180);
+my $given_up = start_script($node, 'postgres', q{SET application_name = 'given up'; DROP DATABASE occupied});
+goes('occupied', 'the worker goes when DROP DATABASE waits for another session');
 $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'given up'});
 like((finish_script($given_up))[1], qr/terminating connection/, 'DROP DATABASE is terminated while it waits');
+comes('occupied', 'and the worker comes back');
+my $failing = start_script($node, 'postgres', 'DROP DATABASE occupied');
 
 new_store('gone');
 succeeds('postgres', 'DROP DATABASE gone', 'DROP DATABASE with a live worker');
@@ -262,22 +262,22 @@ foreach (1 .. 4)
 		"also right after the store was used first, $_");
 }
 
-new_store('named');
+new_store($_) foreach ('named', 'moved', 'template');
 succeeds('postgres', 'ALTER DATABASE named RENAME TO renamed', 'ALTER DATABASE RENAME');
-comes('renamed', 'the worker comes back under the new name');
 $node->safe_psql('postgres', q{CREATE TABLESPACE elsewhere LOCATION ''});
-succeeds('postgres', 'ALTER DATABASE renamed SET TABLESPACE elsewhere', 'ALTER DATABASE SET TABLESPACE');
-comes('renamed', 'the worker comes back to the new place');
-succeeds('postgres', 'CREATE DATABASE copy_1 TEMPLATE renamed', 'CREATE DATABASE TEMPLATE');
-comes('renamed', 'the worker comes back to the template');
-succeeds('renamed', 'CREATE DATABASE copy_2 TEMPLATE renamed', 'CREATE DATABASE TEMPLATE from a session in the template');
-comes('renamed', 'the worker comes back to the template again');
+succeeds('postgres', 'ALTER DATABASE moved SET TABLESPACE elsewhere', 'ALTER DATABASE SET TABLESPACE');
+succeeds('postgres', 'CREATE DATABASE copy_1 TEMPLATE template', 'CREATE DATABASE TEMPLATE');
+comes('renamed', 'the worker comes back under the new name');
+comes('moved', 'the worker comes back to the new place');
+comes('template', 'the worker comes back to the template');
+succeeds('template', 'CREATE DATABASE copy_2 TEMPLATE template', 'CREATE DATABASE TEMPLATE from a session in the template');
+comes('template', 'the worker comes back to the template again');
 foreach my $copy ('copy_1', 'copy_2')
 {
 	is($node->safe_psql($copy, "$append SELECT count(*) FROM es_read_all()"), "2\n2", "$copy goes on from the template's store");
 	comes($copy, "$copy has a worker of its own");
 }
-my @copies = map { start_script($node, 'postgres', "CREATE DATABASE many_$_ TEMPLATE renamed") } 1 .. 4;
+my @copies = map { start_script($node, 'postgres', "CREATE DATABASE many_$_ TEMPLATE template") } 1 .. 4;
 is(join('', map { (finish_script($_))[1] } @copies), '', 'several copies of one template at once');
 
 $node->safe_psql('template1', 'CREATE EXTENSION eventstore');
@@ -288,8 +288,7 @@ $node->safe_psql('template1', 'DROP EXTENSION eventstore');
 
 like((finish_script($failing))[1], qr/is being accessed by other users/, 'DROP DATABASE fails with another session there');
 comes('occupied', 'the worker comes back after a DROP DATABASE that failed');
-comes('given_up', 'and after one that was terminated');
-$_->quit foreach @occupants;
+$occupant->quit;
 
 # ---- the extension ----
 
@@ -367,7 +366,7 @@ reaches_end('here', 'SIGKILL: the mark moves on');
 $start = time();
 comes($_, "SIGKILL: the worker of $_ is back too") foreach ('busy', 'slow', 'renamed', 'copy_1', 'copy_2', 'late');
 cmp_ok(time() - $start, '<', 4, 'SIGKILL: all of them soon');
-unlike(slurp_file($node->logfile, $log_start), qr/FATAL: .*"broken"/, 'nobody tries to connect to a database that is invalid');
+is(said($log_start) =~ s/^(?!.*"broken").*\n?//mgr, '', 'nobody tries to connect to a database that is invalid');
 $node->safe_psql('postgres', 'DROP DATABASE broken');
 
 # ---- a restore ----
@@ -376,7 +375,7 @@ my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
 $node->safe_psql('here', "BEGIN; $append ROLLBACK;");
 reaches_end('here', 'a store to be dumped');
 $node->command_ok([ 'pg_dump', '-f', $dump, '-d', 'here' ], 'pg_dump');
-my ($rows, $rest) = slurp_file($dump) =~ /\A(.*?)(^SELECT pg_catalog\.setval.*)\z/ms;
+my ($rows, $rest) = slurp_file($dump) =~ s/^\\(un)?restrict .*$//mgr =~ /\A(.*?)(^SELECT pg_catalog\.setval.*)\z/ms;
 like($rows, qr/^COPY eventstore\.streams /m, 'a dump has rows first, then sequences');
 $node->safe_psql('postgres', 'CREATE DATABASE restored');
 $node->safe_psql('restored', $rows);
