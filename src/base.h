@@ -93,10 +93,14 @@ typedef bool EsUpdateIndexes;
 
 #if PG_VERSION_NUM >= 160000
 #define ES_EXEC_INSERT_INDEX_TUPLES_EXTRA , false
+#define es_owns_database(database, role) \
+	object_ownercheck(DatabaseRelationId, database, role)
 #define es_function_aclcheck(function, role) \
 	object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
 #else
 #define ES_EXEC_INSERT_INDEX_TUPLES_EXTRA
+#define es_owns_database(database, role) \
+	pg_database_ownercheck(database, role)
 #define es_function_aclcheck(function, role) \
 	pg_proc_aclcheck(function, role, ACL_EXECUTE)
 #endif

@@ -30,6 +30,8 @@ typedef struct EsRosterEntry
 	Oid			database;		/* InvalidOid: the place is free */
 	bool		wanted;			/* has a store, for all we know */
 	pid_t		worker;			/* 0: none */
+	bool		confirmed;		/* it has found a store */
+	bool		nudged;			/* it is to look whether there still is one */
 	int			worker_procno;
 	pid_t		held_by;		/* who wants no worker there; 0: nobody */
 	TimestampTz try_at;			/* when to start a worker, at the earliest */
@@ -223,35 +225,80 @@ es_roster_let_go(Oid database)
 
 /* ---- for the worker ---- */
 
-/* es_roster_enter makes this process the worker of its database; false if there is one, or must be none. */
+/*
+ * es_roster_enter makes this process the worker of a database; false if there is
+ * one, or must be none.  To be called before it connects: from then on a statement
+ * that needs the database for itself waits for it to leave.
+ */
 bool
-es_roster_enter(void)
+es_roster_enter(Oid database)
 {
 	EsRosterEntry *entry;
 	bool		entered;
 
 	lock_roster(LW_EXCLUSIVE);
-	entry = find_mine();
+	entry = find_entry(database);
 	entered = entry && entry->worker == 0 && !is_held(entry);
 	if (entered)
 	{
 		entry->worker = MyProcPid;
 		entry->worker_procno = es_my_procno();
+		entry->confirmed = entry->nudged = false;
+		mine = entry;
 	}
 	unlock_roster();
 	return entered;
 }
 
-/* es_roster_may_stay tells whether nobody wants the worker to go. */
+/* es_roster_confirm says that the worker has found a store, and stays. */
+void
+es_roster_confirm(void)
+{
+	lock_roster(LW_EXCLUSIVE);
+	mine->confirmed = true;
+	wake(shared->launcher_procno);
+	unlock_roster();
+}
+
+/* es_roster_nudge has the worker of this database look whether there still is a store. */
+void
+es_roster_nudge(void)
+{
+	EsRosterEntry *entry;
+
+	if (shared == NULL)
+		return;
+	lock_roster(LW_EXCLUSIVE);
+	entry = find_mine();
+	if (entry && entry->worker != 0)
+	{
+		entry->nudged = true;
+		wake(entry->worker_procno);
+	}
+	unlock_roster();
+}
+
+/* es_roster_take_nudge tells the worker whether it was nudged since it asked before. */
+bool
+es_roster_take_nudge(void)
+{
+	bool		nudged;
+
+	lock_roster(LW_EXCLUSIVE);
+	nudged = mine->nudged;
+	mine->nudged = false;
+	unlock_roster();
+	return nudged;
+}
+
+/* es_roster_may_stay tells the worker whether nobody wants it to go. */
 bool
 es_roster_may_stay(void)
 {
-	EsRosterEntry *entry;
 	bool		may;
 
 	lock_roster(LW_SHARED);
-	entry = find_mine();
-	may = entry && !is_held(entry);
+	may = !is_held(mine);
 	unlock_roster();
 	return may;
 }
@@ -260,15 +307,12 @@ es_roster_may_stay(void)
 void
 es_roster_leave(bool has_store)
 {
-	EsRosterEntry *entry;
-
 	lock_roster(LW_EXCLUSIVE);
-	entry = find_mine();
-	if (entry && (entry->worker == MyProcPid || entry->worker == 0))
+	if (mine && mine->worker == MyProcPid)
 	{
-		entry->worker = 0;
-		entry->wanted = has_store;
-		wake_pid(entry->held_by);
+		mine->worker = 0;
+		mine->wanted = has_store;
+		wake_pid(mine->held_by);
 		wake(shared->launcher_procno);
 	}
 	unlock_roster();
@@ -297,14 +341,10 @@ es_roster_delegate(uint64 bits)
 uint64
 es_roster_take_delegated(void)
 {
-	EsRosterEntry *entry;
 	uint64		bits = 0;
 
-	lock_roster(LW_SHARED);
-	entry = find_mine();
-	if (entry && pg_atomic_read_u64(&entry->delegated) != 0)
-		bits = pg_atomic_exchange_u64(&entry->delegated, 0);
-	unlock_roster();
+	if (pg_atomic_read_u64(&mine->delegated) != 0)
+		bits = pg_atomic_exchange_u64(&mine->delegated, 0);
 	return bits;
 }
 
@@ -362,7 +402,7 @@ es_roster_next(TimestampTz now, int most, TimestampTz *try_at)
 	return workers < most ? found : InvalidOid;
 }
 
-/* es_roster_is_looked_after tells whether a database has a worker. */
+/* es_roster_is_looked_after tells whether a database has a worker that stays. */
 bool
 es_roster_is_looked_after(Oid database)
 {
@@ -371,7 +411,7 @@ es_roster_is_looked_after(Oid database)
 
 	lock_roster(LW_SHARED);
 	entry = find_entry(database);
-	is = entry && entry->worker != 0;
+	is = entry && entry->worker != 0 && entry->confirmed;
 	unlock_roster();
 	return is;
 }

@@ -15,7 +15,10 @@ extern bool es_roster_hold(Oid database);
 extern void es_roster_let_go(Oid database);
 
 /* For the worker of this database. */
-extern bool es_roster_enter(void);
+extern bool es_roster_enter(Oid database);
+extern void es_roster_confirm(void);
+extern void es_roster_nudge(void);
+extern bool es_roster_take_nudge(void);
 extern bool es_roster_may_stay(void);
 extern void es_roster_leave(bool has_store);
 extern bool es_roster_delegate(uint64 bits);

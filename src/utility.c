@@ -17,7 +17,9 @@
 #include "utility.h"
 
 #include "access/xact.h"
+#include "access/htup_details.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -26,6 +28,8 @@
 #include "nodes/parsenodes.h"
 #include "storage/latch.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/syscache.h"
 
 #include "settle.h"
 #include "wake.h"
@@ -34,6 +38,7 @@
 
 static ProcessUtility_hook_type previous_utility_hook = NULL;
 static object_access_hook_type previous_access_hook = NULL;
+static bool drops_extension = false;	/* this transaction does */
 
 /* Finds the option of a statement; NULL if it is not there. */
 static DefElem *
@@ -69,10 +74,27 @@ database_needed(Node *statement)
 				((AlterDatabaseStmt *) statement)->dbname : NULL;
 		case T_CreatedbStmt:
 			option = find_option(((CreatedbStmt *) statement)->options, "template");
-			return option && option->arg ? defGetString(option) : NULL;
+			return option && option->arg ? defGetString(option) : "template1";
 		default:
 			return NULL;
 	}
+}
+
+/* Tells whether a role may do what needs a database for itself, to which its worker gives way. */
+static bool
+may_need(Node *statement, Oid database, Oid role)
+{
+	HeapTuple	tuple;
+	bool		may = es_owns_database(database, role);
+
+	if (may || !IsA(statement, CreatedbStmt))
+		return may;
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	may = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+	ReleaseSysCache(tuple);
+	return may;
 }
 
 /* Has the worker of a database leave, and waits until it has. */
@@ -96,7 +118,7 @@ ends_prepared(Node *statement)
 typedef struct Utility
 {
 	PlannedStmt *statement;
-	const char *text;
+	const char *query;
 	bool		read_only_tree;
 	ProcessUtilityContext context;
 	ParamListInfo params;
@@ -110,7 +132,7 @@ static void
 run(const Utility *u)
 {
 	(previous_utility_hook ? previous_utility_hook : standard_ProcessUtility)
-		(u->statement, u->text, u->read_only_tree, u->context, u->params, u->environment, u->dest, u->completion);
+		(u->statement, u->query, u->read_only_tree, u->context, u->params, u->environment, u->dest, u->completion);
 }
 
 /* Runs a statement that needs a database without sessions. */
@@ -140,7 +162,7 @@ process_utility(const Utility *u)
 	Oid			database = name && IsTransactionState() ? get_database_oid(name, true) : InvalidOid;
 	bool		wakes = ends_prepared(statement);
 
-	if (OidIsValid(database))
+	if (OidIsValid(database) && may_need(statement, database, GetUserId()))
 		run_without_worker(u, database);
 	else
 		run(u);
@@ -150,15 +172,15 @@ process_utility(const Utility *u)
 
 /* The hook. */
 static void
-utility_hook(PlannedStmt *statement, const char *text, bool read_only_tree, ProcessUtilityContext context,
+utility_hook(PlannedStmt *statement, const char *query, bool read_only_tree, ProcessUtilityContext context,
 			 ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
-	Utility		utility = {statement, text, read_only_tree, context, params, environment, dest, completion};
+	Utility		utility = {statement, query, read_only_tree, context, params, environment, dest, completion};
 
 	process_utility(&utility);
 }
 
-/* Lets the worker know that the extension is gone, once it is. */
+/* Notes that this transaction drops the extension. */
 static void
 access_hook(ObjectAccessType access, Oid class, Oid object, int subid, void *arg)
 {
@@ -166,7 +188,17 @@ access_hook(ObjectAccessType access, Oid class, Oid object, int subid, void *arg
 		previous_access_hook(access, class, object, subid, arg);
 	if (access == OAT_DROP && class == ExtensionRelationId &&
 		object == get_extension_oid("eventstore", true))
-		es_wake_note(ES_WAKE_ALL);
+		drops_extension = true;
+}
+
+/* Lets the worker know, once the extension is gone. */
+static void
+at_xact_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT && drops_extension)
+		es_roster_nudge();
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		drops_extension = false;
 }
 
 /* Installs the hooks, if the library is preloaded; called once, from _PG_init. */
@@ -179,4 +211,5 @@ es_utility_init(void)
 	ProcessUtility_hook = utility_hook;
 	previous_access_hook = object_access_hook;
 	object_access_hook = access_hook;
+	RegisterXactCallback(at_xact_end, NULL);
 }

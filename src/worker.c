@@ -243,7 +243,7 @@ typedef struct Work
 {
 	bool		has_store;
 	bool		idle;			/* the mark is at the end of the log */
-	TimestampTz due_at;			/* when there is work without being woken */
+	TimestampTz worked_at;
 	int			delay_ms;		/* after a failure */
 } Work;
 
@@ -278,7 +278,7 @@ write_mark(void)
 	int64		marked;
 
 	if (settle_interval == 0)
-		return true;
+		return false;
 	if (es_sharedmark_is_loading(store->position_seq) ||
 		!ConditionalLockRelationOid(store->settled_mark, ShareRowExclusiveLock))
 		return false;
@@ -327,6 +327,7 @@ work_once(Work *work)
 {
 	MemoryContext context = CurrentMemoryContext;
 
+	work->worked_at = GetCurrentTimestamp();
 	es_wake_end();
 	es_wake_begin(ES_WAKE_ALL);
 	PG_TRY();
@@ -341,13 +342,17 @@ work_once(Work *work)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
-	if (work->idle)
-		work->due_at = DT_NOEND;
-	else
-	{
+	if (!work->idle)
 		es_wake_end();
-		work->due_at = GetCurrentTimestamp() + Max(settle_interval, work->delay_ms) * INT64CONST(1000);
-	}
+}
+
+/* When there is work to do, if nothing happens before. */
+static TimestampTz
+due_at(const Work *work)
+{
+	if (work->idle || (settle_interval == 0 && work->delay_ms == 0))
+		return DT_NOEND;
+	return work->worked_at + Max(settle_interval, work->delay_ms) * INT64CONST(1000);
 }
 
 /* Looks after the store until told to go, or there is none. */
@@ -355,28 +360,20 @@ static void
 look_after_store(void)
 {
 	Work		work = {.has_store = true};
-	TimestampTz worked_at = 0;
 
+	work_once(&work);
 	while (!ProcDiePending && es_roster_may_stay() && work.has_store)
 	{
-		TimestampTz now = GetCurrentTimestamp();
-
+		sleep_until(due_at(&work));
 		es_wake_delegated();
-		if (work.idle && worked_at != 0)
+		if (work.idle)
 		{
-			/* woken: there is news, or the extension is gone */
+			/* woken, so there is news */
 			es_wake_end();
 			work.idle = false;
-			work.due_at = worked_at + settle_interval * INT64CONST(1000);
 		}
-		if (work.due_at <= now)
-		{
-			worked_at = now;
+		if (es_roster_take_nudge() || due_at(&work) <= GetCurrentTimestamp())
 			work_once(&work);
-			if (!work.has_store)
-				break;
-		}
-		sleep_until(work.due_at);
 	}
 	leaves_store = work.has_store;
 }
@@ -397,17 +394,21 @@ find_store(void)
 void
 es_worker_main(Datum main_arg)
 {
+	Oid			database = DatumGetObjectId(main_arg);
+
 	set_up();
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(main_arg), InvalidOid, 0);
+	if (!es_roster_enter(database))
+		proc_exit(0);
+	before_shmem_exit(leave_roster, (Datum) 0);
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
 	es_settle_for_worker = true;
 	if (find_store())
 	{
-		before_shmem_exit(leave_roster, (Datum) 0);
-		if (es_roster_enter())
-			look_after_store();
+		es_roster_confirm();
+		look_after_store();
 	}
 	else
-		es_roster_leave(false);
+		leaves_store = false;
 	proc_exit(0);
 }

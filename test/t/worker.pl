@@ -410,7 +410,7 @@ shuts_down('a fast shutdown with idle workers');
 $node->append_conf('postgresql.conf', "eventstore.settle_interval = '1ms'\n");
 $node->start;
 comes('here', 'a worker for another shutdown');
-$node->safe_psql('here', "BEGIN; $append PREPARE TRANSACTION 'keeps the worker busy';");
+$node->safe_psql('here', "BEGIN; $append PREPARE TRANSACTION 'keeps the worker busy'; $append");
 looked('here');
 shuts_down('a fast shutdown with a busy worker');
 
