@@ -36,6 +36,9 @@ $node->safe_psql('source', q{
 	BEGIN;
 	SELECT es_append('undone-2', 'Undone');
 	ROLLBACK;
+	SELECT es_subscribe('plain'), es_subscribe('shared', 10, '{order,batch}', '{OrderPlaced}', 4, 1);
+	SELECT es_ack('plain', 0, max(position)) FROM es_poll('plain', 50);
+	SELECT count(es_nack('shared', partition, min, 'no', 'm')) FROM (SELECT partition, min(position) FROM es_poll('shared', member => 'm') GROUP BY partition) p;
 });
 my $digest = store_digest($node, 'source');
 my $last = $node->safe_psql('source', 'SELECT es_settled_position()');
@@ -50,6 +53,8 @@ sub check_copy
 	is($node->safe_psql($database, q{SELECT es_append('order-1', 'After', expected_version => es_stream_version('order-1')) = 20}), 't',
 		"$how: a stream continues with its next version");
 	is($node->safe_psql($database, 'SELECT es_settled_position()'), $last + 1, "$how: with the next position");
+	is($node->safe_psql($database, q{SELECT min(position), (SELECT count(*) FROM es_parked('shared')), (SELECT count(*) FROM es_poll('shared', NULL, member => 'm')) > 100 FROM es_poll('plain', 10)}),
+		'51|4|t', "$how: subscriptions go on where they were");
 	is($node->safe_psql($database, q{
 			SELECT es_append('sleeper-1', 'B', expected_version => 1), es_append('fresh-1', 'A', expected_version => 0),
 				es_append(E'quote\\'\\\\ "x"-1', 'a\\b', '"\\\\t\\u00e9"', event_id => '0189ffff-0000-7000-8000-000000000001', expected_version => 0),

@@ -9,7 +9,7 @@ use EventstoreTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('main', conf => "restart_after_crash = on\n");
+my $node = new_node('main', conf => "restart_after_crash = on\nmax_worker_processes = 16\n");
 
 sub new_store
 {
