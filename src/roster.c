@@ -23,6 +23,7 @@
 #include "storage/procarray.h"
 
 #define MOST_DATABASES	1024
+#define MOST_HOLDERS	8		/* of one database; more take turns */
 
 /* One database; all under the lock, but delegated. */
 typedef struct EsRosterEntry
@@ -33,7 +34,8 @@ typedef struct EsRosterEntry
 	bool		confirmed;		/* it has found a store */
 	bool		nudged;			/* it is to look whether there still is one */
 	int			worker_procno;
-	pid_t		held_by;		/* who wants no worker there; 0: nobody */
+	bool		announced;		/* while the worker was still looking */
+	pid_t		held_by[MOST_HOLDERS];	/* who wants no worker there; 0: free */
 	TimestampTz try_at;			/* when to start a worker, at the earliest */
 	pg_atomic_uint64 delegated; /* who is to be woken by the worker */
 } EsRosterEntry;
@@ -137,7 +139,7 @@ make_entry(Oid database)
 	entry->database = database;
 	entry->wanted = false;
 	entry->worker = 0;
-	entry->held_by = 0;
+	memset(entry->held_by, 0, sizeof(entry->held_by));
 	entry->try_at = 0;
 	pg_atomic_write_u64(&entry->delegated, 0);
 	return entry;
@@ -147,7 +149,28 @@ make_entry(Oid database)
 static bool
 is_held(const EsRosterEntry *entry)
 {
-	return entry->held_by != 0 && BackendPidGetProc(entry->held_by) != NULL;
+	for (int i = 0; i < MOST_HOLDERS; i++)
+		if (entry->held_by[i] != 0 && BackendPidGetProc(entry->held_by[i]) != NULL)
+			return true;
+	return false;
+}
+
+/* Makes this process one that holds the worker off; false if there are too many. */
+static bool
+add_holder(EsRosterEntry *entry)
+{
+	int			free = -1;
+
+	for (int i = 0; i < MOST_HOLDERS; i++)
+	{
+		if (entry->held_by[i] == MyProcPid)
+			return true;
+		if (free < 0 && (entry->held_by[i] == 0 || BackendPidGetProc(entry->held_by[i]) == NULL))
+			free = i;
+	}
+	if (free >= 0)
+		entry->held_by[free] = MyProcPid;
+	return free >= 0;
 }
 
 /*
@@ -164,12 +187,14 @@ es_roster_announce(void)
 		return;
 	lock_roster(LW_SHARED);
 	entry = find_mine();
-	known = entry && entry->wanted;
+	known = entry && entry->wanted && (entry->worker == 0 || entry->confirmed);
 	unlock_roster();
 	if (known)
 		return;
 	lock_roster(LW_EXCLUSIVE);
 	entry = make_entry(MyDatabaseId);
+	if (entry && entry->worker != 0)
+		entry->announced = true;	/* it may have looked too early */
 	if (entry && !entry->wanted)
 	{
 		entry->wanted = true;
@@ -196,10 +221,8 @@ es_roster_hold(Oid database)
 		return true;
 	lock_roster(LW_EXCLUSIVE);
 	entry = make_entry(database);
-	gone = entry == NULL || entry->worker == 0;
-	if (entry && (entry->held_by == MyProcPid || !is_held(entry)))
-		entry->held_by = MyProcPid;
-	if (!gone)
+	gone = entry == NULL || (add_holder(entry) && entry->worker == 0);
+	if (entry && entry->worker != 0)
 		wake(entry->worker_procno);
 	unlock_roster();
 	return gone;
@@ -215,9 +238,14 @@ es_roster_let_go(Oid database)
 		return;
 	lock_roster(LW_EXCLUSIVE);
 	entry = find_entry(database);
-	if (entry && entry->held_by == MyProcPid)
+	for (int i = 0; entry && i < MOST_HOLDERS; i++)
+		if (entry->held_by[i] == MyProcPid)
+			entry->held_by[i] = 0;
+	if (entry)
 	{
-		entry->held_by = 0;
+		entry->try_at = 0;
+		if (!entry->wanted && entry->worker == 0 && !is_held(entry))
+			entry->database = InvalidOid;
 		wake(shared->launcher_procno);
 	}
 	unlock_roster();
@@ -243,7 +271,7 @@ es_roster_enter(Oid database)
 	{
 		entry->worker = MyProcPid;
 		entry->worker_procno = es_my_procno();
-		entry->confirmed = entry->nudged = false;
+		entry->confirmed = entry->nudged = entry->announced = false;
 		mine = entry;
 	}
 	unlock_roster();
@@ -311,8 +339,9 @@ es_roster_leave(bool has_store)
 	if (mine && mine->worker == MyProcPid)
 	{
 		mine->worker = 0;
-		mine->wanted = has_store;
-		wake_pid(mine->held_by);
+		mine->wanted = has_store || mine->announced;
+		for (int i = 0; i < MOST_HOLDERS; i++)
+			wake_pid(mine->held_by[i]);
 		wake(shared->launcher_procno);
 	}
 	unlock_roster();

@@ -26,6 +26,7 @@
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
@@ -135,21 +136,23 @@ run(const Utility *u)
 		(u->statement, u->query, u->read_only_tree, u->context, u->params, u->environment, u->dest, u->completion);
 }
 
-/* Runs a statement that needs a database without sessions. */
+/* Lets the worker of a database come back. */
+static void
+let_go(int code, Datum database)
+{
+	es_roster_let_go(DatumGetObjectId(database));
+}
+
+/* Runs a statement that needs a database without sessions; also if this process ends meanwhile, it is let go. */
 static void
 run_without_worker(const Utility *u, Oid database)
 {
-	PG_TRY();
+	PG_ENSURE_ERROR_CLEANUP(let_go, ObjectIdGetDatum(database));
 	{
 		hold_worker(database);
 		run(u);
 	}
-	PG_CATCH();
-	{
-		es_roster_let_go(database);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+	PG_END_ENSURE_ERROR_CLEANUP(let_go, ObjectIdGetDatum(database));
 	es_roster_let_go(database);
 }
 

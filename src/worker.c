@@ -124,6 +124,13 @@ sleep_until(TimestampTz then)
 
 /* ---- the launcher ---- */
 
+/* Tells whether one can connect to a database; a limit of -2 says that dropping it was interrupted. */
+static bool
+can_connect(Form_pg_database database)
+{
+	return database->datallowconn && database->datconnlimit != -2;
+}
+
 /* Puts all databases that one can connect to on the roster. */
 static void
 add_databases(void)
@@ -139,7 +146,7 @@ add_databases(void)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (database->datallowconn && !database->datistemplate)
+		if (can_connect(database) && !database->datistemplate)
 			es_roster_add(database->oid);
 	}
 	systable_endscan(scan);
@@ -156,7 +163,7 @@ database_exists(Oid oid)
 
 	StartTransactionCommand();
 	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(oid));
-	exists = HeapTupleIsValid(tuple) && ((Form_pg_database) GETSTRUCT(tuple))->datallowconn;
+	exists = HeapTupleIsValid(tuple) && can_connect((Form_pg_database) GETSTRUCT(tuple));
 	if (HeapTupleIsValid(tuple))
 		ReleaseSysCache(tuple);
 	CommitTransactionCommand();
@@ -250,11 +257,17 @@ typedef struct Work
 static bool leaves_store = true;	/* what the roster is told as the worker
 									 * ends */
 
-/* Takes the worker off the roster as it ends. */
+/* Ends the wait that the worker may be in, as it ends itself. */
+static void
+end_wait(int code, Datum arg)
+{
+	es_wake_end();
+}
+
+/* Takes the worker off the roster as it ends; by then it is no session of the database any more. */
 static void
 leave_roster(int code, Datum arg)
 {
-	es_wake_end();
 	es_roster_leave(leaves_store);
 }
 
@@ -362,9 +375,11 @@ look_after_store(void)
 	Work		work = {.has_store = true};
 
 	work_once(&work);
-	while (!ProcDiePending && es_roster_may_stay() && work.has_store)
+	while (work.has_store)
 	{
 		sleep_until(due_at(&work));
+		if (ProcDiePending || !es_roster_may_stay())
+			break;
 		es_wake_delegated();
 		if (work.idle)
 		{
@@ -399,8 +414,12 @@ es_worker_main(Datum main_arg)
 	set_up();
 	if (!es_roster_enter(database))
 		proc_exit(0);
-	before_shmem_exit(leave_roster, (Datum) 0);
+	on_shmem_exit(leave_roster, (Datum) 0);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	before_shmem_exit(end_wait, (Datum) 0);
+
+	/* marks need not be on disk, nor on a standby, before the worker goes on */
+	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
 	es_settle_for_worker = true;
 	if (find_store())

@@ -171,8 +171,8 @@ reaches_end('here', 'and after the session that was in flight is terminated');
 # An idle log costs nothing: while another one moves on, and this one is read.
 my $row = 'SELECT ctid, xmin, position FROM eventstore.settled_mark';
 my $state = "SELECT state_change $workers AND datname = 'here'";
-my ($row_before, $state_before) = ($node->safe_psql('here', $row), $node->safe_psql('here', $state));
 new_store('busy');
+my ($row_before, $state_before) = ($node->safe_psql('here', $row), $node->safe_psql('here', $state));
 foreach (1 .. 3)
 {
 	$node->safe_psql('busy', $append);
@@ -258,8 +258,10 @@ foreach (1 .. 4)
 	# the worker may just be starting
 	$node->safe_psql('postgres', "CREATE DATABASE fresh_$_ OWNER owner");
 	$node->safe_psql("fresh_$_", 'CREATE EXTENSION eventstore');
-	succeeds("fresh_$_", "SELECT es_settled_position() \\gset\n\\c postgres\nSET SESSION AUTHORIZATION owner;\nDROP DATABASE fresh_$_ WITH (FORCE)",
-		"also right after the store was used first, $_");
+	$node->safe_psql("fresh_$_", 'SELECT es_settled_position()');
+	# a superuser's session that is just ending would be in the way, too
+	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname = 'fresh_$_'");
+	succeeds('postgres', "SET SESSION AUTHORIZATION owner;\nDROP DATABASE fresh_$_ WITH (FORCE)", "also right after the store was used first, $_");
 }
 
 new_store($_) foreach ('named', 'moved', 'template');
@@ -410,7 +412,7 @@ shuts_down('a fast shutdown with idle workers');
 $node->append_conf('postgresql.conf', "eventstore.settle_interval = '1ms'\n");
 $node->start;
 comes('here', 'a worker for another shutdown');
-$node->safe_psql('here', "BEGIN; $append PREPARE TRANSACTION 'keeps the worker busy'; $append");
+$node->safe_psql('here', "BEGIN; $append PREPARE TRANSACTION 'keeps the worker busy'; SELECT es_append('b-1', 'B');");
 looked('here');
 shuts_down('a fast shutdown with a busy worker');
 
