@@ -45,6 +45,7 @@
 
 #if PG_VERSION_NUM >= 170000
 #define ES_INVALID_PROC INVALID_PROC_NUMBER
+#define es_holds_lock(tag, mode) LockHeldByMe(tag, mode, false)
 #define es_vxid_proc(vxid) ((vxid).procNumber)
 #define es_vxid_set(vxid, proc, lxid) \
 	((vxid).procNumber = (proc), (vxid).localTransactionId = (lxid))
@@ -58,6 +59,7 @@
 	ReplicationSlotCreate(name, true, RS_EPHEMERAL, false, false, false)
 #else
 #define ES_INVALID_PROC InvalidBackendId
+#define es_holds_lock(tag, mode) LockHeldByMe(tag, mode)
 #define es_vxid_proc(vxid) ((vxid).backendId)
 #define es_vxid_set(vxid, proc, lxid) \
 	((vxid).backendId = (proc), (vxid).localTransactionId = (lxid))

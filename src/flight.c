@@ -127,11 +127,18 @@ es_flight_begin(int64 below)
 	pg_atomic_write_u32(&slot->flight.lxid, es_my_lxid());
 }
 
-/* es_flight_take says which position was the first that it took. */
+/* Tells whether this transaction has said where its positions begin. */
+static bool
+has_spoken(void)
+{
+	return pg_atomic_read_u32(&shared->slots[es_my_backend()].flight.lxid) == es_my_lxid();
+}
+
+/* es_flight_take says which position was the first that it took, if it has said anything. */
 void
 es_flight_take(int64 first)
 {
-	if (shared)
+	if (shared && has_spoken())
 		pg_atomic_write_u64(&shared->slots[es_my_backend()].flight.below, (uint64) (first - 1));
 }
 
@@ -157,6 +164,7 @@ find_free_entry(TransactionId xid)
 /*
  * es_flight_prepare keeps what this transaction has said while it is prepared;
  * called before it is.  Should it fail after that, the entry is as good as free.
+ * A transaction that has said nothing says nothing.
  */
 void
 es_flight_prepare(void)
@@ -164,7 +172,7 @@ es_flight_prepare(void)
 	TransactionId xid = GetTopTransactionIdIfAny();
 	EsFlightPrepared *entry;
 
-	if (shared == NULL || !TransactionIdIsValid(xid))
+	if (shared == NULL || !TransactionIdIsValid(xid) || !has_spoken())
 		return;
 	LWLockAcquire(es_shared_lock(ES_LOCK_PREPARED), LW_EXCLUSIVE);
 	entry = find_free_entry(xid);

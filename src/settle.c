@@ -191,6 +191,19 @@ es_settle_init(void)
 }
 
 /*
+ * Tells whether this transaction has taken positions past us, with nextval: then
+ * it cannot say where its positions begin.
+ */
+static bool
+holds_sequence(void)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, known_sequence);
+	return es_holds_lock(&tag, RowExclusiveLock);
+}
+
+/*
  * es_settle_take takes n positions next to each other and returns the first.
  * The transaction gets its xid first, so that whoever meets a position of ours
  * can wait for it.
@@ -204,7 +217,8 @@ es_settle_take(int64 n)
 	(void) GetCurrentTransactionId();
 	if (own_first == PG_INT64_MAX)
 	{
-		es_flight_begin(Max(settled, own_last));
+		if (!holds_sequence())
+			es_flight_begin(Max(settled, own_last));
 		es_wake_note(0);
 	}
 	first = es_sequence_take(known_sequence, n);

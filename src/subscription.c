@@ -8,8 +8,8 @@
  * on every platform, so its events stay in order and dumps travel.
  *
  * Locks, in order: eventstore.subscriptions in SHARE ROW EXCLUSIVE mode, by
- * whoever makes, drops or rewinds subscriptions; partitions, ascending, by
- * whoever writes their rows.  A partition's lock is an object lock of class
+ * whoever makes or drops subscriptions; partitions, ascending, by whoever writes
+ * their rows.  A partition's lock is an object lock of class
  * eventstore.subscription_partitions.  Both are kept to the end of the
  * transaction, so rows are read with a fresh snapshot under the lock, and what is
  * read is the newest.  Consumers that find a partition locked go on without it;
