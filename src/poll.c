@@ -542,6 +542,33 @@ remember_passed(Poll *poll)
 	}
 }
 
+/* Called for an event in another's way. */
+static void
+note_event(const EsEvent *event, void *arg)
+{
+	*(bool *) arg = true;
+}
+
+/*
+ * Tells whether an event that this subscription wants is committed, but not yet
+ * settled: then whoever is in its way has to be waited for.  As long as there
+ * is none, only news of its own matter, however many others are in flight.
+ */
+static bool
+is_hindered(const Poll *poll)
+{
+	EsLogFilter filter = {.after = poll->settled,.upto = PG_INT64_MAX,.max_count = 1};
+	bool		found = false;
+
+	if (!es_settle_hindered())
+		return false;
+	filter.settled = es_settle_last_given();
+	filter.categories = poll->subscription->categories;
+	filter.types = poll->subscription->types;
+	(void) es_log_read(&filter, note_event, &found);
+	return found;
+}
+
 /* ---- the calls ---- */
 
 /* One look: delivers what there is; tells whether there was something. */
@@ -558,10 +585,11 @@ look_for_events(EsWait *wait)
 	if (poll->result && poll->delivered > 0)
 		write_leases(poll);
 	remember_passed(poll);
-	wait->hindered = es_settle_hindered();
+	if (poll->delivered > 0 || (poll->result && (!poll->share.known || poll->share.must_release > 0)))
+		return true;
+	wait->hindered = is_hindered(poll);
 	wait->again_at = poll->again_at;
-	return poll->delivered > 0 ||
-		(poll->result && (!poll->share.known || poll->share.must_release > 0));
+	return false;
 }
 
 /* Sets out on a poll, or on finding out whether one would find news. */

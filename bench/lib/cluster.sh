@@ -20,7 +20,7 @@ start_cluster() {
 	create_server \
 		"shared_preload_libraries = '$([ "$preload" = off ] || echo eventstore)'" \
 		"shared_buffers = ${buffers}MB" \
-		"max_connections = 600" \
+		"max_connections = 1100" \
 		"wal_level = replica" \
 		"max_wal_size = 64GB" \
 		"checkpoint_timeout = 1d" \
