@@ -339,10 +339,13 @@ take_event(const EsEvent *event, void *arg)
 		failure = es_failure_find(slice->failures, slice->nfailures, event->position);
 		if (failure)
 			attempts = failure->attempts;
-		if (event->position <= slice->lapsed_upto)
-			attempts += slice->row.lapses;
+		if (event->position > slice->row.position)
+		{
+			slice->last = event->position;
+			if (event->position <= slice->lapsed_upto)
+				attempts += slice->row.lapses;
+		}
 		deliver(poll, slice, event, attempts);
-		slice->last = event->position;
 		slice->count++;
 		if (failure)
 			mark_delivered(slice, failure);
@@ -362,27 +365,6 @@ filter_for(const Poll *poll, int64 after, int64 upto)
 	return filter;
 }
 
-/* An event of the past that is delivered again. */
-typedef struct Again
-{
-	Poll	   *poll;
-	Slice	   *slice;
-	EsFailure  *failure;
-} Again;
-
-/* Called for it. */
-static void
-take_again(const EsEvent *event, void *arg)
-{
-	Again	   *again = arg;
-	MemoryContext old = MemoryContextSwitchTo(again->poll->context);
-
-	deliver(again->poll, again->slice, event, again->failure->attempts);
-	mark_delivered(again->slice, again->failure);
-	again->slice->count++;
-	MemoryContextSwitchTo(old);
-}
-
 /* Delivers what a partition has to deliver again of what it has been past. */
 static void
 deliver_again(Poll *poll, Slice *slice)
@@ -398,11 +380,11 @@ deliver_again(Poll *poll, Slice *slice)
 		return;
 	for (int i = 0; i < slice->nfailures && poll->delivered < poll->max_count; i++)
 	{
-		Again		again = {poll, slice, &slice->failures[i]};
-		EsLogFilter filter = {.after = again.failure->position - 1,.upto = again.failure->position,.max_count = 1,.settled = poll->settled};
+		const EsFailure *failure = &slice->failures[i];
+		EsLogFilter filter = {.after = failure->position - 1,.upto = failure->position,.max_count = 1,.settled = poll->settled};
 
-		if (again.failure->parked_at == DT_NOBEGIN && again.failure->position <= slice->row.position)
-			(void) es_log_read(&filter, take_again, &again);
+		if (failure->parked_at == DT_NOBEGIN && failure->position <= slice->row.position)
+			(void) es_log_read(&filter, take_event, poll);
 	}
 }
 
