@@ -157,6 +157,58 @@ es_failure_change(EsPartition *row, EsFailure *failure, const EsFailure *changed
 	CommandCounterIncrement();
 }
 
+/* Parks the event that was delivered alone and has ended every lease; tells whether it did. */
+static bool
+park_if_poison(EsPartition *row, int max_attempts, TimestampTz now)
+{
+	EsFailure	failure = {.position = row->delivered_upto,.attempts = row->lapses,
+		.parked_at = now,.reason = cstring_to_text("the lease ended without an acknowledgement")
+	};
+	EsFailure  *failures;
+	EsFailure  *known;
+	int			count;
+
+	if (row->lapses <= max_attempts || row->delivered != 1 || row->position >= row->delivered_upto)
+		return false;
+	count = es_failure_read(row, row->position, &failures);
+	known = es_failure_find(failures, count, failure.position);
+	if (known)
+		es_failure_change(row, known, &failure);
+	else
+		es_failure_put(row, &failure);
+	row->lapses = 0;
+	return true;
+}
+
+/*
+ * es_failure_count_lapse sees to what a lease that ended without an
+ * acknowledgement means: a failed attempt of what was delivered again of before
+ * the position, as row->lapses counts them for what is after it.  Parks what has
+ * had max_attempts (0: there is no limit).  Tells whether the row has changed.
+ */
+bool
+es_failure_count_lapse(EsPartition *row, int max_attempts, TimestampTz now)
+{
+	EsFailure  *failures;
+	int			count = row->pending == 0 ? 0 : es_failure_read(row, 0, &failures);
+	bool		changed = false;
+
+	for (int i = 0; i < count && failures[i].position <= row->position; i++)
+	{
+		EsFailure	failure = failures[i];
+
+		if (failure.parked_at != DT_NOBEGIN || !failure.delivered)
+			continue;
+		failure.attempts++;
+		failure.delivered = false;
+		if (max_attempts != 0 && failure.attempts >= max_attempts)
+			failure.parked_at = now;
+		es_failure_change(row, &failures[i], &failure);
+		changed = true;
+	}
+	return (max_attempts != 0 && park_if_poison(row, max_attempts, now)) || changed;
+}
+
 /* es_failure_acknowledge takes away those that were to be delivered again and were, up to a position. */
 void
 es_failure_acknowledge(EsPartition *row, int64 upto)

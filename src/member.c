@@ -221,10 +221,12 @@ es_member_beat(const EsSubscription *subscription, const text *member, Timestamp
 	TimestampTz before;
 	ItemPointerData tid;
 
-	if (!lock_member(subscription, member))
+	/* who drops a subscription locks the table; then nobody needs to know */
+	if (!lock_member(subscription, member) ||
+		!ConditionalLockRelationOid(es_base_store()->members, RowExclusiveLock))
 		return;
 	CommandCounterIncrement();
-	rel = table_open(es_base_store()->members, RowExclusiveLock);
+	rel = table_open(es_base_store()->members, NoLock);
 	values[Anum_members_id - 1] = Int64GetDatum(subscription->id);
 	values[Anum_members_alive_until - 1] = TimestampTzGetDatum(alive_until);
 	values[Anum_members_member - 1] = PointerGetDatum(member);

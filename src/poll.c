@@ -175,29 +175,6 @@ begin_look(Poll *poll)
 
 /* ---- taking partitions ---- */
 
-/* Parks the event that has been delivered alone and has ended every lease. */
-static void
-park_if_poison(const Poll *poll, Slice *slice)
-{
-	EsPartition *row = &slice->row;
-	EsFailure	failure = {.position = row->delivered_upto,.attempts = row->lapses,
-		.parked_at = poll->now,.reason = cstring_to_text("the lease ended without an acknowledgement")
-	};
-	EsFailure  *known;
-
-	if (poll->subscription->max_attempts == 0 || row->lapses <= poll->subscription->max_attempts ||
-		row->delivered != 1 || row->position >= row->delivered_upto)
-		return;
-	known = es_failure_find(slice->failures, slice->nfailures, failure.position);
-	if (known)
-		es_failure_change(row, known, &failure);
-	else
-		es_failure_put(row, &failure);
-	row->lapses = 0;
-	es_subscription_write(row);
-	slice->nfailures = es_failure_read(row, row->pending > 0 ? 0 : row->position, &slice->failures);
-}
-
 /* Gives up on a partition for this look; somebody is busy with it. */
 static bool
 pass_over(Poll *poll, Slice *slice)
@@ -212,11 +189,15 @@ static bool
 lock_slice(Poll *poll, Slice *slice)
 {
 	int64		id = poll->subscription->id;
+	int64		position = slice->row.position;
 
 	if (!es_subscription_lock(id, slice->row.partition, false))
 		return pass_over(poll, slice);
 	if (!es_subscription_read(id, slice->row.partition, &slice->row))
 		es_subscription_report_unknown(poll->name);
+	if (slice->row.position < position)
+		return pass_over(poll, slice);	/* rewound to where this look has not
+										 * read */
 	if (!is_available(poll, &slice->row))
 		slice->available = false;
 	return slice->available;
@@ -249,7 +230,12 @@ take_slice(Poll *poll, Slice *slice)
 	slice->lapsed_upto = row->delivered_upto;
 	if (row->pending + row->parked > 0 || row->lapses > 0)
 		slice->nfailures = es_failure_read(row, row->pending > 0 ? 0 : row->position, &slice->failures);
-	park_if_poison(poll, slice);
+	if (slice->taken && row->member != NULL && row->retry_at == DT_NOBEGIN &&
+		es_failure_count_lapse(row, poll->subscription->max_attempts, poll->now))
+	{
+		es_subscription_write(row);
+		slice->nfailures = es_failure_read(row, row->pending > 0 ? 0 : row->position, &slice->failures);
+	}
 	return true;
 }
 
@@ -371,6 +357,8 @@ deliver_again(Poll *poll, Slice *slice)
 {
 	if (poll->result == NULL)
 	{
+		if (!has_lease(poll, &slice->row) && poll->may_take <= 0)
+			return;
 		slice->nfailures = es_failure_read(&slice->row, 0, &slice->failures);
 		for (int i = 0; i < slice->nfailures; i++)
 			poll->delivered += slice->failures[i].parked_at == DT_NOBEGIN && !slice->failures[i].delivered;
@@ -399,7 +387,7 @@ deliver_log(Poll *poll)
 	{
 		Slice	   *slice = &poll->slices[i];
 
-		if (slice->available && (has_lease(poll, &slice->row) || poll->may_take > 0))
+		if (slice->available && (slice->ours || has_lease(poll, &slice->row) || poll->may_take > 0))
 			after = Min(after, slice->after);
 	}
 	filter = filter_for(poll, after, poll->settled);
@@ -454,7 +442,7 @@ move_on(Poll *poll, Slice *slice)
 
 	if (!slice->ours && (!lock_slice(poll, slice) || slice->row.position != position))
 		return false;
-	slice->row.position = poll->scanned;
+	slice->row.position = Max(position, poll->scanned);
 	slice->row.delivered_upto = Max(slice->row.delivered_upto, poll->scanned);
 	slice->row.scanned_upto = Max(slice->row.scanned_upto, poll->scanned);
 	slice->row.lapses = 0;
@@ -467,7 +455,7 @@ static bool
 was_passed(const Poll *poll, const Slice *slice)
 {
 	return slice->available && slice->count == 0 && slice->after < poll->scanned &&
-		(has_lease(poll, &slice->row) || poll->may_take > 0);
+		(slice->ours || has_lease(poll, &slice->row) || poll->may_take > 0);
 }
 
 /* Moves partitions on. */
@@ -685,7 +673,7 @@ es_poll_wait(PG_FUNCTION_ARGS)
 	wait.timeout = wait.detached ? timeout : es_wait_cap(timeout);
 	subscription = es_subscription_get(name);
 	begin_poll(&poll, name, cstring_to_text(subscription->id == last_id ? last_member : ""));
-	wait.interest = subscription->interest;
+	wait.interest = poll.subscription->interest;
 	ready = es_wait_until(&wait);
 	MemoryContextDelete(poll.context);
 	es_wait_attach(wait.detached);

@@ -108,6 +108,7 @@ static int64 own_last = 0;		/* last position that this backend took */
 static int	first_looks = FIRST_LOOKS;	/* that are left to a session that
 										 * knows nothing yet */
 static Oid	known_sequence = InvalidOid;	/* which log the above is about */
+static bool by_mark = false;	/* the log is a logical subscriber's */
 static bool is_new = false;		/* the roster has not heard of it yet */
 
 /* Durability: what is known to be on disk, and what the current read needs. */
@@ -158,6 +159,19 @@ check_sequence(Oid sequence)
 }
 
 /*
+ * Tells whether this transaction has taken positions past us, with nextval: then
+ * it cannot say where its positions begin.
+ */
+static bool
+holds_sequence(void)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, known_sequence);
+	return es_holds_lock(&tag, RowExclusiveLock);
+}
+
+/*
  * Forgets what is known if the log is another one than before: the extension
  * was dropped and made again.
  */
@@ -174,7 +188,12 @@ check_log(void)
 	known_sequence = sequence;
 	is_new = true;
 	settled = own_last = 0;
-	own_first = PG_INT64_MAX;
+
+	/*
+	 * another log than before in one transaction: where ours begin is not
+	 * known
+	 */
+	own_first = holds_sequence() ? 1 : PG_INT64_MAX;
 	last_look.upto = last_look.count = 0;
 	first_looks = FIRST_LOOKS;
 }
@@ -188,19 +207,6 @@ es_settle_init(void)
 							 "Off, a reader may see events of asynchronous commits that a crash takes back.",
 							 &es_read_durable, true, PGC_USERSET, 0, NULL, NULL, NULL);
 	RegisterXactCallback(at_xact_end, NULL);
-}
-
-/*
- * Tells whether this transaction has taken positions past us, with nextval: then
- * it cannot say where its positions begin.
- */
-static bool
-holds_sequence(void)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, known_sequence);
-	return es_holds_lock(&tag, RowExclusiveLock);
 }
 
 /*
@@ -378,7 +384,7 @@ compute_by_mark(int64 last)
 {
 	/* a promotion may follow: nothing learned here is kept but the mark */
 	settled = Max(settled, Max(read_mark(), es_segment_sealed_upto()));
-	return walk_contiguous(settled, last);
+	return Min(walk_contiguous(settled, last), own_first - 1);
 }
 
 /* es_settle_known tells what is known to be settled without a look. */
@@ -469,7 +475,8 @@ es_settle_compute(void)
 		return compute_by_mark(es_settle_last_given());
 
 	now = look(&goal, first_looks > 0 ? SHORT_WALK : PG_INT64_MAX);
-	if (goal == 0 && es_segment_newest() >= 0)
+	by_mark = goal == 0 && own_first == PG_INT64_MAX && es_segment_newest() >= 0;
+	if (by_mark)
 		return compute_by_mark(es_segment_last_position(es_segment_newest()));
 	while (now < goal && first_looks > 0 && !es_flight_is_shared() && own_first == PG_INT64_MAX)
 	{
@@ -479,6 +486,13 @@ es_settle_compute(void)
 	}
 	first_looks = 0;
 	return now;
+}
+
+/* es_settle_is_by_mark tells whether positions are given out elsewhere, and nobody is woken as they come. */
+bool
+es_settle_is_by_mark(void)
+{
+	return by_mark || RecoveryInProgress();
 }
 
 /* es_settle_hindered tells whether the last es_settle_compute() left positions out: transactions in flight have them. */

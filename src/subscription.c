@@ -568,6 +568,7 @@ es_unsubscribe(PG_FUNCTION_ARGS)
 	if (!read_definition(&subscription, name))
 		es_subscription_report_unknown(name);
 	es_subscription_lock_all(&subscription);
+	LockRelationOid(store->members, ShareRowExclusiveLock);
 	CommandCounterIncrement();
 	delete_rows(store->partitions, store->partitions_by_key, subscription.id);
 	delete_rows(store->members, store->members_by_key, subscription.id);

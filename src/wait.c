@@ -103,7 +103,7 @@ es_wait_until(EsWait *wait)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore wait",
 												  ALLOCSET_SMALL_SIZES);
 	bool		woken = es_wake_works() && !RecoveryInProgress();
-	long		sleep_ms = woken ? WOKEN_SLEEP_MS : MIN_SLEEP_MS;
+	long		sleep_ms = MIN_SLEEP_MS;
 	uint64		interest = 0;	/* what is registered */
 	bool		over;
 
@@ -123,9 +123,9 @@ es_wait_until(EsWait *wait)
 		}
 		if (wait->detached)
 			InvalidateCatalogSnapshot();
-		es_settle_sleep(sleep_until(Min(deadline, wait->again_at), now, sleep_ms));
-		if (!woken)
-			sleep_ms = Min(sleep_ms * 2, MAX_SLEEP_MS);
+		es_settle_sleep(sleep_until(Min(deadline, wait->again_at), now,
+									woken && !es_settle_is_by_mark() ? WOKEN_SLEEP_MS : sleep_ms));
+		sleep_ms = Min(sleep_ms * 2, MAX_SLEEP_MS);
 	}
 	es_wake_end();
 	MemoryContextDelete(context);
@@ -144,6 +144,9 @@ es_wait_detach(FunctionCallInfo fcinfo)
 		return false;
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	SPI_commit();
+
+	/* else the first look's snapshot would be the transaction's */
+	XactIsoLevel = XACT_READ_COMMITTED;
 	return true;
 }
 

@@ -62,6 +62,7 @@ static bool has_news = false;	/* this transaction will have some */
 static uint64 news = 0;
 
 static void at_xact_end(XactEvent event, void *arg);
+static void at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg);
 
 /* How much memory it takes. */
 static Size
@@ -90,6 +91,7 @@ es_wake_init(void)
 
 	es_shared_add(&piece);
 	RegisterXactCallback(at_xact_end, NULL);
+	RegisterSubXactCallback(at_subxact_end, NULL);
 }
 
 /* es_wake_works tells whether waiters are woken. */
@@ -213,7 +215,7 @@ es_wake_now(uint64 bits)
 	if (shared == NULL)
 		return;
 	pg_memory_barrier();
-	if (somebody_waits(bits) && !wake_waiters(bits, MOST_DIRECTLY) && !es_roster_delegate(bits))
+	if (somebody_waits(bits) && !wake_waiters(bits, MOST_DIRECTLY) && !es_roster_delegate(bits != 0 ? bits : ES_WAKE_ALL))
 		(void) wake_waiters(bits, INT_MAX);
 }
 
@@ -256,4 +258,12 @@ at_xact_end(XactEvent event, void *arg)
 		es_wake_now(news);
 	has_news = false;
 	news = 0;
+}
+
+/* Follows the end of subtransactions: an error that is caught may have ended a wait. */
+static void
+at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		es_wake_end();
 }

@@ -56,6 +56,7 @@
 #define RESTART_SECONDS		1	/* of a launcher that ended */
 #define TRY_AGAIN_MS		5000	/* to start a worker that ended */
 #define MOST_DELAY_MS		60000	/* after failures */
+#define IDLE_MS				60000	/* between looks without news */
 
 static int	settle_interval = 1000; /* GUC eventstore.settle_interval, ms */
 static int	max_workers = 0;	/* GUC eventstore.max_workers */
@@ -78,7 +79,7 @@ es_worker_init(void)
 							"0 is half of max_worker_processes: others need some, too.",
 							&max_workers, 0, 0, 1024,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
-	if (!process_shared_preload_libraries_in_progress)
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 	launcher.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	launcher.bgw_start_time = BgWorkerStart_RecoveryFinished;
@@ -363,8 +364,10 @@ work_once(Work *work)
 static TimestampTz
 due_at(const Work *work)
 {
-	if (work->idle || (settle_interval == 0 && work->delay_ms == 0))
+	if (settle_interval == 0 && work->delay_ms == 0)
 		return DT_NOEND;
+	if (work->idle)				/* should a wake-up have been missed */
+		return work->worked_at + IDLE_MS * INT64CONST(1000);
 	return work->worked_at + Max(settle_interval, work->delay_ms) * INT64CONST(1000);
 }
 
@@ -375,20 +378,21 @@ look_after_store(void)
 	Work		work = {.has_store = true};
 
 	work_once(&work);
-	while (work.has_store)
+	while (work.has_store && !ProcDiePending && es_roster_may_stay())
 	{
-		sleep_until(due_at(&work));
-		if (ProcDiePending || !es_roster_may_stay())
-			break;
 		es_wake_delegated();
+		if (es_roster_take_nudge() || due_at(&work) <= GetCurrentTimestamp())
+		{
+			work_once(&work);
+			continue;
+		}
+		sleep_until(due_at(&work));
 		if (work.idle)
 		{
 			/* woken, so there is news */
 			es_wake_end();
 			work.idle = false;
 		}
-		if (es_roster_take_nudge() || due_at(&work) <= GetCurrentTimestamp())
-			work_once(&work);
 	}
 	leaves_store = work.has_store;
 }
@@ -415,6 +419,8 @@ es_worker_main(Datum main_arg)
 	if (!es_roster_enter(database))
 		proc_exit(0);
 	on_shmem_exit(leave_roster, (Datum) 0);
+	/* to connect takes a lock on the database, too */
+	SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	before_shmem_exit(end_wait, (Datum) 0);
 

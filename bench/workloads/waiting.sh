@@ -51,7 +51,7 @@ append_without() {
 	sql -c "SELECT count(es_subscribe('waiting ' || n, NULL, '{never}')) FROM generate_series(1, 1000) n" >/dev/null
 }
 
-clients=8
+clients=8 sync=off
 begin_case "8 clients append, synchronous_commit off" events/s
 side "1,000 idle subscriptions" append_beside wait 0
 side "no subscription" append_without

@@ -400,6 +400,8 @@ sub run_clients
 				$_->{script}{handle}->kill_kill if $_->{script};
 				$_->{over} = 1;
 			}
+			# A procedure does not see that its client is gone.
+			$primary->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ '^(reader|writer) '});
 		}
 	}
 }
