@@ -198,3 +198,15 @@ SELECT count(*) FROM es_subscriptions;
 SELECT (SELECT count(*) FROM eventstore.subscription_partitions) + (SELECT count(*) FROM eventstore.subscription_members)
 	+ (SELECT count(*) FROM eventstore.subscription_failures) AS left_behind;
 RESET eventstore.retry_delay;
+
+-- an event that is due again behind the checkpoint does not make its partition's others late
+SELECT es_settled_position() AS start \gset
+SELECT es_subscribe('behind', :start, partitions => 2);
+SELECT es_append('behind-' || n % 4, 'B') IS NOT NULL AS appended FROM generate_series(1, 4) n;
+SELECT count(*) FROM es_poll('behind', member => 'y', lease => '1us');
+SELECT count(es_nack('behind', partition, max, 'again', 'y')), count(es_ack('behind', partition, max, 'y'))
+FROM (SELECT partition, max(position) FROM es_poll('behind', member => 'y', lease => '1us') GROUP BY partition) p;
+SELECT es_append('behind-' || n % 4, 'B') IS NOT NULL AS appended FROM generate_series(1, 8) n;
+SELECT count(*) AS all_that_is_open FROM (SELECT DISTINCT position FROM es_poll('behind', member => 'x', wait => '10s', lease => '1h')
+	UNION SELECT DISTINCT position FROM es_poll('behind', member => 'x', wait => '10s', lease => '1h')) p;
+SELECT es_unsubscribe('behind');

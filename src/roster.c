@@ -403,32 +403,41 @@ es_roster_add(Oid database)
 
 /*
  * es_roster_next gives a database that wants a worker and has none, InvalidOid
- * if there is none now, or as many workers as there may be; *try_at becomes the
- * time at which there may be one, if that is earlier than it was.
+ * if there is none now; *try_at becomes the time at which there may be one, if
+ * that is earlier than it was.
  */
 Oid
-es_roster_next(TimestampTz now, int most, TimestampTz *try_at)
+es_roster_next(TimestampTz now, TimestampTz *try_at)
 {
 	Oid			found = InvalidOid;
+
+	lock_roster(LW_SHARED);
+	for (int i = 0; i < MOST_DATABASES && !OidIsValid(found); i++)
+	{
+		EsRosterEntry *entry = &shared->entries[i];
+
+		if (!OidIsValid(entry->database) || !entry->wanted || entry->worker != 0 || is_held(entry))
+			continue;
+		if (entry->try_at > now)
+			*try_at = Min(*try_at, entry->try_at);
+		else
+			found = entry->database;
+	}
+	unlock_roster();
+	return found;
+}
+
+/* es_roster_count_workers counts the workers that there are. */
+int
+es_roster_count_workers(void)
+{
 	int			workers = 0;
 
 	lock_roster(LW_SHARED);
 	for (int i = 0; i < MOST_DATABASES; i++)
-	{
-		EsRosterEntry *entry = &shared->entries[i];
-
-		if (!OidIsValid(entry->database))
-			continue;
-		workers += entry->worker != 0;
-		if (!entry->wanted || entry->worker != 0 || is_held(entry))
-			continue;
-		if (entry->try_at > now)
-			*try_at = Min(*try_at, entry->try_at);
-		else if (!OidIsValid(found))
-			found = entry->database;
-	}
+		workers += OidIsValid(shared->entries[i].database) && shared->entries[i].worker != 0;
 	unlock_roster();
-	return workers < most ? found : InvalidOid;
+	return workers;
 }
 
 /* es_roster_is_looked_after tells whether a database has a worker that stays. */

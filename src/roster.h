@@ -27,7 +27,8 @@ extern uint64 es_roster_take_delegated(void);
 /* For the launcher. */
 extern void es_roster_open(void);
 extern void es_roster_add(Oid database);
-extern Oid	es_roster_next(TimestampTz now, int most, TimestampTz *try_at);
+extern Oid	es_roster_next(TimestampTz now, TimestampTz *try_at);
+extern int	es_roster_count_workers(void);
 extern bool es_roster_is_looked_after(Oid database);
 extern void es_roster_tried(Oid database, TimestampTz again_at);
 extern void es_roster_remove(Oid database);

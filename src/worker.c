@@ -180,7 +180,8 @@ complain(bool started)
 	if (!started && !complained)
 		ereport(LOG,
 				errmsg("no background worker is free to look after a store of eventstore"),
-				errhint("Raise max_worker_processes."));
+				errdetail("Until then nobody writes the mark by which hot standbys read."),
+				errhint("Raise max_worker_processes or eventstore.max_workers."));
 	complained = !started;
 }
 
@@ -231,9 +232,12 @@ es_worker_launcher_main(Datum main_arg)
 	while (!ProcDiePending)
 	{
 		TimestampTz try_at = DT_NOEND;
-		Oid			database = es_roster_next(GetCurrentTimestamp(), most_workers(), &try_at);
+		Oid			database = es_roster_next(GetCurrentTimestamp(), &try_at);
+		bool		room = es_roster_count_workers() < most_workers();
 
-		if (!OidIsValid(database))
+		if (OidIsValid(database) && !room)
+			complain(false);
+		if (!OidIsValid(database) || !room)
 			sleep_until(try_at);
 		else if (database_exists(database))
 			start_worker(database);
