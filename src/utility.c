@@ -36,10 +36,14 @@
 #include "wake.h"
 
 #define LOOK_AGAIN_MS	100
+#define MOST_HELD		16
 
 static ProcessUtility_hook_type previous_utility_hook = NULL;
 static object_access_hook_type previous_access_hook = NULL;
 static bool drops_extension = false;	/* this transaction does */
+static Oid	held[MOST_HELD];	/* databases that it keeps workers off to its
+								 * end */
+static int	nheld = 0;
 
 /* Finds the option of a statement; NULL if it is not there. */
 static DefElem *
@@ -153,7 +157,12 @@ run_without_worker(const Utility *u, Oid database)
 		run(u);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(let_go, ObjectIdGetDatum(database));
-	es_roster_let_go(database);
+
+	/* what it has locked stays locked to the end of a transaction block */
+	if (IsTransactionBlock() && nheld < MOST_HELD)
+		held[nheld++] = database;
+	else
+		es_roster_let_go(database);
 }
 
 /* Runs a utility statement, and does what has to be done around it. */
@@ -194,14 +203,18 @@ access_hook(ObjectAccessType access, Oid class, Oid object, int subid, void *arg
 		drops_extension = true;
 }
 
-/* Lets the worker know, once the extension is gone. */
+/* Lets the worker know, once the extension is gone; and workers come back to what this transaction needed for itself. */
 static void
 at_xact_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT && drops_extension)
 		es_roster_nudge();
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+	{
 		drops_extension = false;
+		while (nheld > 0)
+			es_roster_let_go(held[--nheld]);
+	}
 }
 
 /* Installs the hooks, if the library is preloaded; called once, from _PG_init. */

@@ -178,6 +178,18 @@ $twin->query_safe('COMMIT');
 is($node->safe_psql('postgres', q{SELECT string_agg(type, ' ') FROM es_poll('twins', 1)}), 'B', 'and then gets what follows');
 $twin->quit;
 
+# ---- a subscription is dropped while a member that found nothing is in a transaction ----
+$node->safe_psql('postgres', q{SELECT es_subscribe('dropped', NULL, partitions => 2)});
+$twin = $node->background_psql('postgres');
+$twin->query_safe(q{BEGIN; SELECT count(*) FROM es_poll('dropped', member => 'm')});
+my $dropper = start_script($node, 'postgres', q{SET application_name = 'dropper'; SELECT es_unsubscribe('dropped')});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'dropper' AND wait_event_type = 'Lock'}), 'es_unsubscribe waits for a member');
+$twin->query_safe('COMMIT');
+$twin->quit;
+is((finish_script($dropper))[1], '', 'and then succeeds');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM eventstore.subscription_members m WHERE NOT EXISTS (SELECT FROM eventstore.subscriptions s WHERE s.subscription_id = m.subscription_id)}),
+	'0', 'and leaves no member behind');
+
 # ---- waiting ----
 foreach my $preload (1, 0)
 {
@@ -200,6 +212,12 @@ foreach my $preload (1, 0)
 		is($out . $err, $sql =~ /CALL/ ? "t\n" : "1\n", "$how: a commit does");
 		$node->safe_psql('postgres', "SELECT es_ack('wait$preload', partition, max(position)) FROM es_poll('wait$preload') GROUP BY partition");
 	}
+	my $serial = start_script($node, 'postgres', "SET application_name = 'waiter'; SET default_transaction_isolation = 'repeatable read';\nCALL es_poll_wait('wait$preload', '60s');\n");
+	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'waiter' AND state = 'active' AND wait_event_type = 'Extension'});
+	is($node->safe_psql('postgres', q{SELECT count(backend_xid), count(backend_xmin) FROM pg_stat_activity WHERE application_name = 'waiter'}), '0|0', "$how: under REPEATABLE READ es_poll_wait holds nothing either");
+	$node->safe_psql('postgres', q{SELECT es_append('wait-1', 'W')});
+	is((finish_script($serial))[0], "t\n", "$how: and is woken");
+	$node->safe_psql('postgres', "SELECT es_ack('wait$preload', partition, max(position)) FROM es_poll('wait$preload') GROUP BY partition");
 	foreach my $end ('cancel', 'statement_timeout', 'terminate')
 	{
 		foreach my $sql ("SELECT count(*) FROM es_poll('wait$preload', wait => '60s')", "CALL es_poll_wait('wait$preload', '60s')")
