@@ -210,7 +210,7 @@ put_failure(Delivery *delivery, EsFailure *known, const text *reason)
 	if (delivery->subscription->max_attempts != 0 && failure.attempts >= delivery->subscription->max_attempts)
 		failure.parked_at = now;
 	else
-		row->retry_at = now + delay_after(failure.attempts);
+		row->retry_at = Max(row->retry_at, now + delay_after(failure.attempts));
 	if (known)
 		es_failure_change(row, known, &failure);
 	else
@@ -366,6 +366,7 @@ es_rewind(PG_FUNCTION_ARGS)
 			es_subscription_report_unknown(name);
 		es_failure_forget(&row, after);
 		row.position = row.delivered_upto = row.scanned_upto = after;
+		row.lapsed_upto = after;
 		row.delivered = row.lapses = 0;
 		row.retry_at = row.lease_until = DT_NOBEGIN;
 		row.member = NULL;

@@ -31,6 +31,9 @@
 #define Anum_failures_reason	7
 #define Natts_failures			7
 
+/* The reason for parking what no consumer has refused. */
+#define LEASE_ENDED		"the lease ended without an acknowledgement"
+
 /* Takes a row, in the current memory context. */
 static void
 take_failure(EsFailure *failure, HeapTuple tuple, TupleDesc desc)
@@ -162,7 +165,7 @@ static bool
 park_if_poison(EsPartition *row, int max_attempts, TimestampTz now)
 {
 	EsFailure	failure = {.position = row->delivered_upto,.attempts = row->lapses,
-		.parked_at = now,.reason = cstring_to_text("the lease ended without an acknowledgement")
+		.parked_at = now,.reason = cstring_to_text(LEASE_ENDED)
 	};
 	EsFailure  *failures;
 	EsFailure  *known;
@@ -202,7 +205,10 @@ es_failure_count_lapse(EsPartition *row, int max_attempts, TimestampTz now)
 		failure.attempts++;
 		failure.delivered = false;
 		if (max_attempts != 0 && failure.attempts >= max_attempts)
+		{
 			failure.parked_at = now;
+			failure.reason = cstring_to_text(LEASE_ENDED);
+		}
 		es_failure_change(row, &failures[i], &failure);
 		changed = true;
 	}

@@ -50,8 +50,6 @@ typedef struct Slice
 	bool		taken;			/* the lease is a new one */
 	bool		released;		/* is to be given up */
 	int64		after;			/* what is after this matters */
-	int64		lapsed_upto;	/* deliveries up to here were open as a lease
-								 * ended */
 	int64		last;			/* delivered now */
 	int			count;
 	EsFailure  *failures;
@@ -71,6 +69,7 @@ typedef struct Poll
 	MemoryContext context;		/* of one look */
 	int64	   *passed_from;	/* by partition: there is nothing after this */
 	int64	   *passed_upto;	/* up to this */
+	int		   *passed_parked;	/* with so many parked */
 
 	/* of one look */
 	TimestampTz now;
@@ -128,7 +127,7 @@ begin_slice(Poll *poll, Slice *slice, const EsPartition *row)
 	slice->after = row->position;
 	if (poll->result == NULL && has_lease(poll, row))
 		slice->after = Max(slice->after, row->delivered_upto);
-	if (slice->after == poll->passed_from[n])
+	if (slice->after == poll->passed_from[n] && row->pending == 0 && row->parked == poll->passed_parked[n])
 		slice->after = poll->passed_upto[n];
 }
 
@@ -224,10 +223,13 @@ take_slice(Poll *poll, Slice *slice)
 		poll->may_take--;
 		slice->taken = true;
 		if (row->member != NULL && row->position < row->delivered_upto && row->retry_at == DT_NOBEGIN)
+		{
 			row->lapses++;
+			row->lapsed_upto = row->delivered_upto;
+		}
 	}
 	slice->ours = true;
-	slice->lapsed_upto = row->delivered_upto;
+	slice->nfailures = 0;
 	if (row->pending + row->parked > 0 || row->lapses > 0)
 		slice->nfailures = es_failure_read(row, row->pending > 0 ? 0 : row->position, &slice->failures);
 	if (slice->taken && row->member != NULL && row->retry_at == DT_NOBEGIN &&
@@ -282,12 +284,14 @@ is_wanted(Poll *poll, Slice *slice, const EsEvent *event)
 	EsFailure  *failure;
 	bool		wanted;
 
-	if (poll->result == NULL)
-	{
-		if (slice->failures == NULL && slice->row.parked > 0)
-			slice->nfailures = es_failure_read(&slice->row, slice->row.position, &slice->failures);
+	/* what is parked is no reason to take a partition, and keep it locked */
+	if (!slice->ours && slice->failures == NULL && slice->row.parked > 0)
+		slice->nfailures = es_failure_read(&slice->row, slice->row.position, &slice->failures);
+	failure = es_failure_find(slice->failures, slice->nfailures, event->position);
+	if (failure && failure->parked_at != DT_NOBEGIN)
+		wanted = false;
+	else if (poll->result == NULL)
 		wanted = has_lease(poll, &slice->row) || poll->may_take > 0;
-	}
 	else
 		wanted = take_slice(poll, slice) && event->position > slice->row.position &&
 			!(slice->count > 0 && is_on_probation(poll, slice));
@@ -328,7 +332,7 @@ take_event(const EsEvent *event, void *arg)
 		if (event->position > slice->row.position)
 		{
 			slice->last = event->position;
-			if (event->position <= slice->lapsed_upto)
+			if (event->position <= slice->row.lapsed_upto)
 				attempts += slice->row.lapses;
 		}
 		deliver(poll, slice, event, attempts);
@@ -361,7 +365,8 @@ deliver_again(Poll *poll, Slice *slice)
 			return;
 		slice->nfailures = es_failure_read(&slice->row, 0, &slice->failures);
 		for (int i = 0; i < slice->nfailures; i++)
-			poll->delivered += slice->failures[i].parked_at == DT_NOBEGIN && !slice->failures[i].delivered;
+			poll->delivered += slice->failures[i].parked_at == DT_NOBEGIN &&
+				(!slice->failures[i].delivered || !has_lease(poll, &slice->row));
 		return;
 	}
 	if (!take_slice(poll, slice))
@@ -509,6 +514,7 @@ remember_passed(Poll *poll)
 		if (poll->result == NULL && has_lease(poll, &slice->row))
 			poll->passed_from[i] = Max(poll->passed_from[i], slice->row.delivered_upto);
 		poll->passed_upto[i] = poll->scanned;
+		poll->passed_parked[i] = slice->row.parked;
 	}
 }
 
@@ -541,7 +547,17 @@ is_hindered(const Poll *poll)
 
 /* ---- the calls ---- */
 
-/* One look: delivers what there is; tells whether there was something. */
+/* Tells whether a look has locked partitions: those are not to be kept while waiting. */
+static bool
+has_locked(const Poll *poll)
+{
+	for (int i = 0; i < poll->subscription->partitions; i++)
+		if (poll->slices[i].ours)
+			return true;
+	return false;
+}
+
+/* One look: delivers what there is; tells whether there was something, or the poll cannot wait. */
 static bool
 look_for_events(EsWait *wait)
 {
@@ -555,7 +571,7 @@ look_for_events(EsWait *wait)
 	if (poll->result && poll->delivered > 0)
 		write_leases(poll);
 	remember_passed(poll);
-	if (poll->delivered > 0 || (poll->result && (!poll->share.known || poll->share.must_release > 0)))
+	if (poll->delivered > 0 || (poll->result && (!poll->share.known || poll->share.must_release > 0 || has_locked(poll))))
 		return true;
 	wait->hindered = is_hindered(poll);
 	wait->again_at = poll->again_at;
@@ -571,6 +587,7 @@ begin_poll(Poll *poll, const text *name, const text *member)
 	poll->subscription = es_subscription_get(name);
 	poll->passed_from = palloc(sizeof(int64) * poll->subscription->partitions);
 	poll->passed_upto = palloc0(sizeof(int64) * poll->subscription->partitions);
+	poll->passed_parked = palloc0(sizeof(int) * poll->subscription->partitions);
 	for (int i = 0; i < poll->subscription->partitions; i++)
 		poll->passed_from[i] = -1;
 	poll->context = AllocSetContextCreate(CurrentMemoryContext, "eventstore poll", ALLOCSET_DEFAULT_SIZES);

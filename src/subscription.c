@@ -53,15 +53,16 @@
 #define Anum_partitions_position		2
 #define Anum_partitions_delivered_upto	3
 #define Anum_partitions_scanned_upto	4
-#define Anum_partitions_partition		5
-#define Anum_partitions_delivered		6
-#define Anum_partitions_lapses			7
-#define Anum_partitions_pending			8
-#define Anum_partitions_parked			9
-#define Anum_partitions_retry_at		10
-#define Anum_partitions_lease_until		11
-#define Anum_partitions_member			12
-#define Natts_partitions				12
+#define Anum_partitions_lapsed_upto		5
+#define Anum_partitions_partition		6
+#define Anum_partitions_delivered		7
+#define Anum_partitions_lapses		8
+#define Anum_partitions_pending		9
+#define Anum_partitions_parked		10
+#define Anum_partitions_retry_at		11
+#define Anum_partitions_lease_until		12
+#define Anum_partitions_member		13
+#define Natts_partitions				13
 
 typedef struct KnownSubscription
 {
@@ -301,6 +302,7 @@ take_partition(EsPartition *row, HeapTuple tuple, TupleDesc desc)
 	row->position = DatumGetInt64(v[Anum_partitions_position - 1]);
 	row->delivered_upto = DatumGetInt64(v[Anum_partitions_delivered_upto - 1]);
 	row->scanned_upto = DatumGetInt64(v[Anum_partitions_scanned_upto - 1]);
+	row->lapsed_upto = DatumGetInt64(v[Anum_partitions_lapsed_upto - 1]);
 	row->partition = DatumGetInt32(v[Anum_partitions_partition - 1]);
 	row->delivered = DatumGetInt32(v[Anum_partitions_delivered - 1]);
 	row->lapses = DatumGetInt32(v[Anum_partitions_lapses - 1]);
@@ -379,6 +381,7 @@ fill_slot(EsTable *table, const EsPartition *row)
 	v[Anum_partitions_position - 1] = Int64GetDatum(row->position);
 	v[Anum_partitions_delivered_upto - 1] = Int64GetDatum(row->delivered_upto);
 	v[Anum_partitions_scanned_upto - 1] = Int64GetDatum(row->scanned_upto);
+	v[Anum_partitions_lapsed_upto - 1] = Int64GetDatum(row->lapsed_upto);
 	v[Anum_partitions_partition - 1] = Int32GetDatum(row->partition);
 	v[Anum_partitions_delivered - 1] = Int32GetDatum(row->delivered);
 	v[Anum_partitions_lapses - 1] = Int32GetDatum(row->lapses);
@@ -442,7 +445,7 @@ insert_partitions(int64 id, int count, int64 after)
 {
 	EsTable		table;
 	EsPartition row = {.subscription_id = id,.position = after,.delivered_upto = after,
-		.scanned_upto = after,.retry_at = DT_NOBEGIN,.lease_until = DT_NOBEGIN
+		.scanned_upto = after,.lapsed_upto = after,.retry_at = DT_NOBEGIN,.lease_until = DT_NOBEGIN
 	};
 
 	es_store_open(&table, es_base_store()->partitions);

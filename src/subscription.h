@@ -29,6 +29,7 @@ typedef struct EsPartition
 	int64		position;
 	int64		delivered_upto;
 	int64		scanned_upto;
+	int64		lapsed_upto;
 	int			partition;
 	int			delivered;
 	int			lapses;

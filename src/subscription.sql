@@ -27,6 +27,7 @@ CREATE TABLE eventstore.subscription_partitions (
 	position bigint NOT NULL,
 	delivered_upto bigint NOT NULL,
 	scanned_upto bigint NOT NULL,
+	lapsed_upto bigint NOT NULL,
 	partition int NOT NULL,
 	delivered int NOT NULL,
 	lapses int NOT NULL,
@@ -43,6 +44,7 @@ COMMENT ON COLUMN eventstore.subscription_partitions.delivered_upto IS 'last eve
 COMMENT ON COLUMN eventstore.subscription_partitions.scanned_upto IS 'up to here all that there is has been delivered to the member';
 COMMENT ON COLUMN eventstore.subscription_partitions.delivered IS 'how many events the last delivery had';
 COMMENT ON COLUMN eventstore.subscription_partitions.lapses IS 'how many leases have ended with deliveries open since the last acknowledgement';
+COMMENT ON COLUMN eventstore.subscription_partitions.lapsed_upto IS 'what was open as the last of these ended was up to here';
 COMMENT ON COLUMN eventstore.subscription_partitions.pending IS 'how many events in subscription_failures are to be delivered again';
 COMMENT ON COLUMN eventstore.subscription_partitions.parked IS 'how many events in subscription_failures are parked';
 COMMENT ON COLUMN eventstore.subscription_partitions.retry_at IS 'nothing is delivered before this time';

@@ -1,13 +1,18 @@
 /*
  * latency.c
- *		Measures from the sending of an append to its delivery, at a steady rate.
+ *		Measures how long an event takes to its delivery, at a steady rate.
  *
  * usage: latency CONNINFO MODE RATE SECONDS
  *
- * One process appends at the rate, each event with the time at which it was
- * sent; the other one receives, and takes the time of each as its result
- * arrives.  Both read CLOCK_MONOTONIC of one machine.
- * Prints the median and the 99th percentile in ms, and how many were received.
+ * One process appends at the rate, each event with its number, and keeps for each
+ * when it was sent and when its commit was acknowledged; the other one receives,
+ * and keeps when each arrived.  Both read CLOCK_MONOTONIC of one machine, into
+ * memory that they share.
+ *
+ * Prints in ms the median and the 99th percentile from sending, and the same from
+ * the acknowledged commit (below 0: the event arrived before that); then how many
+ * were delivered, how many different ones, how many out of order, and how many a
+ * second were sent.
  *
  *	poll	es_poll with wait, then es_ack, in one transaction
  *	notify	a table and NOTIFY by the writer; LISTEN, then SELECT
@@ -15,20 +20,42 @@
  */
 #include <libpq-fe.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-static const char *const append_event = "SELECT es_append('latency-' || $1::bigint % 100, 'Sent', jsonb_build_object('sent', $1::bigint))";
-static const char *const insert_row = "INSERT INTO bench.latency (sent) VALUES ($1::bigint)";
-static const char *const insert_notify = "WITH i AS (INSERT INTO bench.latency (sent) VALUES ($1::bigint)) SELECT pg_notify('latency', '')";
-static const char *const poll_events = "SELECT position, data ->> 'sent' FROM es_poll('latency', 1000, '1s')";
+static const char *const append_event = "SELECT es_append('latency-' || $1::bigint % 100, 'Sent', jsonb_build_object('n', $1::bigint))";
+static const char *const insert_row = "INSERT INTO bench.latency (n) VALUES ($1::bigint)";
+static const char *const insert_notify = "WITH i AS (INSERT INTO bench.latency (n) VALUES ($1::bigint)) SELECT pg_notify('latency', '')";
+static const char *const poll_events = "SELECT position, data ->> 'n' FROM es_poll('latency', 1000, $1::bigint * interval '1 second')";
 static const char *const ack_events = "SELECT es_ack('latency', 0, $1::bigint)";
-static const char *const select_rows = "SELECT id, sent FROM bench.latency WHERE id > $1::bigint ORDER BY id";
+static const char *const select_rows = "SELECT id, n FROM bench.latency WHERE id > $1::bigint ORDER BY id";
+
+/* What is known of an event; times are in ns. */
+typedef struct Event
+{
+	int64_t		sent;
+	int64_t		committed;
+	int64_t		received;
+	int			deliveries;
+} Event;
+
+/* What the two processes share. */
+typedef struct Shared
+{
+	atomic_int	ready;			/* the reader is */
+	double		rate;			/* as the writer managed it */
+	int			disorder;
+	Event		events[];
+} Shared;
+
+static Shared *shared;
 
 static int64_t
 now(void)
@@ -54,14 +81,14 @@ connect_to(const char *conninfo)
 
 /* Runs a prepared statement with one number. */
 static PGresult *
-run(PGconn *conn, const char *statement, int nparams, int64_t number)
+run(PGconn *conn, const char *statement, int64_t number)
 {
 	char		text[24];
 	const char *values[1] = {text};
 	PGresult   *result;
 
 	snprintf(text, sizeof(text), "%lld", (long long) number);
-	result = PQexecPrepared(conn, statement, nparams, values, NULL, NULL, 0);
+	result = PQexecPrepared(conn, statement, 1, values, NULL, NULL, 0);
 	if (PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK)
 	{
 		fprintf(stderr, "%s", PQerrorMessage(conn));
@@ -70,6 +97,21 @@ run(PGconn *conn, const char *statement, int nparams, int64_t number)
 	return result;
 }
 
+/* Runs a command; what fails ends the program. */
+static void
+command(PGconn *conn, const char *text)
+{
+	PGresult   *result = PQexec(conn, text);
+
+	if (PQresultStatus(result) != PGRES_COMMAND_OK)
+	{
+		fprintf(stderr, "%s", PQerrorMessage(conn));
+		exit(1);
+	}
+	PQclear(result);
+}
+
+/* The writer. */
 static void
 write_events(const char *conninfo, const char *statement, int rate, int count)
 {
@@ -77,15 +119,103 @@ write_events(const char *conninfo, const char *statement, int rate, int count)
 	int64_t		start;
 
 	PQclear(PQprepare(conn, "s", statement, 0, NULL));
+	while (!atomic_load(&shared->ready))
+		usleep(1000);
 	usleep(300000);				/* the reader waits by then */
 	start = now();
 	for (int i = 0; i < count; i++)
 	{
 		int64_t		due = start + i * INT64_C(1000000000) / rate;
 
-		while (now() < due)
-			usleep((useconds_t) ((due - now()) / 1000 > 0 ? (due - now()) / 1000 : 0));
-		PQclear(run(conn, "s", 1, now()));
+		for (int64_t left; (left = due - now()) > 0;)
+			usleep(left / 1000);
+		shared->events[i].sent = now();
+		PQclear(run(conn, "s", i));
+		shared->events[i].committed = now();
+	}
+	shared->rate = count * 1e9 / (now() - start);
+	PQfinish(conn);
+}
+
+/* Waits for a notification, also one that came along with the last result. */
+static void
+await_notification(PGconn *conn)
+{
+	struct pollfd fd = {.fd = PQsocket(conn),.events = POLLIN};
+	PGnotify   *notify;
+
+	while ((notify = PQnotifies(conn)) == NULL)
+	{
+		if (poll(&fd, 1, 1000) == 0)
+			return;
+		if (!PQconsumeInput(conn))
+		{
+			fprintf(stderr, "%s", PQerrorMessage(conn));
+			exit(1);
+		}
+	}
+	do
+		PQfreemem(notify);
+	while ((notify = PQnotifies(conn)) != NULL);
+}
+
+/* Takes the events of a result; gives the last one's position. */
+static int64_t
+take_events(const PGresult *result, int64_t received, int count, int64_t last)
+{
+	for (int i = 0; i < PQntuples(result); i++)
+	{
+		int64_t		position = atoll(PQgetvalue(result, i, 0));
+		int64_t		n = atoll(PQgetvalue(result, i, 1));
+
+		if (n < 0 || n >= count)
+		{
+			fprintf(stderr, "event %lld was never sent\n", (long long) n);
+			exit(1);
+		}
+		shared->disorder += position <= last;
+		last = position;
+		if (shared->events[n].deliveries++ == 0)
+			shared->events[n].received = received;
+	}
+	return last;
+}
+
+/* The reader: all events, and then one look more for what should not be there. */
+static void
+read_events(const char *conninfo, const char *mode, int rate, int count)
+{
+	PGconn	   *conn = connect_to(conninfo);
+	int			polls = strcmp(mode, "poll") == 0;
+	int			notifies = strcmp(mode, "notify") == 0;
+	int64_t		end = now() + (count / rate + 30) * INT64_C(1000000000);
+	int64_t		last = 0;
+	int			got = 0;
+
+	PQclear(PQprepare(conn, "s", polls ? poll_events : select_rows, 0, NULL));
+	PQclear(PQprepare(conn, "ack", ack_events, 0, NULL));
+	if (notifies)
+		command(conn, "LISTEN latency");
+	atomic_store(&shared->ready, 1);
+	for (int more = 1; more;)
+	{
+		PGresult   *result;
+
+		more = got < count && now() < end;
+		if (notifies && more)
+			await_notification(conn);
+		else if (!polls && more)
+			usleep(50000);
+		if (polls)
+			command(conn, "BEGIN");
+		result = run(conn, "s", polls ? more : last);
+		got += PQntuples(result);
+		last = take_events(result, now(), count, last);
+		if (polls && PQntuples(result) > 0)
+			PQclear(run(conn, "ack", last));
+		if (polls)
+			command(conn, "COMMIT");
+		PQclear(result);
 	}
 	PQfinish(conn);
 }
@@ -99,73 +229,36 @@ compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Waits for a notification. */
+/* Prints the figures. */
 static void
-await_notification(PGconn *conn)
+report(int count)
 {
-	PGnotify   *notify;
-	int			got = 0;
-
-	while (!got)
-	{
-		struct pollfd fd = {.fd = PQsocket(conn),.events = POLLIN};
-
-		if (poll(&fd, 1, 1000) == 0)
-			return;
-		PQconsumeInput(conn);
-		while ((notify = PQnotifies(conn)) != NULL)
-		{
-			PQfreemem(notify);
-			got = 1;
-		}
-	}
-}
-
-static void
-read_events(const char *conninfo, const char *mode, int count)
-{
-	PGconn	   *conn = connect_to(conninfo);
-	int64_t    *times = malloc(sizeof(int64_t) * count);
-	int64_t		last = 0;
-	int64_t		end = now() + INT64_C(120) * 1000000000;
-	int			polls = strcmp(mode, "poll") == 0;
+	int64_t    *from_sending = malloc(sizeof(int64_t) * count);
+	int64_t    *from_commit = malloc(sizeof(int64_t) * count);
 	int			n = 0;
+	int			deliveries = 0;
 
-	PQclear(PQprepare(conn, "s", polls ? poll_events : select_rows, 0, NULL));
-	if (polls)
-		PQclear(PQprepare(conn, "ack", ack_events, 0, NULL));
-	if (strcmp(mode, "notify") == 0)
-		PQclear(PQexec(conn, "LISTEN latency"));
-	while (n < count && now() < end)
+	for (int i = 0; i < count; i++)
 	{
-		PGresult   *result;
-		int64_t		received;
+		const Event *event = &shared->events[i];
 
-		if (strcmp(mode, "notify") == 0)
-			await_notification(conn);
-		else if (!polls)
-			usleep(50000);
-		if (polls)
-			PQclear(PQexec(conn, "BEGIN"));
-		result = run(conn, "s", polls ? 0 : 1, last);
-		received = now();
-		for (int i = 0; i < PQntuples(result) && n < count; i++)
-		{
-			last = atoll(PQgetvalue(result, i, 0));
-			times[n++] = received - atoll(PQgetvalue(result, i, 1));
-		}
-		if (polls && PQntuples(result) > 0)
-			PQclear(run(conn, "ack", 1, last));
-		if (polls)
-			PQclear(PQexec(conn, "COMMIT"));
-		PQclear(result);
+		deliveries += event->deliveries;
+		if (event->deliveries == 0)
+			continue;
+		from_sending[n] = event->received - event->sent;
+		from_commit[n++] = event->received - event->committed;
 	}
-	PQfinish(conn);
 	if (n == 0)
+	{
+		fprintf(stderr, "nothing was delivered\n");
 		exit(1);
-	qsort(times, n, sizeof(int64_t), compare);
-	printf("%.3f %.3f %d\n", times[n / 2] / 1e6, times[(int) (n * 0.99)] / 1e6, n);
-	free(times);
+	}
+	qsort(from_sending, n, sizeof(int64_t), compare);
+	qsort(from_commit, n, sizeof(int64_t), compare);
+	printf("%.3f %.3f %.3f %.3f %d %d %d %.0f\n", from_sending[n / 2] / 1e6, from_sending[(int) (n * 0.99)] / 1e6,
+		   from_commit[n / 2] / 1e6, from_commit[(int) (n * 0.99)] / 1e6, deliveries, n, shared->disorder, shared->rate);
+	free(from_sending);
+	free(from_commit);
 }
 
 int
@@ -183,13 +276,27 @@ main(int argc, char **argv)
 		return 2;
 	}
 	statement = strcmp(argv[2], "poll") == 0 ? append_event : strcmp(argv[2], "notify") == 0 ? insert_notify : insert_row;
+	shared = mmap(NULL, sizeof(Shared) + sizeof(Event) * count, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
+	{
+		perror("mmap");
+		return 1;
+	}
 	writer = fork();
+	if (writer == -1)
+	{
+		perror("fork");
+		return 1;
+	}
 	if (writer == 0)
 	{
 		write_events(argv[1], statement, rate, count);
 		return 0;
 	}
-	read_events(argv[1], argv[2], count);
+	read_events(argv[1], argv[2], rate, count);
 	waitpid(writer, &status, 0);
-	return status != 0;
+	if (status != 0)
+		return 1;
+	report(count);
+	return 0;
 }

@@ -1,11 +1,12 @@
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154
-# Append rate beside subscriptions: 0, 10 and 1,000 sessions that wait, 1,000 idle subscriptions, 10 consumers that get everything.
+# Append rate beside subscriptions: idle ones, 10 and 1,000 sessions that wait, consumers that get everything.
 #
-# Waiting sessions are in es_poll_wait on subscriptions to another category.
+# Waiting sessions are in es_poll_wait, or in es_poll with wait, on subscriptions
+# to a category that is never appended to. What a thousand connections cost by
+# themselves is told by as many sessions in pg_sleep.
 
 fresh_database
 prime_streams
-sql -c "SELECT count(es_subscribe('waiting ' || n, NULL, '{never}')) FROM generate_series(1, 1000) n" >/dev/null
 script append <<'SQL'
 \set s random(1, :streams)
 SELECT es_append('account-' || :s, 'Deposited', :data, :metadata);
@@ -14,55 +15,114 @@ script wait <<'SQL'
 \set n :client_id + 1
 CALL es_poll_wait('waiting ' || :n, '1h');
 SQL
+script poll <<'SQL'
+\set n :client_id + 1
+SELECT count(*) FROM es_poll('waiting ' || :n, 100, '1h');
+SQL
+script sleep <<'SQL'
+SELECT pg_sleep(3600);
+SQL
 script consume <<'SQL'
 \set n :client_id + 1
 SELECT es_ack('all ' || :n, partition, max(position)) FROM es_poll('all ' || :n, 1000, '1s') GROUP BY partition;
 SQL
+# the same, and leaves in its own transaction what it got
+script tally <<'SQL'
+\set n :client_id + 1
+WITH e AS MATERIALIZED (SELECT * FROM es_poll('all ' || :n, 1000, '1s')),
+	a AS MATERIALIZED (SELECT es_ack('all ' || :n, partition, max(position)) FROM e GROUP BY partition)
+INSERT INTO bench.tally SELECT :n, count(*), sum(hashint8(position)), (SELECT count(*) FROM a) FROM e HAVING count(*) > 0;
+SQL
+sql -c "CREATE TABLE bench.tally (consumer int, events bigint, digest numeric, acks int)" >/dev/null
 
-# in_background SCRIPT CLIENTS: until end_background
-in_background() {
-	PGAPPNAME=bench_background "$bin/pgbench" -n -f "$work/$1.sql" -c "$2" -j 1 -T 3600 "$database" >/dev/null 2>&1 &
-	background_pid=$!
-	while [ "$(sql -c "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'bench_background' AND wait_event_type = 'Extension'")" != "$2" ]; do
+subscribe() { sql -c "SELECT count(es_subscribe('waiting ' || n, NULL, '{never}')) FROM generate_series(1, 1000) n" >/dev/null; }
+unsubscribe() { sql -c "SELECT count(es_unsubscribe(subscription)) FROM (SELECT DISTINCT subscription FROM es_subscriptions) s" >/dev/null; }
+subscribe
+
+background_sessions="FROM pg_stat_activity WHERE application_name = 'bench_background'"
+# comes_true QUERY: within two minutes
+comes_true() {
+	local tries
+	for ((tries = 0; tries < 1200; tries++)); do
+		[ "$(sql -c "$1")" != t ] || return 0
 		sleep 0.1
 	done
+	return 1
+}
+# in_background SCRIPT CLIENTS: until end_background. They count as waiting once
+# each has begun its statement and is not on a processor.
+in_background() {
+	PGAPPNAME=bench_background "$bin/pgbench" -n -f "$work/$1.sql" -c "$2" -j 1 -T 3600 "$database" >"$work/background.log" 2>&1 &
+	background_pid=$!
+	comes_true "SELECT count(*) = $2 $background_sessions AND state = 'active' AND wait_event_type IN ('Extension', 'Timeout')" ||
+		{ fail "$2 sessions do not wait: $(tail -n 1 "$work/background.log")"; return 1; }
 }
 end_background() {
+	if ! kill -0 "$background_pid" 2>/dev/null || grep -q error "$work/background.log"; then
+		fail "sessions in the background failed: $(grep -m 1 error "$work/background.log" || true)"
+	fi
 	kill "$background_pid" 2>/dev/null || true
 	wait "$background_pid" 2>/dev/null || true
-	sql -c "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'bench_background'" >/dev/null
-	while [ "$(sql -c "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'bench_background'")" != 0 ]; do
-		sleep 0.1
-	done
+	sql -c "SELECT count(pg_terminate_backend(pid)) $background_sessions" >/dev/null
+	comes_true "SELECT count(*) = 0 $background_sessions" || fail "sessions in the background do not end"
 }
 
-# append_beside SCRIPT CLIENTS
+# append_beside SCRIPT CLIENTS: once consumers have caught up they have everything
 append_beside() {
 	local status=0
-	[ "$2" = 0 ] || in_background "$1" "$2"
-	pgbench_rate eventstore 1 append || status=1
-	[ "$2" = 0 ] || end_background
+	if [ "$2" = 0 ]; then
+		pgbench_rate eventstore 1 append
+		return
+	fi
+	{ in_background "$1" "$2" && pgbench_rate eventstore 1 append; } || status=1
+	case $1 in
+		consume | tally)
+			comes_true "SELECT count(*) = 0 FROM es_subscriptions WHERE subscription LIKE 'all %' AND substr(subscription, 5)::int <= $2 AND lag > 0" ||
+				fail "$2 consumers do not catch up" ;;
+	esac
+	end_background
 	return $status
 }
 # append_without: as if there were no subscription
 append_without() {
-	sql -c "SELECT count(es_unsubscribe(subscription)) FROM (SELECT DISTINCT subscription FROM es_subscriptions) s" >/dev/null
+	unsubscribe
 	pgbench_rate eventstore 1 append || return 1
-	sql -c "SELECT count(es_subscribe('waiting ' || n, NULL, '{never}')) FROM generate_series(1, 1000) n" >/dev/null
+	subscribe
 }
 
-clients=8 sync=off
-begin_case "8 clients append, synchronous_commit off" events/s
-side "1,000 idle subscriptions" append_beside wait 0
-side "no subscription" append_without
-side "10 sessions wait" append_beside wait 10
-side "1,000 sessions wait" append_beside wait 1000
-measure_case
+clients=8
+for sync in off on; do
+	begin_case "8 clients append, synchronous_commit $sync" events/s
+	side "no subscription" append_without
+	side "1,000 idle subscriptions" append_beside none 0
+	side "10 sessions in es_poll_wait" append_beside wait 10
+	side "10 sessions in es_poll" append_beside poll 10
+	side "1,000 sessions in es_poll_wait" append_beside wait 1000
+	side "1,000 sessions in es_poll" append_beside poll 1000
+	side "1,000 sessions in pg_sleep" append_beside sleep 1000
+	measure_case
+done
 
+# consumers SCRIPT CLIENTS: of subscriptions that begin now
+consumers() {
+	sql -c "SELECT count(es_rewind('all ' || n, NULL)) FROM generate_series(1, 10) n" >/dev/null
+	append_beside "$@"
+}
 sql -c "SELECT count(es_subscribe('all ' || n, NULL)) FROM generate_series(1, 10) n" >/dev/null
-begin_case "8 clients append, consumers that get every event" events/s
-side "none" append_beside consume 0
-side "1" append_beside consume 1
-side "10" append_beside consume 10
-measure_case
+for sync in off on; do
+	begin_case "8 clients append, consumers of every event, synchronous_commit $sync" events/s
+	side "none" consumers none 0
+	side "1" consumers consume 1
+	side "10" consumers consume 10
+	measure_case
+done
+
+# Once more, not measured, and every consumer keeps what it got: all, and once.
+sync=off
+last=$(sql -c "SELECT es_settled_position()")
+consumers tally 10 || fail "consumers that keep what they got"
+expect "consumers, and those that did not get every event once" "10 0" "$(sql -c "
+	WITH e AS (SELECT count(*) AS events, sum(hashint8(position)) AS digest FROM es_events WHERE position > $last),
+		t AS (SELECT consumer, sum(events) AS events, sum(digest) AS digest FROM bench.tally GROUP BY consumer)
+	SELECT count(*) || ' ' || count(*) FILTER (WHERE (t.events, t.digest) IS DISTINCT FROM (e.events, e.digest)) FROM t, e")"
 check_store

@@ -1,6 +1,5 @@
-# Consumers of a subscription: ten members on ten partitions that come, go and
-# are killed; a member that dies and comes back late; poison events; what waits,
-# what is woken, and what waiting holds.  ES_SEED repeats a run.
+# Shares of members, leases, poison events, consumers under one name; what waits,
+# what is woken, and what waiting holds; a crash.
 use strict;
 use warnings;
 use FindBin;
@@ -10,96 +9,12 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
-seed();
-my $members = 10;
-my $events = $ENV{ES_SUBSCRIPTION_EVENTS} // 6000;
 my $node = new_node('main', conf => "shared_preload_libraries = 'eventstore'\n");
 
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION eventstore;
 	CREATE TABLE done (nth bigserial, member text, partition int, position bigint, stream text, version bigint);
-	CREATE TABLE ended (ended boolean);
-	INSERT INTO ended VALUES (false);
-
-	-- consume: a consumer as the manual has it, until all is over
-	CREATE PROCEDURE consume(subscription text, member text, page int, pause float) LANGUAGE plpgsql AS $$
-	DECLARE
-		rows bigint;
-		over boolean;
-		open bigint;
-	BEGIN
-		LOOP
-			SELECT ended INTO over FROM ended;
-			WITH delivery AS MATERIALIZED (
-				SELECT * FROM es_poll(consume.subscription, page, CASE WHEN over THEN '0' ELSE '100ms' END::interval, consume.member, '1s')
-			), work AS (
-				INSERT INTO done (member, partition, position, stream, version)
-				SELECT consume.member, d.partition, d.position, d.stream, d.version FROM delivery d ORDER BY d.position
-			)
-			SELECT count(es_ack(consume.subscription, d.partition, d.last, consume.member)) INTO rows
-			FROM (SELECT partition, max(position) AS last FROM delivery GROUP BY partition) d;
-			PERFORM pg_sleep(pause * random());
-			COMMIT;
-			IF over AND rows = 0 THEN
-				SELECT count(*) INTO open FROM es_subscriptions s WHERE s.subscription = consume.subscription AND lag > 0;
-				EXIT WHEN open = 0;
-				PERFORM pg_sleep(0.01);
-			END IF;
-		END LOOP;
-	END
-	$$;
 });
-
-# ---- ten members on ten partitions, that come and go ----
-$node->safe_psql('postgres', q{SELECT es_subscribe('ten', partitions => 10)});
-my @writers = map
-{
-	my $writer = $_;	# with streams of its own: writers do not wait for each other
-	my $sql = '';
-	for my $n (1 .. $events / 40)
-	{
-		$sql .= sprintf(q{BEGIN; SELECT count(es_append('ten-%d-' || (random() * 15)::int, 'T')) FROM generate_series(1, 10); SELECT pg_sleep(%.4f); %s;}, $writer, rand(0.01), rand() < 0.9 ? 'COMMIT' : 'ROLLBACK') . "\n";
-	}
-	start_script($node, 'postgres', $sql, '-v', 'ON_ERROR_STOP=0')
-} 1 .. 4;
-my %consumers;
-my $joined = 0;
-sub join_in
-{
-	my $name = 'm' . ++$joined;
-	my $page = (3, 20, 100)[ int(rand(3)) ];
-
-	$consumers{$name} = start_script($node, 'postgres', "SET application_name = 'consumer $name';\nCALL consume('ten', '$name', $page, 0.01);\n");
-}
-join_in() foreach 1 .. $members;
-my ($killed, $running) = (0, 1);
-while ($running)
-{
-	$running = grep { $_->{handle}->pumpable } @writers;
-	my @alive = keys %consumers;
-	my $victim = $alive[ int(rand(@alive)) ];
-	$killed++ if $node->safe_psql('postgres', "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'consumer $victim'") eq '1';
-	finish_script(delete $consumers{$victim});
-	join_in();
-	select(undef, undef, undef, 0.05);
-}
-finish_script($_) foreach @writers;
-$node->safe_psql('postgres', 'UPDATE ended SET ended = true');
-foreach my $name (sort keys %consumers)
-{
-	my ($out, $err) = finish_script($consumers{$name});
-	is($err =~ s/.*terminating connection.*\n?//gr =~ s/.*(connection to server was lost|server closed the connection).*\n?//gr =~ s/^\s.*\n?//gmr, '', "$name had no error");
-}
-cmp_ok($killed, '>', 3, "members were killed in the middle ($killed)");
-is($node->safe_psql('postgres', q{
-		SELECT count(*) FROM es_events e FULL JOIN done d USING (position, stream, version) WHERE e.type IS NULL OR d.member IS NULL}),
-	'0', 'every committed event was dealt with, and no other');
-is($node->safe_psql('postgres', 'SELECT count(*) - count(DISTINCT position) FROM done'), '0', 'none twice');
-is($node->safe_psql('postgres', q{
-		SELECT count(*) FROM (SELECT version, lag(version) OVER (PARTITION BY stream ORDER BY nth) AS before FROM done) d WHERE before >= version}),
-	'0', 'those of a stream in order');
-cmp_ok($node->safe_psql('postgres', 'SELECT count(DISTINCT member) FROM done'), '>', 5, 'the members shared the work');
-is($node->safe_psql('postgres', q{SELECT count(*), max(lag) FROM es_subscriptions WHERE subscription = 'ten'}), '10|0', 'nothing is left');
 
 # ---- fair shares ----
 $node->safe_psql('postgres', q{SELECT es_subscribe('fair', (SELECT es_settled_position()), partitions => 6)});
