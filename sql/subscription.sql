@@ -210,3 +210,9 @@ SELECT es_append('behind-' || n % 4, 'B') IS NOT NULL AS appended FROM generate_
 SELECT count(*) AS all_that_is_open FROM (SELECT DISTINCT position FROM es_poll('behind', member => 'x', wait => '10s', lease => '1h')
 	UNION SELECT DISTINCT position FROM es_poll('behind', member => 'x', wait => '10s', lease => '1h')) p;
 SELECT es_unsubscribe('behind');
+
+-- a wait in vain moves the checkpoint on, too
+SELECT es_subscribe('waited', 0, '{subscription_never}');
+SELECT count(*) FROM es_poll('waited', wait => '10ms');
+SELECT lag FROM es_subscriptions WHERE subscription = 'waited';
+SELECT es_unsubscribe('waited');

@@ -459,7 +459,7 @@ move_on(Poll *poll, Slice *slice)
 static bool
 was_passed(const Poll *poll, const Slice *slice)
 {
-	return slice->available && slice->count == 0 && slice->after < poll->scanned &&
+	return slice->available && slice->count == 0 && slice->row.position < poll->scanned &&
 		(slice->ours || has_lease(poll, &slice->row) || poll->may_take > 0);
 }
 
