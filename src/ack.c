@@ -135,32 +135,28 @@ es_ack(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Counts an event of the partition. */
-static void
-count_event(const EsEvent *event, void *arg)
+/* A search for an event of the partition that a delivery is about. */
+typedef struct Search
 {
-	(*(int *) arg)++;
-}
+	const Delivery *delivery;
+	bool		found;
+} Search;
 
-/* Tells whether an event is of the partition that a delivery is about. */
+/* Tells whether an event is of the partition. */
 static bool
-is_of_partition(const EsEvent *event, const Delivery *delivery)
+is_of_partition(const EsEvent *event, void *arg)
 {
+	const Delivery *delivery = ((Search *) arg)->delivery;
+
 	return es_subscription_partition_of(delivery->subscription, DatumGetTextPP(event->stream)) ==
 		delivery->row.partition;
 }
 
-/* What es_log_read is given to find an event of a partition. */
-typedef struct Search
+/* Notes that there is one. */
+static void
+note_found(const EsEvent *event, void *arg)
 {
-	int			found;			/* first: count_event counts here */
-	const Delivery *delivery;
-} Search;
-
-static bool
-wants(const EsEvent *event, void *arg)
-{
-	return is_of_partition(event, ((Search *) arg)->delivery);
+	((Search *) arg)->found = true;
 }
 
 /* Raises 22023 unless an event is there that was delivered and not acknowledged. */
@@ -169,18 +165,16 @@ require_delivered(const Delivery *delivery)
 {
 	const EsPartition *row = &delivery->row;
 	Search		search = {.delivery = delivery};
-	EsLogFilter filter = {.after = delivery->position - 1,.upto = delivery->position,.max_count = 1,.wants = wants};
+	EsLogFilter filter = es_subscription_filter(delivery->subscription, delivery->position - 1, delivery->position);
 
 	if (delivery->position <= row->position)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("position " INT64_FORMAT " has been acknowledged", delivery->position));
-	filter.settled = row->delivered_upto;
-	filter.categories = delivery->subscription->categories;
-	filter.types = delivery->subscription->types;
+	filter.wants = is_of_partition;
 	if (delivery->position <= row->delivered_upto)
-		(void) es_log_read(&filter, count_event, &search);
-	if (search.found == 0)
+		(void) es_log_read(&filter, note_found, &search);
+	if (!search.found)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("no event at position " INT64_FORMAT " has been delivered of partition %d",

@@ -215,20 +215,22 @@ es_base_stream_arg(FunctionCallInfo fcinfo, int argno)
 	return name;
 }
 
-/* es_base_limit_arg fetches a limit: NULL is unlimited, a negative one is 22023. */
+/* es_base_check_limit gives a limit as it is; a negative one is 22023. */
 int64
-es_base_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name)
+es_base_check_limit(int64 limit, const char *name)
 {
-	int64		limit;
-
-	if (PG_ARGISNULL(argno))
-		return PG_INT64_MAX;
-	limit = PG_GETARG_INT64(argno);
 	if (limit < 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("%s must not be negative", name));
 	return limit;
+}
+
+/* es_base_limit_arg fetches a limit: NULL is unlimited, a negative one is 22023. */
+int64
+es_base_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	return PG_ARGISNULL(argno) ? PG_INT64_MAX : es_base_check_limit(PG_GETARG_INT64(argno), name);
 }
 
 /* es_base_same_text tells whether two texts, short or not, have the same bytes. */

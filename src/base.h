@@ -236,6 +236,7 @@ extern text *es_base_stream_arg(FunctionCallInfo fcinfo, int argno);
 extern void es_base_check_name(const text *name, const char *what, int max);
 extern void es_base_check_stream_name(const text *name);
 extern void es_base_check_type_name(const text *name);
+extern int64 es_base_check_limit(int64 limit, const char *name);
 extern int64 es_base_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name);
 
 /* Facts about names. */

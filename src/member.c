@@ -39,26 +39,59 @@
 
 #define DEAD_FOR_LONG	(INT64CONST(3600) * USECS_PER_SEC)
 
-/* Begins to read the members of a subscription. */
-static SysScanDesc
-scan_members(Relation rel, int64 id, Snapshot snapshot)
+/* A row of eventstore.subscription_members. */
+typedef struct Member
 {
-	ScanKeyData key;
+	const text *name;
+	TimestampTz alive_until;
+	ItemPointerData tid;
+} Member;
 
-	ScanKeyInit(&key, Anum_members_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	return systable_beginscan(rel, es_base_store()->members_by_key, true, snapshot, 1, &key);
+/* Reads the members of a subscription, dead ones too. */
+static List *
+read_members(const EsSubscription *subscription)
+{
+	Relation	rel = table_open(es_base_store()->members, AccessShareLock);
+	Snapshot	snapshot = es_segment_fresh_snapshot();
+	ScanKeyData key;
+	SysScanDesc scan;
+	List	   *members = NIL;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_members_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(subscription->id));
+	scan = systable_beginscan(rel, es_base_store()->members_by_key, true, snapshot, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Member	   *member = palloc(sizeof(Member));
+		Datum		values[Natts_members];
+		bool		isnull[Natts_members];
+
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
+		member->name = DatumGetTextPCopy(values[Anum_members_member - 1]);
+		member->alive_until = DatumGetTimestampTz(values[Anum_members_alive_until - 1]);
+		member->tid = tuple->t_self;
+		members = lappend(members, member);
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return members;
 }
 
-/* The columns of a member's row; the name points into it. */
-static const text *
-take_member(HeapTuple tuple, TupleDesc desc, TimestampTz *alive_until)
+/* Finds a member among others; NULL if it is not there. */
+static Member *
+find_member(List *members, const text *name)
 {
-	Datum		values[Natts_members];
-	bool		isnull[Natts_members];
+	ListCell   *cell;
 
-	heap_deform_tuple(tuple, desc, values, isnull);
-	*alive_until = DatumGetTimestampTz(values[Anum_members_alive_until - 1]);
-	return DatumGetTextPP(values[Anum_members_member - 1]);
+	foreach(cell, members)
+	{
+		Member	   *member = lfirst(cell);
+
+		if (es_base_same_text(member->name, name))
+			return member;
+	}
+	return NULL;
 }
 
 /* How many partitions a member has. */
@@ -73,33 +106,11 @@ count_held(const EsSubscription *subscription, const EsPartition *rows, const te
 	return held;
 }
 
-/* The other live members' partitions; the names of those that are alive, and ours if it is known. */
-static List *
-read_others(const EsSubscription *subscription, const text *member, TimestampTz now, EsShare *share)
+/* Tells whether a member is alive, and another one than this. */
+static bool
+is_alive_beside(const Member *member, const Member *self, TimestampTz now)
 {
-	Relation	rel = table_open(es_base_store()->members, AccessShareLock);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	SysScanDesc scan = scan_members(rel, subscription->id, snapshot);
-	List	   *others = NIL;
-	HeapTuple	tuple;
-
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		TimestampTz alive_until;
-		const text *name = take_member(tuple, RelationGetDescr(rel), &alive_until);
-
-		if (es_base_same_text(name, member))
-		{
-			share->known = true;
-			share->alive_until = alive_until;
-		}
-		else if (alive_until > now)
-			others = lappend(others, memcpy(palloc(VARSIZE_ANY(name)), name, VARSIZE_ANY(name)));
-	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
-	return others;
+	return member != self && member->alive_until > now;
 }
 
 /* es_member_share works out what a member may do now, given the rows of the partitions. */
@@ -107,9 +118,10 @@ void
 es_member_share(const EsSubscription *subscription, const EsPartition *rows,
 				const text *member, TimestampTz now, EsShare *share)
 {
-	List	   *others;
+	List	   *members;
+	Member	   *self;
 	ListCell   *cell;
-	int			members;
+	int			alive = 1;		/* this one is */
 	int			fair;
 	int			most;
 	int			held = count_held(subscription, rows, member, now);
@@ -125,14 +137,19 @@ es_member_share(const EsSubscription *subscription, const EsPartition *rows,
 		share->may_take = 1;
 		return;
 	}
-	others = read_others(subscription, member, now, share);
-	members = list_length(others) + 1;
-	fair = subscription->partitions / members;
-	most = fair + (subscription->partitions % members != 0);
+	members = read_members(subscription);
+	self = find_member(members, member);
+	share->known = self != NULL;
+	share->alive_until = self ? self->alive_until : DT_NOBEGIN;
+	foreach(cell, members)
+		alive += is_alive_beside(lfirst(cell), self, now);
+	fair = subscription->partitions / alive;
+	most = fair + (subscription->partitions % alive != 0);
 	for (int i = 0; i < subscription->partitions; i++)
 		free += !es_subscription_is_leased(&rows[i], now);
-	foreach(cell, others)
-		wanted += Max(fair - count_held(subscription, rows, lfirst(cell), now), 0);
+	foreach(cell, members)
+		if (is_alive_beside(lfirst(cell), self, now))
+		wanted += Max(fair - count_held(subscription, rows, ((Member *) lfirst(cell))->name, now), 0);
 	owed = Max(fair - held, 0);
 	share->may_take = owed + Max(Min(most - Max(held, fair), free - owed - wanted), 0);
 	share->must_release = Max(Min(held - fair, wanted - free), Max(held - most, 0));
@@ -150,63 +167,22 @@ lock_member(const EsSubscription *subscription, const text *member)
 	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/* Finds a member's row, which is locked; false if there is none. */
-static bool
-find_member(Relation rel, const EsSubscription *subscription, const text *member,
-			TimestampTz *alive_until, ItemPointer tid)
-{
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	SysScanDesc scan = scan_members(rel, subscription->id, snapshot);
-	HeapTuple	tuple;
-	bool		found = false;
-
-	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		found = es_base_same_text(take_member(tuple, RelationGetDescr(rel), alive_until), member);
-		*tid = tuple->t_self;
-	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	return found;
-}
-
-/* The names of members that were last alive before a time. */
-static List *
-read_dead(Relation rel, const EsSubscription *subscription, TimestampTz before)
-{
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	SysScanDesc scan = scan_members(rel, subscription->id, snapshot);
-	List	   *dead = NIL;
-	HeapTuple	tuple;
-
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		TimestampTz alive_until;
-		const text *name = take_member(tuple, RelationGetDescr(rel), &alive_until);
-
-		if (alive_until < before)
-			dead = lappend(dead, memcpy(palloc(VARSIZE_ANY(name)), name, VARSIZE_ANY(name)));
-	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	return dead;
-}
-
-/* Deletes the rows of members that have been dead for long. */
+/* Deletes the rows of members that have been dead for long; each is looked at again under its lock. */
 static void
 delete_dead(Relation rel, const EsSubscription *subscription)
 {
 	TimestampTz before = GetCurrentTimestamp() - DEAD_FOR_LONG;
 	ListCell   *cell;
 
-	foreach(cell, read_dead(rel, subscription, before))
+	foreach(cell, read_members(subscription))
 	{
-		TimestampTz alive_until;
-		ItemPointerData tid;
+		Member	   *member = lfirst(cell);
 
-		if (lock_member(subscription, lfirst(cell)) &&
-			find_member(rel, subscription, lfirst(cell), &alive_until, &tid) && alive_until < before)
-			CatalogTupleDelete(rel, &tid);
+		if (member->alive_until >= before || !lock_member(subscription, member->name))
+			continue;
+		member = find_member(read_members(subscription), member->name);
+		if (member && member->alive_until < before)
+			CatalogTupleDelete(rel, &member->tid);
 	}
 }
 
@@ -218,8 +194,7 @@ es_member_beat(const EsSubscription *subscription, const text *member, Timestamp
 	HeapTuple	tuple;
 	Datum		values[Natts_members];
 	bool		isnull[Natts_members] = {false};
-	TimestampTz before;
-	ItemPointerData tid;
+	Member	   *known;
 
 	/* who drops a subscription locks the table; then nobody needs to know */
 	if (!lock_member(subscription, member) ||
@@ -231,8 +206,9 @@ es_member_beat(const EsSubscription *subscription, const text *member, Timestamp
 	values[Anum_members_alive_until - 1] = TimestampTzGetDatum(alive_until);
 	values[Anum_members_member - 1] = PointerGetDatum(member);
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, isnull);
-	if (find_member(rel, subscription, member, &before, &tid))
-		CatalogTupleUpdate(rel, &tid, tuple);
+	known = find_member(read_members(subscription), member);
+	if (known)
+		CatalogTupleUpdate(rel, &known->tid, tuple);
 	else
 	{
 		CatalogTupleInsert(rel, tuple);

@@ -56,6 +56,14 @@ typedef struct Slice
 	int			nfailures;
 } Slice;
 
+/* What earlier looks of a poll know of a partition. */
+typedef struct Passed
+{
+	int64		from;			/* there is nothing after this; -1: not known */
+	int64		upto;			/* up to this */
+	int			parked;			/* with so many parked */
+} Passed;
+
 /* A poll on its way. */
 typedef struct Poll
 {
@@ -67,9 +75,7 @@ typedef struct Poll
 	ReturnSetInfo *result;		/* NULL: only to find out whether there is
 								 * news */
 	MemoryContext context;		/* of one look */
-	int64	   *passed_from;	/* by partition: there is nothing after this */
-	int64	   *passed_upto;	/* up to this */
-	int		   *passed_parked;	/* with so many parked */
+	Passed	   *passed;			/* by partition */
 
 	/* of one look */
 	TimestampTz now;
@@ -80,6 +86,8 @@ typedef struct Poll
 	EsShare		share;
 	int			may_take;
 	int64		delivered;
+	bool		locked;			/* some partition is ours: not to be kept
+								 * while waiting */
 } Poll;
 
 static int64 last_id = 0;		/* the subscription that this session polled */
@@ -115,20 +123,34 @@ is_available(Poll *poll, const EsPartition *row)
 	return true;
 }
 
+/* Tells whether the member has a partition that is available to it, or may take it. */
+static bool
+may_have(const Poll *poll, const Slice *slice)
+{
+	return slice->ours || has_lease(poll, &slice->row) || poll->may_take > 0;
+}
+
+/* The position that a look begins after in a partition; one that only looks for news leaves out what was delivered. */
+static int64
+begins_after(const Poll *poll, const EsPartition *row)
+{
+	if (poll->result == NULL && has_lease(poll, row))
+		return Max(row->position, row->delivered_upto);
+	return row->position;
+}
+
 /* What is known of a partition without having it. */
 static void
 begin_slice(Poll *poll, Slice *slice, const EsPartition *row)
 {
-	int			n = row->partition;
+	const Passed *passed = &poll->passed[row->partition];
 
 	memset(slice, 0, sizeof(*slice));
 	slice->row = *row;
 	slice->available = is_available(poll, row);
-	slice->after = row->position;
-	if (poll->result == NULL && has_lease(poll, row))
-		slice->after = Max(slice->after, row->delivered_upto);
-	if (slice->after == poll->passed_from[n] && row->pending == 0 && row->parked == poll->passed_parked[n])
-		slice->after = poll->passed_upto[n];
+	slice->after = begins_after(poll, row);
+	if (slice->after == passed->from && row->pending == 0 && row->parked == passed->parked)
+		slice->after = passed->upto;
 }
 
 /* Chooses the partitions that the member gives up. */
@@ -161,6 +183,7 @@ begin_look(Poll *poll)
 	poll->now = GetCurrentTimestamp();
 	poll->again_at = DT_NOEND;
 	poll->delivered = 0;
+	poll->locked = false;
 	rows = es_subscription_read_all(poll->subscription);
 	if (rows == NULL)
 		es_subscription_report_unknown(poll->name);
@@ -202,24 +225,32 @@ lock_slice(Poll *poll, Slice *slice)
 	return slice->available;
 }
 
+/* Reads the failures of a partition that matter: those that are due again, and those after the position. */
+static void
+read_failures(Slice *slice)
+{
+	const EsPartition *row = &slice->row;
+
+	slice->nfailures = row->pending + row->parked == 0 ? 0 :
+		es_failure_read(row, row->pending > 0 ? 0 : row->position, &slice->failures);
+}
+
 /* Makes a partition this member's, if it may be; its memory is the look's. */
 static bool
 take_slice(Poll *poll, Slice *slice)
 {
 	EsPartition *row = &slice->row;
-	bool		leased;
 
 	if (slice->ours)
 		return true;
-	if (!has_lease(poll, row) && poll->may_take <= 0)
+	if (!may_have(poll, slice))
 		return slice->available = false;
 	if (!lock_slice(poll, slice))
 		return false;
-	leased = has_lease(poll, row);
-	if (!leased)
+	if (!may_have(poll, slice))
+		return slice->available = false;
+	if (!has_lease(poll, row))
 	{
-		if (poll->may_take <= 0)
-			return slice->available = false;
 		poll->may_take--;
 		slice->taken = true;
 		if (row->member != NULL && row->position < row->delivered_upto && row->retry_at == DT_NOBEGIN)
@@ -228,16 +259,11 @@ take_slice(Poll *poll, Slice *slice)
 			row->lapsed_upto = row->delivered_upto;
 		}
 	}
-	slice->ours = true;
-	slice->nfailures = 0;
-	if (row->pending + row->parked > 0 || row->lapses > 0)
-		slice->nfailures = es_failure_read(row, row->pending > 0 ? 0 : row->position, &slice->failures);
+	slice->ours = poll->locked = true;
 	if (slice->taken && row->member != NULL && row->retry_at == DT_NOBEGIN &&
 		es_failure_count_lapse(row, poll->subscription->max_attempts, poll->now))
-	{
 		es_subscription_write(row);
-		slice->nfailures = es_failure_read(row, row->pending > 0 ? 0 : row->position, &slice->failures);
-	}
+	read_failures(slice);
 	return true;
 }
 
@@ -276,28 +302,37 @@ mark_delivered(Slice *slice, EsFailure *failure)
 		es_failure_change(&slice->row, failure, &changed);
 }
 
-/* Tells whether an event is one that a partition is to deliver, though its member does not have it yet. */
+/* Tells whether an event is parked, for all that is known of its partition. */
+static bool
+is_parked(const Slice *slice, int64 position)
+{
+	const EsFailure *failure = es_failure_find(slice->failures, slice->nfailures, position);
+
+	return failure && failure->parked_at != DT_NOBEGIN;
+}
+
+/*
+ * Tells whether an event is one that a partition is to deliver, though its member
+ * does not have it yet.  What is parked is no reason to take a partition, and
+ * keep it locked.
+ */
 static bool
 is_wanted(Poll *poll, Slice *slice, const EsEvent *event)
 {
 	MemoryContext old = MemoryContextSwitchTo(poll->context);
-	EsFailure  *failure;
 	bool		wanted;
 
-	/* what is parked is no reason to take a partition, and keep it locked */
 	if (!slice->ours && slice->failures == NULL && slice->row.parked > 0)
-		slice->nfailures = es_failure_read(&slice->row, slice->row.position, &slice->failures);
-	failure = es_failure_find(slice->failures, slice->nfailures, event->position);
-	if (failure && failure->parked_at != DT_NOBEGIN)
+		read_failures(slice);
+	if (is_parked(slice, event->position))
 		wanted = false;
 	else if (poll->result == NULL)
-		wanted = has_lease(poll, &slice->row) || poll->may_take > 0;
+		wanted = may_have(poll, slice);
 	else
 		wanted = take_slice(poll, slice) && event->position > slice->row.position &&
-			!(slice->count > 0 && is_on_probation(poll, slice));
-	failure = es_failure_find(slice->failures, slice->nfailures, event->position);
+			!(slice->count > 0 && is_on_probation(poll, slice)) && !is_parked(slice, event->position);
 	MemoryContextSwitchTo(old);
-	return wanted && (failure == NULL || failure->parked_at == DT_NOBEGIN);
+	return wanted;
 }
 
 /* Called for each event that passes the filter: whether this poll delivers it. */
@@ -343,25 +378,13 @@ take_event(const EsEvent *event, void *arg)
 	MemoryContextSwitchTo(old);
 }
 
-/* The filter for a read of the log. */
-static EsLogFilter
-filter_for(const Poll *poll, int64 after, int64 upto)
-{
-	EsLogFilter filter = {.after = after,.upto = upto,.settled = poll->settled};
-
-	filter.max_count = poll->result == NULL ? 1 : poll->max_count - poll->delivered;
-	filter.categories = poll->subscription->categories;
-	filter.types = poll->subscription->types;
-	return filter;
-}
-
 /* Delivers what a partition has to deliver again of what it has been past. */
 static void
 deliver_again(Poll *poll, Slice *slice)
 {
 	if (poll->result == NULL)
 	{
-		if (!has_lease(poll, &slice->row) && poll->may_take <= 0)
+		if (!may_have(poll, slice))
 			return;
 		slice->nfailures = es_failure_read(&slice->row, 0, &slice->failures);
 		for (int i = 0; i < slice->nfailures; i++)
@@ -392,10 +415,12 @@ deliver_log(Poll *poll)
 	{
 		Slice	   *slice = &poll->slices[i];
 
-		if (slice->available && (slice->ours || has_lease(poll, &slice->row) || poll->may_take > 0))
+		if (slice->available && may_have(poll, slice))
 			after = Min(after, slice->after);
 	}
-	filter = filter_for(poll, after, poll->settled);
+	filter = es_subscription_filter(poll->subscription, after, poll->settled);
+	if (poll->result)
+		filter.max_count = poll->max_count - poll->delivered;
 	filter.wants = wants;
 	poll->scanned = after;
 	if (after < poll->settled)
@@ -460,7 +485,7 @@ static bool
 was_passed(const Poll *poll, const Slice *slice)
 {
 	return slice->available && slice->count == 0 && slice->row.position < poll->scanned &&
-		(slice->ours || has_lease(poll, &slice->row) || poll->may_take > 0);
+		may_have(poll, slice);
 }
 
 /* Moves partitions on. */
@@ -508,13 +533,11 @@ remember_passed(Poll *poll)
 	{
 		Slice	   *slice = &poll->slices[i];
 
-		if (!was_passed(poll, slice))
-			continue;
-		poll->passed_from[i] = slice->row.position;
-		if (poll->result == NULL && has_lease(poll, &slice->row))
-			poll->passed_from[i] = Max(poll->passed_from[i], slice->row.delivered_upto);
-		poll->passed_upto[i] = poll->scanned;
-		poll->passed_parked[i] = slice->row.parked;
+		if (was_passed(poll, slice))
+			poll->passed[i] = (Passed)
+		{
+			begins_after(poll, &slice->row), poll->scanned, slice->row.parked
+		};
 	}
 }
 
@@ -533,29 +556,17 @@ note_event(const EsEvent *event, void *arg)
 static bool
 is_hindered(const Poll *poll)
 {
-	EsLogFilter filter = {.after = poll->settled,.upto = PG_INT64_MAX,.max_count = 1};
+	EsLogFilter filter;
 	bool		found = false;
 
 	if (!es_settle_hindered())
 		return false;
-	filter.settled = es_settle_last_given();
-	filter.categories = poll->subscription->categories;
-	filter.types = poll->subscription->types;
+	filter = es_subscription_filter(poll->subscription, poll->settled, es_settle_last_given());
 	(void) es_log_read(&filter, note_event, &found);
 	return found;
 }
 
 /* ---- the calls ---- */
-
-/* Tells whether a look has locked partitions: those are not to be kept while waiting. */
-static bool
-has_locked(const Poll *poll)
-{
-	for (int i = 0; i < poll->subscription->partitions; i++)
-		if (poll->slices[i].ours)
-			return true;
-	return false;
-}
 
 /* One look: delivers what there is; tells whether there was something, or the poll cannot wait. */
 static bool
@@ -571,7 +582,7 @@ look_for_events(EsWait *wait)
 	if (poll->result && poll->delivered > 0)
 		write_leases(poll);
 	remember_passed(poll);
-	if (poll->delivered > 0 || (poll->result && (!poll->share.known || poll->share.must_release > 0 || has_locked(poll))))
+	if (poll->delivered > 0 || (poll->result && (!poll->share.known || poll->share.must_release > 0 || poll->locked)))
 		return true;
 	wait->hindered = is_hindered(poll);
 	wait->again_at = poll->again_at;
@@ -585,11 +596,9 @@ begin_poll(Poll *poll, const text *name, const text *member)
 	poll->name = name;
 	poll->member = member;
 	poll->subscription = es_subscription_get(name);
-	poll->passed_from = palloc(sizeof(int64) * poll->subscription->partitions);
-	poll->passed_upto = palloc0(sizeof(int64) * poll->subscription->partitions);
-	poll->passed_parked = palloc0(sizeof(int) * poll->subscription->partitions);
+	poll->passed = palloc0(sizeof(Passed) * poll->subscription->partitions);
 	for (int i = 0; i < poll->subscription->partitions; i++)
-		poll->passed_from[i] = -1;
+		poll->passed[i].from = -1;
 	poll->context = AllocSetContextCreate(CurrentMemoryContext, "eventstore poll", ALLOCSET_DEFAULT_SIZES);
 }
 
@@ -607,19 +616,6 @@ finish_poll(Poll *poll)
 	MemoryContextDelete(poll->context);
 	last_id = poll->subscription->id;
 	text_to_cstring_buffer(poll->member, last_member, sizeof(last_member));
-}
-
-/* Fetches the argument that limits the number of events. */
-static int64
-count_arg(FunctionCallInfo fcinfo, int argno)
-{
-	if (PG_ARGISNULL(argno))
-		return PG_INT64_MAX;
-	if (PG_GETARG_INT32(argno) < 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("max_count must not be negative"));
-	return PG_GETARG_INT32(argno);
 }
 
 /* Fetches the argument that says how long a partition is a member's. */
@@ -649,10 +645,12 @@ Datum
 es_poll(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_subscription_name_arg(fcinfo, 0);
-	Poll		poll = {.max_count = count_arg(fcinfo, 1)};
+	Poll		poll = {.max_count = PG_INT64_MAX};
 	EsWait		wait = {.look = look_for_events,.arg = &poll};
 	text	   *member = es_subscription_member_arg(fcinfo, 3);
 
+	if (!PG_ARGISNULL(1))
+		poll.max_count = es_base_check_limit(PG_GETARG_INT32(1), "max_count");
 	wait.timeout = es_wait_cap(es_wait_interval_arg(fcinfo, 2, "wait"));
 	poll.lease = lease_arg(fcinfo, 4);
 	PreventCommandIfReadOnly("es_poll()");

@@ -258,6 +258,20 @@ es_subscription_get(const text *name)
 	return &entry->subscription;
 }
 
+/*
+ * es_subscription_filter gives the filter for what a subscription wants between
+ * two positions, the second of which the log is taken to be settled up to.
+ */
+EsLogFilter
+es_subscription_filter(const EsSubscription *subscription, int64 after, int64 upto)
+{
+	EsLogFilter filter = {.after = after,.upto = upto,.settled = upto,.max_count = 1};
+
+	filter.categories = subscription->categories;
+	filter.types = subscription->types;
+	return filter;
+}
+
 /* es_subscription_partition_of tells which partition a stream belongs to, from 0 on. */
 int
 es_subscription_partition_of(const EsSubscription *subscription, const text *stream)
@@ -314,58 +328,52 @@ take_partition(EsPartition *row, HeapTuple tuple, TupleDesc desc)
 	row->tid = tuple->t_self;
 }
 
-/* Begins to read the rows of a subscription, or one of them; partition -1: all. */
-static SysScanDesc
-scan_partitions(Relation rel, int64 id, int partition, Snapshot snapshot)
+/* Reads the rows of a subscription, or of one partition (-1: all), at most so many, and tells how many there are. */
+static int
+read_rows(int64 id, int partition, EsPartition *rows, int most)
 {
+	Relation	rel = table_open(es_base_store()->partitions, AccessShareLock);
+	Snapshot	snapshot = es_segment_fresh_snapshot();
 	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	int			count = 0;
 
 	ScanKeyInit(&keys[0], Anum_partitions_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
 	ScanKeyInit(&keys[1], Anum_partitions_partition, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(partition));
-	return systable_beginscan(rel, es_base_store()->partitions_by_key, true, snapshot, partition < 0 ? 1 : 2, keys);
+	scan = systable_beginscan(rel, es_base_store()->partitions_by_key, true, snapshot, partition < 0 ? 1 : 2, keys);
+	while (count < most && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		take_partition(&rows[count++], tuple, RelationGetDescr(rel));
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return count;
+}
+
+/* Compares two rows by the numbers of their partitions, for sorting. */
+static int
+compare_partitions(const void *a, const void *b)
+{
+	return ((const EsPartition *) a)->partition - ((const EsPartition *) b)->partition;
 }
 
 /* es_subscription_read_all reads the rows of all partitions, by number; NULL if the subscription is gone. */
 EsPartition *
 es_subscription_read_all(const EsSubscription *subscription)
 {
-	Relation	rel = table_open(es_base_store()->partitions, AccessShareLock);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	SysScanDesc scan = scan_partitions(rel, subscription->id, -1, snapshot);
 	EsPartition *rows = palloc(sizeof(EsPartition) * subscription->partitions);
-	int			count = 0;
-	HeapTuple	tuple;
 
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)) && count < subscription->partitions)
-	{
-		EsPartition row;
-
-		take_partition(&row, tuple, RelationGetDescr(rel));
-		rows[row.partition % subscription->partitions] = row;
-		count++;
-	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
-	return count == subscription->partitions ? rows : NULL;
+	if (read_rows(subscription->id, -1, rows, subscription->partitions) < subscription->partitions)
+		return NULL;
+	qsort(rows, subscription->partitions, sizeof(EsPartition), compare_partitions);
+	return rows;
 }
 
 /* es_subscription_read reads the row of one partition; false if it is gone. */
 bool
 es_subscription_read(int64 id, int partition, EsPartition *row)
 {
-	Relation	rel = table_open(es_base_store()->partitions, AccessShareLock);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	SysScanDesc scan = scan_partitions(rel, id, partition, snapshot);
-	HeapTuple	tuple = systable_getnext(scan);
-	bool		found = HeapTupleIsValid(tuple);
-
-	if (found)
-		take_partition(row, tuple, RelationGetDescr(rel));
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
-	return found;
+	return read_rows(id, partition, row, 1) == 1;
 }
 
 /* Fills the first slot for writing with a row. */

@@ -47,6 +47,7 @@ extern text *es_subscription_member_arg(FunctionCallInfo fcinfo, int argno);
 extern int64 es_subscription_after_arg(FunctionCallInfo fcinfo, int argno);
 ES_NORETURN extern void es_subscription_report_unknown(const text *name);
 extern const EsSubscription *es_subscription_get(const text *name);
+extern EsLogFilter es_subscription_filter(const EsSubscription *subscription, int64 after, int64 upto);
 extern int	es_subscription_partition_of(const EsSubscription *subscription, const text *stream);
 
 extern bool es_subscription_lock(int64 id, int partition, bool wait);

@@ -430,7 +430,6 @@ es_worker_main(Datum main_arg)
 
 	/* marks need not be on disk, nor on a standby, before the worker goes on */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
 	es_settle_for_worker = true;
 	if (find_store())
 	{
