@@ -72,7 +72,7 @@ $node->safe_psql('postgres', q{SELECT es_subscribe('poison', (SELECT es_settled_
 my @deliveries;
 for (1 .. 20)
 {
-	my $types = $node->safe_psql('postgres', q{SELECT string_agg(type || attempt, ' ' ORDER BY position) FROM es_poll('poison', wait => '5s', lease => '10ms')});
+	my $types = $node->safe_psql('postgres', q{SELECT string_agg(type || attempt, ' ' ORDER BY position) FROM es_poll('poison', wait => '5s', lease => '1us')});
 	push @deliveries, $types;
 	last if $types !~ /Bad/;
 }
