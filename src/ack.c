@@ -181,9 +181,9 @@ require_delivered(const Delivery *delivery)
 					   delivery->position, row->partition));
 }
 
-/* How long a partition waits after so many failed attempts, in microseconds. */
-static int64
-delay_after(int attempts)
+/* es_ack_delay_after tells how long to wait after so many failed attempts, in microseconds. */
+int64
+es_ack_delay_after(int attempts)
 {
 	int64		delay = retry_delay;
 
@@ -204,7 +204,7 @@ put_failure(Delivery *delivery, EsFailure *known, const text *reason)
 	if (delivery->subscription->max_attempts != 0 && failure.attempts >= delivery->subscription->max_attempts)
 		failure.parked_at = now;
 	else
-		row->retry_at = Max(row->retry_at, now + delay_after(failure.attempts));
+		row->retry_at = Max(row->retry_at, now + es_ack_delay_after(failure.attempts));
 	if (known)
 		es_failure_change(row, known, &failure);
 	else

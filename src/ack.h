@@ -8,5 +8,6 @@
 #include "base.h"
 
 extern void es_ack_init(void);
+extern int64 es_ack_delay_after(int attempts);
 
 #endif							/* ES_ACK_H */

@@ -98,6 +98,8 @@ typedef struct Attempt
 	List	   *refusals;		/* of EsRefusal, in the block's memory */
 } Attempt;
 
+void		(*es_append_hook) (const EsAppend *append) = NULL;
+
 static int64 last_position = 0; /* of this session; 0: none yet */
 
 PG_FUNCTION_INFO_V1(es_last_position);
@@ -673,6 +675,8 @@ es_append_run(EsAppend *append)
 	pfree(attempt.targets);
 	if (append->count > 0)
 		last_position = append->position = append->events[append->count - 1].position;
+	if (es_append_hook)
+		es_append_hook(append);
 }
 
 /* ---- SQL ---- */

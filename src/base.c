@@ -131,6 +131,14 @@ es_base_store(void)
 	found.failures = look_up_relation(&found, "subscription_failures");
 	found.failures_by_key = look_up_relation(&found, "subscription_failures_by_key");
 	found.subscription_id_seq = look_up_relation(&found, "subscription_id_seq");
+	found.projections = look_up_relation(&found, "projections");
+	found.projection_progress = look_up_relation(&found, "projection_progress");
+	found.projection_progress_by_key = look_up_relation(&found, "projection_progress_by_key");
+	found.projection_states = look_up_relation(&found, "projection_states");
+	found.projection_states_by_key = look_up_relation(&found, "projection_states_by_key");
+	found.projection_skips = look_up_relation(&found, "projection_skips");
+	found.projection_skips_by_key = look_up_relation(&found, "projection_skips_by_key");
+	found.projection_id_seq = look_up_relation(&found, "projection_id_seq");
 	found.stream_id_seq = look_up_relation(&found, "stream_id_seq");
 	found.event_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
 									   CStringGetDatum("es_event"),

@@ -94,6 +94,12 @@ typedef bool EsUpdateIndexes;
 #endif
 
 #if PG_VERSION_NUM >= 160000
+#define es_may_become(member, role) member_can_set_role(member, role)
+#else
+#define es_may_become(member, role) is_member_of_role(member, role)
+#endif
+
+#if PG_VERSION_NUM >= 160000
 #define ES_EXEC_INSERT_INDEX_TUPLES_EXTRA , false
 #define es_owns_database(database, role) \
 	object_ownercheck(DatabaseRelationId, database, role)
@@ -206,6 +212,17 @@ typedef struct EsStore
 	Oid			failures_by_key;	/* unique (subscription_id, partition,
 									 * position) */
 	Oid			subscription_id_seq;
+	Oid			projections;
+	Oid			projection_progress;
+	Oid			projection_progress_by_key; /* unique (projection_id,
+											 * generation) */
+	Oid			projection_states;
+	Oid			projection_states_by_key;	/* unique (projection_id,
+											 * generation, key) */
+	Oid			projection_skips;
+	Oid			projection_skips_by_key;	/* unique (projection_id,
+											 * position) */
+	Oid			projection_id_seq;
 	Oid			event_type;		/* the type es_event */
 } EsStore;
 

@@ -24,6 +24,8 @@
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 
+void		(*es_reduce_drop_hook) (const text *reducer) = NULL;
+
 PG_FUNCTION_INFO_V1(es_create_reducer);
 PG_FUNCTION_INFO_V1(es_drop_reducer);
 PG_FUNCTION_INFO_V1(es_register_reducer);
@@ -154,7 +156,7 @@ es_create_reducer(PG_FUNCTION_ARGS)
 
 /*
  * es_drop_reducer(reducer text) drops a reducer and its handlers.  Unknown:
- * VE004; built in: 22023.  Waits for other changes of reducers; a rollback
+ * VE004; built in: 22023; one that a projection has: 2BP01.  Waits for other changes of reducers; a rollback
  * undoes it.
  */
 Datum
@@ -168,6 +170,8 @@ es_drop_reducer(PG_FUNCTION_ARGS)
 
 	if (!HeapTupleIsValid(row))
 		report_unknown_reducer(name);
+	if (es_reduce_drop_hook)
+		es_reduce_drop_hook(name);
 	CatalogTupleDelete(reducers, &row->t_self);
 
 	handlers = table_open(es_reduce_relation("reducer_handlers"), RowExclusiveLock);

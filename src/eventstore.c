@@ -13,7 +13,11 @@
 #include "roster.h"
 #include "ack.h"
 #include "bulk.h"
+#include "declare.h"
 #include "flight.h"
+#include "inline.h"
+#include "project.h"
+#include "projection.h"
 #include "segment.h"
 #include "settle.h"
 #include "sharedmark.h"
@@ -48,6 +52,10 @@ _PG_init(void)
 	es_subscription_init();
 	es_ack_init();
 	es_reduce_init();
+	es_projection_init();
+	es_project_init();
+	es_inline_init();
+	es_declare_init();
 	es_utility_init();
 	es_worker_init();
 	MarkGUCPrefixReserved("eventstore");

@@ -22,14 +22,18 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "tree.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/datum.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/json.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+
+#include "invoke.h"
+#include "tree.h"
 
 typedef enum StateForm
 {
@@ -216,6 +220,75 @@ es_fold_state_jsonb(EsFold *fold, bool *isnull)
 	return es_reduce_to_jsonb(state, fold->reducer->state_type);
 }
 
+/* Makes text of a value, whatever the session's settings for output are. */
+static text *
+value_to_text(Datum value, Oid type)
+{
+	int			guc_level = NewGUCNestLevel();
+	Oid			output;
+	bool		is_varlena;
+	text	   *result;
+
+	(void) set_config_option("extra_float_digits", "3", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("DateStyle", "ISO", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("IntervalStyle", "postgres", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	getTypeOutputInfo(type, &output, &is_varlena);
+	result = cstring_to_text(OidOutputFunctionCall(output, value));
+	AtEOXact_GUC(false, guc_level);
+	return result;
+}
+
+/* es_fold_store gives the state as it is stored, in the current memory context. */
+void
+es_fold_store(EsFold *fold, EsStoredState *stored)
+{
+	Datum		state = es_fold_state(fold, &stored->isnull);
+
+	stored->json = NULL;
+	stored->text = NULL;
+	if (stored->isnull)
+		return;
+	if (fold->reducer->state_type == JSONBOID)
+		stored->json = DatumGetJsonbPCopy(state);
+	else
+		stored->text = value_to_text(state, fold->reducer->state_type);
+}
+
+/* es_fold_load goes back to a state that was stored. */
+void
+es_fold_load(EsFold *fold, const EsStoredState *stored)
+{
+	MemoryContext old = enter_next_state(fold);
+	Oid			input;
+	Oid			io_param;
+
+	fold->isnull = stored->isnull;
+	fold->value = (Datum) 0;
+	if (stored->json)
+		fold->value = PointerGetDatum(PG_DETOAST_DATUM_COPY(JsonbPGetDatum(stored->json)));
+	else if (stored->text)
+	{
+		getTypeInputInfo(fold->reducer->state_type, &input, &io_param);
+		fold->value = OidInputFunctionCall(input, text_to_cstring(stored->text), io_param, -1);
+	}
+	leave_next_state(fold, old, FORM_VALUE);
+}
+
+/* Reads the number out of a state that a count has left behind; 0 if it is none. */
+static int64
+number_of(EsFold *fold)
+{
+	bool		isnull;
+	Datum		state = es_fold_state(fold, &isnull);
+	JsonbValue	found;
+
+	if (isnull || !JB_ROOT_IS_OBJECT(DatumGetJsonbP(state)) ||
+		getKeyJsonValueFromContainer(&DatumGetJsonbP(state)->root, "count", strlen("count"), &found) == NULL ||
+		found.type != jbvNumeric)
+		return 0;
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(found.val.numeric)));
+}
+
 /* Makes sure that the state is a tree; NULL becomes null. */
 static void
 make_tree(EsFold *fold)
@@ -259,7 +332,7 @@ static void
 apply_count(EsFold *fold)
 {
 	if (fold->form != FORM_COUNT)
-		fold->count = 0;
+		fold->count = number_of(fold);
 	fold->form = FORM_COUNT;
 	fold->count++;
 }
@@ -301,74 +374,6 @@ keep_value(EsFold *fold, Datum value, bool isnull)
 	leave_next_state(fold, old, FORM_VALUE);
 }
 
-/*
- * Tells whether an error is none of the handler's doing: the query was
- * cancelled, the server goes down, or the transaction has to be retried.
- */
-static bool
-passes_through(int sqlerrcode)
-{
-	return ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
-		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK;
-}
-
-/* Makes the DETAIL of a VE009: the original SQLSTATE and detail. */
-static char *
-describe_cause(const ErrorData *cause)
-{
-	/* a handler's own replay failed: its detail has said so already */
-	if (cause->sqlerrcode == ES_ERRCODE_HANDLER_FAILED && cause->detail)
-		return cause->detail;
-	if (cause->detail)
-		return psprintf("SQLSTATE %s: %s", unpack_sql_state(cause->sqlerrcode), cause->detail);
-	return psprintf("SQLSTATE %s", unpack_sql_state(cause->sqlerrcode));
-}
-
-/* Reports the error that a handler raised, in its PG_CATCH block. */
-static void
-report_failure(MemoryContext context)
-{
-	ErrorData  *cause;
-
-	MemoryContextSwitchTo(context);
-	cause = CopyErrorData();
-	if (passes_through(cause->sqlerrcode))
-		PG_RE_THROW();
-	FlushErrorState();
-	ereport(ERROR,
-			errcode(ES_ERRCODE_HANDLER_FAILED),
-			errmsg_internal("%s", cause->message ? cause->message : "handler failed"),
-			errdetail_internal("%s", describe_cause(cause)),
-			cause->hint ? errhint("%s", cause->hint) : 0,
-			cause->context ? errcontext("%s", cause->context) : 0);
-}
-
-/*
- * Calls a handler.  Context callbacks from outside are left out meanwhile: they
- * come into the error when it is reported anew, and must not be there twice.
- */
-static Datum
-invoke(FunctionCallInfo fcinfo)
-{
-	MemoryContext context = CurrentMemoryContext;
-	PgStat_FunctionCallUsage usage;
-	Datum		result = (Datum) 0;
-
-	PG_TRY();
-	{
-		error_context_stack = NULL;
-		pgstat_init_function_usage(fcinfo, &usage);
-		result = FunctionCallInvoke(fcinfo);
-		pgstat_end_function_usage(&usage, true);
-	}
-	PG_CATCH();
-	{
-		report_failure(context);
-	}
-	PG_END_TRY();
-	return result;
-}
-
 /* Gets a handler's function ready to be called. */
 static FmgrInfo *
 look_up_function(EsFold *fold, const EsHandler *handler)
@@ -404,7 +409,7 @@ apply_function(EsFold *fold, const EsHandler *handler, const EsEvent *event)
 		return;
 	fcinfo->args[1].value = handler->takes_event ? es_base_event_datum(event) : event->data;
 	fcinfo->args[1].isnull = false;
-	result = invoke(fcinfo);
+	result = es_invoke_handler(fcinfo);
 	keep_value(fold, result, fcinfo->isnull);
 }
 

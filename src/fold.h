@@ -25,4 +25,15 @@ extern Oid	es_fold_state_type(const EsFold *fold);
 extern Datum es_fold_state(EsFold *fold, bool *isnull);
 extern Datum es_fold_state_jsonb(EsFold *fold, bool *isnull);
 
+/* A state as it is stored: a jsonb, or the text that the type's output function makes. */
+typedef struct EsStoredState
+{
+	bool		isnull;
+	Jsonb	   *json;			/* of a state that is jsonb */
+	text	   *text;			/* of other types */
+} EsStoredState;
+
+extern void es_fold_store(EsFold *fold, EsStoredState *stored);
+extern void es_fold_load(EsFold *fold, const EsStoredState *stored);
+
 #endif							/* ES_FOLD_H */

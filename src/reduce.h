@@ -86,6 +86,9 @@ extern bool es_reduce_fits(Oid function, Oid state_type, bool *takes_event);
 extern void es_reduce_require_execute(Oid function);
 extern bool es_reduce_is_builtin(const char *name);
 
+/* Raises if a reducer must not be dropped.  Set by the part that knows. */
+extern void (*es_reduce_drop_hook) (const text *reducer);
+
 extern void es_reduce_init(void);
 
 #endif							/* ES_REDUCE_H */

@@ -90,6 +90,17 @@ es_streamlock_lock_table(void)
 	LockRelationOid(es_base_store()->streams, RowExclusiveLock);
 }
 
+/*
+ * es_streamlock_exclude_appends waits until no transaction that has appended is
+ * in flight, and keeps all appends off to the end of this transaction.  They wait
+ * before they have a short lock.
+ */
+void
+es_streamlock_exclude_appends(void)
+{
+	LockRelationOid(es_base_store()->streams, ShareLock);
+}
+
 /* es_streamlock_add makes the short lock on a stream one that is wanted. */
 void
 es_streamlock_add(EsStreamLocks *locks, const text *name)

@@ -115,6 +115,13 @@ es_wake_subscription(int64 id)
 	return UINT64CONST(1) << (CATEGORY_BITS + (uint64) id % (64 - CATEGORY_BITS));
 }
 
+/* es_wake_projection gives the bit of a projection; subscriptions have the same ones, the other way round. */
+uint64
+es_wake_projection(int64 id)
+{
+	return UINT64CONST(1) << (63 - (uint64) id % (64 - CATEGORY_BITS));
+}
+
 /* The counter for a bit of this database, or for ANY. */
 static pg_atomic_uint32 *
 counter(int bit)

@@ -7,11 +7,13 @@
 
 #include "roster.h"
 
-/* What somebody waits for, or brings: 64 bits, some for categories, some for subscriptions. */
+/* What somebody waits for, or brings: 64 bits, some for categories, some for subscriptions and
+ * projections. */
 #define ES_WAKE_ALL		PG_UINT64_MAX
 
 extern uint64 es_wake_category(int32 category_key);
 extern uint64 es_wake_subscription(int64 id);
+extern uint64 es_wake_projection(int64 id);
 
 extern void es_wake_init(void);
 extern bool es_wake_works(void);

@@ -48,6 +48,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "projector.h"
 #include "settle.h"
 #include "sharedmark.h"
 #include "wake.h"
@@ -257,6 +258,10 @@ typedef struct Work
 	bool		idle;			/* the mark is at the end of the log */
 	TimestampTz worked_at;
 	int			delay_ms;		/* after a failure */
+	bool		listening;		/* is registered for news */
+	EsProjectorLook projections;	/* what was found last */
+	int			projector_delay_ms; /* after a failure there */
+	TimestampTz put_off_until;
 } Work;
 
 static bool leaves_store = true;	/* what the roster is told as the worker
@@ -321,24 +326,41 @@ do_work(Work *work)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-/* Logs why a piece of work failed, and puts it off. */
+/* Logs why a piece of work failed, and makes the time longer for which it is put off. */
 static void
-put_off(Work *work)
+put_off(int *delay_ms)
 {
 	HOLD_INTERRUPTS();
 	EmitErrorReport();
 	AbortCurrentTransaction();
 	FlushErrorState();
 	RESUME_INTERRUPTS();
-	work->idle = false;
-	work->delay_ms = Min(Max(2 * work->delay_ms, 1000), MOST_DELAY_MS);
+	*delay_ms = Min(Max(2 * *delay_ms, 1000), MOST_DELAY_MS);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
+/* Registers for news, before a look that tells that there are none yet. */
+static void
+start_listening(Work *work)
+{
+	if (!work->listening)
+		es_wake_begin(ES_WAKE_ALL);
+	work->listening = true;
+}
+
+/* Is not told of news any more. */
+static void
+stop_listening(Work *work)
+{
+	es_wake_end();
+	work->listening = false;
+	work->idle = false;
+}
+
 /*
- * One piece of work.  The worker registers for news before it looks, and
- * stays registered only if it then sleeps until there are some: appends pay for
- * waking it once in an interval at most.
+ * Writes the mark.  The worker registers for news before it looks, and stays
+ * registered only if it then sleeps until there are some: appends pay for waking it
+ * once in an interval at most, where no projections follow them.
  */
 static void
 work_once(Work *work)
@@ -346,8 +368,7 @@ work_once(Work *work)
 	MemoryContext context = CurrentMemoryContext;
 
 	work->worked_at = GetCurrentTimestamp();
-	es_wake_end();
-	es_wake_begin(ES_WAKE_ALL);
+	start_listening(work);
 	PG_TRY();
 	{
 		do_work(work);
@@ -356,12 +377,53 @@ work_once(Work *work)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		put_off(work);
+		put_off(&work->delay_ms);
+		stop_listening(work);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
-	if (!work->idle)
-		es_wake_end();
+	if (!work->idle && !work->projections.follows)
+		stop_listening(work);
+}
+
+/*
+ * Has a batch of a projection run, or looks which have something to do; true if
+ * there may be more at once.  While it is at work the worker is not registered for
+ * news: then appends pay nothing for it.
+ */
+static bool
+run_projections(Work *work)
+{
+	EsProjectorLook *look = &work->projections;
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool again = true;
+
+	if (GetCurrentTimestamp() < work->put_off_until)
+		return false;
+	PG_TRY();
+	{
+		if (!es_projector_work())
+		{
+			start_listening(work);
+			es_projector_look(look);
+			again = look->busy;
+			if (again || !(look->follows || work->idle))
+				stop_listening(work);
+		}
+		work->projector_delay_ms = 0;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		put_off(&work->projector_delay_ms);
+		stop_listening(work);
+		look->again_at = work->put_off_until =
+			GetCurrentTimestamp() + work->projector_delay_ms * INT64CONST(1000);
+		again = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return again;
 }
 
 /* When there is work to do, if nothing happens before. */
@@ -386,16 +448,11 @@ look_after_store(void)
 	{
 		es_wake_delegated();
 		if (es_roster_take_nudge() || due_at(&work) <= GetCurrentTimestamp())
-		{
 			work_once(&work);
-			continue;
-		}
-		sleep_until(due_at(&work));
-		if (work.idle)
+		else if (!run_projections(&work))
 		{
-			/* woken, so there is news */
-			es_wake_end();
-			work.idle = false;
+			sleep_until(Min(due_at(&work), work.projections.again_at));
+			work.idle = false;	/* woken, so there is news */
 		}
 	}
 	leaves_store = work.has_store;

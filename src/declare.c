@@ -1,0 +1,300 @@
+/*
+ * declare.c
+ *		Making and dropping projections.
+ *
+ * An asynchronous projection begins before the first event and is then run like
+ * any that has fallen behind.  An inline one has to be complete as it becomes known,
+ * so it is made complete here: everything settled is taken in, which is in nobody's
+ * way; then appends are excluded, what has come meanwhile is taken in, and the
+ * transaction commits.  No event is missed, none is taken in twice.
+ *
+ * Whoever makes a projection, or drops a reducer, holds a lock on
+ * eventstore.reducers: a reducer is not dropped while a projection has it.
+ */
+#include "declare.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "rebuild.h"
+#include "streamlock.h"
+
+PG_FUNCTION_INFO_V1(es_create_projection);
+PG_FUNCTION_INFO_V1(es_create_handler_projection);
+PG_FUNCTION_INFO_V1(es_drop_projection);
+
+/* ---- arguments ---- */
+
+/* Fetches the argument mode; tells whether it is inline. */
+static bool
+inline_arg(FunctionCallInfo fcinfo, int argno)
+{
+	char	   *mode;
+
+	es_base_require(fcinfo, argno, "mode");
+	mode = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	if (strcmp(mode, "inline") != 0 && strcmp(mode, "async") != 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("mode must be \"inline\" or \"async\", not \"%s\"", mode));
+	return strcmp(mode, "inline") == 0;
+}
+
+/* Fetches an argument that names one category; NULL is all of them. */
+static EsNames
+category_arg(FunctionCallInfo fcinfo, int argno)
+{
+	EsNames		names = {0};
+
+	if (PG_ARGISNULL(argno))
+		return names;
+	names.set = true;
+	names.count = 1;
+	names.names = palloc(sizeof(text *));
+	names.names[0] = PG_GETARG_TEXT_PP(argno);
+	es_base_check_name(names.names[0], "category", ES_MAX_STREAM_NAME);
+	return names;
+}
+
+/* Fetches the argument reducer; VE004 if there is none of that name. */
+static const text *
+reducer_arg(FunctionCallInfo fcinfo, int argno)
+{
+	text	   *name;
+
+	es_base_require(fcinfo, argno, "reducer");
+	name = PG_GETARG_TEXT_PP(argno);
+	LockRelationOid(es_reduce_relation("reducers"), RowExclusiveLock);
+	if (es_reduce_pin(name, CurrentMemoryContext) == NULL)
+		ereport(ERROR,
+				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+				errmsg("reducer \"%s\" does not exist", text_to_cstring(name)));
+	return name;
+}
+
+/* Tells whether a function takes an es_event and nothing else, or no argument at all. */
+static bool
+takes(Form_pg_proc proc, bool event)
+{
+	if (proc->prokind != PROKIND_FUNCTION || proc->proretset || proc->pronargs != (event ? 1 : 0))
+		return false;
+	return !event || proc->proargtypes.values[0] == es_base_store()->event_type;
+}
+
+/* Fetches an argument that is a function of the projection, which the caller may call; gives its qualified name. */
+static const char *
+function_arg(FunctionCallInfo fcinfo, int argno, bool takes_event)
+{
+	Oid			function = PG_GETARG_OID(argno);
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc proc;
+	const char *name;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_FUNCTION),
+				errmsg("function with OID %u does not exist", function));
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	if (!takes(proc, takes_event))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("function %s cannot be the %s of a projection", format_procedure(function),
+					   takes_event ? "handler" : "reset function"),
+				takes_event ? errdetail("A handler must be a function (es_event), of any result that is not a set.") :
+				errdetail("A reset function must be a function without arguments, of any result that is not a set."));
+	name = quote_qualified_identifier(get_namespace_name(proc->pronamespace), NameStr(proc->proname));
+	ReleaseSysCache(tuple);
+	es_reduce_require_execute(function);
+	return name;
+}
+
+/*
+ * The search_path for the projection's functions: the one in force, with temporary
+ * objects last, so that nobody who appends can put some of his own before.
+ */
+static const char *
+current_search_path(void)
+{
+	StringInfoData path;
+	List	   *names;
+	ListCell   *cell;
+
+	initStringInfo(&path);
+	if (SplitIdentifierString(pstrdup(namespace_search_path), ',', &names))
+		foreach(cell, names)
+			if (strcmp(lfirst(cell), "pg_temp") != 0)
+				appendStringInfo(&path, "%s, ", quote_identifier(lfirst(cell)));
+	appendStringInfoString(&path, "pg_temp");
+	return path.data;
+}
+
+/* ---- making ---- */
+
+/* Takes in all that there is, and is to be, before an inline projection becomes known. */
+static void
+build_inline(const EsProjection *projection)
+{
+	EsRun		run = {.projection = projection,.upto = es_settle_compute()};
+
+	if (!es_progress_read(projection->id, true, &run.progress))
+		elog(ERROR, "a new projection has no live generation");
+	es_rebuild_catch_up(&run);
+	es_streamlock_exclude_appends();
+	run.upto = es_settle_compute();
+	es_rebuild_catch_up(&run);
+	es_progress_write(&run.progress);
+}
+
+/* Raises 55000 if this transaction has appended: what it has is in flight until it ends. */
+static void
+refuse_after_append(const EsProjection *projection)
+{
+	if (projection->is_inline && es_settle_own_first() != PG_INT64_MAX)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("an inline projection cannot be created in a transaction that has appended events"),
+				errhint("Create it in a transaction of its own."));
+}
+
+/* Makes a projection. */
+static void
+create(EsProjection *projection, const char *command)
+{
+	EsProgress	row = {.generation = 1,.live = true,.retry_at = DT_NOBEGIN};
+
+	es_projection_open_for_change(command);
+	es_base_flush_pending();
+	refuse_after_append(projection);
+	if (es_projection_find(es_projection_pin(CurrentMemoryContext), projection->name))
+		ereport(ERROR,
+				errcode(ERRCODE_DUPLICATE_OBJECT),
+				errmsg("projection \"%s\" already exists", text_to_cstring(projection->name)));
+	projection->creator = GetUserNameFromId(GetUserId(), false);
+	projection->search_path = current_search_path();
+	es_projection_insert(projection);
+	row.projection_id = projection->id;
+	es_progress_insert(&row);
+	es_projection_announce(!projection->is_inline);
+	(void) es_projection_lock(projection->id, true);
+	if (projection->is_inline)
+		build_inline(es_projection_get(projection->name));
+}
+
+/*
+ * es_create_projection(projection, reducer, mode, category, key): makes a projection
+ * that folds events into one state for each key.
+ *
+ * NULL category: all events; other NULLs are 22004.  An existing one is 42710, an
+ * unknown reducer VE004, another mode or a key that is no SQL/JSON path 22023.
+ * Waits for other changes of projections; an inline one takes in all events there
+ * are, then waits for transactions that have appended and keeps others off to its
+ * end.  In one that has appended itself it is 55000.  A rollback undoes it.
+ */
+Datum
+es_create_projection(PG_FUNCTION_ARGS)
+{
+	EsProjection projection = {0};
+
+	projection.name = es_projection_name_arg(fcinfo, 0);
+	projection.is_inline = inline_arg(fcinfo, 2);
+	projection.categories = category_arg(fcinfo, 3);
+	es_base_require(fcinfo, 4, "key");
+	projection.key = PG_GETARG_TEXT_PP(4);
+	(void) es_value_compile_key(projection.key);
+	PreventCommandIfReadOnly("es_create_projection()");
+	projection.reducer = reducer_arg(fcinfo, 1);
+	create(&projection, "es_create_projection()");
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_create_handler_projection(projection, handler, mode, categories, types,
+ * reset): makes a projection whose handler writes tables of its own.
+ *
+ * NULL categories, types: all; NULL reset: it cannot be rebuilt; other NULLs, and
+ * nulls in the arrays, are 22004.  A function that does not fit is 22023, one that
+ * the caller may not call 42501.  Else like es_create_projection.
+ */
+Datum
+es_create_handler_projection(PG_FUNCTION_ARGS)
+{
+	EsProjection projection = {0};
+
+	projection.name = es_projection_name_arg(fcinfo, 0);
+	es_base_require(fcinfo, 1, "handler");
+	projection.is_inline = inline_arg(fcinfo, 2);
+	es_log_names_arg(&projection.categories, fcinfo, 3, "categories");
+	es_log_names_arg(&projection.types, fcinfo, 4, "types");
+	projection.handler = function_arg(fcinfo, 1, true);
+	if (!PG_ARGISNULL(5))
+		projection.reset = function_arg(fcinfo, 5, false);
+	create(&projection, "es_create_handler_projection()");
+	PG_RETURN_VOID();
+}
+
+/* ---- dropping ---- */
+
+/*
+ * es_drop_projection(projection): drops a projection, with the states that it keeps;
+ * what a handler has written stays.
+ *
+ * Unknown: VE004.  Waits for who runs the projection; for an inline one, for
+ * transactions that have appended, and keeps others off to its end.  A rollback
+ * undoes it.
+ */
+Datum
+es_drop_projection(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_projection_name_arg(fcinfo, 0);
+	const EsProjection *projection;
+
+	es_projection_open_for_change("es_drop_projection()");
+	projection = es_projection_get_locked(name);
+	if (projection->is_inline)
+	{
+		es_base_flush_pending();
+		es_streamlock_exclude_appends();
+	}
+	CommandCounterIncrement();
+	es_readmodel_drop(projection->id, 0);
+	es_progress_forget(projection->id);
+	es_projection_delete(projection);
+	es_projection_announce(true);
+	PG_RETURN_VOID();
+}
+
+/* Raises 2BP01 if a projection has a reducer, which is about to be dropped. */
+static void
+check_reducer_unused(const text *reducer)
+{
+	const EsProjectionSet *set = es_projection_pin(CurrentMemoryContext);
+
+	for (int i = 0; i < set->count; i++)
+	{
+		const EsProjection *projection = &set->projections[i];
+
+		if (projection->reducer && es_base_same_text(projection->reducer, reducer))
+			ereport(ERROR,
+					errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+					errmsg("reducer \"%s\" cannot be dropped: projection \"%s\" has it",
+						   text_to_cstring(reducer), text_to_cstring(projection->name)),
+					errhint("Drop the projection first, with es_drop_projection."));
+	}
+}
+
+/* Has reducers that projections have kept from being dropped; called once, from _PG_init. */
+void
+es_declare_init(void)
+{
+	es_reduce_drop_hook = check_reducer_unused;
+}

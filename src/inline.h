@@ -1,0 +1,12 @@
+/*
+ * inline.h
+ *		Projections that run in the append's own transaction.
+ */
+#ifndef ES_INLINE_H
+#define ES_INLINE_H
+
+#include "base.h"
+
+extern void es_inline_init(void);
+
+#endif							/* ES_INLINE_H */

@@ -1,0 +1,348 @@
+/*
+ * progress.c
+ *		How far projections are.
+ *
+ * A generation is one building of a projection from the log's beginning; each
+ * has a row of eventstore.projection_progress.  One is live; while a rebuild is
+ * on its way there is a second one.  Rows are written under the lock of their
+ * projection, which is kept to the end of the transaction, so they are read with
+ * a fresh snapshot under it, and what is read is the newest.
+ *
+ * What is skipped at somebody's wish are rows of eventstore.projection_skips.
+ * They hold for later generations, too: a rebuild ends where the live generation
+ * is, and does not stop at what has been dealt with.
+ */
+#include "progress.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "ack.h"
+#include "invoke.h"
+#include "wake.h"
+
+#define Anum_progress_id				1
+#define Anum_progress_generation		2
+#define Anum_progress_position			3
+#define Anum_progress_error_position	4
+#define Anum_progress_retry_at			5
+#define Anum_progress_attempts			6
+#define Anum_progress_live				7
+#define Anum_progress_error				8
+#define Natts_progress					8
+
+#define Anum_skips_id					1
+#define Anum_skips_position				2
+#define Anum_skips_skipped_at			3
+#define Anum_skips_skipped_by			4
+#define Anum_skips_error				5
+#define Natts_skips						5
+
+/* ---- reading ---- */
+
+/* Takes a row, in the current memory context. */
+static void
+take_row(EsProgress *row, HeapTuple tuple, TupleDesc desc)
+{
+	Datum		v[Natts_progress];
+	bool		n[Natts_progress];
+
+	heap_deform_tuple(tuple, desc, v, n);
+	row->projection_id = DatumGetInt64(v[Anum_progress_id - 1]);
+	row->generation = DatumGetInt64(v[Anum_progress_generation - 1]);
+	row->position = DatumGetInt64(v[Anum_progress_position - 1]);
+	row->error_position = n[Anum_progress_error_position - 1] ? 0 :
+		DatumGetInt64(v[Anum_progress_error_position - 1]);
+	row->retry_at = n[Anum_progress_retry_at - 1] ? DT_NOBEGIN :
+		DatumGetTimestampTz(v[Anum_progress_retry_at - 1]);
+	row->attempts = DatumGetInt32(v[Anum_progress_attempts - 1]);
+	row->live = DatumGetBool(v[Anum_progress_live - 1]);
+	row->error = n[Anum_progress_error - 1] ? NULL : DatumGetTextPCopy(v[Anum_progress_error - 1]);
+	row->tid = tuple->t_self;
+}
+
+/* Begins to read the rows of a projection, or of all (0). */
+static SysScanDesc
+begin_rows(Relation rel, int64 id, Snapshot snapshot)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, Anum_progress_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	return systable_beginscan(rel, es_base_store()->projection_progress_by_key, id != 0, snapshot, id != 0, &key);
+}
+
+/* es_progress_read_all reads the rows of all projections. */
+int
+es_progress_read_all(EsProgress **rows)
+{
+	Relation	rel = table_open(es_base_store()->projection_progress, AccessShareLock);
+	Snapshot	snapshot = es_segment_fresh_snapshot();
+	SysScanDesc scan = begin_rows(rel, 0, snapshot);
+	HeapTuple	tuple;
+	int			count = 0;
+	int			room = 8;
+
+	*rows = palloc(sizeof(EsProgress) * room);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		if (count == room)
+			*rows = repalloc(*rows, sizeof(EsProgress) * (room *= 2));
+		take_row(&(*rows)[count++], tuple, RelationGetDescr(rel));
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return count;
+}
+
+/* Reads the row of a projection's live generation, or of its rebuild; false if there is none. */
+static bool
+read_row(int64 id, bool live, Snapshot snapshot, EsProgress *row)
+{
+	Relation	rel = table_open(es_base_store()->projection_progress, AccessShareLock);
+	SysScanDesc scan = begin_rows(rel, id, snapshot);
+	HeapTuple	tuple;
+	bool		found = false;
+
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		take_row(row, tuple, RelationGetDescr(rel));
+		found = row->live == live;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* es_progress_read reads the newest row of a projection's live generation, or of its rebuild; false if there is none. */
+bool
+es_progress_read(int64 id, bool live, EsProgress *row)
+{
+	Snapshot	snapshot = es_segment_fresh_snapshot();
+	bool		found = read_row(id, live, snapshot, row);
+
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/* es_progress_live_generation tells which generation is live as a snapshot sees it; 0 if it sees none. */
+int64
+es_progress_live_generation(int64 id, Snapshot snapshot)
+{
+	EsProgress	row;
+
+	return read_row(id, true, snapshot, &row) ? row.generation : 0;
+}
+
+/* ---- writing ---- */
+
+/* Makes a row. */
+static HeapTuple
+form_row(Relation rel, const EsProgress *row)
+{
+	Datum		v[Natts_progress];
+	bool		n[Natts_progress] = {false};
+
+	v[Anum_progress_id - 1] = Int64GetDatum(row->projection_id);
+	v[Anum_progress_generation - 1] = Int64GetDatum(row->generation);
+	v[Anum_progress_position - 1] = Int64GetDatum(row->position);
+	v[Anum_progress_error_position - 1] = Int64GetDatum(row->error_position);
+	n[Anum_progress_error_position - 1] = row->error_position == 0;
+	v[Anum_progress_retry_at - 1] = TimestampTzGetDatum(row->retry_at);
+	n[Anum_progress_retry_at - 1] = row->retry_at == DT_NOBEGIN;
+	v[Anum_progress_attempts - 1] = Int32GetDatum(row->attempts);
+	v[Anum_progress_live - 1] = BoolGetDatum(row->live);
+	v[Anum_progress_error - 1] = PointerGetDatum(row->error);
+	n[Anum_progress_error - 1] = row->error == NULL;
+	return heap_form_tuple(RelationGetDescr(rel), v, n);
+}
+
+/* Opens the table for writing a row, whose waiters learn of it at commit. */
+static Relation
+open_for_row(const EsProgress *row)
+{
+	es_wake_note(es_wake_projection(row->projection_id));
+	return table_open(es_base_store()->projection_progress, RowExclusiveLock);
+}
+
+/* es_progress_insert adds the row of a new generation. */
+void
+es_progress_insert(const EsProgress *row)
+{
+	Relation	rel = open_for_row(row);
+
+	CatalogTupleInsert(rel, form_row(rel, row));
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+/* es_progress_write writes a row that was read under the projection's lock. */
+void
+es_progress_write(EsProgress *row)
+{
+	Relation	rel = open_for_row(row);
+	HeapTuple	tuple = form_row(rel, row);
+
+	CommandCounterIncrement();	/* this command may have written it before */
+	CatalogTupleUpdate(rel, &row->tid, tuple);
+	row->tid = tuple->t_self;
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+/* es_progress_delete takes the row of a generation away. */
+void
+es_progress_delete(const EsProgress *row)
+{
+	Relation	rel = open_for_row(row);
+	ItemPointerData tid = row->tid;
+
+	CommandCounterIncrement();
+	CatalogTupleDelete(rel, &tid);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+/* Describes an error as psql would, in one text. */
+static const text *
+describe_error(const ErrorData *error)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, error->message ? error->message : "unknown error");
+	if (error->sqlerrcode != ES_ERRCODE_HANDLER_FAILED)
+		appendStringInfo(&buf, "\nDETAIL:  SQLSTATE %s%s%s", unpack_sql_state(error->sqlerrcode),
+						 error->detail ? ": " : "", error->detail ? error->detail : "");
+	else if (error->detail)
+		appendStringInfo(&buf, "\nDETAIL:  %s", error->detail);
+	if (error->hint)
+		appendStringInfo(&buf, "\nHINT:  %s", error->hint);
+	if (error->context)
+		appendStringInfo(&buf, "\nCONTEXT:  %s", error->context);
+	return cstring_to_text_with_len(buf.data, buf.len);
+}
+
+/*
+ * es_progress_fail notes that a generation has failed at a position, 0 for none in
+ * particular, and when to try again.
+ */
+void
+es_progress_fail(EsProgress *row, int64 position, const ErrorData *error)
+{
+	row->attempts = row->error && row->error_position == position ? row->attempts + 1 : 1;
+	row->error = describe_error(error);
+	row->error_position = position;
+	row->retry_at = GetCurrentTimestamp() + es_ack_delay_after(row->attempts);
+}
+
+/* es_progress_forgive lets a generation be tried at once, as if it had not failed. */
+void
+es_progress_forgive(EsProgress *row)
+{
+	row->error = NULL;
+	row->error_position = 0;
+	row->attempts = 0;
+	row->retry_at = DT_NOBEGIN;
+}
+
+/* es_progress_move moves a generation on; an error is over once it is passed. */
+void
+es_progress_move(EsProgress *row, int64 position)
+{
+	row->position = position;
+	if (position >= row->error_position)
+		es_progress_forgive(row);
+}
+
+/* ---- what is skipped ---- */
+
+/* es_progress_read_skips reads which events between two positions a projection leaves out, in order. */
+int
+es_progress_read_skips(int64 id, int64 after, int64 upto, int64 **positions)
+{
+	Relation	rel = table_open(es_base_store()->projection_skips, AccessShareLock);
+	Relation	index = index_open(es_base_store()->projection_skips_by_key, AccessShareLock);
+	Snapshot	snapshot = es_segment_fresh_snapshot();
+	ScanKeyData keys[3];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	int			count = 0;
+	int			room = 8;
+	bool		isnull;
+
+	*positions = palloc(sizeof(int64) * room);
+	ScanKeyInit(&keys[0], Anum_skips_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	ScanKeyInit(&keys[1], Anum_skips_position, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
+	ScanKeyInit(&keys[2], Anum_skips_position, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(upto));
+	scan = systable_beginscan_ordered(rel, index, snapshot, 3, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+	{
+		if (count == room)
+			*positions = repalloc(*positions, sizeof(int64) * (room *= 2));
+		(*positions)[count++] = DatumGetInt64(heap_getattr(tuple, Anum_skips_position, RelationGetDescr(rel), &isnull));
+	}
+	systable_endscan_ordered(scan);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return count;
+}
+
+/* es_progress_add_skip notes that the current user leaves the event out at which a generation has failed. */
+void
+es_progress_add_skip(const EsProgress *row)
+{
+	Relation	rel = table_open(es_base_store()->projection_skips, RowExclusiveLock);
+	Datum		v[Natts_skips];
+	bool		n[Natts_skips] = {false};
+
+	v[Anum_skips_id - 1] = Int64GetDatum(row->projection_id);
+	v[Anum_skips_position - 1] = Int64GetDatum(row->error_position);
+	v[Anum_skips_skipped_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	v[Anum_skips_skipped_by - 1] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	v[Anum_skips_error - 1] = PointerGetDatum(row->error);
+	n[Anum_skips_error - 1] = row->error == NULL;
+	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), v, n));
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+/* Deletes the rows that an index finds by a projection's id, its first column. */
+static void
+delete_rows(Oid table, Oid index, int64 id)
+{
+	Relation	rel = table_open(table, RowExclusiveLock);
+	Snapshot	snapshot = es_segment_fresh_snapshot();
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	row;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	scan = systable_beginscan(rel, index, true, snapshot, 1, &key);
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+		CatalogTupleDelete(rel, &row->t_self);
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+}
+
+/* es_progress_forget takes away all that is known of how far a projection is. */
+void
+es_progress_forget(int64 id)
+{
+	const EsStore *store = es_base_store();
+
+	es_wake_note(es_wake_projection(id));
+	delete_rows(store->projection_progress, store->projection_progress_by_key, id);
+	delete_rows(store->projection_skips, store->projection_skips_by_key, id);
+	CommandCounterIncrement();
+}

@@ -1,0 +1,353 @@
+/*
+ * projector.c
+ *		What runs projections, and waits for them.
+ *
+ * By hand, es_run_projection takes in one batch after the other in the caller's
+ * transaction.  In the worker each batch of each projection is a transaction of its
+ * own, and each projection has one batch before the next has its turn.  Either way
+ * the projection's lock is held to the end of the transaction: the worker passes
+ * over a projection that somebody else runs, who runs one by hand waits.
+ *
+ * The worker first looks which projections have something to do: those behind the
+ * settled position, and rebuilds, unless they wait after a failure.  What it
+ * remembers between transactions are ids only.
+ */
+#include "projector.h"
+
+#include "access/xact.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "rebuild.h"
+#include "sharedmark.h"
+#include "wait.h"
+
+#define LOCKED_AGAIN_US	INT64CONST(100000)
+
+/* A generation that the worker has something to do for. */
+typedef struct Task
+{
+	int64		projection_id;
+	bool		live;
+} Task;
+
+static Task *tasks = NULL;		/* in TopMemoryContext */
+static int	ntasks = 0;
+static int	task_room = 0;
+
+PG_FUNCTION_INFO_V1(es_run_projection);
+PG_FUNCTION_INFO_V1(es_wait_projection);
+PG_FUNCTION_INFO_V1(es_skip_event);
+
+/* ---- running ---- */
+
+/* Gets a run ready, under the projection's lock; false if there is no such generation, or nothing to run in it. */
+static bool
+begin_run(EsRun *run, bool live)
+{
+	if (live && run->projection->is_inline)
+		return false;
+	return es_progress_read(run->projection->id, live, &run->progress);
+}
+
+/* Does one batch; *more tells whether there is something left to do at once.  Returns the error that is noted, or NULL. */
+static ErrorData *
+run_batch(EsRun *run, bool *more)
+{
+	int64		before = run->progress.position;
+	ErrorData  *error;
+
+	if (!run->progress.live)
+		return es_rebuild_step(run, more);
+	*more = false;
+	if (before >= run->upto)
+		return NULL;
+	error = es_project_try_batch(run);
+	*more = error == NULL && run->progress.position > before && run->progress.position < run->upto && run->most > 0;
+	return error;
+}
+
+/* Tells the caller of es_run_projection what its projection failed of. */
+static void
+warn(const EsRun *run, const ErrorData *error)
+{
+	ereport(WARNING,
+			errcode(error->sqlerrcode),
+			errmsg("projection \"%s\" failed at position " INT64_FORMAT ": %s",
+				   text_to_cstring(run->projection->name), run->progress.error_position,
+				   error->message ? error->message : "unknown error"),
+			error->detail ? errdetail_internal("%s", error->detail) : 0,
+			error->hint ? errhint("%s", error->hint) : 0,
+			error->context ? errcontext("%s", error->context) : 0);
+}
+
+/* Runs one generation until there is nothing left, or it fails. */
+static void
+run_generation(EsRun *run, bool live)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore projection run",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	bool		more = begin_run(run, live);
+
+	while (more)
+	{
+		ErrorData  *error = run_batch(run, &more);
+
+		CHECK_FOR_INTERRUPTS();
+		if (error)
+			warn(run, error);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+/*
+ * es_run_projection(projection, max_events): takes in what a projection has not yet,
+ * and goes on with its rebuild, up to where the log is settled now; returns how many
+ * events it took in.
+ *
+ * NULL max_events: no limit; negative: 22023.  Unknown: VE004.  Does not mind that
+ * a failed one is to wait.  A failure keeps what went well before it, is noted, and
+ * raises a WARNING.  Waits for others that run it; a rollback takes all back.
+ */
+Datum
+es_run_projection(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_projection_name_arg(fcinfo, 0);
+	EsRun		run = {.most = es_base_limit_arg(fcinfo, 1, "max_events")};
+
+	PreventCommandIfReadOnly("es_run_projection()");
+	run.projection = es_projection_get_locked(name);
+	run.upto = es_settle_compute();
+	if (run.most > 0)
+		run_generation(&run, true);
+	if (run.most > 0)
+		run_generation(&run, false);
+	PG_RETURN_INT64(run.events);
+}
+
+/*
+ * es_skip_event(projection, position): has a projection leave out the event at
+ * which it, or its rebuild, stands failed.
+ *
+ * It is tried again at once.  Unknown: VE004; a projection that has not failed at
+ * this position: 55000.  Waits for who runs it; a rollback undoes it.
+ */
+Datum
+es_skip_event(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_projection_name_arg(fcinfo, 0);
+	const EsProjection *projection;
+	int64		position;
+	bool		skipped = false;
+
+	es_base_require(fcinfo, 1, "position");
+	position = PG_GETARG_INT64(1);
+	PreventCommandIfReadOnly("es_skip_event()");
+	projection = es_projection_get_locked(name);
+	for (int live = 1; live >= 0; live--)
+	{
+		EsProgress	row;
+
+		if (!es_progress_read(projection->id, live, &row) || row.error == NULL ||
+			row.error_position == 0 || row.error_position != position)
+			continue;
+		if (!skipped)
+			es_progress_add_skip(&row);
+		skipped = true;
+		es_progress_forgive(&row);
+		es_progress_write(&row);
+	}
+	if (!skipped)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("projection \"%s\" has not failed at position " INT64_FORMAT,
+					   text_to_cstring(name), position),
+				errhint("The view es_projections has the position at which a projection has failed."));
+	es_projection_announce(true);
+	PG_RETURN_VOID();
+}
+
+/* ---- waiting ---- */
+
+/* What is waited for. */
+typedef struct ProjectionWait
+{
+	const text *name;
+	int64		position;
+} ProjectionWait;
+
+/* Looks whether a projection has come as far. */
+static bool
+look_at_projection(EsWait *wait)
+{
+	const ProjectionWait *what = wait->arg;
+	const EsProjection *projection = es_projection_get(what->name);
+	EsProgress	row;
+
+	if (projection->is_inline)
+		return es_settle_compute() >= what->position;
+	return es_progress_read(projection->id, true, &row) && row.position >= what->position;
+}
+
+/*
+ * es_wait_projection(projection, position, timeout): waits until a projection has
+ * taken in everything up to a position; tells whether it has.
+ *
+ * eventstore.max_wait caps the timeout.  NULLs are 22004, a negative timeout 22023,
+ * an unknown projection, or one that is dropped meanwhile, VE004.  Holds its
+ * statement's snapshot.
+ */
+Datum
+es_wait_projection(PG_FUNCTION_ARGS)
+{
+	ProjectionWait what = {.name = es_projection_name_arg(fcinfo, 0)};
+	EsWait		wait = {.look = look_at_projection,.arg = &what};
+	const EsProjection *projection = es_projection_get(what.name);
+
+	es_base_require(fcinfo, 1, "position");
+	what.position = PG_GETARG_INT64(1);
+	wait.timeout = es_wait_cap(es_wait_interval_arg(fcinfo, 2, "timeout"));
+	wait.interest = projection->is_inline ? ES_WAKE_ALL : es_wake_projection(projection->id);
+	PG_RETURN_BOOL(es_wait_until(&wait));
+}
+
+/* ---- in the worker ---- */
+
+/* Begins a transaction of the worker's; false, with none begun, if there is nothing to look after. */
+static bool
+begin_work(const char *what)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pgstat_report_activity(STATE_RUNNING, what);
+	if (!OidIsValid(get_extension_oid("eventstore", true)) ||
+		es_sharedmark_is_loading(es_base_store()->position_seq))
+	{
+		CommitTransactionCommand();
+		pgstat_report_activity(STATE_IDLE, NULL);
+		return false;
+	}
+	PushActiveSnapshot(GetTransactionSnapshot());
+	return true;
+}
+
+/* Ends it. */
+static void
+end_work(void)
+{
+	if (ActiveSnapshotSet())
+		PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* Notes a generation as one that there is something to do for. */
+static void
+add_task(const EsProgress *row)
+{
+	if (ntasks == task_room)
+	{
+		task_room = Max(2 * task_room, 16);
+		tasks = tasks == NULL ? MemoryContextAlloc(TopMemoryContext, sizeof(Task) * task_room) :
+			repalloc(tasks, sizeof(Task) * task_room);
+	}
+	tasks[ntasks].projection_id = row->projection_id;
+	tasks[ntasks].live = row->live;
+	ntasks++;
+}
+
+/* Looks at one generation. */
+static void
+look_at_row(const EsProgress *row, int64 settled, EsProjectorLook *look)
+{
+	if (row->live && row->position >= settled)
+		return;
+	if (row->retry_at > GetCurrentTimestamp())
+		look->again_at = Min(look->again_at, row->retry_at);
+	else if (es_projection_is_locked(row->projection_id))
+		look->again_at = Min(look->again_at, GetCurrentTimestamp() + LOCKED_AGAIN_US);
+	else
+		add_task(row);
+}
+
+/*
+ * es_projector_look looks which projections have something to do, in a transaction
+ * of its own.
+ */
+void
+es_projector_look(EsProjectorLook *look)
+{
+	const EsProjectionSet *set;
+	EsProgress *rows;
+	int64		settled;
+	int			count;
+
+	look->follows = look->busy = false;
+	look->again_at = DT_NOEND;
+	ntasks = 0;
+	if (!begin_work("looking after the projections of eventstore"))
+		return;
+	set = es_projection_pin(CurrentMemoryContext);
+	if (set->count > 0)
+	{
+		settled = es_settle_compute();
+		count = es_progress_read_all(&rows);
+		for (int i = 0; i < count; i++)
+		{
+			const EsProjection *projection = es_projection_find_by_id(set, rows[i].projection_id);
+
+			if (projection == NULL || (projection->is_inline && rows[i].live))
+				continue;
+			look->follows = true;
+			look_at_row(&rows[i], settled, look);
+		}
+	}
+	look->busy = ntasks > 0;
+	end_work();
+}
+
+/* Does one batch for a generation, in a transaction of its own, unless somebody else runs the projection by now. */
+static void
+do_task(const Task *task)
+{
+	EsRun		run = {.most = PG_INT64_MAX,.by_worker = true};
+	bool		more;
+
+	if (!begin_work("running a projection of eventstore"))
+		return;
+	if (es_projection_lock(task->projection_id, false))
+	{
+		run.projection = es_projection_find_by_id(es_projection_pin(CurrentMemoryContext), task->projection_id);
+		run.upto = es_settle_compute();
+		if (run.projection && begin_run(&run, task->live) &&
+			run.progress.retry_at <= GetCurrentTimestamp())
+			(void) run_batch(&run, &more);
+	}
+	end_work();
+}
+
+/*
+ * es_projector_work does one batch of what the last look has found for the next
+ * projection in turn; false if all have had theirs.
+ */
+bool
+es_projector_work(void)
+{
+	Task		task;
+
+	if (ntasks == 0)
+		return false;
+	task = tasks[0];
+	ntasks--;
+	memmove(tasks, tasks + 1, sizeof(Task) * ntasks);
+	do_task(&task);
+	return true;
+}

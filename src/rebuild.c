@@ -1,0 +1,193 @@
+/*
+ * rebuild.c
+ *		Projections made anew beside the live ones.
+ *
+ * A rebuild is another generation, which begins before the first event.  With a
+ * reducer, its states are rows of their own; the live generation goes on meanwhile.
+ * Once the new one has come as far as the live one, it becomes live and the old
+ * states are deleted, in one transaction: a snapshot sees all of one or all of the
+ * other.
+ *
+ * A handler has one set of tables, the user's.  So its rebuild is one transaction
+ * from reset() to the end of the log: others see the tables as they were until it
+ * commits.
+ *
+ * An inline projection's last step excludes appends (streamlock.c): what they have
+ * added by then is taken in, and the next append goes into the new generation.  With
+ * a handler they are kept off all the time, since both would write the same rows.
+ *
+ * After a crash a rebuild goes on from its checkpoint.
+ */
+#include "rebuild.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "ack.h"
+#include "streamlock.h"
+
+PG_FUNCTION_INFO_V1(es_rebuild_projection);
+
+/*
+ * es_rebuild_projection(projection): starts to make a projection anew.
+ *
+ * One that is on its way begins anew itself.  Unknown: VE004; a handler without
+ * reset(): 55000.  Waits for who runs the projection; a rollback undoes it.
+ */
+Datum
+es_rebuild_projection(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_projection_name_arg(fcinfo, 0);
+	const EsProjection *projection;
+	EsProgress	live;
+	EsProgress	old;
+	EsProgress	row = {.retry_at = DT_NOBEGIN};
+
+	PreventCommandIfReadOnly("es_rebuild_projection()");
+	projection = es_projection_get_locked(name);
+	if (projection->handler && projection->reset == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("projection \"%s\" cannot be rebuilt: it has no reset function", text_to_cstring(name)),
+				errhint("Drop it, and create it again with es_create_handler_projection(..., reset => ...)."));
+	if (!es_progress_read(projection->id, true, &live))
+		elog(ERROR, "projection \"%s\" has no live generation", text_to_cstring(name));
+	row.projection_id = projection->id;
+	row.generation = live.generation + 1;
+	if (es_progress_read(projection->id, false, &old))
+	{
+		row.generation = old.generation + 1;
+		es_progress_delete(&old);
+		es_readmodel_drop(projection->id, old.generation);
+	}
+	es_progress_insert(&row);
+	es_projection_announce(true);
+	PG_RETURN_VOID();
+}
+
+/* es_rebuild_catch_up takes in all batches up to where the log is settled, in a transaction that fails if one does. */
+void
+es_rebuild_catch_up(EsRun *run)
+{
+	run->most = PG_INT64_MAX;
+	while (run->progress.position < run->upto)
+	{
+		int64		before = run->progress.position;
+
+		es_project_watch(run, true);
+		es_project_batch(run);
+		if (run->progress.position == before)
+			break;
+	}
+}
+
+/* Makes the generation of a run the live one. */
+static void
+go_over(EsRun *run)
+{
+	EsProgress	live;
+
+	if (!es_progress_read(run->projection->id, true, &live))
+		elog(ERROR, "projection has no live generation");
+	es_progress_delete(&live);
+	if (run->projection->reducer)
+		es_readmodel_drop(run->projection->id, live.generation);
+	run->progress.live = true;
+	es_progress_forgive(&run->progress);
+	es_progress_write(&run->progress);
+	es_projection_announce(false);
+}
+
+/* Takes in what is left of an inline projection's events while nobody appends, and goes over. */
+static void
+finish_inline(EsRun *run)
+{
+	es_streamlock_exclude_appends();
+	run->upto = es_settle_compute();
+	es_rebuild_catch_up(run);
+	go_over(run);
+}
+
+/* Calls reset() and all events' handler, and goes over. */
+static void
+rebuild_by_handler(EsRun *run)
+{
+	if (run->projection->is_inline)
+	{
+		es_streamlock_exclude_appends();
+		run->upto = es_settle_compute();
+	}
+	es_project_call_reset(run->projection);
+	run->progress.position = 0;
+	es_rebuild_catch_up(run);
+	go_over(run);
+}
+
+/*
+ * Does the last step of a rebuild.  Should a worker not get what it has to wait for,
+ * that is not the projection's failure, and it tries again later.
+ */
+static ErrorData *
+finish(EsRun *run, EsRunWork work)
+{
+	EsRun		begun = *run;
+	ErrorData  *error = es_project_attempt(run, work);
+	int64		failed_at = run->current;
+
+	if (error == NULL)
+		return NULL;
+	*run = begun;
+	if (run->by_worker && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && failed_at == 0)
+	{
+		run->progress.attempts++;
+		run->progress.retry_at = GetCurrentTimestamp() + es_ack_delay_after(run->progress.attempts);
+		error = NULL;
+	}
+	else
+		es_progress_fail(&run->progress, failed_at, error);
+	es_progress_write(&run->progress);
+	return error;
+}
+
+/* Tells whether a rebuild has come as far as it can without the last step. */
+static bool
+is_near_the_end(EsRun *run)
+{
+	EsProgress	live;
+
+	if (run->projection->is_inline)
+		return run->progress.position >= run->upto && es_settle_own_first() == PG_INT64_MAX;
+	return es_progress_read(run->projection->id, true, &live) && run->progress.position >= live.position;
+}
+
+/*
+ * es_rebuild_step does one batch of a rebuild, or its last step; *more tells whether
+ * there is something left to do at once.  Returns the error that is noted, or NULL.
+ */
+ErrorData *
+es_rebuild_step(EsRun *run, bool *more)
+{
+	ErrorData  *error;
+	int64		before = run->progress.position;
+
+	*more = false;
+	if (run->projection->handler)
+		return es_settle_own_first() == PG_INT64_MAX ? finish(run, rebuild_by_handler) : NULL;
+	if (run->progress.position < run->upto)
+	{
+		error = es_project_try_batch(run);
+		if (error)
+			return error;
+	}
+	if (!is_near_the_end(run))
+	{
+		*more = run->progress.position > before && run->most > 0;
+		return NULL;
+	}
+	if (run->projection->is_inline)
+		return finish(run, finish_inline);
+	go_over(run);
+	return NULL;
+}
