@@ -35,6 +35,12 @@ void		(*es_base_flush_hook) (void) = NULL;
 static EsStore store;
 static bool store_valid = false;
 
+/* Who wants to know of changed relations: the server has room for ten callbacks, of all libraries. */
+#define MOST_WATCHERS	16
+
+static RelcacheCallbackFunction watchers[MOST_WATCHERS];
+static int	nwatchers = 0;
+
 /* Forgets the look-ups: some schema changed. */
 static void
 forget_on_schema_change(Datum arg, int cacheid, uint32 hashvalue)
@@ -42,12 +48,23 @@ forget_on_schema_change(Datum arg, int cacheid, uint32 hashvalue)
 	store_valid = false;
 }
 
-/* Forgets the look-ups: the store's own relations changed, or all of them may have. */
+/* Forgets the look-ups: the store's own relations changed, or all of them may have.  Tells the other parts, too. */
 static void
 forget_on_relation_change(Datum arg, Oid relid)
 {
 	if (!OidIsValid(relid) || relid == store.events || relid == store.streams)
 		store_valid = false;
+	for (int i = 0; i < nwatchers; i++)
+		watchers[i] (arg, relid);
+}
+
+/* es_base_on_relation_change registers a callback for when a relation's definition changes, or all may have (InvalidOid). */
+void
+es_base_on_relation_change(RelcacheCallbackFunction callback)
+{
+	if (nwatchers == MOST_WATCHERS)
+		elog(FATAL, "too many callbacks for changed relations");
+	watchers[nwatchers++] = callback;
 }
 
 /* Registers the invalidation callbacks; called once, from _PG_init. */

@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
@@ -230,6 +231,7 @@ extern const EsStore *es_base_store(void);
 extern Oid	es_base_known_events(void);
 extern bool es_base_owns_store(Oid role);
 extern void es_base_init(void);
+extern void es_base_on_relation_change(RelcacheCallbackFunction callback);
 
 /*
  * What a statement has taken but not yet appended must be before anything

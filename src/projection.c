@@ -91,7 +91,7 @@ at_xact_end(XactEvent event, void *arg)
 void
 es_projection_init(void)
 {
-	CacheRegisterRelcacheCallback(forget_projections, (Datum) 0);
+	es_base_on_relation_change(forget_projections);
 	RegisterXactCallback(at_xact_end, NULL);
 }
 

@@ -80,7 +80,7 @@ forget_segments(Datum arg, Oid relid)
 void
 es_segment_init(void)
 {
-	CacheRegisterRelcacheCallback(forget_segments, (Datum) 0);
+	es_base_on_relation_change(forget_segments);
 }
 
 /* How many positions a segment holds. */

@@ -145,7 +145,7 @@ es_store_init(void)
 	ctl.keysize = sizeof(Oid);
 	ctl.entrysize = sizeof(TableEntry);
 	tables = hash_create("eventstore tables", 16, &ctl, HASH_ELEM | HASH_BLOBS);
-	CacheRegisterRelcacheCallback(mark_stale, (Datum) 0);
+	es_base_on_relation_change(mark_stale);
 }
 
 /* Recognises a plain predicate; column 0 if it is none. */

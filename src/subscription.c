@@ -135,7 +135,7 @@ forget_subscriptions(Datum arg, Oid relid)
 void
 es_subscription_init(void)
 {
-	CacheRegisterRelcacheCallback(forget_subscriptions, (Datum) 0);
+	es_base_on_relation_change(forget_subscriptions);
 }
 
 /* Gives the table of what is known, emptied if it may not hold any more. */

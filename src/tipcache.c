@@ -73,7 +73,7 @@ es_tipcache_init(void)
 {
 	RegisterXactCallback(at_xact_end, NULL);
 	RegisterSubXactCallback(at_subxact_end, NULL);
-	CacheRegisterRelcacheCallback(at_invalidation, (Datum) 0);
+	es_base_on_relation_change(at_invalidation);
 }
 
 /*

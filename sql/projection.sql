@@ -1,0 +1,198 @@
+--
+-- Projections: read models kept up to date.
+--
+CREATE FUNCTION pg_temp.outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE statement;
+	RETURN 'done';
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE;
+END
+$$;
+-- positions are shown as seen from here
+SELECT es_settled_position() AS start \gset
+
+-- a state for each stream, in the append's own transaction
+SELECT es_create_projection('carts', 'merge', 'inline', 'projection_cart');
+BEGIN;
+SELECT es_append('projection_cart-1', 'Opened', '{"customer": "ann"}'), es_append('projection_cart-2', 'Opened', '{"customer": "bob"}');
+SELECT es_append('projection_other-1', 'Noise');
+SELECT key, version, position - :start AS position, state FROM es_projection('carts');
+ROLLBACK;
+SELECT count(*) FROM es_projection('carts');
+SELECT es_settled_position() AS start \gset
+SELECT es_append('projection_cart-1', 'Opened', '{"customer": "ann"}'), es_append('projection_cart-2', 'Opened', '{"customer": "bob"}');
+SELECT es_append_batch('projection_cart-1', '[{"type": "Filled", "data": {"items": 2}}, {"type": "Paid", "data": {"paid": true}}]');
+SELECT key, version, position - :start AS position, state FROM es_projection('carts');
+SELECT state ->> 'customer' AS customer FROM es_projection('carts', 'projection_cart-2');
+SELECT count(*) FROM es_projection('carts', 'projection_cart-9');
+SELECT projection, mode, status, position - :start AS position, lag, error, rebuild_position FROM es_projections WHERE projection = 'carts';
+
+-- whichever way events come; a retry is not taken in twice
+SELECT es_append('projection_cart-3', 'Opened', '{"customer": "cyd"}', event_id => '00000000-0000-4000-8000-000000000001');
+SELECT es_append('projection_cart-3', 'Opened', '{"customer": "cyd"}', event_id => '00000000-0000-4000-8000-000000000001');
+SELECT count(*) FROM es_append_many('[{"stream": "projection_cart-4", "type": "Opened"}, {"stream": "projection_cart-1", "type": "Sent", "data": {"sent": 1}}]');
+SELECT es_append_if('[{"stream": "projection_cart-5", "type": "Opened"}]', es_settled_position()) IS NOT NULL AS appended;
+SELECT es_append_events('projection_cart-5', ARRAY[ROW('Filled', '{"items": 1}', NULL, NULL)::es_new_event]);
+INSERT INTO es_events (stream, type, data) SELECT 'projection_cart-' || n, 'Opened', '{}' FROM generate_series(5, 7) n;
+COPY es_events (stream, type, data) FROM stdin;
+projection_cart-7	Filled	{"items": 3}
+projection_cart-8	Opened	{"customer": "dan"}
+\.
+SELECT key, version, state FROM es_projection('carts');
+
+-- what was there before is taken in when a projection is created; a key may span streams
+SELECT es_create_reducer('projection_spent', '{"spent": 0}');
+CREATE FUNCTION projection_spend(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE
+	RETURN jsonb_set(state, '{spent}', to_jsonb((state ->> 'spent')::numeric + (data ->> 'total')::numeric));
+SELECT es_register_reducer('projection_spent', 'Bought', 'projection_spend(jsonb, jsonb)');
+SELECT es_append('projection_order-1', 'Bought', '{"who": "ann", "total": 5}'), es_append('projection_order-2', 'Bought', '{"who": "bob", "total": 7}');
+SELECT es_create_projection('spent', 'projection_spent', 'inline', 'projection_order', '$.data.who');
+SELECT es_append('projection_order-3', 'Bought', '{"who": "ann", "total": 2.5}'), es_append('projection_order-4', 'Looked', '{"who": "ann"}');
+-- keys are text; no item, or null, is no key
+SELECT es_append('projection_order-5', 'Bought', '{"who": 42, "total": 1}'), es_append('projection_order-5', 'Bought', '{"who": true, "total": 1}'),
+	es_append('projection_order-6', 'Bought', '{"who": null, "total": 1}'), es_append('projection_order-6', 'Bought', '{"total": 1}');
+SELECT key, version, state FROM es_projection('spent');
+
+-- what fails inline fails the append
+SELECT es_append('projection_order-7', 'Bought', '{"who": "ann", "total": "much"}');
+SELECT es_append('projection_order-7', 'Bought', '{"who": ["ann"], "total": 1}');
+SELECT es_stream_version('projection_order-7');
+SELECT version, state FROM es_projection('spent', 'ann');
+
+-- states of another type
+CREATE TYPE projection_tally AS (n int, weight float8, last date);
+CREATE FUNCTION projection_count(state projection_tally, event es_event) RETURNS projection_tally LANGUAGE sql
+	RETURN ROW(coalesce(state.n, 0) + 1, coalesce(state.weight, 0) + (event.data ->> 'weight')::float8, (event.data ->> 'day')::date)::projection_tally;
+SELECT es_create_reducer('projection_tally', state_type => 'projection_tally');
+SELECT es_register_reducer('projection_tally', '*', 'projection_count(projection_tally, es_event)');
+SELECT es_create_projection('tallies', 'projection_tally', 'inline', 'projection_parcel');
+SET DateStyle = 'SQL, DMY';
+SELECT es_append('projection_parcel-1', 'Weighed', '{"weight": 0.1, "day": "2024-03-01"}');
+SET DateStyle = 'SQL, MDY';
+SET extra_float_digits = 0;
+SELECT es_append('projection_parcel-1', 'Weighed', '{"weight": 0.2, "day": "2024-03-02"}');
+RESET extra_float_digits;
+RESET DateStyle;
+SELECT key, version, state FROM es_projection('tallies');
+
+-- asynchronously: by the worker, or by hand
+SELECT es_create_projection('late_carts', 'count', category => 'projection_cart');
+SELECT es_run_projection('late_carts') >= 0 AS ran;
+SELECT es_wait_projection('late_carts', es_last_position(), '10s');
+SELECT count(*), sum(version), bool_and(version = (state ->> 'count')::bigint) FROM es_projection('late_carts');
+SELECT es_append('projection_cart-1', 'Closed');
+BEGIN;
+SELECT es_append('projection_cart-1', 'Open again');
+SELECT es_run_projection('late_carts') >= 0 AS ran;	-- not what this transaction has appended
+SELECT version, state FROM es_projection('late_carts', 'projection_cart-1');
+COMMIT;
+SELECT es_run_projection('late_carts') >= 0 AS ran;
+SELECT version, state FROM es_projection('late_carts', 'projection_cart-1');
+SELECT es_run_projection('late_carts'), es_run_projection('late_carts', 0);
+SELECT status, lag FROM es_projections WHERE projection = 'late_carts';
+
+-- a handler writes tables of its own, as the one who created the projection
+CREATE TABLE projection_log (position bigint PRIMARY KEY, stream text, by_whom text);
+CREATE FUNCTION projection_note(event es_event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF event.data ? 'bad' THEN
+		RAISE EXCEPTION 'cannot note this' USING DETAIL = 'It is bad.', ERRCODE = '22012';
+	END IF;
+	INSERT INTO projection_log VALUES (event.position, event.stream, current_user);
+END
+$$;
+CREATE FUNCTION projection_forget() RETURNS void LANGUAGE sql AS 'DELETE FROM projection_log';
+SELECT es_create_handler_projection('log', 'projection_note(es_event)', categories => '{projection_cart,projection_order}',
+	types => '{Opened,Bad}', reset => 'projection_forget()');
+SELECT es_run_projection('log') >= 0 AS ran;
+SELECT count(*), count(DISTINCT by_whom) FROM projection_log;
+SELECT * FROM es_projection('log');
+
+-- one that fails stops there, and goes on when told to leave the event out
+SELECT es_append('projection_cart-9', 'Opened'), es_append('projection_cart-9', 'Bad', '{"bad": true}'), es_append('projection_cart-10', 'Opened');
+SET client_min_messages = error;	-- there is a WARNING, which names the position
+SELECT es_run_projection('log') >= 0 AS ran;
+RESET client_min_messages;
+SELECT status, es_last_position() - error_position AS behind, split_part(error, E'\nCONTEXT', 1) AS error,
+	error LIKE '%CONTEXT:  PL/pgSQL function%projection "log", stream "projection_cart-9", version 2, type "Bad"' AS context
+	FROM es_projections WHERE projection = 'log';
+SELECT stream FROM projection_log ORDER BY position DESC LIMIT 1;
+SELECT es_skip_event('log', 1);
+SELECT es_skip_event('log', error_position) FROM es_projections WHERE projection = 'log';
+SELECT es_run_projection('log') >= 0 AS ran;
+SELECT es_wait_projection('log', es_last_position(), '10s');
+SELECT status, lag, error, error_position FROM es_projections WHERE projection = 'log';
+SELECT stream FROM projection_log ORDER BY position DESC LIMIT 1;
+SELECT es_last_position() - s.position AS behind, skipped_by = current_user AS by_me, split_part(error, E'\n', 1) AS error
+	FROM eventstore.projection_skips s;
+
+-- rebuilt beside the live one
+CREATE OR REPLACE FUNCTION projection_spend(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE
+	RETURN state || jsonb_build_object('spent', (state ->> 'spent')::numeric + (data ->> 'total')::numeric, 'buys', coalesce((state ->> 'buys')::int, 0) + 1);
+SELECT es_rebuild_projection('spent'), es_rebuild_projection('log'), es_rebuild_projection('late_carts');
+SELECT es_run_projection('spent') >= 0 AS ran, es_run_projection('log') >= 0 AS ran, es_run_projection('late_carts') >= 0 AS ran;
+SELECT key, version, state FROM es_projection('spent');
+SELECT es_append('projection_order-3', 'Bought', '{"who": "ann", "total": 2}');
+SELECT version, state FROM es_projection('spent', 'ann');
+SELECT projection, status, rebuild_position FROM es_projections WHERE projection IN ('spent', 'log', 'late_carts') ORDER BY 1;
+SELECT count(*) FROM projection_log;
+SELECT count(*), sum(version) FROM es_projection('late_carts');
+SELECT count(DISTINCT generation) FROM eventstore.projection_states GROUP BY projection_id;
+
+-- refused
+SELECT pg_temp.outcome($$SELECT es_create_projection('carts', 'merge')$$) AS exists_already,
+	pg_temp.outcome($$SELECT es_create_projection('new', 'nonsense')$$) AS unknown_reducer,
+	pg_temp.outcome($$SELECT es_create_projection('new', 'merge', 'sometimes')$$) AS mode,
+	pg_temp.outcome($$SELECT es_create_projection('new', 'merge', key => '$.')$$) AS key,
+	pg_temp.outcome($$SELECT es_create_projection('new', 'merge', NULL)$$) AS null_mode,
+	pg_temp.outcome($$SELECT es_create_projection('new', NULL)$$) AS null_reducer,
+	pg_temp.outcome($$SELECT es_create_projection(NULL, 'merge')$$) AS null_name,
+	pg_temp.outcome($$SELECT es_create_projection('', 'merge')$$) AS empty_name,
+	pg_temp.outcome($$SELECT es_create_projection('new', 'merge', category => '')$$) AS empty_category;
+SELECT pg_temp.outcome($$SELECT es_create_handler_projection('new', 'projection_forget()')$$) AS no_event,
+	pg_temp.outcome($$SELECT es_create_handler_projection('new', 'projection_spend(jsonb, jsonb)')$$) AS two_arguments,
+	pg_temp.outcome($$SELECT es_create_handler_projection('new', 'projection_note(es_event)', reset => 'projection_note(es_event)')$$) AS reset,
+	pg_temp.outcome($$SELECT es_create_handler_projection('new', NULL)$$) AS null_handler,
+	pg_temp.outcome($$SELECT es_create_handler_projection('new', 'projection_note(es_event)', categories => '{NULL}')$$) AS null_category;
+SELECT pg_temp.outcome(format($$SELECT %s$$, call)) AS unknown FROM unnest(ARRAY['es_projection(''new'')', 'es_run_projection(''new'')',
+	'es_wait_projection(''new'', 1, ''0'')', 'es_skip_event(''new'', 1)', 'es_rebuild_projection(''new'')', 'es_drop_projection(''new'')']) call;
+SELECT pg_temp.outcome($$SELECT es_run_projection('log', -1)$$) AS negative, pg_temp.outcome($$SELECT es_wait_projection('log', 1, '-1s')$$) AS timeout,
+	pg_temp.outcome($$SELECT es_skip_event('log', NULL)$$) AS null_position;
+SELECT es_wait_projection('log', es_last_position() + 1000, '10ms');
+BEGIN;
+SELECT es_append('projection_cart-1', 'Opened');
+SELECT es_create_projection('new', 'merge', 'inline');
+ROLLBACK;
+SELECT es_create_handler_projection('plain', 'projection_note(es_event)', categories => '{}');
+SELECT es_rebuild_projection('plain');
+SELECT es_drop_reducer('projection_spent');
+
+-- a role that may make projections, but not call the handler
+CREATE ROLE regress_projection;
+GRANT EXECUTE ON FUNCTION es_create_handler_projection(text, regprocedure, text, text[], text[], regprocedure), es_run_projection(text, bigint) TO regress_projection;
+REVOKE EXECUTE ON FUNCTION projection_note(es_event) FROM PUBLIC;
+SET ROLE regress_projection;
+SELECT pg_temp.outcome($$SELECT es_create_handler_projection('theirs', 'projection_note(es_event)')$$);
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION projection_note(es_event) TO regress_projection;
+-- it runs with its own rights, whoever runs it
+SET ROLE regress_projection;
+SELECT es_create_handler_projection('theirs', 'projection_note(es_event)', types => '{Opened}');
+RESET ROLE;
+SET client_min_messages = error;
+SELECT es_run_projection('theirs');
+RESET client_min_messages;
+SELECT error LIKE 'permission denied for table projection_log%42501%' AS refused FROM es_projections WHERE projection = 'theirs';
+
+SELECT count(es_drop_projection(projection)) FROM es_projections;
+SELECT count(*) FROM eventstore.projection_states;
+SELECT count(*) FROM eventstore.projection_progress;
+SELECT count(*) FROM eventstore.projection_skips;
+SELECT es_drop_reducer('projection_spent'), es_drop_reducer('projection_tally');
+REVOKE ALL ON FUNCTION es_create_handler_projection(text, regprocedure, text, text[], text[], regprocedure), es_run_projection(text, bigint) FROM regress_projection;
+REVOKE ALL ON FUNCTION projection_note(es_event) FROM regress_projection;
+DROP ROLE regress_projection;
+DROP TABLE projection_log;
+DROP FUNCTION projection_note(es_event), projection_forget(), projection_spend(jsonb, jsonb), projection_count(projection_tally, es_event);
+DROP TYPE projection_tally;
