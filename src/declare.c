@@ -133,7 +133,7 @@ current_search_path(void)
 	if (SplitIdentifierString(pstrdup(namespace_search_path), ',', &names))
 		foreach(cell, names)
 			if (strcmp(lfirst(cell), "pg_temp") != 0)
-				appendStringInfo(&path, "%s, ", quote_identifier(lfirst(cell)));
+			appendStringInfo(&path, "%s, ", quote_identifier(lfirst(cell)));
 	appendStringInfoString(&path, "pg_temp");
 	return path.data;
 }

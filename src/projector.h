@@ -10,7 +10,8 @@
 /* What a worker found that looked after projections. */
 typedef struct EsProjectorLook
 {
-	bool		follows;		/* there are projections that news may matter to */
+	bool		follows;		/* there are projections that news may matter
+								 * to */
 	bool		busy;			/* there is more to do at once */
 	TimestampTz again_at;		/* something is to be tried again by then;
 								 * DT_NOEND: nothing is */
