@@ -58,6 +58,7 @@ es_readmodel_open(EsReadModel *model, int64 id, int64 generation, bool exclusive
 	memset(model, 0, sizeof(*model));
 	model->projection_id = id;
 	model->generation = generation;
+	model->context = CurrentMemoryContext;
 	es_store_open(&model->table, es_base_store()->projection_states);
 	InitDirtySnapshot(model->dirty);
 	if (exclusive)
@@ -103,10 +104,12 @@ bool
 es_readmodel_find(EsReadModel *model, EsKeyState *state)
 {
 	TupleTableSlot *slot = model->table.info->scan_slot;
+	MemoryContext old = MemoryContextSwitchTo(model->context);	/* a scan keeps what it allocates */
 
 	ScanKeyInit(&model->keys[2], 3, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(state->key));
 	index_rescan(model->scan, model->keys, 3, NULL, 0);
 	state->exists = index_getnext_slot(model->scan, ForwardScanDirection, slot);
+	MemoryContextSwitchTo(old);
 	if (state->exists)
 		take_row(slot, state);
 	else

@@ -28,6 +28,7 @@ typedef struct EsReadModel
 	int64		projection_id;
 	int64		generation;
 	EsTable		table;
+	MemoryContext context;		/* of the scan */
 	Snapshot	snapshot;		/* NULL: read the newest, whoever wrote it */
 	IndexScanDesc scan;
 	SnapshotData dirty;
