@@ -44,6 +44,14 @@ INSERT INTO promised VALUES
 	('es_nack', 'subscription text, partition integer, "position" bigint, reason text, member text DEFAULT NULL::text', 'void'),
 	('es_parked', 'subscription text', 'TABLE("position" bigint, partition integer, attempts integer, reason text, parked_at timestamp with time zone)'),
 	('es_replay_parked', 'subscription text, "position" bigint DEFAULT NULL::bigint', 'bigint'),
+	('es_create_projection', 'projection text, reducer text, mode text DEFAULT ''async''::text, category text DEFAULT NULL::text, key text DEFAULT ''$.stream''::text', 'void'),
+	('es_create_handler_projection', 'projection text, handler regprocedure, mode text DEFAULT ''async''::text, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], reset regprocedure DEFAULT NULL::regprocedure', 'void'),
+	('es_drop_projection', 'projection text', 'void'),
+	('es_projection', 'projection text, key text DEFAULT NULL::text', 'TABLE(key text, version bigint, "position" bigint, state jsonb)'),
+	('es_run_projection', 'projection text, max_events bigint DEFAULT NULL::bigint', 'bigint'),
+	('es_wait_projection', 'projection text, "position" bigint, timeout interval', 'boolean'),
+	('es_rebuild_projection', 'projection text', 'void'),
+	('es_skip_event', 'projection text, "position" bigint', 'void'),
 	('es_create_reducer', 'reducer text, initial jsonb DEFAULT ''{}''::jsonb, state_type regtype DEFAULT ''jsonb''::regtype, on_unknown text DEFAULT ''ignore''::text', 'void'),
 	('es_drop_reducer', 'reducer text', 'void'),
 	('es_register_reducer', 'reducer text, event_type text, handler regprocedure', 'void'),
@@ -71,6 +79,7 @@ FROM (VALUES
 	('es_events', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone}'),
 	('es_delivery', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone,partition integer,attempt integer}'),
 	('es_subscriptions', '{subscription text,partition integer,position bigint,member text,lease_until timestamp with time zone,lag bigint,parked bigint}'),
+	('es_projections', '{projection text,mode text,status text,position bigint,lag bigint,error text,error_position bigint,rebuild_position bigint}'),
 	('es_new_event', '{type text,data jsonb,metadata jsonb,event_id uuid}'),
 	('es_state', '{stream text,version bigint,position bigint,state jsonb,recorded_at timestamp with time zone}'),
 	('es_streams', '{stream text,category text,version bigint,first_version bigint,created_at timestamp with time zone,deleted boolean}'),
@@ -134,7 +143,8 @@ SELECT is_empty($$
 	WHERE proname = ANY ('{es_append,es_append_batch,es_append_events,es_append_many,es_append_if,es_read_tagged,es_stream_version,es_read,es_read_all,
 			es_read_category,es_settled_position,es_settle,es_wait,es_create_reducer,es_drop_reducer,
 			es_register_reducer,es_replay,es_replay_steps,es_replay_category,es_replay_as,es_create_feed,
-			es_drop_feed,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked}'::name[])
+			es_drop_feed,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,
+			es_create_projection,es_create_handler_projection,es_drop_projection,es_run_projection,es_wait_projection,es_rebuild_projection,es_skip_event}'::name[])
 		AND (provolatile <> 'v' OR proparallel <> 'u')
 $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE');
 

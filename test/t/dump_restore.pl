@@ -39,6 +39,11 @@ $node->safe_psql('source', q{
 	SELECT es_subscribe('plain'), es_subscribe('shared', 10, '{order,batch}', '{OrderPlaced}', 4, 1);
 	SELECT es_ack('plain', 0, max(position)) FROM es_poll('plain', 50);
 	SELECT count(es_nack('shared', partition, min, 'no', 'm')) FROM (SELECT partition, min(position) FROM es_poll('shared', member => 'm') GROUP BY partition) p;
+	CREATE TABLE noted (position bigint PRIMARY KEY, stream text);
+	CREATE FUNCTION note(e es_event) RETURNS void LANGUAGE sql AS 'INSERT INTO noted VALUES (e.position, e.stream)';
+	SELECT es_create_projection('orders', 'merge', 'inline', 'order'), es_create_projection('by', 'count', key => '$.metadata.by'),
+		es_create_handler_projection('noted', 'note(es_event)', categories => '{order}');
+	SELECT es_run_projection('by'), es_run_projection('noted');
 });
 my $digest = store_digest($node, 'source');
 my $last = $node->safe_psql('source', 'SELECT es_settled_position()');
@@ -55,6 +60,11 @@ sub check_copy
 	is($node->safe_psql($database, 'SELECT es_settled_position()'), $last + 1, "$how: with the next position");
 	is($node->safe_psql($database, q{SELECT min(position), (SELECT count(*) FROM es_parked('shared')), (SELECT count(*) FROM es_poll('shared', NULL, member => 'm')) > 100 FROM es_poll('plain', 10)}),
 		'51|4|t', "$how: subscriptions go on where they were");
+	is($node->safe_psql($database, q{SELECT version, state FROM es_projection('orders', 'order-1')}), '20|{"n": 667}', "$how: inline projections go on");
+	is($node->safe_psql($database, q{
+			SELECT es_run_projection('by') * 0, es_run_projection('noted') * 0;
+			SELECT count(*), sum(version) FROM es_projection('by');
+			SELECT count(*), count(*) FILTER (WHERE stream = 'order-1') FROM noted}), "0|0\n5|700\n701|20", "$how: so do others, from where they were");
 	is($node->safe_psql($database, q{
 			SELECT es_append('sleeper-1', 'B', expected_version => 1), es_append('fresh-1', 'A', expected_version => 0),
 				es_append(E'quote\\'\\\\ "x"-1', 'a\\b', '"\\\\t\\u00e9"', event_id => '0189ffff-0000-7000-8000-000000000001', expected_version => 0),
