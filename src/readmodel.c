@@ -104,8 +104,10 @@ bool
 es_readmodel_find(EsReadModel *model, EsKeyState *state)
 {
 	TupleTableSlot *slot = model->table.info->scan_slot;
-	MemoryContext old = MemoryContextSwitchTo(model->context);	/* a scan keeps what it allocates */
+	MemoryContext old;
 
+	/* a scan keeps what it allocates */
+	old = MemoryContextSwitchTo(model->context);
 	ScanKeyInit(&model->keys[2], 3, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(state->key));
 	index_rescan(model->scan, model->keys, 3, NULL, 0);
 	state->exists = index_getnext_slot(model->scan, ForwardScanDirection, slot);
