@@ -127,6 +127,46 @@ SELECT stream FROM projection_log ORDER BY position DESC LIMIT 1;
 SELECT es_last_position() - s.position AS behind, skipped_by = current_user AS by_me, split_part(error, E'\n', 1) AS error
 	FROM eventstore.projection_skips s;
 
+-- in parts; folding by key meets a later failure first, and still stops at the first
+CREATE FUNCTION projection_fussy(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	IF data ? 'bad' THEN
+		RAISE EXCEPTION 'bad: %', data ->> 'n';
+	END IF;
+	RETURN state || data;
+END
+$$;
+SELECT es_register_reducer('projection_fussy', '*', 'projection_fussy(jsonb, jsonb)');
+SELECT es_append('projection_fuss-' || stream, 'T', data::jsonb) FROM (VALUES ('a', '{"n": 1}'), ('b', '{"n": 2}'), ('b', '{"n": 3, "bad": 1}'),
+	('a', '{"n": 4}'), ('a', '{"n": 5, "bad": 1}'), ('c', '{"n": 6}')) v (stream, data);
+SELECT es_last_position() - 6 AS start \gset
+SELECT es_create_projection('fussy', 'projection_fussy', 'inline', 'projection_fuss');
+BEGIN;
+SELECT es_create_projection('fussy', 'projection_fussy', category => 'projection_fuss');
+SELECT es_run_projection('fussy', 1);
+SELECT key, version, state FROM es_projection('fussy');
+SET LOCAL client_min_messages = error;
+SELECT es_run_projection('fussy');
+SELECT error_position - :start AS failed_at, split_part(error, E'\n', 1) AS error FROM es_projections WHERE projection = 'fussy';
+SELECT key, version, position - :start AS position, state FROM es_projection('fussy');
+SELECT es_run_projection('fussy');
+SELECT attempts FROM eventstore.projection_progress WHERE error IS NOT NULL;
+SELECT es_skip_event('fussy', :start + 3);
+SET LOCAL eventstore.projection_batch = 1;
+SELECT es_run_projection('fussy');
+SELECT error_position - :start AS failed_at, split_part(error, E'\n', 1) AS error FROM es_projections WHERE projection = 'fussy';
+SELECT es_skip_event('fussy', :start + 5);
+SELECT es_run_projection('fussy');
+SELECT key, version, position - :start AS position, state FROM es_projection('fussy');
+-- what is left out stays out; a rebuild does not stop there
+SELECT es_rebuild_projection('fussy');
+SELECT es_run_projection('fussy', 2);
+SELECT status, rebuild_position - :start AS rebuild_position FROM es_projections WHERE projection = 'fussy';
+SELECT es_run_projection('fussy');
+SELECT status, rebuild_position FROM es_projections WHERE projection = 'fussy';
+SELECT key, version, position - :start AS position, state FROM es_projection('fussy');
+ROLLBACK;
+
 -- rebuilt beside the live one
 CREATE OR REPLACE FUNCTION projection_spend(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE
 	RETURN state || jsonb_build_object('spent', (state ->> 'spent')::numeric + (data ->> 'total')::numeric, 'buys', coalesce((state ->> 'buys')::int, 0) + 1);
@@ -160,6 +200,9 @@ SELECT pg_temp.outcome(format($$SELECT %s$$, call)) AS unknown FROM unnest(ARRAY
 SELECT pg_temp.outcome($$SELECT es_run_projection('log', -1)$$) AS negative, pg_temp.outcome($$SELECT es_wait_projection('log', 1, '-1s')$$) AS timeout,
 	pg_temp.outcome($$SELECT es_skip_event('log', NULL)$$) AS null_position;
 SELECT es_wait_projection('log', es_last_position() + 1000, '10ms');
+BEGIN READ ONLY;
+SELECT es_run_projection('log');
+ROLLBACK;
 BEGIN;
 SELECT es_append('projection_cart-1', 'Opened');
 SELECT es_create_projection('new', 'merge', 'inline');
@@ -189,10 +232,10 @@ SELECT count(es_drop_projection(projection)) FROM es_projections;
 SELECT count(*) FROM eventstore.projection_states;
 SELECT count(*) FROM eventstore.projection_progress;
 SELECT count(*) FROM eventstore.projection_skips;
-SELECT es_drop_reducer('projection_spent'), es_drop_reducer('projection_tally');
+SELECT es_drop_reducer('projection_spent'), es_drop_reducer('projection_tally'), es_drop_reducer('projection_fussy');
 REVOKE ALL ON FUNCTION es_create_handler_projection(text, regprocedure, text, text[], text[], regprocedure), es_run_projection(text, bigint) FROM regress_projection;
 REVOKE ALL ON FUNCTION projection_note(es_event) FROM regress_projection;
 DROP ROLE regress_projection;
 DROP TABLE projection_log;
-DROP FUNCTION projection_note(es_event), projection_forget(), projection_spend(jsonb, jsonb), projection_count(projection_tally, es_event);
+DROP FUNCTION projection_note(es_event), projection_forget(), projection_spend(jsonb, jsonb), projection_count(projection_tally, es_event), projection_fussy(jsonb, jsonb);
 DROP TYPE projection_tally;

@@ -3,8 +3,8 @@
  *		What runs projections, and waits for them.
  *
  * By hand, es_run_projection takes in one batch after the other in the caller's
- * transaction.  In the worker each batch of each projection is a transaction of its
- * own, and each projection has one batch before the next has its turn.  Either way
+ * transaction.  In the worker each batch that takes something in ends a transaction,
+ * and each projection has one batch before the next has its turn.  Either way
  * the projection's lock is held to the end of the transaction: the worker passes
  * over a projection that somebody else runs, who runs one by hand waits.
  *
@@ -28,6 +28,7 @@
 #include "wait.h"
 
 #define LOCKED_AGAIN_US	INT64CONST(100000)
+#define MOST_TOGETHER	32
 
 /* A generation that the worker has something to do for. */
 typedef struct Task
@@ -314,40 +315,49 @@ es_projector_look(EsProjectorLook *look)
 	end_work();
 }
 
-/* Does one batch for a generation, in a transaction of its own, unless somebody else runs the projection by now. */
-static void
+/*
+ * Does one batch for a generation, unless somebody else runs the projection by now;
+ * false if that took nothing in.
+ */
+static bool
 do_task(const Task *task)
 {
 	EsRun		run = {.most = PG_INT64_MAX,.by_worker = true};
 	bool		more;
 
-	if (!begin_work("running a projection of eventstore"))
-		return;
-	if (es_projection_lock(task->projection_id, false))
-	{
-		run.projection = es_projection_find_by_id(es_projection_pin(CurrentMemoryContext), task->projection_id);
-		run.upto = es_settle_compute();
-		if (run.projection && begin_run(&run, task->live) &&
-			run.progress.retry_at <= GetCurrentTimestamp())
-			(void) run_batch(&run, &more);
-	}
-	end_work();
+	if (!es_projection_lock(task->projection_id, false))
+		return false;
+	run.projection = es_projection_find_by_id(es_projection_pin(CurrentMemoryContext), task->projection_id);
+	run.upto = es_settle_compute();
+	if (run.projection == NULL || !begin_run(&run, task->live) ||
+		run.progress.retry_at > GetCurrentTimestamp())
+		return false;
+	(void) run_batch(&run, &more);
+	return run.events > 0 || !task->live;
 }
 
 /*
  * es_projector_work does one batch of what the last look has found for the next
- * projection in turn; false if all have had theirs.
+ * projection in turn, in a transaction of its own; false if all have had theirs.
+ * Projections that none of the new events is for only have their checkpoint moved;
+ * some of those share a transaction.
  */
 bool
 es_projector_work(void)
 {
-	Task		task;
+	int			done = 0;
 
 	if (ntasks == 0)
 		return false;
-	task = tasks[0];
-	ntasks--;
-	memmove(tasks, tasks + 1, sizeof(Task) * ntasks);
-	do_task(&task);
+	if (!begin_work("running a projection of eventstore"))
+	{
+		ntasks = 0;
+		return true;
+	}
+	while (done < MOST_TOGETHER && done < ntasks && !do_task(&tasks[done++]))
+		CHECK_FOR_INTERRUPTS();
+	ntasks -= done;
+	memmove(tasks, tasks + done, sizeof(Task) * ntasks);
+	end_work();
 	return true;
 }

@@ -105,6 +105,15 @@ catches_up('theirs', q{another role's});
 is(run('SELECT * FROM theirs'), 'maker|public, pg_temp', 'runs as that role, with its search_path, temporary objects last');
 run(q{SET ROLE maker; CREATE OR REPLACE FUNCTION mark(e es_event) RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE 'SET ROLE postgres'; END$$; RESET ROLE; SELECT es_append('d-1', 'Mark')});
 becomes(q{SELECT status = 'failed' FROM es_projections WHERE projection = 'theirs'}, 'it cannot become another');
+
+# code that would run later, at the end of the transaction, would run as somebody else: as the worker's superuser
+run(q{SET ROLE maker;
+	CREATE FUNCTION become() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN EXECUTE 'ALTER ROLE maker SUPERUSER'; RETURN NULL; END$$;
+	CREATE CONSTRAINT TRIGGER later AFTER INSERT ON theirs DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION become();
+	CREATE OR REPLACE FUNCTION mark(e es_event) RETURNS void LANGUAGE plpgsql AS $$BEGIN INSERT INTO theirs VALUES ('later'); END$$});
+becomes(q{SELECT error LIKE '%security-restricted operation%' FROM es_projections WHERE projection = 'theirs'}, 'it cannot leave code behind that runs as another');
+run(q{SELECT es_run_projection('theirs')});
+is(run(q{SELECT count(*) FROM theirs WHERE who = 'later' UNION ALL SELECT rolsuper::int FROM pg_roles WHERE rolname = 'maker'}), "0\n0", 'whoever runs it');
 run(q{DROP OWNED BY maker; DROP ROLE maker; SELECT es_append('d-1', 'Mark')});
 becomes(q{SELECT error LIKE 'role "maker"%' FROM es_projections WHERE projection = 'theirs'}, 'a role that is gone is an error of its projection');
 catches_up('states', 'the others go on');

@@ -15,6 +15,7 @@ my $primary = new_node('primary', streaming => 1, conf => "autovacuum = off\n");
 $primary->safe_psql('postgres', 'CREATE EXTENSION eventstore');
 $primary->safe_psql('postgres', 'SELECT es_set_segment_size(500)');
 $primary->safe_psql('postgres', q{SELECT es_append('a-1', 'A'), es_append('a-1', 'B')});
+$primary->safe_psql('postgres', q{SELECT es_create_projection('states', 'count', 'inline')});
 $primary->backup('backup');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'backup', has_streaming => 1);
@@ -36,10 +37,14 @@ standby_is('SELECT es_settled_position()', '2', 'and is settled');
 standby_is(q{SELECT count(*), max(version) FROM es_read('a-1')}, '2|2', 'es_read reads');
 standby_is(q{SELECT es_stream_version('a-1'), es_stream_version('none')}, '2|0', 'es_stream_version reads');
 standby_is(q{SELECT count(*) FROM es_events}, '2', 'es_events reads');
+standby_is(q{SELECT key, version, state FROM es_projection('states')}, 'a-1|2|{"count": 2}', 'es_projection reads');
+standby_is(q{SELECT position, lag FROM es_projections}, '2|0', 'es_projections reads');
+standby_is(q{SELECT es_wait_projection('states', 2, '1s')}, 't', 'es_wait_projection waits');
 
 # Whatever writes is refused.
 foreach my $sql (q{SELECT es_append('a-1', 'X')}, q{SELECT es_append_batch('a-1', '[{"type": "X"}]')}, q{INSERT INTO es_events (stream, type, data) VALUES ('a-1', 'X', '{}')},
-	'SELECT es_settle()', 'SELECT es_set_segment_size(100)')
+	'SELECT es_settle()', 'SELECT es_set_segment_size(100)', q{SELECT es_run_projection('states')}, q{SELECT es_rebuild_projection('states')},
+	q{SELECT es_skip_event('states', 1)}, q{SELECT es_drop_projection('states')}, q{SELECT es_create_projection('new', 'count')})
 {
 	my ($ret, $out, $err) = $standby->psql('postgres', "\\set VERBOSITY sqlstate\n$sql");
 	like($err, qr/ERROR:  (25006|55000)/, "refused: $sql");
