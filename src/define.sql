@@ -27,3 +27,7 @@ COMMENT ON FUNCTION @extschema@.es_drop_reducer(text) IS 'drops a reducer and it
 CREATE FUNCTION @extschema@.es_register_reducer(reducer text, event_type text, handler regprocedure) RETURNS void
 	LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.es_register_reducer(text, text, regprocedure) IS 'makes a function fold events of a type (* for all others): f(state S, event es_event) RETURNS S or f(state S, data jsonb) RETURNS S';
+
+CREATE FUNCTION @extschema@.es_register_reducer_ops(reducer text, event_type text, ops jsonb) RETURNS void
+	LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.es_register_reducer_ops(text, text, jsonb) IS 'makes operations fold events of a type (* for all others), without SQL: an operation or an array of them';

@@ -25,4 +25,19 @@ extern Oid	es_fold_state_type(const EsFold *fold);
 extern Datum es_fold_state(EsFold *fold, bool *isnull);
 extern Datum es_fold_state_jsonb(EsFold *fold, bool *isnull);
 
+/*
+ * A state as snapshots and projections keep it: a jsonb, or for states of
+ * another type what its output function makes of it.
+ */
+typedef struct EsStoredState
+{
+	bool		isnull;
+	Jsonb	   *json;
+	text	   *text;
+} EsStoredState;
+
+extern void es_fold_store(EsFold *fold, EsStoredState *stored);
+extern void es_fold_load(EsFold *fold, const EsStoredState *stored);
+extern const EsReducer *es_fold_reducer(const EsFold *fold);
+
 #endif							/* ES_FOLD_H */

@@ -16,10 +16,12 @@ COMMENT ON TABLE eventstore.reducers IS 'reducers, without the built-in ones';
 CREATE TABLE eventstore.reducer_handlers (
 	reducer text COLLATE "C" NOT NULL,
 	event_type text COLLATE "C" NOT NULL,
-	handler text NOT NULL,
-	CONSTRAINT reducer_handlers_by_type PRIMARY KEY (reducer, event_type)
+	handler text,
+	ops jsonb,
+	CONSTRAINT reducer_handlers_by_type PRIMARY KEY (reducer, event_type),
+	CHECK ((handler IS NULL) OPERATOR(pg_catalog.<>) (ops IS NULL))
 );
-COMMENT ON TABLE eventstore.reducer_handlers IS 'which function folds events of which type';
+COMMENT ON TABLE eventstore.reducer_handlers IS 'which function, or which operations, fold events of which type';
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.reducers', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.reducer_handlers', '');
@@ -28,7 +30,7 @@ CALL eventstore.install_guards('eventstore.reducers');
 CALL eventstore.install_guards('eventstore.reducer_handlers');
 
 CREATE VIEW @extschema@.es_reducers AS
-	SELECT r.reducer, h.event_type, h.handler, r.initial,
+	SELECT r.reducer, h.event_type, COALESCE(h.handler, h.ops::pg_catalog.text) AS handler, r.initial,
 		pg_catalog.to_regtype(r.state_type) AS state_type, r.on_unknown,
 		NULL::pg_catalog.int4 AS snapshot_every
 	FROM eventstore.reducers r

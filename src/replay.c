@@ -9,7 +9,7 @@
  */
 #include "fold.h"
 #include "read.h"
-#include "reduce.h"
+#include "state.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -296,7 +296,7 @@ state_as(FunctionCallInfo fcinfo, EsFold *fold, Oid wanted, bool *isnull)
 		return datumCopy(state, byval, len);
 	}
 	*isnull = PG_ARGISNULL(1);
-	return es_reduce_populate(*isnull ? (Datum) 0 : PG_GETARG_DATUM(1), isnull, wanted,
+	return es_state_populate(*isnull ? (Datum) 0 : PG_GETARG_DATUM(1), isnull, wanted,
 							  DatumGetJsonbP(state));
 }
 
