@@ -127,12 +127,12 @@ SELECT version, state FROM es_replay('replay_past-1', 'merge', as_of => 'infinit
 SELECT version, state FROM es_replay('replay_past-1', 'merge', until_version => 1, as_of => '2020-01-03 00:00Z');
 SELECT es_replay_as('replay_past-1', NULL::jsonb, 'merge', as_of => '2020-01-02 00:00Z');
 
--- a category: one row a stream, in order of creation
-SELECT stream, version, state FROM es_replay_category('replay_past', 'merge');
-SELECT stream, version, state FROM es_replay_category('replay_past', 'merge', '2020-01-01 00:00Z');
-SELECT stream, version, state FROM es_replay_category('replay_past', 'count', '2020-01-02 00:00Z');
+-- a category: one row a stream
+SELECT stream, version, state FROM es_replay_category('replay_past', 'merge') ORDER BY stream;
+SELECT stream, version, state FROM es_replay_category('replay_past', 'merge', '2020-01-01 00:00Z') ORDER BY stream;
+SELECT stream, version, state FROM es_replay_category('replay_past', 'count', '2020-01-02 00:00Z') ORDER BY stream;
 SELECT * FROM es_replay_category('replay_nothing', 'merge');
-SELECT stream, version, state FROM es_replay_category('replay_order');
+SELECT stream, version, state FROM es_replay_category('replay_order') ORDER BY stream;
 
 -- built-in reducers
 SELECT es_append_batch('replay_doc-1', '[

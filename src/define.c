@@ -22,12 +22,15 @@
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 
+#include "snapshot.h"
 #include "state.h"
 
 PG_FUNCTION_INFO_V1(es_create_reducer);
 PG_FUNCTION_INFO_V1(es_drop_reducer);
 PG_FUNCTION_INFO_V1(es_register_reducer);
 PG_FUNCTION_INFO_V1(es_register_reducer_ops);
+PG_FUNCTION_INFO_V1(es_snapshot_every);
+PG_FUNCTION_INFO_V1(es_drop_snapshots);
 PG_FUNCTION_INFO_V1(es_define_forget);
 
 /* Makes a change of the tables known, to this command's rest and, at commit, to all. */
@@ -153,9 +156,30 @@ es_create_reducer(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Writes after how many events a replay leaves a snapshot; 0: it leaves none. */
+static void
+put_policy(const text *reducer, int every)
+{
+	Relation	policies = table_open(es_reduce_relation("snapshot_policies"), RowExclusiveLock);
+	SysScanDesc scan = es_reduce_begin_rows(policies, "snapshot_policies_by_reducer", reducer, NULL);
+	HeapTuple	old = systable_getnext(scan);
+	Datum		values[Natts_policies] = {PointerGetDatum(reducer), Int32GetDatum(every)};
+	bool		isnull[Natts_policies] = {false};
+	HeapTuple	row = heap_form_tuple(RelationGetDescr(policies), values, isnull);
+
+	if (HeapTupleIsValid(old) && every == 0)
+		CatalogTupleDelete(policies, &old->t_self);
+	else if (HeapTupleIsValid(old))
+		CatalogTupleUpdate(policies, &old->t_self, row);
+	else if (every != 0)
+		CatalogTupleInsert(policies, row);
+	systable_endscan(scan);
+	table_close(policies, NoLock);
+}
+
 /*
- * es_drop_reducer(reducer text) drops a reducer and its handlers.  Unknown:
- * VE004; built in: 22023.  Waits for other changes of reducers; a rollback
+ * es_drop_reducer(reducer text) drops a reducer, its handlers and its snapshots.
+ * Unknown: VE004; built in: 22023.  Waits for other changes of reducers; a rollback
  * undoes it.
  */
 Datum
@@ -176,6 +200,8 @@ es_drop_reducer(PG_FUNCTION_ARGS)
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 		CatalogTupleDelete(handlers, &row->t_self);
 	systable_endscan(scan);
+	put_policy(name, 0);
+	es_snapshot_drop(name);
 	announce_change(RelationGetRelid(reducers));
 	table_close(handlers, NoLock);
 	table_close(reducers, NoLock);
@@ -308,6 +334,59 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 	put_handler(name, type, NULL, ops);
 	announce_change(RelationGetRelid(reducers));
 	table_close(reducers, NoLock);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_snapshot_every(reducer text, events int) makes replays by a reducer, built
+ * in or not, leave a snapshot when they have folded more than so many events,
+ * where they may write; NULL: they leave none.  Unknown reducer: VE004; less than
+ * 1: 22023.  Waits for other changes of reducers; a rollback undoes it.
+ */
+Datum
+es_snapshot_every(PG_FUNCTION_ARGS)
+{
+	text	   *name;
+	Relation	reducers;
+
+	es_base_require(fcinfo, 0, "reducer");
+	name = PG_GETARG_TEXT_PP(0);
+	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 1)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("events must be at least 1, or NULL for no snapshots"));
+	reducers = open_for_change("es_snapshot_every()");
+	if (!es_reduce_is_builtin(text_to_cstring(name)) &&
+		!HeapTupleIsValid(es_reduce_find_row(reducers, name)))
+		report_unknown_reducer(name);
+	put_policy(name, PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1));
+	announce_change(RelationGetRelid(reducers));
+	table_close(reducers, NoLock);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_drop_snapshots(reducer text) drops the snapshots of a reducer, built in or
+ * not: for what PostgreSQL cannot see, such as a change of a function that a
+ * handler calls.  Unknown reducer: VE004.  Waits for transactions that have left
+ * snapshots; a rollback undoes it.
+ */
+Datum
+es_drop_snapshots(PG_FUNCTION_ARGS)
+{
+	text	   *name;
+	Relation	reducers;
+
+	es_base_require(fcinfo, 0, "reducer");
+	name = PG_GETARG_TEXT_PP(0);
+	PreventCommandIfReadOnly("es_drop_snapshots()");
+	PreventCommandIfParallelMode("es_drop_snapshots()");
+	reducers = table_open(es_reduce_relation("reducers"), AccessShareLock);
+	if (!es_reduce_is_builtin(text_to_cstring(name)) &&
+		!HeapTupleIsValid(es_reduce_find_row(reducers, name)))
+		report_unknown_reducer(name);
+	es_snapshot_drop(name);
+	table_close(reducers, AccessShareLock);
 	PG_RETURN_VOID();
 }
 

@@ -28,8 +28,6 @@
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 
-#include "state.h"
-
 typedef enum StateForm
 {
 	FORM_VALUE,					/* value, isnull */
@@ -189,13 +187,6 @@ const EsReducer *
 es_fold_reducer(const EsFold *fold)
 {
 	return fold->reducer;
-}
-
-/* es_fold_state_type tells the type of the states that es_fold_state gives. */
-Oid
-es_fold_state_type(const EsFold *fold)
-{
-	return fold->reducer->state_type;
 }
 
 /* es_fold_state gives the state as a value of its own type. */

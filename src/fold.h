@@ -7,6 +7,7 @@
 
 #include "base.h"
 #include "reduce.h"
+#include "state.h"
 
 typedef struct EsFold EsFold;
 
@@ -21,21 +22,10 @@ extern void es_fold_apply(EsFold *fold, const EsEvent *event);
 extern void es_fold_end(EsFold *fold);
 
 /* The state so far; it may belong to the fold, and is then good until the fold goes on. */
-extern Oid	es_fold_state_type(const EsFold *fold);
 extern Datum es_fold_state(EsFold *fold, bool *isnull);
 extern Datum es_fold_state_jsonb(EsFold *fold, bool *isnull);
 
-/*
- * A state as snapshots and projections keep it: a jsonb, or for states of
- * another type what its output function makes of it.
- */
-typedef struct EsStoredState
-{
-	bool		isnull;
-	Jsonb	   *json;
-	text	   *text;
-} EsStoredState;
-
+/* States as they are stored, see state.h. */
 extern void es_fold_store(EsFold *fold, EsStoredState *stored);
 extern void es_fold_load(EsFold *fold, const EsStoredState *stored);
 extern const EsReducer *es_fold_reducer(const EsFold *fold);

@@ -31,11 +31,10 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
-#define MOST_WATCHED	4
-
 static uint64 generation = 1;	/* raised by each invalidation */
-static Oid	watched[MOST_WATCHED];	/* relations, as last seen */
+static Oid *watched = NULL;		/* relations, also ones that are gone */
 static int	nwatched = 0;
+static int	watched_space = 0;
 
 /* ---- what may have changed ---- */
 
@@ -63,6 +62,7 @@ es_handler_init(void)
 {
 	CacheRegisterSyscacheCallback(PROCOID, note_catalog_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(TYPEOID, note_catalog_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(ENUMOID, note_catalog_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, note_catalog_change, (Datum) 0);
 	CacheRegisterRelcacheCallback(note_relation_change, (Datum) 0);
 }
@@ -74,19 +74,21 @@ es_handler_generation(void)
 	return generation;
 }
 
-/*
- * es_handler_watch makes changes of a table raise the generation.  The oldest is
- * forgotten for it where there are too many: those of an extension that was
- * dropped.
- */
+/* es_handler_watch makes changes of a relation raise the generation, from now on. */
 void
 es_handler_watch(Oid relation)
 {
 	for (int i = 0; i < nwatched; i++)
 		if (watched[i] == relation)
 			return;
-	if (nwatched == MOST_WATCHED)
-		memmove(watched, watched + 1, --nwatched * sizeof(Oid));
+	if (nwatched == watched_space)
+	{
+		int			space = Max(2 * watched_space, 8);
+
+		watched = watched == NULL ? MemoryContextAlloc(TopMemoryContext, space * sizeof(Oid)) :
+			repalloc(watched, space * sizeof(Oid));
+		watched_space = space;
+	}
 	watched[nwatched++] = relation;
 }
 

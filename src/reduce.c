@@ -454,12 +454,31 @@ is_parallel_safe(const EsFunction *function)
 	return OidIsValid(function->oid) && func_parallel(function->oid) == PROPARALLEL_SAFE;
 }
 
+/* Reads after how many events a replay by a reducer leaves a snapshot. */
+static int
+load_policy(const text *name)
+{
+	Relation	table = table_open(es_reduce_relation("snapshot_policies"), AccessShareLock);
+	SysScanDesc scan = es_reduce_begin_rows(table, "snapshot_policies_by_reducer", name, NULL);
+	HeapTuple	row = systable_getnext(scan);
+	bool		isnull;
+	int			every = 0;
+
+	es_handler_watch(RelationGetRelid(table));
+	if (HeapTupleIsValid(row))
+		every = DatumGetInt32(heap_getattr(row, Anum_policies_every, RelationGetDescr(table), &isnull));
+	systable_endscan(scan);
+	table_close(table, AccessShareLock);
+	return every;
+}
+
 /* Fills in what is derived from a reducer's rows. */
 static void
-finish_reducer(EsReducer *reducer)
+finish_reducer(EsReducer *reducer, const text *name)
 {
 	reducer->fallback = es_reduce_handler(reducer, "*", 1);
 	reducer->upcasters = es_upcast_load();
+	reducer->snapshot_every = load_policy(name);
 	reducer->parallel_safe = true;
 	for (int i = 0; i < reducer->nhandlers; i++)
 		if (reducer->handlers[i].kind == ES_HANDLER_FUNCTION)
@@ -488,7 +507,7 @@ resolve_reducer(const text *name, const char *key)
 	es_base_become_owner(&caller);
 	reducer = builtin >= 0 ? make_builtin(builtin) : load_reducer(name);
 	if (reducer != NULL)
-		finish_reducer(reducer);
+		finish_reducer(reducer, name);
 	es_base_become_caller(&caller);
 	MemoryContextSwitchTo(old);
 	if (reducer == NULL)

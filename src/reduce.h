@@ -22,6 +22,10 @@
 #define Anum_handlers_ops				4
 #define Natts_handlers					4
 
+#define Anum_policies_reducer			1
+#define Anum_policies_every				2
+#define Natts_policies					2
+
 #define ES_MAX_REDUCER_NAME		ES_MAX_STREAM_NAME
 #define ES_FINGERPRINT_LENGTH	32
 
@@ -61,6 +65,7 @@ typedef struct EsReducer
 	EsHandler  *handlers;		/* in order of length and bytes of type */
 	const EsHandler *fallback;	/* the one for "*", or NULL */
 	EsUpcasters *upcasters;		/* all that there are */
+	int			snapshot_every; /* 0: replays leave none */
 	bool		parallel_safe;	/* handlers and upcasters are */
 	uint8		fingerprint[ES_FINGERPRINT_LENGTH];
 	/* kept by reduce.c */

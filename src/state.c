@@ -21,6 +21,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "handler.h"
 #include "pack.h"
 
 /* Calls a function that asks for the type of its first argument. */
@@ -166,6 +167,7 @@ describe_columns(StringInfo out, Oid type)
 {
 	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
 
+	es_handler_watch(get_typ_typrelid(type));
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute column = TupleDescAttr(desc, i);

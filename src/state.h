@@ -9,6 +9,17 @@
 
 #include "lib/stringinfo.h"
 
+/*
+ * A state as snapshots and projections keep it: a jsonb, or for states of
+ * another type what its output function makes of it.
+ */
+typedef struct EsStoredState
+{
+	bool		isnull;
+	Jsonb	   *json;
+	text	   *text;
+} EsStoredState;
+
 /* Results are in the current memory context. */
 extern Datum es_state_initial(const Jsonb *initial, Oid state_type, bool *isnull);
 extern Datum es_state_populate(Datum base, bool *isnull, Oid row_type, const Jsonb *json);
