@@ -196,18 +196,19 @@ scan_segment(EsStreamScan *scan)
 		ScanKeyInit(&s->keys[s->nkeys++], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
 					Int64GetDatum(scan->stream.truncated_before));
 	}
-	if (scan->open_segment == scan->segment)
-	{
-		/* of the stream before: what is open serves again */
-		index_rescan(s->scan, s->keys, s->nkeys, NULL, 0);
-		return true;
-	}
-	close_segment(scan);
 	old = MemoryContextSwitchTo(scan->context);
-	open = es_segment_scan_begin(s, scan->segment);
-	MemoryContextSwitchTo(old);
+	open = scan->open_segment == scan->segment;
 	if (open)
-		scan->open_segment = scan->segment;
+		/* for the stream before: it serves again */
+		index_rescan(s->scan, s->keys, s->nkeys, NULL, 0);
+	else
+	{
+		close_segment(scan);
+		open = es_segment_scan_begin(s, scan->segment);
+		if (open)
+			scan->open_segment = scan->segment;
+	}
+	MemoryContextSwitchTo(old);
 	return open;
 }
 
@@ -231,17 +232,31 @@ next_segment(EsStreamScan *scan)
 	return false;
 }
 
+/*
+ * Moves to the next row of the segment being scanned.  Index scans allocate as
+ * they go, and must find that again.
+ */
+static bool
+next_row(EsStreamScan *scan)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+	bool		found = index_getnext_slot(scan->scan.scan,
+										   scan->backwards ? BackwardScanDirection : ForwardScanDirection,
+										   scan->scan.slot);
+
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
 /* es_read_stream_next reads the next event; its varlenas live until the next call. */
 bool
 es_read_stream_next(EsStreamScan *scan, EsEvent *event)
 {
-	ScanDirection direction = scan->backwards ? BackwardScanDirection : ForwardScanDirection;
-
 	if (!scan->found)
 		return false;
 	while (scan->scanning || next_segment(scan))
 	{
-		if (index_getnext_slot(scan->scan.scan, direction, scan->scan.slot))
+		if (next_row(scan))
 		{
 			es_settle_note_row(scan->scan.slot);
 			es_segment_scan_event(&scan->scan, event);
