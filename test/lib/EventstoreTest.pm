@@ -94,7 +94,8 @@ sub store_digest
 		"SELECT count(*), md5(string_agg(s::text, E'\\n' ORDER BY name)) FROM eventstore.streams s",
 		"SELECT string_agg(concat_ws(' ', segment, first_position, last_position, events, from_time, to_time, state), E'\\n' ORDER BY segment) FROM es_segments",
 		"SELECT s::text FROM eventstore.config s",
-		(map { "SELECT string_agg(s::text, E'\\n' ORDER BY s::text) FROM eventstore.$_ s" } qw(subscriptions subscription_partitions subscription_members subscription_failures)),
+		(map { "SELECT string_agg(s::text, E'\\n' ORDER BY s::text) FROM eventstore.$_ s" } qw(subscriptions subscription_partitions subscription_members subscription_failures
+			reducers reducer_handlers snapshot_policies snapshots upcasters)),
 		"SELECT last_value, is_called FROM eventstore.subscription_id_seq",
 		"SELECT last_value, is_called FROM eventstore.position_seq",
 		"SELECT last_value, is_called FROM eventstore.stream_id_seq",
