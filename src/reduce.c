@@ -436,10 +436,11 @@ compute_fingerprint(EsReducer *reducer)
 	for (int i = 0; i < reducer->upcasters->count; i++)
 	{
 		const EsUpcaster *upcaster = &reducer->upcasters->items[i];
+		int32		version = pg_hton32(upcaster->from_version);
 
 		if (es_reduce_handler(reducer, upcaster->type, upcaster->type_len) == NULL)
 			continue;
-		add_part(hash, (const char *) &(int32) {pg_hton32(upcaster->from_version)}, sizeof(int32));
+		add_part(hash, (const char *) &version, sizeof(version));
 		add_handler(hash, upcaster->type, upcaster->source, &upcaster->function);
 	}
 	if (pg_cryptohash_final(hash, reducer->fingerprint, sizeof(reducer->fingerprint)) < 0)

@@ -314,7 +314,7 @@ state_as(FunctionCallInfo fcinfo, EsFold *fold, Oid wanted, bool *isnull)
 	}
 	*isnull = PG_ARGISNULL(1);
 	return es_state_populate(*isnull ? (Datum) 0 : PG_GETARG_DATUM(1), isnull, wanted,
-							  DatumGetJsonbP(state));
+							 DatumGetJsonbP(state));
 }
 
 /*

@@ -220,7 +220,7 @@ find_member(const EsObject *object, const EsKey *key)
 static EsNode *
 add_member(EsObject *object, const EsKey *key)
 {
-	EsMember	   *member;
+	EsMember   *member;
 
 	if (object->count == object->space)
 	{

@@ -15,7 +15,7 @@ typedef struct EsMember
 
 struct EsObject
 {
-	EsMember	   *members;
+	EsMember   *members;
 	uint32		count;
 	uint32		space;			/* of members */
 	uint32	   *slots;			/* member number + 1, or 0; NULL without index */
