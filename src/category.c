@@ -173,6 +173,7 @@ begin_work(Work *work, Shared *shared, EsFold *fold, const text *category)
 
 	work->shared = shared;
 	work->replay.fold = fold;
+	work->replay.without_snapshots = !es_snapshot_exists(es_fold_reducer(fold), GetActiveSnapshot());
 	work->streams = es_read_category_begin(category, GetActiveSnapshot());
 	work->events = es_read_stream_begin(&options);
 	work->member = AllocSetContextCreate(CurrentMemoryContext, "eventstore category member",

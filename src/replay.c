@@ -111,7 +111,8 @@ es_replay_start(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bo
 	if (stream == NULL)
 		return;
 	replay->at.stream_id = stream->id;
-	if (es_snapshot_find(reducer, stream->id, bounds, es_read_stream_snapshot(scan), &replay->at) &&
+	if (!replay->without_snapshots &&
+		es_snapshot_find(reducer, stream->id, bounds, es_read_stream_snapshot(scan), &replay->at) &&
 		replay->at.version + 1 >= stream->truncated_before)
 	{
 		es_fold_load(replay->fold, &replay->at.state);

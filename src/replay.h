@@ -25,6 +25,7 @@ typedef struct EsReplay
 	EsSnapshot	at;				/* the last event folded, without its state;
 								 * version 0: none yet */
 	int64		folded;			/* events, since the snapshot it began at */
+	bool		without_snapshots;	/* there are known to be none */
 } EsReplay;
 
 extern TimestampTz es_replay_as_of_arg(FunctionCallInfo fcinfo, int argno);

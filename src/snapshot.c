@@ -136,6 +136,19 @@ es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBoun
 	return newest != NULL;
 }
 
+/* es_snapshot_exists tells whether there may be usable snapshots of any stream by a reducer. */
+bool
+es_snapshot_exists(const EsReducer *reducer, Snapshot visible)
+{
+	Relation	table = table_open(es_reduce_relation("snapshots"), AccessShareLock);
+	SysScanDesc scan = begin_scan(table, reducer->name, NULL, visible);
+	bool		found = HeapTupleIsValid(systable_getnext(scan));
+
+	systable_endscan(scan);
+	table_close(table, AccessShareLock);
+	return found;
+}
+
 /* es_snapshot_may_write tells whether this transaction may leave snapshots. */
 bool
 es_snapshot_may_write(void)

@@ -29,6 +29,8 @@ typedef struct EsSnapshotBounds
 extern bool es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBounds *bounds,
 							 Snapshot visible, EsSnapshot *snapshot);
 
+extern bool es_snapshot_exists(const EsReducer *reducer, Snapshot visible);
+
 /* Leaves one, unless there is a newer one already, or somebody else is about to. */
 extern bool es_snapshot_may_write(void);
 extern void es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wait);
