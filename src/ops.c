@@ -21,6 +21,8 @@
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 
+#define MOST_ELEMENTS	PG_INT32_MAX	/* more than an array can have */
+
 typedef enum OpKind
 {
 	OP_MERGE_DATA,				/* the event's data over the state */
@@ -107,13 +109,14 @@ key_number(const EsKey *key)
 {
 	int64		number = 0;
 
-	if (key->len == 0 || key->len > 9 || (key->len > 1 && key->bytes[0] == '0'))
+	if (key->len == 0 || (key->len > 1 && key->bytes[0] == '0'))
 		return -1;
 	for (uint32 i = 0; i < key->len; i++)
 	{
 		if (key->bytes[i] < '0' || key->bytes[i] > '9')
 			return -1;
-		number = number * 10 + (key->bytes[i] - '0');
+		if (number < MOST_ELEMENTS)
+			number = number * 10 + (key->bytes[i] - '0');
 	}
 	return number;
 }
@@ -561,11 +564,12 @@ static EsNode *
 evaluate_patterns(const OpTarget *target, EsScope *scope)
 {
 	EsNode	   *wanted = palloc(Max(target->npatterns, 1) * sizeof(EsNode));
+	bool		all = true;
 
+	/* all of them, so that whether one fails does not depend on the others */
 	for (int i = 0; i < target->npatterns; i++)
-		if (!es_value_evaluate(target->patterns[i].value, scope, &wanted[i]))
-			return NULL;
-	return wanted;
+		all &= es_value_evaluate(target->patterns[i].value, scope, &wanted[i]);
+	return all ? wanted : NULL;
 }
 
 /* Does a remove: first all patterns, then the changes. */
