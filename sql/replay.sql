@@ -127,12 +127,12 @@ SELECT version, state FROM es_replay('replay_past-1', 'merge', as_of => 'infinit
 SELECT version, state FROM es_replay('replay_past-1', 'merge', until_version => 1, as_of => '2020-01-03 00:00Z');
 SELECT es_replay_as('replay_past-1', NULL::jsonb, 'merge', as_of => '2020-01-02 00:00Z');
 
--- a category: one row a stream, in order of creation
-SELECT stream, version, state FROM es_replay_category('replay_past', 'merge');
-SELECT stream, version, state FROM es_replay_category('replay_past', 'merge', '2020-01-01 00:00Z');
-SELECT stream, version, state FROM es_replay_category('replay_past', 'count', '2020-01-02 00:00Z');
+-- a category: one row a stream
+SELECT stream, version, state FROM es_replay_category('replay_past', 'merge') ORDER BY stream;
+SELECT stream, version, state FROM es_replay_category('replay_past', 'merge', '2020-01-01 00:00Z') ORDER BY stream;
+SELECT stream, version, state FROM es_replay_category('replay_past', 'count', '2020-01-02 00:00Z') ORDER BY stream;
 SELECT * FROM es_replay_category('replay_nothing', 'merge');
-SELECT stream, version, state FROM es_replay_category('replay_order');
+SELECT stream, version, state FROM es_replay_category('replay_order') ORDER BY stream;
 
 -- built-in reducers
 SELECT es_append_batch('replay_doc-1', '[
@@ -300,6 +300,24 @@ SELECT es_append_batch('replay_inner-1', '[
 SELECT version, state FROM es_replay('replay_inner-1', until_version => 2);
 SELECT version, state FROM es_replay('replay_inner-1');
 
+-- handlers that append, to the very stream too: what is folded is the stream as it was at the call
+CREATE FUNCTION replay_append(state jsonb, event es_event) RETURNS jsonb
+	LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN state || jsonb_build_object(event.version::text, public.es_append(event.stream, 'echo'));
+END $$;
+SELECT es_register_reducer('replay_append', '*', 'replay_append(jsonb, es_event)');
+SELECT es_append_batch('replay_append-1', '[{"type": "e"}, {"type": "e"}]') AS version;
+SELECT version, state FROM es_replay('replay_append-1');
+SELECT stream, version, state FROM es_replay_category('replay_append');
+SELECT es_stream_version('replay_append-1');
+
+-- states larger than a jsonb can be
+SELECT es_create_reducer('replay_huge', jsonb_build_object('a', repeat('x', 50000000)));
+SELECT es_register_reducer_ops('replay_huge', 'set', '{"set": {"a": ["$.state.a", "$.state.a"]}}');
+SELECT version, length(state->>'a') FROM es_replay('replay_past-1', 'replay_huge', until_version => 1);
+SELECT version FROM es_replay('replay_past-1', 'replay_huge');
+
 -- handlers run as the caller, who needs EXECUTE on them and nothing else
 CREATE FUNCTION replay_who(state jsonb, data jsonb) RETURNS jsonb
 	LANGUAGE sql AS $$ SELECT to_jsonb(current_user::text) $$;
@@ -358,4 +376,4 @@ DROP SCHEMA replay_hidden CASCADE;
 DROP TYPE replay_order CASCADE;
 DROP FUNCTION replay_raise, replay_concat, replay_show_text, replay_show_jsonb, replay_add, replay_push,
 	replay_null, replay_if_any, replay_anew, replay_changing, replay_suicide, replay_drop, replay_inner,
-	replay_specific, replay_fallback;
+	replay_specific, replay_fallback, replay_append;

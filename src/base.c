@@ -395,19 +395,59 @@ es_base_begin_rows(FunctionCallInfo fcinfo)
 	return result;
 }
 
-/* es_base_event_datum makes an es_event value in the current memory context. */
+/* es_base_form_event makes an es_event value of its attributes, in the current memory context. */
+Datum
+es_base_form_event(Datum *values, bool *isnull)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc(es_base_store()->event_type, -1);
+	HeapTuple	tuple = heap_form_tuple(desc, values, isnull);
+
+	ReleaseTupleDesc(desc);
+	return HeapTupleGetDatum(tuple);
+}
+
+/* es_base_event_datum makes an es_event value of an event, in the current memory context. */
 Datum
 es_base_event_datum(const EsEvent *event)
 {
 	Datum		values[Natts_es_event];
 	bool		isnull[Natts_es_event];
-	TupleDesc	desc = lookup_rowtype_tupdesc(es_base_store()->event_type, -1);
-	HeapTuple	tuple;
 
 	es_base_event_values(event, values, isnull);
-	tuple = heap_form_tuple(desc, values, isnull);
+	return es_base_form_event(values, isnull);
+}
+
+/*
+ * es_base_event_of_datum takes an es_event value apart, into its attributes and
+ * into an event, where what is NULL is empty.  False if its type or its data is
+ * NULL: then it is no event.
+ */
+bool
+es_base_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull)
+{
+	HeapTupleHeader header = DatumGetHeapTupleHeader(composite);
+	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header),.t_data = header};
+
+	heap_deform_tuple(&tuple, desc, values, isnull);
 	ReleaseTupleDesc(desc);
-	return HeapTupleGetDatum(tuple);
+	memset(event, 0, sizeof(*event));
+	if (isnull[Anum_es_event_type - 1] || isnull[Anum_es_event_data - 1])
+		return false;
+	event->type = values[Anum_es_event_type - 1];
+	event->data = values[Anum_es_event_data - 1];
+	event->stream = isnull[Anum_es_event_stream - 1] ? CStringGetTextDatum("") : values[Anum_es_event_stream - 1];
+	event->metadata = isnull[Anum_es_event_metadata - 1] ?
+		DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")) : values[Anum_es_event_metadata - 1];
+	event->position = isnull[Anum_es_event_position - 1] ? 0 : DatumGetInt64(values[Anum_es_event_position - 1]);
+	event->version = isnull[Anum_es_event_version - 1] ? 0 : DatumGetInt64(values[Anum_es_event_version - 1]);
+	event->type_version = isnull[Anum_es_event_type_version - 1] ? 1 :
+		DatumGetInt32(values[Anum_es_event_type_version - 1]);
+	if (!isnull[Anum_es_event_recorded_at - 1])
+		event->recorded_at = DatumGetTimestampTz(values[Anum_es_event_recorded_at - 1]);
+	if (!isnull[Anum_es_event_event_id - 1])
+		event->event_id = *DatumGetUUIDP(values[Anum_es_event_event_id - 1]);
+	return true;
 }
 
 /*

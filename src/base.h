@@ -269,7 +269,9 @@ extern void es_base_deform_event(TupleTableSlot *slot, EsEvent *event);
 extern TransactionId es_base_slot_xmin(TupleTableSlot *slot);
 extern void es_base_event_values(const EsEvent *event, Datum *values, bool *isnull);
 extern ReturnSetInfo *es_base_begin_rows(FunctionCallInfo fcinfo);
+extern Datum es_base_form_event(Datum *values, bool *isnull);
 extern Datum es_base_event_datum(const EsEvent *event);
+extern bool es_base_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull);
 
 /* SQL as the extension's owner, safe from the caller's settings. */
 typedef struct EsOwnerContext

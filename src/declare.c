@@ -114,7 +114,7 @@ function_arg(FunctionCallInfo fcinfo, int argno, bool takes_event)
 				errdetail("A reset function must be a function without arguments, of any result that is not a set."));
 	name = quote_qualified_identifier(get_namespace_name(proc->pronamespace), NameStr(proc->proname));
 	ReleaseSysCache(tuple);
-	es_reduce_require_execute(function);
+	es_handler_require_execute(function);
 	return name;
 }
 

@@ -17,18 +17,22 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "tree.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
-#include "utils/syscache.h"
+
+#include "snapshot.h"
+#include "state.h"
 
 void		(*es_reduce_drop_hook) (const text *reducer) = NULL;
 
 PG_FUNCTION_INFO_V1(es_create_reducer);
 PG_FUNCTION_INFO_V1(es_drop_reducer);
 PG_FUNCTION_INFO_V1(es_register_reducer);
+PG_FUNCTION_INFO_V1(es_register_reducer_ops);
+PG_FUNCTION_INFO_V1(es_snapshot_every);
+PG_FUNCTION_INFO_V1(es_drop_snapshots);
 PG_FUNCTION_INFO_V1(es_define_forget);
 
 /* Makes a change of the tables known, to this command's rest and, at commit, to all. */
@@ -127,7 +131,7 @@ state_type_arg(FunctionCallInfo fcinfo, int argno)
 /*
  * es_create_reducer(reducer text, initial jsonb, state_type regtype,
  * on_unknown text) creates a reducer without handlers.  initial NULL: the state
- * starts as NULL; for other types than jsonb see es_reduce_initial.  An
+ * starts as NULL; for other types than jsonb see es_state_initial.  An
  * existing reducer is 42710, a built-in one's name, a pseudo-type or another
  * on_unknown 22023, an initial that the type does not accept that type's own
  * error.  Waits for other changes of reducers; a rollback undoes it.
@@ -142,7 +146,7 @@ es_create_reducer(PG_FUNCTION_ARGS)
 	bool		isnull;
 	Relation	reducers;
 
-	(void) es_reduce_initial(initial, state_type, &isnull);
+	(void) es_state_initial(initial, state_type, &isnull);
 	reducers = open_for_change("es_create_reducer()");
 	if (HeapTupleIsValid(es_reduce_find_row(reducers, name)))
 		ereport(ERROR,
@@ -154,9 +158,30 @@ es_create_reducer(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Writes after how many events a replay leaves a snapshot; 0: it leaves none. */
+static void
+put_policy(const text *reducer, int every)
+{
+	Relation	policies = table_open(es_reduce_relation("snapshot_policies"), RowExclusiveLock);
+	SysScanDesc scan = es_reduce_begin_rows(policies, "snapshot_policies_by_reducer", reducer, NULL);
+	HeapTuple	old = systable_getnext(scan);
+	Datum		values[Natts_policies] = {PointerGetDatum(reducer), Int32GetDatum(every)};
+	bool		isnull[Natts_policies] = {false};
+	HeapTuple	row = heap_form_tuple(RelationGetDescr(policies), values, isnull);
+
+	if (HeapTupleIsValid(old) && every == 0)
+		CatalogTupleDelete(policies, &old->t_self);
+	else if (HeapTupleIsValid(old))
+		CatalogTupleUpdate(policies, &old->t_self, row);
+	else if (every != 0)
+		CatalogTupleInsert(policies, row);
+	systable_endscan(scan);
+	table_close(policies, NoLock);
+}
+
 /*
- * es_drop_reducer(reducer text) drops a reducer and its handlers.  Unknown:
- * VE004; built in: 22023; one that a projection has: 2BP01.  Waits for other changes of reducers; a rollback
+ * es_drop_reducer(reducer text) drops a reducer, its handlers and its snapshots.
+ * Unknown: VE004; built in: 22023; one that a projection has: 2BP01.  Waits for other changes of reducers; a rollback
  * undoes it.
  */
 Datum
@@ -179,6 +204,8 @@ es_drop_reducer(PG_FUNCTION_ARGS)
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 		CatalogTupleDelete(handlers, &row->t_self);
 	systable_endscan(scan);
+	put_policy(name, 0);
+	es_snapshot_drop(name);
 	announce_change(RelationGetRelid(reducers));
 	table_close(handlers, NoLock);
 	table_close(reducers, NoLock);
@@ -193,13 +220,12 @@ static Oid
 require_reducer(Relation reducers, const text *name)
 {
 	HeapTuple	row = es_reduce_find_row(reducers, name);
-	EsNode		empty = {ES_NODE_NULL};
+	EsNode		empty = es_pack_object(NULL, NULL, 0);
 
 	if (HeapTupleIsValid(row))
 		return es_reduce_resolve_type(text_to_cstring(name),
 									  es_reduce_column(row, Anum_reducers_state_type, RelationGetDescr(reducers)));
-	es_tree_open(&empty);
-	insert_reducer(reducers, name, es_tree_to_jsonb(&empty), JSONBOID, "ignore");
+	insert_reducer(reducers, name, es_pack_jsonb(&empty), JSONBOID, "ignore");
 	return JSONBOID;
 }
 
@@ -207,14 +233,12 @@ require_reducer(Relation reducers, const text *name)
 static void
 require_fit(Oid function, const text *reducer, Oid state_type)
 {
-	bool		takes_event;
+	EsSignature with_event = es_reduce_shape(state_type, true);
+	EsSignature with_data = es_reduce_shape(state_type, false);
 	char	   *type = format_type_be(state_type);
 
-	if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)))
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_FUNCTION),
-				errmsg("function with OID %u does not exist", function));
-	if (!es_reduce_fits(function, state_type, &takes_event))
+	es_handler_require_function(function);
+	if (!es_handler_fits(function, &with_event) && !es_handler_fits(function, &with_data))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("function %s cannot handle events for reducer \"%s\"",
@@ -225,9 +249,9 @@ require_fit(Oid function, const text *reducer, Oid state_type)
 				errhint("For states of another type, create the reducer with es_create_reducer(..., state_type => ...).") : 0);
 }
 
-/* Writes a handler's row, over the one that is there. */
+/* Writes a handler's row, over the one that is there: a function's signature, or operations. */
 static void
-put_handler(const text *reducer, const text *type, const char *signature)
+put_handler(const text *reducer, const text *type, const char *signature, const Jsonb *ops)
 {
 	Relation	handlers = table_open(es_reduce_relation("reducer_handlers"), RowExclusiveLock);
 	SysScanDesc scan = es_reduce_begin_rows(handlers, "reducer_handlers_by_type", reducer, type);
@@ -238,7 +262,10 @@ put_handler(const text *reducer, const text *type, const char *signature)
 
 	values[Anum_handlers_reducer - 1] = PointerGetDatum(reducer);
 	values[Anum_handlers_event_type - 1] = PointerGetDatum(type);
-	values[Anum_handlers_handler - 1] = CStringGetTextDatum(signature);
+	values[Anum_handlers_handler - 1] = signature ? CStringGetTextDatum(signature) : (Datum) 0;
+	isnull[Anum_handlers_handler - 1] = signature == NULL;
+	values[Anum_handlers_ops - 1] = JsonbPGetDatum(ops);
+	isnull[Anum_handlers_ops - 1] = ops == NULL;
 	row = heap_form_tuple(RelationGetDescr(handlers), values, isnull);
 	if (HeapTupleIsValid(old))
 		CatalogTupleUpdate(handlers, &old->t_self, row);
@@ -272,10 +299,98 @@ es_register_reducer(PG_FUNCTION_ARGS)
 
 	reducers = open_for_change("es_register_reducer()");
 	require_fit(function, name, require_reducer(reducers, name));
-	es_reduce_require_execute(function);
-	put_handler(name, type, format_procedure_qualified(function));
+	es_handler_require_execute(function);
+	put_handler(name, type, format_procedure_qualified(function), NULL);
 	announce_change(RelationGetRelid(reducers));
 	table_close(reducers, NoLock);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_register_reducer_ops(reducer text, event_type text, ops jsonb) makes
+ * operations handle the events of a type, in place of what was registered
+ * before; see ops.c.  Malformed ones are 22023 with the place, and so is a reducer
+ * whose states are no jsonb.  Otherwise like es_register_reducer.
+ */
+Datum
+es_register_reducer_ops(PG_FUNCTION_ARGS)
+{
+	text	   *name = reducer_arg(fcinfo, 0);
+	text	   *type;
+	Jsonb	   *ops;
+	Oid			state_type;
+	Relation	reducers;
+
+	es_base_require(fcinfo, 1, "event_type");
+	es_base_require(fcinfo, 2, "ops");
+	type = PG_GETARG_TEXT_PP(1);
+	ops = PG_GETARG_JSONB_P(2);
+	es_base_check_type_name(type);
+	(void) es_ops_compile(ops);
+
+	reducers = open_for_change("es_register_reducer_ops()");
+	state_type = require_reducer(reducers, name);
+	if (state_type != JSONBOID)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("operations cannot change the states of reducer \"%s\"", text_to_cstring(name)),
+				errdetail("They are of type %s, not jsonb.", format_type_be(state_type)));
+	put_handler(name, type, NULL, ops);
+	announce_change(RelationGetRelid(reducers));
+	table_close(reducers, NoLock);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_snapshot_every(reducer text, events int) makes replays by a reducer, built
+ * in or not, leave a snapshot when they have folded more than so many events,
+ * where they may write; NULL: they leave none.  Unknown reducer: VE004; less than
+ * 1: 22023.  Waits for other changes of reducers; a rollback undoes it.
+ */
+Datum
+es_snapshot_every(PG_FUNCTION_ARGS)
+{
+	text	   *name;
+	Relation	reducers;
+
+	es_base_require(fcinfo, 0, "reducer");
+	name = PG_GETARG_TEXT_PP(0);
+	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 1)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("events must be at least 1, or NULL for no snapshots"));
+	reducers = open_for_change("es_snapshot_every()");
+	if (!es_reduce_is_builtin(text_to_cstring(name)) &&
+		!HeapTupleIsValid(es_reduce_find_row(reducers, name)))
+		report_unknown_reducer(name);
+	put_policy(name, PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1));
+	announce_change(RelationGetRelid(reducers));
+	table_close(reducers, NoLock);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_drop_snapshots(reducer text) drops the snapshots of a reducer, built in or
+ * not: for what PostgreSQL cannot see, such as a change of a function that a
+ * handler calls.  Unknown reducer: VE004.  Waits for transactions that have left
+ * snapshots; a rollback undoes it.
+ */
+Datum
+es_drop_snapshots(PG_FUNCTION_ARGS)
+{
+	text	   *name;
+	Relation	reducers;
+
+	es_base_require(fcinfo, 0, "reducer");
+	name = PG_GETARG_TEXT_PP(0);
+	PreventCommandIfReadOnly("es_drop_snapshots()");
+	PreventCommandIfParallelMode("es_drop_snapshots()");
+	reducers = table_open(es_reduce_relation("reducers"), AccessShareLock);
+	if (!es_reduce_is_builtin(text_to_cstring(name)) &&
+		!HeapTupleIsValid(es_reduce_find_row(reducers, name)))
+		report_unknown_reducer(name);
+	es_snapshot_drop(name);
+	table_close(reducers, AccessShareLock);
 	PG_RETURN_VOID();
 }
 

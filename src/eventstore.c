@@ -9,7 +9,7 @@
 
 #include "utils/guc.h"
 
-#include "reduce.h"
+#include "handler.h"
 #include "roster.h"
 #include "ack.h"
 #include "bulk.h"
@@ -25,6 +25,7 @@
 #include "subscription.h"
 #include "tipcache.h"
 #include "utility.h"
+#include "value.h"
 #include "wait.h"
 #include "wake.h"
 #include "worker.h"
@@ -51,7 +52,8 @@ _PG_init(void)
 	es_bulk_init();
 	es_subscription_init();
 	es_ack_init();
-	es_reduce_init();
+	es_handler_init();
+	es_value_init();
 	es_projection_init();
 	es_project_init();
 	es_inline_init();

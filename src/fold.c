@@ -4,7 +4,7 @@
  *
  * A state is kept in the form that its last handler left it in: a value of the
  * state's type after a function, a tree (tree.c) that is changed in place after
- * a merge, a number or an event for the simplest reducers.  It is converted
+ * operations, a number or an event for the simplest reducers.  It is converted
  * when a handler of another kind, or somebody who asks for the state, needs it.
  *
  * Memory: what an event needs on the way is in "scratch" and gone with the next
@@ -23,17 +23,10 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/datum.h"
 #include "utils/fmgrprotos.h"
-#include "utils/guc.h"
-#include "utils/json.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
-
-#include "invoke.h"
-#include "tree.h"
+#include "utils/numeric.h"
 
 typedef enum StateForm
 {
@@ -48,13 +41,12 @@ struct EsFold
 	const EsReducer *reducer;	/* pinned by context */
 	MemoryContext context;		/* the fold and what lives as long */
 	MemoryContext scratch;
-	MemoryContext calls;		/* what functions look up at their first call */
 	MemoryContext states[2];	/* the state is in states[current], ... */
 	int			current;
 	Datum		initial;		/* ... or is this, which lives in context */
 	bool		initial_isnull;
-	FmgrInfo   *functions;		/* one a handler; fn_oid 0: not looked up */
-	uint64		generation;		/* of the catalog, when functions were */
+	EsCalls    *calls;			/* of the reducer's functions */
+	EsCalls    *upcasts;		/* of the upcasters' */
 	const EsEvent *event;		/* being applied, for errors */
 	StateForm	form;
 	Datum		value;
@@ -86,13 +78,12 @@ es_fold_begin(const text *reducer)
 	fold->reducer = pinned;
 	fold->context = context;
 	fold->scratch = AllocSetContextCreate(context, "eventstore fold: event", ALLOCSET_DEFAULT_SIZES);
-	fold->calls = AllocSetContextCreate(context, "eventstore fold: calls", ALLOCSET_SMALL_SIZES);
+	fold->calls = es_handler_begin_calls(pinned->nhandlers);
+	fold->upcasts = es_handler_begin_calls(pinned->upcasters->count);
 	for (int i = 0; i < 2; i++)
 		fold->states[i] = AllocSetContextCreate(context, "eventstore fold: state",
 												ALLOCSET_DEFAULT_SIZES);
-	fold->functions = palloc0(pinned->nhandlers * sizeof(FmgrInfo));
-	fold->generation = es_reduce_generation();
-	fold->initial = es_reduce_initial(pinned->initial, pinned->state_type, &fold->initial_isnull);
+	fold->initial = es_state_initial(pinned->initial, pinned->state_type, &fold->initial_isnull);
 	MemoryContextSwitchTo(old);
 	es_fold_reset(fold);
 	return fold;
@@ -145,48 +136,57 @@ copy_stored(Datum stored)
 static Jsonb *
 event_to_jsonb(const EsEvent *event)
 {
-	EsNode		root = {ES_NODE_NULL};
-	text	   *stream = DatumGetTextPP(event->stream);
-	text	   *type = DatumGetTextPP(event->type);
-	char	   *event_id = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&event->event_id)));
-	char		recorded_at[MAXDATELEN + 1];
-	int			utc = 0;
-	EsNode		view;
+	EsKey		keys[ES_ROOT_COUNT + 1];
+	EsNode		values[ES_ROOT_COUNT + 1];
+	EsScope		scope;
+	EsNode		object;
+	int			count = 0;
 
-#define PUT(key) es_tree_put(&root, key, strlen(key))
-	es_tree_open(&root);
-	es_tree_set_integer(PUT("position"), event->position);
-	es_tree_set_string(PUT("stream"), VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream));
-	es_tree_set_integer(PUT("version"), event->version);
-	es_tree_set_string(PUT("type"), VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
-	es_tree_set_integer(PUT("type_version"), event->type_version);
-	view = es_tree_view(DatumGetJsonbP(event->data));
-	es_tree_set(PUT("data"), &view);
-	view = es_tree_view(DatumGetJsonbP(event->metadata));
-	es_tree_set(PUT("metadata"), &view);
-	es_tree_set_string(PUT("event_id"), event_id, strlen(event_id));
-	JsonEncodeDateTime(recorded_at, TimestampTzGetDatum(event->recorded_at), TIMESTAMPTZOID, &utc);
-	es_tree_set_string(PUT("recorded_at"), recorded_at, strlen(recorded_at));
-#undef PUT
-	return es_tree_to_jsonb(&root);
+	es_value_begin(&scope, event, NULL);
+	for (EsRoot root = 0; root < ES_ROOT_COUNT; root++)
+	{
+		if (root == ES_ROOT_STATE)
+			continue;
+		keys[count] = *es_value_root_key(root);
+		values[count++] = *es_value_member(&scope, root);
+	}
+	/* the longest key, so it is the last */
+	keys[count] = es_node_key("type_version", strlen("type_version"));
+	values[count++] = es_node_view_number(int64_to_numeric(event->type_version));
+	object = es_pack_object(keys, values, count);
+	return es_pack_jsonb(&object);
 }
 
 /* Makes the object that the reducer "count" gives. */
 static Jsonb *
 count_to_jsonb(int64 count)
 {
-	EsNode		root = {ES_NODE_NULL};
+	EsKey		key = es_node_key("count", strlen("count"));
+	EsNode		value = es_node_view_number(int64_to_numeric(count));
+	EsNode		object = es_pack_object(&key, &value, 1);
 
-	es_tree_open(&root);
-	es_tree_set_integer(es_tree_put(&root, "count", strlen("count")), count);
-	return es_tree_to_jsonb(&root);
+	return es_pack_jsonb(&object);
 }
 
-/* es_fold_state_type tells the type of the states that es_fold_state gives. */
-Oid
-es_fold_state_type(const EsFold *fold)
+/* Takes the number out of the object that the reducer "count" gives; 0 if it is not there. */
+static int64
+count_of_jsonb(const Jsonb *state)
 {
-	return fold->reducer->state_type;
+	EsKey		key = es_node_key("count", strlen("count"));
+	EsNode		view = es_node_view(state);
+	EsNode		value;
+
+	if (!es_node_is_object(&view) || !es_node_find_packed(&view, &key, &value) ||
+		value.kind != ES_NODE_NUMBER)
+		return 0;
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8, PointerGetDatum(value.value.bytes)));
+}
+
+/* es_fold_reducer gives the reducer of a fold. */
+const EsReducer *
+es_fold_reducer(const EsFold *fold)
+{
+	return fold->reducer;
 }
 
 /* es_fold_state gives the state as a value of its own type. */
@@ -200,7 +200,8 @@ es_fold_state(EsFold *fold, bool *isnull)
 			*isnull = fold->isnull;
 			return fold->value;
 		case FORM_TREE:
-			return JsonbPGetDatum(es_tree_to_jsonb(&fold->tree));
+			*isnull = fold->tree.kind == ES_NODE_ABSENT;
+			return *isnull ? (Datum) 0 : JsonbPGetDatum(es_pack_jsonb(&fold->tree));
 		case FORM_COUNT:
 			return JsonbPGetDatum(count_to_jsonb(fold->count));
 		case FORM_EVENT:
@@ -217,28 +218,10 @@ es_fold_state_jsonb(EsFold *fold, bool *isnull)
 
 	if (*isnull || fold->reducer->state_type == JSONBOID)
 		return state;
-	return es_reduce_to_jsonb(state, fold->reducer->state_type);
+	return es_state_to_jsonb(state, fold->reducer->state_type);
 }
 
-/* Makes text of a value, whatever the session's settings for output are. */
-static text *
-value_to_text(Datum value, Oid type)
-{
-	int			guc_level = NewGUCNestLevel();
-	Oid			output;
-	bool		is_varlena;
-	text	   *result;
-
-	(void) set_config_option("extra_float_digits", "3", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("DateStyle", "ISO", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("IntervalStyle", "postgres", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	getTypeOutputInfo(type, &output, &is_varlena);
-	result = cstring_to_text(OidOutputFunctionCall(output, value));
-	AtEOXact_GUC(false, guc_level);
-	return result;
-}
-
-/* es_fold_store gives the state as it is stored, in the current memory context. */
+/* es_fold_store gives the state in the form in which states are stored, in the current memory context. */
 void
 es_fold_store(EsFold *fold, EsStoredState *stored)
 {
@@ -249,47 +232,30 @@ es_fold_store(EsFold *fold, EsStoredState *stored)
 	if (stored->isnull)
 		return;
 	if (fold->reducer->state_type == JSONBOID)
-		stored->json = DatumGetJsonbPCopy(state);
+		stored->json = DatumGetJsonbP(state);
 	else
-		stored->text = value_to_text(state, fold->reducer->state_type);
+		stored->text = es_state_to_text(state, fold->reducer->state_type);
 }
 
-/* es_fold_load goes back to a state that was stored. */
+/* es_fold_load goes to a state that es_fold_store gave, which is copied. */
 void
 es_fold_load(EsFold *fold, const EsStoredState *stored)
 {
-	MemoryContext old = enter_next_state(fold);
-	Oid			input;
-	Oid			io_param;
+	MemoryContext old;
 
+	es_fold_reset(fold);
+	old = MemoryContextSwitchTo(fold->states[fold->current]);
 	fold->isnull = stored->isnull;
-	fold->value = (Datum) 0;
-	if (stored->json)
-		fold->value = PointerGetDatum(PG_DETOAST_DATUM_COPY(JsonbPGetDatum(stored->json)));
-	else if (stored->text)
-	{
-		getTypeInputInfo(fold->reducer->state_type, &input, &io_param);
-		fold->value = OidInputFunctionCall(input, text_to_cstring(stored->text), io_param, -1);
-	}
-	leave_next_state(fold, old, FORM_VALUE);
+	if (stored->isnull)
+		fold->value = (Datum) 0;
+	else if (fold->reducer->state_type == JSONBOID)
+		fold->value = copy_stored(JsonbPGetDatum(stored->json));
+	else
+		fold->value = es_state_from_text(stored->text, fold->reducer->state_type);
+	MemoryContextSwitchTo(old);
 }
 
-/* Reads the number out of a state that a count has left behind; 0 if it is none. */
-static int64
-number_of(EsFold *fold)
-{
-	bool		isnull;
-	Datum		state = es_fold_state(fold, &isnull);
-	JsonbValue	found;
-
-	if (isnull || !JB_ROOT_IS_OBJECT(DatumGetJsonbP(state)) ||
-		getKeyJsonValueFromContainer(&DatumGetJsonbP(state)->root, "count", strlen("count"), &found) == NULL ||
-		found.type != jbvNumeric)
-		return 0;
-	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(found.val.numeric)));
-}
-
-/* Makes sure that the state is a tree; NULL becomes null. */
+/* Makes sure that the state is a tree; NULL is one without a value. */
 static void
 make_tree(EsFold *fold)
 {
@@ -301,30 +267,31 @@ make_tree(EsFold *fold)
 		return;
 	state = es_fold_state(fold, &isnull);
 	old = enter_next_state(fold);
-	fold->tree.kind = ES_NODE_NULL;
+	fold->tree.kind = ES_NODE_ABSENT;
 	if (!isnull)
 	{
-		EsNode		view = es_tree_view(DatumGetJsonbP(state));
+		EsNode		view = es_node_view(DatumGetJsonbP(state));
 
 		es_tree_set(&fold->tree, &view);
 	}
 	leave_next_state(fold, old, FORM_TREE);
 }
 
-/* Lays an event's data over the state. */
+/* Runs operations on the state. */
 static void
-apply_merge(EsFold *fold, EsHandlerKind kind, const EsEvent *event)
+apply_ops(EsFold *fold, const EsOps *ops, const EsEvent *event)
 {
-	EsNode		data = es_tree_view(DatumGetJsonbP(event->data));
-	MemoryContext old;
-
 	make_tree(fold);
-	old = MemoryContextSwitchTo(fold->states[fold->current]);
-	if (kind == ES_HANDLER_MERGE)
-		es_tree_merge(&fold->tree, &data);
-	else
-		es_tree_merge_patch(&fold->tree, &data);
-	MemoryContextSwitchTo(old);
+	PG_TRY();
+	{
+		error_context_stack = NULL;
+		es_ops_apply(ops, &fold->tree, event, fold->states[fold->current]);
+	}
+	PG_CATCH();
+	{
+		es_handler_report_failure(fold->scratch);
+	}
+	PG_END_TRY();
 }
 
 /* Lets the state be the number of events. */
@@ -332,7 +299,7 @@ static void
 apply_count(EsFold *fold)
 {
 	if (fold->form != FORM_COUNT)
-		fold->count = number_of(fold);
+		fold->count = fold->isnull ? 0 : count_of_jsonb(DatumGetJsonbP(fold->value));
 	fold->form = FORM_COUNT;
 	fold->count++;
 }
@@ -374,24 +341,6 @@ keep_value(EsFold *fold, Datum value, bool isnull)
 	leave_next_state(fold, old, FORM_VALUE);
 }
 
-/* Gets a handler's function ready to be called. */
-static FmgrInfo *
-look_up_function(EsFold *fold, const EsHandler *handler)
-{
-	const EsReducer *reducer = fold->reducer;
-	FmgrInfo   *flinfo = &fold->functions[handler - reducer->handlers];
-
-	if (fold->generation != es_reduce_generation())
-	{
-		MemoryContextReset(fold->calls);
-		memset(fold->functions, 0, reducer->nhandlers * sizeof(FmgrInfo));
-		fold->generation = es_reduce_generation();
-	}
-	if (!OidIsValid(flinfo->fn_oid))
-		fmgr_info_cxt(es_reduce_callable(reducer, handler), flinfo, fold->calls);
-	return flinfo;
-}
-
 /*
  * Calls a function on the state and an event.  As in an aggregate, a STRICT
  * function is not called with NULL: it leaves a state that is NULL as it is.
@@ -400,16 +349,18 @@ static void
 apply_function(EsFold *fold, const EsHandler *handler, const EsEvent *event)
 {
 	LOCAL_FCINFO(fcinfo, 2);
-	FmgrInfo   *flinfo = look_up_function(fold, handler);
+	FmgrInfo   *flinfo = es_handler_ready(fold->calls, handler - fold->reducer->handlers, &handler->function);
 	Datum		result;
 
+	if (flinfo == NULL)
+		es_reduce_report_gone(fold->reducer, handler);
 	InitFunctionCallInfoData(*fcinfo, flinfo, 2, fold->reducer->state_collation, NULL, NULL);
 	fcinfo->args[0].value = es_fold_state(fold, &fcinfo->args[0].isnull);
 	if (fcinfo->args[0].isnull && flinfo->fn_strict)
 		return;
 	fcinfo->args[1].value = handler->takes_event ? es_base_event_datum(event) : event->data;
 	fcinfo->args[1].isnull = false;
-	result = es_invoke_handler(fcinfo);
+	result = es_handler_invoke(fcinfo);
 	keep_value(fold, result, fcinfo->isnull);
 }
 
@@ -451,9 +402,8 @@ dispatch(EsFold *fold, const EsEvent *event)
 		case ES_HANDLER_FUNCTION:
 			apply_function(fold, handler, event);
 			break;
-		case ES_HANDLER_MERGE:
-		case ES_HANDLER_MERGE_PATCH:
-			apply_merge(fold, handler->kind, event);
+		case ES_HANDLER_OPS:
+			apply_ops(fold, handler->ops, event);
 			break;
 		case ES_HANDLER_COUNT:
 			apply_count(fold);
@@ -481,7 +431,15 @@ es_fold_apply(EsFold *fold, const EsEvent *event)
 	callback.arg = fold;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-	dispatch(fold, event);
+	if (fold->reducer->upcasters->count == 0)
+		dispatch(fold, event);
+	else
+	{
+		EsEvent		newest = *event;
+
+		es_upcast_event(fold->reducer->upcasters, fold->upcasts, &newest);
+		dispatch(fold, &newest);
+	}
 	error_context_stack = callback.previous;
 	MemoryContextSwitchTo(old);
 }

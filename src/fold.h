@@ -7,6 +7,7 @@
 
 #include "base.h"
 #include "reduce.h"
+#include "state.h"
 
 typedef struct EsFold EsFold;
 
@@ -21,19 +22,12 @@ extern void es_fold_apply(EsFold *fold, const EsEvent *event);
 extern void es_fold_end(EsFold *fold);
 
 /* The state so far; it may belong to the fold, and is then good until the fold goes on. */
-extern Oid	es_fold_state_type(const EsFold *fold);
 extern Datum es_fold_state(EsFold *fold, bool *isnull);
 extern Datum es_fold_state_jsonb(EsFold *fold, bool *isnull);
 
-/* A state as it is stored: a jsonb, or the text that the type's output function makes. */
-typedef struct EsStoredState
-{
-	bool		isnull;
-	Jsonb	   *json;			/* of a state that is jsonb */
-	text	   *text;			/* of other types */
-} EsStoredState;
-
+/* States as they are stored, see state.h. */
 extern void es_fold_store(EsFold *fold, EsStoredState *stored);
 extern void es_fold_load(EsFold *fold, const EsStoredState *stored);
+extern const EsReducer *es_fold_reducer(const EsFold *fold);
 
 #endif							/* ES_FOLD_H */

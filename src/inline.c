@@ -129,10 +129,12 @@ project(const EsProjection *projection, const EsAppend *append, EsEvent *events)
 {
 	int			count = take_events(projection, append, events);
 	EsOwnerContext caller;
+	int64		current;
 
 	if (count == 0)
 		return;
 	es_projection_become_creator(projection, &caller);
+	es_project_upcast(projection, events, count, &current);
 	if (projection->reducer)
 		fold_events(projection, events, count);
 	else

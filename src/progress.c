@@ -26,7 +26,6 @@
 #include "utils/timestamp.h"
 
 #include "ack.h"
-#include "invoke.h"
 #include "wake.h"
 
 #define Anum_progress_id				1

@@ -32,7 +32,6 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
-#include "invoke.h"
 
 #define CHUNK_EVENTS	256		/* read at once */
 #define CHUNK_SPAN		100000	/* positions looked through at once */
@@ -153,6 +152,38 @@ compare_keyed(const void *a, const void *b)
 }
 
 /*
+ * es_project_upcast gives events their newest form, in which keys are found and
+ * handlers see them; what is new of them is in the current memory context.
+ */
+void
+es_project_upcast(const EsProjection *projection, EsEvent *events, int count, int64 *current)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eventstore projection upcasters",
+												  ALLOCSET_SMALL_SIZES);
+
+	/* all reducers have all upcasters */
+	const EsReducer *reducer = es_reduce_pin(cstring_to_text("last"), scratch);
+	About		about = {.projection = projection};
+	ErrorContextCallback callback;
+	EsCalls    *calls;
+
+	if (reducer->upcasters->count > 0)
+	{
+		calls = es_handler_begin_calls(reducer->upcasters->count);
+		begin_about(&about, &callback);
+		for (int i = 0; i < count; i++)
+		{
+			about.event = &events[i];
+			*current = events[i].position;
+			es_upcast_event(reducer->upcasters, calls, &events[i]);
+		}
+		end_about(&callback);
+		*current = 0;
+	}
+	MemoryContextDelete(scratch);
+}
+
+/*
  * es_project_sort finds the keys of events and sorts the events by them; returns
  * how many have one.  There is room for all.
  */
@@ -213,9 +244,11 @@ take_state(EsFold *fold, EsKeyState *state)
 	bool		isnull;
 
 	es_fold_store(fold, &stored);
-	state->state = stored.json;
 	state->state_text = stored.text;
-	if (stored.text)
+	state->state = NULL;
+	if (stored.json)
+		state->state = DatumGetJsonbPCopy(JsonbPGetDatum(stored.json)); /* it may be the fold's */
+	else if (stored.text)
 		state->state = DatumGetJsonbP(es_fold_state_jsonb(fold, &isnull));
 }
 
@@ -247,7 +280,7 @@ es_project_fold(EsFold *fold, EsKeyState *state, const EsKeyed *keyed, int count
 static void
 look_up_function(Oid function, FmgrInfo *flinfo)
 {
-	es_reduce_require_execute(function);
+	es_handler_require_execute(function);
 	fmgr_info(function, flinfo);
 }
 
@@ -279,7 +312,7 @@ es_project_call(const EsProjection *projection, const EsEvent *events, int count
 		InitFunctionCallInfoData(*fcinfo, &flinfo, 1, InvalidOid, NULL, NULL);
 		fcinfo->args[0].value = es_base_event_datum(about.event);
 		fcinfo->args[0].isnull = false;
-		(void) es_invoke_handler(fcinfo);
+		(void) es_handler_invoke(fcinfo);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(scratch);
 	}
@@ -303,7 +336,7 @@ es_project_call_reset(const EsProjection *projection)
 	es_projection_become_creator(projection, &caller);
 	look_up_function(es_projection_reset(projection), &flinfo);
 	InitFunctionCallInfoData(*fcinfo, &flinfo, 0, InvalidOid, NULL, NULL);
-	(void) es_invoke_handler(fcinfo);
+	(void) es_handler_invoke(fcinfo);
 	es_base_become_caller(&caller);
 	end_about(&callback);
 	CommandCounterIncrement();
@@ -464,6 +497,7 @@ take_in(Batch *batch)
 
 	es_projection_become_creator(projection, &caller);
 	PushActiveSnapshot(GetTransactionSnapshot());
+	es_project_upcast(projection, batch->events, batch->count, &batch->run->current);
 	if (projection->reducer)
 	{
 		begin_about(&about, &callback);
@@ -565,7 +599,7 @@ es_project_attempt(EsRun *run, EsRunWork work)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	if (error && !run->by_worker && es_invoke_passes_through(error->sqlerrcode))
+	if (error && !run->by_worker && es_handler_passes_through(error->sqlerrcode))
 		ReThrowError(error);
 	return error;
 }

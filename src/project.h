@@ -37,6 +37,7 @@ typedef void (*EsRunWork) (EsRun *run);
 extern void es_project_init(void);
 
 /* Taking in events that are at hand; *current is as in a run. */
+extern void es_project_upcast(const EsProjection *projection, EsEvent *events, int count, int64 *current);
 extern int	es_project_sort(const EsProjection *projection, const EsEvent *events, int count,
 							EsKeyed *keyed, int64 *current);
 extern int	es_project_same_key(const EsKeyed *keyed, int count);

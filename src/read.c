@@ -18,18 +18,29 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
-#include "stream.h"
-
 struct EsStreamScan
 {
 	EsStream	stream;
 	bool		found;
 	bool		backwards;
 	int64		from_version;	/* first to return */
-	int64		segment;		/* being scanned */
-	bool		open;			/* scan is */
+	int64		segment;		/* being scanned, or to be scanned next */
+	bool		scanning;		/* scan has the stream's keys */
+	int64		open_segment;	/* that scan is open on; -1: none */
 	Snapshot	snapshot;
+	bool		own_snapshot;	/* to be unregistered */
+	MemoryContext context;		/* the scan's */
 	EsSegmentScan scan;
+};
+
+struct EsCategoryScan
+{
+	const text *category;
+	Relation	streams;
+	Relation	index;
+	TupleTableSlot *slot;
+	IndexScanDesc scan;
+	EsStream	stream;
 };
 
 PG_FUNCTION_INFO_V1(es_read);
@@ -79,6 +90,18 @@ find_segment(const EsStreamScan *scan)
 	return found;
 }
 
+/* Finds the segment where the scan begins, now that stream and from_version are known. */
+static void
+go_to_start(EsStreamScan *scan)
+{
+	if (scan->from_version <= 1)
+		scan->segment = scan->stream.first_segment;
+	else if (scan->from_version == PG_INT64_MAX)
+		scan->segment = scan->stream.last_segment;
+	else
+		scan->segment = find_segment(scan);
+}
+
 /* es_read_stream_begin starts a scan of a stream; see read.h. */
 EsStreamScan *
 es_read_stream_begin(const EsStreamScanOptions *options)
@@ -86,34 +109,77 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 	EsStreamScan *scan = palloc0(sizeof(EsStreamScan));
 	EsStream   *stream = &scan->stream;
 
-	scan->snapshot = es_segment_fresh_snapshot();
+	scan->own_snapshot = options->snapshot == NULL;
+	scan->snapshot = scan->own_snapshot ? es_segment_fresh_snapshot() : options->snapshot;
 	es_settle_note_snapshot(scan->snapshot);
-	scan->found = options->stream_id != 0 ?
-		es_stream_find_by_id(options->stream_id, scan->snapshot, stream) :
-		es_stream_find(options->stream, scan->snapshot, stream);
-	scan->found = scan->found && !stream->deleted;
-	if (!scan->found)
-		return scan;
+	scan->context = CurrentMemoryContext;
+	scan->open_segment = -1;
 	scan->backwards = options->backwards;
 	scan->scan.gives_out = options->gives_out;
+	if (options->stream == NULL)
+		return scan;
+	scan->found = es_stream_find(options->stream, scan->snapshot, stream) && !stream->deleted;
+	if (!scan->found)
+		return scan;
 	if (scan->backwards)
 		scan->from_version = options->from_version == 0 ? PG_INT64_MAX : options->from_version;
 	else
 		scan->from_version = Max(options->from_version, stream->truncated_before);
-	if (scan->from_version <= 1)
-		scan->segment = stream->first_segment;
-	else if (scan->from_version == PG_INT64_MAX)
-		scan->segment = stream->last_segment;
-	else
-		scan->segment = find_segment(scan);
+	go_to_start(scan);
 	return scan;
 }
 
-/* Opens the scan of the current segment; false if the segment is missing. */
+/* es_read_stream_of tells which stream a scan is of; NULL if there is none. */
+const EsStream *
+es_read_stream_of(const EsStreamScan *scan)
+{
+	return scan->found ? &scan->stream : NULL;
+}
+
+/* es_read_stream_snapshot gives the database snapshot that a scan reads by. */
+Snapshot
+es_read_stream_snapshot(const EsStreamScan *scan)
+{
+	return scan->snapshot;
+}
+
+/* es_read_stream_take goes to the start of a stream, that a category scan gave. */
+void
+es_read_stream_take(EsStreamScan *scan, const EsStream *stream)
+{
+	scan->stream = *stream;
+	scan->found = !stream->deleted;
+	scan->scanning = false;
+	scan->from_version = stream->truncated_before;
+	if (scan->found)
+		go_to_start(scan);
+}
+
+/* es_read_stream_seek makes a scan, which has not begun to read, begin at a version. */
+void
+es_read_stream_seek(EsStreamScan *scan, int64 version)
+{
+	scan->from_version = Max(version, scan->stream.truncated_before);
+	go_to_start(scan);
+}
+
+/* Ends the scan of the segment that is open. */
+static void
+close_segment(EsStreamScan *scan)
+{
+	if (scan->open_segment >= 0)
+		es_segment_scan_end(&scan->scan);
+	scan->open_segment = -1;
+	scan->scanning = false;
+}
+
+/* Begins to scan the current segment; false if it is missing. */
 static bool
-open_segment(EsStreamScan *scan)
+scan_segment(EsStreamScan *scan)
 {
 	EsSegmentScan *s = &scan->scan;
+	MemoryContext old;
+	bool		open;
 
 	s->which = ES_INDEX_STREAM;
 	s->snapshot = scan->snapshot;
@@ -130,7 +196,20 @@ open_segment(EsStreamScan *scan)
 		ScanKeyInit(&s->keys[s->nkeys++], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
 					Int64GetDatum(scan->stream.truncated_before));
 	}
-	return es_segment_scan_begin(s, scan->segment);
+	old = MemoryContextSwitchTo(scan->context);
+	open = scan->open_segment == scan->segment;
+	if (open)
+		/* for the stream before: it serves again */
+		index_rescan(s->scan, s->keys, s->nkeys, NULL, 0);
+	else
+	{
+		close_segment(scan);
+		open = es_segment_scan_begin(s, scan->segment);
+		if (open)
+			scan->open_segment = scan->segment;
+	}
+	MemoryContextSwitchTo(old);
+	return open;
 }
 
 /* Goes to the next segment that may have events of the stream; false after the last. */
@@ -139,32 +218,45 @@ next_segment(EsStreamScan *scan)
 {
 	const EsStream *stream = &scan->stream;
 
-	if (scan->open)
+	if (scan->scanning)
 	{
-		es_segment_scan_end(&scan->scan);
-		scan->open = false;
+		scan->scanning = false;
 		scan->segment += scan->backwards ? -1 : 1;
 	}
 	while (scan->segment >= stream->first_segment && scan->segment <= stream->last_segment)
 	{
-		if (open_segment(scan))
-			return scan->open = true;
+		if (scan_segment(scan))
+			return scan->scanning = true;
 		scan->segment += scan->backwards ? -1 : 1;
 	}
 	return false;
+}
+
+/*
+ * Moves to the next row of the segment being scanned.  Index scans allocate as
+ * they go, and must find that again.
+ */
+static bool
+next_row(EsStreamScan *scan)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+	bool		found = index_getnext_slot(scan->scan.scan,
+										   scan->backwards ? BackwardScanDirection : ForwardScanDirection,
+										   scan->scan.slot);
+
+	MemoryContextSwitchTo(old);
+	return found;
 }
 
 /* es_read_stream_next reads the next event; its varlenas live until the next call. */
 bool
 es_read_stream_next(EsStreamScan *scan, EsEvent *event)
 {
-	ScanDirection direction = scan->backwards ? BackwardScanDirection : ForwardScanDirection;
-
 	if (!scan->found)
 		return false;
-	while (scan->open || next_segment(scan))
+	while (scan->scanning || next_segment(scan))
 	{
-		if (index_getnext_slot(scan->scan.scan, direction, scan->scan.slot))
+		if (next_row(scan))
 		{
 			es_settle_note_row(scan->scan.slot);
 			es_segment_scan_event(&scan->scan, event);
@@ -180,48 +272,104 @@ es_read_stream_next(EsStreamScan *scan, EsEvent *event)
 void
 es_read_stream_end(EsStreamScan *scan)
 {
-	if (scan->open)
-		es_segment_scan_end(&scan->scan);
-	UnregisterSnapshot(scan->snapshot);
+	close_segment(scan);
+	if (scan->own_snapshot)
+		UnregisterSnapshot(scan->snapshot);
 	es_settle_flush_noted();
 	pfree(scan);
 }
 
-/* es_read_category_streams calls back for each stream of a category; see read.h. */
-void
-es_read_category_streams(const text *category, EsStreamCallback callback, void *arg)
+/* ---- the streams of a category ---- */
+
+/* Makes the keys of the streams with ids from a first to a last of a category. */
+static void
+rescan_category(EsCategoryScan *scan, int64 first, int64 last)
+{
+	const text *category = scan->category;
+	ScanKeyData keys[3];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(es_base_category_key(VARDATA_ANY(category), VARSIZE_ANY_EXHDR(category))));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
+	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
+	index_rescan(scan->scan, keys, lengthof(keys), NULL, 0);
+}
+
+/* es_read_category_begin starts a scan of the streams of a category; see read.h. */
+EsCategoryScan *
+es_read_category_begin(const text *category, Snapshot snapshot)
 {
 	const EsStore *store = es_base_store();
-	int			len = VARSIZE_ANY_EXHDR(category);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	Relation	rel = table_open(store->streams, AccessShareLock);
-	Relation	index = index_open(store->streams_by_category, AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 1);
-	ScanKeyData key;
+	EsCategoryScan *scan = palloc0(sizeof(EsCategoryScan));
 
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(es_base_category_key(VARDATA_ANY(category), len)));
-	index_rescan(scan, &key, 1, NULL, 0);
-	while (index_getnext_slot(scan, ForwardScanDirection, slot))
-	{
-		EsStream	stream;
-		text	   *name;
-
-		CHECK_FOR_INTERRUPTS();
-		es_stream_deform(slot, &stream);
-		name = DatumGetTextPP(slot->tts_values[Anum_es_streams_name - 1]);
-		if (!stream.deleted &&
-			es_base_category_length(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) == len &&
-			memcmp(VARDATA_ANY(name), VARDATA_ANY(category), len) == 0)
-			callback(name, stream.id, arg);
-	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, NoLock);
-	table_close(rel, NoLock);
-	UnregisterSnapshot(snapshot);
+	scan->category = category;
+	scan->streams = table_open(store->streams, AccessShareLock);
+	scan->index = index_open(store->streams_by_category, AccessShareLock);
+	scan->slot = table_slot_create(scan->streams, NULL);
+	scan->scan = es_index_beginscan(scan->streams, scan->index, snapshot, 3);
+	rescan_category(scan, 1, PG_INT64_MAX);
+	return scan;
 }
+
+/* es_read_category_range goes to the streams with ids from a first to a last. */
+void
+es_read_category_range(EsCategoryScan *scan, int64 first, int64 last)
+{
+	rescan_category(scan, first, last);
+}
+
+/* es_read_category_last gives the last id in the category; 0 if it has none. */
+int64
+es_read_category_last(EsCategoryScan *scan)
+{
+	int64		last = 0;
+
+	rescan_category(scan, 1, PG_INT64_MAX);
+	if (index_getnext_slot(scan->scan, BackwardScanDirection, scan->slot))
+	{
+		es_stream_deform(scan->slot, &scan->stream);
+		last = scan->stream.id;
+	}
+	return last;
+}
+
+/* Tells whether a stream is of the category: others may share its key. */
+static bool
+is_of_category(const EsCategoryScan *scan, const text *name)
+{
+	int			len = VARSIZE_ANY_EXHDR(scan->category);
+
+	return es_base_category_length(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) == len &&
+		memcmp(VARDATA_ANY(name), VARDATA_ANY(scan->category), len) == 0;
+}
+
+/* es_read_category_next gives the next stream that is not deleted, until the next call; NULL after the last. */
+const EsStream *
+es_read_category_next(EsCategoryScan *scan)
+{
+	while (index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		es_stream_deform(scan->slot, &scan->stream);
+		scan->stream.name = DatumGetTextPP(scan->slot->tts_values[Anum_es_streams_name - 1]);
+		if (!scan->stream.deleted && is_of_category(scan, scan->stream.name))
+			return &scan->stream;
+	}
+	return NULL;
+}
+
+/* es_read_category_end closes the scan. */
+void
+es_read_category_end(EsCategoryScan *scan)
+{
+	index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->slot);
+	index_close(scan->index, NoLock);
+	table_close(scan->streams, NoLock);
+	pfree(scan);
+}
+
+/* ---- SQL ---- */
 
 /*
  * es_read(stream, from_version, max_count, backwards): events of one stream.

@@ -5,21 +5,21 @@
 #ifndef ES_READ_H
 #define ES_READ_H
 
-#include "base.h"
+#include "stream.h"
 
 typedef struct EsStreamScan EsStreamScan;
 
-/*
- * What a stream scan starts from.  stream_id of a known stream, or 0 to look
- * the name up.
- */
+typedef struct EsCategoryScan EsCategoryScan;
+
+/* What a stream scan starts from. */
 typedef struct EsStreamScanOptions
 {
-	const text *stream;			/* name; not read if stream_id is set */
-	int64		stream_id;
+	const text *stream;			/* its name; NULL: es_read_stream_take will
+								 * give it */
 	int64		from_version;	/* 0: from the first (backwards: the last) */
 	bool		backwards;
 	bool		gives_out;		/* events outlive the scan as they are stored */
+	Snapshot	snapshot;		/* registered; NULL: a fresh one */
 } EsStreamScanOptions;
 
 /*
@@ -29,14 +29,18 @@ typedef struct EsStreamScanOptions
  * current at begin.  A stream without events, or deleted, gives no rows.
  */
 extern EsStreamScan *es_read_stream_begin(const EsStreamScanOptions *options);
+extern const EsStream *es_read_stream_of(const EsStreamScan *scan);
+extern Snapshot es_read_stream_snapshot(const EsStreamScan *scan);
+extern void es_read_stream_take(EsStreamScan *scan, const EsStream *stream);
+extern void es_read_stream_seek(EsStreamScan *scan, int64 version);
 extern bool es_read_stream_next(EsStreamScan *scan, EsEvent *event);
 extern void es_read_stream_end(EsStreamScan *scan);
 
-/*
- * Calls back for each stream of a category, in order of creation, with its
- * name and id.  What the callback keeps it must copy.
- */
-typedef void (*EsStreamCallback) (const text *stream, int64 stream_id, void *arg);
-extern void es_read_category_streams(const text *category, EsStreamCallback callback, void *arg);
+/* Scans the streams of a category, in order of creation, as a database snapshot sees them. */
+extern EsCategoryScan *es_read_category_begin(const text *category, Snapshot snapshot);
+extern void es_read_category_range(EsCategoryScan *scan, int64 first, int64 last);
+extern int64 es_read_category_last(EsCategoryScan *scan);
+extern const EsStream *es_read_category_next(EsCategoryScan *scan);
+extern void es_read_category_end(EsCategoryScan *scan);
 
 #endif							/* ES_READ_H */

@@ -3,17 +3,17 @@
  *		Reducers: their tables, and the resolved form that folds use.
  *
  * A reducer is a row of eventstore.reducers and a row of
- * eventstore.reducer_handlers for each event type it handles.  Rows name their
- * types and functions; names survive dumps and upgrades, OIDs do not.  Nothing
- * keeps a user from dropping a function that a row names, so a handler may turn
- * out to be gone when it is needed.
+ * eventstore.reducer_handlers for each event type it handles, with a function's
+ * signature or operations.  Types are named, like functions: names survive
+ * dumps and upgrades, OIDs do not.
  *
- * The first use in a session resolves a reducer into an EsReducer, in a memory
- * context of its own under CacheMemoryContext, and keeps it by name.  Any
- * change of the two tables, of functions, types or schemas raises the
- * generation, and the next look-up drops all that is kept.  A fold pins its
- * reducer, so that a change while it runs takes nothing away from under it; the
- * pin is tied to the fold's memory context and so does not outlive an error.
+ * The first use in a session resolves a reducer into an EsReducer, with its
+ * operations compiled and the upcasters at hand, in a memory context of its own
+ * under CacheMemoryContext, and keeps it by name.  Any change of the tables, of
+ * functions, types or schemas raises the generation (handler.c), and the next
+ * look-up drops all that is kept.  A fold pins its reducer, so that a change
+ * while it runs takes nothing away from under it; the pin is tied to the fold's
+ * memory context and so does not outlive an error.
  */
 #include "reduce.h"
 
@@ -21,18 +21,19 @@
 #include "access/table.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "common/cryptohash.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
-#include "parser/parse_func.h"
-#include "tree.h"
-#include "utils/acl.h"
+#include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
-#include "utils/varlena.h"
+
+#include "state.h"
+
+#define FINGERPRINT_FORMAT	1	/* to be raised when the same reducer comes to
+								 * mean something else */
 
 typedef struct CacheEntry
 {
@@ -43,56 +44,22 @@ typedef struct CacheEntry
 static const struct
 {
 	const char *name;
-	EsHandlerKind kind;
+	EsHandlerKind kind;			/* operations: the one of the same name */
 }			builtins[] =
 
 {
-	{"merge", ES_HANDLER_MERGE},
-	{"merge_patch", ES_HANDLER_MERGE_PATCH},
+	{"merge", ES_HANDLER_OPS},
+	{"merge_patch", ES_HANDLER_OPS},
 	{"count", ES_HANDLER_COUNT},
 	{"last", ES_HANDLER_LAST},
 };
 
 static HTAB *cache = NULL;
-static uint64 generation = 1;	/* raised by each invalidation */
 static uint64 cache_generation; /* the one that the cache's content is of */
-static Oid	known_reducers;		/* eventstore.reducers, as last seen */
 
 /*
  * Cache
  */
-
-/* What is kept may no longer hold: a function, type or schema changed. */
-static void
-forget_on_catalog_change(Datum arg, int cacheid, uint32 hashvalue)
-{
-	generation++;
-}
-
-/* What is kept may no longer hold: a reducer changed, or anything may have. */
-static void
-forget_on_relation_change(Datum arg, Oid relid)
-{
-	if (!OidIsValid(relid) || relid == known_reducers)
-		generation++;
-}
-
-/* Registers the invalidation callbacks; called once, from _PG_init. */
-void
-es_reduce_init(void)
-{
-	CacheRegisterSyscacheCallback(PROCOID, forget_on_catalog_change, (Datum) 0);
-	CacheRegisterSyscacheCallback(TYPEOID, forget_on_catalog_change, (Datum) 0);
-	CacheRegisterSyscacheCallback(NAMESPACEOID, forget_on_catalog_change, (Datum) 0);
-	CacheRegisterRelcacheCallback(forget_on_relation_change, (Datum) 0);
-}
-
-/* es_reduce_generation changes whenever a resolved function may have changed. */
-uint64
-es_reduce_generation(void)
-{
-	return generation;
-}
 
 /* Empties the cache; what is pinned goes when its last pin goes. */
 static void
@@ -118,10 +85,10 @@ empty_cache(void)
 static HTAB *
 current_cache(void)
 {
-	if (cache_generation != generation)
+	if (cache_generation != es_handler_generation())
 	{
 		empty_cache();
-		cache_generation = generation;
+		cache_generation = es_handler_generation();
 	}
 	if (cache == NULL)
 	{
@@ -142,101 +109,6 @@ unpin(void *arg)
 
 	if (--reducer->pins == 0 && !reducer->cached)
 		MemoryContextDelete(reducer->context);
-}
-
-/*
- * Values
- */
-
-/* Calls a function that asks for the type of its first argument. */
-static Datum
-call_polymorphic(Oid function, Oid type, NullableDatum *args, bool *isnull)
-{
-	LOCAL_FCINFO(fcinfo, 2);
-	FmgrInfo	flinfo;
-	List	   *types = list_make2(makeNullConst(type, -1, InvalidOid),
-								   makeNullConst(JSONBOID, -1, InvalidOid));
-	Datum		result;
-
-	fmgr_info(function, &flinfo);
-	fmgr_info_set_expr((Node *) makeFuncExpr(function, type, types, InvalidOid,
-											 InvalidOid, COERCE_EXPLICIT_CALL), &flinfo);
-	InitFunctionCallInfoData(*fcinfo, &flinfo, 2, InvalidOid, NULL, NULL);
-	fcinfo->args[0] = args[0];
-	fcinfo->args[1] = args[1];
-	result = FunctionCallInvoke(fcinfo);
-	*isnull = fcinfo->isnull;
-	return result;
-}
-
-/* es_reduce_to_jsonb converts a state that is not NULL as to_jsonb does. */
-Datum
-es_reduce_to_jsonb(Datum state, Oid state_type)
-{
-	NullableDatum args[2] = {{state, false}, {(Datum) 0, true}};
-	bool		isnull;
-
-	return call_polymorphic(F_TO_JSONB, state_type, args, &isnull);
-}
-
-/*
- * es_reduce_populate makes a row of a composite type (or a domain over one) as
- * jsonb_populate_record does; *isnull goes in for the base and out for the row.
- */
-Datum
-es_reduce_populate(Datum base, bool *isnull, Oid row_type, const Jsonb *json)
-{
-	NullableDatum args[2] = {{base, *isnull}, {JsonbPGetDatum(json), false}};
-
-	return call_polymorphic(F_JSONB_POPULATE_RECORD, row_type, args, isnull);
-}
-
-/*
- * Makes a value of any type, as jsonb_populate_record does for a column: the
- * column "state" of a row made for the purpose.
- */
-static Datum
-value_from_jsonb(const Jsonb *json, Oid type, bool *isnull)
-{
-	TupleDesc	desc = CreateTemplateTupleDesc(1);
-	EsNode		wrapper = {ES_NODE_NULL};
-	EsNode		view = es_tree_view(json);
-	Datum		no_value = (Datum) 0;
-	bool		no_value_isnull = true;
-	bool		row_isnull = false;
-	Datum		row;
-
-	TupleDescInitEntry(desc, 1, "state", type, -1, 0);
-	desc = BlessTupleDesc(desc);
-	es_tree_open(&wrapper);
-	es_tree_set(es_tree_put(&wrapper, "state", strlen("state")), &view);
-	row = HeapTupleGetDatum(heap_form_tuple(desc, &no_value, &no_value_isnull));
-	row = es_reduce_populate(row, &row_isnull, RECORDOID, es_tree_to_jsonb(&wrapper));
-	return GetAttributeByNum(DatumGetHeapTupleHeader(row), 1, isnull);
-}
-
-/*
- * es_reduce_initial makes the state that a reducer starts from.  A jsonb is
- * taken as it is.  Other types read it as jsonb_populate_record reads a column;
- * the default {} means an empty row for composite types and NULL for those that
- * an object says nothing about, such as numbers.
- */
-Datum
-es_reduce_initial(const Jsonb *initial, Oid state_type, bool *isnull)
-{
-	Oid			base_type = getBaseType(state_type);
-
-	*isnull = initial == NULL;
-	if (initial == NULL || state_type == JSONBOID)
-		return JsonbPGetDatum(initial);
-	if (JB_ROOT_IS_OBJECT(initial) && JB_ROOT_COUNT(initial) == 0 &&
-		base_type != JSONBOID && base_type != JSONOID &&
-		get_typtype(base_type) != TYPTYPE_COMPOSITE)
-	{
-		*isnull = true;
-		return (Datum) 0;
-	}
-	return value_from_jsonb(initial, state_type, isnull);
 }
 
 /*
@@ -283,86 +155,42 @@ es_reduce_handler(const EsReducer *reducer, const char *type, int len)
 	return reducer->fallback;
 }
 
-/* es_reduce_fits tells whether a function can handle events for states of a type, and in which form. */
-bool
-es_reduce_fits(Oid function, Oid state_type, bool *takes_event)
-{
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Form_pg_proc proc;
-	bool		fits = false;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	if (proc->prokind == PROKIND_FUNCTION && !proc->proretset && proc->pronargs == 2 &&
-		proc->prorettype == state_type && proc->proargtypes.values[0] == state_type)
-	{
-		*takes_event = proc->proargtypes.values[1] == es_base_store()->event_type;
-		fits = *takes_event || proc->proargtypes.values[1] == JSONBOID;
-	}
-	ReleaseSysCache(tuple);
-	return fits;
-}
-
-/* es_reduce_require_execute raises 42501 unless the current user may call a handler. */
+/* es_reduce_report_gone raises VE004 for a handler whose function was dropped, or is another one now. */
 void
-es_reduce_require_execute(Oid function)
+es_reduce_report_gone(const EsReducer *reducer, const EsHandler *handler)
 {
-	AclResult	result = es_function_aclcheck(function, GetUserId());
-
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, OBJECT_FUNCTION, get_func_name(function));
+	ereport(ERROR,
+			errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+			errmsg("handler %s of reducer \"%s\" does not exist any more",
+				   handler->function.signature, reducer->name),
+			errdetail("The function registered for event type \"%s\" was dropped, renamed, or made again with another result type.",
+					  handler->type),
+			errhint("Create the function again, or register another one with es_register_reducer."));
 }
 
-/*
- * es_reduce_callable gives a handler's function, which the current user may
- * call now.  A handler that was dropped, or replaced by one of another kind, is
- * VE004.
- */
-Oid
-es_reduce_callable(const EsReducer *reducer, const EsHandler *handler)
+/* es_reduce_shape tells what a handler must look like that takes the event, or only its data. */
+EsSignature
+es_reduce_shape(Oid state_type, bool takes_event)
 {
-	bool		takes_event;
+	EsSignature shape = {.result = state_type,.nargs = 2,.args = {state_type, JSONBOID}};
 
-	if (!OidIsValid(handler->function) ||
-		!es_reduce_fits(handler->function, reducer->state_type, &takes_event) ||
-		takes_event != handler->takes_event)
-		ereport(ERROR,
-				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-				errmsg("handler %s of reducer \"%s\" does not exist any more",
-					   handler->signature, reducer->name),
-				errdetail("The function registered for event type \"%s\" was dropped, renamed, or made again with another result type.",
-						  handler->type),
-				errhint("Create the function again, or register another one with es_register_reducer."));
-	es_reduce_require_execute(handler->function);
-	return handler->function;
+	if (takes_event)
+		shape.args[1] = es_base_store()->event_type;
+	return shape;
 }
 
-/*
- * Resolves a stored signature, which is the schema and name of a function and
- * the two types that it must have.  InvalidOid if there is no such handler.
- */
-static Oid
-resolve_signature(const char *signature, Oid state_type, bool *takes_event)
+/* Makes a handler of the function that a signature names, which may be gone. */
+static void
+take_function(EsHandler *handler, const char *signature, Oid state_type)
 {
-	Oid			args[2] = {state_type, InvalidOid};
-	Oid			events[2] = {es_base_store()->event_type, JSONBOID};
-
-	for (int i = 0; i < lengthof(events); i++)
+	handler->kind = ES_HANDLER_FUNCTION;
+	handler->function.signature = signature;
+	for (int i = 0; i < 2 && !OidIsValid(handler->function.oid); i++)
 	{
-		char	   *types = psprintf("(%s,%s)", format_type_be_qualified(state_type),
-									 format_type_be_qualified(events[i]));
-		int			name_len = (int) strlen(signature) - (int) strlen(types);
-		Oid			function;
-
-		args[1] = events[i];
-		if (name_len <= 0 || strcmp(signature + name_len, types) != 0)
-			continue;
-		function = LookupFuncName(textToQualifiedNameList(cstring_to_text_with_len(signature, name_len)),
-								  2, args, true);
-		return es_reduce_fits(function, state_type, takes_event) ? function : InvalidOid;
+		handler->takes_event = i == 0;
+		handler->function.shape = es_reduce_shape(state_type, handler->takes_event);
+		handler->function.oid = es_handler_resolve(signature, &handler->function.shape);
 	}
-	return InvalidOid;
 }
 
 /*
@@ -442,6 +270,15 @@ set_state_type(EsReducer *reducer, Oid type)
 	get_typlenbyval(type, &reducer->state_len, &reducer->state_byval);
 }
 
+/* Makes a handler of operations. */
+static void
+take_ops(EsHandler *handler, const Jsonb *document)
+{
+	handler->kind = ES_HANDLER_OPS;
+	handler->ops = es_ops_compile(document);
+	handler->source = document;
+}
+
 /* Reads the handlers of a reducer into the current memory context. */
 static void
 load_handlers(EsReducer *reducer, const text *name)
@@ -455,16 +292,21 @@ load_handlers(EsReducer *reducer, const text *name)
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 	{
 		EsHandler  *handler;
+		Datum		ops;
+		bool		isnull;
 
 		if (reducer->nhandlers == space)
 			reducer->handlers = repalloc(reducer->handlers, (space *= 2) * sizeof(EsHandler));
 		handler = &reducer->handlers[reducer->nhandlers++];
+		memset(handler, 0, sizeof(EsHandler));
 		handler->type = es_reduce_column(row, Anum_handlers_event_type, RelationGetDescr(table));
 		handler->type_len = strlen(handler->type);
-		handler->kind = ES_HANDLER_FUNCTION;
-		handler->signature = es_reduce_column(row, Anum_handlers_handler, RelationGetDescr(table));
-		handler->function = resolve_signature(handler->signature, reducer->state_type,
-											  &handler->takes_event);
+		ops = heap_getattr(row, Anum_handlers_ops, RelationGetDescr(table), &isnull);
+		if (isnull)
+			take_function(handler, es_reduce_column(row, Anum_handlers_handler, RelationGetDescr(table)),
+						  reducer->state_type);
+		else
+			take_ops(handler, DatumGetJsonbPCopy(ops));
 	}
 	systable_endscan(scan);
 	table_close(table, AccessShareLock);
@@ -480,7 +322,7 @@ load_reducer(const text *name)
 	HeapTuple	row = es_reduce_find_row(table, name);
 	EsReducer  *reducer = NULL;
 
-	known_reducers = RelationGetRelid(table);
+	es_handler_watch(RelationGetRelid(table));
 	if (HeapTupleIsValid(row))
 	{
 		bool		isnull;
@@ -521,19 +363,131 @@ es_reduce_is_builtin(const char *name)
 static EsReducer *
 make_builtin(int number)
 {
+	const char *name = builtins[number].name;
 	EsReducer  *reducer = palloc0(sizeof(EsReducer));
-	EsNode		empty = {ES_NODE_NULL};
+	EsHandler  *handler = palloc0(sizeof(EsHandler));
+	EsNode		empty = es_pack_object(NULL, NULL, 0);
+	EsNode		word = es_node_view_string(name, strlen(name));
 
-	es_tree_open(&empty);
-	reducer->name = builtins[number].name;
-	reducer->initial = es_tree_to_jsonb(&empty);
+	reducer->name = name;
+	reducer->initial = es_pack_jsonb(&empty);
 	set_state_type(reducer, JSONBOID);
 	reducer->nhandlers = 1;
-	reducer->handlers = palloc0(sizeof(EsHandler));
-	reducer->handlers->type = "*";
-	reducer->handlers->type_len = 1;
-	reducer->handlers->kind = builtins[number].kind;
+	reducer->handlers = handler;
+	handler->type = "*";
+	handler->type_len = 1;
+	handler->kind = builtins[number].kind;
+	if (handler->kind == ES_HANDLER_OPS)
+		take_ops(handler, es_pack_jsonb(&word));
 	return reducer;
+}
+
+/* Adds a part of what a fingerprint is of; its length keeps parts apart. */
+static void
+add_part(pg_cryptohash_ctx *hash, const char *part, int len)
+{
+	int32		prefix = pg_hton32(len);
+
+	if (pg_cryptohash_update(hash, (uint8 *) &prefix, sizeof(prefix)) < 0 ||
+		pg_cryptohash_update(hash, (const uint8 *) part, len) < 0)
+		elog(ERROR, "could not compute a fingerprint: %s", pg_cryptohash_error(hash));
+}
+
+/* Adds a handler to what a fingerprint is of. */
+static void
+add_handler(pg_cryptohash_ctx *hash, const char *type, const Jsonb *source, const EsFunction *function)
+{
+	StringInfoData description;
+
+	add_part(hash, type, strlen(type));
+	initStringInfo(&description);
+	if (source != NULL)
+		JsonbToCString(&description, (JsonbContainer *) &source->root, VARSIZE(source));
+	else
+		es_handler_describe(&description, function);
+	add_part(hash, description.data, description.len);
+}
+
+/*
+ * Computes the fingerprint of a reducer: a digest of all that its states depend
+ * on and PostgreSQL can see.  It has no OIDs, so it survives a dump.
+ */
+static void
+compute_fingerprint(EsReducer *reducer)
+{
+	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
+	StringInfoData head;
+
+	if (hash == NULL || pg_cryptohash_init(hash) < 0)
+		elog(ERROR, "could not compute a fingerprint: %s", pg_cryptohash_error(hash));
+	initStringInfo(&head);
+	appendStringInfo(&head, "%d;%s;%d;", FINGERPRINT_FORMAT, reducer->name, reducer->unknown_is_error);
+	es_state_describe_type(&head, reducer->state_type);
+	if (reducer->initial != NULL)
+		JsonbToCString(&head, (JsonbContainer *) &reducer->initial->root, VARSIZE(reducer->initial));
+	add_part(hash, head.data, head.len);
+	for (int i = 0; i < reducer->nhandlers; i++)
+	{
+		const EsHandler *handler = &reducer->handlers[i];
+
+		if (handler->kind == ES_HANDLER_FUNCTION || handler->kind == ES_HANDLER_OPS)
+			add_handler(hash, handler->type, handler->source, &handler->function);
+	}
+	for (int i = 0; i < reducer->upcasters->count; i++)
+	{
+		const EsUpcaster *upcaster = &reducer->upcasters->items[i];
+		int32		version = pg_hton32(upcaster->from_version);
+
+		if (es_reduce_handler(reducer, upcaster->type, upcaster->type_len) == NULL)
+			continue;
+		add_part(hash, (const char *) &version, sizeof(version));
+		add_handler(hash, upcaster->type, upcaster->source, &upcaster->function);
+	}
+	if (pg_cryptohash_final(hash, reducer->fingerprint, sizeof(reducer->fingerprint)) < 0)
+		elog(ERROR, "could not compute a fingerprint: %s", pg_cryptohash_error(hash));
+	pg_cryptohash_free(hash);
+}
+
+/* Tells whether a function may run in a parallel worker. */
+static bool
+is_parallel_safe(const EsFunction *function)
+{
+	return OidIsValid(function->oid) && func_parallel(function->oid) == PROPARALLEL_SAFE;
+}
+
+/* Reads after how many events a replay by a reducer leaves a snapshot. */
+static int
+load_policy(const text *name)
+{
+	Relation	table = table_open(es_reduce_relation("snapshot_policies"), AccessShareLock);
+	SysScanDesc scan = es_reduce_begin_rows(table, "snapshot_policies_by_reducer", name, NULL);
+	HeapTuple	row = systable_getnext(scan);
+	bool		isnull;
+	int			every = 0;
+
+	es_handler_watch(RelationGetRelid(table));
+	if (HeapTupleIsValid(row))
+		every = DatumGetInt32(heap_getattr(row, Anum_policies_every, RelationGetDescr(table), &isnull));
+	systable_endscan(scan);
+	table_close(table, AccessShareLock);
+	return every;
+}
+
+/* Fills in what is derived from a reducer's rows. */
+static void
+finish_reducer(EsReducer *reducer, const text *name)
+{
+	reducer->fallback = es_reduce_handler(reducer, "*", 1);
+	reducer->upcasters = es_upcast_load();
+	reducer->snapshot_every = load_policy(name);
+	reducer->parallel_safe = true;
+	for (int i = 0; i < reducer->nhandlers; i++)
+		if (reducer->handlers[i].kind == ES_HANDLER_FUNCTION)
+			reducer->parallel_safe &= is_parallel_safe(&reducer->handlers[i].function);
+	for (int i = 0; i < reducer->upcasters->count; i++)
+		if (reducer->upcasters->items[i].ops == NULL)
+			reducer->parallel_safe &= is_parallel_safe(&reducer->upcasters->items[i].function);
+	compute_fingerprint(reducer);
 }
 
 /*
@@ -551,14 +505,11 @@ resolve_reducer(const text *name, const char *key)
 	EsReducer  *reducer;
 	EsOwnerContext caller;
 
-	if (builtin >= 0)
-		reducer = make_builtin(builtin);
-	else
-	{
-		es_base_become_owner(&caller);
-		reducer = load_reducer(name);
-		es_base_become_caller(&caller);
-	}
+	es_base_become_owner(&caller);
+	reducer = builtin >= 0 ? make_builtin(builtin) : load_reducer(name);
+	if (reducer != NULL)
+		finish_reducer(reducer, name);
+	es_base_become_caller(&caller);
 	MemoryContextSwitchTo(old);
 	if (reducer == NULL)
 	{
@@ -566,7 +517,6 @@ resolve_reducer(const text *name, const char *key)
 		return NULL;
 	}
 	reducer->context = context;
-	reducer->fallback = es_reduce_handler(reducer, "*", 1);
 	MemoryContextSetParent(context, CacheMemoryContext);
 	return reducer;
 }
@@ -593,11 +543,11 @@ es_reduce_pin(const text *name, MemoryContext holder)
 		reducer = entry->reducer;
 	else
 	{
-		started = generation;
+		started = es_handler_generation();
 		reducer = resolve_reducer(name, key);
 		if (reducer == NULL)
 			return NULL;
-		if (started == generation)
+		if (started == es_handler_generation())
 		{
 			entry = hash_search(current_cache(), key, HASH_ENTER, NULL);
 			entry->reducer = reducer;

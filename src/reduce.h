@@ -5,7 +5,7 @@
 #ifndef ES_REDUCE_H
 #define ES_REDUCE_H
 
-#include "base.h"
+#include "upcast.h"
 
 /*
  * Columns of the tables, as in src/reduce.sql.
@@ -19,15 +19,20 @@
 #define Anum_handlers_reducer			1
 #define Anum_handlers_event_type		2
 #define Anum_handlers_handler			3
-#define Natts_handlers					3
+#define Anum_handlers_ops				4
+#define Natts_handlers					4
+
+#define Anum_policies_reducer			1
+#define Anum_policies_every				2
+#define Natts_policies					2
 
 #define ES_MAX_REDUCER_NAME		ES_MAX_STREAM_NAME
+#define ES_FINGERPRINT_LENGTH	32
 
 typedef enum EsHandlerKind
 {
 	ES_HANDLER_FUNCTION,
-	ES_HANDLER_MERGE,
-	ES_HANDLER_MERGE_PATCH,
+	ES_HANDLER_OPS,
 	ES_HANDLER_COUNT,
 	ES_HANDLER_LAST
 } EsHandlerKind;
@@ -37,10 +42,10 @@ typedef struct EsHandler
 	const char *type;			/* event type; "*" is the fallback */
 	int			type_len;
 	EsHandlerKind kind;
-	/* of functions only: */
-	const char *signature;
-	Oid			function;		/* InvalidOid: gone, or no longer fit */
-	bool		takes_event;	/* second argument is es_event, not jsonb */
+	EsFunction	function;		/* of that kind only */
+	bool		takes_event;	/* its second argument is es_event, not jsonb */
+	EsOps	   *ops;			/* of that kind only */
+	const Jsonb *source;		/* that they were compiled from */
 } EsHandler;
 
 /*
@@ -59,6 +64,10 @@ typedef struct EsReducer
 	int			nhandlers;
 	EsHandler  *handlers;		/* in order of length and bytes of type */
 	const EsHandler *fallback;	/* the one for "*", or NULL */
+	EsUpcasters *upcasters;		/* all that there are */
+	int			snapshot_every; /* 0: replays leave none */
+	bool		parallel_safe;	/* handlers and upcasters are */
+	uint8		fingerprint[ES_FINGERPRINT_LENGTH];
 	/* kept by reduce.c */
 	MemoryContext context;
 	int			pins;
@@ -67,13 +76,7 @@ typedef struct EsReducer
 
 extern const EsReducer *es_reduce_pin(const text *name, MemoryContext holder);
 extern const EsHandler *es_reduce_handler(const EsReducer *reducer, const char *type, int len);
-extern Oid	es_reduce_callable(const EsReducer *reducer, const EsHandler *handler);
-extern uint64 es_reduce_generation(void);
-
-/* jsonb <-> a state's own type; results are in the current memory context. */
-extern Datum es_reduce_initial(const Jsonb *initial, Oid state_type, bool *isnull);
-extern Datum es_reduce_populate(Datum base, bool *isnull, Oid row_type, const Jsonb *json);
-extern Datum es_reduce_to_jsonb(Datum state, Oid state_type);
+ES_NORETURN extern void es_reduce_report_gone(const EsReducer *reducer, const EsHandler *handler);
 
 /* Rows and rules, for what changes them. */
 extern Oid	es_reduce_relation(const char *name);
@@ -82,13 +85,10 @@ extern SysScanDesc es_reduce_begin_rows(Relation table, const char *index,
 										const text *reducer, const text *type);
 extern char *es_reduce_column(HeapTuple row, int column, TupleDesc desc);
 extern Oid	es_reduce_resolve_type(const char *reducer, const char *type);
-extern bool es_reduce_fits(Oid function, Oid state_type, bool *takes_event);
-extern void es_reduce_require_execute(Oid function);
+extern EsSignature es_reduce_shape(Oid state_type, bool takes_event);
 extern bool es_reduce_is_builtin(const char *name);
 
 /* Raises if a reducer must not be dropped.  Set by the part that knows. */
 extern void (*es_reduce_drop_hook) (const text *reducer);
-
-extern void es_reduce_init(void);
 
 #endif							/* ES_REDUCE_H */

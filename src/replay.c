@@ -4,12 +4,15 @@
  *
  * Every function reads the streams as they are when it is called, whatever the
  * isolation level, with this transaction's own events.  One state at a time is
- * in memory, besides what the result's tuplestore keeps there (work_mem).  No
- * locks are taken but those of reading.
+ * in memory, besides what the result's tuplestore keeps there.  No locks are
+ * taken but those of reading.
+ *
+ * A replay begins at the newest snapshot that is within its bounds, if there is
+ * one (snapshot.c), and leaves one if it has folded more events than the
+ * reducer's policy says, where it may write.  On a truncated stream it must
+ * begin at a snapshot: what is hidden cannot be folded.
  */
-#include "fold.h"
-#include "read.h"
-#include "reduce.h"
+#include "replay.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -20,38 +23,8 @@
 
 PG_FUNCTION_INFO_V1(es_replay);
 PG_FUNCTION_INFO_V1(es_replay_steps);
-PG_FUNCTION_INFO_V1(es_replay_category);
 PG_FUNCTION_INFO_V1(es_replay_as);
-
-#define Anum_es_state_stream		1
-#define Anum_es_state_version		2
-#define Anum_es_state_position		3
-#define Anum_es_state_state			4
-#define Anum_es_state_recorded_at	5
-#define Natts_es_state				5
-
-/* How far to read; both inclusive. */
-typedef struct Bounds
-{
-	int64		until_version;
-	TimestampTz as_of;
-} Bounds;
-
-/* The last event read; version 0: none yet. */
-typedef struct Progress
-{
-	int64		version;
-	int64		position;
-	TimestampTz recorded_at;
-} Progress;
-
-/* What es_replay_category hands from stream to stream. */
-typedef struct CategoryReplay
-{
-	FunctionCallInfo fcinfo;
-	EsFold	   *fold;
-	Bounds		bounds;
-} CategoryReplay;
+PG_FUNCTION_INFO_V1(es_snapshot);
 
 /* Fetches a version that may be given as a bound; a negative one is 22023. */
 static int64
@@ -66,22 +39,22 @@ version_arg(FunctionCallInfo fcinfo, int argno, const char *name, int64 if_null)
 	return version;
 }
 
-/* Fetches a time that may be given as a bound. */
-static TimestampTz
-as_of_arg(FunctionCallInfo fcinfo, int argno)
+/* es_replay_as_of_arg fetches a time that may be given as a bound. */
+TimestampTz
+es_replay_as_of_arg(FunctionCallInfo fcinfo, int argno)
 {
 	return PG_ARGISNULL(argno) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(argno);
 }
 
 /*
- * Begins the fold with the reducer that an argument names or, if that is NULL,
- * with the one named like the category.  VE004 if there is none.
+ * es_replay_begin_fold begins a fold with the reducer that is named or, if that
+ * is NULL, with the one named like the category.  VE004 if there is none.
  */
-static EsFold *
-begin_fold(FunctionCallInfo fcinfo, int argno, const text *category)
+EsFold *
+es_replay_begin_fold(const text *named, const text *category)
 {
-	bool		by_category = PG_ARGISNULL(argno);
-	const text *reducer = by_category ? category : PG_GETARG_TEXT_PP(argno);
+	bool		by_category = named == NULL;
+	const text *reducer = by_category ? category : named;
 	EsFold	   *fold = es_fold_begin(reducer);
 
 	if (fold == NULL)
@@ -103,56 +76,131 @@ category_of(const text *stream)
 	return cstring_to_text_with_len(name, es_base_category_length(name, VARSIZE_ANY_EXHDR(stream)));
 }
 
+/* Begins the fold that an SQL function is asked for, with the reducer that an argument names. */
+static EsFold *
+begin_fold(FunctionCallInfo fcinfo, int argno, const text *stream)
+{
+	return es_replay_begin_fold(PG_ARGISNULL(argno) ? NULL : PG_GETARG_TEXT_PP(argno), category_of(stream));
+}
+
+/* Raises 55000 for a truncated stream without a snapshot to begin at. */
+ES_NORETURN static void
+report_truncated(const EsReducer *reducer, const EsStream *stream)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("the stream cannot be replayed by reducer \"%s\"", reducer->name),
+			errdetail("Its events before version %lld are truncated, and there is no snapshot within the bounds that the reducer, as it is now, can go on from.",
+					  (long long) stream->truncated_before),
+			errhint("Replay by a reducer that has snapshots of the stream, or make the reducer again what it was when the stream was truncated."));
+}
+
 /*
- * Folds the next event of a stream, if it is within the bounds.  Times never
+ * es_replay_start begins a replay of the stream that a scan is at the start of:
+ * at the newest snapshot within the bounds, or at the first event.
+ */
+void
+es_replay_start(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds)
+{
+	const EsReducer *reducer = es_fold_reducer(replay->fold);
+	const EsStream *stream = es_read_stream_of(scan);
+
+	replay->scan = scan;
+	replay->folded = 0;
+	replay->at.version = 0;
+	if (stream == NULL)
+		return;
+	replay->at.stream_id = stream->id;
+	if (!replay->without_snapshots &&
+		es_snapshot_find(reducer, stream->id, bounds, es_read_stream_snapshot(scan), &replay->at) &&
+		replay->at.version + 1 >= stream->truncated_before)
+	{
+		es_fold_load(replay->fold, &replay->at.state);
+		es_read_stream_seek(scan, replay->at.version + 1);
+		return;
+	}
+	replay->at.version = 0;
+	if (stream->truncated_before > 1)
+		report_truncated(reducer, stream);
+}
+
+/*
+ * es_replay_step folds the next event, if it is within the bounds.  Times never
  * decrease within a stream, so the first event past a bound ends the reading.
  */
-static bool
-fold_next(EsFold *fold, EsStreamScan *scan, const Bounds *bounds, Progress *progress)
+bool
+es_replay_step(EsReplay *replay, const EsSnapshotBounds *bounds)
 {
 	EsEvent		event;
 
 	CHECK_FOR_INTERRUPTS();
-	if (!es_read_stream_next(scan, &event) ||
-		event.version > bounds->until_version || event.recorded_at > bounds->as_of)
+	if (!es_read_stream_next(replay->scan, &event) ||
+		event.version > bounds->version || event.recorded_at > bounds->as_of)
 		return false;
-	es_fold_apply(fold, &event);
-	progress->version = event.version;
-	progress->position = event.position;
-	progress->recorded_at = event.recorded_at;
+	es_fold_apply(replay->fold, &event);
+	replay->at.version = event.version;
+	replay->at.position = event.position;
+	replay->at.recorded_at = event.recorded_at;
+	replay->folded++;
 	return true;
 }
 
-/* Folds a stream up to the bounds; false if that was nothing. */
-static bool
-fold_stream(EsFold *fold, const EsStreamScanOptions *source, const Bounds *bounds, Progress *progress)
+/* es_replay_stream folds the stream that a scan is at the start of; false if there is nothing to fold. */
+bool
+es_replay_stream(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds)
 {
-	EsStreamScan *scan;
-
-	progress->version = 0;
-	if (bounds->until_version == 0)
+	if (bounds->version == 0)
 		return false;
-	scan = es_read_stream_begin(source);
-	while (fold_next(fold, scan, bounds, progress))
+	es_replay_start(replay, scan, bounds);
+	while (es_replay_step(replay, bounds))
 		;
-	es_read_stream_end(scan);
-	return progress->version > 0;
+	return replay->at.version > 0;
 }
 
-/* Adds a row with the present state to the function's result. */
-static void
-emit_state(FunctionCallInfo fcinfo, const text *stream, EsFold *fold, const Progress *progress)
+/* es_replay_leaves_snapshot tells whether a replay has folded so much that the next one should begin where it ended. */
+bool
+es_replay_leaves_snapshot(const EsReplay *replay)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			every = es_fold_reducer(replay->fold)->snapshot_every;
+
+	return every > 0 && replay->folded > every;
+}
+
+/* Leaves a snapshot where a replay has ended. */
+static void
+leave_snapshot(EsReplay *replay, bool wait)
+{
+	es_fold_store(replay->fold, &replay->at.state);
+	es_snapshot_write(es_fold_reducer(replay->fold), &replay->at, wait);
+}
+
+/* Replays a stream by name, and leaves a snapshot if that is due; false if there is nothing to fold. */
+static bool
+replay_named(EsReplay *replay, const text *stream, const EsSnapshotBounds *bounds)
+{
+	EsStreamScanOptions options = {.stream = stream};
+	EsStreamScan *scan = es_read_stream_begin(&options);
+	bool		found = es_replay_stream(replay, scan, bounds);
+
+	es_read_stream_end(scan);
+	if (found && es_replay_leaves_snapshot(replay) && es_snapshot_may_write())
+		leave_snapshot(replay, false);
+	return found;
+}
+
+/* es_replay_emit adds a row with the present state to a result. */
+void
+es_replay_emit(ReturnSetInfo *result, const text *stream, EsReplay *replay)
+{
 	Datum		values[Natts_es_state];
 	bool		isnull[Natts_es_state] = {false};
 
 	values[Anum_es_state_stream - 1] = PointerGetDatum(stream);
-	values[Anum_es_state_version - 1] = Int64GetDatum(progress->version);
-	values[Anum_es_state_position - 1] = Int64GetDatum(progress->position);
-	values[Anum_es_state_state - 1] = es_fold_state_jsonb(fold, &isnull[Anum_es_state_state - 1]);
-	values[Anum_es_state_recorded_at - 1] = TimestampTzGetDatum(progress->recorded_at);
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
+	values[Anum_es_state_version - 1] = Int64GetDatum(replay->at.version);
+	values[Anum_es_state_position - 1] = Int64GetDatum(replay->at.position);
+	values[Anum_es_state_state - 1] = es_fold_state_jsonb(replay->fold, &isnull[Anum_es_state_state - 1]);
+	values[Anum_es_state_recorded_at - 1] = TimestampTzGetDatum(replay->at.recorded_at);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
 
 /*
@@ -166,18 +214,30 @@ emit_state(FunctionCallInfo fcinfo, const text *stream, EsFold *fold, const Prog
 Datum
 es_replay(PG_FUNCTION_ARGS)
 {
-	EsStreamScanOptions source = {.stream = es_base_stream_arg(fcinfo, 0)};
-	Bounds		bounds = {.until_version = version_arg(fcinfo, 2, "until_version", PG_INT64_MAX),
-		.as_of = as_of_arg(fcinfo, 3)
+	text	   *stream = es_base_stream_arg(fcinfo, 0);
+	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 2, "until_version", PG_INT64_MAX),
+		.as_of = es_replay_as_of_arg(fcinfo, 3)
 	};
-	Progress	progress;
-	EsFold	   *fold = begin_fold(fcinfo, 1, category_of(source.stream));
+	EsReplay	replay = {.fold = begin_fold(fcinfo, 1, stream)};
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (fold_stream(fold, &source, &bounds, &progress))
-		emit_state(fcinfo, source.stream, fold, &progress);
-	es_fold_end(fold);
+	if (replay_named(&replay, stream, &bounds))
+		es_replay_emit((ReturnSetInfo *) fcinfo->resultinfo, stream, &replay);
+	es_fold_end(replay.fold);
 	return (Datum) 0;
+}
+
+/* Goes to where the steps begin. */
+static void
+skip_steps(EsReplay *replay, EsStreamScan *scan, int64 from_version)
+{
+	const EsStream *stream = es_read_stream_of(scan);
+	int64		first = stream ? Max(from_version, stream->truncated_before) : from_version;
+	EsSnapshotBounds before = {.version = first - 1,.as_of = DT_NOEND};
+
+	es_replay_start(replay, scan, &before);
+	while (replay->at.version < before.version && es_replay_step(replay, &before))
+		;
 }
 
 /*
@@ -189,70 +249,28 @@ es_replay(PG_FUNCTION_ARGS)
 Datum
 es_replay_steps(PG_FUNCTION_ARGS)
 {
-	EsStreamScanOptions source = {.stream = es_base_stream_arg(fcinfo, 0)};
-	int64		from_version = version_arg(fcinfo, 2, "from_version", 1);
-	Bounds		bounds = {.until_version = version_arg(fcinfo, 3, "until_version", PG_INT64_MAX),
+	EsStreamScanOptions options = {.stream = es_base_stream_arg(fcinfo, 0)};
+	int64		from_version = Max(version_arg(fcinfo, 2, "from_version", 1), 1);
+	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 3, "until_version", PG_INT64_MAX),
 		.as_of = DT_NOEND
 	};
-	Progress	progress;
-	EsFold	   *fold = begin_fold(fcinfo, 1, category_of(source.stream));
+	EsReplay	replay = {.fold = begin_fold(fcinfo, 1, options.stream)};
 	MemoryContext step = AllocSetContextCreate(CurrentMemoryContext, "eventstore step",
 											   ALLOCSET_DEFAULT_SIZES);
 	EsStreamScan *scan;
 
 	InitMaterializedSRF(fcinfo, 0);
-	scan = es_read_stream_begin(&source);
-	while (fold_next(fold, scan, &bounds, &progress))
+	scan = es_read_stream_begin(&options);
+	skip_steps(&replay, scan, from_version);
+	while (es_replay_step(&replay, &bounds))
 	{
 		MemoryContext old = MemoryContextSwitchTo(step);
 
-		if (progress.version >= from_version)
-			emit_state(fcinfo, source.stream, fold, &progress);
+		es_replay_emit((ReturnSetInfo *) fcinfo->resultinfo, options.stream, &replay);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(step);
 	}
 	es_read_stream_end(scan);
-	es_fold_end(fold);
-	return (Datum) 0;
-}
-
-/* Folds one stream of a category, in a memory context of its own. */
-static void
-replay_member(const text *stream, int64 stream_id, void *arg)
-{
-	CategoryReplay *replay = arg;
-	EsStreamScanOptions source = {.stream = stream,.stream_id = stream_id};
-	Progress	progress;
-	MemoryContext member = AllocSetContextCreate(CurrentMemoryContext, "eventstore category member",
-												 ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(member);
-
-	es_fold_reset(replay->fold);
-	if (fold_stream(replay->fold, &source, &replay->bounds, &progress))
-		emit_state(replay->fcinfo, stream, replay->fold, &progress);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(member);
-}
-
-/*
- * es_replay_category(category text, reducer text, as_of timestamptz) gives a row
- * like es_replay's for each stream of the category that has an event by then, in
- * order of creation.  NULL category: 22004; NULL reducer: the one named like the
- * category.  Otherwise like es_replay.
- */
-Datum
-es_replay_category(PG_FUNCTION_ARGS)
-{
-	CategoryReplay replay = {.fcinfo = fcinfo};
-	const text *category;
-
-	es_base_require(fcinfo, 0, "category");
-	category = PG_GETARG_TEXT_PP(0);
-	replay.bounds.until_version = PG_INT64_MAX;
-	replay.bounds.as_of = as_of_arg(fcinfo, 2);
-	replay.fold = begin_fold(fcinfo, 1, category);
-	InitMaterializedSRF(fcinfo, 0);
-	es_read_category_streams(category, replay_member, &replay);
 	es_fold_end(replay.fold);
 	return (Datum) 0;
 }
@@ -264,7 +282,7 @@ es_replay_category(PG_FUNCTION_ARGS)
 static void
 require_type(const EsFold *fold, Oid wanted)
 {
-	Oid			type = es_fold_state_type(fold);
+	Oid			type = es_fold_reducer(fold)->state_type;
 
 	if (wanted == type ||
 		(type == JSONBOID && get_typtype(getBaseType(wanted)) == TYPTYPE_COMPOSITE))
@@ -290,14 +308,14 @@ state_as(FunctionCallInfo fcinfo, EsFold *fold, Oid wanted, bool *isnull)
 
 	if (*isnull)
 		return (Datum) 0;
-	if (wanted == es_fold_state_type(fold))
+	if (wanted == es_fold_reducer(fold)->state_type)
 	{
 		get_typlenbyval(wanted, &len, &byval);
 		return datumCopy(state, byval, len);
 	}
 	*isnull = PG_ARGISNULL(1);
-	return es_reduce_populate(*isnull ? (Datum) 0 : PG_GETARG_DATUM(1), isnull, wanted,
-							  DatumGetJsonbP(state));
+	return es_state_populate(*isnull ? (Datum) 0 : PG_GETARG_DATUM(1), isnull, wanted,
+							 DatumGetJsonbP(state));
 }
 
 /*
@@ -310,21 +328,46 @@ state_as(FunctionCallInfo fcinfo, EsFold *fold, Oid wanted, bool *isnull)
 Datum
 es_replay_as(PG_FUNCTION_ARGS)
 {
-	EsStreamScanOptions source = {.stream = es_base_stream_arg(fcinfo, 0)};
-	Bounds		bounds = {.until_version = version_arg(fcinfo, 3, "until_version", PG_INT64_MAX),
-		.as_of = as_of_arg(fcinfo, 4)
+	text	   *stream = es_base_stream_arg(fcinfo, 0);
+	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 3, "until_version", PG_INT64_MAX),
+		.as_of = es_replay_as_of_arg(fcinfo, 4)
 	};
-	Progress	progress;
-	EsFold	   *fold = begin_fold(fcinfo, 2, category_of(source.stream));
+	EsReplay	replay = {.fold = begin_fold(fcinfo, 2, stream)};
 	Oid			wanted = get_fn_expr_argtype(fcinfo->flinfo, 1);
 	Datum		result = (Datum) 0;
 	bool		isnull = true;
 
-	require_type(fold, wanted);
-	if (fold_stream(fold, &source, &bounds, &progress))
-		result = state_as(fcinfo, fold, wanted, &isnull);
-	es_fold_end(fold);
+	require_type(replay.fold, wanted);
+	if (replay_named(&replay, stream, &bounds))
+		result = state_as(fcinfo, replay.fold, wanted, &isnull);
+	es_fold_end(replay.fold);
 	if (isnull)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(result);
+}
+
+/*
+ * es_snapshot(stream text, reducer text) leaves a snapshot of a stream as it is
+ * and gives its version; 0 if there is nothing to fold.  NULL reducer: the one
+ * named like the stream's category.  Waits for those who drop snapshots; a
+ * rollback undoes it.  Otherwise like es_replay.
+ */
+Datum
+es_snapshot(PG_FUNCTION_ARGS)
+{
+	EsStreamScanOptions options = {.stream = es_base_stream_arg(fcinfo, 0)};
+	EsSnapshotBounds bounds = {.version = PG_INT64_MAX,.as_of = DT_NOEND};
+	EsReplay	replay = {.fold = begin_fold(fcinfo, 1, options.stream)};
+	EsStreamScan *scan;
+	bool		found;
+
+	PreventCommandIfReadOnly("es_snapshot()");
+	PreventCommandIfParallelMode("es_snapshot()");
+	scan = es_read_stream_begin(&options);
+	found = es_replay_stream(&replay, scan, &bounds);
+	es_read_stream_end(scan);
+	if (found && replay.folded > 0)
+		leave_snapshot(&replay, true);
+	es_fold_end(replay.fold);
+	PG_RETURN_INT64(found ? replay.at.version : 0);
 }

@@ -18,14 +18,6 @@ CREATE FUNCTION @extschema@.es_replay_steps(
 	LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.es_replay_steps(text, text, bigint, bigint) IS 'the state of a stream after each event from from_version on';
 
-CREATE FUNCTION @extschema@.es_replay_category(
-	category text,
-	reducer text DEFAULT NULL,
-	as_of timestamptz DEFAULT NULL
-) RETURNS SETOF @extschema@.es_state
-	LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@.es_replay_category(text, text, timestamptz) IS 'the state of each stream of a category, in order of their creation';
-
 CREATE FUNCTION @extschema@.es_replay_as(
 	stream text,
 	state anyelement,
@@ -35,3 +27,7 @@ CREATE FUNCTION @extschema@.es_replay_as(
 ) RETURNS anyelement
 	LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.es_replay_as(text, anyelement, text, bigint, timestamptz) IS 'the state of a stream as its own type, such as NULL::order_state; NULL if there is nothing to fold';
+
+CREATE FUNCTION @extschema@.es_snapshot(stream text, reducer text DEFAULT NULL) RETURNS bigint
+	LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.es_snapshot(text, text) IS 'leaves a snapshot of a stream that replays go on from; its version, 0 if there is nothing to fold';

@@ -585,7 +585,13 @@ es_settle_note_snapshot(Snapshot snapshot)
 void
 es_settle_note_row(TupleTableSlot *slot)
 {
-	TransactionId xmin = es_base_slot_xmin(slot);
+	es_settle_note_writer(es_base_slot_xmin(slot));
+}
+
+/* es_settle_note_writer notes that what a transaction wrote, and is visible, will be returned. */
+void
+es_settle_note_writer(TransactionId xmin)
+{
 	XLogRecPtr	lsn;
 
 	if (!TransactionIdIsNormal(xmin))

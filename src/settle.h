@@ -27,6 +27,7 @@ extern int64 es_settle_write_mark(void);
 /* Durable before visible. */
 extern void es_settle_note_snapshot(Snapshot snapshot);
 extern void es_settle_note_row(TupleTableSlot *slot);
+extern void es_settle_note_writer(TransactionId xmin);
 extern void es_settle_flush_noted(void);
 
 #endif							/* ES_SETTLE_H */

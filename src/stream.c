@@ -77,17 +77,6 @@ es_stream_find(const text *name, Snapshot snapshot, EsStream *stream)
 	return find_row(es_base_store()->streams_by_name, &key, snapshot, stream);
 }
 
-/* es_stream_find_by_id is es_stream_find for a stream's id; leaves the name unset. */
-bool
-es_stream_find_by_id(int64 id, Snapshot snapshot, EsStream *stream)
-{
-	ScanKeyData key;
-
-	stream->name = NULL;
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	return find_row(es_base_store()->streams_by_id, &key, snapshot, stream);
-}
-
 /* ---- hints ---- */
 
 /*

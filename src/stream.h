@@ -39,7 +39,6 @@ typedef struct EsTip
 } EsTip;
 
 extern bool es_stream_find(const text *name, Snapshot snapshot, EsStream *stream);
-extern bool es_stream_find_by_id(int64 id, Snapshot snapshot, EsStream *stream);
 extern void es_stream_deform(TupleTableSlot *slot, EsStream *stream);
 extern bool es_stream_find_newest(const text *name, EsStream *stream, TransactionId *in_progress);
 extern void es_stream_create(EsStream *stream);

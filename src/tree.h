@@ -5,39 +5,30 @@
 #ifndef ES_TREE_H
 #define ES_TREE_H
 
-#include "base.h"
+#include "node.h"
 
-typedef struct EsObject EsObject;
-
-typedef enum EsNodeKind
+typedef struct EsMember
 {
-	ES_NODE_NULL,
-	ES_NODE_BOOL,
-	ES_NODE_NUMBER,
-	ES_NODE_STRING,
-	ES_NODE_OBJECT,				/* opened: members can be changed */
-	ES_NODE_PACKED				/* an array or object in jsonb's own form */
-} EsNodeKind;
+	EsKey		key;			/* owns its bytes */
+	EsNode		node;
+} EsMember;
 
-/*
- * A value.  Either it owns what it points to, as every node of a tree does,
- * or it is a view: it borrows from a jsonb and must only be read.
- */
-typedef struct EsNode
+struct EsObject
 {
-	EsNodeKind	kind;
-	uint32		len;			/* of bytes, for numbers, strings and packed */
-	union
-	{
-		bool		boolean;
-		char	   *bytes;		/* a Numeric, characters, or a JsonbContainer */
-		EsObject   *object;
-	}			value;
-} EsNode;
+	EsMember   *members;
+	uint32		count;
+	uint32		space;			/* of members */
+	uint32	   *slots;			/* member number + 1, or 0; NULL without index */
+	uint32		mask;			/* number of slots - 1, a power of two - 1 */
+	bool		sorted;			/* members are in jsonb's order of keys */
+};
 
-/* Views. */
-extern EsNode es_tree_view(const Jsonb *json);
-extern bool es_tree_is_object(const EsNode *node);
+struct EsArray
+{
+	EsNode	   *elements;
+	uint32		count;
+	uint32		space;			/* of elements */
+};
 
 /*
  * Changes.  What a tree gains is allocated in the current memory context,
@@ -45,15 +36,21 @@ extern bool es_tree_is_object(const EsNode *node);
  */
 extern void es_tree_set(EsNode *target, const EsNode *view);
 extern void es_tree_set_integer(EsNode *target, int64 value);
-extern void es_tree_set_string(EsNode *target, const char *bytes, int len);
 extern void es_tree_clear(EsNode *target);
-extern void es_tree_open(EsNode *target);
-extern EsNode *es_tree_put(EsNode *object, const char *key, int len);
-extern void es_tree_remove(EsNode *object, const char *key, int len);
+extern void es_tree_open_object(EsNode *target);
+extern void es_tree_open_array(EsNode *target);
+extern EsNode *es_tree_put(EsNode *object, const EsKey *key);
+extern EsNode *es_tree_find(const EsNode *object, const EsKey *key);
+extern void es_tree_remove(EsNode *object, const EsKey *key);
+extern uint32 es_tree_length(const EsNode *array);
+extern EsNode *es_tree_element(const EsNode *array, uint32 number);
+extern EsNode *es_tree_push(EsNode *array);
+extern void es_tree_remove_element(EsNode *array, uint32 number);
+extern void es_tree_drop_elements(EsNode *array, bool (*drops) (EsNode *element, void *arg), void *arg);
 extern void es_tree_merge(EsNode *target, const EsNode *data);
 extern void es_tree_merge_patch(EsNode *target, const EsNode *patch);
 
-/* The way back, into the current memory context. */
-extern Jsonb *es_tree_to_jsonb(EsNode *root);
+extern void es_tree_sort(EsObject *object);
+extern int	es_tree_compare_keys(const void *a, const void *b);
 
 #endif							/* ES_TREE_H */

@@ -55,6 +55,14 @@ INSERT INTO promised VALUES
 	('es_create_reducer', 'reducer text, initial jsonb DEFAULT ''{}''::jsonb, state_type regtype DEFAULT ''jsonb''::regtype, on_unknown text DEFAULT ''ignore''::text', 'void'),
 	('es_drop_reducer', 'reducer text', 'void'),
 	('es_register_reducer', 'reducer text, event_type text, handler regprocedure', 'void'),
+	('es_register_reducer_ops', 'reducer text, event_type text, ops jsonb', 'void'),
+	('es_snapshot', 'stream text, reducer text DEFAULT NULL::text', 'bigint'),
+	('es_snapshot_every', 'reducer text, events integer', 'void'),
+	('es_drop_snapshots', 'reducer text', 'void'),
+	('es_fold', 'reducer text, event es_event', 'jsonb'),
+	('es_register_upcaster', 'type text, from_version integer, handler regprocedure', 'void'),
+	('es_register_upcaster_ops', 'type text, from_version integer, ops jsonb', 'void'),
+	('es_upcast', 'event es_event', 'es_event'),
 	('es_replay', 'stream text, reducer text DEFAULT NULL::text, until_version bigint DEFAULT NULL::bigint, as_of timestamp with time zone DEFAULT NULL::timestamp with time zone', 'SETOF es_state'),
 	('es_replay_steps', 'stream text, reducer text DEFAULT NULL::text, from_version bigint DEFAULT 1, until_version bigint DEFAULT NULL::bigint', 'SETOF es_state'),
 	('es_replay_category', 'category text, reducer text DEFAULT NULL::text, as_of timestamp with time zone DEFAULT NULL::timestamp with time zone', 'SETOF es_state'),
@@ -142,7 +150,8 @@ SELECT is_empty($$
 	SELECT description, provolatile, proparallel FROM routine
 	WHERE proname = ANY ('{es_append,es_append_batch,es_append_events,es_append_many,es_append_if,es_read_tagged,es_stream_version,es_read,es_read_all,
 			es_read_category,es_settled_position,es_settle,es_wait,es_create_reducer,es_drop_reducer,
-			es_register_reducer,es_replay,es_replay_steps,es_replay_category,es_replay_as,es_create_feed,
+			es_register_reducer,es_replay,es_replay_steps,es_replay_category,es_replay_as,es_register_reducer_ops,es_snapshot,
+			es_snapshot_every,es_drop_snapshots,es_register_upcaster,es_register_upcaster_ops,es_create_feed,
 			es_drop_feed,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,
 			es_create_projection,es_create_handler_projection,es_drop_projection,es_run_projection,es_wait_projection,es_rebuild_projection,es_skip_event}'::name[])
 		AND (provolatile <> 'v' OR proparallel <> 'u')

@@ -36,6 +36,18 @@ $node->safe_psql('source', q{
 	BEGIN;
 	SELECT es_append('undone-2', 'Undone');
 	ROLLBACK;
+	CREATE FUNCTION by_body(state jsonb, event es_event) RETURNS jsonb LANGUAGE sql RETURN state || jsonb_build_object('n', (event).version);
+	CREATE FUNCTION by_source(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql SET search_path = public AS 'BEGIN RETURN state || data; END';
+	CREATE TYPE mood AS ENUM ('good', 'bad');
+	CREATE TYPE totals AS (n numeric, mood mood, at timestamptz);
+	CREATE FUNCTION by_type(state totals, event es_event) RETURNS totals LANGUAGE plpgsql AS
+		$$BEGIN state.n := coalesce(state.n, 0) + 1; state.mood := 'bad'; state.at := event.recorded_at; RETURN state; END$$;
+	SELECT es_create_reducer('totals', state_type => 'totals'), es_register_reducer('totals', '*', 'by_type(totals, es_event)');
+	SELECT es_register_reducer('order', 'OrderPlaced', 'by_body(jsonb, es_event)'), es_register_reducer('order', 'x', 'by_source(jsonb, jsonb)'),
+		es_register_reducer_ops('order', 'OrderGone', '[{"set": {"gone": "$.data"}}]');
+	SELECT es_register_upcaster_ops('OrderPlaced', 1, '{"inc": {"n": 1}}');
+	SELECT es_snapshot_every('order', 10), es_snapshot_every('merge', 7);
+	SELECT es_snapshot('order-1'), es_snapshot('order-1', 'totals'), es_snapshot('order-1', 'merge'), es_snapshot('order-1', 'count'), es_snapshot('order-1', 'last');
 	SELECT es_subscribe('plain'), es_subscribe('shared', 10, '{order,batch}', '{OrderPlaced}', 4, 1);
 	SELECT es_ack('plain', 0, max(position)) FROM es_poll('plain', 50);
 	SELECT count(es_nack('shared', partition, min, 'no', 'm')) FROM (SELECT partition, min(position) FROM es_poll('shared', member => 'm') GROUP BY partition) p;
@@ -58,6 +70,14 @@ sub check_copy
 	is($node->safe_psql($database, q{SELECT es_append('order-1', 'After', expected_version => es_stream_version('order-1')) = 20}), 't',
 		"$how: a stream continues with its next version");
 	is($node->safe_psql($database, 'SELECT es_settled_position()'), $last + 1, "$how: with the next position");
+	# were one of no use, its successor would be a second row
+	is($node->safe_psql($database, q{
+			SELECT es_snapshot('order-1'), es_snapshot('order-1', 'totals'), es_snapshot('order-1', 'merge'), es_snapshot('order-1', 'count'), es_snapshot('order-1', 'last');
+			SELECT string_agg(concat_ws(' ', reducer, version, count), ', ' ORDER BY reducer) FROM
+				(SELECT reducer, version, count(*) FROM eventstore.snapshots GROUP BY 1, 2) s}),
+		"20|20|20|20|20\ncount 20 1, last 20 1, merge 20 1, order 20 1, totals 20 1", "$how: snapshots are of use");
+	is($node->safe_psql($database, q{SELECT state->>'n', (es_replay_as('order-1', NULL::totals, 'totals')).n FROM es_replay('order-1')}),
+		'19|20', "$how: reducers work");
 	is($node->safe_psql($database, q{SELECT min(position), (SELECT count(*) FROM es_parked('shared')), (SELECT count(*) FROM es_poll('shared', NULL, member => 'm')) > 100 FROM es_poll('plain', 10)}),
 		'51|4|t', "$how: subscriptions go on where they were");
 	is($node->safe_psql($database, q{SELECT version, state FROM es_projection('orders', 'order-1')}), '20|{"n": 667}', "$how: inline projections go on");

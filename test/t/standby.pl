@@ -149,6 +149,24 @@ is(join(' ', @category), join(' ', rows($primary, 'postgres', "SELECT position F
 	'a filtered follower on the standby too');
 cmp_ok(scalar @seen, '>', 100, 'there was load');
 
+# Folding on the standby: snapshots of the primary are used, none is left
+$primary->safe_psql('postgres', q{
+	SELECT es_register_reducer_ops('fold', '*', '{"inc": {"n": 1}}');
+	SELECT count(*) FROM generate_series(1, 9) s, LATERAL es_append_many((SELECT jsonb_agg(jsonb_build_object('stream', 'fold-' || (s * 1000 + i), 'type', 't'))
+		FROM generate_series(1, 1000) i, generate_series(1, 3)));
+	SELECT es_snapshot('fold-1001');
+	SELECT es_append('fold-1001', 't');
+	SELECT es_snapshot_every('fold', 1);
+});
+replayed();
+is($standby->safe_psql('postgres', q{SELECT version, state FROM es_replay('fold-1001')}), '4|{"n": 4}', 'a standby replays');
+is($standby->safe_psql('postgres', q{SET max_parallel_workers_per_gather = 2; SELECT count(*), sum((state->>'n')::int) FROM es_replay_category('fold')}),
+	'9000|27001', 'a category, too, by several processes');
+is($standby->safe_psql('postgres', q{SELECT string_agg(version::text, ',') FROM eventstore.snapshots}), '3', 'and leaves no snapshots');
+my ($rc, $out, $err) = $standby->psql('postgres', q{\set VERBOSITY sqlstate
+	SELECT es_snapshot('fold-1001')});
+like($err, qr/25006/, 'nor when asked for one');
+
 # Asynchronous promotion: the primary goes on after the standby was cut off.  A prepared append goes with the standby.
 $primary->safe_psql('postgres', q{BEGIN; SELECT es_append('prepared-1', 'P'); PREPARE TRANSACTION 'promoted';});
 $primary->safe_psql('postgres', q{SELECT es_append('cut-1', 'behind')});

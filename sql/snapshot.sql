@@ -1,0 +1,226 @@
+-- Snapshots: replays go on from the newest usable one.
+
+-- A handler that writes down which versions it is called for shows what a replay folds.
+CREATE FUNCTION snapshot_seen(state jsonb, event es_event) RETURNS jsonb
+	LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE NOTICE 'folds version %', event.version;
+	RETURN state || jsonb_build_object('n', coalesce((state->>'n')::int, 0) + (event.data->>'n')::int);
+END $$;
+SELECT es_register_reducer('snapshot_a', '*', 'snapshot_seen(jsonb, es_event)');
+SELECT es_append_batch('snapshot_a-1', (SELECT jsonb_agg(jsonb_build_object('type', 't', 'data', jsonb_build_object('n', i))) FROM generate_series(1, 3) i)) AS version;
+SELECT es_snapshot('snapshot_a-1');
+SELECT version, state FROM es_replay('snapshot_a-1');
+SELECT es_append('snapshot_a-1', 't', '{"n": 4}') AS version;
+SELECT version, state FROM es_replay('snapshot_a-1');
+
+-- position and recorded_at are the last event's, whether it was folded or not
+SELECT r.position = e.position AND r.recorded_at = e.recorded_at AS of_last_event
+FROM es_replay('snapshot_a-1', until_version => 3) r, es_read('snapshot_a-1', 3, 1) e;
+
+-- every kind of replay goes on from it, within its bounds
+SELECT version, state FROM es_replay('snapshot_a-1', until_version => 2);
+SELECT version, state FROM es_replay_steps('snapshot_a-1', from_version => 4);
+SELECT version, state FROM es_replay_steps('snapshot_a-1', from_version => 3);
+SELECT es_replay_as('snapshot_a-1', NULL::jsonb);
+SELECT version, state FROM es_replay_category('snapshot_a');
+SELECT version, state FROM es_replay('snapshot_a-1', as_of => '-infinity');
+SELECT version, state FROM es_replay('snapshot_a-1', as_of => 'infinity');
+
+-- again: nothing to do; nothing to fold: no snapshot
+SELECT es_snapshot('snapshot_a-1');
+SELECT es_snapshot('snapshot_a-1');
+SELECT es_snapshot('snapshot_a-none');
+SELECT count(*) FROM eventstore.snapshots WHERE reducer = 'snapshot_a';
+
+-- a changed handler makes them unusable, changing back usable again
+SET client_min_messages = warning;
+CREATE FUNCTION snapshot_usable(reducer text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE folded int; context text;
+BEGIN
+	-- what is folded again from the first event on would fail
+	PERFORM es_replay('snapshot_a-1', reducer);
+	RETURN true;
+EXCEPTION WHEN SQLSTATE 'VE009' THEN RETURN false;
+END $$;
+CREATE FUNCTION snapshot_strict(state jsonb, data jsonb) RETURNS jsonb
+	LANGUAGE plpgsql AS $$
+BEGIN
+	IF current_setting('snapshot.fail', true) = 'on' THEN RAISE 'folded'; END IF;
+	RETURN jsonb_build_object('n', coalesce((state->>'n')::int, 0) + 1);
+END $$;
+RESET client_min_messages;
+SELECT es_register_reducer('snapshot_b', 't', 'snapshot_strict(jsonb, jsonb)');
+SELECT es_snapshot('snapshot_a-1', 'snapshot_b');
+SET snapshot.fail = on;
+SELECT snapshot_usable('snapshot_b');
+-- a handler for another type
+SELECT es_register_reducer_ops('snapshot_b', 'u', '"ignore"');
+SELECT snapshot_usable('snapshot_b');
+SET snapshot.fail = off;
+SELECT es_snapshot('snapshot_a-1', 'snapshot_b');
+SET snapshot.fail = on;
+SELECT snapshot_usable('snapshot_b');
+-- other operations, and the same again
+SELECT es_register_reducer_ops('snapshot_b', 'u', '"merge"');
+SELECT snapshot_usable('snapshot_b');
+SELECT es_register_reducer_ops('snapshot_b', 'u', '"ignore"');
+SELECT snapshot_usable('snapshot_b');
+-- the function's source, and the same again
+CREATE FUNCTION snapshot_source(source text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('CREATE OR REPLACE FUNCTION snapshot_strict(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS %L', source);
+END $$;
+SELECT prosrc AS source FROM pg_proc WHERE oid = 'snapshot_strict(jsonb, jsonb)'::regprocedure \gset
+SELECT snapshot_source(:'source' || ' -- changed');
+SELECT snapshot_usable('snapshot_b');
+SELECT snapshot_source(:'source');
+SELECT snapshot_usable('snapshot_b');
+-- its settings and strictness
+ALTER FUNCTION snapshot_strict SET extra_float_digits = 0;
+SELECT snapshot_usable('snapshot_b');
+ALTER FUNCTION snapshot_strict RESET ALL;
+SELECT snapshot_usable('snapshot_b');
+ALTER FUNCTION snapshot_strict STRICT;
+SELECT snapshot_usable('snapshot_b');
+ALTER FUNCTION snapshot_strict CALLED ON NULL INPUT;
+SELECT snapshot_usable('snapshot_b');
+-- what does not matter: owner, cost, a function of the same name in front
+ALTER FUNCTION snapshot_strict COST 7;
+SELECT snapshot_usable('snapshot_b');
+-- an upcaster of a type that it handles, and one that it does not
+SELECT es_register_upcaster_ops('snapshot_other', 1, '"ignore"');
+SELECT snapshot_usable('snapshot_b');
+SELECT es_register_upcaster_ops('u', 1, '"ignore"');
+SELECT snapshot_usable('snapshot_b');
+SET snapshot.fail = off;
+SELECT es_snapshot('snapshot_a-1', 'snapshot_b');
+SET snapshot.fail = on;
+SELECT es_register_upcaster_ops('u', 1, '{"set": {"a": 1}}');
+SELECT snapshot_usable('snapshot_b');
+SELECT es_register_upcaster_ops('u', 1, '"ignore"');
+SELECT snapshot_usable('snapshot_b');
+-- a rollback leaves it usable
+BEGIN;
+SELECT es_register_reducer_ops('snapshot_b', 'u', '"merge"');
+SELECT snapshot_usable('snapshot_b');
+ROLLBACK;
+SELECT snapshot_usable('snapshot_b');
+-- what cannot be seen
+SELECT es_drop_snapshots('snapshot_b');
+SELECT snapshot_usable('snapshot_b');
+RESET snapshot.fail;
+SELECT count(*) FROM eventstore.snapshots WHERE reducer = 'snapshot_b';
+
+-- replays leave snapshots when told to: after more than so many events
+SELECT es_register_reducer_ops('snapshot_c', '*', '{"inc": {"n": "$.data.n"}}');
+SELECT es_snapshot_every('snapshot_c', 2);
+SELECT DISTINCT snapshot_every FROM es_reducers WHERE reducer = 'snapshot_c';
+CREATE FUNCTION snapshot_versions(name text) RETURNS bigint[] LANGUAGE sql STABLE AS
+	$$ SELECT array_agg(version ORDER BY version) FROM eventstore.snapshots WHERE reducer = name $$;
+SELECT state FROM es_replay('snapshot_a-1', 'snapshot_c', until_version => 2);
+SELECT snapshot_versions('snapshot_c');
+SELECT state FROM es_replay('snapshot_a-1', 'snapshot_c', until_version => 3);
+SELECT snapshot_versions('snapshot_c');
+SELECT es_append_batch('snapshot_a-1', '[{"type": "t", "data": {"n": 5}}, {"type": "t", "data": {"n": 6}}, {"type": "t", "data": {"n": 7}}]') AS version;
+SELECT state FROM es_replay('snapshot_a-1', 'snapshot_c');
+SELECT snapshot_versions('snapshot_c');
+-- an older one is of no more use; a replay of the past leaves none behind the newest
+SELECT state FROM es_replay('snapshot_a-1', 'snapshot_c', until_version => 4);
+SELECT snapshot_versions('snapshot_c');
+SELECT es_snapshot_every('snapshot_c', NULL);
+SELECT es_append_batch('snapshot_a-1', '[{"type": "t", "data": {"n": 8}}, {"type": "t", "data": {"n": 9}}, {"type": "t", "data": {"n": 10}}]') AS version;
+SELECT state FROM es_replay('snapshot_a-1', 'snapshot_c');
+SELECT snapshot_versions('snapshot_c');
+-- by es_replay_as and es_replay_category, too; built-in reducers
+SELECT es_snapshot_every('count', 1);
+SELECT es_snapshot_every('merge', 1);
+SELECT es_replay_as('snapshot_a-1', NULL::jsonb, 'count');
+SELECT snapshot_versions('count');
+SELECT es_append_batch('snapshot_a-2', '[{"type": "t", "data": {"a": 1}}, {"type": "t", "data": {"b": 2}}]') AS version;
+SELECT es_append_batch('snapshot_a-3', '[{"type": "t", "data": {"a": 1}}]') AS version;
+SELECT stream, version, state FROM es_replay_category('snapshot_a', 'merge') ORDER BY stream;
+SELECT snapshot_versions('merge');
+SELECT es_append('snapshot_a-2', 't', '{"c": 3}') AS version;
+SELECT es_append('snapshot_a-1', 't') AS version;
+SELECT state FROM es_replay('snapshot_a-2', 'merge');
+SELECT state FROM es_replay('snapshot_a-1', 'count');
+SELECT es_snapshot_every('count', NULL), es_snapshot_every('merge', NULL), es_drop_snapshots('count'), es_drop_snapshots('merge');
+
+-- not where nothing can be written
+SELECT es_snapshot_every('snapshot_c', 1);
+BEGIN READ ONLY;
+SELECT state FROM es_replay('snapshot_a-1', 'snapshot_c');
+SELECT es_snapshot('snapshot_a-1', 'snapshot_c');
+ROLLBACK;
+SELECT snapshot_versions('snapshot_c');
+-- and a rollback takes it back
+BEGIN;
+SELECT es_append('snapshot_a-1', 't', '{"n": 100}') AS version;
+SELECT state FROM es_replay('snapshot_a-1', 'snapshot_c');
+SELECT snapshot_versions('snapshot_c');
+ROLLBACK;
+SELECT snapshot_versions('snapshot_c');
+SELECT state FROM es_replay('snapshot_a-1', 'snapshot_c');
+
+-- states of other types, and NULL
+CREATE TYPE snapshot_color AS ENUM ('red', 'green');
+CREATE TYPE snapshot_state AS (n numeric, at timestamptz, f float8, color snapshot_color, note text, raw bytea, span interval);
+CREATE FUNCTION snapshot_row(state snapshot_state, event es_event) RETURNS snapshot_state
+	LANGUAGE sql AS $$ SELECT ROW(coalesce(state.n, 0) + 1.50, '2020-02-03 04:05:06.789+00', 1.0::float8 / 3, 'green', E'a,"b\\\n', '\xdead', '1 mon -2 days')::snapshot_state $$;
+SELECT es_create_reducer('snapshot_row', state_type => 'snapshot_state');
+SELECT es_register_reducer('snapshot_row', '*', 'snapshot_row(snapshot_state, es_event)');
+SELECT es_replay_as('snapshot_a-2', NULL::snapshot_state, 'snapshot_row') AS before \gset
+SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Kolkata'; SET extra_float_digits = -10; SET intervalstyle = 'sql_standard'; SET bytea_output = 'escape';
+SELECT es_snapshot('snapshot_a-2', 'snapshot_row');
+RESET datestyle; RESET timezone; RESET extra_float_digits; RESET intervalstyle; RESET bytea_output;
+SELECT state_text FROM eventstore.snapshots WHERE reducer = 'snapshot_row';
+SELECT es_replay_as('snapshot_a-2', NULL::snapshot_state, 'snapshot_row')::text = :'before' AS same;
+CREATE FUNCTION snapshot_null(state numeric, event es_event) RETURNS numeric LANGUAGE sql AS $$ SELECT NULL::numeric $$;
+SELECT es_create_reducer('snapshot_null', '7', 'numeric');
+SELECT es_register_reducer('snapshot_null', '*', 'snapshot_null(numeric, es_event)');
+SELECT es_snapshot('snapshot_a-2', 'snapshot_null');
+SELECT version, state FROM es_replay('snapshot_a-2', 'snapshot_null');
+-- a type that is made anew with other columns is another one
+SELECT snapshot_versions('snapshot_row') IS NOT NULL AS there;
+ALTER TYPE snapshot_state DROP ATTRIBUTE note;
+ALTER TYPE snapshot_state ADD ATTRIBUTE note int;
+CREATE OR REPLACE FUNCTION snapshot_row(state snapshot_state, event es_event) RETURNS snapshot_state
+	LANGUAGE sql AS $$ SELECT ROW(coalesce(state.n, 0) + 1, NULL, NULL, NULL, NULL, NULL, 7)::snapshot_state $$;
+SELECT state->'n' AS n, state->'note' AS note FROM es_replay('snapshot_a-2', 'snapshot_row');
+
+SELECT es_snapshot('snapshot_a-2', 'snapshot_row');
+ALTER TYPE snapshot_state ADD ATTRIBUTE more int;
+ALTER TYPE snapshot_color ADD VALUE 'blue';
+SELECT es_snapshot('snapshot_a-2', 'snapshot_row');
+SELECT count(DISTINCT fingerprint) FROM eventstore.snapshots WHERE reducer = 'snapshot_row';
+
+-- as_of: a snapshot that is newer is not used
+INSERT INTO es_events (stream, type, data, recorded_at) VALUES
+	('snapshot_past-1', 't', '{"n": 1}', '2020-01-01 00:00Z'),
+	('snapshot_past-1', 't', '{"n": 2}', '2020-01-02 00:00Z'),
+	('snapshot_past-1', 't', '{"n": 3}', '2020-01-03 00:00Z');
+SELECT state FROM es_replay('snapshot_past-1', 'snapshot_c', as_of => '2020-01-02 00:00Z');
+SELECT state FROM es_replay('snapshot_past-1', 'snapshot_c');
+SELECT version, state FROM es_replay('snapshot_past-1', 'snapshot_c', as_of => '2020-01-02 12:00Z');
+SELECT version, state FROM es_replay('snapshot_past-1', 'snapshot_c', as_of => '2020-01-03 00:00Z');
+
+-- errors
+SELECT es_snapshot('snapshot_unknown-1');
+SELECT es_snapshot_every('snapshot_unknown', 1);
+SELECT es_drop_snapshots('snapshot_unknown');
+SELECT es_snapshot_every('snapshot_c', 0);
+\set VERBOSITY sqlstate
+SELECT es_snapshot(NULL);
+SELECT es_snapshot_every(NULL, 1);
+SELECT es_drop_snapshots(NULL);
+DELETE FROM eventstore.snapshots;
+UPDATE eventstore.snapshot_policies SET every = 1;
+\set VERBOSITY default
+
+-- dropping a reducer drops its snapshots and its policy
+SELECT count(es_drop_reducer(reducer)) FROM (SELECT DISTINCT reducer FROM es_reducers WHERE reducer LIKE 'snapshot%') r;
+SELECT count(*) FROM eventstore.snapshots WHERE reducer LIKE 'snapshot%';
+SELECT count(*) FROM eventstore.snapshot_policies;
+DROP FUNCTION snapshot_seen, snapshot_strict, snapshot_usable, snapshot_source, snapshot_versions, snapshot_row, snapshot_null;
+DROP TYPE snapshot_state, snapshot_color;

@@ -1,0 +1,57 @@
+/*
+ * handler.h
+ *		Functions that users register as handlers: checked, found again, called.
+ */
+#ifndef ES_HANDLER_H
+#define ES_HANDLER_H
+
+#include "base.h"
+
+#include "lib/stringinfo.h"
+
+#define ES_HANDLER_MAX_ARGS	2
+
+/* What a function must look like. */
+typedef struct EsSignature
+{
+	Oid			result;
+	int			nargs;
+	Oid			args[ES_HANDLER_MAX_ARGS];
+} EsSignature;
+
+/* A function that a table names. */
+typedef struct EsFunction
+{
+	const char *signature;		/* as the table has it */
+	Oid			oid;			/* InvalidOid: there is none any more */
+	EsSignature shape;
+} EsFunction;
+
+/* What is looked up of some functions to call them. */
+typedef struct EsCalls
+{
+	MemoryContext context;
+	int			count;
+	FmgrInfo   *functions;		/* fn_oid 0: not looked up */
+	uint64		generation;
+} EsCalls;
+
+extern void es_handler_init(void);
+extern uint64 es_handler_generation(void);
+extern void es_handler_watch(Oid relation);
+
+extern bool es_handler_fits(Oid function, const EsSignature *shape);
+extern void es_handler_require_function(Oid function);
+extern void es_handler_require_execute(Oid function);
+extern Oid	es_handler_resolve(const char *signature, const EsSignature *shape);
+extern bool es_handler_passes_through(int sqlerrcode);
+extern Datum es_handler_invoke(FunctionCallInfo fcinfo);
+ES_NORETURN extern void es_handler_report_failure(MemoryContext context);
+
+/* Functions that are called again and again. */
+extern EsCalls *es_handler_begin_calls(int count);
+extern FmgrInfo *es_handler_ready(EsCalls *calls, int number, const EsFunction *function);
+
+extern void es_handler_describe(StringInfo out, const EsFunction *function);
+
+#endif							/* ES_HANDLER_H */

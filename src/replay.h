@@ -1,0 +1,39 @@
+/*
+ * replay.h
+ *		Replays: streams folded into states.
+ */
+#ifndef ES_REPLAY_H
+#define ES_REPLAY_H
+
+#include "fold.h"
+#include "read.h"
+#include "snapshot.h"
+
+/* Attributes of the SQL type es_state. */
+#define Anum_es_state_stream		1
+#define Anum_es_state_version		2
+#define Anum_es_state_position		3
+#define Anum_es_state_state			4
+#define Anum_es_state_recorded_at	5
+#define Natts_es_state				5
+
+/* A replay on its way. */
+typedef struct EsReplay
+{
+	EsFold	   *fold;
+	EsStreamScan *scan;
+	EsSnapshot	at;				/* the last event folded, without its state;
+								 * version 0: none yet */
+	int64		folded;			/* events, since the snapshot it began at */
+	bool		without_snapshots;	/* there are known to be none */
+} EsReplay;
+
+extern TimestampTz es_replay_as_of_arg(FunctionCallInfo fcinfo, int argno);
+extern EsFold *es_replay_begin_fold(const text *named, const text *category);
+extern void es_replay_start(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds);
+extern bool es_replay_step(EsReplay *replay, const EsSnapshotBounds *bounds);
+extern bool es_replay_stream(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds);
+extern bool es_replay_leaves_snapshot(const EsReplay *replay);
+extern void es_replay_emit(ReturnSetInfo *result, const text *stream, EsReplay *replay);
+
+#endif							/* ES_REPLAY_H */

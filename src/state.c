@@ -1,0 +1,216 @@
+/*
+ * state.c
+ *		States as values of any type: to and from jsonb, and stored.
+ *
+ * A state that is no jsonb is stored as text, as its type's output function
+ * gives it under settings that lose nothing, and its input function takes it.
+ */
+#include "state.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "catalog/pg_enum.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "utils/builtins.h"
+#include "utils/catcache.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+#include "handler.h"
+#include "pack.h"
+
+/* Calls a function that asks for the type of its first argument. */
+static Datum
+call_polymorphic(Oid function, Oid type, NullableDatum *args, bool *isnull)
+{
+	LOCAL_FCINFO(fcinfo, 2);
+	FmgrInfo	flinfo;
+	List	   *types = list_make2(makeNullConst(type, -1, InvalidOid),
+								   makeNullConst(JSONBOID, -1, InvalidOid));
+	Datum		result;
+
+	fmgr_info(function, &flinfo);
+	fmgr_info_set_expr((Node *) makeFuncExpr(function, type, types, InvalidOid,
+											 InvalidOid, COERCE_EXPLICIT_CALL), &flinfo);
+	InitFunctionCallInfoData(*fcinfo, &flinfo, 2, InvalidOid, NULL, NULL);
+	fcinfo->args[0] = args[0];
+	fcinfo->args[1] = args[1];
+	result = FunctionCallInvoke(fcinfo);
+	*isnull = fcinfo->isnull;
+	return result;
+}
+
+/* es_state_to_jsonb converts a state that is not NULL as to_jsonb does. */
+Datum
+es_state_to_jsonb(Datum state, Oid state_type)
+{
+	NullableDatum args[2] = {{state, false}, {(Datum) 0, true}};
+	bool		isnull;
+
+	return call_polymorphic(F_TO_JSONB, state_type, args, &isnull);
+}
+
+/*
+ * es_state_populate makes a row of a composite type (or a domain over one) as
+ * jsonb_populate_record does; *isnull goes in for the base and out for the row.
+ */
+Datum
+es_state_populate(Datum base, bool *isnull, Oid row_type, const Jsonb *json)
+{
+	NullableDatum args[2] = {{base, *isnull}, {JsonbPGetDatum(json), false}};
+
+	return call_polymorphic(F_JSONB_POPULATE_RECORD, row_type, args, isnull);
+}
+
+/*
+ * Makes a value of any type, as jsonb_populate_record does for a column: the
+ * column "state" of a row made for the purpose.
+ */
+static Datum
+value_from_jsonb(const Jsonb *json, Oid type, bool *isnull)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(1);
+	EsKey		name = es_node_key("state", strlen("state"));
+	EsNode		view = es_node_view(json);
+	EsNode		wrapper = es_pack_object(&name, &view, 1);
+	Datum		no_value = (Datum) 0;
+	bool		no_value_isnull = true;
+	bool		row_isnull = false;
+	Datum		row;
+
+	TupleDescInitEntry(desc, 1, "state", type, -1, 0);
+	desc = BlessTupleDesc(desc);
+	row = HeapTupleGetDatum(heap_form_tuple(desc, &no_value, &no_value_isnull));
+	row = es_state_populate(row, &row_isnull, RECORDOID, es_pack_jsonb(&wrapper));
+	return GetAttributeByNum(DatumGetHeapTupleHeader(row), 1, isnull);
+}
+
+/*
+ * es_state_initial makes the state that a reducer starts from.  A jsonb is
+ * taken as it is.  Other types read it as jsonb_populate_record reads a column;
+ * the default {} means an empty row for composite types and NULL for those that
+ * an object says nothing about, such as numbers.
+ */
+Datum
+es_state_initial(const Jsonb *initial, Oid state_type, bool *isnull)
+{
+	Oid			base_type = getBaseType(state_type);
+
+	*isnull = initial == NULL;
+	if (initial == NULL || state_type == JSONBOID)
+		return JsonbPGetDatum(initial);
+	if (JB_ROOT_IS_OBJECT(initial) && JB_ROOT_COUNT(initial) == 0 &&
+		base_type != JSONBOID && base_type != JSONOID &&
+		get_typtype(base_type) != TYPTYPE_COMPOSITE)
+	{
+		*isnull = true;
+		return (Datum) 0;
+	}
+	return value_from_jsonb(initial, state_type, isnull);
+}
+
+/* Makes text output exact and independent of the session, until leave_settings. */
+static int
+enter_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"DateStyle", "ISO, MDY"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
+		{"extra_float_digits", "3"}, {"bytea_output", "hex"}, {"xmloption", "content"},
+		{"search_path", "pg_catalog, pg_temp"}
+	};
+	int			level = NewGUCNestLevel();
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+/* es_state_to_text gives a state that is not NULL as text, in the current memory context. */
+text *
+es_state_to_text(Datum state, Oid state_type)
+{
+	Oid			output;
+	bool		is_varlena;
+	int			level = enter_settings();
+	char	   *result;
+
+	getTypeOutputInfo(state_type, &output, &is_varlena);
+	result = OidOutputFunctionCall(output, state);
+	AtEOXact_GUC(false, level);
+	return cstring_to_text(result);
+}
+
+/* es_state_from_text makes a state of what es_state_to_text gave. */
+Datum
+es_state_from_text(const text *stored, Oid state_type)
+{
+	Oid			input;
+	Oid			param;
+	int			level = enter_settings();
+	Datum		result;
+
+	getTypeInputInfo(state_type, &input, &param);
+	result = OidInputFunctionCall(input, text_to_cstring(stored), param, -1);
+	AtEOXact_GUC(false, level);
+	return result;
+}
+
+/* Adds the columns of a row type. */
+static void
+describe_columns(StringInfo out, Oid type)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
+
+	es_handler_watch(get_typ_typrelid(type));
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i);
+
+		if (column->attisdropped)
+			continue;
+		appendStringInfo(out, "%s:", NameStr(column->attname));
+		es_state_describe_type(out, column->atttypid);
+		appendStringInfo(out, "(%d),", column->atttypmod);
+	}
+	ReleaseTupleDesc(desc);
+}
+
+/* Adds the labels of an enum type. */
+static void
+describe_labels(StringInfo out, Oid type)
+{
+	CatCList   *list = SearchSysCacheList1(ENUMTYPOIDNAME, ObjectIdGetDatum(type));
+
+	for (int i = 0; i < list->n_members; i++)
+		appendStringInfo(out, "%s,", NameStr(((Form_pg_enum) GETSTRUCT(&list->members[i]->tuple))->enumlabel));
+	ReleaseSysCacheList(list);
+}
+
+/*
+ * es_state_describe_type adds what a type is made of, as far as the meaning of a
+ * stored state depends on it.  The caller has set a safe search_path.
+ */
+void
+es_state_describe_type(StringInfo out, Oid type)
+{
+	Oid			element = get_element_type(type);
+	char		kind = get_typtype(type);
+
+	check_stack_depth();
+	appendStringInfo(out, "%s{", format_type_be_qualified(type));
+	if (OidIsValid(element))
+		es_state_describe_type(out, element);
+	else if (kind == TYPTYPE_DOMAIN)
+		es_state_describe_type(out, getBaseType(type));
+	else if (kind == TYPTYPE_COMPOSITE)
+		describe_columns(out, type);
+	else if (kind == TYPTYPE_ENUM)
+		describe_labels(out, type);
+	appendStringInfoChar(out, '}');
+}

@@ -1,0 +1,372 @@
+/*
+ * upcast.c
+ *		Upcasters: what makes the data of old events look like new ones'.
+ *
+ * An upcaster takes the data of events of a type from one version to the next.
+ * They are chained: an event goes through all that are registered for its type
+ * from its own version on, in order; a version without one needs no change.
+ * Stored events stay as they are; folds and es_upcast() see the newest form.
+ *
+ * Rows are written like those of reducers (define.c): by one transaction at a
+ * time, and known to other sessions by a relcache invalidation.
+ */
+#include "upcast.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+
+#define Anum_upcasters_type			1
+#define Anum_upcasters_from_version	2
+#define Anum_upcasters_handler		3
+#define Anum_upcasters_ops			4
+#define Natts_upcasters				4
+
+PG_FUNCTION_INFO_V1(es_register_upcaster);
+PG_FUNCTION_INFO_V1(es_register_upcaster_ops);
+PG_FUNCTION_INFO_V1(es_upcast);
+PG_FUNCTION_INFO_V1(es_upcast_forget);
+
+static const EsSignature upcaster_shape = {.result = JSONBOID,.nargs = 1,.args = {JSONBOID}};
+
+/* Finds a relation of schema eventstore. */
+static Oid
+relation(const char *name)
+{
+	return get_relname_relid(name, es_base_store()->schema);
+}
+
+/* ---- loading ---- */
+
+/* Orders upcasters by type, then version. */
+static int
+compare_upcasters(const void *a, const void *b)
+{
+	const EsUpcaster *left = a;
+	const EsUpcaster *right = b;
+	int			order = strcmp(left->type, right->type);
+
+	return order != 0 ? order : left->from_version - right->from_version;
+}
+
+/* Makes an upcaster of its row. */
+static void
+take_row(EsUpcaster *upcaster, HeapTuple row, TupleDesc desc)
+{
+	bool		isnull;
+	Datum		ops = heap_getattr(row, Anum_upcasters_ops, desc, &isnull);
+
+	if (!isnull)
+	{
+		Jsonb	   *document = DatumGetJsonbPCopy(ops);
+
+		upcaster->ops = es_ops_compile(document);
+		upcaster->source = document;
+	}
+	upcaster->type = TextDatumGetCString(heap_getattr(row, Anum_upcasters_type, desc, &isnull));
+	upcaster->type_len = strlen(upcaster->type);
+	upcaster->from_version = DatumGetInt32(heap_getattr(row, Anum_upcasters_from_version, desc, &isnull));
+	if (upcaster->ops != NULL)
+		return;
+	upcaster->function.shape = upcaster_shape;
+	upcaster->function.signature = TextDatumGetCString(heap_getattr(row, Anum_upcasters_handler, desc, &isnull));
+	upcaster->function.oid = es_handler_resolve(upcaster->function.signature, &upcaster_shape);
+}
+
+/* es_upcast_load reads all upcasters; names are resolved as the current user. */
+EsUpcasters *
+es_upcast_load(void)
+{
+	EsUpcasters *upcasters = palloc0(sizeof(EsUpcasters));
+	Relation	table = table_open(relation("upcasters"), AccessShareLock);
+	SysScanDesc scan = systable_beginscan(table, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	row;
+	int			space = 0;
+
+	es_handler_watch(RelationGetRelid(table));
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	{
+		if (upcasters->count == space)
+		{
+			space = Max(2 * space, 8);
+			upcasters->items = upcasters->items ?
+				repalloc(upcasters->items, space * sizeof(EsUpcaster)) : palloc(space * sizeof(EsUpcaster));
+		}
+		memset(&upcasters->items[upcasters->count], 0, sizeof(EsUpcaster));
+		take_row(&upcasters->items[upcasters->count++], row, RelationGetDescr(table));
+	}
+	systable_endscan(scan);
+	table_close(table, AccessShareLock);
+	if (upcasters->count > 1)
+		qsort(upcasters->items, upcasters->count, sizeof(EsUpcaster), compare_upcasters);
+	return upcasters;
+}
+
+/* ---- use ---- */
+
+/* Names the upcaster in the context of errors. */
+static void
+describe_upcaster(void *arg)
+{
+	const EsUpcaster *upcaster = arg;
+
+	errcontext("upcaster of type \"%s\" from version %d", upcaster->type, upcaster->from_version);
+}
+
+/* Runs an upcaster's operations. */
+static Datum
+run_ops(const EsUpcaster *upcaster, const EsEvent *event)
+{
+	MemoryContext context = CurrentMemoryContext;
+	EsNode		view = es_node_view(DatumGetJsonbP(event->data));
+	EsNode		data = {ES_NODE_ABSENT};
+
+	PG_TRY();
+	{
+		error_context_stack = NULL;
+		es_tree_set(&data, &view);
+		es_ops_apply(upcaster->ops, &data, event, context);
+	}
+	PG_CATCH();
+	{
+		es_handler_report_failure(context);
+	}
+	PG_END_TRY();
+	return JsonbPGetDatum(es_pack_jsonb(&data));
+}
+
+/* Calls an upcaster's function. */
+static Datum
+run_function(const EsUpcaster *upcaster, FmgrInfo *flinfo, const EsEvent *event)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum		result;
+
+	if (flinfo == NULL)
+		ereport(ERROR,
+				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+				errmsg("upcaster %s does not exist any more", upcaster->function.signature),
+				errdetail("The function was dropped, renamed, or made again with another result type."),
+				errhint("Create the function again, or register another one with es_register_upcaster."));
+	InitFunctionCallInfoData(*fcinfo, flinfo, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = event->data;
+	fcinfo->args[0].isnull = false;
+	result = es_handler_invoke(fcinfo);
+	if (fcinfo->isnull)
+		ereport(ERROR,
+				errcode(ES_ERRCODE_HANDLER_FAILED),
+				errmsg("upcaster %s returned NULL", upcaster->function.signature));
+	return result;
+}
+
+/* es_upcast_event takes an event through the upcasters of its type; see upcast.h. */
+void
+es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event)
+{
+	text	   *type = DatumGetTextPP(event->type);
+	int			len = VARSIZE_ANY_EXHDR(type);
+
+	for (int i = 0; i < upcasters->count; i++)
+	{
+		EsUpcaster *upcaster = &upcasters->items[i];
+		ErrorContextCallback callback;
+
+		if (upcaster->type_len != len || upcaster->from_version < event->type_version ||
+			memcmp(upcaster->type, VARDATA_ANY(type), len) != 0)
+			continue;
+		callback.callback = describe_upcaster;
+		callback.arg = upcaster;
+		callback.previous = error_context_stack;
+		error_context_stack = &callback;
+		event->data = upcaster->ops ? run_ops(upcaster, event) :
+			run_function(upcaster, es_handler_ready(calls, i, &upcaster->function), event);
+		event->type_version = upcaster->from_version + 1;
+		error_context_stack = callback.previous;
+	}
+}
+
+/* ---- SQL ---- */
+
+/* What a statement keeps for es_upcast(). */
+typedef struct UpcastState
+{
+	MemoryContext context;
+	uint64		generation;
+	EsUpcasters *upcasters;
+	EsCalls    *calls;
+} UpcastState;
+
+/* Gives what is kept for a call of es_upcast(), as it is now. */
+static UpcastState *
+current_state(FunctionCallInfo fcinfo)
+{
+	UpcastState *state = fcinfo->flinfo->fn_extra;
+	MemoryContext old;
+	EsOwnerContext caller;
+
+	AcceptInvalidationMessages();
+	if (state != NULL && state->generation == es_handler_generation())
+		return state;
+	if (state == NULL)
+	{
+		state = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(UpcastState));
+		state->context = AllocSetContextCreate(fcinfo->flinfo->fn_mcxt, "eventstore upcasters",
+											   ALLOCSET_SMALL_SIZES);
+		fcinfo->flinfo->fn_extra = state;
+	}
+	MemoryContextReset(state->context);
+	state->generation = 0;
+	old = MemoryContextSwitchTo(state->context);
+	es_base_become_owner(&caller);
+	state->upcasters = es_upcast_load();
+	es_base_become_caller(&caller);
+	state->calls = es_handler_begin_calls(state->upcasters->count);
+	state->generation = es_handler_generation();
+	MemoryContextSwitchTo(old);
+	return state;
+}
+
+/* Names the event in the context of errors. */
+static void
+describe_event(void *arg)
+{
+	const EsEvent *event = arg;
+
+	errcontext("stream \"%s\", version %lld, type \"%s\"", TextDatumGetCString(event->stream),
+			   (long long) event->version, TextDatumGetCString(event->type));
+}
+
+/*
+ * es_upcast(event es_event) gives an event with data and type_version as they
+ * are after the upcasters of its type.  NULL gives NULL; a handler's failure is
+ * VE009.  Functions run as the caller, who needs EXECUTE on them.
+ */
+Datum
+es_upcast(PG_FUNCTION_ARGS)
+{
+	UpcastState *state = current_state(fcinfo);
+	EsEvent		event;
+	Datum		values[Natts_es_event];
+	bool		isnull[Natts_es_event];
+	ErrorContextCallback callback;
+
+	if (!es_base_event_of_datum(PG_GETARG_DATUM(0), &event, values, isnull))
+		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
+	callback.callback = describe_event;
+	callback.arg = &event;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	es_upcast_event(state->upcasters, state->calls, &event);
+	error_context_stack = callback.previous;
+	values[Anum_es_event_data - 1] = event.data;
+	values[Anum_es_event_type_version - 1] = Int32GetDatum(event.type_version);
+	isnull[Anum_es_event_type_version - 1] = false;
+	PG_RETURN_DATUM(es_base_form_event(values, isnull));
+}
+
+/* Writes an upcaster's row, over the one that is there. */
+static void
+put_upcaster(Relation table, Datum type, int from_version, const char *handler, const Jsonb *ops)
+{
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	old;
+	HeapTuple	row;
+	Datum		values[Natts_upcasters];
+	bool		isnull[Natts_upcasters] = {false};
+
+	values[Anum_upcasters_type - 1] = type;
+	values[Anum_upcasters_from_version - 1] = Int32GetDatum(from_version);
+	values[Anum_upcasters_handler - 1] = handler ? CStringGetTextDatum(handler) : (Datum) 0;
+	isnull[Anum_upcasters_handler - 1] = handler == NULL;
+	values[Anum_upcasters_ops - 1] = JsonbPGetDatum(ops);
+	isnull[Anum_upcasters_ops - 1] = ops == NULL;
+	row = heap_form_tuple(RelationGetDescr(table), values, isnull);
+
+	ScanKeyInit(&keys[0], Anum_upcasters_type, BTEqualStrategyNumber, F_TEXTEQ, type);
+	ScanKeyInit(&keys[1], Anum_upcasters_from_version, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(from_version));
+	scan = systable_beginscan(table, relation("upcasters_by_type"), true, NULL, 2, keys);
+	old = systable_getnext(scan);
+	if (HeapTupleIsValid(old))
+		CatalogTupleUpdate(table, &old->t_self, row);
+	else
+		CatalogTupleInsert(table, row);
+	systable_endscan(scan);
+	CacheInvalidateRelcacheByRelid(RelationGetRelid(table));
+	CommandCounterIncrement();
+}
+
+/* Fetches the type and version arguments, and opens the table; waits for other changes' transactions. */
+static Relation
+begin_registration(FunctionCallInfo fcinfo, const char *command, const char *third)
+{
+	es_base_require(fcinfo, 0, "type");
+	es_base_require(fcinfo, 1, "from_version");
+	es_base_require(fcinfo, 2, third);
+	es_base_check_type_name(PG_GETARG_TEXT_PP(0));
+	if (PG_GETARG_INT32(1) < 1)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("from_version must be at least 1"));
+	PreventCommandIfReadOnly(command);
+	PreventCommandIfParallelMode(command);
+	return table_open(relation("upcasters"), ShareRowExclusiveLock);
+}
+
+/*
+ * es_register_upcaster(type text, from_version int, handler regprocedure) makes
+ * a function the upcaster from a version to the next, in place of the one
+ * registered before.  Anything but jsonb to jsonb is 22023, a function that the
+ * caller may not call 42501.  Waits for other changes of upcasters; a rollback
+ * undoes it.
+ */
+Datum
+es_register_upcaster(PG_FUNCTION_ARGS)
+{
+	Relation	table = begin_registration(fcinfo, "es_register_upcaster()", "handler");
+	Oid			function = PG_GETARG_OID(2);
+
+	es_handler_require_function(function);
+	if (!es_handler_fits(function, &upcaster_shape))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("function %s cannot be an upcaster", format_procedure(function)),
+				errdetail("An upcaster must be a function (jsonb) RETURNS jsonb."));
+	es_handler_require_execute(function);
+	put_upcaster(table, PG_GETARG_DATUM(0), PG_GETARG_INT32(1), format_procedure_qualified(function), NULL);
+	table_close(table, NoLock);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_register_upcaster_ops(type text, from_version int, ops jsonb) makes
+ * operations the upcaster from a version to the next; the state that they change
+ * is the data.  Malformed ones are 22023.  Otherwise like es_register_upcaster.
+ */
+Datum
+es_register_upcaster_ops(PG_FUNCTION_ARGS)
+{
+	Relation	table = begin_registration(fcinfo, "es_register_upcaster_ops()", "ops");
+	Jsonb	   *ops = PG_GETARG_JSONB_P(2);
+
+	(void) es_ops_compile(ops);
+	put_upcaster(table, PG_GETARG_DATUM(0), PG_GETARG_INT32(1), NULL, ops);
+	table_close(table, NoLock);
+	PG_RETURN_VOID();
+}
+
+/* eventstore.forget_upcasters() is the row trigger for rows that others insert: a restore, a subscription. */
+Datum
+es_upcast_forget(PG_FUNCTION_ARGS)
+{
+	CacheInvalidateRelcacheByRelid(relation("upcasters"));
+	PG_RETURN_POINTER(NULL);
+}
