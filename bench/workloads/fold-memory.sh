@@ -52,7 +52,8 @@ memory_of() {
 		echo 'SELECT pg_backend_pid() AS pid \gset'
 		echo '\setenv BACKEND_PID :pid'
 		echo "\\! cat /proc/\$BACKEND_PID/status >$work/status"
-	} | sql -f - >/dev/null || return 1
+	} | sql -f - >"$work/counts" || return 1
+	[ "$(sort -u "$work/counts")" = "$events" ] || { fail "$1 did not see $events states"; return 1; }
 	[ -z "$watcher" ] || { kill "$watcher"; wait "$watcher" 2>/dev/null || true; }
 	own=$(own_kilobytes VmHWM "$work/status")
 	measured=$(awk "BEGIN { printf \"%.1f\", ($own + $(cat "$work/workers.kb")) / 1024 }")
