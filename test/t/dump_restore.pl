@@ -80,7 +80,7 @@ sub check_copy
 		'19|20', "$how: reducers work");
 	is($node->safe_psql($database, q{SELECT min(position), (SELECT count(*) FROM es_parked('shared')), (SELECT count(*) FROM es_poll('shared', NULL, member => 'm')) > 100 FROM es_poll('plain', 10)}),
 		'51|4|t', "$how: subscriptions go on where they were");
-	is($node->safe_psql($database, q{SELECT version, state FROM es_projection('orders', 'order-1')}), '20|{"n": 667}', "$how: inline projections go on");
+	is($node->safe_psql($database, q{SELECT version, state FROM es_projection('orders', 'order-1')}), '20|{"n": 668}', "$how: inline projections go on");
 	is($node->safe_psql($database, q{
 			SELECT es_run_projection('by') * 0, es_run_projection('noted') * 0;
 			SELECT count(*), sum(version) FROM es_projection('by');
