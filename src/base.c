@@ -320,14 +320,18 @@ es_base_category_key(const char *category, int len)
 	return (int32) crc;
 }
 
-/* es_base_deform_event reads a slot of a segment; the varlenas stay in the slot. */
+/*
+ * es_base_deform_event reads a slot of a segment; the varlenas stay in the slot.
+ * Metadata, the last column, are only read if they are wanted: they may be in
+ * memory that nothing else has touched.
+ */
 void
-es_base_deform_event(TupleTableSlot *slot, EsEvent *event)
+es_base_deform_event(TupleTableSlot *slot, EsEvent *event, bool with_metadata)
 {
-	Datum	   *v;
+	Datum	   *v = slot->tts_values;
 
-	slot_getallattrs(slot);
-	v = slot->tts_values;
+	StaticAssertStmt(Anum_es_events_metadata == Natts_es_events, "metadata must be the last column");
+	slot_getsomeattrs(slot, with_metadata ? Natts_es_events : Natts_es_events - 1);
 	event->position = DatumGetInt64(v[Anum_es_events_position - 1]);
 	event->stream_id = DatumGetInt64(v[Anum_es_events_stream_id - 1]);
 	event->version = DatumGetInt64(v[Anum_es_events_version - 1]);
@@ -340,7 +344,7 @@ es_base_deform_event(TupleTableSlot *slot, EsEvent *event)
 	event->stream = v[Anum_es_events_stream - 1];
 	event->type = v[Anum_es_events_type - 1];
 	event->data = v[Anum_es_events_data - 1];
-	event->metadata = v[Anum_es_events_metadata - 1];
+	event->metadata = with_metadata ? v[Anum_es_events_metadata - 1] : (Datum) 0;
 }
 
 /*

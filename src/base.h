@@ -176,7 +176,7 @@ typedef struct EsEvent
 	Datum		stream;			/* text */
 	Datum		type;			/* text */
 	Datum		data;			/* jsonb */
-	Datum		metadata;		/* jsonb */
+	Datum		metadata;		/* jsonb; 0 if it was not wanted */
 } EsEvent;
 
 /*
@@ -265,7 +265,7 @@ extern int	es_base_category_length(const char *name, int len);
 extern int32 es_base_category_key(const char *category, int len);
 
 /* Event <-> SQL. */
-extern void es_base_deform_event(TupleTableSlot *slot, EsEvent *event);
+extern void es_base_deform_event(TupleTableSlot *slot, EsEvent *event, bool with_metadata);
 extern TransactionId es_base_slot_xmin(TupleTableSlot *slot);
 extern void es_base_event_values(const EsEvent *event, Datum *values, bool *isnull);
 extern ReturnSetInfo *es_base_begin_rows(FunctionCallInfo fcinfo);

@@ -169,7 +169,9 @@ receive_row(TupleTableSlot *row, DestReceiver *dest)
 static void
 begin_work(Work *work, Shared *shared, EsFold *fold, const text *category)
 {
-	EsStreamScanOptions options = {.snapshot = GetActiveSnapshot()};
+	EsStreamScanOptions options = {.without_metadata = !es_fold_reducer(fold)->wants_metadata,
+		.snapshot = GetActiveSnapshot()
+	};
 
 	work->shared = shared;
 	work->replay.fold = fold;

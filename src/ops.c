@@ -331,6 +331,29 @@ es_ops_compile(const Jsonb *document)
 	return ops;
 }
 
+/* Tells whether what is done at a target may depend on a root. */
+static bool
+target_mentions(const OpTarget *target, EsRoot root)
+{
+	bool		mentions = target->value != NULL && es_value_mentions(target->value, root);
+
+	for (int i = 0; i < target->npatterns && !mentions; i++)
+		mentions = es_value_mentions(target->patterns[i].value, root);
+	return mentions;
+}
+
+/* es_ops_mention tells whether a value in operations may depend on a root. */
+bool
+es_ops_mention(const EsOps *ops, EsRoot root)
+{
+	bool		mention = false;
+
+	for (int i = 0; i < ops->count; i++)
+		for (int j = 0; j < ops->ops[i].ntargets && !mention; j++)
+			mention = target_mentions(&ops->ops[i].targets[j], root);
+	return mention;
+}
+
 /* ---- running ---- */
 
 /* Raises VE009 for a target that an operation cannot be done on. */

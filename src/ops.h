@@ -11,6 +11,7 @@ typedef struct EsOps EsOps;
 
 /* The compiled form borrows from the document, and is in the current memory context. */
 extern EsOps *es_ops_compile(const Jsonb *document);
+extern bool es_ops_mention(const EsOps *ops, EsRoot root);
 
 /*
  * Applies operations to a state.  What the state gains is allocated in a

@@ -455,6 +455,24 @@ is_parallel_safe(const EsFunction *function)
 	return OidIsValid(function->oid) && func_parallel(function->oid) == PROPARALLEL_SAFE;
 }
 
+/* Tells whether a handler may look at an event's metadata. */
+static bool
+wants_metadata(const EsHandler *handler)
+{
+	switch (handler->kind)
+	{
+		case ES_HANDLER_FUNCTION:
+			return handler->takes_event;
+		case ES_HANDLER_OPS:
+			return es_ops_mention(handler->ops, ES_ROOT_METADATA);
+		case ES_HANDLER_COUNT:
+			return false;
+		case ES_HANDLER_LAST:
+			return true;
+	}
+	pg_unreachable();
+}
+
 /* Reads after how many events a replay by a reducer leaves a snapshot. */
 static int
 load_policy(const text *name)
@@ -482,11 +500,20 @@ finish_reducer(EsReducer *reducer, const text *name)
 	reducer->snapshot_every = load_policy(name);
 	reducer->parallel_safe = true;
 	for (int i = 0; i < reducer->nhandlers; i++)
+	{
 		if (reducer->handlers[i].kind == ES_HANDLER_FUNCTION)
 			reducer->parallel_safe &= is_parallel_safe(&reducer->handlers[i].function);
+		reducer->wants_metadata |= wants_metadata(&reducer->handlers[i]);
+	}
 	for (int i = 0; i < reducer->upcasters->count; i++)
-		if (reducer->upcasters->items[i].ops == NULL)
-			reducer->parallel_safe &= is_parallel_safe(&reducer->upcasters->items[i].function);
+	{
+		const EsUpcaster *upcaster = &reducer->upcasters->items[i];
+
+		if (upcaster->ops == NULL)
+			reducer->parallel_safe &= is_parallel_safe(&upcaster->function);
+		else
+			reducer->wants_metadata |= es_ops_mention(upcaster->ops, ES_ROOT_METADATA);
+	}
 	compute_fingerprint(reducer);
 }
 

@@ -67,6 +67,7 @@ typedef struct EsReducer
 	EsUpcasters *upcasters;		/* all that there are */
 	int			snapshot_every; /* 0: replays leave none */
 	bool		parallel_safe;	/* handlers and upcasters are */
+	bool		wants_metadata; /* some of them may look at it */
 	uint8		fingerprint[ES_FINGERPRINT_LENGTH];
 	/* kept by reduce.c */
 	MemoryContext context;

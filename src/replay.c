@@ -178,7 +178,9 @@ leave_snapshot(EsReplay *replay, bool wait)
 static bool
 replay_named(EsReplay *replay, const text *stream, const EsSnapshotBounds *bounds)
 {
-	EsStreamScanOptions options = {.stream = stream};
+	EsStreamScanOptions options = {.stream = stream,
+		.without_metadata = !es_fold_reducer(replay->fold)->wants_metadata
+	};
 	EsStreamScan *scan = es_read_stream_begin(&options);
 	bool		found = es_replay_stream(replay, scan, bounds);
 

@@ -413,6 +413,17 @@ es_value_constant(const EsValue *value)
 	return value->kind == VALUE_CONSTANT ? &value->constant : NULL;
 }
 
+/* es_value_mentions tells whether a value may depend on a root. */
+bool
+es_value_mentions(const EsValue *value, EsRoot root)
+{
+	bool		mentions = (value->wanted & (1U << root)) != 0;
+
+	for (int i = 0; i < value->count && !mentions; i++)
+		mentions = es_value_mentions(value->values[i], root);
+	return mentions;
+}
+
 /* ---- evaluating ---- */
 
 /* es_value_begin makes the scope of an event and a state. */

@@ -48,6 +48,7 @@ ES_NORETURN extern void es_value_report_malformed(const EsPlace *place, const ch
 /* The compiled form borrows from the template, and is in the current memory context. */
 extern EsValue *es_value_compile(const EsNode *template, const EsPlace *place);
 extern const EsNode *es_value_constant(const EsValue *value);
+extern bool es_value_mentions(const EsValue *value, EsRoot root);
 
 /* Results are in the current memory context, or borrowed from the event. */
 extern void es_value_begin(EsScope *scope, const EsEvent *event, EsNode *state);
