@@ -76,6 +76,18 @@ RESET extra_float_digits;
 RESET DateStyle;
 SELECT key, version, state FROM es_projection('tallies');
 
+-- keys, reducers and handlers see the newest form of events
+SELECT es_register_upcaster_ops('ProjectionMoved', 1, '[{"set": {"to": "$.data.dest"}}, {"unset": ["dest"]}]');
+SELECT es_create_projection('moves', 'merge', 'inline', 'projection_move', '$.data.to');
+SELECT es_append('projection_move-1', 'ProjectionMoved', '{"dest": "x"}');
+SELECT key, version, state FROM es_projection('moves');
+CREATE FUNCTION projection_tell(event es_event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE NOTICE 'version % of %: %', event.type_version, event.type, event.data;
+END
+$$;
+SELECT es_create_handler_projection('told', 'projection_tell(es_event)', 'inline', '{projection_move}');
+
 -- asynchronously: by the worker, or by hand
 SELECT es_create_projection('late_carts', 'count', category => 'projection_cart');
 SELECT es_run_projection('late_carts') >= 0 AS ran;
@@ -237,5 +249,5 @@ REVOKE ALL ON FUNCTION es_create_handler_projection(text, regprocedure, text, te
 REVOKE ALL ON FUNCTION projection_note(es_event) FROM regress_projection;
 DROP ROLE regress_projection;
 DROP TABLE projection_log;
-DROP FUNCTION projection_note(es_event), projection_forget(), projection_spend(jsonb, jsonb), projection_count(projection_tally, es_event), projection_fussy(jsonb, jsonb);
+DROP FUNCTION projection_note(es_event), projection_forget(), projection_tell(es_event), projection_spend(jsonb, jsonb), projection_count(projection_tally, es_event), projection_fussy(jsonb, jsonb);
 DROP TYPE projection_tally;

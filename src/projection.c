@@ -544,5 +544,6 @@ Datum
 es_projection_forget(PG_FUNCTION_ARGS)
 {
 	CacheInvalidateRelcacheByRelid(es_base_store()->projections);
+	has_work = true;
 	PG_RETURN_POINTER(NULL);
 }

@@ -28,6 +28,7 @@
 #include "wait.h"
 
 #define LOCKED_AGAIN_US	INT64CONST(100000)
+#define LOADING_AGAIN_US	INT64CONST(1000000)
 #define MOST_TOGETHER	32
 
 /* A generation that the worker has something to do for. */
@@ -295,7 +296,10 @@ es_projector_look(EsProjectorLook *look)
 	look->again_at = DT_NOEND;
 	ntasks = 0;
 	if (!begin_work("looking after the projections of eventstore"))
+	{
+		look->again_at = GetCurrentTimestamp() + LOADING_AGAIN_US;
 		return;
+	}
 	set = es_projection_pin(CurrentMemoryContext);
 	if (set->count > 0)
 	{

@@ -260,6 +260,8 @@ typedef struct Work
 	int			delay_ms;		/* after a failure */
 	bool		listening;		/* is registered for news */
 	EsProjectorLook projections;	/* what was found last */
+	bool		must_look;		/* told to look after them */
+	TimestampTz looked_at;
 	int			projector_delay_ms; /* after a failure there */
 	TimestampTz put_off_until;
 } Work;
@@ -399,12 +401,17 @@ run_projections(Work *work)
 	volatile bool again = true;
 
 	if (GetCurrentTimestamp() < work->put_off_until)
+	{
+		look->again_at = work->put_off_until;
 		return false;
+	}
 	PG_TRY();
 	{
 		if (!es_projector_work())
 		{
 			start_listening(work);
+			work->looked_at = GetCurrentTimestamp();
+			work->must_look = false;
 			es_projector_look(look);
 			again = look->busy;
 			if (again || !(look->follows || work->idle))
@@ -417,6 +424,7 @@ run_projections(Work *work)
 		MemoryContextSwitchTo(context);
 		put_off(&work->projector_delay_ms);
 		stop_listening(work);
+		work->must_look = true;
 		look->again_at = work->put_off_until =
 			GetCurrentTimestamp() + work->projector_delay_ms * INT64CONST(1000);
 		again = false;
@@ -437,23 +445,46 @@ due_at(const Work *work)
 	return work->worked_at + Max(settle_interval, work->delay_ms) * INT64CONST(1000);
 }
 
+/*
+ * Tells whether to look after projections: where some follow what is appended; when
+ * told that there is something new to do; and now and then.
+ */
+static bool
+is_look_due(const Work *work)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	return work->projections.follows || work->must_look || work->projections.again_at <= now ||
+		work->looked_at + IDLE_MS * INT64CONST(1000) <= now;
+}
+
+/* Sleeps until woken, or there is something to do. */
+static void
+rest(Work *work)
+{
+	sleep_until(Min(due_at(work), work->projections.again_at));
+	work->idle = false;			/* woken, so there is news */
+	if (!work->projections.follows)
+		stop_listening(work);
+}
+
 /* Looks after the store until told to go, or there is none. */
 static void
 look_after_store(void)
 {
-	Work		work = {.has_store = true};
+	Work		work = {.has_store = true,.must_look = true};
 
 	work_once(&work);
 	while (work.has_store && !ProcDiePending && es_roster_may_stay())
 	{
+		bool		nudged = es_roster_take_nudge();
+
 		es_wake_delegated();
-		if (es_roster_take_nudge() || due_at(&work) <= GetCurrentTimestamp())
+		work.must_look = work.must_look || nudged;
+		if (nudged || due_at(&work) <= GetCurrentTimestamp())
 			work_once(&work);
-		else if (!run_projections(&work))
-		{
-			sleep_until(Min(due_at(&work), work.projections.again_at));
-			work.idle = false;	/* woken, so there is news */
-		}
+		else if (!is_look_due(&work) || !run_projections(&work))
+			rest(&work);
 	}
 	leaves_store = work.has_store;
 }
