@@ -149,8 +149,7 @@ build_inline(const EsProjection *projection)
 	if (!es_progress_read(projection->id, true, &run.progress))
 		elog(ERROR, "a new projection has no live generation");
 	es_rebuild_catch_up(&run);
-	es_streamlock_exclude_appends();
-	run.upto = es_settle_compute();
+	run.upto = es_streamlock_freeze();
 	es_rebuild_catch_up(&run);
 	es_progress_write(&run.progress);
 }
@@ -263,7 +262,7 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	if (projection->is_inline)
 	{
 		es_base_flush_pending();
-		es_streamlock_exclude_appends();
+		(void) es_streamlock_freeze();
 	}
 	CommandCounterIncrement();
 	es_readmodel_drop(projection->id, 0);

@@ -104,8 +104,7 @@ go_over(EsRun *run)
 static void
 finish_inline(EsRun *run)
 {
-	es_streamlock_exclude_appends();
-	run->upto = es_settle_compute();
+	run->upto = es_streamlock_freeze();
 	es_rebuild_catch_up(run);
 	go_over(run);
 }
@@ -115,10 +114,7 @@ static void
 rebuild_by_handler(EsRun *run)
 {
 	if (run->projection->is_inline)
-	{
-		es_streamlock_exclude_appends();
-		run->upto = es_settle_compute();
-	}
+		run->upto = es_streamlock_freeze();
 	es_project_call_reset(run->projection);
 	run->progress.position = 0;
 	es_rebuild_catch_up(run);
