@@ -15,14 +15,12 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_proc.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
@@ -82,40 +80,24 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 	return name;
 }
 
-/* Tells whether a function takes an es_event and nothing else, or no argument at all. */
-static bool
-takes(Form_pg_proc proc, bool event)
-{
-	if (proc->prokind != PROKIND_FUNCTION || proc->proretset || proc->pronargs != (event ? 1 : 0))
-		return false;
-	return !event || proc->proargtypes.values[0] == es_base_store()->event_type;
-}
-
 /* Fetches an argument that is a function of the projection, which the caller may call; gives its qualified name. */
 static const char *
 function_arg(FunctionCallInfo fcinfo, int argno, bool takes_event)
 {
 	Oid			function = PG_GETARG_OID(argno);
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Form_pg_proc proc;
-	const char *name;
+	EsSignature shape = es_projection_shape(takes_event);
 
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_FUNCTION),
-				errmsg("function with OID %u does not exist", function));
-	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	if (!takes(proc, takes_event))
+	es_handler_require_function(function);
+	if (!es_handler_fits(function, &shape))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("function %s cannot be the %s of a projection", format_procedure(function),
 					   takes_event ? "handler" : "reset function"),
 				takes_event ? errdetail("A handler must be a function (es_event), of any result that is not a set.") :
 				errdetail("A reset function must be a function without arguments, of any result that is not a set."));
-	name = quote_qualified_identifier(get_namespace_name(proc->pronamespace), NameStr(proc->proname));
-	ReleaseSysCache(tuple);
 	es_handler_require_execute(function);
-	return name;
+	es_handler_require_trusted(function);
+	return quote_qualified_identifier(get_namespace_name(get_func_namespace(function)), get_func_name(function));
 }
 
 /*
@@ -145,12 +127,13 @@ static void
 build_inline(const EsProjection *projection)
 {
 	EsRun		run = {.projection = projection,.upto = es_settle_compute()};
+	EsAttempt	attempt = es_batch_begin(&run);
 
 	if (!es_progress_read(projection->id, true, &run.progress))
 		elog(ERROR, "a new projection has no live generation");
-	es_rebuild_catch_up(&run);
-	run.upto = es_streamlock_freeze();
-	es_rebuild_catch_up(&run);
+	es_rebuild_catch_up(&attempt);
+	attempt.upto = es_streamlock_freeze();
+	es_rebuild_catch_up(&attempt);
 	es_progress_write(&run.progress);
 }
 

@@ -11,7 +11,9 @@
  * change that (functions, types, schemas, and the tables that are watched)
  * raises the generation; with another generation all has to be looked up again.
  *
- * Handlers run as the current user, who needs EXECUTE.  What one raises comes
+ * Handlers run as the current user, who needs EXECUTE.  Where somebody else has
+ * called them with that user's rights, as in a projection, only such are called as
+ * nobody could use to get these rights.  What one raises comes
  * out as VE009, with the original message, SQLSTATE and detail.
  */
 #include "handler.h"
@@ -28,8 +30,11 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/regproc.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
+
+bool		es_handler_on_behalf = false;
 
 static uint64 generation = 1;	/* raised by each invalidation */
 static Oid *watched = NULL;		/* relations, also ones that are gone */
@@ -106,7 +111,7 @@ es_handler_fits(Oid function, const EsSignature *shape)
 		return false;
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 	fits = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
-		proc->prorettype == shape->result && proc->pronargs == shape->nargs;
+		(!OidIsValid(shape->result) || proc->prorettype == shape->result) && proc->pronargs == shape->nargs;
 	for (int i = 0; fits && i < shape->nargs; i++)
 		fits = proc->proargtypes.values[i] == shape->args[i];
 	ReleaseSysCache(tuple);
@@ -131,6 +136,38 @@ es_handler_require_execute(Oid function)
 
 	if (result != ACLCHECK_OK)
 		aclcheck_error(result, OBJECT_FUNCTION, get_func_name(function));
+}
+
+/* Tells whether a role would have code run with its rights that another one may change. */
+static bool
+trusts(Oid role, Oid owner)
+{
+	if (owner == role || superuser_arg(owner))
+		return true;
+	return !superuser_arg(role) && has_privs_of_role(role, owner);
+}
+
+/*
+ * es_handler_require_trusted raises 42501 unless a function's owner is the current
+ * user, a superuser, or a role whose rights the current user has anyway.
+ */
+void
+es_handler_require_trusted(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", function);
+	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+	ReleaseSysCache(tuple);
+	if (!trusts(GetUserId(), owner))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("function %s must not run with the rights of role \"%s\"", format_procedure(function),
+					   GetUserNameFromId(GetUserId(), false)),
+				errdetail("It belongs to role \"%s\", who could make it do anything.", GetUserNameFromId(owner, false)),
+				errhint("Create the projection as the function's owner, or change the owner."));
 }
 
 /*
@@ -246,7 +283,7 @@ es_handler_begin_calls(int count)
 /*
  * es_handler_ready gets a function ready to be called, at its first call and
  * again when a catalog change may concern it.  NULL if it is gone, or something
- * else by now; 42501 if the current user may not call it.
+ * else by now; 42501 if the current user may not call it, or should not.
  */
 FmgrInfo *
 es_handler_ready(EsCalls *calls, int number, const EsFunction *function)
@@ -264,6 +301,8 @@ es_handler_ready(EsCalls *calls, int number, const EsFunction *function)
 		if (!OidIsValid(function->oid) || !es_handler_fits(function->oid, &function->shape))
 			return NULL;
 		es_handler_require_execute(function->oid);
+		if (es_handler_on_behalf)
+			es_handler_require_trusted(function->oid);
 		fmgr_info_cxt(function->oid, flinfo, calls->context);
 	}
 	return flinfo;

@@ -139,7 +139,7 @@ project(const EsProjection *projection, const EsAppend *append, EsEvent *events)
 		fold_events(projection, events, count);
 	else
 		call_handler(projection, events, count);
-	es_base_become_caller(&caller);
+	es_projection_become_caller(&caller);
 }
 
 /* Takes what was appended into all inline projections. */

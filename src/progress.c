@@ -102,9 +102,9 @@ es_progress_read_all(EsProgress **rows)
 	return count;
 }
 
-/* Reads the row of a projection's live generation, or of its rebuild; false if there is none. */
-static bool
-read_row(int64 id, bool live, Snapshot snapshot, EsProgress *row)
+/* es_progress_read_as_of reads the row of a projection's live generation, or of its rebuild; false if the snapshot sees none. */
+bool
+es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row)
 {
 	Relation	rel = table_open(es_base_store()->projection_progress, AccessShareLock);
 	SysScanDesc scan = begin_rows(rel, id, snapshot);
@@ -126,7 +126,7 @@ bool
 es_progress_read(int64 id, bool live, EsProgress *row)
 {
 	Snapshot	snapshot = es_segment_fresh_snapshot();
-	bool		found = read_row(id, live, snapshot, row);
+	bool		found = es_progress_read_as_of(id, live, snapshot, row);
 
 	UnregisterSnapshot(snapshot);
 	return found;
@@ -138,7 +138,7 @@ es_progress_live_generation(int64 id, Snapshot snapshot)
 {
 	EsProgress	row;
 
-	return read_row(id, true, snapshot, &row) ? row.generation : 0;
+	return es_progress_read_as_of(id, true, snapshot, &row) ? row.generation : 0;
 }
 
 /* ---- writing ---- */

@@ -5,6 +5,7 @@
 #ifndef ES_PROJECTION_H
 #define ES_PROJECTION_H
 
+#include "handler.h"
 #include "log.h"
 #include "value.h"
 
@@ -57,9 +58,11 @@ extern const EsProjection *es_projection_get(const text *name);
 extern bool es_projection_wants(const EsProjection *projection, const EsEvent *event);
 
 /* Its functions, and whom they run as. */
+extern EsSignature es_projection_shape(bool takes_event);
 extern Oid	es_projection_handler(const EsProjection *projection);
 extern Oid	es_projection_reset(const EsProjection *projection);
 extern void es_projection_become_creator(const EsProjection *projection, EsOwnerContext *saved);
+extern void es_projection_become_caller(const EsOwnerContext *saved);
 
 /* Locks and changes. */
 extern bool es_projection_lock(int64 id, bool wait);

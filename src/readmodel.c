@@ -44,7 +44,9 @@
 #define Anum_states_state_text	7
 #define Natts_states			7
 
+/* New rows that are kept, at most. */
 #define MOST_ADDED				500
+#define MOST_ADDED_BYTES		(4 * 1024 * 1024)
 
 PG_FUNCTION_INFO_V1(es_projection);
 
@@ -183,6 +185,7 @@ es_readmodel_flush(EsReadModel *model)
 	if (model->nadded > 0)
 		es_store_insert(&model->table, model->nadded);
 	model->nadded = 0;
+	model->added_bytes = 0;
 }
 
 /*
@@ -202,7 +205,8 @@ es_readmodel_put(EsReadModel *model, EsKeyState *state)
 	if (model->added == NULL)
 		model->added = palloc(sizeof(EsKeyState) * MOST_ADDED);
 	model->added[model->nadded++] = *state;
-	if (model->nadded == MOST_ADDED)
+	model->added_bytes += (state->state ? VARSIZE(state->state) : 0) + (state->state_text ? VARSIZE(state->state_text) : 0);
+	if (model->nadded == MOST_ADDED || model->added_bytes >= MOST_ADDED_BYTES)
 		es_readmodel_flush(model);
 }
 

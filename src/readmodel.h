@@ -35,6 +35,7 @@ typedef struct EsReadModel
 	ScanKeyData keys[3];
 	EsKeyState *added;			/* not yet written */
 	int			nadded;
+	Size		added_bytes;
 } EsReadModel;
 
 extern void es_readmodel_open(EsReadModel *model, int64 id, int64 generation, bool exclusive);

@@ -67,17 +67,22 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* es_rebuild_catch_up takes in all batches up to where the log is settled, in a transaction that fails if one does. */
+/*
+ * es_rebuild_catch_up takes in all batches up to where an attempt may go, in a
+ * transaction that fails if one does.
+ */
 void
-es_rebuild_catch_up(EsRun *run)
+es_rebuild_catch_up(EsAttempt *attempt)
 {
+	EsRun	   *run = attempt->run;
+
 	run->most = PG_INT64_MAX;
-	while (run->progress.position < run->upto)
+	while (run->progress.position < attempt->upto)
 	{
 		int64		before = run->progress.position;
 
-		es_project_watch(run, true);
-		es_project_batch(run);
+		es_batch_watch(run, true);
+		es_batch_take(attempt);
 		if (run->progress.position == before)
 			break;
 	}
@@ -102,22 +107,25 @@ go_over(EsRun *run)
 
 /* Takes in what is left of an inline projection's events while nobody appends, and goes over. */
 static void
-finish_inline(EsRun *run)
+finish_inline(EsAttempt *attempt)
 {
-	run->upto = es_streamlock_freeze();
-	es_rebuild_catch_up(run);
-	go_over(run);
+	attempt->upto = es_streamlock_freeze();
+	es_rebuild_catch_up(attempt);
+	go_over(attempt->run);
 }
 
 /* Calls reset() and all events' handler, and goes over. */
 static void
-rebuild_by_handler(EsRun *run)
+rebuild_by_handler(EsAttempt *attempt)
 {
+	EsRun	   *run = attempt->run;
+
 	if (run->projection->is_inline)
-		run->upto = es_streamlock_freeze();
+		attempt->upto = es_streamlock_freeze();
+	attempt->called = true;
 	es_project_call_reset(run->projection);
 	run->progress.position = 0;
-	es_rebuild_catch_up(run);
+	es_rebuild_catch_up(attempt);
 	go_over(run);
 }
 
@@ -126,36 +134,32 @@ rebuild_by_handler(EsRun *run)
  * that is not the projection's failure, and it tries again later.
  */
 static ErrorData *
-finish(EsRun *run, EsRunWork work)
+finish(EsRun *run, EsAttemptWork work)
 {
-	EsRun		begun = *run;
-	ErrorData  *error = es_project_attempt(run, work);
-	int64		failed_at = run->current;
+	EsAttempt	attempt = es_batch_begin(run);
+	ErrorData  *error = es_batch_attempt(&attempt, work);
 
 	if (error == NULL)
 		return NULL;
-	*run = begun;
-	if (run->by_worker && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && failed_at == 0)
+	if (run->by_worker && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && attempt.current == 0)
 	{
 		run->progress.attempts++;
 		run->progress.retry_at = GetCurrentTimestamp() + es_ack_delay_after(run->progress.attempts);
 		error = NULL;
 	}
 	else
-		es_progress_fail(&run->progress, failed_at, error);
+		es_progress_fail(&run->progress, attempt.current, error);
 	es_progress_write(&run->progress);
 	return error;
 }
 
 /* Tells whether a rebuild has come as far as it can without the last step. */
 static bool
-is_near_the_end(EsRun *run)
+is_near_the_end(const EsRun *run, const EsProgress *live)
 {
-	EsProgress	live;
-
 	if (run->projection->is_inline)
 		return run->progress.position >= run->upto && es_settle_own_first() == PG_INT64_MAX;
-	return es_progress_read(run->projection->id, true, &live) && run->progress.position >= live.position;
+	return run->progress.position >= live->position;
 }
 
 /*
@@ -167,17 +171,21 @@ es_rebuild_step(EsRun *run, bool *more)
 {
 	ErrorData  *error;
 	int64		before = run->progress.position;
+	EsProgress	live;
 
 	*more = false;
+	if (!es_progress_read(run->projection->id, true, &live))
+		elog(ERROR, "projection has no live generation");
+	run->upto = Max(run->upto, live.position);	/* others may have proved more */
 	if (run->projection->handler)
 		return es_settle_own_first() == PG_INT64_MAX ? finish(run, rebuild_by_handler) : NULL;
 	if (run->progress.position < run->upto)
 	{
-		error = es_project_try_batch(run);
+		error = es_batch_try(run);
 		if (error)
 			return error;
 	}
-	if (!is_near_the_end(run))
+	if (!is_near_the_end(run, &live))
 	{
 		*more = run->progress.position > before && run->most > 0;
 		return NULL;
