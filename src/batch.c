@@ -193,7 +193,7 @@ fold_batch(Batch *batch)
 													 ALLOCSET_DEFAULT_SIZES);
 	MemoryContext new_states = AllocSetContextCreate(batch_context, "eventstore projection states",
 													 ALLOCSET_DEFAULT_SIZES);
-	EsFold	   *fold = es_project_begin_fold(run->projection);
+	EsFold	   *fold = es_project_begin_fold(run->projection, run->progress.layout);
 	EsReadModel model;
 	int			n;
 

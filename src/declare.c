@@ -48,6 +48,24 @@ inline_arg(FunctionCallInfo fcinfo, int argno)
 	return strcmp(mode, "inline") == 0;
 }
 
+/* Raises 22023 for what no stream's category can be. */
+static void
+check_categories(const EsNames *names)
+{
+	for (int i = 0; i < names->count; i++)
+	{
+		const text *name = names->names[i];
+		int			len = VARSIZE_ANY_EXHDR(name);
+
+		es_base_check_name(name, "category", ES_MAX_STREAM_NAME);
+		if (es_base_category_length(VARDATA_ANY(name), len) != len)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("\"%s\" is no category", text_to_cstring(name)),
+					errdetail("The category of a stream is the part of its name before the first \"-\"."));
+	}
+}
+
 /* Fetches an argument that names one category; NULL is all of them. */
 static EsNames
 category_arg(FunctionCallInfo fcinfo, int argno)
@@ -60,7 +78,7 @@ category_arg(FunctionCallInfo fcinfo, int argno)
 	names.count = 1;
 	names.names = palloc(sizeof(text *));
 	names.names[0] = PG_GETARG_TEXT_PP(argno);
-	es_base_check_name(names.names[0], "category", ES_MAX_STREAM_NAME);
+	check_categories(&names);
 	return names;
 }
 
@@ -165,6 +183,7 @@ create(EsProjection *projection, const char *command)
 	projection->search_path = current_search_path();
 	es_projection_insert(projection);
 	row.projection_id = projection->id;
+	row.layout = es_project_layout(projection);
 	es_progress_insert(&row);
 	es_projection_announce(!projection->is_inline);
 	(void) es_projection_lock(projection->id, true);
@@ -216,6 +235,7 @@ es_create_handler_projection(PG_FUNCTION_ARGS)
 	es_base_require(fcinfo, 1, "handler");
 	projection.is_inline = inline_arg(fcinfo, 2);
 	es_log_names_arg(&projection.categories, fcinfo, 3, "categories");
+	check_categories(&projection.categories);
 	es_log_names_arg(&projection.types, fcinfo, 4, "types");
 	projection.handler = function_arg(fcinfo, 1, true);
 	if (!PG_ARGISNULL(5))

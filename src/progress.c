@@ -19,6 +19,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -36,7 +37,10 @@
 #define Anum_progress_attempts			6
 #define Anum_progress_live				7
 #define Anum_progress_error				8
-#define Natts_progress					8
+#define Anum_progress_layout			9
+#define Natts_progress					9
+
+#define MOST_ERROR	10000		/* bytes that are kept of an error */
 
 #define Anum_skips_id					1
 #define Anum_skips_position				2
@@ -65,6 +69,7 @@ take_row(EsProgress *row, HeapTuple tuple, TupleDesc desc)
 	row->attempts = DatumGetInt32(v[Anum_progress_attempts - 1]);
 	row->live = DatumGetBool(v[Anum_progress_live - 1]);
 	row->error = n[Anum_progress_error - 1] ? NULL : DatumGetTextPCopy(v[Anum_progress_error - 1]);
+	row->layout = n[Anum_progress_layout - 1] ? NULL : DatumGetTextPCopy(v[Anum_progress_layout - 1]);
 	row->tid = tuple->t_self;
 }
 
@@ -161,6 +166,8 @@ form_row(Relation rel, const EsProgress *row)
 	v[Anum_progress_live - 1] = BoolGetDatum(row->live);
 	v[Anum_progress_error - 1] = PointerGetDatum(row->error);
 	n[Anum_progress_error - 1] = row->error == NULL;
+	v[Anum_progress_layout - 1] = PointerGetDatum(row->layout);
+	n[Anum_progress_layout - 1] = row->layout == NULL;
 	return heap_form_tuple(RelationGetDescr(rel), v, n);
 }
 
@@ -210,7 +217,7 @@ es_progress_delete(const EsProgress *row)
 	CommandCounterIncrement();
 }
 
-/* Describes an error as psql would, in one text. */
+/* Describes an error as psql would, in one text of a size to look at. */
 static const text *
 describe_error(const ErrorData *error)
 {
@@ -227,7 +234,7 @@ describe_error(const ErrorData *error)
 		appendStringInfo(&buf, "\nHINT:  %s", error->hint);
 	if (error->context)
 		appendStringInfo(&buf, "\nCONTEXT:  %s", error->context);
-	return cstring_to_text_with_len(buf.data, buf.len);
+	return cstring_to_text_with_len(buf.data, pg_mbcliplen(buf.data, buf.len, MOST_ERROR));
 }
 
 /*

@@ -18,6 +18,7 @@ typedef struct EsProgress
 	int			attempts;		/* that have failed in a row */
 	bool		live;			/* else a rebuild's */
 	const text *error;			/* NULL: none */
+	const text *layout;			/* of the states' text; NULL: has none */
 	ItemPointerData tid;
 } EsProgress;
 

@@ -152,18 +152,49 @@ es_project_same_key(const EsKeyed *keyed, int count)
 	return n;
 }
 
-/* es_project_begin_fold begins to fold by a projection's reducer. */
-EsFold *
-es_project_begin_fold(const EsProjection *projection)
+/* Gives the reducer of a projection, as long as the current memory context; VE004 if it is gone. */
+static const EsReducer *
+get_reducer(const EsProjection *projection)
 {
-	EsFold	   *fold = es_fold_begin(projection->reducer);
+	const EsReducer *reducer = es_reduce_pin(projection->reducer, CurrentMemoryContext);
 
-	if (fold == NULL)
+	if (reducer == NULL)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
 				errmsg("reducer \"%s\" of projection \"%s\" does not exist",
 					   text_to_cstring(projection->reducer), text_to_cstring(projection->name)));
-	return fold;
+	return reducer;
+}
+
+/* es_project_layout tells what the text of a projection's states goes by now; NULL if there is none. */
+const text *
+es_project_layout(const EsProjection *projection)
+{
+	const EsReducer *reducer;
+
+	if (projection->reducer == NULL)
+		return NULL;
+	reducer = get_reducer(projection);
+	return reducer->layout ? cstring_to_text(reducer->layout) : NULL;
+}
+
+/*
+ * es_project_begin_fold begins to fold by a projection's reducer; 55000 if states
+ * that are there, of a layout, would be read as something else.
+ */
+EsFold *
+es_project_begin_fold(const EsProjection *projection, const text *layout)
+{
+	const EsReducer *reducer = get_reducer(projection);
+
+	if (reducer->layout && (layout == NULL || strlen(reducer->layout) != VARSIZE_ANY_EXHDR(layout) ||
+							memcmp(reducer->layout, VARDATA_ANY(layout), VARSIZE_ANY_EXHDR(layout)) != 0))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("the states of projection \"%s\" are of a type that has changed since",
+					   text_to_cstring(projection->name)),
+				errhint("Make them anew with es_rebuild_projection."));
+	return es_fold_begin(projection->reducer);
 }
 
 /* Takes the state of a fold, in the current memory context. */

@@ -40,7 +40,8 @@ extern void es_project_upcast(const EsProjection *projection, EsEvent *events, i
 extern int	es_project_sort(const EsProjection *projection, const EsEvent *events, int count,
 							EsKeyed *keyed, int64 *current);
 extern int	es_project_same_key(const EsKeyed *keyed, int count);
-extern EsFold *es_project_begin_fold(const EsProjection *projection);
+extern const text *es_project_layout(const EsProjection *projection);
+extern EsFold *es_project_begin_fold(const EsProjection *projection, const text *layout);
 extern void es_project_fold(EsFold *fold, EsKeyState *state, const EsKeyed *keyed, int count, int64 *current);
 extern int	es_project_call(const EsProjection *projection, const EsEvent *events, int count, int64 *current);
 extern void es_project_call_reset(const EsProjection *projection);

@@ -172,6 +172,7 @@ take_definition(EsProjection *projection, HeapTuple row, TupleDesc desc)
 	if (projection->key)
 		projection->value = es_value_compile_key(projection->key);
 	projection->generation = palloc0(sizeof(int64));
+	projection->layout = palloc0(sizeof(text *));
 	projection->pace = palloc0(sizeof(int));
 #undef COLUMN
 }

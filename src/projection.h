@@ -31,6 +31,7 @@ typedef struct EsProjection
 	const EsValue *value;		/* the compiled key; NULL: has a handler */
 	/* found out as it is used; 0: not known yet */
 	int64	   *generation;		/* that is live, of an inline one */
+	const text **layout;		/* of that one's states */
 	int		   *pace;			/* how many events a batch had better have */
 } EsProjection;
 

@@ -62,6 +62,7 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 		es_progress_delete(&old);
 		es_readmodel_drop(projection->id, old.generation);
 	}
+	row.layout = es_project_layout(projection);
 	es_progress_insert(&row);
 	es_projection_announce(true);
 	PG_RETURN_VOID();
@@ -153,12 +154,29 @@ finish(EsRun *run, EsAttemptWork work)
 	return error;
 }
 
+/*
+ * Tells whether a rebuild whose last step excludes appends can end in this
+ * transaction; says so if not.
+ */
+static bool
+may_end(const EsRun *run)
+{
+	if (es_settle_own_first() == PG_INT64_MAX)
+		return true;
+	ereport(NOTICE,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("the rebuild of projection \"%s\" cannot end in a transaction that has appended events",
+				   text_to_cstring(run->projection->name)),
+			errhint("Call es_run_projection in a transaction of its own."));
+	return false;
+}
+
 /* Tells whether a rebuild has come as far as it can without the last step. */
 static bool
 is_near_the_end(const EsRun *run, const EsProgress *live)
 {
 	if (run->projection->is_inline)
-		return run->progress.position >= run->upto && es_settle_own_first() == PG_INT64_MAX;
+		return run->progress.position >= run->upto;
 	return run->progress.position >= live->position;
 }
 
@@ -178,7 +196,7 @@ es_rebuild_step(EsRun *run, bool *more)
 		elog(ERROR, "projection has no live generation");
 	run->upto = Max(run->upto, live.position);	/* others may have proved more */
 	if (run->projection->handler)
-		return es_settle_own_first() == PG_INT64_MAX ? finish(run, rebuild_by_handler) : NULL;
+		return may_end(run) ? finish(run, rebuild_by_handler) : NULL;
 	if (run->progress.position < run->upto)
 	{
 		error = es_batch_try(run);
@@ -191,7 +209,7 @@ es_rebuild_step(EsRun *run, bool *more)
 		return NULL;
 	}
 	if (run->projection->is_inline)
-		return finish(run, finish_inline);
+		return may_end(run) ? finish(run, finish_inline) : NULL;
 	go_over(run);
 	return NULL;
 }

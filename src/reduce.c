@@ -514,6 +514,8 @@ finish_reducer(EsReducer *reducer, const text *name)
 		else
 			reducer->wants_metadata |= es_ops_mention(upcaster->ops, ES_ROOT_METADATA);
 	}
+	if (reducer->state_type != JSONBOID)
+		reducer->layout = es_state_layout(reducer->state_type);
 	compute_fingerprint(reducer);
 }
 

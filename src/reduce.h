@@ -57,6 +57,8 @@ typedef struct EsReducer
 	const char *name;
 	const Jsonb *initial;		/* NULL: the state starts as NULL */
 	Oid			state_type;
+	const char *layout;			/* of states' text, see state.h; NULL: they
+								 * are jsonb */
 	Oid			state_collation;
 	int16		state_len;
 	bool		state_byval;

@@ -45,14 +45,34 @@ call_polymorphic(Oid function, Oid type, NullableDatum *args, bool *isnull)
 	return result;
 }
 
-/* es_state_to_jsonb converts a state that is not NULL as to_jsonb does. */
+/* Makes output exact and independent of the session, until AtEOXact_GUC. */
+static int
+enter_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"DateStyle", "ISO, MDY"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
+		{"extra_float_digits", "3"}, {"bytea_output", "hex"}, {"xmloption", "content"},
+		{"search_path", "pg_catalog, pg_temp"}
+	};
+	int			level = NewGUCNestLevel();
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+/* es_state_to_jsonb converts a state that is not NULL as to_jsonb does, whatever the session's settings. */
 Datum
 es_state_to_jsonb(Datum state, Oid state_type)
 {
 	NullableDatum args[2] = {{state, false}, {(Datum) 0, true}};
+	int			level = enter_settings();
 	bool		isnull;
+	Datum		result = call_polymorphic(F_TO_JSONB, state_type, args, &isnull);
 
-	return call_polymorphic(F_TO_JSONB, state_type, args, &isnull);
+	AtEOXact_GUC(false, level);
+	return result;
 }
 
 /*
@@ -114,23 +134,6 @@ es_state_initial(const Jsonb *initial, Oid state_type, bool *isnull)
 	return value_from_jsonb(initial, state_type, isnull);
 }
 
-/* Makes text output exact and independent of the session, until leave_settings. */
-static int
-enter_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"DateStyle", "ISO, MDY"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
-		{"extra_float_digits", "3"}, {"bytea_output", "hex"}, {"xmloption", "content"},
-		{"search_path", "pg_catalog, pg_temp"}
-	};
-	int			level = NewGUCNestLevel();
-
-	for (int i = 0; i < lengthof(settings); i++)
-		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-	return level;
-}
-
 /* es_state_to_text gives a state that is not NULL as text, in the current memory context. */
 text *
 es_state_to_text(Datum state, Oid state_type)
@@ -161,9 +164,11 @@ es_state_from_text(const text *stored, Oid state_type)
 	return result;
 }
 
+static void describe(StringInfo out, Oid type, bool with_labels);
+
 /* Adds the columns of a row type. */
 static void
-describe_columns(StringInfo out, Oid type)
+describe_columns(StringInfo out, Oid type, bool with_labels)
 {
 	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
 
@@ -175,7 +180,7 @@ describe_columns(StringInfo out, Oid type)
 		if (column->attisdropped)
 			continue;
 		appendStringInfo(out, "%s:", NameStr(column->attname));
-		es_state_describe_type(out, column->atttypid);
+		describe(out, column->atttypid, with_labels);
 		appendStringInfo(out, "(%d),", column->atttypmod);
 	}
 	ReleaseTupleDesc(desc);
@@ -192,12 +197,9 @@ describe_labels(StringInfo out, Oid type)
 	ReleaseSysCacheList(list);
 }
 
-/*
- * es_state_describe_type adds what a type is made of, as far as the meaning of a
- * stored state depends on it.  The caller has set a safe search_path.
- */
-void
-es_state_describe_type(StringInfo out, Oid type)
+/* Adds what a type is made of. */
+static void
+describe(StringInfo out, Oid type, bool with_labels)
 {
 	Oid			element = get_element_type(type);
 	char		kind = get_typtype(type);
@@ -205,12 +207,37 @@ es_state_describe_type(StringInfo out, Oid type)
 	check_stack_depth();
 	appendStringInfo(out, "%s{", format_type_be_qualified(type));
 	if (OidIsValid(element))
-		es_state_describe_type(out, element);
+		describe(out, element, with_labels);
 	else if (kind == TYPTYPE_DOMAIN)
-		es_state_describe_type(out, getBaseType(type));
+		describe(out, getBaseType(type), with_labels);
 	else if (kind == TYPTYPE_COMPOSITE)
-		describe_columns(out, type);
-	else if (kind == TYPTYPE_ENUM)
+		describe_columns(out, type, with_labels);
+	else if (kind == TYPTYPE_ENUM && with_labels)
 		describe_labels(out, type);
 	appendStringInfoChar(out, '}');
+}
+
+/*
+ * es_state_describe_type adds what a type is made of, as far as the meaning of a
+ * stored state depends on it.  The caller has set a safe search_path.
+ */
+void
+es_state_describe_type(StringInfo out, Oid type)
+{
+	describe(out, type, true);
+}
+
+/*
+ * es_state_layout tells what the text of a state of a type goes by: the columns of
+ * rows, by their place; labels stand there themselves.  The caller has set a safe
+ * search_path.
+ */
+char *
+es_state_layout(Oid type)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	describe(&out, type, false);
+	return out.data;
 }

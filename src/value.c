@@ -696,7 +696,7 @@ es_value_key(const EsValue *value, const EsEvent *event)
 		case ES_NODE_BOOL:
 			return cstring_to_text(key.value.boolean ? "true" : "false");
 		case ES_NODE_NUMBER:
-			return cstring_to_text(DatumGetCString(DirectFunctionCall1(numeric_out, PointerGetDatum(key.value.bytes))));
+			return cstring_to_text(numeric_normalize((Numeric) key.value.bytes));
 		default:
 			ereport(ERROR,
 					errcode(ES_ERRCODE_HANDLER_FAILED),
