@@ -213,6 +213,15 @@ SELECT version, state FROM es_projection('spent', 'ann');
 SELECT projection, status, rebuild_position FROM es_projections WHERE projection IN ('spent', 'log', 'late_carts') ORDER BY 1;
 SELECT count(*) FROM projection_log;
 SELECT count(*), sum(version) FROM es_projection('late_carts');
+-- what an inline one has left behind is deleted later, while appends go on
+BEGIN;
+SELECT es_rebuild_projection('tallies');
+SELECT es_run_projection('tallies') >= 0 AS ran;
+SELECT count(DISTINCT generation) FROM eventstore.projection_states GROUP BY projection_id ORDER BY 1 DESC LIMIT 1;
+SELECT es_run_projection('tallies') >= 0 AS ran;
+SELECT count(DISTINCT generation) FROM eventstore.projection_states GROUP BY projection_id ORDER BY 1 DESC LIMIT 1;
+ROLLBACK;
+SELECT es_run_projection('spent') >= 0 AS ran, es_run_projection('tallies') >= 0 AS ran;
 SELECT count(DISTINCT generation) FROM eventstore.projection_states GROUP BY projection_id;
 
 -- the end of a rebuild that needs all to be settled does not come in a transaction that has appended

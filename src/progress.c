@@ -36,9 +36,10 @@
 #define Anum_progress_retry_at			5
 #define Anum_progress_attempts			6
 #define Anum_progress_live				7
-#define Anum_progress_error				8
-#define Anum_progress_layout			9
-#define Natts_progress					9
+#define Anum_progress_litter			8
+#define Anum_progress_error				9
+#define Anum_progress_layout			10
+#define Natts_progress					10
 
 #define MOST_ERROR	10000		/* bytes that are kept of an error */
 
@@ -68,6 +69,7 @@ take_row(EsProgress *row, HeapTuple tuple, TupleDesc desc)
 		DatumGetTimestampTz(v[Anum_progress_retry_at - 1]);
 	row->attempts = DatumGetInt32(v[Anum_progress_attempts - 1]);
 	row->live = DatumGetBool(v[Anum_progress_live - 1]);
+	row->litter = DatumGetBool(v[Anum_progress_litter - 1]);
 	row->error = n[Anum_progress_error - 1] ? NULL : DatumGetTextPCopy(v[Anum_progress_error - 1]);
 	row->layout = n[Anum_progress_layout - 1] ? NULL : DatumGetTextPCopy(v[Anum_progress_layout - 1]);
 	row->tid = tuple->t_self;
@@ -164,6 +166,7 @@ form_row(Relation rel, const EsProgress *row)
 	n[Anum_progress_retry_at - 1] = row->retry_at == DT_NOBEGIN;
 	v[Anum_progress_attempts - 1] = Int32GetDatum(row->attempts);
 	v[Anum_progress_live - 1] = BoolGetDatum(row->live);
+	v[Anum_progress_litter - 1] = BoolGetDatum(row->litter);
 	v[Anum_progress_error - 1] = PointerGetDatum(row->error);
 	n[Anum_progress_error - 1] = row->error == NULL;
 	v[Anum_progress_layout - 1] = PointerGetDatum(row->layout);

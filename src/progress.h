@@ -17,6 +17,8 @@ typedef struct EsProgress
 	TimestampTz retry_at;		/* DT_NOBEGIN: at once */
 	int			attempts;		/* that have failed in a row */
 	bool		live;			/* else a rebuild's */
+	bool		litter;			/* states of earlier generations are to be
+								 * deleted */
 	const text *error;			/* NULL: none */
 	const text *layout;			/* of the states' text; NULL: has none */
 	ItemPointerData tid;

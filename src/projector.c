@@ -53,6 +53,7 @@ static int	task_room = 0;
 static Task at_work = {0};		/* whose code this transaction runs; id 0:
 
 								 *
+								 *
 								 * nobody's */
 
 /* What ended the transaction, or the process, in which a task was at work: it is to be noted there. */
@@ -90,9 +91,8 @@ require_fresh_snapshot(EsRun *run)
 static bool
 begin_run(EsRun *run, bool live)
 {
-	if (live && run->projection->is_inline)
-		return false;
-	if (!es_progress_read(run->projection->id, live, &run->progress))
+	if (!es_progress_read(run->projection->id, live, &run->progress) ||
+		(live && run->projection->is_inline && !run->progress.litter))
 		return false;
 	require_fresh_snapshot(run);
 	return true;
@@ -107,8 +107,10 @@ run_batch(EsRun *run, bool *more)
 
 	if (!run->progress.live)
 		return es_rebuild_step(run, more);
-	*more = false;
-	if (before >= run->upto)
+	if (run->progress.litter)
+		es_rebuild_sweep(run);
+	*more = run->progress.litter;
+	if (before >= run->upto || run->projection->is_inline)
 		return NULL;
 	error = es_batch_try(run);
 	*more = error == NULL && run->progress.position > before && run->progress.position < run->upto && run->most > 0;
@@ -314,7 +316,7 @@ add_task(const EsProgress *row)
 static void
 look_at_row(const EsProgress *row, int64 settled, EsProjectorLook *look)
 {
-	if (row->live && row->position >= settled)
+	if (row->live && row->position >= settled && !row->litter)
 		return;
 	if (row->retry_at > GetCurrentTimestamp())
 		look->again_at = Min(look->again_at, row->retry_at);
@@ -370,7 +372,7 @@ es_projector_look(EsProjectorLook *look)
 		{
 			const EsProjection *projection = es_projection_find_by_id(set, rows[i].projection_id);
 
-			if (projection == NULL || (projection->is_inline && rows[i].live))
+			if (projection == NULL || (projection->is_inline && rows[i].live && !rows[i].litter))
 				continue;
 			look->follows = true;
 			look_at_row(&rows[i], settled, look);
@@ -471,13 +473,14 @@ note_culprit(void)
 
 /*
  * Does one batch for a generation, unless somebody else runs the projection by now;
- * false if that ran none of its code.
+ * false if that was nothing to end a transaction for.
  */
 static bool
 do_task(const Task *task)
 {
 	EsRun		run = {.most = PG_INT64_MAX,.by_worker = true};
 	bool		more;
+	bool		sweeps;
 
 	if (!es_projection_lock(task->projection_id, false))
 		return false;
@@ -486,9 +489,10 @@ do_task(const Task *task)
 	if (run.projection == NULL || !begin_run(&run, task->live) ||
 		run.progress.retry_at > GetCurrentTimestamp())
 		return false;
+	sweeps = run.progress.litter;
 	at_work = *task;
 	es_roster_set_at_work(task->live ? task->projection_id : -task->projection_id);
-	return run_batch(&run, &more) != NULL || run.events > 0 || !task->live;
+	return run_batch(&run, &more) != NULL || run.events > 0 || sweeps || !task->live;
 }
 
 /*

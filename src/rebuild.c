@@ -13,8 +13,8 @@
  * commits.
  *
  * An inline projection's last step excludes appends (streamlock.c): what they have
- * added by then is taken in, and the next append goes into the new generation.  With
- * a handler they are kept off all the time, since both would write the same rows.
+ * added by then is taken in, and the next append goes into the new generation.  The
+ * old states are deleted later, so that appends do not wait for that.  With a handler they are kept off all the time, since both would write the same rows.
  *
  * After a crash a rebuild goes on from its checkpoint.
  */
@@ -27,6 +27,8 @@
 
 #include "ack.h"
 #include "streamlock.h"
+
+#define SWEEP_ROWS	10000		/* in a transaction of the worker */
 
 PG_FUNCTION_INFO_V1(es_rebuild_projection);
 
@@ -98,12 +100,22 @@ go_over(EsRun *run)
 	if (!es_progress_read(run->projection->id, true, &live))
 		elog(ERROR, "projection has no live generation");
 	es_progress_delete(&live);
-	if (run->projection->reducer)
+	if (run->projection->is_inline)
+		run->progress.litter = run->projection->reducer != NULL;
+	else if (run->projection->reducer)
 		es_readmodel_drop(run->projection->id, live.generation);
 	run->progress.live = true;
 	es_progress_forgive(&run->progress);
 	es_progress_write(&run->progress);
 	es_projection_announce(false);
+}
+
+/* es_rebuild_sweep deletes some of the states that an inline projection has left behind. */
+void
+es_rebuild_sweep(EsRun *run)
+{
+	run->progress.litter = !es_readmodel_sweep(run->projection->id, run->progress.generation, SWEEP_ROWS);
+	es_progress_write(&run->progress);
 }
 
 /* Takes in what is left of an inline projection's events while nobody appends, and goes over. */

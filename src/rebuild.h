@@ -8,6 +8,7 @@
 #include "batch.h"
 
 extern ErrorData *es_rebuild_step(EsRun *run, bool *more);
+extern void es_rebuild_sweep(EsRun *run);
 extern void es_rebuild_catch_up(EsAttempt *attempt);
 
 #endif							/* ES_REBUILD_H */
