@@ -21,6 +21,9 @@
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 
+#include "handler.h"
+
+#define MOST_PATH		65535	/* bytes */
 #define MOST_ELEMENTS	PG_INT32_MAX	/* more than an array can have */
 
 typedef enum OpKind
@@ -142,6 +145,8 @@ compile_target_path(OpTarget *target, const EsNode *path, const EsPlace *place)
 	char	   *to = palloc(path->len + 1);
 	const char *start = to;
 
+	if (path->len > MOST_PATH)
+		es_value_report_malformed(place->within, psprintf("a path has at most %d bytes", MOST_PATH));
 	target->path = pnstrdup(from, path->len);
 	target->steps = palloc((path->len + 1) * sizeof(Step));
 	for (; from < end; from++)
@@ -645,9 +650,9 @@ apply_data(const Change *change, EsScope *scope)
 	MemoryContextSwitchTo(old);
 }
 
-/* es_ops_apply applies operations to a state; see ops.h. */
-void
-es_ops_apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContext keep)
+/* Does operations in order. */
+static void
+apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContext keep)
 {
 	EsNode	   *values = palloc(Max(ops->most_values, 1) * sizeof(EsNode));
 	EsScope		scope;
@@ -682,4 +687,25 @@ es_ops_apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContex
 				break;
 		}
 	}
+}
+
+/*
+ * es_ops_apply applies operations to a state; see ops.h.  What fails comes out as
+ * VE009.
+ */
+void
+es_ops_apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContext keep)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		error_context_stack = NULL;
+		apply(ops, state, event, keep);
+	}
+	PG_CATCH();
+	{
+		es_handler_report_failure(context);
+	}
+	PG_END_TRY();
 }

@@ -16,7 +16,6 @@
 #include "utils/builtins.h"
 #include "utils/catcache.h"
 #include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
@@ -114,35 +113,18 @@ es_state_initial(const Jsonb *initial, Oid state_type, bool *isnull)
 	return value_from_jsonb(initial, state_type, isnull);
 }
 
-/* Makes text output exact and independent of the session, until leave_settings. */
-static int
-enter_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"DateStyle", "ISO, MDY"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
-		{"extra_float_digits", "3"}, {"bytea_output", "hex"}, {"xmloption", "content"},
-		{"search_path", "pg_catalog, pg_temp"}
-	};
-	int			level = NewGUCNestLevel();
-
-	for (int i = 0; i < lengthof(settings); i++)
-		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-	return level;
-}
-
 /* es_state_to_text gives a state that is not NULL as text, in the current memory context. */
 text *
 es_state_to_text(Datum state, Oid state_type)
 {
 	Oid			output;
 	bool		is_varlena;
-	int			level = enter_settings();
+	int			level = es_base_enter_settings();
 	char	   *result;
 
 	getTypeOutputInfo(state_type, &output, &is_varlena);
 	result = OidOutputFunctionCall(output, state);
-	AtEOXact_GUC(false, level);
+	es_base_leave_settings(level);
 	return cstring_to_text(result);
 }
 
@@ -152,13 +134,20 @@ es_state_from_text(const text *stored, Oid state_type)
 {
 	Oid			input;
 	Oid			param;
-	int			level = enter_settings();
+	int			level = es_base_enter_settings();
 	Datum		result;
 
 	getTypeInputInfo(state_type, &input, &param);
 	result = OidInputFunctionCall(input, text_to_cstring(stored), param, -1);
-	AtEOXact_GUC(false, level);
+	es_base_leave_settings(level);
 	return result;
+}
+
+/* Adds what makes a type a special one where it is used. */
+static void
+describe_modifiers(StringInfo out, int32 typmod, Oid collation)
+{
+	appendStringInfo(out, "(%d %s),", typmod, OidIsValid(collation) ? get_collation_name(collation) : "");
 }
 
 /* Adds the columns of a row type. */
@@ -176,9 +165,19 @@ describe_columns(StringInfo out, Oid type)
 			continue;
 		appendStringInfo(out, "%s:", NameStr(column->attname));
 		es_state_describe_type(out, column->atttypid);
-		appendStringInfo(out, "(%d),", column->atttypmod);
+		describe_modifiers(out, column->atttypmod, column->attcollation);
 	}
 	ReleaseTupleDesc(desc);
+}
+
+/* Orders the rows of an enum type's labels as values are ordered. */
+static int
+compare_labels(const ListCell *a, const ListCell *b)
+{
+	float4		x = ((Form_pg_enum) GETSTRUCT((HeapTuple) lfirst(a)))->enumsortorder;
+	float4		y = ((Form_pg_enum) GETSTRUCT((HeapTuple) lfirst(b)))->enumsortorder;
+
+	return (x > y) - (x < y);
 }
 
 /* Adds the labels of an enum type. */
@@ -186,15 +185,38 @@ static void
 describe_labels(StringInfo out, Oid type)
 {
 	CatCList   *list = SearchSysCacheList1(ENUMTYPOIDNAME, ObjectIdGetDatum(type));
+	List	   *labels = NIL;
+	ListCell   *cell;
 
 	for (int i = 0; i < list->n_members; i++)
-		appendStringInfo(out, "%s,", NameStr(((Form_pg_enum) GETSTRUCT(&list->members[i]->tuple))->enumlabel));
+		labels = lappend(labels, &list->members[i]->tuple);
+	list_sort(labels, compare_labels);
+	foreach(cell, labels)
+		appendStringInfo(out, "%s,", NameStr(((Form_pg_enum) GETSTRUCT((HeapTuple) lfirst(cell)))->enumlabel));
+	list_free(labels);
 	ReleaseSysCacheList(list);
+}
+
+/* Adds what a domain is over, and how it restricts that. */
+static void
+describe_domain(StringInfo out, Oid type)
+{
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	Form_pg_type row;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	row = (Form_pg_type) GETSTRUCT(tuple);
+	appendStringInfo(out, "%d ", row->typnotnull);
+	es_state_describe_type(out, row->typbasetype);
+	describe_modifiers(out, row->typtypmod, row->typcollation);
+	ReleaseSysCache(tuple);
 }
 
 /*
  * es_state_describe_type adds what a type is made of, as far as the meaning of a
- * stored state depends on it.  The caller has set a safe search_path.
+ * stored state depends on it; not a domain's CHECKs.  The caller has set settings
+ * of ours.
  */
 void
 es_state_describe_type(StringInfo out, Oid type)
@@ -207,7 +229,9 @@ es_state_describe_type(StringInfo out, Oid type)
 	if (OidIsValid(element))
 		es_state_describe_type(out, element);
 	else if (kind == TYPTYPE_DOMAIN)
-		es_state_describe_type(out, getBaseType(type));
+		describe_domain(out, type);
+	else if (kind == TYPTYPE_RANGE)
+		es_state_describe_type(out, get_range_subtype(type));
 	else if (kind == TYPTYPE_COMPOSITE)
 		describe_columns(out, type);
 	else if (kind == TYPTYPE_ENUM)

@@ -501,7 +501,19 @@ es_value_member(EsScope *scope, EsRoot root)
 	return &scope->members[root];
 }
 
-/* Makes of the state what a path mentions of it; false if there is nothing of it. */
+/* Finds a member of a state that is an object; NULL if there is none. */
+static EsNode *
+find_in_state(EsNode *state, const EsKey *key, EsNode *view)
+{
+	if (state->kind == ES_NODE_OBJECT)
+		return es_tree_find(state, key);
+	return es_node_find_packed(state, key, view) ? view : NULL;
+}
+
+/*
+ * Makes of the state what a path mentions of it; false if there is nothing of it.
+ * It is the same whatever form the state is in.
+ */
 static bool
 make_state(const EsValue *value, EsNode *state, EsNode *result)
 {
@@ -511,7 +523,7 @@ make_state(const EsValue *value, EsNode *state, EsNode *result)
 
 	if (state == NULL || state->kind == ES_NODE_ABSENT)
 		return false;
-	if (value->nstate_keys < 0 || state->kind != ES_NODE_OBJECT)
+	if (value->nstate_keys < 0 || !es_node_is_object(state))
 	{
 		*result = es_pack_node(state);
 		return true;
@@ -520,7 +532,8 @@ make_state(const EsValue *value, EsNode *state, EsNode *result)
 	keys = palloc(Max(value->nstate_keys, 1) * sizeof(EsKey));
 	for (int i = 0; i < value->nstate_keys; i++)
 	{
-		EsNode	   *member = es_tree_find(state, &value->state_keys[i]);
+		EsNode		view;
+		EsNode	   *member = find_in_state(state, &value->state_keys[i], &view);
 
 		if (member)
 		{
