@@ -337,7 +337,7 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 	type = PG_GETARG_TEXT_PP(1);
 	ops = PG_GETARG_JSONB_P(2);
 	es_base_check_type_name(type);
-	(void) es_ops_compile(ops);
+	(void) es_opcompile_document(ops);
 
 	reducers = open_for_change("es_register_reducer_ops()");
 	state_type = require_reducer(reducers, name);

@@ -264,7 +264,7 @@ static void
 take_ops(EsHandler *handler, const Jsonb *document)
 {
 	handler->kind = ES_HANDLER_OPS;
-	handler->ops = es_ops_compile(document);
+	handler->ops = es_opcompile_document(document);
 	handler->source = document;
 }
 
@@ -454,7 +454,7 @@ wants_metadata(const EsHandler *handler)
 		case ES_HANDLER_FUNCTION:
 			return handler->takes_event;
 		case ES_HANDLER_OPS:
-			return es_ops_mention(handler->ops, ES_ROOT_METADATA);
+			return es_opcompile_mention(handler->ops, ES_ROOT_METADATA);
 		case ES_HANDLER_COUNT:
 			return false;
 		case ES_HANDLER_LAST:
@@ -536,7 +536,7 @@ finish_reducer(EsReducer *reducer, const text *name)
 		if (upcaster->ops == NULL)
 			note_function(reducer, &upcaster->function);
 		else
-			reducer->wants_metadata |= es_ops_mention(upcaster->ops, ES_ROOT_METADATA);
+			reducer->wants_metadata |= es_opcompile_mention(upcaster->ops, ES_ROOT_METADATA);
 	}
 	compute_fingerprint(reducer);
 }

@@ -170,12 +170,12 @@ describe_columns(StringInfo out, Oid type)
 	ReleaseTupleDesc(desc);
 }
 
-/* Orders the rows of an enum type's labels as values are ordered. */
+/* Orders an enum type's labels as values are ordered. */
 static int
-compare_labels(const ListCell *a, const ListCell *b)
+compare_labels(const void *a, const void *b)
 {
-	float4		x = ((Form_pg_enum) GETSTRUCT((HeapTuple) lfirst(a)))->enumsortorder;
-	float4		y = ((Form_pg_enum) GETSTRUCT((HeapTuple) lfirst(b)))->enumsortorder;
+	float4		x = (*(const Form_pg_enum *) a)->enumsortorder;
+	float4		y = (*(const Form_pg_enum *) b)->enumsortorder;
 
 	return (x > y) - (x < y);
 }
@@ -185,15 +185,14 @@ static void
 describe_labels(StringInfo out, Oid type)
 {
 	CatCList   *list = SearchSysCacheList1(ENUMTYPOIDNAME, ObjectIdGetDatum(type));
-	List	   *labels = NIL;
-	ListCell   *cell;
+	Form_pg_enum *labels = palloc(Max(list->n_members, 1) * sizeof(Form_pg_enum));
 
 	for (int i = 0; i < list->n_members; i++)
-		labels = lappend(labels, &list->members[i]->tuple);
-	list_sort(labels, compare_labels);
-	foreach(cell, labels)
-		appendStringInfo(out, "%s,", NameStr(((Form_pg_enum) GETSTRUCT((HeapTuple) lfirst(cell)))->enumlabel));
-	list_free(labels);
+		labels[i] = (Form_pg_enum) GETSTRUCT(&list->members[i]->tuple);
+	qsort(labels, list->n_members, sizeof(Form_pg_enum), compare_labels);
+	for (int i = 0; i < list->n_members; i++)
+		appendStringInfo(out, "%s,", NameStr(labels[i]->enumlabel));
+	pfree(labels);
 	ReleaseSysCacheList(list);
 }
 

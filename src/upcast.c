@@ -70,7 +70,7 @@ take_row(EsUpcaster *upcaster, HeapTuple row, TupleDesc desc)
 	{
 		Jsonb	   *document = DatumGetJsonbPCopy(ops);
 
-		upcaster->ops = es_ops_compile(document);
+		upcaster->ops = es_opcompile_document(document);
 		upcaster->source = document;
 	}
 	upcaster->type = TextDatumGetCString(heap_getattr(row, Anum_upcasters_type, desc, &isnull));
@@ -374,7 +374,7 @@ es_register_upcaster_ops(PG_FUNCTION_ARGS)
 	Relation	table = begin_registration(fcinfo, "es_register_upcaster_ops()", "ops");
 	Jsonb	   *ops = PG_GETARG_JSONB_P(2);
 
-	(void) es_ops_compile(ops);
+	(void) es_opcompile_document(ops);
 	put_upcaster(table, PG_GETARG_DATUM(0), PG_GETARG_INT32(1), NULL, ops);
 	table_close(table, NoLock);
 	PG_RETURN_VOID();

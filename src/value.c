@@ -96,40 +96,6 @@ find_root(const char *name, int len)
 
 /* ---- compiling ---- */
 
-/* es_value_describe_place gives a place as a JSON pointer. */
-char *
-es_value_describe_place(const EsPlace *place)
-{
-	char	   *within;
-	StringInfoData out;
-
-	if (place == NULL || place->within == NULL)
-		return "";
-	within = es_value_describe_place(place->within);
-	if (place->key == NULL)
-		return psprintf("%s/%d", within, place->number);
-	initStringInfo(&out);
-	appendStringInfo(&out, "%s/", within);
-	for (int i = 0; i < place->len; i++)
-		if (place->key[i] == '~' || place->key[i] == '/')
-			appendStringInfoString(&out, place->key[i] == '~' ? "~0" : "~1");
-		else
-			appendStringInfoChar(&out, place->key[i]);
-	return out.data;
-}
-
-/* es_value_report_malformed raises 22023 with the place of a problem. */
-void
-es_value_report_malformed(const EsPlace *place, const char *problem)
-{
-	const char *where = es_value_describe_place(place);
-
-	ereport(ERROR,
-			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			errmsg("%s", problem),
-			where[0] != '\0' ? errdetail("At %s.", where) : errdetail("At the top of the document."));
-}
-
 /* Parses a path; what the server says against it is 22023. */
 static JsonPath *
 parse_path(const EsNode *string, const EsPlace *place)
@@ -151,7 +117,7 @@ parse_path(const EsNode *string, const EsPlace *place)
 		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 			PG_RE_THROW();
 		FlushErrorState();
-		es_value_report_malformed(place, psprintf("\"%s\" is no SQL/JSON path: %s", source, error->message));
+		es_place_report(place, psprintf("\"%s\" is no SQL/JSON path: %s", source, error->message));
 	}
 	PG_END_TRY();
 	return path;
@@ -280,7 +246,7 @@ note_wanted(EsValue *value, JsonPathItem *item, const EsPlace *place)
 
 	check_stack_depth();
 	if (item->type == jpiVariable)
-		es_value_report_malformed(place, "a path cannot have variables: it begins with \"$.\"");
+		es_place_report(place, "a path cannot have variables: it begins with \"$.\"");
 	if (item->type == jpiRoot)
 		want_from_root(value, item);
 	else
