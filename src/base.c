@@ -399,6 +399,17 @@ es_base_begin_rows(FunctionCallInfo fcinfo)
 	return result;
 }
 
+/* es_base_relation finds a relation of schema eventstore, which must be there. */
+Oid
+es_base_relation(const char *name)
+{
+	Oid			relid = get_relname_relid(name, es_base_store()->schema);
+
+	if (!OidIsValid(relid))
+		elog(ERROR, "relation eventstore.%s does not exist", name);
+	return relid;
+}
+
 /* es_base_form_event makes an es_event value of its attributes, in the current memory context. */
 Datum
 es_base_form_event(Datum *values, bool *isnull)
@@ -455,9 +466,38 @@ es_base_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isn
 }
 
 /*
- * es_base_become_owner makes the extension's owner the current user, with an
- * empty search_path, for SQL of our own.  An error undoes it at (sub)transaction
- * abort; otherwise es_base_become_caller does.
+ * es_base_enter_settings makes what the server writes as text, and what names
+ * stand for, independent of the session, until es_base_leave_settings; an error
+ * undoes it at (sub)transaction abort.
+ */
+int
+es_base_enter_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"}, {"quote_all_identifiers", "off"},
+		{"DateStyle", "ISO, MDY"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
+		{"extra_float_digits", "3"}, {"bytea_output", "hex"}, {"array_nulls", "on"},
+		{"lc_monetary", "C"}, {"xmloption", "content"}
+	};
+	int			level = NewGUCNestLevel();
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+/* es_base_leave_settings undoes es_base_enter_settings, or all of an inner level. */
+void
+es_base_leave_settings(int level)
+{
+	AtEOXact_GUC(false, level);
+}
+
+/*
+ * es_base_become_owner makes the extension's owner the current user, with
+ * settings of our own, for SQL of our own.  An error undoes it at
+ * (sub)transaction abort; otherwise es_base_become_caller does.
  */
 void
 es_base_become_owner(EsOwnerContext *saved)
@@ -465,9 +505,7 @@ es_base_become_owner(EsOwnerContext *saved)
 	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
 	SetUserIdAndSecContext(es_base_store()->owner,
 						   saved->sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	saved->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	saved->guc_level = es_base_enter_settings();
 }
 
 /* es_base_become_caller undoes es_base_become_owner. */

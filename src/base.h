@@ -228,6 +228,7 @@ typedef struct EsStore
 } EsStore;
 
 extern const EsStore *es_base_store(void);
+extern Oid	es_base_relation(const char *name);
 extern Oid	es_base_known_events(void);
 extern bool es_base_owns_store(Oid role);
 extern void es_base_init(void);
@@ -281,6 +282,8 @@ typedef struct EsOwnerContext
 	int			guc_level;
 } EsOwnerContext;
 
+extern int	es_base_enter_settings(void);
+extern void es_base_leave_settings(int level);
 extern void es_base_become_owner(EsOwnerContext *saved);
 extern void es_base_become_caller(const EsOwnerContext *saved);
 

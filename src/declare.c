@@ -90,7 +90,7 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 
 	es_base_require(fcinfo, argno, "reducer");
 	name = PG_GETARG_TEXT_PP(argno);
-	LockRelationOid(es_reduce_relation("reducers"), RowExclusiveLock);
+	LockRelationOid(es_base_relation("reducers"), RowExclusiveLock);
 	if (es_reduce_pin(name, CurrentMemoryContext) == NULL)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),

@@ -54,6 +54,7 @@ static Task at_work = {0};		/* whose code this transaction runs; id 0:
 
 								 *
 								 *
+								 *
 								 * nobody's */
 
 /* What ended the transaction, or the process, in which a task was at work: it is to be noted there. */
