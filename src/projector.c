@@ -50,12 +50,8 @@ static Task *tasks = NULL;		/* in TopMemoryContext */
 static int	ntasks = 0;
 static int	task_room = 0;
 
-static Task at_work = {0};		/* whose code this transaction runs; id 0:
-
-								 *
-								 *
-								 *
-								 * nobody's */
+/* Whose code this transaction runs; id 0: nobody's. */
+static Task at_work = {0};
 
 /* What ended the transaction, or the process, in which a task was at work: it is to be noted there. */
 static Task culprit = {0};		/* id 0: none */
