@@ -170,6 +170,20 @@ trusts(Oid role, Oid owner)
 	return !superuser_arg(role) && has_privs_of_role(role, owner);
 }
 
+/* Raises 42501 unless the current user trusts the owner of an object. */
+static void
+require_trust(Oid owner, const char *kind, const char *name)
+{
+	if (trusts(GetUserId(), owner))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			errmsg("%s %s must not run with the rights of role \"%s\"", kind, name,
+				   GetUserNameFromId(GetUserId(), false)),
+			errdetail("It belongs to role \"%s\", who could make it do anything.", GetUserNameFromId(owner, false)),
+			errhint("Create the projection as the %s's owner, or change the owner.", kind));
+}
+
 /*
  * es_handler_require_trusted raises 42501 unless a function's owner is the current
  * user, a superuser, or a role whose rights the current user has anyway.
@@ -184,13 +198,21 @@ es_handler_require_trusted(Oid function)
 		elog(ERROR, "cache lookup failed for function %u", function);
 	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
 	ReleaseSysCache(tuple);
-	if (!trusts(GetUserId(), owner))
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("function %s must not run with the rights of role \"%s\"", format_procedure(function),
-					   GetUserNameFromId(GetUserId(), false)),
-				errdetail("It belongs to role \"%s\", who could make it do anything.", GetUserNameFromId(owner, false)),
-				errhint("Create the projection as the function's owner, or change the owner."));
+	require_trust(owner, "function", format_procedure(function));
+}
+
+/* es_handler_require_trusted_type is the same for a type, which may have functions, as in a domain's CHECK. */
+void
+es_handler_require_trusted_type(Oid type)
+{
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for type %u", type);
+	owner = ((Form_pg_type) GETSTRUCT(tuple))->typowner;
+	ReleaseSysCache(tuple);
+	require_trust(owner, "type", format_type_be(type));
 }
 
 /* es_handler_may_execute tells whether the current user may call a function; true if it is gone. */

@@ -49,6 +49,7 @@ extern bool es_handler_fits(Oid function, const EsSignature *shape);
 extern void es_handler_require_function(Oid function);
 extern void es_handler_require_execute(Oid function);
 extern void es_handler_require_trusted(Oid function);
+extern void es_handler_require_trusted_type(Oid type);
 extern char *es_handler_signature(Oid function);
 extern bool es_handler_may_execute(const EsFunction *function);
 extern bool es_handler_is_self_contained(const EsFunction *function);

@@ -180,7 +180,8 @@ es_project_layout(const EsProjection *projection)
 
 /*
  * es_project_begin_fold begins to fold by a projection's reducer; 55000 if states
- * that are there, of a layout, would be read as something else.
+ * that are there, of a layout, would be read as something else, 42501 if the current
+ * user does not trust the owner of their type.
  */
 EsFold *
 es_project_begin_fold(const EsProjection *projection, const text *layout)
@@ -194,6 +195,7 @@ es_project_begin_fold(const EsProjection *projection, const text *layout)
 				errmsg("the states of projection \"%s\" are of a type that has changed since",
 					   text_to_cstring(projection->name)),
 				errhint("Make them anew with es_rebuild_projection."));
+	es_handler_require_trusted_type(reducer->state_type);
 	return es_fold_begin(projection->reducer);
 }
 

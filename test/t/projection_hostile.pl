@@ -117,7 +117,7 @@ run(q{SELECT es_drop_projection('weighing'), es_drop_projection('bulky')});
 # ---- rights ----
 
 run(q{CREATE ROLE alice; CREATE ROLE mallory; GRANT CREATE ON SCHEMA public TO alice, mallory;
-	GRANT EXECUTE ON FUNCTION es_create_projection(text, text, text, text, text), es_register_reducer(text, text, regprocedure), es_register_upcaster(text, int, regprocedure),
+	GRANT EXECUTE ON FUNCTION es_create_projection(text, text, text, text, text), es_create_reducer(text, jsonb, regtype, text), es_register_reducer(text, text, regprocedure), es_register_upcaster(text, int, regprocedure),
 		es_create_handler_projection(text, regprocedure, text, text[], text[], regprocedure) TO alice, mallory;
 	GRANT mallory TO alice;
 	CREATE FUNCTION tame(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql RETURN data;
@@ -139,6 +139,13 @@ is(run(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'}), 'f', 'nothin
 is(error_of(q{SELECT es_create_handler_projection('grab', 'grab(es_event)')}), '42501', 'nor can one be made with such a handler');
 run(q{SET ROLE alice; SELECT es_create_handler_projection('hers', 'grab(es_event)', types => '{Never}'); SELECT es_create_projection('hers_too', 'tame', category => 'y')});
 is(run(q{SELECT count(*) FROM es_projections WHERE projection LIKE 'hers%'}), 2, 'who has the rights of the owner may');
+run(q{SET ROLE mallory;
+	CREATE FUNCTION sly(v int) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN IF current_user <> 'mallory' THEN EXECUTE 'ALTER ROLE mallory SUPERUSER'; END IF; RETURN true; END$$;
+	CREATE DOMAIN sly AS int CHECK (sly(VALUE));
+	SELECT es_create_reducer('sly', '1', 'sly'); RESET ROLE;
+	SELECT es_append('w-1', 'W'), es_create_projection('sly', 'sly', category => 'w')});
+fails('sly', 'type sly must not run with the rights of role "postgres"%SQLSTATE 42501%', 'nor is code of a type that another role owns');
+is(run(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'}), 'f', 'again nothing was got at');
 run(q{CREATE FUNCTION kept(e es_event) RETURNS void LANGUAGE sql AS ''; SELECT es_create_handler_projection('kept', 'kept(es_event)', types => '{Kept}');
 	DROP FUNCTION kept(es_event); SET ROLE mallory; CREATE FUNCTION kept(e es_event) RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE 'ALTER ROLE mallory SUPERUSER'; END$$; RESET ROLE;
 	SELECT es_append('k-1', 'Kept')});
