@@ -347,11 +347,18 @@ take_all(Run *run, bool *nothing)
 		length = PQgetCopyData(conn, &data, 1);
 		if (length == 0)
 		{
-			*nothing = true;
-			return PQconsumeInput(conn) == 1 ? OUTCOME_DONE : OUTCOME_RETRY;
+			/* what is in libpq's buffer no wait for the socket would find */
+			if (PQconsumeInput(conn) == 0)
+				return OUTCOME_RETRY;
+			length = PQgetCopyData(conn, &data, 1);
 		}
 		if (length < 0)
 			return OUTCOME_RETRY;
+		if (length == 0)
+		{
+			*nothing = true;
+			return OUTCOME_DONE;
+		}
 		taken = take_message(run, data, (size_t) length);
 		PQfreemem(data);
 		if (!taken)
