@@ -78,6 +78,16 @@ note_error(rd_kafka_t *producer, int error, const char *reason, void *opaque)
 	report_warning("Kafka: %s", reason);
 }
 
+/* What librdkafka logs it also reports, where it matters. */
+static void
+drop_log(const rd_kafka_t *producer, int level, const char *facility, const char *text)
+{
+	(void) producer;
+	(void) level;
+	(void) facility;
+	(void) text;
+}
+
 /* Sets a setting of librdkafka. */
 static void
 set_option(rd_kafka_conf_t *conf, const char *name, const char *value)
@@ -130,6 +140,7 @@ kafka_open(const Options *options)
 	rd_kafka_conf_set_opaque(conf, kafka);
 	rd_kafka_conf_set_dr_msg_cb(conf, note_delivery);
 	rd_kafka_conf_set_error_cb(conf, note_error);
+	rd_kafka_conf_set_log_cb(conf, drop_log);
 	kafka->producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof(error));
 	if (kafka->producer == NULL)
 		report_failure(EXIT_USAGE, "could not start librdkafka: %s", error);
