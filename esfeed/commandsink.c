@@ -185,7 +185,7 @@ send_lines(CommandSink *command)
 		{
 			size_t		skip = n == 0 ? command->sent_bytes : 0;
 
-			pieces[n].iov_base = line_at(command, i)->text + skip;
+			pieces[n].iov_base = line_at(command, i)->text +skip;
 			pieces[n++].iov_len = line_at(command, i)->length - skip;
 		}
 		wrote = writev(command->input, pieces, n);

@@ -67,7 +67,7 @@ note_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message, void *opa
 static void
 note_error(rd_kafka_t *producer, int error, const char *reason, void *opaque)
 {
-	char		text[512];
+	char text[	512];
 
 	(void) opaque;
 	if (error == RD_KAFKA_RESP_ERR__FATAL)

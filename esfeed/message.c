@@ -99,11 +99,12 @@ keep_member(Message *message, const char *name, const char *colon, const char *v
 bool
 message_scan(Message *message, const char *text, size_t length)
 {
-	const char *end = text + length;
+	const char *end = text +length;
 	const char *p = text;
 
 	memset(message, 0, sizeof(*message));
 	message->text = text;
+
 	message->length = length;
 	if (length < 2 || *p != '{' || end[-1] != '}')
 		return false;
@@ -134,7 +135,7 @@ message_is_frame(const char *text, size_t length, const char *name)
 	size_t		name_length = strlen(name);
 
 	return length > name_length + 4 && memcmp(text, "{\"", 2) == 0 &&
-		memcmp(text + 2, name, name_length) == 0 && memcmp(text + 2 + name_length, "\":{", 3) == 0;
+		memcmp(text +2, name, name_length) == 0 && memcmp(text +2 + name_length, "\":{", 3) == 0;
 }
 
 /*

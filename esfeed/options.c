@@ -73,7 +73,7 @@ print_help(void)
 		  "                          file:PATH: every event exactly once, state in PATH.esfeed\n"
 		  "                          exec:COMMAND: lines on its input, it acknowledges each by a line\n"
 		  "                          kafka:BROKERS/TOPIC: keyed by stream"
-		  , stdout);
+		  ,stdout);
 	fputs(sink_has_kafka() ? "\n" : " (not in this build)\n", stdout);
 	fputs("      --kafka-option=N=V  a setting of librdkafka; may be given several times\n"
 		  "      --until-caught-up   end when all that was there at the start is delivered\n"
@@ -85,7 +85,7 @@ print_help(void)
 		  "Exit status: 0 done or stopped by SIGTERM, 1 wrong usage, 2 no connection, 3 the server\n"
 		  "refuses, 4 no such feed, 5 feed or file in use, 6 feed lost or not the known one, 7 the\n"
 		  "sink failed.  All but 1 and 6 are worth a retry: nothing is lost.\n"
-		  , stdout);
+		  ,stdout);
 }
 
 /* Ends the program for a wrong command line. */

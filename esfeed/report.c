@@ -40,7 +40,7 @@ static struct
 	int64_t		begun;			/* when, in milliseconds */
 	int64_t		last_draw;
 	int64_t		last_events;
-} progress;
+}			progress;
 
 /* Wipes the progress line. */
 static void

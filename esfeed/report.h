@@ -15,7 +15,8 @@ typedef enum ExitStatus
 	EXIT_DONE = 0,				/* stopped as asked, or caught up */
 	EXIT_USAGE = 1,				/* an option or its value */
 	EXIT_CONNECT = 2,			/* no connection to the server */
-	EXIT_SERVER = 3,			/* the server refuses: rights, settings, standby */
+	EXIT_SERVER = 3,			/* the server refuses: rights, settings,
+								 * standby */
 	EXIT_NO_FEED = 4,			/* there is no such feed */
 	EXIT_IN_USE = 5,			/* the feed or the file is another esfeed's */
 	EXIT_LOST = 6,				/* the feed is not the one that was read */

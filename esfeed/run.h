@@ -36,13 +36,15 @@ typedef struct Run
 	State		state;			/* what holds for good */
 	bool		first;			/* no stream has begun yet */
 	bool		in_use;			/* by another consumer, when last looked at */
-	bool		building;		/* history is not complete, the feed has another name until then */
+	bool		building;		/* history is not complete, the feed has
+								 * another name until then */
 	Positions	seen;			/* what may come again, and the sink has */
 	uint64_t	seen_until;		/* nothing of it comes after that LSN */
 
 	/* of the stream */
 	uint64_t	boundary;		/* the sink was given all commits before it */
-	int64_t    *open;			/* positions given of the commit after boundary */
+	int64_t    *open;			/* positions given of the commit after
+								 * boundary */
 	size_t		open_count;
 	size_t		open_size;
 	Mark	   *marks;			/* commits that are not durable yet */

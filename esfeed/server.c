@@ -93,6 +93,7 @@ server_judge(PGconn *conn, const PGresult *result, const char *what)
 	if (passes(conn, result))
 	{
 		text = one_line(result != NULL && *PQresultErrorMessage(result) ? PQresultErrorMessage(result) : PQerrorMessage(conn));
+
 		report_warning("%s: %s", what, text);
 		free(text);
 		return OUTCOME_RETRY;

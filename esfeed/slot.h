@@ -21,7 +21,8 @@ typedef struct Slot
 typedef struct Seam
 {
 	int64_t		head;
-	uint64_t	lsn;			/* of a new slot: its start; else: what was committed is before it */
+	uint64_t	lsn;			/* of a new slot: its start; else: what was
+								 * committed is before it */
 } Seam;
 
 extern Outcome slot_find(Server *server, const char *feed, Slot *slot);

@@ -27,7 +27,8 @@
 /* Milliseconds. */
 #define ALIVE_MS 10000			/* between signs of life */
 #define LOW_MS 10000			/* between questions for the settled position */
-#define END_MS 5000				/* for the server to take the end of the stream */
+#define END_MS 5000				/* for the server to take the end of the
+								 * stream */
 
 /* Microseconds from 1970, where Unix begins, to 2000, where PostgreSQL does. */
 #define PG_EPOCH INT64_C(946684800000000)
@@ -300,10 +301,13 @@ look_after(Run *run)
 {
 	int64_t		now = wait_clock();
 	bool		news = run->sink->accepted > stream.saved_accepted ||
-		(run->mark_count > 0 && run->marks[0].accepted <= run->sink->durable && run->marks[0].accepted > 0);
+	(run->mark_count > 0 && run->marks[0].accepted <= run->sink->durable && run->marks[0].accepted > 0);
 
-	/* marks without events can wait for the next sign of life */
-	if (now >= stream.next_checkpoint && (news || now >= stream.next_alive))
+	/*
+	 * Marks without events can wait for the next sign of life.  A server that
+	 * asks for one may be about to end, and waits for us to confirm all.
+	 */
+	if (stream.reply || (now >= stream.next_checkpoint && (news || now >= stream.next_alive)))
 		checkpoint(run);
 	if ((stream.reply || now >= stream.next_alive) && !send_status(run))
 		stream.failed = true;

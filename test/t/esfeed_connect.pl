@@ -61,10 +61,11 @@ is((esfeed("$conninfo password='se cret' sslmode=disable", @run))[0], 2, 'no TLS
 	append($node, 'a-1', 'C');
 	is((esfeed('service=feeds', @run))[0], 0, 'a service');
 	append($node, 'a-1', 'D');
+	# from here on psql would take it, too
 	local $ENV{PGSERVICE} = 'feeds';
 	is((esfeed(undef, @run))[0], 0, 'a service from the environment');
-	is_complete([ lines("$dir/tls") ], [ stored_messages($node) ], 'deliver');
 }
+is_complete([ lines("$dir/tls") ], [ stored_messages($node) ], 'deliver');
 
 # ---- the environment, and a URI
 {
