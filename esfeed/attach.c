@@ -277,16 +277,6 @@ follow_timeline(Run *run)
 	return OUTCOME_DONE;
 }
 
-/* What was given of a commit when the stream broke comes again. */
-static void
-remember_open(Run *run)
-{
-	for (size_t i = 0; i < run->open_count; i++)
-		positions_add(&run->seen, run->open[i]);
-	run->open_count = 0;
-	run->seen_until = run->server.lsn;
-}
-
 /* run_attach finds or makes the feed; afterwards the state says how to go on. */
 Outcome
 run_attach(Run *run)
@@ -332,6 +322,5 @@ run_attach(Run *run)
 	}
 	if (run->state.phase == PHASE_STREAM)
 		outcome = follow_timeline(run);
-	remember_open(run);
 	return outcome;
 }

@@ -30,11 +30,13 @@
  * Why the checkpoints keep the promises:
  *
  *	HISTORY		low is the last position written, dropped or looked at; the order
- *				of positions gives (complete).
- *	STREAM		lsn is the end of the last commit of which all was written.
- *	both		offset is where the file ended then, if no position that was kept
- *				at the start was still to come, else it stays: a smaller one costs
- *				time, no more.  Once a stream is past where the server was when we
+ *				of positions gives (complete).  offset is where the file ended then.
+ *	STREAM		lsn is that of a mark (run.c): what the commits before it had was
+ *				written.  offset is where the file ended at the mark before it: no
+ *				line of a commit at or after lsn had come by then.
+ *	both		that is, if no position that was kept at the start was still to come
+ *				where offset is taken, else it stays: a smaller one costs time, no
+ *				more.  Once a stream is past where the server was when we
  *				connected, what was kept and did not come never will (a promoted
  *				standby may have lost it), and is forgotten.
  *	to STREAM	when es_read_all has reached head: low = head, lsn is where the

@@ -128,16 +128,6 @@ message_scan(Message *message, const char *text, size_t length)
 	return false;
 }
 
-/* message_is_frame tells whether a message is a frame of that name. */
-bool
-message_is_frame(const char *text, size_t length, const char *name)
-{
-	size_t		name_length = strlen(name);
-
-	return length > name_length + 4 && memcmp(text, "{\"", 2) == 0 &&
-		memcmp(text +2, name, name_length) == 0 && memcmp(text +2 + name_length, "\":{", 3) == 0;
-}
-
 /*
  * message_key writes the stream's name without JSON's escapes into key, which
  * has room for stream_length bytes, and returns its length.  Names have no

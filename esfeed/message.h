@@ -20,7 +20,6 @@ typedef struct Message
 } Message;
 
 extern bool message_scan(Message *message, const char *text, size_t length);
-extern bool message_is_frame(const char *text, size_t length, const char *name);
 extern size_t message_key(const Message *message, char *key);
 
 #endif							/* MESSAGE_H */

@@ -2,10 +2,14 @@
  * run.c
  *		Giving messages to the sink, and what follows from what it has.
  *
- * A mark stands for a place in the stream of messages: the end of a commit, or
- * a moment between two.  When the sink has for good what it was given before
- * a mark, all commits before the mark's LSN are delivered, and the state moves
- * on to it.
+ * A mark is a place in the stream of messages before which all commits up to an
+ * LSN have come.  A commit may be halfway through there: the server goes on to the
+ * next LSN when all of a commit is sent.  When the sink has for good what it was
+ * given before a mark the state moves on to it.
+ *
+ * What may come again if the stream begins at a mark's LSN?  Commits at or
+ * after it.  None of them had begun to come when the mark before, whose LSN is
+ * lower, came.  So it is at most what came since the mark before.
  */
 #include "run.h"
 
@@ -56,39 +60,90 @@ run_take(Run *run, const char *text, size_t length, int64_t *position)
 	return true;
 }
 
-/* run_reset_stream has the stream begin at an LSN. */
+/* Keeps a position. */
+static void
+remember(Given *given, int64_t position)
+{
+	if (given->count == given->size)
+	{
+		given->size = given->size ? given->size * 2 : 1024;
+		given->positions = more_memory(given->positions, given->size * sizeof(int64_t));
+	}
+	given->positions[given->count++] = position;
+}
+
+/* run_take_streamed takes a message of the stream, as run_take does. */
+bool
+run_take_streamed(Run *run, const char *text, size_t length)
+{
+	int64_t		position;
+
+	if (!run_take(run, text, length, &position))
+		return false;
+	remember(&run->since, position);
+	return true;
+}
+
+/* run_reset_stream has the stream begin at an LSN, with nothing given yet of what comes. */
 void
 run_reset_stream(Run *run, uint64_t lsn)
 {
 	run->boundary = lsn;
-	run->open_count = 0;
+	run->before.count = run->since.count = 0;
 	run->mark_count = 0;
 }
 
-/* run_mark notes that all commits before an LSN were given to the sink. */
+/*
+ * run_begin_stream prepares for a stream that begins at the boundary: what was
+ * given of it comes again.
+ */
 void
-run_mark(Run *run, uint64_t lsn)
+run_begin_stream(Run *run)
 {
-	Mark	   *mark;
+	for (size_t i = 0; i < run->before.count; i++)
+		positions_add(&run->seen, run->before.positions[i]);
+	for (size_t i = 0; i < run->since.count; i++)
+		positions_add(&run->seen, run->since.positions[i]);
+	run->before.count = run->since.count = 0;
+	run->seen_until = run->server.lsn;
+	run->boundary_length = run->seen.count == 0 ? sink_length(run->sink) : -1;
+}
 
-	if (lsn < run->boundary)
-		return;
-	run->boundary = lsn;
-	run->open_count = 0;
-	if (lsn >= run->seen_until)
-		positions_clear(&run->seen);
-
+/* Gives the place for a mark after what the sink was given until now. */
+static Mark *
+next_mark(Run *run)
+{
 	if (run->mark_count > 0 && run->marks[run->mark_count - 1].accepted == run->sink->accepted)
-		run->mark_count--;
+		return &run->marks[run->mark_count - 1];
 	if (run->mark_count == run->mark_size)
 	{
 		run->mark_size = run->mark_size ? run->mark_size * 2 : 1024;
 		run->marks = more_memory(run->marks, run->mark_size * sizeof(Mark));
 	}
-	mark = &run->marks[run->mark_count++];
+	return &run->marks[run->mark_count++];
+}
+
+/* run_mark notes that all commits before an LSN have come. */
+void
+run_mark(Run *run, uint64_t lsn)
+{
+	Given		given = run->before;
+	Mark	   *mark;
+
+	if (lsn <= run->boundary)
+		return;
+	mark = next_mark(run);
 	mark->accepted = run->sink->accepted;
 	mark->lsn = lsn;
-	mark->offset = run->seen.count == 0 ? sink_length(run->sink) : -1;
+	mark->offset = run->boundary_length;
+
+	if (lsn >= run->seen_until)
+		positions_clear(&run->seen);
+	run->boundary = lsn;
+	run->boundary_length = run->seen.count == 0 ? sink_length(run->sink) : -1;
+	run->before = run->since;
+	run->since = given;
+	run->since.count = 0;
 }
 
 /* run_settle_marks moves the state to the last mark that is durable; false if it stays. */

@@ -18,13 +18,21 @@
 /* For how long a feed may be in use at the start, in milliseconds. */
 #define IN_USE_MS 10000
 
-/* The end of a commit: what was delivered until then. */
+/* A place in the stream: all commits before the LSN were given to the sink. */
 typedef struct Mark
 {
 	uint64_t	accepted;		/* messages that the sink had been given */
 	uint64_t	lsn;
 	int64_t		offset;			/* for State; -1: it stays as it is */
 } Mark;
+
+/* Positions of events that were given to the sink. */
+typedef struct Given
+{
+	int64_t    *positions;
+	size_t		count;
+	size_t		size;
+} Given;
 
 typedef struct Run
 {
@@ -42,12 +50,12 @@ typedef struct Run
 	uint64_t	seen_until;		/* nothing of it comes after that LSN */
 
 	/* of the stream */
-	uint64_t	boundary;		/* the sink was given all commits before it */
-	int64_t    *open;			/* positions given of the commit after
-								 * boundary */
-	size_t		open_count;
-	size_t		open_size;
-	Mark	   *marks;			/* commits that are not durable yet */
+	uint64_t	boundary;		/* the LSN of the last mark, or where it began */
+	int64_t		boundary_length;	/* of the sink then; -1: something was to
+									 * come again */
+	Given		before;			/* between the mark before that and the last */
+	Given		since;			/* since the last mark */
+	Mark	   *marks;			/* those that are not durable yet */
 	size_t		mark_count;
 	size_t		mark_size;
 	uint64_t	target;			/* of --until-caught-up */
@@ -57,10 +65,12 @@ typedef struct Run
 } Run;
 
 extern bool run_take(Run *run, const char *text, size_t length, int64_t *position);
+extern bool run_take_streamed(Run *run, const char *text, size_t length);
 extern void run_mark(Run *run, uint64_t lsn);
 extern bool run_settle_marks(Run *run);
 extern bool run_drain(Run *run);
 extern void run_reset_stream(Run *run, uint64_t lsn);
+extern void run_begin_stream(Run *run);
 
 /* attach.c, history.c, stream.c */
 extern Outcome run_attach(Run *run);

@@ -2,10 +2,11 @@
  * stream.c
  *		Delivering what comes: the replication protocol.
  *
- * The plugin sends frames around each transaction.  The frame at the end comes
- * with the LSN where the commit record ends: all commits before that LSN have
- * been sent then.  A keepalive between transactions says the same of its LSN,
- * and is how the slot of a feed without events moves on.
+ * The messages are events, without frames around the transactions: they would
+ * be two more of three messages where transactions are small.  That all commits
+ * up to an LSN have been sent is told by keepalives, which come in between.
+ * The server sends one when it has nothing else to send, and when it is asked
+ * for one, which happens at each checkpoint that there is something new at.
  *
  * What the sink has for good is confirmed once a second, or when the server
  * asks; never more than the state on disk says, where there is one.  The server
@@ -27,13 +28,14 @@
 /* Milliseconds. */
 #define ALIVE_MS 10000			/* between signs of life */
 #define LOW_MS 10000			/* between questions for the settled position */
+#define MARK_MS 2000			/* for a last mark */
 #define END_MS 5000				/* for the server to take the end of the
 								 * stream */
 
 /* Microseconds from 1970, where Unix begins, to 2000, where PostgreSQL does. */
 #define PG_EPOCH INT64_C(946684800000000)
 
-#define FRAME_HEADER 25			/* of 'w': start, end, time */
+#define DATA_HEADER 25			/* of 'w': start, end, time */
 #define KEEPALIVE_SIZE 18		/* of 'k': end, time, whether to reply */
 
 /* The question for the settled position. */
@@ -47,14 +49,15 @@ typedef enum Question
 
 typedef struct Stream
 {
-	bool		inside;			/* of a transaction */
 	bool		reply;			/* the server asks for a sign of life */
+	bool		refused;		/* a message was not taken: no other can be */
+	bool		asked;			/* we have asked for a keepalive */
 	bool		failed;			/* the connection, while waiting for the sink */
 	int64_t		next_alive;
 	int64_t		next_checkpoint;
 	int64_t		next_question;
 	uint64_t	confirmed;
-	uint64_t	saved_accepted; /* messages before the last checkpoint */
+	uint64_t	confirmed_accepted; /* messages before that */
 	Question	question;
 	int64_t		low;
 	uint64_t	low_lsn;
@@ -85,9 +88,9 @@ get_int64(const char *from)
 	return value;
 }
 
-/* Sends a sign of life, and what the sink has for good. */
+/* Sends a sign of life, and what the sink has for good; asks for a keepalive if wanted. */
 static bool
-send_status(Run *run)
+send_status(Run *run, bool ask)
 {
 	PGconn	   *conn = run->server.replication;
 	char		message[34];
@@ -99,7 +102,7 @@ send_status(Run *run)
 	put_int64(message + 9, stream.confirmed);
 	put_int64(message + 17, stream.confirmed);
 	put_int64(message + 25, (uint64_t) ((int64_t) now.tv_sec * 1000000 + now.tv_usec - PG_EPOCH));
-	message[33] = 0;
+	message[33] = ask;
 	stream.reply = false;
 	stream.next_alive = wait_clock() + ALIVE_MS;
 	return PQputCopyData(conn, message, sizeof(message)) == 1 && PQflush(conn) == 0;
@@ -142,7 +145,7 @@ start_stream(Run *run)
 	PGresult   *result;
 	Outcome		outcome = OUTCOME_DONE;
 
-	sql = make_text("START_REPLICATION SLOT \"es_%s\" LOGICAL " LSN_FORMAT " (\"include_transaction\" 'on'",
+	sql = make_text("START_REPLICATION SLOT \"es_%s\" LOGICAL " LSN_FORMAT " (\"include_transaction\" 'off'",
 					options->feed, LSN_PARTS(run->boundary));
 	sql = add_option(sql, "format", options->format);
 	sql = add_option(sql, "after_position", head);
@@ -165,46 +168,17 @@ start_stream(Run *run)
 	return outcome;
 }
 
-/* Reads 'w': a frame or an event.  False: asked to end while the sink is full. */
-static bool
-take_data(Run *run, const char *data, size_t length)
-{
-	const char *text = data + FRAME_HEADER;
-	size_t		text_length = length - FRAME_HEADER;
-	int64_t		position;
-
-	if (message_is_frame(text, text_length, "begin"))
-		stream.inside = true;
-	else if (message_is_frame(text, text_length, "commit"))
-	{
-		stream.inside = false;
-		run_mark(run, get_int64(data + 1));
-	}
-	else
-	{
-		if (!run_take(run, text, text_length, &position))
-			return false;
-		if (run->open_count == run->open_size)
-		{
-			run->open_size = run->open_size ? run->open_size * 2 : 1024;
-			run->open = more_memory(run->open, run->open_size * sizeof(int64_t));
-		}
-		run->open[run->open_count++] = position;
-	}
-	return true;
-}
-
 /* Takes a message of the protocol; false if asked to end before it was taken. */
 static bool
 take_message(Run *run, const char *data, size_t length)
 {
-	if (length >= FRAME_HEADER && data[0] == 'w')
-		return take_data(run, data, length);
+	if (length > DATA_HEADER && data[0] == 'w')
+		return run_take_streamed(run, data + DATA_HEADER, length - DATA_HEADER);
 	if (length >= KEEPALIVE_SIZE && data[0] == 'k')
 	{
-		if (!stream.inside)
-			run_mark(run, get_int64(data + 1));
+		run_mark(run, get_int64(data + 1));
 		stream.reply = stream.reply || data[17] != 0;
+		stream.asked = false;
 		return true;
 	}
 	report_failure(EXIT_SERVER, "the server sent what is no message of the replication protocol");
@@ -276,10 +250,19 @@ move_low(Run *run)
 
 /* ---- in between ---- */
 
-/* Makes durable what there is, and confirms what is durable. */
+/* Tells whether something came after the last mark. */
+static bool
+is_unmarked(const Run *run)
+{
+	return run->since.count > 0;
+}
+
+/* Makes durable what there is, confirms what is durable, and asks for a mark if there is none. */
 static void
 checkpoint(Run *run)
 {
+	bool		ask = is_unmarked(run) && !stream.asked;
+
 	sink_sync(run->sink);
 	if (run_settle_marks(run) || stream.moved)
 	{
@@ -287,12 +270,22 @@ checkpoint(Run *run)
 		sink_save(run->sink, &run->state);
 		stream.moved = false;
 		stream.confirmed = run->state.lsn;
-		if (!send_status(run))
-			stream.failed = true;
+		stream.confirmed_accepted = run->sink->durable;
 	}
 	move_low(run);
-	stream.saved_accepted = run->sink->accepted;
+	if (!send_status(run, ask))
+		stream.failed = true;
+	stream.asked = stream.asked || ask;
 	stream.next_checkpoint = wait_clock() + CHECKPOINT_MS;
+}
+
+/* Tells whether a checkpoint would do something for events. */
+static bool
+has_news(const Run *run)
+{
+	return (is_unmarked(run) && !stream.asked) || run->sink->accepted > run->sink->durable ||
+		(run->mark_count > 0 && run->marks[0].accepted > stream.confirmed_accepted &&
+		 run->marks[0].accepted <= run->sink->durable);
 }
 
 /* Does what is due. */
@@ -300,17 +293,13 @@ static void
 look_after(Run *run)
 {
 	int64_t		now = wait_clock();
-	bool		news = run->sink->accepted > stream.saved_accepted ||
-	(run->mark_count > 0 && run->marks[0].accepted <= run->sink->durable && run->marks[0].accepted > 0);
 
 	/*
 	 * Marks without events can wait for the next sign of life.  A server that
 	 * asks for one may be about to end, and waits for us to confirm all.
 	 */
-	if (stream.reply || (now >= stream.next_checkpoint && (news || now >= stream.next_alive)))
+	if (stream.reply || now >= stream.next_alive || (now >= stream.next_checkpoint && has_news(run)))
 		checkpoint(run);
-	if ((stream.reply || now >= stream.next_alive) && !send_status(run))
-		stream.failed = true;
 	if (stream.question == QUESTION_NONE && now >= stream.next_question && run->sink->accepted > 0)
 		ask_settled(run);
 	else if (stream.question == QUESTION_SENT)
@@ -327,7 +316,7 @@ wait_for_news(Run *run)
 
 	wait_begin(&set, CHECKPOINT_MS);
 	wait_at_most(&set, stream.next_alive - now);
-	if (run->sink->accepted > stream.saved_accepted || run->mark_count > 1)
+	if (has_news(run))
 		wait_at_most(&set, stream.next_checkpoint - now);
 	wait_add(&set, PQsocket(run->server.replication), POLLIN);
 	if (stream.question == QUESTION_SENT)
@@ -343,7 +332,6 @@ take_all(Run *run, bool *nothing)
 	PGconn	   *conn = run->server.replication;
 	char	   *data;
 	int			length;
-	bool		taken;
 
 	*nothing = false;
 	for (int i = 0; i < 256; i++)
@@ -363,9 +351,9 @@ take_all(Run *run, bool *nothing)
 			*nothing = true;
 			return OUTCOME_DONE;
 		}
-		taken = take_message(run, data, (size_t) length);
+		stream.refused = !take_message(run, data, (size_t) length);
 		PQfreemem(data);
-		if (!taken)
+		if (stream.refused)
 			return OUTCOME_STOP;
 	}
 	return OUTCOME_DONE;
@@ -385,6 +373,46 @@ report_lost(Run *run)
 	PQclear(result);
 }
 
+/* Waits for more of the stream. */
+static bool
+wait_for_data(PGconn *conn)
+{
+	WaitSet		set;
+
+	wait_begin(&set, 100);
+	wait_add(&set, PQsocket(conn), POLLIN);
+	wait_now(&set);
+	return PQconsumeInput(conn) == 1;
+}
+
+/*
+ * Takes what comes until the next mark, so that all that was delivered can be
+ * confirmed; not for long, and not if the sink is full.
+ */
+static void
+take_until_mark(Run *run)
+{
+	PGconn	   *conn = run->server.replication;
+	int64_t		until = wait_clock() + MARK_MS;
+	char	   *data;
+
+	if (!is_unmarked(run) || (!stream.asked && !send_status(run, true)))
+		return;
+	stream.asked = true;
+	while (!stream.refused && stream.asked && wait_clock() < until)
+	{
+		int			length = PQgetCopyData(conn, &data, 1);
+
+		if (length > 0)
+		{
+			stream.refused = !take_message(run, data, (size_t) length);
+			PQfreemem(data);
+		}
+		else if (length < 0 || !wait_for_data(conn))
+			return;
+	}
+}
+
 /* Confirms what there is and takes leave of the server, so that it has heard it. */
 static void
 end_stream(Run *run)
@@ -392,27 +420,20 @@ end_stream(Run *run)
 	PGconn	   *conn = run->server.replication;
 	int64_t		until = wait_clock() + END_MS;
 	char	   *data;
+	int			length = 0;
 
+	if (!stream.failed && !stream.refused)
+		take_until_mark(run);
 	sink_finish(run->sink);
 	checkpoint(run);
-	if (stream.failed || !send_status(run) || PQputCopyEnd(conn, NULL) != 1 || PQflush(conn) != 0)
+	if (stream.failed || PQputCopyEnd(conn, NULL) != 1 || PQflush(conn) != 0)
 		return;
-	while (wait_clock() < until)
+	while (length >= 0 && wait_clock() < until)
 	{
-		WaitSet		set;
-		int			length = PQgetCopyData(conn, &data, 1);
-
-		if (length < 0)
-			return;
+		length = PQgetCopyData(conn, &data, 1);
 		if (length > 0)
-		{
 			PQfreemem(data);
-			continue;
-		}
-		wait_begin(&set, 100);
-		wait_add(&set, PQsocket(conn), POLLIN);
-		wait_now(&set);
-		if (PQconsumeInput(conn) == 0)
+		else if (length == 0 && !wait_for_data(conn))
 			return;
 	}
 }
@@ -450,7 +471,7 @@ follow(Run *run)
 			return OUTCOME_RETRY;
 		if (wait_stopped())
 			return OUTCOME_STOP;
-		if (run->target != 0 && run->boundary >= run->target && !stream.inside)
+		if (run->target != 0 && run->boundary >= run->target)
 		{
 			if (run_drain(run))
 				report_note("caught up");
@@ -468,6 +489,7 @@ run_deliver_stream(Run *run)
 	Outcome		outcome;
 
 	memset(&stream, 0, sizeof(stream));
+	run_begin_stream(run);
 	outcome = set_target(run);
 	if (outcome == OUTCOME_DONE)
 		outcome = start_stream(run);
@@ -481,9 +503,9 @@ run_deliver_stream(Run *run)
 	run->first = false;
 	run->tick = look_after;
 	stream.confirmed = run->state.lsn;
-	stream.saved_accepted = run->sink->accepted;
+	stream.confirmed_accepted = run->sink->durable;
 	stream.next_question = wait_clock() + LOW_MS;
-	if (!send_status(run))
+	if (!send_status(run, false))
 		return OUTCOME_RETRY;
 	progress_begin("stream", 0, 0);
 	outcome = follow(run);
