@@ -28,6 +28,9 @@
 
 #include "report.h"
 
+/* Of State's low: what the sink has is not known. */
+#define UNKNOWN (-1)
+
 /* The name that the feed has now; the caller's to free. */
 static char *
 feed_name(const Run *run)
@@ -118,15 +121,16 @@ create(Run *run, bool building, Seam *seam)
 	return outcome;
 }
 
-/* Begins with history after a position, up to a seam. */
+/* Begins with history after a position, up to a seam; nothing up to --from is wanted. */
 static void
 begin_history(Run *run, const Seam *seam, int64_t after)
 {
 	State	   *state = &run->state;
+	int64_t		from = run->options->position;
 
 	state->phase = PHASE_HISTORY;
-	state->low = after;
-	state->head = after > seam->head ? after : seam->head;
+	state->head = from > seam->head ? from : seam->head;
+	state->low = after < state->head ? after : state->head;
 	state->lsn = seam->lsn;
 	state->timeline = run->server.timeline;
 }
@@ -147,7 +151,7 @@ begin(Run *run, const Slot *slot)
 	{
 		run->state.phase = PHASE_STREAM;
 		run->state.lsn = slot->confirmed;
-		run->state.low = run->options->position;
+		run->state.low = UNKNOWN;
 		run->state.timeline = run->server.timeline;
 		run_reset_stream(run, run->state.lsn);
 		return run->options->create ? drop_leftover(run) : OUTCOME_DONE;
@@ -182,6 +186,7 @@ heal(Run *run, const Slot *slot)
 {
 	Seam		seam = {0, 0};
 	char	   *name = feed_name(run);
+	int64_t		low = run->state.phase == PHASE_NONE ? UNKNOWN : run->state.low;
 	Outcome		outcome = OUTCOME_DONE;
 
 	if (slot->exists && !slot->lost)
@@ -196,8 +201,12 @@ heal(Run *run, const Slot *slot)
 	free(name);
 	if (outcome != OUTCOME_DONE)
 		return outcome;
+	if (low == UNKNOWN && run->options->start == START_NOW)
+		report_warning("what was committed since the feed was lost is not delivered (--from=now)");
+	if (low == UNKNOWN)
+		low = start_position(run->options, seam.head);
+	begin_history(run, &seam, low);
 	report_note("history after position %" PRId64 " is read again", run->state.low);
-	begin_history(run, &seam, run->state.low);
 	run->state.offset = 0;
 	positions_clear(&run->seen);
 	sink_recover(run->sink, &run->state, &run->seen);
@@ -316,11 +325,7 @@ run_attach(Run *run)
 			report_failure(EXIT_LOST, "the feed \"%s\" is lost: %s", run->options->feed, wrong);
 		}
 		report_warning("the feed \"%s\" is lost: %s", run->options->feed, wrong);
-		if (run->state.phase == PHASE_NONE)
-			run->state.low = start_position(run->options, INT64_MAX);
 		return heal(run, &slot);
 	}
-	if (run->state.phase == PHASE_STREAM)
-		outcome = follow_timeline(run);
-	return outcome;
+	return follow_timeline(run);
 }

@@ -23,8 +23,17 @@
 /* For how long the first connection is tried while nobody answers, in milliseconds. */
 #define FIRST_CONNECT_MS 15000
 
-/* What libpq waits for a host if nobody says otherwise, in seconds. */
-#define CONNECT_TIMEOUT "10"
+/*
+ * What libpq is told if nobody says otherwise: not to wait for ever for a host, and
+ * to notice that one is gone.
+ */
+static const char *const defaults[][2] = {
+	{"connect_timeout", "10"},
+	{"keepalives_idle", "60"},
+	{"keepalives_interval", "10"},
+	{"keepalives_count", "6"},
+	{"tcp_user_timeout", "120000"},
+};
 
 /* ---- results ---- */
 
@@ -183,15 +192,16 @@ server_query(PGconn *conn, PGresult **result, const char *sql, int n, const char
 static PGconn *
 connect_once(const Options *options, bool replication, char **reason, PGPing *ping)
 {
-	const char *names[6];
-	const char *values[6];
+	const char *names[10];
+	const char *values[10];
 	int			n = 0;
 	PGconn	   *conn;
 
-	if (getenv("PGCONNECT_TIMEOUT") == NULL)
+	/* what comes before the connection string is overridden by it */
+	for (size_t i = getenv("PGCONNECT_TIMEOUT") ? 1 : 0; i < sizeof(defaults) / sizeof(defaults[0]); i++)
 	{
-		names[n] = "connect_timeout";
-		values[n++] = CONNECT_TIMEOUT;
+		names[n] = defaults[i][0];
+		values[n++] = defaults[i][1];
 	}
 	names[n] = "dbname";
 	values[n++] = options->conninfo;

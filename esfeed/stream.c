@@ -221,8 +221,7 @@ take_settled(Run *run)
 	}
 	else if (server_has_state(result, "42501"))
 	{
-		report_warning("no right to call es_settled_position and es_feed_head: a lost feed would be read again from position %" PRId64,
-					   run->state.low);
+		report_warning("no right to call es_settled_position and es_feed_head: a lost feed would be read again from far back");
 		stream.question = QUESTION_REFUSED;
 	}
 	else
@@ -300,7 +299,7 @@ look_after(Run *run)
 	 */
 	if (stream.reply || now >= stream.next_alive || (now >= stream.next_checkpoint && has_news(run)))
 		checkpoint(run);
-	if (stream.question == QUESTION_NONE && now >= stream.next_question && run->sink->accepted > 0)
+	if (stream.question == QUESTION_NONE && now >= stream.next_question && (run->sink->accepted > 0 || run->state.low < 0))
 		ask_settled(run);
 	else if (stream.question == QUESTION_SENT)
 		take_settled(run);
@@ -504,7 +503,7 @@ run_deliver_stream(Run *run)
 	run->tick = look_after;
 	stream.confirmed = run->state.lsn;
 	stream.confirmed_accepted = run->sink->durable;
-	stream.next_question = wait_clock() + LOW_MS;
+	stream.next_question = run->state.low < 0 ? 0 : wait_clock() + LOW_MS;
 	if (!send_status(run, false))
 		return OUTCOME_RETRY;
 	progress_begin("stream", 0, 0);

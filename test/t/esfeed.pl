@@ -125,6 +125,22 @@ is((esfeed($node, '--feed', 'basic', '--drop'))[0], 4, 'once');
 	is_complete([ lines("$dir/sql") ], [ stored_messages($node) ], 'with every event once');
 }
 
+# ---- appends in flight when history is read
+{
+	my $writer = $node->background_psql('postgres');
+	$writer->query_safe('BEGIN');
+	$writer->query_safe("SELECT es_append('flight-1', 'Flies')");
+	append($node, 'flight-2', 'Lands');
+	$run = start_esfeed($node, '--feed', 'sql', '--create', '--to', "file:$dir/flight");
+	ok(wait_for_line($run->{err}, 'waiting for transactions'), 'history ends where an append is in flight');
+	is(scalar(grep { /flight-/ } lines("$dir/flight")), 0, 'nothing is stepped over');
+	$writer->query_safe('COMMIT');
+	$writer->quit;
+	ok(wait_for_line("$dir/flight", 'Lands'), 'then it goes on');
+	is(stop_esfeed($run), 0, 'to a clean end');
+	is_deeply([ lines("$dir/flight") ], [ stored_messages($node) ], 'in order, with every event once');
+}
+
 # ---- privileges of a consumer
 {
 	$node->safe_psql('postgres', "CREATE ROLE consumer LOGIN REPLICATION; SELECT es_create_feed('granted');");
