@@ -105,6 +105,7 @@ static Outcome
 create(Run *run, bool building, Seam *seam)
 {
 	char	   *name;
+	Slot		slot;
 	Outcome		outcome = OUTCOME_DONE;
 
 	run->building = building;
@@ -112,6 +113,14 @@ create(Run *run, bool building, Seam *seam)
 		report_failure(EXIT_USAGE, "the name of a feed that is created for this sink has at most 56 bytes");
 	if (run->building)
 		outcome = lock_feed(run);
+	if (outcome == OUTCOME_DONE && run->building)
+		outcome = slot_find(&run->server, run->options->feed, &slot);
+	if (outcome == OUTCOME_DONE && run->building && slot.exists)
+	{
+		/* who had the lock has made it */
+		run->building = false;
+		return OUTCOME_RETRY;
+	}
 	if (outcome == OUTCOME_DONE && run->building)
 		outcome = drop_leftover(run);
 	name = feed_name(run);

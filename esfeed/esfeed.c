@@ -133,6 +133,8 @@ connect_and_deliver(Run *run)
 		outcome = parse_names(run, "--types", options->types, &run->types);
 	if (outcome == OUTCOME_DONE)
 		outcome = run_attach(run);
+	if (outcome == OUTCOME_DONE)
+		run->first = false;
 	if (outcome == OUTCOME_DONE && run->state.phase == PHASE_HISTORY)
 		outcome = run_deliver_history(run);
 	if (outcome == OUTCOME_DONE)

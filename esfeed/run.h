@@ -42,7 +42,9 @@ typedef struct Run
 	Sink	   *sink;
 	Server		server;
 	State		state;			/* what holds for good */
-	bool		first;			/* no stream has begun yet */
+	bool		first;			/* the feed has not been found yet: what does
+								 * not work may be wrong */
+	bool		streamed;		/* a stream has begun */
 	bool		in_use;			/* by another consumer, when last looked at */
 	bool		building;		/* history is not complete, the feed has
 								 * another name until then */

@@ -495,11 +495,11 @@ run_deliver_stream(Run *run)
 	if (outcome != OUTCOME_DONE)
 		return outcome;
 
-	if (run->first)
+	if (!run->streamed)
 		report_note("streaming from " LSN_FORMAT, LSN_PARTS(run->boundary));
 	else
 		report_note("streaming again");
-	run->first = false;
+	run->streamed = true;
 	run->tick = look_after;
 	stream.confirmed = run->state.lsn;
 	stream.confirmed_accepted = run->sink->durable;
