@@ -20,7 +20,7 @@ my @writers;
 
 # small segments: new ones come all the time
 $node->safe_psql('postgres', 'SELECT es_set_segment_size(5000)');
-$node->safe_psql('postgres', "SELECT count(es_append('old-' || n % 100, 'Old', to_jsonb(repeat('x', n % 500)))) FROM generate_series(1, 20000) n");
+$node->safe_psql('postgres', "SELECT count(es_append('old-' || n % 100, 'Old', to_jsonb(repeat('x', n % 500)))) FROM generate_series(1, 60000) n");
 
 END
 {
@@ -91,6 +91,21 @@ my @run = ($node, '--feed', 'fire', '--create', '--to', "file:$dir/file");
 my $run = start_esfeed(@run);
 start_writers();
 
+# at first while the feed is made, and while history is read
+usleep(int(rand(100_000)));
+kill_esfeed($run);
+$run = start_esfeed(@run);
+ok(wait_until('the feed', sub { -e "$dir/file.esfeed" }), 'it begins');
+for (1 .. $kills)
+{
+	my %state = state_of("$dir/file");
+
+	note "phase $state{phase}, low $state{low}, length $state{length} of " . -s "$dir/file";
+	kill_esfeed($run);
+	$run = start_esfeed(@run);
+	usleep(int(rand(300_000)));
+}
+
 for my $n (1 .. $kills)
 {
 	usleep(int(rand(1_200_000)));
@@ -132,7 +147,7 @@ is((esfeed(@run, '--until-caught-up'))[0], 0, 'nothing is left to come');
 my @lines = lines("$dir/file");
 my @stored = stored_messages($node);
 note scalar(@lines) . ' lines';
-cmp_ok(scalar(@lines), '>', 20000, 'there was more than history');
+cmp_ok(scalar(@lines), '>', 60000, 'there was more than history');
 is_complete(\@lines, \@stored, 'every committed event exactly once');
 is_in_order(\@lines, 'each stream in the order of its versions');
 my ($previous, $back) = (0, 0);
