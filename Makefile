@@ -1,6 +1,6 @@
 # Parts, lowest first: a part may include only the headers of parts before it.
 # The order is that of the objects, of the install script and of the layer lint.
-PARTS = base shared sharedmark flight roster wake sequence btree prefetch extend store segment settle timeline wait maker streamlock stream tipcache uuid7 tags request refusal retry eventrow append single many bulk ingest read cursor log boundary subscription failure member poll ack handler node tree pack place value opcompile ops upcast state reduce snapshot define fold aggregate replay category projection progress readmodel project batch rebuild inline declare projector feedoption feedformat feeddecode feed utility worker eventstore
+PARTS = base shared sharedmark flight roster wake sequence btree prefetch extend store segment settle timeline wait maker streamlock stream tipcache uuid7 tags request refusal retry eventrow append single many bulk ingest read cursor log boundary subscription failure member poll ack handler node tree pack place value opcompile ops upcast state reduce snapshot define fold aggregate replay category projection progress readmodel project batch rebuild inline declare projector feedoption feedformat feedmessage feeddecode feed utility worker eventstore
 
 PG_CONFIG ?= pg_config
 
@@ -25,6 +25,7 @@ export PG_CONFIG
 RUN = $(MAKE) --no-print-directory
 
 .PHONY: all setup demo test psql lint indent bench compile-command
+.PHONY: esfeed esfeed-install esfeed-uninstall esfeed-clean
 all:
 
 # Bitcode would let the JIT inline our functions; they do I/O, it gains nothing
@@ -45,6 +46,16 @@ $(file >src/.server,$(SERVER))
 endif
 $(OBJS): src/.server
 -include $(wildcard src/*.d)
+
+# The consumer of feeds is a program of its own.
+all: esfeed
+install: esfeed-install
+uninstall: esfeed-uninstall
+clean: esfeed-clean
+esfeed:
+	+@$(RUN) -C esfeed
+esfeed-install esfeed-uninstall esfeed-clean: esfeed-%:
+	+@$(RUN) -C esfeed $*
 else
 all install installcheck:
 	@echo "No PostgreSQL server headers found through '$(PG_CONFIG)'." >&2

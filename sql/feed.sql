@@ -226,6 +226,21 @@ SELECT type FROM es_read_all(to_position => :head, max_count => NULL, categories
 UNION ALL
 SELECT data::jsonb->>'type' FROM pg_logical_slot_peek_changes('es_regress_seam', NULL, NULL, 'after_position', :'head', 'categories', 'feed_seam');
 
+-- consumers of history write it as the feed would, byte by byte
+SELECT es_append('feed_seam-1', 'Same', '{"text": "\"\\ \n \u00fc", "n": 1.50}', '{"tags": ["a"]}');
+SELECT f.format, es_feed_message(e, f.format) = m.data AS same
+FROM (VALUES ('json'), ('cloudevents')) f(format)
+CROSS JOIN es_read('feed_seam-1', 3) e
+CROSS JOIN pg_logical_slot_peek_changes('es_regress_seam', NULL, NULL, 'types', 'Same', 'format', f.format) m;
+SELECT es_feed_message(e) = es_feed_message(e, 'json') AS json, es_feed_message(NULL) IS NULL AS of_null,
+	es_feed_message(NULL::es_event, 'json') IS NULL AS of_no_event, es_feed_message(ROW(1, 's', 1, NULL, 1, NULL, NULL, NULL, NULL)::es_event) IS NULL AS of_no_type
+FROM es_read('feed_seam-1', 3) e;
+SELECT es_feed_message(e, 'xml') FROM es_read('feed_seam-1', 3) e;
+
+-- a feed that exists has a later seam as well
+SELECT h.head_position = es_settled_position() AS head, h.lsn > s.confirmed_flush_lsn AS lsn
+FROM es_feed_head() h, pg_replication_slots s WHERE s.slot_name = 'es_regress_seam';
+
 -- dropping is not undone by a rollback
 SELECT es_drop_feed('regress_seam');
 BEGIN;

@@ -1,6 +1,6 @@
 /*
  * feed.c
- *		es_create_feed and es_drop_feed.
+ *		es_create_feed, es_drop_feed and es_feed_head.
  *
  * A feed is a logical replication slot named es_<feed> with our output plugin
  * (feeddecode.c); there is no other record of it.
@@ -48,6 +48,7 @@
 
 PG_FUNCTION_INFO_V1(es_create_feed);
 PG_FUNCTION_INFO_V1(es_drop_feed);
+PG_FUNCTION_INFO_V1(es_feed_head);
 
 /* What a new feed's consumer starts from. */
 typedef struct EsSeam
@@ -202,11 +203,26 @@ reserve_slot(const char *slot_name)
 	PG_END_TRY();
 }
 
+/*
+ * Gives the last position ever given out, when it is on disk; *written is the
+ * end of a record written after it was read, which decoding passes.
+ */
+static int64
+flush_last_given(XLogRecPtr *written)
+{
+	int64		position = es_settle_last_given();
+
+	*written = LogStandbySnapshot();
+	XLogFlush(*written);
+	return position;
+}
+
 /* Makes the slot and reads the seam, in this order; the slot is persistent then. */
 static EsSeam
 create_slot(const char *slot_name)
 {
 	LogicalDecodingContext *ctx;
+	XLogRecPtr	written;
 	EsSeam		seam;
 
 	reserve_slot(slot_name);
@@ -218,9 +234,8 @@ create_slot(const char *slot_name)
 	DecodingContextFindStartpoint(ctx);
 	FreeDecodingContext(ctx);
 
+	seam.head_position = flush_last_given(&written);
 	seam.lsn = MyReplicationSlot->data.confirmed_flush;
-	seam.head_position = es_settle_last_given();
-	XLogFlush(LogStandbySnapshot());
 	return seam;
 }
 
@@ -310,4 +325,32 @@ es_drop_feed(PG_FUNCTION_ARGS)
 				errhint("The view es_feeds shows the feeds of this database."));
 	ReplicationSlotDrop(slot_name, true);
 	PG_RETURN_VOID();
+}
+
+/*
+ * es_feed_head(OUT head_position, OUT lsn) gives a seam for a feed that exists,
+ * as es_create_feed does for a new one: every later event commits after the
+ * call, so a slot that exists by then has it.  What has committed before the
+ * call is before lsn, and a feed that is read gets past lsn.
+ * 55000 on a standby.  For everyone with EXECUTE; waits for the disk only, takes
+ * no lock of ours, leaves nothing.
+ */
+Datum
+es_feed_head(PG_FUNCTION_ARGS)
+{
+	XLogRecPtr	written;
+	TupleDesc	desc;
+	Datum		values[2];
+	bool		nulls[2] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("a standby does not know the last position given out"),
+				errhint("Call es_feed_head on the primary."));
+	values[0] = Int64GetDatum(flush_last_given(&written));
+	values[1] = LSNGetDatum(written);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

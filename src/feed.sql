@@ -17,6 +17,11 @@ CREATE FUNCTION @extschema@.es_drop_feed(feed text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_drop_feed';
 COMMENT ON FUNCTION @extschema@.es_drop_feed(text) IS 'drop a feed and its replication slot';
 
+CREATE FUNCTION @extschema@.es_feed_head(OUT head_position bigint, OUT lsn pg_lsn) RETURNS record
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_feed_head';
+COMMENT ON FUNCTION @extschema@.es_feed_head() IS
+	'a seam for a feed that exists: events up to head_position come from es_read_all, all later ones from its slot';
+
 /*
  * A slot of ours that es_create_feed did not make has no feed name. Lags are
  * measured from the end of the WAL, on a standby from what it has replayed.

@@ -82,6 +82,7 @@ install_extension() {
 	rm -f "$lib/eventstore.so" "$share"/eventstore--*.sql "$share/eventstore.control"
 	cp "$top/eventstore.so" "$lib/"
 	cp "$top"/eventstore--*.sql "$top/eventstore.control" "$share/"
+	[ ! -x "$top/esfeed/esfeed" ] || cp "$top/esfeed/esfeed" "$bin/"
 }
 
 # close_workshop: stops every server below the work folder and removes it

@@ -68,7 +68,9 @@ INSERT INTO promised VALUES
 	('es_replay_category', 'category text, reducer text DEFAULT NULL::text, as_of timestamp with time zone DEFAULT NULL::timestamp with time zone', 'SETOF es_state'),
 	('es_replay_as', 'stream text, state anyelement, reducer text DEFAULT NULL::text, until_version bigint DEFAULT NULL::bigint, as_of timestamp with time zone DEFAULT NULL::timestamp with time zone', 'anyelement'),
 	('es_create_feed', 'feed text, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], format text DEFAULT ''json''::text, OUT slot_name text, OUT lsn pg_lsn, OUT head_position bigint', 'record'),
-	('es_drop_feed', 'feed text', 'void');
+	('es_drop_feed', 'feed text', 'void'),
+	('es_feed_head', 'OUT head_position bigint, OUT lsn pg_lsn', 'record'),
+	('es_feed_message', 'event es_event, format text DEFAULT ''json''::text', 'text');
 SELECT is(
 	(SELECT r.proname || '(' || pg_catalog.pg_get_function_arguments(r.oid) || ') '
 		|| coalesce(pg_catalog.pg_get_function_result(r.oid), '') FROM routine r WHERE r.proname = p.name),
@@ -152,7 +154,7 @@ SELECT is_empty($$
 			es_read_category,es_settled_position,es_settle,es_wait,es_create_reducer,es_drop_reducer,
 			es_register_reducer,es_replay,es_replay_steps,es_replay_category,es_replay_as,es_register_reducer_ops,es_snapshot,
 			es_snapshot_every,es_drop_snapshots,es_register_upcaster,es_register_upcaster_ops,es_create_feed,
-			es_drop_feed,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,
+			es_drop_feed,es_feed_head,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,
 			es_create_projection,es_create_handler_projection,es_drop_projection,es_run_projection,es_wait_projection,es_rebuild_projection,es_skip_event}'::name[])
 		AND (provolatile <> 'v' OR proparallel <> 'u')
 $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE');

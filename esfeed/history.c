@@ -1,0 +1,245 @@
+/*
+ * history.c
+ *		Delivering history: events up to the head, by es_read_all.
+ *
+ * Pages are read by position, and within one statement it is found out how far
+ * the log is settled and read up to there: the page's end is then known to be
+ * complete even if a filter leaves little or nothing of it.  Rows are taken one
+ * by one as they arrive, so a page costs the server its size and us one row.
+ *
+ * Whatever was appended before the head was read settles: transactions in
+ * flight then are waited for.
+ */
+#include "run.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "report.h"
+
+#define PAGE "10000"
+
+/* When nothing settles, after how long is it told who is waited for, in milliseconds. */
+#define PATIENCE_MS 5000
+
+typedef struct History
+{
+	Run		   *run;
+	char	   *read;			/* the statement for a page */
+	char	   *wait;
+	int64_t		cursor;			/* all up to it was given to the sink */
+	int64_t		settled;
+	int64_t		rows;			/* of this page */
+	int64_t		last;			/* position of the last */
+	int64_t		next_checkpoint;
+	int64_t		waiting_since;
+} History;
+
+/* Keeps how far it is. */
+static void
+checkpoint(History *history)
+{
+	Run		   *run = history->run;
+
+	sink_sync(run->sink);
+	run->state.low = history->last > history->cursor ? history->last : history->cursor;
+	if (run->seen.count == 0)
+		run->state.offset = sink_length(run->sink);
+	sink_save(run->sink, &run->state);
+	history->next_checkpoint = wait_clock() + CHECKPOINT_MS;
+}
+
+/* Takes a row; false if asked to end. */
+static bool
+take_row(History *history, const PGresult *row)
+{
+	if (PQntuples(row) == 0)
+		return true;
+	history->settled = strtoll(PQgetvalue(row, 0, 0), NULL, 10);
+	if (PQgetisnull(row, 0, 1))
+		return true;
+	if (!run_take(history->run, PQgetvalue(row, 0, 1), (size_t) PQgetlength(row, 0, 1), &history->last))
+		return false;
+	history->rows++;
+	/* a page of large events takes its time */
+	if ((history->rows & 63) == 0 && wait_clock() >= history->next_checkpoint)
+		checkpoint(history);
+	return true;
+}
+
+/* Takes the rows of a page as they arrive. */
+static Outcome
+take_rows(History *history)
+{
+	PGconn	   *conn = history->run->server.sql;
+	PGresult   *result;
+	Outcome		outcome = OUTCOME_DONE;
+
+	for (;;)
+	{
+		if (PQisBusy(conn))
+		{
+			sink_work(history->run->sink);
+			progress_show();
+		}
+		if (server_wait(conn) == OUTCOME_STOP)
+			return OUTCOME_STOP;
+		result = PQgetResult(conn);
+		if (result == NULL)
+			return outcome;
+		if (outcome == OUTCOME_DONE)
+			outcome = server_judge(conn, result, "could not read history");
+		if (outcome == OUTCOME_DONE && !take_row(history, result))
+			outcome = OUTCOME_STOP;
+		PQclear(result);
+		if (outcome == OUTCOME_STOP)
+			return outcome;
+	}
+}
+
+/* Reads a page, and moves the cursor. */
+static Outcome
+read_page(History *history)
+{
+	Run		   *run = history->run;
+	char	   *cursor = make_text("%" PRId64, history->cursor);
+	char	   *head = make_text("%" PRId64, run->state.head);
+	const char *values[] = {cursor, PAGE, run->categories, run->types, head, run->options->format};
+	Outcome		outcome = OUTCOME_RETRY;
+
+	history->rows = 0;
+	if (server_send(run->server.sql, history->read, 6, values) && PQsetSingleRowMode(run->server.sql) == 1)
+		outcome = take_rows(history);
+	free(cursor);
+	free(head);
+	if (outcome != OUTCOME_DONE)
+		return outcome;
+	if (history->rows >= atoll(PAGE))
+		history->cursor = history->last;
+	else if (history->settled > history->cursor)
+		history->cursor = history->settled < run->state.head ? history->settled : run->state.head;
+	return OUTCOME_DONE;
+}
+
+/* Waits until more is settled. */
+static Outcome
+wait_for_more(History *history)
+{
+	Run		   *run = history->run;
+	char	   *cursor = make_text("%" PRId64, history->cursor);
+	const char *values[] = {cursor};
+	PGresult   *result;
+	Outcome		outcome;
+
+	if (history->waiting_since == 0)
+		history->waiting_since = wait_clock();
+	else if (history->waiting_since > 0 && wait_clock() - history->waiting_since > PATIENCE_MS)
+	{
+		report_note("waiting for transactions that have appended and are still open, after position %" PRId64,
+					history->cursor);
+		history->waiting_since = -1;
+	}
+	outcome = server_query(run->server.sql, &result, history->wait, 1, values);
+	if (outcome == OUTCOME_DONE)
+		outcome = server_judge(run->server.sql, result, "could not wait for the log to settle");
+	PQclear(result);
+	free(cursor);
+	return outcome;
+}
+
+/* Reads until the head. */
+static Outcome
+read_to_head(History *history)
+{
+	Run		   *run = history->run;
+	Outcome		outcome = OUTCOME_DONE;
+
+	while (outcome == OUTCOME_DONE && history->cursor < run->state.head)
+	{
+		int64_t		before = history->cursor;
+
+		if (wait_stopped())
+			return OUTCOME_STOP;
+		outcome = read_page(history);
+		if (outcome == OUTCOME_DONE && history->cursor == before)
+			outcome = wait_for_more(history);
+		if (wait_clock() >= history->next_checkpoint)
+			checkpoint(history);
+		sink_work(run->sink);
+		progress_show();
+	}
+	return outcome;
+}
+
+/*
+ * A feed that was made under another name while its history was delivered gets
+ * its own name: that says, to the next esfeed, that history is complete.
+ */
+static Outcome
+finish_building(Run *run)
+{
+	char	   *name = make_text("%s_new", run->options->feed);
+	Outcome		outcome = slot_copy(&run->server, name, run->options->feed);
+
+	if (outcome == OUTCOME_DONE)
+	{
+		run->building = false;
+		outcome = slot_drop(&run->server, name);
+	}
+	free(name);
+	return outcome;
+}
+
+/* Ends the phase: what comes now, comes from the slot. */
+static Outcome
+begin_stream(Run *run)
+{
+	if (!run_drain(run))
+		return OUTCOME_STOP;
+	if (run->building)
+	{
+		Outcome		outcome = finish_building(run);
+
+		if (outcome != OUTCOME_DONE)
+			return outcome;
+	}
+	run->state.phase = PHASE_STREAM;
+	run->state.low = run->state.head;
+	run->state.offset = sink_length(run->sink);
+	positions_clear(&run->seen);
+	run_reset_stream(run, run->state.lsn);
+	sink_save(run->sink, &run->state);
+	return OUTCOME_DONE;
+}
+
+/* run_deliver_history delivers what comes from es_read_all. */
+Outcome
+run_deliver_history(Run *run)
+{
+	const char *schema = run->server.schema;
+	History		history = {.run = run,.cursor = run->state.low,.last = run->state.low};
+	Outcome		outcome;
+
+	history.read = make_text("SELECT s, %s.es_feed_message(e, $6) "
+							 "FROM greatest($1::pg_catalog.int8, %s.es_settled_position()) s "
+							 "LEFT JOIN %s.es_read_all($1::pg_catalog.int8, $2::pg_catalog.int8, $3::pg_catalog.text[], "
+							 "$4::pg_catalog.text[], NULL, least(s, $5::pg_catalog.int8)) e ON true",
+							 schema, schema, schema);
+	history.wait = make_text("SELECT %s.es_wait($1::pg_catalog.int8, '1 s')", schema);
+	run->tick = NULL;
+	history.next_checkpoint = wait_clock() + CHECKPOINT_MS;
+	if (history.cursor < run->state.head)
+	{
+		report_note("reading history from position %" PRId64 " to %" PRId64, history.cursor, run->state.head);
+		progress_begin("history", history.cursor, run->state.head);
+	}
+	outcome = read_to_head(&history);
+	if (outcome != OUTCOME_DONE)
+		checkpoint(&history);
+	progress_end();
+	if (outcome == OUTCOME_DONE)
+		outcome = begin_stream(run);
+	free(history.read);
+	free(history.wait);
+	return outcome;
+}

@@ -1,0 +1,267 @@
+/*
+ * options.c
+ *		What the command line asks for.
+ */
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "report.h"
+#include "sink.h"
+
+#define MAX_KAFKA_OPTIONS 100
+
+/* Options without a letter of their own. */
+enum
+{
+	OPT_FEED = 1000,
+	OPT_CREATE,
+	OPT_FROM,
+	OPT_CATEGORIES,
+	OPT_TYPES,
+	OPT_FORMAT,
+	OPT_TO,
+	OPT_KAFKA_OPTION,
+	OPT_UNTIL_CAUGHT_UP,
+	OPT_DROP
+};
+
+static const struct option known_options[] = {
+	{"categories", required_argument, NULL, OPT_CATEGORIES},
+	{"create", no_argument, NULL, OPT_CREATE},
+	{"dbname", required_argument, NULL, 'd'},
+	{"drop", no_argument, NULL, OPT_DROP},
+	{"feed", required_argument, NULL, OPT_FEED},
+	{"format", required_argument, NULL, OPT_FORMAT},
+	{"from", required_argument, NULL, OPT_FROM},
+	{"help", no_argument, NULL, '?'},
+	{"kafka-option", required_argument, NULL, OPT_KAFKA_OPTION},
+	{"quiet", no_argument, NULL, 'q'},
+	{"to", required_argument, NULL, OPT_TO},
+	{"types", required_argument, NULL, OPT_TYPES},
+	{"until-caught-up", no_argument, NULL, OPT_UNTIL_CAUGHT_UP},
+	{"version", no_argument, NULL, 'V'},
+	{NULL, 0, NULL, 0}
+};
+
+/* Prints how the program is used. */
+static void
+print_help(void)
+{
+	fputs("esfeed delivers the events of an event store: first the history, then what comes.\n"
+		  "\n"
+		  "Usage:\n"
+		  "  esfeed [-d CONNINFO] --feed NAME [OPTION]...\n"
+		  "\n"
+		  "Feed:\n"
+		  "  -d, --dbname=CONNINFO   database name, connection string or URI; what is missing\n"
+		  "                          comes from PGHOST, PGSERVICE and so on, as in psql\n"
+		  "      --feed=NAME         the feed, a replication slot named es_NAME\n"
+		  "      --create            create the feed if there is none, make a lost one anew\n"
+		  "      --from=WHERE        beginning (default), now, or a position: after that one\n"
+		  "      --categories=LIST   only these, with commas between or as a JSON array\n"
+		  "      --types=LIST        only events of these types\n"
+		  "      --format=FORMAT     json (default) or cloudevents\n"
+		  "      --drop              drop the feed and end\n"
+		  "\n"
+		  "Delivery:\n"
+		  "      --to=SINK           - (default): standard output\n"
+		  "                          file:PATH: every event exactly once, state in PATH.esfeed\n"
+		  "                          exec:COMMAND: lines on its input, it acknowledges each by a line\n"
+		  "                          kafka:BROKERS/TOPIC: keyed by stream"
+		  ,stdout);
+	fputs(sink_has_kafka() ? "\n" : " (not in this build)\n", stdout);
+	fputs("      --kafka-option=N=V  a setting of librdkafka; may be given several times\n"
+		  "      --until-caught-up   end when all that was there at the start is delivered\n"
+		  "\n"
+		  "  -q, --quiet             print warnings and errors only\n"
+		  "  -V, --version           print the version and end\n"
+		  "  -?, --help              print this and end\n"
+		  "\n"
+		  "Exit status: 0 done or stopped by SIGTERM, 1 wrong usage, 2 no connection, 3 the server\n"
+		  "refuses, 4 no such feed, 5 feed or file in use, 6 feed lost or not the known one, 7 the\n"
+		  "sink failed.  All but 1 and 6 are worth a retry: nothing is lost.\n"
+		  ,stdout);
+}
+
+/* Ends the program for a wrong command line. */
+static void
+refuse(const char *what, const char *value)
+{
+	report_hint("Try \"esfeed --help\".");
+	report_failure(EXIT_USAGE, "%s%s%s%s", what, value ? ": \"" : "", value ? value : "", value ? "\"" : "");
+}
+
+/* Reads --from. */
+static void
+read_start(Options *options, const char *value)
+{
+	char	   *end;
+
+	if (strcmp(value, "beginning") == 0)
+		options->start = START_BEGINNING;
+	else if (strcmp(value, "now") == 0)
+		options->start = START_NOW;
+	else
+	{
+		errno = 0;
+		options->start = START_POSITION;
+		options->position = strtoll(value, &end, 10);
+		if (errno != 0 || end == value || *end != '\0' || options->position < 0)
+			refuse("--from takes beginning, now, or a position of 0 or more", value);
+	}
+}
+
+/* Reads --to. */
+static void
+read_sink(Options *options, const char *value)
+{
+	static const char *const sinks[] = {"file", "exec", "kafka"};
+	const char *colon = strchr(value, ':');
+
+	if (strcmp(value, "-") == 0)
+	{
+		options->sink = "-";
+		options->target = "";
+		return;
+	}
+	for (size_t i = 0; colon != NULL && i < sizeof(sinks) / sizeof(sinks[0]); i++)
+		if ((size_t) (colon - value) == strlen(sinks[i]) && strncmp(value, sinks[i], strlen(sinks[i])) == 0)
+		{
+			options->sink = sinks[i];
+			options->target = colon + 1;
+			if (*options->target == '\0')
+				refuse("--to lacks what to deliver to", value);
+			return;
+		}
+	refuse("--to takes -, file:PATH, exec:COMMAND or kafka:BROKERS/TOPIC", value);
+}
+
+/* Adds a setting of librdkafka. */
+static void
+add_kafka_option(Options *options, const char *value)
+{
+	int			count = 0;
+
+	if (strchr(value, '=') == NULL)
+		refuse("--kafka-option takes NAME=VALUE", value);
+	while (options->kafka_options[count] != NULL)
+		count++;
+	if (count >= MAX_KAFKA_OPTIONS)
+		refuse("too many times --kafka-option", NULL);
+	options->kafka_options[count] = value;
+}
+
+/* Prints what was asked for, and ends. */
+static void
+print_and_end(int letter, char **argv)
+{
+	/* getopt_long says '?' for a mistake, too */
+	if (letter == '?' && strcmp(argv[optind - 1], "-?") != 0 && strncmp(argv[optind - 1], "--h", 3) != 0)
+	{
+		/* which has told what is wrong */
+		fputs("esfeed: hint: Try \"esfeed --help\".\n", stderr);
+		exit(EXIT_USAGE);
+	}
+	if (letter == 'V')
+		puts("esfeed (eventstore) " ESFEED_VERSION);
+	else
+		print_help();
+	exit(EXIT_DONE);
+}
+
+/* Takes one option. */
+static void
+read_option(Options *options, int letter, const char *value)
+{
+	switch (letter)
+	{
+		case 'd':
+			options->conninfo = value;
+			break;
+		case 'q':
+			options->quiet = true;
+			break;
+		case OPT_FEED:
+			options->feed = value;
+			break;
+		case OPT_CREATE:
+			options->create = true;
+			break;
+		case OPT_FROM:
+			read_start(options, value);
+			break;
+		case OPT_CATEGORIES:
+			options->categories = value;
+			break;
+		case OPT_TYPES:
+			options->types = value;
+			break;
+		case OPT_FORMAT:
+			options->format = value;
+			break;
+		case OPT_TO:
+			read_sink(options, value);
+			break;
+		case OPT_KAFKA_OPTION:
+			add_kafka_option(options, value);
+			break;
+		case OPT_UNTIL_CAUGHT_UP:
+			options->until_caught_up = true;
+			break;
+		case OPT_DROP:
+			options->drop = true;
+			break;
+	}
+}
+
+/* Refuses what cannot go together or is missing. */
+static void
+check(const Options *options)
+{
+	if (options->feed == NULL)
+		refuse("--feed is missing", NULL);
+	if (*options->feed == '\0' ||
+		options->feed[strspn(options->feed, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
+		refuse("a feed's name has only lower-case letters, digits and the underscore", options->feed);
+	if (strlen(options->feed) > 60)
+		refuse("a feed's name has at most 60 bytes", options->feed);
+	if (strcmp(options->format, "json") != 0 && strcmp(options->format, "cloudevents") != 0)
+		refuse("--format takes json or cloudevents", options->format);
+	if (options->drop && (options->create || options->until_caught_up))
+		refuse("--drop does not go with --create or --until-caught-up", NULL);
+	if (strcmp(options->sink, "kafka") == 0 && !sink_has_kafka())
+		report_failure(EXIT_USAGE, "this esfeed was built without librdkafka, so it cannot deliver to Kafka");
+	if (options->kafka_options[0] != NULL && strcmp(options->sink, "kafka") != 0)
+		refuse("--kafka-option goes with --to=kafka:BROKERS/TOPIC only", NULL);
+}
+
+/* options_read reads the command line; what is wrong with it ends the program. */
+void
+options_read(Options *options, int argc, char **argv)
+{
+	int			letter;
+
+	memset(options, 0, sizeof(*options));
+	options->categories = options->types = "";
+	options->format = "json";
+	options->sink = "-";
+	options->target = "";
+	options->kafka_options = get_memory((MAX_KAFKA_OPTIONS + 1) * sizeof(char *));
+	memset(options->kafka_options, 0, (MAX_KAFKA_OPTIONS + 1) * sizeof(char *));
+
+	while ((letter = getopt_long(argc, argv, "d:qV?", known_options, NULL)) != -1)
+	{
+		if (letter == '?' || letter == 'V')
+			print_and_end(letter, argv);
+		read_option(options, letter, optarg);
+	}
+	if (optind < argc)
+		refuse("unexpected argument", argv[optind]);
+	check(options);
+	report_quiet(options->quiet);
+}

@@ -1,0 +1,39 @@
+/*
+ * options.h
+ *		What the command line asks for.
+ */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Where a new feed begins. */
+typedef enum Start
+{
+	START_BEGINNING,
+	START_NOW,
+	START_POSITION
+} Start;
+
+typedef struct Options
+{
+	const char *conninfo;		/* NULL: all from the environment */
+	const char *feed;
+	bool		create;
+	bool		drop;
+	bool		until_caught_up;
+	bool		quiet;
+	Start		start;
+	int64_t		position;		/* of START_POSITION, else 0 */
+	const char *categories;		/* as given, "" for all */
+	const char *types;
+	const char *format;
+	const char *sink;			/* "-", "file", "exec" or "kafka" */
+	const char *target;			/* what follows the sink's name */
+	const char **kafka_options; /* NAME=VALUE, ends with NULL */
+} Options;
+
+extern void options_read(Options *options, int argc, char **argv);
+
+#endif							/* OPTIONS_H */

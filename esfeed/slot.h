@@ -1,0 +1,34 @@
+/*
+ * slot.h
+ *		A feed's slot on the server.
+ */
+#ifndef SLOT_H
+#define SLOT_H
+
+#include "server.h"
+
+/* What there is under a feed's name. */
+typedef struct Slot
+{
+	bool		exists;
+	bool		is_feed;		/* of this database, with our plugin */
+	bool		lost;			/* the server has removed WAL that it needs */
+	bool		active;
+	uint64_t	confirmed;
+} Slot;
+
+/* Events up to head come from es_read_all, all later ones from the slot. */
+typedef struct Seam
+{
+	int64_t		head;
+	uint64_t	lsn;			/* of a new slot: its start; else: what was
+								 * committed is before it */
+} Seam;
+
+extern Outcome slot_find(Server *server, const char *feed, Slot *slot);
+extern Outcome slot_create(Server *server, const char *feed, Seam *seam);
+extern Outcome slot_drop(Server *server, const char *feed);
+extern Outcome slot_copy(Server *server, const char *from, const char *to);
+extern Outcome slot_head(Server *server, Seam *seam);
+
+#endif							/* SLOT_H */

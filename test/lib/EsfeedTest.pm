@@ -1,0 +1,203 @@
+# What the TAP tests of esfeed share.
+package EsfeedTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use IPC::Run;
+use JSON::PP;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+our @EXPORT = qw(feed_node esfeed start_esfeed stop_esfeed kill_esfeed lines append wait_until wait_for_line
+	stored_messages is_complete is_in_order state_of);
+
+my $json = JSON::PP->new;
+my @started;
+
+# No esfeed outlives the test.
+END
+{
+	my $status = $?;
+
+	$_->{handle}->kill_kill foreach grep { $_->{handle}->pumpable } @started;
+	$? = $status;
+}
+
+# feed_node(name, conf): a running cluster with a store, ready for feeds.
+sub feed_node
+{
+	my ($name, $conf) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(allows_streaming => 'logical');
+	$node->append_conf('postgresql.conf', "max_prepared_transactions = 20\nlogical_decoding_work_mem = 64kB\nlog_statement = none\n");
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'eventstore'\n") if $ENV{ES_PRELOAD};
+	my ($config) = run_command([ $node->installed_command('postgres'), '--describe-config' ]);
+	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, test_decoding, eventstore'\n")
+	  if $config =~ /^output_plugin_libraries\t/m;
+	$node->append_conf('postgresql.conf', $conf) if $conf;
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION eventstore');
+	return $node;
+}
+
+# The command line; what looks like a connection string may be given in place of a node.
+sub command
+{
+	my ($node, @args) = @_;
+	my @to = ref $node ? ('-d', $node->connstr('postgres')) : defined $node ? ('-d', $node) : ();
+
+	return ('esfeed', @to, @args);
+}
+
+# esfeed(node, args...): runs it to its end; exit status, standard output, standard error.
+sub esfeed
+{
+	my ($node, @args) = @_;
+	my ($out, $err) = ('', '');
+
+	IPC::Run::run([ command($node, @args) ], '<', '/dev/null', '>', \$out, '2>', \$err,
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	my $status = $?;
+	note "esfeed @args: $status\n$err";
+	return ($status & 127 ? -($status & 127) : $status >> 8, $out, $err);
+}
+
+# start_esfeed(node, args...): runs it in the background; {out} and {err} are files.
+sub start_esfeed
+{
+	my ($node, @args) = @_;
+	my $base = PostgreSQL::Test::Utils::tempdir();
+	my $run = { out => "$base/out", err => "$base/err" };
+
+	$run->{handle} = IPC::Run::start([ command($node, @args) ], '<', '/dev/null', '>', $run->{out}, '2>', $run->{err});
+	push @started, $run;
+	return $run;
+}
+
+# stop_esfeed(run): asks it to end; its exit status.
+sub stop_esfeed
+{
+	my ($run) = @_;
+
+	$run->{handle}->signal('TERM');
+	$run->{handle}->finish;
+	note slurp_file($run->{err});
+	my $status = $run->{handle}->full_result(0);
+	return $status & 127 ? -($status & 127) : $status >> 8;
+}
+
+# kill_esfeed(run): kill -9.
+sub kill_esfeed
+{
+	my ($run) = @_;
+
+	$run->{handle}->signal('KILL');
+	$run->{handle}->finish;
+}
+
+# lines(file): the whole lines, without their ends.
+sub lines
+{
+	my ($file) = @_;
+
+	return () unless -e $file;
+	return map { chomp; $_ } grep { /\n$/ } split /^/, slurp_file($file);
+}
+
+# append(node, stream, types...): one event each.
+sub append
+{
+	my ($node, $stream, @types) = @_;
+
+	my $data = q({"a": "\u00fc \" \\\\ \n"});
+
+	$node->safe_psql('postgres', join('', map { "SELECT es_append('$stream', '$_', '$data');" } @types));
+}
+
+# wait_until(what, sub): waits until it is true.
+sub wait_until
+{
+	my ($what, $condition) = @_;
+
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return 1 if $condition->();
+		usleep(100_000);
+	}
+	diag "timed out waiting for $what";
+	return 0;
+}
+
+# wait_for_line(file, pattern): waits until a line of the file matches.
+sub wait_for_line
+{
+	my ($file, $pattern) = @_;
+
+	return wait_until("$pattern in $file", sub { -e $file && grep { /$pattern/ } split /\n/, slurp_file($file) });
+}
+
+# stored_messages(node, condition, format): what a feed has of the events in the store.
+sub stored_messages
+{
+	my ($node, $condition, $format) = @_;
+
+	$condition //= 'true';
+	$format //= 'json';
+	return split /\n/, $node->safe_psql('postgres',
+		"SELECT es_feed_message(e, '$format') FROM es_read_all(max_count => NULL) e WHERE $condition");
+}
+
+# Shows how two lists of messages differ.
+sub difference
+{
+	my ($got, $expected) = @_;
+	my %count;
+
+	$count{$_}++ foreach @$got;
+	$count{$_}-- foreach @$expected;
+	my @wrong = grep { $count{$_} != 0 } sort keys %count;
+	return map { "$count{$_}: " . substr($_, 0, 150) } @wrong[ 0 .. ($#wrong > 9 ? 9 : $#wrong) ];
+}
+
+# is_complete(lines, expected, name): the same messages, byte by byte, each once, in any order.
+sub is_complete
+{
+	my ($got, $expected, $name) = @_;
+	my $same = join("\n", sort @$got) eq join("\n", sort @$expected);
+
+	ok($same, $name);
+	diag scalar(@$got) . ' lines, ' . scalar(@$expected) . ' expected', map { "\n$_" } difference($got, $expected) unless $same;
+}
+
+# is_in_order(lines, name): each stream comes in the order of its versions, without gaps; again is allowed.
+sub is_in_order
+{
+	my ($lines, $name) = @_;
+	my (%last, @bad);
+
+	foreach my $line (@$lines)
+	{
+		my $event = $json->decode($line);
+		my $stream = $event->{stream} // $event->{subject};
+		my $version = $event->{version} // $event->{sequence};
+
+		push @bad, "$stream $version after " . ($last{$stream} // 0) if $version > ($last{$stream} // $version - 1) + 1;
+		$last{$stream} = $version if $version > ($last{$stream} // 0);
+	}
+	is(join("\n", @bad), '', $name);
+}
+
+# state_of(file): the state of a file sink, as a hash.
+sub state_of
+{
+	my ($file) = @_;
+
+	return map { /^(\w+) (.*)/ ? ($1 => $2) : () } lines("$file.esfeed");
+}
+
+1;
