@@ -245,7 +245,7 @@ sub refused
 	my @columns = qw(position stream version type type_version data metadata event_id recorded_at);
 	my $select = "SELECT string_agg(concat_ws('|', " . join(', ', map { $_ eq 'recorded_at' ? 'extract(epoch FROM recorded_at)::numeric(20, 6)' : $_ } @columns) . "), E'\\n' ORDER BY position)";
 
-	sql('CREATE PUBLICATION events FOR TABLE eventstore.events WITH (publish = \'insert\', publish_via_partition_root)');
+	sql('CREATE PUBLICATION events FOR TABLE eventstore.events (' . join(', ', @columns) . ") WITH (publish = 'insert', publish_via_partition_root = true)");
 	sql("SELECT pg_create_logical_replication_slot('out', 'pgoutput'), pg_create_logical_replication_slot('test', 'test_decoding')");
 	my $after = sql('SELECT es_settled_position()');
 	sql(q{SELECT es_append('row-1', 'A', '{"a": "it''s"}', '{"by": "ann"}'), es_append('row-2', 'B', jsonb_build_object('pad', string_agg(md5(n::text), ''))) FROM generate_series(1, 1000) n});
@@ -269,6 +269,7 @@ sub refused
 			my %row;
 
 			is($tables{$relid}, 'eventstore.events', 'pgoutput names the log, not its segment');
+			is_deeply([ sort @{ $names{$relid} } ], [ sort @columns ], 'and has the columns that were published');
 			foreach my $name (@{ $names{$relid} })
 			{
 				my ($kind, $value) = unpack('aN/a', $rest);
