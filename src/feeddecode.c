@@ -417,6 +417,7 @@ renew_snapshot(LogicalDecodingContext *ctx, ReorderBufferTXN *top)
 
 	if (top->snapshot_now == NULL)
 		return;
+	Assert(top->snapshot_now->copied);
 	newest = es_decoding_snapshot(ctx->snapshot_builder, top->xid);
 	copy = MemoryContextAllocZero(ctx->reorder->context,
 								  sizeof(SnapshotData) + sizeof(TransactionId) * newest->xcnt);
