@@ -73,6 +73,9 @@ SELECT ops_try('{"set": {"a": "$.state.n.m"}}', '{"n": [{"m": 1}, {"m": 2}]}');
 SELECT ops_try('[{"append": {"n": {"m": 3}}}, {"set": {"a": "$.state.n.m", "b": "$.state"}}]', '{"n": [{"m": 1}]}');
 SELECT ops_try('{"set": {"a": "$.data.\"b c\".d"}}', '{}', '{"b c": {"d": 1}}');
 SELECT ops_try('{"set": {"a": "$.state.x"}}', NULL);
+-- what is evaluated does not depend on how the state is kept
+SELECT ops_try('{"set": {"a": "$.state.b.keyvalue().id"}}', '{"b": {"z": 1}, "c": 2}') =
+	ops_try('[{"inc": {"c": 0}}, {"set": {"a": "$.state.b.keyvalue().id"}}]', '{"b": {"z": 1}, "c": 2}') AS same;
 
 -- each operation, and what it cannot be done on
 SELECT ops_try('{"inc": {"a": 1, "b.c": -0.5}}', '{"a": 9007199254740993}');
@@ -108,6 +111,8 @@ SELECT * FROM es_replay('ops_error-1');
 
 -- nesting without end: the stack is watched, also where the state is written
 SELECT es_register_reducer_ops('ops_deep', 'e', jsonb_build_object('set', jsonb_build_object(repeat('a.', 100000) || 'a', 1)));
+SELECT es_register_reducer_ops('ops_deep', 'e', jsonb_build_array(jsonb_build_object('set', jsonb_build_object(repeat('a.', 30000) || 'a', 1)),
+	jsonb_build_object('set', jsonb_build_object('b', '$.state')), jsonb_build_object('set', jsonb_build_object(repeat('b.', 30000) || 'a', '$.state'))));
 SELECT es_append('ops_deep-1', 'e') AS version;
 \set VERBOSITY sqlstate
 SELECT * FROM es_replay('ops_deep-1');

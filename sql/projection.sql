@@ -75,6 +75,41 @@ SELECT es_append('projection_parcel-1', 'Weighed', '{"weight": 0.2, "day": "2024
 RESET extra_float_digits;
 RESET DateStyle;
 SELECT key, version, state FROM es_projection('tallies');
+-- whose type changes: what is stored would be read as something else
+CREATE OR REPLACE FUNCTION projection_count(state projection_tally, event es_event) RETURNS projection_tally LANGUAGE plpgsql
+	AS $$BEGIN RETURN ROW(coalesce(state.n, 0) + 1, (event.data ->> 'day')::date, (event.data ->> 'height')::float8)::projection_tally; END$$;
+ALTER TYPE projection_tally DROP ATTRIBUTE weight, ADD ATTRIBUTE height float8;
+SELECT es_append('projection_parcel-1', 'Weighed', '{"height": 1, "day": "2024-03-03"}');
+SELECT es_rebuild_projection('tallies');
+SELECT es_run_projection('tallies') >= 0 AS ran;
+SELECT es_wait_projection('tallies', es_last_position(), '10s');
+SELECT es_append('projection_parcel-1', 'Measured', '{"height": 1, "day": "2024-03-03"}');
+SELECT key, version, state FROM es_projection('tallies');
+-- its jsonb does not depend on the session, either
+CREATE FUNCTION projection_when(state timestamptz, event es_event) RETURNS timestamptz LANGUAGE sql RETURN (event.data ->> 'at')::timestamptz;
+SELECT es_create_reducer('projection_when', state_type => 'timestamptz');
+SELECT es_register_reducer('projection_when', '*', 'projection_when(timestamptz, es_event)');
+SELECT es_create_projection('whens', 'projection_when', 'inline', 'projection_visit');
+SET TimeZone = 'Asia/Tokyo';
+SELECT es_append('projection_visit-1', 'Came', '{"at": "2024-03-01T00:00:00Z"}');
+RESET TimeZone;
+SELECT state FROM es_projection('whens');
+-- numbers that are equal are one key
+SELECT es_create_projection('numbers', 'count', 'inline', 'projection_visit', '$.data.k');
+SELECT es_append('projection_visit-1', 'Saw', '{"at": "now", "k": 1}'), es_append('projection_visit-1', 'Saw', '{"at": "now", "k": 1.0}'), es_append('projection_visit-1', 'Saw', '{"at": "now", "k": 1e2}');
+SELECT key, version FROM es_projection('numbers');
+
+-- keys, reducers and handlers see the newest form of events
+SELECT es_register_upcaster_ops('ProjectionMoved', 1, '[{"set": {"to": "$.data.dest"}}, {"unset": ["dest"]}]');
+SELECT es_create_projection('moves', 'merge', 'inline', 'projection_move', '$.data.to');
+SELECT es_append('projection_move-1', 'ProjectionMoved', '{"dest": "x"}');
+SELECT key, version, state FROM es_projection('moves');
+CREATE FUNCTION projection_tell(event es_event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE NOTICE 'version % of %: %', event.type_version, event.type, event.data;
+END
+$$;
+SELECT es_create_handler_projection('told', 'projection_tell(es_event)', 'inline', '{projection_move}');
 
 -- asynchronously: by the worker, or by hand
 SELECT es_create_projection('late_carts', 'count', category => 'projection_cart');
@@ -178,7 +213,37 @@ SELECT version, state FROM es_projection('spent', 'ann');
 SELECT projection, status, rebuild_position FROM es_projections WHERE projection IN ('spent', 'log', 'late_carts') ORDER BY 1;
 SELECT count(*) FROM projection_log;
 SELECT count(*), sum(version) FROM es_projection('late_carts');
+-- what an inline one has left behind is deleted later, while appends go on
+BEGIN;
+SELECT es_rebuild_projection('tallies');
+SELECT es_run_projection('tallies') >= 0 AS ran;
+SELECT count(DISTINCT generation) FROM eventstore.projection_states JOIN eventstore.projections USING (projection_id) WHERE name = 'tallies';
+SELECT es_run_projection('tallies') >= 0 AS ran;
+SELECT count(DISTINCT generation) FROM eventstore.projection_states JOIN eventstore.projections USING (projection_id) WHERE name = 'tallies';
+ROLLBACK;
+SELECT es_run_projection('spent') >= 0 AS ran, es_run_projection('tallies') >= 0 AS ran;
 SELECT count(DISTINCT generation) FROM eventstore.projection_states GROUP BY projection_id;
+
+-- the end of a rebuild that needs all to be settled does not come in a transaction that has appended
+BEGIN;
+SELECT es_rebuild_projection('log'), es_rebuild_projection('spent');
+SELECT es_append('projection_cart-11', 'Opened');
+SET LOCAL client_min_messages = notice;
+SELECT es_run_projection('log') >= 0 AS ran;
+SELECT es_run_projection('spent') >= 0 AS ran;
+ROLLBACK;
+
+-- what fails at no event in particular; long errors are cut
+BEGIN;
+CREATE FUNCTION projection_long(event es_event) RETURNS void LANGUAGE plpgsql AS $$BEGIN RAISE '%', repeat('x', 1000000); END$$;
+SELECT es_create_handler_projection('long', 'projection_long(es_event)', types => '{Opened}');
+SET LOCAL client_min_messages = error;
+SELECT es_run_projection('long');
+SELECT length(error) FROM es_projections WHERE projection = 'long';
+DROP FUNCTION projection_long(es_event);
+SET LOCAL client_min_messages = warning;
+SELECT es_run_projection('long');
+ROLLBACK;
 
 -- refused
 SELECT pg_temp.outcome($$SELECT es_create_projection('carts', 'merge')$$) AS exists_already,
@@ -189,7 +254,9 @@ SELECT pg_temp.outcome($$SELECT es_create_projection('carts', 'merge')$$) AS exi
 	pg_temp.outcome($$SELECT es_create_projection('new', NULL)$$) AS null_reducer,
 	pg_temp.outcome($$SELECT es_create_projection(NULL, 'merge')$$) AS null_name,
 	pg_temp.outcome($$SELECT es_create_projection('', 'merge')$$) AS empty_name,
-	pg_temp.outcome($$SELECT es_create_projection('new', 'merge', category => '')$$) AS empty_category;
+	pg_temp.outcome($$SELECT es_create_projection('new', 'merge', category => '')$$) AS empty_category,
+	pg_temp.outcome($$SELECT es_create_projection('new', 'merge', category => 'a-b')$$) AS no_category,
+	pg_temp.outcome($$SELECT es_create_handler_projection('new', 'projection_note(es_event)', categories => '{a,a-b}')$$) AS nor_this;
 SELECT pg_temp.outcome($$SELECT es_create_handler_projection('new', 'projection_forget()')$$) AS no_event,
 	pg_temp.outcome($$SELECT es_create_handler_projection('new', 'projection_spend(jsonb, jsonb)')$$) AS two_arguments,
 	pg_temp.outcome($$SELECT es_create_handler_projection('new', 'projection_note(es_event)', reset => 'projection_note(es_event)')$$) AS reset,
@@ -232,10 +299,10 @@ SELECT count(es_drop_projection(projection)) FROM es_projections;
 SELECT count(*) FROM eventstore.projection_states;
 SELECT count(*) FROM eventstore.projection_progress;
 SELECT count(*) FROM eventstore.projection_skips;
-SELECT es_drop_reducer('projection_spent'), es_drop_reducer('projection_tally'), es_drop_reducer('projection_fussy');
+SELECT es_drop_reducer('projection_spent'), es_drop_reducer('projection_tally'), es_drop_reducer('projection_fussy'), es_drop_reducer('projection_when');
 REVOKE ALL ON FUNCTION es_create_handler_projection(text, regprocedure, text, text[], text[], regprocedure), es_run_projection(text, bigint) FROM regress_projection;
 REVOKE ALL ON FUNCTION projection_note(es_event) FROM regress_projection;
 DROP ROLE regress_projection;
 DROP TABLE projection_log;
-DROP FUNCTION projection_note(es_event), projection_forget(), projection_spend(jsonb, jsonb), projection_count(projection_tally, es_event), projection_fussy(jsonb, jsonb);
+DROP FUNCTION projection_note(es_event), projection_forget(), projection_tell(es_event), projection_spend(jsonb, jsonb), projection_count(projection_tally, es_event), projection_fussy(jsonb, jsonb), projection_when(timestamptz, es_event);
 DROP TYPE projection_tally;

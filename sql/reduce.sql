@@ -111,6 +111,26 @@ RESET ROLE;
 REVOKE EXECUTE ON FUNCTION es_register_reducer, es_replay FROM regress_reduce_user;
 DROP ROLE regress_reduce_user;
 
+-- temporary functions would soon be somebody else's
+CREATE FUNCTION pg_temp.reduce_temp(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT state $$;
+\set VERBOSITY sqlstate
+SELECT es_register_reducer('reduce_notes', 'a', 'pg_temp.reduce_temp(jsonb, jsonb)');
+SELECT es_register_upcaster('reduce_notes', 1, 'pg_temp.reduce_temp(jsonb, jsonb)');
+\set VERBOSITY default
+
+-- names are kept, and found again, whatever the session's settings are
+SELECT es_append('reduce_quoted-1', 'noted') AS version;
+SET quote_all_identifiers = on;
+SELECT es_register_reducer('reduce_quoted', 'noted', 'reduce_note(jsonb, es_event)');
+SELECT handler FROM es_reducers WHERE reducer = 'reduce_quoted';
+RESET quote_all_identifiers;
+SELECT state FROM es_replay('reduce_quoted-1');
+SET quote_all_identifiers = on;
+SELECT es_create_reducer('reduce_quoted_total', state_type => 'reduce_total');
+SELECT state FROM es_replay('reduce_quoted-1');
+RESET quote_all_identifiers;
+SELECT state_type FROM es_reducers WHERE reducer = 'reduce_quoted_total';
+
 -- a type that goes takes the reducer's state type with it
 CREATE TYPE reduce_short AS (a int);
 SELECT es_create_reducer('reduce_short', NULL, 'reduce_short');

@@ -195,6 +195,90 @@ ALTER TYPE snapshot_color ADD VALUE 'blue';
 SELECT es_snapshot('snapshot_a-2', 'snapshot_row');
 SELECT count(DISTINCT fingerprint) FROM eventstore.snapshots WHERE reducer = 'snapshot_row';
 
+-- what a stored state is must not depend on the session
+CREATE FUNCTION snapshot_texts(state text[], data jsonb) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$ SELECT state || (data->>'v') $$;
+SELECT es_create_reducer('snapshot_texts', '[]', 'text[]');
+SELECT es_register_reducer('snapshot_texts', '*', 'snapshot_texts(text[], jsonb)');
+SELECT es_append_batch('snapshot_texts-1', '[{"type": "t", "data": {"v": "a"}}, {"type": "t"}]') AS version;
+SELECT es_snapshot('snapshot_texts-1');
+SET array_nulls = off;
+SELECT state FROM es_replay('snapshot_texts-1');
+RESET array_nulls;
+
+-- what else makes a type, or a function, another one
+CREATE TYPE snapshot_level AS ENUM ('low', 'high');
+CREATE DOMAIN snapshot_sum AS numeric(10,2);
+CREATE FUNCTION snapshot_greatest(state snapshot_level, data jsonb) RETURNS snapshot_level LANGUAGE sql AS $$ SELECT greatest(state, (data->>'v')::snapshot_level) $$;
+CREATE FUNCTION snapshot_add(state snapshot_sum, data jsonb) RETURNS snapshot_sum LANGUAGE sql AS $$ SELECT 1.2345::snapshot_sum $$;
+CREATE FUNCTION snapshot_first(a jsonb, b jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT a $$;
+SELECT es_create_reducer('snapshot_level', 'null', 'snapshot_level'), es_create_reducer('snapshot_sum', 'null', 'snapshot_sum');
+SELECT es_register_reducer('snapshot_level', '*', 'snapshot_greatest(snapshot_level, jsonb)'), es_register_reducer('snapshot_sum', '*', 'snapshot_add(snapshot_sum, jsonb)'),
+	es_register_reducer('snapshot_first', '*', 'snapshot_first(jsonb, jsonb)');
+SELECT es_append_batch('snapshot_level-1', '[{"type": "t", "data": {"v": "low"}}, {"type": "t", "data": {"v": "high"}}]') AS version;
+SELECT es_snapshot('snapshot_level-1'), es_snapshot('snapshot_level-1', 'snapshot_sum'), es_snapshot('snapshot_level-1', 'snapshot_first');
+SELECT l.state, s.state, f.state FROM es_replay('snapshot_level-1') l, es_replay('snapshot_level-1', 'snapshot_sum') s, es_replay('snapshot_level-1', 'snapshot_first') f;
+SET client_min_messages = warning;
+DROP TYPE snapshot_level CASCADE;
+DROP DOMAIN snapshot_sum CASCADE;
+DROP FUNCTION snapshot_first;
+RESET client_min_messages;
+CREATE TYPE snapshot_level AS ENUM ('high', 'low');
+CREATE DOMAIN snapshot_sum AS numeric(10,4);
+CREATE FUNCTION snapshot_greatest(state snapshot_level, data jsonb) RETURNS snapshot_level LANGUAGE sql AS $$ SELECT greatest(state, (data->>'v')::snapshot_level) $$;
+CREATE FUNCTION snapshot_add(state snapshot_sum, data jsonb) RETURNS snapshot_sum LANGUAGE sql AS $$ SELECT 1.2345::snapshot_sum $$;
+CREATE FUNCTION snapshot_first(b jsonb, a jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT a $$;
+SELECT l.state, s.state, f.state FROM es_replay('snapshot_level-1') l, es_replay('snapshot_level-1', 'snapshot_sum') s, es_replay('snapshot_level-1', 'snapshot_first') f;
+
+-- the same in a session with other settings
+CREATE FUNCTION snapshot_body(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql
+	RETURN state || jsonb_build_object('since', timestamp '2020-01-02 03:04:05', 'n', coalesce((state->>'n')::int, 0) + 1);
+SELECT es_register_reducer('snapshot_body', '*', 'snapshot_body(jsonb, jsonb)');
+SELECT es_snapshot('snapshot_level-1', 'snapshot_body');
+SET datestyle = 'German'; SET quote_all_identifiers = on; SET timezone = 'Asia/Kolkata'; SET search_path = pg_catalog;
+\c -
+SET datestyle = 'German'; SET quote_all_identifiers = on;
+SELECT es_append('snapshot_level-1', 't', '{"v": "low"}') AS version;
+SELECT es_snapshot('snapshot_level-1', 'snapshot_body');
+RESET datestyle; RESET quote_all_identifiers;
+SELECT count(*), max(version) FROM eventstore.snapshots WHERE reducer = 'snapshot_body';
+
+-- who may call no handler gets no state by a snapshot; and whoever is not the owner
+-- leaves none that depends on a search_path
+CREATE ROLE regress_snapshot_user;
+CREATE SCHEMA snapshot_own AUTHORIZATION regress_snapshot_user;
+GRANT EXECUTE ON FUNCTION es_replay, es_snapshot TO regress_snapshot_user;
+GRANT EXECUTE ON FUNCTION es_replay_category TO regress_snapshot_user;
+CREATE FUNCTION snapshot_total(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql AS
+	$$ SELECT jsonb_build_object('n', coalesce((state->>'n')::int, 0) + 1) $$;
+SELECT es_register_reducer('snapshot_total', '*', 'snapshot_total(jsonb, jsonb)'), es_snapshot_every('snapshot_total', 1);
+SET ROLE regress_snapshot_user;
+CREATE FUNCTION snapshot_own.plus(int, int) RETURNS int LANGUAGE sql AS 'SELECT 1000000';
+CREATE OPERATOR snapshot_own.+ (LEFTARG = int, RIGHTARG = int, FUNCTION = snapshot_own.plus);
+SET search_path = snapshot_own, pg_catalog, public;
+SELECT state FROM es_replay('snapshot_level-1', 'snapshot_total');
+SELECT state FROM es_replay_category('snapshot_level', 'snapshot_total');
+SELECT es_snapshot('snapshot_level-1', 'snapshot_total');
+RESET search_path;
+RESET ROLE;
+SELECT count(*) FROM eventstore.snapshots WHERE reducer = 'snapshot_total';
+SELECT state FROM es_replay('snapshot_level-1', 'snapshot_total');
+SELECT count(*) FROM eventstore.snapshots WHERE reducer = 'snapshot_total';
+ALTER FUNCTION snapshot_total SET search_path = pg_catalog, pg_temp;
+SET ROLE regress_snapshot_user;
+SET search_path = snapshot_own, pg_catalog, public;
+SELECT state FROM es_replay('snapshot_level-1', 'snapshot_total');
+RESET search_path;
+RESET ROLE;
+SELECT count(DISTINCT fingerprint) FROM eventstore.snapshots WHERE reducer = 'snapshot_total';
+REVOKE EXECUTE ON FUNCTION snapshot_total FROM PUBLIC;
+SET ROLE regress_snapshot_user;
+SELECT state FROM es_replay('snapshot_level-1', 'snapshot_total');
+SELECT state FROM es_replay_category('snapshot_level', 'snapshot_total');
+RESET ROLE;
+DROP SCHEMA snapshot_own CASCADE;
+REVOKE EXECUTE ON FUNCTION es_replay, es_snapshot, es_replay_category FROM regress_snapshot_user;
+DROP ROLE regress_snapshot_user;
+
 -- as_of: a snapshot that is newer is not used
 INSERT INTO es_events (stream, type, data, recorded_at) VALUES
 	('snapshot_past-1', 't', '{"n": 1}', '2020-01-01 00:00Z'),
@@ -221,6 +305,8 @@ UPDATE eventstore.snapshot_policies SET every = 1;
 -- dropping a reducer drops its snapshots and its policy
 SELECT count(es_drop_reducer(reducer)) FROM (SELECT DISTINCT reducer FROM es_reducers WHERE reducer LIKE 'snapshot%') r;
 SELECT count(*) FROM eventstore.snapshots WHERE reducer LIKE 'snapshot%';
-SELECT count(*) FROM eventstore.snapshot_policies;
-DROP FUNCTION snapshot_seen, snapshot_strict, snapshot_usable, snapshot_source, snapshot_versions, snapshot_row, snapshot_null;
-DROP TYPE snapshot_state, snapshot_color;
+SELECT count(*) FROM eventstore.snapshot_policies WHERE every IS NOT NULL;
+DROP FUNCTION snapshot_seen, snapshot_strict, snapshot_usable, snapshot_source, snapshot_versions, snapshot_row, snapshot_null,
+	snapshot_texts, snapshot_greatest, snapshot_add, snapshot_first, snapshot_body, snapshot_total;
+DROP TYPE snapshot_state, snapshot_color, snapshot_level;
+DROP DOMAIN snapshot_sum;

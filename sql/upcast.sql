@@ -65,6 +65,16 @@ SELECT * FROM es_replay('upcast_failing-2', 'merge');
 SELECT es_register_upcaster_ops('upcast_failing', 1, '"ignore"');
 SELECT state FROM es_replay('upcast_failing-2', 'merge');
 
+-- events that a reducer ignores are not upcast for it
+SELECT es_append('upcast_ignored-1', 'upcast_ignored') AS version;
+SELECT es_register_upcaster_ops('upcast_ignored', 1, '{"inc": {"a": "$.data.none / 0"}}');
+SELECT es_register_reducer_ops('upcast_ignored', 'another', '"merge"');
+SELECT version, state FROM es_replay('upcast_ignored-1');
+\set VERBOSITY sqlstate
+SELECT version, state FROM es_replay('upcast_ignored-1', 'merge');
+\set VERBOSITY default
+SELECT es_register_upcaster_ops('upcast_ignored', 1, '"ignore"');
+
 -- what is no upcaster
 SELECT es_register_upcaster('upcast_placed', 1, 'upcast_note(jsonb, es_event)');
 SELECT es_register_upcaster('upcast_placed', 0, 'upcast_to_cents(jsonb)');
@@ -74,6 +84,7 @@ SELECT es_register_upcaster(NULL, 1, 'upcast_to_cents(jsonb)');
 SELECT es_register_upcaster('upcast_placed', NULL, 'upcast_to_cents(jsonb)');
 SELECT es_register_upcaster('upcast_placed', 1, NULL);
 SELECT es_register_upcaster('upcast_placed', 1, 0);
+SELECT es_register_upcaster_ops('upcast_placed', 2147483647, '"ignore"');
 SELECT es_register_upcaster('$upcast', 1, 'upcast_to_cents(jsonb)');
 SELECT es_register_upcaster_ops('upcast_placed', 1, NULL);
 UPDATE eventstore.upcasters SET from_version = 7;

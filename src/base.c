@@ -320,14 +320,18 @@ es_base_category_key(const char *category, int len)
 	return (int32) crc;
 }
 
-/* es_base_deform_event reads a slot of a segment; the varlenas stay in the slot. */
+/*
+ * es_base_deform_event reads a slot of a segment; the varlenas stay in the slot.
+ * Metadata, the last column, are only read if they are wanted: they may be in
+ * memory that nothing else has touched.
+ */
 void
-es_base_deform_event(TupleTableSlot *slot, EsEvent *event)
+es_base_deform_event(TupleTableSlot *slot, EsEvent *event, bool with_metadata)
 {
-	Datum	   *v;
+	Datum	   *v = slot->tts_values;
 
-	slot_getallattrs(slot);
-	v = slot->tts_values;
+	StaticAssertStmt(Anum_es_events_metadata == Natts_es_events, "metadata must be the last column");
+	slot_getsomeattrs(slot, with_metadata ? Natts_es_events : Natts_es_events - 1);
 	event->position = DatumGetInt64(v[Anum_es_events_position - 1]);
 	event->stream_id = DatumGetInt64(v[Anum_es_events_stream_id - 1]);
 	event->version = DatumGetInt64(v[Anum_es_events_version - 1]);
@@ -340,7 +344,7 @@ es_base_deform_event(TupleTableSlot *slot, EsEvent *event)
 	event->stream = v[Anum_es_events_stream - 1];
 	event->type = v[Anum_es_events_type - 1];
 	event->data = v[Anum_es_events_data - 1];
-	event->metadata = v[Anum_es_events_metadata - 1];
+	event->metadata = with_metadata ? v[Anum_es_events_metadata - 1] : (Datum) 0;
 }
 
 /*
@@ -393,6 +397,17 @@ es_base_begin_rows(FunctionCallInfo fcinfo)
 											  (int) Min(get_hash_memory_limit() / 1024, INT_MAX));
 	MemoryContextSwitchTo(old);
 	return result;
+}
+
+/* es_base_relation finds a relation of schema eventstore, which must be there. */
+Oid
+es_base_relation(const char *name)
+{
+	Oid			relid = get_relname_relid(name, es_base_store()->schema);
+
+	if (!OidIsValid(relid))
+		elog(ERROR, "relation eventstore.%s does not exist", name);
+	return relid;
 }
 
 /* es_base_form_event makes an es_event value of its attributes, in the current memory context. */
@@ -451,9 +466,38 @@ es_base_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isn
 }
 
 /*
- * es_base_become_owner makes the extension's owner the current user, with an
- * empty search_path, for SQL of our own.  An error undoes it at (sub)transaction
- * abort; otherwise es_base_become_caller does.
+ * es_base_enter_settings makes what the server writes as text, and what names
+ * stand for, independent of the session, until es_base_leave_settings; an error
+ * undoes it at (sub)transaction abort.
+ */
+int
+es_base_enter_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"}, {"quote_all_identifiers", "off"},
+		{"DateStyle", "ISO, MDY"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
+		{"extra_float_digits", "3"}, {"bytea_output", "hex"}, {"array_nulls", "on"},
+		{"lc_monetary", "C"}, {"xmloption", "content"}
+	};
+	int			level = NewGUCNestLevel();
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+/* es_base_leave_settings undoes es_base_enter_settings, or all of an inner level. */
+void
+es_base_leave_settings(int level)
+{
+	AtEOXact_GUC(false, level);
+}
+
+/*
+ * es_base_become_owner makes the extension's owner the current user, with
+ * settings of our own, for SQL of our own.  An error undoes it at
+ * (sub)transaction abort; otherwise es_base_become_caller does.
  */
 void
 es_base_become_owner(EsOwnerContext *saved)
@@ -461,9 +505,7 @@ es_base_become_owner(EsOwnerContext *saved)
 	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
 	SetUserIdAndSecContext(es_base_store()->owner,
 						   saved->sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	saved->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	saved->guc_level = es_base_enter_settings();
 }
 
 /* es_base_become_caller undoes es_base_become_owner. */

@@ -182,7 +182,7 @@ typedef struct EsEvent
 	Datum		stream;			/* text */
 	Datum		type;			/* text */
 	Datum		data;			/* jsonb */
-	Datum		metadata;		/* jsonb */
+	Datum		metadata;		/* jsonb; 0 if it was not wanted */
 } EsEvent;
 
 /*
@@ -234,6 +234,7 @@ typedef struct EsStore
 } EsStore;
 
 extern const EsStore *es_base_store(void);
+extern Oid	es_base_relation(const char *name);
 extern Oid	es_base_known_events(void);
 extern bool es_base_owns_store(Oid role);
 extern void es_base_init(void);
@@ -271,7 +272,7 @@ extern int	es_base_category_length(const char *name, int len);
 extern int32 es_base_category_key(const char *category, int len);
 
 /* Event <-> SQL. */
-extern void es_base_deform_event(TupleTableSlot *slot, EsEvent *event);
+extern void es_base_deform_event(TupleTableSlot *slot, EsEvent *event, bool with_metadata);
 extern TransactionId es_base_slot_xmin(TupleTableSlot *slot);
 extern void es_base_event_values(const EsEvent *event, Datum *values, bool *isnull);
 extern ReturnSetInfo *es_base_begin_rows(FunctionCallInfo fcinfo);
@@ -287,6 +288,8 @@ typedef struct EsOwnerContext
 	int			guc_level;
 } EsOwnerContext;
 
+extern int	es_base_enter_settings(void);
+extern void es_base_leave_settings(int level);
 extern void es_base_become_owner(EsOwnerContext *saved);
 extern void es_base_become_caller(const EsOwnerContext *saved);
 

@@ -169,11 +169,14 @@ receive_row(TupleTableSlot *row, DestReceiver *dest)
 static void
 begin_work(Work *work, Shared *shared, EsFold *fold, const text *category)
 {
-	EsStreamScanOptions options = {.snapshot = GetActiveSnapshot()};
+	EsStreamScanOptions options = {.without_metadata = !es_fold_reducer(fold)->wants_metadata,
+		.snapshot = GetActiveSnapshot()
+	};
 
 	work->shared = shared;
 	work->replay.fold = fold;
-	work->replay.without_snapshots = !es_snapshot_exists(es_fold_reducer(fold), GetActiveSnapshot());
+	work->replay.without_snapshots = !es_reduce_may_execute(es_fold_reducer(fold)) ||
+		!es_snapshot_exists(es_fold_reducer(fold), GetActiveSnapshot());
 	work->streams = es_read_category_begin(category, GetActiveSnapshot());
 	work->events = es_read_stream_begin(&options);
 	work->member = AllocSetContextCreate(CurrentMemoryContext, "eventstore category member",
@@ -220,6 +223,17 @@ take_chunk(Work *work)
 	return true;
 }
 
+/* Folds what a worker gets. */
+static void
+fold_chunks(Work *work)
+{
+	const EsStream *stream;
+
+	while (take_chunk(work))
+		while ((stream = es_read_category_next(work->streams)) != NULL)
+			fold_member(work, stream);
+}
+
 /* es_category_worker_main is a parallel worker of es_replay_category(). */
 void
 es_category_worker_main(dsm_segment *segment, shm_toc *toc)
@@ -231,20 +245,18 @@ es_category_worker_main(dsm_segment *segment, shm_toc *toc)
 	Shared	   *shared = shm_toc_lookup(toc, KEY_SHARED, false);
 	EsFold	   *fold = es_fold_begin(reducer);
 	Work		work = {0};
-	const EsStream *stream;
 
 	shm_mq_set_sender(queue, MyProc);
-	/* one who finds the reducer changed meanwhile leaves the work to others */
-	if (fold == NULL || memcmp(es_fold_reducer(fold)->fingerprint, shared->fingerprint, ES_FINGERPRINT_LENGTH) != 0)
-		return;
-	begin_work(&work, shared, fold, category);
 	work.dest = CreateTupleQueueDestReceiver(shm_mq_attach(queue, segment, NULL));
-	work.dest->rStartup(work.dest, CMD_SELECT, work.row->tts_tupleDescriptor);
-	while (take_chunk(&work))
-		while ((stream = es_read_category_next(work.streams)) != NULL)
-			fold_member(&work, stream);
-	end_work(&work);
-	es_fold_end(fold);
+	/* one who finds the reducer changed meanwhile leaves the work to others */
+	if (fold != NULL && memcmp(es_fold_reducer(fold)->fingerprint, shared->fingerprint, ES_FINGERPRINT_LENGTH) == 0)
+	{
+		begin_work(&work, shared, fold, category);
+		work.dest->rStartup(work.dest, CMD_SELECT, work.row->tts_tupleDescriptor);
+		fold_chunks(&work);
+		end_work(&work);
+		es_fold_end(fold);
+	}
 	work.dest->rShutdown(work.dest);
 	work.dest->rDestroy(work.dest);
 }
@@ -365,9 +377,7 @@ finish_crew(Crew *crew, Rows *result)
 static int
 count_workers(const Work *work)
 {
-	if (!es_fold_reducer(work->replay.fold)->parallel_safe || IsInParallelMode())
-		return 0;
-	return max_parallel_workers_per_gather;
+	return es_fold_reducer(work->replay.fold)->parallel_safe ? max_parallel_workers_per_gather : 0;
 }
 
 /* Folds all streams, with the help of workers if there is enough to do. */
@@ -457,7 +467,8 @@ es_replay_category(PG_FUNCTION_ARGS)
 	category = PG_GETARG_TEXT_PP(0);
 	fold = es_replay_begin_fold(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), category);
 	InitMaterializedSRF(fcinfo, 0);
-	alone.leaves_snapshots = es_fold_reducer(fold)->snapshot_every > 0 && es_snapshot_may_write();
+	alone.leaves_snapshots = es_fold_reducer(fold)->snapshot_every > 0 && es_snapshot_may_write() &&
+		es_snapshot_may_leave(es_fold_reducer(fold));
 	pg_atomic_init_u64(&alone.next_id, 1);
 
 	snapshot = es_segment_fresh_snapshot();
@@ -471,7 +482,7 @@ es_replay_category(PG_FUNCTION_ARGS)
 	end_work(&work);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
-	if (result.due != NULL)
+	if (result.due != NULL && es_replay_unchanged(fold))
 		leave_snapshots(result.due, fold, make_row_desc());
 	es_fold_end(fold);
 	return (Datum) 0;

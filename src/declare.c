@@ -15,14 +15,12 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_proc.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
@@ -50,6 +48,24 @@ inline_arg(FunctionCallInfo fcinfo, int argno)
 	return strcmp(mode, "inline") == 0;
 }
 
+/* Raises 22023 for what no stream's category can be. */
+static void
+check_categories(const EsNames *names)
+{
+	for (int i = 0; i < names->count; i++)
+	{
+		const text *name = names->names[i];
+		int			len = VARSIZE_ANY_EXHDR(name);
+
+		es_base_check_name(name, "category", ES_MAX_STREAM_NAME);
+		if (es_base_category_length(VARDATA_ANY(name), len) != len)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("\"%s\" is no category", text_to_cstring(name)),
+					errdetail("The category of a stream is the part of its name before the first \"-\"."));
+	}
+}
+
 /* Fetches an argument that names one category; NULL is all of them. */
 static EsNames
 category_arg(FunctionCallInfo fcinfo, int argno)
@@ -62,7 +78,7 @@ category_arg(FunctionCallInfo fcinfo, int argno)
 	names.count = 1;
 	names.names = palloc(sizeof(text *));
 	names.names[0] = PG_GETARG_TEXT_PP(argno);
-	es_base_check_name(names.names[0], "category", ES_MAX_STREAM_NAME);
+	check_categories(&names);
 	return names;
 }
 
@@ -74,7 +90,7 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 
 	es_base_require(fcinfo, argno, "reducer");
 	name = PG_GETARG_TEXT_PP(argno);
-	LockRelationOid(es_reduce_relation("reducers"), RowExclusiveLock);
+	LockRelationOid(es_base_relation("reducers"), RowExclusiveLock);
 	if (es_reduce_pin(name, CurrentMemoryContext) == NULL)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
@@ -82,40 +98,24 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 	return name;
 }
 
-/* Tells whether a function takes an es_event and nothing else, or no argument at all. */
-static bool
-takes(Form_pg_proc proc, bool event)
-{
-	if (proc->prokind != PROKIND_FUNCTION || proc->proretset || proc->pronargs != (event ? 1 : 0))
-		return false;
-	return !event || proc->proargtypes.values[0] == es_base_store()->event_type;
-}
-
 /* Fetches an argument that is a function of the projection, which the caller may call; gives its qualified name. */
 static const char *
 function_arg(FunctionCallInfo fcinfo, int argno, bool takes_event)
 {
 	Oid			function = PG_GETARG_OID(argno);
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Form_pg_proc proc;
-	const char *name;
+	EsSignature shape = es_projection_shape(takes_event);
 
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_FUNCTION),
-				errmsg("function with OID %u does not exist", function));
-	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	if (!takes(proc, takes_event))
+	es_handler_require_function(function);
+	if (!es_handler_fits(function, &shape))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("function %s cannot be the %s of a projection", format_procedure(function),
 					   takes_event ? "handler" : "reset function"),
 				takes_event ? errdetail("A handler must be a function (es_event), of any result that is not a set.") :
 				errdetail("A reset function must be a function without arguments, of any result that is not a set."));
-	name = quote_qualified_identifier(get_namespace_name(proc->pronamespace), NameStr(proc->proname));
-	ReleaseSysCache(tuple);
 	es_handler_require_execute(function);
-	return name;
+	es_handler_require_trusted(function);
+	return quote_qualified_identifier(get_namespace_name(get_func_namespace(function)), get_func_name(function));
 }
 
 /*
@@ -145,13 +145,13 @@ static void
 build_inline(const EsProjection *projection)
 {
 	EsRun		run = {.projection = projection,.upto = es_settle_compute()};
+	EsAttempt	attempt = es_batch_begin(&run);
 
 	if (!es_progress_read(projection->id, true, &run.progress))
 		elog(ERROR, "a new projection has no live generation");
-	es_rebuild_catch_up(&run);
-	es_streamlock_exclude_appends();
-	run.upto = es_settle_compute();
-	es_rebuild_catch_up(&run);
+	es_rebuild_catch_up(&attempt);
+	attempt.upto = es_streamlock_freeze();
+	es_rebuild_catch_up(&attempt);
 	es_progress_write(&run.progress);
 }
 
@@ -183,6 +183,7 @@ create(EsProjection *projection, const char *command)
 	projection->search_path = current_search_path();
 	es_projection_insert(projection);
 	row.projection_id = projection->id;
+	row.layout = es_project_layout(projection);
 	es_progress_insert(&row);
 	es_projection_announce(!projection->is_inline);
 	(void) es_projection_lock(projection->id, true);
@@ -234,6 +235,7 @@ es_create_handler_projection(PG_FUNCTION_ARGS)
 	es_base_require(fcinfo, 1, "handler");
 	projection.is_inline = inline_arg(fcinfo, 2);
 	es_log_names_arg(&projection.categories, fcinfo, 3, "categories");
+	check_categories(&projection.categories);
 	es_log_names_arg(&projection.types, fcinfo, 4, "types");
 	projection.handler = function_arg(fcinfo, 1, true);
 	if (!PG_ARGISNULL(5))
@@ -263,7 +265,7 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	if (projection->is_inline)
 	{
 		es_base_flush_pending();
-		es_streamlock_exclude_appends();
+		(void) es_streamlock_freeze();
 	}
 	CommandCounterIncrement();
 	es_readmodel_drop(projection->id, 0);

@@ -52,7 +52,7 @@ open_for_change(const char *command)
 {
 	PreventCommandIfReadOnly(command);
 	PreventCommandIfParallelMode(command);
-	return table_open(es_reduce_relation("reducers"), ShareRowExclusiveLock);
+	return table_open(es_base_relation("reducers"), ShareRowExclusiveLock);
 }
 
 /* Fetches the argument that names a reducer of the user's. */
@@ -158,22 +158,32 @@ es_create_reducer(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Writes after how many events a replay leaves a snapshot; 0: it leaves none. */
+/*
+ * Writes after how many events a replay leaves a snapshot (0: it leaves none), or
+ * that the snapshots there are were dropped.
+ */
 static void
-put_policy(const text *reducer, int every)
+put_policy(const text *reducer, const int *every, bool drops)
 {
-	Relation	policies = table_open(es_reduce_relation("snapshot_policies"), RowExclusiveLock);
+	Relation	policies = table_open(es_base_relation("snapshot_policies"), RowExclusiveLock);
 	SysScanDesc scan = es_reduce_begin_rows(policies, "snapshot_policies_by_reducer", reducer, NULL);
 	HeapTuple	old = systable_getnext(scan);
-	Datum		values[Natts_policies] = {PointerGetDatum(reducer), Int32GetDatum(every)};
+	Datum		values[Natts_policies] = {PointerGetDatum(reducer)};
 	bool		isnull[Natts_policies] = {false};
-	HeapTuple	row = heap_form_tuple(RelationGetDescr(policies), values, isnull);
+	HeapTuple	row;
+	int			now_every;
+	int64		now_drops;
 
-	if (HeapTupleIsValid(old) && every == 0)
-		CatalogTupleDelete(policies, &old->t_self);
-	else if (HeapTupleIsValid(old))
+	es_reduce_read_policy(old, RelationGetDescr(policies), &now_every, &now_drops);
+	if (every != NULL)
+		now_every = *every;
+	values[Anum_policies_every - 1] = Int32GetDatum(now_every);
+	isnull[Anum_policies_every - 1] = now_every == 0;
+	values[Anum_policies_drops - 1] = Int64GetDatum(now_drops + drops);
+	row = heap_form_tuple(RelationGetDescr(policies), values, isnull);
+	if (HeapTupleIsValid(old))
 		CatalogTupleUpdate(policies, &old->t_self, row);
-	else if (every != 0)
+	else
 		CatalogTupleInsert(policies, row);
 	systable_endscan(scan);
 	table_close(policies, NoLock);
@@ -189,6 +199,7 @@ es_drop_reducer(PG_FUNCTION_ARGS)
 {
 	text	   *name = reducer_arg(fcinfo, 0);
 	Relation	reducers = open_for_change("es_drop_reducer()");
+	int			none = 0;
 	HeapTuple	row = es_reduce_find_row(reducers, name);
 	Relation	handlers;
 	SysScanDesc scan;
@@ -199,12 +210,12 @@ es_drop_reducer(PG_FUNCTION_ARGS)
 		es_reduce_drop_hook(name);
 	CatalogTupleDelete(reducers, &row->t_self);
 
-	handlers = table_open(es_reduce_relation("reducer_handlers"), RowExclusiveLock);
+	handlers = table_open(es_base_relation("reducer_handlers"), RowExclusiveLock);
 	scan = es_reduce_begin_rows(handlers, "reducer_handlers_by_type", name, NULL);
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 		CatalogTupleDelete(handlers, &row->t_self);
 	systable_endscan(scan);
-	put_policy(name, 0);
+	put_policy(name, &none, true);
 	es_snapshot_drop(name);
 	announce_change(RelationGetRelid(reducers));
 	table_close(handlers, NoLock);
@@ -253,7 +264,7 @@ require_fit(Oid function, const text *reducer, Oid state_type)
 static void
 put_handler(const text *reducer, const text *type, const char *signature, const Jsonb *ops)
 {
-	Relation	handlers = table_open(es_reduce_relation("reducer_handlers"), RowExclusiveLock);
+	Relation	handlers = table_open(es_base_relation("reducer_handlers"), RowExclusiveLock);
 	SysScanDesc scan = es_reduce_begin_rows(handlers, "reducer_handlers_by_type", reducer, type);
 	HeapTuple	old = systable_getnext(scan);
 	HeapTuple	row;
@@ -300,7 +311,7 @@ es_register_reducer(PG_FUNCTION_ARGS)
 	reducers = open_for_change("es_register_reducer()");
 	require_fit(function, name, require_reducer(reducers, name));
 	es_handler_require_execute(function);
-	put_handler(name, type, format_procedure_qualified(function), NULL);
+	put_handler(name, type, es_handler_signature(function), NULL);
 	announce_change(RelationGetRelid(reducers));
 	table_close(reducers, NoLock);
 	PG_RETURN_VOID();
@@ -326,7 +337,7 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 	type = PG_GETARG_TEXT_PP(1);
 	ops = PG_GETARG_JSONB_P(2);
 	es_base_check_type_name(type);
-	(void) es_ops_compile(ops);
+	(void) es_opcompile_document(ops);
 
 	reducers = open_for_change("es_register_reducer_ops()");
 	state_type = require_reducer(reducers, name);
@@ -351,6 +362,7 @@ Datum
 es_snapshot_every(PG_FUNCTION_ARGS)
 {
 	text	   *name;
+	int			every;
 	Relation	reducers;
 
 	es_base_require(fcinfo, 0, "reducer");
@@ -363,7 +375,8 @@ es_snapshot_every(PG_FUNCTION_ARGS)
 	if (!es_reduce_is_builtin(text_to_cstring(name)) &&
 		!HeapTupleIsValid(es_reduce_find_row(reducers, name)))
 		report_unknown_reducer(name);
-	put_policy(name, PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1));
+	every = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
+	put_policy(name, &every, false);
 	announce_change(RelationGetRelid(reducers));
 	table_close(reducers, NoLock);
 	PG_RETURN_VOID();
@@ -372,8 +385,9 @@ es_snapshot_every(PG_FUNCTION_ARGS)
 /*
  * es_drop_snapshots(reducer text) drops the snapshots of a reducer, built in or
  * not: for what PostgreSQL cannot see, such as a change of a function that a
- * handler calls.  Unknown reducer: VE004.  Waits for transactions that have left
- * snapshots; a rollback undoes it.
+ * handler calls.  What replays leave that are under way is of no use either.
+ * Unknown reducer: VE004.  Waits for other changes of reducers, and transactions
+ * that have left snapshots; a rollback undoes it.
  */
 Datum
 es_drop_snapshots(PG_FUNCTION_ARGS)
@@ -383,14 +397,14 @@ es_drop_snapshots(PG_FUNCTION_ARGS)
 
 	es_base_require(fcinfo, 0, "reducer");
 	name = PG_GETARG_TEXT_PP(0);
-	PreventCommandIfReadOnly("es_drop_snapshots()");
-	PreventCommandIfParallelMode("es_drop_snapshots()");
-	reducers = table_open(es_reduce_relation("reducers"), AccessShareLock);
+	reducers = open_for_change("es_drop_snapshots()");
 	if (!es_reduce_is_builtin(text_to_cstring(name)) &&
 		!HeapTupleIsValid(es_reduce_find_row(reducers, name)))
 		report_unknown_reducer(name);
+	put_policy(name, NULL, true);
 	es_snapshot_drop(name);
-	table_close(reducers, AccessShareLock);
+	announce_change(RelationGetRelid(reducers));
+	table_close(reducers, NoLock);
 	PG_RETURN_VOID();
 }
 
@@ -398,6 +412,6 @@ es_drop_snapshots(PG_FUNCTION_ARGS)
 Datum
 es_define_forget(PG_FUNCTION_ARGS)
 {
-	CacheInvalidateRelcacheByRelid(es_reduce_relation("reducers"));
+	CacheInvalidateRelcacheByRelid(es_base_relation("reducers"));
 	PG_RETURN_POINTER(NULL);
 }

@@ -16,7 +16,7 @@
 #include "declare.h"
 #include "flight.h"
 #include "inline.h"
-#include "project.h"
+#include "batch.h"
 #include "projection.h"
 #include "segment.h"
 #include "settle.h"
@@ -55,7 +55,7 @@ _PG_init(void)
 	es_handler_init();
 	es_value_init();
 	es_projection_init();
-	es_project_init();
+	es_batch_init();
 	es_inline_init();
 	es_declare_init();
 	es_utility_init();

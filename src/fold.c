@@ -282,16 +282,7 @@ static void
 apply_ops(EsFold *fold, const EsOps *ops, const EsEvent *event)
 {
 	make_tree(fold);
-	PG_TRY();
-	{
-		error_context_stack = NULL;
-		es_ops_apply(ops, &fold->tree, event, fold->states[fold->current]);
-	}
-	PG_CATCH();
-	{
-		es_handler_report_failure(fold->scratch);
-	}
-	PG_END_TRY();
+	es_ops_apply(ops, &fold->tree, event, fold->states[fold->current]);
 }
 
 /* Lets the state be the number of events. */
@@ -343,7 +334,7 @@ keep_value(EsFold *fold, Datum value, bool isnull)
 
 /*
  * Calls a function on the state and an event.  As in an aggregate, a STRICT
- * function is not called with NULL: it leaves a state that is NULL as it is.
+ * function is not called with a state that is NULL, which stays so.
  */
 static void
 apply_function(EsFold *fold, const EsHandler *handler, const EsEvent *event)
@@ -379,24 +370,26 @@ describe_event(void *arg)
 			   (int) VARSIZE_ANY_EXHDR(type), VARDATA_ANY(type));
 }
 
-/* Hands an event to its handler, or to nobody. */
-static void
-dispatch(EsFold *fold, const EsEvent *event)
+/* Finds the handler of an event; NULL for one that is ignored. */
+static const EsHandler *
+find_handler(const EsReducer *reducer, const EsEvent *event)
 {
 	text	   *type = DatumGetTextPP(event->type);
-	const EsHandler *handler = es_reduce_handler(fold->reducer, VARDATA_ANY(type),
-												 VARSIZE_ANY_EXHDR(type));
+	const EsHandler *handler = es_reduce_handler(reducer, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
 
-	if (handler == NULL)
-	{
-		if (fold->reducer->unknown_is_error)
-			ereport(ERROR,
-					errcode(ES_ERRCODE_HANDLER_FAILED),
-					errmsg("reducer \"%s\" has no handler for event type \"%s\"",
-						   fold->reducer->name, text_to_cstring(type)),
-					errhint("Register a handler for the type, or for \"*\", with es_register_reducer."));
-		return;
-	}
+	if (handler == NULL && reducer->unknown_is_error)
+		ereport(ERROR,
+				errcode(ES_ERRCODE_HANDLER_FAILED),
+				errmsg("reducer \"%s\" has no handler for event type \"%s\"",
+					   reducer->name, text_to_cstring(type)),
+				errhint("Register a handler for the type, or for \"*\", with es_register_reducer."));
+	return handler;
+}
+
+/* Hands an event to its handler. */
+static void
+dispatch(EsFold *fold, const EsHandler *handler, const EsEvent *event)
+{
 	switch (handler->kind)
 	{
 		case ES_HANDLER_FUNCTION:
@@ -422,6 +415,7 @@ void
 es_fold_apply(EsFold *fold, const EsEvent *event)
 {
 	ErrorContextCallback callback;
+	const EsHandler *handler;
 	MemoryContext old;
 
 	MemoryContextReset(fold->scratch);
@@ -431,15 +425,16 @@ es_fold_apply(EsFold *fold, const EsEvent *event)
 	callback.arg = fold;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-	if (fold->reducer->upcasters->count == 0)
-		dispatch(fold, event);
-	else
+	handler = find_handler(fold->reducer, event);
+	if (handler != NULL && fold->reducer->upcasters->count > 0)
 	{
 		EsEvent		newest = *event;
 
 		es_upcast_event(fold->reducer->upcasters, fold->upcasts, &newest);
-		dispatch(fold, &newest);
+		dispatch(fold, handler, &newest);
 	}
+	else if (handler != NULL)
+		dispatch(fold, handler, event);
 	error_context_stack = callback.previous;
 	MemoryContextSwitchTo(old);
 }

@@ -11,25 +11,34 @@
  * change that (functions, types, schemas, and the tables that are watched)
  * raises the generation; with another generation all has to be looked up again.
  *
- * Handlers run as the current user, who needs EXECUTE.  What one raises comes
+ * Handlers run as the current user, who needs EXECUTE.  Where somebody else has
+ * called them with that user's rights, as in a projection, only such are called as
+ * nobody could use to get these rights.  What one raises comes
  * out as VE009, with the original message, SQLSTATE and detail.
  */
 #include "handler.h"
 
 #include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "parser/parse_func.h"
 #include "pgstat.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/regproc.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
+
+bool		es_handler_on_behalf = false;
 
 static uint64 generation = 1;	/* raised by each invalidation */
 static Oid *watched = NULL;		/* relations, also ones that are gone */
@@ -106,14 +115,17 @@ es_handler_fits(Oid function, const EsSignature *shape)
 		return false;
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 	fits = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
-		proc->prorettype == shape->result && proc->pronargs == shape->nargs;
+		(!OidIsValid(shape->result) || proc->prorettype == shape->result) && proc->pronargs == shape->nargs;
 	for (int i = 0; fits && i < shape->nargs; i++)
 		fits = proc->proargtypes.values[i] == shape->args[i];
 	ReleaseSysCache(tuple);
 	return fits;
 }
 
-/* es_handler_require_function raises 42883 unless there is such a function. */
+/*
+ * es_handler_require_function raises 42883 unless there is such a function, and
+ * 22023 if it is a temporary one: its name would soon be somebody else's.
+ */
 void
 es_handler_require_function(Oid function)
 {
@@ -121,6 +133,22 @@ es_handler_require_function(Oid function)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_FUNCTION),
 				errmsg("function with OID %u does not exist", function));
+	if (isAnyTempNamespace(get_func_namespace(function)))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("function %s is a temporary one", format_procedure(function)),
+				errhint("Create it in a schema that stays."));
+}
+
+/* es_handler_signature gives the name and types by which tables name a function. */
+char *
+es_handler_signature(Oid function)
+{
+	int			level = es_base_enter_settings();
+	char	   *signature = format_procedure_qualified(function);
+
+	es_base_leave_settings(level);
+	return signature;
 }
 
 /* es_handler_require_execute raises 42501 unless the current user may call a function. */
@@ -131,6 +159,84 @@ es_handler_require_execute(Oid function)
 
 	if (result != ACLCHECK_OK)
 		aclcheck_error(result, OBJECT_FUNCTION, get_func_name(function));
+}
+
+/* Tells whether a role would have code run with its rights that another one may change. */
+static bool
+trusts(Oid role, Oid owner)
+{
+	if (owner == role || superuser_arg(owner))
+		return true;
+	return !superuser_arg(role) && has_privs_of_role(role, owner);
+}
+
+/*
+ * es_handler_require_trusted raises 42501 unless a function's owner is the current
+ * user, a superuser, or a role whose rights the current user has anyway.
+ */
+void
+es_handler_require_trusted(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", function);
+	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+	ReleaseSysCache(tuple);
+	if (!trusts(GetUserId(), owner))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("function %s must not run with the rights of role \"%s\"", format_procedure(function),
+					   GetUserNameFromId(GetUserId(), false)),
+				errdetail("It belongs to role \"%s\", who could make it do anything.", GetUserNameFromId(owner, false)),
+				errhint("Create the projection as the function's owner, or change the owner."));
+}
+
+/* es_handler_may_execute tells whether the current user may call a function; true if it is gone. */
+bool
+es_handler_may_execute(const EsFunction *function)
+{
+	return !OidIsValid(function->oid) || !SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function->oid)) ||
+		es_function_aclcheck(function->oid, GetUserId()) == ACLCHECK_OK;
+}
+
+/* Tells whether a function's settings have a search_path. */
+static bool
+sets_search_path(ArrayType *config)
+{
+	Datum	   *settings;
+	int			count;
+	bool		found = false;
+
+	deconstruct_array(config, TEXTOID, -1, false, TYPALIGN_INT, &settings, NULL, &count);
+	for (int i = 0; i < count && !found; i++)
+		found = strncmp(TextDatumGetCString(settings[i]), "search_path=", strlen("search_path=")) == 0;
+	return found;
+}
+
+/*
+ * es_handler_is_self_contained tells whether a function means the same in each
+ * session: what it names was looked up as it was made, or it has a search_path of
+ * its own.
+ */
+bool
+es_handler_is_self_contained(const EsFunction *function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function->oid));
+	bool		isnull;
+	Datum		config;
+	bool		contained;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	config = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
+	contained = (!isnull && sets_search_path(DatumGetArrayTypeP(config))) ||
+		!heap_attisnull(tuple, Anum_pg_proc_prosqlbody, NULL) ||
+		((Form_pg_proc) GETSTRUCT(tuple))->prolang == INTERNALlanguageId ||
+		((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId;
+	ReleaseSysCache(tuple);
+	return contained;
 }
 
 /*
@@ -246,7 +352,7 @@ es_handler_begin_calls(int count)
 /*
  * es_handler_ready gets a function ready to be called, at its first call and
  * again when a catalog change may concern it.  NULL if it is gone, or something
- * else by now; 42501 if the current user may not call it.
+ * else by now; 42501 if the current user may not call it, or should not.
  */
 FmgrInfo *
 es_handler_ready(EsCalls *calls, int number, const EsFunction *function)
@@ -264,6 +370,8 @@ es_handler_ready(EsCalls *calls, int number, const EsFunction *function)
 		if (!OidIsValid(function->oid) || !es_handler_fits(function->oid, &function->shape))
 			return NULL;
 		es_handler_require_execute(function->oid);
+		if (es_handler_on_behalf)
+			es_handler_require_trusted(function->oid);
 		fmgr_info_cxt(function->oid, flinfo, calls->context);
 	}
 	return flinfo;
@@ -283,7 +391,8 @@ column_text(HeapTuple tuple, AttrNumber column, Oid output)
 
 /*
  * es_handler_describe adds what a function's results depend on: where it is from
- * and its source, but not what it calls.  The caller has set a safe search_path.
+ * and its source, but not what it calls.  The caller has set settings of
+ * ours.
  */
 void
 es_handler_describe(StringInfo out, const EsFunction *function)
@@ -295,7 +404,8 @@ es_handler_describe(StringInfo out, const EsFunction *function)
 	if (!HeapTupleIsValid(tuple))
 		return;
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	appendStringInfo(out, "%s;%d;%s;%s;%s;", get_language_name(proc->prolang, false), proc->proisstrict,
+	appendStringInfo(out, "%s;%d;%d;%s;%s;%s;%s;", get_language_name(proc->prolang, false), proc->proisstrict,
+					 proc->prosecdef, column_text(tuple, Anum_pg_proc_proargnames, F_ARRAY_OUT),
 					 column_text(tuple, Anum_pg_proc_prosrc, F_TEXTOUT),
 					 column_text(tuple, Anum_pg_proc_probin, F_TEXTOUT),
 					 column_text(tuple, Anum_pg_proc_proconfig, F_ARRAY_OUT));

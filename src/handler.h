@@ -14,7 +14,7 @@
 /* What a function must look like. */
 typedef struct EsSignature
 {
-	Oid			result;
+	Oid			result;			/* InvalidOid: any */
 	int			nargs;
 	Oid			args[ES_HANDLER_MAX_ARGS];
 } EsSignature;
@@ -36,6 +36,11 @@ typedef struct EsCalls
 	uint64		generation;
 } EsCalls;
 
+extern bool es_handler_on_behalf;	/* what runs uses the rights of somebody
+									 * who has not called it: only functions
+									 * that he trusts are called.  Set by the
+									 * part that lends them. */
+
 extern void es_handler_init(void);
 extern uint64 es_handler_generation(void);
 extern void es_handler_watch(Oid relation);
@@ -43,6 +48,10 @@ extern void es_handler_watch(Oid relation);
 extern bool es_handler_fits(Oid function, const EsSignature *shape);
 extern void es_handler_require_function(Oid function);
 extern void es_handler_require_execute(Oid function);
+extern void es_handler_require_trusted(Oid function);
+extern char *es_handler_signature(Oid function);
+extern bool es_handler_may_execute(const EsFunction *function);
+extern bool es_handler_is_self_contained(const EsFunction *function);
 extern Oid	es_handler_resolve(const char *signature, const EsSignature *shape);
 extern bool es_handler_passes_through(int sqlerrcode);
 extern Datum es_handler_invoke(FunctionCallInfo fcinfo);

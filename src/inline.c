@@ -14,6 +14,7 @@
  */
 #include "inline.h"
 
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -67,19 +68,21 @@ fold_key(EsFold *fold, EsReadModel *model, const EsKeyed *keyed, int count)
 	} while (!es_readmodel_replace(model, &state, before));
 }
 
-/* Gives the generation that appends go into: it does not change while they are not excluded. */
-static int64
-live_generation(const EsProjection *projection)
+/* Finds out the generation that appends go into: it does not change while they are not excluded. */
+static void
+find_live_generation(const EsProjection *projection)
 {
-	Snapshot	snapshot;
+	MemoryContext old;
+	EsProgress	row;
 
-	if (*projection->generation == 0)
-	{
-		snapshot = es_segment_fresh_snapshot();
-		*projection->generation = es_progress_live_generation(projection->id, snapshot);
-		UnregisterSnapshot(snapshot);
-	}
-	return *projection->generation;
+	if (*projection->generation != 0)
+		return;
+	old = MemoryContextSwitchTo(GetMemoryChunkContext(projection->generation));
+	if (!es_progress_read(projection->id, true, &row))
+		elog(ERROR, "projection \"%s\" has no live generation", text_to_cstring(projection->name));
+	MemoryContextSwitchTo(old);
+	*projection->generation = row.generation;
+	*projection->layout = row.layout;
 }
 
 /* Folds events by key. */
@@ -98,8 +101,9 @@ fold_events(const EsProjection *projection, const EsEvent *events, int count)
 	count = es_project_sort(projection, events, count, keyed, &current);
 	if (count == 0)
 		return;
-	fold = es_project_begin_fold(projection);
-	es_readmodel_open(&model, projection->id, live_generation(projection), false);
+	find_live_generation(projection);
+	fold = es_project_begin_fold(projection, *projection->layout);
+	es_readmodel_open(&model, projection->id, *projection->generation, false);
 	for (int i = 0; i < count; i += n)
 	{
 		n = es_project_same_key(&keyed[i], count - i);
@@ -139,7 +143,7 @@ project(const EsProjection *projection, const EsAppend *append, EsEvent *events)
 		fold_events(projection, events, count);
 	else
 		call_handler(projection, events, count);
-	es_base_become_caller(&caller);
+	es_projection_become_caller(&caller);
 }
 
 /* Takes what was appended into all inline projections. */

@@ -116,7 +116,7 @@ take_event(LogRead *read, EsCursor *cursor)
 	{
 		es_settle_note_row(cursor->slot);
 		read->callback(event, read->arg);
-		read->left--;
+		read->left = read->filter->enough ? 0 : read->left - 1;
 	}
 	read->passed = event->position;
 	return true;

@@ -32,6 +32,7 @@ typedef struct EsLogFilter
 															 * wants an event that
 															 * passes; NULL: all of
 															 * them */
+	bool		enough;			/* set by the callback: the read ends there */
 } EsLogFilter;
 
 extern void es_log_names_of(EsNames *names, ArrayType *array, const char *name);

@@ -1,18 +1,12 @@
 /*
  * ops.c
- *		Declarative operations on a state: compiled once, run without SQL.
+ *		Declarative operations on a state, run without SQL.
  *
- * A document is one operation or an array of them.  Each has a kind, and most
- * have targets: paths into the state, with a value each (value.c).  All values
- * of an operation are taken before it changes anything.
- *
- * A target's path is keys with dots between them; "\." is a dot and "\\" a
- * backslash within a key.  On the way to a target members are made as objects
- * where there is nothing; digits are the number of an element where there is an
- * array.  What is neither object nor array cannot be gone through.
- *
- * What is wrong with a document is found when it is compiled, 22023 with the
- * place.  What is wrong with a state or an event is VE009 when it is met.
+ * All values of an operation are taken before it changes anything.  On the way to
+ * a target members are made as objects where there is nothing; digits are the
+ * number of an element where there is an array.  What is neither object nor array
+ * cannot be gone through.  What is wrong with a state or an event is VE009 when it
+ * is met.
  */
 #include "ops.h"
 
@@ -21,321 +15,11 @@
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 
-#define MOST_ELEMENTS	PG_INT32_MAX	/* more than an array can have */
-
-typedef enum OpKind
-{
-	OP_MERGE_DATA,				/* the event's data over the state */
-	OP_MERGE_PATCH,
-	OP_REPLACE,
-	OP_IGNORE,
-	OP_SET,
-	OP_UNSET,
-	OP_INC,
-	OP_APPEND,
-	OP_REMOVE,
-	OP_MERGE,
-	OP_MAX,
-	OP_MIN
-} OpKind;
-
-static const struct
-{
-	const char *name;
-	OpKind		kind;
-}			plain_ops[] =
-
-{
-	{"merge", OP_MERGE_DATA},
-	{"merge_patch", OP_MERGE_PATCH},
-	{"replace", OP_REPLACE},
-	{"ignore", OP_IGNORE},
-},			target_ops[] =
-
-{
-	{"set", OP_SET},
-	{"unset", OP_UNSET},
-	{"inc", OP_INC},
-	{"append", OP_APPEND},
-	{"remove", OP_REMOVE},
-	{"merge", OP_MERGE},
-	{"max", OP_MAX},
-	{"min", OP_MIN},
-};
-
-/* A key of a path, and the number it is in an array. */
-typedef struct Step
-{
-	EsKey		key;
-	int64		number;			/* -1: it is none */
-} Step;
-
-typedef struct Pattern
-{
-	EsKey		key;
-	EsValue    *value;
-} Pattern;
-
-typedef struct OpTarget
-{
-	const char *path;			/* for errors */
-	int			nsteps;
-	Step	   *steps;
-	EsValue    *value;			/* NULL for unset and remove */
-	int			npatterns;		/* of remove */
-	Pattern    *patterns;
-} OpTarget;
-
-typedef struct Op
-{
-	OpKind		kind;
-	const char *name;
-	int			ntargets;
-	OpTarget   *targets;
-} Op;
-
-struct EsOps
-{
-	int			count;
-	Op		   *ops;
-	int			most_values;	/* that any operation has */
-};
-
-/* ---- compiling ---- */
-
-/* The number that a key is in an array; -1 if it is none. */
-static int64
-key_number(const EsKey *key)
-{
-	int64		number = 0;
-
-	if (key->len == 0 || (key->len > 1 && key->bytes[0] == '0'))
-		return -1;
-	for (uint32 i = 0; i < key->len; i++)
-	{
-		if (key->bytes[i] < '0' || key->bytes[i] > '9')
-			return -1;
-		if (number < MOST_ELEMENTS)
-			number = number * 10 + (key->bytes[i] - '0');
-	}
-	return number;
-}
-
-/* Ends a step of a path, whose key begins at start. */
-static void
-end_step(OpTarget *target, const char *start, const char *end, const EsPlace *place)
-{
-	Step	   *step = &target->steps[target->nsteps++];
-
-	if (start == end)
-		es_value_report_malformed(place, psprintf("path \"%s\" has an empty key", target->path));
-	step->key = es_node_key(start, end - start);
-	step->number = key_number(&step->key);
-}
-
-/* Compiles a path into its steps. */
-static void
-compile_target_path(OpTarget *target, const EsNode *path, const EsPlace *place)
-{
-	const char *from = path->value.bytes;
-	const char *end = from + path->len;
-	char	   *to = palloc(path->len + 1);
-	const char *start = to;
-
-	target->path = pnstrdup(from, path->len);
-	target->steps = palloc((path->len + 1) * sizeof(Step));
-	for (; from < end; from++)
-	{
-		if (*from == '.')
-		{
-			end_step(target, start, to, place);
-			start = to;
-			continue;
-		}
-		if (*from == '\\' && (++from == end || (*from != '.' && *from != '\\')))
-			es_value_report_malformed(place,
-									  psprintf("in path \"%s\" a backslash is before neither a dot nor a backslash",
-											   target->path));
-		*to++ = *from;
-	}
-	end_step(target, start, to, place);
-	target->steps = repalloc(target->steps, target->nsteps * sizeof(Step));
-}
-
-/* Compiles what remove looks for. */
-static void
-compile_patterns(OpTarget *target, const EsNode *patterns, const EsPlace *place)
-{
-	EsPackedReader reader;
-	EsNode		name;
-	EsNode		value;
-
-	if (!es_node_is_object(patterns))
-		es_value_report_malformed(place, "what \"remove\" drops is told by an object of keys and values");
-	es_node_begin_members(&reader, patterns);
-	target->patterns = palloc(Max(reader.count, 1) * sizeof(Pattern));
-	while (es_node_next_member(&reader, &name, &value))
-	{
-		EsPlace		here = {place, name.value.bytes, name.len, 0};
-		Pattern    *pattern = &target->patterns[target->npatterns++];
-
-		pattern->key = es_node_key(name.value.bytes, name.len);
-		pattern->value = es_value_compile(&value, &here);
-	}
-}
-
-/* Raises 22023 if a value can never be one that the operation takes. */
-static void
-check_constant(const Op *op, const EsNode *value, const EsPlace *place)
-{
-	if (value == NULL)
-		return;
-	if (op->kind == OP_INC && value->kind != ES_NODE_NUMBER)
-		es_value_report_malformed(place, "\"inc\" needs a number, or a path to one");
-	if ((op->kind == OP_MAX || op->kind == OP_MIN) &&
-		value->kind != ES_NODE_NUMBER && value->kind != ES_NODE_STRING)
-		es_value_report_malformed(place, psprintf("\"%s\" needs a number or a string, or a path to one", op->name));
-}
-
-/* Compiles the targets of an operation that are an object of paths and values. */
-static void
-compile_targets(Op *op, const EsNode *targets, const EsPlace *place)
-{
-	EsPackedReader reader;
-	EsNode		path;
-	EsNode		value;
-
-	if (!es_node_is_object(targets))
-		es_value_report_malformed(place, psprintf("\"%s\" needs an object of paths and values", op->name));
-	es_node_begin_members(&reader, targets);
-	op->targets = palloc0(Max(reader.count, 1) * sizeof(OpTarget));
-	while (es_node_next_member(&reader, &path, &value))
-	{
-		EsPlace		here = {place, path.value.bytes, path.len, 0};
-		OpTarget   *target = &op->targets[op->ntargets++];
-
-		compile_target_path(target, &path, &here);
-		if (op->kind == OP_REMOVE)
-		{
-			compile_patterns(target, &value, &here);
-			continue;
-		}
-		target->value = es_value_compile(&value, &here);
-		check_constant(op, es_value_constant(target->value), &here);
-	}
-}
-
-/* Compiles the targets of unset, which are an array of paths. */
-static void
-compile_paths(Op *op, const EsNode *paths, const EsPlace *place)
-{
-	EsPackedReader reader;
-	EsNode		path;
-
-	if (!es_node_is_array(paths))
-		es_value_report_malformed(place, "\"unset\" needs an array of paths");
-	es_node_begin_elements(&reader, paths);
-	op->targets = palloc0(Max(reader.count, 1) * sizeof(OpTarget));
-	while (es_node_next_element(&reader, &path))
-	{
-		EsPlace		here = {place, NULL, 0, op->ntargets};
-
-		if (path.kind != ES_NODE_STRING)
-			es_value_report_malformed(&here, "a path is a string");
-		compile_target_path(&op->targets[op->ntargets++], &path, &here);
-	}
-}
-
-/* Compiles an operation that is a word. */
-static void
-compile_plain(Op *op, const EsNode *word, const EsPlace *place)
-{
-	for (int i = 0; i < lengthof(plain_ops); i++)
-		if (strlen(plain_ops[i].name) == word->len &&
-			memcmp(plain_ops[i].name, word->value.bytes, word->len) == 0)
-		{
-			op->kind = plain_ops[i].kind;
-			op->name = plain_ops[i].name;
-			return;
-		}
-	es_value_report_malformed(place, psprintf("there is no operation \"%.*s\" without targets",
-											  (int) word->len, word->value.bytes));
-}
-
-/* Compiles one operation. */
-static void
-compile_op(Op *op, const EsNode *document, const EsPlace *place)
-{
-	EsPackedReader reader;
-	EsNode		name;
-	EsNode		targets;
-	EsPlace		here = {place};
-
-	if (document->kind == ES_NODE_STRING)
-	{
-		compile_plain(op, document, place);
-		return;
-	}
-	if (!es_node_is_object(document))
-		es_value_report_malformed(place, "an operation is a string or an object");
-	es_node_begin_members(&reader, document);
-	if (reader.count != 1)
-		es_value_report_malformed(place, "an operation has one key");
-	(void) es_node_next_member(&reader, &name, &targets);
-	here.key = name.value.bytes;
-	here.len = name.len;
-	for (int i = 0; i < lengthof(target_ops) && op->name == NULL; i++)
-		if (strlen(target_ops[i].name) == name.len &&
-			memcmp(target_ops[i].name, name.value.bytes, name.len) == 0)
-		{
-			op->kind = target_ops[i].kind;
-			op->name = target_ops[i].name;
-		}
-	if (op->name == NULL)
-		es_value_report_malformed(place, psprintf("there is no operation \"%.*s\" with targets",
-												  (int) name.len, name.value.bytes));
-	if (op->kind == OP_UNSET)
-		compile_paths(op, &targets, &here);
-	else
-		compile_targets(op, &targets, &here);
-}
-
-/* es_ops_compile compiles a document; see ops.h. */
-EsOps *
-es_ops_compile(const Jsonb *document)
-{
-	EsNode		root = es_node_view(document);
-	EsPlace		place = {0};
-	EsOps	   *ops = palloc0(sizeof(EsOps));
-	EsPackedReader reader;
-	EsNode		element;
-
-	if (!es_node_is_array(&root))
-	{
-		ops->ops = palloc0(sizeof(Op));
-		compile_op(&ops->ops[ops->count++], &root, &place);
-	}
-	else
-	{
-		es_node_begin_elements(&reader, &root);
-		ops->ops = palloc0(Max(reader.count, 1) * sizeof(Op));
-		while (es_node_next_element(&reader, &element))
-		{
-			EsPlace		here = {&place, NULL, 0, ops->count};
-
-			compile_op(&ops->ops[ops->count++], &element, &here);
-		}
-	}
-	for (int i = 0; i < ops->count; i++)
-		ops->most_values = Max(ops->most_values, ops->ops[i].ntargets);
-	return ops;
-}
-
-/* ---- running ---- */
+#include "handler.h"
 
 /* Raises VE009 for a target that an operation cannot be done on. */
 ES_NORETURN static void
-report_target(const Op *op, const OpTarget *target, const char *problem)
+report_target(const EsOp *op, const EsOpTarget *target, const char *problem)
 {
 	ereport(ERROR,
 			errcode(ES_ERRCODE_HANDLER_FAILED),
@@ -345,8 +29,8 @@ report_target(const Op *op, const OpTarget *target, const char *problem)
 /* What is at hand while an operation's targets are changed. */
 typedef struct Change
 {
-	const Op   *op;
-	const OpTarget *target;
+	const EsOp *op;
+	const EsOpTarget *target;
 	EsNode	   *state;
 	MemoryContext keep;			/* what the state gains goes there */
 } Change;
@@ -356,7 +40,7 @@ typedef struct Change
  * and gives NULL otherwise.
  */
 static EsNode *
-take_step(const Change *change, EsNode *node, const Step *step, bool make)
+take_step(const Change *change, EsNode *node, const EsStep *step, bool make)
 {
 	if (node->kind == ES_NODE_ABSENT ? make : es_node_is_packed_object(node))
 		es_tree_open_object(node);
@@ -458,7 +142,7 @@ take_extreme(const Change *change, EsNode *node, const EsNode *value)
 		return;
 	}
 	order = compare(change, value, node);
-	if (change->op->kind == OP_MAX ? order > 0 : order < 0)
+	if (change->op->kind == ES_OP_MAX ? order > 0 : order < 0)
 		es_tree_set(node, value);
 }
 
@@ -471,16 +155,16 @@ change_target(const Change *change, const EsNode *value)
 
 	switch (change->op->kind)
 	{
-		case OP_SET:
+		case ES_OP_SET:
 			es_tree_set(node, value);
 			break;
-		case OP_INC:
+		case ES_OP_INC:
 			increase(change, node, value);
 			break;
-		case OP_APPEND:
+		case ES_OP_APPEND:
 			push(change, node, value);
 			break;
-		case OP_MERGE:
+		case ES_OP_MERGE:
 			es_tree_merge(node, value);
 			break;
 		default:
@@ -494,7 +178,7 @@ change_target(const Change *change, const EsNode *value)
 static void
 unset_target(const Change *change)
 {
-	const Step *last = &change->target->steps[change->target->nsteps - 1];
+	const EsStep *last = &change->target->steps[change->target->nsteps - 1];
 	MemoryContext old = MemoryContextSwitchTo(change->keep);
 	EsNode	   *node = reach(change, change->target->nsteps - 1, false);
 
@@ -512,7 +196,7 @@ unset_target(const Change *change)
 /* What remove looks for. */
 typedef struct Search
 {
-	const OpTarget *target;
+	const EsOpTarget *target;
 	EsNode	   *wanted;			/* one a pattern */
 } Search;
 
@@ -561,7 +245,7 @@ remove_matching(const Change *change, EsNode *wanted)
 
 /* Evaluates what a target's elements to be dropped have; NULL if something has no value: nothing is dropped. */
 static EsNode *
-evaluate_patterns(const OpTarget *target, EsScope *scope)
+evaluate_patterns(const EsOpTarget *target, EsScope *scope)
 {
 	EsNode	   *wanted = palloc(Max(target->npatterns, 1) * sizeof(EsNode));
 	bool		all = true;
@@ -576,7 +260,7 @@ evaluate_patterns(const OpTarget *target, EsScope *scope)
 static void
 apply_remove(Change *change, EsScope *scope)
 {
-	const Op   *op = change->op;
+	const EsOp *op = change->op;
 	EsNode	  **wanted = palloc(Max(op->ntargets, 1) * sizeof(EsNode *));
 
 	for (int i = 0; i < op->ntargets; i++)
@@ -593,7 +277,7 @@ apply_remove(Change *change, EsScope *scope)
 static void
 apply_values(Change *change, EsScope *scope, EsNode *values)
 {
-	const Op   *op = change->op;
+	const EsOp *op = change->op;
 
 	for (int i = 0; i < op->ntargets; i++)
 		if (!es_value_evaluate(op->targets[i].value, scope, &values[i]))
@@ -613,18 +297,18 @@ apply_data(const Change *change, EsScope *scope)
 	const EsNode *data = es_value_member(scope, ES_ROOT_DATA);
 	MemoryContext old = MemoryContextSwitchTo(change->keep);
 
-	if (change->op->kind == OP_MERGE_DATA)
+	if (change->op->kind == ES_OP_MERGE_DATA)
 		es_tree_merge(change->state, data);
-	else if (change->op->kind == OP_MERGE_PATCH)
+	else if (change->op->kind == ES_OP_MERGE_PATCH)
 		es_tree_merge_patch(change->state, data);
 	else
 		es_tree_set(change->state, data);
 	MemoryContextSwitchTo(old);
 }
 
-/* es_ops_apply applies operations to a state; see ops.h. */
-void
-es_ops_apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContext keep)
+/* Does operations in order. */
+static void
+apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContext keep)
 {
 	EsNode	   *values = palloc(Max(ops->most_values, 1) * sizeof(EsNode));
 	EsScope		scope;
@@ -632,26 +316,26 @@ es_ops_apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContex
 	es_value_begin(&scope, event, state);
 	for (int i = 0; i < ops->count; i++)
 	{
-		const Op   *op = &ops->ops[i];
+		const EsOp *op = &ops->ops[i];
 		Change		change = {.op = op,.state = state,.keep = keep};
 
 		switch (op->kind)
 		{
-			case OP_IGNORE:
+			case ES_OP_IGNORE:
 				break;
-			case OP_MERGE_DATA:
-			case OP_MERGE_PATCH:
-			case OP_REPLACE:
+			case ES_OP_MERGE_DATA:
+			case ES_OP_MERGE_PATCH:
+			case ES_OP_REPLACE:
 				apply_data(&change, &scope);
 				break;
-			case OP_UNSET:
+			case ES_OP_UNSET:
 				for (int j = 0; j < op->ntargets; j++)
 				{
 					change.target = &op->targets[j];
 					unset_target(&change);
 				}
 				break;
-			case OP_REMOVE:
+			case ES_OP_REMOVE:
 				apply_remove(&change, &scope);
 				break;
 			default:
@@ -659,4 +343,25 @@ es_ops_apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContex
 				break;
 		}
 	}
+}
+
+/*
+ * es_ops_apply applies operations to a state; see ops.h.  What fails comes out as
+ * VE009.
+ */
+void
+es_ops_apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContext keep)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		error_context_stack = NULL;
+		apply(ops, state, event, keep);
+	}
+	PG_CATCH();
+	{
+		es_handler_report_failure(context);
+	}
+	PG_END_TRY();
 }

@@ -5,12 +5,7 @@
 #ifndef ES_OPS_H
 #define ES_OPS_H
 
-#include "value.h"
-
-typedef struct EsOps EsOps;
-
-/* The compiled form borrows from the document, and is in the current memory context. */
-extern EsOps *es_ops_compile(const Jsonb *document);
+#include "opcompile.h"
 
 /*
  * Applies operations to a state.  What the state gains is allocated in a

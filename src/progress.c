@@ -19,6 +19,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -35,8 +36,12 @@
 #define Anum_progress_retry_at			5
 #define Anum_progress_attempts			6
 #define Anum_progress_live				7
-#define Anum_progress_error				8
-#define Natts_progress					8
+#define Anum_progress_litter			8
+#define Anum_progress_error				9
+#define Anum_progress_layout			10
+#define Natts_progress					10
+
+#define MOST_ERROR	10000		/* bytes that are kept of an error */
 
 #define Anum_skips_id					1
 #define Anum_skips_position				2
@@ -64,7 +69,9 @@ take_row(EsProgress *row, HeapTuple tuple, TupleDesc desc)
 		DatumGetTimestampTz(v[Anum_progress_retry_at - 1]);
 	row->attempts = DatumGetInt32(v[Anum_progress_attempts - 1]);
 	row->live = DatumGetBool(v[Anum_progress_live - 1]);
+	row->litter = DatumGetBool(v[Anum_progress_litter - 1]);
 	row->error = n[Anum_progress_error - 1] ? NULL : DatumGetTextPCopy(v[Anum_progress_error - 1]);
+	row->layout = n[Anum_progress_layout - 1] ? NULL : DatumGetTextPCopy(v[Anum_progress_layout - 1]);
 	row->tid = tuple->t_self;
 }
 
@@ -102,9 +109,9 @@ es_progress_read_all(EsProgress **rows)
 	return count;
 }
 
-/* Reads the row of a projection's live generation, or of its rebuild; false if there is none. */
-static bool
-read_row(int64 id, bool live, Snapshot snapshot, EsProgress *row)
+/* es_progress_read_as_of reads the row of a projection's live generation, or of its rebuild; false if the snapshot sees none. */
+bool
+es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row)
 {
 	Relation	rel = table_open(es_base_store()->projection_progress, AccessShareLock);
 	SysScanDesc scan = begin_rows(rel, id, snapshot);
@@ -126,7 +133,7 @@ bool
 es_progress_read(int64 id, bool live, EsProgress *row)
 {
 	Snapshot	snapshot = es_segment_fresh_snapshot();
-	bool		found = read_row(id, live, snapshot, row);
+	bool		found = es_progress_read_as_of(id, live, snapshot, row);
 
 	UnregisterSnapshot(snapshot);
 	return found;
@@ -138,7 +145,7 @@ es_progress_live_generation(int64 id, Snapshot snapshot)
 {
 	EsProgress	row;
 
-	return read_row(id, true, snapshot, &row) ? row.generation : 0;
+	return es_progress_read_as_of(id, true, snapshot, &row) ? row.generation : 0;
 }
 
 /* ---- writing ---- */
@@ -159,8 +166,11 @@ form_row(Relation rel, const EsProgress *row)
 	n[Anum_progress_retry_at - 1] = row->retry_at == DT_NOBEGIN;
 	v[Anum_progress_attempts - 1] = Int32GetDatum(row->attempts);
 	v[Anum_progress_live - 1] = BoolGetDatum(row->live);
+	v[Anum_progress_litter - 1] = BoolGetDatum(row->litter);
 	v[Anum_progress_error - 1] = PointerGetDatum(row->error);
 	n[Anum_progress_error - 1] = row->error == NULL;
+	v[Anum_progress_layout - 1] = PointerGetDatum(row->layout);
+	n[Anum_progress_layout - 1] = row->layout == NULL;
 	return heap_form_tuple(RelationGetDescr(rel), v, n);
 }
 
@@ -210,7 +220,7 @@ es_progress_delete(const EsProgress *row)
 	CommandCounterIncrement();
 }
 
-/* Describes an error as psql would, in one text. */
+/* Describes an error as psql would, in one text of a size to look at. */
 static const text *
 describe_error(const ErrorData *error)
 {
@@ -227,7 +237,7 @@ describe_error(const ErrorData *error)
 		appendStringInfo(&buf, "\nHINT:  %s", error->hint);
 	if (error->context)
 		appendStringInfo(&buf, "\nCONTEXT:  %s", error->context);
-	return cstring_to_text_with_len(buf.data, buf.len);
+	return cstring_to_text_with_len(buf.data, pg_mbcliplen(buf.data, buf.len, MOST_ERROR));
 }
 
 /*

@@ -17,12 +17,16 @@ typedef struct EsProgress
 	TimestampTz retry_at;		/* DT_NOBEGIN: at once */
 	int			attempts;		/* that have failed in a row */
 	bool		live;			/* else a rebuild's */
+	bool		litter;			/* states of earlier generations are to be
+								 * deleted */
 	const text *error;			/* NULL: none */
+	const text *layout;			/* of the states' text; NULL: has none */
 	ItemPointerData tid;
 } EsProgress;
 
 extern int	es_progress_read_all(EsProgress **rows);
 extern bool es_progress_read(int64 id, bool live, EsProgress *row);
+extern bool es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row);
 extern int64 es_progress_live_generation(int64 id, Snapshot snapshot);
 extern void es_progress_insert(const EsProgress *row);
 extern void es_progress_write(EsProgress *row);

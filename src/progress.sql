@@ -13,12 +13,16 @@ CREATE TABLE eventstore.projection_progress (
 	retry_at timestamptz,
 	attempts int NOT NULL,
 	live boolean NOT NULL,
+	litter boolean NOT NULL,
 	error text,
+	layout text,
 	CONSTRAINT projection_progress_by_key PRIMARY KEY (projection_id, generation)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE eventstore.projection_progress IS 'how far each generation of a projection is: the live one, and the one that a rebuild makes';
 COMMENT ON COLUMN eventstore.projection_progress.position IS 'everything up to here is taken in; of an inline projection''s live generation: where it was when it became live';
 COMMENT ON COLUMN eventstore.projection_progress.attempts IS 'how often it has failed there in a row';
+COMMENT ON COLUMN eventstore.projection_progress.litter IS 'states of earlier generations are still there, to be deleted by and by';
+COMMENT ON COLUMN eventstore.projection_progress.layout IS 'what the states'' type was made of as the generation was begun; NULL: states are jsonb, or there are none';
 COMMENT ON COLUMN eventstore.projection_progress.retry_at IS 'the worker does not try before this time';
 
 CREATE TABLE eventstore.projection_skips (

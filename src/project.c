@@ -1,92 +1,23 @@
 /*
  * project.c
- *		Running projections: events taken in.
+ *		Running projections: events at hand taken in.
  *
- * A batch reads some thousand events from the checkpoint on, folds them by key, or
- * calls the handler for each, and moves the checkpoint, all in one transaction: so
- * each event is taken in exactly once, and after a crash the next batch begins
- * where the last one that committed ended.  Folding by key, each state is read and
- * written once a batch, however many events it has there.
- *
- * Users' code runs as the projection's creator.  When it fails, the batch is
- * undone, a subtransaction, and run once more up to the event before the one that
- * failed; an earlier one may then fail, since folding by key is not in the log's
- * order, and it is run once more.  What is left goes well, and the error is noted
- * at the event at which the projection stands.
- *
- * A batch ends early when it takes long, so that other projections get their turn,
- * and the next one is made smaller.  In the worker, one that takes longer than
- * eventstore.projection_timeout is cancelled, and that is a failure.
+ * Events are brought to their newest form, sorted by key and folded into the key's
+ * state, or handed to the handler one by one.  Users' code runs as the projection's
+ * creator; whoever calls has become that (es_projection_become_creator).
  */
 #include "project.h"
 
-#include "access/detoast.h"
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
-#include "utils/snapmgr.h"
-#include "utils/timeout.h"
 #include "utils/timestamp.h"
-
-
-#define CHUNK_EVENTS	256		/* read at once */
-#define CHUNK_SPAN		100000	/* positions looked through at once */
-#define BATCH_BYTES		(16 * 1024 * 1024)
-#define LONG_US			INT64CONST(1000000) /* a batch had better not take
-											 * longer */
-
-static int	batch_events = 5000;	/* GUC eventstore.projection_batch */
-static int	timeout = 60000;	/* GUC eventstore.projection_timeout, ms */
-
-/* A batch on its way. */
-typedef struct Batch
-{
-	EsRun	   *run;
-	EsEvent    *events;
-	int			count;
-	int			room;
-	Size		bytes;
-	int64		passed;			/* all up to here is in events, or does not
-								 * pass */
-	int64	   *skips;
-	int			nskips;
-	TimestampTz started;
-} Batch;
-
-/* What errors are about. */
-typedef struct About
-{
-	const EsProjection *projection;
-	const EsEvent *event;		/* NULL: a reducer says so itself */
-} About;
-
-/* Defines the GUCs; called once, from _PG_init. */
-void
-es_project_init(void)
-{
-	DefineCustomIntVariable("eventstore.projection_batch",
-							"How many events a projection takes in in one transaction, at most.",
-							NULL,
-							&batch_events, 5000, 1, 1000000,
-							PGC_USERSET, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("eventstore.projection_timeout",
-							"How long a projection may take for a batch in the worker before that is a failure.",
-							"0 is without limit.",
-							&timeout, 60000, 0, 24 * 3600 * 1000,
-							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-}
-
-/* ---- events at hand ---- */
 
 /* Says in the context of errors what they are about. */
 static void
 describe(void *arg)
 {
-	const About *about = arg;
+	const EsAbout *about = arg;
 	const EsEvent *event = about->event;
 	text	   *stream;
 	text	   *type;
@@ -104,20 +35,21 @@ describe(void *arg)
 			   (int) VARSIZE_ANY_EXHDR(type), VARDATA_ANY(type));
 }
 
-/* Begins to say so; end_about ends it. */
-static void
-begin_about(About *about, ErrorContextCallback *callback)
+/* es_project_begin_about has errors say so, until es_project_end_about. */
+void
+es_project_begin_about(EsAbout *about)
 {
-	callback->callback = describe;
-	callback->arg = about;
-	callback->previous = error_context_stack;
-	error_context_stack = callback;
+	about->callback.callback = describe;
+	about->callback.arg = about;
+	about->callback.previous = error_context_stack;
+	error_context_stack = &about->callback;
 }
 
-static void
-end_about(const ErrorContextCallback *callback)
+/* es_project_end_about undoes es_project_begin_about; an error does, too. */
+void
+es_project_end_about(const EsAbout *about)
 {
-	error_context_stack = callback->previous;
+	error_context_stack = about->callback.previous;
 }
 
 /* Gives the key of an event; VE009 if it is none. */
@@ -163,21 +95,20 @@ es_project_upcast(const EsProjection *projection, EsEvent *events, int count, in
 
 	/* all reducers have all upcasters */
 	const EsReducer *reducer = es_reduce_pin(cstring_to_text("last"), scratch);
-	About		about = {.projection = projection};
-	ErrorContextCallback callback;
+	EsAbout		about = {.projection = projection};
 	EsCalls    *calls;
 
 	if (reducer->upcasters->count > 0)
 	{
 		calls = es_handler_begin_calls(reducer->upcasters->count);
-		begin_about(&about, &callback);
+		es_project_begin_about(&about);
 		for (int i = 0; i < count; i++)
 		{
 			about.event = &events[i];
 			*current = events[i].position;
 			es_upcast_event(reducer->upcasters, calls, &events[i]);
 		}
-		end_about(&callback);
+		es_project_end_about(&about);
 		*current = 0;
 	}
 	MemoryContextDelete(scratch);
@@ -191,11 +122,10 @@ int
 es_project_sort(const EsProjection *projection, const EsEvent *events, int count,
 				EsKeyed *keyed, int64 *current)
 {
-	About		about = {.projection = projection};
-	ErrorContextCallback callback;
+	EsAbout		about = {.projection = projection};
 	int			n = 0;
 
-	begin_about(&about, &callback);
+	es_project_begin_about(&about);
 	for (int i = 0; i < count; i++)
 	{
 		about.event = keyed[n].event = &events[i];
@@ -204,7 +134,7 @@ es_project_sort(const EsProjection *projection, const EsEvent *events, int count
 		if (keyed[n].key)
 			n++;
 	}
-	end_about(&callback);
+	es_project_end_about(&about);
 	*current = 0;
 	if (n > 1)
 		qsort(keyed, n, sizeof(EsKeyed), compare_keyed);
@@ -222,18 +152,49 @@ es_project_same_key(const EsKeyed *keyed, int count)
 	return n;
 }
 
-/* es_project_begin_fold begins to fold by a projection's reducer. */
-EsFold *
-es_project_begin_fold(const EsProjection *projection)
+/* Gives the reducer of a projection, as long as the current memory context; VE004 if it is gone. */
+static const EsReducer *
+get_reducer(const EsProjection *projection)
 {
-	EsFold	   *fold = es_fold_begin(projection->reducer);
+	const EsReducer *reducer = es_reduce_pin(projection->reducer, CurrentMemoryContext);
 
-	if (fold == NULL)
+	if (reducer == NULL)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
 				errmsg("reducer \"%s\" of projection \"%s\" does not exist",
 					   text_to_cstring(projection->reducer), text_to_cstring(projection->name)));
-	return fold;
+	return reducer;
+}
+
+/* es_project_layout tells what the text of a projection's states goes by now; NULL if there is none. */
+const text *
+es_project_layout(const EsProjection *projection)
+{
+	const EsReducer *reducer;
+
+	if (projection->reducer == NULL)
+		return NULL;
+	reducer = get_reducer(projection);
+	return reducer->layout ? cstring_to_text(reducer->layout) : NULL;
+}
+
+/*
+ * es_project_begin_fold begins to fold by a projection's reducer; 55000 if states
+ * that are there, of a layout, would be read as something else.
+ */
+EsFold *
+es_project_begin_fold(const EsProjection *projection, const text *layout)
+{
+	const EsReducer *reducer = get_reducer(projection);
+
+	if (reducer->layout && (layout == NULL || strlen(reducer->layout) != VARSIZE_ANY_EXHDR(layout) ||
+							memcmp(reducer->layout, VARDATA_ANY(layout), VARSIZE_ANY_EXHDR(layout)) != 0))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("the states of projection \"%s\" are of a type that has changed since",
+					   text_to_cstring(projection->name)),
+				errhint("Make them anew with es_rebuild_projection."));
+	return es_fold_begin(projection->reducer);
 }
 
 /* Takes the state of a fold, in the current memory context. */
@@ -281,6 +242,7 @@ static void
 look_up_function(Oid function, FmgrInfo *flinfo)
 {
 	es_handler_require_execute(function);
+	es_handler_require_trusted(function);
 	fmgr_info(function, flinfo);
 }
 
@@ -296,14 +258,13 @@ es_project_call(const EsProjection *projection, const EsEvent *events, int count
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = CurrentMemoryContext;
 	TimestampTz started = GetCurrentTimestamp();
-	About		about = {.projection = projection};
-	ErrorContextCallback callback;
+	EsAbout		about = {.projection = projection};
 	FmgrInfo	flinfo;
 	int			n = 0;
 
 	look_up_function(es_projection_handler(projection), &flinfo);
-	begin_about(&about, &callback);
-	while (n < count && (n == 0 || GetCurrentTimestamp() - started < LONG_US))
+	es_project_begin_about(&about);
+	while (n < count && (n == 0 || GetCurrentTimestamp() - started < ES_BATCH_US))
 	{
 		CHECK_FOR_INTERRUPTS();
 		about.event = &events[n++];
@@ -316,7 +277,7 @@ es_project_call(const EsProjection *projection, const EsEvent *events, int count
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(scratch);
 	}
-	end_about(&callback);
+	es_project_end_about(&about);
 	*current = 0;
 	MemoryContextDelete(scratch);
 	return n;
@@ -328,307 +289,15 @@ es_project_call_reset(const EsProjection *projection)
 {
 	LOCAL_FCINFO(fcinfo, 0);
 	EsOwnerContext caller;
-	About		about = {.projection = projection};
-	ErrorContextCallback callback;
+	EsAbout		about = {.projection = projection};
 	FmgrInfo	flinfo;
 
-	begin_about(&about, &callback);
+	es_project_begin_about(&about);
 	es_projection_become_creator(projection, &caller);
 	look_up_function(es_projection_reset(projection), &flinfo);
 	InitFunctionCallInfoData(*fcinfo, &flinfo, 0, InvalidOid, NULL, NULL);
 	(void) es_handler_invoke(fcinfo);
-	es_base_become_caller(&caller);
-	end_about(&callback);
+	es_projection_become_caller(&caller);
+	es_project_end_about(&about);
 	CommandCounterIncrement();
-}
-
-/* ---- reading a batch ---- */
-
-/* Copies a stored value, which afterwards needs nothing from its table. */
-static Datum
-copy_stored(Batch *batch, Datum value)
-{
-	struct varlena *stored = (struct varlena *) DatumGetPointer(value);
-
-	batch->bytes += VARSIZE_ANY(stored);
-	if (VARATT_IS_EXTERNAL(stored))
-	{
-		stored = detoast_external_attr(stored);
-		batch->bytes += VARSIZE_ANY(stored);
-		return PointerGetDatum(stored);
-	}
-	return datumCopy(value, false, -1);
-}
-
-/* Puts an event into the batch. */
-static void
-add_event(const EsEvent *event, void *arg)
-{
-	Batch	   *batch = arg;
-	EsEvent    *copy;
-
-	if (batch->count == batch->room)
-	{
-		batch->room = Max(2 * batch->room, CHUNK_EVENTS);
-		batch->events = batch->events == NULL ? palloc(sizeof(EsEvent) * batch->room) :
-			repalloc_huge(batch->events, sizeof(EsEvent) * batch->room);
-	}
-	copy = &batch->events[batch->count++];
-	*copy = *event;
-	copy->stream = copy_stored(batch, event->stream);
-	copy->type = copy_stored(batch, event->type);
-	copy->data = copy_stored(batch, event->data);
-	copy->metadata = copy_stored(batch, event->metadata);
-}
-
-/* Compares two positions, for searching. */
-static int
-compare_positions(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* Tells whether an event is not one of those that are skipped. */
-static bool
-is_not_skipped(const EsEvent *event, void *arg)
-{
-	const Batch *batch = arg;
-
-	return bsearch(&event->position, batch->skips, batch->nskips, sizeof(int64), compare_positions) == NULL;
-}
-
-/* How many events the batch should have, at most. */
-static int64
-batch_limit(const EsRun *run)
-{
-	int			pace = *run->projection->pace;
-
-	return Min(run->most, pace > 0 ? Min(pace, batch_events) : batch_events);
-}
-
-/* Reads the events of a batch. */
-static void
-read_batch(Batch *batch)
-{
-	EsRun	   *run = batch->run;
-	int64		limit = batch_limit(run);
-	EsLogFilter filter = {.settled = run->upto,.categories = run->projection->categories,
-		.types = run->projection->types
-	};
-
-	batch->passed = run->progress.position;
-	batch->nskips = es_progress_read_skips(run->projection->id, batch->passed, run->upto, &batch->skips);
-	if (batch->nskips > 0)
-		filter.wants = is_not_skipped;
-	while (batch->count < limit && batch->bytes < BATCH_BYTES && batch->passed < run->upto &&
-		   GetCurrentTimestamp() - batch->started < LONG_US)
-	{
-		int64		before = batch->passed;
-
-		filter.after = batch->passed;
-		filter.upto = Min(run->upto, batch->passed + CHUNK_SPAN);
-		filter.max_count = Min(CHUNK_EVENTS, limit - batch->count);
-		batch->passed = es_log_read(&filter, add_event, batch);
-		if (batch->passed == before)
-			break;				/* what follows is this transaction's */
-	}
-}
-
-/* ---- taking it in ---- */
-
-/* Folds a batch by key. */
-static void
-fold_batch(Batch *batch)
-{
-	EsRun	   *run = batch->run;
-	EsKeyed    *keyed = palloc(sizeof(EsKeyed) * batch->count);
-	int			count = es_project_sort(run->projection, batch->events, batch->count, keyed, &run->current);
-	MemoryContext batch_context = CurrentMemoryContext;
-	MemoryContext old_states = AllocSetContextCreate(batch_context, "eventstore projection state",
-													 ALLOCSET_DEFAULT_SIZES);
-	MemoryContext new_states = AllocSetContextCreate(batch_context, "eventstore projection states",
-													 ALLOCSET_DEFAULT_SIZES);
-	EsFold	   *fold = es_project_begin_fold(run->projection);
-	EsReadModel model;
-	int			n;
-
-	es_readmodel_open(&model, run->projection->id, run->progress.generation, true);
-	for (int i = 0; i < count; i += n)
-	{
-		EsKeyState	state = {.key = keyed[i].key};
-
-		n = es_project_same_key(&keyed[i], count - i);
-		MemoryContextSwitchTo(old_states);
-		if (!es_readmodel_find(&model, &state))
-			MemoryContextSwitchTo(new_states);
-		es_project_fold(fold, &state, &keyed[i], n, &run->current);
-		MemoryContextSwitchTo(batch_context);
-		es_readmodel_put(&model, &state);
-		MemoryContextReset(old_states);
-		if (model.nadded == 0)
-			MemoryContextReset(new_states);
-	}
-	es_readmodel_close(&model);
-	es_fold_end(fold);
-}
-
-/* Calls the handler for a batch, or for as much of it as does not take long. */
-static void
-call_batch(Batch *batch)
-{
-	int			n = es_project_call(batch->run->projection, batch->events, batch->count, &batch->run->current);
-
-	if (n < batch->count)
-		batch->passed = batch->events[n - 1].position;
-	batch->count = n;
-}
-
-/* Takes the events of a batch in, as the projection's creator. */
-static void
-take_in(Batch *batch)
-{
-	const EsProjection *projection = batch->run->projection;
-	About		about = {.projection = projection};
-	ErrorContextCallback callback;
-	EsOwnerContext caller;
-
-	es_projection_become_creator(projection, &caller);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	es_project_upcast(projection, batch->events, batch->count, &batch->run->current);
-	if (projection->reducer)
-	{
-		begin_about(&about, &callback);
-		fold_batch(batch);
-		end_about(&callback);
-	}
-	else
-		call_batch(batch);
-	PopActiveSnapshot();
-	es_base_become_caller(&caller);
-	CommandCounterIncrement();
-}
-
-/* Notes how many events the next batch had better have, by how long this one took. */
-static void
-adjust_pace(const Batch *batch)
-{
-	int		   *pace = batch->run->projection->pace;
-	int64		took = GetCurrentTimestamp() - batch->started;
-
-	if (took > LONG_US / 2)
-		*pace = (int) Max(batch->count * (LONG_US / 2) / took, 1);
-	else if (*pace > 0 && took < LONG_US / 4)
-		*pace = *pace < batch_events ? *pace * 2 : 0;
-}
-
-/*
- * es_project_batch takes in what follows the checkpoint, as much as makes a batch,
- * and moves run->progress on, which the caller writes.
- */
-void
-es_project_batch(EsRun *run)
-{
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore projection batch",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	Batch		batch = {.run = run,.started = GetCurrentTimestamp()};
-
-	run->current = 0;
-	read_batch(&batch);
-	if (batch.count > 0)
-	{
-		take_in(&batch);
-		adjust_pace(&batch);
-	}
-	es_progress_move(&run->progress, batch.passed);
-	run->events += batch.count;
-	run->most -= batch.count;
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
-}
-
-/* ---- failures ---- */
-
-/* es_project_watch has the worker cancelled when what it does takes too long from now on, or no more. */
-void
-es_project_watch(const EsRun *run, bool on)
-{
-	if (!run->by_worker || timeout == 0)
-		return;
-	if (on)
-		enable_timeout_after(STATEMENT_TIMEOUT, timeout);
-	else
-	{
-		disable_timeout(STATEMENT_TIMEOUT, false);
-		QueryCancelPending = false; /* it may have come just now */
-	}
-}
-
-/*
- * es_project_attempt does something in a subtransaction; returns the error that it
- * ended with, NULL if it went well.  Somebody who runs a projection by hand gets
- * what is none of its doing as the error that it is.
- */
-ErrorData *
-es_project_attempt(EsRun *run, EsRunWork work)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		es_project_watch(run, true);
-		work(run);
-		es_project_watch(run, false);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		es_project_watch(run, false);
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	if (error && !run->by_worker && es_handler_passes_through(error->sqlerrcode))
-		ReThrowError(error);
-	return error;
-}
-
-/*
- * es_project_try_batch takes in a batch, or what comes before the first event that
- * fails, and writes the checkpoint.  Returns the error, which is then noted with
- * it, or NULL.
- */
-ErrorData *
-es_project_try_batch(EsRun *run)
-{
-	EsRun		begun = *run;
-	ErrorData  *error = NULL;
-	ErrorData  *next;
-	int64		failed_at = 0;
-
-	while ((next = es_project_attempt(run, es_project_batch)) != NULL)
-	{
-		error = next;
-		failed_at = run->current;
-		*run = begun;
-		if (failed_at <= begun.progress.position + 1)
-			break;
-		run->upto = failed_at - 1;
-	}
-	run->upto = begun.upto;
-	if (error)
-		es_progress_fail(&run->progress, failed_at, error);
-	es_progress_write(&run->progress);
-	return error;
 }

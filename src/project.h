@@ -1,6 +1,6 @@
 /*
  * project.h
- *		Running projections: events taken in.
+ *		Running projections: events at hand taken in.
  */
 #ifndef ES_PROJECT_H
 #define ES_PROJECT_H
@@ -9,6 +9,14 @@
 #include "progress.h"
 #include "readmodel.h"
 
+/*
+ * What a batch may use, besides the number of events that
+ * eventstore.projection_batch and the projection's pace allow: what is used up
+ * first ends it.
+ */
+#define ES_BATCH_BYTES	(16 * 1024 * 1024)	/* of events, not compressed */
+#define ES_BATCH_US		INT64CONST(1000000) /* had better not take longer */
+
 /* An event, and the key that it is folded into. */
 typedef struct EsKeyed
 {
@@ -16,40 +24,26 @@ typedef struct EsKeyed
 	const EsEvent *event;
 } EsKeyed;
 
-/* One generation of a projection that is run. */
-typedef struct EsRun
+/* What errors are about. */
+typedef struct EsAbout
 {
 	const EsProjection *projection;
-	EsProgress	progress;		/* read under the projection's lock; moved on,
-								 * to be written by the caller */
-	int64		upto;			/* the log is settled up to here, and is read
-								 * no further */
-	int64		most;			/* events that may still be taken in */
-	int64		events;			/* that were taken in */
-	int64		current;		/* position of the event that is being taken
-								 * in; 0: none in particular */
-	bool		by_worker;
-} EsRun;
+	const EsEvent *event;		/* NULL: a reducer says so itself */
+	ErrorContextCallback callback;
+} EsAbout;
 
-/* Something to do for a run, in a subtransaction. */
-typedef void (*EsRunWork) (EsRun *run);
+extern void es_project_begin_about(EsAbout *about);
+extern void es_project_end_about(const EsAbout *about);
 
-extern void es_project_init(void);
-
-/* Taking in events that are at hand; *current is as in a run. */
+/* *current becomes the position of the event that is being taken in, 0 for none in particular. */
 extern void es_project_upcast(const EsProjection *projection, EsEvent *events, int count, int64 *current);
 extern int	es_project_sort(const EsProjection *projection, const EsEvent *events, int count,
 							EsKeyed *keyed, int64 *current);
 extern int	es_project_same_key(const EsKeyed *keyed, int count);
-extern EsFold *es_project_begin_fold(const EsProjection *projection);
+extern const text *es_project_layout(const EsProjection *projection);
+extern EsFold *es_project_begin_fold(const EsProjection *projection, const text *layout);
 extern void es_project_fold(EsFold *fold, EsKeyState *state, const EsKeyed *keyed, int count, int64 *current);
 extern int	es_project_call(const EsProjection *projection, const EsEvent *events, int count, int64 *current);
 extern void es_project_call_reset(const EsProjection *projection);
-
-/* Taking in what the log has. */
-extern void es_project_watch(const EsRun *run, bool on);
-extern void es_project_batch(EsRun *run);
-extern ErrorData *es_project_attempt(EsRun *run, EsRunWork work);
-extern ErrorData *es_project_try_batch(EsRun *run);
 
 #endif							/* ES_PROJECT_H */

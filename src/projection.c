@@ -60,6 +60,15 @@
 #define Anum_projections_search_path	12
 #define Natts_projections				12
 
+/* A projection whose users' code runs in this session; in TopTransactionContext. */
+typedef struct Running
+{
+	int64		projection_id;
+	SubTransactionId subid;
+	struct Running *outer;
+} Running;
+
+static Running *running = NULL; /* the innermost */
 static EsProjectionSet *known = NULL;
 static bool stale = false;		/* what is known may not hold any more */
 static Oid	known_relation = InvalidOid;
@@ -77,6 +86,23 @@ forget_projections(Datum arg, Oid relid)
 		stale = true;
 }
 
+/* Forgets what ran in a (sub)transaction that is aborted. */
+static void
+forget_running(SubTransactionId subid)
+{
+	while (running && running->subid >= subid)
+		running = running->outer;
+	es_handler_on_behalf = running != NULL;
+}
+
+/* Forgets what ran in a subtransaction. */
+static void
+at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		forget_running(subid);
+}
+
 /* Lets the worker know, once there is something new for it to do. */
 static void
 at_xact_end(XactEvent event, void *arg)
@@ -84,7 +110,10 @@ at_xact_end(XactEvent event, void *arg)
 	if (event == XACT_EVENT_COMMIT && has_work)
 		es_roster_nudge();
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+	{
 		has_work = false;
+		forget_running(TopSubTransactionId);
+	}
 }
 
 /* Registers the callbacks; called once, from _PG_init. */
@@ -93,6 +122,7 @@ es_projection_init(void)
 {
 	es_base_on_relation_change(forget_projections);
 	RegisterXactCallback(at_xact_end, NULL);
+	RegisterSubXactCallback(at_subxact_end, NULL);
 }
 
 /* Takes a column of text, in the current memory context; NULL for none. */
@@ -142,6 +172,7 @@ take_definition(EsProjection *projection, HeapTuple row, TupleDesc desc)
 	if (projection->key)
 		projection->value = es_value_compile_key(projection->key);
 	projection->generation = palloc0(sizeof(int64));
+	projection->layout = palloc0(sizeof(text *));
 	projection->pace = palloc0(sizeof(int));
 #undef COLUMN
 }
@@ -332,19 +363,28 @@ es_projection_wants(const EsProjection *projection, const EsEvent *event)
 
 /* ---- functions and roles ---- */
 
+/* es_projection_shape tells what a handler, or a reset function, must look like. */
+EsSignature
+es_projection_shape(bool takes_event)
+{
+	EsSignature shape = {.nargs = takes_event ? 1 : 0,.args = {es_base_store()->event_type}};
+
+	return shape;
+}
+
 /* Finds a function by its qualified name and arguments; VE004 if it is gone. */
 static Oid
 find_function(const EsProjection *projection, const char *name, bool takes_event)
 {
-	Oid			types[1] = {es_base_store()->event_type};
+	EsSignature shape = es_projection_shape(takes_event);
 	EsOwnerContext caller;
 	Oid			function;
 
 	/* names are resolved as the owner, as those of reducers' handlers are */
 	es_base_become_owner(&caller);
-	function = LookupFuncName(textToQualifiedNameList(cstring_to_text(name)), takes_event ? 1 : 0, types, true);
+	function = LookupFuncName(textToQualifiedNameList(cstring_to_text(name)), shape.nargs, shape.args, true);
 	es_base_become_caller(&caller);
-	if (!OidIsValid(function))
+	if (!OidIsValid(function) || !es_handler_fits(function, &shape))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
 				errmsg("function %s(%s) of projection \"%s\" does not exist any more",
@@ -367,10 +407,31 @@ es_projection_reset(const EsProjection *projection)
 	return find_function(projection, projection->reset, false);
 }
 
+/* Raises 55000 if a projection is running in this session: its own code must not change it. */
+static void
+refuse_if_running(const EsProjection *projection)
+{
+	for (Running *r = running; r; r = r->outer)
+		if (r->projection_id == projection->id)
+			ereport(ERROR,
+					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("projection \"%s\" is running: what it calls cannot run or change it",
+						   text_to_cstring(projection->name)));
+}
+
+/* es_projection_become_caller undoes es_projection_become_creator. */
+void
+es_projection_become_caller(const EsOwnerContext *saved)
+{
+	es_base_become_caller(saved);
+	running = running->outer;
+	es_handler_on_behalf = running != NULL;
+}
+
 /*
  * es_projection_become_creator makes a projection's creator the current user,
- * with the search_path of then, for the code of users; es_base_become_caller
- * undoes it, and so does an error.  Where that role could not act as the session's
+ * with the search_path of then, for the code of users, and the projection one that
+ * is running; es_projection_become_caller undoes it, and so does an error.  Where that role could not act as the session's
  * user by itself, it must not leave anything behind that would run as such, like
  * a deferred trigger.
  */
@@ -379,6 +440,7 @@ es_projection_become_creator(const EsProjection *projection, EsOwnerContext *sav
 {
 	Oid			creator = get_role_oid(projection->creator, true);
 	int			restrict_to = SECURITY_LOCAL_USERID_CHANGE;
+	Running    *r;
 
 	if (!OidIsValid(creator))
 		ereport(ERROR,
@@ -386,6 +448,12 @@ es_projection_become_creator(const EsProjection *projection, EsOwnerContext *sav
 				errmsg("role \"%s\", which created projection \"%s\", does not exist any more",
 					   projection->creator, text_to_cstring(projection->name)),
 				errhint("Drop the projection with es_drop_projection, and create it again."));
+	r = MemoryContextAlloc(TopTransactionContext, sizeof(Running));
+	r->projection_id = projection->id;
+	r->subid = GetCurrentSubTransactionId();
+	r->outer = running;
+	running = r;
+	es_handler_on_behalf = true;
 	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
 	if (!es_may_become(creator, saved->user) || !es_may_become(creator, GetSessionUserId()))
 		restrict_to |= SECURITY_RESTRICTED_OPERATION;
@@ -431,13 +499,17 @@ es_projection_is_locked(int64 id)
 	return locked;
 }
 
-/* es_projection_get_locked is es_projection_get with the projection's lock, which it waits for. */
+/*
+ * es_projection_get_locked is es_projection_get with the projection's lock, which it
+ * waits for; 55000 if the projection itself calls.
+ */
 const EsProjection *
 es_projection_get_locked(const text *name)
 {
 	const EsProjection *projection = es_projection_get(name);
 	int64		id;
 
+	refuse_if_running(projection);
 	do
 	{
 		id = projection->id;
@@ -544,5 +616,6 @@ Datum
 es_projection_forget(PG_FUNCTION_ARGS)
 {
 	CacheInvalidateRelcacheByRelid(es_base_store()->projections);
+	has_work = true;
 	PG_RETURN_POINTER(NULL);
 }

@@ -5,6 +5,7 @@
 #ifndef ES_PROJECTION_H
 #define ES_PROJECTION_H
 
+#include "handler.h"
 #include "log.h"
 #include "value.h"
 
@@ -30,6 +31,7 @@ typedef struct EsProjection
 	const EsValue *value;		/* the compiled key; NULL: has a handler */
 	/* found out as it is used; 0: not known yet */
 	int64	   *generation;		/* that is live, of an inline one */
+	const text **layout;		/* of that one's states */
 	int		   *pace;			/* how many events a batch had better have */
 } EsProjection;
 
@@ -57,9 +59,11 @@ extern const EsProjection *es_projection_get(const text *name);
 extern bool es_projection_wants(const EsProjection *projection, const EsEvent *event);
 
 /* Its functions, and whom they run as. */
+extern EsSignature es_projection_shape(bool takes_event);
 extern Oid	es_projection_handler(const EsProjection *projection);
 extern Oid	es_projection_reset(const EsProjection *projection);
 extern void es_projection_become_creator(const EsProjection *projection, EsOwnerContext *saved);
+extern void es_projection_become_caller(const EsOwnerContext *saved);
 
 /* Locks and changes. */
 extern bool es_projection_lock(int64 id, bool wait);

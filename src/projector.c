@@ -11,23 +11,32 @@
  * The worker first looks which projections have something to do: those behind the
  * settled position, and rebuilds, unless they wait after a failure.  What it
  * remembers between transactions are ids only.
+ *
+ * A transaction runs users' code of one projection at most, so what ends it is that
+ * projection's failure, and is noted in another one.  The roster keeps on record
+ * whose code runs, so that also what ended a worker is noted, by the next one; and
+ * each begins at another place, should a crash have taken the roster with it.
  */
 #include "projector.h"
 
 #include "access/xact.h"
 #include "commands/extension.h"
+#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "rebuild.h"
+#include "roster.h"
 #include "sharedmark.h"
 #include "wait.h"
 
 #define LOCKED_AGAIN_US	INT64CONST(100000)
+#define LOADING_AGAIN_US	INT64CONST(1000000)
 #define MOST_TOGETHER	32
 
 /* A generation that the worker has something to do for. */
@@ -41,19 +50,49 @@ static Task *tasks = NULL;		/* in TopMemoryContext */
 static int	ntasks = 0;
 static int	task_room = 0;
 
+/* Whose code this transaction runs; id 0: nobody's. */
+static Task at_work = {0};
+
+/* What ended the transaction, or the process, in which a task was at work: it is to be noted there. */
+static Task culprit = {0};		/* id 0: none */
+static ErrorData *culprit_error = NULL;
+static MemoryContext culprit_context = NULL;
+
 PG_FUNCTION_INFO_V1(es_run_projection);
 PG_FUNCTION_INFO_V1(es_wait_projection);
 PG_FUNCTION_INFO_V1(es_skip_event);
 
 /* ---- running ---- */
 
+/*
+ * Raises 40001 if a handler would see the tables as they were before somebody else
+ * took events in: in a transaction with one snapshot that is older.
+ */
+static void
+require_fresh_snapshot(EsRun *run)
+{
+	EsProgress	seen;
+
+	if (run->projection->handler == NULL || !IsolationUsesXactSnapshot())
+		return;
+	if (!es_progress_read_as_of(run->progress.projection_id, run->progress.live, GetTransactionSnapshot(), &seen) ||
+		!ItemPointerEquals(&seen.tid, &run->progress.tid))
+		ereport(ERROR,
+				errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				errmsg("could not serialize access due to concurrent run of projection \"%s\"",
+					   text_to_cstring(run->projection->name)),
+				errhint("The transaction might succeed if retried."));
+}
+
 /* Gets a run ready, under the projection's lock; false if there is no such generation, or nothing to run in it. */
 static bool
 begin_run(EsRun *run, bool live)
 {
-	if (live && run->projection->is_inline)
+	if (!es_progress_read(run->projection->id, live, &run->progress) ||
+		(live && run->projection->is_inline && !run->progress.litter))
 		return false;
-	return es_progress_read(run->projection->id, live, &run->progress);
+	require_fresh_snapshot(run);
+	return true;
 }
 
 /* Does one batch; *more tells whether there is something left to do at once.  Returns the error that is noted, or NULL. */
@@ -65,10 +104,12 @@ run_batch(EsRun *run, bool *more)
 
 	if (!run->progress.live)
 		return es_rebuild_step(run, more);
-	*more = false;
-	if (before >= run->upto)
+	if (run->progress.litter)
+		es_rebuild_sweep(run);
+	*more = run->progress.litter;
+	if (before >= run->upto || run->projection->is_inline)
 		return NULL;
-	error = es_project_try_batch(run);
+	error = es_batch_try(run);
 	*more = error == NULL && run->progress.position > before && run->progress.position < run->upto && run->most > 0;
 	return error;
 }
@@ -77,11 +118,14 @@ run_batch(EsRun *run, bool *more)
 static void
 warn(const EsRun *run, const ErrorData *error)
 {
+	const char *name = text_to_cstring(run->projection->name);
+	const char *message = error->message ? error->message : "unknown error";
+
 	ereport(WARNING,
 			errcode(error->sqlerrcode),
-			errmsg("projection \"%s\" failed at position " INT64_FORMAT ": %s",
-				   text_to_cstring(run->projection->name), run->progress.error_position,
-				   error->message ? error->message : "unknown error"),
+			run->progress.error_position == 0 ? errmsg("projection \"%s\" failed: %s", name, message) :
+			errmsg("projection \"%s\" failed at position " INT64_FORMAT ": %s", name,
+				   run->progress.error_position, message),
 			error->detail ? errdetail_internal("%s", error->detail) : 0,
 			error->hint ? errhint("%s", error->hint) : 0,
 			error->context ? errcontext("%s", error->context) : 0);
@@ -269,7 +313,7 @@ add_task(const EsProgress *row)
 static void
 look_at_row(const EsProgress *row, int64 settled, EsProjectorLook *look)
 {
-	if (row->live && row->position >= settled)
+	if (row->live && row->position >= settled && !row->litter)
 		return;
 	if (row->retry_at > GetCurrentTimestamp())
 		look->again_at = Min(look->again_at, row->retry_at);
@@ -277,6 +321,23 @@ look_at_row(const EsProgress *row, int64 settled, EsProjectorLook *look)
 		look->again_at = Min(look->again_at, GetCurrentTimestamp() + LOCKED_AGAIN_US);
 	else
 		add_task(row);
+}
+
+/* Puts tasks in an order that begins at another place in each worker. */
+static void
+begin_anywhere(void)
+{
+	static uint64 start = 0;
+	Task		first;
+
+	if (start == 0)
+		start = pg_prng_uint64(&pg_global_prng_state);
+	for (int i = ntasks > 1 ? start % ntasks : 0; i > 0; i--)
+	{
+		first = tasks[0];
+		memmove(tasks, tasks + 1, sizeof(Task) * (ntasks - 1));
+		tasks[ntasks - 1] = first;
+	}
 }
 
 /*
@@ -295,7 +356,10 @@ es_projector_look(EsProjectorLook *look)
 	look->again_at = DT_NOEND;
 	ntasks = 0;
 	if (!begin_work("looking after the projections of eventstore"))
+	{
+		look->again_at = GetCurrentTimestamp() + LOADING_AGAIN_US;
 		return;
+	}
 	set = es_projection_pin(CurrentMemoryContext);
 	if (set->count > 0)
 	{
@@ -305,25 +369,115 @@ es_projector_look(EsProjectorLook *look)
 		{
 			const EsProjection *projection = es_projection_find_by_id(set, rows[i].projection_id);
 
-			if (projection == NULL || (projection->is_inline && rows[i].live))
+			if (projection == NULL || (projection->is_inline && rows[i].live && !rows[i].litter))
 				continue;
 			look->follows = true;
 			look_at_row(&rows[i], settled, look);
 		}
 	}
+	begin_anywhere();
 	look->busy = ntasks > 0;
 	end_work();
 }
 
+/* ---- failures that end more than an attempt ---- */
+
+/* Makes a task one whose failure is to be noted. */
+static void
+accuse(const Task *task, const ErrorData *error)
+{
+	culprit = *task;
+	culprit_error = palloc(sizeof(ErrorData));
+	*culprit_error = *error;
+}
+
+/* Gives the context for what is to be noted, empty. */
+static MemoryContext
+empty_culprit_context(void)
+{
+	if (culprit_context == NULL)
+		culprit_context = AllocSetContextCreate(TopMemoryContext, "eventstore projector", ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(culprit_context);
+	return culprit_context;
+}
+
+/*
+ * es_projector_accuse, in a PG_CATCH block, has an error that ended the transaction
+ * of es_projector_work noted by its next call; false if no projection was at work.
+ */
+bool
+es_projector_accuse(void)
+{
+	MemoryContext old;
+
+	if (at_work.projection_id == 0)
+		return false;
+	old = MemoryContextSwitchTo(empty_culprit_context());
+	accuse(&at_work, CopyErrorData());
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+/* es_projector_begin has it noted if the last worker was ended while a projection was at work. */
+void
+es_projector_begin(void)
+{
+	int64		left = es_roster_take_at_work();
+	Task		task = {.projection_id = left < 0 ? -left : left,.live = left > 0};
+	ErrorData	error = {.elevel = ERROR,.sqlerrcode = ERRCODE_ADMIN_SHUTDOWN,
+		.message = "the worker was ended while it ran the projection"
+	};
+	MemoryContext old;
+
+	if (left == 0)
+		return;
+	old = MemoryContextSwitchTo(empty_culprit_context());
+	accuse(&task, &error);
+	MemoryContextSwitchTo(old);
+}
+
+/* Ends what the code of the task at work has left to the session. */
+static void
+clean_session(void)
+{
+	at_work.projection_id = 0;
+	es_roster_set_at_work(0);
+	LockReleaseAll(USER_LOCKMETHOD, true);
+}
+
+/* Notes what is to be noted, in a transaction of its own. */
+static void
+note_culprit(void)
+{
+	EsRun		run = {0};
+	int64		id = culprit.projection_id;
+
+	culprit.projection_id = 0;
+	clean_session();
+	if (!begin_work("noting that a projection of eventstore failed"))
+		return;
+	if (es_projection_lock(id, false) &&
+		es_projection_find_by_id(es_projection_pin(CurrentMemoryContext), id) &&
+		es_progress_read(id, culprit.live, &run.progress))
+	{
+		es_progress_fail(&run.progress, 0, culprit_error);
+		es_progress_write(&run.progress);
+	}
+	end_work();
+}
+
+/* ---- its work ---- */
+
 /*
  * Does one batch for a generation, unless somebody else runs the projection by now;
- * false if that took nothing in.
+ * false if that was nothing to end a transaction for.
  */
 static bool
 do_task(const Task *task)
 {
 	EsRun		run = {.most = PG_INT64_MAX,.by_worker = true};
 	bool		more;
+	bool		sweeps;
 
 	if (!es_projection_lock(task->projection_id, false))
 		return false;
@@ -332,8 +486,10 @@ do_task(const Task *task)
 	if (run.projection == NULL || !begin_run(&run, task->live) ||
 		run.progress.retry_at > GetCurrentTimestamp())
 		return false;
-	(void) run_batch(&run, &more);
-	return run.events > 0 || !task->live;
+	sweeps = run.progress.litter;
+	at_work = *task;
+	es_roster_set_at_work(task->live ? task->projection_id : -task->projection_id);
+	return run_batch(&run, &more) != NULL || run.events > 0 || sweeps || !task->live;
 }
 
 /*
@@ -347,6 +503,11 @@ es_projector_work(void)
 {
 	int			done = 0;
 
+	if (culprit.projection_id != 0)
+	{
+		note_culprit();
+		return true;
+	}
 	if (ntasks == 0)
 		return false;
 	if (!begin_work("running a projection of eventstore"))
@@ -359,5 +520,6 @@ es_projector_work(void)
 	ntasks -= done;
 	memmove(tasks, tasks + done, sizeof(Task) * ntasks);
 	end_work();
+	clean_session();
 	return true;
 }

@@ -19,5 +19,7 @@ typedef struct EsProjectorLook
 
 extern void es_projector_look(EsProjectorLook *look);
 extern bool es_projector_work(void);
+extern void es_projector_begin(void);
+extern bool es_projector_accuse(void);
 
 #endif							/* ES_PROJECTOR_H */

@@ -115,7 +115,9 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 	scan->context = CurrentMemoryContext;
 	scan->open_segment = -1;
 	scan->backwards = options->backwards;
+	scan->scan.backwards = options->backwards;
 	scan->scan.gives_out = options->gives_out;
+	scan->scan.without_metadata = options->without_metadata;
 	if (options->stream == NULL)
 		return scan;
 	scan->found = es_stream_find(options->stream, scan->snapshot, stream) && !stream->deleted;

@@ -19,6 +19,7 @@ typedef struct EsStreamScanOptions
 	int64		from_version;	/* 0: from the first (backwards: the last) */
 	bool		backwards;
 	bool		gives_out;		/* events outlive the scan as they are stored */
+	bool		without_metadata;	/* of events */
 	Snapshot	snapshot;		/* registered; NULL: a fresh one */
 } EsStreamScanOptions;
 

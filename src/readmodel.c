@@ -44,7 +44,9 @@
 #define Anum_states_state_text	7
 #define Natts_states			7
 
+/* New rows that are kept, at most. */
 #define MOST_ADDED				500
+#define MOST_ADDED_BYTES		(4 * 1024 * 1024)
 
 PG_FUNCTION_INFO_V1(es_projection);
 
@@ -183,6 +185,7 @@ es_readmodel_flush(EsReadModel *model)
 	if (model->nadded > 0)
 		es_store_insert(&model->table, model->nadded);
 	model->nadded = 0;
+	model->added_bytes = 0;
 }
 
 /*
@@ -202,7 +205,8 @@ es_readmodel_put(EsReadModel *model, EsKeyState *state)
 	if (model->added == NULL)
 		model->added = palloc(sizeof(EsKeyState) * MOST_ADDED);
 	model->added[model->nadded++] = *state;
-	if (model->nadded == MOST_ADDED)
+	model->added_bytes += (state->state ? VARSIZE(state->state) : 0) + (state->state_text ? VARSIZE(state->state_text) : 0);
+	if (model->nadded == MOST_ADDED || model->added_bytes >= MOST_ADDED_BYTES)
 		es_readmodel_flush(model);
 }
 
@@ -276,26 +280,51 @@ es_readmodel_replace(EsReadModel *model, EsKeyState *state, int64 before)
 	return good;
 }
 
-/* es_readmodel_drop deletes the states of a generation, or of all (0). */
-void
-es_readmodel_drop(int64 id, int64 generation)
+/* Deletes states that keys of the index find, at most so many; tells whether there are no more. */
+static bool
+delete_states(ScanKey keys, int nkeys, int64 most)
 {
 	Relation	rel = table_open(es_base_store()->projection_states, RowExclusiveLock);
 	Snapshot	snapshot = es_segment_fresh_snapshot();
-	ScanKeyData keys[2];
 	SysScanDesc scan;
-	HeapTuple	row;
+	HeapTuple	row = NULL;
 
-	ScanKeyInit(&keys[0], Anum_states_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	ScanKeyInit(&keys[1], Anum_states_generation, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(generation));
-	scan = systable_beginscan(rel, es_base_store()->projection_states_by_key, true, snapshot,
-							  generation == 0 ? 1 : 2, keys);
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	scan = systable_beginscan(rel, es_base_store()->projection_states_by_key, true, snapshot, nkeys, keys);
+	while (most-- > 0 && HeapTupleIsValid(row = systable_getnext(scan)))
+	{
+		CHECK_FOR_INTERRUPTS();
 		simple_heap_delete(rel, &row->t_self);
+	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
+	return row == NULL;
+}
+
+/* es_readmodel_drop deletes the states of a generation, or of all (0). */
+void
+es_readmodel_drop(int64 id, int64 generation)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], Anum_states_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	ScanKeyInit(&keys[1], Anum_states_generation, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(generation));
+	(void) delete_states(keys, generation == 0 ? 1 : 2, PG_INT64_MAX);
+}
+
+/*
+ * es_readmodel_sweep deletes states of the generations before one, at most so many;
+ * tells whether there are no more.
+ */
+bool
+es_readmodel_sweep(int64 id, int64 before, int most)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], Anum_states_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	ScanKeyInit(&keys[1], Anum_states_generation, BTLessStrategyNumber, F_INT8LT, Int64GetDatum(before));
+	return delete_states(keys, 2, most);
 }
 
 /* ---- SQL ---- */

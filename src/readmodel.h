@@ -35,11 +35,13 @@ typedef struct EsReadModel
 	ScanKeyData keys[3];
 	EsKeyState *added;			/* not yet written */
 	int			nadded;
+	Size		added_bytes;
 } EsReadModel;
 
 extern void es_readmodel_open(EsReadModel *model, int64 id, int64 generation, bool exclusive);
 extern void es_readmodel_close(EsReadModel *model);
 extern void es_readmodel_drop(int64 id, int64 generation);
+extern bool es_readmodel_sweep(int64 id, int64 before, int most);
 
 /* For whoever has the generation to himself. */
 extern bool es_readmodel_find(EsReadModel *model, EsKeyState *state);

@@ -13,8 +13,8 @@
  * commits.
  *
  * An inline projection's last step excludes appends (streamlock.c): what they have
- * added by then is taken in, and the next append goes into the new generation.  With
- * a handler they are kept off all the time, since both would write the same rows.
+ * added by then is taken in, and the next append goes into the new generation.  The
+ * old states are deleted later, so that appends do not wait for that.  With a handler they are kept off all the time, since both would write the same rows.
  *
  * After a crash a rebuild goes on from its checkpoint.
  */
@@ -27,6 +27,8 @@
 
 #include "ack.h"
 #include "streamlock.h"
+
+#define SWEEP_ROWS	10000		/* in a transaction of the worker */
 
 PG_FUNCTION_INFO_V1(es_rebuild_projection);
 
@@ -62,22 +64,28 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 		es_progress_delete(&old);
 		es_readmodel_drop(projection->id, old.generation);
 	}
+	row.layout = es_project_layout(projection);
 	es_progress_insert(&row);
 	es_projection_announce(true);
 	PG_RETURN_VOID();
 }
 
-/* es_rebuild_catch_up takes in all batches up to where the log is settled, in a transaction that fails if one does. */
+/*
+ * es_rebuild_catch_up takes in all batches up to where an attempt may go, in a
+ * transaction that fails if one does.
+ */
 void
-es_rebuild_catch_up(EsRun *run)
+es_rebuild_catch_up(EsAttempt *attempt)
 {
+	EsRun	   *run = attempt->run;
+
 	run->most = PG_INT64_MAX;
-	while (run->progress.position < run->upto)
+	while (run->progress.position < attempt->upto)
 	{
 		int64		before = run->progress.position;
 
-		es_project_watch(run, true);
-		es_project_batch(run);
+		es_batch_watch(run, true);
+		es_batch_take(attempt);
 		if (run->progress.position == before)
 			break;
 	}
@@ -92,7 +100,9 @@ go_over(EsRun *run)
 	if (!es_progress_read(run->projection->id, true, &live))
 		elog(ERROR, "projection has no live generation");
 	es_progress_delete(&live);
-	if (run->projection->reducer)
+	if (run->projection->is_inline)
+		run->progress.litter = run->projection->reducer != NULL;
+	else if (run->projection->reducer)
 		es_readmodel_drop(run->projection->id, live.generation);
 	run->progress.live = true;
 	es_progress_forgive(&run->progress);
@@ -100,28 +110,35 @@ go_over(EsRun *run)
 	es_projection_announce(false);
 }
 
+/* es_rebuild_sweep deletes some of the states that an inline projection has left behind. */
+void
+es_rebuild_sweep(EsRun *run)
+{
+	run->progress.litter = !es_readmodel_sweep(run->projection->id, run->progress.generation, SWEEP_ROWS);
+	es_progress_write(&run->progress);
+}
+
 /* Takes in what is left of an inline projection's events while nobody appends, and goes over. */
 static void
-finish_inline(EsRun *run)
+finish_inline(EsAttempt *attempt)
 {
-	es_streamlock_exclude_appends();
-	run->upto = es_settle_compute();
-	es_rebuild_catch_up(run);
-	go_over(run);
+	attempt->upto = es_streamlock_freeze();
+	es_rebuild_catch_up(attempt);
+	go_over(attempt->run);
 }
 
 /* Calls reset() and all events' handler, and goes over. */
 static void
-rebuild_by_handler(EsRun *run)
+rebuild_by_handler(EsAttempt *attempt)
 {
+	EsRun	   *run = attempt->run;
+
 	if (run->projection->is_inline)
-	{
-		es_streamlock_exclude_appends();
-		run->upto = es_settle_compute();
-	}
+		attempt->upto = es_streamlock_freeze();
+	attempt->called = true;
 	es_project_call_reset(run->projection);
 	run->progress.position = 0;
-	es_rebuild_catch_up(run);
+	es_rebuild_catch_up(attempt);
 	go_over(run);
 }
 
@@ -130,36 +147,49 @@ rebuild_by_handler(EsRun *run)
  * that is not the projection's failure, and it tries again later.
  */
 static ErrorData *
-finish(EsRun *run, EsRunWork work)
+finish(EsRun *run, EsAttemptWork work)
 {
-	EsRun		begun = *run;
-	ErrorData  *error = es_project_attempt(run, work);
-	int64		failed_at = run->current;
+	EsAttempt	attempt = es_batch_begin(run);
+	ErrorData  *error = es_batch_attempt(&attempt, work);
 
 	if (error == NULL)
 		return NULL;
-	*run = begun;
-	if (run->by_worker && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && failed_at == 0)
+	if (run->by_worker && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && attempt.current == 0)
 	{
 		run->progress.attempts++;
 		run->progress.retry_at = GetCurrentTimestamp() + es_ack_delay_after(run->progress.attempts);
 		error = NULL;
 	}
 	else
-		es_progress_fail(&run->progress, failed_at, error);
+		es_progress_fail(&run->progress, attempt.current, error);
 	es_progress_write(&run->progress);
 	return error;
 }
 
+/*
+ * Tells whether a rebuild whose last step excludes appends can end in this
+ * transaction; says so if not.
+ */
+static bool
+may_end(const EsRun *run)
+{
+	if (es_settle_own_first() == PG_INT64_MAX)
+		return true;
+	ereport(NOTICE,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("the rebuild of projection \"%s\" cannot end in a transaction that has appended events",
+				   text_to_cstring(run->projection->name)),
+			errhint("Call es_run_projection in a transaction of its own."));
+	return false;
+}
+
 /* Tells whether a rebuild has come as far as it can without the last step. */
 static bool
-is_near_the_end(EsRun *run)
+is_near_the_end(const EsRun *run, const EsProgress *live)
 {
-	EsProgress	live;
-
 	if (run->projection->is_inline)
-		return run->progress.position >= run->upto && es_settle_own_first() == PG_INT64_MAX;
-	return es_progress_read(run->projection->id, true, &live) && run->progress.position >= live.position;
+		return run->progress.position >= run->upto;
+	return run->progress.position >= live->position;
 }
 
 /*
@@ -171,23 +201,27 @@ es_rebuild_step(EsRun *run, bool *more)
 {
 	ErrorData  *error;
 	int64		before = run->progress.position;
+	EsProgress	live;
 
 	*more = false;
+	if (!es_progress_read(run->projection->id, true, &live))
+		elog(ERROR, "projection has no live generation");
+	run->upto = Max(run->upto, live.position);	/* others may have proved more */
 	if (run->projection->handler)
-		return es_settle_own_first() == PG_INT64_MAX ? finish(run, rebuild_by_handler) : NULL;
+		return may_end(run) ? finish(run, rebuild_by_handler) : NULL;
 	if (run->progress.position < run->upto)
 	{
-		error = es_project_try_batch(run);
+		error = es_batch_try(run);
 		if (error)
 			return error;
 	}
-	if (!is_near_the_end(run))
+	if (!is_near_the_end(run, &live))
 	{
 		*more = run->progress.position > before && run->most > 0;
 		return NULL;
 	}
 	if (run->projection->is_inline)
-		return finish(run, finish_inline);
+		return may_end(run) ? finish(run, finish_inline) : NULL;
 	go_over(run);
 	return NULL;
 }

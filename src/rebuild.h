@@ -5,9 +5,10 @@
 #ifndef ES_REBUILD_H
 #define ES_REBUILD_H
 
-#include "project.h"
+#include "batch.h"
 
 extern ErrorData *es_rebuild_step(EsRun *run, bool *more);
-extern void es_rebuild_catch_up(EsRun *run);
+extern void es_rebuild_sweep(EsRun *run);
+extern void es_rebuild_catch_up(EsAttempt *attempt);
 
 #endif							/* ES_REBUILD_H */

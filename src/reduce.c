@@ -197,17 +197,6 @@ take_function(EsHandler *handler, const char *signature, Oid state_type)
  * Loading
  */
 
-/* es_reduce_relation finds a relation of schema eventstore, which must be there. */
-Oid
-es_reduce_relation(const char *name)
-{
-	Oid			relid = get_relname_relid(name, es_base_store()->schema);
-
-	if (!OidIsValid(relid))
-		elog(ERROR, "relation eventstore.%s does not exist", name);
-	return relid;
-}
-
 /* es_reduce_begin_rows begins a scan of the rows of one reducer, or of one handler if a type is given. */
 SysScanDesc
 es_reduce_begin_rows(Relation table, const char *index, const text *reducer, const text *type)
@@ -217,7 +206,7 @@ es_reduce_begin_rows(Relation table, const char *index, const text *reducer, con
 	/* both tables have the reducer first, and handlers the type second */
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(reducer));
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(type));
-	return systable_beginscan(table, es_reduce_relation(index), true, NULL, type ? 2 : 1, keys);
+	return systable_beginscan(table, es_base_relation(index), true, NULL, type ? 2 : 1, keys);
 }
 
 /* es_reduce_find_row copies a reducer's row; NULL if there is none. */
@@ -275,7 +264,7 @@ static void
 take_ops(EsHandler *handler, const Jsonb *document)
 {
 	handler->kind = ES_HANDLER_OPS;
-	handler->ops = es_ops_compile(document);
+	handler->ops = es_opcompile_document(document);
 	handler->source = document;
 }
 
@@ -283,7 +272,7 @@ take_ops(EsHandler *handler, const Jsonb *document)
 static void
 load_handlers(EsReducer *reducer, const text *name)
 {
-	Relation	table = table_open(es_reduce_relation("reducer_handlers"), AccessShareLock);
+	Relation	table = table_open(es_base_relation("reducer_handlers"), AccessShareLock);
 	SysScanDesc scan = es_reduce_begin_rows(table, "reducer_handlers_by_type", name, NULL);
 	int			space = 8;
 	HeapTuple	row;
@@ -317,7 +306,7 @@ load_handlers(EsReducer *reducer, const text *name)
 static EsReducer *
 load_reducer(const text *name)
 {
-	Relation	table = table_open(es_reduce_relation("reducers"), AccessShareLock);
+	Relation	table = table_open(es_base_relation("reducers"), AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(table);
 	HeapTuple	row = es_reduce_find_row(table, name);
 	EsReducer  *reducer = NULL;
@@ -421,7 +410,8 @@ compute_fingerprint(EsReducer *reducer)
 	if (hash == NULL || pg_cryptohash_init(hash) < 0)
 		elog(ERROR, "could not compute a fingerprint: %s", pg_cryptohash_error(hash));
 	initStringInfo(&head);
-	appendStringInfo(&head, "%d;%s;%d;", FINGERPRINT_FORMAT, reducer->name, reducer->unknown_is_error);
+	appendStringInfo(&head, "%d;%s;%d;" INT64_FORMAT ";", FINGERPRINT_FORMAT, reducer->name,
+					 reducer->unknown_is_error, reducer->drops);
 	es_state_describe_type(&head, reducer->state_type);
 	if (reducer->initial != NULL)
 		JsonbToCString(&head, (JsonbContainer *) &reducer->initial->root, VARSIZE(reducer->initial));
@@ -438,7 +428,7 @@ compute_fingerprint(EsReducer *reducer)
 		const EsUpcaster *upcaster = &reducer->upcasters->items[i];
 		int32		version = pg_hton32(upcaster->from_version);
 
-		if (es_reduce_handler(reducer, upcaster->type, upcaster->type_len) == NULL)
+		if (!upcaster->used)
 			continue;
 		add_part(hash, (const char *) &version, sizeof(version));
 		add_handler(hash, upcaster->type, upcaster->source, &upcaster->function);
@@ -455,22 +445,71 @@ is_parallel_safe(const EsFunction *function)
 	return OidIsValid(function->oid) && func_parallel(function->oid) == PROPARALLEL_SAFE;
 }
 
-/* Reads after how many events a replay by a reducer leaves a snapshot. */
-static int
-load_policy(const text *name)
+/* Tells whether a handler may look at an event's metadata. */
+static bool
+wants_metadata(const EsHandler *handler)
 {
-	Relation	table = table_open(es_reduce_relation("snapshot_policies"), AccessShareLock);
+	switch (handler->kind)
+	{
+		case ES_HANDLER_FUNCTION:
+			return handler->takes_event;
+		case ES_HANDLER_OPS:
+			return es_opcompile_mention(handler->ops, ES_ROOT_METADATA);
+		case ES_HANDLER_COUNT:
+			return false;
+		case ES_HANDLER_LAST:
+			return true;
+	}
+	pg_unreachable();
+}
+
+/* es_reduce_read_policy takes a row of eventstore.snapshot_policies apart; there may be none. */
+void
+es_reduce_read_policy(HeapTuple row, TupleDesc desc, int *every, int64 *drops)
+{
+	bool		isnull = true;
+	Datum		value = (Datum) 0;
+
+	*drops = HeapTupleIsValid(row) ? DatumGetInt64(heap_getattr(row, Anum_policies_drops, desc, &isnull)) : 0;
+	if (HeapTupleIsValid(row))
+		value = heap_getattr(row, Anum_policies_every, desc, &isnull);
+	*every = isnull ? 0 : DatumGetInt32(value);
+}
+
+/* Reads what is said about the snapshots of a reducer. */
+static void
+load_policy(EsReducer *reducer, const text *name)
+{
+	Relation	table = table_open(es_base_relation("snapshot_policies"), AccessShareLock);
 	SysScanDesc scan = es_reduce_begin_rows(table, "snapshot_policies_by_reducer", name, NULL);
-	HeapTuple	row = systable_getnext(scan);
-	bool		isnull;
-	int			every = 0;
 
 	es_handler_watch(RelationGetRelid(table));
-	if (HeapTupleIsValid(row))
-		every = DatumGetInt32(heap_getattr(row, Anum_policies_every, RelationGetDescr(table), &isnull));
+	es_reduce_read_policy(systable_getnext(scan), RelationGetDescr(table), &reducer->snapshot_every, &reducer->drops);
 	systable_endscan(scan);
 	table_close(table, AccessShareLock);
-	return every;
+}
+
+/* Notes what a function says about the reducer that calls it. */
+static void
+note_function(EsReducer *reducer, const EsFunction *function)
+{
+	reducer->parallel_safe &= is_parallel_safe(function);
+	reducer->self_contained &= es_handler_is_self_contained(function);
+}
+
+/* es_reduce_may_execute tells whether the current user may call all functions of a reducer. */
+bool
+es_reduce_may_execute(const EsReducer *reducer)
+{
+	bool		may = true;
+
+	for (int i = 0; i < reducer->nhandlers && may; i++)
+		may = reducer->handlers[i].kind != ES_HANDLER_FUNCTION ||
+			es_handler_may_execute(&reducer->handlers[i].function);
+	for (int i = 0; i < reducer->upcasters->count && may; i++)
+		may = !reducer->upcasters->items[i].used || reducer->upcasters->items[i].ops != NULL ||
+			es_handler_may_execute(&reducer->upcasters->items[i].function);
+	return may;
 }
 
 /* Fills in what is derived from a reducer's rows. */
@@ -479,14 +518,28 @@ finish_reducer(EsReducer *reducer, const text *name)
 {
 	reducer->fallback = es_reduce_handler(reducer, "*", 1);
 	reducer->upcasters = es_upcast_load();
-	reducer->snapshot_every = load_policy(name);
-	reducer->parallel_safe = true;
+	load_policy(reducer, name);
+	reducer->parallel_safe = reducer->self_contained = true;
 	for (int i = 0; i < reducer->nhandlers; i++)
+	{
 		if (reducer->handlers[i].kind == ES_HANDLER_FUNCTION)
-			reducer->parallel_safe &= is_parallel_safe(&reducer->handlers[i].function);
+			note_function(reducer, &reducer->handlers[i].function);
+		reducer->wants_metadata |= wants_metadata(&reducer->handlers[i]);
+	}
 	for (int i = 0; i < reducer->upcasters->count; i++)
-		if (reducer->upcasters->items[i].ops == NULL)
-			reducer->parallel_safe &= is_parallel_safe(&reducer->upcasters->items[i].function);
+	{
+		EsUpcaster *upcaster = &reducer->upcasters->items[i];
+
+		upcaster->used = es_reduce_handler(reducer, upcaster->type, upcaster->type_len) != NULL;
+		if (!upcaster->used)
+			continue;
+		if (upcaster->ops == NULL)
+			note_function(reducer, &upcaster->function);
+		else
+			reducer->wants_metadata |= es_opcompile_mention(upcaster->ops, ES_ROOT_METADATA);
+	}
+	if (reducer->state_type != JSONBOID)
+		reducer->layout = es_state_layout(reducer->state_type);
 	compute_fingerprint(reducer);
 }
 

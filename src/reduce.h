@@ -24,7 +24,8 @@
 
 #define Anum_policies_reducer			1
 #define Anum_policies_every				2
-#define Natts_policies					2
+#define Anum_policies_drops				3
+#define Natts_policies					3
 
 #define ES_MAX_REDUCER_NAME		ES_MAX_STREAM_NAME
 #define ES_FINGERPRINT_LENGTH	32
@@ -57,6 +58,8 @@ typedef struct EsReducer
 	const char *name;
 	const Jsonb *initial;		/* NULL: the state starts as NULL */
 	Oid			state_type;
+	const char *layout;			/* of states' text, see state.h; NULL: they
+								 * are jsonb */
 	Oid			state_collation;
 	int16		state_len;
 	bool		state_byval;
@@ -66,7 +69,10 @@ typedef struct EsReducer
 	const EsHandler *fallback;	/* the one for "*", or NULL */
 	EsUpcasters *upcasters;		/* all that there are */
 	int			snapshot_every; /* 0: replays leave none */
+	int64		drops;			/* how often its snapshots were dropped */
+	bool		self_contained; /* its functions mean the same in each session */
 	bool		parallel_safe;	/* handlers and upcasters are */
+	bool		wants_metadata; /* some of them may look at it */
 	uint8		fingerprint[ES_FINGERPRINT_LENGTH];
 	/* kept by reduce.c */
 	MemoryContext context;
@@ -79,12 +85,13 @@ extern const EsHandler *es_reduce_handler(const EsReducer *reducer, const char *
 ES_NORETURN extern void es_reduce_report_gone(const EsReducer *reducer, const EsHandler *handler);
 
 /* Rows and rules, for what changes them. */
-extern Oid	es_reduce_relation(const char *name);
 extern HeapTuple es_reduce_find_row(Relation reducers, const text *name);
 extern SysScanDesc es_reduce_begin_rows(Relation table, const char *index,
 										const text *reducer, const text *type);
 extern char *es_reduce_column(HeapTuple row, int column, TupleDesc desc);
 extern Oid	es_reduce_resolve_type(const char *reducer, const char *type);
+extern void es_reduce_read_policy(HeapTuple row, TupleDesc desc, int *every, int64 *drops);
+extern bool es_reduce_may_execute(const EsReducer *reducer);
 extern EsSignature es_reduce_shape(Oid state_type, bool takes_event);
 extern bool es_reduce_is_builtin(const char *name);
 

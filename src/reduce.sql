@@ -25,10 +25,12 @@ COMMENT ON TABLE eventstore.reducer_handlers IS 'which function, or which operat
 
 CREATE TABLE eventstore.snapshot_policies (
 	reducer text COLLATE "C" NOT NULL,
-	every int NOT NULL CHECK (every OPERATOR(pg_catalog.>) 0),
+	every int CHECK (every OPERATOR(pg_catalog.>) 0),
+	drops bigint NOT NULL,
 	CONSTRAINT snapshot_policies_by_reducer PRIMARY KEY (reducer)
 );
-COMMENT ON TABLE eventstore.snapshot_policies IS 'after how many events a replay leaves a snapshot; of built-in reducers, too';
+COMMENT ON TABLE eventstore.snapshot_policies IS 'after how many events a replay leaves a snapshot, if it does; of built-in reducers, too';
+COMMENT ON COLUMN eventstore.snapshot_policies.drops IS 'how often the snapshots were dropped: what a replay leaves that began before is of no use';
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.snapshot_policies', '');
 CALL eventstore.install_guards('eventstore.snapshot_policies');

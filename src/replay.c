@@ -111,7 +111,7 @@ es_replay_start(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bo
 	if (stream == NULL)
 		return;
 	replay->at.stream_id = stream->id;
-	if (!replay->without_snapshots &&
+	if (!replay->without_snapshots && es_reduce_may_execute(reducer) &&
 		es_snapshot_find(reducer, stream->id, bounds, es_read_stream_snapshot(scan), &replay->at) &&
 		replay->at.version + 1 >= stream->truncated_before)
 	{
@@ -157,6 +157,23 @@ es_replay_stream(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *b
 	return replay->at.version > 0;
 }
 
+/*
+ * es_replay_unchanged tells whether the reducer still is what it was when the
+ * replay began: its states may have been made in two ways otherwise.
+ */
+bool
+es_replay_unchanged(const EsFold *fold)
+{
+	const EsReducer *began = es_fold_reducer(fold);
+	MemoryContext holder = AllocSetContextCreate(CurrentMemoryContext, "eventstore reducer look-up",
+												 ALLOCSET_SMALL_SIZES);
+	const EsReducer *now = es_reduce_pin(cstring_to_text(began->name), holder);
+	bool		same = now != NULL && memcmp(now->fingerprint, began->fingerprint, ES_FINGERPRINT_LENGTH) == 0;
+
+	MemoryContextDelete(holder);
+	return same;
+}
+
 /* es_replay_leaves_snapshot tells whether a replay has folded so much that the next one should begin where it ended. */
 bool
 es_replay_leaves_snapshot(const EsReplay *replay)
@@ -178,12 +195,15 @@ leave_snapshot(EsReplay *replay, bool wait)
 static bool
 replay_named(EsReplay *replay, const text *stream, const EsSnapshotBounds *bounds)
 {
-	EsStreamScanOptions options = {.stream = stream};
+	EsStreamScanOptions options = {.stream = stream,
+		.without_metadata = !es_fold_reducer(replay->fold)->wants_metadata
+	};
 	EsStreamScan *scan = es_read_stream_begin(&options);
 	bool		found = es_replay_stream(replay, scan, bounds);
 
 	es_read_stream_end(scan);
-	if (found && es_replay_leaves_snapshot(replay) && es_snapshot_may_write())
+	if (found && es_replay_leaves_snapshot(replay) && es_snapshot_may_write() &&
+		es_snapshot_may_leave(es_fold_reducer(replay->fold)) && es_replay_unchanged(replay->fold))
 		leave_snapshot(replay, false);
 	return found;
 }
@@ -349,8 +369,10 @@ es_replay_as(PG_FUNCTION_ARGS)
 /*
  * es_snapshot(stream text, reducer text) leaves a snapshot of a stream as it is
  * and gives its version; 0 if there is nothing to fold.  NULL reducer: the one
- * named like the stream's category.  Waits for those who drop snapshots; a
- * rollback undoes it.  Otherwise like es_replay.
+ * named like the stream's category.  One with functions that depend on the
+ * session's search_path is for the store's owner (42501); a reducer that changes
+ * meanwhile is 40001.  Waits for those who leave or drop snapshots; a rollback
+ * undoes it.  Otherwise like es_replay.
  */
 Datum
 es_snapshot(PG_FUNCTION_ARGS)
@@ -363,11 +385,24 @@ es_snapshot(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("es_snapshot()");
 	PreventCommandIfParallelMode("es_snapshot()");
+	if (!es_snapshot_may_leave(es_fold_reducer(replay.fold)))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied to leave snapshots by reducer \"%s\"", es_fold_reducer(replay.fold)->name),
+				errdetail("A snapshot is for all sessions, and the reducer has functions that depend on a session's search_path."),
+				errhint("Give its functions a search_path of their own (ALTER FUNCTION ... SET search_path)."));
 	scan = es_read_stream_begin(&options);
 	found = es_replay_stream(&replay, scan, &bounds);
 	es_read_stream_end(scan);
 	if (found && replay.folded > 0)
+	{
+		if (!es_replay_unchanged(replay.fold))
+			ereport(ERROR,
+					errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("reducer \"%s\" was changed during the replay", es_fold_reducer(replay.fold)->name),
+					errhint("Try again."));
 		leave_snapshot(&replay, true);
+	}
 	es_fold_end(replay.fold);
 	PG_RETURN_INT64(found ? replay.at.version : 0);
 }

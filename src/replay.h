@@ -33,6 +33,7 @@ extern EsFold *es_replay_begin_fold(const text *named, const text *category);
 extern void es_replay_start(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds);
 extern bool es_replay_step(EsReplay *replay, const EsSnapshotBounds *bounds);
 extern bool es_replay_stream(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds);
+extern bool es_replay_unchanged(const EsFold *fold);
 extern bool es_replay_leaves_snapshot(const EsReplay *replay);
 extern void es_replay_emit(ReturnSetInfo *result, const text *stream, EsReplay *replay);
 

@@ -91,7 +91,7 @@ compare_run(EsNewEvent *event, int count, const EsStream *stream, int64 version)
 		{
 			EsEvent		stored;
 
-			es_base_deform_event(scan.slot, &stored);
+			es_base_deform_event(scan.slot, &stored, true);
 			same = same_contents(event, &stored);
 			if (!same)
 				break;

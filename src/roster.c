@@ -16,6 +16,8 @@
  */
 #include "roster.h"
 
+#include <signal.h>
+
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/latch.h"
@@ -35,6 +37,9 @@ typedef struct EsRosterEntry
 	bool		nudged;			/* it is to look whether there still is one */
 	int			worker_procno;
 	bool		announced;		/* while the worker was still looking */
+	bool		expelled;		/* it was ended by who needs the database */
+	int64		at_work;		/* whose code it runs, or ran as it was ended;
+								 * 0: nobody's */
 	pid_t		held_by[MOST_HOLDERS];	/* who wants no worker there; 0: free */
 	TimestampTz try_at;			/* when to start a worker, at the earliest */
 	pg_atomic_uint64 delegated; /* who is to be woken by the worker */
@@ -139,6 +144,7 @@ make_entry(Oid database)
 	entry->database = database;
 	entry->wanted = false;
 	entry->worker = 0;
+	entry->at_work = 0;
 	memset(entry->held_by, 0, sizeof(entry->held_by));
 	entry->try_at = 0;
 	pg_atomic_write_u64(&entry->delegated, 0);
@@ -228,6 +234,23 @@ es_roster_hold(Oid database)
 	return gone;
 }
 
+/* es_roster_expel ends the worker of a database in the middle of its work, which is done again later. */
+void
+es_roster_expel(Oid database)
+{
+	EsRosterEntry *entry;
+
+	lock_roster(LW_EXCLUSIVE);
+	entry = find_entry(database);
+	if (entry && entry->worker != 0)
+	{
+		entry->expelled = true;
+		kill(entry->worker, SIGTERM);	/* it leaves under this lock, before
+										 * it is gone */
+	}
+	unlock_roster();
+}
+
 /* es_roster_let_go undoes es_roster_hold. */
 void
 es_roster_let_go(Oid database)
@@ -271,7 +294,7 @@ es_roster_enter(Oid database)
 	{
 		entry->worker = MyProcPid;
 		entry->worker_procno = es_my_procno();
-		entry->confirmed = entry->nudged = entry->announced = false;
+		entry->confirmed = entry->nudged = entry->announced = entry->expelled = false;
 		mine = entry;
 	}
 	unlock_roster();
@@ -339,6 +362,8 @@ es_roster_leave(bool has_store)
 	if (mine && mine->worker == MyProcPid)
 	{
 		mine->worker = 0;
+		if (mine->expelled)
+			mine->at_work = 0;
 		mine->wanted = has_store || mine->announced;
 		for (int i = 0; i < MOST_HOLDERS; i++)
 			wake_pid(mine->held_by[i]);
@@ -375,6 +400,28 @@ es_roster_take_delegated(void)
 	if (pg_atomic_read_u64(&mine->delegated) != 0)
 		bits = pg_atomic_exchange_u64(&mine->delegated, 0);
 	return bits;
+}
+
+/* es_roster_set_at_work keeps on record what the worker runs; 0: nothing that could end it. */
+void
+es_roster_set_at_work(int64 what)
+{
+	lock_roster(LW_EXCLUSIVE);
+	mine->at_work = what;
+	unlock_roster();
+}
+
+/* es_roster_take_at_work tells a new worker what the last one ran as it was ended; 0: nothing. */
+int64
+es_roster_take_at_work(void)
+{
+	int64		what;
+
+	lock_roster(LW_EXCLUSIVE);
+	what = mine->at_work;
+	mine->at_work = 0;
+	unlock_roster();
+	return what;
 }
 
 /* ---- for the launcher ---- */

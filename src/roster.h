@@ -12,6 +12,7 @@ extern void es_roster_announce(void);
 
 /* For statements that need a database for themselves. */
 extern bool es_roster_hold(Oid database);
+extern void es_roster_expel(Oid database);
 extern void es_roster_let_go(Oid database);
 
 /* For the worker of this database. */
@@ -23,6 +24,8 @@ extern bool es_roster_may_stay(void);
 extern void es_roster_leave(bool has_store);
 extern bool es_roster_delegate(uint64 bits);
 extern uint64 es_roster_take_delegated(void);
+extern void es_roster_set_at_work(int64 what);
+extern int64 es_roster_take_at_work(void);
 
 /* For the launcher. */
 extern void es_roster_open(void);

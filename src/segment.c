@@ -33,6 +33,8 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "prefetch.h"
+
 #define DEFAULT_SEGMENT_SIZE	(INT64CONST(1) << 24)
 #define MIN_SEGMENT_SIZE		INT64CONST(100)
 #define MAX_SEGMENT_SIZE		(INT64CONST(1) << 40)
@@ -298,6 +300,7 @@ es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
 		scan->slot = scan->borrowed ? scan->open->info->scan_slot : es_store_scan_slot(scan->rel);
 	scan->visibility = InvalidBuffer;
 	scan->keep_lock = false;
+	scan->block = InvalidBlockNumber;
 	scan->scan = es_index_beginscan(scan->rel, scan->index, scan->snapshot, scan->nkeys);
 	/* keeps index pages pinned, which makes the visibility map's word good */
 	scan->scan->xs_want_itup = scan->index_only;
@@ -320,7 +323,9 @@ is_out_of_line(Datum value)
 void
 es_segment_scan_event(EsSegmentScan *scan, EsEvent *event)
 {
-	es_base_deform_event(scan->slot, event);
+	if (!scan->backwards)
+		es_prefetch_block(scan->scan, scan->slot, &scan->block);
+	es_base_deform_event(scan->slot, event, !scan->without_metadata);
 	if (scan->gives_out && (is_out_of_line(event->data) || is_out_of_line(event->metadata)))
 		scan->keep_lock = true;
 }

@@ -51,6 +51,8 @@ typedef struct EsSegmentScan
 								 * meanwhile */
 	bool		index_only;		/* es_segment_scan_skip will be used */
 	bool		gives_out;		/* events outlive the scan as they are stored */
+	bool		backwards;		/* rows are read in that direction */
+	bool		without_metadata;	/* of events */
 	int			nkeys;
 	ScanKeyData keys[3];
 
@@ -61,6 +63,7 @@ typedef struct EsSegmentScan
 	Buffer		visibility;		/* of the visibility map; index_only */
 	bool		borrowed;		/* rel and index are those of open */
 	bool		keep_lock;		/* to the end of the transaction */
+	BlockNumber block;			/* whose rows are on their way into the cache */
 } EsSegmentScan;
 
 extern bool es_segment_scan_begin(EsSegmentScan *scan, int64 segment);

@@ -12,11 +12,17 @@
  * both fit: who wrote a row had seen the events that it stands for, or had
  * written them itself, in the same transaction.
  *
- * Snapshots are written by replays, so nobody waits for anybody: rows are not
+ * Snapshots are left by replays, so nobody waits for anybody: rows are not
  * unique, and a row that somebody else is changing is left to that one.  Two
  * first snapshots at once make two rows; the next one takes the place of both.
  * Dropping them takes a lock on the table that excludes writers, and waits for
- * those there are.
+ * those there are; it also changes the fingerprint, so what a replay leaves that
+ * was under way is never used.  A replay during which the reducer has changed
+ * leaves none.
+ *
+ * A snapshot is for all sessions, and a function may mean something else in one
+ * with another search_path.  So whoever is not the store's owner leaves snapshots
+ * only by reducers whose functions do not depend on that.
  */
 #include "snapshot.h"
 
@@ -26,6 +32,7 @@
 #include "access/xlog.h"
 #include "catalog/indexing.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -56,7 +63,7 @@ begin_scan(Relation table, const char *reducer, const int64 *stream_id, Snapshot
 	ScanKeyInit(&keys[0], Anum_snapshots_reducer, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(reducer));
 	if (stream_id != NULL)
 		ScanKeyInit(&keys[1], Anum_snapshots_stream_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(*stream_id));
-	return systable_beginscan(table, es_reduce_relation("snapshots_by_reducer"), true, visible,
+	return systable_beginscan(table, es_base_relation("snapshots_by_reducer"), true, visible,
 							  stream_id != NULL ? 2 : 1, keys);
 }
 
@@ -105,7 +112,7 @@ bool
 es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBounds *bounds,
 				 Snapshot visible, EsSnapshot *snapshot)
 {
-	Relation	table = table_open(es_reduce_relation("snapshots"), AccessShareLock);
+	Relation	table = table_open(es_base_relation("snapshots"), AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(table);
 	HeapTuple	newest = NULL;
 	HeapTuple	row;
@@ -136,11 +143,11 @@ es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBoun
 	return newest != NULL;
 }
 
-/* es_snapshot_exists tells whether there may be usable snapshots of any stream by a reducer. */
+/* es_snapshot_exists tells whether there are snapshots of any stream by a reducer, usable or not. */
 bool
 es_snapshot_exists(const EsReducer *reducer, Snapshot visible)
 {
-	Relation	table = table_open(es_reduce_relation("snapshots"), AccessShareLock);
+	Relation	table = table_open(es_base_relation("snapshots"), AccessShareLock);
 	SysScanDesc scan = begin_scan(table, reducer->name, NULL, visible);
 	bool		found = HeapTupleIsValid(systable_getnext(scan));
 
@@ -180,14 +187,15 @@ form_row(Relation table, const EsReducer *reducer, const EsSnapshot *snapshot)
 	return heap_form_tuple(RelationGetDescr(table), values, isnull);
 }
 
-/* Locks a row that is to be changed; false if somebody else is changing it, or has. */
+/* Locks a row that is to be changed; false if somebody else has changed it, or, without waiting, is about to. */
 static bool
-lock_row(Relation table, ItemPointer tid, Snapshot visible)
+lock_row(Relation table, ItemPointer tid, Snapshot visible, bool wait)
 {
 	TupleTableSlot *slot = table_slot_create(table, NULL);
 	TM_FailureData failure;
 	TM_Result	result = table_tuple_lock(table, tid, visible, slot, GetCurrentCommandId(true),
-										  LockTupleExclusive, LockWaitSkip, 0, &failure);
+										  LockTupleExclusive, wait ? LockWaitBlock : LockWaitSkip,
+										  0, &failure);
 
 	ExecDropSingleTupleTableSlot(slot);
 	return result == TM_Ok;
@@ -195,10 +203,11 @@ lock_row(Relation table, ItemPointer tid, Snapshot visible)
 
 /*
  * Puts a snapshot in the place of those that it makes useless.  Of two such rows
- * one is changed and the other goes.
+ * one is changed and the other goes.  False if it has waited for somebody who has
+ * changed a row: then all may look different.
  */
-static void
-put_row(Relation table, const EsReducer *reducer, const EsSnapshot *snapshot, Snapshot visible)
+static bool
+put_row(Relation table, const EsReducer *reducer, const EsSnapshot *snapshot, Snapshot visible, bool wait)
 {
 	TupleDesc	desc = RelationGetDescr(table);
 	SysScanDesc scan = begin_scan(table, reducer->name, &snapshot->stream_id, visible);
@@ -219,13 +228,17 @@ put_row(Relation table, const EsReducer *reducer, const EsSnapshot *snapshot, Sn
 	}
 	systable_endscan(scan);
 	if (newer)
-		return;
+		return true;
 	foreach(cell, older)
 	{
 		ItemPointer tid = &((HeapTuple) lfirst(cell))->t_self;
 
-		if (!lock_row(table, tid, visible))
+		if (!lock_row(table, tid, visible, wait))
+		{
+			if (wait)
+				return false;
 			written = true;		/* by who is changing that row */
+		}
 		else if (written)
 			CatalogTupleDelete(table, tid);
 		else
@@ -236,36 +249,49 @@ put_row(Relation table, const EsReducer *reducer, const EsSnapshot *snapshot, Sn
 	}
 	if (!written)
 		CatalogTupleInsert(table, form_row(table, reducer, snapshot));
+	return true;
+}
+
+/* es_snapshot_may_leave tells whether the current user may leave snapshots for others, by a reducer. */
+bool
+es_snapshot_may_leave(const EsReducer *reducer)
+{
+	return reducer->self_contained || es_base_owns_store(GetUserId());
 }
 
 /*
- * es_snapshot_write leaves a snapshot.  If the table is locked, to drop some, it
- * leaves none, or waits if told to.
+ * es_snapshot_write leaves a snapshot.  If the table is locked, to drop some, or
+ * somebody else is leaving one, it leaves none, or waits if told to.
  */
 void
 es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wait)
 {
-	Oid			relid = es_reduce_relation("snapshots");
+	Oid			relid = es_base_relation("snapshots");
 	Snapshot	visible;
 	Relation	table;
+	bool		written;
 
 	if (wait)
 		LockRelationOid(relid, RowExclusiveLock);
 	else if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
 		return;
 	table = table_open(relid, NoLock);
-	visible = es_segment_fresh_snapshot();
-	put_row(table, reducer, snapshot, visible);
-	UnregisterSnapshot(visible);
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		visible = es_segment_fresh_snapshot();
+		written = put_row(table, reducer, snapshot, visible, wait);
+		UnregisterSnapshot(visible);
+		CommandCounterIncrement();
+	} while (!written);
 	table_close(table, NoLock);
-	CommandCounterIncrement();
 }
 
 /* es_snapshot_drop drops all snapshots of a reducer; waits for those who have written some. */
 void
 es_snapshot_drop(const text *reducer)
 {
-	Relation	table = table_open(es_reduce_relation("snapshots"), ShareRowExclusiveLock);
+	Relation	table = table_open(es_base_relation("snapshots"), ShareRowExclusiveLock);
 	Snapshot	visible = es_segment_fresh_snapshot();
 	SysScanDesc scan = begin_scan(table, text_to_cstring(reducer), NULL, visible);
 	HeapTuple	row;

@@ -33,6 +33,7 @@ extern bool es_snapshot_exists(const EsReducer *reducer, Snapshot visible);
 
 /* Leaves one, unless there is a newer one already, or somebody else is about to. */
 extern bool es_snapshot_may_write(void);
+extern bool es_snapshot_may_leave(const EsReducer *reducer);
 extern void es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wait);
 
 extern void es_snapshot_drop(const text *reducer);

@@ -16,7 +16,6 @@
 #include "utils/builtins.h"
 #include "utils/catcache.h"
 #include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
@@ -45,14 +44,17 @@ call_polymorphic(Oid function, Oid type, NullableDatum *args, bool *isnull)
 	return result;
 }
 
-/* es_state_to_jsonb converts a state that is not NULL as to_jsonb does. */
+/* es_state_to_jsonb converts a state that is not NULL as to_jsonb does, whatever the session's settings. */
 Datum
 es_state_to_jsonb(Datum state, Oid state_type)
 {
 	NullableDatum args[2] = {{state, false}, {(Datum) 0, true}};
+	int			level = es_base_enter_settings();
 	bool		isnull;
+	Datum		result = call_polymorphic(F_TO_JSONB, state_type, args, &isnull);
 
-	return call_polymorphic(F_TO_JSONB, state_type, args, &isnull);
+	es_base_leave_settings(level);
+	return result;
 }
 
 /*
@@ -114,35 +116,18 @@ es_state_initial(const Jsonb *initial, Oid state_type, bool *isnull)
 	return value_from_jsonb(initial, state_type, isnull);
 }
 
-/* Makes text output exact and independent of the session, until leave_settings. */
-static int
-enter_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"DateStyle", "ISO, MDY"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
-		{"extra_float_digits", "3"}, {"bytea_output", "hex"}, {"xmloption", "content"},
-		{"search_path", "pg_catalog, pg_temp"}
-	};
-	int			level = NewGUCNestLevel();
-
-	for (int i = 0; i < lengthof(settings); i++)
-		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-	return level;
-}
-
 /* es_state_to_text gives a state that is not NULL as text, in the current memory context. */
 text *
 es_state_to_text(Datum state, Oid state_type)
 {
 	Oid			output;
 	bool		is_varlena;
-	int			level = enter_settings();
+	int			level = es_base_enter_settings();
 	char	   *result;
 
 	getTypeOutputInfo(state_type, &output, &is_varlena);
 	result = OidOutputFunctionCall(output, state);
-	AtEOXact_GUC(false, level);
+	es_base_leave_settings(level);
 	return cstring_to_text(result);
 }
 
@@ -152,18 +137,27 @@ es_state_from_text(const text *stored, Oid state_type)
 {
 	Oid			input;
 	Oid			param;
-	int			level = enter_settings();
+	int			level = es_base_enter_settings();
 	Datum		result;
 
 	getTypeInputInfo(state_type, &input, &param);
 	result = OidInputFunctionCall(input, text_to_cstring(stored), param, -1);
-	AtEOXact_GUC(false, level);
+	es_base_leave_settings(level);
 	return result;
+}
+
+static void describe(StringInfo out, Oid type, bool with_labels);
+
+/* Adds what makes a type a special one where it is used. */
+static void
+describe_modifiers(StringInfo out, int32 typmod, Oid collation)
+{
+	appendStringInfo(out, "(%d %s),", typmod, OidIsValid(collation) ? get_collation_name(collation) : "");
 }
 
 /* Adds the columns of a row type. */
 static void
-describe_columns(StringInfo out, Oid type)
+describe_columns(StringInfo out, Oid type, bool with_labels)
 {
 	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
 
@@ -175,10 +169,20 @@ describe_columns(StringInfo out, Oid type)
 		if (column->attisdropped)
 			continue;
 		appendStringInfo(out, "%s:", NameStr(column->attname));
-		es_state_describe_type(out, column->atttypid);
-		appendStringInfo(out, "(%d),", column->atttypmod);
+		describe(out, column->atttypid, with_labels);
+		describe_modifiers(out, column->atttypmod, column->attcollation);
 	}
 	ReleaseTupleDesc(desc);
+}
+
+/* Orders an enum type's labels as values are ordered. */
+static int
+compare_labels(const void *a, const void *b)
+{
+	float4		x = (*(const Form_pg_enum *) a)->enumsortorder;
+	float4		y = (*(const Form_pg_enum *) b)->enumsortorder;
+
+	return (x > y) - (x < y);
 }
 
 /* Adds the labels of an enum type. */
@@ -186,18 +190,36 @@ static void
 describe_labels(StringInfo out, Oid type)
 {
 	CatCList   *list = SearchSysCacheList1(ENUMTYPOIDNAME, ObjectIdGetDatum(type));
+	Form_pg_enum *labels = palloc(Max(list->n_members, 1) * sizeof(Form_pg_enum));
 
 	for (int i = 0; i < list->n_members; i++)
-		appendStringInfo(out, "%s,", NameStr(((Form_pg_enum) GETSTRUCT(&list->members[i]->tuple))->enumlabel));
+		labels[i] = (Form_pg_enum) GETSTRUCT(&list->members[i]->tuple);
+	qsort(labels, list->n_members, sizeof(Form_pg_enum), compare_labels);
+	for (int i = 0; i < list->n_members; i++)
+		appendStringInfo(out, "%s,", NameStr(labels[i]->enumlabel));
+	pfree(labels);
 	ReleaseSysCacheList(list);
 }
 
-/*
- * es_state_describe_type adds what a type is made of, as far as the meaning of a
- * stored state depends on it.  The caller has set a safe search_path.
- */
-void
-es_state_describe_type(StringInfo out, Oid type)
+/* Adds what a domain is over, and how it restricts that. */
+static void
+describe_domain(StringInfo out, Oid type, bool with_labels)
+{
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	Form_pg_type row;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	row = (Form_pg_type) GETSTRUCT(tuple);
+	appendStringInfo(out, "%d ", row->typnotnull);
+	describe(out, row->typbasetype, with_labels);
+	describe_modifiers(out, row->typtypmod, row->typcollation);
+	ReleaseSysCache(tuple);
+}
+
+/* Adds what a type is made of. */
+static void
+describe(StringInfo out, Oid type, bool with_labels)
 {
 	Oid			element = get_element_type(type);
 	char		kind = get_typtype(type);
@@ -205,12 +227,40 @@ es_state_describe_type(StringInfo out, Oid type)
 	check_stack_depth();
 	appendStringInfo(out, "%s{", format_type_be_qualified(type));
 	if (OidIsValid(element))
-		es_state_describe_type(out, element);
+		describe(out, element, with_labels);
 	else if (kind == TYPTYPE_DOMAIN)
-		es_state_describe_type(out, getBaseType(type));
+		describe_domain(out, type, with_labels);
+	else if (kind == TYPTYPE_RANGE)
+		describe(out, get_range_subtype(type), with_labels);
 	else if (kind == TYPTYPE_COMPOSITE)
-		describe_columns(out, type);
-	else if (kind == TYPTYPE_ENUM)
+		describe_columns(out, type, with_labels);
+	else if (kind == TYPTYPE_ENUM && with_labels)
 		describe_labels(out, type);
 	appendStringInfoChar(out, '}');
+}
+
+/*
+ * es_state_describe_type adds what a type is made of, as far as the meaning of a
+ * stored state depends on it; not a domain's CHECKs.  The caller has set settings
+ * of ours.
+ */
+void
+es_state_describe_type(StringInfo out, Oid type)
+{
+	describe(out, type, true);
+}
+
+/*
+ * es_state_layout tells what the text of a state of a type goes by: the columns of
+ * rows, by their place; labels stand there themselves.  The caller has set settings
+ * of ours.
+ */
+char *
+es_state_layout(Oid type)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	describe(&out, type, false);
+	return out.data;
 }

@@ -28,5 +28,6 @@ extern text *es_state_to_text(Datum state, Oid state_type);
 extern Datum es_state_from_text(const text *stored, Oid state_type);
 
 extern void es_state_describe_type(StringInfo out, Oid type);
+extern char *es_state_layout(Oid type);
 
 #endif							/* ES_STATE_H */

@@ -34,6 +34,8 @@
 #include "common/hashfn.h"
 #include "storage/lmgr.h"
 
+#include "settle.h"
+
 /* What the objsubid of lock tags on hashes says. */
 #define TAG_SHORT		1
 #define TAG_QUEUE		2
@@ -91,14 +93,18 @@ es_streamlock_lock_table(void)
 }
 
 /*
- * es_streamlock_exclude_appends waits until no transaction that has appended is
- * in flight, and keeps all appends off to the end of this transaction.  They wait
- * before they have a short lock.
+ * es_streamlock_freeze waits until no transaction is in flight that has appended,
+ * and keeps all appends off to the end of this transaction; they wait before they
+ * have a short lock.  Returns the last position that was given out: up to it all
+ * is final.  That may be past what is known to be settled: who has taken back an
+ * append to a savepoint, and nothing else, has given this lock back but is still
+ * a holder of the sequence.
  */
-void
-es_streamlock_exclude_appends(void)
+int64
+es_streamlock_freeze(void)
 {
 	LockRelationOid(es_base_store()->streams, ShareLock);
+	return es_settle_last_given();
 }
 
 /* es_streamlock_add makes the short lock on a stream one that is wanted. */

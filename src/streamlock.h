@@ -30,7 +30,7 @@ typedef struct EsStreamQueue
 
 extern uint32 es_streamlock_hash(const text *name);
 extern void es_streamlock_lock_table(void);
-extern void es_streamlock_exclude_appends(void);
+extern int64 es_streamlock_freeze(void);
 extern void es_streamlock_add(EsStreamLocks *locks, const text *name);
 extern void es_streamlock_acquire(EsStreamLocks *locks);
 extern void es_streamlock_release(const EsStreamLocks *locks);

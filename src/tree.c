@@ -95,24 +95,6 @@ es_tree_set(EsNode *target, const EsNode *view)
 	*target = copy;
 }
 
-/* es_tree_set_integer makes a node an integer. */
-void
-es_tree_set_integer(EsNode *target, int64 value)
-{
-	Numeric		number = int64_to_numeric(value);
-
-	release_node(target);
-	*target = es_node_view_number(number);
-}
-
-/* es_tree_clear leaves a node without a value. */
-void
-es_tree_clear(EsNode *target)
-{
-	release_node(target);
-	target->kind = ES_NODE_ABSENT;
-}
-
 /* es_tree_compare_keys orders two EsKeys as jsonb does: shorter ones first, then by bytes. */
 int
 es_tree_compare_keys(const void *a, const void *b)

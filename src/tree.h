@@ -35,8 +35,6 @@ struct EsArray
  * which must be one that lives as long as the tree.
  */
 extern void es_tree_set(EsNode *target, const EsNode *view);
-extern void es_tree_set_integer(EsNode *target, int64 value);
-extern void es_tree_clear(EsNode *target);
 extern void es_tree_open_object(EsNode *target);
 extern void es_tree_open_array(EsNode *target);
 extern EsNode *es_tree_put(EsNode *object, const EsKey *key);

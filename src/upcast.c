@@ -37,14 +37,16 @@ PG_FUNCTION_INFO_V1(es_upcast_forget);
 
 static const EsSignature upcaster_shape = {.result = JSONBOID,.nargs = 1,.args = {JSONBOID}};
 
-/* Finds a relation of schema eventstore. */
-static Oid
-relation(const char *name)
-{
-	return get_relname_relid(name, es_base_store()->schema);
-}
-
 /* ---- loading ---- */
+
+/* Orders an upcaster and a type. */
+static int
+compare_types(const EsUpcaster *upcaster, const char *type, int len)
+{
+	int			order = memcmp(upcaster->type, type, Min(upcaster->type_len, len));
+
+	return order != 0 ? order : upcaster->type_len - len;
+}
 
 /* Orders upcasters by type, then version. */
 static int
@@ -52,7 +54,7 @@ compare_upcasters(const void *a, const void *b)
 {
 	const EsUpcaster *left = a;
 	const EsUpcaster *right = b;
-	int			order = strcmp(left->type, right->type);
+	int			order = compare_types(left, right->type, right->type_len);
 
 	return order != 0 ? order : left->from_version - right->from_version;
 }
@@ -68,7 +70,7 @@ take_row(EsUpcaster *upcaster, HeapTuple row, TupleDesc desc)
 	{
 		Jsonb	   *document = DatumGetJsonbPCopy(ops);
 
-		upcaster->ops = es_ops_compile(document);
+		upcaster->ops = es_opcompile_document(document);
 		upcaster->source = document;
 	}
 	upcaster->type = TextDatumGetCString(heap_getattr(row, Anum_upcasters_type, desc, &isnull));
@@ -86,7 +88,7 @@ EsUpcasters *
 es_upcast_load(void)
 {
 	EsUpcasters *upcasters = palloc0(sizeof(EsUpcasters));
-	Relation	table = table_open(relation("upcasters"), AccessShareLock);
+	Relation	table = table_open(es_base_relation("upcasters"), AccessShareLock);
 	SysScanDesc scan = systable_beginscan(table, InvalidOid, false, NULL, 0, NULL);
 	HeapTuple	row;
 	int			space = 0;
@@ -125,21 +127,11 @@ describe_upcaster(void *arg)
 static Datum
 run_ops(const EsUpcaster *upcaster, const EsEvent *event)
 {
-	MemoryContext context = CurrentMemoryContext;
 	EsNode		view = es_node_view(DatumGetJsonbP(event->data));
 	EsNode		data = {ES_NODE_ABSENT};
 
-	PG_TRY();
-	{
-		error_context_stack = NULL;
-		es_tree_set(&data, &view);
-		es_ops_apply(upcaster->ops, &data, event, context);
-	}
-	PG_CATCH();
-	{
-		es_handler_report_failure(context);
-	}
-	PG_END_TRY();
+	es_tree_set(&data, &view);
+	es_ops_apply(upcaster->ops, &data, event, CurrentMemoryContext);
 	return JsonbPGetDatum(es_pack_jsonb(&data));
 }
 
@@ -167,20 +159,45 @@ run_function(const EsUpcaster *upcaster, FmgrInfo *flinfo, const EsEvent *event)
 	return result;
 }
 
+/* Tells whether an upcaster is of a type. */
+static inline bool
+is_of_type(const EsUpcaster *upcaster, const char *type, int len)
+{
+	return upcaster->type_len == len && memcmp(upcaster->type, type, len) == 0;
+}
+
+/* Finds where the upcasters of a type begin, if there are any. */
+static int
+find_first(const EsUpcasters *upcasters, const char *type, int len)
+{
+	int			low = 0;
+	int			high = upcasters->count;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (compare_types(&upcasters->items[middle], type, len) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 /* es_upcast_event takes an event through the upcasters of its type; see upcast.h. */
 void
 es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event)
 {
 	text	   *type = DatumGetTextPP(event->type);
-	int			len = VARSIZE_ANY_EXHDR(type);
 
-	for (int i = 0; i < upcasters->count; i++)
+	for (int i = find_first(upcasters, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
+		 i < upcasters->count && is_of_type(&upcasters->items[i], VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)); i++)
 	{
 		EsUpcaster *upcaster = &upcasters->items[i];
 		ErrorContextCallback callback;
 
-		if (upcaster->type_len != len || upcaster->from_version < event->type_version ||
-			memcmp(upcaster->type, VARDATA_ANY(type), len) != 0)
+		if (upcaster->from_version < event->type_version)
 			continue;
 		callback.callback = describe_upcaster;
 		callback.arg = upcaster;
@@ -293,7 +310,7 @@ put_upcaster(Relation table, Datum type, int from_version, const char *handler, 
 
 	ScanKeyInit(&keys[0], Anum_upcasters_type, BTEqualStrategyNumber, F_TEXTEQ, type);
 	ScanKeyInit(&keys[1], Anum_upcasters_from_version, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(from_version));
-	scan = systable_beginscan(table, relation("upcasters_by_type"), true, NULL, 2, keys);
+	scan = systable_beginscan(table, es_base_relation("upcasters_by_type"), true, NULL, 2, keys);
 	old = systable_getnext(scan);
 	if (HeapTupleIsValid(old))
 		CatalogTupleUpdate(table, &old->t_self, row);
@@ -312,13 +329,13 @@ begin_registration(FunctionCallInfo fcinfo, const char *command, const char *thi
 	es_base_require(fcinfo, 1, "from_version");
 	es_base_require(fcinfo, 2, third);
 	es_base_check_type_name(PG_GETARG_TEXT_PP(0));
-	if (PG_GETARG_INT32(1) < 1)
+	if (PG_GETARG_INT32(1) < 1 || PG_GETARG_INT32(1) == PG_INT32_MAX)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("from_version must be at least 1"));
+				errmsg("from_version must be at least 1, and less than %d", PG_INT32_MAX));
 	PreventCommandIfReadOnly(command);
 	PreventCommandIfParallelMode(command);
-	return table_open(relation("upcasters"), ShareRowExclusiveLock);
+	return table_open(es_base_relation("upcasters"), ShareRowExclusiveLock);
 }
 
 /*
@@ -341,7 +358,7 @@ es_register_upcaster(PG_FUNCTION_ARGS)
 				errmsg("function %s cannot be an upcaster", format_procedure(function)),
 				errdetail("An upcaster must be a function (jsonb) RETURNS jsonb."));
 	es_handler_require_execute(function);
-	put_upcaster(table, PG_GETARG_DATUM(0), PG_GETARG_INT32(1), format_procedure_qualified(function), NULL);
+	put_upcaster(table, PG_GETARG_DATUM(0), PG_GETARG_INT32(1), es_handler_signature(function), NULL);
 	table_close(table, NoLock);
 	PG_RETURN_VOID();
 }
@@ -357,7 +374,7 @@ es_register_upcaster_ops(PG_FUNCTION_ARGS)
 	Relation	table = begin_registration(fcinfo, "es_register_upcaster_ops()", "ops");
 	Jsonb	   *ops = PG_GETARG_JSONB_P(2);
 
-	(void) es_ops_compile(ops);
+	(void) es_opcompile_document(ops);
 	put_upcaster(table, PG_GETARG_DATUM(0), PG_GETARG_INT32(1), NULL, ops);
 	table_close(table, NoLock);
 	PG_RETURN_VOID();
@@ -367,6 +384,6 @@ es_register_upcaster_ops(PG_FUNCTION_ARGS)
 Datum
 es_upcast_forget(PG_FUNCTION_ARGS)
 {
-	CacheInvalidateRelcacheByRelid(relation("upcasters"));
+	CacheInvalidateRelcacheByRelid(es_base_relation("upcasters"));
 	PG_RETURN_POINTER(NULL);
 }

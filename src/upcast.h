@@ -17,6 +17,7 @@ typedef struct EsUpcaster
 	EsOps	   *ops;			/* or NULL: */
 	EsFunction	function;
 	const Jsonb *source;		/* of ops */
+	bool		used;			/* the reducer that has it handles the type */
 } EsUpcaster;
 
 typedef struct EsUpcasters

@@ -9,7 +9,8 @@
  *	  once the statement is done.
  *	- DROP DATABASE, ALTER DATABASE RENAME and SET TABLESPACE, and CREATE DATABASE
  *	  with a template need a database without sessions: its worker is asked to
- *	  leave first, and comes back if the database is still there.
+ *	  leave first, is ended if a batch keeps it, and comes back if the database
+ *	  is still there.
  *	- DROP EXTENSION, whichever way, lets the worker know at commit.
  *
  * Nothing here changes what a statement does, or who may do it.
@@ -31,11 +32,13 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "settle.h"
 #include "wake.h"
 
 #define LOOK_AGAIN_MS	100
+#define GRACE_MS		1000	/* for a batch of a projection */
 #define MOST_HELD		16
 
 static ProcessUtility_hook_type previous_utility_hook = NULL;
@@ -102,12 +105,18 @@ may_need(Node *statement, Oid database, Oid role)
 	return may;
 }
 
-/* Has the worker of a database leave, and waits until it has. */
+/* Has the worker of a database leave, and waits until it has; if it is in the middle of a batch, not for long. */
 static void
 hold_worker(Oid database)
 {
+	TimestampTz expel_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), GRACE_MS);
+
 	while (!es_roster_hold(database))
+	{
+		if (GetCurrentTimestamp() >= expel_at)
+			es_roster_expel(database);
 		es_settle_sleep(LOOK_AGAIN_MS);
+	}
 }
 
 /* Tells whether a statement ends a prepared transaction. */

@@ -96,40 +96,6 @@ find_root(const char *name, int len)
 
 /* ---- compiling ---- */
 
-/* es_value_describe_place gives a place as a JSON pointer. */
-char *
-es_value_describe_place(const EsPlace *place)
-{
-	char	   *within;
-	StringInfoData out;
-
-	if (place == NULL || place->within == NULL)
-		return "";
-	within = es_value_describe_place(place->within);
-	if (place->key == NULL)
-		return psprintf("%s/%d", within, place->number);
-	initStringInfo(&out);
-	appendStringInfo(&out, "%s/", within);
-	for (int i = 0; i < place->len; i++)
-		if (place->key[i] == '~' || place->key[i] == '/')
-			appendStringInfoString(&out, place->key[i] == '~' ? "~0" : "~1");
-		else
-			appendStringInfoChar(&out, place->key[i]);
-	return out.data;
-}
-
-/* es_value_report_malformed raises 22023 with the place of a problem. */
-void
-es_value_report_malformed(const EsPlace *place, const char *problem)
-{
-	const char *where = es_value_describe_place(place);
-
-	ereport(ERROR,
-			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			errmsg("%s", problem),
-			where[0] != '\0' ? errdetail("At %s.", where) : errdetail("At the top of the document."));
-}
-
 /* Parses a path; what the server says against it is 22023. */
 static JsonPath *
 parse_path(const EsNode *string, const EsPlace *place)
@@ -151,7 +117,7 @@ parse_path(const EsNode *string, const EsPlace *place)
 		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 			PG_RE_THROW();
 		FlushErrorState();
-		es_value_report_malformed(place, psprintf("\"%s\" is no SQL/JSON path: %s", source, error->message));
+		es_place_report(place, psprintf("\"%s\" is no SQL/JSON path: %s", source, error->message));
 	}
 	PG_END_TRY();
 	return path;
@@ -280,7 +246,7 @@ note_wanted(EsValue *value, JsonPathItem *item, const EsPlace *place)
 
 	check_stack_depth();
 	if (item->type == jpiVariable)
-		es_value_report_malformed(place, "a path cannot have variables: it begins with \"$.\"");
+		es_place_report(place, "a path cannot have variables: it begins with \"$.\"");
 	if (item->type == jpiRoot)
 		want_from_root(value, item);
 	else
@@ -413,6 +379,17 @@ es_value_constant(const EsValue *value)
 	return value->kind == VALUE_CONSTANT ? &value->constant : NULL;
 }
 
+/* es_value_mentions tells whether a value may depend on a root. */
+bool
+es_value_mentions(const EsValue *value, EsRoot root)
+{
+	bool		mentions = (value->wanted & (1U << root)) != 0;
+
+	for (int i = 0; i < value->count && !mentions; i++)
+		mentions = es_value_mentions(value->values[i], root);
+	return mentions;
+}
+
 /* ---- evaluating ---- */
 
 /* es_value_begin makes the scope of an event and a state. */
@@ -490,7 +467,19 @@ es_value_member(EsScope *scope, EsRoot root)
 	return &scope->members[root];
 }
 
-/* Makes of the state what a path mentions of it; false if there is nothing of it. */
+/* Finds a member of a state that is an object; NULL if there is none. */
+static EsNode *
+find_in_state(EsNode *state, const EsKey *key, EsNode *view)
+{
+	if (state->kind == ES_NODE_OBJECT)
+		return es_tree_find(state, key);
+	return es_node_find_packed(state, key, view) ? view : NULL;
+}
+
+/*
+ * Makes of the state what a path mentions of it; false if there is nothing of it.
+ * It is the same whatever form the state is in.
+ */
 static bool
 make_state(const EsValue *value, EsNode *state, EsNode *result)
 {
@@ -500,7 +489,7 @@ make_state(const EsValue *value, EsNode *state, EsNode *result)
 
 	if (state == NULL || state->kind == ES_NODE_ABSENT)
 		return false;
-	if (value->nstate_keys < 0 || state->kind != ES_NODE_OBJECT)
+	if (value->nstate_keys < 0 || !es_node_is_object(state))
 	{
 		*result = es_pack_node(state);
 		return true;
@@ -509,7 +498,8 @@ make_state(const EsValue *value, EsNode *state, EsNode *result)
 	keys = palloc(Max(value->nstate_keys, 1) * sizeof(EsKey));
 	for (int i = 0; i < value->nstate_keys; i++)
 	{
-		EsNode	   *member = es_tree_find(state, &value->state_keys[i]);
+		EsNode		view;
+		EsNode	   *member = find_in_state(state, &value->state_keys[i], &view);
 
 		if (member)
 		{
@@ -685,7 +675,7 @@ es_value_key(const EsValue *value, const EsEvent *event)
 		case ES_NODE_BOOL:
 			return cstring_to_text(key.value.boolean ? "true" : "false");
 		case ES_NODE_NUMBER:
-			return cstring_to_text(DatumGetCString(DirectFunctionCall1(numeric_out, PointerGetDatum(key.value.bytes))));
+			return cstring_to_text(numeric_normalize((Numeric) key.value.bytes));
 		default:
 			ereport(ERROR,
 					errcode(ES_ERRCODE_HANDLER_FAILED),

@@ -6,6 +6,7 @@
 #define ES_VALUE_H
 
 #include "pack.h"
+#include "place.h"
 
 typedef struct EsValue EsValue;
 
@@ -33,21 +34,10 @@ typedef struct EsScope
 	EsNode		members[ES_ROOT_COUNT];
 } EsScope;
 
-/* Where in a document something is, for errors. */
-typedef struct EsPlace
-{
-	const struct EsPlace *within;	/* NULL: this is the document */
-	const char *key;			/* NULL: it is an element */
-	int			len;
-	int			number;
-} EsPlace;
-
-extern char *es_value_describe_place(const EsPlace *place);
-ES_NORETURN extern void es_value_report_malformed(const EsPlace *place, const char *problem);
-
 /* The compiled form borrows from the template, and is in the current memory context. */
 extern EsValue *es_value_compile(const EsNode *template, const EsPlace *place);
 extern const EsNode *es_value_constant(const EsValue *value);
+extern bool es_value_mentions(const EsValue *value, EsRoot root);
 
 /* Results are in the current memory context, or borrowed from the event. */
 extern void es_value_begin(EsScope *scope, const EsEvent *event, EsNode *state);

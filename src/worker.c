@@ -19,7 +19,7 @@
  * for a lock no longer than lock_timeout, which is below the default
  * deadlock_timeout, and leaves its database when a statement needs that for
  * itself (utility.c), when the extension is dropped, and at shutdown, between
- * two pieces of work.  While a store is being loaded (sharedmark.c) it does
+ * two pieces of work; only what users' code does ends in the middle.  While a store is being loaded (sharedmark.c) it does
  * nothing.
  *
  * A failed piece of work is logged and tried again later, each time a little
@@ -59,6 +59,9 @@
 #define MOST_DELAY_MS		60000	/* after failures */
 #define IDLE_MS				60000	/* between looks without news */
 
+static volatile sig_atomic_t told_to_go = false;
+static volatile sig_atomic_t in_users_code = false;
+
 static int	settle_interval = 1000; /* GUC eventstore.settle_interval, ms */
 static int	max_workers = 0;	/* GUC eventstore.max_workers */
 
@@ -92,12 +95,25 @@ es_worker_init(void)
 	RegisterBackgroundWorker(&launcher);
 }
 
-/* Sets a process up that ends between two pieces of work when it is told to. */
+/* SIGTERM: the process ends between two pieces of work; users' code may take long, and ends at once. */
+static void
+be_told_to_go(SIGNAL_ARGS)
+{
+	int			saved = errno;
+
+	told_to_go = true;
+	SetLatch(MyLatch);
+	if (in_users_code)
+		die(postgres_signal_arg);
+	errno = saved;
+}
+
+/* Sets a process up that ends when it is told to. */
 static void
 set_up(void)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, be_told_to_go);
 	BackgroundWorkerUnblockSignals();
 }
 
@@ -211,7 +227,7 @@ start_worker(Oid database)
 	complain(started);
 	es_roster_tried(database, GetCurrentTimestamp() + TRY_AGAIN_MS * INT64CONST(1000));
 	while (started && !es_roster_is_looked_after(database) &&
-		   GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED && !ProcDiePending)
+		   GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED && !told_to_go)
 		sleep_until(GetCurrentTimestamp() + TRY_AGAIN_MS * INT64CONST(1000));
 }
 
@@ -230,7 +246,7 @@ es_worker_launcher_main(Datum main_arg)
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	es_roster_open();
 	add_databases();
-	while (!ProcDiePending)
+	while (!told_to_go)
 	{
 		TimestampTz try_at = DT_NOEND;
 		Oid			database = es_roster_next(GetCurrentTimestamp(), &try_at);
@@ -251,6 +267,14 @@ es_worker_launcher_main(Datum main_arg)
 
 /* ---- the worker ---- */
 
+/* The settings that what it does depends on, whatever the database's or the role's are. */
+static const char *const settings[][2] = {
+	{"default_transaction_isolation", "read committed"}, {"default_transaction_read_only", "off"},
+	{"default_transaction_deferrable", "off"}, {"idle_in_transaction_session_timeout", "0"},
+	/* marks need not be on disk, nor on a standby, before the worker goes on */
+	{"synchronous_commit", "off"}
+};
+
 /* What a worker found at its last piece of work. */
 typedef struct Work
 {
@@ -260,6 +284,8 @@ typedef struct Work
 	int			delay_ms;		/* after a failure */
 	bool		listening;		/* is registered for news */
 	EsProjectorLook projections;	/* what was found last */
+	bool		must_look;		/* told to look after them */
+	TimestampTz looked_at;
 	int			projector_delay_ms; /* after a failure there */
 	TimestampTz put_off_until;
 } Work;
@@ -386,6 +412,37 @@ work_once(Work *work)
 		stop_listening(work);
 }
 
+/* Has a batch of a projection run; false if there is none to run. */
+static bool
+run_batch(void)
+{
+	bool		ran;
+
+	in_users_code = true;
+	ran = told_to_go || es_projector_work();
+	in_users_code = false;
+	return ran;
+}
+
+/*
+ * Notes that a batch failed in a way that ended its transaction.  Where that was
+ * not the doing of one projection, all of them are put off.
+ */
+static void
+put_off_projections(Work *work)
+{
+	bool		one = es_projector_accuse();
+
+	in_users_code = false;
+	put_off(&work->projector_delay_ms);
+	stop_listening(work);
+	work->must_look = true;
+	if (one)
+		work->projector_delay_ms = 0;
+	work->projections.again_at = work->put_off_until =
+		GetCurrentTimestamp() + work->projector_delay_ms * INT64CONST(1000);
+}
+
 /*
  * Has a batch of a projection run, or looks which have something to do; true if
  * there may be more at once.  While it is at work the worker is not registered for
@@ -399,12 +456,17 @@ run_projections(Work *work)
 	volatile bool again = true;
 
 	if (GetCurrentTimestamp() < work->put_off_until)
+	{
+		look->again_at = work->put_off_until;
 		return false;
+	}
 	PG_TRY();
 	{
-		if (!es_projector_work())
+		if (!run_batch())
 		{
 			start_listening(work);
+			work->looked_at = GetCurrentTimestamp();
+			work->must_look = false;
 			es_projector_look(look);
 			again = look->busy;
 			if (again || !(look->follows || work->idle))
@@ -415,10 +477,7 @@ run_projections(Work *work)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		put_off(&work->projector_delay_ms);
-		stop_listening(work);
-		look->again_at = work->put_off_until =
-			GetCurrentTimestamp() + work->projector_delay_ms * INT64CONST(1000);
+		put_off_projections(work);
 		again = false;
 	}
 	PG_END_TRY();
@@ -437,23 +496,46 @@ due_at(const Work *work)
 	return work->worked_at + Max(settle_interval, work->delay_ms) * INT64CONST(1000);
 }
 
+/*
+ * Tells whether to look after projections: where some follow what is appended; when
+ * told that there is something new to do; and now and then.
+ */
+static bool
+is_look_due(const Work *work)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	return work->projections.follows || work->must_look || work->projections.again_at <= now ||
+		work->looked_at + IDLE_MS * INT64CONST(1000) <= now;
+}
+
+/* Sleeps until woken, or there is something to do. */
+static void
+rest(Work *work)
+{
+	sleep_until(Min(due_at(work), work->projections.again_at));
+	work->idle = false;			/* woken, so there is news */
+	if (!work->projections.follows)
+		stop_listening(work);
+}
+
 /* Looks after the store until told to go, or there is none. */
 static void
 look_after_store(void)
 {
-	Work		work = {.has_store = true};
+	Work		work = {.has_store = true,.must_look = true};
 
 	work_once(&work);
-	while (work.has_store && !ProcDiePending && es_roster_may_stay())
+	while (work.has_store && !told_to_go && es_roster_may_stay())
 	{
+		bool		nudged = es_roster_take_nudge();
+
 		es_wake_delegated();
-		if (es_roster_take_nudge() || due_at(&work) <= GetCurrentTimestamp())
+		work.must_look = work.must_look || nudged;
+		if (nudged || due_at(&work) <= GetCurrentTimestamp())
 			work_once(&work);
-		else if (!run_projections(&work))
-		{
-			sleep_until(Min(due_at(&work), work.projections.again_at));
-			work.idle = false;	/* woken, so there is news */
-		}
+		else if (!is_look_due(&work) || !run_projections(&work))
+			rest(&work);
 	}
 	leaves_store = work.has_store;
 }
@@ -484,13 +566,13 @@ es_worker_main(Datum main_arg)
 	SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	before_shmem_exit(end_wait, (Datum) 0);
-
-	/* marks need not be on disk, nor on a standby, before the worker goes on */
-	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION);
 	es_settle_for_worker = true;
 	if (find_store())
 	{
 		es_roster_confirm();
+		es_projector_begin();
 		look_after_store();
 	}
 	else

@@ -154,7 +154,7 @@ is(run(q{SELECT count(*) FROM (SELECT data ->> 'n' AS n, count(*) AS c FROM es_e
 	0, 'also where the projection is inline');
 is(run(q{SELECT count(*) FROM es_events e FULL JOIN noted n USING (position) WHERE e.version IS DISTINCT FROM n.version AND e.position NOT IN (SELECT position FROM eventstore.projection_skips)}),
 	0, 'and what a handler has written, but for what is left out');
-is(run('SELECT count(*) FROM (SELECT DISTINCT projection_id, generation FROM eventstore.projection_states) g'), 3, 'old generations are gone');
+becomes('SELECT count(*) = 3 FROM (SELECT DISTINCT projection_id, generation FROM eventstore.projection_states) g', 'old generations are gone');
 
 # a rebuild that fails harms nobody, and is ended by leaving the event out
 run(q{CREATE FUNCTION fussy(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN IF data ? 'fuss' THEN RAISE 'fuss'; END IF; RETURN state || data; END$$;

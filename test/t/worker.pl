@@ -331,7 +331,9 @@ new_store('half');
 $log_start = -s $node->logfile;
 $before = $node->safe_psql('half', $mark);
 my $dropper = $node->background_psql('half');
-$dropper->query_safe("BEGIN; $append DROP EXTENSION eventstore;");
+$dropper->query_safe("BEGIN; $append");
+$node->safe_psql('half', q{SELECT es_append('b-1', 'A')});	# wakes the worker, whose mark cannot get there
+$dropper->query_safe('DROP EXTENSION eventstore;');
 $transactions = transactions('half');
 $start = time();
 looked('half') for 1 .. 5;

@@ -1,0 +1,41 @@
+/*
+ * place.c
+ *		Where in a JSON document something is, for errors.
+ */
+#include "place.h"
+
+#include "lib/stringinfo.h"
+
+/* es_place_describe gives a place as a JSON pointer. */
+char *
+es_place_describe(const EsPlace *place)
+{
+	char	   *within;
+	StringInfoData out;
+
+	if (place == NULL || place->within == NULL)
+		return "";
+	within = es_place_describe(place->within);
+	if (place->key == NULL)
+		return psprintf("%s/%d", within, place->number);
+	initStringInfo(&out);
+	appendStringInfo(&out, "%s/", within);
+	for (int i = 0; i < place->len; i++)
+		if (place->key[i] == '~' || place->key[i] == '/')
+			appendStringInfoString(&out, place->key[i] == '~' ? "~0" : "~1");
+		else
+			appendStringInfoChar(&out, place->key[i]);
+	return out.data;
+}
+
+/* es_place_report raises 22023 with the place of a problem. */
+void
+es_place_report(const EsPlace *place, const char *problem)
+{
+	const char *where = es_place_describe(place);
+
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("%s", problem),
+			where[0] != '\0' ? errdetail("At %s.", where) : errdetail("At the top of the document."));
+}

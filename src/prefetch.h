@@ -1,0 +1,16 @@
+/*
+ * prefetch.h
+ *		Rows that an index scan is about to read, on their way into the
+ *		processor's cache.
+ */
+#ifndef ES_PREFETCH_H
+#define ES_PREFETCH_H
+
+#include "base.h"
+
+#include "access/relscan.h"
+#include "storage/block.h"
+
+extern void es_prefetch_block(IndexScanDesc scan, TupleTableSlot *slot, BlockNumber *block);
+
+#endif							/* ES_PREFETCH_H */

@@ -1,0 +1,226 @@
+# Projections whose code does what it should not: fail at the end of the
+# transaction, run or drop itself, take all memory or all time, end the worker,
+# stand in the way of DROP DATABASE, or get at another role's rights.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use EventstoreTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+$PostgreSQL::Test::Utils::timeout_default = 60 unless $ENV{PG_TEST_TIMEOUT_DEFAULT};
+
+my $node = new_node('main', conf => "shared_preload_libraries = 'eventstore'\neventstore.retry_delay = '50ms'\nautovacuum = off\nmax_worker_processes = 20\n");
+my $worker = q{FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND datname = 'store'};
+
+# run(sql): in the store's database
+sub run { return $node->safe_psql('store', join(' ', @_)); }
+
+# error_of(sql): the SQLSTATE that it ends with
+sub error_of
+{
+	my ($ret, $out, $err) = $node->psql('store', "\\set VERBOSITY sqlstate\n$_[0]");
+
+	return $err =~ /ERROR:\s+(\w+)/ ? $1 : $err;
+}
+
+# becomes(sql, name): true sooner or later
+sub becomes { return ok($node->poll_query_until('store', $_[0]), $_[1]); }
+
+# catches_up(projection, name): it takes in all there is
+sub catches_up { return becomes("SELECT status = 'running' AND lag = 0 FROM es_projections WHERE projection = '$_[0]'", $_[1]); }
+
+# fails(projection, pattern, name): it stands failed with such an error
+sub fails { return becomes("SELECT coalesce(error LIKE '$_[1]', false) FROM es_projections WHERE projection = '$_[0]'", $_[2]); }
+
+# skip_failed(projection): leaves out the event at which it stands
+sub skip_failed { return run("SELECT es_skip_event('$_[0]', error_position) FROM es_projections WHERE projection = '$_[0]'"); }
+
+$node->safe_psql('postgres', 'CREATE DATABASE store');
+run(q{CREATE EXTENSION eventstore; SELECT es_append('a-1', 'T'), es_create_projection('other', 'count', category => 'a')});
+catches_up('other', 'a projection that does no harm');
+
+# ---- what fails at the end of the transaction ----
+
+my $log_start = -s $node->logfile;
+run(q{
+	CREATE TABLE parent (id int PRIMARY KEY);
+	INSERT INTO parent SELECT generate_series(0, 50);
+	CREATE TABLE child (pid int REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+	CREATE FUNCTION add_child(e es_event) RETURNS void LANGUAGE sql AS $$INSERT INTO child VALUES ((e.data ->> 'id')::int)$$;
+	SELECT count(es_append('c-1', 'Child', jsonb_build_object('id', CASE n WHEN 37 THEN 1000 ELSE n END))) FROM generate_series(1, 50) n;
+	SELECT es_create_handler_projection('children', 'add_child(es_event)', types => '{Child}')});
+fails('children', '%violates foreign key constraint%SQLSTATE 23503%', 'a deferred constraint is checked as part of the batch');
+is(run(q{SELECT data ->> 'id' FROM es_projections, es_read_all(error_position - 1, 1) WHERE projection = 'children'}), '1000', 'the event is found at which it fails');
+is(run('SELECT count(*), max(pid) FROM child'), '36|36', 'what comes before that is taken in');
+catches_up('other', 'the others go on');
+skip_failed('children');
+catches_up('children', 'and so does it, without the event');
+is(run('SELECT count(*) FROM child'), 49, 'with all others');
+unlike(slurp_file($node->logfile, $log_start), qr/ERROR:.*foreign key/, 'that was never an error of the worker');
+
+# two that an order of events satisfies only in the end
+run(q{CREATE FUNCTION add_both(e es_event) RETURNS void LANGUAGE sql AS $$INSERT INTO child VALUES ((e.data ->> 'id')::int); INSERT INTO parent VALUES ((e.data ->> 'id')::int)$$;
+	SELECT es_create_handler_projection('both', 'add_both(es_event)', types => '{Both}'), es_append('c-1', 'Both', '{"id": 2001}'), es_append('c-1', 'Both', '{"id": 2002}')});
+catches_up('both', 'a constraint that is satisfied in the end is');
+run(q{SELECT es_drop_projection('both'), es_drop_projection('children')});
+
+# ---- what runs or changes itself ----
+
+foreach my $call ('es_run_projection(%L)', 'es_drop_projection(%L)', 'es_rebuild_projection(%L)', 'es_skip_event(%L, 1)')
+{
+	run(qq{CREATE OR REPLACE FUNCTION self(e es_event) RETURNS void LANGUAGE plpgsql AS \$\$BEGIN EXECUTE 'SELECT ' || format('$call', 'self'); END\$\$;
+		CREATE OR REPLACE FUNCTION reset_self() RETURNS void LANGUAGE sql AS '';
+		SELECT es_append('s-1', 'Self'), es_create_handler_projection('self', 'self(es_event)', types => '{Self}', reset => 'reset_self()')});
+	fails('self', '%projection "self" is running%SQLSTATE 55000%', "refused: $call by itself");
+	is(run(q{SET client_min_messages = error; SELECT es_run_projection('self')}), 0, 'also when run by hand');
+	catches_up('other', 'the others go on');
+	is(run(q{SELECT es_drop_projection('self'); SELECT count(*) FROM es_projections WHERE projection = 'self'}), "\n0", 'it can be dropped');
+}
+run(q{CREATE OR REPLACE FUNCTION self(e es_event) RETURNS void LANGUAGE plpgsql AS $$BEGIN BEGIN PERFORM es_drop_projection('self'); EXCEPTION WHEN OTHERS THEN NULL; END; END$$;
+	SELECT es_create_handler_projection('self', 'self(es_event)', 'inline', types => '{Self}'); SELECT es_append('s-1', 'Self')});
+is(run(q{SELECT mode FROM es_projections WHERE projection = 'self'}), 'inline', 'nor can an inline one');
+run(q{SELECT es_drop_projection('self')});
+
+# ---- one that always fails, wherever that is ----
+
+run(q{CREATE FUNCTION raise(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN RAISE 'always'; END$$;
+	SELECT es_register_reducer('raising', '*', 'raise(jsonb, jsonb)');
+	SELECT count(es_append('r-' || lpad((10000 - n)::text, 6, '0'), 'T')) FROM generate_series(1, 4000) n});
+run(q{SELECT es_create_projection('raising', 'raising', category => 'r')});
+my $start = time();
+fails('raising', 'always%', 'keys in descending order: the failure is found');
+cmp_ok(time() - $start, '<', 10, 'without an attempt for each of them');
+is(run(q{SELECT stream FROM es_projections, es_read_all(error_position - 1, 1) WHERE projection = 'raising'}), 'r-009999', 'at the first event');
+run(q{SELECT es_drop_projection('raising')});
+
+# ---- memory ----
+
+run(q{CREATE FUNCTION weigh(e es_event) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO weights SELECT e.position, sum(total_bytes) FROM pg_backend_memory_contexts;
+	END $$;
+	CREATE TABLE weights (position bigint, bytes numeric);
+	SELECT count(es_append('big-' || n, 'Big', jsonb_build_object('text', repeat('x', 3000000)))) FROM generate_series(1, 60) n;
+	SELECT es_create_projection('bulky', 'merge', category => 'big');
+	SELECT es_create_handler_projection('weighing', 'weigh(es_event)', categories => '{big}')});
+catches_up('weighing', 'large events, a handler');
+catches_up('bulky', 'and as states');
+is(run('SELECT count(*) FROM weights'), 60, 'each is handled');
+cmp_ok(run('SELECT max(bytes)::bigint FROM weights'), '<', 100_000_000, 'with few of them in memory at once');
+cmp_ok(run('SELECT count(DISTINCT xmin::text) FROM weights'), '>', 5, 'in several transactions');
+run(q{SELECT es_drop_projection('weighing'), es_drop_projection('bulky')});
+
+# ---- rights ----
+
+run(q{CREATE ROLE alice; CREATE ROLE mallory; GRANT CREATE ON SCHEMA public TO alice, mallory;
+	GRANT EXECUTE ON FUNCTION es_create_projection(text, text, text, text, text), es_register_reducer(text, text, regprocedure), es_register_upcaster(text, int, regprocedure),
+		es_create_handler_projection(text, regprocedure, text, text[], text[], regprocedure) TO alice, mallory;
+	GRANT mallory TO alice;
+	CREATE FUNCTION tame(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql RETURN data;
+	SELECT es_register_reducer('tame', 'X', 'tame(jsonb, jsonb)');
+	SELECT es_create_projection('super', 'tame', category => 'x');
+	SET ROLE mallory;
+	CREATE FUNCTION grab(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN EXECUTE 'ALTER ROLE mallory SUPERUSER'; RETURN data; END$$;
+	CREATE FUNCTION grab(data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN EXECUTE 'ALTER ROLE mallory SUPERUSER'; RETURN data; END$$;
+	CREATE FUNCTION grab(e es_event) RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE 'ALTER ROLE mallory SUPERUSER'; END$$;
+	SELECT es_register_reducer('tame', 'X', 'grab(jsonb, jsonb)');
+	RESET ROLE;
+	SELECT es_append('x-1', 'X')});
+fails('super', 'function grab(jsonb,jsonb) must not run with the rights of role "postgres"%SQLSTATE 42501%', q{a reducer's function that another role owns is not run as the creator});
+run(q{SELECT es_register_reducer('tame', 'X', 'tame(jsonb, jsonb)')});
+catches_up('super', 'one of a trusted owner is');
+run(q{SET ROLE mallory; SELECT es_register_upcaster('X', 1, 'grab(jsonb)'); RESET ROLE; SELECT es_append('x-1', 'X')});
+fails('super', '%must not run with the rights%', 'nor is an upcaster');
+is(run(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'}), 'f', 'nothing was got at');
+is(error_of(q{SELECT es_create_handler_projection('grab', 'grab(es_event)')}), '42501', 'nor can one be made with such a handler');
+run(q{SET ROLE alice; SELECT es_create_handler_projection('hers', 'grab(es_event)', types => '{Never}'); SELECT es_create_projection('hers_too', 'tame', category => 'y')});
+is(run(q{SELECT count(*) FROM es_projections WHERE projection LIKE 'hers%'}), 2, 'who has the rights of the owner may');
+run(q{CREATE FUNCTION kept(e es_event) RETURNS void LANGUAGE sql AS ''; SELECT es_create_handler_projection('kept', 'kept(es_event)', types => '{Kept}');
+	DROP FUNCTION kept(es_event); SET ROLE mallory; CREATE FUNCTION kept(e es_event) RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE 'ALTER ROLE mallory SUPERUSER'; END$$; RESET ROLE;
+	SELECT es_append('k-1', 'Kept')});
+fails('kept', '%must not run with the rights%', 'a function made again by somebody else is not run');
+run(q{SELECT es_drop_projection(projection) FROM es_projections WHERE projection <> 'other'});
+
+# a handler that is no function any more
+run(q{CREATE FUNCTION shape(e es_event) RETURNS void LANGUAGE sql AS ''; SELECT es_create_handler_projection('shape', 'shape(es_event)', types => '{Shape}'); DROP FUNCTION shape(es_event);
+	CREATE AGGREGATE shape(es_event) (sfunc = array_append, stype = es_event[]); SELECT es_append('k-1', 'Shape')});
+fails('shape', '%does not exist any more%SQLSTATE VE004%', 'an aggregate in place of a handler is not called');
+run(q{SELECT es_drop_projection('shape')});
+
+# ---- one snapshot that is older than what is done ----
+
+run(q{CREATE TABLE seen (position bigint PRIMARY KEY); CREATE FUNCTION see(e es_event) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (e.position)';
+	SELECT es_append('v-1', 'Seen'), es_create_handler_projection('seen', 'see(es_event)', types => '{Seen}')});
+catches_up('seen', 'a projection');
+my $session = $node->background_psql('store', on_error_stop => 0);
+$session->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM seen');
+run(q{SELECT es_append('v-1', 'Seen')});
+catches_up('seen', 'goes on');
+run(q{SELECT es_append('v-1', 'Seen')});
+$session->query(q{\set VERBOSITY sqlstate});
+$session->query(q{SELECT es_run_projection('seen')});
+like($session->{stderr}, qr/ERROR:\s+40001/, 'in a transaction with an older snapshot it is not run');
+$session->quit;
+run(q{ALTER DATABASE store SET default_transaction_isolation = 'serializable'; ALTER DATABASE store SET default_transaction_read_only = on});
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) $worker");
+$node->safe_psql('store', q{SET default_transaction_read_only = off; SELECT es_append('v-1', 'Seen')});
+catches_up('seen', 'the database\'s settings do not matter to the worker');
+$node->safe_psql('postgres', 'ALTER DATABASE store RESET ALL');
+run(q{SELECT es_drop_projection('seen')});
+
+# ---- what stays with the session ----
+
+run(q{CREATE FUNCTION hoard(e es_event) RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_lock(4711)';
+	SELECT es_append('h-1', 'Hoard'), es_create_handler_projection('hoard', 'hoard(es_event)', types => '{Hoard}')});
+catches_up('hoard', 'a handler takes a lock of the session');
+becomes(q{SELECT pg_try_advisory_lock(4711)}, 'which does not stay');
+run(q{SELECT es_drop_projection('hoard')});
+
+# ---- what ends the worker, or holds it ----
+
+run(q{CREATE FUNCTION quit(e es_event) RETURNS void LANGUAGE sql AS 'SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(5)';
+	SELECT es_append('q-1', 'Quit'), es_create_handler_projection('quit', 'quit(es_event)', types => '{Quit}')});
+fails('quit', '%the worker was ended while it ran the projection%', 'one that ends the worker is found out');
+becomes(q{SELECT attempts > 1 FROM eventstore.projection_progress WHERE error IS NOT NULL}, 'each time');
+run(q{SELECT es_append('a-1', 'T')});
+catches_up('other', 'the others have their turn');
+run(q{SELECT es_drop_projection('quit')});
+
+$node->append_conf('postgresql.conf', "eventstore.projection_timeout = '300ms'\n");
+$node->reload;
+run(q{CREATE FUNCTION cling(e es_event) RETURNS void LANGUAGE plpgsql AS $$BEGIN LOOP BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END$$;
+	SELECT es_append('q-1', 'Cling'), es_create_handler_projection('cling', 'cling(es_event)', types => '{Cling}')});
+fails('cling', '%the worker was ended while it ran the projection%', 'one that catches its cancellation is ended');
+run(q{SELECT es_append('a-1', 'T')});
+catches_up('other', 'the others go on');
+run(q{SELECT es_drop_projection('cling')});
+$node->append_conf('postgresql.conf', "eventstore.projection_timeout = '1h'\n");
+$node->reload;
+
+foreach my $statement ('ALTER DATABASE store RENAME TO aside', 'DROP DATABASE aside WITH (FORCE)')
+{
+	my $database = $statement =~ /RENAME/ ? 'store' : 'aside';
+	$node->safe_psql($database, q{CREATE OR REPLACE FUNCTION hold(e es_event) RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(600)';
+		SELECT es_append('q-1', 'Hold'), es_create_handler_projection('hold', 'hold(es_event)', types => '{Hold}')});
+	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND wait_event = 'PgSleep'});
+	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname = '$database'");
+	$start = time();
+	my ($ret, $out, $err) = $node->psql('postgres', $statement);
+	is("$ret $err", '0 ', "$statement ends a batch that takes long");
+	cmp_ok(time() - $start, '<', 5, 'soon');
+	next unless $statement =~ /RENAME/;
+	$node->poll_query_until('aside', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND wait_event = 'PgSleep'});
+	is($node->safe_psql('aside', q{SELECT error FROM es_projections WHERE projection = 'hold'}), '', 'which is not its failure, and it is begun again');
+	$node->safe_psql('aside', q{SELECT es_drop_projection('other')});
+	$node->psql('aside', q{SET statement_timeout = '100ms'; SELECT es_drop_projection('hold')});
+	$node->safe_psql('aside', q{CREATE OR REPLACE FUNCTION hold(e es_event) RETURNS void LANGUAGE sql AS ''});
+	$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND datname = 'aside'});
+	$node->safe_psql('aside', q{SELECT es_drop_projection('hold')});
+}
+unlike(slurp_file($node->logfile), qr/terminated by signal|PANIC|XX000|TRAP/, 'nothing broke');
+$node->stop;
+done_testing();
