@@ -9,7 +9,7 @@ SELECT current_setting('wal_level') <> 'logical' AS no_decoding \gset
 
 -- a feed is a slot: its name, and where history ends
 SELECT slot_name, lsn IS NOT NULL AS lsn, head_position >= 0 AS head_position FROM es_create_feed('regress');
-SELECT feed, slot_name, active, confirmed_lsn IS NOT NULL AS confirmed, lag_bytes >= 0 AS lag, retained_bytes >= 0 AS retained
+SELECT feed, slot_name, active, confirmed_lsn IS NOT NULL AS confirmed, lag_bytes >= 0 AS lag, retained_bytes >= 0 AS retained, wal_status IS NOT NULL AS status
 FROM es_feeds WHERE feed = 'regress';
 
 -- the messages, as they would come with these options
@@ -126,6 +126,27 @@ SELECT f->>'source' = '/eventstore/' || current_database() AS source, f->>'posit
 FROM pg_temp.feed('format', 'cloudevents') f, es_read('feed_cloud-1') e;
 SELECT count(*) FROM pg_temp.feed('format', 'json', 'types', 'Placed');
 
+-- data and metadata are written as the types jsonb and json write them
+SELECT pg_temp.take() AS taken;
+SELECT count(es_append('feed_text-1', 'T', data, jsonb_build_object(data::text, data))) FROM (VALUES
+	('null'::jsonb), ('true'), ('""'), ('[]'), ('{}'), ('[[], {}, [{"a": []}], null, false]'), ('-1.50'), ('1e-30'), ('12345678901234567890.5'),
+	(to_jsonb((SELECT string_agg(chr(n), '') FROM generate_series(1, 300) n))), (to_jsonb(repeat('x', 7) || '"' || repeat('y', 8) || '\' || repeat('z', 9))),
+	('{"": {"a b": {"\u0001": "ü€😀"}}}')) v(data);
+SELECT count(*), bool_and((f->'data')::text = e.data::text AND (f->'metadata')::text = e.metadata::text) AS same
+FROM (SELECT data::json FROM pg_logical_slot_peek_changes('es_regress', NULL, NULL)) AS c(f) JOIN es_read('feed_text-1') e ON f->>'version' = e.version::text;
+SELECT count(*), bool_and((f->'data')::text = e.data::text AND f->>'metadata' = e.metadata::text) AS same
+FROM (SELECT data::json FROM pg_logical_slot_peek_changes('es_regress', NULL, NULL, 'format', 'cloudevents')) AS c(f) JOIN es_read('feed_text-1') e ON f->>'sequence' = e.version::text;
+
+-- what came here by replication can be left out
+SELECT pg_temp.take() AS taken;
+SELECT pg_replication_origin_create('regress_es_feed') IS NOT NULL AS created, pg_replication_origin_session_setup('regress_es_feed') IS NOT NULL AS set_up;
+SELECT es_append('feed_origin-1', 'Replicated');
+SELECT pg_replication_origin_session_reset() IS NOT NULL AS reset, pg_replication_origin_drop('regress_es_feed') IS NOT NULL AS dropped;
+SELECT es_append('feed_origin-1', 'Own');
+SELECT type FROM pg_temp.brief();
+SELECT type FROM pg_temp.brief('origin', 'any');
+SELECT type FROM pg_temp.brief('origin', 'none');
+
 -- data that is stored out of line: 10 MB that do not compress, and metadata too
 SELECT pg_temp.take() AS taken;
 SELECT es_append('feed_large-1', 'Large', jsonb_build_object('s', string_agg(md5(n::text), '')), jsonb_build_object('m', string_agg(md5((-n)::text), '')))
@@ -162,6 +183,7 @@ SELECT pg_temp.feed('categories', '["a"');
 SELECT pg_temp.feed('categories', '["a", 1]');
 SELECT pg_temp.feed('categories', '["a", null]');
 SELECT pg_temp.feed('types', '["a"] b');
+SELECT pg_temp.feed('origin', 'some');
 SELECT pg_temp.feed('streaming', 'on');
 SELECT pg_temp.feed('two_phase', 'on', 'include_transaction', 'off');
 \set VERBOSITY default

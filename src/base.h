@@ -95,6 +95,12 @@ typedef bool EsUpdateIndexes;
 #endif
 
 #if PG_VERSION_NUM >= 160000
+#define es_decoding_snapshot(builder, xid) SnapBuildGetOrBuildSnapshot(builder)
+#else
+#define es_decoding_snapshot(builder, xid) SnapBuildGetOrBuildSnapshot(builder, xid)
+#endif
+
+#if PG_VERSION_NUM >= 160000
 #define es_may_become(member, role) member_can_set_role(member, role)
 #else
 #define es_may_become(member, role) is_member_of_role(member, role)

@@ -34,7 +34,9 @@ CREATE VIEW @extschema@.es_feeds AS
 		s.active,
 		s.confirmed_flush_lsn AS confirmed_lsn,
 		pg_catalog.pg_wal_lsn_diff(w.lsn, s.confirmed_flush_lsn)::pg_catalog.int8 AS lag_bytes,
-		pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn)::pg_catalog.int8 AS retained_bytes
+		pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn)::pg_catalog.int8 AS retained_bytes,
+		s.wal_status,
+		s.safe_wal_size
 	FROM pg_catalog.pg_replication_slots s
 	CROSS JOIN (
 		SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()

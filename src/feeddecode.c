@@ -46,6 +46,8 @@
 #include "feedoption.h"
 #include "miscadmin.h"
 #include "replication/logical.h"
+#include "replication/origin.h"
+#include "replication/snapbuild.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -68,6 +70,7 @@ typedef struct EsFeed
 	char	   *source;			/* made at the first event in CloudEvents */
 	EsBlock		block;
 	bool		opened;			/* has an event of this block been sent? */
+	bool		repeated;		/* has the consumer had all of this block? */
 	int			silent_changes; /* changes since something was sent */
 } EsFeed;
 
@@ -338,7 +341,7 @@ decode_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn,
 
 	MemoryContextReset(feed->scratch);
 	caller = MemoryContextSwitchTo(feed->scratch);
-	if (read_event(ctx, relation, change, &event) &&
+	if (!feed->repeated && read_event(ctx, relation, change, &event) &&
 		es_feedoption_passes(feed->options, &event))
 	{
 		write_event(ctx, txn, &event, change->txn->xid);
@@ -377,6 +380,58 @@ start_block(LogicalDecodingContext *ctx, EsBlock block)
 
 	feed->block = block;
 	feed->opened = false;
+	feed->repeated = false;
+}
+
+/*
+ * Tells whether a transaction that the server is about to stream was sent at
+ * its PREPARE, before this session began.  The server has read it again and
+ * streams it once more if its memory runs short before the COMMIT PREPARED.
+ * What was prepared before the slot was told of two_phase has not been sent.
+ */
+static bool
+was_sent_prepared(LogicalDecodingContext *ctx, ReorderBufferTXN *top)
+{
+	return rbtxn_skip_prepared(top) &&
+		top->final_lsn >= SnapBuildGetTwoPhaseAt(ctx->snapshot_builder);
+}
+
+/*
+ * Brings the catalog snapshot of a transaction that is being streamed up to
+ * date, after a subtransaction of it was rolled back.  The server reads the
+ * catalogs with the snapshot it finds in snapshot_now, and with later ones that
+ * lie among the changes; but when it meets a change of a subtransaction that
+ * has been rolled back meanwhile, it drops all that is queued, snapshots
+ * included.  With what is left it would not find tables that others made
+ * since, such as the next segment: "could not map filenode".
+ *
+ * The newest snapshot is right: the transaction has a lock on each table it
+ * writes, so nobody has changed those.  The copy is like the server's own,
+ * which makes another one, with the subtransactions, before it uses it.
+ */
+static void
+renew_snapshot(LogicalDecodingContext *ctx, ReorderBufferTXN *top)
+{
+	Snapshot	newest;
+	Snapshot	copy;
+
+	if (top->snapshot_now == NULL)
+		return;
+	Assert(top->snapshot_now->copied);
+	newest = es_decoding_snapshot(ctx->snapshot_builder, top->xid);
+	copy = MemoryContextAllocZero(ctx->reorder->context,
+								  sizeof(SnapshotData) + sizeof(TransactionId) * newest->xcnt);
+	memcpy(copy, newest, sizeof(SnapshotData));
+	copy->copied = true;
+	copy->active_count = 1;
+	copy->regd_count = 0;
+	copy->xip = (TransactionId *) (copy + 1);
+	memcpy(copy->xip, newest->xip, sizeof(TransactionId) * newest->xcnt);
+	copy->subxip = copy->xip + copy->xcnt;
+	copy->subxcnt = 0;
+	copy->curcid = top->snapshot_now->curcid;
+	pfree(top->snapshot_now);
+	top->snapshot_now = copy;
 }
 
 /* A committed transaction begins; nothing is sent before its first event. */
@@ -440,7 +495,10 @@ decode_rollback_prepared(LogicalDecodingContext *ctx, ReorderBufferTXN *txn,
 static void
 decode_stream_start(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
 {
+	EsFeed	   *feed = ctx->output_plugin_private;
+
 	start_block(ctx, BLOCK_STREAM);
+	feed->repeated = was_sent_prepared(ctx, top_transaction(txn));
 }
 
 /* A part of a transaction in progress ends. */
@@ -463,7 +521,10 @@ decode_stream_abort(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecP
 	EsFeedFrame frame = {.name = "stream_abort",.xid = top->xid};
 
 	if (txn != top)
+	{
 		frame.subxid = txn->xid;
+		renew_snapshot(ctx, top);
+	}
 	close_transaction(ctx, &frame, top->output_plugin_private != NULL);
 }
 
@@ -485,6 +546,15 @@ decode_stream_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRec
 	.lsn = commit_lsn,.time = txn->xact_time.commit_time};
 
 	close_transaction(ctx, &frame, txn->output_plugin_private != NULL);
+}
+
+/* Tells whether the consumer does not want what came here by replication. */
+static bool
+is_unwanted_origin(LogicalDecodingContext *ctx, RepOriginId origin)
+{
+	EsFeed	   *feed = ctx->output_plugin_private;
+
+	return origin != InvalidRepOriginId && feed->options->origin == ES_FEED_NONE;
 }
 
 /* Starts a session: reads the options.  A walsender has no transaction here. */
@@ -512,6 +582,7 @@ _PG_output_plugin_init(OutputPluginCallbacks *callbacks)
 	callbacks->begin_cb = decode_begin;
 	callbacks->change_cb = decode_change;
 	callbacks->commit_cb = decode_commit;
+	callbacks->filter_by_origin_cb = is_unwanted_origin;
 
 	callbacks->begin_prepare_cb = decode_begin_prepare;
 	callbacks->prepare_cb = decode_prepare;

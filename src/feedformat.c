@@ -20,7 +20,7 @@
 #include "feedformat.h"
 
 #include "catalog/pg_type.h"
-#include "utils/builtins.h"
+#include "jsontext.h"
 #include "utils/datetime.h"
 #include "utils/json.h"
 
@@ -56,25 +56,27 @@ append_uuid(StringInfo out, const pg_uuid_t *uuid)
 static void
 append_text(StringInfo out, Datum value)
 {
-	escape_json(out, TextDatumGetCString(value));
+	text	   *string = DatumGetTextPP(value);
+
+	es_jsontext_string(out, VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string));
 }
 
 /* Appends a jsonb. */
 static void
 append_jsonb(StringInfo out, Datum value)
 {
-	Jsonb	   *json = DatumGetJsonbP(value);
-
-	JsonbToCString(out, &json->root, VARSIZE(json));
+	es_jsontext_jsonb(out, DatumGetJsonbP(value));
 }
 
 /* Appends the text of a jsonb as a JSON string. */
 static void
 append_jsonb_text(StringInfo out, Datum value)
 {
-	Jsonb	   *json = DatumGetJsonbP(value);
+	StringInfoData json;
 
-	escape_json(out, JsonbToCString(NULL, &json->root, VARSIZE(json)));
+	initStringInfo(&json);
+	es_jsontext_jsonb(&json, DatumGetJsonbP(value));
+	es_jsontext_string(out, json.data, json.len);
 }
 
 /* Tells whether a byte stands for itself in a URI. */

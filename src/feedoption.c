@@ -50,6 +50,7 @@ typedef enum EsOptionKind
 	OPTION_BOOL,
 	OPTION_FORMAT,
 	OPTION_NAMES,
+	OPTION_ORIGIN,
 	OPTION_POSITION,
 	OPTION_TEXT
 } EsOptionKind;
@@ -67,6 +68,7 @@ static const EsKnownOption known_options[] = {
 	{"categories", OPTION_NAMES, offsetof(EsFeedOptions, categories)},
 	{"format", OPTION_FORMAT, offsetof(EsFeedOptions, format)},
 	{"include_transaction", OPTION_BOOL, offsetof(EsFeedOptions, include_transaction)},
+	{"origin", OPTION_ORIGIN, offsetof(EsFeedOptions, origin)},
 	{"stream_prefix", OPTION_TEXT, offsetof(EsFeedOptions, stream_prefix)},
 	{"streaming", OPTION_BOOL, offsetof(EsFeedOptions, streaming)},
 	{"two_phase", OPTION_BOOL, offsetof(EsFeedOptions, two_phase)},
@@ -213,6 +215,15 @@ es_feedoption_format(const char *value)
 	return ES_FEED_JSON;		/* not reached */
 }
 
+/* Reads the name of an origin, as CREATE SUBSCRIPTION takes it. */
+static EsFeedOrigin
+read_origin(const char *option, const char *value)
+{
+	if (pg_strcasecmp(value, "any") != 0 && pg_strcasecmp(value, "none") != 0)
+		refuse_value(option, value, "It must be any or none.");
+	return pg_strcasecmp(value, "none") == 0 ? ES_FEED_NONE : ES_FEED_ANY;
+}
+
 /* Stores one option's value. */
 static void
 read_value(EsFeedOptions *options, int known, const char *value)
@@ -230,6 +241,9 @@ read_value(EsFeedOptions *options, int known, const char *value)
 			break;
 		case OPTION_NAMES:
 			*(struct nameset_hash **) target = read_names(name, value);
+			break;
+		case OPTION_ORIGIN:
+			*(EsFeedOrigin *) target = read_origin(name, value);
 			break;
 		case OPTION_POSITION:
 			*(int64 *) target = read_position(name, value);
@@ -251,7 +265,7 @@ find_option(const char *name)
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("unknown option \"%s\"", name),
 			errhint("The options are after_position, categories, format, include_transaction, "
-					"stream_prefix, streaming, two_phase and types."));
+					"origin, stream_prefix, streaming, two_phase and types."));
 	return -1;					/* not reached */
 }
 

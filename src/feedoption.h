@@ -15,12 +15,19 @@ typedef enum EsFeedFormat
 	ES_FEED_CLOUDEVENTS
 } EsFeedFormat;
 
+typedef enum EsFeedOrigin
+{
+	ES_FEED_ANY,
+	ES_FEED_NONE				/* only what was appended on this server */
+} EsFeedOrigin;
+
 struct nameset_hash;			/* a set of names, private to feedoption.c */
 
 /* The options of the output plugin; all of it lives as long as the options do. */
 typedef struct EsFeedOptions
 {
 	EsFeedFormat format;
+	EsFeedOrigin origin;
 	struct nameset_hash *categories;	/* NULL: all */
 	struct nameset_hash *types; /* NULL: all */
 	char	   *stream_prefix;	/* NULL: all */

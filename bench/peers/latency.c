@@ -2,7 +2,7 @@
  * latency.c
  *		Measures how long an event takes to its delivery, at a steady rate.
  *
- * usage: latency CONNINFO MODE RATE SECONDS
+ * usage: latency CONNINFO MODE RATE SECONDS [COMMAND]
  *
  * One process appends at the rate, each event with its number, and keeps for each
  * when it was sent and when its commit was acknowledged; the other one receives,
@@ -17,7 +17,10 @@
  *	poll	es_poll with wait, then es_ack, in one transaction
  *	notify	a table and NOTIFY by the writer; LISTEN, then SELECT
  *	every50	the same table, SELECT each 50 ms
+ *	slot	a replication slot: COMMAND is START_REPLICATION with the plugin's
+ *			options; any plugin that writes the event's data as text
  */
+#define _GNU_SOURCE
 #include <libpq-fe.h>
 #include <poll.h>
 #include <stdatomic.h>
@@ -31,6 +34,7 @@
 #include <unistd.h>
 
 static const char *const append_event = "SELECT es_append('latency-' || $1::bigint % 100, 'Sent', jsonb_build_object('n', $1::bigint))";
+static const char *const append_marked = "SELECT es_append('latency-' || $1::bigint % 100, 'Sent', jsonb_build_object('sent_number', $1::bigint))";
 static const char *const insert_row = "INSERT INTO bench.latency (n) VALUES ($1::bigint)";
 static const char *const insert_notify = "WITH i AS (INSERT INTO bench.latency (n) VALUES ($1::bigint)) SELECT pg_notify('latency', '')";
 static const char *const poll_events = "SELECT position, data ->> 'n' FROM es_poll('latency', 1000, $1::bigint * interval '1 second')";
@@ -220,6 +224,119 @@ read_events(const char *conninfo, const char *mode, int rate, int count)
 	PQfinish(conn);
 }
 
+/* ---- a replication slot ---- */
+
+static int64_t
+read_int64(const char *bytes)
+{
+	int64_t		value = 0;
+
+	for (int i = 0; i < 8; i++)
+		value = value << 8 | (unsigned char) bytes[i];
+	return value;
+}
+
+/* Confirms what has come up to here. */
+static void
+confirm(PGconn *conn, int64_t lsn)
+{
+	char		message[34] = "r";
+
+	for (int i = 0; i < 24; i++)
+		message[1 + i] = lsn >> (56 - i % 8 * 8);
+	if (PQputCopyData(conn, message, sizeof(message)) != 1 || PQflush(conn) == -1)
+	{
+		fprintf(stderr, "%s", PQerrorMessage(conn));
+		exit(1);
+	}
+}
+
+/* Gives the event's number from a plugin's message; -1: it is of something else. */
+static int64_t
+find_number(const char *message, int len)
+{
+	static const char mark[] = "sent_number";
+	const char *found = memmem(message, len, mark, strlen(mark));
+
+	if (found == NULL)
+		return -1;
+	/* a quotation mark, perhaps escaped, a colon and a blank */
+	return atoll(found + strlen(mark) + strspn(found + strlen(mark), "\\\": "));
+}
+
+/* Takes one message of the stream; gives how far the server is. */
+static int64_t
+take_message(PGconn *conn, const char *message, int len, int64_t *last, int *got)
+{
+	if (message[0] == 'k')
+	{
+		int64_t		lsn = read_int64(message + 1);
+
+		if (message[17])
+			confirm(conn, lsn);
+		return lsn;
+	}
+	if (message[0] == 'w')
+	{
+		int64_t		received = now();
+		int64_t		n = find_number(message + 25, len - 25);
+
+		if (n >= 0 && shared->events[n].deliveries++ == 0)
+			shared->events[n].received = received;
+		if (n >= 0)
+		{
+			shared->disorder += n <= *last;
+			*last = n;
+			(*got)++;
+		}
+	}
+	return read_int64(message + 1);
+}
+
+/* The reader of a slot. */
+static void
+read_slot(const char *conninfo, const char *start, int rate, int count)
+{
+	char		replication[1000];
+	int64_t		end = now() + (count / rate + 30) * INT64_C(1000000000);
+	int64_t		lsn = 0;
+	int64_t		last = -1;
+	int64_t		confirmed = now();
+	int			got = 0;
+	int			len = 0;
+	PGconn	   *conn;
+	char	   *message;
+
+	snprintf(replication, sizeof(replication), "%s replication=database", conninfo);
+	conn = connect_to(replication);
+	if (PQresultStatus(PQexec(conn, start)) != PGRES_COPY_BOTH)
+	{
+		fprintf(stderr, "%s", PQerrorMessage(conn));
+		exit(1);
+	}
+	atomic_store(&shared->ready, 1);
+	while (got < count && now() < end && len >= 0)
+	{
+		struct pollfd fd = {.fd = PQsocket(conn),.events = POLLIN};
+
+		while ((len = PQgetCopyData(conn, &message, 1)) > 0)
+		{
+			lsn = take_message(conn, message, len, &last, &got);
+			PQfreemem(message);
+		}
+		if (got < count && len == 0 && poll(&fd, 1, 1000) > 0 && !PQconsumeInput(conn))
+			len = -1;
+		if (now() - confirmed > INT64_C(1000000000))
+		{
+			confirm(conn, lsn);
+			confirmed = now();
+		}
+	}
+	if (len < 0)
+		fprintf(stderr, "%s", PQerrorMessage(conn));
+	PQfinish(conn);
+}
+
 static int
 compare(const void *a, const void *b)
 {
@@ -264,18 +381,19 @@ report(int count)
 int
 main(int argc, char **argv)
 {
-	int			rate = argc == 5 ? atoi(argv[3]) : 0;
-	int			count = argc == 5 ? rate * atoi(argv[4]) : 0;
+	int			slot = argc == 6 && strcmp(argv[2], "slot") == 0;
+	int			rate = argc == 5 || slot ? atoi(argv[3]) : 0;
+	int			count = argc == 5 || slot ? rate * atoi(argv[4]) : 0;
 	const char *statement;
 	pid_t		writer;
 	int			status;
 
 	if (count <= 0)
 	{
-		fprintf(stderr, "usage: latency CONNINFO poll|notify|every50 RATE SECONDS\n");
+		fprintf(stderr, "usage: latency CONNINFO poll|notify|every50|slot RATE SECONDS [COMMAND]\n");
 		return 2;
 	}
-	statement = strcmp(argv[2], "poll") == 0 ? append_event : strcmp(argv[2], "notify") == 0 ? insert_notify : insert_row;
+	statement = slot ? append_marked : strcmp(argv[2], "poll") == 0 ? append_event : strcmp(argv[2], "notify") == 0 ? insert_notify : insert_row;
 	shared = mmap(NULL, sizeof(Shared) + sizeof(Event) * count, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 	{
@@ -293,7 +411,10 @@ main(int argc, char **argv)
 		write_events(argv[1], statement, rate, count);
 		return 0;
 	}
-	read_events(argv[1], argv[2], rate, count);
+	if (slot)
+		read_slot(argv[1], argv[5], rate, count);
+	else
+		read_events(argv[1], argv[2], rate, count);
 	waitpid(writer, &status, 0);
 	if (status != 0)
 		return 1;

@@ -94,7 +94,7 @@ FROM (VALUES
 	('es_state', '{stream text,version bigint,position bigint,state jsonb,recorded_at timestamp with time zone}'),
 	('es_streams', '{stream text,category text,version bigint,first_version bigint,created_at timestamp with time zone,deleted boolean}'),
 	('es_reducers', '{reducer text,event_type text,handler text,initial jsonb,state_type regtype,on_unknown text,snapshot_every integer}'),
-	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint}'),
+	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint,wal_status text,safe_wal_size bigint}'),
 	('es_segments', '{segment bigint,first_position bigint,last_position bigint,events bigint,bytes bigint,from_time timestamp with time zone,to_time timestamp with time zone,state text}')
 ) t (name, columns) ORDER BY t.name;
 

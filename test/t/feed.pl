@@ -3,6 +3,8 @@
 # middle, and what es_create_feed says when the server lacks something.
 use strict;
 use warnings;
+use lib 'test/lib';
+use EventstoreFeed;
 use IPC::Run;
 use JSON::PP;
 use PostgreSQL::Test::Cluster;
@@ -138,49 +140,6 @@ sub positions
 	return split /\n/, $node->safe_psql('postgres', "SELECT position FROM $sql ORDER BY position");
 }
 
-sub feed
-{
-	my ($node, $slot, @options) = @_;
-	my $options = join(', ', map { "'$_'" } @options);
-
-	return map { $json->decode($_) } split /\n/,
-	  $node->safe_psql('postgres', "SELECT data FROM pg_logical_slot_get_changes('$slot', NULL, NULL, VARIADIC ARRAY[$options]::text[])");
-}
-
-# What a consumer of frames ends up with: events become final with their
-# transaction, and what is taken back is dropped.
-sub final_events
-{
-	my (%open, %prepared, @final, $top);
-
-	foreach my $message (@_)
-	{
-		if (exists $message->{position})
-		{
-			push @{ $open{$top} }, $message;
-			next;
-		}
-		my ($frame, $about) = %$message;
-		my $xid = $about->{xid};
-
-		$top = $xid if $frame =~ /^(begin|begin_prepare|stream_start)$/;
-		push @final, @{ delete $open{$xid} } if $frame =~ /^(commit|stream_commit)$/;
-		$prepared{ $about->{gid} } = delete $open{$xid} if $frame =~ /^(prepare|stream_prepare)$/;
-		push @final, @{ delete $prepared{ $about->{gid} } // [] } if $frame eq 'commit_prepared';
-		delete $prepared{ $about->{gid} } if $frame eq 'rollback_prepared';
-		if ($frame eq 'stream_abort' && $about->{subxid})
-		{
-			$open{$xid} = [ grep { $_->{xid} != $about->{subxid} } @{ $open{$xid} } ];
-		}
-		elsif ($frame eq 'stream_abort')
-		{
-			delete $open{$xid};
-		}
-	}
-	is_deeply([ keys %open, keys %prepared ], [], 'no transaction is left open');
-	return @final;
-}
-
 # ---- the seam, while others append
 {
 	my $appenders = start_appenders($node, 8);
@@ -240,7 +199,7 @@ sub final_events
 	$writer->quit;
 	$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM es_feeds WHERE feed = 'straddle' AND NOT active") or die;
 	$node->safe_psql('postgres', "SELECT es_append('straddle-3', 'After')");
-	my %types = map { $_->{type} => 1 } feed($node, 'es_straddle');
+	my %types = map { $_->{type} => 1 } feed($node, 'postgres', 'es_straddle');
 	ok($types{After}, 'what comes later is in the slot');
 	$node->safe_psql('postgres', "SELECT es_drop_feed('straddle')");
 }
@@ -249,17 +208,17 @@ sub final_events
 {
 	$node->safe_psql('postgres', "SELECT es_create_feed('$_')") foreach qw(whole frames);
 	$node->safe_psql('postgres', "BEGIN; SELECT es_append('two-1', 'Prepared'); PREPARE TRANSACTION 'es_one'");
-	is_deeply([ feed($node, 'es_whole') ], [], 'nothing of a prepared transaction appears');
+	is_deeply([ feed($node, 'postgres', 'es_whole') ], [], 'nothing of a prepared transaction appears');
 	$node->restart;
-	is_deeply([ feed($node, 'es_whole') ], [], 'nor after a restart');
+	is_deeply([ feed($node, 'postgres', 'es_whole') ], [], 'nor after a restart');
 	$node->safe_psql('postgres', "SELECT es_append('two-2', 'Plain')");
-	is_deeply([ map { $_->{type} } feed($node, 'es_whole') ], ['Plain'], 'it holds back nothing');
+	is_deeply([ map { $_->{type} } feed($node, 'postgres', 'es_whole') ], ['Plain'], 'it holds back nothing');
 	$node->safe_psql('postgres', "COMMIT PREPARED 'es_one'");
-	is_deeply([ map { $_->{type} } feed($node, 'es_whole') ], ['Prepared'], 'it appears at its COMMIT PREPARED');
+	is_deeply([ map { $_->{type} } feed($node, 'postgres', 'es_whole') ], ['Prepared'], 'it appears at its COMMIT PREPARED');
 	$node->safe_psql('postgres', "BEGIN; SELECT es_append('two-1', 'Undone'); PREPARE TRANSACTION 'es_two'");
 	$node->safe_psql('postgres', "ROLLBACK PREPARED 'es_two'");
-	is_deeply([ feed($node, 'es_whole') ], [], 'never, if it is rolled back');
-	feed($node, 'es_frames', 'include_transaction', 'on', 'streaming', 'on', 'two_phase', 'on');
+	is_deeply([ feed($node, 'postgres', 'es_whole') ], [], 'never, if it is rolled back');
+	feed($node, 'postgres', 'es_frames', 'include_transaction', 'on', 'streaming', 'on', 'two_phase', 'on');
 
 	# all kinds at once, large and small
 	my $after = $node->safe_psql('postgres', 'SELECT es_settled_position()');
@@ -270,13 +229,13 @@ sub final_events
 	$node->safe_psql('postgres', "BEGIN; SELECT es_append('small-1', 'Small'); PREPARE TRANSACTION 'es_small';");
 	$node->safe_psql('postgres', "BEGIN; SELECT es_append('small-2', 'Undone'); PREPARE TRANSACTION 'es_gone';");
 	$node->safe_psql('postgres', "BEGIN; CREATE TABLE unrelated (a int); PREPARE TRANSACTION 'es_unrelated';");
-	my @first = feed($node, 'es_frames', 'include_transaction', 'on', 'streaming', 'on', 'two_phase', 'on');
+	my @first = feed($node, 'postgres', 'es_frames', 'include_transaction', 'on', 'streaming', 'on', 'two_phase', 'on');
 	$node->safe_psql('postgres', "COMMIT PREPARED 'es_big'");
 	$node->safe_psql('postgres', "ROLLBACK PREPARED 'es_gone'");
 	$node->safe_psql('postgres', "COMMIT PREPARED 'es_small'");
 	$node->safe_psql('postgres', "ROLLBACK PREPARED 'es_unrelated'");
 	$node->safe_psql('postgres', "BEGIN; SELECT es_append('small-3', 'Last'); COMMIT;");
-	my @second = feed($node, 'es_frames', 'include_transaction', 'on', 'streaming', 'on', 'two_phase', 'on');
+	my @second = feed($node, 'postgres', 'es_frames', 'include_transaction', 'on', 'streaming', 'on', 'two_phase', 'on');
 
 	my %frames;
 	$frames{$_}++ foreach map { exists $_->{position} ? 'event' : keys %$_ } @first, @second;
@@ -288,7 +247,7 @@ sub final_events
 	my @expected = positions($node, "es_read_all(after_position => $after, max_count => NULL)");
 	is_deeply([ sort { $a <=> $b } map { $_->{position} } final_events(@first, @second) ], \@expected,
 		'a consumer of frames ends up with every committed event once');
-	my @whole = feed($node, 'es_whole', 'include_transaction', 'on');
+	my @whole = feed($node, 'postgres', 'es_whole', 'include_transaction', 'on');
 	is(scalar(grep { !exists $_->{position} && !exists $_->{begin} && !exists $_->{commit} } @whole), 0,
 		'who does not ask for it gets no frame of an unfinished transaction');
 	is_deeply([ sort { $a <=> $b } map { $_->{position} } final_events(@whole) ], \@expected, 'and every committed event once');

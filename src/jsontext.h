@@ -1,0 +1,15 @@
+/*
+ * jsontext.h
+ *		Writing JSON text, faster than the server's own functions do.
+ */
+#ifndef ES_JSONTEXT_H
+#define ES_JSONTEXT_H
+
+#include "base.h"
+
+#include "lib/stringinfo.h"
+
+extern void es_jsontext_string(StringInfo out, const char *data, int len);
+extern void es_jsontext_jsonb(StringInfo out, Jsonb *json);
+
+#endif							/* ES_JSONTEXT_H */
