@@ -222,11 +222,11 @@ foreach my $statement ('ALTER DATABASE store RENAME TO aside', 'DROP DATABASE as
 	next unless $statement =~ /RENAME/;
 	$node->poll_query_until('aside', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND wait_event = 'PgSleep'});
 	is($node->safe_psql('aside', q{SELECT error FROM es_projections WHERE projection = 'hold'}), '', 'which is not its failure, and it is begun again');
-	$node->safe_psql('aside', q{SELECT es_drop_projection('other')});
 	$node->psql('aside', q{SET statement_timeout = '100ms'; SELECT es_drop_projection('hold')});
 	$node->safe_psql('aside', q{CREATE OR REPLACE FUNCTION hold(e es_event) RETURNS void LANGUAGE sql AS ''});
 	$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND datname = 'aside'});
 	$node->safe_psql('aside', q{SELECT es_drop_projection('hold')});
+	$node->safe_psql('aside', q{SELECT es_drop_projection('other')});
 }
 unlike(slurp_file($node->logfile), qr/terminated by signal|PANIC|XX000|TRAP/, 'nothing broke');
 $node->stop;
