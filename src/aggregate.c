@@ -123,10 +123,7 @@ begin_fold(FunctionCallInfo fcinfo, Engine *engine, const text *reducer)
 	engine->fold = es_fold_begin(reducer);
 	MemoryContextSwitchTo(old);
 	if (engine->fold == NULL)
-		ereport(ERROR,
-				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-				errmsg("reducer \"%s\" does not exist", text_to_cstring(reducer)),
-				errhint("Create it with es_create_reducer or es_register_reducer."));
+		es_reduce_report_unknown(reducer, ES_REDUCE_HOW_TO_CREATE);
 }
 
 /* Puts the state of a group into the fold. */

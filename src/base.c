@@ -403,11 +403,7 @@ es_base_begin_rows(FunctionCallInfo fcinfo)
 Oid
 es_base_relation(const char *name)
 {
-	Oid			relid = get_relname_relid(name, es_base_store()->schema);
-
-	if (!OidIsValid(relid))
-		elog(ERROR, "relation eventstore.%s does not exist", name);
-	return relid;
+	return look_up_relation(es_base_store(), name);
 }
 
 /* es_base_form_event makes an es_event value of its attributes, in the current memory context. */

@@ -167,16 +167,17 @@ receive_row(TupleTableSlot *row, DestReceiver *dest)
 
 /* Sets a process up for work. */
 static void
-begin_work(Work *work, Shared *shared, EsFold *fold, const text *category)
+begin_work(Work *work, Shared *shared, const EsReplay *replay, const text *category)
 {
-	EsStreamScanOptions options = {.without_metadata = !es_fold_reducer(fold)->wants_metadata,
+	const EsReducer *reducer = es_fold_reducer(replay->fold);
+	EsStreamScanOptions options = {.without_metadata = !reducer->wants_metadata,
 		.snapshot = GetActiveSnapshot()
 	};
 
 	work->shared = shared;
-	work->replay.fold = fold;
-	work->replay.without_snapshots = !es_reduce_may_execute(es_fold_reducer(fold)) ||
-		!es_snapshot_exists(es_fold_reducer(fold), GetActiveSnapshot());
+	work->replay = *replay;
+	if (!es_snapshot_exists(reducer, GetActiveSnapshot()))
+		work->replay.without_snapshots = true;
 	work->streams = es_read_category_begin(category, GetActiveSnapshot());
 	work->events = es_read_stream_begin(&options);
 	work->member = AllocSetContextCreate(CurrentMemoryContext, "eventstore category member",
@@ -251,7 +252,9 @@ es_category_worker_main(dsm_segment *segment, shm_toc *toc)
 	/* one who finds the reducer changed meanwhile leaves the work to others */
 	if (fold != NULL && memcmp(es_fold_reducer(fold)->fingerprint, shared->fingerprint, ES_FINGERPRINT_LENGTH) == 0)
 	{
-		begin_work(&work, shared, fold, category);
+		EsReplay	replay = es_replay_by(fold);
+
+		begin_work(&work, shared, &replay, category);
 		work.dest->rStartup(work.dest, CMD_SELECT, work.row->tts_tupleDescriptor);
 		fold_chunks(&work);
 		end_work(&work);
@@ -413,11 +416,10 @@ lead(Work *work, Rows *result, const text *category)
 
 /* Leaves the snapshots that are due. */
 static void
-leave_snapshots(Tuplestorestate *due, EsFold *fold, TupleDesc desc)
+leave_snapshots(Tuplestorestate *due, const EsReducer *reducer, TupleDesc desc)
 {
 	TupleTableSlot *row = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	MemoryContext one = AllocSetContextCreate(CurrentMemoryContext, "eventstore snapshot", ALLOCSET_DEFAULT_SIZES);
-	const EsReducer *reducer = es_fold_reducer(fold);
 
 	while (tuplestore_gettupleslot(due, true, false, row))
 	{
@@ -459,21 +461,23 @@ es_replay_category(PG_FUNCTION_ARGS)
 	Rows		result = {.pub = {.receiveSlot = receive_row},.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo};
 	Shared		alone = {.as_of = es_replay_as_of_arg(fcinfo, 2)};
 	Work		work = {.dest = &result.pub};
-	EsFold	   *fold;
+	EsReplay	replay;
+	const EsReducer *reducer;
 	text	   *category;
 	Snapshot	snapshot;
 
 	es_base_require(fcinfo, 0, "category");
 	category = PG_GETARG_TEXT_PP(0);
-	fold = es_replay_begin_fold(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), category);
+	replay = es_replay_begin(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), category);
+	reducer = es_fold_reducer(replay.fold);
 	InitMaterializedSRF(fcinfo, 0);
-	alone.leaves_snapshots = es_fold_reducer(fold)->snapshot_every > 0 && es_snapshot_may_write() &&
-		es_snapshot_may_leave(es_fold_reducer(fold));
+	alone.leaves_snapshots = reducer->snapshot_every > 0 && es_snapshot_may_write() &&
+		es_snapshot_may_leave(reducer);
 	pg_atomic_init_u64(&alone.next_id, 1);
 
 	snapshot = es_segment_fresh_snapshot();
 	PushActiveSnapshot(snapshot);
-	begin_work(&work, &alone, fold, category);
+	begin_work(&work, &alone, &replay, category);
 	result.incoming = MakeSingleTupleTableSlot(work.row->tts_tupleDescriptor, &TTSOpsMinimalTuple);
 	alone.last_id = es_read_category_last(work.streams);
 	if (alone.last_id > 0)
@@ -482,8 +486,8 @@ es_replay_category(PG_FUNCTION_ARGS)
 	end_work(&work);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
-	if (result.due != NULL && es_replay_unchanged(fold))
-		leave_snapshots(result.due, fold, make_row_desc());
-	es_fold_end(fold);
+	if (result.due != NULL && es_replay_unchanged(replay.fold))
+		leave_snapshots(result.due, reducer, make_row_desc());
+	es_fold_end(replay.fold);
 	return (Datum) 0;
 }

@@ -92,9 +92,7 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 	name = PG_GETARG_TEXT_PP(argno);
 	LockRelationOid(es_base_relation("reducers"), RowExclusiveLock);
 	if (es_reduce_pin(name, CurrentMemoryContext) == NULL)
-		ereport(ERROR,
-				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-				errmsg("reducer \"%s\" does not exist", text_to_cstring(name)));
+		es_reduce_report_unknown(name, NULL);
 	return name;
 }
 

@@ -72,15 +72,6 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 	return name;
 }
 
-/* Raises VE004. */
-static void
-report_unknown_reducer(const text *name)
-{
-	ereport(ERROR,
-			errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-			errmsg("reducer \"%s\" does not exist", text_to_cstring(name)));
-}
-
 /* Adds a row to eventstore.reducers. */
 static void
 insert_reducer(Relation reducers, const text *name, const Jsonb *initial,
@@ -158,6 +149,14 @@ es_create_reducer(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Raises VE004 unless there is a reducer of that name, built in or not. */
+static void
+require_known(Relation reducers, const text *name)
+{
+	if (!es_reduce_is_builtin(text_to_cstring(name)) && !HeapTupleIsValid(es_reduce_find_row(reducers, name)))
+		es_reduce_report_unknown(name, NULL);
+}
+
 /*
  * Writes after how many events a replay leaves a snapshot (0: it leaves none), or
  * that the snapshots there are were dropped.
@@ -191,8 +190,8 @@ put_policy(const text *reducer, const int *every, bool drops)
 
 /*
  * es_drop_reducer(reducer text) drops a reducer, its handlers and its snapshots.
- * Unknown: VE004; built in: 22023; one that a projection has: 2BP01.  Waits for other changes of reducers; a rollback
- * undoes it.
+ * Unknown: VE004; built in: 22023; one that a projection has: 2BP01.  Waits for
+ * other changes of reducers; a rollback undoes it.
  */
 Datum
 es_drop_reducer(PG_FUNCTION_ARGS)
@@ -205,7 +204,7 @@ es_drop_reducer(PG_FUNCTION_ARGS)
 	SysScanDesc scan;
 
 	if (!HeapTupleIsValid(row))
-		report_unknown_reducer(name);
+		es_reduce_report_unknown(name, NULL);
 	if (es_reduce_drop_hook)
 		es_reduce_drop_hook(name);
 	CatalogTupleDelete(reducers, &row->t_self);
@@ -372,9 +371,7 @@ es_snapshot_every(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("events must be at least 1, or NULL for no snapshots"));
 	reducers = open_for_change("es_snapshot_every()");
-	if (!es_reduce_is_builtin(text_to_cstring(name)) &&
-		!HeapTupleIsValid(es_reduce_find_row(reducers, name)))
-		report_unknown_reducer(name);
+	require_known(reducers, name);
 	every = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
 	put_policy(name, &every, false);
 	announce_change(RelationGetRelid(reducers));
@@ -398,9 +395,7 @@ es_drop_snapshots(PG_FUNCTION_ARGS)
 	es_base_require(fcinfo, 0, "reducer");
 	name = PG_GETARG_TEXT_PP(0);
 	reducers = open_for_change("es_drop_snapshots()");
-	if (!es_reduce_is_builtin(text_to_cstring(name)) &&
-		!HeapTupleIsValid(es_reduce_find_row(reducers, name)))
-		report_unknown_reducer(name);
+	require_known(reducers, name);
 	put_policy(name, NULL, true);
 	es_snapshot_drop(name);
 	announce_change(RelationGetRelid(reducers));

@@ -249,6 +249,15 @@ es_log_names_of(EsNames *names, ArrayType *array, const char *name)
 	}
 }
 
+/* es_log_names_of_column takes the names from a column, in the current memory context; NULL lets everything pass. */
+void
+es_log_names_of_column(EsNames *names, Datum value, bool isnull)
+{
+	memset(names, 0, sizeof(*names));
+	if (!isnull)
+		es_log_names_of(names, DatumGetArrayTypePCopy(value), "names");
+}
+
 /* es_log_names_arg fetches a text[] argument; NULL lets everything pass. */
 void
 es_log_names_arg(EsNames *names, FunctionCallInfo fcinfo, int argno, const char *name)

@@ -36,6 +36,7 @@ typedef struct EsLogFilter
 } EsLogFilter;
 
 extern void es_log_names_of(EsNames *names, ArrayType *array, const char *name);
+extern void es_log_names_of_column(EsNames *names, Datum value, bool isnull);
 extern void es_log_names_arg(EsNames *names, FunctionCallInfo fcinfo, int argno, const char *name);
 extern bool es_log_has_name(const EsNames *names, const char *name, int len);
 extern void es_log_return_event(const EsEvent *event, void *result);

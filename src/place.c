@@ -6,16 +6,16 @@
 
 #include "lib/stringinfo.h"
 
-/* es_place_describe gives a place as a JSON pointer. */
-char *
-es_place_describe(const EsPlace *place)
+/* Gives a place as a JSON pointer. */
+static char *
+describe(const EsPlace *place)
 {
 	char	   *within;
 	StringInfoData out;
 
 	if (place == NULL || place->within == NULL)
 		return "";
-	within = es_place_describe(place->within);
+	within = describe(place->within);
 	if (place->key == NULL)
 		return psprintf("%s/%d", within, place->number);
 	initStringInfo(&out);
@@ -32,7 +32,7 @@ es_place_describe(const EsPlace *place)
 void
 es_place_report(const EsPlace *place, const char *problem)
 {
-	const char *where = es_place_describe(place);
+	const char *where = describe(place);
 
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),

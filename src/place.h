@@ -16,7 +16,6 @@ typedef struct EsPlace
 	int			number;
 } EsPlace;
 
-extern char *es_place_describe(const EsPlace *place);
 ES_NORETURN extern void es_place_report(const EsPlace *place, const char *problem);
 
 #endif							/* ES_PLACE_H */

@@ -325,25 +325,6 @@ es_progress_add_skip(const EsProgress *row)
 	CommandCounterIncrement();
 }
 
-/* Deletes the rows that an index finds by a projection's id, its first column. */
-static void
-delete_rows(Oid table, Oid index, int64 id)
-{
-	Relation	rel = table_open(table, RowExclusiveLock);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	row;
-
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	scan = systable_beginscan(rel, index, true, snapshot, 1, &key);
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
-		CatalogTupleDelete(rel, &row->t_self);
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, NoLock);
-}
-
 /* es_progress_forget takes away all that is known of how far a projection is. */
 void
 es_progress_forget(int64 id)
@@ -351,7 +332,7 @@ es_progress_forget(int64 id)
 	const EsStore *store = es_base_store();
 
 	es_wake_note(es_wake_projection(id));
-	delete_rows(store->projection_progress, store->projection_progress_by_key, id);
-	delete_rows(store->projection_skips, store->projection_skips_by_key, id);
+	es_segment_delete_rows(store->projection_progress, store->projection_progress_by_key, id);
+	es_segment_delete_rows(store->projection_skips, store->projection_skips_by_key, id);
 	CommandCounterIncrement();
 }

@@ -139,15 +139,6 @@ take_string(Datum value, bool isnull)
 	return isnull ? NULL : TextDatumGetCString(value);
 }
 
-/* Takes a column of names. */
-static void
-take_names(EsNames *names, Datum value, bool isnull)
-{
-	memset(names, 0, sizeof(*names));
-	if (!isnull)
-		es_log_names_of(names, DatumGetArrayTypePCopy(value), "names");
-}
-
 /* Fills in a definition from its row, in the current memory context. */
 static void
 take_definition(EsProjection *projection, HeapTuple row, TupleDesc desc)
@@ -165,8 +156,8 @@ take_definition(EsProjection *projection, HeapTuple row, TupleDesc desc)
 	projection->key = take_text(COLUMN(key));
 	projection->handler = take_string(COLUMN(handler));
 	projection->reset = take_string(COLUMN(reset));
-	take_names(&projection->categories, COLUMN(categories));
-	take_names(&projection->types, COLUMN(types));
+	es_log_names_of_column(&projection->categories, COLUMN(categories));
+	es_log_names_of_column(&projection->types, COLUMN(types));
 	projection->creator = take_string(COLUMN(creator));
 	projection->search_path = take_string(COLUMN(search_path));
 	if (projection->key)

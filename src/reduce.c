@@ -155,6 +155,16 @@ es_reduce_handler(const EsReducer *reducer, const char *type, int len)
 	return reducer->fallback;
 }
 
+/* es_reduce_report_unknown raises VE004 for a reducer that is not there; hint may be NULL. */
+void
+es_reduce_report_unknown(const text *name, const char *hint)
+{
+	ereport(ERROR,
+			errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+			errmsg("reducer \"%s\" does not exist", text_to_cstring(name)),
+			hint ? errhint("%s", hint) : 0);
+}
+
 /* es_reduce_report_gone raises VE004 for a handler whose function was dropped, or is another one now. */
 void
 es_reduce_report_gone(const EsReducer *reducer, const EsHandler *handler)

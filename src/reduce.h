@@ -30,6 +30,8 @@
 #define ES_MAX_REDUCER_NAME		ES_MAX_STREAM_NAME
 #define ES_FINGERPRINT_LENGTH	32
 
+#define ES_REDUCE_HOW_TO_CREATE	"Create it with es_create_reducer or es_register_reducer."
+
 typedef enum EsHandlerKind
 {
 	ES_HANDLER_FUNCTION,
@@ -82,6 +84,7 @@ typedef struct EsReducer
 
 extern const EsReducer *es_reduce_pin(const text *name, MemoryContext holder);
 extern const EsHandler *es_reduce_handler(const EsReducer *reducer, const char *type, int len);
+ES_NORETURN extern void es_reduce_report_unknown(const text *name, const char *hint);
 ES_NORETURN extern void es_reduce_report_gone(const EsReducer *reducer, const EsHandler *handler);
 
 /* Rows and rules, for what changes them. */

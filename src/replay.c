@@ -46,25 +46,31 @@ es_replay_as_of_arg(FunctionCallInfo fcinfo, int argno)
 	return PG_ARGISNULL(argno) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(argno);
 }
 
+/* es_replay_by makes the replay of a fold; who may not call all its functions gets no state by a snapshot. */
+EsReplay
+es_replay_by(EsFold *fold)
+{
+	EsReplay	replay = {.fold = fold,.without_snapshots = !es_reduce_may_execute(es_fold_reducer(fold))};
+
+	return replay;
+}
+
 /*
- * es_replay_begin_fold begins a fold with the reducer that is named or, if that
- * is NULL, with the one named like the category.  VE004 if there is none.
+ * es_replay_begin begins to replay by the reducer that is named or, if that is
+ * NULL, by the one named like the category.  VE004 if there is none.
  */
-EsFold *
-es_replay_begin_fold(const text *named, const text *category)
+EsReplay
+es_replay_begin(const text *named, const text *category)
 {
 	bool		by_category = named == NULL;
 	const text *reducer = by_category ? category : named;
 	EsFold	   *fold = es_fold_begin(reducer);
 
 	if (fold == NULL)
-		ereport(ERROR,
-				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-				errmsg("reducer \"%s\" does not exist", text_to_cstring(reducer)),
-				by_category ?
-				errhint("Without a reducer argument, the one named like the stream's category is used: create it with es_create_reducer or es_register_reducer, or name another one, such as the built-in \"merge\".") :
-				errhint("Create it with es_create_reducer or es_register_reducer."));
-	return fold;
+		es_reduce_report_unknown(reducer, by_category ?
+								 "Without a reducer argument, the one named like the stream's category is used: create it with es_create_reducer or es_register_reducer, or name another one, such as the built-in \"merge\"." :
+								 ES_REDUCE_HOW_TO_CREATE);
+	return es_replay_by(fold);
 }
 
 /* Gives the category of a stream's name. */
@@ -76,11 +82,11 @@ category_of(const text *stream)
 	return cstring_to_text_with_len(name, es_base_category_length(name, VARSIZE_ANY_EXHDR(stream)));
 }
 
-/* Begins the fold that an SQL function is asked for, with the reducer that an argument names. */
-static EsFold *
-begin_fold(FunctionCallInfo fcinfo, int argno, const text *stream)
+/* Begins the replay that an SQL function is asked for, by the reducer that an argument names. */
+static EsReplay
+begin_replay(FunctionCallInfo fcinfo, int argno, const text *stream)
 {
-	return es_replay_begin_fold(PG_ARGISNULL(argno) ? NULL : PG_GETARG_TEXT_PP(argno), category_of(stream));
+	return es_replay_begin(PG_ARGISNULL(argno) ? NULL : PG_GETARG_TEXT_PP(argno), category_of(stream));
 }
 
 /* Raises 55000 for a truncated stream without a snapshot to begin at. */
@@ -96,11 +102,11 @@ report_truncated(const EsReducer *reducer, const EsStream *stream)
 }
 
 /*
- * es_replay_start begins a replay of the stream that a scan is at the start of:
+ * Begins a replay of the stream that a scan is at the start of:
  * at the newest snapshot within the bounds, or at the first event.
  */
-void
-es_replay_start(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds)
+static void
+start_replay(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds)
 {
 	const EsReducer *reducer = es_fold_reducer(replay->fold);
 	const EsStream *stream = es_read_stream_of(scan);
@@ -111,7 +117,7 @@ es_replay_start(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bo
 	if (stream == NULL)
 		return;
 	replay->at.stream_id = stream->id;
-	if (!replay->without_snapshots && es_reduce_may_execute(reducer) &&
+	if (!replay->without_snapshots &&
 		es_snapshot_find(reducer, stream->id, bounds, es_read_stream_snapshot(scan), &replay->at) &&
 		replay->at.version + 1 >= stream->truncated_before)
 	{
@@ -125,11 +131,11 @@ es_replay_start(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bo
 }
 
 /*
- * es_replay_step folds the next event, if it is within the bounds.  Times never
+ * Folds the next event, if it is within the bounds.  Times never
  * decrease within a stream, so the first event past a bound ends the reading.
  */
-bool
-es_replay_step(EsReplay *replay, const EsSnapshotBounds *bounds)
+static bool
+replay_event(EsReplay *replay, const EsSnapshotBounds *bounds)
 {
 	EsEvent		event;
 
@@ -151,8 +157,8 @@ es_replay_stream(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *b
 {
 	if (bounds->version == 0)
 		return false;
-	es_replay_start(replay, scan, bounds);
-	while (es_replay_step(replay, bounds))
+	start_replay(replay, scan, bounds);
+	while (replay_event(replay, bounds))
 		;
 	return replay->at.version > 0;
 }
@@ -208,9 +214,9 @@ replay_named(EsReplay *replay, const text *stream, const EsSnapshotBounds *bound
 	return found;
 }
 
-/* es_replay_emit adds a row with the present state to a result. */
-void
-es_replay_emit(ReturnSetInfo *result, const text *stream, EsReplay *replay)
+/* Adds a row with the present state to a result. */
+static void
+emit_state(ReturnSetInfo *result, const text *stream, EsReplay *replay)
 {
 	Datum		values[Natts_es_state];
 	bool		isnull[Natts_es_state] = {false};
@@ -238,11 +244,11 @@ es_replay(PG_FUNCTION_ARGS)
 	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 2, "until_version", PG_INT64_MAX),
 		.as_of = es_replay_as_of_arg(fcinfo, 3)
 	};
-	EsReplay	replay = {.fold = begin_fold(fcinfo, 1, stream)};
+	EsReplay	replay = begin_replay(fcinfo, 1, stream);
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (replay_named(&replay, stream, &bounds))
-		es_replay_emit((ReturnSetInfo *) fcinfo->resultinfo, stream, &replay);
+		emit_state((ReturnSetInfo *) fcinfo->resultinfo, stream, &replay);
 	es_fold_end(replay.fold);
 	return (Datum) 0;
 }
@@ -255,8 +261,8 @@ skip_steps(EsReplay *replay, EsStreamScan *scan, int64 from_version)
 	int64		first = stream ? Max(from_version, stream->truncated_before) : from_version;
 	EsSnapshotBounds before = {.version = first - 1,.as_of = DT_NOEND};
 
-	es_replay_start(replay, scan, &before);
-	while (replay->at.version < before.version && es_replay_step(replay, &before))
+	start_replay(replay, scan, &before);
+	while (replay->at.version < before.version && replay_event(replay, &before))
 		;
 }
 
@@ -274,7 +280,7 @@ es_replay_steps(PG_FUNCTION_ARGS)
 	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 3, "until_version", PG_INT64_MAX),
 		.as_of = DT_NOEND
 	};
-	EsReplay	replay = {.fold = begin_fold(fcinfo, 1, options.stream)};
+	EsReplay	replay = begin_replay(fcinfo, 1, options.stream);
 	MemoryContext step = AllocSetContextCreate(CurrentMemoryContext, "eventstore step",
 											   ALLOCSET_DEFAULT_SIZES);
 	EsStreamScan *scan;
@@ -282,11 +288,11 @@ es_replay_steps(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	scan = es_read_stream_begin(&options);
 	skip_steps(&replay, scan, from_version);
-	while (es_replay_step(&replay, &bounds))
+	while (replay_event(&replay, &bounds))
 	{
 		MemoryContext old = MemoryContextSwitchTo(step);
 
-		es_replay_emit((ReturnSetInfo *) fcinfo->resultinfo, options.stream, &replay);
+		emit_state((ReturnSetInfo *) fcinfo->resultinfo, options.stream, &replay);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(step);
 	}
@@ -352,7 +358,7 @@ es_replay_as(PG_FUNCTION_ARGS)
 	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 3, "until_version", PG_INT64_MAX),
 		.as_of = es_replay_as_of_arg(fcinfo, 4)
 	};
-	EsReplay	replay = {.fold = begin_fold(fcinfo, 2, stream)};
+	EsReplay	replay = begin_replay(fcinfo, 2, stream);
 	Oid			wanted = get_fn_expr_argtype(fcinfo->flinfo, 1);
 	Datum		result = (Datum) 0;
 	bool		isnull = true;
@@ -379,7 +385,7 @@ es_snapshot(PG_FUNCTION_ARGS)
 {
 	EsStreamScanOptions options = {.stream = es_base_stream_arg(fcinfo, 0)};
 	EsSnapshotBounds bounds = {.version = PG_INT64_MAX,.as_of = DT_NOEND};
-	EsReplay	replay = {.fold = begin_fold(fcinfo, 1, options.stream)};
+	EsReplay	replay = begin_replay(fcinfo, 1, options.stream);
 	EsStreamScan *scan;
 	bool		found;
 

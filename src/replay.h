@@ -25,16 +25,15 @@ typedef struct EsReplay
 	EsSnapshot	at;				/* the last event folded, without its state;
 								 * version 0: none yet */
 	int64		folded;			/* events, since the snapshot it began at */
-	bool		without_snapshots;	/* there are known to be none */
+	bool		without_snapshots;	/* there are known to be none, or none
+									 * that the caller may use */
 } EsReplay;
 
 extern TimestampTz es_replay_as_of_arg(FunctionCallInfo fcinfo, int argno);
-extern EsFold *es_replay_begin_fold(const text *named, const text *category);
-extern void es_replay_start(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds);
-extern bool es_replay_step(EsReplay *replay, const EsSnapshotBounds *bounds);
+extern EsReplay es_replay_by(EsFold *fold);
+extern EsReplay es_replay_begin(const text *named, const text *category);
 extern bool es_replay_stream(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds);
 extern bool es_replay_unchanged(const EsFold *fold);
 extern bool es_replay_leaves_snapshot(const EsReplay *replay);
-extern void es_replay_emit(ReturnSetInfo *result, const text *stream, EsReplay *replay);
 
 #endif							/* ES_REPLAY_H */

@@ -251,6 +251,28 @@ es_segment_fresh_snapshot(void)
 }
 
 /*
+ * es_segment_delete_rows deletes the rows of a table of the store, not of a
+ * segment, that an index finds by an id, its first column.
+ */
+void
+es_segment_delete_rows(Oid table, Oid index, int64 id)
+{
+	Relation	rel = table_open(table, RowExclusiveLock);
+	Snapshot	snapshot = es_segment_fresh_snapshot();
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	row;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	scan = systable_beginscan(rel, index, true, snapshot, 1, &key);
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+		CatalogTupleDelete(rel, &row->t_self);
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+}
+
+/*
  * es_segment_open opens a segment and locks it; NULL, with no lock kept, if it
  * is missing.
  */

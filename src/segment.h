@@ -39,6 +39,7 @@ extern Relation es_segment_open(int64 segment, LOCKMODE mode);
 extern Oid	es_segment_index(int64 segment, EsSegmentIndex which);
 
 extern Snapshot es_segment_fresh_snapshot(void);
+extern void es_segment_delete_rows(Oid table, Oid index, int64 id);
 
 /* An index scan of one segment: what to scan, then the scan itself. */
 typedef struct EsSegmentScan

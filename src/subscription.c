@@ -177,15 +177,6 @@ es_subscription_report_unknown(const text *name)
 			errmsg("subscription \"%s\" does not exist", text_to_cstring(name)));
 }
 
-/* Takes a column of names, in the current memory context. */
-static void
-take_names(EsNames *names, Datum value, bool isnull)
-{
-	memset(names, 0, sizeof(*names));
-	if (!isnull)
-		es_log_names_of(names, DatumGetArrayTypePCopy(value), "names");
-}
-
 /* Fills in a definition from its row, in the current memory context. */
 static void
 take_definition(EsSubscription *subscription, HeapTuple row, TupleDesc desc)
@@ -198,10 +189,10 @@ take_definition(EsSubscription *subscription, HeapTuple row, TupleDesc desc)
 	subscription->partitions = DatumGetInt32(values[Anum_subscriptions_partitions - 1]);
 	subscription->max_attempts = isnull[Anum_subscriptions_max_attempts - 1] ? 0 :
 		DatumGetInt32(values[Anum_subscriptions_max_attempts - 1]);
-	take_names(&subscription->categories, values[Anum_subscriptions_categories - 1],
-			   isnull[Anum_subscriptions_categories - 1]);
-	take_names(&subscription->types, values[Anum_subscriptions_types - 1],
-			   isnull[Anum_subscriptions_types - 1]);
+	es_log_names_of_column(&subscription->categories, values[Anum_subscriptions_categories - 1],
+						   isnull[Anum_subscriptions_categories - 1]);
+	es_log_names_of_column(&subscription->types, values[Anum_subscriptions_types - 1],
+						   isnull[Anum_subscriptions_types - 1]);
 	subscription->interest = ES_WAKE_ALL;
 	if (!subscription->categories.set)
 		return;
@@ -539,25 +530,6 @@ es_subscription_lock_all(const EsSubscription *subscription)
 		(void) es_subscription_lock(subscription->id, i, true);
 }
 
-/* Deletes all rows that an index finds by a subscription's id, its first column. */
-static void
-delete_rows(Oid table, Oid index, int64 id)
-{
-	Relation	rel = table_open(table, RowExclusiveLock);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	row;
-
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	scan = systable_beginscan(rel, index, true, snapshot, 1, &key);
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
-		CatalogTupleDelete(rel, &row->t_self);
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, NoLock);
-}
-
 /*
  * es_unsubscribe(subscription): drops a subscription, its parked events
  * included.
@@ -581,9 +553,9 @@ es_unsubscribe(PG_FUNCTION_ARGS)
 	es_subscription_lock_all(&subscription);
 	LockRelationOid(store->members, ShareRowExclusiveLock);
 	CommandCounterIncrement();
-	delete_rows(store->partitions, store->partitions_by_key, subscription.id);
-	delete_rows(store->members, store->members_by_key, subscription.id);
-	delete_rows(store->failures, store->failures_by_key, subscription.id);
+	es_segment_delete_rows(store->partitions, store->partitions_by_key, subscription.id);
+	es_segment_delete_rows(store->members, store->members_by_key, subscription.id);
+	es_segment_delete_rows(store->failures, store->failures_by_key, subscription.id);
 	snapshot = es_segment_fresh_snapshot();
 	scan = scan_by_name(rel, name, snapshot);
 	while (HeapTupleIsValid(row = systable_getnext(scan)))

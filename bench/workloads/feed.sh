@@ -8,7 +8,7 @@
 
 declare -A decode_options=([wal2json]="-o format-version=2 -o add-tables=eventstore.events_0")
 declare -A slot_commands=([eventstore]="" [wal2json]="(\"format-version\" '2')" [pgoutput]="(proto_version '1', publication_names 'bench')")
-latency_figures=("from commit, median" "from commit, 99th percentile" "from sending, median" "from sending, 99th percentile")
+declare -A latency_names=([eventstore]="slot of eventstore" [wal2json]="slot of wal2json" [pgoutput]="slot of pgoutput")
 have_wal2json=1
 [ -e "$("$PG_CONFIG" --pkglibdir)/wal2json.so" ] || have_wal2json=''
 
@@ -86,41 +86,13 @@ load_events() {
 
 # slot_latency PLUGIN: leaves the figures in "times"
 slot_latency() {
-	local out delivered distinct disorder rate
+	local out
 	sql -c "SELECT pg_create_logical_replication_slot('bench_latency', '$1')" >/dev/null || return 1
 	out=$(PGOPTIONS="-c synchronous_commit=on" "$work/latency" "dbname=$database" slot 1000 "$seconds" \
 		"START_REPLICATION SLOT bench_latency LOGICAL 0/0 ${slot_commands[$1]}") || return 1
 	drop_slot bench_latency
 	acked[eventstore]=$((acked[eventstore] + 1000 * seconds))
-	read -r "times[2]" "times[3]" "times[0]" "times[1]" delivered distinct disorder rate <<<"$out"
-	expect "deliveries, events, out of order by $1" "$((1000 * seconds)) $((1000 * seconds)) 0" "$delivered $distinct $disorder"
-	[ "$rate" -ge 990 ] || note "$case_name: $1, round $round: only $rate events/s were sent"
-}
-
-# latency_cases PLUGIN...: a case for each figure
-latency_cases() {
-	local i plugin times suffix="1,000 events/s, synchronous_commit on"
-	unit=ms
-	case_name=$suffix
-	echo "  $suffix"
-	sql -c CHECKPOINT
-	for ((round = 1; round <= rounds; round++)); do
-		for plugin in "$@"; do
-			calm
-			times=()
-			slot_latency "$plugin" || { fail "$suffix: $plugin could not be measured"; continue; }
-			for i in "${!latency_figures[@]}"; do
-				case_name="${latency_figures[i]}, $suffix"
-				record "slot of $plugin" "${times[i]}"
-			done
-			case_name=$suffix
-		done
-	done
-	for i in "${!latency_figures[@]}"; do
-		case_name="${latency_figures[i]}, $suffix"
-		echo "  $case_name"
-		report_case
-	done
+	take_latencies "$1" "$out"
 }
 
 # backfill SINK FILE: all events from the beginning, by esfeed
@@ -175,12 +147,12 @@ decode_cases() {
 
 fresh_database
 allow_decoding logical
-gcc -O2 -Wall -o "$work/latency" "$bench/peers/latency.c" -I"$("$PG_CONFIG" --includedir)" -L"$("$PG_CONFIG" --libdir)" -lpq
+build_latency
 load_events
 decode_cases
 drop_slot bench_base
 sql -c "CREATE PUBLICATION bench FOR TABLE eventstore.events WITH (publish = 'insert', publish_via_partition_root)" >/dev/null
-latency_cases eventstore pgoutput ${have_wal2json:+wal2json}
+latency_cases "1,000 events/s, synchronous_commit on" slot_latency eventstore pgoutput ${have_wal2json:+wal2json}
 sql -c "DROP PUBLICATION bench"
 backfill_cases
 check_store

@@ -8,9 +8,20 @@ use Exporter 'import';
 use JSON::PP;
 use Test::More;
 
-our @EXPORT = qw(feed final_events);
+our @EXPORT = qw(feed final_events @started);
 
 my $json = JSON::PP->new;
+
+# Consumers that a test has started; none outlives it.
+our @started;
+
+END
+{
+	my $status = $?;
+
+	$_->kill_kill foreach grep { $_->pumpable } @started;
+	$? = $status;
+}
 
 # feed(node, database, slot, options): the messages since the last time.
 sub feed

@@ -14,16 +14,6 @@ use Time::HiRes qw(usleep);
 
 my $json = JSON::PP->new;
 my $tempdir = PostgreSQL::Test::Utils::tempdir();
-my @started;
-
-# No consumer outlives the test.
-END
-{
-	my $status = $?;
-
-	$_->kill_kill foreach grep { $_->pumpable } @started;
-	$? = $status;
-}
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(allows_streaming => 'logical');

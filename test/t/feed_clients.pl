@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 use lib 'test/lib';
+use EventstoreFeed;
 use EventstoreTest;
 use IPC::Run;
 use JSON::PP;
@@ -15,16 +16,6 @@ use Time::HiRes qw(usleep);
 
 my $json = JSON::PP->new->allow_nonref;
 my $tempdir = PostgreSQL::Test::Utils::tempdir();
-my @started;
-
-# No consumer outlives the test.
-END
-{
-	my $status = $?;
-
-	$_->kill_kill foreach grep { $_->pumpable } @started;
-	$? = $status;
-}
 
 my $node = new_node('clients', streaming => 'logical',
 	conf => "logical_decoding_work_mem = 64kB\nmax_replication_slots = 20\nmax_wal_senders = 20\nwal_receiver_status_interval = 1\n");

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
+use EventstoreProjection;
 use EventstoreTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -14,22 +15,7 @@ use Time::HiRes qw(usleep);
 my $node = new_node('main', conf => "shared_preload_libraries = 'eventstore'\nrestart_after_crash = on\neventstore.retry_delay = '50ms'\nautovacuum = off\n");
 my $psql = $node->installed_command('psql');
 
-# run(sql): in the store's database
-sub run { return $node->safe_psql('store', join(' ', @_)); }
-
-# error_of(sql): the SQLSTATE that it ends with
-sub error_of
-{
-	my ($ret, $out, $err) = $node->psql('store', "\\set VERBOSITY sqlstate\n$_[0]");
-
-	return $err =~ /ERROR:\s+(\w+)/ ? $1 : $err;
-}
-
-# becomes(sql, name): true sooner or later
-sub becomes { return ok($node->poll_query_until('store', $_[0]), $_[1]); }
-
-# catches_up(projection, name): it takes in all there is
-sub catches_up { return becomes("SELECT status = 'running' AND lag = 0 FROM es_projections WHERE projection = '$_[0]'", $_[1]); }
+use_store($node);
 
 $node->safe_psql('postgres', 'CREATE DATABASE store');
 run(q{

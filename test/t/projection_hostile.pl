@@ -5,6 +5,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
+use EventstoreProjection;
 use EventstoreTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -16,22 +17,7 @@ $PostgreSQL::Test::Utils::timeout_default = 60 unless $ENV{PG_TEST_TIMEOUT_DEFAU
 my $node = new_node('main', conf => "shared_preload_libraries = 'eventstore'\neventstore.retry_delay = '50ms'\nautovacuum = off\nmax_worker_processes = 20\n");
 my $worker = q{FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND datname = 'store'};
 
-# run(sql): in the store's database
-sub run { return $node->safe_psql('store', join(' ', @_)); }
-
-# error_of(sql): the SQLSTATE that it ends with
-sub error_of
-{
-	my ($ret, $out, $err) = $node->psql('store', "\\set VERBOSITY sqlstate\n$_[0]");
-
-	return $err =~ /ERROR:\s+(\w+)/ ? $1 : $err;
-}
-
-# becomes(sql, name): true sooner or later
-sub becomes { return ok($node->poll_query_until('store', $_[0]), $_[1]); }
-
-# catches_up(projection, name): it takes in all there is
-sub catches_up { return becomes("SELECT status = 'running' AND lag = 0 FROM es_projections WHERE projection = '$_[0]'", $_[1]); }
+use_store($node);
 
 # fails(projection, pattern, name): it stands failed with such an error
 sub fails { return becomes("SELECT coalesce(error LIKE '$_[1]', false) FROM es_projections WHERE projection = '$_[0]'", $_[2]); }
