@@ -98,7 +98,7 @@ slot_latency() {
 # backfill SINK FILE: all events from the beginning, by esfeed
 backfill() {
 	local status=0
-	rm -f "$work/backfill"
+	rm -f "$work/backfill" "$work/backfill.esfeed"
 	timed "$((acked[eventstore]))" "$top/esfeed/esfeed" -d "dbname=$database" --feed backfill --create --from beginning \
 		--to "$1" --until-caught-up || status=1
 	sql -c "SELECT es_drop_feed('backfill')" >/dev/null || return 1
