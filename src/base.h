@@ -85,9 +85,13 @@ typedef bool EsUpdateIndexes;
 
 #if PG_VERSION_NUM >= 160000
 #define es_sequence_record_set(record, rel) ((record).locator = (rel)->rd_locator)
+#define es_enable_trigger_always(rel, name, lock) \
+	EnableDisableTrigger(rel, name, InvalidOid, TRIGGER_FIRES_ALWAYS, false, false, lock)
 #define ES_EXTEND_BUFFERED
 #else
 #define es_sequence_record_set(record, rel) ((record).node = (rel)->rd_node)
+#define es_enable_trigger_always(rel, name, lock) \
+	EnableDisableTrigger(rel, name, TRIGGER_FIRES_ALWAYS, false, lock)
 #endif
 
 #if PG_VERSION_NUM >= 170000
