@@ -35,8 +35,8 @@ override with_llvm = no
 # Must be set before the include, and the file need not exist yet: on a fresh
 # machine `make setup`, `make demo` and `make test` install the server first.
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
-HEADERS := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h
-ifeq ($(words $(wildcard $(PGXS) $(HEADERS))),2)
+SERVER_HEADER := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h
+ifeq ($(words $(wildcard $(PGXS) $(SERVER_HEADER))),2)
 include $(PGXS)
 
 # Objects built for another server are built anew; header edits rebuild too.
