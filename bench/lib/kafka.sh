@@ -6,26 +6,21 @@
 # own, so the end offsets of its partitions count what was delivered.
 
 kafka_brokers='' kafka_name=''
-declare -A kafka_cores		# "producer + broker", by producer
+declare -A kafka_cores		# "producer + broker", by producer; brokers that are not ours we do not see
 
 # kafka_setup: sets have_kafka, kafka_brokers and kafka_name
 kafka_setup() {
 	local reason
 	have_kafka=''
-	if reason=$(kafka_wants); then
-		have_kafka=1
-	else
+	if ! reason=$(kafka_wants); then
 		note "esfeed to Kafka left out: $reason"
-		return
-	fi
-	if [ -n "${BENCH_KAFKA:-}" ]; then
-		kafka_brokers=$BENCH_KAFKA
-		kafka_name="BENCH_KAFKA's brokers"
-	elif kafka_start; then
-		kafka_name="librdkafka's mock broker"
+	elif [ -n "${BENCH_KAFKA:-}" ]; then
+		kafka_brokers=$BENCH_KAFKA kafka_name="BENCH_KAFKA's brokers"
+		# esfeed would wait for them
+		if kcat -L -b "$kafka_brokers" >/dev/null 2>&1; then have_kafka=1; else fail "no broker of BENCH_KAFKA answers"; fi
 	else
-		fail "librdkafka's mock broker does not start: $(tail -n 1 "$work/kafka/log")"
-		have_kafka=''
+		kafka_name="librdkafka's mock broker"
+		if kafka_start; then have_kafka=1; else fail "$kafka_name does not start: $(tail -n 1 "$work/kafka/log")"; fi
 	fi
 }
 
@@ -68,7 +63,7 @@ kafka_count() {
 	kcat -Q -b "$kafka_brokers" "${partitions[@]}" | awk '{ n += $NF } END { print n + 0 }'
 }
 
-# broker_ticks: of the mock broker; 0 for brokers that are not ours
+# broker_ticks: of the mock broker
 broker_ticks() { if [ -d "$work/kafka" ]; then server_ticks kafka; else echo 0; fi; }
 
 # program_ticks: processor time of all programs that were run so far and have ended, in hundredths of a second
@@ -82,7 +77,8 @@ to_kafka() {
 	program=$(program_ticks) broker=$(broker_ticks)
 	"$@" "$topic" || return 1
 	program=$(($(program_ticks) - program)) broker=$(($(broker_ticks) - broker))
-	kafka_cores[$producer]=$(awk "BEGIN { s = $n / $measured * 100; printf \"%.2f + %.2f\", $program / s, $broker / s }")
+	kafka_cores[$producer]=$(awk "BEGIN { s = $n / $measured * 100; printf \"%.2f\", $program / s
+		if ($broker) printf \" + %.2f\", $broker / s }")
 	count=$(kafka_count "$topic")
 	[ "$count" -ge "$n" ] || { echo "$producer: only $count of $n events are in Kafka" >&2; return 1; }
 	echo "  check: messages in Kafka from $producer: $count of $n"
@@ -90,9 +86,10 @@ to_kafka() {
 
 # report_kafka_cores: whether it was producer or broker that set the limit
 report_kafka_cores() {
-	local producer list=''
+	local producer list='' who="producer + mock broker"
+	[ -z "${BENCH_KAFKA:-}" ] || who=producer
 	for producer in esfeed "kcat -P"; do
 		[ -z "${kafka_cores[$producer]:-}" ] || list+="; $producer ${kafka_cores[$producer]}"
 	done
-	[ -z "$list" ] || note "cores of $(nproc) used by producer + mock broker, last round: ${list#; }"
+	[ -z "$list" ] || note "cores of $(nproc) used by $who, last round: ${list#; }"
 }
