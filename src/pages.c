@@ -16,25 +16,30 @@
  * all-visible every row is seen, and none need be touched to know; on another
  * one rows are looked at once the page has been come back to.
  *
- * Pins are those of the current resource owner: begin, fetch and end are to be
- * called with the same.  Locks: a page's, shared, while it is looked at.
+ * Pages may be of several tables, which stay open until they are forgotten.  They
+ * are no more than a backend's share of the buffers.  Pins are those of the current
+ * resource owner: fetch, forget and end are to be called with the same.  Locks: a
+ * page's, shared, while it is looked at.
  */
 #include "pages.h"
 
 #include "access/heapam.h"
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "pgstat.h"
 #include "prefetch.h"
 #include "storage/bufmgr.h"
 #include "utils/rel.h"
 
-#define KEPT		64			/* pages; a power of 2 */
+#define MOST_KEPT	64			/* pages; a power of 2, as LEAST_KEPT */
+#define LEAST_KEPT	8
 #define ROW_WORDS	((MaxHeapTuplesPerPage + 64) / 64)
 
 /* A page that is kept. */
 typedef struct KeptPage
 {
-	BlockNumber block;			/* InvalidBlockNumber: none */
+	Relation	rel;			/* NULL: none */
+	BlockNumber block;
 	Buffer		buffer;			/* pinned */
 	bool		looked;			/* visible tells all that were there */
 	uint64		visible[ROW_WORDS]; /* by offset number */
@@ -42,9 +47,9 @@ typedef struct KeptPage
 
 struct EsPages
 {
-	Relation	rel;
 	Snapshot	snapshot;
-	KeptPage	kept[KEPT];		/* by the last bits of the block number */
+	uint32		mask;			/* how many there are, less one */
+	KeptPage	kept[MOST_KEPT];	/* see place_of */
 };
 
 /*
@@ -57,26 +62,43 @@ es_pages_serve(Relation rel, Snapshot snapshot)
 	return rel->rd_tableam == GetHeapamTableAmRoutine() && IsMVCCSnapshot(snapshot) && !IsolationIsSerializable();
 }
 
-/* es_pages_begin begins to read a table by a snapshot; es_pages_serve has said that this can be. */
+/* es_pages_begin begins to read by a snapshot. */
 EsPages *
-es_pages_begin(Relation rel, Snapshot snapshot)
+es_pages_begin(Snapshot snapshot)
 {
 	EsPages    *pages = palloc(sizeof(EsPages));
+	uint32		count = MOST_KEPT;
 
-	pages->rel = rel;
+	while (count > LEAST_KEPT && count > NBuffers / MaxBackends)
+		count /= 2;
 	pages->snapshot = snapshot;
-	for (int i = 0; i < KEPT; i++)
-		pages->kept[i].block = InvalidBlockNumber;
+	pages->mask = count - 1;
+	for (int i = 0; i < count; i++)
+		pages->kept[i].rel = NULL;
 	return pages;
 }
 
-/* es_pages_end gives the pages back. */
+/* Gives a page back. */
+static void
+let_go(KeptPage *kept)
+{
+	kept->rel = NULL;
+	ReleaseBuffer(kept->buffer);
+}
+
+/* es_pages_forget gives the pages of a table back, which is going to be closed. */
+void
+es_pages_forget(EsPages *pages, Relation rel)
+{
+	for (int i = 0; i <= pages->mask; i++)
+		if (pages->kept[i].rel == rel)
+			let_go(&pages->kept[i]);
+}
+
+/* es_pages_end ends reading; all tables have been forgotten. */
 void
 es_pages_end(EsPages *pages)
 {
-	for (int i = 0; i < KEPT; i++)
-		if (pages->kept[i].block != InvalidBlockNumber)
-			ReleaseBuffer(pages->kept[i].buffer);
 	pfree(pages);
 }
 
@@ -86,7 +108,7 @@ look_at_rows(EsPages *pages, KeptPage *kept, bool all_visible)
 {
 	Page		page = BufferGetPage(kept->buffer);
 	OffsetNumber last = PageGetMaxOffsetNumber(page);
-	HeapTupleData row = {.t_tableOid = RelationGetRelid(pages->rel)};
+	HeapTupleData row = {.t_tableOid = RelationGetRelid(kept->rel)};
 
 	for (OffsetNumber n = FirstOffsetNumber; n <= last; n++)
 	{
@@ -106,16 +128,14 @@ look_at_rows(EsPages *pages, KeptPage *kept, bool all_visible)
 
 /* Makes a page the one that is kept in a place. */
 static void
-keep_page(EsPages *pages, KeptPage *kept, BlockNumber block)
+keep_page(EsPages *pages, KeptPage *kept, Relation rel, BlockNumber block)
 {
 	Page		page;
 
-	if (kept->block != InvalidBlockNumber)
-	{
-		kept->block = InvalidBlockNumber;
-		ReleaseBuffer(kept->buffer);
-	}
-	kept->buffer = ReadBuffer(pages->rel, block);
+	if (kept->rel != NULL)
+		let_go(kept);
+	kept->buffer = ReadBuffer(rel, block);
+	kept->rel = rel;
 	kept->block = block;
 	kept->looked = false;
 	memset(kept->visible, 0, sizeof(kept->visible));
@@ -138,7 +158,7 @@ look_up_row(EsPages *pages, KeptPage *kept, IndexScanDesc scan, bool again, Heap
 	LockBuffer(kept->buffer, BUFFER_LOCK_SHARE);
 	if (again && !kept->looked)
 		look_at_rows(pages, kept, false);
-	found = heap_hot_search_buffer(&tid, pages->rel, kept->buffer, pages->snapshot, row, &all_dead, true);
+	found = heap_hot_search_buffer(&tid, kept->rel, kept->buffer, pages->snapshot, row, &all_dead, true);
 	LockBuffer(kept->buffer, BUFFER_LOCK_UNLOCK);
 	if (!scan->xactStartedInRecovery)
 		scan->kill_prior_tuple = all_dead;
@@ -147,14 +167,14 @@ look_up_row(EsPages *pages, KeptPage *kept, IndexScanDesc scan, bool again, Heap
 
 /* Points a row to what is on its page. */
 static inline void
-point_to_row(const EsPages *pages, const KeptPage *kept, ItemPointer tid, HeapTuple row)
+point_to_row(const KeptPage *kept, ItemPointer tid, HeapTuple row)
 {
 	Page		page = BufferGetPage(kept->buffer);
 	ItemId		item = PageGetItemId(page, ItemPointerGetOffsetNumber(tid));
 
 	row->t_data = (HeapTupleHeader) PageGetItem(page, item);
 	row->t_len = ItemIdGetLength(item);
-	row->t_tableOid = RelationGetRelid(pages->rel);
+	row->t_tableOid = RelationGetRelid(kept->rel);
 	row->t_self = *tid;
 }
 
@@ -165,11 +185,18 @@ is_visible(const KeptPage *kept, OffsetNumber number)
 	return number <= MaxHeapTuplesPerPage && (kept->visible[number / 64] >> (number % 64)) & 1;
 }
 
-/* Where a block is kept, if it is. */
+/* Where a page is kept, if it is: neighbours, also in tables with OIDs next to each other, have places of their own. */
 static inline KeptPage *
-place_of(EsPages *pages, BlockNumber block)
+place_of(EsPages *pages, Relation rel, BlockNumber block)
 {
-	return &pages->kept[block % KEPT];
+	return &pages->kept[(block + RelationGetRelid(rel)) & pages->mask];
+}
+
+/* Tells whether a place has a page. */
+static inline bool
+has_page(const KeptPage *kept, Relation rel, BlockNumber block)
+{
+	return kept->rel == rel && kept->block == block;
 }
 
 /*
@@ -181,13 +208,13 @@ es_pages_fetch(EsPages *pages, IndexScanDesc scan, HeapTuple row)
 {
 	ItemPointer tid = &scan->xs_heaptid;
 	BlockNumber block = ItemPointerGetBlockNumber(tid);
-	KeptPage   *kept = place_of(pages, block);
-	bool		again = kept->block == block;
+	KeptPage   *kept = place_of(pages, scan->heapRelation, block);
+	bool		again = has_page(kept, scan->heapRelation, block);
 
 	if (!again)
-		keep_page(pages, kept, block);
+		keep_page(pages, kept, scan->heapRelation, block);
 	if (is_visible(kept, ItemPointerGetOffsetNumber(tid)))
-		point_to_row(pages, kept, tid, row);
+		point_to_row(kept, tid, row);
 	else if (!look_up_row(pages, kept, scan, again, row))
 		return false;
 	pgstat_count_heap_fetch(scan->indexRelation);
@@ -203,7 +230,7 @@ es_pages_prefetch(EsPages *pages, IndexScanDesc scan)
 
 	if (tid == NULL)
 		return;
-	kept = place_of(pages, ItemPointerGetBlockNumber(tid));
-	if (kept->block == ItemPointerGetBlockNumber(tid))
+	kept = place_of(pages, scan->heapRelation, ItemPointerGetBlockNumber(tid));
+	if (has_page(kept, scan->heapRelation, ItemPointerGetBlockNumber(tid)))
 		es_prefetch_row(BufferGetPage(kept->buffer), ItemPointerGetOffsetNumber(tid));
 }

@@ -316,9 +316,8 @@ es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
 {
 	if (!open_for_scan(scan, segment))
 		return false;
-	scan->pages = scan->comes_back && es_pages_serve(scan->rel, scan->snapshot) ?
-		es_pages_begin(scan->rel, scan->snapshot) : NULL;
-	if (scan->pages != NULL)
+	scan->by_pages = scan->pages != NULL && es_pages_serve(scan->rel, scan->snapshot);
+	if (scan->by_pages)
 		scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(scan->rel), &TTSOpsHeapTuple);
 	else if (scan->own_slot)
 		scan->slot = table_slot_create(scan->rel, NULL);
@@ -338,7 +337,7 @@ es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
 bool
 es_segment_scan_fetch(EsSegmentScan *scan)
 {
-	if (scan->pages == NULL)
+	if (!scan->by_pages)
 		return index_fetch_heap(scan->scan, scan->slot);
 	es_pages_prefetch(scan->pages, scan->scan);
 	if (!es_pages_fetch(scan->pages, scan->scan, &scan->row))
@@ -371,7 +370,7 @@ is_out_of_line(Datum value)
 void
 es_segment_scan_event(EsSegmentScan *scan, EsEvent *event)
 {
-	if (!scan->backwards && scan->pages == NULL)
+	if (!scan->backwards && !scan->by_pages)
 		es_prefetch_block(scan->scan, scan->slot, &scan->block);
 	es_base_deform_event(scan->slot, event, !scan->without_metadata);
 	if (scan->gives_out && (is_out_of_line(event->data) || is_out_of_line(event->metadata)))
@@ -404,8 +403,8 @@ es_segment_scan_end(EsSegmentScan *scan)
 	index_endscan(scan->scan);
 	if (BufferIsValid(scan->visibility))
 		ReleaseBuffer(scan->visibility);
-	if (scan->pages != NULL)
-		es_pages_end(scan->pages);
+	if (scan->by_pages)
+		es_pages_forget(scan->pages, scan->rel);
 	if (scan->own_slot)
 		ExecDropSingleTupleTableSlot(scan->slot);
 	else

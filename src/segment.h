@@ -55,8 +55,8 @@ typedef struct EsSegmentScan
 	bool		gives_out;		/* events outlive the scan as they are stored */
 	bool		backwards;		/* rows are read in that direction */
 	bool		without_metadata;	/* of events */
-	bool		comes_back;		/* to pages that it has been to, again and
-								 * again, forwards */
+	EsPages    *pages;			/* for scans that come back to the same pages,
+								 * forwards; or NULL */
 	bool		wants_keys;		/* of the index, see es_segment_scan_key */
 	int			nkeys;
 	ScanKeyData keys[3];
@@ -69,8 +69,8 @@ typedef struct EsSegmentScan
 	bool		borrowed;		/* rel and index are those of open */
 	bool		keep_lock;		/* to the end of the transaction */
 	BlockNumber block;			/* whose rows are on their way into the cache */
-	EsPages    *pages;			/* kept for who comes back, or NULL */
-	HeapTupleData row;			/* on one of them */
+	bool		by_pages;		/* rows are read from these: */
+	HeapTupleData row;
 } EsSegmentScan;
 
 extern bool es_segment_scan_begin(EsSegmentScan *scan, int64 segment);
