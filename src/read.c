@@ -8,6 +8,12 @@
  * a fresh snapshot tells the stream as it is, this transaction's own appends
  * included.  Versions rise with the segments, so a read that does not begin at
  * an end of the stream looks for the segment where it begins by halves.
+ *
+ * Who reads many streams takes them in order of id, in which their events follow
+ * each other in the index: in each segment one scan goes from each to the next, over
+ * what little is between them, instead of looking for each anew, and the pages that
+ * their rows are scattered over are kept at hand (pages.c).  Some segments are kept
+ * open, for streams whose events are in all of them.
  */
 #include "read.h"
 
@@ -18,19 +24,40 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
+#define MOST_OPEN	16			/* segments */
+#define NEAR	32				/* entries to step over rather than look for a
+								 * stream anew */
+
+/* A segment that is open. */
+typedef struct OpenSegment
+{
+	bool		open;
+	int64		segment;
+	EsSegmentScan scan;
+	bool		ranging;		/* scan goes from each stream to the next, and
+								 * stands on an entry: */
+	int64		entry_id;		/* of this stream; PG_INT64_MAX: there are no
+								 * more */
+	bool		entry_taken;	/* which has been dealt with */
+} OpenSegment;
+
 struct EsStreamScan
 {
 	EsStream	stream;
 	bool		found;
 	bool		backwards;
+	bool		follows;		/* one stream after the other */
 	int64		from_version;	/* first to return */
 	int64		segment;		/* being scanned, or to be scanned next */
-	bool		scanning;		/* scan has the stream's keys */
-	int64		open_segment;	/* that scan is open on; -1: none */
+	OpenSegment *now;			/* it is being scanned for the stream; or NULL */
 	Snapshot	snapshot;
 	bool		own_snapshot;	/* to be unregistered */
 	MemoryContext context;		/* the scan's */
-	EsSegmentScan scan;
+	EsPages    *pages;			/* or NULL */
+	EsSegmentScan how;			/* segments are scanned */
+	int			places;
+	OpenSegment segments[FLEXIBLE_ARRAY_MEMBER];	/* by number, modulo
+													 * places */
 };
 
 struct EsCategoryScan
@@ -106,20 +133,28 @@ go_to_start(EsStreamScan *scan)
 EsStreamScan *
 es_read_stream_begin(const EsStreamScanOptions *options)
 {
-	EsStreamScan *scan = palloc0(sizeof(EsStreamScan));
+	int			places = options->stream == NULL ? MOST_OPEN : 1;
+	EsStreamScan *scan = palloc0(offsetof(EsStreamScan, segments) + places * sizeof(OpenSegment));
 	EsStream   *stream = &scan->stream;
 
+	scan->places = places;
 	scan->own_snapshot = options->snapshot == NULL;
 	scan->snapshot = scan->own_snapshot ? es_segment_fresh_snapshot() : options->snapshot;
 	es_settle_note_snapshot(scan->snapshot);
 	scan->context = CurrentMemoryContext;
-	scan->open_segment = -1;
 	scan->backwards = options->backwards;
-	scan->scan.backwards = options->backwards;
-	scan->scan.gives_out = options->gives_out;
-	scan->scan.without_metadata = options->without_metadata;
+	scan->how.which = ES_INDEX_STREAM;
+	scan->how.snapshot = scan->snapshot;
+	scan->how.own_slot = true;
+	scan->how.backwards = options->backwards;
+	scan->how.gives_out = options->gives_out;
+	scan->how.without_metadata = options->without_metadata;
 	if (options->stream == NULL)
+	{
+		scan->follows = scan->how.wants_keys = true;
+		scan->how.pages = scan->pages = es_pages_begin(scan->snapshot);
 		return scan;
+	}
 	scan->found = es_stream_find(options->stream, scan->snapshot, stream) && !stream->deleted;
 	if (!scan->found)
 		return scan;
@@ -151,7 +186,7 @@ es_read_stream_take(EsStreamScan *scan, const EsStream *stream)
 {
 	scan->stream = *stream;
 	scan->found = !stream->deleted;
-	scan->scanning = false;
+	scan->now = NULL;
 	scan->from_version = stream->truncated_before;
 	if (scan->found)
 		go_to_start(scan);
@@ -165,29 +200,53 @@ es_read_stream_seek(EsStreamScan *scan, int64 version)
 	go_to_start(scan);
 }
 
-/* Ends the scan of the segment that is open. */
+/* Closes a segment. */
 static void
-close_segment(EsStreamScan *scan)
+close_segment(OpenSegment *s)
 {
-	if (scan->open_segment >= 0)
-		es_segment_scan_end(&scan->scan);
-	scan->open_segment = -1;
-	scan->scanning = false;
+	if (s->open)
+		es_segment_scan_end(&s->scan);
+	s->open = s->ranging = false;
 }
 
-/* Begins to scan the current segment; false if it is missing. */
-static bool
-scan_segment(EsStreamScan *scan)
+/* Moves a scan that goes from stream to stream to its next entry. */
+static void
+next_entry(OpenSegment *s)
 {
-	EsSegmentScan *s = &scan->scan;
-	MemoryContext old;
-	bool		open;
+	s->entry_taken = false;
+	s->entry_id = index_getnext_tid(s->scan.scan, ForwardScanDirection) != NULL ?
+		es_segment_scan_key(&s->scan, 1) : PG_INT64_MAX;
+}
 
-	s->which = ES_INDEX_STREAM;
-	s->snapshot = scan->snapshot;
-	s->own_slot = true;
+/* Goes on to a stream's first entry, or past where it would be; false if that is too far away. */
+static bool
+step_to_stream(OpenSegment *s, int64 id)
+{
+	for (int steps = 0; s->entry_id < id; steps++)
+	{
+		if (steps == NEAR)
+			return false;
+		next_entry(s);
+	}
+	return true;
+}
+
+/* Makes the keys of what is to be scanned of a segment. */
+static void
+make_keys(const EsStreamScan *scan, EsSegmentScan *s, bool range)
+{
+	Datum		id = Int64GetDatum(scan->stream.id);
+
 	s->nkeys = 0;
-	ScanKeyInit(&s->keys[s->nkeys++], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(scan->stream.id));
+
+	/*
+	 * both forms have two keys: a scan goes from one to the other, and keeps
+	 * their number
+	 */
+	if (range)
+		ScanKeyInit(&s->keys[s->nkeys++], 1, BTGreaterEqualStrategyNumber, F_INT8GE, id);
+	else
+		ScanKeyInit(&s->keys[s->nkeys++], 1, BTEqualStrategyNumber, F_INT8EQ, id);
 	if (!scan->backwards)
 		ScanKeyInit(&s->keys[s->nkeys++], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
 					Int64GetDatum(scan->from_version));
@@ -198,18 +257,45 @@ scan_segment(EsStreamScan *scan)
 		ScanKeyInit(&s->keys[s->nkeys++], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
 					Int64GetDatum(scan->stream.truncated_before));
 	}
-	old = MemoryContextSwitchTo(scan->context);
-	open = scan->open_segment == scan->segment;
-	if (open)
-		/* for the stream before: it serves again */
-		index_rescan(s->scan, s->keys, s->nkeys, NULL, 0);
-	else
+}
+
+/* Opens the current segment in its place, to be scanned by keys for the stream; false if it is missing. */
+static bool
+open_segment(const EsStreamScan *scan, OpenSegment *s, bool range)
+{
+	if (s->open && s->segment == scan->segment)
 	{
-		close_segment(scan);
-		open = es_segment_scan_begin(s, scan->segment);
-		if (open)
-			scan->open_segment = scan->segment;
+		/* for the stream before: it serves again */
+		make_keys(scan, &s->scan, range);
+		Assert(s->scan.scan->numberOfKeys == s->scan.nkeys);
+		index_rescan(s->scan.scan, s->scan.keys, s->scan.nkeys, NULL, 0);
+		return true;
 	}
+	close_segment(s);
+	s->scan = scan->how;
+	make_keys(scan, &s->scan, range);
+	s->segment = scan->segment;
+	s->open = es_segment_scan_begin(&s->scan, scan->segment);
+	return s->open;
+}
+
+/* Begins to scan the current segment; false if it is missing. */
+static bool
+scan_segment(EsStreamScan *scan)
+{
+	OpenSegment *s = &scan->segments[scan->segment % scan->places];
+	bool		range = scan->follows && scan->from_version <= 1;
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+	bool		open = true;
+
+	if (!range || !s->ranging || s->segment != scan->segment || !step_to_stream(s, scan->stream.id))
+	{
+		open = open_segment(scan, s, range);
+		s->ranging = open && range;
+		if (s->ranging)
+			next_entry(s);
+	}
+	scan->now = open ? s : NULL;
 	MemoryContextSwitchTo(old);
 	return open;
 }
@@ -220,17 +306,45 @@ next_segment(EsStreamScan *scan)
 {
 	const EsStream *stream = &scan->stream;
 
-	if (scan->scanning)
+	if (scan->now != NULL)
 	{
-		scan->scanning = false;
+		scan->now = NULL;
 		scan->segment += scan->backwards ? -1 : 1;
 	}
 	while (scan->segment >= stream->first_segment && scan->segment <= stream->last_segment)
 	{
 		if (scan_segment(scan))
-			return scan->scanning = true;
+			return true;
 		scan->segment += scan->backwards ? -1 : 1;
 	}
+	return false;
+}
+
+/* Moves to a stream's next row in a scan that goes from stream to stream. */
+static bool
+next_in_range(OpenSegment *s, int64 id)
+{
+	for (;;)
+	{
+		if (s->entry_taken)
+			next_entry(s);
+		if (s->entry_id != id)
+			return false;
+		s->entry_taken = true;
+		if (es_segment_scan_fetch(&s->scan))
+			return true;
+	}
+}
+
+/* Moves to the next row in a scan whose keys are those of the stream. */
+static bool
+next_by_keys(EsSegmentScan *s)
+{
+	if (s->backwards)
+		return index_getnext_slot(s->scan, BackwardScanDirection, s->slot);
+	while (index_getnext_tid(s->scan, ForwardScanDirection) != NULL)
+		if (es_segment_scan_fetch(s))
+			return true;
 	return false;
 }
 
@@ -242,9 +356,8 @@ static bool
 next_row(EsStreamScan *scan)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->context);
-	bool		found = index_getnext_slot(scan->scan.scan,
-										   scan->backwards ? BackwardScanDirection : ForwardScanDirection,
-										   scan->scan.slot);
+	OpenSegment *s = scan->now;
+	bool		found = s->ranging ? next_in_range(s, scan->stream.id) : next_by_keys(&s->scan);
 
 	MemoryContextSwitchTo(old);
 	return found;
@@ -256,12 +369,12 @@ es_read_stream_next(EsStreamScan *scan, EsEvent *event)
 {
 	if (!scan->found)
 		return false;
-	while (scan->scanning || next_segment(scan))
+	while (scan->now != NULL || next_segment(scan))
 	{
 		if (next_row(scan))
 		{
-			es_settle_note_row(scan->scan.slot);
-			es_segment_scan_event(&scan->scan, event);
+			es_settle_note_row(scan->now->scan.slot);
+			es_segment_scan_event(&scan->now->scan, event);
 			return true;
 		}
 		if (!next_segment(scan))
@@ -274,7 +387,10 @@ es_read_stream_next(EsStreamScan *scan, EsEvent *event)
 void
 es_read_stream_end(EsStreamScan *scan)
 {
-	close_segment(scan);
+	for (int i = 0; i < scan->places; i++)
+		close_segment(&scan->segments[i]);
+	if (scan->pages != NULL)
+		es_pages_end(scan->pages);
 	if (scan->own_snapshot)
 		UnregisterSnapshot(scan->snapshot);
 	es_settle_flush_noted();
