@@ -1,0 +1,42 @@
+# esfeed among settings, names and neighbours that mean it no good: each is to
+# cost nothing, or to be told.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use EsfeedTest;
+use IPC::Run;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $dir = PostgreSQL::Test::Utils::tempdir();
+my $node = feed_node('main');
+my ($status, $out, $err, $run);
+
+append($node, "order-$_", 'Placed') foreach 1 .. 20;
+
+# ---- settings of the role, and an encoding that is not the database's
+{
+	$node->safe_psql('postgres', "CREATE ROLE hostile LOGIN SUPERUSER; CREATE SCHEMA evil;
+		CREATE FUNCTION evil.es_feed_message(es_event, text) RETURNS text LANGUAGE sql AS 'SELECT ''evil'''");
+	$node->safe_psql('postgres', "ALTER ROLE hostile SET $_")
+	  foreach ("search_path = evil, public", "client_encoding = 'LATIN1'", "DateStyle = 'SQL, DMY'", "TimeZone = 'Asia/Kathmandu'", "statement_timeout = 1",
+		"lock_timeout = 1", "idle_session_timeout = 100", "default_transaction_read_only = on", "default_transaction_isolation = 'serializable'",
+		"standard_conforming_strings = off", "quote_all_identifiers = on");
+	my @run = ($node->connstr('postgres') . ' user=hostile', '--feed', 'settings', '--create', '--until-caught-up',
+		'--categories', "caf\xc3\xa9", '--to', "file:$dir/settings");
+
+	append($node, "caf\xc3\xa9-1", 'History');
+	is((esfeed(@run))[0], 0, 'settings of the role: history');
+	append($node, "caf\xc3\xa9-1", 'Later');
+	append($node, "order-1", 'Later');
+	is((esfeed(@run))[0], 0, 'settings of the role: what comes');
+	is_deeply([ lines("$dir/settings") ], [ stored_messages($node, "stream LIKE 'caf%'") ], 'the filter means the same to both');
+	append($node, "caf\xc3\xa9-2", 'Latest');
+	local $ENV{PGCLIENTENCODING} = 'LATIN1';
+	is((esfeed(@run))[0], 0, 'PGCLIENTENCODING');
+	delete $ENV{PGCLIENTENCODING};
+	is_deeply([ lines("$dir/settings") ], [ stored_messages($node, "stream LIKE 'caf%'") ], 'does not matter either');
+}
+
+done_testing();
