@@ -168,6 +168,23 @@ start_stream(Run *run)
 	return outcome;
 }
 
+/*
+ * Sees that nobody has read the slot since we looked at it, which is long ago
+ * if there was history to deliver: the server would go on where they were, and
+ * say nothing.  Now that we have it nobody else can.
+ */
+static Outcome
+check_unread(Run *run)
+{
+	Slot		slot;
+	Outcome		outcome = slot_find(&run->server, run->options->feed, &slot);
+
+	/* what to do about it is found out as at the beginning */
+	if (outcome == OUTCOME_DONE && slot.confirmed > run->state.lsn)
+		outcome = OUTCOME_RETRY;
+	return outcome;
+}
+
 /* Takes a message of the protocol; false if asked to end before it was taken. */
 static bool
 take_message(Run *run, const char *data, size_t length)
@@ -492,6 +509,8 @@ run_deliver_stream(Run *run)
 	outcome = set_target(run);
 	if (outcome == OUTCOME_DONE)
 		outcome = start_stream(run);
+	if (outcome == OUTCOME_DONE)
+		outcome = check_unread(run);
 	if (outcome != OUTCOME_DONE)
 		return outcome;
 

@@ -39,4 +39,26 @@ append($node, "order-$_", 'Placed') foreach 1 .. 20;
 	is_deeply([ lines("$dir/settings") ], [ stored_messages($node, "stream LIKE 'caf%'") ], 'does not matter either');
 }
 
+# ---- somebody reads the feed while its history is being delivered
+{
+	my $writer = $node->background_psql('postgres');
+
+	$node->safe_psql('postgres', "SELECT es_create_feed('shared')");
+	$writer->query_safe('BEGIN');
+	$writer->query_safe("SELECT es_append('flight-1', 'Flies')");
+	my @run = ($node, '--feed', 'shared', '--to', "file:$dir/shared");
+	$run = start_esfeed(@run);
+	ok(wait_for_line($run->{err}, 'waiting for transactions'), 'history is being delivered');
+	append($node, 'stolen-1', 'Stolen');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_logical_slot_get_changes('es_shared', NULL, NULL)"), '1', 'somebody reads the feed');
+	$writer->query_safe('COMMIT');
+	$writer->quit;
+	ok(wait_for_line($run->{err}, 'error:.*somebody else has read it'), 'it is told before anything else is delivered');
+	$run->{handle}->finish;
+	is($run->{handle}->full_result(0) >> 8, 6, 'with exit status 6');
+	is((esfeed(@run, '--create', '--until-caught-up'))[0], 0, '--create heals it');
+	is_complete([ lines("$dir/shared") ], [ stored_messages($node) ], 'every event once');
+	is((esfeed($node, '--feed', 'shared', '--drop'))[0], 0, 'dropped');
+}
+
 done_testing();
