@@ -61,4 +61,20 @@ append($node, "order-$_", 'Placed') foreach 1 .. 20;
 	is((esfeed($node, '--feed', 'shared', '--drop'))[0], 0, 'dropped');
 }
 
+# ---- standard files that are closed
+{
+	my @run = ('-d', $node->connstr('postgres'), '--feed', 'closed', '--create', '--until-caught-up');
+
+	IPC::Run::run([ 'sh', '-c', 'exec esfeed "$@" >&-', 'sh', @run ], '2>', \$err, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	is($? >> 8, 7, 'standard output is closed');
+	like($err, qr/standard output is closed/, 'it says so');
+	IPC::Run::run([ 'sh', '-c', 'exec esfeed "$@" <&- >&- 2>&-', 'sh', @run, '--to', "file:$dir/closed" ]);
+	is($?, 0, 'all are closed');
+	is_deeply([ lines("$dir/closed") ], [ stored_messages($node) ], 'and what is printed there is not in the file');
+	IPC::Run::run([ 'sh', '-c', 'exec esfeed "$@" <&- >&- 2>&-', 'sh', @run, '--feed', 'closed2',
+		'--to', "exec:while read -r line; do printf '%s\\n' \"\$line\" >>$dir/closed2; echo; done" ]);
+	is($?, 0, 'nor does a command mind');
+	is_deeply([ lines("$dir/closed2") ], [ stored_messages($node) ], 'which gets everything');
+}
+
 done_testing();
