@@ -18,7 +18,8 @@
 /* Options without a letter of their own. */
 enum
 {
-	OPT_FEED = 1000,
+	OPT_HELP = 1000,
+	OPT_FEED,
 	OPT_CREATE,
 	OPT_FROM,
 	OPT_CATEGORIES,
@@ -38,7 +39,7 @@ static const struct option known_options[] = {
 	{"feed", required_argument, NULL, OPT_FEED},
 	{"format", required_argument, NULL, OPT_FORMAT},
 	{"from", required_argument, NULL, OPT_FROM},
-	{"help", no_argument, NULL, '?'},
+	{"help", no_argument, NULL, OPT_HELP},
 	{"kafka-option", required_argument, NULL, OPT_KAFKA_OPTION},
 	{"quiet", no_argument, NULL, 'q'},
 	{"to", required_argument, NULL, OPT_TO},
@@ -161,7 +162,7 @@ static void
 print_and_end(int letter, char **argv)
 {
 	/* getopt_long says '?' for a mistake, too */
-	if (letter == '?' && strcmp(argv[optind - 1], "-?") != 0 && strncmp(argv[optind - 1], "--h", 3) != 0)
+	if (letter == '?' && strcmp(argv[optind - 1], "-?") != 0)
 	{
 		/* which has told what is wrong */
 		fputs("esfeed: hint: Try \"esfeed --help\".\n", stderr);
@@ -256,7 +257,7 @@ options_read(Options *options, int argc, char **argv)
 
 	while ((letter = getopt_long(argc, argv, "d:qV?", known_options, NULL)) != -1)
 	{
-		if (letter == '?' || letter == 'V')
+		if (letter == '?' || letter == OPT_HELP || letter == 'V')
 			print_and_end(letter, argv);
 		read_option(options, letter, optarg);
 	}

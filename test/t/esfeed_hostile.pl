@@ -77,4 +77,20 @@ append($node, "order-$_", 'Placed') foreach 1 .. 20;
 	is_deeply([ lines("$dir/closed2") ], [ stored_messages($node) ], 'which gets everything');
 }
 
+# ---- signals that are ignored
+{
+	my $file = "$dir/nohup";
+	my $nohup = IPC::Run::start([ 'sh', '-c', "trap '' HUP INT CHLD; exec esfeed \"\$@\"", 'sh', '-d', $node->connstr('postgres'),
+		'--feed', 'nohup', '--create', '--to', "file:$file" ], '2>', "$file.err");
+
+	ok(wait_for_line("$file.err", 'streaming'), 'started with signals ignored');
+	$nohup->signal($_) foreach qw(HUP INT);
+	append($node, 'nohup-1', 'Still');
+	ok(wait_for_line($file, 'Still'), 'it does not end by them');
+	$nohup->signal('TERM');
+	$nohup->finish;
+	is($nohup->full_result(0), 0, 'SIGTERM is a clean end');
+}
+is((esfeed($node, '--hfoo'))[0], 1, 'an option that begins like --help is none');
+
 done_testing();
