@@ -99,7 +99,7 @@ static Outcome
 drop(Run *run)
 {
 	Slot		slot;
-	char	   *name = make_text("%s_new", run->options->feed);
+	char	   *name = make_text("%s" UNFINISHED, run->options->feed);
 	Outcome		outcome;
 	bool		unfinished = false;
 

@@ -220,17 +220,29 @@ read_option(Options *options, int letter, const char *value)
 	}
 }
 
+/* Refuses a name that a feed cannot have. */
+static void
+check_feed(const Options *options)
+{
+	size_t		length;
+
+	if (options->feed == NULL)
+		refuse("--feed is missing", NULL);
+	length = strlen(options->feed);
+	if (length == 0 ||
+		options->feed[strspn(options->feed, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
+		refuse("a feed's name has only lower-case letters, digits and the underscore", options->feed);
+	if (length > MAX_FEED_NAME)
+		refuse("a feed's name has at most 60 bytes", options->feed);
+	if (length > strlen(UNFINISHED) && strcmp(options->feed + length - strlen(UNFINISHED), UNFINISHED) == 0)
+		refuse("names that end in " UNFINISHED " are for feeds whose history is not delivered", options->feed);
+}
+
 /* Refuses what cannot go together or is missing. */
 static void
 check(const Options *options)
 {
-	if (options->feed == NULL)
-		refuse("--feed is missing", NULL);
-	if (*options->feed == '\0' ||
-		options->feed[strspn(options->feed, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
-		refuse("a feed's name has only lower-case letters, digits and the underscore", options->feed);
-	if (strlen(options->feed) > 60)
-		refuse("a feed's name has at most 60 bytes", options->feed);
+	check_feed(options);
 	if (strcmp(options->format, "json") != 0 && strcmp(options->format, "cloudevents") != 0)
 		refuse("--format takes json or cloudevents", options->format);
 	if (options->drop && (options->create || options->until_caught_up))

@@ -93,4 +93,25 @@ append($node, "order-$_", 'Placed') foreach 1 .. 20;
 }
 is((esfeed($node, '--hfoo'))[0], 1, 'an option that begins like --help is none');
 
+# ---- feeds of similar names
+{
+	$node->safe_psql('postgres', "SELECT es_create_feed('$_')") foreach qw(search_new search_old search2);
+	is((esfeed($node, '--feed', 'search', '--create', '--until-caught-up'))[0], 0, 'a feed is created');
+	is((esfeed($node, '--feed', 'search', '--create', '--until-caught-up'))[0], 0, 'and read');
+	is((esfeed($node, '--feed', 'search', '--drop'))[0], 0, 'and dropped');
+	is($node->safe_psql('postgres', "SELECT string_agg(feed, ' ' ORDER BY feed) FROM es_feeds WHERE feed LIKE 'search%'"),
+		'search2 search_new search_old', 'and others of its kind are left alone');
+	($status, $out, $err) = esfeed($node, '--feed', 'search_unfinished', '--create');
+	is($status, 1, 'the name of a feed that is being made is no name');
+	like($err, qr/names that end in _unfinished/, 'it says so');
+	($status, $out, $err) = esfeed($node, '--feed', 'x' x 50, '--create', '--until-caught-up');
+	is($status, 1, 'a name that has no room for that');
+	like($err, qr/at most 49 bytes/, 'is told');
+	is((esfeed($node, '--feed', 'x' x 49, '--create', '--until-caught-up'))[0], 0, 'one that has will do');
+	is((esfeed($node, '--feed', 'x' x 60, '--create', '--until-caught-up', '--to', "file:$dir/long"))[0], 0, 'and a file needs no room');
+	($status, $out, $err) = esfeed($node, '--feed', 'search_old', '--until-caught-up');
+	is($out, '', 'for standard output the history of a feed that exists is delivered');
+	like($err, qr/history counts as delivered/, 'it says so');
+}
+
 done_testing();

@@ -82,7 +82,7 @@ END
 	$run = start_esfeed(@run);
 	ok(wait_for_line("$dir/slow", '"position":'), 'history is being delivered');
 	kill_esfeed($run);
-	is($node->safe_psql('postgres', "SELECT string_agg(feed, ' ') FROM es_feeds WHERE feed LIKE 'slow%'"), 'slow_new',
+	is($node->safe_psql('postgres', "SELECT string_agg(feed, ' ') FROM es_feeds WHERE feed LIKE 'slow%'"), 'slow_unfinished',
 		'the feed has another name as long as history is not complete');
 	wait_until('the command to end', sub { my $size = -s "$dir/slow"; usleep(300_000); $size == -s "$dir/slow" });
 	unlink "$dir/slow";
