@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $dir = PostgreSQL::Test::Utils::tempdir();
-my $node = feed_node('main');
+my $node = feed_node('main', "max_replication_slots = 30\n");
 my ($status, $out, $err, $run);
 
 append($node, "order-$_", 'Placed') foreach 1 .. 20;
@@ -112,6 +112,33 @@ is((esfeed($node, '--hfoo'))[0], 1, 'an option that begins like --help is none')
 	($status, $out, $err) = esfeed($node, '--feed', 'search_old', '--until-caught-up');
 	is($out, '', 'for standard output the history of a feed that exists is delivered');
 	like($err, qr/history counts as delivered/, 'it says so');
+}
+
+# ---- a file that is moved, removed or cut underneath
+foreach my $case (
+	[ 'moved', sub { rename($_[0], "$_[0].1") }, qr/moved or removed/ ],
+	[ 'removed', sub { unlink($_[0]) }, qr/moved or removed/ ],
+	[ 'cut', sub { truncate($_[0], 0) }, qr/has changed/ ],
+	[ 'written', sub { append_to_file($_[0], "more\n") }, qr/has changed/ ])
+{
+	my ($name, $act, $pattern) = @$case;
+	my $file = "$dir/$name";
+	my @run = ($node, '--feed', $name, '--create', '--to', "file:$file");
+
+	$run = start_esfeed(@run);
+	ok(wait_for_line($run->{err}, 'streaming'), "$name: it streams");
+	$act->($file) or $name eq 'written' or die;
+	my $lsn = $node->lsn('insert');
+	append($node, 'rotated-1', $name);
+	ok(wait_for_line($run->{err}, 'error:'), "$name: it ends");
+	$run->{handle}->finish;
+	is($run->{handle}->full_result(0) >> 8, 6, "$name: with exit status 6");
+	like(slurp_file($run->{err}), $pattern, "$name: it says so");
+	is($node->safe_psql('postgres', "SELECT confirmed_lsn <= '$lsn' FROM es_feeds WHERE feed = '$name'"), 't', "$name: nothing is confirmed");
+	next if $name ne 'moved';
+	rename("$file.1", $file) or die;
+	is((esfeed(@run, '--until-caught-up'))[0], 0, "$name: back again it goes on");
+	is_complete([ lines($file) ], [ stored_messages($node) ], "$name: every event once");
 }
 
 done_testing();
