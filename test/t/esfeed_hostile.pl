@@ -141,4 +141,71 @@ foreach my $case (
 	is_complete([ lines($file) ], [ stored_messages($node) ], "$name: every event once");
 }
 
+# ---- ended while something is being waited for
+{
+	my $writer = $node->background_psql('postgres');
+
+	# a new feed waits for those who write, history for those who have appended
+	$writer->query_safe('BEGIN');
+	$writer->query_safe("SELECT es_append('slow-1', 'Slow')");
+	$run = start_esfeed($node, '--feed', 'ended', '--create', '--to', "file:$dir/ended");
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%es_create_feed%' AND wait_event = 'transactionid'"),
+		'the feed is being created');
+	is(stop_esfeed($run), 0, 'ended then');
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_replication_slots WHERE slot_name = 'es_ended'"), 'no feed is left');
+	$run = start_esfeed($node, '--feed', 'search_old', '--to', "file:$dir/ended2");
+	ok(wait_for_line($run->{err}, 'waiting for transactions'), 'history is being waited for');
+	$run->{handle}->signal('INT');
+	$run->{handle}->finish;
+	is($run->{handle}->full_result(0), 0, 'ended then, by SIGINT');
+	$writer->query_safe('ROLLBACK');
+	$writer->quit;
+	foreach my $file (qw(ended ended2))
+	{
+		is((esfeed($node, '--feed', $file eq 'ended' ? 'ended' : 'search_old', '--create', '--until-caught-up', '--to', "file:$dir/$file"))[0], 0, "$file: it goes on");
+		is_complete([ lines("$dir/$file") ], [ stored_messages($node) ], "$file: every event once");
+	}
+
+	# a sink that takes nothing, and one that never acknowledges
+	foreach my $case ([ 'blocks', 'exec sleep 1000' ], [ 'keeps', 'while read -r line; do :; done; exec sleep 1000' ])
+	{
+		my ($name, $command) = @$case;
+
+		$run = start_esfeed($node, '--feed', $name, '--create', '--from', 'now', '--to', "exec:$command");
+		ok(wait_for_line($run->{err}, 'streaming'), "$name: it streams");
+		$node->safe_psql('postgres', "SELECT count(es_append('blocks-1', 'B', to_jsonb(repeat('x', 1000)))) FROM generate_series(1, 300)");
+		$run->{handle}->signal('HUP');
+		$run->{handle}->finish;
+		is($run->{handle}->full_result(0), 0, "$name: ended, by SIGHUP");
+		like(slurp_file($run->{err}), qr/the command does not end, \d+ lines are unacknowledged/, "$name: it says what is open");
+		my ($status, $out) = esfeed($node, '--feed', $name, '--until-caught-up');
+		is(scalar(my @lines = split /\n/, $out), 300, "$name: and that comes again");
+	}
+
+	# a server that is away
+	$run = start_esfeed($node, '--feed', 'search_new', '--to', "file:$dir/away");
+	ok(wait_for_line($run->{err}, 'streaming'), 'it streams');
+	$node->stop('immediate');
+	ok(wait_for_line($run->{err}, 'could not connect'), 'the server is away');
+	is(stop_esfeed($run), 0, 'ended then');
+	$node->start;
+	is((esfeed($node, '--feed', 'search_new', '--until-caught-up', '--to', "file:$dir/away"))[0], 0, 'it goes on');
+	is_complete([ lines("$dir/away") ], [ stored_messages($node) ], 'every event once');
+}
+
+# ---- progress on a terminal
+SKIP:
+{
+	skip 'script is not installed', 2 unless grep { -x "$_/script" } split /:/, $ENV{PATH};
+	my $connstr = $node->connstr('postgres');
+	my $screen = '';
+
+	# more than may be unacknowledged
+	$node->safe_psql('postgres', "SELECT count(es_append('progress-' || n % 5, 'P', to_jsonb(repeat('x', 60000)))) FROM generate_series(1, 600) n");
+	IPC::Run::run([ 'script', '-qec', "esfeed -d \"$connstr\" --feed progress --create --until-caught-up " .
+		"--types P --to 'exec:perl -ne \"select undef, undef, undef, 0.005; syswrite STDOUT, qq{\\\\n}\"'", '/dev/null' ], '<', '/dev/null', '>', \$screen);
+	like($screen, qr{history: \d+ events, \d+ events/s, position \d+ of \d+ \(\d+ %\)}, 'a terminal shows how far it is');
+	like($screen, qr{ready in \d+:\d\d:\d\d}, 'and when it will be ready');
+}
+
 done_testing();
