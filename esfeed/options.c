@@ -142,6 +142,15 @@ read_sink(Options *options, const char *value)
 	refuse("--to takes -, file:PATH, exec:COMMAND or kafka:BROKERS/TOPIC", value);
 }
 
+/* Reads --categories or --types; the empty text would be no filter where somebody wants one. */
+static const char *
+read_names(const char *value)
+{
+	if (value[strspn(value, " ")] == '\0')
+		refuse("an empty list; leave the option out for all, and write [] for none", NULL);
+	return value;
+}
+
 /* Adds a setting of librdkafka. */
 static void
 add_kafka_option(Options *options, const char *value)
@@ -197,10 +206,10 @@ read_option(Options *options, int letter, const char *value)
 			read_start(options, value);
 			break;
 		case OPT_CATEGORIES:
-			options->categories = value;
+			options->categories = read_names(value);
 			break;
 		case OPT_TYPES:
-			options->types = value;
+			options->types = read_names(value);
 			break;
 		case OPT_FORMAT:
 			options->format = value;

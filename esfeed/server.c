@@ -207,11 +207,9 @@ connect_once(const Options *options, bool replication, char **reason, PGPing *pi
 	values[n++] = options->conninfo;
 	names[n] = "fallback_application_name";
 	values[n++] = "esfeed";
-	if (replication)
-	{
-		names[n] = "replication";
-		values[n++] = "database";
-	}
+	/* said in both cases: the connection string may say something else */
+	names[n] = "replication";
+	values[n++] = replication ? "database" : "false";
 	names[n] = NULL;
 	values[n] = NULL;
 	conn = PQconnectdbParams(names, values, 1);

@@ -33,6 +33,7 @@ append($node, "order-$_", 'Placed') foreach 1 .. 20;
 	is((esfeed(@run))[0], 0, 'settings of the role: what comes');
 	is_deeply([ lines("$dir/settings") ], [ stored_messages($node, "stream LIKE 'caf%'") ], 'the filter means the same to both');
 	append($node, "caf\xc3\xa9-2", 'Latest');
+	$run[0] .= ' replication=database';
 	local $ENV{PGCLIENTENCODING} = 'LATIN1';
 	is((esfeed(@run))[0], 0, 'PGCLIENTENCODING');
 	delete $ENV{PGCLIENTENCODING};
