@@ -1,6 +1,6 @@
 # Parts, lowest first: a part may include only the headers of parts before it.
 # The order is that of the objects, of the install script and of the layer lint.
-PARTS = base shared sharedmark flight roster wake sequence btree prefetch extend store segment settle timeline wait maker streamlock stream tipcache uuid7 tags request refusal retry eventrow append single many bulk ingest read cursor log boundary subscription failure member poll ack handler node tree pack place value opcompile ops upcast state reduce snapshot define fold aggregate replay category projection progress readmodel project batch rebuild inline declare projector feedoption jsontext feedformat feedmessage feeddecode feed utility worker eventstore
+PARTS = base shared sharedmark flight roster wake sequence btree prefetch pages extend store segment walmark settle timeline wait maker streamlock stream tipcache uuid7 tags request refusal retry eventrow append single many bulk ingest read cursor log boundary subscription failure member poll ack handler node tree pack place value opcompile ops upcast state reduce snapshot define fold aggregate replay category projection progress readmodel project batch rebuild inline declare projector feedoption jsontext feedformat feedmessage feeddecode feed utility worker eventstore
 
 PG_CONFIG ?= pg_config
 
@@ -35,8 +35,8 @@ override with_llvm = no
 # Must be set before the include, and the file need not exist yet: on a fresh
 # machine `make setup`, `make demo` and `make test` install the server first.
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
-HEADERS := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h
-ifeq ($(words $(wildcard $(PGXS) $(HEADERS))),2)
+SERVER_HEADER := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h
+ifeq ($(words $(wildcard $(PGXS) $(SERVER_HEADER))),2)
 include $(PGXS)
 
 # Objects built for another server are built anew; header edits rebuild too.

@@ -263,6 +263,29 @@ SELECT es_feed_message(e, 'xml') FROM es_read('feed_seam-1', 3) e;
 SELECT h.head_position = es_settled_position() AS head, h.lsn > s.confirmed_flush_lsn AS lsn
 FROM es_feed_head() h, pg_replication_slots s WHERE s.slot_name = 'es_regress_seam';
 
+-- how many events a consumer is behind: exact from the start of a feed, an estimate between marks
+CREATE FUNCTION pg_temp.lag() RETURNS bigint LANGUAGE sql AS
+$$ SELECT lag_events FROM es_feeds WHERE feed = 'regress_lag' $$;
+CREATE FUNCTION pg_temp.append(n int) RETURNS void LANGUAGE sql AS $$
+	SELECT FROM es_append_many((SELECT jsonb_agg(jsonb_build_object('stream', 'feed_lag-' || i % 10, 'type', 'Counted', 'data', jsonb_build_object('i', i)))
+		FROM generate_series(1, n) i));
+$$;
+SELECT slot_name FROM es_create_feed('regress_lag');
+SELECT pg_temp.lag();
+SELECT pg_temp.append(60);
+SELECT es_settle() = es_settled_position() AS marked;
+SELECT pg_temp.append(40);
+SELECT pg_temp.lag();
+SELECT count(*) FROM pg_logical_slot_get_changes('es_regress_lag', NULL, 1);
+SELECT pg_temp.lag();
+SELECT count(*) FROM pg_logical_slot_get_changes('es_regress_lag', NULL, NULL);
+SELECT pg_temp.lag();
+-- by what else is written nobody gets behind
+CREATE TABLE feed_filler AS SELECT repeat('x', 100) FROM generate_series(1, 1000);
+SELECT pg_temp.lag(), lag_bytes > 100000 AS lag_bytes FROM es_feeds WHERE feed = 'regress_lag';
+DROP TABLE feed_filler;
+SELECT es_drop_feed('regress_lag');
+
 -- dropping is not undone by a rollback
 SELECT es_drop_feed('regress_seam');
 BEGIN;

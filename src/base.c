@@ -355,7 +355,7 @@ es_base_deform_event(TupleTableSlot *slot, EsEvent *event, bool with_metadata)
 TransactionId
 es_base_slot_xmin(TupleTableSlot *slot)
 {
-	if (!TTS_IS_BUFFERTUPLE(slot))
+	if (!TTS_IS_BUFFERTUPLE(slot) && !TTS_IS_HEAPTUPLE(slot))
 		return InvalidTransactionId;
 	return HeapTupleHeaderGetXmin(((HeapTupleTableSlot *) slot)->tuple->t_data);
 }

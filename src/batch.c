@@ -268,7 +268,8 @@ adjust_pace(const Batch *batch)
 
 /*
  * es_batch_take takes in what follows the checkpoint, as much as makes a batch,
- * and moves run->progress on, which the caller writes.
+ * and moves run->progress on, which the caller writes.  A run that only passes
+ * moves where there is nothing to take in, else it is put off.
  */
 void
 es_batch_take(EsAttempt *attempt)
@@ -283,14 +284,18 @@ es_batch_take(EsAttempt *attempt)
 	read_batch(&batch);
 	attempt->events = batch.events;
 	attempt->count = batch.count;
-	if (batch.count > 0)
+	run->put_off = run->only_passes && batch.count > 0;
+	if (batch.count > 0 && !run->put_off)
 	{
 		take_in(&batch);
 		adjust_pace(&batch);
 	}
-	es_progress_move(&run->progress, batch.passed);
-	run->events += batch.count;
-	run->most -= batch.count;
+	if (!run->put_off)
+	{
+		es_progress_move(&run->progress, batch.passed);
+		run->events += batch.count;
+		run->most -= batch.count;
+	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }
@@ -301,7 +306,7 @@ es_batch_take(EsAttempt *attempt)
 EsAttempt
 es_batch_begin(EsRun *run)
 {
-	EsAttempt	attempt = {.run = run,.upto = run->upto,.most = PG_INT64_MAX};
+	EsAttempt	attempt = {.run = run,.upto = run->upto,.most = run->only_passes ? 1 : PG_INT64_MAX};
 
 	return attempt;
 }
@@ -418,7 +423,8 @@ static void
 take_and_write(EsAttempt *attempt)
 {
 	es_batch_take(attempt);
-	es_progress_write(&attempt->run->progress);
+	if (!attempt->run->put_off)
+		es_progress_write(&attempt->run->progress);
 }
 
 /* What is known of the event that the next batch fails at. */

@@ -15,6 +15,8 @@ typedef struct EsRun
 	int64		upto;			/* the log is settled up to here */
 	int64		most;			/* events that may still be taken in */
 	int64		events;			/* that were taken in */
+	bool		only_passes;	/* is put off where it would take something in */
+	bool		put_off;		/* and was */
 	EsProgress	progress;		/* where it stands */
 } EsRun;
 

@@ -1,6 +1,6 @@
 /*
  * feed.c
- *		es_create_feed, es_drop_feed and es_feed_head.
+ *		es_create_feed, es_drop_feed, es_feed_head, and how far consumers are behind.
  *
  * A feed is a logical replication slot named es_<feed> with our output plugin
  * (feeddecode.c); there is no other record of it.
@@ -21,26 +21,35 @@
  * when the server has cleaned up and no lock is held any more; so does the
  * end of the process, or a crash.  Once it is persistent nothing can fail.
  *
+ * How many events a consumer is behind is estimated from marks in the WAL
+ * (walmark.c); a new feed's seam is one, so its lag is exact at first.
+ *
  * Locks: none of ours.  Reaching the consistent point waits for every
  * transaction that is writing, prepared ones and other databases' included, as
  * creating a slot always does.
  */
 #include "feed.h"
 
+#include "access/genam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "access/xlogrecovery.h"
 #include "access/xlogutils.h"
 #include "catalog/pg_type.h"
 #include "feedoption.h"
 #include "miscadmin.h"
 #include "replication/logical.h"
 #include "replication/slot.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "storage/lwlock.h"
 #include "storage/standby.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/pg_lsn.h"
+#include "utils/snapmgr.h"
 #include "utils/varlena.h"
 
 #define FEED_PLUGIN "eventstore"
@@ -49,6 +58,7 @@
 PG_FUNCTION_INFO_V1(es_create_feed);
 PG_FUNCTION_INFO_V1(es_drop_feed);
 PG_FUNCTION_INFO_V1(es_feed_head);
+PG_FUNCTION_INFO_V1(es_events_after);
 
 /* What a new feed's consumer starts from. */
 typedef struct EsSeam
@@ -272,6 +282,8 @@ es_create_feed(PG_FUNCTION_ARGS)
 	check_server();
 
 	seam = create_slot(slot_name);
+	if (ConditionalLockRelationOid(es_base_store()->settled_mark, ShareRowExclusiveLock))
+		es_walmark_add(seam.lsn, seam.head_position);
 	values[0] = CStringGetTextDatum(slot_name);
 	values[1] = LSNGetDatum(seam.lsn);
 	values[2] = Int64GetDatum(seam.head_position);
@@ -353,4 +365,43 @@ es_feed_head(PG_FUNCTION_ARGS)
 	values[0] = Int64GetDatum(flush_last_given(&written));
 	values[1] = LSNGetDatum(written);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
+
+/*
+ * Where the WAL comes to the last event up to a settled position; to its end,
+ * where there is no event to be found.
+ */
+static EsWalMark
+find_last_event(int64 settled)
+{
+	EsWalMark	last = {.position = settled};
+	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = es_segment_fresh_snapshot(),.own_slot = true,.nkeys = 1};
+
+	last.lsn = RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : GetXLogInsertRecPtr();
+	ScanKeyInit(&scan.keys[0], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(settled));
+	if (settled > 0 && es_segment_scan_begin(&scan, es_segment_of(settled)))
+	{
+		if (index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot))
+			last.lsn = BufferGetLSNAtomic(((BufferHeapTupleTableSlot *) scan.slot)->buffer);
+		es_segment_scan_end(&scan);
+	}
+	UnregisterSnapshot(scan.snapshot);
+	return last;
+}
+
+/*
+ * events_after(lsn) estimates how many events were committed after a place in
+ * the WAL: exact where a feed was created, 0 behind the page of the last event.
+ * NULL for NULL, and where the WAL is older than what is known of it.  For
+ * everyone with EXECUTE; waits for nobody.  Behind the view es_feeds.
+ */
+Datum
+es_events_after(PG_FUNCTION_ARGS)
+{
+	int64		settled = es_settle_compute();
+	int64		position = es_walmark_position(PG_GETARG_LSN(0), find_last_event(settled));
+
+	if (position < 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(Max(settled - position, 0));
 }

@@ -8,5 +8,6 @@
 #define ES_FEED_H
 
 #include "settle.h"
+#include "walmark.h"
 
 #endif							/* ES_FEED_H */

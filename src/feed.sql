@@ -22,6 +22,10 @@ CREATE FUNCTION @extschema@.es_feed_head(OUT head_position bigint, OUT lsn pg_ls
 COMMENT ON FUNCTION @extschema@.es_feed_head() IS
 	'a seam for a feed that exists: events up to head_position come from es_read_all, all later ones from its slot';
 
+CREATE FUNCTION eventstore.events_after(lsn pg_lsn) RETURNS bigint
+	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'es_events_after';
+COMMENT ON FUNCTION eventstore.events_after(pg_lsn) IS 'about how many events were committed after a place in the WAL; behind es_feeds';
+
 /*
  * A slot of ours that es_create_feed did not make has no feed name. Lags are
  * measured from the end of the WAL, on a standby from what it has replayed.
@@ -36,7 +40,8 @@ CREATE VIEW @extschema@.es_feeds AS
 		pg_catalog.pg_wal_lsn_diff(w.lsn, s.confirmed_flush_lsn)::pg_catalog.int8 AS lag_bytes,
 		pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn)::pg_catalog.int8 AS retained_bytes,
 		s.wal_status,
-		s.safe_wal_size
+		s.safe_wal_size,
+		eventstore.events_after(s.confirmed_flush_lsn) AS lag_events
 	FROM pg_catalog.pg_replication_slots s
 	CROSS JOIN (
 		SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()

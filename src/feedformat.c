@@ -21,6 +21,7 @@
 
 #include "catalog/pg_type.h"
 #include "jsontext.h"
+#include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/json.h"
 
@@ -32,7 +33,9 @@ append_time(StringInfo out, TimestampTz time)
 	int			utc = 0;
 
 	JsonEncodeDateTime(buf, TimestampTzGetDatum(time), TIMESTAMPTZOID, &utc);
-	appendStringInfo(out, "\"%s\"", buf);
+	appendStringInfoChar(out, '"');
+	appendStringInfoString(out, buf);
+	appendStringInfoChar(out, '"');
 }
 
 /* Appends a UUID as a JSON string. */
@@ -40,16 +43,28 @@ static void
 append_uuid(StringInfo out, const pg_uuid_t *uuid)
 {
 	static const char hex[] = "0123456789abcdef";
+	char		buf[2 * UUID_LEN + 6];
+	char	   *p = buf;
 
-	appendStringInfoCharMacro(out, '"');
+	*p++ = '"';
 	for (int i = 0; i < UUID_LEN; i++)
 	{
 		if (i == 4 || i == 6 || i == 8 || i == 10)
-			appendStringInfoCharMacro(out, '-');
-		appendStringInfoCharMacro(out, hex[uuid->data[i] >> 4]);
-		appendStringInfoCharMacro(out, hex[uuid->data[i] & 0x0f]);
+			*p++ = '-';
+		*p++ = hex[uuid->data[i] >> 4];
+		*p++ = hex[uuid->data[i] & 0x0f];
 	}
-	appendStringInfoCharMacro(out, '"');
+	*p = '"';
+	appendBinaryStringInfo(out, buf, sizeof(buf));
+}
+
+/* Appends an integer; a format would take several times as long. */
+static void
+append_integer(StringInfo out, int64 value)
+{
+	char		buf[MAXINT8LEN + 1];
+
+	appendBinaryStringInfo(out, buf, pg_lltoa(value, buf));
 }
 
 /* Appends a text as a JSON string. */
@@ -109,11 +124,17 @@ es_feedformat_source(const char *database)
 void
 es_feedformat_json(StringInfo out, const EsEvent *event, TransactionId xid)
 {
-	appendStringInfo(out, "{\"position\":" INT64_FORMAT ",\"stream\":", event->position);
+	appendStringInfoString(out, "{\"position\":");
+	append_integer(out, event->position);
+	appendStringInfoString(out, ",\"stream\":");
 	append_text(out, event->stream);
-	appendStringInfo(out, ",\"version\":" INT64_FORMAT ",\"type\":", event->version);
+	appendStringInfoString(out, ",\"version\":");
+	append_integer(out, event->version);
+	appendStringInfoString(out, ",\"type\":");
 	append_text(out, event->type);
-	appendStringInfo(out, ",\"type_version\":%d,\"data\":", event->type_version);
+	appendStringInfoString(out, ",\"type_version\":");
+	append_integer(out, event->type_version);
+	appendStringInfoString(out, ",\"data\":");
 	append_jsonb(out, event->data);
 	appendStringInfoString(out, ",\"metadata\":");
 	append_jsonb(out, event->metadata);

@@ -13,6 +13,8 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#define MESSAGE_SIZE 1000
+
 PG_FUNCTION_INFO_V1(es_feed_message);
 
 /* Gives the CloudEvents source of this database, made once for a statement. */
@@ -50,10 +52,18 @@ es_feed_message(PG_FUNCTION_ARGS)
 
 	if (!es_base_event_of_datum(PG_GETARG_DATUM(0), &event, values, isnull))
 		PG_RETURN_NULL();
+
+	/*
+	 * the text is made in place: room for its header first, and for most
+	 * events at once
+	 */
 	initStringInfo(&out);
+	enlargeStringInfo(&out, MESSAGE_SIZE);
+	out.len = VARHDRSZ;
 	if (format == ES_FEED_CLOUDEVENTS)
 		es_feedformat_cloudevent(&out, &event, event_source(fcinfo->flinfo), InvalidTransactionId);
 	else
 		es_feedformat_json(&out, &event, InvalidTransactionId);
-	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
+	SET_VARSIZE(out.data, out.len);
+	PG_RETURN_TEXT_P(out.data);
 }

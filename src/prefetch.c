@@ -23,14 +23,21 @@
 #define LINE_BYTES	64			/* of the cache; if it is more, some are asked
 								 * for twice */
 #define MOST_BYTES	512			/* of a row */
+#define AHEAD		6			/* rows */
 
-/* Asks for a row. */
-static inline void
-prefetch_row(Page page, OffsetNumber number)
+/* es_prefetch_row asks for a row. */
+void
+es_prefetch_row(Page page, OffsetNumber number)
 {
-	ItemId		item = PageGetItemId(page, number);
-	uint32		start = ItemIdGetOffset(item);
-	uint32		end = Min(start + Min(ItemIdGetLength(item), MOST_BYTES), BLCKSZ);
+	ItemId		item;
+	uint32		start;
+	uint32		end;
+
+	if (number > PageGetMaxOffsetNumber(page))
+		return;
+	item = PageGetItemId(page, number);
+	start = ItemIdGetOffset(item);
+	end = Min(start + Min(ItemIdGetLength(item), MOST_BYTES), BLCKSZ);
 
 	for (uint32 at = start; at < end; at += LINE_BYTES)
 		__builtin_prefetch((char *) page + at);
@@ -61,7 +68,21 @@ es_prefetch_block(IndexScanDesc scan, TupleTableSlot *slot, BlockNumber *block)
 
 		if (ItemPointerGetBlockNumber(tid) != here)
 			break;
-		if (ItemPointerGetOffsetNumber(tid) <= PageGetMaxOffsetNumber(page))
-			prefetch_row(page, ItemPointerGetOffsetNumber(tid));
+		es_prefetch_row(page, ItemPointerGetOffsetNumber(tid));
 	}
+}
+
+/*
+ * es_prefetch_ahead tells which row a forward scan will come to, some rows after
+ * the one that it stands on; NULL if it does not know.
+ */
+ItemPointer
+es_prefetch_ahead(IndexScanDesc scan)
+{
+	BTScanOpaque so = (BTScanOpaque) scan->opaque;
+	int			at = so->currPos.itemIndex + AHEAD;
+
+	if (scan->indexRelation->rd_rel->relam != BTREE_AM_OID || at > so->currPos.lastItem)
+		return NULL;
+	return &so->currPos.items[at].heapTid;
 }

@@ -9,8 +9,10 @@
 #include "base.h"
 
 #include "access/relscan.h"
-#include "storage/block.h"
+#include "storage/bufpage.h"
 
+extern void es_prefetch_row(Page page, OffsetNumber number);
 extern void es_prefetch_block(IndexScanDesc scan, TupleTableSlot *slot, BlockNumber *block);
+extern ItemPointer es_prefetch_ahead(IndexScanDesc scan);
 
 #endif							/* ES_PREFETCH_H */

@@ -468,40 +468,54 @@ note_culprit(void)
 
 /* ---- its work ---- */
 
-/*
- * Does one batch for a generation, unless somebody else runs the projection by now;
- * false if that was nothing to end a transaction for.
- */
-static bool
-do_task(const Task *task)
+/* What came of a task. */
+typedef enum Outcome
 {
-	EsRun		run = {.most = PG_INT64_MAX,.by_worker = true};
+	PASSED,						/* the transaction may go on with another one */
+	WORKED,						/* it is to end */
+	PUT_OFF						/* it is to end, and the task comes again */
+} Outcome;
+
+/*
+ * Does one batch for a generation, unless somebody else runs the projection by now.
+ * What would run users' code, or take long, is put off where the transaction has
+ * others to commit: they keep their locks no longer than need be.
+ */
+static Outcome
+do_task(const Task *task, bool has_others)
+{
+	EsRun		run = {.most = PG_INT64_MAX,.by_worker = true,.only_passes = has_others};
 	bool		more;
 	bool		sweeps;
+	bool		worked;
 
 	if (!es_projection_lock(task->projection_id, false))
-		return false;
+		return PASSED;
 	run.projection = es_projection_find_by_id(es_projection_pin(CurrentMemoryContext), task->projection_id);
 	run.upto = es_settle_compute();
 	if (run.projection == NULL || !begin_run(&run, task->live) ||
 		run.progress.retry_at > GetCurrentTimestamp())
-		return false;
+		return PASSED;
 	sweeps = run.progress.litter;
+	if (has_others && (sweeps || !task->live))
+		return PUT_OFF;
 	at_work = *task;
 	es_roster_set_at_work(task->live ? task->projection_id : -task->projection_id);
-	return run_batch(&run, &more) != NULL || run.events > 0 || sweeps || !task->live;
+	worked = run_batch(&run, &more) != NULL || run.events > 0 || sweeps || !task->live;
+	return run.put_off ? PUT_OFF : worked ? WORKED : PASSED;
 }
 
 /*
  * es_projector_work does one batch of what the last look has found for the next
  * projection in turn, in a transaction of its own; false if all have had theirs.
  * Projections that none of the new events is for only have their checkpoint moved;
- * some of those share a transaction.
+ * some of those share a transaction, with no other.
  */
 bool
 es_projector_work(void)
 {
 	int			done = 0;
+	Outcome		outcome = PASSED;
 
 	if (culprit.projection_id != 0)
 	{
@@ -515,8 +529,13 @@ es_projector_work(void)
 		ntasks = 0;
 		return true;
 	}
-	while (done < MOST_TOGETHER && done < ntasks && !do_task(&tasks[done++]))
+	while (outcome == PASSED && done < Min(MOST_TOGETHER, ntasks))
+	{
+		outcome = do_task(&tasks[done], done > 0);
+		if (outcome != PUT_OFF)
+			done++;
 		CHECK_FOR_INTERRUPTS();
+	}
 	ntasks -= done;
 	memmove(tasks, tasks + done, sizeof(Task) * ntasks);
 	end_work();

@@ -8,6 +8,11 @@
  * a fresh snapshot tells the stream as it is, this transaction's own appends
  * included.  Versions rise with the segments, so a read that does not begin at
  * an end of the stream looks for the segment where it begins by halves.
+ *
+ * Who reads many streams takes them in order of id, in which their events follow
+ * each other in the index: one scan goes from each to the next, over what little
+ * is between them, instead of looking for each anew, and the pages that their rows
+ * are scattered over are kept at hand (pages.c).
  */
 #include "read.h"
 
@@ -27,6 +32,12 @@ struct EsStreamScan
 	int64		segment;		/* being scanned, or to be scanned next */
 	bool		scanning;		/* scan has the stream's keys */
 	int64		open_segment;	/* that scan is open on; -1: none */
+	bool		follows;		/* one stream after the other */
+	bool		ranging;		/* scan goes from each stream to the next, and
+								 * stands on an entry: */
+	int64		entry_id;		/* of this stream; PG_INT64_MAX: there are no
+								 * more */
+	bool		entry_taken;	/* which has been dealt with */
 	Snapshot	snapshot;
 	bool		own_snapshot;	/* to be unregistered */
 	MemoryContext context;		/* the scan's */
@@ -42,6 +53,9 @@ struct EsCategoryScan
 	IndexScanDesc scan;
 	EsStream	stream;
 };
+
+#define NEAR	32				/* entries to step over rather than look for a
+								 * stream anew */
 
 PG_FUNCTION_INFO_V1(es_read);
 
@@ -119,7 +133,10 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 	scan->scan.gives_out = options->gives_out;
 	scan->scan.without_metadata = options->without_metadata;
 	if (options->stream == NULL)
+	{
+		scan->follows = scan->scan.comes_back = scan->scan.wants_keys = true;
 		return scan;
+	}
 	scan->found = es_stream_find(options->stream, scan->snapshot, stream) && !stream->deleted;
 	if (!scan->found)
 		return scan;
@@ -172,22 +189,48 @@ close_segment(EsStreamScan *scan)
 	if (scan->open_segment >= 0)
 		es_segment_scan_end(&scan->scan);
 	scan->open_segment = -1;
-	scan->scanning = false;
+	scan->scanning = scan->ranging = false;
 }
 
-/* Begins to scan the current segment; false if it is missing. */
+/* Moves a scan that goes from stream to stream to its next entry. */
+static void
+next_entry(EsStreamScan *scan)
+{
+	scan->entry_taken = false;
+	scan->entry_id = index_getnext_tid(scan->scan.scan, ForwardScanDirection) != NULL ?
+		es_segment_scan_key(&scan->scan, 1) : PG_INT64_MAX;
+}
+
+/* Goes on to the stream's first entry, or past where it would be; false if that is too far away. */
 static bool
-scan_segment(EsStreamScan *scan)
+step_to_stream(EsStreamScan *scan)
+{
+	for (int steps = 0; scan->entry_id < scan->stream.id; steps++)
+	{
+		if (steps == NEAR)
+			return false;
+		next_entry(scan);
+	}
+	return true;
+}
+
+/* Makes the keys of what is to be scanned of a segment. */
+static void
+make_keys(EsStreamScan *scan, bool range)
 {
 	EsSegmentScan *s = &scan->scan;
-	MemoryContext old;
-	bool		open;
+	Datum		id = Int64GetDatum(scan->stream.id);
 
-	s->which = ES_INDEX_STREAM;
-	s->snapshot = scan->snapshot;
-	s->own_slot = true;
 	s->nkeys = 0;
-	ScanKeyInit(&s->keys[s->nkeys++], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(scan->stream.id));
+
+	/*
+	 * both forms have two keys: a scan goes from one to the other, and keeps
+	 * their number
+	 */
+	if (range)
+		ScanKeyInit(&s->keys[s->nkeys++], 1, BTGreaterEqualStrategyNumber, F_INT8GE, id);
+	else
+		ScanKeyInit(&s->keys[s->nkeys++], 1, BTEqualStrategyNumber, F_INT8EQ, id);
 	if (!scan->backwards)
 		ScanKeyInit(&s->keys[s->nkeys++], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
 					Int64GetDatum(scan->from_version));
@@ -198,17 +241,46 @@ scan_segment(EsStreamScan *scan)
 		ScanKeyInit(&s->keys[s->nkeys++], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
 					Int64GetDatum(scan->stream.truncated_before));
 	}
-	old = MemoryContextSwitchTo(scan->context);
-	open = scan->open_segment == scan->segment;
-	if (open)
-		/* for the stream before: it serves again */
-		index_rescan(s->scan, s->keys, s->nkeys, NULL, 0);
-	else
+}
+
+/* Opens the current segment to scan it by the keys; false if it is missing. */
+static bool
+open_segment(EsStreamScan *scan)
+{
+	EsSegmentScan *s = &scan->scan;
+
+	s->which = ES_INDEX_STREAM;
+	s->snapshot = scan->snapshot;
+	s->own_slot = true;
+	if (scan->open_segment == scan->segment)
 	{
-		close_segment(scan);
-		open = es_segment_scan_begin(s, scan->segment);
-		if (open)
-			scan->open_segment = scan->segment;
+		/* for the stream before: it serves again */
+		Assert(s->scan->numberOfKeys == s->nkeys);
+		index_rescan(s->scan, s->keys, s->nkeys, NULL, 0);
+		return true;
+	}
+	close_segment(scan);
+	if (!es_segment_scan_begin(s, scan->segment))
+		return false;
+	scan->open_segment = scan->segment;
+	return true;
+}
+
+/* Begins to scan the current segment; false if it is missing. */
+static bool
+scan_segment(EsStreamScan *scan)
+{
+	bool		range = scan->follows && scan->from_version <= 1;
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+	bool		open = true;
+
+	if (!range || !scan->ranging || scan->open_segment != scan->segment || !step_to_stream(scan))
+	{
+		make_keys(scan, range);
+		open = open_segment(scan);
+		scan->ranging = open && range;
+		if (scan->ranging)
+			next_entry(scan);
 	}
 	MemoryContextSwitchTo(old);
 	return open;
@@ -234,6 +306,36 @@ next_segment(EsStreamScan *scan)
 	return false;
 }
 
+/* Moves to the stream's next row in a scan that goes from stream to stream. */
+static bool
+next_in_range(EsStreamScan *scan)
+{
+	for (;;)
+	{
+		if (scan->entry_taken)
+			next_entry(scan);
+		if (scan->entry_id != scan->stream.id)
+			return false;
+		scan->entry_taken = true;
+		if (es_segment_scan_fetch(&scan->scan))
+			return true;
+	}
+}
+
+/* Moves to the next row in a scan whose keys are those of the stream. */
+static bool
+next_by_keys(EsStreamScan *scan)
+{
+	EsSegmentScan *s = &scan->scan;
+
+	if (scan->backwards)
+		return index_getnext_slot(s->scan, BackwardScanDirection, s->slot);
+	while (index_getnext_tid(s->scan, ForwardScanDirection) != NULL)
+		if (es_segment_scan_fetch(s))
+			return true;
+	return false;
+}
+
 /*
  * Moves to the next row of the segment being scanned.  Index scans allocate as
  * they go, and must find that again.
@@ -242,9 +344,7 @@ static bool
 next_row(EsStreamScan *scan)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->context);
-	bool		found = index_getnext_slot(scan->scan.scan,
-										   scan->backwards ? BackwardScanDirection : ForwardScanDirection,
-										   scan->scan.slot);
+	bool		found = scan->ranging ? next_in_range(scan) : next_by_keys(scan);
 
 	MemoryContextSwitchTo(old);
 	return found;

@@ -15,7 +15,7 @@ typedef struct EsCategoryScan EsCategoryScan;
 typedef struct EsStreamScanOptions
 {
 	const text *stream;			/* its name; NULL: es_read_stream_take will
-								 * give it */
+								 * give streams, in order of id */
 	int64		from_version;	/* 0: from the first (backwards: the last) */
 	bool		backwards;
 	bool		gives_out;		/* events outlive the scan as they are stored */

@@ -316,7 +316,11 @@ es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
 {
 	if (!open_for_scan(scan, segment))
 		return false;
-	if (scan->own_slot)
+	scan->pages = scan->comes_back && es_pages_serve(scan->rel, scan->snapshot) ?
+		es_pages_begin(scan->rel, scan->snapshot) : NULL;
+	if (scan->pages != NULL)
+		scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(scan->rel), &TTSOpsHeapTuple);
+	else if (scan->own_slot)
 		scan->slot = table_slot_create(scan->rel, NULL);
 	else
 		scan->slot = scan->borrowed ? scan->open->info->scan_slot : es_store_scan_slot(scan->rel);
@@ -325,9 +329,31 @@ es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
 	scan->block = InvalidBlockNumber;
 	scan->scan = es_index_beginscan(scan->rel, scan->index, scan->snapshot, scan->nkeys);
 	/* keeps index pages pinned, which makes the visibility map's word good */
-	scan->scan->xs_want_itup = scan->index_only;
+	scan->scan->xs_want_itup = scan->index_only || scan->wants_keys;
 	index_rescan(scan->scan, scan->keys, scan->nkeys, NULL, 0);
 	return true;
+}
+
+/* es_segment_scan_fetch reads the row of the entry that a forward scan has come to; false if the snapshot does not see it. */
+bool
+es_segment_scan_fetch(EsSegmentScan *scan)
+{
+	if (scan->pages == NULL)
+		return index_fetch_heap(scan->scan, scan->slot);
+	es_pages_prefetch(scan->pages, scan->scan);
+	if (!es_pages_fetch(scan->pages, scan->scan, &scan->row))
+		return false;
+	ExecStoreHeapTuple(&scan->row, scan->slot, false);
+	return true;
+}
+
+/* es_segment_scan_key gives a key, a bigint, of the entry that a scan has come to which wants them. */
+int64
+es_segment_scan_key(EsSegmentScan *scan, int column)
+{
+	bool		isnull;
+
+	return DatumGetInt64(index_getattr(scan->scan->xs_itup, column, scan->scan->xs_itupdesc, &isnull));
 }
 
 /* Tells whether a stored value, or a part of it, is in the TOAST table. */
@@ -345,7 +371,7 @@ is_out_of_line(Datum value)
 void
 es_segment_scan_event(EsSegmentScan *scan, EsEvent *event)
 {
-	if (!scan->backwards)
+	if (!scan->backwards && scan->pages == NULL)
 		es_prefetch_block(scan->scan, scan->slot, &scan->block);
 	es_base_deform_event(scan->slot, event, !scan->without_metadata);
 	if (scan->gives_out && (is_out_of_line(event->data) || is_out_of_line(event->metadata)))
@@ -378,6 +404,8 @@ es_segment_scan_end(EsSegmentScan *scan)
 	index_endscan(scan->scan);
 	if (BufferIsValid(scan->visibility))
 		ReleaseBuffer(scan->visibility);
+	if (scan->pages != NULL)
+		es_pages_end(scan->pages);
 	if (scan->own_slot)
 		ExecDropSingleTupleTableSlot(scan->slot);
 	else

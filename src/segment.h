@@ -5,6 +5,7 @@
 #ifndef ES_SEGMENT_H
 #define ES_SEGMENT_H
 
+#include "pages.h"
 #include "store.h"
 
 #include "storage/buf.h"
@@ -54,6 +55,9 @@ typedef struct EsSegmentScan
 	bool		gives_out;		/* events outlive the scan as they are stored */
 	bool		backwards;		/* rows are read in that direction */
 	bool		without_metadata;	/* of events */
+	bool		comes_back;		/* to pages that it has been to, again and
+								 * again, forwards */
+	bool		wants_keys;		/* of the index, see es_segment_scan_key */
 	int			nkeys;
 	ScanKeyData keys[3];
 
@@ -65,9 +69,13 @@ typedef struct EsSegmentScan
 	bool		borrowed;		/* rel and index are those of open */
 	bool		keep_lock;		/* to the end of the transaction */
 	BlockNumber block;			/* whose rows are on their way into the cache */
+	EsPages    *pages;			/* kept for who comes back, or NULL */
+	HeapTupleData row;			/* on one of them */
 } EsSegmentScan;
 
 extern bool es_segment_scan_begin(EsSegmentScan *scan, int64 segment);
+extern bool es_segment_scan_fetch(EsSegmentScan *scan);
+extern int64 es_segment_scan_key(EsSegmentScan *scan, int column);
 extern void es_segment_scan_event(EsSegmentScan *scan, EsEvent *event);
 extern bool es_segment_scan_skip(EsSegmentScan *scan);
 extern void es_segment_scan_end(EsSegmentScan *scan);

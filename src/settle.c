@@ -73,6 +73,7 @@
 #include "sequence.h"
 #include "sharedmark.h"
 #include "wake.h"
+#include "walmark.h"
 
 #define FIRST_LOOKS		10
 #define SHORT_WALK		10000
@@ -535,10 +536,14 @@ int64
 es_settle_write_mark(void)
 {
 	int64		position = es_settle_compute();
+	XLogRecPtr	lsn = GetXLogInsertRecPtr();
 
 	CommandCounterIncrement();	/* a mark of this very statement is to be seen */
 	if (read_mark() < position)
+	{
 		es_store_write_number(es_base_store()->settled_mark, position);
+		es_walmark_add(lsn, position);
+	}
 	return position;
 }
 

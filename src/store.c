@@ -530,32 +530,38 @@ es_store_update(EsTable *table, ItemPointer tid)
 
 /* ---- tables of one row ---- */
 
-/* es_store_read_number reads the number that a table of one row holds, as it is now; missing if it has no row. */
-int64
-es_store_read_number(Oid relid, int64 missing)
+/*
+ * es_store_read_row reads the row of a table that has one at most, as it is now;
+ * NULL if it has none.  The values are parts of what it returns, which is the
+ * caller's to free.
+ */
+HeapTuple
+es_store_read_row(Oid relid, Datum *values, bool *nulls)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	int64		number = missing;
-	bool		isnull;
+	HeapTuple	row = NULL;
 
 	if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		number = DatumGetInt64(slot_getattr(slot, 1, &isnull));
+	{
+		row = ExecCopySlotHeapTuple(slot);
+		heap_deform_tuple(row, RelationGetDescr(rel), values, nulls);
+	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	table_close(rel, AccessShareLock);
-	return number;
+	return row;
 }
 
 /*
- * es_store_write_number makes a number the one that a table of one row, with no
- * other column, holds.  The caller keeps other writers away.
+ * es_store_write_row makes these, none of them NULL, the columns of the one row
+ * that a table holds.  The caller keeps other writers away.
  */
 void
-es_store_write_number(Oid relid, int64 number)
+es_store_write_row(Oid relid, const Datum *values)
 {
 	EsTable		table;
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -568,8 +574,11 @@ es_store_write_number(Oid relid, int64 number)
 	es_store_open(&table, relid);
 	old = table.info->scan_slot;
 	slot = es_store_slot(&table, 0);
-	slot->tts_values[0] = Int64GetDatum(number);
-	slot->tts_isnull[0] = false;
+	for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
+	{
+		slot->tts_values[i] = values[i];
+		slot->tts_isnull[i] = false;
+	}
 	ExecStoreVirtualTuple(slot);
 	scan = table_beginscan(table.rel, snapshot, 0, NULL);
 	exists = table_scan_getnextslot(scan, ForwardScanDirection, old);
@@ -582,4 +591,27 @@ es_store_write_number(Oid relid, int64 number)
 		es_store_insert(&table, 1);
 	es_store_close(&table);
 	UnregisterSnapshot(snapshot);
+}
+
+/* es_store_read_number reads the number that a table of one column and one row holds; missing if it has no row. */
+int64
+es_store_read_number(Oid relid, int64 missing)
+{
+	Datum		value;
+	bool		isnull;
+	HeapTuple	row = es_store_read_row(relid, &value, &isnull);
+	int64		number = row != NULL ? DatumGetInt64(value) : missing;
+
+	if (row != NULL)
+		heap_freetuple(row);
+	return number;
+}
+
+/* es_store_write_number makes a number the one that such a table holds, as es_store_write_row does. */
+void
+es_store_write_number(Oid relid, int64 number)
+{
+	Datum		value = Int64GetDatum(number);
+
+	es_store_write_row(relid, &value);
 }

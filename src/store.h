@@ -62,7 +62,9 @@ extern TupleTableSlot *es_store_slot(EsTable *table, int n);
 extern void es_store_insert(EsTable *table, int nrows);
 extern void es_store_update(EsTable *table, ItemPointer tid);
 
-/* Tables of one row at most, whose first column is a bigint. */
+/* Tables of one row at most; numbers: of one column, a bigint. */
+extern HeapTuple es_store_read_row(Oid relid, Datum *values, bool *nulls);
+extern void es_store_write_row(Oid relid, const Datum *values);
 extern int64 es_store_read_number(Oid relid, int64 missing);
 extern void es_store_write_number(Oid relid, int64 number);
 

@@ -73,16 +73,12 @@ copy_installation() {
 	done
 }
 
-# install_extension: the built extension into the copy, in place of links to an
-# installed one
+# install_extension: the built extension into the copy, as users install it
 install_extension() {
-	local lib share
-	lib=$work/server$("$PG_CONFIG" --pkglibdir)
-	share=$work/server$("$PG_CONFIG" --sharedir)/extension
-	rm -f "$lib/eventstore.so" "$share"/eventstore--*.sql "$share/eventstore.control"
-	cp "$top/eventstore.so" "$lib/"
-	cp "$top"/eventstore--*.sql "$top/eventstore.control" "$share/"
-	[ ! -x "$top/esfeed/esfeed" ] || cp "$top/esfeed/esfeed" "$bin/"
+	"${MAKE:-make}" -s -C "$top" install DESTDIR="$work/server" >"$work/install.log" 2>&1 || {
+		cat "$work/install.log" >&2
+		die "make install failed"
+	}
 }
 
 # close_workshop: stops every server below the work folder and removes it

@@ -95,17 +95,59 @@ slot_latency() {
 	take_latencies "$1" "$out"
 }
 
-# backfill SINK FILE: all events from the beginning, by esfeed
+# esfeed_backfill --to SINK: all events from the beginning
+esfeed_backfill() {
+	"$top/esfeed/esfeed" -q -d "dbname=$database" --feed backfill --create --from beginning --until-caught-up "$@"
+}
+
+# drop_backfill: also what was not finished; a slot would keep the server from wal_level replica
+drop_backfill() { "$top/esfeed/esfeed" -q -d "dbname=$database" --feed backfill --drop; }
+
+# backfill SINK: events a second by esfeed
 backfill() {
 	local status=0
 	rm -f "$work/backfill" "$work/backfill.esfeed"
-	timed "$((acked[eventstore]))" "$top/esfeed/esfeed" -d "dbname=$database" --feed backfill --create --from beginning \
-		--to "$1" --until-caught-up || status=1
-	sql -c "SELECT es_drop_feed('backfill')" >/dev/null || return 1
+	timed "${acked[eventstore]}" esfeed_backfill --to "$1" || status=1
+	drop_backfill || return 1
 	return $status
 }
 
-# backfill_cases: to a file; and to Kafka where BENCH_KAFKA names brokers
+# esfeed_produce TOPIC, kcat_produce TOPIC: for to_kafka
+esfeed_produce() { backfill "kafka:$kafka_brokers/$1"; }
+kcat_produce() {
+	timed "${acked[eventstore]}" kcat -P -b "$kafka_brokers" -t "$1" -K $'\t' -l "$work/kafka.lines" \
+		-X acks=all -X enable.idempotence=true -X linger.ms=5
+}
+
+# write_lines: what esfeed delivers, each line behind its stream, for kcat
+write_lines() {
+	local status=0
+	esfeed_backfill --to - | perl -pe 's/^\{"position":\d+,"stream":"([^"]*)"/$1\t$&/' >"$work/kafka.lines" || status=1
+	drop_backfill || return 1
+	return $status
+}
+
+# kafka_case: beside what esfeed does without Kafka, and Kafka without esfeed
+kafka_case() {
+	local n=${acked[eventstore]}
+	kafka_setup
+	[ -n "$have_kafka" ] || return 0
+	if ! write_lines; then
+		fail "esfeed to standard output"
+		kafka_stop
+		return
+	fi
+	begin_case "backfill of $n events to $kafka_name" events/s
+	side "esfeed to Kafka" to_kafka esfeed "$n" esfeed_produce
+	side "esfeed to /dev/null" backfill -
+	side "kcat -P of the same lines" to_kafka "kcat -P" "$n" kcat_produce
+	measure_case
+	kafka_stop
+	report_kafka_cores
+	rm -f "$work/kafka.lines"
+}
+
+# backfill_cases: to a file, and to Kafka
 backfill_cases() {
 	if ! [ -x "$top/esfeed/esfeed" ]; then
 		note "esfeed left out: it is not built"
@@ -113,12 +155,9 @@ backfill_cases() {
 	fi
 	begin_case "backfill of ${acked[eventstore]} events" events/s
 	side "esfeed to a file" backfill "file:$work/backfill"
-	if [ -n "${BENCH_KAFKA:-}" ]; then
-		side "esfeed to Kafka" backfill "kafka:$BENCH_KAFKA/bench-$$"
-	else
-		note "esfeed to Kafka left out: BENCH_KAFKA does not name brokers"
-	fi
 	measure_case
+	rm -f "$work/backfill" "$work/backfill.esfeed"
+	kafka_case
 }
 
 # decode_cases: all events, then 1 in 100; the others have no such filter

@@ -94,7 +94,7 @@ FROM (VALUES
 	('es_state', '{stream text,version bigint,position bigint,state jsonb,recorded_at timestamp with time zone}'),
 	('es_streams', '{stream text,category text,version bigint,first_version bigint,created_at timestamp with time zone,deleted boolean}'),
 	('es_reducers', '{reducer text,event_type text,handler text,initial jsonb,state_type regtype,on_unknown text,snapshot_every integer}'),
-	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint,wal_status text,safe_wal_size bigint}'),
+	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint,wal_status text,safe_wal_size bigint,lag_events bigint}'),
 	('es_segments', '{segment bigint,first_position bigint,last_position bigint,events bigint,bytes bigint,from_time timestamp with time zone,to_time timestamp with time zone,state text}')
 ) t (name, columns) ORDER BY t.name;
 
@@ -174,8 +174,8 @@ $$, 'SECURITY DEFINER comes with a search_path');
 SELECT is_empty($$
 	SELECT r.description FROM relation r, pg_catalog.pg_extension x
 	WHERE x.extname = 'eventstore' AND r.relkind IN ('r', 'S') AND NOT r.oid = ANY (x.extconfig)
-		AND r.relname NOT IN ('settled_mark', 'timeline_seq')
-$$, 'every table and sequence is dumped with its rows; settled mark and timeline are this server''s');
+		AND r.relname NOT IN ('settled_mark', 'wal_mark', 'timeline_seq')
+$$, 'every table and sequence is dumped with its rows; settled mark, WAL marks and timeline are this server''s');
 
 -- What keeps the log append-only whatever session_replication_role says.
 SELECT is_empty($$

@@ -82,7 +82,7 @@ SELECT is_empty($$
 		AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore'), aclexplode(c.relacl) a WHERE a.grantee = 0$$, 'PUBLIC has no right on tables, views and sequences');
 SELECT ok(NOT EXISTS (SELECT FROM aclexplode((SELECT nspacl FROM pg_namespace WHERE nspname = 'eventstore')) a WHERE a.grantee = 0), 'PUBLIC has no right on the schema');
 SELECT is_empty($$
-	SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind IN ('r', 'S') AND c.relname NOT SIMILAR TO '(events\_[0-9]+|settled\_mark|timeline\_seq)'
+	SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind IN ('r', 'S') AND c.relname NOT SIMILAR TO '(events\_[0-9]+|settled\_mark|wal\_mark|timeline\_seq)'
 		AND NOT c.oid = ANY ((SELECT extconfig FROM pg_extension WHERE extname = 'eventstore')::oid[])$$, 'tables and sequences go into dumps');
 SELECT is_empty($$
 	SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind IN ('r', 'p')

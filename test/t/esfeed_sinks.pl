@@ -43,15 +43,20 @@ srand($seed + $$);
 open my $log, '>>', $file or die;
 $log->autoflush(1);
 my $held = 0;
+# none follows the last line of history before all are acknowledged
+$SIG{ALRM} = sub { print "\n" x $held; $held = 0; };
 while (my $line = <STDIN>)
 {
+	alarm 0;
 	print $log $line;
 	$held++;
 	my $dice = rand();
 	if ($dice < 0.9) { print "\n" x $held; $held = 0; }
 	elsif ($dice < 0.95) { print "$held\n"; $held = 0; }
 	elsif ($dice < 0.953) { kill 9, $$ if rand() < 0.5; exit int(rand(3)); }
+	alarm 1 if $held;
 }
+alarm 0;
 print "\n" x $held;
 END
 	my $command = "exec perl $dir/command $dir/taken $$";

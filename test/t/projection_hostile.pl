@@ -194,6 +194,18 @@ run(q{SELECT es_drop_projection('cling')});
 $node->append_conf('postgresql.conf', "eventstore.projection_timeout = '1h'\n");
 $node->reload;
 
+# projections that only pass keep no lock while another one's code runs
+$node->safe_psql('store', q{SELECT es_create_projection('passes ' || i, 'count', category => 'never') FROM generate_series(1, 8) i});
+$node->poll_query_until('store', q{SELECT bool_and(lag = 0) FROM es_projections WHERE projection LIKE 'passes %'});
+$node->safe_psql('store', q{CREATE FUNCTION hold_first(e es_event) RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(600)';
+	SELECT es_append('q-1', 'Hold'), es_create_handler_projection('hold first', 'hold_first(es_event)', types => '{Hold}')});
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND wait_event = 'PgSleep'});
+is($node->psql('store', q{SET lock_timeout = '10s'; SELECT es_drop_projection('passes ' || i) FROM generate_series(1, 8) i}), 0,
+	'those that pass are not held by one whose code runs');
+$node->safe_psql('store', q{CREATE OR REPLACE FUNCTION hold_first(e es_event) RETURNS void LANGUAGE sql AS ''});
+$node->safe_psql('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND datname = 'store'});
+$node->safe_psql('store', q{SELECT es_drop_projection('hold first')});
+
 foreach my $statement ('ALTER DATABASE store RENAME TO aside', 'DROP DATABASE aside WITH (FORCE)')
 {
 	my $database = $statement =~ /RENAME/ ? 'store' : 'aside';
@@ -208,11 +220,11 @@ foreach my $statement ('ALTER DATABASE store RENAME TO aside', 'DROP DATABASE as
 	next unless $statement =~ /RENAME/;
 	$node->poll_query_until('aside', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND wait_event = 'PgSleep'});
 	is($node->safe_psql('aside', q{SELECT error FROM es_projections WHERE projection = 'hold'}), '', 'which is not its failure, and it is begun again');
+	$node->safe_psql('aside', q{SELECT es_drop_projection('other')});
 	$node->psql('aside', q{SET statement_timeout = '100ms'; SELECT es_drop_projection('hold')});
 	$node->safe_psql('aside', q{CREATE OR REPLACE FUNCTION hold(e es_event) RETURNS void LANGUAGE sql AS ''});
 	$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND datname = 'aside'});
 	$node->safe_psql('aside', q{SELECT es_drop_projection('hold')});
-	$node->safe_psql('aside', q{SELECT es_drop_projection('other')});
 }
 unlike(slurp_file($node->logfile), qr/terminated by signal|PANIC|XX000|TRAP/, 'nothing broke');
 $node->stop;
