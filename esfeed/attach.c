@@ -17,7 +17,7 @@
  *						is read again from state.low
  *
  * So that a slot can be the state of sinks that keep none it must not exist
- * before history was delivered: until then it is named es_<feed>_new.  One that
+ * before history was delivered: until then it is named es_<feed>_unfinished.  One that
  * an esfeed before us has left is of no use, as nobody knows how far history
  * was delivered.  An advisory lock tells it from one in use.
  */
@@ -35,7 +35,7 @@
 static char *
 feed_name(const Run *run)
 {
-	return run->building ? make_text("%s_new", run->options->feed) : copy_text(run->options->feed);
+	return run->building ? make_text("%s" UNFINISHED, run->options->feed) : copy_text(run->options->feed);
 }
 
 /* Where a new feed's history begins: after this position. */
@@ -89,7 +89,7 @@ lock_feed(Run *run)
 static Outcome
 drop_leftover(Run *run)
 {
-	char	   *name = make_text("%s_new", run->options->feed);
+	char	   *name = make_text("%s" UNFINISHED, run->options->feed);
 	Slot		slot;
 	Outcome		outcome;
 
@@ -109,8 +109,9 @@ create(Run *run, bool building, Seam *seam)
 	Outcome		outcome = OUTCOME_DONE;
 
 	run->building = building;
-	if (run->building && strlen(run->options->feed) > 56)
-		report_failure(EXIT_USAGE, "the name of a feed that is created for this sink has at most 56 bytes");
+	if (run->building && strlen(run->options->feed) + strlen(UNFINISHED) > MAX_FEED_NAME)
+		report_failure(EXIT_USAGE, "the name of a feed that is created for this sink has at most %zu bytes",
+					   MAX_FEED_NAME - strlen(UNFINISHED));
 	if (run->building)
 		outcome = lock_feed(run);
 	if (outcome == OUTCOME_DONE && run->building)
@@ -163,6 +164,7 @@ begin(Run *run, const Slot *slot)
 		run->state.low = UNKNOWN;
 		run->state.timeline = run->server.timeline;
 		run_reset_stream(run, run->state.lsn);
+		report_note("the feed \"%s\" exists, so its history counts as delivered", run->options->feed);
 		return run->options->create ? drop_leftover(run) : OUTCOME_DONE;
 	}
 	if (slot->exists)

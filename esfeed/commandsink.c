@@ -7,6 +7,11 @@
  * acknowledges the next n lines, any other line, an empty one say, one.  Lines
  * are acknowledged in their order.  Its standard error is ours.
  *
+ * A command need not do that.  Its input is closed when it has acknowledged nothing
+ * for a while of all that it was given, soon if we wait for it.  One that ends with
+ * status 0 then, and has written nothing, has taken all; one that collects lines
+ * acknowledges the rest.  For the next line it is started again.
+ *
  * Lines are kept until they are acknowledged.  When the command ends, for
  * whatever reason, it is started again, after a pause that grows while nothing
  * is acknowledged, and gets from the first line on that is not.  So it sees
@@ -39,6 +44,11 @@
 #define LONGEST_PAUSE 30000
 #define FINISH_MS 10000
 
+/* How long nothing may be acknowledged until the input is closed, in milliseconds. */
+#define SILENT_MS 10000			/* by one that never has */
+#define AWAITED_SILENT_MS 1000	/* so, and we wait for it */
+#define AWAITED_MS 5000
+
 typedef struct Line
 {
 	char	   *text;
@@ -62,6 +72,10 @@ typedef struct CommandSink
 	size_t		bytes;			/* of all lines */
 	char		answer[32];		/* a line of the command, not yet whole */
 	size_t		answer_length;
+	bool		silent;			/* it has written nothing since it was started */
+	bool		closed;			/* we have closed its input: it has got all */
+	int64_t		moved_at;		/* when it last was given or acknowledged
+								 * something */
 	bool		finishing;
 } CommandSink;
 
@@ -113,6 +127,9 @@ start_command(CommandSink *command)
 	command->output = output[0];
 	command->sent = command->sent_bytes = 0;
 	command->answer_length = 0;
+	command->silent = true;
+	command->closed = false;
+	command->moved_at = wait_clock();
 }
 
 /* Prepares the command. */
@@ -165,6 +182,7 @@ close_input(CommandSink *command)
 static void
 count_sent(CommandSink *command, size_t bytes)
 {
+	command->moved_at = wait_clock();
 	bytes += command->sent_bytes;
 	while (command->sent < command->count && bytes >= line_at(command, command->sent)->length)
 		bytes -= line_at(command, command->sent++)->length;
@@ -216,8 +234,10 @@ drop_lines(CommandSink *command, unsigned long n)
 		command->sent--;
 	}
 	command->sink.durable += n;
-	if (n > 0)
-		command->pause = FIRST_PAUSE;
+	if (n == 0)
+		return;
+	command->pause = FIRST_PAUSE;
+	command->moved_at = wait_clock();
 }
 
 /* Takes one byte of what the command writes. */
@@ -263,6 +283,7 @@ read_answers(CommandSink *command)
 			command->output = -1;
 			return;
 		}
+		command->silent = false;
 		for (ssize_t i = 0; i < got; i++)
 			take_answer(command, bytes[i]);
 	}
@@ -279,6 +300,45 @@ report_end(const CommandSink *command, int status)
 	else
 		report_warning("the command ended with exit status %d, %zu lines are unacknowledged",
 					   WEXITSTATUS(status), command->count);
+}
+
+/* Tells the command that it has got all. */
+static void
+end_input(CommandSink *command)
+{
+	command->closed = command->closed || command->input >= 0;
+	close_input(command);
+}
+
+/* Tells how long nothing may be acknowledged now; < 0: as long as it takes. */
+static int
+patience(const CommandSink *command)
+{
+	if (command->sink.awaited || command_is_full(&command->sink))
+		return command->silent ? AWAITED_SILENT_MS : AWAITED_MS;
+	return command->silent ? SILENT_MS : -1;
+}
+
+/* Closes the input of a command that has got all and acknowledges nothing. */
+static void
+close_if_silent(CommandSink *command)
+{
+	int			limit = patience(command);
+
+	if (command->pid != 0 && command->count > 0 && command->sent == command->count &&
+		limit >= 0 && wait_clock() - command->moved_at >= limit)
+		end_input(command);
+}
+
+/* Tells whether a command that has ended has done what it was to do. */
+static bool
+has_done_all(CommandSink *command, pid_t ended, int status)
+{
+	if (ended <= 0 || !command->closed || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		return false;
+	if (command->silent)
+		drop_lines(command, command->sent);
+	return command->sent == 0;
 }
 
 /* Looks whether the command has ended; waits for it once it has closed its output. */
@@ -299,11 +359,12 @@ look_after(CommandSink *command)
 		close(command->output);
 	command->output = -1;
 	command->pid = 0;
-	if (command->finishing && command->count == 0 && ended > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+	command->start_at = wait_clock();
+	if (has_done_all(command, ended, status))
 		return;
 	if (ended > 0)
 		report_end(command, status);
-	command->start_at = wait_clock() + command->pause;
+	command->start_at += command->pause;
 	command->pause = command->pause * 2 > LONGEST_PAUSE ? LONGEST_PAUSE : command->pause * 2;
 }
 
@@ -315,10 +376,11 @@ command_work(Sink *sink)
 
 	read_answers(command);
 	look_after(command);
-	if (command->pid == 0 && !command->finishing && wait_clock() >= command->start_at)
+	if (command->pid == 0 && !command->finishing && command->count > 0 && wait_clock() >= command->start_at)
 		start_command(command);
 	send_lines(command);
 	read_answers(command);
+	close_if_silent(command);
 }
 
 /* Waits for acknowledgements, for room, and for the time to start again. */
@@ -329,6 +391,8 @@ command_add_waits(Sink *sink, WaitSet *set)
 
 	if (command->pid == 0)
 	{
+		if (command->count == 0)
+			return;
 		wait_at_most(set, command->start_at - wait_clock());
 		return;
 	}
@@ -358,7 +422,7 @@ command_finish(Sink *sink)
 		WaitSet		set;
 
 		if (command->sent == command->count)
-			close_input(command);
+			end_input(command);
 		wait_begin(&set, 100);
 		command_add_waits(sink, &set);
 		wait_now(&set);

@@ -8,8 +8,10 @@
  * far it is, is in the run's state; a connection that is lost changes nothing
  * of it.  The guarantees are those of the sinks, see filesink.c above all.
  */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "report.h"
 #include "run.h"
@@ -97,7 +99,7 @@ static Outcome
 drop(Run *run)
 {
 	Slot		slot;
-	char	   *name = make_text("%s_new", run->options->feed);
+	char	   *name = make_text("%s" UNFINISHED, run->options->feed);
 	Outcome		outcome;
 	bool		unfinished = false;
 
@@ -191,12 +193,26 @@ deliver(Run *run)
 	server_disconnect(&run->server);
 }
 
+/*
+ * Puts something in place of standard files that are closed, or the next file
+ * opened would be taken for one: what is printed there would be in the sink.
+ * They can be used for the wrong direction only, so that they still fail.
+ */
+static void
+open_standard_files(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0)
+			(void) open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 int
 main(int argc, char **argv)
 {
 	static Run	run;
 	Options		options;
 
+	open_standard_files();
 	options_read(&options, argc, argv);
 	wait_init();
 	if (options.drop)

@@ -305,6 +305,28 @@ file_write(Sink *sink, const Message *message)
 }
 
 /*
+ * Sees that the file is where it was, and as long as we have made it.  What is
+ * written to one that was moved, removed or cut must not be confirmed.
+ */
+static void
+check_file(const FileSink *file)
+{
+	struct stat ours;
+	struct stat named;
+
+	if (fstat(file->fd, &ours) != 0)
+		report_failure(EXIT_SINK, "could not look at \"%s\": %s", file->path, strerror(errno));
+	if (stat(file->path, &named) != 0 || named.st_dev != ours.st_dev || named.st_ino != ours.st_ino)
+	{
+		report_hint("Bring it back and start again: nothing is lost then.");
+		report_failure(EXIT_LOST, "somebody has moved or removed \"%s\"", file->path);
+	}
+	if ((int64_t) ours.st_size != file->length)
+		report_failure(EXIT_LOST, "somebody has changed \"%s\": it has %" PRId64 " bytes, not %" PRId64, file->path,
+					   (int64_t) ours.st_size, file->length);
+}
+
+/*
  * Brings the file to disk.  If that fails the system may have forgotten what it
  * could not write while it still shows it, so all of that is cut off.
  */
@@ -314,6 +336,7 @@ file_sync(Sink *sink)
 	FileSink   *file = (FileSink *) sink;
 
 	file_work(sink);
+	check_file(file);
 	if (file->length > file->durable_length)
 	{
 		if (fdatasync(file->fd) != 0)

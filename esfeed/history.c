@@ -178,7 +178,7 @@ read_to_head(History *history)
 static Outcome
 finish_building(Run *run)
 {
-	char	   *name = make_text("%s_new", run->options->feed);
+	char	   *name = make_text("%s" UNFINISHED, run->options->feed);
 	Outcome		outcome = slot_copy(&run->server, name, run->options->feed);
 
 	if (outcome == OUTCOME_DONE)

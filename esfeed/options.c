@@ -18,7 +18,8 @@
 /* Options without a letter of their own. */
 enum
 {
-	OPT_FEED = 1000,
+	OPT_HELP = 1000,
+	OPT_FEED,
 	OPT_CREATE,
 	OPT_FROM,
 	OPT_CATEGORIES,
@@ -38,7 +39,7 @@ static const struct option known_options[] = {
 	{"feed", required_argument, NULL, OPT_FEED},
 	{"format", required_argument, NULL, OPT_FORMAT},
 	{"from", required_argument, NULL, OPT_FROM},
-	{"help", no_argument, NULL, '?'},
+	{"help", no_argument, NULL, OPT_HELP},
 	{"kafka-option", required_argument, NULL, OPT_KAFKA_OPTION},
 	{"quiet", no_argument, NULL, 'q'},
 	{"to", required_argument, NULL, OPT_TO},
@@ -141,6 +142,15 @@ read_sink(Options *options, const char *value)
 	refuse("--to takes -, file:PATH, exec:COMMAND or kafka:BROKERS/TOPIC", value);
 }
 
+/* Reads --categories or --types; the empty text would be no filter where somebody wants one. */
+static const char *
+read_names(const char *value)
+{
+	if (value[strspn(value, " ")] == '\0')
+		refuse("an empty list; leave the option out for all, and write [] for none", NULL);
+	return value;
+}
+
 /* Adds a setting of librdkafka. */
 static void
 add_kafka_option(Options *options, const char *value)
@@ -161,7 +171,7 @@ static void
 print_and_end(int letter, char **argv)
 {
 	/* getopt_long says '?' for a mistake, too */
-	if (letter == '?' && strcmp(argv[optind - 1], "-?") != 0 && strncmp(argv[optind - 1], "--h", 3) != 0)
+	if (letter == '?' && strcmp(argv[optind - 1], "-?") != 0)
 	{
 		/* which has told what is wrong */
 		fputs("esfeed: hint: Try \"esfeed --help\".\n", stderr);
@@ -196,10 +206,10 @@ read_option(Options *options, int letter, const char *value)
 			read_start(options, value);
 			break;
 		case OPT_CATEGORIES:
-			options->categories = value;
+			options->categories = read_names(value);
 			break;
 		case OPT_TYPES:
-			options->types = value;
+			options->types = read_names(value);
 			break;
 		case OPT_FORMAT:
 			options->format = value;
@@ -219,17 +229,29 @@ read_option(Options *options, int letter, const char *value)
 	}
 }
 
+/* Refuses a name that a feed cannot have. */
+static void
+check_feed(const Options *options)
+{
+	size_t		length;
+
+	if (options->feed == NULL)
+		refuse("--feed is missing", NULL);
+	length = strlen(options->feed);
+	if (length == 0 ||
+		options->feed[strspn(options->feed, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
+		refuse("a feed's name has only lower-case letters, digits and the underscore", options->feed);
+	if (length > MAX_FEED_NAME)
+		refuse("a feed's name has at most 60 bytes", options->feed);
+	if (length > strlen(UNFINISHED) && strcmp(options->feed + length - strlen(UNFINISHED), UNFINISHED) == 0)
+		refuse("names that end in " UNFINISHED " are for feeds whose history is not delivered", options->feed);
+}
+
 /* Refuses what cannot go together or is missing. */
 static void
 check(const Options *options)
 {
-	if (options->feed == NULL)
-		refuse("--feed is missing", NULL);
-	if (*options->feed == '\0' ||
-		options->feed[strspn(options->feed, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
-		refuse("a feed's name has only lower-case letters, digits and the underscore", options->feed);
-	if (strlen(options->feed) > 60)
-		refuse("a feed's name has at most 60 bytes", options->feed);
+	check_feed(options);
 	if (strcmp(options->format, "json") != 0 && strcmp(options->format, "cloudevents") != 0)
 		refuse("--format takes json or cloudevents", options->format);
 	if (options->drop && (options->create || options->until_caught_up))
@@ -256,7 +278,7 @@ options_read(Options *options, int argc, char **argv)
 
 	while ((letter = getopt_long(argc, argv, "d:qV?", known_options, NULL)) != -1)
 	{
-		if (letter == '?' || letter == 'V')
+		if (letter == '?' || letter == OPT_HELP || letter == 'V')
 			print_and_end(letter, argv);
 		read_option(options, letter, optarg);
 	}

@@ -8,6 +8,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What the name of a feed ends in as long as history is not delivered (attach.c). */
+#define UNFINISHED "_unfinished"
+#define MAX_FEED_NAME 60
+
 /* Where a new feed begins. */
 typedef enum Start
 {

@@ -11,6 +11,7 @@
 #include "sink.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -42,7 +43,7 @@ output_open(const Options *options)
 
 	(void) options;
 	memset(output, 0, sizeof(*output));
-	if (fstat(STDOUT_FILENO, &about) != 0)
+	if (fstat(STDOUT_FILENO, &about) != 0 || (fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY)
 		report_failure(EXIT_SINK, "standard output is closed");
 	output->is_file = S_ISREG(about.st_mode);
 	output->size = BUFFER_SIZE;

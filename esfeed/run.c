@@ -169,18 +169,22 @@ run_settle_marks(Run *run)
 bool
 run_drain(Run *run)
 {
+	Sink	   *sink = run->sink;
+
 	for (;;)
 	{
 		WaitSet		set;
 
-		sink_work(run->sink);
-		sink_sync(run->sink);
-		if (run->sink->durable == run->sink->accepted)
+		sink->awaited = true;
+		sink_work(sink);
+		sink_sync(sink);
+		sink->awaited = false;
+		if (sink->durable == sink->accepted)
 			return true;
 		if (wait_stopped())
 			return false;
 		wait_begin(&set, CHECKPOINT_MS);
-		sink_add_waits(run->sink, &set);
+		sink_add_waits(sink, &set);
 		wait_now(&set);
 		if (run->tick != NULL)
 			run->tick(run);

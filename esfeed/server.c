@@ -5,7 +5,7 @@
  * Two connections: one for statements (reading history, looking after the
  * slot), one for the replication protocol.  Both take whatever libpq takes.
  * Their client encoding is the database's, which is what the output plugin
- * writes in; so history comes in it, too.
+ * writes in; so history comes in it, too, and filters mean the same to both.
  *
  * An error of the server is either something that passes, such as a restart
  * or a lost connection: then we connect again; or the program ends with what
@@ -207,11 +207,9 @@ connect_once(const Options *options, bool replication, char **reason, PGPing *pi
 	values[n++] = options->conninfo;
 	names[n] = "fallback_application_name";
 	values[n++] = "esfeed";
-	if (replication)
-	{
-		names[n] = "replication";
-		values[n++] = "database";
-	}
+	/* said in both cases: the connection string may say something else */
+	names[n] = "replication";
+	values[n++] = replication ? "database" : "false";
 	names[n] = NULL;
 	values[n] = NULL;
 	conn = PQconnectdbParams(names, values, 1);
@@ -219,7 +217,8 @@ connect_once(const Options *options, bool replication, char **reason, PGPing *pi
 		return conn;
 	*reason = one_line(PQerrorMessage(conn));
 	PQfinish(conn);
-	*ping = PQpingParams(names, values, 1);
+	if (!wait_stopped())
+		*ping = PQpingParams(names, values, 1);
 	return NULL;
 }
 
@@ -324,8 +323,10 @@ static Outcome
 identify_system(Server *server)
 {
 	PGresult   *result;
-	Outcome		outcome = OUTCOME_DONE;
+	Outcome		outcome;
 
+	if (PQsetClientEncoding(server->replication, pg_encoding_to_char(PQclientEncoding(server->sql))) != 0)
+		return OUTCOME_RETRY;
 	/* the replication protocol knows simple statements only */
 	result = PQexec(server->replication, "IDENTIFY_SYSTEM");
 	outcome = server_judge(server->replication, result, "could not identify the server");

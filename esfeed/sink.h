@@ -41,6 +41,7 @@ struct Sink
 	const SinkType *type;
 	uint64_t	accepted;
 	uint64_t	durable;
+	bool		awaited;		/* nothing more comes before all is durable */
 };
 
 extern const SinkType sink_output;

@@ -10,6 +10,7 @@
  */
 #include "state.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -74,7 +75,8 @@ unescape(char *text)
 
 	for (char *from = text; *from; from++)
 	{
-		if (*from == '%' && sscanf(from + 1, "%2X", &byte) == 1)
+		if (*from == '%' && isxdigit((unsigned char) from[1]) && isxdigit((unsigned char) from[2]) &&
+			sscanf(from + 1, "%2X", &byte) == 1)
 		{
 			*to++ = (char) byte;
 			from += 2;

@@ -5,8 +5,10 @@
  * The messages are events, without frames around the transactions: they would
  * be two more of three messages where transactions are small.  That all commits
  * up to an LSN have been sent is told by keepalives, which come in between.
- * The server sends one when it has nothing else to send, and when it is asked
- * for one, which happens at each checkpoint that there is something new at.
+ * The server sends one when it has nothing else to do, and when it is asked
+ * for one, which happens at each checkpoint that there is something new at, and
+ * with each sign of life: a server that is busy with what is not for us must be
+ * told, too, that we do not need it.
  *
  * What the sink has for good is confirmed once a second, or when the server
  * asks; never more than the state on disk says, where there is one.  The server
@@ -168,6 +170,23 @@ start_stream(Run *run)
 	return outcome;
 }
 
+/*
+ * Sees that nobody has read the slot since we looked at it, which is long ago
+ * if there was history to deliver: the server would go on where they were, and
+ * say nothing.  Now that we have it nobody else can.
+ */
+static Outcome
+check_unread(Run *run)
+{
+	Slot		slot;
+	Outcome		outcome = slot_find(&run->server, run->options->feed, &slot);
+
+	/* what to do about it is found out as at the beginning */
+	if (outcome == OUTCOME_DONE && slot.confirmed > run->state.lsn)
+		outcome = OUTCOME_RETRY;
+	return outcome;
+}
+
 /* Takes a message of the protocol; false if asked to end before it was taken. */
 static bool
 take_message(Run *run, const char *data, size_t length)
@@ -256,11 +275,18 @@ is_unmarked(const Run *run)
 	return run->since.count > 0;
 }
 
+/* Tells whether a mark is wanted: for what came, or because we end at one. */
+static bool
+wants_mark(const Run *run)
+{
+	return !stream.asked && (is_unmarked(run) || run->target != 0);
+}
+
 /* Makes durable what there is, confirms what is durable, and asks for a mark if there is none. */
 static void
 checkpoint(Run *run)
 {
-	bool		ask = is_unmarked(run) && !stream.asked;
+	bool		ask = wants_mark(run) || (!stream.asked && wait_clock() >= stream.next_alive);
 
 	sink_sync(run->sink);
 	if (run_settle_marks(run) || stream.moved)
@@ -282,7 +308,7 @@ checkpoint(Run *run)
 static bool
 has_news(const Run *run)
 {
-	return (is_unmarked(run) && !stream.asked) || run->sink->accepted > run->sink->durable ||
+	return wants_mark(run) || run->sink->accepted > run->sink->durable ||
 		(run->mark_count > 0 && run->marks[0].accepted > stream.confirmed_accepted &&
 		 run->marks[0].accepted <= run->sink->durable);
 }
@@ -492,6 +518,8 @@ run_deliver_stream(Run *run)
 	outcome = set_target(run);
 	if (outcome == OUTCOME_DONE)
 		outcome = start_stream(run);
+	if (outcome == OUTCOME_DONE)
+		outcome = check_unread(run);
 	if (outcome != OUTCOME_DONE)
 		return outcome;
 

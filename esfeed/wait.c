@@ -4,7 +4,8 @@
  *
  * SIGTERM, SIGINT and SIGHUP ask for a clean end: they set a flag and write
  * into a pipe that every wait looks at, so none is missed between looking at
- * the flag and going to sleep.
+ * the flag and going to sleep.  One that was ignored when the program was started,
+ * as nohup has it with SIGHUP, stays so.
  */
 #include "wait.h"
 
@@ -36,6 +37,15 @@ handle_stop(int signo)
 	errno = saved;
 }
 
+/* Tells whether a signal is ignored. */
+static bool
+is_ignored(int signo)
+{
+	struct sigaction action;
+
+	return sigaction(signo, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 /* wait_init prepares the signals. */
 void
 wait_init(void)
@@ -54,12 +64,17 @@ wait_init(void)
 	sigemptyset(&action.sa_mask);
 	action.sa_handler = handle_stop;
 	for (size_t i = 0; i < sizeof(asking) / sizeof(asking[0]); i++)
-		(void) sigaction(asking[i], &action, NULL);
+		if (asking[i] == SIGTERM || !is_ignored(asking[i]))
+			(void) sigaction(asking[i], &action, NULL);
 
 	/* errors of write() tell it better, and do not end the program */
 	action.sa_handler = SIG_IGN;
 	(void) sigaction(SIGPIPE, &action, NULL);
 	(void) sigaction(SIGXFSZ, &action, NULL);
+
+	/* ignored, it would keep from us how a command ends */
+	action.sa_handler = SIG_DFL;
+	(void) sigaction(SIGCHLD, &action, NULL);
 }
 
 /* wait_clock gives milliseconds that only grow. */

@@ -167,6 +167,7 @@ foreach my $case (
 	[ 'nowhere', qr/--to lacks/, '--feed', 'a', '--to', 'file:' ],
 	[ 'an argument', qr/unexpected argument/, '--feed', 'a', 'b' ],
 	[ 'a bad list', qr/--types is neither/, '--feed', 'a', '--types', '[1' ],
+	[ 'an empty list', qr/an empty list/, '--feed', 'a', '--categories', '' ],
 	[ 'an empty name', qr/--types has a name that is empty/, '--feed', 'a', '--types', 'a,,b' ],
 	[ 'drop and create', qr/does not go with/, '--feed', 'a', '--drop', '--create' ])
 {

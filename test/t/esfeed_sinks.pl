@@ -78,6 +78,35 @@ END
 	is(scalar(grep { !/Ended/ } lines("$dir/taken")) - scalar(grep { !/Ended/ } @taken), 0, 'the feed goes on where it was');
 }
 
+# ---- commands that acknowledge by their end, or late
+{
+	my @run = ($node, '--feed', 'cat', '--create', '--to', "exec:cat >>$dir/cat");
+
+	append_many(12000, 'cat');
+	is((esfeed(@run, '--until-caught-up'))[0], 0, 'a command that says nothing');
+	is_deeply([ lines("$dir/cat") ], [ stored_messages($node) ], 'gets everything, once if all goes well');
+	$run = start_esfeed(@run);
+	append($node, 'cat-end', 'Cat');
+	my $lsn = $node->lsn('insert');
+	ok($node->poll_query_until('postgres', "SELECT confirmed_lsn >= '$lsn' FROM es_feeds WHERE feed = 'cat'"), 'what it has taken is confirmed after a while');
+	append($node, 'cat-end', 'Mouse');
+	ok(wait_for_line("$dir/cat", 'Mouse'), 'and it is started again');
+	is(stop_esfeed($run), 0, 'SIGTERM is a clean end');
+	is((esfeed(@run, '--until-caught-up'))[0], 0, 'which acknowledges');
+	is_complete([ lines("$dir/cat") ], [ stored_messages($node) ], 'every event once');
+
+	@run = ($node, '--feed', 'fails', '--create', '--to', "exec:cat >>$dir/fails; exit 3");
+	$run = start_esfeed(@run);
+	ok(wait_for_line($run->{err}, 'exit status 3, \\d+ lines'), 'one that says nothing and fails');
+	is(stop_esfeed($run), 0, 'SIGTERM is a clean end');
+	is($node->safe_psql('postgres', "SELECT string_agg(feed, ' ') FROM es_feeds WHERE feed LIKE 'fails%'"), 'fails_unfinished', 'has taken nothing');
+	is((esfeed($node, '--feed', 'fails', '--drop'))[0], 0, 'dropped');
+
+	my $collects = 'n=0; while IFS= read -r l; do printf "%s\\n" "$l" >>' . "$dir/collects" . '; n=$((n+1)); if [ $n = 1000 ]; then echo $n; n=0; fi; done; echo $n';
+	is((esfeed($node, '--feed', 'collects', '--create', '--until-caught-up', '--from', '10000', '--to', "exec:$collects"))[0], 0, 'one that collects lines');
+	is_complete([ once(lines("$dir/collects")) ], [ stored_messages($node, 'position > 10000') ], 'gets everything');
+}
+
 # ---- esfeed is killed in the middle of history, and after it
 {
 	my $slow = "while read -r line; do printf '%s\\n' \"\$line\" >>$dir/slow; echo; done";
@@ -87,7 +116,7 @@ END
 	$run = start_esfeed(@run);
 	ok(wait_for_line("$dir/slow", '"position":'), 'history is being delivered');
 	kill_esfeed($run);
-	is($node->safe_psql('postgres', "SELECT string_agg(feed, ' ') FROM es_feeds WHERE feed LIKE 'slow%'"), 'slow_new',
+	is($node->safe_psql('postgres', "SELECT string_agg(feed, ' ') FROM es_feeds WHERE feed LIKE 'slow%'"), 'slow_unfinished',
 		'the feed has another name as long as history is not complete');
 	wait_until('the command to end', sub { my $size = -s "$dir/slow"; usleep(300_000); $size == -s "$dir/slow" });
 	unlink "$dir/slow";
