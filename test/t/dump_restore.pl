@@ -50,7 +50,7 @@ $node->safe_psql('source', q{
 	SELECT es_snapshot('order-1'), es_snapshot('order-1', 'totals'), es_snapshot('order-1', 'merge'), es_snapshot('order-1', 'count'), es_snapshot('order-1', 'last');
 	SELECT es_subscribe('plain'), es_subscribe('shared', 10, '{order,batch}', '{OrderPlaced}', 4, 1);
 	SELECT es_ack('plain', 0, max(position)) FROM es_poll('plain', 50);
-	SELECT count(es_nack('shared', partition, min, 'no', 'm')) FROM (SELECT partition, min(position) FROM es_poll('shared', member => 'm') GROUP BY partition) p;
+	SELECT count(es_nack('shared', partition, min, 'no', 'm')) FROM (SELECT partition, min(position) FROM es_poll('shared', member => 'm', lease => '1 hour') GROUP BY partition) p;
 	CREATE TABLE noted (position bigint PRIMARY KEY, stream text);
 	CREATE FUNCTION note(e es_event) RETURNS void LANGUAGE sql AS 'INSERT INTO noted VALUES (e.position, e.stream)';
 	SELECT es_create_projection('orders', 'merge', 'inline', 'order'), es_create_projection('by', 'count', key => '$.metadata.by'),
