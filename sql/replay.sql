@@ -288,9 +288,11 @@ SELECT version, state FROM es_replay('replay_doc-1', 'replay_drop');
 -- handlers that replay themselves; the error of an inner one comes out once
 CREATE FUNCTION replay_inner(state jsonb, event es_event) RETURNS jsonb
 	LANGUAGE plpgsql AS $$
+DECLARE
+	other jsonb;
 BEGIN
-	RETURN state || jsonb_build_object(event.version::text,
-		(SELECT r.state FROM public.es_replay(event.data->>'stream', event.data->>'reducer') r));
+	SELECT r.state FROM public.es_replay(event.data->>'stream', event.data->>'reducer') r INTO other;
+	RETURN state || jsonb_build_object(event.version::text, other);
 END $$;
 SELECT es_register_reducer('replay_inner', '*', 'replay_inner(jsonb, es_event)');
 SELECT es_append_batch('replay_inner-1', '[

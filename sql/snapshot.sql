@@ -186,7 +186,7 @@ SELECT snapshot_versions('snapshot_row') IS NOT NULL AS there;
 ALTER TYPE snapshot_state DROP ATTRIBUTE note;
 ALTER TYPE snapshot_state ADD ATTRIBUTE note int;
 CREATE OR REPLACE FUNCTION snapshot_row(state snapshot_state, event es_event) RETURNS snapshot_state
-	LANGUAGE sql AS $$ SELECT ROW(coalesce(state.n, 0) + 1, NULL, NULL, NULL, NULL, NULL, 7)::snapshot_state $$;
+	LANGUAGE plpgsql AS $$ BEGIN RETURN ROW(coalesce(state.n, 0) + 1, NULL::timestamptz, NULL::float8, NULL::snapshot_color, NULL::bytea, NULL::interval, 7); END $$;
 SELECT state->'n' AS n, state->'note' AS note FROM es_replay('snapshot_a-2', 'snapshot_row');
 
 SELECT es_snapshot('snapshot_a-2', 'snapshot_row');

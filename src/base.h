@@ -85,11 +85,22 @@ typedef bool EsUpdateIndexes;
 
 #if PG_VERSION_NUM >= 160000
 #define es_sequence_record_set(record, rel) ((record).locator = (rel)->rd_locator)
-#define es_bt_search(index, heap, key, buffer, access) \
-	_bt_search(index, heap, key, buffer, access)
+#define es_enable_trigger_always(rel, name, lock) \
+	EnableDisableTrigger(rel, name, InvalidOid, TRIGGER_FIRES_ALWAYS, false, false, lock)
 #define ES_EXTEND_BUFFERED
 #else
 #define es_sequence_record_set(record, rel) ((record).node = (rel)->rd_node)
+#define es_enable_trigger_always(rel, name, lock) \
+	EnableDisableTrigger(rel, name, TRIGGER_FIRES_ALWAYS, false, lock)
+#endif
+
+#if PG_VERSION_NUM >= 170000
+#define es_bt_search(index, heap, key, buffer, access) \
+	_bt_search(index, heap, key, buffer, access)
+#elif PG_VERSION_NUM >= 160000
+#define es_bt_search(index, heap, key, buffer, access) \
+	_bt_search(index, heap, key, buffer, access, NULL)
+#else
 #define es_bt_search(index, heap, key, buffer, access) \
 	_bt_search(index, key, buffer, access, NULL)
 #endif

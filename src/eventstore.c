@@ -24,6 +24,7 @@
 #include "store.h"
 #include "subscription.h"
 #include "tipcache.h"
+#include "upgrade.h"
 #include "utility.h"
 #include "value.h"
 #include "wait.h"
@@ -59,6 +60,7 @@ _PG_init(void)
 	es_inline_init();
 	es_declare_init();
 	es_utility_init();
+	es_upgrade_init();
 	es_worker_init();
 	MarkGUCPrefixReserved("eventstore");
 }

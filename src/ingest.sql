@@ -43,7 +43,8 @@ CREATE TRIGGER refuse INSTEAD OF UPDATE OR DELETE ON @extschema@.es_events
  * Under session_replication_role = replica a row put into the view would
  * vanish without a word. ALTER TABLE ... ENABLE ALWAYS TRIGGER does not take
  * views, so the catalog is told directly; the REVOKE that follows at the end
- * of this script brings the change to this session's caches too.
+ * of this script brings the change to this session's caches too. What pg_upgrade
+ * does about it is in upgrade.c.
  */
 UPDATE pg_catalog.pg_trigger SET tgenabled = 'A'
 	WHERE tgrelid OPERATOR(pg_catalog.=) '@extschema@.es_events'::pg_catalog.regclass;

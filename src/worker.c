@@ -562,8 +562,12 @@ es_worker_main(Datum main_arg)
 	if (!es_roster_enter(database))
 		proc_exit(0);
 	on_shmem_exit(leave_roster, (Datum) 0);
-	/* to connect takes a lock on the database, too */
-	SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
+
+	/*
+	 * To connect takes a lock on the database, too.  Up to then this process
+	 * is nobody, and a source that counts as interactive would ask who it is.
+	 */
+	SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	before_shmem_exit(end_wait, (Datum) 0);
 	for (int i = 0; i < lengthof(settings); i++)

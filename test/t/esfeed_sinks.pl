@@ -190,7 +190,8 @@ SKIP:
 
 	# a consumer that brings the brokers with it, inside, and tells their address in its log
 	my $cluster = IPC::Run::start(
-		[ qw(kcat -C -u -b inside:1 -t events -o beginning -X test.mock.num.brokers=1 -d mock -f), '%p %k %s\n' ],
+		[ qw(kcat -C -u -b inside:1 -t events -o beginning -X test.mock.num.brokers=1
+			-X allow.auto.create.topics=true -d mock -f), '%p %k %s\n' ],
 		'<', '/dev/null', '>', "$dir/kafka", '2>', "$dir/kafka.err");
 	wait_for_line("$dir/kafka.err", 'bootstrap.servers=\S+:\d+');
 	my ($brokers) = slurp_file("$dir/kafka.err") =~ /bootstrap\.servers=(\S+:\d+)/;
