@@ -24,6 +24,7 @@
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -294,6 +295,20 @@ end_work(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
+/*
+ * Keeps the store from being dropped while this transaction runs; false if it just
+ * is being dropped, or made anew: a worker that waited for that would find nothing.
+ */
+static bool
+keep_store(void)
+{
+	Oid			projections = es_base_store()->projections;
+
+	return ConditionalLockRelationOid(projections, AccessShareLock) &&
+		OidIsValid(get_extension_oid("eventstore", true)) &&
+		es_base_store()->projections == projections;
+}
+
 /* Notes a generation as one that there is something to do for. */
 static void
 add_task(const EsProgress *row)
@@ -358,6 +373,12 @@ es_projector_look(EsProjectorLook *look)
 	if (!begin_work("looking after the projections of eventstore"))
 	{
 		look->again_at = GetCurrentTimestamp() + LOADING_AGAIN_US;
+		return;
+	}
+	if (!keep_store())
+	{
+		look->again_at = GetCurrentTimestamp() + LOCKED_AGAIN_US;
+		end_work();
 		return;
 	}
 	set = es_projection_pin(CurrentMemoryContext);
