@@ -342,6 +342,18 @@ es_roster_take_nudge(void)
 	return nudged;
 }
 
+/* es_roster_is_called tells the worker whether there is something for it: a nudge, somebody to wake, a wish that it goes. */
+bool
+es_roster_is_called(void)
+{
+	bool		called;
+
+	lock_roster(LW_SHARED);
+	called = mine->nudged || is_held(mine) || pg_atomic_read_u64(&mine->delegated) != 0;
+	unlock_roster();
+	return called;
+}
+
 /* es_roster_may_stay tells the worker whether nobody wants it to go. */
 bool
 es_roster_may_stay(void)

@@ -20,6 +20,7 @@ extern bool es_roster_enter(Oid database);
 extern void es_roster_confirm(void);
 extern void es_roster_nudge(void);
 extern bool es_roster_take_nudge(void);
+extern bool es_roster_is_called(void);
 extern bool es_roster_may_stay(void);
 extern void es_roster_leave(bool has_store);
 extern bool es_roster_delegate(uint64 bits);

@@ -123,8 +123,11 @@ es_wait_until(EsWait *wait)
 		}
 		if (wait->detached)
 			InvalidateCatalogSnapshot();
-		es_settle_sleep(sleep_until(Min(deadline, wait->again_at), now,
+		/* what came during the look may have set the latch in vain */
+		es_settle_sleep(es_wake_told() ? 0 :
+						sleep_until(Min(deadline, wait->again_at), now,
 									woken && !es_settle_is_by_mark() ? WOKEN_SLEEP_MS : sleep_ms));
+		(void) es_wake_told();	/* the look to come is about that */
 		sleep_ms = Min(sleep_ms * 2, MAX_SLEEP_MS);
 	}
 	es_wake_end();

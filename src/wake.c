@@ -23,8 +23,11 @@
  *
  * Nobody is missed: a waiter registers before it looks, and an ending
  * transaction is visible before it reads the counters, with a full barrier in
- * between on both sides.  A woken process that was not waiting any more finds
- * its latch set and looks around, as it must anyway.
+ * between on both sides.  The latch alone does not do for that: what a look has
+ * to wait for - a lock, and since PostgreSQL 18 a page - resets it.  So who wakes
+ * a waiter also leaves word with it, which it looks for before it sleeps.  A woken
+ * process that was not waiting any more finds its latch set and looks around, as
+ * it must anyway.
  */
 #include "wake.h"
 
@@ -40,10 +43,11 @@
 #define ANY				64		/* the counter of those who want everything */
 #define MOST_DIRECTLY	16
 
-/* A backend that waits; written by itself. */
+/* A backend that waits; written by itself, but for told. */
 typedef struct EsWaiterShared
 {
 	pg_atomic_uint64 interest;	/* 0: does not wait */
+	pg_atomic_uint32 told;		/* by who woke it; it clears that */
 	Oid			database;
 	int			procno;
 } EsWaiterShared;
@@ -80,7 +84,10 @@ start_wake(void *memory)
 	for (int i = 0; i < COUNTERS; i++)
 		pg_atomic_init_u32(&wake->counters[i], 0);
 	for (int i = 0; i < NWAITERS; i++)
+	{
 		pg_atomic_init_u64(&wake->waiters[i].interest, 0);
+		pg_atomic_init_u32(&wake->waiters[i].told, 0);
+	}
 }
 
 /* Adds the memory and follows transactions, if the library is preloaded; called once, from _PG_init. */
@@ -161,6 +168,7 @@ es_wake_begin(uint64 interest)
 	waiter = &shared->waiters[es_my_backend()];
 	waiter->database = MyDatabaseId;
 	waiter->procno = es_my_procno();
+	pg_atomic_write_u32(&waiter->told, 0);
 	waiting_for = interest;
 	pg_write_barrier();
 	pg_atomic_write_u64(&waiter->interest, interest);
@@ -176,6 +184,16 @@ es_wake_end(void)
 	count_waiter(waiting_for, -1);
 	pg_atomic_write_u64(&shared->waiters[es_my_backend()].interest, 0);
 	waiting_for = 0;
+}
+
+/*
+ * es_wake_told tells whether this backend was woken since it registered, or asked
+ * before; to be asked between a look and the sleep after it.
+ */
+bool
+es_wake_told(void)
+{
+	return waiting_for != 0 && pg_atomic_exchange_u32(&shared->waiters[es_my_backend()].told, 0) != 0;
 }
 
 /* ---- waking ---- */
@@ -210,6 +228,7 @@ wake_waiters(uint64 bits, int most)
 			continue;
 		if (most-- == 0)
 			return false;
+		pg_atomic_write_u32(&waiter->told, 1);
 		SetLatch(&GetPGProcByNumber(waiter->procno)->procLatch);
 	}
 	return true;

@@ -21,6 +21,7 @@ extern void es_wake_note(uint64 bits);
 extern void es_wake_now(uint64 bits);
 extern void es_wake_delegated(void);
 extern void es_wake_begin(uint64 interest);
+extern bool es_wake_told(void);
 extern void es_wake_end(void);
 
 #endif							/* ES_WAKE_H */

@@ -513,7 +513,11 @@ is_look_due(const Work *work)
 static void
 rest(Work *work)
 {
-	sleep_until(Min(due_at(work), work->projections.again_at));
+	/* what came meanwhile may have set the latch in vain */
+	bool		called = es_wake_told() || told_to_go || es_roster_is_called();
+
+	sleep_until(called ? GetCurrentTimestamp() : Min(due_at(work), work->projections.again_at));
+	(void) es_wake_told();
 	work->idle = false;			/* woken, so there is news */
 	if (!work->projections.follows)
 		stop_listening(work);
