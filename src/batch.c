@@ -285,13 +285,13 @@ es_batch_take(EsAttempt *attempt)
 	attempt->events = batch.events;
 	attempt->count = batch.count;
 	run->put_off = run->only_passes && batch.count > 0;
-	if (batch.count > 0 && !run->put_off)
-	{
-		take_in(&batch);
-		adjust_pace(&batch);
-	}
 	if (!run->put_off)
 	{
+		if (batch.count > 0)
+		{
+			take_in(&batch);
+			adjust_pace(&batch);
+		}
 		es_progress_move(&run->progress, batch.passed);
 		run->events += batch.count;
 		run->most -= batch.count;

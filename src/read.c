@@ -53,7 +53,6 @@ struct EsStreamScan
 	Snapshot	snapshot;
 	bool		own_snapshot;	/* to be unregistered */
 	MemoryContext context;		/* the scan's */
-	EsPages    *pages;			/* or NULL */
 	EsSegmentScan how;			/* segments are scanned */
 	int			places;
 	OpenSegment segments[FLEXIBLE_ARRAY_MEMBER];	/* by number, modulo
@@ -152,7 +151,7 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 	if (options->stream == NULL)
 	{
 		scan->follows = scan->how.wants_keys = true;
-		scan->how.pages = scan->pages = es_pages_begin(scan->snapshot);
+		scan->how.pages = es_pages_begin(scan->snapshot);
 		return scan;
 	}
 	scan->found = es_stream_find(options->stream, scan->snapshot, stream) && !stream->deleted;
@@ -389,8 +388,8 @@ es_read_stream_end(EsStreamScan *scan)
 {
 	for (int i = 0; i < scan->places; i++)
 		close_segment(&scan->segments[i]);
-	if (scan->pages != NULL)
-		es_pages_end(scan->pages);
+	if (scan->how.pages != NULL)
+		es_pages_end(scan->how.pages);
 	if (scan->own_snapshot)
 		UnregisterSnapshot(scan->snapshot);
 	es_settle_flush_noted();

@@ -14,32 +14,6 @@ use Test::More;
 my $old = new_node('old', conf => "shared_preload_libraries = 'eventstore'\n");
 my $dir = PostgreSQL::Test::Utils::tempdir();
 
-# fill(database): a store with something in every table
-sub fill
-{
-	my ($database) = @_;
-
-	$old->safe_psql('postgres', "CREATE DATABASE $database");
-	$old->safe_psql($database, q{
-		CREATE EXTENSION eventstore;
-		SELECT es_set_segment_size(200);
-	});
-	$old->safe_psql($database, q{
-		SELECT count(es_append('order-' || n % 7, 'OrderPlaced', jsonb_build_object('n', n))) FROM generate_series(1, 700) n;
-		SELECT es_append_if('[{"stream": "course-1", "type": "Enrolled", "tags": ["course:db"]}]', after_position => 0, tags => '{course:db}');
-		CREATE TYPE totals AS (n numeric, at timestamptz);
-		CREATE FUNCTION total(state totals, event es_event) RETURNS totals LANGUAGE plpgsql AS
-			$$BEGIN state.n := coalesce(state.n, 0) + 1; state.at := event.recorded_at; RETURN state; END$$;
-		SELECT es_create_reducer('totals', state_type => 'totals'), es_register_reducer('totals', '*', 'total(totals, es_event)');
-		SELECT es_register_reducer_ops('order', 'OrderPlaced', '{"inc": {"n": "$.data.n"}}');
-		SELECT es_register_upcaster_ops('OrderPlaced', 1, '{"inc": {"n": 1}}');
-		SELECT es_snapshot_every('order', 10);
-		SELECT es_snapshot('order-1'), es_snapshot('order-1', 'totals');
-		SELECT es_subscribe('plain'), es_ack('plain', 0, max(position)) FROM es_poll('plain', 50);
-		SELECT es_create_projection('orders', 'merge', 'inline', 'order');
-	});
-}
-
 # upgrade(name, conf): a new cluster with what is in the old one, running
 sub upgrade
 {
