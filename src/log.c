@@ -152,12 +152,17 @@ read_segment(LogRead *read, int64 segment)
 
 /* ---- the read ---- */
 
-/* Reads on with a fresh snapshot; false if a hole is in the way. */
+/*
+ * Reads on with a fresh snapshot; false if a hole is in the way.  Up to where
+ * positions are final, all segments are looked up after that was found out, so
+ * what is not read has no event.
+ */
 static bool
 read_on(LogRead *read)
 {
 	bool		whole = true;
-	int64		newest = es_segment_newest();
+	int64		final = Min(read->final, read->upto);
+	int64		newest = es_segment_newest_reaching(Max(final, 1));
 
 	read->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	es_settle_note_snapshot(read->snapshot);

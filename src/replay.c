@@ -117,6 +117,7 @@ start_replay(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bound
 	if (stream == NULL)
 		return;
 	replay->at.stream_id = stream->id;
+	es_read_stream_limit(scan, bounds->version);
 	if (!replay->without_snapshots &&
 		es_snapshot_find(reducer, stream->id, bounds, es_read_stream_snapshot(scan), &replay->at) &&
 		replay->at.version + 1 >= stream->truncated_before)
@@ -288,6 +289,7 @@ es_replay_steps(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	scan = es_read_stream_begin(&options);
 	skip_steps(&replay, scan, from_version);
+	es_read_stream_limit(scan, bounds.version);
 	while (replay_event(&replay, &bounds))
 	{
 		MemoryContext old = MemoryContextSwitchTo(step);
