@@ -52,10 +52,10 @@ struct EsStreamScan
 	bool		follows;		/* one stream after the other */
 	int64		from_version;	/* first to return */
 	int64		upto_version;	/* nothing after it matters; forwards only */
-	int64		next_version;	/* of the next event, if the log is whole; 0: not
-								 * known, going backwards from the end */
-	int64		lost;			/* a segment passed since the last event, which
-								 * the log has no more; -1: none */
+	int64		next_version;	/* of the next event, if the log is whole; 0:
+								 * not known, going backwards from the end */
+	int64		lost;			/* a segment passed since the last event,
+								 * which the log has no more; -1: none */
 	int64		segment;		/* being scanned, or to be scanned next */
 	OpenSegment *now;			/* it is being scanned for the stream; or NULL */
 	Snapshot	snapshot;
