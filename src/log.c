@@ -209,11 +209,12 @@ int64
 es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 {
 	LogRead		read = {.filter = filter,.callback = callback,.arg = arg};
+	int64		own_first = es_settle_own_first();
 
 	es_base_flush_pending();
 	read.whole = !filter->categories.set && !filter->types.set && !filter->stream_prefix;
 	read.passed = Max(filter->after, 0);
-	read.upto = Min(filter->upto, es_settle_own_first() - 1);
+	read.upto = Min(filter->upto, own_first - 1);
 	read.left = filter->max_count;
 	if (read.left == 0 || read.passed >= read.upto)
 		return read.passed;

@@ -277,7 +277,7 @@ Datum
 es_replay_steps(PG_FUNCTION_ARGS)
 {
 	EsStreamScanOptions options = {.stream = es_base_stream_arg(fcinfo, 0)};
-	int64		from_version = Max(version_arg(fcinfo, 2, "from_version", 1), 1);
+	int64		from_version = version_arg(fcinfo, 2, "from_version", 1);
 	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 3, "until_version", PG_INT64_MAX),
 		.as_of = DT_NOEND
 	};
@@ -288,7 +288,7 @@ es_replay_steps(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	scan = es_read_stream_begin(&options);
-	skip_steps(&replay, scan, from_version);
+	skip_steps(&replay, scan, Max(from_version, 1));
 	es_read_stream_limit(scan, bounds.version);
 	while (replay_event(&replay, &bounds))
 	{
