@@ -50,7 +50,7 @@ typedef struct EventQuery
 } EventQuery;
 
 static EsRelation tags_by_tag = {"tags_by_tag",
-.keys = {Anum_es_tags_tag, Anum_es_tags_position},.columns = "tag, position",.unique = true};
+.index = {.keys = {Anum_es_tags_tag, Anum_es_tags_position},.columns = "tag, position",.unique = true}};
 
 PG_FUNCTION_INFO_V1(es_append_if);
 PG_FUNCTION_INFO_V1(es_read_tagged);

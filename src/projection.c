@@ -461,7 +461,7 @@ es_projection_become_creator(const EsProjection *projection, EsOwnerContext *sav
 
 /*
  * es_projection_try_keep keeps the store from being dropped while this transaction
- * runs; false if somebody is about to drop or change it.
+ * runs; false if somebody is about to drop it, or has.
  */
 bool
 es_projection_try_keep(void)

@@ -302,7 +302,7 @@ end_work(void)
 static bool
 keep_store(void)
 {
-	return es_projection_try_keep() && OidIsValid(get_extension_oid("eventstore", true));
+	return es_projection_try_keep();
 }
 
 /* Notes a generation as one that there is something to do for. */

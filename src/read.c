@@ -70,7 +70,7 @@ struct EsCategoryScan
 };
 
 static EsRelation streams_by_category = {"streams_by_category",
-.keys = {Anum_es_streams_category_key, Anum_es_streams_stream_id},.columns = "category_key, stream_id"};
+.index = {.keys = {Anum_es_streams_category_key, Anum_es_streams_stream_id},.columns = "category_key, stream_id"}};
 
 PG_FUNCTION_INFO_V1(es_read);
 

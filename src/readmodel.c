@@ -50,7 +50,7 @@
 
 static EsRelation states_table = {"projection_states"};
 static EsRelation states_by_key = {"projection_states_by_key",
-.keys = {Anum_states_id, Anum_states_generation, Anum_states_key},.columns = "projection_id, generation, key",.unique = true};
+.index = {.keys = {Anum_states_id, Anum_states_generation, Anum_states_key},.columns = "projection_id, generation, key",.unique = true}};
 
 PG_FUNCTION_INFO_V1(es_projection);
 

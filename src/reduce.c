@@ -56,13 +56,13 @@ static const struct
 
 EsRelation	es_reduce_reducers = {"reducers"};
 static EsRelation reducers_by_name = {"reducers_by_name",
-.keys = {1},.columns = "reducer",.unique = true};
+.index = {.keys = {1},.columns = "reducer",.unique = true}};
 EsRelation	es_reduce_handlers = {"reducer_handlers"};
 EsRelation	es_reduce_handlers_by_type = {"reducer_handlers_by_type",
-.keys = {1, 2},.columns = "reducer, event_type",.unique = true};
+.index = {.keys = {1, 2},.columns = "reducer, event_type",.unique = true}};
 EsRelation	es_reduce_policies = {"snapshot_policies"};
 EsRelation	es_reduce_policies_by_reducer = {"snapshot_policies_by_reducer",
-.keys = {1},.columns = "reducer",.unique = true};
+.index = {.keys = {1},.columns = "reducer",.unique = true}};
 
 static HTAB *cache = NULL;
 static uint64 cache_generation; /* the one that the cache's content is of */

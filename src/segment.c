@@ -49,6 +49,7 @@ typedef struct KnownSegment
 static int64 segment_size = 0;	/* 0: not read */
 static KnownSegment *known = NULL;
 static int64 nknown = 0;		/* entries in known, by segment number */
+static HTAB *kept = NULL;		/* the OIDs in known; NULL: none */
 static int64 newest = -1;		/* highest segment that exists; -1: not read,
 								 * or none */
 
@@ -56,9 +57,18 @@ static const char *const index_names[ES_INDEX_COUNT] = {
 	"position", "stream", "category", "event_id"
 };
 
+static const EsIndexShape index_shapes[ES_INDEX_COUNT] = {
+	{.keys = {Anum_es_events_position},.columns = "position",.unique = true},
+	{.keys = {Anum_es_events_stream_id, Anum_es_events_version},.columns = "stream_id, version",.unique = true},
+	{.keys = {Anum_es_events_category_key, Anum_es_events_position},.columns = "category_key, position",
+		.where = "run_length > 0"},
+	{.keys = {Anum_es_events_stream_id, Anum_es_events_event_id},.columns = "stream_id, event_id",
+		.where = "id_given",.unique = true},
+};
+
 EsRelation	es_segment_table = {"segments"};
 static EsRelation segments_pkey = {"segments_pkey",
-.keys = {Anum_es_segments_segment},.columns = "segment",.unique = true};
+.index = {.keys = {Anum_es_segments_segment},.columns = "segment",.unique = true}};
 static EsRelation config = {"config"};
 
 PG_FUNCTION_INFO_V1(es_set_segment_size);
@@ -73,10 +83,11 @@ forget_segments(Datum arg, Oid relid)
 	bool		ours = !OidIsValid(relid) || segment_size == 0 ||
 	relid == es_base_events.oid;
 
-	for (int64 i = 0; i < nknown && !ours; i++)
-		ours = known[i].relid == relid;
-	if (!ours)
+	if (!ours && (kept == NULL || !hash_search(kept, &relid, HASH_FIND, NULL)))
 		return;
+	if (kept)
+		hash_destroy(kept);
+	kept = NULL;
 	if (nknown > 0)
 		memset(known, 0, sizeof(KnownSegment) * nknown);
 	newest = -1;
@@ -138,6 +149,17 @@ known_segment(int64 segment)
 	return &known[segment];
 }
 
+/* Makes an invalidation of a relation one that forgets what is kept. */
+static void
+keep_oid(Oid relid)
+{
+	HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(Oid)};
+
+	if (kept == NULL)
+		kept = hash_create("eventstore segments", 64, &ctl, HASH_ELEM | HASH_BLOBS);
+	(void) hash_search(kept, &relid, HASH_ENTER, NULL);
+}
+
 /* es_segment_relid finds a segment's table; InvalidOid if it is missing. */
 Oid
 es_segment_relid(int64 segment)
@@ -156,6 +178,7 @@ es_segment_relid(int64 segment)
 		return InvalidOid;
 	entry = known_segment(segment);
 	memset(entry, 0, sizeof(*entry));
+	keep_oid(relid);
 	entry->relid = relid;
 	if (newest >= 0)
 		newest = Max(newest, segment);
@@ -163,26 +186,29 @@ es_segment_relid(int64 segment)
 }
 
 /*
- * es_segment_index finds one of the indexes of a segment that exists.  They
- * are found by name; a segment without one has been tampered with.
+ * es_segment_index finds one of the indexes of a segment that exists, and is
+ * locked.  They are found by name; a segment without one, or with one that is not
+ * valid, has been tampered with: 55000.
  */
 Oid
 es_segment_index(int64 segment, EsSegmentIndex which)
 {
 	char		name[NAMEDATALEN];
+	Oid			table;
 	Oid			relid;
+	uint64		before;
 
 	if (segment < nknown && OidIsValid(known[segment].indexes[which]))
 		return known[segment].indexes[which];
 	snprintf(name, sizeof(name), "events_" INT64_FORMAT "_%s", segment, index_names[which]);
-	relid = get_relname_relid(name, es_base_store()->schema);
-	if (!OidIsValid(relid))
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("index \"eventstore.%s\" is missing", name),
-				errhint("Make it again as in the other segments."));
-	if (OidIsValid(es_segment_relid(segment)))
+	table = es_segment_relid(segment);
+	before = es_base_changes();
+	relid = es_base_find_index(name, table, &index_shapes[which]);
+	if (OidIsValid(table) && before == es_base_changes())
+	{
+		keep_oid(relid);
 		known[segment].indexes[which] = relid;
+	}
 	return relid;
 }
 
@@ -297,12 +323,12 @@ es_segment_open(int64 segment, LOCKMODE mode)
 static bool
 open_for_scan(EsSegmentScan *scan, int64 segment)
 {
-	scan->borrowed = scan->open && RelationGetRelid(scan->open->rel) == es_segment_relid(segment);
+	scan->borrowed = scan->open && RelationGetRelid(scan->open->rel) == es_segment_relid(segment) &&
+		(scan->index = es_store_index(scan->open, es_segment_index(segment, scan->which))) != NULL;
 	if (scan->borrowed)
 	{
 		scan->rel = scan->open->rel;
-		scan->index = es_store_index(scan->open, es_segment_index(segment, scan->which));
-		return scan->index != NULL;
+		return true;
 	}
 	scan->rel = es_segment_open(segment, AccessShareLock);
 	if (scan->rel == NULL)

@@ -56,7 +56,7 @@
 
 static EsRelation snapshots = {"snapshots"};
 static EsRelation snapshots_by_reducer = {"snapshots_by_reducer",
-.keys = {Anum_snapshots_reducer, Anum_snapshots_stream_id},.columns = "reducer, stream_id"};
+.index = {.keys = {Anum_snapshots_reducer, Anum_snapshots_stream_id},.columns = "reducer, stream_id"}};
 
 /* Begins a scan of the snapshots of a reducer, or of a stream's by it. */
 static SysScanDesc

@@ -22,7 +22,7 @@
 #include "streamlock.h"
 
 static EsRelation streams_by_name = {"streams_by_name",
-.keys = {Anum_es_streams_name},.columns = "name",.unique = true};
+.index = {.keys = {Anum_es_streams_name},.columns = "name",.unique = true}};
 static EsRelation stream_id_seq = {"stream_id_seq",.kind = RELKIND_SEQUENCE};
 
 PG_FUNCTION_INFO_V1(es_stream_version);

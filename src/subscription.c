@@ -72,18 +72,18 @@ typedef struct KnownSubscription
 
 static EsRelation subscriptions = {"subscriptions"};
 static EsRelation subscriptions_by_name = {"subscriptions_by_name",
-.keys = {Anum_subscriptions_name},.columns = "name",.unique = true};
+.index = {.keys = {Anum_subscriptions_name},.columns = "name",.unique = true}};
 static EsRelation subscription_id_seq = {"subscription_id_seq",.kind = RELKIND_SEQUENCE};
 static EsRelation partitions_table = {"subscription_partitions"};
 static EsRelation partitions_by_key = {"subscription_partitions_by_key",
-.keys = {Anum_partitions_id, Anum_partitions_partition},.columns = "subscription_id, partition",.unique = true};
+.index = {.keys = {Anum_partitions_id, Anum_partitions_partition},.columns = "subscription_id, partition",.unique = true}};
 
 EsRelation	es_subscription_members = {"subscription_members"};
 EsRelation	es_subscription_members_by_key = {"subscription_members_by_key",
-.keys = {1, 3},.columns = "subscription_id, member",.unique = true};
+.index = {.keys = {1, 3},.columns = "subscription_id, member",.unique = true}};
 EsRelation	es_subscription_failures = {"subscription_failures"};
 EsRelation	es_subscription_failures_by_key = {"subscription_failures_by_key",
-.keys = {1, 4, 2},.columns = "subscription_id, partition, position",.unique = true};
+.index = {.keys = {1, 4, 2},.columns = "subscription_id, partition, position",.unique = true}};
 
 static HTAB *known = NULL;		/* in a context of its own */
 static MemoryContext known_context = NULL;

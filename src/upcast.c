@@ -32,7 +32,7 @@
 
 static EsRelation upcasters_table = {"upcasters"};
 static EsRelation upcasters_by_type = {"upcasters_by_type",
-.keys = {Anum_upcasters_type, Anum_upcasters_from_version},.columns = "type, from_version",.unique = true};
+.index = {.keys = {Anum_upcasters_type, Anum_upcasters_from_version},.columns = "type, from_version",.unique = true}};
 
 PG_FUNCTION_INFO_V1(es_register_upcaster);
 PG_FUNCTION_INFO_V1(es_register_upcaster_ops);
