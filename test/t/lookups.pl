@@ -115,7 +115,7 @@ sub fails_well
 	my @hints = $err =~ /HINT:  (.*)/g;
 
 	is(join("\n", (grep { !/^($codes): / } @errors), bad_log()), '', $label);
-	cmp_ok(scalar(@hints), '>=', scalar(grep { /^55000/ } @errors), "... with a hint for each of @{[scalar @errors]}");
+	cmp_ok(scalar(@hints), '>=', scalar(grep { /^55000/ && !/detached/ } @errors), "... with a hint for each of @{[scalar @errors]}");
 	return $err;
 }
 
@@ -314,51 +314,56 @@ sub ddl_during
 	};
 }
 
-# rebuild_during(table): the session waits behind somebody who waits for a rebuild of all indexes.
+# rebuild_during(table, index): the session waits behind somebody who waits for a rebuild
+# of the index. The rebuild waits for older snapshots than the session's.
 sub rebuild_during
 {
-	my ($table) = @_;
+	my ($table, $index) = @_;
 
 	return sub {
 		my ($go, $waits) = @_;
-		my $writer = $node->background_psql('postgres');
+		my $reader = $node->background_psql('postgres');
 
-		$writer->query_safe("BEGIN; LOCK TABLE eventstore.$table IN ROW EXCLUSIVE MODE");
-		my $rebuild = start_script($node, 'postgres', "REINDEX TABLE CONCURRENTLY eventstore.$table;\n");
-		$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_stat_progress_create_index WHERE phase = 'waiting for writers before build'}) or die 'no rebuild';
+		$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+		run('SELECT txid_current()');
+		my $rebuild = start_script($node, 'postgres', "REINDEX INDEX CONCURRENTLY eventstore.$index;\n");
+		$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_stat_progress_create_index WHERE phase = 'waiting for old snapshots'}) or die 'no rebuild';
+		run('SELECT txid_current()');
 		my $queue = start_script($node, 'postgres', "BEGIN; LOCK TABLE eventstore.$table IN ACCESS EXCLUSIVE MODE; COMMIT;\n");
 		$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted}) or die 'no queue';
 		$go->();
 		$waits->();
-		$writer->query_safe('COMMIT');
-		$writer->quit;
-		is((finish_script($_))[1], '', "$table: those it waits for end well") foreach ($rebuild, $queue);
+		$reader->query_safe('COMMIT');
+		$reader->quit;
+		is((finish_script($_))[1], '', "$index: those it waits for end well") foreach ($rebuild, $queue);
 	};
 }
 
-run(q{SELECT es_append_if('[{"stream": "y-1", "type": "Taken", "tags": ["taken"]}]', 0)});
+run(q{SELECT es_append('y-1', 'Taken', '{}', '{"tags": ["taken"]}')});
 my @calls = (
-	[ tags => q{SELECT outcome($$SELECT es_append_if('[{"stream": "y-1", "type": "Lost"}]', 0, tags => '{taken}')$$)} => 'VE001' ],
-	[ streams => q{SELECT es_stream_version('y-1'), (SELECT count(*) FROM es_read('y-1'))} => '1|1' ],
-	[ events_0 => q{SELECT es_stream_version('y-1'), (SELECT count(*) FROM es_read_tagged('{taken}'))} => '1|1' ],
-	[ projection_states => q{SELECT state FROM es_projection('inside', 'y-1')} => '{"count": 1}' ],
-	[ projection_progress => q{SELECT state FROM es_projection('inside', 'y-1')} => '{"count": 1}' ],
-	[ subscriptions => q{SELECT count(*) FROM es_poll('late', member => 'm')} => '1' ],
-	[ subscription_partitions => q{SELECT count(*) FROM es_poll('late', member => 'm')} => '1' ],
-	[ subscription_members => q{SELECT count(*) FROM es_poll('late', member => 'm')} => '1' ],
-	[ subscription_failures => q{SELECT count(*) FROM es_parked('late')} => '0' ],
-	[ segments => q{SELECT es_settled_position() > 0, (SELECT count(*) FROM es_read('y-1'))} => 't|1' ],
-	[ snapshots => q{SELECT version FROM es_replay('y-1', 'count')} => '1' ]);
+	[ tags => tags_by_tag => q{SELECT outcome($$SELECT es_append_if('[{"stream": "y-1", "type": "Lost"}]', 0, tags => '{taken}')$$)} => 'VE001' ],
+	[ streams => streams_by_name => q{SELECT es_stream_version('y-1'), (SELECT count(*) FROM es_read('y-1'))} => '1|1' ],
+	[ streams => streams_by_category => q{SELECT state FROM es_replay_category('y', 'count')} => '{"count": 1}' ],
+	[ events_0 => events_0_stream => q{SELECT es_stream_version('y-1')} => '1' ],
+	[ events_0 => events_0_position => q{SELECT stream FROM es_read_tagged('{taken}')} => 'y-1' ],
+	[ events_0 => events_0_category => q{SELECT stream FROM es_read_category('y', 0, NULL)} => 'y-1' ],
+	[ projection_states => projection_states_by_key => q{SELECT state FROM es_projection('inside', 'y-1')} => '{"count": 1}' ],
+	[ projection_progress => projection_progress_by_key => q{SELECT state FROM es_projection('inside', 'y-1')} => '{"count": 1}' ],
+	[ subscriptions => subscriptions_by_name => q{SELECT count(es_unsubscribe('late')), count(es_subscribe('late', 0, '{y}', partitions => 2))} => '1|1' ],
+	[ subscription_partitions => subscription_partitions_by_key => q{SELECT count(*) FROM es_poll('late', member => 'm')} => '1' ],
+	[ subscription_members => subscription_members_by_key => q{SELECT count(*) FROM es_poll('late', member => 'm')} => '1' ],
+	[ segments => segments_pkey => q{SELECT outcome('SELECT es_set_segment_size(200)')} => '55000' ],
+	[ snapshots => snapshots_by_reducer => q{SELECT es_snapshot('y-1', 'tally')} => '1' ]);
 run(q{SELECT es_subscribe('late', 0, '{y}', partitions => 2)});
 foreach my $call (@calls)
 {
-	my ($table, $sql, $expected) = @$call;
-	my @again = rows($node, 'postgres', qq{SELECT CASE WHEN c.oid IS NULL THEN format('DROP INDEX %s', indexrelid::regclass) ELSE format('ALTER TABLE %s DROP CONSTRAINT %I', indrelid::regclass, conname) END,
-		coalesce(format('ALTER TABLE %s ADD CONSTRAINT %I %s', indrelid::regclass, conname, pg_get_constraintdef(c.oid)), pg_get_indexdef(indexrelid))
-		FROM pg_index LEFT JOIN pg_constraint c ON conindid = indexrelid WHERE indrelid = 'eventstore.$table'::regclass});
+	my ($table, $index, $sql, $expected) = @$call;
+	my @again = split /\|/, run(qq{SELECT CASE WHEN c.oid IS NULL THEN 'DROP INDEX eventstore.$index' ELSE 'ALTER TABLE eventstore.$table DROP CONSTRAINT $index' END,
+		CASE WHEN c.oid IS NULL THEN pg_get_indexdef(indexrelid) ELSE 'ALTER TABLE eventstore.$table ADD CONSTRAINT $index ' || pg_get_constraintdef(c.oid) END
+		FROM pg_index LEFT JOIN pg_constraint c ON conindid = indexrelid WHERE indexrelid = 'eventstore.$index'::regclass});
 
-	waits_while("$table: indexes dropped and made again", ddl_during(map { split /\|/ } @again), $sql, $expected);
-	waits_while("$table: indexes rebuilt concurrently", rebuild_during($table), $sql, $expected);
+	waits_while("$index: dropped and made again", ddl_during(@again), $sql, $expected);
+	waits_while("$index: rebuilt concurrently", rebuild_during($table, $index), $sql, $expected);
 }
 
 # ---- another store ----
@@ -370,7 +375,6 @@ waits_while('the store is made anew while an append waits: it goes to the new on
 run($_) foreach ('DROP FUNCTION IF EXISTS tally, note', $anew[0]);
 like(fails_well($warm, 'without a store', '42883|42704|42P01|55000|VE004'), qr/does not exist/, '... there is nothing to call');
 set_up();
-$n = 0;
 goes_on($warm, "another store, $_") foreach (1, 2);
 
 $warm->quit;
