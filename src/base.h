@@ -225,8 +225,7 @@ extern const EsStore *es_base_store(void);
 /* What an index must be like. */
 typedef struct EsIndexShape
 {
-	AttrNumber	keys[ES_MOST_KEYS]; /* the table's columns that it begins
-									 * with */
+	AttrNumber	keys[ES_MOST_KEYS]; /* the table's columns that it begins with */
 	const char *columns;		/* their names */
 	const char *where;			/* the predicate, or NULL */
 	bool		unique;
