@@ -75,9 +75,9 @@ static const EsIndexShape index_shapes[ES_INDEX_COUNT] = {
 	{.keys = {Anum_es_events_position},.columns = "position",.unique = true},
 	{.keys = {Anum_es_events_stream_id, Anum_es_events_version},.columns = "stream_id, version",.unique = true},
 	{.keys = {Anum_es_events_category_key, Anum_es_events_position},.columns = "category_key, position",
-		.where = "run_length > 0"},
+	.where = "run_length > 0"},
 	{.keys = {Anum_es_events_stream_id, Anum_es_events_event_id},.columns = "stream_id, event_id",
-		.where = "id_given",.unique = true},
+	.where = "id_given",.unique = true},
 };
 
 EsRelation	es_segment_table = {"segments"};
