@@ -1,0 +1,302 @@
+/*
+ * textsize.c
+ *		How long the JSON text of a jsonb is, found out without making it.
+ *
+ * The size of a jsonb does not bound its text: a number is stored by its digits
+ * that are not zero, so a dozen bytes may stand for 147,457 characters, and 150 kB
+ * for more than the server can send.  What is taken in is measured, so that it
+ * can be given out again.
+ *
+ * The bytes decide where even the worst case fits: most events cost a
+ * comparison.  Else the values are walked.  The first walk takes each byte of a
+ * string for an escaped one, and looks at numbers only; if that is too much, a
+ * second one counts exactly.  A walk ends at the limit, can be cancelled, and
+ * needs memory for its depth only.
+ *
+ * The length is that of the jsonb's output function, in the encoding of the
+ * database.
+ */
+#include "textsize.h"
+
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/numeric.h"
+
+#include "jsontext.h"
+#include "node.h"
+
+#define MOST_BYTES_A_CHARACTER	6	/* of a string: an escape */
+#define DIGITS_A_GROUP			4	/* decimal digits in each of numeric's own */
+#define CHUNK					65536	/* bytes of a string looked at between
+										 * interrupts */
+#define FIRST_LEVELS			16
+
+/* The header of a numeric, on disk and in jsonb. */
+#define HEADER_KIND				0xC000
+#define HEADER_SHORT			0x8000	/* all in one word */
+#define HEADER_SPECIAL			0xC000
+#define SHORT_NEGATIVE			0x2000
+#define SHORT_SCALE(word)		(((word) & 0x1F80) >> 7)
+#define SHORT_WEIGHT(word)		(((word) & 0x0040) ? (int) ((word) & 0x003F) - 64 : (int) ((word) & 0x003F))
+#define LONG_NEGATIVE			0x4000
+#define LONG_SCALE(word)		((word) & 0x3FFF)
+
+/* A level takes a header and an entry. */
+StaticAssertDecl(ES_MOST_TEXT / ES_MOST_TEXT_A_BYTE / (2 * sizeof(uint32)) < ES_MOST_LEVELS,
+				 "what needs no walk must not be nested too deeply");
+
+/* A walk. */
+typedef struct Walk
+{
+	bool		exact;
+	int64		limit;
+	int64		length;			/* of the text so far; above the limit: at
+								 * least */
+	EsPackedReader *levels;		/* containers that are open, the innermost
+								 * last */
+	int			depth;
+	int			room;
+} Walk;
+
+int			es_textsize_event_limit = 16 * 1024 * 1024;
+
+/* Defines the GUC; called once, from _PG_init. */
+void
+es_textsize_init(void)
+{
+	DefineCustomIntVariable("eventstore.max_event_size",
+							"How long the JSON text of an event's data and metadata may be, together.",
+							"What is longer is refused when it is appended.",
+							&es_textsize_event_limit, 16 * 1024 * 1024, 4, ES_MOST_TEXT,
+							PGC_SUSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
+}
+
+/* ---- scalars ---- */
+
+/* The number of decimal digits in front of the point, by numeric's first digit and its weight. */
+static int
+whole_digits(int weight, int first)
+{
+	if (weight < 0)
+		return 1;
+	return weight * DIGITS_A_GROUP + (first >= 1000 ? 4 : first >= 100 ? 3 : first >= 10 ? 2 : 1);
+}
+
+/* The length of a number's text. */
+static int64
+number_length(const EsNode *node)
+{
+	struct varlena *number = (struct varlena *) node->value.bytes;
+	const char *bytes = VARDATA_ANY(number);
+	int			nwords = VARSIZE_ANY_EXHDR(number) / sizeof(uint16);
+	uint16		word;
+	int			header = 1;
+	int			weight;
+	int			scale;
+	bool		negative;
+	int16		first = 0;
+
+	memcpy(&word, bytes, sizeof(word));
+	if ((word & HEADER_KIND) == HEADER_SPECIAL)
+		return strlen(DatumGetCString(DirectFunctionCall1(numeric_out, PointerGetDatum(number))));
+	if ((word & HEADER_KIND) == HEADER_SHORT)
+	{
+		negative = (word & SHORT_NEGATIVE) != 0;
+		scale = SHORT_SCALE(word);
+		weight = SHORT_WEIGHT(word);
+	}
+	else
+	{
+		int16		stored;
+
+		memcpy(&stored, bytes + sizeof(word), sizeof(stored));
+		negative = (word & HEADER_KIND) == LONG_NEGATIVE;
+		scale = LONG_SCALE(word);
+		weight = stored;
+		header = 2;
+	}
+	if (nwords > header)
+		memcpy(&first, bytes + header * sizeof(uint16), sizeof(first));
+	return negative + whole_digits(weight, first) + (scale > 0 ? scale + 1 : 0);
+}
+
+/* Counts a string, or a key. */
+static void
+count_string(Walk *walk, const EsNode *node)
+{
+	walk->length += 2;
+	if (!walk->exact)
+	{
+		walk->length += (int64) node->len * MOST_BYTES_A_CHARACTER;
+		return;
+	}
+	walk->length += node->len;
+	for (uint32 at = 0; at < node->len && walk->length <= walk->limit; at += CHUNK)
+	{
+		CHECK_FOR_INTERRUPTS();
+		walk->length += es_jsontext_escapes(node->value.bytes + at, Min(CHUNK, node->len - at));
+	}
+}
+
+/* ---- the walk ---- */
+
+/* Opens a container: its brackets, and what stands between its members. */
+static void
+open_container(Walk *walk, const EsNode *node)
+{
+	EsPackedReader *level;
+
+	if (walk->depth == walk->room)
+	{
+		walk->room *= 2;
+		walk->levels = repalloc(walk->levels, sizeof(EsPackedReader) * walk->room);
+	}
+	level = &walk->levels[walk->depth++];
+	if (es_node_is_packed_object(node))
+	{
+		es_node_begin_members(level, node);
+		walk->length += (int64) level->count * 2;	/* ": " */
+	}
+	else
+		es_node_begin_elements(level, node);
+	walk->length += 2 + ((int64) Max(level->count, 1) - 1) * 2; /* ", " */
+}
+
+/* Counts a value; a container is only opened. */
+static void
+count_value(Walk *walk, const EsNode *node)
+{
+	switch (node->kind)
+	{
+		case ES_NODE_NULL:
+			walk->length += strlen("null");
+			break;
+		case ES_NODE_BOOL:
+			walk->length += strlen(node->value.boolean ? "true" : "false");
+			break;
+		case ES_NODE_NUMBER:
+			walk->length += number_length(node);
+			break;
+		case ES_NODE_STRING:
+			count_string(walk, node);
+			break;
+		case ES_NODE_PACKED:
+			open_container(walk, node);
+			break;
+		default:
+			elog(ERROR, "unexpected kind %d of a value in a jsonb", (int) node->kind);
+	}
+}
+
+/* Counts the next child of the innermost container; closes it after the last. */
+static void
+count_next(Walk *walk)
+{
+	EsPackedReader *level = &walk->levels[walk->depth - 1];
+	EsNode		key;
+	EsNode		value;
+
+	if (JsonContainerIsObject(level->container))
+	{
+		if (es_node_next_member(level, &key, &value))
+		{
+			count_string(walk, &key);
+			count_value(walk, &value);
+			return;
+		}
+	}
+	else if (es_node_next_element(level, &value))
+	{
+		count_value(walk, &value);
+		return;
+	}
+	walk->depth--;
+}
+
+/* Counts a jsonb, until it is known to be too much. */
+static EsTextSize
+walk_jsonb(Walk *walk, const Jsonb *json, int most_levels)
+{
+	EsNode		root = es_node_view(json);
+
+	walk->depth = 0;
+	count_value(walk, &root);
+	while (walk->depth > 0 && walk->length <= walk->limit)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (walk->depth > most_levels)
+			return ES_TEXT_TOO_DEEP;
+		count_next(walk);
+	}
+	return walk->length <= walk->limit ? ES_TEXT_FITS : ES_TEXT_TOO_LONG;
+}
+
+/*
+ * es_textsize_measure is es_textsize_judge by walks.  Depth is judged too, unless
+ * the limit is more than is ever taken in.
+ */
+EsTextSize
+es_textsize_measure(Datum data, Datum metadata, int64 limit)
+{
+	Datum		values[] = {data, metadata};
+	Jsonb	   *json[2] = {NULL, NULL};
+	int			most_levels = limit > ES_MOST_TEXT ? INT_MAX : ES_MOST_LEVELS;
+	Walk		walk = {.limit = limit,.room = FIRST_LEVELS};
+	EsTextSize	result = ES_TEXT_TOO_LONG;
+
+	walk.levels = palloc(sizeof(EsPackedReader) * walk.room);
+	for (int i = 0; i < 2; i++)
+		if (values[i] != (Datum) 0)
+			json[i] = DatumGetJsonbP(values[i]);
+	for (int pass = 0; pass < 2 && result == ES_TEXT_TOO_LONG; pass++)
+	{
+		walk.exact = pass == 1;
+		walk.length = 0;
+		result = ES_TEXT_FITS;
+		for (int i = 0; i < 2 && result == ES_TEXT_FITS; i++)
+			if (json[i])
+				result = walk_jsonb(&walk, json[i], most_levels);
+	}
+	for (int i = 0; i < 2; i++)
+		if (json[i] && PointerGetDatum(json[i]) != values[i])
+			pfree(json[i]);
+	pfree(walk.levels);
+	return result;
+}
+
+/* ---- what else is stored ---- */
+
+/*
+ * es_textsize_check_stored raises 54000 for a jsonb that is no event's and that a
+ * dump could not have, or not bring back.
+ */
+void
+es_textsize_check_stored(Datum json, const char *what)
+{
+	switch (es_textsize_judge(json, (Datum) 0, ES_MOST_TEXT))
+	{
+		case ES_TEXT_FITS:
+			break;
+		case ES_TEXT_TOO_LONG:
+			ereport(ERROR,
+					errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					errmsg("%s is too large", what),
+					errdetail("Its JSON text is longer than %d bytes.", ES_MOST_TEXT));
+			break;
+		case ES_TEXT_TOO_DEEP:
+			ereport(ERROR,
+					errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					errmsg("%s is nested too deeply", what),
+					errdetail("It has more than %d levels of arrays and objects.", ES_MOST_LEVELS));
+			break;
+	}
+}
+
+/* es_textsize_clip gives how much of a text is kept: at most so many bytes, whole characters. */
+int
+es_textsize_clip(const char *text, int len, int limit)
+{
+	return len <= limit ? len : pg_mbcliplen(text, len, limit);
+}
