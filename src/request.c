@@ -101,7 +101,7 @@ es_request_check_event(EsNewEvent *event, const text *stream, int element)
 	int			ntags;
 
 	es_base_check_type_name(event->type);
-	size = es_textsize_judge(event->data, event->metadata, es_textsize_event_limit);
+	size = es_textsize_judge_event(event->data, event->metadata, es_textsize_event_limit);
 	if (unlikely(size != ES_TEXT_FITS))
 		refuse_size(event, stream, element, size);
 	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(event->metadata)))

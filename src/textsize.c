@@ -18,7 +18,6 @@
  */
 #include "textsize.h"
 
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -217,9 +216,10 @@ count_next(Walk *walk)
 
 /* Counts a jsonb, until it is known to be too much. */
 static EsTextSize
-walk_jsonb(Walk *walk, const Jsonb *json, int most_levels)
+walk_jsonb(Walk *walk, const Jsonb *json)
 {
 	EsNode		root = es_node_view(json);
+	int			most_levels = walk->limit > ES_MOST_TEXT ? INT_MAX : ES_MOST_LEVELS;
 
 	walk->depth = 0;
 	count_value(walk, &root);
@@ -233,70 +233,56 @@ walk_jsonb(Walk *walk, const Jsonb *json, int most_levels)
 	return walk->length <= walk->limit ? ES_TEXT_FITS : ES_TEXT_TOO_LONG;
 }
 
+/* Counts some jsonb values. */
+static EsTextSize
+walk_all(Walk *walk, const Datum *values, int count)
+{
+	EsTextSize	result = ES_TEXT_FITS;
+
+	walk->length = 0;
+	for (int i = 0; i < count && result == ES_TEXT_FITS; i++)
+	{
+		Jsonb	   *json = DatumGetJsonbP(values[i]);
+
+		result = walk_jsonb(walk, json);
+		if (JsonbPGetDatum(json) != values[i])
+			pfree(json);
+	}
+	return result;
+}
+
 /*
  * es_textsize_measure is es_textsize_judge by walks.  Depth is judged too, unless
  * the limit is more than is ever taken in.
  */
 EsTextSize
-es_textsize_measure(Datum data, Datum metadata, int64 limit)
+es_textsize_measure(const Datum *values, int count, int64 limit)
 {
-	Datum		values[] = {data, metadata};
-	Jsonb	   *json[2] = {NULL, NULL};
-	int			most_levels = limit > ES_MOST_TEXT ? INT_MAX : ES_MOST_LEVELS;
 	Walk		walk = {.limit = limit,.room = FIRST_LEVELS};
-	EsTextSize	result = ES_TEXT_TOO_LONG;
+	EsTextSize	result;
 
 	walk.levels = palloc(sizeof(EsPackedReader) * walk.room);
-	for (int i = 0; i < 2; i++)
-		if (values[i] != (Datum) 0)
-			json[i] = DatumGetJsonbP(values[i]);
-	for (int pass = 0; pass < 2 && result == ES_TEXT_TOO_LONG; pass++)
+	result = walk_all(&walk, values, count);
+	if (result == ES_TEXT_TOO_LONG)
 	{
-		walk.exact = pass == 1;
-		walk.length = 0;
-		result = ES_TEXT_FITS;
-		for (int i = 0; i < 2 && result == ES_TEXT_FITS; i++)
-			if (json[i])
-				result = walk_jsonb(&walk, json[i], most_levels);
+		walk.exact = true;
+		result = walk_all(&walk, values, count);
 	}
-	for (int i = 0; i < 2; i++)
-		if (json[i] && PointerGetDatum(json[i]) != values[i])
-			pfree(json[i]);
 	pfree(walk.levels);
 	return result;
 }
 
-/* ---- what else is stored ---- */
-
 /*
- * es_textsize_check_stored raises 54000 for a jsonb that is no event's and that a
- * dump could not have, or not bring back.
+ * es_textsize_check_definition raises 54000 for a jsonb of a definition that a dump
+ * could not have, or not bring back.
  */
 void
-es_textsize_check_stored(Datum json, const char *what)
+es_textsize_check_definition(const Jsonb *json, const char *what)
 {
-	switch (es_textsize_judge(json, (Datum) 0, ES_MOST_TEXT))
-	{
-		case ES_TEXT_FITS:
-			break;
-		case ES_TEXT_TOO_LONG:
-			ereport(ERROR,
-					errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					errmsg("%s is too large", what),
-					errdetail("Its JSON text is longer than %d bytes.", ES_MOST_TEXT));
-			break;
-		case ES_TEXT_TOO_DEEP:
-			ereport(ERROR,
-					errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					errmsg("%s is nested too deeply", what),
-					errdetail("It has more than %d levels of arrays and objects.", ES_MOST_LEVELS));
-			break;
-	}
-}
-
-/* es_textsize_clip gives how much of a text is kept: at most so many bytes, whole characters. */
-int
-es_textsize_clip(const char *text, int len, int limit)
-{
-	return len <= limit ? len : pg_mbcliplen(text, len, limit);
+	if (!es_textsize_can_keep(json))
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("%s is too large or nested too deeply", what),
+				errdetail("Its JSON text may have %d bytes, and %d levels of arrays and objects.",
+						  ES_MOST_TEXT, ES_MOST_LEVELS));
 }

@@ -44,25 +44,41 @@ extern int	es_textsize_event_limit;	/* GUC eventstore.max_event_size,
 										 * bytes */
 
 extern void es_textsize_init(void);
-extern EsTextSize es_textsize_measure(Datum data, Datum metadata, int64 limit);
-extern void es_textsize_check_stored(Datum json, const char *what);
-extern int	es_textsize_clip(const char *text, int len, int limit);
+extern EsTextSize es_textsize_measure(const Datum *values, int count, int64 limit);
+extern void es_textsize_check_definition(const Jsonb *json, const char *what);
 
 /*
- * es_textsize_judge tells whether the text of one jsonb, or of two together, fits
- * into a limit: by a comparison, where their stored size says so.  The second may
- * be 0, for none.
+ * es_textsize_judge tells whether the text of some jsonb values together fits into
+ * a limit: by a comparison, where their stored size says so.
  */
 static inline EsTextSize
-es_textsize_judge(Datum data, Datum metadata, int64 limit)
+es_textsize_judge(const Datum *values, int count, int64 limit)
 {
-	uint64		stored = toast_raw_datum_size(data);
+	uint64		stored = 0;
 
-	if (metadata != (Datum) 0)
-		stored += toast_raw_datum_size(metadata);
+	for (int i = 0; i < count; i++)
+		stored += toast_raw_datum_size(values[i]);
 	if (likely(stored * ES_MOST_TEXT_A_BYTE <= limit))
 		return ES_TEXT_FITS;
-	return es_textsize_measure(data, metadata, limit);
+	return es_textsize_measure(values, count, limit);
+}
+
+/* es_textsize_judge_event judges an event's data and metadata. */
+static inline EsTextSize
+es_textsize_judge_event(Datum data, Datum metadata, int64 limit)
+{
+	Datum		values[] = {data, metadata};
+
+	return es_textsize_judge(values, lengthof(values), limit);
+}
+
+/* es_textsize_can_keep tells whether a dump could have a jsonb, and bring it back. */
+static inline bool
+es_textsize_can_keep(const Jsonb *json)
+{
+	Datum		value = JsonbPGetDatum(json);
+
+	return es_textsize_judge(&value, 1, ES_MOST_TEXT) == ES_TEXT_FITS;
 }
 
 #endif							/* ES_TEXTSIZE_H */
