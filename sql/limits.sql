@@ -122,6 +122,29 @@ CREATE TEMP TABLE random_event AS
 SELECT n, pg_temp.some_json(3) AS data, jsonb_build_object('m', pg_temp.some_json(2)) AS metadata FROM generate_series(1, 1500) n;
 SELECT pg_temp.accepted(data, metadata, size) AS fits, pg_temp.accepted(data, metadata, size - 1) AS one_less, count(*)
 FROM (SELECT data, metadata, octet_length(data::text) + octet_length(metadata::text) AS size FROM random_event) e GROUP BY 1, 2;
+-- wherever in it the long numbers are
+CREATE FUNCTION pg_temp.strew(n int) RETURNS jsonb LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+	doc jsonb := '1e131071';
+	long jsonb;
+BEGIN
+	FOR i IN 2..n LOOP
+		long := CASE (random() * 2)::int WHEN 0 THEN '1e131071' WHEN 1 THEN '-1e131071' ELSE '1.5e131071' END;
+		doc := CASE (random() * 5)::int
+			WHEN 0 THEN jsonb_build_array(pg_temp.some_json(1), doc, long) WHEN 1 THEN jsonb_build_array(long, doc)
+			WHEN 2 THEN jsonb_build_object(pg_temp.some_string(), long, 'doc', doc, 'z', pg_temp.some_json(1))
+			WHEN 3 THEN (SELECT jsonb_agg(CASE k WHEN 1 THEN doc WHEN 70 THEN long ELSE 'true' END ORDER BY random()) FROM generate_series(1, 70) k)
+			WHEN 4 THEN (SELECT jsonb_object_agg(k, CASE k WHEN 1 THEN doc WHEN 33 THEN long ELSE '"s"' END) FROM generate_series(1, 33) k)
+			ELSE jsonb_build_object('a', '[]'::jsonb, 'b', jsonb_build_array(doc), 'c', jsonb_build_object('d', long)) END;
+	END LOOP;
+	RETURN doc;
+END
+$$;
+CREATE TEMP TABLE strewn AS SELECT pg_temp.strew(4 + n % 7) AS data FROM generate_series(1, 200) n;
+SELECT accepted = fits AS right, count(*) FILTER (WHERE fits) > 50 AS some_fit, count(*) FILTER (WHERE NOT fits) > 50 AS some_do_not
+FROM (SELECT octet_length(data::text) + 2 <= 1048576 AS fits, pg_temp.accepted(data, '{}', 1048576) = 'accepted' AS accepted FROM strewn) s GROUP BY 1;
+SELECT accepted = fits AS right, count(*) FILTER (WHERE fits) > 50 AS some_fit, count(*) FILTER (WHERE NOT fits) > 50 AS some_do_not
+FROM (SELECT octet_length(data::text) + 7 <= 1048576 AS fits, pg_temp.accepted('1', jsonb_build_object('', data), 1048576) = 'accepted' AS accepted FROM strewn) s GROUP BY 1;
 RESET eventstore.max_event_size;
 
 -- stored compressed and out of line elsewhere

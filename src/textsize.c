@@ -8,10 +8,10 @@
  * can be given out again.
  *
  * The bytes decide where even the worst case fits: most events cost a
- * comparison.  Else the values are walked.  The first walk takes each byte of a
- * string for an escaped one, and looks at numbers only; if that is too much, a
- * second one counts exactly.  A walk ends at the limit, can be cancelled, and
- * needs memory for its depth only.
+ * comparison.  Else the values are walked.  The first walk looks for numbers that
+ * may be long, and takes all else at the most that its bytes can be; if that is
+ * too much, a second one counts exactly.  A walk ends at the limit, can be
+ * cancelled, and needs memory for its depth only.
  *
  * The length is that of the jsonb's output function, in the encoding of the
  * database.
@@ -26,8 +26,15 @@
 #include "jsontext.h"
 #include "node.h"
 
-#define MOST_BYTES_A_CHARACTER	6	/* of a string: an escape */
 #define DIGITS_A_GROUP			4	/* decimal digits in each of numeric's own */
+
+/*
+ * A byte is at most so much text, but for numbers with a long header.  A short
+ * header allows 256 digits and 63 decimals, in twelve bytes.
+ */
+#define MOST_ORDINARY			27
+#define MOST_LONG_NUMBER		147459	/* with a comma and a blank */
+
 #define CHUNK					65536	/* bytes of a string looked at between
 										 * interrupts */
 #define FIRST_LEVELS			16
@@ -49,7 +56,6 @@ StaticAssertDecl(ES_MOST_TEXT / ES_MOST_TEXT_A_BYTE / (2 * sizeof(uint32)) < ES_
 /* A walk. */
 typedef struct Walk
 {
-	bool		exact;
 	int64		limit;
 	int64		length;			/* of the text so far; above the limit: at
 								 * least */
@@ -57,7 +63,11 @@ typedef struct Walk
 								 * last */
 	int			depth;
 	int			room;
+	EsPackedReader first[FIRST_LEVELS];
 } Walk;
+
+/* Takes a walk one step on. */
+typedef void (*Step) (Walk *walk);
 
 int			es_textsize_event_limit = 16 * 1024 * 1024;
 
@@ -125,13 +135,7 @@ number_length(const EsNode *node)
 static void
 count_string(Walk *walk, const EsNode *node)
 {
-	walk->length += 2;
-	if (!walk->exact)
-	{
-		walk->length += (int64) node->len * MOST_BYTES_A_CHARACTER;
-		return;
-	}
-	walk->length += node->len;
+	walk->length += (int64) node->len + 2;
 	for (uint32 at = 0; at < node->len && walk->length <= walk->limit; at += CHUNK)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -141,26 +145,37 @@ count_string(Walk *walk, const EsNode *node)
 
 /* ---- the walk ---- */
 
-/* Opens a container: its brackets, and what stands between its members. */
-static void
+/* Opens a container. */
+static EsPackedReader *
 open_container(Walk *walk, const EsNode *node)
 {
 	EsPackedReader *level;
 
 	if (walk->depth == walk->room)
 	{
+		Size		size = sizeof(EsPackedReader) * walk->room;
+
+		walk->levels = walk->levels == walk->first ? memcpy(palloc(2 * size), walk->first, size) :
+			repalloc(walk->levels, 2 * size);
 		walk->room *= 2;
-		walk->levels = repalloc(walk->levels, sizeof(EsPackedReader) * walk->room);
 	}
 	level = &walk->levels[walk->depth++];
 	if (es_node_is_packed_object(node))
-	{
 		es_node_begin_members(level, node);
-		walk->length += (int64) level->count * 2;	/* ": " */
-	}
 	else
 		es_node_begin_elements(level, node);
+	return level;
+}
+
+/* Opens a container and counts its brackets, and what stands between its members. */
+static void
+count_container(Walk *walk, const EsNode *node)
+{
+	EsPackedReader *level = open_container(walk, node);
+
 	walk->length += 2 + ((int64) Max(level->count, 1) - 1) * 2; /* ", " */
+	if (JsonContainerIsObject(level->container))
+		walk->length += (int64) level->count * 2;	/* ": " */
 }
 
 /* Counts a value; a container is only opened. */
@@ -182,7 +197,7 @@ count_value(Walk *walk, const EsNode *node)
 			count_string(walk, node);
 			break;
 		case ES_NODE_PACKED:
-			open_container(walk, node);
+			count_container(walk, node);
 			break;
 		default:
 			elog(ERROR, "unexpected kind %d of a value in a jsonb", (int) node->kind);
@@ -214,28 +229,95 @@ count_next(Walk *walk)
 	walk->depth--;
 }
 
-/* Counts a jsonb, until it is known to be too much. */
-static EsTextSize
-walk_jsonb(Walk *walk, const Jsonb *json)
+/* Tells whether a number in a jsonb may have a long text. */
+static inline bool
+is_long(const char *number)
 {
-	EsNode		root = es_node_view(json);
+	uint16		word;
+
+	memcpy(&word, VARDATA_ANY(number), sizeof(word));
+	return (word & HEADER_KIND) != HEADER_SHORT;
+}
+
+/*
+ * Looks through the innermost container for long numbers, up to the next container
+ * in it, which is opened; closes it after the last child.  Not by node.c, since
+ * most events that are walked are walked for this only.
+ */
+static void
+look_for_long_numbers(Walk *walk)
+{
+	EsPackedReader *level = &walk->levels[walk->depth - 1];
+	const JEntry *entries = level->container->children + (JsonContainerIsObject(level->container) ? level->count : 0);
+	const char *data = level->data;
+	uint32		count = level->count;
+	uint32		at = level->value_at;
+	int64		nlong = 0;
+	EsNode		node = {ES_NODE_NULL};
+
+	for (uint32 i = level->next; i < count; i++)
+	{
+		JEntry		entry = entries[i];
+		const char *child = data + INTALIGN(at);
+
+		JBE_ADVANCE_OFFSET(at, entry);
+		if (JBE_ISNUMERIC(entry))
+			nlong += is_long(child);
+		else if (JBE_ISCONTAINER(entry))
+		{
+			node.kind = ES_NODE_PACKED;
+			node.value.bytes = (char *) child;
+			level->next = i + 1;
+			level->value_at = at;
+			break;
+		}
+	}
+	walk->length += nlong * MOST_LONG_NUMBER;
+	if (node.kind == ES_NODE_PACKED)
+		(void) open_container(walk, &node);
+	else
+		walk->depth--;
+}
+
+/* Walks through the containers of a jsonb, until it is known to be too much. */
+static EsTextSize
+walk_containers(Walk *walk, Step step)
+{
 	int			most_levels = walk->limit > ES_MOST_TEXT ? INT_MAX : ES_MOST_LEVELS;
 
-	walk->depth = 0;
-	count_value(walk, &root);
 	while (walk->depth > 0 && walk->length <= walk->limit)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (walk->depth > most_levels)
 			return ES_TEXT_TOO_DEEP;
-		count_next(walk);
+		step(walk);
 	}
 	return walk->length <= walk->limit ? ES_TEXT_FITS : ES_TEXT_TOO_LONG;
 }
 
-/* Counts some jsonb values. */
+/* Measures one jsonb, exactly or at the most that it can be. */
 static EsTextSize
-walk_all(Walk *walk, const Datum *values, int count)
+walk_jsonb(Walk *walk, const Jsonb *json, bool exact)
+{
+	EsNode		root = es_node_view(json);
+
+	walk->depth = 0;
+	if (exact)
+	{
+		count_value(walk, &root);
+		return walk_containers(walk, count_next);
+	}
+	walk->length += (int64) VARSIZE(json) * MOST_ORDINARY;
+	if (root.kind == ES_NODE_PACKED)
+		(void) open_container(walk, &root);
+	else if (root.kind == ES_NODE_NUMBER && is_long(root.value.bytes))
+		walk->length += MOST_LONG_NUMBER;
+	return walk_containers(walk, look_for_long_numbers);
+}
+
+/* Measures some jsonb values together. */
+static EsTextSize
+walk_all(Walk *walk, const Datum *values, int count, bool exact)
 {
 	EsTextSize	result = ES_TEXT_FITS;
 
@@ -244,7 +326,7 @@ walk_all(Walk *walk, const Datum *values, int count)
 	{
 		Jsonb	   *json = DatumGetJsonbP(values[i]);
 
-		result = walk_jsonb(walk, json);
+		result = walk_jsonb(walk, json, exact);
 		if (JsonbPGetDatum(json) != values[i])
 			pfree(json);
 	}
@@ -261,14 +343,12 @@ es_textsize_measure(const Datum *values, int count, int64 limit)
 	Walk		walk = {.limit = limit,.room = FIRST_LEVELS};
 	EsTextSize	result;
 
-	walk.levels = palloc(sizeof(EsPackedReader) * walk.room);
-	result = walk_all(&walk, values, count);
+	walk.levels = walk.first;
+	result = walk_all(&walk, values, count, false);
 	if (result == ES_TEXT_TOO_LONG)
-	{
-		walk.exact = true;
-		result = walk_all(&walk, values, count);
-	}
-	pfree(walk.levels);
+		result = walk_all(&walk, values, count, true);
+	if (walk.levels != walk.first)
+		pfree(walk.levels);
 	return result;
 }
 
