@@ -208,14 +208,19 @@ compare_positions(const void *a, const void *b)
 static void
 read_positions(EsPositions *list, const char *option, const char *value)
 {
-	char	   *rest = pstrdup(value);
-	char	   *item;
+	char	   *next = pstrdup(value);
 
 	list->positions = palloc(sizeof(int64) * (strlen(value) / 2 + 1));
-	while ((item = strsep(&rest, ",")) != NULL)
+	while (next != NULL)
 	{
-		item += strspn(item, " ");
-		item[strcspn(item, " ")] = '\0';
+		char	   *item = next + strspn(next, " ");
+		char	   *end;
+
+		next = strchr(item, ',');
+		end = next ? next++ : item + strlen(item);
+		while (end > item && end[-1] == ' ')
+			end--;
+		*end = '\0';
 		list->positions[list->count++] = read_position(option, item);
 	}
 	qsort(list->positions, list->count, sizeof(int64), compare_positions);

@@ -139,15 +139,12 @@ es_request_empty_object(void)
 	return empty;
 }
 
-/* Makes room for the events of a call. */
+/* Makes room for the events of a call; memory that no event comes to is never touched. */
 static void
 allocate_events(EsAppend *append, int count)
 {
-	Size		size = sizeof(EsNewEvent) * Max(count, 1);
-
 	append->count = count;
-	append->events = MemoryContextAllocHuge(CurrentMemoryContext, size);
-	memset(append->events, 0, size);
+	append->events = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsNewEvent) * Max(count, 1));
 }
 
 /* ---- JSON ---- */
@@ -280,6 +277,7 @@ jsonb_of(JsonbValue *value)
 static void
 take_event(EsNewEvent *event, const text *stream, const Element *element)
 {
+	memset(event, 0, sizeof(*event));
 	if (element->type == NULL)
 		bad_element(element, "has no \"type\"");
 	if (element->type->type != jbvString)
@@ -449,6 +447,7 @@ take_row(EsNewEvent *event, TupleDesc desc, HeapTupleHeader row)
 		ereport(ERROR,
 				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				errmsg("type and data of an event must not be null"));
+	memset(event, 0, sizeof(*event));
 	event->type = DatumGetTextPP(values[Anum_es_new_event_type - 1]);
 	event->data = values[Anum_es_new_event_data - 1];
 	event->metadata = isnull[Anum_es_new_event_metadata - 1] ? es_request_empty_object() :

@@ -105,7 +105,9 @@ for my $format ('json', 'cloudevents')
 	like($warnings, qr/WARNING:  the feed goes on without the event at position $huge\b.*WARNING:.*position $metadata\b/s, 'and says so');
 	like(error_of("SELECT es_feed_message(e, '$format') FROM es_read('order-1') e"), qr/ERROR:  54000: the event at position $huge is too large/, 'es_feed_message names it');
 }
-like(error_of("SELECT pg_logical_slot_peek_changes('$slot', NULL, NULL, 'skip_positions', '1,,2')"), qr/ERROR:  22023: .*skip_positions/, 'what is no list of positions is refused');
+like(error_of("SELECT pg_logical_slot_peek_changes('$slot', NULL, NULL, 'skip_positions', '$_')"), qr/ERROR:  22023: .*skip_positions/, "\"$_\" is no list of positions")
+  for '', '1,,2', '1 2', '1,', 'a', '-1', '9223372036854775808';
+is(($node->psql('postgres', "SELECT pg_logical_slot_peek_changes('$slot', NULL, NULL, 'skip_positions', '  $metadata ,  $huge ,1 ')"))[0], 0, 'blanks do not count');
 like(slurp_file($node->logfile), qr/WARNING:  the feed goes on without the event at position $huge\b/, 'the server\'s log has it');
 
 # ---- esfeed: the stream, then history
