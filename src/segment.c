@@ -48,6 +48,7 @@
 #include "utils/snapmgr.h"
 
 #include "prefetch.h"
+#include "subscriber.h"
 
 #define DEFAULT_SEGMENT_SIZE	(INT64CONST(1) << 24)
 #define MIN_SEGMENT_SIZE		INT64CONST(100)
@@ -104,12 +105,18 @@ es_segment_init(void)
 	es_base_on_relation_change(forget_segments);
 }
 
-/* How many positions a segment holds. */
+/*
+ * How many positions a segment holds.  What is kept is forgotten when the log's
+ * parent changes, so that must be known to this session by then.
+ */
 static int64
 get_segment_size(void)
 {
 	if (unlikely(segment_size == 0))
+	{
+		(void) es_base_oid(&es_base_events);
 		segment_size = es_store_read_number(&config, DEFAULT_SEGMENT_SIZE);
+	}
 	return segment_size;
 }
 
@@ -199,8 +206,6 @@ es_segment_relid(int64 segment)
 	entry = known_segment(segment);
 	memset(entry, 0, sizeof(*entry));
 	entry->relid = relid;
-	if (newest >= 0)
-		newest = Max(newest, segment);
 	return relid;
 }
 
@@ -269,7 +274,10 @@ int64
 es_segment_newest(void)
 {
 	if (newest < 0)
+	{
+		(void) es_base_oid(&es_base_events);
 		newest = read_newest(false, Anum_es_segments_segment, -1);
+	}
 	return newest;
 }
 
@@ -610,6 +618,7 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 
 	es_base_require(fcinfo, 0, "positions");
 	size = PG_GETARG_INT64(0);
+	es_subscriber_prevent_write("es_set_segment_size()");
 	if (!es_base_owns_store(GetUserId()))
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
