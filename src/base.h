@@ -113,6 +113,37 @@ typedef bool EsUpdateIndexes;
 #define es_decoding_snapshot(builder, xid) SnapBuildGetOrBuildSnapshot(builder, xid)
 #endif
 
+/* A connection to a publisher for queries; NULL, with *err set, if there is none. */
+#if PG_VERSION_NUM >= 170000
+#define es_publisher_connect(conninfo, needs_password, name, err) \
+	walrcv_connect(conninfo, true, true, needs_password, name, err)
+#define es_subscription_add(subscription, relation, state) \
+	AddSubscriptionRelState(subscription, relation, state, InvalidXLogRecPtr, true)
+#elif PG_VERSION_NUM >= 160000
+#define es_publisher_connect(conninfo, needs_password, name, err) \
+	walrcv_connect(conninfo, true, needs_password, name, err)
+#define es_subscription_add(subscription, relation, state) \
+	AddSubscriptionRelState(subscription, relation, state, InvalidXLogRecPtr)
+#else
+#define es_publisher_connect(conninfo, needs_password, name, err) \
+	walrcv_connect(conninfo, true, name, err)
+#define es_subscription_add(subscription, relation, state) \
+	AddSubscriptionRelState(subscription, relation, state, InvalidXLogRecPtr)
+#endif
+
+/* Who may make subscriptions, and whether the server asks for a password in what they say. */
+#if PG_VERSION_NUM >= 160000
+#define es_may_subscribe(role) has_privs_of_role(role, ROLE_PG_CREATE_SUBSCRIPTION)
+#define es_subscription_needs_password(sub) ((sub)->passwordrequired && !(sub)->ownersuperuser)
+#define es_owns_subscription(subscription, role) \
+	object_ownercheck(SubscriptionRelationId, subscription, role)
+#else
+#define es_may_subscribe(role) superuser_arg(role)
+#define es_subscription_needs_password(sub) false
+#define es_owns_subscription(subscription, role) \
+	pg_subscription_ownercheck(subscription, role)
+#endif
+
 #if PG_VERSION_NUM >= 160000
 #define es_may_become(member, role) member_can_set_role(member, role)
 #else

@@ -35,6 +35,7 @@
 
 #include "failure.h"
 #include "member.h"
+#include "subscriber.h"
 #include "textsize.h"
 #include "wait.h"
 
@@ -657,7 +658,7 @@ es_poll(PG_FUNCTION_ARGS)
 		poll.max_count = es_base_check_limit(PG_GETARG_INT32(1), "max_count");
 	wait.timeout = es_wait_cap(es_wait_interval_arg(fcinfo, 2, "wait"));
 	poll.lease = lease_arg(fcinfo, 4);
-	PreventCommandIfReadOnly("es_poll()");
+	es_subscriber_prevent_write("es_poll()");
 	begin_poll(&poll, name, member);
 	poll.result = es_base_begin_rows(fcinfo);
 	if (poll.max_count == 0)

@@ -42,6 +42,7 @@
 
 #include "segment.h"
 #include "settle.h"
+#include "subscriber.h"
 #include "textsize.h"
 
 #define Anum_snapshots_stream_id	1
@@ -165,7 +166,7 @@ es_snapshot_exists(const EsReducer *reducer, Snapshot visible)
 bool
 es_snapshot_may_write(void)
 {
-	return !RecoveryInProgress() && !XactReadOnly && !IsInParallelMode();
+	return !RecoveryInProgress() && !XactReadOnly && !IsInParallelMode() && !es_subscriber_is();
 }
 
 /* Makes a snapshot's row. */

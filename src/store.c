@@ -59,6 +59,8 @@ typedef struct IndexEntry
 } IndexEntry;
 
 static HTAB *tables = NULL;
+
+void		(*es_store_copy_hook) (Relation rel) = NULL;
 static HTAB *indexes = NULL;
 
 PG_FUNCTION_INFO_V1(es_store_guard_rows);
@@ -120,6 +122,8 @@ es_store_guard_statement(PG_FUNCTION_ARGS)
 					   RelationGetRelationName(trigger->tg_relation)),
 				errhint("Append with es_append or INSERT INTO es_events."));
 	es_sharedmark_set_loading(es_base_oid(&es_base_position_seq), true);
+	if (es_store_copy_hook)
+		es_store_copy_hook(trigger->tg_relation);
 	return PointerGetDatum(NULL);
 }
 

@@ -18,6 +18,7 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "subscriber.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -339,7 +340,7 @@ begin_registration(FunctionCallInfo fcinfo, const char *command, const char *thi
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("from_version must be at least 1, and less than %d", PG_INT32_MAX));
-	PreventCommandIfReadOnly(command);
+	es_subscriber_prevent_write(command);
 	PreventCommandIfParallelMode(command);
 	return es_base_open(&upcasters_table, ShareRowExclusiveLock);
 }
