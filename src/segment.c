@@ -192,12 +192,15 @@ read_newest(bool sealed, AttrNumber column, int64 missing)
 	const EsStore *store = es_base_store();
 	Relation	rel = table_open(store->segments, AccessShareLock);
 	Relation	index = index_open(get_relname_relid("segments_pkey", store->schema), AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot;
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 0);
+	IndexScanDesc scan;
 	int64		found = missing;
 	bool		isnull;
 
+	es_base_refuse_parallel();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = es_index_beginscan(rel, index, snapshot, 0);
 	index_rescan(scan, NULL, 0, NULL, 0);
 	while (index_getnext_slot(scan, BackwardScanDirection, slot))
 	{
@@ -243,6 +246,7 @@ es_segment_fresh_snapshot(void)
 {
 	Snapshot	snapshot;
 
+	es_base_refuse_parallel();
 	es_base_flush_pending();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	/* it is our copy; the next command's eyes see this command's rows */
