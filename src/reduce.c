@@ -424,7 +424,7 @@ compute_fingerprint(EsReducer *reducer)
 	appendStringInfo(&head, "%d;%s;%d;" INT64_FORMAT ";", FINGERPRINT_FORMAT, reducer->name,
 					 reducer->unknown_is_error, reducer->drops);
 	es_state_describe_type(&head, reducer->state_type);
-	if (reducer->calls_functions || reducer->state_type != JSONBOID)
+	if (reducer->calls_functions)
 		es_settings_describe(&head);
 	if (reducer->initial != NULL)
 		JsonbToCString(&head, (JsonbContainer *) &reducer->initial->root, VARSIZE(reducer->initial));
@@ -534,6 +534,7 @@ finish_reducer(EsReducer *reducer, const text *name)
 	reducer->upcasters = es_upcast_load();
 	load_policy(reducer, name);
 	reducer->parallel_safe = reducer->self_contained = true;
+	reducer->calls_functions = reducer->state_type != JSONBOID;
 	for (int i = 0; i < reducer->nhandlers; i++)
 	{
 		if (reducer->handlers[i].kind == ES_HANDLER_FUNCTION)

@@ -11,7 +11,8 @@
  *
  * A session that nobody has given another value knows the server's own: it is the one
  * that RESET goes to.  Where it was given one as it began, the server has forgotten its
- * own there, and the configuration files are read, once, and again after a reload.
+ * own there, and the configuration files are read, once, and again after a reload.  So
+ * they are in a parallel worker, which has got its leader's settings in the place of all.
  *
  * Settings are entered once for a fold, a batch or a call, and cost next to nothing
  * where they are the server's own anyway.  What is called may change them; that is
@@ -19,6 +20,7 @@
  */
 #include "settings.h"
 
+#include "access/parallel.h"
 #include "catalog/namespace.h"
 #include "utils/builtins.h"
 #include "utils/guc_tables.h"
@@ -74,6 +76,13 @@ is_own(GucSource source)
 	return source <= PGC_S_FILE;
 }
 
+/* Tells whether this process knows the server's own value, as the one that RESET goes to. */
+static bool
+knows_own(const Setting *setting)
+{
+	return is_own(setting->record->reset_source) && !IsParallelWorker();
+}
+
 /* Keeps a value in the place of another one. */
 static void
 keep(char **place, const char *value)
@@ -96,7 +105,7 @@ read_files(void)
 	(void) ParseConfigFile(PG_AUTOCONF_FILENAME, false, NULL, 0, 0, DEBUG1, &head, &tail);
 	for (int i = 0; i < lengthof(settings); i++)
 	{
-		if (is_own(settings[i].record->reset_source))
+		if (knows_own(&settings[i]))
 			continue;
 		keep(&settings[i].own, settings[i].otherwise);
 		for (ConfigVariable *item = head; item; item = item->next)
@@ -137,7 +146,7 @@ look_up(void)
 	{
 		const char *value = GetConfigOptionResetString(settings[i].name);
 
-		if (is_own(settings[i].record->reset_source))
+		if (knows_own(&settings[i]))
 			keep(&settings[i].own, value ? value : settings[i].otherwise);
 		else
 			all = false;
@@ -233,7 +242,7 @@ es_settings_describe(StringInfo out)
 
 	for (int i = 0; i < lengthof(settings); i++)
 	{
-		const char *value = &settings[i] == search_path ? search_path->own :
+		const char *value = &settings[i] == search_path ? temporary_last :
 			GetConfigOption(settings[i].name, false, false);
 
 		appendStringInfo(out, "%s;", value ? value : "");
