@@ -32,7 +32,8 @@ typedef struct EsAttempt
 	bool		called;			/* users' code has run */
 	bool		ending;			/* all is taken in, and what was deferred runs */
 	MemoryContext memory;
-	MemoryContext batch;		/* of the batch that was begun last; NULL: none */
+	MemoryContext batch;		/* of the batch that was begun last; NULL:
+								 * none */
 	const EsEvent *events;		/* as read, in it */
 	int			count;
 } EsAttempt;

@@ -50,8 +50,10 @@ static Setting settings[] = {
 };
 
 static Setting *const search_path = &settings[0];
-static char *temporary_last = NULL; /* the search_path where there are temporary objects; in TopMemoryContext */
-static TimestampTz known_since = 0; /* the reload that is known of; 0: nothing is known */
+static char *temporary_last = NULL; /* the search_path where there are
+									 * temporary objects; in TopMemoryContext */
+static TimestampTz known_since = 0; /* the reload that is known of; 0: nothing
+									 * is known */
 
 /* Finds what the server keeps of each setting. */
 static void
@@ -127,7 +129,7 @@ put_temporary_last(void)
 	if (SplitIdentifierString(pstrdup(search_path->own), ',', &names))
 		foreach(cell, names)
 			if (strcmp(lfirst(cell), "pg_temp") != 0)
-				appendStringInfo(&buf, "%s, ", quote_identifier(lfirst(cell)));
+			appendStringInfo(&buf, "%s, ", quote_identifier(lfirst(cell)));
 	appendStringInfoString(&buf, "pg_temp");
 	keep(&temporary_last, buf.data);
 	pfree(buf.data);
@@ -243,7 +245,7 @@ es_settings_describe(StringInfo out)
 	for (int i = 0; i < lengthof(settings); i++)
 	{
 		const char *value = &settings[i] == search_path ? temporary_last :
-			GetConfigOption(settings[i].name, false, false);
+		GetConfigOption(settings[i].name, false, false);
 
 		appendStringInfo(out, "%s;", value ? value : "");
 	}

@@ -435,7 +435,8 @@ put_off_projections(Work *work)
 	bool		one = es_projector_accuse();
 
 	in_users_code = false;
-	put_off(&work->projector_delay_ms, one);	/* a projection's failure is logged as it is noted */
+	put_off(&work->projector_delay_ms, one);	/* a projection's failure is
+												 * logged as it is noted */
 	stop_listening(work);
 	work->must_look = true;
 	if (one)
