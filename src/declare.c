@@ -14,7 +14,6 @@
 #include "declare.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -22,7 +21,6 @@
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 
 #include "rebuild.h"
 #include "streamlock.h"
