@@ -77,9 +77,11 @@
 
 #if PG_VERSION_NUM >= 160000
 #define ES_TABLE_UPDATE_INDEXES_NEEDED(u) ((u) != TU_None)
+#define ES_TABLE_UPDATE_ONLY_SUMMARIZING(u) ((u) == TU_Summarizing)
 typedef TU_UpdateIndexes EsUpdateIndexes;
 #else
 #define ES_TABLE_UPDATE_INDEXES_NEEDED(u) (u)
+#define ES_TABLE_UPDATE_ONLY_SUMMARIZING(u) false
 typedef bool EsUpdateIndexes;
 #endif
 
@@ -118,13 +120,15 @@ typedef bool EsUpdateIndexes;
 #endif
 
 #if PG_VERSION_NUM >= 160000
-#define ES_EXEC_INSERT_INDEX_TUPLES_EXTRA , false
+#define es_exec_insert_index_tuples(result, slot, estate, only_summarizing) \
+	ExecInsertIndexTuples(result, slot, estate, false, false, NULL, NIL, only_summarizing)
 #define es_owns_database(database, role) \
 	object_ownercheck(DatabaseRelationId, database, role)
 #define es_function_aclcheck(function, role) \
 	object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
 #else
-#define ES_EXEC_INSERT_INDEX_TUPLES_EXTRA
+#define es_exec_insert_index_tuples(result, slot, estate, only_summarizing) \
+	((void) (only_summarizing), ExecInsertIndexTuples(result, slot, estate, false, false, NULL, NIL))
 #define es_owns_database(database, role) \
 	pg_database_ownercheck(database, role)
 #define es_function_aclcheck(function, role) \
