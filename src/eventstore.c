@@ -45,7 +45,7 @@ _PG_init(void)
 	es_flight_init();
 	es_roster_init();
 	es_wake_init();
-	es_store_init();
+	es_kept_init();
 	es_segment_init();
 	es_settle_init();
 	es_wait_init();

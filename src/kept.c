@@ -36,10 +36,22 @@ typedef struct TableEntry
 	EsTableInfo *info;			/* or NULL */
 } TableEntry;
 
+/* Which table an index belongs to that is kept. */
+typedef struct IndexEntry
+{
+	Oid			relid;			/* hash key */
+	Oid			table;
+} IndexEntry;
+
 static HTAB *tables = NULL;
+static HTAB *indexes = NULL;
 static EsTableInfo *used = NULL;	/* in this transaction */
 
-/* Marks what is kept of a relation, or of all, as stale. */
+/*
+ * Marks what is kept of a table, or of all, as stale.  That CREATE INDEX
+ * CONCURRENTLY, or REINDEX, has come to where all must feed an index is told of
+ * the index only.
+ */
 static void
 mark_stale(Datum arg, Oid relid)
 {
@@ -48,6 +60,10 @@ mark_stale(Datum arg, Oid relid)
 
 	if (OidIsValid(relid))
 	{
+		IndexEntry *index = hash_search(indexes, &relid, HASH_FIND, NULL);
+
+		if (index)
+			relid = index->table;
 		entry = hash_search(tables, &relid, HASH_FIND, NULL);
 		if (entry)
 			entry->stale = true;
@@ -122,6 +138,8 @@ es_kept_init(void)
 	ctl.keysize = sizeof(Oid);
 	ctl.entrysize = sizeof(TableEntry);
 	tables = hash_create("eventstore tables", 16, &ctl, HASH_ELEM | HASH_BLOBS);
+	ctl.entrysize = sizeof(IndexEntry);
+	indexes = hash_create("eventstore indexes", 64, &ctl, HASH_ELEM | HASH_BLOBS);
 	es_base_on_relation_change(mark_stale);
 	RegisterXactCallback(at_xact_end, NULL);
 	RegisterSubXactCallback(at_subxact_end, NULL);
@@ -191,8 +209,11 @@ describe_table(EsTableInfo *info, Relation rel, const EsShape *shape)
 	{
 		Relation	index = index_open(list_nth_oid(oids, i), AccessShareLock);
 		IndexInfo  *index_info = BuildIndexInfo(index);
+		Oid			relid = RelationGetRelid(index);
+		IndexEntry *entry = hash_search(indexes, &relid, HASH_ENTER, NULL);
 
-		info->index_oids[i] = RelationGetRelid(index);
+		entry->table = RelationGetRelid(rel);
+		info->index_oids[i] = relid;
 		info->index_infos[i] = index_info;
 		info->predicates[i] = plain_predicate(index_info);
 		info->sorted[i] = es_btree_takes_sorted(index);

@@ -122,7 +122,7 @@ make_segments(int64 upto)
 	EsOwnerContext saved;
 
 	/* the lock serialises makers, and what ATTACH will take anyway */
-	LockRelationOid(es_base_store()->events, ShareUpdateExclusiveLock);
+	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 	AcceptInvalidationMessages();
 	es_base_become_owner(&saved);
 	SPI_connect();
@@ -153,7 +153,7 @@ find_unsealed(int64 settled, int64 mark)
 	TupleTableSlot *row;
 	int64		found = -1;
 
-	es_store_open(&table, es_base_store()->segments);
+	es_store_open(&table, &es_segment_table);
 	row = table.info->scan_slot;
 	scan = table_beginscan(table.rel, snapshot, 0, NULL);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
@@ -222,7 +222,7 @@ become_sealer(void)
 	StartTransactionCommand();
 	if (OidIsValid(get_extension_oid("eventstore", true)))
 	{
-		SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->segments, 0, TAG_SEALER);
+		SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_segment_table), 0, TAG_SEALER);
 		got = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 		if (got)
 			before_shmem_exit(stop_sealing, (Datum) 0);
@@ -276,7 +276,7 @@ make_as_worker(int64 upto)
 	StartTransactionCommand();
 	if (OidIsValid(get_extension_oid("eventstore", true)))
 	{
-		LockRelationOid(es_base_store()->events, ShareUpdateExclusiveLock);
+		es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 		SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
 		make_segments(upto);
 	}
@@ -338,7 +338,7 @@ start_maker(int64 upto, BackgroundWorkerHandle **handle)
 static bool
 store_is_uncommitted(void)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(es_base_store()->events));
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(es_base_oid(&es_base_events)));
 	bool		ours;
 
 	if (!HeapTupleIsValid(tuple))
@@ -352,7 +352,7 @@ store_is_uncommitted(void)
 static bool
 worker_would_wait_for_us(void)
 {
-	Relation	events = table_open(es_base_store()->events, AccessShareLock);
+	Relation	events = es_base_open(&es_base_events, AccessShareLock);
 	bool		held = CheckRelationLockedByMe(events, ShareUpdateExclusiveLock, true);
 
 	table_close(events, AccessShareLock);
@@ -366,8 +366,8 @@ worker_would_wait_for_us(void)
 static void
 await_makers(void)
 {
-	LockRelationOid(es_base_store()->events, ShareUpdateExclusiveLock);
-	UnlockRelationOid(es_base_store()->events, ShareUpdateExclusiveLock);
+	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
+	UnlockRelationOid(es_base_events.oid, ShareUpdateExclusiveLock);
 }
 
 /*
@@ -433,7 +433,7 @@ es_maker_ensure(int64 position)
 		make_segments(needed + 1);
 		return;
 	}
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->segments, 0, TAG_NEED);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_segment_table), 0, TAG_NEED);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	await_makers();
 	AcceptInvalidationMessages();

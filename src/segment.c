@@ -56,6 +56,11 @@ static const char *const index_names[ES_INDEX_COUNT] = {
 	"position", "stream", "category", "event_id"
 };
 
+EsRelation	es_segment_table = {"segments"};
+static EsRelation segments_pkey = {"segments_pkey",
+.keys = {Anum_es_segments_segment},.columns = "segment",.unique = true};
+static EsRelation config = {"config"};
+
 PG_FUNCTION_INFO_V1(es_set_segment_size);
 PG_FUNCTION_INFO_V1(es_segment_events);
 PG_FUNCTION_INFO_V1(es_segment_time);
@@ -66,7 +71,7 @@ static void
 forget_segments(Datum arg, Oid relid)
 {
 	bool		ours = !OidIsValid(relid) || segment_size == 0 ||
-	relid == es_base_known_events();
+	relid == es_base_events.oid;
 
 	for (int64 i = 0; i < nknown && !ours; i++)
 		ours = known[i].relid == relid;
@@ -90,7 +95,7 @@ static int64
 get_segment_size(void)
 {
 	if (unlikely(segment_size == 0))
-		segment_size = es_store_read_number(es_base_store()->config, DEFAULT_SEGMENT_SIZE);
+		segment_size = es_store_read_number(&config, DEFAULT_SEGMENT_SIZE);
 	return segment_size;
 }
 
@@ -189,9 +194,8 @@ es_segment_index(int64 segment, EsSegmentIndex which)
 static int64
 read_newest(bool sealed, AttrNumber column, int64 missing)
 {
-	const EsStore *store = es_base_store();
-	Relation	rel = table_open(store->segments, AccessShareLock);
-	Relation	index = index_open(get_relname_relid("segments_pkey", store->schema), AccessShareLock);
+	Relation	rel = es_base_open(&es_segment_table, AccessShareLock);
+	Relation	index = es_base_open_index(&segments_pkey, rel, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 0);
@@ -255,16 +259,16 @@ es_segment_fresh_snapshot(void)
  * segment, that an index finds by an id, its first column.
  */
 void
-es_segment_delete_rows(Oid table, Oid index, int64 id)
+es_segment_delete_rows(EsRelation *table, EsRelation *index, int64 id)
 {
-	Relation	rel = table_open(table, RowExclusiveLock);
+	Relation	rel = es_base_open(table, RowExclusiveLock);
 	Snapshot	snapshot = es_segment_fresh_snapshot();
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	row;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	scan = systable_beginscan(rel, index, true, snapshot, 1, &key);
+	scan = systable_beginscan(rel, es_base_index(index, rel), true, snapshot, 1, &key);
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 		CatalogTupleDelete(rel, &row->t_self);
 	systable_endscan(scan);
@@ -517,14 +521,14 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("a segment holds " INT64_FORMAT " to " INT64_FORMAT " positions",
 					   MIN_SEGMENT_SIZE, MAX_SEGMENT_SIZE));
-	LockRelationOid(es_base_store()->events, ShareUpdateExclusiveLock);
+	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 	if (read_newest(false, Anum_es_segments_segment, -1) >= 0)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("the segment size cannot be changed once the log has a segment"));
-	es_store_write_number(es_base_store()->config, size);
+	es_store_write_number(&config, size);
 	CommandCounterIncrement();
 	segment_size = 0;
-	CacheInvalidateRelcacheByRelid(es_base_store()->events);
+	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
 	PG_RETURN_VOID();
 }

@@ -102,7 +102,7 @@ es_store_guard_statement(PG_FUNCTION_ARGS)
 				errmsg("permission denied to write to \"%s\" directly",
 					   RelationGetRelationName(trigger->tg_relation)),
 				errhint("Append with es_append or INSERT INTO es_events."));
-	es_sharedmark_set_loading(es_base_store()->position_seq, true);
+	es_sharedmark_set_loading(es_base_oid(&es_base_position_seq), true);
 	return PointerGetDatum(NULL);
 }
 
@@ -155,6 +155,20 @@ es_store_index(EsTable *table, Oid relid)
 	int			i = find_index(table, relid);
 
 	return i < 0 ? NULL : open_index(table, i);
+}
+
+/* es_store_known_index is that for an index that we know by name; 55000 if it is not there. */
+Relation
+es_store_known_index(EsTable *table, EsRelation *index)
+{
+	Relation	rel = es_store_index(table, es_base_index(index, table->rel));
+
+	if (rel == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("index \"eventstore.%s\" has been replaced while it was used", index->name),
+				errhint("Run the transaction again."));
+	return rel;
 }
 
 /* Frees slots that are not kept. */

@@ -30,6 +30,7 @@ extern void es_store_begin(EsTable *table, Relation rel, const EsShape *shape);
 extern void es_store_end(EsTable *table);
 extern void es_store_close(EsTable *table);
 extern Relation es_store_index(EsTable *table, Oid relid);
+extern Relation es_store_known_index(EsTable *table, EsRelation *index);
 extern bool es_store_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, TupleTableSlot *slot);
 extern TupleTableSlot *es_store_slot(EsTable *table, int n);
 extern void es_store_insert(EsTable *table, int nrows);

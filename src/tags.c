@@ -9,6 +9,8 @@
  */
 #include "tags.h"
 
+EsRelation	es_tags_table = {"tags"};
+
 #include "utils/builtins.h"
 
 #define MAX_TAG		255
@@ -88,7 +90,7 @@ es_tags_write(Datum metadata, int64 position)
 	text	  **tags = es_tags_of(metadata, &count);
 	EsTable		table;
 
-	es_store_open(&table, es_base_store()->tags);
+	es_store_open(&table, &es_tags_table);
 	for (int i = 0; i < count; i++)
 	{
 		TupleTableSlot *slot = es_store_slot(&table, i);
