@@ -20,7 +20,7 @@
  */
 #include "altered.h"
 
-#include "access/xact.h"
+#include "catalog/index.h"
 #include "executor/executor.h"
 #include "executor/nodeModifyTable.h"
 #include "nodes/makefuncs.h"

@@ -21,7 +21,7 @@
 #include "segment.h"
 #include "settle.h"
 #include "sharedmark.h"
-#include "store.h"
+#include "kept.h"
 #include "subscription.h"
 #include "tipcache.h"
 #include "upgrade.h"

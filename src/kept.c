@@ -195,8 +195,7 @@ describe_table(EsTableInfo *info, Relation rel, const EsShape *shape)
 	List	   *oids = RelationGetIndexList(rel);
 	int			n = list_length(oids);
 
-	es_columns_check(RelationGetDescr(rel), shape->columns, shape->ncolumns,
-					 psprintf("table \"eventstore.%s\"", RelationGetRelationName(rel)));
+	es_columns_check(rel, shape->columns, shape->ncolumns);
 	info->relid = RelationGetRelid(rel);
 	info->shape = shape;
 	info->nindexes = n;

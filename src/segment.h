@@ -6,7 +6,7 @@
 #define ES_SEGMENT_H
 
 #include "pages.h"
-#include "store.h"
+#include "rows.h"
 
 #include "storage/buf.h"
 
@@ -30,6 +30,8 @@ typedef enum EsSegmentIndex
 #define Natts_es_segments				5
 
 extern EsRelation es_segment_table; /* eventstore.segments */
+extern const EsShape es_segment_shape;	/* its columns */
+extern const EsShape es_segment_event_shape;	/* those of the segments */
 
 extern void es_segment_init(void);
 extern int64 es_segment_of(int64 position);
@@ -42,7 +44,6 @@ extern Relation es_segment_open(int64 segment, LOCKMODE mode);
 extern Oid	es_segment_index(int64 segment, EsSegmentIndex which);
 
 extern Snapshot es_segment_fresh_snapshot(void);
-extern void es_segment_delete_rows(EsRelation *table, EsRelation *index, int64 id);
 
 /* An index scan of one segment: what to scan, then the scan itself. */
 typedef struct EsSegmentScan

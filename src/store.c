@@ -42,6 +42,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "altered.h"
 #include "sharedmark.h"
 
 PG_FUNCTION_INFO_V1(es_store_guard_rows);
@@ -107,6 +108,20 @@ es_store_guard_statement(PG_FUNCTION_ARGS)
 }
 
 /* ---- tables that are open ---- */
+
+/* es_store_check raises 55000 unless a table that is open and locked has the columns that it should have. */
+void
+es_store_check(Relation rel, const EsShape *shape)
+{
+	(void) es_kept_get(rel, shape);
+}
+
+/* es_store_scan_slot does the same, and gives the slot kept for reading rows of the table. */
+TupleTableSlot *
+es_store_scan_slot(Relation rel, const EsShape *shape)
+{
+	return es_kept_get(rel, shape)->scan_slot;
+}
 
 /* es_store_begin makes a table that is open and locked one to write to; es_store_end undoes it, in the same subtransaction. */
 void
@@ -286,6 +301,8 @@ row_belongs(const EsPlainPredicate *predicate, const TupleTableSlot *slot)
 
 	if (predicate->column == 0)
 		return true;
+	if (slot->tts_isnull[predicate->column - 1])
+		return false;
 	value = slot->tts_values[predicate->column - 1];
 	return predicate->is_int ? DatumGetInt32(value) > 0 : DatumGetBool(value);
 }
@@ -413,9 +430,9 @@ es_store_insert(EsTable *table, int nrows)
 	clear_slots(table, nrows);
 }
 
-/* Raises 40001 for a row that is not there any more as it was found. */
-static void
-report_changed(Relation rel)
+/* es_store_report_changed raises 40001 for a row that is not there any more as it was found. */
+void
+es_store_report_changed(Relation rel)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -453,7 +470,7 @@ replace_row(EsTable *table, ItemPointer tid, TupleTableSlot *old, TupleTableSlot
 	}
 	if (table_tuple_update(table->rel, tid, slot, GetCurrentCommandId(true), SnapshotAny, InvalidSnapshot,
 						   true, &failure, &mode, &indexes) != TM_Ok)
-		report_changed(table->rel);
+		es_store_report_changed(table->rel);
 	if (altered && ES_TABLE_UPDATE_INDEXES_NEEDED(indexes))
 		es_altered_index(altered, slot, ES_TABLE_UPDATE_ONLY_SUMMARIZING(indexes));
 	else if (ES_TABLE_UPDATE_INDEXES_NEEDED(indexes))
@@ -478,10 +495,10 @@ es_store_update(EsTable *table, ItemPointer tid)
 	if (unlikely(!table->info->plain))
 		old = own = table_slot_create(table->rel, NULL);
 	if (!table_tuple_fetch_row_version(table->rel, tid, SnapshotAny, old))
-		report_changed(table->rel);
+		es_store_report_changed(table->rel);
 	slot_getsomeattrs(old, table->info->shape->ncolumns);
 	if (!same_key(table->info->shape, old, slot))
-		report_changed(table->rel);
+		es_store_report_changed(table->rel);
 	replace_row(table, tid, old, slot);
 	if (own)
 		ExecDropSingleTupleTableSlot(own);
@@ -499,5 +516,5 @@ es_store_delete(Relation rel, ItemPointer tid)
 
 	if (table_tuple_delete(rel, tid, GetCurrentCommandId(true), SnapshotAny, InvalidSnapshot, true, &failure,
 						   false) != TM_Ok)
-		report_changed(rel);
+		es_store_report_changed(rel);
 }

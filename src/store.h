@@ -36,5 +36,10 @@ extern TupleTableSlot *es_store_slot(EsTable *table, int n);
 extern void es_store_insert(EsTable *table, int nrows);
 extern void es_store_update(EsTable *table, ItemPointer tid);
 extern void es_store_delete(Relation rel, ItemPointer tid);
+ES_NORETURN extern void es_store_report_changed(Relation rel);
+
+/* Reading: the table's columns are checked, and there is a slot for its rows. */
+extern void es_store_check(Relation rel, const EsShape *shape);
+extern TupleTableSlot *es_store_scan_slot(Relation rel, const EsShape *shape);
 
 #endif							/* ES_STORE_H */
