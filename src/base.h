@@ -301,6 +301,8 @@ extern int32 es_base_category_key(const char *category, int len);
 extern void es_base_deform_event(TupleTableSlot *slot, EsEvent *event, bool with_metadata);
 extern TransactionId es_base_slot_xmin(TupleTableSlot *slot);
 extern void es_base_event_values(const EsEvent *event, Datum *values, bool *isnull);
+extern void es_base_check_type(TupleDesc desc, const Oid *types, int natts);
+extern void es_base_check_event(TupleDesc desc);
 extern ReturnSetInfo *es_base_begin_rows(FunctionCallInfo fcinfo);
 extern Datum es_base_form_event(Datum *values, bool *isnull);
 extern Datum es_base_event_datum(const EsEvent *event);

@@ -37,6 +37,8 @@
 #include "wait.h"
 
 #define Natts_delivery			(Natts_es_event + 2)
+static const Oid delivery_types[] = {
+	INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID, INT4OID, INT4OID};
 #define FAR_BEHIND				100 /* positions, worth a row written */
 #define MOST_MOVES				64	/* rows written for nothing, a poll */
 #define LOOK_AGAIN_US			20000	/* where a lock was in the way */
@@ -656,6 +658,7 @@ es_poll(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("es_poll()");
 	begin_poll(&poll, name, member);
 	poll.result = es_base_begin_rows(fcinfo);
+	es_base_check_type(poll.result->setDesc, delivery_types, Natts_delivery);
 	if (poll.max_count == 0)
 		return (Datum) 0;
 	wait.interest = poll.subscription->interest;

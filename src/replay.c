@@ -214,6 +214,15 @@ replay_named(EsReplay *replay, const text *stream, const EsSnapshotBounds *bound
 	return found;
 }
 
+/* es_replay_check_type raises 55000 unless es_state has the attributes that it was made with. */
+void
+es_replay_check_type(TupleDesc desc)
+{
+	static const Oid types[Natts_es_state] = {TEXTOID, INT8OID, INT8OID, JSONBOID, TIMESTAMPTZOID};
+
+	es_base_check_type(desc, types, Natts_es_state);
+}
+
 /* Adds a row with the present state to a result. */
 static void
 emit_state(ReturnSetInfo *result, const text *stream, EsReplay *replay)
@@ -247,6 +256,7 @@ es_replay(PG_FUNCTION_ARGS)
 	EsReplay	replay = begin_replay(fcinfo, 1, stream);
 
 	InitMaterializedSRF(fcinfo, 0);
+	es_replay_check_type(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc);
 	if (replay_named(&replay, stream, &bounds))
 		emit_state((ReturnSetInfo *) fcinfo->resultinfo, stream, &replay);
 	es_fold_end(replay.fold);
@@ -286,6 +296,7 @@ es_replay_steps(PG_FUNCTION_ARGS)
 	EsStreamScan *scan;
 
 	InitMaterializedSRF(fcinfo, 0);
+	es_replay_check_type(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc);
 	scan = es_read_stream_begin(&options);
 	skip_steps(&replay, scan, from_version);
 	while (replay_event(&replay, &bounds))
