@@ -60,7 +60,11 @@ es_altered_begin(Relation rel, int ncolumns)
 	altered->rel = rel;
 	altered->ncolumns = ncolumns;
 	altered->estate = CreateExecutorState();
-	/* users' functions, and values out of line, need one; workers may have none */
+
+	/*
+	 * users' functions, and values out of line, need one; workers may have
+	 * none
+	 */
 	altered->snapshot = !ActiveSnapshotSet();
 	if (altered->snapshot)
 		PushActiveSnapshot(GetTransactionSnapshot());

@@ -18,8 +18,8 @@ typedef struct EsColumn
 /* A table.  Users may have added columns after those that are named here. */
 typedef struct EsShape
 {
-	EsRelation   *table;
-	EsRelation   *key;			/* the index that its rows are found again by;
+	EsRelation *table;
+	EsRelation *key;			/* the index that its rows are found again by;
 								 * NULL: they are only added, or there is one
 								 * at most */
 	int			ncolumns;

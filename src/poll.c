@@ -38,7 +38,7 @@
 
 #define Natts_delivery			(Natts_es_event + 2)
 static const Oid delivery_types[] = {
-	INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID, INT4OID, INT4OID};
+INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID, INT4OID, INT4OID};
 #define FAR_BEHIND				100 /* positions, worth a row written */
 #define MOST_MOVES				64	/* rows written for nothing, a poll */
 #define LOOK_AGAIN_US			20000	/* where a lock was in the way */

@@ -91,7 +91,8 @@ ES_NORETURN extern void es_reduce_report_gone(const EsReducer *reducer, const Es
 /* Rows and rules, for what changes them. */
 extern EsRelation es_reduce_reducers;	/* eventstore.reducers */
 extern const EsShape es_reduce_reducer_shape;	/* of that, */
-extern const EsShape es_reduce_handler_shape;	/* of eventstore.reducer_handlers */
+extern const EsShape es_reduce_handler_shape;	/* of
+												 * eventstore.reducer_handlers */
 extern const EsShape es_reduce_policy_shape;	/* and of snapshot_policies */
 
 extern void es_reduce_begin_rows(EsRows *rows, const EsShape *shape, const text *reducer);

@@ -29,7 +29,8 @@ typedef struct EsRows
 	TableScanDesc all;			/* instead of scan and index */
 	bool		own_snapshot;
 	TupleTableSlot *slot;
-	Datum	   *values;			/* of the row, its columns that the shape names */
+	Datum	   *values;			/* of the row, its columns that the shape
+								 * names */
 	bool	   *isnull;
 } EsRows;
 
