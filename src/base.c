@@ -53,7 +53,7 @@ EsRelation	es_base_position_seq = {"position_seq",.kind = RELKIND_SEQUENCE};
 static EsStore store;
 static bool store_valid = false;
 static EsRelation *objects = NULL;	/* all that were ever looked up */
-static uint64 changes = 0;		/* counts invalidations, of whatever */
+static uint64 changes = 0;		/* see es_base_changes */
 
 /* The type es_event; oid is that of its row of pg_class. */
 static EsRelation event_type = {"es_event",.kind = RELKIND_COMPOSITE_TYPE};
@@ -96,6 +96,21 @@ es_base_on_relation_change(RelcacheCallbackFunction callback)
 	if (nwatchers == MOST_WATCHERS)
 		elog(FATAL, "too many callbacks for changed relations");
 	watchers[nwatchers++] = callback;
+}
+
+/*
+ * es_base_server_has tells whether the server that runs, which may be older than
+ * the one that this was built for, has a fix that came with minor releases of 15
+ * and 16; later ones have it.
+ */
+bool
+es_base_server_has(int fixed_in_15, int fixed_in_16)
+{
+	static int	version = 0;
+
+	if (version == 0)
+		version = atoi(GetConfigOption("server_version_num", false, false));
+	return version >= (version / 10000 > 15 ? fixed_in_16 : fixed_in_15);
 }
 
 /* Registers the invalidation callbacks; called once, from _PG_init. */
@@ -198,6 +213,27 @@ es_base_look_up(EsRelation *object)
 	return relid;
 }
 
+/* Tells whether a relation, locked by now, still bears the name; raises nothing. */
+static bool
+still_is(const EsRelation *object, Oid relid)
+{
+	char	   *name;
+	char	   *schema;
+
+	if (likely(object->known))
+		return object->oid == relid;
+	name = get_rel_name(relid);
+	schema = get_namespace_name(get_rel_namespace(relid));
+	return name && schema && strcmp(name, object->name) == 0 && strcmp(schema, "eventstore") == 0;
+}
+
+/* es_base_changes counts invalidations, of whatever: a look-up that was kept across one may be of before it. */
+uint64
+es_base_changes(void)
+{
+	return changes;
+}
+
 /* es_base_lock locks a relation of ours, the one that bears the name once the lock is there. */
 void
 es_base_lock(EsRelation *object, LOCKMODE mode)
@@ -207,26 +243,27 @@ es_base_lock(EsRelation *object, LOCKMODE mode)
 		Oid			relid = es_base_oid(object);
 
 		LockRelationOid(relid, mode);
-		if (likely(es_base_oid(object) == relid))
+		if (still_is(object, relid))
 			return;
 		UnlockRelationOid(relid, mode);
 	}
 }
 
-/* es_base_try_lock is es_base_lock that does not wait; false if the lock is not free. */
+/*
+ * es_base_try_lock is es_base_lock that does not wait; false, with no lock, also if
+ * the relation has gone, or become another one, at this very moment.
+ */
 bool
 es_base_try_lock(EsRelation *object, LOCKMODE mode)
 {
-	for (;;)
-	{
-		Oid			relid = es_base_oid(object);
+	Oid			relid = es_base_oid(object);
 
-		if (!ConditionalLockRelationOid(relid, mode))
-			return false;
-		if (likely(es_base_oid(object) == relid))
-			return true;
-		UnlockRelationOid(relid, mode);
-	}
+	if (!ConditionalLockRelationOid(relid, mode))
+		return false;
+	if (still_is(object, relid))
+		return true;
+	UnlockRelationOid(relid, mode);
+	return false;
 }
 
 /* es_base_open locks and opens a table of ours; NoLock: the caller has locked it. */
@@ -235,12 +272,12 @@ es_base_open(EsRelation *object, LOCKMODE mode)
 {
 	if (mode != NoLock)
 		es_base_lock(object, mode);
-	return table_open(es_base_oid(object), NoLock);
+	return table_open(object->oid, NoLock);
 }
 
-/* Tells whether a relation is an index as an object says, and one that scans may use; sets whose it is. */
+/* Tells whether a relation is an index of a table, of a shape, that scans may use. */
 static bool
-is_as_declared(EsRelation *object, Oid relid)
+is_usable(Oid relid, Oid table, const EsIndexShape *shape)
 {
 	HeapTuple	row = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(relid));
 	Form_pg_index form;
@@ -249,38 +286,52 @@ is_as_declared(EsRelation *object, Oid relid)
 	if (!HeapTupleIsValid(row))
 		return false;
 	form = (Form_pg_index) GETSTRUCT(row);
-	object->table = form->indrelid;
-	same = form->indisvalid && form->indislive && (form->indisunique || !object->unique) &&
-		heap_attisnull(row, Anum_pg_index_indpred, NULL);
-	for (int i = 0; same && i < ES_MOST_KEYS && object->keys[i] != 0; i++)
-		same = i < form->indnkeyatts && form->indkey.values[i] == object->keys[i];
+	same = form->indrelid == table && form->indisvalid && form->indislive &&
+		(form->indisunique || !shape->unique) &&
+		heap_attisnull(row, Anum_pg_index_indpred, NULL) == (shape->where == NULL);
+	for (int i = 0; same && i < ES_MOST_KEYS && shape->keys[i] != 0; i++)
+		same = i < form->indnkeyatts && form->indkey.values[i] == shape->keys[i];
 	ReleaseSysCache(row);
 	return same;
 }
 
-/* Looks up an index of a table that is locked; 55000 if there is none that will do. */
-static Oid
-look_up_index(EsRelation *object, Relation rel)
+/* The statement that makes an index. */
+static char *
+index_statement(const char *name, Oid table, const EsIndexShape *shape)
 {
-	Oid			schema = es_base_store()->schema;
-	uint64		before = changes;
-	Oid			relid = get_relname_relid(object->name, schema);
-	const char *unique = object->unique ? "UNIQUE " : "";
+	return psprintf("CREATE %sINDEX %s ON eventstore.%s (%s)%s%s", shape->unique ? "UNIQUE " : "", name,
+					get_rel_name(table), shape->columns, shape->where ? " WHERE " : "", shape->where ? shape->where : "");
+}
+
+/* es_base_find_index looks up an index of a table of ours that is locked; 55000 if there is none that will do. */
+Oid
+es_base_find_index(const char *name, Oid table, const EsIndexShape *shape)
+{
+	Oid			relid = get_relname_relid(name, es_base_store()->schema);
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("index \"eventstore.%s\" is missing", object->name),
-				errhint("If it was renamed, give it its name back; else run CREATE %sINDEX %s ON eventstore.%s (%s);",
-						unique, object->name, RelationGetRelationName(rel), object->columns));
-	object->table = InvalidOid;
-	if (!is_as_declared(object, relid) || object->table != RelationGetRelid(rel))
+				errmsg("index \"eventstore.%s\" is missing", name),
+				errhint("If it was renamed, give it its name back; else run %s;", index_statement(name, table, shape)));
+	if (!is_usable(relid, table, shape))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("index \"eventstore.%s\" is invalid, or is not what the event store made", object->name),
-				errhint("Run REINDEX INDEX eventstore.%s; or drop it and run CREATE %sINDEX %s ON eventstore.%s (%s);",
-						object->name, unique, object->name, RelationGetRelationName(rel), object->columns));
+				errmsg("index \"eventstore.%s\" is invalid, or is not what the event store made", name),
+				errhint("Run REINDEX INDEX eventstore.%s; or drop it and run %s;", name, index_statement(name, table, shape)));
+	return relid;
+}
+
+/* Looks up an index of a table that is locked, and keeps it. */
+static Oid
+look_up_index(EsRelation *object, Relation rel)
+{
+	uint64		before = changes;
+	Oid			table = RelationGetRelid(rel);
+	Oid			relid = es_base_find_index(object->name, table, &object->index);
+
 	keep(object, relid, before);
+	object->table = table;
 	return relid;
 }
 
@@ -552,6 +603,7 @@ es_base_begin_rows(FunctionCallInfo fcinfo)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	bool		random_access;
+	size_t		memory = get_hash_memory_limit() / 1024;
 	MemoryContext old;
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -560,8 +612,7 @@ es_base_begin_rows(FunctionCallInfo fcinfo)
 	random_access = (result->allowedModes & SFRM_Materialize_Random) != 0;
 	tuplestore_end(result->setResult);
 	old = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
-	result->setResult = tuplestore_begin_heap(random_access, false,
-											  (int) Min(get_hash_memory_limit() / 1024, INT_MAX));
+	result->setResult = tuplestore_begin_heap(random_access, false, (int) Min(memory, INT_MAX));
 	MemoryContextSwitchTo(old);
 	return result;
 }

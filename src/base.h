@@ -219,26 +219,32 @@ extern const EsStore *es_base_store(void);
  *
  *		static EsRelation skips = {"projection_skips"};
  *		static EsRelation skips_by_key = {"projection_skips_by_key",
- *			.keys = {1, 2},.columns = "projection_id, position",.unique = true};
+ *			.index = {.keys = {1, 2},.columns = "projection_id, position",.unique = true}};
  *
  * What it stands for is looked up when it is asked for, and again after an
  * invalidation; see base.c.
  */
 #define ES_MOST_KEYS	3
 
+/* What an index must be like. */
+typedef struct EsIndexShape
+{
+	AttrNumber	keys[ES_MOST_KEYS]; /* the table's columns that it begins with */
+	const char *columns;		/* their names */
+	const char *where;			/* the predicate, or NULL */
+	bool		unique;
+} EsIndexShape;
+
 typedef struct EsRelation
 {
 	const char *name;
-	char		kind;			/* RELKIND_*; 0: a table, or an index if it
-								 * has keys */
-	AttrNumber	keys[ES_MOST_KEYS]; /* an index: the table's columns in it */
-	const char *columns;		/* an index: their names */
-	bool		unique;			/* an index: it must be that */
+	char		kind;			/* RELKIND_*; 0: a table, or an index */
+	EsIndexShape index;			/* of an index */
 
 	bool		known;			/* oid is what the name stands for now */
 	bool		linked;			/* among those that invalidations look at */
 	Oid			oid;			/* as last looked up */
-	Oid			table;			/* an index: of which table */
+	Oid			table;			/* of which table an index is */
 	struct EsRelation *next;
 } EsRelation;
 
@@ -261,8 +267,11 @@ extern bool es_base_try_lock(EsRelation *object, LOCKMODE mode);
 extern Relation es_base_open(EsRelation *object, LOCKMODE mode);
 extern Oid	es_base_index(EsRelation *object, Relation rel);
 extern Relation es_base_open_index(EsRelation *object, Relation rel, LOCKMODE mode);
+extern Oid	es_base_find_index(const char *name, Oid table, const EsIndexShape *shape);
+extern uint64 es_base_changes(void);
 extern Oid	es_base_event_type(void);
 extern bool es_base_owns_store(Oid role);
+extern bool es_base_server_has(int fixed_in_15, int fixed_in_16);
 extern void es_base_init(void);
 extern void es_base_on_relation_change(RelcacheCallbackFunction callback);
 

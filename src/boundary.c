@@ -50,7 +50,7 @@ typedef struct EventQuery
 } EventQuery;
 
 static EsRelation tags_by_tag = {"tags_by_tag",
-.keys = {Anum_es_tags_tag, Anum_es_tags_position},.columns = "tag, position",.unique = true};
+.index = {.keys = {Anum_es_tags_tag, Anum_es_tags_position},.columns = "tag, position",.unique = true}};
 
 PG_FUNCTION_INFO_V1(es_append_if);
 PG_FUNCTION_INFO_V1(es_read_tagged);
@@ -80,7 +80,8 @@ static bool
 scan_segment(int64 segment, int64 from, int64 upto, Snapshot snapshot,
 			 CandidateCallback callback, void *arg)
 {
-	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.own_slot = true,.gives_out = true,.nkeys = 2};
+	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.needed = true,.own_slot = true,
+	.gives_out = true,.nkeys = 2};
 	bool		go_on = true;
 
 	ScanKeyInit(&scan.keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
@@ -103,7 +104,7 @@ scan_segment(int64 segment, int64 from, int64 upto, Snapshot snapshot,
 static void
 scan_positions(const EventQuery *query, Snapshot snapshot, CandidateCallback callback, void *arg)
 {
-	int64		newest = es_segment_newest();
+	int64		newest = es_segment_newest_reaching(query->upto);
 
 	for (int64 n = es_segment_of(query->after + 1);
 		 n <= newest && es_segment_first_position(n) <= query->upto; n++)

@@ -48,9 +48,9 @@ static HTAB *indexes = NULL;
 static EsTableInfo *used = NULL;	/* in this transaction */
 
 /*
- * Marks what is kept of a table, or of all, as stale.  That CREATE INDEX
- * CONCURRENTLY, or REINDEX, has come to where all must feed an index is told of
- * the index only.
+ * Marks what is kept of a table, or of all, as stale.  Where an index that is made
+ * CONCURRENTLY has come to be fed, that is told of the index; of its table
+ * only what comes before, which may be looked at too early.
  */
 static void
 mark_stale(Datum arg, Oid relid)

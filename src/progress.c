@@ -47,10 +47,10 @@
 
 static EsRelation progress_table = {"projection_progress"};
 static EsRelation progress_by_key = {"projection_progress_by_key",
-.keys = {Anum_progress_id, Anum_progress_generation},.columns = "projection_id, generation",.unique = true};
+.index = {.keys = {Anum_progress_id, Anum_progress_generation},.columns = "projection_id, generation",.unique = true}};
 static EsRelation skips_table = {"projection_skips"};
 static EsRelation skips_by_key = {"projection_skips_by_key",
-.keys = {Anum_skips_id, Anum_skips_position},.columns = "projection_id, position",.unique = true};
+.index = {.keys = {Anum_skips_id, Anum_skips_position},.columns = "projection_id, position",.unique = true}};
 
 static const EsColumn progress_columns[Natts_progress] = {
 	{"projection_id", INT8OID}, {"generation", INT8OID}, {"position", INT8OID}, {"error_position", INT8OID, true},

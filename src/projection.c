@@ -65,7 +65,7 @@ typedef struct Running
 
 static EsRelation projections_table = {"projections"};
 static EsRelation projections_by_id = {"projections_by_id",
-.keys = {Anum_projections_id},.columns = "projection_id",.unique = true};
+.index = {.keys = {Anum_projections_id},.columns = "projection_id",.unique = true}};
 
 static const EsColumn columns[Natts_projections] = {
 	{"projection_id", INT8OID}, {"created_at", TIMESTAMPTZOID}, {"name", TEXTOID}, {"mode", TEXTOID},
@@ -460,7 +460,7 @@ es_projection_become_creator(const EsProjection *projection, EsOwnerContext *sav
 
 /*
  * es_projection_try_keep keeps the store from being dropped while this transaction
- * runs; false if somebody is about to drop or change it.
+ * runs; false if somebody is about to drop it, or has.
  */
 bool
 es_projection_try_keep(void)

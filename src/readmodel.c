@@ -47,7 +47,7 @@
 
 static EsRelation states_table = {"projection_states"};
 static EsRelation states_by_key = {"projection_states_by_key",
-.keys = {Anum_states_id, Anum_states_generation, Anum_states_key},.columns = "projection_id, generation, key",.unique = true};
+.index = {.keys = {Anum_states_id, Anum_states_generation, Anum_states_key},.columns = "projection_id, generation, key",.unique = true}};
 
 static const EsColumn columns[Natts_states] = {
 	{"projection_id", INT8OID}, {"generation", INT8OID}, {"version", INT8OID}, {"position", INT8OID},

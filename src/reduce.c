@@ -56,13 +56,13 @@ static const struct
 
 EsRelation	es_reduce_reducers = {"reducers"};
 static EsRelation reducers_by_name = {"reducers_by_name",
-.keys = {Anum_reducers_reducer},.columns = "reducer",.unique = true};
+.index = {.keys = {Anum_reducers_reducer},.columns = "reducer",.unique = true}};
 static EsRelation handlers_table = {"reducer_handlers"};
 static EsRelation handlers_by_type = {"reducer_handlers_by_type",
-.keys = {Anum_handlers_reducer, Anum_handlers_event_type},.columns = "reducer, event_type",.unique = true};
+.index = {.keys = {Anum_handlers_reducer, Anum_handlers_event_type},.columns = "reducer, event_type",.unique = true}};
 static EsRelation policies_table = {"snapshot_policies"};
 static EsRelation policies_by_reducer = {"snapshot_policies_by_reducer",
-.keys = {Anum_policies_reducer},.columns = "reducer",.unique = true};
+.index = {.keys = {Anum_policies_reducer},.columns = "reducer",.unique = true}};
 
 static const EsColumn reducer_columns[Natts_reducers] = {
 	{"reducer", TEXTOID}, {"initial", JSONBOID, true}, {"state_type", TEXTOID}, {"on_unknown", TEXTOID}

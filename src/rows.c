@@ -42,8 +42,8 @@ es_rows_fresh_snapshot(void)
 static const EsColumn *
 next_column(const EsRows *rows)
 {
-	Assert(rows->nequal < ES_MOST_KEYS && rows->shape->key->keys[rows->nequal] != 0);
-	return &rows->shape->columns[rows->shape->key->keys[rows->nequal] - 1];
+	Assert(rows->nequal < ES_MOST_KEYS && rows->shape->key->index.keys[rows->nequal] != 0);
+	return &rows->shape->columns[rows->shape->key->index.keys[rows->nequal] - 1];
 }
 
 /* The function that compares values of a column for being equal. */
@@ -188,8 +188,8 @@ replace(const EsShape *shape, const Datum *values, const bool *isnull, bool must
 
 	CommandCounterIncrement();	/* this command may have written it before */
 	rows.snapshot = es_rows_fresh_snapshot();
-	for (int i = 0; i < ES_MOST_KEYS && shape->key->keys[i] != 0; i++)
-		es_rows_equal(&rows, values[shape->key->keys[i] - 1]);
+	for (int i = 0; i < ES_MOST_KEYS && shape->key->index.keys[i] != 0; i++)
+		es_rows_equal(&rows, values[shape->key->index.keys[i] - 1]);
 	es_rows_begin(&rows);
 	found = es_rows_next(&rows);
 	if (found)

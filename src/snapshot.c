@@ -54,7 +54,7 @@
 
 static EsRelation snapshots_table = {"snapshots"};
 static EsRelation snapshots_by_reducer = {"snapshots_by_reducer",
-.keys = {Anum_snapshots_reducer, Anum_snapshots_stream_id},.columns = "reducer, stream_id"};
+.index = {.keys = {Anum_snapshots_reducer, Anum_snapshots_stream_id},.columns = "reducer, stream_id"}};
 
 static const EsColumn columns[Natts_snapshots] = {
 	{"stream_id", INT8OID}, {"version", INT8OID}, {"position", INT8OID}, {"recorded_at", TIMESTAMPTZOID},

@@ -444,9 +444,9 @@ es_store_report_changed(Relation rel)
 static bool
 same_key(const EsShape *shape, TupleTableSlot *old, TupleTableSlot *new)
 {
-	for (int i = 0; shape->key && i < ES_MOST_KEYS && shape->key->keys[i] != 0; i++)
+	for (int i = 0; shape->key && i < ES_MOST_KEYS && shape->key->index.keys[i] != 0; i++)
 	{
-		int			column = shape->key->keys[i] - 1;
+		int			column = shape->key->index.keys[i] - 1;
 
 		if (!es_columns_same(&shape->columns[column], old->tts_values[column], new->tts_values[column]))
 			return false;

@@ -69,18 +69,18 @@ typedef struct KnownSubscription
 
 static EsRelation subscriptions = {"subscriptions"};
 static EsRelation subscriptions_by_name = {"subscriptions_by_name",
-.keys = {Anum_subscriptions_name},.columns = "name",.unique = true};
+.index = {.keys = {Anum_subscriptions_name},.columns = "name",.unique = true}};
 static EsRelation subscription_id_seq = {"subscription_id_seq",.kind = RELKIND_SEQUENCE};
 static EsRelation partitions_table = {"subscription_partitions"};
 static EsRelation partitions_by_key = {"subscription_partitions_by_key",
-.keys = {Anum_partitions_id, Anum_partitions_partition},.columns = "subscription_id, partition",.unique = true};
+.index = {.keys = {Anum_partitions_id, Anum_partitions_partition},.columns = "subscription_id, partition",.unique = true}};
 
 EsRelation	es_subscription_members = {"subscription_members"};
 static EsRelation members_by_key = {"subscription_members_by_key",
-.keys = {1, 3},.columns = "subscription_id, member",.unique = true};
+.index = {.keys = {1, 3},.columns = "subscription_id, member",.unique = true}};
 static EsRelation failures_table = {"subscription_failures"};
 static EsRelation failures_by_key = {"subscription_failures_by_key",
-.keys = {1, 4, 2},.columns = "subscription_id, partition, position",.unique = true};
+.index = {.keys = {1, 4, 2},.columns = "subscription_id, partition, position",.unique = true}};
 
 static const EsColumn subscription_columns[Natts_subscriptions] = {
 	{"subscription_id", INT8OID}, {"partitions", INT4OID}, {"max_attempts", INT4OID, true},

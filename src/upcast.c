@@ -31,7 +31,7 @@
 
 static EsRelation upcasters_table = {"upcasters"};
 static EsRelation upcasters_by_type = {"upcasters_by_type",
-.keys = {Anum_upcasters_type, Anum_upcasters_from_version},.columns = "type, from_version",.unique = true};
+.index = {.keys = {Anum_upcasters_type, Anum_upcasters_from_version},.columns = "type, from_version",.unique = true}};
 
 static const EsColumn columns[Natts_upcasters] = {
 	{"type", TEXTOID}, {"from_version", INT4OID}, {"handler", TEXTOID, true}, {"ops", JSONBOID, true}

@@ -64,8 +64,10 @@ read_marks(EsWalMark *marks)
 
 	if (es_rows_read_one(&wal_mark, &rows))
 	{
+		int			npositions = take_elements(rows.values[POSITIONS], INT8OID, positions);
+
 		count = take_elements(rows.values[LSNS], PG_LSNOID, lsns);
-		count = Min(count, take_elements(rows.values[POSITIONS], INT8OID, positions));
+		count = Min(count, npositions);
 	}
 	es_rows_end(&rows);
 	for (int i = 0; i < count; i++)
