@@ -22,6 +22,7 @@
 
 #include "snapshot.h"
 #include "state.h"
+#include "textsize.h"
 
 void		(*es_reduce_drop_hook) (const text *reducer) = NULL;
 
@@ -148,6 +149,8 @@ es_create_reducer(PG_FUNCTION_ARGS)
 	bool		isnull;
 	Relation	reducers;
 
+	if (initial)
+		es_textsize_check_definition(initial, "initial");
 	(void) es_state_initial(initial, state_type, &isnull);
 	reducers = open_for_change("es_create_reducer()");
 	if (find_state_type(name) != NULL)
@@ -318,6 +321,7 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 	type = PG_GETARG_TEXT_PP(1);
 	ops = PG_GETARG_JSONB_P(2);
 	es_base_check_type_name(type);
+	es_textsize_check_definition(ops, "ops");
 	(void) es_opcompile_document(ops);
 
 	reducers = open_for_change("es_register_reducer_ops()");

@@ -23,6 +23,7 @@
 #include "sharedmark.h"
 #include "kept.h"
 #include "subscription.h"
+#include "textsize.h"
 #include "tipcache.h"
 #include "upgrade.h"
 #include "utility.h"
@@ -40,6 +41,7 @@ void
 _PG_init(void)
 {
 	es_base_init();
+	es_textsize_init();
 	es_shared_init();
 	es_sharedmark_init();
 	es_flight_init();

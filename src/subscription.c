@@ -413,6 +413,17 @@ es_subscription_write(const EsPartition *row)
 	es_rows_replace(&partition_shape, values, isnull);
 }
 
+/* es_subscription_check_delivery raises 55000 unless es_delivery has the attributes that it was made with. */
+void
+es_subscription_check_delivery(TupleDesc desc)
+{
+	static const Oid types[] = {
+		INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID, INT4OID, INT4OID
+	};
+
+	es_base_check_type(desc, types, lengthof(types));
+}
+
 /* es_subscription_is_leased tells whether somebody has a partition. */
 bool
 es_subscription_is_leased(const EsPartition *row, TimestampTz now)

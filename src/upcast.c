@@ -22,6 +22,7 @@
 #include "utils/regproc.h"
 
 #include "rows.h"
+#include "textsize.h"
 
 #define Anum_upcasters_type			1
 #define Anum_upcasters_from_version	2
@@ -363,6 +364,7 @@ es_register_upcaster_ops(PG_FUNCTION_ARGS)
 	Relation	table = begin_registration(fcinfo, "es_register_upcaster_ops()", "ops");
 	Jsonb	   *ops = PG_GETARG_JSONB_P(2);
 
+	es_textsize_check_definition(ops, "ops");
 	(void) es_opcompile_document(ops);
 	put_upcaster(table, PG_GETARG_DATUM(0), PG_GETARG_INT32(1), NULL, ops);
 	table_close(table, NoLock);
