@@ -80,9 +80,11 @@
 
 #if PG_VERSION_NUM >= 160000
 #define ES_TABLE_UPDATE_INDEXES_NEEDED(u) ((u) != TU_None)
+#define ES_TABLE_UPDATE_ONLY_SUMMARIZING(u) ((u) == TU_Summarizing)
 typedef TU_UpdateIndexes EsUpdateIndexes;
 #else
 #define ES_TABLE_UPDATE_INDEXES_NEEDED(u) (u)
+#define ES_TABLE_UPDATE_ONLY_SUMMARIZING(u) false
 typedef bool EsUpdateIndexes;
 #endif
 
@@ -159,13 +161,15 @@ typedef bool EsUpdateIndexes;
 #endif
 
 #if PG_VERSION_NUM >= 160000
-#define ES_EXEC_INSERT_INDEX_TUPLES_EXTRA , false
+#define es_exec_insert_index_tuples(result, slot, estate, only_summarizing) \
+	ExecInsertIndexTuples(result, slot, estate, false, false, NULL, NIL, only_summarizing)
 #define es_owns_database(database, role) \
 	object_ownercheck(DatabaseRelationId, database, role)
 #define es_function_aclcheck(function, role) \
 	object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
 #else
-#define ES_EXEC_INSERT_INDEX_TUPLES_EXTRA
+#define es_exec_insert_index_tuples(result, slot, estate, only_summarizing) \
+	((void) (only_summarizing), ExecInsertIndexTuples(result, slot, estate, false, false, NULL, NIL))
 #define es_owns_database(database, role) \
 	pg_database_ownercheck(database, role)
 #define es_function_aclcheck(function, role) \
@@ -289,6 +293,8 @@ extern int32 es_base_category_key(const char *category, int len);
 extern void es_base_deform_event(TupleTableSlot *slot, EsEvent *event, bool with_metadata);
 extern TransactionId es_base_slot_xmin(TupleTableSlot *slot);
 extern void es_base_event_values(const EsEvent *event, Datum *values, bool *isnull);
+extern void es_base_check_type(TupleDesc desc, const Oid *types, int natts);
+extern void es_base_check_event(TupleDesc desc);
 extern ReturnSetInfo *es_base_begin_rows(FunctionCallInfo fcinfo);
 extern Datum es_base_form_event(Datum *values, bool *isnull);
 extern Datum es_base_event_datum(const EsEvent *event);

@@ -471,6 +471,7 @@ es_replay_category(PG_FUNCTION_ARGS)
 	replay = es_replay_begin(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), category);
 	reducer = es_fold_reducer(replay.fold);
 	InitMaterializedSRF(fcinfo, 0);
+	es_replay_check_type(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc);
 	alone.leaves_snapshots = reducer->snapshot_every > 0 && es_snapshot_may_write() &&
 		es_snapshot_may_leave(reducer);
 	pg_atomic_init_u64(&alone.next_id, 1);

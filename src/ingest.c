@@ -142,6 +142,7 @@ es_ingest_row(PG_FUNCTION_ARGS)
 							TRIGGER_FIRED_INSTEAD(trigger->tg_event) &&
 							has_columns_of_event(RelationGetDescr(trigger->tg_relation)), "ingest");
 	desc = RelationGetDescr(trigger->tg_relation);
+	es_base_check_event(desc);
 	heap_deform_tuple(trigger->tg_trigtuple, desc, values, isnull);
 	check_columns(isnull);
 	take_row(&target, &event, values, isnull);
@@ -222,8 +223,8 @@ es_ingest_cast(PG_FUNCTION_ARGS)
 	bool		isnull[Natts_es_event];
 	Datum		result;
 
-	if (view->natts != Natts_es_event || event->natts != Natts_es_event)
-		elog(ERROR, "es_events or es_event has been altered");
+	es_base_check_event(view);
+	es_base_check_event(event);
 	heap_deform_tuple(&tuple, view, values, isnull);
 	result = HeapTupleGetDatum(heap_form_tuple(event, values, isnull));
 	ReleaseTupleDesc(view);

@@ -661,6 +661,7 @@ es_poll(PG_FUNCTION_ARGS)
 	es_subscriber_prevent_write("es_poll()");
 	begin_poll(&poll, name, member);
 	poll.result = es_base_begin_rows(fcinfo);
+	es_subscription_check_delivery(poll.result->setDesc);
 	if (poll.max_count == 0)
 		return (Datum) 0;
 	wait.interest = poll.subscription->interest;

@@ -78,7 +78,7 @@ require_fresh_snapshot(EsRun *run)
 	if (run->projection->handler == NULL || !IsolationUsesXactSnapshot())
 		return;
 	if (!es_progress_read_as_of(run->progress.projection_id, run->progress.live, GetTransactionSnapshot(), &seen) ||
-		!ItemPointerEquals(&seen.tid, &run->progress.tid))
+		seen.generation != run->progress.generation || seen.position != run->progress.position)
 		ereport(ERROR,
 				errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				errmsg("could not serialize access due to concurrent run of projection \"%s\"",

@@ -230,6 +230,15 @@ replay_named(EsReplay *replay, const text *stream, const EsSnapshotBounds *bound
 	return found;
 }
 
+/* es_replay_check_type raises 55000 unless es_state has the attributes that it was made with. */
+void
+es_replay_check_type(TupleDesc desc)
+{
+	static const Oid types[Natts_es_state] = {TEXTOID, INT8OID, INT8OID, JSONBOID, TIMESTAMPTZOID};
+
+	es_base_check_type(desc, types, Natts_es_state);
+}
+
 /* Adds a row with the present state to a result. */
 static void
 emit_state(ReturnSetInfo *result, const text *stream, EsReplay *replay)
@@ -263,6 +272,7 @@ es_replay(PG_FUNCTION_ARGS)
 	EsReplay	replay = begin_replay(fcinfo, 1, stream);
 
 	InitMaterializedSRF(fcinfo, 0);
+	es_replay_check_type(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc);
 	if (replay_named(&replay, stream, &bounds))
 		emit_state((ReturnSetInfo *) fcinfo->resultinfo, stream, &replay);
 	es_replay_end(&replay);
@@ -302,6 +312,7 @@ es_replay_steps(PG_FUNCTION_ARGS)
 	EsStreamScan *scan;
 
 	InitMaterializedSRF(fcinfo, 0);
+	es_replay_check_type(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc);
 	scan = es_read_stream_begin(&options);
 	skip_steps(&replay, scan, Max(from_version, 1));
 	es_read_stream_limit(scan, bounds.version);

@@ -30,6 +30,7 @@ typedef struct EsReplay
 									 * that the caller may use */
 } EsReplay;
 
+extern void es_replay_check_type(TupleDesc desc);
 extern TimestampTz es_replay_as_of_arg(FunctionCallInfo fcinfo, int argno);
 extern EsReplay es_replay_by(EsFold *fold);
 extern EsReplay es_replay_begin(const text *named, const text *category);

@@ -9,9 +9,13 @@
  */
 #include "tags.h"
 
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+
 EsRelation	es_tags_table = {"tags"};
 
-#include "utils/builtins.h"
+static const EsColumn columns[] = {{"position", INT8OID}, {"tag", TEXTOID}};
+const EsShape es_tags_shape = ES_SHAPE(&es_tags_table, NULL, columns);
 
 #define MAX_TAG		255
 
@@ -89,18 +93,23 @@ es_tags_write(Datum metadata, int64 position)
 	int			count;
 	text	  **tags = es_tags_of(metadata, &count);
 	EsTable		table;
+	int			n = 0;
 
-	es_store_open(&table, &es_tags_table);
+	es_store_open(&table, &es_tags_shape);
 	for (int i = 0; i < count; i++)
 	{
-		TupleTableSlot *slot = es_store_slot(&table, i);
+		TupleTableSlot *slot = es_store_slot(&table, n++);
 
 		slot->tts_values[Anum_es_tags_position - 1] = Int64GetDatum(position);
 		slot->tts_values[Anum_es_tags_tag - 1] = PointerGetDatum(tags[i]);
 		slot->tts_isnull[0] = slot->tts_isnull[1] = false;
 		ExecStoreVirtualTuple(slot);
+		if (n == ES_STORE_MOST_ROWS || i == count - 1)
+		{
+			es_store_insert(&table, n);
+			n = 0;
+		}
 	}
-	es_store_insert(&table, count);
 	es_store_close(&table);
 }
 
