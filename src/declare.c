@@ -44,7 +44,8 @@ inline_arg(FunctionCallInfo fcinfo, int argno)
 	if (strcmp(mode, "inline") != 0 && strcmp(mode, "async") != 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("mode must be \"inline\" or \"async\", not \"%s\"", mode));
+				errmsg("mode must be \"inline\" or \"async\", not \"%s\"",
+					   es_names_show(mode)));
 	return strcmp(mode, "inline") == 0;
 }
 

@@ -252,25 +252,32 @@ es_names_pass(const EsNames *categories, const EsNames *types, const EsEvent *ev
 
 /* ---- messages ---- */
 
-/* Gives what a message shows of a name that a caller gave: its beginning, if it is long. */
-static char *
-show(const char *name, int len)
+/* es_names_cut gives the beginning of a text, of so many bytes at most, and says so if that is not all. */
+char *
+es_names_cut(const char *text, int len, int most)
 {
-	if (len <= MOST_SHOWN)
-		return pnstrdup(name, len);
-	return psprintf("%.*s...", pg_mbcliplen(name, len, MOST_SHOWN), name);
+	if (len <= most)
+		return pnstrdup(text, len);
+	return psprintf("%.*s...", pg_mbcliplen(text, len, most), text);
 }
 
-/* es_names_show gives what a message shows of something that a caller gave, of any length. */
+/* es_names_show_bytes gives what a message shows of a name, or the like, that a caller gave. */
+char *
+es_names_show_bytes(const char *name, int len)
+{
+	return es_names_cut(name, len, MOST_SHOWN);
+}
+
+/* es_names_show is the same for a string. */
 char *
 es_names_show(const char *name)
 {
-	return show(name, strlen(name));
+	return es_names_show_bytes(name, strlen(name));
 }
 
 /* es_names_show_text is the same for a text. */
 char *
 es_names_show_text(const text *name)
 {
-	return show(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	return es_names_show_bytes(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 }

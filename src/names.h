@@ -41,6 +41,8 @@ extern bool es_names_have(const EsNames *names, const char *name, int len);
 extern bool es_names_pass(const EsNames *categories, const EsNames *types, const EsEvent *event);
 
 extern char *es_names_show(const char *name);
+extern char *es_names_cut(const char *text, int len, int most);
+extern char *es_names_show_bytes(const char *name, int len);
 extern char *es_names_show_text(const text *name);
 
 #endif							/* ES_NAMES_H */

@@ -30,6 +30,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "names.h"
 #include "state.h"
 
 #define FINGERPRINT_FORMAT	1	/* to be raised when the same reducer comes to
@@ -161,7 +162,7 @@ es_reduce_report_unknown(const text *name, const char *hint)
 {
 	ereport(ERROR,
 			errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-			errmsg("reducer \"%s\" does not exist", text_to_cstring(name)),
+			errmsg("reducer \"%s\" does not exist", es_names_show_text(name)),
 			hint ? errhint("%s", hint) : 0);
 }
 
@@ -294,6 +295,7 @@ load_handlers(EsReducer *reducer, const text *name)
 		Datum		ops;
 		bool		isnull;
 
+		CHECK_FOR_INTERRUPTS();
 		if (reducer->nhandlers == space)
 			reducer->handlers = repalloc(reducer->handlers, (space *= 2) * sizeof(EsHandler));
 		handler = &reducer->handlers[reducer->nhandlers++];

@@ -12,6 +12,8 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#define MOST_ROWS	1000		/* that are written at once */
+
 /* Gives the set of the tags in an event's metadata. */
 static EsNames
 tags_of(Datum metadata)
@@ -62,7 +64,10 @@ es_tags_add(Datum metadata, const JsonbValue *tags)
 	bool		good = tags->type == jbvBinary && JsonContainerIsArray(tags->val.binary.data);
 
 	for (int i = 0; good && i < JsonContainerSize(tags->val.binary.data); i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		good = getIthJsonbValueFromContainer(tags->val.binary.data, i)->type == jbvString;
+	}
 	if (!good)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -81,18 +86,24 @@ es_tags_write(Datum metadata, int64 position)
 	int			count;
 	text	  **tags = es_tags_of(metadata, &count);
 	EsTable		table;
+	int			n = 0;
 
 	es_store_open(&table, es_base_store()->tags);
 	for (int i = 0; i < count; i++)
 	{
-		TupleTableSlot *slot = es_store_slot(&table, i);
+		TupleTableSlot *slot = es_store_slot(&table, n++);
 
 		slot->tts_values[Anum_es_tags_position - 1] = Int64GetDatum(position);
 		slot->tts_values[Anum_es_tags_tag - 1] = PointerGetDatum(tags[i]);
 		slot->tts_isnull[0] = slot->tts_isnull[1] = false;
 		ExecStoreVirtualTuple(slot);
+		if (n == MOST_ROWS || i == count - 1)
+		{
+			CHECK_FOR_INTERRUPTS();
+			es_store_insert(&table, n);
+			n = 0;
+		}
 	}
-	es_store_insert(&table, count);
 	es_store_close(&table);
 }
 
