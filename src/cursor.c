@@ -292,7 +292,7 @@ es_merge_open(EsMerge *merge, const EsCursorRange *range, const int32 *keys, int
 	cursor->range = *range;
 	s->which = ES_INDEX_CATEGORY;
 	s->snapshot = range->snapshot;
-	s->own_slot = s->gives_out = s->wants_keys = true;
+	s->needed = s->own_slot = s->gives_out = s->wants_keys = true;
 	s->nkeys = 3;
 	ScanKeyInit(&s->keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(0));
 	ScanKeyInit(&s->keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(range->after));

@@ -128,7 +128,9 @@ es_ingest_row(PG_FUNCTION_ARGS)
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
 		!TRIGGER_FIRED_INSTEAD(trigger->tg_event))
-		elog(ERROR, "es_ingest_row: not called as an INSTEAD OF INSERT trigger");
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("function eventstore.ingest() can be called as an INSTEAD OF INSERT trigger only"));
 	desc = RelationGetDescr(trigger->tg_relation);
 	if (desc->natts != Natts_es_event)
 		elog(ERROR, "view es_events has been altered");
@@ -192,7 +194,9 @@ es_ingest_statement(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event))
-		elog(ERROR, "es_ingest_statement: not called as a statement trigger");
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("function eventstore.ingest_statement() can be called as a statement trigger only"));
 	if (TRIGGER_FIRED_BEFORE(trigger->tg_event))
 		es_bulk_begin_statement(statement_is_plain(trigger->tg_relation));
 	else

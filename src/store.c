@@ -58,12 +58,23 @@ PG_FUNCTION_INFO_V1(es_store_guard_statement);
 
 /* ---- guards ---- */
 
+/* Raises 39P01 for a trigger function that is not called as what it is made for. */
+static void
+require_trigger(FunctionCallInfo fcinfo, const char *function)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("function %s() can be called as a trigger only", function));
+}
+
 /* Raises VE002 for the operation that fired the trigger. */
 static void
 refuse_change(const TriggerData *trigger)
 {
 	const char *operation = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" :
-	TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" : "TRUNCATE";
+	TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" :
+	TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? "INSERT" : "TRUNCATE";
 
 	ereport(ERROR,
 			errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
@@ -82,8 +93,7 @@ es_store_guard_rows(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "es_store_guard_rows: not called as a trigger");
+	require_trigger(fcinfo, "eventstore.guard_rows");
 	if (IsLogicalWorker() && !trigger->tg_relation->rd_rel->relispartition)
 		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
 							   trigger->tg_newtuple : trigger->tg_trigtuple);
@@ -101,8 +111,7 @@ es_store_guard_statement(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "es_store_guard_statement: not called as a trigger");
+	require_trigger(fcinfo, "eventstore.guard_statement");
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
 		refuse_change(trigger);
 	if (!es_base_owns_store(GetUserId()))
