@@ -49,6 +49,9 @@ typedef struct EventQuery
 								 * here */
 } EventQuery;
 
+static EsRelation tags_by_tag = {"tags_by_tag",
+.index = {.keys = {Anum_es_tags_tag, Anum_es_tags_position},.columns = "tag, position",.unique = true}};
+
 PG_FUNCTION_INFO_V1(es_append_if);
 PG_FUNCTION_INFO_V1(es_read_tagged);
 
@@ -108,8 +111,8 @@ scan_positions(const EventQuery *query, Snapshot snapshot, CandidateCallback cal
 static void
 scan_tag(const EventQuery *query, Snapshot snapshot, CandidateCallback callback, void *arg)
 {
-	Relation	rel = table_open(es_base_store()->tags, AccessShareLock);
-	Relation	index = index_open(es_base_store()->tags_by_tag, AccessShareLock);
+	Relation	rel = es_base_open(&es_tags_table, AccessShareLock);
+	Relation	index = es_base_open_index(&tags_by_tag, rel, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 3);
 	ScanKeyData keys[3];

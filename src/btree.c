@@ -18,6 +18,9 @@
  * such a note longer than its primary, which only a developer's setting,
  * wal_consistency_checking, can see: the server masks it for its own records.)
  *
+ * Servers that do not order a generic record and the page's mark as they must
+ * (before 15.5 and 16.1) insert all entries themselves.
+ *
  * Everything that is more than "room on the leaf, no such key" is left to the
  * server, by inserting the entry in question with index_insert: splitting a full
  * leaf, deleting or deduplicating entries, deciding about an entry with the same
@@ -47,6 +50,9 @@
 
 /* The operator family of btrees over integers, as the catalogs have it in all releases. */
 #define INTEGER_BTREE_FAMILY	1976
+
+/* Servers before these log a generic record before they mark the page as changed: a checkpoint between may lose it. */
+#define GENERIC_WAL_IS_SAFE	es_base_server_has(150005, 160001)
 
 /* An index tuple over bigints. */
 typedef struct BtreeItem
@@ -227,7 +233,7 @@ fill_leaf(const EsBtree *btree, Buffer buffer, const EsBtreeEntry *entries, int 
 	int			added;
 	int			room = PageGetFreeSpace(page) / sizeof(BtreeItem);
 
-	if (Min(n, room) < MIN_ENTRIES_PER_LEAF || has_unlogged_marks(page))
+	if (Min(n, room) < MIN_ENTRIES_PER_LEAF || has_unlogged_marks(page) || !GENERIC_WAL_IS_SAFE)
 		return 0;
 	CheckForSerializableConflictIn(btree->index, NULL, BufferGetBlockNumber(buffer));
 	state = GenericXLogStart(btree->index);

@@ -69,7 +69,7 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 
 	es_base_require(fcinfo, argno, "reducer");
 	name = PG_GETARG_TEXT_PP(argno);
-	LockRelationOid(es_base_relation("reducers"), RowExclusiveLock);
+	es_base_lock(&es_reduce_reducers, RowExclusiveLock);
 	if (es_reduce_pin(name, CurrentMemoryContext) == NULL)
 		es_reduce_report_unknown(name, NULL);
 	return name;

@@ -54,7 +54,7 @@ open_for_change(const char *command)
 {
 	PreventCommandIfReadOnly(command);
 	PreventCommandIfParallelMode(command);
-	return table_open(es_base_relation("reducers"), ShareRowExclusiveLock);
+	return es_base_open(&es_reduce_reducers, ShareRowExclusiveLock);
 }
 
 /* Fetches the argument that names a reducer of the user's. */
@@ -171,8 +171,8 @@ require_known(Relation reducers, const text *name)
 static void
 put_policy(const text *reducer, const int *every, bool drops)
 {
-	Relation	policies = table_open(es_base_relation("snapshot_policies"), RowExclusiveLock);
-	SysScanDesc scan = es_reduce_begin_rows(policies, "snapshot_policies_by_reducer", reducer, NULL);
+	Relation	policies = es_base_open(&es_reduce_policies, RowExclusiveLock);
+	SysScanDesc scan = es_reduce_begin_rows(policies, &es_reduce_policies_by_reducer, reducer, NULL);
 	HeapTuple	old = systable_getnext(scan);
 	Datum		values[Natts_policies] = {PointerGetDatum(reducer)};
 	bool		isnull[Natts_policies] = {false};
@@ -216,8 +216,8 @@ es_drop_reducer(PG_FUNCTION_ARGS)
 		es_reduce_drop_hook(name);
 	CatalogTupleDelete(reducers, &row->t_self);
 
-	handlers = table_open(es_base_relation("reducer_handlers"), RowExclusiveLock);
-	scan = es_reduce_begin_rows(handlers, "reducer_handlers_by_type", name, NULL);
+	handlers = es_base_open(&es_reduce_handlers, RowExclusiveLock);
+	scan = es_reduce_begin_rows(handlers, &es_reduce_handlers_by_type, name, NULL);
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 		CatalogTupleDelete(handlers, &row->t_self);
 	systable_endscan(scan);
@@ -270,8 +270,8 @@ require_fit(Oid function, const text *reducer, Oid state_type)
 static void
 put_handler(const text *reducer, const text *type, const char *signature, const Jsonb *ops)
 {
-	Relation	handlers = table_open(es_base_relation("reducer_handlers"), RowExclusiveLock);
-	SysScanDesc scan = es_reduce_begin_rows(handlers, "reducer_handlers_by_type", reducer, type);
+	Relation	handlers = es_base_open(&es_reduce_handlers, RowExclusiveLock);
+	SysScanDesc scan = es_reduce_begin_rows(handlers, &es_reduce_handlers_by_type, reducer, type);
 	HeapTuple	old = systable_getnext(scan);
 	HeapTuple	row;
 	Datum		values[Natts_handlers];
@@ -414,6 +414,6 @@ es_drop_snapshots(PG_FUNCTION_ARGS)
 Datum
 es_define_forget(PG_FUNCTION_ARGS)
 {
-	CacheInvalidateRelcacheByRelid(es_base_relation("reducers"));
+	CacheInvalidateRelcacheByRelid(es_base_oid(&es_reduce_reducers));
 	PG_RETURN_POINTER(NULL);
 }

@@ -19,6 +19,9 @@
  * unknown to the free space map until the next vacuum; both is what the
  * server's extension by several pages leaves, too.
  *
+ * The map is not logged: it may have come to the disk and the pages not.  Servers
+ * before 15.7 and 16.3 then fail to read what it names, so there nothing is done here.
+ *
  * Since PostgreSQL 16 the server has a function that adds several pages; there
  * it is the one that reserves them, or reports a full disk.
  */
@@ -34,6 +37,9 @@
 
 #include <fcntl.h>
 #include <unistd.h>
+
+/* Servers before these follow the free space map past a table's end, where a crash may have left it, and fail. */
+#define MAP_MAY_BE_AHEAD	es_base_server_has(150007, 160003)
 
 #define MAX_STEP		512		/* pages */
 #define STEPS_A_TABLE	32		/* a step is at most that part of the table */
@@ -149,7 +155,7 @@ es_extend_ahead(Relation rel, BlockNumber *look_at, BlockNumber need)
 	BlockNumber end;
 	BlockNumber step;
 
-	if (last == InvalidBlockNumber || last + need < *look_at)
+	if (last == InvalidBlockNumber || last + need < *look_at || !MAP_MAY_BE_AHEAD)
 		return;
 	end = RelationGetNumberOfBlocks(rel);
 	step = Min(Max(end / STEPS_A_TABLE, need), MAX_STEP);

@@ -58,8 +58,8 @@ take_failure(EsFailure *failure, HeapTuple tuple, TupleDesc desc)
 int
 es_failure_read(const EsPartition *row, int64 after, EsFailure **failures)
 {
-	Relation	rel = table_open(es_base_store()->failures, AccessShareLock);
-	Relation	index = index_open(es_base_store()->failures_by_key, AccessShareLock);
+	Relation	rel = es_base_open(&es_subscription_failures, AccessShareLock);
+	Relation	index = es_base_open_index(&es_subscription_failures_by_key, rel, AccessShareLock);
 	Snapshot	snapshot = es_segment_fresh_snapshot();
 	ScanKeyData keys[3];
 	SysScanDesc scan;
@@ -128,7 +128,7 @@ form_row(Relation rel, const EsPartition *row, const EsFailure *failure)
 void
 es_failure_put(EsPartition *row, EsFailure *failure)
 {
-	Relation	rel = table_open(es_base_store()->failures, RowExclusiveLock);
+	Relation	rel = es_base_open(&es_subscription_failures, RowExclusiveLock);
 	HeapTuple	tuple = form_row(rel, row, failure);
 
 	CatalogTupleInsert(rel, tuple);
@@ -142,7 +142,7 @@ es_failure_put(EsPartition *row, EsFailure *failure)
 void
 es_failure_change(EsPartition *row, EsFailure *failure, const EsFailure *changed)
 {
-	Relation	rel = table_open(es_base_store()->failures, RowExclusiveLock);
+	Relation	rel = es_base_open(&es_subscription_failures, RowExclusiveLock);
 
 	count_failure(row, failure, -1);
 	if (changed == NULL)

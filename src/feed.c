@@ -263,7 +263,7 @@ es_create_feed(PG_FUNCTION_ARGS)
 	check_server();
 
 	seam = create_slot(slot_name);
-	if (ConditionalLockRelationOid(es_base_store()->settled_mark, ShareRowExclusiveLock))
+	if (es_base_try_lock(&es_settle_mark, ShareRowExclusiveLock))
 		es_walmark_add(seam.lsn, seam.head_position);
 	values[0] = CStringGetTextDatum(slot_name);
 	values[1] = LSNGetDatum(seam.lsn);

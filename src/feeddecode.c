@@ -80,7 +80,8 @@ typedef struct EsFeed
 typedef struct EsPartition
 {
 	Oid			relid;			/* hash key */
-	bool		is_segment;
+	Oid			parent;
+	bool		is_segment;		/* the parent is the log */
 } EsPartition;
 
 /* Partitions met by this session; NULL outside of one. */
@@ -92,7 +93,7 @@ static bool partitions_changed = false;
 /* In output_plugin_private of a top transaction: something of it was streamed. */
 static char streamed_mark;
 
-/* Forgets a relation, or all of them. */
+/* Forgets a relation and what it is the parent of, or all of them. */
 static void
 forget_partition(Datum arg, Oid relid)
 {
@@ -102,14 +103,10 @@ forget_partition(Datum arg, Oid relid)
 	partitions_changed = true;
 	if (partitions == NULL)
 		return;
-	if (OidIsValid(relid))
-	{
-		hash_search(partitions, &relid, HASH_REMOVE, NULL);
-		return;
-	}
 	hash_seq_init(&status, partitions);
 	while ((entry = hash_seq_search(&status)) != NULL)
-		hash_search(partitions, &entry->relid, HASH_REMOVE, NULL);
+		if (!OidIsValid(relid) || entry->relid == relid || entry->parent == relid)
+			hash_search(partitions, &entry->relid, HASH_REMOVE, NULL);
 }
 
 /* Runs when the session's memory goes, on errors too. */
@@ -164,9 +161,8 @@ check_columns(Relation relation)
 
 /* Reads from the catalogs whether a partition is a segment of the log. */
 static bool
-look_up_partition(Relation relation)
+look_up_partition(Relation relation, Oid parent)
 {
-	Oid			parent = get_partition_parent(RelationGetRelid(relation), true);
 	char	   *name = get_rel_name(parent);
 	char	   *schema = get_namespace_name(get_rel_namespace(parent));
 
@@ -184,6 +180,7 @@ is_segment(Relation relation)
 {
 	Oid			relid = RelationGetRelid(relation);
 	EsPartition *entry;
+	Oid			parent;
 	bool		result;
 
 	if (!relation->rd_rel->relispartition)
@@ -193,10 +190,12 @@ is_segment(Relation relation)
 		return entry->is_segment;
 
 	partitions_changed = false;
-	result = look_up_partition(relation);
+	parent = get_partition_parent(relid, true);
+	result = look_up_partition(relation, parent);
 	if (!partitions_changed)
 	{
 		entry = hash_search(partitions, &relid, HASH_ENTER, NULL);
+		entry->parent = parent;
 		entry->is_segment = result;
 	}
 	return result;

@@ -211,7 +211,7 @@ es_ingest_cast(PG_FUNCTION_ARGS)
 	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
 	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row),.t_data = row};
 	TupleDesc	view = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row), HeapTupleHeaderGetTypMod(row));
-	TupleDesc	event = lookup_rowtype_tupdesc(es_base_store()->event_type, -1);
+	TupleDesc	event = lookup_rowtype_tupdesc(es_base_event_type(), -1);
 	Datum		values[Natts_es_event];
 	bool		isnull[Natts_es_event];
 	Datum		result;

@@ -123,7 +123,7 @@ make_segments(int64 upto)
 	EsOwnerContext saved;
 
 	/* the lock serialises makers, and what ATTACH will take anyway */
-	LockRelationOid(es_base_store()->events, ShareUpdateExclusiveLock);
+	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 	AcceptInvalidationMessages();
 	es_base_become_owner(&saved);
 	SPI_connect();
@@ -154,7 +154,7 @@ find_unsealed(int64 settled, int64 mark)
 	TupleTableSlot *row;
 	int64		found = -1;
 
-	es_store_open(&table, es_base_store()->segments);
+	es_store_open(&table, &es_segment_table);
 	row = table.info->scan_slot;
 	scan = table_beginscan(table.rel, snapshot, 0, NULL);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
@@ -223,7 +223,7 @@ become_sealer(void)
 	StartTransactionCommand();
 	if (OidIsValid(get_extension_oid("eventstore", true)))
 	{
-		SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->segments, 0, TAG_SEALER);
+		SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_segment_table), 0, TAG_SEALER);
 		got = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 		if (got)
 			before_shmem_exit(stop_sealing, (Datum) 0);
@@ -277,7 +277,7 @@ make_as_worker(int64 upto)
 	StartTransactionCommand();
 	if (OidIsValid(get_extension_oid("eventstore", true)))
 	{
-		LockRelationOid(es_base_store()->events, ShareUpdateExclusiveLock);
+		es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 		SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
 		make_segments(upto);
 	}
@@ -339,7 +339,7 @@ start_maker(int64 upto, BackgroundWorkerHandle **handle)
 static bool
 store_is_uncommitted(void)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(es_base_store()->events));
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(es_base_oid(&es_base_events)));
 	bool		ours;
 
 	if (!HeapTupleIsValid(tuple))
@@ -353,7 +353,7 @@ store_is_uncommitted(void)
 static bool
 worker_would_wait_for_us(void)
 {
-	Relation	events = table_open(es_base_store()->events, AccessShareLock);
+	Relation	events = es_base_open(&es_base_events, AccessShareLock);
 	bool		held = CheckRelationLockedByMe(events, ShareUpdateExclusiveLock, true);
 
 	table_close(events, AccessShareLock);
@@ -367,8 +367,8 @@ worker_would_wait_for_us(void)
 static void
 await_makers(void)
 {
-	LockRelationOid(es_base_store()->events, ShareUpdateExclusiveLock);
-	UnlockRelationOid(es_base_store()->events, ShareUpdateExclusiveLock);
+	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
+	UnlockRelationOid(es_base_events.oid, ShareUpdateExclusiveLock);
 }
 
 /*
@@ -450,7 +450,7 @@ es_maker_ensure(int64 position)
 		make_segments(needed + 1);
 		return;
 	}
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->segments, 0, TAG_NEED);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_segment_table), 0, TAG_NEED);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	await_makers();
 	if (es_segment_newest_reaching(position) < needed && !have_made(needed + 1, needed))

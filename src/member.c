@@ -51,7 +51,7 @@ typedef struct Member
 static List *
 read_members(const EsSubscription *subscription)
 {
-	Relation	rel = table_open(es_base_store()->members, AccessShareLock);
+	Relation	rel = es_base_open(&es_subscription_members, AccessShareLock);
 	Snapshot	snapshot = es_segment_fresh_snapshot();
 	ScanKeyData key;
 	SysScanDesc scan;
@@ -59,7 +59,7 @@ read_members(const EsSubscription *subscription)
 	HeapTuple	tuple;
 
 	ScanKeyInit(&key, Anum_members_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(subscription->id));
-	scan = systable_beginscan(rel, es_base_store()->members_by_key, true, snapshot, 1, &key);
+	scan = systable_beginscan(rel, es_base_index(&es_subscription_members_by_key, rel), true, snapshot, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Member	   *member = palloc(sizeof(Member));
@@ -170,7 +170,7 @@ lock_member(const EsSubscription *subscription, const text *member)
 	LOCKTAG		tag;
 	uint32		hash = hash_bytes((const unsigned char *) VARDATA_ANY(member), VARSIZE_ANY_EXHDR(member));
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->members, (uint32) subscription->id ^ hash, 0);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_subscription_members), (uint32) subscription->id ^ hash, 0);
 	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
@@ -205,10 +205,10 @@ es_member_beat(const EsSubscription *subscription, const text *member, Timestamp
 
 	/* who drops a subscription locks the table; then nobody needs to know */
 	if (!lock_member(subscription, member) ||
-		!ConditionalLockRelationOid(es_base_store()->members, RowExclusiveLock))
+		!es_base_try_lock(&es_subscription_members, RowExclusiveLock))
 		return;
 	CommandCounterIncrement();
-	rel = table_open(es_base_store()->members, NoLock);
+	rel = es_base_open(&es_subscription_members, NoLock);
 	values[Anum_members_id - 1] = Int64GetDatum(subscription->id);
 	values[Anum_members_alive_until - 1] = TimestampTzGetDatum(alive_until);
 	values[Anum_members_member - 1] = PointerGetDatum(member);

@@ -50,6 +50,13 @@
 #define Anum_skips_error				5
 #define Natts_skips						5
 
+static EsRelation progress_table = {"projection_progress"};
+static EsRelation progress_by_key = {"projection_progress_by_key",
+.index = {.keys = {Anum_progress_id, Anum_progress_generation},.columns = "projection_id, generation",.unique = true}};
+static EsRelation skips = {"projection_skips"};
+static EsRelation skips_by_key = {"projection_skips_by_key",
+.index = {.keys = {Anum_skips_id, Anum_skips_position},.columns = "projection_id, position",.unique = true}};
+
 /* ---- reading ---- */
 
 /* Takes a row, in the current memory context. */
@@ -82,14 +89,14 @@ begin_rows(Relation rel, int64 id, Snapshot snapshot)
 	ScanKeyData key;
 
 	ScanKeyInit(&key, Anum_progress_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	return systable_beginscan(rel, es_base_store()->projection_progress_by_key, id != 0, snapshot, id != 0, &key);
+	return systable_beginscan(rel, id != 0 ? es_base_index(&progress_by_key, rel) : InvalidOid, id != 0, snapshot, id != 0, &key);
 }
 
 /* es_progress_read_all reads the rows of all projections. */
 int
 es_progress_read_all(EsProgress **rows)
 {
-	Relation	rel = table_open(es_base_store()->projection_progress, AccessShareLock);
+	Relation	rel = es_base_open(&progress_table, AccessShareLock);
 	Snapshot	snapshot = es_segment_fresh_snapshot();
 	SysScanDesc scan = begin_rows(rel, 0, snapshot);
 	HeapTuple	tuple;
@@ -113,7 +120,7 @@ es_progress_read_all(EsProgress **rows)
 bool
 es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row)
 {
-	Relation	rel = table_open(es_base_store()->projection_progress, AccessShareLock);
+	Relation	rel = es_base_open(&progress_table, AccessShareLock);
 	SysScanDesc scan = begin_rows(rel, id, snapshot);
 	HeapTuple	tuple;
 	bool		found = false;
@@ -179,7 +186,7 @@ static Relation
 open_for_row(const EsProgress *row)
 {
 	es_wake_note(es_wake_projection(row->projection_id));
-	return table_open(es_base_store()->projection_progress, RowExclusiveLock);
+	return es_base_open(&progress_table, RowExclusiveLock);
 }
 
 /* es_progress_insert adds the row of a new generation. */
@@ -278,8 +285,8 @@ es_progress_move(EsProgress *row, int64 position)
 int
 es_progress_read_skips(int64 id, int64 after, int64 upto, int64 **positions)
 {
-	Relation	rel = table_open(es_base_store()->projection_skips, AccessShareLock);
-	Relation	index = index_open(es_base_store()->projection_skips_by_key, AccessShareLock);
+	Relation	rel = es_base_open(&skips, AccessShareLock);
+	Relation	index = es_base_open_index(&skips_by_key, rel, AccessShareLock);
 	Snapshot	snapshot = es_segment_fresh_snapshot();
 	ScanKeyData keys[3];
 	SysScanDesc scan;
@@ -310,7 +317,7 @@ es_progress_read_skips(int64 id, int64 after, int64 upto, int64 **positions)
 void
 es_progress_add_skip(const EsProgress *row)
 {
-	Relation	rel = table_open(es_base_store()->projection_skips, RowExclusiveLock);
+	Relation	rel = es_base_open(&skips, RowExclusiveLock);
 	Datum		v[Natts_skips];
 	bool		n[Natts_skips] = {false};
 
@@ -329,10 +336,8 @@ es_progress_add_skip(const EsProgress *row)
 void
 es_progress_forget(int64 id)
 {
-	const EsStore *store = es_base_store();
-
 	es_wake_note(es_wake_projection(id));
-	es_segment_delete_rows(store->projection_progress, store->projection_progress_by_key, id);
-	es_segment_delete_rows(store->projection_skips, store->projection_skips_by_key, id);
+	es_segment_delete_rows(&progress_table, &progress_by_key, id);
+	es_segment_delete_rows(&skips, &skips_by_key, id);
 	CommandCounterIncrement();
 }

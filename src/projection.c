@@ -68,6 +68,9 @@ typedef struct Running
 	struct Running *outer;
 } Running;
 
+static EsRelation projections_table = {"projections"};
+static EsRelation projection_id_seq = {"projection_id_seq",.kind = RELKIND_SEQUENCE};
+
 static Running *running = NULL; /* the innermost */
 static EsProjectionSet *known = NULL;
 static bool stale = false;		/* what is known may not hold any more */
@@ -182,11 +185,12 @@ compare_projections(const void *a, const void *b)
 static void
 read_definitions(EsProjectionSet *set)
 {
-	Relation	rel = table_open(es_base_store()->projections, AccessShareLock);
+	Relation	rel = es_base_open(&projections_table, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	int			room = 8;
 	HeapTuple	row;
 
+	known_relation = RelationGetRelid(rel);
 	set->projections = palloc(sizeof(EsProjection) * room);
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 	{
@@ -230,7 +234,6 @@ current_set(void)
 			MemoryContextDelete(known->context);
 		known = NULL;
 	}
-	known_relation = es_base_store()->projections;
 	do
 	{
 		/* the reading may take in invalidations, too */
@@ -343,7 +346,7 @@ es_projection_wants(const EsProjection *projection, const EsEvent *event)
 EsSignature
 es_projection_shape(bool takes_event)
 {
-	EsSignature shape = {.nargs = takes_event ? 1 : 0,.args = {es_base_store()->event_type}};
+	EsSignature shape = {.nargs = takes_event ? 1 : 0,.args = {es_base_event_type()}};
 
 	return shape;
 }
@@ -441,13 +444,23 @@ es_projection_become_creator(const EsProjection *projection, EsOwnerContext *sav
 
 /* ---- locks and changes ---- */
 
+/*
+ * es_projection_try_keep keeps the store from being dropped while this transaction
+ * runs; false if somebody is about to drop it, or has.
+ */
+bool
+es_projection_try_keep(void)
+{
+	return es_base_try_lock(&projections_table, AccessShareLock);
+}
+
 /* The lock on a projection. */
 static LOCKTAG
 lock_tag(int64 id)
 {
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->projections, (uint32) id, 1);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&projections_table), (uint32) id, 1);
 	return tag;
 }
 
@@ -501,7 +514,7 @@ es_projection_open_for_change(const char *command)
 {
 	PreventCommandIfReadOnly(command);
 	PreventCommandIfParallelMode(command);
-	LockRelationOid(es_base_store()->projections, ShareRowExclusiveLock);
+	es_base_lock(&projections_table, ShareRowExclusiveLock);
 }
 
 /* Sets a column of text; NULL for none. */
@@ -531,12 +544,12 @@ put_names(Datum *value, bool *isnull, const EsNames *names)
 void
 es_projection_insert(EsProjection *projection)
 {
-	Relation	rel = table_open(es_base_store()->projections, RowExclusiveLock);
+	Relation	rel = es_base_open(&projections_table, RowExclusiveLock);
 	Datum		v[Natts_projections];
 	bool		n[Natts_projections] = {false};
 
 #define COLUMN(name)	&v[Anum_projections_##name - 1], &n[Anum_projections_##name - 1]
-	projection->id = es_sequence_take(es_base_store()->projection_id_seq, 1);
+	projection->id = es_sequence_take(&projection_id_seq, 1);
 	v[Anum_projections_id - 1] = Int64GetDatum(projection->id);
 	v[Anum_projections_created_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	put_text(COLUMN(name), projection->name);
@@ -558,7 +571,7 @@ es_projection_insert(EsProjection *projection)
 void
 es_projection_delete(const EsProjection *projection)
 {
-	Relation	rel = table_open(es_base_store()->projections, RowExclusiveLock);
+	Relation	rel = es_base_open(&projections_table, RowExclusiveLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	row;
@@ -578,7 +591,7 @@ es_projection_delete(const EsProjection *projection)
 void
 es_projection_announce(bool work)
 {
-	CacheInvalidateRelcacheByRelid(es_base_store()->projections);
+	CacheInvalidateRelcacheByRelid(es_base_oid(&projections_table));
 	CommandCounterIncrement();
 	has_work = has_work || work;
 }
@@ -587,7 +600,7 @@ es_projection_announce(bool work)
 Datum
 es_projection_forget(PG_FUNCTION_ARGS)
 {
-	CacheInvalidateRelcacheByRelid(es_base_store()->projections);
+	CacheInvalidateRelcacheByRelid(es_base_oid(&projections_table));
 	has_work = true;
 	PG_RETURN_POINTER(NULL);
 }

@@ -274,7 +274,7 @@ begin_work(const char *what)
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, what);
 	if (!OidIsValid(get_extension_oid("eventstore", true)) ||
-		es_sharedmark_is_loading(es_base_store()->position_seq))
+		es_sharedmark_is_loading(es_base_oid(&es_base_position_seq)))
 	{
 		CommitTransactionCommand();
 		pgstat_report_activity(STATE_IDLE, NULL);
@@ -302,11 +302,7 @@ end_work(void)
 static bool
 keep_store(void)
 {
-	Oid			projections = es_base_store()->projections;
-
-	return ConditionalLockRelationOid(projections, AccessShareLock) &&
-		OidIsValid(get_extension_oid("eventstore", true)) &&
-		es_base_store()->projections == projections;
+	return es_projection_try_keep();
 }
 
 /* Notes a generation as one that there is something to do for. */

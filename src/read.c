@@ -77,6 +77,9 @@ struct EsCategoryScan
 	EsStream	stream;
 };
 
+static EsRelation streams_by_category = {"streams_by_category",
+.index = {.keys = {Anum_es_streams_category_key, Anum_es_streams_stream_id},.columns = "category_key, stream_id"}};
+
 PG_FUNCTION_INFO_V1(es_read);
 
 /* The stream's first version in a segment; 0 if it has none there. */
@@ -457,12 +460,11 @@ rescan_category(EsCategoryScan *scan, int64 first, int64 last)
 EsCategoryScan *
 es_read_category_begin(const text *category, Snapshot snapshot)
 {
-	const EsStore *store = es_base_store();
 	EsCategoryScan *scan = palloc0(sizeof(EsCategoryScan));
 
 	scan->category = category;
-	scan->streams = table_open(store->streams, AccessShareLock);
-	scan->index = index_open(store->streams_by_category, AccessShareLock);
+	scan->streams = es_base_open(&es_base_streams, AccessShareLock);
+	scan->index = es_base_open_index(&streams_by_category, scan->streams, AccessShareLock);
 	scan->slot = table_slot_create(scan->streams, NULL);
 	scan->scan = es_index_beginscan(scan->streams, scan->index, snapshot, 3);
 	rescan_category(scan, 1, PG_INT64_MAX);

@@ -48,6 +48,10 @@
 #define MOST_ADDED				500
 #define MOST_ADDED_BYTES		(4 * 1024 * 1024)
 
+static EsRelation states_table = {"projection_states"};
+static EsRelation states_by_key = {"projection_states_by_key",
+.index = {.keys = {Anum_states_id, Anum_states_generation, Anum_states_key},.columns = "projection_id, generation, key",.unique = true}};
+
 PG_FUNCTION_INFO_V1(es_projection);
 
 /*
@@ -61,12 +65,12 @@ es_readmodel_open(EsReadModel *model, int64 id, int64 generation, bool exclusive
 	model->projection_id = id;
 	model->generation = generation;
 	model->context = CurrentMemoryContext;
-	es_store_open(&model->table, es_base_store()->projection_states);
+	es_store_open(&model->table, &states_table);
 	InitDirtySnapshot(model->dirty);
 	if (exclusive)
 		model->snapshot = es_segment_fresh_snapshot();
 	model->scan = es_index_beginscan(model->table.rel,
-									 es_store_index(&model->table, es_base_store()->projection_states_by_key),
+									 es_store_known_index(&model->table, &states_by_key),
 									 exclusive ? model->snapshot : &model->dirty, 3);
 	ScanKeyInit(&model->keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
 	ScanKeyInit(&model->keys[1], 2, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(generation));
@@ -218,7 +222,7 @@ key_tag(const EsReadModel *model, const text *key)
 									murmurhash32((uint32) model->projection_id));
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->projection_states, hash, 1);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&states_table), hash, 1);
 	return tag;
 }
 
@@ -284,12 +288,12 @@ es_readmodel_replace(EsReadModel *model, EsKeyState *state, int64 before)
 static bool
 delete_states(ScanKey keys, int nkeys, int64 most)
 {
-	Relation	rel = table_open(es_base_store()->projection_states, RowExclusiveLock);
+	Relation	rel = es_base_open(&states_table, RowExclusiveLock);
 	Snapshot	snapshot = es_segment_fresh_snapshot();
 	SysScanDesc scan;
 	HeapTuple	row = NULL;
 
-	scan = systable_beginscan(rel, es_base_store()->projection_states_by_key, true, snapshot, nkeys, keys);
+	scan = systable_beginscan(rel, es_base_index(&states_by_key, rel), true, snapshot, nkeys, keys);
 	while (most-- > 0 && HeapTupleIsValid(row = systable_getnext(scan)))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -381,8 +385,8 @@ es_projection(PG_FUNCTION_ARGS)
 				Int64GetDatum(es_progress_live_generation(projection->id, snapshot)));
 	if (!PG_ARGISNULL(1))
 		ScanKeyInit(&keys[2], Anum_states_key, BTEqualStrategyNumber, F_TEXTEQ, PG_GETARG_DATUM(1));
-	rel = table_open(es_base_store()->projection_states, AccessShareLock);
-	index = index_open(es_base_store()->projection_states_by_key, AccessShareLock);
+	rel = es_base_open(&states_table, AccessShareLock);
+	index = es_base_open_index(&states_by_key, rel, AccessShareLock);
 	scan = systable_beginscan_ordered(rel, index, snapshot, PG_ARGISNULL(1) ? 2 : 3, keys);
 	return_rows(result, scan, RelationGetDescr(rel));
 	systable_endscan_ordered(scan);

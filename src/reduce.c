@@ -55,6 +55,16 @@ static const struct
 	{"last", ES_HANDLER_LAST},
 };
 
+EsRelation	es_reduce_reducers = {"reducers"};
+static EsRelation reducers_by_name = {"reducers_by_name",
+.index = {.keys = {1},.columns = "reducer",.unique = true}};
+EsRelation	es_reduce_handlers = {"reducer_handlers"};
+EsRelation	es_reduce_handlers_by_type = {"reducer_handlers_by_type",
+.index = {.keys = {1, 2},.columns = "reducer, event_type",.unique = true}};
+EsRelation	es_reduce_policies = {"snapshot_policies"};
+EsRelation	es_reduce_policies_by_reducer = {"snapshot_policies_by_reducer",
+.index = {.keys = {1},.columns = "reducer",.unique = true}};
+
 static HTAB *cache = NULL;
 static uint64 cache_generation; /* the one that the cache's content is of */
 
@@ -186,7 +196,7 @@ es_reduce_shape(Oid state_type, bool takes_event)
 	EsSignature shape = {.result = state_type,.nargs = 2,.args = {state_type, JSONBOID}};
 
 	if (takes_event)
-		shape.args[1] = es_base_store()->event_type;
+		shape.args[1] = es_base_event_type();
 	return shape;
 }
 
@@ -210,21 +220,21 @@ take_function(EsHandler *handler, const char *signature, Oid state_type)
 
 /* es_reduce_begin_rows begins a scan of the rows of one reducer, or of one handler if a type is given. */
 SysScanDesc
-es_reduce_begin_rows(Relation table, const char *index, const text *reducer, const text *type)
+es_reduce_begin_rows(Relation table, EsRelation *index, const text *reducer, const text *type)
 {
 	ScanKeyData keys[2];
 
 	/* both tables have the reducer first, and handlers the type second */
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(reducer));
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(type));
-	return systable_beginscan(table, es_base_relation(index), true, NULL, type ? 2 : 1, keys);
+	return systable_beginscan(table, es_base_index(index, table), true, NULL, type ? 2 : 1, keys);
 }
 
 /* es_reduce_find_row copies a reducer's row; NULL if there is none. */
 HeapTuple
 es_reduce_find_row(Relation reducers, const text *name)
 {
-	SysScanDesc scan = es_reduce_begin_rows(reducers, "reducers_by_name", name, NULL);
+	SysScanDesc scan = es_reduce_begin_rows(reducers, &reducers_by_name, name, NULL);
 	HeapTuple	row = systable_getnext(scan);
 
 	if (HeapTupleIsValid(row))
@@ -283,8 +293,8 @@ take_ops(EsHandler *handler, const Jsonb *document)
 static void
 load_handlers(EsReducer *reducer, const text *name)
 {
-	Relation	table = table_open(es_base_relation("reducer_handlers"), AccessShareLock);
-	SysScanDesc scan = es_reduce_begin_rows(table, "reducer_handlers_by_type", name, NULL);
+	Relation	table = es_base_open(&es_reduce_handlers, AccessShareLock);
+	SysScanDesc scan = es_reduce_begin_rows(table, &es_reduce_handlers_by_type, name, NULL);
 	int			space = 8;
 	HeapTuple	row;
 
@@ -318,12 +328,13 @@ load_handlers(EsReducer *reducer, const text *name)
 static EsReducer *
 load_reducer(const text *name)
 {
-	Relation	table = table_open(es_base_relation("reducers"), AccessShareLock);
+	Relation	table = es_base_open(&es_reduce_reducers, AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(table);
-	HeapTuple	row = es_reduce_find_row(table, name);
 	EsReducer  *reducer = NULL;
+	HeapTuple	row;
 
 	es_handler_watch(RelationGetRelid(table));
+	row = es_reduce_find_row(table, name);
 	if (HeapTupleIsValid(row))
 	{
 		bool		isnull;
@@ -492,8 +503,8 @@ es_reduce_read_policy(HeapTuple row, TupleDesc desc, int *every, int64 *drops)
 static void
 load_policy(EsReducer *reducer, const text *name)
 {
-	Relation	table = table_open(es_base_relation("snapshot_policies"), AccessShareLock);
-	SysScanDesc scan = es_reduce_begin_rows(table, "snapshot_policies_by_reducer", name, NULL);
+	Relation	table = es_base_open(&es_reduce_policies, AccessShareLock);
+	SysScanDesc scan = es_reduce_begin_rows(table, &es_reduce_policies_by_reducer, name, NULL);
 
 	es_handler_watch(RelationGetRelid(table));
 	es_reduce_read_policy(systable_getnext(scan), RelationGetDescr(table), &reducer->snapshot_every, &reducer->drops);

@@ -89,7 +89,15 @@ ES_NORETURN extern void es_reduce_report_gone(const EsReducer *reducer, const Es
 
 /* Rows and rules, for what changes them. */
 extern HeapTuple es_reduce_find_row(Relation reducers, const text *name);
-extern SysScanDesc es_reduce_begin_rows(Relation table, const char *index,
+
+/* The tables of reducers, and the indexes of the latter two by reducer. */
+extern EsRelation es_reduce_reducers;
+extern EsRelation es_reduce_handlers;
+extern EsRelation es_reduce_handlers_by_type;
+extern EsRelation es_reduce_policies;
+extern EsRelation es_reduce_policies_by_reducer;
+
+extern SysScanDesc es_reduce_begin_rows(Relation table, EsRelation *index,
 										const text *reducer, const text *type);
 extern char *es_reduce_column(HeapTuple row, int column, TupleDesc desc);
 extern Oid	es_reduce_resolve_type(const char *reducer, const char *type);

@@ -63,12 +63,27 @@ typedef struct KnownSegment
 static int64 segment_size = 0;	/* 0: not read */
 static KnownSegment *known = NULL;
 static int64 nknown = 0;		/* entries in known, by segment number */
+static HTAB *kept = NULL;		/* the OIDs in known; NULL: none */
 static int64 newest = -1;		/* highest segment that exists; -1: not read,
 								 * or none */
 
 static const char *const index_names[ES_INDEX_COUNT] = {
 	"position", "stream", "category", "event_id"
 };
+
+static const EsIndexShape index_shapes[ES_INDEX_COUNT] = {
+	{.keys = {Anum_es_events_position},.columns = "position",.unique = true},
+	{.keys = {Anum_es_events_stream_id, Anum_es_events_version},.columns = "stream_id, version",.unique = true},
+	{.keys = {Anum_es_events_category_key, Anum_es_events_position},.columns = "category_key, position",
+		.where = "run_length > 0"},
+	{.keys = {Anum_es_events_stream_id, Anum_es_events_event_id},.columns = "stream_id, event_id",
+		.where = "id_given",.unique = true},
+};
+
+EsRelation	es_segment_table = {"segments"};
+static EsRelation segments_pkey = {"segments_pkey",
+.index = {.keys = {Anum_es_segments_segment},.columns = "segment",.unique = true}};
+static EsRelation config = {"config"};
 
 PG_FUNCTION_INFO_V1(es_set_segment_size);
 PG_FUNCTION_INFO_V1(es_segment_events);
@@ -80,12 +95,13 @@ static void
 forget_segments(Datum arg, Oid relid)
 {
 	bool		ours = !OidIsValid(relid) || segment_size == 0 ||
-	relid == es_base_known_events();
+	relid == es_base_events.oid;
 
-	for (int64 i = 0; i < nknown && !ours; i++)
-		ours = known[i].relid == relid;
-	if (!ours)
+	if (!ours && (kept == NULL || !hash_search(kept, &relid, HASH_FIND, NULL)))
 		return;
+	if (kept)
+		hash_destroy(kept);
+	kept = NULL;
 	if (nknown > 0)
 		memset(known, 0, sizeof(KnownSegment) * nknown);
 	newest = -1;
@@ -104,7 +120,7 @@ static int64
 get_segment_size(void)
 {
 	if (unlikely(segment_size == 0))
-		segment_size = es_store_read_number(es_base_store()->config, DEFAULT_SEGMENT_SIZE);
+		segment_size = es_store_read_number(&config, DEFAULT_SEGMENT_SIZE);
 	return segment_size;
 }
 
@@ -147,6 +163,17 @@ known_segment(int64 segment)
 		nknown = n;
 	}
 	return &known[segment];
+}
+
+/* Makes an invalidation of a relation one that forgets what is kept. */
+static void
+keep_oid(Oid relid)
+{
+	HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(Oid)};
+
+	if (kept == NULL)
+		kept = hash_create("eventstore segments", 64, &ctl, HASH_ELEM | HASH_BLOBS);
+	(void) hash_search(kept, &relid, HASH_ENTER, NULL);
 }
 
 /*
@@ -195,6 +222,7 @@ es_segment_relid(int64 segment)
 		return InvalidOid;
 	entry = known_segment(segment);
 	memset(entry, 0, sizeof(*entry));
+	keep_oid(relid);
 	entry->relid = relid;
 	if (newest >= 0)
 		newest = Max(newest, segment);
@@ -202,26 +230,29 @@ es_segment_relid(int64 segment)
 }
 
 /*
- * es_segment_index finds one of the indexes of a segment that exists.  They
- * are found by name; a segment without one has been tampered with.
+ * es_segment_index finds one of the indexes of a segment that exists, and is
+ * locked.  They are found by name; a segment without one, or with one that is not
+ * valid, has been tampered with: 55000.
  */
 Oid
 es_segment_index(int64 segment, EsSegmentIndex which)
 {
 	char		name[NAMEDATALEN];
+	Oid			table;
 	Oid			relid;
+	uint64		before;
 
 	if (segment < nknown && OidIsValid(known[segment].indexes[which]))
 		return known[segment].indexes[which];
 	snprintf(name, sizeof(name), "events_" INT64_FORMAT "_%s", segment, index_names[which]);
-	relid = get_relname_relid(name, es_base_store()->schema);
-	if (!OidIsValid(relid))
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("index \"eventstore.%s\" is missing", name),
-				errhint("Make it again as in the other segments."));
-	if (OidIsValid(es_segment_relid(segment)))
+	table = es_segment_relid(segment);
+	before = es_base_changes();
+	relid = es_base_find_index(name, table, &index_shapes[which]);
+	if (OidIsValid(table) && before == es_base_changes())
+	{
+		keep_oid(relid);
 		known[segment].indexes[which] = relid;
+	}
 	return relid;
 }
 
@@ -234,10 +265,9 @@ es_segment_index(int64 segment, EsSegmentIndex which)
 static int64
 read_newest(bool sealed, AttrNumber column, int64 missing)
 {
-	const EsStore *store = es_base_store();
-	Relation	rel = table_open(store->segments, AccessShareLock);
-	Relation	index = index_open(get_relname_relid("segments_pkey", store->schema), AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetCatalogSnapshot(store->segments));
+	Relation	rel = es_base_open(&es_segment_table, AccessShareLock);
+	Relation	index = es_base_open_index(&segments_pkey, rel, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rel)));
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 0);
 	int64		found = missing;
@@ -317,16 +347,16 @@ es_segment_fresh_snapshot(void)
  * segment, that an index finds by an id, its first column.
  */
 void
-es_segment_delete_rows(Oid table, Oid index, int64 id)
+es_segment_delete_rows(EsRelation *table, EsRelation *index, int64 id)
 {
-	Relation	rel = table_open(table, RowExclusiveLock);
+	Relation	rel = es_base_open(table, RowExclusiveLock);
 	Snapshot	snapshot = es_segment_fresh_snapshot();
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	row;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	scan = systable_beginscan(rel, index, true, snapshot, 1, &key);
+	scan = systable_beginscan(rel, es_base_index(index, rel), true, snapshot, 1, &key);
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 		CatalogTupleDelete(rel, &row->t_self);
 	systable_endscan(scan);
@@ -386,12 +416,12 @@ static bool
 open_for_scan(EsSegmentScan *scan, int64 segment)
 {
 	scan->lost = false;
-	scan->borrowed = scan->open && RelationGetRelid(scan->open->rel) == es_segment_relid(segment);
+	scan->borrowed = scan->open && RelationGetRelid(scan->open->rel) == es_segment_relid(segment) &&
+		(scan->index = es_store_index(scan->open, es_segment_index(segment, scan->which))) != NULL;
 	if (scan->borrowed)
 	{
 		scan->rel = scan->open->rel;
-		scan->index = es_store_index(scan->open, es_segment_index(segment, scan->which));
-		return scan->index != NULL;
+		return true;
 	}
 	scan->rel = es_segment_open(segment, AccessShareLock, &scan->lost);
 	if (scan->rel == NULL)
@@ -617,14 +647,14 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("a segment holds " INT64_FORMAT " to " INT64_FORMAT " positions",
 					   MIN_SEGMENT_SIZE, MAX_SEGMENT_SIZE));
-	LockRelationOid(es_base_store()->events, ShareUpdateExclusiveLock);
+	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 	if (read_newest(false, Anum_es_segments_segment, -1) >= 0)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("the segment size cannot be changed once the log has a segment"));
-	es_store_write_number(es_base_store()->config, size);
+	es_store_write_number(&config, size);
 	CommandCounterIncrement();
 	segment_size = 0;
-	CacheInvalidateRelcacheByRelid(es_base_store()->events);
+	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
 	PG_RETURN_VOID();
 }

@@ -29,6 +29,8 @@ typedef enum EsSegmentIndex
 #define Anum_es_segments_events			5
 #define Natts_es_segments				5
 
+extern EsRelation es_segment_table; /* eventstore.segments */
+
 extern void es_segment_init(void);
 extern int64 es_segment_of(int64 position);
 extern int64 es_segment_first_position(int64 segment);
@@ -42,7 +44,7 @@ extern void es_segment_refuse_lost(int64 segment);
 extern Oid	es_segment_index(int64 segment, EsSegmentIndex which);
 
 extern Snapshot es_segment_fresh_snapshot(void);
-extern void es_segment_delete_rows(Oid table, Oid index, int64 id);
+extern void es_segment_delete_rows(EsRelation *table, EsRelation *index, int64 id);
 
 /* An index scan of one segment: what to scan, then the scan itself. */
 typedef struct EsSegmentScan

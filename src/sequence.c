@@ -56,14 +56,14 @@ last_given(const FormData_pg_sequence_data *data)
 
 /* Opens a sequence under a lock that outlives subtransactions. */
 static Relation
-open_for_taking(Oid sequence)
+open_for_taking(EsRelation *sequence)
 {
 	ResourceOwner owner = CurrentResourceOwner;
 
 	CurrentResourceOwner = TopTransactionResourceOwner;
-	LockRelationOid(sequence, RowExclusiveLock);
+	es_base_lock(sequence, RowExclusiveLock);
 	CurrentResourceOwner = owner;
-	return relation_open(sequence, NoLock);
+	return relation_open(sequence->oid, NoLock);
 }
 
 /* Logs a sequence's row as it will be once it has been advanced to a number; the caller is in a critical section. */
@@ -116,7 +116,7 @@ advance(Relation rel, Buffer buffer, const HeapTupleData *row, Form_pg_sequence_
  * them back.
  */
 int64
-es_sequence_take(Oid sequence, int64 n)
+es_sequence_take(EsRelation *sequence, int64 n)
 {
 	Relation	rel = open_for_taking(sequence);
 	Buffer		buffer;
@@ -141,13 +141,16 @@ es_sequence_take(Oid sequence, int64 n)
  * for no crash to bring the number back.
  */
 int64
-es_sequence_read(Oid sequence, XLogRecPtr *lsn)
+es_sequence_read(EsRelation *sequence, XLogRecPtr *lsn)
 {
-	Relation	rel = relation_open(sequence, AccessShareLock);
+	Relation	rel;
 	Buffer		buffer;
 	HeapTupleData row;
-	int64		last = last_given(lock_row(rel, BUFFER_LOCK_SHARE, &buffer, &row));
+	int64		last;
 
+	es_base_lock(sequence, AccessShareLock);
+	rel = relation_open(sequence->oid, NoLock);
+	last = last_given(lock_row(rel, BUFFER_LOCK_SHARE, &buffer, &row));
 	*lsn = BufferGetLSNAtomic(buffer);
 	UnlockReleaseBuffer(buffer);
 	relation_close(rel, AccessShareLock);

@@ -10,7 +10,7 @@
 
 #include "access/xlogdefs.h"
 
-extern int64 es_sequence_take(Oid sequence, int64 n);
-extern int64 es_sequence_read(Oid sequence, XLogRecPtr *lsn);
+extern int64 es_sequence_take(EsRelation *sequence, int64 n);
+extern int64 es_sequence_read(EsRelation *sequence, XLogRecPtr *lsn);
 
 #endif							/* ES_SEQUENCE_H */

@@ -81,6 +81,8 @@
 bool		es_read_durable = true;
 bool		es_settle_for_worker = false;
 
+EsRelation	es_settle_mark = {"settled_mark"};
+
 PG_FUNCTION_INFO_V1(es_settled_position);
 PG_FUNCTION_INFO_V1(es_settle);
 
@@ -179,7 +181,7 @@ holds_sequence(void)
 static void
 check_log(void)
 {
-	Oid			sequence = es_base_store()->position_seq;
+	Oid			sequence = es_base_oid(&es_base_position_seq);
 
 	if (likely(sequence == known_sequence))
 		return;
@@ -228,7 +230,12 @@ es_settle_take(int64 n)
 			es_flight_begin(Max(settled, own_last));
 		es_wake_note(0);
 	}
-	first = es_sequence_take(known_sequence, n);
+	first = es_sequence_take(&es_base_position_seq, n);
+	if (unlikely(es_base_position_seq.oid != known_sequence))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("sequence \"eventstore.position_seq\" has become another one while it was waited for"),
+				errhint("Run the transaction again."));
 	if (own_first == PG_INT64_MAX)
 	{
 		es_flight_take(first);
@@ -251,7 +258,7 @@ es_settle_last_given(void)
 {
 	XLogRecPtr	lsn;
 
-	return es_sequence_read(es_base_store()->position_seq, &lsn);
+	return es_sequence_read(&es_base_position_seq, &lsn);
 }
 
 /* ---- the proof ---- */
@@ -381,7 +388,7 @@ walk_contiguous(int64 after, int64 last)
 static int64
 read_mark(void)
 {
-	return es_store_read_number(es_base_store()->settled_mark, 0);
+	return es_store_read_number(&es_settle_mark, 0);
 }
 
 /* The settled position as the tables have it: what was written there first for standbys, or for the sake of sealing. */
@@ -458,10 +465,14 @@ look(int64 *given, int64 walk)
 	Holder	   *holders;
 	int			count;
 	bool		known;
-	int64		now = es_settle_known();
+	int64		now;
 	int64		lowest;
 
-	*given = es_sequence_read(known_sequence, &lsn);
+	do
+	{
+		now = es_settle_known();
+		*given = es_sequence_read(&es_base_position_seq, &lsn);
+	} while (es_base_position_seq.oid != known_sequence);
 	*given = Min(*given, own_first - 1);
 	holders = look_at_holders(&count);
 	if (es_read_durable && XLogNeedsFlush(lsn))
@@ -567,7 +578,7 @@ es_settle_write_mark(void)
 	CommandCounterIncrement();	/* a mark of this very statement is to be seen */
 	if (read_mark() < position)
 	{
-		es_store_write_number(es_base_store()->settled_mark, position);
+		es_store_write_number(&es_settle_mark, position);
 		es_walmark_add(lsn, position);
 	}
 	return position;
@@ -583,7 +594,7 @@ Datum
 es_settle(PG_FUNCTION_ARGS)
 {
 	PreventCommandIfReadOnly("es_settle()");
-	LockRelationOid(es_base_store()->settled_mark, ShareRowExclusiveLock);
+	es_base_lock(&es_settle_mark, ShareRowExclusiveLock);
 	PG_RETURN_INT64(es_settle_write_mark());
 }
 

@@ -9,6 +9,8 @@
 
 #include "access/xlogdefs.h"
 
+extern EsRelation es_settle_mark;	/* eventstore.settled_mark */
+
 extern bool es_read_durable;	/* GUC eventstore.read_durable */
 extern bool es_settle_for_worker;	/* this process only looks after the store */
 

@@ -54,6 +54,10 @@
 #define Anum_snapshots_state_text	9
 #define Natts_snapshots				9
 
+static EsRelation snapshots = {"snapshots"};
+static EsRelation snapshots_by_reducer = {"snapshots_by_reducer",
+.index = {.keys = {Anum_snapshots_reducer, Anum_snapshots_stream_id},.columns = "reducer, stream_id"}};
+
 /* Begins a scan of the snapshots of a reducer, or of a stream's by it. */
 static SysScanDesc
 begin_scan(Relation table, const char *reducer, const int64 *stream_id, Snapshot visible)
@@ -63,7 +67,7 @@ begin_scan(Relation table, const char *reducer, const int64 *stream_id, Snapshot
 	ScanKeyInit(&keys[0], Anum_snapshots_reducer, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(reducer));
 	if (stream_id != NULL)
 		ScanKeyInit(&keys[1], Anum_snapshots_stream_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(*stream_id));
-	return systable_beginscan(table, es_base_relation("snapshots_by_reducer"), true, visible,
+	return systable_beginscan(table, es_base_index(&snapshots_by_reducer, table), true, visible,
 							  stream_id != NULL ? 2 : 1, keys);
 }
 
@@ -112,7 +116,7 @@ bool
 es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBounds *bounds,
 				 Snapshot visible, EsSnapshot *snapshot)
 {
-	Relation	table = table_open(es_base_relation("snapshots"), AccessShareLock);
+	Relation	table = es_base_open(&snapshots, AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(table);
 	HeapTuple	newest = NULL;
 	HeapTuple	row;
@@ -147,7 +151,7 @@ es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBoun
 bool
 es_snapshot_exists(const EsReducer *reducer, Snapshot visible)
 {
-	Relation	table = table_open(es_base_relation("snapshots"), AccessShareLock);
+	Relation	table = es_base_open(&snapshots, AccessShareLock);
 	SysScanDesc scan = begin_scan(table, reducer->name, NULL, visible);
 	bool		found = HeapTupleIsValid(systable_getnext(scan));
 
@@ -266,16 +270,15 @@ es_snapshot_may_leave(const EsReducer *reducer)
 void
 es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wait)
 {
-	Oid			relid = es_base_relation("snapshots");
 	Snapshot	visible;
 	Relation	table;
 	bool		written;
 
 	if (wait)
-		LockRelationOid(relid, RowExclusiveLock);
-	else if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
+		es_base_lock(&snapshots, RowExclusiveLock);
+	else if (!es_base_try_lock(&snapshots, RowExclusiveLock))
 		return;
-	table = table_open(relid, NoLock);
+	table = es_base_open(&snapshots, NoLock);
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -291,7 +294,7 @@ es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wai
 void
 es_snapshot_drop(const text *reducer)
 {
-	Relation	table = table_open(es_base_relation("snapshots"), ShareRowExclusiveLock);
+	Relation	table = es_base_open(&snapshots, ShareRowExclusiveLock);
 	Snapshot	visible = es_segment_fresh_snapshot();
 	SysScanDesc scan = begin_scan(table, text_to_cstring(reducer), NULL, visible);
 	HeapTuple	row;

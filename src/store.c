@@ -51,7 +51,15 @@ typedef struct TableEntry
 	EsTableInfo *info;			/* or NULL */
 } TableEntry;
 
+/* Which table an index belongs to that is kept. */
+typedef struct IndexEntry
+{
+	Oid			relid;			/* hash key */
+	Oid			table;
+} IndexEntry;
+
 static HTAB *tables = NULL;
+static HTAB *indexes = NULL;
 
 PG_FUNCTION_INFO_V1(es_store_guard_rows);
 PG_FUNCTION_INFO_V1(es_store_guard_statement);
@@ -120,13 +128,17 @@ es_store_guard_statement(PG_FUNCTION_ARGS)
 				errmsg("permission denied to write to \"%s\" directly",
 					   RelationGetRelationName(trigger->tg_relation)),
 				errhint("Append with es_append or INSERT INTO es_events."));
-	es_sharedmark_set_loading(es_base_store()->position_seq, true);
+	es_sharedmark_set_loading(es_base_oid(&es_base_position_seq), true);
 	return PointerGetDatum(NULL);
 }
 
 /* ---- what is kept of tables ---- */
 
-/* Marks what is kept of a relation, or of all, as stale. */
+/*
+ * Marks what is kept of a table, or of all, as stale.  That CREATE INDEX
+ * CONCURRENTLY, or REINDEX, has come to where all must feed an index is told of
+ * the index only.
+ */
 static void
 mark_stale(Datum arg, Oid relid)
 {
@@ -135,6 +147,10 @@ mark_stale(Datum arg, Oid relid)
 
 	if (OidIsValid(relid))
 	{
+		IndexEntry *index = hash_search(indexes, &relid, HASH_FIND, NULL);
+
+		if (index)
+			relid = index->table;
 		entry = hash_search(tables, &relid, HASH_FIND, NULL);
 		if (entry)
 			entry->stale = true;
@@ -154,6 +170,8 @@ es_store_init(void)
 	ctl.keysize = sizeof(Oid);
 	ctl.entrysize = sizeof(TableEntry);
 	tables = hash_create("eventstore tables", 16, &ctl, HASH_ELEM | HASH_BLOBS);
+	ctl.entrysize = sizeof(IndexEntry);
+	indexes = hash_create("eventstore indexes", 64, &ctl, HASH_ELEM | HASH_BLOBS);
 	es_base_on_relation_change(mark_stale);
 }
 
@@ -213,8 +231,11 @@ describe_table(EsTableInfo *info, Relation rel)
 	{
 		Relation	index = index_open(list_nth_oid(oids, i), AccessShareLock);
 		IndexInfo  *index_info = BuildIndexInfo(index);
+		Oid			relid = RelationGetRelid(index);
+		IndexEntry *entry = hash_search(indexes, &relid, HASH_ENTER, NULL);
 
-		info->index_oids[i] = RelationGetRelid(index);
+		entry->table = RelationGetRelid(rel);
+		info->index_oids[i] = relid;
 		info->index_infos[i] = index_info;
 		info->predicates[i] = plain_predicate(index_info);
 		info->sorted[i] = es_btree_takes_sorted(index);
@@ -298,9 +319,9 @@ es_store_begin(EsTable *table, Relation rel)
 
 /* es_store_open opens a table and makes it one to write to. */
 void
-es_store_open(EsTable *table, Oid relid)
+es_store_open(EsTable *table, EsRelation *object)
 {
-	es_store_begin(table, table_open(relid, RowExclusiveLock));
+	es_store_begin(table, es_base_open(object, RowExclusiveLock));
 }
 
 /* Opens an index when it is needed for the first time. */
@@ -329,6 +350,20 @@ es_store_index(EsTable *table, Oid relid)
 	int			i = find_index(table, relid);
 
 	return i < 0 ? NULL : open_index(table, i);
+}
+
+/* es_store_known_index is that for an index that we know by name; 55000 if it is not there. */
+Relation
+es_store_known_index(EsTable *table, EsRelation *index)
+{
+	Relation	rel = es_store_index(table, es_base_index(index, table->rel));
+
+	if (rel == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("index \"eventstore.%s\" has been replaced while it was used", index->name),
+				errhint("Run the transaction again."));
+	return rel;
 }
 
 /* es_store_close closes it; the lock on the table stays to the end of the transaction. */
@@ -545,9 +580,9 @@ es_store_update(EsTable *table, ItemPointer tid)
  * caller's to free.
  */
 HeapTuple
-es_store_read_row(Oid relid, Datum *values, bool *nulls)
+es_store_read_row(EsRelation *object, Datum *values, bool *nulls)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
+	Relation	rel = es_base_open(object, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
@@ -570,7 +605,7 @@ es_store_read_row(Oid relid, Datum *values, bool *nulls)
  * that a table holds.  The caller keeps other writers away.
  */
 void
-es_store_write_row(Oid relid, const Datum *values)
+es_store_write_row(EsRelation *object, const Datum *values)
 {
 	EsTable		table;
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -580,7 +615,7 @@ es_store_write_row(Oid relid, const Datum *values)
 	ItemPointerData tid;
 	bool		exists;
 
-	es_store_open(&table, relid);
+	es_store_open(&table, object);
 	old = table.info->scan_slot;
 	slot = es_store_slot(&table, 0);
 	for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
@@ -604,11 +639,11 @@ es_store_write_row(Oid relid, const Datum *values)
 
 /* es_store_read_number reads the number that a table of one column and one row holds; missing if it has no row. */
 int64
-es_store_read_number(Oid relid, int64 missing)
+es_store_read_number(EsRelation *object, int64 missing)
 {
 	Datum		value;
 	bool		isnull;
-	HeapTuple	row = es_store_read_row(relid, &value, &isnull);
+	HeapTuple	row = es_store_read_row(object, &value, &isnull);
 	int64		number = row != NULL ? DatumGetInt64(value) : missing;
 
 	if (row != NULL)
@@ -618,9 +653,9 @@ es_store_read_number(Oid relid, int64 missing)
 
 /* es_store_write_number makes a number the one that such a table holds, as es_store_write_row does. */
 void
-es_store_write_number(Oid relid, int64 number)
+es_store_write_number(EsRelation *object, int64 number)
 {
 	Datum		value = Int64GetDatum(number);
 
-	es_store_write_row(relid, &value);
+	es_store_write_row(object, &value);
 }

@@ -53,20 +53,21 @@ typedef struct EsTable
 
 extern void es_store_init(void);
 
-extern void es_store_open(EsTable *table, Oid relid);
+extern void es_store_open(EsTable *table, EsRelation *object);
 extern void es_store_begin(EsTable *table, Relation rel);
 extern void es_store_close(EsTable *table);
 extern Relation es_store_index(EsTable *table, Oid relid);
+extern Relation es_store_known_index(EsTable *table, EsRelation *index);
 extern bool es_store_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, TupleTableSlot *slot);
 extern TupleTableSlot *es_store_slot(EsTable *table, int n);
 extern void es_store_insert(EsTable *table, int nrows);
 extern void es_store_update(EsTable *table, ItemPointer tid);
 
 /* Tables of one row at most; numbers: of one column, a bigint. */
-extern HeapTuple es_store_read_row(Oid relid, Datum *values, bool *nulls);
-extern void es_store_write_row(Oid relid, const Datum *values);
-extern int64 es_store_read_number(Oid relid, int64 missing);
-extern void es_store_write_number(Oid relid, int64 number);
+extern HeapTuple es_store_read_row(EsRelation *object, Datum *values, bool *nulls);
+extern void es_store_write_row(EsRelation *object, const Datum *values);
+extern int64 es_store_read_number(EsRelation *object, int64 missing);
+extern void es_store_write_number(EsRelation *object, int64 number);
 
 /* Slots for reading, kept across calls like the indexes are. */
 extern TupleTableSlot *es_store_scan_slot(Relation rel);

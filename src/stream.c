@@ -21,6 +21,10 @@
 #include "sequence.h"
 #include "streamlock.h"
 
+static EsRelation streams_by_name = {"streams_by_name",
+.index = {.keys = {Anum_es_streams_name},.columns = "name",.unique = true}};
+static EsRelation stream_id_seq = {"stream_id_seq",.kind = RELKIND_SEQUENCE};
+
 PG_FUNCTION_INFO_V1(es_stream_version);
 
 /* ---- rows ---- */
@@ -45,10 +49,10 @@ es_stream_deform(TupleTableSlot *slot, EsStream *stream)
 
 /* Reads the row of eventstore.streams that one of its unique indexes finds for a key. */
 static bool
-find_row(Oid index_oid, ScanKey key, Snapshot snapshot, EsStream *stream)
+find_row(EsRelation *by, ScanKey key, Snapshot snapshot, EsStream *stream)
 {
-	Relation	rel = table_open(es_base_store()->streams, AccessShareLock);
-	Relation	index = index_open(index_oid, AccessShareLock);
+	Relation	rel = es_base_open(&es_base_streams, AccessShareLock);
+	Relation	index = es_base_open_index(by, rel, AccessShareLock);
 	TupleTableSlot *slot = es_store_scan_slot(rel);
 	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 1);
 	bool		found;
@@ -74,7 +78,7 @@ es_stream_find(const text *name, Snapshot snapshot, EsStream *stream)
 
 	stream->name = name;
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(name));
-	return find_row(es_base_store()->streams_by_name, &key, snapshot, stream);
+	return find_row(&streams_by_name, &key, snapshot, stream);
 }
 
 /* ---- hints ---- */
@@ -111,7 +115,7 @@ find_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
 
 	if (!ItemPointerIsValid(hint))
 		return false;
-	rel = table_open(es_base_store()->streams, NoLock); /* appends hold one */
+	rel = es_base_open(&es_base_streams, NoLock);	/* appends hold one */
 	slot = es_store_scan_slot(rel);
 	if (ItemPointerGetBlockNumber(hint) < RelationGetNumberOfBlocks(rel) &&
 		table_tuple_fetch_row_version(rel, hint, snapshot, slot))
@@ -186,9 +190,9 @@ es_stream_create(EsStream *stream)
 	const char *name = VARDATA_ANY(stream->name);
 	int			len = VARSIZE_ANY_EXHDR(stream->name);
 
-	stream->id = es_sequence_take(es_base_store()->stream_id_seq, 1);
+	stream->id = es_sequence_take(&stream_id_seq, 1);
 	stream->category_key = es_base_category_key(name, es_base_category_length(name, len));
-	es_store_open(&table, es_base_store()->streams);
+	es_store_open(&table, &es_base_streams);
 	fill_slot(&table, stream);
 	es_store_insert(&table, 1);
 	stream->tid = table.info->slots[0]->tts_tid;
@@ -208,7 +212,7 @@ es_stream_move_to_segment(EsStream *stream, int64 segment)
 	/* the row may be of this very command, which must have ended to change it */
 	CommandCounterIncrement();
 	stream->last_segment = segment;
-	es_store_open(&table, es_base_store()->streams);
+	es_store_open(&table, &es_base_streams);
 	fill_slot(&table, stream);
 	es_store_update(&table, &stream->tid);
 	stream->tid = table.info->slots[0]->tts_tid;

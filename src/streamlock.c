@@ -45,6 +45,8 @@
 #define LOOKS			20
 #define LOOK_EVERY_US	50
 
+static EsRelation append_gate = {"append_gate",.kind = RELKIND_VIEW};
+
 /* es_streamlock_hash gives the hash of a stream's name. */
 uint32
 es_streamlock_hash(const text *name)
@@ -57,7 +59,7 @@ hash_tag(uint32 hash, uint16 kind)
 {
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->streams, hash, kind);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_base_streams), hash, kind);
 	return tag;
 }
 
@@ -66,7 +68,7 @@ gate_tag(void)
 {
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, es_base_store()->append_gate);
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, es_base_oid(&append_gate));
 	return tag;
 }
 
@@ -89,7 +91,7 @@ release(LOCKTAG tag, LOCKMODE mode)
 void
 es_streamlock_lock_table(void)
 {
-	LockRelationOid(es_base_store()->streams, RowExclusiveLock);
+	es_base_lock(&es_base_streams, RowExclusiveLock);
 }
 
 /*
@@ -103,7 +105,7 @@ es_streamlock_lock_table(void)
 int64
 es_streamlock_freeze(void)
 {
-	LockRelationOid(es_base_store()->streams, ShareLock);
+	es_base_lock(&es_base_streams, ShareLock);
 	return es_settle_last_given();
 }
 

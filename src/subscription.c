@@ -70,6 +70,21 @@ typedef struct KnownSubscription
 	EsSubscription subscription;
 } KnownSubscription;
 
+static EsRelation subscriptions = {"subscriptions"};
+static EsRelation subscriptions_by_name = {"subscriptions_by_name",
+.index = {.keys = {Anum_subscriptions_name},.columns = "name",.unique = true}};
+static EsRelation subscription_id_seq = {"subscription_id_seq",.kind = RELKIND_SEQUENCE};
+static EsRelation partitions_table = {"subscription_partitions"};
+static EsRelation partitions_by_key = {"subscription_partitions_by_key",
+.index = {.keys = {Anum_partitions_id, Anum_partitions_partition},.columns = "subscription_id, partition",.unique = true}};
+
+EsRelation	es_subscription_members = {"subscription_members"};
+EsRelation	es_subscription_members_by_key = {"subscription_members_by_key",
+.index = {.keys = {1, 3},.columns = "subscription_id, member",.unique = true}};
+EsRelation	es_subscription_failures = {"subscription_failures"};
+EsRelation	es_subscription_failures_by_key = {"subscription_failures_by_key",
+.index = {.keys = {1, 4, 2},.columns = "subscription_id, partition, position",.unique = true}};
+
 static HTAB *known = NULL;		/* in a context of its own */
 static MemoryContext known_context = NULL;
 static bool stale = false;		/* what is known may not hold any more */
@@ -142,7 +157,7 @@ es_subscription_init(void)
 static HTAB *
 current_known(void)
 {
-	if (known && (stale || known_relation != es_base_store()->subscriptions))
+	if (known && (stale || known_relation != es_base_oid(&subscriptions)))
 	{
 		MemoryContextDelete(known_context);
 		known = NULL;
@@ -152,7 +167,7 @@ current_known(void)
 		known_context = AllocSetContextCreate(TopMemoryContext, "eventstore subscriptions",
 											  ALLOCSET_SMALL_SIZES);
 		known = es_base_name_map("eventstore subscriptions", 16, sizeof(KnownSubscription), known_context);
-		known_relation = es_base_store()->subscriptions;
+		known_relation = es_base_oid(&subscriptions);
 		stale = false;
 	}
 	return known;
@@ -165,7 +180,7 @@ scan_by_name(Relation rel, const text *name, Snapshot snapshot)
 	ScanKeyData key;
 
 	ScanKeyInit(&key, Anum_subscriptions_name, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(name));
-	return systable_beginscan(rel, es_base_store()->subscriptions_by_name, true, snapshot, 1, &key);
+	return systable_beginscan(rel, es_base_index(&subscriptions_by_name, rel), true, snapshot, 1, &key);
 }
 
 /* es_subscription_report_unknown raises VE004. */
@@ -211,7 +226,7 @@ take_definition(EsSubscription *subscription, HeapTuple row, TupleDesc desc)
 static bool
 read_definition(EsSubscription *subscription, const text *name)
 {
-	Relation	rel = table_open(es_base_store()->subscriptions, AccessShareLock);
+	Relation	rel = es_base_open(&subscriptions, AccessShareLock);
 	Snapshot	snapshot = es_segment_fresh_snapshot();
 	SysScanDesc scan = scan_by_name(rel, name, snapshot);
 	HeapTuple	row = systable_getnext(scan);
@@ -285,7 +300,7 @@ es_subscription_lock(int64 id, int partition, bool wait)
 {
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->partitions, (uint32) id, partition + 1);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&partitions_table), (uint32) id, partition + 1);
 	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }
 
@@ -324,7 +339,7 @@ take_partition(EsPartition *row, HeapTuple tuple, TupleDesc desc)
 static int
 read_rows(int64 id, int partition, EsPartition *rows, int most)
 {
-	Relation	rel = table_open(es_base_store()->partitions, AccessShareLock);
+	Relation	rel = es_base_open(&partitions_table, AccessShareLock);
 	Snapshot	snapshot = es_segment_fresh_snapshot();
 	ScanKeyData keys[2];
 	SysScanDesc scan;
@@ -333,7 +348,7 @@ read_rows(int64 id, int partition, EsPartition *rows, int most)
 
 	ScanKeyInit(&keys[0], Anum_partitions_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
 	ScanKeyInit(&keys[1], Anum_partitions_partition, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(partition));
-	scan = systable_beginscan(rel, es_base_store()->partitions_by_key, true, snapshot, partition < 0 ? 1 : 2, keys);
+	scan = systable_beginscan(rel, es_base_index(&partitions_by_key, rel), true, snapshot, partition < 0 ? 1 : 2, keys);
 	while (count < most && HeapTupleIsValid(tuple = systable_getnext(scan)))
 		take_partition(&rows[count++], tuple, RelationGetDescr(rel));
 	systable_endscan(scan);
@@ -404,7 +419,7 @@ es_subscription_write(EsPartition *row)
 	TupleTableSlot *slot;
 
 	CommandCounterIncrement();	/* this command may have written it before */
-	es_store_open(&table, es_base_store()->partitions);
+	es_store_open(&table, &partitions_table);
 	slot = fill_slot(&table, row);
 	es_store_update(&table, &row->tid);
 	row->tid = slot->tts_tid;
@@ -427,7 +442,7 @@ open_for_change(const char *command)
 {
 	PreventCommandIfReadOnly(command);
 	PreventCommandIfParallelMode(command);
-	return table_open(es_base_store()->subscriptions, ShareRowExclusiveLock);
+	return es_base_open(&subscriptions, ShareRowExclusiveLock);
 }
 
 /* Makes a change known, to this command's rest and, at commit, to all. */
@@ -448,7 +463,7 @@ insert_partitions(int64 id, int count, int64 after)
 		.scanned_upto = after,.lapsed_upto = after,.retry_at = DT_NOBEGIN,.lease_until = DT_NOBEGIN
 	};
 
-	es_store_open(&table, es_base_store()->partitions);
+	es_store_open(&table, &partitions_table);
 	for (row.partition = 0; row.partition < count; row.partition++)
 	{
 		(void) fill_slot(&table, &row);
@@ -505,7 +520,7 @@ es_subscribe(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_DUPLICATE_OBJECT),
 				errmsg("subscription \"%s\" already exists", text_to_cstring(name)));
 	after = es_subscription_after_arg(fcinfo, 1);
-	id = es_sequence_take(es_base_store()->subscription_id_seq, 1);
+	id = es_sequence_take(&subscription_id_seq, 1);
 	values[Anum_subscriptions_id - 1] = Int64GetDatum(id);
 	values[Anum_subscriptions_partitions - 1] = Int32GetDatum(partitions);
 	values[Anum_subscriptions_max_attempts - 1] = Int32GetDatum(max_attempts);
@@ -542,7 +557,6 @@ es_unsubscribe(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_subscription_name_arg(fcinfo, 0);
 	Relation	rel = open_for_change("es_unsubscribe()");
-	const EsStore *store = es_base_store();
 	EsSubscription subscription;
 	Snapshot	snapshot;
 	SysScanDesc scan;
@@ -551,11 +565,11 @@ es_unsubscribe(PG_FUNCTION_ARGS)
 	if (!read_definition(&subscription, name))
 		es_subscription_report_unknown(name);
 	es_subscription_lock_all(&subscription);
-	LockRelationOid(store->members, ShareRowExclusiveLock);
+	es_base_lock(&es_subscription_members, ShareRowExclusiveLock);
 	CommandCounterIncrement();
-	es_segment_delete_rows(store->partitions, store->partitions_by_key, subscription.id);
-	es_segment_delete_rows(store->members, store->members_by_key, subscription.id);
-	es_segment_delete_rows(store->failures, store->failures_by_key, subscription.id);
+	es_segment_delete_rows(&partitions_table, &partitions_by_key, subscription.id);
+	es_segment_delete_rows(&es_subscription_members, &es_subscription_members_by_key, subscription.id);
+	es_segment_delete_rows(&es_subscription_failures, &es_subscription_failures_by_key, subscription.id);
 	snapshot = es_segment_fresh_snapshot();
 	scan = scan_by_name(rel, name, snapshot);
 	while (HeapTupleIsValid(row = systable_getnext(scan)))

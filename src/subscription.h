@@ -41,6 +41,12 @@ typedef struct EsPartition
 	ItemPointerData tid;
 } EsPartition;
 
+/* The tables of members and of failures, and their indexes by subscription. */
+extern EsRelation es_subscription_members;
+extern EsRelation es_subscription_members_by_key;
+extern EsRelation es_subscription_failures;
+extern EsRelation es_subscription_failures_by_key;
+
 extern void es_subscription_init(void);
 extern text *es_subscription_name_arg(FunctionCallInfo fcinfo, int argno);
 extern text *es_subscription_member_arg(FunctionCallInfo fcinfo, int argno);

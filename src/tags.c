@@ -14,6 +14,8 @@
 
 #define MOST_ROWS	1000		/* that are written at once */
 
+EsRelation	es_tags_table = {"tags"};
+
 /* Gives the set of the tags in an event's metadata. */
 static EsNames
 tags_of(Datum metadata)
@@ -88,7 +90,7 @@ es_tags_write(Datum metadata, int64 position)
 	EsTable		table;
 	int			n = 0;
 
-	es_store_open(&table, es_base_store()->tags);
+	es_store_open(&table, &es_tags_table);
 	for (int i = 0; i < count; i++)
 	{
 		TupleTableSlot *slot = es_store_slot(&table, n++);

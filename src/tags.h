@@ -11,6 +11,8 @@
 #define Anum_es_tags_position	1
 #define Anum_es_tags_tag		2
 
+extern EsRelation es_tags_table;	/* eventstore.tags */
+
 extern text **es_tags_of(Datum metadata, int *count);
 extern Datum es_tags_add(Datum metadata, const JsonbValue *tags);
 extern void es_tags_write(Datum metadata, int64 position);

@@ -26,16 +26,17 @@
 
 #include "sequence.h"
 
+static EsRelation timeline_seq = {"timeline_seq",.kind = RELKIND_SEQUENCE};
 static Oid	checked = InvalidOid;	/* the timeline_seq that was looked at */
 
 /* Sets a sequence, as its owner, to the last number that is to count as given out. */
 static void
-set_sequence(Oid sequence, int64 last)
+set_sequence(EsRelation *sequence, int64 last)
 {
 	EsOwnerContext saved;
 
 	es_base_become_owner(&saved);
-	DirectFunctionCall2(setval_oid, ObjectIdGetDatum(sequence), Int64GetDatum(last));
+	DirectFunctionCall2(setval_oid, ObjectIdGetDatum(es_base_oid(sequence)), Int64GetDatum(last));
 	es_base_become_caller(&saved);
 }
 
@@ -47,14 +48,14 @@ skip_segments(void)
 	int64		end = es_segment_last_position(es_segment_newest_reaching(PG_INT64_MAX));
 
 	if (last > 0 && last < end)
-		set_sequence(es_base_store()->position_seq, end);
+		set_sequence(&es_base_position_seq, end);
 }
 
 /* es_timeline_check sees to it that positions go on at another segment if the timeline is a new one. */
 void
 es_timeline_check(void)
 {
-	Oid			sequence = es_base_store()->timeline_seq;
+	Oid			sequence = es_base_oid(&timeline_seq);
 	int64		now;
 	int64		known;
 	XLogRecPtr	lsn;
@@ -63,15 +64,15 @@ es_timeline_check(void)
 	if (likely(sequence == checked))
 		return;
 	now = (int64) GetWALInsertionTimeLine();
-	if (es_sequence_read(sequence, &lsn) != now)
+	if (es_sequence_read(&timeline_seq, &lsn) != now)
 	{
 		SET_LOCKTAG_OBJECT(tag, MyDatabaseId, sequence, 0, 0);
 		(void) LockAcquire(&tag, ExclusiveLock, false, false);
-		known = es_sequence_read(sequence, &lsn);
+		known = es_sequence_read(&timeline_seq, &lsn);
 		if (known != now && known != 0)
 			skip_segments();
 		if (known != now)
-			set_sequence(sequence, now);
+			set_sequence(&timeline_seq, now);
 		(void) LockRelease(&tag, ExclusiveLock, false);
 	}
 	checked = sequence;

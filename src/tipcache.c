@@ -83,7 +83,7 @@ es_tipcache_init(void)
 uint64
 es_tipcache_begin_call(void)
 {
-	if (entries && (doubtful || bytes > MOST_BYTES || known_streams != es_base_store()->streams))
+	if (entries && (doubtful || bytes > MOST_BYTES || known_streams != es_base_oid(&es_base_streams)))
 		forget();
 	return generation;
 }
@@ -113,7 +113,7 @@ add(const text *name)
 		forget();
 		context = AllocSetContextCreate(TopTransactionContext, "eventstore tips", ALLOCSET_DEFAULT_SIZES);
 		entries = es_base_name_map("eventstore tips", 1024, sizeof(EsKnownTip), context);
-		known_streams = es_base_store()->streams;
+		known_streams = es_base_oid(&es_base_streams);
 		bytes = 0;
 	}
 	bytes += size + 2 * sizeof(EsKnownTip);

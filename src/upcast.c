@@ -32,6 +32,10 @@
 #define Anum_upcasters_ops			4
 #define Natts_upcasters				4
 
+static EsRelation upcasters_table = {"upcasters"};
+static EsRelation upcasters_by_type = {"upcasters_by_type",
+.index = {.keys = {Anum_upcasters_type, Anum_upcasters_from_version},.columns = "type, from_version",.unique = true}};
+
 PG_FUNCTION_INFO_V1(es_register_upcaster);
 PG_FUNCTION_INFO_V1(es_register_upcaster_ops);
 PG_FUNCTION_INFO_V1(es_upcast);
@@ -90,7 +94,7 @@ EsUpcasters *
 es_upcast_load(void)
 {
 	EsUpcasters *upcasters = palloc0(sizeof(EsUpcasters));
-	Relation	table = table_open(es_base_relation("upcasters"), AccessShareLock);
+	Relation	table = es_base_open(&upcasters_table, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(table, InvalidOid, false, NULL, 0, NULL);
 	HeapTuple	row;
 	int			space = 0;
@@ -316,7 +320,7 @@ put_upcaster(Relation table, Datum type, int from_version, const char *handler, 
 
 	ScanKeyInit(&keys[0], Anum_upcasters_type, BTEqualStrategyNumber, F_TEXTEQ, type);
 	ScanKeyInit(&keys[1], Anum_upcasters_from_version, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(from_version));
-	scan = systable_beginscan(table, es_base_relation("upcasters_by_type"), true, NULL, 2, keys);
+	scan = systable_beginscan(table, es_base_index(&upcasters_by_type, table), true, NULL, 2, keys);
 	old = systable_getnext(scan);
 	if (HeapTupleIsValid(old))
 		CatalogTupleUpdate(table, &old->t_self, row);
@@ -341,7 +345,7 @@ begin_registration(FunctionCallInfo fcinfo, const char *command, const char *thi
 				errmsg("from_version must be at least 1, and less than %d", PG_INT32_MAX));
 	PreventCommandIfReadOnly(command);
 	PreventCommandIfParallelMode(command);
-	return table_open(es_base_relation("upcasters"), ShareRowExclusiveLock);
+	return es_base_open(&upcasters_table, ShareRowExclusiveLock);
 }
 
 /*
@@ -390,6 +394,6 @@ es_register_upcaster_ops(PG_FUNCTION_ARGS)
 Datum
 es_upcast_forget(PG_FUNCTION_ARGS)
 {
-	CacheInvalidateRelcacheByRelid(es_base_relation("upcasters"));
+	CacheInvalidateRelcacheByRelid(es_base_oid(&upcasters_table));
 	PG_RETURN_POINTER(NULL);
 }

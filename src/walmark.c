@@ -48,6 +48,8 @@ take_elements(Datum array, Oid type, Datum *elements)
 	return count;
 }
 
+static EsRelation wal_mark = {"wal_mark"};
+
 /* Reads all marks; their number. */
 static int
 read_marks(EsWalMark *marks)
@@ -59,7 +61,7 @@ read_marks(EsWalMark *marks)
 	int			count;
 	int			npositions;
 
-	if (es_store_read_row(es_base_relation("wal_mark"), columns, nulls) == NULL)
+	if (es_store_read_row(&wal_mark, columns, nulls) == NULL)
 		return 0;
 	count = take_elements(columns[LSNS], PG_LSNOID, lsns);
 	npositions = take_elements(columns[POSITIONS], INT8OID, positions);
@@ -89,7 +91,7 @@ write_marks(const EsWalMark *marks, int count)
 													TYPALIGN_DOUBLE));
 	columns[POSITIONS] = PointerGetDatum(construct_array(positions, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
 														 TYPALIGN_DOUBLE));
-	es_store_write_row(es_base_relation("wal_mark"), columns);
+	es_store_write_row(&wal_mark, columns);
 }
 
 /* es_walmark_add adds a mark, the newest; the caller holds the lock on settled_mark. */

@@ -321,15 +321,14 @@ store_exists(void)
 static bool
 write_mark(void)
 {
-	const EsStore *store = es_base_store();
 	int64		last;
 	EsOwnerContext saved;
 	int64		marked;
 
 	if (settle_interval == 0)
 		return false;
-	if (es_sharedmark_is_loading(store->position_seq) ||
-		!ConditionalLockRelationOid(store->settled_mark, ShareRowExclusiveLock))
+	if (es_sharedmark_is_loading(es_base_oid(&es_base_position_seq)) ||
+		!es_base_try_lock(&es_settle_mark, ShareRowExclusiveLock))
 		return false;
 	last = es_settle_last_given();
 	es_base_become_owner(&saved);
