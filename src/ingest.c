@@ -32,6 +32,17 @@ PG_FUNCTION_INFO_V1(es_ingest_row);
 PG_FUNCTION_INFO_V1(es_ingest_statement);
 PG_FUNCTION_INFO_V1(es_ingest_cast);
 
+/* Raises 39P01 unless a trigger function is called as what it is made for: a trigger of the view. */
+static void
+require_view(bool called_as_made, const TriggerData *trigger, const char *function)
+{
+	if (!called_as_made || RelationGetNamespace(trigger->tg_relation) != es_base_store()->user_schema ||
+		strcmp(RelationGetRelationName(trigger->tg_relation), "es_events") != 0)
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("function eventstore.%s() can be called as a trigger of the view es_events only", function));
+}
+
 /* Raises what a column that must or must not be given deserves. */
 static void
 check_columns(const bool *isnull)
@@ -126,11 +137,8 @@ es_ingest_row(PG_FUNCTION_ARGS)
 	EsTarget	target = {0};
 	EsAppend	append = {.targets = &target,.ntargets = 1,.events = &event,.count = 1};
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		!TRIGGER_FIRED_INSTEAD(trigger->tg_event))
-		ereport(ERROR,
-				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				errmsg("function eventstore.ingest() can be called as an INSTEAD OF INSERT trigger only"));
+	require_view(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
+				 TRIGGER_FIRED_INSTEAD(trigger->tg_event), trigger, "ingest");
 	desc = RelationGetDescr(trigger->tg_relation);
 	if (desc->natts != Natts_es_event)
 		elog(ERROR, "view es_events has been altered");
@@ -193,10 +201,8 @@ es_ingest_statement(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event))
-		ereport(ERROR,
-				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				errmsg("function eventstore.ingest_statement() can be called as a statement trigger only"));
+	require_view(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event),
+				 trigger, "ingest_statement");
 	if (TRIGGER_FIRED_BEFORE(trigger->tg_event))
 		es_bulk_begin_statement(statement_is_plain(trigger->tg_relation));
 	else

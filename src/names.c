@@ -145,15 +145,31 @@ es_names_of_one(text *name)
 	return names;
 }
 
-/* Takes the names from an array, which must stay where it is; nulls are 22004, a list too long is 54000. */
+/* Takes the names from an array, which must stay where it is. */
 static EsNames
-names_of(ArrayType *array, const char *list)
+names_of(ArrayType *array)
 {
 	EsNames		names = {.set = true};
 	Datum	   *elements;
 	bool	   *isnull;
 	int			count;
 
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &isnull, &count);
+	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!isnull[i])
+			(void) es_names_add(&names, DatumGetTextPP(elements[i]));
+	}
+	pfree(elements);
+	pfree(isnull);
+	return names;
+}
+
+/* Raises what an array deserves that is no list of names. */
+static void
+check_list(ArrayType *array, const char *list)
+{
 	if (ARR_NDIM(array) > 1)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -163,15 +179,6 @@ names_of(ArrayType *array, const char *list)
 		ereport(ERROR,
 				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				errmsg("%s must not contain nulls", list));
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &isnull, &count);
-	for (int i = 0; i < count; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		(void) es_names_add(&names, DatumGetTextPP(elements[i]));
-	}
-	pfree(elements);
-	pfree(isnull);
-	return names;
 }
 
 /*
@@ -182,12 +189,18 @@ EsNames
 es_names_arg(FunctionCallInfo fcinfo, int argno, EsNameKind kind, const char *list)
 {
 	EsNames		names = {0};
+	ArrayType  *array;
 
 	if (PG_ARGISNULL(argno))
 		return names;
-	names = names_of(PG_GETARG_ARRAYTYPE_P(argno), list);
+	array = PG_GETARG_ARRAYTYPE_P(argno);
+	check_list(array, list);
+	names = names_of(array);
 	for (int i = 0; i < names.count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		es_names_check(names.names[i], kind);
+	}
 	return names;
 }
 
@@ -197,7 +210,7 @@ es_names_of_column(Datum value, bool isnull)
 {
 	EsNames		names = {0};
 
-	return isnull ? names : names_of(DatumGetArrayTypePCopy(value), "names");
+	return isnull ? names : names_of(DatumGetArrayTypePCopy(value));
 }
 
 /* es_names_array gives the names of a set as a text[]. */
