@@ -1,5 +1,9 @@
 -- A segment that somebody detaches by hand: whoever needs one of its events is told so, and nobody is
 -- given less in silence.  What needs none of them goes on.
+SELECT current_database() AS regression_database \gset
+CREATE DATABASE regress_es_detached;
+\c regress_es_detached
+CREATE EXTENSION eventstore;
 SET client_min_messages = warning;
 \pset format unaligned
 \set VERBOSITY terse
@@ -127,3 +131,5 @@ ALTER TABLE eventstore.events ATTACH PARTITION eventstore.events_0 FOR VALUES FR
 SELECT version, state FROM es_replay('a-1', 'merge');
 SELECT count(*) FROM es_read_all(0, NULL);
 ROLLBACK;
+\c :regression_database
+DROP DATABASE regress_es_detached;
