@@ -207,7 +207,8 @@ read_segment(LogRead *read, int64 segment)
 {
 	const EsNames *categories = &read->filter->categories;
 	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,.snapshot = read->snapshot};
-	int64		positions = Min(read->upto, es_segment_last_position(segment)) - read->passed;
+	int64		last = es_segment_last_position(segment);
+	int64		positions = Min(read->upto, last) - read->passed;
 
 	if (!categories->set)
 		return read_range(read, &range);

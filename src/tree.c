@@ -265,7 +265,6 @@ es_tree_open_object(EsNode *target)
 		{
 			EsKey		key = es_node_key(name.value.bytes, name.len);
 
-		CHECK_FOR_INTERRUPTS();
 			CHECK_FOR_INTERRUPTS();
 			es_tree_set(add_member(object, &key), &value);
 		}
