@@ -30,8 +30,10 @@
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 
-#define MOST_AHEAD		16		/* entries of a category that are looked up at a time */
-#define ENTRIES			65536	/* of all categories, if there are not more of these */
+#define MOST_AHEAD		16		/* entries of a category that are looked up at
+								 * a time */
+#define ENTRIES			65536	/* of all categories, if there are not more of
+								 * these */
 
 /* An entry of the index. */
 typedef struct EsMergeEntry

@@ -34,7 +34,8 @@
 
 #include "cursor.h"
 
-#define WALK		4			/* events that are passed by at the price of a descent */
+#define WALK		4			/* events that are passed by at the price of a
+								 * descent */
 
 /* A read on its way. */
 typedef struct LogRead
