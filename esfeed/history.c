@@ -56,9 +56,14 @@ take_row(History *history, const PGresult *row)
 	if (PQntuples(row) == 0)
 		return true;
 	history->settled = strtoll(PQgetvalue(row, 0, 0), NULL, 10);
-	if (PQgetisnull(row, 0, 1))
+	if (PQgetisnull(row, 0, 2))
 		return true;
-	if (!run_take(history->run, PQgetvalue(row, 0, 1), (size_t) PQgetlength(row, 0, 1), &history->last))
+	if (PQgetisnull(row, 0, 1))
+	{
+		history->last = strtoll(PQgetvalue(row, 0, 2), NULL, 10);
+		report_warning("going on without the event at position %" PRId64, history->last);
+	}
+	else if (!run_take(history->run, PQgetvalue(row, 0, 1), (size_t) PQgetlength(row, 0, 1), &history->last))
 		return false;
 	history->rows++;
 	/* a page of large events takes its time */
@@ -104,14 +109,16 @@ read_page(History *history)
 	Run		   *run = history->run;
 	char	   *cursor = make_text("%" PRId64, history->cursor);
 	char	   *head = make_text("%" PRId64, run->state.head);
-	const char *values[] = {cursor, PAGE, run->categories, run->types, head, run->options->format};
+	char	   *skips = make_text("{%s}", run->options->skip_positions);
+	const char *values[] = {cursor, PAGE, run->categories, run->types, head, run->options->format, skips};
 	Outcome		outcome = OUTCOME_RETRY;
 
 	history->rows = 0;
-	if (server_send(run->server.sql, history->read, 6, values) && PQsetSingleRowMode(run->server.sql) == 1)
+	if (server_send(run->server.sql, history->read, 7, values) && PQsetSingleRowMode(run->server.sql) == 1)
 		outcome = take_rows(history);
 	free(cursor);
 	free(head);
+	free(skips);
 	if (outcome != OUTCOME_DONE)
 		return outcome;
 	if (history->rows >= atoll(PAGE))
@@ -220,7 +227,8 @@ run_deliver_history(Run *run)
 	History		history = {.run = run,.cursor = run->state.low,.last = run->state.low};
 	Outcome		outcome;
 
-	history.read = make_text("SELECT s, %s.es_feed_message(e, $6) "
+	history.read = make_text("SELECT s, CASE WHEN e.position OPERATOR(pg_catalog.=) ANY ($7::pg_catalog.int8[]) THEN NULL "
+							 "ELSE %s.es_feed_message(e, $6) END, e.position "
 							 "FROM greatest($1::pg_catalog.int8, %s.es_settled_position()) s "
 							 "LEFT JOIN %s.es_read_all($1::pg_catalog.int8, $2::pg_catalog.int8, $3::pg_catalog.text[], "
 							 "$4::pg_catalog.text[], NULL, least(s, $5::pg_catalog.int8)) e ON true",

@@ -25,6 +25,7 @@ enum
 	OPT_CATEGORIES,
 	OPT_TYPES,
 	OPT_FORMAT,
+	OPT_SKIP_POSITIONS,
 	OPT_TO,
 	OPT_KAFKA_OPTION,
 	OPT_UNTIL_CAUGHT_UP,
@@ -42,6 +43,7 @@ static const struct option known_options[] = {
 	{"help", no_argument, NULL, OPT_HELP},
 	{"kafka-option", required_argument, NULL, OPT_KAFKA_OPTION},
 	{"quiet", no_argument, NULL, 'q'},
+	{"skip-positions", required_argument, NULL, OPT_SKIP_POSITIONS},
 	{"to", required_argument, NULL, OPT_TO},
 	{"types", required_argument, NULL, OPT_TYPES},
 	{"until-caught-up", no_argument, NULL, OPT_UNTIL_CAUGHT_UP},
@@ -67,6 +69,7 @@ print_help(void)
 		  "      --categories=LIST   only these, with commas between or as a JSON array\n"
 		  "      --types=LIST        only events of these types\n"
 		  "      --format=FORMAT     json (default) or cloudevents\n"
+		  "      --skip-positions=LIST  go on without these events, positions with commas between\n"
 		  "      --drop              drop the feed and end\n"
 		  "\n"
 		  "Delivery:\n"
@@ -151,6 +154,16 @@ read_names(const char *value)
 	return value;
 }
 
+/* Reads --skip-positions. */
+static const char *
+read_positions(const char *value)
+{
+	if (value[strspn(value, "0123456789,")] != '\0' || strstr(value, ",,") != NULL ||
+		value[0] == ',' || value[0] == '\0' || value[strlen(value) - 1] == ',')
+		refuse("--skip-positions takes positions with commas between", value);
+	return value;
+}
+
 /* Adds a setting of librdkafka. */
 static void
 add_kafka_option(Options *options, const char *value)
@@ -214,6 +227,9 @@ read_option(Options *options, int letter, const char *value)
 		case OPT_FORMAT:
 			options->format = value;
 			break;
+		case OPT_SKIP_POSITIONS:
+			options->skip_positions = read_positions(value);
+			break;
 		case OPT_TO:
 			read_sink(options, value);
 			break;
@@ -269,7 +285,7 @@ options_read(Options *options, int argc, char **argv)
 	int			letter;
 
 	memset(options, 0, sizeof(*options));
-	options->categories = options->types = "";
+	options->categories = options->types = options->skip_positions = "";
 	options->format = "json";
 	options->sink = "-";
 	options->target = "";

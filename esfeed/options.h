@@ -33,6 +33,7 @@ typedef struct Options
 	const char *categories;		/* as given, "" for all */
 	const char *types;
 	const char *format;
+	const char *skip_positions; /* with commas between, "" for none */
 	const char *sink;			/* "-", "file", "exec" or "kafka" */
 	const char *target;			/* what follows the sink's name */
 	const char **kafka_options; /* NAME=VALUE, ends with NULL */

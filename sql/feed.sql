@@ -147,10 +147,10 @@ SELECT type FROM pg_temp.brief();
 SELECT type FROM pg_temp.brief('origin', 'any');
 SELECT type FROM pg_temp.brief('origin', 'none');
 
--- data that is stored out of line: 10 MB that do not compress, and metadata too
+-- data that is stored out of line: 8 MB that do not compress, and metadata too
 SELECT pg_temp.take() AS taken;
 SELECT es_append('feed_large-1', 'Large', jsonb_build_object('s', string_agg(md5(n::text), '')), jsonb_build_object('m', string_agg(md5((-n)::text), '')))
-FROM generate_series(1, 327680) n;
+FROM generate_series(1, 250000) n;
 SELECT es_append('feed_large-1', 'Compressed', jsonb_build_object('s', repeat('x', 1000000)));
 SELECT length(f->'data'->>'s') AS data, length(f->'metadata'->>'m') AS metadata, f->'data' = e.data AND f->'metadata' = e.metadata AS same
 FROM pg_temp.feed() f JOIN es_read('feed_large-1') e ON f->>'version' = e.version::text;

@@ -19,15 +19,18 @@
 #include "ack.h"
 
 #include "access/xact.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #include "failure.h"
+#include "subscriber.h"
 #include "wake.h"
 
 #define MOST_DELAY_MS	(5 * 60 * 1000)
+#define MOST_REASON		10000	/* bytes that are kept of a reason */
 
 static int	retry_delay = 1000; /* GUC eventstore.retry_delay, ms */
 
@@ -88,7 +91,7 @@ begin_delivery(Delivery *delivery, FunctionCallInfo fcinfo, int member_argno, co
 	partition = PG_GETARG_INT32(1);
 	delivery->position = PG_GETARG_INT64(2);
 	delivery->member = es_subscription_member_arg(fcinfo, member_argno);
-	PreventCommandIfReadOnly(command);
+	es_subscriber_prevent_write(command);
 	delivery->subscription = es_subscription_get(delivery->name);
 	if (partition < 0 || partition >= delivery->subscription->partitions)
 		ereport(ERROR,
@@ -192,6 +195,18 @@ es_ack_delay_after(int attempts)
 	return Min(delay, MOST_DELAY_MS) * 1000;
 }
 
+/* Fetches the argument that says why; NULL if it is. */
+static const text *
+reason_arg(FunctionCallInfo fcinfo, int argno)
+{
+	text	   *reason = PG_ARGISNULL(argno) ? NULL : PG_GETARG_TEXT_PP(argno);
+
+	if (reason == NULL || VARSIZE_ANY_EXHDR(reason) <= MOST_REASON)
+		return reason;
+	return cstring_to_text_with_len(VARDATA_ANY(reason),
+									pg_mbcliplen(VARDATA_ANY(reason), VARSIZE_ANY_EXHDR(reason), MOST_REASON));
+}
+
 /* Notes that an event was refused, over the note that is there. */
 static void
 put_failure(Delivery *delivery, EsFailure *known, const text *reason)
@@ -223,7 +238,7 @@ put_failure(Delivery *delivery, EsFailure *known, const text *reason)
  * last acknowledgement on; once the event has been refused max_attempts times it
  * is parked, and the partition goes on without it.  Acknowledges nothing.
  * Refusing again before the next delivery changes nothing.  reason may be
- * NULL.  22023 for a position that was not delivered, or is acknowledged; else
+ * NULL; 10,000 bytes of it are kept.  22023 for a position that was not delivered, or is acknowledged; else
  * as es_ack.
  */
 Datum
@@ -241,7 +256,7 @@ es_nack(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	if (known == NULL)
 		require_delivered(&delivery);
-	put_failure(&delivery, known, PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3));
+	put_failure(&delivery, known, reason_arg(fcinfo, 3));
 	es_subscription_write(&delivery.row);
 	es_wake_note(es_wake_subscription(delivery.subscription->id));
 	PG_RETURN_VOID();
@@ -322,7 +337,7 @@ es_replay_parked(PG_FUNCTION_ARGS)
 	EsPartition row;
 	int64		replayed = 0;
 
-	PreventCommandIfReadOnly("es_replay_parked()");
+	es_subscriber_prevent_write("es_replay_parked()");
 	subscription = es_subscription_get(name);
 	if (!PG_ARGISNULL(1) && position <= 0)
 		PG_RETURN_INT64(0);
@@ -355,7 +370,7 @@ es_rewind(PG_FUNCTION_ARGS)
 	const EsSubscription *subscription;
 	EsPartition row;
 
-	PreventCommandIfReadOnly("es_rewind()");
+	es_subscriber_prevent_write("es_rewind()");
 	subscription = es_subscription_get(name);
 	es_subscription_lock_all(subscription);
 	for (int i = 0; i < subscription->partitions; i++)

@@ -1,8 +1,8 @@
 /*
  * base.h
  *		The ground every part stands on: PostgreSQL version differences,
- *		SQLSTATEs, the stored form of an event, object look-up, and the checks
- *		of what callers hand in.
+ *		SQLSTATEs, the stored form of an event, and the checks of what callers
+ *		hand in.
  *
  * This is the only file that may ask for PG_VERSION_NUM.
  */
@@ -22,6 +22,8 @@
 #include "utils/rel.h"
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
+
+#include "objects.h"
 
 /*
  * Differences between the servers we build on.
@@ -111,6 +113,37 @@ typedef bool EsUpdateIndexes;
 #define es_decoding_snapshot(builder, xid) SnapBuildGetOrBuildSnapshot(builder, xid)
 #endif
 
+/* A connection to a publisher for queries; NULL, with *err set, if there is none. */
+#if PG_VERSION_NUM >= 170000
+#define es_publisher_connect(conninfo, needs_password, name, err) \
+	walrcv_connect(conninfo, true, true, needs_password, name, err)
+#define es_subscription_add(subscription, relation, state) \
+	AddSubscriptionRelState(subscription, relation, state, InvalidXLogRecPtr, true)
+#elif PG_VERSION_NUM >= 160000
+#define es_publisher_connect(conninfo, needs_password, name, err) \
+	walrcv_connect(conninfo, true, needs_password, name, err)
+#define es_subscription_add(subscription, relation, state) \
+	AddSubscriptionRelState(subscription, relation, state, InvalidXLogRecPtr)
+#else
+#define es_publisher_connect(conninfo, needs_password, name, err) \
+	walrcv_connect(conninfo, true, name, err)
+#define es_subscription_add(subscription, relation, state) \
+	AddSubscriptionRelState(subscription, relation, state, InvalidXLogRecPtr)
+#endif
+
+/* Who may make subscriptions, and whether the server asks for a password in what they say. */
+#if PG_VERSION_NUM >= 160000
+#define es_may_subscribe(role) has_privs_of_role(role, ROLE_PG_CREATE_SUBSCRIPTION)
+#define es_subscription_needs_password(sub) ((sub)->passwordrequired && !(sub)->ownersuperuser)
+#define es_owns_subscription(subscription, role) \
+	object_ownercheck(SubscriptionRelationId, subscription, role)
+#else
+#define es_may_subscribe(role) superuser_arg(role)
+#define es_subscription_needs_password(sub) false
+#define es_owns_subscription(subscription, role) \
+	pg_subscription_ownercheck(subscription, role)
+#endif
+
 #if PG_VERSION_NUM >= 160000
 #define es_may_become(member, role) member_can_set_role(member, role)
 #else
@@ -196,81 +229,8 @@ typedef struct EsEvent
 	Datum		metadata;		/* jsonb; 0 if it was not wanted */
 } EsEvent;
 
-/*
- * Where the extension is in this database.  Valid until the next catalog
- * invalidation, so fetch it anew in each call and do not keep it.
- */
-typedef struct EsStore
-{
-	Oid			extension;		/* pg_extension row */
-	Oid			owner;			/* the extension's owner */
-	Oid			user_schema;	/* schema of the es_* functions */
-	Oid			schema;			/* schema eventstore */
-} EsStore;
-
-extern const EsStore *es_base_store(void);
-
-/*
- * A relation of schema eventstore, named where it is used:
- *
- *		static EsRelation skips = {"projection_skips"};
- *		static EsRelation skips_by_key = {"projection_skips_by_key",
- *			.index = {.keys = {1, 2},.columns = "projection_id, position",.unique = true}};
- *
- * What it stands for is looked up when it is asked for, and again after an
- * invalidation; see base.c.
- */
-#define ES_MOST_KEYS	3
-
-/* What an index must be like. */
-typedef struct EsIndexShape
-{
-	AttrNumber	keys[ES_MOST_KEYS]; /* the table's columns that it begins
-									 * with */
-	const char *columns;		/* their names */
-	const char *where;			/* the predicate, or NULL */
-	bool		unique;
-} EsIndexShape;
-
-typedef struct EsRelation
-{
-	const char *name;
-	char		kind;			/* RELKIND_*; 0: a table, or an index */
-	EsIndexShape index;			/* of an index */
-
-	bool		known;			/* oid is what the name stands for now */
-	bool		linked;			/* among those that invalidations look at */
-	Oid			oid;			/* as last looked up */
-	Oid			table;			/* of which table an index is */
-	struct EsRelation *next;
-} EsRelation;
-
-/* The log's parent table, the streams, and the sequence of positions: what most parts ask for. */
-extern EsRelation es_base_events;
-extern EsRelation es_base_streams;
-extern EsRelation es_base_position_seq;
-
-extern Oid	es_base_look_up(EsRelation *object);
-
-/* es_base_oid gives the OID of one of our relations; 55000 if it is not there. */
-static inline Oid
-es_base_oid(EsRelation *object)
-{
-	return likely(object->known) ? object->oid : es_base_look_up(object);
-}
-
-extern void es_base_lock(EsRelation *object, LOCKMODE mode);
-extern bool es_base_try_lock(EsRelation *object, LOCKMODE mode);
-extern Relation es_base_open(EsRelation *object, LOCKMODE mode);
-extern Oid	es_base_index(EsRelation *object, Relation rel);
-extern Relation es_base_open_index(EsRelation *object, Relation rel, LOCKMODE mode);
-extern Oid	es_base_find_index(const char *name, Oid table, const EsIndexShape *shape);
-extern uint64 es_base_changes(void);
-extern Oid	es_base_event_type(void);
-extern bool es_base_owns_store(Oid role);
+/* Tells whether the server that runs has a fix of minor releases. */
 extern bool es_base_server_has(int fixed_in_15, int fixed_in_16);
-extern void es_base_init(void);
-extern void es_base_on_relation_change(RelcacheCallbackFunction callback);
 
 /*
  * What a statement has taken but not yet appended must be before anything

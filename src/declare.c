@@ -26,6 +26,7 @@
 
 #include "rebuild.h"
 #include "streamlock.h"
+#include "subscriber.h"
 
 PG_FUNCTION_INFO_V1(es_create_projection);
 PG_FUNCTION_INFO_V1(es_create_handler_projection);
@@ -189,7 +190,7 @@ es_create_projection(PG_FUNCTION_ARGS)
 	es_base_require(fcinfo, 4, "key");
 	projection.key = PG_GETARG_TEXT_PP(4);
 	(void) es_value_compile_key(projection.key);
-	PreventCommandIfReadOnly("es_create_projection()");
+	es_subscriber_prevent_write("es_create_projection()");
 	projection.reducer = reducer_arg(fcinfo, 1);
 	create(&projection, "es_create_projection()");
 	PG_RETURN_VOID();

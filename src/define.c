@@ -26,6 +26,8 @@
 #include "names.h"
 #include "snapshot.h"
 #include "state.h"
+#include "subscriber.h"
+#include "textsize.h"
 
 void		(*es_reduce_drop_hook) (const text *reducer) = NULL;
 
@@ -52,7 +54,7 @@ announce_change(Oid reducers)
 static Relation
 open_for_change(const char *command)
 {
-	PreventCommandIfReadOnly(command);
+	es_subscriber_prevent_write(command);
 	PreventCommandIfParallelMode(command);
 	return es_base_open(&es_reduce_reducers, ShareRowExclusiveLock);
 }
@@ -144,6 +146,8 @@ es_create_reducer(PG_FUNCTION_ARGS)
 	bool		isnull;
 	Relation	reducers;
 
+	if (initial)
+		es_textsize_check_definition(initial, "initial");
 	(void) es_state_initial(initial, state_type, &isnull);
 	reducers = open_for_change("es_create_reducer()");
 	if (HeapTupleIsValid(es_reduce_find_row(reducers, name)))
@@ -343,6 +347,7 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 	type = PG_GETARG_TEXT_PP(1);
 	ops = PG_GETARG_JSONB_P(2);
 	es_base_check_type_name(type);
+	es_textsize_check_definition(ops, "ops");
 	(void) es_opcompile_document(ops);
 
 	reducers = open_for_change("es_register_reducer_ops()");

@@ -17,12 +17,15 @@
 #include "flight.h"
 #include "inline.h"
 #include "batch.h"
+#include "mirror.h"
 #include "projection.h"
 #include "segment.h"
 #include "settle.h"
 #include "sharedmark.h"
 #include "store.h"
+#include "subscriber.h"
 #include "subscription.h"
+#include "textsize.h"
 #include "tipcache.h"
 #include "upgrade.h"
 #include "utility.h"
@@ -40,15 +43,18 @@ void
 _PG_init(void)
 {
 	es_base_init();
+	es_textsize_init();
 	es_shared_init();
 	es_sharedmark_init();
 	es_flight_init();
 	es_roster_init();
 	es_wake_init();
 	es_store_init();
+	es_subscriber_init();
 	es_segment_init();
 	es_settle_init();
 	es_wait_init();
+	es_mirror_init();
 	es_tipcache_init();
 	es_bulk_init();
 	es_subscription_init();

@@ -33,6 +33,7 @@
 
 /* The reason for parking what no consumer has refused. */
 #define LEASE_ENDED		"the lease ended without an acknowledgement"
+#define UNSENDABLE		"it cannot be sent: the JSON text of its data and metadata is longer than the server's limit of 1 GB"
 
 /* Takes a row, in the current memory context. */
 static void
@@ -213,6 +214,26 @@ es_failure_count_lapse(EsPartition *row, int max_attempts, TimestampTz now)
 		changed = true;
 	}
 	return (max_attempts != 0 && park_if_poison(row, max_attempts, now)) || changed;
+}
+
+/*
+ * es_failure_count_unsendable notes, over what is known of an event, that it could
+ * not be delivered, which is a failed attempt.  The partition goes on meanwhile.
+ * Parks it after max_attempts, where there is no limit at once: it will not become
+ * shorter.
+ */
+void
+es_failure_count_unsendable(EsPartition *row, EsFailure *known, int64 position, int max_attempts)
+{
+	EsFailure	failure = {.position = position,.parked_at = DT_NOBEGIN,.reason = cstring_to_text(UNSENDABLE)};
+
+	failure.attempts = (known ? known->attempts : 0) + 1;
+	if (failure.attempts >= max_attempts)
+		failure.parked_at = GetCurrentTimestamp();
+	if (known)
+		es_failure_change(row, known, &failure);
+	else
+		es_failure_put(row, &failure);
 }
 
 /* es_failure_acknowledge takes away those that were to be delivered again and were, up to a position. */

@@ -23,6 +23,7 @@ extern EsFailure *es_failure_find(EsFailure *failures, int count, int64 position
 extern void es_failure_put(EsPartition *row, EsFailure *failure);
 extern void es_failure_change(EsPartition *row, EsFailure *failure, const EsFailure *changed);
 extern bool es_failure_count_lapse(EsPartition *row, int max_attempts, TimestampTz now);
+extern void es_failure_count_unsendable(EsPartition *row, EsFailure *known, int64 position, int max_attempts);
 extern void es_failure_acknowledge(EsPartition *row, int64 upto);
 extern void es_failure_forget(EsPartition *row, int64 after);
 

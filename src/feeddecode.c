@@ -48,6 +48,7 @@
 #include "replication/logical.h"
 #include "replication/origin.h"
 #include "replication/snapbuild.h"
+#include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -318,6 +319,7 @@ write_event(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, const EsEvent *e
 
 	if (feed->block != BLOCK_STREAM)
 		xid = InvalidTransactionId;
+	es_feedformat_check(event, feed->options->format);
 	if (feed->options->format == ES_FEED_CLOUDEVENTS)
 		source = event_source(ctx);
 	open_block(ctx, txn);
@@ -327,6 +329,16 @@ write_event(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, const EsEvent *e
 	else
 		es_feedformat_json(ctx->out, event, xid);
 	OutputPluginWrite(ctx, true);
+}
+
+/* Says in the log that an event is left out. */
+static void
+report_skip(const EsEvent *event)
+{
+	ereport(WARNING,
+			errmsg("the feed goes on without the event at position " INT64_FORMAT, event->position),
+			errdetail("It is version " INT64_FORMAT " of stream \"%s\", of type \"%s\"; the option skip_positions names it.",
+					  event->version, TextDatumGetCString(event->stream), TextDatumGetCString(event->type)));
 }
 
 /* Any change, of a finished transaction or of one in progress. */
@@ -343,7 +355,10 @@ decode_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn,
 	if (!feed->repeated && read_event(ctx, relation, change, &event) &&
 		es_feedoption_passes(feed->options, &event))
 	{
-		write_event(ctx, txn, &event, change->txn->xid);
+		if (es_feedoption_skips(feed->options, &event))
+			report_skip(&event);
+		else
+			write_event(ctx, txn, &event, change->txn->xid);
 		feed->silent_changes = 0;
 	}
 	else if (++feed->silent_changes >= SILENT_CHANGES_MAX)

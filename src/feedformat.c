@@ -25,6 +25,8 @@
 #include "utils/datetime.h"
 #include "utils/json.h"
 
+#include "textsize.h"
+
 /* Appends a time as a JSON string. */
 static void
 append_time(StringInfo out, TimestampTz time)
@@ -118,6 +120,24 @@ es_feedformat_source(const char *database)
 			appendStringInfo(&source, "%%%02X", (unsigned char) *p);
 	}
 	return source.data;
+}
+
+/* es_feedformat_check raises 54000 for an event whose message the server could not send. */
+void
+es_feedformat_check(const EsEvent *event, EsFeedFormat format)
+{
+	/* a JSON string of JSON text has at most twice its bytes */
+	Datum		values[] = {event->data, event->metadata, event->metadata};
+	int			count = format == ES_FEED_CLOUDEVENTS ? 3 : 2;
+
+	if (likely(es_textsize_judge(values, count, ES_MOST_SENT) == ES_TEXT_FITS))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			errmsg("the event at position " INT64_FORMAT " is too large for a message of a feed", event->position),
+			errdetail("It is version " INT64_FORMAT " of stream \"%s\", of type \"%s\"; a message has at most 1 GB.",
+					  event->version, TextDatumGetCString(event->stream), TextDatumGetCString(event->type)),
+			errhint("To go on without it, name its position in the option skip_positions of the feed (esfeed --skip-positions)."));
 }
 
 /* es_feedformat_json appends an event as the object that es_event is. */

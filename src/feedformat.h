@@ -5,7 +5,7 @@
 #ifndef ES_FEEDFORMAT_H
 #define ES_FEEDFORMAT_H
 
-#include "base.h"
+#include "feedoption.h"
 
 #include "access/xlogdefs.h"
 #include "lib/stringinfo.h"
@@ -22,6 +22,7 @@ typedef struct EsFeedFrame
 	TimestampTz time;
 } EsFeedFrame;
 
+extern void es_feedformat_check(const EsEvent *event, EsFeedFormat format);
 extern char *es_feedformat_source(const char *database);
 extern void es_feedformat_json(StringInfo out, const EsEvent *event, TransactionId xid);
 extern void es_feedformat_cloudevent(StringInfo out, const EsEvent *event,

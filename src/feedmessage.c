@@ -39,7 +39,7 @@ event_source(FmgrInfo *flinfo)
 /*
  * es_feed_message(event, format) writes an event as the output plugin does.
  * NULL for NULL, and for a row without type or data, which is no event; an
- * unknown format is 22023.  For everyone with EXECUTE; takes no lock.
+ * unknown format is 22023, an event too large for a message 54000.  For everyone with EXECUTE; takes no lock.
  */
 Datum
 es_feed_message(PG_FUNCTION_ARGS)
@@ -52,6 +52,8 @@ es_feed_message(PG_FUNCTION_ARGS)
 
 	if (!es_base_event_of_datum(PG_GETARG_DATUM(0), &event, values, isnull))
 		PG_RETURN_NULL();
+
+	es_feedformat_check(&event, format);
 
 	/*
 	 * the text is made in place: room for its header first, and for most

@@ -55,6 +55,7 @@ typedef enum EsOptionKind
 	OPTION_CATEGORIES,
 	OPTION_ORIGIN,
 	OPTION_POSITION,
+	OPTION_POSITIONS,
 	OPTION_TEXT,
 	OPTION_TYPES
 } EsOptionKind;
@@ -73,6 +74,7 @@ static const EsKnownOption known_options[] = {
 	{"format", OPTION_FORMAT, offsetof(EsFeedOptions, format)},
 	{"include_transaction", OPTION_BOOL, offsetof(EsFeedOptions, include_transaction)},
 	{"origin", OPTION_ORIGIN, offsetof(EsFeedOptions, origin)},
+	{"skip_positions", OPTION_POSITIONS, offsetof(EsFeedOptions, skip_positions)},
 	{"stream_prefix", OPTION_TEXT, offsetof(EsFeedOptions, stream_prefix)},
 	{"streaming", OPTION_BOOL, offsetof(EsFeedOptions, streaming)},
 	{"two_phase", OPTION_BOOL, offsetof(EsFeedOptions, two_phase)},
@@ -202,6 +204,38 @@ read_position(const char *option, const char *value)
 	return position;
 }
 
+/* Compares two positions, for sorting and searching. */
+static int
+compare_positions(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Reads a list of positions with commas between them. */
+static void
+read_positions(EsPositions *list, const char *option, const char *value)
+{
+	char	   *next = pstrdup(value);
+
+	list->positions = palloc(sizeof(int64) * (strlen(value) / 2 + 1));
+	while (next != NULL)
+	{
+		char	   *item = next + strspn(next, " ");
+		char	   *end;
+
+		next = strchr(item, ',');
+		end = next ? next++ : item + strlen(item);
+		while (end > item && end[-1] == ' ')
+			end--;
+		*end = '\0';
+		list->positions[list->count++] = read_position(option, item);
+	}
+	qsort(list->positions, list->count, sizeof(int64), compare_positions);
+}
+
 /* Reads a truth value. */
 static bool
 read_bool(const char *option, const char *value)
@@ -261,6 +295,9 @@ read_value(EsFeedOptions *options, int known, const char *value)
 		case OPTION_POSITION:
 			*(int64 *) target = read_position(name, value);
 			break;
+		case OPTION_POSITIONS:
+			read_positions(target, name, value);
+			break;
 		case OPTION_TEXT:
 			*(char **) target = pstrdup(value);
 			break;
@@ -278,7 +315,7 @@ find_option(const char *name)
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("unknown option \"%s\"", es_names_show(name)),
 			errhint("The options are after_position, categories, format, include_transaction, "
-					"origin, stream_prefix, streaming, two_phase and types."));
+					"origin, skip_positions, stream_prefix, streaming, two_phase and types."));
 	return -1;					/* not reached */
 }
 
@@ -368,4 +405,14 @@ es_feedoption_passes(const EsFeedOptions *options, const EsEvent *event)
 
 	type = DatumGetTextPP(event->type);
 	return name_passes(options->types, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
+}
+
+/* es_feedoption_skips tells whether the consumer goes on without an event that it would get. */
+bool
+es_feedoption_skips(const EsFeedOptions *options, const EsEvent *event)
+{
+	const EsPositions *skips = &options->skip_positions;
+
+	return unlikely(skips->count > 0) &&
+		bsearch(&event->position, skips->positions, skips->count, sizeof(int64), compare_positions) != NULL;
 }

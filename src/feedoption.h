@@ -23,6 +23,13 @@ typedef enum EsFeedOrigin
 
 struct nameset_hash;			/* a set of names, private to feedoption.c */
 
+/* Positions, in order. */
+typedef struct EsPositions
+{
+	int			count;
+	int64	   *positions;
+} EsPositions;
+
 /* The options of the output plugin; all of it lives as long as the options do. */
 typedef struct EsFeedOptions
 {
@@ -32,6 +39,7 @@ typedef struct EsFeedOptions
 	struct nameset_hash *types; /* NULL: all */
 	char	   *stream_prefix;	/* NULL: all */
 	int64		after_position;
+	EsPositions skip_positions;
 	bool		include_transaction;
 	bool		streaming;
 	bool		two_phase;
@@ -40,5 +48,6 @@ typedef struct EsFeedOptions
 extern EsFeedOptions *es_feedoption_read(List *options);
 extern EsFeedFormat es_feedoption_format(const char *value);
 extern bool es_feedoption_passes(const EsFeedOptions *options, const EsEvent *event);
+extern bool es_feedoption_skips(const EsFeedOptions *options, const EsEvent *event);
 
 #endif							/* ES_FEEDOPTION_H */

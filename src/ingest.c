@@ -98,12 +98,8 @@ take_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bool *i
 		event->id = *DatumGetUUIDP(values[Anum_es_event_event_id - 1]);
 	event->time_given = !isnull[Anum_es_event_recorded_at - 1];
 	if (event->time_given)
-		event->recorded_at = DatumGetTimestampTz(values[Anum_es_event_recorded_at - 1]);
-	if (event->time_given && TIMESTAMP_NOT_FINITE(event->recorded_at))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("recorded_at must be finite"));
-	es_request_check_event(event);
+		event->recorded_at = es_request_check_time(DatumGetTimestampTz(values[Anum_es_event_recorded_at - 1]));
+	es_request_check_event(event, stream, 0);
 }
 
 /* Puts what came of the call into the row. */

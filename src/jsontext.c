@@ -45,20 +45,49 @@ plain_length(const char *data, int len)
 	return i;
 }
 
-/* Appends an escaped character. */
-static void
-append_escaped(StringInfo out, unsigned char c)
+/* The character that stands for another one behind a backslash; 0 if there is none. */
+static char
+short_form(unsigned char c)
 {
 	static const char short_forms[] = "\bb\ff\nn\rr\tt\"\"\\\\";
 
 	for (const char *p = short_forms; *p; p += 2)
 		if (*p == c)
-		{
-			appendStringInfoCharMacro(out, '\\');
-			appendStringInfoCharMacro(out, p[1]);
-			return;
-		}
-	appendStringInfo(out, "\\u%04x", c);
+			return p[1];
+	return 0;
+}
+
+/* Appends an escaped character. */
+static void
+append_escaped(StringInfo out, unsigned char c)
+{
+	char		shorter = short_form(c);
+
+	if (shorter)
+	{
+		appendStringInfoCharMacro(out, '\\');
+		appendStringInfoCharMacro(out, shorter);
+	}
+	else
+		appendStringInfo(out, "\\u%04x", c);
+}
+
+/* es_jsontext_escapes tells how many bytes a part of a string grows by in a JSON string. */
+int
+es_jsontext_escapes(const char *data, int len)
+{
+	int			grows = 0;
+
+	for (;;)
+	{
+		int			run = plain_length(data, len);
+
+		if (run == len)
+			return grows;
+		grows += short_form(data[run]) ? 1 : 5;
+		data += run + 1;
+		len -= run + 1;
+	}
 }
 
 /* es_jsontext_string appends a JSON string. */

@@ -10,6 +10,7 @@
 #include "lib/stringinfo.h"
 
 extern void es_jsontext_string(StringInfo out, const char *data, int len);
+extern int	es_jsontext_escapes(const char *data, int len);
 extern void es_jsontext_jsonb(StringInfo out, Jsonb *json);
 
 #endif							/* ES_JSONTEXT_H */

@@ -34,6 +34,28 @@ write_bytes(StringInfo out, const EsNode *node)
 	return out->len - start;
 }
 
+/* Raises 54000 for what has no room in a jsonb. */
+static void
+refuse_size(void)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			errmsg("a folded state is larger than a jsonb can be"));
+}
+
+/* Makes room for the entries of a container and gives where they are. */
+static int
+reserve_entries(StringInfo out, Size count)
+{
+	int			entries = out->len;
+
+	if (count > JENTRY_OFFLENMASK / sizeof(JEntry))
+		refuse_size();
+	enlargeStringInfo(out, count * sizeof(JEntry));
+	out->len += count * sizeof(JEntry);
+	return entries;
+}
+
 /*
  * Stores the entry of a container's child.  end is where the child ends within
  * the container's data; each JB_OFFSET_STRIDE'th entry has that in place of
@@ -43,9 +65,7 @@ static void
 write_entry(StringInfo out, int entries, uint32 number, JEntry entry, uint32 end)
 {
 	if (end > JENTRY_OFFLENMASK)
-		ereport(ERROR,
-				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("a folded state is larger than a jsonb can be"));
+		refuse_size();
 	if (number % JB_OFFSET_STRIDE == 0)
 		entry = (entry & JENTRY_TYPEMASK) | end | JENTRY_HAS_OFF;
 	memcpy(out->data + entries + number * sizeof(JEntry), &entry, sizeof(JEntry));
@@ -62,9 +82,7 @@ write_object(StringInfo out, EsObject *object)
 	check_stack_depth();
 	es_tree_sort(object);
 	appendBinaryStringInfo(out, (char *) &header, sizeof(header));
-	entries = out->len;
-	enlargeStringInfo(out, object->count * 2 * sizeof(JEntry));
-	out->len += object->count * 2 * sizeof(JEntry);
+	entries = reserve_entries(out, (Size) object->count * 2);
 	data = out->len;
 	for (uint32 i = 0; i < object->count; i++)
 	{
@@ -92,9 +110,7 @@ write_array(StringInfo out, EsArray *array)
 
 	check_stack_depth();
 	appendBinaryStringInfo(out, (char *) &header, sizeof(header));
-	entries = out->len;
-	enlargeStringInfo(out, array->count * sizeof(JEntry));
-	out->len += array->count * sizeof(JEntry);
+	entries = reserve_entries(out, array->count);
 	data = out->len;
 	for (uint32 i = 0; i < array->count; i++)
 	{

@@ -5,6 +5,7 @@
 #include "place.h"
 
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 
 #include "names.h"
 
@@ -19,6 +20,7 @@ describe(const EsPlace *place)
 
 	if (place == NULL || place->within == NULL)
 		return "";
+	check_stack_depth();
 	within = describe(place->within);
 	if (place->key == NULL)
 		return psprintf("%s/%d", within, place->number);

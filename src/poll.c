@@ -21,7 +21,8 @@
  * A lease that ends with deliveries open counts as a failed attempt of all of
  * them.  After max_attempts such leases the partition's next event is delivered
  * alone, so that it is known what the consumer dies of; the next time it is
- * parked.
+ * parked.  An event that the server cannot send is passed over, each time as a
+ * failed attempt, until it is parked.
  */
 #include "poll.h"
 
@@ -34,6 +35,8 @@
 
 #include "failure.h"
 #include "member.h"
+#include "subscriber.h"
+#include "textsize.h"
 #include "wait.h"
 
 #define Natts_delivery			(Natts_es_event + 2)
@@ -52,6 +55,7 @@ typedef struct Slice
 	int64		after;			/* what is after this matters */
 	int64		last;			/* delivered now */
 	int			count;
+	bool		failed;			/* at an event that cannot be sent */
 	EsFailure  *failures;
 	int			nfailures;
 } Slice;
@@ -298,8 +302,7 @@ mark_delivered(Slice *slice, EsFailure *failure)
 	EsFailure	changed = *failure;
 
 	changed.delivered = true;
-	if (!failure->delivered)
-		es_failure_change(&slice->row, failure, &changed);
+	es_failure_change(&slice->row, failure, &changed);
 }
 
 /* Tells whether an event is parked, for all that is known of its partition. */
@@ -354,16 +357,18 @@ take_event(const EsEvent *event, void *arg)
 	MemoryContext old = MemoryContextSwitchTo(poll->context);
 	int			partition = es_subscription_partition_of(poll->subscription, DatumGetTextPP(event->stream));
 	Slice	   *slice = &poll->slices[partition];
-	EsFailure  *failure;
-	int			attempts = 0;
+	EsFailure  *failure = es_failure_find(slice->failures, slice->nfailures, event->position);
+	int			attempts = failure ? failure->attempts : 0;
 
 	if (poll->result == NULL)
 		poll->delivered++;
+	else if (es_textsize_judge_event(event->data, event->metadata, ES_MOST_SENT) != ES_TEXT_FITS)
+	{
+		es_failure_count_unsendable(&slice->row, failure, event->position, poll->subscription->max_attempts);
+		slice->failed = true;
+	}
 	else
 	{
-		failure = es_failure_find(slice->failures, slice->nfailures, event->position);
-		if (failure)
-			attempts = failure->attempts;
 		if (event->position > slice->row.position)
 		{
 			slice->last = event->position;
@@ -372,7 +377,7 @@ take_event(const EsEvent *event, void *arg)
 		}
 		deliver(poll, slice, event, attempts);
 		slice->count++;
-		if (failure)
+		if (failure && !failure->delivered)
 			mark_delivered(slice, failure);
 	}
 	MemoryContextSwitchTo(old);
@@ -453,14 +458,14 @@ write_lease(Poll *poll, Slice *slice, TimestampTz until)
 		es_wake_note(es_wake_subscription(poll->subscription->id));
 }
 
-/* Writes the leases of all partitions that something was delivered of. */
+/* Writes the leases of all partitions that something was, or could not be, delivered of. */
 static void
 write_leases(Poll *poll)
 {
 	TimestampTz until = GetCurrentTimestamp() + poll->lease;
 
 	for (int i = 0; i < poll->subscription->partitions; i++)
-		if (poll->slices[i].count > 0)
+		if (poll->slices[i].count > 0 || poll->slices[i].failed)
 			write_lease(poll, &poll->slices[i], until);
 }
 
@@ -579,7 +584,7 @@ look_for_events(EsWait *wait)
 		if (poll->slices[i].available && poll->slices[i].row.pending > 0)
 			deliver_again(poll, &poll->slices[i]);
 	deliver_log(poll);
-	if (poll->result && poll->delivered > 0)
+	if (poll->result && poll->locked)
 		write_leases(poll);
 	remember_passed(poll);
 	if (poll->delivered > 0 || (poll->result && (!poll->share.known || poll->share.must_release > 0 || poll->locked)))
@@ -653,7 +658,7 @@ es_poll(PG_FUNCTION_ARGS)
 		poll.max_count = es_base_check_limit(PG_GETARG_INT32(1), "max_count");
 	wait.timeout = es_wait_cap(es_wait_interval_arg(fcinfo, 2, "wait"));
 	poll.lease = lease_arg(fcinfo, 4);
-	PreventCommandIfReadOnly("es_poll()");
+	es_subscriber_prevent_write("es_poll()");
 	begin_poll(&poll, name, member);
 	poll.result = es_base_begin_rows(fcinfo);
 	if (poll.max_count == 0)

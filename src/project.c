@@ -13,6 +13,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "textsize.h"
+
 /* Says in the context of errors what they are about. */
 static void
 describe(void *arg)
@@ -199,6 +201,21 @@ es_project_begin_fold(const EsProjection *projection, const text *layout)
 	return es_fold_begin(projection->reducer);
 }
 
+/* Raises 54000 for a state that a dump could not have, or not bring back. */
+static void
+check_size(EsFold *fold, const EsKeyState *state)
+{
+	if ((state->state == NULL || es_textsize_can_keep(state->state)) &&
+		(state->state_text == NULL || VARSIZE_ANY_EXHDR(state->state_text) <= ES_MOST_TEXT))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			errmsg("the state of key \"%s\" by reducer \"%s\" has become too large, or nested too deeply",
+				   text_to_cstring(state->key), es_fold_reducer(fold)->name),
+			errdetail("Its text may have %d bytes, and %d levels of arrays and objects.",
+					  ES_MOST_TEXT, ES_MOST_LEVELS));
+}
+
 /* Takes the state of a fold, in the current memory context. */
 static void
 take_state(EsFold *fold, EsKeyState *state)
@@ -213,6 +230,7 @@ take_state(EsFold *fold, EsKeyState *state)
 		state->state = DatumGetJsonbPCopy(JsonbPGetDatum(stored.json)); /* it may be the fold's */
 	else if (stored.text)
 		state->state = DatumGetJsonbP(es_fold_state_jsonb(fold, &isnull));
+	check_size(fold, state);
 }
 
 /* es_project_fold folds events of one key into its state; what becomes of it is in the current memory context. */

@@ -45,6 +45,7 @@
 
 #include "roster.h"
 #include "sequence.h"
+#include "subscriber.h"
 
 #define Anum_projections_id				1
 #define Anum_projections_created_at		2
@@ -512,7 +513,7 @@ es_projection_get_locked(const text *name)
 void
 es_projection_open_for_change(const char *command)
 {
-	PreventCommandIfReadOnly(command);
+	es_subscriber_prevent_write(command);
 	PreventCommandIfParallelMode(command);
 	es_base_lock(&projections_table, ShareRowExclusiveLock);
 }

@@ -34,6 +34,7 @@
 #include "rebuild.h"
 #include "roster.h"
 #include "sharedmark.h"
+#include "subscriber.h"
 #include "wait.h"
 
 #define LOCKED_AGAIN_US	INT64CONST(100000)
@@ -168,7 +169,7 @@ es_run_projection(PG_FUNCTION_ARGS)
 	text	   *name = es_projection_name_arg(fcinfo, 0);
 	EsRun		run = {.most = es_base_limit_arg(fcinfo, 1, "max_events")};
 
-	PreventCommandIfReadOnly("es_run_projection()");
+	es_subscriber_prevent_write("es_run_projection()");
 	run.projection = es_projection_get_locked(name);
 	run.upto = es_settle_compute();
 	if (run.most > 0)
@@ -195,7 +196,7 @@ es_skip_event(PG_FUNCTION_ARGS)
 
 	es_base_require(fcinfo, 1, "position");
 	position = PG_GETARG_INT64(1);
-	PreventCommandIfReadOnly("es_skip_event()");
+	es_subscriber_prevent_write("es_skip_event()");
 	projection = es_projection_get_locked(name);
 	for (int live = 1; live >= 0; live--)
 	{
@@ -274,7 +275,7 @@ begin_work(const char *what)
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, what);
 	if (!OidIsValid(get_extension_oid("eventstore", true)) ||
-		es_sharedmark_is_loading(es_base_oid(&es_base_position_seq)))
+		es_sharedmark_is_loading(es_base_oid(&es_base_position_seq)) || es_subscriber_is())
 	{
 		CommitTransactionCommand();
 		pgstat_report_activity(STATE_IDLE, NULL);

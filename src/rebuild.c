@@ -27,6 +27,7 @@
 
 #include "ack.h"
 #include "streamlock.h"
+#include "subscriber.h"
 
 #define SWEEP_ROWS	10000		/* in a transaction of the worker */
 
@@ -47,7 +48,7 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 	EsProgress	old;
 	EsProgress	row = {.retry_at = DT_NOBEGIN};
 
-	PreventCommandIfReadOnly("es_rebuild_projection()");
+	es_subscriber_prevent_write("es_rebuild_projection()");
 	projection = es_projection_get_locked(name);
 	if (projection->handler && projection->reset == NULL)
 		ereport(ERROR,

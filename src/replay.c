@@ -16,6 +16,7 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "subscriber.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -391,7 +392,7 @@ es_snapshot(PG_FUNCTION_ARGS)
 	EsStreamScan *scan;
 	bool		found;
 
-	PreventCommandIfReadOnly("es_snapshot()");
+	es_subscriber_prevent_write("es_snapshot()");
 	PreventCommandIfParallelMode("es_snapshot()");
 	if (!es_snapshot_may_leave(es_fold_reducer(replay.fold)))
 		ereport(ERROR,

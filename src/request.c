@@ -22,6 +22,7 @@
 
 #include "names.h"
 #include "tags.h"
+#include "textsize.h"
 #include "uuid7.h"
 
 /* Attributes of es_new_event. */
@@ -30,6 +31,10 @@
 #define Anum_es_new_event_metadata	3
 #define Anum_es_new_event_event_id	4
 #define Natts_es_new_event			4
+
+/* The years 1 to 9999, in UTC: from 0001-01-01, before 10000-01-01. */
+#define ES_FIRST_TIME	((INT64CONST(1721426) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
+#define ES_END_OF_TIME	((INT64CONST(5373485) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
 
 /* es_request_set_expected sets what a stream must be at: below -1 is 22023. */
 void
@@ -66,19 +71,57 @@ es_request_add_event(EsTarget *target, EsNewEvent *event)
 	target->count++;
 }
 
-/* es_request_check_event raises 22023 for a bad type, metadata that is no object, or a bad tag. */
-void
-es_request_check_event(EsNewEvent *event)
+/* Raises 54000 for an event that could not be given out again. */
+static void
+refuse_size(const EsNewEvent *event, const text *stream, int element, EsTextSize size)
 {
+	const char *problem = size == ES_TEXT_TOO_LONG ? "is too large" : "is nested too deeply";
+
+	ereport(ERROR,
+			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			element > 0 ? errmsg("element %d of events %s", element, problem) :
+			errmsg("the event %s", problem),
+			size == ES_TEXT_TOO_LONG ?
+			errdetail("The JSON text of its data and metadata is longer than %d bytes; it is of type \"%s\", for stream \"%s\".",
+					  es_textsize_event_limit, text_to_cstring(event->type), text_to_cstring(stream)) :
+			errdetail("Its data or metadata have more than %d levels of arrays and objects; it is of type \"%s\", for stream \"%s\".",
+					  ES_MOST_LEVELS, text_to_cstring(event->type), text_to_cstring(stream)),
+			size == ES_TEXT_TOO_LONG ?
+			errhint("Keep large contents elsewhere and name the place in the event, or have eventstore.max_event_size raised.") : 0);
+}
+
+/*
+ * es_request_check_event raises 22023 for a bad type, metadata that is no
+ * object, or a bad tag, and 54000 for what is too large.  element is its number
+ * in a batch, from 1; 0: it is none of a batch.
+ */
+void
+es_request_check_event(EsNewEvent *event, const text *stream, int element)
+{
+	EsTextSize	size;
 	int			ntags;
 
 	es_base_check_type_name(event->type);
+	size = es_textsize_judge_event(event->data, event->metadata, es_textsize_event_limit);
+	if (unlikely(size != ES_TEXT_FITS))
+		refuse_size(event, stream, element, size);
 	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(event->metadata)))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("metadata must be a JSON object"));
 	(void) es_tags_of(event->metadata, &ntags);
 	event->tagged = ntags > 0;
+}
+
+/* es_request_check_time gives a time as it is; one that RFC 3339 cannot write in UTC is 22023. */
+TimestampTz
+es_request_check_time(TimestampTz time)
+{
+	if (time < ES_FIRST_TIME || time >= ES_END_OF_TIME)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("recorded_at must be in the years 1 to 9999 in UTC"));
+	return time;
 }
 
 /* es_request_empty_object gives the jsonb {}. */
@@ -97,15 +140,12 @@ es_request_empty_object(void)
 	return empty;
 }
 
-/* Makes room for the events of a call. */
+/* Makes room for the events of a call; memory that no event comes to is never touched. */
 static void
 allocate_events(EsAppend *append, int count)
 {
-	Size		size = sizeof(EsNewEvent) * Max(count, 1);
-
 	append->count = count;
-	append->events = MemoryContextAllocHuge(CurrentMemoryContext, size);
-	memset(append->events, 0, size);
+	append->events = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsNewEvent) * Max(count, 1));
 }
 
 /* ---- JSON ---- */
@@ -236,8 +276,9 @@ jsonb_of(JsonbValue *value)
 
 /* Takes the event that an element describes. */
 static void
-take_event(EsNewEvent *event, const Element *element)
+take_event(EsNewEvent *event, const text *stream, const Element *element)
 {
+	memset(event, 0, sizeof(*event));
 	if (element->type == NULL)
 		bad_element(element, "has no \"type\"");
 	if (element->type->type != jbvString)
@@ -249,7 +290,7 @@ take_event(EsNewEvent *event, const Element *element)
 		take_event_id(event, element);
 	if (element->tags)
 		event->metadata = es_tags_add(event->metadata, element->tags);
-	es_request_check_event(event);
+	es_request_check_event(event, stream, element->index + 1);
 }
 
 /* Raises unless a JSON value is an array; its size. */
@@ -276,7 +317,7 @@ es_request_from_json(EsAppend *append, EsTarget *target, Datum array)
 
 		CHECK_FOR_INTERRUPTS();
 		take_apart(&element, getIthJsonbValueFromContainer(&events->root, i), i, false);
-		take_event(&append->events[i], &element);
+		take_event(&append->events[i], target->stream, &element);
 		es_request_add_event(target, &append->events[i]);
 	}
 }
@@ -379,7 +420,7 @@ es_request_many_from_json(EsAppend *append, Jsonb *events)
 		{
 			EsNewEvent *event = &append->events[append->count++];
 
-			take_event(event, &element);
+			take_event(event, target->stream, &element);
 			es_request_add_event(target, event);
 		}
 		else if (element.data || element.metadata || element.event_id || element.tags)
@@ -407,6 +448,7 @@ take_row(EsNewEvent *event, TupleDesc desc, HeapTupleHeader row)
 		ereport(ERROR,
 				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				errmsg("type and data of an event must not be null"));
+	memset(event, 0, sizeof(*event));
 	event->type = DatumGetTextPP(values[Anum_es_new_event_type - 1]);
 	event->data = values[Anum_es_new_event_data - 1];
 	event->metadata = isnull[Anum_es_new_event_metadata - 1] ? es_request_empty_object() :
@@ -414,7 +456,6 @@ take_row(EsNewEvent *event, TupleDesc desc, HeapTupleHeader row)
 	event->id_given = !isnull[Anum_es_new_event_event_id - 1];
 	if (event->id_given)
 		event->id = *DatumGetUUIDP(values[Anum_es_new_event_event_id - 1]);
-	es_request_check_event(event);
 }
 
 /* es_request_from_array takes an es_new_event[] for one stream; NULL elements are 22004. */
@@ -444,6 +485,7 @@ es_request_from_array(EsAppend *append, EsTarget *target, Datum array)
 					errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					errmsg("element %d of events must not be null", i + 1));
 		take_row(&append->events[i], desc, DatumGetHeapTupleHeader(elements[i]));
+		es_request_check_event(&append->events[i], target->stream, i + 1);
 		es_request_add_event(target, &append->events[i]);
 	}
 	ReleaseTupleDesc(desc);

@@ -48,6 +48,7 @@
 #include "utils/snapmgr.h"
 
 #include "prefetch.h"
+#include "subscriber.h"
 
 #define DEFAULT_SEGMENT_SIZE	(INT64CONST(1) << 24)
 #define MIN_SEGMENT_SIZE		INT64CONST(100)
@@ -75,13 +76,13 @@ static const EsIndexShape index_shapes[ES_INDEX_COUNT] = {
 	{.keys = {Anum_es_events_position},.columns = "position",.unique = true},
 	{.keys = {Anum_es_events_stream_id, Anum_es_events_version},.columns = "stream_id, version",.unique = true},
 	{.keys = {Anum_es_events_category_key, Anum_es_events_position},.columns = "category_key, position",
-		.where = "run_length > 0"},
+	.where = "run_length > 0"},
 	{.keys = {Anum_es_events_stream_id, Anum_es_events_event_id},.columns = "stream_id, event_id",
-		.where = "id_given",.unique = true},
+	.where = "id_given",.unique = true},
 };
 
 EsRelation	es_segment_table = {"segments"};
-static EsRelation segments_pkey = {"segments_pkey",
+EsRelation	es_segment_pkey = {"segments_pkey",
 .index = {.keys = {Anum_es_segments_segment},.columns = "segment",.unique = true}};
 static EsRelation config = {"config"};
 
@@ -115,12 +116,18 @@ es_segment_init(void)
 	es_base_on_relation_change(forget_segments);
 }
 
-/* How many positions a segment holds. */
+/*
+ * How many positions a segment holds.  What is kept is forgotten when the log's
+ * parent changes, so that must be known to this session by then.
+ */
 static int64
 get_segment_size(void)
 {
 	if (unlikely(segment_size == 0))
+	{
+		(void) es_base_oid(&es_base_events);
 		segment_size = es_store_read_number(&config, DEFAULT_SEGMENT_SIZE);
+	}
 	return segment_size;
 }
 
@@ -224,8 +231,6 @@ es_segment_relid(int64 segment)
 	memset(entry, 0, sizeof(*entry));
 	keep_oid(relid);
 	entry->relid = relid;
-	if (newest >= 0)
-		newest = Max(newest, segment);
 	return relid;
 }
 
@@ -266,7 +271,7 @@ static int64
 read_newest(bool sealed, AttrNumber column, int64 missing)
 {
 	Relation	rel = es_base_open(&es_segment_table, AccessShareLock);
-	Relation	index = es_base_open_index(&segments_pkey, rel, AccessShareLock);
+	Relation	index = es_base_open_index(&es_segment_pkey, rel, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rel)));
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 0);
@@ -297,7 +302,10 @@ int64
 es_segment_newest(void)
 {
 	if (newest < 0)
+	{
+		(void) es_base_oid(&es_base_events);
 		newest = read_newest(false, Anum_es_segments_segment, -1);
+	}
 	return newest;
 }
 
@@ -638,6 +646,7 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 
 	es_base_require(fcinfo, 0, "positions");
 	size = PG_GETARG_INT64(0);
+	es_subscriber_prevent_write("es_set_segment_size()");
 	if (!es_base_owns_store(GetUserId()))
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -29,7 +29,8 @@ typedef enum EsSegmentIndex
 #define Anum_es_segments_events			5
 #define Natts_es_segments				5
 
-extern EsRelation es_segment_table; /* eventstore.segments */
+extern EsRelation es_segment_table;
+extern EsRelation es_segment_pkey; /* eventstore.segments */
 
 extern void es_segment_init(void);
 extern int64 es_segment_of(int64 position);

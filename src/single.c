@@ -14,7 +14,7 @@ PG_FUNCTION_INFO_V1(es_append_events);
  *
  * NULL stream, type or data is 22004, NULL metadata {}, NULL event_id a new
  * UUIDv7, NULL expected_version any.  Bad names, metadata that is no object:
- * 22023.  VE001 if the stream is not as expected, VE003 if it is deleted.
+ * 22023; too large: 54000.  VE001 if the stream is not as expected, VE003 if it is deleted.
  * Waits for a transaction that has appended to the stream and not ended.
  * A rollback takes the event back; its position stays empty.
  */
@@ -35,7 +35,7 @@ es_append(PG_FUNCTION_ARGS)
 	event.id_given = !PG_ARGISNULL(5);
 	if (event.id_given)
 		event.id = *PG_GETARG_UUID_P(5);
-	es_request_check_event(&event);
+	es_request_check_event(&event, target.stream, 0);
 	es_request_add_event(&target, &event);
 	es_append_run(&append);
 	PG_RETURN_INT64(target.version);

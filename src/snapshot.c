@@ -42,6 +42,8 @@
 
 #include "segment.h"
 #include "settle.h"
+#include "subscriber.h"
+#include "textsize.h"
 
 #define Anum_snapshots_stream_id	1
 #define Anum_snapshots_version		2
@@ -164,7 +166,7 @@ es_snapshot_exists(const EsReducer *reducer, Snapshot visible)
 bool
 es_snapshot_may_write(void)
 {
-	return !RecoveryInProgress() && !XactReadOnly && !IsInParallelMode();
+	return !RecoveryInProgress() && !XactReadOnly && !IsInParallelMode() && !es_subscriber_is();
 }
 
 /* Makes a snapshot's row. */
@@ -263,9 +265,18 @@ es_snapshot_may_leave(const EsReducer *reducer)
 	return reducer->self_contained || es_base_owns_store(GetUserId());
 }
 
+/* Tells whether a dump could have a state, and bring it back. */
+static bool
+can_be_kept(const EsStoredState *state)
+{
+	return (state->json == NULL || es_textsize_can_keep(state->json)) &&
+		(state->text == NULL || VARSIZE_ANY_EXHDR(state->text) <= ES_MOST_TEXT);
+}
+
 /*
  * es_snapshot_write leaves a snapshot.  If the table is locked, to drop some, or
- * somebody else is leaving one, it leaves none, or waits if told to.
+ * somebody else is leaving one, it leaves none, or waits if told to.  Of a state
+ * that is too large it leaves none, or raises 54000 if told to wait.
  */
 void
 es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wait)
@@ -274,6 +285,16 @@ es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wai
 	Relation	table;
 	bool		written;
 
+	if (!can_be_kept(&snapshot->state))
+	{
+		if (!wait)
+			return;
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("the state is too large, or nested too deeply, for a snapshot"),
+				errdetail("Its text may have %d bytes, and %d levels of arrays and objects.",
+						  ES_MOST_TEXT, ES_MOST_LEVELS));
+	}
 	if (wait)
 		es_base_lock(&snapshots, RowExclusiveLock);
 	else if (!es_base_try_lock(&snapshots, RowExclusiveLock))

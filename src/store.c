@@ -59,6 +59,8 @@ typedef struct IndexEntry
 } IndexEntry;
 
 static HTAB *tables = NULL;
+
+void		(*es_store_copy_hook) (Relation rel) = NULL;
 static HTAB *indexes = NULL;
 
 PG_FUNCTION_INFO_V1(es_store_guard_rows);
@@ -129,15 +131,17 @@ es_store_guard_statement(PG_FUNCTION_ARGS)
 					   RelationGetRelationName(trigger->tg_relation)),
 				errhint("Append with es_append or INSERT INTO es_events."));
 	es_sharedmark_set_loading(es_base_oid(&es_base_position_seq), true);
+	if (es_store_copy_hook)
+		es_store_copy_hook(trigger->tg_relation);
 	return PointerGetDatum(NULL);
 }
 
 /* ---- what is kept of tables ---- */
 
 /*
- * Marks what is kept of a table, or of all, as stale.  That CREATE INDEX
- * CONCURRENTLY, or REINDEX, has come to where all must feed an index is told of
- * the index only.
+ * Marks what is kept of a table, or of all, as stale.  Where an index that is made
+ * CONCURRENTLY has come to be fed, that is told of the index; of its table
+ * only what comes before, which may be looked at too early.
  */
 static void
 mark_stale(Datum arg, Oid relid)

@@ -53,6 +53,9 @@ typedef struct EsTable
 
 extern void es_store_init(void);
 
+/* Is told of a table that rows are about to be put into by INSERT or COPY.  Set by the part that minds. */
+extern void (*es_store_copy_hook) (Relation rel);
+
 extern void es_store_open(EsTable *table, EsRelation *object);
 extern void es_store_begin(EsTable *table, Relation rel);
 extern void es_store_close(EsTable *table);

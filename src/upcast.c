@@ -18,6 +18,7 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "subscriber.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -25,6 +26,7 @@
 #include "utils/regproc.h"
 
 #include "names.h"
+#include "textsize.h"
 
 #define Anum_upcasters_type			1
 #define Anum_upcasters_from_version	2
@@ -343,7 +345,7 @@ begin_registration(FunctionCallInfo fcinfo, const char *command, const char *thi
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("from_version must be at least 1, and less than %d", PG_INT32_MAX));
-	PreventCommandIfReadOnly(command);
+	es_subscriber_prevent_write(command);
 	PreventCommandIfParallelMode(command);
 	return es_base_open(&upcasters_table, ShareRowExclusiveLock);
 }
@@ -384,6 +386,7 @@ es_register_upcaster_ops(PG_FUNCTION_ARGS)
 	Relation	table = begin_registration(fcinfo, "es_register_upcaster_ops()", "ops");
 	Jsonb	   *ops = PG_GETARG_JSONB_P(2);
 
+	es_textsize_check_definition(ops, "ops");
 	(void) es_opcompile_document(ops);
 	put_upcaster(table, PG_GETARG_DATUM(0), PG_GETARG_INT32(1), NULL, ops);
 	table_close(table, NoLock);

@@ -610,6 +610,7 @@ evaluate_children(const EsValue *value, EsScope *scope, EsNode *result)
 	EsNode	   *values = palloc(Max(value->count, 1) * sizeof(EsNode));
 	int			count = 0;
 
+	check_stack_depth();
 	for (int i = 0; i < value->count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();

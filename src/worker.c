@@ -51,6 +51,7 @@
 #include "projector.h"
 #include "settle.h"
 #include "sharedmark.h"
+#include "subscriber.h"
 #include "wake.h"
 
 #define WORKER_LOCK_TIMEOUT	"500ms" /* below the default deadlock_timeout */
@@ -327,6 +328,8 @@ write_mark(void)
 
 	if (settle_interval == 0)
 		return false;
+	if (es_subscriber_is())
+		return true;			/* the publisher's arrives */
 	if (es_sharedmark_is_loading(es_base_oid(&es_base_position_seq)) ||
 		!es_base_try_lock(&es_settle_mark, ShareRowExclusiveLock))
 		return false;

@@ -190,5 +190,12 @@ SELECT is_empty($$
 		AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = r.oid AND NOT t.tgisinternal)
 $$, 'every table of the store has its guards');
 
+-- Without a key, UPDATE and DELETE fail once the table is published.
+SELECT is_empty($$
+	SELECT c.oid::regclass FROM pg_catalog.pg_class c
+	WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind = 'r' AND c.relreplident NOT IN ('f', 'i')
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+$$, 'a logical subscriber finds the rows of every table');
+
 SELECT * FROM finish();
 ROLLBACK;
