@@ -98,7 +98,7 @@ my @functions = rows($node, 'postgres', q{
 		 FROM generate_series(1, p.pronargs) i))
 	FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
-	WHERE e.extname = 'eventstore' AND p.prorettype <> 'trigger'::regtype
+	WHERE e.extname = 'eventstore' AND p.prorettype <> ALL ('{trigger,event_trigger}'::regtype[])
 		AND NOT 'internal'::regtype = ANY (p.proargtypes) ORDER BY p.oid});
 my @calls;
 
