@@ -18,6 +18,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "names.h"
 #include "settings.h"
 
 PG_FUNCTION_INFO_V1(es_aggregate_transition);
@@ -154,8 +155,8 @@ require_same_reducer(FunctionCallInfo fcinfo, const FoldGroup *group)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("es_fold folds a group by one reducer"),
-				errdetail("It began with \"%s\" and got \"%s\".", text_to_cstring(group->reducer),
-						  text_to_cstring(PG_GETARG_TEXT_PP(1))));
+				errdetail("It began with \"%s\" and got \"%s\".", es_names_show_text(group->reducer),
+						  es_names_show_text(PG_GETARG_TEXT_PP(1))));
 }
 
 /*

@@ -244,6 +244,7 @@ check_target(Attempt *attempt, Target *target)
 {
 	EsRetry		retry = {.result = ES_RETRY_NEW};
 
+	CHECK_FOR_INTERRUPTS();
 	if (!find_target(attempt, target))
 		return false;
 	if (target->exists && target->stream.deleted)

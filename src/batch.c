@@ -149,6 +149,18 @@ batch_limit(const Batch *batch)
 	return Min(Min(batch->attempt->most, batch->run->most), pace > 0 ? Min(pace, batch_events) : batch_events);
 }
 
+/* Tells up to where to look for events next: no further than a chunk, unless there is no segment any more. */
+static int64
+next_chunk(const Batch *batch)
+{
+	int64		upto = batch->attempt->upto;
+
+	if (upto - batch->passed <= CHUNK_SPAN ||
+		batch->passed >= es_segment_last_position(es_segment_newest_reaching(upto)))
+		return upto;
+	return batch->passed + CHUNK_SPAN;
+}
+
 /* Reads the events of a batch. */
 static void
 read_batch(Batch *batch)
@@ -169,8 +181,9 @@ read_batch(Batch *batch)
 	{
 		int64		before = batch->passed;
 
+		CHECK_FOR_INTERRUPTS();
 		filter->after = batch->passed;
-		filter->upto = Min(upto, batch->passed + CHUNK_SPAN);
+		filter->upto = next_chunk(batch);
 		filter->max_count = Min(CHUNK_EVENTS, limit - batch->count);
 		batch->passed = es_log_read(filter, add_event, batch);
 		if (batch->passed == before)

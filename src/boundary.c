@@ -59,15 +59,10 @@ PG_FUNCTION_INFO_V1(es_read_tagged);
 static bool
 matches(const EventQuery *query, const EsEvent *event)
 {
-	if (query->types.set)
-	{
-		text	   *type = DatumGetTextPP(event->type);
+	const EsNames all = {0};
 
-		if (!es_log_has_name(&query->types, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)))
-			return false;
-	}
-	return !query->tags.set ||
-		es_tags_have_all(event->metadata, query->tags.names, query->tags.count);
+	return es_names_pass(&all, &query->types, event) &&
+		(!query->tags.set || es_tags_have_all(event->metadata, &query->tags));
 }
 
 /* ---- scanning by tag, or by position ---- */
@@ -227,8 +222,8 @@ static void
 take_query(EventQuery *query, FunctionCallInfo fcinfo, int types_argno, int tags_argno)
 {
 	memset(query, 0, sizeof(*query));
-	es_log_names_arg(&query->types, fcinfo, types_argno, "types");
-	es_log_names_arg(&query->tags, fcinfo, tags_argno, "tags");
+	query->types = es_names_arg(fcinfo, types_argno, ES_NAME_TYPE, "types");
+	query->tags = es_names_arg(fcinfo, tags_argno, ES_NAME_TAG, "tags");
 }
 
 /*

@@ -38,6 +38,8 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "names.h"
+
 #define FIRST_EVENTS	20000	/* folded before workers are worth it */
 #define QUEUE_SIZE		65536
 #define CHUNKS			64		/* per process, about */
@@ -468,6 +470,7 @@ es_replay_category(PG_FUNCTION_ARGS)
 
 	es_base_require(fcinfo, 0, "category");
 	category = PG_GETARG_TEXT_PP(0);
+	es_names_check(category, ES_NAME_CATEGORY);
 	replay = es_replay_begin(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), category);
 	reducer = es_fold_reducer(replay.fold);
 	InitMaterializedSRF(fcinfo, 0);

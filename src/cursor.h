@@ -1,6 +1,6 @@
 /*
  * cursor.h
- *		A segment's events in order of position: all, or those of one category.
+ *		A segment's events in order of position: all, or those of some categories.
  */
 #ifndef ES_CURSOR_H
 #define ES_CURSOR_H
@@ -33,8 +33,22 @@ typedef struct EsCursor
 	int64		rest_upto;
 } EsCursor;
 
+/* Goes over the events of many categories. */
+typedef struct EsMerge
+{
+	EsCursor	cursor;			/* has been moved to the event that is next */
+	int			ahead;			/* entries that are looked up at a time */
+	struct EsMergeEntry *entries;	/* so many for each category */
+	struct EsMergeHead *heads;	/* of the categories that have an entry */
+	struct binaryheap *order;	/* of heads, by position */
+} EsMerge;
+
 extern void es_cursor_open(EsCursor *cursor, const EsCursorRange *range);
 extern void es_cursor_advance(EsCursor *cursor);
 extern void es_cursor_close(EsCursor *cursor);
+
+extern void es_merge_open(EsMerge *merge, const EsCursorRange *range, const int32 *keys, int nkeys);
+extern void es_merge_advance(EsMerge *merge);
+extern void es_merge_close(EsMerge *merge);
 
 #endif							/* ES_CURSOR_H */

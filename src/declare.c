@@ -43,42 +43,21 @@ inline_arg(FunctionCallInfo fcinfo, int argno)
 	if (strcmp(mode, "inline") != 0 && strcmp(mode, "async") != 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("mode must be \"inline\" or \"async\", not \"%s\"", mode));
+				errmsg("mode must be \"inline\" or \"async\", not \"%s\"",
+					   es_names_show(mode)));
 	return strcmp(mode, "inline") == 0;
-}
-
-/* Raises 22023 for what no stream's category can be. */
-static void
-check_categories(const EsNames *names)
-{
-	for (int i = 0; i < names->count; i++)
-	{
-		const text *name = names->names[i];
-		int			len = VARSIZE_ANY_EXHDR(name);
-
-		es_base_check_name(name, "category", ES_MAX_STREAM_NAME);
-		if (es_base_category_length(VARDATA_ANY(name), len) != len)
-			ereport(ERROR,
-					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("\"%s\" is no category", text_to_cstring(name)),
-					errdetail("The category of a stream is the part of its name before the first \"-\"."));
-	}
 }
 
 /* Fetches an argument that names one category; NULL is all of them. */
 static EsNames
 category_arg(FunctionCallInfo fcinfo, int argno)
 {
-	EsNames		names = {0};
+	EsNames		all = {0};
 
 	if (PG_ARGISNULL(argno))
-		return names;
-	names.set = true;
-	names.count = 1;
-	names.names = palloc(sizeof(text *));
-	names.names[0] = PG_GETARG_TEXT_PP(argno);
-	check_categories(&names);
-	return names;
+		return all;
+	es_names_check(PG_GETARG_TEXT_PP(argno), ES_NAME_CATEGORY);
+	return es_names_of_one(PG_GETARG_TEXT_PP(argno));
 }
 
 /* Fetches the argument reducer; VE004 if there is none of that name. */
@@ -210,9 +189,8 @@ es_create_handler_projection(PG_FUNCTION_ARGS)
 	projection.name = es_projection_name_arg(fcinfo, 0);
 	es_base_require(fcinfo, 1, "handler");
 	projection.is_inline = inline_arg(fcinfo, 2);
-	es_log_names_arg(&projection.categories, fcinfo, 3, "categories");
-	check_categories(&projection.categories);
-	es_log_names_arg(&projection.types, fcinfo, 4, "types");
+	projection.categories = es_names_arg(fcinfo, 3, ES_NAME_CATEGORY, "categories");
+	projection.types = es_names_arg(fcinfo, 4, ES_NAME_TYPE, "types");
 	projection.handler = function_arg(fcinfo, 1, true);
 	if (!PG_ARGISNULL(5))
 		projection.reset = function_arg(fcinfo, 5, false);

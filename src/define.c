@@ -19,7 +19,9 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
+#include "utils/syscache.h"
 
+#include "names.h"
 #include "snapshot.h"
 #include "state.h"
 #include "subscriber.h"
@@ -113,11 +115,12 @@ on_unknown_arg(FunctionCallInfo fcinfo, int argno)
 	if (strcmp(on_unknown, "ignore") != 0 && strcmp(on_unknown, "error") != 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("on_unknown must be \"ignore\" or \"error\", not \"%s\"", on_unknown));
+				errmsg("on_unknown must be \"ignore\" or \"error\", not \"%s\"",
+					   es_names_show(on_unknown)));
 	return on_unknown;
 }
 
-/* Fetches the argument state_type; 22023 if no state can have this type. */
+/* Fetches the argument state_type; 42704 if there is no such type, 22023 if no state can have it. */
 static Oid
 state_type_arg(FunctionCallInfo fcinfo, int argno)
 {
@@ -125,6 +128,10 @@ state_type_arg(FunctionCallInfo fcinfo, int argno)
 
 	es_base_require(fcinfo, argno, "state_type");
 	type = PG_GETARG_OID(argno);
+	if (!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(type)))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("type with OID %u does not exist", type));
 	if (!get_typisdefined(type) || get_typtype(type) == TYPTYPE_PSEUDO)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),

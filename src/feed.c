@@ -35,7 +35,6 @@
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "access/xlogutils.h"
-#include "catalog/pg_type.h"
 #include "feedoption.h"
 #include "miscadmin.h"
 #include "replication/logical.h"
@@ -44,13 +43,14 @@
 #include "storage/lmgr.h"
 #include "storage/lwlock.h"
 #include "storage/standby.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/pg_lsn.h"
 #include "utils/snapmgr.h"
 #include "utils/varlena.h"
+
+#include "names.h"
 
 #define FEED_PLUGIN "eventstore"
 #define FEED_PREFIX "es_"
@@ -86,25 +86,6 @@ fetch_slot_name(FunctionCallInfo fcinfo, char *slot_name)
 				errmsg("feed name \"%s\" contains invalid character", feed),
 				errhint("Feed names may only contain lower-case letters, digits and the underscore."));
 	snprintf(slot_name, NAMEDATALEN, "%s%s", FEED_PREFIX, feed);
-}
-
-/* Checks an argument that lists names, such as categories. */
-static void
-check_names(FunctionCallInfo fcinfo, int argno, const char *name)
-{
-	ArrayType  *names;
-
-	if (PG_ARGISNULL(argno))
-		return;
-	names = PG_GETARG_ARRAYTYPE_P(argno);
-	if (ARR_NDIM(names) > 1)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s must be a one-dimensional array", name));
-	if (array_contains_nulls(names))
-		ereport(ERROR,
-				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("%s must not contain null", name));
 }
 
 /*
@@ -271,8 +252,8 @@ es_create_feed(PG_FUNCTION_ARGS)
 	HeapTuple	row;
 
 	fetch_slot_name(fcinfo, slot_name);
-	check_names(fcinfo, 1, "categories");
-	check_names(fcinfo, 2, "types");
+	(void) es_names_arg(fcinfo, 1, ES_NAME_CATEGORY, "categories");
+	(void) es_names_arg(fcinfo, 2, ES_NAME_TYPE, "types");
 	es_base_require(fcinfo, 3, "format");
 	(void) es_feedoption_format(text_to_cstring(PG_GETARG_TEXT_PP(3)));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -333,7 +314,7 @@ es_drop_feed(PG_FUNCTION_ARGS)
 	if (!is_feed(slot_name))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-				errmsg("feed \"%s\" does not exist", feed),
+				errmsg("feed \"%s\" does not exist", es_names_show(feed)),
 				errhint("The view es_feeds shows the feeds of this database."));
 	ReplicationSlotDrop(slot_name, true);
 	PG_RETURN_VOID();

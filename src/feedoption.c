@@ -16,8 +16,11 @@
 #include "feedoption.h"
 
 #include "common/hashfn.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
+
+#include "names.h"
 
 typedef struct EsName
 {
@@ -49,11 +52,12 @@ typedef enum EsOptionKind
 {
 	OPTION_BOOL,
 	OPTION_FORMAT,
-	OPTION_NAMES,
+	OPTION_CATEGORIES,
 	OPTION_ORIGIN,
 	OPTION_POSITION,
 	OPTION_POSITIONS,
-	OPTION_TEXT
+	OPTION_TEXT,
+	OPTION_TYPES
 } EsOptionKind;
 
 typedef struct EsKnownOption
@@ -66,7 +70,7 @@ typedef struct EsKnownOption
 /* The options there are. */
 static const EsKnownOption known_options[] = {
 	{"after_position", OPTION_POSITION, offsetof(EsFeedOptions, after_position)},
-	{"categories", OPTION_NAMES, offsetof(EsFeedOptions, categories)},
+	{"categories", OPTION_CATEGORIES, offsetof(EsFeedOptions, categories)},
 	{"format", OPTION_FORMAT, offsetof(EsFeedOptions, format)},
 	{"include_transaction", OPTION_BOOL, offsetof(EsFeedOptions, include_transaction)},
 	{"origin", OPTION_ORIGIN, offsetof(EsFeedOptions, origin)},
@@ -74,7 +78,7 @@ static const EsKnownOption known_options[] = {
 	{"stream_prefix", OPTION_TEXT, offsetof(EsFeedOptions, stream_prefix)},
 	{"streaming", OPTION_BOOL, offsetof(EsFeedOptions, streaming)},
 	{"two_phase", OPTION_BOOL, offsetof(EsFeedOptions, two_phase)},
-	{"types", OPTION_NAMES, offsetof(EsFeedOptions, types)},
+	{"types", OPTION_TYPES, offsetof(EsFeedOptions, types)},
 };
 
 /* Raises 22023 for a value that an option cannot have. */
@@ -83,17 +87,20 @@ refuse_value(const char *option, const char *value, const char *detail)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			errmsg("invalid value for option \"%s\": \"%s\"", option, value),
+			errmsg("invalid value for option \"%s\": \"%s\"", option, es_names_show(value)),
 			errdetail("%s", detail));
 }
 
-/* Puts a name, which must stay where it is, into a set. */
+/* Puts a name, which must stay where it is, into a set; what is no name of the kind is 22023. */
 static void
-add_name(struct nameset_hash *names, const char *data, int len)
+add_name(struct nameset_hash *names, EsNameKind kind, const char *data, int len)
 {
 	EsName		name = {data, len};
+	text	   *checked = cstring_to_text_with_len(data, len);
 	bool		found;
 
+	es_names_check(checked, kind);
+	pfree(checked);
 	nameset_insert(names, name, &found);
 }
 
@@ -125,29 +132,31 @@ parse_json(const char *option, const char *value)
 
 /* Reads a JSON array of strings into a set. */
 static void
-read_json_names(struct nameset_hash *names, const char *option, const char *value)
+read_json_names(struct nameset_hash *names, EsNameKind kind, const char *option, const char *value)
 {
 	Jsonb	   *json = parse_json(option, value);
 
 	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json))
 		refuse_value(option, value, "It must be a JSON array of strings.");
+	es_names_check_count(JB_ROOT_COUNT(json), option);
 	for (uint32 i = 0; i < JB_ROOT_COUNT(json); i++)
 	{
 		JsonbValue *element = getIthJsonbValueFromContainer(&json->root, i);
 
+		CHECK_FOR_INTERRUPTS();
 		if (element->type != jbvString)
 			refuse_value(option, value, "It must be a JSON array of strings.");
-		add_name(names, element->val.string.val, element->val.string.len);
+		add_name(names, kind, element->val.string.val, element->val.string.len);
 	}
 }
 
 /* Reads a list with commas between the names into a set; blanks around a name do not count. */
 static void
-read_comma_names(struct nameset_hash *names, const char *option, const char *value)
+read_comma_names(struct nameset_hash *names, EsNameKind kind, const char *option, const char *value)
 {
 	const char *start = pstrdup(value);
 
-	for (;;)
+	for (int64 count = 1;; count++)
 	{
 		const char *comma = strchr(start, ',');
 		const char *next = comma ? comma : start + strlen(start);
@@ -157,10 +166,11 @@ read_comma_names(struct nameset_hash *names, const char *option, const char *val
 			start++;
 		while (end > start && end[-1] == ' ')
 			end--;
+		CHECK_FOR_INTERRUPTS();
+		es_names_check_count(count, option);
 		if (start == end)
-			refuse_value(option, value,
-						 "A name in the list is empty; write the list as a JSON array if that is meant.");
-		add_name(names, start, end - start);
+			refuse_value(option, value, "A name in the list is empty.");
+		add_name(names, kind, start, end - start);
 		if (comma == NULL)
 			return;
 		start = comma + 1;
@@ -169,14 +179,14 @@ read_comma_names(struct nameset_hash *names, const char *option, const char *val
 
 /* Reads a list of names, comma-separated or as a JSON array. */
 static struct nameset_hash *
-read_names(const char *option, const char *value)
+read_names(EsNameKind kind, const char *option, const char *value)
 {
 	struct nameset_hash *names = nameset_create(CurrentMemoryContext, 16, NULL);
 
 	if (value[strspn(value, " \t\r\n")] == '[')
-		read_json_names(names, option, value);
+		read_json_names(names, kind, option, value);
 	else
-		read_comma_names(names, option, value);
+		read_comma_names(names, kind, option, value);
 	return names;
 }
 
@@ -273,8 +283,11 @@ read_value(EsFeedOptions *options, int known, const char *value)
 		case OPTION_FORMAT:
 			*(EsFeedFormat *) target = es_feedoption_format(value);
 			break;
-		case OPTION_NAMES:
-			*(struct nameset_hash **) target = read_names(name, value);
+		case OPTION_CATEGORIES:
+			*(struct nameset_hash **) target = read_names(ES_NAME_CATEGORY, name, value);
+			break;
+		case OPTION_TYPES:
+			*(struct nameset_hash **) target = read_names(ES_NAME_TYPE, name, value);
 			break;
 		case OPTION_ORIGIN:
 			*(EsFeedOrigin *) target = read_origin(name, value);
@@ -300,7 +313,7 @@ find_option(const char *name)
 			return i;
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			errmsg("unknown option \"%s\"", name),
+			errmsg("unknown option \"%s\"", es_names_show(name)),
 			errhint("The options are after_position, categories, format, include_transaction, "
 					"origin, skip_positions, stream_prefix, streaming, two_phase and types."));
 	return -1;					/* not reached */

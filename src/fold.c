@@ -29,6 +29,7 @@
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 
+#include "names.h"
 #include "settings.h"
 
 typedef enum StateForm
@@ -373,11 +374,12 @@ describe_event(void *arg)
 	text	   *stream = DatumGetTextPP(fold->event->stream);
 	text	   *type = DatumGetTextPP(fold->event->type);
 
-	errcontext("reducer \"%s\", stream \"%.*s\", version %lld, type \"%.*s\"",
+	/* whoever made an event himself may have called them anything */
+	errcontext("reducer \"%s\", stream \"%s\", version %lld, type \"%s\"",
 			   fold->reducer->name,
-			   (int) VARSIZE_ANY_EXHDR(stream), VARDATA_ANY(stream),
+			   es_names_cut(VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream), ES_MAX_STREAM_NAME),
 			   (long long) fold->event->version,
-			   (int) VARSIZE_ANY_EXHDR(type), VARDATA_ANY(type));
+			   es_names_cut(VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type), ES_MAX_TYPE_NAME));
 }
 
 /* Finds the handler of an event; NULL for one that is ignored. */
@@ -391,7 +393,7 @@ find_handler(const EsReducer *reducer, const EsEvent *event)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_HANDLER_FAILED),
 				errmsg("reducer \"%s\" has no handler for event type \"%s\"",
-					   reducer->name, text_to_cstring(type)),
+					   reducer->name, es_names_show_text(type)),
 				errhint("Register a handler for the type, or for \"*\", with es_register_reducer."));
 	return handler;
 }

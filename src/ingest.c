@@ -91,22 +91,6 @@ take_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bool *i
 	es_request_check_event(event, stream, 0);
 }
 
-/* Tells whether rows are like those of es_events: somebody may have put the trigger on a view of his own. */
-static bool
-has_columns_of_event(TupleDesc desc)
-{
-	static const Oid types[Natts_es_event] = {INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID,
-		JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID
-	};
-
-	if (desc->natts != Natts_es_event)
-		return false;
-	for (int i = 0; i < Natts_es_event; i++)
-		if (TupleDescAttr(desc, i)->atttypid != types[i])
-			return false;
-	return true;
-}
-
 /* Puts what came of the call into the row. */
 static void
 complete_row(const EsNewEvent *event, Datum *values, bool *isnull)
@@ -139,8 +123,7 @@ es_ingest_row(PG_FUNCTION_ARGS)
 	EsAppend	append = {.targets = &target,.ntargets = 1,.events = &event,.count = 1};
 
 	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
-							TRIGGER_FIRED_INSTEAD(trigger->tg_event) &&
-							has_columns_of_event(RelationGetDescr(trigger->tg_relation)), "ingest");
+							TRIGGER_FIRED_INSTEAD(trigger->tg_event), "ingest");
 	desc = RelationGetDescr(trigger->tg_relation);
 	es_base_check_event(desc);
 	heap_deform_tuple(trigger->tg_trigtuple, desc, values, isnull);

@@ -14,6 +14,7 @@
  */
 #include "inline.h"
 
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -32,6 +33,7 @@ take_events(const EsProjection *projection, const EsAppend *append, EsEvent *eve
 		const EsNewEvent *source = &append->events[i];
 		EsEvent    *event = &events[n];
 
+		CHECK_FOR_INTERRUPTS();
 		if (source->stored)
 			continue;
 		memset(event, 0, sizeof(*event));

@@ -10,6 +10,7 @@
  */
 #include "jsontext.h"
 
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 
@@ -146,6 +147,7 @@ es_jsontext_jsonb(StringInfo out, Jsonb *json)
 		bool		ends = token == WJB_END_ARRAY || token == WJB_END_OBJECT;
 		bool		bare = token == WJB_BEGIN_ARRAY && value.val.array.rawScalar;
 
+		CHECK_FOR_INTERRUPTS();
 		if (!first && !ends)
 			appendBinaryStringInfo(out, ", ", 2);
 		first = false;

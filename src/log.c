@@ -9,25 +9,33 @@
  * what came before the hole is the result.
  *
  * Filtered, holes cannot be told from events that do not pass.  So the settled
- * position is asked for first and bounds the read.  Where the filter names
- * categories, the (category_key, position) index of each segment is scanned
- * once for each, and the scans are merged by position.
+ * position is asked for first and bounds the read.
+ *
+ * The events of one category are found by the (category_key, position) index of each
+ * segment.  With several there are two ways through a segment.  To walk over its
+ * positions costs as much for each event, whether it passes or not.  To leap by the
+ * index costs a descent for each category, and then more for each event that passes,
+ * but nothing for those between.  Which is better depends on what is there, so both are
+ * tried in turns: a walk is ended when it has seen so many events that do not pass that
+ * the descents would have cost as much, and what leaps is ended when it has found more
+ * events than descents, lying close together.  So a read costs at most a few times what
+ * it would had the better way been known, be it of ten events or of all, and an event
+ * does not cost more the longer the list is.
  *
  * This transaction's own events are not returned: its first position is a
  * bound like any transaction's in flight.
  */
 #include "log.h"
 
-#include "access/relscan.h"
-#include "access/xlog.h"
-#include "catalog/pg_type.h"
+#include "lib/qunique.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
 #include "cursor.h"
+
+#define WALK		4			/* events that are passed by at the price of a
+								 * descent */
 
 /* A read on its way. */
 typedef struct LogRead
@@ -41,6 +49,9 @@ typedef struct LogRead
 	int64		upto;
 	int64		final;			/* positions up to here need no proof */
 	int64		left;			/* events that may still be returned */
+	int64		taken;			/* events that were, since the walk began */
+	int32	   *keys;			/* of the categories; NULL: not found out */
+	int			nkeys;
 	Snapshot	snapshot;
 } LogRead;
 
@@ -49,57 +60,23 @@ PG_FUNCTION_INFO_V1(es_read_category);
 
 /* ---- filters ---- */
 
-/* es_log_has_name tells whether a name is in a set. */
-bool
-es_log_has_name(const EsNames *names, const char *name, int len)
-{
-	for (int i = 0; i < names->count; i++)
-		if (VARSIZE_ANY_EXHDR(names->names[i]) == len &&
-			memcmp(VARDATA_ANY(names->names[i]), name, len) == 0)
-			return true;
-	return false;
-}
-
 /* Tells whether an event passes the filter. */
 static bool
 passes(const EsLogFilter *filter, const EsEvent *event)
 {
-	text	   *stream = DatumGetTextPP(event->stream);
-	const char *name = VARDATA_ANY(stream);
-	int			len = VARSIZE_ANY_EXHDR(stream);
-
-	if (filter->categories.set &&
-		!es_log_has_name(&filter->categories, name, es_base_category_length(name, len)))
-		return false;
 	if (filter->stream_prefix)
 	{
+		text	   *stream = DatumGetTextPP(event->stream);
 		int			prefix_len = VARSIZE_ANY_EXHDR(filter->stream_prefix);
 
-		if (len < prefix_len || memcmp(name, VARDATA_ANY(filter->stream_prefix), prefix_len) != 0)
+		if (VARSIZE_ANY_EXHDR(stream) < prefix_len ||
+			memcmp(VARDATA_ANY(stream), VARDATA_ANY(filter->stream_prefix), prefix_len) != 0)
 			return false;
 	}
-	if (filter->types.set)
-	{
-		text	   *type = DatumGetTextPP(event->type);
-
-		return es_log_has_name(&filter->types, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
-	}
-	return true;
+	return es_names_pass(&filter->categories, &filter->types, event);
 }
 
 /* ---- reading one segment ---- */
-
-/* The open cursor with the lowest position, or NULL. */
-static EsCursor *
-lowest(EsCursor *cursors, int n)
-{
-	EsCursor   *found = NULL;
-
-	for (int i = 0; i < n; i++)
-		if (cursors[i].open && (found == NULL || cursors[i].event.position < found->event.position))
-			found = &cursors[i];
-	return found;
-}
 
 /* Takes the event that a cursor stands on; false if it is past a hole that nothing proves empty. */
 static bool
@@ -110,16 +87,119 @@ take_event(LogRead *read, EsCursor *cursor)
 	CHECK_FOR_INTERRUPTS();
 	if (event->position > read->final && event->position != read->passed + 1)
 		return false;
-	/* two categories may share a key, and so bring an event twice */
-	if (event->position > read->passed && (read->whole || passes(read->filter, event)) &&
+	if ((read->whole || passes(read->filter, event)) &&
 		(read->filter->wants == NULL || read->filter->wants(event, read->arg)))
 	{
 		es_settle_note_row(cursor->slot);
 		read->callback(event, read->arg);
 		read->left = read->filter->enough ? 0 : read->left - 1;
+		read->taken++;
 	}
 	read->passed = event->position;
 	return true;
+}
+
+/* Reads a range, or what it has of one category; false if a hole is in the way. */
+static bool
+read_range(LogRead *read, const EsCursorRange *range)
+{
+	EsCursor	cursor;
+	bool		whole = true;
+
+	es_cursor_open(&cursor, range);
+	while (whole && read->left > 0 && cursor.open)
+	{
+		whole = take_event(read, &cursor);
+		if (whole)
+			es_cursor_advance(&cursor);
+	}
+	es_cursor_close(&cursor);
+	return whole;
+}
+
+/* Compares two keys, for sorting. */
+static int
+compare_keys(const void *a, const void *b)
+{
+	int32		x = *(const int32 *) a;
+	int32		y = *(const int32 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Finds out the keys of the categories, each once, in the index's order. */
+static void
+find_keys(LogRead *read)
+{
+	const EsNames *categories = &read->filter->categories;
+
+	read->keys = palloc(sizeof(int32) * categories->count);
+	for (int i = 0; i < categories->count; i++)
+	{
+		const text *name = categories->names[i];
+
+		CHECK_FOR_INTERRUPTS();
+		read->keys[i] = es_base_category_key(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	}
+	qsort(read->keys, categories->count, sizeof(int32), compare_keys);
+	read->nkeys = qunique(read->keys, categories->count, sizeof(int32), compare_keys);
+}
+
+/* Tells whether a walk had better go on from an event by the index of categories. */
+static bool
+walks_too_long(const LogRead *read, int64 walked, const EsEvent *event)
+{
+	const EsNames all = {0};
+
+	if (walked <= WALK * (read->filter->categories.count + read->taken))
+		return false;
+	/* what follows in a run is not in that index */
+	return event->run_length > 0 || !es_names_pass(&read->filter->categories, &all, event);
+}
+
+/* Walks over the positions of a range; false if that had better be ended. */
+static bool
+walk(LogRead *read, EsCursorRange range)
+{
+	EsCursor	cursor;
+	bool		goes_on = true;
+
+	range.after = read->passed;
+	read->taken = 0;
+	es_cursor_open(&cursor, &range);
+	for (int64 walked = 0; goes_on && read->left > 0 && cursor.open; walked++)
+	{
+		goes_on = !walks_too_long(read, walked, &cursor.event);
+		if (goes_on)
+		{
+			(void) take_event(read, &cursor);
+			es_cursor_advance(&cursor);
+		}
+	}
+	es_cursor_close(&cursor);
+	return goes_on;
+}
+
+/* Reads on in a range by the index of categories; false if that had better be ended. */
+static bool
+leap(LogRead *read, EsCursorRange range)
+{
+	EsMerge		merge;
+	EsCursor   *cursor = &merge.cursor;
+	bool		goes_on = true;
+
+	range.after = read->passed;
+	if (read->keys == NULL)
+		find_keys(read);
+	es_merge_open(&merge, &range, read->keys, read->nkeys);
+	for (int64 leaps = 1; goes_on && read->left > 0 && cursor->open; leaps++)
+	{
+		(void) take_event(read, cursor);
+		goes_on = leaps <= read->nkeys || read->passed - range.after > WALK * leaps;
+		es_merge_advance(&merge);
+	}
+	es_merge_close(&merge);
+	return goes_on;
 }
 
 /* Reads what one segment has; false if a hole is in the way. */
@@ -127,27 +207,20 @@ static bool
 read_segment(LogRead *read, int64 segment)
 {
 	const EsNames *categories = &read->filter->categories;
-	int			n = categories->set ? categories->count : 1;
-	EsCursor   *cursors = palloc(sizeof(EsCursor) * Max(n, 1));
-	EsCursor   *cursor;
 	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,.snapshot = read->snapshot};
-	bool		whole = true;
+	int64		last = es_segment_last_position(segment);
+	int64		positions = Min(read->upto, last) - read->passed;
 
-	for (int i = 0; i < n; i++)
-	{
-		range.category = categories->set ? categories->names[i] : NULL;
-		es_cursor_open(&cursors[i], &range);
-	}
-	while (whole && read->left > 0 && (cursor = lowest(cursors, n)) != NULL)
-	{
-		whole = take_event(read, cursor);
-		if (whole)
-			es_cursor_advance(cursor);
-	}
-	for (int i = 0; i < n; i++)
-		es_cursor_close(&cursors[i]);
-	pfree(cursors);
-	return whole;
+	if (!categories->set)
+		return read_range(read, &range);
+	Assert(read->upto <= read->final);
+	if (categories->count == 1)
+		range.category = categories->names[0];
+	if (categories->count == 1 || positions <= WALK * categories->count)
+		return read_range(read, &range);
+	while (categories->count > 0 && !walk(read, range) && !leap(read, range))
+		;
+	return true;
 }
 
 /* ---- the read ---- */
@@ -235,44 +308,6 @@ es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 
 /* ---- SQL ---- */
 
-/* es_log_names_of takes the names from an array of text; nulls are 22004. */
-void
-es_log_names_of(EsNames *names, ArrayType *array, const char *name)
-{
-	Datum	   *elements;
-	bool	   *isnull;
-
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &isnull, &names->count);
-	names->set = true;
-	names->names = palloc(sizeof(text *) * Max(names->count, 1));
-	for (int i = 0; i < names->count; i++)
-	{
-		if (isnull[i])
-			ereport(ERROR,
-					errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					errmsg("%s must not contain nulls", name));
-		names->names[i] = DatumGetTextPP(elements[i]);
-	}
-}
-
-/* es_log_names_of_column takes the names from a column, in the current memory context; NULL lets everything pass. */
-void
-es_log_names_of_column(EsNames *names, Datum value, bool isnull)
-{
-	memset(names, 0, sizeof(*names));
-	if (!isnull)
-		es_log_names_of(names, DatumGetArrayTypePCopy(value), "names");
-}
-
-/* es_log_names_arg fetches a text[] argument; NULL lets everything pass. */
-void
-es_log_names_arg(EsNames *names, FunctionCallInfo fcinfo, int argno, const char *name)
-{
-	memset(names, 0, sizeof(*names));
-	if (!PG_ARGISNULL(argno))
-		es_log_names_of(names, PG_GETARG_ARRAYTYPE_P(argno), name);
-}
-
 /* es_log_return_event, a callback, puts an event into the ReturnSetInfo that it is given. */
 void
 es_log_return_event(const EsEvent *event, void *arg)
@@ -295,10 +330,7 @@ narrow_by_prefix(EsLogFilter *filter)
 
 	if (filter->categories.set || category_len == len)
 		return;
-	filter->categories.set = true;
-	filter->categories.count = 1;
-	filter->categories.names = palloc(sizeof(text *));
-	filter->categories.names[0] = cstring_to_text_with_len(prefix, category_len);
+	filter->categories = es_names_of_one(cstring_to_text_with_len(prefix, category_len));
 }
 
 /*
@@ -317,8 +349,8 @@ es_read_all(PG_FUNCTION_ARGS)
 	es_base_require(fcinfo, 0, "after_position");
 	filter.after = PG_GETARG_INT64(0);
 	filter.max_count = es_base_limit_arg(fcinfo, 1, "max_count");
-	es_log_names_arg(&filter.categories, fcinfo, 2, "categories");
-	es_log_names_arg(&filter.types, fcinfo, 3, "types");
+	filter.categories = es_names_arg(fcinfo, 2, ES_NAME_CATEGORY, "categories");
+	filter.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
 	if (!PG_ARGISNULL(4))
 	{
 		filter.stream_prefix = PG_GETARG_TEXT_PP(4);
@@ -343,12 +375,11 @@ es_read_category(PG_FUNCTION_ARGS)
 	es_base_require(fcinfo, 0, "category");
 	es_base_require(fcinfo, 1, "after_position");
 	category = PG_GETARG_TEXT_PP(0);
-	filter.categories.set = true;
-	filter.categories.count = 1;
-	filter.categories.names = &category;
+	es_names_check(category, ES_NAME_CATEGORY);
+	filter.categories = es_names_of_one(category);
 	filter.after = PG_GETARG_INT64(1);
 	filter.max_count = es_base_limit_arg(fcinfo, 2, "max_count");
-	es_log_names_arg(&filter.types, fcinfo, 3, "types");
+	filter.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
 	filter.upto = PG_ARGISNULL(4) ? PG_INT64_MAX : PG_GETARG_INT64(4);
 	(void) es_base_begin_rows(fcinfo);
 	es_log_read(&filter, es_log_return_event, fcinfo->resultinfo);

@@ -5,17 +5,8 @@
 #ifndef ES_LOG_H
 #define ES_LOG_H
 
+#include "names.h"
 #include "settle.h"
-
-#include "utils/array.h"
-
-/* A set of names to filter by; unset lets everything pass. */
-typedef struct EsNames
-{
-	bool		set;
-	int			count;
-	text	  **names;
-} EsNames;
 
 /* What to read. */
 typedef struct EsLogFilter
@@ -35,10 +26,6 @@ typedef struct EsLogFilter
 	bool		enough;			/* set by the callback: the read ends there */
 } EsLogFilter;
 
-extern void es_log_names_of(EsNames *names, ArrayType *array, const char *name);
-extern void es_log_names_of_column(EsNames *names, Datum value, bool isnull);
-extern void es_log_names_arg(EsNames *names, FunctionCallInfo fcinfo, int argno, const char *name);
-extern bool es_log_has_name(const EsNames *names, const char *name, int len);
 extern void es_log_return_event(const EsEvent *event, void *result);
 
 typedef void (*EsEventCallback) (const EsEvent *event, void *arg);

@@ -47,6 +47,7 @@
 #include "utils/syscache.h"
 
 #define MAKER_TRIES				2
+#define MOST_AT_ONCE			10000	/* segments */
 #define LOOK_FOR_DEADLOCK_MS	1000
 #define WORKER_LOCK_TIMEOUT		"500ms" /* below the default deadlock_timeout */
 
@@ -426,6 +427,21 @@ have_made(int64 upto, int64 needed)
 	return false;
 }
 
+/* Raises 55000 if a position is so far ahead of the log that nobody can have come there by appending. */
+static void
+refuse_leap(int64 position, int64 newest)
+{
+	if (es_segment_of(position) - newest <= MOST_AT_ONCE)
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("position " INT64_FORMAT " is more than %d segments ahead of the log", position, MOST_AT_ONCE),
+			errdetail("The log has segments for positions up to " INT64_FORMAT ", and something has set the sequence "
+					  "\"eventstore.position_seq\".", newest < 0 ? 0 : es_segment_last_position(newest)),
+			errhint("Restore the sequence from a backup, or set it back to the last position that an event has, "
+					"and restart the server."));
+}
+
 /*
  * es_maker_ensure sees to it that the segments up to that of a position exist,
  * and the one after it.  May wait; the caller holds no short lock.  Of many
@@ -440,6 +456,7 @@ es_maker_ensure(int64 position)
 	AcceptInvalidationMessages();
 	if (es_segment_newest_reaching(position) >= needed)
 		return;
+	refuse_leap(position, es_segment_newest());
 	if (store_is_uncommitted() || worker_would_wait_for_us())
 	{
 		make_segments(needed + 1);

@@ -10,6 +10,10 @@
  */
 #include "opcompile.h"
 
+#include "miscadmin.h"
+
+#include "names.h"
+
 #define MOST_PATH		65535	/* bytes */
 #define MOST_ELEMENTS	PG_INT32_MAX	/* more than an array can have */
 
@@ -62,7 +66,7 @@ end_step(EsOpTarget *target, const char *start, const char *end, const EsPlace *
 	EsStep	   *step = &target->steps[target->nsteps++];
 
 	if (start == end)
-		es_place_report(place, psprintf("path \"%s\" has an empty key", target->path));
+		es_place_report(place, psprintf("path \"%s\" has an empty key", es_names_show(target->path)));
 	step->key = es_node_key(start, end - start);
 	step->number = key_number(&step->key);
 }
@@ -91,7 +95,7 @@ compile_target_path(EsOpTarget *target, const EsNode *path, const EsPlace *place
 		if (*from == '\\' && (++from == end || (*from != '.' && *from != '\\')))
 			es_place_report(place,
 							psprintf("in path \"%s\" a backslash is before neither a dot nor a backslash",
-									 target->path));
+									 es_names_show(target->path)));
 		*to++ = *from;
 	}
 	end_step(target, start, to, place);
@@ -115,6 +119,7 @@ compile_patterns(EsOpTarget *target, const EsNode *patterns, const EsPlace *plac
 		EsPlace		here = {place, name.value.bytes, name.len, 0};
 		EsPattern  *pattern = &target->patterns[target->npatterns++];
 
+		CHECK_FOR_INTERRUPTS();
 		pattern->key = es_node_key(name.value.bytes, name.len);
 		pattern->value = es_value_compile(&value, &here);
 	}
@@ -150,6 +155,7 @@ compile_targets(EsOp *op, const EsNode *targets, const EsPlace *place)
 		EsPlace		here = {place, path.value.bytes, path.len, 0};
 		EsOpTarget *target = &op->targets[op->ntargets++];
 
+		CHECK_FOR_INTERRUPTS();
 		compile_target_path(target, &path, &here);
 		if (op->kind == ES_OP_REMOVE)
 		{
@@ -176,6 +182,7 @@ compile_paths(EsOp *op, const EsNode *paths, const EsPlace *place)
 	{
 		EsPlace		here = {place, NULL, 0, op->ntargets};
 
+		CHECK_FOR_INTERRUPTS();
 		if (path.kind != ES_NODE_STRING)
 			es_place_report(&here, "a path is a string");
 		compile_target_path(&op->targets[op->ntargets++], &path, &here);
@@ -194,8 +201,8 @@ compile_plain(EsOp *op, const EsNode *word, const EsPlace *place)
 			op->name = plain_ops[i].name;
 			return;
 		}
-	es_place_report(place, psprintf("there is no operation \"%.*s\" without targets",
-									(int) word->len, word->value.bytes));
+	es_place_report(place, psprintf("there is no operation \"%s\" without targets",
+									es_names_show_bytes(word->value.bytes, word->len)));
 }
 
 /* Compiles one operation. */
@@ -228,8 +235,8 @@ compile_op(EsOp *op, const EsNode *document, const EsPlace *place)
 			op->name = target_ops[i].name;
 		}
 	if (op->name == NULL)
-		es_place_report(place, psprintf("there is no operation \"%.*s\" with targets",
-										(int) name.len, name.value.bytes));
+		es_place_report(place, psprintf("there is no operation \"%s\" with targets",
+										es_names_show_bytes(name.value.bytes, name.len)));
 	if (op->kind == ES_OP_UNSET)
 		compile_paths(op, &targets, &here);
 	else
@@ -259,6 +266,7 @@ es_opcompile_document(const Jsonb *document)
 		{
 			EsPlace		here = {&place, NULL, 0, ops->count};
 
+			CHECK_FOR_INTERRUPTS();
 			compile_op(&ops->ops[ops->count++], &element, &here);
 		}
 	}

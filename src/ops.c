@@ -16,6 +16,7 @@
 #include "utils/numeric.h"
 
 #include "handler.h"
+#include "names.h"
 
 /* Raises VE009 for a target that an operation cannot be done on. */
 ES_NORETURN static void
@@ -23,7 +24,7 @@ report_target(const EsOp *op, const EsOpTarget *target, const char *problem)
 {
 	ereport(ERROR,
 			errcode(ES_ERRCODE_HANDLER_FAILED),
-			errmsg("\"%s\" of \"%s\" cannot be done: %s", op->name, target->path, problem));
+			errmsg("\"%s\" of \"%s\" cannot be done: %s", op->name, es_names_show(target->path), problem));
 }
 
 /* What is at hand while an operation's targets are changed. */
@@ -55,16 +56,17 @@ take_step(const Change *change, EsNode *node, const EsStep *step, bool make)
 		case ES_NODE_ARRAY:
 			if (step->number < 0)
 				report_target(change->op, change->target,
-							  psprintf("\"%.*s\" is no number of an element", (int) step->key.len, step->key.bytes));
+							  psprintf("\"%s\" is no number of an element",
+									   es_names_show_bytes(step->key.bytes, step->key.len)));
 			if (step->number < es_tree_length(node))
 				return es_tree_element(node, step->number);
 			if (make)
 				report_target(change->op, change->target,
-							  psprintf("the array has no element %.*s", (int) step->key.len, step->key.bytes));
+							  psprintf("the array has no element %s", es_names_show_bytes(step->key.bytes, step->key.len)));
 			return NULL;
 		default:
 			report_target(change->op, change->target,
-						  psprintf("there is no \"%.*s\" in a scalar", (int) step->key.len, step->key.bytes));
+						  psprintf("there is no \"%s\" in a scalar", es_names_show_bytes(step->key.bytes, step->key.len)));
 	}
 }
 
@@ -206,6 +208,7 @@ matches(EsNode *element, void *arg)
 {
 	const Search *search = arg;
 
+	CHECK_FOR_INTERRUPTS();
 	if (!es_node_is_object(element))
 		return false;
 	for (int i = 0; i < search->target->npatterns; i++)
@@ -264,7 +267,10 @@ apply_remove(Change *change, EsScope *scope)
 	EsNode	  **wanted = palloc(Max(op->ntargets, 1) * sizeof(EsNode *));
 
 	for (int i = 0; i < op->ntargets; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		wanted[i] = evaluate_patterns(&op->targets[i], scope);
+	}
 	for (int i = 0; i < op->ntargets; i++)
 		if (wanted[i] != NULL)
 		{
@@ -280,8 +286,11 @@ apply_values(Change *change, EsScope *scope, EsNode *values)
 	const EsOp *op = change->op;
 
 	for (int i = 0; i < op->ntargets; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (!es_value_evaluate(op->targets[i].value, scope, &values[i]))
 			values[i].kind = ES_NODE_ABSENT;
+	}
 	for (int i = 0; i < op->ntargets; i++)
 		if (values[i].kind != ES_NODE_ABSENT)
 		{
@@ -319,6 +328,7 @@ apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContext keep)
 		const EsOp *op = &ops->ops[i];
 		Change		change = {.op = op,.state = state,.keep = keep};
 
+		CHECK_FOR_INTERRUPTS();
 		switch (op->kind)
 		{
 			case ES_OP_IGNORE:
@@ -331,6 +341,7 @@ apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContext keep)
 			case ES_OP_UNSET:
 				for (int j = 0; j < op->ntargets; j++)
 				{
+					CHECK_FOR_INTERRUPTS();
 					change.target = &op->targets[j];
 					unset_target(&change);
 				}

@@ -95,6 +95,7 @@ write_object(StringInfo out, EsObject *object)
 	{
 		JEntry		entry = write_node(out, &object->members[i].node);
 
+		CHECK_FOR_INTERRUPTS();
 		write_entry(out, entries, object->count + i, entry, out->len - data);
 	}
 }
@@ -115,6 +116,7 @@ write_array(StringInfo out, EsArray *array)
 	{
 		JEntry		entry = write_node(out, &array->elements[i]);
 
+		CHECK_FOR_INTERRUPTS();
 		write_entry(out, entries, i, entry, out->len - data);
 	}
 }

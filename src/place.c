@@ -7,6 +7,10 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 
+#include "names.h"
+
+#define MOST_SHOWN	256			/* bytes of a place */
+
 /* Gives a place as a JSON pointer. */
 static char *
 describe(const EsPlace *place)
@@ -39,5 +43,5 @@ es_place_report(const EsPlace *place, const char *problem)
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("%s", problem),
-			where[0] != '\0' ? errdetail("At %s.", where) : errdetail("At the top of the document."));
+			where[0] != '\0' ? errdetail("At %s.", es_names_cut(where, strlen(where), MOST_SHOWN)) : errdetail("At the top of the document."));
 }

@@ -160,8 +160,8 @@ take_definition(EsProjection *projection, const Datum *v, const bool *n)
 	projection->key = take_text(COLUMN(key));
 	projection->handler = take_string(COLUMN(handler));
 	projection->reset = take_string(COLUMN(reset));
-	es_log_names_of_column(&projection->categories, COLUMN(categories));
-	es_log_names_of_column(&projection->types, COLUMN(types));
+	projection->categories = es_names_of_column(COLUMN(categories));
+	projection->types = es_names_of_column(COLUMN(types));
 	projection->creator = take_string(COLUMN(creator));
 	if (projection->key)
 		projection->value = es_value_compile_key(projection->key);
@@ -335,22 +335,7 @@ es_projection_get(const text *name)
 bool
 es_projection_wants(const EsProjection *projection, const EsEvent *event)
 {
-	if (projection->categories.set)
-	{
-		text	   *stream = DatumGetTextPP(event->stream);
-		const char *name = VARDATA_ANY(stream);
-
-		if (!es_log_has_name(&projection->categories, name,
-							 es_base_category_length(name, VARSIZE_ANY_EXHDR(stream))))
-			return false;
-	}
-	if (projection->types.set)
-	{
-		text	   *type = DatumGetTextPP(event->type);
-
-		return es_log_has_name(&projection->types, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
-	}
-	return true;
+	return es_names_pass(&projection->categories, &projection->types, event);
 }
 
 /* ---- functions and roles ---- */
@@ -547,12 +532,8 @@ put_string(Datum *value, bool *isnull, const char *content)
 static void
 put_names(Datum *value, bool *isnull, const EsNames *names)
 {
-	Datum	   *elements = palloc(sizeof(Datum) * Max(names->count, 1));
-
-	for (int i = 0; i < names->count; i++)
-		elements[i] = PointerGetDatum(names->names[i]);
 	*isnull = !names->set;
-	*value = PointerGetDatum(construct_array(elements, names->count, TEXTOID, -1, false, TYPALIGN_INT));
+	*value = PointerGetDatum(es_names_array(names));
 }
 
 /* es_projection_insert adds a projection, which gets its id, within a change of them. */

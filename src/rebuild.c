@@ -85,6 +85,7 @@ es_rebuild_catch_up(EsAttempt *attempt)
 	{
 		int64		before = run->progress.position;
 
+		CHECK_FOR_INTERRUPTS();
 		es_batch_watch(run, true);
 		es_batch_take(attempt);
 		if (run->progress.position == before)

@@ -30,6 +30,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "names.h"
 #include "settings.h"
 #include "state.h"
 
@@ -185,7 +186,7 @@ es_reduce_report_unknown(const text *name, const char *hint)
 {
 	ereport(ERROR,
 			errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-			errmsg("reducer \"%s\" does not exist", text_to_cstring(name)),
+			errmsg("reducer \"%s\" does not exist", es_names_show_text(name)),
 			hint ? errhint("%s", hint) : 0);
 }
 
@@ -300,6 +301,7 @@ load_handlers(EsReducer *reducer, const text *name)
 	{
 		EsHandler  *handler;
 
+		CHECK_FOR_INTERRUPTS();
 		if (reducer->nhandlers == space)
 			reducer->handlers = repalloc(reducer->handlers, (space *= 2) * sizeof(EsHandler));
 		handler = &reducer->handlers[reducer->nhandlers++];

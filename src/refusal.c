@@ -5,6 +5,7 @@
 #include "refusal.h"
 
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 
@@ -48,6 +49,7 @@ describe_as_json(const List *refusals)
 		const EsRefusal *refusal = lfirst(cell);
 		char	   *expected = expected_text(refusal->target);
 
+		CHECK_FOR_INTERRUPTS();
 		appendStringInfoString(&json, json.len > 1 ? ", {\"stream\": " : "{\"stream\": ");
 		escape_json(&json, text_to_cstring(refusal->target->stream));
 		appendStringInfo(&json, ", \"expected\": %s, \"actual\": " INT64_FORMAT,

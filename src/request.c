@@ -20,6 +20,7 @@
 #include "utils/memutils.h"
 #include "utils/typcache.h"
 
+#include "names.h"
 #include "tags.h"
 #include "textsize.h"
 #include "uuid7.h"
@@ -224,7 +225,7 @@ take_apart(Element *element, JsonbValue *value, int index, bool many)
 		place = member_place(element, &key, many);
 		if (place == NULL)
 			bad_element(element, psprintf("has an unknown key \"%s\"",
-										  pnstrdup(key.val.string.val, key.val.string.len)));
+										  es_names_show_bytes(key.val.string.val, key.val.string.len)));
 		*place = palloc(sizeof(JsonbValue));
 		(void) JsonbIteratorNext(&it, *place, true);
 		if ((*place)->type == jbvNull && *place != element->data && *place != element->type)

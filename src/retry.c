@@ -14,6 +14,7 @@
 #include "retry.h"
 
 #include "access/relscan.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
@@ -44,8 +45,11 @@ es_retry_check_distinct(const EsTarget *target)
 		return;
 	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * target->count);
 	for (EsNewEvent *event = target->first; event; event = event->next)
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (event->id_given)
 			ids[n++] = event->id;
+	}
 	qsort(ids, n, sizeof(pg_uuid_t), compare_ids);
 	for (int i = 1; i < n; i++)
 		if (compare_ids(&ids[i - 1], &ids[i]) == 0)
@@ -91,6 +95,7 @@ compare_run(EsNewEvent *event, int count, const EsStream *stream, int64 version)
 		{
 			EsEvent		stored;
 
+			CHECK_FOR_INTERRUPTS();
 			es_base_deform_event(scan.slot, &stored, true);
 			same = same_contents(event, &stored);
 			if (!same)
@@ -165,6 +170,7 @@ es_retry_check(EsRetry *retry, EsTarget *target, const EsStream *stream)
 	retry->result = ES_RETRY_NEW;
 	for (EsNewEvent *event = target->first; event; event = event->next, i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		if (!event->id_given)
 			continue;
 		if (versions == NULL)
@@ -196,6 +202,7 @@ es_retry_check_alone(EsRetry *retry, EsNewEvent *event, const EsStream *stream)
 	int64		version;
 	int64		expected = event->expected;
 
+	CHECK_FOR_INTERRUPTS();
 	retry->result = ES_RETRY_NEW;
 	if (!event->id_given)
 		return;

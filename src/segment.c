@@ -166,7 +166,9 @@ es_segment_first_position(int64 segment)
 int64
 es_segment_last_position(int64 segment)
 {
-	return (segment + 1) * get_segment_size();
+	int64		size = get_segment_size();
+
+	return segment < PG_INT64_MAX / size ? (segment + 1) * size : PG_INT64_MAX;
 }
 
 /* Makes room to keep a segment. */

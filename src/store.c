@@ -57,7 +57,8 @@ static void
 refuse_change(const TriggerData *trigger)
 {
 	const char *operation = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" :
-	TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" : "TRUNCATE";
+	TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" :
+	TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? "INSERT" : "TRUNCATE";
 
 	ereport(ERROR,
 			errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),

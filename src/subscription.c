@@ -210,10 +210,10 @@ take_definition(EsSubscription *subscription, const Datum *values, const bool *i
 	subscription->partitions = DatumGetInt32(values[Anum_subscriptions_partitions - 1]);
 	subscription->max_attempts = isnull[Anum_subscriptions_max_attempts - 1] ? 0 :
 		DatumGetInt32(values[Anum_subscriptions_max_attempts - 1]);
-	es_log_names_of_column(&subscription->categories, values[Anum_subscriptions_categories - 1],
-						   isnull[Anum_subscriptions_categories - 1]);
-	es_log_names_of_column(&subscription->types, values[Anum_subscriptions_types - 1],
-						   isnull[Anum_subscriptions_types - 1]);
+	subscription->categories = es_names_of_column(values[Anum_subscriptions_categories - 1],
+												  isnull[Anum_subscriptions_categories - 1]);
+	subscription->types = es_names_of_column(values[Anum_subscriptions_types - 1],
+											 isnull[Anum_subscriptions_types - 1]);
 	subscription->interest = ES_WAKE_ALL;
 	if (!subscription->categories.set)
 		return;
@@ -222,6 +222,7 @@ take_definition(EsSubscription *subscription, const Datum *values, const bool *i
 	{
 		const text *category = subscription->categories.names[i];
 
+		CHECK_FOR_INTERRUPTS();
 		subscription->interest |=
 			es_wake_category(es_base_category_key(VARDATA_ANY(category), VARSIZE_ANY_EXHDR(category)));
 	}
@@ -500,7 +501,8 @@ Datum
 es_subscribe(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_subscription_name_arg(fcinfo, 0);
-	EsNames		checked;
+	EsNames		categories = es_names_arg(fcinfo, 2, ES_NAME_CATEGORY, "categories");
+	EsNames		types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
 	Datum		values[Natts_subscriptions];
 	bool		isnull[Natts_subscriptions] = {false};
 	int			partitions = int_arg(fcinfo, 4, "partitions", ES_MAX_PARTITIONS, false);
@@ -510,8 +512,6 @@ es_subscribe(PG_FUNCTION_ARGS)
 	int64		id;
 	Relation	rel;
 
-	es_log_names_arg(&checked, fcinfo, 2, "categories");
-	es_log_names_arg(&checked, fcinfo, 3, "types");
 	rel = open_for_change("es_subscribe()");
 	if (read_definition(&existing, name))
 		ereport(ERROR,
@@ -525,10 +525,10 @@ es_subscribe(PG_FUNCTION_ARGS)
 	isnull[Anum_subscriptions_max_attempts - 1] = max_attempts == 0;
 	values[Anum_subscriptions_created_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[Anum_subscriptions_name - 1] = PointerGetDatum(name);
-	values[Anum_subscriptions_categories - 1] = PG_GETARG_DATUM(2);
-	isnull[Anum_subscriptions_categories - 1] = PG_ARGISNULL(2);
-	values[Anum_subscriptions_types - 1] = PG_GETARG_DATUM(3);
-	isnull[Anum_subscriptions_types - 1] = PG_ARGISNULL(3);
+	values[Anum_subscriptions_categories - 1] = PointerGetDatum(es_names_array(&categories));
+	isnull[Anum_subscriptions_categories - 1] = !categories.set;
+	values[Anum_subscriptions_types - 1] = PointerGetDatum(es_names_array(&types));
+	isnull[Anum_subscriptions_types - 1] = !types.set;
 	es_rows_insert(&subscription_shape, values, isnull);
 	insert_partitions(id, partitions, after);
 	announce_change(rel);

@@ -10,57 +10,52 @@
 #include "tags.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
+
 
 EsRelation	es_tags_table = {"tags"};
 
 static const EsColumn columns[] = {{"position", INT8OID}, {"tag", TEXTOID}};
 const EsShape es_tags_shape = ES_SHAPE(&es_tags_table, NULL, columns);
 
-#define MAX_TAG		255
-
-/* Tells whether a text is among others. */
-static bool
-among(const text *tag, text *const *tags, int count)
+/* Gives the set of the tags in an event's metadata. */
+static EsNames
+tags_of(Datum metadata)
 {
-	for (int i = 0; i < count; i++)
-		if (es_base_same_text(tag, tags[i]))
-			return true;
-	return false;
+	Jsonb	   *object = DatumGetJsonbP(metadata);
+	EsNames		tags = {0};
+	JsonbValue	found;
+	int			n;
+
+	if (JB_ROOT_COUNT(object) == 0 ||
+		getKeyJsonValueFromContainer(&object->root, "tags", 4, &found) == NULL ||
+		found.type != jbvBinary || !JsonContainerIsArray(found.val.binary.data))
+		return tags;
+	n = JsonContainerSize(found.val.binary.data);
+	for (int i = 0; i < n; i++)
+	{
+		JsonbValue *value = getIthJsonbValueFromContainer(found.val.binary.data, i);
+		text	   *tag;
+
+		CHECK_FOR_INTERRUPTS();
+		if (value->type != jbvString)
+			continue;
+		tag = cstring_to_text_with_len(value->val.string.val, value->val.string.len);
+		es_names_check(tag, ES_NAME_TAG);
+		(void) es_names_add(&tags, tag);
+	}
+	return tags;
 }
 
 /* es_tags_of gives the tags in an event's metadata, each once; NULL for none. */
 text	  **
 es_tags_of(Datum metadata, int *count)
 {
-	Jsonb	   *object = DatumGetJsonbP(metadata);
-	JsonbValue	found;
-	text	  **tags;
-	int			n;
+	EsNames		tags = tags_of(metadata);
 
-	*count = 0;
-	if (JB_ROOT_COUNT(object) == 0 ||
-		getKeyJsonValueFromContainer(&object->root, "tags", 4, &found) == NULL ||
-		found.type != jbvBinary || !JsonContainerIsArray(found.val.binary.data))
-		return NULL;
-	n = JsonContainerSize(found.val.binary.data);
-	tags = palloc(sizeof(text *) * Max(n, 1));
-	for (int i = 0; i < n; i++)
-	{
-		JsonbValue *value = getIthJsonbValueFromContainer(found.val.binary.data, i);
-		text	   *tag;
-
-		if (value->type != jbvString)
-			continue;
-		if (value->val.string.len < 1 || value->val.string.len > MAX_TAG)
-			ereport(ERROR,
-					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("tags must be 1 to %d bytes long, not %d", MAX_TAG, value->val.string.len));
-		tag = cstring_to_text_with_len(value->val.string.val, value->val.string.len);
-		if (!among(tag, tags, *count))
-			tags[(*count)++] = tag;
-	}
-	return tags;
+	*count = tags.count;
+	return tags.names;
 }
 
 /* es_tags_add gives metadata with these tags, which must be an array of strings. */
@@ -74,7 +69,10 @@ es_tags_add(Datum metadata, const JsonbValue *tags)
 	bool		good = tags->type == jbvBinary && JsonContainerIsArray(tags->val.binary.data);
 
 	for (int i = 0; good && i < JsonContainerSize(tags->val.binary.data); i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		good = getIthJsonbValueFromContainer(tags->val.binary.data, i)->type == jbvString;
+	}
 	if (!good)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -106,6 +104,7 @@ es_tags_write(Datum metadata, int64 position)
 		ExecStoreVirtualTuple(slot);
 		if (n == ES_STORE_MOST_ROWS || i == count - 1)
 		{
+			CHECK_FOR_INTERRUPTS();
 			es_store_insert(&table, n);
 			n = 0;
 		}
@@ -115,13 +114,12 @@ es_tags_write(Datum metadata, int64 position)
 
 /* es_tags_have_all tells whether an event's metadata has all of some tags. */
 bool
-es_tags_have_all(Datum metadata, text *const *wanted, int nwanted)
+es_tags_have_all(Datum metadata, const EsNames *wanted)
 {
-	int			count;
-	text	  **tags = es_tags_of(metadata, &count);
+	EsNames		tags = tags_of(metadata);
+	bool		all = wanted->count <= tags.count;
 
-	for (int i = 0; i < nwanted; i++)
-		if (!among(wanted[i], tags, count))
-			return false;
-	return true;
+	for (int i = 0; all && i < wanted->count; i++)
+		all = es_names_have(&tags, VARDATA_ANY(wanted->names[i]), VARSIZE_ANY_EXHDR(wanted->names[i]));
+	return all;
 }

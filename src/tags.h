@@ -5,6 +5,7 @@
 #ifndef ES_TAGS_H
 #define ES_TAGS_H
 
+#include "names.h"
 #include "store.h"
 
 #define Anum_es_tags_position	1
@@ -16,6 +17,6 @@ extern const EsShape es_tags_shape; /* its columns */
 extern text **es_tags_of(Datum metadata, int *count);
 extern Datum es_tags_add(Datum metadata, const JsonbValue *tags);
 extern void es_tags_write(Datum metadata, int64 position);
-extern bool es_tags_have_all(Datum metadata, text *const *wanted, int nwanted);
+extern bool es_tags_have_all(Datum metadata, const EsNames *wanted);
 
 #endif							/* ES_TAGS_H */

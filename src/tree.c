@@ -265,6 +265,7 @@ es_tree_open_object(EsNode *target)
 		{
 			EsKey		key = es_node_key(name.value.bytes, name.len);
 
+			CHECK_FOR_INTERRUPTS();
 			es_tree_set(add_member(object, &key), &value);
 		}
 	}
@@ -295,6 +296,7 @@ es_tree_open_array(EsNode *target)
 	array->elements = palloc_extended(array->space * sizeof(EsNode), MCXT_ALLOC_HUGE);
 	while (reader.count > 0 && es_node_next_element(&reader, &value))
 	{
+		CHECK_FOR_INTERRUPTS();
 		array->elements[array->count].kind = ES_NODE_ABSENT;
 		es_tree_set(&array->elements[array->count++], &value);
 	}
@@ -433,6 +435,7 @@ es_tree_merge(EsNode *target, const EsNode *data)
 	{
 		EsKey		key = es_node_key(name.value.bytes, name.len);
 
+		CHECK_FOR_INTERRUPTS();
 		es_tree_set(es_tree_put(target, &key), &value);
 	}
 }
@@ -457,6 +460,7 @@ es_tree_merge_patch(EsNode *target, const EsNode *patch)
 	{
 		EsKey		key = es_node_key(name.value.bytes, name.len);
 
+		CHECK_FOR_INTERRUPTS();
 		if (value.kind == ES_NODE_NULL)
 			es_tree_remove(target, &key);
 		else

@@ -21,6 +21,7 @@
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 
+#include "names.h"
 #include "rows.h"
 #include "settings.h"
 #include "subscriber.h"
@@ -266,9 +267,13 @@ static void
 describe_event(void *arg)
 {
 	const EsEvent *event = arg;
+	text	   *stream = DatumGetTextPP(event->stream);
+	text	   *type = DatumGetTextPP(event->type);
 
-	errcontext("stream \"%s\", version %lld, type \"%s\"", TextDatumGetCString(event->stream),
-			   (long long) event->version, TextDatumGetCString(event->type));
+	errcontext("stream \"%s\", version %lld, type \"%s\"",
+			   es_names_cut(VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream), ES_MAX_STREAM_NAME),
+			   (long long) event->version,
+			   es_names_cut(VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type), ES_MAX_TYPE_NAME));
 }
 
 /*

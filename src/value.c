@@ -26,6 +26,10 @@
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
+#include "names.h"
+
+#define MOST_REASON		200		/* bytes of what the server says of a path */
+
 #define ALL_ROOTS	((1U << ES_ROOT_COUNT) - 1)
 
 typedef enum ValueKind
@@ -117,7 +121,8 @@ parse_path(const EsNode *string, const EsPlace *place)
 		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 			PG_RE_THROW();
 		FlushErrorState();
-		es_place_report(place, psprintf("\"%s\" is no SQL/JSON path: %s", source, error->message));
+		es_place_report(place, psprintf("\"%s\" is no SQL/JSON path: %s", es_names_show(source),
+										es_names_cut(error->message, strlen(error->message), MOST_REASON)));
 	}
 	PG_END_TRY();
 	return path;
@@ -245,6 +250,7 @@ note_wanted(EsValue *value, JsonPathItem *item, const EsPlace *place)
 	JsonPathItem next;
 
 	check_stack_depth();
+	CHECK_FOR_INTERRUPTS();
 	if (item->type == jpiVariable)
 		es_place_report(place, "a path cannot have variables: it begins with \"$.\"");
 	if (item->type == jpiRoot)
@@ -361,6 +367,7 @@ es_value_compile(const EsNode *template, const EsPlace *place)
 	EsNode		constant;
 
 	check_stack_depth();
+	CHECK_FOR_INTERRUPTS();
 	if (template->kind == ES_NODE_STRING)
 		return compile_string(template, place);
 	if (template->kind != ES_NODE_PACKED)
@@ -605,8 +612,11 @@ evaluate_children(const EsValue *value, EsScope *scope, EsNode *result)
 
 	check_stack_depth();
 	for (int i = 0; i < value->count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (es_value_evaluate(value->values[i], scope, &values[count]))
 			keys[count++] = value->keys[i];
+	}
 	*result = value->kind == VALUE_OBJECT ? es_pack_object(keys, values, count) :
 		es_pack_array(values, count);
 	return true;
