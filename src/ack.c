@@ -204,7 +204,11 @@ put_failure(Delivery *delivery, EsFailure *known, const text *reason)
 	if (delivery->subscription->max_attempts != 0 && failure.attempts >= delivery->subscription->max_attempts)
 		failure.parked_at = now;
 	else
-		row->retry_at = Max(row->retry_at, now + es_ack_delay_after(failure.attempts));
+	{
+		TimestampTz again_at = now + es_ack_delay_after(failure.attempts);
+
+		row->retry_at = Max(row->retry_at, again_at);
+	}
 	if (known)
 		es_failure_change(row, known, &failure);
 	else

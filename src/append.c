@@ -128,16 +128,17 @@ close_segment(Attempt *attempt)
 	attempt->open_segment = -1;
 }
 
-/* Opens a segment in place of the one that is open, if it is another; false if it is missing. */
+/* Opens a segment in place of the one that is open, if it is another; false if the log has none of that number. */
 static bool
 open_segment(Attempt *attempt, int64 segment)
 {
 	Relation	rel;
+	bool		lost;
 
 	if (attempt->open_segment == segment)
 		return true;
 	close_segment(attempt);
-	rel = segment >= 0 ? es_segment_open(segment, RowExclusiveLock) : NULL;
+	rel = es_segment_open(segment, RowExclusiveLock, &lost);
 	if (rel == NULL)
 		return false;
 	es_store_begin(&attempt->segment, rel);
@@ -394,9 +395,7 @@ write_run(Attempt *attempt, int64 position, int n)
 	EsTable    *table = &attempt->segment;
 
 	if (!open_segment(attempt, segment))
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("segment " INT64_FORMAT " of the log is detached", segment));
+		es_segment_refuse_lost(segment);
 	for (int i = 0; i < n; i++)
 	{
 		EsNewEvent *event = next_event(attempt);

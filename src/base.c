@@ -387,14 +387,14 @@ es_base_begin_rows(FunctionCallInfo fcinfo)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	bool		random_access;
+	size_t		memory = get_hash_memory_limit() / 1024;
 	MemoryContext old;
 
 	InitMaterializedSRF(fcinfo, 0);
 	random_access = (result->allowedModes & SFRM_Materialize_Random) != 0;
 	tuplestore_end(result->setResult);
 	old = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
-	result->setResult = tuplestore_begin_heap(random_access, false,
-											  (int) Min(get_hash_memory_limit() / 1024, INT_MAX));
+	result->setResult = tuplestore_begin_heap(random_access, false, (int) Min(memory, INT_MAX));
 	MemoryContextSwitchTo(old);
 	return result;
 }

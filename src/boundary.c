@@ -77,7 +77,8 @@ static bool
 scan_segment(int64 segment, int64 from, int64 upto, Snapshot snapshot,
 			 CandidateCallback callback, void *arg)
 {
-	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.own_slot = true,.gives_out = true,.nkeys = 2};
+	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.needed = true,.own_slot = true,
+	.gives_out = true,.nkeys = 2};
 	bool		go_on = true;
 
 	ScanKeyInit(&scan.keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
@@ -100,7 +101,7 @@ scan_segment(int64 segment, int64 from, int64 upto, Snapshot snapshot,
 static void
 scan_positions(const EventQuery *query, Snapshot snapshot, CandidateCallback callback, void *arg)
 {
-	int64		newest = es_segment_newest();
+	int64		newest = es_segment_newest_reaching(query->upto);
 
 	for (int64 n = es_segment_of(query->after + 1);
 		 n <= newest && es_segment_first_position(n) <= query->upto; n++)

@@ -225,8 +225,9 @@ fill_leaf(const EsBtree *btree, Buffer buffer, const EsBtreeEntry *entries, int 
 	int			nkeys = btree->info->ii_NumIndexKeyAttrs;
 	GenericXLogState *state;
 	int			added;
+	int			room = PageGetFreeSpace(page) / sizeof(BtreeItem);
 
-	if (Min(n, PageGetFreeSpace(page) / sizeof(BtreeItem)) < MIN_ENTRIES_PER_LEAF || has_unlogged_marks(page))
+	if (Min(n, room) < MIN_ENTRIES_PER_LEAF || has_unlogged_marks(page))
 		return 0;
 	CheckForSerializableConflictIn(btree->index, NULL, BufferGetBlockNumber(buffer));
 	state = GenericXLogStart(btree->index);

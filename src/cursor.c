@@ -14,6 +14,8 @@
  * begins inside a run begins with an event of run_length 0 of the category.
  *
  * Categories may share a key: the caller compares names.
+ *
+ * A segment that is lost is an error, as nobody knows what it had.
  */
 #include "cursor.h"
 
@@ -28,7 +30,7 @@ open_rest(EsCursor *cursor)
 
 	s->which = ES_INDEX_POSITION;
 	s->snapshot = cursor->range.snapshot;
-	s->own_slot = s->gives_out = true;
+	s->needed = s->own_slot = s->gives_out = true;
 	s->nkeys = 2;
 	ScanKeyInit(&s->keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(cursor->rest_next));
 	ScanKeyInit(&s->keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(cursor->rest_upto));
@@ -100,7 +102,7 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 	cursor->range = *range;
 	s->which = range->category ? ES_INDEX_CATEGORY : ES_INDEX_POSITION;
 	s->snapshot = range->snapshot;
-	s->own_slot = s->gives_out = true;
+	s->needed = s->own_slot = s->gives_out = true;
 	if (range->category)
 	{
 		cursor->category_key = es_base_category_key(VARDATA_ANY(range->category),

@@ -152,12 +152,17 @@ read_segment(LogRead *read, int64 segment)
 
 /* ---- the read ---- */
 
-/* Reads on with a fresh snapshot; false if a hole is in the way. */
+/*
+ * Reads on with a fresh snapshot; false if a hole is in the way.  Up to where
+ * positions are final, all segments are looked up after that was found out, so
+ * what is not read has no event.
+ */
 static bool
 read_on(LogRead *read)
 {
 	bool		whole = true;
-	int64		newest = es_segment_newest();
+	int64		final = Min(read->final, read->upto);
+	int64		newest = es_segment_newest_reaching(Max(final, 1));
 
 	read->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	es_settle_note_snapshot(read->snapshot);
@@ -204,11 +209,12 @@ int64
 es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 {
 	LogRead		read = {.filter = filter,.callback = callback,.arg = arg};
+	int64		own_first = es_settle_own_first();
 
 	es_base_flush_pending();
 	read.whole = !filter->categories.set && !filter->types.set && !filter->stream_prefix;
 	read.passed = Max(filter->after, 0);
-	read.upto = Min(filter->upto, es_settle_own_first() - 1);
+	read.upto = Min(filter->upto, own_first - 1);
 	read.left = filter->max_count;
 	if (read.left == 0 || read.passed >= read.upto)
 		return read.passed;

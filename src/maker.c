@@ -127,7 +127,7 @@ make_segments(int64 upto)
 	es_base_become_owner(&saved);
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
-	for (int64 n = es_segment_newest() + 1; n <= upto; n++)
+	for (int64 n = es_segment_newest_reaching(es_segment_first_position(upto)) + 1; n <= upto; n++)
 	{
 		make_segment(n);
 		CommandCounterIncrement();
@@ -408,7 +408,7 @@ have_made(int64 upto, int64 needed)
 			return false;
 		}
 		wait_for_maker(handle);
-		if (es_segment_newest() >= needed)
+		if (es_segment_newest_reaching(es_segment_first_position(needed)) >= needed)
 			return true;
 	}
 	return false;
@@ -426,7 +426,7 @@ es_maker_ensure(int64 position)
 	LOCKTAG		tag;
 
 	AcceptInvalidationMessages();
-	if (es_segment_newest() >= needed)
+	if (es_segment_newest_reaching(position) >= needed)
 		return;
 	if (store_is_uncommitted() || worker_would_wait_for_us())
 	{
@@ -436,8 +436,7 @@ es_maker_ensure(int64 position)
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_store()->segments, 0, TAG_NEED);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	await_makers();
-	AcceptInvalidationMessages();
-	if (es_segment_newest() < needed && !have_made(needed + 1, needed))
+	if (es_segment_newest_reaching(position) < needed && !have_made(needed + 1, needed))
 		make_segments(needed + 1);
 	(void) LockRelease(&tag, ExclusiveLock, false);
 }

@@ -148,8 +148,15 @@ es_member_share(const EsSubscription *subscription, const EsPartition *rows,
 	for (int i = 0; i < subscription->partitions; i++)
 		free += !es_subscription_is_leased(&rows[i], now);
 	foreach(cell, members)
-		if (is_alive_beside(lfirst(cell), self, now))
-		wanted += Max(fair - count_held(subscription, rows, ((Member *) lfirst(cell))->name, now), 0);
+	{
+		const Member *other = lfirst(cell);
+		int			lacks;
+
+		if (!is_alive_beside(other, self, now))
+			continue;
+		lacks = fair - count_held(subscription, rows, other->name, now);
+		wanted += Max(lacks, 0);
+	}
 	owed = Max(fair - held, 0);
 	share->may_take = owed + Max(Min(most - Max(held, fair), free - owed - wanted), 0);
 	share->must_release = Max(Min(held - fair, wanted - free), Max(held - most, 0));

@@ -328,12 +328,14 @@ add_task(const EsProgress *row)
 static void
 look_at_row(const EsProgress *row, int64 settled, EsProjectorLook *look)
 {
+	TimestampTz now = GetCurrentTimestamp();
+
 	if (row->live && row->position >= settled && !row->litter)
 		return;
-	if (row->retry_at > GetCurrentTimestamp())
+	if (row->retry_at > now)
 		look->again_at = Min(look->again_at, row->retry_at);
 	else if (es_projection_is_locked(row->projection_id))
-		look->again_at = Min(look->again_at, GetCurrentTimestamp() + LOCKED_AGAIN_US);
+		look->again_at = Min(look->again_at, now + LOCKED_AGAIN_US);
 	else
 		add_task(row);
 }

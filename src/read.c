@@ -9,6 +9,9 @@
  * included.  Versions rise with the segments, so a read that does not begin at
  * an end of the stream looks for the segment where it begins by halves.
  *
+ * Versions also tell whether a segment that is lost (segment.c) had events of
+ * the stream: a read that passes one goes on only if it has what comes next.
+ *
  * Who reads many streams takes them in order of id, in which their events follow
  * each other in the index: in each segment one scan goes from each to the next, over
  * what little is between them, instead of looking for each anew, and the pages that
@@ -48,6 +51,11 @@ struct EsStreamScan
 	bool		backwards;
 	bool		follows;		/* one stream after the other */
 	int64		from_version;	/* first to return */
+	int64		upto_version;	/* nothing after it matters; forwards only */
+	int64		next_version;	/* of the next event, if the log is whole; 0:
+								 * not known, going backwards from the end */
+	int64		lost;			/* a segment passed since the last event,
+								 * which the log has no more; -1: none */
 	int64		segment;		/* being scanned, or to be scanned next */
 	OpenSegment *now;			/* it is being scanned for the stream; or NULL */
 	Snapshot	snapshot;
@@ -120,6 +128,8 @@ find_segment(const EsStreamScan *scan)
 static void
 go_to_start(EsStreamScan *scan)
 {
+	scan->lost = -1;
+	scan->next_version = scan->from_version == PG_INT64_MAX ? 0 : Max(scan->from_version, 1);
 	if (scan->from_version <= 1)
 		scan->segment = scan->stream.first_segment;
 	else if (scan->from_version == PG_INT64_MAX)
@@ -137,6 +147,7 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 	EsStream   *stream = &scan->stream;
 
 	scan->places = places;
+	scan->upto_version = PG_INT64_MAX;
 	scan->own_snapshot = options->snapshot == NULL;
 	scan->snapshot = scan->own_snapshot ? es_segment_fresh_snapshot() : options->snapshot;
 	es_settle_note_snapshot(scan->snapshot);
@@ -197,6 +208,13 @@ es_read_stream_seek(EsStreamScan *scan, int64 version)
 {
 	scan->from_version = Max(version, scan->stream.truncated_before);
 	go_to_start(scan);
+}
+
+/* es_read_stream_limit says up to which version a scan, forwards, will be read. */
+void
+es_read_stream_limit(EsStreamScan *scan, int64 version)
+{
+	scan->upto_version = version;
 }
 
 /* Closes a segment. */
@@ -314,9 +332,26 @@ next_segment(EsStreamScan *scan)
 	{
 		if (scan_segment(scan))
 			return true;
+		scan->lost = scan->segment;
 		scan->segment += scan->backwards ? -1 : 1;
 	}
 	return false;
+}
+
+/* Raises 55000 if the lost segment that the scan has passed had events that it should return before this version. */
+static void
+check_lost(EsStreamScan *scan, int64 version)
+{
+	if (scan->next_version != version && (scan->backwards || scan->next_version <= scan->upto_version))
+		es_segment_refuse_lost(scan->lost);
+	scan->lost = -1;
+}
+
+/* Raises 55000 if the lost segment that the scan has passed had events that it should return before its end. */
+static void
+check_lost_at_end(EsStreamScan *scan)
+{
+	check_lost(scan, scan->backwards ? Max(scan->stream.truncated_before, 1) - 1 : PG_INT64_MAX);
 }
 
 /* Moves to a stream's next row in a scan that goes from stream to stream. */
@@ -374,11 +409,17 @@ es_read_stream_next(EsStreamScan *scan, EsEvent *event)
 		{
 			es_settle_note_row(scan->now->scan.slot);
 			es_segment_scan_event(&scan->now->scan, event);
+			if (unlikely(scan->lost >= 0))
+				check_lost(scan, event->version);
+			scan->next_version = event->version + (scan->backwards ? -1 : 1);
 			return true;
 		}
 		if (!next_segment(scan))
-			scan->found = false;
+			break;
 	}
+	if (scan->lost >= 0)
+		check_lost_at_end(scan);
+	scan->found = false;
 	return false;
 }
 

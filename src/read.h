@@ -27,13 +27,15 @@ typedef struct EsStreamScanOptions
  * Scans one stream in order of version, as it is now: everything committed,
  * and this transaction's own appends.  Begin, next and end are to be called
  * with the same resource owner; the scan lives in the memory context that was
- * current at begin.  A stream without events, or deleted, gives no rows.
+ * current at begin.  A stream without events, or deleted, gives no rows.  Where
+ * it needs an event of a segment that is lost, 55000.
  */
 extern EsStreamScan *es_read_stream_begin(const EsStreamScanOptions *options);
 extern const EsStream *es_read_stream_of(const EsStreamScan *scan);
 extern Snapshot es_read_stream_snapshot(const EsStreamScan *scan);
 extern void es_read_stream_take(EsStreamScan *scan, const EsStream *stream);
 extern void es_read_stream_seek(EsStreamScan *scan, int64 version);
+extern void es_read_stream_limit(EsStreamScan *scan, int64 version);
 extern bool es_read_stream_next(EsStreamScan *scan, EsEvent *event);
 extern void es_read_stream_end(EsStreamScan *scan);
 

@@ -117,6 +117,7 @@ start_replay(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bound
 	if (stream == NULL)
 		return;
 	replay->at.stream_id = stream->id;
+	es_read_stream_limit(scan, bounds->version);
 	if (!replay->without_snapshots &&
 		es_snapshot_find(reducer, stream->id, bounds, es_read_stream_snapshot(scan), &replay->at) &&
 		replay->at.version + 1 >= stream->truncated_before)
@@ -276,7 +277,7 @@ Datum
 es_replay_steps(PG_FUNCTION_ARGS)
 {
 	EsStreamScanOptions options = {.stream = es_base_stream_arg(fcinfo, 0)};
-	int64		from_version = Max(version_arg(fcinfo, 2, "from_version", 1), 1);
+	int64		from_version = version_arg(fcinfo, 2, "from_version", 1);
 	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 3, "until_version", PG_INT64_MAX),
 		.as_of = DT_NOEND
 	};
@@ -287,7 +288,8 @@ es_replay_steps(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	scan = es_read_stream_begin(&options);
-	skip_steps(&replay, scan, from_version);
+	skip_steps(&replay, scan, Max(from_version, 1));
+	es_read_stream_limit(scan, bounds.version);
 	while (replay_event(&replay, &bounds))
 	{
 		MemoryContext old = MemoryContextSwitchTo(step);

@@ -6,7 +6,19 @@
  * for the positions n * size + 1 .. (n + 1) * size.  The size is fixed for the
  * life of a store.  maker.c makes segments; here they are found, by name, and
  * their OIDs kept until a relcache invalidation touches the parent or one of
- * them.  A segment that is missing was detached, or is not made yet.
+ * them.
+ *
+ * What is kept, and what the catalog caches know, is as old as the last
+ * invalidation that this session has accepted, and one that holds its locks
+ * already accepts none.  Bounds of a read are newer: sequences, marks and dirty
+ * snapshots know no invalidations.  So whoever has a bound looks for segments
+ * after it by es_segment_newest_reaching(), and what the caches do not know is
+ * looked up in the catalogs as they are now, past all caches.
+ *
+ * eventstore.segments says which segments there have been.  A segment that it
+ * has and the log has not is *lost*: detached or dropped by somebody.  Nobody
+ * may pass over it who needs one of its events.  One that it has not is not made
+ * yet, and has none.
  *
  * A scan locks the segment and the index while it is open, not to the end of
  * the transaction: one that reads thousands of segments would fill the lock
@@ -19,10 +31,12 @@
 
 #include "access/nbtree.h"
 #include "access/relscan.h"
+#include "access/table.h"
 #include "access/visibilitymap.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -133,7 +147,35 @@ known_segment(int64 segment)
 	return &known[segment];
 }
 
-/* es_segment_relid finds a segment's table; InvalidOid if it is missing. */
+/*
+ * Finds a partition of the log by its name in the catalogs as they are now.  The
+ * system cache may go on not knowing a name that was looked up in vain before.
+ */
+static Oid
+find_partition_now(const char *name)
+{
+	Relation	pg_class = table_open(RelationRelationId, AccessShareLock);
+	NameData	relname;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	row;
+	Oid			found = InvalidOid;
+
+	namestrcpy(&relname, name);
+	ScanKeyInit(&keys[0], Anum_pg_class_relname, BTEqualStrategyNumber, F_NAMEEQ, NameGetDatum(&relname));
+	ScanKeyInit(&keys[1], Anum_pg_class_relnamespace, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(es_base_store()->schema));
+	InvalidateCatalogSnapshot();
+	scan = systable_beginscan(pg_class, ClassNameNspIndexId, true, NULL, lengthof(keys), keys);
+	row = systable_getnext(scan);
+	if (HeapTupleIsValid(row) && ((Form_pg_class) GETSTRUCT(row))->relispartition)
+		found = ((Form_pg_class) GETSTRUCT(row))->oid;
+	systable_endscan(scan);
+	table_close(pg_class, AccessShareLock);
+	return found;
+}
+
+/* es_segment_relid finds a segment's table; InvalidOid if the log has none of that number. */
 Oid
 es_segment_relid(int64 segment)
 {
@@ -146,8 +188,8 @@ es_segment_relid(int64 segment)
 	if (segment < nknown && OidIsValid(known[segment].relid))
 		return known[segment].relid;
 	snprintf(name, sizeof(name), "events_" INT64_FORMAT, segment);
-	relid = get_relname_relid(name, es_base_store()->schema);
-	if (!OidIsValid(relid) || !get_rel_relispartition(relid))
+	relid = find_partition_now(name);
+	if (!OidIsValid(relid))
 		return InvalidOid;
 	entry = known_segment(segment);
 	memset(entry, 0, sizeof(*entry));
@@ -184,7 +226,8 @@ es_segment_index(int64 segment, EsSegmentIndex which)
 /*
  * Reads a column of the newest row of eventstore.segments, or of the newest
  * that is of a sealed segment; missing if there is none.  Those that are not
- * sealed are few, and the newest.
+ * sealed are few, and the newest.  A catalog snapshot of a table that has no
+ * system cache is of now, and may be taken in parallel mode, too.
  */
 static int64
 read_newest(bool sealed, AttrNumber column, int64 missing)
@@ -192,7 +235,7 @@ read_newest(bool sealed, AttrNumber column, int64 missing)
 	const EsStore *store = es_base_store();
 	Relation	rel = table_open(store->segments, AccessShareLock);
 	Relation	index = index_open(get_relname_relid("segments_pkey", store->schema), AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot = RegisterSnapshot(GetCatalogSnapshot(store->segments));
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 0);
 	int64		found = missing;
@@ -214,11 +257,28 @@ read_newest(bool sealed, AttrNumber column, int64 missing)
 	return found;
 }
 
-/* es_segment_newest tells the highest segment that was ever made; -1 for none. */
+/*
+ * es_segment_newest tells the highest segment that was ever made, as far as this
+ * session has heard; -1 for none.
+ */
 int64
 es_segment_newest(void)
 {
 	if (newest < 0)
+		newest = read_newest(false, Anum_es_segments_segment, -1);
+	return newest;
+}
+
+/*
+ * es_segment_newest_reaching tells the highest segment that was ever made, for
+ * who has learned of a position: if there is a segment that has it, it is not
+ * above the result, however little this session has heard.
+ */
+int64
+es_segment_newest_reaching(int64 position)
+{
+	AcceptInvalidationMessages();
+	if (es_segment_of(position) > es_segment_newest())
 		newest = read_newest(false, Anum_es_segments_segment, -1);
 	return newest;
 }
@@ -273,26 +333,57 @@ es_segment_delete_rows(Oid table, Oid index, int64 id)
 }
 
 /*
- * es_segment_open opens a segment and locks it; NULL, with no lock kept, if it
- * is missing.
+ * es_segment_open opens a segment and locks it; NULL, with no lock kept, if the
+ * log has none of that number.  *lost becomes whether it had one.
  */
 Relation
-es_segment_open(int64 segment, LOCKMODE mode)
+es_segment_open(int64 segment, LOCKMODE mode, bool *lost)
 {
-	Oid			relid = es_segment_relid(segment);
-	Relation	rel = OidIsValid(relid) ? try_table_open(relid, mode) : NULL;
+	*lost = false;
+	for (;;)
+	{
+		Oid			relid = es_segment_relid(segment);
+		Relation	rel;
 
-	if (rel == NULL || es_segment_relid(segment) == relid)
-		return rel;
-	/* it was detached or dropped while we waited for the lock */
-	table_close(rel, mode);
-	return NULL;
+		CHECK_FOR_INTERRUPTS();
+		if (!OidIsValid(relid))
+		{
+			if (segment < 0 || segment > es_segment_newest_reaching(es_segment_first_position(segment)))
+				return NULL;
+			/* it may have been made after the first look, but not after this */
+			relid = es_segment_relid(segment);
+			*lost = !OidIsValid(relid);
+			if (*lost)
+				return NULL;
+		}
+		rel = try_table_open(relid, mode);
+		if (rel != NULL && es_segment_relid(segment) == relid)
+			return rel;
+		/* it was detached, dropped or replaced while we waited for the lock */
+		if (rel != NULL)
+			table_close(rel, mode);
+	}
 }
 
-/* Opens the segment and the index that a scan is about; false if the segment is missing. */
+/* es_segment_refuse_lost raises 55000: somebody needs an event of a segment that is lost. */
+void
+es_segment_refuse_lost(int64 segment)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("segment \"eventstore.events_" INT64_FORMAT "\" is not part of the log any more", segment),
+			errdetail("It has been detached or dropped, and events at positions " INT64_FORMAT " to " INT64_FORMAT
+					  " are needed.", es_segment_first_position(segment), es_segment_last_position(segment)),
+			errhint("Attach it again: ALTER TABLE eventstore.events ATTACH PARTITION eventstore.events_" INT64_FORMAT
+					" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ").", segment,
+					es_segment_first_position(segment), es_segment_last_position(segment) + 1));
+}
+
+/* Opens the segment and the index that a scan is about; false if the log has no such segment. */
 static bool
 open_for_scan(EsSegmentScan *scan, int64 segment)
 {
+	scan->lost = false;
 	scan->borrowed = scan->open && RelationGetRelid(scan->open->rel) == es_segment_relid(segment);
 	if (scan->borrowed)
 	{
@@ -300,7 +391,7 @@ open_for_scan(EsSegmentScan *scan, int64 segment)
 		scan->index = es_store_index(scan->open, es_segment_index(segment, scan->which));
 		return scan->index != NULL;
 	}
-	scan->rel = es_segment_open(segment, AccessShareLock);
+	scan->rel = es_segment_open(segment, AccessShareLock, &scan->lost);
 	if (scan->rel == NULL)
 		return false;
 	scan->index = index_open(es_segment_index(segment, scan->which), AccessShareLock);
@@ -309,13 +400,18 @@ open_for_scan(EsSegmentScan *scan, int64 segment)
 
 /*
  * es_segment_scan_begin opens the index of a segment that the scan asks for,
- * with its keys; false if the segment is missing.
+ * with its keys; false if the log has no such segment.  If it had one, 55000
+ * where the scan needs it, else scan->lost tells so.
  */
 bool
 es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
 {
 	if (!open_for_scan(scan, segment))
+	{
+		if (scan->lost && scan->needed)
+			es_segment_refuse_lost(segment);
 		return false;
+	}
 	scan->by_pages = scan->pages != NULL && es_pages_serve(scan->rel, scan->snapshot);
 	if (scan->by_pages)
 		scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(scan->rel), &TTSOpsHeapTuple);
@@ -460,7 +556,9 @@ es_segment_count(int64 segment, Snapshot snapshot)
 Datum
 es_segment_events(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(Max(es_segment_count(PG_GETARG_INT64(0), GetActiveSnapshot()), 0));
+	int64		count = es_segment_count(PG_GETARG_INT64(0), GetActiveSnapshot());
+
+	PG_RETURN_INT64(Max(count, 0));
 }
 
 /*

@@ -34,9 +34,11 @@ extern int64 es_segment_of(int64 position);
 extern int64 es_segment_first_position(int64 segment);
 extern int64 es_segment_last_position(int64 segment);
 extern int64 es_segment_newest(void);
+extern int64 es_segment_newest_reaching(int64 position);
 extern int64 es_segment_sealed_upto(void);
 extern Oid	es_segment_relid(int64 segment);
-extern Relation es_segment_open(int64 segment, LOCKMODE mode);
+extern Relation es_segment_open(int64 segment, LOCKMODE mode, bool *lost);
+extern void es_segment_refuse_lost(int64 segment);
 extern Oid	es_segment_index(int64 segment, EsSegmentIndex which);
 
 extern Snapshot es_segment_fresh_snapshot(void);
@@ -49,6 +51,7 @@ typedef struct EsSegmentScan
 	Snapshot	snapshot;
 	EsTable    *open;			/* a segment that is open for writing, used if
 								 * it is the one to scan; or NULL */
+	bool		needed;			/* a segment that is lost is an error */
 	bool		own_slot;		/* other scans may run on the segment
 								 * meanwhile */
 	bool		index_only;		/* es_segment_scan_skip will be used */
@@ -61,6 +64,7 @@ typedef struct EsSegmentScan
 	int			nkeys;
 	ScanKeyData keys[3];
 
+	bool		lost;			/* there was a segment, but it is gone */
 	Relation	rel;
 	Relation	index;
 	IndexScanDesc scan;

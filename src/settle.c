@@ -350,10 +350,15 @@ walk_contiguous(int64 after, int64 last)
 		ScanKeyInit(&scan.keys[0], 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
 		if (!es_segment_scan_begin(&scan, n))
 		{
-			/* detached segments are final; those not made yet have nothing */
-			if (n > es_segment_newest())
+			/*
+			 * Who has positions of a lost segment can write them no more;
+			 * those of one that is not made yet may come.
+			 */
+			int64		end = es_segment_last_position(n);
+
+			if (!scan.lost)
 				break;
-			after = Min(last, es_segment_last_position(n));
+			after = Min(last, end);
 			continue;
 		}
 		while (whole && after < last && index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
@@ -379,13 +384,26 @@ read_mark(void)
 	return es_store_read_number(es_base_store()->settled_mark, 0);
 }
 
+/* The settled position as the tables have it: what was written there first for standbys, or for the sake of sealing. */
+static int64
+written_settled(void)
+{
+	int64		mark = read_mark();
+	int64		sealed = es_segment_sealed_upto();
+
+	return Max(mark, sealed);
+}
+
 /* The settled position where locks tell nothing: the mark, and what follows it without a hole. */
 static int64
 compute_by_mark(int64 last)
 {
 	/* a promotion may follow: nothing learned here is kept but the mark */
-	settled = Max(settled, Max(read_mark(), es_segment_sealed_upto()));
-	return Min(walk_contiguous(settled, last), own_first - 1);
+	int64		marked = written_settled();
+
+	settled = Max(settled, marked);
+	last = walk_contiguous(settled, last);
+	return Min(last, own_first - 1);
 }
 
 /* es_settle_known tells what is known to be settled without a look. */
@@ -394,7 +412,11 @@ es_settle_known(void)
 {
 	check_log();
 	if (!RecoveryInProgress())
-		settled = Max(settled, es_sharedmark_get(known_sequence));
+	{
+		int64		shared = es_sharedmark_get(known_sequence);
+
+		settled = Max(settled, shared);
+	}
 	return Min(settled, own_first - 1);
 }
 
@@ -437,14 +459,18 @@ look(int64 *given, int64 walk)
 	int			count;
 	bool		known;
 	int64		now = es_settle_known();
+	int64		lowest;
 
-	*given = Min(es_sequence_read(known_sequence, &lsn), own_first - 1);
+	*given = es_sequence_read(known_sequence, &lsn);
+	*given = Min(*given, own_first - 1);
 	holders = look_at_holders(&count);
 	if (es_read_durable && XLogNeedsFlush(lsn))
 		XLogFlush(lsn);
 	if (count > 0 && now == 0)
-		now = Max(read_mark(), es_segment_sealed_upto());
-	now = Max(now, Min(*given, find_lowest(holders, count, &known)));
+		now = written_settled();
+	lowest = find_lowest(holders, count, &known);
+	lowest = Min(*given, lowest);
+	now = Max(now, lowest);
 	if (!known && now < *given)
 		now = walk_contiguous(now, now + Min(*given - now, walk));
 	note_look(*given, holders, count);

@@ -247,7 +247,7 @@ find_last_event(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirt
 static bool
 scan_for_tip(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirty)
 {
-	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = dirty,.open = open,.nkeys = 1};
+	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = dirty,.open = open,.needed = true,.nkeys = 1};
 	bool		found;
 
 	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
@@ -281,14 +281,54 @@ es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, Transactio
 	return found;
 }
 
+/* Reads a stream's version at one end of a segment; 0 if it has none there. */
+static int64
+version_at(const EsStream *stream, int64 segment, ScanDirection direction, Snapshot snapshot)
+{
+	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = snapshot,.own_slot = true,.nkeys = 1};
+	bool		isnull;
+
+	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
+	return DatumGetInt64(es_segment_scan_edge(&scan, segment, direction, Anum_es_events_version, &isnull));
+}
+
+/*
+ * Raises 55000 if a stream has had events in segments that are lost, of which
+ * the given one is the highest: versions of what is there tell.
+ */
+static void
+check_lost(const EsStream *stream, int64 lost)
+{
+	Snapshot	snapshot = es_segment_fresh_snapshot();
+	int64		after = 0;		/* the next version that there is */
+
+	for (int64 n = lost + 1; after == 0 && n <= stream->last_segment; n++)
+		after = version_at(stream, n, ForwardScanDirection, snapshot);
+	for (int64 n = lost; n >= stream->first_segment && after != 1; n--)
+	{
+		int64		before = version_at(stream, n, BackwardScanDirection, snapshot);
+
+		if (before == 0)
+			continue;
+		if (before != after - 1)
+			break;
+		after = version_at(stream, n, ForwardScanDirection, snapshot);
+	}
+	UnregisterSnapshot(snapshot);
+	if (after != 1)
+		es_segment_refuse_lost(lost);
+}
+
 /*
  * es_stream_find_event_id tells the version of the event that a caller gave
- * this id, 0 if the stream has none.  The newest segment is asked first.
+ * this id, 0 if the stream has none.  The newest segment is asked first.  55000
+ * if an event that might have it is in a segment that is lost.
  */
 int64
 es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id, TransactionId *in_progress)
 {
 	int64		version = 0;
+	int64		lost = -1;
 
 	*in_progress = InvalidTransactionId;
 	for (int64 n = stream->last_segment; version == 0 && n >= stream->first_segment; n--)
@@ -301,7 +341,11 @@ es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id, Transaction
 		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
 		ScanKeyInit(&scan.keys[1], 2, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
 		if (!es_segment_scan_begin(&scan, n))
+		{
+			if (lost < 0 && scan.lost)
+				lost = n;
 			continue;
+		}
 		if (index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
 		{
 			version = DatumGetInt64(slot_getattr(scan.slot, Anum_es_events_version, &isnull));
@@ -309,6 +353,8 @@ es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id, Transaction
 		}
 		es_segment_scan_end(&scan);
 	}
+	if (version == 0 && lost >= 0)
+		check_lost(stream, lost);
 	return version;
 }
 
@@ -316,14 +362,15 @@ es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id, Transaction
  * es_stream_version(stream): how many events the stream has had so far.
  *
  * 0 if it never had one.  Sees what is committed, and this transaction's own
- * appends.  NULL is 22004, what cannot be a name 22023.
+ * appends.  NULL is 22004, what cannot be a name 22023; 55000 if the segment of
+ * its last event is detached.
  */
 Datum
 es_stream_version(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_base_stream_arg(fcinfo, 0);
 	Snapshot	snapshot = es_segment_fresh_snapshot();
-	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = snapshot,.own_slot = true,.nkeys = 1};
+	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = snapshot,.needed = true,.own_slot = true,.nkeys = 1};
 	EsStream	stream;
 	int64		version = 0;
 	bool		isnull;

@@ -44,7 +44,7 @@ static void
 skip_segments(void)
 {
 	int64		last = es_settle_last_given();
-	int64		end = es_segment_last_position(es_segment_newest());
+	int64		end = es_segment_last_position(es_segment_newest_reaching(PG_INT64_MAX));
 
 	if (last > 0 && last < end)
 		set_sequence(es_base_store()->position_seq, end);

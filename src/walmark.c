@@ -57,11 +57,13 @@ read_marks(EsWalMark *marks)
 	Datum		lsns[MOST_MARKS];
 	Datum		positions[MOST_MARKS];
 	int			count;
+	int			npositions;
 
 	if (es_store_read_row(es_base_relation("wal_mark"), columns, nulls) == NULL)
 		return 0;
 	count = take_elements(columns[LSNS], PG_LSNOID, lsns);
-	count = Min(count, take_elements(columns[POSITIONS], INT8OID, positions));
+	npositions = take_elements(columns[POSITIONS], INT8OID, positions);
+	count = Min(count, npositions);
 	for (int i = 0; i < count; i++)
 	{
 		marks[i].lsn = DatumGetLSN(lsns[i]);

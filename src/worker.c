@@ -515,8 +515,9 @@ rest(Work *work)
 {
 	/* what came meanwhile may have set the latch in vain */
 	bool		called = es_wake_told() || told_to_go || es_roster_is_called();
+	TimestampTz due = due_at(work);
 
-	sleep_until(called ? GetCurrentTimestamp() : Min(due_at(work), work->projections.again_at));
+	sleep_until(called ? GetCurrentTimestamp() : Min(due, work->projections.again_at));
 	(void) es_wake_told();
 	work->idle = false;			/* woken, so there is news */
 	if (!work->projections.follows)
