@@ -683,7 +683,8 @@ es_poll_wait(PG_FUNCTION_ARGS)
 	const EsSubscription *subscription;
 	bool		ready;
 
-	name = memcpy(MemoryContextAlloc(PortalContext, VARSIZE_ANY(name)), name, VARSIZE_ANY(name));
+	/* a procedure's memory outlives the transaction that it ends */
+	name = memcpy(palloc(VARSIZE_ANY(name)), name, VARSIZE_ANY(name));
 	wait.detached = es_wait_detach(fcinfo);
 	wait.timeout = wait.detached ? timeout : es_wait_cap(timeout);
 	subscription = es_subscription_get(name);

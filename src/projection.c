@@ -36,7 +36,6 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
@@ -45,6 +44,7 @@
 
 #include "roster.h"
 #include "sequence.h"
+#include "settings.h"
 
 #define Anum_projections_id				1
 #define Anum_projections_created_at		2
@@ -57,8 +57,7 @@
 #define Anum_projections_categories		9
 #define Anum_projections_types			10
 #define Anum_projections_creator		11
-#define Anum_projections_search_path	12
-#define Natts_projections				12
+#define Natts_projections				11
 
 /* A projection whose users' code runs in this session; in TopTransactionContext. */
 typedef struct Running
@@ -159,7 +158,6 @@ take_definition(EsProjection *projection, HeapTuple row, TupleDesc desc)
 	es_log_names_of_column(&projection->categories, COLUMN(categories));
 	es_log_names_of_column(&projection->types, COLUMN(types));
 	projection->creator = take_string(COLUMN(creator));
-	projection->search_path = take_string(COLUMN(search_path));
 	if (projection->key)
 		projection->value = es_value_compile_key(projection->key);
 	projection->generation = palloc0(sizeof(int64));
@@ -421,10 +419,10 @@ es_projection_become_caller(const EsOwnerContext *saved)
 
 /*
  * es_projection_become_creator makes a projection's creator the current user,
- * with the search_path of then, for the code of users, and the projection one that
- * is running; es_projection_become_caller undoes it, and so does an error.  Where that role could not act as the session's
- * user by itself, it must not leave anything behind that would run as such, like
- * a deferred trigger.
+ * with the server's own settings, for the code of users, and the projection one that
+ * is running; es_projection_become_caller undoes it, and so does an error.  Where that
+ * role could not act as the session's user by itself, it must not leave anything behind
+ * that would run as such, like a deferred trigger.
  */
 void
 es_projection_become_creator(const EsProjection *projection, EsOwnerContext *saved)
@@ -449,9 +447,7 @@ es_projection_become_creator(const EsProjection *projection, EsOwnerContext *sav
 	if (!es_may_become(creator, saved->user) || !es_may_become(creator, GetSessionUserId()))
 		restrict_to |= SECURITY_RESTRICTED_OPERATION;
 	SetUserIdAndSecContext(creator, saved->sec_context | restrict_to);
-	saved->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", projection->search_path,
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	saved->guc_level = es_settings_enter();
 }
 
 /* ---- locks and changes ---- */
@@ -567,7 +563,6 @@ es_projection_insert(EsProjection *projection)
 	put_names(COLUMN(categories), &projection->categories);
 	put_names(COLUMN(types), &projection->types);
 	put_string(COLUMN(creator), projection->creator);
-	put_string(COLUMN(search_path), projection->search_path);
 #undef COLUMN
 	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), v, n));
 	table_close(rel, NoLock);

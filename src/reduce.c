@@ -30,6 +30,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "settings.h"
 #include "state.h"
 
 #define FINGERPRINT_FORMAT	1	/* to be raised when the same reducer comes to
@@ -423,6 +424,8 @@ compute_fingerprint(EsReducer *reducer)
 	appendStringInfo(&head, "%d;%s;%d;" INT64_FORMAT ";", FINGERPRINT_FORMAT, reducer->name,
 					 reducer->unknown_is_error, reducer->drops);
 	es_state_describe_type(&head, reducer->state_type);
+	if (reducer->calls_functions || reducer->state_type != JSONBOID)
+		es_settings_describe(&head);
 	if (reducer->initial != NULL)
 		JsonbToCString(&head, (JsonbContainer *) &reducer->initial->root, VARSIZE(reducer->initial));
 	add_part(hash, head.data, head.len);
@@ -503,6 +506,7 @@ load_policy(EsReducer *reducer, const text *name)
 static void
 note_function(EsReducer *reducer, const EsFunction *function)
 {
+	reducer->calls_functions = true;
 	reducer->parallel_safe &= is_parallel_safe(function);
 	reducer->self_contained &= es_handler_is_self_contained(function);
 }

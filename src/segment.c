@@ -303,6 +303,7 @@ es_segment_fresh_snapshot(void)
 {
 	Snapshot	snapshot;
 
+	es_base_refuse_parallel();
 	es_base_flush_pending();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	/* it is our copy; the next command's eyes see this command's rows */

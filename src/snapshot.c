@@ -20,9 +20,9 @@
  * was under way is never used.  A replay during which the reducer has changed
  * leaves none.
  *
- * A snapshot is for all sessions, and a function may mean something else in one
- * with another search_path.  So whoever is not the store's owner leaves snapshots
- * only by reducers whose functions do not depend on that.
+ * A snapshot is for all roles, and a function may mean something else for another
+ * one: the server's search_path may have "$user".  So whoever is not the store's owner
+ * leaves snapshots only by reducers whose functions do not depend on that.
  */
 #include "snapshot.h"
 
