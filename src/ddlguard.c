@@ -73,6 +73,7 @@ typedef struct OwnTable
 
 static const OwnTable own_tables[] = {
 	{"config", 1},
+	{"maker_failure", 6},
 	{"projection_progress", 10, {"projection_progress_by_key"}},
 	{"projection_skips", 5, {"projection_skips_by_key"}},
 	{"projection_states", 7, {"projection_states_by_key"}},

@@ -19,6 +19,7 @@ CREATE EVENT TRIGGER eventstore_guard_ddl ON ddl_command_start
 		'DROP TABLE', 'DROP TEXT SEARCH CONFIGURATION', 'DROP TEXT SEARCH DICTIONARY', 'DROP TEXT SEARCH PARSER',
 		'DROP TEXT SEARCH TEMPLATE', 'DROP TRIGGER', 'DROP TYPE', 'DROP VIEW')
 	EXECUTE FUNCTION eventstore.guard_ddl();
+ALTER EVENT TRIGGER eventstore_guard_ddl ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER eventstore_guard_ddl IS 'keeps the event store from being dropped by mistake, see eventstore.allow_drop';
 
 /*

@@ -90,17 +90,18 @@ SELECT pg_catalog.pg_extension_config_dump('eventstore.config', '');
 
 /*
  * Puts the guards on a table of the store. Dropped again at the end of the
- * install script: later upgrades bring their own copy.
+ * install script: later upgrades bring their own copy. Its search_path is the
+ * script's, as event triggers of others may expect.
  */
 CREATE PROCEDURE eventstore.install_guards(relation regclass)
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql AS $$
 BEGIN
-	EXECUTE format('CREATE TRIGGER guard_rows BEFORE UPDATE OR DELETE ON %s
+	EXECUTE pg_catalog.format('CREATE TRIGGER guard_rows BEFORE UPDATE OR DELETE ON %s
 		FOR EACH ROW EXECUTE FUNCTION eventstore.guard_rows()', relation);
-	EXECUTE format('CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON %s
+	EXECUTE pg_catalog.format('CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON %s
 		FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()', relation);
-	EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER guard_rows', relation);
-	EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER guard_statement', relation);
+	EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER guard_rows', relation);
+	EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER guard_statement', relation);
 END
 $$;
 COMMENT ON PROCEDURE eventstore.install_guards(regclass) IS 'install script only';
