@@ -131,8 +131,10 @@ make_segment(int64 n)
 		INT64_FORMAT " (stream_id, event_id) WHERE id_given", n, n);
 	run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.events_"
 		INT64_FORMAT " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", n);
+	run("CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.events_"
+		INT64_FORMAT " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()", n);
 	run("ALTER TABLE eventstore.events_" INT64_FORMAT
-		" ENABLE ALWAYS TRIGGER guard_statement", n);
+		" ENABLE ALWAYS TRIGGER guard_statement, ENABLE ALWAYS TRIGGER guard_restore", n);
 	run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.events_" INT64_FORMAT
 		" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", n,
 		es_segment_first_position(n), es_segment_last_position(n) + 1);

@@ -15,6 +15,9 @@
  * timeline are kept apart by a lock that is held for the jump only.  A crash in
  * the middle lets the next one jump again, which does nothing at the end of a
  * segment.
+ *
+ * At that look a backend also compares the sequence with the log, whose last event
+ * is beyond it if somebody has set it back or a restore is not done yet.
  */
 #include "timeline.h"
 
@@ -23,6 +26,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
 
 #include "sequence.h"
 
@@ -50,6 +54,43 @@ skip_segments(void)
 		set_sequence(es_base_store()->position_seq, end);
 }
 
+/*
+ * es_timeline_event_beyond finds the last event of the log if it is beyond a
+ * position, and tells where; 0 if it is not.  Own events count.
+ */
+int64
+es_timeline_event_beyond(int64 position)
+{
+	Snapshot	snapshot = es_segment_fresh_snapshot();
+	int64		found = 0;
+
+	for (int64 n = es_segment_newest(); n >= es_segment_of(Max(position, 1)) && found == 0; n--)
+	{
+		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.own_slot = true};
+		bool		isnull;
+
+		found = DatumGetInt64(es_segment_scan_edge(&scan, n, BackwardScanDirection, Anum_es_events_position, &isnull));
+	}
+	UnregisterSnapshot(snapshot);
+	return found > position ? found : 0;
+}
+
+/* Refuses to give positions out again: somebody has set the sequence back, or not yet restored it. */
+static void
+check_sequence(void)
+{
+	int64		beyond = es_timeline_event_beyond(es_settle_last_given());
+
+	/* a look at the sequence that is later than that at the log */
+	if (beyond > es_settle_last_given())
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("sequence \"eventstore.position_seq\" is behind the log"),
+				errdetail("The last position given out is " INT64_FORMAT ", and an event has position " INT64_FORMAT ".",
+						  es_settle_last_given(), beyond),
+				errhint("Set it to the last position that was given out: SELECT setval('eventstore.position_seq', " INT64_FORMAT ").", beyond));
+}
+
 /* es_timeline_check sees to it that positions go on at another segment if the timeline is a new one. */
 void
 es_timeline_check(void)
@@ -74,5 +115,6 @@ es_timeline_check(void)
 			set_sequence(sequence, now);
 		(void) LockRelease(&tag, ExclusiveLock, false);
 	}
+	check_sequence();
 	checked = sequence;
 }

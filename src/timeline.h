@@ -8,5 +8,6 @@
 #include "settle.h"
 
 extern void es_timeline_check(void);
+extern int64 es_timeline_event_beyond(int64 position);
 
 #endif							/* ES_TIMELINE_H */
