@@ -16,7 +16,8 @@ my @takes_away = (
 	'ALTER TABLE eventstore.config DROP COLUMN segment_size', 'DROP TRIGGER guard_statement ON eventstore.events_0',
 	'ALTER TYPE es_state DROP ATTRIBUTE state', 'ALTER EXTENSION eventstore DROP TABLE eventstore.streams',
 	'ALTER SEQUENCE eventstore.position_seq RESTART', 'ALTER TABLE eventstore.events_0 SET UNLOGGED',
-	'DROP OWNED BY boss CASCADE', 'DO $$BEGIN DROP EXTENSION eventstore; END$$', 'SELECT drops()');
+	'DROP OWNED BY boss CASCADE', 'DO $$BEGIN DROP EXTENSION eventstore; END$$', 'SELECT drops()',
+	'SET session_replication_role = replica; DROP EXTENSION eventstore');
 my @leaves_it = (
 	'REINDEX SCHEMA CONCURRENTLY eventstore', 'VACUUM FULL', 'CLUSTER eventstore.events_0 USING events_0_position',
 	'DROP TABLE unrelated', 'DROP INDEX eventstore.mine', 'CREATE TEMP TABLE t (i int); DROP TABLE t');
