@@ -86,7 +86,7 @@ typedef struct MakerOrder
 	bool		seal;			/* and seal what is complete; nobody waits */
 } MakerOrder;
 
-static int64 making = -1;		/* the segment that is being made here, or was last */
+static int64 making = -1;		/* the segment that is or was made here */
 
 /* ---- making ---- */
 
