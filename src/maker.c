@@ -217,28 +217,22 @@ read_failures(int64 segment, TimestampTz *failed_at)
 	return attempts;
 }
 
-/* Notes, in a transaction of its own, that a worker could not make a segment; behind es_segments. */
+/* Notes that a worker could not make a segment; behind es_segments. */
 static void
 note_failure(int64 segment, const char *error)
 {
+	Oid			table = es_base_relation("maker_failure");
 	Datum		values[Natts_failure];
 	TimestampTz failed_at;
 
-	StartTransactionCommand();
-	if (OidIsValid(get_extension_oid("eventstore", true)))
-	{
-		Oid			table = es_base_relation("maker_failure");
-
-		LockRelationOid(table, ShareRowExclusiveLock);
-		values[Anum_failure_segment - 1] = Int64GetDatum(segment);
-		values[Anum_failure_first_position - 1] = Int64GetDatum(es_segment_first_position(segment));
-		values[Anum_failure_last_position - 1] = Int64GetDatum(es_segment_last_position(segment));
-		values[Anum_failure_attempts - 1] = Int32GetDatum(read_failures(segment, &failed_at) + 1);
-		values[Anum_failure_failed_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-		values[Anum_failure_error - 1] = CStringGetTextDatum(error);
-		es_store_write_row(table, values);
-	}
-	CommitTransactionCommand();
+	LockRelationOid(table, ShareRowExclusiveLock);
+	values[Anum_failure_segment - 1] = Int64GetDatum(segment);
+	values[Anum_failure_first_position - 1] = Int64GetDatum(es_segment_first_position(segment));
+	values[Anum_failure_last_position - 1] = Int64GetDatum(es_segment_last_position(segment));
+	values[Anum_failure_attempts - 1] = Int32GetDatum(read_failures(segment, &failed_at) + 1);
+	values[Anum_failure_failed_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[Anum_failure_error - 1] = CStringGetTextDatum(error);
+	es_store_write_row(table, values);
 }
 
 /* Says in the log what a failure means; the error itself is there already. */
@@ -423,10 +417,14 @@ make_as_worker(int64 upto)
 	PG_END_TRY();
 	if (error == NULL)
 		return;
-	MemoryContextSwitchTo(context);
-	note_failure(making, error->message);
-	warn_of_failure(making, error);
-	FreeErrorData(error);
+	StartTransactionCommand();
+	/* if it is gone, that is why */
+	if (OidIsValid(get_extension_oid("eventstore", true)))
+	{
+		warn_of_failure(making, error);
+		note_failure(making, error->message);
+	}
+	CommitTransactionCommand();
 }
 
 /*

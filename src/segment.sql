@@ -13,7 +13,7 @@ COMMENT ON COLUMN eventstore.segments.events IS 'how many events a sealed segmen
 SELECT pg_catalog.pg_extension_config_dump('eventstore.segments', '');
 CALL eventstore.install_guards('eventstore.segments');
 
-/* Of this server's workers, so not dumped. One row at most. */
+/* Of this server's workers, so no row of it is dumped. One row at most. */
 CREATE TABLE eventstore.maker_failure (
 	segment bigint NOT NULL,
 	first_position bigint NOT NULL,
@@ -24,6 +24,7 @@ CREATE TABLE eventstore.maker_failure (
 );
 COMMENT ON TABLE eventstore.maker_failure IS 'the last segment that a background worker could not make; of no interest once that is in eventstore.segments';
 COMMENT ON COLUMN eventstore.maker_failure.attempts IS 'how often it could not';
+SELECT pg_catalog.pg_extension_config_dump('eventstore.maker_failure', 'WHERE false');
 CALL eventstore.install_guards('eventstore.maker_failure');
 
 CREATE FUNCTION @extschema@.es_set_segment_size(positions bigint) RETURNS void
@@ -71,8 +72,7 @@ CREATE VIEW @extschema@.es_segments AS
 			WHEN s.last_position OPERATOR(pg_catalog.<=) p.last_value THEN 'full'
 			WHEN s.first_position OPERATOR(pg_catalog.<=) p.last_value AND p.is_called THEN 'active'
 			ELSE 'ready'
-		END AS state,
-		NULL::pg_catalog.text AS error
+		END AS state
 	FROM eventstore.segments s
 	CROSS JOIN eventstore.position_seq p
 	LEFT JOIN pg_catalog.pg_class c
@@ -80,9 +80,8 @@ CREATE VIEW @extschema@.es_segments AS
 		AND c.relname OPERATOR(pg_catalog.=) ('events_' OPERATOR(pg_catalog.||) s.segment::pg_catalog.text)::pg_catalog.name
 	UNION ALL
 	SELECT f.segment, f.first_position, f.last_position, 0::pg_catalog.int8, NULL::pg_catalog.int8, NULL::pg_catalog.timestamptz,
-		NULL::pg_catalog.timestamptz, 'failed'::pg_catalog.text,
-		pg_catalog.format('%s (attempt %s, at %s)', f.error, f.attempts, f.failed_at)
+		NULL::pg_catalog.timestamptz, 'failed'::pg_catalog.text
 	FROM eventstore.maker_failure f
 	WHERE NOT EXISTS (SELECT 1 FROM eventstore.segments s WHERE s.segment OPERATOR(pg_catalog.=) f.segment);
 COMMENT ON VIEW @extschema@.es_segments IS
-	'segments of the log: positions, events (counted once, when sealed), bytes with indexes and TOAST, times of the first and last event, state ready, active, full, sealed (full, and frozen once), detached, or failed (the next one, which could not be made yet; error says why)';
+	'segments of the log: positions, events (counted once, when sealed), bytes with indexes and TOAST, times of the first and last event, state ready, active, full, sealed (full, and frozen once), detached, or failed (the next one, which could not be made yet; eventstore.maker_failure says why)';

@@ -43,7 +43,7 @@ sub append { return $node->psql($_[0], "SELECT count(es_append('fill-1', 'F')) F
 # ---- settings ----
 
 audited('settings', 100);
-is((append('settings', 240))[0], 0, 'an audit trigger with names of its own does not keep segments from being made');
+is((append('settings', 260))[0], 0, 'an audit trigger with names of its own does not keep segments from being made');
 ok($node->poll_query_until('settings', q{SELECT count(*) > 3 FROM es_segments}), 'nor ahead of need');
 is($node->safe_psql('settings', q{SELECT count(DISTINCT object), string_agg(DISTINCT path, ';') FROM audit_log WHERE tag = 'CREATE TABLE' AND object ~ '^eventstore.events_[0-3]$'}),
 	'4|"$user", public', 'it sees each, under the search_path it expects');
@@ -97,8 +97,8 @@ $node->safe_psql('failing', q{SELECT count(es_append('fill-1', 'F')) FROM genera
 $node->safe_psql('failing', q{ALTER EVENT TRIGGER audit DISABLE; ALTER TABLE audit_log RENAME TO old_log; ALTER EVENT TRIGGER audit ENABLE});
 is((append('failing', 500))[0], 0, 'a trigger fails: nobody notices in the middle of a segment');
 ok($node->poll_query_until('failing', q{SELECT count(*) = 1 FROM es_segments WHERE state = 'failed'}), 'but es_segments has it');
-is($node->safe_psql('failing', q{SELECT segment, first_position, last_position, events, error ~ '^relation "audit_log" does not exist \(attempt 1, at ' FROM es_segments WHERE state = 'failed'}),
-	'2|2001|3000|0|t', 'which segment and why');
+is($node->safe_psql('failing', q{SELECT segment, first_position, last_position, events FROM es_segments WHERE state = 'failed'; SELECT segment, attempts, error FROM eventstore.maker_failure}),
+	qq{2|2001|3000|0\n2|1|relation "audit_log" does not exist}, 'which segment, and a table why');
 is(failures(2, $log), 1, 'and the log what it means');
 like(substr(slurp_file($node->logfile), $log), qr/making segment 2 of the event store.*appends fail at position 2001/s, 'and until when it must be mended');
 append('failing', 100);
@@ -115,7 +115,7 @@ $node->safe_psql('failing', q{ALTER EVENT TRIGGER audit DISABLE; ALTER TABLE aud
 $log = -s $node->logfile;
 my $left = $node->safe_psql('failing', 'SELECT 3000 - es_settled_position()');
 is((append('failing', $left))[0], 0, 'appends go on to the end of the last segment');
-foreach (1 .. 20)
+foreach (1 .. 10)
 {
 	($status, $out, $err) = append('failing', 1);
 	last if $status != 3;
