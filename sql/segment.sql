@@ -193,6 +193,7 @@ SELECT count(*) AS members FROM pg_depend WHERE deptype = 'e' AND classid = 'pg_
 
 -- nothing of it stays behind
 SET client_min_messages = warning;
+SET eventstore.allow_drop = on;
 DROP EXTENSION eventstore;
 SELECT count(*) AS left_behind FROM pg_class WHERE relname LIKE 'events%' AND relname NOT LIKE 'events';
 DROP OWNED BY regress_es_segment;

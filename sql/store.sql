@@ -290,6 +290,7 @@ SELECT "Event Store".es_append('store_c-1', 'B');
 SELECT "Event Store".es_append_events('store_c-1', ARRAY[('C', '{}', NULL, NULL)]::"Event Store".es_new_event[], 2);
 SELECT position, stream, version, type FROM "Event Store".es_read_all();
 SET client_min_messages = warning;
+SET eventstore.allow_drop = on;
 DROP EXTENSION eventstore;
 SELECT count(*) AS left_behind FROM pg_class WHERE relnamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname ~ '^(pg_|information_schema)');
 SELECT count(*) AS left_behind FROM pg_namespace WHERE nspname = 'eventstore';

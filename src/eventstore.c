@@ -13,6 +13,7 @@
 #include "roster.h"
 #include "ack.h"
 #include "bulk.h"
+#include "ddlguard.h"
 #include "declare.h"
 #include "flight.h"
 #include "inline.h"
@@ -65,6 +66,7 @@ _PG_init(void)
 	es_inline_init();
 	es_declare_init();
 	es_utility_init();
+	es_ddlguard_init();
 	es_upgrade_init();
 	es_worker_init();
 	MarkGUCPrefixReserved("eventstore");

@@ -19,11 +19,18 @@
  * need it wait), then the lock on the log.  Makers queue on the latter and look
  * again once they have it, so asking twice is harmless.  A killed maker leaves
  * nothing: its transaction rolls back and whoever waits asks again.
+ *
+ * Making tables runs the event triggers of others, which may fail.  They find the
+ * settings that they may expect: in a worker the database's, here the server's own,
+ * and never the caller's, since they run as the owner.  A worker that fails says so
+ * in the log and in eventstore.maker_failure, half a segment ahead of need, and
+ * appends have it tried again on their way to the segment's end.
  */
 #include "maker.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "commands/vacuum.h"
 #include "executor/spi.h"
@@ -39,21 +46,46 @@
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "settings.h"
 
 #define MAKER_TRIES				2
 #define MOST_AT_ONCE			10000	/* segments */
+#define FAILED_LATELY_MS		10000
 #define LOOK_FOR_DEADLOCK_MS	1000
 #define WORKER_LOCK_TIMEOUT		"500ms" /* below the default deadlock_timeout */
 
 /* What the objsubid of lock tags on eventstore.segments says; object 0. */
 #define TAG_SEALER		1
 #define TAG_NEED		2
+
+/* When the next segment is asked for: in the middle, and again at 3/4, 7/8 ... until so little is left. */
+#define LAST_SHARE				32
+#define LAST_LEFT				64
+
+/* Columns of eventstore.maker_failure, a table of one row at most. */
+#define Anum_failure_segment		1
+#define Anum_failure_first_position	2
+#define Anum_failure_last_position	3
+#define Anum_failure_attempts		4
+#define Anum_failure_failed_at		5
+#define Anum_failure_error			6
+#define Natts_failure				6
+
+static EsRelation maker_failure = {"maker_failure"};
+static const EsColumn failure_columns[Natts_failure] = {
+	{"segment", INT8OID}, {"first_position", INT8OID}, {"last_position", INT8OID}, {"attempts", INT4OID},
+	{"failed_at", TIMESTAMPTZOID}, {"error", TEXTOID}
+};
+static const EsShape failures = ES_SHAPE(&maker_failure, NULL, failure_columns);
 
 /* What a worker is told through bgw_extra. */
 typedef struct MakerOrder
@@ -62,6 +94,8 @@ typedef struct MakerOrder
 	int64		upto;			/* make all segments up to this one */
 	bool		seal;			/* and seal what is complete; nobody waits */
 } MakerOrder;
+
+static int64 making = -1;		/* the segment that is or was made here */
 
 /* ---- making ---- */
 
@@ -107,15 +141,17 @@ es_maker_make_table(int64 n, int64 first_position, int64 last_position)
 	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_stream ON eventstore.events_"
 		INT64_FORMAT " (stream_id, version)", n, n);
 	run("CREATE INDEX events_" INT64_FORMAT "_category ON eventstore.events_"
-		INT64_FORMAT " (category_key, position) WHERE run_length > 0", n, n);
+		INT64_FORMAT " (category_key, position) WHERE run_length OPERATOR(pg_catalog.>) 0", n, n);
 	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_event_id ON eventstore.events_"
 		INT64_FORMAT " (stream_id, event_id) WHERE id_given", n, n);
 	run("ALTER TABLE eventstore.events_" INT64_FORMAT " REPLICA IDENTITY USING INDEX events_"
 		INT64_FORMAT "_position", n, n);
 	run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.events_"
 		INT64_FORMAT " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", n);
+	run("CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.events_"
+		INT64_FORMAT " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()", n);
 	run("ALTER TABLE eventstore.events_" INT64_FORMAT
-		" ENABLE ALWAYS TRIGGER guard_statement", n);
+		" ENABLE ALWAYS TRIGGER guard_statement, ENABLE ALWAYS TRIGGER guard_restore", n);
 	run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.events_" INT64_FORMAT
 		" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", n, first_position, last_position + 1);
 	CommandCounterIncrement();
@@ -133,26 +169,105 @@ make_segment(int64 n)
 		" VALUES (" INT64_FORMAT ", " INT64_FORMAT ", " INT64_FORMAT ")", n, first, last);
 }
 
+/*
+ * Becomes the owner, with the settings that event triggers of others may expect: as a
+ * worker the session's, which nobody has changed, else the server's own.  Names and
+ * operators in our statements are qualified.
+ */
+static void
+become_maker(EsOwnerContext *saved)
+{
+	if (MyBgworkerEntry == NULL)
+	{
+		es_base_become_owner(saved);
+		(void) es_settings_enter();
+		return;
+	}
+	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
+	SetUserIdAndSecContext(es_base_store()->owner, saved->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	saved->guc_level = NewGUCNestLevel();
+}
+
+/* Adds a line of context to errors that come up while a segment is made, from event triggers say. */
+static void
+add_context(void *arg)
+{
+	errcontext("making segment " INT64_FORMAT " of the event store", making);
+}
+
 /* Makes all segments up to one, in this transaction. */
 static void
 make_segments(int64 upto)
 {
 	EsOwnerContext saved;
+	ErrorContextCallback context = {.callback = add_context,.previous = error_context_stack};
 
+	making = upto;
+	error_context_stack = &context;
 	/* the lock serialises makers, and what ATTACH will take anyway */
 	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 	AcceptInvalidationMessages();
-	es_base_become_owner(&saved);
+	become_maker(&saved);
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
 	for (int64 n = es_segment_newest_reaching(es_segment_first_position(upto)) + 1; n <= upto; n++)
 	{
+		making = n;
 		make_segment(n);
 		CommandCounterIncrement();
 	}
 	PopActiveSnapshot();
 	SPI_finish();
 	es_base_become_caller(&saved);
+	error_context_stack = context.previous;
+}
+
+/* ---- failures ---- */
+
+/* How often a segment could not be made, and when last; 0 for never. */
+static int
+read_failures(int64 segment, TimestampTz *failed_at)
+{
+	EsRows		rows;
+	int			attempts = 0;
+
+	if (es_rows_read_one(&failures, &rows) && DatumGetInt64(rows.values[Anum_failure_segment - 1]) == segment)
+	{
+		attempts = DatumGetInt32(rows.values[Anum_failure_attempts - 1]);
+		*failed_at = DatumGetTimestampTz(rows.values[Anum_failure_failed_at - 1]);
+	}
+	es_rows_end(&rows);
+	return attempts;
+}
+
+/* Notes that a worker could not make a segment; behind es_segments. */
+static void
+note_failure(int64 segment, const char *error)
+{
+	Datum		values[Natts_failure];
+	TimestampTz failed_at;
+
+	es_base_lock(&maker_failure, ShareRowExclusiveLock);
+	values[Anum_failure_segment - 1] = Int64GetDatum(segment);
+	values[Anum_failure_first_position - 1] = Int64GetDatum(es_segment_first_position(segment));
+	values[Anum_failure_last_position - 1] = Int64GetDatum(es_segment_last_position(segment));
+	values[Anum_failure_attempts - 1] = Int32GetDatum(read_failures(segment, &failed_at) + 1);
+	values[Anum_failure_failed_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[Anum_failure_error - 1] = CStringGetTextDatum(error);
+	es_rows_write_one(&failures, values);
+}
+
+/* Says in the log what a failure means; the error itself is there already. */
+static void
+warn_of_failure(int64 segment, const ErrorData *error)
+{
+	ereport(WARNING,
+			errcode(error->sqlerrcode),
+			errmsg("could not make segment " INT64_FORMAT " of the event store", segment),
+			errdetail("%s", error->message),
+			errhint("It is tried again, but appends fail at position " INT64_FORMAT " if it is not there by then."
+					" Event triggers must let the owner of the extension make tables in schema \"eventstore\".",
+					es_segment_first_position(segment)));
 }
 
 /* ---- sealing ---- */
@@ -279,19 +394,52 @@ seal_segments(void)
 }
 
 /*
- * Makes segments as a worker, if the extension is still there.  The first lock
- * is waited for while nothing is held; any further one only for a moment, so
- * that in a deadlock, with DROP EXTENSION say, it is the worker that gives up.
+ * Makes segments, if the extension is still there.  The first lock is waited for
+ * while nothing is held; any further one only for a moment, so that in a deadlock,
+ * with DROP EXTENSION say, it is the worker that gives up.
  */
 static void
-make_as_worker(int64 upto)
+try_as_worker(int64 upto)
 {
 	StartTransactionCommand();
+	making = upto;
 	if (OidIsValid(get_extension_oid("eventstore", true)))
 	{
 		es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 		SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
 		make_segments(upto);
+	}
+	CommitTransactionCommand();
+}
+
+/* Makes segments as a worker, or tells why not, in the log and to whoever looks at es_segments. */
+static void
+make_as_worker(int64 upto)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		try_as_worker(upto);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	if (error == NULL)
+		return;
+	StartTransactionCommand();
+	/* if it is gone, that is why */
+	if (OidIsValid(get_extension_oid("eventstore", true)))
+	{
+		warn_of_failure(making, error);
+		note_failure(making, error->message);
 	}
 	CommitTransactionCommand();
 }
@@ -405,12 +553,24 @@ wait_for_maker(BackgroundWorkerHandle *handle)
 	AcceptInvalidationMessages();
 }
 
+/* Tells whether workers have tried to make a segment in vain, so that many appends that need it do not start many. */
+static bool
+failed_lately(int64 segment)
+{
+	TimestampTz failed_at;
+
+	return read_failures(segment, &failed_at) >= MAKER_TRIES &&
+		!TimestampDifferenceExceeds(failed_at, GetCurrentTimestamp(), FAILED_LATELY_MS);
+}
+
 /* Has workers make segments up to one; false if they could not. */
 static bool
 have_made(int64 upto, int64 needed)
 {
 	BackgroundWorkerHandle *handle;
 
+	if (failed_lately(needed))
+		return false;
 	for (int i = 0; i < MAKER_TRIES; i++)
 	{
 		if (!start_maker(upto, &handle))
@@ -470,18 +630,32 @@ es_maker_ensure(int64 position)
 	(void) LockRelease(&tag, ExclusiveLock, false);
 }
 
+/* Tells whether positions that are taken off a segment cross one of the marks, at which the next one is asked for. */
+static inline bool
+crosses_mark(int64 left_before, int64 left_after, int64 size)
+{
+	int64		mark = size / 2;
+
+	if (likely(left_after > mark))
+		return false;
+	while (left_before <= mark && mark / 2 >= Max(size / LAST_SHARE, LAST_LEFT))
+		mark /= 2;
+	return left_before > mark && left_after <= mark;
+}
+
 /*
  * es_maker_ask_ahead starts a worker for the next segment if these positions,
- * just taken, cross the middle of the newest one.  Never waits.
+ * just taken, cross the middle of the newest one, or a later mark while it could
+ * not be made.  Never waits.
  */
 void
 es_maker_ask_ahead(int64 first_position, int64 last_position)
 {
 	int64		segment = es_segment_of(last_position);
 	int64		first = es_segment_first_position(segment);
-	int64		middle = first + (es_segment_last_position(segment) - first) / 2;
+	int64		last = es_segment_last_position(segment);
 
-	if (first_position <= middle && last_position >= middle &&
+	if (crosses_mark(last + 1 - first_position, last - last_position, last + 1 - first) &&
 		segment == es_segment_newest())
 		(void) start_maker(segment + 1, NULL);
 }

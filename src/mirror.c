@@ -116,6 +116,7 @@ make_segments(const List *segments)
 
 	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 	AcceptInvalidationMessages();
+	es_timeline_follow();
 	es_base_become_owner(&saved);
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());

@@ -13,6 +13,20 @@ COMMENT ON COLUMN eventstore.segments.events IS 'how many events a sealed segmen
 SELECT pg_catalog.pg_extension_config_dump('eventstore.segments', '');
 CALL eventstore.install_guards('eventstore.segments');
 
+/* Of this server's workers, so no row of it is dumped. One row at most. */
+CREATE TABLE eventstore.maker_failure (
+	segment bigint NOT NULL,
+	first_position bigint NOT NULL,
+	last_position bigint NOT NULL,
+	attempts int NOT NULL,
+	failed_at timestamptz NOT NULL,
+	error text NOT NULL
+);
+COMMENT ON TABLE eventstore.maker_failure IS 'the last segment that a background worker could not make; of no interest once that is in eventstore.segments';
+COMMENT ON COLUMN eventstore.maker_failure.attempts IS 'how often it could not';
+SELECT pg_catalog.pg_extension_config_dump('eventstore.maker_failure', 'WHERE false');
+CALL eventstore.install_guards('eventstore.maker_failure');
+
 CREATE FUNCTION @extschema@.es_set_segment_size(positions bigint) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.es_set_segment_size(bigint) IS
@@ -38,7 +52,8 @@ COMMENT ON FUNCTION eventstore.segment_bytes(regclass) IS 'how much room a segme
 /*
  * The log itself must not be asked here: a query over it plans for, and locks,
  * every segment there is. Functions look at one segment, and only where their
- * column is asked for.
+ * column is asked for; for that the columns of both halves must be of exactly the
+ * same types.
  */
 CREATE VIEW @extschema@.es_segments AS
 	SELECT s.segment,
@@ -62,6 +77,11 @@ CREATE VIEW @extschema@.es_segments AS
 	CROSS JOIN eventstore.position_seq p
 	LEFT JOIN pg_catalog.pg_class c
 		ON c.relnamespace OPERATOR(pg_catalog.=) 'eventstore'::pg_catalog.regnamespace
-		AND c.relname OPERATOR(pg_catalog.=) ('events_' OPERATOR(pg_catalog.||) s.segment::pg_catalog.text)::pg_catalog.name;
+		AND c.relname OPERATOR(pg_catalog.=) ('events_' OPERATOR(pg_catalog.||) s.segment::pg_catalog.text)::pg_catalog.name
+	UNION ALL
+	SELECT f.segment, f.first_position, f.last_position, 0::pg_catalog.int8, NULL::pg_catalog.int8, NULL::pg_catalog.timestamptz,
+		NULL::pg_catalog.timestamptz, 'failed'::pg_catalog.text
+	FROM eventstore.maker_failure f
+	WHERE NOT EXISTS (SELECT 1 FROM eventstore.segments s WHERE s.segment OPERATOR(pg_catalog.=) f.segment);
 COMMENT ON VIEW @extschema@.es_segments IS
-	'segments of the log: positions, events (counted once, when sealed), bytes with indexes and TOAST, times of the first and last event, state ready, active, full, sealed (full, and frozen once) or detached';
+	'segments of the log: positions, events (counted once, when sealed), bytes with indexes and TOAST, times of the first and last event, state ready, active, full, sealed (full, and frozen once), detached, or failed (the next one, which could not be made yet; eventstore.maker_failure says why)';

@@ -90,22 +90,23 @@ SELECT pg_catalog.pg_extension_config_dump('eventstore.config', '');
 
 /*
  * Puts the guards on a table of the store, and sees to it that a subscriber can
- * find the rows that change: without a key it needs all of their columns. Dropped again at the end of the
- * install script: later upgrades bring their own copy.
+ * find the rows that change: without a key it needs all of their columns. Dropped
+ * again at the end of the install script: later upgrades bring their own copy. Its
+ * search_path is the script's, as event triggers of others may expect.
  */
 CREATE PROCEDURE eventstore.install_guards(relation regclass)
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql AS $$
 BEGIN
-	EXECUTE format('CREATE TRIGGER guard_rows BEFORE UPDATE OR DELETE ON %s
+	EXECUTE pg_catalog.format('CREATE TRIGGER guard_rows BEFORE UPDATE OR DELETE ON %s
 		FOR EACH ROW EXECUTE FUNCTION eventstore.guard_rows()', relation);
-	EXECUTE format('CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON %s
+	EXECUTE pg_catalog.format('CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON %s
 		FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()', relation);
-	EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER guard_rows', relation);
-	EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER guard_statement', relation);
-	IF EXISTS (SELECT FROM pg_class c WHERE c.oid = relation AND c.relkind = 'r')
-		AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = relation AND i.indisprimary)
+	EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER guard_rows', relation);
+	EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER guard_statement', relation);
+	IF EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) relation AND c.relkind OPERATOR(pg_catalog.=) 'r')
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid OPERATOR(pg_catalog.=) relation AND i.indisprimary)
 	THEN
-		EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', relation);
+		EXECUTE pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY FULL', relation);
 	END IF;
 END
 $$;

@@ -20,8 +20,13 @@
  * the publisher, and its sequences have not moved: replication does not carry them.
  * So when the subscription is dropped, positions are made to go on past the newest
  * segment known here, and ids past the highest.  Should nobody have seen that, the
- * first append of a backend does: it finds events that its sequence has not given
- * out.  Setting them again does no harm.
+ * first append of a backend does: timeline_seq says then that the store has followed
+ * another, and events are found that its sequence has not given out.  Setting them
+ * again does no harm.
+ *
+ * In any other store such events say that somebody has set the sequence back, or that
+ * a restore is not done yet.  A position that counts as a hole for readers must not be
+ * filled, and the restore will set the sequence itself: 55000.
  */
 #include "timeline.h"
 
@@ -35,6 +40,8 @@
 
 #include "sequence.h"
 #include "subscriber.h"
+
+#define FOLLOWS	PG_INT64_MAX	/* timeline_seq of a store that follows another */
 
 static EsRelation timeline_seq = {"timeline_seq",.kind = RELKIND_SEQUENCE};
 static Oid	checked = InvalidOid;	/* the timeline_seq that was looked at */
@@ -63,17 +70,17 @@ skip_segments(void)
 }
 
 /*
- * Finds the last position that has an event, if it is in another segment than those
- * that end at or before a position; 0 for none.
+ * es_timeline_event_beyond finds the last event of the log if it is beyond a
+ * position, and tells where; 0 if it is not.  Own events count.
  */
-static int64
-find_last_position(int64 after)
+int64
+es_timeline_event_beyond(int64 position)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot = es_segment_fresh_snapshot();
 	int64		found = 0;
 
 	for (int64 n = es_segment_newest_reaching(PG_INT64_MAX);
-		 n >= 0 && found == 0 && es_segment_last_position(n) > after; n--)
+		 n >= 0 && found == 0 && es_segment_last_position(n) > position; n--)
 	{
 		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.own_slot = true};
 		bool		isnull;
@@ -81,7 +88,23 @@ find_last_position(int64 after)
 		found = DatumGetInt64(es_segment_scan_edge(&scan, n, BackwardScanDirection, Anum_es_events_position, &isnull));
 	}
 	UnregisterSnapshot(snapshot);
-	return found;
+	return found > position ? found : 0;
+}
+
+/* Refuses to give positions out again: somebody has set the sequence back, or not yet restored it. */
+static void
+check_sequence(void)
+{
+	int64		beyond = es_timeline_event_beyond(es_settle_last_given());
+
+	/* a look at the sequence that is later than that at the log */
+	if (beyond > es_settle_last_given())
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("sequence \"eventstore.position_seq\" is behind the log"),
+				errdetail("The last position given out is " INT64_FORMAT ", and an event has position " INT64_FORMAT ".",
+						  es_settle_last_given(), beyond),
+				errhint("Set it to the last position that was given out: SELECT setval('eventstore.position_seq', " INT64_FORMAT ").", beyond));
 }
 
 /* Sets a sequence past the ids that a table has, as its owner; SPI is connected. */
@@ -117,6 +140,16 @@ pass_stored(int64 last)
 	es_base_become_caller(&saved);
 }
 
+/* es_timeline_follow notes that the store follows another one, whose positions its own sequences know nothing of. */
+void
+es_timeline_follow(void)
+{
+	XLogRecPtr	lsn;
+
+	if (es_sequence_read(&timeline_seq, &lsn) != FOLLOWS)
+		set_sequence(&timeline_seq, FOLLOWS);
+}
+
 /*
  * es_timeline_take_over lets the store go on by itself where its events came from
  * elsewhere, past the sequences; does nothing in any other.
@@ -125,7 +158,7 @@ void
 es_timeline_take_over(void)
 {
 	/* a sequence that is read after an event was seen has given it out */
-	int64		last = find_last_position(es_settle_last_given());
+	int64		last = es_timeline_event_beyond(es_settle_last_given());
 	LOCKTAG		tag;
 
 	if (last <= es_settle_last_given())
@@ -137,6 +170,15 @@ es_timeline_take_over(void)
 	(void) LockRelease(&tag, ExclusiveLock, false);
 }
 
+/* es_timeline_is_in_use tells whether positions have been given out here, or taken over from a store that this one has followed. */
+bool
+es_timeline_is_in_use(void)
+{
+	XLogRecPtr	lsn;
+
+	return es_sequence_read(&timeline_seq, &lsn) != 0;
+}
+
 /* Sees to it that positions go on at another segment if the timeline is a new one. */
 static void
 check_timeline(Oid sequence)
@@ -146,12 +188,17 @@ check_timeline(Oid sequence)
 	XLogRecPtr	lsn;
 	LOCKTAG		tag;
 
-	if (es_sequence_read(&timeline_seq, &lsn) == now)
+	known = es_sequence_read(&timeline_seq, &lsn);
+	if (known == FOLLOWS)
+		es_timeline_take_over();
+	else
+		check_sequence();
+	if (known == now)
 		return;
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, sequence, 0, 0);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	known = es_sequence_read(&timeline_seq, &lsn);
-	if (known != now && known != 0)
+	if (known != now && known != 0 && known != FOLLOWS)
 		skip_segments();
 	if (known != now)
 		set_sequence(&timeline_seq, now);
@@ -167,7 +214,6 @@ es_timeline_check(void)
 	if (likely(sequence == checked && es_subscriber_state.changes == checked_changes))
 		return;
 	check_timeline(sequence);
-	es_timeline_take_over();
 	checked = sequence;
 	checked_changes = es_subscriber_state.changes;
 }

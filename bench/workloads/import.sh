@@ -24,7 +24,7 @@ columns="stream_id, version, stream, type, data, metadata"
 # into_store and into_bare KIND STATEMENT: empties the target, then runs the
 # statement and checks what it left
 into_store() {
-	sql -c 'SET client_min_messages = warning' -c 'DROP EXTENSION eventstore CASCADE' -c 'CREATE EXTENSION eventstore' \
+	sql -c 'SET client_min_messages = warning' -c 'SET eventstore.allow_drop = on' -c 'DROP EXTENSION eventstore CASCADE' -c 'CREATE EXTENSION eventstore' \
 		-c "SELECT es_append('prime-1', 'Primed')" >/dev/null || return 1
 	sql -c CHECKPOINT
 	timed "$events" sql -c "$1" || return 1

@@ -169,7 +169,7 @@ my @run = ($node, '--feed', 'lost', '--to', "file:$dir/lost");
 	is_complete([ lines("$dir/moved") ], [ stored_messages($standby), @gone ], 'every event exactly once');
 
 	# ---- other stores
-	$standby->safe_psql('postgres', "SELECT es_drop_feed('moved'); DROP EXTENSION eventstore CASCADE; CREATE EXTENSION eventstore");
+	$standby->safe_psql('postgres', "SELECT es_drop_feed('moved'); SET eventstore.allow_drop = on; DROP EXTENSION eventstore CASCADE; CREATE EXTENSION eventstore");
 	($status, $out, $err) = esfeed($standby, @from_main);
 	is($status, 6, 'a store that was dropped and created anew');
 	like($err, qr/another event store \(which was dropped/, 'is told');

@@ -289,7 +289,7 @@ $node->safe_psql('template1', 'CREATE EXTENSION eventstore');
 $node->safe_psql('template1', $append);
 comes('template1', 'a store in template1 has a worker');
 succeeds('postgres', 'CREATE DATABASE by_default', 'CREATE DATABASE from template1 without naming it');
-$node->safe_psql('template1', 'DROP EXTENSION eventstore');
+$node->safe_psql('template1', 'SET eventstore.allow_drop = on; DROP EXTENSION eventstore');
 
 like((finish_script($failing))[1], qr/is being accessed by other users/, 'DROP DATABASE fails with another session there');
 comes('occupied', 'the worker comes back after a DROP DATABASE that failed');
@@ -298,7 +298,7 @@ $occupant->quit;
 # ---- the extension ----
 
 new_store('ext');
-$node->safe_psql('ext', 'DROP EXTENSION eventstore');
+$node->safe_psql('ext', 'SET eventstore.allow_drop = on; DROP EXTENSION eventstore');
 goes('ext', 'the worker leaves after DROP EXTENSION');
 $node->safe_psql('ext', 'CREATE EXTENSION eventstore');
 $node->safe_psql('ext', $append);
@@ -306,22 +306,22 @@ comes('ext', 'it comes back after CREATE EXTENSION');
 reaches_end('ext', 'and does its work');
 foreach (1 .. 5)
 {
-	$node->safe_psql('ext', 'DROP EXTENSION eventstore; CREATE EXTENSION eventstore;');
+	$node->safe_psql('ext', 'SET eventstore.allow_drop = on; DROP EXTENSION eventstore; CREATE EXTENSION eventstore;');
 	$node->safe_psql('ext', $append x $_);
 	reaches_end('ext', "a store in place of another one is looked after, $_");
 }
-$node->safe_psql('ext', 'DROP EXTENSION eventstore; CREATE SCHEMA owned AUTHORIZATION owner; CREATE EXTENSION eventstore SCHEMA owned;');
+$node->safe_psql('ext', 'SET eventstore.allow_drop = on; DROP EXTENSION eventstore; CREATE SCHEMA owned AUTHORIZATION owner; CREATE EXTENSION eventstore SCHEMA owned;');
 $node->safe_psql('ext', q{SELECT owned.es_append('a-1', 'A')});
 comes('ext', 'a store in a schema of its own is looked after');
 reaches_end('ext', 'like others');
-$node->safe_psql('ext', q{BEGIN; SELECT owned.es_append('a-1', 'A'); COMMIT; SET client_min_messages = error; DROP OWNED BY owner CASCADE});
+$node->safe_psql('ext', q{BEGIN; SELECT owned.es_append('a-1', 'A'); COMMIT; SET client_min_messages = error; SET eventstore.allow_drop = on; DROP OWNED BY owner CASCADE});
 is($node->safe_psql('ext', q{SELECT count(*) FROM pg_extension WHERE extname = 'eventstore'}), '0', 'the extension goes with its schema');
 goes('ext', 'the worker leaves when the extension goes with its schema');
 $node->safe_psql('ext', 'CREATE EXTENSION eventstore');
 $node->safe_psql('ext', $append);
 comes('ext', 'it comes back after that too');
 reaches_end('ext', 'with its work done');
-$node->safe_psql('ext', q{BEGIN; DROP EXTENSION eventstore; PREPARE TRANSACTION 'drop'});
+$node->safe_psql('ext', q{SET eventstore.allow_drop = on; BEGIN; DROP EXTENSION eventstore; PREPARE TRANSACTION 'drop'});
 $node->safe_psql('ext', q{COMMIT PREPARED 'drop'});
 goes('ext', 'it leaves after a prepared DROP EXTENSION');
 is(said($log_start), '', 'none of that made a worker log an error');
@@ -333,7 +333,7 @@ $before = $node->safe_psql('half', $mark);
 my $dropper = $node->background_psql('half');
 $dropper->query_safe("BEGIN; $append");
 $node->safe_psql('half', q{SELECT es_append('b-1', 'A')});	# wakes the worker, whose mark cannot get there
-$dropper->query_safe('DROP EXTENSION eventstore;');
+$dropper->query_safe('SET eventstore.allow_drop = on; DROP EXTENSION eventstore;');
 $transactions = transactions('half');
 $start = time();
 looked('half') for 1 .. 5;
