@@ -659,8 +659,7 @@ es_poll(PG_FUNCTION_ARGS)
 	poll.lease = lease_arg(fcinfo, 4);
 	PreventCommandIfReadOnly("es_poll()");
 	begin_poll(&poll, name, member);
-	poll.result = es_base_begin_rows(fcinfo);
-	es_subscription_check_delivery(poll.result->setDesc);
+	poll.result = es_subscription_begin_delivery(fcinfo);
 	if (poll.max_count == 0)
 		return (Datum) 0;
 	wait.interest = poll.subscription->interest;
