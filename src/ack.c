@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "failure.h"
+#include "subscriber.h"
 #include "wake.h"
 
 #define MOST_DELAY_MS	(5 * 60 * 1000)
@@ -90,7 +91,7 @@ begin_delivery(Delivery *delivery, FunctionCallInfo fcinfo, int member_argno, co
 	partition = PG_GETARG_INT32(1);
 	delivery->position = PG_GETARG_INT64(2);
 	delivery->member = es_subscription_member_arg(fcinfo, member_argno);
-	PreventCommandIfReadOnly(command);
+	es_subscriber_prevent_write(command);
 	delivery->subscription = es_subscription_get(delivery->name);
 	if (partition < 0 || partition >= delivery->subscription->partitions)
 		ereport(ERROR,
@@ -336,7 +337,7 @@ es_replay_parked(PG_FUNCTION_ARGS)
 	EsPartition row;
 	int64		replayed = 0;
 
-	PreventCommandIfReadOnly("es_replay_parked()");
+	es_subscriber_prevent_write("es_replay_parked()");
 	subscription = es_subscription_get(name);
 	if (!PG_ARGISNULL(1) && position <= 0)
 		PG_RETURN_INT64(0);
@@ -369,7 +370,7 @@ es_rewind(PG_FUNCTION_ARGS)
 	const EsSubscription *subscription;
 	EsPartition row;
 
-	PreventCommandIfReadOnly("es_rewind()");
+	es_subscriber_prevent_write("es_rewind()");
 	subscription = es_subscription_get(name);
 	es_subscription_lock_all(subscription);
 	for (int i = 0; i < subscription->partitions; i++)

@@ -41,6 +41,7 @@
 #include "refusal.h"
 #include "retry.h"
 #include "streamlock.h"
+#include "subscriber.h"
 #include "tags.h"
 #include "timeline.h"
 #include "tipcache.h"
@@ -113,7 +114,7 @@ check_may_write(void)
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("cannot append events during recovery"),
 				errhint("Append on the primary server."));
-	PreventCommandIfReadOnly("append of events");
+	es_subscriber_prevent_write("append of events");
 	PreventCommandIfParallelMode("append of events");
 }
 

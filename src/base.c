@@ -33,6 +33,26 @@ es_base_server_has(int fixed_in_15, int fixed_in_16)
 	return version >= (version / 10000 > 15 ? fixed_in_16 : fixed_in_15);
 }
 
+/* es_base_report_parallel raises 25000. */
+void
+es_base_report_parallel(void)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+			errmsg("cannot look at the event store as it is now during a parallel operation"),
+			errhint("Mark functions that use the event store as PARALLEL UNSAFE."));
+}
+
+/* es_base_require_trigger raises 39P01 unless a trigger function was called as what it is for. */
+void
+es_base_require_trigger(bool fits, const char *function)
+{
+	if (!fits)
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("function eventstore.%s is for triggers of the event store only", function));
+}
+
 /* es_base_require raises 22004 if an argument is NULL. */
 void
 es_base_require(FunctionCallInfo fcinfo, int argno, const char *name)

@@ -13,6 +13,7 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -115,10 +116,48 @@ typedef bool EsUpdateIndexes;
 #define es_decoding_snapshot(builder, xid) SnapBuildGetOrBuildSnapshot(builder, xid)
 #endif
 
+/* A connection to a publisher for queries; NULL, with *err set, if there is none. */
+#if PG_VERSION_NUM >= 170000
+#define es_publisher_connect(conninfo, needs_password, name, err) \
+	walrcv_connect(conninfo, true, true, needs_password, name, err)
+#define es_subscription_add(subscription, relation, state) \
+	AddSubscriptionRelState(subscription, relation, state, InvalidXLogRecPtr, true)
+#elif PG_VERSION_NUM >= 160000
+#define es_publisher_connect(conninfo, needs_password, name, err) \
+	walrcv_connect(conninfo, true, needs_password, name, err)
+#define es_subscription_add(subscription, relation, state) \
+	AddSubscriptionRelState(subscription, relation, state, InvalidXLogRecPtr)
+#else
+#define es_publisher_connect(conninfo, needs_password, name, err) \
+	walrcv_connect(conninfo, true, name, err)
+#define es_subscription_add(subscription, relation, state) \
+	AddSubscriptionRelState(subscription, relation, state, InvalidXLogRecPtr)
+#endif
+
+/* Who may make subscriptions, and whether the server asks for a password in what they say. */
+#if PG_VERSION_NUM >= 160000
+#define es_may_subscribe(role) has_privs_of_role(role, ROLE_PG_CREATE_SUBSCRIPTION)
+#define es_subscription_needs_password(sub) ((sub)->passwordrequired && !(sub)->ownersuperuser)
+#define es_owns_subscription(subscription, role) \
+	object_ownercheck(SubscriptionRelationId, subscription, role)
+#else
+#define es_may_subscribe(role) superuser_arg(role)
+#define es_subscription_needs_password(sub) false
+#define es_owns_subscription(subscription, role) \
+	pg_subscription_ownercheck(subscription, role)
+#endif
+
 #if PG_VERSION_NUM >= 160000
 #define es_may_become(member, role) member_can_set_role(member, role)
 #else
 #define es_may_become(member, role) is_member_of_role(member, role)
+#endif
+
+/* The server's settings, to be used with utils/guc_tables.h; *count becomes how many there are. */
+#if PG_VERSION_NUM >= 160000
+#define es_setting_records(count) get_guc_variables(count)
+#else
+#define es_setting_records(count) (*(count) = GetNumConfigOptions(), get_guc_variables())
 #endif
 
 #if PG_VERSION_NUM >= 160000
@@ -218,10 +257,24 @@ es_base_flush_pending(void)
 		es_base_flush_hook();
 }
 
+/*
+ * What looks at the log as it is now cannot run in a parallel query, where all have
+ * one snapshot.  Functions are labelled so, but what users call them from may not be.
+ */
+ES_NORETURN extern void es_base_report_parallel(void);
+
+static inline void
+es_base_refuse_parallel(void)
+{
+	if (unlikely(IsInParallelMode()))
+		es_base_report_parallel();
+}
+
 /* Checks of arguments; all raise. */
 #define ES_MAX_STREAM_NAME	512
 #define ES_MAX_TYPE_NAME	255
 
+extern void es_base_require_trigger(bool fits, const char *function);
 extern void es_base_require(FunctionCallInfo fcinfo, int argno, const char *name);
 extern text *es_base_stream_arg(FunctionCallInfo fcinfo, int argno);
 extern void es_base_check_name(const text *name, const char *what, int max);

@@ -258,7 +258,7 @@ es_category_worker_main(dsm_segment *segment, shm_toc *toc)
 		work.dest->rStartup(work.dest, CMD_SELECT, work.row->tts_tupleDescriptor);
 		fold_chunks(&work);
 		end_work(&work);
-		es_fold_end(fold);
+		es_replay_end(&replay);
 	}
 	work.dest->rShutdown(work.dest);
 	work.dest->rDestroy(work.dest);
@@ -489,6 +489,6 @@ es_replay_category(PG_FUNCTION_ARGS)
 	UnregisterSnapshot(snapshot);
 	if (result.due != NULL && es_replay_unchanged(replay.fold))
 		leave_snapshots(result.due, reducer, make_row_desc());
-	es_fold_end(replay.fold);
+	es_replay_end(&replay);
 	return (Datum) 0;
 }

@@ -14,7 +14,6 @@
 #include "declare.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -22,10 +21,10 @@
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 
 #include "rebuild.h"
 #include "streamlock.h"
+#include "subscriber.h"
 
 PG_FUNCTION_INFO_V1(es_create_projection);
 PG_FUNCTION_INFO_V1(es_create_handler_projection);
@@ -116,26 +115,6 @@ function_arg(FunctionCallInfo fcinfo, int argno, bool takes_event)
 	return quote_qualified_identifier(get_namespace_name(get_func_namespace(function)), get_func_name(function));
 }
 
-/*
- * The search_path for the projection's functions: the one in force, with temporary
- * objects last, so that nobody who appends can put some of his own before.
- */
-static const char *
-current_search_path(void)
-{
-	StringInfoData path;
-	List	   *names;
-	ListCell   *cell;
-
-	initStringInfo(&path);
-	if (SplitIdentifierString(pstrdup(namespace_search_path), ',', &names))
-		foreach(cell, names)
-			if (strcmp(lfirst(cell), "pg_temp") != 0)
-			appendStringInfo(&path, "%s, ", quote_identifier(lfirst(cell)));
-	appendStringInfoString(&path, "pg_temp");
-	return path.data;
-}
-
 /* ---- making ---- */
 
 /* Takes in all that there is, and is to be, before an inline projection becomes known. */
@@ -178,7 +157,6 @@ create(EsProjection *projection, const char *command)
 				errcode(ERRCODE_DUPLICATE_OBJECT),
 				errmsg("projection \"%s\" already exists", text_to_cstring(projection->name)));
 	projection->creator = GetUserNameFromId(GetUserId(), false);
-	projection->search_path = current_search_path();
 	es_projection_insert(projection);
 	row.projection_id = projection->id;
 	row.layout = es_project_layout(projection);
@@ -210,7 +188,7 @@ es_create_projection(PG_FUNCTION_ARGS)
 	es_base_require(fcinfo, 4, "key");
 	projection.key = PG_GETARG_TEXT_PP(4);
 	(void) es_value_compile_key(projection.key);
-	PreventCommandIfReadOnly("es_create_projection()");
+	es_subscriber_prevent_write("es_create_projection()");
 	projection.reducer = reducer_arg(fcinfo, 1);
 	create(&projection, "es_create_projection()");
 	PG_RETURN_VOID();

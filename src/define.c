@@ -22,6 +22,7 @@
 
 #include "snapshot.h"
 #include "state.h"
+#include "subscriber.h"
 #include "textsize.h"
 
 void		(*es_reduce_drop_hook) (const text *reducer) = NULL;
@@ -49,7 +50,7 @@ announce_change(Oid reducers)
 static Relation
 open_for_change(const char *command)
 {
-	PreventCommandIfReadOnly(command);
+	es_subscriber_prevent_write(command);
 	PreventCommandIfParallelMode(command);
 	return es_base_open(&es_reduce_reducers, ShareRowExclusiveLock);
 }

@@ -17,11 +17,12 @@
 #include "flight.h"
 #include "inline.h"
 #include "batch.h"
+#include "mirror.h"
 #include "projection.h"
 #include "segment.h"
 #include "settle.h"
 #include "sharedmark.h"
-#include "kept.h"
+#include "subscriber.h"
 #include "subscription.h"
 #include "textsize.h"
 #include "tipcache.h"
@@ -48,9 +49,11 @@ _PG_init(void)
 	es_roster_init();
 	es_wake_init();
 	es_kept_init();
+	es_subscriber_init();
 	es_segment_init();
 	es_settle_init();
 	es_wait_init();
+	es_mirror_init();
 	es_tipcache_init();
 	es_bulk_init();
 	es_subscription_init();

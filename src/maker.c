@@ -89,10 +89,15 @@ run(const char *format,...)
 	pfree(sql.data);
 }
 
-/* Makes one segment; SPI is connected, the owner is the current user. */
-static void
-make_segment(int64 n)
+/*
+ * es_maker_make_table makes a segment's table and attaches it, if it is not there;
+ * SPI is connected, the owner is the current user, and the lock on the log is held.
+ */
+void
+es_maker_make_table(int64 n, int64 first_position, int64 last_position)
 {
+	if (OidIsValid(es_segment_relid(n)))
+		return;
 	run("CREATE TABLE eventstore.events_" INT64_FORMAT
 		" (LIKE eventstore.events INCLUDING STORAGE INCLUDING COMPRESSION"
 		" INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)", n);
@@ -104,16 +109,27 @@ make_segment(int64 n)
 		INT64_FORMAT " (category_key, position) WHERE run_length > 0", n, n);
 	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_event_id ON eventstore.events_"
 		INT64_FORMAT " (stream_id, event_id) WHERE id_given", n, n);
+	run("ALTER TABLE eventstore.events_" INT64_FORMAT " REPLICA IDENTITY USING INDEX events_"
+		INT64_FORMAT "_position", n, n);
 	run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.events_"
 		INT64_FORMAT " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", n);
 	run("ALTER TABLE eventstore.events_" INT64_FORMAT
 		" ENABLE ALWAYS TRIGGER guard_statement", n);
 	run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.events_" INT64_FORMAT
-		" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", n,
-		es_segment_first_position(n), es_segment_last_position(n) + 1);
+		" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", n, first_position, last_position + 1);
+	CommandCounterIncrement();
+}
+
+/* Makes one segment, as es_maker_make_table does; on what was a logical subscriber its table may be there. */
+static void
+make_segment(int64 n)
+{
+	int64		first = es_segment_first_position(n);
+	int64		last = es_segment_last_position(n);
+
+	es_maker_make_table(n, first, last);
 	run("INSERT INTO eventstore.segments (segment, first_position, last_position)"
-		" VALUES (" INT64_FORMAT ", " INT64_FORMAT ", " INT64_FORMAT ")", n,
-		es_segment_first_position(n), es_segment_last_position(n));
+		" VALUES (" INT64_FORMAT ", " INT64_FORMAT ", " INT64_FORMAT ")", n, first, last);
 }
 
 /* Makes all segments up to one, in this transaction. */

@@ -7,6 +7,7 @@
 
 #include "settle.h"
 
+extern void es_maker_make_table(int64 n, int64 first_position, int64 last_position);
 extern void es_maker_ensure(int64 position);
 extern void es_maker_ask_ahead(int64 first_position, int64 last_position);
 extern PGDLLEXPORT void es_maker_main(Datum main_arg);

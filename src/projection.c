@@ -31,7 +31,6 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
@@ -40,6 +39,8 @@
 
 #include "roster.h"
 #include "sequence.h"
+#include "settings.h"
+#include "subscriber.h"
 
 #define Anum_projections_id				1
 #define Anum_projections_created_at		2
@@ -52,8 +53,7 @@
 #define Anum_projections_categories		9
 #define Anum_projections_types			10
 #define Anum_projections_creator		11
-#define Anum_projections_search_path	12
-#define Natts_projections				12
+#define Natts_projections				11
 
 /* A projection whose users' code runs in this session; in TopTransactionContext. */
 typedef struct Running
@@ -70,7 +70,7 @@ static EsRelation projections_by_id = {"projections_by_id",
 static const EsColumn columns[Natts_projections] = {
 	{"projection_id", INT8OID}, {"created_at", TIMESTAMPTZOID}, {"name", TEXTOID}, {"mode", TEXTOID},
 	{"reducer", TEXTOID, true}, {"key", TEXTOID, true}, {"handler", TEXTOID, true}, {"reset", TEXTOID, true},
-	{"categories", TEXTARRAYOID, true}, {"types", TEXTARRAYOID, true}, {"creator", TEXTOID}, {"search_path", TEXTOID}
+	{"categories", TEXTARRAYOID, true}, {"types", TEXTARRAYOID, true}, {"creator", TEXTOID}
 };
 static const EsShape projections = ES_SHAPE(&projections_table, &projections_by_id, columns);
 
@@ -163,7 +163,6 @@ take_definition(EsProjection *projection, const Datum *v, const bool *n)
 	es_log_names_of_column(&projection->categories, COLUMN(categories));
 	es_log_names_of_column(&projection->types, COLUMN(types));
 	projection->creator = take_string(COLUMN(creator));
-	projection->search_path = take_string(COLUMN(search_path));
 	if (projection->key)
 		projection->value = es_value_compile_key(projection->key);
 	projection->generation = palloc0(sizeof(int64));
@@ -423,10 +422,10 @@ es_projection_become_caller(const EsOwnerContext *saved)
 
 /*
  * es_projection_become_creator makes a projection's creator the current user,
- * with the search_path of then, for the code of users, and the projection one that
- * is running; es_projection_become_caller undoes it, and so does an error.  Where that role could not act as the session's
- * user by itself, it must not leave anything behind that would run as such, like
- * a deferred trigger.
+ * with the server's own settings, for the code of users, and the projection one that
+ * is running; es_projection_become_caller undoes it, and so does an error.  Where that
+ * role could not act as the session's user by itself, it must not leave anything behind
+ * that would run as such, like a deferred trigger.
  */
 void
 es_projection_become_creator(const EsProjection *projection, EsOwnerContext *saved)
@@ -451,9 +450,7 @@ es_projection_become_creator(const EsProjection *projection, EsOwnerContext *sav
 	if (!es_may_become(creator, saved->user) || !es_may_become(creator, GetSessionUserId()))
 		restrict_to |= SECURITY_RESTRICTED_OPERATION;
 	SetUserIdAndSecContext(creator, saved->sec_context | restrict_to);
-	saved->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", projection->search_path,
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	saved->guc_level = es_settings_enter();
 }
 
 /* ---- locks and changes ---- */
@@ -526,7 +523,7 @@ es_projection_get_locked(const text *name)
 void
 es_projection_open_for_change(const char *command)
 {
-	PreventCommandIfReadOnly(command);
+	es_subscriber_prevent_write(command);
 	PreventCommandIfParallelMode(command);
 	es_base_lock(&projections_table, ShareRowExclusiveLock);
 }
@@ -578,7 +575,6 @@ es_projection_insert(EsProjection *projection)
 	put_names(COLUMN(categories), &projection->categories);
 	put_names(COLUMN(types), &projection->types);
 	put_string(COLUMN(creator), projection->creator);
-	put_string(COLUMN(search_path), projection->search_path);
 #undef COLUMN
 	es_rows_insert(&projections, v, n);
 }

@@ -34,6 +34,7 @@
 #include "rebuild.h"
 #include "roster.h"
 #include "sharedmark.h"
+#include "subscriber.h"
 #include "wait.h"
 
 #define LOCKED_AGAIN_US	INT64CONST(100000)
@@ -115,23 +116,6 @@ run_batch(EsRun *run, bool *more)
 	return error;
 }
 
-/* Tells the caller of es_run_projection what its projection failed of. */
-static void
-warn(const EsRun *run, const ErrorData *error)
-{
-	const char *name = text_to_cstring(run->projection->name);
-	const char *message = error->message ? error->message : "unknown error";
-
-	ereport(WARNING,
-			errcode(error->sqlerrcode),
-			run->progress.error_position == 0 ? errmsg("projection \"%s\" failed: %s", name, message) :
-			errmsg("projection \"%s\" failed at position " INT64_FORMAT ": %s", name,
-				   run->progress.error_position, message),
-			error->detail ? errdetail_internal("%s", error->detail) : 0,
-			error->hint ? errhint("%s", error->hint) : 0,
-			error->context ? errcontext("%s", error->context) : 0);
-}
-
 /* Runs one generation until there is nothing left, or it fails. */
 static void
 run_generation(EsRun *run, bool live)
@@ -143,11 +127,8 @@ run_generation(EsRun *run, bool live)
 
 	while (more)
 	{
-		ErrorData  *error = run_batch(run, &more);
-
+		(void) run_batch(run, &more);
 		CHECK_FOR_INTERRUPTS();
-		if (error)
-			warn(run, error);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
@@ -168,7 +149,7 @@ es_run_projection(PG_FUNCTION_ARGS)
 	text	   *name = es_projection_name_arg(fcinfo, 0);
 	EsRun		run = {.most = es_base_limit_arg(fcinfo, 1, "max_events")};
 
-	PreventCommandIfReadOnly("es_run_projection()");
+	es_subscriber_prevent_write("es_run_projection()");
 	run.projection = es_projection_get_locked(name);
 	run.upto = es_settle_compute();
 	if (run.most > 0)
@@ -195,7 +176,7 @@ es_skip_event(PG_FUNCTION_ARGS)
 
 	es_base_require(fcinfo, 1, "position");
 	position = PG_GETARG_INT64(1);
-	PreventCommandIfReadOnly("es_skip_event()");
+	es_subscriber_prevent_write("es_skip_event()");
 	projection = es_projection_get_locked(name);
 	for (int live = 1; live >= 0; live--)
 	{
@@ -274,7 +255,7 @@ begin_work(const char *what)
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, what);
 	if (!OidIsValid(get_extension_oid("eventstore", true)) ||
-		es_sharedmark_is_loading(es_base_oid(&es_base_position_seq)))
+		es_sharedmark_is_loading(es_base_oid(&es_base_position_seq)) || es_subscriber_is())
 	{
 		CommitTransactionCommand();
 		pgstat_report_activity(STATE_IDLE, NULL);
@@ -468,20 +449,23 @@ clean_session(void)
 static void
 note_culprit(void)
 {
-	EsRun		run = {0};
+	EsRun		run = {.by_worker = true};
 	int64		id = culprit.projection_id;
 
 	culprit.projection_id = 0;
 	clean_session();
 	if (!begin_work("noting that a projection of eventstore failed"))
 		return;
-	if (es_projection_lock(id, false) &&
-		es_projection_find_by_id(es_projection_pin(CurrentMemoryContext), id) &&
-		es_progress_read(id, culprit.live, &run.progress))
-	{
-		es_progress_fail(&run.progress, 0, culprit_error);
-		es_progress_write(&run.progress);
-	}
+	run.projection = es_projection_find_by_id(es_projection_pin(CurrentMemoryContext), id);
+	if (run.projection && es_projection_lock(id, false) && es_progress_read(id, culprit.live, &run.progress))
+		es_batch_note_failure(&run, 0, NULL, culprit_error);
+	else
+		ereport(WARNING,
+				errcode(culprit_error->sqlerrcode),
+				errmsg("a projection failed, which could not be noted: %s",
+					   culprit_error->message ? culprit_error->message : "unknown error"),
+				run.projection ? errdetail("Somebody else runs projection \"%s\".", text_to_cstring(run.projection->name)) :
+				errdetail("It was dropped meanwhile."));
 	end_work();
 }
 

@@ -27,6 +27,7 @@
 
 #include "ack.h"
 #include "streamlock.h"
+#include "subscriber.h"
 
 #define SWEEP_ROWS	10000		/* in a transaction of the worker */
 
@@ -47,7 +48,7 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 	EsProgress	old;
 	EsProgress	row = {.retry_at = DT_NOBEGIN};
 
-	PreventCommandIfReadOnly("es_rebuild_projection()");
+	es_subscriber_prevent_write("es_rebuild_projection()");
 	projection = es_projection_get_locked(name);
 	if (projection->handler && projection->reset == NULL)
 		ereport(ERROR,
@@ -142,6 +143,20 @@ rebuild_by_handler(EsAttempt *attempt)
 	go_over(run);
 }
 
+/* Says in the server's log that the last step of a rebuild has not got what it has to wait for. */
+static void
+report_wait(const EsRun *run, const ErrorData *error)
+{
+	int64		left = run->progress.retry_at - GetCurrentTimestamp();
+
+	ereport(LOG,
+			errcode(error->sqlerrcode),
+			errmsg("the rebuild of projection \"%s\" could not end yet: %s",
+				   text_to_cstring(run->projection->name), error->message),
+			errdetail("Transactions that have appended, or others that hold locks, were in the way. The next attempt is in %lld ms.",
+					  (long long) Max(left, 0) / 1000));
+}
+
 /*
  * Does the last step of a rebuild.  Should a worker not get what it has to wait for,
  * that is not the projection's failure, and it tries again later.
@@ -158,11 +173,11 @@ finish(EsRun *run, EsAttemptWork work)
 	{
 		run->progress.attempts++;
 		run->progress.retry_at = GetCurrentTimestamp() + es_ack_delay_after(run->progress.attempts);
-		error = NULL;
+		es_progress_write(&run->progress);
+		report_wait(run, error);
+		return NULL;
 	}
-	else
-		es_progress_fail(&run->progress, attempt.current, error);
-	es_progress_write(&run->progress);
+	es_batch_note_failure(run, attempt.current, es_batch_stream_at(&attempt, attempt.current), error);
 	return error;
 }
 

@@ -30,6 +30,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "settings.h"
 #include "state.h"
 
 #define FINGERPRINT_FORMAT	1	/* to be raised when the same reducer comes to
@@ -419,6 +420,8 @@ compute_fingerprint(EsReducer *reducer)
 	appendStringInfo(&head, "%d;%s;%d;" INT64_FORMAT ";", FINGERPRINT_FORMAT, reducer->name,
 					 reducer->unknown_is_error, reducer->drops);
 	es_state_describe_type(&head, reducer->state_type);
+	if (reducer->calls_functions)
+		es_settings_describe(&head);
 	if (reducer->initial != NULL)
 		JsonbToCString(&head, (JsonbContainer *) &reducer->initial->root, VARSIZE(reducer->initial));
 	add_part(hash, head.data, head.len);
@@ -491,6 +494,7 @@ es_reduce_read_policy(const text *reducer, int *every, int64 *drops)
 static void
 note_function(EsReducer *reducer, const EsFunction *function)
 {
+	reducer->calls_functions = true;
 	reducer->parallel_safe &= is_parallel_safe(function);
 	reducer->self_contained &= es_handler_is_self_contained(function);
 }
@@ -518,6 +522,7 @@ finish_reducer(EsReducer *reducer, const text *name)
 	reducer->upcasters = es_upcast_load();
 	es_reduce_read_policy(name, &reducer->snapshot_every, &reducer->drops);
 	reducer->parallel_safe = reducer->self_contained = true;
+	reducer->calls_functions = reducer->state_type != JSONBOID;
 	for (int i = 0; i < reducer->nhandlers; i++)
 	{
 		if (reducer->handlers[i].kind == ES_HANDLER_FUNCTION)

@@ -73,7 +73,9 @@ typedef struct EsReducer
 	EsUpcasters *upcasters;		/* all that there are */
 	int			snapshot_every; /* 0: replays leave none */
 	int64		drops;			/* how often its snapshots were dropped */
-	bool		self_contained; /* its functions mean the same in each session */
+	bool		calls_functions;	/* of users: handlers, upcasters, or a
+									 * type's */
+	bool		self_contained; /* its functions mean the same whoever calls */
 	bool		parallel_safe;	/* handlers and upcasters are */
 	bool		wants_metadata; /* some of them may look at it */
 	uint8		fingerprint[ES_FINGERPRINT_LENGTH];

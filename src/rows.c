@@ -29,6 +29,7 @@ es_rows_fresh_snapshot(void)
 {
 	Snapshot	snapshot;
 
+	es_base_refuse_parallel();
 	es_base_flush_pending();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	/* it is our copy; the next command's eyes see this command's rows */

@@ -48,6 +48,7 @@
 #include "utils/snapmgr.h"
 
 #include "prefetch.h"
+#include "subscriber.h"
 
 #define DEFAULT_SEGMENT_SIZE	(INT64CONST(1) << 24)
 #define MIN_SEGMENT_SIZE		INT64CONST(100)
@@ -82,7 +83,7 @@ static const EsIndexShape index_shapes[ES_INDEX_COUNT] = {
 };
 
 EsRelation	es_segment_table = {"segments"};
-static EsRelation segments_pkey = {"segments_pkey",
+EsRelation	es_segment_pkey = {"segments_pkey",
 .index = {.keys = {Anum_es_segments_segment},.columns = "segment",.unique = true}};
 static EsRelation config_table = {"config"};
 
@@ -90,7 +91,7 @@ static const EsColumn segment_columns[Natts_es_segments] = {
 	{"segment", INT8OID}, {"first_position", INT8OID}, {"last_position", INT8OID},
 	{"sealed", BOOLOID}, {"events", INT8OID, true}
 };
-const EsShape es_segment_shape = ES_SHAPE(&es_segment_table, &segments_pkey, segment_columns);
+const EsShape es_segment_shape = ES_SHAPE(&es_segment_table, &es_segment_pkey, segment_columns);
 
 static const EsColumn event_columns[Natts_es_events] = {
 	{"position", INT8OID}, {"stream_id", INT8OID}, {"version", INT8OID}, {"recorded_at", TIMESTAMPTZOID},
@@ -100,7 +101,7 @@ static const EsColumn event_columns[Natts_es_events] = {
 const EsShape es_segment_event_shape = ES_SHAPE(&es_base_events, NULL, event_columns);
 
 static const EsColumn config_columns[] = {{"segment_size", INT8OID}};
-static const EsShape config = ES_SHAPE(&config_table, NULL, config_columns);
+const EsShape es_segment_config_shape = ES_SHAPE(&config_table, NULL, config_columns);
 
 PG_FUNCTION_INFO_V1(es_set_segment_size);
 PG_FUNCTION_INFO_V1(es_segment_events);
@@ -132,12 +133,18 @@ es_segment_init(void)
 	es_base_on_relation_change(forget_segments);
 }
 
-/* How many positions a segment holds. */
+/*
+ * How many positions a segment holds.  What is kept is forgotten when the log's
+ * parent changes, so that must be known to this session by then.
+ */
 static int64
 get_segment_size(void)
 {
 	if (unlikely(segment_size == 0))
-		segment_size = es_rows_read_number(&config, DEFAULT_SEGMENT_SIZE);
+	{
+		(void) es_base_oid(&es_base_events);
+		segment_size = es_rows_read_number(&es_segment_config_shape, DEFAULT_SEGMENT_SIZE);
+	}
 	return segment_size;
 }
 
@@ -239,8 +246,6 @@ es_segment_relid(int64 segment)
 	memset(entry, 0, sizeof(*entry));
 	keep_oid(relid);
 	entry->relid = relid;
-	if (newest >= 0)
-		newest = Max(newest, segment);
 	return relid;
 }
 
@@ -281,7 +286,7 @@ static int64
 read_newest(bool sealed, AttrNumber column, int64 missing)
 {
 	Relation	rel = es_base_open(&es_segment_table, AccessShareLock);
-	Relation	index = es_base_open_index(&segments_pkey, rel, AccessShareLock);
+	Relation	index = es_base_open_index(&es_segment_pkey, rel, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rel)));
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 0);
@@ -313,7 +318,10 @@ int64
 es_segment_newest(void)
 {
 	if (newest < 0)
+	{
+		(void) es_base_oid(&es_base_events);
 		newest = read_newest(false, Anum_es_segments_segment, -1);
+	}
 	return newest;
 }
 
@@ -639,6 +647,7 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 
 	es_base_require(fcinfo, 0, "positions");
 	size = PG_GETARG_INT64(0);
+	es_subscriber_prevent_write("es_set_segment_size()");
 	if (!es_base_owns_store(GetUserId()))
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -653,7 +662,7 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("the segment size cannot be changed once the log has a segment"));
-	es_rows_write_number(&config, size);
+	es_rows_write_number(&es_segment_config_shape, size);
 	CommandCounterIncrement();
 	segment_size = 0;
 	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));

@@ -30,7 +30,9 @@ typedef enum EsSegmentIndex
 #define Natts_es_segments				5
 
 extern EsRelation es_segment_table; /* eventstore.segments */
+extern EsRelation es_segment_pkey;
 extern const EsShape es_segment_shape;	/* its columns */
+extern const EsShape es_segment_config_shape;	/* eventstore.config */
 extern const EsShape es_segment_event_shape;	/* those of the segments */
 
 extern void es_segment_init(void);

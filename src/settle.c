@@ -39,8 +39,9 @@
  * On a hot standby locks of the primary are not visible.  There the mark that
  * es_settle(), or the worker, wrote on the primary stands in for the proof: it
  * was computed before it was written, so a standby that sees it has replayed
- * every commit up to it.  The same mark serves on a logical subscriber, whose
- * rows come in order of commit and whose own sequence has given out nothing.
+ * every commit up to it.  The same mark serves on a logical subscriber, once all
+ * of the store has been copied there (subscriber.c): from then on its rows come in
+ * order of commit.  Its own sequence says nothing.
  *
  * What has been proven is kept, in this backend and, when preloaded, for all of
  * them (sharedmark.c).  State here survives errors: each piece is a fact about
@@ -73,6 +74,7 @@
 #include "flight.h"
 #include "sequence.h"
 #include "sharedmark.h"
+#include "subscriber.h"
 #include "wake.h"
 #include "walmark.h"
 
@@ -115,7 +117,8 @@ static int64 own_last = 0;		/* last position that this backend took */
 static int	first_looks = FIRST_LOOKS;	/* that are left to a session that
 										 * knows nothing yet */
 static Oid	known_sequence = InvalidOid;	/* which log the above is about */
-static bool by_mark = false;	/* the log is a logical subscriber's */
+static bool by_mark = false;	/* positions are given out elsewhere */
+static bool subscribed = false; /* settled is of a logical subscriber */
 static bool is_new = false;		/* the roster has not heard of it yet */
 
 /* Durability: what is known to be on disk, and what the current read needs. */
@@ -187,6 +190,12 @@ check_log(void)
 {
 	Oid			sequence = es_base_oid(&es_base_position_seq);
 
+	/* what the sequence told of a subscriber's log was not so */
+	if (unlikely(es_subscriber_is() != subscribed))
+	{
+		subscribed = !subscribed;
+		settled = 0;
+	}
 	if (likely(sequence == known_sequence))
 		return;
 	check_sequence(sequence);
@@ -405,16 +414,41 @@ written_settled(void)
 	return Max(mark, sealed);
 }
 
-/* The settled position where locks tell nothing: the mark, and what follows it without a hole. */
+/*
+ * The settled position where locks tell nothing: what was written of it, and what
+ * follows that without a hole, up to a last position.
+ */
 static int64
 compute_by_mark(int64 last)
 {
 	/* a promotion may follow: nothing learned here is kept but the mark */
 	int64		marked = written_settled();
+	int64		final;
 
-	settled = Max(settled, marked);
-	last = walk_contiguous(settled, last);
-	return Min(last, own_first - 1);
+	if (es_subscriber_has_all())
+	{
+		settled = Max(settled, Min(marked, last));
+		final = walk_contiguous(settled, last);
+		/* another table may have begun to be copied meanwhile */
+		if (es_subscriber_has_all())
+			return Min(final, own_first - 1);
+	}
+	return Min(settled, own_first - 1);
+}
+
+/*
+ * The settled position of a logical subscriber, whose segments tell how far its
+ * log may reach.
+ */
+static int64
+compute_by_segments(void)
+{
+	int64		position = compute_by_mark(es_segment_last_position(es_segment_newest_reaching(PG_INT64_MAX)));
+
+	/* rows that are visible stay, whoever goes on here */
+	if (!RecoveryInProgress())
+		settled = Max(settled, position);
+	return position;
 }
 
 /* es_settle_known tells what is known to be settled without a look. */
@@ -438,7 +472,8 @@ keep_settled(int64 position)
 	if (position > settled)
 	{
 		settled = position;
-		es_sharedmark_raise(known_sequence, position);
+		if (!subscribed)
+			es_sharedmark_raise(known_sequence, position);
 	}
 	return Min(settled, own_first - 1);
 }
@@ -509,17 +544,18 @@ es_settle_compute(void)
 	int64		goal;
 	int64		now;
 
+	es_base_refuse_parallel();
 	es_base_flush_pending();
 	check_log();
 	if (!es_settle_for_worker)
 		es_sharedmark_set_loading(known_sequence, false);
+	by_mark = subscribed;
+	if (subscribed)
+		return compute_by_segments();
 	if (RecoveryInProgress())
 		return compute_by_mark(es_settle_last_given());
 
 	now = look(&goal, first_looks > 0 ? SHORT_WALK : PG_INT64_MAX);
-	by_mark = goal == 0 && own_first == PG_INT64_MAX && es_segment_newest() >= 0;
-	if (by_mark)
-		return compute_by_mark(es_segment_last_position(es_segment_newest()));
 	while (now < goal && first_looks > 0 && !es_flight_is_shared() && own_first == PG_INT64_MAX)
 	{
 		first_looks--;
@@ -552,7 +588,7 @@ void
 es_settle_learn(int64 position)
 {
 	check_log();
-	if (!RecoveryInProgress())
+	if (!RecoveryInProgress() && es_subscriber_has_all())
 		(void) keep_settled(Min(position, own_first - 1));
 }
 
@@ -569,8 +605,8 @@ es_settled_position(PG_FUNCTION_ARGS)
 }
 
 /*
- * es_settle_write_mark writes the settled position where hot standbys read it;
- * the caller holds ShareRowExclusiveLock on the table, to the end of its
+ * es_settle_write_mark writes the settled position where hot standbys read it, but
+ * on a logical subscriber, where the publisher's is; the caller holds ShareRowExclusiveLock on the table, to the end of its
  * transaction.
  */
 int64
@@ -579,6 +615,8 @@ es_settle_write_mark(void)
 	int64		position = es_settle_compute();
 	XLogRecPtr	lsn = GetXLogInsertRecPtr();
 
+	if (subscribed)
+		return position;
 	CommandCounterIncrement();	/* a mark of this very statement is to be seen */
 	if (read_mark() < position)
 	{
@@ -592,7 +630,8 @@ es_settle_write_mark(void)
  * es_settle(): writes the settled position where hot standbys read it.
  *
  * Returns it.  25006 on a standby.  Others that call it wait until this
- * transaction ends; a rollback takes the mark back and harms nothing.
+ * transaction ends; a rollback takes the mark back and harms nothing.  On a
+ * logical subscriber nothing is written: the publisher's mark is there.
  */
 Datum
 es_settle(PG_FUNCTION_ARGS)

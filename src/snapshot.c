@@ -20,9 +20,9 @@
  * was under way is never used.  A replay during which the reducer has changed
  * leaves none.
  *
- * A snapshot is for all sessions, and a function may mean something else in one
- * with another search_path.  So whoever is not the store's owner leaves snapshots
- * only by reducers whose functions do not depend on that.
+ * A snapshot is for all roles, and a function may mean something else for another
+ * one: the server's search_path may have "$user".  So whoever is not the store's owner
+ * leaves snapshots only by reducers whose functions do not depend on that.
  */
 #include "snapshot.h"
 
@@ -40,6 +40,7 @@
 
 #include "segment.h"
 #include "settle.h"
+#include "subscriber.h"
 #include "textsize.h"
 
 #define Anum_snapshots_stream_id	1
@@ -178,7 +179,7 @@ es_snapshot_exists(const EsReducer *reducer, Snapshot visible)
 bool
 es_snapshot_may_write(void)
 {
-	return !RecoveryInProgress() && !XactReadOnly && !IsInParallelMode();
+	return !RecoveryInProgress() && !XactReadOnly && !IsInParallelMode() && !es_subscriber_is();
 }
 
 /* Makes a snapshot's row the first one for writing. */

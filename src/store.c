@@ -45,6 +45,8 @@
 #include "altered.h"
 #include "sharedmark.h"
 
+void		(*es_store_copy_hook) (Relation rel) = NULL;
+
 PG_FUNCTION_INFO_V1(es_store_guard_rows);
 PG_FUNCTION_INFO_V1(es_store_guard_statement);
 
@@ -74,8 +76,7 @@ es_store_guard_rows(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "es_store_guard_rows: not called as a trigger");
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_rows");
 	if (IsLogicalWorker() && !trigger->tg_relation->rd_rel->relispartition)
 		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
 							   trigger->tg_newtuple : trigger->tg_trigtuple);
@@ -93,8 +94,7 @@ es_store_guard_statement(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "es_store_guard_statement: not called as a trigger");
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_statement");
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
 		refuse_change(trigger);
 	if (!es_base_owns_store(GetUserId()))
@@ -104,6 +104,8 @@ es_store_guard_statement(PG_FUNCTION_ARGS)
 					   RelationGetRelationName(trigger->tg_relation)),
 				errhint("Append with es_append or INSERT INTO es_events."));
 	es_sharedmark_set_loading(es_base_oid(&es_base_position_seq), true);
+	if (es_store_copy_hook)
+		es_store_copy_hook(trigger->tg_relation);
 	return PointerGetDatum(NULL);
 }
 

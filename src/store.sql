@@ -89,7 +89,8 @@ SELECT pg_catalog.pg_extension_config_dump('eventstore.stream_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.config', '');
 
 /*
- * Puts the guards on a table of the store. Dropped again at the end of the
+ * Puts the guards on a table of the store, and sees to it that a subscriber can
+ * find the rows that change: without a key it needs all of their columns. Dropped again at the end of the
  * install script: later upgrades bring their own copy.
  */
 CREATE PROCEDURE eventstore.install_guards(relation regclass)
@@ -101,6 +102,11 @@ BEGIN
 		FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()', relation);
 	EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER guard_rows', relation);
 	EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER guard_statement', relation);
+	IF EXISTS (SELECT FROM pg_class c WHERE c.oid = relation AND c.relkind = 'r')
+		AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = relation AND i.indisprimary)
+	THEN
+		EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', relation);
+	END IF;
 END
 $$;
 COMMENT ON PROCEDURE eventstore.install_guards(regclass) IS 'install script only';

@@ -35,6 +35,7 @@
 #include "utils/timestamp.h"
 
 #include "sequence.h"
+#include "subscriber.h"
 #include "wake.h"
 
 #define Anum_subscriptions_id			1
@@ -440,7 +441,7 @@ es_subscription_is_leased(const EsPartition *row, TimestampTz now)
 static Relation
 open_for_change(const char *command)
 {
-	PreventCommandIfReadOnly(command);
+	es_subscriber_prevent_write(command);
 	PreventCommandIfParallelMode(command);
 	return es_base_open(&subscriptions, ShareRowExclusiveLock);
 }

@@ -1,6 +1,6 @@
 /*
  * timeline.c
- *		Positions after a promotion.
+ *		Positions after a promotion, and after a switch-over.
  *
  * An asynchronous standby that is promoted may have lost the newest events,
  * which somebody may have read on the old primary.  Their positions must not
@@ -15,19 +15,30 @@
  * timeline are kept apart by a lock that is held for the jump only.  A crash in
  * the middle lets the next one jump again, which does nothing at the end of a
  * segment.
+ *
+ * A logical subscriber that goes on as a store of its own has the same to fear from
+ * the publisher, and its sequences have not moved: replication does not carry them.
+ * So when the subscription is dropped, positions are made to go on past the newest
+ * segment known here, and ids past the highest.  Should nobody have seen that, the
+ * first append of a backend does: it finds events that its sequence has not given
+ * out.  Setting them again does no harm.
  */
 #include "timeline.h"
 
 #include "access/xlog.h"
 #include "commands/sequence.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
 
 #include "sequence.h"
+#include "subscriber.h"
 
 static EsRelation timeline_seq = {"timeline_seq",.kind = RELKIND_SEQUENCE};
 static Oid	checked = InvalidOid;	/* the timeline_seq that was looked at */
+static uint64 checked_changes;	/* of subscriptions, by then */
 
 /* Sets a sequence, as its owner, to the last number that is to count as given out. */
 static void
@@ -51,29 +62,112 @@ skip_segments(void)
 		set_sequence(&es_base_position_seq, end);
 }
 
-/* es_timeline_check sees to it that positions go on at another segment if the timeline is a new one. */
-void
-es_timeline_check(void)
+/*
+ * Finds the last position that has an event, if it is in another segment than those
+ * that end at or before a position; 0 for none.
+ */
+static int64
+find_last_position(int64 after)
 {
-	Oid			sequence = es_base_oid(&timeline_seq);
-	int64		now;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int64		found = 0;
+
+	for (int64 n = es_segment_newest_reaching(PG_INT64_MAX);
+		 n >= 0 && found == 0 && es_segment_last_position(n) > after; n--)
+	{
+		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.own_slot = true};
+		bool		isnull;
+
+		found = DatumGetInt64(es_segment_scan_edge(&scan, n, BackwardScanDirection, Anum_es_events_position, &isnull));
+	}
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/* Sets a sequence past the ids that a table has, as its owner; SPI is connected. */
+static void
+pass_ids(const char *sequence, const char *table, const char *column)
+{
+	char	   *sql = psprintf("SELECT pg_catalog.setval('eventstore.%s', GREATEST(pg_catalog.max(t.%s),"
+							   " (SELECT s.last_value FROM eventstore.%s s)))"
+							   " FROM eventstore.%s t HAVING pg_catalog.max(t.%s) IS NOT NULL",
+							   sequence, column, sequence, table, column);
+
+	if (SPI_execute(sql, true, 0) < 0)
+		elog(ERROR, "could not run \"%s\"", sql);
+	pfree(sql);
+}
+
+/* Sets all sequences past what the tables have. */
+static void
+pass_stored(int64 last)
+{
+	int64		end = es_segment_last_position(es_segment_newest_reaching(PG_INT64_MAX));
+	EsOwnerContext saved;
+
+	set_sequence(&es_base_position_seq, Max(end, last));
+	es_base_become_owner(&saved);
+	SPI_connect();
+	PushActiveSnapshot(GetLatestSnapshot());
+	pass_ids("stream_id_seq", "streams", "stream_id");
+	pass_ids("subscription_id_seq", "subscriptions", "subscription_id");
+	pass_ids("projection_id_seq", "projections", "projection_id");
+	PopActiveSnapshot();
+	SPI_finish();
+	es_base_become_caller(&saved);
+}
+
+/*
+ * es_timeline_take_over lets the store go on by itself where its events came from
+ * elsewhere, past the sequences; does nothing in any other.
+ */
+void
+es_timeline_take_over(void)
+{
+	/* a sequence that is read after an event was seen has given it out */
+	int64		last = find_last_position(es_settle_last_given());
+	LOCKTAG		tag;
+
+	if (last <= es_settle_last_given())
+		return;
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&timeline_seq), 0, 0);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	if (last > es_settle_last_given())
+		pass_stored(last);
+	(void) LockRelease(&tag, ExclusiveLock, false);
+}
+
+/* Sees to it that positions go on at another segment if the timeline is a new one. */
+static void
+check_timeline(Oid sequence)
+{
+	int64		now = (int64) GetWALInsertionTimeLine();
 	int64		known;
 	XLogRecPtr	lsn;
 	LOCKTAG		tag;
 
-	if (likely(sequence == checked))
+	if (es_sequence_read(&timeline_seq, &lsn) == now)
 		return;
-	now = (int64) GetWALInsertionTimeLine();
-	if (es_sequence_read(&timeline_seq, &lsn) != now)
-	{
-		SET_LOCKTAG_OBJECT(tag, MyDatabaseId, sequence, 0, 0);
-		(void) LockAcquire(&tag, ExclusiveLock, false, false);
-		known = es_sequence_read(&timeline_seq, &lsn);
-		if (known != now && known != 0)
-			skip_segments();
-		if (known != now)
-			set_sequence(&timeline_seq, now);
-		(void) LockRelease(&tag, ExclusiveLock, false);
-	}
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, sequence, 0, 0);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	known = es_sequence_read(&timeline_seq, &lsn);
+	if (known != now && known != 0)
+		skip_segments();
+	if (known != now)
+		set_sequence(&timeline_seq, now);
+	(void) LockRelease(&tag, ExclusiveLock, false);
+}
+
+/* es_timeline_check sees to it that no position is given out that is another event's, here or on a server before this one. */
+void
+es_timeline_check(void)
+{
+	Oid			sequence = es_base_oid(&timeline_seq);
+
+	if (likely(sequence == checked && es_subscriber_state.changes == checked_changes))
+		return;
+	check_timeline(sequence);
+	es_timeline_take_over();
 	checked = sequence;
+	checked_changes = es_subscriber_state.changes;
 }

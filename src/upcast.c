@@ -22,6 +22,8 @@
 #include "utils/regproc.h"
 
 #include "rows.h"
+#include "settings.h"
+#include "subscriber.h"
 #include "textsize.h"
 
 #define Anum_upcasters_type			1
@@ -223,6 +225,7 @@ typedef struct UpcastState
 	uint64		generation;
 	EsUpcasters *upcasters;
 	EsCalls    *calls;
+	bool		calls_functions;
 } UpcastState;
 
 /* Gives what is kept for a call of es_upcast(), as it is now. */
@@ -249,6 +252,9 @@ current_state(FunctionCallInfo fcinfo)
 	es_base_become_owner(&caller);
 	state->upcasters = es_upcast_load();
 	es_base_become_caller(&caller);
+	state->calls_functions = false;
+	for (int i = 0; i < state->upcasters->count; i++)
+		state->calls_functions |= state->upcasters->items[i].ops == NULL;
 	state->calls = es_handler_begin_calls(state->upcasters->count);
 	state->generation = es_handler_generation();
 	MemoryContextSwitchTo(old);
@@ -278,6 +284,7 @@ es_upcast(PG_FUNCTION_ARGS)
 	Datum		values[Natts_es_event];
 	bool		isnull[Natts_es_event];
 	ErrorContextCallback callback;
+	int			settings = 0;
 
 	if (!es_base_event_of_datum(PG_GETARG_DATUM(0), &event, values, isnull))
 		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
@@ -285,7 +292,10 @@ es_upcast(PG_FUNCTION_ARGS)
 	callback.arg = &event;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
+	if (state->calls_functions)
+		settings = es_settings_enter();
 	es_upcast_event(state->upcasters, state->calls, &event);
+	es_settings_leave(settings);
 	error_context_stack = callback.previous;
 	values[Anum_es_event_data - 1] = event.data;
 	values[Anum_es_event_type_version - 1] = Int32GetDatum(event.type_version);
@@ -323,7 +333,7 @@ begin_registration(FunctionCallInfo fcinfo, const char *command, const char *thi
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("from_version must be at least 1, and less than %d", PG_INT32_MAX));
-	PreventCommandIfReadOnly(command);
+	es_subscriber_prevent_write(command);
 	PreventCommandIfParallelMode(command);
 	return es_base_open(&upcasters_table, ShareRowExclusiveLock);
 }

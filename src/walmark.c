@@ -14,7 +14,8 @@
  *
  * Marks say where this server's WAL is.  They are not dumped, and a mark behind
  * the one that comes next is dropped.  Writers hold ShareRowExclusiveLock on
- * settled_mark.  A lost mark makes the estimate worse, no more.
+ * settled_mark.  A lost mark makes the estimate worse, no more.  On a logical
+ * subscriber the marks are of the publisher's WAL, and of no use.
  */
 #include "walmark.h"
 
@@ -23,6 +24,8 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/pg_lsn.h"
+
+#include "subscriber.h"
 
 #define MOST_MARKS	64
 
@@ -103,8 +106,11 @@ void
 es_walmark_add(XLogRecPtr lsn, int64 position)
 {
 	EsWalMark	marks[MOST_MARKS];
-	int			count = read_marks(marks);
+	int			count;
 
+	if (es_subscriber_is())
+		return;
+	count = read_marks(marks);
 	while (count > 0 && (marks[count - 1].lsn >= lsn || marks[count - 1].position > position))
 		count--;
 	if (count == MOST_MARKS)
@@ -133,7 +139,7 @@ es_walmark_position(XLogRecPtr lsn, EsWalMark last)
 
 	if (lsn >= last.lsn)
 		return last.position;
-	count = read_marks(marks);
+	count = es_subscriber_is() ? 0 : read_marks(marks);
 	while (after < count && marks[after].lsn <= lsn)
 		after++;
 	if (after == 0)

@@ -51,6 +51,7 @@
 #include "projector.h"
 #include "settle.h"
 #include "sharedmark.h"
+#include "subscriber.h"
 #include "wake.h"
 
 #define WORKER_LOCK_TIMEOUT	"500ms" /* below the default deadlock_timeout */
@@ -327,6 +328,8 @@ write_mark(void)
 
 	if (settle_interval == 0)
 		return false;
+	if (es_subscriber_is())
+		return true;			/* the publisher's arrives */
 	if (es_sharedmark_is_loading(es_base_oid(&es_base_position_seq)) ||
 		!es_base_try_lock(&es_settle_mark, ShareRowExclusiveLock))
 		return false;
@@ -351,12 +354,13 @@ do_work(Work *work)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-/* Logs why a piece of work failed, and makes the time longer for which it is put off. */
+/* Ends a piece of work that failed, logs why unless that is done elsewhere, and makes the time longer for which it is put off. */
 static void
-put_off(int *delay_ms)
+put_off(int *delay_ms, bool logged)
 {
 	HOLD_INTERRUPTS();
-	EmitErrorReport();
+	if (!logged)
+		EmitErrorReport();
 	AbortCurrentTransaction();
 	FlushErrorState();
 	RESUME_INTERRUPTS();
@@ -402,7 +406,7 @@ work_once(Work *work)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		put_off(&work->delay_ms);
+		put_off(&work->delay_ms, false);
 		stop_listening(work);
 	}
 	PG_END_TRY();
@@ -433,7 +437,8 @@ put_off_projections(Work *work)
 	bool		one = es_projector_accuse();
 
 	in_users_code = false;
-	put_off(&work->projector_delay_ms);
+	put_off(&work->projector_delay_ms, one);	/* a projection's failure is
+												 * logged as it is noted */
 	stop_listening(work);
 	work->must_look = true;
 	if (one)

@@ -1,0 +1,139 @@
+# A logical subscriber while it is being copied: nothing is final there before all of the
+# store has come, whatever the settled mark, sealed segments and sequences say; and
+# the publisher may have gone past many segments by the time that the copy begins.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use EventstoreTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $conf = "wal_retrieve_retry_interval = 200ms\nautovacuum = off\n";
+my $publisher = new_node('publisher', streaming => 'logical', conf => $conf);
+my $subscriber = new_node('subscriber', streaming => 'logical', conf => $conf);
+my $all_ready = q{SELECT count(*) > 0 AND bool_and(srsubstate = 'r') FROM pg_subscription_rel};
+my $connection = $publisher->connstr . ' dbname=postgres';
+
+$_->safe_psql('postgres', 'CREATE EXTENSION eventstore') foreach $publisher, $subscriber;
+$publisher->safe_psql('postgres', $_) foreach (
+	'SELECT es_set_segment_size(100)',
+	q{SELECT es_append('cat-1', 'T', '{}', '{"tags": ["tag"]}') FROM generate_series(1, 130)},
+	q{BEGIN; SELECT es_append('cat-1', 'T'); ROLLBACK},
+	q{SELECT es_append('cat-1', 'T', '{}', '{"tags": ["tag"]}') FROM generate_series(1, 150)});
+$publisher->poll_query_until('postgres', 'SELECT sealed FROM eventstore.segments WHERE segment = 0');
+$publisher->safe_psql('postgres', $_) foreach ('SELECT es_settle()', 'CREATE PUBLICATION p FOR TABLES IN SCHEMA eventstore',
+	'CREATE PUBLICATION by_root FOR ALL TABLES WITH (publish_via_partition_root = true)');
+
+# All but one table are copied; held holds that one.
+foreach my $held ('events_0', 'events_1', 'tags', 'config')
+{
+	my $session = $subscriber->background_psql('postgres');
+	my $holder = $subscriber->background_psql('postgres');
+	my $published = $publisher->safe_psql('postgres', q{SELECT count(*) FROM es_events});
+	my $nothing = $held eq 'events_1' ? 100 : $held eq 'events_0' ? 0 : 130;
+
+	$session->query_safe('SELECT es_settled_position()');
+	$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION s CONNECTION '$connection' PUBLICATION p WITH (enabled = false)");
+	$holder->query_safe("BEGIN; LOCK TABLE eventstore.$held IN SHARE MODE");
+	$subscriber->safe_psql('postgres', 'ALTER SUBSCRIPTION s ENABLE');
+	ok($subscriber->poll_query_until('postgres', qq{SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel WHERE srrelid <> 'eventstore.$held'::regclass}), "$held: all others are copied");
+	is($subscriber->safe_psql('postgres', q{SELECT position FROM eventstore.settled_mark}), $publisher->safe_psql('postgres', 'SELECT es_settled_position()'), "$held: the mark is there");
+	$subscriber->safe_psql('postgres', q{SELECT setval('eventstore.position_seq', 200)});
+	foreach my $look ([ sub { $subscriber->safe_psql('postgres', $_[0]) }, 'a new session' ], [ sub { $session->query_safe($_[0]) }, 'an old session' ])
+	{
+		my ($ask, $who) = @$look;
+		is($ask->('SELECT es_settled_position()'), '0', "$held: nothing is settled for $who");
+		is($ask->('SELECT count(*) FROM es_read_all(0)'), $nothing, "$held: $who reads what follows from the first event without a hole");
+		is($ask->('SELECT count(*) FROM es_read_all(130)'), '0', "$held: and does not pass what is missing");
+		is($ask->(q{SELECT count(*) FROM es_read_category('cat')}), '0', "$held: nor in a category");
+		is($ask->(q{SELECT count(*) FROM es_read_tagged('{tag}')}), '0', "$held: nor by tags");
+		is($ask->('SELECT es_settled_position()'), '0', "$held: nothing is settled by having read");
+	}
+	$holder->query_safe('COMMIT');
+	ok($subscriber->poll_query_until('postgres', $all_ready), "$held: all is copied then");
+	is($session->query_safe('SELECT es_settled_position() = (SELECT position FROM eventstore.settled_mark)'), 't', "$held: the mark counts now");
+	is($session->query_safe($_), $published, "$held: $_") foreach ('SELECT count(*) FROM es_read_all(0)', q{SELECT count(*) FROM es_read_category('cat')}, q{SELECT count(*) FROM es_read_tagged('{tag}')});
+	$_->quit foreach $session, $holder;
+	$subscriber->safe_psql('postgres', $_) foreach ('DROP SUBSCRIPTION s', 'SET eventstore.allow_drop = on; DROP EXTENSION eventstore', 'CREATE EXTENSION eventstore');
+}
+
+# The copy begins when the publisher is far past what was made ahead; no error of a worker may disable the subscription.
+foreach my $publication ('p', 'by_root')
+{
+	$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION s CONNECTION '$connection' PUBLICATION $publication WITH (enabled = false, disable_on_error = true)");
+	$publisher->safe_psql('postgres', q{SELECT es_append_batch('far-1', (SELECT jsonb_agg(jsonb_build_object('type', 'F')) FROM generate_series(1, 1000))) FROM generate_series(1, 5)});
+	$subscriber->safe_psql('postgres', 'ALTER SUBSCRIPTION s ENABLE');
+	ok($subscriber->poll_query_until('postgres', $all_ready), "$publication: all is copied");
+	$publisher->safe_psql('postgres', q{SELECT es_append_batch('far-2', (SELECT jsonb_agg(jsonb_build_object('type', 'F')) FROM generate_series(1, 1000))) FROM generate_series(1, 5)});
+	$publisher->safe_psql('postgres', 'SELECT es_settle()');
+	$publisher->wait_for_catchup('s');
+	is($subscriber->safe_psql('postgres', 'SELECT count(*), max(position) FROM es_read_all(0, NULL)'),
+		$publisher->safe_psql('postgres', 'SELECT count(*), max(position) FROM es_read_all(0, NULL)'), "$publication: and goes on");
+	is($subscriber->safe_psql('postgres', 'SELECT subenabled FROM pg_subscription'), 't', "$publication: without an error");
+	$subscriber->safe_psql('postgres', $_) foreach ('DROP SUBSCRIPTION s', 'SET eventstore.allow_drop = on; DROP EXTENSION eventstore', 'CREATE EXTENSION eventstore');
+}
+like(slurp_file($subscriber->logfile), qr/the copy of "eventstore\.events" begins again/, 'the copy of the whole log has waited for its segments');
+
+# A store with events of its own is not copied into.
+$subscriber->safe_psql('postgres', q{SELECT es_append('own-1', 'T')});
+my ($ret, $out, $err) = $subscriber->psql('postgres', "\\set VERBOSITY verbose\nCREATE SUBSCRIPTION s CONNECTION '$connection' PUBLICATION p");
+like($err, qr/55000: the event store of this database is not empty/, 'a store that has events of its own is refused');
+is($publisher->safe_psql('postgres', 'SELECT count(*) FROM pg_replication_slots'), '0', 'and no slot stays behind');
+
+# Publications of something else are nobody's business.
+$publisher->safe_psql('postgres', 'CREATE TABLE other (i int PRIMARY KEY); INSERT INTO other VALUES (1); CREATE PUBLICATION other FOR TABLE other');
+$subscriber->safe_psql('postgres', 'CREATE TABLE other (i int PRIMARY KEY)');
+$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION s CONNECTION '$connection' PUBLICATION other");
+ok($subscriber->poll_query_until('postgres', $all_ready), 'another table is subscribed to');
+is($subscriber->safe_psql('postgres', q{SELECT es_append('own-1', 'T')}), '2', 'and the store is written to as before');
+$subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION s');
+is($subscriber->safe_psql('postgres', q{SELECT es_append('own-1', 'T'); SELECT es_settled_position()}), "3\n3", 'positions go on where they were');
+
+# Without a connection at CREATE SUBSCRIPTION, REFRESH does it.
+$subscriber->safe_psql('postgres', $_) foreach ('SET eventstore.allow_drop = on; DROP EXTENSION eventstore', 'CREATE EXTENSION eventstore');
+$publisher->safe_psql('postgres', q{SELECT pg_create_logical_replication_slot('s', 'pgoutput')});
+$subscriber->safe_psql('postgres', $_) foreach ("CREATE SUBSCRIPTION s CONNECTION '$connection' PUBLICATION p WITH (connect = false)", 'ALTER SUBSCRIPTION s ENABLE', 'ALTER SUBSCRIPTION s REFRESH PUBLICATION');
+$publisher->safe_psql('postgres', q{SELECT es_append_batch('far-3', (SELECT jsonb_agg(jsonb_build_object('type', 'F')) FROM generate_series(1, 1000)))});
+ok($subscriber->poll_query_until('postgres', $all_ready), 'a subscription made without a connection: all is copied');
+$publisher->safe_psql('postgres', 'SELECT es_settle()');
+$publisher->wait_for_catchup('s');
+is($subscriber->safe_psql('postgres', 'SELECT count(*), max(position) FROM es_read_all(0, NULL)'),
+	$publisher->safe_psql('postgres', 'SELECT count(*), max(position) FROM es_read_all(0, NULL)'), 'and goes on');
+
+
+# The switch-over, where nobody tells the store of it.
+my $stored = $subscriber->safe_psql('postgres', 'SELECT max(position) FROM es_events');
+$subscriber->safe_psql('postgres', $_) foreach ('ALTER EVENT TRIGGER eventstore_after_subscription DISABLE', 'DROP SUBSCRIPTION s');
+is($subscriber->safe_psql('postgres', q{SELECT es_append('far-3', 'X'), es_last_position() > } . $stored), '1001|t', 'the first append goes on past what was replicated');
+is($subscriber->safe_psql('postgres', "SELECT type FROM es_read_all($stored)"), 'X', 'a follower goes on');
+
+# A standby that is made a subscriber: its sequences are where they were.
+$publisher->safe_psql('postgres', $_) foreach ('DROP PUBLICATION p', 'CREATE PUBLICATION p FOR ALL TABLES');
+$publisher->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($publisher, 'backup', has_streaming => 1);
+$standby->start;
+$publisher->safe_psql('postgres', q{SELECT pg_create_logical_replication_slot('standby', 'pgoutput')});
+$publisher->wait_for_catchup($standby, 'replay', $publisher->lsn('insert'));
+$standby->promote;
+my $own = $standby->safe_psql('postgres', 'SELECT last_value FROM eventstore.position_seq');
+cmp_ok($own, '>', 0, 'what was a standby has a sequence of its own');
+$publisher->safe_psql('postgres', q{SELECT es_append_batch('far-4', (SELECT jsonb_agg(jsonb_build_object('type', 'F')) FROM generate_series(1, 300)))});
+$standby->safe_psql('postgres', "CREATE SUBSCRIPTION standby CONNECTION '$connection' PUBLICATION p WITH (create_slot = false, copy_data = false)");
+$publisher->safe_psql('postgres', q{BEGIN; SELECT es_append('undone-1', 'T'); ROLLBACK});
+$publisher->safe_psql('postgres', q{SELECT es_append_batch('far-4', (SELECT jsonb_agg(jsonb_build_object('type', 'F')) FROM generate_series(1, 300)))});
+$publisher->safe_psql('postgres', 'SELECT es_settle()');
+$publisher->wait_for_catchup('standby');
+foreach my $sql ('SELECT count(*), max(position), es_settled_position() FROM es_read_all(0, NULL)', 'SELECT array_agg(s ORDER BY segment) FROM eventstore.segments s')
+{
+	is($standby->safe_psql('postgres', $sql), $publisher->safe_psql('postgres', $sql), "it follows: $sql");
+}
+($ret, $out, $err) = $standby->psql('postgres', q{SELECT es_append('own-1', 'T')});
+like($err, qr/is a logical subscriber/, 'and is written to by nobody else');
+$stored = $standby->safe_psql('postgres', 'SELECT max(position) FROM es_events');
+$standby->safe_psql('postgres', 'DROP SUBSCRIPTION standby');
+is($standby->safe_psql('postgres', q{SELECT es_append('far-4', 'X'), es_last_position() > } . $stored), '601|t', 'and goes on when it is told to');
+
+done_testing();
