@@ -456,6 +456,7 @@ report_failure(const EsRun *run, const char *stream, const ErrorData *error)
 	const char *name = text_to_cstring(run->projection->name);
 	const char *message = error->message ? error->message : "unknown error";
 	const char *where = "";
+	int64		left = row->retry_at - GetCurrentTimestamp();
 	StringInfoData detail;
 
 	if (row->error_position != 0 && stream)
@@ -466,7 +467,7 @@ report_failure(const EsRun *run, const char *stream, const ErrorData *error)
 	appendStringInfoString(&detail, error->detail ? error->detail : "");
 	if (run->by_worker)
 		appendStringInfo(&detail, "%sThis was attempt %d; the next one is in %lld ms.", error->detail ? "\n" : "",
-						 row->attempts, (long long) Max(row->retry_at - GetCurrentTimestamp(), 0) / 1000);
+						 row->attempts, (long long) Max(left, 0) / 1000);
 	ereport(WARNING,
 			errcode(error->sqlerrcode),
 			row->live ? errmsg("projection \"%s\" failed%s: %s", name, where, message) :

@@ -27,7 +27,6 @@
 #include "poll.h"
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -660,8 +659,7 @@ es_poll(PG_FUNCTION_ARGS)
 	poll.lease = lease_arg(fcinfo, 4);
 	es_subscriber_prevent_write("es_poll()");
 	begin_poll(&poll, name, member);
-	poll.result = es_base_begin_rows(fcinfo);
-	es_subscription_check_delivery(poll.result->setDesc);
+	poll.result = es_subscription_begin_delivery(fcinfo);
 	if (poll.max_count == 0)
 		return (Datum) 0;
 	wait.interest = poll.subscription->interest;
@@ -686,15 +684,13 @@ es_poll_wait(PG_FUNCTION_ARGS)
 	int64		timeout = es_wait_interval_arg(fcinfo, 1, "timeout");
 	Poll		poll = {.max_count = 1};
 	EsWait		wait = {.look = look_for_events,.arg = &poll};
-	const EsSubscription *subscription;
 	bool		ready;
 
 	/* a procedure's memory outlives the transaction that it ends */
 	name = memcpy(palloc(VARSIZE_ANY(name)), name, VARSIZE_ANY(name));
 	wait.detached = es_wait_detach(fcinfo);
 	wait.timeout = wait.detached ? timeout : es_wait_cap(timeout);
-	subscription = es_subscription_get(name);
-	begin_poll(&poll, name, cstring_to_text(subscription->id == last_id ? last_member : ""));
+	begin_poll(&poll, name, cstring_to_text(es_subscription_get(name)->id == last_id ? last_member : ""));
 	wait.interest = poll.subscription->interest;
 	ready = es_wait_until(&wait);
 	MemoryContextDelete(poll.context);

@@ -148,12 +148,14 @@ rebuild_by_handler(EsAttempt *attempt)
 static void
 report_wait(const EsRun *run, const ErrorData *error)
 {
+	int64		left = run->progress.retry_at - GetCurrentTimestamp();
+
 	ereport(LOG,
 			errcode(error->sqlerrcode),
 			errmsg("the rebuild of projection \"%s\" could not end yet: %s",
 				   text_to_cstring(run->projection->name), error->message),
 			errdetail("Transactions that have appended, or others that hold locks, were in the way. The next attempt is in %lld ms.",
-					  (long long) Max(run->progress.retry_at - GetCurrentTimestamp(), 0) / 1000));
+					  (long long) Max(left, 0) / 1000));
 }
 
 /*

@@ -415,15 +415,18 @@ es_subscription_write(const EsPartition *row)
 	es_rows_replace(&partition_shape, values, isnull);
 }
 
-/* es_subscription_check_delivery raises 55000 unless es_delivery has the attributes that it was made with. */
-void
-es_subscription_check_delivery(TupleDesc desc)
+/* es_subscription_begin_delivery is es_base_begin_rows for rows of es_delivery; 55000 if it has not the attributes that it was made with. */
+ReturnSetInfo *
+es_subscription_begin_delivery(FunctionCallInfo fcinfo)
 {
 	static const Oid types[] = {
 		INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID, INT4OID, INT4OID
 	};
 
-	es_base_check_type(desc, types, lengthof(types));
+	ReturnSetInfo *result = es_base_begin_rows(fcinfo);
+
+	es_base_check_type(result->setDesc, types, lengthof(types));
+	return result;
 }
 
 /* es_subscription_is_leased tells whether somebody has a partition. */

@@ -59,7 +59,7 @@ extern void es_subscription_lock_all(const EsSubscription *subscription);
 extern EsPartition *es_subscription_read_all(const EsSubscription *subscription);
 extern bool es_subscription_read(int64 id, int partition, EsPartition *row);
 extern void es_subscription_write(const EsPartition *row);
-extern void es_subscription_check_delivery(TupleDesc desc);
+extern ReturnSetInfo *es_subscription_begin_delivery(FunctionCallInfo fcinfo);
 extern bool es_subscription_is_leased(const EsPartition *row, TimestampTz now);
 
 #endif							/* ES_SUBSCRIPTION_H */
