@@ -19,6 +19,7 @@
 #include "utils/memutils.h"
 
 #include "names.h"
+#include "settings.h"
 
 PG_FUNCTION_INFO_V1(es_aggregate_transition);
 PG_FUNCTION_INFO_V1(es_aggregate_result);
@@ -171,9 +172,13 @@ es_aggregate_transition(PG_FUNCTION_ARGS)
 	EsEvent		event;
 	Datum		values[Natts_es_event];
 	bool		isnull[Natts_es_event];
+	int			settings;
 
 	if (!AggCheckCallContext(fcinfo, &context))
-		elog(ERROR, "eventstore.fold_transition was called outside of an aggregate");
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("eventstore.fold_transition was called outside of an aggregate"),
+				errhint("Use the aggregate es_fold."));
 	if (group == NULL && PG_ARGISNULL(2))
 		PG_RETURN_NULL();
 	if (group == NULL)
@@ -187,7 +192,10 @@ es_aggregate_transition(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				errmsg("an event's type and data must not be null"));
+	/* for this call only: between calls the query's other expressions run */
+	settings = es_fold_enter_settings(group->engine->fold);
 	es_fold_apply(group->engine->fold, &event);
+	es_settings_leave(settings);
 	PG_RETURN_POINTER(group);
 }
 

@@ -48,7 +48,7 @@
 #include "uuid7.h"
 #include "wake.h"
 
-#define BLOCK_ROWS		1000
+#define BLOCK_ROWS		ES_STORE_MOST_ROWS
 #define SEGMENT_MARGIN	65536
 
 /* How an attempt ended. */
@@ -142,7 +142,7 @@ open_segment(Attempt *attempt, int64 segment)
 	rel = es_segment_open(segment, RowExclusiveLock, &lost);
 	if (rel == NULL)
 		return false;
-	es_store_begin(&attempt->segment, rel);
+	es_store_begin(&attempt->segment, rel, &es_segment_event_shape);
 	attempt->open_segment = segment;
 	return true;
 }

@@ -33,6 +33,26 @@ es_base_server_has(int fixed_in_15, int fixed_in_16)
 	return version >= (version / 10000 > 15 ? fixed_in_16 : fixed_in_15);
 }
 
+/* es_base_report_parallel raises 25000. */
+void
+es_base_report_parallel(void)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+			errmsg("cannot look at the event store as it is now during a parallel operation"),
+			errhint("Mark functions that use the event store as PARALLEL UNSAFE."));
+}
+
+/* es_base_require_trigger raises 39P01 unless a trigger function was called as what it is for. */
+void
+es_base_require_trigger(bool fits, const char *function)
+{
+	if (!fits)
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("function eventstore.%s is for triggers of the event store only", function));
+}
+
 /* es_base_require raises 22004 if an argument is NULL. */
 void
 es_base_require(FunctionCallInfo fcinfo, int argno, const char *name)
@@ -228,6 +248,32 @@ es_base_event_values(const EsEvent *event, Datum *values, bool *isnull)
 	values[Anum_es_event_recorded_at - 1] = TimestampTzGetDatum(event->recorded_at);
 }
 
+/* es_base_check_type raises 55000 unless a composite type of ours has the attributes that it was made with: they are read and written by number. */
+void
+es_base_check_type(TupleDesc desc, const Oid *types, int natts)
+{
+	bool		same = desc->natts == natts;
+
+	for (int i = 0; same && i < natts; i++)
+		same = TupleDescAttr(desc, i)->atttypid == types[i];
+	if (!same)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("type %s does not have the attributes that the event store gave it", format_type_be(desc->tdtypeid)),
+				errhint("Undo what was done to it with ALTER TYPE."));
+}
+
+/* es_base_check_event does so for es_event, and what has the same attributes. */
+void
+es_base_check_event(TupleDesc desc)
+{
+	static const Oid types[Natts_es_event] = {
+		INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID
+	};
+
+	es_base_check_type(desc, types, Natts_es_event);
+}
+
 /*
  * es_base_begin_rows begins the result of a function that returns rows, to be
  * put into ->setResult.  They stay in memory up to what a hash table may take:
@@ -243,6 +289,8 @@ es_base_begin_rows(FunctionCallInfo fcinfo)
 	MemoryContext old;
 
 	InitMaterializedSRF(fcinfo, 0);
+	if (result->setDesc->tdtypeid == es_base_event_type())
+		es_base_check_event(result->setDesc);
 	random_access = (result->allowedModes & SFRM_Materialize_Random) != 0;
 	tuplestore_end(result->setResult);
 	old = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
@@ -256,8 +304,10 @@ Datum
 es_base_form_event(Datum *values, bool *isnull)
 {
 	TupleDesc	desc = lookup_rowtype_tupdesc(es_base_event_type(), -1);
-	HeapTuple	tuple = heap_form_tuple(desc, values, isnull);
+	HeapTuple	tuple;
 
+	es_base_check_event(desc);
+	tuple = heap_form_tuple(desc, values, isnull);
 	ReleaseTupleDesc(desc);
 	return HeapTupleGetDatum(tuple);
 }
@@ -285,6 +335,7 @@ es_base_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isn
 	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
 	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header),.t_data = header};
 
+	es_base_check_event(desc);
 	heap_deform_tuple(&tuple, desc, values, isnull);
 	ReleaseTupleDesc(desc);
 	memset(event, 0, sizeof(*event));

@@ -13,6 +13,7 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -79,9 +80,11 @@
 
 #if PG_VERSION_NUM >= 160000
 #define ES_TABLE_UPDATE_INDEXES_NEEDED(u) ((u) != TU_None)
+#define ES_TABLE_UPDATE_ONLY_SUMMARIZING(u) ((u) == TU_Summarizing)
 typedef TU_UpdateIndexes EsUpdateIndexes;
 #else
 #define ES_TABLE_UPDATE_INDEXES_NEEDED(u) (u)
+#define ES_TABLE_UPDATE_ONLY_SUMMARIZING(u) false
 typedef bool EsUpdateIndexes;
 #endif
 
@@ -150,14 +153,23 @@ typedef bool EsUpdateIndexes;
 #define es_may_become(member, role) is_member_of_role(member, role)
 #endif
 
+/* The server's settings, to be used with utils/guc_tables.h; *count becomes how many there are. */
 #if PG_VERSION_NUM >= 160000
-#define ES_EXEC_INSERT_INDEX_TUPLES_EXTRA , false
+#define es_setting_records(count) get_guc_variables(count)
+#else
+#define es_setting_records(count) (*(count) = GetNumConfigOptions(), get_guc_variables())
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#define es_exec_insert_index_tuples(result, slot, estate, only_summarizing) \
+	ExecInsertIndexTuples(result, slot, estate, false, false, NULL, NIL, only_summarizing)
 #define es_owns_database(database, role) \
 	object_ownercheck(DatabaseRelationId, database, role)
 #define es_function_aclcheck(function, role) \
 	object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
 #else
-#define ES_EXEC_INSERT_INDEX_TUPLES_EXTRA
+#define es_exec_insert_index_tuples(result, slot, estate, only_summarizing) \
+	((void) (only_summarizing), ExecInsertIndexTuples(result, slot, estate, false, false, NULL, NIL))
 #define es_owns_database(database, role) \
 	pg_database_ownercheck(database, role)
 #define es_function_aclcheck(function, role) \
@@ -245,10 +257,24 @@ es_base_flush_pending(void)
 		es_base_flush_hook();
 }
 
+/*
+ * What looks at the log as it is now cannot run in a parallel query, where all have
+ * one snapshot.  Functions are labelled so, but what users call them from may not be.
+ */
+ES_NORETURN extern void es_base_report_parallel(void);
+
+static inline void
+es_base_refuse_parallel(void)
+{
+	if (unlikely(IsInParallelMode()))
+		es_base_report_parallel();
+}
+
 /* Checks of arguments; all raise. */
 #define ES_MAX_STREAM_NAME	512
 #define ES_MAX_TYPE_NAME	255
 
+extern void es_base_require_trigger(bool fits, const char *function);
 extern void es_base_require(FunctionCallInfo fcinfo, int argno, const char *name);
 extern text *es_base_stream_arg(FunctionCallInfo fcinfo, int argno);
 extern void es_base_check_name(const text *name, const char *what, int max);
@@ -267,6 +293,8 @@ extern int32 es_base_category_key(const char *category, int len);
 extern void es_base_deform_event(TupleTableSlot *slot, EsEvent *event, bool with_metadata);
 extern TransactionId es_base_slot_xmin(TupleTableSlot *slot);
 extern void es_base_event_values(const EsEvent *event, Datum *values, bool *isnull);
+extern void es_base_check_type(TupleDesc desc, const Oid *types, int natts);
+extern void es_base_check_event(TupleDesc desc);
 extern ReturnSetInfo *es_base_begin_rows(FunctionCallInfo fcinfo);
 extern Datum es_base_form_event(Datum *values, bool *isnull);
 extern Datum es_base_event_datum(const EsEvent *event);

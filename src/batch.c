@@ -17,7 +17,7 @@
  * then on half of what is left is attempted, and so where nobody knows which event
  * it was that left behind what failed at the end.  So a failure costs a few times
  * what the batch costs, wherever it is.  What goes well is kept; in the end the
- * projection stands at the event, and the error is noted there.
+ * projection stands at the event, and the error is noted there, and logged.
  *
  * A batch ends early when it takes long, so that other projections get their turn,
  * and the next one is made smaller.  In the worker, one that takes longer than
@@ -282,18 +282,23 @@ adjust_pace(const Batch *batch)
 /*
  * es_batch_take takes in what follows the checkpoint, as much as makes a batch,
  * and moves run->progress on, which the caller writes.  A run that only passes
- * moves where there is nothing to take in, else it is put off.
+ * moves where there is nothing to take in, else it is put off.  The events stay in
+ * memory until the next batch of the attempt: what is deferred may fail of them.
  */
 void
 es_batch_take(EsAttempt *attempt)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore projection batch",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
+	MemoryContext old;
 	EsRun	   *run = attempt->run;
 	Batch		batch = {.attempt = attempt,.run = run,.started = GetCurrentTimestamp()};
 
+	if (attempt->batch)
+		MemoryContextDelete(attempt->batch);
+	attempt->batch = AllocSetContextCreate(CurrentMemoryContext, "eventstore projection batch",
+										   ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(attempt->batch);
 	attempt->current = 0;
+	attempt->count = 0;
 	read_batch(&batch);
 	attempt->events = batch.events;
 	attempt->count = batch.count;
@@ -310,7 +315,6 @@ es_batch_take(EsAttempt *attempt)
 		run->most -= batch.count;
 	}
 	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
 }
 
 /* ---- attempts ---- */
@@ -399,6 +403,7 @@ es_batch_attempt(EsAttempt *attempt, EsAttemptWork work)
 
 	attempt->called = attempt->ending = false;
 	attempt->count = 0;
+	attempt->batch = NULL;
 	if (attempt->memory)
 		MemoryContextReset(attempt->memory);
 	else
@@ -431,6 +436,55 @@ es_batch_attempt(EsAttempt *attempt, EsAttemptWork work)
 	return error;
 }
 
+/* ---- failures ---- */
+
+/* es_batch_stream_at names the stream of an event of an attempt that failed; NULL for none. */
+const char *
+es_batch_stream_at(const EsAttempt *attempt, int64 position)
+{
+	for (int i = 0; position != 0 && i < attempt->count; i++)
+		if (attempt->events[i].position == position)
+			return TextDatumGetCString(attempt->events[i].stream);
+	return NULL;
+}
+
+/* Says that a run has failed, as is noted: in the server's log, and to who runs it by hand. */
+static void
+report_failure(const EsRun *run, const char *stream, const ErrorData *error)
+{
+	const EsProgress *row = &run->progress;
+	const char *name = text_to_cstring(run->projection->name);
+	const char *message = error->message ? error->message : "unknown error";
+	const char *where = "";
+	StringInfoData detail;
+
+	if (row->error_position != 0 && stream)
+		where = psprintf(" at position %lld, stream \"%s\"", (long long) row->error_position, stream);
+	else if (row->error_position != 0)
+		where = psprintf(" at position %lld", (long long) row->error_position);
+	initStringInfo(&detail);
+	appendStringInfoString(&detail, error->detail ? error->detail : "");
+	if (run->by_worker)
+		appendStringInfo(&detail, "%sThis was attempt %d; the next one is in %lld ms.", error->detail ? "\n" : "",
+						 row->attempts, (long long) Max(row->retry_at - GetCurrentTimestamp(), 0) / 1000);
+	ereport(WARNING,
+			errcode(error->sqlerrcode),
+			row->live ? errmsg("projection \"%s\" failed%s: %s", name, where, message) :
+			errmsg("the rebuild of projection \"%s\" failed%s: %s", name, where, message),
+			detail.len > 0 ? errdetail_internal("%s", detail.data) : 0,
+			error->hint ? errhint("%s", error->hint) : 0,
+			error->context ? errcontext("%s", error->context) : 0);
+}
+
+/* es_batch_note_failure notes that a run failed at a position, 0 for none in particular, and says so, once. */
+void
+es_batch_note_failure(EsRun *run, int64 position, const char *stream, const ErrorData *error)
+{
+	es_progress_fail(&run->progress, position, error);
+	es_progress_write(&run->progress);
+	report_failure(run, stream, error);
+}
+
 /* Takes a batch in and writes the checkpoint. */
 static void
 take_and_write(EsAttempt *attempt)
@@ -445,6 +499,7 @@ typedef struct Failure
 {
 	ErrorData  *error;			/* NULL: there is none yet */
 	int64		position;		/* 0: not known, or none in particular */
+	const char *stream;			/* of that event, if there is one */
 	int			left;			/* events before it that may go well; where it
 								 * is not known: one less than there are */
 	bool		halves;			/* it was not the first that was found */
@@ -466,6 +521,7 @@ note_failure(Failure *failure, const EsAttempt *attempt, ErrorData *error)
 	while (failure->position != 0 && n < attempt->count && attempt->events[n].position < failure->position)
 		n++;
 	failure->left = n;
+	failure->stream = es_batch_stream_at(attempt, failure->position);
 }
 
 /* How many events to attempt next. */
@@ -511,7 +567,6 @@ es_batch_try(EsRun *run)
 		*run->projection->pace = next_count(&failure);
 		return NULL;
 	}
-	es_progress_fail(&run->progress, failure.position, failure.error);
-	es_progress_write(&run->progress);
+	es_batch_note_failure(run, failure.position, failure.stream, failure.error);
 	return failure.error;
 }

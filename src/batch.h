@@ -32,7 +32,9 @@ typedef struct EsAttempt
 	bool		called;			/* users' code has run */
 	bool		ending;			/* all is taken in, and what was deferred runs */
 	MemoryContext memory;
-	const EsEvent *events;		/* as read */
+	MemoryContext batch;		/* of the batch that was begun last; NULL:
+								 * none */
+	const EsEvent *events;		/* as read, in it */
 	int			count;
 } EsAttempt;
 
@@ -46,5 +48,9 @@ extern void es_batch_take(EsAttempt *attempt);
 extern void es_batch_watch(const EsRun *run, bool on);
 extern ErrorData *es_batch_attempt(EsAttempt *attempt, EsAttemptWork work);
 extern ErrorData *es_batch_try(EsRun *run);
+
+/* What failed: noted, and said. */
+extern const char *es_batch_stream_at(const EsAttempt *attempt, int64 position);
+extern void es_batch_note_failure(EsRun *run, int64 position, const char *stream, const ErrorData *error);
 
 #endif							/* ES_BATCH_H */

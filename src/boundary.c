@@ -119,6 +119,7 @@ scan_tag(const EventQuery *query, Snapshot snapshot, CandidateCallback callback,
 	bool		go_on = true;
 	bool		isnull;
 
+	es_store_check(rel, &es_tags_shape);
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(query->tags.names[0]));
 	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(query->after));
 	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(query->upto));

@@ -260,7 +260,7 @@ es_category_worker_main(dsm_segment *segment, shm_toc *toc)
 		work.dest->rStartup(work.dest, CMD_SELECT, work.row->tts_tupleDescriptor);
 		fold_chunks(&work);
 		end_work(&work);
-		es_fold_end(fold);
+		es_replay_end(&replay);
 	}
 	work.dest->rShutdown(work.dest);
 	work.dest->rDestroy(work.dest);
@@ -474,6 +474,7 @@ es_replay_category(PG_FUNCTION_ARGS)
 	replay = es_replay_begin(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), category);
 	reducer = es_fold_reducer(replay.fold);
 	InitMaterializedSRF(fcinfo, 0);
+	es_replay_check_type(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc);
 	alone.leaves_snapshots = reducer->snapshot_every > 0 && es_snapshot_may_write() &&
 		es_snapshot_may_leave(reducer);
 	pg_atomic_init_u64(&alone.next_id, 1);
@@ -491,6 +492,6 @@ es_replay_category(PG_FUNCTION_ARGS)
 	UnregisterSnapshot(snapshot);
 	if (result.due != NULL && es_replay_unchanged(replay.fold))
 		leave_snapshots(result.due, reducer, make_row_desc());
-	es_fold_end(replay.fold);
+	es_replay_end(&replay);
 	return (Datum) 0;
 }

@@ -14,7 +14,6 @@
 #include "declare.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -22,7 +21,6 @@
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 
 #include "rebuild.h"
 #include "streamlock.h"
@@ -96,26 +94,6 @@ function_arg(FunctionCallInfo fcinfo, int argno, bool takes_event)
 	return quote_qualified_identifier(get_namespace_name(get_func_namespace(function)), get_func_name(function));
 }
 
-/*
- * The search_path for the projection's functions: the one in force, with temporary
- * objects last, so that nobody who appends can put some of his own before.
- */
-static const char *
-current_search_path(void)
-{
-	StringInfoData path;
-	List	   *names;
-	ListCell   *cell;
-
-	initStringInfo(&path);
-	if (SplitIdentifierString(pstrdup(namespace_search_path), ',', &names))
-		foreach(cell, names)
-			if (strcmp(lfirst(cell), "pg_temp") != 0)
-			appendStringInfo(&path, "%s, ", quote_identifier(lfirst(cell)));
-	appendStringInfoString(&path, "pg_temp");
-	return path.data;
-}
-
 /* ---- making ---- */
 
 /* Takes in all that there is, and is to be, before an inline projection becomes known. */
@@ -158,7 +136,6 @@ create(EsProjection *projection, const char *command)
 				errcode(ERRCODE_DUPLICATE_OBJECT),
 				errmsg("projection \"%s\" already exists", text_to_cstring(projection->name)));
 	projection->creator = GetUserNameFromId(GetUserId(), false);
-	projection->search_path = current_search_path();
 	es_projection_insert(projection);
 	row.projection_id = projection->id;
 	row.layout = es_project_layout(projection);

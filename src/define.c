@@ -11,10 +11,8 @@
  */
 #include "reduce.h"
 
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -76,10 +74,23 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 	return name;
 }
 
+/* Finds the name of the state type of a reducer that is not built in; NULL if there is no such reducer. */
+static char *
+find_state_type(const text *name)
+{
+	char	   *type = NULL;
+	EsRows		rows;
+
+	es_reduce_begin_rows(&rows, &es_reduce_reducer_shape, name);
+	if (es_rows_next(&rows))
+		type = es_reduce_column(&rows, Anum_reducers_state_type);
+	es_rows_end(&rows);
+	return type;
+}
+
 /* Adds a row to eventstore.reducers. */
 static void
-insert_reducer(Relation reducers, const text *name, const Jsonb *initial,
-			   Oid state_type, const char *on_unknown)
+insert_reducer(const text *name, const Jsonb *initial, Oid state_type, const char *on_unknown)
 {
 	Datum		values[Natts_reducers];
 	bool		isnull[Natts_reducers] = {false};
@@ -90,7 +101,7 @@ insert_reducer(Relation reducers, const text *name, const Jsonb *initial,
 	values[Anum_reducers_state_type - 1] =
 		CStringGetTextDatum(format_type_be_qualified(state_type));
 	values[Anum_reducers_on_unknown - 1] = CStringGetTextDatum(on_unknown);
-	CatalogTupleInsert(reducers, heap_form_tuple(RelationGetDescr(reducers), values, isnull));
+	es_rows_insert(&es_reduce_reducer_shape, values, isnull);
 }
 
 /* Fetches the argument on_unknown; 22023 if it is neither of its two words. */
@@ -150,11 +161,11 @@ es_create_reducer(PG_FUNCTION_ARGS)
 		es_textsize_check_definition(initial, "initial");
 	(void) es_state_initial(initial, state_type, &isnull);
 	reducers = open_for_change("es_create_reducer()");
-	if (HeapTupleIsValid(es_reduce_find_row(reducers, name)))
+	if (find_state_type(name) != NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_DUPLICATE_OBJECT),
 				errmsg("reducer \"%s\" already exists", text_to_cstring(name)));
-	insert_reducer(reducers, name, initial, state_type, on_unknown);
+	insert_reducer(name, initial, state_type, on_unknown);
 	announce_change(RelationGetRelid(reducers));
 	table_close(reducers, NoLock);
 	PG_RETURN_VOID();
@@ -162,9 +173,9 @@ es_create_reducer(PG_FUNCTION_ARGS)
 
 /* Raises VE004 unless there is a reducer of that name, built in or not. */
 static void
-require_known(Relation reducers, const text *name)
+require_known(const text *name)
 {
-	if (!es_reduce_is_builtin(text_to_cstring(name)) && !HeapTupleIsValid(es_reduce_find_row(reducers, name)))
+	if (!es_reduce_is_builtin(text_to_cstring(name)) && find_state_type(name) == NULL)
 		es_reduce_report_unknown(name, NULL);
 }
 
@@ -175,28 +186,18 @@ require_known(Relation reducers, const text *name)
 static void
 put_policy(const text *reducer, const int *every, bool drops)
 {
-	Relation	policies = es_base_open(&es_reduce_policies, RowExclusiveLock);
-	SysScanDesc scan = es_reduce_begin_rows(policies, &es_reduce_policies_by_reducer, reducer, NULL);
-	HeapTuple	old = systable_getnext(scan);
 	Datum		values[Natts_policies] = {PointerGetDatum(reducer)};
 	bool		isnull[Natts_policies] = {false};
-	HeapTuple	row;
 	int			now_every;
 	int64		now_drops;
 
-	es_reduce_read_policy(old, RelationGetDescr(policies), &now_every, &now_drops);
+	es_reduce_read_policy(reducer, &now_every, &now_drops);
 	if (every != NULL)
 		now_every = *every;
 	values[Anum_policies_every - 1] = Int32GetDatum(now_every);
 	isnull[Anum_policies_every - 1] = now_every == 0;
 	values[Anum_policies_drops - 1] = Int64GetDatum(now_drops + drops);
-	row = heap_form_tuple(RelationGetDescr(policies), values, isnull);
-	if (HeapTupleIsValid(old))
-		CatalogTupleUpdate(policies, &old->t_self, row);
-	else
-		CatalogTupleInsert(policies, row);
-	systable_endscan(scan);
-	table_close(policies, NoLock);
+	es_rows_put(&es_reduce_policy_shape, values, isnull);
 }
 
 /*
@@ -210,25 +211,17 @@ es_drop_reducer(PG_FUNCTION_ARGS)
 	text	   *name = reducer_arg(fcinfo, 0);
 	Relation	reducers = open_for_change("es_drop_reducer()");
 	int			none = 0;
-	HeapTuple	row = es_reduce_find_row(reducers, name);
-	Relation	handlers;
-	SysScanDesc scan;
+	Datum		key = PointerGetDatum(name);
 
-	if (!HeapTupleIsValid(row))
+	if (find_state_type(name) == NULL)
 		es_reduce_report_unknown(name, NULL);
 	if (es_reduce_drop_hook)
 		es_reduce_drop_hook(name);
-	CatalogTupleDelete(reducers, &row->t_self);
-
-	handlers = es_base_open(&es_reduce_handlers, RowExclusiveLock);
-	scan = es_reduce_begin_rows(handlers, &es_reduce_handlers_by_type, name, NULL);
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
-		CatalogTupleDelete(handlers, &row->t_self);
-	systable_endscan(scan);
+	(void) es_rows_take_away(&es_reduce_reducer_shape, &key, 1);
+	(void) es_rows_take_away(&es_reduce_handler_shape, &key, 1);
 	put_policy(name, &none, true);
 	es_snapshot_drop(name);
 	announce_change(RelationGetRelid(reducers));
-	table_close(handlers, NoLock);
 	table_close(reducers, NoLock);
 	PG_RETURN_VOID();
 }
@@ -238,15 +231,14 @@ es_drop_reducer(PG_FUNCTION_ARGS)
  * does not exist.
  */
 static Oid
-require_reducer(Relation reducers, const text *name)
+require_reducer(const text *name)
 {
-	HeapTuple	row = es_reduce_find_row(reducers, name);
+	char	   *type = find_state_type(name);
 	EsNode		empty = es_pack_object(NULL, NULL, 0);
 
-	if (HeapTupleIsValid(row))
-		return es_reduce_resolve_type(text_to_cstring(name),
-									  es_reduce_column(row, Anum_reducers_state_type, RelationGetDescr(reducers)));
-	insert_reducer(reducers, name, es_pack_jsonb(&empty), JSONBOID, "ignore");
+	if (type != NULL)
+		return es_reduce_resolve_type(text_to_cstring(name), type);
+	insert_reducer(name, es_pack_jsonb(&empty), JSONBOID, "ignore");
 	return JSONBOID;
 }
 
@@ -274,10 +266,6 @@ require_fit(Oid function, const text *reducer, Oid state_type)
 static void
 put_handler(const text *reducer, const text *type, const char *signature, const Jsonb *ops)
 {
-	Relation	handlers = es_base_open(&es_reduce_handlers, RowExclusiveLock);
-	SysScanDesc scan = es_reduce_begin_rows(handlers, &es_reduce_handlers_by_type, reducer, type);
-	HeapTuple	old = systable_getnext(scan);
-	HeapTuple	row;
 	Datum		values[Natts_handlers];
 	bool		isnull[Natts_handlers] = {false};
 
@@ -287,13 +275,7 @@ put_handler(const text *reducer, const text *type, const char *signature, const 
 	isnull[Anum_handlers_handler - 1] = signature == NULL;
 	values[Anum_handlers_ops - 1] = JsonbPGetDatum(ops);
 	isnull[Anum_handlers_ops - 1] = ops == NULL;
-	row = heap_form_tuple(RelationGetDescr(handlers), values, isnull);
-	if (HeapTupleIsValid(old))
-		CatalogTupleUpdate(handlers, &old->t_self, row);
-	else
-		CatalogTupleInsert(handlers, row);
-	systable_endscan(scan);
-	table_close(handlers, NoLock);
+	es_rows_put(&es_reduce_handler_shape, values, isnull);
 }
 
 /*
@@ -319,7 +301,7 @@ es_register_reducer(PG_FUNCTION_ARGS)
 	es_base_check_type_name(type);
 
 	reducers = open_for_change("es_register_reducer()");
-	require_fit(function, name, require_reducer(reducers, name));
+	require_fit(function, name, require_reducer(name));
 	es_handler_require_execute(function);
 	put_handler(name, type, es_handler_signature(function), NULL);
 	announce_change(RelationGetRelid(reducers));
@@ -351,7 +333,7 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 	(void) es_opcompile_document(ops);
 
 	reducers = open_for_change("es_register_reducer_ops()");
-	state_type = require_reducer(reducers, name);
+	state_type = require_reducer(name);
 	if (state_type != JSONBOID)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -383,7 +365,7 @@ es_snapshot_every(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("events must be at least 1, or NULL for no snapshots"));
 	reducers = open_for_change("es_snapshot_every()");
-	require_known(reducers, name);
+	require_known(name);
 	every = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
 	put_policy(name, &every, false);
 	announce_change(RelationGetRelid(reducers));
@@ -407,7 +389,7 @@ es_drop_snapshots(PG_FUNCTION_ARGS)
 	es_base_require(fcinfo, 0, "reducer");
 	name = PG_GETARG_TEXT_PP(0);
 	reducers = open_for_change("es_drop_snapshots()");
-	require_known(reducers, name);
+	require_known(name);
 	put_policy(name, NULL, true);
 	es_snapshot_drop(name);
 	announce_change(RelationGetRelid(reducers));

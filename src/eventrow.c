@@ -40,7 +40,7 @@ es_eventrow_fill(TupleTableSlot *slot, const EsStream *stream, const EsNewEvent 
 void
 es_eventrow_join_runs(EsTable *table, int n)
 {
-	TupleTableSlot **slots = table->info->slots;
+	TupleTableSlot **slots = table->rows->slots;
 	int			first = 0;
 
 	for (int i = 1; i < n; i++)

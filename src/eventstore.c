@@ -22,7 +22,6 @@
 #include "segment.h"
 #include "settle.h"
 #include "sharedmark.h"
-#include "store.h"
 #include "subscriber.h"
 #include "subscription.h"
 #include "textsize.h"
@@ -49,7 +48,7 @@ _PG_init(void)
 	es_flight_init();
 	es_roster_init();
 	es_wake_init();
-	es_store_init();
+	es_kept_init();
 	es_subscriber_init();
 	es_segment_init();
 	es_settle_init();

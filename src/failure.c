@@ -12,13 +12,7 @@
  */
 #include "failure.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "access/xact.h"
-#include "catalog/indexing.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -37,19 +31,14 @@
 
 /* Takes a row, in the current memory context. */
 static void
-take_failure(EsFailure *failure, HeapTuple tuple, TupleDesc desc)
+take_failure(EsFailure *failure, const Datum *v, const bool *n)
 {
-	Datum		v[Natts_failures];
-	bool		n[Natts_failures];
-
-	heap_deform_tuple(tuple, desc, v, n);
 	failure->position = DatumGetInt64(v[Anum_failures_position - 1]);
 	failure->attempts = DatumGetInt32(v[Anum_failures_attempts - 1]);
 	failure->delivered = DatumGetBool(v[Anum_failures_delivered - 1]);
 	failure->parked_at = n[Anum_failures_parked_at - 1] ? DT_NOBEGIN :
 		DatumGetTimestampTz(v[Anum_failures_parked_at - 1]);
 	failure->reason = n[Anum_failures_reason - 1] ? NULL : DatumGetTextPCopy(v[Anum_failures_reason - 1]);
-	failure->tid = tuple->t_self;
 }
 
 /*
@@ -59,30 +48,24 @@ take_failure(EsFailure *failure, HeapTuple tuple, TupleDesc desc)
 int
 es_failure_read(const EsPartition *row, int64 after, EsFailure **failures)
 {
-	Relation	rel = es_base_open(&es_subscription_failures, AccessShareLock);
-	Relation	index = es_base_open_index(&es_subscription_failures_by_key, rel, AccessShareLock);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	ScanKeyData keys[3];
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	EsRows		rows = {.shape = &es_subscription_failure_shape,.mode = AccessShareLock};
 	int			count = 0;
 	int			room = 8;
 
 	*failures = palloc(sizeof(EsFailure) * room);
-	ScanKeyInit(&keys[0], Anum_failures_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(row->subscription_id));
-	ScanKeyInit(&keys[1], Anum_failures_partition, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(row->partition));
-	ScanKeyInit(&keys[2], Anum_failures_position, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
-	scan = systable_beginscan_ordered(rel, index, snapshot, 3, keys);
-	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+	rows.snapshot = es_segment_fresh_snapshot();
+	es_rows_equal(&rows, Int64GetDatum(row->subscription_id));
+	es_rows_equal(&rows, Int32GetDatum(row->partition));
+	es_rows_between(&rows, after, PG_INT64_MAX);
+	es_rows_begin(&rows);
+	while (es_rows_next(&rows))
 	{
 		if (count == room)
 			*failures = repalloc(*failures, sizeof(EsFailure) * (room *= 2));
-		take_failure(&(*failures)[count++], tuple, RelationGetDescr(rel));
+		take_failure(&(*failures)[count++], rows.values, rows.isnull);
 	}
-	systable_endscan_ordered(scan);
-	UnregisterSnapshot(snapshot);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
+	es_rows_end(&rows);
+	UnregisterSnapshot(rows.snapshot);
 	return count;
 }
 
@@ -106,13 +89,11 @@ count_failure(EsPartition *row, const EsFailure *failure, int add)
 		row->parked += add;
 }
 
-/* Makes the row of a failure. */
-static HeapTuple
-form_row(Relation rel, const EsPartition *row, const EsFailure *failure)
+/* Makes the columns of a failure's row. */
+static void
+make_row(const EsPartition *row, const EsFailure *failure, Datum *v, bool *n)
 {
-	Datum		v[Natts_failures];
-	bool		n[Natts_failures] = {false};
-
+	memset(n, false, sizeof(bool) * Natts_failures);
 	v[Anum_failures_id - 1] = Int64GetDatum(row->subscription_id);
 	v[Anum_failures_position - 1] = Int64GetDatum(failure->position);
 	v[Anum_failures_parked_at - 1] = TimestampTzGetDatum(failure->parked_at);
@@ -122,43 +103,40 @@ form_row(Relation rel, const EsPartition *row, const EsFailure *failure)
 	v[Anum_failures_delivered - 1] = BoolGetDatum(failure->delivered);
 	v[Anum_failures_reason - 1] = PointerGetDatum(failure->reason);
 	n[Anum_failures_reason - 1] = failure->reason == NULL;
-	return heap_form_tuple(RelationGetDescr(rel), v, n);
 }
 
 /* es_failure_put adds a failure that its partition does not have yet. */
 void
-es_failure_put(EsPartition *row, EsFailure *failure)
+es_failure_put(EsPartition *row, const EsFailure *failure)
 {
-	Relation	rel = es_base_open(&es_subscription_failures, RowExclusiveLock);
-	HeapTuple	tuple = form_row(rel, row, failure);
+	Datum		values[Natts_failures];
+	bool		isnull[Natts_failures];
 
-	CatalogTupleInsert(rel, tuple);
-	failure->tid = tuple->t_self;
+	make_row(row, failure, values, isnull);
+	es_rows_insert(&es_subscription_failure_shape, values, isnull);
 	count_failure(row, failure, 1);
-	table_close(rel, NoLock);
-	CommandCounterIncrement();
 }
 
 /* es_failure_change changes a failure to another state; NULL takes it away. */
 void
 es_failure_change(EsPartition *row, EsFailure *failure, const EsFailure *changed)
 {
-	Relation	rel = es_base_open(&es_subscription_failures, RowExclusiveLock);
+	Datum		values[Natts_failures];
+	bool		isnull[Natts_failures];
 
 	count_failure(row, failure, -1);
 	if (changed == NULL)
-		CatalogTupleDelete(rel, &failure->tid);
-	else
 	{
-		HeapTuple	tuple = form_row(rel, row, changed);
+		Datum		key[] = {Int64GetDatum(row->subscription_id), Int32GetDatum(row->partition),
+		Int64GetDatum(failure->position)};
 
-		CatalogTupleUpdate(rel, &failure->tid, tuple);
-		*failure = *changed;
-		failure->tid = tuple->t_self;
-		count_failure(row, failure, 1);
+		(void) es_rows_take_away(&es_subscription_failure_shape, key, lengthof(key));
+		return;
 	}
-	table_close(rel, NoLock);
-	CommandCounterIncrement();
+	make_row(row, changed, values, isnull);
+	es_rows_replace(&es_subscription_failure_shape, values, isnull);
+	*failure = *changed;
+	count_failure(row, failure, 1);
 }
 
 /* Parks the event that was delivered alone and has ended every lease; tells whether it did. */

@@ -23,7 +23,7 @@ COMMENT ON FUNCTION @extschema@.es_feed_head() IS
 	'a seam for a feed that exists: events up to head_position come from es_read_all, all later ones from its slot';
 
 CREATE FUNCTION eventstore.events_after(lsn pg_lsn) RETURNS bigint
-	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'es_events_after';
+	LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_events_after';
 COMMENT ON FUNCTION eventstore.events_after(pg_lsn) IS 'about how many events were committed after a place in the WAL; behind es_feeds';
 
 /*

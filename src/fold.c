@@ -15,6 +15,7 @@
  * Functions run as the current user, with what they need looked up at their
  * first use in a fold, and again when a catalog change may concern them.  They
  * may do what functions may do: replay other streams, even drop themselves.
+ * What settings they see is up to who uses the fold.
  * When one fails, the transaction, or the block that catches the error, is lost
  * as with any error; it is only reported anew as VE009, with the event named.
  */
@@ -29,6 +30,7 @@
 #include "utils/numeric.h"
 
 #include "names.h"
+#include "settings.h"
 
 typedef enum StateForm
 {
@@ -89,6 +91,13 @@ es_fold_begin(const text *reducer)
 	MemoryContextSwitchTo(old);
 	es_fold_reset(fold);
 	return fold;
+}
+
+/* es_fold_enter_settings enters the settings for a fold's functions; 0 if it calls none. */
+int
+es_fold_enter_settings(const EsFold *fold)
+{
+	return fold->reducer->calls_functions ? es_settings_enter() : 0;
 }
 
 /* es_fold_reset goes back to the initial state, for the next stream. */

@@ -21,6 +21,12 @@ extern void es_fold_reset(EsFold *fold);
 extern void es_fold_apply(EsFold *fold, const EsEvent *event);
 extern void es_fold_end(EsFold *fold);
 
+/*
+ * Functions of users run with settings of their own (settings.h), which whoever uses
+ * a fold enters as long as it does so, and leaves: es_settings_leave.
+ */
+extern int	es_fold_enter_settings(const EsFold *fold);
+
 /* The state so far; it may belong to the fold, and is then good until the fold goes on. */
 extern Datum es_fold_state(EsFold *fold, bool *isnull);
 extern Datum es_fold_state_jsonb(EsFold *fold, bool *isnull);

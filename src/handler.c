@@ -38,6 +38,8 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
+#include "settings.h"
+
 bool		es_handler_on_behalf = false;
 
 static uint64 generation = 1;	/* raised by each invalidation */
@@ -76,10 +78,12 @@ es_handler_init(void)
 	CacheRegisterRelcacheCallback(note_relation_change, (Datum) 0);
 }
 
-/* es_handler_generation changes whenever what was looked up may have. */
+/* es_handler_generation changes whenever what was looked up, or the settings that handlers run with, may have. */
 uint64
 es_handler_generation(void)
 {
+	if (es_settings_changed())
+		generation++;
 	return generation;
 }
 
@@ -161,13 +165,15 @@ es_handler_require_execute(Oid function)
 		aclcheck_error(result, OBJECT_FUNCTION, get_func_name(function));
 }
 
-/* Tells whether a role would have code run with its rights that another one may change. */
+/*
+ * Tells whether a role would have code run with its rights that another one may
+ * change: whoever could become that role gets nothing by it.  It does not matter what
+ * the role itself may become: that makes it no friend of theirs.
+ */
 static bool
 trusts(Oid role, Oid owner)
 {
-	if (owner == role || superuser_arg(owner))
-		return true;
-	return !superuser_arg(role) && has_privs_of_role(role, owner);
+	return owner == role || superuser_arg(owner) || es_may_become(owner, role);
 }
 
 /* Raises 42501 unless the current user trusts the owner of an object. */
@@ -186,7 +192,7 @@ require_trust(Oid owner, const char *kind, const char *name)
 
 /*
  * es_handler_require_trusted raises 42501 unless a function's owner is the current
- * user, a superuser, or a role whose rights the current user has anyway.
+ * user, a superuser, or a role that could become the current user anyway.
  */
 void
 es_handler_require_trusted(Oid function)
@@ -238,9 +244,9 @@ sets_search_path(ArrayType *config)
 }
 
 /*
- * es_handler_is_self_contained tells whether a function means the same in each
- * session: what it names was looked up as it was made, or it has a search_path of
- * its own.
+ * es_handler_is_self_contained tells whether a function means the same whoever calls
+ * it: what it names was looked up as it was made, or it has a search_path of its own,
+ * and not the server's, which may have "$user".
  */
 bool
 es_handler_is_self_contained(const EsFunction *function)

@@ -32,15 +32,12 @@ PG_FUNCTION_INFO_V1(es_ingest_row);
 PG_FUNCTION_INFO_V1(es_ingest_statement);
 PG_FUNCTION_INFO_V1(es_ingest_cast);
 
-/* Raises 39P01 unless a trigger function is called as what it is made for: a trigger of the view. */
-static void
-require_view(bool called_as_made, const TriggerData *trigger, const char *function)
+/* Tells whether a relation is the view es_events: rows that other triggers kept back would never be appended. */
+static bool
+is_our_view(Relation rel)
 {
-	if (!called_as_made || RelationGetNamespace(trigger->tg_relation) != es_base_store()->user_schema ||
-		strcmp(RelationGetRelationName(trigger->tg_relation), "es_events") != 0)
-		ereport(ERROR,
-				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				errmsg("function eventstore.%s() can be called as a trigger of the view es_events only", function));
+	return RelationGetNamespace(rel) == es_base_store()->user_schema &&
+		strcmp(RelationGetRelationName(rel), "es_events") == 0;
 }
 
 /* Raises what a column that must or must not be given deserves. */
@@ -102,6 +99,22 @@ take_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bool *i
 	es_request_check_event(event, stream, 0);
 }
 
+/* Tells whether rows are like those of es_events: somebody may have put the trigger on a view of his own. */
+static bool
+has_columns_of_event(TupleDesc desc)
+{
+	static const Oid types[Natts_es_event] = {INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID,
+		JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID
+	};
+
+	if (desc->natts != Natts_es_event)
+		return false;
+	for (int i = 0; i < Natts_es_event; i++)
+		if (TupleDescAttr(desc, i)->atttypid != types[i])
+			return false;
+	return true;
+}
+
 /* Puts what came of the call into the row. */
 static void
 complete_row(const EsNewEvent *event, Datum *values, bool *isnull)
@@ -133,11 +146,11 @@ es_ingest_row(PG_FUNCTION_ARGS)
 	EsTarget	target = {0};
 	EsAppend	append = {.targets = &target,.ntargets = 1,.events = &event,.count = 1};
 
-	require_view(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
-				 TRIGGER_FIRED_INSTEAD(trigger->tg_event), trigger, "ingest");
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
+							TRIGGER_FIRED_INSTEAD(trigger->tg_event) && is_our_view(trigger->tg_relation) &&
+							has_columns_of_event(RelationGetDescr(trigger->tg_relation)), "ingest");
 	desc = RelationGetDescr(trigger->tg_relation);
-	if (desc->natts != Natts_es_event)
-		elog(ERROR, "view es_events has been altered");
+	es_base_check_event(desc);
 	heap_deform_tuple(trigger->tg_trigtuple, desc, values, isnull);
 	check_columns(isnull);
 	take_row(&target, &event, values, isnull);
@@ -197,8 +210,9 @@ es_ingest_statement(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	require_view(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event),
-				 trigger, "ingest_statement");
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) &&
+							TRIGGER_FIRED_BY_INSERT(trigger->tg_event) && is_our_view(trigger->tg_relation),
+							"ingest_statement");
 	if (TRIGGER_FIRED_BEFORE(trigger->tg_event))
 		es_bulk_begin_statement(statement_is_plain(trigger->tg_relation));
 	else
@@ -218,8 +232,8 @@ es_ingest_cast(PG_FUNCTION_ARGS)
 	bool		isnull[Natts_es_event];
 	Datum		result;
 
-	if (view->natts != Natts_es_event || event->natts != Natts_es_event)
-		elog(ERROR, "es_events or es_event has been altered");
+	es_base_check_event(view);
+	es_base_check_event(event);
 	heap_deform_tuple(&tuple, view, values, isnull);
 	result = HeapTupleGetDatum(heap_form_tuple(event, values, isnull));
 	ReleaseTupleDesc(view);

@@ -100,7 +100,8 @@ es_maker_make_table(int64 n, int64 first_position, int64 last_position)
 	if (OidIsValid(es_segment_relid(n)))
 		return;
 	run("CREATE TABLE eventstore.events_" INT64_FORMAT
-		" (LIKE eventstore.events INCLUDING STORAGE INCLUDING COMPRESSION)", n);
+		" (LIKE eventstore.events INCLUDING STORAGE INCLUDING COMPRESSION"
+		" INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)", n);
 	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_position ON eventstore.events_"
 		INT64_FORMAT " (position)", n, n);
 	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_stream ON eventstore.events_"
@@ -156,52 +157,47 @@ make_segments(int64 upto)
 
 /* ---- sealing ---- */
 
+/* Marks the segment whose row a look has come to as sealed, and counts its events for good: it gets no more. */
+static void
+mark_sealed(EsRows *rows)
+{
+	int64		events = es_segment_count(DatumGetInt64(rows->values[Anum_es_segments_segment - 1]), rows->snapshot);
+	Datum		values[Natts_es_segments];
+	bool		isnull[Natts_es_segments] = {false};
+
+	memcpy(values, rows->values, sizeof(values));
+	values[Anum_es_segments_sealed - 1] = BoolGetDatum(true);
+	values[Anum_es_segments_events - 1] = Int64GetDatum(events);
+	isnull[Anum_es_segments_events - 1] = events < 0;
+	es_rows_update(rows, values, isnull);
+}
+
 /*
  * Finds the oldest segment that is attached, not sealed, and final up to its
- * last position; -1 for none.  With mark set, marks that segment as sealed,
- * and counts its events for good: it gets no more.
+ * last position; -1 for none.  With mark set, marks that segment as sealed.
  */
 static int64
 find_unsealed(int64 settled, int64 mark)
 {
-	EsTable		table;
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan;
-	TupleTableSlot *row;
+	EsRows		rows = {.shape = &es_segment_shape,.mode = RowExclusiveLock};
 	int64		found = -1;
 
-	es_store_open(&table, &es_segment_table);
-	row = table.info->scan_slot;
-	scan = table_beginscan(table.rel, snapshot, 0, NULL);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
+	rows.snapshot = RegisterSnapshot(GetLatestSnapshot());
+	es_rows_begin(&rows);
+	while (es_rows_next(&rows))
 	{
-		int64		segment;
+		int64		segment = DatumGetInt64(rows.values[Anum_es_segments_segment - 1]);
 
-		slot_getallattrs(row);
-		segment = DatumGetInt64(row->tts_values[Anum_es_segments_segment - 1]);
-		if (DatumGetBool(row->tts_values[Anum_es_segments_sealed - 1]) ||
-			DatumGetInt64(row->tts_values[Anum_es_segments_last_position - 1]) > settled)
+		if (DatumGetBool(rows.values[Anum_es_segments_sealed - 1]) ||
+			DatumGetInt64(rows.values[Anum_es_segments_last_position - 1]) > settled)
 			continue;
 		if (segment == mark)
-		{
-			TupleTableSlot *slot = es_store_slot(&table, 0);
-			int64		events = es_segment_count(segment, snapshot);
-
-			memcpy(slot->tts_values, row->tts_values, sizeof(Datum) * Natts_es_segments);
-			memset(slot->tts_isnull, false, sizeof(bool) * Natts_es_segments);
-			slot->tts_values[Anum_es_segments_sealed - 1] = BoolGetDatum(true);
-			slot->tts_values[Anum_es_segments_events - 1] = Int64GetDatum(events);
-			slot->tts_isnull[Anum_es_segments_events - 1] = events < 0;
-			ExecStoreVirtualTuple(slot);
-			es_store_update(&table, &row->tts_tid);
-		}
+			mark_sealed(&rows);
 		else if (OidIsValid(es_segment_relid(segment)) && (found < 0 || segment < found))
 			found = segment;
 	}
-	ExecClearTuple(row);
-	table_endscan(scan);
-	es_store_close(&table);
-	UnregisterSnapshot(snapshot);
+	es_rows_end(&rows);
+	UnregisterSnapshot(rows.snapshot);
 	return found;
 }
 

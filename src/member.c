@@ -19,16 +19,11 @@
  */
 #include "member.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -44,37 +39,28 @@ typedef struct Member
 {
 	const text *name;
 	TimestampTz alive_until;
-	ItemPointerData tid;
 } Member;
 
 /* Reads the members of a subscription, dead ones too. */
 static List *
 read_members(const EsSubscription *subscription)
 {
-	Relation	rel = es_base_open(&es_subscription_members, AccessShareLock);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	ScanKeyData key;
-	SysScanDesc scan;
+	EsRows		rows = {.shape = &es_subscription_member_shape,.mode = AccessShareLock};
 	List	   *members = NIL;
-	HeapTuple	tuple;
 
-	ScanKeyInit(&key, Anum_members_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(subscription->id));
-	scan = systable_beginscan(rel, es_base_index(&es_subscription_members_by_key, rel), true, snapshot, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	rows.snapshot = es_segment_fresh_snapshot();
+	es_rows_equal(&rows, Int64GetDatum(subscription->id));
+	es_rows_begin(&rows);
+	while (es_rows_next(&rows))
 	{
 		Member	   *member = palloc(sizeof(Member));
-		Datum		values[Natts_members];
-		bool		isnull[Natts_members];
 
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
-		member->name = DatumGetTextPCopy(values[Anum_members_member - 1]);
-		member->alive_until = DatumGetTimestampTz(values[Anum_members_alive_until - 1]);
-		member->tid = tuple->t_self;
+		member->name = DatumGetTextPCopy(rows.values[Anum_members_member - 1]);
+		member->alive_until = DatumGetTimestampTz(rows.values[Anum_members_alive_until - 1]);
 		members = lappend(members, member);
 	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
+	es_rows_end(&rows);
+	UnregisterSnapshot(rows.snapshot);
 	return members;
 }
 
@@ -176,7 +162,7 @@ lock_member(const EsSubscription *subscription, const text *member)
 
 /* Deletes the rows of members that have been dead for long; each is looked at again under its lock. */
 static void
-delete_dead(Relation rel, const EsSubscription *subscription)
+delete_dead(const EsSubscription *subscription)
 {
 	TimestampTz before = GetCurrentTimestamp() - DEAD_FOR_LONG;
 	ListCell   *cell;
@@ -184,12 +170,13 @@ delete_dead(Relation rel, const EsSubscription *subscription)
 	foreach(cell, read_members(subscription))
 	{
 		Member	   *member = lfirst(cell);
+		Datum		key[] = {Int64GetDatum(subscription->id), PointerGetDatum(member->name)};
 
 		if (member->alive_until >= before || !lock_member(subscription, member->name))
 			continue;
 		member = find_member(read_members(subscription), member->name);
 		if (member && member->alive_until < before)
-			CatalogTupleDelete(rel, &member->tid);
+			(void) es_rows_take_away(&es_subscription_member_shape, key, 2);
 	}
 }
 
@@ -197,30 +184,20 @@ delete_dead(Relation rel, const EsSubscription *subscription)
 void
 es_member_beat(const EsSubscription *subscription, const text *member, TimestampTz alive_until)
 {
-	Relation	rel;
-	HeapTuple	tuple;
 	Datum		values[Natts_members];
 	bool		isnull[Natts_members] = {false};
-	Member	   *known;
+	bool		joins;
 
 	/* who drops a subscription locks the table; then nobody needs to know */
 	if (!lock_member(subscription, member) ||
 		!es_base_try_lock(&es_subscription_members, RowExclusiveLock))
 		return;
 	CommandCounterIncrement();
-	rel = es_base_open(&es_subscription_members, NoLock);
 	values[Anum_members_id - 1] = Int64GetDatum(subscription->id);
 	values[Anum_members_alive_until - 1] = TimestampTzGetDatum(alive_until);
 	values[Anum_members_member - 1] = PointerGetDatum(member);
-	tuple = heap_form_tuple(RelationGetDescr(rel), values, isnull);
-	known = find_member(read_members(subscription), member);
-	if (known)
-		CatalogTupleUpdate(rel, &known->tid, tuple);
-	else
-	{
-		CatalogTupleInsert(rel, tuple);
-		delete_dead(rel, subscription);
-	}
-	table_close(rel, NoLock);
-	CommandCounterIncrement();
+	joins = find_member(read_members(subscription), member) == NULL;
+	es_rows_put(&es_subscription_member_shape, values, isnull);
+	if (joins)
+		delete_dead(subscription);
 }

@@ -57,7 +57,6 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_subscription.h"
 #include "catalog/pg_subscription_rel.h"
@@ -93,7 +92,6 @@ PG_FUNCTION_INFO_V1(es_mirror_segment_once);
 PG_FUNCTION_INFO_V1(es_mirror_segment);
 PG_FUNCTION_INFO_V1(es_mirror_forget);
 
-static EsRelation config = {"config"};
 
 /* ---- asking ---- */
 
@@ -199,16 +197,7 @@ option(const List *options, const char *name, bool otherwise)
 static void
 clear_config(void)
 {
-	Relation	rel = es_base_open(&config, RowExclusiveLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
-	HeapTuple	row;
-
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
-		CatalogTupleDelete(rel, &row->t_self);
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, NoLock);
+	(void) es_rows_take_away(&es_segment_config_shape, NULL, 0);
 	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
 }
 
@@ -324,9 +313,9 @@ subscribe(Oid subscription, Oid relid, char state)
 	CommandCounterIncrement();
 }
 
-/* Puts a row into eventstore.segments, which is open. */
+/* Puts a row into eventstore.segments. */
 static void
-insert_row(Relation rel, const EsPublishedSegment *segment)
+insert_row(const EsPublishedSegment *segment)
 {
 	Datum		values[Natts_es_segments];
 	bool		isnull[Natts_es_segments] = {false};
@@ -337,7 +326,7 @@ insert_row(Relation rel, const EsPublishedSegment *segment)
 	values[Anum_es_segments_sealed - 1] = BoolGetDatum(segment->sealed);
 	values[Anum_es_segments_events - 1] = Int64GetDatum(segment->events);
 	isnull[Anum_es_segments_events - 1] = segment->events < 0;
-	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values, isnull));
+	es_rows_insert(&es_segment_shape, values, isnull);
 }
 
 /* Makes eventstore.segments a table that is copied: with these rows, in a subscription that has just been made. */
@@ -351,7 +340,7 @@ fill_segments(Oid subscription, const List *segments)
 	{
 		const EsPublishedSegment *segment = lfirst(cell);
 
-		insert_row(rel, segment);
+		insert_row(segment);
 		if (segment->has_table)
 			subscribe(subscription, es_segment_relid(segment->number), SUBREL_STATE_INIT);
 	}

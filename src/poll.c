@@ -661,6 +661,7 @@ es_poll(PG_FUNCTION_ARGS)
 	es_subscriber_prevent_write("es_poll()");
 	begin_poll(&poll, name, member);
 	poll.result = es_base_begin_rows(fcinfo);
+	es_subscription_check_delivery(poll.result->setDesc);
 	if (poll.max_count == 0)
 		return (Datum) 0;
 	wait.interest = poll.subscription->interest;
@@ -688,7 +689,8 @@ es_poll_wait(PG_FUNCTION_ARGS)
 	const EsSubscription *subscription;
 	bool		ready;
 
-	name = memcpy(MemoryContextAlloc(PortalContext, VARSIZE_ANY(name)), name, VARSIZE_ANY(name));
+	/* a procedure's memory outlives the transaction that it ends */
+	name = memcpy(palloc(VARSIZE_ANY(name)), name, VARSIZE_ANY(name));
 	wait.detached = es_wait_detach(fcinfo);
 	wait.timeout = wait.detached ? timeout : es_wait_cap(timeout);
 	subscription = es_subscription_get(name);

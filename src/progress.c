@@ -14,15 +14,10 @@
  */
 #include "progress.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "access/xact.h"
-#include "catalog/indexing.h"
+#include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -53,20 +48,28 @@
 static EsRelation progress_table = {"projection_progress"};
 static EsRelation progress_by_key = {"projection_progress_by_key",
 .index = {.keys = {Anum_progress_id, Anum_progress_generation},.columns = "projection_id, generation",.unique = true}};
-static EsRelation skips = {"projection_skips"};
+static EsRelation skips_table = {"projection_skips"};
 static EsRelation skips_by_key = {"projection_skips_by_key",
 .index = {.keys = {Anum_skips_id, Anum_skips_position},.columns = "projection_id, position",.unique = true}};
+
+static const EsColumn progress_columns[Natts_progress] = {
+	{"projection_id", INT8OID}, {"generation", INT8OID}, {"position", INT8OID}, {"error_position", INT8OID, true},
+	{"retry_at", TIMESTAMPTZOID, true}, {"attempts", INT4OID}, {"live", BOOLOID}, {"litter", BOOLOID},
+	{"error", TEXTOID, true}, {"layout", TEXTOID, true}
+};
+static const EsColumn skip_columns[Natts_skips] = {
+	{"projection_id", INT8OID}, {"position", INT8OID}, {"skipped_at", TIMESTAMPTZOID}, {"skipped_by", TEXTOID},
+	{"error", TEXTOID, true}
+};
+static const EsShape progress = ES_SHAPE(&progress_table, &progress_by_key, progress_columns);
+static const EsShape skips = ES_SHAPE(&skips_table, &skips_by_key, skip_columns);
 
 /* ---- reading ---- */
 
 /* Takes a row, in the current memory context. */
 static void
-take_row(EsProgress *row, HeapTuple tuple, TupleDesc desc)
+take_row(EsProgress *row, const Datum *v, const bool *n)
 {
-	Datum		v[Natts_progress];
-	bool		n[Natts_progress];
-
-	heap_deform_tuple(tuple, desc, v, n);
 	row->projection_id = DatumGetInt64(v[Anum_progress_id - 1]);
 	row->generation = DatumGetInt64(v[Anum_progress_generation - 1]);
 	row->position = DatumGetInt64(v[Anum_progress_position - 1]);
@@ -79,40 +82,27 @@ take_row(EsProgress *row, HeapTuple tuple, TupleDesc desc)
 	row->litter = DatumGetBool(v[Anum_progress_litter - 1]);
 	row->error = n[Anum_progress_error - 1] ? NULL : DatumGetTextPCopy(v[Anum_progress_error - 1]);
 	row->layout = n[Anum_progress_layout - 1] ? NULL : DatumGetTextPCopy(v[Anum_progress_layout - 1]);
-	row->tid = tuple->t_self;
-}
-
-/* Begins to read the rows of a projection, or of all (0). */
-static SysScanDesc
-begin_rows(Relation rel, int64 id, Snapshot snapshot)
-{
-	ScanKeyData key;
-
-	ScanKeyInit(&key, Anum_progress_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	return systable_beginscan(rel, id != 0 ? es_base_index(&progress_by_key, rel) : InvalidOid, id != 0, snapshot, id != 0, &key);
 }
 
 /* es_progress_read_all reads the rows of all projections. */
 int
 es_progress_read_all(EsProgress **rows)
 {
-	Relation	rel = es_base_open(&progress_table, AccessShareLock);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	SysScanDesc scan = begin_rows(rel, 0, snapshot);
-	HeapTuple	tuple;
+	EsRows		look = {.shape = &progress,.mode = AccessShareLock};
 	int			count = 0;
 	int			room = 8;
 
 	*rows = palloc(sizeof(EsProgress) * room);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	look.snapshot = es_segment_fresh_snapshot();
+	es_rows_begin(&look);
+	while (es_rows_next(&look))
 	{
 		if (count == room)
 			*rows = repalloc(*rows, sizeof(EsProgress) * (room *= 2));
-		take_row(&(*rows)[count++], tuple, RelationGetDescr(rel));
+		take_row(&(*rows)[count++], look.values, look.isnull);
 	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
+	es_rows_end(&look);
+	UnregisterSnapshot(look.snapshot);
 	return count;
 }
 
@@ -120,18 +110,17 @@ es_progress_read_all(EsProgress **rows)
 bool
 es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row)
 {
-	Relation	rel = es_base_open(&progress_table, AccessShareLock);
-	SysScanDesc scan = begin_rows(rel, id, snapshot);
-	HeapTuple	tuple;
+	EsRows		look = {.shape = &progress,.mode = AccessShareLock,.snapshot = snapshot};
 	bool		found = false;
 
-	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	es_rows_equal(&look, Int64GetDatum(id));
+	es_rows_begin(&look);
+	while (!found && es_rows_next(&look))
 	{
-		take_row(row, tuple, RelationGetDescr(rel));
+		take_row(row, look.values, look.isnull);
 		found = row->live == live;
 	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
+	es_rows_end(&look);
 	return found;
 }
 
@@ -157,13 +146,11 @@ es_progress_live_generation(int64 id, Snapshot snapshot)
 
 /* ---- writing ---- */
 
-/* Makes a row. */
-static HeapTuple
-form_row(Relation rel, const EsProgress *row)
+/* Makes the columns of a row. */
+static void
+make_row(const EsProgress *row, Datum *v, bool *n)
 {
-	Datum		v[Natts_progress];
-	bool		n[Natts_progress] = {false};
-
+	memset(n, false, sizeof(bool) * Natts_progress);
 	v[Anum_progress_id - 1] = Int64GetDatum(row->projection_id);
 	v[Anum_progress_generation - 1] = Int64GetDatum(row->generation);
 	v[Anum_progress_position - 1] = Int64GetDatum(row->position);
@@ -178,53 +165,40 @@ form_row(Relation rel, const EsProgress *row)
 	n[Anum_progress_error - 1] = row->error == NULL;
 	v[Anum_progress_layout - 1] = PointerGetDatum(row->layout);
 	n[Anum_progress_layout - 1] = row->layout == NULL;
-	return heap_form_tuple(RelationGetDescr(rel), v, n);
 }
 
-/* Opens the table for writing a row, whose waiters learn of it at commit. */
-static Relation
-open_for_row(const EsProgress *row)
-{
-	es_wake_note(es_wake_projection(row->projection_id));
-	return es_base_open(&progress_table, RowExclusiveLock);
-}
-
-/* es_progress_insert adds the row of a new generation. */
+/* es_progress_insert adds the row of a new generation, whose waiters learn of it at commit, as of all changes here. */
 void
 es_progress_insert(const EsProgress *row)
 {
-	Relation	rel = open_for_row(row);
+	Datum		values[Natts_progress];
+	bool		isnull[Natts_progress];
 
-	CatalogTupleInsert(rel, form_row(rel, row));
-	table_close(rel, NoLock);
-	CommandCounterIncrement();
+	es_wake_note(es_wake_projection(row->projection_id));
+	make_row(row, values, isnull);
+	es_rows_insert(&progress, values, isnull);
 }
 
 /* es_progress_write writes a row that was read under the projection's lock. */
 void
-es_progress_write(EsProgress *row)
+es_progress_write(const EsProgress *row)
 {
-	Relation	rel = open_for_row(row);
-	HeapTuple	tuple = form_row(rel, row);
+	Datum		values[Natts_progress];
+	bool		isnull[Natts_progress];
 
-	CommandCounterIncrement();	/* this command may have written it before */
-	CatalogTupleUpdate(rel, &row->tid, tuple);
-	row->tid = tuple->t_self;
-	table_close(rel, NoLock);
-	CommandCounterIncrement();
+	es_wake_note(es_wake_projection(row->projection_id));
+	make_row(row, values, isnull);
+	es_rows_replace(&progress, values, isnull);
 }
 
 /* es_progress_delete takes the row of a generation away. */
 void
 es_progress_delete(const EsProgress *row)
 {
-	Relation	rel = open_for_row(row);
-	ItemPointerData tid = row->tid;
+	Datum		key[] = {Int64GetDatum(row->projection_id), Int64GetDatum(row->generation)};
 
-	CommandCounterIncrement();
-	CatalogTupleDelete(rel, &tid);
-	table_close(rel, NoLock);
-	CommandCounterIncrement();
+	es_wake_note(es_wake_projection(row->projection_id));
+	(void) es_rows_take_away(&progress, key, lengthof(key));
 }
 
 /* Describes an error as psql would, in one text of a size to look at. */
@@ -285,31 +259,23 @@ es_progress_move(EsProgress *row, int64 position)
 int
 es_progress_read_skips(int64 id, int64 after, int64 upto, int64 **positions)
 {
-	Relation	rel = es_base_open(&skips, AccessShareLock);
-	Relation	index = es_base_open_index(&skips_by_key, rel, AccessShareLock);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	ScanKeyData keys[3];
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	EsRows		look = {.shape = &skips,.mode = AccessShareLock};
 	int			count = 0;
 	int			room = 8;
-	bool		isnull;
 
 	*positions = palloc(sizeof(int64) * room);
-	ScanKeyInit(&keys[0], Anum_skips_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	ScanKeyInit(&keys[1], Anum_skips_position, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
-	ScanKeyInit(&keys[2], Anum_skips_position, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(upto));
-	scan = systable_beginscan_ordered(rel, index, snapshot, 3, keys);
-	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+	look.snapshot = es_segment_fresh_snapshot();
+	es_rows_equal(&look, Int64GetDatum(id));
+	es_rows_between(&look, after, upto);
+	es_rows_begin(&look);
+	while (es_rows_next(&look))
 	{
 		if (count == room)
 			*positions = repalloc(*positions, sizeof(int64) * (room *= 2));
-		(*positions)[count++] = DatumGetInt64(heap_getattr(tuple, Anum_skips_position, RelationGetDescr(rel), &isnull));
+		(*positions)[count++] = DatumGetInt64(look.values[Anum_skips_position - 1]);
 	}
-	systable_endscan_ordered(scan);
-	UnregisterSnapshot(snapshot);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
+	es_rows_end(&look);
+	UnregisterSnapshot(look.snapshot);
 	return count;
 }
 
@@ -317,7 +283,6 @@ es_progress_read_skips(int64 id, int64 after, int64 upto, int64 **positions)
 void
 es_progress_add_skip(const EsProgress *row)
 {
-	Relation	rel = es_base_open(&skips, RowExclusiveLock);
 	Datum		v[Natts_skips];
 	bool		n[Natts_skips] = {false};
 
@@ -327,17 +292,16 @@ es_progress_add_skip(const EsProgress *row)
 	v[Anum_skips_skipped_by - 1] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 	v[Anum_skips_error - 1] = PointerGetDatum(row->error);
 	n[Anum_skips_error - 1] = row->error == NULL;
-	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), v, n));
-	table_close(rel, NoLock);
-	CommandCounterIncrement();
+	es_rows_insert(&skips, v, n);
 }
 
 /* es_progress_forget takes away all that is known of how far a projection is. */
 void
 es_progress_forget(int64 id)
 {
+	Datum		key = Int64GetDatum(id);
+
 	es_wake_note(es_wake_projection(id));
-	es_segment_delete_rows(&progress_table, &progress_by_key, id);
-	es_segment_delete_rows(&skips, &skips_by_key, id);
-	CommandCounterIncrement();
+	(void) es_rows_take_away(&progress, &key, 1);
+	(void) es_rows_take_away(&skips, &key, 1);
 }

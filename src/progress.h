@@ -21,7 +21,6 @@ typedef struct EsProgress
 								 * deleted */
 	const text *error;			/* NULL: none */
 	const text *layout;			/* of the states' text; NULL: has none */
-	ItemPointerData tid;
 } EsProgress;
 
 extern int	es_progress_read_all(EsProgress **rows);
@@ -29,7 +28,7 @@ extern bool es_progress_read(int64 id, bool live, EsProgress *row);
 extern bool es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row);
 extern int64 es_progress_live_generation(int64 id, Snapshot snapshot);
 extern void es_progress_insert(const EsProgress *row);
-extern void es_progress_write(EsProgress *row);
+extern void es_progress_write(const EsProgress *row);
 extern void es_progress_delete(const EsProgress *row);
 extern void es_progress_fail(EsProgress *row, int64 position, const ErrorData *error);
 extern void es_progress_move(EsProgress *row, int64 position);

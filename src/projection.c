@@ -22,11 +22,7 @@
  */
 #include "projection.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -35,8 +31,6 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
@@ -45,6 +39,7 @@
 
 #include "roster.h"
 #include "sequence.h"
+#include "settings.h"
 #include "subscriber.h"
 
 #define Anum_projections_id				1
@@ -58,8 +53,7 @@
 #define Anum_projections_categories		9
 #define Anum_projections_types			10
 #define Anum_projections_creator		11
-#define Anum_projections_search_path	12
-#define Natts_projections				12
+#define Natts_projections				11
 
 /* A projection whose users' code runs in this session; in TopTransactionContext. */
 typedef struct Running
@@ -70,6 +64,16 @@ typedef struct Running
 } Running;
 
 static EsRelation projections_table = {"projections"};
+static EsRelation projections_by_id = {"projections_by_id",
+.index = {.keys = {Anum_projections_id},.columns = "projection_id",.unique = true}};
+
+static const EsColumn columns[Natts_projections] = {
+	{"projection_id", INT8OID}, {"created_at", TIMESTAMPTZOID}, {"name", TEXTOID}, {"mode", TEXTOID},
+	{"reducer", TEXTOID, true}, {"key", TEXTOID, true}, {"handler", TEXTOID, true}, {"reset", TEXTOID, true},
+	{"categories", TEXTARRAYOID, true}, {"types", TEXTARRAYOID, true}, {"creator", TEXTOID}
+};
+static const EsShape projections = ES_SHAPE(&projections_table, &projections_by_id, columns);
+
 static EsRelation projection_id_seq = {"projection_id_seq",.kind = RELKIND_SEQUENCE};
 
 static Running *running = NULL; /* the innermost */
@@ -145,13 +149,9 @@ take_string(Datum value, bool isnull)
 
 /* Fills in a definition from its row, in the current memory context. */
 static void
-take_definition(EsProjection *projection, HeapTuple row, TupleDesc desc)
+take_definition(EsProjection *projection, const Datum *v, const bool *n)
 {
-	Datum		v[Natts_projections];
-	bool		n[Natts_projections];
-
 #define COLUMN(name)	v[Anum_projections_##name - 1], n[Anum_projections_##name - 1]
-	heap_deform_tuple(row, desc, v, n);
 	memset(projection, 0, sizeof(*projection));
 	projection->id = DatumGetInt64(v[Anum_projections_id - 1]);
 	projection->name = take_text(COLUMN(name));
@@ -163,7 +163,6 @@ take_definition(EsProjection *projection, HeapTuple row, TupleDesc desc)
 	projection->categories = es_names_of_column(COLUMN(categories));
 	projection->types = es_names_of_column(COLUMN(types));
 	projection->creator = take_string(COLUMN(creator));
-	projection->search_path = take_string(COLUMN(search_path));
 	if (projection->key)
 		projection->value = es_value_compile_key(projection->key);
 	projection->generation = palloc0(sizeof(int64));
@@ -186,23 +185,21 @@ compare_projections(const void *a, const void *b)
 static void
 read_definitions(EsProjectionSet *set)
 {
-	Relation	rel = es_base_open(&projections_table, AccessShareLock);
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	EsRows		rows = {.shape = &projections,.mode = AccessShareLock};
 	int			room = 8;
-	HeapTuple	row;
 
-	known_relation = RelationGetRelid(rel);
+	es_rows_begin(&rows);
+	known_relation = RelationGetRelid(rows.rel);
 	set->projections = palloc(sizeof(EsProjection) * room);
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	while (es_rows_next(&rows))
 	{
 		if (set->count == room)
 			set->projections = repalloc(set->projections, sizeof(EsProjection) * (room *= 2));
-		take_definition(&set->projections[set->count], row, RelationGetDescr(rel));
+		take_definition(&set->projections[set->count], rows.values, rows.isnull);
 		set->any_inline = set->any_inline || set->projections[set->count].is_inline;
 		set->count++;
 	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
+	es_rows_end(&rows);
 	qsort(set->projections, set->count, sizeof(EsProjection), compare_projections);
 }
 
@@ -410,10 +407,10 @@ es_projection_become_caller(const EsOwnerContext *saved)
 
 /*
  * es_projection_become_creator makes a projection's creator the current user,
- * with the search_path of then, for the code of users, and the projection one that
- * is running; es_projection_become_caller undoes it, and so does an error.  Where that role could not act as the session's
- * user by itself, it must not leave anything behind that would run as such, like
- * a deferred trigger.
+ * with the server's own settings, for the code of users, and the projection one that
+ * is running; es_projection_become_caller undoes it, and so does an error.  Where that
+ * role could not act as the session's user by itself, it must not leave anything behind
+ * that would run as such, like a deferred trigger.
  */
 void
 es_projection_become_creator(const EsProjection *projection, EsOwnerContext *saved)
@@ -438,9 +435,7 @@ es_projection_become_creator(const EsProjection *projection, EsOwnerContext *sav
 	if (!es_may_become(creator, saved->user) || !es_may_become(creator, GetSessionUserId()))
 		restrict_to |= SECURITY_RESTRICTED_OPERATION;
 	SetUserIdAndSecContext(creator, saved->sec_context | restrict_to);
-	saved->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", projection->search_path,
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	saved->guc_level = es_settings_enter();
 }
 
 /* ---- locks and changes ---- */
@@ -545,7 +540,6 @@ put_names(Datum *value, bool *isnull, const EsNames *names)
 void
 es_projection_insert(EsProjection *projection)
 {
-	Relation	rel = es_base_open(&projections_table, RowExclusiveLock);
 	Datum		v[Natts_projections];
 	bool		n[Natts_projections] = {false};
 
@@ -562,27 +556,17 @@ es_projection_insert(EsProjection *projection)
 	put_names(COLUMN(categories), &projection->categories);
 	put_names(COLUMN(types), &projection->types);
 	put_string(COLUMN(creator), projection->creator);
-	put_string(COLUMN(search_path), projection->search_path);
 #undef COLUMN
-	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), v, n));
-	table_close(rel, NoLock);
+	es_rows_insert(&projections, v, n);
 }
 
 /* es_projection_delete takes the row of a projection away, within a change of them. */
 void
 es_projection_delete(const EsProjection *projection)
 {
-	Relation	rel = es_base_open(&projections_table, RowExclusiveLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	row;
+	Datum		key = Int64GetDatum(projection->id);
 
-	ScanKeyInit(&key, Anum_projections_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(projection->id));
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
-		CatalogTupleDelete(rel, &row->t_self);
-	systable_endscan(scan);
-	table_close(rel, NoLock);
+	(void) es_rows_take_away(&projections, &key, 1);
 }
 
 /*

@@ -27,7 +27,6 @@ typedef struct EsProjection
 	EsNames		categories;
 	EsNames		types;
 	const char *creator;
-	const char *search_path;
 	const EsValue *value;		/* the compiled key; NULL: has a handler */
 	/* found out as it is used; 0: not known yet */
 	int64	   *generation;		/* that is live, of an inline one */

@@ -20,7 +20,6 @@ CREATE TABLE eventstore.projections (
 	categories text[],
 	types text[],
 	creator text NOT NULL,
-	search_path text NOT NULL,
 	CONSTRAINT projections_by_id PRIMARY KEY (projection_id),
 	CONSTRAINT projections_by_name UNIQUE (name)
 );
@@ -29,7 +28,6 @@ COMMENT ON COLUMN eventstore.projections.key IS 'SQL/JSON path that gives the ke
 COMMENT ON COLUMN eventstore.projections.handler IS 'qualified name of a function of one argument, es_event; NULL with a reducer';
 COMMENT ON COLUMN eventstore.projections.reset IS 'qualified name of a function without arguments that empties what the handler writes';
 COMMENT ON COLUMN eventstore.projections.creator IS 'role that the reducer''s handlers, or the handler, run as';
-COMMENT ON COLUMN eventstore.projections.search_path IS 'search_path that they run with';
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.projection_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.projections', '');

@@ -78,7 +78,7 @@ require_fresh_snapshot(EsRun *run)
 	if (run->projection->handler == NULL || !IsolationUsesXactSnapshot())
 		return;
 	if (!es_progress_read_as_of(run->progress.projection_id, run->progress.live, GetTransactionSnapshot(), &seen) ||
-		!ItemPointerEquals(&seen.tid, &run->progress.tid))
+		seen.generation != run->progress.generation || seen.position != run->progress.position)
 		ereport(ERROR,
 				errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				errmsg("could not serialize access due to concurrent run of projection \"%s\"",
@@ -116,23 +116,6 @@ run_batch(EsRun *run, bool *more)
 	return error;
 }
 
-/* Tells the caller of es_run_projection what its projection failed of. */
-static void
-warn(const EsRun *run, const ErrorData *error)
-{
-	const char *name = text_to_cstring(run->projection->name);
-	const char *message = error->message ? error->message : "unknown error";
-
-	ereport(WARNING,
-			errcode(error->sqlerrcode),
-			run->progress.error_position == 0 ? errmsg("projection \"%s\" failed: %s", name, message) :
-			errmsg("projection \"%s\" failed at position " INT64_FORMAT ": %s", name,
-				   run->progress.error_position, message),
-			error->detail ? errdetail_internal("%s", error->detail) : 0,
-			error->hint ? errhint("%s", error->hint) : 0,
-			error->context ? errcontext("%s", error->context) : 0);
-}
-
 /* Runs one generation until there is nothing left, or it fails. */
 static void
 run_generation(EsRun *run, bool live)
@@ -144,11 +127,8 @@ run_generation(EsRun *run, bool live)
 
 	while (more)
 	{
-		ErrorData  *error = run_batch(run, &more);
-
+		(void) run_batch(run, &more);
 		CHECK_FOR_INTERRUPTS();
-		if (error)
-			warn(run, error);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
@@ -469,20 +449,23 @@ clean_session(void)
 static void
 note_culprit(void)
 {
-	EsRun		run = {0};
+	EsRun		run = {.by_worker = true};
 	int64		id = culprit.projection_id;
 
 	culprit.projection_id = 0;
 	clean_session();
 	if (!begin_work("noting that a projection of eventstore failed"))
 		return;
-	if (es_projection_lock(id, false) &&
-		es_projection_find_by_id(es_projection_pin(CurrentMemoryContext), id) &&
-		es_progress_read(id, culprit.live, &run.progress))
-	{
-		es_progress_fail(&run.progress, 0, culprit_error);
-		es_progress_write(&run.progress);
-	}
+	run.projection = es_projection_find_by_id(es_projection_pin(CurrentMemoryContext), id);
+	if (run.projection && es_projection_lock(id, false) && es_progress_read(id, culprit.live, &run.progress))
+		es_batch_note_failure(&run, 0, NULL, culprit_error);
+	else
+		ereport(WARNING,
+				errcode(culprit_error->sqlerrcode),
+				errmsg("a projection failed, which could not be noted: %s",
+					   culprit_error->message ? culprit_error->message : "unknown error"),
+				run.projection ? errdetail("Somebody else runs projection \"%s\".", text_to_cstring(run.projection->name)) :
+				errdetail("It was dropped meanwhile."));
 	end_work();
 }
 

@@ -20,12 +20,9 @@
  */
 #include "readmodel.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/relscan.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
+#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -52,6 +49,12 @@ static EsRelation states_table = {"projection_states"};
 static EsRelation states_by_key = {"projection_states_by_key",
 .index = {.keys = {Anum_states_id, Anum_states_generation, Anum_states_key},.columns = "projection_id, generation, key",.unique = true}};
 
+static const EsColumn columns[Natts_states] = {
+	{"projection_id", INT8OID}, {"generation", INT8OID}, {"version", INT8OID}, {"position", INT8OID},
+	{"key", TEXTOID}, {"state", JSONBOID, true}, {"state_text", TEXTOID, true}
+};
+static const EsShape states = ES_SHAPE(&states_table, &states_by_key, columns);
+
 PG_FUNCTION_INFO_V1(es_projection);
 
 /*
@@ -65,7 +68,7 @@ es_readmodel_open(EsReadModel *model, int64 id, int64 generation, bool exclusive
 	model->projection_id = id;
 	model->generation = generation;
 	model->context = CurrentMemoryContext;
-	es_store_open(&model->table, &states_table);
+	es_store_open(&model->table, &states);
 	InitDirtySnapshot(model->dirty);
 	if (exclusive)
 		model->snapshot = es_segment_fresh_snapshot();
@@ -95,7 +98,7 @@ take_row(TupleTableSlot *slot, EsKeyState *state)
 {
 	Datum	   *v = slot->tts_values;
 
-	slot_getallattrs(slot);
+	slot_getsomeattrs(slot, Natts_states);
 	state->version = DatumGetInt64(v[Anum_states_version - 1]);
 	state->position = DatumGetInt64(v[Anum_states_position - 1]);
 	state->state = slot->tts_isnull[Anum_states_state - 1] ? NULL :
@@ -126,7 +129,7 @@ es_readmodel_find(EsReadModel *model, EsKeyState *state)
 		state->state = NULL;
 		state->state_text = NULL;
 	}
-	ExecClearTuple(slot);		/* kept across errors: it must hold no pin */
+	ExecClearTuple(slot);
 	return state->exists;
 }
 
@@ -230,7 +233,7 @@ key_tag(const EsReadModel *model, const text *key)
 static bool
 is_version(const EsReadModel *model, TupleTableSlot *slot, const text *key, int64 version)
 {
-	slot_getallattrs(slot);
+	slot_getsomeattrs(slot, Natts_states);
 	return DatumGetInt64(slot->tts_values[Anum_states_version - 1]) == version &&
 		DatumGetInt64(slot->tts_values[Anum_states_id - 1]) == model->projection_id &&
 		DatumGetInt64(slot->tts_values[Anum_states_generation - 1]) == model->generation &&
@@ -284,37 +287,36 @@ es_readmodel_replace(EsReadModel *model, EsKeyState *state, int64 before)
 	return good;
 }
 
-/* Deletes states that keys of the index find, at most so many; tells whether there are no more. */
+/* Deletes states that a look finds, at most so many; tells whether there are no more. */
 static bool
-delete_states(ScanKey keys, int nkeys, int64 most)
+delete_states(EsRows *rows, int64 most)
 {
-	Relation	rel = es_base_open(&states_table, RowExclusiveLock);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	SysScanDesc scan;
-	HeapTuple	row = NULL;
+	bool		more = true;
 
-	scan = systable_beginscan(rel, es_base_index(&states_by_key, rel), true, snapshot, nkeys, keys);
-	while (most-- > 0 && HeapTupleIsValid(row = systable_getnext(scan)))
+	CommandCounterIncrement();	/* this command may have written some */
+	rows->snapshot = es_segment_fresh_snapshot();
+	es_rows_begin(rows);
+	while (most-- > 0 && (more = es_rows_next(rows)))
 	{
 		CHECK_FOR_INTERRUPTS();
-		simple_heap_delete(rel, &row->t_self);
+		es_rows_delete(rows);
 	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, NoLock);
+	es_rows_end(rows);
+	UnregisterSnapshot(rows->snapshot);
 	CommandCounterIncrement();
-	return row == NULL;
+	return !more;
 }
 
 /* es_readmodel_drop deletes the states of a generation, or of all (0). */
 void
 es_readmodel_drop(int64 id, int64 generation)
 {
-	ScanKeyData keys[2];
+	EsRows		rows = {.shape = &states,.mode = RowExclusiveLock};
 
-	ScanKeyInit(&keys[0], Anum_states_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	ScanKeyInit(&keys[1], Anum_states_generation, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(generation));
-	(void) delete_states(keys, generation == 0 ? 1 : 2, PG_INT64_MAX);
+	es_rows_equal(&rows, Int64GetDatum(id));
+	if (generation != 0)
+		es_rows_equal(&rows, Int64GetDatum(generation));
+	(void) delete_states(&rows, PG_INT64_MAX);
 }
 
 /*
@@ -324,35 +326,30 @@ es_readmodel_drop(int64 id, int64 generation)
 bool
 es_readmodel_sweep(int64 id, int64 before, int most)
 {
-	ScanKeyData keys[2];
+	EsRows		rows = {.shape = &states,.mode = RowExclusiveLock};
 
-	ScanKeyInit(&keys[0], Anum_states_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	ScanKeyInit(&keys[1], Anum_states_generation, BTLessStrategyNumber, F_INT8LT, Int64GetDatum(before));
-	return delete_states(keys, 2, most);
+	es_rows_equal(&rows, Int64GetDatum(id));
+	es_rows_between(&rows, 0, before - 1);
+	return delete_states(&rows, most);
 }
 
 /* ---- SQL ---- */
 
-/* Returns the rows that a scan gives. */
+/* Returns the rows that a look gives. */
 static void
-return_rows(ReturnSetInfo *result, SysScanDesc scan, TupleDesc desc)
+return_rows(ReturnSetInfo *result, EsRows *rows)
 {
-	HeapTuple	row;
-
-	while (HeapTupleIsValid(row = systable_getnext_ordered(scan, ForwardScanDirection)))
+	while (es_rows_next(rows))
 	{
-		Datum		v[Natts_states];
-		bool		n[Natts_states];
 		Datum		out[4];
 		bool		isnull[4] = {false};
 
 		CHECK_FOR_INTERRUPTS();
-		heap_deform_tuple(row, desc, v, n);
-		out[0] = v[Anum_states_key - 1];
-		out[1] = v[Anum_states_version - 1];
-		out[2] = v[Anum_states_position - 1];
-		out[3] = v[Anum_states_state - 1];
-		isnull[3] = n[Anum_states_state - 1];
+		out[0] = rows->values[Anum_states_key - 1];
+		out[1] = rows->values[Anum_states_version - 1];
+		out[2] = rows->values[Anum_states_position - 1];
+		out[3] = rows->values[Anum_states_state - 1];
+		isnull[3] = rows->isnull[Anum_states_state - 1];
 		tuplestore_putvalues(result->setResult, result->setDesc, out, isnull);
 	}
 }
@@ -370,27 +367,19 @@ es_projection(PG_FUNCTION_ARGS)
 	const EsProjection *projection = es_projection_get(es_projection_name_arg(fcinfo, 0));
 	Snapshot	snapshot = GetActiveSnapshot();
 	ReturnSetInfo *result = es_base_begin_rows(fcinfo);
-	ScanKeyData keys[3];
-	Relation	rel;
-	Relation	index;
-	SysScanDesc scan;
+	EsRows		rows = {.shape = &states,.mode = AccessShareLock,.snapshot = snapshot};
 
 	if (projection->reducer == NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("projection \"%s\" keeps no states", text_to_cstring(projection->name)),
 				errdetail("Its handler writes tables of its own."));
-	ScanKeyInit(&keys[0], Anum_states_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(projection->id));
-	ScanKeyInit(&keys[1], Anum_states_generation, BTEqualStrategyNumber, F_INT8EQ,
-				Int64GetDatum(es_progress_live_generation(projection->id, snapshot)));
+	es_rows_equal(&rows, Int64GetDatum(projection->id));
+	es_rows_equal(&rows, Int64GetDatum(es_progress_live_generation(projection->id, snapshot)));
 	if (!PG_ARGISNULL(1))
-		ScanKeyInit(&keys[2], Anum_states_key, BTEqualStrategyNumber, F_TEXTEQ, PG_GETARG_DATUM(1));
-	rel = es_base_open(&states_table, AccessShareLock);
-	index = es_base_open_index(&states_by_key, rel, AccessShareLock);
-	scan = systable_beginscan_ordered(rel, index, snapshot, PG_ARGISNULL(1) ? 2 : 3, keys);
-	return_rows(result, scan, RelationGetDescr(rel));
-	systable_endscan_ordered(scan);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
+		es_rows_equal(&rows, PG_GETARG_DATUM(1));
+	es_rows_begin(&rows);
+	return_rows(result, &rows);
+	es_rows_end(&rows);
 	return (Datum) 0;
 }

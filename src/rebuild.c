@@ -144,6 +144,18 @@ rebuild_by_handler(EsAttempt *attempt)
 	go_over(run);
 }
 
+/* Says in the server's log that the last step of a rebuild has not got what it has to wait for. */
+static void
+report_wait(const EsRun *run, const ErrorData *error)
+{
+	ereport(LOG,
+			errcode(error->sqlerrcode),
+			errmsg("the rebuild of projection \"%s\" could not end yet: %s",
+				   text_to_cstring(run->projection->name), error->message),
+			errdetail("Transactions that have appended, or others that hold locks, were in the way. The next attempt is in %lld ms.",
+					  (long long) Max(run->progress.retry_at - GetCurrentTimestamp(), 0) / 1000));
+}
+
 /*
  * Does the last step of a rebuild.  Should a worker not get what it has to wait for,
  * that is not the projection's failure, and it tries again later.
@@ -160,11 +172,11 @@ finish(EsRun *run, EsAttemptWork work)
 	{
 		run->progress.attempts++;
 		run->progress.retry_at = GetCurrentTimestamp() + es_ack_delay_after(run->progress.attempts);
-		error = NULL;
+		es_progress_write(&run->progress);
+		report_wait(run, error);
+		return NULL;
 	}
-	else
-		es_progress_fail(&run->progress, attempt.current, error);
-	es_progress_write(&run->progress);
+	es_batch_note_failure(run, attempt.current, es_batch_stream_at(&attempt, attempt.current), error);
 	return error;
 }
 

@@ -31,6 +31,7 @@
 #include "utils/memutils.h"
 
 #include "names.h"
+#include "settings.h"
 #include "state.h"
 
 #define FINGERPRINT_FORMAT	1	/* to be raised when the same reducer comes to
@@ -57,13 +58,26 @@ static const struct
 
 EsRelation	es_reduce_reducers = {"reducers"};
 static EsRelation reducers_by_name = {"reducers_by_name",
-.index = {.keys = {1},.columns = "reducer",.unique = true}};
-EsRelation	es_reduce_handlers = {"reducer_handlers"};
-EsRelation	es_reduce_handlers_by_type = {"reducer_handlers_by_type",
-.index = {.keys = {1, 2},.columns = "reducer, event_type",.unique = true}};
-EsRelation	es_reduce_policies = {"snapshot_policies"};
-EsRelation	es_reduce_policies_by_reducer = {"snapshot_policies_by_reducer",
-.index = {.keys = {1},.columns = "reducer",.unique = true}};
+.index = {.keys = {Anum_reducers_reducer},.columns = "reducer",.unique = true}};
+static EsRelation handlers_table = {"reducer_handlers"};
+static EsRelation handlers_by_type = {"reducer_handlers_by_type",
+.index = {.keys = {Anum_handlers_reducer, Anum_handlers_event_type},.columns = "reducer, event_type",.unique = true}};
+static EsRelation policies_table = {"snapshot_policies"};
+static EsRelation policies_by_reducer = {"snapshot_policies_by_reducer",
+.index = {.keys = {Anum_policies_reducer},.columns = "reducer",.unique = true}};
+
+static const EsColumn reducer_columns[Natts_reducers] = {
+	{"reducer", TEXTOID}, {"initial", JSONBOID, true}, {"state_type", TEXTOID}, {"on_unknown", TEXTOID}
+};
+static const EsColumn handler_columns[Natts_handlers] = {
+	{"reducer", TEXTOID}, {"event_type", TEXTOID}, {"handler", TEXTOID, true}, {"ops", JSONBOID, true}
+};
+static const EsColumn policy_columns[Natts_policies] = {
+	{"reducer", TEXTOID}, {"every", INT4OID, true}, {"drops", INT8OID}
+};
+const EsShape es_reduce_reducer_shape = ES_SHAPE(&es_reduce_reducers, &reducers_by_name, reducer_columns);
+const EsShape es_reduce_handler_shape = ES_SHAPE(&handlers_table, &handlers_by_type, handler_columns);
+const EsShape es_reduce_policy_shape = ES_SHAPE(&policies_table, &policies_by_reducer, policy_columns);
 
 static HTAB *cache = NULL;
 static uint64 cache_generation; /* the one that the cache's content is of */
@@ -218,38 +232,23 @@ take_function(EsHandler *handler, const char *signature, Oid state_type)
  * Loading
  */
 
-/* es_reduce_begin_rows begins a scan of the rows of one reducer, or of one handler if a type is given. */
-SysScanDesc
-es_reduce_begin_rows(Relation table, EsRelation *index, const text *reducer, const text *type)
+/* es_reduce_begin_rows begins to read the rows of one reducer in one of the tables. */
+void
+es_reduce_begin_rows(EsRows *rows, const EsShape *shape, const text *reducer)
 {
-	ScanKeyData keys[2];
-
-	/* both tables have the reducer first, and handlers the type second */
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(reducer));
-	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(type));
-	return systable_beginscan(table, es_base_index(index, table), true, NULL, type ? 2 : 1, keys);
+	memset(rows, 0, sizeof(*rows));
+	rows->shape = shape;
+	rows->mode = AccessShareLock;
+	es_rows_equal(rows, PointerGetDatum(reducer));
+	es_rows_begin(rows);
+	es_handler_watch(RelationGetRelid(rows->rel));
 }
 
-/* es_reduce_find_row copies a reducer's row; NULL if there is none. */
-HeapTuple
-es_reduce_find_row(Relation reducers, const text *name)
-{
-	SysScanDesc scan = es_reduce_begin_rows(reducers, &reducers_by_name, name, NULL);
-	HeapTuple	row = systable_getnext(scan);
-
-	if (HeapTupleIsValid(row))
-		row = heap_copytuple(row);
-	systable_endscan(scan);
-	return row;
-}
-
-/* es_reduce_column reads a column that is never NULL as a C string. */
+/* es_reduce_column gives a column that is never NULL, of the row that is being read, as a C string. */
 char *
-es_reduce_column(HeapTuple row, int column, TupleDesc desc)
+es_reduce_column(const EsRows *rows, int column)
 {
-	bool		isnull;
-
-	return TextDatumGetCString(heap_getattr(row, column, desc, &isnull));
+	return TextDatumGetCString(rows->values[column - 1]);
 }
 
 /* es_reduce_resolve_type finds a state type by its stored name; VE004 if it is gone. */
@@ -293,34 +292,28 @@ take_ops(EsHandler *handler, const Jsonb *document)
 static void
 load_handlers(EsReducer *reducer, const text *name)
 {
-	Relation	table = es_base_open(&es_reduce_handlers, AccessShareLock);
-	SysScanDesc scan = es_reduce_begin_rows(table, &es_reduce_handlers_by_type, name, NULL);
+	EsRows		rows;
 	int			space = 8;
-	HeapTuple	row;
 
 	reducer->handlers = palloc0(space * sizeof(EsHandler));
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	es_reduce_begin_rows(&rows, &es_reduce_handler_shape, name);
+	while (es_rows_next(&rows))
 	{
 		EsHandler  *handler;
-		Datum		ops;
-		bool		isnull;
 
 		CHECK_FOR_INTERRUPTS();
 		if (reducer->nhandlers == space)
 			reducer->handlers = repalloc(reducer->handlers, (space *= 2) * sizeof(EsHandler));
 		handler = &reducer->handlers[reducer->nhandlers++];
 		memset(handler, 0, sizeof(EsHandler));
-		handler->type = es_reduce_column(row, Anum_handlers_event_type, RelationGetDescr(table));
+		handler->type = es_reduce_column(&rows, Anum_handlers_event_type);
 		handler->type_len = strlen(handler->type);
-		ops = heap_getattr(row, Anum_handlers_ops, RelationGetDescr(table), &isnull);
-		if (isnull)
-			take_function(handler, es_reduce_column(row, Anum_handlers_handler, RelationGetDescr(table)),
-						  reducer->state_type);
+		if (rows.isnull[Anum_handlers_ops - 1])
+			take_function(handler, es_reduce_column(&rows, Anum_handlers_handler), reducer->state_type);
 		else
-			take_ops(handler, DatumGetJsonbPCopy(ops));
+			take_ops(handler, DatumGetJsonbPCopy(rows.values[Anum_handlers_ops - 1]));
 	}
-	systable_endscan(scan);
-	table_close(table, AccessShareLock);
+	es_rows_end(&rows);
 	qsort(reducer->handlers, reducer->nhandlers, sizeof(EsHandler), compare_handlers);
 }
 
@@ -328,29 +321,22 @@ load_handlers(EsReducer *reducer, const text *name)
 static EsReducer *
 load_reducer(const text *name)
 {
-	Relation	table = es_base_open(&es_reduce_reducers, AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(table);
 	EsReducer  *reducer = NULL;
-	HeapTuple	row;
+	EsRows		rows;
 
-	es_handler_watch(RelationGetRelid(table));
-	row = es_reduce_find_row(table, name);
-	if (HeapTupleIsValid(row))
+	es_reduce_begin_rows(&rows, &es_reduce_reducer_shape, name);
+	if (es_rows_next(&rows))
 	{
-		bool		isnull;
-		Datum		initial = heap_getattr(row, Anum_reducers_initial, desc, &isnull);
-
 		reducer = palloc0(sizeof(EsReducer));
 		reducer->name = text_to_cstring(name);
-		if (!isnull)
-			reducer->initial = DatumGetJsonbPCopy(initial);
-		reducer->unknown_is_error =
-			strcmp(es_reduce_column(row, Anum_reducers_on_unknown, desc), "error") == 0;
+		if (!rows.isnull[Anum_reducers_initial - 1])
+			reducer->initial = DatumGetJsonbPCopy(rows.values[Anum_reducers_initial - 1]);
+		reducer->unknown_is_error = strcmp(es_reduce_column(&rows, Anum_reducers_on_unknown), "error") == 0;
 		set_state_type(reducer, es_reduce_resolve_type(reducer->name,
-													   es_reduce_column(row, Anum_reducers_state_type, desc)));
+													   es_reduce_column(&rows, Anum_reducers_state_type)));
 		load_handlers(reducer, name);
 	}
-	table_close(table, AccessShareLock);
+	es_rows_end(&rows);
 	return reducer;
 }
 
@@ -436,6 +422,8 @@ compute_fingerprint(EsReducer *reducer)
 	appendStringInfo(&head, "%d;%s;%d;" INT64_FORMAT ";", FINGERPRINT_FORMAT, reducer->name,
 					 reducer->unknown_is_error, reducer->drops);
 	es_state_describe_type(&head, reducer->state_type);
+	if (reducer->calls_functions)
+		es_settings_describe(&head);
 	if (reducer->initial != NULL)
 		JsonbToCString(&head, (JsonbContainer *) &reducer->initial->root, VARSIZE(reducer->initial));
 	add_part(hash, head.data, head.len);
@@ -486,36 +474,29 @@ wants_metadata(const EsHandler *handler)
 	pg_unreachable();
 }
 
-/* es_reduce_read_policy takes a row of eventstore.snapshot_policies apart; there may be none. */
+/* es_reduce_read_policy reads what is said about the snapshots of a reducer. */
 void
-es_reduce_read_policy(HeapTuple row, TupleDesc desc, int *every, int64 *drops)
+es_reduce_read_policy(const text *reducer, int *every, int64 *drops)
 {
-	bool		isnull = true;
-	Datum		value = (Datum) 0;
+	EsRows		rows;
 
-	*drops = HeapTupleIsValid(row) ? DatumGetInt64(heap_getattr(row, Anum_policies_drops, desc, &isnull)) : 0;
-	if (HeapTupleIsValid(row))
-		value = heap_getattr(row, Anum_policies_every, desc, &isnull);
-	*every = isnull ? 0 : DatumGetInt32(value);
-}
-
-/* Reads what is said about the snapshots of a reducer. */
-static void
-load_policy(EsReducer *reducer, const text *name)
-{
-	Relation	table = es_base_open(&es_reduce_policies, AccessShareLock);
-	SysScanDesc scan = es_reduce_begin_rows(table, &es_reduce_policies_by_reducer, name, NULL);
-
-	es_handler_watch(RelationGetRelid(table));
-	es_reduce_read_policy(systable_getnext(scan), RelationGetDescr(table), &reducer->snapshot_every, &reducer->drops);
-	systable_endscan(scan);
-	table_close(table, AccessShareLock);
+	*every = 0;
+	*drops = 0;
+	es_reduce_begin_rows(&rows, &es_reduce_policy_shape, reducer);
+	if (es_rows_next(&rows))
+	{
+		if (!rows.isnull[Anum_policies_every - 1])
+			*every = DatumGetInt32(rows.values[Anum_policies_every - 1]);
+		*drops = DatumGetInt64(rows.values[Anum_policies_drops - 1]);
+	}
+	es_rows_end(&rows);
 }
 
 /* Notes what a function says about the reducer that calls it. */
 static void
 note_function(EsReducer *reducer, const EsFunction *function)
 {
+	reducer->calls_functions = true;
 	reducer->parallel_safe &= is_parallel_safe(function);
 	reducer->self_contained &= es_handler_is_self_contained(function);
 }
@@ -541,8 +522,9 @@ finish_reducer(EsReducer *reducer, const text *name)
 {
 	reducer->fallback = es_reduce_handler(reducer, "*", 1);
 	reducer->upcasters = es_upcast_load();
-	load_policy(reducer, name);
+	es_reduce_read_policy(name, &reducer->snapshot_every, &reducer->drops);
 	reducer->parallel_safe = reducer->self_contained = true;
+	reducer->calls_functions = reducer->state_type != JSONBOID;
 	for (int i = 0; i < reducer->nhandlers; i++)
 	{
 		if (reducer->handlers[i].kind == ES_HANDLER_FUNCTION)

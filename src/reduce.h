@@ -5,6 +5,7 @@
 #ifndef ES_REDUCE_H
 #define ES_REDUCE_H
 
+#include "rows.h"
 #include "upcast.h"
 
 /*
@@ -72,7 +73,9 @@ typedef struct EsReducer
 	EsUpcasters *upcasters;		/* all that there are */
 	int			snapshot_every; /* 0: replays leave none */
 	int64		drops;			/* how often its snapshots were dropped */
-	bool		self_contained; /* its functions mean the same in each session */
+	bool		calls_functions;	/* of users: handlers, upcasters, or a
+									 * type's */
+	bool		self_contained; /* its functions mean the same whoever calls */
 	bool		parallel_safe;	/* handlers and upcasters are */
 	bool		wants_metadata; /* some of them may look at it */
 	uint8		fingerprint[ES_FINGERPRINT_LENGTH];
@@ -88,20 +91,16 @@ ES_NORETURN extern void es_reduce_report_unknown(const text *name, const char *h
 ES_NORETURN extern void es_reduce_report_gone(const EsReducer *reducer, const EsHandler *handler);
 
 /* Rows and rules, for what changes them. */
-extern HeapTuple es_reduce_find_row(Relation reducers, const text *name);
+extern EsRelation es_reduce_reducers;	/* eventstore.reducers */
+extern const EsShape es_reduce_reducer_shape;	/* of that, */
+extern const EsShape es_reduce_handler_shape;	/* of
+												 * eventstore.reducer_handlers */
+extern const EsShape es_reduce_policy_shape;	/* and of snapshot_policies */
 
-/* The tables of reducers, and the indexes of the latter two by reducer. */
-extern EsRelation es_reduce_reducers;
-extern EsRelation es_reduce_handlers;
-extern EsRelation es_reduce_handlers_by_type;
-extern EsRelation es_reduce_policies;
-extern EsRelation es_reduce_policies_by_reducer;
-
-extern SysScanDesc es_reduce_begin_rows(Relation table, EsRelation *index,
-										const text *reducer, const text *type);
-extern char *es_reduce_column(HeapTuple row, int column, TupleDesc desc);
+extern void es_reduce_begin_rows(EsRows *rows, const EsShape *shape, const text *reducer);
+extern char *es_reduce_column(const EsRows *rows, int column);
 extern Oid	es_reduce_resolve_type(const char *reducer, const char *type);
-extern void es_reduce_read_policy(HeapTuple row, TupleDesc desc, int *every, int64 *drops);
+extern void es_reduce_read_policy(const text *reducer, int *every, int64 *drops);
 extern bool es_reduce_may_execute(const EsReducer *reducer);
 extern EsSignature es_reduce_shape(Oid state_type, bool takes_event);
 extern bool es_reduce_is_builtin(const char *name);

@@ -22,6 +22,8 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "settings.h"
+
 PG_FUNCTION_INFO_V1(es_replay);
 PG_FUNCTION_INFO_V1(es_replay_steps);
 PG_FUNCTION_INFO_V1(es_replay_as);
@@ -47,13 +49,25 @@ es_replay_as_of_arg(FunctionCallInfo fcinfo, int argno)
 	return PG_ARGISNULL(argno) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(argno);
 }
 
-/* es_replay_by makes the replay of a fold; who may not call all its functions gets no state by a snapshot. */
+/*
+ * es_replay_by makes the replay of a fold, and enters the settings for its functions;
+ * who may not call all of them gets no state by a snapshot.
+ */
 EsReplay
 es_replay_by(EsFold *fold)
 {
 	EsReplay	replay = {.fold = fold,.without_snapshots = !es_reduce_may_execute(es_fold_reducer(fold))};
 
+	replay.settings = es_fold_enter_settings(fold);
 	return replay;
+}
+
+/* es_replay_end ends a replay and its fold. */
+void
+es_replay_end(EsReplay *replay)
+{
+	es_settings_leave(replay->settings);
+	es_fold_end(replay->fold);
 }
 
 /*
@@ -216,6 +230,15 @@ replay_named(EsReplay *replay, const text *stream, const EsSnapshotBounds *bound
 	return found;
 }
 
+/* es_replay_check_type raises 55000 unless es_state has the attributes that it was made with. */
+void
+es_replay_check_type(TupleDesc desc)
+{
+	static const Oid types[Natts_es_state] = {TEXTOID, INT8OID, INT8OID, JSONBOID, TIMESTAMPTZOID};
+
+	es_base_check_type(desc, types, Natts_es_state);
+}
+
 /* Adds a row with the present state to a result. */
 static void
 emit_state(ReturnSetInfo *result, const text *stream, EsReplay *replay)
@@ -249,9 +272,10 @@ es_replay(PG_FUNCTION_ARGS)
 	EsReplay	replay = begin_replay(fcinfo, 1, stream);
 
 	InitMaterializedSRF(fcinfo, 0);
+	es_replay_check_type(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc);
 	if (replay_named(&replay, stream, &bounds))
 		emit_state((ReturnSetInfo *) fcinfo->resultinfo, stream, &replay);
-	es_fold_end(replay.fold);
+	es_replay_end(&replay);
 	return (Datum) 0;
 }
 
@@ -288,6 +312,7 @@ es_replay_steps(PG_FUNCTION_ARGS)
 	EsStreamScan *scan;
 
 	InitMaterializedSRF(fcinfo, 0);
+	es_replay_check_type(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc);
 	scan = es_read_stream_begin(&options);
 	skip_steps(&replay, scan, Max(from_version, 1));
 	es_read_stream_limit(scan, bounds.version);
@@ -300,7 +325,7 @@ es_replay_steps(PG_FUNCTION_ARGS)
 		MemoryContextReset(step);
 	}
 	es_read_stream_end(scan);
-	es_fold_end(replay.fold);
+	es_replay_end(&replay);
 	return (Datum) 0;
 }
 
@@ -313,6 +338,10 @@ require_type(const EsFold *fold, Oid wanted)
 {
 	Oid			type = es_fold_reducer(fold)->state_type;
 
+	if (!OidIsValid(wanted))	/* called without an expression */
+		ereport(ERROR,
+				errcode(ERRCODE_INDETERMINATE_DATATYPE),
+				errmsg("the type of the argument state is not known"));
 	if (wanted == type ||
 		(type == JSONBOID && get_typtype(getBaseType(wanted)) == TYPTYPE_COMPOSITE))
 		return;
@@ -369,7 +398,7 @@ es_replay_as(PG_FUNCTION_ARGS)
 	require_type(replay.fold, wanted);
 	if (replay_named(&replay, stream, &bounds))
 		result = state_as(fcinfo, replay.fold, wanted, &isnull);
-	es_fold_end(replay.fold);
+	es_replay_end(&replay);
 	if (isnull)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(result);
@@ -378,8 +407,8 @@ es_replay_as(PG_FUNCTION_ARGS)
 /*
  * es_snapshot(stream text, reducer text) leaves a snapshot of a stream as it is
  * and gives its version; 0 if there is nothing to fold.  NULL reducer: the one
- * named like the stream's category.  One with functions that depend on the
- * session's search_path is for the store's owner (42501); a reducer that changes
+ * named like the stream's category.  One with functions that may depend on who
+ * calls them, by the search_path's "$user", is for the store's owner (42501); a reducer that changes
  * meanwhile is 40001.  Waits for those who leave or drop snapshots; a rollback
  * undoes it.  Otherwise like es_replay.
  */
@@ -398,7 +427,7 @@ es_snapshot(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("permission denied to leave snapshots by reducer \"%s\"", es_fold_reducer(replay.fold)->name),
-				errdetail("A snapshot is for all sessions, and the reducer has functions that depend on a session's search_path."),
+				errdetail("A snapshot is for all roles, and the reducer has functions for which the search_path's \"$user\" is whoever calls them."),
 				errhint("Give its functions a search_path of their own (ALTER FUNCTION ... SET search_path)."));
 	scan = es_read_stream_begin(&options);
 	found = es_replay_stream(&replay, scan, &bounds);
@@ -412,6 +441,6 @@ es_snapshot(PG_FUNCTION_ARGS)
 					errhint("Try again."));
 		leave_snapshot(&replay, true);
 	}
-	es_fold_end(replay.fold);
+	es_replay_end(&replay);
 	PG_RETURN_INT64(found ? replay.at.version : 0);
 }

@@ -21,6 +21,7 @@
 typedef struct EsReplay
 {
 	EsFold	   *fold;
+	int			settings;		/* of its functions: to be left */
 	EsStreamScan *scan;
 	EsSnapshot	at;				/* the last event folded, without its state;
 								 * version 0: none yet */
@@ -29,9 +30,11 @@ typedef struct EsReplay
 									 * that the caller may use */
 } EsReplay;
 
+extern void es_replay_check_type(TupleDesc desc);
 extern TimestampTz es_replay_as_of_arg(FunctionCallInfo fcinfo, int argno);
 extern EsReplay es_replay_by(EsFold *fold);
 extern EsReplay es_replay_begin(const text *named, const text *category);
+extern void es_replay_end(EsReplay *replay);
 extern bool es_replay_stream(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds);
 extern bool es_replay_unchanged(const EsFold *fold);
 extern bool es_replay_leaves_snapshot(const EsReplay *replay);

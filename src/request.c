@@ -462,6 +462,7 @@ take_row(EsNewEvent *event, TupleDesc desc, HeapTupleHeader row)
 void
 es_request_from_array(EsAppend *append, EsTarget *target, Datum array)
 {
+	static const Oid types[Natts_es_new_event] = {TEXTOID, JSONBOID, JSONBOID, UUIDOID};
 	ArrayType  *events = DatumGetArrayTypeP(array);
 	Oid			type = ARR_ELEMTYPE(events);
 	TupleDesc	desc = lookup_rowtype_tupdesc_domain(type, -1, false);
@@ -472,8 +473,7 @@ es_request_from_array(EsAppend *append, EsTarget *target, Datum array)
 	bool		typbyval;
 	char		typalign;
 
-	if (desc->natts != Natts_es_new_event)
-		elog(ERROR, "type es_new_event has been altered");
+	es_base_check_type(desc, types, Natts_es_new_event);
 	get_typlenbyvalalign(type, &typlen, &typbyval, &typalign);
 	deconstruct_array(events, type, typlen, typbyval, typalign, &elements, &isnull, &count);
 	allocate_events(append, count);

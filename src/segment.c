@@ -34,9 +34,9 @@
 #include "access/table.h"
 #include "access/visibilitymap.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -58,6 +58,7 @@
 typedef struct KnownSegment
 {
 	Oid			relid;			/* InvalidOid: not looked up, or missing */
+	bool		checked;		/* it has the columns of events */
 	Oid			indexes[ES_INDEX_COUNT];
 } KnownSegment;
 
@@ -84,7 +85,23 @@ static const EsIndexShape index_shapes[ES_INDEX_COUNT] = {
 EsRelation	es_segment_table = {"segments"};
 EsRelation	es_segment_pkey = {"segments_pkey",
 .index = {.keys = {Anum_es_segments_segment},.columns = "segment",.unique = true}};
-static EsRelation config = {"config"};
+static EsRelation config_table = {"config"};
+
+static const EsColumn segment_columns[Natts_es_segments] = {
+	{"segment", INT8OID}, {"first_position", INT8OID}, {"last_position", INT8OID},
+	{"sealed", BOOLOID}, {"events", INT8OID, true}
+};
+const EsShape es_segment_shape = ES_SHAPE(&es_segment_table, &es_segment_pkey, segment_columns);
+
+static const EsColumn event_columns[Natts_es_events] = {
+	{"position", INT8OID}, {"stream_id", INT8OID}, {"version", INT8OID}, {"recorded_at", TIMESTAMPTZOID},
+	{"event_id", UUIDOID}, {"category_key", INT4OID}, {"type_version", INT4OID}, {"run_length", INT4OID},
+	{"id_given", BOOLOID}, {"stream", TEXTOID}, {"type", TEXTOID}, {"data", JSONBOID}, {"metadata", JSONBOID}
+};
+const EsShape es_segment_event_shape = ES_SHAPE(&es_base_events, NULL, event_columns);
+
+static const EsColumn config_columns[] = {{"segment_size", INT8OID}};
+const EsShape es_segment_config_shape = ES_SHAPE(&config_table, NULL, config_columns);
 
 PG_FUNCTION_INFO_V1(es_set_segment_size);
 PG_FUNCTION_INFO_V1(es_segment_events);
@@ -126,7 +143,7 @@ get_segment_size(void)
 	if (unlikely(segment_size == 0))
 	{
 		(void) es_base_oid(&es_base_events);
-		segment_size = es_store_read_number(&config, DEFAULT_SEGMENT_SIZE);
+		segment_size = es_rows_read_number(&es_segment_config_shape, DEFAULT_SEGMENT_SIZE);
 	}
 	return segment_size;
 }
@@ -278,6 +295,7 @@ read_newest(bool sealed, AttrNumber column, int64 missing)
 	int64		found = missing;
 	bool		isnull;
 
+	es_store_check(rel, &es_segment_shape);
 	index_rescan(scan, NULL, 0, NULL, 0);
 	while (index_getnext_slot(scan, BackwardScanDirection, slot))
 	{
@@ -341,35 +359,17 @@ es_segment_sealed_upto(void)
 Snapshot
 es_segment_fresh_snapshot(void)
 {
-	Snapshot	snapshot;
-
-	es_base_flush_pending();
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	/* it is our copy; the next command's eyes see this command's rows */
-	snapshot->curcid = GetCurrentCommandId(false) + 1;
-	return snapshot;
+	return es_rows_fresh_snapshot();
 }
 
-/*
- * es_segment_delete_rows deletes the rows of a table of the store, not of a
- * segment, that an index finds by an id, its first column.
- */
-void
-es_segment_delete_rows(EsRelation *table, EsRelation *index, int64 id)
+/* Raises 55000 unless a segment that is open and known has the columns of events. */
+static inline void
+check_columns(int64 segment, Relation rel)
 {
-	Relation	rel = es_base_open(table, RowExclusiveLock);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	row;
-
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	scan = systable_beginscan(rel, es_base_index(index, rel), true, snapshot, 1, &key);
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
-		CatalogTupleDelete(rel, &row->t_self);
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, NoLock);
+	if (likely(known[segment].checked))
+		return;
+	es_columns_check(rel, event_columns, Natts_es_events);
+	known[segment].checked = true;
 }
 
 /*
@@ -398,7 +398,10 @@ es_segment_open(int64 segment, LOCKMODE mode, bool *lost)
 		}
 		rel = try_table_open(relid, mode);
 		if (rel != NULL && es_segment_relid(segment) == relid)
+		{
+			check_columns(segment, rel);
 			return rel;
+		}
 		/* it was detached, dropped or replaced while we waited for the lock */
 		if (rel != NULL)
 			table_close(rel, mode);
@@ -458,7 +461,7 @@ es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
 	else if (scan->own_slot)
 		scan->slot = table_slot_create(scan->rel, NULL);
 	else
-		scan->slot = scan->borrowed ? scan->open->info->scan_slot : es_store_scan_slot(scan->rel);
+		scan->slot = scan->borrowed ? scan->open->info->scan_slot : es_store_scan_slot(scan->rel, &es_segment_event_shape);
 	scan->visibility = InvalidBuffer;
 	scan->keep_lock = false;
 	scan->block = InvalidBlockNumber;
@@ -661,7 +664,7 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("the segment size cannot be changed once the log has a segment"));
-	es_store_write_number(&config, size);
+	es_rows_write_number(&es_segment_config_shape, size);
 	CommandCounterIncrement();
 	segment_size = 0;
 	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));

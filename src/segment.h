@@ -6,7 +6,7 @@
 #define ES_SEGMENT_H
 
 #include "pages.h"
-#include "store.h"
+#include "rows.h"
 
 #include "storage/buf.h"
 
@@ -29,8 +29,11 @@ typedef enum EsSegmentIndex
 #define Anum_es_segments_events			5
 #define Natts_es_segments				5
 
-extern EsRelation es_segment_table;
-extern EsRelation es_segment_pkey; /* eventstore.segments */
+extern EsRelation es_segment_table; /* eventstore.segments */
+extern EsRelation es_segment_pkey;
+extern const EsShape es_segment_shape;	/* its columns */
+extern const EsShape es_segment_config_shape;	/* eventstore.config */
+extern const EsShape es_segment_event_shape;	/* those of the segments */
 
 extern void es_segment_init(void);
 extern int64 es_segment_of(int64 position);
@@ -45,7 +48,6 @@ extern void es_segment_refuse_lost(int64 segment);
 extern Oid	es_segment_index(int64 segment, EsSegmentIndex which);
 
 extern Snapshot es_segment_fresh_snapshot(void);
-extern void es_segment_delete_rows(EsRelation *table, EsRelation *index, int64 id);
 
 /* An index scan of one segment: what to scan, then the scan itself. */
 typedef struct EsSegmentScan

@@ -56,6 +56,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_sequence.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
@@ -84,6 +85,9 @@ bool		es_read_durable = true;
 bool		es_settle_for_worker = false;
 
 EsRelation	es_settle_mark = {"settled_mark"};
+
+static const EsColumn mark_columns[] = {{"position", INT8OID}};
+static const EsShape mark_shape = ES_SHAPE(&es_settle_mark, NULL, mark_columns);
 
 PG_FUNCTION_INFO_V1(es_settled_position);
 PG_FUNCTION_INFO_V1(es_settle);
@@ -397,7 +401,7 @@ walk_contiguous(int64 after, int64 last)
 static int64
 read_mark(void)
 {
-	return es_store_read_number(&es_settle_mark, 0);
+	return es_rows_read_number(&mark_shape, 0);
 }
 
 /* The settled position as the tables have it: what was written there first for standbys, or for the sake of sealing. */
@@ -540,6 +544,7 @@ es_settle_compute(void)
 	int64		goal;
 	int64		now;
 
+	es_base_refuse_parallel();
 	es_base_flush_pending();
 	check_log();
 	if (!es_settle_for_worker)
@@ -615,7 +620,7 @@ es_settle_write_mark(void)
 	CommandCounterIncrement();	/* a mark of this very statement is to be seen */
 	if (read_mark() < position)
 	{
-		es_store_write_number(&es_settle_mark, position);
+		es_rows_write_number(&mark_shape, position);
 		es_walmark_add(lsn, position);
 	}
 	return position;

@@ -20,17 +20,15 @@
  * was under way is never used.  A replay during which the reducer has changed
  * leaves none.
  *
- * A snapshot is for all sessions, and a function may mean something else in one
- * with another search_path.  So whoever is not the store's owner leaves snapshots
- * only by reducers whose functions do not depend on that.
+ * A snapshot is for all roles, and a function may mean something else for another
+ * one: the server's search_path may have "$user".  So whoever is not the store's owner
+ * leaves snapshots only by reducers whose functions do not depend on that.
  */
 #include "snapshot.h"
 
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/indexing.h"
+#include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -56,37 +54,41 @@
 #define Anum_snapshots_state_text	9
 #define Natts_snapshots				9
 
-static EsRelation snapshots = {"snapshots"};
+static EsRelation snapshots_table = {"snapshots"};
 static EsRelation snapshots_by_reducer = {"snapshots_by_reducer",
 .index = {.keys = {Anum_snapshots_reducer, Anum_snapshots_stream_id},.columns = "reducer, stream_id"}};
 
-/* Begins a scan of the snapshots of a reducer, or of a stream's by it. */
-static SysScanDesc
-begin_scan(Relation table, const char *reducer, const int64 *stream_id, Snapshot visible)
-{
-	ScanKeyData keys[2];
+static const EsColumn columns[Natts_snapshots] = {
+	{"stream_id", INT8OID}, {"version", INT8OID}, {"position", INT8OID}, {"recorded_at", TIMESTAMPTZOID},
+	{"kept", BOOLOID}, {"reducer", TEXTOID}, {"fingerprint", BYTEAOID}, {"state", JSONBOID, true},
+	{"state_text", TEXTOID, true}
+};
+static const EsShape snapshots = ES_SHAPE(&snapshots_table, &snapshots_by_reducer, columns);
 
-	ScanKeyInit(&keys[0], Anum_snapshots_reducer, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(reducer));
+/* Gives a look at the snapshots of a reducer, or of a stream's by it. */
+static EsRows
+look_at(const char *reducer, const int64 *stream_id, LOCKMODE mode, Snapshot visible)
+{
+	EsRows		rows = {.shape = &snapshots,.mode = mode,.snapshot = visible};
+
+	es_rows_equal(&rows, CStringGetTextDatum(reducer));
 	if (stream_id != NULL)
-		ScanKeyInit(&keys[1], Anum_snapshots_stream_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(*stream_id));
-	return systable_beginscan(table, es_base_index(&snapshots_by_reducer, table), true, visible,
-							  stream_id != NULL ? 2 : 1, keys);
+		es_rows_equal(&rows, Int64GetDatum(*stream_id));
+	return rows;
 }
 
-/* Gives a column that is never NULL. */
-static Datum
-column(HeapTuple row, int number, TupleDesc desc)
+/* The version that a snapshot is of. */
+static int64
+version_of(const EsRows *row)
 {
-	bool		isnull;
-
-	return heap_getattr(row, number, desc, &isnull);
+	return DatumGetInt64(row->values[Anum_snapshots_version - 1]);
 }
 
 /* Tells whether a snapshot was made by a reducer as it is now. */
 static bool
-is_usable(const EsReducer *reducer, HeapTuple row, TupleDesc desc)
+is_usable(const EsReducer *reducer, const EsRows *row)
 {
-	bytea	   *fingerprint = DatumGetByteaPP(column(row, Anum_snapshots_fingerprint, desc));
+	bytea	   *fingerprint = DatumGetByteaPP(row->values[Anum_snapshots_fingerprint - 1]);
 
 	return VARSIZE_ANY_EXHDR(fingerprint) == ES_FINGERPRINT_LENGTH &&
 		memcmp(VARDATA_ANY(fingerprint), reducer->fingerprint, ES_FINGERPRINT_LENGTH) == 0;
@@ -94,23 +96,39 @@ is_usable(const EsReducer *reducer, HeapTuple row, TupleDesc desc)
 
 /* Takes a row apart; the state is copied. */
 static void
-take_row(EsSnapshot *snapshot, HeapTuple row, TupleDesc desc)
+take_row(EsSnapshot *snapshot, const EsRows *row)
 {
-	bool		isnull;
-	Datum		value;
-
-	snapshot->stream_id = DatumGetInt64(column(row, Anum_snapshots_stream_id, desc));
-	snapshot->version = DatumGetInt64(column(row, Anum_snapshots_version, desc));
-	snapshot->position = DatumGetInt64(column(row, Anum_snapshots_position, desc));
-	snapshot->recorded_at = DatumGetTimestampTz(column(row, Anum_snapshots_recorded_at, desc));
+	snapshot->stream_id = DatumGetInt64(row->values[Anum_snapshots_stream_id - 1]);
+	snapshot->version = version_of(row);
+	snapshot->position = DatumGetInt64(row->values[Anum_snapshots_position - 1]);
+	snapshot->recorded_at = DatumGetTimestampTz(row->values[Anum_snapshots_recorded_at - 1]);
 	memset(&snapshot->state, 0, sizeof(EsStoredState));
-	value = heap_getattr(row, Anum_snapshots_state, desc, &isnull);
-	if (!isnull)
-		snapshot->state.json = DatumGetJsonbPCopy(value);
-	value = heap_getattr(row, Anum_snapshots_state_text, desc, &isnull);
-	if (!isnull)
-		snapshot->state.text = DatumGetTextPCopy(value);
+	if (!row->isnull[Anum_snapshots_state - 1])
+		snapshot->state.json = DatumGetJsonbPCopy(row->values[Anum_snapshots_state - 1]);
+	if (!row->isnull[Anum_snapshots_state_text - 1])
+		snapshot->state.text = DatumGetTextPCopy(row->values[Anum_snapshots_state_text - 1]);
 	snapshot->state.isnull = snapshot->state.json == NULL && snapshot->state.text == NULL;
+}
+
+/* Frees the state that take_row has copied. */
+static void
+free_state(EsSnapshot *snapshot)
+{
+	if (snapshot->state.json)
+		pfree(snapshot->state.json);
+	if (snapshot->state.text)
+		pfree(snapshot->state.text);
+}
+
+/* Tells whether there is no snapshot at all. */
+static bool
+is_empty(void)
+{
+	Relation	table = es_base_open(&snapshots_table, AccessShareLock);
+	bool		empty = RelationGetNumberOfBlocks(table) == 0;
+
+	table_close(table, AccessShareLock);
+	return empty;
 }
 
 /* es_snapshot_find finds the newest usable snapshot of a stream; see snapshot.h. */
@@ -118,47 +136,42 @@ bool
 es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBounds *bounds,
 				 Snapshot visible, EsSnapshot *snapshot)
 {
-	Relation	table = es_base_open(&snapshots, AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(table);
-	HeapTuple	newest = NULL;
-	HeapTuple	row;
-	SysScanDesc scan;
+	EsRows		rows;
+	TransactionId writer = InvalidTransactionId;
+	bool		found = false;
 
-	if (RelationGetNumberOfBlocks(table) == 0)
-	{
-		table_close(table, AccessShareLock);
+	if (is_empty())
 		return false;
-	}
-	scan = begin_scan(table, reducer->name, &stream_id, visible);
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	rows = look_at(reducer->name, &stream_id, AccessShareLock, visible);
+	es_rows_begin(&rows);
+	while (es_rows_next(&rows))
 	{
-		int64		version = DatumGetInt64(column(row, Anum_snapshots_version, desc));
-
-		if (version <= bounds->version && is_usable(reducer, row, desc) &&
-			DatumGetTimestampTz(column(row, Anum_snapshots_recorded_at, desc)) <= bounds->as_of &&
-			(newest == NULL || version > DatumGetInt64(column(newest, Anum_snapshots_version, desc))))
-			newest = heap_copytuple(row);
+		if (version_of(&rows) > bounds->version || !is_usable(reducer, &rows) ||
+			DatumGetTimestampTz(rows.values[Anum_snapshots_recorded_at - 1]) > bounds->as_of ||
+			(found && version_of(&rows) <= snapshot->version))
+			continue;
+		if (found)
+			free_state(snapshot);
+		take_row(snapshot, &rows);
+		writer = es_base_slot_xmin(rows.slot);
+		found = true;
 	}
-	if (newest != NULL)
-	{
-		es_settle_note_writer(HeapTupleHeaderGetXmin(newest->t_data));
-		take_row(snapshot, newest, desc);
-	}
-	systable_endscan(scan);
-	table_close(table, AccessShareLock);
-	return newest != NULL;
+	if (found)
+		es_settle_note_writer(writer);
+	es_rows_end(&rows);
+	return found;
 }
 
 /* es_snapshot_exists tells whether there are snapshots of any stream by a reducer, usable or not. */
 bool
 es_snapshot_exists(const EsReducer *reducer, Snapshot visible)
 {
-	Relation	table = es_base_open(&snapshots, AccessShareLock);
-	SysScanDesc scan = begin_scan(table, reducer->name, NULL, visible);
-	bool		found = HeapTupleIsValid(systable_getnext(scan));
+	EsRows		rows = look_at(reducer->name, NULL, AccessShareLock, visible);
+	bool		found;
 
-	systable_endscan(scan);
-	table_close(table, AccessShareLock);
+	es_rows_begin(&rows);
+	found = es_rows_next(&rows);
+	es_rows_end(&rows);
 	return found;
 }
 
@@ -169,14 +182,16 @@ es_snapshot_may_write(void)
 	return !RecoveryInProgress() && !XactReadOnly && !IsInParallelMode() && !es_subscriber_is();
 }
 
-/* Makes a snapshot's row. */
-static HeapTuple
-form_row(Relation table, const EsReducer *reducer, const EsSnapshot *snapshot)
+/* Makes a snapshot's row the first one for writing. */
+static void
+fill_slot(EsTable *table, const EsReducer *reducer, const EsSnapshot *snapshot)
 {
-	Datum		values[Natts_snapshots];
-	bool		isnull[Natts_snapshots] = {false};
+	TupleTableSlot *slot = es_store_slot(table, 0);
+	Datum	   *values = slot->tts_values;
+	bool	   *isnull = slot->tts_isnull;
 	bytea	   *fingerprint = palloc(VARHDRSZ + ES_FINGERPRINT_LENGTH);
 
+	memset(isnull, false, sizeof(bool) * Natts_snapshots);
 	SET_VARSIZE(fingerprint, VARHDRSZ + ES_FINGERPRINT_LENGTH);
 	memcpy(VARDATA(fingerprint), reducer->fingerprint, ES_FINGERPRINT_LENGTH);
 	values[Anum_snapshots_stream_id - 1] = Int64GetDatum(snapshot->stream_id);
@@ -190,7 +205,7 @@ form_row(Relation table, const EsReducer *reducer, const EsSnapshot *snapshot)
 	isnull[Anum_snapshots_state - 1] = snapshot->state.json == NULL;
 	values[Anum_snapshots_state_text - 1] = PointerGetDatum(snapshot->state.text);
 	isnull[Anum_snapshots_state_text - 1] = snapshot->state.text == NULL;
-	return heap_form_tuple(RelationGetDescr(table), values, isnull);
+	ExecStoreVirtualTuple(slot);
 }
 
 /* Locks a row that is to be changed; false if somebody else has changed it, or, without waiting, is about to. */
@@ -208,53 +223,72 @@ lock_row(Relation table, ItemPointer tid, Snapshot visible, bool wait)
 }
 
 /*
+ * Finds the snapshots of a stream that a new one makes useless, in a list of places,
+ * which are good as long as the table stays locked; false if there is a newer one.
+ */
+static bool
+find_older(const EsReducer *reducer, const EsSnapshot *snapshot, Snapshot visible, List **older)
+{
+	EsRows		rows = look_at(reducer->name, &snapshot->stream_id, RowExclusiveLock, visible);
+	bool		newest = true;
+
+	*older = NIL;
+	es_rows_begin(&rows);
+	while (es_rows_next(&rows))
+	{
+		ItemPointer tid;
+
+		if (!is_usable(reducer, &rows))
+			continue;
+		newest = newest && version_of(&rows) < snapshot->version;
+		if (DatumGetBool(rows.values[Anum_snapshots_kept - 1]))
+			continue;
+		tid = palloc(sizeof(ItemPointerData));
+		*tid = rows.slot->tts_tid;
+		*older = lappend(*older, tid);
+	}
+	es_rows_end(&rows);
+	return newest;
+}
+
+/*
  * Puts a snapshot in the place of those that it makes useless.  Of two such rows
  * one is changed and the other goes.  False if it has waited for somebody who has
  * changed a row: then all may look different.
  */
 static bool
-put_row(Relation table, const EsReducer *reducer, const EsSnapshot *snapshot, Snapshot visible, bool wait)
+put_row(EsTable *table, const EsReducer *reducer, const EsSnapshot *snapshot, Snapshot visible, bool wait)
 {
-	TupleDesc	desc = RelationGetDescr(table);
-	SysScanDesc scan = begin_scan(table, reducer->name, &snapshot->stream_id, visible);
-	List	   *older = NIL;
-	bool		newer = false;
+	List	   *older;
 	bool		written = false;
-	HeapTuple	row;
 	ListCell   *cell;
 
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
-	{
-		if (!is_usable(reducer, row, desc))
-			continue;
-		if (DatumGetInt64(column(row, Anum_snapshots_version, desc)) >= snapshot->version)
-			newer = true;
-		else if (!DatumGetBool(column(row, Anum_snapshots_kept, desc)))
-			older = lappend(older, heap_copytuple(row));
-	}
-	systable_endscan(scan);
-	if (newer)
+	if (!find_older(reducer, snapshot, visible, &older))
 		return true;
 	foreach(cell, older)
 	{
-		ItemPointer tid = &((HeapTuple) lfirst(cell))->t_self;
+		ItemPointer tid = lfirst(cell);
 
-		if (!lock_row(table, tid, visible, wait))
+		if (!lock_row(table->rel, tid, visible, wait))
 		{
 			if (wait)
 				return false;
 			written = true;		/* by who is changing that row */
 		}
 		else if (written)
-			CatalogTupleDelete(table, tid);
+			es_store_delete(table->rel, tid);
 		else
 		{
-			CatalogTupleUpdate(table, tid, form_row(table, reducer, snapshot));
+			fill_slot(table, reducer, snapshot);
+			es_store_update(table, tid);
 			written = true;
 		}
 	}
 	if (!written)
-		CatalogTupleInsert(table, form_row(table, reducer, snapshot));
+	{
+		fill_slot(table, reducer, snapshot);
+		es_store_insert(table, 1);
+	}
 	return true;
 }
 
@@ -281,8 +315,7 @@ can_be_kept(const EsStoredState *state)
 void
 es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wait)
 {
-	Snapshot	visible;
-	Relation	table;
+	EsTable		table;
 	bool		written;
 
 	if (!can_be_kept(&snapshot->state))
@@ -296,34 +329,29 @@ es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wai
 						  ES_MOST_TEXT, ES_MOST_LEVELS));
 	}
 	if (wait)
-		es_base_lock(&snapshots, RowExclusiveLock);
-	else if (!es_base_try_lock(&snapshots, RowExclusiveLock))
+		es_base_lock(&snapshots_table, RowExclusiveLock);
+	else if (!es_base_try_lock(&snapshots_table, RowExclusiveLock))
 		return;
-	table = es_base_open(&snapshots, NoLock);
+	es_store_open(&table, &snapshots);
 	do
 	{
+		Snapshot	visible;
+
 		CHECK_FOR_INTERRUPTS();
 		visible = es_segment_fresh_snapshot();
-		written = put_row(table, reducer, snapshot, visible, wait);
+		written = put_row(&table, reducer, snapshot, visible, wait);
 		UnregisterSnapshot(visible);
 		CommandCounterIncrement();
 	} while (!written);
-	table_close(table, NoLock);
+	es_store_close(&table);
 }
 
 /* es_snapshot_drop drops all snapshots of a reducer; waits for those who have written some. */
 void
 es_snapshot_drop(const text *reducer)
 {
-	Relation	table = es_base_open(&snapshots, ShareRowExclusiveLock);
-	Snapshot	visible = es_segment_fresh_snapshot();
-	SysScanDesc scan = begin_scan(table, text_to_cstring(reducer), NULL, visible);
-	HeapTuple	row;
+	Datum		key = PointerGetDatum(reducer);
 
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
-		CatalogTupleDelete(table, &row->t_self);
-	systable_endscan(scan);
-	UnregisterSnapshot(visible);
-	table_close(table, NoLock);
-	CommandCounterIncrement();
+	es_base_lock(&snapshots_table, ShareRowExclusiveLock);
+	(void) es_rows_take_away(&snapshots, &key, 1);
 }

@@ -22,6 +22,7 @@
 
 #include "handler.h"
 #include "pack.h"
+#include "settings.h"
 
 /* Calls a function that asks for the type of its first argument. */
 static Datum
@@ -59,14 +60,18 @@ es_state_to_jsonb(Datum state, Oid state_type)
 
 /*
  * es_state_populate makes a row of a composite type (or a domain over one) as
- * jsonb_populate_record does; *isnull goes in for the base and out for the row.
+ * jsonb_populate_record does under the server's own settings; *isnull goes in for the
+ * base and out for the row.
  */
 Datum
 es_state_populate(Datum base, bool *isnull, Oid row_type, const Jsonb *json)
 {
 	NullableDatum args[2] = {{base, *isnull}, {JsonbPGetDatum(json), false}};
+	int			level = es_settings_enter();
+	Datum		row = call_polymorphic(F_JSONB_POPULATE_RECORD, row_type, args, isnull);
 
-	return call_polymorphic(F_JSONB_POPULATE_RECORD, row_type, args, isnull);
+	es_settings_leave(level);
+	return row;
 }
 
 /*

@@ -7,13 +7,17 @@
  * keys to the index AMs, with the IndexInfo and slots that were kept from the
  * call before.  Only btrees may be fed so: other index AMs keep things in the
  * IndexInfo that point into the relation cache.  Where users have added other
- * indexes, or such on expressions, with predicates or deferrable, all go
- * through executor state made for the call.  Triggers and
- * CHECK constraints that users add to the store's tables do not see such rows.
+ * indexes, or such on expressions, with predicates or deferrable, or columns or
+ * CHECK constraints, rows go through executor state made for the call (altered.c).
+ * Triggers and policies that users add to the store's tables do not see our rows.
  *
- * What is kept hangs in one memory context a table.  Invalidation only marks
- * it stale; the next look makes another one and leaves the old one to the
- * transaction, since a table that is open goes on using it.
+ * A row's place is good only as long as the lock on its table is held without a
+ * gap, since VACUUM FULL and the like put other rows there.  So whoever changes a
+ * row has found it, by its key, after taking the lock that it changes it
+ * under, and keeps that lock to the end of the transaction; no place outlives the
+ * table's being open.  The one that appends keep, of streams, is a hint, or is
+ * guarded by the lock on the table that appends hold.  es_store_update looks whether
+ * the row at the place has the key of the one that is to take its place.
  *
  * Guards: row triggers refuse UPDATE and DELETE, statement triggers refuse
  * TRUNCATE, and INSERT by others than the store's owner.  They are ENABLE
@@ -38,45 +42,15 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "altered.h"
 #include "sharedmark.h"
 
-/* The operator int4 > int4, as the catalogs have it in all releases. */
-#define INT4_GT_OPERATOR	521
-
-/* Where what is kept of a table hangs. */
-typedef struct TableEntry
-{
-	Oid			relid;			/* hash key */
-	bool		stale;			/* an invalidation came since info was begun */
-	EsTableInfo *info;			/* or NULL */
-} TableEntry;
-
-/* Which table an index belongs to that is kept. */
-typedef struct IndexEntry
-{
-	Oid			relid;			/* hash key */
-	Oid			table;
-} IndexEntry;
-
-static HTAB *tables = NULL;
-
 void		(*es_store_copy_hook) (Relation rel) = NULL;
-static HTAB *indexes = NULL;
 
 PG_FUNCTION_INFO_V1(es_store_guard_rows);
 PG_FUNCTION_INFO_V1(es_store_guard_statement);
 
 /* ---- guards ---- */
-
-/* Raises 39P01 for a trigger function that is not called as what it is made for. */
-static void
-require_trigger(FunctionCallInfo fcinfo, const char *function)
-{
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				errmsg("function %s() can be called as a trigger only", function));
-}
 
 /* Raises VE002 for the operation that fired the trigger. */
 static void
@@ -103,7 +77,7 @@ es_store_guard_rows(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	require_trigger(fcinfo, "eventstore.guard_rows");
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_rows");
 	if (IsLogicalWorker() && !trigger->tg_relation->rd_rel->relispartition)
 		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
 							   trigger->tg_newtuple : trigger->tg_trigtuple);
@@ -121,7 +95,7 @@ es_store_guard_statement(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	require_trigger(fcinfo, "eventstore.guard_statement");
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_statement");
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
 		refuse_change(trigger);
 	if (!es_base_owns_store(GetUserId()))
@@ -136,196 +110,41 @@ es_store_guard_statement(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* ---- what is kept of tables ---- */
+/* ---- tables that are open ---- */
 
-/*
- * Marks what is kept of a table, or of all, as stale.  Where an index that is made
- * CONCURRENTLY has come to be fed, that is told of the index; of its table
- * only what comes before, which may be looked at too early.
- */
-static void
-mark_stale(Datum arg, Oid relid)
-{
-	HASH_SEQ_STATUS scan;
-	TableEntry *entry;
-
-	if (OidIsValid(relid))
-	{
-		IndexEntry *index = hash_search(indexes, &relid, HASH_FIND, NULL);
-
-		if (index)
-			relid = index->table;
-		entry = hash_search(tables, &relid, HASH_FIND, NULL);
-		if (entry)
-			entry->stale = true;
-		return;
-	}
-	hash_seq_init(&scan, tables);
-	while ((entry = hash_seq_search(&scan)) != NULL)
-		entry->stale = true;
-}
-
-/* Makes the table of what is kept; called once, from _PG_init. */
+/* es_store_check raises 55000 unless a table that is open and locked has the columns that it should have. */
 void
-es_store_init(void)
+es_store_check(Relation rel, const EsShape *shape)
 {
-	HASHCTL		ctl = {0};
-
-	ctl.keysize = sizeof(Oid);
-	ctl.entrysize = sizeof(TableEntry);
-	tables = hash_create("eventstore tables", 16, &ctl, HASH_ELEM | HASH_BLOBS);
-	ctl.entrysize = sizeof(IndexEntry);
-	indexes = hash_create("eventstore indexes", 64, &ctl, HASH_ELEM | HASH_BLOBS);
-	es_base_on_relation_change(mark_stale);
+	(void) es_kept_get(rel, shape);
 }
 
-/* Recognises a plain predicate; column 0 if it is none. */
-static EsPlainPredicate
-plain_predicate(const IndexInfo *info)
-{
-	EsPlainPredicate plain = {0};
-	const Node *clause;
-
-	if (list_length(info->ii_Predicate) != 1)
-		return plain;
-	clause = linitial(info->ii_Predicate);
-	if (IsA(clause, Var))
-		plain.column = ((const Var *) clause)->varattno;
-	else if (IsA(clause, OpExpr) && ((const OpExpr *) clause)->opno == INT4_GT_OPERATOR)
-	{
-		const Node *left = linitial(((const OpExpr *) clause)->args);
-		const Node *right = lsecond(((const OpExpr *) clause)->args);
-
-		if (IsA(left, Var) && IsA(right, Const) && !((const Const *) right)->constisnull &&
-			DatumGetInt32(((const Const *) right)->constvalue) == 0)
-		{
-			plain.column = ((const Var *) left)->varattno;
-			plain.is_int = true;
-		}
-	}
-	return plain;
-}
-
-/* Tells whether a row belongs into an index with a plain predicate. */
-static inline bool
-row_belongs(const EsPlainPredicate *predicate, const TupleTableSlot *slot)
-{
-	Datum		value;
-
-	if (predicate->column == 0)
-		return true;
-	value = slot->tts_values[predicate->column - 1];
-	return predicate->is_int ? DatumGetInt32(value) > 0 : DatumGetBool(value);
-}
-
-/* Fills in what is kept of a table; its context is current. */
-static void
-describe_table(EsTableInfo *info, Relation rel)
-{
-	List	   *oids = RelationGetIndexList(rel);
-	int			n = list_length(oids);
-
-	info->nindexes = n;
-	info->index_oids = palloc(sizeof(Oid) * Max(n, 1));
-	info->index_infos = palloc(sizeof(IndexInfo *) * Max(n, 1));
-	info->predicates = palloc(sizeof(EsPlainPredicate) * Max(n, 1));
-	info->sorted = palloc(sizeof(bool) * Max(n, 1));
-	info->simple = true;
-	for (int i = 0; i < n; i++)
-	{
-		Relation	index = index_open(list_nth_oid(oids, i), AccessShareLock);
-		IndexInfo  *index_info = BuildIndexInfo(index);
-		Oid			relid = RelationGetRelid(index);
-		IndexEntry *entry = hash_search(indexes, &relid, HASH_ENTER, NULL);
-
-		entry->table = RelationGetRelid(rel);
-		info->index_oids[i] = relid;
-		info->index_infos[i] = index_info;
-		info->predicates[i] = plain_predicate(index_info);
-		info->sorted[i] = es_btree_takes_sorted(index);
-		if (index->rd_rel->relam != BTREE_AM_OID || !index->rd_index->indimmediate ||
-			index_info->ii_Expressions != NIL || index_info->ii_ExclusionOps != NULL ||
-			(index_info->ii_Predicate != NIL && info->predicates[i].column == 0))
-			info->simple = false;
-		index_close(index, AccessShareLock);
-	}
-	info->scan_slot = MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(rel)),
-											   table_slot_callbacks(rel));
-	info->slots = NULL;
-	info->nslots = 0;
-	info->look_at = 0;
-}
-
-/* Makes what is to be kept of a table, in a context of its own. */
-static EsTableInfo *
-make_info(Relation rel)
-{
-	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "eventstore table",
-												  ALLOCSET_SMALL_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	EsTableInfo *info = palloc0(sizeof(EsTableInfo));
-
-	info->context = context;
-	describe_table(info, rel);
-	MemoryContextSwitchTo(old);
-	return info;
-}
-
-/*
- * Finds, or makes, what is kept of a table that is open and locked.  The look
- * at the indexes may take in invalidations, which make it stale at once.
- */
-static EsTableInfo *
-get_info(Relation rel)
-{
-	Oid			relid = RelationGetRelid(rel);
-	bool		found;
-	TableEntry *entry = hash_search(tables, &relid, HASH_ENTER, &found);
-	EsTableInfo *info;
-
-	if (!found)
-		entry->info = NULL;
-	if (likely(entry->info && !entry->stale))
-		return entry->info;
-	if (entry->info)
-		MemoryContextSetParent(entry->info->context, TopTransactionContext);
-	entry->info = NULL;
-	for (;;)
-	{
-		entry->stale = false;
-		info = make_info(rel);
-		if (!entry->stale)
-			break;
-		MemoryContextDelete(info->context);
-	}
-	MemoryContextSetParent(info->context, TopMemoryContext);
-	return entry->info = info;
-}
-
-/* es_store_scan_slot gives the slot kept for reading rows of a table. */
+/* es_store_scan_slot does the same, and gives the slot kept for reading rows of the table. */
 TupleTableSlot *
-es_store_scan_slot(Relation rel)
+es_store_scan_slot(Relation rel, const EsShape *shape)
 {
-	return get_info(rel)->scan_slot;
+	return es_kept_get(rel, shape)->scan_slot;
 }
 
-/* ---- writing rows ---- */
-
-/* es_store_begin makes a table that is open and locked one to write to; es_store_close closes it, in the same subtransaction. */
+/* es_store_begin makes a table that is open and locked one to write to; es_store_end undoes it, in the same subtransaction. */
 void
-es_store_begin(EsTable *table, Relation rel)
+es_store_begin(EsTable *table, Relation rel, const EsShape *shape)
 {
+	EsTableInfo *info = es_kept_get(rel, shape);
+
 	table->rel = rel;
-	table->info = get_info(rel);
-	table->indexes = MemoryContextAllocZero(CurTransactionContext,
-											sizeof(Relation) * Max(table->info->nindexes, 1));
+	table->info = info;
+	table->indexes = MemoryContextAllocZero(CurTransactionContext, sizeof(Relation) * Max(info->nindexes, 1));
+	table->rows = &info->rows;
+	if (unlikely(!info->plain))
+		table->rows = MemoryContextAllocZero(CurTransactionContext, sizeof(EsRowSlots));
 }
 
 /* es_store_open opens a table and makes it one to write to. */
 void
-es_store_open(EsTable *table, EsRelation *object)
+es_store_open(EsTable *table, const EsShape *shape)
 {
-	es_store_begin(table, es_base_open(object, RowExclusiveLock));
+	es_store_begin(table, es_base_open(shape->table, RowExclusiveLock), shape);
 }
 
 /* Opens an index when it is needed for the first time. */
@@ -370,9 +189,20 @@ es_store_known_index(EsTable *table, EsRelation *index)
 	return rel;
 }
 
-/* es_store_close closes it; the lock on the table stays to the end of the transaction. */
+/* Frees slots that are not kept. */
+static void
+drop_slots(EsRowSlots *rows)
+{
+	for (int i = 0; i < rows->count; i++)
+		ExecDropSingleTupleTableSlot(rows->slots[i]);
+	if (rows->slots)
+		pfree(rows->slots);
+	pfree(rows);
+}
+
+/* es_store_end gives back what es_store_begin made; the table stays open. */
 void
-es_store_close(EsTable *table)
+es_store_end(EsTable *table)
 {
 	for (int i = 0; i < table->info->nindexes; i++)
 	{
@@ -381,8 +211,17 @@ es_store_close(EsTable *table)
 		es_index_insert_done(table->indexes[i], table->info->index_infos[i]);
 		index_close(table->indexes[i], RowExclusiveLock);
 	}
-	table_close(table->rel, NoLock);
+	if (unlikely(table->rows != &table->info->rows))
+		drop_slots(table->rows);
 	pfree(table->indexes);
+}
+
+/* es_store_close closes it; the lock on the table stays to the end of the transaction. */
+void
+es_store_close(EsTable *table)
+{
+	es_store_end(table);
+	table_close(table->rel, NoLock);
 }
 
 /*
@@ -415,31 +254,60 @@ static void
 make_slots(EsTable *table, int n)
 {
 	EsTableInfo *info = table->info;
-	MemoryContext old = MemoryContextSwitchTo(info->context);
+	EsRowSlots *rows = table->rows;
+	MemoryContext old = MemoryContextSwitchTo(rows == &info->rows ? info->context : GetMemoryChunkContext(rows));
 	TupleDesc	desc = info->scan_slot->tts_tupleDescriptor;
 
-	if (info->slots == NULL)
-		info->slots = palloc(sizeof(TupleTableSlot *) * n);
+	if (rows->slots == NULL)
+		rows->slots = palloc(sizeof(TupleTableSlot *) * n);
 	else
-		info->slots = repalloc(info->slots, sizeof(TupleTableSlot *) * n);
-	while (info->nslots < n)
-	{
-		info->slots[info->nslots] = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
-		info->nslots++;
-	}
+		rows->slots = repalloc(rows->slots, sizeof(TupleTableSlot *) * n);
+	while (rows->count < n)
+		rows->slots[rows->count++] = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
 	MemoryContextSwitchTo(old);
 }
 
 /*
- * es_store_slot gives the n-th slot for writing, empty; the caller sets
- * tts_values and tts_isnull and calls ExecStoreVirtualTuple.
+ * es_store_slot gives the n-th slot for writing, n below ES_STORE_MOST_ROWS, empty;
+ * the caller sets tts_values and tts_isnull of the columns that the table's shape
+ * names and calls ExecStoreVirtualTuple.  The row is made in the current memory
+ * context, which must be there until it is written.
  */
 TupleTableSlot *
 es_store_slot(EsTable *table, int n)
 {
-	if (n >= table->info->nslots)
-		make_slots(table, Max(n + 1, Min(2 * table->info->nslots, 1024)));
-	return ExecClearTuple(table->info->slots[n]);
+	TupleTableSlot *slot;
+
+	Assert(n < ES_STORE_MOST_ROWS);
+	if (n >= table->rows->count)
+		make_slots(table, Max(n + 1, Min(2 * table->rows->count, ES_STORE_MOST_ROWS)));
+	table->info->filling = true;
+	slot = ExecClearTuple(table->rows->slots[n]);
+	slot->tts_mcxt = CurrentMemoryContext;
+	return slot;
+}
+
+/* Empties the first n slots for writing, which frees the rows that were made. */
+static void
+clear_slots(EsTable *table, int n)
+{
+	for (int i = 0; i < n; i++)
+		ExecClearTuple(table->rows->slots[i]);
+	table->info->filling = false;
+}
+
+/* Tells whether a row belongs into an index with a plain predicate. */
+static inline bool
+row_belongs(const EsPlainPredicate *predicate, const TupleTableSlot *slot)
+{
+	Datum		value;
+
+	if (predicate->column == 0)
+		return true;
+	if (slot->tts_isnull[predicate->column - 1])
+		return false;
+	value = slot->tts_values[predicate->column - 1];
+	return predicate->is_int ? DatumGetInt32(value) > 0 : DatumGetBool(value);
 }
 
 /* Puts the keys of one row into one index that has only plain columns. */
@@ -498,34 +366,10 @@ insert_plain_keys(EsTable *table, int i, TupleTableSlot **slots, int nrows)
 			insert_plain_key(table, i, slots[row]);
 }
 
-/* Puts the keys of rows into all indexes through the executor's machinery. */
-static void
-insert_keys_by_executor(EsTable *table, TupleTableSlot **slots, int nrows)
-{
-	EState	   *estate = CreateExecutorState();
-	ResultRelInfo *result = makeNode(ResultRelInfo);
-
-	InitResultRelInfo(result, table->rel, 1, NULL, 0);
-	ExecOpenIndices(result, false);
-	for (int i = 0; i < nrows; i++)
-	{
-		(void) ExecInsertIndexTuples(result, slots[i], estate, false, false, NULL, NIL
-									 ES_EXEC_INSERT_INDEX_TUPLES_EXTRA);
-		ResetPerTupleExprContext(estate);
-	}
-	ExecCloseIndices(result);
-	FreeExecutorState(estate);
-}
-
 /* Puts the keys of rows into all indexes, one index after the other. */
 static void
 insert_keys(EsTable *table, TupleTableSlot **slots, int nrows)
 {
-	if (!table->info->simple)
-	{
-		insert_keys_by_executor(table, slots, nrows);
-		return;
-	}
 	for (int i = 0; i < table->info->nindexes; i++)
 		if (table->info->index_infos[i]->ii_ReadyForInserts)
 			insert_plain_keys(table, i, slots, nrows);
@@ -535,10 +379,37 @@ insert_keys(EsTable *table, TupleTableSlot **slots, int nrows)
 static BlockNumber
 pages_for(EsTable *table, int nrows)
 {
-	TupleTableSlot *slot = table->info->slots[0];
+	TupleTableSlot *slot = table->rows->slots[0];
 	Size		size = heap_compute_data_size(slot->tts_tupleDescriptor, slot->tts_values, slot->tts_isnull);
 
 	return nrows * Min(size + MAXALIGN(SizeofHeapTupleHeader), TOAST_TUPLE_THRESHOLD) / BLCKSZ + 1;
+}
+
+/* Hands rows to the table AM. */
+static void
+insert_rows(EsTable *table, TupleTableSlot **slots, int nrows)
+{
+	CommandId	cid = GetCurrentCommandId(true);
+
+	es_extend_ahead(table->rel, &table->info->look_at, nrows == 1 ? 1 : pages_for(table, nrows));
+	if (nrows == 1)
+		table_tuple_insert(table->rel, slots[0], cid, 0, NULL);
+	else
+		table_multi_insert(table->rel, slots, nrows, cid, 0, NULL);
+}
+
+/* Writes rows, and their index entries, to a table that users have altered. */
+static void
+insert_altered(EsTable *table, TupleTableSlot **slots, int nrows)
+{
+	EsAltered  *altered = es_altered_begin(table->rel, table->info->shape->ncolumns);
+
+	for (int i = 0; i < nrows; i++)
+		es_altered_complete(altered, slots[i], NULL);
+	insert_rows(table, slots, nrows);
+	for (int i = 0; i < nrows; i++)
+		es_altered_index(altered, slots[i], false);
+	es_altered_end(altered);
 }
 
 /*
@@ -549,117 +420,104 @@ pages_for(EsTable *table, int nrows)
 void
 es_store_insert(EsTable *table, int nrows)
 {
-	TupleTableSlot **slots = table->info->slots;
-	CommandId	cid = GetCurrentCommandId(true);
+	TupleTableSlot **slots = table->rows->slots;
 
-	es_extend_ahead(table->rel, &table->info->look_at, nrows == 1 ? 1 : pages_for(table, nrows));
-	if (nrows == 1)
-		table_tuple_insert(table->rel, slots[0], cid, 0, NULL);
+	if (unlikely(!table->info->plain))
+		insert_altered(table, slots, nrows);
 	else
-		table_multi_insert(table->rel, slots, nrows, cid, 0, NULL);
-	insert_keys(table, slots, nrows);
+	{
+		insert_rows(table, slots, nrows);
+		insert_keys(table, slots, nrows);
+	}
+	table->tid = slots[nrows - 1]->tts_tid;
+	clear_slots(table, nrows);
+}
+
+/* es_store_report_changed raises 40001 for a row that is not there any more as it was found. */
+void
+es_store_report_changed(Relation rel)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			errmsg("a row of \"eventstore.%s\" has changed at the same time", RelationGetRelationName(rel)),
+			errhint("Retry the transaction."));
+}
+
+/* Tells whether two rows have the same key. */
+static bool
+same_key(const EsShape *shape, TupleTableSlot *old, TupleTableSlot *new)
+{
+	for (int i = 0; shape->key && i < ES_MOST_KEYS && shape->key->index.keys[i] != 0; i++)
+	{
+		int			column = shape->key->index.keys[i] - 1;
+
+		if (!es_columns_same(&shape->columns[column], old->tts_values[column], new->tts_values[column]))
+			return false;
+	}
+	return true;
+}
+
+/* Replaces the row at tid, which is in old, by the one in slot, and makes its index entries. */
+static void
+replace_row(EsTable *table, ItemPointer tid, TupleTableSlot *old, TupleTableSlot *slot)
+{
+	EsAltered  *altered = NULL;
+	EsUpdateIndexes indexes;
+	LockTupleMode mode;
+	TM_FailureData failure;
+
+	if (unlikely(!table->info->plain))
+	{
+		altered = es_altered_begin(table->rel, table->info->shape->ncolumns);
+		es_altered_complete(altered, slot, old);
+	}
+	if (table_tuple_update(table->rel, tid, slot, GetCurrentCommandId(true), SnapshotAny, InvalidSnapshot,
+						   true, &failure, &mode, &indexes) != TM_Ok)
+		es_store_report_changed(table->rel);
+	if (altered && ES_TABLE_UPDATE_INDEXES_NEEDED(indexes))
+		es_altered_index(altered, slot, ES_TABLE_UPDATE_ONLY_SUMMARIZING(indexes));
+	else if (ES_TABLE_UPDATE_INDEXES_NEEDED(indexes))
+		insert_keys(table, &slot, 1);
+	if (altered)
+		es_altered_end(altered);
 }
 
 /*
  * es_store_update replaces the row at tid by the first slot for writing.  The
- * caller holds a lock that keeps other writers of the row away, and knows the
- * row to be the newest.
+ * caller holds a lock that keeps other writers of the row away, and has found the
+ * row, the newest, since the table is locked; what it finds there by now that has
+ * another key, or is not the newest, is 40001.
  */
 void
 es_store_update(EsTable *table, ItemPointer tid)
 {
-	TupleTableSlot *slot = table->info->slots[0];
-	EsUpdateIndexes update_indexes;
+	TupleTableSlot *slot = table->rows->slots[0];
+	TupleTableSlot *old = table->info->old_slot;
+	TupleTableSlot *own = NULL;
 
-	simple_table_tuple_update(table->rel, tid, slot, SnapshotAny, &update_indexes);
-	if (ES_TABLE_UPDATE_INDEXES_NEEDED(update_indexes))
-		insert_keys(table, &slot, 1);
-}
-
-/* ---- tables of one row ---- */
-
-/*
- * es_store_read_row reads the row of a table that has one at most, as it is now;
- * NULL if it has none.  The values are parts of what it returns, which is the
- * caller's to free.
- */
-HeapTuple
-es_store_read_row(EsRelation *object, Datum *values, bool *nulls)
-{
-	Relation	rel = es_base_open(object, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	HeapTuple	row = NULL;
-
-	if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		row = ExecCopySlotHeapTuple(slot);
-		heap_deform_tuple(row, RelationGetDescr(rel), values, nulls);
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
-	return row;
-}
-
-/*
- * es_store_write_row makes these, none of them NULL, the columns of the one row
- * that a table holds.  The caller keeps other writers away.
- */
-void
-es_store_write_row(EsRelation *object, const Datum *values)
-{
-	EsTable		table;
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot;
-	TupleTableSlot *old;
-	TableScanDesc scan;
-	ItemPointerData tid;
-	bool		exists;
-
-	es_store_open(&table, object);
-	old = table.info->scan_slot;
-	slot = es_store_slot(&table, 0);
-	for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
-	{
-		slot->tts_values[i] = values[i];
-		slot->tts_isnull[i] = false;
-	}
-	ExecStoreVirtualTuple(slot);
-	scan = table_beginscan(table.rel, snapshot, 0, NULL);
-	exists = table_scan_getnextslot(scan, ForwardScanDirection, old);
-	tid = old->tts_tid;
-	ExecClearTuple(old);		/* kept across errors: it must hold no pin */
-	table_endscan(scan);
-	if (exists)
-		es_store_update(&table, &tid);
+	if (unlikely(!table->info->plain))
+		old = own = table_slot_create(table->rel, NULL);
+	if (!table_tuple_fetch_row_version(table->rel, tid, SnapshotAny, old))
+		es_store_report_changed(table->rel);
+	slot_getsomeattrs(old, table->info->shape->ncolumns);
+	if (!same_key(table->info->shape, old, slot))
+		es_store_report_changed(table->rel);
+	replace_row(table, tid, old, slot);
+	if (own)
+		ExecDropSingleTupleTableSlot(own);
 	else
-		es_store_insert(&table, 1);
-	es_store_close(&table);
-	UnregisterSnapshot(snapshot);
+		ExecClearTuple(old);
+	table->tid = slot->tts_tid;
+	clear_slots(table, 1);
 }
 
-/* es_store_read_number reads the number that a table of one column and one row holds; missing if it has no row. */
-int64
-es_store_read_number(EsRelation *object, int64 missing)
-{
-	Datum		value;
-	bool		isnull;
-	HeapTuple	row = es_store_read_row(object, &value, &isnull);
-	int64		number = row != NULL ? DatumGetInt64(value) : missing;
-
-	if (row != NULL)
-		heap_freetuple(row);
-	return number;
-}
-
-/* es_store_write_number makes a number the one that such a table holds, as es_store_write_row does. */
+/* es_store_delete deletes the row at tid, which the caller has found since the table is locked; it is the newest, or this is 40001. */
 void
-es_store_write_number(EsRelation *object, int64 number)
+es_store_delete(Relation rel, ItemPointer tid)
 {
-	Datum		value = Int64GetDatum(number);
+	TM_FailureData failure;
 
-	es_store_write_row(object, &value);
+	if (table_tuple_delete(rel, tid, GetCurrentCommandId(true), SnapshotAny, InvalidSnapshot, true, &failure,
+						   false) != TM_Ok)
+		es_store_report_changed(rel);
 }

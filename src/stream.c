@@ -13,6 +13,7 @@
 
 #include "access/relscan.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
@@ -23,6 +24,12 @@
 
 static EsRelation streams_by_name = {"streams_by_name",
 .index = {.keys = {Anum_es_streams_name},.columns = "name",.unique = true}};
+static const EsColumn columns[Natts_es_streams] = {
+	{"stream_id", INT8OID}, {"first_segment", INT8OID}, {"last_segment", INT8OID}, {"truncated_before", INT8OID},
+	{"created_at", TIMESTAMPTZOID}, {"category_key", INT4OID}, {"deleted", BOOLOID}, {"name", TEXTOID}
+};
+const EsShape es_stream_shape = ES_SHAPE(&es_base_streams, &streams_by_name, columns);
+
 static EsRelation stream_id_seq = {"stream_id_seq",.kind = RELKIND_SEQUENCE};
 
 PG_FUNCTION_INFO_V1(es_stream_version);
@@ -35,7 +42,7 @@ es_stream_deform(TupleTableSlot *slot, EsStream *stream)
 {
 	Datum	   *v;
 
-	slot_getallattrs(slot);
+	slot_getsomeattrs(slot, Natts_es_streams);
 	v = slot->tts_values;
 	stream->id = DatumGetInt64(v[Anum_es_streams_stream_id - 1]);
 	stream->first_segment = DatumGetInt64(v[Anum_es_streams_first_segment - 1]);
@@ -53,7 +60,7 @@ find_row(EsRelation *by, ScanKey key, Snapshot snapshot, EsStream *stream)
 {
 	Relation	rel = es_base_open(&es_base_streams, AccessShareLock);
 	Relation	index = es_base_open_index(by, rel, AccessShareLock);
-	TupleTableSlot *slot = es_store_scan_slot(rel);
+	TupleTableSlot *slot = es_store_scan_slot(rel, &es_stream_shape);
 	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 1);
 	bool		found;
 
@@ -116,7 +123,7 @@ find_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
 	if (!ItemPointerIsValid(hint))
 		return false;
 	rel = es_base_open(&es_base_streams, NoLock);	/* appends hold one */
-	slot = es_store_scan_slot(rel);
+	slot = es_store_scan_slot(rel, &es_stream_shape);
 	if (ItemPointerGetBlockNumber(hint) < RelationGetNumberOfBlocks(rel) &&
 		table_tuple_fetch_row_version(rel, hint, snapshot, slot))
 	{
@@ -192,10 +199,10 @@ es_stream_create(EsStream *stream)
 
 	stream->id = es_sequence_take(&stream_id_seq, 1);
 	stream->category_key = es_base_category_key(name, es_base_category_length(name, len));
-	es_store_open(&table, &es_base_streams);
+	es_store_open(&table, &es_stream_shape);
 	fill_slot(&table, stream);
 	es_store_insert(&table, 1);
-	stream->tid = table.info->slots[0]->tts_tid;
+	stream->tid = table.tid;
 	es_store_close(&table);
 }
 
@@ -212,10 +219,10 @@ es_stream_move_to_segment(EsStream *stream, int64 segment)
 	/* the row may be of this very command, which must have ended to change it */
 	CommandCounterIncrement();
 	stream->last_segment = segment;
-	es_store_open(&table, &es_base_streams);
+	es_store_open(&table, &es_stream_shape);
 	fill_slot(&table, stream);
 	es_store_update(&table, &stream->tid);
-	stream->tid = table.info->slots[0]->tts_tid;
+	stream->tid = table.tid;
 	es_store_close(&table);
 }
 

@@ -38,6 +38,8 @@ typedef struct EsTip
 	TimestampTz recorded_at;
 } EsTip;
 
+extern const EsShape es_stream_shape;	/* of eventstore.streams */
+
 extern bool es_stream_find(const text *name, Snapshot snapshot, EsStream *stream);
 extern void es_stream_deform(TupleTableSlot *slot, EsStream *stream);
 extern bool es_stream_find_newest(const text *name, EsStream *stream, TransactionId *in_progress);

@@ -21,17 +21,14 @@
  */
 #include "subscription.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/indexing.h"
+#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -80,11 +77,33 @@ static EsRelation partitions_by_key = {"subscription_partitions_by_key",
 .index = {.keys = {Anum_partitions_id, Anum_partitions_partition},.columns = "subscription_id, partition",.unique = true}};
 
 EsRelation	es_subscription_members = {"subscription_members"};
-EsRelation	es_subscription_members_by_key = {"subscription_members_by_key",
+static EsRelation members_by_key = {"subscription_members_by_key",
 .index = {.keys = {1, 3},.columns = "subscription_id, member",.unique = true}};
-EsRelation	es_subscription_failures = {"subscription_failures"};
-EsRelation	es_subscription_failures_by_key = {"subscription_failures_by_key",
+static EsRelation failures_table = {"subscription_failures"};
+static EsRelation failures_by_key = {"subscription_failures_by_key",
 .index = {.keys = {1, 4, 2},.columns = "subscription_id, partition, position",.unique = true}};
+
+static const EsColumn subscription_columns[Natts_subscriptions] = {
+	{"subscription_id", INT8OID}, {"partitions", INT4OID}, {"max_attempts", INT4OID, true},
+	{"created_at", TIMESTAMPTZOID}, {"name", TEXTOID}, {"categories", TEXTARRAYOID, true}, {"types", TEXTARRAYOID, true}
+};
+static const EsColumn partition_columns[Natts_partitions] = {
+	{"subscription_id", INT8OID}, {"position", INT8OID}, {"delivered_upto", INT8OID}, {"scanned_upto", INT8OID},
+	{"lapsed_upto", INT8OID}, {"partition", INT4OID}, {"delivered", INT4OID}, {"lapses", INT4OID},
+	{"pending", INT4OID}, {"parked", INT4OID}, {"retry_at", TIMESTAMPTZOID, true},
+	{"lease_until", TIMESTAMPTZOID, true}, {"member", TEXTOID, true}
+};
+static const EsColumn member_columns[] = {
+	{"subscription_id", INT8OID}, {"alive_until", TIMESTAMPTZOID}, {"member", TEXTOID}
+};
+static const EsColumn failure_columns[] = {
+	{"subscription_id", INT8OID}, {"position", INT8OID}, {"parked_at", TIMESTAMPTZOID, true},
+	{"partition", INT4OID}, {"attempts", INT4OID}, {"delivered", BOOLOID}, {"reason", TEXTOID, true}
+};
+static const EsShape subscription_shape = ES_SHAPE(&subscriptions, &subscriptions_by_name, subscription_columns);
+static const EsShape partition_shape = ES_SHAPE(&partitions_table, &partitions_by_key, partition_columns);
+const EsShape es_subscription_member_shape = ES_SHAPE(&es_subscription_members, &members_by_key, member_columns);
+const EsShape es_subscription_failure_shape = ES_SHAPE(&failures_table, &failures_by_key, failure_columns);
 
 static HTAB *known = NULL;		/* in a context of its own */
 static MemoryContext known_context = NULL;
@@ -174,16 +193,6 @@ current_known(void)
 	return known;
 }
 
-/* Begins to look for a subscription by its name. */
-static SysScanDesc
-scan_by_name(Relation rel, const text *name, Snapshot snapshot)
-{
-	ScanKeyData key;
-
-	ScanKeyInit(&key, Anum_subscriptions_name, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(name));
-	return systable_beginscan(rel, es_base_index(&subscriptions_by_name, rel), true, snapshot, 1, &key);
-}
-
 /* es_subscription_report_unknown raises VE004. */
 void
 es_subscription_report_unknown(const text *name)
@@ -195,12 +204,8 @@ es_subscription_report_unknown(const text *name)
 
 /* Fills in a definition from its row, in the current memory context. */
 static void
-take_definition(EsSubscription *subscription, HeapTuple row, TupleDesc desc)
+take_definition(EsSubscription *subscription, const Datum *values, const bool *isnull)
 {
-	Datum		values[Natts_subscriptions];
-	bool		isnull[Natts_subscriptions];
-
-	heap_deform_tuple(row, desc, values, isnull);
 	subscription->id = DatumGetInt64(values[Anum_subscriptions_id - 1]);
 	subscription->partitions = DatumGetInt32(values[Anum_subscriptions_partitions - 1]);
 	subscription->max_attempts = isnull[Anum_subscriptions_max_attempts - 1] ? 0 :
@@ -227,17 +232,17 @@ take_definition(EsSubscription *subscription, HeapTuple row, TupleDesc desc)
 static bool
 read_definition(EsSubscription *subscription, const text *name)
 {
-	Relation	rel = es_base_open(&subscriptions, AccessShareLock);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	SysScanDesc scan = scan_by_name(rel, name, snapshot);
-	HeapTuple	row = systable_getnext(scan);
-	bool		found = HeapTupleIsValid(row);
+	EsRows		rows = {.shape = &subscription_shape,.mode = AccessShareLock};
+	bool		found;
 
+	rows.snapshot = es_segment_fresh_snapshot();
+	es_rows_equal(&rows, PointerGetDatum(name));
+	es_rows_begin(&rows);
+	found = es_rows_next(&rows);
 	if (found)
-		take_definition(subscription, row, RelationGetDescr(rel));
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
+		take_definition(subscription, rows.values, rows.isnull);
+	es_rows_end(&rows);
+	UnregisterSnapshot(rows.snapshot);
 	return found;
 }
 
@@ -314,12 +319,8 @@ time_column(Datum value, bool isnull)
 
 /* Takes a row, in the current memory context. */
 static void
-take_partition(EsPartition *row, HeapTuple tuple, TupleDesc desc)
+take_partition(EsPartition *row, const Datum *v, const bool *n)
 {
-	Datum		v[Natts_partitions];
-	bool		n[Natts_partitions];
-
-	heap_deform_tuple(tuple, desc, v, n);
 	row->subscription_id = DatumGetInt64(v[Anum_partitions_id - 1]);
 	row->position = DatumGetInt64(v[Anum_partitions_position - 1]);
 	row->delivered_upto = DatumGetInt64(v[Anum_partitions_delivered_upto - 1]);
@@ -333,28 +334,24 @@ take_partition(EsPartition *row, HeapTuple tuple, TupleDesc desc)
 	row->retry_at = time_column(v[Anum_partitions_retry_at - 1], n[Anum_partitions_retry_at - 1]);
 	row->lease_until = time_column(v[Anum_partitions_lease_until - 1], n[Anum_partitions_lease_until - 1]);
 	row->member = n[Anum_partitions_member - 1] ? NULL : DatumGetTextPCopy(v[Anum_partitions_member - 1]);
-	row->tid = tuple->t_self;
 }
 
 /* Reads the rows of a subscription, or of one partition (-1: all), at most so many, and tells how many there are. */
 static int
 read_rows(int64 id, int partition, EsPartition *rows, int most)
 {
-	Relation	rel = es_base_open(&partitions_table, AccessShareLock);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	ScanKeyData keys[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	EsRows		look = {.shape = &partition_shape,.mode = AccessShareLock};
 	int			count = 0;
 
-	ScanKeyInit(&keys[0], Anum_partitions_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	ScanKeyInit(&keys[1], Anum_partitions_partition, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(partition));
-	scan = systable_beginscan(rel, es_base_index(&partitions_by_key, rel), true, snapshot, partition < 0 ? 1 : 2, keys);
-	while (count < most && HeapTupleIsValid(tuple = systable_getnext(scan)))
-		take_partition(&rows[count++], tuple, RelationGetDescr(rel));
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
+	look.snapshot = es_segment_fresh_snapshot();
+	es_rows_equal(&look, Int64GetDatum(id));
+	if (partition >= 0)
+		es_rows_equal(&look, Int32GetDatum(partition));
+	es_rows_begin(&look);
+	while (count < most && es_rows_next(&look))
+		take_partition(&rows[count++], look.values, look.isnull);
+	es_rows_end(&look);
+	UnregisterSnapshot(look.snapshot);
 	return count;
 }
 
@@ -384,14 +381,10 @@ es_subscription_read(int64 id, int partition, EsPartition *row)
 	return read_rows(id, partition, row, 1) == 1;
 }
 
-/* Fills the first slot for writing with a row. */
-static TupleTableSlot *
-fill_slot(EsTable *table, const EsPartition *row)
+/* Makes the columns of a row. */
+static void
+make_row(const EsPartition *row, Datum *v, bool *n)
 {
-	TupleTableSlot *slot = es_store_slot(table, 0);
-	Datum	   *v = slot->tts_values;
-	bool	   *n = slot->tts_isnull;
-
 	memset(n, false, sizeof(bool) * Natts_partitions);
 	v[Anum_partitions_id - 1] = Int64GetDatum(row->subscription_id);
 	v[Anum_partitions_position - 1] = Int64GetDatum(row->position);
@@ -409,23 +402,28 @@ fill_slot(EsTable *table, const EsPartition *row)
 	n[Anum_partitions_lease_until - 1] = row->lease_until == DT_NOBEGIN;
 	v[Anum_partitions_member - 1] = PointerGetDatum(row->member);
 	n[Anum_partitions_member - 1] = row->member == NULL;
-	return ExecStoreVirtualTuple(slot);
 }
 
 /* es_subscription_write writes a row that was read under the partition's lock. */
 void
-es_subscription_write(EsPartition *row)
+es_subscription_write(const EsPartition *row)
 {
-	EsTable		table;
-	TupleTableSlot *slot;
+	Datum		values[Natts_partitions];
+	bool		isnull[Natts_partitions];
 
-	CommandCounterIncrement();	/* this command may have written it before */
-	es_store_open(&table, &partitions_table);
-	slot = fill_slot(&table, row);
-	es_store_update(&table, &row->tid);
-	row->tid = slot->tts_tid;
-	es_store_close(&table);
-	CommandCounterIncrement();
+	make_row(row, values, isnull);
+	es_rows_replace(&partition_shape, values, isnull);
+}
+
+/* es_subscription_check_delivery raises 55000 unless es_delivery has the attributes that it was made with. */
+void
+es_subscription_check_delivery(TupleDesc desc)
+{
+	static const Oid types[] = {
+		INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID, INT4OID, INT4OID
+	};
+
+	es_base_check_type(desc, types, lengthof(types));
 }
 
 /* es_subscription_is_leased tells whether somebody has a partition. */
@@ -459,18 +457,17 @@ announce_change(Relation rel)
 static void
 insert_partitions(int64 id, int count, int64 after)
 {
-	EsTable		table;
+	Datum		values[Natts_partitions];
+	bool		isnull[Natts_partitions];
 	EsPartition row = {.subscription_id = id,.position = after,.delivered_upto = after,
 		.scanned_upto = after,.lapsed_upto = after,.retry_at = DT_NOBEGIN,.lease_until = DT_NOBEGIN
 	};
 
-	es_store_open(&table, &partitions_table);
 	for (row.partition = 0; row.partition < count; row.partition++)
 	{
-		(void) fill_slot(&table, &row);
-		es_store_insert(&table, 1);
+		make_row(&row, values, isnull);
+		es_rows_insert(&partition_shape, values, isnull);
 	}
-	es_store_close(&table);
 }
 
 /* Fetches an int argument in a range; null_value for NULL, where that is allowed (else 22004). */
@@ -532,7 +529,7 @@ es_subscribe(PG_FUNCTION_ARGS)
 	isnull[Anum_subscriptions_categories - 1] = !categories.set;
 	values[Anum_subscriptions_types - 1] = PointerGetDatum(es_names_array(&types));
 	isnull[Anum_subscriptions_types - 1] = !types.set;
-	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values, isnull));
+	es_rows_insert(&subscription_shape, values, isnull);
 	insert_partitions(id, partitions, after);
 	announce_change(rel);
 	PG_RETURN_VOID();
@@ -559,24 +556,18 @@ es_unsubscribe(PG_FUNCTION_ARGS)
 	text	   *name = es_subscription_name_arg(fcinfo, 0);
 	Relation	rel = open_for_change("es_unsubscribe()");
 	EsSubscription subscription;
-	Snapshot	snapshot;
-	SysScanDesc scan;
-	HeapTuple	row;
+	Datum		key = PointerGetDatum(name);
+	Datum		id;
 
 	if (!read_definition(&subscription, name))
 		es_subscription_report_unknown(name);
 	es_subscription_lock_all(&subscription);
 	es_base_lock(&es_subscription_members, ShareRowExclusiveLock);
-	CommandCounterIncrement();
-	es_segment_delete_rows(&partitions_table, &partitions_by_key, subscription.id);
-	es_segment_delete_rows(&es_subscription_members, &es_subscription_members_by_key, subscription.id);
-	es_segment_delete_rows(&es_subscription_failures, &es_subscription_failures_by_key, subscription.id);
-	snapshot = es_segment_fresh_snapshot();
-	scan = scan_by_name(rel, name, snapshot);
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
-		CatalogTupleDelete(rel, &row->t_self);
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
+	id = Int64GetDatum(subscription.id);
+	(void) es_rows_take_away(&partition_shape, &id, 1);
+	(void) es_rows_take_away(&es_subscription_member_shape, &id, 1);
+	(void) es_rows_take_away(&es_subscription_failure_shape, &id, 1);
+	(void) es_rows_take_away(&subscription_shape, &key, 1);
 	es_wake_note(es_wake_subscription(subscription.id));
 	announce_change(rel);
 	PG_RETURN_VOID();

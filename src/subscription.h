@@ -38,14 +38,12 @@ typedef struct EsPartition
 	TimestampTz retry_at;		/* DT_NOBEGIN: at once */
 	TimestampTz lease_until;	/* DT_NOBEGIN: no lease */
 	const text *member;			/* NULL: nobody */
-	ItemPointerData tid;
 } EsPartition;
 
-/* The tables of members and of failures, and their indexes by subscription. */
+/* The tables of members and of failures, whose keys begin with the subscription. */
 extern EsRelation es_subscription_members;
-extern EsRelation es_subscription_members_by_key;
-extern EsRelation es_subscription_failures;
-extern EsRelation es_subscription_failures_by_key;
+extern const EsShape es_subscription_member_shape;
+extern const EsShape es_subscription_failure_shape;
 
 extern void es_subscription_init(void);
 extern text *es_subscription_name_arg(FunctionCallInfo fcinfo, int argno);
@@ -60,7 +58,8 @@ extern bool es_subscription_lock(int64 id, int partition, bool wait);
 extern void es_subscription_lock_all(const EsSubscription *subscription);
 extern EsPartition *es_subscription_read_all(const EsSubscription *subscription);
 extern bool es_subscription_read(int64 id, int partition, EsPartition *row);
-extern void es_subscription_write(EsPartition *row);
+extern void es_subscription_write(const EsPartition *row);
+extern void es_subscription_check_delivery(TupleDesc desc);
 extern bool es_subscription_is_leased(const EsPartition *row, TimestampTz now);
 
 #endif							/* ES_SUBSCRIPTION_H */

@@ -9,12 +9,14 @@
  */
 #include "tags.h"
 
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-#define MOST_ROWS	1000		/* that are written at once */
-
 EsRelation	es_tags_table = {"tags"};
+
+static const EsColumn columns[] = {{"position", INT8OID}, {"tag", TEXTOID}};
+const EsShape es_tags_shape = ES_SHAPE(&es_tags_table, NULL, columns);
 
 /* Gives the set of the tags in an event's metadata. */
 static EsNames
@@ -90,7 +92,7 @@ es_tags_write(Datum metadata, int64 position)
 	EsTable		table;
 	int			n = 0;
 
-	es_store_open(&table, &es_tags_table);
+	es_store_open(&table, &es_tags_shape);
 	for (int i = 0; i < count; i++)
 	{
 		TupleTableSlot *slot = es_store_slot(&table, n++);
@@ -99,7 +101,7 @@ es_tags_write(Datum metadata, int64 position)
 		slot->tts_values[Anum_es_tags_tag - 1] = PointerGetDatum(tags[i]);
 		slot->tts_isnull[0] = slot->tts_isnull[1] = false;
 		ExecStoreVirtualTuple(slot);
-		if (n == MOST_ROWS || i == count - 1)
+		if (n == ES_STORE_MOST_ROWS || i == count - 1)
 		{
 			CHECK_FOR_INTERRUPTS();
 			es_store_insert(&table, n);

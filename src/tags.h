@@ -12,6 +12,7 @@
 #define Anum_es_tags_tag		2
 
 extern EsRelation es_tags_table;	/* eventstore.tags */
+extern const EsShape es_tags_shape; /* its columns */
 
 extern text **es_tags_of(Datum metadata, int *count);
 extern Datum es_tags_add(Datum metadata, const JsonbValue *tags);

@@ -12,20 +12,19 @@
  */
 #include "upcast.h"
 
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "subscriber.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 
 #include "names.h"
+#include "rows.h"
+#include "settings.h"
+#include "subscriber.h"
 #include "textsize.h"
 
 #define Anum_upcasters_type			1
@@ -37,6 +36,11 @@
 static EsRelation upcasters_table = {"upcasters"};
 static EsRelation upcasters_by_type = {"upcasters_by_type",
 .index = {.keys = {Anum_upcasters_type, Anum_upcasters_from_version},.columns = "type, from_version",.unique = true}};
+
+static const EsColumn columns[Natts_upcasters] = {
+	{"type", TEXTOID}, {"from_version", INT4OID}, {"handler", TEXTOID, true}, {"ops", JSONBOID, true}
+};
+static const EsShape upcasters_shape = ES_SHAPE(&upcasters_table, &upcasters_by_type, columns);
 
 PG_FUNCTION_INFO_V1(es_register_upcaster);
 PG_FUNCTION_INFO_V1(es_register_upcaster_ops);
@@ -69,25 +73,22 @@ compare_upcasters(const void *a, const void *b)
 
 /* Makes an upcaster of its row. */
 static void
-take_row(EsUpcaster *upcaster, HeapTuple row, TupleDesc desc)
+take_row(EsUpcaster *upcaster, const EsRows *row)
 {
-	bool		isnull;
-	Datum		ops = heap_getattr(row, Anum_upcasters_ops, desc, &isnull);
-
-	if (!isnull)
+	if (!row->isnull[Anum_upcasters_ops - 1])
 	{
-		Jsonb	   *document = DatumGetJsonbPCopy(ops);
+		Jsonb	   *document = DatumGetJsonbPCopy(row->values[Anum_upcasters_ops - 1]);
 
 		upcaster->ops = es_opcompile_document(document);
 		upcaster->source = document;
 	}
-	upcaster->type = TextDatumGetCString(heap_getattr(row, Anum_upcasters_type, desc, &isnull));
+	upcaster->type = TextDatumGetCString(row->values[Anum_upcasters_type - 1]);
 	upcaster->type_len = strlen(upcaster->type);
-	upcaster->from_version = DatumGetInt32(heap_getattr(row, Anum_upcasters_from_version, desc, &isnull));
+	upcaster->from_version = DatumGetInt32(row->values[Anum_upcasters_from_version - 1]);
 	if (upcaster->ops != NULL)
 		return;
 	upcaster->function.shape = upcaster_shape;
-	upcaster->function.signature = TextDatumGetCString(heap_getattr(row, Anum_upcasters_handler, desc, &isnull));
+	upcaster->function.signature = TextDatumGetCString(row->values[Anum_upcasters_handler - 1]);
 	upcaster->function.oid = es_handler_resolve(upcaster->function.signature, &upcaster_shape);
 }
 
@@ -96,13 +97,12 @@ EsUpcasters *
 es_upcast_load(void)
 {
 	EsUpcasters *upcasters = palloc0(sizeof(EsUpcasters));
-	Relation	table = es_base_open(&upcasters_table, AccessShareLock);
-	SysScanDesc scan = systable_beginscan(table, InvalidOid, false, NULL, 0, NULL);
-	HeapTuple	row;
+	EsRows		rows = {.shape = &upcasters_shape,.mode = AccessShareLock};
 	int			space = 0;
 
-	es_handler_watch(RelationGetRelid(table));
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	es_rows_begin(&rows);
+	es_handler_watch(RelationGetRelid(rows.rel));
+	while (es_rows_next(&rows))
 	{
 		if (upcasters->count == space)
 		{
@@ -111,10 +111,9 @@ es_upcast_load(void)
 				repalloc(upcasters->items, space * sizeof(EsUpcaster)) : palloc(space * sizeof(EsUpcaster));
 		}
 		memset(&upcasters->items[upcasters->count], 0, sizeof(EsUpcaster));
-		take_row(&upcasters->items[upcasters->count++], row, RelationGetDescr(table));
+		take_row(&upcasters->items[upcasters->count++], &rows);
 	}
-	systable_endscan(scan);
-	table_close(table, AccessShareLock);
+	es_rows_end(&rows);
 	if (upcasters->count > 1)
 		qsort(upcasters->items, upcasters->count, sizeof(EsUpcaster), compare_upcasters);
 	return upcasters;
@@ -227,6 +226,7 @@ typedef struct UpcastState
 	uint64		generation;
 	EsUpcasters *upcasters;
 	EsCalls    *calls;
+	bool		calls_functions;
 } UpcastState;
 
 /* Gives what is kept for a call of es_upcast(), as it is now. */
@@ -253,6 +253,9 @@ current_state(FunctionCallInfo fcinfo)
 	es_base_become_owner(&caller);
 	state->upcasters = es_upcast_load();
 	es_base_become_caller(&caller);
+	state->calls_functions = false;
+	for (int i = 0; i < state->upcasters->count; i++)
+		state->calls_functions |= state->upcasters->items[i].ops == NULL;
 	state->calls = es_handler_begin_calls(state->upcasters->count);
 	state->generation = es_handler_generation();
 	MemoryContextSwitchTo(old);
@@ -286,6 +289,7 @@ es_upcast(PG_FUNCTION_ARGS)
 	Datum		values[Natts_es_event];
 	bool		isnull[Natts_es_event];
 	ErrorContextCallback callback;
+	int			settings = 0;
 
 	if (!es_base_event_of_datum(PG_GETARG_DATUM(0), &event, values, isnull))
 		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
@@ -293,7 +297,10 @@ es_upcast(PG_FUNCTION_ARGS)
 	callback.arg = &event;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
+	if (state->calls_functions)
+		settings = es_settings_enter();
 	es_upcast_event(state->upcasters, state->calls, &event);
+	es_settings_leave(settings);
 	error_context_stack = callback.previous;
 	values[Anum_es_event_data - 1] = event.data;
 	values[Anum_es_event_type_version - 1] = Int32GetDatum(event.type_version);
@@ -305,10 +312,6 @@ es_upcast(PG_FUNCTION_ARGS)
 static void
 put_upcaster(Relation table, Datum type, int from_version, const char *handler, const Jsonb *ops)
 {
-	ScanKeyData keys[2];
-	SysScanDesc scan;
-	HeapTuple	old;
-	HeapTuple	row;
 	Datum		values[Natts_upcasters];
 	bool		isnull[Natts_upcasters] = {false};
 
@@ -318,17 +321,7 @@ put_upcaster(Relation table, Datum type, int from_version, const char *handler, 
 	isnull[Anum_upcasters_handler - 1] = handler == NULL;
 	values[Anum_upcasters_ops - 1] = JsonbPGetDatum(ops);
 	isnull[Anum_upcasters_ops - 1] = ops == NULL;
-	row = heap_form_tuple(RelationGetDescr(table), values, isnull);
-
-	ScanKeyInit(&keys[0], Anum_upcasters_type, BTEqualStrategyNumber, F_TEXTEQ, type);
-	ScanKeyInit(&keys[1], Anum_upcasters_from_version, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(from_version));
-	scan = systable_beginscan(table, es_base_index(&upcasters_by_type, table), true, NULL, 2, keys);
-	old = systable_getnext(scan);
-	if (HeapTupleIsValid(old))
-		CatalogTupleUpdate(table, &old->t_self, row);
-	else
-		CatalogTupleInsert(table, row);
-	systable_endscan(scan);
+	es_rows_put(&upcasters_shape, values, isnull);
 	CacheInvalidateRelcacheByRelid(RelationGetRelid(table));
 	CommandCounterIncrement();
 }

@@ -137,13 +137,15 @@ es_wait_until(EsWait *wait)
 
 /*
  * es_wait_detach ends the transaction that a procedure was called in, if it may,
- * and tells whether it did; then es_wait_attach has to follow.
+ * and tells whether it did; then es_wait_attach has to follow.  It may where CALL is
+ * the client's own statement, or that of a procedure or DO block which is; not in an
+ * exception block, and not where there is no portal, as in a background worker.
  */
 bool
 es_wait_detach(FunctionCallInfo fcinfo)
 {
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
-		castNode(CallContext, fcinfo->context)->atomic)
+		castNode(CallContext, fcinfo->context)->atomic || IsSubTransaction() || PortalContext == NULL)
 		return false;
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	SPI_commit();

@@ -51,24 +51,28 @@ take_elements(Datum array, Oid type, Datum *elements)
 	return count;
 }
 
-static EsRelation wal_mark = {"wal_mark"};
+static EsRelation wal_mark_table = {"wal_mark"};
+
+static const EsColumn columns_of_mark[COLUMNS] = {{"lsns", PG_LSNARRAYOID}, {"positions", INT8ARRAYOID}};
+static const EsShape wal_mark = ES_SHAPE(&wal_mark_table, NULL, columns_of_mark);
 
 /* Reads all marks; their number. */
 static int
 read_marks(EsWalMark *marks)
 {
-	Datum		columns[COLUMNS];
-	bool		nulls[COLUMNS];
+	EsRows		rows;
 	Datum		lsns[MOST_MARKS];
 	Datum		positions[MOST_MARKS];
-	int			count;
-	int			npositions;
+	int			count = 0;
 
-	if (es_store_read_row(&wal_mark, columns, nulls) == NULL)
-		return 0;
-	count = take_elements(columns[LSNS], PG_LSNOID, lsns);
-	npositions = take_elements(columns[POSITIONS], INT8OID, positions);
-	count = Min(count, npositions);
+	if (es_rows_read_one(&wal_mark, &rows))
+	{
+		int			npositions = take_elements(rows.values[POSITIONS], INT8OID, positions);
+
+		count = take_elements(rows.values[LSNS], PG_LSNOID, lsns);
+		count = Min(count, npositions);
+	}
+	es_rows_end(&rows);
 	for (int i = 0; i < count; i++)
 	{
 		marks[i].lsn = DatumGetLSN(lsns[i]);
@@ -94,7 +98,7 @@ write_marks(const EsWalMark *marks, int count)
 													TYPALIGN_DOUBLE));
 	columns[POSITIONS] = PointerGetDatum(construct_array(positions, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
 														 TYPALIGN_DOUBLE));
-	es_store_write_row(&wal_mark, columns);
+	es_rows_write_one(&wal_mark, columns);
 }
 
 /* es_walmark_add adds a mark, the newest; the caller holds the lock on settled_mark. */

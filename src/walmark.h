@@ -5,7 +5,7 @@
 #ifndef ES_WALMARK_H
 #define ES_WALMARK_H
 
-#include "store.h"
+#include "rows.h"
 
 #include "access/xlogdefs.h"
 

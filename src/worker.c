@@ -354,12 +354,13 @@ do_work(Work *work)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-/* Logs why a piece of work failed, and makes the time longer for which it is put off. */
+/* Ends a piece of work that failed, logs why unless that is done elsewhere, and makes the time longer for which it is put off. */
 static void
-put_off(int *delay_ms)
+put_off(int *delay_ms, bool logged)
 {
 	HOLD_INTERRUPTS();
-	EmitErrorReport();
+	if (!logged)
+		EmitErrorReport();
 	AbortCurrentTransaction();
 	FlushErrorState();
 	RESUME_INTERRUPTS();
@@ -405,7 +406,7 @@ work_once(Work *work)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		put_off(&work->delay_ms);
+		put_off(&work->delay_ms, false);
 		stop_listening(work);
 	}
 	PG_END_TRY();
@@ -436,7 +437,8 @@ put_off_projections(Work *work)
 	bool		one = es_projector_accuse();
 
 	in_users_code = false;
-	put_off(&work->projector_delay_ms);
+	put_off(&work->projector_delay_ms, one);	/* a projection's failure is
+												 * logged as it is noted */
 	stop_listening(work);
 	work->must_look = true;
 	if (one)

@@ -159,6 +159,11 @@ SELECT is_empty($$
 		AND (provolatile <> 'v' OR proparallel <> 'u')
 $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE');
 
+-- All that may be in a parallel query: what is read is what the statement's snapshot sees, or the session's own.
+SELECT is((SELECT string_agg(format('%s %s', proname, proparallel), ', ' ORDER BY proname) FROM routine WHERE proparallel <> 'u'),
+	'es_event s, es_feed_message s, es_last_position r, es_projection r, segment_bytes s, segment_events r, segment_time r, segment_version r',
+	'PARALLEL RESTRICTED or SAFE is only what takes no snapshot and no xid of its own');
+
 -- Nothing that a caller's search_path could mislead.
 SELECT is_empty($$
 	SELECT r.description FROM routine r JOIN pg_catalog.pg_language l ON l.oid = r.prolang

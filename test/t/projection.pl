@@ -49,6 +49,12 @@ is(run(q{SELECT count(*) FROM noted WHERE stream = 'b-1'}), 1, 'what comes befor
 catches_up('states', 'the others go on');
 becomes(q{SELECT attempts > 3 FROM eventstore.projection_progress WHERE error IS NOT NULL}, 'it is tried again');
 becomes(q{SELECT retry_at > now() + '250ms'::interval FROM eventstore.projection_progress WHERE error IS NOT NULL}, 'after longer and longer times');
+my ($bad) = rows($node, 'store', q{SELECT error_position FROM es_projections WHERE projection = 'noted'});
+my $logged = slurp_file($node->logfile);
+my @attempts = $logged =~ /WARNING:  projection "noted" failed at position $bad, stream "b-1": bad event\n.*?This was attempt (\d+); the next one is in \d+ ms\.\n/sg;
+is(join(',', @attempts), join(',', 1 .. @attempts), 'each attempt is in the log, once');
+cmp_ok(scalar(@attempts), '>', 3, 'all of them');
+like($logged, qr/CONTEXT:  .*projection "noted", stream "b-1", version 2, type "Bad"/s, 'with what it is about');
 is(run(q{SELECT es_wait_projection('noted', es_settled_position(), '100ms')}), 'f', 'waiting for it does not help');
 run(q{SELECT es_skip_event('noted', error_position) FROM es_projections WHERE projection = 'noted'});
 catches_up('noted', 'told to leave the event out, it goes on');
@@ -88,7 +94,7 @@ run(q{GRANT CREATE ON SCHEMA public TO maker;
 	RESET ROLE;
 	SELECT es_append('d-1', 'Mark')});
 catches_up('theirs', q{another role's});
-is(run('SELECT * FROM theirs'), 'maker|public, pg_temp', 'runs as that role, with its search_path, temporary objects last');
+is(run('SELECT * FROM theirs'), q{maker|"$user", public}, q{runs as that role, with the server's own search_path});
 run(q{SET ROLE maker; CREATE OR REPLACE FUNCTION mark(e es_event) RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE 'SET ROLE postgres'; END$$; RESET ROLE; SELECT es_append('d-1', 'Mark')});
 becomes(q{SELECT status = 'failed' FROM es_projections WHERE projection = 'theirs'}, 'it cannot become another');
 
@@ -151,6 +157,7 @@ catches_up('fussy', 'a projection runs');
 run(q{SELECT es_register_reducer('fussy', '*', 'fussy(jsonb, jsonb)'), es_rebuild_projection('fussy')});
 becomes(q{SELECT status = 'failed' AND rebuild_position IS NOT NULL FROM es_projections WHERE projection = 'fussy'}, 'its rebuild fails');
 is(run(q{SELECT state FROM es_projection('fussy')}), '{"a": 1, "b": 1}', 'readers see what there was');
+like(slurp_file($node->logfile), qr/WARNING:  the rebuild of projection "fussy" failed at position \d+, stream "f-1": fuss/, 'the log says so');
 run(q{SELECT es_append('f-2', 'F', '{"c": 1}')});
 becomes(q{SELECT count(*) = 2 FROM es_projection('fussy')}, 'which is kept up to date');
 run(q{SELECT es_skip_event('fussy', error_position) FROM es_projections WHERE projection = 'fussy'});
@@ -181,6 +188,7 @@ $node->reload;
 run(q{CREATE FUNCTION doze(e es_event) RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(60)';
 	SELECT es_create_handler_projection('dozing', 'doze(es_event)', types => '{Doze}'), es_append('z-1', 'Doze')});
 becomes(q{SELECT error LIKE '%57014%' FROM es_projections WHERE projection = 'dozing'}, 'one that takes too long fails');
+like(slurp_file($node->logfile), qr/WARNING:  projection "dozing" failed at position \d+, stream "z-1": canceling statement/, 'the log says so');
 catches_up('states', 'and the others go on');
 run(q{SELECT es_drop_projection('dozing')});
 
