@@ -92,7 +92,6 @@ PG_FUNCTION_INFO_V1(es_mirror_segment_once);
 PG_FUNCTION_INFO_V1(es_mirror_segment);
 PG_FUNCTION_INFO_V1(es_mirror_forget);
 
-
 /* ---- asking ---- */
 
 /* Asks the publisher of the subscription that this worker works for. */
@@ -287,8 +286,7 @@ es_mirror_before_subscribe(PG_FUNCTION_ARGS)
 {
 	const Node *statement;
 
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		elog(ERROR, "es_mirror_before_subscribe: not called as an event trigger");
+	es_base_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "before_subscribe");
 	statement = ((EventTriggerData *) fcinfo->context)->parsetree;
 	if (!es_base_owns_store(GetUserId()))
 		PG_RETURN_NULL();
@@ -379,8 +377,7 @@ es_mirror_after_subscription(PG_FUNCTION_ARGS)
 {
 	const Node *statement;
 
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		elog(ERROR, "es_mirror_after_subscription: not called as an event trigger");
+	es_base_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "after_subscription");
 	statement = ((EventTriggerData *) fcinfo->context)->parsetree;
 	if (IsA(statement, CreateSubscriptionStmt) && es_base_owns_store(GetUserId()))
 		after_create((const CreateSubscriptionStmt *) statement);
@@ -427,8 +424,8 @@ es_mirror_segment_once(PG_FUNCTION_ARGS)
 	bool		isnull;
 	bool		exists;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "es_mirror_segment_once: not called as a trigger");
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) &&
+							RelationGetRelid(trigger->tg_relation) == es_base_oid(&es_segment_table), "segment_once");
 	if (!IsLogicalWorker())
 		return PointerGetDatum(trigger->tg_trigtuple);
 	rel = trigger->tg_relation;
@@ -456,8 +453,8 @@ es_mirror_segment(PG_FUNCTION_ARGS)
 	Oid			relid;
 	bool		isnull;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "es_mirror_segment: not called as a trigger");
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) &&
+							RelationGetRelid(trigger->tg_relation) == es_base_oid(&es_segment_table), "mirror_segment");
 	if (!IsLogicalWorker())
 		return PointerGetDatum(NULL);
 	desc = RelationGetDescr(trigger->tg_relation);
@@ -535,8 +532,7 @@ es_mirror_init(void)
 Datum
 es_mirror_forget(PG_FUNCTION_ARGS)
 {
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "es_mirror_forget: not called as a trigger");
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo), "forget_segments");
 	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
 	return PointerGetDatum(NULL);
 }
