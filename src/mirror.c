@@ -417,10 +417,7 @@ Datum
 es_mirror_segment_once(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	Relation	rel;
-	ScanKeyData key;
-	SysScanDesc scan;
-	Snapshot	snapshot;
+	EsRows		rows = {.shape = &es_segment_shape,.mode = AccessShareLock};
 	bool		isnull;
 	bool		exists;
 
@@ -428,14 +425,13 @@ es_mirror_segment_once(PG_FUNCTION_ARGS)
 							RelationGetRelid(trigger->tg_relation) == es_base_oid(&es_segment_table), "segment_once");
 	if (!IsLogicalWorker())
 		return PointerGetDatum(trigger->tg_trigtuple);
-	rel = trigger->tg_relation;
-	ScanKeyInit(&key, Anum_es_segments_segment, BTEqualStrategyNumber, F_INT8EQ,
-				heap_getattr(trigger->tg_trigtuple, Anum_es_segments_segment, RelationGetDescr(rel), &isnull));
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = systable_beginscan(rel, es_base_index(&es_segment_pkey, rel), true, snapshot, 1, &key);
-	exists = HeapTupleIsValid(systable_getnext(scan));
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
+	rows.snapshot = RegisterSnapshot(GetLatestSnapshot());
+	es_rows_equal(&rows, heap_getattr(trigger->tg_trigtuple, Anum_es_segments_segment,
+									  RelationGetDescr(trigger->tg_relation), &isnull));
+	es_rows_begin(&rows);
+	exists = es_rows_next(&rows);
+	es_rows_end(&rows);
+	UnregisterSnapshot(rows.snapshot);
 	return PointerGetDatum(exists ? NULL : trigger->tg_trigtuple);
 }
 
