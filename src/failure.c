@@ -53,7 +53,7 @@ es_failure_read(const EsPartition *row, int64 after, EsFailure **failures)
 	int			room = 8;
 
 	*failures = palloc(sizeof(EsFailure) * room);
-	rows.snapshot = es_segment_fresh_snapshot();
+	rows.snapshot = es_rows_fresh_snapshot();
 	es_rows_equal(&rows, Int64GetDatum(row->subscription_id));
 	es_rows_equal(&rows, Int32GetDatum(row->partition));
 	es_rows_between(&rows, after, PG_INT64_MAX);

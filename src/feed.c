@@ -356,7 +356,7 @@ static EsWalMark
 find_last_event(int64 settled)
 {
 	EsWalMark	last = {.position = settled};
-	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = es_segment_fresh_snapshot(),.own_slot = true,.nkeys = 1};
+	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = es_rows_fresh_snapshot(),.own_slot = true,.nkeys = 1};
 
 	last.lsn = RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : GetXLogInsertRecPtr();
 	ScanKeyInit(&scan.keys[0], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(settled));

@@ -23,6 +23,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -97,11 +98,12 @@ es_base_init(void)
 	CacheRegisterRelcacheCallback(forget_on_relation_change, (Datum) 0);
 }
 
-/* Reads the extension's OID, schema and owner from pg_extension. */
-static void
-look_up_extension(EsStore *found)
+/* es_base_find_extension reads the extension's row as it is now; what es_base_store keeps needs a whole store. */
+EsExtension
+es_base_find_extension(void)
 {
 	Relation	pg_extension = table_open(ExtensionRelationId, AccessShareLock);
+	EsExtension found = {InvalidOid};
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -110,16 +112,34 @@ look_up_extension(EsStore *found)
 				F_NAMEEQ, CStringGetDatum("eventstore"));
 	scan = systable_beginscan(pg_extension, ExtensionNameIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
-	if (!HeapTupleIsValid(tuple))
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
+
+		found.oid = form->oid;
+		found.schema = form->extnamespace;
+		found.owner = form->extowner;
+		found.uncommitted = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	}
+	systable_endscan(scan);
+	table_close(pg_extension, AccessShareLock);
+	return found;
+}
+
+/* Fills in what the extension's row says. */
+static void
+look_up_extension(EsStore *found)
+{
+	EsExtension extension = es_base_find_extension();
+
+	if (!OidIsValid(extension.oid))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("extension \"eventstore\" is not installed in this database"),
 				errhint("Run CREATE EXTENSION eventstore."));
-	found->extension = ((Form_pg_extension) GETSTRUCT(tuple))->oid;
-	found->user_schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
-	found->owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
-	systable_endscan(scan);
-	table_close(pg_extension, AccessShareLock);
+	found->extension = extension.oid;
+	found->user_schema = extension.schema;
+	found->owner = extension.owner;
 }
 
 /*

@@ -93,7 +93,7 @@ es_progress_read_all(EsProgress **rows)
 	int			room = 8;
 
 	*rows = palloc(sizeof(EsProgress) * room);
-	look.snapshot = es_segment_fresh_snapshot();
+	look.snapshot = es_rows_fresh_snapshot();
 	es_rows_begin(&look);
 	while (es_rows_next(&look))
 	{
@@ -128,7 +128,7 @@ es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row)
 bool
 es_progress_read(int64 id, bool live, EsProgress *row)
 {
-	Snapshot	snapshot = es_segment_fresh_snapshot();
+	Snapshot	snapshot = es_rows_fresh_snapshot();
 	bool		found = es_progress_read_as_of(id, live, snapshot, row);
 
 	UnregisterSnapshot(snapshot);
@@ -264,7 +264,7 @@ es_progress_read_skips(int64 id, int64 after, int64 upto, int64 **positions)
 	int			room = 8;
 
 	*positions = palloc(sizeof(int64) * room);
-	look.snapshot = es_segment_fresh_snapshot();
+	look.snapshot = es_rows_fresh_snapshot();
 	es_rows_equal(&look, Int64GetDatum(id));
 	es_rows_between(&look, after, upto);
 	es_rows_begin(&look);

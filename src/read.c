@@ -152,7 +152,7 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 	scan->places = places;
 	scan->upto_version = PG_INT64_MAX;
 	scan->own_snapshot = options->snapshot == NULL;
-	scan->snapshot = scan->own_snapshot ? es_segment_fresh_snapshot() : options->snapshot;
+	scan->snapshot = scan->own_snapshot ? es_rows_fresh_snapshot() : options->snapshot;
 	es_settle_note_snapshot(scan->snapshot);
 	scan->context = CurrentMemoryContext;
 	scan->backwards = options->backwards;

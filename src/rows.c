@@ -37,6 +37,19 @@ es_rows_fresh_snapshot(void)
 	return snapshot;
 }
 
+/* es_rows_any tells whether a table has a row that a snapshot sees; nothing is asked of its columns. */
+bool
+es_rows_any(Relation rel, Snapshot snapshot)
+{
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	return found;
+}
+
 /* ---- looking ---- */
 
 /* The column that the next key is for. */

@@ -351,17 +351,6 @@ es_segment_sealed_upto(void)
 	return read_newest(true, Anum_es_segments_last_position, 0);
 }
 
-/*
- * es_segment_fresh_snapshot registers a snapshot of what is committed now and
- * of all that this transaction has done, the running command included.  To be
- * unregistered by the caller.
- */
-Snapshot
-es_segment_fresh_snapshot(void)
-{
-	return es_rows_fresh_snapshot();
-}
-
 /* Raises 55000 unless a segment that is open and known has the columns of events. */
 static inline void
 check_columns(int64 segment, Relation rel)

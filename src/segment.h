@@ -47,7 +47,6 @@ extern Relation es_segment_open(int64 segment, LOCKMODE mode, bool *lost);
 extern void es_segment_refuse_lost(int64 segment);
 extern Oid	es_segment_index(int64 segment, EsSegmentIndex which);
 
-extern Snapshot es_segment_fresh_snapshot(void);
 
 /* An index scan of one segment: what to scan, then the scan itself. */
 typedef struct EsSegmentScan

@@ -310,7 +310,7 @@ version_at(const EsStream *stream, int64 segment, ScanDirection direction, Snaps
 static void
 check_lost(const EsStream *stream, int64 lost)
 {
-	Snapshot	snapshot = es_segment_fresh_snapshot();
+	Snapshot	snapshot = es_rows_fresh_snapshot();
 	int64		after = 0;		/* the next version that there is */
 
 	for (int64 n = lost + 1; after == 0 && n <= stream->last_segment; n++)
@@ -380,7 +380,7 @@ Datum
 es_stream_version(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_base_stream_arg(fcinfo, 0);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
+	Snapshot	snapshot = es_rows_fresh_snapshot();
 	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = snapshot,.needed = true,.own_slot = true,.nkeys = 1};
 	EsStream	stream;
 	int64		version = 0;

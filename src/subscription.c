@@ -235,7 +235,7 @@ read_definition(EsSubscription *subscription, const text *name)
 	EsRows		rows = {.shape = &subscription_shape,.mode = AccessShareLock};
 	bool		found;
 
-	rows.snapshot = es_segment_fresh_snapshot();
+	rows.snapshot = es_rows_fresh_snapshot();
 	es_rows_equal(&rows, PointerGetDatum(name));
 	es_rows_begin(&rows);
 	found = es_rows_next(&rows);
@@ -343,7 +343,7 @@ read_rows(int64 id, int partition, EsPartition *rows, int most)
 	EsRows		look = {.shape = &partition_shape,.mode = AccessShareLock};
 	int			count = 0;
 
-	look.snapshot = es_segment_fresh_snapshot();
+	look.snapshot = es_rows_fresh_snapshot();
 	es_rows_equal(&look, Int64GetDatum(id));
 	if (partition >= 0)
 		es_rows_equal(&look, Int32GetDatum(partition));

@@ -77,7 +77,7 @@ skip_segments(void)
 int64
 es_timeline_event_beyond(int64 position)
 {
-	Snapshot	snapshot = es_segment_fresh_snapshot();
+	Snapshot	snapshot = es_rows_fresh_snapshot();
 	int64		found = 0;
 
 	for (int64 n = es_segment_newest_reaching(PG_INT64_MAX);
