@@ -60,7 +60,7 @@ open_rest(EsCursor *cursor)
 	EsSegmentScan *s = &cursor->rest;
 
 	s->which = ES_INDEX_POSITION;
-	s->snapshot = cursor->range.snapshot;
+	s->fresh = cursor->range.snapshot;
 	s->needed = s->own_slot = true;
 	s->nkeys = 2;
 	ScanKeyInit(&s->keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(cursor->rest_next));
@@ -140,7 +140,7 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 	memset(cursor, 0, sizeof(*cursor));
 	cursor->range = *range;
 	s->which = range->category ? ES_INDEX_CATEGORY : ES_INDEX_POSITION;
-	s->snapshot = range->snapshot;
+	s->fresh = range->snapshot;
 	s->needed = s->own_slot = true;
 	if (range->category)
 	{
@@ -301,7 +301,7 @@ es_merge_open(EsMerge *merge, const EsCursorRange *range, const int32 *keys, int
 	memset(merge, 0, sizeof(*merge));
 	cursor->range = *range;
 	s->which = ES_INDEX_CATEGORY;
-	s->snapshot = range->snapshot;
+	s->fresh = range->snapshot;
 	s->needed = s->own_slot = s->wants_keys = true;
 	s->nkeys = 3;
 	ScanKeyInit(&s->keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(0));

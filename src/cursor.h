@@ -14,7 +14,8 @@ typedef struct EsCursorRange
 	int64		after;			/* positions after this one */
 	int64		upto;			/* and up to this one */
 	const text *category;		/* NULL: all */
-	Snapshot	snapshot;
+	Snapshot   *snapshot;		/* fresh; renewed if the segment was rewritten
+								 * since */
 } EsCursorRange;
 
 typedef struct EsCursor

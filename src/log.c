@@ -208,7 +208,7 @@ static bool
 read_segment(LogRead *read, int64 segment)
 {
 	const EsNames *categories = &read->filter->categories;
-	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,.snapshot = read->snapshot};
+	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,.snapshot = &read->snapshot};
 	int64		last = es_segment_last_position(segment);
 	int64		positions = Min(read->upto, last) - read->passed;
 

@@ -36,6 +36,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 EsRelation	es_base_events = {"events",.kind = RELKIND_PARTITIONED_TABLE};
@@ -349,6 +350,31 @@ Relation
 es_base_open_index(EsRelation *object, Relation rel, LOCKMODE mode)
 {
 	return index_open(es_base_index(object, rel), mode);
+}
+
+/*
+ * es_base_sees tells whether a snapshot sees of a table, which is locked, what it
+ * should.  ALTER TABLE that rewrites a table makes its transaction the writer of all
+ * rows, so that a snapshot from before sees none of them: who took it and then
+ * waited for the lock finds the table empty.  Rewritten is what has another file
+ * than its first one; since the snapshot, if it does not see who wrote the table's
+ * row of pg_class.  Other changes of a table that was rewritten once look the same.
+ */
+bool
+es_base_sees(Relation rel, Snapshot snapshot)
+{
+	HeapTuple	row;
+	TransactionId writer;
+
+	if (likely(rel->rd_rel->relfilenode == RelationGetRelid(rel)) || snapshot->snapshot_type != SNAPSHOT_MVCC)
+		return true;
+	row = SearchSysCache1(RELOID, ObjectIdGetDatum(RelationGetRelid(rel)));
+	if (!HeapTupleIsValid(row))
+		return true;
+	writer = HeapTupleHeaderGetXmin(row->t_data);
+	ReleaseSysCache(row);
+	return !TransactionIdIsNormal(writer) || TransactionIdIsCurrentTransactionId(writer) ||
+		!XidInMVCCSnapshot(writer, snapshot);
 }
 
 /* es_base_event_type gives the OID of the type es_event; 55000 if it is not there. */

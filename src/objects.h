@@ -11,6 +11,7 @@
 #include "storage/lockdefs.h"
 #include "utils/inval.h"
 #include "utils/relcache.h"
+#include "utils/snapshot.h"
 
 /*
  * Where the extension is in this database.  Valid until the next catalog
@@ -92,6 +93,7 @@ extern Oid	es_base_index(EsRelation *object, Relation rel);
 extern Relation es_base_open_index(EsRelation *object, Relation rel, LOCKMODE mode);
 extern Oid	es_base_find_index(const char *name, Oid table, const EsIndexShape *shape);
 extern uint64 es_base_changes(void);
+extern bool es_base_sees(Relation rel, Snapshot snapshot);
 extern Oid	es_base_event_type(void);
 extern bool es_base_owns_store(Oid role);
 extern void es_base_init(void);

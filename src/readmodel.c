@@ -294,7 +294,7 @@ delete_states(EsRows *rows, int64 most)
 	bool		more = true;
 
 	CommandCounterIncrement();	/* this command may have written some */
-	rows->snapshot = es_rows_fresh_snapshot();
+	rows->fresh = true;
 	es_rows_begin(rows);
 	while (most-- > 0 && (more = es_rows_next(rows)))
 	{
@@ -302,7 +302,6 @@ delete_states(EsRows *rows, int64 most)
 		es_rows_delete(rows);
 	}
 	es_rows_end(rows);
-	UnregisterSnapshot(rows->snapshot);
 	CommandCounterIncrement();
 	return !more;
 }

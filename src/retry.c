@@ -84,7 +84,7 @@ compare_run(EsNewEvent *event, int count, const EsStream *stream, int64 version)
 
 	for (int64 n = stream->first_segment; count > 0 && n <= stream->last_segment; n++)
 	{
-		EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = snapshot,.own_slot = true,.nkeys = 2};
+		EsSegmentScan scan = {.which = ES_INDEX_STREAM,.fresh = &snapshot,.own_slot = true,.nkeys = 2};
 		bool		same = true;
 
 		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));

@@ -444,6 +444,13 @@ es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
 			es_segment_refuse_lost(segment);
 		return false;
 	}
+	if (scan->fresh)
+	{
+		es_rows_renew_snapshot(scan->rel, scan->fresh);
+		scan->snapshot = *scan->fresh;
+	}
+	else
+		es_rows_require_sight(scan->rel, scan->snapshot);
 	scan->by_pages = scan->pages != NULL && es_pages_serve(scan->rel, scan->snapshot);
 	if (scan->by_pages)
 		scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(scan->rel), &TTSOpsHeapTuple);
@@ -572,18 +579,23 @@ es_segment_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction
 
 /* ---- what a segment holds ---- */
 
-/* es_segment_count counts the events of a segment that a snapshot sees; -1 if the segment is missing. */
+/* es_segment_count counts the events of a segment that a snapshot, NULL: a fresh one, sees; -1 if the segment is missing. */
 int64
 es_segment_count(int64 segment, Snapshot snapshot)
 {
-	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.own_slot = true,.index_only = true};
-	int64		count = 0;
+	Snapshot	own = snapshot ? NULL : es_rows_fresh_snapshot();
+	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.fresh = own ? &own : NULL,
+	.own_slot = true,.index_only = true};
+	int64		count = -1;
 
-	if (!es_segment_scan_begin(&scan, segment))
-		return -1;
-	while (es_segment_scan_skip(&scan))
-		count++;
-	es_segment_scan_end(&scan);
+	if (es_segment_scan_begin(&scan, segment))
+	{
+		for (count = 0; es_segment_scan_skip(&scan);)
+			count++;
+		es_segment_scan_end(&scan);
+	}
+	if (own)
+		UnregisterSnapshot(own);
 	return count;
 }
 

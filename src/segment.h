@@ -52,7 +52,9 @@ extern Oid	es_segment_index(int64 segment, EsSegmentIndex which);
 typedef struct EsSegmentScan
 {
 	EsSegmentIndex which;
-	Snapshot	snapshot;
+	Snapshot	snapshot;		/* 40001 if the segment was rewritten since */
+	Snapshot   *fresh;			/* NULL, or where the caller has it: it is one
+								 * that is renewed then */
 	EsTable    *open;			/* a segment that is open for writing, used if
 								 * it is the one to scan; or NULL */
 	bool		needed;			/* a segment that is lost is an error */

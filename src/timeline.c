@@ -83,7 +83,7 @@ es_timeline_event_beyond(int64 position)
 	for (int64 n = es_segment_newest_reaching(PG_INT64_MAX);
 		 n >= 0 && found == 0 && es_segment_last_position(n) > position; n--)
 	{
-		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.own_slot = true};
+		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true};
 		bool		isnull;
 
 		found = DatumGetInt64(es_segment_scan_edge(&scan, n, BackwardScanDirection, Anum_es_events_position, &isnull));
