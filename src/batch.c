@@ -424,6 +424,7 @@ es_batch_attempt(EsAttempt *attempt, EsAttemptWork work)
 		es_batch_watch(&begun, false);
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
+		es_handler_cut_error(error);
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		*attempt->run = begun;
