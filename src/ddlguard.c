@@ -137,7 +137,10 @@ is_segment(Oid relid)
 	return get_rel_relispartition(relid) && get_partition_parent(relid, true) == find_relation("events");
 }
 
-/* Tells whether a relation is the store's: a member, a segment, or what a type of the extension has for columns. */
+/*
+ * Tells whether a relation is the store's: a member, a segment, or what a type of
+ * the extension has for columns.
+ */
 static bool
 is_own_relation(Oid relid)
 {
@@ -342,7 +345,10 @@ watch_drop(ObjectAccessType access, Oid class, Oid object, int subid, void *arg)
 		check_drop(class, object, subid);
 }
 
-/* Finds what a statement names; InvalidOid if it is not there.  No lock is taken: others' statements must not notice. */
+/*
+ * Finds what a statement names; InvalidOid if it is not there.  No lock is taken:
+ * others' statements must not notice.
+ */
 static Oid
 find_named(const RangeVar *name)
 {
