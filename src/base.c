@@ -1,6 +1,6 @@
 /*
  * base.c
- *		Argument checks and the forms an event takes.
+ *		Argument checks, the forms an event takes, and whom SQL of ours runs as.
  */
 #include "base.h"
 
