@@ -501,7 +501,15 @@ es_segment_scan_event(EsSegmentScan *scan, EsEvent *event)
 	if (!scan->backwards && !scan->by_pages)
 		es_prefetch_block(scan->scan, scan->slot, &scan->block);
 	es_base_deform_event(scan->slot, event, !scan->without_metadata);
-	if (scan->gives_out && (is_out_of_line(event->data) || is_out_of_line(event->metadata)))
+	if (scan->gives_out)
+		es_segment_scan_give_out(scan, event);
+}
+
+/* es_segment_scan_give_out sees to it that an event stays readable to the end of the transaction that a scan has read. */
+void
+es_segment_scan_give_out(EsSegmentScan *scan, const EsEvent *event)
+{
+	if (is_out_of_line(event->data) || is_out_of_line(event->metadata))
 		scan->keep_lock = true;
 }
 

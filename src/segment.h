@@ -85,6 +85,7 @@ extern bool es_segment_scan_begin(EsSegmentScan *scan, int64 segment);
 extern bool es_segment_scan_fetch(EsSegmentScan *scan);
 extern int64 es_segment_scan_key(EsSegmentScan *scan, int column);
 extern void es_segment_scan_event(EsSegmentScan *scan, EsEvent *event);
+extern void es_segment_scan_give_out(EsSegmentScan *scan, const EsEvent *event);
 extern bool es_segment_scan_skip(EsSegmentScan *scan);
 extern void es_segment_scan_end(EsSegmentScan *scan);
 extern Datum es_segment_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction,

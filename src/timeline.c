@@ -41,8 +41,8 @@
 #include "sequence.h"
 #include "subscriber.h"
 
-#define FOLLOWS	PG_INT64_MAX	/* timeline_seq of a store that follows
-								 * another */
+/* What timeline_seq says in a store that follows another. */
+#define FOLLOWS	PG_INT64_MAX
 
 static EsRelation timeline_seq = {"timeline_seq",.kind = RELKIND_SEQUENCE};
 static Oid	checked = InvalidOid;	/* the timeline_seq that was looked at */
