@@ -1,8 +1,8 @@
 /*
  * base.h
  *		The ground every part stands on: PostgreSQL version differences,
- *		SQLSTATEs, the stored form of an event, and the checks of what callers
- *		hand in.
+ *		SQLSTATEs, the stored form of an event, the checks of what callers hand
+ *		in, and whom SQL of ours runs as.
  *
  * This is the only file that may ask for PG_VERSION_NUM.
  */

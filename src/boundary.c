@@ -34,7 +34,6 @@
 #include "utils/snapmgr.h"
 
 #include "log.h"
-#include "stream.h"
 #include "streamlock.h"
 #include "tags.h"
 

@@ -31,7 +31,10 @@ describe_fault(TupleDesc desc, const EsColumn *column, int i)
 	return NULL;
 }
 
-/* es_columns_check raises 55000 unless the first columns of a table are those that the store goes by. */
+/*
+ * es_columns_check raises 55000 unless the first columns of a table are those that
+ * the store goes by.
+ */
 void
 es_columns_check(Relation rel, const EsColumn *columns, int ncolumns)
 {
@@ -48,7 +51,10 @@ es_columns_check(Relation rel, const EsColumn *columns, int ncolumns)
 	}
 }
 
-/* es_columns_same tells whether two values of a column that is part of a key, neither of them NULL, are the same. */
+/*
+ * es_columns_same tells whether two values of a column that is part of a key,
+ * neither of them NULL, are the same.
+ */
 bool
 es_columns_same(const EsColumn *column, Datum a, Datum b)
 {

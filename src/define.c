@@ -76,7 +76,10 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 	return name;
 }
 
-/* Finds the name of the state type of a reducer that is not built in; NULL if there is no such reducer. */
+/*
+ * Finds the name of the state type of a reducer that is not built in; NULL if there
+ * is no such reducer.
+ */
 static char *
 find_state_type(const text *name)
 {
@@ -135,7 +138,10 @@ is_temporary(Oid type)
 	return temporary;
 }
 
-/* Fetches the argument state_type; 42704 if there is no such type, 22023 if no state can have it. */
+/*
+ * Fetches the argument state_type; 42704 if there is no such type, 22023 if no
+ * state can have it.
+ */
 static Oid
 state_type_arg(FunctionCallInfo fcinfo, int argno)
 {

@@ -81,7 +81,10 @@ es_handler_init(void)
 	CacheRegisterRelcacheCallback(note_relation_change, (Datum) 0);
 }
 
-/* es_handler_generation changes whenever what was looked up, or the settings that handlers run with, may have. */
+/*
+ * es_handler_generation changes whenever what was looked up, or the settings that
+ * handlers run with, may have.
+ */
 uint64
 es_handler_generation(void)
 {

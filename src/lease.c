@@ -23,7 +23,10 @@ es_lease_has(const EsPoll *poll, const EsPartition *row)
 	return es_subscription_is_leased(row, poll->now) && es_base_same_text(row->member, poll->member);
 }
 
-/* es_lease_is_available tells whether a member, with a lease on a partition or without, may be delivered from it now. */
+/*
+ * es_lease_is_available tells whether a member, with a lease on a partition or
+ * without, may be delivered from it now.
+ */
 bool
 es_lease_is_available(EsPoll *poll, const EsPartition *row)
 {
@@ -41,7 +44,10 @@ es_lease_is_available(EsPoll *poll, const EsPartition *row)
 	return true;
 }
 
-/* es_lease_may_have tells whether the member has a partition that is available to it, or may take it. */
+/*
+ * es_lease_may_have tells whether the member has a partition that is available to
+ * it, or may take it.
+ */
 bool
 es_lease_may_have(const EsPoll *poll, const EsSlice *slice)
 {
@@ -89,7 +95,10 @@ pass_over(EsPoll *poll, EsSlice *slice)
 	return false;
 }
 
-/* es_lease_lock locks a partition and reads its newest row; false if that cannot be had, or is somebody else's. */
+/*
+ * es_lease_lock locks a partition and reads its newest row; false if that cannot be
+ * had, or is somebody else's.
+ */
 bool
 es_lease_lock(EsPoll *poll, EsSlice *slice)
 {
@@ -108,7 +117,10 @@ es_lease_lock(EsPoll *poll, EsSlice *slice)
 	return slice->available;
 }
 
-/* es_lease_read_failures reads a partition's failures that matter: those due again, and those after the position. */
+/*
+ * es_lease_read_failures reads a partition's failures that matter: those due again,
+ * and those after the position.
+ */
 void
 es_lease_read_failures(EsSlice *slice)
 {
@@ -183,7 +195,10 @@ write_lease(EsPoll *poll, EsSlice *slice, TimestampTz until)
 		es_wake_note(es_wake_subscription(poll->subscription->id));
 }
 
-/* es_lease_write_all writes the leases of all partitions that something was, or could not be, delivered of. */
+/*
+ * es_lease_write_all writes the leases of all partitions that something was, or
+ * could not be, delivered of.
+ */
 void
 es_lease_write_all(EsPoll *poll)
 {

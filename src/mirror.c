@@ -82,7 +82,10 @@
 #include "subscriber.h"
 #include "timeline.h"
 
-/* How far segments are made ahead of the publisher's: in positions, and not more segments than so many. */
+/*
+ * How far segments are made ahead of the publisher's: in positions, and not more
+ * segments than so many.
+ */
 #define POSITIONS_AHEAD	100000
 #define MOST_AHEAD		32
 
@@ -116,7 +119,7 @@ make_segments(const List *segments)
 	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 	AcceptInvalidationMessages();
 	es_timeline_follow();
-	es_base_become_owner(&saved);
+	es_maker_become_owner(&saved);
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
 	foreach(cell, segments)
@@ -216,7 +219,10 @@ prepare_for_copy(void)
 	clear_config();
 }
 
-/* Asks the publisher that CREATE SUBSCRIPTION names; false if it does not connect, or publishes no store. */
+/*
+ * Asks the publisher that CREATE SUBSCRIPTION names; false if it does not connect,
+ * or publishes no store.
+ */
 static bool
 ask_named_publisher(const CreateSubscriptionStmt *statement, EsPublished *answer)
 {
@@ -240,7 +246,10 @@ before_create(const CreateSubscriptionStmt *statement)
 	make_segments(missing_segments(with_ahead(answer.segments, 1)));
 }
 
-/* Before ALTER SUBSCRIPTION that looks at what is published.  Errors are left to the statement itself. */
+/*
+ * Before ALTER SUBSCRIPTION that looks at what is published.  Errors are left to
+ * the statement itself.
+ */
 static void
 before_alter(const AlterSubscriptionStmt *statement)
 {
@@ -299,7 +308,10 @@ es_mirror_before_subscribe(PG_FUNCTION_ARGS)
 
 /* ---- after subscribing ---- */
 
-/* Enters a segment's table into a subscription, unless it is known there, by itself or as a part of the log. */
+/*
+ * Enters a segment's table into a subscription, unless it is known there, by itself
+ * or as a part of the log.
+ */
 static void
 subscribe(Oid subscription, Oid relid, char state)
 {
@@ -328,7 +340,10 @@ insert_row(const EsPublishedSegment *segment)
 	es_rows_insert(&es_segment_shape, values, isnull);
 }
 
-/* Makes eventstore.segments a table that is copied: with these rows, in a subscription that has just been made. */
+/*
+ * Makes eventstore.segments a table that is copied: with these rows, in a
+ * subscription that has just been made.
+ */
 static void
 fill_segments(Oid subscription, const List *segments)
 {
@@ -467,7 +482,10 @@ es_mirror_segment(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* Tells whether the rows of eventstore.segments come by the apply worker, or will if it has not come so far yet. */
+/*
+ * Tells whether the rows of eventstore.segments come by the apply worker, or will
+ * if it has not come so far yet.
+ */
 static bool
 segments_are_copied(void)
 {
@@ -477,7 +495,10 @@ segments_are_copied(void)
 	return state == SUBREL_STATE_READY || state == SUBREL_STATE_SYNCDONE || state == SUBREL_STATE_UNKNOWN;
 }
 
-/* Ends this worker, which will be started again; what it has done is undone, segments are made first. */
+/*
+ * Ends this worker, which will be started again; what it has done is undone,
+ * segments are made first.
+ */
 ES_NORETURN static void
 begin_again(Relation rel, List *missing)
 {
@@ -524,7 +545,10 @@ es_mirror_init(void)
 	es_store_copy_hook = before_copy;
 }
 
-/* forget_segments(): AFTER row trigger on eventstore.config.  Has all sessions forget what they keep of segments. */
+/*
+ * forget_segments(): AFTER row trigger on eventstore.config.  Has all sessions
+ * forget what they keep of segments.
+ */
 Datum
 es_mirror_forget(PG_FUNCTION_ARGS)
 {

@@ -343,7 +343,10 @@ next_segment(EsStreamScan *scan)
 	return false;
 }
 
-/* Raises 55000 if the lost segment that the scan has passed had events that it should return before this version. */
+/*
+ * Raises 55000 if the lost segment that the scan has passed had events that it
+ * should return before this version.
+ */
 static void
 check_lost(EsStreamScan *scan, int64 version)
 {
@@ -352,7 +355,10 @@ check_lost(EsStreamScan *scan, int64 version)
 	scan->lost = -1;
 }
 
-/* Raises 55000 if the lost segment that the scan has passed had events that it should return before its end. */
+/*
+ * Raises 55000 if the lost segment that the scan has passed had events that it
+ * should return before its end.
+ */
 static void
 check_lost_at_end(EsStreamScan *scan)
 {

@@ -40,7 +40,10 @@ has_rows(Relation rel)
 	return found;
 }
 
-/* Refuses rows that tell of events which cannot be here; those of segments are told apart by their number. */
+/*
+ * Refuses rows that tell of events which cannot be here; those of segments are told
+ * apart by their number.
+ */
 static void
 check_table(Relation rel)
 {

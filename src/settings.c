@@ -180,7 +180,10 @@ require_known(void)
 		look_up();
 }
 
-/* The value that a setting is to have: a session must not put temporary objects of its own before others. */
+/*
+ * The value that a setting is to have: a session must not put temporary objects of
+ * its own before others.
+ */
 static const char *
 wanted_value(const Setting *setting)
 {
@@ -228,7 +231,10 @@ es_settings_enter(void)
 	return level;
 }
 
-/* es_settings_leave undoes es_settings_enter, and what was set meanwhile; nothing for a level of 0. */
+/*
+ * es_settings_leave undoes es_settings_enter, and what was set meanwhile; nothing
+ * for a level of 0.
+ */
 void
 es_settings_leave(int level)
 {

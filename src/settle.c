@@ -404,7 +404,7 @@ read_mark(void)
 	return es_rows_read_number(&mark_shape, 0);
 }
 
-/* The settled position as the tables have it: what was written there first for standbys, or for the sake of sealing. */
+/* The settled position as the tables have it, written for standbys or for the sake of sealing. */
 static int64
 written_settled(void)
 {

@@ -99,7 +99,10 @@ es_subscriber_has_all(void)
 	return !es_subscriber_is() || es_subscriber_state.complete;
 }
 
-/* es_subscriber_prevent_write raises 25006 where nothing can be written, and 55000 on a logical subscriber. */
+/*
+ * es_subscriber_prevent_write raises 25006 where nothing can be written, and 55000
+ * on a logical subscriber.
+ */
 void
 es_subscriber_prevent_write(const char *command)
 {

@@ -24,7 +24,10 @@ extern void es_subscriber_look(void);
 extern bool es_subscriber_has_all(void);
 extern void es_subscriber_prevent_write(const char *command);
 
-/* es_subscriber_is tells whether some relation of the store is in a subscription, be it disabled. */
+/*
+ * es_subscriber_is tells whether some relation of the store is in a subscription,
+ * be it disabled.
+ */
 static inline bool
 es_subscriber_is(void)
 {

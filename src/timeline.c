@@ -92,7 +92,10 @@ es_timeline_event_beyond(int64 position)
 	return found > position ? found : 0;
 }
 
-/* Refuses to give positions out again: somebody has set the sequence back, or not yet restored it. */
+/*
+ * Refuses to give positions out again: somebody has set the sequence back, or not
+ * yet restored it.
+ */
 static void
 check_sequence(void)
 {
@@ -141,7 +144,10 @@ pass_stored(int64 last)
 	es_base_become_caller(&saved);
 }
 
-/* es_timeline_follow notes that the store follows another one, whose positions its own sequences know nothing of. */
+/*
+ * es_timeline_follow notes that the store follows another one, whose positions its
+ * own sequences know nothing of.
+ */
 void
 es_timeline_follow(void)
 {
@@ -171,7 +177,10 @@ es_timeline_take_over(void)
 	(void) LockRelease(&tag, ExclusiveLock, false);
 }
 
-/* es_timeline_is_in_use tells whether positions have been given out here, or taken over from a store that this one has followed. */
+/*
+ * es_timeline_is_in_use tells whether positions have been given out here, or taken
+ * over from a store that this one has followed.
+ */
 bool
 es_timeline_is_in_use(void)
 {
@@ -206,7 +215,10 @@ check_timeline(Oid sequence)
 	(void) LockRelease(&tag, ExclusiveLock, false);
 }
 
-/* es_timeline_check sees to it that no position is given out that is another event's, here or on a server before this one. */
+/*
+ * es_timeline_check sees to it that no position is given out that is another
+ * event's, here or on a server before this one.
+ */
 void
 es_timeline_check(void)
 {

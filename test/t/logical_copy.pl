@@ -74,7 +74,7 @@ foreach my $publication ('p', 'by_root')
 	is($subscriber->safe_psql('postgres', 'SELECT subenabled FROM pg_subscription'), 't', "$publication: without an error");
 	$subscriber->safe_psql('postgres', $_) foreach ('DROP SUBSCRIPTION s', 'SET eventstore.allow_drop = on; DROP EXTENSION eventstore', 'CREATE EXTENSION eventstore');
 }
-like(slurp_file($subscriber->logfile), qr/the copy of "eventstore\.events" begins again/, 'the copy of the whole log has waited for its segments');
+like(slurp_file($subscriber->logfile), qr/the copy of "eventstore\.\w+" begins again/, 'what was to be copied has waited for its segments');
 
 # A store with events of its own is not copied into.
 $subscriber->safe_psql('postgres', q{SELECT es_append('own-1', 'T')});
