@@ -11,6 +11,9 @@
  * An error leaves them as they are, while the pin and the memory go with the
  * (sub)transaction.  So at its abort whatever has such a slot is stale: it is never
  * touched again.
+ *
+ * Bounds.  Each segment that a session writes to adds some; when there is much, what this
+ * transaction has not used goes, before more is made.
  */
 #include "kept.h"
 
@@ -42,6 +45,9 @@ typedef struct IndexEntry
 	Oid			relid;			/* hash key */
 	Oid			table;
 } IndexEntry;
+
+/* What is kept of segments adds up in a session that lives through many of them: above this what is not in use goes. */
+#define MOST_BYTES		((Size) 8 * 1024 * 1024)
 
 static HTAB *tables = NULL;
 static HTAB *indexes = NULL;
@@ -244,6 +250,40 @@ make_info(Relation rel, const EsShape *shape)
 	return info;
 }
 
+/* How much is kept. */
+static Size
+kept_bytes(void)
+{
+	HASH_SEQ_STATUS scan;
+	TableEntry *entry;
+	Size		bytes = 0;
+
+	hash_seq_init(&scan, tables);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		if (entry->info)
+			bytes += MemoryContextMemAllocated(entry->info->context, true);
+	return bytes;
+}
+
+/* Gives up what is kept of tables that this transaction does not use. */
+static void
+give_up_unused(void)
+{
+	HASH_SEQ_STATUS scan;
+	TableEntry *entry;
+
+	hash_seq_init(&scan, tables);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		if (entry->info == NULL || entry->info->used)
+			continue;
+		for (int i = 0; i < entry->info->nindexes; i++)
+			(void) hash_search(indexes, &entry->info->index_oids[i], HASH_REMOVE, NULL);
+		MemoryContextDelete(entry->info->context);
+		(void) hash_search(tables, &entry->relid, HASH_REMOVE, NULL);
+	}
+}
+
 /*
  * es_kept_get finds, or makes, what is kept of a table that is open and locked;
  * 55000 if the table does not have the columns that it should have.  The look at
@@ -254,16 +294,19 @@ es_kept_get(Relation rel, const EsShape *shape)
 {
 	Oid			relid = RelationGetRelid(rel);
 	bool		found;
-	TableEntry *entry = hash_search(tables, &relid, HASH_ENTER, &found);
+	TableEntry *entry = hash_search(tables, &relid, HASH_FIND, NULL);
 	EsTableInfo *info;
 
-	if (!found)
-		entry->info = NULL;
-	if (likely(entry->info && !entry->stale))
+	if (likely(entry && entry->info && !entry->stale))
 	{
 		note_use(entry->info);
 		return entry->info;
 	}
+	if (kept_bytes() > MOST_BYTES)
+		give_up_unused();
+	entry = hash_search(tables, &relid, HASH_ENTER, &found);
+	if (!found)
+		entry->info = NULL;
 	if (entry->info)
 		MemoryContextSetParent(entry->info->context, TopTransactionContext);
 	entry->info = NULL;

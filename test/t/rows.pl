@@ -178,6 +178,19 @@ foreach my $case (['batch', "SELECT es_append_batch('m-1', (SELECT jsonb_agg(jso
 }
 $session->quit;
 
+# ---- memory of a session that lives through many segments ----
+
+$node->safe_psql('postgres', 'CREATE DATABASE small_segments');
+$node->safe_psql('small_segments', 'CREATE EXTENSION eventstore; SELECT es_set_segment_size(100)');
+$session = $node->background_psql('small_segments');
+$session->query_safe("SELECT es_append_batch('s-' || i, (SELECT jsonb_agg('{\"type\": \"T\"}'::jsonb) FROM generate_series(1, 1000))) FROM generate_series(1, 30) i");
+$session->query_safe("SELECT es_append('s-' || i, 'T') FROM generate_series(1, 30) i");
+is($session->query_safe('SELECT count(*) FROM es_read_all(0, NULL)'), 30030, 'a session has filled 300 segments');
+cmp_ok($session->query_safe($ours), '<', 10_000_000, '... of which it does not keep all that it knew');
+is($session->query_safe(q{SELECT count(es_append('s-' || i, 'T', expected_version => 1001)) FROM generate_series(1, 30) i}), 30, '... and appends to streams in all of them');
+$session->quit;
+is(gaps($node, 'small_segments'), '', '... with no version missing');
+
 my $log = slurp_file($node->logfile);
 unlike($log, qr/was terminated by signal/, 'nothing crashed');
 is(join("\n", $log =~ /^.* XX\w\w\w .*ERROR.*$/mg), '', 'no internal error');
