@@ -137,7 +137,7 @@ typedef bool EsUpdateIndexes;
 /* Who may make subscriptions, and whether the server asks for a password in what they say. */
 #if PG_VERSION_NUM >= 160000
 #define es_may_subscribe(role) has_privs_of_role(role, ROLE_PG_CREATE_SUBSCRIPTION)
-#define es_subscription_needs_password(sub) ((sub)->passwordrequired && !(sub)->ownersuperuser)
+#define es_subscription_needs_password(sub) ((sub)->passwordrequired && !superuser_arg((sub)->owner))
 #define es_owns_subscription(subscription, role) \
 	object_ownercheck(SubscriptionRelationId, subscription, role)
 #else

@@ -70,12 +70,15 @@ matches(const EventQuery *query, const EsEvent *event)
 /* Called for each candidate; false ends the scan.  The slot holds the event. */
 typedef bool (*CandidateCallback) (TupleTableSlot *slot, const EsEvent *event, void *arg);
 
-/* Hands the events of one segment between two positions to a callback; false if it ended the scan. */
+/*
+ * Hands the events of one segment between two positions to a callback; false if it
+ * ended the scan.  The snapshot is fresh, or dirty.
+ */
 static bool
-scan_segment(int64 segment, int64 from, int64 upto, Snapshot snapshot,
+scan_segment(int64 segment, int64 from, int64 upto, Snapshot *snapshot,
 			 CandidateCallback callback, void *arg)
 {
-	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.needed = true,.own_slot = true,
+	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = snapshot,.needed = true,.own_slot = true,
 	.gives_out = true,.nkeys = 2};
 	bool		go_on = true;
 
@@ -97,7 +100,7 @@ scan_segment(int64 segment, int64 from, int64 upto, Snapshot snapshot,
 
 /* Hands all events in a query's range to a callback. */
 static void
-scan_positions(const EventQuery *query, Snapshot snapshot, CandidateCallback callback, void *arg)
+scan_positions(const EventQuery *query, Snapshot *snapshot, CandidateCallback callback, void *arg)
 {
 	int64		newest = es_segment_newest_reaching(query->upto);
 
@@ -109,17 +112,19 @@ scan_positions(const EventQuery *query, Snapshot snapshot, CandidateCallback cal
 
 /* Hands the events in a query's range that carry its first tag to a callback. */
 static void
-scan_tag(const EventQuery *query, Snapshot snapshot, CandidateCallback callback, void *arg)
+scan_tag(const EventQuery *query, Snapshot *snapshot, CandidateCallback callback, void *arg)
 {
 	Relation	rel = es_base_open(&es_tags_table, AccessShareLock);
 	Relation	index = es_base_open_index(&tags_by_tag, rel, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 3);
+	IndexScanDesc scan;
 	ScanKeyData keys[3];
 	bool		go_on = true;
 	bool		isnull;
 
 	es_store_check(rel, &es_tags_shape);
+	es_rows_renew_snapshot(rel, snapshot);
+	scan = es_index_beginscan(rel, index, *snapshot, 3);
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(query->tags.names[0]));
 	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(query->after));
 	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(query->upto));
@@ -139,7 +144,7 @@ scan_tag(const EventQuery *query, Snapshot snapshot, CandidateCallback callback,
 
 /* Hands what may match a query to a callback, in order of position. */
 static void
-scan_candidates(const EventQuery *query, Snapshot snapshot, CandidateCallback callback, void *arg)
+scan_candidates(const EventQuery *query, Snapshot *snapshot, CandidateCallback callback, void *arg)
 {
 	if (query->after >= query->upto)
 		return;
@@ -199,10 +204,11 @@ check_condition(const EventQuery *query)
 	for (;;)
 	{
 		Look		look = {.query = query};
+		Snapshot	dirty = &look.dirty;
 
 		CHECK_FOR_INTERRUPTS();
 		InitDirtySnapshot(look.dirty);
-		scan_candidates(query, &look.dirty, look_at, &look);
+		scan_candidates(query, &dirty, look_at, &look);
 		if (look.found)
 			ereport(ERROR,
 					errcode(ES_ERRCODE_WRONG_EXPECTED_VERSION),
@@ -308,7 +314,7 @@ es_read_tagged(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	es_settle_note_snapshot(snapshot);
-	scan_candidates(&query, snapshot, return_match, &read);
+	scan_candidates(&query, &snapshot, return_match, &read);
 	UnregisterSnapshot(snapshot);
 	es_settle_flush_noted();
 	return (Datum) 0;

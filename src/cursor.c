@@ -60,8 +60,8 @@ open_rest(EsCursor *cursor)
 	EsSegmentScan *s = &cursor->rest;
 
 	s->which = ES_INDEX_POSITION;
-	s->snapshot = cursor->range.snapshot;
-	s->needed = s->own_slot = s->gives_out = true;
+	s->fresh = cursor->range.snapshot;
+	s->needed = s->own_slot = true;
 	s->nkeys = 2;
 	ScanKeyInit(&s->keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(cursor->rest_next));
 	ScanKeyInit(&s->keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(cursor->rest_upto));
@@ -140,8 +140,8 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 	memset(cursor, 0, sizeof(*cursor));
 	cursor->range = *range;
 	s->which = range->category ? ES_INDEX_CATEGORY : ES_INDEX_POSITION;
-	s->snapshot = range->snapshot;
-	s->needed = s->own_slot = s->gives_out = true;
+	s->fresh = range->snapshot;
+	s->needed = s->own_slot = true;
 	if (range->category)
 	{
 		cursor->category_key = es_base_category_key(VARDATA_ANY(range->category),
@@ -159,6 +159,14 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 	cursor->open = cursor->scan_open = es_segment_scan_begin(s, range->segment);
 	if (cursor->open)
 		es_cursor_advance(cursor);
+}
+
+/* es_cursor_give_out sees to it that the event that a cursor stands on stays readable to the end of the transaction. */
+void
+es_cursor_give_out(EsCursor *cursor)
+{
+	es_segment_scan_give_out(cursor->rest_open && cursor->slot == cursor->rest.slot ? &cursor->rest : &cursor->scan,
+							 &cursor->event);
 }
 
 /* es_cursor_close closes a cursor; closing it again does nothing. */
@@ -293,8 +301,8 @@ es_merge_open(EsMerge *merge, const EsCursorRange *range, const int32 *keys, int
 	memset(merge, 0, sizeof(*merge));
 	cursor->range = *range;
 	s->which = ES_INDEX_CATEGORY;
-	s->snapshot = range->snapshot;
-	s->needed = s->own_slot = s->gives_out = s->wants_keys = true;
+	s->fresh = range->snapshot;
+	s->needed = s->own_slot = s->wants_keys = true;
 	s->nkeys = 3;
 	ScanKeyInit(&s->keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(0));
 	ScanKeyInit(&s->keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(range->after));

@@ -14,7 +14,8 @@ typedef struct EsCursorRange
 	int64		after;			/* positions after this one */
 	int64		upto;			/* and up to this one */
 	const text *category;		/* NULL: all */
-	Snapshot	snapshot;
+	Snapshot   *snapshot;		/* fresh; renewed if the segment was rewritten
+								 * since */
 } EsCursorRange;
 
 typedef struct EsCursor
@@ -45,6 +46,7 @@ typedef struct EsMerge
 
 extern void es_cursor_open(EsCursor *cursor, const EsCursorRange *range);
 extern void es_cursor_advance(EsCursor *cursor);
+extern void es_cursor_give_out(EsCursor *cursor);
 extern void es_cursor_close(EsCursor *cursor);
 
 extern void es_merge_open(EsMerge *merge, const EsCursorRange *range, const int32 *keys, int nkeys);

@@ -54,6 +54,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "rows.h"
 #include "sequence.h"
 
 #define EXTENSION		"eventstore"
@@ -111,38 +112,6 @@ PG_FUNCTION_INFO_V1(es_ddlguard_statement);
 
 /* ---- what belongs to the store ---- */
 
-/* The extension's row, as the guard needs it. */
-typedef struct Extension
-{
-	Oid			oid;			/* InvalidOid: there is none */
-	Oid			owner;
-	bool		uncommitted;	/* this transaction has made it */
-} Extension;
-
-/* Reads the extension's row; what is kept of it elsewhere needs a whole store. */
-static Extension
-find_extension(void)
-{
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
-	Extension	found = {InvalidOid};
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum(EXTENSION));
-	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		found.oid = ((Form_pg_extension) GETSTRUCT(tuple))->oid;
-		found.owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
-		found.uncommitted = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return found;
-}
-
 /* Finds a relation of schema eventstore; InvalidOid if it is not there. */
 static Oid
 find_relation(const char *name)
@@ -158,7 +127,7 @@ is_member(Oid class, Oid object)
 {
 	Oid			extension = getExtensionOfObject(class, object);
 
-	return OidIsValid(extension) && extension == find_extension().oid;
+	return OidIsValid(extension) && extension == es_base_find_extension().oid;
 }
 
 /* Tells whether a relation is a partition of the log. */
@@ -269,7 +238,7 @@ is_own(Oid class, Oid object, int column)
 	switch (class)
 	{
 		case ExtensionRelationId:
-			return object == find_extension().oid;
+			return object == es_base_find_extension().oid;
 		case NamespaceRelationId:
 			return is_member(class, object);
 		case RelationRelationId:
@@ -290,21 +259,14 @@ static bool
 has_rows(Oid relid)
 {
 	Relation	rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
-	bool		found = false;
+	Snapshot	snapshot;
+	bool		found;
 
 	if (rel == NULL)
 		return false;
-	if (rel->rd_rel->relkind == RELKIND_RELATION)
-	{
-		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-		TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-		TupleTableSlot *slot = table_slot_create(rel, NULL);
-
-		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
-		ExecDropSingleTupleTableSlot(slot);
-		table_endscan(scan);
-		UnregisterSnapshot(snapshot);
-	}
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	found = rel->rd_rel->relkind == RELKIND_RELATION && es_rows_any(rel, snapshot);
+	UnregisterSnapshot(snapshot);
 	relation_close(rel, AccessShareLock);
 	return found;
 }
@@ -336,7 +298,7 @@ has_events(void)
 static bool
 in_own_script(void)
 {
-	return creating_extension && CurrentExtensionObject == find_extension().oid;
+	return creating_extension && CurrentExtensionObject == es_base_find_extension().oid;
 }
 
 /* Tells whether anything can be refused now. */
@@ -350,7 +312,7 @@ is_on_guard(void)
 static bool
 is_in_use(void)
 {
-	return has_events() && !find_extension().uncommitted;
+	return has_events() && !es_base_find_extension().uncommitted;
 }
 
 /* ---- dropping ---- */
@@ -489,7 +451,22 @@ check_column_type(Oid relid, const char *column)
 				errhint("If that is meant, run SET eventstore.allow_drop = on first."));
 }
 
-/* Looks through the commands of an ALTER TABLE. */
+/*
+ * Refuses to give a composite type of the store another attribute: it keeps its place
+ * also once it is dropped, so nothing could make the type again what it was.
+ */
+static void
+check_new_attribute(Oid relid)
+{
+	if (get_rel_relkind(relid) == RELKIND_COMPOSITE_TYPE && is_own_relation(relid) && is_in_use())
+		ereport(ERROR,
+				errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
+				errmsg("cannot add an attribute to type \"%s\" because the event store has events", get_rel_name(relid)),
+				errdetail("The store would refuse to work with the type, also after the attribute is dropped."),
+				errhint("If that is meant, run SET eventstore.allow_drop = on first."));
+}
+
+/* Looks through the commands of an ALTER TABLE, or ALTER TYPE. */
 static void
 check_table(const AlterTableStmt *statement)
 {
@@ -506,6 +483,8 @@ check_table(const AlterTableStmt *statement)
 			check_persistence(relid);
 		else if (command->subtype == AT_AlterColumnType)
 			check_column_type(relid, command->name);
+		else if (command->subtype == AT_AddColumn)
+			check_new_attribute(relid);
 	}
 }
 
@@ -540,10 +519,9 @@ check_statement(const Node *statement)
 Datum
 es_ddlguard_statement(PG_FUNCTION_ARGS)
 {
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		elog(ERROR, "es_ddlguard_statement: not called as an event trigger");
+	es_base_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "guard_ddl");
 	/* to whom the store is not, the server says so */
-	if (is_on_guard() && has_privs_of_role(GetUserId(), find_extension().owner))
+	if (is_on_guard() && has_privs_of_role(GetUserId(), es_base_find_extension().owner))
 		check_statement(((EventTriggerData *) fcinfo->context)->parsetree);
 	PG_RETURN_NULL();
 }

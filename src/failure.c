@@ -53,7 +53,7 @@ es_failure_read(const EsPartition *row, int64 after, EsFailure **failures)
 	int			room = 8;
 
 	*failures = palloc(sizeof(EsFailure) * room);
-	rows.snapshot = es_segment_fresh_snapshot();
+	rows.fresh = true;
 	es_rows_equal(&rows, Int64GetDatum(row->subscription_id));
 	es_rows_equal(&rows, Int32GetDatum(row->partition));
 	es_rows_between(&rows, after, PG_INT64_MAX);
@@ -65,7 +65,6 @@ es_failure_read(const EsPartition *row, int64 after, EsFailure **failures)
 		take_failure(&(*failures)[count++], rows.values, rows.isnull);
 	}
 	es_rows_end(&rows);
-	UnregisterSnapshot(rows.snapshot);
 	return count;
 }
 

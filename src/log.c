@@ -91,6 +91,7 @@ take_event(LogRead *read, EsCursor *cursor)
 		(read->filter->wants == NULL || read->filter->wants(event, read->arg)))
 	{
 		es_settle_note_row(cursor->slot);
+		es_cursor_give_out(cursor);
 		read->callback(event, read->arg);
 		read->left = read->filter->enough ? 0 : read->left - 1;
 		read->taken++;
@@ -207,7 +208,7 @@ static bool
 read_segment(LogRead *read, int64 segment)
 {
 	const EsNames *categories = &read->filter->categories;
-	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,.snapshot = read->snapshot};
+	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,.snapshot = &read->snapshot};
 	int64		last = es_segment_last_position(segment);
 	int64		positions = Min(read->upto, last) - read->passed;
 

@@ -276,7 +276,7 @@ warn_of_failure(int64 segment, const ErrorData *error)
 static void
 mark_sealed(EsRows *rows)
 {
-	int64		events = es_segment_count(DatumGetInt64(rows->values[Anum_es_segments_segment - 1]), rows->snapshot);
+	int64		events = es_segment_count(DatumGetInt64(rows->values[Anum_es_segments_segment - 1]), NULL);
 	Datum		values[Natts_es_segments];
 	bool		isnull[Natts_es_segments] = {false};
 
@@ -294,10 +294,9 @@ mark_sealed(EsRows *rows)
 static int64
 find_unsealed(int64 settled, int64 mark)
 {
-	EsRows		rows = {.shape = &es_segment_shape,.mode = RowExclusiveLock};
+	EsRows		rows = {.shape = &es_segment_shape,.mode = RowExclusiveLock,.fresh = true};
 	int64		found = -1;
 
-	rows.snapshot = RegisterSnapshot(GetLatestSnapshot());
 	es_rows_begin(&rows);
 	while (es_rows_next(&rows))
 	{
@@ -312,7 +311,6 @@ find_unsealed(int64 settled, int64 mark)
 			found = segment;
 	}
 	es_rows_end(&rows);
-	UnregisterSnapshot(rows.snapshot);
 	return found;
 }
 

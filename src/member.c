@@ -48,7 +48,7 @@ read_members(const EsSubscription *subscription)
 	EsRows		rows = {.shape = &es_subscription_member_shape,.mode = AccessShareLock};
 	List	   *members = NIL;
 
-	rows.snapshot = es_segment_fresh_snapshot();
+	rows.fresh = true;
 	es_rows_equal(&rows, Int64GetDatum(subscription->id));
 	es_rows_begin(&rows);
 	while (es_rows_next(&rows))
@@ -60,7 +60,6 @@ read_members(const EsSubscription *subscription)
 		members = lappend(members, member);
 	}
 	es_rows_end(&rows);
-	UnregisterSnapshot(rows.snapshot);
 	return members;
 }
 

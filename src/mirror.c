@@ -92,7 +92,6 @@ PG_FUNCTION_INFO_V1(es_mirror_segment_once);
 PG_FUNCTION_INFO_V1(es_mirror_segment);
 PG_FUNCTION_INFO_V1(es_mirror_forget);
 
-
 /* ---- asking ---- */
 
 /* Asks the publisher of the subscription that this worker works for. */
@@ -287,8 +286,7 @@ es_mirror_before_subscribe(PG_FUNCTION_ARGS)
 {
 	const Node *statement;
 
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		elog(ERROR, "es_mirror_before_subscribe: not called as an event trigger");
+	es_base_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "before_subscribe");
 	statement = ((EventTriggerData *) fcinfo->context)->parsetree;
 	if (!es_base_owns_store(GetUserId()))
 		PG_RETURN_NULL();
@@ -379,8 +377,7 @@ es_mirror_after_subscription(PG_FUNCTION_ARGS)
 {
 	const Node *statement;
 
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		elog(ERROR, "es_mirror_after_subscription: not called as an event trigger");
+	es_base_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "after_subscription");
 	statement = ((EventTriggerData *) fcinfo->context)->parsetree;
 	if (IsA(statement, CreateSubscriptionStmt) && es_base_owns_store(GetUserId()))
 		after_create((const CreateSubscriptionStmt *) statement);
@@ -420,25 +417,21 @@ Datum
 es_mirror_segment_once(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	Relation	rel;
-	ScanKeyData key;
-	SysScanDesc scan;
-	Snapshot	snapshot;
+	EsRows		rows = {.shape = &es_segment_shape,.mode = AccessShareLock};
 	bool		isnull;
 	bool		exists;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "es_mirror_segment_once: not called as a trigger");
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) &&
+							RelationGetRelid(trigger->tg_relation) == es_base_oid(&es_segment_table), "segment_once");
 	if (!IsLogicalWorker())
 		return PointerGetDatum(trigger->tg_trigtuple);
-	rel = trigger->tg_relation;
-	ScanKeyInit(&key, Anum_es_segments_segment, BTEqualStrategyNumber, F_INT8EQ,
-				heap_getattr(trigger->tg_trigtuple, Anum_es_segments_segment, RelationGetDescr(rel), &isnull));
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = systable_beginscan(rel, es_base_index(&es_segment_pkey, rel), true, snapshot, 1, &key);
-	exists = HeapTupleIsValid(systable_getnext(scan));
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
+	rows.snapshot = RegisterSnapshot(GetLatestSnapshot());
+	es_rows_equal(&rows, heap_getattr(trigger->tg_trigtuple, Anum_es_segments_segment,
+									  RelationGetDescr(trigger->tg_relation), &isnull));
+	es_rows_begin(&rows);
+	exists = es_rows_next(&rows);
+	es_rows_end(&rows);
+	UnregisterSnapshot(rows.snapshot);
 	return PointerGetDatum(exists ? NULL : trigger->tg_trigtuple);
 }
 
@@ -456,8 +449,8 @@ es_mirror_segment(PG_FUNCTION_ARGS)
 	Oid			relid;
 	bool		isnull;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "es_mirror_segment: not called as a trigger");
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) &&
+							RelationGetRelid(trigger->tg_relation) == es_base_oid(&es_segment_table), "mirror_segment");
 	if (!IsLogicalWorker())
 		return PointerGetDatum(NULL);
 	desc = RelationGetDescr(trigger->tg_relation);
@@ -535,8 +528,7 @@ es_mirror_init(void)
 Datum
 es_mirror_forget(PG_FUNCTION_ARGS)
 {
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "es_mirror_forget: not called as a trigger");
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo), "forget_segments");
 	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
 	return PointerGetDatum(NULL);
 }

@@ -23,6 +23,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -35,6 +36,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 EsRelation	es_base_events = {"events",.kind = RELKIND_PARTITIONED_TABLE};
@@ -97,11 +99,12 @@ es_base_init(void)
 	CacheRegisterRelcacheCallback(forget_on_relation_change, (Datum) 0);
 }
 
-/* Reads the extension's OID, schema and owner from pg_extension. */
-static void
-look_up_extension(EsStore *found)
+/* es_base_find_extension reads the extension's row as it is now; what es_base_store keeps needs a whole store. */
+EsExtension
+es_base_find_extension(void)
 {
 	Relation	pg_extension = table_open(ExtensionRelationId, AccessShareLock);
+	EsExtension found = {InvalidOid};
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -110,16 +113,34 @@ look_up_extension(EsStore *found)
 				F_NAMEEQ, CStringGetDatum("eventstore"));
 	scan = systable_beginscan(pg_extension, ExtensionNameIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
-	if (!HeapTupleIsValid(tuple))
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
+
+		found.oid = form->oid;
+		found.schema = form->extnamespace;
+		found.owner = form->extowner;
+		found.uncommitted = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	}
+	systable_endscan(scan);
+	table_close(pg_extension, AccessShareLock);
+	return found;
+}
+
+/* Fills in what the extension's row says. */
+static void
+look_up_extension(EsStore *found)
+{
+	EsExtension extension = es_base_find_extension();
+
+	if (!OidIsValid(extension.oid))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("extension \"eventstore\" is not installed in this database"),
 				errhint("Run CREATE EXTENSION eventstore."));
-	found->extension = ((Form_pg_extension) GETSTRUCT(tuple))->oid;
-	found->user_schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
-	found->owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
-	systable_endscan(scan);
-	table_close(pg_extension, AccessShareLock);
+	found->extension = extension.oid;
+	found->user_schema = extension.schema;
+	found->owner = extension.owner;
 }
 
 /*
@@ -329,6 +350,31 @@ Relation
 es_base_open_index(EsRelation *object, Relation rel, LOCKMODE mode)
 {
 	return index_open(es_base_index(object, rel), mode);
+}
+
+/*
+ * es_base_sees tells whether a snapshot sees of a table, which is locked, what it
+ * should.  ALTER TABLE that rewrites a table makes its transaction the writer of all
+ * rows, so that a snapshot from before sees none of them: who took it and then
+ * waited for the lock finds the table empty.  Rewritten is what has another file
+ * than its first one; since the snapshot, if it does not see who wrote the table's
+ * row of pg_class.  Other changes of a table that was rewritten once look the same.
+ */
+bool
+es_base_sees(Relation rel, Snapshot snapshot)
+{
+	HeapTuple	row;
+	TransactionId writer;
+
+	if (likely(rel->rd_rel->relfilenode == RelationGetRelid(rel)) || snapshot->snapshot_type != SNAPSHOT_MVCC)
+		return true;
+	row = SearchSysCache1(RELOID, ObjectIdGetDatum(RelationGetRelid(rel)));
+	if (!HeapTupleIsValid(row))
+		return true;
+	writer = HeapTupleHeaderGetXmin(row->t_data);
+	ReleaseSysCache(row);
+	return !TransactionIdIsNormal(writer) || TransactionIdIsCurrentTransactionId(writer) ||
+		!XidInMVCCSnapshot(writer, snapshot);
 }
 
 /* es_base_event_type gives the OID of the type es_event; 55000 if it is not there. */

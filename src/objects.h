@@ -11,6 +11,7 @@
 #include "storage/lockdefs.h"
 #include "utils/inval.h"
 #include "utils/relcache.h"
+#include "utils/snapshot.h"
 
 /*
  * Where the extension is in this database.  Valid until the next catalog
@@ -25,6 +26,17 @@ typedef struct EsStore
 } EsStore;
 
 extern const EsStore *es_base_store(void);
+
+/* The extension's row of pg_extension. */
+typedef struct EsExtension
+{
+	Oid			oid;			/* InvalidOid: there is none */
+	Oid			schema;
+	Oid			owner;
+	bool		uncommitted;	/* this transaction has made it */
+} EsExtension;
+
+extern EsExtension es_base_find_extension(void);
 
 /*
  * A relation of schema eventstore, named where it is used:
@@ -81,6 +93,7 @@ extern Oid	es_base_index(EsRelation *object, Relation rel);
 extern Relation es_base_open_index(EsRelation *object, Relation rel, LOCKMODE mode);
 extern Oid	es_base_find_index(const char *name, Oid table, const EsIndexShape *shape);
 extern uint64 es_base_changes(void);
+extern bool es_base_sees(Relation rel, Snapshot snapshot);
 extern Oid	es_base_event_type(void);
 extern bool es_base_owns_store(Oid role);
 extern void es_base_init(void);

@@ -93,7 +93,7 @@ es_progress_read_all(EsProgress **rows)
 	int			room = 8;
 
 	*rows = palloc(sizeof(EsProgress) * room);
-	look.snapshot = es_segment_fresh_snapshot();
+	look.fresh = true;
 	es_rows_begin(&look);
 	while (es_rows_next(&look))
 	{
@@ -102,15 +102,14 @@ es_progress_read_all(EsProgress **rows)
 		take_row(&(*rows)[count++], look.values, look.isnull);
 	}
 	es_rows_end(&look);
-	UnregisterSnapshot(look.snapshot);
 	return count;
 }
 
-/* es_progress_read_as_of reads the row of a projection's live generation, or of its rebuild; false if the snapshot sees none. */
+/* es_progress_read_as_of reads the row of a projection's live generation, or of its rebuild; false if the snapshot, NULL: a fresh one, sees none. */
 bool
 es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row)
 {
-	EsRows		look = {.shape = &progress,.mode = AccessShareLock,.snapshot = snapshot};
+	EsRows		look = {.shape = &progress,.mode = AccessShareLock,.snapshot = snapshot,.fresh = snapshot == NULL};
 	bool		found = false;
 
 	es_rows_equal(&look, Int64GetDatum(id));
@@ -128,11 +127,7 @@ es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row)
 bool
 es_progress_read(int64 id, bool live, EsProgress *row)
 {
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	bool		found = es_progress_read_as_of(id, live, snapshot, row);
-
-	UnregisterSnapshot(snapshot);
-	return found;
+	return es_progress_read_as_of(id, live, NULL, row);
 }
 
 /* es_progress_live_generation tells which generation is live as a snapshot sees it; 0 if it sees none. */
@@ -264,7 +259,7 @@ es_progress_read_skips(int64 id, int64 after, int64 upto, int64 **positions)
 	int			room = 8;
 
 	*positions = palloc(sizeof(int64) * room);
-	look.snapshot = es_segment_fresh_snapshot();
+	look.fresh = true;
 	es_rows_equal(&look, Int64GetDatum(id));
 	es_rows_between(&look, after, upto);
 	es_rows_begin(&look);
@@ -275,7 +270,6 @@ es_progress_read_skips(int64 id, int64 after, int64 upto, int64 **positions)
 		(*positions)[count++] = DatumGetInt64(look.values[Anum_skips_position - 1]);
 	}
 	es_rows_end(&look);
-	UnregisterSnapshot(look.snapshot);
 	return count;
 }
 

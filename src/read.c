@@ -86,7 +86,8 @@ PG_FUNCTION_INFO_V1(es_read);
 static int64
 first_version_in(const EsStreamScan *scan, int64 segment)
 {
-	EsSegmentScan probe = {.which = ES_INDEX_STREAM,.snapshot = scan->snapshot,.own_slot = true,.nkeys = 1};
+	EsSegmentScan probe = {.which = ES_INDEX_STREAM,.snapshot = scan->snapshot,.fresh = scan->how.fresh,
+	.own_slot = true,.nkeys = 1};
 	bool		isnull;
 
 	ScanKeyInit(&probe.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(scan->stream.id));
@@ -152,12 +153,13 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 	scan->places = places;
 	scan->upto_version = PG_INT64_MAX;
 	scan->own_snapshot = options->snapshot == NULL;
-	scan->snapshot = scan->own_snapshot ? es_segment_fresh_snapshot() : options->snapshot;
+	scan->snapshot = scan->own_snapshot ? es_rows_fresh_snapshot() : options->snapshot;
 	es_settle_note_snapshot(scan->snapshot);
 	scan->context = CurrentMemoryContext;
 	scan->backwards = options->backwards;
 	scan->how.which = ES_INDEX_STREAM;
 	scan->how.snapshot = scan->snapshot;
+	scan->how.fresh = scan->own_snapshot ? &scan->snapshot : NULL;
 	scan->how.own_slot = true;
 	scan->how.backwards = options->backwards;
 	scan->how.gives_out = options->gives_out;
@@ -168,7 +170,7 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 		scan->how.pages = es_pages_begin(scan->snapshot);
 		return scan;
 	}
-	scan->found = es_stream_find(options->stream, scan->snapshot, stream) && !stream->deleted;
+	scan->found = es_stream_find(options->stream, &scan->snapshot, scan->own_snapshot, stream) && !stream->deleted;
 	if (!scan->found)
 		return scan;
 	if (scan->backwards)
@@ -466,6 +468,7 @@ es_read_category_begin(const text *category, Snapshot snapshot)
 	scan->streams = es_base_open(&es_base_streams, AccessShareLock);
 	scan->index = es_base_open_index(&streams_by_category, scan->streams, AccessShareLock);
 	es_store_check(scan->streams, &es_stream_shape);
+	es_rows_require_sight(scan->streams, snapshot);
 	scan->slot = table_slot_create(scan->streams, NULL);
 	scan->scan = es_index_beginscan(scan->streams, scan->index, snapshot, 3);
 	rescan_category(scan, 1, PG_INT64_MAX);

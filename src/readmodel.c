@@ -71,7 +71,7 @@ es_readmodel_open(EsReadModel *model, int64 id, int64 generation, bool exclusive
 	es_store_open(&model->table, &states);
 	InitDirtySnapshot(model->dirty);
 	if (exclusive)
-		model->snapshot = es_segment_fresh_snapshot();
+		model->snapshot = es_rows_fresh_snapshot();
 	model->scan = es_index_beginscan(model->table.rel,
 									 es_store_known_index(&model->table, &states_by_key),
 									 exclusive ? model->snapshot : &model->dirty, 3);
@@ -294,7 +294,7 @@ delete_states(EsRows *rows, int64 most)
 	bool		more = true;
 
 	CommandCounterIncrement();	/* this command may have written some */
-	rows->snapshot = es_segment_fresh_snapshot();
+	rows->fresh = true;
 	es_rows_begin(rows);
 	while (most-- > 0 && (more = es_rows_next(rows)))
 	{
@@ -302,7 +302,6 @@ delete_states(EsRows *rows, int64 most)
 		es_rows_delete(rows);
 	}
 	es_rows_end(rows);
-	UnregisterSnapshot(rows->snapshot);
 	CommandCounterIncrement();
 	return !more;
 }

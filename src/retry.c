@@ -80,11 +80,11 @@ same_contents(const EsNewEvent *given, const EsEvent *stored)
 static EsNewEvent *
 compare_run(EsNewEvent *event, int count, const EsStream *stream, int64 version)
 {
-	Snapshot	snapshot = es_segment_fresh_snapshot();
+	Snapshot	snapshot = es_rows_fresh_snapshot();
 
 	for (int64 n = stream->first_segment; count > 0 && n <= stream->last_segment; n++)
 	{
-		EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = snapshot,.own_slot = true,.nkeys = 2};
+		EsSegmentScan scan = {.which = ES_INDEX_STREAM,.fresh = &snapshot,.own_slot = true,.nkeys = 2};
 		bool		same = true;
 
 		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));

@@ -37,6 +37,43 @@ es_rows_fresh_snapshot(void)
 	return snapshot;
 }
 
+/* es_rows_any tells whether a table has a row that a snapshot sees; nothing is asked of its columns. */
+bool
+es_rows_any(Relation rel, Snapshot snapshot)
+{
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	return found;
+}
+
+/* es_rows_renew_snapshot takes a fresh snapshot in the place of one that does not see what a table, locked by now, has. */
+void
+es_rows_renew_snapshot(Relation rel, Snapshot *snapshot)
+{
+	if (likely(es_base_sees(rel, *snapshot)))
+		return;
+	UnregisterSnapshot(*snapshot);
+	*snapshot = NULL;
+	*snapshot = es_rows_fresh_snapshot();
+}
+
+/* es_rows_require_sight raises 40001 if a snapshot does not see what a table, locked by now, has. */
+void
+es_rows_require_sight(Relation rel, Snapshot snapshot)
+{
+	if (likely(es_base_sees(rel, snapshot)))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			errmsg("\"eventstore.%s\" was altered at the same time", RelationGetRelationName(rel)),
+			errdetail("To the snapshot of the statement, or of the transaction, the table may look empty."),
+			errhint("Retry the transaction."));
+}
+
 /* ---- looking ---- */
 
 /* The column that the next key is for. */
@@ -81,15 +118,28 @@ es_rows_between(EsRows *rows, int64 after, int64 upto)
 	ScanKeyInit(&rows->keys[rows->nkeys++], rows->nequal + 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(upto));
 }
 
-/* es_rows_begin opens the table and begins to look. */
+/* Takes the snapshot that a look is by, unless there is one: the table is locked, so nobody rewrites it any more. */
+static void
+take_snapshot(EsRows *rows)
+{
+	rows->own_snapshot = rows->snapshot == NULL;
+	if (!rows->own_snapshot)
+		es_rows_require_sight(rows->rel, rows->snapshot);
+	else if (rows->fresh)
+		rows->snapshot = es_rows_fresh_snapshot();
+	else
+		rows->snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rows->rel)));
+}
+
+/* es_rows_begin opens the table and begins to look; 40001 if the table was rewritten since the given snapshot. */
 void
 es_rows_begin(EsRows *rows)
 {
+	if (rows->fresh)
+		es_base_flush_pending();	/* that may lock other tables */
 	rows->rel = es_base_open(rows->shape->table, rows->mode);
 	es_store_check(rows->rel, rows->shape);
-	rows->own_snapshot = rows->snapshot == NULL;
-	if (rows->own_snapshot)
-		rows->snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rows->rel)));
+	take_snapshot(rows);
 	rows->slot = table_slot_create(rows->rel, NULL);
 	if (rows->nkeys == 0)
 	{
@@ -127,7 +177,10 @@ es_rows_end(EsRows *rows)
 	}
 	ExecDropSingleTupleTableSlot(rows->slot);
 	if (rows->own_snapshot)
+	{
 		UnregisterSnapshot(rows->snapshot);
+		rows->snapshot = NULL;
+	}
 	table_close(rows->rel, rows->mode == AccessShareLock ? AccessShareLock : NoLock);
 }
 
@@ -184,11 +237,10 @@ es_rows_insert(const EsShape *shape, const Datum *values, const bool *isnull)
 static bool
 replace(const EsShape *shape, const Datum *values, const bool *isnull, bool must)
 {
-	EsRows		rows = {.shape = shape,.mode = RowExclusiveLock};
+	EsRows		rows = {.shape = shape,.mode = RowExclusiveLock,.fresh = true};
 	bool		found;
 
 	CommandCounterIncrement();	/* this command may have written it before */
-	rows.snapshot = es_rows_fresh_snapshot();
 	for (int i = 0; i < ES_MOST_KEYS && shape->key->index.keys[i] != 0; i++)
 		es_rows_equal(&rows, values[shape->key->index.keys[i] - 1]);
 	es_rows_begin(&rows);
@@ -198,7 +250,6 @@ replace(const EsShape *shape, const Datum *values, const bool *isnull, bool must
 	else if (must)
 		es_store_report_changed(rows.rel);
 	es_rows_end(&rows);
-	UnregisterSnapshot(rows.snapshot);
 	CommandCounterIncrement();
 	return found;
 }
@@ -222,18 +273,16 @@ es_rows_put(const EsShape *shape, const Datum *values, const bool *isnull)
 int64
 es_rows_take_away(const EsShape *shape, const Datum *keys, int nkeys)
 {
-	EsRows		rows = {.shape = shape,.mode = RowExclusiveLock};
+	EsRows		rows = {.shape = shape,.mode = RowExclusiveLock,.fresh = true};
 	int64		count = 0;
 
 	CommandCounterIncrement();
-	rows.snapshot = es_rows_fresh_snapshot();
 	for (int i = 0; i < nkeys; i++)
 		es_rows_equal(&rows, keys[i]);
 	es_rows_begin(&rows);
 	for (; es_rows_next(&rows); count++)
 		es_rows_delete(&rows);
 	es_rows_end(&rows);
-	UnregisterSnapshot(rows.snapshot);
 	CommandCounterIncrement();
 	return count;
 }

@@ -18,6 +18,7 @@ typedef struct EsRows
 								 * others stay */
 	Snapshot	snapshot;		/* NULL: what is committed, and what this
 								 * transaction's commands up to now have done */
+	bool		fresh;			/* then also what the running command has done */
 
 	int			nkeys;
 	int			nequal;			/* of them, which ask for one value */
@@ -55,5 +56,8 @@ extern int64 es_rows_read_number(const EsShape *shape, int64 missing);
 extern void es_rows_write_number(const EsShape *shape, int64 number);
 
 extern Snapshot es_rows_fresh_snapshot(void);
+extern bool es_rows_any(Relation rel, Snapshot snapshot);
+extern void es_rows_renew_snapshot(Relation rel, Snapshot *snapshot);
+extern void es_rows_require_sight(Relation rel, Snapshot snapshot);
 
 #endif							/* ES_ROWS_H */

@@ -365,7 +365,7 @@ walk_contiguous(int64 after, int64 last)
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	for (int64 n = es_segment_of(after + 1); whole && after < last && n <= es_segment_of(last); n++)
 	{
-		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.own_slot = true,.nkeys = 1};
+		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true,.nkeys = 1};
 
 		ScanKeyInit(&scan.keys[0], 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
 		if (!es_segment_scan_begin(&scan, n))

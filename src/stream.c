@@ -56,14 +56,19 @@ es_stream_deform(TupleTableSlot *slot, EsStream *stream)
 
 /* Reads the row of eventstore.streams that one of its unique indexes finds for a key. */
 static bool
-find_row(EsRelation *by, ScanKey key, Snapshot snapshot, EsStream *stream)
+find_row(EsRelation *by, ScanKey key, Snapshot *snapshot, bool fresh, EsStream *stream)
 {
 	Relation	rel = es_base_open(&es_base_streams, AccessShareLock);
 	Relation	index = es_base_open_index(by, rel, AccessShareLock);
 	TupleTableSlot *slot = es_store_scan_slot(rel, &es_stream_shape);
-	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 1);
+	IndexScanDesc scan;
 	bool		found;
 
+	if (fresh)
+		es_rows_renew_snapshot(rel, snapshot);
+	else
+		es_rows_require_sight(rel, *snapshot);
+	scan = es_index_beginscan(rel, index, *snapshot, 1);
 	index_rescan(scan, key, 1, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, slot);
 	if (found)
@@ -77,15 +82,18 @@ find_row(EsRelation *by, ScanKey key, Snapshot snapshot, EsStream *stream)
 	return found;
 }
 
-/* es_stream_find reads the row of a stream as a snapshot sees it; false if there is none. */
+/*
+ * es_stream_find reads the row of a stream as a snapshot sees it; false if there is
+ * none.  If the table was rewritten since, a fresh one is renewed, and any other is 40001.
+ */
 bool
-es_stream_find(const text *name, Snapshot snapshot, EsStream *stream)
+es_stream_find(const text *name, Snapshot *snapshot, bool fresh, EsStream *stream)
 {
 	ScanKeyData key;
 
 	stream->name = name;
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(name));
-	return find_row(&streams_by_name, &key, snapshot, stream);
+	return find_row(&streams_by_name, &key, snapshot, fresh, stream);
 }
 
 /* ---- hints ---- */
@@ -156,10 +164,11 @@ bool
 es_stream_find_newest(const text *name, EsStream *stream, TransactionId *in_progress)
 {
 	SnapshotData dirty;
+	Snapshot	snapshot = &dirty;
 	bool		found;
 
 	InitDirtySnapshot(dirty);
-	found = find_by_hint(name, &dirty, stream) || es_stream_find(name, &dirty, stream);
+	found = find_by_hint(name, &dirty, stream) || es_stream_find(name, &snapshot, false, stream);
 	*in_progress = found ? met_in_progress(&dirty) : InvalidTransactionId;
 	if (found)
 		*hint_for(name) = stream->tid;
@@ -294,9 +303,9 @@ es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, Transactio
 
 /* Reads a stream's version at one end of a segment; 0 if it has none there. */
 static int64
-version_at(const EsStream *stream, int64 segment, ScanDirection direction, Snapshot snapshot)
+version_at(const EsStream *stream, int64 segment, ScanDirection direction, Snapshot *fresh)
 {
-	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = snapshot,.own_slot = true,.nkeys = 1};
+	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.fresh = fresh,.own_slot = true,.nkeys = 1};
 	bool		isnull;
 
 	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
@@ -310,20 +319,20 @@ version_at(const EsStream *stream, int64 segment, ScanDirection direction, Snaps
 static void
 check_lost(const EsStream *stream, int64 lost)
 {
-	Snapshot	snapshot = es_segment_fresh_snapshot();
+	Snapshot	snapshot = es_rows_fresh_snapshot();
 	int64		after = 0;		/* the next version that there is */
 
 	for (int64 n = lost + 1; after == 0 && n <= stream->last_segment; n++)
-		after = version_at(stream, n, ForwardScanDirection, snapshot);
+		after = version_at(stream, n, ForwardScanDirection, &snapshot);
 	for (int64 n = lost; n >= stream->first_segment && after != 1; n--)
 	{
-		int64		before = version_at(stream, n, BackwardScanDirection, snapshot);
+		int64		before = version_at(stream, n, BackwardScanDirection, &snapshot);
 
 		if (before == 0)
 			continue;
 		if (before != after - 1)
 			break;
-		after = version_at(stream, n, ForwardScanDirection, snapshot);
+		after = version_at(stream, n, ForwardScanDirection, &snapshot);
 	}
 	UnregisterSnapshot(snapshot);
 	if (after != 1)
@@ -380,13 +389,13 @@ Datum
 es_stream_version(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_base_stream_arg(fcinfo, 0);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = snapshot,.needed = true,.own_slot = true,.nkeys = 1};
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.fresh = &snapshot,.needed = true,.own_slot = true,.nkeys = 1};
 	EsStream	stream;
 	int64		version = 0;
 	bool		isnull;
 
-	if (es_stream_find(name, snapshot, &stream))
+	if (es_stream_find(name, &snapshot, true, &stream))
 	{
 		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream.id));
 		version = DatumGetInt64(es_segment_scan_edge(&scan, stream.last_segment, BackwardScanDirection,

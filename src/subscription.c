@@ -235,14 +235,13 @@ read_definition(EsSubscription *subscription, const text *name)
 	EsRows		rows = {.shape = &subscription_shape,.mode = AccessShareLock};
 	bool		found;
 
-	rows.snapshot = es_segment_fresh_snapshot();
+	rows.fresh = true;
 	es_rows_equal(&rows, PointerGetDatum(name));
 	es_rows_begin(&rows);
 	found = es_rows_next(&rows);
 	if (found)
 		take_definition(subscription, rows.values, rows.isnull);
 	es_rows_end(&rows);
-	UnregisterSnapshot(rows.snapshot);
 	return found;
 }
 
@@ -343,7 +342,7 @@ read_rows(int64 id, int partition, EsPartition *rows, int most)
 	EsRows		look = {.shape = &partition_shape,.mode = AccessShareLock};
 	int			count = 0;
 
-	look.snapshot = es_segment_fresh_snapshot();
+	look.fresh = true;
 	es_rows_equal(&look, Int64GetDatum(id));
 	if (partition >= 0)
 		es_rows_equal(&look, Int32GetDatum(partition));
@@ -351,7 +350,6 @@ read_rows(int64 id, int partition, EsPartition *rows, int most)
 	while (count < most && es_rows_next(&look))
 		take_partition(&rows[count++], look.values, look.isnull);
 	es_rows_end(&look);
-	UnregisterSnapshot(look.snapshot);
 	return count;
 }
 

@@ -41,7 +41,8 @@
 #include "sequence.h"
 #include "subscriber.h"
 
-#define FOLLOWS	PG_INT64_MAX	/* timeline_seq of a store that follows another */
+/* What timeline_seq says in a store that follows another. */
+#define FOLLOWS	PG_INT64_MAX
 
 static EsRelation timeline_seq = {"timeline_seq",.kind = RELKIND_SEQUENCE};
 static Oid	checked = InvalidOid;	/* the timeline_seq that was looked at */
@@ -76,13 +77,13 @@ skip_segments(void)
 int64
 es_timeline_event_beyond(int64 position)
 {
-	Snapshot	snapshot = es_segment_fresh_snapshot();
+	Snapshot	snapshot = es_rows_fresh_snapshot();
 	int64		found = 0;
 
 	for (int64 n = es_segment_newest_reaching(PG_INT64_MAX);
 		 n >= 0 && found == 0 && es_segment_last_position(n) > position; n--)
 	{
-		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.own_slot = true};
+		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true};
 		bool		isnull;
 
 		found = DatumGetInt64(es_segment_scan_edge(&scan, n, BackwardScanDirection, Anum_es_events_position, &isnull));
