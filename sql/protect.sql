@@ -94,7 +94,9 @@ SELECT * FROM helper.outcomes(
 	'ALTER SEQUENCE eventstore.position_seq CACHE 20',
 	'ALTER TABLE eventstore.events_0 SET UNLOGGED', 'ALTER TABLE eventstore.streams SET UNLOGGED', 'ALTER SEQUENCE eventstore.position_seq SET UNLOGGED',
 	'ALTER TABLE eventstore.events ALTER data TYPE jsonb USING ''{}''', 'ALTER TABLE eventstore.streams ALTER name TYPE varchar',
-	'ALTER TYPE es_state ALTER ATTRIBUTE state TYPE text');
+	'ALTER TYPE es_state ALTER ATTRIBUTE state TYPE text',
+	'ALTER TYPE es_event ADD ATTRIBUTE note text',
+	'ALTER TYPE es_new_event ADD ATTRIBUTE note text', 'ALTER TYPE es_state ADD ATTRIBUTE note text', 'ALTER TYPE es_delivery ADD ATTRIBUTE note text');
 
 -- what users added is theirs, and what the server drops by itself is not meant
 CREATE INDEX mine ON eventstore.events_0 (type);

@@ -263,6 +263,8 @@ es_base_check_type(TupleDesc desc, const Oid *types, int natts)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("type %s does not have the attributes that the event store gave it", format_type_be(desc->tdtypeid)),
+				desc->natts > natts ?
+				errhint("An attribute keeps its place also once it is dropped: dump the database, and restore it into a new one.") :
 				errhint("Undo what was done to it with ALTER TYPE."));
 }
 

@@ -476,7 +476,22 @@ check_column_type(Oid relid, const char *column)
 				errhint("If that is meant, run SET eventstore.allow_drop = on first."));
 }
 
-/* Looks through the commands of an ALTER TABLE. */
+/*
+ * Refuses to give a composite type of the store another attribute: it keeps its place
+ * also once it is dropped, so nothing could make the type again what it was.
+ */
+static void
+check_new_attribute(Oid relid)
+{
+	if (get_rel_relkind(relid) == RELKIND_COMPOSITE_TYPE && is_own_relation(relid) && is_in_use())
+		ereport(ERROR,
+				errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
+				errmsg("cannot add an attribute to type \"%s\" because the event store has events", get_rel_name(relid)),
+				errdetail("The store would refuse to work with the type, also after the attribute is dropped."),
+				errhint("If that is meant, run SET eventstore.allow_drop = on first."));
+}
+
+/* Looks through the commands of an ALTER TABLE, or ALTER TYPE. */
 static void
 check_table(const AlterTableStmt *statement)
 {
@@ -493,6 +508,8 @@ check_table(const AlterTableStmt *statement)
 			check_persistence(relid);
 		else if (command->subtype == AT_AlterColumnType)
 			check_column_type(relid, command->name);
+		else if (command->subtype == AT_AddColumn)
+			check_new_attribute(relid);
 	}
 }
 
