@@ -120,6 +120,8 @@ scan_tag(const EventQuery *query, Snapshot snapshot, CandidateCallback callback,
 	bool		isnull;
 
 	es_store_check(rel, &es_tags_shape);
+	/* where segments begin is looked up after the bound, too */
+	(void) es_segment_newest_reaching(query->upto);
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(query->tags.names[0]));
 	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(query->after));
 	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(query->upto));
