@@ -42,6 +42,8 @@
  *   The entry is there before eventstore.segments counts as copied, so the store never
  *   looks complete before it is.
  *
+ * With copy_data = false the marks are copied nevertheless, see replace_marks().
+ *
  * Where CREATE SUBSCRIPTION did not connect, eventstore.segments is copied as any other
  * table, after REFRESH.  The apply worker drops its rows meanwhile and so may meet a
  * segment that is not here: it fails, and goes on once that has been copied.
@@ -81,6 +83,7 @@
 #include "publisher.h"
 #include "subscriber.h"
 #include "timeline.h"
+#include "walmark.h"
 
 /*
  * How far segments are made ahead of the publisher's: in positions, and not more
@@ -278,7 +281,7 @@ before_alter(const AlterSubscriptionStmt *statement)
 		default:
 			return;
 	}
-	if (option(statement->options, "refresh", true) && es_publisher_ask(&publisher, &answer))
+	if (option(statement->options, "refresh", true) && es_publisher_ask(&publisher, &answer) && answer.publishes)
 		make_segments(missing_segments(with_ahead(answer.segments, 1)));
 }
 
@@ -365,6 +368,36 @@ fill_segments(Oid subscription, const List *segments)
 	table_close(rel, NoLock);
 }
 
+/* Has a table of marks copied, whose row may have been written here. */
+static void
+copy_marks(Oid subscription, const EsShape *marks)
+{
+	Oid			relid = es_base_oid(marks->table);
+	XLogRecPtr	lsn;
+
+	if (GetSubscriptionRelState(subscription, relid, &lsn) != SUBREL_STATE_READY)
+		return;
+	(void) es_rows_take_away(marks, NULL, 0);
+	RemoveSubscriptionRel(subscription, relid);
+	CommandCounterIncrement();
+	es_subscription_add(subscription, relid, SUBREL_STATE_INIT);
+	CommandCounterIncrement();
+}
+
+/*
+ * After CREATE SUBSCRIPTION in a store that is the publisher's already.  As long as it
+ * was one of its own, after a promotion say, it has taken for holes what was in
+ * flight over there, and noted so; and the publisher's next mark replaces its last one,
+ * which is not here then.
+ */
+static void
+replace_marks(Oid subscription)
+{
+	es_base_lock(&es_settle_mark, ShareRowExclusiveLock);
+	copy_marks(subscription, &es_settle_mark_shape);
+	copy_marks(subscription, &es_walmark_shape);
+}
+
 /* After CREATE SUBSCRIPTION that is to copy a store. */
 static void
 after_create(const CreateSubscriptionStmt *statement)
@@ -373,8 +406,10 @@ after_create(const CreateSubscriptionStmt *statement)
 	XLogRecPtr	lsn;
 	EsPublished answer;
 
-	if (!OidIsValid(subscription) ||
-		GetSubscriptionRelState(subscription, es_base_oid(&es_segment_table), &lsn) != SUBREL_STATE_INIT ||
+	if (!OidIsValid(subscription))
+		return;
+	replace_marks(subscription);
+	if (GetSubscriptionRelState(subscription, es_base_oid(&es_segment_table), &lsn) != SUBREL_STATE_INIT ||
 		es_segment_newest_reaching(PG_INT64_MAX) >= 0 || !ask_named_publisher(statement, &answer))
 		return;
 	make_segments(missing_segments(with_ahead(answer.segments, 1)));

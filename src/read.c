@@ -27,6 +27,8 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
+#include "subscriber.h"
+
 #define MOST_OPEN	16			/* segments */
 #define NEAR	32				/* entries to step over rather than look for a
 								 * stream anew */
@@ -150,6 +152,7 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 	EsStreamScan *scan = palloc0(offsetof(EsStreamScan, segments) + places * sizeof(OpenSegment));
 	EsStream   *stream = &scan->stream;
 
+	es_subscriber_refuse_part();
 	scan->places = places;
 	scan->upto_version = PG_INT64_MAX;
 	scan->own_snapshot = options->snapshot == NULL;
@@ -470,6 +473,7 @@ es_read_category_begin(const text *category, Snapshot snapshot)
 {
 	EsCategoryScan *scan = palloc0(sizeof(EsCategoryScan));
 
+	es_subscriber_refuse_part();
 	scan->category = category;
 	scan->streams = es_base_open(&es_base_streams, AccessShareLock);
 	scan->index = es_base_open_index(&streams_by_category, scan->streams, AccessShareLock);

@@ -21,6 +21,7 @@
 
 #include "sequence.h"
 #include "streamlock.h"
+#include "subscriber.h"
 
 static EsRelation streams_by_name = {"streams_by_name",
 .index = {.keys = {Anum_es_streams_name},.columns = "name",.unique = true}};
@@ -395,6 +396,7 @@ es_stream_version(PG_FUNCTION_ARGS)
 	int64		version = 0;
 	bool		isnull;
 
+	es_subscriber_refuse_part();
 	if (es_stream_find(name, &snapshot, true, &stream))
 	{
 		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream.id));
