@@ -116,7 +116,7 @@ run(q{CREATE FUNCTION fails(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpg
 is(run("$session DO \$\$BEGIN PERFORM es_replay('s-1', 'fails'); EXCEPTION WHEN OTHERS THEN NULL; END\$\$; $shown"), $before, 'also after an error');
 run(q{CREATE FUNCTION sets(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN PERFORM set_config('TimeZone', 'UTC', false); RETURN '{}'; END$$; SELECT es_register_reducer('sets', '*', 'sets(jsonb, jsonb)')});
 is(run("$session DO \$\$BEGIN PERFORM es_replay('s-1', 'sets'); END\$\$; $shown"), $before, 'and what a handler sets ends with the call');
-run(q{CREATE FUNCTION turns(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql PARALLEL SAFE AS $$BEGIN SET LOCAL TimeZone = 'UTC'; RETURN state || '["turned"]'; END$$;
+run(q{CREATE FUNCTION turns(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN SET LOCAL TimeZone = 'UTC'; RETURN state || '["turned"]'; END$$;
 	CREATE FUNCTION tells(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql PARALLEL SAFE AS $$BEGIN RETURN state || jsonb_build_array(current_setting('TimeZone')); END$$;
 	SELECT es_create_reducer('turns', '[]'), es_register_reducer('turns', 'Turn', 'turns(jsonb, jsonb)'), es_register_reducer('turns', 'Tell', 'tells(jsonb, jsonb)');
 	CREATE TABLE public.told (number int GENERATED ALWAYS AS IDENTITY, zone text);
