@@ -116,8 +116,6 @@ REINDEX TABLE CONCURRENTLY eventstore.events_0;
 VACUUM (FULL) eventstore.events_0;
 CLUSTER eventstore.events_0 USING events_0_position;
 ALTER TABLE eventstore.streams ALTER created_at SET STATISTICS 10, SET (fillfactor = 80);
-ALTER TYPE es_state ADD ATTRIBUTE note text;
-ALTER TYPE es_state DROP ATTRIBUTE note;
 CREATE TEMP TABLE others (i int PRIMARY KEY);
 DROP TABLE others;
 SELECT es_append('a-1', 'C'), es_append('c-1', 'A');
