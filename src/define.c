@@ -131,7 +131,7 @@ is_temporary(Oid type)
 {
 	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
 	bool		temporary = HeapTupleIsValid(tuple) &&
-		isAnyTempNamespace(((Form_pg_type) GETSTRUCT(tuple))->typnamespace);
+	isAnyTempNamespace(((Form_pg_type) GETSTRUCT(tuple))->typnamespace);
 
 	if (HeapTupleIsValid(tuple))
 		ReleaseSysCache(tuple);
