@@ -95,14 +95,6 @@ static const OwnTable own_tables[] = {
 	{"wal_mark", 2},
 };
 
-/* The same of types, by their attributes. */
-static const OwnTable own_types[] = {
-	{"es_delivery", Natts_es_event + 2},
-	{"es_event", Natts_es_event},
-	{"es_new_event", 4},
-	{"es_state", 5},
-};
-
 /* Sequences, which give out nothing twice. */
 static EsRelation own_sequences[] = {
 	{"position_seq",.kind = RELKIND_SEQUENCE}, {"stream_id_seq",.kind = RELKIND_SEQUENCE},
@@ -157,29 +149,18 @@ is_own_relation(Oid relid)
 	return is_member(RelationRelationId, relid) || is_segment(relid);
 }
 
-/* Finds what is known of a name. */
-static const OwnTable *
-find_name(const OwnTable *list, int count, const char *name)
-{
-	for (int i = 0; i < count; i++)
-		if (strcmp(list[i].name, name) == 0)
-			return &list[i];
-	return NULL;
-}
-
-/* Finds what of a table, or of a type that is a member, is the store's; NULL if nothing is known of it. */
+/* Finds what of a table is the store's; NULL if nothing is known of it. */
 static const OwnTable *
 find_own_table(Oid relid)
 {
 	const char *name = get_rel_name(relid);
 
-	if (name == NULL)
+	if (name == NULL || get_rel_namespace(relid) != get_namespace_oid(SCHEMA, true))
 		return NULL;
-	if (get_rel_relkind(relid) == RELKIND_COMPOSITE_TYPE)
-		return find_name(own_types, lengthof(own_types), name);
-	if (get_rel_namespace(relid) != get_namespace_oid(SCHEMA, true))
-		return NULL;
-	return find_name(own_tables, lengthof(own_tables), name);
+	for (int i = 0; i < lengthof(own_tables); i++)
+		if (strcmp(own_tables[i].name, name) == 0)
+			return &own_tables[i];
+	return NULL;
 }
 
 /* Tells whether an index of a segment is one that each has. */
