@@ -15,8 +15,9 @@ $$;
 SELECT es_stream_version('limits_a-1') AS none;
 SELECT setting, unit, context, vartype, min_val, max_val, boot_val FROM pg_settings WHERE name = 'eventstore.max_event_size';
 SHOW eventstore.max_event_size;
+\set VERBOSITY sqlstate
 SET eventstore.max_event_size = '256MB';
-\echo :SQLSTATE
+\set VERBOSITY default
 SET eventstore.max_event_size = '255MB';
 SHOW eventstore.max_event_size;
 RESET eventstore.max_event_size;

@@ -94,7 +94,9 @@ SELECT * FROM helper.outcomes(
 	'ALTER SEQUENCE eventstore.position_seq CACHE 20',
 	'ALTER TABLE eventstore.events_0 SET UNLOGGED', 'ALTER TABLE eventstore.streams SET UNLOGGED', 'ALTER SEQUENCE eventstore.position_seq SET UNLOGGED',
 	'ALTER TABLE eventstore.events ALTER data TYPE jsonb USING ''{}''', 'ALTER TABLE eventstore.streams ALTER name TYPE varchar',
-	'ALTER TYPE es_state ALTER ATTRIBUTE state TYPE text');
+	'ALTER TYPE es_state ALTER ATTRIBUTE state TYPE text',
+	'ALTER TYPE es_event ADD ATTRIBUTE note text',
+	'ALTER TYPE es_new_event ADD ATTRIBUTE note text', 'ALTER TYPE es_state ADD ATTRIBUTE note text', 'ALTER TYPE es_delivery ADD ATTRIBUTE note text');
 
 -- what users added is theirs, and what the server drops by itself is not meant
 CREATE INDEX mine ON eventstore.events_0 (type);
@@ -114,6 +116,10 @@ REINDEX TABLE CONCURRENTLY eventstore.events_0;
 VACUUM (FULL) eventstore.events_0;
 CLUSTER eventstore.events_0 USING events_0_position;
 ALTER TABLE eventstore.streams ALTER created_at SET STATISTICS 10, SET (fillfactor = 80);
+SET eventstore.allow_drop = on;
+ALTER TYPE es_state ADD ATTRIBUTE note text;
+RESET eventstore.allow_drop;
+ALTER TYPE es_state DROP ATTRIBUTE note;
 CREATE TEMP TABLE others (i int PRIMARY KEY);
 DROP TABLE others;
 SELECT es_append('a-1', 'C'), es_append('c-1', 'A');

@@ -34,6 +34,11 @@ SELECT es_create_reducer('reduce_plain');
 SELECT es_create_reducer('merge');
 SELECT es_create_reducer('reduce_bad', on_unknown => 'panic');
 SELECT es_create_reducer('reduce_bad', state_type => 'anyelement');
+-- what is a session's own means something else in another one
+CREATE TYPE pg_temp.reduce_state AS (n int);
+CREATE TEMP TABLE reduce_row (n int);
+SELECT es_create_reducer('reduce_bad', state_type => 'pg_temp.reduce_state');
+SELECT es_create_reducer('reduce_bad', state_type => 'reduce_row[]');
 SELECT es_create_reducer('reduce_bad', '{"orders": "many"}', 'reduce_total');
 SELECT es_create_reducer('');
 SELECT es_create_reducer(E'reduce\tbad');

@@ -42,7 +42,10 @@ struct EsAltered
 	bool		snapshot;		/* one was pushed */
 };
 
-/* es_altered_is tells whether a table has columns or constraints that only the functions here see to. */
+/*
+ * es_altered_is tells whether a table has columns or constraints that only the
+ * functions here see to.
+ */
 bool
 es_altered_is(Relation rel, int ncolumns)
 {
@@ -145,7 +148,10 @@ fill_defaults(EsAltered *altered, TupleTableSlot *slot)
 	MemoryContextSwitchTo(old);
 }
 
-/* Lets users' columns of a row that is changed be what they are; the old row's slot stays as it is until the end. */
+/*
+ * Lets users' columns of a row that is changed be what they are; the old row's slot
+ * stays as it is until the end.
+ */
 static void
 copy_columns(EsAltered *altered, TupleTableSlot *slot, TupleTableSlot *old)
 {
@@ -180,7 +186,10 @@ es_altered_complete(EsAltered *altered, TupleTableSlot *slot, TupleTableSlot *ol
 
 /* ---- indexes ---- */
 
-/* Checks what the server has left for later: whether a row that is in an index breaks a constraint. */
+/*
+ * Checks what the server has left for later: whether a row that is in an index
+ * breaks a constraint.
+ */
 static void
 check_now(EsAltered *altered, int i, TupleTableSlot *slot)
 {
@@ -197,7 +206,10 @@ check_now(EsAltered *altered, int i, TupleTableSlot *slot)
 		index_insert(index, values, isnull, &slot->tts_tid, altered->rel, UNIQUE_CHECK_EXISTING, false, info);
 }
 
-/* es_altered_index puts a row that was written into the indexes, or only into those that summarize pages. */
+/*
+ * es_altered_index puts a row that was written into the indexes, or only into those
+ * that summarize pages.
+ */
 void
 es_altered_index(EsAltered *altered, TupleTableSlot *slot, bool only_summarizing)
 {

@@ -129,7 +129,7 @@ close_segment(Attempt *attempt)
 	attempt->open_segment = -1;
 }
 
-/* Opens a segment in place of the one that is open, if it is another; false if the log has none of that number. */
+/* Opens a segment in place of the one that is open; false if the log has none of that number. */
 static bool
 open_segment(Attempt *attempt, int64 segment)
 {

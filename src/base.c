@@ -1,6 +1,6 @@
 /*
  * base.c
- *		Argument checks and the forms an event takes.
+ *		Argument checks, the forms an event takes, and whom SQL of ours runs as.
  */
 #include "base.h"
 
@@ -248,7 +248,10 @@ es_base_event_values(const EsEvent *event, Datum *values, bool *isnull)
 	values[Anum_es_event_recorded_at - 1] = TimestampTzGetDatum(event->recorded_at);
 }
 
-/* es_base_check_type raises 55000 unless a composite type of ours has the attributes that it was made with: they are read and written by number. */
+/*
+ * es_base_check_type raises 55000 unless a composite type of ours has the
+ * attributes that it was made with: they are read and written by number.
+ */
 void
 es_base_check_type(TupleDesc desc, const Oid *types, int natts)
 {
@@ -260,6 +263,8 @@ es_base_check_type(TupleDesc desc, const Oid *types, int natts)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("type %s does not have the attributes that the event store gave it", format_type_be(desc->tdtypeid)),
+				desc->natts > natts ?
+				errhint("An attribute keeps its place also once it is dropped: dump the database, and restore it into a new one.") :
 				errhint("Undo what was done to it with ALTER TYPE."));
 }
 

@@ -1,8 +1,8 @@
 /*
  * base.h
  *		The ground every part stands on: PostgreSQL version differences,
- *		SQLSTATEs, the stored form of an event, and the checks of what callers
- *		hand in.
+ *		SQLSTATEs, the stored form of an event, the checks of what callers hand
+ *		in, and whom SQL of ours runs as.
  *
  * This is the only file that may ask for PG_VERSION_NUM.
  */
@@ -137,7 +137,7 @@ typedef bool EsUpdateIndexes;
 /* Who may make subscriptions, and whether the server asks for a password in what they say. */
 #if PG_VERSION_NUM >= 160000
 #define es_may_subscribe(role) has_privs_of_role(role, ROLE_PG_CREATE_SUBSCRIPTION)
-#define es_subscription_needs_password(sub) ((sub)->passwordrequired && !(sub)->ownersuperuser)
+#define es_subscription_needs_password(sub) ((sub)->passwordrequired && !superuser_arg((sub)->owner))
 #define es_owns_subscription(subscription, role) \
 	object_ownercheck(SubscriptionRelationId, subscription, role)
 #else

@@ -149,7 +149,10 @@ batch_limit(const Batch *batch)
 	return Min(Min(batch->attempt->most, batch->run->most), pace > 0 ? Min(pace, batch_events) : batch_events);
 }
 
-/* Tells up to where to look for events next: no further than a chunk, unless there is no segment any more. */
+/*
+ * Tells up to where to look for events next: no further than a chunk, unless there
+ * is no segment any more.
+ */
 static int64
 next_chunk(const Batch *batch)
 {
@@ -424,6 +427,7 @@ es_batch_attempt(EsAttempt *attempt, EsAttemptWork work)
 		es_batch_watch(&begun, false);
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
+		es_handler_cut_error(error);
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		*attempt->run = begun;
@@ -477,7 +481,10 @@ report_failure(const EsRun *run, const char *stream, const ErrorData *error)
 			error->context ? errcontext("%s", error->context) : 0);
 }
 
-/* es_batch_note_failure notes that a run failed at a position, 0 for none in particular, and says so, once. */
+/*
+ * es_batch_note_failure notes that a run failed at a position, 0 for none in
+ * particular, and says so, once.
+ */
 void
 es_batch_note_failure(EsRun *run, int64 position, const char *stream, const ErrorData *error)
 {

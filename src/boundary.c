@@ -34,7 +34,6 @@
 #include "utils/snapmgr.h"
 
 #include "log.h"
-#include "stream.h"
 #include "streamlock.h"
 #include "tags.h"
 
@@ -123,6 +122,8 @@ scan_tag(const EventQuery *query, Snapshot *snapshot, CandidateCallback callback
 	bool		isnull;
 
 	es_store_check(rel, &es_tags_shape);
+	/* where segments begin is looked up after the bound, too */
+	(void) es_segment_newest_reaching(query->upto);
 	es_rows_renew_snapshot(rel, snapshot);
 	scan = es_index_beginscan(rel, index, *snapshot, 3);
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(query->tags.names[0]));

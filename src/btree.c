@@ -51,7 +51,10 @@
 /* The operator family of btrees over integers, as the catalogs have it in all releases. */
 #define INTEGER_BTREE_FAMILY	1976
 
-/* Servers before these log a generic record before they mark the page as changed: a checkpoint between may lose it. */
+/*
+ * Servers before these log a generic record before they mark the page as changed: a
+ * checkpoint between may lose it.
+ */
 #define GENERIC_WAL_IS_SAFE	es_base_server_has(150005, 160001)
 
 /* An index tuple over bigints. */

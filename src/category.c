@@ -479,7 +479,7 @@ es_replay_category(PG_FUNCTION_ARGS)
 		es_snapshot_may_leave(reducer);
 	pg_atomic_init_u64(&alone.next_id, 1);
 
-	snapshot = es_segment_fresh_snapshot();
+	snapshot = es_rows_fresh_snapshot();
 	PushActiveSnapshot(snapshot);
 	begin_work(&work, &alone, &replay, category);
 	result.incoming = MakeSingleTupleTableSlot(work.row->tts_tupleDescriptor, &TTSOpsMinimalTuple);

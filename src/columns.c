@@ -31,47 +31,30 @@ describe_fault(TupleDesc desc, const EsColumn *column, int i)
 	return NULL;
 }
 
-/* Raises 55000 unless the first columns are those that the store goes by. */
-static void
-check(TupleDesc desc, const EsColumn *columns, int ncolumns, const char *kind, const char *name)
+/*
+ * es_columns_check raises 55000 unless the first columns of a table are those that
+ * the store goes by.
+ */
+void
+es_columns_check(Relation rel, const EsColumn *columns, int ncolumns)
 {
 	for (int i = 0; i < ncolumns; i++)
 	{
-		const char *fault = describe_fault(desc, &columns[i], i);
+		const char *fault = describe_fault(RelationGetDescr(rel), &columns[i], i);
 
 		if (fault != NULL)
 			ereport(ERROR,
 					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("%s \"%s\" does not have the columns of the event store", kind, name),
+					errmsg("table \"%s\" does not have the columns of the event store", RelationGetRelationName(rel)),
 					errdetail_internal("%s", fault),
 					errhint("Undo what was done to the column. What was dropped cannot be put back: restore from a backup."));
 	}
 }
 
-/* es_columns_check raises 55000 unless the first columns of a table are those that the store goes by. */
-void
-es_columns_check(Relation rel, const EsColumn *columns, int ncolumns)
-{
-	check(RelationGetDescr(rel), columns, ncolumns, "table", RelationGetRelationName(rel));
-}
-
 /*
- * es_columns_check_row does so for a type or a view, which must have these columns
- * and no others: values of it are made as a whole.
+ * es_columns_same tells whether two values of a column that is part of a key,
+ * neither of them NULL, are the same.
  */
-void
-es_columns_check_row(TupleDesc desc, const EsColumn *columns, int ncolumns, const char *name)
-{
-	check(desc, columns, ncolumns, "type", name);
-	if (desc->natts != ncolumns)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("type \"%s\" does not have the columns of the event store", name),
-				errdetail("It has %d columns, not %d.", desc->natts, ncolumns),
-				errhint("Drop what was added to it."));
-}
-
-/* es_columns_same tells whether two values of a column that is part of a key, neither of them NULL, are the same. */
 bool
 es_columns_same(const EsColumn *column, Datum a, Datum b)
 {

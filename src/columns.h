@@ -30,7 +30,6 @@ typedef struct EsShape
 	{.table = (t),.key = (k),.ncolumns = lengthof(c),.columns = (c)}
 
 extern void es_columns_check(Relation rel, const EsColumn *columns, int ncolumns);
-extern void es_columns_check_row(TupleDesc desc, const EsColumn *columns, int ncolumns, const char *name);
 extern bool es_columns_same(const EsColumn *column, Datum a, Datum b);
 
 #endif							/* ES_COLUMNS_H */

@@ -61,7 +61,7 @@ open_rest(EsCursor *cursor)
 
 	s->which = ES_INDEX_POSITION;
 	s->fresh = cursor->range.snapshot;
-	s->needed = s->own_slot = s->gives_out = true;
+	s->needed = s->own_slot = true;
 	s->nkeys = 2;
 	ScanKeyInit(&s->keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(cursor->rest_next));
 	ScanKeyInit(&s->keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(cursor->rest_upto));
@@ -141,7 +141,7 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 	cursor->range = *range;
 	s->which = range->category ? ES_INDEX_CATEGORY : ES_INDEX_POSITION;
 	s->fresh = range->snapshot;
-	s->needed = s->own_slot = s->gives_out = true;
+	s->needed = s->own_slot = true;
 	if (range->category)
 	{
 		cursor->category_key = es_base_category_key(VARDATA_ANY(range->category),
@@ -159,6 +159,14 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 	cursor->open = cursor->scan_open = es_segment_scan_begin(s, range->segment);
 	if (cursor->open)
 		es_cursor_advance(cursor);
+}
+
+/* es_cursor_give_out sees to it that the event that a cursor stands on stays readable to the end of the transaction. */
+void
+es_cursor_give_out(EsCursor *cursor)
+{
+	es_segment_scan_give_out(cursor->rest_open && cursor->slot == cursor->rest.slot ? &cursor->rest : &cursor->scan,
+							 &cursor->event);
 }
 
 /* es_cursor_close closes a cursor; closing it again does nothing. */
@@ -294,7 +302,7 @@ es_merge_open(EsMerge *merge, const EsCursorRange *range, const int32 *keys, int
 	cursor->range = *range;
 	s->which = ES_INDEX_CATEGORY;
 	s->fresh = range->snapshot;
-	s->needed = s->own_slot = s->gives_out = s->wants_keys = true;
+	s->needed = s->own_slot = s->wants_keys = true;
 	s->nkeys = 3;
 	ScanKeyInit(&s->keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(0));
 	ScanKeyInit(&s->keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(range->after));

@@ -46,6 +46,7 @@ typedef struct EsMerge
 
 extern void es_cursor_open(EsCursor *cursor, const EsCursorRange *range);
 extern void es_cursor_advance(EsCursor *cursor);
+extern void es_cursor_give_out(EsCursor *cursor);
 extern void es_cursor_close(EsCursor *cursor);
 
 extern void es_merge_open(EsMerge *merge, const EsCursorRange *range, const int32 *keys, int nkeys);

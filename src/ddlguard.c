@@ -54,6 +54,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "rows.h"
 #include "sequence.h"
 
 #define EXTENSION		"eventstore"
@@ -94,6 +95,14 @@ static const OwnTable own_tables[] = {
 	{"wal_mark", 2},
 };
 
+/* The same of types, by their attributes. */
+static const OwnTable own_types[] = {
+	{"es_delivery", Natts_es_event + 2},
+	{"es_event", Natts_es_event},
+	{"es_new_event", 4},
+	{"es_state", 5},
+};
+
 /* Sequences, which give out nothing twice. */
 static EsRelation own_sequences[] = {
 	{"position_seq",.kind = RELKIND_SEQUENCE}, {"stream_id_seq",.kind = RELKIND_SEQUENCE},
@@ -111,38 +120,6 @@ PG_FUNCTION_INFO_V1(es_ddlguard_statement);
 
 /* ---- what belongs to the store ---- */
 
-/* The extension's row, as the guard needs it. */
-typedef struct Extension
-{
-	Oid			oid;			/* InvalidOid: there is none */
-	Oid			owner;
-	bool		uncommitted;	/* this transaction has made it */
-} Extension;
-
-/* Reads the extension's row; what is kept of it elsewhere needs a whole store. */
-static Extension
-find_extension(void)
-{
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
-	Extension	found = {InvalidOid};
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum(EXTENSION));
-	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		found.oid = ((Form_pg_extension) GETSTRUCT(tuple))->oid;
-		found.owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
-		found.uncommitted = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return found;
-}
-
 /* Finds a relation of schema eventstore; InvalidOid if it is not there. */
 static Oid
 find_relation(const char *name)
@@ -158,7 +135,7 @@ is_member(Oid class, Oid object)
 {
 	Oid			extension = getExtensionOfObject(class, object);
 
-	return OidIsValid(extension) && extension == find_extension().oid;
+	return OidIsValid(extension) && extension == es_base_find_extension().oid;
 }
 
 /* Tells whether a relation is a partition of the log. */
@@ -168,7 +145,10 @@ is_segment(Oid relid)
 	return get_rel_relispartition(relid) && get_partition_parent(relid, true) == find_relation("events");
 }
 
-/* Tells whether a relation is the store's: a member, a segment, or what a type of the extension has for columns. */
+/*
+ * Tells whether a relation is the store's: a member, a segment, or what a type of
+ * the extension has for columns.
+ */
 static bool
 is_own_relation(Oid relid)
 {
@@ -177,18 +157,29 @@ is_own_relation(Oid relid)
 	return is_member(RelationRelationId, relid) || is_segment(relid);
 }
 
-/* Finds what of a table is the store's; NULL if nothing is known of it. */
+/* Finds what is known of a name. */
+static const OwnTable *
+find_name(const OwnTable *list, int count, const char *name)
+{
+	for (int i = 0; i < count; i++)
+		if (strcmp(list[i].name, name) == 0)
+			return &list[i];
+	return NULL;
+}
+
+/* Finds what of a table, or of a type that is a member, is the store's; NULL if nothing is known of it. */
 static const OwnTable *
 find_own_table(Oid relid)
 {
 	const char *name = get_rel_name(relid);
 
-	if (name == NULL || get_rel_namespace(relid) != get_namespace_oid(SCHEMA, true))
+	if (name == NULL)
 		return NULL;
-	for (int i = 0; i < lengthof(own_tables); i++)
-		if (strcmp(own_tables[i].name, name) == 0)
-			return &own_tables[i];
-	return NULL;
+	if (get_rel_relkind(relid) == RELKIND_COMPOSITE_TYPE)
+		return find_name(own_types, lengthof(own_types), name);
+	if (get_rel_namespace(relid) != get_namespace_oid(SCHEMA, true))
+		return NULL;
+	return find_name(own_tables, lengthof(own_tables), name);
 }
 
 /* Tells whether an index of a segment is one that each has. */
@@ -269,7 +260,7 @@ is_own(Oid class, Oid object, int column)
 	switch (class)
 	{
 		case ExtensionRelationId:
-			return object == find_extension().oid;
+			return object == es_base_find_extension().oid;
 		case NamespaceRelationId:
 			return is_member(class, object);
 		case RelationRelationId:
@@ -290,21 +281,14 @@ static bool
 has_rows(Oid relid)
 {
 	Relation	rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
-	bool		found = false;
+	Snapshot	snapshot;
+	bool		found;
 
 	if (rel == NULL)
 		return false;
-	if (rel->rd_rel->relkind == RELKIND_RELATION)
-	{
-		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-		TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-		TupleTableSlot *slot = table_slot_create(rel, NULL);
-
-		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
-		ExecDropSingleTupleTableSlot(slot);
-		table_endscan(scan);
-		UnregisterSnapshot(snapshot);
-	}
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	found = rel->rd_rel->relkind == RELKIND_RELATION && es_rows_any(rel, snapshot);
+	UnregisterSnapshot(snapshot);
 	relation_close(rel, AccessShareLock);
 	return found;
 }
@@ -336,7 +320,7 @@ has_events(void)
 static bool
 in_own_script(void)
 {
-	return creating_extension && CurrentExtensionObject == find_extension().oid;
+	return creating_extension && CurrentExtensionObject == es_base_find_extension().oid;
 }
 
 /* Tells whether anything can be refused now. */
@@ -350,7 +334,7 @@ is_on_guard(void)
 static bool
 is_in_use(void)
 {
-	return has_events() && !find_extension().uncommitted;
+	return has_events() && !es_base_find_extension().uncommitted;
 }
 
 /* ---- dropping ---- */
@@ -380,7 +364,10 @@ watch_drop(ObjectAccessType access, Oid class, Oid object, int subid, void *arg)
 		check_drop(class, object, subid);
 }
 
-/* Finds what a statement names; InvalidOid if it is not there.  No lock is taken: others' statements must not notice. */
+/*
+ * Finds what a statement names; InvalidOid if it is not there.  No lock is taken:
+ * others' statements must not notice.
+ */
 static Oid
 find_named(const RangeVar *name)
 {
@@ -489,7 +476,22 @@ check_column_type(Oid relid, const char *column)
 				errhint("If that is meant, run SET eventstore.allow_drop = on first."));
 }
 
-/* Looks through the commands of an ALTER TABLE. */
+/*
+ * Refuses to give a composite type of the store another attribute: it keeps its place
+ * also once it is dropped, so nothing could make the type again what it was.
+ */
+static void
+check_new_attribute(Oid relid)
+{
+	if (get_rel_relkind(relid) == RELKIND_COMPOSITE_TYPE && is_own_relation(relid) && is_in_use())
+		ereport(ERROR,
+				errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
+				errmsg("cannot add an attribute to type \"%s\" because the event store has events", get_rel_name(relid)),
+				errdetail("The store would refuse to work with the type, also after the attribute is dropped."),
+				errhint("If that is meant, run SET eventstore.allow_drop = on first."));
+}
+
+/* Looks through the commands of an ALTER TABLE, or ALTER TYPE. */
 static void
 check_table(const AlterTableStmt *statement)
 {
@@ -506,6 +508,8 @@ check_table(const AlterTableStmt *statement)
 			check_persistence(relid);
 		else if (command->subtype == AT_AlterColumnType)
 			check_column_type(relid, command->name);
+		else if (command->subtype == AT_AddColumn)
+			check_new_attribute(relid);
 	}
 }
 
@@ -540,10 +544,9 @@ check_statement(const Node *statement)
 Datum
 es_ddlguard_statement(PG_FUNCTION_ARGS)
 {
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		elog(ERROR, "es_ddlguard_statement: not called as an event trigger");
+	es_base_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "guard_ddl");
 	/* to whom the store is not, the server says so */
-	if (is_on_guard() && has_privs_of_role(GetUserId(), find_extension().owner))
+	if (is_on_guard() && has_privs_of_role(GetUserId(), es_base_find_extension().owner))
 		check_statement(((EventTriggerData *) fcinfo->context)->parsetree);
 	PG_RETURN_NULL();
 }

@@ -21,14 +21,3 @@ CREATE EVENT TRIGGER eventstore_guard_ddl ON ddl_command_start
 	EXECUTE FUNCTION eventstore.guard_ddl();
 ALTER EVENT TRIGGER eventstore_guard_ddl ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER eventstore_guard_ddl IS 'keeps the event store from being dropped by mistake, see eventstore.allow_drop';
-
-/*
- * It belongs to the cluster's first superuser: an event trigger cannot be given to a
- * role that is none, and REASSIGN OWNED must not fail for ours.
- */
-DO $$
-BEGIN
-	EXECUTE pg_catalog.format('ALTER EVENT TRIGGER eventstore_guard_ddl OWNER TO %I',
-		(SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) 10::pg_catalog.oid));
-END
-$$;

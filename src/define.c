@@ -11,8 +11,10 @@
  */
 #include "reduce.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -74,7 +76,10 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 	return name;
 }
 
-/* Finds the name of the state type of a reducer that is not built in; NULL if there is no such reducer. */
+/*
+ * Finds the name of the state type of a reducer that is not built in; NULL if there
+ * is no such reducer.
+ */
 static char *
 find_state_type(const text *name)
 {
@@ -120,7 +125,23 @@ on_unknown_arg(FunctionCallInfo fcinfo, int argno)
 	return on_unknown;
 }
 
-/* Fetches the argument state_type; 42704 if there is no such type, 22023 if no state can have it. */
+/* Tells whether a type is a session's own, as a temporary table's is: its name means another one elsewhere. */
+static bool
+is_temporary(Oid type)
+{
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	bool		temporary = HeapTupleIsValid(tuple) &&
+	isAnyTempNamespace(((Form_pg_type) GETSTRUCT(tuple))->typnamespace);
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return temporary;
+}
+
+/*
+ * Fetches the argument state_type; 42704 if there is no such type, 22023 if no
+ * state can have it.
+ */
 static Oid
 state_type_arg(FunctionCallInfo fcinfo, int argno)
 {
@@ -136,6 +157,11 @@ state_type_arg(FunctionCallInfo fcinfo, int argno)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("a state cannot be of type %s", format_type_be(type)));
+	if (is_temporary(type))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("type %s is a temporary one", format_type_be(type)),
+				errhint("Create it in a schema that stays."));
 	return type;
 }
 
@@ -143,8 +169,8 @@ state_type_arg(FunctionCallInfo fcinfo, int argno)
  * es_create_reducer(reducer text, initial jsonb, state_type regtype,
  * on_unknown text) creates a reducer without handlers.  initial NULL: the state
  * starts as NULL; for other types than jsonb see es_state_initial.  An
- * existing reducer is 42710, a built-in one's name, a pseudo-type or another
- * on_unknown 22023, an initial that the type does not accept that type's own
+ * existing reducer is 42710, a built-in one's name, a pseudo-type, a temporary type
+ * or another on_unknown 22023, an initial that the type does not accept that type's own
  * error.  Waits for other changes of reducers; a rollback undoes it.
  */
 Datum

@@ -38,7 +38,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-/* Servers before these follow the free space map past a table's end, where a crash may have left it, and fail. */
+/*
+ * Servers before these follow the free space map past a table's end, where a crash
+ * may have left it, and fail.
+ */
 #define MAP_MAY_BE_AHEAD	es_base_server_has(150007, 160003)
 
 #define MAX_STEP		512		/* pages */

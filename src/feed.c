@@ -356,7 +356,7 @@ static EsWalMark
 find_last_event(int64 settled)
 {
 	EsWalMark	last = {.position = settled};
-	Snapshot	snapshot = es_segment_fresh_snapshot();
+	Snapshot	snapshot = es_rows_fresh_snapshot();
 	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true,.nkeys = 1};
 
 	last.lsn = RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : GetXLogInsertRecPtr();

@@ -15,38 +15,9 @@
  */
 #include "feedoption.h"
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
-
-#include "names.h"
-
-typedef struct EsName
-{
-	const char *data;
-	int			len;
-} EsName;
-
-typedef struct EsNameEntry
-{
-	EsName		name;
-	uint32		hash;
-	char		status;
-} EsNameEntry;
-
-#define SH_PREFIX nameset
-#define SH_ELEMENT_TYPE EsNameEntry
-#define SH_KEY_TYPE EsName
-#define SH_KEY name
-#define SH_HASH_KEY(tb, key) hash_bytes((const unsigned char *) (key).data, (key).len)
-#define SH_EQUAL(tb, a, b) ((a).len == (b).len && memcmp((a).data, (b).data, (a).len) == 0)
-#define SH_STORE_HASH
-#define SH_GET_HASH(tb, entry) (entry)->hash
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
 
 typedef enum EsOptionKind
 {
@@ -91,17 +62,15 @@ refuse_value(const char *option, const char *value, const char *detail)
 			errdetail("%s", detail));
 }
 
-/* Puts a name, which must stay where it is, into a set; what is no name of the kind is 22023. */
+/* Puts a name into a set; what is no name of the kind is 22023. */
 static void
-add_name(struct nameset_hash *names, EsNameKind kind, const char *data, int len)
+add_name(EsNames *names, EsNameKind kind, const char *data, int len)
 {
-	EsName		name = {data, len};
-	text	   *checked = cstring_to_text_with_len(data, len);
-	bool		found;
+	text	   *name = cstring_to_text_with_len(data, len);
 
-	es_names_check(checked, kind);
-	pfree(checked);
-	nameset_insert(names, name, &found);
+	es_names_check(name, kind);
+	if (!es_names_add(names, name))
+		pfree(name);
 }
 
 /* Parses text as jsonb; what is not JSON is 22023. */
@@ -132,7 +101,7 @@ parse_json(const char *option, const char *value)
 
 /* Reads a JSON array of strings into a set. */
 static void
-read_json_names(struct nameset_hash *names, EsNameKind kind, const char *option, const char *value)
+read_json_names(EsNames *names, EsNameKind kind, const char *option, const char *value)
 {
 	Jsonb	   *json = parse_json(option, value);
 
@@ -152,7 +121,7 @@ read_json_names(struct nameset_hash *names, EsNameKind kind, const char *option,
 
 /* Reads a list with commas between the names into a set; blanks around a name do not count. */
 static void
-read_comma_names(struct nameset_hash *names, EsNameKind kind, const char *option, const char *value)
+read_comma_names(EsNames *names, EsNameKind kind, const char *option, const char *value)
 {
 	const char *start = pstrdup(value);
 
@@ -178,15 +147,15 @@ read_comma_names(struct nameset_hash *names, EsNameKind kind, const char *option
 }
 
 /* Reads a list of names, comma-separated or as a JSON array. */
-static struct nameset_hash *
+static EsNames
 read_names(EsNameKind kind, const char *option, const char *value)
 {
-	struct nameset_hash *names = nameset_create(CurrentMemoryContext, 16, NULL);
+	EsNames		names = {.set = true};
 
 	if (value[strspn(value, " \t\r\n")] == '[')
-		read_json_names(names, kind, option, value);
+		read_json_names(&names, kind, option, value);
 	else
-		read_comma_names(names, kind, option, value);
+		read_comma_names(&names, kind, option, value);
 	return names;
 }
 
@@ -284,10 +253,10 @@ read_value(EsFeedOptions *options, int known, const char *value)
 			*(EsFeedFormat *) target = es_feedoption_format(value);
 			break;
 		case OPTION_CATEGORIES:
-			*(struct nameset_hash **) target = read_names(ES_NAME_CATEGORY, name, value);
+			*(EsNames *) target = read_names(ES_NAME_CATEGORY, name, value);
 			break;
 		case OPTION_TYPES:
-			*(struct nameset_hash **) target = read_names(ES_NAME_TYPE, name, value);
+			*(EsNames *) target = read_names(ES_NAME_TYPE, name, value);
 			break;
 		case OPTION_ORIGIN:
 			*(EsFeedOrigin *) target = read_origin(name, value);
@@ -366,15 +335,6 @@ es_feedoption_read(List *options)
 	return result;
 }
 
-/* Tells whether a name is among those asked for. */
-static bool
-name_passes(struct nameset_hash *names, const char *data, int len)
-{
-	EsName		name = {data, len};
-
-	return names == NULL || nameset_lookup(names, name) != NULL;
-}
-
 /*
  * es_feedoption_passes tells whether the consumer is to get an event.  May
  * allocate in the current memory context.
@@ -382,29 +342,18 @@ name_passes(struct nameset_hash *names, const char *data, int len)
 bool
 es_feedoption_passes(const EsFeedOptions *options, const EsEvent *event)
 {
-	text	   *stream;
-	text	   *type;
-	const char *name;
-	int			len;
-
 	if (event->position <= options->after_position)
 		return false;
-
-	stream = DatumGetTextPP(event->stream);
-	name = VARDATA_ANY(stream);
-	len = VARSIZE_ANY_EXHDR(stream);
 	if (options->stream_prefix != NULL)
 	{
+		text	   *stream = DatumGetTextPP(event->stream);
 		size_t		prefix_len = strlen(options->stream_prefix);
 
-		if (len < prefix_len || memcmp(name, options->stream_prefix, prefix_len) != 0)
+		if (VARSIZE_ANY_EXHDR(stream) < prefix_len ||
+			memcmp(VARDATA_ANY(stream), options->stream_prefix, prefix_len) != 0)
 			return false;
 	}
-	if (!name_passes(options->categories, name, es_base_category_length(name, len)))
-		return false;
-
-	type = DatumGetTextPP(event->type);
-	return name_passes(options->types, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
+	return es_names_pass(&options->categories, &options->types, event);
 }
 
 /* es_feedoption_skips tells whether the consumer goes on without an event that it would get. */

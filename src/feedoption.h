@@ -5,7 +5,7 @@
 #ifndef ES_FEEDOPTION_H
 #define ES_FEEDOPTION_H
 
-#include "base.h"
+#include "names.h"
 
 #include "nodes/pg_list.h"
 
@@ -21,8 +21,6 @@ typedef enum EsFeedOrigin
 	ES_FEED_NONE				/* only what was appended on this server */
 } EsFeedOrigin;
 
-struct nameset_hash;			/* a set of names, private to feedoption.c */
-
 /* Positions, in order. */
 typedef struct EsPositions
 {
@@ -35,8 +33,8 @@ typedef struct EsFeedOptions
 {
 	EsFeedFormat format;
 	EsFeedOrigin origin;
-	struct nameset_hash *categories;	/* NULL: all */
-	struct nameset_hash *types; /* NULL: all */
+	EsNames		categories;
+	EsNames		types;
 	char	   *stream_prefix;	/* NULL: all */
 	int64		after_position;
 	EsPositions skip_positions;

@@ -38,7 +38,10 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
+#include "names.h"
 #include "settings.h"
+
+#define MOST_OF_AN_ERROR	10000	/* bytes of each part of it */
 
 bool		es_handler_on_behalf = false;
 
@@ -78,7 +81,10 @@ es_handler_init(void)
 	CacheRegisterRelcacheCallback(note_relation_change, (Datum) 0);
 }
 
-/* es_handler_generation changes whenever what was looked up, or the settings that handlers run with, may have. */
+/*
+ * es_handler_generation changes whenever what was looked up, or the settings that
+ * handlers run with, may have.
+ */
 uint64
 es_handler_generation(void)
 {
@@ -316,6 +322,27 @@ describe_cause(const ErrorData *cause)
 	return psprintf("SQLSTATE %s", unpack_sql_state(cause->sqlerrcode));
 }
 
+/*
+ * es_handler_cut_error cuts what an error says to a size to look at: it is copied, sent,
+ * logged and kept, and users' code can make any part of it as long as memory is.
+ */
+void
+es_handler_cut_error(ErrorData *error)
+{
+	char	  **parts[] = {&error->message, &error->detail, &error->hint, &error->context};
+
+	for (int i = 0; i < lengthof(parts); i++)
+	{
+		char	   *whole = *parts[i];
+		size_t		len = whole ? strlen(whole) : 0;
+
+		if (len <= MOST_OF_AN_ERROR)
+			continue;
+		*parts[i] = es_names_cut(whole, (int) len, MOST_OF_AN_ERROR);
+		pfree(whole);
+	}
+}
+
 /* es_handler_report_failure reports the error that a handler raised, in its PG_CATCH block. */
 void
 es_handler_report_failure(MemoryContext context)
@@ -327,6 +354,7 @@ es_handler_report_failure(MemoryContext context)
 	cause = CopyErrorData();
 	if (es_handler_passes_through(cause->sqlerrcode))
 		PG_RE_THROW();
+	es_handler_cut_error(cause);
 	detail = describe_cause(cause);
 	FlushErrorState();
 	ereport(ERROR,
@@ -340,13 +368,15 @@ es_handler_report_failure(MemoryContext context)
 /*
  * es_handler_invoke calls a handler.  Context callbacks from outside are left
  * out meanwhile: they come into the error when it is reported anew, and must not
- * be there twice.
+ * be there twice.  Settings that it has changed are as before when it has ended: the
+ * next event must not find others than it would in a batch of its own.
  */
 Datum
 es_handler_invoke(FunctionCallInfo fcinfo)
 {
 	MemoryContext context = CurrentMemoryContext;
 	PgStat_FunctionCallUsage usage;
+	int			settings = NewGUCNestLevel();
 	Datum		result = (Datum) 0;
 
 	PG_TRY();
@@ -361,6 +391,7 @@ es_handler_invoke(FunctionCallInfo fcinfo)
 		es_handler_report_failure(context);
 	}
 	PG_END_TRY();
+	es_settings_leave(settings);
 	return result;
 }
 

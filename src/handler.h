@@ -56,6 +56,7 @@ extern bool es_handler_is_self_contained(const EsFunction *function);
 extern Oid	es_handler_resolve(const char *signature, const EsSignature *shape);
 extern bool es_handler_passes_through(int sqlerrcode);
 extern Datum es_handler_invoke(FunctionCallInfo fcinfo);
+extern void es_handler_cut_error(ErrorData *error);
 ES_NORETURN extern void es_handler_report_failure(MemoryContext context);
 
 /* Functions that are called again and again. */

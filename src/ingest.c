@@ -32,6 +32,14 @@ PG_FUNCTION_INFO_V1(es_ingest_row);
 PG_FUNCTION_INFO_V1(es_ingest_statement);
 PG_FUNCTION_INFO_V1(es_ingest_cast);
 
+/* Tells whether a relation is the view es_events: rows that other triggers kept back would never be appended. */
+static bool
+is_our_view(Relation rel)
+{
+	return RelationGetNamespace(rel) == es_base_store()->user_schema &&
+		strcmp(RelationGetRelationName(rel), "es_events") == 0;
+}
+
 /* Raises what a column that must or must not be given deserves. */
 static void
 check_columns(const bool *isnull)
@@ -123,7 +131,7 @@ es_ingest_row(PG_FUNCTION_ARGS)
 	EsAppend	append = {.targets = &target,.ntargets = 1,.events = &event,.count = 1};
 
 	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
-							TRIGGER_FIRED_INSTEAD(trigger->tg_event), "ingest");
+							TRIGGER_FIRED_INSTEAD(trigger->tg_event) && is_our_view(trigger->tg_relation), "ingest");
 	desc = RelationGetDescr(trigger->tg_relation);
 	es_base_check_event(desc);
 	heap_deform_tuple(trigger->tg_trigtuple, desc, values, isnull);
@@ -186,7 +194,8 @@ es_ingest_statement(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
 	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) &&
-							TRIGGER_FIRED_BY_INSERT(trigger->tg_event), "ingest_statement");
+							TRIGGER_FIRED_BY_INSERT(trigger->tg_event) && is_our_view(trigger->tg_relation),
+							"ingest_statement");
 	if (TRIGGER_FIRED_BEFORE(trigger->tg_event))
 		es_bulk_begin_statement(statement_is_plain(trigger->tg_relation));
 	else

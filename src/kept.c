@@ -178,7 +178,10 @@ plain_predicate(const IndexInfo *info)
 	return plain;
 }
 
-/* Tells whether an index is one that takes keys of plain columns, and needs nothing else looked at. */
+/*
+ * Tells whether an index is one that takes keys of plain columns, and needs nothing
+ * else looked at.
+ */
 static bool
 is_plain(Relation index, const IndexInfo *info, const EsPlainPredicate *predicate)
 {
@@ -194,7 +197,10 @@ make_slot(Relation rel)
 	return MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(rel)), table_slot_callbacks(rel));
 }
 
-/* Fills in what is kept of a table; its context is current.  Raises 55000 if the table is not as it should be. */
+/*
+ * Fills in what is kept of a table; its context is current.  Raises 55000 if the
+ * table is not as it should be.
+ */
 static void
 describe_table(EsTableInfo *info, Relation rel, const EsShape *shape)
 {

@@ -91,6 +91,7 @@ take_event(LogRead *read, EsCursor *cursor)
 		(read->filter->wants == NULL || read->filter->wants(event, read->arg)))
 	{
 		es_settle_note_row(cursor->slot);
+		es_cursor_give_out(cursor);
 		read->callback(event, read->arg);
 		read->left = read->filter->enough ? 0 : read->left - 1;
 		read->taken++;

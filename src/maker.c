@@ -40,6 +40,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "replication/logicalworker.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -67,7 +68,10 @@
 #define TAG_SEALER		1
 #define TAG_NEED		2
 
-/* When the next segment is asked for: in the middle, and again at 3/4, 7/8 ... until so little is left. */
+/*
+ * When the next segment is asked for: in the middle, and again at 3/4, 7/8 ...
+ * until so little is left.
+ */
 #define LAST_SHARE				32
 #define LAST_LEFT				64
 
@@ -157,7 +161,10 @@ es_maker_make_table(int64 n, int64 first_position, int64 last_position)
 	CommandCounterIncrement();
 }
 
-/* Makes one segment, as es_maker_make_table does; on what was a logical subscriber its table may be there. */
+/*
+ * Makes one segment, as es_maker_make_table does; on what was a logical subscriber
+ * its table may be there.
+ */
 static void
 make_segment(int64 n)
 {
@@ -170,14 +177,15 @@ make_segment(int64 n)
 }
 
 /*
- * Becomes the owner, with the settings that event triggers of others may expect: as a
- * worker the session's, which nobody has changed, else the server's own.  Names and
+ * es_maker_become_owner is es_base_become_owner with the settings that event triggers
+ * of others may expect: in a worker of ours those of the database, else, and where
+ * the server has set a search_path for its own ends, the server's own.  Names and
  * operators in our statements are qualified.
  */
-static void
-become_maker(EsOwnerContext *saved)
+void
+es_maker_become_owner(EsOwnerContext *saved)
 {
-	if (MyBgworkerEntry == NULL)
+	if (MyBgworkerEntry == NULL || IsLogicalWorker())
 	{
 		es_base_become_owner(saved);
 		(void) es_settings_enter();
@@ -188,7 +196,10 @@ become_maker(EsOwnerContext *saved)
 	saved->guc_level = NewGUCNestLevel();
 }
 
-/* Adds a line of context to errors that come up while a segment is made, from event triggers say. */
+/*
+ * Adds a line of context to errors that come up while a segment is made, from event
+ * triggers say.
+ */
 static void
 add_context(void *arg)
 {
@@ -207,7 +218,7 @@ make_segments(int64 upto)
 	/* the lock serialises makers, and what ATTACH will take anyway */
 	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 	AcceptInvalidationMessages();
-	become_maker(&saved);
+	es_maker_become_owner(&saved);
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
 	for (int64 n = es_segment_newest_reaching(es_segment_first_position(upto)) + 1; n <= upto; n++)
@@ -272,29 +283,11 @@ warn_of_failure(int64 segment, const ErrorData *error)
 
 /* ---- sealing ---- */
 
-/* Marks the segment whose row a look has come to as sealed, and counts its events for good: it gets no more. */
-static void
-mark_sealed(EsRows *rows)
-{
-	int64		events = es_segment_count(DatumGetInt64(rows->values[Anum_es_segments_segment - 1]), NULL);
-	Datum		values[Natts_es_segments];
-	bool		isnull[Natts_es_segments] = {false};
-
-	memcpy(values, rows->values, sizeof(values));
-	values[Anum_es_segments_sealed - 1] = BoolGetDatum(true);
-	values[Anum_es_segments_events - 1] = Int64GetDatum(events);
-	isnull[Anum_es_segments_events - 1] = events < 0;
-	es_rows_update(rows, values, isnull);
-}
-
-/*
- * Finds the oldest segment that is attached, not sealed, and final up to its
- * last position; -1 for none.  With mark set, marks that segment as sealed.
- */
+/* Finds the oldest segment that is attached, not sealed, and final up to its last position; -1 for none. */
 static int64
-find_unsealed(int64 settled, int64 mark)
+find_unsealed(int64 settled)
 {
-	EsRows		rows = {.shape = &es_segment_shape,.mode = RowExclusiveLock,.fresh = true};
+	EsRows		rows = {.shape = &es_segment_shape,.mode = AccessShareLock,.fresh = true};
 	int64		found = -1;
 
 	es_rows_begin(&rows);
@@ -302,16 +295,36 @@ find_unsealed(int64 settled, int64 mark)
 	{
 		int64		segment = DatumGetInt64(rows.values[Anum_es_segments_segment - 1]);
 
-		if (DatumGetBool(rows.values[Anum_es_segments_sealed - 1]) ||
-			DatumGetInt64(rows.values[Anum_es_segments_last_position - 1]) > settled)
-			continue;
-		if (segment == mark)
-			mark_sealed(&rows);
-		else if (OidIsValid(es_segment_relid(segment)) && (found < 0 || segment < found))
+		if (!DatumGetBool(rows.values[Anum_es_segments_sealed - 1]) &&
+			DatumGetInt64(rows.values[Anum_es_segments_last_position - 1]) <= settled &&
+			(found < 0 || segment < found) && OidIsValid(es_segment_relid(segment)))
 			found = segment;
 	}
 	es_rows_end(&rows);
 	return found;
+}
+
+/* Marks a segment as sealed, and counts its events for good: it gets no more. */
+static void
+mark_sealed(int64 segment)
+{
+	EsRows		rows = {.shape = &es_segment_shape,.mode = RowExclusiveLock,.fresh = true};
+	Datum		values[Natts_es_segments];
+	bool		isnull[Natts_es_segments] = {false};
+
+	es_rows_equal(&rows, Int64GetDatum(segment));
+	es_rows_begin(&rows);
+	if (es_rows_next(&rows))
+	{
+		int64		events = es_segment_count(segment, NULL);
+
+		memcpy(values, rows.values, sizeof(values));
+		values[Anum_es_segments_sealed - 1] = BoolGetDatum(true);
+		values[Anum_es_segments_events - 1] = Int64GetDatum(events);
+		isnull[Anum_es_segments_events - 1] = events < 0;
+		es_rows_update(&rows, values, isnull);
+	}
+	es_rows_end(&rows);
 }
 
 /* Runs VACUUM (FREEZE) on a segment; commits the transaction it is called in, and begins another. */
@@ -375,12 +388,12 @@ seal_segments(void)
 
 		StartTransactionCommand();
 		settled = es_settle_compute();
-		segment = find_unsealed(settled, -1);
+		segment = find_unsealed(settled);
 		if (segment >= 0)
 		{
 			MemoryContextSwitchTo(context);
 			freeze_segment(segment);
-			(void) find_unsealed(settled, segment);
+			mark_sealed(segment);
 		}
 		CommitTransactionCommand();
 		MemoryContextReset(context);
@@ -552,7 +565,10 @@ wait_for_maker(BackgroundWorkerHandle *handle)
 	AcceptInvalidationMessages();
 }
 
-/* Tells whether workers have tried to make a segment in vain, so that many appends that need it do not start many. */
+/*
+ * Tells whether workers have tried to make a segment in vain, so that many appends
+ * that need it do not start many.
+ */
 static bool
 failed_lately(int64 segment)
 {
@@ -586,7 +602,10 @@ have_made(int64 upto, int64 needed)
 	return false;
 }
 
-/* Raises 55000 if a position is so far ahead of the log that nobody can have come there by appending. */
+/*
+ * Raises 55000 if a position is so far ahead of the log that nobody can have come
+ * there by appending.
+ */
 static void
 refuse_leap(int64 position, int64 newest)
 {
@@ -629,7 +648,10 @@ es_maker_ensure(int64 position)
 	(void) LockRelease(&tag, ExclusiveLock, false);
 }
 
-/* Tells whether positions that are taken off a segment cross one of the marks, at which the next one is asked for. */
+/*
+ * Tells whether positions that are taken off a segment cross one of the marks, at
+ * which the next one is asked for.
+ */
 static inline bool
 crosses_mark(int64 left_before, int64 left_after, int64 size)
 {

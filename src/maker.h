@@ -7,6 +7,7 @@
 
 #include "settle.h"
 
+extern void es_maker_become_owner(EsOwnerContext *saved);
 extern void es_maker_make_table(int64 n, int64 first_position, int64 last_position);
 extern void es_maker_ensure(int64 position);
 extern void es_maker_ask_ahead(int64 first_position, int64 last_position);

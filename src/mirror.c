@@ -42,6 +42,8 @@
  *   The entry is there before eventstore.segments counts as copied, so the store never
  *   looks complete before it is.
  *
+ * With copy_data = false the marks are copied nevertheless, see replace_marks().
+ *
  * Where CREATE SUBSCRIPTION did not connect, eventstore.segments is copied as any other
  * table, after REFRESH.  The apply worker drops its rows meanwhile and so may meet a
  * segment that is not here: it fails, and goes on once that has been copied.
@@ -81,8 +83,12 @@
 #include "publisher.h"
 #include "subscriber.h"
 #include "timeline.h"
+#include "walmark.h"
 
-/* How far segments are made ahead of the publisher's: in positions, and not more segments than so many. */
+/*
+ * How far segments are made ahead of the publisher's: in positions, and not more
+ * segments than so many.
+ */
 #define POSITIONS_AHEAD	100000
 #define MOST_AHEAD		32
 
@@ -91,7 +97,6 @@ PG_FUNCTION_INFO_V1(es_mirror_after_subscription);
 PG_FUNCTION_INFO_V1(es_mirror_segment_once);
 PG_FUNCTION_INFO_V1(es_mirror_segment);
 PG_FUNCTION_INFO_V1(es_mirror_forget);
-
 
 /* ---- asking ---- */
 
@@ -117,7 +122,7 @@ make_segments(const List *segments)
 	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 	AcceptInvalidationMessages();
 	es_timeline_follow();
-	es_base_become_owner(&saved);
+	es_maker_become_owner(&saved);
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
 	foreach(cell, segments)
@@ -217,7 +222,10 @@ prepare_for_copy(void)
 	clear_config();
 }
 
-/* Asks the publisher that CREATE SUBSCRIPTION names; false if it does not connect, or publishes no store. */
+/*
+ * Asks the publisher that CREATE SUBSCRIPTION names; false if it does not connect,
+ * or publishes no store.
+ */
 static bool
 ask_named_publisher(const CreateSubscriptionStmt *statement, EsPublished *answer)
 {
@@ -241,7 +249,10 @@ before_create(const CreateSubscriptionStmt *statement)
 	make_segments(missing_segments(with_ahead(answer.segments, 1)));
 }
 
-/* Before ALTER SUBSCRIPTION that looks at what is published.  Errors are left to the statement itself. */
+/*
+ * Before ALTER SUBSCRIPTION that looks at what is published.  Errors are left to
+ * the statement itself.
+ */
 static void
 before_alter(const AlterSubscriptionStmt *statement)
 {
@@ -270,7 +281,7 @@ before_alter(const AlterSubscriptionStmt *statement)
 		default:
 			return;
 	}
-	if (option(statement->options, "refresh", true) && es_publisher_ask(&publisher, &answer))
+	if (option(statement->options, "refresh", true) && es_publisher_ask(&publisher, &answer) && answer.publishes)
 		make_segments(missing_segments(with_ahead(answer.segments, 1)));
 }
 
@@ -287,8 +298,7 @@ es_mirror_before_subscribe(PG_FUNCTION_ARGS)
 {
 	const Node *statement;
 
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		elog(ERROR, "es_mirror_before_subscribe: not called as an event trigger");
+	es_base_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "before_subscribe");
 	statement = ((EventTriggerData *) fcinfo->context)->parsetree;
 	if (!es_base_owns_store(GetUserId()))
 		PG_RETURN_NULL();
@@ -301,7 +311,10 @@ es_mirror_before_subscribe(PG_FUNCTION_ARGS)
 
 /* ---- after subscribing ---- */
 
-/* Enters a segment's table into a subscription, unless it is known there, by itself or as a part of the log. */
+/*
+ * Enters a segment's table into a subscription, unless it is known there, by itself
+ * or as a part of the log.
+ */
 static void
 subscribe(Oid subscription, Oid relid, char state)
 {
@@ -330,7 +343,10 @@ insert_row(const EsPublishedSegment *segment)
 	es_rows_insert(&es_segment_shape, values, isnull);
 }
 
-/* Makes eventstore.segments a table that is copied: with these rows, in a subscription that has just been made. */
+/*
+ * Makes eventstore.segments a table that is copied: with these rows, in a
+ * subscription that has just been made.
+ */
 static void
 fill_segments(Oid subscription, const List *segments)
 {
@@ -352,6 +368,36 @@ fill_segments(Oid subscription, const List *segments)
 	table_close(rel, NoLock);
 }
 
+/* Has a table of marks copied, whose row may have been written here. */
+static void
+copy_marks(Oid subscription, const EsShape *marks)
+{
+	Oid			relid = es_base_oid(marks->table);
+	XLogRecPtr	lsn;
+
+	if (GetSubscriptionRelState(subscription, relid, &lsn) != SUBREL_STATE_READY)
+		return;
+	(void) es_rows_take_away(marks, NULL, 0);
+	RemoveSubscriptionRel(subscription, relid);
+	CommandCounterIncrement();
+	es_subscription_add(subscription, relid, SUBREL_STATE_INIT);
+	CommandCounterIncrement();
+}
+
+/*
+ * After CREATE SUBSCRIPTION in a store that is the publisher's already.  As long as it
+ * was one of its own, after a promotion say, it has taken for holes what was in
+ * flight over there, and noted so; and the publisher's next mark replaces its last one,
+ * which is not here then.
+ */
+static void
+replace_marks(Oid subscription)
+{
+	es_base_lock(&es_settle_mark, ShareRowExclusiveLock);
+	copy_marks(subscription, &es_settle_mark_shape);
+	copy_marks(subscription, &es_walmark_shape);
+}
+
 /* After CREATE SUBSCRIPTION that is to copy a store. */
 static void
 after_create(const CreateSubscriptionStmt *statement)
@@ -360,8 +406,10 @@ after_create(const CreateSubscriptionStmt *statement)
 	XLogRecPtr	lsn;
 	EsPublished answer;
 
-	if (!OidIsValid(subscription) ||
-		GetSubscriptionRelState(subscription, es_base_oid(&es_segment_table), &lsn) != SUBREL_STATE_INIT ||
+	if (!OidIsValid(subscription))
+		return;
+	replace_marks(subscription);
+	if (GetSubscriptionRelState(subscription, es_base_oid(&es_segment_table), &lsn) != SUBREL_STATE_INIT ||
 		es_segment_newest_reaching(PG_INT64_MAX) >= 0 || !ask_named_publisher(statement, &answer))
 		return;
 	make_segments(missing_segments(with_ahead(answer.segments, 1)));
@@ -379,8 +427,7 @@ es_mirror_after_subscription(PG_FUNCTION_ARGS)
 {
 	const Node *statement;
 
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		elog(ERROR, "es_mirror_after_subscription: not called as an event trigger");
+	es_base_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "after_subscription");
 	statement = ((EventTriggerData *) fcinfo->context)->parsetree;
 	if (IsA(statement, CreateSubscriptionStmt) && es_base_owns_store(GetUserId()))
 		after_create((const CreateSubscriptionStmt *) statement);
@@ -420,25 +467,21 @@ Datum
 es_mirror_segment_once(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	Relation	rel;
-	ScanKeyData key;
-	SysScanDesc scan;
-	Snapshot	snapshot;
+	EsRows		rows = {.shape = &es_segment_shape,.mode = AccessShareLock};
 	bool		isnull;
 	bool		exists;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "es_mirror_segment_once: not called as a trigger");
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) &&
+							RelationGetRelid(trigger->tg_relation) == es_base_oid(&es_segment_table), "segment_once");
 	if (!IsLogicalWorker())
 		return PointerGetDatum(trigger->tg_trigtuple);
-	rel = trigger->tg_relation;
-	ScanKeyInit(&key, Anum_es_segments_segment, BTEqualStrategyNumber, F_INT8EQ,
-				heap_getattr(trigger->tg_trigtuple, Anum_es_segments_segment, RelationGetDescr(rel), &isnull));
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = systable_beginscan(rel, es_base_index(&es_segment_pkey, rel), true, snapshot, 1, &key);
-	exists = HeapTupleIsValid(systable_getnext(scan));
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
+	rows.snapshot = RegisterSnapshot(GetLatestSnapshot());
+	es_rows_equal(&rows, heap_getattr(trigger->tg_trigtuple, Anum_es_segments_segment,
+									  RelationGetDescr(trigger->tg_relation), &isnull));
+	es_rows_begin(&rows);
+	exists = es_rows_next(&rows);
+	es_rows_end(&rows);
+	UnregisterSnapshot(rows.snapshot);
 	return PointerGetDatum(exists ? NULL : trigger->tg_trigtuple);
 }
 
@@ -456,8 +499,8 @@ es_mirror_segment(PG_FUNCTION_ARGS)
 	Oid			relid;
 	bool		isnull;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "es_mirror_segment: not called as a trigger");
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) &&
+							RelationGetRelid(trigger->tg_relation) == es_base_oid(&es_segment_table), "mirror_segment");
 	if (!IsLogicalWorker())
 		return PointerGetDatum(NULL);
 	desc = RelationGetDescr(trigger->tg_relation);
@@ -474,7 +517,10 @@ es_mirror_segment(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* Tells whether the rows of eventstore.segments come by the apply worker, or will if it has not come so far yet. */
+/*
+ * Tells whether the rows of eventstore.segments come by the apply worker, or will
+ * if it has not come so far yet.
+ */
 static bool
 segments_are_copied(void)
 {
@@ -484,7 +530,10 @@ segments_are_copied(void)
 	return state == SUBREL_STATE_READY || state == SUBREL_STATE_SYNCDONE || state == SUBREL_STATE_UNKNOWN;
 }
 
-/* Ends this worker, which will be started again; what it has done is undone, segments are made first. */
+/*
+ * Ends this worker, which will be started again; what it has done is undone,
+ * segments are made first.
+ */
 ES_NORETURN static void
 begin_again(Relation rel, List *missing)
 {
@@ -531,12 +580,14 @@ es_mirror_init(void)
 	es_store_copy_hook = before_copy;
 }
 
-/* forget_segments(): AFTER row trigger on eventstore.config.  Has all sessions forget what they keep of segments. */
+/*
+ * forget_segments(): AFTER row trigger on eventstore.config.  Has all sessions
+ * forget what they keep of segments.
+ */
 Datum
 es_mirror_forget(PG_FUNCTION_ARGS)
 {
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "es_mirror_forget: not called as a trigger");
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo), "forget_segments");
 	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
 	return PointerGetDatum(NULL);
 }

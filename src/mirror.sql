@@ -21,19 +21,6 @@ CREATE EVENT TRIGGER eventstore_after_subscription ON ddl_command_end
 COMMENT ON EVENT TRIGGER eventstore_after_subscription IS 'gives a logical subscriber the publisher''s rows of segments; lets what was a logical subscriber go on by itself';
 ALTER EVENT TRIGGER eventstore_after_subscription ENABLE ALWAYS;
 
-/*
- * They belong to the cluster's first superuser: an event trigger cannot be given to a
- * role that is none, and REASSIGN OWNED must not fail for ours.
- */
-DO $$
-DECLARE
-	superuser pg_catalog.name := (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) 10::pg_catalog.oid);
-BEGIN
-	EXECUTE pg_catalog.format('ALTER EVENT TRIGGER eventstore_before_subscribe OWNER TO %I', superuser);
-	EXECUTE pg_catalog.format('ALTER EVENT TRIGGER eventstore_after_subscription OWNER TO %I', superuser);
-END
-$$;
-
 CREATE FUNCTION eventstore.segment_once() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_mirror_segment_once';
 COMMENT ON FUNCTION eventstore.segment_once() IS 'row trigger: on a logical subscriber, passes over the row of a segment that is there';

@@ -265,7 +265,10 @@ es_names_pass(const EsNames *categories, const EsNames *types, const EsEvent *ev
 
 /* ---- messages ---- */
 
-/* es_names_cut gives the beginning of a text, of so many bytes at most, and says so if that is not all. */
+/*
+ * es_names_cut gives the beginning of a text, of so many bytes at most, and says so
+ * if that is not all.
+ */
 char *
 es_names_cut(const char *text, int len, int most)
 {

@@ -52,7 +52,10 @@ static uint64 changes = 0;		/* see es_base_changes */
 static EsRelation event_type = {"es_event",.kind = RELKIND_COMPOSITE_TYPE};
 static Oid	event_type_oid;
 
-/* Who wants to know of changed relations: the server has room for ten callbacks, of all libraries. */
+/*
+ * Who wants to know of changed relations: the server has room for ten callbacks, of
+ * all libraries.
+ */
 #define MOST_WATCHERS	16
 
 static RelcacheCallbackFunction watchers[MOST_WATCHERS];
@@ -68,7 +71,10 @@ forget_on_schema_change(Datum arg, int cacheid, uint32 hashvalue)
 		object->known = false;
 }
 
-/* Forgets what a relation's look-up gave, or all of them.  Tells the other parts, which may compare with OIDs as last seen. */
+/*
+ * Forgets what a relation's look-up gave, or all of them.  Tells the other parts,
+ * which may compare with OIDs as last seen.
+ */
 static void
 forget_on_relation_change(Datum arg, Oid relid)
 {
@@ -82,7 +88,10 @@ forget_on_relation_change(Datum arg, Oid relid)
 		watchers[i] (arg, relid);
 }
 
-/* es_base_on_relation_change registers a callback for when a relation's definition changes, or all may have (InvalidOid). */
+/*
+ * es_base_on_relation_change registers a callback for when a relation's definition
+ * changes, or all may have (InvalidOid).
+ */
 void
 es_base_on_relation_change(RelcacheCallbackFunction callback)
 {
@@ -99,11 +108,15 @@ es_base_init(void)
 	CacheRegisterRelcacheCallback(forget_on_relation_change, (Datum) 0);
 }
 
-/* Reads the extension's OID, schema and owner from pg_extension. */
-static void
-look_up_extension(EsStore *found)
+/*
+ * es_base_find_extension reads the extension's row as it is now; what es_base_store
+ * keeps needs a whole store.
+ */
+EsExtension
+es_base_find_extension(void)
 {
 	Relation	pg_extension = table_open(ExtensionRelationId, AccessShareLock);
+	EsExtension found = {InvalidOid};
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -112,16 +125,34 @@ look_up_extension(EsStore *found)
 				F_NAMEEQ, CStringGetDatum("eventstore"));
 	scan = systable_beginscan(pg_extension, ExtensionNameIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
-	if (!HeapTupleIsValid(tuple))
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
+
+		found.oid = form->oid;
+		found.schema = form->extnamespace;
+		found.owner = form->extowner;
+		found.uncommitted = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	}
+	systable_endscan(scan);
+	table_close(pg_extension, AccessShareLock);
+	return found;
+}
+
+/* Fills in what the extension's row says. */
+static void
+look_up_extension(EsStore *found)
+{
+	EsExtension extension = es_base_find_extension();
+
+	if (!OidIsValid(extension.oid))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("extension \"eventstore\" is not installed in this database"),
 				errhint("Run CREATE EXTENSION eventstore."));
-	found->extension = ((Form_pg_extension) GETSTRUCT(tuple))->oid;
-	found->user_schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
-	found->owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
-	systable_endscan(scan);
-	table_close(pg_extension, AccessShareLock);
+	found->extension = extension.oid;
+	found->user_schema = extension.schema;
+	found->owner = extension.owner;
 }
 
 /*
@@ -162,7 +193,10 @@ report_missing(const EsRelation *object)
 			errhint("If it was renamed or moved to another schema, undo that; else the store has to be restored."));
 }
 
-/* Makes a relation what an object stands for, for as long as no invalidation has come since before. */
+/*
+ * Makes a relation what an object stands for, for as long as no invalidation has
+ * come since before.
+ */
 static void
 keep(EsRelation *object, Oid relid, uint64 before)
 {
@@ -205,7 +239,10 @@ still_is(const EsRelation *object, Oid relid)
 	return name && schema && strcmp(name, object->name) == 0 && strcmp(schema, "eventstore") == 0;
 }
 
-/* es_base_changes counts invalidations, of whatever: a look-up that was kept across one may be of before it. */
+/*
+ * es_base_changes counts invalidations, of whatever: a look-up that was kept across
+ * one may be of before it.
+ */
 uint64
 es_base_changes(void)
 {
@@ -281,7 +318,10 @@ index_statement(const char *name, Oid table, const EsIndexShape *shape)
 					get_rel_name(table), shape->columns, shape->where ? " WHERE " : "", shape->where ? shape->where : "");
 }
 
-/* es_base_find_index looks up an index of a table of ours that is locked; 55000 if there is none that will do. */
+/*
+ * es_base_find_index looks up an index of a table of ours that is locked; 55000 if
+ * there is none that will do.
+ */
 Oid
 es_base_find_index(const char *name, Oid table, const EsIndexShape *shape)
 {

@@ -27,6 +27,17 @@ typedef struct EsStore
 
 extern const EsStore *es_base_store(void);
 
+/* The extension's row of pg_extension. */
+typedef struct EsExtension
+{
+	Oid			oid;			/* InvalidOid: there is none */
+	Oid			schema;
+	Oid			owner;
+	bool		uncommitted;	/* this transaction has made it */
+} EsExtension;
+
+extern EsExtension es_base_find_extension(void);
+
 /*
  * A relation of schema eventstore, named where it is used:
  *

@@ -32,8 +32,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "failure.h"
-#include "member.h"
+#include "lease.h"
 #include "subscriber.h"
 #include "textsize.h"
 #include "wait.h"
@@ -41,57 +40,6 @@
 #define Natts_delivery			(Natts_es_event + 2)
 #define FAR_BEHIND				100 /* positions, worth a row written */
 #define MOST_MOVES				64	/* rows written for nothing, a poll */
-#define LOOK_AGAIN_US			20000	/* where a lock was in the way */
-
-/* A partition, as a poll sees it. */
-typedef struct Slice
-{
-	EsPartition row;
-	bool		available;		/* to this member, for all that is known */
-	bool		ours;			/* locked, and row is the newest */
-	bool		taken;			/* the lease is a new one */
-	bool		released;		/* is to be given up */
-	int64		after;			/* what is after this matters */
-	int64		last;			/* delivered now */
-	int			count;
-	bool		failed;			/* at an event that cannot be sent */
-	EsFailure  *failures;
-	int			nfailures;
-} Slice;
-
-/* What earlier looks of a poll know of a partition. */
-typedef struct Passed
-{
-	int64		from;			/* there is nothing after this; -1: not known */
-	int64		upto;			/* up to this */
-	int			parked;			/* with so many parked */
-} Passed;
-
-/* A poll on its way. */
-typedef struct Poll
-{
-	const EsSubscription *subscription;
-	const text *name;
-	const text *member;
-	int64		max_count;
-	int64		lease;			/* microseconds */
-	ReturnSetInfo *result;		/* NULL: only to find out whether there is
-								 * news */
-	MemoryContext context;		/* of one look */
-	Passed	   *passed;			/* by partition */
-
-	/* of one look */
-	TimestampTz now;
-	TimestampTz again_at;
-	int64		settled;
-	int64		scanned;		/* all up to here is delivered, or nobody's */
-	Slice	   *slices;
-	EsShare		share;
-	int			may_take;
-	int64		delivered;
-	bool		locked;			/* some partition is ours: not to be kept
-								 * while waiting */
-} Poll;
 
 static int64 last_id = 0;		/* the subscription that this session polled */
 static char last_member[ES_MAX_MEMBER_NAME + 1];	/* and for whom */
@@ -101,82 +49,23 @@ PG_FUNCTION_INFO_V1(es_poll_wait);
 
 /* ---- a look ---- */
 
-/* Tells whether the member has a partition. */
-static bool
-has_lease(const Poll *poll, const EsPartition *row)
-{
-	return es_subscription_is_leased(row, poll->now) && es_base_same_text(row->member, poll->member);
-}
-
-/* Tells whether a member that has no lease on a partition, or has, may be delivered from it now. */
-static bool
-is_available(Poll *poll, const EsPartition *row)
-{
-	if (row->retry_at > poll->now)
-	{
-		poll->again_at = Min(poll->again_at, row->retry_at);
-		return false;
-	}
-	if (es_subscription_is_leased(row, poll->now) && !has_lease(poll, row))
-	{
-		if (row->position < poll->settled || row->pending > 0)
-			poll->again_at = Min(poll->again_at, row->lease_until);
-		return false;
-	}
-	return true;
-}
-
-/* Tells whether the member has a partition that is available to it, or may take it. */
-static bool
-may_have(const Poll *poll, const Slice *slice)
-{
-	return slice->ours || has_lease(poll, &slice->row) || poll->may_take > 0;
-}
-
-/* The position that a look begins after in a partition; one that only looks for news leaves out what was delivered. */
-static int64
-begins_after(const Poll *poll, const EsPartition *row)
-{
-	if (poll->result == NULL && has_lease(poll, row))
-		return Max(row->position, row->delivered_upto);
-	return row->position;
-}
-
 /* What is known of a partition without having it. */
 static void
-begin_slice(Poll *poll, Slice *slice, const EsPartition *row)
+begin_slice(EsPoll *poll, EsSlice *slice, const EsPartition *row)
 {
-	const Passed *passed = &poll->passed[row->partition];
+	const EsPassed *passed = &poll->passed[row->partition];
 
 	memset(slice, 0, sizeof(*slice));
 	slice->row = *row;
-	slice->available = is_available(poll, row);
-	slice->after = begins_after(poll, row);
+	slice->available = es_lease_is_available(poll, row);
+	slice->after = es_lease_begins_after(poll, row);
 	if (slice->after == passed->from && row->pending == 0 && row->parked == passed->parked)
 		slice->after = passed->upto;
 }
 
-/* Chooses the partitions that the member gives up. */
-static void
-choose_released(Poll *poll)
-{
-	int			left = poll->share.must_release;
-
-	for (int i = poll->subscription->partitions - 1; i >= 0 && left > 0; i--)
-	{
-		Slice	   *slice = &poll->slices[i];
-
-		if (!has_lease(poll, &slice->row) || slice->row.position < slice->row.delivered_upto)
-			continue;
-		slice->released = true;
-		slice->available = false;
-		left--;
-	}
-}
-
 /* Begins a look: what is settled, how far the partitions are, what the member may do. */
 static void
-begin_look(Poll *poll)
+begin_look(EsPoll *poll)
 {
 	EsPartition *rows;
 
@@ -192,96 +81,17 @@ begin_look(Poll *poll)
 		es_subscription_report_unknown(poll->name);
 	es_member_share(poll->subscription, rows, poll->member, poll->now, &poll->share);
 	poll->may_take = poll->share.may_take;
-	poll->slices = palloc(sizeof(Slice) * poll->subscription->partitions);
+	poll->slices = palloc(sizeof(EsSlice) * poll->subscription->partitions);
 	for (int i = 0; i < poll->subscription->partitions; i++)
 		begin_slice(poll, &poll->slices[i], &rows[i]);
-	choose_released(poll);
-}
-
-/* ---- taking partitions ---- */
-
-/* Gives up on a partition for this look; somebody is busy with it. */
-static bool
-pass_over(Poll *poll, Slice *slice)
-{
-	slice->available = false;
-	poll->again_at = Min(poll->again_at, poll->now + LOOK_AGAIN_US);
-	return false;
-}
-
-/* Locks a partition and reads its newest row; false if that cannot be had, or is somebody else's. */
-static bool
-lock_slice(Poll *poll, Slice *slice)
-{
-	int64		id = poll->subscription->id;
-	int64		position = slice->row.position;
-
-	if (!es_subscription_lock(id, slice->row.partition, false))
-		return pass_over(poll, slice);
-	if (!es_subscription_read(id, slice->row.partition, &slice->row))
-		es_subscription_report_unknown(poll->name);
-	if (slice->row.position < position)
-		return pass_over(poll, slice);	/* rewound to where this look has not
-										 * read */
-	if (!is_available(poll, &slice->row))
-		slice->available = false;
-	return slice->available;
-}
-
-/* Reads the failures of a partition that matter: those that are due again, and those after the position. */
-static void
-read_failures(Slice *slice)
-{
-	const EsPartition *row = &slice->row;
-
-	slice->nfailures = row->pending + row->parked == 0 ? 0 :
-		es_failure_read(row, row->pending > 0 ? 0 : row->position, &slice->failures);
-}
-
-/* Makes a partition this member's, if it may be; its memory is the look's. */
-static bool
-take_slice(Poll *poll, Slice *slice)
-{
-	EsPartition *row = &slice->row;
-
-	if (slice->ours)
-		return true;
-	if (!may_have(poll, slice))
-		return slice->available = false;
-	if (!lock_slice(poll, slice))
-		return false;
-	if (!may_have(poll, slice))
-		return slice->available = false;
-	if (!has_lease(poll, row))
-	{
-		poll->may_take--;
-		slice->taken = true;
-		if (row->member != NULL && row->position < row->delivered_upto && row->retry_at == DT_NOBEGIN)
-		{
-			row->lapses++;
-			row->lapsed_upto = row->delivered_upto;
-		}
-	}
-	slice->ours = poll->locked = true;
-	if (slice->taken && row->member != NULL && row->retry_at == DT_NOBEGIN &&
-		es_failure_count_lapse(row, poll->subscription->max_attempts, poll->now))
-		es_subscription_write(row);
-	read_failures(slice);
-	return true;
+	es_lease_choose_released(poll);
 }
 
 /* ---- delivering ---- */
 
-/* Tells whether a partition's events are delivered one by one. */
-static bool
-is_on_probation(const Poll *poll, const Slice *slice)
-{
-	return poll->subscription->max_attempts != 0 && slice->row.lapses >= poll->subscription->max_attempts;
-}
-
 /* Puts an event into the result. */
 static void
-deliver(Poll *poll, Slice *slice, const EsEvent *event, int attempts)
+deliver(EsPoll *poll, EsSlice *slice, const EsEvent *event, int attempts)
 {
 	Datum		values[Natts_delivery];
 	bool		isnull[Natts_delivery];
@@ -296,7 +106,7 @@ deliver(Poll *poll, Slice *slice, const EsEvent *event, int attempts)
 
 /* Marks a failure as delivered again. */
 static void
-mark_delivered(Slice *slice, EsFailure *failure)
+mark_delivered(EsSlice *slice, EsFailure *failure)
 {
 	EsFailure	changed = *failure;
 
@@ -306,7 +116,7 @@ mark_delivered(Slice *slice, EsFailure *failure)
 
 /* Tells whether an event is parked, for all that is known of its partition. */
 static bool
-is_parked(const Slice *slice, int64 position)
+is_parked(const EsSlice *slice, int64 position)
 {
 	const EsFailure *failure = es_failure_find(slice->failures, slice->nfailures, position);
 
@@ -319,20 +129,20 @@ is_parked(const Slice *slice, int64 position)
  * keep it locked.
  */
 static bool
-is_wanted(Poll *poll, Slice *slice, const EsEvent *event)
+is_wanted(EsPoll *poll, EsSlice *slice, const EsEvent *event)
 {
 	MemoryContext old = MemoryContextSwitchTo(poll->context);
 	bool		wanted;
 
 	if (!slice->ours && slice->failures == NULL && slice->row.parked > 0)
-		read_failures(slice);
+		es_lease_read_failures(slice);
 	if (is_parked(slice, event->position))
 		wanted = false;
 	else if (poll->result == NULL)
-		wanted = may_have(poll, slice);
+		wanted = es_lease_may_have(poll, slice);
 	else
-		wanted = take_slice(poll, slice) && event->position > slice->row.position &&
-			!(slice->count > 0 && is_on_probation(poll, slice)) && !is_parked(slice, event->position);
+		wanted = es_lease_take(poll, slice) && event->position > slice->row.position &&
+			!(slice->count > 0 && es_lease_is_on_probation(poll, slice)) && !is_parked(slice, event->position);
 	MemoryContextSwitchTo(old);
 	return wanted;
 }
@@ -341,9 +151,9 @@ is_wanted(Poll *poll, Slice *slice, const EsEvent *event)
 static bool
 wants(const EsEvent *event, void *arg)
 {
-	Poll	   *poll = arg;
+	EsPoll	   *poll = arg;
 	int			partition = es_subscription_partition_of(poll->subscription, DatumGetTextPP(event->stream));
-	Slice	   *slice = &poll->slices[partition];
+	EsSlice    *slice = &poll->slices[partition];
 
 	return slice->available && event->position > slice->after && is_wanted(poll, slice, event);
 }
@@ -352,10 +162,10 @@ wants(const EsEvent *event, void *arg)
 static void
 take_event(const EsEvent *event, void *arg)
 {
-	Poll	   *poll = arg;
+	EsPoll	   *poll = arg;
 	MemoryContext old = MemoryContextSwitchTo(poll->context);
 	int			partition = es_subscription_partition_of(poll->subscription, DatumGetTextPP(event->stream));
-	Slice	   *slice = &poll->slices[partition];
+	EsSlice    *slice = &poll->slices[partition];
 	EsFailure  *failure = es_failure_find(slice->failures, slice->nfailures, event->position);
 	int			attempts = failure ? failure->attempts : 0;
 
@@ -384,19 +194,19 @@ take_event(const EsEvent *event, void *arg)
 
 /* Delivers what a partition has to deliver again of what it has been past. */
 static void
-deliver_again(Poll *poll, Slice *slice)
+deliver_again(EsPoll *poll, EsSlice *slice)
 {
 	if (poll->result == NULL)
 	{
-		if (!may_have(poll, slice))
+		if (!es_lease_may_have(poll, slice))
 			return;
 		slice->nfailures = es_failure_read(&slice->row, 0, &slice->failures);
 		for (int i = 0; i < slice->nfailures; i++)
 			poll->delivered += slice->failures[i].parked_at == DT_NOBEGIN &&
-				(!slice->failures[i].delivered || !has_lease(poll, &slice->row));
+				(!slice->failures[i].delivered || !es_lease_has(poll, &slice->row));
 		return;
 	}
-	if (!take_slice(poll, slice))
+	if (!es_lease_take(poll, slice))
 		return;
 	for (int i = 0; i < slice->nfailures && poll->delivered < poll->max_count; i++)
 	{
@@ -410,16 +220,16 @@ deliver_again(Poll *poll, Slice *slice)
 
 /* Delivers what the log has. */
 static void
-deliver_log(Poll *poll)
+deliver_log(EsPoll *poll)
 {
 	int64		after = poll->settled;
 	EsLogFilter filter;
 
 	for (int i = 0; i < poll->subscription->partitions; i++)
 	{
-		Slice	   *slice = &poll->slices[i];
+		EsSlice    *slice = &poll->slices[i];
 
-		if (slice->available && may_have(poll, slice))
+		if (slice->available && es_lease_may_have(poll, slice))
 			after = Min(after, slice->after);
 	}
 	filter = es_subscription_filter(poll->subscription, after, poll->settled);
@@ -433,48 +243,13 @@ deliver_log(Poll *poll)
 
 /* ---- writing ---- */
 
-/* Writes what has been delivered of a partition, and whose it is. */
-static void
-write_lease(Poll *poll, Slice *slice, TimestampTz until)
-{
-	EsPartition *row = &slice->row;
-
-	if (slice->last > 0)
-	{
-		int64		scanned = is_on_probation(poll, slice) ? slice->last : poll->scanned;
-
-		row->delivered_upto = slice->taken ? slice->last : Max(row->delivered_upto, slice->last);
-		row->scanned_upto = slice->taken ? scanned : Max(row->scanned_upto, scanned);
-		row->delivered = slice->count;
-	}
-	else if (slice->taken)
-		row->delivered_upto = row->scanned_upto = row->position;
-	row->member = poll->member;
-	row->lease_until = until;
-	row->retry_at = DT_NOBEGIN;
-	es_subscription_write(row);
-	if (slice->taken)
-		es_wake_note(es_wake_subscription(poll->subscription->id));
-}
-
-/* Writes the leases of all partitions that something was, or could not be, delivered of. */
-static void
-write_leases(Poll *poll)
-{
-	TimestampTz until = GetCurrentTimestamp() + poll->lease;
-
-	for (int i = 0; i < poll->subscription->partitions; i++)
-		if (poll->slices[i].count > 0 || poll->slices[i].failed)
-			write_lease(poll, &poll->slices[i], until);
-}
-
 /* Moves a partition on that has nothing to deliver up to where the log was read; tells whether it did. */
 static bool
-move_on(Poll *poll, Slice *slice)
+move_on(EsPoll *poll, EsSlice *slice)
 {
 	int64		position = slice->row.position;
 
-	if (!slice->ours && (!lock_slice(poll, slice) || slice->row.position != position))
+	if (!slice->ours && (!es_lease_lock(poll, slice) || slice->row.position != position))
 		return false;
 	slice->row.position = Max(position, poll->scanned);
 	slice->row.delivered_upto = Max(slice->row.delivered_upto, poll->scanned);
@@ -486,21 +261,21 @@ move_on(Poll *poll, Slice *slice)
 
 /* Tells whether a partition has nothing to deliver up to where the log was read. */
 static bool
-was_passed(const Poll *poll, const Slice *slice)
+was_passed(const EsPoll *poll, const EsSlice *slice)
 {
 	return slice->available && slice->count == 0 && slice->row.position < poll->scanned &&
-		may_have(poll, slice);
+		es_lease_may_have(poll, slice);
 }
 
 /* Moves partitions on. */
 static void
-move_on_all(Poll *poll)
+move_on_all(EsPoll *poll)
 {
 	int			left = MOST_MOVES;
 
 	for (int i = 0; i < poll->subscription->partitions && left > 0; i++)
 	{
-		Slice	   *slice = &poll->slices[i];
+		EsSlice    *slice = &poll->slices[i];
 		int64		behind = poll->scanned - slice->row.position;
 
 		if (was_passed(poll, slice) && behind >= (poll->delivered > 0 ? FAR_BEHIND : 1))
@@ -508,39 +283,18 @@ move_on_all(Poll *poll)
 	}
 }
 
-/* Gives up partitions that others are owed. */
-static void
-release_all(Poll *poll)
-{
-	for (int i = 0; i < poll->subscription->partitions; i++)
-	{
-		Slice	   *slice = &poll->slices[i];
-
-		if (!slice->released)
-			continue;
-		slice->available = true;
-		if (!lock_slice(poll, slice) || !has_lease(poll, &slice->row) ||
-			slice->row.position < slice->row.delivered_upto)
-			continue;
-		slice->row.member = NULL;
-		slice->row.lease_until = DT_NOBEGIN;
-		es_subscription_write(&slice->row);
-		es_wake_note(es_wake_subscription(poll->subscription->id));
-	}
-}
-
 /* Remembers, for the next look, what this one has passed. */
 static void
-remember_passed(Poll *poll)
+remember_passed(EsPoll *poll)
 {
 	for (int i = 0; i < poll->subscription->partitions; i++)
 	{
-		Slice	   *slice = &poll->slices[i];
+		EsSlice    *slice = &poll->slices[i];
 
 		if (was_passed(poll, slice))
-			poll->passed[i] = (Passed)
+			poll->passed[i] = (EsPassed)
 		{
-			begins_after(poll, &slice->row), poll->scanned, slice->row.parked
+			es_lease_begins_after(poll, &slice->row), poll->scanned, slice->row.parked
 		};
 	}
 }
@@ -558,7 +312,7 @@ note_event(const EsEvent *event, void *arg)
  * is none, only news of its own matter, however many others are in flight.
  */
 static bool
-is_hindered(const Poll *poll)
+is_hindered(const EsPoll *poll)
 {
 	EsLogFilter filter;
 	bool		found = false;
@@ -576,7 +330,7 @@ is_hindered(const Poll *poll)
 static bool
 look_for_events(EsWait *wait)
 {
-	Poll	   *poll = wait->arg;
+	EsPoll	   *poll = wait->arg;
 
 	begin_look(poll);
 	for (int i = 0; i < poll->subscription->partitions; i++)
@@ -584,7 +338,7 @@ look_for_events(EsWait *wait)
 			deliver_again(poll, &poll->slices[i]);
 	deliver_log(poll);
 	if (poll->result && poll->locked)
-		write_leases(poll);
+		es_lease_write_all(poll);
 	remember_passed(poll);
 	if (poll->delivered > 0 || (poll->result && (!poll->share.known || poll->share.must_release > 0 || poll->locked)))
 		return true;
@@ -595,12 +349,12 @@ look_for_events(EsWait *wait)
 
 /* Sets out on a poll, or on finding out whether one would find news. */
 static void
-begin_poll(Poll *poll, const text *name, const text *member)
+begin_poll(EsPoll *poll, const text *name, const text *member)
 {
 	poll->name = name;
 	poll->member = member;
 	poll->subscription = es_subscription_get(name);
-	poll->passed = palloc0(sizeof(Passed) * poll->subscription->partitions);
+	poll->passed = palloc0(sizeof(EsPassed) * poll->subscription->partitions);
 	for (int i = 0; i < poll->subscription->partitions; i++)
 		poll->passed[i].from = -1;
 	poll->context = AllocSetContextCreate(CurrentMemoryContext, "eventstore poll", ALLOCSET_DEFAULT_SIZES);
@@ -608,12 +362,12 @@ begin_poll(Poll *poll, const text *name, const text *member)
 
 /* What a poll writes besides leases. */
 static void
-finish_poll(Poll *poll)
+finish_poll(EsPoll *poll)
 {
 	MemoryContext old = MemoryContextSwitchTo(poll->context);
 
 	move_on_all(poll);
-	release_all(poll);
+	es_lease_release_all(poll);
 	if (!poll->share.known || poll->share.alive_until - poll->now < poll->lease / 2)
 		es_member_beat(poll->subscription, poll->member, poll->now + poll->lease);
 	MemoryContextSwitchTo(old);
@@ -649,7 +403,7 @@ Datum
 es_poll(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_subscription_name_arg(fcinfo, 0);
-	Poll		poll = {.max_count = PG_INT64_MAX};
+	EsPoll		poll = {.max_count = PG_INT64_MAX};
 	EsWait		wait = {.look = look_for_events,.arg = &poll};
 	text	   *member = es_subscription_member_arg(fcinfo, 3);
 
@@ -682,7 +436,7 @@ es_poll_wait(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_subscription_name_arg(fcinfo, 0);
 	int64		timeout = es_wait_interval_arg(fcinfo, 1, "timeout");
-	Poll		poll = {.max_count = 1};
+	EsPoll		poll = {.max_count = 1};
 	EsWait		wait = {.look = look_for_events,.arg = &poll};
 	bool		ready;
 

@@ -162,7 +162,10 @@ make_row(const EsProgress *row, Datum *v, bool *n)
 	n[Anum_progress_layout - 1] = row->layout == NULL;
 }
 
-/* es_progress_insert adds the row of a new generation, whose waiters learn of it at commit, as of all changes here. */
+/*
+ * es_progress_insert adds the row of a new generation, whose waiters learn of it at
+ * commit, as of all changes here.
+ */
 void
 es_progress_insert(const EsProgress *row)
 {

@@ -99,7 +99,10 @@ ask_for_segments(WalReceiverConn *connection, const char *publications)
 	return segments;
 }
 
-/* es_publisher_ask asks the publisher what there is; false if it cannot be reached.  The answer is in the current memory context. */
+/*
+ * es_publisher_ask asks the publisher what there is; false if it cannot be
+ * reached.  The answer is in the current memory context.
+ */
 bool
 es_publisher_ask(const EsPublisher *publisher, EsPublished *answer)
 {

@@ -27,6 +27,8 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
+#include "subscriber.h"
+
 #define MOST_OPEN	16			/* segments */
 #define NEAR	32				/* entries to step over rather than look for a
 								 * stream anew */
@@ -150,10 +152,11 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 	EsStreamScan *scan = palloc0(offsetof(EsStreamScan, segments) + places * sizeof(OpenSegment));
 	EsStream   *stream = &scan->stream;
 
+	es_subscriber_refuse_part();
 	scan->places = places;
 	scan->upto_version = PG_INT64_MAX;
 	scan->own_snapshot = options->snapshot == NULL;
-	scan->snapshot = scan->own_snapshot ? es_segment_fresh_snapshot() : options->snapshot;
+	scan->snapshot = scan->own_snapshot ? es_rows_fresh_snapshot() : options->snapshot;
 	es_settle_note_snapshot(scan->snapshot);
 	scan->context = CurrentMemoryContext;
 	scan->backwards = options->backwards;
@@ -343,7 +346,10 @@ next_segment(EsStreamScan *scan)
 	return false;
 }
 
-/* Raises 55000 if the lost segment that the scan has passed had events that it should return before this version. */
+/*
+ * Raises 55000 if the lost segment that the scan has passed had events that it
+ * should return before this version.
+ */
 static void
 check_lost(EsStreamScan *scan, int64 version)
 {
@@ -352,7 +358,10 @@ check_lost(EsStreamScan *scan, int64 version)
 	scan->lost = -1;
 }
 
-/* Raises 55000 if the lost segment that the scan has passed had events that it should return before its end. */
+/*
+ * Raises 55000 if the lost segment that the scan has passed had events that it
+ * should return before its end.
+ */
 static void
 check_lost_at_end(EsStreamScan *scan)
 {
@@ -464,6 +473,7 @@ es_read_category_begin(const text *category, Snapshot snapshot)
 {
 	EsCategoryScan *scan = palloc0(sizeof(EsCategoryScan));
 
+	es_subscriber_refuse_part();
 	scan->category = category;
 	scan->streams = es_base_open(&es_base_streams, AccessShareLock);
 	scan->index = es_base_open_index(&streams_by_category, scan->streams, AccessShareLock);

@@ -71,7 +71,7 @@ es_readmodel_open(EsReadModel *model, int64 id, int64 generation, bool exclusive
 	es_store_open(&model->table, &states);
 	InitDirtySnapshot(model->dirty);
 	if (exclusive)
-		model->snapshot = es_segment_fresh_snapshot();
+		model->snapshot = es_rows_fresh_snapshot();
 	model->scan = es_index_beginscan(model->table.rel,
 									 es_store_known_index(&model->table, &states_by_key),
 									 exclusive ? model->snapshot : &model->dirty, 3);

@@ -244,7 +244,10 @@ es_reduce_begin_rows(EsRows *rows, const EsShape *shape, const text *reducer)
 	es_handler_watch(RelationGetRelid(rows->rel));
 }
 
-/* es_reduce_column gives a column that is never NULL, of the row that is being read, as a C string. */
+/*
+ * es_reduce_column gives a column that is never NULL, of the row that is being
+ * read, as a C string.
+ */
 char *
 es_reduce_column(const EsRows *rows, int column)
 {

@@ -33,18 +33,17 @@ PG_FUNCTION_INFO_V1(es_restore_guard);
 static bool
 has_rows(Relation rel)
 {
-	Snapshot	snapshot = es_segment_fresh_snapshot();
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+	bool		found = es_rows_any(rel, snapshot);
 
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	return found;
 }
 
-/* Refuses rows that tell of events which cannot be here; those of segments are told apart by their number. */
+/*
+ * Refuses rows that tell of events which cannot be here; those of segments are told
+ * apart by their number.
+ */
 static void
 check_table(Relation rel)
 {

@@ -80,7 +80,7 @@ same_contents(const EsNewEvent *given, const EsEvent *stored)
 static EsNewEvent *
 compare_run(EsNewEvent *event, int count, const EsStream *stream, int64 version)
 {
-	Snapshot	snapshot = es_segment_fresh_snapshot();
+	Snapshot	snapshot = es_rows_fresh_snapshot();
 
 	for (int64 n = stream->first_segment; count > 0 && n <= stream->last_segment; n++)
 	{

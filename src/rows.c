@@ -37,6 +37,22 @@ es_rows_fresh_snapshot(void)
 	return snapshot;
 }
 
+/*
+ * es_rows_any tells whether a table has a row that a snapshot sees; nothing is
+ * asked of its columns.
+ */
+bool
+es_rows_any(Relation rel, Snapshot snapshot)
+{
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	return found;
+}
+
 /* es_rows_renew_snapshot takes a fresh snapshot in the place of one that does not see what a table, locked by now, has. */
 void
 es_rows_renew_snapshot(Relation rel, Snapshot *snapshot)
@@ -96,7 +112,10 @@ es_rows_equal(EsRows *rows, Datum value)
 	rows->nequal++;
 }
 
-/* es_rows_between asks for rows whose next column of the index, a bigint, is above one number and up to another; the last key. */
+/*
+ * es_rows_between asks for rows whose next column of the index, a bigint, is above
+ * one number and up to another; the last key.
+ */
 void
 es_rows_between(EsRows *rows, int64 after, int64 upto)
 {
@@ -138,7 +157,10 @@ es_rows_begin(EsRows *rows)
 	index_rescan(rows->scan, rows->keys, rows->nkeys, NULL, 0);
 }
 
-/* es_rows_next goes to the next row, whose columns are then there to look at; false after the last. */
+/*
+ * es_rows_next goes to the next row, whose columns are then there to look at; false
+ * after the last.
+ */
 bool
 es_rows_next(EsRows *rows)
 {
@@ -220,7 +242,10 @@ es_rows_insert(const EsShape *shape, const Datum *values, const bool *isnull)
 	CommandCounterIncrement();
 }
 
-/* Puts a row in the place of the one with its key, which the table, if it is so, must have; false if it has none. */
+/*
+ * Puts a row in the place of the one with its key, which the table, if it is so,
+ * must have; false if it has none.
+ */
 static bool
 replace(const EsShape *shape, const Datum *values, const bool *isnull, bool must)
 {
@@ -256,7 +281,10 @@ es_rows_put(const EsShape *shape, const Datum *values, const bool *isnull)
 		es_rows_insert(shape, values, isnull);
 }
 
-/* es_rows_take_away deletes the rows that have the first columns of their key in common, and returns how many they were. */
+/*
+ * es_rows_take_away deletes the rows that have the first columns of their key in
+ * common, and returns how many they were.
+ */
 int64
 es_rows_take_away(const EsShape *shape, const Datum *keys, int nkeys)
 {
@@ -311,7 +339,10 @@ es_rows_write_one(const EsShape *shape, const Datum *values)
 	pfree(isnull);
 }
 
-/* es_rows_read_number reads the number that a table of one column and one row holds; missing if it has no row. */
+/*
+ * es_rows_read_number reads the number that a table of one column and one row
+ * holds; missing if it has no row.
+ */
 int64
 es_rows_read_number(const EsShape *shape, int64 missing)
 {
@@ -322,7 +353,10 @@ es_rows_read_number(const EsShape *shape, int64 missing)
 	return number;
 }
 
-/* es_rows_write_number makes a number the one that such a table holds, as es_rows_write_one does. */
+/*
+ * es_rows_write_number makes a number the one that such a table holds, as
+ * es_rows_write_one does.
+ */
 void
 es_rows_write_number(const EsShape *shape, int64 number)
 {

@@ -56,6 +56,7 @@ extern int64 es_rows_read_number(const EsShape *shape, int64 missing);
 extern void es_rows_write_number(const EsShape *shape, int64 number);
 
 extern Snapshot es_rows_fresh_snapshot(void);
+extern bool es_rows_any(Relation rel, Snapshot snapshot);
 extern void es_rows_renew_snapshot(Relation rel, Snapshot *snapshot);
 extern void es_rows_require_sight(Relation rel, Snapshot snapshot);
 

@@ -351,17 +351,6 @@ es_segment_sealed_upto(void)
 	return read_newest(true, Anum_es_segments_last_position, 0);
 }
 
-/*
- * es_segment_fresh_snapshot registers a snapshot of what is committed now and
- * of all that this transaction has done, the running command included.  To be
- * unregistered by the caller.
- */
-Snapshot
-es_segment_fresh_snapshot(void)
-{
-	return es_rows_fresh_snapshot();
-}
-
 /* Raises 55000 unless a segment that is open and known has the columns of events. */
 static inline void
 check_columns(int64 segment, Relation rel)
@@ -519,7 +508,15 @@ es_segment_scan_event(EsSegmentScan *scan, EsEvent *event)
 	if (!scan->backwards && !scan->by_pages)
 		es_prefetch_block(scan->scan, scan->slot, &scan->block);
 	es_base_deform_event(scan->slot, event, !scan->without_metadata);
-	if (scan->gives_out && (is_out_of_line(event->data) || is_out_of_line(event->metadata)))
+	if (scan->gives_out)
+		es_segment_scan_give_out(scan, event);
+}
+
+/* es_segment_scan_give_out sees to it that an event stays readable to the end of the transaction that a scan has read. */
+void
+es_segment_scan_give_out(EsSegmentScan *scan, const EsEvent *event)
+{
+	if (is_out_of_line(event->data) || is_out_of_line(event->metadata))
 		scan->keep_lock = true;
 }
 
@@ -586,7 +583,7 @@ es_segment_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction
 int64
 es_segment_count(int64 segment, Snapshot snapshot)
 {
-	Snapshot	own = snapshot ? NULL : es_segment_fresh_snapshot();
+	Snapshot	own = snapshot ? NULL : es_rows_fresh_snapshot();
 	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.fresh = own ? &own : NULL,
 	.own_slot = true,.index_only = true};
 	int64		count = -1;

@@ -47,7 +47,6 @@ extern Relation es_segment_open(int64 segment, LOCKMODE mode, bool *lost);
 extern void es_segment_refuse_lost(int64 segment);
 extern Oid	es_segment_index(int64 segment, EsSegmentIndex which);
 
-extern Snapshot es_segment_fresh_snapshot(void);
 
 /* An index scan of one segment: what to scan, then the scan itself. */
 typedef struct EsSegmentScan
@@ -88,6 +87,7 @@ extern bool es_segment_scan_begin(EsSegmentScan *scan, int64 segment);
 extern bool es_segment_scan_fetch(EsSegmentScan *scan);
 extern int64 es_segment_scan_key(EsSegmentScan *scan, int column);
 extern void es_segment_scan_event(EsSegmentScan *scan, EsEvent *event);
+extern void es_segment_scan_give_out(EsSegmentScan *scan, const EsEvent *event);
 extern bool es_segment_scan_skip(EsSegmentScan *scan);
 extern void es_segment_scan_end(EsSegmentScan *scan);
 extern Datum es_segment_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction,

@@ -136,6 +136,29 @@ es_sequence_take(EsRelation *sequence, int64 n)
 }
 
 /*
+ * es_sequence_raise sees to it that a sequence goes on past a number, as if somebody
+ * had taken all up to it and given his locks back.  One that has come further stays.
+ */
+void
+es_sequence_raise(EsRelation *sequence, int64 number)
+{
+	Relation	rel;
+	Buffer		buffer;
+	HeapTupleData row;
+	Form_pg_sequence_data data;
+	int64		before;
+
+	es_base_lock(sequence, RowExclusiveLock);
+	rel = relation_open(sequence->oid, NoLock);
+	data = lock_row(rel, BUFFER_LOCK_EXCLUSIVE, &buffer, &row);
+	before = last_given(data);
+	if (before < number)
+		advance(rel, buffer, &row, data, number - before);
+	UnlockReleaseBuffer(buffer);
+	relation_close(rel, RowExclusiveLock);
+}
+
+/*
  * es_sequence_read tells the last number that a sequence has given out, 0 for
  * none.  *lsn becomes the LSN of its page, up to which the WAL must be on disk
  * for no crash to bring the number back.

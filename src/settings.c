@@ -16,7 +16,7 @@
  *
  * Settings are entered once for a fold, a batch or a call, and cost next to nothing
  * where they are the server's own anyway.  What is called may change them; that is
- * undone at the end, too.
+ * undone at the end of each call (handler.c).
  */
 #include "settings.h"
 
@@ -180,7 +180,10 @@ require_known(void)
 		look_up();
 }
 
-/* The value that a setting is to have: a session must not put temporary objects of its own before others. */
+/*
+ * The value that a setting is to have: a session must not put temporary objects of
+ * its own before others.
+ */
 static const char *
 wanted_value(const Setting *setting)
 {
@@ -228,7 +231,10 @@ es_settings_enter(void)
 	return level;
 }
 
-/* es_settings_leave undoes es_settings_enter, and what was set meanwhile; nothing for a level of 0. */
+/*
+ * es_settings_leave undoes es_settings_enter, and what was set meanwhile; nothing
+ * for a level of 0.
+ */
 void
 es_settings_leave(int level)
 {

@@ -87,7 +87,7 @@ bool		es_settle_for_worker = false;
 EsRelation	es_settle_mark = {"settled_mark"};
 
 static const EsColumn mark_columns[] = {{"position", INT8OID}};
-static const EsShape mark_shape = ES_SHAPE(&es_settle_mark, NULL, mark_columns);
+const EsShape es_settle_mark_shape = ES_SHAPE(&es_settle_mark, NULL, mark_columns);
 
 PG_FUNCTION_INFO_V1(es_settled_position);
 PG_FUNCTION_INFO_V1(es_settle);
@@ -190,10 +190,10 @@ check_log(void)
 {
 	Oid			sequence = es_base_oid(&es_base_position_seq);
 
-	/* what the sequence told of a subscriber's log was not so */
-	if (unlikely(es_subscriber_is() != subscribed))
+	/* what the sequence told of a subscriber's log was not so; nor is what was known of it before another table came */
+	if (unlikely(es_subscriber_is() != subscribed || (subscribed && !es_subscriber_state.complete)))
 	{
-		subscribed = !subscribed;
+		subscribed = es_subscriber_state.exists;
 		settled = 0;
 	}
 	if (likely(sequence == known_sequence))
@@ -401,10 +401,10 @@ walk_contiguous(int64 after, int64 last)
 static int64
 read_mark(void)
 {
-	return es_rows_read_number(&mark_shape, 0);
+	return es_rows_read_number(&es_settle_mark_shape, 0);
 }
 
-/* The settled position as the tables have it: what was written there first for standbys, or for the sake of sealing. */
+/* The settled position as the tables have it, written for standbys or for the sake of sealing. */
 static int64
 written_settled(void)
 {
@@ -456,7 +456,7 @@ int64
 es_settle_known(void)
 {
 	check_log();
-	if (!RecoveryInProgress())
+	if (!RecoveryInProgress() && !subscribed)
 	{
 		int64		shared = es_sharedmark_get(known_sequence);
 
@@ -620,7 +620,7 @@ es_settle_write_mark(void)
 	CommandCounterIncrement();	/* a mark of this very statement is to be seen */
 	if (read_mark() < position)
 	{
-		es_rows_write_number(&mark_shape, position);
+		es_rows_write_number(&es_settle_mark_shape, position);
 		es_walmark_add(lsn, position);
 	}
 	return position;

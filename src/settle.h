@@ -10,6 +10,7 @@
 #include "access/xlogdefs.h"
 
 extern EsRelation es_settle_mark;	/* eventstore.settled_mark */
+extern const EsShape es_settle_mark_shape;
 
 extern bool es_read_durable;	/* GUC eventstore.read_durable */
 extern bool es_settle_for_worker;	/* this process only looks after the store */

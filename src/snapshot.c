@@ -338,7 +338,7 @@ es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wai
 		Snapshot	visible;
 
 		CHECK_FOR_INTERRUPTS();
-		visible = es_segment_fresh_snapshot();
+		visible = es_rows_fresh_snapshot();
 		written = put_row(&table, reducer, snapshot, visible, wait);
 		UnregisterSnapshot(visible);
 		CommandCounterIncrement();

@@ -112,7 +112,10 @@ es_store_guard_statement(PG_FUNCTION_ARGS)
 
 /* ---- tables that are open ---- */
 
-/* es_store_check raises 55000 unless a table that is open and locked has the columns that it should have. */
+/*
+ * es_store_check raises 55000 unless a table that is open and locked has the
+ * columns that it should have.
+ */
 void
 es_store_check(Relation rel, const EsShape *shape)
 {
@@ -126,7 +129,10 @@ es_store_scan_slot(Relation rel, const EsShape *shape)
 	return es_kept_get(rel, shape)->scan_slot;
 }
 
-/* es_store_begin makes a table that is open and locked one to write to; es_store_end undoes it, in the same subtransaction. */
+/*
+ * es_store_begin makes a table that is open and locked one to write to;
+ * es_store_end undoes it, in the same subtransaction.
+ */
 void
 es_store_begin(EsTable *table, Relation rel, const EsShape *shape)
 {
@@ -511,7 +517,10 @@ es_store_update(EsTable *table, ItemPointer tid)
 	clear_slots(table, 1);
 }
 
-/* es_store_delete deletes the row at tid, which the caller has found since the table is locked; it is the newest, or this is 40001. */
+/*
+ * es_store_delete deletes the row at tid, which the caller has found since the
+ * table is locked; it is the newest, or this is 40001.
+ */
 void
 es_store_delete(Relation rel, ItemPointer tid)
 {

@@ -25,7 +25,10 @@ typedef struct EsTable
 	ItemPointerData tid;		/* of the row that was last written */
 } EsTable;
 
-/* Is told of a table that rows are about to be put into by INSERT or COPY.  Set by the part that minds. */
+/*
+ * Is told of a table that rows are about to be put into by INSERT or COPY.  Set by
+ * the part that minds.
+ */
 extern void (*es_store_copy_hook) (Relation rel);
 
 extern void es_store_open(EsTable *table, const EsShape *shape);

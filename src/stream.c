@@ -21,6 +21,7 @@
 
 #include "sequence.h"
 #include "streamlock.h"
+#include "subscriber.h"
 
 static EsRelation streams_by_name = {"streams_by_name",
 .index = {.keys = {Anum_es_streams_name},.columns = "name",.unique = true}};
@@ -319,7 +320,7 @@ version_at(const EsStream *stream, int64 segment, ScanDirection direction, Snaps
 static void
 check_lost(const EsStream *stream, int64 lost)
 {
-	Snapshot	snapshot = es_segment_fresh_snapshot();
+	Snapshot	snapshot = es_rows_fresh_snapshot();
 	int64		after = 0;		/* the next version that there is */
 
 	for (int64 n = lost + 1; after == 0 && n <= stream->last_segment; n++)
@@ -389,12 +390,13 @@ Datum
 es_stream_version(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_base_stream_arg(fcinfo, 0);
-	Snapshot	snapshot = es_segment_fresh_snapshot();
+	Snapshot	snapshot = es_rows_fresh_snapshot();
 	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.fresh = &snapshot,.needed = true,.own_slot = true,.nkeys = 1};
 	EsStream	stream;
 	int64		version = 0;
 	bool		isnull;
 
+	es_subscriber_refuse_part();
 	if (es_stream_find(name, &snapshot, true, &stream))
 	{
 		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream.id));

@@ -38,11 +38,13 @@
 #include "utils/syscache.h"
 
 EsSubscriber es_subscriber_state;
+static uint64 news = 0;			/* invalidations */
 
 /* Forgets what was found: some relation's state in a subscription changed. */
 static void
 forget(Datum arg, int cacheid, uint32 hashvalue)
 {
+	news++;
 	es_subscriber_state.known = false;
 }
 
@@ -58,14 +60,13 @@ void
 es_subscriber_look(void)
 {
 	Oid			schema = es_base_store()->schema;
-	EsSubscriber found = {.known = true,.complete = true,.schema = schema,.changes = es_subscriber_state.changes + 1};
+	EsSubscriber found = {.copied = true,.complete = true,.schema = schema,.changes = es_subscriber_state.changes + 1};
 	Oid			subscription = InvalidOid;
 	Relation	rel = table_open(SubscriptionRelRelationId, AccessShareLock);
+	uint64		before = news;
 	SysScanDesc scan;
 	HeapTuple	row;
 
-	/* what comes from now on makes it unknown again */
-	es_subscriber_state.known = true;
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 	{
@@ -74,14 +75,16 @@ es_subscriber_look(void)
 		if (get_rel_namespace(form->srrelid) != schema)
 			continue;
 		found.exists = true;
-		if (form->srsubstate != SUBREL_STATE_READY ||
-			(OidIsValid(subscription) && form->srsubid != subscription))
+		if (form->srsubstate != SUBREL_STATE_READY)
+			found.copied = found.complete = false;
+		if (OidIsValid(subscription) && form->srsubid != subscription)
 			found.complete = false;
 		subscription = form->srsubid;
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
-	found.known = es_subscriber_state.known;
+	/* one that fails, or is overtaken, has found out nothing */
+	found.known = news == before;
 	es_subscriber_state = found;
 }
 
@@ -99,7 +102,10 @@ es_subscriber_has_all(void)
 	return !es_subscriber_is() || es_subscriber_state.complete;
 }
 
-/* es_subscriber_prevent_write raises 25006 where nothing can be written, and 55000 on a logical subscriber. */
+/*
+ * es_subscriber_prevent_write raises 25006 where nothing can be written, and 55000
+ * on a logical subscriber.
+ */
 void
 es_subscriber_prevent_write(const char *command)
 {
@@ -110,4 +116,23 @@ es_subscriber_prevent_write(const char *command)
 				errmsg("cannot execute %s: the event store of this database is a logical subscriber", command),
 				errdetail("What is written here would meet what the publisher writes."),
 				errhint("Do it on the publisher; or, to go on here instead of there, drop the subscription first."));
+}
+
+/*
+ * es_subscriber_refuse_part raises 55000 on a logical subscriber some of whose tables
+ * are still being copied: what is read by one table and from another would be a part,
+ * and look like all.
+ */
+void
+es_subscriber_refuse_part(void)
+{
+	if (likely(!es_subscriber_is()))
+		return;
+	AcceptInvalidationMessages();
+	if (es_subscriber_is() && !es_subscriber_state.copied)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("the event store of this database is still being copied"),
+				errdetail("It is a logical subscriber, and not all of its tables are here as a whole."),
+				errhint("Wait until srsubstate is \"r\" in pg_subscription_rel for all tables of schema \"eventstore\"."));
 }

@@ -12,7 +12,8 @@ typedef struct EsSubscriber
 {
 	bool		known;			/* no invalidation came since */
 	bool		exists;			/* some relation of the store is in one */
-	bool		complete;		/* all of them have been copied, by one */
+	bool		copied;			/* all of them have been copied */
+	bool		complete;		/* by one subscription */
 	Oid			schema;			/* of which store */
 	uint64		changes;		/* how often it was looked up */
 } EsSubscriber;
@@ -23,8 +24,12 @@ extern void es_subscriber_init(void);
 extern void es_subscriber_look(void);
 extern bool es_subscriber_has_all(void);
 extern void es_subscriber_prevent_write(const char *command);
+extern void es_subscriber_refuse_part(void);
 
-/* es_subscriber_is tells whether some relation of the store is in a subscription, be it disabled. */
+/*
+ * es_subscriber_is tells whether some relation of the store is in a subscription,
+ * be it disabled.
+ */
 static inline bool
 es_subscriber_is(void)
 {

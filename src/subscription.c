@@ -413,7 +413,10 @@ es_subscription_write(const EsPartition *row)
 	es_rows_replace(&partition_shape, values, isnull);
 }
 
-/* es_subscription_begin_delivery is es_base_begin_rows for rows of es_delivery; 55000 if it has not the attributes that it was made with. */
+/*
+ * es_subscription_begin_delivery is es_base_begin_rows for rows of es_delivery;
+ * 55000 if it has not the attributes that it was made with.
+ */
 ReturnSetInfo *
 es_subscription_begin_delivery(FunctionCallInfo fcinfo)
 {

@@ -17,7 +17,10 @@
  */
 #define ES_MOST_TEXT		(255 * 1024 * 1024)
 
-/* A message with so much text can just be sent, its other members included, if nothing in it grows. */
+/*
+ * A message with so much text can just be sent, its other members included, if
+ * nothing in it grows.
+ */
 #define ES_MOST_SENT		(MaxAllocSize - 16384)
 
 /*

@@ -21,8 +21,9 @@
  * So when the subscription is dropped, positions are made to go on past the newest
  * segment known here, and ids past the highest.  Should nobody have seen that, the
  * first append of a backend does: timeline_seq says then that the store has followed
- * another, and events are found that its sequence has not given out.  Setting them
- * again does no harm.
+ * another, or was about to.  So they go on past the segments even if nothing has
+ * arrived since: what was given out over there may have been read.  Sequences are
+ * only ever raised, so doing it again, while others append even, does no harm.
  *
  * In any other store such events say that somebody has set the sequence back, or that
  * a restore is not done yet.  A position that counts as a hole for readers must not be
@@ -41,8 +42,8 @@
 #include "sequence.h"
 #include "subscriber.h"
 
-#define FOLLOWS	PG_INT64_MAX	/* timeline_seq of a store that follows
-								 * another */
+/* What timeline_seq says in a store that follows another. */
+#define FOLLOWS	PG_INT64_MAX
 
 static EsRelation timeline_seq = {"timeline_seq",.kind = RELKIND_SEQUENCE};
 static Oid	checked = InvalidOid;	/* the timeline_seq that was looked at */
@@ -66,8 +67,8 @@ skip_segments(void)
 	int64		last = es_settle_last_given();
 	int64		end = es_segment_last_position(es_segment_newest_reaching(PG_INT64_MAX));
 
-	if (last > 0 && last < end)
-		set_sequence(&es_base_position_seq, end);
+	if (last > 0)
+		es_sequence_raise(&es_base_position_seq, end);
 }
 
 /*
@@ -77,7 +78,7 @@ skip_segments(void)
 int64
 es_timeline_event_beyond(int64 position)
 {
-	Snapshot	snapshot = es_segment_fresh_snapshot();
+	Snapshot	snapshot = es_rows_fresh_snapshot();
 	int64		found = 0;
 
 	for (int64 n = es_segment_newest_reaching(PG_INT64_MAX);
@@ -92,7 +93,10 @@ es_timeline_event_beyond(int64 position)
 	return found > position ? found : 0;
 }
 
-/* Refuses to give positions out again: somebody has set the sequence back, or not yet restored it. */
+/*
+ * Refuses to give positions out again: somebody has set the sequence back, or not
+ * yet restored it.
+ */
 static void
 check_sequence(void)
 {
@@ -108,52 +112,62 @@ check_sequence(void)
 				errhint("Set it to the last position that was given out: SELECT setval('eventstore.position_seq', " INT64_FORMAT ").", beyond));
 }
 
-/* Sets a sequence past the ids that a table has, as its owner; SPI is connected. */
-static void
-pass_ids(const char *sequence, const char *table, const char *column)
+/* The highest of the ids that a table has, 0 for none, as its owner; SPI is connected. */
+static int64
+last_id(const char *table, const char *column)
 {
-	char	   *sql = psprintf("SELECT pg_catalog.setval('eventstore.%s', GREATEST(pg_catalog.max(t.%s),"
-							   " (SELECT s.last_value FROM eventstore.%s s)))"
-							   " FROM eventstore.%s t HAVING pg_catalog.max(t.%s) IS NOT NULL",
-							   sequence, column, sequence, table, column);
+	char	   *sql = psprintf("SELECT COALESCE(pg_catalog.max(t.%s), 0) FROM eventstore.%s t", column, table);
+	bool		isnull;
 
-	if (SPI_execute(sql, true, 0) < 0)
+	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not run \"%s\"", sql);
 	pfree(sql);
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 }
 
-/* Sets all sequences past what the tables have. */
+/* Has the sequences of ids go on past what the tables have. */
 static void
-pass_stored(int64 last)
+pass_ids(void)
 {
-	int64		end = es_segment_last_position(es_segment_newest_reaching(PG_INT64_MAX));
+	static EsRelation stream_ids = {"stream_id_seq",.kind = RELKIND_SEQUENCE};
+	static EsRelation subscription_ids = {"subscription_id_seq",.kind = RELKIND_SEQUENCE};
+	static EsRelation projection_ids = {"projection_id_seq",.kind = RELKIND_SEQUENCE};
 	EsOwnerContext saved;
 
-	set_sequence(&es_base_position_seq, Max(end, last));
 	es_base_become_owner(&saved);
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
-	pass_ids("stream_id_seq", "streams", "stream_id");
-	pass_ids("subscription_id_seq", "subscriptions", "subscription_id");
-	pass_ids("projection_id_seq", "projections", "projection_id");
+	es_sequence_raise(&stream_ids, last_id("streams", "stream_id"));
+	es_sequence_raise(&subscription_ids, last_id("subscriptions", "subscription_id"));
+	es_sequence_raise(&projection_ids, last_id("projections", "projection_id"));
 	PopActiveSnapshot();
 	SPI_finish();
 	es_base_become_caller(&saved);
 }
 
-/* es_timeline_follow notes that the store follows another one, whose positions its own sequences know nothing of. */
-void
-es_timeline_follow(void)
+/* Tells whether the store follows another one, or did when it was last written to, for all that is known. */
+static bool
+follows(void)
 {
 	XLogRecPtr	lsn;
 
-	if (es_sequence_read(&timeline_seq, &lsn) != FOLLOWS)
+	return es_sequence_read(&timeline_seq, &lsn) == FOLLOWS;
+}
+
+/*
+ * es_timeline_follow notes that the store follows another one, whose positions its
+ * own sequences know nothing of.
+ */
+void
+es_timeline_follow(void)
+{
+	if (!follows())
 		set_sequence(&timeline_seq, FOLLOWS);
 }
 
 /*
- * es_timeline_take_over lets the store go on by itself where its events came from
- * elsewhere, past the sequences; does nothing in any other.
+ * es_timeline_take_over lets the store go on by itself where it has followed
+ * another, or events came from elsewhere, past the sequences; does nothing in any other.
  */
 void
 es_timeline_take_over(void)
@@ -162,16 +176,24 @@ es_timeline_take_over(void)
 	int64		last = es_timeline_event_beyond(es_settle_last_given());
 	LOCKTAG		tag;
 
-	if (last <= es_settle_last_given())
+	if (last <= es_settle_last_given() && !follows())
 		return;
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&timeline_seq), 0, 0);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	if (last > es_settle_last_given())
-		pass_stored(last);
+	if (last > es_settle_last_given() || follows())
+	{
+		int64		end = es_segment_last_position(es_segment_newest_reaching(PG_INT64_MAX));
+
+		es_sequence_raise(&es_base_position_seq, Max(end, last));
+		pass_ids();
+	}
 	(void) LockRelease(&tag, ExclusiveLock, false);
 }
 
-/* es_timeline_is_in_use tells whether positions have been given out here, or taken over from a store that this one has followed. */
+/*
+ * es_timeline_is_in_use tells whether positions have been given out here, or taken
+ * over from a store that this one has followed.
+ */
 bool
 es_timeline_is_in_use(void)
 {
@@ -194,6 +216,8 @@ check_timeline(Oid sequence)
 		es_timeline_take_over();
 	else
 		check_sequence();
+	if (known == 0)
+		pass_ids();				/* a subscriber's dump does not say it */
 	if (known == now)
 		return;
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, sequence, 0, 0);
@@ -206,7 +230,10 @@ check_timeline(Oid sequence)
 	(void) LockRelease(&tag, ExclusiveLock, false);
 }
 
-/* es_timeline_check sees to it that no position is given out that is another event's, here or on a server before this one. */
+/*
+ * es_timeline_check sees to it that no position is given out that is another
+ * event's, here or on a server before this one.
+ */
 void
 es_timeline_check(void)
 {

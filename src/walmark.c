@@ -51,10 +51,10 @@ take_elements(Datum array, Oid type, Datum *elements)
 	return count;
 }
 
-static EsRelation wal_mark_table = {"wal_mark"};
+EsRelation	es_walmark_table = {"wal_mark"};
 
 static const EsColumn columns_of_mark[COLUMNS] = {{"lsns", PG_LSNARRAYOID}, {"positions", INT8ARRAYOID}};
-static const EsShape wal_mark = ES_SHAPE(&wal_mark_table, NULL, columns_of_mark);
+const EsShape es_walmark_shape = ES_SHAPE(&es_walmark_table, NULL, columns_of_mark);
 
 /* Reads all marks; their number. */
 static int
@@ -65,7 +65,7 @@ read_marks(EsWalMark *marks)
 	Datum		positions[MOST_MARKS];
 	int			count = 0;
 
-	if (es_rows_read_one(&wal_mark, &rows))
+	if (es_rows_read_one(&es_walmark_shape, &rows))
 	{
 		int			npositions = take_elements(rows.values[POSITIONS], INT8OID, positions);
 
@@ -98,7 +98,7 @@ write_marks(const EsWalMark *marks, int count)
 													TYPALIGN_DOUBLE));
 	columns[POSITIONS] = PointerGetDatum(construct_array(positions, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
 														 TYPALIGN_DOUBLE));
-	es_rows_write_one(&wal_mark, columns);
+	es_rows_write_one(&es_walmark_shape, columns);
 }
 
 /* es_walmark_add adds a mark, the newest; the caller holds the lock on settled_mark. */

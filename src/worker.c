@@ -354,7 +354,10 @@ do_work(Work *work)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-/* Ends a piece of work that failed, logs why unless that is done elsewhere, and makes the time longer for which it is put off. */
+/*
+ * Ends a piece of work that failed, logs why unless that is done elsewhere, and
+ * makes the time longer for which it is put off.
+ */
 static void
 put_off(int *delay_ms, bool logged)
 {

@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(new_node seed rows wait_blocked start_script finish_script store_digest gaps);
+our @EXPORT = qw(new_node seed rows wait_blocked start_script finish_script store_digest gaps status_of);
 
 # new_node(name, conf, streaming): a running cluster; ES_PRELOAD=1 in the
 # environment preloads the library.
@@ -116,6 +116,16 @@ sub gaps
 		 SELECT s.stream, s.version, NULL, e.max FROM es_streams s
 		 LEFT JOIN (SELECT stream, max(version) FROM es_events GROUP BY stream) e USING (stream)
 		 WHERE s.version IS DISTINCT FROM e.max");
+}
+
+# status_of(pid, name): a value of /proc/PID/status, in kB.
+sub status_of
+{
+	my ($pid, $name) = @_;
+
+	open my $in, '<', "/proc/$pid/status" or return;
+	my ($value) = map { /^$name:\s+(\d+) kB/ ? $1 : () } <$in>;
+	return $value;
 }
 
 1;

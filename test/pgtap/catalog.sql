@@ -102,9 +102,9 @@ FROM (VALUES
 SELECT is_empty($$
 	SELECT name FROM member
 	WHERE classid IN ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_class'::regclass,
-			'pg_catalog.pg_namespace'::regclass, 'pg_catalog.pg_cast'::regclass)
+			'pg_catalog.pg_namespace'::regclass, 'pg_catalog.pg_cast'::regclass, 'pg_catalog.pg_event_trigger'::regclass)
 		AND pg_catalog.obj_description(objid, classid::regclass::name) IS NULL
-$$, 'every function, relation, schema and cast has a comment');
+$$, 'every function, relation, schema, cast and event trigger has a comment');
 
 -- Names.
 SELECT is_empty($$

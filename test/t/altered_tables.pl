@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = new_node('main', streaming => 'logical',
-	conf => "shared_preload_libraries = 'eventstore'\neventstore.settle_interval = '100ms'\nautovacuum = off\nmax_worker_processes = 20\nlog_line_prefix = '%m [%p] %e %q%a '\n");
+	conf => "shared_preload_libraries = 'eventstore'\neventstore.settle_interval = '100ms'\nautovacuum = off\neventstore.allow_drop = on\nmax_worker_processes = 20\nlog_line_prefix = '%m [%p] %e %q%a '\n");
 
 use_store($node);
 $node->safe_psql('postgres', 'CREATE DATABASE store');

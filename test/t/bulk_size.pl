@@ -24,16 +24,6 @@ my $flatness = 8 * 1024;       # kB that ten times as many events may need more
 my $node = new_node('main', conf => "max_wal_size = 4GB\njit = off\n");
 $node->safe_psql('postgres', 'CREATE EXTENSION eventstore');
 
-# One value of /proc/PID/status, in kB.
-sub status_of
-{
-	my ($pid, $name) = @_;
-
-	open my $in, '<', "/proc/$pid/status" or return;
-	my ($value) = map { /^$name:\s+(\d+) kB/ ? $1 : () } <$in>;
-	return $value;
-}
-
 my $measurable = defined status_of($$, 'RssAnon') && system('prlimit >/dev/null 2>&1') == 0;
 
 # Runs a statement in a session of its own, which has appended before, with no

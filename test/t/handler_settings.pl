@@ -116,6 +116,24 @@ run(q{CREATE FUNCTION fails(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpg
 is(run("$session DO \$\$BEGIN PERFORM es_replay('s-1', 'fails'); EXCEPTION WHEN OTHERS THEN NULL; END\$\$; $shown"), $before, 'also after an error');
 run(q{CREATE FUNCTION sets(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN PERFORM set_config('TimeZone', 'UTC', false); RETURN '{}'; END$$; SELECT es_register_reducer('sets', '*', 'sets(jsonb, jsonb)')});
 is(run("$session DO \$\$BEGIN PERFORM es_replay('s-1', 'sets'); END\$\$; $shown"), $before, 'and what a handler sets ends with the call');
+run(q{CREATE FUNCTION turns(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN SET LOCAL TimeZone = 'UTC'; RETURN state || '["turned"]'; END$$;
+	CREATE FUNCTION tells(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql PARALLEL SAFE AS $$BEGIN RETURN state || jsonb_build_array(current_setting('TimeZone')); END$$;
+	SELECT es_create_reducer('turns', '[]'), es_register_reducer('turns', 'Turn', 'turns(jsonb, jsonb)'), es_register_reducer('turns', 'Tell', 'tells(jsonb, jsonb)');
+	CREATE TABLE public.told (number int GENERATED ALWAYS AS IDENTITY, zone text);
+	CREATE FUNCTION public.turn_or_tell(e es_event) RETURNS void LANGUAGE plpgsql AS $$BEGIN
+		IF e.type = 'Turn' THEN PERFORM set_config('TimeZone', 'UTC', false); ELSE INSERT INTO told (zone) VALUES (current_setting('TimeZone')); END IF; END$$;
+	SELECT es_create_projection('turns_inline', 'turns', 'inline', category => 'turn'), es_create_projection('turns_async', 'turns', category => 'turn'),
+		es_create_handler_projection('turns_told', 'turn_or_tell(es_event)', categories => '{turn}')});
+run(q{SELECT es_append('turn-1', type) FROM unnest(ARRAY['Turn', 'Tell']) type});
+is(run(q{SELECT es_snapshot('turn-1', 'turns')}), 2, 'a snapshot behind a handler that sets');
+run(q{SELECT es_append_batch('turn-1', '[{"type": "Turn"}, {"type": "Tell"}]')});
+catches_up($_, "one whose handler sets: $_") foreach qw(turns_async turns_told);
+is(run(q{SELECT DISTINCT state FROM es_projection('turns_inline') UNION SELECT state FROM es_projection('turns_async') UNION SELECT state FROM es_replay('turn-1', 'turns')
+	UNION SELECT state FROM es_replay('turn-1', 'turns', 4) UNION SELECT es_fold('turns', e) FROM es_read('turn-1') e UNION SELECT state FROM es_replay_category('turn', 'turns')}),
+	'["turned", "Asia/Tokyo", "turned", "Asia/Tokyo"]', 'what a handler sets is not seen at the next event: live, in a replay, behind a snapshot');
+run(q{SELECT es_drop_snapshots('turns')});
+is(run(q{SELECT state FROM es_replay('turn-1', 'turns')}), '["turned", "Asia/Tokyo", "turned", "Asia/Tokyo"]', 'or without one');
+is(run(q{SELECT DISTINCT zone FROM public.told}), 'Asia/Tokyo', 'nor by a handler that writes tables');
 is(run($session . q{SELECT es_fold('see', e) ->> 'zone', current_setting('TimeZone') FROM es_read('s-1') e GROUP BY 2}), 'Asia/Tokyo|Asia/Kathmandu', 'beside es_fold the query has its own');
 run(q{CREATE FUNCTION own(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql SET TimeZone = 'Pacific/Auckland' AS $$SELECT to_jsonb(current_setting('TimeZone'))$$; SELECT es_register_reducer('own', '*', 'own(jsonb, jsonb)')});
 is(run($session . q{SELECT state FROM es_replay('s-1', 'own')}), '"Pacific/Auckland"', 'a function has the settings that it says itself');

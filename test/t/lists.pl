@@ -15,16 +15,6 @@ seed();
 my $node = new_node('main', conf => "jit = off\n");
 $node->safe_psql('postgres', 'CREATE EXTENSION eventstore');
 
-# One value of /proc/PID/status, in kB.
-sub status_of
-{
-	my ($pid, $name) = @_;
-
-	open my $in, '<', "/proc/$pid/status" or return;
-	my ($value) = map { /^$name:\s+(\d+) kB/ ? $1 : () } <$in>;
-	return $value;
-}
-
 # Segments so small that a read goes through many, runs of all lengths, and holes.
 my $categories = 60;
 my @appends;

@@ -51,6 +51,11 @@ foreach my $held ('events_0', 'events_1', 'tags', 'config')
 		is($ask->(q{SELECT count(*) FROM es_read_tagged('{tag}')}), '0', "$held: nor by tags");
 		is($ask->('SELECT es_settled_position()'), '0', "$held: nothing is settled by having read");
 	}
+	foreach my $read (q{es_read('cat-1')}, q{es_replay('cat-1', 'count')}, q{es_replay_category('cat', 'count')}, q{es_stream_version('cat-1')})
+	{
+		my ($ret, $out, $err) = $subscriber->psql('postgres', "\\set VERBOSITY verbose\nSELECT count(*) FROM $read");
+		like($err, qr/55000: the event store of this database is still being copied/, "$held: no part of a stream by $read");
+	}
 	$holder->query_safe('COMMIT');
 	ok($subscriber->poll_query_until('postgres', $all_ready), "$held: all is copied then");
 	is($session->query_safe('SELECT es_settled_position() = (SELECT position FROM eventstore.settled_mark)'), 't', "$held: the mark counts now");
@@ -74,7 +79,7 @@ foreach my $publication ('p', 'by_root')
 	is($subscriber->safe_psql('postgres', 'SELECT subenabled FROM pg_subscription'), 't', "$publication: without an error");
 	$subscriber->safe_psql('postgres', $_) foreach ('DROP SUBSCRIPTION s', 'SET eventstore.allow_drop = on; DROP EXTENSION eventstore', 'CREATE EXTENSION eventstore');
 }
-like(slurp_file($subscriber->logfile), qr/the copy of "eventstore\.events" begins again/, 'the copy of the whole log has waited for its segments');
+like(slurp_file($subscriber->logfile), qr/the copy of "eventstore\.\w+" begins again/, 'what was to be copied has waited for its segments');
 
 # A store with events of its own is not copied into.
 $subscriber->safe_psql('postgres', q{SELECT es_append('own-1', 'T')});
@@ -88,8 +93,43 @@ $subscriber->safe_psql('postgres', 'CREATE TABLE other (i int PRIMARY KEY)');
 $subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION s CONNECTION '$connection' PUBLICATION other");
 ok($subscriber->poll_query_until('postgres', $all_ready), 'another table is subscribed to');
 is($subscriber->safe_psql('postgres', q{SELECT es_append('own-1', 'T')}), '2', 'and the store is written to as before');
+my $timeline = $subscriber->safe_psql('postgres', 'SELECT last_value FROM eventstore.timeline_seq');
+$subscriber->safe_psql('postgres', 'ALTER SUBSCRIPTION s REFRESH PUBLICATION');
+is($subscriber->safe_psql('postgres', 'SELECT last_value FROM eventstore.timeline_seq'), $timeline, 'and follows nobody');
 $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION s');
 is($subscriber->safe_psql('postgres', q{SELECT es_append('own-1', 'T'); SELECT es_settled_position()}), "3\n3", 'positions go on where they were');
+
+# A look for subscriptions that fails half-way has found out nothing.
+my $warm = $subscriber->background_psql('postgres', on_error_stop => 0);
+my $locker = $subscriber->background_psql('postgres');
+is($warm->query_safe(q{SET lock_timeout = '10ms'; SELECT es_append('own-1', 'T')}), '4', 'a session that knows of no subscription');
+$subscriber->safe_psql('postgres', $_) foreach ('CREATE TABLE unknown (i int)', q{SET allow_system_table_mods = on;
+	INSERT INTO pg_subscription_rel VALUES (1, 'eventstore.events_0'::regclass, 'r', '0/1'), (1, 'unknown'::regclass, 'r', '0/1')});
+$locker->query_safe('BEGIN; LOCK TABLE pg_class IN ACCESS EXCLUSIVE MODE');
+$warm->query(q{SELECT es_append('own-1', 'T')});
+like($warm->{stderr}, qr/lock timeout/, 'its look fails');
+$warm->{stderr} = '';
+$locker->query_safe('ROLLBACK');
+$warm->query(q{SELECT es_append('own-1', 'T')});
+like($warm->{stderr}, qr/is a logical subscriber/, 'and it looks again');
+$warm->{stderr} = '';
+$subscriber->safe_psql('postgres', 'SET allow_system_table_mods = on; DELETE FROM pg_subscription_rel WHERE srsubid = 1');
+is($warm->query_safe(q{SELECT es_append('own-1', 'T')}), '5', 'and again');
+$_->quit foreach $warm, $locker;
+
+# A copy by dump that nothing has come to since goes on past what the publisher may have given out.
+$subscriber->safe_psql('postgres', 'CREATE DATABASE copied');
+$subscriber->command_ok([ 'bash', '-c', "pg_dump -d '" . $publisher->connstr('postgres') . "' | psql -X -q -v ON_ERROR_STOP=1 -d '" . $subscriber->connstr('copied') . "'" ], 'a dump of the publisher');
+$subscriber->safe_psql('copied', $_) foreach ("CREATE SUBSCRIPTION copied CONNECTION '$connection' PUBLICATION p WITH (copy_data = false)", 'DROP SUBSCRIPTION copied');
+is($subscriber->safe_psql('copied', q{SELECT es_append('copied-1', 'T'); SELECT es_last_position() > (SELECT last_position FROM eventstore.segments WHERE } . $publisher->safe_psql('postgres', 'SELECT last_value FROM eventstore.position_seq') . ' BETWEEN first_position AND last_position)'), "1\nt",
+	'a store that was a subscriber for a moment goes on at another segment');
+
+# A dump of a subscriber has sequences that have given out nothing.
+my $of_subscriber = $subscriber->safe_psql('copied', q{SELECT max(position) FROM es_events});
+$subscriber->safe_psql('copied', q{SELECT setval('eventstore.stream_id_seq', 1, false)});
+$subscriber->safe_psql('postgres', 'CREATE DATABASE restored');
+$subscriber->command_ok([ 'bash', '-c', "pg_dump -d '" . $subscriber->connstr('copied') . "' | psql -X -q -v ON_ERROR_STOP=1 -d '" . $subscriber->connstr('restored') . "'" ], 'a dump whose sequences are behind');
+is($subscriber->safe_psql('restored', q{SELECT es_append('restored-1', 'T')}), '1', 'new streams get ids past those that are there');
 
 # Without a connection at CREATE SUBSCRIPTION, REFRESH does it.
 $subscriber->safe_psql('postgres', $_) foreach ('SET eventstore.allow_drop = on; DROP EXTENSION eventstore', 'CREATE EXTENSION eventstore');
@@ -116,16 +156,26 @@ my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($publisher, 'backup', has_streaming => 1);
 $standby->start;
 $publisher->safe_psql('postgres', q{SELECT pg_create_logical_replication_slot('standby', 'pgoutput')});
+my $late = $publisher->background_psql('postgres');
+$late->query_safe(q{BEGIN; SELECT es_append('late-1', 'Late')});
+$publisher->safe_psql('postgres', q{SELECT es_append('early-1', 'T') FROM generate_series(1, 10)});
+$publisher->safe_psql('postgres', q{SELECT pg_replication_slot_advance('standby', pg_current_wal_lsn())});
 $publisher->wait_for_catchup($standby, 'replay', $publisher->lsn('insert'));
 $standby->promote;
+# for a moment it is a store of its own, where nobody can come any more who was in flight over there
+is($standby->safe_psql('postgres', q{SELECT es_settle() > max(position) FROM es_events WHERE stream <> 'early-1'}), 't', 'what was a standby settles by itself');
 my $own = $standby->safe_psql('postgres', 'SELECT last_value FROM eventstore.position_seq');
 cmp_ok($own, '>', 0, 'what was a standby has a sequence of its own');
 $publisher->safe_psql('postgres', q{SELECT es_append_batch('far-4', (SELECT jsonb_agg(jsonb_build_object('type', 'F')) FROM generate_series(1, 300)))});
 $standby->safe_psql('postgres', "CREATE SUBSCRIPTION standby CONNECTION '$connection' PUBLICATION p WITH (create_slot = false, copy_data = false)");
+is($standby->safe_psql('postgres', q{SELECT count(*) FROM es_read_all(0, NULL) WHERE stream = 'early-1'}), '0', 'it does not pass what is in flight on the publisher');
+$late->query_safe('COMMIT');
+$late->quit;
 $publisher->safe_psql('postgres', q{BEGIN; SELECT es_append('undone-1', 'T'); ROLLBACK});
 $publisher->safe_psql('postgres', q{SELECT es_append_batch('far-4', (SELECT jsonb_agg(jsonb_build_object('type', 'F')) FROM generate_series(1, 300)))});
 $publisher->safe_psql('postgres', 'SELECT es_settle()');
 $publisher->wait_for_catchup('standby');
+ok($standby->poll_query_until('postgres', $all_ready), 'the mark is copied');
 foreach my $sql ('SELECT count(*), max(position), es_settled_position() FROM es_read_all(0, NULL)', 'SELECT array_agg(s ORDER BY segment) FROM eventstore.segments s')
 {
 	is($standby->safe_psql('postgres', $sql), $publisher->safe_psql('postgres', $sql), "it follows: $sql");

@@ -101,6 +101,26 @@ cmp_ok(run('SELECT max(bytes)::bigint FROM weights'), '<', 100_000_000, 'with fe
 cmp_ok(run('SELECT count(DISTINCT xmin::text) FROM weights'), '>', 5, 'in several transactions');
 run(q{SELECT es_drop_projection('weighing'), es_drop_projection('bulky')});
 
+# ---- words ----
+
+$log_start = -s $node->logfile;
+run(q{CREATE FUNCTION shout(e es_event) RETURNS void LANGUAGE plpgsql AS $$BEGIN
+		RAISE USING MESSAGE = 'loud ' || repeat('m', 2000000), DETAIL = repeat('d', 2000000), HINT = repeat('h', 2000000); END $$;
+	CREATE TABLE shouts (n int); CREATE FUNCTION shout_late() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM shout(NULL); END $$;
+	CREATE CONSTRAINT TRIGGER late AFTER INSERT ON shouts DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION shout_late();
+	CREATE FUNCTION shout_at_end(e es_event) RETURNS void LANGUAGE sql AS 'INSERT INTO shouts VALUES (1)';
+	SELECT es_append('l-1', 'Loud'), es_create_handler_projection('loud', 'shout(es_event)', types => '{Loud}'),
+		es_create_handler_projection('loud at the end', 'shout_at_end(es_event)', types => '{Loud}')});
+fails('loud', 'loud mmm%', 'an error with a lot to say');
+fails('loud at the end', 'loud mmm%', 'and one of a deferred trigger');
+my ($longest) = sort { $b <=> $a } map { length } split /\n/, slurp_file($node->logfile, $log_start);
+cmp_ok($longest, '<', 15_000, 'is cut in the log');
+run(q{SELECT es_drop_projection('loud'), es_drop_projection('loud at the end'); SELECT es_create_handler_projection('loud', 'shout(es_event)', 'inline', types => '{Louder}')});
+my (undef, undef, $heard) = $node->psql('store', q{SELECT es_append('l-1', 'Louder')});
+like($heard, qr/ERROR:  loud mmm/, 'is given to who appends');
+cmp_ok(length $heard, '<', 50_000, 'and cut there');
+run(q{SELECT es_drop_projection('loud')});
+
 # ---- rights ----
 
 run(q{CREATE ROLE alice; CREATE ROLE mallory; GRANT CREATE ON SCHEMA public TO alice, mallory;
