@@ -230,5 +230,21 @@ foreach my $end ('COMMIT', 'ROLLBACK')
 	whole('no_slot', $before + ($end eq 'COMMIT' ? 500 : 250), "no worker slot free, two sessions, $end");
 }
 
+# whatever the database says of how long to wait for a lock
+$node->append_conf('postgresql.conf', "max_worker_processes = 16\n");
+$node->restart;
+new_store('impatient');
+$node->safe_psql('impatient', q{ALTER DATABASE impatient SET lock_timeout = '1ms'});
+$node->safe_psql('impatient', $append_90);
+$node->poll_query_until('impatient', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker'});
+my $holder = $node->background_psql('impatient');
+$holder->query_safe('BEGIN; LOCK TABLE eventstore.events IN SHARE UPDATE EXCLUSIVE MODE');
+$node->safe_psql('impatient', q{SELECT count(es_append('fill-1', 'F')) FROM generate_series(1, 75)});
+ok($node->poll_query_until('impatient', "SELECT count(*) > 0 OR ($maker_waits) FROM eventstore.maker_failure"), 'a maker waits for its lock, or has failed');
+$holder->query_safe('COMMIT');
+$holder->quit;
+ok($node->poll_query_until('impatient', 'SELECT max(segment) >= 2 FROM es_segments'), '... and makes the segment when it has it');
+is($node->safe_psql('impatient', 'SELECT count(*) FROM eventstore.maker_failure'), '0', '... having failed at nothing');
+
 $node->stop;
 done_testing();
