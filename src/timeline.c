@@ -42,7 +42,8 @@
 #include "sequence.h"
 #include "subscriber.h"
 
-#define FOLLOWS	PG_INT64_MAX	/* timeline_seq of a store that follows another */
+#define FOLLOWS	PG_INT64_MAX	/* timeline_seq of a store that follows
+								 * another */
 
 static EsRelation timeline_seq = {"timeline_seq",.kind = RELKIND_SEQUENCE};
 static Oid	checked = InvalidOid;	/* the timeline_seq that was looked at */

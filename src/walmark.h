@@ -16,8 +16,7 @@ typedef struct EsWalMark
 	int64		position;
 } EsWalMark;
 
-extern EsRelation es_walmark_table;	/* eventstore.wal_mark */
-extern const EsShape es_walmark_shape;
+extern const EsShape es_walmark_shape;	/* eventstore.wal_mark */
 
 extern void es_walmark_add(XLogRecPtr lsn, int64 position);
 extern int64 es_walmark_position(XLogRecPtr lsn, EsWalMark last);
