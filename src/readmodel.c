@@ -32,6 +32,8 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
+#include "subscriber.h"
+
 #define Anum_states_id			1
 #define Anum_states_generation	2
 #define Anum_states_version		3
@@ -363,11 +365,13 @@ return_rows(ReturnSetInfo *result, EsRows *rows)
 Datum
 es_projection(PG_FUNCTION_ARGS)
 {
-	const EsProjection *projection = es_projection_get(es_projection_name_arg(fcinfo, 0));
+	const EsProjection *projection;
 	Snapshot	snapshot = GetActiveSnapshot();
 	ReturnSetInfo *result = es_base_begin_rows(fcinfo);
 	EsRows		rows = {.shape = &states,.mode = AccessShareLock,.snapshot = snapshot};
 
+	es_subscriber_refuse_part();
+	projection = es_projection_get(es_projection_name_arg(fcinfo, 0));
 	if (projection->reducer == NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -51,10 +51,10 @@ take_elements(Datum array, Oid type, Datum *elements)
 	return count;
 }
 
-EsRelation	es_walmark_table = {"wal_mark"};
+static EsRelation wal_mark_table = {"wal_mark"};
 
 static const EsColumn columns_of_mark[COLUMNS] = {{"lsns", PG_LSNARRAYOID}, {"positions", INT8ARRAYOID}};
-const EsShape es_walmark_shape = ES_SHAPE(&es_walmark_table, NULL, columns_of_mark);
+const EsShape es_walmark_shape = ES_SHAPE(&wal_mark_table, NULL, columns_of_mark);
 
 /* Reads all marks; their number. */
 static int

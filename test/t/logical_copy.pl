@@ -19,6 +19,7 @@ my $connection = $publisher->connstr . ' dbname=postgres';
 $_->safe_psql('postgres', 'CREATE EXTENSION eventstore') foreach $publisher, $subscriber;
 $publisher->safe_psql('postgres', $_) foreach (
 	'SELECT es_set_segment_size(100)',
+	q{SELECT es_create_projection('later', 'count')},
 	q{SELECT es_append('cat-1', 'T', '{}', '{"tags": ["tag"]}') FROM generate_series(1, 130)},
 	q{BEGIN; SELECT es_append('cat-1', 'T'); ROLLBACK},
 	q{SELECT es_append('cat-1', 'T', '{}', '{"tags": ["tag"]}') FROM generate_series(1, 150)});
@@ -51,10 +52,10 @@ foreach my $held ('events_0', 'events_1', 'tags', 'config')
 		is($ask->(q{SELECT count(*) FROM es_read_tagged('{tag}')}), '0', "$held: nor by tags");
 		is($ask->('SELECT es_settled_position()'), '0', "$held: nothing is settled by having read");
 	}
-	foreach my $read (q{es_read('cat-1')}, q{es_replay('cat-1', 'count')}, q{es_replay_category('cat', 'count')}, q{es_stream_version('cat-1')})
+	foreach my $read (q{es_read('cat-1')}, q{es_replay('cat-1', 'count')}, q{es_replay_category('cat', 'count')}, q{es_stream_version('cat-1')}, q{es_projection('later')})
 	{
 		my ($ret, $out, $err) = $subscriber->psql('postgres', "\\set VERBOSITY verbose\nSELECT count(*) FROM $read");
-		like($err, qr/55000: the event store of this database is still being copied/, "$held: no part of a stream by $read");
+		like($err, qr/55000: the event store of this database is still being copied/, "$held: no part of the store by $read");
 	}
 	$holder->query_safe('COMMIT');
 	ok($subscriber->poll_query_until('postgres', $all_ready), "$held: all is copied then");
