@@ -190,7 +190,7 @@ check_log(void)
 {
 	Oid			sequence = es_base_oid(&es_base_position_seq);
 
-	/* what the sequence told of a subscriber's log was not so; nor is what was known of it before another table came */
+	/* not what a subscriber's sequence told, nor of an older table */
 	if (unlikely(es_subscriber_is() != subscribed || (subscribed && !es_subscriber_state.complete)))
 	{
 		subscribed = es_subscriber_state.exists;

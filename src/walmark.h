@@ -16,7 +16,7 @@ typedef struct EsWalMark
 	int64		position;
 } EsWalMark;
 
-extern EsRelation es_walmark_table;	/* eventstore.wal_mark */
+extern EsRelation es_walmark_table; /* eventstore.wal_mark */
 extern const EsShape es_walmark_shape;
 
 extern void es_walmark_add(XLogRecPtr lsn, int64 position);
