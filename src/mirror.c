@@ -71,6 +71,7 @@
 #include "replication/logicalworker.h"
 #include "replication/worker_internal.h"
 #include "storage/ipc.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -281,8 +282,15 @@ before_alter(const AlterSubscriptionStmt *statement)
 		default:
 			return;
 	}
-	if (option(statement->options, "refresh", true) && es_publisher_ask(&publisher, &answer) && answer.publishes)
-		make_segments(missing_segments(with_ahead(answer.segments, 1)));
+	if (!option(statement->options, "refresh", true) || !es_publisher_ask(&publisher, &answer) || !answer.publishes)
+		return;
+
+	/*
+	 * as the statement itself will: workers lock the subscription before the
+	 * log
+	 */
+	LockSharedObject(SubscriptionRelationId, oid, 0, AccessExclusiveLock);
+	make_segments(missing_segments(with_ahead(answer.segments, 1)));
 }
 
 /*
@@ -503,6 +511,8 @@ es_mirror_segment(PG_FUNCTION_ARGS)
 							RelationGetRelid(trigger->tg_relation) == es_base_oid(&es_segment_table), "mirror_segment");
 	if (!IsLogicalWorker())
 		return PointerGetDatum(NULL);
+	/* before the log, as ALTER SUBSCRIPTION does; subscribe() keeps it, too */
+	LockSharedObject(SubscriptionRelationId, MyLogicalRepWorker->subid, 0, AccessShareLock);
 	desc = RelationGetDescr(trigger->tg_relation);
 	segment.number = DatumGetInt64(heap_getattr(trigger->tg_trigtuple, Anum_es_segments_segment, desc, &isnull));
 	segment.first_position = DatumGetInt64(heap_getattr(trigger->tg_trigtuple, Anum_es_segments_first_position, desc, &isnull));
