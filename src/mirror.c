@@ -26,7 +26,8 @@
  *   come to.  So before it copies it asks the publisher once more.  If segments are
  *   missing it makes them, and some ahead, and ends without an error; the apply worker
  *   starts it again.  (A COPY into eventstore.events goes on with the partitions that
- *   it found when it began, so nothing less would do.)  Segments made after that
+ *   it found when it began, so nothing less would do, nor that another worker makes them
+ *   meanwhile.)  Segments made after that
  *   are met by the apply worker first: the copy catches up to where that is, and what
  *   commits after that comes after the row, at which it stops.
  *
@@ -59,7 +60,9 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/indexing.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_subscription.h"
 #include "catalog/pg_subscription_rel.h"
 #include "commands/defrem.h"
@@ -159,6 +162,36 @@ missing_segments(const List *segments)
 			missing = lappend(missing, lfirst(cell));
 	}
 	return missing;
+}
+
+/*
+ * Tells whether a snapshot sees all segments that the publisher has: a COPY into the
+ * log goes on with the partitions that it found when it began, also if another
+ * worker has made some since.
+ */
+static bool
+sees_segments(const List *segments, Snapshot snapshot)
+{
+	Relation	pg_class = table_open(RelationRelationId, AccessShareLock);
+	bool		sees = true;
+	ListCell   *cell;
+
+	foreach(cell, segments)
+	{
+		const EsPublishedSegment *segment = lfirst(cell);
+		Oid			relid = es_segment_relid(segment->number);
+		ScanKeyData key;
+		SysScanDesc scan;
+
+		if (!sees || !segment->has_table || !OidIsValid(relid))
+			continue;
+		ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
+		scan = systable_beginscan(pg_class, ClassOidIndexId, true, snapshot, 1, &key);
+		sees = HeapTupleIsValid(systable_getnext(scan));
+		systable_endscan(scan);
+	}
+	table_close(pg_class, AccessShareLock);
+	return sees;
 }
 
 /*
@@ -580,6 +613,8 @@ before_copy(Relation rel)
 	missing = missing_segments(answer.segments);
 	if (missing != NIL)
 		begin_again(rel, missing_segments(with_ahead(answer.segments, list_length(missing) + 1)));
+	if (RelationGetRelid(rel) == es_base_oid(&es_base_events) && !sees_segments(answer.segments, GetActiveSnapshot()))
+		begin_again(rel, NIL);
 	MemoryContextSwitchTo(old);
 }
 
