@@ -88,12 +88,10 @@ PG_FUNCTION_INFO_V1(es_read);
 static int64
 first_version_in(const EsStreamScan *scan, int64 segment)
 {
-	EsSegmentScan probe = {.which = ES_INDEX_STREAM,.snapshot = scan->snapshot,.fresh = scan->how.fresh,
-	.own_slot = true,.nkeys = 1};
+	EsSegmentScan probe = {.snapshot = scan->snapshot,.fresh = scan->how.fresh};
 	bool		isnull;
 
-	ScanKeyInit(&probe.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(scan->stream.id));
-	return DatumGetInt64(es_segment_scan_edge(&probe, segment, ForwardScanDirection, Anum_es_events_version, &isnull));
+	return DatumGetInt64(es_segment_edge_version(probe, segment, scan->stream.id, ForwardScanDirection, &isnull));
 }
 
 /*

@@ -577,6 +577,20 @@ es_segment_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction
 	return value;
 }
 
+/*
+ * es_segment_edge_version gives a stream's first or last version in a segment, by the
+ * direction; NULL, and 0, if it has none there.  The scan says whose eyes look.
+ */
+Datum
+es_segment_edge_version(EsSegmentScan scan, int64 segment, int64 stream_id, ScanDirection direction, bool *isnull)
+{
+	scan.which = ES_INDEX_STREAM;
+	scan.own_slot = true;
+	scan.nkeys = 1;
+	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_id));
+	return es_segment_scan_edge(&scan, segment, direction, Anum_es_events_version, isnull);
+}
+
 /* ---- what a segment holds ---- */
 
 /* es_segment_count counts the events of a segment that a snapshot, NULL: a fresh one, sees; -1 if the segment is missing. */
@@ -638,10 +652,9 @@ es_segment_time(PG_FUNCTION_ARGS)
 Datum
 es_segment_version(PG_FUNCTION_ARGS)
 {
-	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = GetActiveSnapshot(),.own_slot = true,.nkeys = 1};
+	EsSegmentScan scan = {.snapshot = GetActiveSnapshot()};
 
-	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, PG_GETARG_DATUM(1));
-	return es_segment_scan_edge(&scan, PG_GETARG_INT64(0), BackwardScanDirection, Anum_es_events_version, &fcinfo->isnull);
+	return es_segment_edge_version(scan, PG_GETARG_INT64(0), PG_GETARG_INT64(1), BackwardScanDirection, &fcinfo->isnull);
 }
 
 /*

@@ -93,6 +93,8 @@ extern void es_segment_scan_end(EsSegmentScan *scan);
 extern Datum es_segment_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction,
 								  AttrNumber column, bool *isnull);
 
+extern Datum es_segment_edge_version(EsSegmentScan scan, int64 segment, int64 stream_id,
+									 ScanDirection direction, bool *isnull);
 extern int64 es_segment_count(int64 segment, Snapshot snapshot);
 
 #endif							/* ES_SEGMENT_H */

@@ -190,7 +190,7 @@ check_log(void)
 {
 	Oid			sequence = es_base_oid(&es_base_position_seq);
 
-	/* neither what a subscriber's sequence told was so, nor another table's */
+	/* what a subscriber's sequence told, or was known before a copy */
 	if (unlikely(es_subscriber_is() != subscribed || (subscribed && !es_subscriber_state.complete)))
 	{
 		subscribed = es_subscriber_state.exists;
@@ -605,9 +605,9 @@ es_settled_position(PG_FUNCTION_ARGS)
 }
 
 /*
- * es_settle_write_mark writes the settled position where hot standbys read it, but
- * on a logical subscriber, where the publisher's is; the caller holds ShareRowExclusiveLock on the table, to the end of its
- * transaction.
+ * es_settle_write_mark writes the settled position where hot standbys read it; on a
+ * logical subscriber the publisher's is there.  The caller holds ShareRowExclusiveLock
+ * on the table, to the end of its transaction.
  */
 int64
 es_settle_write_mark(void)

@@ -306,11 +306,10 @@ es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, Transactio
 static int64
 version_at(const EsStream *stream, int64 segment, ScanDirection direction, Snapshot *fresh)
 {
-	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.fresh = fresh,.own_slot = true,.nkeys = 1};
+	EsSegmentScan scan = {.fresh = fresh};
 	bool		isnull;
 
-	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
-	return DatumGetInt64(es_segment_scan_edge(&scan, segment, direction, Anum_es_events_version, &isnull));
+	return DatumGetInt64(es_segment_edge_version(scan, segment, stream->id, direction, &isnull));
 }
 
 /*
@@ -391,18 +390,15 @@ es_stream_version(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_base_stream_arg(fcinfo, 0);
 	Snapshot	snapshot = es_rows_fresh_snapshot();
-	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.fresh = &snapshot,.needed = true,.own_slot = true,.nkeys = 1};
+	EsSegmentScan scan = {.fresh = &snapshot,.needed = true};
 	EsStream	stream;
 	int64		version = 0;
 	bool		isnull;
 
 	es_subscriber_refuse_part();
 	if (es_stream_find(name, &snapshot, true, &stream))
-	{
-		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream.id));
-		version = DatumGetInt64(es_segment_scan_edge(&scan, stream.last_segment, BackwardScanDirection,
-													 Anum_es_events_version, &isnull));
-	}
+		version = DatumGetInt64(es_segment_edge_version(scan, stream.last_segment, stream.id, BackwardScanDirection,
+														&isnull));
 	UnregisterSnapshot(snapshot);
 	PG_RETURN_INT64(version);
 }
