@@ -25,8 +25,11 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
+#include "error.h"
 #include "failure.h"
+#include "log.h"
 #include "subscriber.h"
+#include "subscription.h"
 #include "wake.h"
 
 #define MOST_DELAY_MS	(5 * 60 * 1000)

@@ -36,6 +36,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "error.h"
 #include "eventrow.h"
 #include "maker.h"
 #include "refusal.h"

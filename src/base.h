@@ -1,7 +1,7 @@
 /*
  * base.h
  *		The ground every part stands on: PostgreSQL version differences,
- *		SQLSTATEs, the stored form of an event, the checks of what callers hand
+ *		the stored form of an event, the checks of what callers hand
  *		in, and whom SQL of ours runs as.
  *
  * This is the only file that may ask for PG_VERSION_NUM.
@@ -175,17 +175,6 @@ typedef bool EsUpdateIndexes;
 #define es_function_aclcheck(function, role) \
 	pg_proc_aclcheck(function, role, ACL_EXECUTE)
 #endif
-
-/*
- * SQLSTATE class VE, see "Errors" in doc/eventstore.md.
- */
-#define ES_ERRCODE_WRONG_EXPECTED_VERSION	MAKE_SQLSTATE('V','E','0','0','1')
-#define ES_ERRCODE_APPEND_ONLY_VIOLATION	MAKE_SQLSTATE('V','E','0','0','2')
-#define ES_ERRCODE_STREAM_DELETED			MAKE_SQLSTATE('V','E','0','0','3')
-#define ES_ERRCODE_UNDEFINED_OBJECT			MAKE_SQLSTATE('V','E','0','0','4')
-#define ES_ERRCODE_SUBSCRIPTION_FENCED		MAKE_SQLSTATE('V','E','0','0','7')
-#define ES_ERRCODE_STORE_CORRUPT			MAKE_SQLSTATE('V','E','0','0','8')
-#define ES_ERRCODE_HANDLER_FAILED			MAKE_SQLSTATE('V','E','0','0','9')
 
 /*
  * Columns of eventstore.events and its segments, as in src/store.sql.

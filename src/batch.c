@@ -41,6 +41,14 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "error.h"
+#include "fold.h"
+#include "log.h"
+#include "progress.h"
+#include "projection.h"
+#include "readmodel.h"
+#include "segment.h"
+
 #define CHUNK_EVENTS	256		/* read at once */
 #define CHUNK_SPAN		100000	/* positions looked through at once */
 
@@ -427,7 +435,7 @@ es_batch_attempt(EsAttempt *attempt, EsAttemptWork work)
 		es_batch_watch(&begun, false);
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		es_handler_cut_error(error);
+		es_error_cut(error);
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		*attempt->run = begun;
@@ -435,7 +443,7 @@ es_batch_attempt(EsAttempt *attempt, EsAttemptWork work)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	if (error && !begun.by_worker && es_handler_passes_through(error->sqlerrcode))
+	if (error && !begun.by_worker && es_error_passes_through(error->sqlerrcode))
 		ReThrowError(error);
 	return error;
 }

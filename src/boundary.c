@@ -22,7 +22,7 @@
  * A condition that fails raises, which takes the events back; the positions
  * stay holes.
  */
-#include "append.h"
+#include "base.h"
 
 #include "access/relscan.h"
 #include "access/transam.h"
@@ -33,7 +33,16 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
+#include "append.h"
+#include "error.h"
 #include "log.h"
+#include "names.h"
+#include "objects.h"
+#include "request.h"
+#include "rows.h"
+#include "segment.h"
+#include "settle.h"
+#include "store.h"
 #include "streamlock.h"
 #include "tags.h"
 

@@ -54,6 +54,8 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "error.h"
+#include "objects.h"
 #include "rows.h"
 #include "sequence.h"
 

@@ -35,7 +35,6 @@
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "access/xlogutils.h"
-#include "feedoption.h"
 #include "miscadmin.h"
 #include "replication/logical.h"
 #include "replication/slot.h"
@@ -50,7 +49,12 @@
 #include "utils/snapmgr.h"
 #include "utils/varlena.h"
 
+#include "error.h"
+#include "feedoption.h"
 #include "names.h"
+#include "objects.h"
+#include "rows.h"
+#include "segment.h"
 
 #define FEED_PLUGIN "eventstore"
 #define FEED_PREFIX "es_"

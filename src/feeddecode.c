@@ -42,8 +42,6 @@
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "executor/tuptable.h"
-#include "feedformat.h"
-#include "feedoption.h"
 #include "miscadmin.h"
 #include "replication/logical.h"
 #include "replication/origin.h"
@@ -53,6 +51,10 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+
+#include "error.h"
+#include "feedformat.h"
+#include "feedoption.h"
 
 /* What the changes between two frames belong to. */
 typedef enum EsBlock

@@ -29,8 +29,17 @@
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 
+#include "error.h"
+#include "handler.h"
 #include "names.h"
+#include "node.h"
+#include "opcompile.h"
+#include "ops.h"
+#include "pack.h"
 #include "settings.h"
+#include "tree.h"
+#include "upcast.h"
+#include "value.h"
 
 typedef enum StateForm
 {

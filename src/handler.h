@@ -54,10 +54,7 @@ extern char *es_handler_signature(Oid function);
 extern bool es_handler_may_execute(const EsFunction *function);
 extern bool es_handler_is_self_contained(const EsFunction *function);
 extern Oid	es_handler_resolve(const char *signature, const EsSignature *shape);
-extern bool es_handler_passes_through(int sqlerrcode);
 extern Datum es_handler_invoke(FunctionCallInfo fcinfo);
-extern void es_handler_cut_error(ErrorData *error);
-ES_NORETURN extern void es_handler_report_failure(MemoryContext context);
 
 /* Functions that are called again and again. */
 extern EsCalls *es_handler_begin_calls(int count);

@@ -15,8 +15,12 @@
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 
-#include "handler.h"
+#include "error.h"
 #include "names.h"
+#include "node.h"
+#include "pack.h"
+#include "tree.h"
+#include "value.h"
 
 /* Raises VE009 for a target that an operation cannot be done on. */
 ES_NORETURN static void
@@ -372,7 +376,7 @@ es_ops_apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContex
 	}
 	PG_CATCH();
 	{
-		es_handler_report_failure(context);
+		es_error_report_failure(context);
 	}
 	PG_END_TRY();
 }

@@ -22,6 +22,10 @@
 #include "utils/timestamp.h"
 
 #include "ack.h"
+#include "columns.h"
+#include "error.h"
+#include "objects.h"
+#include "rows.h"
 #include "wake.h"
 
 #define Anum_progress_id				1

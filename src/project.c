@@ -13,7 +13,14 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "error.h"
+#include "handler.h"
+#include "projection.h"
+#include "reduce.h"
+#include "state.h"
 #include "textsize.h"
+#include "upcast.h"
+#include "value.h"
 
 /* Says in the context of errors what they are about. */
 static void

@@ -37,7 +37,12 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
+#include "columns.h"
+#include "error.h"
+#include "names.h"
+#include "objects.h"
 #include "roster.h"
+#include "rows.h"
 #include "sequence.h"
 #include "settings.h"
 #include "subscriber.h"

@@ -30,9 +30,17 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "columns.h"
+#include "error.h"
+#include "handler.h"
 #include "names.h"
+#include "node.h"
+#include "objects.h"
+#include "opcompile.h"
+#include "pack.h"
 #include "settings.h"
 #include "state.h"
+#include "value.h"
 
 #define FINGERPRINT_FORMAT	1	/* to be raised when the same reducer comes to
 								 * mean something else */

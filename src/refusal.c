@@ -9,6 +9,8 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 
+#include "error.h"
+
 /* The expectation as the caller stated it; NULL for any. */
 static char *
 expected_text(const EsTarget *target)

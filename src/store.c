@@ -43,6 +43,9 @@
 #include "utils/snapmgr.h"
 
 #include "altered.h"
+#include "columns.h"
+#include "error.h"
+#include "objects.h"
 #include "sharedmark.h"
 
 void		(*es_store_copy_hook) (Relation rel) = NULL;

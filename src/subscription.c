@@ -34,7 +34,13 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "columns.h"
+#include "error.h"
+#include "names.h"
+#include "objects.h"
+#include "rows.h"
 #include "sequence.h"
+#include "settle.h"
 #include "subscriber.h"
 #include "wake.h"
 

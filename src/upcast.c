@@ -21,11 +21,18 @@
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 
+#include "columns.h"
+#include "error.h"
 #include "names.h"
+#include "node.h"
+#include "objects.h"
+#include "opcompile.h"
+#include "pack.h"
 #include "rows.h"
 #include "settings.h"
 #include "subscriber.h"
 #include "textsize.h"
+#include "tree.h"
 
 #define Anum_upcasters_type			1
 #define Anum_upcasters_from_version	2

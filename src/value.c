@@ -26,7 +26,10 @@
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
+#include "error.h"
 #include "names.h"
+#include "node.h"
+#include "tree.h"
 
 #define MOST_REASON		200		/* bytes of what the server says of a path */
 
