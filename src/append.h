@@ -1,6 +1,6 @@
 /*
  * append.h
- *		Appending events to one stream.
+ *		Appends: es_append and its kin.
  */
 #ifndef ES_APPEND_H
 #define ES_APPEND_H
