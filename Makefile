@@ -1,6 +1,6 @@
 # Parts, lowest first: a part may include only the headers of parts before it.
 # The order is that of the objects, of the install script and of the layer lint.
-PARTS = objects base names error node jsontext textsize shared sharedmark flight roster wake sequence btree prefetch pages extend columns altered kept store rows subscriber segment walmark settle timeline wait settings maker publisher mirror streamlock stream tipcache uuid7 tags request refusal retry eventrow attempt append bulk ingest read cursor log boundary subscription failure member lease poll ack handler tree pack place value opcompile ops upcast state reduce snapshot define fold aggregate replay category projection progress readmodel project batch rebuild inline declare projector feedoption feedformat feedmessage feeddecode feed utility ddlguard restore upgrade worker eventstore
+PARTS = objects base names error node jsontext textsize shared sharedmark flight roster wake sequence btree prefetch pages extend columns altered kept store rows subscriber segment walmark settle timeline wait settings maker publisher mirror streamlock stream tipcache uuid7 tags read cursor log subscription failure member lease poll ack handler tree pack place value opcompile ops upcast state reduce snapshot define fold aggregate replay category projection progress readmodel project batch rebuild inline declare projector request refusal retry eventrow attempt append bulk ingest boundary feedoption feedformat feedmessage feeddecode feed utility ddlguard restore upgrade worker eventstore
 
 PG_CONFIG ?= pg_config
 

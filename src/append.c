@@ -8,14 +8,27 @@
 #include "append.h"
 
 #include "attempt.h"
-
-void		(*es_append_hook) (const EsAppend *append) = NULL;
+#include "eventrow.h"
+#include "inline.h"
+#include "projection.h"
 
 PG_FUNCTION_INFO_V1(es_append);
 PG_FUNCTION_INFO_V1(es_append_batch);
 PG_FUNCTION_INFO_V1(es_append_events);
 PG_FUNCTION_INFO_V1(es_append_many);
 PG_FUNCTION_INFO_V1(es_last_position);
+
+/* Takes what is newly stored into the inline projections. */
+static void
+project_inline(const EsAppend *append)
+{
+	EsEvent    *events = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsEvent) * append->count);
+	int			count = es_eventrow_stored(append, events);
+
+	if (count > 0)
+		es_inline_take(events, count);
+	pfree(events);
+}
 
 /*
  * es_append_run appends events, or raises.  The caller has checked names and
@@ -25,8 +38,8 @@ void
 es_append_run(EsAppend *append)
 {
 	es_attempt_run(append);
-	if (es_append_hook)
-		es_append_hook(append);
+	if (unlikely(es_projection_any_inline()) && append->count > 0)
+		project_inline(append);
 }
 
 /*

@@ -1,6 +1,6 @@
 /*
  * eventrow.c
- *		An event as a row of a segment.
+ *		A new event as a row of a segment, and as a stored event.
  */
 #include "eventrow.h"
 
@@ -54,4 +54,36 @@ es_eventrow_join_runs(EsTable *table, int n)
 			first = i;
 		slots[first]->tts_values[Anum_es_events_run_length - 1] = Int32GetDatum(i - first + 1);
 	}
+}
+
+/*
+ * es_eventrow_stored makes stored events of a call's new ones, without those that were
+ * stored before; returns how many.  They point to what the call points to.
+ */
+int
+es_eventrow_stored(const EsAppend *append, EsEvent *events)
+{
+	int			n = 0;
+
+	for (int i = 0; i < append->count; i++)
+	{
+		const EsNewEvent *source = &append->events[i];
+
+		if (source->stored)
+			continue;
+		events[n++] = (EsEvent)
+		{
+			.position = source->position,
+				.version = source->version,
+				.recorded_at = source->recorded_at,
+				.event_id = source->id,
+				.type_version = 1,
+				.id_given = source->id_given,
+				.stream = PointerGetDatum(source->target->stream),
+				.type = PointerGetDatum(source->type),
+				.data = source->data,
+				.metadata = source->metadata
+		};
+	}
+	return n;
 }

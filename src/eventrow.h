@@ -1,6 +1,6 @@
 /*
  * eventrow.h
- *		An event as a row of a segment.
+ *		A new event as a row of a segment, and as a stored event.
  */
 #ifndef ES_EVENTROW_H
 #define ES_EVENTROW_H
@@ -10,5 +10,6 @@
 
 extern void es_eventrow_fill(TupleTableSlot *slot, const EsStream *stream, const EsNewEvent *event);
 extern void es_eventrow_join_runs(EsTable *table, int n);
+extern int	es_eventrow_stored(const EsAppend *append, EsEvent *events);
 
 #endif							/* ES_EVENTROW_H */

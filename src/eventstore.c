@@ -16,7 +16,6 @@
 #include "ddlguard.h"
 #include "declare.h"
 #include "flight.h"
-#include "inline.h"
 #include "batch.h"
 #include "mirror.h"
 #include "projection.h"
@@ -63,7 +62,6 @@ _PG_init(void)
 	es_value_init();
 	es_projection_init();
 	es_batch_init();
-	es_inline_init();
 	es_declare_init();
 	es_utility_init();
 	es_ddlguard_init();

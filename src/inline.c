@@ -19,36 +19,19 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "append.h"
 #include "project.h"
 
-/* Makes stored events of the new ones that a projection wants; returns how many. */
+/* Picks the events that a projection wants, copies that share what they point to; returns how many. */
 static int
-take_events(const EsProjection *projection, const EsAppend *append, EsEvent *events)
+pick_events(const EsProjection *projection, const EsEvent *events, int count, EsEvent *wanted)
 {
 	int			n = 0;
 
-	for (int i = 0; i < append->count; i++)
+	for (int i = 0; i < count; i++)
 	{
-		const EsNewEvent *source = &append->events[i];
-		EsEvent    *event = &events[n];
-
 		CHECK_FOR_INTERRUPTS();
-		if (source->stored)
-			continue;
-		memset(event, 0, sizeof(*event));
-		event->position = source->position;
-		event->version = source->version;
-		event->recorded_at = source->recorded_at;
-		event->event_id = source->id;
-		event->type_version = 1;
-		event->id_given = source->id_given;
-		event->stream = PointerGetDatum(source->target->stream);
-		event->type = PointerGetDatum(source->type);
-		event->data = source->data;
-		event->metadata = source->metadata;
-		if (es_projection_wants(projection, event))
-			n++;
+		if (es_projection_wants(projection, &events[i]))
+			wanted[n++] = events[i];
 	}
 	return n;
 }
@@ -129,16 +112,13 @@ call_handler(const EsProjection *projection, const EsEvent *events, int count)
 		n = es_project_call(projection, events + i, count - i, &current);
 }
 
-/* Takes what was appended into one projection. */
+/* Takes events that a projection wants into it; upcasts them in place. */
 static void
-project(const EsProjection *projection, const EsAppend *append, EsEvent *events)
+project_events(const EsProjection *projection, EsEvent *events, int count)
 {
-	int			count = take_events(projection, append, events);
 	EsOwnerContext caller;
 	int64		current;
 
-	if (count == 0)
-		return;
 	es_projection_become_creator(projection, &caller);
 	es_project_upcast(projection, events, count, &current);
 	if (projection->reducer)
@@ -148,31 +128,26 @@ project(const EsProjection *projection, const EsAppend *append, EsEvent *events)
 	es_projection_become_caller(&caller);
 }
 
-/* Takes what was appended into all inline projections. */
-static void
-project_append(const EsAppend *append)
+/*
+ * es_inline_take takes events that this transaction has stored, in the order of the
+ * log, into all inline projections.  The caller holds no short lock.
+ */
+void
+es_inline_take(const EsEvent *events, int count)
 {
-	MemoryContext context;
-	MemoryContext old;
-	const EsProjectionSet *set;
-	EsEvent    *events;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore inline", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	const EsProjectionSet *set = es_projection_pin(context);
+	EsEvent    *wanted = MemoryContextAllocHuge(context, sizeof(EsEvent) * count);
 
-	if (likely(!es_projection_any_inline()) || append->count == 0)
-		return;
-	context = AllocSetContextCreate(CurrentMemoryContext, "eventstore inline", ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(context);
-	set = es_projection_pin(context);
-	events = MemoryContextAllocHuge(context, sizeof(EsEvent) * append->count);
 	for (int i = 0; i < set->count; i++)
-		if (set->projections[i].is_inline)
-			project(&set->projections[i], append, events);
+	{
+		const EsProjection *projection = &set->projections[i];
+		int			n = projection->is_inline ? pick_events(projection, events, count, wanted) : 0;
+
+		if (n > 0)
+			project_events(projection, wanted, n);
+	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
-}
-
-/* Makes appends call us; called once, from _PG_init. */
-void
-es_inline_init(void)
-{
-	es_append_hook = project_append;
 }

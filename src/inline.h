@@ -7,6 +7,6 @@
 
 #include "base.h"
 
-extern void es_inline_init(void);
+extern void es_inline_take(const EsEvent *events, int count);
 
 #endif							/* ES_INLINE_H */
