@@ -1,6 +1,5 @@
-# Parts, lowest first: a part may include only the headers of parts before it.
-# The order is that of the objects, of the install script and of the layer lint.
-PARTS = objects base names error node jsontext textsize shared sharedmark flight roster wake sequence btree prefetch pages extend columns altered kept store rows subscriber segment walmark settle timeline wait settings maker publisher mirror streamlock stream tipcache uuid7 tags read cursor log subscription failure member lease poll ack handler tree pack place value opcompile ops upcast state reduce snapshot define fold aggregate replay category projection progress readmodel project batch rebuild inline declare projector request refusal retry eventrow attempt append bulk ingest boundary feedoption feedformat feedmessage feeddecode feed utility ddlguard restore upgrade worker eventstore
+# The parts, each any of .c, .h and .sql, in the order of src/parts.
+PARTS := $(shell awk '/^[a-z]/ { folder = $$1 } /^\t/ { print folder $$1 }' src/parts)
 
 PG_CONFIG ?= pg_config
 
@@ -8,7 +7,8 @@ EXTENSION = eventstore
 MODULE_big = eventstore
 EXTVERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" eventstore.control)
 SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
-OBJS = $(PARTS:%=src/%.o)
+OBJS = $(patsubst %.c,%.o,$(wildcard $(PARTS:%=src/%.c)))
+PARTS_SQL = $(wildcard $(PARTS:%=src/%.sql))
 DATA_built = $(SCRIPT)
 DOCS = doc/eventstore.md
 # For `make installcheck` on a server of yours; `make test` does much more.
@@ -18,7 +18,9 @@ REGRESS_OPTS = --load-extension=$(EXTENSION)
 WARNINGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers \
 	-Wno-sign-compare -Wno-declaration-after-statement
 PG_CFLAGS = $(WARNINGS) -MMD -MP
-EXTRA_CLEAN = src/*.d src/.server
+PG_CPPFLAGS = -Isrc
+# The last two: what trees that were built before src/ had folders still have.
+EXTRA_CLEAN = $(OBJS:.o=.d) src/.server src/*.o src/*.d
 
 # What the scripts in tools/, demo/, test/ and lint/ need to know of the build.
 export PG_CONFIG
@@ -45,7 +47,7 @@ ifneq ($(SERVER),$(shell cat src/.server 2>/dev/null))
 $(file >src/.server,$(SERVER))
 endif
 $(OBJS): src/.server
--include $(wildcard src/*.d)
+-include $(wildcard $(OBJS:.o=.d))
 
 # The consumer of feeds is a program of its own.
 all: esfeed
@@ -62,12 +64,12 @@ all install installcheck:
 	@echo "Run 'make setup', or set PG_CONFIG=/path/to/pg_config." >&2
 	@exit 1
 clean:
-	rm -f src/*.o src/*.d src/.server $(SCRIPT) $(EXTENSION).so
+	rm -f src/*/*.o src/*/*.d src/*.o src/*.d src/.server $(SCRIPT) $(EXTENSION).so
 endif
 
-$(SCRIPT): $(wildcard $(PARTS:%=src/%.sql)) Makefile eventstore.control
+$(SCRIPT): $(PARTS_SQL) src/parts Makefile eventstore.control
 	( printf '%s\n' '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; \
-	  cat $(wildcard $(PARTS:%=src/%.sql)) ) > $@.new
+	  cat $(PARTS_SQL) ) > $@.new
 	mv $@.new $@
 
 # The programs below run private servers in folders of their own.

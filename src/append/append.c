@@ -1,0 +1,163 @@
+/*
+ * append.c
+ *		es_append and its kin: what happens in an append, in its order.
+ *
+ * es_append_run is the one way into the log; the view es_events (view.c) and
+ * conditional appends (condition.c) come through it, too.
+ */
+#include "append/append.h"
+
+#include "append/attempt.h"
+#include "append/eventrow.h"
+#include "projection/inline.h"
+#include "projection/projection.h"
+
+PG_FUNCTION_INFO_V1(es_append);
+PG_FUNCTION_INFO_V1(es_append_batch);
+PG_FUNCTION_INFO_V1(es_append_events);
+PG_FUNCTION_INFO_V1(es_append_many);
+PG_FUNCTION_INFO_V1(es_last_position);
+
+/* Takes what is newly stored into the inline projections. */
+static void
+project_inline(const EsAppend *append)
+{
+	EsEvent    *events = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsEvent) * append->count);
+	int			count = es_eventrow_stored(append, events);
+
+	if (count > 0)
+		es_inline_take(events, count);
+	pfree(events);
+}
+
+/*
+ * es_append_run appends events, or raises.  The caller has checked names and
+ * values.
+ */
+void
+es_append_run(EsAppend *append)
+{
+	es_attempt_run(append);
+	if (unlikely(es_projection_any_inline()) && append->count > 0)
+		project_inline(append);
+}
+
+/*
+ * es_append(stream, type, data, metadata, expected_version, event_id): appends
+ * one event and returns its version.
+ *
+ * NULL stream, type or data is 22004, NULL metadata {}, NULL event_id a new
+ * UUIDv7, NULL expected_version any.  Bad names, metadata that is no object:
+ * 22023; too large: 54000.  VE001 if the stream is not as expected, VE003 if it is deleted.
+ * Waits for a transaction that has appended to the stream and not ended.
+ * A rollback takes the event back; its position stays empty.
+ */
+Datum
+es_append(PG_FUNCTION_ARGS)
+{
+	EsNewEvent	event = {0};
+	EsTarget	target = {0};
+	EsAppend	append = {.targets = &target,.ntargets = 1,.events = &event,.count = 1};
+
+	target.stream = es_base_stream_arg(fcinfo, 0);
+	es_base_require(fcinfo, 1, "type");
+	es_base_require(fcinfo, 2, "data");
+	event.type = PG_GETARG_TEXT_PP(1);
+	event.data = PG_GETARG_DATUM(2);
+	event.metadata = PG_ARGISNULL(3) ? es_request_empty_object() : PG_GETARG_DATUM(3);
+	es_request_expectation(&target, fcinfo, 4);
+	event.id_given = !PG_ARGISNULL(5);
+	if (event.id_given)
+		event.id = *PG_GETARG_UUID_P(5);
+	es_request_check_event(&event, target.stream, 0);
+	es_request_add_event(&target, &event);
+	es_append_run(&append);
+	PG_RETURN_INT64(target.version);
+}
+
+/* Appends the events that a function takes from argument 1. */
+static Datum
+append_all(FunctionCallInfo fcinfo, void (*take) (EsAppend *, EsTarget *, Datum))
+{
+	EsTarget	target = {0};
+	EsAppend	append = {.targets = &target,.ntargets = 1};
+
+	target.stream = es_base_stream_arg(fcinfo, 0);
+	es_base_require(fcinfo, 1, "events");
+	es_request_expectation(&target, fcinfo, 2);
+	take(&append, &target, PG_GETARG_DATUM(1));
+	es_append_run(&append);
+	PG_RETURN_INT64(target.version);
+}
+
+/*
+ * es_append_batch(stream, events, expected_version): appends a JSON array of
+ * {"type", "data"?, "metadata"?, "event_id"?}, all or nothing, contiguous in
+ * version, and returns the last version.
+ *
+ * An empty array checks the expectation and returns the stream's version.
+ * Anything but such an array is 22023; the rest is as for es_append.
+ */
+Datum
+es_append_batch(PG_FUNCTION_ARGS)
+{
+	return append_all(fcinfo, es_request_from_json);
+}
+
+/*
+ * es_append_events(stream, events, expected_version): es_append_batch for an
+ * es_new_event[].  NULL elements, and elements without type or data, are 22004.
+ */
+Datum
+es_append_events(PG_FUNCTION_ARGS)
+{
+	return append_all(fcinfo, es_request_from_array);
+}
+
+/*
+ * es_append_many(events): appends events to many streams, all or nothing, in
+ * the given order, and returns a row for each.
+ *
+ * An element without "type" only checks its stream's expected_version, and
+ * gives no row.  VE001 lists every stream that is not as expected in its
+ * DETAIL, a JSON array.  NULL is 22004, what is no such array 22023.  Two such
+ * calls never deadlock each other, whatever the order of their streams.
+ */
+Datum
+es_append_many(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	EsAppend	append = {0};
+
+	es_base_require(fcinfo, 0, "events");
+	es_request_many_from_json(&append, PG_GETARG_JSONB_P(0));
+	(void) es_base_begin_rows(fcinfo);
+	es_append_run(&append);
+	for (int i = 0; i < append.count; i++)
+	{
+		const EsNewEvent *event = &append.events[i];
+		Datum		values[3];
+		bool		isnull[3] = {false, false, false};
+
+		values[0] = PointerGetDatum(event->target->stream);
+		values[1] = Int64GetDatum(event->version);
+		values[2] = Int64GetDatum(event->position);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * es_last_position(): the position of the last event that this session
+ * appended, or of the stored one after an idempotent retry.
+ *
+ * NULL before the first.  Like lastval(), a rollback does not undo it.
+ */
+Datum
+es_last_position(PG_FUNCTION_ARGS)
+{
+	es_base_flush_pending();
+	if (es_attempt_last_position == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(es_attempt_last_position);
+}

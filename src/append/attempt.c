@@ -1,0 +1,676 @@
+/*
+ * attempt.c
+ *		Appending events to one stream, or to many.
+ *
+ * One attempt, under the short locks of all streams concerned: find each
+ * stream's newest row and tip; check the expectation, and whether this is a
+ * retry of what is stored; take positions; write rows and index entries in the
+ * given order; note the segment if it is another one.  Positions are taken
+ * only after all checks have passed, so a refused append leaves no hole.
+ *
+ * An attempt that meets another transaction's uncommitted work, or a segment
+ * that is not made yet, gives the locks back, waits, and starts again: nothing
+ * that can take long happens under a short lock.  Failures are raised after
+ * the locks are released, too.
+ *
+ * Short locks are taken in ascending order of their tags, each once, so calls
+ * never deadlock over them.  A call over many streams waits for transactions
+ * while it holds nothing that was not there before the call.
+ *
+ * Events are written in blocks.  Between the blocks of a single stream the
+ * lock is free for others; the uncommitted tip of the block before keeps them
+ * off this stream.  A call over many streams keeps its locks to the end, since
+ * streams that it has not written to yet have no such tip.
+ *
+ * After an error everything is undone by the (sub)transaction; positions taken
+ * stay holes, which readers may pass once the transaction has ended.
+ */
+#include "append/attempt.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/error.h"
+#include "append/eventrow.h"
+#include "segment/maker.h"
+#include "append/refusal.h"
+#include "append/retry.h"
+#include "stream/lock.h"
+#include "log/subscriber.h"
+#include "log/tags.h"
+#include "log/timeline.h"
+#include "stream/tipcache.h"
+#include "base/uuid7.h"
+#include "shared/wake.h"
+
+#define BLOCK_ROWS		ES_STORE_MOST_ROWS
+#define SEGMENT_MARGIN	65536
+
+/* How an attempt ended. */
+typedef enum Outcome
+{
+	GO_ON,						/* checks have passed; or a block is written
+								 * and more are to come */
+	FINISHED,
+	WAIT_FOR_TRANSACTION,		/* attempt.wait_for, in the way on
+								 * attempt.wait_stream */
+	WAIT_FOR_SEGMENT,			/* that of attempt.next_position is not made
+								 * yet */
+	REFUSED						/* attempt.refusals tell why */
+} Outcome;
+
+/* What is known of a stream that the call is about. */
+typedef struct Target
+{
+	EsTarget   *asked;
+	EsStream	stream;
+	bool		exists;
+	EsTip		tip;			/* blocks that are written included */
+	EsKnownTip *known;			/* where it was found, if it is a tip of this
+								 * transaction */
+	bool		written;		/* some event of this call is */
+} Target;
+
+/* A call on its way. */
+typedef struct Attempt
+{
+	EsAppend   *append;
+	Target	   *targets;		/* as append->targets */
+	bool		checked;
+	bool		written;		/* some event is */
+	int			next;			/* first event that is not yet written, in
+								 * append->events */
+	TransactionId wait_for;
+	const text *wait_stream;
+	int64		next_position;
+	TimestampTz now;			/* of the block */
+	bool		again;			/* the transaction had appended before */
+	uint64		tips;			/* generation of the tips that targets know */
+	int64		open_segment;	/* which segment is open; -1: none */
+	EsTable		segment;
+	int64		first_position; /* of those taken */
+	int			npositions;		/* taken, next to each other */
+	int			used;			/* of them */
+	List	   *refusals;		/* of EsRefusal, in the block's memory */
+} Attempt;
+
+int64		es_attempt_last_position = 0;
+
+/* Raises unless this session may write now. */
+static void
+check_may_write(void)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("cannot append events during recovery"),
+				errhint("Append on the primary server."));
+	es_subscriber_prevent_write("append of events");
+	PreventCommandIfParallelMode("append of events");
+}
+
+/* ---- the segment that is written to ---- */
+
+/* Closes the segment that is open. */
+static void
+close_segment(Attempt *attempt)
+{
+	if (attempt->open_segment >= 0)
+		es_store_close(&attempt->segment);
+	attempt->open_segment = -1;
+}
+
+/* Opens a segment in place of the one that is open; false if the log has none of that number. */
+static bool
+open_segment(Attempt *attempt, int64 segment)
+{
+	Relation	rel;
+	bool		lost;
+
+	if (attempt->open_segment == segment)
+		return true;
+	close_segment(attempt);
+	rel = es_segment_open(segment, RowExclusiveLock, &lost);
+	if (rel == NULL)
+		return false;
+	es_store_begin(&attempt->segment, rel, &es_segment_event_shape);
+	attempt->open_segment = segment;
+	return true;
+}
+
+/*
+ * Opens the segment that is most likely the one: that of the session's last
+ * append, unless the log has gone on from there.
+ */
+static void
+open_likely_segment(Attempt *attempt)
+{
+	int64		newest = es_segment_newest();
+	int64		segment = es_attempt_last_position > 0 ? es_segment_of(es_attempt_last_position) : newest;
+
+	if (segment >= newest - 1)
+		(void) open_segment(attempt, segment);
+}
+
+/* ---- checks ---- */
+
+/* Finds a stream and its tip; false if a transaction is in the way. */
+static bool
+find_target(Attempt *attempt, Target *target)
+{
+	attempt->wait_stream = target->asked->stream;
+	target->tip.version = 0;
+	target->tip.recorded_at = DT_NOBEGIN;
+	target->known = es_tipcache_find(target->asked->stream);
+	if (target->known)
+	{
+		target->stream = target->known->stream;
+		target->tip = target->known->tip;
+		return target->exists = true;
+	}
+	target->exists = es_stream_find_newest(target->asked->stream, &target->stream, &attempt->wait_for);
+	if (TransactionIdIsValid(attempt->wait_for))
+		return false;
+	if (!target->exists)
+		return true;
+	if (!es_stream_find_tip(&target->stream, attempt->open_segment >= 0 ? &attempt->segment : NULL,
+							&target->tip, &attempt->wait_for))
+		ereport(ERROR,
+				errcode(ES_ERRCODE_STORE_CORRUPT),
+				errmsg("stream \"%s\" has no event in its last segment",
+					   text_to_cstring(target->asked->stream)));
+	return !TransactionIdIsValid(attempt->wait_for);
+}
+
+/* Notes a refusal. */
+static void
+refuse(Attempt *attempt, const Target *target, EsRefusalReason reason, const char *detail)
+{
+	EsRefusal  *refusal = palloc(sizeof(EsRefusal));
+
+	refusal->target = target->asked;
+	refusal->actual_version = target->tip.version;
+	refusal->reason = reason;
+	refusal->detail = detail;
+	attempt->refusals = lappend(attempt->refusals, refusal);
+}
+
+/* Tells whether the stream is at the version that the caller expects. */
+static bool
+version_is_expected(const Target *target)
+{
+	switch (target->asked->expectation)
+	{
+		case ES_EXPECT_ANY:
+			return true;
+		case ES_EXPECT_EXISTS:
+			return target->tip.version > 0;
+		case ES_EXPECT_VERSION:
+			return target->tip.version == target->asked->expected_version;
+	}
+	return false;
+}
+
+/* Checks the events of a stream one by one for being stored; false if a transaction is in the way. */
+static bool
+check_each_alone(Attempt *attempt, Target *target)
+{
+	for (EsNewEvent *event = target->asked->first; event; event = event->next)
+	{
+		EsRetry		retry;
+
+		es_retry_check_alone(&retry, event, &target->stream);
+		attempt->wait_for = retry.wait_for;
+		if (retry.result == ES_RETRY_WAIT)
+			return false;
+		if (retry.result == ES_RETRY_CONFLICT)
+			refuse(attempt, target, ES_REFUSED_RETRY, retry.detail);
+	}
+	return true;
+}
+
+/* Checks one stream; false if a transaction is in the way. */
+static bool
+check_target(Attempt *attempt, Target *target)
+{
+	EsRetry		retry = {.result = ES_RETRY_NEW};
+
+	CHECK_FOR_INTERRUPTS();
+	if (!find_target(attempt, target))
+		return false;
+	if (target->exists && target->stream.deleted)
+	{
+		refuse(attempt, target, ES_REFUSED_DELETED, NULL);
+		return true;
+	}
+	if (target->exists && attempt->append->each_alone)
+		return check_each_alone(attempt, target);
+	if (target->exists)
+		es_retry_check(&retry, target->asked, &target->stream);
+	if (retry.result == ES_RETRY_WAIT)
+	{
+		attempt->wait_for = retry.wait_for;
+		return false;
+	}
+	if (retry.result == ES_RETRY_CONFLICT)
+		refuse(attempt, target, ES_REFUSED_RETRY, retry.detail);
+	else if (retry.result == ES_RETRY_NEW && !version_is_expected(target))
+		refuse(attempt, target, ES_REFUSED_VERSION, NULL);
+	target->asked->version = retry.result == ES_RETRY_STORED ?
+		target->asked->last->version : target->tip.version;
+	return true;
+}
+
+/*
+ * A call over many streams was stored as a whole or not at all; so if some of
+ * its streams have its events already, all must.
+ */
+static void
+check_retries_agree(Attempt *attempt)
+{
+	EsAppend   *append = attempt->append;
+	bool		some_new = false;
+
+	if (append->each_alone)
+		return;
+	for (int i = 0; i < append->count; i++)
+		some_new = some_new || !append->events[i].stored;
+	for (int i = 0; some_new && i < append->ntargets; i++)
+		if (append->targets[i].first && append->targets[i].first->stored)
+			refuse(attempt, &attempt->targets[i], ES_REFUSED_RETRY,
+				   "The events of this stream are stored already, those of others are not.");
+}
+
+/*
+ * Tells whether the call was stored before.  Then it was not refused then, and
+ * what it only checked may have changed since.
+ */
+static bool
+is_stored(const EsAppend *append)
+{
+	for (int i = 0; i < append->count; i++)
+		if (!append->events[i].stored)
+			return false;
+	return append->count > 0;
+}
+
+/* All that is checked before the first position is taken. */
+static Outcome
+check(Attempt *attempt)
+{
+	for (int i = 0; i < attempt->append->ntargets; i++)
+		if (!check_target(attempt, &attempt->targets[i]))
+			return WAIT_FOR_TRANSACTION;
+	if (attempt->append->ntargets > 1 && is_stored(attempt->append))
+		return GO_ON;
+	if (attempt->refusals == NIL && attempt->append->ntargets > 1)
+		check_retries_agree(attempt);
+	return attempt->refusals == NIL ? GO_ON : REFUSED;
+}
+
+/* ---- writing ---- */
+
+/* The time that an event is recorded at: never before the one before it. */
+static TimestampTz
+time_of(const Attempt *attempt, const Target *target, const EsNewEvent *event)
+{
+	if (!event->time_given)
+		return Max(attempt->now, target->tip.recorded_at);
+	if (event->recorded_at < target->tip.recorded_at)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("recorded_at must not be earlier than that of the stream's last event"),
+				errdetail("Stream \"%s\" has an event of %s.",
+						  text_to_cstring(target->asked->stream),
+						  timestamptz_to_str(target->tip.recorded_at)));
+	return event->recorded_at;
+}
+
+/* Sees to it that a stream's row is there and names the segment of its next event. */
+static void
+prepare_stream(const Attempt *attempt, Target *target, const EsNewEvent *event, int64 segment)
+{
+	EsStream   *stream = &target->stream;
+
+	if (!target->exists)
+	{
+		stream->first_segment = stream->last_segment = segment;
+		stream->truncated_before = 1;
+		stream->created_at = time_of(attempt, target, event);
+		stream->deleted = false;
+		stream->name = target->asked->stream;
+		es_stream_create(stream);
+		target->exists = true;
+	}
+	else if (stream->last_segment != segment)
+	{
+		stream->name = target->asked->stream;
+		es_stream_move_to_segment(stream, segment);
+	}
+}
+
+/* Makes an event its stream's tip. */
+static void
+become_tip(const Attempt *attempt, Target *target, EsNewEvent *event, int64 position)
+{
+	if (event->expected != 0 && event->expected != target->tip.version + 1)
+	{
+		EsTarget	wanted = {.stream = target->asked->stream,.expectation = ES_EXPECT_VERSION,.expected_version = event->expected - 1};
+		EsRefusal	refusal = {.target = &wanted,.actual_version = target->tip.version,.reason = ES_REFUSED_VERSION};
+
+		es_refusal_raise(list_make1(&refusal), false);
+	}
+	event->recorded_at = time_of(attempt, target, event);
+	event->version = target->tip.version + 1;
+	event->position = position;
+	target->tip.version = event->version;
+	target->tip.recorded_at = event->recorded_at;
+	target->written = true;
+	target->asked->version = event->version;
+}
+
+/* The next event that is to be written; NULL after the last. */
+static EsNewEvent *
+next_event(Attempt *attempt)
+{
+	EsAppend   *append = attempt->append;
+
+	while (attempt->next < append->count && append->events[attempt->next].stored)
+		attempt->next++;
+	return attempt->next < append->count ? &append->events[attempt->next] : NULL;
+}
+
+/* Writes the next n events, at positions from position on that lie in one segment. */
+static void
+write_run(Attempt *attempt, int64 position, int n)
+{
+	int64		segment = es_segment_of(position);
+	EsTable    *table = &attempt->segment;
+
+	if (!open_segment(attempt, segment))
+		es_segment_refuse_lost(segment);
+	for (int i = 0; i < n; i++)
+	{
+		EsNewEvent *event = next_event(attempt);
+		Target	   *target = &attempt->targets[event->target - attempt->append->targets];
+
+		if (!target->exists || target->stream.last_segment != segment)
+			prepare_stream(attempt, target, event, segment);
+		become_tip(attempt, target, event, position + i);
+		es_eventrow_fill(es_store_slot(table, i), &target->stream, event);
+		es_wake_note(es_wake_category(target->stream.category_key));
+		if (event->tagged)
+			es_tags_write(event->metadata, event->position);
+		attempt->next++;
+	}
+	es_eventrow_join_runs(table, n);
+	es_store_insert(table, n);
+}
+
+/* Tells whether a call keeps its locks from the checks to the last event. */
+static bool
+is_whole(const EsAppend *append)
+{
+	return append->ntargets > 1 || append->boundary;
+}
+
+/* How many events are still to be written, most of them if there are more. */
+static int
+count_pending(const Attempt *attempt, int most)
+{
+	const EsAppend *append = attempt->append;
+	int			n = 0;
+
+	for (int i = attempt->next; i < append->count && n < most; i++)
+		if (!append->events[i].stored)
+			n++;
+	return n;
+}
+
+/*
+ * Tells whether positions past the newest segment might be handed out.  Far
+ * from its end, as of the last append here, the sequence is not asked: should
+ * others have come that far since, a position is taken in vain, once.
+ */
+static bool
+segment_may_end(Attempt *attempt, int n)
+{
+	int64		newest = es_segment_newest();
+
+	if (newest >= 0 && es_attempt_last_position > 0 &&
+		es_attempt_last_position + n + SEGMENT_MARGIN < es_segment_last_position(newest))
+		return false;
+	attempt->next_position = es_settle_last_given() + n;
+	return es_segment_of(attempt->next_position) > newest;
+}
+
+/*
+ * Takes positions: for the next block, or, in a call over many streams, for
+ * all that is to be written, so that nothing can come between its blocks.
+ */
+static Outcome
+take_positions(Attempt *attempt)
+{
+	int			n = count_pending(attempt, is_whole(attempt->append) ? INT_MAX : BLOCK_ROWS);
+
+	attempt->npositions = attempt->used = 0;
+	if (n == 0)
+		return FINISHED;
+	if (segment_may_end(attempt, n))
+		return WAIT_FOR_SEGMENT;
+	attempt->first_position = es_settle_take(n);
+	attempt->next_position = attempt->first_position + n - 1;
+	if (es_segment_of(attempt->next_position) > es_segment_newest())
+		return WAIT_FOR_SEGMENT;	/* others were faster; ours stay holes */
+	attempt->npositions = n;
+	attempt->now = GetCurrentTimestamp();
+	return GO_ON;
+}
+
+/* Writes the next block. */
+static Outcome
+write_block(Attempt *attempt)
+{
+	int64		position;
+	int64		end;
+
+	if (attempt->used == attempt->npositions)
+	{
+		Outcome		outcome = take_positions(attempt);
+
+		if (outcome != GO_ON)
+			return outcome;
+	}
+	position = attempt->first_position + attempt->used;
+	end = position + Min(attempt->npositions - attempt->used, BLOCK_ROWS);
+	while (position < end)
+	{
+		int64		segment_end = es_segment_last_position(es_segment_of(position)) + 1;
+		int			n = Min(end, segment_end) - position;
+
+		write_run(attempt, position, n);
+		attempt->used += n;
+		position += n;
+	}
+	attempt->written = true;
+	return next_event(attempt) ? GO_ON : FINISHED;
+}
+
+/* ---- the call ---- */
+
+/* One attempt, under the short locks: checks, if that is still to be done, and writes. */
+static Outcome
+try_under_locks(Attempt *attempt, MemoryContext block_context)
+{
+	EsAppend   *append = attempt->append;
+	Outcome		outcome = GO_ON;
+
+	if (!attempt->checked)
+		outcome = check(attempt);
+	attempt->checked = outcome == GO_ON;
+	while (outcome == GO_ON)
+	{
+		outcome = write_block(attempt);
+		if (!is_whole(append))
+			break;
+		if (outcome == GO_ON)
+			MemoryContextReset(block_context);
+	}
+
+	/*
+	 * The locks will be free: streams that have no uncommitted event of ours
+	 * may change.
+	 */
+	if (outcome == WAIT_FOR_SEGMENT && !attempt->written)
+		attempt->checked = false;
+	return outcome;
+}
+
+/* One attempt: takes the short locks of all streams that the call is about, and gives them back. */
+static Outcome
+try(Attempt *attempt, MemoryContext block_context)
+{
+	EsAppend   *append = attempt->append;
+	EsStreamLocks locks = {.boundary = append->boundary};
+	Outcome		outcome;
+
+	for (int i = 0; i < append->ntargets; i++)
+		es_streamlock_add(&locks, append->targets[i].stream);
+	es_streamlock_acquire(&locks);
+	outcome = try_under_locks(attempt, block_context);
+	es_streamlock_release(&locks);
+	return outcome;
+}
+
+/*
+ * Waits for the transaction in the way.  A call on one stream waits the first
+ * time only for the place at the head of the stream's queue: by then the way
+ * may be free.  A call on many streams must not hold one queue while it waits
+ * in another, and takes none.
+ */
+static void
+wait_for_transaction(const Attempt *attempt, EsStreamQueue *queue, bool *queued)
+{
+	if (*queued || attempt->append->ntargets > 1)
+		XactLockTableWait(attempt->wait_for, NULL, NULL, XLTW_None);
+	else
+	{
+		es_streamlock_queue(queue, attempt->wait_stream);
+		*queued = true;
+	}
+}
+
+/* Gives ids to events that have none; raises 22023 if an id comes twice in a stream. */
+static void
+complete_ids(EsAppend *append)
+{
+	for (int i = 0; i < append->count; i++)
+		if (!append->events[i].id_given)
+			es_uuid7_make(&append->events[i].id);
+	for (int i = 0; i < append->ntargets; i++)
+		es_retry_check_distinct(&append->targets[i]);
+}
+
+/* Sets out on a call: what lives as long as it does. */
+static void
+begin_attempt(Attempt *attempt, EsAppend *append)
+{
+	memset(attempt, 0, sizeof(*attempt));
+	attempt->append = append;
+	attempt->open_segment = -1;
+	attempt->tips = es_tipcache_begin_call();
+	attempt->again = es_settle_own_first() != PG_INT64_MAX;
+	attempt->targets = MemoryContextAllocHuge(CurrentMemoryContext,
+											  sizeof(Target) * Max(append->ntargets, 1));
+	for (int i = 0; i < append->ntargets; i++)
+	{
+		attempt->targets[i].asked = &append->targets[i];
+		attempt->targets[i].written = false;
+	}
+}
+
+/* Attempts until the call is done. */
+static void
+run_attempts(Attempt *attempt, MemoryContext block_context)
+{
+	EsStreamQueue queue;
+	bool		queued = false;
+	Outcome		outcome;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+
+		/* before the short locks, since DDL may make it wait */
+		open_likely_segment(attempt);
+		outcome = try(attempt, block_context);
+		if (outcome == REFUSED)
+			es_refusal_raise(attempt->refusals, attempt->append->many);
+		else if (outcome == WAIT_FOR_TRANSACTION)
+			wait_for_transaction(attempt, &queue, &queued);
+		else if (outcome == WAIT_FOR_SEGMENT)
+		{
+			close_segment(attempt);
+			es_maker_ensure(attempt->next_position);
+		}
+		else if (attempt->npositions > 0)
+			es_maker_ask_ahead(attempt->first_position, attempt->next_position);
+		attempt->refusals = NIL;
+		MemoryContextReset(block_context);
+	} while (outcome != FINISHED);
+	close_segment(attempt);
+	if (queued)
+		es_streamlock_leave_queue(&queue);
+}
+
+/* Remembers the tips that a call has written, from the second call of a transaction on. */
+static void
+remember_tips(const Attempt *attempt)
+{
+	bool		good = es_tipcache_generation() == attempt->tips;
+
+	if (!attempt->again)
+		return;
+	for (int i = 0; i < attempt->append->ntargets; i++)
+	{
+		const Target *target = &attempt->targets[i];
+
+		if (target->written)
+			es_tipcache_keep(good ? target->known : NULL, &target->stream, &target->tip);
+	}
+}
+
+/*
+ * es_attempt_run appends events, or raises.  The caller has checked names and
+ * values.  Memory for a block is freed before the next.
+ */
+void
+es_attempt_run(EsAppend *append)
+{
+	Attempt		attempt;
+	MemoryContext block_context;
+	MemoryContext old;
+
+	check_may_write();
+	es_base_flush_pending();
+	es_timeline_check();
+	es_streamlock_lock_table();
+	complete_ids(append);
+	begin_attempt(&attempt, append);
+	block_context = AllocSetContextCreate(CurrentMemoryContext, "eventstore append",
+										  ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(block_context);
+	run_attempts(&attempt, block_context);
+	remember_tips(&attempt);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(block_context);
+	pfree(attempt.targets);
+	if (append->count > 0)
+		es_attempt_last_position = append->position = append->events[append->count - 1].position;
+}

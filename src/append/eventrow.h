@@ -1,0 +1,15 @@
+/*
+ * eventrow.h
+ *		A new event as a row of a segment, and as a stored event.
+ */
+#ifndef ES_APPEND_EVENTROW_H
+#define ES_APPEND_EVENTROW_H
+
+#include "append/request.h"
+#include "stream/stream.h"
+
+extern void es_eventrow_fill(TupleTableSlot *slot, const EsStream *stream, const EsNewEvent *event);
+extern void es_eventrow_join_runs(EsTable *table, int n);
+extern int	es_eventrow_stored(const EsAppend *append, EsEvent *events);
+
+#endif							/* ES_APPEND_EVENTROW_H */

@@ -1,0 +1,492 @@
+/*
+ * request.c
+ *		What callers ask to be appended: taken from SQL values and checked.
+ *
+ * Everything a caller can get wrong without looking at the store is refused
+ * here, before any lock is taken.  Values are referenced where they are, not
+ * copied; they must live as long as the call.
+ */
+#include "append/request.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/numeric.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/typcache.h"
+
+#include "base/names.h"
+#include "log/tags.h"
+#include "json/size.h"
+#include "base/uuid7.h"
+
+/* Attributes of es_new_event. */
+#define Anum_es_new_event_type		1
+#define Anum_es_new_event_data		2
+#define Anum_es_new_event_metadata	3
+#define Anum_es_new_event_event_id	4
+#define Natts_es_new_event			4
+
+/* The years 1 to 9999, in UTC: from 0001-01-01, before 10000-01-01. */
+#define ES_FIRST_TIME	((INT64CONST(1721426) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
+#define ES_END_OF_TIME	((INT64CONST(5373485) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
+
+/* es_request_set_expected sets what a stream must be at: below -1 is 22023. */
+void
+es_request_set_expected(EsTarget *target, int64 version)
+{
+	if (version < -1)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("expected_version must not be below -1"),
+				errhint("NULL expects nothing, 0 no event yet, -1 at least one event, n exactly n events."));
+	target->expectation = version == -1 ? ES_EXPECT_EXISTS : ES_EXPECT_VERSION;
+	target->expected_version = version;
+}
+
+/* es_request_expectation takes the argument expected_version; NULL expects nothing. */
+void
+es_request_expectation(EsTarget *target, FunctionCallInfo fcinfo, int argno)
+{
+	if (!PG_ARGISNULL(argno))
+		es_request_set_expected(target, PG_GETARG_INT64(argno));
+}
+
+/* es_request_add_event makes an event the next of a target. */
+void
+es_request_add_event(EsTarget *target, EsNewEvent *event)
+{
+	event->target = target;
+	event->next = NULL;
+	if (target->last)
+		target->last->next = event;
+	else
+		target->first = event;
+	target->last = event;
+	target->count++;
+}
+
+/* Raises 54000 for an event that could not be given out again. */
+static void
+refuse_size(const EsNewEvent *event, const text *stream, int element, EsTextSize size)
+{
+	const char *problem = size == ES_TEXT_TOO_LONG ? "is too large" : "is nested too deeply";
+
+	ereport(ERROR,
+			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			element > 0 ? errmsg("element %d of events %s", element, problem) :
+			errmsg("the event %s", problem),
+			size == ES_TEXT_TOO_LONG ?
+			errdetail("The JSON text of its data and metadata is longer than %d bytes; it is of type \"%s\", for stream \"%s\".",
+					  es_textsize_event_limit, text_to_cstring(event->type), text_to_cstring(stream)) :
+			errdetail("Its data or metadata have more than %d levels of arrays and objects; it is of type \"%s\", for stream \"%s\".",
+					  ES_MOST_LEVELS, text_to_cstring(event->type), text_to_cstring(stream)),
+			size == ES_TEXT_TOO_LONG ?
+			errhint("Keep large contents elsewhere and name the place in the event, or have eventstore.max_event_size raised.") : 0);
+}
+
+/*
+ * es_request_check_event raises 22023 for a bad type, metadata that is no
+ * object, or a bad tag, and 54000 for what is too large.  element is its number
+ * in a batch, from 1; 0: it is none of a batch.
+ */
+void
+es_request_check_event(EsNewEvent *event, const text *stream, int element)
+{
+	EsTextSize	size;
+	int			ntags;
+
+	es_base_check_type_name(event->type);
+	size = es_textsize_judge_event(event->data, event->metadata, es_textsize_event_limit);
+	if (unlikely(size != ES_TEXT_FITS))
+		refuse_size(event, stream, element, size);
+	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(event->metadata)))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("metadata must be a JSON object"));
+	(void) es_tags_of(event->metadata, &ntags);
+	event->tagged = ntags > 0;
+}
+
+/* es_request_check_time gives a time as it is; one that RFC 3339 cannot write in UTC is 22023. */
+TimestampTz
+es_request_check_time(TimestampTz time)
+{
+	if (time < ES_FIRST_TIME || time >= ES_END_OF_TIME)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("recorded_at must be in the years 1 to 9999 in UTC"));
+	return time;
+}
+
+/* es_request_empty_object gives the jsonb {}. */
+Datum
+es_request_empty_object(void)
+{
+	static Datum empty = (Datum) 0;
+
+	if (empty == (Datum) 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		empty = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+		MemoryContextSwitchTo(old);
+	}
+	return empty;
+}
+
+/* Makes room for the events of a call; memory that no event comes to is never touched. */
+static void
+allocate_events(EsAppend *append, int count)
+{
+	append->count = count;
+	append->events = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsNewEvent) * Max(count, 1));
+}
+
+/* ---- JSON ---- */
+
+/* One element of a JSON batch, taken apart; type NULL means it was not there. */
+typedef struct Element
+{
+	JsonbValue *type;
+	JsonbValue *data;
+	JsonbValue *metadata;
+	JsonbValue *event_id;
+	JsonbValue *stream;
+	JsonbValue *expected_version;
+	JsonbValue *tags;
+	int			index;			/* from 0 */
+	bool		many;			/* of a call over many streams */
+} Element;
+
+/* Raises 22023 for an element. */
+static void
+bad_element(const Element *element, const char *problem)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("element %d of events %s", element->index + 1, problem),
+			element->many ?
+			errhint("Each element is {\"stream\": string, \"type\": string, \"data\"?: any, \"metadata\"?: object, "
+					"\"event_id\"?: UUID, \"tags\"?: [string, ...], \"expected_version\"?: bigint}; without \"type\" it is a check only.") :
+			errhint("Each element is {\"type\": string, \"data\"?: any, \"metadata\"?: object, \"event_id\"?: UUID}."));
+}
+
+/* Finds the place for a key; the last three are for calls over many streams. */
+static JsonbValue **
+member_place(Element *element, const JsonbValue *key, bool many)
+{
+	const struct
+	{
+		const char *name;
+		JsonbValue **place;
+	}			places[] = {
+		{"type", &element->type},
+		{"data", &element->data},
+		{"metadata", &element->metadata},
+		{"event_id", &element->event_id},
+		{"stream", &element->stream},
+		{"expected_version", &element->expected_version},
+		{"tags", &element->tags}
+	};
+
+	for (int i = 0; i < (many ? lengthof(places) : 4); i++)
+		if (strlen(places[i].name) == key->val.string.len &&
+			memcmp(places[i].name, key->val.string.val, key->val.string.len) == 0)
+			return places[i].place;
+	return NULL;
+}
+
+/* Takes one element of a JSON batch apart. */
+static void
+take_apart(Element *element, JsonbValue *value, int index, bool many)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	key;
+
+	memset(element, 0, sizeof(*element));
+	element->index = index;
+	element->many = many;
+	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
+		bad_element(element, "is not an object");
+	it = JsonbIteratorInit(value->val.binary.data);
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		JsonbValue **place;
+
+		if (token != WJB_KEY)
+			continue;
+		place = member_place(element, &key, many);
+		if (place == NULL)
+			bad_element(element, psprintf("has an unknown key \"%s\"",
+										  es_names_show_bytes(key.val.string.val, key.val.string.len)));
+		*place = palloc(sizeof(JsonbValue));
+		(void) JsonbIteratorNext(&it, *place, true);
+		if ((*place)->type == jbvNull && *place != element->data && *place != element->type)
+			*place = NULL;
+	}
+}
+
+/* The text of a JSON string. */
+static text *
+string_text(const JsonbValue *value)
+{
+	return cstring_to_text_with_len(value->val.string.val, value->val.string.len);
+}
+
+/* Takes an element's "event_id". */
+static void
+take_event_id(EsNewEvent *event, const Element *element)
+{
+	const JsonbValue *value = element->event_id;
+	char	   *string;
+
+	if (value->type != jbvString ||
+		!es_uuid7_is_uuid(value->val.string.val, value->val.string.len))
+		bad_element(element, "has an \"event_id\" that is no UUID");
+	string = pnstrdup(value->val.string.val, value->val.string.len);
+	event->id = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(string)));
+	event->id_given = true;
+	pfree(string);
+}
+
+/* Makes the jsonb of a member's value, {} if it is not there. */
+static Datum
+jsonb_of(JsonbValue *value)
+{
+	Jsonb	   *made;
+	Datum		copy;
+
+	if (value == NULL)
+		return es_request_empty_object();
+	made = JsonbValueToJsonb(value);
+	if (value->type == jbvBinary)
+		return JsonbPGetDatum(made);
+	/* that of a scalar comes in a buffer of 1 kB */
+	copy = datumCopy(JsonbPGetDatum(made), false, -1);
+	pfree(made);
+	return copy;
+}
+
+/* Takes the event that an element describes. */
+static void
+take_event(EsNewEvent *event, const text *stream, const Element *element)
+{
+	memset(event, 0, sizeof(*event));
+	if (element->type == NULL)
+		bad_element(element, "has no \"type\"");
+	if (element->type->type != jbvString)
+		bad_element(element, "has a \"type\" that is no string");
+	event->type = string_text(element->type);
+	event->data = jsonb_of(element->data);
+	event->metadata = jsonb_of(element->metadata);
+	if (element->event_id)
+		take_event_id(event, element);
+	if (element->tags)
+		event->metadata = es_tags_add(event->metadata, element->tags);
+	es_request_check_event(event, stream, element->index + 1);
+}
+
+/* Raises unless a JSON value is an array; its size. */
+static int
+array_size(Jsonb *events)
+{
+	if (!JB_ROOT_IS_ARRAY(events) || JB_ROOT_IS_SCALAR(events))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("events must be a JSON array"));
+	return JB_ROOT_COUNT(events);
+}
+
+/* es_request_from_json takes a JSON array of events for one stream; anything else is 22023. */
+void
+es_request_from_json(EsAppend *append, EsTarget *target, Datum array)
+{
+	Jsonb	   *events = DatumGetJsonbP(array);
+
+	allocate_events(append, array_size(events));
+	for (int i = 0; i < append->count; i++)
+	{
+		Element		element;
+
+		CHECK_FOR_INTERRUPTS();
+		take_apart(&element, getIthJsonbValueFromContainer(&events->root, i), i, false);
+		take_event(&append->events[i], target->stream, &element);
+		es_request_add_event(target, &append->events[i]);
+	}
+}
+
+/* ---- JSON over many streams ---- */
+
+/* A target by its stream's name. */
+typedef struct NamedTarget
+{
+	const text *name;			/* hash key */
+	EsTarget   *target;
+} NamedTarget;
+
+/* es_request_target_map makes a map for es_request_target. */
+HTAB *
+es_request_target_map(int size, MemoryContext context)
+{
+	return es_base_name_map("eventstore targets", Max(size, 16), sizeof(NamedTarget), context);
+}
+
+/*
+ * es_request_target finds the target of a stream in a call, or adds it; the
+ * name must live as long as the call, and append->targets have room.
+ */
+EsTarget *
+es_request_target(EsAppend *append, HTAB *map, const text *stream, bool *found)
+{
+	NamedTarget *entry = hash_search(map, &stream, HASH_ENTER, found);
+
+	if (!*found)
+	{
+		entry->target = &append->targets[append->ntargets++];
+		memset(entry->target, 0, sizeof(EsTarget));
+		entry->target->stream = stream;
+	}
+	return entry->target;
+}
+
+/* Finds, or adds, the target that an element names. */
+static EsTarget *
+target_of(EsAppend *append, HTAB *map, const Element *element)
+{
+	EsTarget   *target;
+	text	   *stream;
+	bool		found;
+
+	if (element->stream == NULL || element->stream->type != jbvString)
+		bad_element(element, "has no \"stream\" that is a string");
+	stream = string_text(element->stream);
+	es_base_check_stream_name(stream);
+	target = es_request_target(append, map, stream, &found);
+	if (found && element->expected_version)
+		bad_element(element, "has an \"expected_version\", which belongs to the first element of its stream");
+	return target;
+}
+
+/* Takes an element's "expected_version". */
+static void
+take_expected(EsTarget *target, const Element *element)
+{
+	const JsonbValue *value = element->expected_version;
+	Datum		number;
+
+	if (value->type != jbvNumeric)
+		bad_element(element, "has an \"expected_version\" that is no number");
+	number = NumericGetDatum(value->val.numeric);
+	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number, DirectFunctionCall1(numeric_floor, number))) ||
+		DatumGetBool(DirectFunctionCall2(numeric_gt, number, NumericGetDatum(int64_to_numeric(PG_INT64_MAX)))) ||
+		DatumGetBool(DirectFunctionCall2(numeric_lt, number, NumericGetDatum(int64_to_numeric(PG_INT64_MIN)))))
+		bad_element(element, "has an \"expected_version\" that is no bigint");
+	es_request_set_expected(target, DatumGetInt64(DirectFunctionCall1(numeric_int8, number)));
+}
+
+/*
+ * es_request_many_from_json takes a JSON array of events and checks over many
+ * streams: {"stream", "type", …, "expected_version"?, "tags"?}, without "type"
+ * a pure check.  Anything else is 22023.
+ */
+void
+es_request_many_from_json(EsAppend *append, Jsonb *events)
+{
+	int			n = array_size(events);
+	HTAB	   *map = es_request_target_map(n, CurrentMemoryContext);
+
+	append->many = true;
+	allocate_events(append, n);
+	append->count = 0;
+	append->targets = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsTarget) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		Element		element;
+		EsTarget   *target;
+
+		CHECK_FOR_INTERRUPTS();
+		take_apart(&element, getIthJsonbValueFromContainer(&events->root, i), i, true);
+		target = target_of(append, map, &element);
+		if (element.expected_version)
+			take_expected(target, &element);
+		if (element.type)
+		{
+			EsNewEvent *event = &append->events[append->count++];
+
+			take_event(event, target->stream, &element);
+			es_request_add_event(target, event);
+		}
+		else if (element.data || element.metadata || element.event_id || element.tags)
+			bad_element(&element, "has no \"type\"");
+	}
+	hash_destroy(map);
+}
+
+/* ---- arrays of es_new_event ---- */
+
+/* Takes one element of an array of es_new_event. */
+static void
+take_row(EsNewEvent *event, TupleDesc desc, HeapTupleHeader row)
+{
+	HeapTupleData tuple;
+	Datum		values[Natts_es_new_event];
+	bool		isnull[Natts_es_new_event];
+
+	tuple.t_len = HeapTupleHeaderGetDatumLength(row);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = row;
+	heap_deform_tuple(&tuple, desc, values, isnull);
+	if (isnull[Anum_es_new_event_type - 1] || isnull[Anum_es_new_event_data - 1])
+		ereport(ERROR,
+				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("type and data of an event must not be null"));
+	memset(event, 0, sizeof(*event));
+	event->type = DatumGetTextPP(values[Anum_es_new_event_type - 1]);
+	event->data = values[Anum_es_new_event_data - 1];
+	event->metadata = isnull[Anum_es_new_event_metadata - 1] ? es_request_empty_object() :
+		values[Anum_es_new_event_metadata - 1];
+	event->id_given = !isnull[Anum_es_new_event_event_id - 1];
+	if (event->id_given)
+		event->id = *DatumGetUUIDP(values[Anum_es_new_event_event_id - 1]);
+}
+
+/* es_request_from_array takes an es_new_event[] for one stream; NULL elements are 22004. */
+void
+es_request_from_array(EsAppend *append, EsTarget *target, Datum array)
+{
+	static const Oid types[Natts_es_new_event] = {TEXTOID, JSONBOID, JSONBOID, UUIDOID};
+	ArrayType  *events = DatumGetArrayTypeP(array);
+	Oid			type = ARR_ELEMTYPE(events);
+	TupleDesc	desc = lookup_rowtype_tupdesc_domain(type, -1, false);
+	Datum	   *elements;
+	bool	   *isnull;
+	int			count;
+	int16		typlen;
+	bool		typbyval;
+	char		typalign;
+
+	es_base_check_type(desc, types, Natts_es_new_event);
+	get_typlenbyvalalign(type, &typlen, &typbyval, &typalign);
+	deconstruct_array(events, type, typlen, typbyval, typalign, &elements, &isnull, &count);
+	allocate_events(append, count);
+	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (isnull[i])
+			ereport(ERROR,
+					errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					errmsg("element %d of events must not be null", i + 1));
+		take_row(&append->events[i], desc, DatumGetHeapTupleHeader(elements[i]));
+		es_request_check_event(&append->events[i], target->stream, i + 1);
+		es_request_add_event(target, &append->events[i]);
+	}
+	ReleaseTupleDesc(desc);
+}

@@ -1,0 +1,84 @@
+/*
+ * request.h
+ *		What callers ask to be appended: taken from SQL values and checked.
+ */
+#ifndef ES_APPEND_REQUEST_H
+#define ES_APPEND_REQUEST_H
+
+#include "base/base.h"
+
+#include "utils/hsearch.h"
+
+/* What the stream must look like. */
+typedef enum EsExpectation
+{
+	ES_EXPECT_ANY,
+	ES_EXPECT_EXISTS,			/* it had at least one event */
+	ES_EXPECT_VERSION			/* exactly this version; 0: it never had an
+								 * event */
+} EsExpectation;
+
+typedef struct EsTarget EsTarget;
+typedef struct EsNewEvent EsNewEvent;
+
+/* One event to append, then what became of it. */
+struct EsNewEvent
+{
+	const text *type;
+	Datum		data;			/* jsonb */
+	Datum		metadata;		/* jsonb, an object */
+	pg_uuid_t	id;
+	bool		id_given;		/* by the caller; else one is made */
+	bool		time_given;		/* recorded_at was, by an import */
+	bool		tagged;			/* metadata has tags */
+	bool		stored;			/* is stored already: a retry */
+	TimestampTz recorded_at;	/* given, then as stored */
+	int64		expected;		/* version that this very event must get, 0
+								 * for any */
+	int64		version;		/* as stored */
+	int64		position;		/* as stored */
+	EsTarget   *target;
+	EsNewEvent *next;			/* of the same target */
+};
+
+/* One stream that a call appends to, or only checks. */
+struct EsTarget
+{
+	const text *stream;
+	EsExpectation expectation;
+	int64		expected_version;
+	EsNewEvent *first;			/* its events, NULL: only the expectation is
+								 * checked */
+	EsNewEvent *last;
+	int			count;
+	int64		version;		/* afterwards, of the stream or of a retry's
+								 * last event */
+};
+
+/* A call. */
+typedef struct EsAppend
+{
+	EsTarget   *targets;
+	int			ntargets;
+	EsNewEvent *events;			/* in the order of the log */
+	int			count;
+	bool		many;			/* refusals list all streams, as JSON */
+	bool		each_alone;		/* each event is a retry, or not, by itself */
+	bool		boundary;		/* positions must not mix with those of other
+								 * such calls */
+	int64		position;		/* of the last event */
+} EsAppend;
+
+extern void es_request_expectation(EsTarget *target, FunctionCallInfo fcinfo, int argno);
+extern void es_request_set_expected(EsTarget *target, int64 version);
+extern void es_request_add_event(EsTarget *target, EsNewEvent *event);
+extern void es_request_check_event(EsNewEvent *event, const text *stream, int element);
+extern TimestampTz es_request_check_time(TimestampTz time);
+extern Datum es_request_empty_object(void);
+extern void es_request_from_json(EsAppend *append, EsTarget *target, Datum array);
+extern void es_request_from_array(EsAppend *append, EsTarget *target, Datum array);
+extern HTAB *es_request_target_map(int size, MemoryContext context);
+extern EsTarget *es_request_target(EsAppend *append, HTAB *map, const text *stream, bool *found);
+extern void es_request_many_from_json(EsAppend *append, Jsonb *events);
+
+#endif							/* ES_APPEND_REQUEST_H */

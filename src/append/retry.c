@@ -1,0 +1,223 @@
+/*
+ * retry.c
+ *		Idempotent retry: recognising a call whose events are stored already.
+ *
+ * Ids that callers give are unique within their stream, and found through a
+ * partial index that appends without ids never touch.  A call is a retry of
+ * what is stored when all its ids are, as one run, in its order, with its
+ * contents, at the place that its expectation names.  Ids that are stored in
+ * any other way are a conflict.
+ *
+ * Called under the stream's short lock, with the stream's tip known to be
+ * committed or this transaction's; so what is found does not change.
+ */
+#include "append/retry.h"
+
+#include "access/relscan.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+#include "utils/uuid.h"
+
+/* The text of a UUID. */
+static char *
+uuid_text(const pg_uuid_t *id)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
+}
+
+/* Compares two ids for qsort and hash. */
+static int
+compare_ids(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(pg_uuid_t));
+}
+
+/* es_retry_check_distinct raises 22023 if a call gives one id twice for a stream. */
+void
+es_retry_check_distinct(const EsTarget *target)
+{
+	pg_uuid_t  *ids;
+	int			n = 0;
+
+	if (target->count < 2)
+		return;
+	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * target->count);
+	for (EsNewEvent *event = target->first; event; event = event->next)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (event->id_given)
+			ids[n++] = event->id;
+	}
+	qsort(ids, n, sizeof(pg_uuid_t), compare_ids);
+	for (int i = 1; i < n; i++)
+		if (compare_ids(&ids[i - 1], &ids[i]) == 0)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("event id %s is given twice", uuid_text(&ids[i])));
+	pfree(ids);
+}
+
+/* Tells whether a stored event has the contents of a given one. */
+static bool
+same_contents(const EsNewEvent *given, const EsEvent *stored)
+{
+	text	   *type = DatumGetTextPP(stored->type);
+
+	return es_base_same_text(type, given->type) &&
+		compareJsonbContainers(&DatumGetJsonbP(stored->data)->root,
+							   &DatumGetJsonbP(given->data)->root) == 0 &&
+		compareJsonbContainers(&DatumGetJsonbP(stored->metadata)->root,
+							   &DatumGetJsonbP(given->metadata)->root) == 0;
+}
+
+/*
+ * Compares events, count of them from one on, with those stored from a version
+ * on.  Marks as stored what is the same; returns the first that differs, or
+ * NULL.
+ */
+static EsNewEvent *
+compare_run(EsNewEvent *event, int count, const EsStream *stream, int64 version)
+{
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+
+	for (int64 n = stream->first_segment; count > 0 && n <= stream->last_segment; n++)
+	{
+		EsSegmentScan scan = {.which = ES_INDEX_STREAM,.fresh = &snapshot,.own_slot = true,.nkeys = 2};
+		bool		same = true;
+
+		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
+		ScanKeyInit(&scan.keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(version));
+		if (!es_segment_scan_begin(&scan, n))
+			continue;
+		while (same && count > 0 && index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
+		{
+			EsEvent		stored;
+
+			CHECK_FOR_INTERRUPTS();
+			es_base_deform_event(scan.slot, &stored, true);
+			same = same_contents(event, &stored);
+			if (!same)
+				break;
+			event->stored = true;
+			event->version = stored.version;
+			event->position = stored.position;
+			event->recorded_at = stored.recorded_at;
+			version++;
+			count--;
+			event = event->next;
+		}
+		es_segment_scan_end(&scan);
+		if (!same)
+			break;
+	}
+	UnregisterSnapshot(snapshot);
+	return count > 0 ? event : NULL;
+}
+
+/* What DETAIL says of an event that is stored with other contents. */
+static const char *
+other_contents(const EsNewEvent *event, int64 version)
+{
+	return psprintf("Event id %s is stored already, as version " INT64_FORMAT ", with other type, data or metadata.",
+					uuid_text(&event->id), version);
+}
+
+/* Judges a target of which some ids are stored; versions[i] is that of the i-th, 0 if it is not. */
+static void
+judge(EsRetry *retry, EsTarget *target, const EsStream *stream, const int64 *versions)
+{
+	EsNewEvent *event = target->first;
+	EsNewEvent *differs;
+
+	retry->result = ES_RETRY_CONFLICT;
+	for (int i = 0; i < target->count; i++, event = event->next)
+	{
+		if (versions[i] != 0 && versions[i] == versions[0] + i)
+			continue;
+		retry->detail = versions[i] == 0 ?
+			psprintf("Some of the event ids are stored already, but not that of event %d.", i + 1) :
+			psprintf("Event id %s is stored already, as version " INT64_FORMAT ", not in this order.",
+					 uuid_text(&event->id), versions[i]);
+		return;
+	}
+	if (target->expectation == ES_EXPECT_VERSION && versions[0] != target->expected_version + 1)
+	{
+		retry->detail = psprintf("The events are stored already, but from version " INT64_FORMAT " on.",
+								 versions[0]);
+		return;
+	}
+	differs = compare_run(target->first, target->count, stream, versions[0]);
+	if (differs)
+	{
+		for (event = target->first; event != differs; event = event->next)
+			versions++;
+		retry->detail = other_contents(differs, versions[0]);
+		return;
+	}
+	retry->result = ES_RETRY_STORED;
+}
+
+/* es_retry_check tells whether the events for an existing stream are stored in it. */
+void
+es_retry_check(EsRetry *retry, EsTarget *target, const EsStream *stream)
+{
+	int64	   *versions = NULL;
+	bool		some_stored = false;
+	int			i = 0;
+
+	retry->result = ES_RETRY_NEW;
+	for (EsNewEvent *event = target->first; event; event = event->next, i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!event->id_given)
+			continue;
+		if (versions == NULL)
+		{
+			Size		size = sizeof(int64) * target->count;
+
+			versions = MemoryContextAllocHuge(CurrentMemoryContext, size);
+			memset(versions, 0, size);
+		}
+		versions[i] = es_stream_find_event_id(stream, &event->id, &retry->wait_for);
+		if (TransactionIdIsValid(retry->wait_for))
+		{
+			retry->result = ES_RETRY_WAIT;
+			return;
+		}
+		some_stored = some_stored || versions[i] != 0;
+	}
+	if (some_stored)
+		judge(retry, target, stream, versions);
+}
+
+/*
+ * es_retry_check_alone tells the same for one event by itself; a version that
+ * is expected of it must be the one it is stored as.
+ */
+void
+es_retry_check_alone(EsRetry *retry, EsNewEvent *event, const EsStream *stream)
+{
+	int64		version;
+	int64		expected = event->expected;
+
+	CHECK_FOR_INTERRUPTS();
+	retry->result = ES_RETRY_NEW;
+	if (!event->id_given)
+		return;
+	version = es_stream_find_event_id(stream, &event->id, &retry->wait_for);
+	if (TransactionIdIsValid(retry->wait_for))
+		retry->result = ES_RETRY_WAIT;
+	else if (version != 0)
+	{
+		retry->result = ES_RETRY_CONFLICT;
+		if (expected != 0 && expected != version)
+			retry->detail = psprintf("Event id %s is stored already, as version " INT64_FORMAT ".",
+									 uuid_text(&event->id), version);
+		else if (compare_run(event, 1, stream, version))
+			retry->detail = other_contents(event, version);
+		else
+			retry->result = ES_RETRY_STORED;
+	}
+}

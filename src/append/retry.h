@@ -1,0 +1,30 @@
+/*
+ * retry.h
+ *		Idempotent retry: recognising a call whose events are stored already.
+ */
+#ifndef ES_APPEND_RETRY_H
+#define ES_APPEND_RETRY_H
+
+#include "append/request.h"
+#include "stream/stream.h"
+
+typedef enum EsRetryResult
+{
+	ES_RETRY_NEW,				/* none of the ids is stored */
+	ES_RETRY_STORED,			/* all are, exactly as given */
+	ES_RETRY_CONFLICT,			/* some are, or not as given */
+	ES_RETRY_WAIT				/* depends on a transaction in progress */
+} EsRetryResult;
+
+typedef struct EsRetry
+{
+	EsRetryResult result;
+	const char *detail;			/* CONFLICT: a sentence for DETAIL */
+	TransactionId wait_for;		/* WAIT */
+} EsRetry;
+
+extern void es_retry_check(EsRetry *retry, EsTarget *target, const EsStream *stream);
+extern void es_retry_check_alone(EsRetry *retry, EsNewEvent *event, const EsStream *stream);
+extern void es_retry_check_distinct(const EsTarget *target);
+
+#endif							/* ES_APPEND_RETRY_H */

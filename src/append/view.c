@@ -1,0 +1,225 @@
+/*
+ * view.c
+ *		The view es_events: rows put into it are appended.
+ *
+ * An INSTEAD OF trigger turns each row into the call that es_append would
+ * make, and hands back the row as it was stored, for RETURNING.  Who may do so
+ * is decided by the rights on the view; what is done needs none on the tables.
+ *
+ * Statement triggers tell where a statement begins and ends, so that rows of
+ * COPY and of INSERT without RETURNING can be written many at a time (bulk.c).
+ * That is only done for statements that the client itself runs on the view -
+ * what a function runs, the portal does not tell - and that call no functions
+ * of users, which might look at the view.
+ */
+#include "append/append.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "parser/parsetree.h"
+#include "tcop/pquery.h"
+#include "utils/portal.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "append/bulk.h"
+
+PG_FUNCTION_INFO_V1(es_ingest_row);
+PG_FUNCTION_INFO_V1(es_ingest_statement);
+PG_FUNCTION_INFO_V1(es_ingest_cast);
+
+/* Tells whether a relation is the view es_events: rows that other triggers kept back would never be appended. */
+static bool
+is_our_view(Relation rel)
+{
+	return RelationGetNamespace(rel) == es_base_store()->user_schema &&
+		strcmp(RelationGetRelationName(rel), "es_events") == 0;
+}
+
+/* Raises what a column that must or must not be given deserves. */
+static void
+check_columns(const bool *isnull)
+{
+	static const struct
+	{
+		AttrNumber	column;
+		const char *name;
+	}			required[] = {
+		{Anum_es_event_stream, "stream"},
+		{Anum_es_event_type, "type"},
+		{Anum_es_event_data, "data"}
+	};
+
+	for (int i = 0; i < lengthof(required); i++)
+		if (isnull[required[i].column - 1])
+			ereport(ERROR,
+					errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					errmsg("%s must not be null", required[i].name));
+	if (!isnull[Anum_es_event_position - 1] || !isnull[Anum_es_event_type_version - 1])
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s of an event cannot be given",
+					   isnull[Anum_es_event_position - 1] ? "type_version" : "position"));
+	if (!isnull[Anum_es_event_recorded_at - 1] && !es_base_owns_store(GetUserId()))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied to give recorded_at"),
+				errhint("Imports are for the owner of the event store."));
+}
+
+/* Turns a row of the view into a call. */
+static void
+take_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bool *isnull)
+{
+	text	   *stream = DatumGetTextPP(values[Anum_es_event_stream - 1]);
+
+	es_base_check_stream_name(stream);
+	target->stream = stream;
+	if (!isnull[Anum_es_event_version - 1])
+	{
+		event->expected = Max(DatumGetInt64(values[Anum_es_event_version - 1]), 0);
+		target->expectation = ES_EXPECT_VERSION;
+		target->expected_version = event->expected - 1; /* -1 is what no stream
+														 * is at */
+	}
+	event->type = DatumGetTextPP(values[Anum_es_event_type - 1]);
+	event->data = values[Anum_es_event_data - 1];
+	event->metadata = isnull[Anum_es_event_metadata - 1] ? es_request_empty_object() :
+		values[Anum_es_event_metadata - 1];
+	event->id_given = !isnull[Anum_es_event_event_id - 1];
+	if (event->id_given)
+		event->id = *DatumGetUUIDP(values[Anum_es_event_event_id - 1]);
+	event->time_given = !isnull[Anum_es_event_recorded_at - 1];
+	if (event->time_given)
+		event->recorded_at = es_request_check_time(DatumGetTimestampTz(values[Anum_es_event_recorded_at - 1]));
+	es_request_check_event(event, stream, 0);
+}
+
+/* Puts what came of the call into the row. */
+static void
+complete_row(const EsNewEvent *event, Datum *values, bool *isnull)
+{
+	values[Anum_es_event_position - 1] = Int64GetDatum(event->position);
+	values[Anum_es_event_version - 1] = Int64GetDatum(event->version);
+	values[Anum_es_event_type_version - 1] = Int32GetDatum(1);
+	values[Anum_es_event_metadata - 1] = event->metadata;
+	values[Anum_es_event_event_id - 1] = UUIDPGetDatum(&event->id);
+	values[Anum_es_event_recorded_at - 1] = TimestampTzGetDatum(event->recorded_at);
+	memset(isnull, false, Natts_es_event * sizeof(bool));
+}
+
+/*
+ * es_ingest_row: INSTEAD OF INSERT row trigger of es_events.
+ *
+ * A given version is an expectation, VE001 if it is not the next one;
+ * recorded_at is for imports by the store's owner; position and type_version
+ * are 22023.  The rest is as for es_append.
+ */
+Datum
+es_ingest_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	Datum		values[Natts_es_event];
+	bool		isnull[Natts_es_event];
+	EsNewEvent	event = {0};
+	EsTarget	target = {0};
+	EsAppend	append = {.targets = &target,.ntargets = 1,.events = &event,.count = 1};
+
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
+							TRIGGER_FIRED_INSTEAD(trigger->tg_event) && is_our_view(trigger->tg_relation), "ingest");
+	desc = RelationGetDescr(trigger->tg_relation);
+	es_base_check_event(desc);
+	heap_deform_tuple(trigger->tg_trigtuple, desc, values, isnull);
+	check_columns(isnull);
+	take_row(&target, &event, values, isnull);
+	if (es_bulk_is_open() && (isnull[Anum_es_event_version - 1] || event.expected > 0))
+	{
+		es_bulk_add(target.stream, &event);
+		/* a copy: the executor does not free the row if it gets the same back */
+		return PointerGetDatum(heap_copytuple(trigger->tg_trigtuple));
+	}
+	es_request_add_event(&target, &event);
+	es_append_run(&append);
+	complete_row(&event, values, isnull);
+	return PointerGetDatum(heap_form_tuple(desc, values, isnull));
+}
+
+/* Tells whether a plan uses functions that are not PostgreSQL's own, and might look at the view. */
+static bool
+uses_functions_of_users(const PlannedStmt *statement)
+{
+	ListCell   *cell;
+
+	foreach(cell, statement->invalItems)
+		if (lfirst_node(PlanInvalItem, cell)->cacheId == PROCOID)
+		return true;
+	return false;
+}
+
+/*
+ * Tells whether the client runs a statement on the view that shows no rows,
+ * and in which nothing can look at the view.
+ */
+static bool
+statement_is_plain(Relation view)
+{
+	const PlannedStmt *statement;
+
+	if (ActivePortal == NULL || list_length(ActivePortal->stmts) != 1)
+		return false;
+	statement = linitial_node(PlannedStmt, ActivePortal->stmts);
+	if (statement->commandType == CMD_UTILITY && IsA(statement->utilityStmt, CopyStmt))
+	{
+		const CopyStmt *copy = castNode(CopyStmt, statement->utilityStmt);
+
+		return copy->is_from && copy->relation != NULL && copy->whereClause == NULL &&
+			RangeVarGetRelid(copy->relation, NoLock, true) == RelationGetRelid(view);
+	}
+	return statement->commandType == CMD_INSERT &&
+		!statement->hasReturning && !statement->hasModifyingCTE &&
+		!uses_functions_of_users(statement) &&
+		list_length(statement->resultRelations) == 1 &&
+		rt_fetch(linitial_int(statement->resultRelations), statement->rtable)->relid == RelationGetRelid(view);
+}
+
+/* es_ingest_statement: BEFORE and AFTER INSERT statement trigger of es_events. */
+Datum
+es_ingest_statement(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) &&
+							TRIGGER_FIRED_BY_INSERT(trigger->tg_event) && is_our_view(trigger->tg_relation),
+							"ingest_statement");
+	if (TRIGGER_FIRED_BEFORE(trigger->tg_event))
+		es_bulk_begin_statement(statement_is_plain(trigger->tg_relation));
+	else
+		es_bulk_end_statement();
+	return PointerGetDatum(NULL);
+}
+
+/* es_ingest_cast: a row of the view es_events as an es_event; the attributes are the same. */
+Datum
+es_ingest_cast(PG_FUNCTION_ARGS)
+{
+	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row),.t_data = row};
+	TupleDesc	view = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row), HeapTupleHeaderGetTypMod(row));
+	TupleDesc	event = lookup_rowtype_tupdesc(es_base_event_type(), -1);
+	Datum		values[Natts_es_event];
+	bool		isnull[Natts_es_event];
+	Datum		result;
+
+	es_base_check_event(view);
+	es_base_check_event(event);
+	heap_deform_tuple(&tuple, view, values, isnull);
+	result = HeapTupleGetDatum(heap_form_tuple(event, values, isnull));
+	ReleaseTupleDesc(view);
+	ReleaseTupleDesc(event);
+	PG_RETURN_DATUM(result);
+}

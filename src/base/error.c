@@ -1,0 +1,82 @@
+/*
+ * error.c
+ *		Errors of what users have us run, as they come out of the event store.
+ *
+ * A handler's error, and that of an operation on a state, comes out as VE009
+ * with the original message, SQLSTATE and detail; what is none of its doing
+ * passes through as it is.
+ */
+#include "base/error.h"
+
+#include "utils/memutils.h"
+
+#include "base/names.h"
+
+#define MOST_OF_AN_ERROR	10000	/* bytes of each part of it */
+
+/*
+ * es_error_passes_through tells whether an error is none of a handler's doing:
+ * the query was cancelled, the server goes down, or the transaction has to be
+ * retried.
+ */
+bool
+es_error_passes_through(int sqlerrcode)
+{
+	return ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
+		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK;
+}
+
+/* Makes the DETAIL of a VE009: the original SQLSTATE and detail; NULL for none. */
+static char *
+describe_cause(const ErrorData *cause)
+{
+	/* a handler's own replay failed: its detail has said so already */
+	if (cause->sqlerrcode == ES_ERRCODE_HANDLER_FAILED)
+		return cause->detail;
+	if (cause->detail)
+		return psprintf("SQLSTATE %s: %s", unpack_sql_state(cause->sqlerrcode), cause->detail);
+	return psprintf("SQLSTATE %s", unpack_sql_state(cause->sqlerrcode));
+}
+
+/*
+ * es_error_cut cuts what an error says to a size to look at: it is copied, sent,
+ * logged and kept, and users' code can make any part of it as long as memory is.
+ */
+void
+es_error_cut(ErrorData *error)
+{
+	char	  **parts[] = {&error->message, &error->detail, &error->hint, &error->context};
+
+	for (int i = 0; i < lengthof(parts); i++)
+	{
+		char	   *whole = *parts[i];
+		size_t		len = whole ? strlen(whole) : 0;
+
+		if (len <= MOST_OF_AN_ERROR)
+			continue;
+		*parts[i] = es_names_cut(whole, (int) len, MOST_OF_AN_ERROR);
+		pfree(whole);
+	}
+}
+
+/* es_error_report_failure reports the error that a handler raised, in its PG_CATCH block. */
+void
+es_error_report_failure(MemoryContext context)
+{
+	ErrorData  *cause;
+	char	   *detail;
+
+	MemoryContextSwitchTo(context);
+	cause = CopyErrorData();
+	if (es_error_passes_through(cause->sqlerrcode))
+		PG_RE_THROW();
+	es_error_cut(cause);
+	detail = describe_cause(cause);
+	FlushErrorState();
+	ereport(ERROR,
+			errcode(ES_ERRCODE_HANDLER_FAILED),
+			errmsg_internal("%s", cause->message ? cause->message : "handler failed"),
+			detail ? errdetail_internal("%s", detail) : 0,
+			cause->hint ? errhint("%s", cause->hint) : 0,
+			cause->context ? errcontext("%s", cause->context) : 0);
+}

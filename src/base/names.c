@@ -1,0 +1,299 @@
+/*
+ * names.c
+ *		Names: sets of them to filter by, and how they are shown in messages.
+ *
+ * Lists of names come from callers, and from tables that callers' lists were put
+ * into.  A set has each name once, whatever the list; to look for a name in it takes
+ * as long with 100,000 names as with ten: more than a few are hashed.  The set refers
+ * to the names where they are, in the array that they came in, and lives in the memory
+ * context that it was made in; it may be copied as a struct.
+ *
+ * Lists may be long, so making a set can be interrupted.  What is longer than any use
+ * of it is refused before memory is spent on it.
+ *
+ * A name that no event can have is refused where it is given.  What was stored before
+ * is taken as it is.
+ */
+#include "base/names.h"
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+#define FEW				8		/* names that are not worth an index */
+#define MOST_SHOWN		64		/* bytes of a name in a message */
+
+/* A name, where it is. */
+typedef struct EsNameKey
+{
+	const char *data;
+	int			len;
+} EsNameKey;
+
+typedef struct EsNameIndexEntry
+{
+	EsNameKey	name;
+	uint32		hash;
+	char		status;
+} EsNameIndexEntry;
+
+#define SH_PREFIX nameindex
+#define SH_ELEMENT_TYPE EsNameIndexEntry
+#define SH_KEY_TYPE EsNameKey
+#define SH_KEY name
+#define SH_HASH_KEY(tb, key) hash_bytes((const unsigned char *) (key).data, (key).len)
+#define SH_EQUAL(tb, a, b) ((a).len == (b).len && memcmp((a).data, (b).data, (a).len) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, entry) (entry)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* ---- what is a name ---- */
+
+/* es_names_check raises 22023 for what no event can have. */
+void
+es_names_check(const text *name, EsNameKind kind)
+{
+	int			len = VARSIZE_ANY_EXHDR(name);
+
+	switch (kind)
+	{
+		case ES_NAME_CATEGORY:
+			es_base_check_name(name, "category", ES_MAX_STREAM_NAME);
+			if (es_base_category_length(VARDATA_ANY(name), len) != len)
+				ereport(ERROR,
+						errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("\"%s\" is not a category", es_names_show_text(name)),
+						errdetail("The category of a stream is the part of its name before the first \"-\"."));
+			break;
+		case ES_NAME_TYPE:
+			es_base_check_name(name, "event type", ES_MAX_TYPE_NAME);
+			break;
+		case ES_NAME_TAG:
+			if (len < 1 || len > ES_MAX_TAG_NAME)
+				ereport(ERROR,
+						errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("tags must be 1 to %d bytes long, not %d", ES_MAX_TAG_NAME, len));
+			break;
+	}
+}
+
+/* es_names_check_count raises 54000 for a list that is longer than it may be. */
+void
+es_names_check_count(int64 count, const char *list)
+{
+	if (count > ES_MAX_LIST)
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("%s must not be a list of more than %d names", list, ES_MAX_LIST),
+				errdetail("It has " INT64_FORMAT ".", count));
+}
+
+/* ---- sets ---- */
+
+/* Adds a name to the index; false if it is there. */
+static bool
+add_to_index(EsNames *names, const text *name)
+{
+	EsNameKey	key = {VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)};
+	bool		found;
+
+	nameindex_insert(names->index, key, &found);
+	return !found;
+}
+
+/* Makes the index of a set that has become too large to do without. */
+static void
+make_index(EsNames *names)
+{
+	names->index = nameindex_create(CurrentMemoryContext, 4 * FEW, NULL);
+	for (int i = 0; i < names->count; i++)
+		(void) add_to_index(names, names->names[i]);
+}
+
+/* es_names_add adds a name, which must stay where it is; false if the set has it. */
+bool
+es_names_add(EsNames *names, text *name)
+{
+	names->set = true;
+	if (names->index == NULL && names->count == FEW)
+		make_index(names);
+	if (names->index ? !add_to_index(names, name) :
+		es_names_have(names, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)))
+		return false;
+	if (names->count == names->room)
+	{
+		names->room = Max(2 * names->room, FEW);
+		names->names = names->names == NULL ? palloc(sizeof(text *) * names->room) :
+			repalloc(names->names, sizeof(text *) * names->room);
+	}
+	names->names[names->count++] = name;
+	return true;
+}
+
+/* es_names_of_one gives the set of one name. */
+EsNames
+es_names_of_one(text *name)
+{
+	EsNames		names = {0};
+
+	(void) es_names_add(&names, name);
+	return names;
+}
+
+/* Takes the names from an array, which must stay where it is. */
+static EsNames
+names_of(ArrayType *array)
+{
+	EsNames		names = {.set = true};
+	Datum	   *elements;
+	bool	   *isnull;
+	int			count;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &isnull, &count);
+	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!isnull[i])
+			(void) es_names_add(&names, DatumGetTextPP(elements[i]));
+	}
+	pfree(elements);
+	pfree(isnull);
+	return names;
+}
+
+/* Raises what an array deserves that is no list of names. */
+static void
+check_list(ArrayType *array, const char *list)
+{
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s must be a one-dimensional array", list));
+	es_names_check_count(ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)), list);
+	if (array_contains_nulls(array))
+		ereport(ERROR,
+				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("%s must not contain nulls", list));
+}
+
+/*
+ * es_names_arg fetches a text[] argument; NULL lets everything pass.  What is not a
+ * name of the kind is 22023, nulls are 22004, a list too long is 54000.
+ */
+EsNames
+es_names_arg(FunctionCallInfo fcinfo, int argno, EsNameKind kind, const char *list)
+{
+	EsNames		names = {0};
+	ArrayType  *array;
+
+	if (PG_ARGISNULL(argno))
+		return names;
+	array = PG_GETARG_ARRAYTYPE_P(argno);
+	check_list(array, list);
+	names = names_of(array);
+	for (int i = 0; i < names.count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		es_names_check(names.names[i], kind);
+	}
+	return names;
+}
+
+/* es_names_of_column takes the names from a column, which is copied; NULL lets everything pass. */
+EsNames
+es_names_of_column(Datum value, bool isnull)
+{
+	EsNames		names = {0};
+
+	return isnull ? names : names_of(DatumGetArrayTypePCopy(value));
+}
+
+/* es_names_array gives the names of a set as a text[]. */
+ArrayType *
+es_names_array(const EsNames *names)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * Max(names->count, 1));
+	ArrayType  *array;
+
+	for (int i = 0; i < names->count; i++)
+		elements[i] = PointerGetDatum(names->names[i]);
+	array = construct_array(elements, names->count, TEXTOID, -1, false, TYPALIGN_INT);
+	pfree(elements);
+	return array;
+}
+
+/* es_names_have tells whether a name is in a set. */
+bool
+es_names_have(const EsNames *names, const char *name, int len)
+{
+	EsNameKey	key = {name, len};
+
+	if (names->index)
+		return nameindex_lookup(names->index, key) != NULL;
+	for (int i = 0; i < names->count; i++)
+		if (VARSIZE_ANY_EXHDR(names->names[i]) == len &&
+			memcmp(VARDATA_ANY(names->names[i]), name, len) == 0)
+			return true;
+	return false;
+}
+
+/* es_names_pass tells whether an event is of one of the categories and of one of the types. */
+bool
+es_names_pass(const EsNames *categories, const EsNames *types, const EsEvent *event)
+{
+	if (categories->set)
+	{
+		text	   *stream = DatumGetTextPP(event->stream);
+		const char *name = VARDATA_ANY(stream);
+
+		if (!es_names_have(categories, name, es_base_category_length(name, VARSIZE_ANY_EXHDR(stream))))
+			return false;
+	}
+	if (types->set)
+	{
+		text	   *type = DatumGetTextPP(event->type);
+
+		return es_names_have(types, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
+	}
+	return true;
+}
+
+/* ---- messages ---- */
+
+/*
+ * es_names_cut gives the beginning of a text, of so many bytes at most, and says so
+ * if that is not all.
+ */
+char *
+es_names_cut(const char *text, int len, int most)
+{
+	if (len <= most)
+		return pnstrdup(text, len);
+	return psprintf("%.*s...", pg_mbcliplen(text, len, most), text);
+}
+
+/* es_names_show_bytes gives what a message shows of a name, or the like, that a caller gave. */
+char *
+es_names_show_bytes(const char *name, int len)
+{
+	return es_names_cut(name, len, MOST_SHOWN);
+}
+
+/* es_names_show is the same for a string. */
+char *
+es_names_show(const char *name)
+{
+	return es_names_show_bytes(name, strlen(name));
+}
+
+/* es_names_show_text is the same for a text. */
+char *
+es_names_show_text(const text *name)
+{
+	return es_names_show_bytes(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+}

@@ -1,0 +1,48 @@
+/*
+ * names.h
+ *		Names: sets of them to filter by, and how they are shown in messages.
+ */
+#ifndef ES_BASE_NAMES_H
+#define ES_BASE_NAMES_H
+
+#include "base/base.h"
+
+#include "utils/array.h"
+
+/* What names are of. */
+typedef enum EsNameKind
+{
+	ES_NAME_CATEGORY,
+	ES_NAME_TYPE,
+	ES_NAME_TAG
+} EsNameKind;
+
+/* A set of names, each of them once; one that is not set lets everything pass. */
+typedef struct EsNames
+{
+	bool		set;
+	int			count;
+	text	  **names;			/* in the order in which they were given */
+	int			room;			/* in names */
+	struct nameindex_hash *index;	/* of names, if there are many; or NULL */
+} EsNames;
+
+#define ES_MAX_TAG_NAME		255
+#define ES_MAX_LIST			1000000 /* names in one list, as it is given */
+
+extern void es_names_check(const text *name, EsNameKind kind);
+extern void es_names_check_count(int64 count, const char *list);
+extern bool es_names_add(EsNames *names, text *name);
+extern EsNames es_names_of_one(text *name);
+extern EsNames es_names_arg(FunctionCallInfo fcinfo, int argno, EsNameKind kind, const char *list);
+extern EsNames es_names_of_column(Datum value, bool isnull);
+extern ArrayType *es_names_array(const EsNames *names);
+extern bool es_names_have(const EsNames *names, const char *name, int len);
+extern bool es_names_pass(const EsNames *categories, const EsNames *types, const EsEvent *event);
+
+extern char *es_names_show(const char *name);
+extern char *es_names_cut(const char *text, int len, int most);
+extern char *es_names_show_bytes(const char *name, int len);
+extern char *es_names_show_text(const text *name);
+
+#endif							/* ES_BASE_NAMES_H */

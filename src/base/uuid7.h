@@ -1,0 +1,13 @@
+/*
+ * uuid7.h
+ *		UUIDs, version 7 (RFC 9562).
+ */
+#ifndef ES_BASE_UUID7_H
+#define ES_BASE_UUID7_H
+
+#include "base/base.h"
+
+extern void es_uuid7_make(pg_uuid_t *uuid);
+extern bool es_uuid7_is_uuid(const char *string, int len);
+
+#endif							/* ES_BASE_UUID7_H */

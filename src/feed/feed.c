@@ -1,0 +1,393 @@
+/*
+ * feed.c
+ *		es_create_feed, es_drop_feed, es_feed_head, and how far consumers are behind.
+ *
+ * A feed is a logical replication slot named es_<feed> with our output plugin
+ * (decode.c); there is no other record of it.
+ *
+ * The seam between history and feed: first the slot reaches its consistent
+ * point, then H, the last position ever given out, is read.  Whatever gets a
+ * higher position afterwards commits after the consistent point, so the slot
+ * has it.  Whatever has a position up to H is found by es_read_all once
+ * es_settled_position() has reached H; the slot may have some of it too, which
+ * the consumer drops by the plugin's option after_position = H.
+ *
+ * H is on disk before it is returned: a record is written after H was read,
+ * one that decoding can use as well, and flushed.  A crash could otherwise take
+ * the sequence back, and the same position would be given out once more, to an
+ * event that the consumer takes for history that it has read.
+ *
+ * The slot is ephemeral until all is done.  An error on the way drops it,
+ * when the server has cleaned up and no lock is held any more; so does the
+ * end of the process, or a crash.  Once it is persistent nothing can fail.
+ *
+ * How many events a consumer is behind is estimated from marks in the WAL
+ * (log/walmark.c); a new feed's seam is one, so its lag is exact at first.
+ *
+ * Locks: none of ours.  Reaching the consistent point waits for every
+ * transaction that is writing, prepared ones and other databases' included, as
+ * creating a slot always does.
+ */
+#include "feed/feed.h"
+
+#include "access/genam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "access/xlogutils.h"
+#include "miscadmin.h"
+#include "replication/logical.h"
+#include "replication/slot.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "storage/lwlock.h"
+#include "storage/standby.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/pg_lsn.h"
+#include "utils/snapmgr.h"
+#include "utils/varlena.h"
+
+#include "base/error.h"
+#include "feed/option.h"
+#include "base/names.h"
+#include "base/objects.h"
+#include "table/rows.h"
+#include "log/segment.h"
+
+#define FEED_PLUGIN "eventstore"
+#define FEED_PREFIX "es_"
+
+PG_FUNCTION_INFO_V1(es_create_feed);
+PG_FUNCTION_INFO_V1(es_drop_feed);
+PG_FUNCTION_INFO_V1(es_feed_head);
+PG_FUNCTION_INFO_V1(es_events_after);
+
+/* What a new feed's consumer starts from. */
+typedef struct EsSeam
+{
+	XLogRecPtr	lsn;
+	int64		head_position;
+} EsSeam;
+
+/* Fetches the argument that names a feed and makes the slot's name of it. */
+static void
+fetch_slot_name(FunctionCallInfo fcinfo, char *slot_name)
+{
+	const int	max = NAMEDATALEN - 1 - strlen(FEED_PREFIX);
+	char	   *feed;
+
+	es_base_require(fcinfo, 0, "feed");
+	feed = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	if (strlen(feed) < 1 || strlen(feed) > max)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("feed name must be 1 to %d bytes long, not %d", max, (int) strlen(feed)));
+	if (feed[strspn(feed, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("feed name \"%s\" contains invalid character", feed),
+				errhint("Feed names may only contain lower-case letters, digits and the underscore."));
+	snprintf(slot_name, NAMEDATALEN, "%s%s", FEED_PREFIX, feed);
+}
+
+/*
+ * Raises 42501 unless the caller may have feeds: with REPLICATION, and the
+ * store's owner, as a feed has every event.
+ */
+static void
+check_rights(void)
+{
+	CheckSlotPermissions();
+	if (!es_base_owns_store(GetUserId()))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied for the feeds of this event store"),
+				errhint("Only superusers and the owner of the extension may create and drop feeds."));
+}
+
+/*
+ * Raises 25001 where a slot cannot be made: it would wait for its own
+ * transaction if that has written, and it stays if the rest is rolled back.
+ */
+static void
+check_no_transaction(void)
+{
+	if (IsInTransactionBlock(true) || TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		ereport(ERROR,
+				errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				errmsg("a feed cannot be created inside a transaction block or after a write"),
+				errdetail("A replication slot is not part of the transaction that creates it."),
+				errhint("Call es_create_feed as a statement of its own."));
+}
+
+/*
+ * Raises 55000 if the server does not let us be an output plugin; servers
+ * before 15.19 let everyone.
+ */
+static void
+check_plugin_is_allowed(void)
+{
+	const char *libraries = GetConfigOption("output_plugin_libraries", true, false);
+	List	   *names = NIL;
+	ListCell   *cell;
+	StringInfoData wanted;
+
+	if (libraries == NULL)
+		return;
+	(void) SplitDirectoriesString(pstrdup(libraries), ',', &names);
+	initStringInfo(&wanted);
+	foreach(cell, names)
+	{
+		if (strcmp(lfirst(cell), FEED_PLUGIN) == 0)
+			return;
+		appendStringInfo(&wanted, "%s, ", quote_literal_cstr(lfirst(cell)));
+	}
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("output_plugin_libraries does not name \"%s\"", FEED_PLUGIN),
+			errhint("Run ALTER SYSTEM SET output_plugin_libraries = %s'%s'; SELECT pg_reload_conf();",
+					wanted.data, FEED_PLUGIN));
+}
+
+/* Raises 55000 if the server's state or settings do not allow feeds. */
+static void
+check_server(void)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("a feed cannot be created on a standby"),
+				errhint("Call es_create_feed on the primary."));
+	if (wal_level < WAL_LEVEL_LOGICAL)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("feeds need logical decoding, and wal_level is below logical"),
+				errhint("Set wal_level = logical and restart the server."));
+	check_plugin_is_allowed();
+}
+
+/*
+ * Reserves an ephemeral slot.  A name in use is 42710; that no slot is free is
+ * 55000 as all that the server lacks, where PostgreSQL has a code of its own.
+ */
+static void
+reserve_slot(const char *slot_name)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		es_slot_create_ephemeral(slot_name);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
+			PG_RE_THROW();
+		FlushErrorState();
+		error->sqlerrcode = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+		error->hint = "Drop a replication slot that is not used any more, "
+			"or raise max_replication_slots and restart the server.";
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Gives the last position ever given out, when it is on disk; *written is the
+ * end of a record written after it was read, which decoding passes.
+ */
+static int64
+flush_last_given(XLogRecPtr *written)
+{
+	int64		position = es_settle_last_given();
+
+	*written = LogStandbySnapshot();
+	XLogFlush(*written);
+	return position;
+}
+
+/* Makes the slot and reads the seam, in this order; the slot is persistent then. */
+static EsSeam
+create_slot(const char *slot_name)
+{
+	LogicalDecodingContext *ctx;
+	XLogRecPtr	written;
+	EsSeam		seam;
+
+	reserve_slot(slot_name);
+	ctx = CreateInitDecodingContext(FEED_PLUGIN, NIL, false, InvalidXLogRecPtr,
+									XL_ROUTINE(.page_read = read_local_xlog_page,
+											   .segment_open = wal_segment_open,
+											   .segment_close = wal_segment_close),
+									NULL, NULL, NULL);
+	DecodingContextFindStartpoint(ctx);
+	FreeDecodingContext(ctx);
+
+	seam.head_position = flush_last_given(&written);
+	seam.lsn = MyReplicationSlot->data.confirmed_flush;
+	return seam;
+}
+
+/*
+ * es_create_feed(feed, categories, types, format, OUT slot_name, OUT lsn,
+ * OUT head_position) creates a feed and gives the seam: events up to
+ * head_position come from es_read_all, all later ones from the slot.
+ * A slot cannot keep categories, types and format: they are checked here, and
+ * the consumer gives them to the plugin as options each time it connects.
+ * NULL feed, format or name in a list: 22004.  A bad name or format: 22023; the
+ * feed exists: 42710; no REPLICATION or not the owner: 42501; in a transaction
+ * block or after a write: 25001; the server lacks something: 55000.
+ * Waits for the transactions in progress.  A rollback leaves the slot.
+ */
+Datum
+es_create_feed(PG_FUNCTION_ARGS)
+{
+	char		slot_name[NAMEDATALEN];
+	EsSeam		seam;
+	TupleDesc	desc;
+	Datum		values[3];
+	bool		nulls[3] = {false};
+	HeapTuple	row;
+
+	fetch_slot_name(fcinfo, slot_name);
+	(void) es_names_arg(fcinfo, 1, ES_NAME_CATEGORY, "categories");
+	(void) es_names_arg(fcinfo, 2, ES_NAME_TYPE, "types");
+	es_base_require(fcinfo, 3, "format");
+	(void) es_feedoption_format(text_to_cstring(PG_GETARG_TEXT_PP(3)));
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	check_rights();
+	check_no_transaction();
+	check_server();
+
+	seam = create_slot(slot_name);
+	if (es_base_try_lock(&es_settle_mark, ShareRowExclusiveLock))
+		es_walmark_add(seam.lsn, seam.head_position);
+	values[0] = CStringGetTextDatum(slot_name);
+	values[1] = LSNGetDatum(seam.lsn);
+	values[2] = Int64GetDatum(seam.head_position);
+	row = heap_form_tuple(desc, values, nulls);
+
+	ReplicationSlotPersist();
+	ReplicationSlotRelease();
+	PG_RETURN_DATUM(HeapTupleGetDatum(row));
+}
+
+/* Tells whether a slot is a feed of this database. */
+static bool
+is_feed(const char *slot_name)
+{
+	ReplicationSlot *slot;
+	bool		result = false;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	slot = SearchNamedReplicationSlot(slot_name, false);
+	if (slot != NULL)
+	{
+		SpinLockAcquire(&slot->mutex);
+		result = slot->data.database == MyDatabaseId &&
+			strcmp(NameStr(slot->data.plugin), FEED_PLUGIN) == 0;
+		SpinLockRelease(&slot->mutex);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	return result;
+}
+
+/*
+ * es_drop_feed(feed) drops a feed's slot; the server need not keep WAL for it
+ * any more.  NULL: 22004; an unknown feed: VE004; a consumer is connected:
+ * 55006; no REPLICATION or not the owner: 42501.  Waits for nobody.  A rollback
+ * does not bring the slot back.
+ */
+Datum
+es_drop_feed(PG_FUNCTION_ARGS)
+{
+	char	   *feed;
+	char	   *slot_name;
+
+	es_base_require(fcinfo, 0, "feed");
+	feed = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	slot_name = psprintf("%s%s", FEED_PREFIX, feed);
+	check_rights();
+	if (!is_feed(slot_name))
+		ereport(ERROR,
+				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+				errmsg("feed \"%s\" does not exist", es_names_show(feed)),
+				errhint("The view es_feeds shows the feeds of this database."));
+	ReplicationSlotDrop(slot_name, true);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_feed_head(OUT head_position, OUT lsn) gives a seam for a feed that exists,
+ * as es_create_feed does for a new one: every later event commits after the
+ * call, so a slot that exists by then has it.  What has committed before the
+ * call is before lsn, and a feed that is read gets past lsn.
+ * 55000 on a standby.  For everyone with EXECUTE; waits for the disk only, takes
+ * no lock of ours, leaves nothing.
+ */
+Datum
+es_feed_head(PG_FUNCTION_ARGS)
+{
+	XLogRecPtr	written;
+	TupleDesc	desc;
+	Datum		values[2];
+	bool		nulls[2] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("a standby does not know the last position given out"),
+				errhint("Call es_feed_head on the primary."));
+	values[0] = Int64GetDatum(flush_last_given(&written));
+	values[1] = LSNGetDatum(written);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
+
+/*
+ * Where the WAL comes to the last event up to a settled position; to its end,
+ * where there is no event to be found.
+ */
+static EsWalMark
+find_last_event(int64 settled)
+{
+	EsWalMark	last = {.position = settled};
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true,.nkeys = 1};
+
+	last.lsn = RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : GetXLogInsertRecPtr();
+	ScanKeyInit(&scan.keys[0], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(settled));
+	if (settled > 0 && es_segment_scan_begin(&scan, es_segment_of(settled)))
+	{
+		if (index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot))
+			last.lsn = BufferGetLSNAtomic(((BufferHeapTupleTableSlot *) scan.slot)->buffer);
+		es_segment_scan_end(&scan);
+	}
+	UnregisterSnapshot(snapshot);
+	return last;
+}
+
+/*
+ * events_after(lsn) estimates how many events were committed after a place in
+ * the WAL: exact where a feed was created, 0 behind the page of the last event.
+ * NULL for NULL, and where the WAL is older than what is known of it.  For
+ * everyone with EXECUTE; waits for nobody.  Behind the view es_feeds.
+ */
+Datum
+es_events_after(PG_FUNCTION_ARGS)
+{
+	int64		settled = es_settle_compute();
+	int64		position = es_walmark_position(PG_GETARG_LSN(0), find_last_event(settled));
+
+	if (position < 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(Max(settled - position, 0));
+}

@@ -1,0 +1,13 @@
+/*
+ * feed.h
+ *		Feeds: replication slots of our output plugin.
+ *
+ * The functions are called from SQL only, see feed.sql.
+ */
+#ifndef ES_FEED_FEED_H
+#define ES_FEED_FEED_H
+
+#include "log/settle.h"
+#include "log/walmark.h"
+
+#endif							/* ES_FEED_FEED_H */

@@ -1,0 +1,367 @@
+/*
+ * option.c
+ *		The options of the output plugin and the filter of a feed.
+ *
+ * Options come as a list of names and texts, from START_REPLICATION or from
+ * pg_logical_slot_get_changes.  One table says which there are, of which kind,
+ * and where their values go.  Whatever is wrong is 22023 and is raised before
+ * anything is decoded.
+ *
+ * In a walsender options are read outside a transaction: nothing here may
+ * look into a catalog.
+ *
+ * es_feedoption_passes is the only place that decides whether an event goes
+ * to a consumer; what access rights take from a feed belongs there too.
+ */
+#include "feed/option.h"
+
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "utils/builtins.h"
+
+typedef enum EsOptionKind
+{
+	OPTION_BOOL,
+	OPTION_FORMAT,
+	OPTION_CATEGORIES,
+	OPTION_ORIGIN,
+	OPTION_POSITION,
+	OPTION_POSITIONS,
+	OPTION_TEXT,
+	OPTION_TYPES
+} EsOptionKind;
+
+typedef struct EsKnownOption
+{
+	const char *name;
+	EsOptionKind kind;
+	size_t		offset;			/* in EsFeedOptions */
+} EsKnownOption;
+
+/* The options there are. */
+static const EsKnownOption known_options[] = {
+	{"after_position", OPTION_POSITION, offsetof(EsFeedOptions, after_position)},
+	{"categories", OPTION_CATEGORIES, offsetof(EsFeedOptions, categories)},
+	{"format", OPTION_FORMAT, offsetof(EsFeedOptions, format)},
+	{"include_transaction", OPTION_BOOL, offsetof(EsFeedOptions, include_transaction)},
+	{"origin", OPTION_ORIGIN, offsetof(EsFeedOptions, origin)},
+	{"skip_positions", OPTION_POSITIONS, offsetof(EsFeedOptions, skip_positions)},
+	{"stream_prefix", OPTION_TEXT, offsetof(EsFeedOptions, stream_prefix)},
+	{"streaming", OPTION_BOOL, offsetof(EsFeedOptions, streaming)},
+	{"two_phase", OPTION_BOOL, offsetof(EsFeedOptions, two_phase)},
+	{"types", OPTION_TYPES, offsetof(EsFeedOptions, types)},
+};
+
+/* Raises 22023 for a value that an option cannot have. */
+static void
+refuse_value(const char *option, const char *value, const char *detail)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("invalid value for option \"%s\": \"%s\"", option, es_names_show(value)),
+			errdetail("%s", detail));
+}
+
+/* Puts a name into a set; what is no name of the kind is 22023. */
+static void
+add_name(EsNames *names, EsNameKind kind, const char *data, int len)
+{
+	text	   *name = cstring_to_text_with_len(data, len);
+
+	es_names_check(name, kind);
+	if (!es_names_add(names, name))
+		pfree(name);
+}
+
+/* Parses text as jsonb; what is not JSON is 22023. */
+static Jsonb *
+parse_json(const char *option, const char *value)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Jsonb	   *volatile json = NULL;
+
+	PG_TRY();
+	{
+		json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(value)));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION)
+			PG_RE_THROW();
+		FlushErrorState();
+		refuse_value(option, value, psprintf("It begins like a JSON array, but: %s.", error->message));
+	}
+	PG_END_TRY();
+	return json;
+}
+
+/* Reads a JSON array of strings into a set. */
+static void
+read_json_names(EsNames *names, EsNameKind kind, const char *option, const char *value)
+{
+	Jsonb	   *json = parse_json(option, value);
+
+	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json))
+		refuse_value(option, value, "It must be a JSON array of strings.");
+	es_names_check_count(JB_ROOT_COUNT(json), option);
+	for (uint32 i = 0; i < JB_ROOT_COUNT(json); i++)
+	{
+		JsonbValue *element = getIthJsonbValueFromContainer(&json->root, i);
+
+		CHECK_FOR_INTERRUPTS();
+		if (element->type != jbvString)
+			refuse_value(option, value, "It must be a JSON array of strings.");
+		add_name(names, kind, element->val.string.val, element->val.string.len);
+	}
+}
+
+/* Reads a list with commas between the names into a set; blanks around a name do not count. */
+static void
+read_comma_names(EsNames *names, EsNameKind kind, const char *option, const char *value)
+{
+	const char *start = pstrdup(value);
+
+	for (int64 count = 1;; count++)
+	{
+		const char *comma = strchr(start, ',');
+		const char *next = comma ? comma : start + strlen(start);
+		const char *end = next;
+
+		while (start < end && *start == ' ')
+			start++;
+		while (end > start && end[-1] == ' ')
+			end--;
+		CHECK_FOR_INTERRUPTS();
+		es_names_check_count(count, option);
+		if (start == end)
+			refuse_value(option, value, "A name in the list is empty.");
+		add_name(names, kind, start, end - start);
+		if (comma == NULL)
+			return;
+		start = comma + 1;
+	}
+}
+
+/* Reads a list of names, comma-separated or as a JSON array. */
+static EsNames
+read_names(EsNameKind kind, const char *option, const char *value)
+{
+	EsNames		names = {.set = true};
+
+	if (value[strspn(value, " \t\r\n")] == '[')
+		read_json_names(&names, kind, option, value);
+	else
+		read_comma_names(&names, kind, option, value);
+	return names;
+}
+
+/* Reads a position, 0 or more. */
+static int64
+read_position(const char *option, const char *value)
+{
+	char	   *end;
+	int64		position;
+
+	errno = 0;
+	position = strtoi64(value, &end, 10);
+	if (errno != 0 || end == value || *end != '\0' || position < 0)
+		refuse_value(option, value, "It must be a position, 0 or more.");
+	return position;
+}
+
+/* Compares two positions, for sorting and searching. */
+static int
+compare_positions(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Reads a list of positions with commas between them. */
+static void
+read_positions(EsPositions *list, const char *option, const char *value)
+{
+	char	   *next = pstrdup(value);
+
+	list->positions = palloc(sizeof(int64) * (strlen(value) / 2 + 1));
+	while (next != NULL)
+	{
+		char	   *item = next + strspn(next, " ");
+		char	   *end;
+
+		next = strchr(item, ',');
+		end = next ? next++ : item + strlen(item);
+		while (end > item && end[-1] == ' ')
+			end--;
+		*end = '\0';
+		list->positions[list->count++] = read_position(option, item);
+	}
+	qsort(list->positions, list->count, sizeof(int64), compare_positions);
+}
+
+/* Reads a truth value. */
+static bool
+read_bool(const char *option, const char *value)
+{
+	bool		result = false;
+
+	if (!parse_bool(value, &result))
+		refuse_value(option, value, "It must be a Boolean, such as on or off.");
+	return result;
+}
+
+/* es_feedoption_format reads the name of a format; an unknown one is 22023. */
+EsFeedFormat
+es_feedoption_format(const char *value)
+{
+	if (strcmp(value, "json") == 0)
+		return ES_FEED_JSON;
+	if (strcmp(value, "cloudevents") == 0)
+		return ES_FEED_CLOUDEVENTS;
+	refuse_value("format", value, "It must be json or cloudevents.");
+	return ES_FEED_JSON;		/* not reached */
+}
+
+/* Reads the name of an origin, as CREATE SUBSCRIPTION takes it. */
+static EsFeedOrigin
+read_origin(const char *option, const char *value)
+{
+	if (pg_strcasecmp(value, "any") != 0 && pg_strcasecmp(value, "none") != 0)
+		refuse_value(option, value, "It must be any or none.");
+	return pg_strcasecmp(value, "none") == 0 ? ES_FEED_NONE : ES_FEED_ANY;
+}
+
+/* Stores one option's value. */
+static void
+read_value(EsFeedOptions *options, int known, const char *value)
+{
+	const char *name = known_options[known].name;
+	void	   *target = (char *) options + known_options[known].offset;
+
+	switch (known_options[known].kind)
+	{
+		case OPTION_BOOL:
+			*(bool *) target = read_bool(name, value);
+			break;
+		case OPTION_FORMAT:
+			*(EsFeedFormat *) target = es_feedoption_format(value);
+			break;
+		case OPTION_CATEGORIES:
+			*(EsNames *) target = read_names(ES_NAME_CATEGORY, name, value);
+			break;
+		case OPTION_TYPES:
+			*(EsNames *) target = read_names(ES_NAME_TYPE, name, value);
+			break;
+		case OPTION_ORIGIN:
+			*(EsFeedOrigin *) target = read_origin(name, value);
+			break;
+		case OPTION_POSITION:
+			*(int64 *) target = read_position(name, value);
+			break;
+		case OPTION_POSITIONS:
+			read_positions(target, name, value);
+			break;
+		case OPTION_TEXT:
+			*(char **) target = pstrdup(value);
+			break;
+	}
+}
+
+/* Finds an option in the table; an unknown one is 22023. */
+static int
+find_option(const char *name)
+{
+	for (int i = 0; i < lengthof(known_options); i++)
+		if (strcmp(name, known_options[i].name) == 0)
+			return i;
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("unknown option \"%s\"", es_names_show(name)),
+			errhint("The options are after_position, categories, format, include_transaction, "
+					"origin, skip_positions, stream_prefix, streaming, two_phase and types."));
+	return -1;					/* not reached */
+}
+
+/* Raises 22023 for frames of unfinished transactions that nobody could tell from final ones. */
+static void
+check_frames(const EsFeedOptions *options)
+{
+	if ((options->streaming || options->two_phase) && !options->include_transaction)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("option \"%s\" requires option \"include_transaction\"",
+					   options->streaming ? "streaming" : "two_phase"),
+				errdetail("Events are sent before their transaction is committed, and only "
+						  "the frames around them tell what became of it."));
+}
+
+/*
+ * es_feedoption_read reads a list of DefElem into options that are allocated
+ * in the current memory context.  A Boolean option without a value is on.
+ */
+EsFeedOptions *
+es_feedoption_read(List *options)
+{
+	EsFeedOptions *result = palloc0(sizeof(EsFeedOptions));
+	uint32		seen = 0;
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		DefElem    *option = lfirst_node(DefElem, cell);
+		int			known = find_option(option->defname);
+		const char *value = option->arg ? strVal(option->arg) : NULL;
+
+		if (seen & (1 << known))
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("option \"%s\" is given more than once", option->defname));
+		seen |= 1 << known;
+		if (value == NULL && known_options[known].kind == OPTION_BOOL)
+			value = "on";
+		if (value == NULL)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("option \"%s\" requires a value", option->defname));
+		read_value(result, known, value);
+	}
+	check_frames(result);
+	return result;
+}
+
+/*
+ * es_feedoption_passes tells whether the consumer is to get an event.  May
+ * allocate in the current memory context.
+ */
+bool
+es_feedoption_passes(const EsFeedOptions *options, const EsEvent *event)
+{
+	if (event->position <= options->after_position)
+		return false;
+	if (options->stream_prefix != NULL)
+	{
+		text	   *stream = DatumGetTextPP(event->stream);
+		size_t		prefix_len = strlen(options->stream_prefix);
+
+		if (VARSIZE_ANY_EXHDR(stream) < prefix_len ||
+			memcmp(VARDATA_ANY(stream), options->stream_prefix, prefix_len) != 0)
+			return false;
+	}
+	return es_names_pass(&options->categories, &options->types, event);
+}
+
+/* es_feedoption_skips tells whether the consumer goes on without an event that it would get. */
+bool
+es_feedoption_skips(const EsFeedOptions *options, const EsEvent *event)
+{
+	const EsPositions *skips = &options->skip_positions;
+
+	return unlikely(skips->count > 0) &&
+		bsearch(&event->position, skips->positions, skips->count, sizeof(int64), compare_positions) != NULL;
+}

@@ -1,0 +1,497 @@
+/*
+ * category.c
+ *		All streams of a category folded, by several processes.
+ *
+ * The streams are those that one database snapshot sees, and so are their
+ * events: the result is the category at one moment.  One process, the leader,
+ * begins.  If after FIRST_EVENTS events it is not done, and handlers and
+ * upcasters are all PARALLEL SAFE, it starts parallel workers, as many as
+ * max_parallel_workers_per_gather says, through the server's own parallel
+ * infrastructure.  From there on everybody, the leader too, takes chunks of
+ * stream ids from a shared counter; workers send their rows through tuple queues,
+ * which the leader empties between two streams of its own.
+ *
+ * Memory: a fold needs two states, a queue QUEUE_SIZE, and the result goes to a
+ * tuplestore, to disk beyond work_mem.  So the number of streams does not matter.
+ *
+ * Nothing can be written while workers run.  States that are due for a snapshot
+ * go to a second tuplestore, and the snapshots are written at the end.
+ *
+ * An error in a worker is raised in the leader; the end of the (sub)transaction
+ * ends all workers.
+ */
+#include "fold/category.h"
+
+#include "access/parallel.h"
+#include "access/tupdesc.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/tqueue.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "tcop/dest.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "base/names.h"
+
+#define FIRST_EVENTS	20000	/* folded before workers are worth it */
+#define QUEUE_SIZE		65536
+#define CHUNKS			64		/* per process, about */
+#define LEAST_IDS		16		/* in a chunk */
+#define MOST_IDS		65536
+
+PG_FUNCTION_INFO_V1(es_replay_category);
+
+/* Keys of what is in shared memory. */
+#define KEY_SHARED		UINT64CONST(0xE5CA700000000001)
+#define KEY_CATEGORY	UINT64CONST(0xE5CA700000000002)
+#define KEY_REDUCER		UINT64CONST(0xE5CA700000000003)
+#define KEY_QUEUES		UINT64CONST(0xE5CA700000000004)
+
+/* What all processes share.  Set up by the leader; next_id is anybody's. */
+typedef struct Shared
+{
+	pg_atomic_uint64 next_id;	/* ids below are done, or somebody does them */
+	int64		last_id;
+	int64		ids_a_chunk;
+	TimestampTz as_of;
+	bool		leaves_snapshots;
+	uint8		fingerprint[ES_FINGERPRINT_LENGTH]; /* of the leader's reducer */
+} Shared;
+
+/* Columns of a row on its way to the leader: those of es_state, and what a snapshot needs. */
+#define Anum_row_stream_id		6
+#define Anum_row_leaves			7	/* a snapshot is due */
+#define Anum_row_state_text		8	/* see EsStoredState */
+#define Natts_row				8
+
+/* A process at work. */
+typedef struct Work
+{
+	Shared	   *shared;
+	EsReplay	replay;
+	EsCategoryScan *streams;
+	EsStreamScan *events;
+	MemoryContext member;		/* what one stream needs */
+	DestReceiver *dest;			/* takes rows */
+	TupleTableSlot *row;
+	int64		folded;			/* events, in all */
+} Work;
+
+/* A DestReceiver of the leader, for its own rows and those of workers. */
+typedef struct Rows
+{
+	DestReceiver pub;
+	ReturnSetInfo *rsinfo;
+	Tuplestorestate *due;		/* whole rows, of states that are due for a
+								 * snapshot; NULL: none yet */
+	TupleTableSlot *incoming;	/* for rows from queues */
+} Rows;
+
+/* ---- rows ---- */
+
+/* Makes the descriptor of rows. */
+static TupleDesc
+make_row_desc(void)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(Natts_row);
+
+	TupleDescInitEntry(desc, Anum_es_state_stream, "stream", TEXTOID, -1, 0);
+	TupleDescInitEntry(desc, Anum_es_state_version, "version", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, Anum_es_state_position, "position", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, Anum_es_state_state, "state", JSONBOID, -1, 0);
+	TupleDescInitEntry(desc, Anum_es_state_recorded_at, "recorded_at", TIMESTAMPTZOID, -1, 0);
+	TupleDescInitEntry(desc, Anum_row_stream_id, "stream_id", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, Anum_row_leaves, "leaves", BOOLOID, -1, 0);
+	TupleDescInitEntry(desc, Anum_row_state_text, "state_text", TEXTOID, -1, 0);
+	return desc;
+}
+
+/* Sends the row of a stream that was folded. */
+static void
+send_row(Work *work, const EsStream *stream)
+{
+	EsReplay   *replay = &work->replay;
+	bool		leaves = work->shared->leaves_snapshots && es_replay_leaves_snapshot(replay);
+	Datum	   *v = work->row->tts_values;
+	bool	   *n = work->row->tts_isnull;
+
+	ExecClearTuple(work->row);
+	memset(n, 0, Natts_row * sizeof(bool));
+	v[Anum_es_state_stream - 1] = PointerGetDatum(stream->name);
+	v[Anum_es_state_version - 1] = Int64GetDatum(replay->at.version);
+	v[Anum_es_state_position - 1] = Int64GetDatum(replay->at.position);
+	v[Anum_es_state_recorded_at - 1] = TimestampTzGetDatum(replay->at.recorded_at);
+	v[Anum_es_state_state - 1] = es_fold_state_jsonb(replay->fold, &n[Anum_es_state_state - 1]);
+	v[Anum_row_stream_id - 1] = Int64GetDatum(stream->id);
+	v[Anum_row_leaves - 1] = BoolGetDatum(leaves);
+	n[Anum_row_state_text - 1] = true;
+	if (leaves && es_fold_reducer(replay->fold)->state_type != JSONBOID)
+	{
+		es_fold_store(replay->fold, &replay->at.state);
+		v[Anum_row_state_text - 1] = PointerGetDatum(replay->at.state.text);
+		n[Anum_row_state_text - 1] = replay->at.state.isnull;
+	}
+	ExecStoreVirtualTuple(work->row);
+	(void) work->dest->receiveSlot(work->row, work->dest);
+}
+
+/* Puts a row into the leader's result. */
+static bool
+receive_row(TupleTableSlot *row, DestReceiver *dest)
+{
+	Rows	   *result = (Rows *) dest;
+	ReturnSetInfo *rsinfo = result->rsinfo;
+
+	slot_getallattrs(row);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row->tts_values, row->tts_isnull);
+	if (DatumGetBool(row->tts_values[Anum_row_leaves - 1]))
+	{
+		if (result->due == NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+
+			result->due = tuplestore_begin_heap(false, false, work_mem);
+			MemoryContextSwitchTo(old);
+		}
+		tuplestore_puttupleslot(result->due, row);
+	}
+	return true;
+}
+
+/* ---- work ---- */
+
+/* Sets a process up for work. */
+static void
+begin_work(Work *work, Shared *shared, const EsReplay *replay, const text *category)
+{
+	const EsReducer *reducer = es_fold_reducer(replay->fold);
+	EsStreamScanOptions options = {.without_metadata = !reducer->wants_metadata,
+		.snapshot = GetActiveSnapshot()
+	};
+
+	work->shared = shared;
+	work->replay = *replay;
+	if (!es_snapshot_exists(reducer, GetActiveSnapshot()))
+		work->replay.without_snapshots = true;
+	work->streams = es_read_category_begin(category, GetActiveSnapshot());
+	work->events = es_read_stream_begin(&options);
+	work->member = AllocSetContextCreate(CurrentMemoryContext, "eventstore category member",
+										 ALLOCSET_DEFAULT_SIZES);
+	work->row = MakeSingleTupleTableSlot(make_row_desc(), &TTSOpsVirtual);
+}
+
+/* Ends a process's work. */
+static void
+end_work(Work *work)
+{
+	es_read_stream_end(work->events);
+	es_read_category_end(work->streams);
+	ExecDropSingleTupleTableSlot(work->row);
+	MemoryContextDelete(work->member);
+}
+
+/* Folds one stream and sends its row. */
+static void
+fold_member(Work *work, const EsStream *stream)
+{
+	EsSnapshotBounds bounds = {.version = PG_INT64_MAX,.as_of = work->shared->as_of};
+	MemoryContext old = MemoryContextSwitchTo(work->member);
+
+	es_fold_reset(work->replay.fold);
+	es_read_stream_take(work->events, stream);
+	if (es_replay_stream(&work->replay, work->events, &bounds))
+		send_row(work, stream);
+	work->folded += work->replay.folded;
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(work->member);
+}
+
+/* Goes to the next chunk of ids that nobody has taken; false if there is none. */
+static bool
+take_chunk(Work *work)
+{
+	Shared	   *shared = work->shared;
+	int64		first = pg_atomic_fetch_add_u64(&shared->next_id, shared->ids_a_chunk);
+
+	if (first > shared->last_id)
+		return false;
+	es_read_category_range(work->streams, first, Min(first + shared->ids_a_chunk - 1, shared->last_id));
+	return true;
+}
+
+/* Folds what a worker gets. */
+static void
+fold_chunks(Work *work)
+{
+	const EsStream *stream;
+
+	while (take_chunk(work))
+		while ((stream = es_read_category_next(work->streams)) != NULL)
+			fold_member(work, stream);
+}
+
+/* es_category_worker_main is a parallel worker of es_replay_category(). */
+void
+es_category_worker_main(dsm_segment *segment, shm_toc *toc)
+{
+	text	   *category = shm_toc_lookup(toc, KEY_CATEGORY, false);
+	text	   *reducer = shm_toc_lookup(toc, KEY_REDUCER, false);
+	char	   *queues = shm_toc_lookup(toc, KEY_QUEUES, false);
+	shm_mq	   *queue = (shm_mq *) (queues + (Size) ParallelWorkerNumber * QUEUE_SIZE);
+	Shared	   *shared = shm_toc_lookup(toc, KEY_SHARED, false);
+	EsFold	   *fold = es_fold_begin(reducer);
+	Work		work = {0};
+
+	shm_mq_set_sender(queue, MyProc);
+	work.dest = CreateTupleQueueDestReceiver(shm_mq_attach(queue, segment, NULL));
+	/* one who finds the reducer changed meanwhile leaves the work to others */
+	if (fold != NULL && memcmp(es_fold_reducer(fold)->fingerprint, shared->fingerprint, ES_FINGERPRINT_LENGTH) == 0)
+	{
+		EsReplay	replay = es_replay_by(fold);
+
+		begin_work(&work, shared, &replay, category);
+		work.dest->rStartup(work.dest, CMD_SELECT, work.row->tts_tupleDescriptor);
+		fold_chunks(&work);
+		end_work(&work);
+		es_replay_end(&replay);
+	}
+	work.dest->rShutdown(work.dest);
+	work.dest->rDestroy(work.dest);
+}
+
+/* ---- the leader ---- */
+
+/* The leader's workers. */
+typedef struct Crew
+{
+	ParallelContext *context;
+	TupleQueueReader **readers; /* of those that have more to say */
+	int			nreaders;
+	int			next;			/* reader to ask next */
+} Crew;
+
+/* Puts a copy of a text into shared memory. */
+static void
+share_text(shm_toc *toc, uint64 key, const text *value)
+{
+	void	   *copy = shm_toc_allocate(toc, VARSIZE_ANY(value));
+
+	memcpy(copy, value, VARSIZE_ANY(value));
+	shm_toc_insert(toc, key, copy);
+}
+
+/* Starts workers; what they share is from then on in shared memory. */
+static void
+start_crew(Crew *crew, Work *work, const text *category, int nworkers)
+{
+	const char *name = es_fold_reducer(work->replay.fold)->name;
+	text	   *reducer = cstring_to_text(name);
+	ParallelContext *context;
+	Shared	   *shared;
+	char	   *queues;
+
+	EnterParallelMode();
+	context = crew->context = CreateParallelContext("eventstore", "es_category_worker_main", nworkers);
+	shm_toc_estimate_chunk(&context->estimator, sizeof(Shared));
+	shm_toc_estimate_chunk(&context->estimator, VARSIZE_ANY(category));
+	shm_toc_estimate_chunk(&context->estimator, VARSIZE_ANY(reducer));
+	shm_toc_estimate_chunk(&context->estimator, mul_size(QUEUE_SIZE, context->nworkers));
+	shm_toc_estimate_keys(&context->estimator, 4);
+	InitializeParallelDSM(context);
+
+	shared = shm_toc_allocate(context->toc, sizeof(Shared));
+	*shared = *work->shared;
+	memcpy(shared->fingerprint, es_fold_reducer(work->replay.fold)->fingerprint, ES_FINGERPRINT_LENGTH);
+	pg_atomic_init_u64(&shared->next_id, pg_atomic_read_u64(&work->shared->next_id));
+	shm_toc_insert(context->toc, KEY_SHARED, shared);
+	work->shared = shared;
+	share_text(context->toc, KEY_CATEGORY, category);
+	share_text(context->toc, KEY_REDUCER, reducer);
+	/* without shared memory to be had there are no workers */
+	queues = shm_toc_allocate(context->toc, mul_size(QUEUE_SIZE, context->nworkers));
+	for (int i = 0; i < context->nworkers; i++)
+		shm_mq_set_receiver(shm_mq_create(queues + (Size) i * QUEUE_SIZE, QUEUE_SIZE), MyProc);
+	shm_toc_insert(context->toc, KEY_QUEUES, queues);
+
+	LaunchParallelWorkers(context);
+	crew->readers = palloc(Max(context->nworkers_launched, 1) * sizeof(TupleQueueReader *));
+	for (int i = 0; i < context->nworkers_launched; i++)
+	{
+		shm_mq_handle *handle = shm_mq_attach((shm_mq *) (queues + (Size) i * QUEUE_SIZE), context->seg,
+											  context->worker[i].bgwhandle);
+
+		crew->readers[crew->nreaders++] = CreateTupleQueueReader(handle);
+	}
+}
+
+/* Takes one row that a worker has sent; false if there is none at the moment. */
+static bool
+take_row(Crew *crew, Rows *result)
+{
+	for (int tries = crew->nreaders; tries > 0 && crew->nreaders > 0; tries--)
+	{
+		TupleQueueReader *reader;
+		MinimalTuple tuple;
+		bool		done;
+
+		crew->next %= crew->nreaders;
+		reader = crew->readers[crew->next];
+		tuple = TupleQueueReaderNext(reader, true, &done);
+		if (tuple != NULL)
+		{
+			ExecStoreMinimalTuple(tuple, result->incoming, false);
+			(void) receive_row(result->incoming, &result->pub);
+			return true;
+		}
+		if (done)
+		{
+			DestroyTupleQueueReader(reader);
+			crew->readers[crew->next] = crew->readers[--crew->nreaders];
+		}
+		else
+			crew->next++;
+	}
+	return false;
+}
+
+/* Takes rows until all workers have sent their last. */
+static void
+finish_crew(Crew *crew, Rows *result)
+{
+	while (crew->nreaders > 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (take_row(crew, result) || crew->nreaders == 0)
+			continue;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0, WAIT_EVENT_EXECUTE_GATHER);
+		ResetLatch(MyLatch);
+	}
+	WaitForParallelWorkersToFinish(crew->context);
+	DestroyParallelContext(crew->context);
+	ExitParallelMode();
+}
+
+/* How many workers are to help. */
+static int
+count_workers(const Work *work)
+{
+	return es_fold_reducer(work->replay.fold)->parallel_safe ? max_parallel_workers_per_gather : 0;
+}
+
+/* Folds all streams, with the help of workers if there is enough to do. */
+static void
+lead(Work *work, Rows *result, const text *category)
+{
+	const EsStream *stream = NULL;
+	Crew		crew = {0};
+	int			nworkers = count_workers(work);
+
+	/* ids in the order of the index, until it is worth to start workers */
+	es_read_category_range(work->streams, 1, work->shared->last_id);
+	while ((nworkers == 0 || work->folded < FIRST_EVENTS) &&
+		   (stream = es_read_category_next(work->streams)) != NULL)
+	{
+		pg_atomic_write_u64(&work->shared->next_id, stream->id + 1);
+		fold_member(work, stream);
+	}
+	if (stream == NULL)
+		return;
+	work->shared->ids_a_chunk = (work->shared->last_id - stream->id) / (CHUNKS * (nworkers + 1));
+	work->shared->ids_a_chunk = Min(Max(work->shared->ids_a_chunk, LEAST_IDS), MOST_IDS);
+	start_crew(&crew, work, category, nworkers);
+	while (take_chunk(work))
+		while ((stream = es_read_category_next(work->streams)) != NULL)
+		{
+			fold_member(work, stream);
+			while (take_row(&crew, result))
+				;
+		}
+	finish_crew(&crew, result);
+}
+
+/* Leaves the snapshots that are due. */
+static void
+leave_snapshots(Tuplestorestate *due, const EsReducer *reducer, TupleDesc desc)
+{
+	TupleTableSlot *row = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	MemoryContext one = AllocSetContextCreate(CurrentMemoryContext, "eventstore snapshot", ALLOCSET_DEFAULT_SIZES);
+
+	while (tuplestore_gettupleslot(due, true, false, row))
+	{
+		MemoryContext old = MemoryContextSwitchTo(one);
+		EsSnapshot	snapshot = {0};
+		Datum	   *v = row->tts_values;
+		bool	   *n = row->tts_isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(row);
+		snapshot.stream_id = DatumGetInt64(v[Anum_row_stream_id - 1]);
+		snapshot.version = DatumGetInt64(v[Anum_es_state_version - 1]);
+		snapshot.position = DatumGetInt64(v[Anum_es_state_position - 1]);
+		snapshot.recorded_at = DatumGetTimestampTz(v[Anum_es_state_recorded_at - 1]);
+		snapshot.state.isnull = n[Anum_es_state_state - 1];
+		if (!snapshot.state.isnull && reducer->state_type == JSONBOID)
+			snapshot.state.json = DatumGetJsonbP(v[Anum_es_state_state - 1]);
+		else if (!snapshot.state.isnull)
+			snapshot.state.text = DatumGetTextPP(v[Anum_row_state_text - 1]);
+		es_snapshot_write(reducer, &snapshot, false);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(one);
+	}
+	ExecDropSingleTupleTableSlot(row);
+	tuplestore_end(due);
+	MemoryContextDelete(one);
+}
+
+/*
+ * es_replay_category(category text, reducer text, as_of timestamptz) gives a row
+ * like es_replay's for each stream of the category that has an event by then, in
+ * no particular order.  NULL category: 22004; NULL reducer: the one named like the
+ * category.  Parallel workers help if all that the reducer calls is PARALLEL SAFE.
+ * Otherwise like es_replay.
+ */
+Datum
+es_replay_category(PG_FUNCTION_ARGS)
+{
+	Rows		result = {.pub = {.receiveSlot = receive_row},.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo};
+	Shared		alone = {.as_of = es_replay_as_of_arg(fcinfo, 2)};
+	Work		work = {.dest = &result.pub};
+	EsReplay	replay;
+	const EsReducer *reducer;
+	text	   *category;
+	Snapshot	snapshot;
+
+	es_base_require(fcinfo, 0, "category");
+	category = PG_GETARG_TEXT_PP(0);
+	es_names_check(category, ES_NAME_CATEGORY);
+	replay = es_replay_begin(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), category);
+	reducer = es_fold_reducer(replay.fold);
+	InitMaterializedSRF(fcinfo, 0);
+	es_replay_check_type(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc);
+	alone.leaves_snapshots = reducer->snapshot_every > 0 && es_snapshot_may_write() &&
+		es_snapshot_may_leave(reducer);
+	pg_atomic_init_u64(&alone.next_id, 1);
+
+	snapshot = es_rows_fresh_snapshot();
+	PushActiveSnapshot(snapshot);
+	begin_work(&work, &alone, &replay, category);
+	result.incoming = MakeSingleTupleTableSlot(work.row->tts_tupleDescriptor, &TTSOpsMinimalTuple);
+	alone.last_id = es_read_category_last(work.streams);
+	if (alone.last_id > 0)
+		lead(&work, &result, category);
+	ExecDropSingleTupleTableSlot(result.incoming);
+	end_work(&work);
+	PopActiveSnapshot();
+	UnregisterSnapshot(snapshot);
+	if (result.due != NULL && es_replay_unchanged(replay.fold))
+		leave_snapshots(result.due, reducer, make_row_desc());
+	es_replay_end(&replay);
+	return (Datum) 0;
+}

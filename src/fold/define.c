@@ -1,0 +1,432 @@
+/*
+ * define.c
+ *		Creates, changes and drops reducers.
+ *
+ * Rows are written through the heap and the indexes directly, past the guards
+ * that keep everybody else out, by one transaction at a time: it holds
+ * ShareRowExclusiveLock on eventstore.reducers to its end.  Readers are not
+ * held up.  The change becomes known through a relcache invalidation of
+ * eventstore.reducers: to the session itself at once, to others and to standbys
+ * at commit.
+ */
+#include "fold/reducer.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+
+#include "base/names.h"
+#include "fold/snapshot.h"
+#include "fold/state.h"
+#include "log/subscriber.h"
+#include "json/size.h"
+
+void		(*es_reduce_drop_hook) (const text *reducer) = NULL;
+
+PG_FUNCTION_INFO_V1(es_create_reducer);
+PG_FUNCTION_INFO_V1(es_drop_reducer);
+PG_FUNCTION_INFO_V1(es_register_reducer);
+PG_FUNCTION_INFO_V1(es_register_reducer_ops);
+PG_FUNCTION_INFO_V1(es_snapshot_every);
+PG_FUNCTION_INFO_V1(es_drop_snapshots);
+PG_FUNCTION_INFO_V1(es_define_forget);
+
+/* Makes a change of the tables known, to this command's rest and, at commit, to all. */
+static void
+announce_change(Oid reducers)
+{
+	CacheInvalidateRelcacheByRelid(reducers);
+	CommandCounterIncrement();
+}
+
+/*
+ * Opens eventstore.reducers for a change, which waits for other changes'
+ * transactions and keeps later ones out until this one ends.
+ */
+static Relation
+open_for_change(const char *command)
+{
+	es_subscriber_prevent_write(command);
+	PreventCommandIfParallelMode(command);
+	return es_base_open(&es_reduce_reducers, ShareRowExclusiveLock);
+}
+
+/* Fetches the argument that names a reducer of the user's. */
+static text *
+reducer_arg(FunctionCallInfo fcinfo, int argno)
+{
+	text	   *name;
+
+	es_base_require(fcinfo, argno, "reducer");
+	name = PG_GETARG_TEXT_PP(argno);
+	es_base_check_name(name, "reducer", ES_MAX_REDUCER_NAME);
+	if (es_reduce_is_builtin(text_to_cstring(name)))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("reducer \"%s\" is built in", text_to_cstring(name)),
+				errhint("Choose another name."));
+	return name;
+}
+
+/*
+ * Finds the name of the state type of a reducer that is not built in; NULL if there
+ * is no such reducer.
+ */
+static char *
+find_state_type(const text *name)
+{
+	char	   *type = NULL;
+	EsRows		rows;
+
+	es_reduce_begin_rows(&rows, &es_reduce_reducer_shape, name);
+	if (es_rows_next(&rows))
+		type = es_reduce_column(&rows, Anum_reducers_state_type);
+	es_rows_end(&rows);
+	return type;
+}
+
+/* Adds a row to eventstore.reducers. */
+static void
+insert_reducer(const text *name, const Jsonb *initial, Oid state_type, const char *on_unknown)
+{
+	Datum		values[Natts_reducers];
+	bool		isnull[Natts_reducers] = {false};
+
+	values[Anum_reducers_reducer - 1] = PointerGetDatum(name);
+	values[Anum_reducers_initial - 1] = JsonbPGetDatum(initial);
+	isnull[Anum_reducers_initial - 1] = initial == NULL;
+	values[Anum_reducers_state_type - 1] =
+		CStringGetTextDatum(format_type_be_qualified(state_type));
+	values[Anum_reducers_on_unknown - 1] = CStringGetTextDatum(on_unknown);
+	es_rows_insert(&es_reduce_reducer_shape, values, isnull);
+}
+
+/* Fetches the argument on_unknown; 22023 if it is neither of its two words. */
+static char *
+on_unknown_arg(FunctionCallInfo fcinfo, int argno)
+{
+	char	   *on_unknown;
+
+	es_base_require(fcinfo, argno, "on_unknown");
+	on_unknown = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	if (strcmp(on_unknown, "ignore") != 0 && strcmp(on_unknown, "error") != 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("on_unknown must be \"ignore\" or \"error\", not \"%s\"",
+					   es_names_show(on_unknown)));
+	return on_unknown;
+}
+
+/* Tells whether a type is a session's own, as a temporary table's is: its name means another one elsewhere. */
+static bool
+is_temporary(Oid type)
+{
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	bool		temporary = HeapTupleIsValid(tuple) &&
+	isAnyTempNamespace(((Form_pg_type) GETSTRUCT(tuple))->typnamespace);
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return temporary;
+}
+
+/*
+ * Fetches the argument state_type; 42704 if there is no such type, 22023 if no
+ * state can have it.
+ */
+static Oid
+state_type_arg(FunctionCallInfo fcinfo, int argno)
+{
+	Oid			type;
+
+	es_base_require(fcinfo, argno, "state_type");
+	type = PG_GETARG_OID(argno);
+	if (!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(type)))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("type with OID %u does not exist", type));
+	if (!get_typisdefined(type) || get_typtype(type) == TYPTYPE_PSEUDO)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("a state cannot be of type %s", format_type_be(type)));
+	if (is_temporary(type))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("type %s is a temporary one", format_type_be(type)),
+				errhint("Create it in a schema that stays."));
+	return type;
+}
+
+/*
+ * es_create_reducer(reducer text, initial jsonb, state_type regtype,
+ * on_unknown text) creates a reducer without handlers.  initial NULL: the state
+ * starts as NULL; for other types than jsonb see es_state_initial.  An
+ * existing reducer is 42710, a built-in one's name, a pseudo-type, a temporary type
+ * or another on_unknown 22023, an initial that the type does not accept that type's own
+ * error.  Waits for other changes of reducers; a rollback undoes it.
+ */
+Datum
+es_create_reducer(PG_FUNCTION_ARGS)
+{
+	text	   *name = reducer_arg(fcinfo, 0);
+	Jsonb	   *initial = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
+	Oid			state_type = state_type_arg(fcinfo, 2);
+	char	   *on_unknown = on_unknown_arg(fcinfo, 3);
+	bool		isnull;
+	Relation	reducers;
+
+	if (initial)
+		es_textsize_check_definition(initial, "initial");
+	(void) es_state_initial(initial, state_type, &isnull);
+	reducers = open_for_change("es_create_reducer()");
+	if (find_state_type(name) != NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_DUPLICATE_OBJECT),
+				errmsg("reducer \"%s\" already exists", text_to_cstring(name)));
+	insert_reducer(name, initial, state_type, on_unknown);
+	announce_change(RelationGetRelid(reducers));
+	table_close(reducers, NoLock);
+	PG_RETURN_VOID();
+}
+
+/* Raises VE004 unless there is a reducer of that name, built in or not. */
+static void
+require_known(const text *name)
+{
+	if (!es_reduce_is_builtin(text_to_cstring(name)) && find_state_type(name) == NULL)
+		es_reduce_report_unknown(name, NULL);
+}
+
+/*
+ * Writes after how many events a replay leaves a snapshot (0: it leaves none), or
+ * that the snapshots there are were dropped.
+ */
+static void
+put_policy(const text *reducer, const int *every, bool drops)
+{
+	Datum		values[Natts_policies] = {PointerGetDatum(reducer)};
+	bool		isnull[Natts_policies] = {false};
+	int			now_every;
+	int64		now_drops;
+
+	es_reduce_read_policy(reducer, &now_every, &now_drops);
+	if (every != NULL)
+		now_every = *every;
+	values[Anum_policies_every - 1] = Int32GetDatum(now_every);
+	isnull[Anum_policies_every - 1] = now_every == 0;
+	values[Anum_policies_drops - 1] = Int64GetDatum(now_drops + drops);
+	es_rows_put(&es_reduce_policy_shape, values, isnull);
+}
+
+/*
+ * es_drop_reducer(reducer text) drops a reducer, its handlers and its snapshots.
+ * Unknown: VE004; built in: 22023; one that a projection has: 2BP01.  Waits for
+ * other changes of reducers; a rollback undoes it.
+ */
+Datum
+es_drop_reducer(PG_FUNCTION_ARGS)
+{
+	text	   *name = reducer_arg(fcinfo, 0);
+	Relation	reducers = open_for_change("es_drop_reducer()");
+	int			none = 0;
+	Datum		key = PointerGetDatum(name);
+
+	if (find_state_type(name) == NULL)
+		es_reduce_report_unknown(name, NULL);
+	if (es_reduce_drop_hook)
+		es_reduce_drop_hook(name);
+	(void) es_rows_take_away(&es_reduce_reducer_shape, &key, 1);
+	(void) es_rows_take_away(&es_reduce_handler_shape, &key, 1);
+	put_policy(name, &none, true);
+	es_snapshot_drop(name);
+	announce_change(RelationGetRelid(reducers));
+	table_close(reducers, NoLock);
+	PG_RETURN_VOID();
+}
+
+/*
+ * Gives the state type of a reducer, which is created with the defaults if it
+ * does not exist.
+ */
+static Oid
+require_reducer(const text *name)
+{
+	char	   *type = find_state_type(name);
+	EsNode		empty = es_pack_object(NULL, NULL, 0);
+
+	if (type != NULL)
+		return es_reduce_resolve_type(text_to_cstring(name), type);
+	insert_reducer(name, es_pack_jsonb(&empty), JSONBOID, "ignore");
+	return JSONBOID;
+}
+
+/* Raises 22023 unless a function can be a handler for states of a type. */
+static void
+require_fit(Oid function, const text *reducer, Oid state_type)
+{
+	EsSignature with_event = es_reduce_shape(state_type, true);
+	EsSignature with_data = es_reduce_shape(state_type, false);
+	char	   *type = format_type_be(state_type);
+
+	es_handler_require_function(function);
+	if (!es_handler_fits(function, &with_event) && !es_handler_fits(function, &with_data))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("function %s cannot handle events for reducer \"%s\"",
+					   format_procedure(function), text_to_cstring(reducer)),
+				errdetail("A handler must be a function (%s, es_event) RETURNS %s or (%s, jsonb) RETURNS %s.",
+						  type, type, type, type),
+				state_type == JSONBOID ?
+				errhint("For states of another type, create the reducer with es_create_reducer(..., state_type => ...).") : 0);
+}
+
+/* Writes a handler's row, over the one that is there: a function's signature, or operations. */
+static void
+put_handler(const text *reducer, const text *type, const char *signature, const Jsonb *ops)
+{
+	Datum		values[Natts_handlers];
+	bool		isnull[Natts_handlers] = {false};
+
+	values[Anum_handlers_reducer - 1] = PointerGetDatum(reducer);
+	values[Anum_handlers_event_type - 1] = PointerGetDatum(type);
+	values[Anum_handlers_handler - 1] = signature ? CStringGetTextDatum(signature) : (Datum) 0;
+	isnull[Anum_handlers_handler - 1] = signature == NULL;
+	values[Anum_handlers_ops - 1] = JsonbPGetDatum(ops);
+	isnull[Anum_handlers_ops - 1] = ops == NULL;
+	es_rows_put(&es_reduce_handler_shape, values, isnull);
+}
+
+/*
+ * es_register_reducer(reducer text, event_type text, handler regprocedure)
+ * makes a function handle the events of a type, or with '*' of all types that
+ * have no handler of their own, in place of the one registered before.  An
+ * unknown reducer is created with the defaults.  A function that does not fit
+ * is 22023; one that the caller may not call 42501.  Waits for other changes of
+ * reducers; a rollback undoes it.
+ */
+Datum
+es_register_reducer(PG_FUNCTION_ARGS)
+{
+	text	   *name = reducer_arg(fcinfo, 0);
+	text	   *type;
+	Oid			function;
+	Relation	reducers;
+
+	es_base_require(fcinfo, 1, "event_type");
+	es_base_require(fcinfo, 2, "handler");
+	type = PG_GETARG_TEXT_PP(1);
+	function = PG_GETARG_OID(2);
+	es_base_check_type_name(type);
+
+	reducers = open_for_change("es_register_reducer()");
+	require_fit(function, name, require_reducer(name));
+	es_handler_require_execute(function);
+	put_handler(name, type, es_handler_signature(function), NULL);
+	announce_change(RelationGetRelid(reducers));
+	table_close(reducers, NoLock);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_register_reducer_ops(reducer text, event_type text, ops jsonb) makes
+ * operations handle the events of a type, in place of what was registered
+ * before; see json/ops.c.  Malformed ones are 22023 with the place, and so is a reducer
+ * whose states are no jsonb.  Otherwise like es_register_reducer.
+ */
+Datum
+es_register_reducer_ops(PG_FUNCTION_ARGS)
+{
+	text	   *name = reducer_arg(fcinfo, 0);
+	text	   *type;
+	Jsonb	   *ops;
+	Oid			state_type;
+	Relation	reducers;
+
+	es_base_require(fcinfo, 1, "event_type");
+	es_base_require(fcinfo, 2, "ops");
+	type = PG_GETARG_TEXT_PP(1);
+	ops = PG_GETARG_JSONB_P(2);
+	es_base_check_type_name(type);
+	es_textsize_check_definition(ops, "ops");
+	(void) es_opcompile_document(ops);
+
+	reducers = open_for_change("es_register_reducer_ops()");
+	state_type = require_reducer(name);
+	if (state_type != JSONBOID)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("operations cannot change the states of reducer \"%s\"", text_to_cstring(name)),
+				errdetail("They are of type %s, not jsonb.", format_type_be(state_type)));
+	put_handler(name, type, NULL, ops);
+	announce_change(RelationGetRelid(reducers));
+	table_close(reducers, NoLock);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_snapshot_every(reducer text, events int) makes replays by a reducer, built
+ * in or not, leave a snapshot when they have folded more than so many events,
+ * where they may write; NULL: they leave none.  Unknown reducer: VE004; less than
+ * 1: 22023.  Waits for other changes of reducers; a rollback undoes it.
+ */
+Datum
+es_snapshot_every(PG_FUNCTION_ARGS)
+{
+	text	   *name;
+	int			every;
+	Relation	reducers;
+
+	es_base_require(fcinfo, 0, "reducer");
+	name = PG_GETARG_TEXT_PP(0);
+	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 1)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("events must be at least 1, or NULL for no snapshots"));
+	reducers = open_for_change("es_snapshot_every()");
+	require_known(name);
+	every = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
+	put_policy(name, &every, false);
+	announce_change(RelationGetRelid(reducers));
+	table_close(reducers, NoLock);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_drop_snapshots(reducer text) drops the snapshots of a reducer, built in or
+ * not: for what PostgreSQL cannot see, such as a change of a function that a
+ * handler calls.  What replays leave that are under way is of no use either.
+ * Unknown reducer: VE004.  Waits for other changes of reducers, and transactions
+ * that have left snapshots; a rollback undoes it.
+ */
+Datum
+es_drop_snapshots(PG_FUNCTION_ARGS)
+{
+	text	   *name;
+	Relation	reducers;
+
+	es_base_require(fcinfo, 0, "reducer");
+	name = PG_GETARG_TEXT_PP(0);
+	reducers = open_for_change("es_drop_snapshots()");
+	require_known(name);
+	put_policy(name, NULL, true);
+	es_snapshot_drop(name);
+	announce_change(RelationGetRelid(reducers));
+	table_close(reducers, NoLock);
+	PG_RETURN_VOID();
+}
+
+/* eventstore.forget_reducers() is the row trigger for rows that others insert: a restore, a subscription. */
+Datum
+es_define_forget(PG_FUNCTION_ARGS)
+{
+	CacheInvalidateRelcacheByRelid(es_base_oid(&es_reduce_reducers));
+	PG_RETURN_POINTER(NULL);
+}

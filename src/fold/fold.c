@@ -1,0 +1,461 @@
+/*
+ * fold.c
+ *		The fold engine: a reducer applied to one event after the other.
+ *
+ * A state is kept in the form that its last handler left it in: a value of the
+ * state's type after a function, a tree (json/tree.c) that is changed in place after
+ * operations, a number or an event for the simplest reducers.  It is converted
+ * when a handler of another kind, or somebody who asks for the state, needs it.
+ *
+ * Memory: what an event needs on the way is in "scratch" and gone with the next
+ * event.  The state is in one of two contexts; a handler that makes a new state
+ * puts it into the other one, and the first is emptied.  So a fold needs room
+ * for two states, however many events it reads.
+ *
+ * Functions run as the current user, with what they need looked up at their
+ * first use in a fold, and again when a catalog change may concern them.  They
+ * may do what functions may do: replay other streams, even drop themselves.
+ * What settings they see is up to who uses the fold.
+ * When one fails, the transaction, or the block that catches the error, is lost
+ * as with any error; it is only reported anew as VE009, with the event named.
+ */
+#include "fold/fold.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+
+#include "base/error.h"
+#include "fold/handler.h"
+#include "base/names.h"
+#include "json/node.h"
+#include "json/opcompile.h"
+#include "json/ops.h"
+#include "json/pack.h"
+#include "base/settings.h"
+#include "json/tree.h"
+#include "fold/upcast.h"
+#include "json/value.h"
+
+typedef enum StateForm
+{
+	FORM_VALUE,					/* value, isnull */
+	FORM_TREE,					/* tree */
+	FORM_COUNT,					/* count */
+	FORM_EVENT					/* last */
+} StateForm;
+
+struct EsFold
+{
+	const EsReducer *reducer;	/* pinned by context */
+	MemoryContext context;		/* the fold and what lives as long */
+	MemoryContext scratch;
+	MemoryContext states[2];	/* the state is in states[current], ... */
+	int			current;
+	Datum		initial;		/* ... or is this, which lives in context */
+	bool		initial_isnull;
+	EsCalls    *calls;			/* of the reducer's functions */
+	EsCalls    *upcasts;		/* of the upcasters' */
+	const EsEvent *event;		/* being applied, for errors */
+	StateForm	form;
+	Datum		value;
+	bool		isnull;
+	EsNode		tree;
+	int64		count;
+	EsEvent		last;
+};
+
+/*
+ * es_fold_begin starts a fold; NULL if there is no such reducer.
+ */
+EsFold *
+es_fold_begin(const text *reducer)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore fold",
+												  ALLOCSET_SMALL_SIZES);
+	const EsReducer *pinned = es_reduce_pin(reducer, context);
+	MemoryContext old;
+	EsFold	   *fold;
+
+	if (pinned == NULL)
+	{
+		MemoryContextDelete(context);
+		return NULL;
+	}
+	old = MemoryContextSwitchTo(context);
+	fold = palloc0(sizeof(EsFold));
+	fold->reducer = pinned;
+	fold->context = context;
+	fold->scratch = AllocSetContextCreate(context, "eventstore fold: event", ALLOCSET_DEFAULT_SIZES);
+	fold->calls = es_handler_begin_calls(pinned->nhandlers);
+	fold->upcasts = es_handler_begin_calls(pinned->upcasters->count);
+	for (int i = 0; i < 2; i++)
+		fold->states[i] = AllocSetContextCreate(context, "eventstore fold: state",
+												ALLOCSET_DEFAULT_SIZES);
+	fold->initial = es_state_initial(pinned->initial, pinned->state_type, &fold->initial_isnull);
+	MemoryContextSwitchTo(old);
+	es_fold_reset(fold);
+	return fold;
+}
+
+/* es_fold_enter_settings enters the settings for a fold's functions; 0 if it calls none. */
+int
+es_fold_enter_settings(const EsFold *fold)
+{
+	return fold->reducer->calls_functions ? es_settings_enter() : 0;
+}
+
+/* es_fold_reset goes back to the initial state, for the next stream. */
+void
+es_fold_reset(EsFold *fold)
+{
+	fold->form = FORM_VALUE;
+	fold->value = fold->initial;
+	fold->isnull = fold->initial_isnull;
+	MemoryContextReset(fold->states[fold->current]);
+}
+
+/* es_fold_end frees a fold. */
+void
+es_fold_end(EsFold *fold)
+{
+	MemoryContextDelete(fold->context);
+}
+
+/*
+ * Switches to where a new state goes; leave_next_state ends it.
+ */
+static MemoryContext
+enter_next_state(EsFold *fold)
+{
+	return MemoryContextSwitchTo(fold->states[1 - fold->current]);
+}
+
+/* Lets the new state be the state. */
+static void
+leave_next_state(EsFold *fold, MemoryContext old, StateForm form)
+{
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(fold->states[fold->current]);
+	fold->current = 1 - fold->current;
+	fold->form = form;
+}
+
+/* Copies a stored value, which afterwards needs nothing from its table. */
+static Datum
+copy_stored(Datum stored)
+{
+	return PointerGetDatum(PG_DETOAST_DATUM_COPY(stored));
+}
+
+/* Makes the object that the reducer "last" gives: the attributes of es_event. */
+static Jsonb *
+event_to_jsonb(const EsEvent *event)
+{
+	EsKey		keys[ES_ROOT_COUNT + 1];
+	EsNode		values[ES_ROOT_COUNT + 1];
+	EsScope		scope;
+	EsNode		object;
+	int			count = 0;
+
+	es_value_begin(&scope, event, NULL);
+	for (EsRoot root = 0; root < ES_ROOT_COUNT; root++)
+	{
+		if (root == ES_ROOT_STATE)
+			continue;
+		keys[count] = *es_value_root_key(root);
+		values[count++] = *es_value_member(&scope, root);
+	}
+	/* the longest key, so it is the last */
+	keys[count] = es_node_key("type_version", strlen("type_version"));
+	values[count++] = es_node_view_number(int64_to_numeric(event->type_version));
+	object = es_pack_object(keys, values, count);
+	return es_pack_jsonb(&object);
+}
+
+/* Makes the object that the reducer "count" gives. */
+static Jsonb *
+count_to_jsonb(int64 count)
+{
+	EsKey		key = es_node_key("count", strlen("count"));
+	EsNode		value = es_node_view_number(int64_to_numeric(count));
+	EsNode		object = es_pack_object(&key, &value, 1);
+
+	return es_pack_jsonb(&object);
+}
+
+/* Takes the number out of the object that the reducer "count" gives; 0 if it is not there. */
+static int64
+count_of_jsonb(const Jsonb *state)
+{
+	EsKey		key = es_node_key("count", strlen("count"));
+	EsNode		view = es_node_view(state);
+	EsNode		value;
+
+	if (!es_node_is_object(&view) || !es_node_find_packed(&view, &key, &value) ||
+		value.kind != ES_NODE_NUMBER)
+		return 0;
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8, PointerGetDatum(value.value.bytes)));
+}
+
+/* es_fold_reducer gives the reducer of a fold. */
+const EsReducer *
+es_fold_reducer(const EsFold *fold)
+{
+	return fold->reducer;
+}
+
+/* es_fold_state gives the state as a value of its own type. */
+Datum
+es_fold_state(EsFold *fold, bool *isnull)
+{
+	*isnull = false;
+	switch (fold->form)
+	{
+		case FORM_VALUE:
+			*isnull = fold->isnull;
+			return fold->value;
+		case FORM_TREE:
+			*isnull = fold->tree.kind == ES_NODE_ABSENT;
+			return *isnull ? (Datum) 0 : JsonbPGetDatum(es_pack_jsonb(&fold->tree));
+		case FORM_COUNT:
+			return JsonbPGetDatum(count_to_jsonb(fold->count));
+		case FORM_EVENT:
+			return JsonbPGetDatum(event_to_jsonb(&fold->last));
+	}
+	pg_unreachable();
+}
+
+/* es_fold_state_jsonb gives the state as jsonb, which for other types is what to_jsonb makes of it. */
+Datum
+es_fold_state_jsonb(EsFold *fold, bool *isnull)
+{
+	Datum		state = es_fold_state(fold, isnull);
+
+	if (*isnull || fold->reducer->state_type == JSONBOID)
+		return state;
+	return es_state_to_jsonb(state, fold->reducer->state_type);
+}
+
+/* es_fold_store gives the state in the form in which states are stored, in the current memory context. */
+void
+es_fold_store(EsFold *fold, EsStoredState *stored)
+{
+	Datum		state = es_fold_state(fold, &stored->isnull);
+
+	stored->json = NULL;
+	stored->text = NULL;
+	if (stored->isnull)
+		return;
+	if (fold->reducer->state_type == JSONBOID)
+		stored->json = DatumGetJsonbP(state);
+	else
+		stored->text = es_state_to_text(state, fold->reducer->state_type);
+}
+
+/* es_fold_load goes to a state that es_fold_store gave, which is copied. */
+void
+es_fold_load(EsFold *fold, const EsStoredState *stored)
+{
+	MemoryContext old;
+
+	es_fold_reset(fold);
+	old = MemoryContextSwitchTo(fold->states[fold->current]);
+	fold->isnull = stored->isnull;
+	if (stored->isnull)
+		fold->value = (Datum) 0;
+	else if (fold->reducer->state_type == JSONBOID)
+		fold->value = copy_stored(JsonbPGetDatum(stored->json));
+	else
+		fold->value = es_state_from_text(stored->text, fold->reducer->state_type);
+	MemoryContextSwitchTo(old);
+}
+
+/* Makes sure that the state is a tree; NULL is one without a value. */
+static void
+make_tree(EsFold *fold)
+{
+	bool		isnull;
+	Datum		state;
+	MemoryContext old;
+
+	if (fold->form == FORM_TREE)
+		return;
+	state = es_fold_state(fold, &isnull);
+	old = enter_next_state(fold);
+	fold->tree.kind = ES_NODE_ABSENT;
+	if (!isnull)
+	{
+		EsNode		view = es_node_view(DatumGetJsonbP(state));
+
+		es_tree_set(&fold->tree, &view);
+	}
+	leave_next_state(fold, old, FORM_TREE);
+}
+
+/* Runs operations on the state. */
+static void
+apply_ops(EsFold *fold, const EsOps *ops, const EsEvent *event)
+{
+	make_tree(fold);
+	es_ops_apply(ops, &fold->tree, event, fold->states[fold->current]);
+}
+
+/* Lets the state be the number of events. */
+static void
+apply_count(EsFold *fold)
+{
+	if (fold->form != FORM_COUNT)
+		fold->count = fold->isnull ? 0 : count_of_jsonb(DatumGetJsonbP(fold->value));
+	fold->form = FORM_COUNT;
+	fold->count++;
+}
+
+/* Lets the state be the event. */
+static void
+apply_last(EsFold *fold, const EsEvent *event)
+{
+	MemoryContext old = enter_next_state(fold);
+
+	fold->last = *event;
+	fold->last.stream = copy_stored(event->stream);
+	fold->last.type = copy_stored(event->type);
+	fold->last.data = copy_stored(event->data);
+	fold->last.metadata = copy_stored(event->metadata);
+	leave_next_state(fold, old, FORM_EVENT);
+}
+
+/* Keeps what a function returned; it may be, or point into, anything. */
+static void
+keep_value(EsFold *fold, Datum value, bool isnull)
+{
+	MemoryContext old;
+
+	if (!isnull && fold->form == FORM_VALUE && !fold->isnull &&
+		!fold->reducer->state_byval && value == fold->value)
+		return;					/* its argument */
+	old = enter_next_state(fold);
+	if (isnull)
+		value = (Datum) 0;
+	else if (fold->reducer->state_len == -1 &&
+			 VARATT_IS_EXTERNAL(DatumGetPointer(value)) &&
+			 !VARATT_IS_EXTERNAL_EXPANDED(DatumGetPointer(value)))
+		value = copy_stored(value);
+	else
+		value = datumCopy(value, fold->reducer->state_byval, fold->reducer->state_len);
+	fold->value = value;
+	fold->isnull = isnull;
+	leave_next_state(fold, old, FORM_VALUE);
+}
+
+/*
+ * Calls a function on the state and an event.  As in an aggregate, a STRICT
+ * function is not called with a state that is NULL, which stays so.
+ */
+static void
+apply_function(EsFold *fold, const EsHandler *handler, const EsEvent *event)
+{
+	LOCAL_FCINFO(fcinfo, 2);
+	FmgrInfo   *flinfo = es_handler_ready(fold->calls, handler - fold->reducer->handlers, &handler->function);
+	Datum		result;
+
+	if (flinfo == NULL)
+		es_reduce_report_gone(fold->reducer, handler);
+	InitFunctionCallInfoData(*fcinfo, flinfo, 2, fold->reducer->state_collation, NULL, NULL);
+	fcinfo->args[0].value = es_fold_state(fold, &fcinfo->args[0].isnull);
+	if (fcinfo->args[0].isnull && flinfo->fn_strict)
+		return;
+	fcinfo->args[1].value = handler->takes_event ? es_base_event_datum(event) : event->data;
+	fcinfo->args[1].isnull = false;
+	result = es_handler_invoke(fcinfo);
+	keep_value(fold, result, fcinfo->isnull);
+}
+
+/* Names the event in the context of errors. */
+static void
+describe_event(void *arg)
+{
+	const EsFold *fold = arg;
+	text	   *stream = DatumGetTextPP(fold->event->stream);
+	text	   *type = DatumGetTextPP(fold->event->type);
+
+	/* whoever made an event himself may have called them anything */
+	errcontext("reducer \"%s\", stream \"%s\", version %lld, type \"%s\"",
+			   fold->reducer->name,
+			   es_names_cut(VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream), ES_MAX_STREAM_NAME),
+			   (long long) fold->event->version,
+			   es_names_cut(VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type), ES_MAX_TYPE_NAME));
+}
+
+/* Finds the handler of an event; NULL for one that is ignored. */
+static const EsHandler *
+find_handler(const EsReducer *reducer, const EsEvent *event)
+{
+	text	   *type = DatumGetTextPP(event->type);
+	const EsHandler *handler = es_reduce_handler(reducer, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
+
+	if (handler == NULL && reducer->unknown_is_error)
+		ereport(ERROR,
+				errcode(ES_ERRCODE_HANDLER_FAILED),
+				errmsg("reducer \"%s\" has no handler for event type \"%s\"",
+					   reducer->name, es_names_show_text(type)),
+				errhint("Register a handler for the type, or for \"*\", with es_register_reducer."));
+	return handler;
+}
+
+/* Hands an event to its handler. */
+static void
+dispatch(EsFold *fold, const EsHandler *handler, const EsEvent *event)
+{
+	switch (handler->kind)
+	{
+		case ES_HANDLER_FUNCTION:
+			apply_function(fold, handler, event);
+			break;
+		case ES_HANDLER_OPS:
+			apply_ops(fold, handler->ops, event);
+			break;
+		case ES_HANDLER_COUNT:
+			apply_count(fold);
+			break;
+		case ES_HANDLER_LAST:
+			apply_last(fold, event);
+			break;
+	}
+}
+
+/*
+ * es_fold_apply takes one event into the state.  What its handler raises comes
+ * out as VE009; after any error the fold must not be used again.
+ */
+void
+es_fold_apply(EsFold *fold, const EsEvent *event)
+{
+	ErrorContextCallback callback;
+	const EsHandler *handler;
+	MemoryContext old;
+
+	MemoryContextReset(fold->scratch);
+	old = MemoryContextSwitchTo(fold->scratch);
+	fold->event = event;
+	callback.callback = describe_event;
+	callback.arg = fold;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	handler = find_handler(fold->reducer, event);
+	if (handler != NULL && fold->reducer->upcasters->count > 0)
+	{
+		EsEvent		newest = *event;
+
+		es_upcast_event(fold->reducer->upcasters, fold->upcasts, &newest);
+		dispatch(fold, handler, &newest);
+	}
+	else if (handler != NULL)
+		dispatch(fold, handler, event);
+	error_context_stack = callback.previous;
+	MemoryContextSwitchTo(old);
+}

@@ -1,0 +1,407 @@
+/*
+ * handler.c
+ *		Functions that users register as handlers: checked, found again, called.
+ *
+ * Tables name functions by schema, name and types of arguments: names survive
+ * dumps and upgrades, OIDs do not.  Nothing keeps a user from dropping a
+ * function that a row names, so a handler may turn out to be gone when it is
+ * needed.
+ *
+ * What a name stands for is kept by those who have looked it up.  Whatever could
+ * change that (functions, types, schemas, and the tables that are watched)
+ * raises the generation; with another generation all has to be looked up again.
+ *
+ * Handlers run as the current user, who needs EXECUTE.  Where somebody else has
+ * called them with that user's rights, as in a projection, only such are called as
+ * nobody could use to get these rights.  What one raises comes
+ * out as VE009, with the original message, SQLSTATE and detail.
+ */
+#include "fold/handler.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "parser/parse_func.h"
+#include "pgstat.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+
+#include "base/error.h"
+#include "base/settings.h"
+
+bool		es_handler_on_behalf = false;
+
+static uint64 generation = 1;	/* raised by each invalidation */
+static Oid *watched = NULL;		/* relations, also ones that are gone */
+static int	nwatched = 0;
+static int	watched_space = 0;
+
+/* ---- what may have changed ---- */
+
+/* A function, type or schema changed. */
+static void
+note_catalog_change(Datum arg, int cacheid, uint32 hashvalue)
+{
+	generation++;
+}
+
+/* A relation changed, or anything may have. */
+static void
+note_relation_change(Datum arg, Oid relid)
+{
+	if (!OidIsValid(relid))
+		generation++;
+	for (int i = 0; i < nwatched; i++)
+		if (watched[i] == relid)
+			generation++;
+}
+
+/* Registers the invalidation callbacks; called once, from _PG_init. */
+void
+es_handler_init(void)
+{
+	CacheRegisterSyscacheCallback(PROCOID, note_catalog_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, note_catalog_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(ENUMOID, note_catalog_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, note_catalog_change, (Datum) 0);
+	CacheRegisterRelcacheCallback(note_relation_change, (Datum) 0);
+}
+
+/*
+ * es_handler_generation changes whenever what was looked up, or the settings that
+ * handlers run with, may have.
+ */
+uint64
+es_handler_generation(void)
+{
+	if (es_settings_changed())
+		generation++;
+	return generation;
+}
+
+/* es_handler_watch makes changes of a relation raise the generation, from now on. */
+void
+es_handler_watch(Oid relation)
+{
+	for (int i = 0; i < nwatched; i++)
+		if (watched[i] == relation)
+			return;
+	if (nwatched == watched_space)
+	{
+		int			space = Max(2 * watched_space, 8);
+
+		watched = watched == NULL ? MemoryContextAlloc(TopMemoryContext, space * sizeof(Oid)) :
+			repalloc(watched, space * sizeof(Oid));
+		watched_space = space;
+	}
+	watched[nwatched++] = relation;
+}
+
+/* ---- which functions ---- */
+
+/* es_handler_fits tells whether a function looks as it must. */
+bool
+es_handler_fits(Oid function, const EsSignature *shape)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc proc;
+	bool		fits;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	fits = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
+		(!OidIsValid(shape->result) || proc->prorettype == shape->result) && proc->pronargs == shape->nargs;
+	for (int i = 0; fits && i < shape->nargs; i++)
+		fits = proc->proargtypes.values[i] == shape->args[i];
+	ReleaseSysCache(tuple);
+	return fits;
+}
+
+/*
+ * es_handler_require_function raises 42883 unless there is such a function, and
+ * 22023 if it is a temporary one: its name would soon be somebody else's.
+ */
+void
+es_handler_require_function(Oid function)
+{
+	if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_FUNCTION),
+				errmsg("function with OID %u does not exist", function));
+	if (isAnyTempNamespace(get_func_namespace(function)))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("function %s is a temporary one", format_procedure(function)),
+				errhint("Create it in a schema that stays."));
+}
+
+/* es_handler_signature gives the name and types by which tables name a function. */
+char *
+es_handler_signature(Oid function)
+{
+	int			level = es_base_enter_settings();
+	char	   *signature = format_procedure_qualified(function);
+
+	es_base_leave_settings(level);
+	return signature;
+}
+
+/* es_handler_require_execute raises 42501 unless the current user may call a function. */
+void
+es_handler_require_execute(Oid function)
+{
+	AclResult	result = es_function_aclcheck(function, GetUserId());
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_FUNCTION, get_func_name(function));
+}
+
+/*
+ * Tells whether a role would have code run with its rights that another one may
+ * change: whoever could become that role gets nothing by it.  It does not matter what
+ * the role itself may become: that makes it no friend of theirs.
+ */
+static bool
+trusts(Oid role, Oid owner)
+{
+	return owner == role || superuser_arg(owner) || es_may_become(owner, role);
+}
+
+/* Raises 42501 unless the current user trusts the owner of an object. */
+static void
+require_trust(Oid owner, const char *kind, const char *name)
+{
+	if (trusts(GetUserId(), owner))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			errmsg("%s %s must not run with the rights of role \"%s\"", kind, name,
+				   GetUserNameFromId(GetUserId(), false)),
+			errdetail("It belongs to role \"%s\", who could make it do anything.", GetUserNameFromId(owner, false)),
+			errhint("Create the projection as the %s's owner, or change the owner.", kind));
+}
+
+/*
+ * es_handler_require_trusted raises 42501 unless a function's owner is the current
+ * user, a superuser, or a role that could become the current user anyway.
+ */
+void
+es_handler_require_trusted(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", function);
+	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+	ReleaseSysCache(tuple);
+	require_trust(owner, "function", format_procedure(function));
+}
+
+/* es_handler_require_trusted_type is the same for a type, which may have functions, as in a domain's CHECK. */
+void
+es_handler_require_trusted_type(Oid type)
+{
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for type %u", type);
+	owner = ((Form_pg_type) GETSTRUCT(tuple))->typowner;
+	ReleaseSysCache(tuple);
+	require_trust(owner, "type", format_type_be(type));
+}
+
+/* es_handler_may_execute tells whether the current user may call a function; true if it is gone. */
+bool
+es_handler_may_execute(const EsFunction *function)
+{
+	return !OidIsValid(function->oid) || !SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function->oid)) ||
+		es_function_aclcheck(function->oid, GetUserId()) == ACLCHECK_OK;
+}
+
+/* Tells whether a function's settings have a search_path. */
+static bool
+sets_search_path(ArrayType *config)
+{
+	Datum	   *settings;
+	int			count;
+	bool		found = false;
+
+	deconstruct_array(config, TEXTOID, -1, false, TYPALIGN_INT, &settings, NULL, &count);
+	for (int i = 0; i < count && !found; i++)
+		found = strncmp(TextDatumGetCString(settings[i]), "search_path=", strlen("search_path=")) == 0;
+	return found;
+}
+
+/*
+ * es_handler_is_self_contained tells whether a function means the same whoever calls
+ * it: what it names was looked up as it was made, or it has a search_path of its own,
+ * and not the server's, which may have "$user".
+ */
+bool
+es_handler_is_self_contained(const EsFunction *function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function->oid));
+	bool		isnull;
+	Datum		config;
+	bool		contained;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	config = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
+	contained = (!isnull && sets_search_path(DatumGetArrayTypeP(config))) ||
+		!heap_attisnull(tuple, Anum_pg_proc_prosqlbody, NULL) ||
+		((Form_pg_proc) GETSTRUCT(tuple))->prolang == INTERNALlanguageId ||
+		((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId;
+	ReleaseSysCache(tuple);
+	return contained;
+}
+
+/*
+ * es_handler_resolve finds the function that a stored signature names, which is
+ * its schema, name and argument types; InvalidOid if there is none of that shape.
+ */
+Oid
+es_handler_resolve(const char *signature, const EsSignature *shape)
+{
+	StringInfoData types;
+	int			name_len;
+	Oid			function;
+
+	initStringInfo(&types);
+	for (int i = 0; i < shape->nargs; i++)
+		appendStringInfo(&types, "%c%s", i == 0 ? '(' : ',', format_type_be_qualified(shape->args[i]));
+	appendStringInfoString(&types, shape->nargs == 0 ? "()" : ")");
+	name_len = (int) strlen(signature) - types.len;
+	if (name_len <= 0 || strcmp(signature + name_len, types.data) != 0)
+		return InvalidOid;
+	function = LookupFuncName(textToQualifiedNameList(cstring_to_text_with_len(signature, name_len)),
+							  shape->nargs, shape->args, true);
+	return es_handler_fits(function, shape) ? function : InvalidOid;
+}
+
+/* ---- calls ---- */
+
+/*
+ * es_handler_invoke calls a handler.  Context callbacks from outside are left
+ * out meanwhile: they come into the error when it is reported anew, and must not
+ * be there twice.  Settings that it has changed are as before when it has ended: the
+ * next event must not find others than it would in a batch of its own.
+ */
+Datum
+es_handler_invoke(FunctionCallInfo fcinfo)
+{
+	MemoryContext context = CurrentMemoryContext;
+	PgStat_FunctionCallUsage usage;
+	int			settings = NewGUCNestLevel();
+	Datum		result = (Datum) 0;
+
+	PG_TRY();
+	{
+		error_context_stack = NULL;
+		pgstat_init_function_usage(fcinfo, &usage);
+		result = FunctionCallInvoke(fcinfo);
+		pgstat_end_function_usage(&usage, true);
+	}
+	PG_CATCH();
+	{
+		es_error_report_failure(context);
+	}
+	PG_END_TRY();
+	es_settings_leave(settings);
+	return result;
+}
+
+/* es_handler_begin_calls makes room for what is looked up of some functions to call them. */
+EsCalls *
+es_handler_begin_calls(int count)
+{
+	EsCalls    *calls = palloc0(sizeof(EsCalls));
+
+	calls->context = AllocSetContextCreate(CurrentMemoryContext, "eventstore calls", ALLOCSET_SMALL_SIZES);
+	calls->count = count;
+	calls->functions = palloc0(Max(count, 1) * sizeof(FmgrInfo));
+	calls->generation = generation;
+	return calls;
+}
+
+/*
+ * es_handler_ready gets a function ready to be called, at its first call and
+ * again when a catalog change may concern it.  NULL if it is gone, or something
+ * else by now; 42501 if the current user may not call it, or should not.
+ */
+FmgrInfo *
+es_handler_ready(EsCalls *calls, int number, const EsFunction *function)
+{
+	FmgrInfo   *flinfo = &calls->functions[number];
+
+	if (calls->generation != generation)
+	{
+		MemoryContextReset(calls->context);
+		memset(calls->functions, 0, calls->count * sizeof(FmgrInfo));
+		calls->generation = generation;
+	}
+	if (!OidIsValid(flinfo->fn_oid))
+	{
+		if (!OidIsValid(function->oid) || !es_handler_fits(function->oid, &function->shape))
+			return NULL;
+		es_handler_require_execute(function->oid);
+		if (es_handler_on_behalf)
+			es_handler_require_trusted(function->oid);
+		fmgr_info_cxt(function->oid, flinfo, calls->context);
+	}
+	return flinfo;
+}
+
+/* ---- what makes a function another one ---- */
+
+/* Gives the value of a column of pg_proc as text; "" if it is null. */
+static char *
+column_text(HeapTuple tuple, AttrNumber column, Oid output)
+{
+	bool		isnull;
+	Datum		value = SysCacheGetAttr(PROCOID, tuple, column, &isnull);
+
+	return isnull ? "" : OidOutputFunctionCall(output, value);
+}
+
+/*
+ * es_handler_describe adds what a function's results depend on: where it is from
+ * and its source, but not what it calls.  The caller has set settings of
+ * ours.
+ */
+void
+es_handler_describe(StringInfo out, const EsFunction *function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function->oid));
+	Form_pg_proc proc;
+
+	appendStringInfo(out, "%s;", function->signature);
+	if (!HeapTupleIsValid(tuple))
+		return;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	appendStringInfo(out, "%s;%d;%d;%s;%s;%s;%s;", get_language_name(proc->prolang, false), proc->proisstrict,
+					 proc->prosecdef, column_text(tuple, Anum_pg_proc_proargnames, F_ARRAY_OUT),
+					 column_text(tuple, Anum_pg_proc_prosrc, F_TEXTOUT),
+					 column_text(tuple, Anum_pg_proc_probin, F_TEXTOUT),
+					 column_text(tuple, Anum_pg_proc_proconfig, F_ARRAY_OUT));
+	if (!heap_attisnull(tuple, Anum_pg_proc_prosqlbody, NULL))
+		appendStringInfoString(out, TextDatumGetCString(DirectFunctionCall1(pg_get_function_sqlbody,
+																			ObjectIdGetDatum(function->oid))));
+	ReleaseSysCache(tuple);
+}

@@ -1,0 +1,446 @@
+/*
+ * replay.c
+ *		Folds streams into states, for SQL.
+ *
+ * Every function reads the streams as they are when it is called, whatever the
+ * isolation level, with this transaction's own events.  One state at a time is
+ * in memory, besides what the result's tuplestore keeps there.  No locks are
+ * taken but those of reading.
+ *
+ * A replay begins at the newest snapshot that is within its bounds, if there is
+ * one (snapshot.c), and leaves one if it has folded more events than the
+ * reducer's policy says, where it may write.  On a truncated stream it must
+ * begin at a snapshot: what is hidden cannot be folded.
+ */
+#include "fold/replay.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "log/subscriber.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "base/settings.h"
+
+PG_FUNCTION_INFO_V1(es_replay);
+PG_FUNCTION_INFO_V1(es_replay_steps);
+PG_FUNCTION_INFO_V1(es_replay_as);
+PG_FUNCTION_INFO_V1(es_snapshot);
+
+/* Fetches a version that may be given as a bound; a negative one is 22023. */
+static int64
+version_arg(FunctionCallInfo fcinfo, int argno, const char *name, int64 if_null)
+{
+	int64		version = PG_ARGISNULL(argno) ? if_null : PG_GETARG_INT64(argno);
+
+	if (version < 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s must not be negative", name));
+	return version;
+}
+
+/* es_replay_as_of_arg fetches a time that may be given as a bound. */
+TimestampTz
+es_replay_as_of_arg(FunctionCallInfo fcinfo, int argno)
+{
+	return PG_ARGISNULL(argno) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(argno);
+}
+
+/*
+ * es_replay_by makes the replay of a fold, and enters the settings for its functions;
+ * who may not call all of them gets no state by a snapshot.
+ */
+EsReplay
+es_replay_by(EsFold *fold)
+{
+	EsReplay	replay = {.fold = fold,.without_snapshots = !es_reduce_may_execute(es_fold_reducer(fold))};
+
+	replay.settings = es_fold_enter_settings(fold);
+	return replay;
+}
+
+/* es_replay_end ends a replay and its fold. */
+void
+es_replay_end(EsReplay *replay)
+{
+	es_settings_leave(replay->settings);
+	es_fold_end(replay->fold);
+}
+
+/*
+ * es_replay_begin begins to replay by the reducer that is named or, if that is
+ * NULL, by the one named like the category.  VE004 if there is none.
+ */
+EsReplay
+es_replay_begin(const text *named, const text *category)
+{
+	bool		by_category = named == NULL;
+	const text *reducer = by_category ? category : named;
+	EsFold	   *fold = es_fold_begin(reducer);
+
+	if (fold == NULL)
+		es_reduce_report_unknown(reducer, by_category ?
+								 "Without a reducer argument, the one named like the stream's category is used: create it with es_create_reducer or es_register_reducer, or name another one, such as the built-in \"merge\"." :
+								 ES_REDUCE_HOW_TO_CREATE);
+	return es_replay_by(fold);
+}
+
+/* Gives the category of a stream's name. */
+static text *
+category_of(const text *stream)
+{
+	const char *name = VARDATA_ANY(stream);
+
+	return cstring_to_text_with_len(name, es_base_category_length(name, VARSIZE_ANY_EXHDR(stream)));
+}
+
+/* Begins the replay that an SQL function is asked for, by the reducer that an argument names. */
+static EsReplay
+begin_replay(FunctionCallInfo fcinfo, int argno, const text *stream)
+{
+	return es_replay_begin(PG_ARGISNULL(argno) ? NULL : PG_GETARG_TEXT_PP(argno), category_of(stream));
+}
+
+/* Raises 55000 for a truncated stream without a snapshot to begin at. */
+ES_NORETURN static void
+report_truncated(const EsReducer *reducer, const EsStream *stream)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("the stream cannot be replayed by reducer \"%s\"", reducer->name),
+			errdetail("Its events before version %lld are truncated, and there is no snapshot within the bounds that the reducer, as it is now, can go on from.",
+					  (long long) stream->truncated_before),
+			errhint("Replay by a reducer that has snapshots of the stream, or make the reducer again what it was when the stream was truncated."));
+}
+
+/*
+ * Begins a replay of the stream that a scan is at the start of:
+ * at the newest snapshot within the bounds, or at the first event.
+ */
+static void
+start_replay(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds)
+{
+	const EsReducer *reducer = es_fold_reducer(replay->fold);
+	const EsStream *stream = es_read_stream_of(scan);
+
+	replay->scan = scan;
+	replay->folded = 0;
+	replay->at.version = 0;
+	if (stream == NULL)
+		return;
+	replay->at.stream_id = stream->id;
+	es_read_stream_limit(scan, bounds->version);
+	if (!replay->without_snapshots &&
+		es_snapshot_find(reducer, stream->id, bounds, es_read_stream_snapshot(scan), &replay->at) &&
+		replay->at.version + 1 >= stream->truncated_before)
+	{
+		es_fold_load(replay->fold, &replay->at.state);
+		es_read_stream_seek(scan, replay->at.version + 1);
+		return;
+	}
+	replay->at.version = 0;
+	if (stream->truncated_before > 1)
+		report_truncated(reducer, stream);
+}
+
+/*
+ * Folds the next event, if it is within the bounds.  Times never
+ * decrease within a stream, so the first event past a bound ends the reading.
+ */
+static bool
+replay_event(EsReplay *replay, const EsSnapshotBounds *bounds)
+{
+	EsEvent		event;
+
+	CHECK_FOR_INTERRUPTS();
+	if (!es_read_stream_next(replay->scan, &event) ||
+		event.version > bounds->version || event.recorded_at > bounds->as_of)
+		return false;
+	es_fold_apply(replay->fold, &event);
+	replay->at.version = event.version;
+	replay->at.position = event.position;
+	replay->at.recorded_at = event.recorded_at;
+	replay->folded++;
+	return true;
+}
+
+/* es_replay_stream folds the stream that a scan is at the start of; false if there is nothing to fold. */
+bool
+es_replay_stream(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds)
+{
+	if (bounds->version == 0)
+		return false;
+	start_replay(replay, scan, bounds);
+	while (replay_event(replay, bounds))
+		;
+	return replay->at.version > 0;
+}
+
+/*
+ * es_replay_unchanged tells whether the reducer still is what it was when the
+ * replay began: its states may have been made in two ways otherwise.
+ */
+bool
+es_replay_unchanged(const EsFold *fold)
+{
+	const EsReducer *began = es_fold_reducer(fold);
+	MemoryContext holder = AllocSetContextCreate(CurrentMemoryContext, "eventstore reducer look-up",
+												 ALLOCSET_SMALL_SIZES);
+	const EsReducer *now = es_reduce_pin(cstring_to_text(began->name), holder);
+	bool		same = now != NULL && memcmp(now->fingerprint, began->fingerprint, ES_FINGERPRINT_LENGTH) == 0;
+
+	MemoryContextDelete(holder);
+	return same;
+}
+
+/* es_replay_leaves_snapshot tells whether a replay has folded so much that the next one should begin where it ended. */
+bool
+es_replay_leaves_snapshot(const EsReplay *replay)
+{
+	int			every = es_fold_reducer(replay->fold)->snapshot_every;
+
+	return every > 0 && replay->folded > every;
+}
+
+/* Leaves a snapshot where a replay has ended. */
+static void
+leave_snapshot(EsReplay *replay, bool wait)
+{
+	es_fold_store(replay->fold, &replay->at.state);
+	es_snapshot_write(es_fold_reducer(replay->fold), &replay->at, wait);
+}
+
+/* Replays a stream by name, and leaves a snapshot if that is due; false if there is nothing to fold. */
+static bool
+replay_named(EsReplay *replay, const text *stream, const EsSnapshotBounds *bounds)
+{
+	EsStreamScanOptions options = {.stream = stream,
+		.without_metadata = !es_fold_reducer(replay->fold)->wants_metadata
+	};
+	EsStreamScan *scan = es_read_stream_begin(&options);
+	bool		found = es_replay_stream(replay, scan, bounds);
+
+	es_read_stream_end(scan);
+	if (found && es_replay_leaves_snapshot(replay) && es_snapshot_may_write() &&
+		es_snapshot_may_leave(es_fold_reducer(replay->fold)) && es_replay_unchanged(replay->fold))
+		leave_snapshot(replay, false);
+	return found;
+}
+
+/* es_replay_check_type raises 55000 unless es_state has the attributes that it was made with. */
+void
+es_replay_check_type(TupleDesc desc)
+{
+	static const Oid types[Natts_es_state] = {TEXTOID, INT8OID, INT8OID, JSONBOID, TIMESTAMPTZOID};
+
+	es_base_check_type(desc, types, Natts_es_state);
+}
+
+/* Adds a row with the present state to a result. */
+static void
+emit_state(ReturnSetInfo *result, const text *stream, EsReplay *replay)
+{
+	Datum		values[Natts_es_state];
+	bool		isnull[Natts_es_state] = {false};
+
+	values[Anum_es_state_stream - 1] = PointerGetDatum(stream);
+	values[Anum_es_state_version - 1] = Int64GetDatum(replay->at.version);
+	values[Anum_es_state_position - 1] = Int64GetDatum(replay->at.position);
+	values[Anum_es_state_state - 1] = es_fold_state_jsonb(replay->fold, &isnull[Anum_es_state_state - 1]);
+	values[Anum_es_state_recorded_at - 1] = TimestampTzGetDatum(replay->at.recorded_at);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+}
+
+/*
+ * es_replay(stream text, reducer text, until_version bigint, as_of timestamptz)
+ * folds a stream into one row; no row if there is no event within the bounds,
+ * as for until_version 0.  NULL reducer: the one named like the stream's
+ * category; NULL bounds: none.  Unknown reducer: VE004; what a handler raises,
+ * or an event type that the reducer refuses: VE009; negative until_version:
+ * 22023.  Handlers run as the caller, who needs EXECUTE on them.
+ */
+Datum
+es_replay(PG_FUNCTION_ARGS)
+{
+	text	   *stream = es_base_stream_arg(fcinfo, 0);
+	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 2, "until_version", PG_INT64_MAX),
+		.as_of = es_replay_as_of_arg(fcinfo, 3)
+	};
+	EsReplay	replay = begin_replay(fcinfo, 1, stream);
+
+	InitMaterializedSRF(fcinfo, 0);
+	es_replay_check_type(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc);
+	if (replay_named(&replay, stream, &bounds))
+		emit_state((ReturnSetInfo *) fcinfo->resultinfo, stream, &replay);
+	es_replay_end(&replay);
+	return (Datum) 0;
+}
+
+/* Goes to where the steps begin. */
+static void
+skip_steps(EsReplay *replay, EsStreamScan *scan, int64 from_version)
+{
+	const EsStream *stream = es_read_stream_of(scan);
+	int64		first = stream ? Max(from_version, stream->truncated_before) : from_version;
+	EsSnapshotBounds before = {.version = first - 1,.as_of = DT_NOEND};
+
+	start_replay(replay, scan, &before);
+	while (replay->at.version < before.version && replay_event(replay, &before))
+		;
+}
+
+/*
+ * es_replay_steps(stream text, reducer text, from_version bigint,
+ * until_version bigint) gives the state after each event from from_version (NULL
+ * or 0: the first) to until_version (NULL: the last; 0: no row).  Otherwise like
+ * es_replay.
+ */
+Datum
+es_replay_steps(PG_FUNCTION_ARGS)
+{
+	EsStreamScanOptions options = {.stream = es_base_stream_arg(fcinfo, 0)};
+	int64		from_version = version_arg(fcinfo, 2, "from_version", 1);
+	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 3, "until_version", PG_INT64_MAX),
+		.as_of = DT_NOEND
+	};
+	EsReplay	replay = begin_replay(fcinfo, 1, options.stream);
+	MemoryContext step = AllocSetContextCreate(CurrentMemoryContext, "eventstore step",
+											   ALLOCSET_DEFAULT_SIZES);
+	EsStreamScan *scan;
+
+	InitMaterializedSRF(fcinfo, 0);
+	es_replay_check_type(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc);
+	scan = es_read_stream_begin(&options);
+	skip_steps(&replay, scan, Max(from_version, 1));
+	es_read_stream_limit(scan, bounds.version);
+	while (replay_event(&replay, &bounds))
+	{
+		MemoryContext old = MemoryContextSwitchTo(step);
+
+		emit_state((ReturnSetInfo *) fcinfo->resultinfo, options.stream, &replay);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(step);
+	}
+	es_read_stream_end(scan);
+	es_replay_end(&replay);
+	return (Datum) 0;
+}
+
+/*
+ * Raises 42804 unless es_replay_as can give a fold's state as a type: its own,
+ * or any row type if it is a jsonb.
+ */
+static void
+require_type(const EsFold *fold, Oid wanted)
+{
+	Oid			type = es_fold_reducer(fold)->state_type;
+
+	if (!OidIsValid(wanted))	/* called without an expression */
+		ereport(ERROR,
+				errcode(ERRCODE_INDETERMINATE_DATATYPE),
+				errmsg("the type of the argument state is not known"));
+	if (wanted == type ||
+		(type == JSONBOID && get_typtype(getBaseType(wanted)) == TYPTYPE_COMPOSITE))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_DATATYPE_MISMATCH),
+			errmsg("the reducer's state is of type %s, not %s",
+				   format_type_be(type), format_type_be(wanted)),
+			errhint("Give NULL::%s as the second argument.", format_type_be(type)));
+}
+
+/*
+ * Gives a fold's state as a type that require_type has let pass, in the current
+ * memory context.  The members of a jsonb are laid over the row in the second
+ * argument, if there is one.
+ */
+static Datum
+state_as(FunctionCallInfo fcinfo, EsFold *fold, Oid wanted, bool *isnull)
+{
+	Datum		state = es_fold_state(fold, isnull);
+	int16		len;
+	bool		byval;
+
+	if (*isnull)
+		return (Datum) 0;
+	if (wanted == es_fold_reducer(fold)->state_type)
+	{
+		get_typlenbyval(wanted, &len, &byval);
+		return datumCopy(state, byval, len);
+	}
+	*isnull = PG_ARGISNULL(1);
+	return es_state_populate(*isnull ? (Datum) 0 : PG_GETARG_DATUM(1), isnull, wanted,
+							 DatumGetJsonbP(state));
+}
+
+/*
+ * es_replay_as(stream text, state anyelement, reducer text, until_version bigint,
+ * as_of timestamptz) gives the state that es_replay does as a value of its own
+ * type, which is that of the second argument; a jsonb state may also be asked for
+ * as a row, as jsonb_populate_record makes it.  NULL if there is nothing to fold.
+ * Another type: 42804.
+ */
+Datum
+es_replay_as(PG_FUNCTION_ARGS)
+{
+	text	   *stream = es_base_stream_arg(fcinfo, 0);
+	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 3, "until_version", PG_INT64_MAX),
+		.as_of = es_replay_as_of_arg(fcinfo, 4)
+	};
+	EsReplay	replay = begin_replay(fcinfo, 2, stream);
+	Oid			wanted = get_fn_expr_argtype(fcinfo->flinfo, 1);
+	Datum		result = (Datum) 0;
+	bool		isnull = true;
+
+	require_type(replay.fold, wanted);
+	if (replay_named(&replay, stream, &bounds))
+		result = state_as(fcinfo, replay.fold, wanted, &isnull);
+	es_replay_end(&replay);
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(result);
+}
+
+/*
+ * es_snapshot(stream text, reducer text) leaves a snapshot of a stream as it is
+ * and gives its version; 0 if there is nothing to fold.  NULL reducer: the one
+ * named like the stream's category.  One with functions that may depend on who
+ * calls them, by the search_path's "$user", is for the store's owner (42501); a reducer that changes
+ * meanwhile is 40001.  Waits for those who leave or drop snapshots; a rollback
+ * undoes it.  Otherwise like es_replay.
+ */
+Datum
+es_snapshot(PG_FUNCTION_ARGS)
+{
+	EsStreamScanOptions options = {.stream = es_base_stream_arg(fcinfo, 0)};
+	EsSnapshotBounds bounds = {.version = PG_INT64_MAX,.as_of = DT_NOEND};
+	EsReplay	replay = begin_replay(fcinfo, 1, options.stream);
+	EsStreamScan *scan;
+	bool		found;
+
+	es_subscriber_prevent_write("es_snapshot()");
+	PreventCommandIfParallelMode("es_snapshot()");
+	if (!es_snapshot_may_leave(es_fold_reducer(replay.fold)))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied to leave snapshots by reducer \"%s\"", es_fold_reducer(replay.fold)->name),
+				errdetail("A snapshot is for all roles, and the reducer has functions for which the search_path's \"$user\" is whoever calls them."),
+				errhint("Give its functions a search_path of their own (ALTER FUNCTION ... SET search_path)."));
+	scan = es_read_stream_begin(&options);
+	found = es_replay_stream(&replay, scan, &bounds);
+	es_read_stream_end(scan);
+	if (found && replay.folded > 0)
+	{
+		if (!es_replay_unchanged(replay.fold))
+			ereport(ERROR,
+					errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("reducer \"%s\" was changed during the replay", es_fold_reducer(replay.fold)->name),
+					errhint("Try again."));
+		leave_snapshot(&replay, true);
+	}
+	es_replay_end(&replay);
+	PG_RETURN_INT64(found ? replay.at.version : 0);
+}

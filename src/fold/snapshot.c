@@ -1,0 +1,357 @@
+/*
+ * snapshot.c
+ *		States that replays can go on from.
+ *
+ * A snapshot is the state of a stream after an event, by a reducer.  It has the
+ * reducer's fingerprint, and is used only while that is the same: a change of
+ * the reducer, its handlers or the upcasters leaves the old ones lying, and
+ * changing back makes them usable again.  Of one stream, reducer and fingerprint
+ * the newest is kept, and those that a truncation depends on.
+ *
+ * A replay finds snapshots with the same database snapshot as the events, so
+ * both fit: who wrote a row had seen the events that it stands for, or had
+ * written them itself, in the same transaction.
+ *
+ * Snapshots are left by replays, so nobody waits for anybody: rows are not
+ * unique, and a row that somebody else is changing is left to that one.  Two
+ * first snapshots at once make two rows; the next one takes the place of both.
+ * Dropping them takes a lock on the table that excludes writers, and waits for
+ * those there are; it also changes the fingerprint, so what a replay leaves that
+ * was under way is never used.  A replay during which the reducer has changed
+ * leaves none.
+ *
+ * A snapshot is for all roles, and a function may mean something else for another
+ * one: the server's search_path may have "$user".  So whoever is not the store's owner
+ * leaves snapshots only by reducers whose functions do not depend on that.
+ */
+#include "fold/snapshot.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "log/segment.h"
+#include "log/settle.h"
+#include "log/subscriber.h"
+#include "json/size.h"
+
+#define Anum_snapshots_stream_id	1
+#define Anum_snapshots_version		2
+#define Anum_snapshots_position		3
+#define Anum_snapshots_recorded_at	4
+#define Anum_snapshots_kept			5
+#define Anum_snapshots_reducer		6
+#define Anum_snapshots_fingerprint	7
+#define Anum_snapshots_state		8
+#define Anum_snapshots_state_text	9
+#define Natts_snapshots				9
+
+static EsRelation snapshots_table = {"snapshots"};
+static EsRelation snapshots_by_reducer = {"snapshots_by_reducer",
+.index = {.keys = {Anum_snapshots_reducer, Anum_snapshots_stream_id},.columns = "reducer, stream_id"}};
+
+static const EsColumn columns[Natts_snapshots] = {
+	{"stream_id", INT8OID}, {"version", INT8OID}, {"position", INT8OID}, {"recorded_at", TIMESTAMPTZOID},
+	{"kept", BOOLOID}, {"reducer", TEXTOID}, {"fingerprint", BYTEAOID}, {"state", JSONBOID, true},
+	{"state_text", TEXTOID, true}
+};
+static const EsShape snapshots = ES_SHAPE(&snapshots_table, &snapshots_by_reducer, columns);
+
+/* Gives a look at the snapshots of a reducer, or of a stream's by it. */
+static EsRows
+look_at(const char *reducer, const int64 *stream_id, LOCKMODE mode, Snapshot visible)
+{
+	EsRows		rows = {.shape = &snapshots,.mode = mode,.snapshot = visible};
+
+	es_rows_equal(&rows, CStringGetTextDatum(reducer));
+	if (stream_id != NULL)
+		es_rows_equal(&rows, Int64GetDatum(*stream_id));
+	return rows;
+}
+
+/* The version that a snapshot is of. */
+static int64
+version_of(const EsRows *row)
+{
+	return DatumGetInt64(row->values[Anum_snapshots_version - 1]);
+}
+
+/* Tells whether a snapshot was made by a reducer as it is now. */
+static bool
+is_usable(const EsReducer *reducer, const EsRows *row)
+{
+	bytea	   *fingerprint = DatumGetByteaPP(row->values[Anum_snapshots_fingerprint - 1]);
+
+	return VARSIZE_ANY_EXHDR(fingerprint) == ES_FINGERPRINT_LENGTH &&
+		memcmp(VARDATA_ANY(fingerprint), reducer->fingerprint, ES_FINGERPRINT_LENGTH) == 0;
+}
+
+/* Takes a row apart; the state is copied. */
+static void
+take_row(EsSnapshot *snapshot, const EsRows *row)
+{
+	snapshot->stream_id = DatumGetInt64(row->values[Anum_snapshots_stream_id - 1]);
+	snapshot->version = version_of(row);
+	snapshot->position = DatumGetInt64(row->values[Anum_snapshots_position - 1]);
+	snapshot->recorded_at = DatumGetTimestampTz(row->values[Anum_snapshots_recorded_at - 1]);
+	memset(&snapshot->state, 0, sizeof(EsStoredState));
+	if (!row->isnull[Anum_snapshots_state - 1])
+		snapshot->state.json = DatumGetJsonbPCopy(row->values[Anum_snapshots_state - 1]);
+	if (!row->isnull[Anum_snapshots_state_text - 1])
+		snapshot->state.text = DatumGetTextPCopy(row->values[Anum_snapshots_state_text - 1]);
+	snapshot->state.isnull = snapshot->state.json == NULL && snapshot->state.text == NULL;
+}
+
+/* Frees the state that take_row has copied. */
+static void
+free_state(EsSnapshot *snapshot)
+{
+	if (snapshot->state.json)
+		pfree(snapshot->state.json);
+	if (snapshot->state.text)
+		pfree(snapshot->state.text);
+}
+
+/* Tells whether there is no snapshot at all. */
+static bool
+is_empty(void)
+{
+	Relation	table = es_base_open(&snapshots_table, AccessShareLock);
+	bool		empty = RelationGetNumberOfBlocks(table) == 0;
+
+	table_close(table, AccessShareLock);
+	return empty;
+}
+
+/* es_snapshot_find finds the newest usable snapshot of a stream; see snapshot.h. */
+bool
+es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBounds *bounds,
+				 Snapshot visible, EsSnapshot *snapshot)
+{
+	EsRows		rows;
+	TransactionId writer = InvalidTransactionId;
+	bool		found = false;
+
+	if (is_empty())
+		return false;
+	rows = look_at(reducer->name, &stream_id, AccessShareLock, visible);
+	es_rows_begin(&rows);
+	while (es_rows_next(&rows))
+	{
+		if (version_of(&rows) > bounds->version || !is_usable(reducer, &rows) ||
+			DatumGetTimestampTz(rows.values[Anum_snapshots_recorded_at - 1]) > bounds->as_of ||
+			(found && version_of(&rows) <= snapshot->version))
+			continue;
+		if (found)
+			free_state(snapshot);
+		take_row(snapshot, &rows);
+		writer = es_base_slot_xmin(rows.slot);
+		found = true;
+	}
+	if (found)
+		es_settle_note_writer(writer);
+	es_rows_end(&rows);
+	return found;
+}
+
+/* es_snapshot_exists tells whether there are snapshots of any stream by a reducer, usable or not. */
+bool
+es_snapshot_exists(const EsReducer *reducer, Snapshot visible)
+{
+	EsRows		rows = look_at(reducer->name, NULL, AccessShareLock, visible);
+	bool		found;
+
+	es_rows_begin(&rows);
+	found = es_rows_next(&rows);
+	es_rows_end(&rows);
+	return found;
+}
+
+/* es_snapshot_may_write tells whether this transaction may leave snapshots. */
+bool
+es_snapshot_may_write(void)
+{
+	return !RecoveryInProgress() && !XactReadOnly && !IsInParallelMode() && !es_subscriber_is();
+}
+
+/* Makes a snapshot's row the first one for writing. */
+static void
+fill_slot(EsTable *table, const EsReducer *reducer, const EsSnapshot *snapshot)
+{
+	TupleTableSlot *slot = es_store_slot(table, 0);
+	Datum	   *values = slot->tts_values;
+	bool	   *isnull = slot->tts_isnull;
+	bytea	   *fingerprint = palloc(VARHDRSZ + ES_FINGERPRINT_LENGTH);
+
+	memset(isnull, false, sizeof(bool) * Natts_snapshots);
+	SET_VARSIZE(fingerprint, VARHDRSZ + ES_FINGERPRINT_LENGTH);
+	memcpy(VARDATA(fingerprint), reducer->fingerprint, ES_FINGERPRINT_LENGTH);
+	values[Anum_snapshots_stream_id - 1] = Int64GetDatum(snapshot->stream_id);
+	values[Anum_snapshots_version - 1] = Int64GetDatum(snapshot->version);
+	values[Anum_snapshots_position - 1] = Int64GetDatum(snapshot->position);
+	values[Anum_snapshots_recorded_at - 1] = TimestampTzGetDatum(snapshot->recorded_at);
+	values[Anum_snapshots_kept - 1] = BoolGetDatum(false);
+	values[Anum_snapshots_reducer - 1] = CStringGetTextDatum(reducer->name);
+	values[Anum_snapshots_fingerprint - 1] = PointerGetDatum(fingerprint);
+	values[Anum_snapshots_state - 1] = JsonbPGetDatum(snapshot->state.json);
+	isnull[Anum_snapshots_state - 1] = snapshot->state.json == NULL;
+	values[Anum_snapshots_state_text - 1] = PointerGetDatum(snapshot->state.text);
+	isnull[Anum_snapshots_state_text - 1] = snapshot->state.text == NULL;
+	ExecStoreVirtualTuple(slot);
+}
+
+/* Locks a row that is to be changed; false if somebody else has changed it, or, without waiting, is about to. */
+static bool
+lock_row(Relation table, ItemPointer tid, Snapshot visible, bool wait)
+{
+	TupleTableSlot *slot = table_slot_create(table, NULL);
+	TM_FailureData failure;
+	TM_Result	result = table_tuple_lock(table, tid, visible, slot, GetCurrentCommandId(true),
+										  LockTupleExclusive, wait ? LockWaitBlock : LockWaitSkip,
+										  0, &failure);
+
+	ExecDropSingleTupleTableSlot(slot);
+	return result == TM_Ok;
+}
+
+/*
+ * Finds the snapshots of a stream that a new one makes useless, in a list of places,
+ * which are good as long as the table stays locked; false if there is a newer one.
+ */
+static bool
+find_older(const EsReducer *reducer, const EsSnapshot *snapshot, Snapshot visible, List **older)
+{
+	EsRows		rows = look_at(reducer->name, &snapshot->stream_id, RowExclusiveLock, visible);
+	bool		newest = true;
+
+	*older = NIL;
+	es_rows_begin(&rows);
+	while (es_rows_next(&rows))
+	{
+		ItemPointer tid;
+
+		if (!is_usable(reducer, &rows))
+			continue;
+		newest = newest && version_of(&rows) < snapshot->version;
+		if (DatumGetBool(rows.values[Anum_snapshots_kept - 1]))
+			continue;
+		tid = palloc(sizeof(ItemPointerData));
+		*tid = rows.slot->tts_tid;
+		*older = lappend(*older, tid);
+	}
+	es_rows_end(&rows);
+	return newest;
+}
+
+/*
+ * Puts a snapshot in the place of those that it makes useless.  Of two such rows
+ * one is changed and the other goes.  False if it has waited for somebody who has
+ * changed a row: then all may look different.
+ */
+static bool
+put_row(EsTable *table, const EsReducer *reducer, const EsSnapshot *snapshot, Snapshot visible, bool wait)
+{
+	List	   *older;
+	bool		written = false;
+	ListCell   *cell;
+
+	if (!find_older(reducer, snapshot, visible, &older))
+		return true;
+	foreach(cell, older)
+	{
+		ItemPointer tid = lfirst(cell);
+
+		if (!lock_row(table->rel, tid, visible, wait))
+		{
+			if (wait)
+				return false;
+			written = true;		/* by who is changing that row */
+		}
+		else if (written)
+			es_store_delete(table->rel, tid);
+		else
+		{
+			fill_slot(table, reducer, snapshot);
+			es_store_update(table, tid);
+			written = true;
+		}
+	}
+	if (!written)
+	{
+		fill_slot(table, reducer, snapshot);
+		es_store_insert(table, 1);
+	}
+	return true;
+}
+
+/* es_snapshot_may_leave tells whether the current user may leave snapshots for others, by a reducer. */
+bool
+es_snapshot_may_leave(const EsReducer *reducer)
+{
+	return reducer->self_contained || es_base_owns_store(GetUserId());
+}
+
+/* Tells whether a dump could have a state, and bring it back. */
+static bool
+can_be_kept(const EsStoredState *state)
+{
+	return (state->json == NULL || es_textsize_can_keep(state->json)) &&
+		(state->text == NULL || VARSIZE_ANY_EXHDR(state->text) <= ES_MOST_TEXT);
+}
+
+/*
+ * es_snapshot_write leaves a snapshot.  If the table is locked, to drop some, or
+ * somebody else is leaving one, it leaves none, or waits if told to.  Of a state
+ * that is too large it leaves none, or raises 54000 if told to wait.
+ */
+void
+es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wait)
+{
+	EsTable		table;
+	bool		written;
+
+	if (!can_be_kept(&snapshot->state))
+	{
+		if (!wait)
+			return;
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("the state is too large, or nested too deeply, for a snapshot"),
+				errdetail("Its text may have %d bytes, and %d levels of arrays and objects.",
+						  ES_MOST_TEXT, ES_MOST_LEVELS));
+	}
+	if (wait)
+		es_base_lock(&snapshots_table, RowExclusiveLock);
+	else if (!es_base_try_lock(&snapshots_table, RowExclusiveLock))
+		return;
+	es_store_open(&table, &snapshots);
+	do
+	{
+		Snapshot	visible;
+
+		CHECK_FOR_INTERRUPTS();
+		visible = es_rows_fresh_snapshot();
+		written = put_row(&table, reducer, snapshot, visible, wait);
+		UnregisterSnapshot(visible);
+		CommandCounterIncrement();
+	} while (!written);
+	es_store_close(&table);
+}
+
+/* es_snapshot_drop drops all snapshots of a reducer; waits for those who have written some. */
+void
+es_snapshot_drop(const text *reducer)
+{
+	Datum		key = PointerGetDatum(reducer);
+
+	es_base_lock(&snapshots_table, ShareRowExclusiveLock);
+	(void) es_rows_take_away(&snapshots, &key, 1);
+}

@@ -1,0 +1,41 @@
+/*
+ * snapshot.h
+ *		States that replays can go on from.
+ */
+#ifndef ES_FOLD_SNAPSHOT_H
+#define ES_FOLD_SNAPSHOT_H
+
+#include "fold/reducer.h"
+#include "fold/state.h"
+
+/* The state of a stream after an event. */
+typedef struct EsSnapshot
+{
+	int64		stream_id;
+	int64		version;
+	int64		position;
+	TimestampTz recorded_at;
+	EsStoredState state;
+} EsSnapshot;
+
+/* What a snapshot must not be past. */
+typedef struct EsSnapshotBounds
+{
+	int64		version;
+	TimestampTz as_of;
+} EsSnapshotBounds;
+
+/* Finds the newest usable one; what it gives is in the current memory context. */
+extern bool es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBounds *bounds,
+							 Snapshot visible, EsSnapshot *snapshot);
+
+extern bool es_snapshot_exists(const EsReducer *reducer, Snapshot visible);
+
+/* Leaves one, unless there is a newer one already, or somebody else is about to. */
+extern bool es_snapshot_may_write(void);
+extern bool es_snapshot_may_leave(const EsReducer *reducer);
+extern void es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wait);
+
+extern void es_snapshot_drop(const text *reducer);
+
+#endif							/* ES_FOLD_SNAPSHOT_H */

@@ -1,0 +1,33 @@
+/*
+ * state.h
+ *		States as values of any type: to and from jsonb, and stored.
+ */
+#ifndef ES_FOLD_STATE_H
+#define ES_FOLD_STATE_H
+
+#include "base/base.h"
+
+#include "lib/stringinfo.h"
+
+/*
+ * A state as snapshots and projections keep it: a jsonb, or for states of
+ * another type what its output function makes of it.
+ */
+typedef struct EsStoredState
+{
+	bool		isnull;
+	Jsonb	   *json;
+	text	   *text;
+} EsStoredState;
+
+/* Results are in the current memory context. */
+extern Datum es_state_initial(const Jsonb *initial, Oid state_type, bool *isnull);
+extern Datum es_state_populate(Datum base, bool *isnull, Oid row_type, const Jsonb *json);
+extern Datum es_state_to_jsonb(Datum state, Oid state_type);
+extern text *es_state_to_text(Datum state, Oid state_type);
+extern Datum es_state_from_text(const text *stored, Oid state_type);
+
+extern void es_state_describe_type(StringInfo out, Oid type);
+extern char *es_state_layout(Oid type);
+
+#endif							/* ES_FOLD_STATE_H */

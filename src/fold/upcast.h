@@ -1,0 +1,35 @@
+/*
+ * upcast.h
+ *		Upcasters: what makes the data of old events look like new ones'.
+ */
+#ifndef ES_FOLD_UPCAST_H
+#define ES_FOLD_UPCAST_H
+
+#include "fold/handler.h"
+#include "json/ops.h"
+
+/* What takes the data of events of a type from one version to the next. */
+typedef struct EsUpcaster
+{
+	const char *type;
+	int			type_len;
+	int			from_version;
+	EsOps	   *ops;			/* or NULL: */
+	EsFunction	function;
+	const Jsonb *source;		/* of ops */
+	bool		used;			/* the reducer that has it handles the type */
+} EsUpcaster;
+
+typedef struct EsUpcasters
+{
+	int			count;
+	EsUpcaster *items;			/* in order of type, then version */
+} EsUpcasters;
+
+/* Read from the table into the current memory context. */
+extern EsUpcasters *es_upcast_load(void);
+
+/* Gives an event its newest form; what is new of it is in the current memory context. */
+extern void es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event);
+
+#endif							/* ES_FOLD_UPCAST_H */

@@ -1,0 +1,172 @@
+/*
+ * node.c
+ *		A JSON value, and how one in jsonb's own form is read in place.
+ *
+ * jsonb keeps an object's keys sorted, shorter ones first, then by bytes, all
+ * of them before the values.  A child's entry has its length or, each
+ * JB_OFFSET_STRIDE'th, where it ends.  Nothing is copied: a view points into the
+ * jsonb that it was made of.
+ */
+#include "json/node.h"
+
+#include "common/hashfn.h"
+#include "utils/numeric.h"
+
+/* es_node_key makes a key of bytes that it borrows. */
+EsKey
+es_node_key(const char *bytes, int len)
+{
+	EsKey		key = {bytes, len, hash_bytes((const unsigned char *) bytes, len)};
+
+	return key;
+}
+
+/* Makes a view of one child of a packed container, which lies at start..end. */
+static EsNode
+view_entry(JEntry entry, const char *data, uint32 start, uint32 end)
+{
+	EsNode		node = {ES_NODE_NULL};
+
+	if (JBE_ISNULL(entry))
+		return node;
+	if (JBE_ISBOOL(entry))
+	{
+		node.kind = ES_NODE_BOOL;
+		node.value.boolean = JBE_ISBOOL_TRUE(entry);
+		return node;
+	}
+	node.kind = JBE_ISSTRING(entry) ? ES_NODE_STRING :
+		JBE_ISNUMERIC(entry) ? ES_NODE_NUMBER : ES_NODE_PACKED;
+	if (node.kind != ES_NODE_STRING)
+		start = INTALIGN(start);	/* its padding comes first */
+	node.len = end - start;
+	node.value.bytes = (char *) data + start;
+	return node;
+}
+
+/* es_node_view makes a view of a whole jsonb. */
+EsNode
+es_node_view(const Jsonb *json)
+{
+	const JsonbContainer *root = &json->root;
+	EsNode		node = {ES_NODE_PACKED};
+
+	if (JsonContainerIsScalar(root))
+		return view_entry(root->children[0], (const char *) &root->children[1],
+						  0, getJsonbLength(root, 0));
+	node.len = VARSIZE(json) - offsetof(Jsonb, root);
+	node.value.bytes = (char *) root;
+	return node;
+}
+
+/* es_node_view_string makes a view of a string. */
+EsNode
+es_node_view_string(const char *bytes, int len)
+{
+	EsNode		node = {ES_NODE_STRING, len};
+
+	node.value.bytes = (char *) bytes;
+	return node;
+}
+
+/* es_node_view_number makes a view of a number. */
+EsNode
+es_node_view_number(Numeric number)
+{
+	EsNode		node = {ES_NODE_NUMBER, VARSIZE_ANY(number)};
+
+	node.value.bytes = (char *) number;
+	return node;
+}
+
+/* es_node_begin_members begins a walk through a packed object. */
+void
+es_node_begin_members(EsPackedReader *reader, const EsNode *packed)
+{
+	reader->container = (const JsonbContainer *) packed->value.bytes;
+	reader->count = JsonContainerSize(reader->container);
+	reader->data = (const char *) &reader->container->children[2 * reader->count];
+	reader->next = 0;
+	reader->key_at = 0;
+	reader->value_at = reader->count > 0 ? getJsonbOffset(reader->container, reader->count) : 0;
+}
+
+/* es_node_next_member gives views of the next member's key and value; false after the last. */
+bool
+es_node_next_member(EsPackedReader *reader, EsNode *key, EsNode *value)
+{
+	uint32		key_start = reader->key_at;
+	uint32		value_start = reader->value_at;
+	JEntry		key_entry;
+	JEntry		value_entry;
+
+	if (reader->next >= reader->count)
+		return false;
+	key_entry = reader->container->children[reader->next];
+	value_entry = reader->container->children[reader->next + reader->count];
+	JBE_ADVANCE_OFFSET(reader->key_at, key_entry);
+	JBE_ADVANCE_OFFSET(reader->value_at, value_entry);
+	*key = view_entry(key_entry, reader->data, key_start, reader->key_at);
+	*value = view_entry(value_entry, reader->data, value_start, reader->value_at);
+	reader->next++;
+	return true;
+}
+
+/* es_node_begin_elements begins a walk through a packed array. */
+void
+es_node_begin_elements(EsPackedReader *reader, const EsNode *packed)
+{
+	reader->container = (const JsonbContainer *) packed->value.bytes;
+	reader->count = JsonContainerSize(reader->container);
+	reader->data = (const char *) &reader->container->children[reader->count];
+	reader->next = 0;
+	reader->value_at = 0;
+}
+
+/* es_node_next_element gives a view of the next element; false after the last. */
+bool
+es_node_next_element(EsPackedReader *reader, EsNode *value)
+{
+	uint32		start = reader->value_at;
+	JEntry		entry;
+
+	if (reader->next >= reader->count)
+		return false;
+	entry = reader->container->children[reader->next++];
+	JBE_ADVANCE_OFFSET(reader->value_at, entry);
+	*value = view_entry(entry, reader->data, start, reader->value_at);
+	return true;
+}
+
+/* es_node_find_packed gives a view of a packed object's member; false if it has none of that key. */
+bool
+es_node_find_packed(const EsNode *packed, const EsKey *key, EsNode *value)
+{
+	const JsonbContainer *container = (const JsonbContainer *) packed->value.bytes;
+	uint32		count = JsonContainerSize(container);
+	const char *data = (const char *) &container->children[2 * count];
+	uint32		low = 0;
+	uint32		high = count;
+
+	while (low < high)
+	{
+		uint32		middle = low + (high - low) / 2;
+		uint32		len = getJsonbLength(container, middle);
+		int			order = len != key->len ? (key->len < len ? -1 : 1) :
+		memcmp(key->bytes, data + getJsonbOffset(container, middle), len);
+
+		if (order == 0)
+		{
+			uint32		start = getJsonbOffset(container, count + middle);
+
+			*value = view_entry(container->children[count + middle], data, start,
+								start + getJsonbLength(container, count + middle));
+			return true;
+		}
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return false;
+}

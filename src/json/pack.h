@@ -1,0 +1,17 @@
+/*
+ * pack.h
+ *		Trees and values written in jsonb's own form.
+ */
+#ifndef ES_JSON_PACK_H
+#define ES_JSON_PACK_H
+
+#include "json/tree.h"
+
+/* Results are in the current memory context, and owe nothing to what they were made of. */
+extern Jsonb *es_pack_jsonb(EsNode *root);
+extern EsNode es_pack_node(EsNode *node);
+extern EsNode es_pack_object(const EsKey *keys, const EsNode *values, int count);
+extern EsNode es_pack_array(const EsNode *values, int count);
+extern bool es_pack_equal(EsNode *a, EsNode *b);
+
+#endif							/* ES_JSON_PACK_H */

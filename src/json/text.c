@@ -1,0 +1,173 @@
+/*
+ * text.c
+ *		Writing JSON text, faster than the server's own functions do.
+ *
+ * The text is the same, byte for byte, as that of a jsonb's output function.
+ * A feed spends most of its own time here: strings are copied in runs, up to
+ * the next character that must be escaped, instead of byte by byte.
+ *
+ * Scratch goes into the current memory context.
+ */
+#include "json/text.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+
+#define REPEAT(byte) (UINT64CONST(0x0101010101010101) * (byte))
+
+/* In each byte that is below limit, at most 0x80, the highest bit; others may have it above the first. */
+#define BELOW(word, limit) (((word) - REPEAT(limit)) & ~(word) & REPEAT(0x80))
+
+/* Tells whether a byte of a string has to be escaped. */
+static inline bool
+is_special(unsigned char c)
+{
+	return c < 0x20 || c == '"' || c == '\\';
+}
+
+/* Gives the length of the run at the beginning of data that can be copied. */
+static inline int
+plain_length(const char *data, int len)
+{
+	int			i = 0;
+
+	for (; i + 8 <= len; i += 8)
+	{
+		uint64		word;
+
+		memcpy(&word, data + i, 8);
+		if (BELOW(word, 0x20) | BELOW(word ^ REPEAT('"'), 1) | BELOW(word ^ REPEAT('\\'), 1))
+			break;
+	}
+	while (i < len && !is_special(data[i]))
+		i++;
+	return i;
+}
+
+/* The character that stands for another one behind a backslash; 0 if there is none. */
+static char
+short_form(unsigned char c)
+{
+	static const char short_forms[] = "\bb\ff\nn\rr\tt\"\"\\\\";
+
+	for (const char *p = short_forms; *p; p += 2)
+		if (*p == c)
+			return p[1];
+	return 0;
+}
+
+/* Appends an escaped character. */
+static void
+append_escaped(StringInfo out, unsigned char c)
+{
+	char		shorter = short_form(c);
+
+	if (shorter)
+	{
+		appendStringInfoCharMacro(out, '\\');
+		appendStringInfoCharMacro(out, shorter);
+	}
+	else
+		appendStringInfo(out, "\\u%04x", c);
+}
+
+/* es_jsontext_escapes tells how many bytes a part of a string grows by in a JSON string. */
+int
+es_jsontext_escapes(const char *data, int len)
+{
+	int			grows = 0;
+
+	for (;;)
+	{
+		int			run = plain_length(data, len);
+
+		if (run == len)
+			return grows;
+		grows += short_form(data[run]) ? 1 : 5;
+		data += run + 1;
+		len -= run + 1;
+	}
+}
+
+/* es_jsontext_string appends a JSON string. */
+void
+es_jsontext_string(StringInfo out, const char *data, int len)
+{
+	appendStringInfoCharMacro(out, '"');
+	for (;;)
+	{
+		int			run = plain_length(data, len);
+
+		appendBinaryStringInfo(out, data, run);
+		if (run == len)
+			break;
+		append_escaped(out, data[run]);
+		data += run + 1;
+		len -= run + 1;
+	}
+	appendStringInfoCharMacro(out, '"');
+}
+
+/* Appends a scalar. */
+static void
+append_scalar(StringInfo out, const JsonbValue *value)
+{
+	switch (value->type)
+	{
+		case jbvNull:
+			appendBinaryStringInfo(out, "null", 4);
+			break;
+		case jbvString:
+			es_jsontext_string(out, value->val.string.val, value->val.string.len);
+			break;
+		case jbvNumeric:
+			appendStringInfoString(out, DatumGetCString(DirectFunctionCall1(numeric_out,
+																			NumericGetDatum(value->val.numeric))));
+			break;
+		case jbvBool:
+			appendStringInfoString(out, value->val.boolean ? "true" : "false");
+			break;
+		default:
+			elog(ERROR, "unexpected type %d of a jsonb scalar", (int) value->type);
+	}
+}
+
+/* es_jsontext_jsonb appends the text of a jsonb. */
+void
+es_jsontext_jsonb(StringInfo out, Jsonb *json)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&json->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	bool		first = true;	/* no comma before what comes next */
+
+	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
+	{
+		bool		ends = token == WJB_END_ARRAY || token == WJB_END_OBJECT;
+		bool		bare = token == WJB_BEGIN_ARRAY && value.val.array.rawScalar;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!first && !ends)
+			appendBinaryStringInfo(out, ", ", 2);
+		first = false;
+		if (token == WJB_BEGIN_OBJECT || token == WJB_BEGIN_ARRAY)
+		{
+			if (!bare)
+				appendStringInfoChar(out, token == WJB_BEGIN_OBJECT ? '{' : '[');
+			first = true;
+		}
+		else if (ends)
+		{
+			if (!JB_ROOT_IS_SCALAR(json))
+				appendStringInfoChar(out, token == WJB_END_OBJECT ? '}' : ']');
+		}
+		else
+			append_scalar(out, &value);
+		if (token == WJB_KEY)
+		{
+			appendBinaryStringInfo(out, ": ", 2);
+			first = true;
+		}
+	}
+}

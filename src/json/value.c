@@ -1,0 +1,699 @@
+/*
+ * value.c
+ *		Values that depend on an event and a state: JSON with SQL/JSON paths in it.
+ *
+ * In a template, a string that begins with "$" is an SQL/JSON path in lax mode
+ * over an object that has the state and what there is to know of the event; one
+ * that begins with "$$" is a string with one "$" less.  All else stands for
+ * itself.
+ *
+ * Templates are compiled.  What has no path in it is a constant.  A path that
+ * only goes from member to member, such as $.data.price, is walked directly, in
+ * the event's stored jsonb or in the tree that the state is.  Everything else,
+ * and a walk that meets an array, which lax mode unwraps, is the server's to
+ * evaluate.  For that an object is made with just those members that the path
+ * mentions, of the state too.
+ */
+#include "json/value.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/jsonpath.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#include "base/error.h"
+#include "base/names.h"
+#include "json/node.h"
+#include "json/tree.h"
+
+#define MOST_REASON		200		/* bytes of what the server says of a path */
+
+#define ALL_ROOTS	((1U << ES_ROOT_COUNT) - 1)
+
+typedef enum ValueKind
+{
+	VALUE_CONSTANT,
+	VALUE_STEPS,				/* from member to member */
+	VALUE_PATH,					/* any other path */
+	VALUE_OBJECT,
+	VALUE_ARRAY
+} ValueKind;
+
+struct EsValue
+{
+	ValueKind	kind;
+	EsNode		constant;
+
+	/* of steps and paths */
+	JsonPath   *path;
+	Jsonb	   *variables;		/* none */
+	unsigned	wanted;			/* bits: roots that the path mentions */
+	EsKey	   *state_keys;		/* members of the state that it mentions */
+	int			nstate_keys;	/* -1: the state as a whole */
+
+	/* of steps */
+	EsRoot		root;
+	EsKey	   *steps;
+	int			nsteps;
+
+	/* of objects and arrays; keys in jsonb's order */
+	int			count;
+	EsKey	   *keys;
+	EsValue   **values;
+};
+
+static EsKey root_keys[ES_ROOT_COUNT];
+
+/* Makes the keys of the roots; called once, from _PG_init. */
+void
+es_value_init(void)
+{
+	static const char *const names[] = {
+		"data", "type", "state", "stream", "version", "event_id", "metadata", "position", "recorded_at"
+	};
+
+	StaticAssertStmt(lengthof(names) == ES_ROOT_COUNT, "one name for each root");
+	for (int i = 0; i < ES_ROOT_COUNT; i++)
+		root_keys[i] = es_node_key(names[i], strlen(names[i]));
+}
+
+/* es_value_root_key gives the key that a root has in the object that paths are about. */
+const EsKey *
+es_value_root_key(EsRoot root)
+{
+	return &root_keys[root];
+}
+
+/* Finds a root by its name; ES_ROOT_COUNT if there is none. */
+static EsRoot
+find_root(const char *name, int len)
+{
+	EsRoot		root = 0;
+
+	while (root < ES_ROOT_COUNT &&
+		   (root_keys[root].len != len || memcmp(root_keys[root].bytes, name, len) != 0))
+		root++;
+	return root;
+}
+
+/* ---- compiling ---- */
+
+/* Parses a path; what the server says against it is 22023. */
+static JsonPath *
+parse_path(const EsNode *string, const EsPlace *place)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char	   *source = pnstrdup(string->value.bytes, string->len);
+	JsonPath   *path = NULL;
+
+	PG_TRY();
+	{
+		path = DatumGetJsonPathP(DirectFunctionCall1(jsonpath_in, CStringGetDatum(source)));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+			PG_RE_THROW();
+		FlushErrorState();
+		es_place_report(place, psprintf("\"%s\" is no SQL/JSON path: %s", es_names_show(source),
+										es_names_cut(error->message, strlen(error->message), MOST_REASON)));
+	}
+	PG_END_TRY();
+	return path;
+}
+
+/* Notes that a path mentions a root, and of the state a member (NULL: all of it). */
+static void
+want_root(EsValue *value, EsRoot root, const EsKey *member)
+{
+	if (root == ES_ROOT_COUNT)
+		return;
+	value->wanted |= 1U << root;
+	if (root != ES_ROOT_STATE || value->nstate_keys < 0)
+		return;
+	if (member == NULL)
+	{
+		value->nstate_keys = -1;
+		return;
+	}
+	for (int i = 0; i < value->nstate_keys; i++)
+		if (value->state_keys[i].len == member->len &&
+			memcmp(value->state_keys[i].bytes, member->bytes, member->len) == 0)
+			return;
+	value->state_keys = value->nstate_keys == 0 ? palloc(sizeof(EsKey)) :
+		repalloc(value->state_keys, (value->nstate_keys + 1) * sizeof(EsKey));
+	value->state_keys[value->nstate_keys++] = *member;
+}
+
+/* The key of a path's item that goes to a member. */
+static EsKey
+item_key(JsonPathItem *item)
+{
+	int32		len;
+	char	   *name = jspGetString(item, &len);
+
+	return es_node_key(name, len);
+}
+
+/* Notes what a path mentions that begins at the root. */
+static void
+want_from_root(EsValue *value, JsonPathItem *item)
+{
+	JsonPathItem first;
+	JsonPathItem second;
+	EsKey		name;
+	EsKey		member;
+
+	if (!jspGetNext(item, &first) || first.type != jpiKey)
+	{
+		value->wanted = ALL_ROOTS;
+		value->nstate_keys = -1;
+		return;
+	}
+	name = item_key(&first);
+	if (jspGetNext(&first, &second) && second.type == jpiKey)
+	{
+		member = item_key(&second);
+		want_root(value, find_root(name.bytes, name.len), &member);
+	}
+	else
+		want_root(value, find_root(name.bytes, name.len), NULL);
+}
+
+static void note_wanted(EsValue *value, JsonPathItem *item, const EsPlace *place);
+
+/* Notes what the parts of an item mention. */
+static void
+note_parts(EsValue *value, JsonPathItem *item, const EsPlace *place)
+{
+	JsonPathItem part;
+
+	switch (item->type)
+	{
+		case jpiAnd:
+		case jpiOr:
+		case jpiEqual:
+		case jpiNotEqual:
+		case jpiLess:
+		case jpiGreater:
+		case jpiLessOrEqual:
+		case jpiGreaterOrEqual:
+		case jpiAdd:
+		case jpiSub:
+		case jpiMul:
+		case jpiDiv:
+		case jpiMod:
+		case jpiStartsWith:
+			jspGetLeftArg(item, &part);
+			note_wanted(value, &part, place);
+			jspGetRightArg(item, &part);
+			note_wanted(value, &part, place);
+			break;
+		case jpiNot:
+		case jpiIsUnknown:
+		case jpiPlus:
+		case jpiMinus:
+		case jpiExists:
+		case jpiFilter:
+			jspGetArg(item, &part);
+			note_wanted(value, &part, place);
+			break;
+		case jpiLikeRegex:
+			jspInitByBuffer(&part, item->base, item->content.like_regex.expr);
+			note_wanted(value, &part, place);
+			break;
+		case jpiIndexArray:
+			for (int i = 0; i < item->content.array.nelems; i++)
+			{
+				JsonPathItem to;
+
+				if (jspGetArraySubscript(item, &part, &to, i))
+					note_wanted(value, &to, place);
+				note_wanted(value, &part, place);
+			}
+			break;
+		default:				/* nothing that could mention the root */
+			break;
+	}
+}
+
+/* Notes what a path, or a part of one, mentions; variables are 22023. */
+static void
+note_wanted(EsValue *value, JsonPathItem *item, const EsPlace *place)
+{
+	JsonPathItem next;
+
+	check_stack_depth();
+	CHECK_FOR_INTERRUPTS();
+	if (item->type == jpiVariable)
+		es_place_report(place, "a path cannot have variables: it begins with \"$.\"");
+	if (item->type == jpiRoot)
+		want_from_root(value, item);
+	else
+		note_parts(value, item, place);
+	if (jspGetNext(item, &next))
+		note_wanted(value, &next, place);
+}
+
+/* Compiles a path into steps, if it only goes from member to member. */
+static bool
+compile_steps(EsValue *value)
+{
+	JsonPathItem item;
+	JsonPathItem next;
+	int			count = 0;
+
+	jspInit(&item, value->path);
+	if (item.type != jpiRoot)
+		return false;
+	for (; jspGetNext(&item, &next); item = next)
+		if (next.type != jpiKey)
+			return false;
+		else
+			count++;
+	if (count == 0)
+		return false;
+	value->steps = palloc(count * sizeof(EsKey));
+	jspInit(&item, value->path);
+	for (; jspGetNext(&item, &next); item = next)
+		value->steps[value->nsteps++] = item_key(&next);
+	value->root = find_root(value->steps[0].bytes, value->steps[0].len);
+	return true;
+}
+
+/* Compiles a string that is a path. */
+static EsValue *
+compile_path(const EsNode *string, const EsPlace *place)
+{
+	EsValue    *value = palloc0(sizeof(EsValue));
+	EsNode		none = es_pack_object(NULL, NULL, 0);
+	JsonPathItem item;
+
+	value->path = parse_path(string, place);
+	value->variables = es_pack_jsonb(&none);
+	jspInit(&item, value->path);
+	note_wanted(value, &item, place);
+	if (value->nstate_keys > 1)
+		qsort(value->state_keys, value->nstate_keys, sizeof(EsKey), es_tree_compare_keys);
+	value->kind = compile_steps(value) ? VALUE_STEPS : VALUE_PATH;
+	return value;
+}
+
+/* Makes the value that always is the same. */
+static EsValue *
+make_constant(EsNode constant)
+{
+	EsValue    *value = palloc0(sizeof(EsValue));
+
+	value->kind = VALUE_CONSTANT;
+	value->constant = constant;
+	return value;
+}
+
+/* Compiles a string. */
+static EsValue *
+compile_string(const EsNode *string, const EsPlace *place)
+{
+	if (string->len == 0 || string->value.bytes[0] != '$')
+		return make_constant(*string);
+	if (string->len > 1 && string->value.bytes[1] == '$')
+		return make_constant(es_node_view_string(string->value.bytes + 1, string->len - 1));
+	return compile_path(string, place);
+}
+
+/* Compiles the members of an object or the elements of an array; tells whether all are constant. */
+static bool
+compile_children(EsValue *value, const EsNode *template, const EsPlace *place)
+{
+	bool		constant = true;
+	EsPackedReader reader;
+	EsNode		name = {ES_NODE_NULL};
+	EsNode		child;
+
+	if (value->kind == VALUE_OBJECT)
+		es_node_begin_members(&reader, template);
+	else
+		es_node_begin_elements(&reader, template);
+	value->keys = palloc(Max(reader.count, 1) * sizeof(EsKey));
+	value->values = palloc(Max(reader.count, 1) * sizeof(EsValue *));
+	while (value->kind == VALUE_OBJECT ? es_node_next_member(&reader, &name, &child) :
+		   es_node_next_element(&reader, &child))
+	{
+		EsPlace		here = {place, NULL, 0, value->count};
+
+		if (value->kind == VALUE_OBJECT)
+		{
+			here.key = name.value.bytes;
+			here.len = name.len;
+			value->keys[value->count] = es_node_key(name.value.bytes, name.len);
+		}
+		value->values[value->count] = es_value_compile(&child, &here);
+		constant &= value->values[value->count++]->kind == VALUE_CONSTANT;
+	}
+	return constant;
+}
+
+/* es_value_compile compiles a template; 22023 with the place if it is malformed. */
+EsValue *
+es_value_compile(const EsNode *template, const EsPlace *place)
+{
+	EsValue    *value;
+	EsNode		constant;
+
+	check_stack_depth();
+	CHECK_FOR_INTERRUPTS();
+	if (template->kind == ES_NODE_STRING)
+		return compile_string(template, place);
+	if (template->kind != ES_NODE_PACKED)
+		return make_constant(*template);
+	value = palloc0(sizeof(EsValue));
+	value->kind = es_node_is_object(template) ? VALUE_OBJECT : VALUE_ARRAY;
+	if (compile_children(value, template, place) && es_value_evaluate(value, NULL, &constant))
+		return make_constant(constant);
+	return value;
+}
+
+/* es_value_constant gives the value that is always the same; NULL if it depends on anything. */
+const EsNode *
+es_value_constant(const EsValue *value)
+{
+	return value->kind == VALUE_CONSTANT ? &value->constant : NULL;
+}
+
+/* es_value_mentions tells whether a value may depend on a root. */
+bool
+es_value_mentions(const EsValue *value, EsRoot root)
+{
+	bool		mentions = (value->wanted & (1U << root)) != 0;
+
+	for (int i = 0; i < value->count && !mentions; i++)
+		mentions = es_value_mentions(value->values[i], root);
+	return mentions;
+}
+
+/* ---- evaluating ---- */
+
+/* es_value_begin makes the scope of an event and a state. */
+void
+es_value_begin(EsScope *scope, const EsEvent *event, EsNode *state)
+{
+	scope->event = event;
+	scope->state = state;
+	scope->known = 0;
+}
+
+/* Makes a view of a text. */
+static EsNode
+view_text(Datum stored)
+{
+	text	   *value = DatumGetTextPP(stored);
+
+	return es_node_view_string(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+}
+
+/* Makes a view of a string that is a C string. */
+static EsNode
+view_cstring(const char *string)
+{
+	return es_node_view_string(string, strlen(string));
+}
+
+/* Gives a time in UTC, as JSON has it. */
+static EsNode
+view_time(TimestampTz time)
+{
+	char	   *buffer = palloc(MAXDATELEN + 1);
+	int			utc = 0;
+
+	JsonEncodeDateTime(buffer, TimestampTzGetDatum(time), TIMESTAMPTZOID, &utc);
+	return view_cstring(buffer);
+}
+
+/* Makes one of the members that tell of the event. */
+static EsNode
+make_member(const EsEvent *event, EsRoot root)
+{
+	switch (root)
+	{
+		case ES_ROOT_DATA:
+			return es_node_view(DatumGetJsonbP(event->data));
+		case ES_ROOT_METADATA:
+			return es_node_view(DatumGetJsonbP(event->metadata));
+		case ES_ROOT_TYPE:
+			return view_text(event->type);
+		case ES_ROOT_STREAM:
+			return view_text(event->stream);
+		case ES_ROOT_VERSION:
+			return es_node_view_number(int64_to_numeric(event->version));
+		case ES_ROOT_POSITION:
+			return es_node_view_number(int64_to_numeric(event->position));
+		case ES_ROOT_EVENT_ID:
+			return view_cstring(DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&event->event_id))));
+		case ES_ROOT_RECORDED_AT:
+			return view_time(event->recorded_at);
+		default:
+			elog(ERROR, "no such member of an event: %d", root);
+	}
+}
+
+/* es_value_member gives a member that tells of the event; not the state. */
+const EsNode *
+es_value_member(EsScope *scope, EsRoot root)
+{
+	if ((scope->known & (1U << root)) == 0)
+	{
+		scope->members[root] = make_member(scope->event, root);
+		scope->known |= 1U << root;
+	}
+	return &scope->members[root];
+}
+
+/* Finds a member of a state that is an object; NULL if there is none. */
+static EsNode *
+find_in_state(EsNode *state, const EsKey *key, EsNode *view)
+{
+	if (state->kind == ES_NODE_OBJECT)
+		return es_tree_find(state, key);
+	return es_node_find_packed(state, key, view) ? view : NULL;
+}
+
+/*
+ * Makes of the state what a path mentions of it; false if there is nothing of it.
+ * It is the same whatever form the state is in.
+ */
+static bool
+make_state(const EsValue *value, EsNode *state, EsNode *result)
+{
+	EsNode	   *members;
+	EsKey	   *keys;
+	int			count = 0;
+
+	if (state == NULL || state->kind == ES_NODE_ABSENT)
+		return false;
+	if (value->nstate_keys < 0 || !es_node_is_object(state))
+	{
+		*result = es_pack_node(state);
+		return true;
+	}
+	members = palloc(Max(value->nstate_keys, 1) * sizeof(EsNode));
+	keys = palloc(Max(value->nstate_keys, 1) * sizeof(EsKey));
+	for (int i = 0; i < value->nstate_keys; i++)
+	{
+		EsNode		view;
+		EsNode	   *member = find_in_state(state, &value->state_keys[i], &view);
+
+		if (member)
+		{
+			keys[count] = value->state_keys[i];
+			members[count++] = es_pack_node(member);
+		}
+	}
+	*result = es_pack_object(keys, members, count);
+	return true;
+}
+
+/* Makes the object that a path is about, with what it mentions. */
+static EsNode
+make_document(const EsValue *value, EsScope *scope)
+{
+	EsKey		keys[ES_ROOT_COUNT];
+	EsNode		members[ES_ROOT_COUNT];
+	int			count = 0;
+
+	for (EsRoot root = 0; root < ES_ROOT_COUNT; root++)
+	{
+		if ((value->wanted & (1U << root)) == 0)
+			continue;
+		if (root != ES_ROOT_STATE)
+			members[count] = *es_value_member(scope, root);
+		else if (!make_state(value, scope->state, &members[count]))
+			continue;
+		keys[count++] = root_keys[root];
+	}
+	return es_pack_object(keys, members, count);
+}
+
+/* Has the server evaluate a path. */
+static bool
+evaluate_path(const EsValue *value, EsScope *scope, EsNode *result)
+{
+	EsNode		document = make_document(value, scope);
+	Datum		found = DirectFunctionCall4(jsonb_path_query_array,
+											JsonbPGetDatum(es_pack_jsonb(&document)),
+											PointerGetDatum(value->path),
+											JsonbPGetDatum(value->variables),
+											BoolGetDatum(false));
+	EsNode		items = es_node_view(DatumGetJsonbP(found));
+	EsPackedReader reader;
+
+	es_node_begin_elements(&reader, &items);
+	if (reader.count == 0)
+		return false;
+	if (reader.count > 1)
+		*result = items;
+	else
+		(void) es_node_next_element(&reader, result);
+	return true;
+}
+
+/* Goes on from a view. */
+static bool
+evaluate_packed_steps(const EsValue *value, int step, EsNode node, EsScope *scope, EsNode *result)
+{
+	for (; step < value->nsteps; step++)
+	{
+		if (es_node_is_array(&node))
+			return evaluate_path(value, scope, result);
+		if (!es_node_is_packed_object(&node) ||
+			!es_node_find_packed(&node, &value->steps[step], &node))
+			return false;
+	}
+	*result = node;
+	return true;
+}
+
+/* Goes from member to member, in the state's tree as far as it is one. */
+static bool
+evaluate_steps(const EsValue *value, EsScope *scope, EsNode *result)
+{
+	EsNode	   *node = scope->state;
+	int			step = 1;
+
+	if (value->root == ES_ROOT_COUNT)
+		return false;
+	if (value->root != ES_ROOT_STATE)
+		return evaluate_packed_steps(value, 1, *es_value_member(scope, value->root), scope, result);
+	if (node == NULL || node->kind == ES_NODE_ABSENT)
+		return false;
+	for (; step < value->nsteps && node->kind == ES_NODE_OBJECT; step++)
+		if ((node = es_tree_find(node, &value->steps[step])) == NULL)
+			return false;
+	if (step < value->nsteps && node->kind == ES_NODE_ARRAY)
+		return evaluate_path(value, scope, result);
+	if (step < value->nsteps && !evaluate_packed_steps(value, step, *node, scope, result))
+		return false;
+	*result = es_pack_node(step < value->nsteps ? result : node);
+	return true;
+}
+
+/* Evaluates the children of an object or array; those without an item are left out. */
+static bool
+evaluate_children(const EsValue *value, EsScope *scope, EsNode *result)
+{
+	EsKey	   *keys = palloc(Max(value->count, 1) * sizeof(EsKey));
+	EsNode	   *values = palloc(Max(value->count, 1) * sizeof(EsNode));
+	int			count = 0;
+
+	check_stack_depth();
+	for (int i = 0; i < value->count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (es_value_evaluate(value->values[i], scope, &values[count]))
+			keys[count++] = value->keys[i];
+	}
+	*result = value->kind == VALUE_OBJECT ? es_pack_object(keys, values, count) :
+		es_pack_array(values, count);
+	return true;
+}
+
+/* es_value_evaluate gives a value; false if its path has no item. */
+bool
+es_value_evaluate(const EsValue *value, EsScope *scope, EsNode *result)
+{
+	switch (value->kind)
+	{
+		case VALUE_CONSTANT:
+			*result = value->constant;
+			return true;
+		case VALUE_STEPS:
+			return evaluate_steps(value, scope, result);
+		case VALUE_PATH:
+			return evaluate_path(value, scope, result);
+		case VALUE_OBJECT:
+		case VALUE_ARRAY:
+			return evaluate_children(value, scope, result);
+	}
+	pg_unreachable();
+}
+
+/* ---- keys of projections ---- */
+
+/* es_value_compile_key compiles the path to a projection's key; 22023 if it is none, or is about a state. */
+EsValue *
+es_value_compile_key(const text *path)
+{
+	EsNode		string = es_node_view_string(VARDATA_ANY(path), VARSIZE_ANY_EXHDR(path));
+	EsPlace		place = {0};
+	EsValue    *value;
+
+	if (string.len == 0 || string.value.bytes[0] != '$')
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("a key is an SQL/JSON path, such as \"$.data.customerId\""));
+	value = compile_path(&string, &place);
+	if (value->wanted & (1U << ES_ROOT_STATE))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("a key cannot depend on the state"));
+	return value;
+}
+
+/*
+ * es_value_key gives the key of an event: a string, or the text of a number or
+ * boolean; NULL if the path has no item, or null.  Anything else is VE009.
+ */
+text *
+es_value_key(const EsValue *value, const EsEvent *event)
+{
+	EsScope		scope;
+	EsNode		key;
+
+	es_value_begin(&scope, event, NULL);
+	if (!es_value_evaluate(value, &scope, &key))
+		return NULL;
+	switch (key.kind)
+	{
+		case ES_NODE_NULL:
+			return NULL;
+		case ES_NODE_STRING:
+			return cstring_to_text_with_len(key.value.bytes, key.len);
+		case ES_NODE_BOOL:
+			return cstring_to_text(key.value.boolean ? "true" : "false");
+		case ES_NODE_NUMBER:
+			return cstring_to_text(numeric_normalize((Numeric) key.value.bytes));
+		default:
+			ereport(ERROR,
+					errcode(ES_ERRCODE_HANDLER_FAILED),
+					errmsg("a key is a string, a number or a boolean"),
+					errdetail("The key's path has found several items, an array or an object."));
+	}
+}

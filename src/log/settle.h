@@ -1,0 +1,36 @@
+/*
+ * settle.h
+ *		Positions: handing them out, and telling which are final.
+ */
+#ifndef ES_LOG_SETTLE_H
+#define ES_LOG_SETTLE_H
+
+#include "log/segment.h"
+
+#include "access/xlogdefs.h"
+
+extern EsRelation es_settle_mark;	/* eventstore.settled_mark */
+extern const EsShape es_settle_mark_shape;
+
+extern bool es_read_durable;	/* GUC eventstore.read_durable */
+extern bool es_settle_for_worker;	/* this process only looks after the store */
+
+extern void es_settle_init(void);
+extern int64 es_settle_take(int64 n);
+extern int64 es_settle_last_given(void);
+extern int64 es_settle_own_first(void);
+extern int64 es_settle_known(void);
+extern int64 es_settle_compute(void);
+extern bool es_settle_hindered(void);
+extern bool es_settle_is_by_mark(void);
+extern void es_settle_sleep(long sleep_ms);
+extern void es_settle_learn(int64 position);
+extern int64 es_settle_write_mark(void);
+
+/* Durable before visible. */
+extern void es_settle_note_snapshot(Snapshot snapshot);
+extern void es_settle_note_row(TupleTableSlot *slot);
+extern void es_settle_note_writer(TransactionId xmin);
+extern void es_settle_flush_noted(void);
+
+#endif							/* ES_LOG_SETTLE_H */

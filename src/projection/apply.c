@@ -1,0 +1,330 @@
+/*
+ * apply.c
+ *		Running projections: events at hand taken in.
+ *
+ * Events are brought to their newest form, sorted by key and folded into the key's
+ * state, or handed to the handler one by one.  Users' code runs as the projection's
+ * creator; whoever calls has become that (es_projection_become_creator).
+ */
+#include "projection/apply.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/error.h"
+#include "fold/handler.h"
+#include "projection/projection.h"
+#include "fold/reducer.h"
+#include "fold/state.h"
+#include "json/size.h"
+#include "fold/upcast.h"
+#include "json/value.h"
+
+/* Says in the context of errors what they are about. */
+static void
+describe(void *arg)
+{
+	const EsAbout *about = arg;
+	const EsEvent *event = about->event;
+	text	   *stream;
+	text	   *type;
+
+	if (event == NULL)
+	{
+		errcontext("projection \"%s\"", text_to_cstring(about->projection->name));
+		return;
+	}
+	stream = DatumGetTextPP(event->stream);
+	type = DatumGetTextPP(event->type);
+	errcontext("projection \"%s\", stream \"%.*s\", version %lld, type \"%.*s\"",
+			   text_to_cstring(about->projection->name),
+			   (int) VARSIZE_ANY_EXHDR(stream), VARDATA_ANY(stream), (long long) event->version,
+			   (int) VARSIZE_ANY_EXHDR(type), VARDATA_ANY(type));
+}
+
+/* es_project_begin_about has errors say so, until es_project_end_about. */
+void
+es_project_begin_about(EsAbout *about)
+{
+	about->callback.callback = describe;
+	about->callback.arg = about;
+	about->callback.previous = error_context_stack;
+	error_context_stack = &about->callback;
+}
+
+/* es_project_end_about undoes es_project_begin_about; an error does, too. */
+void
+es_project_end_about(const EsAbout *about)
+{
+	error_context_stack = about->callback.previous;
+}
+
+/* Gives the key of an event; VE009 if it is none. */
+static const text *
+key_of(const EsProjection *projection, const EsEvent *event)
+{
+	const text *key = es_value_key(projection->value, event);
+
+	if (key && VARSIZE_ANY_EXHDR(key) > ES_MAX_KEY)
+		ereport(ERROR,
+				errcode(ES_ERRCODE_HANDLER_FAILED),
+				errmsg("the key of an event must have at most %d bytes, not %d",
+					   ES_MAX_KEY, (int) VARSIZE_ANY_EXHDR(key)));
+	return key;
+}
+
+/* Orders events by key, then by position. */
+static int
+compare_keyed(const void *a, const void *b)
+{
+	const EsKeyed *x = a;
+	const EsKeyed *y = b;
+	int			xlen = VARSIZE_ANY_EXHDR(x->key);
+	int			ylen = VARSIZE_ANY_EXHDR(y->key);
+	int			order = memcmp(VARDATA_ANY(x->key), VARDATA_ANY(y->key), Min(xlen, ylen));
+
+	if (order == 0)
+		order = xlen - ylen;
+	if (order != 0)
+		return order;
+	return x->event->position < y->event->position ? -1 : x->event->position > y->event->position;
+}
+
+/*
+ * es_project_upcast gives events their newest form, in which keys are found and
+ * handlers see them; what is new of them is in the current memory context.
+ */
+void
+es_project_upcast(const EsProjection *projection, EsEvent *events, int count, int64 *current)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eventstore projection upcasters",
+												  ALLOCSET_SMALL_SIZES);
+
+	/* all reducers have all upcasters */
+	const EsReducer *reducer = es_reduce_pin(cstring_to_text("last"), scratch);
+	EsAbout		about = {.projection = projection};
+	EsCalls    *calls;
+
+	if (reducer->upcasters->count > 0)
+	{
+		calls = es_handler_begin_calls(reducer->upcasters->count);
+		es_project_begin_about(&about);
+		for (int i = 0; i < count; i++)
+		{
+			about.event = &events[i];
+			*current = events[i].position;
+			es_upcast_event(reducer->upcasters, calls, &events[i]);
+		}
+		es_project_end_about(&about);
+		*current = 0;
+	}
+	MemoryContextDelete(scratch);
+}
+
+/*
+ * es_project_sort finds the keys of events and sorts the events by them; returns
+ * how many have one.  There is room for all.
+ */
+int
+es_project_sort(const EsProjection *projection, const EsEvent *events, int count,
+				EsKeyed *keyed, int64 *current)
+{
+	EsAbout		about = {.projection = projection};
+	int			n = 0;
+
+	es_project_begin_about(&about);
+	for (int i = 0; i < count; i++)
+	{
+		about.event = keyed[n].event = &events[i];
+		*current = events[i].position;
+		keyed[n].key = key_of(projection, &events[i]);
+		if (keyed[n].key)
+			n++;
+	}
+	es_project_end_about(&about);
+	*current = 0;
+	if (n > 1)
+		qsort(keyed, n, sizeof(EsKeyed), compare_keyed);
+	return n;
+}
+
+/* es_project_same_key tells how many of sorted events have the key of the first. */
+int
+es_project_same_key(const EsKeyed *keyed, int count)
+{
+	int			n = 1;
+
+	while (n < count && es_base_same_text(keyed[n].key, keyed[0].key))
+		n++;
+	return n;
+}
+
+/* Gives the reducer of a projection, as long as the current memory context; VE004 if it is gone. */
+static const EsReducer *
+get_reducer(const EsProjection *projection)
+{
+	const EsReducer *reducer = es_reduce_pin(projection->reducer, CurrentMemoryContext);
+
+	if (reducer == NULL)
+		ereport(ERROR,
+				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+				errmsg("reducer \"%s\" of projection \"%s\" does not exist",
+					   text_to_cstring(projection->reducer), text_to_cstring(projection->name)));
+	return reducer;
+}
+
+/* es_project_layout tells what the text of a projection's states goes by now; NULL if there is none. */
+const text *
+es_project_layout(const EsProjection *projection)
+{
+	const EsReducer *reducer;
+
+	if (projection->reducer == NULL)
+		return NULL;
+	reducer = get_reducer(projection);
+	return reducer->layout ? cstring_to_text(reducer->layout) : NULL;
+}
+
+/*
+ * es_project_begin_fold begins to fold by a projection's reducer; 55000 if states
+ * that are there, of a layout, would be read as something else, 42501 if the current
+ * user does not trust the owner of their type.
+ */
+EsFold *
+es_project_begin_fold(const EsProjection *projection, const text *layout)
+{
+	const EsReducer *reducer = get_reducer(projection);
+
+	if (reducer->layout && (layout == NULL || strlen(reducer->layout) != VARSIZE_ANY_EXHDR(layout) ||
+							memcmp(reducer->layout, VARDATA_ANY(layout), VARSIZE_ANY_EXHDR(layout)) != 0))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("the states of projection \"%s\" are of a type that has changed since",
+					   text_to_cstring(projection->name)),
+				errhint("Make them anew with es_rebuild_projection."));
+	es_handler_require_trusted_type(reducer->state_type);
+	return es_fold_begin(projection->reducer);
+}
+
+/* Raises 54000 for a state that a dump could not have, or not bring back. */
+static void
+check_size(EsFold *fold, const EsKeyState *state)
+{
+	if ((state->state == NULL || es_textsize_can_keep(state->state)) &&
+		(state->state_text == NULL || VARSIZE_ANY_EXHDR(state->state_text) <= ES_MOST_TEXT))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			errmsg("the state of key \"%s\" by reducer \"%s\" has become too large, or nested too deeply",
+				   text_to_cstring(state->key), es_fold_reducer(fold)->name),
+			errdetail("Its text may have %d bytes, and %d levels of arrays and objects.",
+					  ES_MOST_TEXT, ES_MOST_LEVELS));
+}
+
+/* Takes the state of a fold, in the current memory context. */
+static void
+take_state(EsFold *fold, EsKeyState *state)
+{
+	EsStoredState stored;
+	bool		isnull;
+
+	es_fold_store(fold, &stored);
+	state->state_text = stored.text;
+	state->state = NULL;
+	if (stored.json)
+		state->state = DatumGetJsonbPCopy(JsonbPGetDatum(stored.json)); /* it may be the fold's */
+	else if (stored.text)
+		state->state = DatumGetJsonbP(es_fold_state_jsonb(fold, &isnull));
+	check_size(fold, state);
+}
+
+/* es_project_fold folds events of one key into its state; what becomes of it is in the current memory context. */
+void
+es_project_fold(EsFold *fold, EsKeyState *state, const EsKeyed *keyed, int count, int64 *current)
+{
+	EsStoredState stored = {.json = state->state_text ? NULL : state->state,.text = state->state_text};
+
+	stored.isnull = stored.json == NULL && stored.text == NULL;
+	*current = keyed[0].event->position;
+	if (state->version > 0)
+		es_fold_load(fold, &stored);
+	else
+		es_fold_reset(fold);
+	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		*current = keyed[i].event->position;
+		es_fold_apply(fold, keyed[i].event);
+	}
+	state->version += count;
+	state->position = Max(state->position, *current);
+	take_state(fold, state);
+	*current = 0;
+}
+
+/* Gets a function of a projection ready to be called by the current user. */
+static void
+look_up_function(Oid function, FmgrInfo *flinfo)
+{
+	es_handler_require_execute(function);
+	es_handler_require_trusted(function);
+	fmgr_info(function, flinfo);
+}
+
+/*
+ * es_project_call calls the handler for events, in order, and returns for how
+ * many: it stops when that has taken long.
+ */
+int
+es_project_call(const EsProjection *projection, const EsEvent *events, int count, int64 *current)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eventstore projection event",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = CurrentMemoryContext;
+	TimestampTz started = GetCurrentTimestamp();
+	EsAbout		about = {.projection = projection};
+	FmgrInfo	flinfo;
+	int			n = 0;
+
+	look_up_function(es_projection_handler(projection), &flinfo);
+	es_project_begin_about(&about);
+	while (n < count && (n == 0 || GetCurrentTimestamp() - started < ES_BATCH_US))
+	{
+		CHECK_FOR_INTERRUPTS();
+		about.event = &events[n++];
+		*current = about.event->position;
+		MemoryContextSwitchTo(scratch);
+		InitFunctionCallInfoData(*fcinfo, &flinfo, 1, InvalidOid, NULL, NULL);
+		fcinfo->args[0].value = es_base_event_datum(about.event);
+		fcinfo->args[0].isnull = false;
+		(void) es_handler_invoke(fcinfo);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(scratch);
+	}
+	es_project_end_about(&about);
+	*current = 0;
+	MemoryContextDelete(scratch);
+	return n;
+}
+
+/* es_project_call_reset has what the handler writes emptied, as the creator. */
+void
+es_project_call_reset(const EsProjection *projection)
+{
+	LOCAL_FCINFO(fcinfo, 0);
+	EsOwnerContext caller;
+	EsAbout		about = {.projection = projection};
+	FmgrInfo	flinfo;
+
+	es_project_begin_about(&about);
+	es_projection_become_creator(projection, &caller);
+	look_up_function(es_projection_reset(projection), &flinfo);
+	InitFunctionCallInfoData(*fcinfo, &flinfo, 0, InvalidOid, NULL, NULL);
+	(void) es_handler_invoke(fcinfo);
+	es_projection_become_caller(&caller);
+	es_project_end_about(&about);
+	CommandCounterIncrement();
+}

@@ -1,0 +1,49 @@
+/*
+ * apply.h
+ *		Running projections: events at hand taken in.
+ */
+#ifndef ES_PROJECTION_APPLY_H
+#define ES_PROJECTION_APPLY_H
+
+#include "fold/fold.h"
+#include "projection/progress.h"
+#include "projection/readmodel.h"
+
+/*
+ * What a batch may use, besides the number of events that
+ * eventstore.projection_batch and the projection's pace allow: what is used up
+ * first ends it.
+ */
+#define ES_BATCH_BYTES	(16 * 1024 * 1024)	/* of events, not compressed */
+#define ES_BATCH_US		INT64CONST(1000000) /* had better not take longer */
+
+/* An event, and the key that it is folded into. */
+typedef struct EsKeyed
+{
+	const text *key;
+	const EsEvent *event;
+} EsKeyed;
+
+/* What errors are about. */
+typedef struct EsAbout
+{
+	const EsProjection *projection;
+	const EsEvent *event;		/* NULL: a reducer says so itself */
+	ErrorContextCallback callback;
+} EsAbout;
+
+extern void es_project_begin_about(EsAbout *about);
+extern void es_project_end_about(const EsAbout *about);
+
+/* *current becomes the position of the event that is being taken in, 0 for none in particular. */
+extern void es_project_upcast(const EsProjection *projection, EsEvent *events, int count, int64 *current);
+extern int	es_project_sort(const EsProjection *projection, const EsEvent *events, int count,
+							EsKeyed *keyed, int64 *current);
+extern int	es_project_same_key(const EsKeyed *keyed, int count);
+extern const text *es_project_layout(const EsProjection *projection);
+extern EsFold *es_project_begin_fold(const EsProjection *projection, const text *layout);
+extern void es_project_fold(EsFold *fold, EsKeyState *state, const EsKeyed *keyed, int count, int64 *current);
+extern int	es_project_call(const EsProjection *projection, const EsEvent *events, int count, int64 *current);
+extern void es_project_call_reset(const EsProjection *projection);
+
+#endif							/* ES_PROJECTION_APPLY_H */

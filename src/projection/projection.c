@@ -1,0 +1,596 @@
+/*
+ * projection.c
+ *		Projections: which read models are kept up to date.
+ *
+ * A projection is a row of eventstore.projections.  Rows name their functions
+ * and the role that made them; names survive dumps and upgrades, OIDs do not.
+ * So a function or role may turn out to be gone when it is needed.
+ *
+ * Definitions are kept by session, all of them in one set.  A relcache
+ * invalidation of eventstore.projections makes sessions read them anew: this one
+ * at once, others at commit.  Who uses one while users' code runs pins the set:
+ * that code may well change projections.  The pin is tied to a memory context and
+ * so does not outlive an error.
+ *
+ * Locks, in order: eventstore.projections in SHARE ROW EXCLUSIVE mode, by whoever
+ * makes or drops projections; a projection, an object lock of class
+ * eventstore.projections, by whoever moves its checkpoint; the exclusion of
+ * appends (stream/lock.c), by whoever makes or drops an inline projection or lets
+ * one go over to another generation.  All are kept to the end of the transaction.
+ * Because of the last, an appender that has begun knows the inline projections
+ * that there are until it ends.
+ */
+#include "projection/projection.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "parser/parse_func.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/regproc.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "table/columns.h"
+#include "base/error.h"
+#include "base/names.h"
+#include "base/objects.h"
+#include "shared/roster.h"
+#include "table/rows.h"
+#include "table/sequence.h"
+#include "base/settings.h"
+#include "log/subscriber.h"
+
+#define Anum_projections_id				1
+#define Anum_projections_created_at		2
+#define Anum_projections_name			3
+#define Anum_projections_mode			4
+#define Anum_projections_reducer		5
+#define Anum_projections_key			6
+#define Anum_projections_handler		7
+#define Anum_projections_reset			8
+#define Anum_projections_categories		9
+#define Anum_projections_types			10
+#define Anum_projections_creator		11
+#define Natts_projections				11
+
+/* A projection whose users' code runs in this session; in TopTransactionContext. */
+typedef struct Running
+{
+	int64		projection_id;
+	SubTransactionId subid;
+	struct Running *outer;
+} Running;
+
+static EsRelation projections_table = {"projections"};
+static EsRelation projections_by_id = {"projections_by_id",
+.index = {.keys = {Anum_projections_id},.columns = "projection_id",.unique = true}};
+
+static const EsColumn columns[Natts_projections] = {
+	{"projection_id", INT8OID}, {"created_at", TIMESTAMPTZOID}, {"name", TEXTOID}, {"mode", TEXTOID},
+	{"reducer", TEXTOID, true}, {"key", TEXTOID, true}, {"handler", TEXTOID, true}, {"reset", TEXTOID, true},
+	{"categories", TEXTARRAYOID, true}, {"types", TEXTARRAYOID, true}, {"creator", TEXTOID}
+};
+static const EsShape projections = ES_SHAPE(&projections_table, &projections_by_id, columns);
+
+static EsRelation projection_id_seq = {"projection_id_seq",.kind = RELKIND_SEQUENCE};
+
+static Running *running = NULL; /* the innermost */
+static EsProjectionSet *known = NULL;
+static bool stale = false;		/* what is known may not hold any more */
+static Oid	known_relation = InvalidOid;
+static bool has_work = false;	/* this transaction makes some for the worker */
+
+PG_FUNCTION_INFO_V1(es_projection_forget);
+
+/* ---- the set of all ---- */
+
+/* Forgets definitions when a projection changes, or anything may have. */
+static void
+forget_projections(Datum arg, Oid relid)
+{
+	if (!OidIsValid(relid) || relid == known_relation)
+		stale = true;
+}
+
+/* Forgets what ran in a (sub)transaction that is aborted. */
+static void
+forget_running(SubTransactionId subid)
+{
+	while (running && running->subid >= subid)
+		running = running->outer;
+	es_handler_on_behalf = running != NULL;
+}
+
+/* Forgets what ran in a subtransaction. */
+static void
+at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		forget_running(subid);
+}
+
+/* Lets the worker know, once there is something new for it to do. */
+static void
+at_xact_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT && has_work)
+		es_roster_nudge();
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+	{
+		has_work = false;
+		forget_running(TopSubTransactionId);
+	}
+}
+
+/* Registers the callbacks; called once, from _PG_init. */
+void
+es_projection_init(void)
+{
+	es_base_on_relation_change(forget_projections);
+	RegisterXactCallback(at_xact_end, NULL);
+	RegisterSubXactCallback(at_subxact_end, NULL);
+}
+
+/* Takes a column of text, in the current memory context; NULL for none. */
+static const text *
+take_text(Datum value, bool isnull)
+{
+	return isnull ? NULL : DatumGetTextPCopy(value);
+}
+
+/* Takes a column of text as a C string. */
+static const char *
+take_string(Datum value, bool isnull)
+{
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+/* Fills in a definition from its row, in the current memory context. */
+static void
+take_definition(EsProjection *projection, const Datum *v, const bool *n)
+{
+#define COLUMN(name)	v[Anum_projections_##name - 1], n[Anum_projections_##name - 1]
+	memset(projection, 0, sizeof(*projection));
+	projection->id = DatumGetInt64(v[Anum_projections_id - 1]);
+	projection->name = take_text(COLUMN(name));
+	projection->is_inline = strcmp(take_string(COLUMN(mode)), "inline") == 0;
+	projection->reducer = take_text(COLUMN(reducer));
+	projection->key = take_text(COLUMN(key));
+	projection->handler = take_string(COLUMN(handler));
+	projection->reset = take_string(COLUMN(reset));
+	projection->categories = es_names_of_column(COLUMN(categories));
+	projection->types = es_names_of_column(COLUMN(types));
+	projection->creator = take_string(COLUMN(creator));
+	if (projection->key)
+		projection->value = es_value_compile_key(projection->key);
+	projection->generation = palloc0(sizeof(int64));
+	projection->layout = palloc0(sizeof(text *));
+	projection->pace = palloc0(sizeof(int));
+#undef COLUMN
+}
+
+/* Orders projections by id. */
+static int
+compare_projections(const void *a, const void *b)
+{
+	int64		x = ((const EsProjection *) a)->id;
+	int64		y = ((const EsProjection *) b)->id;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Reads all definitions into the current memory context. */
+static void
+read_definitions(EsProjectionSet *set)
+{
+	EsRows		rows = {.shape = &projections,.mode = AccessShareLock};
+	int			room = 8;
+
+	es_rows_begin(&rows);
+	known_relation = RelationGetRelid(rows.rel);
+	set->projections = palloc(sizeof(EsProjection) * room);
+	while (es_rows_next(&rows))
+	{
+		if (set->count == room)
+			set->projections = repalloc(set->projections, sizeof(EsProjection) * (room *= 2));
+		take_definition(&set->projections[set->count], rows.values, rows.isnull);
+		set->any_inline = set->any_inline || set->projections[set->count].is_inline;
+		set->count++;
+	}
+	es_rows_end(&rows);
+	qsort(set->projections, set->count, sizeof(EsProjection), compare_projections);
+}
+
+/* Reads the set of all projections, in a context of its own. */
+static EsProjectionSet *
+read_set(void)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore projections",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	EsProjectionSet *set = palloc0(sizeof(EsProjectionSet));
+
+	set->context = context;
+	read_definitions(set);
+	MemoryContextSwitchTo(old);
+	MemoryContextSetParent(context, TopMemoryContext);
+	return set;
+}
+
+/* Gives the set as it is now. */
+static EsProjectionSet *
+current_set(void)
+{
+	if (likely(known && !stale))
+		return known;
+	if (known)
+	{
+		known->current = false;
+		if (known->pins == 0)
+			MemoryContextDelete(known->context);
+		known = NULL;
+	}
+	do
+	{
+		/* the reading may take in invalidations, too */
+		EsProjectionSet *set;
+
+		stale = false;
+		set = read_set();
+		if (stale)
+			MemoryContextDelete(set->context);
+		else
+			known = set;
+	} while (known == NULL);
+	known->current = true;
+	return known;
+}
+
+/* es_projection_any_inline tells whether appends have something to do for projections. */
+bool
+es_projection_any_inline(void)
+{
+	return current_set()->any_inline;
+}
+
+/* Undoes one es_projection_pin: its holder is gone. */
+static void
+unpin(void *arg)
+{
+	EsProjectionSet *set = arg;
+
+	if (--set->pins == 0 && !set->current)
+		MemoryContextDelete(set->context);
+}
+
+/*
+ * es_projection_pin gives all projections as they are now, and keeps them so
+ * until the memory context of their holder is reset or deleted.
+ */
+const EsProjectionSet *
+es_projection_pin(MemoryContext holder)
+{
+	MemoryContextCallback *callback = MemoryContextAlloc(holder, sizeof(MemoryContextCallback));
+	EsProjectionSet *set;
+
+	AcceptInvalidationMessages();
+	set = current_set();
+	callback->func = unpin;
+	callback->arg = set;
+	MemoryContextRegisterResetCallback(holder, callback);
+	set->pins++;
+	return set;
+}
+
+/* es_projection_find finds a projection by its name; NULL if there is none. */
+const EsProjection *
+es_projection_find(const EsProjectionSet *set, const text *name)
+{
+	for (int i = 0; i < set->count; i++)
+		if (es_base_same_text(set->projections[i].name, name))
+			return &set->projections[i];
+	return NULL;
+}
+
+/* es_projection_find_by_id finds a projection by its id; NULL if there is none. */
+const EsProjection *
+es_projection_find_by_id(const EsProjectionSet *set, int64 id)
+{
+	EsProjection key = {.id = id};
+
+	return bsearch(&key, set->projections, set->count, sizeof(EsProjection), compare_projections);
+}
+
+/* es_projection_name_arg fetches the argument that names a projection, checked. */
+text *
+es_projection_name_arg(FunctionCallInfo fcinfo, int argno)
+{
+	text	   *name;
+
+	es_base_require(fcinfo, argno, "projection");
+	name = PG_GETARG_TEXT_PP(argno);
+	es_base_check_name(name, "projection", ES_MAX_PROJECTION_NAME);
+	return name;
+}
+
+/*
+ * es_projection_get gives a projection, which stays as it is as long as the
+ * current memory context; raises VE004 if there is none of that name.
+ */
+const EsProjection *
+es_projection_get(const text *name)
+{
+	const EsProjection *projection = es_projection_find(es_projection_pin(CurrentMemoryContext), name);
+
+	if (projection == NULL)
+		ereport(ERROR,
+				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+				errmsg("projection \"%s\" does not exist", text_to_cstring(name)));
+	return projection;
+}
+
+/* es_projection_wants tells whether an event is of the categories and types of a projection. */
+bool
+es_projection_wants(const EsProjection *projection, const EsEvent *event)
+{
+	return es_names_pass(&projection->categories, &projection->types, event);
+}
+
+/* ---- functions and roles ---- */
+
+/* es_projection_shape tells what a handler, or a reset function, must look like. */
+EsSignature
+es_projection_shape(bool takes_event)
+{
+	EsSignature shape = {.nargs = takes_event ? 1 : 0,.args = {es_base_event_type()}};
+
+	return shape;
+}
+
+/* Finds a function by its qualified name and arguments; VE004 if it is gone. */
+static Oid
+find_function(const EsProjection *projection, const char *name, bool takes_event)
+{
+	EsSignature shape = es_projection_shape(takes_event);
+	EsOwnerContext caller;
+	Oid			function;
+
+	/* names are resolved as the owner, as those of reducers' handlers are */
+	es_base_become_owner(&caller);
+	function = LookupFuncName(textToQualifiedNameList(cstring_to_text(name)), shape.nargs, shape.args, true);
+	es_base_become_caller(&caller);
+	if (!OidIsValid(function) || !es_handler_fits(function, &shape))
+		ereport(ERROR,
+				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+				errmsg("function %s(%s) of projection \"%s\" does not exist any more",
+					   name, takes_event ? "es_event" : "", text_to_cstring(projection->name)),
+				errhint("Create the function again, or drop the projection with es_drop_projection."));
+	return function;
+}
+
+/* es_projection_handler finds the handler; VE004 if it is gone. */
+Oid
+es_projection_handler(const EsProjection *projection)
+{
+	return find_function(projection, projection->handler, true);
+}
+
+/* es_projection_reset finds the function that empties what the handler writes; VE004 if it is gone. */
+Oid
+es_projection_reset(const EsProjection *projection)
+{
+	return find_function(projection, projection->reset, false);
+}
+
+/* Raises 55000 if a projection is running in this session: its own code must not change it. */
+static void
+refuse_if_running(const EsProjection *projection)
+{
+	for (Running *r = running; r; r = r->outer)
+		if (r->projection_id == projection->id)
+			ereport(ERROR,
+					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("projection \"%s\" is running: what it calls cannot run or change it",
+						   text_to_cstring(projection->name)));
+}
+
+/* es_projection_become_caller undoes es_projection_become_creator. */
+void
+es_projection_become_caller(const EsOwnerContext *saved)
+{
+	es_base_become_caller(saved);
+	running = running->outer;
+	es_handler_on_behalf = running != NULL;
+}
+
+/*
+ * es_projection_become_creator makes a projection's creator the current user,
+ * with the server's own settings, for the code of users, and the projection one that
+ * is running; es_projection_become_caller undoes it, and so does an error.  Where that
+ * role could not act as the session's user by itself, it must not leave anything behind
+ * that would run as such, like a deferred trigger.
+ */
+void
+es_projection_become_creator(const EsProjection *projection, EsOwnerContext *saved)
+{
+	Oid			creator = get_role_oid(projection->creator, true);
+	int			restrict_to = SECURITY_LOCAL_USERID_CHANGE;
+	Running    *r;
+
+	if (!OidIsValid(creator))
+		ereport(ERROR,
+				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+				errmsg("role \"%s\", which created projection \"%s\", does not exist any more",
+					   projection->creator, text_to_cstring(projection->name)),
+				errhint("Drop the projection with es_drop_projection, and create it again."));
+	r = MemoryContextAlloc(TopTransactionContext, sizeof(Running));
+	r->projection_id = projection->id;
+	r->subid = GetCurrentSubTransactionId();
+	r->outer = running;
+	running = r;
+	es_handler_on_behalf = true;
+	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
+	if (!es_may_become(creator, saved->user) || !es_may_become(creator, GetSessionUserId()))
+		restrict_to |= SECURITY_RESTRICTED_OPERATION;
+	SetUserIdAndSecContext(creator, saved->sec_context | restrict_to);
+	saved->guc_level = es_settings_enter();
+}
+
+/* ---- locks and changes ---- */
+
+/*
+ * es_projection_try_keep keeps the store from being dropped while this transaction
+ * runs; false if somebody is about to drop it, or has.
+ */
+bool
+es_projection_try_keep(void)
+{
+	return es_base_try_lock(&projections_table, AccessShareLock);
+}
+
+/* The lock on a projection. */
+static LOCKTAG
+lock_tag(int64 id)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&projections_table), (uint32) id, 1);
+	return tag;
+}
+
+/*
+ * es_projection_lock takes the lock on a projection, to the end of the
+ * transaction; false if it is not free and the caller does not want to wait.
+ */
+bool
+es_projection_lock(int64 id, bool wait)
+{
+	LOCKTAG		tag = lock_tag(id);
+
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* es_projection_is_locked tells whether somebody else has the lock on a projection. */
+bool
+es_projection_is_locked(int64 id)
+{
+	LOCKTAG		tag = lock_tag(id);
+	bool		locked = !es_projection_lock(id, false);
+
+	if (!locked)
+		(void) LockRelease(&tag, ExclusiveLock, false);
+	return locked;
+}
+
+/*
+ * es_projection_get_locked is es_projection_get with the projection's lock, which it
+ * waits for; 55000 if the projection itself calls.
+ */
+const EsProjection *
+es_projection_get_locked(const text *name)
+{
+	const EsProjection *projection = es_projection_get(name);
+	int64		id;
+
+	refuse_if_running(projection);
+	do
+	{
+		id = projection->id;
+		(void) es_projection_lock(id, true);
+		projection = es_projection_get(name);	/* another one by now? */
+	} while (projection->id != id);
+	return projection;
+}
+
+/* es_projection_open_for_change begins a change of projections; waits for other changes' transactions. */
+void
+es_projection_open_for_change(const char *command)
+{
+	es_subscriber_prevent_write(command);
+	PreventCommandIfParallelMode(command);
+	es_base_lock(&projections_table, ShareRowExclusiveLock);
+}
+
+/* Sets a column of text; NULL for none. */
+static void
+put_text(Datum *value, bool *isnull, const text *content)
+{
+	*value = PointerGetDatum(content);
+	*isnull = content == NULL;
+}
+
+/* Sets a column of text from a C string. */
+static void
+put_string(Datum *value, bool *isnull, const char *content)
+{
+	put_text(value, isnull, content ? cstring_to_text(content) : NULL);
+}
+
+/* Sets a column of names. */
+static void
+put_names(Datum *value, bool *isnull, const EsNames *names)
+{
+	*isnull = !names->set;
+	*value = PointerGetDatum(es_names_array(names));
+}
+
+/* es_projection_insert adds a projection, which gets its id, within a change of them. */
+void
+es_projection_insert(EsProjection *projection)
+{
+	Datum		v[Natts_projections];
+	bool		n[Natts_projections] = {false};
+
+#define COLUMN(name)	&v[Anum_projections_##name - 1], &n[Anum_projections_##name - 1]
+	projection->id = es_sequence_take(&projection_id_seq, 1);
+	v[Anum_projections_id - 1] = Int64GetDatum(projection->id);
+	v[Anum_projections_created_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	put_text(COLUMN(name), projection->name);
+	put_string(COLUMN(mode), projection->is_inline ? "inline" : "async");
+	put_text(COLUMN(reducer), projection->reducer);
+	put_text(COLUMN(key), projection->key);
+	put_string(COLUMN(handler), projection->handler);
+	put_string(COLUMN(reset), projection->reset);
+	put_names(COLUMN(categories), &projection->categories);
+	put_names(COLUMN(types), &projection->types);
+	put_string(COLUMN(creator), projection->creator);
+#undef COLUMN
+	es_rows_insert(&projections, v, n);
+}
+
+/* es_projection_delete takes the row of a projection away, within a change of them. */
+void
+es_projection_delete(const EsProjection *projection)
+{
+	Datum		key = Int64GetDatum(projection->id);
+
+	(void) es_rows_take_away(&projections, &key, 1);
+}
+
+/*
+ * es_projection_announce makes a change known, to this command's rest and, at
+ * commit, to all; and to the worker, if there is something for it to do.
+ */
+void
+es_projection_announce(bool work)
+{
+	CacheInvalidateRelcacheByRelid(es_base_oid(&projections_table));
+	CommandCounterIncrement();
+	has_work = has_work || work;
+}
+
+/* eventstore.forget_projections() is the row trigger for rows that others insert: a restore, a subscription. */
+Datum
+es_projection_forget(PG_FUNCTION_ARGS)
+{
+	CacheInvalidateRelcacheByRelid(es_base_oid(&projections_table));
+	has_work = true;
+	PG_RETURN_POINTER(NULL);
+}

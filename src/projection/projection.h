@@ -1,0 +1,77 @@
+/*
+ * projection.h
+ *		Projections: which read models are kept up to date.
+ */
+#ifndef ES_PROJECTION_PROJECTION_H
+#define ES_PROJECTION_PROJECTION_H
+
+#include "fold/handler.h"
+#include "read/log.h"
+#include "json/value.h"
+
+#define ES_MAX_PROJECTION_NAME	512
+
+/*
+ * A projection.  It has a reducer and a key, or a handler.  Read-only; it stays
+ * as it is as long as its set is pinned.
+ */
+typedef struct EsProjection
+{
+	int64		id;
+	const text *name;
+	bool		is_inline;		/* runs in the append's transaction */
+	const text *reducer;		/* NULL: has a handler */
+	const text *key;			/* NULL: has a handler */
+	const char *handler;		/* qualified name; NULL: has a reducer */
+	const char *reset;			/* qualified name, or NULL */
+	EsNames		categories;
+	EsNames		types;
+	const char *creator;
+	const EsValue *value;		/* the compiled key; NULL: has a handler */
+	/* found out as it is used; 0: not known yet */
+	int64	   *generation;		/* that is live, of an inline one */
+	const text **layout;		/* of that one's states */
+	int		   *pace;			/* how many events a batch had better have */
+} EsProjection;
+
+/* All projections, in order of id. */
+typedef struct EsProjectionSet
+{
+	int			count;
+	EsProjection *projections;
+	bool		any_inline;
+	/* kept by projection.c */
+	MemoryContext context;
+	int			pins;
+	bool		current;
+} EsProjectionSet;
+
+extern void es_projection_init(void);
+
+/* Looking up. */
+extern bool es_projection_any_inline(void);
+extern const EsProjectionSet *es_projection_pin(MemoryContext holder);
+extern const EsProjection *es_projection_find(const EsProjectionSet *set, const text *name);
+extern const EsProjection *es_projection_find_by_id(const EsProjectionSet *set, int64 id);
+extern text *es_projection_name_arg(FunctionCallInfo fcinfo, int argno);
+extern const EsProjection *es_projection_get(const text *name);
+extern bool es_projection_wants(const EsProjection *projection, const EsEvent *event);
+
+/* Its functions, and whom they run as. */
+extern EsSignature es_projection_shape(bool takes_event);
+extern Oid	es_projection_handler(const EsProjection *projection);
+extern Oid	es_projection_reset(const EsProjection *projection);
+extern void es_projection_become_creator(const EsProjection *projection, EsOwnerContext *saved);
+extern void es_projection_become_caller(const EsOwnerContext *saved);
+
+/* Locks and changes. */
+extern bool es_projection_try_keep(void);
+extern bool es_projection_lock(int64 id, bool wait);
+extern bool es_projection_is_locked(int64 id);
+extern const EsProjection *es_projection_get_locked(const text *name);
+extern void es_projection_open_for_change(const char *command);
+extern void es_projection_insert(EsProjection *projection);
+extern void es_projection_delete(const EsProjection *projection);
+extern void es_projection_announce(bool has_work);
+
+#endif							/* ES_PROJECTION_PROJECTION_H */

@@ -1,0 +1,243 @@
+/*
+ * rebuild.c
+ *		Projections made anew beside the live ones.
+ *
+ * A rebuild is another generation, which begins before the first event.  With a
+ * reducer, its states are rows of their own; the live generation goes on meanwhile.
+ * Once the new one has come as far as the live one, it becomes live and the old
+ * states are deleted, in one transaction: a snapshot sees all of one or all of the
+ * other.
+ *
+ * A handler has one set of tables, the user's.  So its rebuild is one transaction
+ * from reset() to the end of the log: others see the tables as they were until it
+ * commits.
+ *
+ * An inline projection's last step excludes appends (stream/lock.c): what they have
+ * added by then is taken in, and the next append goes into the new generation.  The
+ * old states are deleted later, so that appends do not wait for that.  With a handler they are kept off all the time, since both would write the same rows.
+ *
+ * After a crash a rebuild goes on from its checkpoint.
+ */
+#include "projection/rebuild.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "subscription/ack.h"
+#include "stream/lock.h"
+#include "log/subscriber.h"
+
+#define SWEEP_ROWS	10000		/* in a transaction of the worker */
+
+PG_FUNCTION_INFO_V1(es_rebuild_projection);
+
+/*
+ * es_rebuild_projection(projection): starts to make a projection anew.
+ *
+ * One that is on its way begins anew itself.  Unknown: VE004; a handler without
+ * reset(): 55000.  Waits for who runs the projection; a rollback undoes it.
+ */
+Datum
+es_rebuild_projection(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_projection_name_arg(fcinfo, 0);
+	const EsProjection *projection;
+	EsProgress	live;
+	EsProgress	old;
+	EsProgress	row = {.retry_at = DT_NOBEGIN};
+
+	es_subscriber_prevent_write("es_rebuild_projection()");
+	projection = es_projection_get_locked(name);
+	if (projection->handler && projection->reset == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("projection \"%s\" cannot be rebuilt: it has no reset function", text_to_cstring(name)),
+				errhint("Drop it, and create it again with es_create_handler_projection(..., reset => ...)."));
+	if (!es_progress_read(projection->id, true, &live))
+		elog(ERROR, "projection \"%s\" has no live generation", text_to_cstring(name));
+	row.projection_id = projection->id;
+	row.generation = live.generation + 1;
+	if (es_progress_read(projection->id, false, &old))
+	{
+		row.generation = old.generation + 1;
+		es_progress_delete(&old);
+		es_readmodel_drop(projection->id, old.generation);
+	}
+	row.layout = es_project_layout(projection);
+	es_progress_insert(&row);
+	es_projection_announce(true);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_rebuild_catch_up takes in all batches up to where an attempt may go, in a
+ * transaction that fails if one does.
+ */
+void
+es_rebuild_catch_up(EsAttempt *attempt)
+{
+	EsRun	   *run = attempt->run;
+
+	run->most = PG_INT64_MAX;
+	while (run->progress.position < attempt->upto)
+	{
+		int64		before = run->progress.position;
+
+		CHECK_FOR_INTERRUPTS();
+		es_batch_watch(run, true);
+		es_batch_take(attempt);
+		if (run->progress.position == before)
+			break;
+	}
+}
+
+/* Makes the generation of a run the live one. */
+static void
+go_over(EsRun *run)
+{
+	EsProgress	live;
+
+	if (!es_progress_read(run->projection->id, true, &live))
+		elog(ERROR, "projection has no live generation");
+	es_progress_delete(&live);
+	if (run->projection->is_inline)
+		run->progress.litter = run->projection->reducer != NULL;
+	else if (run->projection->reducer)
+		es_readmodel_drop(run->projection->id, live.generation);
+	run->progress.live = true;
+	es_progress_forgive(&run->progress);
+	es_progress_write(&run->progress);
+	es_projection_announce(false);
+}
+
+/* es_rebuild_sweep deletes some of the states that an inline projection has left behind. */
+void
+es_rebuild_sweep(EsRun *run)
+{
+	run->progress.litter = !es_readmodel_sweep(run->projection->id, run->progress.generation, SWEEP_ROWS);
+	es_progress_write(&run->progress);
+}
+
+/* Takes in what is left of an inline projection's events while nobody appends, and goes over. */
+static void
+finish_inline(EsAttempt *attempt)
+{
+	attempt->upto = es_streamlock_freeze();
+	es_rebuild_catch_up(attempt);
+	go_over(attempt->run);
+}
+
+/* Calls reset() and all events' handler, and goes over. */
+static void
+rebuild_by_handler(EsAttempt *attempt)
+{
+	EsRun	   *run = attempt->run;
+
+	if (run->projection->is_inline)
+		attempt->upto = es_streamlock_freeze();
+	attempt->called = true;
+	es_project_call_reset(run->projection);
+	run->progress.position = 0;
+	es_rebuild_catch_up(attempt);
+	go_over(run);
+}
+
+/* Says in the server's log that the last step of a rebuild has not got what it has to wait for. */
+static void
+report_wait(const EsRun *run, const ErrorData *error)
+{
+	int64		left = run->progress.retry_at - GetCurrentTimestamp();
+
+	ereport(LOG,
+			errcode(error->sqlerrcode),
+			errmsg("the rebuild of projection \"%s\" could not end yet: %s",
+				   text_to_cstring(run->projection->name), error->message),
+			errdetail("Transactions that have appended, or others that hold locks, were in the way. The next attempt is in %lld ms.",
+					  (long long) Max(left, 0) / 1000));
+}
+
+/*
+ * Does the last step of a rebuild.  Should a worker not get what it has to wait for,
+ * that is not the projection's failure, and it tries again later.
+ */
+static ErrorData *
+finish(EsRun *run, EsAttemptWork work)
+{
+	EsAttempt	attempt = es_batch_begin(run);
+	ErrorData  *error = es_batch_attempt(&attempt, work);
+
+	if (error == NULL)
+		return NULL;
+	if (run->by_worker && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && attempt.current == 0)
+	{
+		run->progress.attempts++;
+		run->progress.retry_at = GetCurrentTimestamp() + es_ack_delay_after(run->progress.attempts);
+		es_progress_write(&run->progress);
+		report_wait(run, error);
+		return NULL;
+	}
+	es_batch_note_failure(run, attempt.current, es_batch_stream_at(&attempt, attempt.current), error);
+	return error;
+}
+
+/*
+ * Tells whether a rebuild whose last step excludes appends can end in this
+ * transaction; says so if not.
+ */
+static bool
+may_end(const EsRun *run)
+{
+	if (es_settle_own_first() == PG_INT64_MAX)
+		return true;
+	ereport(NOTICE,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("the rebuild of projection \"%s\" cannot end in a transaction that has appended events",
+				   text_to_cstring(run->projection->name)),
+			errhint("Call es_run_projection in a transaction of its own."));
+	return false;
+}
+
+/* Tells whether a rebuild has come as far as it can without the last step. */
+static bool
+is_near_the_end(const EsRun *run, const EsProgress *live)
+{
+	if (run->projection->is_inline)
+		return run->progress.position >= run->upto;
+	return run->progress.position >= live->position;
+}
+
+/*
+ * es_rebuild_step does one batch of a rebuild, or its last step; *more tells whether
+ * there is something left to do at once.  Returns the error that is noted, or NULL.
+ */
+ErrorData *
+es_rebuild_step(EsRun *run, bool *more)
+{
+	ErrorData  *error;
+	int64		before = run->progress.position;
+	EsProgress	live;
+
+	*more = false;
+	if (!es_progress_read(run->projection->id, true, &live))
+		elog(ERROR, "projection has no live generation");
+	run->upto = Max(run->upto, live.position);	/* others may have proved more */
+	if (run->projection->handler)
+		return may_end(run) ? finish(run, rebuild_by_handler) : NULL;
+	if (run->progress.position < run->upto)
+	{
+		error = es_batch_try(run);
+		if (error)
+			return error;
+	}
+	if (!is_near_the_end(run, &live))
+	{
+		*more = run->progress.position > before && run->most > 0;
+		return NULL;
+	}
+	if (run->projection->is_inline)
+		return may_end(run) ? finish(run, finish_inline) : NULL;
+	go_over(run);
+	return NULL;
+}

@@ -1,0 +1,56 @@
+/*
+ * cursor.h
+ *		A segment's events in order of position: all, or those of some categories.
+ */
+#ifndef ES_READ_CURSOR_H
+#define ES_READ_CURSOR_H
+
+#include "log/segment.h"
+
+/* What a cursor goes over. */
+typedef struct EsCursorRange
+{
+	int64		segment;
+	int64		after;			/* positions after this one */
+	int64		upto;			/* and up to this one */
+	const text *category;		/* NULL: all */
+	Snapshot   *snapshot;		/* fresh; renewed if the segment was rewritten
+								 * since */
+} EsCursorRange;
+
+typedef struct EsCursor
+{
+	bool		open;			/* stands on an event */
+	EsEvent		event;			/* the event */
+	TupleTableSlot *slot;		/* that holds it */
+
+	EsCursorRange range;
+	int32		category_key;
+	EsSegmentScan scan;			/* all events, or those that open runs */
+	bool		scan_open;
+	EsSegmentScan rest;			/* what follows in a run */
+	bool		rest_open;
+	int64		rest_next;		/* position that is next in the run; 0: none */
+	int64		rest_upto;
+} EsCursor;
+
+/* Goes over the events of many categories. */
+typedef struct EsMerge
+{
+	EsCursor	cursor;			/* has been moved to the event that is next */
+	int			ahead;			/* entries that are looked up at a time */
+	struct EsMergeEntry *entries;	/* so many for each category */
+	struct EsMergeHead *heads;	/* of the categories that have an entry */
+	struct binaryheap *order;	/* of heads, by position */
+} EsMerge;
+
+extern void es_cursor_open(EsCursor *cursor, const EsCursorRange *range);
+extern void es_cursor_advance(EsCursor *cursor);
+extern void es_cursor_give_out(EsCursor *cursor);
+extern void es_cursor_close(EsCursor *cursor);
+
+extern void es_merge_open(EsMerge *merge, const EsCursorRange *range, const int32 *keys, int nkeys);
+extern void es_merge_advance(EsMerge *merge);
+extern void es_merge_close(EsMerge *merge);
+
+#endif							/* ES_READ_CURSOR_H */

@@ -1,0 +1,388 @@
+/*
+ * log.c
+ *		Reading the log in order of position.
+ *
+ * Unfiltered, a reader walks the position index with a fresh snapshot.  While
+ * positions follow each other, nothing needs proof.  At a hole the settled
+ * position is asked for, once; if the hole is below it, nobody can fill it any
+ * more, and the walk goes on with a snapshot taken after that answer.  If not,
+ * what came before the hole is the result.
+ *
+ * Filtered, holes cannot be told from events that do not pass.  So the settled
+ * position is asked for first and bounds the read.
+ *
+ * The events of one category are found by the (category_key, position) index of each
+ * segment.  With several there are two ways through a segment.  To walk over its
+ * positions costs as much for each event, whether it passes or not.  To leap by the
+ * index costs a descent for each category, and then more for each event that passes,
+ * but nothing for those between.  Which is better depends on what is there, so both are
+ * tried in turns: a walk is ended when it has seen so many events that do not pass that
+ * the descents would have cost as much, and what leaps is ended when it has found more
+ * events than descents, lying close together.  So a read costs at most a few times what
+ * it would had the better way been known, be it of ten events or of all, and an event
+ * does not cost more the longer the list is.
+ *
+ * This transaction's own events are not returned: its first position is a
+ * bound like any transaction's in flight.
+ */
+#include "read/log.h"
+
+#include "lib/qunique.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+#include "read/cursor.h"
+
+#define WALK		4			/* events that are passed by at the price of a
+								 * descent */
+
+/* A read on its way. */
+typedef struct LogRead
+{
+	EsLogFilter *filter;
+	EsEventCallback callback;
+	void	   *arg;
+	bool		whole;			/* no filter: contiguity is the proof */
+	int64		passed;			/* all up to here is returned, or does not
+								 * pass */
+	int64		upto;
+	int64		final;			/* positions up to here need no proof */
+	int64		left;			/* events that may still be returned */
+	int64		taken;			/* events that were, since the walk began */
+	int32	   *keys;			/* of the categories; NULL: not found out */
+	int			nkeys;
+	Snapshot	snapshot;
+} LogRead;
+
+PG_FUNCTION_INFO_V1(es_read_all);
+PG_FUNCTION_INFO_V1(es_read_category);
+
+/* ---- filters ---- */
+
+/* Tells whether an event passes the filter. */
+static bool
+passes(const EsLogFilter *filter, const EsEvent *event)
+{
+	if (filter->stream_prefix)
+	{
+		text	   *stream = DatumGetTextPP(event->stream);
+		int			prefix_len = VARSIZE_ANY_EXHDR(filter->stream_prefix);
+
+		if (VARSIZE_ANY_EXHDR(stream) < prefix_len ||
+			memcmp(VARDATA_ANY(stream), VARDATA_ANY(filter->stream_prefix), prefix_len) != 0)
+			return false;
+	}
+	return es_names_pass(&filter->categories, &filter->types, event);
+}
+
+/* ---- reading one segment ---- */
+
+/* Takes the event that a cursor stands on; false if it is past a hole that nothing proves empty. */
+static bool
+take_event(LogRead *read, EsCursor *cursor)
+{
+	const EsEvent *event = &cursor->event;
+
+	CHECK_FOR_INTERRUPTS();
+	if (event->position > read->final && event->position != read->passed + 1)
+		return false;
+	if ((read->whole || passes(read->filter, event)) &&
+		(read->filter->wants == NULL || read->filter->wants(event, read->arg)))
+	{
+		es_settle_note_row(cursor->slot);
+		es_cursor_give_out(cursor);
+		read->callback(event, read->arg);
+		read->left = read->filter->enough ? 0 : read->left - 1;
+		read->taken++;
+	}
+	read->passed = event->position;
+	return true;
+}
+
+/* Reads a range, or what it has of one category; false if a hole is in the way. */
+static bool
+read_range(LogRead *read, const EsCursorRange *range)
+{
+	EsCursor	cursor;
+	bool		whole = true;
+
+	es_cursor_open(&cursor, range);
+	while (whole && read->left > 0 && cursor.open)
+	{
+		whole = take_event(read, &cursor);
+		if (whole)
+			es_cursor_advance(&cursor);
+	}
+	es_cursor_close(&cursor);
+	return whole;
+}
+
+/* Compares two keys, for sorting. */
+static int
+compare_keys(const void *a, const void *b)
+{
+	int32		x = *(const int32 *) a;
+	int32		y = *(const int32 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Finds out the keys of the categories, each once, in the index's order. */
+static void
+find_keys(LogRead *read)
+{
+	const EsNames *categories = &read->filter->categories;
+
+	read->keys = palloc(sizeof(int32) * categories->count);
+	for (int i = 0; i < categories->count; i++)
+	{
+		const text *name = categories->names[i];
+
+		CHECK_FOR_INTERRUPTS();
+		read->keys[i] = es_base_category_key(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	}
+	qsort(read->keys, categories->count, sizeof(int32), compare_keys);
+	read->nkeys = qunique(read->keys, categories->count, sizeof(int32), compare_keys);
+}
+
+/* Tells whether a walk had better go on from an event by the index of categories. */
+static bool
+walks_too_long(const LogRead *read, int64 walked, const EsEvent *event)
+{
+	const EsNames all = {0};
+
+	if (walked <= WALK * (read->filter->categories.count + read->taken))
+		return false;
+	/* what follows in a run is not in that index */
+	return event->run_length > 0 || !es_names_pass(&read->filter->categories, &all, event);
+}
+
+/* Walks over the positions of a range; false if that had better be ended. */
+static bool
+walk(LogRead *read, EsCursorRange range)
+{
+	EsCursor	cursor;
+	bool		goes_on = true;
+
+	range.after = read->passed;
+	read->taken = 0;
+	es_cursor_open(&cursor, &range);
+	for (int64 walked = 0; goes_on && read->left > 0 && cursor.open; walked++)
+	{
+		goes_on = !walks_too_long(read, walked, &cursor.event);
+		if (goes_on)
+		{
+			(void) take_event(read, &cursor);
+			es_cursor_advance(&cursor);
+		}
+	}
+	es_cursor_close(&cursor);
+	return goes_on;
+}
+
+/* Reads on in a range by the index of categories; false if that had better be ended. */
+static bool
+leap(LogRead *read, EsCursorRange range)
+{
+	EsMerge		merge;
+	EsCursor   *cursor = &merge.cursor;
+	bool		goes_on = true;
+
+	range.after = read->passed;
+	if (read->keys == NULL)
+		find_keys(read);
+	es_merge_open(&merge, &range, read->keys, read->nkeys);
+	for (int64 leaps = 1; goes_on && read->left > 0 && cursor->open; leaps++)
+	{
+		(void) take_event(read, cursor);
+		goes_on = leaps <= read->nkeys || read->passed - range.after > WALK * leaps;
+		es_merge_advance(&merge);
+	}
+	es_merge_close(&merge);
+	return goes_on;
+}
+
+/* Reads what one segment has; false if a hole is in the way. */
+static bool
+read_segment(LogRead *read, int64 segment)
+{
+	const EsNames *categories = &read->filter->categories;
+	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,.snapshot = &read->snapshot};
+	int64		last = es_segment_last_position(segment);
+	int64		positions = Min(read->upto, last) - read->passed;
+
+	if (!categories->set)
+		return read_range(read, &range);
+	Assert(read->upto <= read->final);
+	if (categories->count == 1)
+		range.category = categories->names[0];
+	if (categories->count == 1 || positions <= WALK * categories->count)
+		return read_range(read, &range);
+	while (categories->count > 0 && !walk(read, range) && !leap(read, range))
+		;
+	return true;
+}
+
+/* ---- the read ---- */
+
+/*
+ * Reads on with a fresh snapshot; false if a hole is in the way.  Up to where
+ * positions are final, all segments are looked up after that was found out, so
+ * what is not read has no event.
+ */
+static bool
+read_on(LogRead *read)
+{
+	bool		whole = true;
+	int64		final = Min(read->final, read->upto);
+	int64		newest = es_segment_newest_reaching(Max(final, 1));
+
+	read->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	es_settle_note_snapshot(read->snapshot);
+	for (int64 n = es_segment_of(read->passed + 1);
+		 whole && read->left > 0 && n <= newest && es_segment_first_position(n) <= read->upto; n++)
+		whole = read_segment(read, n);
+	UnregisterSnapshot(read->snapshot);
+	return whole;
+}
+
+/* Asks for the settled position anew. */
+static void
+prove(LogRead *read)
+{
+	read->final = es_settle_compute();
+}
+
+/* Reads the log when no filter hides holes. */
+static void
+read_whole(LogRead *read)
+{
+	read->final = es_settle_known();
+	if (read->final < read->passed)
+	{
+		/*
+		 * the caller's starting point is a position in flight, for all we
+		 * know
+		 */
+		prove(read);
+		if (read->final < read->passed)
+			return;
+	}
+	if (!read_on(read))
+	{
+		prove(read);
+		if (read->final > read->passed)
+			(void) read_on(read);
+	}
+	es_settle_learn(Min(read->passed, read->upto));
+}
+
+/* es_log_read reads events in order of position; see log.h. */
+int64
+es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
+{
+	LogRead		read = {.filter = filter,.callback = callback,.arg = arg};
+	int64		own_first = es_settle_own_first();
+
+	es_base_flush_pending();
+	read.whole = !filter->categories.set && !filter->types.set && !filter->stream_prefix;
+	read.passed = Max(filter->after, 0);
+	read.upto = Min(filter->upto, own_first - 1);
+	read.left = filter->max_count;
+	if (read.left == 0 || read.passed >= read.upto)
+		return read.passed;
+	if (read.whole && filter->settled == 0)
+		read_whole(&read);
+	else
+	{
+		read.final = filter->settled;
+		if (read.final == 0)
+			prove(&read);
+		read.upto = Min(read.upto, read.final);
+		if (read.passed < read.upto && read_on(&read) && read.left > 0)
+			read.passed = read.upto;
+	}
+	es_settle_flush_noted();
+	return read.passed;
+}
+
+/* ---- SQL ---- */
+
+/* es_log_return_event, a callback, puts an event into the ReturnSetInfo that it is given. */
+void
+es_log_return_event(const EsEvent *event, void *arg)
+{
+	ReturnSetInfo *result = arg;
+	Datum		values[Natts_es_event];
+	bool		isnull[Natts_es_event];
+
+	es_base_event_values(event, values, isnull);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+}
+
+/* Where a stream prefix spells out the category, that narrows the search. */
+static void
+narrow_by_prefix(EsLogFilter *filter)
+{
+	const char *prefix = VARDATA_ANY(filter->stream_prefix);
+	int			len = VARSIZE_ANY_EXHDR(filter->stream_prefix);
+	int			category_len = es_base_category_length(prefix, len);
+
+	if (filter->categories.set || category_len == len)
+		return;
+	filter->categories = es_names_of_one(cstring_to_text_with_len(prefix, category_len));
+}
+
+/*
+ * es_read_all(after_position, max_count, categories, types, stream_prefix,
+ * to_position): events in order of position.
+ *
+ * Reads the log as it stands now, up to where all positions are final; never
+ * waits.  NULL after_position is 22004, a negative max_count 22023, NULL
+ * max_count is unlimited; the filters and to_position are off when NULL.
+ */
+Datum
+es_read_all(PG_FUNCTION_ARGS)
+{
+	EsLogFilter filter = {0};
+
+	es_base_require(fcinfo, 0, "after_position");
+	filter.after = PG_GETARG_INT64(0);
+	filter.max_count = es_base_limit_arg(fcinfo, 1, "max_count");
+	filter.categories = es_names_arg(fcinfo, 2, ES_NAME_CATEGORY, "categories");
+	filter.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
+	if (!PG_ARGISNULL(4))
+	{
+		filter.stream_prefix = PG_GETARG_TEXT_PP(4);
+		narrow_by_prefix(&filter);
+	}
+	filter.upto = PG_ARGISNULL(5) ? PG_INT64_MAX : PG_GETARG_INT64(5);
+	(void) es_base_begin_rows(fcinfo);
+	es_log_read(&filter, es_log_return_event, fcinfo->resultinfo);
+	return (Datum) 0;
+}
+
+/*
+ * es_read_category(category, after_position, max_count, types, to_position):
+ * es_read_all for one category, found by index.  NULL category is 22004.
+ */
+Datum
+es_read_category(PG_FUNCTION_ARGS)
+{
+	EsLogFilter filter = {0};
+	text	   *category;
+
+	es_base_require(fcinfo, 0, "category");
+	es_base_require(fcinfo, 1, "after_position");
+	category = PG_GETARG_TEXT_PP(0);
+	es_names_check(category, ES_NAME_CATEGORY);
+	filter.categories = es_names_of_one(category);
+	filter.after = PG_GETARG_INT64(1);
+	filter.max_count = es_base_limit_arg(fcinfo, 2, "max_count");
+	filter.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
+	filter.upto = PG_ARGISNULL(4) ? PG_INT64_MAX : PG_GETARG_INT64(4);
+	(void) es_base_begin_rows(fcinfo);
+	es_log_read(&filter, es_log_return_event, fcinfo->resultinfo);
+	return (Datum) 0;
+}

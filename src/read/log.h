@@ -1,0 +1,39 @@
+/*
+ * log.h
+ *		Reading the log in order of position.
+ */
+#ifndef ES_READ_LOG_H
+#define ES_READ_LOG_H
+
+#include "base/names.h"
+#include "log/settle.h"
+
+/* What to read. */
+typedef struct EsLogFilter
+{
+	int64		after;			/* positions after this one */
+	int64		upto;			/* and up to this one */
+	int64		max_count;
+	EsNames		categories;
+	EsNames		types;
+	const text *stream_prefix;	/* or NULL */
+	int64		settled;		/* known to be settled: the read goes no
+								 * further, and asks no more; 0: not known */
+	bool		(*wants) (const EsEvent *event, void *arg); /* whether the caller
+															 * wants an event that
+															 * passes; NULL: all of
+															 * them */
+	bool		enough;			/* set by the callback: the read ends there */
+} EsLogFilter;
+
+extern void es_log_return_event(const EsEvent *event, void *result);
+
+typedef void (*EsEventCallback) (const EsEvent *event, void *arg);
+
+/*
+ * Calls back for each event that passes and is wanted, in order of position, up
+ * to where all are final; returns a position up to which there are no others.
+ */
+extern int64 es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg);
+
+#endif							/* ES_READ_LOG_H */

@@ -1,0 +1,591 @@
+/*
+ * read.c
+ *		Reading one stream.
+ *
+ * A stream's events are found through the (stream_id, version) index of each
+ * segment from the stream's first to its last.  Appenders of a stream exclude
+ * each other, so what is committed is gapless, and nothing has to be proven:
+ * a fresh snapshot tells the stream as it is, this transaction's own appends
+ * included.  Versions rise with the segments, so a read that does not begin at
+ * an end of the stream looks for the segment where it begins by halves.
+ *
+ * Versions also tell whether a segment that is lost (log/segment.c) had events of
+ * the stream: a read that passes one goes on only if it has what comes next.
+ *
+ * Who reads many streams takes them in order of id, in which their events follow
+ * each other in the index: in each segment one scan goes from each to the next, over
+ * what little is between them, instead of looking for each anew, and the pages that
+ * their rows are scattered over are kept at hand (table/pages.c).  Some segments are kept
+ * open, for streams whose events are in all of them.
+ */
+#include "read/read.h"
+
+#include "access/relscan.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+
+#include "log/subscriber.h"
+
+#define MOST_OPEN	16			/* segments */
+#define NEAR	32				/* entries to step over rather than look for a
+								 * stream anew */
+
+/* A segment that is open. */
+typedef struct OpenSegment
+{
+	bool		open;
+	int64		segment;
+	EsSegmentScan scan;
+	bool		ranging;		/* scan goes from each stream to the next, and
+								 * stands on an entry: */
+	int64		entry_id;		/* of this stream; PG_INT64_MAX: there are no
+								 * more */
+	bool		entry_taken;	/* which has been dealt with */
+} OpenSegment;
+
+struct EsStreamScan
+{
+	EsStream	stream;
+	bool		found;
+	bool		backwards;
+	bool		follows;		/* one stream after the other */
+	int64		from_version;	/* first to return */
+	int64		upto_version;	/* nothing after it matters; forwards only */
+	int64		next_version;	/* of the next event, if the log is whole; 0:
+								 * not known, going backwards from the end */
+	int64		lost;			/* a segment passed since the last event,
+								 * which the log has no more; -1: none */
+	int64		segment;		/* being scanned, or to be scanned next */
+	OpenSegment *now;			/* it is being scanned for the stream; or NULL */
+	Snapshot	snapshot;
+	bool		own_snapshot;	/* to be unregistered */
+	MemoryContext context;		/* the scan's */
+	EsSegmentScan how;			/* segments are scanned */
+	int			places;
+	OpenSegment segments[FLEXIBLE_ARRAY_MEMBER];	/* by number, modulo
+													 * places */
+};
+
+struct EsCategoryScan
+{
+	const text *category;
+	Relation	streams;
+	Relation	index;
+	TupleTableSlot *slot;
+	IndexScanDesc scan;
+	EsStream	stream;
+};
+
+static EsRelation streams_by_category = {"streams_by_category",
+.index = {.keys = {Anum_es_streams_category_key, Anum_es_streams_stream_id},.columns = "category_key, stream_id"}};
+
+PG_FUNCTION_INFO_V1(es_read);
+
+/* The stream's first version in a segment; 0 if it has none there. */
+static int64
+first_version_in(const EsStreamScan *scan, int64 segment)
+{
+	EsSegmentScan probe = {.snapshot = scan->snapshot,.fresh = scan->how.fresh};
+	bool		isnull;
+
+	return DatumGetInt64(es_segment_edge_version(probe, segment, scan->stream.id, ForwardScanDirection, &isnull));
+}
+
+/*
+ * Finds the last segment in which the stream has a version up to from_version;
+ * its first segment if there is none.  Segments without events of the stream
+ * are each asked once at most.
+ */
+static int64
+find_segment(const EsStreamScan *scan)
+{
+	int64		found = scan->stream.first_segment;
+	int64		low = found + 1;
+	int64		high = scan->stream.last_segment;
+
+	while (low <= high)
+	{
+		int64		middle = low + (high - low) / 2;
+		int64		segment;
+		int64		version = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		for (segment = middle; segment >= low; segment--)
+			if ((version = first_version_in(scan, segment)) != 0)
+				break;
+		if (version > scan->from_version)
+			high = segment - 1;
+		else
+		{
+			if (version != 0)
+				found = segment;
+			low = middle + 1;
+		}
+	}
+	return found;
+}
+
+/* Finds the segment where the scan begins, now that stream and from_version are known. */
+static void
+go_to_start(EsStreamScan *scan)
+{
+	scan->lost = -1;
+	scan->next_version = scan->from_version == PG_INT64_MAX ? 0 : Max(scan->from_version, 1);
+	if (scan->from_version <= 1)
+		scan->segment = scan->stream.first_segment;
+	else if (scan->from_version == PG_INT64_MAX)
+		scan->segment = scan->stream.last_segment;
+	else
+		scan->segment = find_segment(scan);
+}
+
+/* es_read_stream_begin starts a scan of a stream; see read.h. */
+EsStreamScan *
+es_read_stream_begin(const EsStreamScanOptions *options)
+{
+	int			places = options->stream == NULL ? MOST_OPEN : 1;
+	EsStreamScan *scan = palloc0(offsetof(EsStreamScan, segments) + places * sizeof(OpenSegment));
+	EsStream   *stream = &scan->stream;
+
+	es_subscriber_refuse_part();
+	scan->places = places;
+	scan->upto_version = PG_INT64_MAX;
+	scan->own_snapshot = options->snapshot == NULL;
+	scan->snapshot = scan->own_snapshot ? es_rows_fresh_snapshot() : options->snapshot;
+	es_settle_note_snapshot(scan->snapshot);
+	scan->context = CurrentMemoryContext;
+	scan->backwards = options->backwards;
+	scan->how.which = ES_INDEX_STREAM;
+	scan->how.snapshot = scan->snapshot;
+	scan->how.fresh = scan->own_snapshot ? &scan->snapshot : NULL;
+	scan->how.own_slot = true;
+	scan->how.backwards = options->backwards;
+	scan->how.gives_out = options->gives_out;
+	scan->how.without_metadata = options->without_metadata;
+	if (options->stream == NULL)
+	{
+		scan->follows = scan->how.wants_keys = true;
+		scan->how.pages = es_pages_begin(scan->snapshot);
+		return scan;
+	}
+	scan->found = es_stream_find(options->stream, &scan->snapshot, scan->own_snapshot, stream) && !stream->deleted;
+	if (!scan->found)
+		return scan;
+	if (scan->backwards)
+		scan->from_version = options->from_version == 0 ? PG_INT64_MAX : options->from_version;
+	else
+		scan->from_version = Max(options->from_version, stream->truncated_before);
+	go_to_start(scan);
+	return scan;
+}
+
+/* es_read_stream_of tells which stream a scan is of; NULL if there is none. */
+const EsStream *
+es_read_stream_of(const EsStreamScan *scan)
+{
+	return scan->found ? &scan->stream : NULL;
+}
+
+/* es_read_stream_snapshot gives the database snapshot that a scan reads by. */
+Snapshot
+es_read_stream_snapshot(const EsStreamScan *scan)
+{
+	return scan->snapshot;
+}
+
+/* es_read_stream_take goes to the start of a stream, that a category scan gave. */
+void
+es_read_stream_take(EsStreamScan *scan, const EsStream *stream)
+{
+	scan->stream = *stream;
+	scan->found = !stream->deleted;
+	scan->now = NULL;
+	scan->from_version = stream->truncated_before;
+	if (scan->found)
+		go_to_start(scan);
+}
+
+/* es_read_stream_seek makes a scan, which has not begun to read, begin at a version. */
+void
+es_read_stream_seek(EsStreamScan *scan, int64 version)
+{
+	scan->from_version = Max(version, scan->stream.truncated_before);
+	go_to_start(scan);
+}
+
+/* es_read_stream_limit says up to which version a scan, forwards, will be read. */
+void
+es_read_stream_limit(EsStreamScan *scan, int64 version)
+{
+	scan->upto_version = version;
+}
+
+/* Closes a segment. */
+static void
+close_segment(OpenSegment *s)
+{
+	if (s->open)
+		es_segment_scan_end(&s->scan);
+	s->open = s->ranging = false;
+}
+
+/* Moves a scan that goes from stream to stream to its next entry. */
+static void
+next_entry(OpenSegment *s)
+{
+	s->entry_taken = false;
+	s->entry_id = index_getnext_tid(s->scan.scan, ForwardScanDirection) != NULL ?
+		es_segment_scan_key(&s->scan, 1) : PG_INT64_MAX;
+}
+
+/* Goes on to a stream's first entry, or past where it would be; false if that is too far away. */
+static bool
+step_to_stream(OpenSegment *s, int64 id)
+{
+	for (int steps = 0; s->entry_id < id; steps++)
+	{
+		if (steps == NEAR)
+			return false;
+		next_entry(s);
+	}
+	return true;
+}
+
+/* Makes the keys of what is to be scanned of a segment. */
+static void
+make_keys(const EsStreamScan *scan, EsSegmentScan *s, bool range)
+{
+	Datum		id = Int64GetDatum(scan->stream.id);
+
+	s->nkeys = 0;
+
+	/*
+	 * both forms have two keys: a scan goes from one to the other, and keeps
+	 * their number
+	 */
+	if (range)
+		ScanKeyInit(&s->keys[s->nkeys++], 1, BTGreaterEqualStrategyNumber, F_INT8GE, id);
+	else
+		ScanKeyInit(&s->keys[s->nkeys++], 1, BTEqualStrategyNumber, F_INT8EQ, id);
+	if (!scan->backwards)
+		ScanKeyInit(&s->keys[s->nkeys++], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
+					Int64GetDatum(scan->from_version));
+	else
+	{
+		ScanKeyInit(&s->keys[s->nkeys++], 2, BTLessEqualStrategyNumber, F_INT8LE,
+					Int64GetDatum(scan->from_version));
+		ScanKeyInit(&s->keys[s->nkeys++], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
+					Int64GetDatum(scan->stream.truncated_before));
+	}
+}
+
+/* Opens the current segment in its place, to be scanned by keys for the stream; false if it is missing. */
+static bool
+open_segment(const EsStreamScan *scan, OpenSegment *s, bool range)
+{
+	if (s->open && s->segment == scan->segment)
+	{
+		/* for the stream before: it serves again */
+		make_keys(scan, &s->scan, range);
+		Assert(s->scan.scan->numberOfKeys == s->scan.nkeys);
+		index_rescan(s->scan.scan, s->scan.keys, s->scan.nkeys, NULL, 0);
+		return true;
+	}
+	close_segment(s);
+	s->scan = scan->how;
+	make_keys(scan, &s->scan, range);
+	s->segment = scan->segment;
+	s->open = es_segment_scan_begin(&s->scan, scan->segment);
+	return s->open;
+}
+
+/* Begins to scan the current segment; false if it is missing. */
+static bool
+scan_segment(EsStreamScan *scan)
+{
+	OpenSegment *s = &scan->segments[scan->segment % scan->places];
+	bool		range = scan->follows && scan->from_version <= 1;
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+	bool		open = true;
+
+	if (!range || !s->ranging || s->segment != scan->segment || !step_to_stream(s, scan->stream.id))
+	{
+		open = open_segment(scan, s, range);
+		s->ranging = open && range;
+		if (s->ranging)
+			next_entry(s);
+	}
+	scan->now = open ? s : NULL;
+	MemoryContextSwitchTo(old);
+	return open;
+}
+
+/* Goes to the next segment that may have events of the stream; false after the last. */
+static bool
+next_segment(EsStreamScan *scan)
+{
+	const EsStream *stream = &scan->stream;
+
+	if (scan->now != NULL)
+	{
+		scan->now = NULL;
+		scan->segment += scan->backwards ? -1 : 1;
+	}
+	while (scan->segment >= stream->first_segment && scan->segment <= stream->last_segment)
+	{
+		if (scan_segment(scan))
+			return true;
+		scan->lost = scan->segment;
+		scan->segment += scan->backwards ? -1 : 1;
+	}
+	return false;
+}
+
+/*
+ * Raises 55000 if the lost segment that the scan has passed had events that it
+ * should return before this version.
+ */
+static void
+check_lost(EsStreamScan *scan, int64 version)
+{
+	if (scan->next_version != version && (scan->backwards || scan->next_version <= scan->upto_version))
+		es_segment_refuse_lost(scan->lost);
+	scan->lost = -1;
+}
+
+/*
+ * Raises 55000 if the lost segment that the scan has passed had events that it
+ * should return before its end.
+ */
+static void
+check_lost_at_end(EsStreamScan *scan)
+{
+	check_lost(scan, scan->backwards ? Max(scan->stream.truncated_before, 1) - 1 : PG_INT64_MAX);
+}
+
+/* Moves to a stream's next row in a scan that goes from stream to stream. */
+static bool
+next_in_range(OpenSegment *s, int64 id)
+{
+	for (;;)
+	{
+		if (s->entry_taken)
+			next_entry(s);
+		if (s->entry_id != id)
+			return false;
+		s->entry_taken = true;
+		if (es_segment_scan_fetch(&s->scan))
+			return true;
+	}
+}
+
+/* Moves to the next row in a scan whose keys are those of the stream. */
+static bool
+next_by_keys(EsSegmentScan *s)
+{
+	if (s->backwards)
+		return index_getnext_slot(s->scan, BackwardScanDirection, s->slot);
+	while (index_getnext_tid(s->scan, ForwardScanDirection) != NULL)
+		if (es_segment_scan_fetch(s))
+			return true;
+	return false;
+}
+
+/*
+ * Moves to the next row of the segment being scanned.  Index scans allocate as
+ * they go, and must find that again.
+ */
+static bool
+next_row(EsStreamScan *scan)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+	OpenSegment *s = scan->now;
+	bool		found = s->ranging ? next_in_range(s, scan->stream.id) : next_by_keys(&s->scan);
+
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
+/* es_read_stream_next reads the next event; its varlenas live until the next call. */
+bool
+es_read_stream_next(EsStreamScan *scan, EsEvent *event)
+{
+	if (!scan->found)
+		return false;
+	while (scan->now != NULL || next_segment(scan))
+	{
+		if (next_row(scan))
+		{
+			es_settle_note_row(scan->now->scan.slot);
+			es_segment_scan_event(&scan->now->scan, event);
+			if (unlikely(scan->lost >= 0))
+				check_lost(scan, event->version);
+			scan->next_version = event->version + (scan->backwards ? -1 : 1);
+			return true;
+		}
+		if (!next_segment(scan))
+			break;
+	}
+	if (scan->lost >= 0)
+		check_lost_at_end(scan);
+	scan->found = false;
+	return false;
+}
+
+/* es_read_stream_end closes the scan, and makes durable what it returned. */
+void
+es_read_stream_end(EsStreamScan *scan)
+{
+	for (int i = 0; i < scan->places; i++)
+		close_segment(&scan->segments[i]);
+	if (scan->how.pages != NULL)
+		es_pages_end(scan->how.pages);
+	if (scan->own_snapshot)
+		UnregisterSnapshot(scan->snapshot);
+	es_settle_flush_noted();
+	pfree(scan);
+}
+
+/* ---- the streams of a category ---- */
+
+/* Makes the keys of the streams with ids from a first to a last of a category. */
+static void
+rescan_category(EsCategoryScan *scan, int64 first, int64 last)
+{
+	const text *category = scan->category;
+	ScanKeyData keys[3];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(es_base_category_key(VARDATA_ANY(category), VARSIZE_ANY_EXHDR(category))));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
+	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
+	index_rescan(scan->scan, keys, lengthof(keys), NULL, 0);
+}
+
+/* es_read_category_begin starts a scan of the streams of a category; see read.h. */
+EsCategoryScan *
+es_read_category_begin(const text *category, Snapshot snapshot)
+{
+	EsCategoryScan *scan = palloc0(sizeof(EsCategoryScan));
+
+	es_subscriber_refuse_part();
+	scan->category = category;
+	scan->streams = es_base_open(&es_base_streams, AccessShareLock);
+	scan->index = es_base_open_index(&streams_by_category, scan->streams, AccessShareLock);
+	es_store_check(scan->streams, &es_stream_shape);
+	es_rows_require_sight(scan->streams, snapshot);
+	scan->slot = table_slot_create(scan->streams, NULL);
+	scan->scan = es_index_beginscan(scan->streams, scan->index, snapshot, 3);
+	rescan_category(scan, 1, PG_INT64_MAX);
+	return scan;
+}
+
+/* es_read_category_range goes to the streams with ids from a first to a last. */
+void
+es_read_category_range(EsCategoryScan *scan, int64 first, int64 last)
+{
+	rescan_category(scan, first, last);
+}
+
+/* es_read_category_last gives the last id in the category; 0 if it has none. */
+int64
+es_read_category_last(EsCategoryScan *scan)
+{
+	int64		last = 0;
+
+	rescan_category(scan, 1, PG_INT64_MAX);
+	if (index_getnext_slot(scan->scan, BackwardScanDirection, scan->slot))
+	{
+		es_stream_deform(scan->slot, &scan->stream);
+		last = scan->stream.id;
+	}
+	return last;
+}
+
+/* Tells whether a stream is of the category: others may share its key. */
+static bool
+is_of_category(const EsCategoryScan *scan, const text *name)
+{
+	int			len = VARSIZE_ANY_EXHDR(scan->category);
+
+	return es_base_category_length(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) == len &&
+		memcmp(VARDATA_ANY(name), VARDATA_ANY(scan->category), len) == 0;
+}
+
+/* es_read_category_next gives the next stream that is not deleted, until the next call; NULL after the last. */
+const EsStream *
+es_read_category_next(EsCategoryScan *scan)
+{
+	while (index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		es_stream_deform(scan->slot, &scan->stream);
+		scan->stream.name = DatumGetTextPP(scan->slot->tts_values[Anum_es_streams_name - 1]);
+		if (!scan->stream.deleted && is_of_category(scan, scan->stream.name))
+			return &scan->stream;
+	}
+	return NULL;
+}
+
+/* es_read_category_end closes the scan. */
+void
+es_read_category_end(EsCategoryScan *scan)
+{
+	index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->slot);
+	index_close(scan->index, NoLock);
+	table_close(scan->streams, NoLock);
+	pfree(scan);
+}
+
+/* ---- SQL ---- */
+
+/*
+ * es_read(stream, from_version, max_count, backwards): events of one stream.
+ *
+ * In order of version, from from_version on (NULL: from the first), or
+ * backwards from it (NULL: the last).  A missing or deleted stream gives no
+ * rows.  NULL stream is 22004, a negative max_count 22023.
+ */
+Datum
+es_read(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	EsStreamScanOptions options = {0};
+	int64		left;
+	EsStreamScan *scan;
+	EsEvent		event;
+
+	options.stream = es_base_stream_arg(fcinfo, 0);
+	left = es_base_limit_arg(fcinfo, 2, "max_count");
+	es_base_require(fcinfo, 3, "backwards");
+	options.backwards = PG_GETARG_BOOL(3);
+	options.gives_out = true;
+	if (!PG_ARGISNULL(1))
+	{
+		options.from_version = PG_GETARG_INT64(1);
+		if (options.from_version < 1)
+		{
+			/* there is nothing before version 1 */
+			if (options.backwards)
+				left = 0;
+			options.from_version = 1;
+		}
+	}
+	(void) es_base_begin_rows(fcinfo);
+	scan = es_read_stream_begin(&options);
+	while (left-- > 0 && es_read_stream_next(scan, &event))
+	{
+		Datum		values[Natts_es_event];
+		bool		isnull[Natts_es_event];
+
+		CHECK_FOR_INTERRUPTS();
+		es_base_event_values(&event, values, isnull);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+	}
+	es_read_stream_end(scan);
+	return (Datum) 0;
+}

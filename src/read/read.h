@@ -1,0 +1,49 @@
+/*
+ * read.h
+ *		Reading the log: one stream, one category, or everything.
+ */
+#ifndef ES_READ_READ_H
+#define ES_READ_READ_H
+
+#include "stream/stream.h"
+
+typedef struct EsStreamScan EsStreamScan;
+
+typedef struct EsCategoryScan EsCategoryScan;
+
+/* What a stream scan starts from. */
+typedef struct EsStreamScanOptions
+{
+	const text *stream;			/* its name; NULL: es_read_stream_take will
+								 * give streams, in order of id */
+	int64		from_version;	/* 0: from the first (backwards: the last) */
+	bool		backwards;
+	bool		gives_out;		/* events outlive the scan as they are stored */
+	bool		without_metadata;	/* of events */
+	Snapshot	snapshot;		/* registered; NULL: a fresh one */
+} EsStreamScanOptions;
+
+/*
+ * Scans one stream in order of version, as it is now: everything committed,
+ * and this transaction's own appends.  Begin, next and end are to be called
+ * with the same resource owner; the scan lives in the memory context that was
+ * current at begin.  A stream without events, or deleted, gives no rows.  Where
+ * it needs an event of a segment that is lost, 55000.
+ */
+extern EsStreamScan *es_read_stream_begin(const EsStreamScanOptions *options);
+extern const EsStream *es_read_stream_of(const EsStreamScan *scan);
+extern Snapshot es_read_stream_snapshot(const EsStreamScan *scan);
+extern void es_read_stream_take(EsStreamScan *scan, const EsStream *stream);
+extern void es_read_stream_seek(EsStreamScan *scan, int64 version);
+extern void es_read_stream_limit(EsStreamScan *scan, int64 version);
+extern bool es_read_stream_next(EsStreamScan *scan, EsEvent *event);
+extern void es_read_stream_end(EsStreamScan *scan);
+
+/* Scans the streams of a category, in order of creation, as a database snapshot sees them. */
+extern EsCategoryScan *es_read_category_begin(const text *category, Snapshot snapshot);
+extern void es_read_category_range(EsCategoryScan *scan, int64 first, int64 last);
+extern int64 es_read_category_last(EsCategoryScan *scan);
+extern const EsStream *es_read_category_next(EsCategoryScan *scan);
+extern void es_read_category_end(EsCategoryScan *scan);
+
+#endif							/* ES_READ_READ_H */

@@ -1,0 +1,682 @@
+/*
+ * maker.c
+ *		Making segments ahead of need.
+ *
+ * A segment made inside a user's transaction would stop the whole store while
+ * that transaction idles: ATTACH PARTITION keeps SHARE UPDATE EXCLUSIVE on the
+ * log until the end.  So segments are made by a dynamic background worker, in
+ * a transaction of its own, as the extension's owner.  It needs no preload.
+ *
+ * The append that crosses the middle of the newest segment asks for the next
+ * one and goes on; an append that finds none waits for the worker, holding no
+ * lock that others want.  Where no worker can help - no slot free, the store
+ * or a lock on the log belongs to this very transaction, or the worker failed
+ * twice - the segment is made here, which also brings the real error up.
+ *
+ * A maker that nobody waits for then seals the segments that are complete.
+ *
+ * Order of locks: the need for a segment (one session has it made, others that
+ * need it wait), then the lock on the log.  Makers queue on the latter and look
+ * again once they have it, so asking twice is harmless.  A killed maker leaves
+ * nothing: its transaction rolls back and whoever waits asks again.
+ *
+ * Making tables runs the event triggers of others, which may fail.  They find the
+ * settings that they may expect: in a worker the database's, here the server's own,
+ * and never the caller's, since they run as the owner.  A worker that fails says so
+ * in the log and in eventstore.maker_failure, half a segment ahead of need, and
+ * appends have it tried again on their way to the segment's end.
+ */
+#include "segment/maker.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "commands/vacuum.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "parser/parse_node.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "replication/logicalworker.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "base/settings.h"
+
+#define MAKER_TRIES				2
+#define MOST_AT_ONCE			10000	/* segments */
+#define FAILED_LATELY_MS		10000
+#define LOOK_FOR_DEADLOCK_MS	1000
+#define WORKER_LOCK_TIMEOUT		"500ms" /* below the default deadlock_timeout */
+
+/* What the objsubid of lock tags on eventstore.segments says; object 0. */
+#define TAG_SEALER		1
+#define TAG_NEED		2
+
+/*
+ * When the next segment is asked for: in the middle, and again at 3/4, 7/8 ...
+ * until so little is left.
+ */
+#define LAST_SHARE				32
+#define LAST_LEFT				64
+
+/* Columns of eventstore.maker_failure, a table of one row at most. */
+#define Anum_failure_segment		1
+#define Anum_failure_first_position	2
+#define Anum_failure_last_position	3
+#define Anum_failure_attempts		4
+#define Anum_failure_failed_at		5
+#define Anum_failure_error			6
+#define Natts_failure				6
+
+static EsRelation maker_failure = {"maker_failure"};
+static const EsColumn failure_columns[Natts_failure] = {
+	{"segment", INT8OID}, {"first_position", INT8OID}, {"last_position", INT8OID}, {"attempts", INT4OID},
+	{"failed_at", TIMESTAMPTZOID}, {"error", TEXTOID}
+};
+static const EsShape failures = ES_SHAPE(&maker_failure, NULL, failure_columns);
+
+/* What a worker is told through bgw_extra. */
+typedef struct MakerOrder
+{
+	Oid			database;
+	int64		upto;			/* make all segments up to this one */
+	bool		seal;			/* and seal what is complete; nobody waits */
+} MakerOrder;
+
+static int64 making = -1;		/* the segment that is or was made here */
+
+/* ---- making ---- */
+
+static void run(const char *format,...) pg_attribute_printf(1, 2);
+
+/* Runs one statement of DDL or DML. */
+static void
+run(const char *format,...)
+{
+	StringInfoData sql;
+	va_list		args;
+	int			needed;
+
+	initStringInfo(&sql);
+	for (;;)
+	{
+		va_start(args, format);
+		needed = appendStringInfoVA(&sql, format, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&sql, needed);
+	}
+	if (SPI_execute(sql.data, false, 0) < 0)
+		elog(ERROR, "could not run \"%s\"", sql.data);
+	pfree(sql.data);
+}
+
+/*
+ * es_maker_make_table makes a segment's table and attaches it, if it is not there;
+ * SPI is connected, the owner is the current user, and the lock on the log is held.
+ */
+void
+es_maker_make_table(int64 n, int64 first_position, int64 last_position)
+{
+	if (OidIsValid(es_segment_relid(n)))
+		return;
+	run("CREATE TABLE eventstore.events_" INT64_FORMAT
+		" (LIKE eventstore.events INCLUDING STORAGE INCLUDING COMPRESSION"
+		" INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)", n);
+	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_position ON eventstore.events_"
+		INT64_FORMAT " (position)", n, n);
+	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_stream ON eventstore.events_"
+		INT64_FORMAT " (stream_id, version)", n, n);
+	run("CREATE INDEX events_" INT64_FORMAT "_category ON eventstore.events_"
+		INT64_FORMAT " (category_key, position) WHERE run_length OPERATOR(pg_catalog.>) 0", n, n);
+	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_event_id ON eventstore.events_"
+		INT64_FORMAT " (stream_id, event_id) WHERE id_given", n, n);
+	run("ALTER TABLE eventstore.events_" INT64_FORMAT " REPLICA IDENTITY USING INDEX events_"
+		INT64_FORMAT "_position", n, n);
+	run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.events_"
+		INT64_FORMAT " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", n);
+	run("CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.events_"
+		INT64_FORMAT " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()", n);
+	run("ALTER TABLE eventstore.events_" INT64_FORMAT
+		" ENABLE ALWAYS TRIGGER guard_statement, ENABLE ALWAYS TRIGGER guard_restore", n);
+	run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.events_" INT64_FORMAT
+		" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", n, first_position, last_position + 1);
+	CommandCounterIncrement();
+}
+
+/*
+ * Makes one segment, as es_maker_make_table does; on what was a logical subscriber
+ * its table may be there.
+ */
+static void
+make_segment(int64 n)
+{
+	int64		first = es_segment_first_position(n);
+	int64		last = es_segment_last_position(n);
+
+	es_maker_make_table(n, first, last);
+	run("INSERT INTO eventstore.segments (segment, first_position, last_position)"
+		" VALUES (" INT64_FORMAT ", " INT64_FORMAT ", " INT64_FORMAT ")", n, first, last);
+}
+
+/*
+ * es_maker_become_owner is es_base_become_owner with the settings that event triggers
+ * of others may expect: in a worker of ours those of the database, else, and where
+ * the server has set a search_path for its own ends, the server's own.  Names and
+ * operators in our statements are qualified.
+ */
+void
+es_maker_become_owner(EsOwnerContext *saved)
+{
+	if (MyBgworkerEntry == NULL || IsLogicalWorker())
+	{
+		es_base_become_owner(saved);
+		(void) es_settings_enter();
+		return;
+	}
+	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
+	SetUserIdAndSecContext(es_base_store()->owner, saved->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	saved->guc_level = NewGUCNestLevel();
+}
+
+/*
+ * Adds a line of context to errors that come up while a segment is made, from event
+ * triggers say.
+ */
+static void
+add_context(void *arg)
+{
+	errcontext("making segment " INT64_FORMAT " of the event store", making);
+}
+
+/* Makes all segments up to one, in this transaction. */
+static void
+make_segments(int64 upto)
+{
+	EsOwnerContext saved;
+	ErrorContextCallback context = {.callback = add_context,.previous = error_context_stack};
+
+	making = upto;
+	error_context_stack = &context;
+	/* the lock serialises makers, and what ATTACH will take anyway */
+	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
+	AcceptInvalidationMessages();
+	es_maker_become_owner(&saved);
+	SPI_connect();
+	PushActiveSnapshot(GetLatestSnapshot());
+	for (int64 n = es_segment_newest_reaching(es_segment_first_position(upto)) + 1; n <= upto; n++)
+	{
+		making = n;
+		make_segment(n);
+		CommandCounterIncrement();
+	}
+	PopActiveSnapshot();
+	SPI_finish();
+	es_base_become_caller(&saved);
+	error_context_stack = context.previous;
+}
+
+/* ---- failures ---- */
+
+/* How often a segment could not be made, and when last; 0 for never. */
+static int
+read_failures(int64 segment, TimestampTz *failed_at)
+{
+	EsRows		rows;
+	int			attempts = 0;
+
+	if (es_rows_read_one(&failures, &rows) && DatumGetInt64(rows.values[Anum_failure_segment - 1]) == segment)
+	{
+		attempts = DatumGetInt32(rows.values[Anum_failure_attempts - 1]);
+		*failed_at = DatumGetTimestampTz(rows.values[Anum_failure_failed_at - 1]);
+	}
+	es_rows_end(&rows);
+	return attempts;
+}
+
+/* Notes that a worker could not make a segment; behind es_segments. */
+static void
+note_failure(int64 segment, const char *error)
+{
+	Datum		values[Natts_failure];
+	TimestampTz failed_at;
+
+	es_base_lock(&maker_failure, ShareRowExclusiveLock);
+	values[Anum_failure_segment - 1] = Int64GetDatum(segment);
+	values[Anum_failure_first_position - 1] = Int64GetDatum(es_segment_first_position(segment));
+	values[Anum_failure_last_position - 1] = Int64GetDatum(es_segment_last_position(segment));
+	values[Anum_failure_attempts - 1] = Int32GetDatum(read_failures(segment, &failed_at) + 1);
+	values[Anum_failure_failed_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[Anum_failure_error - 1] = CStringGetTextDatum(error);
+	es_rows_write_one(&failures, values);
+}
+
+/* Says in the log what a failure means; the error itself is there already. */
+static void
+warn_of_failure(int64 segment, const ErrorData *error)
+{
+	ereport(WARNING,
+			errcode(error->sqlerrcode),
+			errmsg("could not make segment " INT64_FORMAT " of the event store", segment),
+			errdetail("%s", error->message),
+			errhint("It is tried again, but appends fail at position " INT64_FORMAT " if it is not there by then."
+					" Event triggers must let the owner of the extension make tables in schema \"eventstore\".",
+					es_segment_first_position(segment)));
+}
+
+/* ---- sealing ---- */
+
+/* Finds the oldest segment that is attached, not sealed, and final up to its last position; -1 for none. */
+static int64
+find_unsealed(int64 settled)
+{
+	EsRows		rows = {.shape = &es_segment_shape,.mode = AccessShareLock,.fresh = true};
+	int64		found = -1;
+
+	es_rows_begin(&rows);
+	while (es_rows_next(&rows))
+	{
+		int64		segment = DatumGetInt64(rows.values[Anum_es_segments_segment - 1]);
+
+		if (!DatumGetBool(rows.values[Anum_es_segments_sealed - 1]) &&
+			DatumGetInt64(rows.values[Anum_es_segments_last_position - 1]) <= settled &&
+			(found < 0 || segment < found) && OidIsValid(es_segment_relid(segment)))
+			found = segment;
+	}
+	es_rows_end(&rows);
+	return found;
+}
+
+/* Marks a segment as sealed, and counts its events for good: it gets no more. */
+static void
+mark_sealed(int64 segment)
+{
+	EsRows		rows = {.shape = &es_segment_shape,.mode = RowExclusiveLock,.fresh = true};
+	Datum		values[Natts_es_segments];
+	bool		isnull[Natts_es_segments] = {false};
+
+	es_rows_equal(&rows, Int64GetDatum(segment));
+	es_rows_begin(&rows);
+	if (es_rows_next(&rows))
+	{
+		int64		events = es_segment_count(segment, NULL);
+
+		memcpy(values, rows.values, sizeof(values));
+		values[Anum_es_segments_sealed - 1] = BoolGetDatum(true);
+		values[Anum_es_segments_events - 1] = Int64GetDatum(events);
+		isnull[Anum_es_segments_events - 1] = events < 0;
+		es_rows_update(&rows, values, isnull);
+	}
+	es_rows_end(&rows);
+}
+
+/* Runs VACUUM (FREEZE) on a segment; commits the transaction it is called in, and begins another. */
+static void
+freeze_segment(int64 segment)
+{
+	VacuumStmt *statement = makeNode(VacuumStmt);
+	RangeVar   *name = makeRangeVar("eventstore", psprintf("events_" INT64_FORMAT, segment), -1);
+
+	statement->options = list_make1(makeDefElem("freeze", (Node *) makeBoolean(true), -1));
+	statement->rels = list_make1(makeVacuumRelation(name, InvalidOid, NIL));
+	statement->is_vacuumcmd = true;
+	ExecVacuum(make_parsestate(NULL), statement, true);
+}
+
+/*
+ * Gives the sealer's lock back as the worker ends: a session's lock outlives
+ * its process otherwise.
+ */
+static void
+stop_sealing(int code, Datum arg)
+{
+	AbortOutOfAnyTransaction();
+	LockReleaseAll(DEFAULT_LOCKMETHOD, true);
+}
+
+/* Makes this the only worker that seals, until it ends; false if another is. */
+static bool
+become_sealer(void)
+{
+	LOCKTAG		tag;
+	bool		got = false;
+
+	StartTransactionCommand();
+	if (OidIsValid(get_extension_oid("eventstore", true)))
+	{
+		SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_segment_table), 0, TAG_SEALER);
+		got = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+		if (got)
+			before_shmem_exit(stop_sealing, (Datum) 0);
+	}
+	CommitTransactionCommand();
+	return got;
+}
+
+/*
+ * Seals the segments that are final: each is vacuumed and frozen once, with
+ * its last rows still in memory, and then has no need of vacuum for ever.
+ */
+static void
+seal_segments(void)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "eventstore seal",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	PortalContext = context;	/* ExecVacuum keeps its things there */
+	for (;;)
+	{
+		int64		settled;
+		int64		segment;
+
+		StartTransactionCommand();
+		settled = es_settle_compute();
+		segment = find_unsealed(settled);
+		if (segment >= 0)
+		{
+			MemoryContextSwitchTo(context);
+			freeze_segment(segment);
+			mark_sealed(segment);
+		}
+		CommitTransactionCommand();
+		MemoryContextReset(context);
+		if (segment < 0)
+			break;
+	}
+	PortalContext = NULL;
+	MemoryContextDelete(context);
+}
+
+/*
+ * Makes segments, if the extension is still there.  The first lock is waited for
+ * while nothing is held; any further one only for a moment, so that in a deadlock,
+ * with DROP EXTENSION say, it is the worker that gives up.
+ */
+static void
+try_as_worker(int64 upto)
+{
+	StartTransactionCommand();
+	making = upto;
+	if (OidIsValid(get_extension_oid("eventstore", true)))
+	{
+		es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
+		SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
+		make_segments(upto);
+	}
+	CommitTransactionCommand();
+}
+
+/* Makes segments as a worker, or tells why not, in the log and to whoever looks at es_segments. */
+static void
+make_as_worker(int64 upto)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		try_as_worker(upto);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	if (error == NULL)
+		return;
+	StartTransactionCommand();
+	/* if it is gone, that is why */
+	if (OidIsValid(get_extension_oid("eventstore", true)))
+	{
+		warn_of_failure(making, error);
+		note_failure(making, error->message);
+	}
+	CommitTransactionCommand();
+}
+
+/*
+ * es_maker_main is the background worker: makes the segments that its order
+ * names, seals those that are complete, and ends.
+ */
+void
+es_maker_main(Datum main_arg)
+{
+	MakerOrder	order;
+
+	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid,
+											  BGWORKER_BYPASS_ALLOWCONN);
+	/* whatever the database's settings are */
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	SetCurrentStatementStartTimestamp();
+	pgstat_report_activity(STATE_RUNNING, "making segments of eventstore.events");
+	make_as_worker(order.upto);
+	if (order.seal && become_sealer())
+	{
+		pgstat_report_activity(STATE_RUNNING, "sealing segments of eventstore.events");
+		seal_segments();
+	}
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* ---- asking ---- */
+
+/* Starts a worker; false if no slot is free.  handle NULL: nobody will wait. */
+static bool
+start_maker(int64 upto, BackgroundWorkerHandle **handle)
+{
+	BackgroundWorker worker = {0};
+	MakerOrder	order = {.database = MyDatabaseId,.upto = upto,.seal = handle == NULL};
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_notify_pid = handle ? MyProcPid : 0;
+	strlcpy(worker.bgw_library_name, "eventstore", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "es_maker_main", sizeof(worker.bgw_function_name));
+	strlcpy(worker.bgw_name, "eventstore segment maker", sizeof(worker.bgw_name));
+	strlcpy(worker.bgw_type, "eventstore segment maker", sizeof(worker.bgw_type));
+	StaticAssertStmt(sizeof(order) <= BGW_EXTRALEN, "order does not fit bgw_extra");
+	memcpy(worker.bgw_extra, &order, sizeof(order));
+	return RegisterDynamicBackgroundWorker(&worker, handle);
+}
+
+/* Tells whether this transaction made the store, so that a worker could not see it. */
+static bool
+store_is_uncommitted(void)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(es_base_oid(&es_base_events)));
+	bool		ours;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for eventstore.events");
+	ours = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	ReleaseSysCache(tuple);
+	return ours;
+}
+
+/* Tells whether a worker would wait for a lock that this transaction holds. */
+static bool
+worker_would_wait_for_us(void)
+{
+	Relation	events = es_base_open(&es_base_events, AccessShareLock);
+	bool		held = CheckRelationLockedByMe(events, ShareUpdateExclusiveLock, true);
+
+	table_close(events, AccessShareLock);
+	return held;
+}
+
+/*
+ * Waits until nobody makes segments, nor keeps others from it.  As a wait for
+ * a lock, it is seen by the deadlock detector.
+ */
+static void
+await_makers(void)
+{
+	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
+	UnlockRelationOid(es_base_events.oid, ShareUpdateExclusiveLock);
+}
+
+/*
+ * Waits for a worker to end.  The worker may itself wait for a transaction
+ * that waits for ours; so if it takes long, we wait for what it waits for.
+ */
+static void
+wait_for_maker(BackgroundWorkerHandle *handle)
+{
+	pid_t		pid;
+
+	while (GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED)
+	{
+		int			events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+									   LOOK_FOR_DEADLOCK_MS, PG_WAIT_EXTENSION);
+
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (events & WL_TIMEOUT)
+			await_makers();
+	}
+	AcceptInvalidationMessages();
+}
+
+/*
+ * Tells whether workers have tried to make a segment in vain, so that many appends
+ * that need it do not start many.
+ */
+static bool
+failed_lately(int64 segment)
+{
+	TimestampTz failed_at;
+
+	return read_failures(segment, &failed_at) >= MAKER_TRIES &&
+		!TimestampDifferenceExceeds(failed_at, GetCurrentTimestamp(), FAILED_LATELY_MS);
+}
+
+/* Has workers make segments up to one; false if they could not. */
+static bool
+have_made(int64 upto, int64 needed)
+{
+	BackgroundWorkerHandle *handle;
+
+	if (failed_lately(needed))
+		return false;
+	for (int i = 0; i < MAKER_TRIES; i++)
+	{
+		if (!start_maker(upto, &handle))
+		{
+			ereport(NOTICE,
+					errmsg("the next segment of the log is made in this transaction, because no background worker is free"),
+					errhint("Other sessions may wait for this transaction. Raise max_worker_processes."));
+			return false;
+		}
+		wait_for_maker(handle);
+		if (es_segment_newest_reaching(es_segment_first_position(needed)) >= needed)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Raises 55000 if a position is so far ahead of the log that nobody can have come
+ * there by appending.
+ */
+static void
+refuse_leap(int64 position, int64 newest)
+{
+	if (es_segment_of(position) - newest <= MOST_AT_ONCE)
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("position " INT64_FORMAT " is more than %d segments ahead of the log", position, MOST_AT_ONCE),
+			errdetail("The log has segments for positions up to " INT64_FORMAT ", and something has set the sequence "
+					  "\"eventstore.position_seq\".", newest < 0 ? 0 : es_segment_last_position(newest)),
+			errhint("Restore the sequence from a backup, or set it back to the last position that an event has, "
+					"and restart the server."));
+}
+
+/*
+ * es_maker_ensure sees to it that the segments up to that of a position exist,
+ * and the one after it.  May wait; the caller holds no short lock.  Of many
+ * sessions that need a segment, one has it made, and the others wait for that.
+ */
+void
+es_maker_ensure(int64 position)
+{
+	int64		needed = es_segment_of(position);
+	LOCKTAG		tag;
+
+	AcceptInvalidationMessages();
+	if (es_segment_newest_reaching(position) >= needed)
+		return;
+	refuse_leap(position, es_segment_newest());
+	if (store_is_uncommitted() || worker_would_wait_for_us())
+	{
+		make_segments(needed + 1);
+		return;
+	}
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_segment_table), 0, TAG_NEED);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	await_makers();
+	if (es_segment_newest_reaching(position) < needed && !have_made(needed + 1, needed))
+		make_segments(needed + 1);
+	(void) LockRelease(&tag, ExclusiveLock, false);
+}
+
+/*
+ * Tells whether positions that are taken off a segment cross one of the marks, at
+ * which the next one is asked for.
+ */
+static inline bool
+crosses_mark(int64 left_before, int64 left_after, int64 size)
+{
+	int64		mark = size / 2;
+
+	if (likely(left_after > mark))
+		return false;
+	while (left_before <= mark && mark / 2 >= Max(size / LAST_SHARE, LAST_LEFT))
+		mark /= 2;
+	return left_before > mark && left_after <= mark;
+}
+
+/*
+ * es_maker_ask_ahead starts a worker for the next segment if these positions,
+ * just taken, cross the middle of the newest one, or a later mark while it could
+ * not be made.  Never waits.
+ */
+void
+es_maker_ask_ahead(int64 first_position, int64 last_position)
+{
+	int64		segment = es_segment_of(last_position);
+	int64		first = es_segment_first_position(segment);
+	int64		last = es_segment_last_position(segment);
+
+	if (crosses_mark(last + 1 - first_position, last - last_position, last + 1 - first) &&
+		segment == es_segment_newest())
+		(void) start_maker(segment + 1, NULL);
+}

@@ -1,0 +1,16 @@
+/*
+ * maker.h
+ *		Making segments ahead of need.
+ */
+#ifndef ES_SEGMENT_MAKER_H
+#define ES_SEGMENT_MAKER_H
+
+#include "log/settle.h"
+
+extern void es_maker_become_owner(EsOwnerContext *saved);
+extern void es_maker_make_table(int64 n, int64 first_position, int64 last_position);
+extern void es_maker_ensure(int64 position);
+extern void es_maker_ask_ahead(int64 first_position, int64 last_position);
+extern PGDLLEXPORT void es_maker_main(Datum main_arg);
+
+#endif							/* ES_SEGMENT_MAKER_H */

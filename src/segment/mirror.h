@@ -1,0 +1,12 @@
+/*
+ * mirror.h
+ *		The publisher's segments, made on a logical subscriber.
+ */
+#ifndef ES_SEGMENT_MIRROR_H
+#define ES_SEGMENT_MIRROR_H
+
+#include "base/base.h"
+
+extern void es_mirror_init(void);
+
+#endif							/* ES_SEGMENT_MIRROR_H */

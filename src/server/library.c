@@ -1,0 +1,71 @@
+/*
+ * library.c
+ *		The library's entry: each part registers what it needs.
+ *
+ * _PG_init also runs in processes where nothing was preloaded, walsenders
+ * among them; it never raises.
+ */
+#include "base/base.h"
+
+#include "utils/guc.h"
+
+#include "fold/handler.h"
+#include "shared/roster.h"
+#include "subscription/ack.h"
+#include "append/bulk.h"
+#include "server/ddlguard.h"
+#include "projection/declare.h"
+#include "shared/flight.h"
+#include "projection/batch.h"
+#include "segment/mirror.h"
+#include "projection/projection.h"
+#include "log/segment.h"
+#include "log/settle.h"
+#include "shared/mark.h"
+#include "log/subscriber.h"
+#include "subscription/subscription.h"
+#include "json/size.h"
+#include "stream/tipcache.h"
+#include "server/upgrade.h"
+#include "server/statements.h"
+#include "json/value.h"
+#include "log/wait.h"
+#include "shared/wake.h"
+#include "server/worker.h"
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+/* Called once in each process that loads the library. */
+void
+_PG_init(void)
+{
+	es_base_init();
+	es_textsize_init();
+	es_shared_init();
+	es_sharedmark_init();
+	es_flight_init();
+	es_roster_init();
+	es_wake_init();
+	es_kept_init();
+	es_subscriber_init();
+	es_segment_init();
+	es_settle_init();
+	es_wait_init();
+	es_mirror_init();
+	es_tipcache_init();
+	es_bulk_init();
+	es_subscription_init();
+	es_ack_init();
+	es_handler_init();
+	es_value_init();
+	es_projection_init();
+	es_batch_init();
+	es_declare_init();
+	es_utility_init();
+	es_ddlguard_init();
+	es_upgrade_init();
+	es_worker_init();
+	MarkGUCPrefixReserved("eventstore");
+}

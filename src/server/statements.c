@@ -1,0 +1,240 @@
+/*
+ * statements.c
+ *		What our shared state has to know of statements that are not ours.
+ *
+ * All of this is only for servers that preload the library.
+ *
+ *	- COMMIT PREPARED and ROLLBACK PREPARED close holes for a transaction that
+ *	  nobody's end-of-transaction callback speaks for any more: waiters are woken
+ *	  once the statement is done.
+ *	- DROP DATABASE, ALTER DATABASE RENAME and SET TABLESPACE, and CREATE DATABASE
+ *	  with a template need a database without sessions: its worker is asked to
+ *	  leave first, is ended if a batch keeps it, and comes back if the database
+ *	  is still there.
+ *	- DROP EXTENSION, whichever way, lets the worker know at commit.
+ *
+ * Nothing here changes what a statement does, or who may do it.
+ */
+#include "server/statements.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "log/settle.h"
+#include "shared/wake.h"
+
+#define LOOK_AGAIN_MS	100
+#define GRACE_MS		1000	/* for a batch of a projection */
+#define MOST_HELD		16
+
+static ProcessUtility_hook_type previous_utility_hook = NULL;
+static object_access_hook_type previous_access_hook = NULL;
+static bool drops_extension = false;	/* this transaction does */
+static Oid	held[MOST_HELD];	/* databases that it keeps workers off to its
+								 * end */
+static int	nheld = 0;
+
+/* Finds the option of a statement; NULL if it is not there. */
+static DefElem *
+find_option(List *options, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		DefElem    *option = lfirst(cell);
+
+		if (strcmp(option->defname, name) == 0)
+			return option;
+	}
+	return NULL;
+}
+
+/* The name of the database that a statement needs for itself; NULL if it is no such statement. */
+static const char *
+database_needed(Node *statement)
+{
+	DefElem    *option;
+
+	switch (nodeTag(statement))
+	{
+		case T_DropdbStmt:
+			return ((DropdbStmt *) statement)->dbname;
+		case T_RenameStmt:
+			return ((RenameStmt *) statement)->renameType == OBJECT_DATABASE ?
+				((RenameStmt *) statement)->subname : NULL;
+		case T_AlterDatabaseStmt:
+			return find_option(((AlterDatabaseStmt *) statement)->options, "tablespace") ?
+				((AlterDatabaseStmt *) statement)->dbname : NULL;
+		case T_CreatedbStmt:
+			option = find_option(((CreatedbStmt *) statement)->options, "template");
+			return option && option->arg ? defGetString(option) : "template1";
+		default:
+			return NULL;
+	}
+}
+
+/* Tells whether a role may do what needs a database for itself, to which its worker gives way. */
+static bool
+may_need(Node *statement, Oid database, Oid role)
+{
+	HeapTuple	tuple;
+	bool		may = es_owns_database(database, role);
+
+	if (may || !IsA(statement, CreatedbStmt))
+		return may;
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	may = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+	ReleaseSysCache(tuple);
+	return may;
+}
+
+/* Has the worker of a database leave, and waits until it has; if it is in the middle of a batch, not for long. */
+static void
+hold_worker(Oid database)
+{
+	TimestampTz expel_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), GRACE_MS);
+
+	while (!es_roster_hold(database))
+	{
+		if (GetCurrentTimestamp() >= expel_at)
+			es_roster_expel(database);
+		es_settle_sleep(LOOK_AGAIN_MS);
+	}
+}
+
+/* Tells whether a statement ends a prepared transaction. */
+static bool
+ends_prepared(Node *statement)
+{
+	return IsA(statement, TransactionStmt) &&
+		(((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED ||
+		 ((TransactionStmt *) statement)->kind == TRANS_STMT_ROLLBACK_PREPARED);
+}
+
+/* A utility statement, as the hook is given it. */
+typedef struct Utility
+{
+	PlannedStmt *statement;
+	const char *query;
+	bool		read_only_tree;
+	ProcessUtilityContext context;
+	ParamListInfo params;
+	QueryEnvironment *environment;
+	DestReceiver *dest;
+	QueryCompletion *completion;
+} Utility;
+
+/* Runs it. */
+static void
+run(const Utility *u)
+{
+	(previous_utility_hook ? previous_utility_hook : standard_ProcessUtility)
+		(u->statement, u->query, u->read_only_tree, u->context, u->params, u->environment, u->dest, u->completion);
+}
+
+/* Lets the worker of a database come back. */
+static void
+let_go(int code, Datum database)
+{
+	es_roster_let_go(DatumGetObjectId(database));
+}
+
+/* Runs a statement that needs a database without sessions; also if this process ends meanwhile, it is let go. */
+static void
+run_without_worker(const Utility *u, Oid database)
+{
+	PG_ENSURE_ERROR_CLEANUP(let_go, ObjectIdGetDatum(database));
+	{
+		hold_worker(database);
+		run(u);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(let_go, ObjectIdGetDatum(database));
+
+	/* what it has locked stays locked to the end of a transaction block */
+	if (IsTransactionBlock() && nheld < MOST_HELD)
+		held[nheld++] = database;
+	else
+		es_roster_let_go(database);
+}
+
+/* Runs a utility statement, and does what has to be done around it. */
+static void
+process_utility(const Utility *u)
+{
+	Node	   *statement = u->statement->utilityStmt;
+	const char *name = database_needed(statement);
+	Oid			database = name && IsTransactionState() ? get_database_oid(name, true) : InvalidOid;
+	bool		wakes = ends_prepared(statement);
+
+	if (OidIsValid(database) && may_need(statement, database, GetUserId()))
+		run_without_worker(u, database);
+	else
+		run(u);
+	if (wakes)
+		es_wake_now(ES_WAKE_ALL);
+}
+
+/* The hook. */
+static void
+utility_hook(PlannedStmt *statement, const char *query, bool read_only_tree, ProcessUtilityContext context,
+			 ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+{
+	Utility		utility = {statement, query, read_only_tree, context, params, environment, dest, completion};
+
+	process_utility(&utility);
+}
+
+/* Notes that this transaction drops the extension. */
+static void
+access_hook(ObjectAccessType access, Oid class, Oid object, int subid, void *arg)
+{
+	if (previous_access_hook)
+		previous_access_hook(access, class, object, subid, arg);
+	if (access == OAT_DROP && class == ExtensionRelationId &&
+		object == get_extension_oid("eventstore", true))
+		drops_extension = true;
+}
+
+/* Lets the worker know, once the extension is gone; and workers come back to what this transaction needed for itself. */
+static void
+at_xact_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT && drops_extension)
+		es_roster_nudge();
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+	{
+		drops_extension = false;
+		while (nheld > 0)
+			es_roster_let_go(held[--nheld]);
+	}
+}
+
+/* Installs the hooks, if the library is preloaded; called once, from _PG_init. */
+void
+es_utility_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	previous_utility_hook = ProcessUtility_hook;
+	ProcessUtility_hook = utility_hook;
+	previous_access_hook = object_access_hook;
+	object_access_hook = access_hook;
+	RegisterXactCallback(at_xact_end, NULL);
+}

@@ -1,0 +1,597 @@
+/*
+ * worker.c
+ *		The background workers that look after stores.
+ *
+ * Where the library is preloaded there is a launcher, which the server starts
+ * and, after a crash, starts again, and one worker for each database that has a
+ * store.  The launcher cannot see which databases those are: at its start it has
+ * each looked at, one after the other, and later sessions announce their store
+ * (shared/roster.c).  A worker whose database has none leaves at once.  There are never
+ * more workers than half of the server's worker processes: segments are made by
+ * such, too, and without them in the middle of appends.
+ *
+ * A worker writes the settled mark that hot standbys read by, at most once in
+ * eventstore.settle_interval, and not at all while nothing is appended: then it
+ * sleeps until an append wakes it.  And it wakes waiters where there are too
+ * many for the appender.
+ *
+ * A worker is in nobody's way.  It locks only what it needs for a moment, waits
+ * for a lock no longer than lock_timeout, which is below the default
+ * deadlock_timeout, and leaves its database when a statement needs that for
+ * itself (statements.c), when the extension is dropped, and at shutdown, between
+ * two pieces of work; only what users' code does ends in the middle.  While a store is being loaded (shared/mark.c) it does
+ * nothing.
+ *
+ * A failed piece of work is logged and tried again later, each time a little
+ * later.  A killed worker takes the server through a restart, as any backend
+ * does; nothing is left of it.
+ */
+#include "server/worker.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "projection/run.h"
+#include "log/settle.h"
+#include "shared/mark.h"
+#include "log/subscriber.h"
+#include "shared/wake.h"
+
+#define WORKER_LOCK_TIMEOUT	"500ms" /* below the default deadlock_timeout */
+#define RESTART_SECONDS		1	/* of a launcher that ended */
+#define TRY_AGAIN_MS		5000	/* to start a worker that ended */
+#define MOST_DELAY_MS		60000	/* after failures */
+#define IDLE_MS				60000	/* between looks without news */
+
+static volatile sig_atomic_t told_to_go = false;
+static volatile sig_atomic_t in_users_code = false;
+
+static int	settle_interval = 1000; /* GUC eventstore.settle_interval, ms */
+static int	max_workers = 0;	/* GUC eventstore.max_workers */
+
+/* ---- what both have in common ---- */
+
+/* Registers the launcher, if the library is preloaded, and the GUC; called once, from _PG_init. */
+void
+es_worker_init(void)
+{
+	BackgroundWorker launcher = {0};
+
+	DefineCustomIntVariable("eventstore.settle_interval",
+							"How often the worker writes the mark that hot standbys read by, at most.",
+							"0 turns that off.",
+							&settle_interval, 1000, 0, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("eventstore.max_workers",
+							"How many databases have a worker at once, at most.",
+							"0 is half of max_worker_processes: others need some, too.",
+							&max_workers, 0, 0, 1024,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+		return;
+	launcher.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	launcher.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	launcher.bgw_restart_time = RESTART_SECONDS;
+	strlcpy(launcher.bgw_library_name, "eventstore", sizeof(launcher.bgw_library_name));
+	strlcpy(launcher.bgw_function_name, "es_worker_launcher_main", sizeof(launcher.bgw_function_name));
+	strlcpy(launcher.bgw_name, "eventstore launcher", sizeof(launcher.bgw_name));
+	strlcpy(launcher.bgw_type, "eventstore launcher", sizeof(launcher.bgw_type));
+	RegisterBackgroundWorker(&launcher);
+}
+
+/* SIGTERM: the process ends between two pieces of work; users' code may take long, and ends at once. */
+static void
+be_told_to_go(SIGNAL_ARGS)
+{
+	int			saved = errno;
+
+	told_to_go = true;
+	SetLatch(MyLatch);
+	if (in_users_code)
+		die(postgres_signal_arg);
+	errno = saved;
+}
+
+/* Sets a process up that ends when it is told to. */
+static void
+set_up(void)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, be_told_to_go);
+	BackgroundWorkerUnblockSignals();
+}
+
+/* Sleeps until woken, or until a time; reads the configuration again if it has changed. */
+static void
+sleep_until(TimestampTz then)
+{
+	long		timeout = -1;
+	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+
+	if (then != DT_NOEND)
+	{
+		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), then);
+		events |= WL_TIMEOUT;
+	}
+	(void) WaitLatch(MyLatch, events, timeout, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	if (!ProcDiePending)
+		CHECK_FOR_INTERRUPTS(); /* whoever drops a database waits for that */
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+/* ---- the launcher ---- */
+
+/* Tells whether one can connect to a database; a limit of -2 says that dropping it was interrupted. */
+static bool
+can_connect(Form_pg_database database)
+{
+	return database->datallowconn && database->datconnlimit != -2;
+}
+
+/* Puts all databases that one can connect to on the roster. */
+static void
+add_databases(void)
+{
+	Relation	rel;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	StartTransactionCommand();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (can_connect(database) && !database->datistemplate)
+			es_roster_add(database->oid);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+}
+
+/* Tells whether a database is still there, to connect to. */
+static bool
+database_exists(Oid oid)
+{
+	HeapTuple	tuple;
+	bool		exists;
+
+	StartTransactionCommand();
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(oid));
+	exists = HeapTupleIsValid(tuple) && can_connect((Form_pg_database) GETSTRUCT(tuple));
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	CommitTransactionCommand();
+	return exists;
+}
+
+/* Says that there is no room for a worker, once until there is. */
+static void
+complain(bool started)
+{
+	static bool complained = false;
+
+	if (!started && !complained)
+		ereport(LOG,
+				errmsg("no background worker is free to look after a store of eventstore"),
+				errdetail("Until then nobody writes the mark by which hot standbys read."),
+				errhint("Raise max_worker_processes or eventstore.max_workers."));
+	complained = !started;
+}
+
+/*
+ * Starts the worker of a database, and waits until it is on the roster or has
+ * ended: workers that find no store do not take up many slots at once.
+ */
+static void
+start_worker(Oid database)
+{
+	BackgroundWorker worker = {0};
+	BackgroundWorkerHandle *handle;
+	pid_t		pid;
+	bool		started;
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_notify_pid = MyProcPid;
+	worker.bgw_main_arg = ObjectIdGetDatum(database);
+	strlcpy(worker.bgw_library_name, "eventstore", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "es_worker_main", sizeof(worker.bgw_function_name));
+	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "eventstore worker for database %u", database);
+	strlcpy(worker.bgw_type, "eventstore worker", sizeof(worker.bgw_type));
+	started = RegisterDynamicBackgroundWorker(&worker, &handle);
+	complain(started);
+	es_roster_tried(database, GetCurrentTimestamp() + TRY_AGAIN_MS * INT64CONST(1000));
+	while (started && !es_roster_is_looked_after(database) &&
+		   GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED && !told_to_go)
+		sleep_until(GetCurrentTimestamp() + TRY_AGAIN_MS * INT64CONST(1000));
+}
+
+/* How many workers there may be. */
+static int
+most_workers(void)
+{
+	return max_workers > 0 ? max_workers : Max(max_worker_processes / 2, 1);
+}
+
+/* es_worker_launcher_main is the launcher: starts workers for the databases on the roster. */
+void
+es_worker_launcher_main(Datum main_arg)
+{
+	set_up();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	es_roster_open();
+	add_databases();
+	while (!told_to_go)
+	{
+		TimestampTz try_at = DT_NOEND;
+		Oid			database = es_roster_next(GetCurrentTimestamp(), &try_at);
+		bool		room = es_roster_count_workers() < most_workers();
+
+		if (OidIsValid(database) && !room)
+			complain(false);
+		if (!OidIsValid(database) || !room)
+			sleep_until(try_at);
+		else if (database_exists(database))
+			start_worker(database);
+		else
+			es_roster_remove(database);
+	}
+	proc_exit(1);				/* 0 would say that it need not be started
+								 * again */
+}
+
+/* ---- the worker ---- */
+
+/* The settings that what it does depends on, whatever the database's or the role's are. */
+static const char *const settings[][2] = {
+	{"default_transaction_isolation", "read committed"}, {"default_transaction_read_only", "off"},
+	{"default_transaction_deferrable", "off"}, {"idle_in_transaction_session_timeout", "0"},
+	/* marks need not be on disk, nor on a standby, before the worker goes on */
+	{"synchronous_commit", "off"}
+};
+
+/* What a worker found at its last piece of work. */
+typedef struct Work
+{
+	bool		has_store;
+	bool		idle;			/* the mark is at the end of the log */
+	TimestampTz worked_at;
+	int			delay_ms;		/* after a failure */
+	bool		listening;		/* is registered for news */
+	EsProjectorLook projections;	/* what was found last */
+	bool		must_look;		/* told to look after them */
+	TimestampTz looked_at;
+	int			projector_delay_ms; /* after a failure there */
+	TimestampTz put_off_until;
+} Work;
+
+static bool leaves_store = true;	/* what the roster is told as the worker
+									 * ends */
+
+/* Ends the wait that the worker may be in, as it ends itself. */
+static void
+end_wait(int code, Datum arg)
+{
+	es_wake_end();
+}
+
+/* Takes the worker off the roster as it ends; by then it is no session of the database any more. */
+static void
+leave_roster(int code, Datum arg)
+{
+	es_roster_leave(leaves_store);
+}
+
+/* Tells whether the extension is there; the caller is in a transaction. */
+static bool
+store_exists(void)
+{
+	return OidIsValid(get_extension_oid("eventstore", true));
+}
+
+/*
+ * Writes the settled mark; true if it is at the end of the log.  If another
+ * session is about to write it, that one's will do.
+ */
+static bool
+write_mark(void)
+{
+	int64		last;
+	EsOwnerContext saved;
+	int64		marked;
+
+	if (settle_interval == 0)
+		return false;
+	if (es_subscriber_is())
+		return true;			/* the publisher's arrives */
+	if (es_sharedmark_is_loading(es_base_oid(&es_base_position_seq)) ||
+		!es_base_try_lock(&es_settle_mark, ShareRowExclusiveLock))
+		return false;
+	last = es_settle_last_given();
+	es_base_become_owner(&saved);
+	marked = es_settle_write_mark();
+	es_base_become_caller(&saved);
+	return marked >= last;
+}
+
+/* Does what there is to do, in a transaction of its own. */
+static void
+do_work(Work *work)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pgstat_report_activity(STATE_RUNNING, "writing the settled mark of eventstore");
+	work->has_store = store_exists();
+	work->idle = work->has_store && write_mark();
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Ends a piece of work that failed, logs why unless that is done elsewhere, and
+ * makes the time longer for which it is put off.
+ */
+static void
+put_off(int *delay_ms, bool logged)
+{
+	HOLD_INTERRUPTS();
+	if (!logged)
+		EmitErrorReport();
+	AbortCurrentTransaction();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+	*delay_ms = Min(Max(2 * *delay_ms, 1000), MOST_DELAY_MS);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* Registers for news, before a look that tells that there are none yet. */
+static void
+start_listening(Work *work)
+{
+	if (!work->listening)
+		es_wake_begin(ES_WAKE_ALL);
+	work->listening = true;
+}
+
+/* Is not told of news any more. */
+static void
+stop_listening(Work *work)
+{
+	es_wake_end();
+	work->listening = false;
+	work->idle = false;
+}
+
+/*
+ * Writes the mark.  The worker registers for news before it looks, and stays
+ * registered only if it then sleeps until there are some: appends pay for waking it
+ * once in an interval at most, where no projections follow them.
+ */
+static void
+work_once(Work *work)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	work->worked_at = GetCurrentTimestamp();
+	start_listening(work);
+	PG_TRY();
+	{
+		do_work(work);
+		work->delay_ms = 0;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		put_off(&work->delay_ms, false);
+		stop_listening(work);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	if (!work->idle && !work->projections.follows)
+		stop_listening(work);
+}
+
+/* Has a batch of a projection run; false if there is none to run. */
+static bool
+run_batch(void)
+{
+	bool		ran;
+
+	in_users_code = true;
+	ran = told_to_go || es_projector_work();
+	in_users_code = false;
+	return ran;
+}
+
+/*
+ * Notes that a batch failed in a way that ended its transaction.  Where that was
+ * not the doing of one projection, all of them are put off.
+ */
+static void
+put_off_projections(Work *work)
+{
+	bool		one = es_projector_accuse();
+
+	in_users_code = false;
+	put_off(&work->projector_delay_ms, one);	/* a projection's failure is
+												 * logged as it is noted */
+	stop_listening(work);
+	work->must_look = true;
+	if (one)
+		work->projector_delay_ms = 0;
+	work->projections.again_at = work->put_off_until =
+		GetCurrentTimestamp() + work->projector_delay_ms * INT64CONST(1000);
+}
+
+/*
+ * Has a batch of a projection run, or looks which have something to do; true if
+ * there may be more at once.  While it is at work the worker is not registered for
+ * news: then appends pay nothing for it.
+ */
+static bool
+run_projections(Work *work)
+{
+	EsProjectorLook *look = &work->projections;
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool again = true;
+
+	if (GetCurrentTimestamp() < work->put_off_until)
+	{
+		look->again_at = work->put_off_until;
+		return false;
+	}
+	PG_TRY();
+	{
+		if (!run_batch())
+		{
+			start_listening(work);
+			work->looked_at = GetCurrentTimestamp();
+			work->must_look = false;
+			es_projector_look(look);
+			again = look->busy;
+			if (again || !(look->follows || work->idle))
+				stop_listening(work);
+		}
+		work->projector_delay_ms = 0;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		put_off_projections(work);
+		again = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return again;
+}
+
+/* When there is work to do, if nothing happens before. */
+static TimestampTz
+due_at(const Work *work)
+{
+	if (settle_interval == 0 && work->delay_ms == 0)
+		return DT_NOEND;
+	if (work->idle)				/* should a wake-up have been missed */
+		return work->worked_at + IDLE_MS * INT64CONST(1000);
+	return work->worked_at + Max(settle_interval, work->delay_ms) * INT64CONST(1000);
+}
+
+/*
+ * Tells whether to look after projections: where some follow what is appended; when
+ * told that there is something new to do; and now and then.
+ */
+static bool
+is_look_due(const Work *work)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	return work->projections.follows || work->must_look || work->projections.again_at <= now ||
+		work->looked_at + IDLE_MS * INT64CONST(1000) <= now;
+}
+
+/* Sleeps until woken, or there is something to do. */
+static void
+rest(Work *work)
+{
+	/* what came meanwhile may have set the latch in vain */
+	bool		called = es_wake_told() || told_to_go || es_roster_is_called();
+	TimestampTz due = due_at(work);
+
+	sleep_until(called ? GetCurrentTimestamp() : Min(due, work->projections.again_at));
+	(void) es_wake_told();
+	work->idle = false;			/* woken, so there is news */
+	if (!work->projections.follows)
+		stop_listening(work);
+}
+
+/* Looks after the store until told to go, or there is none. */
+static void
+look_after_store(void)
+{
+	Work		work = {.has_store = true,.must_look = true};
+
+	work_once(&work);
+	while (work.has_store && !told_to_go && es_roster_may_stay())
+	{
+		bool		nudged = es_roster_take_nudge();
+
+		es_wake_delegated();
+		work.must_look = work.must_look || nudged;
+		if (nudged || due_at(&work) <= GetCurrentTimestamp())
+			work_once(&work);
+		else if (!is_look_due(&work) || !run_projections(&work))
+			rest(&work);
+	}
+	leaves_store = work.has_store;
+}
+
+/* Tells whether this database has a store. */
+static bool
+find_store(void)
+{
+	bool		found;
+
+	StartTransactionCommand();
+	found = store_exists();
+	CommitTransactionCommand();
+	return found;
+}
+
+/* es_worker_main is the worker of one database. */
+void
+es_worker_main(Datum main_arg)
+{
+	Oid			database = DatumGetObjectId(main_arg);
+
+	set_up();
+	if (!es_roster_enter(database))
+		proc_exit(0);
+	on_shmem_exit(leave_roster, (Datum) 0);
+
+	/*
+	 * To connect takes a lock on the database, too.  Up to then this process
+	 * is nobody, and a source that counts as interactive would ask who it is.
+	 */
+	SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	before_shmem_exit(end_wait, (Datum) 0);
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION);
+	es_settle_for_worker = true;
+	if (find_store())
+	{
+		es_roster_confirm();
+		es_projector_begin();
+		look_after_store();
+	}
+	else
+		leaves_store = false;
+	proc_exit(0);
+}

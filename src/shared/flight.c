@@ -1,0 +1,230 @@
+/*
+ * flight.c
+ *		Where the positions of each transaction in flight begin.
+ *
+ * The lock manager tells which transactions may still fill holes (log/settle.c),
+ * but not which holes.  With the library preloaded, each transaction that takes
+ * positions says so here: every position up to "below" is none of its.  So a
+ * reader knows at its first look how far the log is settled, whatever it has or
+ * has not seen before.
+ *
+ * Each backend has a slot that only itself writes.  It says which transaction
+ * it is about, by local transaction id, and is written before the transaction
+ * takes its lock on the sequence, with a bound that is surely low enough; once
+ * the position is known the bound is raised to it.  Who reads a slot looks at
+ * the id before and after, and trusts what it read only if both are the one
+ * that it asked for.  The slot is not cleared: an id never comes back.
+ *
+ * A prepared transaction keeps its virtual transaction id, until the server is
+ * restarted, but leaves its backend and so the slot.  So what is prepared goes
+ * into a table as well, under its lock.  Entries are reused once their
+ * transaction is gone.  After a restart, or where the table says nothing, the
+ * answer is that nothing is known.
+ */
+#include "shared/flight.h"
+
+#include "access/twophase.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+
+/* A backend's slot; written by the backend only. */
+typedef union EsFlightSlot
+{
+	struct
+	{
+		pg_atomic_uint32 lxid;	/* 0: nothing, or being written */
+		pg_atomic_uint64 below;
+	}			flight;
+	char		pad[PG_CACHE_LINE_SIZE];	/* appenders share no cache line */
+} EsFlightSlot;
+
+/* A prepared transaction; under the lock. */
+typedef struct EsFlightPrepared
+{
+	TransactionId xid;			/* invalid: the entry is free */
+	VirtualTransactionId id;
+	int64		below;
+} EsFlightPrepared;
+
+typedef struct EsFlightShared
+{
+	EsFlightPrepared *prepared; /* NPREPARED of them */
+	EsFlightSlot slots[FLEXIBLE_ARRAY_MEMBER];	/* NSLOTS, by number of
+												 * backend */
+} EsFlightShared;
+
+#define NSLOTS		(MaxBackends + 1)
+
+/* those that are prepared, and each backend may just be preparing one */
+#define NPREPARED	(max_prepared_xacts + NSLOTS)
+
+static EsFlightShared *shared = NULL;
+
+/* How much memory the slots take, up to the prepared ones. */
+static Size
+slots_size(void)
+{
+	return add_size(offsetof(EsFlightShared, slots), mul_size(NSLOTS, sizeof(EsFlightSlot)));
+}
+
+/* How much memory it takes. */
+static Size
+flights_size(void)
+{
+	return add_size(MAXALIGN(slots_size()), mul_size(NPREPARED, sizeof(EsFlightPrepared)));
+}
+
+/* Makes the memory. */
+static void
+start_flights(void *memory)
+{
+	EsFlightShared *flights = memory;
+
+	flights->prepared = (EsFlightPrepared *) ((char *) memory + MAXALIGN(slots_size()));
+	for (int i = 0; i < NSLOTS; i++)
+	{
+		pg_atomic_init_u32(&flights->slots[i].flight.lxid, InvalidLocalTransactionId);
+		pg_atomic_init_u64(&flights->slots[i].flight.below, 0);
+	}
+}
+
+/* Adds the memory, if the library is preloaded; called once, from _PG_init. */
+void
+es_flight_init(void)
+{
+	EsSharedPiece piece = {"eventstore flights", flights_size, start_flights, (void **) &shared};
+
+	es_shared_add(&piece);
+}
+
+/* es_flight_is_shared tells whether transactions say where their positions begin. */
+bool
+es_flight_is_shared(void)
+{
+	return shared != NULL;
+}
+
+/*
+ * es_flight_begin says that this transaction is about to take positions, its
+ * first ones, all above one that was given out before.
+ */
+void
+es_flight_begin(int64 below)
+{
+	EsFlightSlot *slot;
+
+	if (shared == NULL)
+		return;
+	slot = &shared->slots[es_my_backend()];
+	pg_atomic_write_u32(&slot->flight.lxid, InvalidLocalTransactionId);
+	pg_write_barrier();
+	pg_atomic_write_u64(&slot->flight.below, (uint64) below);
+	pg_write_barrier();
+	pg_atomic_write_u32(&slot->flight.lxid, es_my_lxid());
+}
+
+/* Tells whether this transaction has said where its positions begin. */
+static bool
+has_spoken(void)
+{
+	return pg_atomic_read_u32(&shared->slots[es_my_backend()].flight.lxid) == es_my_lxid();
+}
+
+/* es_flight_take says which position was the first that it took, if it has said anything. */
+void
+es_flight_take(int64 first)
+{
+	if (shared && has_spoken())
+		pg_atomic_write_u64(&shared->slots[es_my_backend()].flight.below, (uint64) (first - 1));
+}
+
+/* Finds an entry for a transaction to be prepared: its own, from an earlier try, or one that is free. */
+static EsFlightPrepared *
+find_free_entry(TransactionId xid)
+{
+	EsFlightPrepared *found = NULL;
+
+	for (int i = 0; i < NPREPARED; i++)
+	{
+		EsFlightPrepared *entry = &shared->prepared[i];
+
+		if (entry->xid == xid)
+			return entry;
+		if (found == NULL &&
+			(!TransactionIdIsValid(entry->xid) || !TransactionIdIsInProgress(entry->xid)))
+			found = entry;
+	}
+	return found;
+}
+
+/*
+ * es_flight_prepare keeps what this transaction has said while it is prepared;
+ * called before it is.  Should it fail after that, the entry is as good as free.
+ * A transaction that has said nothing says nothing.
+ */
+void
+es_flight_prepare(void)
+{
+	TransactionId xid = GetTopTransactionIdIfAny();
+	EsFlightPrepared *entry;
+
+	if (shared == NULL || !TransactionIdIsValid(xid) || !has_spoken())
+		return;
+	LWLockAcquire(es_shared_lock(ES_LOCK_PREPARED), LW_EXCLUSIVE);
+	entry = find_free_entry(xid);
+	if (entry)
+	{
+		entry->xid = xid;
+		es_vxid_set(entry->id, es_my_backend(), es_my_lxid());
+		entry->below = (int64) pg_atomic_read_u64(&shared->slots[es_my_backend()].flight.below);
+	}
+	LWLockRelease(es_shared_lock(ES_LOCK_PREPARED));
+}
+
+/* Looks a transaction up among those that are prepared. */
+static bool
+find_prepared(VirtualTransactionId id, int64 *below)
+{
+	bool		found = false;
+
+	LWLockAcquire(es_shared_lock(ES_LOCK_PREPARED), LW_SHARED);
+	for (int i = 0; i < NPREPARED && !found; i++)
+	{
+		EsFlightPrepared *entry = &shared->prepared[i];
+
+		found = TransactionIdIsValid(entry->xid) && VirtualTransactionIdEquals(entry->id, id);
+		if (found)
+			*below = entry->below;
+	}
+	LWLockRelease(es_shared_lock(ES_LOCK_PREPARED));
+	return found;
+}
+
+/*
+ * es_flight_find tells a position that all positions of a transaction are
+ * above; false if nothing is known of it.
+ */
+bool
+es_flight_find(VirtualTransactionId id, int64 *below)
+{
+	EsFlightSlot *slot;
+
+	if (shared == NULL)
+		return false;
+	if (es_vxid_proc(id) == ES_INVALID_PROC)
+		return false;			/* prepared before the server was restarted */
+	slot = &shared->slots[es_vxid_proc(id)];
+	if (pg_atomic_read_u32(&slot->flight.lxid) == id.localTransactionId)
+	{
+		pg_read_barrier();
+		*below = (int64) pg_atomic_read_u64(&slot->flight.below);
+		pg_read_barrier();
+		if (pg_atomic_read_u32(&slot->flight.lxid) == id.localTransactionId)
+			return true;
+	}
+	return find_prepared(id, below);
+}

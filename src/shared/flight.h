@@ -1,0 +1,19 @@
+/*
+ * flight.h
+ *		Where the positions of each transaction in flight begin.
+ */
+#ifndef ES_SHARED_FLIGHT_H
+#define ES_SHARED_FLIGHT_H
+
+#include "shared/memory.h"
+
+#include "storage/lock.h"
+
+extern void es_flight_init(void);
+extern bool es_flight_is_shared(void);
+extern void es_flight_begin(int64 below);
+extern void es_flight_take(int64 first);
+extern void es_flight_prepare(void);
+extern bool es_flight_find(VirtualTransactionId id, int64 *below);
+
+#endif							/* ES_SHARED_FLIGHT_H */

@@ -1,0 +1,35 @@
+/*
+ * memory.h
+ *		The library's shared memory.
+ */
+#ifndef ES_SHARED_MEMORY_H
+#define ES_SHARED_MEMORY_H
+
+#include "base/base.h"
+
+#include "storage/lwlock.h"
+
+/* The locks that pieces of the memory are under. */
+typedef enum EsSharedLock
+{
+	ES_LOCK_MARKS,
+	ES_LOCK_PREPARED,
+	ES_LOCK_ROSTER,
+	ES_LOCK_COUNT
+} EsSharedLock;
+
+/* A piece of the memory, of one part. */
+typedef struct EsSharedPiece
+{
+	const char *name;
+	Size		(*size) (void);
+	void		(*start) (void *memory);	/* called once, on zeroed memory */
+	void	  **memory;			/* set to where it is; stays NULL where the
+								 * library is not preloaded */
+} EsSharedPiece;
+
+extern void es_shared_init(void);
+extern void es_shared_add(const EsSharedPiece *piece);
+extern LWLock *es_shared_lock(EsSharedLock which);
+
+#endif							/* ES_SHARED_MEMORY_H */

@@ -1,0 +1,540 @@
+/*
+ * roster.c
+ *		Which databases have a store, and which worker looks after each.
+ *
+ * With the library preloaded a launcher starts one worker for each database
+ * that has a store (server/worker.c).  What they need to know of each other, and what
+ * sessions tell them, is here, in shared memory: sessions announce a store when
+ * they first use it, the worker enters itself, statements that need a database
+ * for themselves (DROP DATABASE and its like) hold its worker off.
+ *
+ * Everything is under one lock, but what is delegated to a worker: bits of
+ * wake-ups (wake.c), which are atomic.  Nobody waits while holding the lock.
+ *
+ * A holder that died without letting go is found by its pid, so nothing has to
+ * be cleaned up after it.
+ */
+#include "shared/roster.h"
+
+#include <signal.h>
+
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+
+#define MOST_DATABASES	1024
+#define MOST_HOLDERS	8		/* of one database; more take turns */
+
+/* One database; all under the lock, but delegated. */
+typedef struct EsRosterEntry
+{
+	Oid			database;		/* InvalidOid: the place is free */
+	bool		wanted;			/* has a store, for all we know */
+	pid_t		worker;			/* 0: none */
+	bool		confirmed;		/* it has found a store */
+	bool		nudged;			/* it is to look whether there still is one */
+	int			worker_procno;
+	bool		announced;		/* while the worker was still looking */
+	bool		expelled;		/* it was ended by who needs the database */
+	int64		at_work;		/* whose code it runs, or ran as it was ended;
+								 * 0: nobody's */
+	pid_t		held_by[MOST_HOLDERS];	/* who wants no worker there; 0: free */
+	TimestampTz try_at;			/* when to start a worker, at the earliest */
+	pg_atomic_uint64 delegated; /* who is to be woken by the worker */
+} EsRosterEntry;
+
+typedef struct EsRosterShared
+{
+	int			launcher_procno;	/* -1: there is none */
+	EsRosterEntry entries[MOST_DATABASES];
+} EsRosterShared;
+
+static EsRosterShared *shared = NULL;
+static EsRosterEntry *mine = NULL;	/* that of this database, a hint */
+
+/* How much memory it takes. */
+static Size
+roster_size(void)
+{
+	return sizeof(EsRosterShared);
+}
+
+/* Makes the memory. */
+static void
+start_roster(void *memory)
+{
+	EsRosterShared *roster = memory;
+
+	roster->launcher_procno = -1;
+	for (int i = 0; i < MOST_DATABASES; i++)
+		pg_atomic_init_u64(&roster->entries[i].delegated, 0);
+}
+
+/* Adds the memory, if the library is preloaded; called once, from _PG_init. */
+void
+es_roster_init(void)
+{
+	EsSharedPiece piece = {"eventstore roster", roster_size, start_roster, (void **) &shared};
+
+	es_shared_add(&piece);
+}
+
+static void
+lock_roster(LWLockMode mode)
+{
+	LWLockAcquire(es_shared_lock(ES_LOCK_ROSTER), mode);
+}
+
+static void
+unlock_roster(void)
+{
+	LWLockRelease(es_shared_lock(ES_LOCK_ROSTER));
+}
+
+/* Wakes a process by its number; the caller holds the lock, or knows it to be there. */
+static void
+wake(int procno)
+{
+	if (procno >= 0)
+		SetLatch(&GetPGProcByNumber(procno)->procLatch);
+}
+
+/* Wakes a process by its pid, if it is there. */
+static void
+wake_pid(pid_t pid)
+{
+	PGPROC	   *proc = pid != 0 ? BackendPidGetProc(pid) : NULL;
+
+	if (proc)
+		SetLatch(&proc->procLatch);
+}
+
+/* Finds a database's entry; NULL if it has none. */
+static EsRosterEntry *
+find_entry(Oid database)
+{
+	for (int i = 0; i < MOST_DATABASES; i++)
+		if (shared->entries[i].database == database)
+			return &shared->entries[i];
+	return NULL;
+}
+
+/* Finds this database's entry, under the lock; NULL if it has none. */
+static EsRosterEntry *
+find_mine(void)
+{
+	if (mine == NULL || mine->database != MyDatabaseId)
+		mine = find_entry(MyDatabaseId);
+	return mine;
+}
+
+/* Finds a database's entry, or makes one; NULL if there is no room. */
+static EsRosterEntry *
+make_entry(Oid database)
+{
+	EsRosterEntry *entry = find_entry(database);
+
+	if (entry)
+		return entry;
+	entry = find_entry(InvalidOid);
+	if (entry == NULL)
+		return NULL;
+	entry->database = database;
+	entry->wanted = false;
+	entry->worker = 0;
+	entry->at_work = 0;
+	memset(entry->held_by, 0, sizeof(entry->held_by));
+	entry->try_at = 0;
+	pg_atomic_write_u64(&entry->delegated, 0);
+	return entry;
+}
+
+/* Tells whether somebody holds the worker off. */
+static bool
+is_held(const EsRosterEntry *entry)
+{
+	for (int i = 0; i < MOST_HOLDERS; i++)
+		if (entry->held_by[i] != 0 && BackendPidGetProc(entry->held_by[i]) != NULL)
+			return true;
+	return false;
+}
+
+/* Makes this process one that holds the worker off; false if there are too many. */
+static bool
+add_holder(EsRosterEntry *entry)
+{
+	int			free = -1;
+
+	for (int i = 0; i < MOST_HOLDERS; i++)
+	{
+		if (entry->held_by[i] == MyProcPid)
+			return true;
+		if (free < 0 && (entry->held_by[i] == 0 || BackendPidGetProc(entry->held_by[i]) == NULL))
+			free = i;
+	}
+	if (free >= 0)
+		entry->held_by[free] = MyProcPid;
+	return free >= 0;
+}
+
+/*
+ * es_roster_announce says that this database has a store, which is committed.
+ * If nobody looks after it yet, somebody soon will.
+ */
+void
+es_roster_announce(void)
+{
+	EsRosterEntry *entry;
+	bool		known;
+
+	if (shared == NULL)
+		return;
+	lock_roster(LW_SHARED);
+	entry = find_mine();
+	known = entry && entry->wanted && (entry->worker == 0 || entry->confirmed);
+	unlock_roster();
+	if (known)
+		return;
+	lock_roster(LW_EXCLUSIVE);
+	entry = make_entry(MyDatabaseId);
+	if (entry && entry->worker != 0)
+		entry->announced = true;	/* it may have looked too early */
+	if (entry && !entry->wanted)
+	{
+		entry->wanted = true;
+		entry->try_at = 0;
+		wake(shared->launcher_procno);
+	}
+	unlock_roster();
+}
+
+/* ---- for statements that need a database for themselves ---- */
+
+/*
+ * es_roster_hold sees to it that no worker is started in a database until
+ * es_roster_let_go, or the end of this process, and asks the one there to go.
+ * False while it has not gone yet: then call again.
+ */
+bool
+es_roster_hold(Oid database)
+{
+	EsRosterEntry *entry;
+	bool		gone;
+
+	if (shared == NULL)
+		return true;
+	lock_roster(LW_EXCLUSIVE);
+	entry = make_entry(database);
+	gone = entry == NULL || (add_holder(entry) && entry->worker == 0);
+	if (entry && entry->worker != 0)
+		wake(entry->worker_procno);
+	unlock_roster();
+	return gone;
+}
+
+/* es_roster_expel ends the worker of a database in the middle of its work, which is done again later. */
+void
+es_roster_expel(Oid database)
+{
+	EsRosterEntry *entry;
+
+	lock_roster(LW_EXCLUSIVE);
+	entry = find_entry(database);
+	if (entry && entry->worker != 0)
+	{
+		entry->expelled = true;
+		kill(entry->worker, SIGTERM);	/* it leaves under this lock, before
+										 * it is gone */
+	}
+	unlock_roster();
+}
+
+/* es_roster_let_go undoes es_roster_hold. */
+void
+es_roster_let_go(Oid database)
+{
+	EsRosterEntry *entry;
+
+	if (shared == NULL)
+		return;
+	lock_roster(LW_EXCLUSIVE);
+	entry = find_entry(database);
+	for (int i = 0; entry && i < MOST_HOLDERS; i++)
+		if (entry->held_by[i] == MyProcPid)
+			entry->held_by[i] = 0;
+	if (entry)
+	{
+		entry->try_at = 0;
+		if (!entry->wanted && entry->worker == 0 && !is_held(entry))
+			entry->database = InvalidOid;
+		wake(shared->launcher_procno);
+	}
+	unlock_roster();
+}
+
+/* ---- for the worker ---- */
+
+/*
+ * es_roster_enter makes this process the worker of a database; false if there is
+ * one, or must be none.  To be called before it connects: from then on a statement
+ * that needs the database for itself waits for it to leave.
+ */
+bool
+es_roster_enter(Oid database)
+{
+	EsRosterEntry *entry;
+	bool		entered;
+
+	lock_roster(LW_EXCLUSIVE);
+	entry = find_entry(database);
+	entered = entry && entry->worker == 0 && !is_held(entry);
+	if (entered)
+	{
+		entry->worker = MyProcPid;
+		entry->worker_procno = es_my_procno();
+		entry->confirmed = entry->nudged = entry->announced = entry->expelled = false;
+		mine = entry;
+	}
+	unlock_roster();
+	return entered;
+}
+
+/* es_roster_confirm says that the worker has found a store, and stays. */
+void
+es_roster_confirm(void)
+{
+	lock_roster(LW_EXCLUSIVE);
+	mine->confirmed = true;
+	wake(shared->launcher_procno);
+	unlock_roster();
+}
+
+/* es_roster_nudge has the worker of this database look whether there still is a store. */
+void
+es_roster_nudge(void)
+{
+	EsRosterEntry *entry;
+
+	if (shared == NULL)
+		return;
+	lock_roster(LW_EXCLUSIVE);
+	entry = find_mine();
+	if (entry && entry->worker != 0)
+	{
+		entry->nudged = true;
+		wake(entry->worker_procno);
+	}
+	unlock_roster();
+}
+
+/* es_roster_take_nudge tells the worker whether it was nudged since it asked before. */
+bool
+es_roster_take_nudge(void)
+{
+	bool		nudged;
+
+	lock_roster(LW_EXCLUSIVE);
+	nudged = mine->nudged;
+	mine->nudged = false;
+	unlock_roster();
+	return nudged;
+}
+
+/* es_roster_is_called tells the worker whether there is something for it: a nudge, somebody to wake, a wish that it goes. */
+bool
+es_roster_is_called(void)
+{
+	bool		called;
+
+	lock_roster(LW_SHARED);
+	called = mine->nudged || is_held(mine) || pg_atomic_read_u64(&mine->delegated) != 0;
+	unlock_roster();
+	return called;
+}
+
+/* es_roster_may_stay tells the worker whether nobody wants it to go. */
+bool
+es_roster_may_stay(void)
+{
+	bool		may;
+
+	lock_roster(LW_SHARED);
+	may = !is_held(mine);
+	unlock_roster();
+	return may;
+}
+
+/* es_roster_leave takes the worker off the roster, for good if its database has no store. */
+void
+es_roster_leave(bool has_store)
+{
+	lock_roster(LW_EXCLUSIVE);
+	if (mine && mine->worker == MyProcPid)
+	{
+		mine->worker = 0;
+		if (mine->expelled)
+			mine->at_work = 0;
+		mine->wanted = has_store || mine->announced;
+		for (int i = 0; i < MOST_HOLDERS; i++)
+			wake_pid(mine->held_by[i]);
+		wake(shared->launcher_procno);
+	}
+	unlock_roster();
+}
+
+/* es_roster_delegate has the worker wake who waits for these bits; false if there is no worker. */
+bool
+es_roster_delegate(uint64 bits)
+{
+	EsRosterEntry *entry;
+	bool		done;
+
+	lock_roster(LW_SHARED);
+	entry = find_mine();
+	done = entry && entry->worker != 0;
+	if (done)
+	{
+		pg_atomic_fetch_or_u64(&entry->delegated, bits);
+		wake(entry->worker_procno);
+	}
+	unlock_roster();
+	return done;
+}
+
+/* es_roster_take_delegated gives the worker what has been delegated since it asked before. */
+uint64
+es_roster_take_delegated(void)
+{
+	uint64		bits = 0;
+
+	if (pg_atomic_read_u64(&mine->delegated) != 0)
+		bits = pg_atomic_exchange_u64(&mine->delegated, 0);
+	return bits;
+}
+
+/* es_roster_set_at_work keeps on record what the worker runs; 0: nothing that could end it. */
+void
+es_roster_set_at_work(int64 what)
+{
+	lock_roster(LW_EXCLUSIVE);
+	mine->at_work = what;
+	unlock_roster();
+}
+
+/* es_roster_take_at_work tells a new worker what the last one ran as it was ended; 0: nothing. */
+int64
+es_roster_take_at_work(void)
+{
+	int64		what;
+
+	lock_roster(LW_EXCLUSIVE);
+	what = mine->at_work;
+	mine->at_work = 0;
+	unlock_roster();
+	return what;
+}
+
+/* ---- for the launcher ---- */
+
+/* es_roster_open says that this process is the launcher. */
+void
+es_roster_open(void)
+{
+	lock_roster(LW_EXCLUSIVE);
+	shared->launcher_procno = es_my_procno();
+	unlock_roster();
+}
+
+/* es_roster_add makes a database one that may have a store. */
+void
+es_roster_add(Oid database)
+{
+	EsRosterEntry *entry;
+
+	lock_roster(LW_EXCLUSIVE);
+	entry = make_entry(database);
+	if (entry)
+		entry->wanted = true;
+	unlock_roster();
+}
+
+/*
+ * es_roster_next gives a database that wants a worker and has none, InvalidOid
+ * if there is none now; *try_at becomes the time at which there may be one, if
+ * that is earlier than it was.
+ */
+Oid
+es_roster_next(TimestampTz now, TimestampTz *try_at)
+{
+	Oid			found = InvalidOid;
+
+	lock_roster(LW_SHARED);
+	for (int i = 0; i < MOST_DATABASES && !OidIsValid(found); i++)
+	{
+		EsRosterEntry *entry = &shared->entries[i];
+
+		if (!OidIsValid(entry->database) || !entry->wanted || entry->worker != 0 || is_held(entry))
+			continue;
+		if (entry->try_at > now)
+			*try_at = Min(*try_at, entry->try_at);
+		else
+			found = entry->database;
+	}
+	unlock_roster();
+	return found;
+}
+
+/* es_roster_count_workers counts the workers that there are. */
+int
+es_roster_count_workers(void)
+{
+	int			workers = 0;
+
+	lock_roster(LW_SHARED);
+	for (int i = 0; i < MOST_DATABASES; i++)
+		workers += OidIsValid(shared->entries[i].database) && shared->entries[i].worker != 0;
+	unlock_roster();
+	return workers;
+}
+
+/* es_roster_is_looked_after tells whether a database has a worker that stays. */
+bool
+es_roster_is_looked_after(Oid database)
+{
+	EsRosterEntry *entry;
+	bool		is;
+
+	lock_roster(LW_SHARED);
+	entry = find_entry(database);
+	is = entry && entry->worker != 0 && entry->confirmed;
+	unlock_roster();
+	return is;
+}
+
+/* es_roster_tried says that a worker was started, or could not be, and when to try again if there is none. */
+void
+es_roster_tried(Oid database, TimestampTz again_at)
+{
+	EsRosterEntry *entry;
+
+	lock_roster(LW_EXCLUSIVE);
+	entry = find_entry(database);
+	if (entry)
+		entry->try_at = again_at;
+	unlock_roster();
+}
+
+/* es_roster_remove strikes a database that is gone. */
+void
+es_roster_remove(Oid database)
+{
+	EsRosterEntry *entry;
+
+	lock_roster(LW_EXCLUSIVE);
+	entry = find_entry(database);
+	if (entry && entry->worker == 0)
+		entry->database = InvalidOid;
+	unlock_roster();
+}

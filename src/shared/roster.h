@@ -1,0 +1,40 @@
+/*
+ * roster.h
+ *		Which databases have a store, and which worker looks after each.
+ */
+#ifndef ES_SHARED_ROSTER_H
+#define ES_SHARED_ROSTER_H
+
+#include "shared/memory.h"
+
+extern void es_roster_init(void);
+extern void es_roster_announce(void);
+
+/* For statements that need a database for themselves. */
+extern bool es_roster_hold(Oid database);
+extern void es_roster_expel(Oid database);
+extern void es_roster_let_go(Oid database);
+
+/* For the worker of this database. */
+extern bool es_roster_enter(Oid database);
+extern void es_roster_confirm(void);
+extern void es_roster_nudge(void);
+extern bool es_roster_take_nudge(void);
+extern bool es_roster_is_called(void);
+extern bool es_roster_may_stay(void);
+extern void es_roster_leave(bool has_store);
+extern bool es_roster_delegate(uint64 bits);
+extern uint64 es_roster_take_delegated(void);
+extern void es_roster_set_at_work(int64 what);
+extern int64 es_roster_take_at_work(void);
+
+/* For the launcher. */
+extern void es_roster_open(void);
+extern void es_roster_add(Oid database);
+extern Oid	es_roster_next(TimestampTz now, TimestampTz *try_at);
+extern int	es_roster_count_workers(void);
+extern bool es_roster_is_looked_after(Oid database);
+extern void es_roster_tried(Oid database, TimestampTz again_at);
+extern void es_roster_remove(Oid database);
+
+#endif							/* ES_SHARED_ROSTER_H */

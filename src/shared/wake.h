@@ -1,0 +1,27 @@
+/*
+ * wake.h
+ *		Waking those who wait for news, as transactions end.
+ */
+#ifndef ES_SHARED_WAKE_H
+#define ES_SHARED_WAKE_H
+
+#include "shared/roster.h"
+
+/* What somebody waits for, or brings: 64 bits, some for categories, some for subscriptions and
+ * projections. */
+#define ES_WAKE_ALL		PG_UINT64_MAX
+
+extern uint64 es_wake_category(int32 category_key);
+extern uint64 es_wake_subscription(int64 id);
+extern uint64 es_wake_projection(int64 id);
+
+extern void es_wake_init(void);
+extern bool es_wake_works(void);
+extern void es_wake_note(uint64 bits);
+extern void es_wake_now(uint64 bits);
+extern void es_wake_delegated(void);
+extern void es_wake_begin(uint64 interest);
+extern bool es_wake_told(void);
+extern void es_wake_end(void);
+
+#endif							/* ES_SHARED_WAKE_H */

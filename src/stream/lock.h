@@ -1,0 +1,41 @@
+/*
+ * lock.h
+ *		The locks that appends of one stream exclude each other by.
+ */
+#ifndef ES_STREAM_LOCK_H
+#define ES_STREAM_LOCK_H
+
+#include "base/base.h"
+
+#include "storage/lock.h"
+
+/* Calls over more streams than this exclude all others. */
+#define ES_STREAM_FEW	32
+
+/* The short locks of a call. */
+typedef struct EsStreamLocks
+{
+	bool		all;			/* of all streams */
+	bool		boundary;		/* and that of calls with a consistency
+								 * boundary */
+	int			count;
+	uint32		hashes[ES_STREAM_FEW];	/* of names; sorted once acquired */
+} EsStreamLocks;
+
+/* A place in a stream's queue. */
+typedef struct EsStreamQueue
+{
+	LOCKTAG		tag;
+} EsStreamQueue;
+
+extern uint32 es_streamlock_hash(const text *name);
+extern void es_streamlock_lock_table(void);
+extern int64 es_streamlock_freeze(void);
+extern void es_streamlock_add(EsStreamLocks *locks, const text *name);
+extern void es_streamlock_acquire(EsStreamLocks *locks);
+extern void es_streamlock_release(const EsStreamLocks *locks);
+extern void es_streamlock_await_writers(void);
+extern void es_streamlock_queue(EsStreamQueue *queue, const text *name);
+extern void es_streamlock_leave_queue(EsStreamQueue *queue);
+
+#endif							/* ES_STREAM_LOCK_H */

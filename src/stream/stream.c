@@ -1,0 +1,404 @@
+/*
+ * stream.c
+ *		Streams: their rows, and the tip that appends go on from.
+ *
+ * Appends look at streams under their short lock (lock.c).  What guards
+ * the stream after that is the uncommitted tip itself: the next appender finds
+ * it with a dirty snapshot and waits for that transaction, as a unique index
+ * would.  A dirty snapshot also means that appends decide by the newest state
+ * in every isolation level: an old snapshot's last_segment would let a version
+ * be written twice, in two segments, where no unique index sees it.
+ */
+#include "stream/stream.h"
+
+#include "access/relscan.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "storage/bufmgr.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "table/sequence.h"
+#include "stream/lock.h"
+#include "log/subscriber.h"
+
+static EsRelation streams_by_name = {"streams_by_name",
+.index = {.keys = {Anum_es_streams_name},.columns = "name",.unique = true}};
+static const EsColumn columns[Natts_es_streams] = {
+	{"stream_id", INT8OID}, {"first_segment", INT8OID}, {"last_segment", INT8OID}, {"truncated_before", INT8OID},
+	{"created_at", TIMESTAMPTZOID}, {"category_key", INT4OID}, {"deleted", BOOLOID}, {"name", TEXTOID}
+};
+const EsShape es_stream_shape = ES_SHAPE(&es_base_streams, &streams_by_name, columns);
+
+static EsRelation stream_id_seq = {"stream_id_seq",.kind = RELKIND_SEQUENCE};
+
+PG_FUNCTION_INFO_V1(es_stream_version);
+
+/* ---- rows ---- */
+
+/* es_stream_deform reads a row of eventstore.streams; the name is left to the caller. */
+void
+es_stream_deform(TupleTableSlot *slot, EsStream *stream)
+{
+	Datum	   *v;
+
+	slot_getsomeattrs(slot, Natts_es_streams);
+	v = slot->tts_values;
+	stream->id = DatumGetInt64(v[Anum_es_streams_stream_id - 1]);
+	stream->first_segment = DatumGetInt64(v[Anum_es_streams_first_segment - 1]);
+	stream->last_segment = DatumGetInt64(v[Anum_es_streams_last_segment - 1]);
+	stream->truncated_before = DatumGetInt64(v[Anum_es_streams_truncated_before - 1]);
+	stream->created_at = DatumGetTimestampTz(v[Anum_es_streams_created_at - 1]);
+	stream->category_key = DatumGetInt32(v[Anum_es_streams_category_key - 1]);
+	stream->deleted = DatumGetBool(v[Anum_es_streams_deleted - 1]);
+	stream->tid = slot->tts_tid;
+}
+
+/* Reads the row of eventstore.streams that one of its unique indexes finds for a key. */
+static bool
+find_row(EsRelation *by, ScanKey key, Snapshot *snapshot, bool fresh, EsStream *stream)
+{
+	Relation	rel = es_base_open(&es_base_streams, AccessShareLock);
+	Relation	index = es_base_open_index(by, rel, AccessShareLock);
+	TupleTableSlot *slot = es_store_scan_slot(rel, &es_stream_shape);
+	IndexScanDesc scan;
+	bool		found;
+
+	if (fresh)
+		es_rows_renew_snapshot(rel, snapshot);
+	else
+		es_rows_require_sight(rel, *snapshot);
+	scan = es_index_beginscan(rel, index, *snapshot, 1);
+	index_rescan(scan, key, 1, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	if (found)
+	{
+		es_stream_deform(slot, stream);
+		ExecClearTuple(slot);
+	}
+	index_endscan(scan);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
+	return found;
+}
+
+/*
+ * es_stream_find reads the row of a stream as a snapshot sees it; false if there is
+ * none.  If the table was rewritten since, a fresh one is renewed, and any other is 40001.
+ */
+bool
+es_stream_find(const text *name, Snapshot *snapshot, bool fresh, EsStream *stream)
+{
+	ScanKeyData key;
+
+	stream->name = name;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(name));
+	return find_row(&streams_by_name, &key, snapshot, fresh, stream);
+}
+
+/* ---- hints ---- */
+
+/*
+ * Where this backend last saw a stream's row; invalid: nowhere yet.  Only ever
+ * a hint: the row is read and its name compared.  Streams whose names hash to
+ * one place take it from each other.
+ */
+#define HINTS	16384
+
+static ItemPointerData *hints = NULL;
+
+/* The place for where a stream's row is. */
+static ItemPointer
+hint_for(const text *name)
+{
+	if (hints == NULL)
+		hints = MemoryContextAllocZero(TopMemoryContext, sizeof(ItemPointerData) * HINTS);
+	return &hints[es_streamlock_hash(name) % HINTS];
+}
+
+/*
+ * Reads the row that a hint points to, if it is there and is the stream's.
+ * The table may have been cut at its end since.
+ */
+static bool
+find_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
+{
+	ItemPointer hint = hint_for(name);
+	Relation	rel;
+	TupleTableSlot *slot;
+	bool		found = false;
+
+	if (!ItemPointerIsValid(hint))
+		return false;
+	rel = es_base_open(&es_base_streams, NoLock);	/* appends hold one */
+	slot = es_store_scan_slot(rel, &es_stream_shape);
+	if (ItemPointerGetBlockNumber(hint) < RelationGetNumberOfBlocks(rel) &&
+		table_tuple_fetch_row_version(rel, hint, snapshot, slot))
+	{
+		const text *stored;
+
+		es_stream_deform(slot, stream);
+		stored = DatumGetTextPP(slot->tts_values[Anum_es_streams_name - 1]);
+		found = es_base_same_text(stored, name);
+		stream->name = name;
+		ExecClearTuple(slot);
+	}
+	table_close(rel, NoLock);
+	return found;
+}
+
+/* The transaction that a dirty snapshot met in progress, if any. */
+static TransactionId
+met_in_progress(const SnapshotData *dirty)
+{
+	return TransactionIdIsValid(dirty->xmin) ? dirty->xmin : dirty->xmax;
+}
+
+/*
+ * es_stream_find_newest reads the newest row of a stream, committed or this
+ * transaction's; false if there is none.  Where another transaction is about
+ * to make or change it, *in_progress is that transaction and the result tells
+ * nothing; else it is InvalidTransactionId.
+ */
+bool
+es_stream_find_newest(const text *name, EsStream *stream, TransactionId *in_progress)
+{
+	SnapshotData dirty;
+	Snapshot	snapshot = &dirty;
+	bool		found;
+
+	InitDirtySnapshot(dirty);
+	found = find_by_hint(name, &dirty, stream) || es_stream_find(name, &snapshot, false, stream);
+	*in_progress = found ? met_in_progress(&dirty) : InvalidTransactionId;
+	if (found)
+		*hint_for(name) = stream->tid;
+	return found;
+}
+
+/* Fills the first slot for writing with a stream's row. */
+static void
+fill_slot(EsTable *table, const EsStream *stream)
+{
+	TupleTableSlot *slot = es_store_slot(table, 0);
+	Datum	   *v = slot->tts_values;
+
+	v[Anum_es_streams_stream_id - 1] = Int64GetDatum(stream->id);
+	v[Anum_es_streams_first_segment - 1] = Int64GetDatum(stream->first_segment);
+	v[Anum_es_streams_last_segment - 1] = Int64GetDatum(stream->last_segment);
+	v[Anum_es_streams_truncated_before - 1] = Int64GetDatum(stream->truncated_before);
+	v[Anum_es_streams_created_at - 1] = TimestampTzGetDatum(stream->created_at);
+	v[Anum_es_streams_category_key - 1] = Int32GetDatum(stream->category_key);
+	v[Anum_es_streams_deleted - 1] = BoolGetDatum(stream->deleted);
+	v[Anum_es_streams_name - 1] = PointerGetDatum(stream->name);
+	memset(slot->tts_isnull, false, Natts_es_streams * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+}
+
+/*
+ * es_stream_create writes the row of a new stream.  The caller holds the
+ * stream's lock, knows that there is no row, and has set all but id and
+ * category_key.
+ */
+void
+es_stream_create(EsStream *stream)
+{
+	EsTable		table;
+	const char *name = VARDATA_ANY(stream->name);
+	int			len = VARSIZE_ANY_EXHDR(stream->name);
+
+	stream->id = es_sequence_take(&stream_id_seq, 1);
+	stream->category_key = es_base_category_key(name, es_base_category_length(name, len));
+	es_store_open(&table, &es_stream_shape);
+	fill_slot(&table, stream);
+	es_store_insert(&table, 1);
+	stream->tid = table.tid;
+	es_store_close(&table);
+}
+
+/*
+ * es_stream_move_to_segment notes that the stream's newest events are in
+ * another segment.  The caller holds the stream's lock and the row is the
+ * newest.
+ */
+void
+es_stream_move_to_segment(EsStream *stream, int64 segment)
+{
+	EsTable		table;
+
+	/* the row may be of this very command, which must have ended to change it */
+	CommandCounterIncrement();
+	stream->last_segment = segment;
+	es_store_open(&table, &es_stream_shape);
+	fill_slot(&table, stream);
+	es_store_update(&table, &stream->tid);
+	stream->tid = table.tid;
+	es_store_close(&table);
+}
+
+/* ---- events of a stream, newest state ---- */
+
+/* Takes the tip from a row that a dirty snapshot has seen. */
+static void
+take_tip(TupleTableSlot *slot, EsTip *tip)
+{
+	bool		isnull;
+
+	tip->version = DatumGetInt64(slot_getattr(slot, Anum_es_events_version, &isnull));
+	tip->recorded_at = DatumGetTimestampTz(slot_getattr(slot, Anum_es_events_recorded_at, &isnull));
+}
+
+/* Reads the tip by the last index entry of the stream; false if that does not tell. */
+static bool
+find_last_event(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirty)
+{
+	TupleTableSlot *slot;
+
+	if (open == NULL || RelationGetRelid(open->rel) != es_segment_relid(stream->last_segment))
+		return false;
+	slot = open->info->scan_slot;
+	if (!es_store_find_last(open, es_segment_index(stream->last_segment, ES_INDEX_STREAM), stream->id, dirty, slot))
+		return false;
+	take_tip(slot, tip);
+	ExecClearTuple(slot);
+	return true;
+}
+
+/* Reads the tip by an index scan, past what was rolled back; false if there is no event. */
+static bool
+scan_for_tip(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirty)
+{
+	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = dirty,.open = open,.needed = true,.nkeys = 1};
+	bool		found;
+
+	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
+	if (!es_segment_scan_begin(&scan, stream->last_segment))
+		return false;
+	found = index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot);
+	if (found)
+		take_tip(scan.slot, tip);
+	es_segment_scan_end(&scan);
+	return found;
+}
+
+/*
+ * es_stream_find_tip reads the newest event of a stream, committed or this
+ * transaction's; false if its last segment has none.  *in_progress as above.
+ * open is a segment that is open for writing, or NULL.
+ *
+ * A backward index scan takes in a whole page of a stream's entries at once,
+ * so the last entry is looked up by itself first.  Its event may have been
+ * rolled back: then the scan has to tell.
+ */
+bool
+es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, TransactionId *in_progress)
+{
+	SnapshotData dirty;
+	bool		found;
+
+	InitDirtySnapshot(dirty);
+	found = find_last_event(stream, open, tip, &dirty) || scan_for_tip(stream, open, tip, &dirty);
+	*in_progress = found ? met_in_progress(&dirty) : InvalidTransactionId;
+	return found;
+}
+
+/* Reads a stream's version at one end of a segment; 0 if it has none there. */
+static int64
+version_at(const EsStream *stream, int64 segment, ScanDirection direction, Snapshot *fresh)
+{
+	EsSegmentScan scan = {.fresh = fresh};
+	bool		isnull;
+
+	return DatumGetInt64(es_segment_edge_version(scan, segment, stream->id, direction, &isnull));
+}
+
+/*
+ * Raises 55000 if a stream has had events in segments that are lost, of which
+ * the given one is the highest: versions of what is there tell.
+ */
+static void
+check_lost(const EsStream *stream, int64 lost)
+{
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+	int64		after = 0;		/* the next version that there is */
+
+	for (int64 n = lost + 1; after == 0 && n <= stream->last_segment; n++)
+		after = version_at(stream, n, ForwardScanDirection, &snapshot);
+	for (int64 n = lost; n >= stream->first_segment && after != 1; n--)
+	{
+		int64		before = version_at(stream, n, BackwardScanDirection, &snapshot);
+
+		if (before == 0)
+			continue;
+		if (before != after - 1)
+			break;
+		after = version_at(stream, n, ForwardScanDirection, &snapshot);
+	}
+	UnregisterSnapshot(snapshot);
+	if (after != 1)
+		es_segment_refuse_lost(lost);
+}
+
+/*
+ * es_stream_find_event_id tells the version of the event that a caller gave
+ * this id, 0 if the stream has none.  The newest segment is asked first.  55000
+ * if an event that might have it is in a segment that is lost.
+ */
+int64
+es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id, TransactionId *in_progress)
+{
+	int64		version = 0;
+	int64		lost = -1;
+
+	*in_progress = InvalidTransactionId;
+	for (int64 n = stream->last_segment; version == 0 && n >= stream->first_segment; n--)
+	{
+		SnapshotData dirty;
+		EsSegmentScan scan = {.which = ES_INDEX_EVENT_ID,.snapshot = &dirty,.nkeys = 2};
+		bool		isnull;
+
+		InitDirtySnapshot(dirty);
+		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
+		ScanKeyInit(&scan.keys[1], 2, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
+		if (!es_segment_scan_begin(&scan, n))
+		{
+			if (lost < 0 && scan.lost)
+				lost = n;
+			continue;
+		}
+		if (index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
+		{
+			version = DatumGetInt64(slot_getattr(scan.slot, Anum_es_events_version, &isnull));
+			*in_progress = met_in_progress(&dirty);
+		}
+		es_segment_scan_end(&scan);
+	}
+	if (version == 0 && lost >= 0)
+		check_lost(stream, lost);
+	return version;
+}
+
+/*
+ * es_stream_version(stream): how many events the stream has had so far.
+ *
+ * 0 if it never had one.  Sees what is committed, and this transaction's own
+ * appends.  NULL is 22004, what cannot be a name 22023; 55000 if the segment of
+ * its last event is detached.
+ */
+Datum
+es_stream_version(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_base_stream_arg(fcinfo, 0);
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+	EsSegmentScan scan = {.fresh = &snapshot,.needed = true};
+	EsStream	stream;
+	int64		version = 0;
+	bool		isnull;
+
+	es_subscriber_refuse_part();
+	if (es_stream_find(name, &snapshot, true, &stream))
+		version = DatumGetInt64(es_segment_edge_version(scan, stream.last_segment, stream.id, BackwardScanDirection,
+														&isnull));
+	UnregisterSnapshot(snapshot);
+	PG_RETURN_INT64(version);
+}

@@ -1,0 +1,52 @@
+/*
+ * stream.h
+ *		Streams: their rows, and the tip that appends go on from.
+ */
+#ifndef ES_STREAM_STREAM_H
+#define ES_STREAM_STREAM_H
+
+#include "log/settle.h"
+
+#define Anum_es_streams_stream_id			1
+#define Anum_es_streams_first_segment		2
+#define Anum_es_streams_last_segment		3
+#define Anum_es_streams_truncated_before	4
+#define Anum_es_streams_created_at			5
+#define Anum_es_streams_category_key		6
+#define Anum_es_streams_deleted				7
+#define Anum_es_streams_name				8
+#define Natts_es_streams					8
+
+/* One row of eventstore.streams. */
+typedef struct EsStream
+{
+	int64		id;
+	int64		first_segment;
+	int64		last_segment;
+	int64		truncated_before;	/* versions below are hidden */
+	TimestampTz created_at;
+	int32		category_key;
+	bool		deleted;
+	const text *name;
+	ItemPointerData tid;
+} EsStream;
+
+/* The newest event of a stream. */
+typedef struct EsTip
+{
+	int64		version;		/* 0: none */
+	TimestampTz recorded_at;
+} EsTip;
+
+extern const EsShape es_stream_shape;	/* of eventstore.streams */
+
+extern bool es_stream_find(const text *name, Snapshot *snapshot, bool fresh, EsStream *stream);
+extern void es_stream_deform(TupleTableSlot *slot, EsStream *stream);
+extern bool es_stream_find_newest(const text *name, EsStream *stream, TransactionId *in_progress);
+extern void es_stream_create(EsStream *stream);
+extern void es_stream_move_to_segment(EsStream *stream, int64 segment);
+extern bool es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, TransactionId *in_progress);
+extern int64 es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id,
+									 TransactionId *in_progress);
+
+#endif							/* ES_STREAM_STREAM_H */

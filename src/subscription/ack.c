@@ -1,0 +1,393 @@
+/*
+ * ack.c
+ *		What becomes of deliveries: they are acknowledged, refused, parked.
+ *
+ * An acknowledgement moves the partition's position on in the consumer's own
+ * transaction, so what the consumer writes and how far it is commit together.
+ * It is cumulative; one that comes late, after a later one, changes nothing.
+ * Only who has the partition may do so.  A lease that has ended counts for as long
+ * as nobody else has taken the partition: a slow consumer loses its work only
+ * when somebody has it already.
+ *
+ * A refused event is put into eventstore.subscription_failures, and the
+ * partition waits.  Acknowledging later events does not acknowledge it: it is
+ * delivered again all the same, as is what comes back from parking, until an
+ * acknowledgement follows that delivery.
+ *
+ * All take the partition's lock first, and wait for it.
+ */
+#include "subscription/ack.h"
+
+#include "access/xact.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+#include "base/error.h"
+#include "subscription/failure.h"
+#include "read/log.h"
+#include "log/subscriber.h"
+#include "subscription/subscription.h"
+#include "shared/wake.h"
+
+#define MOST_DELAY_MS	(5 * 60 * 1000)
+#define MOST_REASON		10000	/* bytes that are kept of a reason */
+
+static int	retry_delay = 1000; /* GUC eventstore.retry_delay, ms */
+
+PG_FUNCTION_INFO_V1(es_ack);
+PG_FUNCTION_INFO_V1(es_nack);
+PG_FUNCTION_INFO_V1(es_parked);
+PG_FUNCTION_INFO_V1(es_replay_parked);
+PG_FUNCTION_INFO_V1(es_rewind);
+
+/* Defines the GUC; called once, from _PG_init. */
+void
+es_ack_init(void)
+{
+	DefineCustomIntVariable("eventstore.retry_delay",
+							"How long a partition waits after an event was refused for the first time.",
+							"Each further time it waits twice as long, at most five minutes.",
+							&retry_delay, 1000, 1, MOST_DELAY_MS,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+}
+
+/* What a call is about: a delivery in a partition, whose row is read under its lock. */
+typedef struct Delivery
+{
+	const text *name;
+	const EsSubscription *subscription;
+	const text *member;
+	int64		position;
+	EsPartition row;
+} Delivery;
+
+/* Raises VE007 unless the member has the partition. */
+static void
+require_owner(const Delivery *delivery)
+{
+	const EsPartition *row = &delivery->row;
+
+	if (row->member && es_base_same_text(row->member, delivery->member))
+		return;
+	ereport(ERROR,
+			errcode(ES_ERRCODE_SUBSCRIPTION_FENCED),
+			errmsg("partition %d of subscription \"%s\" is not this member's",
+				   row->partition, text_to_cstring(delivery->name)),
+			row->member == NULL ? errdetail("Nobody has it now.") :
+			VARSIZE_ANY_EXHDR(row->member) == 0 ? errdetail("The member without a name has it.") :
+			errdetail("Member \"%s\" has it.", text_to_cstring(row->member)),
+			errhint("What it was delivered is, or will be, delivered to another member. Undo the work, and poll again."));
+}
+
+/* Fetches the arguments that say which delivery, and locks its partition. */
+static void
+begin_delivery(Delivery *delivery, FunctionCallInfo fcinfo, int member_argno, const char *command)
+{
+	int			partition;
+
+	delivery->name = es_subscription_name_arg(fcinfo, 0);
+	es_base_require(fcinfo, 1, "partition");
+	es_base_require(fcinfo, 2, "position");
+	partition = PG_GETARG_INT32(1);
+	delivery->position = PG_GETARG_INT64(2);
+	delivery->member = es_subscription_member_arg(fcinfo, member_argno);
+	es_subscriber_prevent_write(command);
+	delivery->subscription = es_subscription_get(delivery->name);
+	if (partition < 0 || partition >= delivery->subscription->partitions)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("subscription \"%s\" has no partition %d", text_to_cstring(delivery->name), partition),
+				errdetail("Its partitions are 0 to %d.", delivery->subscription->partitions - 1));
+	(void) es_subscription_lock(delivery->subscription->id, partition, true);
+	if (!es_subscription_read(delivery->subscription->id, partition, &delivery->row))
+		es_subscription_report_unknown(delivery->name);
+	require_owner(delivery);
+}
+
+/*
+ * es_ack(subscription, partition, position, member): acknowledges all that was
+ * delivered of a partition up to a position.
+ *
+ * Part of the transaction, which a rollback undoes.  A position that has been
+ * acknowledged already is fine.  VE004 for an unknown subscription, VE007 if the
+ * member does not have the partition (any more), 22023 for a partition that
+ * there is not and a position that has not been delivered, 22004 for NULLs but
+ * member.  Waits for other transactions in this partition.
+ */
+Datum
+es_ack(PG_FUNCTION_ARGS)
+{
+	Delivery	delivery;
+	EsPartition *row = &delivery.row;
+	int			pending;
+
+	begin_delivery(&delivery, fcinfo, 3, "es_ack()");
+	if (delivery.position > Max(row->delivered_upto, row->scanned_upto))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("position " INT64_FORMAT " has not been delivered", delivery.position),
+				errdetail("Partition %d of subscription \"%s\" has been delivered up to position " INT64_FORMAT ".",
+						  row->partition, text_to_cstring(delivery.name), Max(row->delivered_upto, row->position)));
+	pending = row->pending;
+	es_failure_acknowledge(row, delivery.position);
+	if (delivery.position <= row->position && row->pending == pending)
+		PG_RETURN_VOID();
+	row->position = Max(row->position, delivery.position);
+	row->lapses = 0;
+	es_subscription_write(row);
+	PG_RETURN_VOID();
+}
+
+/* A search for an event of the partition that a delivery is about. */
+typedef struct Search
+{
+	const Delivery *delivery;
+	bool		found;
+} Search;
+
+/* Tells whether an event is of the partition. */
+static bool
+is_of_partition(const EsEvent *event, void *arg)
+{
+	const Delivery *delivery = ((Search *) arg)->delivery;
+
+	return es_subscription_partition_of(delivery->subscription, DatumGetTextPP(event->stream)) ==
+		delivery->row.partition;
+}
+
+/* Notes that there is one. */
+static void
+note_found(const EsEvent *event, void *arg)
+{
+	((Search *) arg)->found = true;
+}
+
+/* Raises 22023 unless an event is there that was delivered and not acknowledged. */
+static void
+require_delivered(const Delivery *delivery)
+{
+	const EsPartition *row = &delivery->row;
+	Search		search = {.delivery = delivery};
+	EsLogFilter filter = es_subscription_filter(delivery->subscription, delivery->position - 1, delivery->position);
+
+	if (delivery->position <= row->position)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("position " INT64_FORMAT " has been acknowledged", delivery->position));
+	filter.wants = is_of_partition;
+	if (delivery->position <= row->delivered_upto)
+		(void) es_log_read(&filter, note_found, &search);
+	if (!search.found)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("no event at position " INT64_FORMAT " has been delivered of partition %d",
+					   delivery->position, row->partition));
+}
+
+/* es_ack_delay_after tells how long to wait after so many failed attempts, in microseconds. */
+int64
+es_ack_delay_after(int attempts)
+{
+	int64		delay = retry_delay;
+
+	while (--attempts > 0 && delay < MOST_DELAY_MS)
+		delay *= 2;
+	return Min(delay, MOST_DELAY_MS) * 1000;
+}
+
+/* Fetches the argument that says why; NULL if it is. */
+static const text *
+reason_arg(FunctionCallInfo fcinfo, int argno)
+{
+	text	   *reason = PG_ARGISNULL(argno) ? NULL : PG_GETARG_TEXT_PP(argno);
+
+	if (reason == NULL || VARSIZE_ANY_EXHDR(reason) <= MOST_REASON)
+		return reason;
+	return cstring_to_text_with_len(VARDATA_ANY(reason),
+									pg_mbcliplen(VARDATA_ANY(reason), VARSIZE_ANY_EXHDR(reason), MOST_REASON));
+}
+
+/* Notes that an event was refused, over the note that is there. */
+static void
+put_failure(Delivery *delivery, EsFailure *known, const text *reason)
+{
+	EsPartition *row = &delivery->row;
+	TimestampTz now = GetCurrentTimestamp();
+	EsFailure	failure = {.position = delivery->position,.parked_at = DT_NOBEGIN,.reason = reason};
+
+	failure.attempts = (known ? known->attempts : 0) + 1;
+	if (delivery->subscription->max_attempts != 0 && failure.attempts >= delivery->subscription->max_attempts)
+		failure.parked_at = now;
+	else
+	{
+		TimestampTz again_at = now + es_ack_delay_after(failure.attempts);
+
+		row->retry_at = Max(row->retry_at, again_at);
+	}
+	if (known)
+		es_failure_change(row, known, &failure);
+	else
+		es_failure_put(row, &failure);
+}
+
+/*
+ * es_nack(subscription, partition, position, reason, member): refuses an event
+ * that was delivered.
+ *
+ * The partition waits, longer each time, before it is delivered again from the
+ * last acknowledgement on; once the event has been refused max_attempts times it
+ * is parked, and the partition goes on without it.  Acknowledges nothing.
+ * Refusing again before the next delivery changes nothing.  reason may be
+ * NULL; 10,000 bytes of it are kept.  22023 for a position that was not delivered, or is acknowledged; else
+ * as es_ack.
+ */
+Datum
+es_nack(PG_FUNCTION_ARGS)
+{
+	Delivery	delivery;
+	EsFailure  *failures;
+	EsFailure  *known;
+	int			count;
+
+	begin_delivery(&delivery, fcinfo, 4, "es_nack()");
+	count = delivery.row.pending + delivery.row.parked == 0 ? 0 : es_failure_read(&delivery.row, 0, &failures);
+	known = count == 0 ? NULL : es_failure_find(failures, count, delivery.position);
+	if (known && (known->parked_at != DT_NOBEGIN || !known->delivered))
+		PG_RETURN_VOID();
+	if (known == NULL)
+		require_delivered(&delivery);
+	put_failure(&delivery, known, reason_arg(fcinfo, 3));
+	es_subscription_write(&delivery.row);
+	es_wake_note(es_wake_subscription(delivery.subscription->id));
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_parked(subscription): the events that were given up on, by partition and
+ * position, with how often they failed, the last reason, and when they were
+ * parked.  Unknown: VE004.
+ */
+Datum
+es_parked(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_subscription_name_arg(fcinfo, 0);
+	const EsSubscription *subscription = es_subscription_get(name);
+	ReturnSetInfo *result = es_base_begin_rows(fcinfo);
+	EsPartition *rows = es_subscription_read_all(subscription);
+
+	if (rows == NULL)
+		es_subscription_report_unknown(name);
+	for (int i = 0; i < subscription->partitions; i++)
+	{
+		EsFailure  *failures;
+		int			count = rows[i].parked == 0 ? 0 : es_failure_read(&rows[i], 0, &failures);
+
+		for (int k = 0; k < count; k++)
+		{
+			Datum		values[5] = {Int64GetDatum(failures[k].position), Int32GetDatum(i),
+				Int32GetDatum(failures[k].attempts), PointerGetDatum(failures[k].reason),
+			TimestampTzGetDatum(failures[k].parked_at)};
+			bool		isnull[5] = {false, false, false, failures[k].reason == NULL, false};
+
+			if (failures[k].parked_at != DT_NOBEGIN)
+				tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+		}
+	}
+	return (Datum) 0;
+}
+
+/* Ends the parking of a partition's events, one or all (0), and tells of how many. */
+static int64
+replay(EsPartition *row, int64 position)
+{
+	EsFailure  *failures;
+	int			count = row->parked == 0 ? 0 : es_failure_read(row, 0, &failures);
+	int64		replayed = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		EsFailure	changed = failures[i];
+
+		if (changed.parked_at == DT_NOBEGIN || (position != 0 && changed.position != position))
+			continue;
+		changed.parked_at = DT_NOBEGIN;
+		changed.attempts = 0;
+		changed.delivered = false;
+		es_failure_change(row, &failures[i], &changed);
+		replayed++;
+	}
+	if (replayed > 0)
+		es_subscription_write(row);
+	return replayed;
+}
+
+/*
+ * es_replay_parked(subscription, position): has a parked event, or all (NULL),
+ * delivered again, as if for the first time, and returns how many they are.
+ *
+ * Unknown: VE004.  A position that is not parked gives 0.  Waits for
+ * transactions that poll or acknowledge in the subscription.
+ */
+Datum
+es_replay_parked(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_subscription_name_arg(fcinfo, 0);
+	int64		position = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT64(1);
+	const EsSubscription *subscription;
+	EsPartition row;
+	int64		replayed = 0;
+
+	es_subscriber_prevent_write("es_replay_parked()");
+	subscription = es_subscription_get(name);
+	if (!PG_ARGISNULL(1) && position <= 0)
+		PG_RETURN_INT64(0);
+	es_subscription_lock_all(subscription);
+	for (int i = 0; i < subscription->partitions; i++)
+	{
+		if (!es_subscription_read(subscription->id, i, &row))
+			es_subscription_report_unknown(name);
+		replayed += replay(&row, position);
+	}
+	if (replayed > 0)
+		es_wake_note(es_wake_subscription(subscription->id));
+	PG_RETURN_INT64(replayed);
+}
+
+/*
+ * es_rewind(subscription, after_position): lets a subscription begin anew after
+ * a position, earlier or later than where it is; NULL: from now on.
+ *
+ * Members lose what they hold: a late acknowledgement is VE007.  Events that are
+ * to be delivered anyway are not parked any more; those parked before the
+ * position stay so.  Unknown: VE004; a negative position: 22023.  Waits for
+ * transactions that poll or acknowledge in it; a rollback undoes it.
+ */
+Datum
+es_rewind(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_subscription_name_arg(fcinfo, 0);
+	int64		after = es_subscription_after_arg(fcinfo, 1);
+	const EsSubscription *subscription;
+	EsPartition row;
+
+	es_subscriber_prevent_write("es_rewind()");
+	subscription = es_subscription_get(name);
+	es_subscription_lock_all(subscription);
+	for (int i = 0; i < subscription->partitions; i++)
+	{
+		if (!es_subscription_read(subscription->id, i, &row))
+			es_subscription_report_unknown(name);
+		es_failure_forget(&row, after);
+		row.position = row.delivered_upto = row.scanned_upto = after;
+		row.lapsed_upto = after;
+		row.delivered = row.lapses = 0;
+		row.retry_at = row.lease_until = DT_NOBEGIN;
+		row.member = NULL;
+		es_subscription_write(&row);
+	}
+	es_wake_note(es_wake_subscription(subscription->id));
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,248 @@
+/*
+ * failure.c
+ *		Events that a consumer could not deal with.
+ *
+ * Each is a row of eventstore.subscription_failures: one that is to be delivered
+ * again, because it was refused or its parking was ended, or one that is parked.
+ * The row of its partition counts both kinds, so that partitions without any
+ * cost nobody a look here.
+ *
+ * Rows are written under the lock of their partition, and the counts with them;
+ * the caller writes the partition's row.
+ */
+#include "subscription/failure.h"
+
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define Anum_failures_id		1
+#define Anum_failures_position	2
+#define Anum_failures_parked_at	3
+#define Anum_failures_partition	4
+#define Anum_failures_attempts	5
+#define Anum_failures_delivered	6
+#define Anum_failures_reason	7
+#define Natts_failures			7
+
+/* The reason for parking what no consumer has refused. */
+#define LEASE_ENDED		"the lease ended without an acknowledgement"
+#define UNSENDABLE		"it cannot be sent: the JSON text of its data and metadata is longer than the server's limit of 1 GB"
+
+/* Takes a row, in the current memory context. */
+static void
+take_failure(EsFailure *failure, const Datum *v, const bool *n)
+{
+	failure->position = DatumGetInt64(v[Anum_failures_position - 1]);
+	failure->attempts = DatumGetInt32(v[Anum_failures_attempts - 1]);
+	failure->delivered = DatumGetBool(v[Anum_failures_delivered - 1]);
+	failure->parked_at = n[Anum_failures_parked_at - 1] ? DT_NOBEGIN :
+		DatumGetTimestampTz(v[Anum_failures_parked_at - 1]);
+	failure->reason = n[Anum_failures_reason - 1] ? NULL : DatumGetTextPCopy(v[Anum_failures_reason - 1]);
+}
+
+/*
+ * es_failure_read reads the failures of a partition after a position, in order
+ * of position, and returns how many they are.
+ */
+int
+es_failure_read(const EsPartition *row, int64 after, EsFailure **failures)
+{
+	EsRows		rows = {.shape = &es_subscription_failure_shape,.mode = AccessShareLock};
+	int			count = 0;
+	int			room = 8;
+
+	*failures = palloc(sizeof(EsFailure) * room);
+	rows.fresh = true;
+	es_rows_equal(&rows, Int64GetDatum(row->subscription_id));
+	es_rows_equal(&rows, Int32GetDatum(row->partition));
+	es_rows_between(&rows, after, PG_INT64_MAX);
+	es_rows_begin(&rows);
+	while (es_rows_next(&rows))
+	{
+		if (count == room)
+			*failures = repalloc(*failures, sizeof(EsFailure) * (room *= 2));
+		take_failure(&(*failures)[count++], rows.values, rows.isnull);
+	}
+	es_rows_end(&rows);
+	return count;
+}
+
+/* es_failure_find finds the failure at a position; NULL if there is none. */
+EsFailure *
+es_failure_find(EsFailure *failures, int count, int64 position)
+{
+	for (int i = 0; i < count; i++)
+		if (failures[i].position == position)
+			return &failures[i];
+	return NULL;
+}
+
+/* Counts a failure in, or out. */
+static void
+count_failure(EsPartition *row, const EsFailure *failure, int add)
+{
+	if (failure->parked_at == DT_NOBEGIN)
+		row->pending += add;
+	else
+		row->parked += add;
+}
+
+/* Makes the columns of a failure's row. */
+static void
+make_row(const EsPartition *row, const EsFailure *failure, Datum *v, bool *n)
+{
+	memset(n, false, sizeof(bool) * Natts_failures);
+	v[Anum_failures_id - 1] = Int64GetDatum(row->subscription_id);
+	v[Anum_failures_position - 1] = Int64GetDatum(failure->position);
+	v[Anum_failures_parked_at - 1] = TimestampTzGetDatum(failure->parked_at);
+	n[Anum_failures_parked_at - 1] = failure->parked_at == DT_NOBEGIN;
+	v[Anum_failures_partition - 1] = Int32GetDatum(row->partition);
+	v[Anum_failures_attempts - 1] = Int32GetDatum(failure->attempts);
+	v[Anum_failures_delivered - 1] = BoolGetDatum(failure->delivered);
+	v[Anum_failures_reason - 1] = PointerGetDatum(failure->reason);
+	n[Anum_failures_reason - 1] = failure->reason == NULL;
+}
+
+/* es_failure_put adds a failure that its partition does not have yet. */
+void
+es_failure_put(EsPartition *row, const EsFailure *failure)
+{
+	Datum		values[Natts_failures];
+	bool		isnull[Natts_failures];
+
+	make_row(row, failure, values, isnull);
+	es_rows_insert(&es_subscription_failure_shape, values, isnull);
+	count_failure(row, failure, 1);
+}
+
+/* es_failure_change changes a failure to another state; NULL takes it away. */
+void
+es_failure_change(EsPartition *row, EsFailure *failure, const EsFailure *changed)
+{
+	Datum		values[Natts_failures];
+	bool		isnull[Natts_failures];
+
+	count_failure(row, failure, -1);
+	if (changed == NULL)
+	{
+		Datum		key[] = {Int64GetDatum(row->subscription_id), Int32GetDatum(row->partition),
+		Int64GetDatum(failure->position)};
+
+		(void) es_rows_take_away(&es_subscription_failure_shape, key, lengthof(key));
+		return;
+	}
+	make_row(row, changed, values, isnull);
+	es_rows_replace(&es_subscription_failure_shape, values, isnull);
+	*failure = *changed;
+	count_failure(row, failure, 1);
+}
+
+/* Parks the event that was delivered alone and has ended every lease; tells whether it did. */
+static bool
+park_if_poison(EsPartition *row, int max_attempts, TimestampTz now)
+{
+	EsFailure	failure = {.position = row->delivered_upto,.attempts = row->lapses,
+		.parked_at = now,.reason = cstring_to_text(LEASE_ENDED)
+	};
+	EsFailure  *failures;
+	EsFailure  *known;
+	int			count;
+
+	if (row->lapses <= max_attempts || row->delivered != 1 || row->position >= row->delivered_upto)
+		return false;
+	count = es_failure_read(row, row->position, &failures);
+	known = es_failure_find(failures, count, failure.position);
+	if (known)
+		es_failure_change(row, known, &failure);
+	else
+		es_failure_put(row, &failure);
+	row->lapses = 0;
+	return true;
+}
+
+/*
+ * es_failure_count_lapse sees to what a lease that ended without an
+ * acknowledgement means: a failed attempt of what was delivered again of before
+ * the position, as row->lapses counts them for what is after it.  Parks what has
+ * had max_attempts (0: there is no limit).  Tells whether the row has changed.
+ */
+bool
+es_failure_count_lapse(EsPartition *row, int max_attempts, TimestampTz now)
+{
+	EsFailure  *failures;
+	int			count = row->pending == 0 ? 0 : es_failure_read(row, 0, &failures);
+	bool		changed = false;
+
+	for (int i = 0; i < count && failures[i].position <= row->position; i++)
+	{
+		EsFailure	failure = failures[i];
+
+		if (failure.parked_at != DT_NOBEGIN || !failure.delivered)
+			continue;
+		failure.attempts++;
+		failure.delivered = false;
+		if (max_attempts != 0 && failure.attempts >= max_attempts)
+		{
+			failure.parked_at = now;
+			failure.reason = cstring_to_text(LEASE_ENDED);
+		}
+		es_failure_change(row, &failures[i], &failure);
+		changed = true;
+	}
+	return (max_attempts != 0 && park_if_poison(row, max_attempts, now)) || changed;
+}
+
+/*
+ * es_failure_count_unsendable notes, over what is known of an event, that it could
+ * not be delivered, which is a failed attempt.  The partition goes on meanwhile.
+ * Parks it after max_attempts, where there is no limit at once: it will not become
+ * shorter.
+ */
+void
+es_failure_count_unsendable(EsPartition *row, EsFailure *known, int64 position, int max_attempts)
+{
+	EsFailure	failure = {.position = position,.parked_at = DT_NOBEGIN,.reason = cstring_to_text(UNSENDABLE)};
+
+	failure.attempts = (known ? known->attempts : 0) + 1;
+	if (failure.attempts >= max_attempts)
+		failure.parked_at = GetCurrentTimestamp();
+	if (known)
+		es_failure_change(row, known, &failure);
+	else
+		es_failure_put(row, &failure);
+}
+
+/* es_failure_acknowledge takes away those that were to be delivered again and were, up to a position. */
+void
+es_failure_acknowledge(EsPartition *row, int64 upto)
+{
+	EsFailure  *failures;
+	int			count;
+
+	if (row->pending == 0)
+		return;
+	count = es_failure_read(row, 0, &failures);
+	for (int i = 0; i < count && failures[i].position <= upto; i++)
+		if (failures[i].parked_at == DT_NOBEGIN && failures[i].delivered)
+			es_failure_change(row, &failures[i], NULL);
+}
+
+/*
+ * es_failure_forget takes away what does not matter once the partition begins
+ * anew after a position: all that was to be delivered again, and what is parked
+ * after it.
+ */
+void
+es_failure_forget(EsPartition *row, int64 after)
+{
+	EsFailure  *failures;
+	int			count;
+
+	if (row->pending + row->parked == 0)
+		return;
+	count = es_failure_read(row, 0, &failures);
+	for (int i = 0; i < count; i++)
+		if (failures[i].parked_at == DT_NOBEGIN || failures[i].position > after)
+			es_failure_change(row, &failures[i], NULL);
+}

@@ -1,0 +1,29 @@
+/*
+ * failure.h
+ *		Events that a consumer could not deal with.
+ */
+#ifndef ES_SUBSCRIPTION_FAILURE_H
+#define ES_SUBSCRIPTION_FAILURE_H
+
+#include "subscription/subscription.h"
+
+/* A row of eventstore.subscription_failures. */
+typedef struct EsFailure
+{
+	int64		position;
+	int			attempts;		/* that have failed */
+	bool		delivered;		/* since it was put here */
+	TimestampTz parked_at;		/* DT_NOBEGIN: is to be delivered again */
+	const text *reason;			/* or NULL */
+} EsFailure;
+
+extern int	es_failure_read(const EsPartition *row, int64 after, EsFailure **failures);
+extern EsFailure *es_failure_find(EsFailure *failures, int count, int64 position);
+extern void es_failure_put(EsPartition *row, const EsFailure *failure);
+extern void es_failure_change(EsPartition *row, EsFailure *failure, const EsFailure *changed);
+extern bool es_failure_count_lapse(EsPartition *row, int max_attempts, TimestampTz now);
+extern void es_failure_count_unsendable(EsPartition *row, EsFailure *known, int64 position, int max_attempts);
+extern void es_failure_acknowledge(EsPartition *row, int64 upto);
+extern void es_failure_forget(EsPartition *row, int64 after);
+
+#endif							/* ES_SUBSCRIPTION_FAILURE_H */

@@ -1,0 +1,231 @@
+/*
+ * lease.c
+ *		Which partitions are a member's: taking, keeping and giving up leases.
+ *
+ * A partition is taken under its lock, which lasts until the transaction ends, and
+ * from its newest row: what was known of it without the lock only tells whether to
+ * try.  What another transaction has locked is passed over, and looked at again
+ * soon.  A partition that is taken from a member whose lease ended with deliveries
+ * open counts that as a failed attempt of all of them.
+ */
+#include "subscription/lease.h"
+
+#include "utils/timestamp.h"
+
+#include "shared/wake.h"
+
+#define LOOK_AGAIN_US			20000	/* where a lock was in the way */
+
+/* es_lease_has tells whether the member has a partition. */
+bool
+es_lease_has(const EsPoll *poll, const EsPartition *row)
+{
+	return es_subscription_is_leased(row, poll->now) && es_base_same_text(row->member, poll->member);
+}
+
+/*
+ * es_lease_is_available tells whether a member, with a lease on a partition or
+ * without, may be delivered from it now.
+ */
+bool
+es_lease_is_available(EsPoll *poll, const EsPartition *row)
+{
+	if (row->retry_at > poll->now)
+	{
+		poll->again_at = Min(poll->again_at, row->retry_at);
+		return false;
+	}
+	if (es_subscription_is_leased(row, poll->now) && !es_lease_has(poll, row))
+	{
+		if (row->position < poll->settled || row->pending > 0)
+			poll->again_at = Min(poll->again_at, row->lease_until);
+		return false;
+	}
+	return true;
+}
+
+/*
+ * es_lease_may_have tells whether the member has a partition that is available to
+ * it, or may take it.
+ */
+bool
+es_lease_may_have(const EsPoll *poll, const EsSlice *slice)
+{
+	return slice->ours || es_lease_has(poll, &slice->row) || poll->may_take > 0;
+}
+
+/*
+ * es_lease_begins_after gives the position that a look begins after in a partition;
+ * one that only looks for news leaves out what was delivered.
+ */
+int64
+es_lease_begins_after(const EsPoll *poll, const EsPartition *row)
+{
+	if (poll->result == NULL && es_lease_has(poll, row))
+		return Max(row->position, row->delivered_upto);
+	return row->position;
+}
+
+/* es_lease_choose_released chooses the partitions that the member gives up. */
+void
+es_lease_choose_released(EsPoll *poll)
+{
+	int			left = poll->share.must_release;
+
+	for (int i = poll->subscription->partitions - 1; i >= 0 && left > 0; i--)
+	{
+		EsSlice    *slice = &poll->slices[i];
+
+		if (!es_lease_has(poll, &slice->row) || slice->row.position < slice->row.delivered_upto)
+			continue;
+		slice->released = true;
+		slice->available = false;
+		left--;
+	}
+}
+
+/* ---- taking ---- */
+
+/* Gives up on a partition for this look; somebody is busy with it. */
+static bool
+pass_over(EsPoll *poll, EsSlice *slice)
+{
+	slice->available = false;
+	poll->again_at = Min(poll->again_at, poll->now + LOOK_AGAIN_US);
+	return false;
+}
+
+/*
+ * es_lease_lock locks a partition and reads its newest row; false if that cannot be
+ * had, or is somebody else's.
+ */
+bool
+es_lease_lock(EsPoll *poll, EsSlice *slice)
+{
+	int64		id = poll->subscription->id;
+	int64		position = slice->row.position;
+
+	if (!es_subscription_lock(id, slice->row.partition, false))
+		return pass_over(poll, slice);
+	if (!es_subscription_read(id, slice->row.partition, &slice->row))
+		es_subscription_report_unknown(poll->name);
+	if (slice->row.position < position)
+		return pass_over(poll, slice);	/* rewound to where this look has not
+										 * read */
+	if (!es_lease_is_available(poll, &slice->row))
+		slice->available = false;
+	return slice->available;
+}
+
+/*
+ * es_lease_read_failures reads a partition's failures that matter: those due again,
+ * and those after the position.
+ */
+void
+es_lease_read_failures(EsSlice *slice)
+{
+	const EsPartition *row = &slice->row;
+
+	slice->nfailures = row->pending + row->parked == 0 ? 0 :
+		es_failure_read(row, row->pending > 0 ? 0 : row->position, &slice->failures);
+}
+
+/* es_lease_take makes a partition this member's, if it may be; its memory is the look's. */
+bool
+es_lease_take(EsPoll *poll, EsSlice *slice)
+{
+	EsPartition *row = &slice->row;
+
+	if (slice->ours)
+		return true;
+	if (!es_lease_may_have(poll, slice))
+		return slice->available = false;
+	if (!es_lease_lock(poll, slice))
+		return false;
+	if (!es_lease_may_have(poll, slice))
+		return slice->available = false;
+	if (!es_lease_has(poll, row))
+	{
+		poll->may_take--;
+		slice->taken = true;
+		if (row->member != NULL && row->position < row->delivered_upto && row->retry_at == DT_NOBEGIN)
+		{
+			row->lapses++;
+			row->lapsed_upto = row->delivered_upto;
+		}
+	}
+	slice->ours = poll->locked = true;
+	if (slice->taken && row->member != NULL && row->retry_at == DT_NOBEGIN &&
+		es_failure_count_lapse(row, poll->subscription->max_attempts, poll->now))
+		es_subscription_write(row);
+	es_lease_read_failures(slice);
+	return true;
+}
+
+/* es_lease_is_on_probation tells whether a partition's events are delivered one by one. */
+bool
+es_lease_is_on_probation(const EsPoll *poll, const EsSlice *slice)
+{
+	return poll->subscription->max_attempts != 0 && slice->row.lapses >= poll->subscription->max_attempts;
+}
+
+/* ---- writing and giving up ---- */
+
+/* Writes what has been delivered of a partition, and whose it is. */
+static void
+write_lease(EsPoll *poll, EsSlice *slice, TimestampTz until)
+{
+	EsPartition *row = &slice->row;
+
+	if (slice->last > 0)
+	{
+		int64		scanned = es_lease_is_on_probation(poll, slice) ? slice->last : poll->scanned;
+
+		row->delivered_upto = slice->taken ? slice->last : Max(row->delivered_upto, slice->last);
+		row->scanned_upto = slice->taken ? scanned : Max(row->scanned_upto, scanned);
+		row->delivered = slice->count;
+	}
+	else if (slice->taken)
+		row->delivered_upto = row->scanned_upto = row->position;
+	row->member = poll->member;
+	row->lease_until = until;
+	row->retry_at = DT_NOBEGIN;
+	es_subscription_write(row);
+	if (slice->taken)
+		es_wake_note(es_wake_subscription(poll->subscription->id));
+}
+
+/*
+ * es_lease_write_all writes the leases of all partitions that something was, or
+ * could not be, delivered of.
+ */
+void
+es_lease_write_all(EsPoll *poll)
+{
+	TimestampTz until = GetCurrentTimestamp() + poll->lease;
+
+	for (int i = 0; i < poll->subscription->partitions; i++)
+		if (poll->slices[i].count > 0 || poll->slices[i].failed)
+			write_lease(poll, &poll->slices[i], until);
+}
+
+/* es_lease_release_all gives up the partitions that others are owed. */
+void
+es_lease_release_all(EsPoll *poll)
+{
+	for (int i = 0; i < poll->subscription->partitions; i++)
+	{
+		EsSlice    *slice = &poll->slices[i];
+
+		if (!slice->released)
+			continue;
+		slice->available = true;
+		if (!es_lease_lock(poll, slice) || !es_lease_has(poll, &slice->row) ||
+			slice->row.position < slice->row.delivered_upto)
+			continue;
+		slice->row.member = NULL;
+		slice->row.lease_until = DT_NOBEGIN;
+		es_subscription_write(&slice->row);
+		es_wake_note(es_wake_subscription(poll->subscription->id));
+	}
+}

@@ -1,0 +1,23 @@
+/*
+ * member.h
+ *		Who consumes a subscription, and how many partitions are whose.
+ */
+#ifndef ES_SUBSCRIPTION_MEMBER_H
+#define ES_SUBSCRIPTION_MEMBER_H
+
+#include "subscription/subscription.h"
+
+/* What a member may do now. */
+typedef struct EsShare
+{
+	bool		known;			/* others know of the member */
+	TimestampTz alive_until;	/* as they know it */
+	int			may_take;		/* how many more partitions */
+	int			must_release;	/* how many, when they are done with */
+} EsShare;
+
+extern void es_member_share(const EsSubscription *subscription, const EsPartition *rows,
+							const text *member, TimestampTz now, EsShare *share);
+extern void es_member_beat(const EsSubscription *subscription, const text *member, TimestampTz alive_until);
+
+#endif							/* ES_SUBSCRIPTION_MEMBER_H */

@@ -1,0 +1,453 @@
+/*
+ * poll.c
+ *		What a subscription delivers.
+ *
+ * A poll reads the log once, from the lowest position that any partition which
+ * the member has, or may take, is acknowledged up to, as far as it is settled, and
+ * delivers what belongs to those partitions.  A partition is taken only when an
+ * event of it comes up: its lock, its newest row, and then it is this member's
+ * until the lease ends.  What is locked by another transaction is passed over.
+ *
+ * A delivery writes one row a partition: who has it, until when, and up to where
+ * it was delivered.  A poll that finds nothing writes nothing, but now and then
+ * how far it has read for nothing: a checkpoint moves on past what the filter,
+ * or other partitions, leave out.  That is done for partitions far behind, and
+ * for some more when there was nothing to deliver.
+ *
+ * Waiting comes first, without a transaction id: only the look that finds
+ * something takes leases.  A member that others do not know of yet, or that has
+ * to give up partitions, does not wait, since both become visible at its commit.
+ *
+ * A lease that ends with deliveries open counts as a failed attempt of all of
+ * them.  After max_attempts such leases the partition's next event is delivered
+ * alone, so that it is known what the consumer dies of; the next time it is
+ * parked.  An event that the server cannot send is passed over, each time as a
+ * failed attempt, until it is parked.
+ */
+#include "subscription/poll.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "subscription/lease.h"
+#include "log/subscriber.h"
+#include "json/size.h"
+#include "log/wait.h"
+
+#define Natts_delivery			(Natts_es_event + 2)
+#define FAR_BEHIND				100 /* positions, worth a row written */
+#define MOST_MOVES				64	/* rows written for nothing, a poll */
+
+static int64 last_id = 0;		/* the subscription that this session polled */
+static char last_member[ES_MAX_MEMBER_NAME + 1];	/* and for whom */
+
+PG_FUNCTION_INFO_V1(es_poll);
+PG_FUNCTION_INFO_V1(es_poll_wait);
+
+/* ---- a look ---- */
+
+/* What is known of a partition without having it. */
+static void
+begin_slice(EsPoll *poll, EsSlice *slice, const EsPartition *row)
+{
+	const EsPassed *passed = &poll->passed[row->partition];
+
+	memset(slice, 0, sizeof(*slice));
+	slice->row = *row;
+	slice->available = es_lease_is_available(poll, row);
+	slice->after = es_lease_begins_after(poll, row);
+	if (slice->after == passed->from && row->pending == 0 && row->parked == passed->parked)
+		slice->after = passed->upto;
+}
+
+/* Begins a look: what is settled, how far the partitions are, what the member may do. */
+static void
+begin_look(EsPoll *poll)
+{
+	EsPartition *rows;
+
+	MemoryContextReset(poll->context);
+	MemoryContextSwitchTo(poll->context);
+	poll->settled = poll->scanned = es_settle_compute();
+	poll->now = GetCurrentTimestamp();
+	poll->again_at = DT_NOEND;
+	poll->delivered = 0;
+	poll->locked = false;
+	rows = es_subscription_read_all(poll->subscription);
+	if (rows == NULL)
+		es_subscription_report_unknown(poll->name);
+	es_member_share(poll->subscription, rows, poll->member, poll->now, &poll->share);
+	poll->may_take = poll->share.may_take;
+	poll->slices = palloc(sizeof(EsSlice) * poll->subscription->partitions);
+	for (int i = 0; i < poll->subscription->partitions; i++)
+		begin_slice(poll, &poll->slices[i], &rows[i]);
+	es_lease_choose_released(poll);
+}
+
+/* ---- delivering ---- */
+
+/* Puts an event into the result. */
+static void
+deliver(EsPoll *poll, EsSlice *slice, const EsEvent *event, int attempts)
+{
+	Datum		values[Natts_delivery];
+	bool		isnull[Natts_delivery];
+
+	es_base_event_values(event, values, isnull);
+	values[Natts_es_event] = Int32GetDatum(slice->row.partition);
+	values[Natts_es_event + 1] = Int32GetDatum(attempts + 1);
+	isnull[Natts_es_event] = isnull[Natts_es_event + 1] = false;
+	tuplestore_putvalues(poll->result->setResult, poll->result->setDesc, values, isnull);
+	poll->delivered++;
+}
+
+/* Marks a failure as delivered again. */
+static void
+mark_delivered(EsSlice *slice, EsFailure *failure)
+{
+	EsFailure	changed = *failure;
+
+	changed.delivered = true;
+	es_failure_change(&slice->row, failure, &changed);
+}
+
+/* Tells whether an event is parked, for all that is known of its partition. */
+static bool
+is_parked(const EsSlice *slice, int64 position)
+{
+	const EsFailure *failure = es_failure_find(slice->failures, slice->nfailures, position);
+
+	return failure && failure->parked_at != DT_NOBEGIN;
+}
+
+/*
+ * Tells whether an event is one that a partition is to deliver, though its member
+ * does not have it yet.  What is parked is no reason to take a partition, and
+ * keep it locked.
+ */
+static bool
+is_wanted(EsPoll *poll, EsSlice *slice, const EsEvent *event)
+{
+	MemoryContext old = MemoryContextSwitchTo(poll->context);
+	bool		wanted;
+
+	if (!slice->ours && slice->failures == NULL && slice->row.parked > 0)
+		es_lease_read_failures(slice);
+	if (is_parked(slice, event->position))
+		wanted = false;
+	else if (poll->result == NULL)
+		wanted = es_lease_may_have(poll, slice);
+	else
+		wanted = es_lease_take(poll, slice) && event->position > slice->row.position &&
+			!(slice->count > 0 && es_lease_is_on_probation(poll, slice)) && !is_parked(slice, event->position);
+	MemoryContextSwitchTo(old);
+	return wanted;
+}
+
+/* Called for each event that passes the filter: whether this poll delivers it. */
+static bool
+wants(const EsEvent *event, void *arg)
+{
+	EsPoll	   *poll = arg;
+	int			partition = es_subscription_partition_of(poll->subscription, DatumGetTextPP(event->stream));
+	EsSlice    *slice = &poll->slices[partition];
+
+	return slice->available && event->position > slice->after && is_wanted(poll, slice, event);
+}
+
+/* Called for each event that this poll delivers. */
+static void
+take_event(const EsEvent *event, void *arg)
+{
+	EsPoll	   *poll = arg;
+	MemoryContext old = MemoryContextSwitchTo(poll->context);
+	int			partition = es_subscription_partition_of(poll->subscription, DatumGetTextPP(event->stream));
+	EsSlice    *slice = &poll->slices[partition];
+	EsFailure  *failure = es_failure_find(slice->failures, slice->nfailures, event->position);
+	int			attempts = failure ? failure->attempts : 0;
+
+	if (poll->result == NULL)
+		poll->delivered++;
+	else if (es_textsize_judge_event(event->data, event->metadata, ES_MOST_SENT) != ES_TEXT_FITS)
+	{
+		es_failure_count_unsendable(&slice->row, failure, event->position, poll->subscription->max_attempts);
+		slice->failed = true;
+	}
+	else
+	{
+		if (event->position > slice->row.position)
+		{
+			slice->last = event->position;
+			if (event->position <= slice->row.lapsed_upto)
+				attempts += slice->row.lapses;
+		}
+		deliver(poll, slice, event, attempts);
+		slice->count++;
+		if (failure && !failure->delivered)
+			mark_delivered(slice, failure);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* Delivers what a partition has to deliver again of what it has been past. */
+static void
+deliver_again(EsPoll *poll, EsSlice *slice)
+{
+	if (poll->result == NULL)
+	{
+		if (!es_lease_may_have(poll, slice))
+			return;
+		slice->nfailures = es_failure_read(&slice->row, 0, &slice->failures);
+		for (int i = 0; i < slice->nfailures; i++)
+			poll->delivered += slice->failures[i].parked_at == DT_NOBEGIN &&
+				(!slice->failures[i].delivered || !es_lease_has(poll, &slice->row));
+		return;
+	}
+	if (!es_lease_take(poll, slice))
+		return;
+	for (int i = 0; i < slice->nfailures && poll->delivered < poll->max_count; i++)
+	{
+		const EsFailure *failure = &slice->failures[i];
+		EsLogFilter filter = {.after = failure->position - 1,.upto = failure->position,.max_count = 1,.settled = poll->settled};
+
+		if (failure->parked_at == DT_NOBEGIN && failure->position <= slice->row.position)
+			(void) es_log_read(&filter, take_event, poll);
+	}
+}
+
+/* Delivers what the log has. */
+static void
+deliver_log(EsPoll *poll)
+{
+	int64		after = poll->settled;
+	EsLogFilter filter;
+
+	for (int i = 0; i < poll->subscription->partitions; i++)
+	{
+		EsSlice    *slice = &poll->slices[i];
+
+		if (slice->available && es_lease_may_have(poll, slice))
+			after = Min(after, slice->after);
+	}
+	filter = es_subscription_filter(poll->subscription, after, poll->settled);
+	if (poll->result)
+		filter.max_count = poll->max_count - poll->delivered;
+	filter.wants = wants;
+	poll->scanned = after;
+	if (after < poll->settled)
+		poll->scanned = es_log_read(&filter, take_event, poll);
+}
+
+/* ---- writing ---- */
+
+/* Moves a partition on that has nothing to deliver up to where the log was read; tells whether it did. */
+static bool
+move_on(EsPoll *poll, EsSlice *slice)
+{
+	int64		position = slice->row.position;
+
+	if (!slice->ours && (!es_lease_lock(poll, slice) || slice->row.position != position))
+		return false;
+	slice->row.position = Max(position, poll->scanned);
+	slice->row.delivered_upto = Max(slice->row.delivered_upto, poll->scanned);
+	slice->row.scanned_upto = Max(slice->row.scanned_upto, poll->scanned);
+	slice->row.lapses = 0;
+	es_subscription_write(&slice->row);
+	return true;
+}
+
+/* Tells whether a partition has nothing to deliver up to where the log was read. */
+static bool
+was_passed(const EsPoll *poll, const EsSlice *slice)
+{
+	return slice->available && slice->count == 0 && slice->row.position < poll->scanned &&
+		es_lease_may_have(poll, slice);
+}
+
+/* Moves partitions on. */
+static void
+move_on_all(EsPoll *poll)
+{
+	int			left = MOST_MOVES;
+
+	for (int i = 0; i < poll->subscription->partitions && left > 0; i++)
+	{
+		EsSlice    *slice = &poll->slices[i];
+		int64		behind = poll->scanned - slice->row.position;
+
+		if (was_passed(poll, slice) && behind >= (poll->delivered > 0 ? FAR_BEHIND : 1))
+			left -= move_on(poll, slice);
+	}
+}
+
+/* Remembers, for the next look, what this one has passed. */
+static void
+remember_passed(EsPoll *poll)
+{
+	for (int i = 0; i < poll->subscription->partitions; i++)
+	{
+		EsSlice    *slice = &poll->slices[i];
+
+		if (was_passed(poll, slice))
+			poll->passed[i] = (EsPassed)
+		{
+			es_lease_begins_after(poll, &slice->row), poll->scanned, slice->row.parked
+		};
+	}
+}
+
+/* Called for an event in another's way. */
+static void
+note_event(const EsEvent *event, void *arg)
+{
+	*(bool *) arg = true;
+}
+
+/*
+ * Tells whether an event that this subscription wants is committed, but not yet
+ * settled: then whoever is in its way has to be waited for.  As long as there
+ * is none, only news of its own matter, however many others are in flight.
+ */
+static bool
+is_hindered(const EsPoll *poll)
+{
+	EsLogFilter filter;
+	bool		found = false;
+
+	if (!es_settle_hindered())
+		return false;
+	filter = es_subscription_filter(poll->subscription, poll->settled, es_settle_last_given());
+	(void) es_log_read(&filter, note_event, &found);
+	return found;
+}
+
+/* ---- the calls ---- */
+
+/* One look: delivers what there is; tells whether there was something, or the poll cannot wait. */
+static bool
+look_for_events(EsWait *wait)
+{
+	EsPoll	   *poll = wait->arg;
+
+	begin_look(poll);
+	for (int i = 0; i < poll->subscription->partitions; i++)
+		if (poll->slices[i].available && poll->slices[i].row.pending > 0)
+			deliver_again(poll, &poll->slices[i]);
+	deliver_log(poll);
+	if (poll->result && poll->locked)
+		es_lease_write_all(poll);
+	remember_passed(poll);
+	if (poll->delivered > 0 || (poll->result && (!poll->share.known || poll->share.must_release > 0 || poll->locked)))
+		return true;
+	wait->hindered = is_hindered(poll);
+	wait->again_at = poll->again_at;
+	return false;
+}
+
+/* Sets out on a poll, or on finding out whether one would find news. */
+static void
+begin_poll(EsPoll *poll, const text *name, const text *member)
+{
+	poll->name = name;
+	poll->member = member;
+	poll->subscription = es_subscription_get(name);
+	poll->passed = palloc0(sizeof(EsPassed) * poll->subscription->partitions);
+	for (int i = 0; i < poll->subscription->partitions; i++)
+		poll->passed[i].from = -1;
+	poll->context = AllocSetContextCreate(CurrentMemoryContext, "eventstore poll", ALLOCSET_DEFAULT_SIZES);
+}
+
+/* What a poll writes besides leases. */
+static void
+finish_poll(EsPoll *poll)
+{
+	MemoryContext old = MemoryContextSwitchTo(poll->context);
+
+	move_on_all(poll);
+	es_lease_release_all(poll);
+	if (!poll->share.known || poll->share.alive_until - poll->now < poll->lease / 2)
+		es_member_beat(poll->subscription, poll->member, poll->now + poll->lease);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(poll->context);
+	last_id = poll->subscription->id;
+	text_to_cstring_buffer(poll->member, last_member, sizeof(last_member));
+}
+
+/* Fetches the argument that says how long a partition is a member's. */
+static int64
+lease_arg(FunctionCallInfo fcinfo, int argno)
+{
+	int64		lease = es_wait_interval_arg(fcinfo, argno, "lease");
+
+	if (lease == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("lease must be longer than zero"));
+	return Min(lease, INT64CONST(3650) * USECS_PER_DAY);
+}
+
+/*
+ * es_poll(subscription, max_count, wait, member, lease): what follows the last
+ * acknowledgement, in the partitions that the member has or may take; the same
+ * again until it is acknowledged.
+ *
+ * max_count NULL is unlimited, member NULL the member without a name.  If there
+ * is nothing, waits for news, at most eventstore.max_wait.  Unknown: VE004;
+ * other NULLs 22004; negative numbers, a lease of 0: 22023; 25006 on a standby.
+ * Passes over what other transactions are busy with.  A rollback undoes leases.
+ */
+Datum
+es_poll(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_subscription_name_arg(fcinfo, 0);
+	EsPoll		poll = {.max_count = PG_INT64_MAX};
+	EsWait		wait = {.look = look_for_events,.arg = &poll};
+	text	   *member = es_subscription_member_arg(fcinfo, 3);
+
+	if (!PG_ARGISNULL(1))
+		poll.max_count = es_base_check_limit(PG_GETARG_INT32(1), "max_count");
+	wait.timeout = es_wait_cap(es_wait_interval_arg(fcinfo, 2, "wait"));
+	poll.lease = lease_arg(fcinfo, 4);
+	es_subscriber_prevent_write("es_poll()");
+	begin_poll(&poll, name, member);
+	poll.result = es_subscription_begin_delivery(fcinfo);
+	if (poll.max_count == 0)
+		return (Datum) 0;
+	wait.interest = poll.subscription->interest;
+	(void) es_wait_until(&wait);
+	finish_poll(&poll);
+	return (Datum) 0;
+}
+
+/*
+ * es_poll_wait(subscription, timeout, INOUT ready): waits for news without
+ * snapshot and transaction id, as long as told.
+ *
+ * ready becomes whether es_poll would deliver something that it has not yet
+ * delivered to the member that this session polled for last, the one without a
+ * name if it did not.  Ends the transaction it was called in; inside a
+ * transaction block it waits at most eventstore.max_wait.  Errors as es_poll.
+ */
+Datum
+es_poll_wait(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_subscription_name_arg(fcinfo, 0);
+	int64		timeout = es_wait_interval_arg(fcinfo, 1, "timeout");
+	EsPoll		poll = {.max_count = 1};
+	EsWait		wait = {.look = look_for_events,.arg = &poll};
+	bool		ready;
+
+	/* a procedure's memory outlives the transaction that it ends */
+	name = memcpy(palloc(VARSIZE_ANY(name)), name, VARSIZE_ANY(name));
+	wait.detached = es_wait_detach(fcinfo);
+	wait.timeout = wait.detached ? timeout : es_wait_cap(timeout);
+	begin_poll(&poll, name, cstring_to_text(es_subscription_get(name)->id == last_id ? last_member : ""));
+	wait.interest = poll.subscription->interest;
+	ready = es_wait_until(&wait);
+	MemoryContextDelete(poll.context);
+	es_wait_attach(wait.detached);
+	return es_wait_result_row(fcinfo, BoolGetDatum(ready));
+}

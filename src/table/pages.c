@@ -1,0 +1,236 @@
+/*
+ * pages.c
+ *		Pages that a scan comes back to, kept at hand.
+ *
+ * Streams that were written at the same time lie on the same pages, each with a
+ * row here and there.  Who reads one stream after the other comes back to each
+ * page for every one of them, and an index scan pins, locks and looks through it
+ * each time, which takes longer than to fold the event.  Here the last pages
+ * stay pinned, and for each it is known which rows the snapshot sees; reading
+ * another of its rows is a look into a bitmap.
+ *
+ * What the bitmap says stays true while the page is pinned: nothing is pruned
+ * away, so a row stays where it is, and whether an MVCC snapshot sees it never
+ * changes.  A row that was added since is not in the bitmap.  Those, and what is
+ * no plain visible row, are looked up as an index scan does.  On a page that is
+ * all-visible every row is seen, and none need be touched to know; on another
+ * one rows are looked at once the page has been come back to.
+ *
+ * Pages may be of several tables, which stay open until they are forgotten.  They
+ * are no more than a backend's share of the buffers.  Pins are those of the current
+ * resource owner: fetch, forget and end are to be called with the same.  Locks: a
+ * page's, shared, while it is looked at.
+ */
+#include "table/pages.h"
+
+#include "access/heapam.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "table/prefetch.h"
+#include "storage/bufmgr.h"
+#include "utils/rel.h"
+
+#define MOST_KEPT	64			/* pages; a power of 2, as LEAST_KEPT */
+#define LEAST_KEPT	8
+#define ROW_WORDS	((MaxHeapTuplesPerPage + 64) / 64)
+
+/* A page that is kept. */
+typedef struct KeptPage
+{
+	Relation	rel;			/* NULL: none */
+	BlockNumber block;
+	Buffer		buffer;			/* pinned */
+	bool		looked;			/* visible tells all that were there */
+	uint64		visible[ROW_WORDS]; /* by offset number */
+} KeptPage;
+
+struct EsPages
+{
+	Snapshot	snapshot;
+	uint32		mask;			/* how many there are, less one */
+	KeptPage	kept[MOST_KEPT];	/* see place_of */
+};
+
+/*
+ * es_pages_serve tells whether a table can be read this way by a snapshot.  A
+ * serializable transaction has more to note of what it reads.
+ */
+bool
+es_pages_serve(Relation rel, Snapshot snapshot)
+{
+	return rel->rd_tableam == GetHeapamTableAmRoutine() && IsMVCCSnapshot(snapshot) && !IsolationIsSerializable();
+}
+
+/* es_pages_begin begins to read by a snapshot. */
+EsPages *
+es_pages_begin(Snapshot snapshot)
+{
+	EsPages    *pages = palloc(sizeof(EsPages));
+	uint32		count = MOST_KEPT;
+
+	while (count > LEAST_KEPT && count > NBuffers / MaxBackends)
+		count /= 2;
+	pages->snapshot = snapshot;
+	pages->mask = count - 1;
+	for (int i = 0; i < count; i++)
+		pages->kept[i].rel = NULL;
+	return pages;
+}
+
+/* Gives a page back. */
+static void
+let_go(KeptPage *kept)
+{
+	kept->rel = NULL;
+	ReleaseBuffer(kept->buffer);
+}
+
+/* es_pages_forget gives the pages of a table back, which is going to be closed. */
+void
+es_pages_forget(EsPages *pages, Relation rel)
+{
+	for (int i = 0; i <= pages->mask; i++)
+		if (pages->kept[i].rel == rel)
+			let_go(&pages->kept[i]);
+}
+
+/* es_pages_end ends reading; all tables have been forgotten. */
+void
+es_pages_end(EsPages *pages)
+{
+	pfree(pages);
+}
+
+/* Notes which rows of a page the snapshot sees; the caller has locked it. */
+static void
+look_at_rows(EsPages *pages, KeptPage *kept, bool all_visible)
+{
+	Page		page = BufferGetPage(kept->buffer);
+	OffsetNumber last = PageGetMaxOffsetNumber(page);
+	HeapTupleData row = {.t_tableOid = RelationGetRelid(kept->rel)};
+
+	for (OffsetNumber n = FirstOffsetNumber; n <= last; n++)
+	{
+		ItemId		item = PageGetItemId(page, n);
+
+		if (!ItemIdIsNormal(item))
+			continue;
+		row.t_data = (HeapTupleHeader) PageGetItem(page, item);
+		row.t_len = ItemIdGetLength(item);
+		ItemPointerSet(&row.t_self, kept->block, n);
+		if (all_visible ||
+			(!HeapTupleHeaderIsHotUpdated(row.t_data) && HeapTupleSatisfiesVisibility(&row, pages->snapshot, kept->buffer)))
+			kept->visible[n / 64] |= UINT64CONST(1) << (n % 64);
+	}
+	kept->looked = true;
+}
+
+/* Makes a page the one that is kept in a place. */
+static void
+keep_page(EsPages *pages, KeptPage *kept, Relation rel, BlockNumber block)
+{
+	Page		page;
+
+	if (kept->rel != NULL)
+		let_go(kept);
+	kept->buffer = ReadBuffer(rel, block);
+	kept->rel = rel;
+	kept->block = block;
+	kept->looked = false;
+	memset(kept->visible, 0, sizeof(kept->visible));
+	page = BufferGetPage(kept->buffer);
+	/* the flag is set and cleared under the lock */
+	LockBuffer(kept->buffer, BUFFER_LOCK_SHARE);
+	if (PageIsAllVisible(page) && !pages->snapshot->takenDuringRecovery)
+		look_at_rows(pages, kept, true);
+	LockBuffer(kept->buffer, BUFFER_LOCK_UNLOCK);
+}
+
+/* Looks a row up as an index scan does. */
+static bool
+look_up_row(EsPages *pages, KeptPage *kept, IndexScanDesc scan, bool again, HeapTuple row)
+{
+	ItemPointerData tid = scan->xs_heaptid;
+	bool		all_dead = false;
+	bool		found;
+
+	LockBuffer(kept->buffer, BUFFER_LOCK_SHARE);
+	if (again && !kept->looked)
+		look_at_rows(pages, kept, false);
+	found = heap_hot_search_buffer(&tid, kept->rel, kept->buffer, pages->snapshot, row, &all_dead, true);
+	LockBuffer(kept->buffer, BUFFER_LOCK_UNLOCK);
+	if (!scan->xactStartedInRecovery)
+		scan->kill_prior_tuple = all_dead;
+	return found;
+}
+
+/* Points a row to what is on its page. */
+static inline void
+point_to_row(const KeptPage *kept, ItemPointer tid, HeapTuple row)
+{
+	Page		page = BufferGetPage(kept->buffer);
+	ItemId		item = PageGetItemId(page, ItemPointerGetOffsetNumber(tid));
+
+	row->t_data = (HeapTupleHeader) PageGetItem(page, item);
+	row->t_len = ItemIdGetLength(item);
+	row->t_tableOid = RelationGetRelid(kept->rel);
+	row->t_self = *tid;
+}
+
+/* Tells whether a page is known to have a row that the snapshot sees. */
+static inline bool
+is_visible(const KeptPage *kept, OffsetNumber number)
+{
+	return number <= MaxHeapTuplesPerPage && (kept->visible[number / 64] >> (number % 64)) & 1;
+}
+
+/* Where a page is kept, if it is: neighbours, also in tables with OIDs next to each other, have places of their own. */
+static inline KeptPage *
+place_of(EsPages *pages, Relation rel, BlockNumber block)
+{
+	return &pages->kept[(block + RelationGetRelid(rel)) & pages->mask];
+}
+
+/* Tells whether a place has a page. */
+static inline bool
+has_page(const KeptPage *kept, Relation rel, BlockNumber block)
+{
+	return kept->rel == rel && kept->block == block;
+}
+
+/*
+ * es_pages_fetch reads the row that an index scan stands on; false if the
+ * snapshot does not see it.  The row is there until the next fetch.
+ */
+bool
+es_pages_fetch(EsPages *pages, IndexScanDesc scan, HeapTuple row)
+{
+	ItemPointer tid = &scan->xs_heaptid;
+	BlockNumber block = ItemPointerGetBlockNumber(tid);
+	KeptPage   *kept = place_of(pages, scan->heapRelation, block);
+	bool		again = has_page(kept, scan->heapRelation, block);
+
+	if (!again)
+		keep_page(pages, kept, scan->heapRelation, block);
+	if (is_visible(kept, ItemPointerGetOffsetNumber(tid)))
+		point_to_row(kept, tid, row);
+	else if (!look_up_row(pages, kept, scan, again, row))
+		return false;
+	pgstat_count_heap_fetch(scan->indexRelation);
+	return true;
+}
+
+/* es_pages_prefetch asks for a row that comes a little later in a forward scan, if its page is kept. */
+void
+es_pages_prefetch(EsPages *pages, IndexScanDesc scan)
+{
+	ItemPointer tid = es_prefetch_ahead(scan);
+	KeptPage   *kept;
+
+	if (tid == NULL)
+		return;
+	kept = place_of(pages, scan->heapRelation, ItemPointerGetBlockNumber(tid));
+	if (has_page(kept, scan->heapRelation, ItemPointerGetBlockNumber(tid)))
+		es_prefetch_row(BufferGetPage(kept->buffer), ItemPointerGetOffsetNumber(tid));
+}

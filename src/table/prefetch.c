@@ -1,0 +1,88 @@
+/*
+ * prefetch.c
+ *		Rows that an index scan is about to read, on their way into the
+ *		processor's cache.
+ *
+ * A replay is a walk through rows that lie in shared buffers and not in the
+ * cache; folding an event takes less time than to wait for its row.  A btree scan
+ * knows what comes next: it keeps the matching entries of a leaf.  So when it
+ * comes to another heap page, all rows there that it will want are asked for at
+ * once.
+ *
+ * The page is looked at without a lock, under the pin that the scan's slot has:
+ * a row that is being added meanwhile may be missed or half seen, and that costs
+ * nothing, since a prefetch is a hint and no more.
+ */
+#include "table/prefetch.h"
+
+#include "access/nbtree.h"
+#include "catalog/pg_am.h"
+#include "executor/tuptable.h"
+#include "storage/bufmgr.h"
+
+#define LINE_BYTES	64			/* of the cache; if it is more, some are asked
+								 * for twice */
+#define MOST_BYTES	512			/* of a row */
+#define AHEAD		6			/* rows */
+
+/* es_prefetch_row asks for a row. */
+void
+es_prefetch_row(Page page, OffsetNumber number)
+{
+	ItemId		item;
+	uint32		start;
+	uint32		end;
+
+	if (number > PageGetMaxOffsetNumber(page))
+		return;
+	item = PageGetItemId(page, number);
+	start = ItemIdGetOffset(item);
+	end = Min(start + Min(ItemIdGetLength(item), MOST_BYTES), BLCKSZ);
+
+	for (uint32 at = start; at < end; at += LINE_BYTES)
+		__builtin_prefetch((char *) page + at);
+}
+
+/*
+ * es_prefetch_block asks for the rows that a forward scan will read on the page of
+ * the row it stands on.  *block is the page that was asked for last;
+ * InvalidBlockNumber: none.
+ */
+void
+es_prefetch_block(IndexScanDesc scan, TupleTableSlot *slot, BlockNumber *block)
+{
+	BTScanOpaque so = (BTScanOpaque) scan->opaque;
+	BlockNumber here = ItemPointerGetBlockNumber(&slot->tts_tid);
+	Page		page;
+
+	if (here == *block)
+		return;
+	*block = here;
+	if (!TTS_IS_BUFFERTUPLE(slot) || scan->indexRelation->rd_rel->relam != BTREE_AM_OID ||
+		!BufferIsValid(((BufferHeapTupleTableSlot *) slot)->buffer))
+		return;
+	page = BufferGetPage(((BufferHeapTupleTableSlot *) slot)->buffer);
+	for (int i = so->currPos.itemIndex + 1; i <= so->currPos.lastItem; i++)
+	{
+		ItemPointer tid = &so->currPos.items[i].heapTid;
+
+		if (ItemPointerGetBlockNumber(tid) != here)
+			break;
+		es_prefetch_row(page, ItemPointerGetOffsetNumber(tid));
+	}
+}
+
+/*
+ * es_prefetch_ahead tells which row a forward scan will come to, some rows after
+ * the one that it stands on; NULL if it does not know.
+ */
+ItemPointer
+es_prefetch_ahead(IndexScanDesc scan)
+{
+	BTScanOpaque so = (BTScanOpaque) scan->opaque;
+	int			at = so->currPos.itemIndex + AHEAD;
+
+	if (scan->indexRelation->rd_rel->relam != BTREE_AM_OID || at > so->currPos.lastItem)
+		return NULL;
+	return &so->currPos.items[at].heapTid;
+}

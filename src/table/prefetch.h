@@ -1,0 +1,18 @@
+/*
+ * prefetch.h
+ *		Rows that an index scan is about to read, on their way into the
+ *		processor's cache.
+ */
+#ifndef ES_TABLE_PREFETCH_H
+#define ES_TABLE_PREFETCH_H
+
+#include "base/base.h"
+
+#include "access/relscan.h"
+#include "storage/bufpage.h"
+
+extern void es_prefetch_row(Page page, OffsetNumber number);
+extern void es_prefetch_block(IndexScanDesc scan, TupleTableSlot *slot, BlockNumber *block);
+extern ItemPointer es_prefetch_ahead(IndexScanDesc scan);
+
+#endif							/* ES_TABLE_PREFETCH_H */

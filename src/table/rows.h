@@ -1,0 +1,63 @@
+/*
+ * rows.h
+ *		Rows of the store's small tables, one at a time.
+ */
+#ifndef ES_TABLE_ROWS_H
+#define ES_TABLE_ROWS_H
+
+#include "table/table.h"
+
+/*
+ * A look at rows.  The caller sets the first members and gives keys, in the order
+ * of the index that the table's shape names; none: all rows, in no order.
+ */
+typedef struct EsRows
+{
+	const EsShape *shape;
+	LOCKMODE	mode;			/* AccessShareLock is given back at the end,
+								 * others stay */
+	Snapshot	snapshot;		/* NULL: what is committed, and what this
+								 * transaction's commands up to now have done */
+	bool		fresh;			/* then also what the running command has done */
+
+	int			nkeys;
+	int			nequal;			/* of them, which ask for one value */
+	ScanKeyData keys[ES_MOST_KEYS + 1];
+
+	Relation	rel;
+	Relation	index;
+	IndexScanDesc scan;
+	TableScanDesc all;			/* instead of scan and index */
+	bool		own_snapshot;
+	TupleTableSlot *slot;
+	Datum	   *values;			/* of the row, its columns that the shape
+								 * names */
+	bool	   *isnull;
+} EsRows;
+
+extern void es_rows_equal(EsRows *rows, Datum value);
+extern void es_rows_between(EsRows *rows, int64 after, int64 upto);
+extern void es_rows_begin(EsRows *rows);
+extern bool es_rows_next(EsRows *rows);
+extern void es_rows_update(EsRows *rows, const Datum *values, const bool *isnull);
+extern void es_rows_delete(EsRows *rows);
+extern void es_rows_end(EsRows *rows);
+
+/* Whole changes, each a command by itself. */
+extern void es_rows_insert(const EsShape *shape, const Datum *values, const bool *isnull);
+extern void es_rows_replace(const EsShape *shape, const Datum *values, const bool *isnull);
+extern void es_rows_put(const EsShape *shape, const Datum *values, const bool *isnull);
+extern int64 es_rows_take_away(const EsShape *shape, const Datum *keys, int nkeys);
+
+/* Tables of one row at most; numbers: of one column, a bigint. */
+extern bool es_rows_read_one(const EsShape *shape, EsRows *rows);
+extern void es_rows_write_one(const EsShape *shape, const Datum *values);
+extern int64 es_rows_read_number(const EsShape *shape, int64 missing);
+extern void es_rows_write_number(const EsShape *shape, int64 number);
+
+extern Snapshot es_rows_fresh_snapshot(void);
+extern bool es_rows_any(Relation rel, Snapshot snapshot);
+extern void es_rows_renew_snapshot(Relation rel, Snapshot *snapshot);
+extern void es_rows_require_sight(Relation rel, Snapshot snapshot);
+
+#endif							/* ES_TABLE_ROWS_H */

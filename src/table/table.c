@@ -1,0 +1,535 @@
+/*
+ * table.c
+ *		The guards on the store's tables, and writing rows without the executor.
+ *
+ * Writing: a bare INSERT pays for a plan, executor state and slots; an append
+ * pays for none of them.  es_store_insert hands rows to the table AM and their
+ * keys to the index AMs, with the IndexInfo and slots that were kept from the
+ * call before.  Only btrees may be fed so: other index AMs keep things in the
+ * IndexInfo that point into the relation cache.  Where users have added other
+ * indexes, or such on expressions, with predicates or deferrable, or columns or
+ * CHECK constraints, rows go through executor state made for the call (altered.c).
+ * Triggers and policies that users add to the store's tables do not see our rows.
+ *
+ * A row's place is good only as long as the lock on its table is held without a
+ * gap, since VACUUM FULL and the like put other rows there.  So whoever changes a
+ * row has found it, by its key, after taking the lock that it changes it
+ * under, and keeps that lock to the end of the transaction; no place outlives the
+ * table's being open.  The one that appends keep, of streams, is a hint, or is
+ * guarded by the lock on the table that appends hold.  es_store_update looks whether
+ * the row at the place has the key of the one that is to take its place.
+ *
+ * Guards: row triggers refuse UPDATE and DELETE, statement triggers refuse
+ * TRUNCATE, and INSERT by others than the store's owner.  They are ENABLE
+ * ALWAYS, so session_replication_role does not get round them.  Our own
+ * writes go through the table AM and never meet a trigger.
+ */
+#include "table/table.h"
+
+#include "access/heaptoast.h"
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/pg_am.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/primnodes.h"
+#include "replication/logicalworker.h"
+#include "storage/bufmgr.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "table/altered.h"
+#include "table/columns.h"
+#include "base/error.h"
+#include "base/objects.h"
+#include "shared/mark.h"
+
+void		(*es_store_copy_hook) (Relation rel) = NULL;
+
+PG_FUNCTION_INFO_V1(es_store_guard_rows);
+PG_FUNCTION_INFO_V1(es_store_guard_statement);
+
+/* ---- guards ---- */
+
+/* Raises VE002 for the operation that fired the trigger. */
+static void
+refuse_change(const TriggerData *trigger)
+{
+	const char *operation = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" :
+	TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" :
+	TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? "INSERT" : "TRUNCATE";
+
+	ereport(ERROR,
+			errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
+			errmsg("%s is not possible on \"%s\": the event store is append-only",
+				   operation, RelationGetRelationName(trigger->tg_relation)),
+			errhint("Append an event that corrects the earlier ones."));
+}
+
+/*
+ * es_store_guard_rows: BEFORE UPDATE OR DELETE row trigger.  Raises VE002,
+ * whoever asks; only logical replication may carry changes to tables other
+ * than the log itself.
+ */
+Datum
+es_store_guard_rows(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_rows");
+	if (IsLogicalWorker() && !trigger->tg_relation->rd_rel->relispartition)
+		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
+							   trigger->tg_newtuple : trigger->tg_trigtuple);
+	refuse_change(trigger);
+	return (Datum) 0;			/* not reached */
+}
+
+/*
+ * es_store_guard_statement: BEFORE INSERT OR TRUNCATE statement trigger.
+ * TRUNCATE is VE002; direct INSERT and COPY, which restores and subscribers
+ * need, are 42501 for all but the store's owner and superusers.
+ */
+Datum
+es_store_guard_statement(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_statement");
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+		refuse_change(trigger);
+	if (!es_base_owns_store(GetUserId()))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied to write to \"%s\" directly",
+					   RelationGetRelationName(trigger->tg_relation)),
+				errhint("Append with es_append or INSERT INTO es_events."));
+	es_sharedmark_set_loading(es_base_oid(&es_base_position_seq), true);
+	if (es_store_copy_hook)
+		es_store_copy_hook(trigger->tg_relation);
+	return PointerGetDatum(NULL);
+}
+
+/* ---- tables that are open ---- */
+
+/*
+ * es_store_check raises 55000 unless a table that is open and locked has the
+ * columns that it should have.
+ */
+void
+es_store_check(Relation rel, const EsShape *shape)
+{
+	(void) es_kept_get(rel, shape);
+}
+
+/* es_store_scan_slot does the same, and gives the slot kept for reading rows of the table. */
+TupleTableSlot *
+es_store_scan_slot(Relation rel, const EsShape *shape)
+{
+	return es_kept_get(rel, shape)->scan_slot;
+}
+
+/*
+ * es_store_begin makes a table that is open and locked one to write to;
+ * es_store_end undoes it, in the same subtransaction.
+ */
+void
+es_store_begin(EsTable *table, Relation rel, const EsShape *shape)
+{
+	EsTableInfo *info = es_kept_get(rel, shape);
+
+	table->rel = rel;
+	table->info = info;
+	table->indexes = MemoryContextAllocZero(CurTransactionContext, sizeof(Relation) * Max(info->nindexes, 1));
+	table->rows = &info->rows;
+	if (unlikely(!info->plain))
+		table->rows = MemoryContextAllocZero(CurTransactionContext, sizeof(EsRowSlots));
+}
+
+/* es_store_open opens a table and makes it one to write to. */
+void
+es_store_open(EsTable *table, const EsShape *shape)
+{
+	es_store_begin(table, es_base_open(shape->table, RowExclusiveLock), shape);
+}
+
+/* Opens an index when it is needed for the first time. */
+static inline Relation
+open_index(EsTable *table, int i)
+{
+	if (table->indexes[i] == NULL)
+		table->indexes[i] = index_open(table->info->index_oids[i], RowExclusiveLock);
+	return table->indexes[i];
+}
+
+/* Finds an index of a table; -1 if it has none of this OID. */
+static int
+find_index(const EsTable *table, Oid relid)
+{
+	for (int i = 0; i < table->info->nindexes; i++)
+		if (table->info->index_oids[i] == relid)
+			return i;
+	return -1;
+}
+
+/* es_store_index gives an index of an open table, which stays open as long as the table; NULL if it has none of this OID. */
+Relation
+es_store_index(EsTable *table, Oid relid)
+{
+	int			i = find_index(table, relid);
+
+	return i < 0 ? NULL : open_index(table, i);
+}
+
+/* es_store_known_index is that for an index that we know by name; 55000 if it is not there. */
+Relation
+es_store_known_index(EsTable *table, EsRelation *index)
+{
+	Relation	rel = es_store_index(table, es_base_index(index, table->rel));
+
+	if (rel == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("index \"eventstore.%s\" has been replaced while it was used", index->name),
+				errhint("Run the transaction again."));
+	return rel;
+}
+
+/* Frees slots that are not kept. */
+static void
+drop_slots(EsRowSlots *rows)
+{
+	for (int i = 0; i < rows->count; i++)
+		ExecDropSingleTupleTableSlot(rows->slots[i]);
+	if (rows->slots)
+		pfree(rows->slots);
+	pfree(rows);
+}
+
+/* es_store_end gives back what es_store_begin made; the table stays open. */
+void
+es_store_end(EsTable *table)
+{
+	for (int i = 0; i < table->info->nindexes; i++)
+	{
+		if (table->indexes[i] == NULL)
+			continue;
+		es_index_insert_done(table->indexes[i], table->info->index_infos[i]);
+		index_close(table->indexes[i], RowExclusiveLock);
+	}
+	if (unlikely(table->rows != &table->info->rows))
+		drop_slots(table->rows);
+	pfree(table->indexes);
+}
+
+/* es_store_close closes it; the lock on the table stays to the end of the transaction. */
+void
+es_store_close(EsTable *table)
+{
+	es_store_end(table);
+	table_close(table->rel, NoLock);
+}
+
+/*
+ * es_store_find_last reads the row with a first key and the highest second one,
+ * by an index of an open table over two bigint columns.  False if the snapshot
+ * does not see it, and where an index scan has to tell.
+ */
+bool
+es_store_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, TupleTableSlot *slot)
+{
+	int			i = find_index(table, index);
+	EsBtree		btree = {.heap = table->rel};
+	ItemPointerData tid;
+	Buffer		leaf;
+	bool		found;
+
+	if (i < 0 || !table->info->sorted[i] || table->info->index_infos[i]->ii_NumIndexKeyAttrs != 2)
+		return false;
+	btree.index = open_index(table, i);
+	btree.info = table->info->index_infos[i];
+	if (!es_btree_find_last(&btree, first, &tid, &leaf))
+		return false;
+	found = table_tuple_fetch_row_version(table->rel, &tid, snapshot, slot);
+	ReleaseBuffer(leaf);
+	return found;
+}
+
+/* Makes the slots for writing up to at least n of them. */
+static void
+make_slots(EsTable *table, int n)
+{
+	EsTableInfo *info = table->info;
+	EsRowSlots *rows = table->rows;
+	MemoryContext old = MemoryContextSwitchTo(rows == &info->rows ? info->context : GetMemoryChunkContext(rows));
+	TupleDesc	desc = info->scan_slot->tts_tupleDescriptor;
+
+	if (rows->slots == NULL)
+		rows->slots = palloc(sizeof(TupleTableSlot *) * n);
+	else
+		rows->slots = repalloc(rows->slots, sizeof(TupleTableSlot *) * n);
+	while (rows->count < n)
+		rows->slots[rows->count++] = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * es_store_slot gives the n-th slot for writing, n below ES_STORE_MOST_ROWS, empty;
+ * the caller sets tts_values and tts_isnull of the columns that the table's shape
+ * names and calls ExecStoreVirtualTuple.  The row is made in the current memory
+ * context, which must be there until it is written.
+ */
+TupleTableSlot *
+es_store_slot(EsTable *table, int n)
+{
+	TupleTableSlot *slot;
+
+	Assert(n < ES_STORE_MOST_ROWS);
+	if (n >= table->rows->count)
+		make_slots(table, Max(n + 1, Min(2 * table->rows->count, ES_STORE_MOST_ROWS)));
+	table->info->filling = true;
+	slot = ExecClearTuple(table->rows->slots[n]);
+	slot->tts_mcxt = CurrentMemoryContext;
+	return slot;
+}
+
+/* Empties the first n slots for writing, which frees the rows that were made. */
+static void
+clear_slots(EsTable *table, int n)
+{
+	for (int i = 0; i < n; i++)
+		ExecClearTuple(table->rows->slots[i]);
+	table->info->filling = false;
+}
+
+/* Tells whether a row belongs into an index with a plain predicate. */
+static inline bool
+row_belongs(const EsPlainPredicate *predicate, const TupleTableSlot *slot)
+{
+	Datum		value;
+
+	if (predicate->column == 0)
+		return true;
+	if (slot->tts_isnull[predicate->column - 1])
+		return false;
+	value = slot->tts_values[predicate->column - 1];
+	return predicate->is_int ? DatumGetInt32(value) > 0 : DatumGetBool(value);
+}
+
+/* Puts the keys of one row into one index that has only plain columns. */
+static void
+insert_plain_key(EsTable *table, int i, TupleTableSlot *slot)
+{
+	IndexInfo  *info = table->info->index_infos[i];
+	Relation	index;
+	Datum		values[INDEX_MAX_KEYS];
+	bool		isnull[INDEX_MAX_KEYS];
+
+	if (!row_belongs(&table->info->predicates[i], slot))
+		return;
+	index = open_index(table, i);
+	for (int k = 0; k < info->ii_NumIndexAttrs; k++)
+	{
+		AttrNumber	column = info->ii_IndexAttrNumbers[k];
+
+		values[k] = slot->tts_values[column - 1];
+		isnull[k] = slot->tts_isnull[column - 1];
+	}
+	index_insert(index, values, isnull, &slot->tts_tid, table->rel,
+				 index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+				 false, info);
+}
+
+/* Puts the keys of rows into an index that takes them sorted. */
+static void
+insert_sorted_keys(EsTable *table, int i, TupleTableSlot **slots, int nrows)
+{
+	IndexInfo  *info = table->info->index_infos[i];
+	EsBtree		btree = {.index = open_index(table, i),.heap = table->rel,.info = info};
+	EsBtreeEntry *entries = palloc0(sizeof(EsBtreeEntry) * nrows);
+	int			n = 0;
+
+	for (int row = 0; row < nrows; row++)
+	{
+		if (!row_belongs(&table->info->predicates[i], slots[row]))
+			continue;
+		for (int k = 0; k < info->ii_NumIndexKeyAttrs; k++)
+			entries[n].keys[k] = DatumGetInt64(slots[row]->tts_values[info->ii_IndexAttrNumbers[k] - 1]);
+		entries[n++].tid = slots[row]->tts_tid;
+	}
+	es_btree_insert_sorted(&btree, entries, n);
+	pfree(entries);
+}
+
+/* Puts the keys of rows into one index that has only plain columns. */
+static void
+insert_plain_keys(EsTable *table, int i, TupleTableSlot **slots, int nrows)
+{
+	if (nrows > 1 && table->info->sorted[i])
+		insert_sorted_keys(table, i, slots, nrows);
+	else
+		for (int row = 0; row < nrows; row++)
+			insert_plain_key(table, i, slots[row]);
+}
+
+/* Puts the keys of rows into all indexes, one index after the other. */
+static void
+insert_keys(EsTable *table, TupleTableSlot **slots, int nrows)
+{
+	for (int i = 0; i < table->info->nindexes; i++)
+		if (table->info->index_infos[i]->ii_ReadyForInserts)
+			insert_plain_keys(table, i, slots, nrows);
+}
+
+/* About how many pages rows will take that are like the first slot for writing. */
+static BlockNumber
+pages_for(EsTable *table, int nrows)
+{
+	TupleTableSlot *slot = table->rows->slots[0];
+	Size		size = heap_compute_data_size(slot->tts_tupleDescriptor, slot->tts_values, slot->tts_isnull);
+
+	return nrows * Min(size + MAXALIGN(SizeofHeapTupleHeader), TOAST_TUPLE_THRESHOLD) / BLCKSZ + 1;
+}
+
+/* Hands rows to the table AM. */
+static void
+insert_rows(EsTable *table, TupleTableSlot **slots, int nrows)
+{
+	CommandId	cid = GetCurrentCommandId(true);
+
+	es_extend_ahead(table->rel, &table->info->look_at, nrows == 1 ? 1 : pages_for(table, nrows));
+	if (nrows == 1)
+		table_tuple_insert(table->rel, slots[0], cid, 0, NULL);
+	else
+		table_multi_insert(table->rel, slots, nrows, cid, 0, NULL);
+}
+
+/* Writes rows, and their index entries, to a table that users have altered. */
+static void
+insert_altered(EsTable *table, TupleTableSlot **slots, int nrows)
+{
+	EsAltered  *altered = es_altered_begin(table->rel, table->info->shape->ncolumns);
+
+	for (int i = 0; i < nrows; i++)
+		es_altered_complete(altered, slots[i], NULL);
+	insert_rows(table, slots, nrows);
+	for (int i = 0; i < nrows; i++)
+		es_altered_index(altered, slots[i], false);
+	es_altered_end(altered);
+}
+
+/*
+ * es_store_insert writes the first nrows slots for writing, and their index
+ * entries.  Allocates in the current context, which the caller should reset
+ * after large batches.
+ */
+void
+es_store_insert(EsTable *table, int nrows)
+{
+	TupleTableSlot **slots = table->rows->slots;
+
+	if (unlikely(!table->info->plain))
+		insert_altered(table, slots, nrows);
+	else
+	{
+		insert_rows(table, slots, nrows);
+		insert_keys(table, slots, nrows);
+	}
+	table->tid = slots[nrows - 1]->tts_tid;
+	clear_slots(table, nrows);
+}
+
+/* es_store_report_changed raises 40001 for a row that is not there any more as it was found. */
+void
+es_store_report_changed(Relation rel)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			errmsg("a row of \"eventstore.%s\" has changed at the same time", RelationGetRelationName(rel)),
+			errhint("Retry the transaction."));
+}
+
+/* Tells whether two rows have the same key. */
+static bool
+same_key(const EsShape *shape, TupleTableSlot *old, TupleTableSlot *new)
+{
+	for (int i = 0; shape->key && i < ES_MOST_KEYS && shape->key->index.keys[i] != 0; i++)
+	{
+		int			column = shape->key->index.keys[i] - 1;
+
+		if (!es_columns_same(&shape->columns[column], old->tts_values[column], new->tts_values[column]))
+			return false;
+	}
+	return true;
+}
+
+/* Replaces the row at tid, which is in old, by the one in slot, and makes its index entries. */
+static void
+replace_row(EsTable *table, ItemPointer tid, TupleTableSlot *old, TupleTableSlot *slot)
+{
+	EsAltered  *altered = NULL;
+	EsUpdateIndexes indexes;
+	LockTupleMode mode;
+	TM_FailureData failure;
+
+	if (unlikely(!table->info->plain))
+	{
+		altered = es_altered_begin(table->rel, table->info->shape->ncolumns);
+		es_altered_complete(altered, slot, old);
+	}
+	if (table_tuple_update(table->rel, tid, slot, GetCurrentCommandId(true), SnapshotAny, InvalidSnapshot,
+						   true, &failure, &mode, &indexes) != TM_Ok)
+		es_store_report_changed(table->rel);
+	if (altered && ES_TABLE_UPDATE_INDEXES_NEEDED(indexes))
+		es_altered_index(altered, slot, ES_TABLE_UPDATE_ONLY_SUMMARIZING(indexes));
+	else if (ES_TABLE_UPDATE_INDEXES_NEEDED(indexes))
+		insert_keys(table, &slot, 1);
+	if (altered)
+		es_altered_end(altered);
+}
+
+/*
+ * es_store_update replaces the row at tid by the first slot for writing.  The
+ * caller holds a lock that keeps other writers of the row away, and has found the
+ * row, the newest, since the table is locked; what it finds there by now that has
+ * another key, or is not the newest, is 40001.
+ */
+void
+es_store_update(EsTable *table, ItemPointer tid)
+{
+	TupleTableSlot *slot = table->rows->slots[0];
+	TupleTableSlot *old = table->info->old_slot;
+	TupleTableSlot *own = NULL;
+
+	if (unlikely(!table->info->plain))
+		old = own = table_slot_create(table->rel, NULL);
+	if (!table_tuple_fetch_row_version(table->rel, tid, SnapshotAny, old))
+		es_store_report_changed(table->rel);
+	slot_getsomeattrs(old, table->info->shape->ncolumns);
+	if (!same_key(table->info->shape, old, slot))
+		es_store_report_changed(table->rel);
+	replace_row(table, tid, old, slot);
+	if (own)
+		ExecDropSingleTupleTableSlot(own);
+	else
+		ExecClearTuple(old);
+	table->tid = slot->tts_tid;
+	clear_slots(table, 1);
+}
+
+/*
+ * es_store_delete deletes the row at tid, which the caller has found since the
+ * table is locked; it is the newest, or this is 40001.
+ */
+void
+es_store_delete(Relation rel, ItemPointer tid)
+{
+	TM_FailureData failure;
+
+	if (table_tuple_delete(rel, tid, GetCurrentCommandId(true), SnapshotAny, InvalidSnapshot, true, &failure,
+						   false) != TM_Ok)
+		es_store_report_changed(rel);
+}

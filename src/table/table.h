@@ -1,0 +1,51 @@
+/*
+ * table.h
+ *		The tables of the store: their guards, and rows put into them without
+ *		the executor.
+ */
+#ifndef ES_TABLE_TABLE_H
+#define ES_TABLE_TABLE_H
+
+#include "table/btree.h"
+#include "table/extend.h"
+#include "table/kept.h"
+
+#include "access/heapam.h"
+#include "nodes/execnodes.h"
+
+#define ES_STORE_MOST_ROWS	1000	/* at once */
+
+/* A table opened for writing, and those of its indexes that were needed. */
+typedef struct EsTable
+{
+	Relation	rel;
+	Relation   *indexes;		/* NULL: not opened yet */
+	EsTableInfo *info;
+	EsRowSlots *rows;			/* for writing */
+	ItemPointerData tid;		/* of the row that was last written */
+} EsTable;
+
+/*
+ * Is told of a table that rows are about to be put into by INSERT or COPY.  Set by
+ * the part that minds.
+ */
+extern void (*es_store_copy_hook) (Relation rel);
+
+extern void es_store_open(EsTable *table, const EsShape *shape);
+extern void es_store_begin(EsTable *table, Relation rel, const EsShape *shape);
+extern void es_store_end(EsTable *table);
+extern void es_store_close(EsTable *table);
+extern Relation es_store_index(EsTable *table, Oid relid);
+extern Relation es_store_known_index(EsTable *table, EsRelation *index);
+extern bool es_store_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, TupleTableSlot *slot);
+extern TupleTableSlot *es_store_slot(EsTable *table, int n);
+extern void es_store_insert(EsTable *table, int nrows);
+extern void es_store_update(EsTable *table, ItemPointer tid);
+extern void es_store_delete(Relation rel, ItemPointer tid);
+ES_NORETURN extern void es_store_report_changed(Relation rel);
+
+/* Reading: the table's columns are checked, and there is a slot for its rows. */
+extern void es_store_check(Relation rel, const EsShape *shape);
+extern TupleTableSlot *es_store_scan_slot(Relation rel, const EsShape *shape);
+
+#endif							/* ES_TABLE_TABLE_H */
