@@ -34,17 +34,18 @@
 #include "utils/snapmgr.h"
 
 #include "append/append.h"
+#include "append/request.h"
 #include "base/error.h"
-#include "read/log.h"
 #include "base/names.h"
 #include "base/objects.h"
-#include "append/request.h"
-#include "table/rows.h"
+#include "log/durable.h"
 #include "log/segment.h"
 #include "log/settle.h"
-#include "table/table.h"
-#include "stream/lock.h"
 #include "log/tags.h"
+#include "read/log.h"
+#include "stream/lock.h"
+#include "table/rows.h"
+#include "table/table.h"
 
 /* What events a condition, or a read, is about. */
 typedef struct EventQuery
@@ -292,7 +293,7 @@ return_match(TupleTableSlot *slot, const EsEvent *event, void *arg)
 
 	if (matches(read->query, event))
 	{
-		es_settle_note_row(slot);
+		es_durable_note_row(slot);
 		es_log_return_event(event, read->result);
 		read->left--;
 	}
@@ -323,9 +324,9 @@ es_read_tagged(PG_FUNCTION_ARGS)
 	if (read.left == 0)
 		return (Datum) 0;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	es_settle_note_snapshot(snapshot);
+	es_durable_note_snapshot(snapshot);
 	scan_candidates(&query, &snapshot, return_match, &read);
 	UnregisterSnapshot(snapshot);
-	es_settle_flush_noted();
+	es_durable_flush_noted();
 	return (Datum) 0;
 }

@@ -38,10 +38,13 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "log/segment.h"
-#include "log/settle.h"
-#include "log/subscriber.h"
+#include "base/objects.h"
 #include "json/size.h"
+#include "log/durable.h"
+#include "log/subscriber.h"
+#include "table/columns.h"
+#include "table/rows.h"
+#include "table/table.h"
 
 #define Anum_snapshots_stream_id	1
 #define Anum_snapshots_version		2
@@ -157,7 +160,7 @@ es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBoun
 		found = true;
 	}
 	if (found)
-		es_settle_note_writer(writer);
+		es_durable_note_writer(writer);
 	es_rows_end(&rows);
 	return found;
 }

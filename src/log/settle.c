@@ -30,11 +30,8 @@
  * GetLockConflicts never names the caller.  Once this transaction has taken a
  * position, the first one bounds everything to its end.
  *
- * Durable before visible: an asynchronous commit is visible before it is on
- * disk, and a crash would take back what a reader saw and hand its position
- * out again.  So readers note the commit LSN of the rows that they return and
- * flush before they return; the settled position flushes up to the sequence's
- * page.  Rows of transactions below durable_xmin need no look.
+ * The settled position is made durable up to the sequence's page before it is
+ * told (durable.c).
  *
  * On a hot standby locks of the primary are not visible.  There the mark that
  * es_settle(), or the worker, wrote on the primary stands in for the proof: it
@@ -71,17 +68,21 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "shared/flight.h"
-#include "table/sequence.h"
-#include "shared/mark.h"
+#include "base/objects.h"
+#include "log/durable.h"
 #include "log/subscriber.h"
-#include "shared/wake.h"
 #include "log/walmark.h"
+#include "shared/flight.h"
+#include "shared/mark.h"
+#include "shared/roster.h"
+#include "shared/wake.h"
+#include "table/columns.h"
+#include "table/rows.h"
+#include "table/sequence.h"
 
 #define FIRST_LOOKS		10
 #define SHORT_WALK		10000
 
-bool		es_read_durable = true;
 bool		es_settle_for_worker = false;
 
 EsRelation	es_settle_mark = {"settled_mark"};
@@ -120,12 +121,6 @@ static Oid	known_sequence = InvalidOid;	/* which log the above is about */
 static bool by_mark = false;	/* positions are given out elsewhere */
 static bool subscribed = false; /* settled is of a logical subscriber */
 static bool is_new = false;		/* the roster has not heard of it yet */
-
-/* Durability: what is known to be on disk, and what the current read needs. */
-static TransactionId durable_xmin = InvalidTransactionId;
-static TransactionId pending_xmin = InvalidTransactionId;
-static XLogRecPtr pending_lsn = InvalidXLogRecPtr;
-static XLogRecPtr noted_lsn = InvalidXLogRecPtr;
 
 /* ---- handing out ---- */
 
@@ -214,14 +209,10 @@ check_log(void)
 	first_looks = FIRST_LOOKS;
 }
 
-/* Registers what must happen at the end of transactions, and the GUC; called once, from _PG_init. */
+/* Registers what must happen at the end of transactions; called once, from _PG_init. */
 void
 es_settle_init(void)
 {
-	DefineCustomBoolVariable("eventstore.read_durable",
-							 "Readers return an event only when its commit is on disk.",
-							 "Off, a reader may see events of asynchronous commits that a crash takes back.",
-							 &es_read_durable, true, PGC_USERSET, 0, NULL, NULL, NULL);
 	RegisterXactCallback(at_xact_end, NULL);
 }
 
@@ -514,8 +505,7 @@ look(int64 *given, int64 walk)
 	} while (es_base_position_seq.oid != known_sequence);
 	*given = Min(*given, own_first - 1);
 	holders = look_at_holders(&count);
-	if (es_read_durable && XLogNeedsFlush(lsn))
-		XLogFlush(lsn);
+	es_durable_flush(lsn);
 	if (count > 0 && now == 0)
 		now = written_settled();
 	lowest = find_lowest(holders, count, &known);
@@ -639,62 +629,4 @@ es_settle(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("es_settle()");
 	es_base_lock(&es_settle_mark, ShareRowExclusiveLock);
 	PG_RETURN_INT64(es_settle_write_mark());
-}
-
-/* ---- durable before visible ---- */
-
-/*
- * es_settle_note_snapshot begins a read: what was pending from the read before
- * may be on disk by now, and this snapshot's horizon is noted for the next.
- */
-void
-es_settle_note_snapshot(Snapshot snapshot)
-{
-	if (RecoveryInProgress())
-		return;
-	if (TransactionIdIsValid(durable_xmin) && TransactionIdPrecedes(snapshot->xmin, durable_xmin))
-		durable_xmin = InvalidTransactionId;	/* xids wrapped since */
-	if (!XLogRecPtrIsInvalid(pending_lsn) && GetFlushRecPtr(NULL) >= pending_lsn)
-	{
-		durable_xmin = pending_xmin;
-		pending_lsn = InvalidXLogRecPtr;
-	}
-	if (XLogRecPtrIsInvalid(pending_lsn))
-	{
-		pending_xmin = snapshot->xmin;
-		pending_lsn = GetXLogInsertRecPtr();
-	}
-}
-
-/* es_settle_note_row notes that a visible row of a segment will be returned. */
-void
-es_settle_note_row(TupleTableSlot *slot)
-{
-	es_settle_note_writer(es_base_slot_xmin(slot));
-}
-
-/* es_settle_note_writer notes that what a transaction wrote, and is visible, will be returned. */
-void
-es_settle_note_writer(TransactionId xmin)
-{
-	XLogRecPtr	lsn;
-
-	if (!TransactionIdIsNormal(xmin))
-		return;
-	if (TransactionIdIsValid(durable_xmin) && TransactionIdPrecedes(xmin, durable_xmin))
-		return;
-	if (TransactionIdIsCurrentTransactionId(xmin))
-		return;
-	lsn = TransactionIdGetCommitLSN(xmin);
-	if (lsn > noted_lsn)
-		noted_lsn = lsn;
-}
-
-/* es_settle_flush_noted makes the commits of the noted rows durable; called before rows leave the server. */
-void
-es_settle_flush_noted(void)
-{
-	if (es_read_durable && !XLogRecPtrIsInvalid(noted_lsn) && !RecoveryInProgress())
-		XLogFlush(noted_lsn);
-	noted_lsn = InvalidXLogRecPtr;
 }

@@ -12,7 +12,6 @@
 extern EsRelation es_settle_mark;	/* eventstore.settled_mark */
 extern const EsShape es_settle_mark_shape;
 
-extern bool es_read_durable;	/* GUC eventstore.read_durable */
 extern bool es_settle_for_worker;	/* this process only looks after the store */
 
 extern void es_settle_init(void);
@@ -26,11 +25,5 @@ extern bool es_settle_is_by_mark(void);
 extern void es_settle_sleep(long sleep_ms);
 extern void es_settle_learn(int64 position);
 extern int64 es_settle_write_mark(void);
-
-/* Durable before visible. */
-extern void es_settle_note_snapshot(Snapshot snapshot);
-extern void es_settle_note_row(TupleTableSlot *slot);
-extern void es_settle_note_writer(TransactionId xmin);
-extern void es_settle_flush_noted(void);
 
 #endif							/* ES_LOG_SETTLE_H */

@@ -32,6 +32,8 @@
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
+#include "log/durable.h"
+#include "log/segment.h"
 #include "read/cursor.h"
 
 #define WALK		4			/* events that are passed by at the price of a
@@ -90,7 +92,7 @@ take_event(LogRead *read, EsCursor *cursor)
 	if ((read->whole || passes(read->filter, event)) &&
 		(read->filter->wants == NULL || read->filter->wants(event, read->arg)))
 	{
-		es_settle_note_row(cursor->slot);
+		es_durable_note_row(cursor->slot);
 		es_cursor_give_out(cursor);
 		read->callback(event, read->arg);
 		read->left = read->filter->enough ? 0 : read->left - 1;
@@ -239,7 +241,7 @@ read_on(LogRead *read)
 	int64		newest = es_segment_newest_reaching(Max(final, 1));
 
 	read->snapshot = RegisterSnapshot(GetLatestSnapshot());
-	es_settle_note_snapshot(read->snapshot);
+	es_durable_note_snapshot(read->snapshot);
 	for (int64 n = es_segment_of(read->passed + 1);
 		 whole && read->left > 0 && n <= newest && es_segment_first_position(n) <= read->upto; n++)
 		whole = read_segment(read, n);
@@ -303,7 +305,7 @@ es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 		if (read.passed < read.upto && read_on(&read) && read.left > 0)
 			read.passed = read.upto;
 	}
-	es_settle_flush_noted();
+	es_durable_flush_noted();
 	return read.passed;
 }
 

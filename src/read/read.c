@@ -27,7 +27,13 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
+#include "base/objects.h"
+#include "log/durable.h"
+#include "log/segment.h"
 #include "log/subscriber.h"
+#include "table/pages.h"
+#include "table/rows.h"
+#include "table/table.h"
 
 #define MOST_OPEN	16			/* segments */
 #define NEAR	32				/* entries to step over rather than look for a
@@ -155,7 +161,7 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 	scan->upto_version = PG_INT64_MAX;
 	scan->own_snapshot = options->snapshot == NULL;
 	scan->snapshot = scan->own_snapshot ? es_rows_fresh_snapshot() : options->snapshot;
-	es_settle_note_snapshot(scan->snapshot);
+	es_durable_note_snapshot(scan->snapshot);
 	scan->context = CurrentMemoryContext;
 	scan->backwards = options->backwards;
 	scan->how.which = ES_INDEX_STREAM;
@@ -419,7 +425,7 @@ es_read_stream_next(EsStreamScan *scan, EsEvent *event)
 	{
 		if (next_row(scan))
 		{
-			es_settle_note_row(scan->now->scan.slot);
+			es_durable_note_row(scan->now->scan.slot);
 			es_segment_scan_event(&scan->now->scan, event);
 			if (unlikely(scan->lost >= 0))
 				check_lost(scan, event->version);
@@ -445,7 +451,7 @@ es_read_stream_end(EsStreamScan *scan)
 		es_pages_end(scan->how.pages);
 	if (scan->own_snapshot)
 		UnregisterSnapshot(scan->snapshot);
-	es_settle_flush_noted();
+	es_durable_flush_noted();
 	pfree(scan);
 }
 

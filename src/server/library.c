@@ -9,29 +9,33 @@
 
 #include "utils/guc.h"
 
-#include "fold/handler.h"
-#include "shared/roster.h"
-#include "subscription/ack.h"
 #include "append/bulk.h"
-#include "server/ddlguard.h"
-#include "projection/declare.h"
-#include "shared/flight.h"
-#include "projection/batch.h"
-#include "segment/mirror.h"
-#include "projection/projection.h"
+#include "base/objects.h"
+#include "fold/handler.h"
+#include "json/size.h"
+#include "json/value.h"
+#include "log/durable.h"
 #include "log/segment.h"
 #include "log/settle.h"
-#include "shared/mark.h"
 #include "log/subscriber.h"
-#include "subscription/subscription.h"
-#include "json/size.h"
-#include "stream/tipcache.h"
-#include "server/upgrade.h"
-#include "server/statements.h"
-#include "json/value.h"
 #include "log/wait.h"
-#include "shared/wake.h"
+#include "projection/batch.h"
+#include "projection/declare.h"
+#include "projection/projection.h"
+#include "segment/mirror.h"
+#include "server/ddlguard.h"
+#include "server/statements.h"
+#include "server/upgrade.h"
 #include "server/worker.h"
+#include "shared/flight.h"
+#include "shared/mark.h"
+#include "shared/memory.h"
+#include "shared/roster.h"
+#include "shared/wake.h"
+#include "stream/tipcache.h"
+#include "subscription/ack.h"
+#include "subscription/subscription.h"
+#include "table/kept.h"
 
 PG_MODULE_MAGIC;
 
@@ -51,6 +55,7 @@ _PG_init(void)
 	es_kept_init();
 	es_subscriber_init();
 	es_segment_init();
+	es_durable_init();
 	es_settle_init();
 	es_wait_init();
 	es_mirror_init();

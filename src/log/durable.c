@@ -1,0 +1,98 @@
+/*
+ * durable.c
+ *		Durable before visible: what readers return is on disk.
+ *
+ * An asynchronous commit is visible before it is on disk, and a crash would take
+ * back what a reader saw and hand its position out again.  So readers note the
+ * commit LSN of the rows that they return and flush before they return.  Rows of
+ * transactions below durable_xmin need no look.
+ */
+#include "log/durable.h"
+
+#include "access/htup_details.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "utils/guc.h"
+
+static bool read_durable = true;	/* GUC eventstore.read_durable */
+
+/* What is known to be on disk, and what the current read needs. */
+static TransactionId durable_xmin = InvalidTransactionId;
+static TransactionId pending_xmin = InvalidTransactionId;
+static XLogRecPtr pending_lsn = InvalidXLogRecPtr;
+static XLogRecPtr noted_lsn = InvalidXLogRecPtr;
+
+/* Defines the GUC; called once, from _PG_init. */
+void
+es_durable_init(void)
+{
+	DefineCustomBoolVariable("eventstore.read_durable",
+							 "Readers return an event only when its commit is on disk.",
+							 "Off, a reader may see events of asynchronous commits that a crash takes back.",
+							 &read_durable, true, PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
+/* es_durable_flush makes the WAL durable up to a place that what is returned depends on. */
+void
+es_durable_flush(XLogRecPtr lsn)
+{
+	if (read_durable && XLogNeedsFlush(lsn))
+		XLogFlush(lsn);
+}
+
+/*
+ * es_durable_note_snapshot begins a read: what was pending from the read before
+ * may be on disk by now, and this snapshot's horizon is noted for the next.
+ */
+void
+es_durable_note_snapshot(Snapshot snapshot)
+{
+	if (RecoveryInProgress())
+		return;
+	if (TransactionIdIsValid(durable_xmin) && TransactionIdPrecedes(snapshot->xmin, durable_xmin))
+		durable_xmin = InvalidTransactionId;	/* xids wrapped since */
+	if (!XLogRecPtrIsInvalid(pending_lsn) && GetFlushRecPtr(NULL) >= pending_lsn)
+	{
+		durable_xmin = pending_xmin;
+		pending_lsn = InvalidXLogRecPtr;
+	}
+	if (XLogRecPtrIsInvalid(pending_lsn))
+	{
+		pending_xmin = snapshot->xmin;
+		pending_lsn = GetXLogInsertRecPtr();
+	}
+}
+
+/* es_durable_note_row notes that a visible row of a segment will be returned. */
+void
+es_durable_note_row(TupleTableSlot *slot)
+{
+	es_durable_note_writer(es_base_slot_xmin(slot));
+}
+
+/* es_durable_note_writer notes that what a transaction wrote, and is visible, will be returned. */
+void
+es_durable_note_writer(TransactionId xmin)
+{
+	XLogRecPtr	lsn;
+
+	if (!TransactionIdIsNormal(xmin))
+		return;
+	if (TransactionIdIsValid(durable_xmin) && TransactionIdPrecedes(xmin, durable_xmin))
+		return;
+	if (TransactionIdIsCurrentTransactionId(xmin))
+		return;
+	lsn = TransactionIdGetCommitLSN(xmin);
+	if (lsn > noted_lsn)
+		noted_lsn = lsn;
+}
+
+/* es_durable_flush_noted makes the commits of the noted rows durable; called before rows leave the server. */
+void
+es_durable_flush_noted(void)
+{
+	if (read_durable && !XLogRecPtrIsInvalid(noted_lsn) && !RecoveryInProgress())
+		XLogFlush(noted_lsn);
+	noted_lsn = InvalidXLogRecPtr;
+}

@@ -1,0 +1,19 @@
+/*
+ * durable.h
+ *		Durable before visible: what readers return is on disk.
+ */
+#ifndef ES_LOG_DURABLE_H
+#define ES_LOG_DURABLE_H
+
+#include "base/base.h"
+
+#include "access/xlogdefs.h"
+
+extern void es_durable_init(void);
+extern void es_durable_flush(XLogRecPtr lsn);
+extern void es_durable_note_snapshot(Snapshot snapshot);
+extern void es_durable_note_row(TupleTableSlot *slot);
+extern void es_durable_note_writer(TransactionId xmin);
+extern void es_durable_flush_noted(void);
+
+#endif							/* ES_LOG_DURABLE_H */
