@@ -36,18 +36,22 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "base/error.h"
 #include "append/eventrow.h"
-#include "segment/maker.h"
 #include "append/refusal.h"
 #include "append/retry.h"
-#include "stream/lock.h"
+#include "base/error.h"
+#include "base/uuid7.h"
+#include "log/segment.h"
+#include "log/settle.h"
 #include "log/subscriber.h"
 #include "log/tags.h"
 #include "log/timeline.h"
-#include "stream/tipcache.h"
-#include "base/uuid7.h"
+#include "segment/maker.h"
 #include "shared/wake.h"
+#include "stream/lock.h"
+#include "stream/stream.h"
+#include "stream/tipcache.h"
+#include "table/table.h"
 
 #define BLOCK_ROWS		ES_STORE_MOST_ROWS
 #define SEGMENT_MARGIN	65536

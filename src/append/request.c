@@ -12,18 +12,18 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/array.h"
-#include "utils/numeric.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/numeric.h"
 #include "utils/typcache.h"
 
 #include "base/names.h"
-#include "log/tags.h"
-#include "json/size.h"
 #include "base/uuid7.h"
+#include "json/size.h"
+#include "log/tags.h"
 
 /* Attributes of es_new_event. */
 #define Anum_es_new_event_type		1

@@ -20,6 +20,9 @@
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
+#include "log/segment.h"
+#include "table/rows.h"
+
 /* The text of a UUID. */
 static char *
 uuid_text(const pg_uuid_t *id)

@@ -12,7 +12,7 @@
  * what a function runs, the portal does not tell - and that call no functions
  * of users, which might look at the view.
  */
-#include "append/append.h"
+#include "base/base.h"
 
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
@@ -26,7 +26,10 @@
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
+#include "append/append.h"
 #include "append/bulk.h"
+#include "append/request.h"
+#include "base/objects.h"
 
 PG_FUNCTION_INFO_V1(es_ingest_row);
 PG_FUNCTION_INFO_V1(es_ingest_statement);

@@ -50,11 +50,11 @@
 #include "utils/varlena.h"
 
 #include "base/error.h"
-#include "feed/option.h"
 #include "base/names.h"
 #include "base/objects.h"
-#include "table/rows.h"
+#include "feed/option.h"
 #include "log/segment.h"
+#include "table/rows.h"
 
 #define FEED_PLUGIN "eventstore"
 #define FEED_PREFIX "es_"

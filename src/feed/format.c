@@ -20,12 +20,12 @@
 #include "feed/format.h"
 
 #include "catalog/pg_type.h"
-#include "json/text.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/json.h"
 
 #include "json/size.h"
+#include "json/text.h"
 
 /* Appends a time as a JSON string. */
 static void

@@ -8,10 +8,11 @@
 #include "base/base.h"
 
 #include "commands/dbcommands.h"
-#include "feed/format.h"
-#include "feed/option.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+
+#include "feed/format.h"
+#include "feed/option.h"
 
 #define MESSAGE_SIZE 1000
 

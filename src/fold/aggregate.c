@@ -12,7 +12,7 @@
  * The state may be asked for in between, as a window function does, and the fold
  * go on.
  */
-#include "fold/fold.h"
+#include "base/base.h"
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
@@ -20,6 +20,9 @@
 
 #include "base/names.h"
 #include "base/settings.h"
+#include "fold/fold.h"
+#include "fold/reducer.h"
+#include "fold/state.h"
 
 PG_FUNCTION_INFO_V1(es_aggregate_transition);
 PG_FUNCTION_INFO_V1(es_aggregate_result);

@@ -39,6 +39,12 @@
 #include "utils/snapmgr.h"
 
 #include "base/names.h"
+#include "fold/fold.h"
+#include "fold/reducer.h"
+#include "fold/snapshot.h"
+#include "read/read.h"
+#include "stream/stream.h"
+#include "table/rows.h"
 
 #define FIRST_EVENTS	20000	/* folded before workers are worth it */
 #define QUEUE_SIZE		65536

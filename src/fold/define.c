@@ -9,7 +9,7 @@
  * eventstore.reducers: to the session itself at once, to others and to standbys
  * at commit.
  */
-#include "fold/reducer.h"
+#include "base/base.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"
@@ -24,10 +24,17 @@
 #include "utils/syscache.h"
 
 #include "base/names.h"
+#include "base/objects.h"
+#include "fold/handler.h"
+#include "fold/reducer.h"
 #include "fold/snapshot.h"
 #include "fold/state.h"
-#include "log/subscriber.h"
+#include "json/node.h"
+#include "json/opcompile.h"
+#include "json/pack.h"
 #include "json/size.h"
+#include "log/subscriber.h"
+#include "table/rows.h"
 
 void		(*es_reduce_drop_hook) (const text *reducer) = NULL;
 

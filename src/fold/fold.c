@@ -30,15 +30,15 @@
 #include "utils/numeric.h"
 
 #include "base/error.h"
-#include "fold/handler.h"
 #include "base/names.h"
+#include "base/settings.h"
+#include "fold/handler.h"
+#include "fold/upcast.h"
 #include "json/node.h"
 #include "json/opcompile.h"
 #include "json/ops.h"
 #include "json/pack.h"
-#include "base/settings.h"
 #include "json/tree.h"
-#include "fold/upcast.h"
 #include "json/value.h"
 
 typedef enum StateForm

@@ -30,17 +30,17 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-#include "table/columns.h"
 #include "base/error.h"
-#include "fold/handler.h"
 #include "base/names.h"
-#include "json/node.h"
 #include "base/objects.h"
+#include "base/settings.h"
+#include "fold/handler.h"
+#include "fold/state.h"
+#include "json/node.h"
 #include "json/opcompile.h"
 #include "json/pack.h"
-#include "base/settings.h"
-#include "fold/state.h"
 #include "json/value.h"
+#include "table/columns.h"
 
 #define FINGERPRINT_FORMAT	1	/* to be raised when the same reducer comes to
 								 * mean something else */

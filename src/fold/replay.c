@@ -16,13 +16,16 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "log/subscriber.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "base/settings.h"
+#include "fold/reducer.h"
+#include "fold/state.h"
+#include "log/subscriber.h"
+#include "stream/stream.h"
 
 PG_FUNCTION_INFO_V1(es_replay);
 PG_FUNCTION_INFO_V1(es_replay_steps);

@@ -20,9 +20,10 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
-#include "fold/handler.h"
-#include "json/pack.h"
 #include "base/settings.h"
+#include "fold/handler.h"
+#include "json/node.h"
+#include "json/pack.h"
 
 /* Calls a function that asks for the type of its first argument. */
 static Datum

@@ -21,18 +21,18 @@
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 
-#include "table/columns.h"
 #include "base/error.h"
 #include "base/names.h"
-#include "json/node.h"
 #include "base/objects.h"
+#include "base/settings.h"
+#include "json/node.h"
 #include "json/opcompile.h"
 #include "json/pack.h"
-#include "table/rows.h"
-#include "base/settings.h"
-#include "log/subscriber.h"
 #include "json/size.h"
 #include "json/tree.h"
+#include "log/subscriber.h"
+#include "table/columns.h"
+#include "table/rows.h"
 
 #define Anum_upcasters_type			1
 #define Anum_upcasters_from_version	2

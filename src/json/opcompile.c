@@ -13,6 +13,8 @@
 #include "miscadmin.h"
 
 #include "base/names.h"
+#include "json/node.h"
+#include "json/place.h"
 
 #define MOST_PATH		65535	/* bytes */
 #define MOST_ELEMENTS	PG_INT32_MAX	/* more than an array can have */

@@ -11,6 +11,8 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 
+#include "json/node.h"
+
 static JEntry write_node(StringInfo out, EsNode *node);
 
 /* Appends zero bytes up to the next multiple of four. */

@@ -23,8 +23,8 @@
 #include "utils/guc.h"
 #include "utils/numeric.h"
 
-#include "json/text.h"
 #include "json/node.h"
+#include "json/text.h"
 
 #define DIGITS_A_GROUP			4	/* decimal digits in each of numeric's own */
 

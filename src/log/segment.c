@@ -47,8 +47,11 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "table/prefetch.h"
+#include "base/objects.h"
 #include "log/subscriber.h"
+#include "table/columns.h"
+#include "table/prefetch.h"
+#include "table/table.h"
 
 #define DEFAULT_SEGMENT_SIZE	(INT64CONST(1) << 24)
 #define MIN_SEGMENT_SIZE		INT64CONST(100)

@@ -37,6 +37,8 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "base/objects.h"
+
 EsSubscriber es_subscriber_state;
 static uint64 news = 0;			/* invalidations */
 

@@ -13,6 +13,8 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "base/objects.h"
+#include "table/columns.h"
 
 EsRelation	es_tags_table = {"tags"};
 

@@ -39,8 +39,11 @@
 #include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 
-#include "table/sequence.h"
+#include "base/objects.h"
+#include "log/segment.h"
 #include "log/subscriber.h"
+#include "table/rows.h"
+#include "table/sequence.h"
 
 /* What timeline_seq says in a store that follows another. */
 #define FOLLOWS	PG_INT64_MAX

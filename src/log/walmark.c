@@ -25,7 +25,9 @@
 #include "utils/array.h"
 #include "utils/pg_lsn.h"
 
+#include "base/objects.h"
 #include "log/subscriber.h"
+#include "table/columns.h"
 
 #define MOST_MARKS	64
 

@@ -15,12 +15,12 @@
 
 #include "base/error.h"
 #include "fold/handler.h"
-#include "projection/projection.h"
 #include "fold/reducer.h"
 #include "fold/state.h"
-#include "json/size.h"
 #include "fold/upcast.h"
+#include "json/size.h"
 #include "json/value.h"
+#include "projection/projection.h"
 
 /* Says in the context of errors what they are about. */
 static void

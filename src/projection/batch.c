@@ -43,11 +43,11 @@
 
 #include "base/error.h"
 #include "fold/fold.h"
-#include "read/log.h"
+#include "log/segment.h"
 #include "projection/progress.h"
 #include "projection/projection.h"
 #include "projection/readmodel.h"
-#include "log/segment.h"
+#include "read/log.h"
 
 #define CHUNK_EVENTS	256		/* read at once */
 #define CHUNK_SPAN		100000	/* positions looked through at once */

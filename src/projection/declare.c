@@ -22,9 +22,20 @@
 #include "utils/regproc.h"
 #include "utils/timestamp.h"
 
+#include "base/names.h"
+#include "base/objects.h"
+#include "fold/handler.h"
+#include "fold/reducer.h"
+#include "json/value.h"
+#include "log/settle.h"
+#include "log/subscriber.h"
+#include "projection/apply.h"
+#include "projection/batch.h"
+#include "projection/progress.h"
+#include "projection/projection.h"
+#include "projection/readmodel.h"
 #include "projection/rebuild.h"
 #include "stream/lock.h"
-#include "log/subscriber.h"
 
 PG_FUNCTION_INFO_V1(es_create_projection);
 PG_FUNCTION_INFO_V1(es_create_handler_projection);

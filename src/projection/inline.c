@@ -19,7 +19,11 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "fold/fold.h"
 #include "projection/apply.h"
+#include "projection/progress.h"
+#include "projection/projection.h"
+#include "projection/readmodel.h"
 
 /* Picks the events that a projection wants, copies that share what they point to; returns how many. */
 static int

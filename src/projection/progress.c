@@ -21,12 +21,12 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "subscription/ack.h"
-#include "table/columns.h"
 #include "base/error.h"
 #include "base/objects.h"
-#include "table/rows.h"
 #include "shared/wake.h"
+#include "subscription/ack.h"
+#include "table/columns.h"
+#include "table/rows.h"
 
 #define Anum_progress_id				1
 #define Anum_progress_generation		2

@@ -37,15 +37,15 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
-#include "table/columns.h"
 #include "base/error.h"
 #include "base/names.h"
 #include "base/objects.h"
-#include "shared/roster.h"
-#include "table/rows.h"
-#include "table/sequence.h"
 #include "base/settings.h"
 #include "log/subscriber.h"
+#include "shared/roster.h"
+#include "table/columns.h"
+#include "table/rows.h"
+#include "table/sequence.h"
 
 #define Anum_projections_id				1
 #define Anum_projections_created_at		2

@@ -32,7 +32,11 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
+#include "base/objects.h"
 #include "log/subscriber.h"
+#include "projection/projection.h"
+#include "table/columns.h"
+#include "table/rows.h"
 
 #define Anum_states_id			1
 #define Anum_states_generation	2

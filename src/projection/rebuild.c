@@ -25,9 +25,14 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "subscription/ack.h"
-#include "stream/lock.h"
+#include "log/settle.h"
 #include "log/subscriber.h"
+#include "projection/apply.h"
+#include "projection/progress.h"
+#include "projection/projection.h"
+#include "projection/readmodel.h"
+#include "stream/lock.h"
+#include "subscription/ack.h"
 
 #define SWEEP_ROWS	10000		/* in a transaction of the worker */
 

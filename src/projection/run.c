@@ -31,11 +31,17 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "projection/rebuild.h"
-#include "shared/roster.h"
-#include "shared/mark.h"
+#include "base/objects.h"
+#include "log/settle.h"
 #include "log/subscriber.h"
 #include "log/wait.h"
+#include "projection/batch.h"
+#include "projection/progress.h"
+#include "projection/projection.h"
+#include "projection/rebuild.h"
+#include "shared/mark.h"
+#include "shared/roster.h"
+#include "shared/wake.h"
 
 #define LOCKED_AGAIN_US	INT64CONST(100000)
 #define LOADING_AGAIN_US	INT64CONST(1000000)

@@ -56,7 +56,11 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/objects.h"
 #include "base/settings.h"
+#include "log/segment.h"
+#include "table/columns.h"
+#include "table/rows.h"
 
 #define MAKER_TRIES				2
 #define MOST_AT_ONCE			10000	/* segments */

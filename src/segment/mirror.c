@@ -83,11 +83,17 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "segment/maker.h"
-#include "segment/publisher.h"
+#include "base/objects.h"
+#include "log/segment.h"
+#include "log/settle.h"
 #include "log/subscriber.h"
 #include "log/timeline.h"
 #include "log/walmark.h"
+#include "segment/maker.h"
+#include "segment/publisher.h"
+#include "table/columns.h"
+#include "table/rows.h"
+#include "table/table.h"
 
 /*
  * How far segments are made ahead of the publisher's: in positions, and not more

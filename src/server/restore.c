@@ -20,12 +20,18 @@
  * restore makes the triggers on segments after their data, so there only the tables
  * of the extension are looked at, once for each COPY.
  */
-#include "log/timeline.h"
+#include "base/base.h"
 
 #include "catalog/pg_inherits.h"
 #include "commands/trigger.h"
 #include "replication/logicalworker.h"
 #include "utils/snapmgr.h"
+
+#include "base/objects.h"
+#include "log/segment.h"
+#include "log/settle.h"
+#include "log/timeline.h"
+#include "table/rows.h"
 
 PG_FUNCTION_INFO_V1(es_restore_guard);
 

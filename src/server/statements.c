@@ -35,6 +35,7 @@
 #include "utils/timestamp.h"
 
 #include "log/settle.h"
+#include "shared/roster.h"
 #include "shared/wake.h"
 
 #define LOOK_AGAIN_MS	100

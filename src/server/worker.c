@@ -48,10 +48,12 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "projection/run.h"
+#include "base/objects.h"
 #include "log/settle.h"
-#include "shared/mark.h"
 #include "log/subscriber.h"
+#include "projection/run.h"
+#include "shared/mark.h"
+#include "shared/roster.h"
 #include "shared/wake.h"
 
 #define WORKER_LOCK_TIMEOUT	"500ms" /* below the default deadlock_timeout */

@@ -23,8 +23,8 @@
  */
 #include "shared/flight.h"
 
-#include "access/twophase.h"
 #include "access/transam.h"
+#include "access/twophase.h"
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "port/atomics.h"

@@ -38,6 +38,8 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 
+#include "shared/memory.h"
+
 #define CATEGORY_BITS	48
 #define COUNTERS		1024	/* a power of two */
 #define ANY				64		/* the counter of those who want everything */

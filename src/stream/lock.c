@@ -30,10 +30,11 @@
  */
 #include "stream/lock.h"
 
-#include "miscadmin.h"
 #include "common/hashfn.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
 
+#include "base/objects.h"
 #include "log/settle.h"
 
 /* What the objsubid of lock tags on hashes says. */

@@ -19,9 +19,14 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "table/sequence.h"
-#include "stream/lock.h"
+#include "base/objects.h"
+#include "log/segment.h"
 #include "log/subscriber.h"
+#include "stream/lock.h"
+#include "table/columns.h"
+#include "table/rows.h"
+#include "table/sequence.h"
+#include "table/table.h"
 
 static EsRelation streams_by_name = {"streams_by_name",
 .index = {.keys = {Anum_es_streams_name},.columns = "name",.unique = true}};

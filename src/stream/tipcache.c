@@ -18,6 +18,8 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 
+#include "base/objects.h"
+
 #define MOST_BYTES		(8 * 1024 * 1024)
 
 static HTAB *entries = NULL;	/* in a context of its own, of the top

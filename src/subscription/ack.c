@@ -26,11 +26,11 @@
 #include "utils/timestamp.h"
 
 #include "base/error.h"
-#include "subscription/failure.h"
-#include "read/log.h"
 #include "log/subscriber.h"
-#include "subscription/subscription.h"
+#include "read/log.h"
 #include "shared/wake.h"
+#include "subscription/failure.h"
+#include "subscription/subscription.h"
 
 #define MOST_DELAY_MS	(5 * 60 * 1000)
 #define MOST_REASON		10000	/* bytes that are kept of a reason */

@@ -16,6 +16,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "table/rows.h"
+
 #define Anum_failures_id		1
 #define Anum_failures_position	2
 #define Anum_failures_parked_at	3

@@ -13,6 +13,7 @@
 #include "utils/timestamp.h"
 
 #include "shared/wake.h"
+#include "subscription/subscription.h"
 
 #define LOOK_AGAIN_US			20000	/* where a lock was in the way */
 

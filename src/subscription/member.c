@@ -27,6 +27,9 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/objects.h"
+#include "table/rows.h"
+
 #define Anum_members_id				1
 #define Anum_members_alive_until	2
 #define Anum_members_member			3

@@ -32,10 +32,15 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "subscription/lease.h"
-#include "log/subscriber.h"
 #include "json/size.h"
+#include "log/settle.h"
+#include "log/subscriber.h"
 #include "log/wait.h"
+#include "read/log.h"
+#include "subscription/failure.h"
+#include "subscription/lease.h"
+#include "subscription/member.h"
+#include "subscription/subscription.h"
 
 #define Natts_delivery			(Natts_es_event + 2)
 #define FAR_BEHIND				100 /* positions, worth a row written */

@@ -34,15 +34,15 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "table/columns.h"
 #include "base/error.h"
 #include "base/names.h"
 #include "base/objects.h"
-#include "table/rows.h"
-#include "table/sequence.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
 #include "shared/wake.h"
+#include "table/columns.h"
+#include "table/rows.h"
+#include "table/sequence.h"
 
 #define Anum_subscriptions_id			1
 #define Anum_subscriptions_partitions	2

@@ -27,6 +27,9 @@
  */
 #include "table/extend.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/bufpage.h"
@@ -34,9 +37,6 @@
 #include "storage/freespace.h"
 #include "storage/lmgr.h"
 #include "storage/smgr.h"
-
-#include <fcntl.h>
-#include <unistd.h>
 
 /*
  * Servers before these follow the free space map past a table's end, where a crash

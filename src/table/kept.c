@@ -25,6 +25,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "base/objects.h"
 #include "table/altered.h"
 #include "table/btree.h"
 

@@ -27,9 +27,10 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "table/prefetch.h"
 #include "storage/bufmgr.h"
 #include "utils/rel.h"
+
+#include "table/prefetch.h"
 
 #define MOST_KEPT	64			/* pages; a power of 2, as LEAST_KEPT */
 #define LEAST_KEPT	8

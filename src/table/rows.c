@@ -19,6 +19,9 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
+#include "base/objects.h"
+#include "table/columns.h"
+
 /*
  * es_rows_fresh_snapshot registers a snapshot of what is committed now and
  * of all that this transaction has done, the running command included.  To be

@@ -28,6 +28,8 @@
 #include "storage/lmgr.h"
 #include "utils/resowner.h"
 
+#include "base/objects.h"
+
 /* How many numbers a WAL record is ahead, as nextval has it. */
 #define NUMBERS_LOGGED_AHEAD	32
 

@@ -42,11 +42,11 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "table/altered.h"
-#include "table/columns.h"
 #include "base/error.h"
 #include "base/objects.h"
 #include "shared/mark.h"
+#include "table/altered.h"
+#include "table/columns.h"
 
 void		(*es_store_copy_hook) (Relation rel) = NULL;
 
