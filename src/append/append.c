@@ -7,8 +7,15 @@
  */
 #include "append/append.h"
 
+#include "nodes/execnodes.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
 #include "append/attempt.h"
 #include "append/eventrow.h"
+#include "base/call.h"
+#include "base/event.h"
+#include "base/pending.h"
 #include "projection/inline.h"
 #include "projection/projection.h"
 

@@ -5,6 +5,8 @@
 #ifndef ES_APPEND_APPEND_H
 #define ES_APPEND_APPEND_H
 
+#include "base/base.h"
+
 #include "append/request.h"
 
 extern void es_append_run(EsAppend *append);

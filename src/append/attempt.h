@@ -5,6 +5,8 @@
 #ifndef ES_APPEND_ATTEMPT_H
 #define ES_APPEND_ATTEMPT_H
 
+#include "base/base.h"
+
 #include "append/request.h"
 
 /* Of what this session appended, also if that was undone; 0: nothing yet. */

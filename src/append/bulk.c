@@ -24,9 +24,12 @@
 
 #include "access/xact.h"
 #include "utils/datum.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "utils/uuid.h"
 
 #include "append/append.h"
+#include "base/pending.h"
 
 #define MOST_ROWS	1000
 #define MOST_BYTES	(16 * 1024 * 1024)

@@ -5,6 +5,8 @@
 #ifndef ES_APPEND_BULK_H
 #define ES_APPEND_BULK_H
 
+#include "base/base.h"
+
 #include "append/request.h"
 
 extern void es_bulk_init(void);

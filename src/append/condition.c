@@ -24,18 +24,29 @@
  */
 #include "base/base.h"
 
+#include "access/genam.h"
 #include "access/relscan.h"
+#include "access/sdir.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
+#include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/jsonb.h"
+#include "utils/relcache.h"
 #include "utils/snapmgr.h"
+#include "utils/snapshot.h"
 
 #include "append/append.h"
 #include "append/request.h"
+#include "base/call.h"
 #include "base/error.h"
+#include "base/event.h"
 #include "base/names.h"
 #include "base/objects.h"
 #include "log/durable.h"
@@ -187,7 +198,7 @@ look_at(TupleTableSlot *slot, const EsEvent *event, void *arg)
 
 	if (!TransactionIdIsValid(writer) && event->position >= look->query->own_from)
 	{
-		TransactionId xmin = es_base_slot_xmin(slot);
+		TransactionId xmin = es_rows_slot_xmin(slot);
 
 		if (TransactionIdIsCurrentTransactionId(xmin))
 			return true;		/* of this call */

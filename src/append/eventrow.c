@@ -7,8 +7,6 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "table/table.h"
-
 /*
  * es_eventrow_fill fills a slot for writing with an event, as a run of its own;
  * what it points to must live until the slot is written.

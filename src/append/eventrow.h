@@ -5,8 +5,14 @@
 #ifndef ES_APPEND_EVENTROW_H
 #define ES_APPEND_EVENTROW_H
 
+#include "base/base.h"
+
+#include "executor/tuptable.h"
+
 #include "append/request.h"
+#include "base/event.h"
 #include "stream/stream.h"
+#include "table/table.h"
 
 extern void es_eventrow_fill(TupleTableSlot *slot, const EsStream *stream, const EsNewEvent *event);
 extern void es_eventrow_join_runs(EsTable *table, int n);

@@ -5,9 +5,11 @@
 #ifndef ES_APPEND_REFUSAL_H
 #define ES_APPEND_REFUSAL_H
 
-#include "append/request.h"
+#include "base/base.h"
 
 #include "nodes/pg_list.h"
+
+#include "append/request.h"
 
 typedef enum EsRefusalReason
 {

@@ -8,6 +8,7 @@
  */
 #include "append/request.h"
 
+#include "access/htup.h"
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -20,6 +21,7 @@
 #include "utils/numeric.h"
 #include "utils/typcache.h"
 
+#include "base/event.h"
 #include "base/names.h"
 #include "base/uuid7.h"
 #include "json/size.h"

@@ -7,7 +7,10 @@
 
 #include "base/base.h"
 
+#include "datatype/timestamp.h"
 #include "utils/hsearch.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
 
 /* What the stream must look like. */
 typedef enum EsExpectation

@@ -13,13 +13,21 @@
  */
 #include "append/retry.h"
 
+#include "access/genam.h"
 #include "access/relscan.h"
+#include "access/sdir.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
 #include "utils/snapmgr.h"
+#include "utils/snapshot.h"
 #include "utils/uuid.h"
 
+#include "base/event.h"
+#include "base/names.h"
 #include "log/segment.h"
 #include "table/rows.h"
 

@@ -5,6 +5,8 @@
 #ifndef ES_APPEND_RETRY_H
 #define ES_APPEND_RETRY_H
 
+#include "base/base.h"
+
 #include "append/request.h"
 #include "stream/stream.h"
 

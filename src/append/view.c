@@ -14,21 +14,30 @@
  */
 #include "base/base.h"
 
+#include "access/htup.h"
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
+#include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "parser/parsetree.h"
 #include "tcop/pquery.h"
 #include "utils/portal.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
+#include "utils/uuid.h"
 
 #include "append/append.h"
 #include "append/bulk.h"
 #include "append/request.h"
+#include "base/call.h"
+#include "base/event.h"
+#include "base/names.h"
 #include "base/objects.h"
 
 PG_FUNCTION_INFO_V1(es_ingest_row);

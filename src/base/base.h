@@ -1,8 +1,6 @@
 /*
  * base.h
- *		The ground every part stands on: PostgreSQL version differences,
- *		the stored form of an event, the checks of what callers hand
- *		in, and whom SQL of ours runs as.
+ *		The ground every part stands on: the server, and how its versions differ.
  *
  * This is the only file that may ask for PG_VERSION_NUM.
  */
@@ -12,19 +10,8 @@
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/tableam.h"
-#include "access/xact.h"
-#include "datatype/timestamp.h"
 #include "fmgr.h"
-#include "funcapi.h"
-#include "utils/hsearch.h"
-#include "utils/inval.h"
-#include "utils/jsonb.h"
-#include "utils/rel.h"
-#include "utils/snapshot.h"
-#include "utils/uuid.h"
-
-#include "base/objects.h"
+#include "nodes/pg_list.h"
 
 /*
  * Differences between the servers we build on.
@@ -176,130 +163,7 @@ typedef bool EsUpdateIndexes;
 	pg_proc_aclcheck(function, role, ACL_EXECUTE)
 #endif
 
-/*
- * Columns of eventstore.events and its segments, as in log/tables.sql.
- */
-#define Anum_es_events_position			1
-#define Anum_es_events_stream_id		2
-#define Anum_es_events_version			3
-#define Anum_es_events_recorded_at		4
-#define Anum_es_events_event_id			5
-#define Anum_es_events_category_key		6
-#define Anum_es_events_type_version		7
-#define Anum_es_events_run_length		8
-#define Anum_es_events_id_given			9
-#define Anum_es_events_stream			10
-#define Anum_es_events_type				11
-#define Anum_es_events_data				12
-#define Anum_es_events_metadata			13
-#define Natts_es_events					13
-
-/*
- * Attributes of the SQL type es_event (and columns of the view es_events).
- */
-#define Anum_es_event_position			1
-#define Anum_es_event_stream			2
-#define Anum_es_event_version			3
-#define Anum_es_event_type				4
-#define Anum_es_event_type_version		5
-#define Anum_es_event_data				6
-#define Anum_es_event_metadata			7
-#define Anum_es_event_event_id			8
-#define Anum_es_event_recorded_at		9
-#define Natts_es_event					9
-
-/*
- * One stored event, deformed.  The varlena members are stored values: they
- * may be short, compressed or out of line, and belong to whoever filled the
- * struct (a scan: until its next step).
- */
-typedef struct EsEvent
-{
-	int64		position;
-	int64		stream_id;
-	int64		version;
-	TimestampTz recorded_at;
-	pg_uuid_t	event_id;
-	int32		category_key;
-	int32		type_version;
-	int32		run_length;		/* see read/cursor.c */
-	bool		id_given;
-	Datum		stream;			/* text */
-	Datum		type;			/* text */
-	Datum		data;			/* jsonb */
-	Datum		metadata;		/* jsonb; 0 if it was not wanted */
-} EsEvent;
-
 /* Tells whether the server that runs has a fix of minor releases. */
 extern bool es_base_server_has(int fixed_in_15, int fixed_in_16);
-
-/*
- * What a statement has taken but not yet appended must be before anything
- * looks at the log.  Set by the part that keeps it.
- */
-extern void (*es_base_flush_hook) (void);
-
-static inline void
-es_base_flush_pending(void)
-{
-	if (es_base_flush_hook)
-		es_base_flush_hook();
-}
-
-/*
- * What looks at the log as it is now cannot run in a parallel query, where all have
- * one snapshot.  Functions are labelled so, but what users call them from may not be.
- */
-ES_NORETURN extern void es_base_report_parallel(void);
-
-static inline void
-es_base_refuse_parallel(void)
-{
-	if (unlikely(IsInParallelMode()))
-		es_base_report_parallel();
-}
-
-/* Checks of arguments; all raise. */
-#define ES_MAX_STREAM_NAME	512
-#define ES_MAX_TYPE_NAME	255
-
-extern void es_base_require_trigger(bool fits, const char *function);
-extern void es_base_require(FunctionCallInfo fcinfo, int argno, const char *name);
-extern text *es_base_stream_arg(FunctionCallInfo fcinfo, int argno);
-extern void es_base_check_name(const text *name, const char *what, int max);
-extern void es_base_check_stream_name(const text *name);
-extern void es_base_check_type_name(const text *name);
-extern int64 es_base_check_limit(int64 limit, const char *name);
-extern int64 es_base_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name);
-
-/* Facts about names. */
-extern bool es_base_same_text(const text *a, const text *b);
-extern HTAB *es_base_name_map(const char *what, int size, Size entrysize, MemoryContext context);
-extern int	es_base_category_length(const char *name, int len);
-extern int32 es_base_category_key(const char *category, int len);
-
-/* Event <-> SQL. */
-extern void es_base_deform_event(TupleTableSlot *slot, EsEvent *event, bool with_metadata);
-extern TransactionId es_base_slot_xmin(TupleTableSlot *slot);
-extern void es_base_event_values(const EsEvent *event, Datum *values, bool *isnull);
-extern void es_base_check_type(TupleDesc desc, const Oid *types, int natts);
-extern void es_base_check_event(TupleDesc desc);
-extern ReturnSetInfo *es_base_begin_rows(FunctionCallInfo fcinfo);
-extern Datum es_base_form_event(Datum *values, bool *isnull);
-extern Datum es_base_event_datum(const EsEvent *event);
-extern bool es_base_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull);
-
-/* SQL as the extension's owner, safe from the caller's settings. */
-typedef struct EsOwnerContext
-{
-	Oid			user;
-	int			sec_context;
-	int			guc_level;
-} EsOwnerContext;
-
-extern int	es_base_enter_settings(void);
-extern void es_base_leave_settings(int level);
-extern void es_base_become_owner(EsOwnerContext *saved);
-extern void es_base_become_caller(const EsOwnerContext *saved);
 
 #endif							/* ES_BASE_BASE_H */

@@ -8,8 +8,6 @@
  */
 #include "base/error.h"
 
-#include "utils/memutils.h"
-
 #include "base/names.h"
 
 #define MOST_OF_AN_ERROR	10000	/* bytes of each part of it */

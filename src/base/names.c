@@ -1,6 +1,6 @@
 /*
  * names.c
- *		Names: sets of them to filter by, and how they are shown in messages.
+ *		Names: what may be one, sets of them to filter by, and how messages show them.
  *
  * Lists of names come from callers, and from tables that callers' lists were put
  * into.  A set has each name once, whatever the list; to look for a name in it takes
@@ -20,6 +20,7 @@
 #include "common/hashfn.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "port/pg_crc32c.h"
 #include "utils/builtins.h"
 
 #define FEW				8		/* names that are not worth an index */
@@ -53,6 +54,105 @@ typedef struct EsNameIndexEntry
 #include "lib/simplehash.h"
 
 /* ---- what is a name ---- */
+
+/* es_base_check_name raises 22023 unless a name is 1..max bytes without control characters. */
+void
+es_base_check_name(const text *name, const char *what, int max)
+{
+	const unsigned char *p = (const unsigned char *) VARDATA_ANY(name);
+	int			len = VARSIZE_ANY_EXHDR(name);
+
+	if (len < 1 || len > max)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s name must be 1 to %d bytes long, not %d", what, max, len));
+	for (int i = 0; i < len; i++)
+		if (p[i] < 0x20 || p[i] == 0x7f)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("%s name must not contain control characters", what),
+					errdetail("There is a byte 0x%02x at offset %d.", p[i], i));
+}
+
+/* es_base_check_stream_name raises 22023 for what cannot be a stream's name. */
+void
+es_base_check_stream_name(const text *name)
+{
+	es_base_check_name(name, "stream", ES_MAX_STREAM_NAME);
+}
+
+/* es_base_check_type_name raises 22023 for what a caller cannot use as an event type. */
+void
+es_base_check_type_name(const text *name)
+{
+	es_base_check_name(name, "event type", ES_MAX_TYPE_NAME);
+	if (*VARDATA_ANY(name) == '$')
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("event types that begin with \"$\" are reserved"));
+}
+
+/* es_base_same_text tells whether two texts, short or not, have the same bytes. */
+bool
+es_base_same_text(const text *a, const text *b)
+{
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+}
+
+/* Hashes a pointer to a text by the text. */
+static uint32
+hash_text_of(const void *key, Size keysize)
+{
+	const text *name = *(const text *const *) key;
+
+	return hash_bytes((const unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+}
+
+/* Compares two pointers to texts by the texts. */
+static int
+compare_texts_of(const void *a, const void *b, Size keysize)
+{
+	return !es_base_same_text(*(const text *const *) a, *(const text *const *) b);
+}
+
+/*
+ * es_base_name_map makes a hash table whose entries begin with a const text *,
+ * the key, by its contents.  The text must live as long as the entry.
+ */
+HTAB *
+es_base_name_map(const char *what, int size, Size entrysize, MemoryContext context)
+{
+	HASHCTL		ctl = {.keysize = sizeof(text *),.entrysize = entrysize,
+	.hash = hash_text_of,.match = compare_texts_of,.hcxt = context};
+
+	return hash_create(what, size, &ctl, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+}
+
+/* es_base_category_length tells how much of a stream's name is its category. */
+int
+es_base_category_length(const char *name, int len)
+{
+	const char *dash = memchr(name, '-', len);
+
+	return dash ? (int) (dash - name) : len;
+}
+
+/*
+ * es_base_category_key hashes a category's name for the stored column
+ * category_key.  CRC-32C gives the same on every platform, so dumps travel;
+ * different categories may share a key, so readers compare names too.
+ */
+int32
+es_base_category_key(const char *category, int len)
+{
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, category, len);
+	FIN_CRC32C(crc);
+	return (int32) crc;
+}
 
 /* es_names_check raises 22023 for what no event can have. */
 void

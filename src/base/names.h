@@ -1,6 +1,6 @@
 /*
  * names.h
- *		Names: sets of them to filter by, and how they are shown in messages.
+ *		Names: what may be one, sets of them to filter by, and how messages show them.
  */
 #ifndef ES_BASE_NAMES_H
 #define ES_BASE_NAMES_H
@@ -8,6 +8,9 @@
 #include "base/base.h"
 
 #include "utils/array.h"
+#include "utils/hsearch.h"
+
+#include "base/event.h"
 
 /* What names are of. */
 typedef enum EsNameKind
@@ -27,11 +30,23 @@ typedef struct EsNames
 	struct nameindex_hash *index;	/* of names, if there are many; or NULL */
 } EsNames;
 
+#define ES_MAX_STREAM_NAME	512
+#define ES_MAX_TYPE_NAME		255
 #define ES_MAX_TAG_NAME		255
 #define ES_MAX_LIST			1000000 /* names in one list, as it is given */
 
+/* What is a name. */
+extern void es_base_check_name(const text *name, const char *what, int max);
+extern void es_base_check_stream_name(const text *name);
+extern void es_base_check_type_name(const text *name);
+extern bool es_base_same_text(const text *a, const text *b);
+extern HTAB *es_base_name_map(const char *what, int size, Size entrysize, MemoryContext context);
+extern int	es_base_category_length(const char *name, int len);
+extern int32 es_base_category_key(const char *category, int len);
 extern void es_names_check(const text *name, EsNameKind kind);
 extern void es_names_check_count(int64 count, const char *list);
+
+/* Sets. */
 extern bool es_names_add(EsNames *names, text *name);
 extern EsNames es_names_of_one(text *name);
 extern EsNames es_names_arg(FunctionCallInfo fcinfo, int argno, EsNameKind kind, const char *list);
@@ -40,6 +55,7 @@ extern ArrayType *es_names_array(const EsNames *names);
 extern bool es_names_have(const EsNames *names, const char *name, int len);
 extern bool es_names_pass(const EsNames *categories, const EsNames *types, const EsEvent *event);
 
+/* Messages. */
 extern char *es_names_show(const char *name);
 extern char *es_names_cut(const char *text, int len, int most);
 extern char *es_names_show_bytes(const char *name, int len);

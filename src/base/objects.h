@@ -5,7 +5,7 @@
 #ifndef ES_BASE_OBJECTS_H
 #define ES_BASE_OBJECTS_H
 
-#include "postgres.h"
+#include "base/base.h"
 
 #include "access/attnum.h"
 #include "storage/lockdefs.h"

@@ -22,7 +22,10 @@
 
 #include "access/parallel.h"
 #include "catalog/namespace.h"
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/guc_tables.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"

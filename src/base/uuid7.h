@@ -7,6 +7,8 @@
 
 #include "base/base.h"
 
+#include "utils/uuid.h"
+
 extern void es_uuid7_make(pg_uuid_t *uuid);
 extern bool es_uuid7_is_uuid(const char *string, int len);
 

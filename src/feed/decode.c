@@ -38,9 +38,12 @@
  */
 #include "feed/decode.h"
 
+#include "access/htup.h"
+#include "access/htup_details.h"
 #include "catalog/partition.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
+#include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "replication/logical.h"
@@ -51,8 +54,12 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
 
 #include "base/error.h"
+#include "base/event.h"
 #include "feed/format.h"
 #include "feed/option.h"
 

@@ -7,7 +7,6 @@
 #ifndef ES_FEED_FEED_H
 #define ES_FEED_FEED_H
 
-#include "log/settle.h"
-#include "log/walmark.h"
+#include "base/base.h"
 
 #endif							/* ES_FEED_FEED_H */

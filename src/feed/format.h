@@ -5,10 +5,14 @@
 #ifndef ES_FEED_FORMAT_H
 #define ES_FEED_FORMAT_H
 
-#include "feed/option.h"
+#include "base/base.h"
 
 #include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
+
+#include "base/event.h"
+#include "feed/option.h"
 
 /* What is told about a transaction; members that are zero are left out. */
 typedef struct EsFeedFrame

@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "base/event.h"
 #include "feed/format.h"
 #include "feed/option.h"
 

@@ -5,9 +5,12 @@
 #ifndef ES_FEED_OPTION_H
 #define ES_FEED_OPTION_H
 
-#include "base/names.h"
+#include "base/base.h"
 
 #include "nodes/pg_list.h"
+
+#include "base/event.h"
+#include "base/names.h"
 
 typedef enum EsFeedFormat
 {

@@ -14,10 +14,12 @@
  */
 #include "base/base.h"
 
-#include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/memutils.h"
 
+#include "base/call.h"
+#include "base/event.h"
 #include "base/names.h"
 #include "base/settings.h"
 #include "fold/fold.h"

@@ -5,7 +5,7 @@
 #ifndef ES_FOLD_CATEGORY_H
 #define ES_FOLD_CATEGORY_H
 
-#include "fold/replay.h"
+#include "base/base.h"
 
 #include "storage/dsm.h"
 #include "storage/shm_toc.h"

@@ -11,6 +11,7 @@
  */
 #include "base/base.h"
 
+#include "access/htup.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
@@ -19,10 +20,13 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "base/call.h"
 #include "base/names.h"
 #include "base/objects.h"
 #include "fold/handler.h"

@@ -6,6 +6,8 @@
 #define ES_FOLD_FOLD_H
 
 #include "base/base.h"
+
+#include "base/event.h"
 #include "fold/reducer.h"
 #include "fold/state.h"
 

@@ -18,6 +18,7 @@
  */
 #include "fold/handler.h"
 
+#include "access/htup.h"
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_language.h"
@@ -40,6 +41,7 @@
 #include "utils/varlena.h"
 
 #include "base/error.h"
+#include "base/owner.h"
 #include "base/settings.h"
 
 bool		es_handler_on_behalf = false;

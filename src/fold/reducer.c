@@ -18,7 +18,6 @@
 #include "fold/reducer.h"
 
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
@@ -26,21 +25,19 @@
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 
 #include "base/error.h"
-#include "base/names.h"
-#include "base/objects.h"
+#include "base/owner.h"
 #include "base/settings.h"
-#include "fold/handler.h"
 #include "fold/state.h"
 #include "json/node.h"
-#include "json/opcompile.h"
 #include "json/pack.h"
 #include "json/value.h"
-#include "table/columns.h"
 
 #define FINGERPRINT_FORMAT	1	/* to be raised when the same reducer comes to
 								 * mean something else */

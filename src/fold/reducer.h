@@ -5,8 +5,17 @@
 #ifndef ES_FOLD_REDUCER_H
 #define ES_FOLD_REDUCER_H
 
-#include "table/rows.h"
+#include "base/base.h"
+
+#include "utils/jsonb.h"
+
+#include "base/names.h"
+#include "base/objects.h"
+#include "fold/handler.h"
 #include "fold/upcast.h"
+#include "json/opcompile.h"
+#include "table/columns.h"
+#include "table/rows.h"
 
 /*
  * Columns of the tables, as in reducer.sql.

@@ -15,12 +15,18 @@
 #include "fold/replay.h"
 
 #include "catalog/pg_type.h"
+#include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/execnodes.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "base/call.h"
+#include "base/event.h"
+#include "base/names.h"
 #include "base/settings.h"
 #include "fold/reducer.h"
 #include "fold/state.h"

@@ -5,9 +5,13 @@
 #ifndef ES_FOLD_REPLAY_H
 #define ES_FOLD_REPLAY_H
 
+#include "base/base.h"
+
+#include "datatype/timestamp.h"
+
 #include "fold/fold.h"
-#include "read/read.h"
 #include "fold/snapshot.h"
+#include "read/read.h"
 
 /* Attributes of the SQL type es_state. */
 #define Anum_es_state_stream		1

@@ -26,15 +26,19 @@
  */
 #include "fold/snapshot.h"
 
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/jsonb.h"
+#include "utils/relcache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -156,7 +160,7 @@ es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBoun
 		if (found)
 			free_state(snapshot);
 		take_row(snapshot, &rows);
-		writer = es_base_slot_xmin(rows.slot);
+		writer = es_rows_slot_xmin(rows.slot);
 		found = true;
 	}
 	if (found)

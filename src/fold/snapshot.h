@@ -5,6 +5,11 @@
 #ifndef ES_FOLD_SNAPSHOT_H
 #define ES_FOLD_SNAPSHOT_H
 
+#include "base/base.h"
+
+#include "datatype/timestamp.h"
+#include "utils/snapshot.h"
+
 #include "fold/reducer.h"
 #include "fold/state.h"
 

@@ -7,12 +7,14 @@
  */
 #include "fold/state.h"
 
+#include "access/htup.h"
 #include "access/htup_details.h"
-#include "access/relation.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_type.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
 #include "utils/fmgroids.h"
@@ -20,6 +22,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "base/owner.h"
 #include "base/settings.h"
 #include "fold/handler.h"
 #include "json/node.h"

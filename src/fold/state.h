@@ -8,6 +8,7 @@
 #include "base/base.h"
 
 #include "lib/stringinfo.h"
+#include "utils/jsonb.h"
 
 /*
  * A state as snapshots and projections keep it: a jsonb, or for states of

@@ -5,8 +5,13 @@
 #ifndef ES_FOLD_UPCAST_H
 #define ES_FOLD_UPCAST_H
 
+#include "base/base.h"
+
+#include "utils/jsonb.h"
+
+#include "base/event.h"
 #include "fold/handler.h"
-#include "json/ops.h"
+#include "json/opcompile.h"
 
 /* What takes the data of events of a type from one version to the next. */
 typedef struct EsUpcaster

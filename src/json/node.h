@@ -7,6 +7,8 @@
 
 #include "base/base.h"
 
+#include "utils/jsonb.h"
+
 typedef struct EsObject EsObject;
 typedef struct EsArray EsArray;
 

@@ -13,7 +13,6 @@
 #include "miscadmin.h"
 
 #include "base/names.h"
-#include "json/node.h"
 #include "json/place.h"
 
 #define MOST_PATH		65535	/* bytes */

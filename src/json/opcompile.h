@@ -5,6 +5,11 @@
 #ifndef ES_JSON_OPCOMPILE_H
 #define ES_JSON_OPCOMPILE_H
 
+#include "base/base.h"
+
+#include "utils/jsonb.h"
+
+#include "json/node.h"
 #include "json/value.h"
 
 typedef enum EsOpKind

@@ -17,7 +17,6 @@
 
 #include "base/error.h"
 #include "base/names.h"
-#include "json/node.h"
 #include "json/pack.h"
 #include "json/tree.h"
 #include "json/value.h"

@@ -5,6 +5,10 @@
 #ifndef ES_JSON_OPS_H
 #define ES_JSON_OPS_H
 
+#include "base/base.h"
+
+#include "base/event.h"
+#include "json/node.h"
 #include "json/opcompile.h"
 
 /*

@@ -11,7 +11,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 
-#include "json/node.h"
+#include "json/tree.h"
 
 static JEntry write_node(StringInfo out, EsNode *node);
 

@@ -5,7 +5,11 @@
 #ifndef ES_JSON_PACK_H
 #define ES_JSON_PACK_H
 
-#include "json/tree.h"
+#include "base/base.h"
+
+#include "utils/jsonb.h"
+
+#include "json/node.h"
 
 /* Results are in the current memory context, and owe nothing to what they were made of. */
 extern Jsonb *es_pack_jsonb(EsNode *root);

@@ -8,6 +8,7 @@
 #include "base/base.h"
 
 #include "access/detoast.h"
+#include "utils/jsonb.h"
 #include "utils/memutils.h"
 
 /*

@@ -11,7 +11,7 @@
 #include "json/text.h"
 
 #include "miscadmin.h"
-#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 
 #define REPEAT(byte) (UINT64CONST(0x0101010101010101) * (byte))

@@ -8,6 +8,7 @@
 #include "base/base.h"
 
 #include "lib/stringinfo.h"
+#include "utils/jsonb.h"
 
 extern void es_jsontext_string(StringInfo out, const char *data, int len);
 extern int	es_jsontext_escapes(const char *data, int len);

@@ -21,10 +21,8 @@
  */
 #include "json/tree.h"
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
-#include "utils/numeric.h"
 
 #define INDEX_FROM	9			/* so many members need an index */
 

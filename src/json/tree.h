@@ -5,6 +5,8 @@
 #ifndef ES_JSON_TREE_H
 #define ES_JSON_TREE_H
 
+#include "base/base.h"
+
 #include "json/node.h"
 
 typedef struct EsMember

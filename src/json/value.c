@@ -22,13 +22,14 @@
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
+#include "utils/jsonb.h"
 #include "utils/jsonpath.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #include "base/error.h"
 #include "base/names.h"
-#include "json/node.h"
+#include "json/pack.h"
 #include "json/tree.h"
 
 #define MOST_REASON		200		/* bytes of what the server says of a path */

@@ -5,7 +5,10 @@
 #ifndef ES_JSON_VALUE_H
 #define ES_JSON_VALUE_H
 
-#include "json/pack.h"
+#include "base/base.h"
+
+#include "base/event.h"
+#include "json/node.h"
 #include "json/place.h"
 
 typedef struct EsValue EsValue;

@@ -15,6 +15,8 @@
 #include "access/xlog.h"
 #include "utils/guc.h"
 
+#include "table/rows.h"
+
 static bool read_durable = true;	/* GUC eventstore.read_durable */
 
 /* What is known to be on disk, and what the current read needs. */
@@ -68,7 +70,7 @@ es_durable_note_snapshot(Snapshot snapshot)
 void
 es_durable_note_row(TupleTableSlot *slot)
 {
-	es_durable_note_writer(es_base_slot_xmin(slot));
+	es_durable_note_writer(es_rows_slot_xmin(slot));
 }
 
 /* es_durable_note_writer notes that what a transaction wrote, and is visible, will be returned. */

@@ -8,6 +8,8 @@
 #include "base/base.h"
 
 #include "access/xlogdefs.h"
+#include "executor/tuptable.h"
+#include "utils/snapshot.h"
 
 extern void es_durable_init(void);
 extern void es_durable_flush(XLogRecPtr lsn);

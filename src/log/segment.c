@@ -29,9 +29,12 @@
  */
 #include "log/segment.h"
 
+#include "access/htup_details.h"
 #include "access/nbtree.h"
 #include "access/relscan.h"
+#include "access/stratnum.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/visibilitymap.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
@@ -42,16 +45,16 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/hsearch.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "base/objects.h"
+#include "base/call.h"
 #include "log/subscriber.h"
-#include "table/columns.h"
 #include "table/prefetch.h"
-#include "table/table.h"
+#include "table/rows.h"
 
 #define DEFAULT_SEGMENT_SIZE	(INT64CONST(1) << 24)
 #define MIN_SEGMENT_SIZE		INT64CONST(100)

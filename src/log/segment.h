@@ -5,10 +5,22 @@
 #ifndef ES_LOG_SEGMENT_H
 #define ES_LOG_SEGMENT_H
 
-#include "table/pages.h"
-#include "table/rows.h"
+#include "base/base.h"
 
+#include "access/genam.h"
+#include "access/htup.h"
+#include "access/sdir.h"
+#include "access/skey.h"
+#include "executor/tuptable.h"
 #include "storage/buf.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+#include "base/event.h"
+#include "base/objects.h"
+#include "table/columns.h"
+#include "table/pages.h"
+#include "table/table.h"
 
 /* The indexes that each segment has. */
 typedef enum EsSegmentIndex
@@ -46,7 +58,6 @@ extern Oid	es_segment_relid(int64 segment);
 extern Relation es_segment_open(int64 segment, LOCKMODE mode, bool *lost);
 extern void es_segment_refuse_lost(int64 segment);
 extern Oid	es_segment_index(int64 segment, EsSegmentIndex which);
-
 
 /* An index scan of one segment: what to scan, then the scan itself. */
 typedef struct EsSegmentScan

@@ -5,9 +5,10 @@
 #ifndef ES_LOG_SETTLE_H
 #define ES_LOG_SETTLE_H
 
-#include "log/segment.h"
+#include "base/base.h"
 
-#include "access/xlogdefs.h"
+#include "base/objects.h"
+#include "table/columns.h"
 
 extern EsRelation es_settle_mark;	/* eventstore.settled_mark */
 extern const EsShape es_settle_mark_shape;

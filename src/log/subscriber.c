@@ -28,16 +28,17 @@
  */
 #include "log/subscriber.h"
 
+#include "access/genam.h"
+#include "access/htup.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_subscription.h"
 #include "catalog/pg_subscription_rel.h"
 #include "miscadmin.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
+#include "utils/relcache.h"
 #include "utils/syscache.h"
-
-#include "base/objects.h"
 
 EsSubscriber es_subscriber_state;
 static uint64 news = 0;			/* invalidations */

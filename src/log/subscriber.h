@@ -7,6 +7,8 @@
 
 #include "base/base.h"
 
+#include "base/objects.h"
+
 /* What was found last; see es_subscriber_is. */
 typedef struct EsSubscriber
 {

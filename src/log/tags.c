@@ -10,11 +10,11 @@
 #include "log/tags.h"
 
 #include "catalog/pg_type.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-#include "base/objects.h"
-#include "table/columns.h"
+#include "table/table.h"
 
 EsRelation	es_tags_table = {"tags"};
 

@@ -5,8 +5,13 @@
 #ifndef ES_LOG_TAGS_H
 #define ES_LOG_TAGS_H
 
+#include "base/base.h"
+
+#include "utils/jsonb.h"
+
 #include "base/names.h"
-#include "table/table.h"
+#include "base/objects.h"
+#include "table/columns.h"
 
 #define Anum_es_tags_position	1
 #define Anum_es_tags_tag		2

@@ -31,16 +31,20 @@
  */
 #include "log/timeline.h"
 
+#include "access/sdir.h"
 #include "access/xlog.h"
-#include "commands/sequence.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
+#include "utils/snapshot.h"
 
+#include "base/event.h"
 #include "base/objects.h"
+#include "base/owner.h"
 #include "log/segment.h"
+#include "log/settle.h"
 #include "log/subscriber.h"
 #include "table/rows.h"
 #include "table/sequence.h"

@@ -5,7 +5,7 @@
 #ifndef ES_LOG_TIMELINE_H
 #define ES_LOG_TIMELINE_H
 
-#include "log/settle.h"
+#include "base/base.h"
 
 extern void es_timeline_check(void);
 extern void es_timeline_follow(void);

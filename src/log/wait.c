@@ -15,15 +15,21 @@
  */
 #include "log/wait.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "executor/spi.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+
+#include "base/call.h"
+#include "log/settle.h"
+#include "shared/wake.h"
 
 #define MIN_SLEEP_MS	1
 #define MAX_SLEEP_MS	20

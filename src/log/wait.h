@@ -5,8 +5,9 @@
 #ifndef ES_LOG_WAIT_H
 #define ES_LOG_WAIT_H
 
-#include "log/settle.h"
-#include "shared/wake.h"
+#include "base/base.h"
+
+#include "datatype/timestamp.h"
 
 extern int	es_max_wait;		/* GUC eventstore.max_wait, ms */
 

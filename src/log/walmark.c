@@ -27,7 +27,7 @@
 
 #include "base/objects.h"
 #include "log/subscriber.h"
-#include "table/columns.h"
+#include "table/rows.h"
 
 #define MOST_MARKS	64
 

@@ -5,9 +5,11 @@
 #ifndef ES_LOG_WALMARK_H
 #define ES_LOG_WALMARK_H
 
-#include "table/rows.h"
+#include "base/base.h"
 
 #include "access/xlogdefs.h"
+
+#include "table/columns.h"
 
 /* Up to this position everything was committed before the WAL came here. */
 typedef struct EsWalMark

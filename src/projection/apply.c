@@ -8,19 +8,23 @@
  */
 #include "projection/apply.h"
 
+#include "access/xact.h"
+#include "datatype/timestamp.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/error.h"
+#include "base/names.h"
+#include "base/owner.h"
 #include "fold/handler.h"
 #include "fold/reducer.h"
 #include "fold/state.h"
 #include "fold/upcast.h"
 #include "json/size.h"
 #include "json/value.h"
-#include "projection/projection.h"
 
 /* Says in the context of errors what they are about. */
 static void

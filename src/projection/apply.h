@@ -5,8 +5,11 @@
 #ifndef ES_PROJECTION_APPLY_H
 #define ES_PROJECTION_APPLY_H
 
+#include "base/base.h"
+
+#include "base/event.h"
 #include "fold/fold.h"
-#include "projection/progress.h"
+#include "projection/projection.h"
 #include "projection/readmodel.h"
 
 /*

@@ -29,6 +29,7 @@
 #include "access/detoast.h"
 #include "access/xact.h"
 #include "commands/trigger.h"
+#include "datatype/timestamp.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/latch.h"
@@ -42,10 +43,10 @@
 #include "utils/timestamp.h"
 
 #include "base/error.h"
+#include "base/owner.h"
 #include "fold/fold.h"
 #include "log/segment.h"
-#include "projection/progress.h"
-#include "projection/projection.h"
+#include "projection/apply.h"
 #include "projection/readmodel.h"
 #include "read/log.h"
 

@@ -5,7 +5,11 @@
 #ifndef ES_PROJECTION_BATCH_H
 #define ES_PROJECTION_BATCH_H
 
-#include "projection/apply.h"
+#include "base/base.h"
+
+#include "base/event.h"
+#include "projection/progress.h"
+#include "projection/projection.h"
 
 /* One generation of a projection that is run, under the projection's lock. */
 typedef struct EsRun

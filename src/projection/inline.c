@@ -17,8 +17,8 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
+#include "base/owner.h"
 #include "fold/fold.h"
 #include "projection/apply.h"
 #include "projection/progress.h"

@@ -7,6 +7,8 @@
 
 #include "base/base.h"
 
+#include "base/event.h"
+
 extern void es_inline_take(const EsEvent *events, int count);
 
 #endif							/* ES_PROJECTION_INLINE_H */

@@ -5,7 +5,10 @@
 #ifndef ES_PROJECTION_PROGRESS_H
 #define ES_PROJECTION_PROGRESS_H
 
-#include "projection/projection.h"
+#include "base/base.h"
+
+#include "datatype/timestamp.h"
+#include "utils/snapshot.h"
 
 /* A row of eventstore.projection_progress. */
 typedef struct EsProgress

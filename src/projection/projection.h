@@ -5,8 +5,12 @@
 #ifndef ES_PROJECTION_PROJECTION_H
 #define ES_PROJECTION_PROJECTION_H
 
+#include "base/base.h"
+
+#include "base/event.h"
+#include "base/names.h"
+#include "base/owner.h"
 #include "fold/handler.h"
-#include "read/log.h"
 #include "json/value.h"
 
 #define ES_MAX_PROJECTION_NAME	512

@@ -5,7 +5,13 @@
 #ifndef ES_PROJECTION_READMODEL_H
 #define ES_PROJECTION_READMODEL_H
 
-#include "projection/progress.h"
+#include "base/base.h"
+
+#include "access/genam.h"
+#include "access/skey.h"
+#include "utils/jsonb.h"
+#include "utils/snapshot.h"
+
 #include "table/table.h"
 
 #define ES_MAX_KEY		2000	/* bytes; what an index takes */

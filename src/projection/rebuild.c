@@ -21,6 +21,7 @@
 #include "projection/rebuild.h"
 
 #include "access/xact.h"
+#include "datatype/timestamp.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"

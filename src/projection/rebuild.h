@@ -5,6 +5,8 @@
 #ifndef ES_PROJECTION_REBUILD_H
 #define ES_PROJECTION_REBUILD_H
 
+#include "base/base.h"
+
 #include "projection/batch.h"
 
 extern ErrorData *es_rebuild_step(EsRun *run, bool *more);

@@ -31,6 +31,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/call.h"
 #include "base/objects.h"
 #include "log/settle.h"
 #include "log/subscriber.h"

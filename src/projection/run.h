@@ -7,6 +7,8 @@
 
 #include "base/base.h"
 
+#include "datatype/timestamp.h"
+
 /* What a worker found that looked after projections. */
 typedef struct EsProjectorLook
 {

@@ -25,10 +25,17 @@
  */
 #include "read/cursor.h"
 
+#include "access/genam.h"
 #include "access/relscan.h"
+#include "access/sdir.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
+#include "access/tableam.h"
 #include "lib/binaryheap.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
+
+#include "base/names.h"
 
 #define MOST_AHEAD		16		/* entries of a category that are looked up at
 								 * a time */

@@ -5,6 +5,12 @@
 #ifndef ES_READ_CURSOR_H
 #define ES_READ_CURSOR_H
 
+#include "base/base.h"
+
+#include "executor/tuptable.h"
+#include "utils/snapshot.h"
+
+#include "base/event.h"
 #include "log/segment.h"
 
 /* What a cursor goes over. */

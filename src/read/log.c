@@ -29,11 +29,16 @@
 
 #include "lib/qunique.h"
 #include "miscadmin.h"
+#include "nodes/execnodes.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
+#include "utils/snapshot.h"
 
+#include "base/call.h"
+#include "base/pending.h"
 #include "log/durable.h"
 #include "log/segment.h"
+#include "log/settle.h"
 #include "read/cursor.h"
 
 #define WALK		4			/* events that are passed by at the price of a

@@ -5,8 +5,10 @@
 #ifndef ES_READ_LOG_H
 #define ES_READ_LOG_H
 
+#include "base/base.h"
+
+#include "base/event.h"
 #include "base/names.h"
-#include "log/settle.h"
 
 /* What to read. */
 typedef struct EsLogFilter

@@ -20,13 +20,21 @@
  */
 #include "read/read.h"
 
+#include "access/genam.h"
 #include "access/relscan.h"
-#include "catalog/pg_type.h"
+#include "access/sdir.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
+#include "access/tableam.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
+#include "nodes/execnodes.h"
 #include "utils/fmgroids.h"
+#include "utils/relcache.h"
 #include "utils/snapmgr.h"
 
+#include "base/call.h"
+#include "base/names.h"
 #include "base/objects.h"
 #include "log/durable.h"
 #include "log/segment.h"

@@ -5,6 +5,11 @@
 #ifndef ES_READ_READ_H
 #define ES_READ_READ_H
 
+#include "base/base.h"
+
+#include "utils/snapshot.h"
+
+#include "base/event.h"
 #include "stream/stream.h"
 
 typedef struct EsStreamScan EsStreamScan;

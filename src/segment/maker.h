@@ -5,7 +5,9 @@
 #ifndef ES_SEGMENT_MAKER_H
 #define ES_SEGMENT_MAKER_H
 
-#include "log/settle.h"
+#include "base/base.h"
+
+#include "base/owner.h"
 
 extern void es_maker_become_owner(EsOwnerContext *saved);
 extern void es_maker_make_table(int64 n, int64 first_position, int64 last_position);

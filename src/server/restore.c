@@ -25,8 +25,12 @@
 #include "catalog/pg_inherits.h"
 #include "commands/trigger.h"
 #include "replication/logicalworker.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
 #include "utils/snapmgr.h"
+#include "utils/snapshot.h"
 
+#include "base/call.h"
 #include "base/objects.h"
 #include "log/segment.h"
 #include "log/settle.h"

@@ -20,8 +20,10 @@
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "nodes/pg_list.h"
 #include "storage/lmgr.h"
 #include "tcop/utility.h"
+#include "utils/relcache.h"
 
 static ProcessUtility_hook_type previous_utility_hook = NULL;
 

@@ -31,6 +31,8 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 
+#include "shared/memory.h"
+
 /* A backend's slot; written by the backend only. */
 typedef union EsFlightSlot
 {

@@ -5,7 +5,7 @@
 #ifndef ES_SHARED_FLIGHT_H
 #define ES_SHARED_FLIGHT_H
 
-#include "shared/memory.h"
+#include "base/base.h"
 
 #include "storage/lock.h"
 

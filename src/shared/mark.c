@@ -21,6 +21,8 @@
 #include "miscadmin.h"
 #include "port/atomics.h"
 
+#include "shared/memory.h"
+
 #define MOST_STORES		128
 
 /* One store; position is written under the lock, shared, by whoever proved it. */

@@ -5,7 +5,7 @@
 #ifndef ES_SHARED_MARK_H
 #define ES_SHARED_MARK_H
 
-#include "shared/memory.h"
+#include "base/base.h"
 
 extern void es_sharedmark_init(void);
 extern int64 es_sharedmark_get(Oid sequence);

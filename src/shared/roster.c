@@ -24,6 +24,8 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 
+#include "shared/memory.h"
+
 #define MOST_DATABASES	1024
 #define MOST_HOLDERS	8		/* of one database; more take turns */
 

@@ -5,7 +5,9 @@
 #ifndef ES_SHARED_ROSTER_H
 #define ES_SHARED_ROSTER_H
 
-#include "shared/memory.h"
+#include "base/base.h"
+
+#include "datatype/timestamp.h"
 
 extern void es_roster_init(void);
 extern void es_roster_announce(void);

@@ -35,10 +35,12 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
+#include "port/pg_bitutils.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 
 #include "shared/memory.h"
+#include "shared/roster.h"
 
 #define CATEGORY_BITS	48
 #define COUNTERS		1024	/* a power of two */

@@ -5,7 +5,7 @@
 #ifndef ES_SHARED_WAKE_H
 #define ES_SHARED_WAKE_H
 
-#include "shared/roster.h"
+#include "base/base.h"
 
 /* What somebody waits for, or brings: 64 bits, some for categories, some for subscriptions and
  * projections. */

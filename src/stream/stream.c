@@ -11,22 +11,31 @@
  */
 #include "stream/stream.h"
 
+#include "access/genam.h"
 #include "access/relscan.h"
+#include "access/sdir.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
+#include "base/call.h"
+#include "base/event.h"
+#include "base/names.h"
 #include "base/objects.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
 #include "stream/lock.h"
-#include "table/columns.h"
 #include "table/rows.h"
 #include "table/sequence.h"
-#include "table/table.h"
 
 static EsRelation streams_by_name = {"streams_by_name",
 .index = {.keys = {Anum_es_streams_name},.columns = "name",.unique = true}};

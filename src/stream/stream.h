@@ -5,7 +5,15 @@
 #ifndef ES_STREAM_STREAM_H
 #define ES_STREAM_STREAM_H
 
-#include "log/settle.h"
+#include "base/base.h"
+
+#include "datatype/timestamp.h"
+#include "executor/tuptable.h"
+#include "utils/snapshot.h"
+#include "utils/uuid.h"
+
+#include "table/columns.h"
+#include "table/table.h"
 
 #define Anum_es_streams_stream_id			1
 #define Anum_es_streams_first_segment		2

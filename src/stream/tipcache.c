@@ -15,9 +15,11 @@
 #include "stream/tipcache.h"
 
 #include "access/xact.h"
+#include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 
+#include "base/names.h"
 #include "base/objects.h"
 
 #define MOST_BYTES		(8 * 1024 * 1024)

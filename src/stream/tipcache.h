@@ -5,6 +5,8 @@
 #ifndef ES_STREAM_TIPCACHE_H
 #define ES_STREAM_TIPCACHE_H
 
+#include "base/base.h"
+
 #include "stream/stream.h"
 
 /* What is known of one stream. */

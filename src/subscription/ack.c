@@ -19,13 +19,18 @@
 #include "subscription/ack.h"
 
 #include "access/xact.h"
+#include "datatype/timestamp.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "nodes/execnodes.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
+#include "base/call.h"
 #include "base/error.h"
+#include "base/event.h"
+#include "base/names.h"
 #include "log/subscriber.h"
 #include "read/log.h"
 #include "shared/wake.h"

@@ -13,7 +13,6 @@
 #include "subscription/failure.h"
 
 #include "utils/builtins.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "table/rows.h"

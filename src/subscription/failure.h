@@ -5,6 +5,10 @@
 #ifndef ES_SUBSCRIPTION_FAILURE_H
 #define ES_SUBSCRIPTION_FAILURE_H
 
+#include "base/base.h"
+
+#include "datatype/timestamp.h"
+
 #include "subscription/subscription.h"
 
 /* A row of eventstore.subscription_failures. */

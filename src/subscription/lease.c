@@ -12,8 +12,8 @@
 
 #include "utils/timestamp.h"
 
+#include "base/names.h"
 #include "shared/wake.h"
-#include "subscription/subscription.h"
 
 #define LOOK_AGAIN_US			20000	/* where a lock was in the way */
 

@@ -5,8 +5,14 @@
 #ifndef ES_SUBSCRIPTION_LEASE_H
 #define ES_SUBSCRIPTION_LEASE_H
 
+#include "base/base.h"
+
+#include "datatype/timestamp.h"
+#include "nodes/execnodes.h"
+
 #include "subscription/failure.h"
 #include "subscription/member.h"
+#include "subscription/subscription.h"
 
 /* A partition, as a poll sees it. */
 typedef struct EsSlice

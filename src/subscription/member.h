@@ -5,6 +5,10 @@
 #ifndef ES_SUBSCRIPTION_MEMBER_H
 #define ES_SUBSCRIPTION_MEMBER_H
 
+#include "base/base.h"
+
+#include "datatype/timestamp.h"
+
 #include "subscription/subscription.h"
 
 /* What a member may do now. */

@@ -27,11 +27,14 @@
 #include "subscription/poll.h"
 
 #include "access/xact.h"
+#include "datatype/timestamp.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/call.h"
+#include "base/event.h"
 #include "json/size.h"
 #include "log/settle.h"
 #include "log/subscriber.h"

@@ -5,7 +5,15 @@
 #ifndef ES_SUBSCRIPTION_SUBSCRIPTION_H
 #define ES_SUBSCRIPTION_SUBSCRIPTION_H
 
+#include "base/base.h"
+
+#include "datatype/timestamp.h"
+#include "nodes/execnodes.h"
+
+#include "base/names.h"
+#include "base/objects.h"
 #include "read/log.h"
+#include "table/columns.h"
 
 #define ES_MAX_SUBSCRIPTION_NAME	512
 #define ES_MAX_MEMBER_NAME			512

@@ -7,7 +7,9 @@
 
 #include "base/base.h"
 
+#include "executor/tuptable.h"
 #include "nodes/execnodes.h"
+#include "utils/relcache.h"
 
 typedef struct EsAltered EsAltered;
 

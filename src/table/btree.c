@@ -36,11 +36,13 @@
  */
 #include "table/btree.h"
 
+#include "access/genam.h"
 #include "access/generic_xlog.h"
 #include "access/nbtree.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "storage/predicate.h"
+#include "utils/rel.h"
 
 /* Fewer entries than this for a leaf are put there by the server: a generic WAL record costs as much. */
 #define MIN_ENTRIES_PER_LEAF	4

@@ -10,6 +10,7 @@
 
 #include "nodes/execnodes.h"
 #include "storage/buf.h"
+#include "utils/relcache.h"
 
 #define ES_BTREE_MAX_KEYS	2
 

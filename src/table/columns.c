@@ -11,7 +11,9 @@
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
+#include "utils/rel.h"
+
+#include "base/names.h"
 
 /* Describes what is wrong with a column; NULL if nothing is. */
 static const char *

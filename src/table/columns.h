@@ -7,6 +7,10 @@
 
 #include "base/base.h"
 
+#include "utils/relcache.h"
+
+#include "base/objects.h"
+
 /* A column; its number is its place in the table. */
 typedef struct EsColumn
 {

@@ -37,6 +37,7 @@
 #include "storage/freespace.h"
 #include "storage/lmgr.h"
 #include "storage/smgr.h"
+#include "utils/rel.h"
 
 /*
  * Servers before these follow the free space map past a table's end, where a crash

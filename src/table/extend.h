@@ -8,6 +8,7 @@
 #include "base/base.h"
 
 #include "storage/block.h"
+#include "utils/relcache.h"
 
 extern void es_extend_ahead(Relation rel, BlockNumber *look_at, BlockNumber need);
 

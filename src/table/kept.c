@@ -17,13 +17,17 @@
  */
 #include "table/kept.h"
 
+#include "access/genam.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "executor/executor.h"
+#include "nodes/pg_list.h"
 #include "nodes/primnodes.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 
 #include "base/objects.h"
 #include "table/altered.h"

@@ -5,10 +5,14 @@
 #ifndef ES_TABLE_KEPT_H
 #define ES_TABLE_KEPT_H
 
-#include "table/columns.h"
+#include "base/base.h"
 
+#include "executor/tuptable.h"
 #include "nodes/execnodes.h"
 #include "storage/block.h"
+#include "utils/relcache.h"
+
+#include "table/columns.h"
 
 /*
  * An index predicate that needs no expression evaluated: a boolean column that

@@ -24,6 +24,8 @@
 #include "table/pages.h"
 
 #include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"

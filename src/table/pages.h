@@ -7,8 +7,10 @@
 
 #include "base/base.h"
 
+#include "access/genam.h"
 #include "access/htup.h"
 #include "access/relscan.h"
+#include "utils/relcache.h"
 #include "utils/snapshot.h"
 
 typedef struct EsPages EsPages;

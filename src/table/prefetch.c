@@ -17,7 +17,6 @@
 
 #include "access/nbtree.h"
 #include "catalog/pg_am.h"
-#include "executor/tuptable.h"
 #include "storage/bufmgr.h"
 
 #define LINE_BYTES	64			/* of the cache; if it is more, some are asked

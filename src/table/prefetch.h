@@ -8,7 +8,9 @@
 
 #include "base/base.h"
 
+#include "access/genam.h"
 #include "access/relscan.h"
+#include "executor/tuptable.h"
 #include "storage/bufpage.h"
 
 extern void es_prefetch_row(Page page, OffsetNumber number);

@@ -13,14 +13,19 @@
  */
 #include "table/rows.h"
 
-#include "access/relscan.h"
+#include "access/htup_details.h"
+#include "access/sdir.h"
+#include "access/stratnum.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/fmgroids.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "base/objects.h"
-#include "table/columns.h"
+#include "base/call.h"
+#include "base/pending.h"
+#include "table/table.h"
 
 /*
  * es_rows_fresh_snapshot registers a snapshot of what is committed now and
@@ -366,4 +371,17 @@ es_rows_write_number(const EsShape *shape, int64 number)
 	Datum		value = Int64GetDatum(number);
 
 	es_rows_write_one(shape, &value);
+}
+
+/*
+ * es_rows_slot_xmin tells which transaction wrote the row that a scan's slot
+ * holds; FrozenTransactionId if that is long ago, InvalidTransactionId if the
+ * table AM keeps no such thing.
+ */
+TransactionId
+es_rows_slot_xmin(TupleTableSlot *slot)
+{
+	if (!TTS_IS_BUFFERTUPLE(slot) && !TTS_IS_HEAPTUPLE(slot))
+		return InvalidTransactionId;
+	return HeapTupleHeaderGetXmin(((HeapTupleTableSlot *) slot)->tuple->t_data);
 }

@@ -5,7 +5,17 @@
 #ifndef ES_TABLE_ROWS_H
 #define ES_TABLE_ROWS_H
 
-#include "table/table.h"
+#include "base/base.h"
+
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "access/skey.h"
+#include "executor/tuptable.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+#include "base/objects.h"
+#include "table/columns.h"
 
 /*
  * A look at rows.  The caller sets the first members and gives keys, in the order
@@ -59,5 +69,6 @@ extern Snapshot es_rows_fresh_snapshot(void);
 extern bool es_rows_any(Relation rel, Snapshot snapshot);
 extern void es_rows_renew_snapshot(Relation rel, Snapshot *snapshot);
 extern void es_rows_require_sight(Relation rel, Snapshot snapshot);
+extern TransactionId es_rows_slot_xmin(TupleTableSlot *slot);
 
 #endif							/* ES_TABLE_ROWS_H */

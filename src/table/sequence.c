@@ -17,6 +17,7 @@
  */
 #include "table/sequence.h"
 
+#include "access/htup.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/xact.h"
@@ -26,9 +27,8 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "utils/rel.h"
 #include "utils/resowner.h"
-
-#include "base/objects.h"
 
 /* How many numbers a WAL record is ahead, as nextval has it. */
 #define NUMBERS_LOGGED_AHEAD	32

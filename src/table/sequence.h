@@ -10,6 +10,8 @@
 
 #include "access/xlogdefs.h"
 
+#include "base/objects.h"
+
 extern int64 es_sequence_take(EsRelation *sequence, int64 n);
 extern void es_sequence_raise(EsRelation *sequence, int64 number);
 extern int64 es_sequence_read(EsRelation *sequence, XLogRecPtr *lsn);

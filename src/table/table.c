@@ -26,27 +26,30 @@
  */
 #include "table/table.h"
 
+#include "access/genam.h"
 #include "access/heaptoast.h"
 #include "access/htup_details.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "nodes/primnodes.h"
 #include "replication/logicalworker.h"
 #include "storage/bufmgr.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "base/call.h"
 #include "base/error.h"
-#include "base/objects.h"
 #include "shared/mark.h"
 #include "table/altered.h"
-#include "table/columns.h"
+#include "table/btree.h"
+#include "table/extend.h"
 
 void		(*es_store_copy_hook) (Relation rel) = NULL;
 

@@ -6,12 +6,17 @@
 #ifndef ES_TABLE_TABLE_H
 #define ES_TABLE_TABLE_H
 
-#include "table/btree.h"
-#include "table/extend.h"
-#include "table/kept.h"
+#include "base/base.h"
 
 #include "access/heapam.h"
+#include "executor/tuptable.h"
 #include "nodes/execnodes.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+#include "base/objects.h"
+#include "table/columns.h"
+#include "table/kept.h"
 
 #define ES_STORE_MOST_ROWS	1000	/* at once */
 

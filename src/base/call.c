@@ -1,0 +1,98 @@
+/*
+ * call.c
+ *		What SQL functions take and give.
+ */
+#include "base/call.h"
+
+#include "executor/nodeHash.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+
+#include "base/event.h"
+#include "base/names.h"
+#include "base/objects.h"
+
+/* es_base_report_parallel raises 25000. */
+void
+es_base_report_parallel(void)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+			errmsg("cannot look at the event store as it is now during a parallel operation"),
+			errhint("Mark functions that use the event store as PARALLEL UNSAFE."));
+}
+
+/* es_base_require_trigger raises 39P01 unless a trigger function was called as what it is for. */
+void
+es_base_require_trigger(bool fits, const char *function)
+{
+	if (!fits)
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("function eventstore.%s is for triggers of the event store only", function));
+}
+
+/* es_base_require raises 22004 if an argument is NULL. */
+void
+es_base_require(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("%s must not be null", name));
+}
+
+/* es_base_stream_arg fetches an argument that names a stream, checked. */
+text *
+es_base_stream_arg(FunctionCallInfo fcinfo, int argno)
+{
+	text	   *name;
+
+	es_base_require(fcinfo, argno, "stream");
+	name = PG_GETARG_TEXT_PP(argno);
+	es_base_check_stream_name(name);
+	return name;
+}
+
+/* es_base_check_limit gives a limit as it is; a negative one is 22023. */
+int64
+es_base_check_limit(int64 limit, const char *name)
+{
+	if (limit < 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s must not be negative", name));
+	return limit;
+}
+
+/* es_base_limit_arg fetches a limit: NULL is unlimited, a negative one is 22023. */
+int64
+es_base_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	return PG_ARGISNULL(argno) ? PG_INT64_MAX : es_base_check_limit(PG_GETARG_INT64(argno), name);
+}
+
+/*
+ * es_base_begin_rows begins the result of a function that returns rows, to be
+ * put into ->setResult.  They stay in memory up to what a hash table may take:
+ * a stream of some thousand events is folded by the client at once, and going
+ * through a temporary file would cost more than reading it from the log.
+ */
+ReturnSetInfo *
+es_base_begin_rows(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		random_access;
+	size_t		memory = get_hash_memory_limit() / 1024;
+	MemoryContext old;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (result->setDesc->tdtypeid == es_base_event_type())
+		es_base_check_event(result->setDesc);
+	random_access = (result->allowedModes & SFRM_Materialize_Random) != 0;
+	tuplestore_end(result->setResult);
+	old = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
+	result->setResult = tuplestore_begin_heap(random_access, false, (int) Min(memory, INT_MAX));
+	MemoryContextSwitchTo(old);
+	return result;
+}

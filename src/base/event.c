@@ -1,0 +1,148 @@
+/*
+ * event.c
+ *		An event: the stored row, and the SQL type es_event.
+ */
+#include "base/event.h"
+
+#include "access/htup.h"
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "base/objects.h"
+
+/*
+ * es_base_deform_event reads a slot of a segment; the varlenas stay in the slot.
+ * Metadata, the last column, are only read if they are wanted: they may be in
+ * memory that nothing else has touched.
+ */
+void
+es_base_deform_event(TupleTableSlot *slot, EsEvent *event, bool with_metadata)
+{
+	Datum	   *v = slot->tts_values;
+
+	StaticAssertStmt(Anum_es_events_metadata == Natts_es_events, "metadata must be the last column");
+	slot_getsomeattrs(slot, with_metadata ? Natts_es_events : Natts_es_events - 1);
+	event->position = DatumGetInt64(v[Anum_es_events_position - 1]);
+	event->stream_id = DatumGetInt64(v[Anum_es_events_stream_id - 1]);
+	event->version = DatumGetInt64(v[Anum_es_events_version - 1]);
+	event->recorded_at = DatumGetTimestampTz(v[Anum_es_events_recorded_at - 1]);
+	event->event_id = *DatumGetUUIDP(v[Anum_es_events_event_id - 1]);
+	event->category_key = DatumGetInt32(v[Anum_es_events_category_key - 1]);
+	event->type_version = DatumGetInt32(v[Anum_es_events_type_version - 1]);
+	event->run_length = DatumGetInt32(v[Anum_es_events_run_length - 1]);
+	event->id_given = DatumGetBool(v[Anum_es_events_id_given - 1]);
+	event->stream = v[Anum_es_events_stream - 1];
+	event->type = v[Anum_es_events_type - 1];
+	event->data = v[Anum_es_events_data - 1];
+	event->metadata = with_metadata ? v[Anum_es_events_metadata - 1] : (Datum) 0;
+}
+
+/* es_base_event_values fills the attributes of es_event; they point into the event. */
+void
+es_base_event_values(const EsEvent *event, Datum *values, bool *isnull)
+{
+	memset(isnull, false, Natts_es_event * sizeof(bool));
+	values[Anum_es_event_position - 1] = Int64GetDatum(event->position);
+	values[Anum_es_event_stream - 1] = event->stream;
+	values[Anum_es_event_version - 1] = Int64GetDatum(event->version);
+	values[Anum_es_event_type - 1] = event->type;
+	values[Anum_es_event_type_version - 1] = Int32GetDatum(event->type_version);
+	values[Anum_es_event_data - 1] = event->data;
+	values[Anum_es_event_metadata - 1] = event->metadata;
+	values[Anum_es_event_event_id - 1] = UUIDPGetDatum(&event->event_id);
+	values[Anum_es_event_recorded_at - 1] = TimestampTzGetDatum(event->recorded_at);
+}
+
+/*
+ * es_base_check_type raises 55000 unless a composite type of ours has the
+ * attributes that it was made with: they are read and written by number.
+ */
+void
+es_base_check_type(TupleDesc desc, const Oid *types, int natts)
+{
+	bool		same = desc->natts == natts;
+
+	for (int i = 0; same && i < natts; i++)
+		same = TupleDescAttr(desc, i)->atttypid == types[i];
+	if (!same)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("type %s does not have the attributes that the event store gave it", format_type_be(desc->tdtypeid)),
+				desc->natts > natts ?
+				errhint("An attribute keeps its place also once it is dropped: dump the database, and restore it into a new one.") :
+				errhint("Undo what was done to it with ALTER TYPE."));
+}
+
+/* es_base_check_event does so for es_event, and what has the same attributes. */
+void
+es_base_check_event(TupleDesc desc)
+{
+	static const Oid types[Natts_es_event] = {
+		INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID
+	};
+
+	es_base_check_type(desc, types, Natts_es_event);
+}
+
+/* es_base_form_event makes an es_event value of its attributes, in the current memory context. */
+Datum
+es_base_form_event(Datum *values, bool *isnull)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc(es_base_event_type(), -1);
+	HeapTuple	tuple;
+
+	es_base_check_event(desc);
+	tuple = heap_form_tuple(desc, values, isnull);
+	ReleaseTupleDesc(desc);
+	return HeapTupleGetDatum(tuple);
+}
+
+/* es_base_event_datum makes an es_event value of an event, in the current memory context. */
+Datum
+es_base_event_datum(const EsEvent *event)
+{
+	Datum		values[Natts_es_event];
+	bool		isnull[Natts_es_event];
+
+	es_base_event_values(event, values, isnull);
+	return es_base_form_event(values, isnull);
+}
+
+/*
+ * es_base_event_of_datum takes an es_event value apart, into its attributes and
+ * into an event, where what is NULL is empty.  False if its type or its data is
+ * NULL: then it is no event.
+ */
+bool
+es_base_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull)
+{
+	HeapTupleHeader header = DatumGetHeapTupleHeader(composite);
+	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header),.t_data = header};
+
+	es_base_check_event(desc);
+	heap_deform_tuple(&tuple, desc, values, isnull);
+	ReleaseTupleDesc(desc);
+	memset(event, 0, sizeof(*event));
+	if (isnull[Anum_es_event_type - 1] || isnull[Anum_es_event_data - 1])
+		return false;
+	event->type = values[Anum_es_event_type - 1];
+	event->data = values[Anum_es_event_data - 1];
+	event->stream = isnull[Anum_es_event_stream - 1] ? CStringGetTextDatum("") : values[Anum_es_event_stream - 1];
+	event->metadata = isnull[Anum_es_event_metadata - 1] ?
+		DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")) : values[Anum_es_event_metadata - 1];
+	event->position = isnull[Anum_es_event_position - 1] ? 0 : DatumGetInt64(values[Anum_es_event_position - 1]);
+	event->version = isnull[Anum_es_event_version - 1] ? 0 : DatumGetInt64(values[Anum_es_event_version - 1]);
+	event->type_version = isnull[Anum_es_event_type_version - 1] ? 1 :
+		DatumGetInt32(values[Anum_es_event_type_version - 1]);
+	if (!isnull[Anum_es_event_recorded_at - 1])
+		event->recorded_at = DatumGetTimestampTz(values[Anum_es_event_recorded_at - 1]);
+	if (!isnull[Anum_es_event_event_id - 1])
+		event->event_id = *DatumGetUUIDP(values[Anum_es_event_event_id - 1]);
+	return true;
+}

@@ -1,0 +1,23 @@
+/*
+ * owner.h
+ *		Whom SQL of ours runs as, and with which settings.
+ */
+#ifndef ES_BASE_OWNER_H
+#define ES_BASE_OWNER_H
+
+#include "base/base.h"
+
+/* SQL as the extension's owner, safe from the caller's settings. */
+typedef struct EsOwnerContext
+{
+	Oid			user;
+	int			sec_context;
+	int			guc_level;
+} EsOwnerContext;
+
+extern int	es_base_enter_settings(void);
+extern void es_base_leave_settings(int level);
+extern void es_base_become_owner(EsOwnerContext *saved);
+extern void es_base_become_caller(const EsOwnerContext *saved);
+
+#endif							/* ES_BASE_OWNER_H */
