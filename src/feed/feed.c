@@ -28,7 +28,7 @@
  * transaction that is writing, prepared ones and other databases' included, as
  * creating a slot always does.
  */
-#include "feed/feed.h"
+#include "base/base.h"
 
 #include "access/genam.h"
 #include "access/htup.h"

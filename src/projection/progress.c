@@ -20,10 +20,10 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/error.h"
 #include "base/objects.h"
 #include "shared/wake.h"
-#include "subscription/ack.h"
 #include "table/columns.h"
 #include "table/rows.h"
 
@@ -232,7 +232,7 @@ es_progress_fail(EsProgress *row, int64 position, const ErrorData *error)
 	row->attempts = row->error && row->error_position == position ? row->attempts + 1 : 1;
 	row->error = describe_error(error);
 	row->error_position = position;
-	row->retry_at = GetCurrentTimestamp() + es_ack_delay_after(row->attempts);
+	row->retry_at = GetCurrentTimestamp() + es_backoff_delay(row->attempts);
 }
 
 /* es_progress_forgive lets a generation be tried at once, as if it had not failed. */

@@ -26,6 +26,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
 #include "projection/apply.h"
@@ -33,7 +34,6 @@
 #include "projection/projection.h"
 #include "projection/readmodel.h"
 #include "stream/lock.h"
-#include "subscription/ack.h"
 
 #define SWEEP_ROWS	10000		/* in a transaction of the worker */
 
@@ -179,7 +179,7 @@ finish(EsRun *run, EsAttemptWork work)
 	if (run->by_worker && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && attempt.current == 0)
 	{
 		run->progress.attempts++;
-		run->progress.retry_at = GetCurrentTimestamp() + es_ack_delay_after(run->progress.attempts);
+		run->progress.retry_at = GetCurrentTimestamp() + es_backoff_delay(run->progress.attempts);
 		es_progress_write(&run->progress);
 		report_wait(run, error);
 		return NULL;

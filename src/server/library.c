@@ -10,6 +10,7 @@
 #include "utils/guc.h"
 
 #include "append/bulk.h"
+#include "base/backoff.h"
 #include "base/objects.h"
 #include "fold/handler.h"
 #include "json/size.h"
@@ -33,7 +34,6 @@
 #include "shared/roster.h"
 #include "shared/wake.h"
 #include "stream/tipcache.h"
-#include "subscription/ack.h"
 #include "subscription/subscription.h"
 #include "table/kept.h"
 
@@ -62,7 +62,7 @@ _PG_init(void)
 	es_tipcache_init();
 	es_bulk_init();
 	es_subscription_init();
-	es_ack_init();
+	es_backoff_init();
 	es_handler_init();
 	es_value_init();
 	es_projection_init();

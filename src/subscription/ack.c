@@ -16,7 +16,7 @@
  *
  * All take the partition's lock first, and wait for it.
  */
-#include "subscription/ack.h"
+#include "base/base.h"
 
 #include "access/xact.h"
 #include "datatype/timestamp.h"
@@ -27,6 +27,7 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/call.h"
 #include "base/error.h"
 #include "base/event.h"
@@ -37,27 +38,13 @@
 #include "subscription/failure.h"
 #include "subscription/subscription.h"
 
-#define MOST_DELAY_MS	(5 * 60 * 1000)
 #define MOST_REASON		10000	/* bytes that are kept of a reason */
-
-static int	retry_delay = 1000; /* GUC eventstore.retry_delay, ms */
 
 PG_FUNCTION_INFO_V1(es_ack);
 PG_FUNCTION_INFO_V1(es_nack);
 PG_FUNCTION_INFO_V1(es_parked);
 PG_FUNCTION_INFO_V1(es_replay_parked);
 PG_FUNCTION_INFO_V1(es_rewind);
-
-/* Defines the GUC; called once, from _PG_init. */
-void
-es_ack_init(void)
-{
-	DefineCustomIntVariable("eventstore.retry_delay",
-							"How long a partition waits after an event was refused for the first time.",
-							"Each further time it waits twice as long, at most five minutes.",
-							&retry_delay, 1000, 1, MOST_DELAY_MS,
-							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
-}
 
 /* What a call is about: a delivery in a partition, whose row is read under its lock. */
 typedef struct Delivery
@@ -192,17 +179,6 @@ require_delivered(const Delivery *delivery)
 					   delivery->position, row->partition));
 }
 
-/* es_ack_delay_after tells how long to wait after so many failed attempts, in microseconds. */
-int64
-es_ack_delay_after(int attempts)
-{
-	int64		delay = retry_delay;
-
-	while (--attempts > 0 && delay < MOST_DELAY_MS)
-		delay *= 2;
-	return Min(delay, MOST_DELAY_MS) * 1000;
-}
-
 /* Fetches the argument that says why; NULL if it is. */
 static const text *
 reason_arg(FunctionCallInfo fcinfo, int argno)
@@ -228,7 +204,7 @@ put_failure(Delivery *delivery, EsFailure *known, const text *reason)
 		failure.parked_at = now;
 	else
 	{
-		TimestampTz again_at = now + es_ack_delay_after(failure.attempts);
+		TimestampTz again_at = now + es_backoff_delay(failure.attempts);
 
 		row->retry_at = Max(row->retry_at, again_at);
 	}

@@ -24,7 +24,7 @@
  * parked.  An event that the server cannot send is passed over, each time as a
  * failed attempt, until it is parked.
  */
-#include "subscription/poll.h"
+#include "base/base.h"
 
 #include "access/xact.h"
 #include "datatype/timestamp.h"

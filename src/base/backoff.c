@@ -1,0 +1,33 @@
+/*
+ * backoff.c
+ *		How long to wait before what has failed is tried again.
+ */
+#include "base/backoff.h"
+
+#include "utils/guc.h"
+
+#define MOST_DELAY_MS	(5 * 60 * 1000)
+
+static int	retry_delay = 1000; /* GUC eventstore.retry_delay, ms */
+
+/* Defines the GUC; called once, from _PG_init. */
+void
+es_backoff_init(void)
+{
+	DefineCustomIntVariable("eventstore.retry_delay",
+							"How long a partition waits after an event was refused for the first time.",
+							"Each further time it waits twice as long, at most five minutes.",
+							&retry_delay, 1000, 1, MOST_DELAY_MS,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+}
+
+/* es_backoff_delay tells how long to wait after so many failed attempts, in microseconds. */
+int64
+es_backoff_delay(int attempts)
+{
+	int64		delay = retry_delay;
+
+	while (--attempts > 0 && delay < MOST_DELAY_MS)
+		delay *= 2;
+	return Min(delay, MOST_DELAY_MS) * 1000;
+}
