@@ -39,8 +39,8 @@
 #include "json/opcompile.h"
 #include "json/ops.h"
 #include "json/pack.h"
+#include "json/scope.h"
 #include "json/tree.h"
-#include "json/value.h"
 
 typedef enum StateForm
 {
@@ -163,13 +163,13 @@ event_to_jsonb(const EsEvent *event)
 	EsNode		object;
 	int			count = 0;
 
-	es_value_begin(&scope, event, NULL);
+	es_scope_begin(&scope, event, NULL);
 	for (EsRoot root = 0; root < ES_ROOT_COUNT; root++)
 	{
 		if (root == ES_ROOT_STATE)
 			continue;
-		keys[count] = *es_value_root_key(root);
-		values[count++] = *es_value_member(&scope, root);
+		keys[count] = *es_scope_key(root);
+		values[count++] = *es_scope_member(&scope, root);
 	}
 	/* the longest key, so it is the last */
 	keys[count] = es_node_key("type_version", strlen("type_version"));

@@ -37,7 +37,7 @@
 #include "fold/state.h"
 #include "json/node.h"
 #include "json/pack.h"
-#include "json/value.h"
+#include "json/scope.h"
 
 #define FINGERPRINT_FORMAT	1	/* to be raised when the same reducer comes to
 								 * mean something else */

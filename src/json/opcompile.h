@@ -10,6 +10,7 @@
 #include "utils/jsonb.h"
 
 #include "json/node.h"
+#include "json/scope.h"
 #include "json/value.h"
 
 typedef enum EsOpKind

@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/names.h"
 #include "json/pack.h"
+#include "json/scope.h"
 #include "json/tree.h"
 #include "json/value.h"
 
@@ -306,7 +307,7 @@ apply_values(Change *change, EsScope *scope, EsNode *values)
 static void
 apply_data(const Change *change, EsScope *scope)
 {
-	const EsNode *data = es_value_member(scope, ES_ROOT_DATA);
+	const EsNode *data = es_scope_member(scope, ES_ROOT_DATA);
 	MemoryContext old = MemoryContextSwitchTo(change->keep);
 
 	if (change->op->kind == ES_OP_MERGE_DATA)
@@ -325,7 +326,7 @@ apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContext keep)
 	EsNode	   *values = palloc(Max(ops->most_values, 1) * sizeof(EsNode));
 	EsScope		scope;
 
-	es_value_begin(&scope, event, state);
+	es_scope_begin(&scope, event, state);
 	for (int i = 0; i < ops->count; i++)
 	{
 		const EsOp *op = &ops->ops[i];

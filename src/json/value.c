@@ -16,12 +16,10 @@
  */
 #include "json/value.h"
 
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
-#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/jsonpath.h"
 #include "utils/numeric.h"
@@ -33,8 +31,6 @@
 #include "json/tree.h"
 
 #define MOST_REASON		200		/* bytes of what the server says of a path */
-
-#define ALL_ROOTS	((1U << ES_ROOT_COUNT) - 1)
 
 typedef enum ValueKind
 {
@@ -67,40 +63,6 @@ struct EsValue
 	EsKey	   *keys;
 	EsValue   **values;
 };
-
-static EsKey root_keys[ES_ROOT_COUNT];
-
-/* Makes the keys of the roots; called once, from _PG_init. */
-void
-es_value_init(void)
-{
-	static const char *const names[] = {
-		"data", "type", "state", "stream", "version", "event_id", "metadata", "position", "recorded_at"
-	};
-
-	StaticAssertStmt(lengthof(names) == ES_ROOT_COUNT, "one name for each root");
-	for (int i = 0; i < ES_ROOT_COUNT; i++)
-		root_keys[i] = es_node_key(names[i], strlen(names[i]));
-}
-
-/* es_value_root_key gives the key that a root has in the object that paths are about. */
-const EsKey *
-es_value_root_key(EsRoot root)
-{
-	return &root_keys[root];
-}
-
-/* Finds a root by its name; ES_ROOT_COUNT if there is none. */
-static EsRoot
-find_root(const char *name, int len)
-{
-	EsRoot		root = 0;
-
-	while (root < ES_ROOT_COUNT &&
-		   (root_keys[root].len != len || memcmp(root_keys[root].bytes, name, len) != 0))
-		root++;
-	return root;
-}
 
 /* ---- compiling ---- */
 
@@ -176,7 +138,7 @@ want_from_root(EsValue *value, JsonPathItem *item)
 
 	if (!jspGetNext(item, &first) || first.type != jpiKey)
 	{
-		value->wanted = ALL_ROOTS;
+		value->wanted = ES_ALL_ROOTS;
 		value->nstate_keys = -1;
 		return;
 	}
@@ -184,10 +146,10 @@ want_from_root(EsValue *value, JsonPathItem *item)
 	if (jspGetNext(&first, &second) && second.type == jpiKey)
 	{
 		member = item_key(&second);
-		want_root(value, find_root(name.bytes, name.len), &member);
+		want_root(value, es_scope_find(name.bytes, name.len), &member);
 	}
 	else
-		want_root(value, find_root(name.bytes, name.len), NULL);
+		want_root(value, es_scope_find(name.bytes, name.len), NULL);
 }
 
 static void note_wanted(EsValue *value, JsonPathItem *item, const EsPlace *place);
@@ -287,7 +249,7 @@ compile_steps(EsValue *value)
 	jspInit(&item, value->path);
 	for (; jspGetNext(&item, &next); item = next)
 		value->steps[value->nsteps++] = item_key(&next);
-	value->root = find_root(value->steps[0].bytes, value->steps[0].len);
+	value->root = es_scope_find(value->steps[0].bytes, value->steps[0].len);
 	return true;
 }
 
@@ -403,81 +365,6 @@ es_value_mentions(const EsValue *value, EsRoot root)
 
 /* ---- evaluating ---- */
 
-/* es_value_begin makes the scope of an event and a state. */
-void
-es_value_begin(EsScope *scope, const EsEvent *event, EsNode *state)
-{
-	scope->event = event;
-	scope->state = state;
-	scope->known = 0;
-}
-
-/* Makes a view of a text. */
-static EsNode
-view_text(Datum stored)
-{
-	text	   *value = DatumGetTextPP(stored);
-
-	return es_node_view_string(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
-}
-
-/* Makes a view of a string that is a C string. */
-static EsNode
-view_cstring(const char *string)
-{
-	return es_node_view_string(string, strlen(string));
-}
-
-/* Gives a time in UTC, as JSON has it. */
-static EsNode
-view_time(TimestampTz time)
-{
-	char	   *buffer = palloc(MAXDATELEN + 1);
-	int			utc = 0;
-
-	JsonEncodeDateTime(buffer, TimestampTzGetDatum(time), TIMESTAMPTZOID, &utc);
-	return view_cstring(buffer);
-}
-
-/* Makes one of the members that tell of the event. */
-static EsNode
-make_member(const EsEvent *event, EsRoot root)
-{
-	switch (root)
-	{
-		case ES_ROOT_DATA:
-			return es_node_view(DatumGetJsonbP(event->data));
-		case ES_ROOT_METADATA:
-			return es_node_view(DatumGetJsonbP(event->metadata));
-		case ES_ROOT_TYPE:
-			return view_text(event->type);
-		case ES_ROOT_STREAM:
-			return view_text(event->stream);
-		case ES_ROOT_VERSION:
-			return es_node_view_number(int64_to_numeric(event->version));
-		case ES_ROOT_POSITION:
-			return es_node_view_number(int64_to_numeric(event->position));
-		case ES_ROOT_EVENT_ID:
-			return view_cstring(DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&event->event_id))));
-		case ES_ROOT_RECORDED_AT:
-			return view_time(event->recorded_at);
-		default:
-			elog(ERROR, "no such member of an event: %d", root);
-	}
-}
-
-/* es_value_member gives a member that tells of the event; not the state. */
-const EsNode *
-es_value_member(EsScope *scope, EsRoot root)
-{
-	if ((scope->known & (1U << root)) == 0)
-	{
-		scope->members[root] = make_member(scope->event, root);
-		scope->known |= 1U << root;
-	}
-	return &scope->members[root];
-}
-
 /* Finds a member of a state that is an object; NULL if there is none. */
 static EsNode *
 find_in_state(EsNode *state, const EsKey *key, EsNode *view)
@@ -535,10 +422,10 @@ make_document(const EsValue *value, EsScope *scope)
 		if ((value->wanted & (1U << root)) == 0)
 			continue;
 		if (root != ES_ROOT_STATE)
-			members[count] = *es_value_member(scope, root);
+			members[count] = *es_scope_member(scope, root);
 		else if (!make_state(value, scope->state, &members[count]))
 			continue;
-		keys[count++] = root_keys[root];
+		keys[count++] = *es_scope_key(root);
 	}
 	return es_pack_object(keys, members, count);
 }
@@ -592,7 +479,7 @@ evaluate_steps(const EsValue *value, EsScope *scope, EsNode *result)
 	if (value->root == ES_ROOT_COUNT)
 		return false;
 	if (value->root != ES_ROOT_STATE)
-		return evaluate_packed_steps(value, 1, *es_value_member(scope, value->root), scope, result);
+		return evaluate_packed_steps(value, 1, *es_scope_member(scope, value->root), scope, result);
 	if (node == NULL || node->kind == ES_NODE_ABSENT)
 		return false;
 	for (; step < value->nsteps && node->kind == ES_NODE_OBJECT; step++)
@@ -678,7 +565,7 @@ es_value_key(const EsValue *value, const EsEvent *event)
 	EsScope		scope;
 	EsNode		key;
 
-	es_value_begin(&scope, event, NULL);
+	es_scope_begin(&scope, event, NULL);
 	if (!es_value_evaluate(value, &scope, &key))
 		return NULL;
 	switch (key.kind)

@@ -13,8 +13,8 @@
 #include "base/backoff.h"
 #include "base/objects.h"
 #include "fold/handler.h"
+#include "json/scope.h"
 #include "json/size.h"
-#include "json/value.h"
 #include "log/durable.h"
 #include "log/segment.h"
 #include "log/settle.h"
@@ -64,7 +64,7 @@ _PG_init(void)
 	es_subscription_init();
 	es_backoff_init();
 	es_handler_init();
-	es_value_init();
+	es_scope_init();
 	es_projection_init();
 	es_batch_init();
 	es_declare_init();

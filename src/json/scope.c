@@ -1,0 +1,125 @@
+/*
+ * scope.c
+ *		What a template's paths are about: an event, and a state before it.
+ */
+#include "json/scope.h"
+
+#include "catalog/pg_type.h"
+#include "datatype/timestamp.h"
+#include "miscadmin.h"
+#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+static EsKey root_keys[ES_ROOT_COUNT];
+
+/* Makes the keys of the roots; called once, from _PG_init. */
+void
+es_scope_init(void)
+{
+	static const char *const names[] = {
+		"data", "type", "state", "stream", "version", "event_id", "metadata", "position", "recorded_at"
+	};
+
+	StaticAssertStmt(lengthof(names) == ES_ROOT_COUNT, "one name for each root");
+	for (int i = 0; i < ES_ROOT_COUNT; i++)
+		root_keys[i] = es_node_key(names[i], strlen(names[i]));
+}
+
+/* es_scope_key gives the key that a root has in the object that paths are about. */
+const EsKey *
+es_scope_key(EsRoot root)
+{
+	return &root_keys[root];
+}
+
+/* es_scope_find finds a root by its name; ES_ROOT_COUNT if there is none. */
+EsRoot
+es_scope_find(const char *name, int len)
+{
+	EsRoot		root = 0;
+
+	while (root < ES_ROOT_COUNT &&
+		   (root_keys[root].len != len || memcmp(root_keys[root].bytes, name, len) != 0))
+		root++;
+	return root;
+}
+
+/* es_scope_begin makes the scope of an event and a state. */
+void
+es_scope_begin(EsScope *scope, const EsEvent *event, EsNode *state)
+{
+	scope->event = event;
+	scope->state = state;
+	scope->known = 0;
+}
+
+/* Makes a view of a text. */
+static EsNode
+view_text(Datum stored)
+{
+	text	   *value = DatumGetTextPP(stored);
+
+	return es_node_view_string(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+}
+
+/* Makes a view of a string that is a C string. */
+static EsNode
+view_cstring(const char *string)
+{
+	return es_node_view_string(string, strlen(string));
+}
+
+/* Gives a time in UTC, as JSON has it. */
+static EsNode
+view_time(TimestampTz time)
+{
+	char	   *buffer = palloc(MAXDATELEN + 1);
+	int			utc = 0;
+
+	JsonEncodeDateTime(buffer, TimestampTzGetDatum(time), TIMESTAMPTZOID, &utc);
+	return view_cstring(buffer);
+}
+
+/* Makes one of the members that tell of the event. */
+static EsNode
+make_member(const EsEvent *event, EsRoot root)
+{
+	switch (root)
+	{
+		case ES_ROOT_DATA:
+			return es_node_view(DatumGetJsonbP(event->data));
+		case ES_ROOT_METADATA:
+			return es_node_view(DatumGetJsonbP(event->metadata));
+		case ES_ROOT_TYPE:
+			return view_text(event->type);
+		case ES_ROOT_STREAM:
+			return view_text(event->stream);
+		case ES_ROOT_VERSION:
+			return es_node_view_number(int64_to_numeric(event->version));
+		case ES_ROOT_POSITION:
+			return es_node_view_number(int64_to_numeric(event->position));
+		case ES_ROOT_EVENT_ID:
+			return view_cstring(DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&event->event_id))));
+		case ES_ROOT_RECORDED_AT:
+			return view_time(event->recorded_at);
+		default:
+			elog(ERROR, "no such member of an event: %d", root);
+	}
+}
+
+/* es_scope_member gives a member that tells of the event; not the state. */
+const EsNode *
+es_scope_member(EsScope *scope, EsRoot root)
+{
+	if ((scope->known & (1U << root)) == 0)
+	{
+		scope->members[root] = make_member(scope->event, root);
+		scope->known |= 1U << root;
+	}
+	return &scope->members[root];
+}

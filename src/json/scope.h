@@ -1,0 +1,45 @@
+/*
+ * scope.h
+ *		What a template's paths are about: an event, and a state before it.
+ */
+#ifndef ES_JSON_SCOPE_H
+#define ES_JSON_SCOPE_H
+
+#include "base/base.h"
+
+#include "base/event.h"
+#include "json/node.h"
+
+/* What a path can begin with; in jsonb's order of keys. */
+typedef enum EsRoot
+{
+	ES_ROOT_DATA,
+	ES_ROOT_TYPE,
+	ES_ROOT_STATE,
+	ES_ROOT_STREAM,
+	ES_ROOT_VERSION,
+	ES_ROOT_EVENT_ID,
+	ES_ROOT_METADATA,
+	ES_ROOT_POSITION,
+	ES_ROOT_RECORDED_AT,
+	ES_ROOT_COUNT
+} EsRoot;
+
+#define ES_ALL_ROOTS	((1U << ES_ROOT_COUNT) - 1)
+
+/* What paths are about: an event, and a state before it. */
+typedef struct EsScope
+{
+	const EsEvent *event;
+	EsNode	   *state;			/* NULL: there is none */
+	unsigned	known;			/* bits: which of the members are made */
+	EsNode		members[ES_ROOT_COUNT];
+} EsScope;
+
+extern void es_scope_init(void);
+extern const EsKey *es_scope_key(EsRoot root);
+extern EsRoot es_scope_find(const char *name, int len);
+extern void es_scope_begin(EsScope *scope, const EsEvent *event, EsNode *state);
+extern const EsNode *es_scope_member(EsScope *scope, EsRoot root);
+
+#endif							/* ES_JSON_SCOPE_H */
