@@ -4,9 +4,13 @@
  */
 #include "base/call.h"
 
+#include "access/htup_details.h"
+#include "datatype/timestamp.h"
 #include "executor/nodeHash.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
 
 #include "base/event.h"
 #include "base/names.h"
@@ -72,6 +76,24 @@ es_base_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name)
 	return PG_ARGISNULL(argno) ? PG_INT64_MAX : es_base_check_limit(PG_GETARG_INT64(argno), name);
 }
 
+/* es_call_interval_arg fetches a span of time, in microseconds; NULL is 22004, a negative one 22023. */
+int64
+es_call_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	Interval   *interval;
+	double		usecs;
+
+	es_base_require(fcinfo, argno, name);
+	interval = PG_GETARG_INTERVAL_P(argno);
+	usecs = (double) interval->time + (double) interval->day * USECS_PER_DAY +
+		(double) interval->month * DAYS_PER_MONTH * USECS_PER_DAY;
+	if (usecs < 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s must not be negative", name));
+	return (int64) Min(usecs, (double) PG_INT64_MAX / 4);
+}
+
 /*
  * es_base_begin_rows begins the result of a function that returns rows, to be
  * put into ->setResult.  They stay in memory up to what a hash table may take:
@@ -95,4 +117,16 @@ es_base_begin_rows(FunctionCallInfo fcinfo)
 	result->setResult = tuplestore_begin_heap(random_access, false, (int) Min(memory, INT_MAX));
 	MemoryContextSwitchTo(old);
 	return result;
+}
+
+/* es_call_result_row makes the row of a procedure's one INOUT argument. */
+Datum
+es_call_result_row(FunctionCallInfo fcinfo, Datum value)
+{
+	TupleDesc	desc;
+	bool		isnull[1] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, isnull));
 }

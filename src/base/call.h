@@ -29,7 +29,10 @@ extern void es_base_require(FunctionCallInfo fcinfo, int argno, const char *name
 extern text *es_base_stream_arg(FunctionCallInfo fcinfo, int argno);
 extern int64 es_base_check_limit(int64 limit, const char *name);
 extern int64 es_base_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name);
+extern int64 es_call_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name);
 
+/* Results. */
 extern ReturnSetInfo *es_base_begin_rows(FunctionCallInfo fcinfo);
+extern Datum es_call_result_row(FunctionCallInfo fcinfo, Datum value);
 
 #endif							/* ES_BASE_CALL_H */

@@ -64,7 +64,6 @@
 #include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "storage/bufpage.h"
-#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/fmgroids.h"
@@ -478,20 +477,6 @@ keep_settled(int64 position)
 	return Min(settled, own_first - 1);
 }
 
-/* es_settle_sleep sleeps until woken, at most that long; reacts to interrupts. */
-void
-es_settle_sleep(long sleep_ms)
-{
-	static uint32 wait_event = 0;
-
-	if (wait_event == 0)
-		wait_event = es_wait_event_new("EventstoreWait");
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 sleep_ms, wait_event);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-}
-
 /*
  * One look at where the log is settled; *given becomes the last position given
  * out, but for our own.  Where holders say nothing of themselves, what follows
@@ -558,7 +543,7 @@ es_settle_compute(void)
 	while (now < goal && first_looks > 0 && !es_flight_is_shared() && own_first == PG_INT64_MAX)
 	{
 		first_looks--;
-		es_settle_sleep(1);
+		es_wake_sleep(1);
 		now = look(&given, first_looks > 0 ? SHORT_WALK : PG_INT64_MAX);
 	}
 	first_looks = 0;

@@ -23,7 +23,6 @@ extern int64 es_settle_known(void);
 extern int64 es_settle_compute(void);
 extern bool es_settle_hindered(void);
 extern bool es_settle_is_by_mark(void);
-extern void es_settle_sleep(long sleep_ms);
 extern void es_settle_learn(int64 position);
 extern int64 es_settle_write_mark(void);
 

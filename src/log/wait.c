@@ -51,24 +51,6 @@ es_wait_init(void)
 							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
-/* es_wait_interval_arg fetches a span of time, in microseconds; NULL is 22004, a negative one 22023. */
-int64
-es_wait_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name)
-{
-	Interval   *interval;
-	double		usecs;
-
-	es_base_require(fcinfo, argno, name);
-	interval = PG_GETARG_INTERVAL_P(argno);
-	usecs = (double) interval->time + (double) interval->day * USECS_PER_DAY +
-		(double) interval->month * DAYS_PER_MONTH * USECS_PER_DAY;
-	if (usecs < 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s must not be negative", name));
-	return (int64) Min(usecs, (double) PG_INT64_MAX / 4);
-}
-
 /* es_wait_cap limits a timeout to what may be waited with a snapshot. */
 int64
 es_wait_cap(int64 timeout)
@@ -130,9 +112,9 @@ es_wait_until(EsWait *wait)
 		if (wait->detached)
 			InvalidateCatalogSnapshot();
 		/* what came during the look may have set the latch in vain */
-		es_settle_sleep(es_wake_told() ? 0 :
-						sleep_until(Min(deadline, wait->again_at), now,
-									woken && !es_settle_is_by_mark() ? WOKEN_SLEEP_MS : sleep_ms));
+		es_wake_sleep(es_wake_told() ? 0 :
+					  sleep_until(Min(deadline, wait->again_at), now,
+								  woken && !es_settle_is_by_mark() ? WOKEN_SLEEP_MS : sleep_ms));
 		(void) es_wake_told();	/* the look to come is about that */
 		sleep_ms = Min(sleep_ms * 2, MAX_SLEEP_MS);
 	}
@@ -167,18 +149,6 @@ es_wait_attach(bool detached)
 {
 	if (detached)
 		SPI_finish();
-}
-
-/* es_wait_result_row makes the row of a procedure's one INOUT argument. */
-Datum
-es_wait_result_row(FunctionCallInfo fcinfo, Datum value)
-{
-	TupleDesc	desc;
-	bool		isnull[1] = {false};
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, isnull));
 }
 
 /* ---- for the settled position ---- */
@@ -224,7 +194,7 @@ es_wait(PG_FUNCTION_ARGS)
 	int64		timeout;
 
 	es_base_require(fcinfo, 0, "after_position");
-	timeout = es_wait_cap(es_wait_interval_arg(fcinfo, 1, "timeout"));
+	timeout = es_wait_cap(es_call_interval_arg(fcinfo, 1, "timeout"));
 	PG_RETURN_INT64(wait_until_settled(PG_GETARG_INT64(0), timeout, false));
 }
 
@@ -245,9 +215,9 @@ es_wait_for(PG_FUNCTION_ARGS)
 
 	es_base_require(fcinfo, 0, "after_position");
 	after = PG_GETARG_INT64(0);
-	timeout = es_wait_interval_arg(fcinfo, 1, "timeout");
+	timeout = es_call_interval_arg(fcinfo, 1, "timeout");
 	detached = es_wait_detach(fcinfo);
 	settled = wait_until_settled(after, detached ? timeout : es_wait_cap(timeout), detached);
 	es_wait_attach(detached);
-	return es_wait_result_row(fcinfo, Int64GetDatum(settled));
+	return es_call_result_row(fcinfo, Int64GetDatum(settled));
 }

@@ -29,10 +29,8 @@ typedef struct EsWait
 
 extern void es_wait_init(void);
 extern bool es_wait_until(EsWait *wait);
-extern int64 es_wait_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name);
 extern bool es_wait_detach(FunctionCallInfo fcinfo);
 extern void es_wait_attach(bool detached);
 extern int64 es_wait_cap(int64 timeout);
-extern Datum es_wait_result_row(FunctionCallInfo fcinfo, Datum value);
 
 #endif							/* ES_LOG_WAIT_H */

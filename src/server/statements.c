@@ -36,7 +36,6 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "log/settle.h"
 #include "shared/roster.h"
 #include "shared/wake.h"
 
@@ -118,7 +117,7 @@ hold_worker(Oid database)
 	{
 		if (GetCurrentTimestamp() >= expel_at)
 			es_roster_expel(database);
-		es_settle_sleep(LOOK_AGAIN_MS);
+		es_wake_sleep(LOOK_AGAIN_MS);
 	}
 }
 

@@ -31,13 +31,24 @@
  */
 #include "shared/wake.h"
 
+#include "access/genam.h"
+#include "access/htup.h"
+#include "access/htup_details.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "common/hashfn.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "port/atomics.h"
 #include "port/pg_bitutils.h"
+#include "storage/bufmgr.h"
+#include "storage/bufpage.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
 
 #include "shared/memory.h"
 #include "shared/roster.h"
@@ -296,4 +307,18 @@ at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId pare
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 		es_wake_end();
+}
+
+/* es_wake_sleep sleeps until woken, at most that long; reacts to interrupts. */
+void
+es_wake_sleep(long sleep_ms)
+{
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = es_wait_event_new("EventstoreWait");
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 sleep_ms, wait_event);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
 }

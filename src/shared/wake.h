@@ -23,5 +23,6 @@ extern void es_wake_delegated(void);
 extern void es_wake_begin(uint64 interest);
 extern bool es_wake_told(void);
 extern void es_wake_end(void);
+extern void es_wake_sleep(long sleep_ms);
 
 #endif							/* ES_SHARED_WAKE_H */

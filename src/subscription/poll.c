@@ -388,7 +388,7 @@ finish_poll(EsPoll *poll)
 static int64
 lease_arg(FunctionCallInfo fcinfo, int argno)
 {
-	int64		lease = es_wait_interval_arg(fcinfo, argno, "lease");
+	int64		lease = es_call_interval_arg(fcinfo, argno, "lease");
 
 	if (lease == 0)
 		ereport(ERROR,
@@ -417,7 +417,7 @@ es_poll(PG_FUNCTION_ARGS)
 
 	if (!PG_ARGISNULL(1))
 		poll.max_count = es_base_check_limit(PG_GETARG_INT32(1), "max_count");
-	wait.timeout = es_wait_cap(es_wait_interval_arg(fcinfo, 2, "wait"));
+	wait.timeout = es_wait_cap(es_call_interval_arg(fcinfo, 2, "wait"));
 	poll.lease = lease_arg(fcinfo, 4);
 	es_subscriber_prevent_write("es_poll()");
 	begin_poll(&poll, name, member);
@@ -443,7 +443,7 @@ Datum
 es_poll_wait(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_subscription_name_arg(fcinfo, 0);
-	int64		timeout = es_wait_interval_arg(fcinfo, 1, "timeout");
+	int64		timeout = es_call_interval_arg(fcinfo, 1, "timeout");
 	EsPoll		poll = {.max_count = 1};
 	EsWait		wait = {.look = look_for_events,.arg = &poll};
 	bool		ready;
@@ -457,5 +457,5 @@ es_poll_wait(PG_FUNCTION_ARGS)
 	ready = es_wait_until(&wait);
 	MemoryContextDelete(poll.context);
 	es_wait_attach(wait.detached);
-	return es_wait_result_row(fcinfo, BoolGetDatum(ready));
+	return es_call_result_row(fcinfo, BoolGetDatum(ready));
 }
