@@ -50,6 +50,7 @@
 #include "base/names.h"
 #include "base/objects.h"
 #include "log/durable.h"
+#include "log/scan.h"
 #include "log/segment.h"
 #include "log/settle.h"
 #include "log/tags.h"

@@ -28,6 +28,7 @@
 
 #include "base/event.h"
 #include "base/names.h"
+#include "log/scan.h"
 #include "log/segment.h"
 #include "table/rows.h"
 

@@ -63,6 +63,7 @@
 #include "base/names.h"
 #include "base/objects.h"
 #include "feed/option.h"
+#include "log/scan.h"
 #include "log/segment.h"
 #include "log/settle.h"
 #include "log/walmark.h"

@@ -19,30 +19,17 @@
  * has and the log has not is *lost*: detached or dropped by somebody.  Nobody
  * may pass over it who needs one of its events.  One that it has not is not made
  * yet, and has none.
- *
- * A scan locks the segment and the index while it is open, not to the end of
- * the transaction: one that reads thousands of segments would fill the lock
- * table.  That is safe because whoever comes back finds the segment anew, and
- * writers have locks of their own.  Only values that are stored out of line
- * need the segment's TOAST table for as long as somebody may look at them; a
- * scan that has given out any keeps the lock on its table.
  */
 #include "log/segment.h"
 
 #include "access/htup_details.h"
-#include "access/nbtree.h"
-#include "access/relscan.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "access/visibilitymap.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
@@ -52,9 +39,10 @@
 #include "utils/snapmgr.h"
 
 #include "base/call.h"
+#include "base/event.h"
 #include "log/subscriber.h"
-#include "table/prefetch.h"
 #include "table/rows.h"
+#include "table/table.h"
 
 #define DEFAULT_SEGMENT_SIZE	(INT64CONST(1) << 24)
 #define MIN_SEGMENT_SIZE		INT64CONST(100)
@@ -110,9 +98,6 @@ static const EsColumn config_columns[] = {{"segment_size", INT8OID}};
 const EsShape es_segment_config_shape = ES_SHAPE(&config_table, NULL, config_columns);
 
 PG_FUNCTION_INFO_V1(es_set_segment_size);
-PG_FUNCTION_INFO_V1(es_segment_events);
-PG_FUNCTION_INFO_V1(es_segment_time);
-PG_FUNCTION_INFO_V1(es_segment_version);
 
 /* Forgets all when the parent, or a segment that is kept, changes. */
 static void
@@ -415,252 +400,6 @@ es_segment_refuse_lost(int64 segment)
 			errhint("Attach it again: ALTER TABLE eventstore.events ATTACH PARTITION eventstore.events_" INT64_FORMAT
 					" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ").", segment,
 					es_segment_first_position(segment), es_segment_last_position(segment) + 1));
-}
-
-/* Opens the segment and the index that a scan is about; false if the log has no such segment. */
-static bool
-open_for_scan(EsSegmentScan *scan, int64 segment)
-{
-	scan->lost = false;
-	scan->borrowed = scan->open && RelationGetRelid(scan->open->rel) == es_segment_relid(segment) &&
-		(scan->index = es_store_index(scan->open, es_segment_index(segment, scan->which))) != NULL;
-	if (scan->borrowed)
-	{
-		scan->rel = scan->open->rel;
-		return true;
-	}
-	scan->rel = es_segment_open(segment, AccessShareLock, &scan->lost);
-	if (scan->rel == NULL)
-		return false;
-	scan->index = index_open(es_segment_index(segment, scan->which), AccessShareLock);
-	return true;
-}
-
-/*
- * es_segment_scan_begin opens the index of a segment that the scan asks for,
- * with its keys; false if the log has no such segment.  If it had one, 55000
- * where the scan needs it, else scan->lost tells so.
- */
-bool
-es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
-{
-	if (!open_for_scan(scan, segment))
-	{
-		if (scan->lost && scan->needed)
-			es_segment_refuse_lost(segment);
-		return false;
-	}
-	if (scan->fresh)
-	{
-		es_rows_renew_snapshot(scan->rel, scan->fresh);
-		scan->snapshot = *scan->fresh;
-	}
-	else
-		es_rows_require_sight(scan->rel, scan->snapshot);
-	scan->by_pages = scan->pages != NULL && es_pages_serve(scan->rel, scan->snapshot);
-	if (scan->by_pages)
-		scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(scan->rel), &TTSOpsHeapTuple);
-	else if (scan->own_slot)
-		scan->slot = table_slot_create(scan->rel, NULL);
-	else
-		scan->slot = scan->borrowed ? scan->open->info->scan_slot : es_store_scan_slot(scan->rel, &es_segment_event_shape);
-	scan->visibility = InvalidBuffer;
-	scan->keep_lock = false;
-	scan->block = InvalidBlockNumber;
-	scan->scan = es_index_beginscan(scan->rel, scan->index, scan->snapshot, scan->nkeys);
-	/* keeps index pages pinned, which makes the visibility map's word good */
-	scan->scan->xs_want_itup = scan->index_only || scan->wants_keys;
-	index_rescan(scan->scan, scan->keys, scan->nkeys, NULL, 0);
-	return true;
-}
-
-/* es_segment_scan_fetch reads the row of the entry that a forward scan has come to; false if the snapshot does not see it. */
-bool
-es_segment_scan_fetch(EsSegmentScan *scan)
-{
-	if (!scan->by_pages)
-		return index_fetch_heap(scan->scan, scan->slot);
-	es_pages_prefetch(scan->pages, scan->scan);
-	if (!es_pages_fetch(scan->pages, scan->scan, &scan->row))
-		return false;
-	ExecStoreHeapTuple(&scan->row, scan->slot, false);
-	return true;
-}
-
-/* es_segment_scan_key gives a key, a bigint, of the entry that a scan has come to which wants them. */
-int64
-es_segment_scan_key(EsSegmentScan *scan, int column)
-{
-	bool		isnull;
-
-	return DatumGetInt64(index_getattr(scan->scan->xs_itup, column, scan->scan->xs_itupdesc, &isnull));
-}
-
-/* Tells whether a stored value, or a part of it, is in the TOAST table. */
-static inline bool
-is_out_of_line(Datum value)
-{
-	return VARATT_IS_EXTERNAL(DatumGetPointer(value));
-}
-
-/*
- * es_segment_scan_event reads the event that the scan stands on.  Its varlenas
- * are those of the slot; if they are given out, what is out of line stays
- * readable to the end of the transaction.
- */
-void
-es_segment_scan_event(EsSegmentScan *scan, EsEvent *event)
-{
-	if (!scan->backwards && !scan->by_pages)
-		es_prefetch_block(scan->scan, scan->slot, &scan->block);
-	es_base_deform_event(scan->slot, event, !scan->without_metadata);
-	if (scan->gives_out)
-		es_segment_scan_give_out(scan, event);
-}
-
-/* es_segment_scan_give_out sees to it that an event stays readable to the end of the transaction that a scan has read. */
-void
-es_segment_scan_give_out(EsSegmentScan *scan, const EsEvent *event)
-{
-	if (is_out_of_line(event->data) || is_out_of_line(event->metadata))
-		scan->keep_lock = true;
-}
-
-/*
- * es_segment_scan_skip goes past the next row that the snapshot sees, without
- * reading it where the visibility map says that all see it; false at the end.
- */
-bool
-es_segment_scan_skip(EsSegmentScan *scan)
-{
-	ItemPointer tid;
-
-	while ((tid = index_getnext_tid(scan->scan, ForwardScanDirection)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (VM_ALL_VISIBLE(scan->rel, ItemPointerGetBlockNumber(tid), &scan->visibility) ||
-			index_fetch_heap(scan->scan, scan->slot))
-			return true;
-	}
-	return false;
-}
-
-/* es_segment_scan_end closes the scan, and gives the locks back if it may. */
-void
-es_segment_scan_end(EsSegmentScan *scan)
-{
-	index_endscan(scan->scan);
-	if (BufferIsValid(scan->visibility))
-		ReleaseBuffer(scan->visibility);
-	if (scan->by_pages)
-		es_pages_forget(scan->pages, scan->rel);
-	if (scan->own_slot)
-		ExecDropSingleTupleTableSlot(scan->slot);
-	else
-		ExecClearTuple(scan->slot);
-	if (scan->borrowed)
-		return;
-	index_close(scan->index, AccessShareLock);
-	table_close(scan->rel, scan->keep_lock ? NoLock : AccessShareLock);
-}
-
-/*
- * es_segment_scan_edge gives a column, of fixed width, of the first row that a
- * scan of a segment finds in a direction; NULL, and 0, if there is none.
- */
-Datum
-es_segment_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction, AttrNumber column, bool *isnull)
-{
-	Datum		value = (Datum) 0;
-
-	*isnull = true;
-	if (es_segment_scan_begin(scan, segment))
-	{
-		if (index_getnext_slot(scan->scan, direction, scan->slot))
-			value = slot_getattr(scan->slot, column, isnull);
-		es_segment_scan_end(scan);
-	}
-	return value;
-}
-
-/*
- * es_segment_edge_version gives a stream's first or last version in a segment, by the
- * direction; NULL, and 0, if it has none there.  The scan says whose eyes look.
- */
-Datum
-es_segment_edge_version(EsSegmentScan scan, int64 segment, int64 stream_id, ScanDirection direction, bool *isnull)
-{
-	scan.which = ES_INDEX_STREAM;
-	scan.own_slot = true;
-	scan.nkeys = 1;
-	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_id));
-	return es_segment_scan_edge(&scan, segment, direction, Anum_es_events_version, isnull);
-}
-
-/* ---- what a segment holds ---- */
-
-/* es_segment_count counts the events of a segment that a snapshot, NULL: a fresh one, sees; -1 if the segment is missing. */
-int64
-es_segment_count(int64 segment, Snapshot snapshot)
-{
-	Snapshot	own = snapshot ? NULL : es_rows_fresh_snapshot();
-	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.fresh = own ? &own : NULL,
-	.own_slot = true,.index_only = true};
-	int64		count = -1;
-
-	if (es_segment_scan_begin(&scan, segment))
-	{
-		for (count = 0; es_segment_scan_skip(&scan);)
-			count++;
-		es_segment_scan_end(&scan);
-	}
-	if (own)
-		UnregisterSnapshot(own);
-	return count;
-}
-
-/*
- * segment_events(segment): how many events a segment has.
- *
- * As the statement's snapshot sees them; reads all of the position index.  0
- * if the segment is missing, NULL for NULL.  Behind the view es_segments.
- */
-Datum
-es_segment_events(PG_FUNCTION_ARGS)
-{
-	int64		count = es_segment_count(PG_GETARG_INT64(0), GetActiveSnapshot());
-
-	PG_RETURN_INT64(Max(count, 0));
-}
-
-/*
- * segment_time(segment, newest): when a segment's last event was recorded, or
- * its first.
- *
- * As the statement's snapshot sees them.  NULL if there is none, or the
- * segment is missing, and for NULL.  Behind the view es_segments.
- */
-Datum
-es_segment_time(PG_FUNCTION_ARGS)
-{
-	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = GetActiveSnapshot(),.own_slot = true};
-
-	return es_segment_scan_edge(&scan, PG_GETARG_INT64(0), PG_GETARG_BOOL(1) ? BackwardScanDirection : ForwardScanDirection,
-								Anum_es_events_recorded_at, &fcinfo->isnull);
-}
-
-/*
- * segment_version(segment, stream_id): a stream's last version in a segment.
- *
- * As the statement's snapshot sees it.  NULL if the stream has no event there,
- * or the segment is missing, and for NULL.  Behind the view es_streams.
- */
-Datum
-es_segment_version(PG_FUNCTION_ARGS)
-{
-	EsSegmentScan scan = {.snapshot = GetActiveSnapshot()};
-
-	return es_segment_edge_version(scan, PG_GETARG_INT64(0), PG_GETARG_INT64(1), BackwardScanDirection, &fcinfo->isnull);
 }
 
 /*

@@ -78,6 +78,7 @@
 #include "base/event.h"
 #include "base/pending.h"
 #include "log/durable.h"
+#include "log/scan.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
 #include "log/walmark.h"

@@ -43,6 +43,7 @@
 #include "base/event.h"
 #include "base/objects.h"
 #include "base/owner.h"
+#include "log/scan.h"
 #include "log/segment.h"
 #include "log/settle.h"
 #include "log/subscriber.h"

@@ -36,6 +36,7 @@
 #include "utils/fmgroids.h"
 
 #include "base/names.h"
+#include "log/segment.h"
 
 #define MOST_AHEAD		16		/* entries of a category that are looked up at
 								 * a time */

@@ -11,7 +11,7 @@
 #include "utils/snapshot.h"
 
 #include "base/event.h"
-#include "log/segment.h"
+#include "log/scan.h"
 
 /* What a cursor goes over. */
 typedef struct EsCursorRange

@@ -37,6 +37,7 @@
 #include "base/names.h"
 #include "base/objects.h"
 #include "log/durable.h"
+#include "log/scan.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
 #include "table/pages.h"

@@ -61,6 +61,7 @@
 
 #include "base/objects.h"
 #include "base/settings.h"
+#include "log/scan.h"
 #include "log/segment.h"
 #include "log/settle.h"
 #include "table/columns.h"

@@ -31,6 +31,7 @@
 #include "base/event.h"
 #include "base/names.h"
 #include "base/objects.h"
+#include "log/scan.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
 #include "stream/lock.h"
