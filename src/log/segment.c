@@ -22,13 +22,18 @@
  */
 #include "log/segment.h"
 
+#include "access/genam.h"
+#include "access/htup.h"
 #include "access/htup_details.h"
+#include "access/sdir.h"
+#include "access/skey.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -37,6 +42,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/snapshot.h"
 
 #include "base/call.h"
 #include "base/event.h"

@@ -31,6 +31,10 @@ typedef enum EsSegmentIndex
 #define Anum_es_segments_events			5
 #define Natts_es_segments				5
 
+/* What the objsubid of lock tags on eventstore.segments says; object 0. */
+#define ES_SEGMENT_TAG_SEALER	1
+#define ES_SEGMENT_TAG_NEED		2
+
 extern EsRelation es_segment_table; /* eventstore.segments */
 extern EsRelation es_segment_pkey;
 extern const EsShape es_segment_shape;	/* its columns */

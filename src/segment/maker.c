@@ -13,7 +13,7 @@
  * or a lock on the log belongs to this very transaction, or the worker failed
  * twice - the segment is made here, which also brings the real error up.
  *
- * A maker that nobody waits for then seals the segments that are complete.
+ * A maker that nobody waits for then seals the segments that are complete (sealer.c).
  *
  * Order of locks: the need for a segment (one session has it made, others that
  * need it wait), then the lock on the log.  Makers queue on the latter and look
@@ -30,6 +30,7 @@
 
 #include "access/htup.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
@@ -37,9 +38,7 @@
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
 #include "nodes/pg_list.h"
-#include "parser/parse_node.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "replication/logicalworker.h"
@@ -61,9 +60,8 @@
 
 #include "base/objects.h"
 #include "base/settings.h"
-#include "log/scan.h"
 #include "log/segment.h"
-#include "log/settle.h"
+#include "segment/sealer.h"
 #include "table/columns.h"
 #include "table/rows.h"
 
@@ -72,10 +70,6 @@
 #define FAILED_LATELY_MS		10000
 #define LOOK_FOR_DEADLOCK_MS	1000
 #define WORKER_LOCK_TIMEOUT		"500ms" /* below the default deadlock_timeout */
-
-/* What the objsubid of lock tags on eventstore.segments says; object 0. */
-#define TAG_SEALER		1
-#define TAG_NEED		2
 
 /*
  * When the next segment is asked for: in the middle, and again at 3/4, 7/8 ...
@@ -290,128 +284,7 @@ warn_of_failure(int64 segment, const ErrorData *error)
 					es_segment_first_position(segment)));
 }
 
-/* ---- sealing ---- */
-
-/* Finds the oldest segment that is attached, not sealed, and final up to its last position; -1 for none. */
-static int64
-find_unsealed(int64 settled)
-{
-	EsRows		rows = {.shape = &es_segment_shape,.mode = AccessShareLock,.fresh = true};
-	int64		found = -1;
-
-	es_rows_begin(&rows);
-	while (es_rows_next(&rows))
-	{
-		int64		segment = DatumGetInt64(rows.values[Anum_es_segments_segment - 1]);
-
-		if (!DatumGetBool(rows.values[Anum_es_segments_sealed - 1]) &&
-			DatumGetInt64(rows.values[Anum_es_segments_last_position - 1]) <= settled &&
-			(found < 0 || segment < found) && OidIsValid(es_segment_relid(segment)))
-			found = segment;
-	}
-	es_rows_end(&rows);
-	return found;
-}
-
-/* Marks a segment as sealed, and counts its events for good: it gets no more. */
-static void
-mark_sealed(int64 segment)
-{
-	EsRows		rows = {.shape = &es_segment_shape,.mode = RowExclusiveLock,.fresh = true};
-	Datum		values[Natts_es_segments];
-	bool		isnull[Natts_es_segments] = {false};
-
-	es_rows_equal(&rows, Int64GetDatum(segment));
-	es_rows_begin(&rows);
-	if (es_rows_next(&rows))
-	{
-		int64		events = es_segment_count(segment, NULL);
-
-		memcpy(values, rows.values, sizeof(values));
-		values[Anum_es_segments_sealed - 1] = BoolGetDatum(true);
-		values[Anum_es_segments_events - 1] = Int64GetDatum(events);
-		isnull[Anum_es_segments_events - 1] = events < 0;
-		es_rows_update(&rows, values, isnull);
-	}
-	es_rows_end(&rows);
-}
-
-/* Runs VACUUM (FREEZE) on a segment; commits the transaction it is called in, and begins another. */
-static void
-freeze_segment(int64 segment)
-{
-	VacuumStmt *statement = makeNode(VacuumStmt);
-	RangeVar   *name = makeRangeVar("eventstore", psprintf("events_" INT64_FORMAT, segment), -1);
-
-	statement->options = list_make1(makeDefElem("freeze", (Node *) makeBoolean(true), -1));
-	statement->rels = list_make1(makeVacuumRelation(name, InvalidOid, NIL));
-	statement->is_vacuumcmd = true;
-	ExecVacuum(make_parsestate(NULL), statement, true);
-}
-
-/*
- * Gives the sealer's lock back as the worker ends: a session's lock outlives
- * its process otherwise.
- */
-static void
-stop_sealing(int code, Datum arg)
-{
-	AbortOutOfAnyTransaction();
-	LockReleaseAll(DEFAULT_LOCKMETHOD, true);
-}
-
-/* Makes this the only worker that seals, until it ends; false if another is. */
-static bool
-become_sealer(void)
-{
-	LOCKTAG		tag;
-	bool		got = false;
-
-	StartTransactionCommand();
-	if (OidIsValid(get_extension_oid("eventstore", true)))
-	{
-		SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_segment_table), 0, TAG_SEALER);
-		got = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
-		if (got)
-			before_shmem_exit(stop_sealing, (Datum) 0);
-	}
-	CommitTransactionCommand();
-	return got;
-}
-
-/*
- * Seals the segments that are final: each is vacuumed and frozen once, with
- * its last rows still in memory, and then has no need of vacuum for ever.
- */
-static void
-seal_segments(void)
-{
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "eventstore seal",
-												  ALLOCSET_DEFAULT_SIZES);
-
-	PortalContext = context;	/* ExecVacuum keeps its things there */
-	for (;;)
-	{
-		int64		settled;
-		int64		segment;
-
-		StartTransactionCommand();
-		settled = es_settle_compute();
-		segment = find_unsealed(settled);
-		if (segment >= 0)
-		{
-			MemoryContextSwitchTo(context);
-			freeze_segment(segment);
-			mark_sealed(segment);
-		}
-		CommitTransactionCommand();
-		MemoryContextReset(context);
-		if (segment < 0)
-			break;
-	}
-	PortalContext = NULL;
-	MemoryContextDelete(context);
-}
+/* ---- the worker ---- */
 
 /*
  * Makes segments, if the extension is still there.  The first lock is waited for
@@ -486,11 +359,8 @@ es_maker_main(Datum main_arg)
 	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, "making segments of eventstore.events");
 	make_as_worker(order.upto);
-	if (order.seal && become_sealer())
-	{
-		pgstat_report_activity(STATE_RUNNING, "sealing segments of eventstore.events");
-		seal_segments();
-	}
+	if (order.seal)
+		es_sealer_run();
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
@@ -649,7 +519,7 @@ es_maker_ensure(int64 position)
 		make_segments(needed + 1);
 		return;
 	}
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_segment_table), 0, TAG_NEED);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_segment_table), 0, ES_SEGMENT_TAG_NEED);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	await_makers();
 	if (es_segment_newest_reaching(position) < needed && !have_made(needed + 1, needed))
