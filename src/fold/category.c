@@ -51,6 +51,7 @@
 #include "fold/replay.h"
 #include "fold/snapshot.h"
 #include "read/read.h"
+#include "read/streams.h"
 #include "stream/stream.h"
 #include "table/rows.h"
 
@@ -194,7 +195,7 @@ begin_work(Work *work, Shared *shared, const EsReplay *replay, const text *categ
 	work->replay = *replay;
 	if (!es_snapshot_exists(reducer, GetActiveSnapshot()))
 		work->replay.without_snapshots = true;
-	work->streams = es_read_category_begin(category, GetActiveSnapshot());
+	work->streams = es_streams_begin(category, GetActiveSnapshot());
 	work->events = es_read_stream_begin(&options);
 	work->member = AllocSetContextCreate(CurrentMemoryContext, "eventstore category member",
 										 ALLOCSET_DEFAULT_SIZES);
@@ -206,7 +207,7 @@ static void
 end_work(Work *work)
 {
 	es_read_stream_end(work->events);
-	es_read_category_end(work->streams);
+	es_streams_end(work->streams);
 	ExecDropSingleTupleTableSlot(work->row);
 	MemoryContextDelete(work->member);
 }
@@ -236,7 +237,7 @@ take_chunk(Work *work)
 
 	if (first > shared->last_id)
 		return false;
-	es_read_category_range(work->streams, first, Min(first + shared->ids_a_chunk - 1, shared->last_id));
+	es_streams_range(work->streams, first, Min(first + shared->ids_a_chunk - 1, shared->last_id));
 	return true;
 }
 
@@ -247,7 +248,7 @@ fold_chunks(Work *work)
 	const EsStream *stream;
 
 	while (take_chunk(work))
-		while ((stream = es_read_category_next(work->streams)) != NULL)
+		while ((stream = es_streams_next(work->streams)) != NULL)
 			fold_member(work, stream);
 }
 
@@ -408,9 +409,9 @@ lead(Work *work, Rows *result, const text *category)
 	int			nworkers = count_workers(work);
 
 	/* ids in the order of the index, until it is worth to start workers */
-	es_read_category_range(work->streams, 1, work->shared->last_id);
+	es_streams_range(work->streams, 1, work->shared->last_id);
 	while ((nworkers == 0 || work->folded < FIRST_EVENTS) &&
-		   (stream = es_read_category_next(work->streams)) != NULL)
+		   (stream = es_streams_next(work->streams)) != NULL)
 	{
 		pg_atomic_write_u64(&work->shared->next_id, stream->id + 1);
 		fold_member(work, stream);
@@ -421,7 +422,7 @@ lead(Work *work, Rows *result, const text *category)
 	work->shared->ids_a_chunk = Min(Max(work->shared->ids_a_chunk, LEAST_IDS), MOST_IDS);
 	start_crew(&crew, work, category, nworkers);
 	while (take_chunk(work))
-		while ((stream = es_read_category_next(work->streams)) != NULL)
+		while ((stream = es_streams_next(work->streams)) != NULL)
 		{
 			fold_member(work, stream);
 			while (take_row(&crew, result))
@@ -497,7 +498,7 @@ es_replay_category(PG_FUNCTION_ARGS)
 	PushActiveSnapshot(snapshot);
 	begin_work(&work, &alone, &replay, category);
 	result.incoming = MakeSingleTupleTableSlot(work.row->tts_tupleDescriptor, &TTSOpsMinimalTuple);
-	alone.last_id = es_read_category_last(work.streams);
+	alone.last_id = es_streams_last(work.streams);
 	if (alone.last_id > 0)
 		lead(&work, &result, category);
 	ExecDropSingleTupleTableSlot(result.incoming);

@@ -1,6 +1,6 @@
 /*
  * read.h
- *		Reading the log: one stream, one category, or everything.
+ *		Reading one stream.
  */
 #ifndef ES_READ_READ_H
 #define ES_READ_READ_H
@@ -13,8 +13,6 @@
 #include "stream/stream.h"
 
 typedef struct EsStreamScan EsStreamScan;
-
-typedef struct EsCategoryScan EsCategoryScan;
 
 /* What a stream scan starts from. */
 typedef struct EsStreamScanOptions
@@ -43,12 +41,5 @@ extern void es_read_stream_seek(EsStreamScan *scan, int64 version);
 extern void es_read_stream_limit(EsStreamScan *scan, int64 version);
 extern bool es_read_stream_next(EsStreamScan *scan, EsEvent *event);
 extern void es_read_stream_end(EsStreamScan *scan);
-
-/* Scans the streams of a category, in order of creation, as a database snapshot sees them. */
-extern EsCategoryScan *es_read_category_begin(const text *category, Snapshot snapshot);
-extern void es_read_category_range(EsCategoryScan *scan, int64 first, int64 last);
-extern int64 es_read_category_last(EsCategoryScan *scan);
-extern const EsStream *es_read_category_next(EsCategoryScan *scan);
-extern void es_read_category_end(EsCategoryScan *scan);
 
 #endif							/* ES_READ_READ_H */
