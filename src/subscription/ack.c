@@ -36,6 +36,7 @@
 #include "read/log.h"
 #include "shared/wake.h"
 #include "subscription/failure.h"
+#include "subscription/partition.h"
 #include "subscription/subscription.h"
 
 #define MOST_REASON		10000	/* bytes that are kept of a reason */
@@ -93,8 +94,8 @@ begin_delivery(Delivery *delivery, FunctionCallInfo fcinfo, int member_argno, co
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("subscription \"%s\" has no partition %d", text_to_cstring(delivery->name), partition),
 				errdetail("Its partitions are 0 to %d.", delivery->subscription->partitions - 1));
-	(void) es_subscription_lock(delivery->subscription->id, partition, true);
-	if (!es_subscription_read(delivery->subscription->id, partition, &delivery->row))
+	(void) es_partition_lock(delivery->subscription->id, partition, true);
+	if (!es_partition_read(delivery->subscription->id, partition, &delivery->row))
 		es_subscription_report_unknown(delivery->name);
 	require_owner(delivery);
 }
@@ -129,7 +130,7 @@ es_ack(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	row->position = Max(row->position, delivery.position);
 	row->lapses = 0;
-	es_subscription_write(row);
+	es_partition_write(row);
 	PG_RETURN_VOID();
 }
 
@@ -241,7 +242,7 @@ es_nack(PG_FUNCTION_ARGS)
 	if (known == NULL)
 		require_delivered(&delivery);
 	put_failure(&delivery, known, reason_arg(fcinfo, 3));
-	es_subscription_write(&delivery.row);
+	es_partition_write(&delivery.row);
 	es_wake_note(es_wake_subscription(delivery.subscription->id));
 	PG_RETURN_VOID();
 }
@@ -257,7 +258,7 @@ es_parked(PG_FUNCTION_ARGS)
 	text	   *name = es_subscription_name_arg(fcinfo, 0);
 	const EsSubscription *subscription = es_subscription_get(name);
 	ReturnSetInfo *result = es_base_begin_rows(fcinfo);
-	EsPartition *rows = es_subscription_read_all(subscription);
+	EsPartition *rows = es_partition_read_all(subscription);
 
 	if (rows == NULL)
 		es_subscription_report_unknown(name);
@@ -301,7 +302,7 @@ replay(EsPartition *row, int64 position)
 		replayed++;
 	}
 	if (replayed > 0)
-		es_subscription_write(row);
+		es_partition_write(row);
 	return replayed;
 }
 
@@ -325,10 +326,10 @@ es_replay_parked(PG_FUNCTION_ARGS)
 	subscription = es_subscription_get(name);
 	if (!PG_ARGISNULL(1) && position <= 0)
 		PG_RETURN_INT64(0);
-	es_subscription_lock_all(subscription);
+	es_partition_lock_all(subscription);
 	for (int i = 0; i < subscription->partitions; i++)
 	{
-		if (!es_subscription_read(subscription->id, i, &row))
+		if (!es_partition_read(subscription->id, i, &row))
 			es_subscription_report_unknown(name);
 		replayed += replay(&row, position);
 	}
@@ -356,10 +357,10 @@ es_rewind(PG_FUNCTION_ARGS)
 
 	es_subscriber_prevent_write("es_rewind()");
 	subscription = es_subscription_get(name);
-	es_subscription_lock_all(subscription);
+	es_partition_lock_all(subscription);
 	for (int i = 0; i < subscription->partitions; i++)
 	{
-		if (!es_subscription_read(subscription->id, i, &row))
+		if (!es_partition_read(subscription->id, i, &row))
 			es_subscription_report_unknown(name);
 		es_failure_forget(&row, after);
 		row.position = row.delivered_upto = row.scanned_upto = after;
@@ -367,7 +368,7 @@ es_rewind(PG_FUNCTION_ARGS)
 		row.delivered = row.lapses = 0;
 		row.retry_at = row.lease_until = DT_NOBEGIN;
 		row.member = NULL;
-		es_subscription_write(&row);
+		es_partition_write(&row);
 	}
 	es_wake_note(es_wake_subscription(subscription->id));
 	PG_RETURN_VOID();

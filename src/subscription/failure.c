@@ -12,9 +12,12 @@
  */
 #include "subscription/failure.h"
 
+#include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "base/objects.h"
+#include "table/columns.h"
 #include "table/rows.h"
 
 #define Anum_failures_id		1
@@ -25,6 +28,16 @@
 #define Anum_failures_delivered	6
 #define Anum_failures_reason	7
 #define Natts_failures			7
+
+static EsRelation failures_table = {"subscription_failures"};
+static EsRelation failures_by_key = {"subscription_failures_by_key",
+.index = {.keys = {Anum_failures_id, Anum_failures_partition, Anum_failures_position},.columns = "subscription_id, partition, position",.unique = true}};
+
+static const EsColumn failure_columns[] = {
+	{"subscription_id", INT8OID}, {"position", INT8OID}, {"parked_at", TIMESTAMPTZOID, true},
+	{"partition", INT4OID}, {"attempts", INT4OID}, {"delivered", BOOLOID}, {"reason", TEXTOID, true}
+};
+static const EsShape failure_shape = ES_SHAPE(&failures_table, &failures_by_key, failure_columns);
 
 /* The reason for parking what no consumer has refused. */
 #define LEASE_ENDED		"the lease ended without an acknowledgement"
@@ -49,7 +62,7 @@ take_failure(EsFailure *failure, const Datum *v, const bool *n)
 int
 es_failure_read(const EsPartition *row, int64 after, EsFailure **failures)
 {
-	EsRows		rows = {.shape = &es_subscription_failure_shape,.mode = AccessShareLock};
+	EsRows		rows = {.shape = &failure_shape,.mode = AccessShareLock};
 	int			count = 0;
 	int			room = 8;
 
@@ -113,7 +126,7 @@ es_failure_put(EsPartition *row, const EsFailure *failure)
 	bool		isnull[Natts_failures];
 
 	make_row(row, failure, values, isnull);
-	es_rows_insert(&es_subscription_failure_shape, values, isnull);
+	es_rows_insert(&failure_shape, values, isnull);
 	count_failure(row, failure, 1);
 }
 
@@ -130,11 +143,11 @@ es_failure_change(EsPartition *row, EsFailure *failure, const EsFailure *changed
 		Datum		key[] = {Int64GetDatum(row->subscription_id), Int32GetDatum(row->partition),
 		Int64GetDatum(failure->position)};
 
-		(void) es_rows_take_away(&es_subscription_failure_shape, key, lengthof(key));
+		(void) es_rows_take_away(&failure_shape, key, lengthof(key));
 		return;
 	}
 	make_row(row, changed, values, isnull);
-	es_rows_replace(&es_subscription_failure_shape, values, isnull);
+	es_rows_replace(&failure_shape, values, isnull);
 	*failure = *changed;
 	count_failure(row, failure, 1);
 }
@@ -246,4 +259,13 @@ es_failure_forget(EsPartition *row, int64 after)
 	for (int i = 0; i < count; i++)
 		if (failures[i].parked_at == DT_NOBEGIN || failures[i].position > after)
 			es_failure_change(row, &failures[i], NULL);
+}
+
+/* es_failure_delete_all takes away all of a subscription's failures; the caller has the locks of all partitions. */
+void
+es_failure_delete_all(const EsSubscription *subscription)
+{
+	Datum		id = Int64GetDatum(subscription->id);
+
+	(void) es_rows_take_away(&failure_shape, &id, 1);
 }

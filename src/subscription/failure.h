@@ -9,6 +9,7 @@
 
 #include "datatype/timestamp.h"
 
+#include "subscription/partition.h"
 #include "subscription/subscription.h"
 
 /* A row of eventstore.subscription_failures. */
@@ -29,5 +30,6 @@ extern bool es_failure_count_lapse(EsPartition *row, int max_attempts, Timestamp
 extern void es_failure_count_unsendable(EsPartition *row, EsFailure *known, int64 position, int max_attempts);
 extern void es_failure_acknowledge(EsPartition *row, int64 upto);
 extern void es_failure_forget(EsPartition *row, int64 after);
+extern void es_failure_delete_all(const EsSubscription *subscription);
 
 #endif							/* ES_SUBSCRIPTION_FAILURE_H */

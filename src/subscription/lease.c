@@ -21,7 +21,7 @@
 bool
 es_lease_has(const EsPoll *poll, const EsPartition *row)
 {
-	return es_subscription_is_leased(row, poll->now) && es_base_same_text(row->member, poll->member);
+	return es_partition_is_leased(row, poll->now) && es_base_same_text(row->member, poll->member);
 }
 
 /*
@@ -36,7 +36,7 @@ es_lease_is_available(EsPoll *poll, const EsPartition *row)
 		poll->again_at = Min(poll->again_at, row->retry_at);
 		return false;
 	}
-	if (es_subscription_is_leased(row, poll->now) && !es_lease_has(poll, row))
+	if (es_partition_is_leased(row, poll->now) && !es_lease_has(poll, row))
 	{
 		if (row->position < poll->settled || row->pending > 0)
 			poll->again_at = Min(poll->again_at, row->lease_until);
@@ -106,9 +106,9 @@ es_lease_lock(EsPoll *poll, EsSlice *slice)
 	int64		id = poll->subscription->id;
 	int64		position = slice->row.position;
 
-	if (!es_subscription_lock(id, slice->row.partition, false))
+	if (!es_partition_lock(id, slice->row.partition, false))
 		return pass_over(poll, slice);
-	if (!es_subscription_read(id, slice->row.partition, &slice->row))
+	if (!es_partition_read(id, slice->row.partition, &slice->row))
 		es_subscription_report_unknown(poll->name);
 	if (slice->row.position < position)
 		return pass_over(poll, slice);	/* rewound to where this look has not
@@ -158,7 +158,7 @@ es_lease_take(EsPoll *poll, EsSlice *slice)
 	slice->ours = poll->locked = true;
 	if (slice->taken && row->member != NULL && row->retry_at == DT_NOBEGIN &&
 		es_failure_count_lapse(row, poll->subscription->max_attempts, poll->now))
-		es_subscription_write(row);
+		es_partition_write(row);
 	es_lease_read_failures(slice);
 	return true;
 }
@@ -191,7 +191,7 @@ write_lease(EsPoll *poll, EsSlice *slice, TimestampTz until)
 	row->member = poll->member;
 	row->lease_until = until;
 	row->retry_at = DT_NOBEGIN;
-	es_subscription_write(row);
+	es_partition_write(row);
 	if (slice->taken)
 		es_wake_note(es_wake_subscription(poll->subscription->id));
 }
@@ -226,7 +226,7 @@ es_lease_release_all(EsPoll *poll)
 			continue;
 		slice->row.member = NULL;
 		slice->row.lease_until = DT_NOBEGIN;
-		es_subscription_write(&slice->row);
+		es_partition_write(&slice->row);
 		es_wake_note(es_wake_subscription(poll->subscription->id));
 	}
 }

@@ -12,6 +12,7 @@
 
 #include "subscription/failure.h"
 #include "subscription/member.h"
+#include "subscription/partition.h"
 #include "subscription/subscription.h"
 
 /* A partition, as a poll sees it. */

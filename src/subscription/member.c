@@ -20,21 +20,31 @@
 #include "subscription/member.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "storage/lmgr.h"
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "base/names.h"
 #include "base/objects.h"
+#include "table/columns.h"
 #include "table/rows.h"
 
 #define Anum_members_id				1
 #define Anum_members_alive_until	2
 #define Anum_members_member			3
 #define Natts_members				3
+
+static EsRelation members_table = {"subscription_members"};
+static EsRelation members_by_key = {"subscription_members_by_key",
+.index = {.keys = {Anum_members_id, Anum_members_member},.columns = "subscription_id, member",.unique = true}};
+
+static const EsColumn member_columns[] = {
+	{"subscription_id", INT8OID}, {"alive_until", TIMESTAMPTZOID}, {"member", TEXTOID}
+};
+static const EsShape member_shape = ES_SHAPE(&members_table, &members_by_key, member_columns);
 
 #define DEAD_FOR_LONG	(INT64CONST(3600) * USECS_PER_SEC)
 
@@ -49,7 +59,7 @@ typedef struct Member
 static List *
 read_members(const EsSubscription *subscription)
 {
-	EsRows		rows = {.shape = &es_subscription_member_shape,.mode = AccessShareLock};
+	EsRows		rows = {.shape = &member_shape,.mode = AccessShareLock};
 	List	   *members = NIL;
 
 	rows.fresh = true;
@@ -90,7 +100,7 @@ count_held(const EsSubscription *subscription, const EsPartition *rows, const te
 	int			held = 0;
 
 	for (int i = 0; i < subscription->partitions; i++)
-		if (es_subscription_is_leased(&rows[i], now) && es_base_same_text(rows[i].member, member))
+		if (es_partition_is_leased(&rows[i], now) && es_base_same_text(rows[i].member, member))
 			held++;
 	return held;
 }
@@ -135,7 +145,7 @@ es_member_share(const EsSubscription *subscription, const EsPartition *rows,
 	fair = subscription->partitions / alive;
 	most = fair + (subscription->partitions % alive != 0);
 	for (int i = 0; i < subscription->partitions; i++)
-		free += !es_subscription_is_leased(&rows[i], now);
+		free += !es_partition_is_leased(&rows[i], now);
 	foreach(cell, members)
 	{
 		const Member *other = lfirst(cell);
@@ -159,7 +169,7 @@ lock_member(const EsSubscription *subscription, const text *member)
 	LOCKTAG		tag;
 	uint32		hash = hash_bytes((const unsigned char *) VARDATA_ANY(member), VARSIZE_ANY_EXHDR(member));
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_subscription_members), (uint32) subscription->id ^ hash, 0);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&members_table), (uint32) subscription->id ^ hash, 0);
 	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
@@ -179,7 +189,7 @@ delete_dead(const EsSubscription *subscription)
 			continue;
 		member = find_member(read_members(subscription), member->name);
 		if (member && member->alive_until < before)
-			(void) es_rows_take_away(&es_subscription_member_shape, key, 2);
+			(void) es_rows_take_away(&member_shape, key, 2);
 	}
 }
 
@@ -193,14 +203,24 @@ es_member_beat(const EsSubscription *subscription, const text *member, Timestamp
 
 	/* who drops a subscription locks the table; then nobody needs to know */
 	if (!lock_member(subscription, member) ||
-		!es_base_try_lock(&es_subscription_members, RowExclusiveLock))
+		!es_base_try_lock(&members_table, RowExclusiveLock))
 		return;
 	CommandCounterIncrement();
 	values[Anum_members_id - 1] = Int64GetDatum(subscription->id);
 	values[Anum_members_alive_until - 1] = TimestampTzGetDatum(alive_until);
 	values[Anum_members_member - 1] = PointerGetDatum(member);
 	joins = find_member(read_members(subscription), member) == NULL;
-	es_rows_put(&es_subscription_member_shape, values, isnull);
+	es_rows_put(&member_shape, values, isnull);
 	if (joins)
 		delete_dead(subscription);
+}
+
+/* es_member_delete_all takes away the rows of all members of a subscription, and keeps others from coming. */
+void
+es_member_delete_all(const EsSubscription *subscription)
+{
+	Datum		id = Int64GetDatum(subscription->id);
+
+	es_base_lock(&members_table, ShareRowExclusiveLock);
+	(void) es_rows_take_away(&member_shape, &id, 1);
 }

@@ -9,6 +9,7 @@
 
 #include "datatype/timestamp.h"
 
+#include "subscription/partition.h"
 #include "subscription/subscription.h"
 
 /* What a member may do now. */
@@ -23,5 +24,6 @@ typedef struct EsShare
 extern void es_member_share(const EsSubscription *subscription, const EsPartition *rows,
 							const text *member, TimestampTz now, EsShare *share);
 extern void es_member_beat(const EsSubscription *subscription, const text *member, TimestampTz alive_until);
+extern void es_member_delete_all(const EsSubscription *subscription);
 
 #endif							/* ES_SUBSCRIPTION_MEMBER_H */

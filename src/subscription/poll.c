@@ -43,6 +43,7 @@
 #include "subscription/failure.h"
 #include "subscription/lease.h"
 #include "subscription/member.h"
+#include "subscription/partition.h"
 #include "subscription/subscription.h"
 
 #define Natts_delivery			(Natts_es_event + 2)
@@ -84,7 +85,7 @@ begin_look(EsPoll *poll)
 	poll->again_at = DT_NOEND;
 	poll->delivered = 0;
 	poll->locked = false;
-	rows = es_subscription_read_all(poll->subscription);
+	rows = es_partition_read_all(poll->subscription);
 	if (rows == NULL)
 		es_subscription_report_unknown(poll->name);
 	es_member_share(poll->subscription, rows, poll->member, poll->now, &poll->share);
@@ -263,7 +264,7 @@ move_on(EsPoll *poll, EsSlice *slice)
 	slice->row.delivered_upto = Max(slice->row.delivered_upto, poll->scanned);
 	slice->row.scanned_upto = Max(slice->row.scanned_upto, poll->scanned);
 	slice->row.lapses = 0;
-	es_subscription_write(&slice->row);
+	es_partition_write(&slice->row);
 	return true;
 }
 

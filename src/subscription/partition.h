@@ -1,0 +1,41 @@
+/*
+ * partition.h
+ *		How far the partitions of a subscription are.
+ */
+#ifndef ES_SUBSCRIPTION_PARTITION_H
+#define ES_SUBSCRIPTION_PARTITION_H
+
+#include "base/base.h"
+
+#include "datatype/timestamp.h"
+
+#include "subscription/subscription.h"
+
+/* How far a partition is: a row of eventstore.subscription_partitions. */
+typedef struct EsPartition
+{
+	int64		subscription_id;
+	int64		position;
+	int64		delivered_upto;
+	int64		scanned_upto;
+	int64		lapsed_upto;
+	int			partition;
+	int			delivered;
+	int			lapses;
+	int			pending;
+	int			parked;
+	TimestampTz retry_at;		/* DT_NOBEGIN: at once */
+	TimestampTz lease_until;	/* DT_NOBEGIN: no lease */
+	const text *member;			/* NULL: nobody */
+} EsPartition;
+
+extern bool es_partition_lock(int64 id, int partition, bool wait);
+extern void es_partition_lock_all(const EsSubscription *subscription);
+extern EsPartition *es_partition_read_all(const EsSubscription *subscription);
+extern bool es_partition_read(int64 id, int partition, EsPartition *row);
+extern void es_partition_write(const EsPartition *row);
+extern bool es_partition_is_leased(const EsPartition *row, TimestampTz now);
+extern void es_partition_insert_all(const EsSubscription *subscription, int64 after);
+extern void es_partition_delete_all(const EsSubscription *subscription);
+
+#endif							/* ES_SUBSCRIPTION_PARTITION_H */

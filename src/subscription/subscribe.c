@@ -1,0 +1,97 @@
+/*
+ * subscribe.c
+ *		Making and dropping subscriptions.
+ */
+#include "base/base.h"
+
+#include "utils/builtins.h"
+#include "utils/relcache.h"
+
+#include "base/call.h"
+#include "base/names.h"
+#include "shared/wake.h"
+#include "subscription/failure.h"
+#include "subscription/member.h"
+#include "subscription/partition.h"
+#include "subscription/subscription.h"
+
+PG_FUNCTION_INFO_V1(es_subscribe);
+PG_FUNCTION_INFO_V1(es_unsubscribe);
+
+/* Fetches an int argument in a range; 0 for NULL, where that is allowed (else 22004). */
+static int
+int_arg(FunctionCallInfo fcinfo, int argno, const char *name, int most, bool null_allowed)
+{
+	int			value;
+
+	if (null_allowed && PG_ARGISNULL(argno))
+		return 0;
+	es_base_require(fcinfo, argno, name);
+	value = PG_GETARG_INT32(argno);
+	if (value < 1 || value > most)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s must be between 1 and %d, not %d", name, most, value));
+	return value;
+}
+
+/*
+ * es_subscribe(subscription, after_position, categories, types, partitions,
+ * max_attempts): makes a subscription to what follows a position.
+ *
+ * after_position NULL: from now on; categories, types NULL: all; max_attempts
+ * NULL: without limit.  An existing subscription is 42710; other NULLs, and
+ * nulls in the arrays, are 22004; a bad name, a negative position, partitions
+ * out of 1 to 1000 are 22023.  Waits for other changes of subscriptions; a
+ * rollback undoes it.
+ */
+Datum
+es_subscribe(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_subscription_name_arg(fcinfo, 0);
+	EsSubscription existing;
+	EsSubscription subscription = {0};
+	int64		after;
+	Relation	rel;
+
+	subscription.categories = es_names_arg(fcinfo, 2, ES_NAME_CATEGORY, "categories");
+	subscription.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
+	subscription.partitions = int_arg(fcinfo, 4, "partitions", ES_MAX_PARTITIONS, false);
+	subscription.max_attempts = int_arg(fcinfo, 5, "max_attempts", PG_INT32_MAX, true);
+	rel = es_subscription_open_for_change("es_subscribe()");
+	if (es_subscription_find(&existing, name))
+		ereport(ERROR,
+				errcode(ERRCODE_DUPLICATE_OBJECT),
+				errmsg("subscription \"%s\" already exists", text_to_cstring(name)));
+	after = es_subscription_after_arg(fcinfo, 1);
+	es_subscription_insert(&subscription, name);
+	es_partition_insert_all(&subscription, after);
+	es_subscription_announce(rel);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_unsubscribe(subscription): drops a subscription, its parked events
+ * included.
+ *
+ * Unknown: VE004.  Waits for transactions that poll or acknowledge in it; later
+ * acknowledgements of its members are VE004.  A rollback undoes it.
+ */
+Datum
+es_unsubscribe(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_subscription_name_arg(fcinfo, 0);
+	Relation	rel = es_subscription_open_for_change("es_unsubscribe()");
+	EsSubscription subscription;
+
+	if (!es_subscription_find(&subscription, name))
+		es_subscription_report_unknown(name);
+	es_partition_lock_all(&subscription);
+	es_partition_delete_all(&subscription);
+	es_member_delete_all(&subscription);
+	es_failure_delete_all(&subscription);
+	es_subscription_delete(name);
+	es_wake_note(es_wake_subscription(subscription.id));
+	es_subscription_announce(rel);
+	PG_RETURN_VOID();
+}
