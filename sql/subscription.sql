@@ -207,6 +207,13 @@ SELECT count(*) FROM es_poll('behind', member => 'y', lease => '1us');
 SELECT count(es_nack('behind', partition, max, 'again', 'y')), count(es_ack('behind', partition, max, 'y'))
 FROM (SELECT partition, max(position) FROM es_poll('behind', member => 'y', lease => '1us') GROUP BY partition) p;
 SELECT es_append('behind-' || n % 4, 'B') IS NOT NULL AS appended FROM generate_series(1, 8) n;
+DO $$
+BEGIN
+	-- both partitions are due: else the first poll may find one of them only, and the second give that one again
+	WHILE EXISTS (SELECT FROM eventstore.subscription_partitions WHERE retry_at > clock_timestamp()) LOOP
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END $$;
 SELECT count(*) AS all_that_is_open FROM (SELECT DISTINCT position FROM es_poll('behind', member => 'x', wait => '10s', lease => '1h')
 	UNION SELECT DISTINCT position FROM es_poll('behind', member => 'x', wait => '10s', lease => '1h')) p;
 SELECT es_unsubscribe('behind');
