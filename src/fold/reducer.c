@@ -102,11 +102,7 @@ empty_cache(void)
 		return;
 	hash_seq_init(&scan, cache);
 	while ((entry = hash_seq_search(&scan)) != NULL)
-	{
-		entry->reducer->cached = false;
-		if (entry->reducer->pins == 0)
-			MemoryContextDelete(entry->reducer->context);
-	}
+		es_pin_outdate(&entry->reducer->pinned);
 	hash_destroy(cache);
 	cache = NULL;
 }
@@ -129,16 +125,6 @@ current_cache(void)
 		cache = hash_create("eventstore reducers", 16, &control, HASH_ELEM | HASH_STRINGS);
 	}
 	return cache;
-}
-
-/* Undoes one es_reduce_pin: its holder is gone. */
-static void
-unpin(void *arg)
-{
-	EsReducer  *reducer = arg;
-
-	if (--reducer->pins == 0 && !reducer->cached)
-		MemoryContextDelete(reducer->context);
 }
 
 /*
@@ -183,6 +169,13 @@ es_reduce_handler(const EsReducer *reducer, const char *type, int len)
 			low = middle + 1;
 	}
 	return reducer->fallback;
+}
+
+/* Tells whether a reducer handles the type that an upcaster is of. */
+static bool
+handles_type_of(const EsReducer *reducer, const EsUpcaster *upcaster)
+{
+	return es_reduce_handler(reducer, upcaster->type, upcaster->type_len) != NULL;
 }
 
 /* es_reduce_report_unknown raises VE004 for a reducer that is not there; hint may be NULL. */
@@ -447,7 +440,7 @@ compute_fingerprint(EsReducer *reducer)
 		const EsUpcaster *upcaster = &reducer->upcasters->items[i];
 		int32		version = pg_hton32(upcaster->from_version);
 
-		if (!upcaster->used)
+		if (!handles_type_of(reducer, upcaster))
 			continue;
 		add_part(hash, (const char *) &version, sizeof(version));
 		add_handler(hash, upcaster->type, upcaster->source, &upcaster->function);
@@ -519,8 +512,12 @@ es_reduce_may_execute(const EsReducer *reducer)
 		may = reducer->handlers[i].kind != ES_HANDLER_FUNCTION ||
 			es_handler_may_execute(&reducer->handlers[i].function);
 	for (int i = 0; i < reducer->upcasters->count && may; i++)
-		may = !reducer->upcasters->items[i].used || reducer->upcasters->items[i].ops != NULL ||
-			es_handler_may_execute(&reducer->upcasters->items[i].function);
+	{
+		const EsUpcaster *upcaster = &reducer->upcasters->items[i];
+
+		may = upcaster->ops != NULL || !handles_type_of(reducer, upcaster) ||
+			es_handler_may_execute(&upcaster->function);
+	}
 	return may;
 }
 
@@ -529,7 +526,7 @@ static void
 finish_reducer(EsReducer *reducer, const text *name)
 {
 	reducer->fallback = es_reduce_handler(reducer, "*", 1);
-	reducer->upcasters = es_upcast_load();
+	reducer->upcasters = es_upcast_pin(CurrentMemoryContext);
 	es_reduce_read_policy(name, &reducer->snapshot_every, &reducer->drops);
 	reducer->parallel_safe = reducer->self_contained = true;
 	reducer->calls_functions = reducer->state_type != JSONBOID;
@@ -541,10 +538,9 @@ finish_reducer(EsReducer *reducer, const text *name)
 	}
 	for (int i = 0; i < reducer->upcasters->count; i++)
 	{
-		EsUpcaster *upcaster = &reducer->upcasters->items[i];
+		const EsUpcaster *upcaster = &reducer->upcasters->items[i];
 
-		upcaster->used = es_reduce_handler(reducer, upcaster->type, upcaster->type_len) != NULL;
-		if (!upcaster->used)
+		if (!handles_type_of(reducer, upcaster))
 			continue;
 		if (upcaster->ops == NULL)
 			note_function(reducer, &upcaster->function);
@@ -582,7 +578,7 @@ resolve_reducer(const text *name, const char *key)
 		MemoryContextDelete(context);
 		return NULL;
 	}
-	reducer->context = context;
+	reducer->pinned.context = context;
 	MemoryContextSetParent(context, CacheMemoryContext);
 	return reducer;
 }
@@ -594,7 +590,7 @@ resolve_reducer(const text *name, const char *key)
 const EsReducer *
 es_reduce_pin(const text *name, MemoryContext holder)
 {
-	MemoryContextCallback *callback = MemoryContextAlloc(holder, sizeof(MemoryContextCallback));
+	MemoryContextCallback *callback = es_pin_prepare(holder);
 	char		key[ES_MAX_REDUCER_NAME + 1];
 	CacheEntry *entry;
 	EsReducer  *reducer;
@@ -617,12 +613,9 @@ es_reduce_pin(const text *name, MemoryContext holder)
 		{
 			entry = hash_search(current_cache(), key, HASH_ENTER, NULL);
 			entry->reducer = reducer;
-			reducer->cached = true;
+			reducer->pinned.current = true;
 		}
 	}
-	callback->func = unpin;
-	callback->arg = reducer;
-	MemoryContextRegisterResetCallback(holder, callback);
-	reducer->pins++;
+	es_pin_hold(&reducer->pinned, callback, holder);
 	return reducer;
 }

@@ -11,6 +11,7 @@
 
 #include "base/names.h"
 #include "base/objects.h"
+#include "base/pin.h"
 #include "fold/handler.h"
 #include "fold/upcast.h"
 #include "json/opcompile.h"
@@ -79,7 +80,7 @@ typedef struct EsReducer
 	int			nhandlers;
 	EsHandler  *handlers;		/* in order of length and bytes of type */
 	const EsHandler *fallback;	/* the one for "*", or NULL */
-	EsUpcasters *upcasters;		/* all that there are */
+	const EsUpcasters *upcasters;	/* all that there are */
 	int			snapshot_every; /* 0: replays leave none */
 	int64		drops;			/* how often its snapshots were dropped */
 	bool		calls_functions;	/* of users: handlers, upcasters, or a
@@ -88,10 +89,7 @@ typedef struct EsReducer
 	bool		parallel_safe;	/* handlers and upcasters are */
 	bool		wants_metadata; /* some of them may look at it */
 	uint8		fingerprint[ES_FINGERPRINT_LENGTH];
-	/* kept by reducer.c */
-	MemoryContext context;
-	int			pins;
-	bool		cached;
+	EsPinned	pinned;
 } EsReducer;
 
 extern const EsReducer *es_reduce_pin(const text *name, MemoryContext holder);

@@ -56,6 +56,9 @@ PG_FUNCTION_INFO_V1(es_register_upcaster_ops);
 PG_FUNCTION_INFO_V1(es_upcast);
 PG_FUNCTION_INFO_V1(es_upcast_forget);
 
+static EsUpcasters *known = NULL;
+static uint64 known_generation; /* the one that they are of */
+
 static const EsSignature upcaster_shape = {.result = JSONBOID,.nargs = 1,.args = {JSONBOID}};
 
 /* ---- loading ---- */
@@ -101,9 +104,9 @@ take_row(EsUpcaster *upcaster, const EsRows *row)
 	upcaster->function.oid = es_handler_resolve(upcaster->function.signature, &upcaster_shape);
 }
 
-/* es_upcast_load reads all upcasters; names are resolved as the current user. */
-EsUpcasters *
-es_upcast_load(void)
+/* Reads all upcasters into the current memory context; names are resolved as the current user. */
+static EsUpcasters *
+load_upcasters(void)
 {
 	EsUpcasters *upcasters = palloc0(sizeof(EsUpcasters));
 	EsRows		rows = {.shape = &upcasters_shape,.mode = AccessShareLock};
@@ -125,6 +128,58 @@ es_upcast_load(void)
 	es_rows_end(&rows);
 	if (upcasters->count > 1)
 		qsort(upcasters->items, upcasters->count, sizeof(EsUpcaster), compare_upcasters);
+	return upcasters;
+}
+
+/* Reads all upcasters, as the extension's owner, into a memory context of their own. */
+static EsUpcasters *
+read_upcasters(void)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore upcasters",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	EsUpcasters *upcasters;
+	EsOwnerContext caller;
+
+	es_base_become_owner(&caller);
+	upcasters = load_upcasters();
+	es_base_become_caller(&caller);
+	MemoryContextSwitchTo(old);
+	upcasters->pinned.context = context;
+	MemoryContextSetParent(context, CacheMemoryContext);
+	return upcasters;
+}
+
+/*
+ * es_upcast_pin gives all upcasters, and keeps them as they are until the memory
+ * context of their holder is reset or deleted.
+ */
+const EsUpcasters *
+es_upcast_pin(MemoryContext holder)
+{
+	MemoryContextCallback *callback = es_pin_prepare(holder);
+	EsUpcasters *upcasters;
+
+	AcceptInvalidationMessages();
+	if (known != NULL && known_generation != es_handler_generation())
+	{
+		es_pin_outdate(&known->pinned);
+		known = NULL;
+	}
+	upcasters = known;
+	if (upcasters == NULL)
+	{
+		uint64		started = es_handler_generation();
+
+		upcasters = read_upcasters();
+		if (started == es_handler_generation())
+		{
+			known = upcasters;
+			known_generation = started;
+			upcasters->pinned.current = true;
+		}
+	}
+	es_pin_hold(&upcasters->pinned, callback, holder);
 	return upcasters;
 }
 
@@ -210,13 +265,13 @@ es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event)
 	for (int i = find_first(upcasters, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
 		 i < upcasters->count && is_of_type(&upcasters->items[i], VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)); i++)
 	{
-		EsUpcaster *upcaster = &upcasters->items[i];
+		const EsUpcaster *upcaster = &upcasters->items[i];
 		ErrorContextCallback callback;
 
 		if (upcaster->from_version < event->type_version)
 			continue;
 		callback.callback = describe_upcaster;
-		callback.arg = upcaster;
+		callback.arg = unconstify(EsUpcaster *, upcaster);
 		callback.previous = error_context_stack;
 		error_context_stack = &callback;
 		event->data = upcaster->ops ? run_ops(upcaster, event) :
@@ -233,7 +288,7 @@ typedef struct UpcastState
 {
 	MemoryContext context;
 	uint64		generation;
-	EsUpcasters *upcasters;
+	const EsUpcasters *upcasters;
 	EsCalls    *calls;
 	bool		calls_functions;
 } UpcastState;
@@ -244,7 +299,6 @@ current_state(FunctionCallInfo fcinfo)
 {
 	UpcastState *state = fcinfo->flinfo->fn_extra;
 	MemoryContext old;
-	EsOwnerContext caller;
 
 	AcceptInvalidationMessages();
 	if (state != NULL && state->generation == es_handler_generation())
@@ -252,16 +306,14 @@ current_state(FunctionCallInfo fcinfo)
 	if (state == NULL)
 	{
 		state = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(UpcastState));
-		state->context = AllocSetContextCreate(fcinfo->flinfo->fn_mcxt, "eventstore upcasters",
+		state->context = AllocSetContextCreate(fcinfo->flinfo->fn_mcxt, "eventstore upcast",
 											   ALLOCSET_SMALL_SIZES);
 		fcinfo->flinfo->fn_extra = state;
 	}
 	MemoryContextReset(state->context);
 	state->generation = 0;
 	old = MemoryContextSwitchTo(state->context);
-	es_base_become_owner(&caller);
-	state->upcasters = es_upcast_load();
-	es_base_become_caller(&caller);
+	state->upcasters = es_upcast_pin(state->context);
 	state->calls_functions = false;
 	for (int i = 0; i < state->upcasters->count; i++)
 		state->calls_functions |= state->upcasters->items[i].ops == NULL;

@@ -10,6 +10,7 @@
 #include "utils/jsonb.h"
 
 #include "base/event.h"
+#include "base/pin.h"
 #include "fold/handler.h"
 #include "json/opcompile.h"
 
@@ -22,17 +23,16 @@ typedef struct EsUpcaster
 	EsOps	   *ops;			/* or NULL: */
 	EsFunction	function;
 	const Jsonb *source;		/* of ops */
-	bool		used;			/* the reducer that has it handles the type */
 } EsUpcaster;
 
 typedef struct EsUpcasters
 {
 	int			count;
 	EsUpcaster *items;			/* in order of type, then version */
+	EsPinned	pinned;
 } EsUpcasters;
 
-/* Read from the table into the current memory context. */
-extern EsUpcasters *es_upcast_load(void);
+extern const EsUpcasters *es_upcast_pin(MemoryContext holder);
 
 /* Gives an event its newest form; what is new of it is in the current memory context. */
 extern void es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event);

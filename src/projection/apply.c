@@ -105,21 +105,19 @@ es_project_upcast(const EsProjection *projection, EsEvent *events, int count, in
 {
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eventstore projection upcasters",
 												  ALLOCSET_SMALL_SIZES);
-
-	/* all reducers have all upcasters */
-	const EsReducer *reducer = es_reduce_pin(cstring_to_text("last"), scratch);
+	const EsUpcasters *upcasters = es_upcast_pin(scratch);
 	EsAbout		about = {.projection = projection};
 	EsCalls    *calls;
 
-	if (reducer->upcasters->count > 0)
+	if (upcasters->count > 0)
 	{
-		calls = es_handler_begin_calls(reducer->upcasters->count);
+		calls = es_handler_begin_calls(upcasters->count);
 		es_project_begin_about(&about);
 		for (int i = 0; i < count; i++)
 		{
 			about.event = &events[i];
 			*current = events[i].position;
-			es_upcast_event(reducer->upcasters, calls, &events[i]);
+			es_upcast_event(upcasters, calls, &events[i]);
 		}
 		es_project_end_about(&about);
 		*current = 0;

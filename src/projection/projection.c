@@ -216,7 +216,7 @@ read_set(void)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	EsProjectionSet *set = palloc0(sizeof(EsProjectionSet));
 
-	set->context = context;
+	set->pinned.context = context;
 	read_definitions(set);
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(context, TopMemoryContext);
@@ -231,9 +231,7 @@ current_set(void)
 		return known;
 	if (known)
 	{
-		known->current = false;
-		if (known->pins == 0)
-			MemoryContextDelete(known->context);
+		es_pin_outdate(&known->pinned);
 		known = NULL;
 	}
 	do
@@ -244,11 +242,11 @@ current_set(void)
 		stale = false;
 		set = read_set();
 		if (stale)
-			MemoryContextDelete(set->context);
+			MemoryContextDelete(set->pinned.context);
 		else
 			known = set;
 	} while (known == NULL);
-	known->current = true;
+	known->pinned.current = true;
 	return known;
 }
 
@@ -259,16 +257,6 @@ es_projection_any_inline(void)
 	return current_set()->any_inline;
 }
 
-/* Undoes one es_projection_pin: its holder is gone. */
-static void
-unpin(void *arg)
-{
-	EsProjectionSet *set = arg;
-
-	if (--set->pins == 0 && !set->current)
-		MemoryContextDelete(set->context);
-}
-
 /*
  * es_projection_pin gives all projections as they are now, and keeps them so
  * until the memory context of their holder is reset or deleted.
@@ -276,15 +264,12 @@ unpin(void *arg)
 const EsProjectionSet *
 es_projection_pin(MemoryContext holder)
 {
-	MemoryContextCallback *callback = MemoryContextAlloc(holder, sizeof(MemoryContextCallback));
+	MemoryContextCallback *callback = es_pin_prepare(holder);
 	EsProjectionSet *set;
 
 	AcceptInvalidationMessages();
 	set = current_set();
-	callback->func = unpin;
-	callback->arg = set;
-	MemoryContextRegisterResetCallback(holder, callback);
-	set->pins++;
+	es_pin_hold(&set->pinned, callback, holder);
 	return set;
 }
 

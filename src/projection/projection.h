@@ -10,6 +10,7 @@
 #include "base/event.h"
 #include "base/names.h"
 #include "base/owner.h"
+#include "base/pin.h"
 #include "fold/handler.h"
 #include "json/value.h"
 
@@ -44,10 +45,7 @@ typedef struct EsProjectionSet
 	int			count;
 	EsProjection *projections;
 	bool		any_inline;
-	/* kept by projection.c */
-	MemoryContext context;
-	int			pins;
-	bool		current;
+	EsPinned	pinned;
 } EsProjectionSet;
 
 extern void es_projection_init(void);

@@ -9,9 +9,9 @@
  */
 #include "subscription/partition.h"
 
-#include "storage/lmgr.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/objects.h"
