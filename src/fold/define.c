@@ -9,7 +9,7 @@
  * eventstore.reducers: to the session itself at once, to others and to standbys
  * at commit.
  */
-#include "base/base.h"
+#include "fold/define.h"
 
 #include "access/htup.h"
 #include "access/htup_details.h"
@@ -31,6 +31,7 @@
 #include "base/objects.h"
 #include "fold/handler.h"
 #include "fold/reducer.h"
+#include "fold/resolve.h"
 #include "fold/snapshot.h"
 #include "fold/state.h"
 #include "json/node.h"
@@ -40,7 +41,7 @@
 #include "log/subscriber.h"
 #include "table/rows.h"
 
-void		(*es_reduce_drop_hook) (const text *reducer) = NULL;
+void		(*es_define_drop_hook) (const text *reducer) = NULL;
 
 PG_FUNCTION_INFO_V1(es_create_reducer);
 PG_FUNCTION_INFO_V1(es_drop_reducer);
@@ -79,7 +80,7 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 	es_base_require(fcinfo, argno, "reducer");
 	name = PG_GETARG_TEXT_PP(argno);
 	es_base_check_name(name, "reducer", ES_MAX_REDUCER_NAME);
-	if (es_reduce_is_builtin(text_to_cstring(name)))
+	if (es_resolve_is_builtin(text_to_cstring(name)))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("reducer \"%s\" is built in", text_to_cstring(name)),
@@ -212,7 +213,7 @@ es_create_reducer(PG_FUNCTION_ARGS)
 static void
 require_known(const text *name)
 {
-	if (!es_reduce_is_builtin(text_to_cstring(name)) && find_state_type(name) == NULL)
+	if (!es_resolve_is_builtin(text_to_cstring(name)) && find_state_type(name) == NULL)
 		es_reduce_report_unknown(name, NULL);
 }
 
@@ -252,8 +253,8 @@ es_drop_reducer(PG_FUNCTION_ARGS)
 
 	if (find_state_type(name) == NULL)
 		es_reduce_report_unknown(name, NULL);
-	if (es_reduce_drop_hook)
-		es_reduce_drop_hook(name);
+	if (es_define_drop_hook)
+		es_define_drop_hook(name);
 	(void) es_rows_take_away(&es_reduce_reducer_shape, &key, 1);
 	(void) es_rows_take_away(&es_reduce_handler_shape, &key, 1);
 	put_policy(name, &none, true);

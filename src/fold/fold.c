@@ -34,6 +34,7 @@
 #include "base/names.h"
 #include "base/settings.h"
 #include "fold/handler.h"
+#include "fold/resolve.h"
 #include "fold/upcast.h"
 #include "json/node.h"
 #include "json/opcompile.h"
@@ -78,7 +79,7 @@ es_fold_begin(const text *reducer)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore fold",
 												  ALLOCSET_SMALL_SIZES);
-	const EsReducer *pinned = es_reduce_pin(reducer, context);
+	const EsReducer *pinned = es_resolve_pin(reducer, context);
 	MemoryContext old;
 	EsFold	   *fold;
 

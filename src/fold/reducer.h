@@ -92,7 +92,8 @@ typedef struct EsReducer
 	EsPinned	pinned;
 } EsReducer;
 
-extern const EsReducer *es_reduce_pin(const text *name, MemoryContext holder);
+extern void es_reduce_sort_handlers(EsReducer *reducer);
+extern bool es_reduce_wants_upcaster(const EsReducer *reducer, const EsUpcaster *upcaster);
 extern const EsHandler *es_reduce_handler(const EsReducer *reducer, const char *type, int len);
 ES_NORETURN extern void es_reduce_report_unknown(const text *name, const char *hint);
 ES_NORETURN extern void es_reduce_report_gone(const EsReducer *reducer, const EsHandler *handler);
@@ -108,11 +109,6 @@ extern void es_reduce_begin_rows(EsRows *rows, const EsShape *shape, const text 
 extern char *es_reduce_column(const EsRows *rows, int column);
 extern Oid	es_reduce_resolve_type(const char *reducer, const char *type);
 extern void es_reduce_read_policy(const text *reducer, int *every, int64 *drops);
-extern bool es_reduce_may_execute(const EsReducer *reducer);
 extern EsSignature es_reduce_shape(Oid state_type, bool takes_event);
-extern bool es_reduce_is_builtin(const char *name);
-
-/* Raises if a reducer must not be dropped.  Set by the part that knows. */
-extern void (*es_reduce_drop_hook) (const text *reducer);
 
 #endif							/* ES_FOLD_REDUCER_H */

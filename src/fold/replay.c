@@ -29,6 +29,7 @@
 #include "base/names.h"
 #include "base/settings.h"
 #include "fold/reducer.h"
+#include "fold/resolve.h"
 #include "fold/state.h"
 #include "log/subscriber.h"
 #include "stream/stream.h"
@@ -65,7 +66,7 @@ es_replay_as_of_arg(FunctionCallInfo fcinfo, int argno)
 EsReplay
 es_replay_by(EsFold *fold)
 {
-	EsReplay	replay = {.fold = fold,.without_snapshots = !es_reduce_may_execute(es_fold_reducer(fold))};
+	EsReplay	replay = {.fold = fold,.without_snapshots = !es_resolve_may_execute(es_fold_reducer(fold))};
 
 	replay.settings = es_fold_enter_settings(fold);
 	return replay;
@@ -198,7 +199,7 @@ es_replay_unchanged(const EsFold *fold)
 	const EsReducer *began = es_fold_reducer(fold);
 	MemoryContext holder = AllocSetContextCreate(CurrentMemoryContext, "eventstore reducer look-up",
 												 ALLOCSET_SMALL_SIZES);
-	const EsReducer *now = es_reduce_pin(cstring_to_text(began->name), holder);
+	const EsReducer *now = es_resolve_pin(cstring_to_text(began->name), holder);
 	bool		same = now != NULL && memcmp(now->fingerprint, began->fingerprint, ES_FINGERPRINT_LENGTH) == 0;
 
 	MemoryContextDelete(holder);

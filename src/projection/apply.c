@@ -21,6 +21,7 @@
 #include "base/owner.h"
 #include "fold/handler.h"
 #include "fold/reducer.h"
+#include "fold/resolve.h"
 #include "fold/state.h"
 #include "fold/upcast.h"
 #include "json/size.h"
@@ -167,7 +168,7 @@ es_project_same_key(const EsKeyed *keyed, int count)
 static const EsReducer *
 get_reducer(const EsProjection *projection)
 {
-	const EsReducer *reducer = es_reduce_pin(projection->reducer, CurrentMemoryContext);
+	const EsReducer *reducer = es_resolve_pin(projection->reducer, CurrentMemoryContext);
 
 	if (reducer == NULL)
 		ereport(ERROR,

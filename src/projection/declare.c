@@ -25,8 +25,10 @@
 #include "base/names.h"
 #include "base/objects.h"
 #include "base/pending.h"
+#include "fold/define.h"
 #include "fold/handler.h"
 #include "fold/reducer.h"
+#include "fold/resolve.h"
 #include "json/value.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
@@ -81,7 +83,7 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 	es_base_require(fcinfo, argno, "reducer");
 	name = PG_GETARG_TEXT_PP(argno);
 	es_base_lock(&es_reduce_reducers, RowExclusiveLock);
-	if (es_reduce_pin(name, CurrentMemoryContext) == NULL)
+	if (es_resolve_pin(name, CurrentMemoryContext) == NULL)
 		es_reduce_report_unknown(name, NULL);
 	return name;
 }
@@ -264,5 +266,5 @@ check_reducer_unused(const text *reducer)
 void
 es_declare_init(void)
 {
-	es_reduce_drop_hook = check_reducer_unused;
+	es_define_drop_hook = check_reducer_unused;
 }

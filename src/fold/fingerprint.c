@@ -1,0 +1,86 @@
+/*
+ * fingerprint.c
+ *		Fingerprints of reducers: what snapshots depend on.
+ */
+#include "fold/fingerprint.h"
+
+#include "common/cryptohash.h"
+#include "port/pg_bswap.h"
+#include "utils/jsonb.h"
+
+#include "base/settings.h"
+#include "fold/handler.h"
+#include "fold/state.h"
+#include "fold/upcast.h"
+
+#define FINGERPRINT_FORMAT	1	/* to be raised when the same reducer comes to
+								 * mean something else */
+
+/* Adds a part of what a fingerprint is of; its length keeps parts apart. */
+static void
+add_part(pg_cryptohash_ctx *hash, const char *part, int len)
+{
+	int32		prefix = pg_hton32(len);
+
+	if (pg_cryptohash_update(hash, (uint8 *) &prefix, sizeof(prefix)) < 0 ||
+		pg_cryptohash_update(hash, (const uint8 *) part, len) < 0)
+		elog(ERROR, "could not compute a fingerprint: %s", pg_cryptohash_error(hash));
+}
+
+/* Adds a handler to what a fingerprint is of. */
+static void
+add_handler(pg_cryptohash_ctx *hash, const char *type, const Jsonb *source, const EsFunction *function)
+{
+	StringInfoData description;
+
+	add_part(hash, type, strlen(type));
+	initStringInfo(&description);
+	if (source != NULL)
+		JsonbToCString(&description, (JsonbContainer *) &source->root, VARSIZE(source));
+	else
+		es_handler_describe(&description, function);
+	add_part(hash, description.data, description.len);
+}
+
+/*
+ * es_fingerprint_compute computes the fingerprint of a reducer: a digest of all that its states depend
+ * on and PostgreSQL can see.  It has no OIDs, so it survives a dump.
+ */
+void
+es_fingerprint_compute(EsReducer *reducer)
+{
+	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
+	StringInfoData head;
+
+	if (hash == NULL || pg_cryptohash_init(hash) < 0)
+		elog(ERROR, "could not compute a fingerprint: %s", pg_cryptohash_error(hash));
+	initStringInfo(&head);
+	appendStringInfo(&head, "%d;%s;%d;" INT64_FORMAT ";", FINGERPRINT_FORMAT, reducer->name,
+					 reducer->unknown_is_error, reducer->drops);
+	es_state_describe_type(&head, reducer->state_type);
+	if (reducer->calls_functions)
+		es_settings_describe(&head);
+	if (reducer->initial != NULL)
+		JsonbToCString(&head, (JsonbContainer *) &reducer->initial->root, VARSIZE(reducer->initial));
+	add_part(hash, head.data, head.len);
+	for (int i = 0; i < reducer->nhandlers; i++)
+	{
+		const EsHandler *handler = &reducer->handlers[i];
+
+		if (handler->kind == ES_HANDLER_FUNCTION || handler->kind == ES_HANDLER_OPS)
+			add_handler(hash, handler->type, handler->source, &handler->function);
+	}
+	for (int i = 0; i < reducer->upcasters->count; i++)
+	{
+		const EsUpcaster *upcaster = &reducer->upcasters->items[i];
+		int32		version = pg_hton32(upcaster->from_version);
+
+		if (!es_reduce_wants_upcaster(reducer, upcaster))
+			continue;
+		add_part(hash, (const char *) &version, sizeof(version));
+		add_handler(hash, upcaster->type, upcaster->source, &upcaster->function);
+	}
+	if (pg_cryptohash_final(hash, reducer->fingerprint, sizeof(reducer->fingerprint)) < 0)
+		elog(ERROR, "could not compute a fingerprint: %s", pg_cryptohash_error(hash));
+	pg_cryptohash_free(hash);
+}
