@@ -1,27 +1,15 @@
 /*
  * run.h
- *		What runs projections, and waits for them.
+ *		Running projections, by hand and one batch at a time, and waiting for them.
  */
 #ifndef ES_PROJECTION_RUN_H
 #define ES_PROJECTION_RUN_H
 
 #include "base/base.h"
 
-#include "datatype/timestamp.h"
+#include "projection/batch.h"
 
-/* What a worker found that looked after projections. */
-typedef struct EsProjectorLook
-{
-	bool		follows;		/* there are projections that news may matter
-								 * to */
-	bool		busy;			/* there is more to do at once */
-	TimestampTz again_at;		/* something is to be tried again by then;
-								 * DT_NOEND: nothing is */
-} EsProjectorLook;
-
-extern void es_projector_look(EsProjectorLook *look);
-extern bool es_projector_work(void);
-extern void es_projector_begin(void);
-extern bool es_projector_accuse(void);
+extern bool es_run_begin(EsRun *run, bool live);
+extern ErrorData *es_run_batch(EsRun *run, bool *more);
 
 #endif							/* ES_PROJECTION_RUN_H */

@@ -54,7 +54,7 @@
 #include "base/owner.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
-#include "projection/run.h"
+#include "projection/schedule.h"
 #include "shared/mark.h"
 #include "shared/roster.h"
 #include "shared/wake.h"
@@ -289,7 +289,7 @@ typedef struct Work
 	TimestampTz worked_at;
 	int			delay_ms;		/* after a failure */
 	bool		listening;		/* is registered for news */
-	EsProjectorLook projections;	/* what was found last */
+	EsScheduleLook projections; /* what was found last */
 	bool		must_look;		/* told to look after them */
 	TimestampTz looked_at;
 	int			projector_delay_ms; /* after a failure there */
@@ -430,7 +430,7 @@ run_batch(void)
 	bool		ran;
 
 	in_users_code = true;
-	ran = told_to_go || es_projector_work();
+	ran = told_to_go || es_schedule_work();
 	in_users_code = false;
 	return ran;
 }
@@ -442,7 +442,7 @@ run_batch(void)
 static void
 put_off_projections(Work *work)
 {
-	bool		one = es_projector_accuse();
+	bool		one = es_schedule_accuse();
 
 	in_users_code = false;
 	put_off(&work->projector_delay_ms, one);	/* a projection's failure is
@@ -463,7 +463,7 @@ put_off_projections(Work *work)
 static bool
 run_projections(Work *work)
 {
-	EsProjectorLook *look = &work->projections;
+	EsScheduleLook *look = &work->projections;
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool again = true;
 
@@ -479,7 +479,7 @@ run_projections(Work *work)
 			start_listening(work);
 			work->looked_at = GetCurrentTimestamp();
 			work->must_look = false;
-			es_projector_look(look);
+			es_schedule_look(look);
 			again = look->busy;
 			if (again || !(look->follows || work->idle))
 				stop_listening(work);
@@ -593,7 +593,7 @@ es_worker_main(Datum main_arg)
 	if (find_store())
 	{
 		es_roster_confirm();
-		es_projector_begin();
+		es_schedule_begin();
 		look_after_store();
 	}
 	else
