@@ -60,6 +60,7 @@
 
 #include "base/error.h"
 #include "base/event.h"
+#include "feed/filter.h"
 #include "feed/format.h"
 #include "feed/option.h"
 
@@ -362,9 +363,9 @@ decode_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn,
 	MemoryContextReset(feed->scratch);
 	caller = MemoryContextSwitchTo(feed->scratch);
 	if (!feed->repeated && read_event(ctx, relation, change, &event) &&
-		es_feedoption_passes(feed->options, &event))
+		es_feedfilter_passes(&feed->options->filter, &event))
 	{
-		if (es_feedoption_skips(feed->options, &event))
+		if (es_feedfilter_skips(&feed->options->filter, &event))
 			report_skip(&event);
 		else
 			write_event(ctx, txn, &event, change->txn->xid);

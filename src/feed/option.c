@@ -1,6 +1,6 @@
 /*
  * option.c
- *		The options of the output plugin and the filter of a feed.
+ *		The options of the output plugin.
  *
  * Options come as a list of names and texts, from START_REPLICATION or from
  * pg_logical_slot_get_changes.  One table says which there are, of which kind,
@@ -9,9 +9,6 @@
  *
  * In a walsender options are read outside a transaction: nothing here may
  * look into a catalog.
- *
- * es_feedoption_passes is the only place that decides whether an event goes
- * to a consumer; what access rights take from a feed belongs there too.
  */
 #include "feed/option.h"
 
@@ -19,6 +16,8 @@
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+
+#include "base/names.h"
 
 typedef enum EsOptionKind
 {
@@ -41,16 +40,16 @@ typedef struct EsKnownOption
 
 /* The options there are. */
 static const EsKnownOption known_options[] = {
-	{"after_position", OPTION_POSITION, offsetof(EsFeedOptions, after_position)},
-	{"categories", OPTION_CATEGORIES, offsetof(EsFeedOptions, categories)},
+	{"after_position", OPTION_POSITION, offsetof(EsFeedOptions, filter.after_position)},
+	{"categories", OPTION_CATEGORIES, offsetof(EsFeedOptions, filter.categories)},
 	{"format", OPTION_FORMAT, offsetof(EsFeedOptions, format)},
 	{"include_transaction", OPTION_BOOL, offsetof(EsFeedOptions, include_transaction)},
 	{"origin", OPTION_ORIGIN, offsetof(EsFeedOptions, origin)},
-	{"skip_positions", OPTION_POSITIONS, offsetof(EsFeedOptions, skip_positions)},
-	{"stream_prefix", OPTION_TEXT, offsetof(EsFeedOptions, stream_prefix)},
+	{"skip_positions", OPTION_POSITIONS, offsetof(EsFeedOptions, filter.skip_positions)},
+	{"stream_prefix", OPTION_TEXT, offsetof(EsFeedOptions, filter.stream_prefix)},
 	{"streaming", OPTION_BOOL, offsetof(EsFeedOptions, streaming)},
 	{"two_phase", OPTION_BOOL, offsetof(EsFeedOptions, two_phase)},
-	{"types", OPTION_TYPES, offsetof(EsFeedOptions, types)},
+	{"types", OPTION_TYPES, offsetof(EsFeedOptions, filter.types)},
 };
 
 /* Raises 22023 for a value that an option cannot have. */
@@ -174,16 +173,6 @@ read_position(const char *option, const char *value)
 	return position;
 }
 
-/* Compares two positions, for sorting and searching. */
-static int
-compare_positions(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
-}
-
 /* Reads a list of positions with commas between them. */
 static void
 read_positions(EsPositions *list, const char *option, const char *value)
@@ -203,7 +192,7 @@ read_positions(EsPositions *list, const char *option, const char *value)
 		*end = '\0';
 		list->positions[list->count++] = read_position(option, item);
 	}
-	qsort(list->positions, list->count, sizeof(int64), compare_positions);
+	es_feedfilter_sort(list);
 }
 
 /* Reads a truth value. */
@@ -334,35 +323,4 @@ es_feedoption_read(List *options)
 	}
 	check_frames(result);
 	return result;
-}
-
-/*
- * es_feedoption_passes tells whether the consumer is to get an event.  May
- * allocate in the current memory context.
- */
-bool
-es_feedoption_passes(const EsFeedOptions *options, const EsEvent *event)
-{
-	if (event->position <= options->after_position)
-		return false;
-	if (options->stream_prefix != NULL)
-	{
-		text	   *stream = DatumGetTextPP(event->stream);
-		size_t		prefix_len = strlen(options->stream_prefix);
-
-		if (VARSIZE_ANY_EXHDR(stream) < prefix_len ||
-			memcmp(VARDATA_ANY(stream), options->stream_prefix, prefix_len) != 0)
-			return false;
-	}
-	return es_names_pass(&options->categories, &options->types, event);
-}
-
-/* es_feedoption_skips tells whether the consumer goes on without an event that it would get. */
-bool
-es_feedoption_skips(const EsFeedOptions *options, const EsEvent *event)
-{
-	const EsPositions *skips = &options->skip_positions;
-
-	return unlikely(skips->count > 0) &&
-		bsearch(&event->position, skips->positions, skips->count, sizeof(int64), compare_positions) != NULL;
 }

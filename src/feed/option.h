@@ -1,6 +1,6 @@
 /*
  * option.h
- *		What a feed's consumer asked for, and the filter that follows from it.
+ *		What a feed's consumer asked for.
  */
 #ifndef ES_FEED_OPTION_H
 #define ES_FEED_OPTION_H
@@ -9,8 +9,7 @@
 
 #include "nodes/pg_list.h"
 
-#include "base/event.h"
-#include "base/names.h"
+#include "feed/filter.h"
 
 typedef enum EsFeedFormat
 {
@@ -24,23 +23,12 @@ typedef enum EsFeedOrigin
 	ES_FEED_NONE				/* only what was appended on this server */
 } EsFeedOrigin;
 
-/* Positions, in order. */
-typedef struct EsPositions
-{
-	int			count;
-	int64	   *positions;
-} EsPositions;
-
 /* The options of the output plugin; all of it lives as long as the options do. */
 typedef struct EsFeedOptions
 {
 	EsFeedFormat format;
 	EsFeedOrigin origin;
-	EsNames		categories;
-	EsNames		types;
-	char	   *stream_prefix;	/* NULL: all */
-	int64		after_position;
-	EsPositions skip_positions;
+	EsFeedFilter filter;
 	bool		include_transaction;
 	bool		streaming;
 	bool		two_phase;
@@ -48,7 +36,5 @@ typedef struct EsFeedOptions
 
 extern EsFeedOptions *es_feedoption_read(List *options);
 extern EsFeedFormat es_feedoption_format(const char *value);
-extern bool es_feedoption_passes(const EsFeedOptions *options, const EsEvent *event);
-extern bool es_feedoption_skips(const EsFeedOptions *options, const EsEvent *event);
 
 #endif							/* ES_FEED_OPTION_H */

@@ -1,0 +1,34 @@
+/*
+ * filter.h
+ *		Which events a feed's consumer gets.
+ */
+#ifndef ES_FEED_FILTER_H
+#define ES_FEED_FILTER_H
+
+#include "base/base.h"
+
+#include "base/event.h"
+#include "base/names.h"
+
+/* Positions, in order. */
+typedef struct EsPositions
+{
+	int			count;
+	int64	   *positions;
+} EsPositions;
+
+/* What it asked for; all of it lives as long as the options do. */
+typedef struct EsFeedFilter
+{
+	EsNames		categories;
+	EsNames		types;
+	char	   *stream_prefix;	/* NULL: all */
+	int64		after_position;
+	EsPositions skip_positions;
+} EsFeedFilter;
+
+extern void es_feedfilter_sort(EsPositions *list);
+extern bool es_feedfilter_passes(const EsFeedFilter *filter, const EsEvent *event);
+extern bool es_feedfilter_skips(const EsFeedFilter *filter, const EsEvent *event);
+
+#endif							/* ES_FEED_FILTER_H */
