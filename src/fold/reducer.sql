@@ -33,12 +33,9 @@ COMMENT ON TABLE eventstore.snapshot_policies IS 'after how many events a replay
 COMMENT ON COLUMN eventstore.snapshot_policies.drops IS 'how often the snapshots were dropped: what a replay leaves that began before is of no use';
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.snapshot_policies', '');
-CALL eventstore.install_guards('eventstore.snapshot_policies');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.reducers', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.reducer_handlers', '');
 
-CALL eventstore.install_guards('eventstore.reducers');
-CALL eventstore.install_guards('eventstore.reducer_handlers');
 
 CREATE VIEW @extschema@.es_reducers AS
 	SELECT r.reducer, h.event_type, COALESCE(h.handler, h.ops::pg_catalog.text) AS handler, r.initial,

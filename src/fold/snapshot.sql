@@ -23,4 +23,3 @@ COMMENT ON COLUMN eventstore.snapshots.state_text IS 'the state if it is no json
 CREATE INDEX snapshots_by_reducer ON eventstore.snapshots (reducer, stream_id);
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.snapshots', '');
-CALL eventstore.install_guards('eventstore.snapshots');

@@ -11,7 +11,6 @@ CREATE TABLE eventstore.upcasters (
 COMMENT ON TABLE eventstore.upcasters IS 'what takes the data of events of a type from a version to the next: a function or operations';
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.upcasters', '');
-CALL eventstore.install_guards('eventstore.upcasters');
 
 CREATE FUNCTION eventstore.forget_upcasters() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_upcast_forget';

@@ -11,7 +11,6 @@ CREATE TABLE eventstore.segments (
 COMMENT ON TABLE eventstore.segments IS 'one row for each segment that was ever made; segment n is the table eventstore.events_n';
 COMMENT ON COLUMN eventstore.segments.events IS 'how many events a sealed segment has, counted as it was sealed; NULL if they were not counted. Whoever takes events out of a segment sets it to NULL';
 SELECT pg_catalog.pg_extension_config_dump('eventstore.segments', '');
-CALL eventstore.install_guards('eventstore.segments');
 
 /* Of this server's workers, so no row of it is dumped. One row at most. */
 CREATE TABLE eventstore.maker_failure (
@@ -25,7 +24,6 @@ CREATE TABLE eventstore.maker_failure (
 COMMENT ON TABLE eventstore.maker_failure IS 'the last segment that a background worker could not make; of no interest once that is in eventstore.segments';
 COMMENT ON COLUMN eventstore.maker_failure.attempts IS 'how often it could not';
 SELECT pg_catalog.pg_extension_config_dump('eventstore.maker_failure', 'WHERE false');
-CALL eventstore.install_guards('eventstore.maker_failure');
 
 CREATE FUNCTION @extschema@.es_set_segment_size(positions bigint) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';

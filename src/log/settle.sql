@@ -5,7 +5,6 @@ CREATE TABLE eventstore.settled_mark (
 	position bigint NOT NULL
 ) WITH (fillfactor = 10);
 COMMENT ON TABLE eventstore.settled_mark IS 'the position up to which the log was final when es_settle() last ran; hot standbys read by it';
-CALL eventstore.install_guards('eventstore.settled_mark');
 
 CREATE FUNCTION @extschema@.es_settled_position() RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';

@@ -1,12 +1,4 @@
-/* ---- tables: the tables of the log and what keeps them append-only ---- */
-
-CREATE FUNCTION eventstore.guard_rows() RETURNS trigger
-	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_store_guard_rows';
-COMMENT ON FUNCTION eventstore.guard_rows() IS 'row trigger: UPDATE and DELETE of stored rows are VE002';
-
-CREATE FUNCTION eventstore.guard_statement() RETURNS trigger
-	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_store_guard_statement';
-COMMENT ON FUNCTION eventstore.guard_statement() IS 'statement trigger: TRUNCATE is VE002, INSERT and COPY are for the store''s owner and superusers';
+/* ---- tables: the tables of the log ---- */
 
 /*
  * The log. Partitioned by position into segments, see segment.sql. Columns
@@ -87,31 +79,3 @@ SELECT pg_catalog.pg_extension_config_dump('eventstore.position_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.streams', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.stream_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.config', '');
-
-/*
- * Puts the guards on a table of the store, and sees to it that a subscriber can
- * find the rows that change: without a key it needs all of their columns. Dropped
- * again at the end of the install script: later upgrades bring their own copy. Its
- * search_path is the script's, as event triggers of others may expect.
- */
-CREATE PROCEDURE eventstore.install_guards(relation regclass)
-	LANGUAGE plpgsql AS $$
-BEGIN
-	EXECUTE pg_catalog.format('CREATE TRIGGER guard_rows BEFORE UPDATE OR DELETE ON %s
-		FOR EACH ROW EXECUTE FUNCTION eventstore.guard_rows()', relation);
-	EXECUTE pg_catalog.format('CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON %s
-		FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()', relation);
-	EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER guard_rows', relation);
-	EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER guard_statement', relation);
-	IF EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) relation AND c.relkind OPERATOR(pg_catalog.=) 'r')
-		AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid OPERATOR(pg_catalog.=) relation AND i.indisprimary)
-	THEN
-		EXECUTE pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY FULL', relation);
-	END IF;
-END
-$$;
-COMMENT ON PROCEDURE eventstore.install_guards(regclass) IS 'install script only';
-
-CALL eventstore.install_guards('eventstore.events');
-CALL eventstore.install_guards('eventstore.streams');
-CALL eventstore.install_guards('eventstore.config');

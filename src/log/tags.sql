@@ -8,4 +8,3 @@ CREATE TABLE eventstore.tags (
 );
 COMMENT ON TABLE eventstore.tags IS 'positions of the events that carry a tag';
 SELECT pg_catalog.pg_extension_config_dump('eventstore.tags', '');
-CALL eventstore.install_guards('eventstore.tags');

@@ -7,4 +7,3 @@ CREATE TABLE eventstore.wal_mark (
 ) WITH (fillfactor = 10);
 ALTER TABLE eventstore.wal_mark ALTER lsns SET STORAGE PLAIN, ALTER positions SET STORAGE PLAIN;
 COMMENT ON TABLE eventstore.wal_mark IS 'places in the WAL, and the positions up to which the log was final there; behind es_feeds';
-CALL eventstore.install_guards('eventstore.wal_mark');

@@ -37,8 +37,6 @@ COMMENT ON TABLE eventstore.projection_skips IS 'events that a projection leaves
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.projection_progress', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.projection_skips', '');
-CALL eventstore.install_guards('eventstore.projection_progress');
-CALL eventstore.install_guards('eventstore.projection_skips');
 
 CREATE VIEW @extschema@.es_projections AS
 	SELECT p.name AS projection,

@@ -31,7 +31,6 @@ COMMENT ON COLUMN eventstore.projections.creator IS 'role that the reducer''s ha
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.projection_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.projections', '');
-CALL eventstore.install_guards('eventstore.projections');
 
 CREATE FUNCTION eventstore.forget_projections() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_projection_forget';

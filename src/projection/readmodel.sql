@@ -19,7 +19,6 @@ COMMENT ON COLUMN eventstore.projection_states.version IS 'how many events are f
 COMMENT ON COLUMN eventstore.projection_states.position IS 'the last of them';
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.projection_states', '');
-CALL eventstore.install_guards('eventstore.projection_states');
 
 CREATE FUNCTION @extschema@.es_projection(projection text, key text DEFAULT NULL)
 	RETURNS TABLE (key text, version bigint, "position" bigint, state jsonb)

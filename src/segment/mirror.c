@@ -64,8 +64,6 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_subscription.h"
 #include "catalog/pg_subscription_rel.h"
@@ -81,13 +79,11 @@
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
-#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/relcache.h"
 #include "utils/snapmgr.h"
 #include "utils/snapshot.h"
 #include "utils/syscache.h"
@@ -104,7 +100,6 @@
 #include "segment/publisher.h"
 #include "table/columns.h"
 #include "table/rows.h"
-#include "table/table.h"
 
 /*
  * How far segments are made ahead of the publisher's: in positions, and not more
@@ -610,11 +605,12 @@ begin_again(Relation rel, List *missing)
 }
 
 /*
- * Before something is put into a table of the store: ends a worker that is about
- * to copy one, unless all segments are here that it may meet.
+ * es_mirror_before_copy is called before something is put into a table of the store by
+ * INSERT or COPY: ends a worker that is about to copy one, unless all segments are
+ * here that it may meet.
  */
-static void
-before_copy(Relation rel)
+void
+es_mirror_before_copy(Relation rel)
 {
 	MemoryContext old;
 	EsPublished answer = {0};
@@ -633,13 +629,6 @@ before_copy(Relation rel)
 	if (RelationGetRelid(rel) == es_base_oid(&es_base_events) && !sees_segments(answer.segments, GetActiveSnapshot()))
 		begin_again(rel, NIL);
 	MemoryContextSwitchTo(old);
-}
-
-/* Has workers look for segments before they copy; called once, from _PG_init. */
-void
-es_mirror_init(void)
-{
-	es_store_copy_hook = before_copy;
 }
 
 /*

@@ -7,6 +7,8 @@
 
 #include "base/base.h"
 
-extern void es_mirror_init(void);
+#include "utils/relcache.h"
+
+extern void es_mirror_before_copy(Relation rel);
 
 #endif							/* ES_SEGMENT_MIRROR_H */

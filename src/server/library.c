@@ -23,7 +23,6 @@
 #include "projection/batch.h"
 #include "projection/declare.h"
 #include "projection/projection.h"
-#include "segment/mirror.h"
 #include "server/ddlguard.h"
 #include "server/statements.h"
 #include "server/upgrade.h"
@@ -58,7 +57,6 @@ _PG_init(void)
 	es_durable_init();
 	es_settle_init();
 	es_wait_init();
-	es_mirror_init();
 	es_tipcache_init();
 	es_bulk_init();
 	es_subscription_init();

@@ -1,7 +1,5 @@
 /* ---- library: last of all ---- */
 
-DROP PROCEDURE eventstore.install_guards(regclass);
-
 /* PUBLIC has no right on anything of ours; owners grant what they want used. */
 DO $$
 DECLARE

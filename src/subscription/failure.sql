@@ -16,4 +16,3 @@ CREATE TABLE eventstore.subscription_failures (
 );
 COMMENT ON TABLE eventstore.subscription_failures IS 'events of subscriptions that are to be delivered again (parked_at is NULL) or are parked';
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscription_failures', '');
-CALL eventstore.install_guards('eventstore.subscription_failures');

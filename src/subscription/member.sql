@@ -9,4 +9,3 @@ CREATE TABLE eventstore.subscription_members (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE eventstore.subscription_members IS 'who polls a subscription of more than one partition; polls keep it up';
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscription_members', '');
-CALL eventstore.install_guards('eventstore.subscription_members');

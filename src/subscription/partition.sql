@@ -33,4 +33,3 @@ COMMENT ON COLUMN eventstore.subscription_partitions.parked IS 'how many events 
 COMMENT ON COLUMN eventstore.subscription_partitions.retry_at IS 'nothing is delivered before this time';
 COMMENT ON COLUMN eventstore.subscription_partitions.member IS 'who has the partition while the lease lasts; empty for the member without a name';
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscription_partitions', '');
-CALL eventstore.install_guards('eventstore.subscription_partitions');

@@ -19,4 +19,3 @@ COMMENT ON TABLE eventstore.subscriptions IS 'one row for each subscription';
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscription_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscriptions', '');
-CALL eventstore.install_guards('eventstore.subscriptions');

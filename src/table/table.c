@@ -1,8 +1,8 @@
 /*
  * table.c
- *		The guards on the store's tables, and writing rows without the executor.
+ *		Writing rows without the executor.
  *
- * Writing: a bare INSERT pays for a plan, executor state and slots; an append
+ * A bare INSERT pays for a plan, executor state and slots; an append
  * pays for none of them.  es_store_insert hands rows to the table AM and their
  * keys to the index AMs, with the IndexInfo and slots that were kept from the
  * call before.  Only btrees may be fed so: other index AMs keep things in the
@@ -18,11 +18,6 @@
  * table's being open.  The one that appends keep, of streams, is a hint, or is
  * guarded by the lock on the table that appends hold.  es_store_update looks whether
  * the row at the place has the key of the one that is to take its place.
- *
- * Guards: row triggers refuse UPDATE and DELETE, statement triggers refuse
- * TRUNCATE, and INSERT by others than the store's owner.  They are ENABLE
- * ALWAYS, so session_replication_role does not get round them.  Our own
- * writes go through the table AM and never meet a trigger.
  */
 #include "table/table.h"
 
@@ -31,90 +26,14 @@
 #include "access/htup_details.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/index.h"
-#include "catalog/pg_am.h"
-#include "commands/trigger.h"
-#include "executor/executor.h"
-#include "miscadmin.h"
-#include "replication/logicalworker.h"
 #include "storage/bufmgr.h"
-#include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "base/call.h"
-#include "base/error.h"
-#include "shared/mark.h"
 #include "table/altered.h"
 #include "table/btree.h"
 #include "table/extend.h"
-
-void		(*es_store_copy_hook) (Relation rel) = NULL;
-
-PG_FUNCTION_INFO_V1(es_store_guard_rows);
-PG_FUNCTION_INFO_V1(es_store_guard_statement);
-
-/* ---- guards ---- */
-
-/* Raises VE002 for the operation that fired the trigger. */
-static void
-refuse_change(const TriggerData *trigger)
-{
-	const char *operation = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" :
-	TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" :
-	TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? "INSERT" : "TRUNCATE";
-
-	ereport(ERROR,
-			errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
-			errmsg("%s is not possible on \"%s\": the event store is append-only",
-				   operation, RelationGetRelationName(trigger->tg_relation)),
-			errhint("Append an event that corrects the earlier ones."));
-}
-
-/*
- * es_store_guard_rows: BEFORE UPDATE OR DELETE row trigger.  Raises VE002,
- * whoever asks; only logical replication may carry changes to tables other
- * than the log itself.
- */
-Datum
-es_store_guard_rows(PG_FUNCTION_ARGS)
-{
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-
-	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_rows");
-	if (IsLogicalWorker() && !trigger->tg_relation->rd_rel->relispartition)
-		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
-							   trigger->tg_newtuple : trigger->tg_trigtuple);
-	refuse_change(trigger);
-	return (Datum) 0;			/* not reached */
-}
-
-/*
- * es_store_guard_statement: BEFORE INSERT OR TRUNCATE statement trigger.
- * TRUNCATE is VE002; direct INSERT and COPY, which restores and subscribers
- * need, are 42501 for all but the store's owner and superusers.
- */
-Datum
-es_store_guard_statement(PG_FUNCTION_ARGS)
-{
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-
-	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_statement");
-	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
-		refuse_change(trigger);
-	if (!es_base_owns_store(GetUserId()))
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("permission denied to write to \"%s\" directly",
-					   RelationGetRelationName(trigger->tg_relation)),
-				errhint("Append with es_append or INSERT INTO es_events."));
-	es_sharedmark_set_loading(es_base_oid(&es_base_position_seq), true);
-	if (es_store_copy_hook)
-		es_store_copy_hook(trigger->tg_relation);
-	return PointerGetDatum(NULL);
-}
 
 /* ---- tables that are open ---- */
 

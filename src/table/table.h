@@ -1,7 +1,6 @@
 /*
  * table.h
- *		The tables of the store: their guards, and rows put into them without
- *		the executor.
+ *		Rows put into tables of the store without the executor.
  */
 #ifndef ES_TABLE_TABLE_H
 #define ES_TABLE_TABLE_H
@@ -10,7 +9,6 @@
 
 #include "access/heapam.h"
 #include "executor/tuptable.h"
-#include "nodes/execnodes.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
@@ -29,12 +27,6 @@ typedef struct EsTable
 	EsRowSlots *rows;			/* for writing */
 	ItemPointerData tid;		/* of the row that was last written */
 } EsTable;
-
-/*
- * Is told of a table that rows are about to be put into by INSERT or COPY.  Set by
- * the part that minds.
- */
-extern void (*es_store_copy_hook) (Relation rel);
 
 extern void es_store_open(EsTable *table, const EsShape *shape);
 extern void es_store_begin(EsTable *table, Relation rel, const EsShape *shape);

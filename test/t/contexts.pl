@@ -84,7 +84,7 @@ sub statement
 }
 
 my @calls;
-foreach my $routine (grep { $_->{result} ne 'trigger' && $_->{name} !~ /^(fold_|install_guards)/ } @$routines)
+foreach my $routine (grep { $_->{result} ne 'trigger' && $_->{name} !~ /^fold_/ } @$routines)
 {
 	my @args = @{ $routine->{args} // [] };
 
