@@ -57,7 +57,7 @@
 #include "stream/tipcache.h"
 #include "table/table.h"
 
-#define BLOCK_ROWS		ES_STORE_MOST_ROWS
+#define BLOCK_ROWS		ES_TABLE_MOST_ROWS
 #define SEGMENT_MARGIN	65536
 
 /* How an attempt ended. */
@@ -130,7 +130,7 @@ static void
 close_segment(Attempt *attempt)
 {
 	if (attempt->open_segment >= 0)
-		es_store_close(&attempt->segment);
+		es_table_close(&attempt->segment);
 	attempt->open_segment = -1;
 }
 
@@ -147,7 +147,7 @@ open_segment(Attempt *attempt, int64 segment)
 	rel = es_segment_open(segment, RowExclusiveLock, &lost);
 	if (rel == NULL)
 		return false;
-	es_store_begin(&attempt->segment, rel, &es_segment_event_shape);
+	es_table_begin(&attempt->segment, rel, &es_segment_event_shape);
 	attempt->open_segment = segment;
 	return true;
 }
@@ -411,14 +411,14 @@ write_run(Attempt *attempt, int64 position, int n)
 		if (!target->exists || target->stream.last_segment != segment)
 			prepare_stream(attempt, target, event, segment);
 		become_tip(attempt, target, event, position + i);
-		es_eventrow_fill(es_store_slot(table, i), &target->stream, event);
+		es_eventrow_fill(es_table_slot(table, i), &target->stream, event);
 		es_wake_note(es_wake_category(target->stream.category_key));
 		if (event->tagged)
 			es_tags_write(event->metadata, event->position);
 		attempt->next++;
 	}
 	es_eventrow_join_runs(table, n);
-	es_store_insert(table, n);
+	es_table_insert(table, n);
 }
 
 /* Tells whether a call keeps its locks from the checks to the last event. */

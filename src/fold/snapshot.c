@@ -193,7 +193,7 @@ es_snapshot_may_write(void)
 static void
 fill_slot(EsTable *table, const EsReducer *reducer, const EsSnapshot *snapshot)
 {
-	TupleTableSlot *slot = es_store_slot(table, 0);
+	TupleTableSlot *slot = es_table_slot(table, 0);
 	Datum	   *values = slot->tts_values;
 	bool	   *isnull = slot->tts_isnull;
 	bytea	   *fingerprint = palloc(VARHDRSZ + ES_FINGERPRINT_LENGTH);
@@ -283,18 +283,18 @@ put_row(EsTable *table, const EsReducer *reducer, const EsSnapshot *snapshot, Sn
 			written = true;		/* by who is changing that row */
 		}
 		else if (written)
-			es_store_delete(table->rel, tid);
+			es_table_delete(table->rel, tid);
 		else
 		{
 			fill_slot(table, reducer, snapshot);
-			es_store_update(table, tid);
+			es_table_update(table, tid);
 			written = true;
 		}
 	}
 	if (!written)
 	{
 		fill_slot(table, reducer, snapshot);
-		es_store_insert(table, 1);
+		es_table_insert(table, 1);
 	}
 	return true;
 }
@@ -339,7 +339,7 @@ es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wai
 		es_base_lock(&snapshots_table, RowExclusiveLock);
 	else if (!es_base_try_lock(&snapshots_table, RowExclusiveLock))
 		return;
-	es_store_open(&table, &snapshots);
+	es_table_open(&table, &snapshots);
 	do
 	{
 		Snapshot	visible;
@@ -350,7 +350,7 @@ es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wai
 		UnregisterSnapshot(visible);
 		CommandCounterIncrement();
 	} while (!written);
-	es_store_close(&table);
+	es_table_close(&table);
 }
 
 /* es_snapshot_drop drops all snapshots of a reducer; waits for those who have written some. */

@@ -34,7 +34,7 @@ open_for_scan(EsSegmentScan *scan, int64 segment)
 {
 	scan->lost = false;
 	scan->borrowed = scan->open && RelationGetRelid(scan->open->rel) == es_segment_relid(segment) &&
-		(scan->index = es_store_index(scan->open, es_segment_index(segment, scan->which))) != NULL;
+		(scan->index = es_table_index(scan->open, es_segment_index(segment, scan->which))) != NULL;
 	if (scan->borrowed)
 	{
 		scan->rel = scan->open->rel;
@@ -74,7 +74,7 @@ es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
 	else if (scan->own_slot)
 		scan->slot = table_slot_create(scan->rel, NULL);
 	else
-		scan->slot = scan->borrowed ? scan->open->info->scan_slot : es_store_scan_slot(scan->rel, &es_segment_event_shape);
+		scan->slot = scan->borrowed ? scan->open->info->scan_slot : es_table_scan_slot(scan->rel, &es_segment_event_shape);
 	scan->visibility = InvalidBuffer;
 	scan->keep_lock = false;
 	scan->block = InvalidBlockNumber;

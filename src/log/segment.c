@@ -292,7 +292,7 @@ read_newest(bool sealed, AttrNumber column, int64 missing)
 	int64		found = missing;
 	bool		isnull;
 
-	es_store_check(rel, &es_segment_shape);
+	es_table_check(rel, &es_segment_shape);
 	index_rescan(scan, NULL, 0, NULL, 0);
 	while (index_getnext_slot(scan, BackwardScanDirection, slot))
 	{

@@ -95,23 +95,23 @@ es_tags_write(Datum metadata, int64 position)
 	EsTable		table;
 	int			n = 0;
 
-	es_store_open(&table, &es_tags_shape);
+	es_table_open(&table, &es_tags_shape);
 	for (int i = 0; i < count; i++)
 	{
-		TupleTableSlot *slot = es_store_slot(&table, n++);
+		TupleTableSlot *slot = es_table_slot(&table, n++);
 
 		slot->tts_values[Anum_es_tags_position - 1] = Int64GetDatum(position);
 		slot->tts_values[Anum_es_tags_tag - 1] = PointerGetDatum(tags[i]);
 		slot->tts_isnull[0] = slot->tts_isnull[1] = false;
 		ExecStoreVirtualTuple(slot);
-		if (n == ES_STORE_MOST_ROWS || i == count - 1)
+		if (n == ES_TABLE_MOST_ROWS || i == count - 1)
 		{
 			CHECK_FOR_INTERRUPTS();
-			es_store_insert(&table, n);
+			es_table_insert(&table, n);
 			n = 0;
 		}
 	}
-	es_store_close(&table);
+	es_table_close(&table);
 }
 
 /* es_tags_have_all tells whether an event's metadata has all of some tags. */

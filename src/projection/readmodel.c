@@ -82,12 +82,12 @@ es_readmodel_open(EsReadModel *model, int64 id, int64 generation, bool exclusive
 	model->projection_id = id;
 	model->generation = generation;
 	model->context = CurrentMemoryContext;
-	es_store_open(&model->table, &states);
+	es_table_open(&model->table, &states);
 	InitDirtySnapshot(model->dirty);
 	if (exclusive)
 		model->snapshot = es_rows_fresh_snapshot();
 	model->scan = es_index_beginscan(model->table.rel,
-									 es_store_known_index(&model->table, &states_by_key),
+									 es_table_known_index(&model->table, &states_by_key),
 									 exclusive ? model->snapshot : &model->dirty, 3);
 	ScanKeyInit(&model->keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
 	ScanKeyInit(&model->keys[1], 2, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(generation));
@@ -101,7 +101,7 @@ es_readmodel_close(EsReadModel *model)
 	index_endscan(model->scan);
 	if (model->snapshot)
 		UnregisterSnapshot(model->snapshot);
-	es_store_close(&model->table);
+	es_table_close(&model->table);
 }
 
 /* ---- reading ---- */
@@ -180,7 +180,7 @@ es_readmodel_find_newest(EsReadModel *model, EsKeyState *state)
 static void
 fill_slot(EsReadModel *model, int n, const EsKeyState *state)
 {
-	TupleTableSlot *slot = es_store_slot(&model->table, n);
+	TupleTableSlot *slot = es_table_slot(&model->table, n);
 	Datum	   *v = slot->tts_values;
 	bool	   *isnull = slot->tts_isnull;
 
@@ -204,7 +204,7 @@ es_readmodel_flush(EsReadModel *model)
 	for (int i = 0; i < model->nadded; i++)
 		fill_slot(model, i, &model->added[i]);
 	if (model->nadded > 0)
-		es_store_insert(&model->table, model->nadded);
+		es_table_insert(&model->table, model->nadded);
 	model->nadded = 0;
 	model->added_bytes = 0;
 }
@@ -220,7 +220,7 @@ es_readmodel_put(EsReadModel *model, EsKeyState *state)
 	if (state->exists)
 	{
 		fill_slot(model, 0, state);
-		es_store_update(&model->table, &state->tid);
+		es_table_update(&model->table, &state->tid);
 		return;
 	}
 	if (model->added == NULL)
@@ -293,9 +293,9 @@ es_readmodel_replace(EsReadModel *model, EsKeyState *state, int64 before)
 	{
 		fill_slot(model, 0, state);
 		if (before > 0)
-			es_store_update(&model->table, &state->tid);
+			es_table_update(&model->table, &state->tid);
 		else
-			es_store_insert(&model->table, 1);
+			es_table_insert(&model->table, 1);
 	}
 	(void) LockRelease(&tag, ExclusiveLock, false);
 	return good;

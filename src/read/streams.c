@@ -57,7 +57,7 @@ es_streams_begin(const text *category, Snapshot snapshot)
 	scan->category = category;
 	scan->streams = es_base_open(&es_base_streams, AccessShareLock);
 	scan->index = es_base_open_index(&streams_by_category, scan->streams, AccessShareLock);
-	es_store_check(scan->streams, &es_stream_shape);
+	es_table_check(scan->streams, &es_stream_shape);
 	es_rows_require_sight(scan->streams, snapshot);
 	scan->slot = table_slot_create(scan->streams, NULL);
 	scan->scan = es_index_beginscan(scan->streams, scan->index, snapshot, 3);

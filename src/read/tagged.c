@@ -92,7 +92,7 @@ scan_tag(const EsTagQuery *query, Snapshot *snapshot, EsTagCallback callback, vo
 	bool		go_on = true;
 	bool		isnull;
 
-	es_store_check(rel, &es_tags_shape);
+	es_table_check(rel, &es_tags_shape);
 	/* where segments begin is looked up after the bound, too */
 	(void) es_segment_newest_reaching(query->upto);
 	es_rows_renew_snapshot(rel, snapshot);

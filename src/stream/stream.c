@@ -76,7 +76,7 @@ find_row(EsRelation *by, ScanKey key, Snapshot *snapshot, bool fresh, EsStream *
 {
 	Relation	rel = es_base_open(&es_base_streams, AccessShareLock);
 	Relation	index = es_base_open_index(by, rel, AccessShareLock);
-	TupleTableSlot *slot = es_store_scan_slot(rel, &es_stream_shape);
+	TupleTableSlot *slot = es_table_scan_slot(rel, &es_stream_shape);
 	IndexScanDesc scan;
 	bool		found;
 
@@ -147,7 +147,7 @@ find_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
 	if (!ItemPointerIsValid(hint))
 		return false;
 	rel = es_base_open(&es_base_streams, NoLock);	/* appends hold one */
-	slot = es_store_scan_slot(rel, &es_stream_shape);
+	slot = es_table_scan_slot(rel, &es_stream_shape);
 	if (ItemPointerGetBlockNumber(hint) < RelationGetNumberOfBlocks(rel) &&
 		table_tuple_fetch_row_version(rel, hint, snapshot, slot))
 	{
@@ -195,7 +195,7 @@ es_stream_find_newest(const text *name, EsStream *stream, TransactionId *in_prog
 static void
 fill_slot(EsTable *table, const EsStream *stream)
 {
-	TupleTableSlot *slot = es_store_slot(table, 0);
+	TupleTableSlot *slot = es_table_slot(table, 0);
 	Datum	   *v = slot->tts_values;
 
 	v[Anum_es_streams_stream_id - 1] = Int64GetDatum(stream->id);
@@ -224,11 +224,11 @@ es_stream_create(EsStream *stream)
 
 	stream->id = es_sequence_take(&stream_id_seq, 1);
 	stream->category_key = es_base_category_key(name, es_base_category_length(name, len));
-	es_store_open(&table, &es_stream_shape);
+	es_table_open(&table, &es_stream_shape);
 	fill_slot(&table, stream);
-	es_store_insert(&table, 1);
+	es_table_insert(&table, 1);
 	stream->tid = table.tid;
-	es_store_close(&table);
+	es_table_close(&table);
 }
 
 /*
@@ -244,11 +244,11 @@ es_stream_move_to_segment(EsStream *stream, int64 segment)
 	/* the row may be of this very command, which must have ended to change it */
 	CommandCounterIncrement();
 	stream->last_segment = segment;
-	es_store_open(&table, &es_stream_shape);
+	es_table_open(&table, &es_stream_shape);
 	fill_slot(&table, stream);
-	es_store_update(&table, &stream->tid);
+	es_table_update(&table, &stream->tid);
 	stream->tid = table.tid;
-	es_store_close(&table);
+	es_table_close(&table);
 }
 
 /* ---- events of a stream, newest state ---- */
@@ -272,7 +272,7 @@ find_last_event(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirt
 	if (open == NULL || RelationGetRelid(open->rel) != es_segment_relid(stream->last_segment))
 		return false;
 	slot = open->info->scan_slot;
-	if (!es_store_find_last(open, es_segment_index(stream->last_segment, ES_INDEX_STREAM), stream->id, dirty, slot))
+	if (!es_table_find_last(open, es_segment_index(stream->last_segment, ES_INDEX_STREAM), stream->id, dirty, slot))
 		return false;
 	take_tip(slot, tip);
 	ExecClearTuple(slot);

@@ -152,7 +152,7 @@ es_rows_begin(EsRows *rows)
 	if (rows->fresh)
 		es_base_flush_pending();	/* that may lock other tables */
 	rows->rel = es_base_open(rows->shape->table, rows->mode);
-	es_store_check(rows->rel, rows->shape);
+	es_table_check(rows->rel, rows->shape);
 	take_snapshot(rows);
 	rows->slot = table_slot_create(rows->rel, NULL);
 	if (rows->nkeys == 0)
@@ -207,7 +207,7 @@ es_rows_end(EsRows *rows)
 static void
 fill_slot(EsTable *table, const EsShape *shape, const Datum *values, const bool *isnull)
 {
-	TupleTableSlot *slot = es_store_slot(table, 0);
+	TupleTableSlot *slot = es_table_slot(table, 0);
 
 	memcpy(slot->tts_values, values, sizeof(Datum) * shape->ncolumns);
 	memcpy(slot->tts_isnull, isnull, sizeof(bool) * shape->ncolumns);
@@ -221,10 +221,10 @@ es_rows_update(EsRows *rows, const Datum *values, const bool *isnull)
 	EsTable		table;
 
 	Assert(rows->mode >= RowExclusiveLock);
-	es_store_begin(&table, rows->rel, rows->shape);
+	es_table_begin(&table, rows->rel, rows->shape);
 	fill_slot(&table, rows->shape, values, isnull);
-	es_store_update(&table, &rows->slot->tts_tid);
-	es_store_end(&table);
+	es_table_update(&table, &rows->slot->tts_tid);
+	es_table_end(&table);
 }
 
 /* es_rows_delete deletes the row. */
@@ -232,7 +232,7 @@ void
 es_rows_delete(EsRows *rows)
 {
 	Assert(rows->mode >= RowExclusiveLock);
-	es_store_delete(rows->rel, &rows->slot->tts_tid);
+	es_table_delete(rows->rel, &rows->slot->tts_tid);
 }
 
 /* ---- whole changes ---- */
@@ -243,10 +243,10 @@ es_rows_insert(const EsShape *shape, const Datum *values, const bool *isnull)
 {
 	EsTable		table;
 
-	es_store_open(&table, shape);
+	es_table_open(&table, shape);
 	fill_slot(&table, shape, values, isnull);
-	es_store_insert(&table, 1);
-	es_store_close(&table);
+	es_table_insert(&table, 1);
+	es_table_close(&table);
 	CommandCounterIncrement();
 }
 
@@ -268,7 +268,7 @@ replace(const EsShape *shape, const Datum *values, const bool *isnull, bool must
 	if (found)
 		es_rows_update(&rows, values, isnull);
 	else if (must)
-		es_store_report_changed(rows.rel);
+		es_table_report_changed(rows.rel);
 	es_rows_end(&rows);
 	CommandCounterIncrement();
 	return found;

@@ -3,7 +3,7 @@
  *		Writing rows without the executor.
  *
  * A bare INSERT pays for a plan, executor state and slots; an append
- * pays for none of them.  es_store_insert hands rows to the table AM and their
+ * pays for none of them.  es_table_insert hands rows to the table AM and their
  * keys to the index AMs, with the IndexInfo and slots that were kept from the
  * call before.  Only btrees may be fed so: other index AMs keep things in the
  * IndexInfo that point into the relation cache.  Where users have added other
@@ -16,7 +16,7 @@
  * row has found it, by its key, after taking the lock that it changes it
  * under, and keeps that lock to the end of the transaction; no place outlives the
  * table's being open.  The one that appends keep, of streams, is a hint, or is
- * guarded by the lock on the table that appends hold.  es_store_update looks whether
+ * guarded by the lock on the table that appends hold.  es_table_update looks whether
  * the row at the place has the key of the one that is to take its place.
  */
 #include "table/table.h"
@@ -26,6 +26,7 @@
 #include "access/htup_details.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "nodes/execnodes.h"
 #include "storage/bufmgr.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -38,28 +39,28 @@
 /* ---- tables that are open ---- */
 
 /*
- * es_store_check raises 55000 unless a table that is open and locked has the
+ * es_table_check raises 55000 unless a table that is open and locked has the
  * columns that it should have.
  */
 void
-es_store_check(Relation rel, const EsShape *shape)
+es_table_check(Relation rel, const EsShape *shape)
 {
 	(void) es_kept_get(rel, shape);
 }
 
-/* es_store_scan_slot does the same, and gives the slot kept for reading rows of the table. */
+/* es_table_scan_slot does the same, and gives the slot kept for reading rows of the table. */
 TupleTableSlot *
-es_store_scan_slot(Relation rel, const EsShape *shape)
+es_table_scan_slot(Relation rel, const EsShape *shape)
 {
 	return es_kept_get(rel, shape)->scan_slot;
 }
 
 /*
- * es_store_begin makes a table that is open and locked one to write to;
- * es_store_end undoes it, in the same subtransaction.
+ * es_table_begin makes a table that is open and locked one to write to;
+ * es_table_end undoes it, in the same subtransaction.
  */
 void
-es_store_begin(EsTable *table, Relation rel, const EsShape *shape)
+es_table_begin(EsTable *table, Relation rel, const EsShape *shape)
 {
 	EsTableInfo *info = es_kept_get(rel, shape);
 
@@ -71,11 +72,11 @@ es_store_begin(EsTable *table, Relation rel, const EsShape *shape)
 		table->rows = MemoryContextAllocZero(CurTransactionContext, sizeof(EsRowSlots));
 }
 
-/* es_store_open opens a table and makes it one to write to. */
+/* es_table_open opens a table and makes it one to write to. */
 void
-es_store_open(EsTable *table, const EsShape *shape)
+es_table_open(EsTable *table, const EsShape *shape)
 {
-	es_store_begin(table, es_base_open(shape->table, RowExclusiveLock), shape);
+	es_table_begin(table, es_base_open(shape->table, RowExclusiveLock), shape);
 }
 
 /* Opens an index when it is needed for the first time. */
@@ -97,20 +98,20 @@ find_index(const EsTable *table, Oid relid)
 	return -1;
 }
 
-/* es_store_index gives an index of an open table, which stays open as long as the table; NULL if it has none of this OID. */
+/* es_table_index gives an index of an open table, which stays open as long as the table; NULL if it has none of this OID. */
 Relation
-es_store_index(EsTable *table, Oid relid)
+es_table_index(EsTable *table, Oid relid)
 {
 	int			i = find_index(table, relid);
 
 	return i < 0 ? NULL : open_index(table, i);
 }
 
-/* es_store_known_index is that for an index that we know by name; 55000 if it is not there. */
+/* es_table_known_index is that for an index that we know by name; 55000 if it is not there. */
 Relation
-es_store_known_index(EsTable *table, EsRelation *index)
+es_table_known_index(EsTable *table, EsRelation *index)
 {
-	Relation	rel = es_store_index(table, es_base_index(index, table->rel));
+	Relation	rel = es_table_index(table, es_base_index(index, table->rel));
 
 	if (rel == NULL)
 		ereport(ERROR,
@@ -131,9 +132,9 @@ drop_slots(EsRowSlots *rows)
 	pfree(rows);
 }
 
-/* es_store_end gives back what es_store_begin made; the table stays open. */
+/* es_table_end gives back what es_table_begin made; the table stays open. */
 void
-es_store_end(EsTable *table)
+es_table_end(EsTable *table)
 {
 	for (int i = 0; i < table->info->nindexes; i++)
 	{
@@ -147,21 +148,21 @@ es_store_end(EsTable *table)
 	pfree(table->indexes);
 }
 
-/* es_store_close closes it; the lock on the table stays to the end of the transaction. */
+/* es_table_close closes it; the lock on the table stays to the end of the transaction. */
 void
-es_store_close(EsTable *table)
+es_table_close(EsTable *table)
 {
-	es_store_end(table);
+	es_table_end(table);
 	table_close(table->rel, NoLock);
 }
 
 /*
- * es_store_find_last reads the row with a first key and the highest second one,
+ * es_table_find_last reads the row with a first key and the highest second one,
  * by an index of an open table over two bigint columns.  False if the snapshot
  * does not see it, and where an index scan has to tell.
  */
 bool
-es_store_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, TupleTableSlot *slot)
+es_table_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, TupleTableSlot *slot)
 {
 	int			i = find_index(table, index);
 	EsBtree		btree = {.heap = table->rel};
@@ -199,19 +200,19 @@ make_slots(EsTable *table, int n)
 }
 
 /*
- * es_store_slot gives the n-th slot for writing, n below ES_STORE_MOST_ROWS, empty;
+ * es_table_slot gives the n-th slot for writing, n below ES_TABLE_MOST_ROWS, empty;
  * the caller sets tts_values and tts_isnull of the columns that the table's shape
  * names and calls ExecStoreVirtualTuple.  The row is made in the current memory
  * context, which must be there until it is written.
  */
 TupleTableSlot *
-es_store_slot(EsTable *table, int n)
+es_table_slot(EsTable *table, int n)
 {
 	TupleTableSlot *slot;
 
-	Assert(n < ES_STORE_MOST_ROWS);
+	Assert(n < ES_TABLE_MOST_ROWS);
 	if (n >= table->rows->count)
-		make_slots(table, Max(n + 1, Min(2 * table->rows->count, ES_STORE_MOST_ROWS)));
+		make_slots(table, Max(n + 1, Min(2 * table->rows->count, ES_TABLE_MOST_ROWS)));
 	table->info->filling = true;
 	slot = ExecClearTuple(table->rows->slots[n]);
 	slot->tts_mcxt = CurrentMemoryContext;
@@ -344,12 +345,12 @@ insert_altered(EsTable *table, TupleTableSlot **slots, int nrows)
 }
 
 /*
- * es_store_insert writes the first nrows slots for writing, and their index
+ * es_table_insert writes the first nrows slots for writing, and their index
  * entries.  Allocates in the current context, which the caller should reset
  * after large batches.
  */
 void
-es_store_insert(EsTable *table, int nrows)
+es_table_insert(EsTable *table, int nrows)
 {
 	TupleTableSlot **slots = table->rows->slots;
 
@@ -364,9 +365,9 @@ es_store_insert(EsTable *table, int nrows)
 	clear_slots(table, nrows);
 }
 
-/* es_store_report_changed raises 40001 for a row that is not there any more as it was found. */
+/* es_table_report_changed raises 40001 for a row that is not there any more as it was found. */
 void
-es_store_report_changed(Relation rel)
+es_table_report_changed(Relation rel)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -404,7 +405,7 @@ replace_row(EsTable *table, ItemPointer tid, TupleTableSlot *old, TupleTableSlot
 	}
 	if (table_tuple_update(table->rel, tid, slot, GetCurrentCommandId(true), SnapshotAny, InvalidSnapshot,
 						   true, &failure, &mode, &indexes) != TM_Ok)
-		es_store_report_changed(table->rel);
+		es_table_report_changed(table->rel);
 	if (altered && ES_TABLE_UPDATE_INDEXES_NEEDED(indexes))
 		es_altered_index(altered, slot, ES_TABLE_UPDATE_ONLY_SUMMARIZING(indexes));
 	else if (ES_TABLE_UPDATE_INDEXES_NEEDED(indexes))
@@ -414,13 +415,13 @@ replace_row(EsTable *table, ItemPointer tid, TupleTableSlot *old, TupleTableSlot
 }
 
 /*
- * es_store_update replaces the row at tid by the first slot for writing.  The
+ * es_table_update replaces the row at tid by the first slot for writing.  The
  * caller holds a lock that keeps other writers of the row away, and has found the
  * row, the newest, since the table is locked; what it finds there by now that has
  * another key, or is not the newest, is 40001.
  */
 void
-es_store_update(EsTable *table, ItemPointer tid)
+es_table_update(EsTable *table, ItemPointer tid)
 {
 	TupleTableSlot *slot = table->rows->slots[0];
 	TupleTableSlot *old = table->info->old_slot;
@@ -429,10 +430,10 @@ es_store_update(EsTable *table, ItemPointer tid)
 	if (unlikely(!table->info->plain))
 		old = own = table_slot_create(table->rel, NULL);
 	if (!table_tuple_fetch_row_version(table->rel, tid, SnapshotAny, old))
-		es_store_report_changed(table->rel);
+		es_table_report_changed(table->rel);
 	slot_getsomeattrs(old, table->info->shape->ncolumns);
 	if (!same_key(table->info->shape, old, slot))
-		es_store_report_changed(table->rel);
+		es_table_report_changed(table->rel);
 	replace_row(table, tid, old, slot);
 	if (own)
 		ExecDropSingleTupleTableSlot(own);
@@ -443,15 +444,15 @@ es_store_update(EsTable *table, ItemPointer tid)
 }
 
 /*
- * es_store_delete deletes the row at tid, which the caller has found since the
+ * es_table_delete deletes the row at tid, which the caller has found since the
  * table is locked; it is the newest, or this is 40001.
  */
 void
-es_store_delete(Relation rel, ItemPointer tid)
+es_table_delete(Relation rel, ItemPointer tid)
 {
 	TM_FailureData failure;
 
 	if (table_tuple_delete(rel, tid, GetCurrentCommandId(true), SnapshotAny, InvalidSnapshot, true, &failure,
 						   false) != TM_Ok)
-		es_store_report_changed(rel);
+		es_table_report_changed(rel);
 }

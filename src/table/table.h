@@ -16,7 +16,7 @@
 #include "table/columns.h"
 #include "table/kept.h"
 
-#define ES_STORE_MOST_ROWS	1000	/* at once */
+#define ES_TABLE_MOST_ROWS	1000	/* at once */
 
 /* A table opened for writing, and those of its indexes that were needed. */
 typedef struct EsTable
@@ -28,21 +28,21 @@ typedef struct EsTable
 	ItemPointerData tid;		/* of the row that was last written */
 } EsTable;
 
-extern void es_store_open(EsTable *table, const EsShape *shape);
-extern void es_store_begin(EsTable *table, Relation rel, const EsShape *shape);
-extern void es_store_end(EsTable *table);
-extern void es_store_close(EsTable *table);
-extern Relation es_store_index(EsTable *table, Oid relid);
-extern Relation es_store_known_index(EsTable *table, EsRelation *index);
-extern bool es_store_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, TupleTableSlot *slot);
-extern TupleTableSlot *es_store_slot(EsTable *table, int n);
-extern void es_store_insert(EsTable *table, int nrows);
-extern void es_store_update(EsTable *table, ItemPointer tid);
-extern void es_store_delete(Relation rel, ItemPointer tid);
-ES_NORETURN extern void es_store_report_changed(Relation rel);
+extern void es_table_open(EsTable *table, const EsShape *shape);
+extern void es_table_begin(EsTable *table, Relation rel, const EsShape *shape);
+extern void es_table_end(EsTable *table);
+extern void es_table_close(EsTable *table);
+extern Relation es_table_index(EsTable *table, Oid relid);
+extern Relation es_table_known_index(EsTable *table, EsRelation *index);
+extern bool es_table_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, TupleTableSlot *slot);
+extern TupleTableSlot *es_table_slot(EsTable *table, int n);
+extern void es_table_insert(EsTable *table, int nrows);
+extern void es_table_update(EsTable *table, ItemPointer tid);
+extern void es_table_delete(Relation rel, ItemPointer tid);
+ES_NORETURN extern void es_table_report_changed(Relation rel);
 
 /* Reading: the table's columns are checked, and there is a slot for its rows. */
-extern void es_store_check(Relation rel, const EsShape *shape);
-extern TupleTableSlot *es_store_scan_slot(Relation rel, const EsShape *shape);
+extern void es_table_check(Relation rel, const EsShape *shape);
+extern TupleTableSlot *es_table_scan_slot(Relation rel, const EsShape *shape);
 
 #endif							/* ES_TABLE_TABLE_H */
