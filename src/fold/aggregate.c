@@ -131,7 +131,7 @@ begin_fold(FunctionCallInfo fcinfo, Engine *engine, const text *reducer)
 	engine->fold = es_fold_begin(reducer);
 	MemoryContextSwitchTo(old);
 	if (engine->fold == NULL)
-		es_reduce_report_unknown(reducer, ES_REDUCE_HOW_TO_CREATE);
+		es_reducer_report_unknown(reducer, ES_REDUCER_HOW_TO_CREATE);
 }
 
 /* Puts the state of a group into the fold. */

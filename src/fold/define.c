@@ -68,7 +68,7 @@ open_for_change(const char *command)
 {
 	es_subscriber_prevent_write(command);
 	PreventCommandIfParallelMode(command);
-	return es_base_open(&es_reduce_reducers, ShareRowExclusiveLock);
+	return es_base_open(&es_reducer_table, ShareRowExclusiveLock);
 }
 
 /* Fetches the argument that names a reducer of the user's. */
@@ -98,9 +98,9 @@ find_state_type(const text *name)
 	char	   *type = NULL;
 	EsRows		rows;
 
-	es_reduce_begin_rows(&rows, &es_reduce_reducer_shape, name);
+	es_reducer_begin_rows(&rows, &es_reducer_table_shape, name);
 	if (es_rows_next(&rows))
-		type = es_reduce_column(&rows, Anum_reducers_state_type);
+		type = es_reducer_column(&rows, Anum_reducers_state_type);
 	es_rows_end(&rows);
 	return type;
 }
@@ -118,7 +118,7 @@ insert_reducer(const text *name, const Jsonb *initial, Oid state_type, const cha
 	values[Anum_reducers_state_type - 1] =
 		CStringGetTextDatum(format_type_be_qualified(state_type));
 	values[Anum_reducers_on_unknown - 1] = CStringGetTextDatum(on_unknown);
-	es_rows_insert(&es_reduce_reducer_shape, values, isnull);
+	es_rows_insert(&es_reducer_table_shape, values, isnull);
 }
 
 /* Fetches the argument on_unknown; 22023 if it is neither of its two words. */
@@ -214,7 +214,7 @@ static void
 require_known(const text *name)
 {
 	if (!es_resolve_is_builtin(text_to_cstring(name)) && find_state_type(name) == NULL)
-		es_reduce_report_unknown(name, NULL);
+		es_reducer_report_unknown(name, NULL);
 }
 
 /*
@@ -229,13 +229,13 @@ put_policy(const text *reducer, const int *every, bool drops)
 	int			now_every;
 	int64		now_drops;
 
-	es_reduce_read_policy(reducer, &now_every, &now_drops);
+	es_reducer_read_policy(reducer, &now_every, &now_drops);
 	if (every != NULL)
 		now_every = *every;
 	values[Anum_policies_every - 1] = Int32GetDatum(now_every);
 	isnull[Anum_policies_every - 1] = now_every == 0;
 	values[Anum_policies_drops - 1] = Int64GetDatum(now_drops + drops);
-	es_rows_put(&es_reduce_policy_shape, values, isnull);
+	es_rows_put(&es_reducer_policies_shape, values, isnull);
 }
 
 /*
@@ -252,11 +252,11 @@ es_drop_reducer(PG_FUNCTION_ARGS)
 	Datum		key = PointerGetDatum(name);
 
 	if (find_state_type(name) == NULL)
-		es_reduce_report_unknown(name, NULL);
+		es_reducer_report_unknown(name, NULL);
 	if (es_define_drop_hook)
 		es_define_drop_hook(name);
-	(void) es_rows_take_away(&es_reduce_reducer_shape, &key, 1);
-	(void) es_rows_take_away(&es_reduce_handler_shape, &key, 1);
+	(void) es_rows_take_away(&es_reducer_table_shape, &key, 1);
+	(void) es_rows_take_away(&es_reducer_handlers_shape, &key, 1);
 	put_policy(name, &none, true);
 	es_snapshot_drop(name);
 	announce_change(RelationGetRelid(reducers));
@@ -275,7 +275,7 @@ require_reducer(const text *name)
 	EsNode		empty = es_pack_object(NULL, NULL, 0);
 
 	if (type != NULL)
-		return es_reduce_resolve_type(text_to_cstring(name), type);
+		return es_reducer_resolve_type(text_to_cstring(name), type);
 	insert_reducer(name, es_pack_jsonb(&empty), JSONBOID, "ignore");
 	return JSONBOID;
 }
@@ -284,8 +284,8 @@ require_reducer(const text *name)
 static void
 require_fit(Oid function, const text *reducer, Oid state_type)
 {
-	EsSignature with_event = es_reduce_shape(state_type, true);
-	EsSignature with_data = es_reduce_shape(state_type, false);
+	EsSignature with_event = es_reducer_signature(state_type, true);
+	EsSignature with_data = es_reducer_signature(state_type, false);
 	char	   *type = format_type_be(state_type);
 
 	es_handler_require_function(function);
@@ -313,7 +313,7 @@ put_handler(const text *reducer, const text *type, const char *signature, const 
 	isnull[Anum_handlers_handler - 1] = signature == NULL;
 	values[Anum_handlers_ops - 1] = JsonbPGetDatum(ops);
 	isnull[Anum_handlers_ops - 1] = ops == NULL;
-	es_rows_put(&es_reduce_handler_shape, values, isnull);
+	es_rows_put(&es_reducer_handlers_shape, values, isnull);
 }
 
 /*
@@ -439,6 +439,6 @@ es_drop_snapshots(PG_FUNCTION_ARGS)
 Datum
 es_define_forget(PG_FUNCTION_ARGS)
 {
-	CacheInvalidateRelcacheByRelid(es_base_oid(&es_reduce_reducers));
+	CacheInvalidateRelcacheByRelid(es_base_oid(&es_reducer_table));
 	PG_RETURN_POINTER(NULL);
 }

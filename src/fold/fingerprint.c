@@ -75,7 +75,7 @@ es_fingerprint_compute(EsReducer *reducer)
 		const EsUpcaster *upcaster = &reducer->upcasters->items[i];
 		int32		version = pg_hton32(upcaster->from_version);
 
-		if (!es_reduce_wants_upcaster(reducer, upcaster))
+		if (!es_reducer_wants_upcaster(reducer, upcaster))
 			continue;
 		add_part(hash, (const char *) &version, sizeof(version));
 		add_handler(hash, upcaster->type, upcaster->source, &upcaster->function);

@@ -366,7 +366,7 @@ apply_function(EsFold *fold, const EsHandler *handler, const EsEvent *event)
 	Datum		result;
 
 	if (flinfo == NULL)
-		es_reduce_report_gone(fold->reducer, handler);
+		es_reducer_report_gone(fold->reducer, handler);
 	InitFunctionCallInfoData(*fcinfo, flinfo, 2, fold->reducer->state_collation, NULL, NULL);
 	fcinfo->args[0].value = es_fold_state(fold, &fcinfo->args[0].isnull);
 	if (fcinfo->args[0].isnull && flinfo->fn_strict)
@@ -398,7 +398,7 @@ static const EsHandler *
 find_handler(const EsReducer *reducer, const EsEvent *event)
 {
 	text	   *type = DatumGetTextPP(event->type);
-	const EsHandler *handler = es_reduce_handler(reducer, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
+	const EsHandler *handler = es_reducer_handler(reducer, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
 
 	if (handler == NULL && reducer->unknown_is_error)
 		ereport(ERROR,

@@ -15,7 +15,7 @@
 
 #include "base/error.h"
 
-EsRelation	es_reduce_reducers = {"reducers"};
+EsRelation	es_reducer_table = {"reducers"};
 static EsRelation reducers_by_name = {"reducers_by_name",
 .index = {.keys = {Anum_reducers_reducer},.columns = "reducer",.unique = true}};
 static EsRelation handlers_table = {"reducer_handlers"};
@@ -34,9 +34,9 @@ static const EsColumn handler_columns[Natts_handlers] = {
 static const EsColumn policy_columns[Natts_policies] = {
 	{"reducer", TEXTOID}, {"every", INT4OID, true}, {"drops", INT8OID}
 };
-const EsShape es_reduce_reducer_shape = ES_SHAPE(&es_reduce_reducers, &reducers_by_name, reducer_columns);
-const EsShape es_reduce_handler_shape = ES_SHAPE(&handlers_table, &handlers_by_type, handler_columns);
-const EsShape es_reduce_policy_shape = ES_SHAPE(&policies_table, &policies_by_reducer, policy_columns);
+const EsShape es_reducer_table_shape = ES_SHAPE(&es_reducer_table, &reducers_by_name, reducer_columns);
+const EsShape es_reducer_handlers_shape = ES_SHAPE(&handlers_table, &handlers_by_type, handler_columns);
+const EsShape es_reducer_policies_shape = ES_SHAPE(&policies_table, &policies_by_reducer, policy_columns);
 
 /* ---- handlers ---- */
 
@@ -57,16 +57,16 @@ compare_handlers(const void *a, const void *b)
 	return compare_types(left->type, left->type_len, right->type, right->type_len);
 }
 
-/* es_reduce_sort_handlers puts a reducer's handlers in the order that they are looked up by. */
+/* es_reducer_sort_handlers puts a reducer's handlers in the order that they are looked up by. */
 void
-es_reduce_sort_handlers(EsReducer *reducer)
+es_reducer_sort_handlers(EsReducer *reducer)
 {
 	qsort(reducer->handlers, reducer->nhandlers, sizeof(EsHandler), compare_handlers);
 }
 
-/* es_reduce_handler finds the handler of an event type: its own, or the fallback; or NULL. */
+/* es_reducer_handler finds the handler of an event type: its own, or the fallback; or NULL. */
 const EsHandler *
-es_reduce_handler(const EsReducer *reducer, const char *type, int len)
+es_reducer_handler(const EsReducer *reducer, const char *type, int len)
 {
 	int			low = 0;
 	int			high = reducer->nhandlers;
@@ -87,16 +87,16 @@ es_reduce_handler(const EsReducer *reducer, const char *type, int len)
 	return reducer->fallback;
 }
 
-/* es_reduce_wants_upcaster tells whether a reducer handles the type that an upcaster is of. */
+/* es_reducer_wants_upcaster tells whether a reducer handles the type that an upcaster is of. */
 bool
-es_reduce_wants_upcaster(const EsReducer *reducer, const EsUpcaster *upcaster)
+es_reducer_wants_upcaster(const EsReducer *reducer, const EsUpcaster *upcaster)
 {
-	return es_reduce_handler(reducer, upcaster->type, upcaster->type_len) != NULL;
+	return es_reducer_handler(reducer, upcaster->type, upcaster->type_len) != NULL;
 }
 
-/* es_reduce_report_unknown raises VE004 for a reducer that is not there; hint may be NULL. */
+/* es_reducer_report_unknown raises VE004 for a reducer that is not there; hint may be NULL. */
 void
-es_reduce_report_unknown(const text *name, const char *hint)
+es_reducer_report_unknown(const text *name, const char *hint)
 {
 	ereport(ERROR,
 			errcode(ES_ERRCODE_UNDEFINED_OBJECT),
@@ -104,9 +104,9 @@ es_reduce_report_unknown(const text *name, const char *hint)
 			hint ? errhint("%s", hint) : 0);
 }
 
-/* es_reduce_report_gone raises VE004 for a handler whose function was dropped, or is another one now. */
+/* es_reducer_report_gone raises VE004 for a handler whose function was dropped, or is another one now. */
 void
-es_reduce_report_gone(const EsReducer *reducer, const EsHandler *handler)
+es_reducer_report_gone(const EsReducer *reducer, const EsHandler *handler)
 {
 	ereport(ERROR,
 			errcode(ES_ERRCODE_UNDEFINED_OBJECT),
@@ -117,9 +117,9 @@ es_reduce_report_gone(const EsReducer *reducer, const EsHandler *handler)
 			errhint("Create the function again, or register another one with es_register_reducer."));
 }
 
-/* es_reduce_shape tells what a handler must look like that takes the event, or only its data. */
+/* es_reducer_signature tells what a handler must look like that takes the event, or only its data. */
 EsSignature
-es_reduce_shape(Oid state_type, bool takes_event)
+es_reducer_signature(Oid state_type, bool takes_event)
 {
 	EsSignature shape = {.result = state_type,.nargs = 2,.args = {state_type, JSONBOID}};
 
@@ -128,9 +128,9 @@ es_reduce_shape(Oid state_type, bool takes_event)
 	return shape;
 }
 
-/* es_reduce_begin_rows begins to read the rows of one reducer in one of the tables. */
+/* es_reducer_begin_rows begins to read the rows of one reducer in one of the tables. */
 void
-es_reduce_begin_rows(EsRows *rows, const EsShape *shape, const text *reducer)
+es_reducer_begin_rows(EsRows *rows, const EsShape *shape, const text *reducer)
 {
 	memset(rows, 0, sizeof(*rows));
 	rows->shape = shape;
@@ -141,18 +141,18 @@ es_reduce_begin_rows(EsRows *rows, const EsShape *shape, const text *reducer)
 }
 
 /*
- * es_reduce_column gives a column that is never NULL, of the row that is being
+ * es_reducer_column gives a column that is never NULL, of the row that is being
  * read, as a C string.
  */
 char *
-es_reduce_column(const EsRows *rows, int column)
+es_reducer_column(const EsRows *rows, int column)
 {
 	return TextDatumGetCString(rows->values[column - 1]);
 }
 
-/* es_reduce_resolve_type finds a state type by its stored name; VE004 if it is gone. */
+/* es_reducer_resolve_type finds a state type by its stored name; VE004 if it is gone. */
 Oid
-es_reduce_resolve_type(const char *reducer, const char *type)
+es_reducer_resolve_type(const char *reducer, const char *type)
 {
 	LOCAL_FCINFO(fcinfo, 1);
 	Datum		oid;
@@ -169,15 +169,15 @@ es_reduce_resolve_type(const char *reducer, const char *type)
 	return DatumGetObjectId(oid);
 }
 
-/* es_reduce_read_policy reads what is said about the snapshots of a reducer. */
+/* es_reducer_read_policy reads what is said about the snapshots of a reducer. */
 void
-es_reduce_read_policy(const text *reducer, int *every, int64 *drops)
+es_reducer_read_policy(const text *reducer, int *every, int64 *drops)
 {
 	EsRows		rows;
 
 	*every = 0;
 	*drops = 0;
-	es_reduce_begin_rows(&rows, &es_reduce_policy_shape, reducer);
+	es_reducer_begin_rows(&rows, &es_reducer_policies_shape, reducer);
 	if (es_rows_next(&rows))
 	{
 		if (!rows.isnull[Anum_policies_every - 1])

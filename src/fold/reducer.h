@@ -41,7 +41,7 @@
 #define ES_MAX_REDUCER_NAME		ES_MAX_STREAM_NAME
 #define ES_FINGERPRINT_LENGTH	32
 
-#define ES_REDUCE_HOW_TO_CREATE	"Create it with es_create_reducer or es_register_reducer."
+#define ES_REDUCER_HOW_TO_CREATE	"Create it with es_create_reducer or es_register_reducer."
 
 typedef enum EsHandlerKind
 {
@@ -92,23 +92,23 @@ typedef struct EsReducer
 	EsPinned	pinned;
 } EsReducer;
 
-extern void es_reduce_sort_handlers(EsReducer *reducer);
-extern bool es_reduce_wants_upcaster(const EsReducer *reducer, const EsUpcaster *upcaster);
-extern const EsHandler *es_reduce_handler(const EsReducer *reducer, const char *type, int len);
-ES_NORETURN extern void es_reduce_report_unknown(const text *name, const char *hint);
-ES_NORETURN extern void es_reduce_report_gone(const EsReducer *reducer, const EsHandler *handler);
+extern void es_reducer_sort_handlers(EsReducer *reducer);
+extern bool es_reducer_wants_upcaster(const EsReducer *reducer, const EsUpcaster *upcaster);
+extern const EsHandler *es_reducer_handler(const EsReducer *reducer, const char *type, int len);
+ES_NORETURN extern void es_reducer_report_unknown(const text *name, const char *hint);
+ES_NORETURN extern void es_reducer_report_gone(const EsReducer *reducer, const EsHandler *handler);
 
 /* Rows and rules, for what changes them. */
-extern EsRelation es_reduce_reducers;	/* eventstore.reducers */
-extern const EsShape es_reduce_reducer_shape;	/* of that, */
-extern const EsShape es_reduce_handler_shape;	/* of
+extern EsRelation es_reducer_table; /* eventstore.reducers */
+extern const EsShape es_reducer_table_shape;	/* of that, */
+extern const EsShape es_reducer_handlers_shape; /* of
 												 * eventstore.reducer_handlers */
-extern const EsShape es_reduce_policy_shape;	/* and of snapshot_policies */
+extern const EsShape es_reducer_policies_shape; /* and of snapshot_policies */
 
-extern void es_reduce_begin_rows(EsRows *rows, const EsShape *shape, const text *reducer);
-extern char *es_reduce_column(const EsRows *rows, int column);
-extern Oid	es_reduce_resolve_type(const char *reducer, const char *type);
-extern void es_reduce_read_policy(const text *reducer, int *every, int64 *drops);
-extern EsSignature es_reduce_shape(Oid state_type, bool takes_event);
+extern void es_reducer_begin_rows(EsRows *rows, const EsShape *shape, const text *reducer);
+extern char *es_reducer_column(const EsRows *rows, int column);
+extern Oid	es_reducer_resolve_type(const char *reducer, const char *type);
+extern void es_reducer_read_policy(const text *reducer, int *every, int64 *drops);
+extern EsSignature es_reducer_signature(Oid state_type, bool takes_event);
 
 #endif							/* ES_FOLD_REDUCER_H */

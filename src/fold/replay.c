@@ -92,9 +92,9 @@ es_replay_begin(const text *named, const text *category)
 	EsFold	   *fold = es_fold_begin(reducer);
 
 	if (fold == NULL)
-		es_reduce_report_unknown(reducer, by_category ?
-								 "Without a reducer argument, the one named like the stream's category is used: create it with es_create_reducer or es_register_reducer, or name another one, such as the built-in \"merge\"." :
-								 ES_REDUCE_HOW_TO_CREATE);
+		es_reducer_report_unknown(reducer, by_category ?
+								  "Without a reducer argument, the one named like the stream's category is used: create it with es_create_reducer or es_register_reducer, or name another one, such as the built-in \"merge\"." :
+								  ES_REDUCER_HOW_TO_CREATE);
 	return es_replay_by(fold);
 }
 

@@ -101,7 +101,7 @@ take_function(EsHandler *handler, const char *signature, Oid state_type)
 	for (int i = 0; i < 2 && !OidIsValid(handler->function.oid); i++)
 	{
 		handler->takes_event = i == 0;
-		handler->function.shape = es_reduce_shape(state_type, handler->takes_event);
+		handler->function.shape = es_reducer_signature(state_type, handler->takes_event);
 		handler->function.oid = es_handler_resolve(signature, &handler->function.shape);
 	}
 }
@@ -132,7 +132,7 @@ load_handlers(EsReducer *reducer, const text *name)
 	int			space = 8;
 
 	reducer->handlers = palloc0(space * sizeof(EsHandler));
-	es_reduce_begin_rows(&rows, &es_reduce_handler_shape, name);
+	es_reducer_begin_rows(&rows, &es_reducer_handlers_shape, name);
 	while (es_rows_next(&rows))
 	{
 		EsHandler  *handler;
@@ -142,15 +142,15 @@ load_handlers(EsReducer *reducer, const text *name)
 			reducer->handlers = repalloc(reducer->handlers, (space *= 2) * sizeof(EsHandler));
 		handler = &reducer->handlers[reducer->nhandlers++];
 		memset(handler, 0, sizeof(EsHandler));
-		handler->type = es_reduce_column(&rows, Anum_handlers_event_type);
+		handler->type = es_reducer_column(&rows, Anum_handlers_event_type);
 		handler->type_len = strlen(handler->type);
 		if (rows.isnull[Anum_handlers_ops - 1])
-			take_function(handler, es_reduce_column(&rows, Anum_handlers_handler), reducer->state_type);
+			take_function(handler, es_reducer_column(&rows, Anum_handlers_handler), reducer->state_type);
 		else
 			take_ops(handler, DatumGetJsonbPCopy(rows.values[Anum_handlers_ops - 1]));
 	}
 	es_rows_end(&rows);
-	es_reduce_sort_handlers(reducer);
+	es_reducer_sort_handlers(reducer);
 }
 
 /* Reads a reducer from the tables into the current memory context; NULL if there is none. */
@@ -160,16 +160,16 @@ load_reducer(const text *name)
 	EsReducer  *reducer = NULL;
 	EsRows		rows;
 
-	es_reduce_begin_rows(&rows, &es_reduce_reducer_shape, name);
+	es_reducer_begin_rows(&rows, &es_reducer_table_shape, name);
 	if (es_rows_next(&rows))
 	{
 		reducer = palloc0(sizeof(EsReducer));
 		reducer->name = text_to_cstring(name);
 		if (!rows.isnull[Anum_reducers_initial - 1])
 			reducer->initial = DatumGetJsonbPCopy(rows.values[Anum_reducers_initial - 1]);
-		reducer->unknown_is_error = strcmp(es_reduce_column(&rows, Anum_reducers_on_unknown), "error") == 0;
-		set_state_type(reducer, es_reduce_resolve_type(reducer->name,
-													   es_reduce_column(&rows, Anum_reducers_state_type)));
+		reducer->unknown_is_error = strcmp(es_reducer_column(&rows, Anum_reducers_on_unknown), "error") == 0;
+		set_state_type(reducer, es_reducer_resolve_type(reducer->name,
+														es_reducer_column(&rows, Anum_reducers_state_type)));
 		load_handlers(reducer, name);
 	}
 	es_rows_end(&rows);
@@ -263,7 +263,7 @@ es_resolve_may_execute(const EsReducer *reducer)
 	{
 		const EsUpcaster *upcaster = &reducer->upcasters->items[i];
 
-		may = upcaster->ops != NULL || !es_reduce_wants_upcaster(reducer, upcaster) ||
+		may = upcaster->ops != NULL || !es_reducer_wants_upcaster(reducer, upcaster) ||
 			es_handler_may_execute(&upcaster->function);
 	}
 	return may;
@@ -273,9 +273,9 @@ es_resolve_may_execute(const EsReducer *reducer)
 static void
 finish_reducer(EsReducer *reducer, const text *name)
 {
-	reducer->fallback = es_reduce_handler(reducer, "*", 1);
+	reducer->fallback = es_reducer_handler(reducer, "*", 1);
 	reducer->upcasters = es_upcast_pin(CurrentMemoryContext);
-	es_reduce_read_policy(name, &reducer->snapshot_every, &reducer->drops);
+	es_reducer_read_policy(name, &reducer->snapshot_every, &reducer->drops);
 	reducer->parallel_safe = reducer->self_contained = true;
 	reducer->calls_functions = reducer->state_type != JSONBOID;
 	for (int i = 0; i < reducer->nhandlers; i++)
@@ -288,7 +288,7 @@ finish_reducer(EsReducer *reducer, const text *name)
 	{
 		const EsUpcaster *upcaster = &reducer->upcasters->items[i];
 
-		if (!es_reduce_wants_upcaster(reducer, upcaster))
+		if (!es_reducer_wants_upcaster(reducer, upcaster))
 			continue;
 		if (upcaster->ops == NULL)
 			note_function(reducer, &upcaster->function);

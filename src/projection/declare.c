@@ -82,9 +82,9 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 
 	es_base_require(fcinfo, argno, "reducer");
 	name = PG_GETARG_TEXT_PP(argno);
-	es_base_lock(&es_reduce_reducers, RowExclusiveLock);
+	es_base_lock(&es_reducer_table, RowExclusiveLock);
 	if (es_resolve_pin(name, CurrentMemoryContext) == NULL)
-		es_reduce_report_unknown(name, NULL);
+		es_reducer_report_unknown(name, NULL);
 	return name;
 }
 
