@@ -85,7 +85,7 @@ refuse_size(const EsNewEvent *event, const text *stream, int element, EsTextSize
 			errmsg("the event %s", problem),
 			size == ES_TEXT_TOO_LONG ?
 			errdetail("The JSON text of its data and metadata is longer than %d bytes; it is of type \"%s\", for stream \"%s\".",
-					  es_textsize_event_limit, text_to_cstring(event->type), text_to_cstring(stream)) :
+					  es_jsonsize_event_limit, text_to_cstring(event->type), text_to_cstring(stream)) :
 			errdetail("Its data or metadata have more than %d levels of arrays and objects; it is of type \"%s\", for stream \"%s\".",
 					  ES_MOST_LEVELS, text_to_cstring(event->type), text_to_cstring(stream)),
 			size == ES_TEXT_TOO_LONG ?
@@ -104,7 +104,7 @@ es_request_check_event(EsNewEvent *event, const text *stream, int element)
 	int			ntags;
 
 	es_base_check_type_name(event->type);
-	size = es_textsize_judge_event(event->data, event->metadata, es_textsize_event_limit);
+	size = es_jsonsize_judge_event(event->data, event->metadata, es_jsonsize_event_limit);
 	if (unlikely(size != ES_TEXT_FITS))
 		refuse_size(event, stream, element, size);
 	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(event->metadata)))

@@ -133,7 +133,7 @@ es_feedformat_check(const EsEvent *event, EsFeedFormat format)
 	Datum		values[] = {event->data, event->metadata, event->metadata};
 	int			count = format == ES_FEED_CLOUDEVENTS ? 3 : 2;
 
-	if (likely(es_textsize_judge(values, count, ES_MOST_SENT) == ES_TEXT_FITS))
+	if (likely(es_jsonsize_judge(values, count, ES_MOST_SENT) == ES_TEXT_FITS))
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),

@@ -196,7 +196,7 @@ es_create_reducer(PG_FUNCTION_ARGS)
 	Relation	reducers;
 
 	if (initial)
-		es_textsize_check_definition(initial, "initial");
+		es_jsonsize_check_definition(initial, "initial");
 	(void) es_state_initial(initial, state_type, &isnull);
 	reducers = open_for_change("es_create_reducer()");
 	if (find_state_type(name) != NULL)
@@ -367,7 +367,7 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 	type = PG_GETARG_TEXT_PP(1);
 	ops = PG_GETARG_JSONB_P(2);
 	es_base_check_type_name(type);
-	es_textsize_check_definition(ops, "ops");
+	es_jsonsize_check_definition(ops, "ops");
 	(void) es_opcompile_document(ops);
 
 	reducers = open_for_change("es_register_reducer_ops()");

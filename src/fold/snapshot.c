@@ -310,7 +310,7 @@ es_snapshot_may_leave(const EsReducer *reducer)
 static bool
 can_be_kept(const EsStoredState *state)
 {
-	return (state->json == NULL || es_textsize_can_keep(state->json)) &&
+	return (state->json == NULL || es_jsonsize_can_keep(state->json)) &&
 		(state->text == NULL || VARSIZE_ANY_EXHDR(state->text) <= ES_MOST_TEXT);
 }
 

@@ -440,7 +440,7 @@ es_register_upcaster_ops(PG_FUNCTION_ARGS)
 	Relation	table = begin_registration(fcinfo, "es_register_upcaster_ops()", "ops");
 	Jsonb	   *ops = PG_GETARG_JSONB_P(2);
 
-	es_textsize_check_definition(ops, "ops");
+	es_jsonsize_check_definition(ops, "ops");
 	(void) es_opcompile_document(ops);
 	put_upcaster(table, PG_GETARG_DATUM(0), PG_GETARG_INT32(1), NULL, ops);
 	table_close(table, NoLock);

@@ -69,16 +69,16 @@ typedef struct Walk
 /* Takes a walk one step on. */
 typedef void (*Step) (Walk *walk);
 
-int			es_textsize_event_limit = 16 * 1024 * 1024;
+int			es_jsonsize_event_limit = 16 * 1024 * 1024;
 
 /* Defines the GUC; called once, from _PG_init. */
 void
-es_textsize_init(void)
+es_jsonsize_init(void)
 {
 	DefineCustomIntVariable("eventstore.max_event_size",
 							"How long the JSON text of an event's data and metadata may be, together.",
 							"What is longer is refused when it is appended.",
-							&es_textsize_event_limit, 16 * 1024 * 1024, 4, ES_MOST_TEXT,
+							&es_jsonsize_event_limit, 16 * 1024 * 1024, 4, ES_MOST_TEXT,
 							PGC_SUSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
 }
 
@@ -334,11 +334,11 @@ walk_all(Walk *walk, const Datum *values, int count, bool exact)
 }
 
 /*
- * es_textsize_measure is es_textsize_judge by walks.  Depth is judged too, unless
+ * es_jsonsize_measure is es_jsonsize_judge by walks.  Depth is judged too, unless
  * the limit is more than is ever taken in.
  */
 EsTextSize
-es_textsize_measure(const Datum *values, int count, int64 limit)
+es_jsonsize_measure(const Datum *values, int count, int64 limit)
 {
 	Walk		walk = {.limit = limit,.room = FIRST_LEVELS};
 	EsTextSize	result;
@@ -353,13 +353,13 @@ es_textsize_measure(const Datum *values, int count, int64 limit)
 }
 
 /*
- * es_textsize_check_definition raises 54000 for a jsonb of a definition that a dump
+ * es_jsonsize_check_definition raises 54000 for a jsonb of a definition that a dump
  * could not have, or not bring back.
  */
 void
-es_textsize_check_definition(const Jsonb *json, const char *what)
+es_jsonsize_check_definition(const Jsonb *json, const char *what)
 {
-	if (!es_textsize_can_keep(json))
+	if (!es_jsonsize_can_keep(json))
 		ereport(ERROR,
 				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				errmsg("%s is too large or nested too deeply", what),

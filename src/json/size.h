@@ -44,19 +44,19 @@ typedef enum EsTextSize
 	ES_TEXT_TOO_DEEP
 } EsTextSize;
 
-extern int	es_textsize_event_limit;	/* GUC eventstore.max_event_size,
+extern int	es_jsonsize_event_limit;	/* GUC eventstore.max_event_size,
 										 * bytes */
 
-extern void es_textsize_init(void);
-extern EsTextSize es_textsize_measure(const Datum *values, int count, int64 limit);
-extern void es_textsize_check_definition(const Jsonb *json, const char *what);
+extern void es_jsonsize_init(void);
+extern EsTextSize es_jsonsize_measure(const Datum *values, int count, int64 limit);
+extern void es_jsonsize_check_definition(const Jsonb *json, const char *what);
 
 /*
- * es_textsize_judge tells whether the text of some jsonb values together fits into
+ * es_jsonsize_judge tells whether the text of some jsonb values together fits into
  * a limit: by a comparison, where their stored size says so.
  */
 static inline EsTextSize
-es_textsize_judge(const Datum *values, int count, int64 limit)
+es_jsonsize_judge(const Datum *values, int count, int64 limit)
 {
 	uint64		stored = 0;
 
@@ -64,25 +64,25 @@ es_textsize_judge(const Datum *values, int count, int64 limit)
 		stored += toast_raw_datum_size(values[i]);
 	if (likely(stored * ES_MOST_TEXT_A_BYTE <= limit))
 		return ES_TEXT_FITS;
-	return es_textsize_measure(values, count, limit);
+	return es_jsonsize_measure(values, count, limit);
 }
 
-/* es_textsize_judge_event judges an event's data and metadata. */
+/* es_jsonsize_judge_event judges an event's data and metadata. */
 static inline EsTextSize
-es_textsize_judge_event(Datum data, Datum metadata, int64 limit)
+es_jsonsize_judge_event(Datum data, Datum metadata, int64 limit)
 {
 	Datum		values[] = {data, metadata};
 
-	return es_textsize_judge(values, lengthof(values), limit);
+	return es_jsonsize_judge(values, lengthof(values), limit);
 }
 
-/* es_textsize_can_keep tells whether a dump could have a jsonb, and bring it back. */
+/* es_jsonsize_can_keep tells whether a dump could have a jsonb, and bring it back. */
 static inline bool
-es_textsize_can_keep(const Jsonb *json)
+es_jsonsize_can_keep(const Jsonb *json)
 {
 	Datum		value = JsonbPGetDatum(json);
 
-	return es_textsize_judge(&value, 1, ES_MOST_TEXT) == ES_TEXT_FITS;
+	return es_jsonsize_judge(&value, 1, ES_MOST_TEXT) == ES_TEXT_FITS;
 }
 
 #endif							/* ES_JSON_SIZE_H */

@@ -215,7 +215,7 @@ es_project_begin_fold(const EsProjection *projection, const text *layout)
 static void
 check_size(EsFold *fold, const EsKeyState *state)
 {
-	if ((state->state == NULL || es_textsize_can_keep(state->state)) &&
+	if ((state->state == NULL || es_jsonsize_can_keep(state->state)) &&
 		(state->state_text == NULL || VARSIZE_ANY_EXHDR(state->state_text) <= ES_MOST_TEXT))
 		return;
 	ereport(ERROR,

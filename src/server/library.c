@@ -45,7 +45,7 @@ void
 _PG_init(void)
 {
 	es_base_init();
-	es_textsize_init();
+	es_jsonsize_init();
 	es_shared_init();
 	es_sharedmark_init();
 	es_flight_init();

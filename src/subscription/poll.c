@@ -180,7 +180,7 @@ take_event(const EsEvent *event, void *arg)
 
 	if (poll->result == NULL)
 		poll->delivered++;
-	else if (es_textsize_judge_event(event->data, event->metadata, ES_MOST_SENT) != ES_TEXT_FITS)
+	else if (es_jsonsize_judge_event(event->data, event->metadata, ES_MOST_SENT) != ES_TEXT_FITS)
 	{
 		es_failure_count_unsendable(&slice->row, failure, event->position, poll->subscription->max_attempts);
 		slice->failed = true;
