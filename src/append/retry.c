@@ -101,7 +101,7 @@ compare_run(EsNewEvent *event, int count, const EsStream *stream, int64 version)
 
 		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
 		ScanKeyInit(&scan.keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(version));
-		if (!es_segment_scan_begin(&scan, n))
+		if (!es_scan_begin(&scan, n))
 			continue;
 		while (same && count > 0 && index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
 		{
@@ -120,7 +120,7 @@ compare_run(EsNewEvent *event, int count, const EsStream *stream, int64 version)
 			count--;
 			event = event->next;
 		}
-		es_segment_scan_end(&scan);
+		es_scan_end(&scan);
 		if (!same)
 			break;
 	}

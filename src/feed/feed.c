@@ -378,11 +378,11 @@ find_last_event(int64 settled)
 
 	last.lsn = RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : GetXLogInsertRecPtr();
 	ScanKeyInit(&scan.keys[0], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(settled));
-	if (settled > 0 && es_segment_scan_begin(&scan, es_segment_of(settled)))
+	if (settled > 0 && es_scan_begin(&scan, es_segment_of(settled)))
 	{
 		if (index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot))
 			last.lsn = BufferGetLSNAtomic(((BufferHeapTupleTableSlot *) scan.slot)->buffer);
-		es_segment_scan_end(&scan);
+		es_scan_end(&scan);
 	}
 	UnregisterSnapshot(snapshot);
 	return last;

@@ -48,12 +48,12 @@ open_for_scan(EsSegmentScan *scan, int64 segment)
 }
 
 /*
- * es_segment_scan_begin opens the index of a segment that the scan asks for,
+ * es_scan_begin opens the index of a segment that the scan asks for,
  * with its keys; false if the log has no such segment.  If it had one, 55000
  * where the scan needs it, else scan->lost tells so.
  */
 bool
-es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
+es_scan_begin(EsSegmentScan *scan, int64 segment)
 {
 	if (!open_for_scan(scan, segment))
 	{
@@ -85,9 +85,9 @@ es_segment_scan_begin(EsSegmentScan *scan, int64 segment)
 	return true;
 }
 
-/* es_segment_scan_fetch reads the row of the entry that a forward scan has come to; false if the snapshot does not see it. */
+/* es_scan_fetch reads the row of the entry that a forward scan has come to; false if the snapshot does not see it. */
 bool
-es_segment_scan_fetch(EsSegmentScan *scan)
+es_scan_fetch(EsSegmentScan *scan)
 {
 	if (!scan->by_pages)
 		return index_fetch_heap(scan->scan, scan->slot);
@@ -98,9 +98,9 @@ es_segment_scan_fetch(EsSegmentScan *scan)
 	return true;
 }
 
-/* es_segment_scan_key gives a key, a bigint, of the entry that a scan has come to which wants them. */
+/* es_scan_key gives a key, a bigint, of the entry that a scan has come to which wants them. */
 int64
-es_segment_scan_key(EsSegmentScan *scan, int column)
+es_scan_key(EsSegmentScan *scan, int column)
 {
 	bool		isnull;
 
@@ -115,34 +115,34 @@ is_out_of_line(Datum value)
 }
 
 /*
- * es_segment_scan_event reads the event that the scan stands on.  Its varlenas
+ * es_scan_event reads the event that the scan stands on.  Its varlenas
  * are those of the slot; if they are given out, what is out of line stays
  * readable to the end of the transaction.
  */
 void
-es_segment_scan_event(EsSegmentScan *scan, EsEvent *event)
+es_scan_event(EsSegmentScan *scan, EsEvent *event)
 {
 	if (!scan->backwards && !scan->by_pages)
 		es_prefetch_block(scan->scan, scan->slot, &scan->block);
 	es_base_deform_event(scan->slot, event, !scan->without_metadata);
 	if (scan->gives_out)
-		es_segment_scan_give_out(scan, event);
+		es_scan_give_out(scan, event);
 }
 
-/* es_segment_scan_give_out sees to it that an event stays readable to the end of the transaction that a scan has read. */
+/* es_scan_give_out sees to it that an event stays readable to the end of the transaction that a scan has read. */
 void
-es_segment_scan_give_out(EsSegmentScan *scan, const EsEvent *event)
+es_scan_give_out(EsSegmentScan *scan, const EsEvent *event)
 {
 	if (is_out_of_line(event->data) || is_out_of_line(event->metadata))
 		scan->keep_lock = true;
 }
 
 /*
- * es_segment_scan_skip goes past the next row that the snapshot sees, without
+ * es_scan_skip goes past the next row that the snapshot sees, without
  * reading it where the visibility map says that all see it; false at the end.
  */
 bool
-es_segment_scan_skip(EsSegmentScan *scan)
+es_scan_skip(EsSegmentScan *scan)
 {
 	ItemPointer tid;
 
@@ -156,9 +156,9 @@ es_segment_scan_skip(EsSegmentScan *scan)
 	return false;
 }
 
-/* es_segment_scan_end closes the scan, and gives the locks back if it may. */
+/* es_scan_end closes the scan, and gives the locks back if it may. */
 void
-es_segment_scan_end(EsSegmentScan *scan)
+es_scan_end(EsSegmentScan *scan)
 {
 	index_endscan(scan->scan);
 	if (BufferIsValid(scan->visibility))
@@ -176,54 +176,54 @@ es_segment_scan_end(EsSegmentScan *scan)
 }
 
 /*
- * es_segment_scan_edge gives a column, of fixed width, of the first row that a
+ * es_scan_edge gives a column, of fixed width, of the first row that a
  * scan of a segment finds in a direction; NULL, and 0, if there is none.
  */
 Datum
-es_segment_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction, AttrNumber column, bool *isnull)
+es_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction, AttrNumber column, bool *isnull)
 {
 	Datum		value = (Datum) 0;
 
 	*isnull = true;
-	if (es_segment_scan_begin(scan, segment))
+	if (es_scan_begin(scan, segment))
 	{
 		if (index_getnext_slot(scan->scan, direction, scan->slot))
 			value = slot_getattr(scan->slot, column, isnull);
-		es_segment_scan_end(scan);
+		es_scan_end(scan);
 	}
 	return value;
 }
 
 /*
- * es_segment_edge_version gives a stream's first or last version in a segment, by the
+ * es_scan_edge_version gives a stream's first or last version in a segment, by the
  * direction; NULL, and 0, if it has none there.  The scan says whose eyes look.
  */
 Datum
-es_segment_edge_version(EsSegmentScan scan, int64 segment, int64 stream_id, ScanDirection direction, bool *isnull)
+es_scan_edge_version(EsSegmentScan scan, int64 segment, int64 stream_id, ScanDirection direction, bool *isnull)
 {
 	scan.which = ES_INDEX_STREAM;
 	scan.own_slot = true;
 	scan.nkeys = 1;
 	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_id));
-	return es_segment_scan_edge(&scan, segment, direction, Anum_es_events_version, isnull);
+	return es_scan_edge(&scan, segment, direction, Anum_es_events_version, isnull);
 }
 
 /* ---- what a segment holds ---- */
 
-/* es_segment_count counts the events of a segment that a snapshot, NULL: a fresh one, sees; -1 if the segment is missing. */
+/* es_scan_count counts the events of a segment that a snapshot, NULL: a fresh one, sees; -1 if the segment is missing. */
 int64
-es_segment_count(int64 segment, Snapshot snapshot)
+es_scan_count(int64 segment, Snapshot snapshot)
 {
 	Snapshot	own = snapshot ? NULL : es_rows_fresh_snapshot();
 	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = snapshot,.fresh = own ? &own : NULL,
 	.own_slot = true,.index_only = true};
 	int64		count = -1;
 
-	if (es_segment_scan_begin(&scan, segment))
+	if (es_scan_begin(&scan, segment))
 	{
-		for (count = 0; es_segment_scan_skip(&scan);)
+		for (count = 0; es_scan_skip(&scan);)
 			count++;
-		es_segment_scan_end(&scan);
+		es_scan_end(&scan);
 	}
 	if (own)
 		UnregisterSnapshot(own);
@@ -239,7 +239,7 @@ es_segment_count(int64 segment, Snapshot snapshot)
 Datum
 es_segment_events(PG_FUNCTION_ARGS)
 {
-	int64		count = es_segment_count(PG_GETARG_INT64(0), GetActiveSnapshot());
+	int64		count = es_scan_count(PG_GETARG_INT64(0), GetActiveSnapshot());
 
 	PG_RETURN_INT64(Max(count, 0));
 }
@@ -256,8 +256,8 @@ es_segment_time(PG_FUNCTION_ARGS)
 {
 	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = GetActiveSnapshot(),.own_slot = true};
 
-	return es_segment_scan_edge(&scan, PG_GETARG_INT64(0), PG_GETARG_BOOL(1) ? BackwardScanDirection : ForwardScanDirection,
-								Anum_es_events_recorded_at, &fcinfo->isnull);
+	return es_scan_edge(&scan, PG_GETARG_INT64(0), PG_GETARG_BOOL(1) ? BackwardScanDirection : ForwardScanDirection,
+						Anum_es_events_recorded_at, &fcinfo->isnull);
 }
 
 /*
@@ -271,5 +271,5 @@ es_segment_version(PG_FUNCTION_ARGS)
 {
 	EsSegmentScan scan = {.snapshot = GetActiveSnapshot()};
 
-	return es_segment_edge_version(scan, PG_GETARG_INT64(0), PG_GETARG_INT64(1), BackwardScanDirection, &fcinfo->isnull);
+	return es_scan_edge_version(scan, PG_GETARG_INT64(0), PG_GETARG_INT64(1), BackwardScanDirection, &fcinfo->isnull);
 }

@@ -32,13 +32,13 @@ typedef struct EsSegmentScan
 	bool		needed;			/* a segment that is lost is an error */
 	bool		own_slot;		/* other scans may run on the segment
 								 * meanwhile */
-	bool		index_only;		/* es_segment_scan_skip will be used */
+	bool		index_only;		/* es_scan_skip will be used */
 	bool		gives_out;		/* events outlive the scan as they are stored */
 	bool		backwards;		/* rows are read in that direction */
 	bool		without_metadata;	/* of events */
 	EsPages    *pages;			/* for scans that come back to the same pages,
 								 * forwards; or NULL */
-	bool		wants_keys;		/* of the index, see es_segment_scan_key */
+	bool		wants_keys;		/* of the index, see es_scan_key */
 	int			nkeys;
 	ScanKeyData keys[3];
 
@@ -55,17 +55,17 @@ typedef struct EsSegmentScan
 	HeapTupleData row;
 } EsSegmentScan;
 
-extern bool es_segment_scan_begin(EsSegmentScan *scan, int64 segment);
-extern bool es_segment_scan_fetch(EsSegmentScan *scan);
-extern int64 es_segment_scan_key(EsSegmentScan *scan, int column);
-extern void es_segment_scan_event(EsSegmentScan *scan, EsEvent *event);
-extern void es_segment_scan_give_out(EsSegmentScan *scan, const EsEvent *event);
-extern bool es_segment_scan_skip(EsSegmentScan *scan);
-extern void es_segment_scan_end(EsSegmentScan *scan);
-extern Datum es_segment_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction,
-								  AttrNumber column, bool *isnull);
-extern Datum es_segment_edge_version(EsSegmentScan scan, int64 segment, int64 stream_id,
-									 ScanDirection direction, bool *isnull);
-extern int64 es_segment_count(int64 segment, Snapshot snapshot);
+extern bool es_scan_begin(EsSegmentScan *scan, int64 segment);
+extern bool es_scan_fetch(EsSegmentScan *scan);
+extern int64 es_scan_key(EsSegmentScan *scan, int column);
+extern void es_scan_event(EsSegmentScan *scan, EsEvent *event);
+extern void es_scan_give_out(EsSegmentScan *scan, const EsEvent *event);
+extern bool es_scan_skip(EsSegmentScan *scan);
+extern void es_scan_end(EsSegmentScan *scan);
+extern Datum es_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction,
+						  AttrNumber column, bool *isnull);
+extern Datum es_scan_edge_version(EsSegmentScan scan, int64 segment, int64 stream_id,
+								  ScanDirection direction, bool *isnull);
+extern int64 es_scan_count(int64 segment, Snapshot snapshot);
 
 #endif							/* ES_LOG_SCAN_H */

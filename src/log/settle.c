@@ -368,7 +368,7 @@ walk_contiguous(int64 after, int64 last)
 		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true,.nkeys = 1};
 
 		ScanKeyInit(&scan.keys[0], 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
-		if (!es_segment_scan_begin(&scan, n))
+		if (!es_scan_begin(&scan, n))
 		{
 			/*
 			 * Who has positions of a lost segment can write them no more;
@@ -390,7 +390,7 @@ walk_contiguous(int64 after, int64 last)
 			if (whole)
 				after = position;
 		}
-		es_segment_scan_end(&scan);
+		es_scan_end(&scan);
 		whole = whole && after == es_segment_last_position(n);
 	}
 	UnregisterSnapshot(snapshot);

@@ -95,7 +95,7 @@ es_timeline_event_beyond(int64 position)
 		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true};
 		bool		isnull;
 
-		found = DatumGetInt64(es_segment_scan_edge(&scan, n, BackwardScanDirection, Anum_es_events_position, &isnull));
+		found = DatumGetInt64(es_scan_edge(&scan, n, BackwardScanDirection, Anum_es_events_position, &isnull));
 	}
 	UnregisterSnapshot(snapshot);
 	return found > position ? found : 0;

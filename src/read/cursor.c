@@ -73,7 +73,7 @@ open_rest(EsCursor *cursor)
 	s->nkeys = 2;
 	ScanKeyInit(&s->keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(cursor->rest_next));
 	ScanKeyInit(&s->keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(cursor->rest_upto));
-	cursor->rest_open = es_segment_scan_begin(s, cursor->range.segment);
+	cursor->rest_open = es_scan_begin(s, cursor->range.segment);
 }
 
 /* Ends the scan for the rest of a run. */
@@ -81,7 +81,7 @@ static void
 close_rest(EsCursor *cursor)
 {
 	if (cursor->rest_open)
-		es_segment_scan_end(&cursor->rest);
+		es_scan_end(&cursor->rest);
 	cursor->rest_open = false;
 	cursor->rest_next = 0;
 }
@@ -97,7 +97,7 @@ next_in_run(EsCursor *cursor)
 	if (cursor->rest_open &&
 		index_getnext_slot(cursor->rest.scan, ForwardScanDirection, cursor->rest.slot))
 	{
-		es_segment_scan_event(&cursor->rest, &cursor->event);
+		es_scan_event(&cursor->rest, &cursor->event);
 		if (cursor->event.position == cursor->rest_next && cursor->event.run_length == 0 &&
 			cursor->event.category_key == cursor->category_key)
 		{
@@ -129,7 +129,7 @@ es_cursor_advance(EsCursor *cursor)
 	if (cursor->scan_open &&
 		index_getnext_slot(cursor->scan.scan, ForwardScanDirection, cursor->scan.slot))
 	{
-		es_segment_scan_event(&cursor->scan, &cursor->event);
+		es_scan_event(&cursor->scan, &cursor->event);
 		cursor->slot = cursor->scan.slot;
 		if (cursor->range.category)
 			begin_run(cursor);
@@ -164,7 +164,7 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 				Int64GetDatum(range->after));
 	ScanKeyInit(&s->keys[s->nkeys++], position_key, BTLessEqualStrategyNumber, F_INT8LE,
 				Int64GetDatum(range->upto));
-	cursor->open = cursor->scan_open = es_segment_scan_begin(s, range->segment);
+	cursor->open = cursor->scan_open = es_scan_begin(s, range->segment);
 	if (cursor->open)
 		es_cursor_advance(cursor);
 }
@@ -173,8 +173,8 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 void
 es_cursor_give_out(EsCursor *cursor)
 {
-	es_segment_scan_give_out(cursor->rest_open && cursor->slot == cursor->rest.slot ? &cursor->rest : &cursor->scan,
-							 &cursor->event);
+	es_scan_give_out(cursor->rest_open && cursor->slot == cursor->rest.slot ? &cursor->rest : &cursor->scan,
+					 &cursor->event);
 }
 
 /* es_cursor_close closes a cursor; closing it again does nothing. */
@@ -183,7 +183,7 @@ es_cursor_close(EsCursor *cursor)
 {
 	close_rest(cursor);
 	if (cursor->scan_open)
-		es_segment_scan_end(&cursor->scan);
+		es_scan_end(&cursor->scan);
 	cursor->scan_open = false;
 	cursor->open = false;
 }
@@ -215,7 +215,7 @@ fill_head(EsMerge *merge, EsMergeHead *head, int64 after)
 	while (head->count < merge->ahead &&
 		   (tid = index_getnext_tid(s->scan, ForwardScanDirection)) != NULL)
 	{
-		head->entries[head->count].position = es_segment_scan_key(s, 2);
+		head->entries[head->count].position = es_scan_key(s, 2);
 		head->entries[head->count++].tid = *tid;
 	}
 	return head->count > 0;
@@ -265,7 +265,7 @@ take_entry(EsCursor *cursor, EsMergeEntry *entry)
 
 	if (!table_tuple_fetch_row_version(s->rel, &entry->tid, s->snapshot, s->slot))
 		return false;
-	es_segment_scan_event(s, &cursor->event);
+	es_scan_event(s, &cursor->event);
 	cursor->slot = s->slot;
 	cursor->category_key = cursor->event.category_key;
 	begin_run(cursor);
@@ -315,7 +315,7 @@ es_merge_open(EsMerge *merge, const EsCursorRange *range, const int32 *keys, int
 	ScanKeyInit(&s->keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(0));
 	ScanKeyInit(&s->keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(range->after));
 	ScanKeyInit(&s->keys[2], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(range->upto));
-	cursor->open = cursor->scan_open = es_segment_scan_begin(s, range->segment);
+	cursor->open = cursor->scan_open = es_scan_begin(s, range->segment);
 	if (!cursor->open)
 		return;
 	find_heads(merge, keys, nkeys);

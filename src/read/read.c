@@ -90,7 +90,7 @@ first_version_in(const EsStreamScan *scan, int64 segment)
 	EsSegmentScan probe = {.snapshot = scan->snapshot,.fresh = scan->how.fresh};
 	bool		isnull;
 
-	return DatumGetInt64(es_segment_edge_version(probe, segment, scan->stream.id, ForwardScanDirection, &isnull));
+	return DatumGetInt64(es_scan_edge_version(probe, segment, scan->stream.id, ForwardScanDirection, &isnull));
 }
 
 /*
@@ -227,7 +227,7 @@ static void
 close_segment(OpenSegment *s)
 {
 	if (s->open)
-		es_segment_scan_end(&s->scan);
+		es_scan_end(&s->scan);
 	s->open = s->ranging = false;
 }
 
@@ -237,7 +237,7 @@ next_entry(OpenSegment *s)
 {
 	s->entry_taken = false;
 	s->entry_id = index_getnext_tid(s->scan.scan, ForwardScanDirection) != NULL ?
-		es_segment_scan_key(&s->scan, 1) : PG_INT64_MAX;
+		es_scan_key(&s->scan, 1) : PG_INT64_MAX;
 }
 
 /* Goes on to a stream's first entry, or past where it would be; false if that is too far away. */
@@ -297,7 +297,7 @@ open_segment(const EsStreamScan *scan, OpenSegment *s, bool range)
 	s->scan = scan->how;
 	make_keys(scan, &s->scan, range);
 	s->segment = scan->segment;
-	s->open = es_segment_scan_begin(&s->scan, scan->segment);
+	s->open = es_scan_begin(&s->scan, scan->segment);
 	return s->open;
 }
 
@@ -376,7 +376,7 @@ next_in_range(OpenSegment *s, int64 id)
 		if (s->entry_id != id)
 			return false;
 		s->entry_taken = true;
-		if (es_segment_scan_fetch(&s->scan))
+		if (es_scan_fetch(&s->scan))
 			return true;
 	}
 }
@@ -388,7 +388,7 @@ next_by_keys(EsSegmentScan *s)
 	if (s->backwards)
 		return index_getnext_slot(s->scan, BackwardScanDirection, s->slot);
 	while (index_getnext_tid(s->scan, ForwardScanDirection) != NULL)
-		if (es_segment_scan_fetch(s))
+		if (es_scan_fetch(s))
 			return true;
 	return false;
 }
@@ -419,7 +419,7 @@ es_read_stream_next(EsStreamScan *scan, EsEvent *event)
 		if (next_row(scan))
 		{
 			es_durable_note_row(scan->now->scan.slot);
-			es_segment_scan_event(&scan->now->scan, event);
+			es_scan_event(&scan->now->scan, event);
 			if (unlikely(scan->lost >= 0))
 				check_lost(scan, event->version);
 			scan->next_version = event->version + (scan->backwards ? -1 : 1);

@@ -54,17 +54,17 @@ scan_segment(int64 segment, int64 from, int64 upto, Snapshot *snapshot,
 
 	ScanKeyInit(&scan.keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
 	ScanKeyInit(&scan.keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(upto));
-	if (!es_segment_scan_begin(&scan, segment))
+	if (!es_scan_begin(&scan, segment))
 		return true;
 	while (go_on && index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
 	{
 		EsEvent		event;
 
 		CHECK_FOR_INTERRUPTS();
-		es_segment_scan_event(&scan, &event);
+		es_scan_event(&scan, &event);
 		go_on = callback(scan.slot, &event, arg);
 	}
-	es_segment_scan_end(&scan);
+	es_scan_end(&scan);
 	return go_on;
 }
 

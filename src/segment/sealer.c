@@ -59,7 +59,7 @@ mark_sealed(int64 segment)
 	es_rows_begin(&rows);
 	if (es_rows_next(&rows))
 	{
-		int64		events = es_segment_count(segment, NULL);
+		int64		events = es_scan_count(segment, NULL);
 
 		memcpy(values, rows.values, sizeof(values));
 		values[Anum_es_segments_sealed - 1] = BoolGetDatum(true);

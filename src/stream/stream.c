@@ -287,12 +287,12 @@ scan_for_tip(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirty)
 	bool		found;
 
 	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
-	if (!es_segment_scan_begin(&scan, stream->last_segment))
+	if (!es_scan_begin(&scan, stream->last_segment))
 		return false;
 	found = index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot);
 	if (found)
 		take_tip(scan.slot, tip);
-	es_segment_scan_end(&scan);
+	es_scan_end(&scan);
 	return found;
 }
 
@@ -324,7 +324,7 @@ version_at(const EsStream *stream, int64 segment, ScanDirection direction, Snaps
 	EsSegmentScan scan = {.fresh = fresh};
 	bool		isnull;
 
-	return DatumGetInt64(es_segment_edge_version(scan, segment, stream->id, direction, &isnull));
+	return DatumGetInt64(es_scan_edge_version(scan, segment, stream->id, direction, &isnull));
 }
 
 /*
@@ -375,7 +375,7 @@ es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id, Transaction
 		InitDirtySnapshot(dirty);
 		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
 		ScanKeyInit(&scan.keys[1], 2, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
-		if (!es_segment_scan_begin(&scan, n))
+		if (!es_scan_begin(&scan, n))
 		{
 			if (lost < 0 && scan.lost)
 				lost = n;
@@ -386,7 +386,7 @@ es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id, Transaction
 			version = DatumGetInt64(slot_getattr(scan.slot, Anum_es_events_version, &isnull));
 			*in_progress = met_in_progress(&dirty);
 		}
-		es_segment_scan_end(&scan);
+		es_scan_end(&scan);
 	}
 	if (version == 0 && lost >= 0)
 		check_lost(stream, lost);
@@ -412,8 +412,8 @@ es_stream_version(PG_FUNCTION_ARGS)
 
 	es_subscriber_refuse_part();
 	if (es_stream_find(name, &snapshot, true, &stream))
-		version = DatumGetInt64(es_segment_edge_version(scan, stream.last_segment, stream.id, BackwardScanDirection,
-														&isnull));
+		version = DatumGetInt64(es_scan_edge_version(scan, stream.last_segment, stream.id, BackwardScanDirection,
+													 &isnull));
 	UnregisterSnapshot(snapshot);
 	PG_RETURN_INT64(version);
 }
