@@ -1,6 +1,6 @@
 /*
  * cursor.c
- *		A segment's events in order of position: all, or those of some categories.
+ *		A segment's events in order of position: all, or those of one category.
  *
  * All events: the position index.  One category: the (category_key, position)
  * index, which has only the events that open a run.  A run is a row of events
@@ -12,12 +12,6 @@
  * The rest of a run is read from the position index.  A run is written by one
  * (sub)transaction, so a snapshot sees all of it or nothing.  A range that
  * begins inside a run begins with an event of run_length 0 of the category.
- *
- * Many categories: one scan serves them all, as a scan for each would take memory and
- * pin pages without bound.  It looks up each category's next entries, some at a time,
- * and a heap merges them.  Their events are then fetched by where the entries say that
- * they are; should an entry be dead, and its place taken by a younger row since, the
- * snapshot sees neither.  A range must not begin inside a run of one of the categories.
  *
  * Categories may share a key: the caller compares names.
  *
@@ -31,35 +25,11 @@
 #include "access/skey.h"
 #include "access/stratnum.h"
 #include "access/tableam.h"
-#include "lib/binaryheap.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 
 #include "base/names.h"
 #include "log/segment.h"
-
-#define MOST_AHEAD		16		/* entries of a category that are looked up at
-								 * a time */
-#define ENTRIES			65536	/* of all categories, if there are not more of
-								 * these */
-
-/* An entry of the index. */
-typedef struct EsMergeEntry
-{
-	int64		position;
-	ItemPointerData tid;
-} EsMergeEntry;
-
-/* The next entries of a category. */
-typedef struct EsMergeHead
-{
-	int32		key;
-	int			count;
-	EsMergeEntry *next;			/* of these */
-	EsMergeEntry *entries;
-} EsMergeHead;
-
-/* ---- one category, or all ---- */
 
 /* Starts the scan for the rest of a run, whose next position is known. */
 static void
@@ -86,9 +56,9 @@ close_rest(EsCursor *cursor)
 	cursor->rest_next = 0;
 }
 
-/* Moves to the next event of the run; false if it is over. */
-static bool
-next_in_run(EsCursor *cursor)
+/* es_cursor_next_in_run moves to the next event of the run; false if it is over. */
+bool
+es_cursor_next_in_run(EsCursor *cursor)
 {
 	if (cursor->rest_next == 0)
 		return false;
@@ -110,9 +80,9 @@ next_in_run(EsCursor *cursor)
 	return false;
 }
 
-/* Notes what follows the event that has been found, if that opens a run. */
-static void
-begin_run(EsCursor *cursor)
+/* es_cursor_begin_run notes what follows the event that has been found, if that opens a run. */
+void
+es_cursor_begin_run(EsCursor *cursor)
 {
 	cursor->rest_upto = Min(cursor->event.position + cursor->event.run_length - 1,
 							cursor->range.upto);
@@ -124,7 +94,7 @@ begin_run(EsCursor *cursor)
 void
 es_cursor_advance(EsCursor *cursor)
 {
-	if (next_in_run(cursor))
+	if (es_cursor_next_in_run(cursor))
 		return;
 	if (cursor->scan_open &&
 		index_getnext_slot(cursor->scan.scan, ForwardScanDirection, cursor->scan.slot))
@@ -132,7 +102,7 @@ es_cursor_advance(EsCursor *cursor)
 		es_scan_event(&cursor->scan, &cursor->event);
 		cursor->slot = cursor->scan.slot;
 		if (cursor->range.category)
-			begin_run(cursor);
+			es_cursor_begin_run(cursor);
 		return;
 	}
 	es_cursor_close(cursor);
@@ -186,150 +156,4 @@ es_cursor_close(EsCursor *cursor)
 		es_scan_end(&cursor->scan);
 	cursor->scan_open = false;
 	cursor->open = false;
-}
-
-/* ---- many categories ---- */
-
-/* Orders heads for a heap, whose first is the greatest: the lowest position. */
-static int
-compare_heads(Datum a, Datum b, void *arg)
-{
-	int64		x = ((const EsMergeHead *) DatumGetPointer(a))->next->position;
-	int64		y = ((const EsMergeHead *) DatumGetPointer(b))->next->position;
-
-	return x < y ? 1 : x > y ? -1 : 0;
-}
-
-/* Looks up a category's next entries after a position; false if there is none. */
-static bool
-fill_head(EsMerge *merge, EsMergeHead *head, int64 after)
-{
-	EsSegmentScan *s = &merge->cursor.scan;
-	ItemPointer tid;
-
-	s->keys[0].sk_argument = Int32GetDatum(head->key);
-	s->keys[1].sk_argument = Int64GetDatum(after);
-	index_rescan(s->scan, s->keys, s->nkeys, NULL, 0);
-	head->next = head->entries;
-	head->count = 0;
-	while (head->count < merge->ahead &&
-		   (tid = index_getnext_tid(s->scan, ForwardScanDirection)) != NULL)
-	{
-		head->entries[head->count].position = es_scan_key(s, 2);
-		head->entries[head->count++].tid = *tid;
-	}
-	return head->count > 0;
-}
-
-/* Moves a head to the category's next entry; false if there is none. */
-static bool
-advance_head(EsMerge *merge, EsMergeHead *head)
-{
-	int64		position = head->next->position;
-
-	if (++head->next < head->entries + head->count)
-		return true;
-	return head->count == merge->ahead && fill_head(merge, head, position);
-}
-
-/* Looks up the first entries of the categories. */
-static void
-find_heads(EsMerge *merge, const int32 *keys, int nkeys)
-{
-	int			count = 0;
-
-	merge->ahead = Max(Min(ENTRIES / nkeys, MOST_AHEAD), 1);
-	merge->heads = palloc(sizeof(EsMergeHead) * nkeys);
-	merge->entries = palloc(sizeof(EsMergeEntry) * merge->ahead * nkeys);
-	merge->order = binaryheap_allocate(nkeys, compare_heads, NULL);
-	for (int i = 0; i < nkeys; i++)
-	{
-		EsMergeHead *head = &merge->heads[count];
-
-		CHECK_FOR_INTERRUPTS();
-		head->key = keys[i];
-		head->entries = merge->entries + count * merge->ahead;
-		if (!fill_head(merge, head, merge->cursor.range.after))
-			continue;
-		binaryheap_add_unordered(merge->order, PointerGetDatum(head));
-		count++;
-	}
-	binaryheap_build(merge->order);
-}
-
-/* Takes the event of an entry; false if the snapshot does not see it. */
-static bool
-take_entry(EsCursor *cursor, EsMergeEntry *entry)
-{
-	EsSegmentScan *s = &cursor->scan;
-
-	if (!table_tuple_fetch_row_version(s->rel, &entry->tid, s->snapshot, s->slot))
-		return false;
-	es_scan_event(s, &cursor->event);
-	cursor->slot = s->slot;
-	cursor->category_key = cursor->event.category_key;
-	begin_run(cursor);
-	return true;
-}
-
-/* es_merge_advance moves to the next event; the cursor closes at the end. */
-void
-es_merge_advance(EsMerge *merge)
-{
-	if (next_in_run(&merge->cursor))
-		return;
-	while (!binaryheap_empty(merge->order))
-	{
-		EsMergeHead *head = (EsMergeHead *) DatumGetPointer(binaryheap_first(merge->order));
-		bool		taken;
-
-		CHECK_FOR_INTERRUPTS();
-		taken = take_entry(&merge->cursor, head->next);
-		if (advance_head(merge, head))
-			binaryheap_replace_first(merge->order, PointerGetDatum(head));
-		else
-			(void) binaryheap_remove_first(merge->order);
-		if (taken)
-			return;
-	}
-	es_cursor_close(&merge->cursor);
-}
-
-/*
- * es_merge_open begins to go over the events of the categories with some keys, each
- * of which is there once, and moves to the first; the cursor's open tells whether
- * there is one.
- */
-void
-es_merge_open(EsMerge *merge, const EsCursorRange *range, const int32 *keys, int nkeys)
-{
-	EsCursor   *cursor = &merge->cursor;
-	EsSegmentScan *s = &cursor->scan;
-
-	memset(merge, 0, sizeof(*merge));
-	cursor->range = *range;
-	s->which = ES_INDEX_CATEGORY;
-	s->fresh = range->snapshot;
-	s->needed = s->own_slot = s->wants_keys = true;
-	s->nkeys = 3;
-	ScanKeyInit(&s->keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(0));
-	ScanKeyInit(&s->keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(range->after));
-	ScanKeyInit(&s->keys[2], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(range->upto));
-	cursor->open = cursor->scan_open = es_scan_begin(s, range->segment);
-	if (!cursor->open)
-		return;
-	find_heads(merge, keys, nkeys);
-	es_merge_advance(merge);
-}
-
-/* es_merge_close closes it; the cursor may have closed itself. */
-void
-es_merge_close(EsMerge *merge)
-{
-	es_cursor_close(&merge->cursor);
-	if (merge->order == NULL)
-		return;
-	binaryheap_free(merge->order);
-	pfree(merge->entries);
-	pfree(merge->heads);
 }

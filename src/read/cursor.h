@@ -1,6 +1,6 @@
 /*
  * cursor.h
- *		A segment's events in order of position: all, or those of some categories.
+ *		A segment's events in order of position: all, or those of one category.
  */
 #ifndef ES_READ_CURSOR_H
 #define ES_READ_CURSOR_H
@@ -40,23 +40,13 @@ typedef struct EsCursor
 	int64		rest_upto;
 } EsCursor;
 
-/* Goes over the events of many categories. */
-typedef struct EsMerge
-{
-	EsCursor	cursor;			/* has been moved to the event that is next */
-	int			ahead;			/* entries that are looked up at a time */
-	struct EsMergeEntry *entries;	/* so many for each category */
-	struct EsMergeHead *heads;	/* of the categories that have an entry */
-	struct binaryheap *order;	/* of heads, by position */
-} EsMerge;
-
 extern void es_cursor_open(EsCursor *cursor, const EsCursorRange *range);
 extern void es_cursor_advance(EsCursor *cursor);
 extern void es_cursor_give_out(EsCursor *cursor);
 extern void es_cursor_close(EsCursor *cursor);
 
-extern void es_merge_open(EsMerge *merge, const EsCursorRange *range, const int32 *keys, int nkeys);
-extern void es_merge_advance(EsMerge *merge);
-extern void es_merge_close(EsMerge *merge);
+/* Runs, for who finds the events that open them. */
+extern void es_cursor_begin_run(EsCursor *cursor);
+extern bool es_cursor_next_in_run(EsCursor *cursor);
 
 #endif							/* ES_READ_CURSOR_H */

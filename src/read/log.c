@@ -40,6 +40,7 @@
 #include "log/segment.h"
 #include "log/settle.h"
 #include "read/cursor.h"
+#include "read/merge.h"
 
 #define WALK		4			/* events that are passed by at the price of a
 								 * descent */
