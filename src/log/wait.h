@@ -9,7 +9,7 @@
 
 #include "datatype/timestamp.h"
 
-extern int	es_max_wait;		/* GUC eventstore.max_wait, ms */
+extern int	es_wait_max;		/* GUC eventstore.max_wait, ms */
 
 /* A wait: what for, and what a look at it found. */
 typedef struct EsWait

@@ -49,9 +49,9 @@ describe(void *arg)
 			   (int) VARSIZE_ANY_EXHDR(type), VARDATA_ANY(type));
 }
 
-/* es_project_begin_about has errors say so, until es_project_end_about. */
+/* es_apply_begin_about has errors say so, until es_apply_end_about. */
 void
-es_project_begin_about(EsAbout *about)
+es_apply_begin_about(EsAbout *about)
 {
 	about->callback.callback = describe;
 	about->callback.arg = about;
@@ -59,9 +59,9 @@ es_project_begin_about(EsAbout *about)
 	error_context_stack = &about->callback;
 }
 
-/* es_project_end_about undoes es_project_begin_about; an error does, too. */
+/* es_apply_end_about undoes es_apply_begin_about; an error does, too. */
 void
-es_project_end_about(const EsAbout *about)
+es_apply_end_about(const EsAbout *about)
 {
 	error_context_stack = about->callback.previous;
 }
@@ -98,11 +98,11 @@ compare_keyed(const void *a, const void *b)
 }
 
 /*
- * es_project_upcast gives events their newest form, in which keys are found and
+ * es_apply_upcast gives events their newest form, in which keys are found and
  * handlers see them; what is new of them is in the current memory context.
  */
 void
-es_project_upcast(const EsProjection *projection, EsEvent *events, int count, int64 *current)
+es_apply_upcast(const EsProjection *projection, EsEvent *events, int count, int64 *current)
 {
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eventstore projection upcasters",
 												  ALLOCSET_SMALL_SIZES);
@@ -113,31 +113,31 @@ es_project_upcast(const EsProjection *projection, EsEvent *events, int count, in
 	if (upcasters->count > 0)
 	{
 		calls = es_handler_begin_calls(upcasters->count);
-		es_project_begin_about(&about);
+		es_apply_begin_about(&about);
 		for (int i = 0; i < count; i++)
 		{
 			about.event = &events[i];
 			*current = events[i].position;
 			es_upcast_event(upcasters, calls, &events[i]);
 		}
-		es_project_end_about(&about);
+		es_apply_end_about(&about);
 		*current = 0;
 	}
 	MemoryContextDelete(scratch);
 }
 
 /*
- * es_project_sort finds the keys of events and sorts the events by them; returns
+ * es_apply_sort finds the keys of events and sorts the events by them; returns
  * how many have one.  There is room for all.
  */
 int
-es_project_sort(const EsProjection *projection, const EsEvent *events, int count,
-				EsKeyed *keyed, int64 *current)
+es_apply_sort(const EsProjection *projection, const EsEvent *events, int count,
+			  EsKeyed *keyed, int64 *current)
 {
 	EsAbout		about = {.projection = projection};
 	int			n = 0;
 
-	es_project_begin_about(&about);
+	es_apply_begin_about(&about);
 	for (int i = 0; i < count; i++)
 	{
 		about.event = keyed[n].event = &events[i];
@@ -146,16 +146,16 @@ es_project_sort(const EsProjection *projection, const EsEvent *events, int count
 		if (keyed[n].key)
 			n++;
 	}
-	es_project_end_about(&about);
+	es_apply_end_about(&about);
 	*current = 0;
 	if (n > 1)
 		qsort(keyed, n, sizeof(EsKeyed), compare_keyed);
 	return n;
 }
 
-/* es_project_same_key tells how many of sorted events have the key of the first. */
+/* es_apply_same_key tells how many of sorted events have the key of the first. */
 int
-es_project_same_key(const EsKeyed *keyed, int count)
+es_apply_same_key(const EsKeyed *keyed, int count)
 {
 	int			n = 1;
 
@@ -178,9 +178,9 @@ get_reducer(const EsProjection *projection)
 	return reducer;
 }
 
-/* es_project_layout tells what the text of a projection's states goes by now; NULL if there is none. */
+/* es_apply_layout tells what the text of a projection's states goes by now; NULL if there is none. */
 const text *
-es_project_layout(const EsProjection *projection)
+es_apply_layout(const EsProjection *projection)
 {
 	const EsReducer *reducer;
 
@@ -191,12 +191,12 @@ es_project_layout(const EsProjection *projection)
 }
 
 /*
- * es_project_begin_fold begins to fold by a projection's reducer; 55000 if states
+ * es_apply_begin_fold begins to fold by a projection's reducer; 55000 if states
  * that are there, of a layout, would be read as something else, 42501 if the current
  * user does not trust the owner of their type.
  */
 EsFold *
-es_project_begin_fold(const EsProjection *projection, const text *layout)
+es_apply_begin_fold(const EsProjection *projection, const text *layout)
 {
 	const EsReducer *reducer = get_reducer(projection);
 
@@ -243,9 +243,9 @@ take_state(EsFold *fold, EsKeyState *state)
 	check_size(fold, state);
 }
 
-/* es_project_fold folds events of one key into its state; what becomes of it is in the current memory context. */
+/* es_apply_fold folds events of one key into its state; what becomes of it is in the current memory context. */
 void
-es_project_fold(EsFold *fold, EsKeyState *state, const EsKeyed *keyed, int count, int64 *current)
+es_apply_fold(EsFold *fold, EsKeyState *state, const EsKeyed *keyed, int count, int64 *current)
 {
 	EsStoredState stored = {.json = state->state_text ? NULL : state->state,.text = state->state_text};
 
@@ -277,11 +277,11 @@ look_up_function(Oid function, FmgrInfo *flinfo)
 }
 
 /*
- * es_project_call calls the handler for events, in order, and returns for how
+ * es_apply_call calls the handler for events, in order, and returns for how
  * many: it stops when that has taken long.
  */
 int
-es_project_call(const EsProjection *projection, const EsEvent *events, int count, int64 *current)
+es_apply_call(const EsProjection *projection, const EsEvent *events, int count, int64 *current)
 {
 	LOCAL_FCINFO(fcinfo, 1);
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eventstore projection event",
@@ -293,7 +293,7 @@ es_project_call(const EsProjection *projection, const EsEvent *events, int count
 	int			n = 0;
 
 	look_up_function(es_projection_handler(projection), &flinfo);
-	es_project_begin_about(&about);
+	es_apply_begin_about(&about);
 	while (n < count && (n == 0 || GetCurrentTimestamp() - started < ES_BATCH_US))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -307,27 +307,27 @@ es_project_call(const EsProjection *projection, const EsEvent *events, int count
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(scratch);
 	}
-	es_project_end_about(&about);
+	es_apply_end_about(&about);
 	*current = 0;
 	MemoryContextDelete(scratch);
 	return n;
 }
 
-/* es_project_call_reset has what the handler writes emptied, as the creator. */
+/* es_apply_call_reset has what the handler writes emptied, as the creator. */
 void
-es_project_call_reset(const EsProjection *projection)
+es_apply_call_reset(const EsProjection *projection)
 {
 	LOCAL_FCINFO(fcinfo, 0);
 	EsOwnerContext caller;
 	EsAbout		about = {.projection = projection};
 	FmgrInfo	flinfo;
 
-	es_project_begin_about(&about);
+	es_apply_begin_about(&about);
 	es_projection_become_creator(projection, &caller);
 	look_up_function(es_projection_reset(projection), &flinfo);
 	InitFunctionCallInfoData(*fcinfo, &flinfo, 0, InvalidOid, NULL, NULL);
 	(void) es_handler_invoke(fcinfo);
 	es_projection_become_caller(&caller);
-	es_project_end_about(&about);
+	es_apply_end_about(&about);
 	CommandCounterIncrement();
 }

@@ -35,18 +35,18 @@ typedef struct EsAbout
 	ErrorContextCallback callback;
 } EsAbout;
 
-extern void es_project_begin_about(EsAbout *about);
-extern void es_project_end_about(const EsAbout *about);
+extern void es_apply_begin_about(EsAbout *about);
+extern void es_apply_end_about(const EsAbout *about);
 
 /* *current becomes the position of the event that is being taken in, 0 for none in particular. */
-extern void es_project_upcast(const EsProjection *projection, EsEvent *events, int count, int64 *current);
-extern int	es_project_sort(const EsProjection *projection, const EsEvent *events, int count,
-							EsKeyed *keyed, int64 *current);
-extern int	es_project_same_key(const EsKeyed *keyed, int count);
-extern const text *es_project_layout(const EsProjection *projection);
-extern EsFold *es_project_begin_fold(const EsProjection *projection, const text *layout);
-extern void es_project_fold(EsFold *fold, EsKeyState *state, const EsKeyed *keyed, int count, int64 *current);
-extern int	es_project_call(const EsProjection *projection, const EsEvent *events, int count, int64 *current);
-extern void es_project_call_reset(const EsProjection *projection);
+extern void es_apply_upcast(const EsProjection *projection, EsEvent *events, int count, int64 *current);
+extern int	es_apply_sort(const EsProjection *projection, const EsEvent *events, int count,
+						  EsKeyed *keyed, int64 *current);
+extern int	es_apply_same_key(const EsKeyed *keyed, int count);
+extern const text *es_apply_layout(const EsProjection *projection);
+extern EsFold *es_apply_begin_fold(const EsProjection *projection, const text *layout);
+extern void es_apply_fold(EsFold *fold, EsKeyState *state, const EsKeyed *keyed, int count, int64 *current);
+extern int	es_apply_call(const EsProjection *projection, const EsEvent *events, int count, int64 *current);
+extern void es_apply_call_reset(const EsProjection *projection);
 
 #endif							/* ES_PROJECTION_APPLY_H */

@@ -212,13 +212,13 @@ fold_batch(Batch *batch)
 	EsRun	   *run = batch->run;
 	int64	   *current = &batch->attempt->current;
 	EsKeyed    *keyed = palloc(sizeof(EsKeyed) * batch->count);
-	int			count = es_project_sort(run->projection, batch->events, batch->count, keyed, current);
+	int			count = es_apply_sort(run->projection, batch->events, batch->count, keyed, current);
 	MemoryContext batch_context = CurrentMemoryContext;
 	MemoryContext old_states = AllocSetContextCreate(batch_context, "eventstore projection state",
 													 ALLOCSET_DEFAULT_SIZES);
 	MemoryContext new_states = AllocSetContextCreate(batch_context, "eventstore projection states",
 													 ALLOCSET_DEFAULT_SIZES);
-	EsFold	   *fold = es_project_begin_fold(run->projection, run->progress.layout);
+	EsFold	   *fold = es_apply_begin_fold(run->projection, run->progress.layout);
 	EsReadModel model;
 	int			n;
 
@@ -227,11 +227,11 @@ fold_batch(Batch *batch)
 	{
 		EsKeyState	state = {.key = keyed[i].key};
 
-		n = es_project_same_key(&keyed[i], count - i);
+		n = es_apply_same_key(&keyed[i], count - i);
 		MemoryContextSwitchTo(old_states);
 		if (!es_readmodel_find(&model, &state))
 			MemoryContextSwitchTo(new_states);
-		es_project_fold(fold, &state, &keyed[i], n, current);
+		es_apply_fold(fold, &state, &keyed[i], n, current);
 		MemoryContextSwitchTo(batch_context);
 		es_readmodel_put(&model, &state);
 		MemoryContextReset(old_states);
@@ -246,7 +246,7 @@ fold_batch(Batch *batch)
 static void
 call_batch(Batch *batch)
 {
-	int			n = es_project_call(batch->run->projection, batch->events, batch->count, &batch->attempt->current);
+	int			n = es_apply_call(batch->run->projection, batch->events, batch->count, &batch->attempt->current);
 
 	if (n < batch->count)
 		batch->passed = batch->events[n - 1].position;
@@ -264,12 +264,12 @@ take_in(Batch *batch)
 	batch->attempt->called = true;
 	es_projection_become_creator(projection, &caller);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	es_project_upcast(projection, batch->events, batch->count, &batch->attempt->current);
+	es_apply_upcast(projection, batch->events, batch->count, &batch->attempt->current);
 	if (projection->reducer)
 	{
-		es_project_begin_about(&about);
+		es_apply_begin_about(&about);
 		fold_batch(batch);
-		es_project_end_about(&about);
+		es_apply_end_about(&about);
 	}
 	else
 		call_batch(batch);
@@ -390,11 +390,11 @@ run_deferred(EsAttempt *attempt)
 
 	attempt->ending = true;
 	attempt->current = 0;
-	es_project_begin_about(&about);
+	es_apply_begin_about(&about);
 	es_projection_become_creator(attempt->run->projection, &caller);
 	AfterTriggerSetState(statement);	/* all are immediate */
 	es_projection_become_caller(&caller);
-	es_project_end_about(&about);
+	es_apply_end_about(&about);
 }
 
 /*

@@ -152,7 +152,7 @@ create(EsProjection *projection, const char *command)
 	projection->creator = GetUserNameFromId(GetUserId(), false);
 	es_projection_insert(projection);
 	row.projection_id = projection->id;
-	row.layout = es_project_layout(projection);
+	row.layout = es_apply_layout(projection);
 	es_progress_insert(&row);
 	es_projection_announce(!projection->is_inline);
 	(void) es_projection_lock(projection->id, true);

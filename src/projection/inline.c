@@ -53,7 +53,7 @@ fold_key(EsFold *fold, EsReadModel *model, const EsKeyed *keyed, int count)
 		state.key = keyed[0].key;
 		es_readmodel_find_newest(model, &state);
 		before = state.version;
-		es_project_fold(fold, &state, keyed, count, &current);
+		es_apply_fold(fold, &state, keyed, count, &current);
 	} while (!es_readmodel_replace(model, &state, before));
 }
 
@@ -87,15 +87,15 @@ fold_events(const EsProjection *projection, const EsEvent *events, int count)
 	int64		current;
 	int			n;
 
-	count = es_project_sort(projection, events, count, keyed, &current);
+	count = es_apply_sort(projection, events, count, keyed, &current);
 	if (count == 0)
 		return;
 	find_live_generation(projection);
-	fold = es_project_begin_fold(projection, *projection->layout);
+	fold = es_apply_begin_fold(projection, *projection->layout);
 	es_readmodel_open(&model, projection->id, *projection->generation, false);
 	for (int i = 0; i < count; i += n)
 	{
-		n = es_project_same_key(&keyed[i], count - i);
+		n = es_apply_same_key(&keyed[i], count - i);
 		MemoryContextSwitchTo(context);
 		fold_key(fold, &model, &keyed[i], n);
 		MemoryContextSwitchTo(old);
@@ -113,7 +113,7 @@ call_handler(const EsProjection *projection, const EsEvent *events, int count)
 	int			n;
 
 	for (int i = 0; i < count; i += n)
-		n = es_project_call(projection, events + i, count - i, &current);
+		n = es_apply_call(projection, events + i, count - i, &current);
 }
 
 /* Takes events that a projection wants into it; upcasts them in place. */
@@ -124,7 +124,7 @@ project_events(const EsProjection *projection, EsEvent *events, int count)
 	int64		current;
 
 	es_projection_become_creator(projection, &caller);
-	es_project_upcast(projection, events, count, &current);
+	es_apply_upcast(projection, events, count, &current);
 	if (projection->reducer)
 		fold_events(projection, events, count);
 	else

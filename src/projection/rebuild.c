@@ -71,7 +71,7 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 		es_progress_delete(&old);
 		es_readmodel_drop(projection->id, old.generation);
 	}
-	row.layout = es_project_layout(projection);
+	row.layout = es_apply_layout(projection);
 	es_progress_insert(&row);
 	es_projection_announce(true);
 	PG_RETURN_VOID();
@@ -144,7 +144,7 @@ rebuild_by_handler(EsAttempt *attempt)
 	if (run->projection->is_inline)
 		attempt->upto = es_streamlock_freeze();
 	attempt->called = true;
-	es_project_call_reset(run->projection);
+	es_apply_call_reset(run->projection);
 	run->progress.position = 0;
 	es_rebuild_catch_up(attempt);
 	go_over(run);

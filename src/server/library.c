@@ -66,7 +66,7 @@ _PG_init(void)
 	es_projection_init();
 	es_batch_init();
 	es_declare_init();
-	es_utility_init();
+	es_statements_init();
 	es_ddlguard_init();
 	es_upgrade_init();
 	es_worker_init();

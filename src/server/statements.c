@@ -230,7 +230,7 @@ at_xact_end(XactEvent event, void *arg)
 
 /* Installs the hooks, if the library is preloaded; called once, from _PG_init. */
 void
-es_utility_init(void)
+es_statements_init(void)
 {
 	if (!process_shared_preload_libraries_in_progress)
 		return;

@@ -7,6 +7,6 @@
 
 #include "base/base.h"
 
-extern void es_utility_init(void);
+extern void es_statements_init(void);
 
 #endif							/* ES_SERVER_STATEMENTS_H */
