@@ -66,9 +66,9 @@ es_append(PG_FUNCTION_ARGS)
 	EsTarget	target = {0};
 	EsAppend	append = {.targets = &target,.ntargets = 1,.events = &event,.count = 1};
 
-	target.stream = es_base_stream_arg(fcinfo, 0);
-	es_base_require(fcinfo, 1, "type");
-	es_base_require(fcinfo, 2, "data");
+	target.stream = es_call_stream_arg(fcinfo, 0);
+	es_call_require(fcinfo, 1, "type");
+	es_call_require(fcinfo, 2, "data");
 	event.type = PG_GETARG_TEXT_PP(1);
 	event.data = PG_GETARG_DATUM(2);
 	event.metadata = PG_ARGISNULL(3) ? es_request_empty_object() : PG_GETARG_DATUM(3);
@@ -89,8 +89,8 @@ append_all(FunctionCallInfo fcinfo, void (*take) (EsAppend *, EsTarget *, Datum)
 	EsTarget	target = {0};
 	EsAppend	append = {.targets = &target,.ntargets = 1};
 
-	target.stream = es_base_stream_arg(fcinfo, 0);
-	es_base_require(fcinfo, 1, "events");
+	target.stream = es_call_stream_arg(fcinfo, 0);
+	es_call_require(fcinfo, 1, "events");
 	es_request_expectation(&target, fcinfo, 2);
 	take(&append, &target, PG_GETARG_DATUM(1));
 	es_append_run(&append);
@@ -136,9 +136,9 @@ es_append_many(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	EsAppend	append = {0};
 
-	es_base_require(fcinfo, 0, "events");
+	es_call_require(fcinfo, 0, "events");
 	es_request_many_from_json(&append, PG_GETARG_JSONB_P(0));
-	(void) es_base_begin_rows(fcinfo);
+	(void) es_call_begin_rows(fcinfo);
 	es_append_run(&append);
 	for (int i = 0; i < append.count; i++)
 	{

@@ -131,8 +131,8 @@ es_append_if(PG_FUNCTION_ARGS)
 	EsAppend	append = {.boundary = true};
 	EsTagQuery	query;
 
-	es_base_require(fcinfo, 0, "events");
-	es_base_require(fcinfo, 1, "after_position");
+	es_call_require(fcinfo, 0, "events");
+	es_call_require(fcinfo, 1, "after_position");
 	es_tagged_query_args(&query, fcinfo, 2, 3);
 	es_request_many_from_json(&append, PG_GETARG_JSONB_P(0));
 	es_append_run(&append);

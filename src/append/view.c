@@ -142,7 +142,7 @@ es_ingest_row(PG_FUNCTION_ARGS)
 	EsTarget	target = {0};
 	EsAppend	append = {.targets = &target,.ntargets = 1,.events = &event,.count = 1};
 
-	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
+	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
 							TRIGGER_FIRED_INSTEAD(trigger->tg_event) && is_our_view(trigger->tg_relation), "ingest");
 	desc = RelationGetDescr(trigger->tg_relation);
 	es_base_check_event(desc);
@@ -205,7 +205,7 @@ es_ingest_statement(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) &&
+	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) &&
 							TRIGGER_FIRED_BY_INSERT(trigger->tg_event) && is_our_view(trigger->tg_relation),
 							"ingest_statement");
 	if (TRIGGER_FIRED_BEFORE(trigger->tg_event))

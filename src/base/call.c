@@ -16,9 +16,9 @@
 #include "base/names.h"
 #include "base/objects.h"
 
-/* es_base_report_parallel raises 25000. */
+/* es_call_report_parallel raises 25000. */
 void
-es_base_report_parallel(void)
+es_call_report_parallel(void)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_TRANSACTION_STATE),
@@ -26,9 +26,9 @@ es_base_report_parallel(void)
 			errhint("Mark functions that use the event store as PARALLEL UNSAFE."));
 }
 
-/* es_base_require_trigger raises 39P01 unless a trigger function was called as what it is for. */
+/* es_call_require_trigger raises 39P01 unless a trigger function was called as what it is for. */
 void
-es_base_require_trigger(bool fits, const char *function)
+es_call_require_trigger(bool fits, const char *function)
 {
 	if (!fits)
 		ereport(ERROR,
@@ -36,9 +36,9 @@ es_base_require_trigger(bool fits, const char *function)
 				errmsg("function eventstore.%s is for triggers of the event store only", function));
 }
 
-/* es_base_require raises 22004 if an argument is NULL. */
+/* es_call_require raises 22004 if an argument is NULL. */
 void
-es_base_require(FunctionCallInfo fcinfo, int argno, const char *name)
+es_call_require(FunctionCallInfo fcinfo, int argno, const char *name)
 {
 	if (PG_ARGISNULL(argno))
 		ereport(ERROR,
@@ -46,21 +46,21 @@ es_base_require(FunctionCallInfo fcinfo, int argno, const char *name)
 				errmsg("%s must not be null", name));
 }
 
-/* es_base_stream_arg fetches an argument that names a stream, checked. */
+/* es_call_stream_arg fetches an argument that names a stream, checked. */
 text *
-es_base_stream_arg(FunctionCallInfo fcinfo, int argno)
+es_call_stream_arg(FunctionCallInfo fcinfo, int argno)
 {
 	text	   *name;
 
-	es_base_require(fcinfo, argno, "stream");
+	es_call_require(fcinfo, argno, "stream");
 	name = PG_GETARG_TEXT_PP(argno);
 	es_base_check_stream_name(name);
 	return name;
 }
 
-/* es_base_check_limit gives a limit as it is; a negative one is 22023. */
+/* es_call_check_limit gives a limit as it is; a negative one is 22023. */
 int64
-es_base_check_limit(int64 limit, const char *name)
+es_call_check_limit(int64 limit, const char *name)
 {
 	if (limit < 0)
 		ereport(ERROR,
@@ -69,11 +69,11 @@ es_base_check_limit(int64 limit, const char *name)
 	return limit;
 }
 
-/* es_base_limit_arg fetches a limit: NULL is unlimited, a negative one is 22023. */
+/* es_call_limit_arg fetches a limit: NULL is unlimited, a negative one is 22023. */
 int64
-es_base_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name)
+es_call_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name)
 {
-	return PG_ARGISNULL(argno) ? PG_INT64_MAX : es_base_check_limit(PG_GETARG_INT64(argno), name);
+	return PG_ARGISNULL(argno) ? PG_INT64_MAX : es_call_check_limit(PG_GETARG_INT64(argno), name);
 }
 
 /* es_call_interval_arg fetches a span of time, in microseconds; NULL is 22004, a negative one 22023. */
@@ -83,7 +83,7 @@ es_call_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name)
 	Interval   *interval;
 	double		usecs;
 
-	es_base_require(fcinfo, argno, name);
+	es_call_require(fcinfo, argno, name);
 	interval = PG_GETARG_INTERVAL_P(argno);
 	usecs = (double) interval->time + (double) interval->day * USECS_PER_DAY +
 		(double) interval->month * DAYS_PER_MONTH * USECS_PER_DAY;
@@ -95,13 +95,13 @@ es_call_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name)
 }
 
 /*
- * es_base_begin_rows begins the result of a function that returns rows, to be
+ * es_call_begin_rows begins the result of a function that returns rows, to be
  * put into ->setResult.  They stay in memory up to what a hash table may take:
  * a stream of some thousand events is folded by the client at once, and going
  * through a temporary file would cost more than reading it from the log.
  */
 ReturnSetInfo *
-es_base_begin_rows(FunctionCallInfo fcinfo)
+es_call_begin_rows(FunctionCallInfo fcinfo)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	bool		random_access;

@@ -91,7 +91,7 @@ fetch_slot_name(FunctionCallInfo fcinfo, char *slot_name)
 	const int	max = NAMEDATALEN - 1 - strlen(FEED_PREFIX);
 	char	   *feed;
 
-	es_base_require(fcinfo, 0, "feed");
+	es_call_require(fcinfo, 0, "feed");
 	feed = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (strlen(feed) < 1 || strlen(feed) > max)
 		ereport(ERROR,
@@ -271,7 +271,7 @@ es_create_feed(PG_FUNCTION_ARGS)
 	fetch_slot_name(fcinfo, slot_name);
 	(void) es_names_arg(fcinfo, 1, ES_NAME_CATEGORY, "categories");
 	(void) es_names_arg(fcinfo, 2, ES_NAME_TYPE, "types");
-	es_base_require(fcinfo, 3, "format");
+	es_call_require(fcinfo, 3, "format");
 	(void) es_feedoption_format(text_to_cstring(PG_GETARG_TEXT_PP(3)));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -324,7 +324,7 @@ es_drop_feed(PG_FUNCTION_ARGS)
 	char	   *feed;
 	char	   *slot_name;
 
-	es_base_require(fcinfo, 0, "feed");
+	es_call_require(fcinfo, 0, "feed");
 	feed = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	slot_name = psprintf("%s%s", FEED_PREFIX, feed);
 	check_rights();

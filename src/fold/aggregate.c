@@ -75,7 +75,7 @@ begin_group(FunctionCallInfo fcinfo, MemoryContext context)
 	MemoryContext old;
 	FoldGroup  *group;
 
-	es_base_require(fcinfo, 1, "reducer");
+	es_call_require(fcinfo, 1, "reducer");
 	old = MemoryContextSwitchTo(context);
 	group = palloc0(sizeof(FoldGroup));
 	group->engine = get_engine(fcinfo);
@@ -155,7 +155,7 @@ load(FunctionCallInfo fcinfo, FoldGroup *group)
 static void
 require_same_reducer(FunctionCallInfo fcinfo, const FoldGroup *group)
 {
-	es_base_require(fcinfo, 1, "reducer");
+	es_call_require(fcinfo, 1, "reducer");
 	if (!es_base_same_text(PG_GETARG_TEXT_PP(1), group->reducer))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -483,7 +483,7 @@ es_replay_category(PG_FUNCTION_ARGS)
 	text	   *category;
 	Snapshot	snapshot;
 
-	es_base_require(fcinfo, 0, "category");
+	es_call_require(fcinfo, 0, "category");
 	category = PG_GETARG_TEXT_PP(0);
 	es_names_check(category, ES_NAME_CATEGORY);
 	replay = es_replay_begin(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), category);

@@ -77,7 +77,7 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 {
 	text	   *name;
 
-	es_base_require(fcinfo, argno, "reducer");
+	es_call_require(fcinfo, argno, "reducer");
 	name = PG_GETARG_TEXT_PP(argno);
 	es_base_check_name(name, "reducer", ES_MAX_REDUCER_NAME);
 	if (es_resolve_is_builtin(text_to_cstring(name)))
@@ -127,7 +127,7 @@ on_unknown_arg(FunctionCallInfo fcinfo, int argno)
 {
 	char	   *on_unknown;
 
-	es_base_require(fcinfo, argno, "on_unknown");
+	es_call_require(fcinfo, argno, "on_unknown");
 	on_unknown = text_to_cstring(PG_GETARG_TEXT_PP(argno));
 	if (strcmp(on_unknown, "ignore") != 0 && strcmp(on_unknown, "error") != 0)
 		ereport(ERROR,
@@ -159,7 +159,7 @@ state_type_arg(FunctionCallInfo fcinfo, int argno)
 {
 	Oid			type;
 
-	es_base_require(fcinfo, argno, "state_type");
+	es_call_require(fcinfo, argno, "state_type");
 	type = PG_GETARG_OID(argno);
 	if (!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(type)))
 		ereport(ERROR,
@@ -332,8 +332,8 @@ es_register_reducer(PG_FUNCTION_ARGS)
 	Oid			function;
 	Relation	reducers;
 
-	es_base_require(fcinfo, 1, "event_type");
-	es_base_require(fcinfo, 2, "handler");
+	es_call_require(fcinfo, 1, "event_type");
+	es_call_require(fcinfo, 2, "handler");
 	type = PG_GETARG_TEXT_PP(1);
 	function = PG_GETARG_OID(2);
 	es_base_check_type_name(type);
@@ -362,8 +362,8 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 	Oid			state_type;
 	Relation	reducers;
 
-	es_base_require(fcinfo, 1, "event_type");
-	es_base_require(fcinfo, 2, "ops");
+	es_call_require(fcinfo, 1, "event_type");
+	es_call_require(fcinfo, 2, "ops");
 	type = PG_GETARG_TEXT_PP(1);
 	ops = PG_GETARG_JSONB_P(2);
 	es_base_check_type_name(type);
@@ -396,7 +396,7 @@ es_snapshot_every(PG_FUNCTION_ARGS)
 	int			every;
 	Relation	reducers;
 
-	es_base_require(fcinfo, 0, "reducer");
+	es_call_require(fcinfo, 0, "reducer");
 	name = PG_GETARG_TEXT_PP(0);
 	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 1)
 		ereport(ERROR,
@@ -424,7 +424,7 @@ es_drop_snapshots(PG_FUNCTION_ARGS)
 	text	   *name;
 	Relation	reducers;
 
-	es_base_require(fcinfo, 0, "reducer");
+	es_call_require(fcinfo, 0, "reducer");
 	name = PG_GETARG_TEXT_PP(0);
 	reducers = open_for_change("es_drop_snapshots()");
 	require_known(name);

@@ -275,7 +275,7 @@ emit_state(ReturnSetInfo *result, const text *stream, EsReplay *replay)
 Datum
 es_replay(PG_FUNCTION_ARGS)
 {
-	text	   *stream = es_base_stream_arg(fcinfo, 0);
+	text	   *stream = es_call_stream_arg(fcinfo, 0);
 	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 2, "until_version", PG_INT64_MAX),
 		.as_of = es_replay_as_of_arg(fcinfo, 3)
 	};
@@ -311,7 +311,7 @@ skip_steps(EsReplay *replay, EsStreamScan *scan, int64 from_version)
 Datum
 es_replay_steps(PG_FUNCTION_ARGS)
 {
-	EsStreamScanOptions options = {.stream = es_base_stream_arg(fcinfo, 0)};
+	EsStreamScanOptions options = {.stream = es_call_stream_arg(fcinfo, 0)};
 	int64		from_version = version_arg(fcinfo, 2, "from_version", 1);
 	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 3, "until_version", PG_INT64_MAX),
 		.as_of = DT_NOEND
@@ -396,7 +396,7 @@ state_as(FunctionCallInfo fcinfo, EsFold *fold, Oid wanted, bool *isnull)
 Datum
 es_replay_as(PG_FUNCTION_ARGS)
 {
-	text	   *stream = es_base_stream_arg(fcinfo, 0);
+	text	   *stream = es_call_stream_arg(fcinfo, 0);
 	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 3, "until_version", PG_INT64_MAX),
 		.as_of = es_replay_as_of_arg(fcinfo, 4)
 	};
@@ -425,7 +425,7 @@ es_replay_as(PG_FUNCTION_ARGS)
 Datum
 es_snapshot(PG_FUNCTION_ARGS)
 {
-	EsStreamScanOptions options = {.stream = es_base_stream_arg(fcinfo, 0)};
+	EsStreamScanOptions options = {.stream = es_call_stream_arg(fcinfo, 0)};
 	EsSnapshotBounds bounds = {.version = PG_INT64_MAX,.as_of = DT_NOEND};
 	EsReplay	replay = begin_replay(fcinfo, 1, options.stream);
 	EsStreamScan *scan;

@@ -391,9 +391,9 @@ put_upcaster(Relation table, Datum type, int from_version, const char *handler, 
 static Relation
 begin_registration(FunctionCallInfo fcinfo, const char *command, const char *third)
 {
-	es_base_require(fcinfo, 0, "type");
-	es_base_require(fcinfo, 1, "from_version");
-	es_base_require(fcinfo, 2, third);
+	es_call_require(fcinfo, 0, "type");
+	es_call_require(fcinfo, 1, "from_version");
+	es_call_require(fcinfo, 2, third);
 	es_base_check_type_name(PG_GETARG_TEXT_PP(0));
 	if (PG_GETARG_INT32(1) < 1 || PG_GETARG_INT32(1) == PG_INT32_MAX)
 		ereport(ERROR,

@@ -420,7 +420,7 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 {
 	int64		size;
 
-	es_base_require(fcinfo, 0, "positions");
+	es_call_require(fcinfo, 0, "positions");
 	size = PG_GETARG_INT64(0);
 	es_subscriber_prevent_write("es_set_segment_size()");
 	if (!es_base_owns_store(GetUserId()))

@@ -529,7 +529,7 @@ es_settle_compute(void)
 	int64		goal;
 	int64		now;
 
-	es_base_refuse_parallel();
+	es_call_refuse_parallel();
 	es_base_flush_pending();
 	check_log();
 	if (!es_settle_for_worker)

@@ -193,7 +193,7 @@ es_wait(PG_FUNCTION_ARGS)
 {
 	int64		timeout;
 
-	es_base_require(fcinfo, 0, "after_position");
+	es_call_require(fcinfo, 0, "after_position");
 	timeout = es_wait_cap(es_call_interval_arg(fcinfo, 1, "timeout"));
 	PG_RETURN_INT64(wait_until_settled(PG_GETARG_INT64(0), timeout, false));
 }
@@ -213,7 +213,7 @@ es_wait_for(PG_FUNCTION_ARGS)
 	int64		timeout;
 	int64		settled;
 
-	es_base_require(fcinfo, 0, "after_position");
+	es_call_require(fcinfo, 0, "after_position");
 	after = PG_GETARG_INT64(0);
 	timeout = es_call_interval_arg(fcinfo, 1, "timeout");
 	detached = es_wait_detach(fcinfo);

@@ -52,7 +52,7 @@ inline_arg(FunctionCallInfo fcinfo, int argno)
 {
 	char	   *mode;
 
-	es_base_require(fcinfo, argno, "mode");
+	es_call_require(fcinfo, argno, "mode");
 	mode = text_to_cstring(PG_GETARG_TEXT_PP(argno));
 	if (strcmp(mode, "inline") != 0 && strcmp(mode, "async") != 0)
 		ereport(ERROR,
@@ -80,7 +80,7 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 {
 	text	   *name;
 
-	es_base_require(fcinfo, argno, "reducer");
+	es_call_require(fcinfo, argno, "reducer");
 	name = PG_GETARG_TEXT_PP(argno);
 	es_base_lock(&es_reducer_table, RowExclusiveLock);
 	if (es_resolve_pin(name, CurrentMemoryContext) == NULL)
@@ -178,7 +178,7 @@ es_create_projection(PG_FUNCTION_ARGS)
 	projection.name = es_projection_name_arg(fcinfo, 0);
 	projection.is_inline = inline_arg(fcinfo, 2);
 	projection.categories = category_arg(fcinfo, 3);
-	es_base_require(fcinfo, 4, "key");
+	es_call_require(fcinfo, 4, "key");
 	projection.key = PG_GETARG_TEXT_PP(4);
 	(void) es_value_compile_key(projection.key);
 	es_subscriber_prevent_write("es_create_projection()");
@@ -201,7 +201,7 @@ es_create_handler_projection(PG_FUNCTION_ARGS)
 	EsProjection projection = {0};
 
 	projection.name = es_projection_name_arg(fcinfo, 0);
-	es_base_require(fcinfo, 1, "handler");
+	es_call_require(fcinfo, 1, "handler");
 	projection.is_inline = inline_arg(fcinfo, 2);
 	projection.categories = es_names_arg(fcinfo, 3, ES_NAME_CATEGORY, "categories");
 	projection.types = es_names_arg(fcinfo, 4, ES_NAME_TYPE, "types");

@@ -298,7 +298,7 @@ es_projection_name_arg(FunctionCallInfo fcinfo, int argno)
 {
 	text	   *name;
 
-	es_base_require(fcinfo, argno, "projection");
+	es_call_require(fcinfo, argno, "projection");
 	name = PG_GETARG_TEXT_PP(argno);
 	es_base_check_name(name, "projection", ES_MAX_PROJECTION_NAME);
 	return name;

@@ -379,7 +379,7 @@ es_projection(PG_FUNCTION_ARGS)
 {
 	const EsProjection *projection;
 	Snapshot	snapshot = GetActiveSnapshot();
-	ReturnSetInfo *result = es_base_begin_rows(fcinfo);
+	ReturnSetInfo *result = es_call_begin_rows(fcinfo);
 	EsRows		rows = {.shape = &states,.mode = AccessShareLock,.snapshot = snapshot};
 
 	es_subscriber_refuse_part();

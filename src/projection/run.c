@@ -111,7 +111,7 @@ Datum
 es_run_projection(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_projection_name_arg(fcinfo, 0);
-	EsRun		run = {.most = es_base_limit_arg(fcinfo, 1, "max_events")};
+	EsRun		run = {.most = es_call_limit_arg(fcinfo, 1, "max_events")};
 
 	es_subscriber_prevent_write("es_run_projection()");
 	run.projection = es_projection_get_locked(name);
@@ -138,7 +138,7 @@ es_skip_event(PG_FUNCTION_ARGS)
 	int64		position;
 	bool		skipped = false;
 
-	es_base_require(fcinfo, 1, "position");
+	es_call_require(fcinfo, 1, "position");
 	position = PG_GETARG_INT64(1);
 	es_subscriber_prevent_write("es_skip_event()");
 	projection = es_projection_get_locked(name);
@@ -202,7 +202,7 @@ es_wait_projection(PG_FUNCTION_ARGS)
 	EsWait		wait = {.look = look_at_projection,.arg = &what};
 	const EsProjection *projection = es_projection_get(what.name);
 
-	es_base_require(fcinfo, 1, "position");
+	es_call_require(fcinfo, 1, "position");
 	what.position = PG_GETARG_INT64(1);
 	wait.timeout = es_wait_cap(es_call_interval_arg(fcinfo, 2, "timeout"));
 	wait.interest = projection->is_inline ? ES_WAKE_ALL : es_wake_projection(projection->id);

@@ -355,9 +355,9 @@ es_read_all(PG_FUNCTION_ARGS)
 {
 	EsLogFilter filter = {0};
 
-	es_base_require(fcinfo, 0, "after_position");
+	es_call_require(fcinfo, 0, "after_position");
 	filter.after = PG_GETARG_INT64(0);
-	filter.max_count = es_base_limit_arg(fcinfo, 1, "max_count");
+	filter.max_count = es_call_limit_arg(fcinfo, 1, "max_count");
 	filter.categories = es_names_arg(fcinfo, 2, ES_NAME_CATEGORY, "categories");
 	filter.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
 	if (!PG_ARGISNULL(4))
@@ -366,7 +366,7 @@ es_read_all(PG_FUNCTION_ARGS)
 		narrow_by_prefix(&filter);
 	}
 	filter.upto = PG_ARGISNULL(5) ? PG_INT64_MAX : PG_GETARG_INT64(5);
-	(void) es_base_begin_rows(fcinfo);
+	(void) es_call_begin_rows(fcinfo);
 	es_log_read(&filter, es_log_return_event, fcinfo->resultinfo);
 	return (Datum) 0;
 }
@@ -381,16 +381,16 @@ es_read_category(PG_FUNCTION_ARGS)
 	EsLogFilter filter = {0};
 	text	   *category;
 
-	es_base_require(fcinfo, 0, "category");
-	es_base_require(fcinfo, 1, "after_position");
+	es_call_require(fcinfo, 0, "category");
+	es_call_require(fcinfo, 1, "after_position");
 	category = PG_GETARG_TEXT_PP(0);
 	es_names_check(category, ES_NAME_CATEGORY);
 	filter.categories = es_names_of_one(category);
 	filter.after = PG_GETARG_INT64(1);
-	filter.max_count = es_base_limit_arg(fcinfo, 2, "max_count");
+	filter.max_count = es_call_limit_arg(fcinfo, 2, "max_count");
 	filter.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
 	filter.upto = PG_ARGISNULL(4) ? PG_INT64_MAX : PG_GETARG_INT64(4);
-	(void) es_base_begin_rows(fcinfo);
+	(void) es_call_begin_rows(fcinfo);
 	es_log_read(&filter, es_log_return_event, fcinfo->resultinfo);
 	return (Datum) 0;
 }

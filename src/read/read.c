@@ -466,9 +466,9 @@ es_read(PG_FUNCTION_ARGS)
 	EsStreamScan *scan;
 	EsEvent		event;
 
-	options.stream = es_base_stream_arg(fcinfo, 0);
-	left = es_base_limit_arg(fcinfo, 2, "max_count");
-	es_base_require(fcinfo, 3, "backwards");
+	options.stream = es_call_stream_arg(fcinfo, 0);
+	left = es_call_limit_arg(fcinfo, 2, "max_count");
+	es_call_require(fcinfo, 3, "backwards");
 	options.backwards = PG_GETARG_BOOL(3);
 	options.gives_out = true;
 	if (!PG_ARGISNULL(1))
@@ -482,7 +482,7 @@ es_read(PG_FUNCTION_ARGS)
 			options.from_version = 1;
 		}
 	}
-	(void) es_base_begin_rows(fcinfo);
+	(void) es_call_begin_rows(fcinfo);
 	scan = es_read_stream_begin(&options);
 	while (left-- > 0 && es_read_stream_next(scan, &event))
 	{

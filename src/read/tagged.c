@@ -175,11 +175,11 @@ es_read_tagged(PG_FUNCTION_ARGS)
 	TaggedRead	read = {.query = &query,.result = fcinfo->resultinfo};
 	Snapshot	snapshot;
 
-	es_base_require(fcinfo, 0, "tags");
-	es_base_require(fcinfo, 2, "after_position");
+	es_call_require(fcinfo, 0, "tags");
+	es_call_require(fcinfo, 2, "after_position");
 	es_tagged_query_args(&query, fcinfo, 1, 0);
-	read.left = es_base_limit_arg(fcinfo, 3, "max_count");
-	(void) es_base_begin_rows(fcinfo);
+	read.left = es_call_limit_arg(fcinfo, 3, "max_count");
+	(void) es_call_begin_rows(fcinfo);
 	query.after = Max(PG_GETARG_INT64(2), 0);
 	query.upto = es_settle_compute();
 	if (read.left == 0)

@@ -351,7 +351,7 @@ es_mirror_before_subscribe(PG_FUNCTION_ARGS)
 {
 	const Node *statement;
 
-	es_base_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "before_subscribe");
+	es_call_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "before_subscribe");
 	statement = ((EventTriggerData *) fcinfo->context)->parsetree;
 	if (!es_base_owns_store(GetUserId()))
 		PG_RETURN_NULL();
@@ -480,7 +480,7 @@ es_mirror_after_subscription(PG_FUNCTION_ARGS)
 {
 	const Node *statement;
 
-	es_base_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "after_subscription");
+	es_call_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "after_subscription");
 	statement = ((EventTriggerData *) fcinfo->context)->parsetree;
 	if (IsA(statement, CreateSubscriptionStmt) && es_base_owns_store(GetUserId()))
 		after_create((const CreateSubscriptionStmt *) statement);
@@ -524,7 +524,7 @@ es_mirror_segment_once(PG_FUNCTION_ARGS)
 	bool		isnull;
 	bool		exists;
 
-	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) &&
+	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo) &&
 							RelationGetRelid(trigger->tg_relation) == es_base_oid(&es_segment_table), "segment_once");
 	if (!IsLogicalWorker())
 		return PointerGetDatum(trigger->tg_trigtuple);
@@ -552,7 +552,7 @@ es_mirror_segment(PG_FUNCTION_ARGS)
 	Oid			relid;
 	bool		isnull;
 
-	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo) &&
+	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo) &&
 							RelationGetRelid(trigger->tg_relation) == es_base_oid(&es_segment_table), "mirror_segment");
 	if (!IsLogicalWorker())
 		return PointerGetDatum(NULL);
@@ -638,7 +638,7 @@ es_mirror_before_copy(Relation rel)
 Datum
 es_mirror_forget(PG_FUNCTION_ARGS)
 {
-	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo), "forget_segments");
+	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo), "forget_segments");
 	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
 	return PointerGetDatum(NULL);
 }

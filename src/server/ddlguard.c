@@ -537,7 +537,7 @@ check_statement(const Node *statement)
 Datum
 es_ddlguard_statement(PG_FUNCTION_ARGS)
 {
-	es_base_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "guard_ddl");
+	es_call_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "guard_ddl");
 	/* to whom the store is not, the server says so */
 	if (is_on_guard() && has_privs_of_role(GetUserId(), es_base_find_extension().owner))
 		check_statement(((EventTriggerData *) fcinfo->context)->parsetree);

@@ -49,7 +49,7 @@ es_store_guard_rows(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_rows");
+	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_rows");
 	if (IsLogicalWorker() && !trigger->tg_relation->rd_rel->relispartition)
 		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
 							   trigger->tg_newtuple : trigger->tg_trigtuple);
@@ -67,7 +67,7 @@ es_store_guard_statement(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_statement");
+	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_statement");
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
 		refuse_change(trigger);
 	if (!es_base_owns_store(GetUserId()))

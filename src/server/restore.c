@@ -98,7 +98,7 @@ es_restore_guard(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	es_base_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_restore");
+	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_restore");
 	if (IsLogicalWorker())
 		return PointerGetDatum(NULL);
 	if (trigger->tg_relation->rd_rel->relispartition ||

@@ -403,7 +403,7 @@ es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id, Transaction
 Datum
 es_stream_version(PG_FUNCTION_ARGS)
 {
-	text	   *name = es_base_stream_arg(fcinfo, 0);
+	text	   *name = es_call_stream_arg(fcinfo, 0);
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 	EsSegmentScan scan = {.fresh = &snapshot,.needed = true};
 	EsStream	stream;

@@ -82,8 +82,8 @@ begin_delivery(Delivery *delivery, FunctionCallInfo fcinfo, int member_argno, co
 	int			partition;
 
 	delivery->name = es_subscription_name_arg(fcinfo, 0);
-	es_base_require(fcinfo, 1, "partition");
-	es_base_require(fcinfo, 2, "position");
+	es_call_require(fcinfo, 1, "partition");
+	es_call_require(fcinfo, 2, "position");
 	partition = PG_GETARG_INT32(1);
 	delivery->position = PG_GETARG_INT64(2);
 	delivery->member = es_subscription_member_arg(fcinfo, member_argno);
@@ -257,7 +257,7 @@ es_parked(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_subscription_name_arg(fcinfo, 0);
 	const EsSubscription *subscription = es_subscription_get(name);
-	ReturnSetInfo *result = es_base_begin_rows(fcinfo);
+	ReturnSetInfo *result = es_call_begin_rows(fcinfo);
 	EsPartition *rows = es_partition_read_all(subscription);
 
 	if (rows == NULL)

@@ -26,7 +26,7 @@ int_arg(FunctionCallInfo fcinfo, int argno, const char *name, int most, bool nul
 
 	if (null_allowed && PG_ARGISNULL(argno))
 		return 0;
-	es_base_require(fcinfo, argno, name);
+	es_call_require(fcinfo, argno, name);
 	value = PG_GETARG_INT32(argno);
 	if (value < 1 || value > most)
 		ereport(ERROR,

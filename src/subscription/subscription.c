@@ -79,7 +79,7 @@ es_subscription_name_arg(FunctionCallInfo fcinfo, int argno)
 {
 	text	   *name;
 
-	es_base_require(fcinfo, argno, "subscription");
+	es_call_require(fcinfo, argno, "subscription");
 	name = PG_GETARG_TEXT_PP(argno);
 	es_base_check_name(name, "subscription", ES_MAX_SUBSCRIPTION_NAME);
 	return name;
@@ -253,7 +253,7 @@ es_subscription_partition_of(const EsSubscription *subscription, const text *str
 }
 
 /*
- * es_subscription_begin_delivery is es_base_begin_rows for rows of es_delivery;
+ * es_subscription_begin_delivery is es_call_begin_rows for rows of es_delivery;
  * 55000 if it has not the attributes that it was made with.
  */
 ReturnSetInfo *
@@ -263,7 +263,7 @@ es_subscription_begin_delivery(FunctionCallInfo fcinfo)
 		INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID, INT4OID, INT4OID
 	};
 
-	ReturnSetInfo *result = es_base_begin_rows(fcinfo);
+	ReturnSetInfo *result = es_call_begin_rows(fcinfo);
 
 	es_base_check_type(result->setDesc, types, lengthof(types));
 	return result;

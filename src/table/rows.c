@@ -37,7 +37,7 @@ es_rows_fresh_snapshot(void)
 {
 	Snapshot	snapshot;
 
-	es_base_refuse_parallel();
+	es_call_refuse_parallel();
 	es_base_flush_pending();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	/* it is our copy; the next command's eyes see this command's rows */
