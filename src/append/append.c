@@ -163,7 +163,7 @@ es_append_many(PG_FUNCTION_ARGS)
 Datum
 es_last_position(PG_FUNCTION_ARGS)
 {
-	es_base_flush_pending();
+	es_pending_flush();
 	if (es_attempt_last_position == 0)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(es_attempt_last_position);

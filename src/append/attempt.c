@@ -666,7 +666,7 @@ es_attempt_run(EsAppend *append)
 	MemoryContext old;
 
 	check_may_write();
-	es_base_flush_pending();
+	es_pending_flush();
 	es_timeline_check();
 	es_streamlock_lock_table();
 	complete_ids(append);

@@ -90,7 +90,7 @@ make_room(void)
 	rows.bytes = 0;
 }
 
-/* Appends what is pending; es_base_flush_hook. */
+/* Appends what is pending; es_pending_flush_hook. */
 static void
 write_rows(void)
 {
@@ -165,7 +165,7 @@ es_bulk_init(void)
 {
 	RegisterXactCallback(at_xact_end, NULL);
 	RegisterSubXactCallback(at_subxact_end, NULL);
-	es_base_flush_hook = write_rows;
+	es_pending_flush_hook = write_rows;
 }
 
 /* es_bulk_begin_statement: a statement begins to put rows into es_events. */

@@ -475,7 +475,7 @@ es_request_from_array(EsAppend *append, EsTarget *target, Datum array)
 	bool		typbyval;
 	char		typalign;
 
-	es_base_check_type(desc, types, Natts_es_new_event);
+	es_event_check_type(desc, types, Natts_es_new_event);
 	get_typlenbyvalalign(type, &typlen, &typbyval, &typalign);
 	deconstruct_array(events, type, typlen, typbyval, typalign, &elements, &isnull, &count);
 	allocate_events(append, count);

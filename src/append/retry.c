@@ -108,7 +108,7 @@ compare_run(EsNewEvent *event, int count, const EsStream *stream, int64 version)
 			EsEvent		stored;
 
 			CHECK_FOR_INTERRUPTS();
-			es_base_deform_event(scan.slot, &stored, true);
+			es_event_deform(scan.slot, &stored, true);
 			same = same_contents(event, &stored);
 			if (!same)
 				break;

@@ -145,7 +145,7 @@ es_ingest_row(PG_FUNCTION_ARGS)
 	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
 							TRIGGER_FIRED_INSTEAD(trigger->tg_event) && is_our_view(trigger->tg_relation), "ingest");
 	desc = RelationGetDescr(trigger->tg_relation);
-	es_base_check_event(desc);
+	es_event_check(desc);
 	heap_deform_tuple(trigger->tg_trigtuple, desc, values, isnull);
 	check_columns(isnull);
 	take_row(&target, &event, values, isnull);
@@ -227,8 +227,8 @@ es_ingest_cast(PG_FUNCTION_ARGS)
 	bool		isnull[Natts_es_event];
 	Datum		result;
 
-	es_base_check_event(view);
-	es_base_check_event(event);
+	es_event_check(view);
+	es_event_check(event);
 	heap_deform_tuple(&tuple, view, values, isnull);
 	result = HeapTupleGetDatum(heap_form_tuple(event, values, isnull));
 	ReleaseTupleDesc(view);

@@ -110,7 +110,7 @@ es_call_begin_rows(FunctionCallInfo fcinfo)
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (result->setDesc->tdtypeid == es_base_event_type())
-		es_base_check_event(result->setDesc);
+		es_event_check(result->setDesc);
 	random_access = (result->allowedModes & SFRM_Materialize_Random) != 0;
 	tuplestore_end(result->setResult);
 	old = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);

@@ -16,12 +16,12 @@
 #include "base/objects.h"
 
 /*
- * es_base_deform_event reads a slot of a segment; the varlenas stay in the slot.
+ * es_event_deform reads a slot of a segment; the varlenas stay in the slot.
  * Metadata, the last column, are only read if they are wanted: they may be in
  * memory that nothing else has touched.
  */
 void
-es_base_deform_event(TupleTableSlot *slot, EsEvent *event, bool with_metadata)
+es_event_deform(TupleTableSlot *slot, EsEvent *event, bool with_metadata)
 {
 	Datum	   *v = slot->tts_values;
 
@@ -42,9 +42,9 @@ es_base_deform_event(TupleTableSlot *slot, EsEvent *event, bool with_metadata)
 	event->metadata = with_metadata ? v[Anum_es_events_metadata - 1] : (Datum) 0;
 }
 
-/* es_base_event_values fills the attributes of es_event; they point into the event. */
+/* es_event_values fills the attributes of es_event; they point into the event. */
 void
-es_base_event_values(const EsEvent *event, Datum *values, bool *isnull)
+es_event_values(const EsEvent *event, Datum *values, bool *isnull)
 {
 	memset(isnull, false, Natts_es_event * sizeof(bool));
 	values[Anum_es_event_position - 1] = Int64GetDatum(event->position);
@@ -59,11 +59,11 @@ es_base_event_values(const EsEvent *event, Datum *values, bool *isnull)
 }
 
 /*
- * es_base_check_type raises 55000 unless a composite type of ours has the
+ * es_event_check_type raises 55000 unless a composite type of ours has the
  * attributes that it was made with: they are read and written by number.
  */
 void
-es_base_check_type(TupleDesc desc, const Oid *types, int natts)
+es_event_check_type(TupleDesc desc, const Oid *types, int natts)
 {
 	bool		same = desc->natts == natts;
 
@@ -78,54 +78,54 @@ es_base_check_type(TupleDesc desc, const Oid *types, int natts)
 				errhint("Undo what was done to it with ALTER TYPE."));
 }
 
-/* es_base_check_event does so for es_event, and what has the same attributes. */
+/* es_event_check does so for es_event, and what has the same attributes. */
 void
-es_base_check_event(TupleDesc desc)
+es_event_check(TupleDesc desc)
 {
 	static const Oid types[Natts_es_event] = {
 		INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID
 	};
 
-	es_base_check_type(desc, types, Natts_es_event);
+	es_event_check_type(desc, types, Natts_es_event);
 }
 
-/* es_base_form_event makes an es_event value of its attributes, in the current memory context. */
+/* es_event_form makes an es_event value of its attributes, in the current memory context. */
 Datum
-es_base_form_event(Datum *values, bool *isnull)
+es_event_form(Datum *values, bool *isnull)
 {
 	TupleDesc	desc = lookup_rowtype_tupdesc(es_base_event_type(), -1);
 	HeapTuple	tuple;
 
-	es_base_check_event(desc);
+	es_event_check(desc);
 	tuple = heap_form_tuple(desc, values, isnull);
 	ReleaseTupleDesc(desc);
 	return HeapTupleGetDatum(tuple);
 }
 
-/* es_base_event_datum makes an es_event value of an event, in the current memory context. */
+/* es_event_datum makes an es_event value of an event, in the current memory context. */
 Datum
-es_base_event_datum(const EsEvent *event)
+es_event_datum(const EsEvent *event)
 {
 	Datum		values[Natts_es_event];
 	bool		isnull[Natts_es_event];
 
-	es_base_event_values(event, values, isnull);
-	return es_base_form_event(values, isnull);
+	es_event_values(event, values, isnull);
+	return es_event_form(values, isnull);
 }
 
 /*
- * es_base_event_of_datum takes an es_event value apart, into its attributes and
+ * es_event_of_datum takes an es_event value apart, into its attributes and
  * into an event, where what is NULL is empty.  False if its type or its data is
  * NULL: then it is no event.
  */
 bool
-es_base_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull)
+es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull)
 {
 	HeapTupleHeader header = DatumGetHeapTupleHeader(composite);
 	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
 	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header),.t_data = header};
 
-	es_base_check_event(desc);
+	es_event_check(desc);
 	heap_deform_tuple(&tuple, desc, values, isnull);
 	ReleaseTupleDesc(desc);
 	memset(event, 0, sizeof(*event));

@@ -65,12 +65,12 @@ typedef struct EsEvent
 	Datum		metadata;		/* jsonb; 0 if it was not wanted */
 } EsEvent;
 
-extern void es_base_deform_event(TupleTableSlot *slot, EsEvent *event, bool with_metadata);
-extern void es_base_event_values(const EsEvent *event, Datum *values, bool *isnull);
-extern void es_base_check_type(TupleDesc desc, const Oid *types, int natts);
-extern void es_base_check_event(TupleDesc desc);
-extern Datum es_base_form_event(Datum *values, bool *isnull);
-extern Datum es_base_event_datum(const EsEvent *event);
-extern bool es_base_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull);
+extern void es_event_deform(TupleTableSlot *slot, EsEvent *event, bool with_metadata);
+extern void es_event_values(const EsEvent *event, Datum *values, bool *isnull);
+extern void es_event_check_type(TupleDesc desc, const Oid *types, int natts);
+extern void es_event_check(TupleDesc desc);
+extern Datum es_event_form(Datum *values, bool *isnull);
+extern Datum es_event_datum(const EsEvent *event);
+extern bool es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull);
 
 #endif							/* ES_BASE_EVENT_H */

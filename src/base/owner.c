@@ -10,12 +10,12 @@
 #include "base/objects.h"
 
 /*
- * es_base_enter_settings makes what the server writes as text, and what names
- * stand for, independent of the session, until es_base_leave_settings; an error
+ * es_owner_enter_settings makes what the server writes as text, and what names
+ * stand for, independent of the session, until es_owner_leave_settings; an error
  * undoes it at (sub)transaction abort.
  */
 int
-es_base_enter_settings(void)
+es_owner_enter_settings(void)
 {
 	static const char *const settings[][2] = {
 		{"search_path", "pg_catalog, pg_temp"}, {"quote_all_identifiers", "off"},
@@ -31,30 +31,30 @@ es_base_enter_settings(void)
 	return level;
 }
 
-/* es_base_leave_settings undoes es_base_enter_settings, or all of an inner level. */
+/* es_owner_leave_settings undoes es_owner_enter_settings, or all of an inner level. */
 void
-es_base_leave_settings(int level)
+es_owner_leave_settings(int level)
 {
 	AtEOXact_GUC(false, level);
 }
 
 /*
- * es_base_become_owner makes the extension's owner the current user, with
+ * es_owner_enter makes the extension's owner the current user, with
  * settings of our own, for SQL of our own.  An error undoes it at
- * (sub)transaction abort; otherwise es_base_become_caller does.
+ * (sub)transaction abort; otherwise es_owner_leave does.
  */
 void
-es_base_become_owner(EsOwnerContext *saved)
+es_owner_enter(EsOwnerContext *saved)
 {
 	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
 	SetUserIdAndSecContext(es_base_store()->owner,
 						   saved->sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	saved->guc_level = es_base_enter_settings();
+	saved->guc_level = es_owner_enter_settings();
 }
 
-/* es_base_become_caller undoes es_base_become_owner. */
+/* es_owner_leave undoes es_owner_enter. */
 void
-es_base_become_caller(const EsOwnerContext *saved)
+es_owner_leave(const EsOwnerContext *saved)
 {
 	AtEOXact_GUC(false, saved->guc_level);
 	SetUserIdAndSecContext(saved->user, saved->sec_context);

@@ -15,9 +15,9 @@ typedef struct EsOwnerContext
 	int			guc_level;
 } EsOwnerContext;
 
-extern int	es_base_enter_settings(void);
-extern void es_base_leave_settings(int level);
-extern void es_base_become_owner(EsOwnerContext *saved);
-extern void es_base_become_caller(const EsOwnerContext *saved);
+extern int	es_owner_enter_settings(void);
+extern void es_owner_leave_settings(int level);
+extern void es_owner_enter(EsOwnerContext *saved);
+extern void es_owner_leave(const EsOwnerContext *saved);
 
 #endif							/* ES_BASE_OWNER_H */

@@ -7,4 +7,4 @@
  */
 #include "base/pending.h"
 
-void		(*es_base_flush_hook) (void) = NULL;
+void		(*es_pending_flush_hook) (void) = NULL;

@@ -8,14 +8,14 @@
 #include "base/base.h"
 
 /* Appends what is pending.  Set by the part that keeps it. */
-extern void (*es_base_flush_hook) (void);
+extern void (*es_pending_flush_hook) (void);
 
-/* es_base_flush_pending must be called before anything looks at the log. */
+/* es_pending_flush must be called before anything looks at the log. */
 static inline void
-es_base_flush_pending(void)
+es_pending_flush(void)
 {
-	if (es_base_flush_hook)
-		es_base_flush_hook();
+	if (es_pending_flush_hook)
+		es_pending_flush_hook();
 }
 
 #endif							/* ES_BASE_PENDING_H */

@@ -242,7 +242,7 @@ read_event(LogicalDecodingContext *ctx, Relation relation,
 	for (int i = 0; HeapTupleHasNulls(tuple) && i < Natts_es_events; i++)
 		if (slot_attisnull(feed->slot, i + 1))
 			elog(ERROR, "null in column %d of an event", i + 1);
-	es_base_deform_event(feed->slot, event, true);
+	es_event_deform(feed->slot, event, true);
 	return true;
 }
 

@@ -52,7 +52,7 @@ es_feed_message(PG_FUNCTION_ARGS)
 	bool		isnull[Natts_es_event];
 	StringInfoData out;
 
-	if (!es_base_event_of_datum(PG_GETARG_DATUM(0), &event, values, isnull))
+	if (!es_event_of_datum(PG_GETARG_DATUM(0), &event, values, isnull))
 		PG_RETURN_NULL();
 
 	es_feedformat_check(&event, format);

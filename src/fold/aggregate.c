@@ -193,7 +193,7 @@ es_aggregate_transition(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(2))
 		PG_RETURN_POINTER(group);
 	load(fcinfo, group);
-	if (!es_base_event_of_datum(PG_GETARG_DATUM(2), &event, values, isnull))
+	if (!es_event_of_datum(PG_GETARG_DATUM(2), &event, values, isnull))
 		ereport(ERROR,
 				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				errmsg("an event's type and data must not be null"));

@@ -371,7 +371,7 @@ apply_function(EsFold *fold, const EsHandler *handler, const EsEvent *event)
 	fcinfo->args[0].value = es_fold_state(fold, &fcinfo->args[0].isnull);
 	if (fcinfo->args[0].isnull && flinfo->fn_strict)
 		return;
-	fcinfo->args[1].value = handler->takes_event ? es_base_event_datum(event) : event->data;
+	fcinfo->args[1].value = handler->takes_event ? es_event_datum(event) : event->data;
 	fcinfo->args[1].isnull = false;
 	result = es_handler_invoke(fcinfo);
 	keep_value(fold, result, fcinfo->isnull);

@@ -155,10 +155,10 @@ es_handler_require_function(Oid function)
 char *
 es_handler_signature(Oid function)
 {
-	int			level = es_base_enter_settings();
+	int			level = es_owner_enter_settings();
 	char	   *signature = format_procedure_qualified(function);
 
-	es_base_leave_settings(level);
+	es_owner_leave_settings(level);
 	return signature;
 }
 

@@ -246,7 +246,7 @@ es_replay_check_type(TupleDesc desc)
 {
 	static const Oid types[Natts_es_state] = {TEXTOID, INT8OID, INT8OID, JSONBOID, TIMESTAMPTZOID};
 
-	es_base_check_type(desc, types, Natts_es_state);
+	es_event_check_type(desc, types, Natts_es_state);
 }
 
 /* Adds a row with the present state to a result. */

@@ -315,11 +315,11 @@ resolve_reducer(const text *name, const char *key)
 	EsReducer  *reducer;
 	EsOwnerContext caller;
 
-	es_base_become_owner(&caller);
+	es_owner_enter(&caller);
 	reducer = builtin >= 0 ? make_builtin(builtin) : load_reducer(name);
 	if (reducer != NULL)
 		finish_reducer(reducer, name);
-	es_base_become_caller(&caller);
+	es_owner_leave(&caller);
 	MemoryContextSwitchTo(old);
 	if (reducer == NULL)
 	{

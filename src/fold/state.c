@@ -54,11 +54,11 @@ Datum
 es_state_to_jsonb(Datum state, Oid state_type)
 {
 	NullableDatum args[2] = {{state, false}, {(Datum) 0, true}};
-	int			level = es_base_enter_settings();
+	int			level = es_owner_enter_settings();
 	bool		isnull;
 	Datum		result = call_polymorphic(F_TO_JSONB, state_type, args, &isnull);
 
-	es_base_leave_settings(level);
+	es_owner_leave_settings(level);
 	return result;
 }
 
@@ -131,12 +131,12 @@ es_state_to_text(Datum state, Oid state_type)
 {
 	Oid			output;
 	bool		is_varlena;
-	int			level = es_base_enter_settings();
+	int			level = es_owner_enter_settings();
 	char	   *result;
 
 	getTypeOutputInfo(state_type, &output, &is_varlena);
 	result = OidOutputFunctionCall(output, state);
-	es_base_leave_settings(level);
+	es_owner_leave_settings(level);
 	return cstring_to_text(result);
 }
 
@@ -146,12 +146,12 @@ es_state_from_text(const text *stored, Oid state_type)
 {
 	Oid			input;
 	Oid			param;
-	int			level = es_base_enter_settings();
+	int			level = es_owner_enter_settings();
 	Datum		result;
 
 	getTypeInputInfo(state_type, &input, &param);
 	result = OidInputFunctionCall(input, text_to_cstring(stored), param, -1);
-	es_base_leave_settings(level);
+	es_owner_leave_settings(level);
 	return result;
 }
 

@@ -141,9 +141,9 @@ read_upcasters(void)
 	EsUpcasters *upcasters;
 	EsOwnerContext caller;
 
-	es_base_become_owner(&caller);
+	es_owner_enter(&caller);
 	upcasters = load_upcasters();
-	es_base_become_caller(&caller);
+	es_owner_leave(&caller);
 	MemoryContextSwitchTo(old);
 	upcasters->pinned.context = context;
 	MemoryContextSetParent(context, CacheMemoryContext);
@@ -352,7 +352,7 @@ es_upcast(PG_FUNCTION_ARGS)
 	ErrorContextCallback callback;
 	int			settings = 0;
 
-	if (!es_base_event_of_datum(PG_GETARG_DATUM(0), &event, values, isnull))
+	if (!es_event_of_datum(PG_GETARG_DATUM(0), &event, values, isnull))
 		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
 	callback.callback = describe_event;
 	callback.arg = &event;
@@ -366,7 +366,7 @@ es_upcast(PG_FUNCTION_ARGS)
 	values[Anum_es_event_data - 1] = event.data;
 	values[Anum_es_event_type_version - 1] = Int32GetDatum(event.type_version);
 	isnull[Anum_es_event_type_version - 1] = false;
-	PG_RETURN_DATUM(es_base_form_event(values, isnull));
+	PG_RETURN_DATUM(es_event_form(values, isnull));
 }
 
 /* Writes an upcaster's row, over the one that is there. */

@@ -124,7 +124,7 @@ es_scan_event(EsSegmentScan *scan, EsEvent *event)
 {
 	if (!scan->backwards && !scan->by_pages)
 		es_prefetch_block(scan->scan, scan->slot, &scan->block);
-	es_base_deform_event(scan->slot, event, !scan->without_metadata);
+	es_event_deform(scan->slot, event, !scan->without_metadata);
 	if (scan->gives_out)
 		es_scan_give_out(scan, event);
 }

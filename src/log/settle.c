@@ -530,7 +530,7 @@ es_settle_compute(void)
 	int64		now;
 
 	es_call_refuse_parallel();
-	es_base_flush_pending();
+	es_pending_flush();
 	check_log();
 	if (!es_settle_for_worker)
 		es_sharedmark_set_loading(known_sequence, false);

@@ -63,9 +63,9 @@ set_sequence(EsRelation *sequence, int64 last)
 {
 	EsOwnerContext saved;
 
-	es_base_become_owner(&saved);
+	es_owner_enter(&saved);
 	DirectFunctionCall2(setval_oid, ObjectIdGetDatum(es_base_oid(sequence)), Int64GetDatum(last));
-	es_base_become_caller(&saved);
+	es_owner_leave(&saved);
 }
 
 /* Gives up what is left of the segments that there are. */
@@ -142,7 +142,7 @@ pass_ids(void)
 	static EsRelation projection_ids = {"projection_id_seq",.kind = RELKIND_SEQUENCE};
 	EsOwnerContext saved;
 
-	es_base_become_owner(&saved);
+	es_owner_enter(&saved);
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
 	es_sequence_raise(&stream_ids, last_id("streams", "stream_id"));
@@ -150,7 +150,7 @@ pass_ids(void)
 	es_sequence_raise(&projection_ids, last_id("projections", "projection_id"));
 	PopActiveSnapshot();
 	SPI_finish();
-	es_base_become_caller(&saved);
+	es_owner_leave(&saved);
 }
 
 /* Tells whether the store follows another one, or did when it was last written to, for all that is known. */

@@ -301,7 +301,7 @@ es_apply_call(const EsProjection *projection, const EsEvent *events, int count, 
 		*current = about.event->position;
 		MemoryContextSwitchTo(scratch);
 		InitFunctionCallInfoData(*fcinfo, &flinfo, 1, InvalidOid, NULL, NULL);
-		fcinfo->args[0].value = es_base_event_datum(about.event);
+		fcinfo->args[0].value = es_event_datum(about.event);
 		fcinfo->args[0].isnull = false;
 		(void) es_handler_invoke(fcinfo);
 		MemoryContextSwitchTo(old);

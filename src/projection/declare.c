@@ -143,7 +143,7 @@ create(EsProjection *projection, const char *command)
 	EsProgress	row = {.generation = 1,.live = true,.retry_at = DT_NOBEGIN};
 
 	es_projection_open_for_change(command);
-	es_base_flush_pending();
+	es_pending_flush();
 	refuse_after_append(projection);
 	if (es_projection_find(es_projection_pin(CurrentMemoryContext), projection->name))
 		ereport(ERROR,
@@ -232,7 +232,7 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	projection = es_projection_get_locked(name);
 	if (projection->is_inline)
 	{
-		es_base_flush_pending();
+		es_pending_flush();
 		(void) es_streamlock_freeze();
 	}
 	CommandCounterIncrement();

@@ -347,9 +347,9 @@ find_function(const EsProjection *projection, const char *name, bool takes_event
 	Oid			function;
 
 	/* names are resolved as the owner, as those of reducers' handlers are */
-	es_base_become_owner(&caller);
+	es_owner_enter(&caller);
 	function = LookupFuncName(textToQualifiedNameList(cstring_to_text(name)), shape.nargs, shape.args, true);
-	es_base_become_caller(&caller);
+	es_owner_leave(&caller);
 	if (!OidIsValid(function) || !es_handler_fits(function, &shape))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
@@ -389,7 +389,7 @@ refuse_if_running(const EsProjection *projection)
 void
 es_projection_become_caller(const EsOwnerContext *saved)
 {
-	es_base_become_caller(saved);
+	es_owner_leave(saved);
 	running = running->outer;
 	es_handler_on_behalf = running != NULL;
 }

@@ -293,7 +293,7 @@ es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 	LogRead		read = {.filter = filter,.callback = callback,.arg = arg};
 	int64		own_first = es_settle_own_first();
 
-	es_base_flush_pending();
+	es_pending_flush();
 	read.whole = !filter->categories.set && !filter->types.set && !filter->stream_prefix;
 	read.passed = Max(filter->after, 0);
 	read.upto = Min(filter->upto, own_first - 1);
@@ -325,7 +325,7 @@ es_log_return_event(const EsEvent *event, void *arg)
 	Datum		values[Natts_es_event];
 	bool		isnull[Natts_es_event];
 
-	es_base_event_values(event, values, isnull);
+	es_event_values(event, values, isnull);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
 

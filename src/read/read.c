@@ -490,7 +490,7 @@ es_read(PG_FUNCTION_ARGS)
 		bool		isnull[Natts_es_event];
 
 		CHECK_FOR_INTERRUPTS();
-		es_base_event_values(&event, values, isnull);
+		es_event_values(&event, values, isnull);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 	}
 	es_read_stream_end(scan);

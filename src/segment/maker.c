@@ -180,7 +180,7 @@ make_segment(int64 n)
 }
 
 /*
- * es_maker_become_owner is es_base_become_owner with the settings that event triggers
+ * es_maker_become_owner is es_owner_enter with the settings that event triggers
  * of others may expect: in a worker of ours those of the database, else, and where
  * the server has set a search_path for its own ends, the server's own.  Names and
  * operators in our statements are qualified.
@@ -190,7 +190,7 @@ es_maker_become_owner(EsOwnerContext *saved)
 {
 	if (MyBgworkerEntry == NULL || IsLogicalWorker())
 	{
-		es_base_become_owner(saved);
+		es_owner_enter(saved);
 		(void) es_settings_enter();
 		return;
 	}
@@ -232,7 +232,7 @@ make_segments(int64 upto)
 	}
 	PopActiveSnapshot();
 	SPI_finish();
-	es_base_become_caller(&saved);
+	es_owner_leave(&saved);
 	error_context_stack = context.previous;
 }
 

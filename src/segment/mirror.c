@@ -149,7 +149,7 @@ make_segments(const List *segments)
 	}
 	PopActiveSnapshot();
 	SPI_finish();
-	es_base_become_caller(&saved);
+	es_owner_leave(&saved);
 }
 
 /* Tells whether there is a table of a segment's name, be it detached. */

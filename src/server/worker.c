@@ -339,9 +339,9 @@ write_mark(void)
 		!es_base_try_lock(&es_settle_mark, ShareRowExclusiveLock))
 		return false;
 	last = es_settle_last_given();
-	es_base_become_owner(&saved);
+	es_owner_enter(&saved);
 	marked = es_settle_write_mark();
-	es_base_become_caller(&saved);
+	es_owner_leave(&saved);
 	return marked >= last;
 }
 

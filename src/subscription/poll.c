@@ -105,7 +105,7 @@ deliver(EsPoll *poll, EsSlice *slice, const EsEvent *event, int attempts)
 	Datum		values[Natts_delivery];
 	bool		isnull[Natts_delivery];
 
-	es_base_event_values(event, values, isnull);
+	es_event_values(event, values, isnull);
 	values[Natts_es_event] = Int32GetDatum(slice->row.partition);
 	values[Natts_es_event + 1] = Int32GetDatum(attempts + 1);
 	isnull[Natts_es_event] = isnull[Natts_es_event + 1] = false;

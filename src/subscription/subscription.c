@@ -265,7 +265,7 @@ es_subscription_begin_delivery(FunctionCallInfo fcinfo)
 
 	ReturnSetInfo *result = es_call_begin_rows(fcinfo);
 
-	es_base_check_type(result->setDesc, types, lengthof(types));
+	es_event_check_type(result->setDesc, types, lengthof(types));
 	return result;
 }
 

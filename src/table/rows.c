@@ -38,7 +38,7 @@ es_rows_fresh_snapshot(void)
 	Snapshot	snapshot;
 
 	es_call_refuse_parallel();
-	es_base_flush_pending();
+	es_pending_flush();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	/* it is our copy; the next command's eyes see this command's rows */
 	snapshot->curcid = GetCurrentCommandId(false) + 1;
@@ -150,7 +150,7 @@ void
 es_rows_begin(EsRows *rows)
 {
 	if (rows->fresh)
-		es_base_flush_pending();	/* that may lock other tables */
+		es_pending_flush();		/* that may lock other tables */
 	rows->rel = es_base_open(rows->shape->table, rows->mode);
 	es_table_check(rows->rel, rows->shape);
 	take_snapshot(rows);
