@@ -103,7 +103,7 @@ es_request_check_event(EsNewEvent *event, const text *stream, int element)
 	EsTextSize	size;
 	int			ntags;
 
-	es_base_check_type_name(event->type);
+	es_names_check_type(event->type);
 	size = es_jsonsize_judge_event(event->data, event->metadata, es_jsonsize_event_limit);
 	if (unlikely(size != ES_TEXT_FITS))
 		refuse_size(event, stream, element, size);
@@ -337,7 +337,7 @@ typedef struct NamedTarget
 HTAB *
 es_request_target_map(int size, MemoryContext context)
 {
-	return es_base_name_map("eventstore targets", Max(size, 16), sizeof(NamedTarget), context);
+	return es_names_map("eventstore targets", Max(size, 16), sizeof(NamedTarget), context);
 }
 
 /*
@@ -369,7 +369,7 @@ target_of(EsAppend *append, HTAB *map, const Element *element)
 	if (element->stream == NULL || element->stream->type != jbvString)
 		bad_element(element, "has no \"stream\" that is a string");
 	stream = string_text(element->stream);
-	es_base_check_stream_name(stream);
+	es_names_check_stream(stream);
 	target = es_request_target(append, map, stream, &found);
 	if (found && element->expected_version)
 		bad_element(element, "has an \"expected_version\", which belongs to the first element of its stream");

@@ -77,7 +77,7 @@ same_contents(const EsNewEvent *given, const EsEvent *stored)
 {
 	text	   *type = DatumGetTextPP(stored->type);
 
-	return es_base_same_text(type, given->type) &&
+	return es_names_same(type, given->type) &&
 		compareJsonbContainers(&DatumGetJsonbP(stored->data)->root,
 							   &DatumGetJsonbP(given->data)->root) == 0 &&
 		compareJsonbContainers(&DatumGetJsonbP(stored->metadata)->root,

@@ -89,7 +89,7 @@ take_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bool *i
 {
 	text	   *stream = DatumGetTextPP(values[Anum_es_event_stream - 1]);
 
-	es_base_check_stream_name(stream);
+	es_names_check_stream(stream);
 	target->stream = stream;
 	if (!isnull[Anum_es_event_version - 1])
 	{

@@ -54,7 +54,7 @@ es_call_stream_arg(FunctionCallInfo fcinfo, int argno)
 
 	es_call_require(fcinfo, argno, "stream");
 	name = PG_GETARG_TEXT_PP(argno);
-	es_base_check_stream_name(name);
+	es_names_check_stream(name);
 	return name;
 }
 

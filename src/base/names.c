@@ -55,9 +55,9 @@ typedef struct EsNameIndexEntry
 
 /* ---- what is a name ---- */
 
-/* es_base_check_name raises 22023 unless a name is 1..max bytes without control characters. */
+/* es_names_check_name raises 22023 unless a name is 1..max bytes without control characters. */
 void
-es_base_check_name(const text *name, const char *what, int max)
+es_names_check_name(const text *name, const char *what, int max)
 {
 	const unsigned char *p = (const unsigned char *) VARDATA_ANY(name);
 	int			len = VARSIZE_ANY_EXHDR(name);
@@ -74,27 +74,27 @@ es_base_check_name(const text *name, const char *what, int max)
 					errdetail("There is a byte 0x%02x at offset %d.", p[i], i));
 }
 
-/* es_base_check_stream_name raises 22023 for what cannot be a stream's name. */
+/* es_names_check_stream raises 22023 for what cannot be a stream's name. */
 void
-es_base_check_stream_name(const text *name)
+es_names_check_stream(const text *name)
 {
-	es_base_check_name(name, "stream", ES_MAX_STREAM_NAME);
+	es_names_check_name(name, "stream", ES_MAX_STREAM_NAME);
 }
 
-/* es_base_check_type_name raises 22023 for what a caller cannot use as an event type. */
+/* es_names_check_type raises 22023 for what a caller cannot use as an event type. */
 void
-es_base_check_type_name(const text *name)
+es_names_check_type(const text *name)
 {
-	es_base_check_name(name, "event type", ES_MAX_TYPE_NAME);
+	es_names_check_name(name, "event type", ES_MAX_TYPE_NAME);
 	if (*VARDATA_ANY(name) == '$')
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("event types that begin with \"$\" are reserved"));
 }
 
-/* es_base_same_text tells whether two texts, short or not, have the same bytes. */
+/* es_names_same tells whether two texts, short or not, have the same bytes. */
 bool
-es_base_same_text(const text *a, const text *b)
+es_names_same(const text *a, const text *b)
 {
 	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
 		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
@@ -113,15 +113,15 @@ hash_text_of(const void *key, Size keysize)
 static int
 compare_texts_of(const void *a, const void *b, Size keysize)
 {
-	return !es_base_same_text(*(const text *const *) a, *(const text *const *) b);
+	return !es_names_same(*(const text *const *) a, *(const text *const *) b);
 }
 
 /*
- * es_base_name_map makes a hash table whose entries begin with a const text *,
+ * es_names_map makes a hash table whose entries begin with a const text *,
  * the key, by its contents.  The text must live as long as the entry.
  */
 HTAB *
-es_base_name_map(const char *what, int size, Size entrysize, MemoryContext context)
+es_names_map(const char *what, int size, Size entrysize, MemoryContext context)
 {
 	HASHCTL		ctl = {.keysize = sizeof(text *),.entrysize = entrysize,
 	.hash = hash_text_of,.match = compare_texts_of,.hcxt = context};
@@ -129,9 +129,9 @@ es_base_name_map(const char *what, int size, Size entrysize, MemoryContext conte
 	return hash_create(what, size, &ctl, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 }
 
-/* es_base_category_length tells how much of a stream's name is its category. */
+/* es_names_category_length tells how much of a stream's name is its category. */
 int
-es_base_category_length(const char *name, int len)
+es_names_category_length(const char *name, int len)
 {
 	const char *dash = memchr(name, '-', len);
 
@@ -139,12 +139,12 @@ es_base_category_length(const char *name, int len)
 }
 
 /*
- * es_base_category_key hashes a category's name for the stored column
+ * es_names_category_key hashes a category's name for the stored column
  * category_key.  CRC-32C gives the same on every platform, so dumps travel;
  * different categories may share a key, so readers compare names too.
  */
 int32
-es_base_category_key(const char *category, int len)
+es_names_category_key(const char *category, int len)
 {
 	pg_crc32c	crc;
 
@@ -163,15 +163,15 @@ es_names_check(const text *name, EsNameKind kind)
 	switch (kind)
 	{
 		case ES_NAME_CATEGORY:
-			es_base_check_name(name, "category", ES_MAX_STREAM_NAME);
-			if (es_base_category_length(VARDATA_ANY(name), len) != len)
+			es_names_check_name(name, "category", ES_MAX_STREAM_NAME);
+			if (es_names_category_length(VARDATA_ANY(name), len) != len)
 				ereport(ERROR,
 						errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("\"%s\" is not a category", es_names_show_text(name)),
 						errdetail("The category of a stream is the part of its name before the first \"-\"."));
 			break;
 		case ES_NAME_TYPE:
-			es_base_check_name(name, "event type", ES_MAX_TYPE_NAME);
+			es_names_check_name(name, "event type", ES_MAX_TYPE_NAME);
 			break;
 		case ES_NAME_TAG:
 			if (len < 1 || len > ES_MAX_TAG_NAME)
@@ -351,7 +351,7 @@ es_names_pass(const EsNames *categories, const EsNames *types, const EsEvent *ev
 		text	   *stream = DatumGetTextPP(event->stream);
 		const char *name = VARDATA_ANY(stream);
 
-		if (!es_names_have(categories, name, es_base_category_length(name, VARSIZE_ANY_EXHDR(stream))))
+		if (!es_names_have(categories, name, es_names_category_length(name, VARSIZE_ANY_EXHDR(stream))))
 			return false;
 	}
 	if (types->set)

@@ -36,13 +36,13 @@ typedef struct EsNames
 #define ES_MAX_LIST			1000000 /* names in one list, as it is given */
 
 /* What is a name. */
-extern void es_base_check_name(const text *name, const char *what, int max);
-extern void es_base_check_stream_name(const text *name);
-extern void es_base_check_type_name(const text *name);
-extern bool es_base_same_text(const text *a, const text *b);
-extern HTAB *es_base_name_map(const char *what, int size, Size entrysize, MemoryContext context);
-extern int	es_base_category_length(const char *name, int len);
-extern int32 es_base_category_key(const char *category, int len);
+extern void es_names_check_name(const text *name, const char *what, int max);
+extern void es_names_check_stream(const text *name);
+extern void es_names_check_type(const text *name);
+extern bool es_names_same(const text *a, const text *b);
+extern HTAB *es_names_map(const char *what, int size, Size entrysize, MemoryContext context);
+extern int	es_names_category_length(const char *name, int len);
+extern int32 es_names_category_key(const char *category, int len);
 extern void es_names_check(const text *name, EsNameKind kind);
 extern void es_names_check_count(int64 count, const char *list);
 

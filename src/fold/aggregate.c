@@ -156,7 +156,7 @@ static void
 require_same_reducer(FunctionCallInfo fcinfo, const FoldGroup *group)
 {
 	es_call_require(fcinfo, 1, "reducer");
-	if (!es_base_same_text(PG_GETARG_TEXT_PP(1), group->reducer))
+	if (!es_names_same(PG_GETARG_TEXT_PP(1), group->reducer))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("es_fold folds a group by one reducer"),

@@ -79,7 +79,7 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 
 	es_call_require(fcinfo, argno, "reducer");
 	name = PG_GETARG_TEXT_PP(argno);
-	es_base_check_name(name, "reducer", ES_MAX_REDUCER_NAME);
+	es_names_check_name(name, "reducer", ES_MAX_REDUCER_NAME);
 	if (es_resolve_is_builtin(text_to_cstring(name)))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -336,7 +336,7 @@ es_register_reducer(PG_FUNCTION_ARGS)
 	es_call_require(fcinfo, 2, "handler");
 	type = PG_GETARG_TEXT_PP(1);
 	function = PG_GETARG_OID(2);
-	es_base_check_type_name(type);
+	es_names_check_type(type);
 
 	reducers = open_for_change("es_register_reducer()");
 	require_fit(function, name, require_reducer(name));
@@ -366,7 +366,7 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 	es_call_require(fcinfo, 2, "ops");
 	type = PG_GETARG_TEXT_PP(1);
 	ops = PG_GETARG_JSONB_P(2);
-	es_base_check_type_name(type);
+	es_names_check_type(type);
 	es_jsonsize_check_definition(ops, "ops");
 	(void) es_opcompile_document(ops);
 

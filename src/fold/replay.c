@@ -104,7 +104,7 @@ category_of(const text *stream)
 {
 	const char *name = VARDATA_ANY(stream);
 
-	return cstring_to_text_with_len(name, es_base_category_length(name, VARSIZE_ANY_EXHDR(stream)));
+	return cstring_to_text_with_len(name, es_names_category_length(name, VARSIZE_ANY_EXHDR(stream)));
 }
 
 /* Begins the replay that an SQL function is asked for, by the reducer that an argument names. */

@@ -394,7 +394,7 @@ begin_registration(FunctionCallInfo fcinfo, const char *command, const char *thi
 	es_call_require(fcinfo, 0, "type");
 	es_call_require(fcinfo, 1, "from_version");
 	es_call_require(fcinfo, 2, third);
-	es_base_check_type_name(PG_GETARG_TEXT_PP(0));
+	es_names_check_type(PG_GETARG_TEXT_PP(0));
 	if (PG_GETARG_INT32(1) < 1 || PG_GETARG_INT32(1) == PG_INT32_MAX)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -159,7 +159,7 @@ es_apply_same_key(const EsKeyed *keyed, int count)
 {
 	int			n = 1;
 
-	while (n < count && es_base_same_text(keyed[n].key, keyed[0].key))
+	while (n < count && es_names_same(keyed[n].key, keyed[0].key))
 		n++;
 	return n;
 }

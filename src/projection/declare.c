@@ -253,7 +253,7 @@ check_reducer_unused(const text *reducer)
 	{
 		const EsProjection *projection = &set->projections[i];
 
-		if (projection->reducer && es_base_same_text(projection->reducer, reducer))
+		if (projection->reducer && es_names_same(projection->reducer, reducer))
 			ereport(ERROR,
 					errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 					errmsg("reducer \"%s\" cannot be dropped: projection \"%s\" has it",

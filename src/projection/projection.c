@@ -278,7 +278,7 @@ const EsProjection *
 es_projection_find(const EsProjectionSet *set, const text *name)
 {
 	for (int i = 0; i < set->count; i++)
-		if (es_base_same_text(set->projections[i].name, name))
+		if (es_names_same(set->projections[i].name, name))
 			return &set->projections[i];
 	return NULL;
 }
@@ -300,7 +300,7 @@ es_projection_name_arg(FunctionCallInfo fcinfo, int argno)
 
 	es_call_require(fcinfo, argno, "projection");
 	name = PG_GETARG_TEXT_PP(argno);
-	es_base_check_name(name, "projection", ES_MAX_PROJECTION_NAME);
+	es_names_check_name(name, "projection", ES_MAX_PROJECTION_NAME);
 	return name;
 }
 

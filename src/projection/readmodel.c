@@ -251,7 +251,7 @@ is_version(const EsReadModel *model, TupleTableSlot *slot, const text *key, int6
 	return DatumGetInt64(slot->tts_values[Anum_states_version - 1]) == version &&
 		DatumGetInt64(slot->tts_values[Anum_states_id - 1]) == model->projection_id &&
 		DatumGetInt64(slot->tts_values[Anum_states_generation - 1]) == model->generation &&
-		es_base_same_text(DatumGetTextPP(slot->tts_values[Anum_states_key - 1]), key);
+		es_names_same(DatumGetTextPP(slot->tts_values[Anum_states_key - 1]), key);
 }
 
 /*

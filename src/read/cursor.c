@@ -122,8 +122,8 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 	s->needed = s->own_slot = true;
 	if (range->category)
 	{
-		cursor->category_key = es_base_category_key(VARDATA_ANY(range->category),
-													VARSIZE_ANY_EXHDR(range->category));
+		cursor->category_key = es_names_category_key(VARDATA_ANY(range->category),
+													 VARSIZE_ANY_EXHDR(range->category));
 		ScanKeyInit(&s->keys[s->nkeys++], 1, BTEqualStrategyNumber, F_INT4EQ,
 					Int32GetDatum(cursor->category_key));
 		/* the range may begin inside a run */

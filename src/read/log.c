@@ -148,7 +148,7 @@ find_keys(LogRead *read)
 		const text *name = categories->names[i];
 
 		CHECK_FOR_INTERRUPTS();
-		read->keys[i] = es_base_category_key(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+		read->keys[i] = es_names_category_key(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 	}
 	qsort(read->keys, categories->count, sizeof(int32), compare_keys);
 	read->nkeys = qunique(read->keys, categories->count, sizeof(int32), compare_keys);
@@ -335,7 +335,7 @@ narrow_by_prefix(EsLogFilter *filter)
 {
 	const char *prefix = VARDATA_ANY(filter->stream_prefix);
 	int			len = VARSIZE_ANY_EXHDR(filter->stream_prefix);
-	int			category_len = es_base_category_length(prefix, len);
+	int			category_len = es_names_category_length(prefix, len);
 
 	if (filter->categories.set || category_len == len)
 		return;

@@ -41,7 +41,7 @@ rescan_category(EsCategoryScan *scan, int64 first, int64 last)
 	ScanKeyData keys[3];
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(es_base_category_key(VARDATA_ANY(category), VARSIZE_ANY_EXHDR(category))));
+				Int32GetDatum(es_names_category_key(VARDATA_ANY(category), VARSIZE_ANY_EXHDR(category))));
 	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
 	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
 	index_rescan(scan->scan, keys, lengthof(keys), NULL, 0);
@@ -93,7 +93,7 @@ is_of_category(const EsCategoryScan *scan, const text *name)
 {
 	int			len = VARSIZE_ANY_EXHDR(scan->category);
 
-	return es_base_category_length(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) == len &&
+	return es_names_category_length(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) == len &&
 		memcmp(VARDATA_ANY(name), VARDATA_ANY(scan->category), len) == 0;
 }
 

@@ -155,7 +155,7 @@ find_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
 
 		es_stream_deform(slot, stream);
 		stored = DatumGetTextPP(slot->tts_values[Anum_es_streams_name - 1]);
-		found = es_base_same_text(stored, name);
+		found = es_names_same(stored, name);
 		stream->name = name;
 		ExecClearTuple(slot);
 	}
@@ -223,7 +223,7 @@ es_stream_create(EsStream *stream)
 	int			len = VARSIZE_ANY_EXHDR(stream->name);
 
 	stream->id = es_sequence_take(&stream_id_seq, 1);
-	stream->category_key = es_base_category_key(name, es_base_category_length(name, len));
+	stream->category_key = es_names_category_key(name, es_names_category_length(name, len));
 	es_table_open(&table, &es_stream_shape);
 	fill_slot(&table, stream);
 	es_table_insert(&table, 1);

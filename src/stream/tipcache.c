@@ -116,7 +116,7 @@ add(const text *name)
 	{
 		forget();
 		context = AllocSetContextCreate(TopTransactionContext, "eventstore tips", ALLOCSET_DEFAULT_SIZES);
-		entries = es_base_name_map("eventstore tips", 1024, sizeof(EsKnownTip), context);
+		entries = es_names_map("eventstore tips", 1024, sizeof(EsKnownTip), context);
 		known_streams = es_base_oid(&es_base_streams);
 		bytes = 0;
 	}

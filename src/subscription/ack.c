@@ -63,7 +63,7 @@ require_owner(const Delivery *delivery)
 {
 	const EsPartition *row = &delivery->row;
 
-	if (row->member && es_base_same_text(row->member, delivery->member))
+	if (row->member && es_names_same(row->member, delivery->member))
 		return;
 	ereport(ERROR,
 			errcode(ES_ERRCODE_SUBSCRIPTION_FENCED),

@@ -21,7 +21,7 @@
 bool
 es_lease_has(const EsPoll *poll, const EsPartition *row)
 {
-	return es_partition_is_leased(row, poll->now) && es_base_same_text(row->member, poll->member);
+	return es_partition_is_leased(row, poll->now) && es_names_same(row->member, poll->member);
 }
 
 /*

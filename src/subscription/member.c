@@ -87,7 +87,7 @@ find_member(List *members, const text *name)
 	{
 		Member	   *member = lfirst(cell);
 
-		if (es_base_same_text(member->name, name))
+		if (es_names_same(member->name, name))
 			return member;
 	}
 	return NULL;
@@ -100,7 +100,7 @@ count_held(const EsSubscription *subscription, const EsPartition *rows, const te
 	int			held = 0;
 
 	for (int i = 0; i < subscription->partitions; i++)
-		if (es_partition_is_leased(&rows[i], now) && es_base_same_text(rows[i].member, member))
+		if (es_partition_is_leased(&rows[i], now) && es_names_same(rows[i].member, member))
 			held++;
 	return held;
 }

@@ -81,7 +81,7 @@ es_subscription_name_arg(FunctionCallInfo fcinfo, int argno)
 
 	es_call_require(fcinfo, argno, "subscription");
 	name = PG_GETARG_TEXT_PP(argno);
-	es_base_check_name(name, "subscription", ES_MAX_SUBSCRIPTION_NAME);
+	es_names_check_name(name, "subscription", ES_MAX_SUBSCRIPTION_NAME);
 	return name;
 }
 
@@ -94,7 +94,7 @@ es_subscription_member_arg(FunctionCallInfo fcinfo, int argno)
 	if (PG_ARGISNULL(argno))
 		return cstring_to_text("");
 	name = PG_GETARG_TEXT_PP(argno);
-	es_base_check_name(name, "member", ES_MAX_MEMBER_NAME);
+	es_names_check_name(name, "member", ES_MAX_MEMBER_NAME);
 	return name;
 }
 
@@ -144,7 +144,7 @@ current_known(void)
 	{
 		known_context = AllocSetContextCreate(TopMemoryContext, "eventstore subscriptions",
 											  ALLOCSET_SMALL_SIZES);
-		known = es_base_name_map("eventstore subscriptions", 16, sizeof(KnownSubscription), known_context);
+		known = es_names_map("eventstore subscriptions", 16, sizeof(KnownSubscription), known_context);
 		known_relation = es_base_oid(&subscriptions);
 		stale = false;
 	}
@@ -182,7 +182,7 @@ take_definition(EsSubscription *subscription, const Datum *values, const bool *i
 
 		CHECK_FOR_INTERRUPTS();
 		subscription->interest |=
-			es_wake_category(es_base_category_key(VARDATA_ANY(category), VARSIZE_ANY_EXHDR(category)));
+			es_wake_category(es_names_category_key(VARDATA_ANY(category), VARSIZE_ANY_EXHDR(category)));
 	}
 }
 
@@ -248,7 +248,7 @@ es_subscription_partition_of(const EsSubscription *subscription, const text *str
 {
 	if (subscription->partitions == 1)
 		return 0;
-	return murmurhash32((uint32) es_base_category_key(VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream))) %
+	return murmurhash32((uint32) es_names_category_key(VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream))) %
 		subscription->partitions;
 }
 

@@ -67,7 +67,7 @@ es_columns_same(const EsColumn *column, Datum a, Datum b)
 		case INT4OID:
 			return DatumGetInt32(a) == DatumGetInt32(b);
 		case TEXTOID:
-			return es_base_same_text(DatumGetTextPP(a), DatumGetTextPP(b));
+			return es_names_same(DatumGetTextPP(a), DatumGetTextPP(b));
 	}
 	elog(ERROR, "column \"%s\" cannot be part of a key", column->name);
 }
