@@ -88,12 +88,12 @@ typedef struct EsFeed
 /* After so many changes without a message the receiver gets a sign of life. */
 #define SILENT_CHANGES_MAX 100
 
-typedef struct EsPartition
+typedef struct EsDecodedRelation
 {
 	Oid			relid;			/* hash key */
 	Oid			parent;
 	bool		is_segment;		/* the parent is the log */
-} EsPartition;
+} EsDecodedRelation;
 
 /* Partitions met by this session; NULL outside of one. */
 static HTAB *partitions = NULL;
@@ -109,7 +109,7 @@ static void
 forget_partition(Datum arg, Oid relid)
 {
 	HASH_SEQ_STATUS status;
-	EsPartition *entry;
+	EsDecodedRelation *entry;
 
 	partitions_changed = true;
 	if (partitions == NULL)
@@ -136,7 +136,7 @@ start_partitions(MemoryContext context)
 	HASHCTL		ctl;
 
 	ctl.keysize = sizeof(Oid);
-	ctl.entrysize = sizeof(EsPartition);
+	ctl.entrysize = sizeof(EsDecodedRelation);
 	ctl.hcxt = context;
 	partitions = hash_create("eventstore feed partitions", 64, &ctl,
 							 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
@@ -190,7 +190,7 @@ static bool
 is_segment(Relation relation)
 {
 	Oid			relid = RelationGetRelid(relation);
-	EsPartition *entry;
+	EsDecodedRelation *entry;
 	Oid			parent;
 	bool		result;
 
