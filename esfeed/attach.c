@@ -23,9 +23,12 @@
  */
 #include "run.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
+#include "memory.h"
 #include "report.h"
 
 /* Of State's low: what the sink has is not known. */
@@ -59,7 +62,7 @@ adopt(Run *run, const Slot *slot, Seam *seam)
 static Outcome
 lock_feed(Run *run)
 {
-	int64_t		until = wait_clock() + IN_USE_MS;
+	int64_t		until = clock_now() + IN_USE_MS;
 
 	for (;;)
 	{
@@ -77,7 +80,7 @@ lock_feed(Run *run)
 		PQclear(result);
 		if (outcome != OUTCOME_DONE || locked)
 			return outcome;
-		if (wait_clock() > until)
+		if (clock_now() > until)
 			report_failure(EXIT_IN_USE, "the feed \"%s\" is in use: another esfeed is delivering its history", run->options->feed);
 		wait_pause(200);
 		if (wait_stopped())

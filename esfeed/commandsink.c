@@ -33,6 +33,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "clock.h"
+#include "memory.h"
 #include "report.h"
 
 /* No more than that is kept unacknowledged; one line always is. */
@@ -129,7 +131,7 @@ start_command(CommandSink *command)
 	command->answer_length = 0;
 	command->silent = true;
 	command->closed = false;
-	command->moved_at = wait_clock();
+	command->moved_at = clock_now();
 }
 
 /* Prepares the command. */
@@ -182,7 +184,7 @@ close_input(CommandSink *command)
 static void
 count_sent(CommandSink *command, size_t bytes)
 {
-	command->moved_at = wait_clock();
+	command->moved_at = clock_now();
 	bytes += command->sent_bytes;
 	while (command->sent < command->count && bytes >= line_at(command, command->sent)->length)
 		bytes -= line_at(command, command->sent++)->length;
@@ -237,7 +239,7 @@ drop_lines(CommandSink *command, unsigned long n)
 	if (n == 0)
 		return;
 	command->pause = FIRST_PAUSE;
-	command->moved_at = wait_clock();
+	command->moved_at = clock_now();
 }
 
 /* Takes one byte of what the command writes. */
@@ -326,7 +328,7 @@ close_if_silent(CommandSink *command)
 	int			limit = patience(command);
 
 	if (command->pid != 0 && command->count > 0 && command->sent == command->count &&
-		limit >= 0 && wait_clock() - command->moved_at >= limit)
+		limit >= 0 && clock_now() - command->moved_at >= limit)
 		end_input(command);
 }
 
@@ -359,7 +361,7 @@ look_after(CommandSink *command)
 		close(command->output);
 	command->output = -1;
 	command->pid = 0;
-	command->start_at = wait_clock();
+	command->start_at = clock_now();
 	if (has_done_all(command, ended, status))
 		return;
 	if (ended > 0)
@@ -376,7 +378,7 @@ command_work(Sink *sink)
 
 	read_answers(command);
 	look_after(command);
-	if (command->pid == 0 && !command->finishing && command->count > 0 && wait_clock() >= command->start_at)
+	if (command->pid == 0 && !command->finishing && command->count > 0 && clock_now() >= command->start_at)
 		start_command(command);
 	send_lines(command);
 	read_answers(command);
@@ -393,7 +395,7 @@ command_add_waits(Sink *sink, WaitSet *set)
 	{
 		if (command->count == 0)
 			return;
-		wait_at_most(set, command->start_at - wait_clock());
+		wait_at_most(set, command->start_at - clock_now());
 		return;
 	}
 	wait_add(set, command->output, POLLIN);
@@ -414,10 +416,10 @@ static void
 command_finish(Sink *sink)
 {
 	CommandSink *command = (CommandSink *) sink;
-	int64_t		until = wait_clock() + FINISH_MS;
+	int64_t		until = clock_now() + FINISH_MS;
 
 	command->finishing = true;
-	while (command->pid != 0 && wait_clock() < until)
+	while (command->pid != 0 && clock_now() < until)
 	{
 		WaitSet		set;
 

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "clock.h"
+#include "memory.h"
 #include "report.h"
 #include "run.h"
 
@@ -148,14 +150,14 @@ connect_and_deliver(Run *run)
 static void
 pause_run(Run *run, int pause)
 {
-	int64_t		until = wait_clock() + pause;
+	int64_t		until = clock_now() + pause;
 
-	while (!wait_stopped() && wait_clock() < until)
+	while (!wait_stopped() && clock_now() < until)
 	{
 		WaitSet		set;
 
 		wait_begin(&set, -1);
-		wait_at_most(&set, until - wait_clock());
+		wait_at_most(&set, until - clock_now());
 		if (run->sink != NULL)
 		{
 			sink_add_waits(run->sink, &set);
@@ -172,20 +174,20 @@ static void
 deliver(Run *run)
 {
 	int			pause = FIRST_PAUSE;
-	int64_t		begun = wait_clock();
+	int64_t		begun = clock_now();
 
 	for (;;)
 	{
-		int64_t		connected = wait_clock();
+		int64_t		connected = clock_now();
 		Outcome		outcome = connect_and_deliver(run);
 
 		if (outcome == OUTCOME_STOP || wait_stopped())
 			break;
-		if (run->first && run->in_use && wait_clock() - begun > IN_USE_MS)
+		if (run->first && run->in_use && clock_now() - begun > IN_USE_MS)
 			report_failure(EXIT_IN_USE, "the feed \"%s\" is in use: another consumer is connected", run->options->feed);
 		server_disconnect(&run->server);
 		/* one that has lasted is no reason to wait long */
-		if (wait_clock() - connected > LONGEST_PAUSE)
+		if (clock_now() - connected > LONGEST_PAUSE)
 			pause = FIRST_PAUSE;
 		pause_run(run, pause);
 		pause = pause * 2 > LONGEST_PAUSE ? LONGEST_PAUSE : pause * 2;

@@ -68,6 +68,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "memory.h"
 #include "report.h"
 
 #define BUFFER_SIZE (256 * 1024)

@@ -12,9 +12,12 @@
  */
 #include "run.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
+#include "memory.h"
 #include "report.h"
 
 #define PAGE "10000"
@@ -46,7 +49,7 @@ checkpoint(History *history)
 	if (run->seen.count == 0)
 		run->state.offset = sink_length(run->sink);
 	sink_save(run->sink, &run->state);
-	history->next_checkpoint = wait_clock() + CHECKPOINT_MS;
+	history->next_checkpoint = clock_now() + CHECKPOINT_MS;
 }
 
 /* Takes a row; false if asked to end. */
@@ -67,7 +70,7 @@ take_row(History *history, const PGresult *row)
 		return false;
 	history->rows++;
 	/* a page of large events takes its time */
-	if ((history->rows & 63) == 0 && wait_clock() >= history->next_checkpoint)
+	if ((history->rows & 63) == 0 && clock_now() >= history->next_checkpoint)
 		checkpoint(history);
 	return true;
 }
@@ -139,8 +142,8 @@ wait_for_more(History *history)
 	Outcome		outcome;
 
 	if (history->waiting_since == 0)
-		history->waiting_since = wait_clock();
-	else if (history->waiting_since > 0 && wait_clock() - history->waiting_since > PATIENCE_MS)
+		history->waiting_since = clock_now();
+	else if (history->waiting_since > 0 && clock_now() - history->waiting_since > PATIENCE_MS)
 	{
 		report_note("waiting for transactions that have appended and are still open, after position %" PRId64,
 					history->cursor);
@@ -170,7 +173,7 @@ read_to_head(History *history)
 		outcome = read_page(history);
 		if (outcome == OUTCOME_DONE && history->cursor == before)
 			outcome = wait_for_more(history);
-		if (wait_clock() >= history->next_checkpoint)
+		if (clock_now() >= history->next_checkpoint)
 			checkpoint(history);
 		sink_work(run->sink);
 		progress_show();
@@ -235,7 +238,7 @@ run_deliver_history(Run *run)
 							 schema, schema, schema);
 	history.wait = make_text("SELECT %s.es_wait($1::pg_catalog.int8, '1 s')", schema);
 	run->tick = NULL;
-	history.next_checkpoint = wait_clock() + CHECKPOINT_MS;
+	history.next_checkpoint = clock_now() + CHECKPOINT_MS;
 	if (history.cursor < run->state.head)
 	{
 		report_note("reading history from position %" PRId64 " to %" PRId64, history.cursor, run->state.head);

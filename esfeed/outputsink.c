@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "clock.h"
+#include "memory.h"
 #include "report.h"
 
 #define BUFFER_SIZE (256 * 1024)
@@ -137,10 +139,10 @@ static void
 output_finish(Sink *sink)
 {
 	OutputSink *output = (OutputSink *) sink;
-	int64_t		until = wait_clock() + FINISH_MS;
+	int64_t		until = clock_now() + FINISH_MS;
 
 	output_sync(sink);
-	while (output->used > 0 && wait_clock() < until)
+	while (output->used > 0 && clock_now() < until)
 	{
 		WaitSet		set;
 

@@ -15,6 +15,7 @@
 
 #include <string.h>
 
+#include "memory.h"
 #include "report.h"
 
 /* Waits until the sink can take more; false if asked to end. */

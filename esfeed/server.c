@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
+#include "memory.h"
 #include "report.h"
 #include "wait.h"
 
@@ -229,7 +231,7 @@ connect_once(const Options *options, bool replication, char **reason, PGPing *pi
 static Outcome
 connect_to(PGconn **conn, const Options *options, bool replication, bool first)
 {
-	int64_t		until = wait_clock() + FIRST_CONNECT_MS;
+	int64_t		until = clock_now() + FIRST_CONNECT_MS;
 	bool		told = false;
 
 	for (;;)
@@ -242,7 +244,7 @@ connect_to(PGconn **conn, const Options *options, bool replication, bool first)
 			return OUTCOME_DONE;
 		if (wait_stopped())
 			return OUTCOME_STOP;
-		if (first && (ping == PQPING_OK || ping == PQPING_NO_ATTEMPT || (ping == PQPING_NO_RESPONSE && wait_clock() > until)))
+		if (first && (ping == PQPING_OK || ping == PQPING_NO_ATTEMPT || (ping == PQPING_NO_RESPONSE && clock_now() > until)))
 			report_failure(EXIT_CONNECT, "could not connect: %s", reason);
 		if (!told)
 			report_warning("could not connect: %s", reason);

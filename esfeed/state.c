@@ -20,6 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "memory.h"
 #include "report.h"
 
 /* The first line; another version of the file would begin otherwise. */

@@ -21,10 +21,13 @@
  */
 #include "run.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
 
+#include "clock.h"
+#include "memory.h"
 #include "report.h"
 
 /* Milliseconds. */
@@ -106,7 +109,7 @@ send_status(Run *run, bool ask)
 	put_int64(message + 25, (uint64_t) ((int64_t) now.tv_sec * 1000000 + now.tv_usec - PG_EPOCH));
 	message[33] = ask;
 	stream.reply = false;
-	stream.next_alive = wait_clock() + ALIVE_MS;
+	stream.next_alive = clock_now() + ALIVE_MS;
 	return PQputCopyData(conn, message, sizeof(message)) == 1 && PQflush(conn) == 0;
 }
 
@@ -214,7 +217,7 @@ ask_settled(Run *run)
 	char	   *sql = make_text("SELECT x.s, (SELECT h.lsn FROM %s.es_feed_head() h WHERE x.s IS NOT NULL) "
 								"FROM (SELECT %s.es_settled_position() AS s OFFSET 0) x", schema, schema);
 
-	stream.next_question = wait_clock() + LOW_MS;
+	stream.next_question = clock_now() + LOW_MS;
 	if (server_send(run->server.sql, sql, 0, NULL))
 		stream.question = QUESTION_SENT;
 	else
@@ -287,7 +290,7 @@ wants_mark(const Run *run)
 static void
 checkpoint(Run *run)
 {
-	bool		ask = wants_mark(run) || (!stream.asked && wait_clock() >= stream.next_alive);
+	bool		ask = wants_mark(run) || (!stream.asked && clock_now() >= stream.next_alive);
 
 	sink_sync(run->sink);
 	if (run_settle_marks(run) || stream.moved)
@@ -302,7 +305,7 @@ checkpoint(Run *run)
 	if (!send_status(run, ask))
 		stream.failed = true;
 	stream.asked = stream.asked || ask;
-	stream.next_checkpoint = wait_clock() + CHECKPOINT_MS;
+	stream.next_checkpoint = clock_now() + CHECKPOINT_MS;
 }
 
 /* Tells whether a checkpoint would do something for events. */
@@ -318,7 +321,7 @@ has_news(const Run *run)
 static void
 look_after(Run *run)
 {
-	int64_t		now = wait_clock();
+	int64_t		now = clock_now();
 
 	/*
 	 * Marks without events can wait for the next sign of life.  A server that
@@ -338,7 +341,7 @@ static void
 wait_for_news(Run *run)
 {
 	WaitSet		set;
-	int64_t		now = wait_clock();
+	int64_t		now = clock_now();
 
 	wait_begin(&set, CHECKPOINT_MS);
 	wait_at_most(&set, stream.next_alive - now);
@@ -419,13 +422,13 @@ static void
 take_until_mark(Run *run)
 {
 	PGconn	   *conn = run->server.replication;
-	int64_t		until = wait_clock() + MARK_MS;
+	int64_t		until = clock_now() + MARK_MS;
 	char	   *data;
 
 	if (!is_unmarked(run) || (!stream.asked && !send_status(run, true)))
 		return;
 	stream.asked = true;
-	while (!stream.refused && stream.asked && wait_clock() < until)
+	while (!stream.refused && stream.asked && clock_now() < until)
 	{
 		int			length = PQgetCopyData(conn, &data, 1);
 
@@ -444,7 +447,7 @@ static void
 end_stream(Run *run)
 {
 	PGconn	   *conn = run->server.replication;
-	int64_t		until = wait_clock() + END_MS;
+	int64_t		until = clock_now() + END_MS;
 	char	   *data;
 	int			length = 0;
 
@@ -454,7 +457,7 @@ end_stream(Run *run)
 	checkpoint(run);
 	if (stream.failed || PQputCopyEnd(conn, NULL) != 1 || PQflush(conn) != 0)
 		return;
-	while (length >= 0 && wait_clock() < until)
+	while (length >= 0 && clock_now() < until)
 	{
 		length = PQgetCopyData(conn, &data, 1);
 		if (length > 0)
@@ -532,7 +535,7 @@ run_deliver_stream(Run *run)
 	run->tick = look_after;
 	stream.confirmed = run->state.lsn;
 	stream.confirmed_accepted = run->sink->durable;
-	stream.next_question = run->state.low < 0 ? 0 : wait_clock() + LOW_MS;
+	stream.next_question = run->state.low < 0 ? 0 : clock_now() + LOW_MS;
 	if (!send_status(run, false))
 		return OUTCOME_RETRY;
 	progress_begin("stream", 0, 0);

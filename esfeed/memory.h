@@ -1,0 +1,17 @@
+/*
+ * memory.h
+ *		Memory, and texts in it.
+ *
+ * When there is none the program ends.  What is given is the caller's to free.
+ */
+#ifndef MEMORY_H
+#define MEMORY_H
+
+#include <stddef.h>
+
+extern void *get_memory(size_t size);
+extern void *more_memory(void *old, size_t size);
+extern char *copy_text(const char *text);
+extern char *make_text(const char *format,...) __attribute__((format(printf, 1, 2)));
+
+#endif							/* MEMORY_H */
