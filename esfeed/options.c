@@ -12,9 +12,15 @@
 
 #include "memory.h"
 #include "report.h"
-#include "sink.h"
 
 #define MAX_KAFKA_OPTIONS 100
+
+/* Whether the sink for Kafka is in this build. */
+#ifdef WITH_KAFKA
+#define HAS_KAFKA true
+#else
+#define HAS_KAFKA false
+#endif
 
 /* Options without a letter of their own. */
 enum
@@ -79,7 +85,7 @@ print_help(void)
 		  "                          exec:COMMAND: lines on its input, it acknowledges each by a line\n"
 		  "                          kafka:BROKERS/TOPIC: keyed by stream"
 		  ,stdout);
-	fputs(sink_has_kafka() ? "\n" : " (not in this build)\n", stdout);
+	fputs(HAS_KAFKA ? "\n" : " (not in this build)\n", stdout);
 	fputs("      --kafka-option=N=V  a setting of librdkafka; may be given several times\n"
 		  "      --until-caught-up   end when all that was there at the start is delivered\n"
 		  "\n"
@@ -273,7 +279,7 @@ check(const Options *options)
 		refuse("--format takes json or cloudevents", options->format);
 	if (options->drop && (options->create || options->until_caught_up))
 		refuse("--drop does not go with --create or --until-caught-up", NULL);
-	if (strcmp(options->sink, "kafka") == 0 && !sink_has_kafka())
+	if (strcmp(options->sink, "kafka") == 0 && !HAS_KAFKA)
 		report_failure(EXIT_USAGE, "this esfeed was built without librdkafka, so it cannot deliver to Kafka");
 	if (options->kafka_options[0] != NULL && strcmp(options->sink, "kafka") != 0)
 		refuse("--kafka-option goes with --to=kafka:BROKERS/TOPIC only", NULL);

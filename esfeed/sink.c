@@ -15,17 +15,6 @@ static const SinkType *const types[] = {
 #endif
 };
 
-/* sink_has_kafka tells whether Kafka is in this build. */
-bool
-sink_has_kafka(void)
-{
-#ifdef WITH_KAFKA
-	return true;
-#else
-	return false;
-#endif
-}
-
 /* sink_open opens the sink that the options name. */
 Sink *
 sink_open(const Options *options)

@@ -49,7 +49,6 @@ extern const SinkType sink_file;
 extern const SinkType sink_command;
 extern const SinkType sink_kafka;
 
-extern bool sink_has_kafka(void);
 extern Sink *sink_open(const Options *options);
 extern bool sink_restore(Sink *sink, State *state);
 extern void sink_recover(Sink *sink, const State *state, Positions *seen);
