@@ -21,7 +21,7 @@
  * an esfeed before us has left is of no use, as nobody knows how far history
  * was delivered.  An advisory lock tells it from one in use.
  */
-#include "run.h"
+#include "attach.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -29,7 +29,13 @@
 
 #include "clock.h"
 #include "memory.h"
+#include "positions.h"
 #include "report.h"
+#include "run.h"
+#include "server.h"
+#include "sink.h"
+#include "slot.h"
+#include "wait.h"
 
 /* Of State's low: what the sink has is not known. */
 #define UNKNOWN (-1)
@@ -300,9 +306,9 @@ follow_timeline(Run *run)
 	return OUTCOME_DONE;
 }
 
-/* run_attach finds or makes the feed; afterwards the state says how to go on. */
+/* attach_to_feed finds or makes the feed; afterwards the state says how to go on. */
 Outcome
-run_attach(Run *run)
+attach_to_feed(Run *run)
 {
 	char	   *name = feed_name(run);
 	const char *wrong;

@@ -36,6 +36,7 @@
 #include "clock.h"
 #include "memory.h"
 #include "report.h"
+#include "wait.h"
 
 /* No more than that is kept unacknowledged; one line always is. */
 #define MAX_LINES 10000

@@ -13,10 +13,18 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "attach.h"
 #include "clock.h"
+#include "history.h"
 #include "memory.h"
+#include "options.h"
 #include "report.h"
 #include "run.h"
+#include "server.h"
+#include "sink.h"
+#include "slot.h"
+#include "stream.h"
+#include "wait.h"
 
 /* Pauses between connections, in milliseconds. */
 #define FIRST_PAUSE 200
@@ -136,13 +144,13 @@ connect_and_deliver(Run *run)
 	if (outcome == OUTCOME_DONE)
 		outcome = parse_names(run, "--types", options->types, &run->types);
 	if (outcome == OUTCOME_DONE)
-		outcome = run_attach(run);
+		outcome = attach_to_feed(run);
 	if (outcome == OUTCOME_DONE)
 		run->first = false;
 	if (outcome == OUTCOME_DONE && run->state.phase == PHASE_HISTORY)
-		outcome = run_deliver_history(run);
+		outcome = history_deliver(run);
 	if (outcome == OUTCOME_DONE)
-		outcome = run_deliver_stream(run);
+		outcome = stream_deliver(run);
 	return outcome;
 }
 

@@ -69,7 +69,10 @@
 #include <unistd.h>
 
 #include "memory.h"
+#include "message.h"
+#include "positions.h"
 #include "report.h"
+#include "state.h"
 
 #define BUFFER_SIZE (256 * 1024)
 #define SCAN_SIZE (1024 * 1024)

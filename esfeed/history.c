@@ -10,7 +10,7 @@
  * Whatever was appended before the head was read settles: transactions in
  * flight then are waited for.
  */
-#include "run.h"
+#include "history.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -18,7 +18,13 @@
 
 #include "clock.h"
 #include "memory.h"
+#include "positions.h"
 #include "report.h"
+#include "run.h"
+#include "server.h"
+#include "sink.h"
+#include "slot.h"
+#include "wait.h"
 
 #define PAGE "10000"
 
@@ -222,9 +228,9 @@ begin_stream(Run *run)
 	return OUTCOME_DONE;
 }
 
-/* run_deliver_history delivers what comes from es_read_all. */
+/* history_deliver delivers what comes from es_read_all. */
 Outcome
-run_deliver_history(Run *run)
+history_deliver(Run *run)
 {
 	const char *schema = run->server.schema;
 	History		history = {.run = run,.cursor = run->state.low,.last = run->state.low};

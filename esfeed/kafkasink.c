@@ -18,7 +18,9 @@
 #include <string.h>
 
 #include "memory.h"
+#include "message.h"
 #include "report.h"
+#include "wait.h"
 
 /* No more messages than that are in flight; a power of two. */
 #define MAX_IN_FLIGHT (64 * 1024)

@@ -13,8 +13,6 @@
 
 #include <string.h>
 
-#include "report.h"
-
 /* Steps over a JSON string; returns what follows it, NULL if it does not end. */
 static const char *
 skip_string(const char *p, const char *end)

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@
 #include "clock.h"
 #include "memory.h"
 #include "report.h"
+#include "wait.h"
 
 #define BUFFER_SIZE (256 * 1024)
 

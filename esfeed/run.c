@@ -16,7 +16,11 @@
 #include <string.h>
 
 #include "memory.h"
+#include "message.h"
+#include "positions.h"
 #include "report.h"
+#include "sink.h"
+#include "wait.h"
 
 /* Waits until the sink can take more; false if asked to end. */
 static bool

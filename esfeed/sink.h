@@ -9,6 +9,9 @@
 #ifndef SINK_H
 #define SINK_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "message.h"
 #include "options.h"
 #include "positions.h"

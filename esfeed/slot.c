@@ -9,6 +9,7 @@
 
 #include "memory.h"
 #include "report.h"
+#include "server.h"
 
 /* slot_find looks for a feed's slot. */
 Outcome

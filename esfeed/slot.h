@@ -5,6 +5,9 @@
 #ifndef SLOT_H
 #define SLOT_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "server.h"
 
 /* What there is under a feed's name. */

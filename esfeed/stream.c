@@ -19,7 +19,7 @@
  * sink has it, the sink has all events up to S: that is state.low, from
  * which a lost feed is healed.
  */
-#include "run.h"
+#include "stream.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -29,6 +29,11 @@
 #include "clock.h"
 #include "memory.h"
 #include "report.h"
+#include "run.h"
+#include "server.h"
+#include "sink.h"
+#include "slot.h"
+#include "wait.h"
 
 /* Milliseconds. */
 #define ALIVE_MS 10000			/* between signs of life */
@@ -511,9 +516,9 @@ follow(Run *run)
 	}
 }
 
-/* run_deliver_stream delivers what comes from the slot. */
+/* stream_deliver delivers what comes from the slot. */
 Outcome
-run_deliver_stream(Run *run)
+stream_deliver(Run *run)
 {
 	Outcome		outcome;
 
