@@ -28,6 +28,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "lsn.h"
 #include "memory.h"
 #include "positions.h"
 #include "report.h"
@@ -285,7 +286,7 @@ follow_timeline(Run *run)
 
 		for (char *line = strtok_r(content, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest))
 			if (strtoul(line, NULL, 10) == state->timeline && strchr(line, '\t') != NULL)
-				(void) server_parse_lsn(strchr(line, '\t') + 1, &end);
+				(void) lsn_parse(strchr(line, '\t') + 1, &end);
 		free(content);
 	}
 	PQclear(result);

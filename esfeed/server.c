@@ -13,11 +13,11 @@
  */
 #include "server.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
+#include "lsn.h"
 #include "memory.h"
 #include "report.h"
 #include "wait.h"
@@ -38,19 +38,6 @@ static const char *const defaults[][2] = {
 };
 
 /* ---- results ---- */
-
-/* server_parse_lsn reads an LSN. */
-bool
-server_parse_lsn(const char *text, uint64_t *lsn)
-{
-	unsigned int high;
-	unsigned int low;
-
-	if (sscanf(text, "%X/%X", &high, &low) != 2)
-		return false;
-	*lsn = (uint64_t) high << 32 | low;
-	return true;
-}
 
 /* server_has_state tells whether a result is an error with that SQLSTATE, or of that class. */
 bool
@@ -333,7 +320,7 @@ identify_system(Server *server)
 	result = PQexec(server->replication, "IDENTIFY_SYSTEM");
 	outcome = server_judge(server->replication, result, "could not identify the server");
 	if (outcome == OUTCOME_DONE &&
-		(PQntuples(result) != 1 || !server_parse_lsn(PQgetvalue(result, 0, 2), &server->lsn)))
+		(PQntuples(result) != 1 || !lsn_parse(PQgetvalue(result, 0, 2), &server->lsn)))
 		report_failure(EXIT_SERVER, "could not identify the server");
 	if (outcome == OUTCOME_DONE)
 	{

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lsn.h"
 #include "memory.h"
 #include "report.h"
 #include "server.h"
@@ -38,7 +39,7 @@ slot_find(Server *server, const char *feed, Slot *slot)
 		slot->is_feed = PQgetvalue(result, 0, 0)[0] == 't';
 		slot->lost = PQgetvalue(result, 0, 1)[0] == 't';
 		slot->active = PQgetvalue(result, 0, 2)[0] == 't';
-		(void) server_parse_lsn(PQgetvalue(result, 0, 3), &slot->confirmed);
+		(void) lsn_parse(PQgetvalue(result, 0, 3), &slot->confirmed);
 	}
 	PQclear(result);
 	if (outcome == OUTCOME_DONE && slot->exists && !slot->is_feed)
@@ -64,7 +65,7 @@ slot_create(Server *server, const char *feed, Seam *seam)
 		outcome = server_judge(server->sql, result, "could not create the feed");
 	if (outcome == OUTCOME_DONE)
 	{
-		(void) server_parse_lsn(PQgetvalue(result, 0, 0), &seam->lsn);
+		(void) lsn_parse(PQgetvalue(result, 0, 0), &seam->lsn);
 		seam->head = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
 		report_note("created the feed \"%s\"", feed);
 	}
@@ -125,7 +126,7 @@ slot_head(Server *server, Seam *seam)
 	if (outcome == OUTCOME_DONE)
 	{
 		seam->head = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-		(void) server_parse_lsn(PQgetvalue(result, 0, 1), &seam->lsn);
+		(void) lsn_parse(PQgetvalue(result, 0, 1), &seam->lsn);
 	}
 	PQclear(result);
 	free(sql);

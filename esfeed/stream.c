@@ -27,6 +27,7 @@
 #include <sys/time.h>
 
 #include "clock.h"
+#include "lsn.h"
 #include "memory.h"
 #include "report.h"
 #include "run.h"
@@ -245,7 +246,7 @@ take_settled(Run *run)
 	if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
 	{
 		stream.low = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-		stream.question = server_parse_lsn(PQgetvalue(result, 0, 1), &stream.low_lsn) ? QUESTION_ANSWERED : QUESTION_NONE;
+		stream.question = lsn_parse(PQgetvalue(result, 0, 1), &stream.low_lsn) ? QUESTION_ANSWERED : QUESTION_NONE;
 	}
 	else if (server_has_state(result, "42501"))
 	{
