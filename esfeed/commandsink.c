@@ -139,9 +139,8 @@ start_command(CommandSink *command)
 static Sink *
 command_open(const Options *options)
 {
-	CommandSink *command = get_memory(sizeof(CommandSink));
+	CommandSink *command = get_zeroed(sizeof(CommandSink));
 
-	memset(command, 0, sizeof(*command));
 	command->command = options->target;
 	command->input = command->output = -1;
 	command->pause = FIRST_PAUSE;

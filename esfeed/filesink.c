@@ -93,10 +93,9 @@ typedef struct FileSink
 static Sink *
 file_open(const Options *options)
 {
-	FileSink   *file = get_memory(sizeof(FileSink));
+	FileSink   *file = get_zeroed(sizeof(FileSink));
 	struct stat about;
 
-	memset(file, 0, sizeof(*file));
 	file->path = options->target;
 	file->state_path = make_text("%s.esfeed", file->path);
 	file->buffer = get_memory(BUFFER_SIZE);

@@ -120,13 +120,12 @@ set_given_options(rd_kafka_conf_t *conf, const char *const *given)
 static Sink *
 kafka_open(const Options *options)
 {
-	KafkaSink  *kafka = get_memory(sizeof(KafkaSink));
+	KafkaSink  *kafka = get_zeroed(sizeof(KafkaSink));
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	char	   *brokers = copy_text(options->target);
 	char	   *slash = strrchr(brokers, '/');
 	char		error[512];
 
-	memset(kafka, 0, sizeof(*kafka));
 	if (slash == NULL || slash == brokers || slash[1] == '\0')
 		report_failure(EXIT_USAGE, "--to=kafka takes BROKERS/TOPIC, not \"%s\"", options->target);
 	*slash = '\0';

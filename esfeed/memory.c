@@ -18,6 +18,13 @@ get_memory(size_t size)
 	return more_memory(NULL, size);
 }
 
+/* get_zeroed allocates, all zero. */
+void *
+get_zeroed(size_t size)
+{
+	return memset(get_memory(size), 0, size);
+}
+
 /* more_memory changes the size of what was allocated. */
 void *
 more_memory(void *old, size_t size)
@@ -27,6 +34,19 @@ more_memory(void *old, size_t size)
 	if (result == NULL)
 		report_failure(EXIT_SINK, "out of memory: %zu bytes are not to be had", size);
 	return result;
+}
+
+/*
+ * make_room gives an array of *size elements, of which count are used, room for
+ * one more; NULL is one of none.
+ */
+void *
+make_room(void *array, size_t count, size_t *size, size_t element_size)
+{
+	if (count < *size)
+		return array;
+	*size = *size > 0 ? *size * 2 : 1024;
+	return more_memory(array, *size * element_size);
 }
 
 /* copy_text copies a string. */

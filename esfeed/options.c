@@ -296,8 +296,7 @@ options_read(Options *options, int argc, char **argv)
 	options->format = "json";
 	options->sink = "-";
 	options->target = "";
-	options->kafka_options = get_memory((MAX_KAFKA_OPTIONS + 1) * sizeof(char *));
-	memset(options->kafka_options, 0, (MAX_KAFKA_OPTIONS + 1) * sizeof(char *));
+	options->kafka_options = get_zeroed((MAX_KAFKA_OPTIONS + 1) * sizeof(char *));
 
 	while ((letter = getopt_long(argc, argv, "d:qV?", known_options, NULL)) != -1)
 	{

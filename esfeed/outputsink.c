@@ -42,11 +42,10 @@ typedef struct OutputSink
 static Sink *
 output_open(const Options *options)
 {
-	OutputSink *output = get_memory(sizeof(OutputSink));
+	OutputSink *output = get_zeroed(sizeof(OutputSink));
 	struct stat about;
 
 	(void) options;
-	memset(output, 0, sizeof(*output));
 	if (fstat(STDOUT_FILENO, &about) != 0 || (fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY)
 		report_failure(EXIT_SINK, "standard output is closed");
 	output->is_file = S_ISREG(about.st_mode);

@@ -45,8 +45,7 @@ grow(Positions *set)
 	set->size = 1024;
 	while (set->size < old.count * 4)
 		set->size *= 2;
-	set->slots = get_memory(set->size * sizeof(int64_t));
-	memset(set->slots, 0, set->size * sizeof(int64_t));
+	set->slots = get_zeroed(set->size * sizeof(int64_t));
 	set->used = set->count = 0;
 	for (size_t i = 0; i < old.size; i++)
 		if (old.slots[i] > 0)

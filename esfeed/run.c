@@ -69,11 +69,7 @@ run_take(Run *run, const char *text, size_t length, int64_t *position)
 static void
 remember(Given *given, int64_t position)
 {
-	if (given->count == given->size)
-	{
-		given->size = given->size ? given->size * 2 : 1024;
-		given->positions = more_memory(given->positions, given->size * sizeof(int64_t));
-	}
+	given->positions = make_room(given->positions, given->count, &given->size, sizeof(int64_t));
 	given->positions[given->count++] = position;
 }
 
@@ -120,11 +116,7 @@ next_mark(Run *run)
 {
 	if (run->mark_count > 0 && run->marks[run->mark_count - 1].accepted == run->sink->accepted)
 		return &run->marks[run->mark_count - 1];
-	if (run->mark_count == run->mark_size)
-	{
-		run->mark_size = run->mark_size ? run->mark_size * 2 : 1024;
-		run->marks = more_memory(run->marks, run->mark_size * sizeof(Mark));
-	}
+	run->marks = make_room(run->marks, run->mark_count, &run->mark_size, sizeof(Mark));
 	return &run->marks[run->mark_count++];
 }
 
