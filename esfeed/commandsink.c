@@ -35,6 +35,7 @@
 
 #include "clock.h"
 #include "memory.h"
+#include "message.h"
 #include "report.h"
 #include "wait.h"
 
@@ -155,10 +156,8 @@ command_write(Sink *sink, const Message *message)
 	CommandSink *command = (CommandSink *) sink;
 	Line	   *line = line_at(command, command->count++);
 
-	line->length = message->length + 1;
-	line->text = get_memory(line->length);
-	memcpy(line->text, message->text, message->length);
-	line->text[message->length] = '\n';
+	line->text = get_memory(message->length + 1);
+	line->length = message_line(message, line->text);
 	command->bytes += line->length;
 }
 

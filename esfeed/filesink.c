@@ -281,9 +281,7 @@ write_long(FileSink *file, const Message *message)
 	char	   *buffer = file->buffer;
 
 	file->buffer = get_memory(message->length + 1);
-	memcpy(file->buffer, message->text, message->length);
-	file->buffer[message->length] = '\n';
-	file->used = message->length + 1;
+	file->used = message_line(message, file->buffer);
 	file_work(&file->sink);
 	free(file->buffer);
 	file->buffer = buffer;
@@ -302,9 +300,7 @@ file_write(Sink *sink, const Message *message)
 		write_long(file, message);
 		return;
 	}
-	memcpy(file->buffer + file->used, message->text, message->length);
-	file->used += message->length;
-	file->buffer[file->used++] = '\n';
+	file->used += message_line(message, file->buffer + file->used);
 }
 
 /*

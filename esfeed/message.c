@@ -127,6 +127,18 @@ message_scan(Message *message, const char *text, size_t length)
 }
 
 /*
+ * message_line writes the message and a line break to where there is room for
+ * both, and returns how long they are.
+ */
+size_t
+message_line(const Message *message, char *to)
+{
+	memcpy(to, message->text, message->length);
+	to[message->length] = '\n';
+	return message->length + 1;
+}
+
+/*
  * message_key writes the stream's name without JSON's escapes into key, which
  * has room for stream_length bytes, and returns its length.  Names have no
  * control characters, so there are no escapes but that of the character itself.

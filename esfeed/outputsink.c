@@ -20,6 +20,7 @@
 
 #include "clock.h"
 #include "memory.h"
+#include "message.h"
 #include "report.h"
 #include "wait.h"
 
@@ -65,9 +66,7 @@ output_write(Sink *sink, const Message *message)
 		output->size = output->used + message->length + 1;
 		output->buffer = more_memory(output->buffer, output->size);
 	}
-	memcpy(output->buffer + output->used, message->text, message->length);
-	output->used += message->length;
-	output->buffer[output->used++] = '\n';
+	output->used += message_line(message, output->buffer + output->used);
 }
 
 /* Full when there is enough for a write. */
