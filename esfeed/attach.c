@@ -77,11 +77,10 @@ lock_feed(Run *run)
 		bool		locked = false;
 		Outcome		outcome;
 
-		outcome = server_query(run->server.sql, &result,
-							   "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended("
-							   "('esfeed ' OPERATOR(pg_catalog.||) $1), 0))", 1, &run->options->feed);
-		if (outcome == OUTCOME_DONE)
-			outcome = server_judge(run->server.sql, result, "could not lock the feed");
+		outcome = server_ask(run->server.sql, &result,
+							 "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended("
+							 "('esfeed ' OPERATOR(pg_catalog.||) $1), 0))",
+							 1, &run->options->feed, "could not lock the feed");
 		if (outcome == OUTCOME_DONE)
 			locked = PQgetvalue(result, 0, 0)[0] == 't';
 		PQclear(result);

@@ -155,9 +155,7 @@ wait_for_more(History *history)
 					history->cursor);
 		history->waiting_since = -1;
 	}
-	outcome = server_query(run->server.sql, &result, history->wait, 1, values);
-	if (outcome == OUTCOME_DONE)
-		outcome = server_judge(run->server.sql, result, "could not wait for the log to settle");
+	outcome = server_ask(run->server.sql, &result, history->wait, 1, values, "could not wait for the log to settle");
 	PQclear(result);
 	free(cursor);
 	return outcome;

@@ -175,6 +175,18 @@ server_query(PGconn *conn, PGresult **result, const char *sql, int n, const char
 	}
 }
 
+/*
+ * server_ask runs a statement, as server_query does, and looks at the result, as
+ * server_judge does.
+ */
+Outcome
+server_ask(PGconn *conn, PGresult **result, const char *sql, int n, const char *const *values, const char *what)
+{
+	Outcome		outcome = server_query(conn, result, sql, n, values);
+
+	return outcome == OUTCOME_DONE ? server_judge(conn, *result, what) : outcome;
+}
+
 /* ---- connecting ---- */
 
 /* Connects once; NULL and the reason if it does not work. */
@@ -250,15 +262,14 @@ prepare_session(PGconn *conn)
 	PGresult   *result;
 	Outcome		outcome;
 
-	outcome = server_query(conn, &result,
-						   "SELECT pg_catalog.set_config('search_path', '', false), "
-						   "pg_catalog.set_config('statement_timeout', '0', false), "
-						   "pg_catalog.set_config('lock_timeout', '0', false), "
-						   "pg_catalog.set_config('idle_session_timeout', '0', false), "
-						   "pg_catalog.set_config('eventstore.read_durable', 'on', false), "
-						   "pg_catalog.getdatabaseencoding()", 0, NULL);
-	if (outcome == OUTCOME_DONE)
-		outcome = server_judge(conn, result, "could not prepare the session");
+	outcome = server_ask(conn, &result,
+						 "SELECT pg_catalog.set_config('search_path', '', false), "
+						 "pg_catalog.set_config('statement_timeout', '0', false), "
+						 "pg_catalog.set_config('lock_timeout', '0', false), "
+						 "pg_catalog.set_config('idle_session_timeout', '0', false), "
+						 "pg_catalog.set_config('eventstore.read_durable', 'on', false), "
+						 "pg_catalog.getdatabaseencoding()",
+						 0, NULL, "could not prepare the session");
 	if (outcome == OUTCOME_DONE && PQsetClientEncoding(conn, PQgetvalue(result, 0, 5)) != 0)
 		outcome = OUTCOME_RETRY;
 	PQclear(result);
@@ -272,15 +283,14 @@ identify_store(Server *server, bool first)
 	PGresult   *result;
 	Outcome		outcome;
 
-	outcome = server_query(server->sql, &result,
-						   "SELECT d.oid, x.oid, pg_catalog.quote_ident(n.nspname), pg_catalog.pg_is_in_recovery(), "
-						   "pg_catalog.current_setting('wal_level'), d.datname "
-						   "FROM pg_catalog.pg_database d "
-						   "LEFT JOIN pg_catalog.pg_extension x ON x.extname OPERATOR(pg_catalog.=) 'eventstore' "
-						   "LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) x.extnamespace "
-						   "WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()", 0, NULL);
-	if (outcome == OUTCOME_DONE)
-		outcome = server_judge(server->sql, result, "could not look for the event store");
+	outcome = server_ask(server->sql, &result,
+						 "SELECT d.oid, x.oid, pg_catalog.quote_ident(n.nspname), pg_catalog.pg_is_in_recovery(), "
+						 "pg_catalog.current_setting('wal_level'), d.datname "
+						 "FROM pg_catalog.pg_database d "
+						 "LEFT JOIN pg_catalog.pg_extension x ON x.extname OPERATOR(pg_catalog.=) 'eventstore' "
+						 "LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) x.extnamespace "
+						 "WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()",
+						 0, NULL, "could not look for the event store");
 	if (outcome == OUTCOME_DONE && PQgetvalue(result, 0, 3)[0] == 't')
 	{
 		/* once connected, the other server may be about to be promoted */

@@ -21,18 +21,16 @@ slot_find(Server *server, const char *feed, Slot *slot)
 
 	memset(slot, 0, sizeof(*slot));
 	/* servers differ in how they say that a slot is of no use any more */
-	outcome = server_query(server->sql, &result,
-						   "SELECT s.database OPERATOR(pg_catalog.=) pg_catalog.current_database() "
-						   "AND s.plugin OPERATOR(pg_catalog.=) 'eventstore', "
-						   "s.wal_status OPERATOR(pg_catalog.=) 'lost' "
-						   "OR (pg_catalog.to_jsonb(s) OPERATOR(pg_catalog.->>) 'conflicting')::pg_catalog.bool IS TRUE "
-						   "OR (pg_catalog.to_jsonb(s) OPERATOR(pg_catalog.->>) 'invalidation_reason') IS NOT NULL, "
-						   "s.active, s.confirmed_flush_lsn "
-						   "FROM pg_catalog.pg_replication_slots s "
-						   "WHERE s.slot_name OPERATOR(pg_catalog.=) ('es_' OPERATOR(pg_catalog.||) $1)::pg_catalog.name",
-						   1, &feed);
-	if (outcome == OUTCOME_DONE)
-		outcome = server_judge(server->sql, result, "could not look for the feed");
+	outcome = server_ask(server->sql, &result,
+						 "SELECT s.database OPERATOR(pg_catalog.=) pg_catalog.current_database() "
+						 "AND s.plugin OPERATOR(pg_catalog.=) 'eventstore', "
+						 "s.wal_status OPERATOR(pg_catalog.=) 'lost' "
+						 "OR (pg_catalog.to_jsonb(s) OPERATOR(pg_catalog.->>) 'conflicting')::pg_catalog.bool IS TRUE "
+						 "OR (pg_catalog.to_jsonb(s) OPERATOR(pg_catalog.->>) 'invalidation_reason') IS NOT NULL, "
+						 "s.active, s.confirmed_flush_lsn "
+						 "FROM pg_catalog.pg_replication_slots s "
+						 "WHERE s.slot_name OPERATOR(pg_catalog.=) ('es_' OPERATOR(pg_catalog.||) $1)::pg_catalog.name",
+						 1, &feed, "could not look for the feed");
 	if (outcome == OUTCOME_DONE && PQntuples(result) > 0)
 	{
 		slot->exists = true;
@@ -102,12 +100,11 @@ slot_copy(Server *server, const char *from, const char *to)
 	Outcome		outcome;
 	const char *names[] = {from, to};
 
-	outcome = server_query(server->sql, &result,
-						   "SELECT pg_catalog.pg_copy_logical_replication_slot("
-						   "('es_' OPERATOR(pg_catalog.||) $1)::pg_catalog.name, "
-						   "('es_' OPERATOR(pg_catalog.||) $2)::pg_catalog.name, false)", 2, names);
-	if (outcome == OUTCOME_DONE)
-		outcome = server_judge(server->sql, result, "could not make the feed ready");
+	outcome = server_ask(server->sql, &result,
+						 "SELECT pg_catalog.pg_copy_logical_replication_slot("
+						 "('es_' OPERATOR(pg_catalog.||) $1)::pg_catalog.name, "
+						 "('es_' OPERATOR(pg_catalog.||) $2)::pg_catalog.name, false)",
+						 2, names, "could not make the feed ready");
 	PQclear(result);
 	return outcome;
 }
@@ -120,9 +117,7 @@ slot_head(Server *server, Seam *seam)
 	Outcome		outcome;
 	char	   *sql = make_text("SELECT head_position, lsn FROM %s.es_feed_head()", server->schema);
 
-	outcome = server_query(server->sql, &result, sql, 0, NULL);
-	if (outcome == OUTCOME_DONE)
-		outcome = server_judge(server->sql, result, "could not ask for the head of the log");
+	outcome = server_ask(server->sql, &result, sql, 0, NULL, "could not ask for the head of the log");
 	if (outcome == OUTCOME_DONE)
 	{
 		seam->head = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
