@@ -45,7 +45,7 @@
 static char *
 feed_name(const Run *run)
 {
-	return run->building ? make_text("%s" UNFINISHED, run->options->feed) : copy_text(run->options->feed);
+	return run->building ? slot_unfinished_name(run->options->feed) : copy_text(run->options->feed);
 }
 
 /* Where a new feed's history begins: after this position. */
@@ -98,15 +98,9 @@ lock_feed(Run *run)
 static Outcome
 drop_leftover(Run *run)
 {
-	char	   *name = make_text("%s" UNFINISHED, run->options->feed);
-	Slot		slot;
-	Outcome		outcome;
+	bool		dropped;
 
-	outcome = slot_find(&run->server, name, &slot);
-	if (outcome == OUTCOME_DONE && slot.exists)
-		outcome = slot_drop(&run->server, name);
-	free(name);
-	return outcome;
+	return slot_drop_unfinished(&run->server, run->options->feed, &dropped);
 }
 
 /* Makes a slot; building: of the other name, until history is complete. */

@@ -9,7 +9,6 @@
  * of it.  The guarantees are those of the sinks, see filesink.c above all.
  */
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -109,17 +108,9 @@ static Outcome
 drop(Run *run)
 {
 	Slot		slot;
-	char	   *name = make_text("%s" UNFINISHED, run->options->feed);
-	Outcome		outcome;
-	bool		unfinished = false;
+	bool		unfinished;
+	Outcome		outcome = slot_drop_unfinished(&run->server, run->options->feed, &unfinished);
 
-	outcome = slot_find(&run->server, name, &slot);
-	if (outcome == OUTCOME_DONE && slot.exists)
-	{
-		unfinished = true;
-		outcome = slot_drop(&run->server, name);
-	}
-	free(name);
 	if (outcome == OUTCOME_DONE)
 		outcome = slot_find(&run->server, run->options->feed, &slot);
 	if (outcome == OUTCOME_DONE && (slot.exists || !unfinished))

@@ -192,7 +192,7 @@ read_to_head(History *history)
 static Outcome
 finish_building(Run *run)
 {
-	char	   *name = make_text("%s" UNFINISHED, run->options->feed);
+	char	   *name = slot_unfinished_name(run->options->feed);
 	Outcome		outcome = slot_copy(&run->server, name, run->options->feed);
 
 	if (outcome == OUTCOME_DONE)

@@ -9,6 +9,7 @@
 
 #include "lsn.h"
 #include "memory.h"
+#include "options.h"
 #include "report.h"
 #include "server.h"
 
@@ -45,6 +46,14 @@ slot_find(Server *server, const char *feed, Slot *slot)
 	return outcome;
 }
 
+/* Reads a seam, the columns head_position and lsn. */
+static void
+read_seam(const PGresult *result, Seam *seam)
+{
+	seam->head = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+	(void) lsn_parse(PQgetvalue(result, 0, 1), &seam->lsn);
+}
+
 /*
  * slot_create creates a feed; it waits for all who are writing.  If somebody
  * else has created it meanwhile, there is something to look at again.
@@ -54,7 +63,7 @@ slot_create(Server *server, const char *feed, Seam *seam)
 {
 	PGresult   *result;
 	Outcome		outcome;
-	char	   *sql = make_text("SELECT lsn, head_position FROM %s.es_create_feed($1)", server->schema);
+	char	   *sql = make_text("SELECT head_position, lsn FROM %s.es_create_feed($1)", server->schema);
 
 	outcome = server_query(server->sql, &result, sql, 1, &feed);
 	if (outcome == OUTCOME_DONE && server_has_state(result, "42710"))
@@ -63,8 +72,7 @@ slot_create(Server *server, const char *feed, Seam *seam)
 		outcome = server_judge(server->sql, result, "could not create the feed");
 	if (outcome == OUTCOME_DONE)
 	{
-		(void) lsn_parse(PQgetvalue(result, 0, 0), &seam->lsn);
-		seam->head = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+		read_seam(result, seam);
 		report_note("created the feed \"%s\"", feed);
 	}
 	PQclear(result);
@@ -89,6 +97,31 @@ slot_drop(Server *server, const char *feed)
 		outcome = server_judge(server->sql, result, "could not drop the feed");
 	PQclear(result);
 	free(sql);
+	return outcome;
+}
+
+/*
+ * slot_unfinished_name gives the name that a feed has while its history is not
+ * delivered; the caller's to free.
+ */
+char *
+slot_unfinished_name(const char *feed)
+{
+	return make_text("%s" UNFINISHED, feed);
+}
+
+/* slot_drop_unfinished drops the feed of that name, and tells whether there was one. */
+Outcome
+slot_drop_unfinished(Server *server, const char *feed, bool *dropped)
+{
+	char	   *name = slot_unfinished_name(feed);
+	Slot		slot;
+	Outcome		outcome = slot_find(server, name, &slot);
+
+	*dropped = outcome == OUTCOME_DONE && slot.exists;
+	if (*dropped)
+		outcome = slot_drop(server, name);
+	free(name);
 	return outcome;
 }
 
@@ -119,10 +152,7 @@ slot_head(Server *server, Seam *seam)
 
 	outcome = server_ask(server->sql, &result, sql, 0, NULL, "could not ask for the head of the log");
 	if (outcome == OUTCOME_DONE)
-	{
-		seam->head = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-		(void) lsn_parse(PQgetvalue(result, 0, 1), &seam->lsn);
-	}
+		read_seam(result, seam);
 	PQclear(result);
 	free(sql);
 	return outcome;
