@@ -151,20 +151,15 @@ pause_run(Run *run, int pause)
 {
 	int64_t		until = clock_now() + pause;
 
-	while (!wait_stopped() && clock_now() < until)
+	for (int64_t left = pause; left > 0 && !wait_stopped(); left = until - clock_now())
 	{
-		WaitSet		set;
-
-		wait_begin(&set, -1);
-		wait_at_most(&set, until - clock_now());
-		if (run->sink != NULL)
+		if (run->sink == NULL)
+			wait_pause((int) left);
+		else
 		{
-			sink_add_waits(run->sink, &set);
-			wait_now(&set);
+			sink_wait(run->sink, (int) left);
 			sink_work(run->sink);
 		}
-		else
-			wait_now(&set);
 	}
 }
 

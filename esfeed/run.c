@@ -28,13 +28,9 @@ wait_for_room(Run *run)
 {
 	while (sink_is_full(run->sink))
 	{
-		WaitSet		set;
-
 		if (wait_stopped())
 			return false;
-		wait_begin(&set, CHECKPOINT_MS);
-		sink_add_waits(run->sink, &set);
-		wait_now(&set);
+		sink_wait(run->sink, CHECKPOINT_MS);
 		sink_work(run->sink);
 		if (run->tick != NULL)
 			run->tick(run);
@@ -58,7 +54,7 @@ run_take(Run *run, const char *text, size_t length, int64_t *position)
 	*position = message.position;
 	if (positions_remove(&run->seen, message.position))
 		return true;
-	if (sink_is_full(run->sink) && !wait_for_room(run))
+	if (!wait_for_room(run))
 		return false;
 	sink_write(run->sink, &message);
 	progress_count(message.position);
@@ -170,8 +166,6 @@ run_drain(Run *run)
 
 	for (;;)
 	{
-		WaitSet		set;
-
 		sink->awaited = true;
 		sink_work(sink);
 		sink_sync(sink);
@@ -180,9 +174,7 @@ run_drain(Run *run)
 			return true;
 		if (wait_stopped())
 			return false;
-		wait_begin(&set, CHECKPOINT_MS);
-		sink_add_waits(sink, &set);
-		wait_now(&set);
+		sink_wait(sink, CHECKPOINT_MS);
 		if (run->tick != NULL)
 			run->tick(run);
 	}

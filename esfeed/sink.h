@@ -58,6 +58,7 @@ extern void sink_recover(Sink *sink, const State *state, Positions *seen);
 extern void sink_write(Sink *sink, const Message *message);
 extern bool sink_is_full(const Sink *sink);
 extern void sink_add_waits(Sink *sink, WaitSet *set);
+extern void sink_wait(Sink *sink, int timeout);
 extern void sink_work(Sink *sink);
 extern void sink_sync(Sink *sink);
 extern void sink_save(Sink *sink, State *state);
