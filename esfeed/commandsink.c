@@ -170,13 +170,13 @@ command_is_full(const Sink *sink)
 	return command->count == MAX_LINES || command->bytes >= MAX_BYTES;
 }
 
-/* Closes the command's standard input. */
+/* Closes an end of a pipe that may be closed already. */
 static void
-close_input(CommandSink *command)
+close_end(int *end)
 {
-	if (command->input >= 0)
-		close(command->input);
-	command->input = -1;
+	if (*end >= 0)
+		close(*end);
+	*end = -1;
 }
 
 /* Takes note of lines sent. */
@@ -211,7 +211,7 @@ send_lines(CommandSink *command)
 		if (wrote < 0 && errno == EINTR)
 			continue;
 		if (wrote < 0 && errno != EAGAIN)
-			close_input(command);
+			close_end(&command->input);
 		if (wrote < 0)
 			return;
 		count_sent(command, (size_t) wrote);
@@ -280,8 +280,7 @@ read_answers(CommandSink *command)
 			return;
 		if (got <= 0)
 		{
-			close(command->output);
-			command->output = -1;
+			close_end(&command->output);
 			return;
 		}
 		command->silent = false;
@@ -308,7 +307,7 @@ static void
 end_input(CommandSink *command)
 {
 	command->closed = command->closed || command->input >= 0;
-	close_input(command);
+	close_end(&command->input);
 }
 
 /* Tells how long nothing may be acknowledged now; < 0: as long as it takes. */
@@ -355,10 +354,8 @@ look_after(CommandSink *command)
 	if (ended == 0)
 		return;
 	read_answers(command);
-	close_input(command);
-	if (command->output >= 0)
-		close(command->output);
-	command->output = -1;
+	close_end(&command->input);
+	close_end(&command->output);
 	command->pid = 0;
 	command->start_at = clock_now();
 	if (has_done_all(command, ended, status))
