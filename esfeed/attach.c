@@ -57,7 +57,7 @@ start_position(const Options *options, int64_t head)
 
 /* Takes a seam for a slot that exists. */
 static Outcome
-adopt(Run *run, const Slot *slot, Seam *seam)
+adopt_slot(Run *run, const Slot *slot, Seam *seam)
 {
 	Outcome		outcome = slot_head(&run->server, seam);
 
@@ -105,7 +105,7 @@ drop_leftover(Run *run)
 
 /* Makes a slot; building: of the other name, until history is complete. */
 static Outcome
-create(Run *run, bool building, Seam *seam)
+create_feed(Run *run, bool building, Seam *seam)
 {
 	char	   *name;
 	Slot		slot;
@@ -150,7 +150,7 @@ begin_history(Run *run, const Seam *seam, int64_t after)
 
 /* The first time: makes the feed, or takes the one there is. */
 static Outcome
-begin(Run *run, const Slot *slot)
+begin_feed(Run *run, const Slot *slot)
 {
 	Seam		seam = {0, 0};
 	Outcome		outcome;
@@ -171,9 +171,9 @@ begin(Run *run, const Slot *slot)
 		return run->options->create ? drop_leftover(run) : OUTCOME_DONE;
 	}
 	if (slot->exists)
-		outcome = adopt(run, slot, &seam);
+		outcome = adopt_slot(run, slot, &seam);
 	else
-		outcome = create(run, !run->sink->type->keeps_state && run->options->start != START_NOW, &seam);
+		outcome = create_feed(run, !run->sink->type->keeps_state && run->options->start != START_NOW, &seam);
 	if (outcome != OUTCOME_DONE)
 		return outcome;
 	begin_history(run, &seam, start_position(run->options, seam.head));
@@ -196,7 +196,7 @@ what_is_wrong(const Run *run, const Slot *slot)
 
 /* Takes a new seam, and goes back to where the sink surely has everything. */
 static Outcome
-heal(Run *run, const Slot *slot)
+heal_feed(Run *run, const Slot *slot)
 {
 	Seam		seam = {0, 0};
 	char	   *name = feed_name(run);
@@ -204,13 +204,13 @@ heal(Run *run, const Slot *slot)
 	Outcome		outcome = OUTCOME_DONE;
 
 	if (slot->exists && !slot->lost)
-		outcome = adopt(run, slot, &seam);
+		outcome = adopt_slot(run, slot, &seam);
 	else
 	{
 		if (slot->exists)
 			outcome = slot_drop(&run->server, name);
 		if (outcome == OUTCOME_DONE)
-			outcome = create(run, !run->sink->type->keeps_state, &seam);
+			outcome = create_feed(run, !run->sink->type->keeps_state, &seam);
 	}
 	free(name);
 	if (outcome != OUTCOME_DONE)
@@ -330,7 +330,7 @@ attach_to_feed(Run *run)
 
 	wrong = what_is_wrong(run, &slot);
 	if (run->state.phase == PHASE_NONE && (!slot.exists || wrong == NULL))
-		return begin(run, &slot);
+		return begin_feed(run, &slot);
 	if (wrong != NULL)
 	{
 		if (!run->options->create)
@@ -339,7 +339,7 @@ attach_to_feed(Run *run)
 			report_failure(EXIT_LOST, "the feed \"%s\" is lost: %s", run->options->feed, wrong);
 		}
 		report_warning("the feed \"%s\" is lost: %s", run->options->feed, wrong);
-		return heal(run, &slot);
+		return heal_feed(run, &slot);
 	}
 	return follow_timeline(run);
 }

@@ -312,7 +312,7 @@ end_input(CommandSink *command)
 
 /* Tells how long nothing may be acknowledged now; < 0: as long as it takes. */
 static int
-patience(const CommandSink *command)
+silence_allowed(const CommandSink *command)
 {
 	if (command->sink.awaited || command_is_full(&command->sink))
 		return command->silent ? AWAITED_SILENT_MS : AWAITED_MS;
@@ -323,7 +323,7 @@ patience(const CommandSink *command)
 static void
 close_if_silent(CommandSink *command)
 {
-	int			limit = patience(command);
+	int			limit = silence_allowed(command);
 
 	if (command->pid != 0 && command->count > 0 && command->sent == command->count &&
 		limit >= 0 && clock_now() - command->moved_at >= limit)
@@ -343,7 +343,7 @@ has_done_all(CommandSink *command, pid_t ended, int status)
 
 /* Looks whether the command has ended; waits for it once it has closed its output. */
 static void
-look_after(CommandSink *command)
+reap_command(CommandSink *command)
 {
 	int			status;
 	pid_t		ended;
@@ -373,7 +373,7 @@ command_work(Sink *sink)
 	CommandSink *command = (CommandSink *) sink;
 
 	read_answers(command);
-	look_after(command);
+	reap_command(command);
 	if (command->pid == 0 && !command->finishing && command->count > 0 && clock_now() >= command->start_at)
 		start_command(command);
 	send_lines(command);

@@ -105,7 +105,7 @@ parse_names(Run *run, const char *option, const char *list, char **names)
 
 /* Drops the feed. */
 static Outcome
-drop(Run *run)
+drop_feed(Run *run)
 {
 	Slot		slot;
 	bool		unfinished;
@@ -129,7 +129,7 @@ connect_and_deliver(Run *run)
 
 	outcome = server_connect(&run->server, options, run->first);
 	if (outcome == OUTCOME_DONE && options->drop)
-		return drop(run);
+		return drop_feed(run);
 	if (outcome == OUTCOME_DONE)
 		outcome = parse_names(run, "--categories", options->categories, &run->categories);
 	if (outcome == OUTCOME_DONE)
@@ -165,7 +165,7 @@ pause_run(Run *run, int pause)
 
 /* Connects again and again until the end is asked for or reached. */
 static void
-deliver(Run *run)
+deliver_until_end(Run *run)
 {
 	int			pause = FIRST_PAUSE;
 	int64_t		begun = clock_now();
@@ -218,7 +218,7 @@ main(int argc, char **argv)
 	}
 	else
 		begin_run(&run, &options);
-	deliver(&run);
+	deliver_until_end(&run);
 	if (run.sink != NULL)
 	{
 		sink_finish(run.sink);

@@ -147,7 +147,7 @@ typedef struct Scan
 
 /* Reads more of the file behind what there is; false at its end. */
 static bool
-read_more(const FileSink *file, Scan *scan)
+extend_scan(const FileSink *file, Scan *scan)
 {
 	ssize_t		got;
 
@@ -203,7 +203,7 @@ scan_lines(const FileSink *file, int64_t offset, int64_t low, Positions *seen)
 	Scan		scan = {.start = offset};
 	bool		bad = false;
 
-	while (!bad && read_more(file, &scan))
+	while (!bad && extend_scan(file, &scan))
 	{
 		size_t		good = keep_lines(&scan, low, seen, &bad);
 
@@ -276,7 +276,7 @@ file_recover(Sink *sink, const State *state, Positions *seen)
 
 /* Writes a line that is larger than the buffer. */
 static void
-write_long(FileSink *file, const Message *message)
+write_long_line(FileSink *file, const Message *message)
 {
 	char	   *buffer = file->buffer;
 
@@ -297,7 +297,7 @@ file_write(Sink *sink, const Message *message)
 		file_work(sink);
 	if (message->length + 1 > BUFFER_SIZE)
 	{
-		write_long(file, message);
+		write_long_line(file, message);
 		return;
 	}
 	file->used += message_line(message, file->buffer + file->used);

@@ -46,7 +46,7 @@ typedef struct History
 
 /* Keeps how far it is. */
 static void
-checkpoint(History *history)
+checkpoint_history(History *history)
 {
 	Run		   *run = history->run;
 
@@ -77,7 +77,7 @@ take_row(History *history, const PGresult *row)
 	history->rows++;
 	/* a page of large events takes its time */
 	if ((history->rows & 63) == 0 && clock_now() >= history->next_checkpoint)
-		checkpoint(history);
+		checkpoint_history(history);
 	return true;
 }
 
@@ -178,7 +178,7 @@ read_to_head(History *history)
 		if (outcome == OUTCOME_DONE && history->cursor == before)
 			outcome = wait_for_more(history);
 		if (clock_now() >= history->next_checkpoint)
-			checkpoint(history);
+			checkpoint_history(history);
 		sink_work(run->sink);
 		progress_show();
 	}
@@ -206,7 +206,7 @@ finish_building(Run *run)
 
 /* Ends the phase: what comes now, comes from the slot. */
 static Outcome
-begin_stream(Run *run)
+end_history(Run *run)
 {
 	if (!run_drain(run))
 		return OUTCOME_STOP;
@@ -250,10 +250,10 @@ history_deliver(Run *run)
 	}
 	outcome = read_to_head(&history);
 	if (outcome != OUTCOME_DONE)
-		checkpoint(&history);
+		checkpoint_history(&history);
 	progress_end();
 	if (outcome == OUTCOME_DONE)
-		outcome = begin_stream(run);
+		outcome = end_history(run);
 	free(history.read);
 	free(history.wait);
 	return outcome;

@@ -63,7 +63,7 @@ run_take(Run *run, const char *text, size_t length, int64_t *position)
 
 /* Keeps a position. */
 static void
-remember(Given *given, int64_t position)
+remember_position(Given *given, int64_t position)
 {
 	given->positions = make_room(given->positions, given->count, &given->size, sizeof(int64_t));
 	given->positions[given->count++] = position;
@@ -77,7 +77,7 @@ run_take_streamed(Run *run, const char *text, size_t length)
 
 	if (!run_take(run, text, length, &position))
 		return false;
-	remember(&run->since, position);
+	remember_position(&run->since, position);
 	return true;
 }
 

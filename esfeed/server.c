@@ -50,7 +50,7 @@ server_has_state(const PGresult *result, const char *sqlstate)
 
 /* Tells whether an error passes by itself: connection, resources, shutdown. */
 static bool
-passes(PGconn *conn, const PGresult *result)
+is_passing_error(PGconn *conn, const PGresult *result)
 {
 	static const char *const states[] = {"08", "53", "57P", "40"};
 
@@ -88,7 +88,7 @@ server_judge(PGconn *conn, const PGresult *result, const char *what)
 
 	if (status != PGRES_FATAL_ERROR && status != PGRES_BAD_RESPONSE && result != NULL)
 		return OUTCOME_DONE;
-	if (passes(conn, result))
+	if (is_passing_error(conn, result))
 	{
 		text = one_line(result != NULL && *PQresultErrorMessage(result) ? PQresultErrorMessage(result) : PQerrorMessage(conn));
 
@@ -134,7 +134,7 @@ server_wait(PGconn *conn)
 
 /* Gives up on a statement that runs. */
 static void
-cancel(PGconn *conn)
+cancel_statement(PGconn *conn)
 {
 	PGcancel   *handle = PQgetCancel(conn);
 	char		error[256];
@@ -160,7 +160,7 @@ server_query(PGconn *conn, PGresult **result, const char *sql, int n, const char
 	{
 		if (server_wait(conn) == OUTCOME_STOP)
 		{
-			cancel(conn);
+			cancel_statement(conn);
 			PQclear(*result);
 			*result = NULL;
 			return OUTCOME_STOP;

@@ -70,7 +70,7 @@ write_text(FILE *out, const char *name, const char *value)
 
 /* Takes the escapes out of a text, in place. */
 static void
-unescape(char *text)
+unescape_text(char *text)
 {
 	char	   *to = text;
 	unsigned int byte;
@@ -106,7 +106,7 @@ read_member(State *state, const char *name, char *value)
 	for (size_t i = 0; i < TEXT_MEMBERS; i++)
 		if (strcmp(name, text_members[i].name) == 0)
 		{
-			unescape(value);
+			unescape_text(value);
 			*text_of(state, i) = copy_text(value);
 			return true;
 		}

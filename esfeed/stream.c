@@ -294,7 +294,7 @@ wants_mark(const Run *run)
 
 /* Makes durable what there is, confirms what is durable, and asks for a mark if there is none. */
 static void
-checkpoint(Run *run)
+checkpoint_stream(Run *run)
 {
 	bool		ask = wants_mark(run) || (!stream.asked && clock_now() >= stream.next_alive);
 
@@ -325,7 +325,7 @@ has_news(const Run *run)
 
 /* Does what is due. */
 static void
-look_after(Run *run)
+look_after_stream(Run *run)
 {
 	int64_t		now = clock_now();
 
@@ -334,7 +334,7 @@ look_after(Run *run)
 	 * asks for one may be about to end, and waits for us to confirm all.
 	 */
 	if (stream.reply || now >= stream.next_alive || (now >= stream.next_checkpoint && has_news(run)))
-		checkpoint(run);
+		checkpoint_stream(run);
 	if (stream.question == QUESTION_NONE && now >= stream.next_question && (run->sink->accepted > 0 || run->state.low < 0))
 		ask_settled(run);
 	else if (stream.question == QUESTION_SENT)
@@ -362,7 +362,7 @@ wait_for_news(Run *run)
 
 /* Takes what the server has sent; RETRY if the stream has ended. */
 static Outcome
-take_all(Run *run, bool *nothing)
+take_messages(Run *run, bool *nothing)
 {
 	PGconn	   *conn = run->server.replication;
 	char	   *data;
@@ -396,7 +396,7 @@ take_all(Run *run, bool *nothing)
 
 /* Tells why the stream has ended. */
 static void
-report_lost(Run *run)
+report_stream_end(Run *run)
 {
 	PGconn	   *conn = run->server.replication;
 	PGresult   *result = PQgetResult(conn);
@@ -460,7 +460,7 @@ end_stream(Run *run)
 	if (!stream.failed && !stream.refused)
 		take_until_mark(run);
 	sink_finish(run->sink);
-	checkpoint(run);
+	checkpoint_stream(run);
 	if (stream.failed || PQputCopyEnd(conn, NULL) != 1 || PQflush(conn) != 0)
 		return;
 	while (length >= 0 && clock_now() < until)
@@ -489,19 +489,19 @@ set_target(Run *run)
 
 /* Takes messages until the end is asked for or reached, or the stream is lost. */
 static Outcome
-follow(Run *run)
+follow_stream(Run *run)
 {
 	Outcome		outcome;
 	bool		nothing;
 
 	for (;;)
 	{
-		outcome = take_all(run, &nothing);
+		outcome = take_messages(run, &nothing);
 		if (outcome != OUTCOME_DONE)
 			return outcome;
 		if (nothing || sink_is_full(run->sink))
 			sink_work(run->sink);
-		look_after(run);
+		look_after_stream(run);
 		if (stream.failed)
 			return OUTCOME_RETRY;
 		if (wait_stopped())
@@ -538,18 +538,18 @@ stream_deliver(Run *run)
 	else
 		report_note("streaming again");
 	run->streamed = true;
-	run->tick = look_after;
+	run->tick = look_after_stream;
 	stream.confirmed = run->state.lsn;
 	stream.confirmed_accepted = run->sink->durable;
 	stream.next_question = run->state.low < 0 ? 0 : clock_now() + LOW_MS;
 	if (!send_status(run, false))
 		return OUTCOME_RETRY;
 	progress_begin("stream", 0, 0);
-	outcome = follow(run);
+	outcome = follow_stream(run);
 	if (outcome == OUTCOME_STOP)
 		end_stream(run);
 	else
-		report_lost(run);
+		report_stream_end(run);
 	run->tick = NULL;
 	progress_end();
 	return outcome;
