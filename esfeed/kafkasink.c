@@ -70,13 +70,13 @@ note_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message, void *opa
 static void
 note_error(rd_kafka_t *producer, int error, const char *reason, void *opaque)
 {
-	char text[	512];
+	char		cause[512];
 
 	(void) opaque;
 	if (error == RD_KAFKA_RESP_ERR__FATAL)
 	{
-		(void) rd_kafka_fatal_error(producer, text, sizeof(text));
-		report_failure(EXIT_SINK, "Kafka: %s", text);
+		(void) rd_kafka_fatal_error(producer, cause, sizeof(cause));
+		report_failure(EXIT_SINK, "Kafka: %s", cause);
 	}
 	report_warning("Kafka: %s", reason);
 }

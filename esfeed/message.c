@@ -97,13 +97,13 @@ keep_member(Message *message, const char *name, const char *colon, const char *v
 bool
 message_scan(Message *message, const char *text, size_t length)
 {
-	const char *end = text +length;
+	const char *end = &text[length];
 	const char *p = text;
 
 	memset(message, 0, sizeof(*message));
+	message->length = length;
 	message->text = text;
 
-	message->length = length;
 	if (length < 2 || *p != '{' || end[-1] != '}')
 		return false;
 	while (*p == '{' || *p == ',')

@@ -15,6 +15,8 @@
 
 #define MAX_KAFKA_OPTIONS 100
 
+#define TRY_HELP "Try \"esfeed --help\"."
+
 /* Whether the sink for Kafka is in this build. */
 #ifdef WITH_KAFKA
 #define HAS_KAFKA true
@@ -103,7 +105,7 @@ print_help(void)
 static void
 refuse_usage(const char *what, const char *value)
 {
-	report_hint("Try \"esfeed --help\".");
+	report_hint(TRY_HELP);
 	report_failure(EXIT_USAGE, "%s%s%s%s", what, value ? ": \"" : "", value ? value : "", value ? "\"" : "");
 }
 
@@ -194,7 +196,7 @@ print_and_end(int letter, char **argv)
 	if (letter == '?' && strcmp(argv[optind - 1], "-?") != 0)
 	{
 		/* which has told what is wrong */
-		fputs("esfeed: hint: Try \"esfeed --help\".\n", stderr);
+		fputs("esfeed: hint: " TRY_HELP "\n", stderr);
 		exit(EXIT_USAGE);
 	}
 	if (letter == 'V')
@@ -265,7 +267,7 @@ check_feed(const Options *options)
 		options->feed[strspn(options->feed, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
 		refuse_usage("a feed's name has only lower-case letters, digits and the underscore", options->feed);
 	if (length > MAX_FEED_NAME)
-		refuse_usage("a feed's name has at most 60 bytes", options->feed);
+		refuse_usage(make_text("a feed's name has at most %d bytes", MAX_FEED_NAME), options->feed);
 	if (length > strlen(UNFINISHED) && strcmp(options->feed + length - strlen(UNFINISHED), UNFINISHED) == 0)
 		refuse_usage("names that end in " UNFINISHED " are for feeds whose history is not delivered", options->feed);
 }
