@@ -17,9 +17,9 @@
  *						is read again from state.low
  *
  * So that a slot can be the state of sinks that keep none it must not exist
- * before history was delivered: until then it is named es_<feed>_unfinished.  One that
- * an esfeed before us has left is of no use, as nobody knows how far history
- * was delivered.  An advisory lock tells it from one in use.
+ * before history was delivered: until then it is named es_<feed>_unfinished.
+ * One that an esfeed before us has left is of no use, as nobody knows how far
+ * history was delivered.  An advisory lock tells it from one in use.
  */
 #include "attach.h"
 

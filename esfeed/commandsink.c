@@ -7,20 +7,20 @@
  * acknowledges the next n lines, any other line, an empty one say, one.  Lines
  * are acknowledged in their order.  Its standard error is ours.
  *
- * A command need not do that.  Its input is closed when it has acknowledged nothing
- * for a while of all that it was given, soon if we wait for it.  One that ends with
- * status 0 then, and has written nothing, has taken all; one that collects lines
- * acknowledges the rest.  For the next line it is started again.
+ * A command need not do that.  Its input is closed when it has acknowledged
+ * nothing for a while of all that it was given, soon if we wait for it.  One that
+ * ends with status 0 then, and has written nothing, has taken all; one that
+ * collects lines acknowledges the rest.  For the next line it is started again.
  *
- * Lines are kept until they are acknowledged.  When the command ends, for
- * whatever reason, it is started again, after a pause that grows while nothing
- * is acknowledged, and gets from the first line on that is not.  So it sees
- * every line at least once, and each stream in its order; what it took without
- * saying so comes again.
+ * Lines are kept until they are acknowledged.  When the command ends otherwise
+ * it is started again, after a pause that grows while nothing is acknowledged,
+ * and gets from the first line on that is not.  So it sees every line at least
+ * once, and each stream in its order; what it took without saying so comes
+ * again.  One that sh cannot run (status 126 or 127) ends the program.
  *
  * At the end its standard input is closed, and it has some seconds to
- * acknowledge the rest.  It is in a process group of its own, so that Ctrl-C on a
- * terminal leaves it to us.
+ * acknowledge the rest; then it gets SIGTERM.  It is in a process group of its
+ * own, so that Ctrl-C on a terminal leaves it to us.
  */
 #include "sink.h"
 
@@ -204,7 +204,7 @@ send_lines(CommandSink *command)
 		{
 			size_t		skip = n == 0 ? command->sent_bytes : 0;
 
-			pieces[n].iov_base = line_at(command, i)->text +skip;
+			pieces[n].iov_base = &line_at(command, i)->text[skip];
 			pieces[n++].iov_len = line_at(command, i)->length - skip;
 		}
 		wrote = writev(command->input, pieces, n);

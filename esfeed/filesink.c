@@ -12,7 +12,8 @@
  *
  * Events come from a source: in the phase HISTORY es_read_all from the position
  * low on, in order of position up to head; in STREAM the slot from the commit at
- * lsn on, whole transactions in order of commits, without those up to head.  The state on disk always keeps two promises:
+ * lsn on, whole transactions in order of commits, without those up to head.  The
+ * state on disk always keeps two promises:
  *
  *	(complete)	every event that this source, begun at low or lsn, does not
  *				send is in PATH, within its first `length` bytes, on disk;

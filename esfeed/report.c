@@ -98,7 +98,7 @@ report_warning(const char *format,...)
 	va_end(args);
 }
 
-/* report_hint tells, after the warning or failure that is reported next, what can be done about it. */
+/* report_hint tells what can be done about the warning or failure that is reported next. */
 void
 report_hint(const char *format,...)
 {

@@ -3,9 +3,9 @@
  *		Giving messages to the sink, and what follows from what it has.
  *
  * A mark is a place in the stream of messages before which all commits up to an
- * LSN have come.  A commit may be halfway through there: the server goes on to the
- * next LSN when all of a commit is sent.  When the sink has for good what it was
- * given before a mark the state moves on to it.
+ * LSN have come.  A commit may be halfway through there: the server goes on to
+ * the next LSN when all of a commit is sent.  When the sink has for good what it
+ * was given before a mark the state moves on to it.
  *
  * What may come again if the stream begins at a mark's LSN?  Commits at or
  * after it.  None of them had begun to come when the mark before, whose LSN is

@@ -9,7 +9,11 @@
  *
  * An error of the server is either something that passes, such as a restart
  * or a lost connection: then we connect again; or the program ends with what
- * the server says.  While waiting a request to end is heard.
+ * the server says.
+ *
+ * While a statement runs a request to end is heard.  It is not while libpq
+ * connects, which connect_timeout bounds, nor while the server answers one of
+ * the few commands of the replication protocol.
  */
 #include "server.h"
 
@@ -26,8 +30,8 @@
 #define FIRST_CONNECT_MS 15000
 
 /*
- * What libpq is told if nobody says otherwise: not to wait for ever for a host, and
- * to notice that one is gone.
+ * What libpq is told if nobody says otherwise: not to wait for ever for a host,
+ * and to notice that one is gone.
  */
 static const char *const defaults[][2] = {
 	{"connect_timeout", "10"},
@@ -62,7 +66,7 @@ is_passing_error(PGconn *conn, const PGresult *result)
 	return false;
 }
 
-/* Writes a message without its line break. */
+/* Copies a message without the line break that it ends in. */
 static char *
 one_line(const char *message)
 {
@@ -84,16 +88,15 @@ server_judge(PGconn *conn, const PGresult *result, const char *what)
 	ExecStatusType status = PQresultStatus(result);
 	const char *detail;
 	const char *hint;
-	char	   *text;
+	char	   *reason;
 
 	if (status != PGRES_FATAL_ERROR && status != PGRES_BAD_RESPONSE && result != NULL)
 		return OUTCOME_DONE;
 	if (is_passing_error(conn, result))
 	{
-		text = one_line(result != NULL && *PQresultErrorMessage(result) ? PQresultErrorMessage(result) : PQerrorMessage(conn));
-
-		report_warning("%s: %s", what, text);
-		free(text);
+		reason = one_line(result != NULL && *PQresultErrorMessage(result) ? PQresultErrorMessage(result) : PQerrorMessage(conn));
+		report_warning("%s: %s", what, reason);
+		free(reason);
 		return OUTCOME_RETRY;
 	}
 	detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);

@@ -5,8 +5,8 @@
  *
  * SIGTERM, SIGINT and SIGHUP ask for a clean end: they set a flag and write
  * into a pipe that every wait looks at, so none is missed between looking at
- * the flag and going to sleep.  One that was ignored when the program was started,
- * as nohup has it with SIGHUP, stays so.
+ * the flag and going to sleep.  One that was ignored when the program was
+ * started, as nohup has it with SIGHUP, stays so.
  */
 #include "wait.h"
 
