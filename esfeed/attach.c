@@ -17,16 +17,26 @@
  *						is read again from state.low
  *
  * So that a slot can be the state of sinks that keep none it must not exist
- * before history was delivered: until then it is named es_<feed>_unfinished.  One that
- * an esfeed before us has left is of no use, as nobody knows how far history
- * was delivered.  An advisory lock tells it from one in use.
+ * before history was delivered: until then it is named es_<feed>_unfinished.
+ * One that an esfeed before us has left is of no use, as nobody knows how far
+ * history was delivered.  An advisory lock tells it from one in use.
  */
-#include "run.h"
+#include "attach.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
+#include "lsn.h"
+#include "memory.h"
+#include "positions.h"
 #include "report.h"
+#include "run.h"
+#include "server.h"
+#include "sink.h"
+#include "slot.h"
+#include "wait.h"
 
 /* Of State's low: what the sink has is not known. */
 #define UNKNOWN (-1)
@@ -35,7 +45,7 @@
 static char *
 feed_name(const Run *run)
 {
-	return run->building ? make_text("%s" UNFINISHED, run->options->feed) : copy_text(run->options->feed);
+	return run->building ? slot_unfinished_name(run->options->feed) : copy_text(run->options->feed);
 }
 
 /* Where a new feed's history begins: after this position. */
@@ -47,7 +57,7 @@ start_position(const Options *options, int64_t head)
 
 /* Takes a seam for a slot that exists. */
 static Outcome
-adopt(Run *run, const Slot *slot, Seam *seam)
+adopt_slot(Run *run, const Slot *slot, Seam *seam)
 {
 	Outcome		outcome = slot_head(&run->server, seam);
 
@@ -59,7 +69,7 @@ adopt(Run *run, const Slot *slot, Seam *seam)
 static Outcome
 lock_feed(Run *run)
 {
-	int64_t		until = wait_clock() + IN_USE_MS;
+	int64_t		until = clock_now() + IN_USE_MS;
 
 	for (;;)
 	{
@@ -67,17 +77,16 @@ lock_feed(Run *run)
 		bool		locked = false;
 		Outcome		outcome;
 
-		outcome = server_query(run->server.sql, &result,
-							   "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended("
-							   "('esfeed ' OPERATOR(pg_catalog.||) $1), 0))", 1, &run->options->feed);
-		if (outcome == OUTCOME_DONE)
-			outcome = server_judge(run->server.sql, result, "could not lock the feed");
+		outcome = server_ask(run->server.sql, &result,
+							 "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended("
+							 "('esfeed ' OPERATOR(pg_catalog.||) $1), 0))",
+							 1, &run->options->feed, "could not lock the feed");
 		if (outcome == OUTCOME_DONE)
 			locked = PQgetvalue(result, 0, 0)[0] == 't';
 		PQclear(result);
 		if (outcome != OUTCOME_DONE || locked)
 			return outcome;
-		if (wait_clock() > until)
+		if (clock_now() > until)
 			report_failure(EXIT_IN_USE, "the feed \"%s\" is in use: another esfeed is delivering its history", run->options->feed);
 		wait_pause(200);
 		if (wait_stopped())
@@ -89,20 +98,14 @@ lock_feed(Run *run)
 static Outcome
 drop_leftover(Run *run)
 {
-	char	   *name = make_text("%s" UNFINISHED, run->options->feed);
-	Slot		slot;
-	Outcome		outcome;
+	bool		dropped;
 
-	outcome = slot_find(&run->server, name, &slot);
-	if (outcome == OUTCOME_DONE && slot.exists)
-		outcome = slot_drop(&run->server, name);
-	free(name);
-	return outcome;
+	return slot_drop_unfinished(&run->server, run->options->feed, &dropped);
 }
 
 /* Makes a slot; building: of the other name, until history is complete. */
 static Outcome
-create(Run *run, bool building, Seam *seam)
+create_feed(Run *run, bool building, Seam *seam)
 {
 	char	   *name;
 	Slot		slot;
@@ -147,7 +150,7 @@ begin_history(Run *run, const Seam *seam, int64_t after)
 
 /* The first time: makes the feed, or takes the one there is. */
 static Outcome
-begin(Run *run, const Slot *slot)
+begin_feed(Run *run, const Slot *slot)
 {
 	Seam		seam = {0, 0};
 	Outcome		outcome;
@@ -168,9 +171,9 @@ begin(Run *run, const Slot *slot)
 		return run->options->create ? drop_leftover(run) : OUTCOME_DONE;
 	}
 	if (slot->exists)
-		outcome = adopt(run, slot, &seam);
+		outcome = adopt_slot(run, slot, &seam);
 	else
-		outcome = create(run, !run->sink->type->keeps_state && run->options->start != START_NOW, &seam);
+		outcome = create_feed(run, !run->sink->type->keeps_state && run->options->start != START_NOW, &seam);
 	if (outcome != OUTCOME_DONE)
 		return outcome;
 	begin_history(run, &seam, start_position(run->options, seam.head));
@@ -193,7 +196,7 @@ what_is_wrong(const Run *run, const Slot *slot)
 
 /* Takes a new seam, and goes back to where the sink surely has everything. */
 static Outcome
-heal(Run *run, const Slot *slot)
+heal_feed(Run *run, const Slot *slot)
 {
 	Seam		seam = {0, 0};
 	char	   *name = feed_name(run);
@@ -201,13 +204,13 @@ heal(Run *run, const Slot *slot)
 	Outcome		outcome = OUTCOME_DONE;
 
 	if (slot->exists && !slot->lost)
-		outcome = adopt(run, slot, &seam);
+		outcome = adopt_slot(run, slot, &seam);
 	else
 	{
 		if (slot->exists)
 			outcome = slot_drop(&run->server, name);
 		if (outcome == OUTCOME_DONE)
-			outcome = create(run, !run->sink->type->keeps_state, &seam);
+			outcome = create_feed(run, !run->sink->type->keeps_state, &seam);
 	}
 	free(name);
 	if (outcome != OUTCOME_DONE)
@@ -276,7 +279,7 @@ follow_timeline(Run *run)
 
 		for (char *line = strtok_r(content, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest))
 			if (strtoul(line, NULL, 10) == state->timeline && strchr(line, '\t') != NULL)
-				(void) server_parse_lsn(strchr(line, '\t') + 1, &end);
+				(void) lsn_parse(strchr(line, '\t') + 1, &end);
 		free(content);
 	}
 	PQclear(result);
@@ -297,9 +300,9 @@ follow_timeline(Run *run)
 	return OUTCOME_DONE;
 }
 
-/* run_attach finds or makes the feed; afterwards the state says how to go on. */
+/* attach_to_feed finds or makes the feed; afterwards the state says how to go on. */
 Outcome
-run_attach(Run *run)
+attach_to_feed(Run *run)
 {
 	char	   *name = feed_name(run);
 	const char *wrong;
@@ -327,7 +330,7 @@ run_attach(Run *run)
 
 	wrong = what_is_wrong(run, &slot);
 	if (run->state.phase == PHASE_NONE && (!slot.exists || wrong == NULL))
-		return begin(run, &slot);
+		return begin_feed(run, &slot);
 	if (wrong != NULL)
 	{
 		if (!run->options->create)
@@ -336,7 +339,7 @@ run_attach(Run *run)
 			report_failure(EXIT_LOST, "the feed \"%s\" is lost: %s", run->options->feed, wrong);
 		}
 		report_warning("the feed \"%s\" is lost: %s", run->options->feed, wrong);
-		return heal(run, &slot);
+		return heal_feed(run, &slot);
 	}
 	return follow_timeline(run);
 }

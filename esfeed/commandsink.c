@@ -7,20 +7,20 @@
  * acknowledges the next n lines, any other line, an empty one say, one.  Lines
  * are acknowledged in their order.  Its standard error is ours.
  *
- * A command need not do that.  Its input is closed when it has acknowledged nothing
- * for a while of all that it was given, soon if we wait for it.  One that ends with
- * status 0 then, and has written nothing, has taken all; one that collects lines
- * acknowledges the rest.  For the next line it is started again.
+ * A command need not do that.  Its input is closed when it has acknowledged
+ * nothing for a while of all that it was given, soon if we wait for it.  One that
+ * ends with status 0 then, and has written nothing, has taken all; one that
+ * collects lines acknowledges the rest.  For the next line it is started again.
  *
- * Lines are kept until they are acknowledged.  When the command ends, for
- * whatever reason, it is started again, after a pause that grows while nothing
- * is acknowledged, and gets from the first line on that is not.  So it sees
- * every line at least once, and each stream in its order; what it took without
- * saying so comes again.
+ * Lines are kept until they are acknowledged.  When the command ends otherwise
+ * it is started again, after a pause that grows while nothing is acknowledged,
+ * and gets from the first line on that is not.  So it sees every line at least
+ * once, and each stream in its order; what it took without saying so comes
+ * again.  One that sh cannot run (status 126 or 127) ends the program.
  *
  * At the end its standard input is closed, and it has some seconds to
- * acknowledge the rest.  It is in a process group of its own, so that Ctrl-C on a
- * terminal leaves it to us.
+ * acknowledge the rest; then it gets SIGTERM.  It is in a process group of its
+ * own, so that Ctrl-C on a terminal leaves it to us.
  */
 #include "sink.h"
 
@@ -33,7 +33,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "clock.h"
+#include "memory.h"
+#include "message.h"
 #include "report.h"
+#include "wait.h"
 
 /* No more than that is kept unacknowledged; one line always is. */
 #define MAX_LINES 10000
@@ -129,16 +133,15 @@ start_command(CommandSink *command)
 	command->answer_length = 0;
 	command->silent = true;
 	command->closed = false;
-	command->moved_at = wait_clock();
+	command->moved_at = clock_now();
 }
 
 /* Prepares the command. */
 static Sink *
 command_open(const Options *options)
 {
-	CommandSink *command = get_memory(sizeof(CommandSink));
+	CommandSink *command = get_zeroed(sizeof(CommandSink));
 
-	memset(command, 0, sizeof(*command));
 	command->command = options->target;
 	command->input = command->output = -1;
 	command->pause = FIRST_PAUSE;
@@ -153,10 +156,8 @@ command_write(Sink *sink, const Message *message)
 	CommandSink *command = (CommandSink *) sink;
 	Line	   *line = line_at(command, command->count++);
 
-	line->length = message->length + 1;
-	line->text = get_memory(line->length);
-	memcpy(line->text, message->text, message->length);
-	line->text[message->length] = '\n';
+	line->text = get_memory(message->length + 1);
+	line->length = message_line(message, line->text);
 	command->bytes += line->length;
 }
 
@@ -169,20 +170,20 @@ command_is_full(const Sink *sink)
 	return command->count == MAX_LINES || command->bytes >= MAX_BYTES;
 }
 
-/* Closes the command's standard input. */
+/* Closes an end of a pipe that may be closed already. */
 static void
-close_input(CommandSink *command)
+close_end(int *end)
 {
-	if (command->input >= 0)
-		close(command->input);
-	command->input = -1;
+	if (*end >= 0)
+		close(*end);
+	*end = -1;
 }
 
 /* Takes note of lines sent. */
 static void
 count_sent(CommandSink *command, size_t bytes)
 {
-	command->moved_at = wait_clock();
+	command->moved_at = clock_now();
 	bytes += command->sent_bytes;
 	while (command->sent < command->count && bytes >= line_at(command, command->sent)->length)
 		bytes -= line_at(command, command->sent++)->length;
@@ -203,14 +204,14 @@ send_lines(CommandSink *command)
 		{
 			size_t		skip = n == 0 ? command->sent_bytes : 0;
 
-			pieces[n].iov_base = line_at(command, i)->text +skip;
+			pieces[n].iov_base = &line_at(command, i)->text[skip];
 			pieces[n++].iov_len = line_at(command, i)->length - skip;
 		}
 		wrote = writev(command->input, pieces, n);
 		if (wrote < 0 && errno == EINTR)
 			continue;
 		if (wrote < 0 && errno != EAGAIN)
-			close_input(command);
+			close_end(&command->input);
 		if (wrote < 0)
 			return;
 		count_sent(command, (size_t) wrote);
@@ -237,7 +238,7 @@ drop_lines(CommandSink *command, unsigned long n)
 	if (n == 0)
 		return;
 	command->pause = FIRST_PAUSE;
-	command->moved_at = wait_clock();
+	command->moved_at = clock_now();
 }
 
 /* Takes one byte of what the command writes. */
@@ -279,8 +280,7 @@ read_answers(CommandSink *command)
 			return;
 		if (got <= 0)
 		{
-			close(command->output);
-			command->output = -1;
+			close_end(&command->output);
 			return;
 		}
 		command->silent = false;
@@ -307,12 +307,12 @@ static void
 end_input(CommandSink *command)
 {
 	command->closed = command->closed || command->input >= 0;
-	close_input(command);
+	close_end(&command->input);
 }
 
 /* Tells how long nothing may be acknowledged now; < 0: as long as it takes. */
 static int
-patience(const CommandSink *command)
+silence_allowed(const CommandSink *command)
 {
 	if (command->sink.awaited || command_is_full(&command->sink))
 		return command->silent ? AWAITED_SILENT_MS : AWAITED_MS;
@@ -323,10 +323,10 @@ patience(const CommandSink *command)
 static void
 close_if_silent(CommandSink *command)
 {
-	int			limit = patience(command);
+	int			limit = silence_allowed(command);
 
 	if (command->pid != 0 && command->count > 0 && command->sent == command->count &&
-		limit >= 0 && wait_clock() - command->moved_at >= limit)
+		limit >= 0 && clock_now() - command->moved_at >= limit)
 		end_input(command);
 }
 
@@ -343,7 +343,7 @@ has_done_all(CommandSink *command, pid_t ended, int status)
 
 /* Looks whether the command has ended; waits for it once it has closed its output. */
 static void
-look_after(CommandSink *command)
+reap_command(CommandSink *command)
 {
 	int			status;
 	pid_t		ended;
@@ -354,12 +354,10 @@ look_after(CommandSink *command)
 	if (ended == 0)
 		return;
 	read_answers(command);
-	close_input(command);
-	if (command->output >= 0)
-		close(command->output);
-	command->output = -1;
+	close_end(&command->input);
+	close_end(&command->output);
 	command->pid = 0;
-	command->start_at = wait_clock();
+	command->start_at = clock_now();
 	if (has_done_all(command, ended, status))
 		return;
 	if (ended > 0)
@@ -375,8 +373,8 @@ command_work(Sink *sink)
 	CommandSink *command = (CommandSink *) sink;
 
 	read_answers(command);
-	look_after(command);
-	if (command->pid == 0 && !command->finishing && command->count > 0 && wait_clock() >= command->start_at)
+	reap_command(command);
+	if (command->pid == 0 && !command->finishing && command->count > 0 && clock_now() >= command->start_at)
 		start_command(command);
 	send_lines(command);
 	read_answers(command);
@@ -393,7 +391,7 @@ command_add_waits(Sink *sink, WaitSet *set)
 	{
 		if (command->count == 0)
 			return;
-		wait_at_most(set, command->start_at - wait_clock());
+		wait_at_most(set, command->start_at - clock_now());
 		return;
 	}
 	wait_add(set, command->output, POLLIN);
@@ -414,10 +412,10 @@ static void
 command_finish(Sink *sink)
 {
 	CommandSink *command = (CommandSink *) sink;
-	int64_t		until = wait_clock() + FINISH_MS;
+	int64_t		until = clock_now() + FINISH_MS;
 
 	command->finishing = true;
-	while (command->pid != 0 && wait_clock() < until)
+	while (command->pid != 0 && clock_now() < until)
 	{
 		WaitSet		set;
 

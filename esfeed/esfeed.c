@@ -9,12 +9,21 @@
  * of it.  The guarantees are those of the sinks, see filesink.c above all.
  */
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "attach.h"
+#include "clock.h"
+#include "history.h"
+#include "memory.h"
+#include "options.h"
 #include "report.h"
 #include "run.h"
+#include "server.h"
+#include "sink.h"
+#include "slot.h"
+#include "stream.h"
+#include "wait.h"
 
 /* Pauses between connections, in milliseconds. */
 #define FIRST_PAUSE 200
@@ -96,20 +105,12 @@ parse_names(Run *run, const char *option, const char *list, char **names)
 
 /* Drops the feed. */
 static Outcome
-drop(Run *run)
+drop_feed(Run *run)
 {
 	Slot		slot;
-	char	   *name = make_text("%s" UNFINISHED, run->options->feed);
-	Outcome		outcome;
-	bool		unfinished = false;
+	bool		unfinished;
+	Outcome		outcome = slot_drop_unfinished(&run->server, run->options->feed, &unfinished);
 
-	outcome = slot_find(&run->server, name, &slot);
-	if (outcome == OUTCOME_DONE && slot.exists)
-	{
-		unfinished = true;
-		outcome = slot_drop(&run->server, name);
-	}
-	free(name);
 	if (outcome == OUTCOME_DONE)
 		outcome = slot_find(&run->server, run->options->feed, &slot);
 	if (outcome == OUTCOME_DONE && (slot.exists || !unfinished))
@@ -128,19 +129,19 @@ connect_and_deliver(Run *run)
 
 	outcome = server_connect(&run->server, options, run->first);
 	if (outcome == OUTCOME_DONE && options->drop)
-		return drop(run);
+		return drop_feed(run);
 	if (outcome == OUTCOME_DONE)
 		outcome = parse_names(run, "--categories", options->categories, &run->categories);
 	if (outcome == OUTCOME_DONE)
 		outcome = parse_names(run, "--types", options->types, &run->types);
 	if (outcome == OUTCOME_DONE)
-		outcome = run_attach(run);
+		outcome = attach_to_feed(run);
 	if (outcome == OUTCOME_DONE)
 		run->first = false;
 	if (outcome == OUTCOME_DONE && run->state.phase == PHASE_HISTORY)
-		outcome = run_deliver_history(run);
+		outcome = history_deliver(run);
 	if (outcome == OUTCOME_DONE)
-		outcome = run_deliver_stream(run);
+		outcome = stream_deliver(run);
 	return outcome;
 }
 
@@ -148,44 +149,39 @@ connect_and_deliver(Run *run)
 static void
 pause_run(Run *run, int pause)
 {
-	int64_t		until = wait_clock() + pause;
+	int64_t		until = clock_now() + pause;
 
-	while (!wait_stopped() && wait_clock() < until)
+	for (int64_t left = pause; left > 0 && !wait_stopped(); left = until - clock_now())
 	{
-		WaitSet		set;
-
-		wait_begin(&set, -1);
-		wait_at_most(&set, until - wait_clock());
-		if (run->sink != NULL)
+		if (run->sink == NULL)
+			wait_pause((int) left);
+		else
 		{
-			sink_add_waits(run->sink, &set);
-			wait_now(&set);
+			sink_wait(run->sink, (int) left);
 			sink_work(run->sink);
 		}
-		else
-			wait_now(&set);
 	}
 }
 
 /* Connects again and again until the end is asked for or reached. */
 static void
-deliver(Run *run)
+deliver_until_end(Run *run)
 {
 	int			pause = FIRST_PAUSE;
-	int64_t		begun = wait_clock();
+	int64_t		begun = clock_now();
 
 	for (;;)
 	{
-		int64_t		connected = wait_clock();
+		int64_t		connected = clock_now();
 		Outcome		outcome = connect_and_deliver(run);
 
 		if (outcome == OUTCOME_STOP || wait_stopped())
 			break;
-		if (run->first && run->in_use && wait_clock() - begun > IN_USE_MS)
+		if (run->first && run->in_use && clock_now() - begun > IN_USE_MS)
 			report_failure(EXIT_IN_USE, "the feed \"%s\" is in use: another consumer is connected", run->options->feed);
 		server_disconnect(&run->server);
 		/* one that has lasted is no reason to wait long */
-		if (wait_clock() - connected > LONGEST_PAUSE)
+		if (clock_now() - connected > LONGEST_PAUSE)
 			pause = FIRST_PAUSE;
 		pause_run(run, pause);
 		pause = pause * 2 > LONGEST_PAUSE ? LONGEST_PAUSE : pause * 2;
@@ -222,7 +218,7 @@ main(int argc, char **argv)
 	}
 	else
 		begin_run(&run, &options);
-	deliver(&run);
+	deliver_until_end(&run);
 	if (run.sink != NULL)
 	{
 		sink_finish(run.sink);

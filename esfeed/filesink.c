@@ -12,7 +12,8 @@
  *
  * Events come from a source: in the phase HISTORY es_read_all from the position
  * low on, in order of position up to head; in STREAM the slot from the commit at
- * lsn on, whole transactions in order of commits, without those up to head.  The state on disk always keeps two promises:
+ * lsn on, whole transactions in order of commits, without those up to head.  The
+ * state on disk always keeps two promises:
  *
  *	(complete)	every event that this source, begun at low or lsn, does not
  *				send is in PATH, within its first `length` bytes, on disk;
@@ -68,7 +69,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "memory.h"
+#include "message.h"
+#include "positions.h"
 #include "report.h"
+#include "state.h"
 
 #define BUFFER_SIZE (256 * 1024)
 #define SCAN_SIZE (1024 * 1024)
@@ -89,10 +94,9 @@ typedef struct FileSink
 static Sink *
 file_open(const Options *options)
 {
-	FileSink   *file = get_memory(sizeof(FileSink));
+	FileSink   *file = get_zeroed(sizeof(FileSink));
 	struct stat about;
 
-	memset(file, 0, sizeof(*file));
 	file->path = options->target;
 	file->state_path = make_text("%s.esfeed", file->path);
 	file->buffer = get_memory(BUFFER_SIZE);
@@ -144,7 +148,7 @@ typedef struct Scan
 
 /* Reads more of the file behind what there is; false at its end. */
 static bool
-read_more(const FileSink *file, Scan *scan)
+extend_scan(const FileSink *file, Scan *scan)
 {
 	ssize_t		got;
 
@@ -200,7 +204,7 @@ scan_lines(const FileSink *file, int64_t offset, int64_t low, Positions *seen)
 	Scan		scan = {.start = offset};
 	bool		bad = false;
 
-	while (!bad && read_more(file, &scan))
+	while (!bad && extend_scan(file, &scan))
 	{
 		size_t		good = keep_lines(&scan, low, seen, &bad);
 
@@ -273,14 +277,12 @@ file_recover(Sink *sink, const State *state, Positions *seen)
 
 /* Writes a line that is larger than the buffer. */
 static void
-write_long(FileSink *file, const Message *message)
+write_long_line(FileSink *file, const Message *message)
 {
 	char	   *buffer = file->buffer;
 
 	file->buffer = get_memory(message->length + 1);
-	memcpy(file->buffer, message->text, message->length);
-	file->buffer[message->length] = '\n';
-	file->used = message->length + 1;
+	file->used = message_line(message, file->buffer);
 	file_work(&file->sink);
 	free(file->buffer);
 	file->buffer = buffer;
@@ -296,12 +298,10 @@ file_write(Sink *sink, const Message *message)
 		file_work(sink);
 	if (message->length + 1 > BUFFER_SIZE)
 	{
-		write_long(file, message);
+		write_long_line(file, message);
 		return;
 	}
-	memcpy(file->buffer + file->used, message->text, message->length);
-	file->used += message->length;
-	file->buffer[file->used++] = '\n';
+	file->used += message_line(message, file->buffer + file->used);
 }
 
 /*

@@ -10,12 +10,21 @@
  * Whatever was appended before the head was read settles: transactions in
  * flight then are waited for.
  */
-#include "run.h"
+#include "history.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
+#include "memory.h"
+#include "positions.h"
 #include "report.h"
+#include "run.h"
+#include "server.h"
+#include "sink.h"
+#include "slot.h"
+#include "wait.h"
 
 #define PAGE "10000"
 
@@ -37,7 +46,7 @@ typedef struct History
 
 /* Keeps how far it is. */
 static void
-checkpoint(History *history)
+checkpoint_history(History *history)
 {
 	Run		   *run = history->run;
 
@@ -46,7 +55,7 @@ checkpoint(History *history)
 	if (run->seen.count == 0)
 		run->state.offset = sink_length(run->sink);
 	sink_save(run->sink, &run->state);
-	history->next_checkpoint = wait_clock() + CHECKPOINT_MS;
+	history->next_checkpoint = clock_now() + CHECKPOINT_MS;
 }
 
 /* Takes a row; false if asked to end. */
@@ -67,8 +76,8 @@ take_row(History *history, const PGresult *row)
 		return false;
 	history->rows++;
 	/* a page of large events takes its time */
-	if ((history->rows & 63) == 0 && wait_clock() >= history->next_checkpoint)
-		checkpoint(history);
+	if ((history->rows & 63) == 0 && clock_now() >= history->next_checkpoint)
+		checkpoint_history(history);
 	return true;
 }
 
@@ -139,16 +148,14 @@ wait_for_more(History *history)
 	Outcome		outcome;
 
 	if (history->waiting_since == 0)
-		history->waiting_since = wait_clock();
-	else if (history->waiting_since > 0 && wait_clock() - history->waiting_since > PATIENCE_MS)
+		history->waiting_since = clock_now();
+	else if (history->waiting_since > 0 && clock_now() - history->waiting_since > PATIENCE_MS)
 	{
 		report_note("waiting for transactions that have appended and are still open, after position %" PRId64,
 					history->cursor);
 		history->waiting_since = -1;
 	}
-	outcome = server_query(run->server.sql, &result, history->wait, 1, values);
-	if (outcome == OUTCOME_DONE)
-		outcome = server_judge(run->server.sql, result, "could not wait for the log to settle");
+	outcome = server_ask(run->server.sql, &result, history->wait, 1, values, "could not wait for the log to settle");
 	PQclear(result);
 	free(cursor);
 	return outcome;
@@ -170,8 +177,8 @@ read_to_head(History *history)
 		outcome = read_page(history);
 		if (outcome == OUTCOME_DONE && history->cursor == before)
 			outcome = wait_for_more(history);
-		if (wait_clock() >= history->next_checkpoint)
-			checkpoint(history);
+		if (clock_now() >= history->next_checkpoint)
+			checkpoint_history(history);
 		sink_work(run->sink);
 		progress_show();
 	}
@@ -185,7 +192,7 @@ read_to_head(History *history)
 static Outcome
 finish_building(Run *run)
 {
-	char	   *name = make_text("%s" UNFINISHED, run->options->feed);
+	char	   *name = slot_unfinished_name(run->options->feed);
 	Outcome		outcome = slot_copy(&run->server, name, run->options->feed);
 
 	if (outcome == OUTCOME_DONE)
@@ -199,7 +206,7 @@ finish_building(Run *run)
 
 /* Ends the phase: what comes now, comes from the slot. */
 static Outcome
-begin_stream(Run *run)
+end_history(Run *run)
 {
 	if (!run_drain(run))
 		return OUTCOME_STOP;
@@ -219,9 +226,9 @@ begin_stream(Run *run)
 	return OUTCOME_DONE;
 }
 
-/* run_deliver_history delivers what comes from es_read_all. */
+/* history_deliver delivers what comes from es_read_all. */
 Outcome
-run_deliver_history(Run *run)
+history_deliver(Run *run)
 {
 	const char *schema = run->server.schema;
 	History		history = {.run = run,.cursor = run->state.low,.last = run->state.low};
@@ -235,7 +242,7 @@ run_deliver_history(Run *run)
 							 schema, schema, schema);
 	history.wait = make_text("SELECT %s.es_wait($1::pg_catalog.int8, '1 s')", schema);
 	run->tick = NULL;
-	history.next_checkpoint = wait_clock() + CHECKPOINT_MS;
+	history.next_checkpoint = clock_now() + CHECKPOINT_MS;
 	if (history.cursor < run->state.head)
 	{
 		report_note("reading history from position %" PRId64 " to %" PRId64, history.cursor, run->state.head);
@@ -243,10 +250,10 @@ run_deliver_history(Run *run)
 	}
 	outcome = read_to_head(&history);
 	if (outcome != OUTCOME_DONE)
-		checkpoint(&history);
+		checkpoint_history(&history);
 	progress_end();
 	if (outcome == OUTCOME_DONE)
-		outcome = begin_stream(run);
+		outcome = end_history(run);
 	free(history.read);
 	free(history.wait);
 	return outcome;

@@ -17,7 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "memory.h"
+#include "message.h"
 #include "report.h"
+#include "wait.h"
 
 /* No more messages than that are in flight; a power of two. */
 #define MAX_IN_FLIGHT (64 * 1024)
@@ -67,13 +70,13 @@ note_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message, void *opa
 static void
 note_error(rd_kafka_t *producer, int error, const char *reason, void *opaque)
 {
-	char text[	512];
+	char		cause[512];
 
 	(void) opaque;
 	if (error == RD_KAFKA_RESP_ERR__FATAL)
 	{
-		(void) rd_kafka_fatal_error(producer, text, sizeof(text));
-		report_failure(EXIT_SINK, "Kafka: %s", text);
+		(void) rd_kafka_fatal_error(producer, cause, sizeof(cause));
+		report_failure(EXIT_SINK, "Kafka: %s", cause);
 	}
 	report_warning("Kafka: %s", reason);
 }
@@ -117,13 +120,12 @@ set_given_options(rd_kafka_conf_t *conf, const char *const *given)
 static Sink *
 kafka_open(const Options *options)
 {
-	KafkaSink  *kafka = get_memory(sizeof(KafkaSink));
+	KafkaSink  *kafka = get_zeroed(sizeof(KafkaSink));
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	char	   *brokers = copy_text(options->target);
 	char	   *slash = strrchr(brokers, '/');
 	char		error[512];
 
-	memset(kafka, 0, sizeof(*kafka));
 	if (slash == NULL || slash == brokers || slash[1] == '\0')
 		report_failure(EXIT_USAGE, "--to=kafka takes BROKERS/TOPIC, not \"%s\"", options->target);
 	*slash = '\0';

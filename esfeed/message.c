@@ -13,8 +13,6 @@
 
 #include <string.h>
 
-#include "report.h"
-
 /* Steps over a JSON string; returns what follows it, NULL if it does not end. */
 static const char *
 skip_string(const char *p, const char *end)
@@ -99,13 +97,13 @@ keep_member(Message *message, const char *name, const char *colon, const char *v
 bool
 message_scan(Message *message, const char *text, size_t length)
 {
-	const char *end = text +length;
+	const char *end = &text[length];
 	const char *p = text;
 
 	memset(message, 0, sizeof(*message));
+	message->length = length;
 	message->text = text;
 
-	message->length = length;
 	if (length < 2 || *p != '{' || end[-1] != '}')
 		return false;
 	while (*p == '{' || *p == ',')
@@ -126,6 +124,18 @@ message_scan(Message *message, const char *text, size_t length)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * message_line writes the message and a line break to where there is room for
+ * both, and returns how long they are.
+ */
+size_t
+message_line(const Message *message, char *to)
+{
+	memcpy(to, message->text, message->length);
+	to[message->length] = '\n';
+	return message->length + 1;
 }
 
 /*

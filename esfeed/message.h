@@ -20,6 +20,7 @@ typedef struct Message
 } Message;
 
 extern bool message_scan(Message *message, const char *text, size_t length);
+extern size_t message_line(const Message *message, char *to);
 extern size_t message_key(const Message *message, char *key);
 
 #endif							/* MESSAGE_H */

@@ -10,10 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "memory.h"
 #include "report.h"
-#include "sink.h"
 
 #define MAX_KAFKA_OPTIONS 100
+
+#define TRY_HELP "Try \"esfeed --help\"."
+
+/* Whether the sink for Kafka is in this build. */
+#ifdef WITH_KAFKA
+#define HAS_KAFKA true
+#else
+#define HAS_KAFKA false
+#endif
 
 /* Options without a letter of their own. */
 enum
@@ -78,7 +87,7 @@ print_help(void)
 		  "                          exec:COMMAND: lines on its input, it acknowledges each by a line\n"
 		  "                          kafka:BROKERS/TOPIC: keyed by stream"
 		  ,stdout);
-	fputs(sink_has_kafka() ? "\n" : " (not in this build)\n", stdout);
+	fputs(HAS_KAFKA ? "\n" : " (not in this build)\n", stdout);
 	fputs("      --kafka-option=N=V  a setting of librdkafka; may be given several times\n"
 		  "      --until-caught-up   end when all that was there at the start is delivered\n"
 		  "\n"
@@ -94,9 +103,9 @@ print_help(void)
 
 /* Ends the program for a wrong command line. */
 static void
-refuse(const char *what, const char *value)
+refuse_usage(const char *what, const char *value)
 {
-	report_hint("Try \"esfeed --help\".");
+	report_hint(TRY_HELP);
 	report_failure(EXIT_USAGE, "%s%s%s%s", what, value ? ": \"" : "", value ? value : "", value ? "\"" : "");
 }
 
@@ -116,7 +125,7 @@ read_start(Options *options, const char *value)
 		options->start = START_POSITION;
 		options->position = strtoll(value, &end, 10);
 		if (errno != 0 || end == value || *end != '\0' || options->position < 0)
-			refuse("--from takes beginning, now, or a position of 0 or more", value);
+			refuse_usage("--from takes beginning, now, or a position of 0 or more", value);
 	}
 }
 
@@ -139,10 +148,10 @@ read_sink(Options *options, const char *value)
 			options->sink = sinks[i];
 			options->target = colon + 1;
 			if (*options->target == '\0')
-				refuse("--to lacks what to deliver to", value);
+				refuse_usage("--to lacks what to deliver to", value);
 			return;
 		}
-	refuse("--to takes -, file:PATH, exec:COMMAND or kafka:BROKERS/TOPIC", value);
+	refuse_usage("--to takes -, file:PATH, exec:COMMAND or kafka:BROKERS/TOPIC", value);
 }
 
 /* Reads --categories or --types; the empty text would be no filter where somebody wants one. */
@@ -150,7 +159,7 @@ static const char *
 read_names(const char *value)
 {
 	if (value[strspn(value, " ")] == '\0')
-		refuse("an empty list; leave the option out for all, and write [] for none", NULL);
+		refuse_usage("an empty list; leave the option out for all, and write [] for none", NULL);
 	return value;
 }
 
@@ -160,7 +169,7 @@ read_positions(const char *value)
 {
 	if (value[strspn(value, "0123456789,")] != '\0' || strstr(value, ",,") != NULL ||
 		value[0] == ',' || value[0] == '\0' || value[strlen(value) - 1] == ',')
-		refuse("--skip-positions takes positions with commas between", value);
+		refuse_usage("--skip-positions takes positions with commas between", value);
 	return value;
 }
 
@@ -171,11 +180,11 @@ add_kafka_option(Options *options, const char *value)
 	int			count = 0;
 
 	if (strchr(value, '=') == NULL)
-		refuse("--kafka-option takes NAME=VALUE", value);
+		refuse_usage("--kafka-option takes NAME=VALUE", value);
 	while (options->kafka_options[count] != NULL)
 		count++;
 	if (count >= MAX_KAFKA_OPTIONS)
-		refuse("too many times --kafka-option", NULL);
+		refuse_usage("too many times --kafka-option", NULL);
 	options->kafka_options[count] = value;
 }
 
@@ -187,7 +196,7 @@ print_and_end(int letter, char **argv)
 	if (letter == '?' && strcmp(argv[optind - 1], "-?") != 0)
 	{
 		/* which has told what is wrong */
-		fputs("esfeed: hint: Try \"esfeed --help\".\n", stderr);
+		fputs("esfeed: hint: " TRY_HELP "\n", stderr);
 		exit(EXIT_USAGE);
 	}
 	if (letter == 'V')
@@ -252,30 +261,30 @@ check_feed(const Options *options)
 	size_t		length;
 
 	if (options->feed == NULL)
-		refuse("--feed is missing", NULL);
+		refuse_usage("--feed is missing", NULL);
 	length = strlen(options->feed);
 	if (length == 0 ||
 		options->feed[strspn(options->feed, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
-		refuse("a feed's name has only lower-case letters, digits and the underscore", options->feed);
+		refuse_usage("a feed's name has only lower-case letters, digits and the underscore", options->feed);
 	if (length > MAX_FEED_NAME)
-		refuse("a feed's name has at most 60 bytes", options->feed);
+		refuse_usage(make_text("a feed's name has at most %d bytes", MAX_FEED_NAME), options->feed);
 	if (length > strlen(UNFINISHED) && strcmp(options->feed + length - strlen(UNFINISHED), UNFINISHED) == 0)
-		refuse("names that end in " UNFINISHED " are for feeds whose history is not delivered", options->feed);
+		refuse_usage("names that end in " UNFINISHED " are for feeds whose history is not delivered", options->feed);
 }
 
 /* Refuses what cannot go together or is missing. */
 static void
-check(const Options *options)
+check_options(const Options *options)
 {
 	check_feed(options);
 	if (strcmp(options->format, "json") != 0 && strcmp(options->format, "cloudevents") != 0)
-		refuse("--format takes json or cloudevents", options->format);
+		refuse_usage("--format takes json or cloudevents", options->format);
 	if (options->drop && (options->create || options->until_caught_up))
-		refuse("--drop does not go with --create or --until-caught-up", NULL);
-	if (strcmp(options->sink, "kafka") == 0 && !sink_has_kafka())
+		refuse_usage("--drop does not go with --create or --until-caught-up", NULL);
+	if (strcmp(options->sink, "kafka") == 0 && !HAS_KAFKA)
 		report_failure(EXIT_USAGE, "this esfeed was built without librdkafka, so it cannot deliver to Kafka");
 	if (options->kafka_options[0] != NULL && strcmp(options->sink, "kafka") != 0)
-		refuse("--kafka-option goes with --to=kafka:BROKERS/TOPIC only", NULL);
+		refuse_usage("--kafka-option goes with --to=kafka:BROKERS/TOPIC only", NULL);
 }
 
 /* options_read reads the command line; what is wrong with it ends the program. */
@@ -289,8 +298,7 @@ options_read(Options *options, int argc, char **argv)
 	options->format = "json";
 	options->sink = "-";
 	options->target = "";
-	options->kafka_options = get_memory((MAX_KAFKA_OPTIONS + 1) * sizeof(char *));
-	memset(options->kafka_options, 0, (MAX_KAFKA_OPTIONS + 1) * sizeof(char *));
+	options->kafka_options = get_zeroed((MAX_KAFKA_OPTIONS + 1) * sizeof(char *));
 
 	while ((letter = getopt_long(argc, argv, "d:qV?", known_options, NULL)) != -1)
 	{
@@ -299,7 +307,7 @@ options_read(Options *options, int argc, char **argv)
 		read_option(options, letter, optarg);
 	}
 	if (optind < argc)
-		refuse("unexpected argument", argv[optind]);
-	check(options);
+		refuse_usage("unexpected argument", argv[optind]);
+	check_options(options);
 	report_quiet(options->quiet);
 }

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What the name of a feed ends in as long as history is not delivered (attach.c). */
+/* What the name of a feed ends in while its history is not delivered (attach.c). */
 #define UNFINISHED "_unfinished"
 #define MAX_FEED_NAME 60
 

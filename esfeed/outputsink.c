@@ -13,11 +13,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "clock.h"
+#include "memory.h"
+#include "message.h"
 #include "report.h"
+#include "wait.h"
 
 #define BUFFER_SIZE (256 * 1024)
 
@@ -38,11 +43,10 @@ typedef struct OutputSink
 static Sink *
 output_open(const Options *options)
 {
-	OutputSink *output = get_memory(sizeof(OutputSink));
+	OutputSink *output = get_zeroed(sizeof(OutputSink));
 	struct stat about;
 
 	(void) options;
-	memset(output, 0, sizeof(*output));
 	if (fstat(STDOUT_FILENO, &about) != 0 || (fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY)
 		report_failure(EXIT_SINK, "standard output is closed");
 	output->is_file = S_ISREG(about.st_mode);
@@ -62,9 +66,7 @@ output_write(Sink *sink, const Message *message)
 		output->size = output->used + message->length + 1;
 		output->buffer = more_memory(output->buffer, output->size);
 	}
-	memcpy(output->buffer + output->used, message->text, message->length);
-	output->used += message->length;
-	output->buffer[output->used++] = '\n';
+	output->used += message_line(message, output->buffer + output->used);
 }
 
 /* Full when there is enough for a write. */
@@ -137,10 +139,10 @@ static void
 output_finish(Sink *sink)
 {
 	OutputSink *output = (OutputSink *) sink;
-	int64_t		until = wait_clock() + FINISH_MS;
+	int64_t		until = clock_now() + FINISH_MS;
 
 	output_sync(sink);
-	while (output->used > 0 && wait_clock() < until)
+	while (output->used > 0 && clock_now() < until)
 	{
 		WaitSet		set;
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "report.h"
+#include "memory.h"
 
 #define FREE 0
 #define FREED (-1)
@@ -25,7 +25,7 @@ first_slot(const Positions *set, int64_t position)
 
 /* Puts a position, which is not there yet, where there is room. */
 static void
-put(Positions *set, int64_t position)
+put_position(Positions *set, int64_t position)
 {
 	size_t		slot = first_slot(set, position);
 
@@ -38,25 +38,24 @@ put(Positions *set, int64_t position)
 
 /* Makes room for more, and forgets slots that were freed. */
 static void
-grow(Positions *set)
+grow_set(Positions *set)
 {
 	Positions	old = *set;
 
 	set->size = 1024;
 	while (set->size < old.count * 4)
 		set->size *= 2;
-	set->slots = get_memory(set->size * sizeof(int64_t));
-	memset(set->slots, 0, set->size * sizeof(int64_t));
+	set->slots = get_zeroed(set->size * sizeof(int64_t));
 	set->used = set->count = 0;
 	for (size_t i = 0; i < old.size; i++)
 		if (old.slots[i] > 0)
-			put(set, old.slots[i]);
+			put_position(set, old.slots[i]);
 	free(old.slots);
 }
 
 /* Finds a position; NULL if it is not in the set. */
 static int64_t *
-find(const Positions *set, int64_t position)
+find_position(const Positions *set, int64_t position)
 {
 	if (set->count == 0)
 		return NULL;
@@ -70,18 +69,18 @@ find(const Positions *set, int64_t position)
 void
 positions_add(Positions *set, int64_t position)
 {
-	if (find(set, position) != NULL)
+	if (find_position(set, position) != NULL)
 		return;
 	if (set->used + 1 > set->size / 2)
-		grow(set);
-	put(set, position);
+		grow_set(set);
+	put_position(set, position);
 }
 
 /* positions_remove takes a position out, and tells whether it was there. */
 bool
 positions_remove(Positions *set, int64_t position)
 {
-	int64_t    *slot = find(set, position);
+	int64_t    *slot = find_position(set, position);
 
 	if (slot == NULL)
 		return false;

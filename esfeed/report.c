@@ -1,19 +1,20 @@
 /*
  * report.c
- *		Messages, the progress line, and memory.
+ *		Messages, and the progress line.
  *
  * All of it goes to stderr; stdout may be the sink.  The progress line is for
  * terminals only and is wiped before anything else is printed.
  */
 #include "report.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "wait.h"
+#include "clock.h"
 
 #define HINT_SIZE 1000
 
@@ -25,8 +26,8 @@
 
 static bool be_quiet = false;
 
-/* What can be done about what is reported next; NULL: nothing. */
-static char *next_hint = NULL;
+/* What can be done about what is reported next; empty: nothing. */
+static char next_hint[HINT_SIZE] = "";
 
 /* What the progress line tells of. */
 static struct
@@ -59,11 +60,10 @@ print_line(const char *word, const char *format, va_list args)
 	fprintf(stderr, "esfeed: %s", word);
 	vfprintf(stderr, format, args);
 	fputc('\n', stderr);
-	if (next_hint != NULL && strcmp(word, NOTE) != 0)
+	if (next_hint[0] != '\0' && strcmp(word, NOTE) != 0)
 	{
 		fprintf(stderr, "esfeed: hint: %s\n", next_hint);
-		free(next_hint);
-		next_hint = NULL;
+		next_hint[0] = '\0';
 	}
 }
 
@@ -98,16 +98,14 @@ report_warning(const char *format,...)
 	va_end(args);
 }
 
-/* report_hint tells, after the warning or failure that is reported next, what can be done about it. */
+/* report_hint tells what can be done about the warning or failure that is reported next. */
 void
 report_hint(const char *format,...)
 {
 	va_list		args;
 
-	free(next_hint);
-	next_hint = get_memory(HINT_SIZE);
 	va_start(args, format);
-	vsnprintf(next_hint, HINT_SIZE, format, args);
+	vsnprintf(next_hint, sizeof(next_hint), format, args);
 	va_end(args);
 }
 
@@ -134,7 +132,7 @@ progress_begin(const char *what, int64_t from, int64_t goal)
 	progress.what = what;
 	progress.from = progress.at = from;
 	progress.goal = goal;
-	progress.begun = progress.last_draw = wait_clock();
+	progress.begun = progress.last_draw = clock_now();
 }
 
 /* progress_count counts an event. */
@@ -172,7 +170,7 @@ progress_show(void)
 
 	if (be_quiet || progress.what == NULL || !isatty(STDERR_FILENO))
 		return;
-	now = wait_clock();
+	now = clock_now();
 	if (now - progress.last_draw < DRAW_EVERY)
 		return;
 	wipe_progress();
@@ -195,53 +193,8 @@ progress_end(void)
 
 	if (progress.what == NULL)
 		return;
-	seconds = (double) (wait_clock() - progress.begun) / 1000;
+	seconds = (double) (clock_now() - progress.begun) / 1000;
 	report_note("%s: %" PRId64 " events in %.1f s (%.0f events/s)", progress.what, progress.events, seconds,
 				seconds > 0 ? (double) progress.events / seconds : 0);
 	progress.what = NULL;
-}
-
-/* get_memory allocates. */
-void *
-get_memory(size_t size)
-{
-	return more_memory(NULL, size);
-}
-
-/* more_memory changes the size of what was allocated. */
-void *
-more_memory(void *old, size_t size)
-{
-	void	   *result = realloc(old, size > 0 ? size : 1);
-
-	if (result == NULL)
-		report_failure(EXIT_SINK, "out of memory: %zu bytes are not to be had", size);
-	return result;
-}
-
-/* copy_text copies a string. */
-char *
-copy_text(const char *text)
-{
-	size_t		size = strlen(text) + 1;
-
-	return memcpy(get_memory(size), text, size);
-}
-
-/* make_text prints into a new string. */
-char *
-make_text(const char *format,...)
-{
-	va_list		args;
-	int			length;
-	char	   *result;
-
-	va_start(args, format);
-	length = vsnprintf(NULL, 0, format, args);
-	va_end(args);
-	result = get_memory((size_t) length + 1);
-	va_start(args, format);
-	vsnprintf(result, (size_t) length + 1, format, args);
-	va_end(args);
-	return result;
 }

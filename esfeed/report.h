@@ -5,9 +5,8 @@
 #ifndef REPORT_H
 #define REPORT_H
 
-#include <inttypes.h>
 #include <stdbool.h>
-#include <stddef.h>
+#include <stdint.h>
 
 /* Exit statuses; the manual lists them. */
 typedef enum ExitStatus
@@ -37,11 +36,5 @@ extern void progress_begin(const char *what, int64_t from, int64_t goal);
 extern void progress_count(int64_t position);
 extern void progress_show(void);
 extern void progress_end(void);
-
-/* Memory; when there is none the program ends. */
-extern void *get_memory(size_t size);
-extern void *more_memory(void *old, size_t size);
-extern char *copy_text(const char *text);
-extern char *make_text(const char *format,...) PRINTF_LIKE(1, 2);
 
 #endif							/* REPORT_H */

@@ -3,9 +3,9 @@
  *		Giving messages to the sink, and what follows from what it has.
  *
  * A mark is a place in the stream of messages before which all commits up to an
- * LSN have come.  A commit may be halfway through there: the server goes on to the
- * next LSN when all of a commit is sent.  When the sink has for good what it was
- * given before a mark the state moves on to it.
+ * LSN have come.  A commit may be halfway through there: the server goes on to
+ * the next LSN when all of a commit is sent.  When the sink has for good what it
+ * was given before a mark the state moves on to it.
  *
  * What may come again if the stream begins at a mark's LSN?  Commits at or
  * after it.  None of them had begun to come when the mark before, whose LSN is
@@ -15,7 +15,12 @@
 
 #include <string.h>
 
+#include "memory.h"
+#include "message.h"
+#include "positions.h"
 #include "report.h"
+#include "sink.h"
+#include "wait.h"
 
 /* Waits until the sink can take more; false if asked to end. */
 static bool
@@ -23,13 +28,9 @@ wait_for_room(Run *run)
 {
 	while (sink_is_full(run->sink))
 	{
-		WaitSet		set;
-
 		if (wait_stopped())
 			return false;
-		wait_begin(&set, CHECKPOINT_MS);
-		sink_add_waits(run->sink, &set);
-		wait_now(&set);
+		sink_wait(run->sink, CHECKPOINT_MS);
 		sink_work(run->sink);
 		if (run->tick != NULL)
 			run->tick(run);
@@ -53,7 +54,7 @@ run_take(Run *run, const char *text, size_t length, int64_t *position)
 	*position = message.position;
 	if (positions_remove(&run->seen, message.position))
 		return true;
-	if (sink_is_full(run->sink) && !wait_for_room(run))
+	if (!wait_for_room(run))
 		return false;
 	sink_write(run->sink, &message);
 	progress_count(message.position);
@@ -62,13 +63,9 @@ run_take(Run *run, const char *text, size_t length, int64_t *position)
 
 /* Keeps a position. */
 static void
-remember(Given *given, int64_t position)
+remember_position(Given *given, int64_t position)
 {
-	if (given->count == given->size)
-	{
-		given->size = given->size ? given->size * 2 : 1024;
-		given->positions = more_memory(given->positions, given->size * sizeof(int64_t));
-	}
+	given->positions = make_room(given->positions, given->count, &given->size, sizeof(int64_t));
 	given->positions[given->count++] = position;
 }
 
@@ -80,7 +77,7 @@ run_take_streamed(Run *run, const char *text, size_t length)
 
 	if (!run_take(run, text, length, &position))
 		return false;
-	remember(&run->since, position);
+	remember_position(&run->since, position);
 	return true;
 }
 
@@ -115,11 +112,7 @@ next_mark(Run *run)
 {
 	if (run->mark_count > 0 && run->marks[run->mark_count - 1].accepted == run->sink->accepted)
 		return &run->marks[run->mark_count - 1];
-	if (run->mark_count == run->mark_size)
-	{
-		run->mark_size = run->mark_size ? run->mark_size * 2 : 1024;
-		run->marks = more_memory(run->marks, run->mark_size * sizeof(Mark));
-	}
+	run->marks = make_room(run->marks, run->mark_count, &run->mark_size, sizeof(Mark));
 	return &run->marks[run->mark_count++];
 }
 
@@ -173,8 +166,6 @@ run_drain(Run *run)
 
 	for (;;)
 	{
-		WaitSet		set;
-
 		sink->awaited = true;
 		sink_work(sink);
 		sink_sync(sink);
@@ -183,9 +174,7 @@ run_drain(Run *run)
 			return true;
 		if (wait_stopped())
 			return false;
-		wait_begin(&set, CHECKPOINT_MS);
-		sink_add_waits(sink, &set);
-		wait_now(&set);
+		sink_wait(sink, CHECKPOINT_MS);
 		if (run->tick != NULL)
 			run->tick(run);
 	}

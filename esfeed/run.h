@@ -5,11 +5,14 @@
 #ifndef RUN_H
 #define RUN_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include "options.h"
 #include "positions.h"
 #include "server.h"
 #include "sink.h"
-#include "slot.h"
 #include "state.h"
 
 /* How often what was delivered is made durable and confirmed, in milliseconds. */
@@ -73,10 +76,5 @@ extern bool run_settle_marks(Run *run);
 extern bool run_drain(Run *run);
 extern void run_reset_stream(Run *run, uint64_t lsn);
 extern void run_begin_stream(Run *run);
-
-/* attach.c, history.c, stream.c */
-extern Outcome run_attach(Run *run);
-extern Outcome run_deliver_history(Run *run);
-extern Outcome run_deliver_stream(Run *run);
 
 #endif							/* RUN_H */

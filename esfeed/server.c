@@ -9,14 +9,20 @@
  *
  * An error of the server is either something that passes, such as a restart
  * or a lost connection: then we connect again; or the program ends with what
- * the server says.  While waiting a request to end is heard.
+ * the server says.
+ *
+ * While a statement runs a request to end is heard.  It is not while libpq
+ * connects, which connect_timeout bounds, nor while the server answers one of
+ * the few commands of the replication protocol.
  */
 #include "server.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
+#include "lsn.h"
+#include "memory.h"
 #include "report.h"
 #include "wait.h"
 
@@ -24,8 +30,8 @@
 #define FIRST_CONNECT_MS 15000
 
 /*
- * What libpq is told if nobody says otherwise: not to wait for ever for a host, and
- * to notice that one is gone.
+ * What libpq is told if nobody says otherwise: not to wait for ever for a host,
+ * and to notice that one is gone.
  */
 static const char *const defaults[][2] = {
 	{"connect_timeout", "10"},
@@ -36,19 +42,6 @@ static const char *const defaults[][2] = {
 };
 
 /* ---- results ---- */
-
-/* server_parse_lsn reads an LSN. */
-bool
-server_parse_lsn(const char *text, uint64_t *lsn)
-{
-	unsigned int high;
-	unsigned int low;
-
-	if (sscanf(text, "%X/%X", &high, &low) != 2)
-		return false;
-	*lsn = (uint64_t) high << 32 | low;
-	return true;
-}
 
 /* server_has_state tells whether a result is an error with that SQLSTATE, or of that class. */
 bool
@@ -61,7 +54,7 @@ server_has_state(const PGresult *result, const char *sqlstate)
 
 /* Tells whether an error passes by itself: connection, resources, shutdown. */
 static bool
-passes(PGconn *conn, const PGresult *result)
+is_passing_error(PGconn *conn, const PGresult *result)
 {
 	static const char *const states[] = {"08", "53", "57P", "40"};
 
@@ -73,7 +66,7 @@ passes(PGconn *conn, const PGresult *result)
 	return false;
 }
 
-/* Writes a message without its line break. */
+/* Copies a message without the line break that it ends in. */
 static char *
 one_line(const char *message)
 {
@@ -95,16 +88,15 @@ server_judge(PGconn *conn, const PGresult *result, const char *what)
 	ExecStatusType status = PQresultStatus(result);
 	const char *detail;
 	const char *hint;
-	char	   *text;
+	char	   *reason;
 
 	if (status != PGRES_FATAL_ERROR && status != PGRES_BAD_RESPONSE && result != NULL)
 		return OUTCOME_DONE;
-	if (passes(conn, result))
+	if (is_passing_error(conn, result))
 	{
-		text = one_line(result != NULL && *PQresultErrorMessage(result) ? PQresultErrorMessage(result) : PQerrorMessage(conn));
-
-		report_warning("%s: %s", what, text);
-		free(text);
+		reason = one_line(result != NULL && *PQresultErrorMessage(result) ? PQresultErrorMessage(result) : PQerrorMessage(conn));
+		report_warning("%s: %s", what, reason);
+		free(reason);
 		return OUTCOME_RETRY;
 	}
 	detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
@@ -145,7 +137,7 @@ server_wait(PGconn *conn)
 
 /* Gives up on a statement that runs. */
 static void
-cancel(PGconn *conn)
+cancel_statement(PGconn *conn)
 {
 	PGcancel   *handle = PQgetCancel(conn);
 	char		error[256];
@@ -171,7 +163,7 @@ server_query(PGconn *conn, PGresult **result, const char *sql, int n, const char
 	{
 		if (server_wait(conn) == OUTCOME_STOP)
 		{
-			cancel(conn);
+			cancel_statement(conn);
 			PQclear(*result);
 			*result = NULL;
 			return OUTCOME_STOP;
@@ -184,6 +176,18 @@ server_query(PGconn *conn, PGresult **result, const char *sql, int n, const char
 		if (PQresultStatus(next) == PGRES_COPY_BOTH)
 			return OUTCOME_DONE;
 	}
+}
+
+/*
+ * server_ask runs a statement, as server_query does, and looks at the result, as
+ * server_judge does.
+ */
+Outcome
+server_ask(PGconn *conn, PGresult **result, const char *sql, int n, const char *const *values, const char *what)
+{
+	Outcome		outcome = server_query(conn, result, sql, n, values);
+
+	return outcome == OUTCOME_DONE ? server_judge(conn, *result, what) : outcome;
 }
 
 /* ---- connecting ---- */
@@ -229,7 +233,7 @@ connect_once(const Options *options, bool replication, char **reason, PGPing *pi
 static Outcome
 connect_to(PGconn **conn, const Options *options, bool replication, bool first)
 {
-	int64_t		until = wait_clock() + FIRST_CONNECT_MS;
+	int64_t		until = clock_now() + FIRST_CONNECT_MS;
 	bool		told = false;
 
 	for (;;)
@@ -242,7 +246,7 @@ connect_to(PGconn **conn, const Options *options, bool replication, bool first)
 			return OUTCOME_DONE;
 		if (wait_stopped())
 			return OUTCOME_STOP;
-		if (first && (ping == PQPING_OK || ping == PQPING_NO_ATTEMPT || (ping == PQPING_NO_RESPONSE && wait_clock() > until)))
+		if (first && (ping == PQPING_OK || ping == PQPING_NO_ATTEMPT || (ping == PQPING_NO_RESPONSE && clock_now() > until)))
 			report_failure(EXIT_CONNECT, "could not connect: %s", reason);
 		if (!told)
 			report_warning("could not connect: %s", reason);
@@ -261,15 +265,14 @@ prepare_session(PGconn *conn)
 	PGresult   *result;
 	Outcome		outcome;
 
-	outcome = server_query(conn, &result,
-						   "SELECT pg_catalog.set_config('search_path', '', false), "
-						   "pg_catalog.set_config('statement_timeout', '0', false), "
-						   "pg_catalog.set_config('lock_timeout', '0', false), "
-						   "pg_catalog.set_config('idle_session_timeout', '0', false), "
-						   "pg_catalog.set_config('eventstore.read_durable', 'on', false), "
-						   "pg_catalog.getdatabaseencoding()", 0, NULL);
-	if (outcome == OUTCOME_DONE)
-		outcome = server_judge(conn, result, "could not prepare the session");
+	outcome = server_ask(conn, &result,
+						 "SELECT pg_catalog.set_config('search_path', '', false), "
+						 "pg_catalog.set_config('statement_timeout', '0', false), "
+						 "pg_catalog.set_config('lock_timeout', '0', false), "
+						 "pg_catalog.set_config('idle_session_timeout', '0', false), "
+						 "pg_catalog.set_config('eventstore.read_durable', 'on', false), "
+						 "pg_catalog.getdatabaseencoding()",
+						 0, NULL, "could not prepare the session");
 	if (outcome == OUTCOME_DONE && PQsetClientEncoding(conn, PQgetvalue(result, 0, 5)) != 0)
 		outcome = OUTCOME_RETRY;
 	PQclear(result);
@@ -283,15 +286,14 @@ identify_store(Server *server, bool first)
 	PGresult   *result;
 	Outcome		outcome;
 
-	outcome = server_query(server->sql, &result,
-						   "SELECT d.oid, x.oid, pg_catalog.quote_ident(n.nspname), pg_catalog.pg_is_in_recovery(), "
-						   "pg_catalog.current_setting('wal_level'), d.datname "
-						   "FROM pg_catalog.pg_database d "
-						   "LEFT JOIN pg_catalog.pg_extension x ON x.extname OPERATOR(pg_catalog.=) 'eventstore' "
-						   "LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) x.extnamespace "
-						   "WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()", 0, NULL);
-	if (outcome == OUTCOME_DONE)
-		outcome = server_judge(server->sql, result, "could not look for the event store");
+	outcome = server_ask(server->sql, &result,
+						 "SELECT d.oid, x.oid, pg_catalog.quote_ident(n.nspname), pg_catalog.pg_is_in_recovery(), "
+						 "pg_catalog.current_setting('wal_level'), d.datname "
+						 "FROM pg_catalog.pg_database d "
+						 "LEFT JOIN pg_catalog.pg_extension x ON x.extname OPERATOR(pg_catalog.=) 'eventstore' "
+						 "LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) x.extnamespace "
+						 "WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()",
+						 0, NULL, "could not look for the event store");
 	if (outcome == OUTCOME_DONE && PQgetvalue(result, 0, 3)[0] == 't')
 	{
 		/* once connected, the other server may be about to be promoted */
@@ -331,7 +333,7 @@ identify_system(Server *server)
 	result = PQexec(server->replication, "IDENTIFY_SYSTEM");
 	outcome = server_judge(server->replication, result, "could not identify the server");
 	if (outcome == OUTCOME_DONE &&
-		(PQntuples(result) != 1 || !server_parse_lsn(PQgetvalue(result, 0, 2), &server->lsn)))
+		(PQntuples(result) != 1 || !lsn_parse(PQgetvalue(result, 0, 2), &server->lsn)))
 		report_failure(EXIT_SERVER, "could not identify the server");
 	if (outcome == OUTCOME_DONE)
 	{

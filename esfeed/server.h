@@ -38,12 +38,9 @@ extern void server_disconnect(Server *server);
 extern bool server_send(PGconn *conn, const char *sql, int n, const char *const *values);
 extern Outcome server_wait(PGconn *conn);
 extern Outcome server_query(PGconn *conn, PGresult **result, const char *sql, int n, const char *const *values);
+extern Outcome server_ask(PGconn *conn, PGresult **result, const char *sql, int n, const char *const *values,
+						  const char *what);
 extern Outcome server_judge(PGconn *conn, const PGresult *result, const char *what);
 extern bool server_has_state(const PGresult *result, const char *sqlstate);
-extern bool server_parse_lsn(const char *text, uint64_t *lsn);
-
-/* For printing an LSN. */
-#define LSN_FORMAT "%X/%X"
-#define LSN_PARTS(lsn) (unsigned int) ((lsn) >> 32), (unsigned int) (lsn)
 
 #endif							/* SERVER_H */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "report.h"
+#include "wait.h"
 
 static const SinkType *const types[] = {
 	&sink_output, &sink_file, &sink_command,
@@ -14,17 +15,6 @@ static const SinkType *const types[] = {
 	&sink_kafka,
 #endif
 };
-
-/* sink_has_kafka tells whether Kafka is in this build. */
-bool
-sink_has_kafka(void)
-{
-#ifdef WITH_KAFKA
-	return true;
-#else
-	return false;
-#endif
-}
 
 /* sink_open opens the sink that the options name. */
 Sink *
@@ -80,6 +70,17 @@ sink_add_waits(Sink *sink, WaitSet *set)
 {
 	if (sink->type->add_waits != NULL)
 		sink->type->add_waits(sink, set);
+}
+
+/* sink_wait waits for what the sink waits for, at most for some milliseconds. */
+void
+sink_wait(Sink *sink, int timeout)
+{
+	WaitSet		set;
+
+	wait_begin(&set, timeout);
+	sink_add_waits(sink, &set);
+	wait_now(&set);
 }
 
 /* sink_work hands on what was written, and takes note of what is durable. */

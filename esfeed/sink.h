@@ -9,6 +9,9 @@
 #ifndef SINK_H
 #define SINK_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "message.h"
 #include "options.h"
 #include "positions.h"
@@ -49,13 +52,13 @@ extern const SinkType sink_file;
 extern const SinkType sink_command;
 extern const SinkType sink_kafka;
 
-extern bool sink_has_kafka(void);
 extern Sink *sink_open(const Options *options);
 extern bool sink_restore(Sink *sink, State *state);
 extern void sink_recover(Sink *sink, const State *state, Positions *seen);
 extern void sink_write(Sink *sink, const Message *message);
 extern bool sink_is_full(const Sink *sink);
 extern void sink_add_waits(Sink *sink, WaitSet *set);
+extern void sink_wait(Sink *sink, int timeout);
 extern void sink_work(Sink *sink);
 extern void sink_sync(Sink *sink);
 extern void sink_save(Sink *sink, State *state);

@@ -5,6 +5,9 @@
 #ifndef SLOT_H
 #define SLOT_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "server.h"
 
 /* What there is under a feed's name. */
@@ -28,6 +31,8 @@ typedef struct Seam
 extern Outcome slot_find(Server *server, const char *feed, Slot *slot);
 extern Outcome slot_create(Server *server, const char *feed, Seam *seam);
 extern Outcome slot_drop(Server *server, const char *feed);
+extern char *slot_unfinished_name(const char *feed);
+extern Outcome slot_drop_unfinished(Server *server, const char *feed, bool *dropped);
 extern Outcome slot_copy(Server *server, const char *from, const char *to);
 extern Outcome slot_head(Server *server, Seam *seam);
 

@@ -20,6 +20,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lsn.h"
+#include "memory.h"
 #include "report.h"
 
 /* The first line; another version of the file would begin otherwise. */
@@ -68,7 +70,7 @@ write_text(FILE *out, const char *name, const char *value)
 
 /* Takes the escapes out of a text, in place. */
 static void
-unescape(char *text)
+unescape_text(char *text)
 {
 	char	   *to = text;
 	unsigned int byte;
@@ -97,17 +99,14 @@ read_phase(const char *name)
 	return PHASE_NONE;
 }
 
-/* Reads a line's name and value into the state; false for an unknown name. */
+/* Reads a line's name and value into the state; false for one that state_write does not write. */
 static bool
 read_member(State *state, const char *name, char *value)
 {
-	unsigned int high;
-	unsigned int low;
-
 	for (size_t i = 0; i < TEXT_MEMBERS; i++)
 		if (strcmp(name, text_members[i].name) == 0)
 		{
-			unescape(value);
+			unescape_text(value);
 			*text_of(state, i) = copy_text(value);
 			return true;
 		}
@@ -127,8 +126,8 @@ read_member(State *state, const char *name, char *value)
 		state->length = strtoll(value, NULL, 10);
 	else if (strcmp(name, "offset") == 0)
 		state->offset = strtoll(value, NULL, 10);
-	else if (strcmp(name, "lsn") == 0 && sscanf(value, "%X/%X", &high, &low) == 2)
-		state->lsn = (uint64_t) high << 32 | low;
+	else if (strcmp(name, "lsn") == 0)
+		return lsn_parse(value, &state->lsn);
 	else
 		return false;
 	return true;
@@ -207,8 +206,7 @@ state_write(const State *state, const char *path)
 	fprintf(out, "database %" PRIu32 "\nstore %" PRIu32 "\nphase %s\n", state->database, state->store,
 			phase_names[state->phase]);
 	fprintf(out, "low %" PRId64 "\nhead %" PRId64 "\n", state->low, state->head);
-	fprintf(out, "lsn %X/%X\ntimeline %" PRIu32 "\n", (unsigned int) (state->lsn >> 32),
-			(unsigned int) state->lsn, state->timeline);
+	fprintf(out, "lsn " LSN_FORMAT "\ntimeline %" PRIu32 "\n", LSN_PARTS(state->lsn), state->timeline);
 	fprintf(out, "length %" PRId64 "\noffset %" PRId64 "\nend\n", state->length, state->offset);
 	if (fflush(out) != 0 || ferror(out) || fsync(fileno(out)) != 0 || fclose(out) != 0)
 		report_failure(EXIT_SINK, "could not write \"%s\": %s", new_path, strerror(errno));

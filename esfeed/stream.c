@@ -19,13 +19,22 @@
  * sink has it, the sink has all events up to S: that is state.low, from
  * which a lost feed is healed.
  */
-#include "run.h"
+#include "stream.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
 
+#include "clock.h"
+#include "lsn.h"
+#include "memory.h"
 #include "report.h"
+#include "run.h"
+#include "server.h"
+#include "sink.h"
+#include "slot.h"
+#include "wait.h"
 
 /* Milliseconds. */
 #define ALIVE_MS 10000			/* between signs of life */
@@ -106,7 +115,7 @@ send_status(Run *run, bool ask)
 	put_int64(message + 25, (uint64_t) ((int64_t) now.tv_sec * 1000000 + now.tv_usec - PG_EPOCH));
 	message[33] = ask;
 	stream.reply = false;
-	stream.next_alive = wait_clock() + ALIVE_MS;
+	stream.next_alive = clock_now() + ALIVE_MS;
 	return PQputCopyData(conn, message, sizeof(message)) == 1 && PQflush(conn) == 0;
 }
 
@@ -214,7 +223,7 @@ ask_settled(Run *run)
 	char	   *sql = make_text("SELECT x.s, (SELECT h.lsn FROM %s.es_feed_head() h WHERE x.s IS NOT NULL) "
 								"FROM (SELECT %s.es_settled_position() AS s OFFSET 0) x", schema, schema);
 
-	stream.next_question = wait_clock() + LOW_MS;
+	stream.next_question = clock_now() + LOW_MS;
 	if (server_send(run->server.sql, sql, 0, NULL))
 		stream.question = QUESTION_SENT;
 	else
@@ -237,7 +246,7 @@ take_settled(Run *run)
 	if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
 	{
 		stream.low = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-		stream.question = server_parse_lsn(PQgetvalue(result, 0, 1), &stream.low_lsn) ? QUESTION_ANSWERED : QUESTION_NONE;
+		stream.question = lsn_parse(PQgetvalue(result, 0, 1), &stream.low_lsn) ? QUESTION_ANSWERED : QUESTION_NONE;
 	}
 	else if (server_has_state(result, "42501"))
 	{
@@ -285,9 +294,9 @@ wants_mark(const Run *run)
 
 /* Makes durable what there is, confirms what is durable, and asks for a mark if there is none. */
 static void
-checkpoint(Run *run)
+checkpoint_stream(Run *run)
 {
-	bool		ask = wants_mark(run) || (!stream.asked && wait_clock() >= stream.next_alive);
+	bool		ask = wants_mark(run) || (!stream.asked && clock_now() >= stream.next_alive);
 
 	sink_sync(run->sink);
 	if (run_settle_marks(run) || stream.moved)
@@ -302,7 +311,7 @@ checkpoint(Run *run)
 	if (!send_status(run, ask))
 		stream.failed = true;
 	stream.asked = stream.asked || ask;
-	stream.next_checkpoint = wait_clock() + CHECKPOINT_MS;
+	stream.next_checkpoint = clock_now() + CHECKPOINT_MS;
 }
 
 /* Tells whether a checkpoint would do something for events. */
@@ -316,16 +325,16 @@ has_news(const Run *run)
 
 /* Does what is due. */
 static void
-look_after(Run *run)
+look_after_stream(Run *run)
 {
-	int64_t		now = wait_clock();
+	int64_t		now = clock_now();
 
 	/*
 	 * Marks without events can wait for the next sign of life.  A server that
 	 * asks for one may be about to end, and waits for us to confirm all.
 	 */
 	if (stream.reply || now >= stream.next_alive || (now >= stream.next_checkpoint && has_news(run)))
-		checkpoint(run);
+		checkpoint_stream(run);
 	if (stream.question == QUESTION_NONE && now >= stream.next_question && (run->sink->accepted > 0 || run->state.low < 0))
 		ask_settled(run);
 	else if (stream.question == QUESTION_SENT)
@@ -338,7 +347,7 @@ static void
 wait_for_news(Run *run)
 {
 	WaitSet		set;
-	int64_t		now = wait_clock();
+	int64_t		now = clock_now();
 
 	wait_begin(&set, CHECKPOINT_MS);
 	wait_at_most(&set, stream.next_alive - now);
@@ -353,7 +362,7 @@ wait_for_news(Run *run)
 
 /* Takes what the server has sent; RETRY if the stream has ended. */
 static Outcome
-take_all(Run *run, bool *nothing)
+take_messages(Run *run, bool *nothing)
 {
 	PGconn	   *conn = run->server.replication;
 	char	   *data;
@@ -387,7 +396,7 @@ take_all(Run *run, bool *nothing)
 
 /* Tells why the stream has ended. */
 static void
-report_lost(Run *run)
+report_stream_end(Run *run)
 {
 	PGconn	   *conn = run->server.replication;
 	PGresult   *result = PQgetResult(conn);
@@ -419,13 +428,13 @@ static void
 take_until_mark(Run *run)
 {
 	PGconn	   *conn = run->server.replication;
-	int64_t		until = wait_clock() + MARK_MS;
+	int64_t		until = clock_now() + MARK_MS;
 	char	   *data;
 
 	if (!is_unmarked(run) || (!stream.asked && !send_status(run, true)))
 		return;
 	stream.asked = true;
-	while (!stream.refused && stream.asked && wait_clock() < until)
+	while (!stream.refused && stream.asked && clock_now() < until)
 	{
 		int			length = PQgetCopyData(conn, &data, 1);
 
@@ -444,17 +453,17 @@ static void
 end_stream(Run *run)
 {
 	PGconn	   *conn = run->server.replication;
-	int64_t		until = wait_clock() + END_MS;
+	int64_t		until = clock_now() + END_MS;
 	char	   *data;
 	int			length = 0;
 
 	if (!stream.failed && !stream.refused)
 		take_until_mark(run);
 	sink_finish(run->sink);
-	checkpoint(run);
+	checkpoint_stream(run);
 	if (stream.failed || PQputCopyEnd(conn, NULL) != 1 || PQflush(conn) != 0)
 		return;
-	while (length >= 0 && wait_clock() < until)
+	while (length >= 0 && clock_now() < until)
 	{
 		length = PQgetCopyData(conn, &data, 1);
 		if (length > 0)
@@ -480,19 +489,19 @@ set_target(Run *run)
 
 /* Takes messages until the end is asked for or reached, or the stream is lost. */
 static Outcome
-follow(Run *run)
+follow_stream(Run *run)
 {
 	Outcome		outcome;
 	bool		nothing;
 
 	for (;;)
 	{
-		outcome = take_all(run, &nothing);
+		outcome = take_messages(run, &nothing);
 		if (outcome != OUTCOME_DONE)
 			return outcome;
 		if (nothing || sink_is_full(run->sink))
 			sink_work(run->sink);
-		look_after(run);
+		look_after_stream(run);
 		if (stream.failed)
 			return OUTCOME_RETRY;
 		if (wait_stopped())
@@ -508,9 +517,9 @@ follow(Run *run)
 	}
 }
 
-/* run_deliver_stream delivers what comes from the slot. */
+/* stream_deliver delivers what comes from the slot. */
 Outcome
-run_deliver_stream(Run *run)
+stream_deliver(Run *run)
 {
 	Outcome		outcome;
 
@@ -529,18 +538,18 @@ run_deliver_stream(Run *run)
 	else
 		report_note("streaming again");
 	run->streamed = true;
-	run->tick = look_after;
+	run->tick = look_after_stream;
 	stream.confirmed = run->state.lsn;
 	stream.confirmed_accepted = run->sink->durable;
-	stream.next_question = run->state.low < 0 ? 0 : wait_clock() + LOW_MS;
+	stream.next_question = run->state.low < 0 ? 0 : clock_now() + LOW_MS;
 	if (!send_status(run, false))
 		return OUTCOME_RETRY;
 	progress_begin("stream", 0, 0);
-	outcome = follow(run);
+	outcome = follow_stream(run);
 	if (outcome == OUTCOME_STOP)
 		end_stream(run);
 	else
-		report_lost(run);
+		report_stream_end(run);
 	run->tick = NULL;
 	progress_end();
 	return outcome;

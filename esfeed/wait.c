@@ -1,11 +1,12 @@
 /*
  * wait.c
- *		Time, the signals that end the program, and waiting for either.
+ *		The signals that end the program, and waiting for them, for descriptors
+ *		and for the time.
  *
  * SIGTERM, SIGINT and SIGHUP ask for a clean end: they set a flag and write
  * into a pipe that every wait looks at, so none is missed between looking at
- * the flag and going to sleep.  One that was ignored when the program was started,
- * as nohup has it with SIGHUP, stays so.
+ * the flag and going to sleep.  One that was ignored when the program was
+ * started, as nohup has it with SIGHUP, stays so.
  */
 #include "wait.h"
 
@@ -14,7 +15,6 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "report.h"
@@ -75,16 +75,6 @@ wait_init(void)
 	/* ignored, it would keep from us how a command ends */
 	action.sa_handler = SIG_DFL;
 	(void) sigaction(SIGCHLD, &action, NULL);
-}
-
-/* wait_clock gives milliseconds that only grow. */
-int64_t
-wait_clock(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 /* wait_stopped tells whether a clean end was asked for. */

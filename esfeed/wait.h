@@ -1,6 +1,7 @@
 /*
  * wait.h
- *		Time, the signals that end the program, and waiting for either.
+ *		The signals that end the program, and waiting for them, for descriptors
+ *		and for the time.
  */
 #ifndef WAIT_H
 #define WAIT_H
@@ -21,7 +22,6 @@ typedef struct WaitSet
 } WaitSet;
 
 extern void wait_init(void);
-extern int64_t wait_clock(void);
 extern bool wait_stopped(void);
 
 extern void wait_begin(WaitSet *set, int timeout);
