@@ -153,7 +153,7 @@ is_not_skipped(const EsEvent *event, void *arg)
 static int64
 batch_limit(const Batch *batch)
 {
-	int			pace = *batch->run->projection->pace;
+	int			pace = es_projection_memo(batch->run->projection)->pace;
 
 	return Min(Min(batch->attempt->most, batch->run->most), pace > 0 ? Min(pace, batch_events) : batch_events);
 }
@@ -282,13 +282,13 @@ take_in(Batch *batch)
 static void
 adjust_pace(const Batch *batch)
 {
-	int		   *pace = batch->run->projection->pace;
+	EsProjectionMemo *memo = es_projection_memo(batch->run->projection);
 	int64		took = GetCurrentTimestamp() - batch->started;
 
 	if (took > ES_BATCH_US / 2)
-		*pace = (int) Max(batch->count * (ES_BATCH_US / 2) / took, 1);
-	else if (*pace > 0 && took < ES_BATCH_US / 4)
-		*pace = *pace < batch_events ? *pace * 2 : 0;
+		memo->pace = (int) Max(batch->count * (ES_BATCH_US / 2) / took, 1);
+	else if (memo->pace > 0 && took < ES_BATCH_US / 4)
+		memo->pace = memo->pace < batch_events ? memo->pace * 2 : 0;
 }
 
 /*
@@ -581,7 +581,7 @@ es_batch_try(EsRun *run)
 	failure.left -= run->events - events;
 	if (failure.left > 0 || (well && failure.position == 0))
 	{
-		*run->projection->pace = next_count(&failure);
+		es_projection_memo(run->projection)->pace = next_count(&failure);
 		return NULL;
 	}
 	es_batch_note_failure(run, failure.position, failure.stream, failure.error);

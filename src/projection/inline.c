@@ -57,21 +57,23 @@ fold_key(EsFold *fold, EsReadModel *model, const EsKeyed *keyed, int count)
 	} while (!es_readmodel_replace(model, &state, before));
 }
 
-/* Finds out the generation that appends go into: it does not change while they are not excluded. */
-static void
+/* Gives what is known of the generation that appends go into: it does not change while they are not excluded. */
+static const EsProjectionMemo *
 find_live_generation(const EsProjection *projection)
 {
+	EsProjectionMemo *memo = es_projection_memo(projection);
 	MemoryContext old;
 	EsProgress	row;
 
-	if (*projection->generation != 0)
-		return;
-	old = MemoryContextSwitchTo(GetMemoryChunkContext(projection->generation));
+	if (memo->generation != 0)
+		return memo;
+	old = MemoryContextSwitchTo(memo->context);
 	if (!es_progress_read(projection->id, true, &row))
 		elog(ERROR, "projection \"%s\" has no live generation", text_to_cstring(projection->name));
 	MemoryContextSwitchTo(old);
-	*projection->generation = row.generation;
-	*projection->layout = row.layout;
+	memo->layout = row.layout;
+	memo->generation = row.generation;
+	return memo;
 }
 
 /* Folds events by key. */
@@ -82,6 +84,7 @@ fold_events(const EsProjection *projection, const EsEvent *events, int count)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore inline state",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = CurrentMemoryContext;
+	const EsProjectionMemo *live;
 	EsReadModel model;
 	EsFold	   *fold;
 	int64		current;
@@ -90,9 +93,9 @@ fold_events(const EsProjection *projection, const EsEvent *events, int count)
 	count = es_apply_sort(projection, events, count, keyed, &current);
 	if (count == 0)
 		return;
-	find_live_generation(projection);
-	fold = es_apply_begin_fold(projection, *projection->layout);
-	es_readmodel_open(&model, projection->id, *projection->generation, false);
+	live = find_live_generation(projection);
+	fold = es_apply_begin_fold(projection, live->layout);
+	es_readmodel_open(&model, projection->id, live->generation, false);
 	for (int i = 0; i < count; i += n)
 	{
 		n = es_apply_same_key(&keyed[i], count - i);

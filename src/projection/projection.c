@@ -169,9 +169,8 @@ take_definition(EsProjection *projection, const Datum *v, const bool *n)
 	projection->creator = take_string(COLUMN(creator));
 	if (projection->key)
 		projection->value = es_value_compile_key(projection->key);
-	projection->generation = palloc0(sizeof(int64));
-	projection->layout = palloc0(sizeof(text *));
-	projection->pace = palloc0(sizeof(int));
+	projection->memo = palloc0(sizeof(EsProjectionMemo));
+	projection->memo->context = CurrentMemoryContext;
 #undef COLUMN
 }
 
@@ -318,6 +317,13 @@ es_projection_get(const text *name)
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
 				errmsg("projection \"%s\" does not exist", text_to_cstring(name)));
 	return projection;
+}
+
+/* es_projection_memo gives what is kept beside a projection, for as long as its set is pinned. */
+EsProjectionMemo *
+es_projection_memo(const EsProjection *projection)
+{
+	return projection->memo;
 }
 
 /* es_projection_wants tells whether an event is of the categories and types of a projection. */

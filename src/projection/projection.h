@@ -16,6 +16,15 @@
 
 #define ES_MAX_PROJECTION_NAME	512
 
+/* What is learned of a projection as it is used; 0: not known yet. */
+typedef struct EsProjectionMemo
+{
+	MemoryContext context;		/* of what it points to */
+	int64		generation;		/* that is live, of an inline one */
+	const text *layout;			/* of that one's states */
+	int			pace;			/* how many events a batch had better have */
+} EsProjectionMemo;
+
 /*
  * A projection.  It has a reducer and a key, or a handler.  Read-only; it stays
  * as it is as long as its set is pinned.
@@ -33,10 +42,7 @@ typedef struct EsProjection
 	EsNames		types;
 	const char *creator;
 	const EsValue *value;		/* the compiled key; NULL: has a handler */
-	/* found out as it is used; 0: not known yet */
-	int64	   *generation;		/* that is live, of an inline one */
-	const text **layout;		/* of that one's states */
-	int		   *pace;			/* how many events a batch had better have */
+	struct EsProjectionMemo *memo;	/* beside it, see es_projection_memo */
 } EsProjection;
 
 /* All projections, in order of id. */
@@ -57,6 +63,7 @@ extern const EsProjection *es_projection_find(const EsProjectionSet *set, const 
 extern const EsProjection *es_projection_find_by_id(const EsProjectionSet *set, int64 id);
 extern text *es_projection_name_arg(FunctionCallInfo fcinfo, int argno);
 extern const EsProjection *es_projection_get(const text *name);
+extern EsProjectionMemo *es_projection_memo(const EsProjection *projection);
 extern bool es_projection_wants(const EsProjection *projection, const EsEvent *event);
 
 /* Its functions, and whom they run as. */
