@@ -7,6 +7,7 @@
 #include "access/htup_details.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "utils/guc.h"
 
 /*
@@ -22,4 +23,13 @@ es_base_server_has(int fixed_in_15, int fixed_in_16)
 	if (version == 0)
 		version = atoi(GetConfigOption("server_version_num", false, false));
 	return version >= (version / 10000 > 15 ? fixed_in_16 : fixed_in_15);
+}
+
+/* es_base_wait_event gives a wait event of ours; *known, which begins as 0, keeps it. */
+uint32
+es_base_wait_event(uint32 *known, const char *name)
+{
+	if (*known == 0)
+		*known = es_wait_event_new(name);
+	return *known;
 }

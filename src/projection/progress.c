@@ -175,7 +175,7 @@ es_progress_insert(const EsProgress *row)
 	Datum		values[Natts_progress];
 	bool		isnull[Natts_progress];
 
-	es_wake_note(es_wake_projection(row->projection_id));
+	es_wake_note(es_wake_object(ES_WAKE_PROJECTION, row->projection_id));
 	make_row(row, values, isnull);
 	es_rows_insert(&progress, values, isnull);
 }
@@ -187,7 +187,7 @@ es_progress_write(const EsProgress *row)
 	Datum		values[Natts_progress];
 	bool		isnull[Natts_progress];
 
-	es_wake_note(es_wake_projection(row->projection_id));
+	es_wake_note(es_wake_object(ES_WAKE_PROJECTION, row->projection_id));
 	make_row(row, values, isnull);
 	es_rows_replace(&progress, values, isnull);
 }
@@ -198,7 +198,7 @@ es_progress_delete(const EsProgress *row)
 {
 	Datum		key[] = {Int64GetDatum(row->projection_id), Int64GetDatum(row->generation)};
 
-	es_wake_note(es_wake_projection(row->projection_id));
+	es_wake_note(es_wake_object(ES_WAKE_PROJECTION, row->projection_id));
 	(void) es_rows_take_away(&progress, key, lengthof(key));
 }
 
@@ -301,7 +301,7 @@ es_progress_forget(int64 id)
 {
 	Datum		key = Int64GetDatum(id);
 
-	es_wake_note(es_wake_projection(id));
+	es_wake_note(es_wake_object(ES_WAKE_PROJECTION, id));
 	(void) es_rows_take_away(&progress, &key, 1);
 	(void) es_rows_take_away(&skips, &key, 1);
 }

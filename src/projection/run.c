@@ -205,6 +205,6 @@ es_wait_projection(PG_FUNCTION_ARGS)
 	es_call_require(fcinfo, 1, "position");
 	what.position = PG_GETARG_INT64(1);
 	wait.timeout = es_wait_cap(es_call_interval_arg(fcinfo, 2, "timeout"));
-	wait.interest = projection->is_inline ? ES_WAKE_ALL : es_wake_projection(projection->id);
+	wait.interest = projection->is_inline ? ES_WAKE_ALL : es_wake_object(ES_WAKE_PROJECTION, projection->id);
 	PG_RETURN_BOOL(es_wait_until(&wait));
 }

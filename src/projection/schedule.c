@@ -237,15 +237,16 @@ es_schedule_accuse(void)
 void
 es_schedule_begin(void)
 {
-	int64		left = es_roster_take_at_work();
-	Task		task = {.projection_id = left < 0 ? -left : left,.live = left > 0};
+	bool		rebuild;
+	Task		task = {.projection_id = es_roster_take_at_work(&rebuild)};
 	ErrorData	error = {.elevel = ERROR,.sqlerrcode = ERRCODE_ADMIN_SHUTDOWN,
 		.message = "the worker was ended while it ran the projection"
 	};
 	MemoryContext old;
 
-	if (left == 0)
+	if (task.projection_id == 0)
 		return;
+	task.live = !rebuild;
 	old = MemoryContextSwitchTo(empty_culprit_context());
 	accuse(&task, &error);
 	MemoryContextSwitchTo(old);
@@ -256,7 +257,7 @@ static void
 clean_session(void)
 {
 	at_work.projection_id = 0;
-	es_roster_set_at_work(0);
+	es_roster_set_at_work(0, false);
 	LockReleaseAll(USER_LOCKMETHOD, true);
 }
 
@@ -318,7 +319,7 @@ do_task(const Task *task, bool has_others)
 	if (has_others && (sweeps || !task->live))
 		return PUT_OFF;
 	at_work = *task;
-	es_roster_set_at_work(task->live ? task->projection_id : -task->projection_id);
+	es_roster_set_at_work(task->projection_id, !task->live);
 	worked = es_run_batch(&run, &more) != NULL || run.events > 0 || sweeps || !task->live;
 	return run.put_off ? PUT_OFF : worked ? WORKED : PASSED;
 }

@@ -429,12 +429,13 @@ await_makers(void)
 static void
 wait_for_maker(BackgroundWorkerHandle *handle)
 {
+	static uint32 wait_event = 0;
 	pid_t		pid;
 
 	while (GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED)
 	{
 		int			events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-									   LOOK_FOR_DEADLOCK_MS, PG_WAIT_EXTENSION);
+									   LOOK_FOR_DEADLOCK_MS, es_base_wait_event(&wait_event, "EventstoreSegmentMaker"));
 
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();

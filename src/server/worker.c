@@ -127,6 +127,7 @@ set_up(void)
 static void
 sleep_until(TimestampTz then)
 {
+	static uint32 wait_event = 0;
 	long		timeout = -1;
 	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
 
@@ -135,7 +136,7 @@ sleep_until(TimestampTz then)
 		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), then);
 		events |= WL_TIMEOUT;
 	}
-	(void) WaitLatch(MyLatch, events, timeout, PG_WAIT_EXTENSION);
+	(void) WaitLatch(MyLatch, events, timeout, es_base_wait_event(&wait_event, "EventstoreWorkerMain"));
 	ResetLatch(MyLatch);
 	if (!ProcDiePending)
 		CHECK_FOR_INTERRUPTS(); /* whoever drops a database waits for that */

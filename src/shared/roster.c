@@ -40,8 +40,9 @@ typedef struct EsRosterEntry
 	int			worker_procno;
 	bool		announced;		/* while the worker was still looking */
 	bool		expelled;		/* it was ended by who needs the database */
-	int64		at_work;		/* whose code it runs, or ran as it was ended;
-								 * 0: nobody's */
+	int64		at_work;		/* the projection whose code it runs, or ran
+								 * as it was ended; 0: none */
+	bool		at_rebuild;		/* in its rebuild */
 	pid_t		held_by[MOST_HOLDERS];	/* who wants no worker there; 0: free */
 	TimestampTz try_at;			/* when to start a worker, at the earliest */
 	pg_atomic_uint64 delegated; /* who is to be woken by the worker */
@@ -416,26 +417,31 @@ es_roster_take_delegated(void)
 	return bits;
 }
 
-/* es_roster_set_at_work keeps on record what the worker runs; 0: nothing that could end it. */
+/*
+ * es_roster_set_at_work keeps on record which projection's code the worker runs, and
+ * whether in its rebuild; 0: none that could end it.
+ */
 void
-es_roster_set_at_work(int64 what)
+es_roster_set_at_work(int64 projection_id, bool rebuild)
 {
 	lock_roster(LW_EXCLUSIVE);
-	mine->at_work = what;
+	mine->at_work = projection_id;
+	mine->at_rebuild = rebuild;
 	unlock_roster();
 }
 
-/* es_roster_take_at_work tells a new worker what the last one ran as it was ended; 0: nothing. */
+/* es_roster_take_at_work tells a new worker what the last one ran as it was ended; 0: none. */
 int64
-es_roster_take_at_work(void)
+es_roster_take_at_work(bool *rebuild)
 {
-	int64		what;
+	int64		projection_id;
 
 	lock_roster(LW_EXCLUSIVE);
-	what = mine->at_work;
+	projection_id = mine->at_work;
+	*rebuild = mine->at_rebuild;
 	mine->at_work = 0;
 	unlock_roster();
-	return what;
+	return projection_id;
 }
 
 /* ---- for the launcher ---- */

@@ -27,8 +27,8 @@ extern bool es_roster_may_stay(void);
 extern void es_roster_leave(bool has_store);
 extern bool es_roster_delegate(uint64 bits);
 extern uint64 es_roster_take_delegated(void);
-extern void es_roster_set_at_work(int64 what);
-extern int64 es_roster_take_at_work(void);
+extern void es_roster_set_at_work(int64 projection_id, bool rebuild);
+extern int64 es_roster_take_at_work(bool *rebuild);
 
 /* For the launcher. */
 extern void es_roster_open(void);

@@ -130,18 +130,13 @@ es_wake_category(int32 category_key)
 	return UINT64CONST(1) << ((uint32) category_key % CATEGORY_BITS);
 }
 
-/* es_wake_subscription gives the bit of a subscription. */
+/* es_wake_object gives the bit of a subscription or a projection; the first few of each have bits of their own. */
 uint64
-es_wake_subscription(int64 id)
+es_wake_object(EsWakeKind kind, int64 id)
 {
-	return UINT64CONST(1) << (CATEGORY_BITS + (uint64) id % (64 - CATEGORY_BITS));
-}
+	int			bits = 64 - CATEGORY_BITS;
 
-/* es_wake_projection gives the bit of a projection; subscriptions have the same ones, the other way round. */
-uint64
-es_wake_projection(int64 id)
-{
-	return UINT64CONST(1) << (63 - (uint64) id % (64 - CATEGORY_BITS));
+	return UINT64CONST(1) << (CATEGORY_BITS + ((uint64) id + kind * (bits / 2)) % bits);
 }
 
 /* The counter for a bit of this database, or for ANY. */
@@ -315,10 +310,8 @@ es_wake_sleep(long sleep_ms)
 {
 	static uint32 wait_event = 0;
 
-	if (wait_event == 0)
-		wait_event = es_wait_event_new("EventstoreWait");
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 sleep_ms, wait_event);
+					 sleep_ms, es_base_wait_event(&wait_event, "EventstoreWait"));
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }

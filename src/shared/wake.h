@@ -7,13 +7,21 @@
 
 #include "base/base.h"
 
-/* What somebody waits for, or brings: 64 bits, some for categories, some for subscriptions and
- * projections. */
+/*
+ * What somebody waits for, or brings: 64 bits, some for categories, some for
+ * subscriptions and projections.
+ */
 #define ES_WAKE_ALL		PG_UINT64_MAX
 
+/* What consumers wait for that has an id. */
+typedef enum EsWakeKind
+{
+	ES_WAKE_SUBSCRIPTION,
+	ES_WAKE_PROJECTION
+} EsWakeKind;
+
 extern uint64 es_wake_category(int32 category_key);
-extern uint64 es_wake_subscription(int64 id);
-extern uint64 es_wake_projection(int64 id);
+extern uint64 es_wake_object(EsWakeKind kind, int64 id);
 
 extern void es_wake_init(void);
 extern bool es_wake_works(void);

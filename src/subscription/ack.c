@@ -243,7 +243,7 @@ es_nack(PG_FUNCTION_ARGS)
 		require_delivered(&delivery);
 	put_failure(&delivery, known, reason_arg(fcinfo, 3));
 	es_partition_write(&delivery.row);
-	es_wake_note(es_wake_subscription(delivery.subscription->id));
+	es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, delivery.subscription->id));
 	PG_RETURN_VOID();
 }
 
@@ -334,7 +334,7 @@ es_replay_parked(PG_FUNCTION_ARGS)
 		replayed += replay(&row, position);
 	}
 	if (replayed > 0)
-		es_wake_note(es_wake_subscription(subscription->id));
+		es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, subscription->id));
 	PG_RETURN_INT64(replayed);
 }
 
@@ -370,6 +370,6 @@ es_rewind(PG_FUNCTION_ARGS)
 		row.member = NULL;
 		es_partition_write(&row);
 	}
-	es_wake_note(es_wake_subscription(subscription->id));
+	es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, subscription->id));
 	PG_RETURN_VOID();
 }

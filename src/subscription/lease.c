@@ -193,7 +193,7 @@ write_lease(EsPoll *poll, EsSlice *slice, TimestampTz until)
 	row->retry_at = DT_NOBEGIN;
 	es_partition_write(row);
 	if (slice->taken)
-		es_wake_note(es_wake_subscription(poll->subscription->id));
+		es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, poll->subscription->id));
 }
 
 /*
@@ -227,6 +227,6 @@ es_lease_release_all(EsPoll *poll)
 		slice->row.member = NULL;
 		slice->row.lease_until = DT_NOBEGIN;
 		es_partition_write(&slice->row);
-		es_wake_note(es_wake_subscription(poll->subscription->id));
+		es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, poll->subscription->id));
 	}
 }

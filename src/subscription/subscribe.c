@@ -91,7 +91,7 @@ es_unsubscribe(PG_FUNCTION_ARGS)
 	es_member_delete_all(&subscription);
 	es_failure_delete_all(&subscription);
 	es_subscription_delete(name);
-	es_wake_note(es_wake_subscription(subscription.id));
+	es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, subscription.id));
 	es_subscription_announce(rel);
 	PG_RETURN_VOID();
 }

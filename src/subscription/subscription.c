@@ -175,7 +175,7 @@ take_definition(EsSubscription *subscription, const Datum *values, const bool *i
 	subscription->interest = ES_WAKE_ALL;
 	if (!subscription->categories.set)
 		return;
-	subscription->interest = es_wake_subscription(subscription->id);
+	subscription->interest = es_wake_object(ES_WAKE_SUBSCRIPTION, subscription->id);
 	for (int i = 0; i < subscription->categories.count; i++)
 	{
 		const text *category = subscription->categories.names[i];
