@@ -66,13 +66,17 @@
 #endif
 
 #if PG_VERSION_NUM >= 160000
+#include "varatt.h"				/* part of postgres.h before */
+#endif
+
+#if PG_VERSION_NUM >= 160000
 #define ES_TABLE_UPDATE_INDEXES_NEEDED(u) ((u) != TU_None)
 #define ES_TABLE_UPDATE_ONLY_SUMMARIZING(u) ((u) == TU_Summarizing)
-typedef TU_UpdateIndexes EsUpdateIndexes;
+#define EsUpdateIndexes TU_UpdateIndexes
 #else
 #define ES_TABLE_UPDATE_INDEXES_NEEDED(u) (u)
 #define ES_TABLE_UPDATE_ONLY_SUMMARIZING(u) false
-typedef bool EsUpdateIndexes;
+#define EsUpdateIndexes bool
 #endif
 
 #if PG_VERSION_NUM >= 160000
