@@ -38,7 +38,7 @@ write_bytes(StringInfo out, const EsNode *node)
 
 /* Raises 54000 for what has no room in a jsonb. */
 static void
-refuse_size(void)
+refuse_large_state(void)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -52,7 +52,7 @@ reserve_entries(StringInfo out, Size count)
 	int			entries = out->len;
 
 	if (count > JENTRY_OFFLENMASK / sizeof(JEntry))
-		refuse_size();
+		refuse_large_state();
 	enlargeStringInfo(out, count * sizeof(JEntry));
 	out->len += count * sizeof(JEntry);
 	return entries;
@@ -67,7 +67,7 @@ static void
 write_entry(StringInfo out, int entries, uint32 number, JEntry entry, uint32 end)
 {
 	if (end > JENTRY_OFFLENMASK)
-		refuse_size();
+		refuse_large_state();
 	if (number % JB_OFFSET_STRIDE == 0)
 		entry = (entry & JENTRY_TYPEMASK) | end | JENTRY_HAS_OFF;
 	memcpy(out->data + entries + number * sizeof(JEntry), &entry, sizeof(JEntry));
