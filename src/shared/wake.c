@@ -80,8 +80,8 @@ static uint64 waiting_for = 0;	/* what this backend is registered for */
 static bool has_news = false;	/* this transaction will have some */
 static uint64 news = 0;
 
-static void at_xact_end(XactEvent event, void *arg);
-static void at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg);
+static void wake_at_xact_end(XactEvent event, void *arg);
+static void end_wait_at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg);
 
 /* How much memory it takes. */
 static Size
@@ -112,8 +112,8 @@ es_wake_init(void)
 	EsSharedPiece piece = {"eventstore waiters", wake_size, start_wake, (void **) &shared};
 
 	es_shared_add(&piece);
-	RegisterXactCallback(at_xact_end, NULL);
-	RegisterSubXactCallback(at_subxact_end, NULL);
+	RegisterXactCallback(wake_at_xact_end, NULL);
+	RegisterSubXactCallback(end_wait_at_subxact_end, NULL);
 }
 
 /* es_wake_works tells whether waiters are woken. */
@@ -141,7 +141,7 @@ es_wake_object(EsWakeKind kind, int64 id)
 
 /* The counter for a bit of this database, or for ANY. */
 static pg_atomic_uint32 *
-counter(int bit)
+find_counter(int bit)
 {
 	return &shared->counters[(murmurhash32(MyDatabaseId) + bit) & (COUNTERS - 1)];
 }
@@ -154,12 +154,12 @@ count_waiter(uint64 interest, int32 add)
 {
 	if (interest == ES_WAKE_ALL)
 	{
-		pg_atomic_fetch_add_u32(counter(ANY), add);
+		pg_atomic_fetch_add_u32(find_counter(ANY), add);
 		return;
 	}
 	for (int bit = 0; bit < 64; bit++)
 		if (interest & (UINT64CONST(1) << bit))
-			pg_atomic_fetch_add_u32(counter(bit), add);
+			pg_atomic_fetch_add_u32(find_counter(bit), add);
 }
 
 /*
@@ -212,12 +212,12 @@ es_wake_told(void)
 static bool
 somebody_waits(uint64 bits)
 {
-	if (pg_atomic_read_u32(counter(ANY)) != 0)
+	if (pg_atomic_read_u32(find_counter(ANY)) != 0)
 		return true;
 	if (bits == ES_WAKE_ALL)
 		return true;
 	for (; bits != 0; bits &= bits - 1)
-		if (pg_atomic_read_u32(counter(pg_rightmost_one_pos64(bits))) != 0)
+		if (pg_atomic_read_u32(find_counter(pg_rightmost_one_pos64(bits))) != 0)
 			return true;
 	return false;
 }
@@ -282,7 +282,7 @@ es_wake_note(uint64 bits)
  * more.  A prepared one has nothing to say until its outcome is known.
  */
 static void
-at_xact_end(XactEvent event, void *arg)
+wake_at_xact_end(XactEvent event, void *arg)
 {
 	bool		ended = event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT;
 
@@ -298,7 +298,7 @@ at_xact_end(XactEvent event, void *arg)
 
 /* Follows the end of subtransactions: an error that is caught may have ended a wait. */
 static void
-at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+end_wait_at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 		es_wake_end();
