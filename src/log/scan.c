@@ -30,7 +30,7 @@ PG_FUNCTION_INFO_V1(es_segment_version);
 
 /* Opens the segment and the index that a scan is about; false if the log has no such segment. */
 static bool
-open_for_scan(EsSegmentScan *scan, int64 segment)
+open_segment_to_scan(EsSegmentScan *scan, int64 segment)
 {
 	scan->lost = false;
 	scan->borrowed = scan->open && RelationGetRelid(scan->open->rel) == es_segment_relid(segment) &&
@@ -55,7 +55,7 @@ open_for_scan(EsSegmentScan *scan, int64 segment)
 bool
 es_scan_begin(EsSegmentScan *scan, int64 segment)
 {
-	if (!open_for_scan(scan, segment))
+	if (!open_segment_to_scan(scan, segment))
 	{
 		if (scan->lost && scan->needed)
 			es_segment_refuse_lost(segment);
