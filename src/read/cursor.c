@@ -33,7 +33,7 @@
 
 /* Starts the scan for the rest of a run, whose next position is known. */
 static void
-open_rest(EsCursor *cursor)
+open_rest_of_run(EsCursor *cursor)
 {
 	EsSegmentScan *s = &cursor->rest;
 
@@ -48,7 +48,7 @@ open_rest(EsCursor *cursor)
 
 /* Ends the scan for the rest of a run. */
 static void
-close_rest(EsCursor *cursor)
+close_rest_of_run(EsCursor *cursor)
 {
 	if (cursor->rest_open)
 		es_scan_end(&cursor->rest);
@@ -63,7 +63,7 @@ es_cursor_next_in_run(EsCursor *cursor)
 	if (cursor->rest_next == 0)
 		return false;
 	if (!cursor->rest_open)
-		open_rest(cursor);
+		open_rest_of_run(cursor);
 	if (cursor->rest_open &&
 		index_getnext_slot(cursor->rest.scan, ForwardScanDirection, cursor->rest.slot))
 	{
@@ -76,7 +76,7 @@ es_cursor_next_in_run(EsCursor *cursor)
 			return true;
 		}
 	}
-	close_rest(cursor);
+	close_rest_of_run(cursor);
 	return false;
 }
 
@@ -151,7 +151,7 @@ es_cursor_give_out(EsCursor *cursor)
 void
 es_cursor_close(EsCursor *cursor)
 {
-	close_rest(cursor);
+	close_rest_of_run(cursor);
 	if (cursor->scan_open)
 		es_scan_end(&cursor->scan);
 	cursor->scan_open = false;
