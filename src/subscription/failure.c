@@ -104,7 +104,7 @@ count_failure(EsPartition *row, const EsFailure *failure, int add)
 
 /* Makes the columns of a failure's row. */
 static void
-make_row(const EsPartition *row, const EsFailure *failure, Datum *v, bool *n)
+make_failure_row(const EsPartition *row, const EsFailure *failure, Datum *v, bool *n)
 {
 	memset(n, false, sizeof(bool) * Natts_failures);
 	v[Anum_failures_id - 1] = Int64GetDatum(row->subscription_id);
@@ -125,7 +125,7 @@ es_failure_put(EsPartition *row, const EsFailure *failure)
 	Datum		values[Natts_failures];
 	bool		isnull[Natts_failures];
 
-	make_row(row, failure, values, isnull);
+	make_failure_row(row, failure, values, isnull);
 	es_rows_insert(&failure_shape, values, isnull);
 	count_failure(row, failure, 1);
 }
@@ -146,7 +146,7 @@ es_failure_change(EsPartition *row, EsFailure *failure, const EsFailure *changed
 		(void) es_rows_take_away(&failure_shape, key, lengthof(key));
 		return;
 	}
-	make_row(row, changed, values, isnull);
+	make_failure_row(row, changed, values, isnull);
 	es_rows_replace(&failure_shape, values, isnull);
 	*failure = *changed;
 	count_failure(row, failure, 1);

@@ -133,7 +133,7 @@ es_subscription_init(void)
 
 /* Gives the table of what is known, emptied if it may not hold any more. */
 static HTAB *
-current_known(void)
+get_known_subscriptions(void)
 {
 	if (known && (stale || known_relation != es_base_oid(&subscriptions)))
 	{
@@ -162,7 +162,7 @@ es_subscription_report_unknown(const text *name)
 
 /* Fills in a definition from its row, in the current memory context. */
 static void
-take_definition(EsSubscription *subscription, const Datum *values, const bool *isnull)
+take_subscription_definition(EsSubscription *subscription, const Datum *values, const bool *isnull)
 {
 	subscription->id = DatumGetInt64(values[Anum_subscriptions_id - 1]);
 	subscription->partitions = DatumGetInt32(values[Anum_subscriptions_partitions - 1]);
@@ -198,7 +198,7 @@ es_subscription_find(EsSubscription *subscription, const text *name)
 	es_rows_begin(&rows);
 	found = es_rows_next(&rows);
 	if (found)
-		take_definition(subscription, rows.values, rows.isnull);
+		take_subscription_definition(subscription, rows.values, rows.isnull);
 	es_rows_end(&rows);
 	return found;
 }
@@ -212,7 +212,7 @@ es_subscription_get(const text *name)
 	MemoryContext old;
 
 	AcceptInvalidationMessages();
-	entry = hash_search(current_known(), &name, HASH_FIND, NULL);
+	entry = hash_search(get_known_subscriptions(), &name, HASH_FIND, NULL);
 	if (entry)
 		return &entry->subscription;
 	old = MemoryContextSwitchTo(known_context);
