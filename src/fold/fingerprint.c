@@ -18,7 +18,7 @@
 
 /* Adds a part of what a fingerprint is of; its length keeps parts apart. */
 static void
-add_part(pg_cryptohash_ctx *hash, const char *part, int len)
+add_fingerprint_part(pg_cryptohash_ctx *hash, const char *part, int len)
 {
 	int32		prefix = pg_hton32(len);
 
@@ -29,17 +29,17 @@ add_part(pg_cryptohash_ctx *hash, const char *part, int len)
 
 /* Adds a handler to what a fingerprint is of. */
 static void
-add_handler(pg_cryptohash_ctx *hash, const char *type, const Jsonb *source, const EsFunction *function)
+add_fingerprint_handler(pg_cryptohash_ctx *hash, const char *type, const Jsonb *source, const EsFunction *function)
 {
 	StringInfoData description;
 
-	add_part(hash, type, strlen(type));
+	add_fingerprint_part(hash, type, strlen(type));
 	initStringInfo(&description);
 	if (source != NULL)
 		JsonbToCString(&description, (JsonbContainer *) &source->root, VARSIZE(source));
 	else
 		es_handler_describe(&description, function);
-	add_part(hash, description.data, description.len);
+	add_fingerprint_part(hash, description.data, description.len);
 }
 
 /*
@@ -62,13 +62,13 @@ es_fingerprint_compute(EsReducer *reducer)
 		es_settings_describe(&head);
 	if (reducer->initial != NULL)
 		JsonbToCString(&head, (JsonbContainer *) &reducer->initial->root, VARSIZE(reducer->initial));
-	add_part(hash, head.data, head.len);
+	add_fingerprint_part(hash, head.data, head.len);
 	for (int i = 0; i < reducer->nhandlers; i++)
 	{
 		const EsHandler *handler = &reducer->handlers[i];
 
 		if (handler->kind == ES_HANDLER_FUNCTION || handler->kind == ES_HANDLER_OPS)
-			add_handler(hash, handler->type, handler->source, &handler->function);
+			add_fingerprint_handler(hash, handler->type, handler->source, &handler->function);
 	}
 	for (int i = 0; i < reducer->upcasters->count; i++)
 	{
@@ -77,8 +77,8 @@ es_fingerprint_compute(EsReducer *reducer)
 
 		if (!es_reducer_wants_upcaster(reducer, upcaster))
 			continue;
-		add_part(hash, (const char *) &version, sizeof(version));
-		add_handler(hash, upcaster->type, upcaster->source, &upcaster->function);
+		add_fingerprint_part(hash, (const char *) &version, sizeof(version));
+		add_fingerprint_handler(hash, upcaster->type, upcaster->source, &upcaster->function);
 	}
 	if (pg_cryptohash_final(hash, reducer->fingerprint, sizeof(reducer->fingerprint)) < 0)
 		elog(ERROR, "could not compute a fingerprint: %s", pg_cryptohash_error(hash));
