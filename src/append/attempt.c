@@ -127,7 +127,7 @@ check_may_write(void)
 
 /* Closes the segment that is open. */
 static void
-close_segment(Attempt *attempt)
+close_attempt_segment(Attempt *attempt)
 {
 	if (attempt->open_segment >= 0)
 		es_table_close(&attempt->segment);
@@ -136,14 +136,14 @@ close_segment(Attempt *attempt)
 
 /* Opens a segment in place of the one that is open; false if the log has none of that number. */
 static bool
-open_segment(Attempt *attempt, int64 segment)
+open_attempt_segment(Attempt *attempt, int64 segment)
 {
 	Relation	rel;
 	bool		lost;
 
 	if (attempt->open_segment == segment)
 		return true;
-	close_segment(attempt);
+	close_attempt_segment(attempt);
 	rel = es_segment_open(segment, RowExclusiveLock, &lost);
 	if (rel == NULL)
 		return false;
@@ -163,7 +163,7 @@ open_likely_segment(Attempt *attempt)
 	int64		segment = es_attempt_last_position > 0 ? es_segment_of(es_attempt_last_position) : newest;
 
 	if (segment >= newest - 1)
-		(void) open_segment(attempt, segment);
+		(void) open_attempt_segment(attempt, segment);
 }
 
 /* ---- checks ---- */
@@ -198,7 +198,7 @@ find_target(Attempt *attempt, Target *target)
 
 /* Notes a refusal. */
 static void
-refuse(Attempt *attempt, const Target *target, EsRefusalReason reason, const char *detail)
+note_refusal(Attempt *attempt, const Target *target, EsRefusalReason reason, const char *detail)
 {
 	EsRefusal  *refusal = palloc(sizeof(EsRefusal));
 
@@ -238,7 +238,7 @@ check_each_alone(Attempt *attempt, Target *target)
 		if (retry.result == ES_RETRY_WAIT)
 			return false;
 		if (retry.result == ES_RETRY_CONFLICT)
-			refuse(attempt, target, ES_REFUSED_RETRY, retry.detail);
+			note_refusal(attempt, target, ES_REFUSED_RETRY, retry.detail);
 	}
 	return true;
 }
@@ -254,7 +254,7 @@ check_target(Attempt *attempt, Target *target)
 		return false;
 	if (target->exists && target->stream.deleted)
 	{
-		refuse(attempt, target, ES_REFUSED_DELETED, NULL);
+		note_refusal(attempt, target, ES_REFUSED_DELETED, NULL);
 		return true;
 	}
 	if (target->exists && attempt->append->each_alone)
@@ -267,9 +267,9 @@ check_target(Attempt *attempt, Target *target)
 		return false;
 	}
 	if (retry.result == ES_RETRY_CONFLICT)
-		refuse(attempt, target, ES_REFUSED_RETRY, retry.detail);
+		note_refusal(attempt, target, ES_REFUSED_RETRY, retry.detail);
 	else if (retry.result == ES_RETRY_NEW && !version_is_expected(target))
-		refuse(attempt, target, ES_REFUSED_VERSION, NULL);
+		note_refusal(attempt, target, ES_REFUSED_VERSION, NULL);
 	target->asked->version = retry.result == ES_RETRY_STORED ?
 		target->asked->last->version : target->tip.version;
 	return true;
@@ -291,8 +291,8 @@ check_retries_agree(Attempt *attempt)
 		some_new = some_new || !append->events[i].stored;
 	for (int i = 0; some_new && i < append->ntargets; i++)
 		if (append->targets[i].first && append->targets[i].first->stored)
-			refuse(attempt, &attempt->targets[i], ES_REFUSED_RETRY,
-				   "The events of this stream are stored already, those of others are not.");
+			note_refusal(attempt, &attempt->targets[i], ES_REFUSED_RETRY,
+						 "The events of this stream are stored already, those of others are not.");
 }
 
 /*
@@ -300,7 +300,7 @@ check_retries_agree(Attempt *attempt)
  * what it only checked may have changed since.
  */
 static bool
-is_stored(const EsAppend *append)
+is_call_stored(const EsAppend *append)
 {
 	for (int i = 0; i < append->count; i++)
 		if (!append->events[i].stored)
@@ -310,12 +310,12 @@ is_stored(const EsAppend *append)
 
 /* All that is checked before the first position is taken. */
 static Outcome
-check(Attempt *attempt)
+check_all_targets(Attempt *attempt)
 {
 	for (int i = 0; i < attempt->append->ntargets; i++)
 		if (!check_target(attempt, &attempt->targets[i]))
 			return WAIT_FOR_TRANSACTION;
-	if (attempt->append->ntargets > 1 && is_stored(attempt->append))
+	if (attempt->append->ntargets > 1 && is_call_stored(attempt->append))
 		return GO_ON;
 	if (attempt->refusals == NIL && attempt->append->ntargets > 1)
 		check_retries_agree(attempt);
@@ -326,7 +326,7 @@ check(Attempt *attempt)
 
 /* The time that an event is recorded at: never before the one before it. */
 static TimestampTz
-time_of(const Attempt *attempt, const Target *target, const EsNewEvent *event)
+choose_recorded_at(const Attempt *attempt, const Target *target, const EsNewEvent *event)
 {
 	if (!event->time_given)
 		return Max(attempt->now, target->tip.recorded_at);
@@ -350,7 +350,7 @@ prepare_stream(const Attempt *attempt, Target *target, const EsNewEvent *event, 
 	{
 		stream->first_segment = stream->last_segment = segment;
 		stream->truncated_before = 1;
-		stream->created_at = time_of(attempt, target, event);
+		stream->created_at = choose_recorded_at(attempt, target, event);
 		stream->deleted = false;
 		stream->name = target->asked->stream;
 		es_stream_create(stream);
@@ -365,7 +365,7 @@ prepare_stream(const Attempt *attempt, Target *target, const EsNewEvent *event, 
 
 /* Makes an event its stream's tip. */
 static void
-become_tip(const Attempt *attempt, Target *target, EsNewEvent *event, int64 position)
+become_stream_tip(const Attempt *attempt, Target *target, EsNewEvent *event, int64 position)
 {
 	if (event->expected != 0 && event->expected != target->tip.version + 1)
 	{
@@ -374,7 +374,7 @@ become_tip(const Attempt *attempt, Target *target, EsNewEvent *event, int64 posi
 
 		es_refusal_raise(list_make1(&refusal), false);
 	}
-	event->recorded_at = time_of(attempt, target, event);
+	event->recorded_at = choose_recorded_at(attempt, target, event);
 	event->version = target->tip.version + 1;
 	event->position = position;
 	target->tip.version = event->version;
@@ -385,7 +385,7 @@ become_tip(const Attempt *attempt, Target *target, EsNewEvent *event, int64 posi
 
 /* The next event that is to be written; NULL after the last. */
 static EsNewEvent *
-next_event(Attempt *attempt)
+next_event_to_write(Attempt *attempt)
 {
 	EsAppend   *append = attempt->append;
 
@@ -396,21 +396,21 @@ next_event(Attempt *attempt)
 
 /* Writes the next n events, at positions from position on that lie in one segment. */
 static void
-write_run(Attempt *attempt, int64 position, int n)
+write_event_run(Attempt *attempt, int64 position, int n)
 {
 	int64		segment = es_segment_of(position);
 	EsTable    *table = &attempt->segment;
 
-	if (!open_segment(attempt, segment))
+	if (!open_attempt_segment(attempt, segment))
 		es_segment_refuse_lost(segment);
 	for (int i = 0; i < n; i++)
 	{
-		EsNewEvent *event = next_event(attempt);
+		EsNewEvent *event = next_event_to_write(attempt);
 		Target	   *target = &attempt->targets[event->target - attempt->append->targets];
 
 		if (!target->exists || target->stream.last_segment != segment)
 			prepare_stream(attempt, target, event, segment);
-		become_tip(attempt, target, event, position + i);
+		become_stream_tip(attempt, target, event, position + i);
 		es_eventrow_fill(es_table_slot(table, i), &target->stream, event);
 		es_wake_note(es_wake_category(target->stream.category_key));
 		if (event->tagged)
@@ -423,14 +423,14 @@ write_run(Attempt *attempt, int64 position, int n)
 
 /* Tells whether a call keeps its locks from the checks to the last event. */
 static bool
-is_whole(const EsAppend *append)
+keeps_locks_to_end(const EsAppend *append)
 {
 	return append->ntargets > 1 || append->boundary;
 }
 
 /* How many events are still to be written, most of them if there are more. */
 static int
-count_pending(const Attempt *attempt, int most)
+count_pending_events(const Attempt *attempt, int most)
 {
 	const EsAppend *append = attempt->append;
 	int			n = 0;
@@ -465,7 +465,7 @@ segment_may_end(Attempt *attempt, int n)
 static Outcome
 take_positions(Attempt *attempt)
 {
-	int			n = count_pending(attempt, is_whole(attempt->append) ? INT_MAX : BLOCK_ROWS);
+	int			n = count_pending_events(attempt, keeps_locks_to_end(attempt->append) ? INT_MAX : BLOCK_ROWS);
 
 	attempt->npositions = attempt->used = 0;
 	if (n == 0)
@@ -483,7 +483,7 @@ take_positions(Attempt *attempt)
 
 /* Writes the next block. */
 static Outcome
-write_block(Attempt *attempt)
+write_event_block(Attempt *attempt)
 {
 	int64		position;
 	int64		end;
@@ -502,30 +502,30 @@ write_block(Attempt *attempt)
 		int64		segment_end = es_segment_last_position(es_segment_of(position)) + 1;
 		int			n = Min(end, segment_end) - position;
 
-		write_run(attempt, position, n);
+		write_event_run(attempt, position, n);
 		attempt->used += n;
 		position += n;
 	}
 	attempt->written = true;
-	return next_event(attempt) ? GO_ON : FINISHED;
+	return next_event_to_write(attempt) ? GO_ON : FINISHED;
 }
 
 /* ---- the call ---- */
 
 /* One attempt, under the short locks: checks, if that is still to be done, and writes. */
 static Outcome
-try_under_locks(Attempt *attempt, MemoryContext block_context)
+attempt_under_locks(Attempt *attempt, MemoryContext block_context)
 {
 	EsAppend   *append = attempt->append;
 	Outcome		outcome = GO_ON;
 
 	if (!attempt->checked)
-		outcome = check(attempt);
+		outcome = check_all_targets(attempt);
 	attempt->checked = outcome == GO_ON;
 	while (outcome == GO_ON)
 	{
-		outcome = write_block(attempt);
-		if (!is_whole(append))
+		outcome = write_event_block(attempt);
+		if (!keeps_locks_to_end(append))
 			break;
 		if (outcome == GO_ON)
 			MemoryContextReset(block_context);
@@ -542,7 +542,7 @@ try_under_locks(Attempt *attempt, MemoryContext block_context)
 
 /* One attempt: takes the short locks of all streams that the call is about, and gives them back. */
 static Outcome
-try(Attempt *attempt, MemoryContext block_context)
+attempt_append(Attempt *attempt, MemoryContext block_context)
 {
 	EsAppend   *append = attempt->append;
 	EsStreamLocks locks = {.boundary = append->boundary};
@@ -551,7 +551,7 @@ try(Attempt *attempt, MemoryContext block_context)
 	for (int i = 0; i < append->ntargets; i++)
 		es_streamlock_add(&locks, append->targets[i].stream);
 	es_streamlock_acquire(&locks);
-	outcome = try_under_locks(attempt, block_context);
+	outcome = attempt_under_locks(attempt, block_context);
 	es_streamlock_release(&locks);
 	return outcome;
 }
@@ -576,7 +576,7 @@ wait_for_transaction(const Attempt *attempt, EsStreamQueue *queue, bool *queued)
 
 /* Gives ids to events that have none; raises 22023 if an id comes twice in a stream. */
 static void
-complete_ids(EsAppend *append)
+complete_event_ids(EsAppend *append)
 {
 	for (int i = 0; i < append->count; i++)
 		if (!append->events[i].id_given)
@@ -617,14 +617,14 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 
 		/* before the short locks, since DDL may make it wait */
 		open_likely_segment(attempt);
-		outcome = try(attempt, block_context);
+		outcome = attempt_append(attempt, block_context);
 		if (outcome == REFUSED)
 			es_refusal_raise(attempt->refusals, attempt->append->many);
 		else if (outcome == WAIT_FOR_TRANSACTION)
 			wait_for_transaction(attempt, &queue, &queued);
 		else if (outcome == WAIT_FOR_SEGMENT)
 		{
-			close_segment(attempt);
+			close_attempt_segment(attempt);
 			es_maker_ensure(attempt->next_position);
 		}
 		else if (attempt->npositions > 0)
@@ -632,7 +632,7 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 		attempt->refusals = NIL;
 		MemoryContextReset(block_context);
 	} while (outcome != FINISHED);
-	close_segment(attempt);
+	close_attempt_segment(attempt);
 	if (queued)
 		es_streamlock_leave_queue(&queue);
 }
@@ -669,7 +669,7 @@ es_attempt_run(EsAppend *append)
 	es_pending_flush();
 	es_timeline_check();
 	es_streamlock_lock_table();
-	complete_ids(append);
+	complete_event_ids(append);
 	begin_attempt(&attempt, append);
 	block_context = AllocSetContextCreate(CurrentMemoryContext, "eventstore append",
 										  ALLOCSET_DEFAULT_SIZES);
