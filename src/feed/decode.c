@@ -301,7 +301,7 @@ open_block(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
 
 /* Gives the CloudEvents source of this database. */
 static const char *
-event_source(LogicalDecodingContext *ctx)
+get_session_source(LogicalDecodingContext *ctx)
 {
 	EsFeed	   *feed = ctx->output_plugin_private;
 	MemoryContext caller;
@@ -331,7 +331,7 @@ write_event_message(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, const Es
 		xid = InvalidTransactionId;
 	es_feedformat_check(event, feed->options->format);
 	if (feed->options->format == ES_FEED_CLOUDEVENTS)
-		source = event_source(ctx);
+		source = get_session_source(ctx);
 	open_block(ctx, txn);
 	OutputPluginPrepareWrite(ctx, true);
 	if (source != NULL)

@@ -43,6 +43,7 @@
 #include "utils/timestamp.h"
 
 #include "base/error.h"
+#include "base/event.h"
 #include "base/owner.h"
 #include "fold/fold.h"
 #include "log/segment.h"
@@ -130,23 +131,13 @@ add_batch_event(const EsEvent *event, void *arg)
 	batch->filter.enough = batch->bytes >= ES_BATCH_BYTES;
 }
 
-/* Compares two positions, for searching. */
-static int
-compare_positions(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
-}
-
 /* Tells whether an event is not one of those that are skipped. */
 static bool
 event_is_not_skipped(const EsEvent *event, void *arg)
 {
 	const Batch *batch = arg;
 
-	return bsearch(&event->position, batch->skips, batch->nskips, sizeof(int64), compare_positions) == NULL;
+	return bsearch(&event->position, batch->skips, batch->nskips, sizeof(int64), es_event_compare_positions) == NULL;
 }
 
 /* How many events the batch may have. */

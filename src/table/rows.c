@@ -385,3 +385,13 @@ es_rows_slot_xmin(TupleTableSlot *slot)
 		return InvalidTransactionId;
 	return HeapTupleHeaderGetXmin(((HeapTupleTableSlot *) slot)->tuple->t_data);
 }
+
+/*
+ * es_rows_met_in_progress gives the transaction in progress, if any, that has made
+ * or is about to change the row that a dirty snapshot has just seen.
+ */
+TransactionId
+es_rows_met_in_progress(const SnapshotData *dirty)
+{
+	return TransactionIdIsValid(dirty->xmin) ? dirty->xmin : dirty->xmax;
+}
