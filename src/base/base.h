@@ -13,9 +13,8 @@
 #include "fmgr.h"
 #include "nodes/pg_list.h"
 
-/*
- * Differences between the servers we build on.
- */
+/* ---- differences between the servers we build on ---- */
+
 #if PG_VERSION_NUM < 150000
 #error "eventstore needs PostgreSQL 15 or later"
 #endif

@@ -316,7 +316,8 @@ static char *
 index_statement(const char *name, Oid table, const EsIndexShape *shape)
 {
 	return psprintf("CREATE %sINDEX %s ON eventstore.%s (%s)%s%s", shape->unique ? "UNIQUE " : "", name,
-					get_rel_name(table), shape->columns, shape->where ? " WHERE " : "", shape->where ? shape->where : "");
+					get_rel_name(table), shape->columns,
+					shape->where ? " WHERE " : "", shape->where ? shape->where : "");
 }
 
 /*
