@@ -250,7 +250,10 @@ remove_matching(const Change *change, EsNode *wanted)
 	MemoryContextSwitchTo(old);
 }
 
-/* Evaluates what a target's elements to be dropped have; NULL if something has no value: nothing is dropped. */
+/*
+ * Evaluates what a target's elements to be dropped have; NULL if something has no
+ * value: nothing is dropped.
+ */
 static EsNode *
 evaluate_patterns(const EsOpTarget *target, EsScope *scope)
 {

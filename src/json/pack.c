@@ -202,7 +202,10 @@ es_pack_jsonb(EsNode *root)
 	return end_jsonb(&out);
 }
 
-/* es_pack_node gives a node's value as one that owes nothing to the tree, in the current memory context. */
+/*
+ * es_pack_node gives a node's value as one that owes nothing to the tree, in the
+ * current memory context.
+ */
 EsNode
 es_pack_node(EsNode *node)
 {
@@ -218,7 +221,10 @@ es_pack_node(EsNode *node)
 	return copy;
 }
 
-/* es_pack_object makes an object of values, whose keys are in jsonb's order, in the current memory context. */
+/*
+ * es_pack_object makes an object of values, whose keys are in jsonb's order, in the
+ * current memory context.
+ */
 EsNode
 es_pack_object(const EsKey *keys, const EsNode *values, int count)
 {

@@ -16,7 +16,10 @@
 
 #define REPEAT(byte) (UINT64CONST(0x0101010101010101) * (byte))
 
-/* In each byte that is below limit, at most 0x80, the highest bit; others may have it above the first. */
+/*
+ * In each byte that is below limit, at most 0x80, the highest bit; others may have
+ * it above the first.
+ */
 #define BELOW(word, limit) (((word) - REPEAT(limit)) & ~(word) & REPEAT(0x80))
 
 /* Tells whether a byte of a string has to be escaped. */

@@ -366,7 +366,10 @@ es_tree_element(const EsNode *array, uint32 number)
 	return &array->value.array->elements[number];
 }
 
-/* es_tree_push adds an element without a value, which the caller must give it, to an opened array. */
+/*
+ * es_tree_push adds an element without a value, which the caller must give it, to
+ * an opened array.
+ */
 EsNode *
 es_tree_push(EsNode *array)
 {

@@ -535,7 +535,10 @@ es_value_evaluate(const EsValue *value, EsScope *scope, EsNode *result)
 
 /* ---- keys of projections ---- */
 
-/* es_value_compile_key compiles the path to a projection's key; 22023 if it is none, or is about a state. */
+/*
+ * es_value_compile_key compiles the path to a projection's key; 22023 if it is
+ * none, or is about a state.
+ */
 EsValue *
 es_value_compile_key(const text *path)
 {
