@@ -144,7 +144,10 @@ es_flight_take(int64 first)
 		pg_atomic_write_u64(&shared->slots[es_my_backend()].flight.below, (uint64) (first - 1));
 }
 
-/* Finds an entry for a transaction to be prepared: its own, from an earlier try, or one that is free. */
+/*
+ * Finds an entry for a transaction to be prepared: its own, from an earlier try, or
+ * one that is free.
+ */
 static EsFlightPrepared *
 find_entry_to_prepare(TransactionId xid)
 {

@@ -5,10 +5,11 @@
  * With the library preloaded, the settled position that any session has proven
  * is kept in shared memory, so a new session starts where others are.  A store
  * is known by its database and its position sequence, both OIDs.  Without
- * preload, or if there are more stores than room, each session learns by
- * itself: es_sharedmark_get tells 0, and nothing else changes.
+ * preload each session learns by itself: es_sharedmark_get tells 0, and nothing
+ * else changes.  If there are more stores than room they take places from each
+ * other; one that has lost its own is as good as new.
  *
- * A position only rises.  The lock protects which store a place belongs to;
+ * The position in a place only rises.  The lock protects which store a place belongs to;
  * the position and the flag are atomic and may be changed under the shared
  * lock.  A crash empties the memory, and so forgets what a crash may have taken
  * back.

@@ -237,7 +237,10 @@ es_roster_hold(Oid database)
 	return gone;
 }
 
-/* es_roster_expel ends the worker of a database in the middle of its work, which is done again later. */
+/*
+ * es_roster_expel ends the worker of a database in the middle of its work, which is
+ * done again later.
+ */
 void
 es_roster_expel(Oid database)
 {
@@ -345,7 +348,10 @@ es_roster_take_nudge(void)
 	return nudged;
 }
 
-/* es_roster_is_called tells the worker whether there is something for it: a nudge, somebody to wake, a wish that it goes. */
+/*
+ * es_roster_is_called tells the worker whether there is something for it: a nudge,
+ * somebody to wake, a wish that it goes.
+ */
 bool
 es_roster_is_called(void)
 {
@@ -521,7 +527,10 @@ es_roster_is_looked_after(Oid database)
 	return is;
 }
 
-/* es_roster_tried says that a worker was started, or could not be, and when to try again if there is none. */
+/*
+ * es_roster_tried says that a worker was started, or could not be, and when to try
+ * again if there is none.
+ */
 void
 es_roster_tried(Oid database, TimestampTz again_at)
 {

@@ -17,9 +17,9 @@
  * What an appender pays: nobody waiting for its bits is known from one counter
  * a bit, read at the end of the transaction.  The counters are spread over a
  * table by database and bit; two that share one cost a look at the waiters.
- * Waiters are one short entry a backend, which only itself writes.  If there
- * are many, the appender wakes some and delegates the rest to the store's
- * worker.
+ * Waiters are one short entry a backend, which only itself writes, but for the
+ * word that is left with it (below).  If there are many, the appender wakes some
+ * and delegates the rest to the store's worker.
  *
  * Nobody is missed: a waiter registers before it looks, and an ending
  * transaction is visible before it reads the counters, with a full barrier in
@@ -105,7 +105,10 @@ start_wake(void *memory)
 	}
 }
 
-/* Adds the memory and follows transactions, if the library is preloaded; called once, from _PG_init. */
+/*
+ * Adds the memory and follows transactions, if the library is preloaded; called
+ * once, from _PG_init.
+ */
 void
 es_wake_init(void)
 {
@@ -251,7 +254,8 @@ es_wake_now(uint64 bits)
 	if (shared == NULL)
 		return;
 	pg_memory_barrier();
-	if (somebody_waits(bits) && !wake_waiters(bits, MOST_DIRECTLY) && !es_roster_delegate(bits != 0 ? bits : ES_WAKE_ALL))
+	if (somebody_waits(bits) && !wake_waiters(bits, MOST_DIRECTLY) &&
+		!es_roster_delegate(bits != 0 ? bits : ES_WAKE_ALL))
 		(void) wake_waiters(bits, INT_MAX);
 }
 
