@@ -44,7 +44,10 @@
 #include "storage/predicate.h"
 #include "utils/rel.h"
 
-/* Fewer entries than this for a leaf are put there by the server: a generic WAL record costs as much. */
+/*
+ * Fewer entries than this for a leaf are put there by the server: a generic WAL
+ * record costs as much.
+ */
 #define MIN_ENTRIES_PER_LEAF	4
 
 /* As many entries at most go to the server before the next look at a leaf. */
@@ -148,7 +151,10 @@ has_unlogged_marks(Page page)
 	return false;
 }
 
-/* Tells whether an entry is below a leaf's high key, of which the server may have cut off the last columns. */
+/*
+ * Tells whether an entry is below a leaf's high key, of which the server may have
+ * cut off the last columns.
+ */
 static bool
 is_below_high_key(const EsBtree *btree, Page page, const EsBtreeEntry *entry)
 {
@@ -202,7 +208,10 @@ find_place_on_leaf(Page page, OffsetNumber low, const EsBtreeEntry *entry, int n
 	return low;
 }
 
-/* Adds entries that belong on a leaf to an image of it, up to one that is there already, and returns how many. */
+/*
+ * Adds entries that belong on a leaf to an image of it, up to one that is there
+ * already, and returns how many.
+ */
 static int
 add_entries_to_leaf(Page image, const EsBtreeEntry *entries, int n, int nkeys)
 {

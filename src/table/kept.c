@@ -51,7 +51,10 @@ typedef struct IndexEntry
 	Oid			table;
 } IndexEntry;
 
-/* What is kept of segments adds up in a session that lives through many of them: above this what is not in use goes. */
+/*
+ * What is kept of segments adds up in a session that lives through many of them:
+ * above this what is not in use goes.
+ */
 #define MOST_BYTES		((Size) 8 * 1024 * 1024)
 
 static HTAB *tables = NULL;

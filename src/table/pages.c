@@ -123,7 +123,8 @@ note_visible_rows(EsPages *pages, KeptPage *kept, bool all_visible)
 		row.t_len = ItemIdGetLength(item);
 		ItemPointerSet(&row.t_self, kept->block, n);
 		if (all_visible ||
-			(!HeapTupleHeaderIsHotUpdated(row.t_data) && HeapTupleSatisfiesVisibility(&row, pages->snapshot, kept->buffer)))
+			(!HeapTupleHeaderIsHotUpdated(row.t_data) &&
+			 HeapTupleSatisfiesVisibility(&row, pages->snapshot, kept->buffer)))
 			kept->visible[n / 64] |= UINT64CONST(1) << (n % 64);
 	}
 	kept->looked = true;
@@ -188,7 +189,10 @@ is_row_visible(const KeptPage *kept, OffsetNumber number)
 	return number <= MaxHeapTuplesPerPage && (kept->visible[number / 64] >> (number % 64)) & 1;
 }
 
-/* Where a page is kept, if it is: neighbours, also in tables with OIDs next to each other, have places of their own. */
+/*
+ * Where a page is kept, if it is: neighbours, also in tables with OIDs next to each
+ * other, have places of their own.
+ */
 static inline KeptPage *
 place_of_page(EsPages *pages, Relation rel, BlockNumber block)
 {
@@ -224,7 +228,10 @@ es_pages_fetch(EsPages *pages, IndexScanDesc scan, HeapTuple row)
 	return true;
 }
 
-/* es_pages_prefetch asks for a row that comes a little later in a forward scan, if its page is kept. */
+/*
+ * es_pages_prefetch asks for a row that comes a little later in a forward scan, if
+ * its page is kept.
+ */
 void
 es_pages_prefetch(EsPages *pages, IndexScanDesc scan)
 {

@@ -61,7 +61,10 @@ es_rows_any(Relation rel, Snapshot snapshot)
 	return found;
 }
 
-/* es_rows_renew_snapshot takes a fresh snapshot in the place of one that does not see what a table, locked by now, has. */
+/*
+ * es_rows_renew_snapshot takes a fresh snapshot in the place of one that does not
+ * see what a table, locked by now, has.
+ */
 void
 es_rows_renew_snapshot(Relation rel, Snapshot *snapshot)
 {
@@ -72,7 +75,10 @@ es_rows_renew_snapshot(Relation rel, Snapshot *snapshot)
 	*snapshot = es_rows_fresh_snapshot();
 }
 
-/* es_rows_require_sight raises 40001 if a snapshot does not see what a table, locked by now, has. */
+/*
+ * es_rows_require_sight raises 40001 if a snapshot does not see what a table,
+ * locked by now, has.
+ */
 void
 es_rows_require_sight(Relation rel, Snapshot snapshot)
 {
@@ -132,7 +138,10 @@ es_rows_between(EsRows *rows, int64 after, int64 upto)
 	ScanKeyInit(&rows->keys[rows->nkeys++], rows->nequal + 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(upto));
 }
 
-/* Takes the snapshot that a look is by, unless there is one: the table is locked, so nobody rewrites it any more. */
+/*
+ * Takes the snapshot that a look is by, unless there is one: the table is locked,
+ * so nobody rewrites it any more.
+ */
 static void
 take_look_snapshot(EsRows *rows)
 {
@@ -145,7 +154,10 @@ take_look_snapshot(EsRows *rows)
 		rows->snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rows->rel)));
 }
 
-/* es_rows_begin opens the table and begins to look; 40001 if the table was rewritten since the given snapshot. */
+/*
+ * es_rows_begin opens the table and begins to look; 40001 if the table was
+ * rewritten since the given snapshot.
+ */
 void
 es_rows_begin(EsRows *rows)
 {

@@ -33,7 +33,10 @@
 /* How many numbers a WAL record is ahead, as nextval has it. */
 #define NUMBERS_LOGGED_AHEAD	32
 
-/* Reads the one row of a sequence; its page is locked as the caller asks, and must be released by it. */
+/*
+ * Reads the one row of a sequence; its page is locked as the caller asks, and must
+ * be released by it.
+ */
 static Form_pg_sequence_data
 lock_sequence_row(Relation rel, int mode, Buffer *buffer, HeapTupleData *row)
 {
@@ -68,7 +71,10 @@ open_sequence_to_take(EsRelation *sequence)
 	return relation_open(sequence->oid, NoLock);
 }
 
-/* Logs a sequence's row as it will be once it has been advanced to a number; the caller is in a critical section. */
+/*
+ * Logs a sequence's row as it will be once it has been advanced to a number; the
+ * caller is in a critical section.
+ */
 static void
 log_sequence_advance(Relation rel, Buffer buffer, const HeapTupleData *row, Form_pg_sequence_data data, int64 number)
 {

@@ -98,7 +98,10 @@ find_table_index(const EsTable *table, Oid relid)
 	return -1;
 }
 
-/* es_table_index gives an index of an open table, which stays open as long as the table; NULL if it has none of this OID. */
+/*
+ * es_table_index gives an index of an open table, which stays open as long as the
+ * table; NULL if it has none of this OID.
+ */
 Relation
 es_table_index(EsTable *table, Oid relid)
 {
@@ -180,6 +183,8 @@ es_table_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, Tu
 	ReleaseBuffer(leaf);
 	return found;
 }
+
+/* ---- writing rows ---- */
 
 /* Makes the slots for writing up to at least n of them. */
 static void
