@@ -40,6 +40,10 @@
  * of the store has been copied there (subscriber.c): from then on its rows come in
  * order of commit.  Its own sequence says nothing.
  *
+ * Who comes here uses the store, and lets others know: that it is not being loaded
+ * any more (shared/mark.c; the worker does not tell), and, as the first transaction
+ * commits, that it is there (shared/roster.c).
+ *
  * What has been proven is kept, in this backend and, when preloaded, for all of
  * them (shared/mark.c).  State here survives errors: each piece is a fact about
  * the log that no rollback of ours changes.  A crash leaves nothing.
@@ -551,14 +555,20 @@ es_settle_compute(void)
 	return now;
 }
 
-/* es_settle_is_by_mark tells whether positions are given out elsewhere, and nobody is woken as they come. */
+/*
+ * es_settle_is_by_mark tells whether positions are given out elsewhere, and nobody
+ * is woken as they come.
+ */
 bool
 es_settle_is_by_mark(void)
 {
 	return by_mark || RecoveryInProgress();
 }
 
-/* es_settle_hindered tells whether the last es_settle_compute() left positions out: transactions in flight have them. */
+/*
+ * es_settle_hindered tells whether the last es_settle_compute() left positions out:
+ * transactions in flight have them.
+ */
 bool
 es_settle_hindered(void)
 {

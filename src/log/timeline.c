@@ -153,7 +153,10 @@ raise_id_sequences(void)
 	es_owner_leave(&saved);
 }
 
-/* Tells whether the store follows another one, or did when it was last written to, for all that is known. */
+/*
+ * Tells whether the store follows another one, or did when it was last written to,
+ * for all that is known.
+ */
 static bool
 follows_another(void)
 {

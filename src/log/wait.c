@@ -175,7 +175,8 @@ static int64
 wait_until_settled(int64 after, int64 timeout, bool detached)
 {
 	SettledWait what = {.after = after};
-	EsWait		wait = {.look = look_at_settled,.arg = &what,.timeout = timeout,.detached = detached,.interest = ES_WAKE_ALL};
+	EsWait		wait = {.look = look_at_settled,.arg = &what,.timeout = timeout,.detached = detached,
+	.interest = ES_WAKE_ALL};
 
 	(void) es_wait_until(&wait);
 	return what.settled;
