@@ -120,7 +120,8 @@ PG_FUNCTION_INFO_V1(es_mirror_forget);
 static bool
 ask_own_publisher(EsPublished *answer)
 {
-	EsPublisher publisher = {.conninfo = MySubscription->conninfo,.needs_password = es_subscription_needs_password(MySubscription),
+	EsPublisher publisher = {.conninfo = MySubscription->conninfo,
+		.needs_password = es_subscription_needs_password(MySubscription),
 	.subscription = MySubscription->name,.publications = MySubscription->publications};
 
 	return es_publisher_ask(&publisher, answer);
@@ -327,7 +328,8 @@ prepare_alter_subscription(const AlterSubscriptionStmt *statement)
 		default:
 			return;
 	}
-	if (!read_boolean_option(statement->options, "refresh", true) || !es_publisher_ask(&publisher, &answer) || !answer.publishes)
+	if (!read_boolean_option(statement->options, "refresh", true) ||
+		!es_publisher_ask(&publisher, &answer) || !answer.publishes)
 		return;
 
 	/*
@@ -549,6 +551,7 @@ es_mirror_segment(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	EsPublishedSegment segment = {.has_table = true};
 	TupleDesc	desc;
+	HeapTuple	row;
 	Oid			relid;
 	bool		isnull;
 
@@ -563,14 +566,16 @@ es_mirror_segment(PG_FUNCTION_ARGS)
 	 */
 	LockSharedObject(SubscriptionRelationId, MyLogicalRepWorker->subid, 0, AccessShareLock);
 	desc = RelationGetDescr(trigger->tg_relation);
-	segment.number = DatumGetInt64(heap_getattr(trigger->tg_trigtuple, Anum_es_segments_segment, desc, &isnull));
-	segment.first_position = DatumGetInt64(heap_getattr(trigger->tg_trigtuple, Anum_es_segments_first_position, desc, &isnull));
-	segment.last_position = DatumGetInt64(heap_getattr(trigger->tg_trigtuple, Anum_es_segments_last_position, desc, &isnull));
+	row = trigger->tg_trigtuple;
+	segment.number = DatumGetInt64(heap_getattr(row, Anum_es_segments_segment, desc, &isnull));
+	segment.first_position = DatumGetInt64(heap_getattr(row, Anum_es_segments_first_position, desc, &isnull));
+	segment.last_position = DatumGetInt64(heap_getattr(row, Anum_es_segments_last_position, desc, &isnull));
 	if (!has_segment_table(segment.number) && (!am_tablesync_worker() || publisher_has_segment(segment.number)))
 		make_published_segments(list_make1(&segment));
 	relid = es_segment_relid(segment.number);
 	if (OidIsValid(relid))
-		subscribe_to_segment(MyLogicalRepWorker->subid, relid, am_tablesync_worker() ? SUBREL_STATE_INIT : SUBREL_STATE_READY);
+		subscribe_to_segment(MyLogicalRepWorker->subid, relid,
+							 am_tablesync_worker() ? SUBREL_STATE_INIT : SUBREL_STATE_READY);
 	/* sessions keep which one is the newest */
 	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
 	return PointerGetDatum(NULL);
@@ -630,7 +635,8 @@ es_mirror_before_copy(Relation rel)
 	missing = find_missing_segments(answer.segments);
 	if (missing != NIL)
 		begin_copy_again(rel, find_missing_segments(add_segments_ahead(answer.segments, list_length(missing) + 1)));
-	if (RelationGetRelid(rel) == es_base_oid(&es_base_events) && !snapshot_sees_segments(answer.segments, GetActiveSnapshot()))
+	if (RelationGetRelid(rel) == es_base_oid(&es_base_events) &&
+		!snapshot_sees_segments(answer.segments, GetActiveSnapshot()))
 		begin_copy_again(rel, NIL);
 	MemoryContextSwitchTo(old);
 }

@@ -26,7 +26,10 @@
 #include "log/settle.h"
 #include "table/rows.h"
 
-/* Finds the oldest segment that is attached, not sealed, and final up to its last position; -1 for none. */
+/*
+ * Finds the oldest segment that is attached, not sealed, and final up to its last
+ * position; -1 for none.
+ */
 static int64
 find_unsealed_segment(int64 settled)
 {
@@ -70,7 +73,10 @@ mark_segment_sealed(int64 segment)
 	es_rows_end(&rows);
 }
 
-/* Runs VACUUM (FREEZE) on a segment; commits the transaction it is called in, and begins another. */
+/*
+ * Runs VACUUM (FREEZE) on a segment; commits the transaction it is called in, and
+ * begins another.
+ */
 static void
 freeze_segment(int64 segment)
 {
