@@ -16,6 +16,10 @@
  * EXCLUSIVE mode and excludes everybody: one lock, and no more whatever the
  * number of streams.
  *
+ * The boundary's is one more short lock, the same for all appends with a
+ * condition: so the positions of two of them do not interleave
+ * (append/condition.c).
+ *
  * The queue.  Waiters of one hot stream would all wake at each commit.  So who
  * has met a tip in progress takes, before waiting, another lock on the hash of
  * the name: one waits for the transaction, the others for the queue, in order of

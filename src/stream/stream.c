@@ -100,7 +100,8 @@ find_stream_row(EsRelation *by, ScanKey key, Snapshot *snapshot, bool fresh, EsS
 
 /*
  * es_stream_find reads the row of a stream as a snapshot sees it; false if there is
- * none.  If the table was rewritten since, a fresh one is renewed, and any other is 40001.
+ * none.  If the table was rewritten since, a fresh one is renewed, and any other is
+ * 40001.
  */
 bool
 es_stream_find(const text *name, Snapshot *snapshot, bool fresh, EsStream *stream)

@@ -99,7 +99,10 @@ es_tipcache_generation(void)
 	return generation;
 }
 
-/* es_tipcache_find gives the newest row and tip of a stream that this transaction has appended to; NULL if they are not known. */
+/*
+ * es_tipcache_find gives the newest row and tip of a stream that this transaction
+ * has appended to; NULL if they are not known.
+ */
 EsKnownTip *
 es_tipcache_find(const text *name)
 {
