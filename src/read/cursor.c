@@ -108,7 +108,10 @@ es_cursor_advance(EsCursor *cursor)
 	es_cursor_close(cursor);
 }
 
-/* es_cursor_open opens a cursor and moves it to its first event; open tells whether there is one. */
+/*
+ * es_cursor_open opens a cursor and moves it to its first event; open tells whether
+ * there is one.
+ */
 void
 es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 {
@@ -139,7 +142,10 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 		es_cursor_advance(cursor);
 }
 
-/* es_cursor_give_out sees to it that the event that a cursor stands on stays readable to the end of the transaction. */
+/*
+ * es_cursor_give_out sees to it that the event that a cursor stands on stays
+ * readable to the end of the transaction.
+ */
 void
 es_cursor_give_out(EsCursor *cursor)
 {

@@ -281,7 +281,10 @@ make_stream_keys(const EsStreamScan *scan, EsSegmentScan *s, bool range)
 	}
 }
 
-/* Opens the current segment in its place, to be scanned by keys for the stream; false if it is missing. */
+/*
+ * Opens the current segment in its place, to be scanned by keys for the stream;
+ * false if it is missing.
+ */
 static bool
 open_segment_for_stream(const EsStreamScan *scan, OpenSegment *s, bool range)
 {

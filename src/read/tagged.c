@@ -1,6 +1,14 @@
 /*
  * tagged.c
  *		Events by types and tags: reading them, and finding candidates for conditions.
+ *
+ * With tags, eventstore.tags gives the positions of the events that carry the first
+ * of them, and each event is looked up by its position.  Without, all events of the
+ * range are gone through.  Either way they are candidates only, and es_tagged_matches
+ * has the last word.  Reads end where the log is settled, and have a fresh snapshot;
+ * conditions look with a dirty one (append/condition.c).
+ *
+ * The lock on eventstore.tags stays to the end of the transaction.
  */
 #include "read/tagged.h"
 
