@@ -14,7 +14,8 @@
  * delivered again all the same, as is what comes back from parking, until an
  * acknowledgement follows that delivery.
  *
- * All take the partition's lock first, and wait for it.
+ * Whoever changes something takes the partition's lock first, or those of all
+ * partitions, and waits for it.
  */
 #include "base/base.h"
 
@@ -223,8 +224,8 @@ put_refused_event(Delivery *delivery, EsFailure *known, const text *reason)
  * last acknowledgement on; once the event has been refused max_attempts times it
  * is parked, and the partition goes on without it.  Acknowledges nothing.
  * Refusing again before the next delivery changes nothing.  reason may be
- * NULL; 10,000 bytes of it are kept.  22023 for a position that was not delivered, or is acknowledged; else
- * as es_ack.
+ * NULL; 10,000 bytes of it are kept.  22023 for a position that was not
+ * delivered, or is acknowledged; else as es_ack.
  */
 Datum
 es_nack(PG_FUNCTION_ARGS)

@@ -3,7 +3,8 @@
  *		Events that a consumer could not deal with.
  *
  * Each is a row of eventstore.subscription_failures: one that is to be delivered
- * again, because it was refused or its parking was ended, or one that is parked.
+ * again, because it was refused, could not be sent, or its parking was ended, or
+ * one that is parked.
  * The row of its partition counts both kinds, so that partitions without any
  * cost nobody a look here.
  *
@@ -31,7 +32,8 @@
 
 static EsRelation failures_table = {"subscription_failures"};
 static EsRelation failures_by_key = {"subscription_failures_by_key",
-.index = {.keys = {Anum_failures_id, Anum_failures_partition, Anum_failures_position},.columns = "subscription_id, partition, position",.unique = true}};
+	.index = {.keys = {Anum_failures_id, Anum_failures_partition, Anum_failures_position},
+.columns = "subscription_id, partition, position",.unique = true}};
 
 static const EsColumn failure_columns[] = {
 	{"subscription_id", INT8OID}, {"position", INT8OID}, {"parked_at", TIMESTAMPTZOID, true},
@@ -227,7 +229,10 @@ es_failure_count_unsendable(EsPartition *row, EsFailure *known, int64 position, 
 		es_failure_put(row, &failure);
 }
 
-/* es_failure_acknowledge takes away those that were to be delivered again and were, up to a position. */
+/*
+ * es_failure_acknowledge takes away those that were to be delivered again and were,
+ * up to a position.
+ */
 void
 es_failure_acknowledge(EsPartition *row, int64 upto)
 {
@@ -261,7 +266,10 @@ es_failure_forget(EsPartition *row, int64 after)
 			es_failure_change(row, &failures[i], NULL);
 }
 
-/* es_failure_delete_all takes away all of a subscription's failures; the caller has the locks of all partitions. */
+/*
+ * es_failure_delete_all takes away all of a subscription's failures; the caller has
+ * the locks of all partitions.
+ */
 void
 es_failure_delete_all(const EsSubscription *subscription)
 {

@@ -173,7 +173,10 @@ lock_member(const EsSubscription *subscription, const text *member)
 	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/* Deletes the rows of members that have been dead for long; each is looked at again under its lock. */
+/*
+ * Deletes the rows of members that have been dead for long; each is looked at again
+ * under its lock.
+ */
 static void
 delete_dead_members(const EsSubscription *subscription)
 {
@@ -215,7 +218,10 @@ es_member_beat(const EsSubscription *subscription, const text *member, Timestamp
 		delete_dead_members(subscription);
 }
 
-/* es_member_delete_all takes away the rows of all members of a subscription, and keeps others from coming. */
+/*
+ * es_member_delete_all takes away the rows of all members of a subscription, and
+ * keeps others from coming.
+ */
 void
 es_member_delete_all(const EsSubscription *subscription)
 {

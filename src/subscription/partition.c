@@ -35,7 +35,8 @@
 
 static EsRelation partitions_table = {"subscription_partitions"};
 static EsRelation partitions_by_key = {"subscription_partitions_by_key",
-.index = {.keys = {Anum_partitions_id, Anum_partitions_partition},.columns = "subscription_id, partition",.unique = true}};
+	.index = {.keys = {Anum_partitions_id, Anum_partitions_partition},
+.columns = "subscription_id, partition",.unique = true}};
 
 static const EsColumn partition_columns[Natts_partitions] = {
 	{"subscription_id", INT8OID}, {"position", INT8OID}, {"delivered_upto", INT8OID}, {"scanned_upto", INT8OID},
@@ -92,7 +93,10 @@ take_partition(EsPartition *row, const Datum *v, const bool *n)
 	row->member = n[Anum_partitions_member - 1] ? NULL : DatumGetTextPCopy(v[Anum_partitions_member - 1]);
 }
 
-/* Reads the rows of a subscription, or of one partition (-1: all), at most so many, and tells how many there are. */
+/*
+ * Reads the rows of a subscription, or of one partition (-1: all), at most so many,
+ * and tells how many there are.
+ */
 static int
 read_partition_rows(int64 id, int partition, EsPartition *rows, int most)
 {
@@ -117,7 +121,10 @@ compare_partitions(const void *a, const void *b)
 	return ((const EsPartition *) a)->partition - ((const EsPartition *) b)->partition;
 }
 
-/* es_partition_read_all reads the rows of all partitions, by number; NULL if the subscription is gone. */
+/*
+ * es_partition_read_all reads the rows of all partitions, by number; NULL if the
+ * subscription is gone.
+ */
 EsPartition *
 es_partition_read_all(const EsSubscription *subscription)
 {

@@ -220,7 +220,8 @@ deliver_failures_again(EsPoll *poll, EsSlice *slice)
 	for (int i = 0; i < slice->nfailures && poll->delivered < poll->max_count; i++)
 	{
 		const EsFailure *failure = &slice->failures[i];
-		EsLogFilter filter = {.after = failure->position - 1,.upto = failure->position,.max_count = 1,.settled = poll->settled};
+		EsLogFilter filter = {.after = failure->position - 1,.upto = failure->position,.max_count = 1,
+		.settled = poll->settled};
 
 		if (failure->parked_at == DT_NOBEGIN && failure->position <= slice->row.position)
 			(void) es_log_read(&filter, take_delivered_event, poll);
@@ -252,7 +253,10 @@ deliver_log(EsPoll *poll)
 
 /* ---- writing ---- */
 
-/* Moves a partition on that has nothing to deliver up to where the log was read; tells whether it did. */
+/*
+ * Moves a partition on that has nothing to deliver up to where the log was read;
+ * tells whether it did.
+ */
 static bool
 move_partition_on(EsPoll *poll, EsSlice *slice)
 {

@@ -8,8 +8,9 @@
  * on every platform, so its events stay in order and dumps travel.
  *
  * Locks, in order: eventstore.subscriptions in SHARE ROW EXCLUSIVE mode, by
- * whoever makes or drops subscriptions; partitions, ascending, by whoever writes
- * their rows (partition.c).
+ * whoever makes or drops subscriptions; partitions, by whoever writes their rows
+ * (partition.c), ascending by who waits for all; eventstore.subscription_members in
+ * SHARE ROW EXCLUSIVE mode, by whoever drops one (member.c).
  *
  * Definitions are kept by session.  A relcache invalidation of
  * eventstore.subscriptions makes all of them forget: this session at once, others
@@ -85,7 +86,10 @@ es_subscription_name_arg(FunctionCallInfo fcinfo, int argno)
 	return name;
 }
 
-/* es_subscription_member_arg fetches the argument that names a member; NULL is the member without a name. */
+/*
+ * es_subscription_member_arg fetches the argument that names a member; NULL is the
+ * member without a name.
+ */
 text *
 es_subscription_member_arg(FunctionCallInfo fcinfo, int argno)
 {
@@ -98,7 +102,10 @@ es_subscription_member_arg(FunctionCallInfo fcinfo, int argno)
 	return name;
 }
 
-/* es_subscription_after_arg fetches a position to begin after; NULL is where the log is settled now. */
+/*
+ * es_subscription_after_arg fetches a position to begin after; NULL is where the
+ * log is settled now.
+ */
 int64
 es_subscription_after_arg(FunctionCallInfo fcinfo, int argno)
 {
@@ -186,7 +193,10 @@ take_subscription_definition(EsSubscription *subscription, const Datum *values, 
 	}
 }
 
-/* es_subscription_find reads a definition, in the current memory context; false if there is none of that name. */
+/*
+ * es_subscription_find reads a definition, in the current memory context; false if
+ * there is none of that name.
+ */
 bool
 es_subscription_find(EsSubscription *subscription, const text *name)
 {
@@ -271,7 +281,10 @@ es_subscription_begin_delivery(FunctionCallInfo fcinfo)
 
 /* ---- changes of definitions ---- */
 
-/* es_subscription_open_for_change opens eventstore.subscriptions; waits for other changes' transactions. */
+/*
+ * es_subscription_open_for_change opens eventstore.subscriptions; waits for other
+ * changes' transactions.
+ */
 Relation
 es_subscription_open_for_change(const char *command)
 {
