@@ -1,13 +1,13 @@
 /*
  * define.c
- *		Creates, changes and drops reducers.
+ *		Creates, changes and drops reducers, and says when they leave snapshots.
  *
- * Rows are written through the heap and the indexes directly, past the guards
- * that keep everybody else out, by one transaction at a time: it holds
- * ShareRowExclusiveLock on eventstore.reducers to its end.  Readers are not
- * held up.  The change becomes known through a relcache invalidation of
- * eventstore.reducers: to the session itself at once, to others and to standbys
- * at commit.
+ * Rows are written past the guards that keep everybody else out (table/rows.c),
+ * by one transaction at a time: it holds ShareRowExclusiveLock on
+ * eventstore.reducers to its end, and then, if it drops snapshots, on
+ * eventstore.snapshots.  Readers are not held up.  The change becomes known
+ * through a relcache invalidation of eventstore.reducers: to the session itself
+ * at once, to others and to standbys at commit.
  */
 #include "fold/define.h"
 
@@ -137,7 +137,10 @@ on_unknown_arg(FunctionCallInfo fcinfo, int argno)
 	return on_unknown;
 }
 
-/* Tells whether a type is a session's own, as a temporary table's is: its name means another one elsewhere. */
+/*
+ * Tells whether a type is a session's own, as a temporary table's is: its name
+ * means another one elsewhere.
+ */
 static bool
 is_temporary_type(Oid type)
 {
@@ -435,7 +438,10 @@ es_drop_snapshots(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* eventstore.forget_reducers() is the row trigger for rows that others insert: a restore, a subscription. */
+/*
+ * eventstore.forget_reducers() is the row trigger for rows that others insert: a
+ * restore, a subscription.
+ */
 Datum
 es_define_forget(PG_FUNCTION_ARGS)
 {

@@ -1,6 +1,12 @@
 /*
  * fingerprint.c
  *		Fingerprints of reducers: what snapshots depend on.
+ *
+ * A fingerprint is a digest of all that a reducer's states depend on and PostgreSQL
+ * can see: the reducer's row, its handlers with the source of their functions, the
+ * upcasters of the types that it handles, what the state's type is made of, and, if
+ * it calls functions, the settings that they run with.  What a handler calls is not
+ * in it.  It has no OIDs, so it survives a dump.
  */
 #include "fold/fingerprint.h"
 
@@ -42,10 +48,7 @@ add_fingerprint_handler(pg_cryptohash_ctx *hash, const char *type, const Jsonb *
 	add_fingerprint_part(hash, description.data, description.len);
 }
 
-/*
- * es_fingerprint_compute computes the fingerprint of a reducer: a digest of all that its states depend
- * on and PostgreSQL can see.  It has no OIDs, so it survives a dump.
- */
+/* es_fingerprint_compute computes the fingerprint of a reducer that is otherwise complete. */
 void
 es_fingerprint_compute(EsReducer *reducer)
 {

@@ -71,9 +71,7 @@ struct EsFold
 	EsEvent		last;
 };
 
-/*
- * es_fold_begin starts a fold; NULL if there is no such reducer.
- */
+/* es_fold_begin starts a fold; NULL if there is no such reducer. */
 EsFold *
 es_fold_begin(const text *reducer)
 {
@@ -128,9 +126,7 @@ es_fold_end(EsFold *fold)
 	MemoryContextDelete(fold->context);
 }
 
-/*
- * Switches to where a new state goes; leave_next_state ends it.
- */
+/* Switches to where a new state goes; leave_next_state ends it. */
 static MemoryContext
 enter_next_state(EsFold *fold)
 {
@@ -232,7 +228,10 @@ es_fold_state(EsFold *fold, bool *isnull)
 	pg_unreachable();
 }
 
-/* es_fold_state_jsonb gives the state as jsonb, which for other types is what to_jsonb makes of it. */
+/*
+ * es_fold_state_jsonb gives the state as jsonb, which for other types is what
+ * to_jsonb makes of it.
+ */
 Datum
 es_fold_state_jsonb(EsFold *fold, bool *isnull)
 {
@@ -243,7 +242,10 @@ es_fold_state_jsonb(EsFold *fold, bool *isnull)
 	return es_state_to_jsonb(state, fold->reducer->state_type);
 }
 
-/* es_fold_store gives the state in the form in which states are stored, in the current memory context. */
+/*
+ * es_fold_store gives the state in the form in which states are stored, in the
+ * current memory context.
+ */
 void
 es_fold_store(EsFold *fold, EsStoredState *stored)
 {

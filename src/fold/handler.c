@@ -8,13 +8,14 @@
  * needed.
  *
  * What a name stands for is kept by those who have looked it up.  Whatever could
- * change that (functions, types, schemas, and the tables that are watched)
- * raises the generation; with another generation all has to be looked up again.
+ * change that (functions, types and their labels, schemas, the tables that are
+ * watched, the configuration whose settings handlers run with) raises the
+ * generation; with another generation all has to be looked up again.
  *
  * Handlers run as the current user, who needs EXECUTE.  Where somebody else has
  * called them with that user's rights, as in a projection, only such are called as
- * nobody could use to get these rights.  What one raises comes
- * out as VE009, with the original message, SQLSTATE and detail.
+ * nobody could use to get these rights.  What one raises comes out as VE009, with
+ * the original message, SQLSTATE and detail.
  */
 #include "fold/handler.h"
 
@@ -214,7 +215,10 @@ es_handler_require_trusted(Oid function)
 	require_trusted_owner(owner, "function", format_procedure(function));
 }
 
-/* es_handler_require_trusted_type is the same for a type, which may have functions, as in a domain's CHECK. */
+/*
+ * es_handler_require_trusted_type is the same for a type, which may have functions,
+ * as in a domain's CHECK.
+ */
 void
 es_handler_require_trusted_type(Oid type)
 {

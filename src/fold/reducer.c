@@ -104,7 +104,10 @@ es_reducer_report_unknown(const text *name, const char *hint)
 			hint ? errhint("%s", hint) : 0);
 }
 
-/* es_reducer_report_gone raises VE004 for a handler whose function was dropped, or is another one now. */
+/*
+ * es_reducer_report_gone raises VE004 for a handler whose function was dropped, or
+ * is another one now.
+ */
 void
 es_reducer_report_gone(const EsReducer *reducer, const EsHandler *handler)
 {
@@ -117,7 +120,10 @@ es_reducer_report_gone(const EsReducer *reducer, const EsHandler *handler)
 			errhint("Create the function again, or register another one with es_register_reducer."));
 }
 
-/* es_reducer_signature tells what a handler must look like that takes the event, or only its data. */
+/*
+ * es_reducer_signature tells what a handler must look like that takes the event, or
+ * only its data.
+ */
 EsSignature
 es_reducer_signature(Oid state_type, bool takes_event)
 {

@@ -5,7 +5,8 @@
  * Every function reads the streams as they are when it is called, whatever the
  * isolation level, with this transaction's own events.  One state at a time is
  * in memory, besides what the result's tuplestore keeps there.  No locks are
- * taken but those of reading.
+ * taken but those of reading and, where a snapshot is left, one on
+ * eventstore.snapshots, that writers share, to the end of the transaction.
  *
  * A replay begins at the newest snapshot that is within its bounds, if there is
  * one (snapshot.c), and leaves one if it has folded more events than the
@@ -177,7 +178,10 @@ replay_event(EsReplay *replay, const EsSnapshotBounds *bounds)
 	return true;
 }
 
-/* es_replay_stream folds the stream that a scan is at the start of; false if there is nothing to fold. */
+/*
+ * es_replay_stream folds the stream that a scan is at the start of; false if there
+ * is nothing to fold.
+ */
 bool
 es_replay_stream(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds)
 {
@@ -206,7 +210,10 @@ es_replay_unchanged(const EsFold *fold)
 	return same;
 }
 
-/* es_replay_leaves_snapshot tells whether a replay has folded so much that the next one should begin where it ended. */
+/*
+ * es_replay_leaves_snapshot tells whether a replay has folded so much that the next
+ * one should begin where it ended.
+ */
 bool
 es_replay_leaves_snapshot(const EsReplay *replay)
 {
@@ -223,7 +230,10 @@ leave_replay_snapshot(EsReplay *replay, bool wait)
 	es_snapshot_write(es_fold_reducer(replay->fold), &replay->at, wait);
 }
 
-/* Replays a stream by name, and leaves a snapshot if that is due; false if there is nothing to fold. */
+/*
+ * Replays a stream by name, and leaves a snapshot if that is due; false if there is
+ * nothing to fold.
+ */
 static bool
 replay_named_stream(EsReplay *replay, const text *stream, const EsSnapshotBounds *bounds)
 {
@@ -418,9 +428,9 @@ es_replay_as(PG_FUNCTION_ARGS)
  * es_snapshot(stream text, reducer text) leaves a snapshot of a stream as it is
  * and gives its version; 0 if there is nothing to fold.  NULL reducer: the one
  * named like the stream's category.  One with functions that may depend on who
- * calls them, by the search_path's "$user", is for the store's owner (42501); a reducer that changes
- * meanwhile is 40001.  Waits for those who leave or drop snapshots; a rollback
- * undoes it.  Otherwise like es_replay.
+ * calls them, by the search_path's "$user", is for the store's owner (42501); a
+ * reducer that changes meanwhile is 40001.  Waits for those who leave or drop
+ * snapshots; a rollback undoes it.  Otherwise like es_replay.
  */
 Datum
 es_snapshot(PG_FUNCTION_ARGS)

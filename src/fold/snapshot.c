@@ -12,9 +12,10 @@
  * both fit: who wrote a row had seen the events that it stands for, or had
  * written them itself, in the same transaction.
  *
- * Snapshots are left by replays, so nobody waits for anybody: rows are not
- * unique, and a row that somebody else is changing is left to that one.  Two
- * first snapshots at once make two rows; the next one takes the place of both.
+ * Snapshots are left by replays, which wait for nobody: rows are not unique, and a
+ * row that somebody else is changing is left to that one.  Only es_snapshot(),
+ * which is called for the snapshot, waits.  Two first snapshots at once make two
+ * rows; the next one takes the place of both.
  * Dropping them takes a lock on the table that excludes writers, and waits for
  * those there are; it also changes the fingerprint, so what a replay leaves that
  * was under way is never used.  A replay during which the reducer has changed
@@ -169,7 +170,10 @@ es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBoun
 	return found;
 }
 
-/* es_snapshot_exists tells whether there are snapshots of any stream by a reducer, usable or not. */
+/*
+ * es_snapshot_exists tells whether there are snapshots of any stream by a reducer,
+ * usable or not.
+ */
 bool
 es_snapshot_exists(const EsReducer *reducer, Snapshot visible)
 {
@@ -215,7 +219,10 @@ fill_snapshot_slot(EsTable *table, const EsReducer *reducer, const EsSnapshot *s
 	ExecStoreVirtualTuple(slot);
 }
 
-/* Locks a row that is to be changed; false if somebody else has changed it, or, without waiting, is about to. */
+/*
+ * Locks a row that is to be changed; false if somebody else has changed it, or,
+ * without waiting, is about to.
+ */
 static bool
 lock_snapshot_row(Relation table, ItemPointer tid, Snapshot visible, bool wait)
 {
@@ -299,7 +306,10 @@ put_snapshot_row(EsTable *table, const EsReducer *reducer, const EsSnapshot *sna
 	return true;
 }
 
-/* es_snapshot_may_leave tells whether the current user may leave snapshots for others, by a reducer. */
+/*
+ * es_snapshot_may_leave tells whether the current user may leave snapshots for
+ * others, by a reducer.
+ */
 bool
 es_snapshot_may_leave(const EsReducer *reducer)
 {

@@ -4,6 +4,10 @@
  *
  * A state that is no jsonb is stored as text, as its type's output function
  * gives it under settings that lose nothing, and its input function takes it.
+ *
+ * What a stored state means depends on what its type is made of.  That is told
+ * here, for the fingerprints of reducers and the layouts of projections; row
+ * types that were looked at are watched (handler.c).
  */
 #include "fold/state.h"
 
@@ -49,7 +53,10 @@ call_polymorphic(Oid function, Oid type, NullableDatum *args, bool *isnull)
 	return result;
 }
 
-/* es_state_to_jsonb converts a state that is not NULL as to_jsonb does, whatever the session's settings. */
+/*
+ * es_state_to_jsonb converts a state that is not NULL as to_jsonb does, whatever
+ * the session's settings.
+ */
 Datum
 es_state_to_jsonb(Datum state, Oid state_type)
 {

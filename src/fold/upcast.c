@@ -261,9 +261,11 @@ void
 es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event)
 {
 	text	   *type = DatumGetTextPP(event->type);
+	const char *name = VARDATA_ANY(type);
+	int			len = VARSIZE_ANY_EXHDR(type);
 
-	for (int i = find_first_upcaster(upcasters, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
-		 i < upcasters->count && upcaster_is_of_type(&upcasters->items[i], VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)); i++)
+	for (int i = find_first_upcaster(upcasters, name, len);
+		 i < upcasters->count && upcaster_is_of_type(&upcasters->items[i], name, len); i++)
 	{
 		const EsUpcaster *upcaster = &upcasters->items[i];
 		ErrorContextCallback callback;
@@ -387,7 +389,10 @@ put_upcaster(Relation table, Datum type, int from_version, const char *handler, 
 	CommandCounterIncrement();
 }
 
-/* Fetches the type and version arguments, and opens the table; waits for other changes' transactions. */
+/*
+ * Fetches the type and version arguments, and opens the table; waits for other
+ * changes' transactions.
+ */
 static Relation
 begin_upcaster_registration(FunctionCallInfo fcinfo, const char *command, const char *third)
 {
@@ -447,7 +452,10 @@ es_register_upcaster_ops(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* eventstore.forget_upcasters() is the row trigger for rows that others insert: a restore, a subscription. */
+/*
+ * eventstore.forget_upcasters() is the row trigger for rows that others insert: a
+ * restore, a subscription.
+ */
 Datum
 es_upcast_forget(PG_FUNCTION_ARGS)
 {
