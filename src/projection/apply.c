@@ -178,7 +178,10 @@ get_projection_reducer(const EsProjection *projection)
 	return reducer;
 }
 
-/* es_apply_layout tells what the text of a projection's states goes by now; NULL if there is none. */
+/*
+ * es_apply_layout tells what the text of a projection's states goes by now; NULL if
+ * there is none.
+ */
 const text *
 es_apply_layout(const EsProjection *projection)
 {
@@ -243,7 +246,10 @@ take_folded_state(EsFold *fold, EsKeyState *state)
 	check_key_state_size(fold, state);
 }
 
-/* es_apply_fold folds events of one key into its state; what becomes of it is in the current memory context. */
+/*
+ * es_apply_fold folds events of one key into its state; what becomes of it is in
+ * the current memory context.
+ */
 void
 es_apply_fold(EsFold *fold, EsKeyState *state, const EsKeyed *keyed, int count, int64 *current)
 {

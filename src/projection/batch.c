@@ -54,7 +54,10 @@
 #define CHUNK_EVENTS	256		/* read at once */
 #define CHUNK_SPAN		100000	/* positions looked through at once */
 
-/* Code that goes on although it was cancelled, by catching that, is cancelled again; then the worker is ended. */
+/*
+ * Code that goes on although it was cancelled, by catching that, is cancelled
+ * again; then the worker is ended.
+ */
 #define CANCEL_AGAIN_MS	1000
 #define MOST_CANCELS	3
 
@@ -343,7 +346,10 @@ cancel_worker_again(void)
 	SetLatch(MyLatch);
 }
 
-/* es_batch_watch has the worker cancelled when what it does takes too long from now on, or no more. */
+/*
+ * es_batch_watch has the worker cancelled when what it does takes too long from now
+ * on, or no more.
+ */
 void
 es_batch_watch(const EsRun *run, bool on)
 {

@@ -8,7 +8,7 @@
  * way; then appends are excluded, what has come meanwhile is taken in, and the
  * transaction commits.  No event is missed, none is taken in twice.
  *
- * Whoever makes a projection, or drops a reducer, holds a lock on
+ * Whoever makes a projection by a reducer, or drops a reducer, holds a lock on
  * eventstore.reducers: a reducer is not dropped while a projection has it.
  */
 #include "projection/declare.h"
@@ -88,7 +88,10 @@ locked_reducer_arg(FunctionCallInfo fcinfo, int argno)
 	return name;
 }
 
-/* Fetches an argument that is a function of the projection, which the caller may call; gives its qualified name. */
+/*
+ * Fetches an argument that is a function of the projection, which the caller may
+ * call; gives its qualified name.
+ */
 static const char *
 projection_function_arg(FunctionCallInfo fcinfo, int argno, bool takes_event)
 {

@@ -25,7 +25,10 @@
 #include "projection/projection.h"
 #include "projection/readmodel.h"
 
-/* Picks the events that a projection wants, copies that share what they point to; returns how many. */
+/*
+ * Picks the events that a projection wants, copies that share what they point to;
+ * returns how many.
+ */
 static int
 pick_wanted_events(const EsProjection *projection, const EsEvent *events, int count, EsEvent *wanted)
 {

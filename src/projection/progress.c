@@ -108,7 +108,10 @@ es_progress_read_all(EsProgress **rows)
 	return count;
 }
 
-/* es_progress_read_as_of reads the row of a projection's live generation, or of its rebuild; false if the snapshot, NULL: a fresh one, sees none. */
+/*
+ * es_progress_read_as_of reads the row of a projection's live generation, or of its
+ * rebuild; false if the snapshot, NULL: a fresh one, sees none.
+ */
 bool
 es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row)
 {
@@ -126,14 +129,20 @@ es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row)
 	return found;
 }
 
-/* es_progress_read reads the newest row of a projection's live generation, or of its rebuild; false if there is none. */
+/*
+ * es_progress_read reads the newest row of a projection's live generation, or of
+ * its rebuild; false if there is none.
+ */
 bool
 es_progress_read(int64 id, bool live, EsProgress *row)
 {
 	return es_progress_read_as_of(id, live, NULL, row);
 }
 
-/* es_progress_live_generation tells which generation is live as a snapshot sees it; 0 if it sees none. */
+/*
+ * es_progress_live_generation tells which generation is live as a snapshot sees it;
+ * 0 if it sees none.
+ */
 int64
 es_progress_live_generation(int64 id, Snapshot snapshot)
 {
@@ -256,7 +265,10 @@ es_progress_move(EsProgress *row, int64 position)
 
 /* ---- what is skipped ---- */
 
-/* es_progress_read_skips reads which events between two positions a projection leaves out, in order. */
+/*
+ * es_progress_read_skips reads which events between two positions a projection
+ * leaves out, in order.
+ */
 int
 es_progress_read_skips(int64 id, int64 after, int64 upto, int64 **positions)
 {
@@ -279,7 +291,10 @@ es_progress_read_skips(int64 id, int64 after, int64 upto, int64 **positions)
 	return count;
 }
 
-/* es_progress_add_skip notes that the current user leaves the event out at which a generation has failed. */
+/*
+ * es_progress_add_skip notes that the current user leaves the event out at which a
+ * generation has failed.
+ */
 void
 es_progress_add_skip(const EsProgress *row)
 {

@@ -372,7 +372,10 @@ es_projection_handler(const EsProjection *projection)
 	return find_projection_function(projection, projection->handler, true);
 }
 
-/* es_projection_reset finds the function that empties what the handler writes; VE004 if it is gone. */
+/*
+ * es_projection_reset finds the function that empties what the handler writes;
+ * VE004 if it is gone.
+ */
 Oid
 es_projection_reset(const EsProjection *projection)
 {
@@ -499,7 +502,10 @@ es_projection_get_locked(const text *name)
 	return projection;
 }
 
-/* es_projection_open_for_change begins a change of projections; waits for other changes' transactions. */
+/*
+ * es_projection_open_for_change begins a change of projections; waits for other
+ * changes' transactions.
+ */
 void
 es_projection_open_for_change(const char *command)
 {
@@ -576,7 +582,10 @@ es_projection_announce(bool work)
 	has_work = has_work || work;
 }
 
-/* eventstore.forget_projections() is the row trigger for rows that others insert: a restore, a subscription. */
+/*
+ * eventstore.forget_projections() is the row trigger for rows that others insert: a
+ * restore, a subscription.
+ */
 Datum
 es_projection_forget(PG_FUNCTION_ARGS)
 {

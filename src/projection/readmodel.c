@@ -61,7 +61,8 @@
 
 static EsRelation states_table = {"projection_states"};
 static EsRelation states_by_key = {"projection_states_by_key",
-.index = {.keys = {Anum_states_id, Anum_states_generation, Anum_states_key},.columns = "projection_id, generation, key",.unique = true}};
+	.index = {.keys = {Anum_states_id, Anum_states_generation, Anum_states_key},
+.columns = "projection_id, generation, key",.unique = true}};
 
 static const EsColumn columns[Natts_states] = {
 	{"projection_id", INT8OID}, {"generation", INT8OID}, {"version", INT8OID}, {"position", INT8OID},
@@ -122,7 +123,10 @@ take_key_state_row(TupleTableSlot *slot, EsKeyState *state)
 	state->tid = slot->tts_tid;
 }
 
-/* es_readmodel_find reads the row of state->key, in the current memory context; tells whether there is one. */
+/*
+ * es_readmodel_find reads the row of state->key, in the current memory context;
+ * tells whether there is one.
+ */
 bool
 es_readmodel_find(EsReadModel *model, EsKeyState *state)
 {
@@ -219,7 +223,8 @@ es_readmodel_put(EsReadModel *model, EsKeyState *state)
 	if (model->added == NULL)
 		model->added = palloc(sizeof(EsKeyState) * MOST_ADDED);
 	model->added[model->nadded++] = *state;
-	model->added_bytes += (state->state ? VARSIZE(state->state) : 0) + (state->state_text ? VARSIZE(state->state_text) : 0);
+	model->added_bytes += state->state ? VARSIZE(state->state) : 0;
+	model->added_bytes += state->state_text ? VARSIZE(state->state_text) : 0;
 	if (model->nadded == MOST_ADDED || model->added_bytes >= MOST_ADDED_BYTES)
 		es_readmodel_flush(model);
 }

@@ -14,9 +14,11 @@
  *
  * An inline projection's last step excludes appends (stream/lock.c): what they have
  * added by then is taken in, and the next append goes into the new generation.  The
- * old states are deleted later, so that appends do not wait for that.  With a handler they are kept off all the time, since both would write the same rows.
+ * old states are deleted later, so that appends do not wait for that.  With a handler
+ * they are kept off all the time, since both would write the same rows.
  *
- * After a crash a rebuild goes on from its checkpoint.
+ * After a crash a rebuild goes on from its checkpoint; with a handler, which has none
+ * on the way, it begins again.
  */
 #include "projection/rebuild.h"
 

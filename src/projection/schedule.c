@@ -55,14 +55,20 @@ static int	task_room = 0;
 /* Whose code this transaction runs; id 0: nobody's. */
 static Task at_work = {0};
 
-/* What ended the transaction, or the process, in which a task was at work: it is to be noted there. */
+/*
+ * What ended the transaction, or the process, in which a task was at work: it is to
+ * be noted there.
+ */
 static Task culprit = {0};		/* id 0: none */
 static ErrorData *culprit_error = NULL;
 static MemoryContext culprit_context = NULL;
 
 /* ---- looking ---- */
 
-/* Begins a transaction of the worker's; false, with none begun, if there is nothing to look after. */
+/*
+ * Begins a transaction of the worker's; false, with none begun, if there is nothing
+ * to look after.
+ */
 static bool
 begin_worker_transaction(const char *what)
 {
