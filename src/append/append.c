@@ -55,9 +55,9 @@ es_append_run(EsAppend *append)
  *
  * NULL stream, type or data is 22004, NULL metadata {}, NULL event_id a new
  * UUIDv7, NULL expected_version any.  Bad names, metadata that is no object:
- * 22023; too large: 54000.  VE001 if the stream is not as expected, VE003 if it is deleted.
- * Waits for a transaction that has appended to the stream and not ended.
- * A rollback takes the event back; its position stays empty.
+ * 22023; too large: 54000.  VE001 if the stream is not as expected, VE003 if it
+ * is deleted.  Waits for a transaction that has appended to the stream and not
+ * ended.  A rollback takes the event back; its position stays empty.
  */
 Datum
 es_append(PG_FUNCTION_ARGS)

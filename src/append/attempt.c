@@ -10,12 +10,15 @@
  *
  * An attempt that meets another transaction's uncommitted work, or a segment
  * that is not made yet, gives the locks back, waits, and starts again: nothing
- * that can take long happens under a short lock.  Failures are raised after
- * the locks are released, too.
+ * that can take long happens under a short lock.  What the checks refuse is
+ * raised after the locks are given back, too.  What else is wrong is raised
+ * under them, where it is met, and the abort gives them back: a stream without
+ * the event that its row tells of, a time before that of the last event, a row
+ * of a statement that does not get the version it was given, a lost segment.
  *
  * Short locks are taken in ascending order of their tags, each once, so calls
  * never deadlock over them.  A call over many streams waits for transactions
- * while it holds nothing that was not there before the call.
+ * before it has written anything, and then holds nothing that appends wait for.
  *
  * Events are written in blocks.  Between the blocks of a single stream the
  * lock is free for others; the uncommitted tip of the block before keeps them
@@ -225,7 +228,10 @@ version_is_expected(const Target *target)
 	return false;
 }
 
-/* Checks the events of a stream one by one for being stored; false if a transaction is in the way. */
+/*
+ * Checks the events of a stream one by one for being stored; false if a transaction
+ * is in the way.
+ */
 static bool
 check_each_alone(Attempt *attempt, Target *target)
 {
@@ -369,7 +375,8 @@ become_stream_tip(const Attempt *attempt, Target *target, EsNewEvent *event, int
 {
 	if (event->expected != 0 && event->expected != target->tip.version + 1)
 	{
-		EsTarget	wanted = {.stream = target->asked->stream,.expectation = ES_EXPECT_VERSION,.expected_version = event->expected - 1};
+		EsTarget	wanted = {.stream = target->asked->stream,.expectation = ES_EXPECT_VERSION,
+		.expected_version = event->expected - 1};
 		EsRefusal	refusal = {.target = &wanted,.actual_version = target->tip.version,.reason = ES_REFUSED_VERSION};
 
 		es_refusal_raise(list_make1(&refusal), false);

@@ -37,7 +37,10 @@ describe_versions(const EsRefusal *refusal)
 					expected, refusal->actual_version);
 }
 
-/* All refusals as a JSON array of {"stream", "expected", "actual"}, and "reason" where it is another. */
+/*
+ * All refusals as a JSON array of {"stream", "expected", "actual"}, and "reason"
+ * where it is another.
+ */
 static char *
 describe_refusals_as_json(const List *refusals)
 {

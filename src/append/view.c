@@ -44,7 +44,10 @@ PG_FUNCTION_INFO_V1(es_ingest_row);
 PG_FUNCTION_INFO_V1(es_ingest_statement);
 PG_FUNCTION_INFO_V1(es_ingest_cast);
 
-/* Tells whether a relation is the view es_events: rows that other triggers kept back would never be appended. */
+/*
+ * Tells whether a relation is the view es_events: rows that other triggers kept
+ * back would never be appended.
+ */
 static bool
 is_our_view(Relation rel)
 {
