@@ -2,9 +2,11 @@
  * filter.c
  *		Which events a feed's consumer gets.
  *
- * es_feedfilter_passes is the only place that decides whether an event goes
- * to a consumer; what access rights take from a feed belongs there too.  It may
- * not look into a catalog: a walsender reads options outside a transaction.
+ * es_feedfilter_passes is the only place that decides whether an event is for a
+ * consumer; what access rights take from a feed belongs there too.  Of those that
+ * pass, es_feedfilter_skips tells which ones the consumer has named to go on
+ * without.  Nothing here may look into a catalog: a walsender reads options outside
+ * a transaction.
  */
 #include "feed/filter.h"
 

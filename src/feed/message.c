@@ -41,7 +41,8 @@ get_statement_source(FmgrInfo *flinfo)
 /*
  * es_feed_message(event, format) writes an event as the output plugin does.
  * NULL for NULL, and for a row without type or data, which is no event; an
- * unknown format is 22023, an event too large for a message 54000.  For everyone with EXECUTE; takes no lock.
+ * unknown format is 22023, an event too large for a message 54000.  For everyone
+ * with EXECUTE; takes no lock.
  */
 Datum
 es_feed_message(PG_FUNCTION_ARGS)
