@@ -107,7 +107,10 @@ may_need_database(Node *statement, Oid database, Oid role)
 	return may;
 }
 
-/* Has the worker of a database leave, and waits until it has; if it is in the middle of a batch, not for long. */
+/*
+ * Has the worker of a database leave, and waits until it has; if it is in the
+ * middle of a batch, not for long.
+ */
 static void
 hold_database_worker(Oid database)
 {
@@ -158,7 +161,10 @@ let_database_go(int code, Datum database)
 	es_roster_let_go(DatumGetObjectId(database));
 }
 
-/* Runs a statement that needs a database without sessions; also if this process ends meanwhile, it is let go. */
+/*
+ * Runs a statement that needs a database without sessions; also if this process
+ * ends meanwhile, it is let go.
+ */
 static void
 run_statement_without_worker(const Utility *u, Oid database)
 {
@@ -195,8 +201,9 @@ process_utility(const Utility *u)
 
 /* The hook. */
 static void
-statements_utility_hook(PlannedStmt *statement, const char *query, bool read_only_tree, ProcessUtilityContext context,
-						ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+statements_utility_hook(PlannedStmt *statement, const char *query, bool read_only_tree,
+						ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+						DestReceiver *dest, QueryCompletion *completion)
 {
 	Utility		utility = {statement, query, read_only_tree, context, params, environment, dest, completion};
 
@@ -214,7 +221,10 @@ extension_access_hook(ObjectAccessType access, Oid class, Oid object, int subid,
 		drops_extension = true;
 }
 
-/* Lets the worker know, once the extension is gone; and workers come back to what this transaction needed for itself. */
+/*
+ * Lets the worker know, once the extension is gone; and workers come back to what
+ * this transaction needed for itself.
+ */
 static void
 let_workers_back_at_xact_end(XactEvent event, void *arg)
 {

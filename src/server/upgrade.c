@@ -54,8 +54,9 @@ enable_trigger_on_view(const RangeVar *name, const char *trigger)
 
 /* The hook. */
 static void
-upgrade_utility_hook(PlannedStmt *statement, const char *query, bool read_only_tree, ProcessUtilityContext context,
-					 ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+upgrade_utility_hook(PlannedStmt *statement, const char *query, bool read_only_tree,
+					 ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+					 DestReceiver *dest, QueryCompletion *completion)
 {
 	const char *trigger = find_trigger_enabled(statement->utilityStmt);
 

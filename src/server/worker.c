@@ -6,21 +6,23 @@
  * and, after a crash, starts again, and one worker for each database that has a
  * store.  The launcher cannot see which databases those are: at its start it has
  * each looked at, one after the other, and later sessions announce their store
- * (shared/roster.c).  A worker whose database has none leaves at once.  There are never
- * more workers than half of the server's worker processes: segments are made by
- * such, too, and without them in the middle of appends.
+ * (shared/roster.c).  A worker whose database has none leaves at once.  There are
+ * never more workers than eventstore.max_workers, by default half of the server's
+ * worker processes: segments are made by such, too, and without them in the middle
+ * of appends.
  *
  * A worker writes the settled mark that hot standbys read by, at most once in
  * eventstore.settle_interval, and not at all while nothing is appended: then it
- * sleeps until an append wakes it.  And it wakes waiters where there are too
- * many for the appender.
+ * sleeps until an append wakes it.  It runs the projections that follow the log
+ * (projection/schedule.c).  And it wakes waiters where there are too many for the
+ * appender.
  *
  * A worker is in nobody's way.  It locks only what it needs for a moment, waits
  * for a lock no longer than lock_timeout, which is below the default
  * deadlock_timeout, and leaves its database when a statement needs that for
  * itself (statements.c), when the extension is dropped, and at shutdown, between
- * two pieces of work; only what users' code does ends in the middle.  While a store is being loaded (shared/mark.c) it does
- * nothing.
+ * two pieces of work; only what users' code does ends in the middle.  While a store
+ * is being loaded (shared/mark.c) it does nothing.
  *
  * A failed piece of work is logged and tried again later, each time a little
  * later.  A killed worker takes the server through a restart, as any backend
@@ -101,7 +103,10 @@ es_worker_init(void)
 	RegisterBackgroundWorker(&launcher);
 }
 
-/* SIGTERM: the process ends between two pieces of work; users' code may take long, and ends at once. */
+/*
+ * SIGTERM: the process ends between two pieces of work; users' code may take long,
+ * and ends at once.
+ */
 static void
 be_told_to_go(SIGNAL_ARGS)
 {
@@ -149,7 +154,10 @@ sleep_process_until(TimestampTz then)
 
 /* ---- the launcher ---- */
 
-/* Tells whether one can connect to a database; a limit of -2 says that dropping it was interrupted. */
+/*
+ * Tells whether one can connect to a database; a limit of -2 says that dropping it
+ * was interrupted.
+ */
 static bool
 can_connect_to(Form_pg_database database)
 {
