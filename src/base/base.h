@@ -165,7 +165,10 @@ typedef bool EsUpdateIndexes;
 /* Tells whether the server that runs has a fix of minor releases. */
 extern bool es_base_server_has(int fixed_in_15, int fixed_in_16);
 
-/* Gives what pg_stat_activity shows of a wait of ours, by name where the server knows such names. */
+/*
+ * Gives what pg_stat_activity shows of a wait of ours, by name where the server
+ * knows such names.
+ */
 extern uint32 es_base_wait_event(uint32 *known, const char *name);
 
 #endif							/* ES_BASE_BASE_H */

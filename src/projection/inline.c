@@ -60,7 +60,10 @@ fold_inline_key(EsFold *fold, EsReadModel *model, const EsKeyed *keyed, int coun
 	} while (!es_readmodel_replace(model, &state, before));
 }
 
-/* Gives what is known of the generation that appends go into: it does not change while they are not excluded. */
+/*
+ * Gives what is known of the generation that appends go into: it does not change
+ * while they are not excluded.
+ */
 static const EsProjectionMemo *
 find_live_generation(const EsProjection *projection)
 {

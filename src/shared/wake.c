@@ -8,8 +8,9 @@
  * whichever way it ends: a rollback also closes holes.  Without preload nothing
  * here works, and waiters look again after short sleeps.
  *
- * News are 64 bits, made of categories and of subscriptions by a hash.  A waiter
- * is interested in some of them, or in everything that happens in the store.
+ * News are 64 bits, made of categories, subscriptions and projections by a hash.
+ * A waiter is interested in some of them, or in everything that happens in the
+ * store.
  * Somebody who waits for a filtered subscription is not woken by what it
  * filters out, unless a transaction in flight is in its way: then it waits for
  * everything.
@@ -133,7 +134,10 @@ es_wake_category(int32 category_key)
 	return UINT64CONST(1) << ((uint32) category_key % CATEGORY_BITS);
 }
 
-/* es_wake_object gives the bit of a subscription or a projection; the first few of each have bits of their own. */
+/*
+ * es_wake_object gives the bit of a subscription or a projection; the first few of
+ * each have bits of their own.
+ */
 uint64
 es_wake_object(EsWakeKind kind, int64 id)
 {
