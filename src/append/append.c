@@ -27,7 +27,7 @@ PG_FUNCTION_INFO_V1(es_last_position);
 
 /* Takes what is newly stored into the inline projections. */
 static void
-project_inline(const EsAppend *append)
+project_appended_events(const EsAppend *append)
 {
 	EsEvent    *events = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsEvent) * append->count);
 	int			count = es_eventrow_stored(append, events);
@@ -46,7 +46,7 @@ es_append_run(EsAppend *append)
 {
 	es_attempt_run(append);
 	if (unlikely(es_projection_any_inline()) && append->count > 0)
-		project_inline(append);
+		project_appended_events(append);
 }
 
 /*
@@ -55,9 +55,9 @@ es_append_run(EsAppend *append)
  *
  * NULL stream, type or data is 22004, NULL metadata {}, NULL event_id a new
  * UUIDv7, NULL expected_version any.  Bad names, metadata that is no object:
- * 22023; too large: 54000.  VE001 if the stream is not as expected, VE003 if it is deleted.
- * Waits for a transaction that has appended to the stream and not ended.
- * A rollback takes the event back; its position stays empty.
+ * 22023; too large: 54000.  VE001 if the stream is not as expected, VE003 if it
+ * is deleted.  Waits for a transaction that has appended to the stream and not
+ * ended.  A rollback takes the event back; its position stays empty.
  */
 Datum
 es_append(PG_FUNCTION_ARGS)
@@ -84,7 +84,7 @@ es_append(PG_FUNCTION_ARGS)
 
 /* Appends the events that a function takes from argument 1. */
 static Datum
-append_all(FunctionCallInfo fcinfo, void (*take) (EsAppend *, EsTarget *, Datum))
+append_events_argument(FunctionCallInfo fcinfo, void (*take) (EsAppend *, EsTarget *, Datum))
 {
 	EsTarget	target = {0};
 	EsAppend	append = {.targets = &target,.ntargets = 1};
@@ -108,7 +108,7 @@ append_all(FunctionCallInfo fcinfo, void (*take) (EsAppend *, EsTarget *, Datum)
 Datum
 es_append_batch(PG_FUNCTION_ARGS)
 {
-	return append_all(fcinfo, es_request_from_json);
+	return append_events_argument(fcinfo, es_request_from_json);
 }
 
 /*
@@ -118,7 +118,7 @@ es_append_batch(PG_FUNCTION_ARGS)
 Datum
 es_append_events(PG_FUNCTION_ARGS)
 {
-	return append_all(fcinfo, es_request_from_array);
+	return append_events_argument(fcinfo, es_request_from_array);
 }
 
 /*

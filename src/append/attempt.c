@@ -10,12 +10,15 @@
  *
  * An attempt that meets another transaction's uncommitted work, or a segment
  * that is not made yet, gives the locks back, waits, and starts again: nothing
- * that can take long happens under a short lock.  Failures are raised after
- * the locks are released, too.
+ * that can take long happens under a short lock.  What the checks refuse is
+ * raised after the locks are given back, too.  What else is wrong is raised
+ * under them, where it is met, and the abort gives them back: a stream without
+ * the event that its row tells of, a time before that of the last event, a row
+ * of a statement that does not get the version it was given, a lost segment.
  *
  * Short locks are taken in ascending order of their tags, each once, so calls
  * never deadlock over them.  A call over many streams waits for transactions
- * while it holds nothing that was not there before the call.
+ * before it has written anything, and then holds nothing that appends wait for.
  *
  * Events are written in blocks.  Between the blocks of a single stream the
  * lock is free for others; the uncommitted tip of the block before keeps them
@@ -127,7 +130,7 @@ check_may_write(void)
 
 /* Closes the segment that is open. */
 static void
-close_segment(Attempt *attempt)
+close_attempt_segment(Attempt *attempt)
 {
 	if (attempt->open_segment >= 0)
 		es_table_close(&attempt->segment);
@@ -136,14 +139,14 @@ close_segment(Attempt *attempt)
 
 /* Opens a segment in place of the one that is open; false if the log has none of that number. */
 static bool
-open_segment(Attempt *attempt, int64 segment)
+open_attempt_segment(Attempt *attempt, int64 segment)
 {
 	Relation	rel;
 	bool		lost;
 
 	if (attempt->open_segment == segment)
 		return true;
-	close_segment(attempt);
+	close_attempt_segment(attempt);
 	rel = es_segment_open(segment, RowExclusiveLock, &lost);
 	if (rel == NULL)
 		return false;
@@ -163,7 +166,7 @@ open_likely_segment(Attempt *attempt)
 	int64		segment = es_attempt_last_position > 0 ? es_segment_of(es_attempt_last_position) : newest;
 
 	if (segment >= newest - 1)
-		(void) open_segment(attempt, segment);
+		(void) open_attempt_segment(attempt, segment);
 }
 
 /* ---- checks ---- */
@@ -198,7 +201,7 @@ find_target(Attempt *attempt, Target *target)
 
 /* Notes a refusal. */
 static void
-refuse(Attempt *attempt, const Target *target, EsRefusalReason reason, const char *detail)
+note_refusal(Attempt *attempt, const Target *target, EsRefusalReason reason, const char *detail)
 {
 	EsRefusal  *refusal = palloc(sizeof(EsRefusal));
 
@@ -225,7 +228,10 @@ version_is_expected(const Target *target)
 	return false;
 }
 
-/* Checks the events of a stream one by one for being stored; false if a transaction is in the way. */
+/*
+ * Checks the events of a stream one by one for being stored; false if a transaction
+ * is in the way.
+ */
 static bool
 check_each_alone(Attempt *attempt, Target *target)
 {
@@ -238,7 +244,7 @@ check_each_alone(Attempt *attempt, Target *target)
 		if (retry.result == ES_RETRY_WAIT)
 			return false;
 		if (retry.result == ES_RETRY_CONFLICT)
-			refuse(attempt, target, ES_REFUSED_RETRY, retry.detail);
+			note_refusal(attempt, target, ES_REFUSED_RETRY, retry.detail);
 	}
 	return true;
 }
@@ -254,7 +260,7 @@ check_target(Attempt *attempt, Target *target)
 		return false;
 	if (target->exists && target->stream.deleted)
 	{
-		refuse(attempt, target, ES_REFUSED_DELETED, NULL);
+		note_refusal(attempt, target, ES_REFUSED_DELETED, NULL);
 		return true;
 	}
 	if (target->exists && attempt->append->each_alone)
@@ -267,9 +273,9 @@ check_target(Attempt *attempt, Target *target)
 		return false;
 	}
 	if (retry.result == ES_RETRY_CONFLICT)
-		refuse(attempt, target, ES_REFUSED_RETRY, retry.detail);
+		note_refusal(attempt, target, ES_REFUSED_RETRY, retry.detail);
 	else if (retry.result == ES_RETRY_NEW && !version_is_expected(target))
-		refuse(attempt, target, ES_REFUSED_VERSION, NULL);
+		note_refusal(attempt, target, ES_REFUSED_VERSION, NULL);
 	target->asked->version = retry.result == ES_RETRY_STORED ?
 		target->asked->last->version : target->tip.version;
 	return true;
@@ -291,8 +297,8 @@ check_retries_agree(Attempt *attempt)
 		some_new = some_new || !append->events[i].stored;
 	for (int i = 0; some_new && i < append->ntargets; i++)
 		if (append->targets[i].first && append->targets[i].first->stored)
-			refuse(attempt, &attempt->targets[i], ES_REFUSED_RETRY,
-				   "The events of this stream are stored already, those of others are not.");
+			note_refusal(attempt, &attempt->targets[i], ES_REFUSED_RETRY,
+						 "The events of this stream are stored already, those of others are not.");
 }
 
 /*
@@ -300,7 +306,7 @@ check_retries_agree(Attempt *attempt)
  * what it only checked may have changed since.
  */
 static bool
-is_stored(const EsAppend *append)
+is_call_stored(const EsAppend *append)
 {
 	for (int i = 0; i < append->count; i++)
 		if (!append->events[i].stored)
@@ -310,12 +316,12 @@ is_stored(const EsAppend *append)
 
 /* All that is checked before the first position is taken. */
 static Outcome
-check(Attempt *attempt)
+check_all_targets(Attempt *attempt)
 {
 	for (int i = 0; i < attempt->append->ntargets; i++)
 		if (!check_target(attempt, &attempt->targets[i]))
 			return WAIT_FOR_TRANSACTION;
-	if (attempt->append->ntargets > 1 && is_stored(attempt->append))
+	if (attempt->append->ntargets > 1 && is_call_stored(attempt->append))
 		return GO_ON;
 	if (attempt->refusals == NIL && attempt->append->ntargets > 1)
 		check_retries_agree(attempt);
@@ -326,7 +332,7 @@ check(Attempt *attempt)
 
 /* The time that an event is recorded at: never before the one before it. */
 static TimestampTz
-time_of(const Attempt *attempt, const Target *target, const EsNewEvent *event)
+choose_recorded_at(const Attempt *attempt, const Target *target, const EsNewEvent *event)
 {
 	if (!event->time_given)
 		return Max(attempt->now, target->tip.recorded_at);
@@ -350,7 +356,7 @@ prepare_stream(const Attempt *attempt, Target *target, const EsNewEvent *event, 
 	{
 		stream->first_segment = stream->last_segment = segment;
 		stream->truncated_before = 1;
-		stream->created_at = time_of(attempt, target, event);
+		stream->created_at = choose_recorded_at(attempt, target, event);
 		stream->deleted = false;
 		stream->name = target->asked->stream;
 		es_stream_create(stream);
@@ -365,16 +371,17 @@ prepare_stream(const Attempt *attempt, Target *target, const EsNewEvent *event, 
 
 /* Makes an event its stream's tip. */
 static void
-become_tip(const Attempt *attempt, Target *target, EsNewEvent *event, int64 position)
+become_stream_tip(const Attempt *attempt, Target *target, EsNewEvent *event, int64 position)
 {
 	if (event->expected != 0 && event->expected != target->tip.version + 1)
 	{
-		EsTarget	wanted = {.stream = target->asked->stream,.expectation = ES_EXPECT_VERSION,.expected_version = event->expected - 1};
+		EsTarget	wanted = {.stream = target->asked->stream,.expectation = ES_EXPECT_VERSION,
+		.expected_version = event->expected - 1};
 		EsRefusal	refusal = {.target = &wanted,.actual_version = target->tip.version,.reason = ES_REFUSED_VERSION};
 
 		es_refusal_raise(list_make1(&refusal), false);
 	}
-	event->recorded_at = time_of(attempt, target, event);
+	event->recorded_at = choose_recorded_at(attempt, target, event);
 	event->version = target->tip.version + 1;
 	event->position = position;
 	target->tip.version = event->version;
@@ -385,7 +392,7 @@ become_tip(const Attempt *attempt, Target *target, EsNewEvent *event, int64 posi
 
 /* The next event that is to be written; NULL after the last. */
 static EsNewEvent *
-next_event(Attempt *attempt)
+next_event_to_write(Attempt *attempt)
 {
 	EsAppend   *append = attempt->append;
 
@@ -396,21 +403,21 @@ next_event(Attempt *attempt)
 
 /* Writes the next n events, at positions from position on that lie in one segment. */
 static void
-write_run(Attempt *attempt, int64 position, int n)
+write_event_run(Attempt *attempt, int64 position, int n)
 {
 	int64		segment = es_segment_of(position);
 	EsTable    *table = &attempt->segment;
 
-	if (!open_segment(attempt, segment))
+	if (!open_attempt_segment(attempt, segment))
 		es_segment_refuse_lost(segment);
 	for (int i = 0; i < n; i++)
 	{
-		EsNewEvent *event = next_event(attempt);
+		EsNewEvent *event = next_event_to_write(attempt);
 		Target	   *target = &attempt->targets[event->target - attempt->append->targets];
 
 		if (!target->exists || target->stream.last_segment != segment)
 			prepare_stream(attempt, target, event, segment);
-		become_tip(attempt, target, event, position + i);
+		become_stream_tip(attempt, target, event, position + i);
 		es_eventrow_fill(es_table_slot(table, i), &target->stream, event);
 		es_wake_note(es_wake_category(target->stream.category_key));
 		if (event->tagged)
@@ -423,14 +430,14 @@ write_run(Attempt *attempt, int64 position, int n)
 
 /* Tells whether a call keeps its locks from the checks to the last event. */
 static bool
-is_whole(const EsAppend *append)
+keeps_locks_to_end(const EsAppend *append)
 {
 	return append->ntargets > 1 || append->boundary;
 }
 
 /* How many events are still to be written, most of them if there are more. */
 static int
-count_pending(const Attempt *attempt, int most)
+count_pending_events(const Attempt *attempt, int most)
 {
 	const EsAppend *append = attempt->append;
 	int			n = 0;
@@ -465,7 +472,7 @@ segment_may_end(Attempt *attempt, int n)
 static Outcome
 take_positions(Attempt *attempt)
 {
-	int			n = count_pending(attempt, is_whole(attempt->append) ? INT_MAX : BLOCK_ROWS);
+	int			n = count_pending_events(attempt, keeps_locks_to_end(attempt->append) ? INT_MAX : BLOCK_ROWS);
 
 	attempt->npositions = attempt->used = 0;
 	if (n == 0)
@@ -483,7 +490,7 @@ take_positions(Attempt *attempt)
 
 /* Writes the next block. */
 static Outcome
-write_block(Attempt *attempt)
+write_event_block(Attempt *attempt)
 {
 	int64		position;
 	int64		end;
@@ -502,30 +509,30 @@ write_block(Attempt *attempt)
 		int64		segment_end = es_segment_last_position(es_segment_of(position)) + 1;
 		int			n = Min(end, segment_end) - position;
 
-		write_run(attempt, position, n);
+		write_event_run(attempt, position, n);
 		attempt->used += n;
 		position += n;
 	}
 	attempt->written = true;
-	return next_event(attempt) ? GO_ON : FINISHED;
+	return next_event_to_write(attempt) ? GO_ON : FINISHED;
 }
 
 /* ---- the call ---- */
 
 /* One attempt, under the short locks: checks, if that is still to be done, and writes. */
 static Outcome
-try_under_locks(Attempt *attempt, MemoryContext block_context)
+attempt_under_locks(Attempt *attempt, MemoryContext block_context)
 {
 	EsAppend   *append = attempt->append;
 	Outcome		outcome = GO_ON;
 
 	if (!attempt->checked)
-		outcome = check(attempt);
+		outcome = check_all_targets(attempt);
 	attempt->checked = outcome == GO_ON;
 	while (outcome == GO_ON)
 	{
-		outcome = write_block(attempt);
-		if (!is_whole(append))
+		outcome = write_event_block(attempt);
+		if (!keeps_locks_to_end(append))
 			break;
 		if (outcome == GO_ON)
 			MemoryContextReset(block_context);
@@ -542,7 +549,7 @@ try_under_locks(Attempt *attempt, MemoryContext block_context)
 
 /* One attempt: takes the short locks of all streams that the call is about, and gives them back. */
 static Outcome
-try(Attempt *attempt, MemoryContext block_context)
+attempt_append(Attempt *attempt, MemoryContext block_context)
 {
 	EsAppend   *append = attempt->append;
 	EsStreamLocks locks = {.boundary = append->boundary};
@@ -551,7 +558,7 @@ try(Attempt *attempt, MemoryContext block_context)
 	for (int i = 0; i < append->ntargets; i++)
 		es_streamlock_add(&locks, append->targets[i].stream);
 	es_streamlock_acquire(&locks);
-	outcome = try_under_locks(attempt, block_context);
+	outcome = attempt_under_locks(attempt, block_context);
 	es_streamlock_release(&locks);
 	return outcome;
 }
@@ -576,7 +583,7 @@ wait_for_transaction(const Attempt *attempt, EsStreamQueue *queue, bool *queued)
 
 /* Gives ids to events that have none; raises 22023 if an id comes twice in a stream. */
 static void
-complete_ids(EsAppend *append)
+complete_event_ids(EsAppend *append)
 {
 	for (int i = 0; i < append->count; i++)
 		if (!append->events[i].id_given)
@@ -617,14 +624,14 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 
 		/* before the short locks, since DDL may make it wait */
 		open_likely_segment(attempt);
-		outcome = try(attempt, block_context);
+		outcome = attempt_append(attempt, block_context);
 		if (outcome == REFUSED)
 			es_refusal_raise(attempt->refusals, attempt->append->many);
 		else if (outcome == WAIT_FOR_TRANSACTION)
 			wait_for_transaction(attempt, &queue, &queued);
 		else if (outcome == WAIT_FOR_SEGMENT)
 		{
-			close_segment(attempt);
+			close_attempt_segment(attempt);
 			es_maker_ensure(attempt->next_position);
 		}
 		else if (attempt->npositions > 0)
@@ -632,7 +639,7 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 		attempt->refusals = NIL;
 		MemoryContextReset(block_context);
 	} while (outcome != FINISHED);
-	close_segment(attempt);
+	close_attempt_segment(attempt);
 	if (queued)
 		es_streamlock_leave_queue(&queue);
 }
@@ -669,7 +676,7 @@ es_attempt_run(EsAppend *append)
 	es_pending_flush();
 	es_timeline_check();
 	es_streamlock_lock_table();
-	complete_ids(append);
+	complete_event_ids(append);
 	begin_attempt(&attempt, append);
 	block_context = AllocSetContextCreate(CurrentMemoryContext, "eventstore append",
 										  ALLOCSET_DEFAULT_SIZES);

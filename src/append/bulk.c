@@ -56,7 +56,7 @@ static struct
 
 /* Forgets the rows. */
 static void
-forget_rows(void)
+forget_pending_rows(void)
 {
 	if (rows.context)
 		MemoryContextDelete(rows.context);
@@ -67,15 +67,15 @@ forget_rows(void)
 
 /* Forgets the rows and the statement they came from. */
 static void
-abandon(void)
+abandon_statement(void)
 {
-	forget_rows();
+	forget_pending_rows();
 	rows.open = false;
 }
 
 /* Makes room for rows. */
 static void
-make_room(void)
+make_room_for_rows(void)
 {
 	HASHCTL		ctl = {.keysize = sizeof(pg_uuid_t),.entrysize = sizeof(pg_uuid_t)};
 
@@ -92,7 +92,7 @@ make_room(void)
 
 /* Appends what is pending; es_pending_flush_hook. */
 static void
-write_rows(void)
+write_pending_rows(void)
 {
 	EsAppend	append = rows.append;
 
@@ -101,7 +101,7 @@ write_rows(void)
 	rows.written_in = GetCurrentSubTransactionId();
 	es_append_run(&append);
 	if (rows.written_in == rows.home)
-		forget_rows();
+		forget_pending_rows();
 }
 
 /* Makes rows that were written in a subtransaction that rolled back pending again. */
@@ -115,7 +115,7 @@ take_rows_back(void)
 
 /* Follows the end of subtransactions. */
 static void
-at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+follow_rows_at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
 {
 	int			level = GetCurrentTransactionNestLevel();
 
@@ -123,14 +123,14 @@ at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId pare
 	{
 		rows.written_in = parent;
 		if (parent == rows.home)
-			forget_rows();
+			forget_pending_rows();
 	}
 	else if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
 		while (nstatements > 0 && statement_levels[nstatements - 1] >= level)
 			nstatements--;
 		if (rows.open && rows.home == subid)
-			abandon();
+			abandon_statement();
 		else if (rows.written_in == subid)
 			take_rows_back();
 	}
@@ -138,7 +138,7 @@ at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId pare
 
 /* Follows the end of transactions. */
 static void
-at_xact_end(XactEvent event, void *arg)
+drop_rows_at_xact_end(XactEvent event, void *arg)
 {
 	switch (event)
 	{
@@ -152,7 +152,7 @@ at_xact_end(XactEvent event, void *arg)
 		case XACT_EVENT_PREPARE:
 			rows.context = NULL;	/* goes with the transaction */
 			nstatements = 0;
-			abandon();
+			abandon_statement();
 			break;
 		default:
 			break;
@@ -163,9 +163,9 @@ at_xact_end(XactEvent event, void *arg)
 void
 es_bulk_init(void)
 {
-	RegisterXactCallback(at_xact_end, NULL);
-	RegisterSubXactCallback(at_subxact_end, NULL);
-	es_pending_flush_hook = write_rows;
+	RegisterXactCallback(drop_rows_at_xact_end, NULL);
+	RegisterSubXactCallback(follow_rows_at_subxact_end, NULL);
+	es_pending_flush_hook = write_pending_rows;
 }
 
 /* es_bulk_begin_statement: a statement begins to put rows into es_events. */
@@ -173,7 +173,7 @@ void
 es_bulk_begin_statement(bool may_buffer)
 {
 	if (nstatements > 0)
-		write_rows();			/* the outer statement's, which come first */
+		write_pending_rows();	/* the outer statement's, which come first */
 	else
 	{
 		rows.open = may_buffer;
@@ -194,8 +194,8 @@ es_bulk_end_statement(void)
 		nstatements--;
 	if (nstatements > 0 || !rows.open)
 		return;
-	write_rows();
-	abandon();
+	write_pending_rows();
+	abandon_statement();
 }
 
 /* es_bulk_is_open tells whether rows of the running statement may be kept. */
@@ -207,7 +207,7 @@ es_bulk_is_open(void)
 
 /* Copies a varlena into the rows' memory, and counts it. */
 static Datum
-keep(Datum value)
+keep_row_value(Datum value)
 {
 	rows.bytes += VARSIZE_ANY(DatumGetPointer(value));
 	return datumCopy(value, false, -1);
@@ -225,24 +225,24 @@ es_bulk_add(const text *stream, const EsNewEvent *event)
 	if (event->id_given && rows.context)
 		(void) hash_search(rows.ids, &event->id, HASH_FIND, &found);
 	if (found || rows.append.count == MOST_ROWS || rows.bytes > MOST_BYTES)
-		write_rows();			/* an id that comes again is a retry of what
+		write_pending_rows();	/* an id that comes again is a retry of what
 								 * is written */
 	if (rows.context == NULL)
-		make_room();
+		make_room_for_rows();
 
 	old = MemoryContextSwitchTo(rows.context);
 	row = &rows.append.events[rows.append.count];
 	*row = *event;
-	row->type = (const text *) DatumGetPointer(keep(PointerGetDatum(event->type)));
-	row->data = keep(event->data);
-	row->metadata = keep(event->metadata);
+	row->type = (const text *) DatumGetPointer(keep_row_value(PointerGetDatum(event->type)));
+	row->data = keep_row_value(event->data);
+	row->metadata = keep_row_value(event->metadata);
 	target = es_request_target(&rows.append, rows.targets, stream, &found);
 	if (!found)
 	{
 		/* the map's key must be our copy, too */
 		(void) hash_search(rows.targets, &stream, HASH_REMOVE, NULL);
 		rows.append.ntargets--;
-		stream = (const text *) DatumGetPointer(keep(PointerGetDatum(stream)));
+		stream = (const text *) DatumGetPointer(keep_row_value(PointerGetDatum(stream)));
 		target = es_request_target(&rows.append, rows.targets, stream, &found);
 	}
 	es_request_add_event(target, row);

@@ -61,7 +61,7 @@ typedef struct Look
 
 /* Looks at a candidate. */
 static bool
-look_at(TupleTableSlot *slot, const EsEvent *event, void *arg)
+look_at_candidate(TupleTableSlot *slot, const EsEvent *event, void *arg)
 {
 	Look	   *look = arg;
 	TransactionId writer = look->dirty.xmin;
@@ -100,7 +100,7 @@ check_condition(const EsTagQuery *query, int64 own_from)
 
 		CHECK_FOR_INTERRUPTS();
 		InitDirtySnapshot(look.dirty);
-		es_tagged_scan(query, &dirty, look_at, &look);
+		es_tagged_scan(query, &dirty, look_at_candidate, &look);
 		if (look.found)
 			ereport(ERROR,
 					errcode(ES_ERRCODE_WRONG_EXPECTED_VERSION),

@@ -13,7 +13,7 @@
 
 /* The expectation as the caller stated it; NULL for any. */
 static char *
-expected_text(const EsTarget *target)
+describe_expected(const EsTarget *target)
 {
 	if (target->expectation == ES_EXPECT_ANY)
 		return NULL;
@@ -25,7 +25,7 @@ expected_text(const EsTarget *target)
 static char *
 describe_versions(const EsRefusal *refusal)
 {
-	char	   *expected = expected_text(refusal->target);
+	char	   *expected = describe_expected(refusal->target);
 
 	if (refusal->target->expectation == ES_EXPECT_VERSION && refusal->target->expected_version < 0)
 		return psprintf("No event has the version that is expected, actual version is " INT64_FORMAT ".",
@@ -37,9 +37,12 @@ describe_versions(const EsRefusal *refusal)
 					expected, refusal->actual_version);
 }
 
-/* All refusals as a JSON array of {"stream", "expected", "actual"}, and "reason" where it is another. */
+/*
+ * All refusals as a JSON array of {"stream", "expected", "actual"}, and "reason"
+ * where it is another.
+ */
 static char *
-describe_as_json(const List *refusals)
+describe_refusals_as_json(const List *refusals)
 {
 	StringInfoData json;
 	ListCell   *cell;
@@ -49,7 +52,7 @@ describe_as_json(const List *refusals)
 	foreach(cell, refusals)
 	{
 		const EsRefusal *refusal = lfirst(cell);
-		char	   *expected = expected_text(refusal->target);
+		char	   *expected = describe_expected(refusal->target);
 
 		CHECK_FOR_INTERRUPTS();
 		appendStringInfoString(&json, json.len > 1 ? ", {\"stream\": " : "{\"stream\": ");
@@ -69,7 +72,7 @@ describe_as_json(const List *refusals)
 
 /* Raises for a stream that is deleted. */
 static void
-raise_deleted(const EsRefusal *refusal)
+raise_for_deleted(const EsRefusal *refusal)
 {
 	ereport(ERROR,
 			errcode(ES_ERRCODE_STREAM_DELETED),
@@ -78,7 +81,7 @@ raise_deleted(const EsRefusal *refusal)
 
 /* Raises for one stream. */
 static void
-raise_one(const EsRefusal *refusal)
+raise_for_one_stream(const EsRefusal *refusal)
 {
 	const char *stream = text_to_cstring(refusal->target->stream);
 
@@ -104,14 +107,14 @@ es_refusal_raise(const List *refusals, bool many)
 
 	foreach(cell, refusals)
 		if (((const EsRefusal *) lfirst(cell))->reason == ES_REFUSED_DELETED)
-		raise_deleted(lfirst(cell));
+		raise_for_deleted(lfirst(cell));
 	if (!many)
-		raise_one(first);
+		raise_for_one_stream(first);
 	ereport(ERROR,
 			errcode(ES_ERRCODE_WRONG_EXPECTED_VERSION),
 			errmsg_plural("wrong expected version of stream \"%s\"",
 						  "wrong expected version of stream \"%s\" and others",
 						  list_length(refusals), text_to_cstring(first->target->stream)),
-			errdetail_internal("%s", describe_as_json(refusals)),
+			errdetail_internal("%s", describe_refusals_as_json(refusals)),
 			errhint("Reload the streams and retry."));
 }

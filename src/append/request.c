@@ -75,7 +75,7 @@ es_request_add_event(EsTarget *target, EsNewEvent *event)
 
 /* Raises 54000 for an event that could not be given out again. */
 static void
-refuse_size(const EsNewEvent *event, const text *stream, int element, EsTextSize size)
+refuse_event_size(const EsNewEvent *event, const text *stream, int element, EsTextSize size)
 {
 	const char *problem = size == ES_TEXT_TOO_LONG ? "is too large" : "is nested too deeply";
 
@@ -106,7 +106,7 @@ es_request_check_event(EsNewEvent *event, const text *stream, int element)
 	es_names_check_type(event->type);
 	size = es_jsonsize_judge_event(event->data, event->metadata, es_jsonsize_event_limit);
 	if (unlikely(size != ES_TEXT_FITS))
-		refuse_size(event, stream, element, size);
+		refuse_event_size(event, stream, element, size);
 	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(event->metadata)))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -168,7 +168,7 @@ typedef struct Element
 
 /* Raises 22023 for an element. */
 static void
-bad_element(const Element *element, const char *problem)
+refuse_element(const Element *element, const char *problem)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -181,7 +181,7 @@ bad_element(const Element *element, const char *problem)
 
 /* Finds the place for a key; the last three are for calls over many streams. */
 static JsonbValue **
-member_place(Element *element, const JsonbValue *key, bool many)
+find_member_place(Element *element, const JsonbValue *key, bool many)
 {
 	const struct
 	{
@@ -206,7 +206,7 @@ member_place(Element *element, const JsonbValue *key, bool many)
 
 /* Takes one element of a JSON batch apart. */
 static void
-take_apart(Element *element, JsonbValue *value, int index, bool many)
+take_element_apart(Element *element, JsonbValue *value, int index, bool many)
 {
 	JsonbIterator *it;
 	JsonbIteratorToken token;
@@ -216,7 +216,7 @@ take_apart(Element *element, JsonbValue *value, int index, bool many)
 	element->index = index;
 	element->many = many;
 	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
-		bad_element(element, "is not an object");
+		refuse_element(element, "is not an object");
 	it = JsonbIteratorInit(value->val.binary.data);
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
 	{
@@ -224,10 +224,10 @@ take_apart(Element *element, JsonbValue *value, int index, bool many)
 
 		if (token != WJB_KEY)
 			continue;
-		place = member_place(element, &key, many);
+		place = find_member_place(element, &key, many);
 		if (place == NULL)
-			bad_element(element, psprintf("has an unknown key \"%s\"",
-										  es_names_show_bytes(key.val.string.val, key.val.string.len)));
+			refuse_element(element, psprintf("has an unknown key \"%s\"",
+											 es_names_show_bytes(key.val.string.val, key.val.string.len)));
 		*place = palloc(sizeof(JsonbValue));
 		(void) JsonbIteratorNext(&it, *place, true);
 		if ((*place)->type == jbvNull && *place != element->data && *place != element->type)
@@ -237,7 +237,7 @@ take_apart(Element *element, JsonbValue *value, int index, bool many)
 
 /* The text of a JSON string. */
 static text *
-string_text(const JsonbValue *value)
+make_string_text(const JsonbValue *value)
 {
 	return cstring_to_text_with_len(value->val.string.val, value->val.string.len);
 }
@@ -251,7 +251,7 @@ take_event_id(EsNewEvent *event, const Element *element)
 
 	if (value->type != jbvString ||
 		!es_uuid7_is_uuid(value->val.string.val, value->val.string.len))
-		bad_element(element, "has an \"event_id\" that is no UUID");
+		refuse_element(element, "has an \"event_id\" that is no UUID");
 	string = pnstrdup(value->val.string.val, value->val.string.len);
 	event->id = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(string)));
 	event->id_given = true;
@@ -260,7 +260,7 @@ take_event_id(EsNewEvent *event, const Element *element)
 
 /* Makes the jsonb of a member's value, {} if it is not there. */
 static Datum
-jsonb_of(JsonbValue *value)
+make_member_jsonb(JsonbValue *value)
 {
 	Jsonb	   *made;
 	Datum		copy;
@@ -278,16 +278,16 @@ jsonb_of(JsonbValue *value)
 
 /* Takes the event that an element describes. */
 static void
-take_event(EsNewEvent *event, const text *stream, const Element *element)
+take_element_event(EsNewEvent *event, const text *stream, const Element *element)
 {
 	memset(event, 0, sizeof(*event));
 	if (element->type == NULL)
-		bad_element(element, "has no \"type\"");
+		refuse_element(element, "has no \"type\"");
 	if (element->type->type != jbvString)
-		bad_element(element, "has a \"type\" that is no string");
-	event->type = string_text(element->type);
-	event->data = jsonb_of(element->data);
-	event->metadata = jsonb_of(element->metadata);
+		refuse_element(element, "has a \"type\" that is no string");
+	event->type = make_string_text(element->type);
+	event->data = make_member_jsonb(element->data);
+	event->metadata = make_member_jsonb(element->metadata);
 	if (element->event_id)
 		take_event_id(event, element);
 	if (element->tags)
@@ -297,7 +297,7 @@ take_event(EsNewEvent *event, const text *stream, const Element *element)
 
 /* Raises unless a JSON value is an array; its size. */
 static int
-array_size(Jsonb *events)
+count_json_events(Jsonb *events)
 {
 	if (!JB_ROOT_IS_ARRAY(events) || JB_ROOT_IS_SCALAR(events))
 		ereport(ERROR,
@@ -312,14 +312,14 @@ es_request_from_json(EsAppend *append, EsTarget *target, Datum array)
 {
 	Jsonb	   *events = DatumGetJsonbP(array);
 
-	allocate_events(append, array_size(events));
+	allocate_events(append, count_json_events(events));
 	for (int i = 0; i < append->count; i++)
 	{
 		Element		element;
 
 		CHECK_FOR_INTERRUPTS();
-		take_apart(&element, getIthJsonbValueFromContainer(&events->root, i), i, false);
-		take_event(&append->events[i], target->stream, &element);
+		take_element_apart(&element, getIthJsonbValueFromContainer(&events->root, i), i, false);
+		take_element_event(&append->events[i], target->stream, &element);
 		es_request_add_event(target, &append->events[i]);
 	}
 }
@@ -360,36 +360,36 @@ es_request_target(EsAppend *append, HTAB *map, const text *stream, bool *found)
 
 /* Finds, or adds, the target that an element names. */
 static EsTarget *
-target_of(EsAppend *append, HTAB *map, const Element *element)
+find_element_target(EsAppend *append, HTAB *map, const Element *element)
 {
 	EsTarget   *target;
 	text	   *stream;
 	bool		found;
 
 	if (element->stream == NULL || element->stream->type != jbvString)
-		bad_element(element, "has no \"stream\" that is a string");
-	stream = string_text(element->stream);
+		refuse_element(element, "has no \"stream\" that is a string");
+	stream = make_string_text(element->stream);
 	es_names_check_stream(stream);
 	target = es_request_target(append, map, stream, &found);
 	if (found && element->expected_version)
-		bad_element(element, "has an \"expected_version\", which belongs to the first element of its stream");
+		refuse_element(element, "has an \"expected_version\", which belongs to the first element of its stream");
 	return target;
 }
 
 /* Takes an element's "expected_version". */
 static void
-take_expected(EsTarget *target, const Element *element)
+take_expected_version(EsTarget *target, const Element *element)
 {
 	const JsonbValue *value = element->expected_version;
 	Datum		number;
 
 	if (value->type != jbvNumeric)
-		bad_element(element, "has an \"expected_version\" that is no number");
+		refuse_element(element, "has an \"expected_version\" that is no number");
 	number = NumericGetDatum(value->val.numeric);
 	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number, DirectFunctionCall1(numeric_floor, number))) ||
 		DatumGetBool(DirectFunctionCall2(numeric_gt, number, NumericGetDatum(int64_to_numeric(PG_INT64_MAX)))) ||
 		DatumGetBool(DirectFunctionCall2(numeric_lt, number, NumericGetDatum(int64_to_numeric(PG_INT64_MIN)))))
-		bad_element(element, "has an \"expected_version\" that is no bigint");
+		refuse_element(element, "has an \"expected_version\" that is no bigint");
 	es_request_set_expected(target, DatumGetInt64(DirectFunctionCall1(numeric_int8, number)));
 }
 
@@ -401,7 +401,7 @@ take_expected(EsTarget *target, const Element *element)
 void
 es_request_many_from_json(EsAppend *append, Jsonb *events)
 {
-	int			n = array_size(events);
+	int			n = count_json_events(events);
 	HTAB	   *map = es_request_target_map(n, CurrentMemoryContext);
 
 	append->many = true;
@@ -414,19 +414,19 @@ es_request_many_from_json(EsAppend *append, Jsonb *events)
 		EsTarget   *target;
 
 		CHECK_FOR_INTERRUPTS();
-		take_apart(&element, getIthJsonbValueFromContainer(&events->root, i), i, true);
-		target = target_of(append, map, &element);
+		take_element_apart(&element, getIthJsonbValueFromContainer(&events->root, i), i, true);
+		target = find_element_target(append, map, &element);
 		if (element.expected_version)
-			take_expected(target, &element);
+			take_expected_version(target, &element);
 		if (element.type)
 		{
 			EsNewEvent *event = &append->events[append->count++];
 
-			take_event(event, target->stream, &element);
+			take_element_event(event, target->stream, &element);
 			es_request_add_event(target, event);
 		}
 		else if (element.data || element.metadata || element.event_id || element.tags)
-			bad_element(&element, "has no \"type\"");
+			refuse_element(&element, "has no \"type\"");
 	}
 	hash_destroy(map);
 }
@@ -435,7 +435,7 @@ es_request_many_from_json(EsAppend *append, Jsonb *events)
 
 /* Takes one element of an array of es_new_event. */
 static void
-take_row(EsNewEvent *event, TupleDesc desc, HeapTupleHeader row)
+take_new_event_row(EsNewEvent *event, TupleDesc desc, HeapTupleHeader row)
 {
 	HeapTupleData tuple;
 	Datum		values[Natts_es_new_event];
@@ -486,7 +486,7 @@ es_request_from_array(EsAppend *append, EsTarget *target, Datum array)
 			ereport(ERROR,
 					errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					errmsg("element %d of events must not be null", i + 1));
-		take_row(&append->events[i], desc, DatumGetHeapTupleHeader(elements[i]));
+		take_new_event_row(&append->events[i], desc, DatumGetHeapTupleHeader(elements[i]));
 		es_request_check_event(&append->events[i], target->stream, i + 1);
 		es_request_add_event(target, &append->events[i]);
 	}

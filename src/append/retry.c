@@ -41,7 +41,7 @@ uuid_text(const pg_uuid_t *id)
 
 /* Compares two ids for qsort and hash. */
 static int
-compare_ids(const void *a, const void *b)
+compare_event_ids(const void *a, const void *b)
 {
 	return memcmp(a, b, sizeof(pg_uuid_t));
 }
@@ -62,9 +62,9 @@ es_retry_check_distinct(const EsTarget *target)
 		if (event->id_given)
 			ids[n++] = event->id;
 	}
-	qsort(ids, n, sizeof(pg_uuid_t), compare_ids);
+	qsort(ids, n, sizeof(pg_uuid_t), compare_event_ids);
 	for (int i = 1; i < n; i++)
-		if (compare_ids(&ids[i - 1], &ids[i]) == 0)
+		if (compare_event_ids(&ids[i - 1], &ids[i]) == 0)
 			ereport(ERROR,
 					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("event id %s is given twice", uuid_text(&ids[i])));
@@ -73,7 +73,7 @@ es_retry_check_distinct(const EsTarget *target)
 
 /* Tells whether a stored event has the contents of a given one. */
 static bool
-same_contents(const EsNewEvent *given, const EsEvent *stored)
+has_same_contents(const EsNewEvent *given, const EsEvent *stored)
 {
 	text	   *type = DatumGetTextPP(stored->type);
 
@@ -90,7 +90,7 @@ same_contents(const EsNewEvent *given, const EsEvent *stored)
  * NULL.
  */
 static EsNewEvent *
-compare_run(EsNewEvent *event, int count, const EsStream *stream, int64 version)
+compare_stored_run(EsNewEvent *event, int count, const EsStream *stream, int64 version)
 {
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 
@@ -109,7 +109,7 @@ compare_run(EsNewEvent *event, int count, const EsStream *stream, int64 version)
 
 			CHECK_FOR_INTERRUPTS();
 			es_event_deform(scan.slot, &stored, true);
-			same = same_contents(event, &stored);
+			same = has_same_contents(event, &stored);
 			if (!same)
 				break;
 			event->stored = true;
@@ -130,7 +130,7 @@ compare_run(EsNewEvent *event, int count, const EsStream *stream, int64 version)
 
 /* What DETAIL says of an event that is stored with other contents. */
 static const char *
-other_contents(const EsNewEvent *event, int64 version)
+describe_other_contents(const EsNewEvent *event, int64 version)
 {
 	return psprintf("Event id %s is stored already, as version " INT64_FORMAT ", with other type, data or metadata.",
 					uuid_text(&event->id), version);
@@ -138,7 +138,7 @@ other_contents(const EsNewEvent *event, int64 version)
 
 /* Judges a target of which some ids are stored; versions[i] is that of the i-th, 0 if it is not. */
 static void
-judge(EsRetry *retry, EsTarget *target, const EsStream *stream, const int64 *versions)
+judge_stored_ids(EsRetry *retry, EsTarget *target, const EsStream *stream, const int64 *versions)
 {
 	EsNewEvent *event = target->first;
 	EsNewEvent *differs;
@@ -160,12 +160,12 @@ judge(EsRetry *retry, EsTarget *target, const EsStream *stream, const int64 *ver
 								 versions[0]);
 		return;
 	}
-	differs = compare_run(target->first, target->count, stream, versions[0]);
+	differs = compare_stored_run(target->first, target->count, stream, versions[0]);
 	if (differs)
 	{
 		for (event = target->first; event != differs; event = event->next)
 			versions++;
-		retry->detail = other_contents(differs, versions[0]);
+		retry->detail = describe_other_contents(differs, versions[0]);
 		return;
 	}
 	retry->result = ES_RETRY_STORED;
@@ -201,7 +201,7 @@ es_retry_check(EsRetry *retry, EsTarget *target, const EsStream *stream)
 		some_stored = some_stored || versions[i] != 0;
 	}
 	if (some_stored)
-		judge(retry, target, stream, versions);
+		judge_stored_ids(retry, target, stream, versions);
 }
 
 /*
@@ -227,8 +227,8 @@ es_retry_check_alone(EsRetry *retry, EsNewEvent *event, const EsStream *stream)
 		if (expected != 0 && expected != version)
 			retry->detail = psprintf("Event id %s is stored already, as version " INT64_FORMAT ".",
 									 uuid_text(&event->id), version);
-		else if (compare_run(event, 1, stream, version))
-			retry->detail = other_contents(event, version);
+		else if (compare_stored_run(event, 1, stream, version))
+			retry->detail = describe_other_contents(event, version);
 		else
 			retry->result = ES_RETRY_STORED;
 	}

@@ -44,7 +44,10 @@ PG_FUNCTION_INFO_V1(es_ingest_row);
 PG_FUNCTION_INFO_V1(es_ingest_statement);
 PG_FUNCTION_INFO_V1(es_ingest_cast);
 
-/* Tells whether a relation is the view es_events: rows that other triggers kept back would never be appended. */
+/*
+ * Tells whether a relation is the view es_events: rows that other triggers kept
+ * back would never be appended.
+ */
 static bool
 is_our_view(Relation rel)
 {
@@ -54,7 +57,7 @@ is_our_view(Relation rel)
 
 /* Raises what a column that must or must not be given deserves. */
 static void
-check_columns(const bool *isnull)
+check_given_columns(const bool *isnull)
 {
 	static const struct
 	{
@@ -85,7 +88,7 @@ check_columns(const bool *isnull)
 
 /* Turns a row of the view into a call. */
 static void
-take_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bool *isnull)
+take_view_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bool *isnull)
 {
 	text	   *stream = DatumGetTextPP(values[Anum_es_event_stream - 1]);
 
@@ -113,7 +116,7 @@ take_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bool *i
 
 /* Puts what came of the call into the row. */
 static void
-complete_row(const EsNewEvent *event, Datum *values, bool *isnull)
+complete_view_row(const EsNewEvent *event, Datum *values, bool *isnull)
 {
 	values[Anum_es_event_position - 1] = Int64GetDatum(event->position);
 	values[Anum_es_event_version - 1] = Int64GetDatum(event->version);
@@ -147,8 +150,8 @@ es_ingest_row(PG_FUNCTION_ARGS)
 	desc = RelationGetDescr(trigger->tg_relation);
 	es_event_check(desc);
 	heap_deform_tuple(trigger->tg_trigtuple, desc, values, isnull);
-	check_columns(isnull);
-	take_row(&target, &event, values, isnull);
+	check_given_columns(isnull);
+	take_view_row(&target, &event, values, isnull);
 	if (es_bulk_is_open() && (isnull[Anum_es_event_version - 1] || event.expected > 0))
 	{
 		es_bulk_add(target.stream, &event);
@@ -157,7 +160,7 @@ es_ingest_row(PG_FUNCTION_ARGS)
 	}
 	es_request_add_event(&target, &event);
 	es_append_run(&append);
-	complete_row(&event, values, isnull);
+	complete_view_row(&event, values, isnull);
 	return PointerGetDatum(heap_form_tuple(desc, values, isnull));
 }
 

@@ -13,9 +13,8 @@
 #include "fmgr.h"
 #include "nodes/pg_list.h"
 
-/*
- * Differences between the servers we build on.
- */
+/* ---- differences between the servers we build on ---- */
+
 #if PG_VERSION_NUM < 150000
 #error "eventstore needs PostgreSQL 15 or later"
 #endif
@@ -170,7 +169,10 @@
 /* Tells whether the server that runs has a fix of minor releases. */
 extern bool es_base_server_has(int fixed_in_15, int fixed_in_16);
 
-/* Gives what pg_stat_activity shows of a wait of ours, by name where the server knows such names. */
+/*
+ * Gives what pg_stat_activity shows of a wait of ours, by name where the server
+ * knows such names.
+ */
 extern uint32 es_base_wait_event(uint32 *known, const char *name);
 
 #endif							/* ES_BASE_BASE_H */

@@ -76,7 +76,10 @@ es_call_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name)
 	return PG_ARGISNULL(argno) ? PG_INT64_MAX : es_call_check_limit(PG_GETARG_INT64(argno), name);
 }
 
-/* es_call_interval_arg fetches a span of time, in microseconds; NULL is 22004, a negative one 22023. */
+/*
+ * es_call_interval_arg fetches a span of time, in microseconds; NULL is 22004, a
+ * negative one 22023.
+ */
 int64
 es_call_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name)
 {

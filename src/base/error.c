@@ -26,7 +26,7 @@ es_error_passes_through(int sqlerrcode)
 
 /* Makes the DETAIL of a VE009: the original SQLSTATE and detail; NULL for none. */
 static char *
-describe_cause(const ErrorData *cause)
+describe_error_cause(const ErrorData *cause)
 {
 	/* a handler's own replay failed: its detail has said so already */
 	if (cause->sqlerrcode == ES_ERRCODE_HANDLER_FAILED)
@@ -69,7 +69,7 @@ es_error_report_failure(MemoryContext context)
 	if (es_error_passes_through(cause->sqlerrcode))
 		PG_RE_THROW();
 	es_error_cut(cause);
-	detail = describe_cause(cause);
+	detail = describe_error_cause(cause);
 	FlushErrorState();
 	ereport(ERROR,
 			errcode(ES_ERRCODE_HANDLER_FAILED),

@@ -7,9 +7,7 @@
 
 #include "base/base.h"
 
-/*
- * SQLSTATE class VE, see "Errors" in doc/eventstore.md.
- */
+/* SQLSTATE class VE, see "Errors" in doc/eventstore.md. */
 #define ES_ERRCODE_WRONG_EXPECTED_VERSION	MAKE_SQLSTATE('V','E','0','0','1')
 #define ES_ERRCODE_APPEND_ONLY_VIOLATION	MAKE_SQLSTATE('V','E','0','0','2')
 #define ES_ERRCODE_STREAM_DELETED			MAKE_SQLSTATE('V','E','0','0','3')

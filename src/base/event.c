@@ -146,3 +146,13 @@ es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull)
 		event->event_id = *DatumGetUUIDP(values[Anum_es_event_event_id - 1]);
 	return true;
 }
+
+/* es_event_compare_positions compares two positions, for sorting and searching. */
+int
+es_event_compare_positions(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}

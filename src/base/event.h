@@ -11,9 +11,7 @@
 #include "executor/tuptable.h"
 #include "utils/uuid.h"
 
-/*
- * Columns of eventstore.events and its segments, as in log/tables.sql.
- */
+/* Columns of eventstore.events and its segments, as in log/tables.sql. */
 #define Anum_es_events_position			1
 #define Anum_es_events_stream_id		2
 #define Anum_es_events_version			3
@@ -29,9 +27,7 @@
 #define Anum_es_events_metadata			13
 #define Natts_es_events					13
 
-/*
- * Attributes of the SQL type es_event (and columns of the view es_events).
- */
+/* Attributes of the SQL type es_event (and columns of the view es_events). */
 #define Anum_es_event_position			1
 #define Anum_es_event_stream			2
 #define Anum_es_event_version			3
@@ -71,6 +67,7 @@ extern void es_event_check_type(TupleDesc desc, const Oid *types, int natts);
 extern void es_event_check(TupleDesc desc);
 extern Datum es_event_form(Datum *values, bool *isnull);
 extern Datum es_event_datum(const EsEvent *event);
+extern int	es_event_compare_positions(const void *a, const void *b);
 extern bool es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull);
 
 #endif							/* ES_BASE_EVENT_H */

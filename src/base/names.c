@@ -197,7 +197,7 @@ es_names_check_count(int64 count, const char *list)
 
 /* Adds a name to the index; false if it is there. */
 static bool
-add_to_index(EsNames *names, const text *name)
+add_name_to_index(EsNames *names, const text *name)
 {
 	EsNameKey	key = {VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)};
 	bool		found;
@@ -208,11 +208,11 @@ add_to_index(EsNames *names, const text *name)
 
 /* Makes the index of a set that has become too large to do without. */
 static void
-make_index(EsNames *names)
+make_name_index(EsNames *names)
 {
 	names->index = nameindex_create(CurrentMemoryContext, 4 * FEW, NULL);
 	for (int i = 0; i < names->count; i++)
-		(void) add_to_index(names, names->names[i]);
+		(void) add_name_to_index(names, names->names[i]);
 }
 
 /* es_names_add adds a name, which must stay where it is; false if the set has it. */
@@ -221,8 +221,8 @@ es_names_add(EsNames *names, text *name)
 {
 	names->set = true;
 	if (names->index == NULL && names->count == FEW)
-		make_index(names);
-	if (names->index ? !add_to_index(names, name) :
+		make_name_index(names);
+	if (names->index ? !add_name_to_index(names, name) :
 		es_names_have(names, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)))
 		return false;
 	if (names->count == names->room)
@@ -247,7 +247,7 @@ es_names_of_one(text *name)
 
 /* Takes the names from an array, which must stay where it is. */
 static EsNames
-names_of(ArrayType *array)
+names_of_array(ArrayType *array)
 {
 	EsNames		names = {.set = true};
 	Datum	   *elements;
@@ -268,7 +268,7 @@ names_of(ArrayType *array)
 
 /* Raises what an array deserves that is no list of names. */
 static void
-check_list(ArrayType *array, const char *list)
+check_name_list(ArrayType *array, const char *list)
 {
 	if (ARR_NDIM(array) > 1)
 		ereport(ERROR,
@@ -294,8 +294,8 @@ es_names_arg(FunctionCallInfo fcinfo, int argno, EsNameKind kind, const char *li
 	if (PG_ARGISNULL(argno))
 		return names;
 	array = PG_GETARG_ARRAYTYPE_P(argno);
-	check_list(array, list);
-	names = names_of(array);
+	check_name_list(array, list);
+	names = names_of_array(array);
 	for (int i = 0; i < names.count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -310,7 +310,7 @@ es_names_of_column(Datum value, bool isnull)
 {
 	EsNames		names = {0};
 
-	return isnull ? names : names_of(DatumGetArrayTypePCopy(value));
+	return isnull ? names : names_of_array(DatumGetArrayTypePCopy(value));
 }
 
 /* es_names_array gives the names of a set as a text[]. */

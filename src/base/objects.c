@@ -184,7 +184,7 @@ es_base_store(void)
 
 /* Raises 55000 for a relation of ours that is not there, or is something else by now. */
 static void
-report_missing(const EsRelation *object)
+report_missing_object(const EsRelation *object)
 {
 	const char *schema = object == &event_type ? get_namespace_name(store.user_schema) : "eventstore";
 
@@ -199,7 +199,7 @@ report_missing(const EsRelation *object)
  * come since before.
  */
 static void
-keep(EsRelation *object, Oid relid, uint64 before)
+remember_object(EsRelation *object, Oid relid, uint64 before)
 {
 	if (!object->linked)
 	{
@@ -221,14 +221,14 @@ es_base_look_up(EsRelation *object)
 	Oid			relid = get_relname_relid(object->name, kind == RELKIND_COMPOSITE_TYPE ? in->user_schema : in->schema);
 
 	if (!OidIsValid(relid) || get_rel_relkind(relid) != kind)
-		report_missing(object);
-	keep(object, relid, before);
+		report_missing_object(object);
+	remember_object(object, relid, before);
 	return relid;
 }
 
 /* Tells whether a relation, locked by now, still bears the name; raises nothing. */
 static bool
-still_is(const EsRelation *object, Oid relid)
+still_bears_name(const EsRelation *object, Oid relid)
 {
 	char	   *name;
 	char	   *schema;
@@ -259,7 +259,7 @@ es_base_lock(EsRelation *object, LOCKMODE mode)
 		Oid			relid = es_base_oid(object);
 
 		LockRelationOid(relid, mode);
-		if (still_is(object, relid))
+		if (still_bears_name(object, relid))
 			return;
 		UnlockRelationOid(relid, mode);
 	}
@@ -276,7 +276,7 @@ es_base_try_lock(EsRelation *object, LOCKMODE mode)
 
 	if (!ConditionalLockRelationOid(relid, mode))
 		return false;
-	if (still_is(object, relid))
+	if (still_bears_name(object, relid))
 		return true;
 	UnlockRelationOid(relid, mode);
 	return false;
@@ -293,7 +293,7 @@ es_base_open(EsRelation *object, LOCKMODE mode)
 
 /* Tells whether a relation is an index of a table, of a shape, that scans may use. */
 static bool
-is_usable(Oid relid, Oid table, const EsIndexShape *shape)
+is_usable_index(Oid relid, Oid table, const EsIndexShape *shape)
 {
 	HeapTuple	row = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(relid));
 	Form_pg_index form;
@@ -316,7 +316,8 @@ static char *
 index_statement(const char *name, Oid table, const EsIndexShape *shape)
 {
 	return psprintf("CREATE %sINDEX %s ON eventstore.%s (%s)%s%s", shape->unique ? "UNIQUE " : "", name,
-					get_rel_name(table), shape->columns, shape->where ? " WHERE " : "", shape->where ? shape->where : "");
+					get_rel_name(table), shape->columns,
+					shape->where ? " WHERE " : "", shape->where ? shape->where : "");
 }
 
 /*
@@ -333,7 +334,7 @@ es_base_find_index(const char *name, Oid table, const EsIndexShape *shape)
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("index \"eventstore.%s\" is missing", name),
 				errhint("If it was renamed, give it its name back; else run %s;", index_statement(name, table, shape)));
-	if (!is_usable(relid, table, shape))
+	if (!is_usable_index(relid, table, shape))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("index \"eventstore.%s\" is invalid, or is not what the event store made", name),
@@ -349,7 +350,7 @@ look_up_index(EsRelation *object, Relation rel)
 	Oid			table = RelationGetRelid(rel);
 	Oid			relid = es_base_find_index(object->name, table, &object->index);
 
-	keep(object, relid, before);
+	remember_object(object, relid, before);
 	object->table = table;
 	return relid;
 }

@@ -20,7 +20,10 @@ release_pin(void *arg)
 		MemoryContextDelete(pinned->context);
 }
 
-/* es_pin_prepare makes, before there is something to hold, what es_pin_hold needs: that cannot fail. */
+/*
+ * es_pin_prepare makes, before there is something to hold, what es_pin_hold needs:
+ * that cannot fail.
+ */
 MemoryContextCallback *
 es_pin_prepare(MemoryContext holder)
 {

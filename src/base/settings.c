@@ -60,7 +60,7 @@ static TimestampTz known_since = 0; /* the reload that is known of; 0: nothing
 
 /* Finds what the server keeps of each setting. */
 static void
-find_records(void)
+find_setting_records(void)
 {
 	int			count;
 	struct config_generic **records = es_setting_records(&count);
@@ -76,21 +76,21 @@ find_records(void)
 
 /* Tells whether a value that came from there is the server's own. */
 static bool
-is_own(GucSource source)
+is_servers_own(GucSource source)
 {
 	return source <= PGC_S_FILE;
 }
 
 /* Tells whether this process knows the server's own value, as the one that RESET goes to. */
 static bool
-knows_own(const Setting *setting)
+knows_servers_own(const Setting *setting)
 {
-	return is_own(setting->record->reset_source) && !IsParallelWorker();
+	return is_servers_own(setting->record->reset_source) && !IsParallelWorker();
 }
 
 /* Keeps a value in the place of another one. */
 static void
-keep(char **place, const char *value)
+keep_setting_value(char **place, const char *value)
 {
 	char	   *copy = MemoryContextStrdup(TopMemoryContext, value);
 
@@ -101,7 +101,7 @@ keep(char **place, const char *value)
 
 /* Takes the values that the configuration files have, the last of each. */
 static void
-read_files(void)
+read_configuration_files(void)
 {
 	ConfigVariable *head = NULL;
 	ConfigVariable *tail = NULL;
@@ -110,19 +110,19 @@ read_files(void)
 	(void) ParseConfigFile(PG_AUTOCONF_FILENAME, false, NULL, 0, 0, DEBUG1, &head, &tail);
 	for (int i = 0; i < lengthof(settings); i++)
 	{
-		if (knows_own(&settings[i]))
+		if (knows_servers_own(&settings[i]))
 			continue;
-		keep(&settings[i].own, settings[i].otherwise);
+		keep_setting_value(&settings[i].own, settings[i].otherwise);
 		for (ConfigVariable *item = head; item; item = item->next)
 			if (item->name && item->value && pg_strcasecmp(item->name, settings[i].name) == 0)
-				keep(&settings[i].own, item->value);
+				keep_setting_value(&settings[i].own, item->value);
 	}
 	FreeConfigVariables(head);
 }
 
 /* Makes the search_path in which temporary objects, which by default come first, come last. */
 static void
-put_temporary_last(void)
+put_temporary_objects_last(void)
 {
 	StringInfoData buf;
 	List	   *names;
@@ -134,31 +134,31 @@ put_temporary_last(void)
 			if (strcmp(lfirst(cell), "pg_temp") != 0)
 			appendStringInfo(&buf, "%s, ", quote_identifier(lfirst(cell)));
 	appendStringInfoString(&buf, "pg_temp");
-	keep(&temporary_last, buf.data);
+	keep_setting_value(&temporary_last, buf.data);
 	pfree(buf.data);
 }
 
 /* Finds out the server's own values. */
 static void
-look_up(void)
+look_up_settings(void)
 {
 	bool		all = true;
 
 	if (search_path->record == NULL)
-		find_records();
+		find_setting_records();
 	known_since = 0;
 	for (int i = 0; i < lengthof(settings); i++)
 	{
 		const char *value = GetConfigOptionResetString(settings[i].name);
 
-		if (knows_own(&settings[i]))
-			keep(&settings[i].own, value ? value : settings[i].otherwise);
+		if (knows_servers_own(&settings[i]))
+			keep_setting_value(&settings[i].own, value ? value : settings[i].otherwise);
 		else
 			all = false;
 	}
 	if (!all)
-		read_files();
-	put_temporary_last();
+		read_configuration_files();
+	put_temporary_objects_last();
 	known_since = PgReloadTime;
 }
 
@@ -177,10 +177,10 @@ es_settings_changed(void)
 
 /* Makes sure that the values are known. */
 static void
-require_known(void)
+require_known_settings(void)
 {
 	if (unlikely(known_since == 0 || known_since != PgReloadTime))
-		look_up();
+		look_up_settings();
 }
 
 /*
@@ -188,7 +188,7 @@ require_known(void)
  * its own before others.
  */
 static const char *
-wanted_value(const Setting *setting)
+wanted_setting_value(const Setting *setting)
 {
 	Oid			temporary;
 	Oid			toast;
@@ -201,12 +201,12 @@ wanted_value(const Setting *setting)
 
 /* Makes a setting the server's own. */
 static void
-enter(const Setting *setting)
+enter_setting(const Setting *setting)
 {
-	const char *wanted = wanted_value(setting);
+	const char *wanted = wanted_setting_value(setting);
 	const char *value;
 
-	if (is_own(setting->record->source) && wanted == setting->own)
+	if (is_servers_own(setting->record->source) && wanted == setting->own)
 		return;
 	value = GetConfigOption(setting->name, false, false);
 	if (value && strcmp(value, wanted) == 0)
@@ -227,10 +227,10 @@ es_settings_enter(void)
 {
 	int			level;
 
-	require_known();
+	require_known_settings();
 	level = NewGUCNestLevel();
 	for (int i = 0; i < lengthof(settings); i++)
-		enter(&settings[i]);
+		enter_setting(&settings[i]);
 	return level;
 }
 

@@ -18,7 +18,7 @@ static int	pool_left = 0;
 
 /* Copies random bytes out of the pool. */
 static void
-draw_random(uint8 *bytes, int n)
+draw_random_bytes(uint8 *bytes, int n)
 {
 	if (pool_left < n)
 	{
@@ -32,7 +32,10 @@ draw_random(uint8 *bytes, int n)
 	memcpy(bytes, pool + pool_left, n);
 }
 
-/* es_uuid7_make makes a new UUID; those of one process sort as they were made, to a quarter of a microsecond. */
+/*
+ * es_uuid7_make makes a new UUID; those of one process sort as they were made, to a
+ * quarter of a microsecond.
+ */
 void
 es_uuid7_make(pg_uuid_t *uuid)
 {
@@ -47,11 +50,14 @@ es_uuid7_make(pg_uuid_t *uuid)
 		uuid->data[i] = (uint8) (ms >> (8 * (5 - i)));
 	uuid->data[6] = 0x70 | (fraction >> 8);
 	uuid->data[7] = (uint8) fraction;
-	draw_random(uuid->data + 8, 8);
+	draw_random_bytes(uuid->data + 8, 8);
 	uuid->data[8] = 0x80 | (uuid->data[8] & 0x3f);
 }
 
-/* es_uuid7_is_uuid tells whether uuid_in would take a string: 32 hex digits, hyphens after groups of four, braces. */
+/*
+ * es_uuid7_is_uuid tells whether uuid_in would take a string: 32 hex digits,
+ * hyphens after groups of four, braces.
+ */
 bool
 es_uuid7_is_uuid(const char *string, int len)
 {

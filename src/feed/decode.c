@@ -122,7 +122,7 @@ forget_partition(Datum arg, Oid relid)
 
 /* Runs when the session's memory goes, on errors too. */
 static void
-forget_session(void *arg)
+forget_session_partitions(void *arg)
 {
 	partitions = NULL;
 }
@@ -140,7 +140,7 @@ start_partitions(MemoryContext context)
 	ctl.hcxt = context;
 	partitions = hash_create("eventstore feed partitions", 64, &ctl,
 							 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	callback->func = forget_session;
+	callback->func = forget_session_partitions;
 	callback->arg = NULL;
 	MemoryContextRegisterResetCallback(context, callback);
 
@@ -152,7 +152,7 @@ start_partitions(MemoryContext context)
 
 /* Raises VE008 unless the first columns are those of eventstore.events. */
 static void
-check_columns(Relation relation)
+check_partition_columns(Relation relation)
 {
 	static const Oid types[Natts_es_events] = {
 		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, UUIDOID, INT4OID, INT4OID,
@@ -181,13 +181,13 @@ look_up_partition(Relation relation, Oid parent)
 		return false;
 	if (schema == NULL || strcmp(schema, "eventstore") != 0)
 		return false;
-	check_columns(relation);
+	check_partition_columns(relation);
 	return true;
 }
 
 /* Tells whether a relation is a segment of the log. */
 static bool
-is_segment(Relation relation)
+relation_is_segment(Relation relation)
 {
 	Oid			relid = RelationGetRelid(relation);
 	EsDecodedRelation *entry;
@@ -217,13 +217,13 @@ is_segment(Relation relation)
  * the next change.
  */
 static bool
-read_event(LogicalDecodingContext *ctx, Relation relation,
-		   ReorderBufferChange *change, EsEvent *event)
+read_decoded_event(LogicalDecodingContext *ctx, Relation relation,
+				   ReorderBufferChange *change, EsEvent *event)
 {
 	EsFeed	   *feed = ctx->output_plugin_private;
 	HeapTuple	tuple;
 
-	if (change->action != REORDER_BUFFER_CHANGE_INSERT || !is_segment(relation))
+	if (change->action != REORDER_BUFFER_CHANGE_INSERT || !relation_is_segment(relation))
 		return false;
 	tuple = es_change_new_tuple(change);
 	if (tuple == NULL)
@@ -301,7 +301,7 @@ open_block(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
 
 /* Gives the CloudEvents source of this database. */
 static const char *
-event_source(LogicalDecodingContext *ctx)
+get_session_source(LogicalDecodingContext *ctx)
 {
 	EsFeed	   *feed = ctx->output_plugin_private;
 	MemoryContext caller;
@@ -321,8 +321,8 @@ event_source(LogicalDecodingContext *ctx)
 
 /* Sends an event; xid is that of its (sub)transaction. */
 static void
-write_event(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, const EsEvent *event,
-			TransactionId xid)
+write_event_message(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, const EsEvent *event,
+					TransactionId xid)
 {
 	EsFeed	   *feed = ctx->output_plugin_private;
 	const char *source = NULL;
@@ -331,7 +331,7 @@ write_event(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, const EsEvent *e
 		xid = InvalidTransactionId;
 	es_feedformat_check(event, feed->options->format);
 	if (feed->options->format == ES_FEED_CLOUDEVENTS)
-		source = event_source(ctx);
+		source = get_session_source(ctx);
 	open_block(ctx, txn);
 	OutputPluginPrepareWrite(ctx, true);
 	if (source != NULL)
@@ -343,7 +343,7 @@ write_event(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, const EsEvent *e
 
 /* Says in the log that an event is left out. */
 static void
-report_skip(const EsEvent *event)
+report_skipped_event(const EsEvent *event)
 {
 	ereport(WARNING,
 			errmsg("the feed goes on without the event at position " INT64_FORMAT, event->position),
@@ -362,13 +362,13 @@ decode_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn,
 
 	MemoryContextReset(feed->scratch);
 	caller = MemoryContextSwitchTo(feed->scratch);
-	if (!feed->repeated && read_event(ctx, relation, change, &event) &&
+	if (!feed->repeated && read_decoded_event(ctx, relation, change, &event) &&
 		es_feedfilter_passes(&feed->options->filter, &event))
 	{
 		if (es_feedfilter_skips(&feed->options->filter, &event))
-			report_skip(&event);
+			report_skipped_event(&event);
 		else
-			write_event(ctx, txn, &event, change->txn->xid);
+			write_event_message(ctx, txn, &event, change->txn->xid);
 		feed->silent_changes = 0;
 	}
 	else if (++feed->silent_changes >= SILENT_CHANGES_MAX)
@@ -385,7 +385,7 @@ decode_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn,
  * of a feed without events moves on.
  */
 static void
-close_transaction(LogicalDecodingContext *ctx, const EsFeedFrame *frame, bool known)
+close_decoded_transaction(LogicalDecodingContext *ctx, const EsFeedFrame *frame, bool known)
 {
 	EsFeed	   *feed = ctx->output_plugin_private;
 
@@ -434,7 +434,7 @@ was_sent_prepared(LogicalDecodingContext *ctx, ReorderBufferTXN *top)
  * which makes another one, with the subtransactions, before it uses it.
  */
 static void
-renew_snapshot(LogicalDecodingContext *ctx, ReorderBufferTXN *top)
+renew_streamed_snapshot(LogicalDecodingContext *ctx, ReorderBufferTXN *top)
 {
 	Snapshot	newest;
 	Snapshot	copy;
@@ -473,7 +473,7 @@ decode_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr com
 	EsFeedFrame frame = {.name = "commit",.xid = txn->xid,.moment = "commit",
 	.lsn = commit_lsn,.time = txn->xact_time.commit_time};
 
-	close_transaction(ctx, &frame, feed->opened);
+	close_decoded_transaction(ctx, &frame, feed->opened);
 }
 
 /* A prepared transaction begins. */
@@ -491,7 +491,7 @@ decode_prepare(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr pr
 	EsFeedFrame frame = {.name = "prepare",.xid = txn->xid,.gid = txn->gid,.moment = "prepare",
 	.lsn = prepare_lsn,.time = txn->xact_time.prepare_time};
 
-	close_transaction(ctx, &frame, feed->opened);
+	close_decoded_transaction(ctx, &frame, feed->opened);
 }
 
 /* COMMIT PREPARED of a transaction that was decoded at its PREPARE. */
@@ -501,7 +501,7 @@ decode_commit_prepared(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogR
 	EsFeedFrame frame = {.name = "commit_prepared",.xid = txn->xid,.gid = txn->gid,
 	.moment = "commit",.lsn = commit_lsn,.time = txn->xact_time.commit_time};
 
-	close_transaction(ctx, &frame, true);
+	close_decoded_transaction(ctx, &frame, true);
 }
 
 /* ROLLBACK PREPARED of a transaction that was decoded at its PREPARE. */
@@ -512,7 +512,7 @@ decode_rollback_prepared(LogicalDecodingContext *ctx, ReorderBufferTXN *txn,
 	EsFeedFrame frame = {.name = "rollback_prepared",.xid = txn->xid,.gid = txn->gid,
 	.moment = "rollback",.lsn = txn->final_lsn,.time = txn->xact_time.commit_time};
 
-	close_transaction(ctx, &frame, true);
+	close_decoded_transaction(ctx, &frame, true);
 }
 
 /* A part of a transaction in progress begins. */
@@ -547,9 +547,9 @@ decode_stream_abort(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecP
 	if (txn != top)
 	{
 		frame.subxid = txn->xid;
-		renew_snapshot(ctx, top);
+		renew_streamed_snapshot(ctx, top);
 	}
-	close_transaction(ctx, &frame, top->output_plugin_private != NULL);
+	close_decoded_transaction(ctx, &frame, top->output_plugin_private != NULL);
 }
 
 /* A transaction of which parts may have been sent is prepared. */
@@ -559,7 +559,7 @@ decode_stream_prepare(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRe
 	EsFeedFrame frame = {.name = "stream_prepare",.xid = txn->xid,.gid = txn->gid,
 	.moment = "prepare",.lsn = prepare_lsn,.time = txn->xact_time.prepare_time};
 
-	close_transaction(ctx, &frame, txn->output_plugin_private != NULL);
+	close_decoded_transaction(ctx, &frame, txn->output_plugin_private != NULL);
 }
 
 /* A transaction of which parts may have been sent is committed. */
@@ -569,7 +569,7 @@ decode_stream_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRec
 	EsFeedFrame frame = {.name = "stream_commit",.xid = txn->xid,.moment = "commit",
 	.lsn = commit_lsn,.time = txn->xact_time.commit_time};
 
-	close_transaction(ctx, &frame, txn->output_plugin_private != NULL);
+	close_decoded_transaction(ctx, &frame, txn->output_plugin_private != NULL);
 }
 
 /* Tells whether the consumer does not want what came here by replication. */

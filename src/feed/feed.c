@@ -24,9 +24,10 @@
  * How many events a consumer is behind is estimated from marks in the WAL
  * (log/walmark.c); a new feed's seam is one, so its lag is exact at first.
  *
- * Locks: none of ours.  Reaching the consistent point waits for every
- * transaction that is writing, prepared ones and other databases' included, as
- * creating a slot always does.
+ * Locks: for the mark, eventstore.settled_mark to the end of the transaction, if
+ * it is free at once.  Reaching the consistent point waits for every transaction
+ * that is writing, prepared ones and other databases' included, as creating a
+ * slot always does.
  */
 #include "base/base.h"
 
@@ -110,7 +111,7 @@ fetch_slot_name(FunctionCallInfo fcinfo, char *slot_name)
  * store's owner, as a feed has every event.
  */
 static void
-check_rights(void)
+check_feed_rights(void)
 {
 	CheckSlotPermissions();
 	if (!es_base_owns_store(GetUserId()))
@@ -166,7 +167,7 @@ check_plugin_is_allowed(void)
 
 /* Raises 55000 if the server's state or settings do not allow feeds. */
 static void
-check_server(void)
+check_server_allows_feeds(void)
 {
 	if (RecoveryInProgress())
 		ereport(ERROR,
@@ -186,7 +187,7 @@ check_server(void)
  * 55000 as all that the server lacks, where PostgreSQL has a code of its own.
  */
 static void
-reserve_slot(const char *slot_name)
+reserve_feed_slot(const char *slot_name)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
@@ -227,13 +228,13 @@ flush_last_given(XLogRecPtr *written)
 
 /* Makes the slot and reads the seam, in this order; the slot is persistent then. */
 static EsSeam
-create_slot(const char *slot_name)
+create_feed_slot(const char *slot_name)
 {
 	LogicalDecodingContext *ctx;
 	XLogRecPtr	written;
 	EsSeam		seam;
 
-	reserve_slot(slot_name);
+	reserve_feed_slot(slot_name);
 	ctx = CreateInitDecodingContext(FEED_PLUGIN, NIL, false, InvalidXLogRecPtr,
 									XL_ROUTINE(.page_read = read_local_xlog_page,
 											   .segment_open = wal_segment_open,
@@ -275,11 +276,11 @@ es_create_feed(PG_FUNCTION_ARGS)
 	(void) es_feedoption_format(text_to_cstring(PG_GETARG_TEXT_PP(3)));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	check_rights();
+	check_feed_rights();
 	check_no_transaction();
-	check_server();
+	check_server_allows_feeds();
 
-	seam = create_slot(slot_name);
+	seam = create_feed_slot(slot_name);
 	if (es_base_try_lock(&es_settle_mark, ShareRowExclusiveLock))
 		es_walmark_add(seam.lsn, seam.head_position);
 	values[0] = CStringGetTextDatum(slot_name);
@@ -294,7 +295,7 @@ es_create_feed(PG_FUNCTION_ARGS)
 
 /* Tells whether a slot is a feed of this database. */
 static bool
-is_feed(const char *slot_name)
+is_slot_a_feed(const char *slot_name)
 {
 	ReplicationSlot *slot;
 	bool		result = false;
@@ -327,8 +328,8 @@ es_drop_feed(PG_FUNCTION_ARGS)
 	es_call_require(fcinfo, 0, "feed");
 	feed = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	slot_name = psprintf("%s%s", FEED_PREFIX, feed);
-	check_rights();
-	if (!is_feed(slot_name))
+	check_feed_rights();
+	if (!is_slot_a_feed(slot_name))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
 				errmsg("feed \"%s\" does not exist", es_names_show(feed)),
@@ -370,7 +371,7 @@ es_feed_head(PG_FUNCTION_ARGS)
  * where there is no event to be found.
  */
 static EsWalMark
-find_last_event(int64 settled)
+find_last_event_in_wal(int64 settled)
 {
 	EsWalMark	last = {.position = settled};
 	Snapshot	snapshot = es_rows_fresh_snapshot();
@@ -398,7 +399,7 @@ Datum
 es_events_after(PG_FUNCTION_ARGS)
 {
 	int64		settled = es_settle_compute();
-	int64		position = es_walmark_position(PG_GETARG_LSN(0), find_last_event(settled));
+	int64		position = es_walmark_position(PG_GETARG_LSN(0), find_last_event_in_wal(settled));
 
 	if (position < 0)
 		PG_RETURN_NULL();

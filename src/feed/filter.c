@@ -2,27 +2,19 @@
  * filter.c
  *		Which events a feed's consumer gets.
  *
- * es_feedfilter_passes is the only place that decides whether an event goes
- * to a consumer; what access rights take from a feed belongs there too.  It may
- * not look into a catalog: a walsender reads options outside a transaction.
+ * es_feedfilter_passes is the only place that decides whether an event is for a
+ * consumer; what access rights take from a feed belongs there too.  Of those that
+ * pass, es_feedfilter_skips tells which ones the consumer has named to go on
+ * without.  Nothing here may look into a catalog: a walsender reads options outside
+ * a transaction.
  */
 #include "feed/filter.h"
-
-/* Compares two positions, for sorting and searching. */
-static int
-compare_positions(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
-}
 
 /* es_feedfilter_sort puts positions in order, as they are looked for. */
 void
 es_feedfilter_sort(EsPositions *list)
 {
-	qsort(list->positions, list->count, sizeof(int64), compare_positions);
+	qsort(list->positions, list->count, sizeof(int64), es_event_compare_positions);
 }
 
 /*
@@ -53,5 +45,5 @@ es_feedfilter_skips(const EsFeedFilter *filter, const EsEvent *event)
 	const EsPositions *skips = &filter->skip_positions;
 
 	return unlikely(skips->count > 0) &&
-		bsearch(&event->position, skips->positions, skips->count, sizeof(int64), compare_positions) != NULL;
+		bsearch(&event->position, skips->positions, skips->count, sizeof(int64), es_event_compare_positions) != NULL;
 }

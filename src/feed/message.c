@@ -21,7 +21,7 @@ PG_FUNCTION_INFO_V1(es_feed_message);
 
 /* Gives the CloudEvents source of this database, made once for a statement. */
 static const char *
-event_source(FmgrInfo *flinfo)
+get_statement_source(FmgrInfo *flinfo)
 {
 	MemoryContext caller;
 	char	   *database;
@@ -41,7 +41,8 @@ event_source(FmgrInfo *flinfo)
 /*
  * es_feed_message(event, format) writes an event as the output plugin does.
  * NULL for NULL, and for a row without type or data, which is no event; an
- * unknown format is 22023, an event too large for a message 54000.  For everyone with EXECUTE; takes no lock.
+ * unknown format is 22023, an event too large for a message 54000.  For everyone
+ * with EXECUTE; takes no lock.
  */
 Datum
 es_feed_message(PG_FUNCTION_ARGS)
@@ -65,7 +66,7 @@ es_feed_message(PG_FUNCTION_ARGS)
 	enlargeStringInfo(&out, MESSAGE_SIZE);
 	out.len = VARHDRSZ;
 	if (format == ES_FEED_CLOUDEVENTS)
-		es_feedformat_cloudevent(&out, &event, event_source(fcinfo->flinfo), InvalidTransactionId);
+		es_feedformat_cloudevent(&out, &event, get_statement_source(fcinfo->flinfo), InvalidTransactionId);
 	else
 		es_feedformat_json(&out, &event, InvalidTransactionId);
 	SET_VARSIZE(out.data, out.len);

@@ -54,7 +54,7 @@ static const EsKnownOption known_options[] = {
 
 /* Raises 22023 for a value that an option cannot have. */
 static void
-refuse_value(const char *option, const char *value, const char *detail)
+refuse_option_value(const char *option, const char *value, const char *detail)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -64,7 +64,7 @@ refuse_value(const char *option, const char *value, const char *detail)
 
 /* Puts a name into a set; what is no name of the kind is 22023. */
 static void
-add_name(EsNames *names, EsNameKind kind, const char *data, int len)
+add_option_name(EsNames *names, EsNameKind kind, const char *data, int len)
 {
 	text	   *name = cstring_to_text_with_len(data, len);
 
@@ -75,7 +75,7 @@ add_name(EsNames *names, EsNameKind kind, const char *data, int len)
 
 /* Parses text as jsonb; what is not JSON is 22023. */
 static Jsonb *
-parse_json(const char *option, const char *value)
+parse_option_json(const char *option, const char *value)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Jsonb	   *volatile json = NULL;
@@ -93,7 +93,7 @@ parse_json(const char *option, const char *value)
 		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION)
 			PG_RE_THROW();
 		FlushErrorState();
-		refuse_value(option, value, psprintf("It begins like a JSON array, but: %s.", error->message));
+		refuse_option_value(option, value, psprintf("It begins like a JSON array, but: %s.", error->message));
 	}
 	PG_END_TRY();
 	return json;
@@ -103,10 +103,10 @@ parse_json(const char *option, const char *value)
 static void
 read_json_names(EsNames *names, EsNameKind kind, const char *option, const char *value)
 {
-	Jsonb	   *json = parse_json(option, value);
+	Jsonb	   *json = parse_option_json(option, value);
 
 	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json))
-		refuse_value(option, value, "It must be a JSON array of strings.");
+		refuse_option_value(option, value, "It must be a JSON array of strings.");
 	es_names_check_count(JB_ROOT_COUNT(json), option);
 	for (uint32 i = 0; i < JB_ROOT_COUNT(json); i++)
 	{
@@ -114,8 +114,8 @@ read_json_names(EsNames *names, EsNameKind kind, const char *option, const char 
 
 		CHECK_FOR_INTERRUPTS();
 		if (element->type != jbvString)
-			refuse_value(option, value, "It must be a JSON array of strings.");
-		add_name(names, kind, element->val.string.val, element->val.string.len);
+			refuse_option_value(option, value, "It must be a JSON array of strings.");
+		add_option_name(names, kind, element->val.string.val, element->val.string.len);
 	}
 }
 
@@ -138,8 +138,8 @@ read_comma_names(EsNames *names, EsNameKind kind, const char *option, const char
 		CHECK_FOR_INTERRUPTS();
 		es_names_check_count(count, option);
 		if (start == end)
-			refuse_value(option, value, "A name in the list is empty.");
-		add_name(names, kind, start, end - start);
+			refuse_option_value(option, value, "A name in the list is empty.");
+		add_option_name(names, kind, start, end - start);
 		if (comma == NULL)
 			return;
 		start = comma + 1;
@@ -169,7 +169,7 @@ read_position(const char *option, const char *value)
 	errno = 0;
 	position = strtoi64(value, &end, 10);
 	if (errno != 0 || end == value || *end != '\0' || position < 0)
-		refuse_value(option, value, "It must be a position, 0 or more.");
+		refuse_option_value(option, value, "It must be a position, 0 or more.");
 	return position;
 }
 
@@ -202,7 +202,7 @@ read_bool(const char *option, const char *value)
 	bool		result = false;
 
 	if (!parse_bool(value, &result))
-		refuse_value(option, value, "It must be a Boolean, such as on or off.");
+		refuse_option_value(option, value, "It must be a Boolean, such as on or off.");
 	return result;
 }
 
@@ -214,7 +214,7 @@ es_feedoption_format(const char *value)
 		return ES_FEED_JSON;
 	if (strcmp(value, "cloudevents") == 0)
 		return ES_FEED_CLOUDEVENTS;
-	refuse_value("format", value, "It must be json or cloudevents.");
+	refuse_option_value("format", value, "It must be json or cloudevents.");
 	return ES_FEED_JSON;		/* not reached */
 }
 
@@ -223,13 +223,13 @@ static EsFeedOrigin
 read_origin(const char *option, const char *value)
 {
 	if (pg_strcasecmp(value, "any") != 0 && pg_strcasecmp(value, "none") != 0)
-		refuse_value(option, value, "It must be any or none.");
+		refuse_option_value(option, value, "It must be any or none.");
 	return pg_strcasecmp(value, "none") == 0 ? ES_FEED_NONE : ES_FEED_ANY;
 }
 
 /* Stores one option's value. */
 static void
-read_value(EsFeedOptions *options, int known, const char *value)
+read_option_value(EsFeedOptions *options, int known, const char *value)
 {
 	const char *name = known_options[known].name;
 	void	   *target = (char *) options + known_options[known].offset;
@@ -265,7 +265,7 @@ read_value(EsFeedOptions *options, int known, const char *value)
 
 /* Finds an option in the table; an unknown one is 22023. */
 static int
-find_option(const char *name)
+find_feed_option(const char *name)
 {
 	for (int i = 0; i < lengthof(known_options); i++)
 		if (strcmp(name, known_options[i].name) == 0)
@@ -280,7 +280,7 @@ find_option(const char *name)
 
 /* Raises 22023 for frames of unfinished transactions that nobody could tell from final ones. */
 static void
-check_frames(const EsFeedOptions *options)
+check_frame_options(const EsFeedOptions *options)
 {
 	if ((options->streaming || options->two_phase) && !options->include_transaction)
 		ereport(ERROR,
@@ -305,7 +305,7 @@ es_feedoption_read(List *options)
 	foreach(cell, options)
 	{
 		DefElem    *option = lfirst_node(DefElem, cell);
-		int			known = find_option(option->defname);
+		int			known = find_feed_option(option->defname);
 		const char *value = option->arg ? strVal(option->arg) : NULL;
 
 		if (seen & (1 << known))
@@ -319,8 +319,8 @@ es_feedoption_read(List *options)
 			ereport(ERROR,
 					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("option \"%s\" requires a value", option->defname));
-		read_value(result, known, value);
+		read_option_value(result, known, value);
 	}
-	check_frames(result);
+	check_frame_options(result);
 	return result;
 }

@@ -61,7 +61,7 @@ forget_group(void *arg)
 
 /* Gives the fold of this place in the query. */
 static Engine *
-get_engine(FunctionCallInfo fcinfo)
+get_fold_engine(FunctionCallInfo fcinfo)
 {
 	if (fcinfo->flinfo->fn_extra == NULL)
 		fcinfo->flinfo->fn_extra = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(Engine));
@@ -78,7 +78,7 @@ begin_group(FunctionCallInfo fcinfo, MemoryContext context)
 	es_call_require(fcinfo, 1, "reducer");
 	old = MemoryContextSwitchTo(context);
 	group = palloc0(sizeof(FoldGroup));
-	group->engine = get_engine(fcinfo);
+	group->engine = get_fold_engine(fcinfo);
 	group->context = context;
 	group->reducer = PG_GETARG_TEXT_P_COPY(1);
 	group->callback.func = forget_group;
@@ -90,7 +90,7 @@ begin_group(FunctionCallInfo fcinfo, MemoryContext context)
 
 /* Packs the state of the group that is loaded. */
 static void
-unload(Engine *engine)
+unload_group(Engine *engine)
 {
 	FoldGroup  *group = engine->loaded;
 	MemoryContext old;
@@ -114,7 +114,7 @@ unload(Engine *engine)
 
 /* Makes sure that the fold is by the reducer of a group; VE004 if there is none. */
 static void
-begin_fold(FunctionCallInfo fcinfo, Engine *engine, const text *reducer)
+begin_group_fold(FunctionCallInfo fcinfo, Engine *engine, const text *reducer)
 {
 	MemoryContext old;
 
@@ -136,14 +136,14 @@ begin_fold(FunctionCallInfo fcinfo, Engine *engine, const text *reducer)
 
 /* Puts the state of a group into the fold. */
 static void
-load(FunctionCallInfo fcinfo, FoldGroup *group)
+load_group(FunctionCallInfo fcinfo, FoldGroup *group)
 {
 	Engine	   *engine = group->engine;
 
 	if (engine->loaded == group)
 		return;
-	unload(engine);
-	begin_fold(fcinfo, engine, group->reducer);
+	unload_group(engine);
+	begin_group_fold(fcinfo, engine, group->reducer);
 	if (group->begun)
 		es_fold_load(engine->fold, &group->stored);
 	else
@@ -192,7 +192,7 @@ es_aggregate_transition(PG_FUNCTION_ARGS)
 		require_same_reducer(fcinfo, group);
 	if (PG_ARGISNULL(2))
 		PG_RETURN_POINTER(group);
-	load(fcinfo, group);
+	load_group(fcinfo, group);
 	if (!es_event_of_datum(PG_GETARG_DATUM(2), &event, values, isnull))
 		ereport(ERROR,
 				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -214,7 +214,7 @@ es_aggregate_result(PG_FUNCTION_ARGS)
 
 	if (group == NULL)
 		PG_RETURN_NULL();
-	load(fcinfo, group);
+	load_group(fcinfo, group);
 	state = es_fold_state_jsonb(group->engine->fold, &isnull);
 	if (isnull)
 		PG_RETURN_NULL();

@@ -113,7 +113,7 @@ typedef struct Rows
 
 /* Makes the descriptor of rows. */
 static TupleDesc
-make_row_desc(void)
+make_state_row_desc(void)
 {
 	TupleDesc	desc = CreateTemplateTupleDesc(Natts_row);
 
@@ -130,7 +130,7 @@ make_row_desc(void)
 
 /* Sends the row of a stream that was folded. */
 static void
-send_row(Work *work, const EsStream *stream)
+send_state_row(Work *work, const EsStream *stream)
 {
 	EsReplay   *replay = &work->replay;
 	bool		leaves = work->shared->leaves_snapshots && es_replay_leaves_snapshot(replay);
@@ -159,7 +159,7 @@ send_row(Work *work, const EsStream *stream)
 
 /* Puts a row into the leader's result. */
 static bool
-receive_row(TupleTableSlot *row, DestReceiver *dest)
+receive_state_row(TupleTableSlot *row, DestReceiver *dest)
 {
 	Rows	   *result = (Rows *) dest;
 	ReturnSetInfo *rsinfo = result->rsinfo;
@@ -184,7 +184,7 @@ receive_row(TupleTableSlot *row, DestReceiver *dest)
 
 /* Sets a process up for work. */
 static void
-begin_work(Work *work, Shared *shared, const EsReplay *replay, const text *category)
+begin_category_work(Work *work, Shared *shared, const EsReplay *replay, const text *category)
 {
 	const EsReducer *reducer = es_fold_reducer(replay->fold);
 	EsStreamScanOptions options = {.without_metadata = !reducer->wants_metadata,
@@ -199,12 +199,12 @@ begin_work(Work *work, Shared *shared, const EsReplay *replay, const text *categ
 	work->events = es_read_stream_begin(&options);
 	work->member = AllocSetContextCreate(CurrentMemoryContext, "eventstore category member",
 										 ALLOCSET_DEFAULT_SIZES);
-	work->row = MakeSingleTupleTableSlot(make_row_desc(), &TTSOpsVirtual);
+	work->row = MakeSingleTupleTableSlot(make_state_row_desc(), &TTSOpsVirtual);
 }
 
 /* Ends a process's work. */
 static void
-end_work(Work *work)
+end_category_work(Work *work)
 {
 	es_read_stream_end(work->events);
 	es_streams_end(work->streams);
@@ -214,7 +214,7 @@ end_work(Work *work)
 
 /* Folds one stream and sends its row. */
 static void
-fold_member(Work *work, const EsStream *stream)
+fold_category_stream(Work *work, const EsStream *stream)
 {
 	EsSnapshotBounds bounds = {.version = PG_INT64_MAX,.as_of = work->shared->as_of};
 	MemoryContext old = MemoryContextSwitchTo(work->member);
@@ -222,7 +222,7 @@ fold_member(Work *work, const EsStream *stream)
 	es_fold_reset(work->replay.fold);
 	es_read_stream_take(work->events, stream);
 	if (es_replay_stream(&work->replay, work->events, &bounds))
-		send_row(work, stream);
+		send_state_row(work, stream);
 	work->folded += work->replay.folded;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(work->member);
@@ -230,7 +230,7 @@ fold_member(Work *work, const EsStream *stream)
 
 /* Goes to the next chunk of ids that nobody has taken; false if there is none. */
 static bool
-take_chunk(Work *work)
+take_id_chunk(Work *work)
 {
 	Shared	   *shared = work->shared;
 	int64		first = pg_atomic_fetch_add_u64(&shared->next_id, shared->ids_a_chunk);
@@ -247,9 +247,9 @@ fold_chunks(Work *work)
 {
 	const EsStream *stream;
 
-	while (take_chunk(work))
+	while (take_id_chunk(work))
 		while ((stream = es_streams_next(work->streams)) != NULL)
-			fold_member(work, stream);
+			fold_category_stream(work, stream);
 }
 
 /* es_category_worker_main is a parallel worker of es_replay_category(). */
@@ -271,10 +271,10 @@ es_category_worker_main(dsm_segment *segment, shm_toc *toc)
 	{
 		EsReplay	replay = es_replay_by(fold);
 
-		begin_work(&work, shared, &replay, category);
+		begin_category_work(&work, shared, &replay, category);
 		work.dest->rStartup(work.dest, CMD_SELECT, work.row->tts_tupleDescriptor);
 		fold_chunks(&work);
-		end_work(&work);
+		end_category_work(&work);
 		es_replay_end(&replay);
 	}
 	work.dest->rShutdown(work.dest);
@@ -348,7 +348,7 @@ start_crew(Crew *crew, Work *work, const text *category, int nworkers)
 
 /* Takes one row that a worker has sent; false if there is none at the moment. */
 static bool
-take_row(Crew *crew, Rows *result)
+take_worker_row(Crew *crew, Rows *result)
 {
 	for (int tries = crew->nreaders; tries > 0 && crew->nreaders > 0; tries--)
 	{
@@ -362,7 +362,7 @@ take_row(Crew *crew, Rows *result)
 		if (tuple != NULL)
 		{
 			ExecStoreMinimalTuple(tuple, result->incoming, false);
-			(void) receive_row(result->incoming, &result->pub);
+			(void) receive_state_row(result->incoming, &result->pub);
 			return true;
 		}
 		if (done)
@@ -383,7 +383,7 @@ finish_crew(Crew *crew, Rows *result)
 	while (crew->nreaders > 0)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (take_row(crew, result) || crew->nreaders == 0)
+		if (take_worker_row(crew, result) || crew->nreaders == 0)
 			continue;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0, WAIT_EVENT_EXECUTE_GATHER);
 		ResetLatch(MyLatch);
@@ -395,18 +395,18 @@ finish_crew(Crew *crew, Rows *result)
 
 /* How many workers are to help. */
 static int
-count_workers(const Work *work)
+count_wanted_workers(const Work *work)
 {
 	return es_fold_reducer(work->replay.fold)->parallel_safe ? max_parallel_workers_per_gather : 0;
 }
 
 /* Folds all streams, with the help of workers if there is enough to do. */
 static void
-lead(Work *work, Rows *result, const text *category)
+lead_crew(Work *work, Rows *result, const text *category)
 {
 	const EsStream *stream = NULL;
 	Crew		crew = {0};
-	int			nworkers = count_workers(work);
+	int			nworkers = count_wanted_workers(work);
 
 	/* ids in the order of the index, until it is worth to start workers */
 	es_streams_range(work->streams, 1, work->shared->last_id);
@@ -414,18 +414,18 @@ lead(Work *work, Rows *result, const text *category)
 		   (stream = es_streams_next(work->streams)) != NULL)
 	{
 		pg_atomic_write_u64(&work->shared->next_id, stream->id + 1);
-		fold_member(work, stream);
+		fold_category_stream(work, stream);
 	}
 	if (stream == NULL)
 		return;
 	work->shared->ids_a_chunk = (work->shared->last_id - stream->id) / (CHUNKS * (nworkers + 1));
 	work->shared->ids_a_chunk = Min(Max(work->shared->ids_a_chunk, LEAST_IDS), MOST_IDS);
 	start_crew(&crew, work, category, nworkers);
-	while (take_chunk(work))
+	while (take_id_chunk(work))
 		while ((stream = es_streams_next(work->streams)) != NULL)
 		{
-			fold_member(work, stream);
-			while (take_row(&crew, result))
+			fold_category_stream(work, stream);
+			while (take_worker_row(&crew, result))
 				;
 		}
 	finish_crew(&crew, result);
@@ -433,7 +433,7 @@ lead(Work *work, Rows *result, const text *category)
 
 /* Leaves the snapshots that are due. */
 static void
-leave_snapshots(Tuplestorestate *due, const EsReducer *reducer, TupleDesc desc)
+leave_due_snapshots(Tuplestorestate *due, const EsReducer *reducer, TupleDesc desc)
 {
 	TupleTableSlot *row = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	MemoryContext one = AllocSetContextCreate(CurrentMemoryContext, "eventstore snapshot", ALLOCSET_DEFAULT_SIZES);
@@ -475,7 +475,7 @@ leave_snapshots(Tuplestorestate *due, const EsReducer *reducer, TupleDesc desc)
 Datum
 es_replay_category(PG_FUNCTION_ARGS)
 {
-	Rows		result = {.pub = {.receiveSlot = receive_row},.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo};
+	Rows		result = {.pub = {.receiveSlot = receive_state_row},.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo};
 	Shared		alone = {.as_of = es_replay_as_of_arg(fcinfo, 2)};
 	Work		work = {.dest = &result.pub};
 	EsReplay	replay;
@@ -496,17 +496,17 @@ es_replay_category(PG_FUNCTION_ARGS)
 
 	snapshot = es_rows_fresh_snapshot();
 	PushActiveSnapshot(snapshot);
-	begin_work(&work, &alone, &replay, category);
+	begin_category_work(&work, &alone, &replay, category);
 	result.incoming = MakeSingleTupleTableSlot(work.row->tts_tupleDescriptor, &TTSOpsMinimalTuple);
 	alone.last_id = es_streams_last(work.streams);
 	if (alone.last_id > 0)
-		lead(&work, &result, category);
+		lead_crew(&work, &result, category);
 	ExecDropSingleTupleTableSlot(result.incoming);
-	end_work(&work);
+	end_category_work(&work);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
 	if (result.due != NULL && es_replay_unchanged(replay.fold))
-		leave_snapshots(result.due, reducer, make_row_desc());
+		leave_due_snapshots(result.due, reducer, make_state_row_desc());
 	es_replay_end(&replay);
 	return (Datum) 0;
 }

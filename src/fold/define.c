@@ -1,13 +1,13 @@
 /*
  * define.c
- *		Creates, changes and drops reducers.
+ *		Creates, changes and drops reducers, and says when they leave snapshots.
  *
- * Rows are written through the heap and the indexes directly, past the guards
- * that keep everybody else out, by one transaction at a time: it holds
- * ShareRowExclusiveLock on eventstore.reducers to its end.  Readers are not
- * held up.  The change becomes known through a relcache invalidation of
- * eventstore.reducers: to the session itself at once, to others and to standbys
- * at commit.
+ * Rows are written past the guards that keep everybody else out (table/rows.c),
+ * by one transaction at a time: it holds ShareRowExclusiveLock on
+ * eventstore.reducers to its end, and then, if it drops snapshots, on
+ * eventstore.snapshots.  Readers are not held up.  The change becomes known
+ * through a relcache invalidation of eventstore.reducers: to the session itself
+ * at once, to others and to standbys at commit.
  */
 #include "fold/define.h"
 
@@ -53,7 +53,7 @@ PG_FUNCTION_INFO_V1(es_define_forget);
 
 /* Makes a change of the tables known, to this command's rest and, at commit, to all. */
 static void
-announce_change(Oid reducers)
+announce_reducer_change(Oid reducers)
 {
 	CacheInvalidateRelcacheByRelid(reducers);
 	CommandCounterIncrement();
@@ -64,7 +64,7 @@ announce_change(Oid reducers)
  * transactions and keeps later ones out until this one ends.
  */
 static Relation
-open_for_change(const char *command)
+open_reducers_for_change(const char *command)
 {
 	es_subscriber_prevent_write(command);
 	PreventCommandIfParallelMode(command);
@@ -73,7 +73,7 @@ open_for_change(const char *command)
 
 /* Fetches the argument that names a reducer of the user's. */
 static text *
-reducer_arg(FunctionCallInfo fcinfo, int argno)
+own_reducer_arg(FunctionCallInfo fcinfo, int argno)
 {
 	text	   *name;
 
@@ -137,9 +137,12 @@ on_unknown_arg(FunctionCallInfo fcinfo, int argno)
 	return on_unknown;
 }
 
-/* Tells whether a type is a session's own, as a temporary table's is: its name means another one elsewhere. */
+/*
+ * Tells whether a type is a session's own, as a temporary table's is: its name
+ * means another one elsewhere.
+ */
 static bool
-is_temporary(Oid type)
+is_temporary_type(Oid type)
 {
 	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
 	bool		temporary = HeapTupleIsValid(tuple) &&
@@ -169,7 +172,7 @@ state_type_arg(FunctionCallInfo fcinfo, int argno)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("a state cannot be of type %s", format_type_be(type)));
-	if (is_temporary(type))
+	if (is_temporary_type(type))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("type %s is a temporary one", format_type_be(type)),
@@ -188,7 +191,7 @@ state_type_arg(FunctionCallInfo fcinfo, int argno)
 Datum
 es_create_reducer(PG_FUNCTION_ARGS)
 {
-	text	   *name = reducer_arg(fcinfo, 0);
+	text	   *name = own_reducer_arg(fcinfo, 0);
 	Jsonb	   *initial = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	Oid			state_type = state_type_arg(fcinfo, 2);
 	char	   *on_unknown = on_unknown_arg(fcinfo, 3);
@@ -198,20 +201,20 @@ es_create_reducer(PG_FUNCTION_ARGS)
 	if (initial)
 		es_jsonsize_check_definition(initial, "initial");
 	(void) es_state_initial(initial, state_type, &isnull);
-	reducers = open_for_change("es_create_reducer()");
+	reducers = open_reducers_for_change("es_create_reducer()");
 	if (find_state_type(name) != NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_DUPLICATE_OBJECT),
 				errmsg("reducer \"%s\" already exists", text_to_cstring(name)));
 	insert_reducer(name, initial, state_type, on_unknown);
-	announce_change(RelationGetRelid(reducers));
+	announce_reducer_change(RelationGetRelid(reducers));
 	table_close(reducers, NoLock);
 	PG_RETURN_VOID();
 }
 
 /* Raises VE004 unless there is a reducer of that name, built in or not. */
 static void
-require_known(const text *name)
+require_known_reducer(const text *name)
 {
 	if (!es_resolve_is_builtin(text_to_cstring(name)) && find_state_type(name) == NULL)
 		es_reducer_report_unknown(name, NULL);
@@ -222,7 +225,7 @@ require_known(const text *name)
  * that the snapshots there are were dropped.
  */
 static void
-put_policy(const text *reducer, const int *every, bool drops)
+put_snapshot_policy(const text *reducer, const int *every, bool drops)
 {
 	Datum		values[Natts_policies] = {PointerGetDatum(reducer)};
 	bool		isnull[Natts_policies] = {false};
@@ -246,8 +249,8 @@ put_policy(const text *reducer, const int *every, bool drops)
 Datum
 es_drop_reducer(PG_FUNCTION_ARGS)
 {
-	text	   *name = reducer_arg(fcinfo, 0);
-	Relation	reducers = open_for_change("es_drop_reducer()");
+	text	   *name = own_reducer_arg(fcinfo, 0);
+	Relation	reducers = open_reducers_for_change("es_drop_reducer()");
 	int			none = 0;
 	Datum		key = PointerGetDatum(name);
 
@@ -257,9 +260,9 @@ es_drop_reducer(PG_FUNCTION_ARGS)
 		es_define_drop_hook(name);
 	(void) es_rows_take_away(&es_reducer_table_shape, &key, 1);
 	(void) es_rows_take_away(&es_reducer_handlers_shape, &key, 1);
-	put_policy(name, &none, true);
+	put_snapshot_policy(name, &none, true);
 	es_snapshot_drop(name);
-	announce_change(RelationGetRelid(reducers));
+	announce_reducer_change(RelationGetRelid(reducers));
 	table_close(reducers, NoLock);
 	PG_RETURN_VOID();
 }
@@ -282,7 +285,7 @@ require_reducer(const text *name)
 
 /* Raises 22023 unless a function can be a handler for states of a type. */
 static void
-require_fit(Oid function, const text *reducer, Oid state_type)
+require_fitting_handler(Oid function, const text *reducer, Oid state_type)
 {
 	EsSignature with_event = es_reducer_signature(state_type, true);
 	EsSignature with_data = es_reducer_signature(state_type, false);
@@ -302,7 +305,7 @@ require_fit(Oid function, const text *reducer, Oid state_type)
 
 /* Writes a handler's row, over the one that is there: a function's signature, or operations. */
 static void
-put_handler(const text *reducer, const text *type, const char *signature, const Jsonb *ops)
+put_handler_row(const text *reducer, const text *type, const char *signature, const Jsonb *ops)
 {
 	Datum		values[Natts_handlers];
 	bool		isnull[Natts_handlers] = {false};
@@ -327,7 +330,7 @@ put_handler(const text *reducer, const text *type, const char *signature, const 
 Datum
 es_register_reducer(PG_FUNCTION_ARGS)
 {
-	text	   *name = reducer_arg(fcinfo, 0);
+	text	   *name = own_reducer_arg(fcinfo, 0);
 	text	   *type;
 	Oid			function;
 	Relation	reducers;
@@ -338,11 +341,11 @@ es_register_reducer(PG_FUNCTION_ARGS)
 	function = PG_GETARG_OID(2);
 	es_names_check_type(type);
 
-	reducers = open_for_change("es_register_reducer()");
-	require_fit(function, name, require_reducer(name));
+	reducers = open_reducers_for_change("es_register_reducer()");
+	require_fitting_handler(function, name, require_reducer(name));
 	es_handler_require_execute(function);
-	put_handler(name, type, es_handler_signature(function), NULL);
-	announce_change(RelationGetRelid(reducers));
+	put_handler_row(name, type, es_handler_signature(function), NULL);
+	announce_reducer_change(RelationGetRelid(reducers));
 	table_close(reducers, NoLock);
 	PG_RETURN_VOID();
 }
@@ -356,7 +359,7 @@ es_register_reducer(PG_FUNCTION_ARGS)
 Datum
 es_register_reducer_ops(PG_FUNCTION_ARGS)
 {
-	text	   *name = reducer_arg(fcinfo, 0);
+	text	   *name = own_reducer_arg(fcinfo, 0);
 	text	   *type;
 	Jsonb	   *ops;
 	Oid			state_type;
@@ -370,15 +373,15 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 	es_jsonsize_check_definition(ops, "ops");
 	(void) es_opcompile_document(ops);
 
-	reducers = open_for_change("es_register_reducer_ops()");
+	reducers = open_reducers_for_change("es_register_reducer_ops()");
 	state_type = require_reducer(name);
 	if (state_type != JSONBOID)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("operations cannot change the states of reducer \"%s\"", text_to_cstring(name)),
 				errdetail("They are of type %s, not jsonb.", format_type_be(state_type)));
-	put_handler(name, type, NULL, ops);
-	announce_change(RelationGetRelid(reducers));
+	put_handler_row(name, type, NULL, ops);
+	announce_reducer_change(RelationGetRelid(reducers));
 	table_close(reducers, NoLock);
 	PG_RETURN_VOID();
 }
@@ -402,11 +405,11 @@ es_snapshot_every(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("events must be at least 1, or NULL for no snapshots"));
-	reducers = open_for_change("es_snapshot_every()");
-	require_known(name);
+	reducers = open_reducers_for_change("es_snapshot_every()");
+	require_known_reducer(name);
 	every = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
-	put_policy(name, &every, false);
-	announce_change(RelationGetRelid(reducers));
+	put_snapshot_policy(name, &every, false);
+	announce_reducer_change(RelationGetRelid(reducers));
 	table_close(reducers, NoLock);
 	PG_RETURN_VOID();
 }
@@ -426,16 +429,19 @@ es_drop_snapshots(PG_FUNCTION_ARGS)
 
 	es_call_require(fcinfo, 0, "reducer");
 	name = PG_GETARG_TEXT_PP(0);
-	reducers = open_for_change("es_drop_snapshots()");
-	require_known(name);
-	put_policy(name, NULL, true);
+	reducers = open_reducers_for_change("es_drop_snapshots()");
+	require_known_reducer(name);
+	put_snapshot_policy(name, NULL, true);
 	es_snapshot_drop(name);
-	announce_change(RelationGetRelid(reducers));
+	announce_reducer_change(RelationGetRelid(reducers));
 	table_close(reducers, NoLock);
 	PG_RETURN_VOID();
 }
 
-/* eventstore.forget_reducers() is the row trigger for rows that others insert: a restore, a subscription. */
+/*
+ * eventstore.forget_reducers() is the row trigger for rows that others insert: a
+ * restore, a subscription.
+ */
 Datum
 es_define_forget(PG_FUNCTION_ARGS)
 {

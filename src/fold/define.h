@@ -7,7 +7,10 @@
 
 #include "base/base.h"
 
-/* Raises if a reducer must not be dropped.  Set by the part, above us, that has users of reducers. */
+/*
+ * Raises if a reducer must not be dropped.  Set by the part, above us, that has
+ * users of reducers.
+ */
 extern void (*es_define_drop_hook) (const text *reducer);
 
 #endif							/* ES_FOLD_DEFINE_H */

@@ -1,6 +1,12 @@
 /*
  * fingerprint.c
  *		Fingerprints of reducers: what snapshots depend on.
+ *
+ * A fingerprint is a digest of all that a reducer's states depend on and PostgreSQL
+ * can see: the reducer's row, its handlers with the source of their functions, the
+ * upcasters of the types that it handles, what the state's type is made of, and, if
+ * it calls functions, the settings that they run with.  What a handler calls is not
+ * in it.  It has no OIDs, so it survives a dump.
  */
 #include "fold/fingerprint.h"
 
@@ -18,7 +24,7 @@
 
 /* Adds a part of what a fingerprint is of; its length keeps parts apart. */
 static void
-add_part(pg_cryptohash_ctx *hash, const char *part, int len)
+add_fingerprint_part(pg_cryptohash_ctx *hash, const char *part, int len)
 {
 	int32		prefix = pg_hton32(len);
 
@@ -29,23 +35,20 @@ add_part(pg_cryptohash_ctx *hash, const char *part, int len)
 
 /* Adds a handler to what a fingerprint is of. */
 static void
-add_handler(pg_cryptohash_ctx *hash, const char *type, const Jsonb *source, const EsFunction *function)
+add_fingerprint_handler(pg_cryptohash_ctx *hash, const char *type, const Jsonb *source, const EsFunction *function)
 {
 	StringInfoData description;
 
-	add_part(hash, type, strlen(type));
+	add_fingerprint_part(hash, type, strlen(type));
 	initStringInfo(&description);
 	if (source != NULL)
 		JsonbToCString(&description, (JsonbContainer *) &source->root, VARSIZE(source));
 	else
 		es_handler_describe(&description, function);
-	add_part(hash, description.data, description.len);
+	add_fingerprint_part(hash, description.data, description.len);
 }
 
-/*
- * es_fingerprint_compute computes the fingerprint of a reducer: a digest of all that its states depend
- * on and PostgreSQL can see.  It has no OIDs, so it survives a dump.
- */
+/* es_fingerprint_compute computes the fingerprint of a reducer that is otherwise complete. */
 void
 es_fingerprint_compute(EsReducer *reducer)
 {
@@ -62,13 +65,13 @@ es_fingerprint_compute(EsReducer *reducer)
 		es_settings_describe(&head);
 	if (reducer->initial != NULL)
 		JsonbToCString(&head, (JsonbContainer *) &reducer->initial->root, VARSIZE(reducer->initial));
-	add_part(hash, head.data, head.len);
+	add_fingerprint_part(hash, head.data, head.len);
 	for (int i = 0; i < reducer->nhandlers; i++)
 	{
 		const EsHandler *handler = &reducer->handlers[i];
 
 		if (handler->kind == ES_HANDLER_FUNCTION || handler->kind == ES_HANDLER_OPS)
-			add_handler(hash, handler->type, handler->source, &handler->function);
+			add_fingerprint_handler(hash, handler->type, handler->source, &handler->function);
 	}
 	for (int i = 0; i < reducer->upcasters->count; i++)
 	{
@@ -77,8 +80,8 @@ es_fingerprint_compute(EsReducer *reducer)
 
 		if (!es_reducer_wants_upcaster(reducer, upcaster))
 			continue;
-		add_part(hash, (const char *) &version, sizeof(version));
-		add_handler(hash, upcaster->type, upcaster->source, &upcaster->function);
+		add_fingerprint_part(hash, (const char *) &version, sizeof(version));
+		add_fingerprint_handler(hash, upcaster->type, upcaster->source, &upcaster->function);
 	}
 	if (pg_cryptohash_final(hash, reducer->fingerprint, sizeof(reducer->fingerprint)) < 0)
 		elog(ERROR, "could not compute a fingerprint: %s", pg_cryptohash_error(hash));

@@ -71,9 +71,7 @@ struct EsFold
 	EsEvent		last;
 };
 
-/*
- * es_fold_begin starts a fold; NULL if there is no such reducer.
- */
+/* es_fold_begin starts a fold; NULL if there is no such reducer. */
 EsFold *
 es_fold_begin(const text *reducer)
 {
@@ -128,9 +126,7 @@ es_fold_end(EsFold *fold)
 	MemoryContextDelete(fold->context);
 }
 
-/*
- * Switches to where a new state goes; leave_next_state ends it.
- */
+/* Switches to where a new state goes; leave_next_state ends it. */
 static MemoryContext
 enter_next_state(EsFold *fold)
 {
@@ -149,7 +145,7 @@ leave_next_state(EsFold *fold, MemoryContext old, StateForm form)
 
 /* Copies a stored value, which afterwards needs nothing from its table. */
 static Datum
-copy_stored(Datum stored)
+copy_stored_value(Datum stored)
 {
 	return PointerGetDatum(PG_DETOAST_DATUM_COPY(stored));
 }
@@ -232,7 +228,10 @@ es_fold_state(EsFold *fold, bool *isnull)
 	pg_unreachable();
 }
 
-/* es_fold_state_jsonb gives the state as jsonb, which for other types is what to_jsonb makes of it. */
+/*
+ * es_fold_state_jsonb gives the state as jsonb, which for other types is what
+ * to_jsonb makes of it.
+ */
 Datum
 es_fold_state_jsonb(EsFold *fold, bool *isnull)
 {
@@ -243,7 +242,10 @@ es_fold_state_jsonb(EsFold *fold, bool *isnull)
 	return es_state_to_jsonb(state, fold->reducer->state_type);
 }
 
-/* es_fold_store gives the state in the form in which states are stored, in the current memory context. */
+/*
+ * es_fold_store gives the state in the form in which states are stored, in the
+ * current memory context.
+ */
 void
 es_fold_store(EsFold *fold, EsStoredState *stored)
 {
@@ -271,7 +273,7 @@ es_fold_load(EsFold *fold, const EsStoredState *stored)
 	if (stored->isnull)
 		fold->value = (Datum) 0;
 	else if (fold->reducer->state_type == JSONBOID)
-		fold->value = copy_stored(JsonbPGetDatum(stored->json));
+		fold->value = copy_stored_value(JsonbPGetDatum(stored->json));
 	else
 		fold->value = es_state_from_text(stored->text, fold->reducer->state_type);
 	MemoryContextSwitchTo(old);
@@ -279,7 +281,7 @@ es_fold_load(EsFold *fold, const EsStoredState *stored)
 
 /* Makes sure that the state is a tree; NULL is one without a value. */
 static void
-make_tree(EsFold *fold)
+make_state_tree(EsFold *fold)
 {
 	bool		isnull;
 	Datum		state;
@@ -301,15 +303,15 @@ make_tree(EsFold *fold)
 
 /* Runs operations on the state. */
 static void
-apply_ops(EsFold *fold, const EsOps *ops, const EsEvent *event)
+apply_handler_ops(EsFold *fold, const EsOps *ops, const EsEvent *event)
 {
-	make_tree(fold);
+	make_state_tree(fold);
 	es_ops_apply(ops, &fold->tree, event, fold->states[fold->current]);
 }
 
 /* Lets the state be the number of events. */
 static void
-apply_count(EsFold *fold)
+apply_event_count(EsFold *fold)
 {
 	if (fold->form != FORM_COUNT)
 		fold->count = fold->isnull ? 0 : count_of_jsonb(DatumGetJsonbP(fold->value));
@@ -319,21 +321,21 @@ apply_count(EsFold *fold)
 
 /* Lets the state be the event. */
 static void
-apply_last(EsFold *fold, const EsEvent *event)
+apply_last_event(EsFold *fold, const EsEvent *event)
 {
 	MemoryContext old = enter_next_state(fold);
 
 	fold->last = *event;
-	fold->last.stream = copy_stored(event->stream);
-	fold->last.type = copy_stored(event->type);
-	fold->last.data = copy_stored(event->data);
-	fold->last.metadata = copy_stored(event->metadata);
+	fold->last.stream = copy_stored_value(event->stream);
+	fold->last.type = copy_stored_value(event->type);
+	fold->last.data = copy_stored_value(event->data);
+	fold->last.metadata = copy_stored_value(event->metadata);
 	leave_next_state(fold, old, FORM_EVENT);
 }
 
 /* Keeps what a function returned; it may be, or point into, anything. */
 static void
-keep_value(EsFold *fold, Datum value, bool isnull)
+keep_function_value(EsFold *fold, Datum value, bool isnull)
 {
 	MemoryContext old;
 
@@ -346,7 +348,7 @@ keep_value(EsFold *fold, Datum value, bool isnull)
 	else if (fold->reducer->state_len == -1 &&
 			 VARATT_IS_EXTERNAL(DatumGetPointer(value)) &&
 			 !VARATT_IS_EXTERNAL_EXPANDED(DatumGetPointer(value)))
-		value = copy_stored(value);
+		value = copy_stored_value(value);
 	else
 		value = datumCopy(value, fold->reducer->state_byval, fold->reducer->state_len);
 	fold->value = value;
@@ -359,7 +361,7 @@ keep_value(EsFold *fold, Datum value, bool isnull)
  * function is not called with a state that is NULL, which stays so.
  */
 static void
-apply_function(EsFold *fold, const EsHandler *handler, const EsEvent *event)
+apply_handler_function(EsFold *fold, const EsHandler *handler, const EsEvent *event)
 {
 	LOCAL_FCINFO(fcinfo, 2);
 	FmgrInfo   *flinfo = es_handler_ready(fold->calls, handler - fold->reducer->handlers, &handler->function);
@@ -374,12 +376,12 @@ apply_function(EsFold *fold, const EsHandler *handler, const EsEvent *event)
 	fcinfo->args[1].value = handler->takes_event ? es_event_datum(event) : event->data;
 	fcinfo->args[1].isnull = false;
 	result = es_handler_invoke(fcinfo);
-	keep_value(fold, result, fcinfo->isnull);
+	keep_function_value(fold, result, fcinfo->isnull);
 }
 
 /* Names the event in the context of errors. */
 static void
-describe_event(void *arg)
+describe_folded_event(void *arg)
 {
 	const EsFold *fold = arg;
 	text	   *stream = DatumGetTextPP(fold->event->stream);
@@ -395,7 +397,7 @@ describe_event(void *arg)
 
 /* Finds the handler of an event; NULL for one that is ignored. */
 static const EsHandler *
-find_handler(const EsReducer *reducer, const EsEvent *event)
+find_event_handler(const EsReducer *reducer, const EsEvent *event)
 {
 	text	   *type = DatumGetTextPP(event->type);
 	const EsHandler *handler = es_reducer_handler(reducer, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
@@ -411,21 +413,21 @@ find_handler(const EsReducer *reducer, const EsEvent *event)
 
 /* Hands an event to its handler. */
 static void
-dispatch(EsFold *fold, const EsHandler *handler, const EsEvent *event)
+dispatch_event(EsFold *fold, const EsHandler *handler, const EsEvent *event)
 {
 	switch (handler->kind)
 	{
 		case ES_HANDLER_FUNCTION:
-			apply_function(fold, handler, event);
+			apply_handler_function(fold, handler, event);
 			break;
 		case ES_HANDLER_OPS:
-			apply_ops(fold, handler->ops, event);
+			apply_handler_ops(fold, handler->ops, event);
 			break;
 		case ES_HANDLER_COUNT:
-			apply_count(fold);
+			apply_event_count(fold);
 			break;
 		case ES_HANDLER_LAST:
-			apply_last(fold, event);
+			apply_last_event(fold, event);
 			break;
 	}
 }
@@ -444,20 +446,20 @@ es_fold_apply(EsFold *fold, const EsEvent *event)
 	MemoryContextReset(fold->scratch);
 	old = MemoryContextSwitchTo(fold->scratch);
 	fold->event = event;
-	callback.callback = describe_event;
+	callback.callback = describe_folded_event;
 	callback.arg = fold;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-	handler = find_handler(fold->reducer, event);
+	handler = find_event_handler(fold->reducer, event);
 	if (handler != NULL && fold->reducer->upcasters->count > 0)
 	{
 		EsEvent		newest = *event;
 
 		es_upcast_event(fold->reducer->upcasters, fold->upcasts, &newest);
-		dispatch(fold, handler, &newest);
+		dispatch_event(fold, handler, &newest);
 	}
 	else if (handler != NULL)
-		dispatch(fold, handler, event);
+		dispatch_event(fold, handler, event);
 	error_context_stack = callback.previous;
 	MemoryContextSwitchTo(old);
 }

@@ -8,13 +8,14 @@
  * needed.
  *
  * What a name stands for is kept by those who have looked it up.  Whatever could
- * change that (functions, types, schemas, and the tables that are watched)
- * raises the generation; with another generation all has to be looked up again.
+ * change that (functions, types and their labels, schemas, the tables that are
+ * watched, the configuration whose settings handlers run with) raises the
+ * generation; with another generation all has to be looked up again.
  *
  * Handlers run as the current user, who needs EXECUTE.  Where somebody else has
  * called them with that user's rights, as in a projection, only such are called as
- * nobody could use to get these rights.  What one raises comes
- * out as VE009, with the original message, SQLSTATE and detail.
+ * nobody could use to get these rights.  What one raises comes out as VE009, with
+ * the original message, SQLSTATE and detail.
  */
 #include "fold/handler.h"
 
@@ -178,16 +179,16 @@ es_handler_require_execute(Oid function)
  * the role itself may become: that makes it no friend of theirs.
  */
 static bool
-trusts(Oid role, Oid owner)
+role_trusts_owner(Oid role, Oid owner)
 {
 	return owner == role || superuser_arg(owner) || es_may_become(owner, role);
 }
 
 /* Raises 42501 unless the current user trusts the owner of an object. */
 static void
-require_trust(Oid owner, const char *kind, const char *name)
+require_trusted_owner(Oid owner, const char *kind, const char *name)
 {
-	if (trusts(GetUserId(), owner))
+	if (role_trusts_owner(GetUserId(), owner))
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -211,10 +212,13 @@ es_handler_require_trusted(Oid function)
 		elog(ERROR, "cache lookup failed for function %u", function);
 	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
 	ReleaseSysCache(tuple);
-	require_trust(owner, "function", format_procedure(function));
+	require_trusted_owner(owner, "function", format_procedure(function));
 }
 
-/* es_handler_require_trusted_type is the same for a type, which may have functions, as in a domain's CHECK. */
+/*
+ * es_handler_require_trusted_type is the same for a type, which may have functions,
+ * as in a domain's CHECK.
+ */
 void
 es_handler_require_trusted_type(Oid type)
 {
@@ -225,7 +229,7 @@ es_handler_require_trusted_type(Oid type)
 		elog(ERROR, "cache lookup failed for type %u", type);
 	owner = ((Form_pg_type) GETSTRUCT(tuple))->typowner;
 	ReleaseSysCache(tuple);
-	require_trust(owner, "type", format_type_be(type));
+	require_trusted_owner(owner, "type", format_type_be(type));
 }
 
 /* es_handler_may_execute tells whether the current user may call a function; true if it is gone. */
@@ -374,7 +378,7 @@ es_handler_ready(EsCalls *calls, int number, const EsFunction *function)
 
 /* Gives the value of a column of pg_proc as text; "" if it is null. */
 static char *
-column_text(HeapTuple tuple, AttrNumber column, Oid output)
+read_column_text(HeapTuple tuple, AttrNumber column, Oid output)
 {
 	bool		isnull;
 	Datum		value = SysCacheGetAttr(PROCOID, tuple, column, &isnull);
@@ -398,10 +402,10 @@ es_handler_describe(StringInfo out, const EsFunction *function)
 		return;
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 	appendStringInfo(out, "%s;%d;%d;%s;%s;%s;%s;", get_language_name(proc->prolang, false), proc->proisstrict,
-					 proc->prosecdef, column_text(tuple, Anum_pg_proc_proargnames, F_ARRAY_OUT),
-					 column_text(tuple, Anum_pg_proc_prosrc, F_TEXTOUT),
-					 column_text(tuple, Anum_pg_proc_probin, F_TEXTOUT),
-					 column_text(tuple, Anum_pg_proc_proconfig, F_ARRAY_OUT));
+					 proc->prosecdef, read_column_text(tuple, Anum_pg_proc_proargnames, F_ARRAY_OUT),
+					 read_column_text(tuple, Anum_pg_proc_prosrc, F_TEXTOUT),
+					 read_column_text(tuple, Anum_pg_proc_probin, F_TEXTOUT),
+					 read_column_text(tuple, Anum_pg_proc_proconfig, F_ARRAY_OUT));
 	if (!heap_attisnull(tuple, Anum_pg_proc_prosqlbody, NULL))
 		appendStringInfoString(out, TextDatumGetCString(DirectFunctionCall1(pg_get_function_sqlbody,
 																			ObjectIdGetDatum(function->oid))));

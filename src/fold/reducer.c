@@ -42,19 +42,19 @@ const EsShape es_reducer_policies_shape = ES_SHAPE(&policies_table, &policies_by
 
 /* Orders event types for look-up. */
 static int
-compare_types(const char *a, int alen, const char *b, int blen)
+compare_event_types(const char *a, int alen, const char *b, int blen)
 {
 	return alen != blen ? alen - blen : memcmp(a, b, alen);
 }
 
-/* compare_types for qsort. */
+/* compare_event_types for qsort. */
 static int
 compare_handlers(const void *a, const void *b)
 {
 	const EsHandler *left = a;
 	const EsHandler *right = b;
 
-	return compare_types(left->type, left->type_len, right->type, right->type_len);
+	return compare_event_types(left->type, left->type_len, right->type, right->type_len);
 }
 
 /* es_reducer_sort_handlers puts a reducer's handlers in the order that they are looked up by. */
@@ -75,7 +75,7 @@ es_reducer_handler(const EsReducer *reducer, const char *type, int len)
 	{
 		int			middle = (low + high) / 2;
 		const EsHandler *handler = &reducer->handlers[middle];
-		int			order = compare_types(type, len, handler->type, handler->type_len);
+		int			order = compare_event_types(type, len, handler->type, handler->type_len);
 
 		if (order == 0)
 			return handler;
@@ -104,7 +104,10 @@ es_reducer_report_unknown(const text *name, const char *hint)
 			hint ? errhint("%s", hint) : 0);
 }
 
-/* es_reducer_report_gone raises VE004 for a handler whose function was dropped, or is another one now. */
+/*
+ * es_reducer_report_gone raises VE004 for a handler whose function was dropped, or
+ * is another one now.
+ */
 void
 es_reducer_report_gone(const EsReducer *reducer, const EsHandler *handler)
 {
@@ -117,7 +120,10 @@ es_reducer_report_gone(const EsReducer *reducer, const EsHandler *handler)
 			errhint("Create the function again, or register another one with es_register_reducer."));
 }
 
-/* es_reducer_signature tells what a handler must look like that takes the event, or only its data. */
+/*
+ * es_reducer_signature tells what a handler must look like that takes the event, or
+ * only its data.
+ */
 EsSignature
 es_reducer_signature(Oid state_type, bool takes_event)
 {

@@ -18,9 +18,7 @@
 #include "table/columns.h"
 #include "table/rows.h"
 
-/*
- * Columns of the tables, as in reducer.sql.
- */
+/* Columns of the tables, as in reducer.sql. */
 #define Anum_reducers_reducer			1
 #define Anum_reducers_initial			2
 #define Anum_reducers_state_type		3

@@ -5,7 +5,8 @@
  * Every function reads the streams as they are when it is called, whatever the
  * isolation level, with this transaction's own events.  One state at a time is
  * in memory, besides what the result's tuplestore keeps there.  No locks are
- * taken but those of reading.
+ * taken but those of reading and, where a snapshot is left, one on
+ * eventstore.snapshots, that writers share, to the end of the transaction.
  *
  * A replay begins at the newest snapshot that is within its bounds, if there is
  * one (snapshot.c), and leaves one if it has folded more events than the
@@ -100,7 +101,7 @@ es_replay_begin(const text *named, const text *category)
 
 /* Gives the category of a stream's name. */
 static text *
-category_of(const text *stream)
+category_of_stream(const text *stream)
 {
 	const char *name = VARDATA_ANY(stream);
 
@@ -109,9 +110,9 @@ category_of(const text *stream)
 
 /* Begins the replay that an SQL function is asked for, by the reducer that an argument names. */
 static EsReplay
-begin_replay(FunctionCallInfo fcinfo, int argno, const text *stream)
+begin_replay_by_arg(FunctionCallInfo fcinfo, int argno, const text *stream)
 {
-	return es_replay_begin(PG_ARGISNULL(argno) ? NULL : PG_GETARG_TEXT_PP(argno), category_of(stream));
+	return es_replay_begin(PG_ARGISNULL(argno) ? NULL : PG_GETARG_TEXT_PP(argno), category_of_stream(stream));
 }
 
 /* Raises 55000 for a truncated stream without a snapshot to begin at. */
@@ -177,7 +178,10 @@ replay_event(EsReplay *replay, const EsSnapshotBounds *bounds)
 	return true;
 }
 
-/* es_replay_stream folds the stream that a scan is at the start of; false if there is nothing to fold. */
+/*
+ * es_replay_stream folds the stream that a scan is at the start of; false if there
+ * is nothing to fold.
+ */
 bool
 es_replay_stream(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds)
 {
@@ -206,7 +210,10 @@ es_replay_unchanged(const EsFold *fold)
 	return same;
 }
 
-/* es_replay_leaves_snapshot tells whether a replay has folded so much that the next one should begin where it ended. */
+/*
+ * es_replay_leaves_snapshot tells whether a replay has folded so much that the next
+ * one should begin where it ended.
+ */
 bool
 es_replay_leaves_snapshot(const EsReplay *replay)
 {
@@ -217,15 +224,18 @@ es_replay_leaves_snapshot(const EsReplay *replay)
 
 /* Leaves a snapshot where a replay has ended. */
 static void
-leave_snapshot(EsReplay *replay, bool wait)
+leave_replay_snapshot(EsReplay *replay, bool wait)
 {
 	es_fold_store(replay->fold, &replay->at.state);
 	es_snapshot_write(es_fold_reducer(replay->fold), &replay->at, wait);
 }
 
-/* Replays a stream by name, and leaves a snapshot if that is due; false if there is nothing to fold. */
+/*
+ * Replays a stream by name, and leaves a snapshot if that is due; false if there is
+ * nothing to fold.
+ */
 static bool
-replay_named(EsReplay *replay, const text *stream, const EsSnapshotBounds *bounds)
+replay_named_stream(EsReplay *replay, const text *stream, const EsSnapshotBounds *bounds)
 {
 	EsStreamScanOptions options = {.stream = stream,
 		.without_metadata = !es_fold_reducer(replay->fold)->wants_metadata
@@ -236,7 +246,7 @@ replay_named(EsReplay *replay, const text *stream, const EsSnapshotBounds *bound
 	es_read_stream_end(scan);
 	if (found && es_replay_leaves_snapshot(replay) && es_snapshot_may_write() &&
 		es_snapshot_may_leave(es_fold_reducer(replay->fold)) && es_replay_unchanged(replay->fold))
-		leave_snapshot(replay, false);
+		leave_replay_snapshot(replay, false);
 	return found;
 }
 
@@ -251,7 +261,7 @@ es_replay_check_type(TupleDesc desc)
 
 /* Adds a row with the present state to a result. */
 static void
-emit_state(ReturnSetInfo *result, const text *stream, EsReplay *replay)
+emit_state_row(ReturnSetInfo *result, const text *stream, EsReplay *replay)
 {
 	Datum		values[Natts_es_state];
 	bool		isnull[Natts_es_state] = {false};
@@ -279,19 +289,19 @@ es_replay(PG_FUNCTION_ARGS)
 	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 2, "until_version", PG_INT64_MAX),
 		.as_of = es_replay_as_of_arg(fcinfo, 3)
 	};
-	EsReplay	replay = begin_replay(fcinfo, 1, stream);
+	EsReplay	replay = begin_replay_by_arg(fcinfo, 1, stream);
 
 	InitMaterializedSRF(fcinfo, 0);
 	es_replay_check_type(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc);
-	if (replay_named(&replay, stream, &bounds))
-		emit_state((ReturnSetInfo *) fcinfo->resultinfo, stream, &replay);
+	if (replay_named_stream(&replay, stream, &bounds))
+		emit_state_row((ReturnSetInfo *) fcinfo->resultinfo, stream, &replay);
 	es_replay_end(&replay);
 	return (Datum) 0;
 }
 
 /* Goes to where the steps begin. */
 static void
-skip_steps(EsReplay *replay, EsStreamScan *scan, int64 from_version)
+skip_replay_steps(EsReplay *replay, EsStreamScan *scan, int64 from_version)
 {
 	const EsStream *stream = es_read_stream_of(scan);
 	int64		first = stream ? Max(from_version, stream->truncated_before) : from_version;
@@ -316,7 +326,7 @@ es_replay_steps(PG_FUNCTION_ARGS)
 	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 3, "until_version", PG_INT64_MAX),
 		.as_of = DT_NOEND
 	};
-	EsReplay	replay = begin_replay(fcinfo, 1, options.stream);
+	EsReplay	replay = begin_replay_by_arg(fcinfo, 1, options.stream);
 	MemoryContext step = AllocSetContextCreate(CurrentMemoryContext, "eventstore step",
 											   ALLOCSET_DEFAULT_SIZES);
 	EsStreamScan *scan;
@@ -324,13 +334,13 @@ es_replay_steps(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	es_replay_check_type(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc);
 	scan = es_read_stream_begin(&options);
-	skip_steps(&replay, scan, Max(from_version, 1));
+	skip_replay_steps(&replay, scan, Max(from_version, 1));
 	es_read_stream_limit(scan, bounds.version);
 	while (replay_event(&replay, &bounds))
 	{
 		MemoryContext old = MemoryContextSwitchTo(step);
 
-		emit_state((ReturnSetInfo *) fcinfo->resultinfo, options.stream, &replay);
+		emit_state_row((ReturnSetInfo *) fcinfo->resultinfo, options.stream, &replay);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(step);
 	}
@@ -344,7 +354,7 @@ es_replay_steps(PG_FUNCTION_ARGS)
  * or any row type if it is a jsonb.
  */
 static void
-require_type(const EsFold *fold, Oid wanted)
+require_state_type(const EsFold *fold, Oid wanted)
 {
 	Oid			type = es_fold_reducer(fold)->state_type;
 
@@ -363,12 +373,12 @@ require_type(const EsFold *fold, Oid wanted)
 }
 
 /*
- * Gives a fold's state as a type that require_type has let pass, in the current
+ * Gives a fold's state as a type that require_state_type has let pass, in the current
  * memory context.  The members of a jsonb are laid over the row in the second
  * argument, if there is one.
  */
 static Datum
-state_as(FunctionCallInfo fcinfo, EsFold *fold, Oid wanted, bool *isnull)
+give_state_as(FunctionCallInfo fcinfo, EsFold *fold, Oid wanted, bool *isnull)
 {
 	Datum		state = es_fold_state(fold, isnull);
 	int16		len;
@@ -400,14 +410,14 @@ es_replay_as(PG_FUNCTION_ARGS)
 	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 3, "until_version", PG_INT64_MAX),
 		.as_of = es_replay_as_of_arg(fcinfo, 4)
 	};
-	EsReplay	replay = begin_replay(fcinfo, 2, stream);
+	EsReplay	replay = begin_replay_by_arg(fcinfo, 2, stream);
 	Oid			wanted = get_fn_expr_argtype(fcinfo->flinfo, 1);
 	Datum		result = (Datum) 0;
 	bool		isnull = true;
 
-	require_type(replay.fold, wanted);
-	if (replay_named(&replay, stream, &bounds))
-		result = state_as(fcinfo, replay.fold, wanted, &isnull);
+	require_state_type(replay.fold, wanted);
+	if (replay_named_stream(&replay, stream, &bounds))
+		result = give_state_as(fcinfo, replay.fold, wanted, &isnull);
 	es_replay_end(&replay);
 	if (isnull)
 		PG_RETURN_NULL();
@@ -418,16 +428,16 @@ es_replay_as(PG_FUNCTION_ARGS)
  * es_snapshot(stream text, reducer text) leaves a snapshot of a stream as it is
  * and gives its version; 0 if there is nothing to fold.  NULL reducer: the one
  * named like the stream's category.  One with functions that may depend on who
- * calls them, by the search_path's "$user", is for the store's owner (42501); a reducer that changes
- * meanwhile is 40001.  Waits for those who leave or drop snapshots; a rollback
- * undoes it.  Otherwise like es_replay.
+ * calls them, by the search_path's "$user", is for the store's owner (42501); a
+ * reducer that changes meanwhile is 40001.  Waits for those who leave or drop
+ * snapshots; a rollback undoes it.  Otherwise like es_replay.
  */
 Datum
 es_snapshot(PG_FUNCTION_ARGS)
 {
 	EsStreamScanOptions options = {.stream = es_call_stream_arg(fcinfo, 0)};
 	EsSnapshotBounds bounds = {.version = PG_INT64_MAX,.as_of = DT_NOEND};
-	EsReplay	replay = begin_replay(fcinfo, 1, options.stream);
+	EsReplay	replay = begin_replay_by_arg(fcinfo, 1, options.stream);
 	EsStreamScan *scan;
 	bool		found;
 
@@ -449,7 +459,7 @@ es_snapshot(PG_FUNCTION_ARGS)
 					errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					errmsg("reducer \"%s\" was changed during the replay", es_fold_reducer(replay.fold)->name),
 					errhint("Try again."));
-		leave_snapshot(&replay, true);
+		leave_replay_snapshot(&replay, true);
 	}
 	es_replay_end(&replay);
 	PG_RETURN_INT64(found ? replay.at.version : 0);

@@ -58,7 +58,7 @@ static uint64 cache_generation; /* the one that the cache's content is of */
 
 /* Empties the cache; what is pinned goes when its last pin goes. */
 static void
-empty_cache(void)
+empty_reducer_cache(void)
 {
 	HASH_SEQ_STATUS scan;
 	CacheEntry *entry;
@@ -74,11 +74,11 @@ empty_cache(void)
 
 /* Gives the cache, empty if anything has changed since it was filled. */
 static HTAB *
-current_cache(void)
+get_reducer_cache(void)
 {
 	if (cache_generation != es_handler_generation())
 	{
-		empty_cache();
+		empty_reducer_cache();
 		cache_generation = es_handler_generation();
 	}
 	if (cache == NULL)
@@ -94,7 +94,7 @@ current_cache(void)
 
 /* Makes a handler of the function that a signature names, which may be gone. */
 static void
-take_function(EsHandler *handler, const char *signature, Oid state_type)
+take_handler_function(EsHandler *handler, const char *signature, Oid state_type)
 {
 	handler->kind = ES_HANDLER_FUNCTION;
 	handler->function.signature = signature;
@@ -108,7 +108,7 @@ take_function(EsHandler *handler, const char *signature, Oid state_type)
 
 /* Fills in what a reducer knows of its state's type. */
 static void
-set_state_type(EsReducer *reducer, Oid type)
+set_reducer_state_type(EsReducer *reducer, Oid type)
 {
 	reducer->state_type = type;
 	reducer->state_collation = get_typcollation(type);
@@ -117,7 +117,7 @@ set_state_type(EsReducer *reducer, Oid type)
 
 /* Makes a handler of operations. */
 static void
-take_ops(EsHandler *handler, const Jsonb *document)
+take_handler_ops(EsHandler *handler, const Jsonb *document)
 {
 	handler->kind = ES_HANDLER_OPS;
 	handler->ops = es_opcompile_document(document);
@@ -126,7 +126,7 @@ take_ops(EsHandler *handler, const Jsonb *document)
 
 /* Reads the handlers of a reducer into the current memory context. */
 static void
-load_handlers(EsReducer *reducer, const text *name)
+load_reducer_handlers(EsReducer *reducer, const text *name)
 {
 	EsRows		rows;
 	int			space = 8;
@@ -145,9 +145,9 @@ load_handlers(EsReducer *reducer, const text *name)
 		handler->type = es_reducer_column(&rows, Anum_handlers_event_type);
 		handler->type_len = strlen(handler->type);
 		if (rows.isnull[Anum_handlers_ops - 1])
-			take_function(handler, es_reducer_column(&rows, Anum_handlers_handler), reducer->state_type);
+			take_handler_function(handler, es_reducer_column(&rows, Anum_handlers_handler), reducer->state_type);
 		else
-			take_ops(handler, DatumGetJsonbPCopy(rows.values[Anum_handlers_ops - 1]));
+			take_handler_ops(handler, DatumGetJsonbPCopy(rows.values[Anum_handlers_ops - 1]));
 	}
 	es_rows_end(&rows);
 	es_reducer_sort_handlers(reducer);
@@ -168,9 +168,9 @@ load_reducer(const text *name)
 		if (!rows.isnull[Anum_reducers_initial - 1])
 			reducer->initial = DatumGetJsonbPCopy(rows.values[Anum_reducers_initial - 1]);
 		reducer->unknown_is_error = strcmp(es_reducer_column(&rows, Anum_reducers_on_unknown), "error") == 0;
-		set_state_type(reducer, es_reducer_resolve_type(reducer->name,
-														es_reducer_column(&rows, Anum_reducers_state_type)));
-		load_handlers(reducer, name);
+		set_reducer_state_type(reducer, es_reducer_resolve_type(reducer->name,
+																es_reducer_column(&rows, Anum_reducers_state_type)));
+		load_reducer_handlers(reducer, name);
 	}
 	es_rows_end(&rows);
 	return reducer;
@@ -178,7 +178,7 @@ load_reducer(const text *name)
 
 /* Tells which built-in reducer a name means; -1 for none. */
 static int
-find_builtin(const char *name)
+find_builtin_reducer(const char *name)
 {
 	for (int i = 0; i < lengthof(builtins); i++)
 		if (strcmp(builtins[i].name, name) == 0)
@@ -190,12 +190,12 @@ find_builtin(const char *name)
 bool
 es_resolve_is_builtin(const char *name)
 {
-	return find_builtin(name) >= 0;
+	return find_builtin_reducer(name) >= 0;
 }
 
 /* Makes a built-in reducer in the current memory context. */
 static EsReducer *
-make_builtin(int number)
+make_builtin_reducer(int number)
 {
 	const char *name = builtins[number].name;
 	EsReducer  *reducer = palloc0(sizeof(EsReducer));
@@ -205,27 +205,27 @@ make_builtin(int number)
 
 	reducer->name = name;
 	reducer->initial = es_pack_jsonb(&empty);
-	set_state_type(reducer, JSONBOID);
+	set_reducer_state_type(reducer, JSONBOID);
 	reducer->nhandlers = 1;
 	reducer->handlers = handler;
 	handler->type = "*";
 	handler->type_len = 1;
 	handler->kind = builtins[number].kind;
 	if (handler->kind == ES_HANDLER_OPS)
-		take_ops(handler, es_pack_jsonb(&word));
+		take_handler_ops(handler, es_pack_jsonb(&word));
 	return reducer;
 }
 
 /* Tells whether a function may run in a parallel worker. */
 static bool
-is_parallel_safe(const EsFunction *function)
+is_function_parallel_safe(const EsFunction *function)
 {
 	return OidIsValid(function->oid) && func_parallel(function->oid) == PROPARALLEL_SAFE;
 }
 
 /* Tells whether a handler may look at an event's metadata. */
 static bool
-wants_metadata(const EsHandler *handler)
+handler_wants_metadata(const EsHandler *handler)
 {
 	switch (handler->kind)
 	{
@@ -243,10 +243,10 @@ wants_metadata(const EsHandler *handler)
 
 /* Notes what a function says about the reducer that calls it. */
 static void
-note_function(EsReducer *reducer, const EsFunction *function)
+note_reducer_function(EsReducer *reducer, const EsFunction *function)
 {
 	reducer->calls_functions = true;
-	reducer->parallel_safe &= is_parallel_safe(function);
+	reducer->parallel_safe &= is_function_parallel_safe(function);
 	reducer->self_contained &= es_handler_is_self_contained(function);
 }
 
@@ -281,8 +281,8 @@ finish_reducer(EsReducer *reducer, const text *name)
 	for (int i = 0; i < reducer->nhandlers; i++)
 	{
 		if (reducer->handlers[i].kind == ES_HANDLER_FUNCTION)
-			note_function(reducer, &reducer->handlers[i].function);
-		reducer->wants_metadata |= wants_metadata(&reducer->handlers[i]);
+			note_reducer_function(reducer, &reducer->handlers[i].function);
+		reducer->wants_metadata |= handler_wants_metadata(&reducer->handlers[i]);
 	}
 	for (int i = 0; i < reducer->upcasters->count; i++)
 	{
@@ -291,7 +291,7 @@ finish_reducer(EsReducer *reducer, const text *name)
 		if (!es_reducer_wants_upcaster(reducer, upcaster))
 			continue;
 		if (upcaster->ops == NULL)
-			note_function(reducer, &upcaster->function);
+			note_reducer_function(reducer, &upcaster->function);
 		else
 			reducer->wants_metadata |= es_opcompile_mention(upcaster->ops, ES_ROOT_METADATA);
 	}
@@ -311,12 +311,12 @@ resolve_reducer(const text *name, const char *key)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore reducer",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	int			builtin = find_builtin(key);
+	int			builtin = find_builtin_reducer(key);
 	EsReducer  *reducer;
 	EsOwnerContext caller;
 
 	es_owner_enter(&caller);
-	reducer = builtin >= 0 ? make_builtin(builtin) : load_reducer(name);
+	reducer = builtin >= 0 ? make_builtin_reducer(builtin) : load_reducer(name);
 	if (reducer != NULL)
 		finish_reducer(reducer, name);
 	es_owner_leave(&caller);
@@ -348,7 +348,7 @@ es_resolve_pin(const text *name, MemoryContext holder)
 		return NULL;
 	text_to_cstring_buffer(name, key, sizeof(key));
 	AcceptInvalidationMessages();
-	entry = hash_search(current_cache(), key, HASH_FIND, NULL);
+	entry = hash_search(get_reducer_cache(), key, HASH_FIND, NULL);
 	if (entry)
 		reducer = entry->reducer;
 	else
@@ -359,7 +359,7 @@ es_resolve_pin(const text *name, MemoryContext holder)
 			return NULL;
 		if (started == es_handler_generation())
 		{
-			entry = hash_search(current_cache(), key, HASH_ENTER, NULL);
+			entry = hash_search(get_reducer_cache(), key, HASH_ENTER, NULL);
 			entry->reducer = reducer;
 			reducer->pinned.current = true;
 		}

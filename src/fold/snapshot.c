@@ -12,9 +12,10 @@
  * both fit: who wrote a row had seen the events that it stands for, or had
  * written them itself, in the same transaction.
  *
- * Snapshots are left by replays, so nobody waits for anybody: rows are not
- * unique, and a row that somebody else is changing is left to that one.  Two
- * first snapshots at once make two rows; the next one takes the place of both.
+ * Snapshots are left by replays, which wait for nobody: rows are not unique, and a
+ * row that somebody else is changing is left to that one.  Only es_snapshot(),
+ * which is called for the snapshot, waits.  Two first snapshots at once make two
+ * rows; the next one takes the place of both.
  * Dropping them takes a lock on the table that excludes writers, and waits for
  * those there are; it also changes the fingerprint, so what a replay leaves that
  * was under way is never used.  A replay during which the reducer has changed
@@ -74,7 +75,7 @@ static const EsShape snapshots = ES_SHAPE(&snapshots_table, &snapshots_by_reduce
 
 /* Gives a look at the snapshots of a reducer, or of a stream's by it. */
 static EsRows
-look_at(const char *reducer, const int64 *stream_id, LOCKMODE mode, Snapshot visible)
+look_at_snapshots(const char *reducer, const int64 *stream_id, LOCKMODE mode, Snapshot visible)
 {
 	EsRows		rows = {.shape = &snapshots,.mode = mode,.snapshot = visible};
 
@@ -86,14 +87,14 @@ look_at(const char *reducer, const int64 *stream_id, LOCKMODE mode, Snapshot vis
 
 /* The version that a snapshot is of. */
 static int64
-version_of(const EsRows *row)
+snapshot_version_of(const EsRows *row)
 {
 	return DatumGetInt64(row->values[Anum_snapshots_version - 1]);
 }
 
 /* Tells whether a snapshot was made by a reducer as it is now. */
 static bool
-is_usable(const EsReducer *reducer, const EsRows *row)
+is_usable_snapshot(const EsReducer *reducer, const EsRows *row)
 {
 	bytea	   *fingerprint = DatumGetByteaPP(row->values[Anum_snapshots_fingerprint - 1]);
 
@@ -103,10 +104,10 @@ is_usable(const EsReducer *reducer, const EsRows *row)
 
 /* Takes a row apart; the state is copied. */
 static void
-take_row(EsSnapshot *snapshot, const EsRows *row)
+take_snapshot_row(EsSnapshot *snapshot, const EsRows *row)
 {
 	snapshot->stream_id = DatumGetInt64(row->values[Anum_snapshots_stream_id - 1]);
-	snapshot->version = version_of(row);
+	snapshot->version = snapshot_version_of(row);
 	snapshot->position = DatumGetInt64(row->values[Anum_snapshots_position - 1]);
 	snapshot->recorded_at = DatumGetTimestampTz(row->values[Anum_snapshots_recorded_at - 1]);
 	memset(&snapshot->state, 0, sizeof(EsStoredState));
@@ -117,9 +118,9 @@ take_row(EsSnapshot *snapshot, const EsRows *row)
 	snapshot->state.isnull = snapshot->state.json == NULL && snapshot->state.text == NULL;
 }
 
-/* Frees the state that take_row has copied. */
+/* Frees the state that take_snapshot_row has copied. */
 static void
-free_state(EsSnapshot *snapshot)
+free_snapshot_state(EsSnapshot *snapshot)
 {
 	if (snapshot->state.json)
 		pfree(snapshot->state.json);
@@ -129,7 +130,7 @@ free_state(EsSnapshot *snapshot)
 
 /* Tells whether there is no snapshot at all. */
 static bool
-is_empty(void)
+has_no_snapshots(void)
 {
 	Relation	table = es_base_open(&snapshots_table, AccessShareLock);
 	bool		empty = RelationGetNumberOfBlocks(table) == 0;
@@ -147,19 +148,19 @@ es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBoun
 	TransactionId writer = InvalidTransactionId;
 	bool		found = false;
 
-	if (is_empty())
+	if (has_no_snapshots())
 		return false;
-	rows = look_at(reducer->name, &stream_id, AccessShareLock, visible);
+	rows = look_at_snapshots(reducer->name, &stream_id, AccessShareLock, visible);
 	es_rows_begin(&rows);
 	while (es_rows_next(&rows))
 	{
-		if (version_of(&rows) > bounds->version || !is_usable(reducer, &rows) ||
+		if (snapshot_version_of(&rows) > bounds->version || !is_usable_snapshot(reducer, &rows) ||
 			DatumGetTimestampTz(rows.values[Anum_snapshots_recorded_at - 1]) > bounds->as_of ||
-			(found && version_of(&rows) <= snapshot->version))
+			(found && snapshot_version_of(&rows) <= snapshot->version))
 			continue;
 		if (found)
-			free_state(snapshot);
-		take_row(snapshot, &rows);
+			free_snapshot_state(snapshot);
+		take_snapshot_row(snapshot, &rows);
 		writer = es_rows_slot_xmin(rows.slot);
 		found = true;
 	}
@@ -169,11 +170,14 @@ es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBoun
 	return found;
 }
 
-/* es_snapshot_exists tells whether there are snapshots of any stream by a reducer, usable or not. */
+/*
+ * es_snapshot_exists tells whether there are snapshots of any stream by a reducer,
+ * usable or not.
+ */
 bool
 es_snapshot_exists(const EsReducer *reducer, Snapshot visible)
 {
-	EsRows		rows = look_at(reducer->name, NULL, AccessShareLock, visible);
+	EsRows		rows = look_at_snapshots(reducer->name, NULL, AccessShareLock, visible);
 	bool		found;
 
 	es_rows_begin(&rows);
@@ -191,7 +195,7 @@ es_snapshot_may_write(void)
 
 /* Makes a snapshot's row the first one for writing. */
 static void
-fill_slot(EsTable *table, const EsReducer *reducer, const EsSnapshot *snapshot)
+fill_snapshot_slot(EsTable *table, const EsReducer *reducer, const EsSnapshot *snapshot)
 {
 	TupleTableSlot *slot = es_table_slot(table, 0);
 	Datum	   *values = slot->tts_values;
@@ -215,9 +219,12 @@ fill_slot(EsTable *table, const EsReducer *reducer, const EsSnapshot *snapshot)
 	ExecStoreVirtualTuple(slot);
 }
 
-/* Locks a row that is to be changed; false if somebody else has changed it, or, without waiting, is about to. */
+/*
+ * Locks a row that is to be changed; false if somebody else has changed it, or,
+ * without waiting, is about to.
+ */
 static bool
-lock_row(Relation table, ItemPointer tid, Snapshot visible, bool wait)
+lock_snapshot_row(Relation table, ItemPointer tid, Snapshot visible, bool wait)
 {
 	TupleTableSlot *slot = table_slot_create(table, NULL);
 	TM_FailureData failure;
@@ -234,9 +241,9 @@ lock_row(Relation table, ItemPointer tid, Snapshot visible, bool wait)
  * which are good as long as the table stays locked; false if there is a newer one.
  */
 static bool
-find_older(const EsReducer *reducer, const EsSnapshot *snapshot, Snapshot visible, List **older)
+find_older_snapshots(const EsReducer *reducer, const EsSnapshot *snapshot, Snapshot visible, List **older)
 {
-	EsRows		rows = look_at(reducer->name, &snapshot->stream_id, RowExclusiveLock, visible);
+	EsRows		rows = look_at_snapshots(reducer->name, &snapshot->stream_id, RowExclusiveLock, visible);
 	bool		newest = true;
 
 	*older = NIL;
@@ -245,9 +252,9 @@ find_older(const EsReducer *reducer, const EsSnapshot *snapshot, Snapshot visibl
 	{
 		ItemPointer tid;
 
-		if (!is_usable(reducer, &rows))
+		if (!is_usable_snapshot(reducer, &rows))
 			continue;
-		newest = newest && version_of(&rows) < snapshot->version;
+		newest = newest && snapshot_version_of(&rows) < snapshot->version;
 		if (DatumGetBool(rows.values[Anum_snapshots_kept - 1]))
 			continue;
 		tid = palloc(sizeof(ItemPointerData));
@@ -264,19 +271,19 @@ find_older(const EsReducer *reducer, const EsSnapshot *snapshot, Snapshot visibl
  * changed a row: then all may look different.
  */
 static bool
-put_row(EsTable *table, const EsReducer *reducer, const EsSnapshot *snapshot, Snapshot visible, bool wait)
+put_snapshot_row(EsTable *table, const EsReducer *reducer, const EsSnapshot *snapshot, Snapshot visible, bool wait)
 {
 	List	   *older;
 	bool		written = false;
 	ListCell   *cell;
 
-	if (!find_older(reducer, snapshot, visible, &older))
+	if (!find_older_snapshots(reducer, snapshot, visible, &older))
 		return true;
 	foreach(cell, older)
 	{
 		ItemPointer tid = lfirst(cell);
 
-		if (!lock_row(table->rel, tid, visible, wait))
+		if (!lock_snapshot_row(table->rel, tid, visible, wait))
 		{
 			if (wait)
 				return false;
@@ -286,20 +293,23 @@ put_row(EsTable *table, const EsReducer *reducer, const EsSnapshot *snapshot, Sn
 			es_table_delete(table->rel, tid);
 		else
 		{
-			fill_slot(table, reducer, snapshot);
+			fill_snapshot_slot(table, reducer, snapshot);
 			es_table_update(table, tid);
 			written = true;
 		}
 	}
 	if (!written)
 	{
-		fill_slot(table, reducer, snapshot);
+		fill_snapshot_slot(table, reducer, snapshot);
 		es_table_insert(table, 1);
 	}
 	return true;
 }
 
-/* es_snapshot_may_leave tells whether the current user may leave snapshots for others, by a reducer. */
+/*
+ * es_snapshot_may_leave tells whether the current user may leave snapshots for
+ * others, by a reducer.
+ */
 bool
 es_snapshot_may_leave(const EsReducer *reducer)
 {
@@ -308,7 +318,7 @@ es_snapshot_may_leave(const EsReducer *reducer)
 
 /* Tells whether a dump could have a state, and bring it back. */
 static bool
-can_be_kept(const EsStoredState *state)
+can_state_be_kept(const EsStoredState *state)
 {
 	return (state->json == NULL || es_jsonsize_can_keep(state->json)) &&
 		(state->text == NULL || VARSIZE_ANY_EXHDR(state->text) <= ES_MOST_TEXT);
@@ -325,7 +335,7 @@ es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wai
 	EsTable		table;
 	bool		written;
 
-	if (!can_be_kept(&snapshot->state))
+	if (!can_state_be_kept(&snapshot->state))
 	{
 		if (!wait)
 			return;
@@ -346,7 +356,7 @@ es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wai
 
 		CHECK_FOR_INTERRUPTS();
 		visible = es_rows_fresh_snapshot();
-		written = put_row(&table, reducer, snapshot, visible, wait);
+		written = put_snapshot_row(&table, reducer, snapshot, visible, wait);
 		UnregisterSnapshot(visible);
 		CommandCounterIncrement();
 	} while (!written);

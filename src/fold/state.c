@@ -4,6 +4,10 @@
  *
  * A state that is no jsonb is stored as text, as its type's output function
  * gives it under settings that lose nothing, and its input function takes it.
+ *
+ * What a stored state means depends on what its type is made of.  That is told
+ * here, for the fingerprints of reducers and the layouts of projections; row
+ * types that were looked at are watched (handler.c).
  */
 #include "fold/state.h"
 
@@ -49,7 +53,10 @@ call_polymorphic(Oid function, Oid type, NullableDatum *args, bool *isnull)
 	return result;
 }
 
-/* es_state_to_jsonb converts a state that is not NULL as to_jsonb does, whatever the session's settings. */
+/*
+ * es_state_to_jsonb converts a state that is not NULL as to_jsonb does, whatever
+ * the session's settings.
+ */
 Datum
 es_state_to_jsonb(Datum state, Oid state_type)
 {
@@ -83,7 +90,7 @@ es_state_populate(Datum base, bool *isnull, Oid row_type, const Jsonb *json)
  * column "state" of a row made for the purpose.
  */
 static Datum
-value_from_jsonb(const Jsonb *json, Oid type, bool *isnull)
+make_value_from_jsonb(const Jsonb *json, Oid type, bool *isnull)
 {
 	TupleDesc	desc = CreateTemplateTupleDesc(1);
 	EsKey		name = es_node_key("state", strlen("state"));
@@ -122,7 +129,7 @@ es_state_initial(const Jsonb *initial, Oid state_type, bool *isnull)
 		*isnull = true;
 		return (Datum) 0;
 	}
-	return value_from_jsonb(initial, state_type, isnull);
+	return make_value_from_jsonb(initial, state_type, isnull);
 }
 
 /* es_state_to_text gives a state that is not NULL as text, in the current memory context. */
@@ -155,7 +162,7 @@ es_state_from_text(const text *stored, Oid state_type)
 	return result;
 }
 
-static void describe(StringInfo out, Oid type, bool with_labels);
+static void describe_type(StringInfo out, Oid type, bool with_labels);
 
 /* Adds what makes a type a special one where it is used. */
 static void
@@ -178,7 +185,7 @@ describe_columns(StringInfo out, Oid type, bool with_labels)
 		if (column->attisdropped)
 			continue;
 		appendStringInfo(out, "%s:", NameStr(column->attname));
-		describe(out, column->atttypid, with_labels);
+		describe_type(out, column->atttypid, with_labels);
 		describe_modifiers(out, column->atttypmod, column->attcollation);
 	}
 	ReleaseTupleDesc(desc);
@@ -186,7 +193,7 @@ describe_columns(StringInfo out, Oid type, bool with_labels)
 
 /* Orders an enum type's labels as values are ordered. */
 static int
-compare_labels(const void *a, const void *b)
+compare_enum_labels(const void *a, const void *b)
 {
 	float4		x = (*(const Form_pg_enum *) a)->enumsortorder;
 	float4		y = (*(const Form_pg_enum *) b)->enumsortorder;
@@ -203,7 +210,7 @@ describe_labels(StringInfo out, Oid type)
 
 	for (int i = 0; i < list->n_members; i++)
 		labels[i] = (Form_pg_enum) GETSTRUCT(&list->members[i]->tuple);
-	qsort(labels, list->n_members, sizeof(Form_pg_enum), compare_labels);
+	qsort(labels, list->n_members, sizeof(Form_pg_enum), compare_enum_labels);
 	for (int i = 0; i < list->n_members; i++)
 		appendStringInfo(out, "%s,", NameStr(labels[i]->enumlabel));
 	pfree(labels);
@@ -221,14 +228,14 @@ describe_domain(StringInfo out, Oid type, bool with_labels)
 		return;
 	row = (Form_pg_type) GETSTRUCT(tuple);
 	appendStringInfo(out, "%d ", row->typnotnull);
-	describe(out, row->typbasetype, with_labels);
+	describe_type(out, row->typbasetype, with_labels);
 	describe_modifiers(out, row->typtypmod, row->typcollation);
 	ReleaseSysCache(tuple);
 }
 
 /* Adds what a type is made of. */
 static void
-describe(StringInfo out, Oid type, bool with_labels)
+describe_type(StringInfo out, Oid type, bool with_labels)
 {
 	Oid			element = get_element_type(type);
 	char		kind = get_typtype(type);
@@ -236,11 +243,11 @@ describe(StringInfo out, Oid type, bool with_labels)
 	check_stack_depth();
 	appendStringInfo(out, "%s{", format_type_be_qualified(type));
 	if (OidIsValid(element))
-		describe(out, element, with_labels);
+		describe_type(out, element, with_labels);
 	else if (kind == TYPTYPE_DOMAIN)
 		describe_domain(out, type, with_labels);
 	else if (kind == TYPTYPE_RANGE)
-		describe(out, get_range_subtype(type), with_labels);
+		describe_type(out, get_range_subtype(type), with_labels);
 	else if (kind == TYPTYPE_COMPOSITE)
 		describe_columns(out, type, with_labels);
 	else if (kind == TYPTYPE_ENUM && with_labels)
@@ -256,7 +263,7 @@ describe(StringInfo out, Oid type, bool with_labels)
 void
 es_state_describe_type(StringInfo out, Oid type)
 {
-	describe(out, type, true);
+	describe_type(out, type, true);
 }
 
 /*
@@ -270,6 +277,6 @@ es_state_layout(Oid type)
 	StringInfoData out;
 
 	initStringInfo(&out);
-	describe(&out, type, false);
+	describe_type(&out, type, false);
 	return out.data;
 }

@@ -65,7 +65,7 @@ static const EsSignature upcaster_shape = {.result = JSONBOID,.nargs = 1,.args =
 
 /* Orders an upcaster and a type. */
 static int
-compare_types(const EsUpcaster *upcaster, const char *type, int len)
+compare_upcaster_type(const EsUpcaster *upcaster, const char *type, int len)
 {
 	int			order = memcmp(upcaster->type, type, Min(upcaster->type_len, len));
 
@@ -78,14 +78,14 @@ compare_upcasters(const void *a, const void *b)
 {
 	const EsUpcaster *left = a;
 	const EsUpcaster *right = b;
-	int			order = compare_types(left, right->type, right->type_len);
+	int			order = compare_upcaster_type(left, right->type, right->type_len);
 
 	return order != 0 ? order : left->from_version - right->from_version;
 }
 
 /* Makes an upcaster of its row. */
 static void
-take_row(EsUpcaster *upcaster, const EsRows *row)
+take_upcaster_row(EsUpcaster *upcaster, const EsRows *row)
 {
 	if (!row->isnull[Anum_upcasters_ops - 1])
 	{
@@ -123,7 +123,7 @@ load_upcasters(void)
 				repalloc(upcasters->items, space * sizeof(EsUpcaster)) : palloc(space * sizeof(EsUpcaster));
 		}
 		memset(&upcasters->items[upcasters->count], 0, sizeof(EsUpcaster));
-		take_row(&upcasters->items[upcasters->count++], &rows);
+		take_upcaster_row(&upcasters->items[upcasters->count++], &rows);
 	}
 	es_rows_end(&rows);
 	if (upcasters->count > 1)
@@ -196,7 +196,7 @@ describe_upcaster(void *arg)
 
 /* Runs an upcaster's operations. */
 static Datum
-run_ops(const EsUpcaster *upcaster, const EsEvent *event)
+run_upcaster_ops(const EsUpcaster *upcaster, const EsEvent *event)
 {
 	EsNode		view = es_node_view(DatumGetJsonbP(event->data));
 	EsNode		data = {ES_NODE_ABSENT};
@@ -208,7 +208,7 @@ run_ops(const EsUpcaster *upcaster, const EsEvent *event)
 
 /* Calls an upcaster's function. */
 static Datum
-run_function(const EsUpcaster *upcaster, FmgrInfo *flinfo, const EsEvent *event)
+run_upcaster_function(const EsUpcaster *upcaster, FmgrInfo *flinfo, const EsEvent *event)
 {
 	LOCAL_FCINFO(fcinfo, 1);
 	Datum		result;
@@ -232,14 +232,14 @@ run_function(const EsUpcaster *upcaster, FmgrInfo *flinfo, const EsEvent *event)
 
 /* Tells whether an upcaster is of a type. */
 static inline bool
-is_of_type(const EsUpcaster *upcaster, const char *type, int len)
+upcaster_is_of_type(const EsUpcaster *upcaster, const char *type, int len)
 {
 	return upcaster->type_len == len && memcmp(upcaster->type, type, len) == 0;
 }
 
 /* Finds where the upcasters of a type begin, if there are any. */
 static int
-find_first(const EsUpcasters *upcasters, const char *type, int len)
+find_first_upcaster(const EsUpcasters *upcasters, const char *type, int len)
 {
 	int			low = 0;
 	int			high = upcasters->count;
@@ -248,7 +248,7 @@ find_first(const EsUpcasters *upcasters, const char *type, int len)
 	{
 		int			middle = (low + high) / 2;
 
-		if (compare_types(&upcasters->items[middle], type, len) < 0)
+		if (compare_upcaster_type(&upcasters->items[middle], type, len) < 0)
 			low = middle + 1;
 		else
 			high = middle;
@@ -261,9 +261,11 @@ void
 es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event)
 {
 	text	   *type = DatumGetTextPP(event->type);
+	const char *name = VARDATA_ANY(type);
+	int			len = VARSIZE_ANY_EXHDR(type);
 
-	for (int i = find_first(upcasters, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
-		 i < upcasters->count && is_of_type(&upcasters->items[i], VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)); i++)
+	for (int i = find_first_upcaster(upcasters, name, len);
+		 i < upcasters->count && upcaster_is_of_type(&upcasters->items[i], name, len); i++)
 	{
 		const EsUpcaster *upcaster = &upcasters->items[i];
 		ErrorContextCallback callback;
@@ -274,8 +276,8 @@ es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event)
 		callback.arg = unconstify(EsUpcaster *, upcaster);
 		callback.previous = error_context_stack;
 		error_context_stack = &callback;
-		event->data = upcaster->ops ? run_ops(upcaster, event) :
-			run_function(upcaster, es_handler_ready(calls, i, &upcaster->function), event);
+		event->data = upcaster->ops ? run_upcaster_ops(upcaster, event) :
+			run_upcaster_function(upcaster, es_handler_ready(calls, i, &upcaster->function), event);
 		event->type_version = upcaster->from_version + 1;
 		error_context_stack = callback.previous;
 	}
@@ -295,7 +297,7 @@ typedef struct UpcastState
 
 /* Gives what is kept for a call of es_upcast(), as it is now. */
 static UpcastState *
-current_state(FunctionCallInfo fcinfo)
+get_upcast_state(FunctionCallInfo fcinfo)
 {
 	UpcastState *state = fcinfo->flinfo->fn_extra;
 	MemoryContext old;
@@ -325,7 +327,7 @@ current_state(FunctionCallInfo fcinfo)
 
 /* Names the event in the context of errors. */
 static void
-describe_event(void *arg)
+describe_upcast_event(void *arg)
 {
 	const EsEvent *event = arg;
 	text	   *stream = DatumGetTextPP(event->stream);
@@ -345,7 +347,7 @@ describe_event(void *arg)
 Datum
 es_upcast(PG_FUNCTION_ARGS)
 {
-	UpcastState *state = current_state(fcinfo);
+	UpcastState *state = get_upcast_state(fcinfo);
 	EsEvent		event;
 	Datum		values[Natts_es_event];
 	bool		isnull[Natts_es_event];
@@ -354,7 +356,7 @@ es_upcast(PG_FUNCTION_ARGS)
 
 	if (!es_event_of_datum(PG_GETARG_DATUM(0), &event, values, isnull))
 		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
-	callback.callback = describe_event;
+	callback.callback = describe_upcast_event;
 	callback.arg = &event;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
@@ -387,9 +389,12 @@ put_upcaster(Relation table, Datum type, int from_version, const char *handler, 
 	CommandCounterIncrement();
 }
 
-/* Fetches the type and version arguments, and opens the table; waits for other changes' transactions. */
+/*
+ * Fetches the type and version arguments, and opens the table; waits for other
+ * changes' transactions.
+ */
 static Relation
-begin_registration(FunctionCallInfo fcinfo, const char *command, const char *third)
+begin_upcaster_registration(FunctionCallInfo fcinfo, const char *command, const char *third)
 {
 	es_call_require(fcinfo, 0, "type");
 	es_call_require(fcinfo, 1, "from_version");
@@ -414,7 +419,7 @@ begin_registration(FunctionCallInfo fcinfo, const char *command, const char *thi
 Datum
 es_register_upcaster(PG_FUNCTION_ARGS)
 {
-	Relation	table = begin_registration(fcinfo, "es_register_upcaster()", "handler");
+	Relation	table = begin_upcaster_registration(fcinfo, "es_register_upcaster()", "handler");
 	Oid			function = PG_GETARG_OID(2);
 
 	es_handler_require_function(function);
@@ -437,7 +442,7 @@ es_register_upcaster(PG_FUNCTION_ARGS)
 Datum
 es_register_upcaster_ops(PG_FUNCTION_ARGS)
 {
-	Relation	table = begin_registration(fcinfo, "es_register_upcaster_ops()", "ops");
+	Relation	table = begin_upcaster_registration(fcinfo, "es_register_upcaster_ops()", "ops");
 	Jsonb	   *ops = PG_GETARG_JSONB_P(2);
 
 	es_jsonsize_check_definition(ops, "ops");
@@ -447,7 +452,10 @@ es_register_upcaster_ops(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* eventstore.forget_upcasters() is the row trigger for rows that others insert: a restore, a subscription. */
+/*
+ * eventstore.forget_upcasters() is the row trigger for rows that others insert: a
+ * restore, a subscription.
+ */
 Datum
 es_upcast_forget(PG_FUNCTION_ARGS)
 {

@@ -138,7 +138,10 @@ es_node_next_element(EsPackedReader *reader, EsNode *value)
 	return true;
 }
 
-/* es_node_find_packed gives a view of a packed object's member; false if it has none of that key. */
+/*
+ * es_node_find_packed gives a view of a packed object's member; false if it has
+ * none of that key.
+ */
 bool
 es_node_find_packed(const EsNode *packed, const EsKey *key, EsNode *value)
 {

@@ -62,7 +62,7 @@ key_number(const EsKey *key)
 
 /* Ends a step of a path, whose key begins at start. */
 static void
-end_step(EsOpTarget *target, const char *start, const char *end, const EsPlace *place)
+end_path_step(EsOpTarget *target, const char *start, const char *end, const EsPlace *place)
 {
 	EsStep	   *step = &target->steps[target->nsteps++];
 
@@ -89,7 +89,7 @@ compile_target_path(EsOpTarget *target, const EsNode *path, const EsPlace *place
 	{
 		if (*from == '.')
 		{
-			end_step(target, start, to, place);
+			end_path_step(target, start, to, place);
 			start = to;
 			continue;
 		}
@@ -99,7 +99,7 @@ compile_target_path(EsOpTarget *target, const EsNode *path, const EsPlace *place
 									 es_names_show(target->path)));
 		*to++ = *from;
 	}
-	end_step(target, start, to, place);
+	end_path_step(target, start, to, place);
 	target->steps = repalloc(target->steps, target->nsteps * sizeof(EsStep));
 }
 
@@ -128,7 +128,7 @@ compile_patterns(EsOpTarget *target, const EsNode *patterns, const EsPlace *plac
 
 /* Raises 22023 if a value can never be one that the operation takes. */
 static void
-check_constant(const EsOp *op, const EsNode *value, const EsPlace *place)
+check_constant_value(const EsOp *op, const EsNode *value, const EsPlace *place)
 {
 	if (value == NULL)
 		return;
@@ -164,13 +164,13 @@ compile_targets(EsOp *op, const EsNode *targets, const EsPlace *place)
 			continue;
 		}
 		target->value = es_value_compile(&value, &here);
-		check_constant(op, es_value_constant(target->value), &here);
+		check_constant_value(op, es_value_constant(target->value), &here);
 	}
 }
 
 /* Compiles the targets of unset, which are an array of paths. */
 static void
-compile_paths(EsOp *op, const EsNode *paths, const EsPlace *place)
+compile_unset_paths(EsOp *op, const EsNode *paths, const EsPlace *place)
 {
 	EsPackedReader reader;
 	EsNode		path;
@@ -192,7 +192,7 @@ compile_paths(EsOp *op, const EsNode *paths, const EsPlace *place)
 
 /* Compiles an operation that is a word. */
 static void
-compile_plain(EsOp *op, const EsNode *word, const EsPlace *place)
+compile_plain_op(EsOp *op, const EsNode *word, const EsPlace *place)
 {
 	for (int i = 0; i < lengthof(plain_ops); i++)
 		if (strlen(plain_ops[i].name) == word->len &&
@@ -217,7 +217,7 @@ compile_op(EsOp *op, const EsNode *document, const EsPlace *place)
 
 	if (document->kind == ES_NODE_STRING)
 	{
-		compile_plain(op, document, place);
+		compile_plain_op(op, document, place);
 		return;
 	}
 	if (!es_node_is_object(document))
@@ -239,7 +239,7 @@ compile_op(EsOp *op, const EsNode *document, const EsPlace *place)
 		es_place_report(place, psprintf("there is no operation \"%s\" with targets",
 										es_names_show_bytes(name.value.bytes, name.len)));
 	if (op->kind == ES_OP_UNSET)
-		compile_paths(op, &targets, &here);
+		compile_unset_paths(op, &targets, &here);
 	else
 		compile_targets(op, &targets, &here);
 }

@@ -45,7 +45,7 @@ typedef struct Change
  * and gives NULL otherwise.
  */
 static EsNode *
-take_step(const Change *change, EsNode *node, const EsStep *step, bool make)
+take_path_step(const Change *change, EsNode *node, const EsStep *step, bool make)
 {
 	if (node->kind == ES_NODE_ABSENT ? make : es_node_is_packed_object(node))
 		es_tree_open_object(node);
@@ -76,18 +76,18 @@ take_step(const Change *change, EsNode *node, const EsStep *step, bool make)
 
 /* Goes along the first steps of a target's path. */
 static EsNode *
-reach(const Change *change, int nsteps, bool make)
+reach_node(const Change *change, int nsteps, bool make)
 {
 	EsNode	   *node = change->state;
 
 	for (int i = 0; i < nsteps && node != NULL; i++)
-		node = take_step(change, node, &change->target->steps[i], make);
+		node = take_path_step(change, node, &change->target->steps[i], make);
 	return node;
 }
 
 /* Adds a value to what is there. */
 static void
-increase(const Change *change, EsNode *node, const EsNode *value)
+increase_number(const Change *change, EsNode *node, const EsNode *value)
 {
 	Numeric		sum;
 	EsNode		view;
@@ -110,7 +110,7 @@ increase(const Change *change, EsNode *node, const EsNode *value)
 
 /* Puts a value at the end of what is there. */
 static void
-push(const Change *change, EsNode *node, const EsNode *value)
+push_element(const Change *change, EsNode *node, const EsNode *value)
 {
 	if (node->kind != ES_NODE_ABSENT && !es_node_is_array(node))
 		report_target(change->op, change->target, "what is there is no array");
@@ -120,7 +120,7 @@ push(const Change *change, EsNode *node, const EsNode *value)
 
 /* Orders two values of max or min. */
 static int
-compare(const Change *change, const EsNode *a, const EsNode *b)
+compare_extremes(const Change *change, const EsNode *a, const EsNode *b)
 {
 	if (a->kind == ES_NODE_NUMBER && b->kind == ES_NODE_NUMBER)
 		return DatumGetInt32(DirectFunctionCall2(numeric_cmp, PointerGetDatum(a->value.bytes),
@@ -143,11 +143,11 @@ take_extreme(const Change *change, EsNode *node, const EsNode *value)
 	if (node->kind == ES_NODE_ABSENT)
 	{
 		/* compared with itself, to refuse what cannot be compared */
-		(void) compare(change, value, value);
+		(void) compare_extremes(change, value, value);
 		es_tree_set(node, value);
 		return;
 	}
-	order = compare(change, value, node);
+	order = compare_extremes(change, value, node);
 	if (change->op->kind == ES_OP_MAX ? order > 0 : order < 0)
 		es_tree_set(node, value);
 }
@@ -157,7 +157,7 @@ static void
 change_target(const Change *change, const EsNode *value)
 {
 	MemoryContext old = MemoryContextSwitchTo(change->keep);
-	EsNode	   *node = reach(change, change->target->nsteps, true);
+	EsNode	   *node = reach_node(change, change->target->nsteps, true);
 
 	switch (change->op->kind)
 	{
@@ -165,10 +165,10 @@ change_target(const Change *change, const EsNode *value)
 			es_tree_set(node, value);
 			break;
 		case ES_OP_INC:
-			increase(change, node, value);
+			increase_number(change, node, value);
 			break;
 		case ES_OP_APPEND:
-			push(change, node, value);
+			push_element(change, node, value);
 			break;
 		case ES_OP_MERGE:
 			es_tree_merge(node, value);
@@ -186,10 +186,10 @@ unset_target(const Change *change)
 {
 	const EsStep *last = &change->target->steps[change->target->nsteps - 1];
 	MemoryContext old = MemoryContextSwitchTo(change->keep);
-	EsNode	   *node = reach(change, change->target->nsteps - 1, false);
+	EsNode	   *node = reach_node(change, change->target->nsteps - 1, false);
 
 	/* a step more opens what there is, or refuses to */
-	if (node != NULL && take_step(change, node, last, false) != NULL)
+	if (node != NULL && take_path_step(change, node, last, false) != NULL)
 	{
 		if (node->kind == ES_NODE_OBJECT)
 			es_tree_remove(node, &last->key);
@@ -208,7 +208,7 @@ typedef struct Search
 
 /* Tells whether an element has all members that are looked for. */
 static bool
-matches(EsNode *element, void *arg)
+element_matches(EsNode *element, void *arg)
 {
 	const Search *search = arg;
 
@@ -237,7 +237,7 @@ remove_matching(const Change *change, EsNode *wanted)
 {
 	Search		search = {change->target, wanted};
 	MemoryContext old = MemoryContextSwitchTo(change->keep);
-	EsNode	   *node = reach(change, change->target->nsteps, false);
+	EsNode	   *node = reach_node(change, change->target->nsteps, false);
 
 	if (node != NULL && node->kind != ES_NODE_ABSENT)
 	{
@@ -245,12 +245,15 @@ remove_matching(const Change *change, EsNode *wanted)
 			report_target(change->op, change->target, "what is there is no array");
 		es_tree_open_array(node);
 		MemoryContextSwitchTo(old);
-		es_tree_drop_elements(node, matches, &search);
+		es_tree_drop_elements(node, element_matches, &search);
 	}
 	MemoryContextSwitchTo(old);
 }
 
-/* Evaluates what a target's elements to be dropped have; NULL if something has no value: nothing is dropped. */
+/*
+ * Evaluates what a target's elements to be dropped have; NULL if something has no
+ * value: nothing is dropped.
+ */
 static EsNode *
 evaluate_patterns(const EsOpTarget *target, EsScope *scope)
 {
@@ -285,7 +288,7 @@ apply_remove(Change *change, EsScope *scope)
 
 /* Does an operation with values: first all values, then the changes. */
 static void
-apply_values(Change *change, EsScope *scope, EsNode *values)
+apply_op_values(Change *change, EsScope *scope, EsNode *values)
 {
 	const EsOp *op = change->op;
 
@@ -305,7 +308,7 @@ apply_values(Change *change, EsScope *scope, EsNode *values)
 
 /* Does an operation on the state as a whole, with the event's data. */
 static void
-apply_data(const Change *change, EsScope *scope)
+apply_event_data(const Change *change, EsScope *scope)
 {
 	const EsNode *data = es_scope_member(scope, ES_ROOT_DATA);
 	MemoryContext old = MemoryContextSwitchTo(change->keep);
@@ -321,7 +324,7 @@ apply_data(const Change *change, EsScope *scope)
 
 /* Does operations in order. */
 static void
-apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContext keep)
+apply_ops_in_order(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContext keep)
 {
 	EsNode	   *values = palloc(Max(ops->most_values, 1) * sizeof(EsNode));
 	EsScope		scope;
@@ -340,7 +343,7 @@ apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContext keep)
 			case ES_OP_MERGE_DATA:
 			case ES_OP_MERGE_PATCH:
 			case ES_OP_REPLACE:
-				apply_data(&change, &scope);
+				apply_event_data(&change, &scope);
 				break;
 			case ES_OP_UNSET:
 				for (int j = 0; j < op->ntargets; j++)
@@ -354,7 +357,7 @@ apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContext keep)
 				apply_remove(&change, &scope);
 				break;
 			default:
-				apply_values(&change, &scope, values);
+				apply_op_values(&change, &scope, values);
 				break;
 		}
 	}
@@ -372,7 +375,7 @@ es_ops_apply(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContex
 	PG_TRY();
 	{
 		error_context_stack = NULL;
-		apply(ops, state, event, keep);
+		apply_ops_in_order(ops, state, event, keep);
 	}
 	PG_CATCH();
 	{

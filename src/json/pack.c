@@ -38,7 +38,7 @@ write_bytes(StringInfo out, const EsNode *node)
 
 /* Raises 54000 for what has no room in a jsonb. */
 static void
-refuse_size(void)
+refuse_large_state(void)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -52,7 +52,7 @@ reserve_entries(StringInfo out, Size count)
 	int			entries = out->len;
 
 	if (count > JENTRY_OFFLENMASK / sizeof(JEntry))
-		refuse_size();
+		refuse_large_state();
 	enlargeStringInfo(out, count * sizeof(JEntry));
 	out->len += count * sizeof(JEntry);
 	return entries;
@@ -67,7 +67,7 @@ static void
 write_entry(StringInfo out, int entries, uint32 number, JEntry entry, uint32 end)
 {
 	if (end > JENTRY_OFFLENMASK)
-		refuse_size();
+		refuse_large_state();
 	if (number % JB_OFFSET_STRIDE == 0)
 		entry = (entry & JENTRY_TYPEMASK) | end | JENTRY_HAS_OFF;
 	memcpy(out->data + entries + number * sizeof(JEntry), &entry, sizeof(JEntry));
@@ -202,7 +202,10 @@ es_pack_jsonb(EsNode *root)
 	return end_jsonb(&out);
 }
 
-/* es_pack_node gives a node's value as one that owes nothing to the tree, in the current memory context. */
+/*
+ * es_pack_node gives a node's value as one that owes nothing to the tree, in the
+ * current memory context.
+ */
 EsNode
 es_pack_node(EsNode *node)
 {
@@ -218,7 +221,10 @@ es_pack_node(EsNode *node)
 	return copy;
 }
 
-/* es_pack_object makes an object of values, whose keys are in jsonb's order, in the current memory context. */
+/*
+ * es_pack_object makes an object of values, whose keys are in jsonb's order, in the
+ * current memory context.
+ */
 EsNode
 es_pack_object(const EsKey *keys, const EsNode *values, int count)
 {

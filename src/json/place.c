@@ -13,7 +13,7 @@
 
 /* Gives a place as a JSON pointer. */
 static char *
-describe(const EsPlace *place)
+describe_place(const EsPlace *place)
 {
 	char	   *within;
 	StringInfoData out;
@@ -21,7 +21,7 @@ describe(const EsPlace *place)
 	if (place == NULL || place->within == NULL)
 		return "";
 	check_stack_depth();
-	within = describe(place->within);
+	within = describe_place(place->within);
 	if (place->key == NULL)
 		return psprintf("%s/%d", within, place->number);
 	initStringInfo(&out);
@@ -38,7 +38,7 @@ describe(const EsPlace *place)
 void
 es_place_report(const EsPlace *place, const char *problem)
 {
-	const char *where = describe(place);
+	const char *where = describe_place(place);
 
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -87,7 +87,7 @@ view_time(TimestampTz time)
 
 /* Makes one of the members that tell of the event. */
 static EsNode
-make_member(const EsEvent *event, EsRoot root)
+make_event_member(const EsEvent *event, EsRoot root)
 {
 	switch (root)
 	{
@@ -118,7 +118,7 @@ es_scope_member(EsScope *scope, EsRoot root)
 {
 	if ((scope->known & (1U << root)) == 0)
 	{
-		scope->members[root] = make_member(scope->event, root);
+		scope->members[root] = make_event_member(scope->event, root);
 		scope->known |= 1U << root;
 	}
 	return &scope->members[root];

@@ -206,7 +206,7 @@ count_value(Walk *walk, const EsNode *node)
 
 /* Counts the next child of the innermost container; closes it after the last. */
 static void
-count_next(Walk *walk)
+count_next_child(Walk *walk)
 {
 	EsPackedReader *level = &walk->levels[walk->depth - 1];
 	EsNode		key;
@@ -231,7 +231,7 @@ count_next(Walk *walk)
 
 /* Tells whether a number in a jsonb may have a long text. */
 static inline bool
-is_long(const char *number)
+is_long_number(const char *number)
 {
 	uint16		word;
 
@@ -262,7 +262,7 @@ look_for_long_numbers(Walk *walk)
 
 		JBE_ADVANCE_OFFSET(at, entry);
 		if (JBE_ISNUMERIC(entry))
-			nlong += is_long(child);
+			nlong += is_long_number(child);
 		else if (JBE_ISCONTAINER(entry))
 		{
 			node.kind = ES_NODE_PACKED;
@@ -305,19 +305,19 @@ walk_jsonb(Walk *walk, const Jsonb *json, bool exact)
 	if (exact)
 	{
 		count_value(walk, &root);
-		return walk_containers(walk, count_next);
+		return walk_containers(walk, count_next_child);
 	}
 	walk->length += (int64) VARSIZE(json) * MOST_ORDINARY;
 	if (root.kind == ES_NODE_PACKED)
 		(void) open_container(walk, &root);
-	else if (root.kind == ES_NODE_NUMBER && is_long(root.value.bytes))
+	else if (root.kind == ES_NODE_NUMBER && is_long_number(root.value.bytes))
 		walk->length += MOST_LONG_NUMBER;
 	return walk_containers(walk, look_for_long_numbers);
 }
 
 /* Measures some jsonb values together. */
 static EsTextSize
-walk_all(Walk *walk, const Datum *values, int count, bool exact)
+walk_all_jsonb(Walk *walk, const Datum *values, int count, bool exact)
 {
 	EsTextSize	result = ES_TEXT_FITS;
 
@@ -344,9 +344,9 @@ es_jsonsize_measure(const Datum *values, int count, int64 limit)
 	EsTextSize	result;
 
 	walk.levels = walk.first;
-	result = walk_all(&walk, values, count, false);
+	result = walk_all_jsonb(&walk, values, count, false);
 	if (result == ES_TEXT_TOO_LONG)
-		result = walk_all(&walk, values, count, true);
+		result = walk_all_jsonb(&walk, values, count, true);
 	if (walk.levels != walk.first)
 		pfree(walk.levels);
 	return result;

@@ -16,19 +16,22 @@
 
 #define REPEAT(byte) (UINT64CONST(0x0101010101010101) * (byte))
 
-/* In each byte that is below limit, at most 0x80, the highest bit; others may have it above the first. */
+/*
+ * In each byte that is below limit, at most 0x80, the highest bit; others may have
+ * it above the first.
+ */
 #define BELOW(word, limit) (((word) - REPEAT(limit)) & ~(word) & REPEAT(0x80))
 
 /* Tells whether a byte of a string has to be escaped. */
 static inline bool
-is_special(unsigned char c)
+is_special_byte(unsigned char c)
 {
 	return c < 0x20 || c == '"' || c == '\\';
 }
 
 /* Gives the length of the run at the beginning of data that can be copied. */
 static inline int
-plain_length(const char *data, int len)
+plain_run_length(const char *data, int len)
 {
 	int			i = 0;
 
@@ -40,14 +43,14 @@ plain_length(const char *data, int len)
 		if (BELOW(word, 0x20) | BELOW(word ^ REPEAT('"'), 1) | BELOW(word ^ REPEAT('\\'), 1))
 			break;
 	}
-	while (i < len && !is_special(data[i]))
+	while (i < len && !is_special_byte(data[i]))
 		i++;
 	return i;
 }
 
 /* The character that stands for another one behind a backslash; 0 if there is none. */
 static char
-short_form(unsigned char c)
+short_escape(unsigned char c)
 {
 	static const char short_forms[] = "\bb\ff\nn\rr\tt\"\"\\\\";
 
@@ -59,9 +62,9 @@ short_form(unsigned char c)
 
 /* Appends an escaped character. */
 static void
-append_escaped(StringInfo out, unsigned char c)
+append_escaped_byte(StringInfo out, unsigned char c)
 {
-	char		shorter = short_form(c);
+	char		shorter = short_escape(c);
 
 	if (shorter)
 	{
@@ -80,11 +83,11 @@ es_jsontext_escapes(const char *data, int len)
 
 	for (;;)
 	{
-		int			run = plain_length(data, len);
+		int			run = plain_run_length(data, len);
 
 		if (run == len)
 			return grows;
-		grows += short_form(data[run]) ? 1 : 5;
+		grows += short_escape(data[run]) ? 1 : 5;
 		data += run + 1;
 		len -= run + 1;
 	}
@@ -97,12 +100,12 @@ es_jsontext_string(StringInfo out, const char *data, int len)
 	appendStringInfoCharMacro(out, '"');
 	for (;;)
 	{
-		int			run = plain_length(data, len);
+		int			run = plain_run_length(data, len);
 
 		appendBinaryStringInfo(out, data, run);
 		if (run == len)
 			break;
-		append_escaped(out, data[run]);
+		append_escaped_byte(out, data[run]);
 		data += run + 1;
 		len -= run + 1;
 	}

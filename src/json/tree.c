@@ -107,14 +107,14 @@ es_tree_compare_keys(const void *a, const void *b)
 
 /* Orders members by their keys, for qsort. */
 static int
-compare_members(const void *a, const void *b)
+compare_object_members(const void *a, const void *b)
 {
 	return es_tree_compare_keys(&((const EsMember *) a)->key, &((const EsMember *) b)->key);
 }
 
 /* Enters every member into the index, which must be large enough. */
 static void
-fill_index(EsObject *object)
+fill_member_index(EsObject *object)
 {
 	memset(object->slots, 0, ((Size) object->mask + 1) * sizeof(uint32));
 	for (uint32 i = 0; i < object->count; i++)
@@ -129,7 +129,7 @@ fill_index(EsObject *object)
 
 /* Makes the index, or a larger one; at most half of its slots are ever used. */
 static void
-grow_index(EsObject *object)
+grow_member_index(EsObject *object)
 {
 	uint32		nslots = pg_nextpower2_32(object->count * 4);
 
@@ -137,7 +137,7 @@ grow_index(EsObject *object)
 		pfree(object->slots);
 	object->slots = palloc_extended(nslots * sizeof(uint32), MCXT_ALLOC_HUGE);
 	object->mask = nslots - 1;
-	fill_index(object);
+	fill_member_index(object);
 }
 
 /* Finds the slot that holds a member. */
@@ -153,7 +153,7 @@ slot_of_member(const EsObject *object, uint32 number)
 
 /* Empties a slot and closes the gap in the chains that run through it. */
 static void
-empty_slot(EsObject *object, uint32 hole)
+empty_index_slot(EsObject *object, uint32 hole)
 {
 	for (uint32 slot = (hole + 1) & object->mask; object->slots[slot] != 0;
 		 slot = (slot + 1) & object->mask)
@@ -171,7 +171,7 @@ empty_slot(EsObject *object, uint32 hole)
 
 /* Tells whether a member has this key. */
 static inline bool
-has_key(const EsMember *member, const EsKey *key)
+member_has_key(const EsMember *member, const EsKey *key)
 {
 	return member->key.hash == key->hash && member->key.len == key->len &&
 		memcmp(member->key.bytes, key->bytes, key->len) == 0;
@@ -179,26 +179,26 @@ has_key(const EsMember *member, const EsKey *key)
 
 /* Finds a member by its key; -1 if there is none. */
 static int64
-find_member(const EsObject *object, const EsKey *key)
+find_object_member(const EsObject *object, const EsKey *key)
 {
 	if (object->slots)
 	{
 		uint32		slot = key->hash & object->mask;
 
 		for (; object->slots[slot] != 0; slot = (slot + 1) & object->mask)
-			if (has_key(&object->members[object->slots[slot] - 1], key))
+			if (member_has_key(&object->members[object->slots[slot] - 1], key))
 				return (int64) object->slots[slot] - 1;
 		return -1;
 	}
 	for (uint32 i = 0; i < object->count; i++)
-		if (has_key(&object->members[i], key))
+		if (member_has_key(&object->members[i], key))
 			return i;
 	return -1;
 }
 
 /* Adds a member that is not there yet, without a value. */
 static EsNode *
-add_member(EsObject *object, const EsKey *key)
+add_object_member(EsObject *object, const EsKey *key)
 {
 	EsMember   *member;
 
@@ -212,12 +212,12 @@ add_member(EsObject *object, const EsKey *key)
 	member->key = *key;
 	member->key.bytes = copy_bytes(key->bytes, key->len);
 	member->node.kind = ES_NODE_ABSENT;
-	if (object->count > 0 && compare_members(member - 1, member) > 0)
+	if (object->count > 0 && compare_object_members(member - 1, member) > 0)
 		object->sorted = false;
 	object->count++;
 
 	if (object->slots == NULL ? object->count >= INDEX_FROM : object->count > object->mask / 2)
-		grow_index(object);
+		grow_member_index(object);
 	else if (object->slots)
 	{
 		uint32		slot = key->hash & object->mask;
@@ -231,7 +231,7 @@ add_member(EsObject *object, const EsKey *key)
 
 /* Makes an object with room for some members. */
 static EsObject *
-make_object(uint32 space)
+make_tree_object(uint32 space)
 {
 	EsObject   *object = palloc0(sizeof(EsObject));
 
@@ -258,17 +258,17 @@ es_tree_open_object(EsNode *target)
 	if (es_node_is_packed_object(target))
 	{
 		es_node_begin_members(&reader, target);
-		object = make_object(reader.count);
+		object = make_tree_object(reader.count);
 		while (es_node_next_member(&reader, &name, &value))
 		{
 			EsKey		key = es_node_key(name.value.bytes, name.len);
 
 			CHECK_FOR_INTERRUPTS();
-			es_tree_set(add_member(object, &key), &value);
+			es_tree_set(add_object_member(object, &key), &value);
 		}
 	}
 	else
-		object = make_object(0);
+		object = make_tree_object(0);
 	release_node(target);
 	target->kind = ES_NODE_OBJECT;
 	target->value.object = object;
@@ -312,18 +312,18 @@ EsNode *
 es_tree_put(EsNode *object, const EsKey *key)
 {
 	EsObject   *members = object->value.object;
-	int64		number = find_member(members, key);
+	int64		number = find_object_member(members, key);
 
 	if (number >= 0)
 		return &members->members[number].node;
-	return add_member(members, key);
+	return add_object_member(members, key);
 }
 
 /* es_tree_find finds a member of an opened object; NULL if there is none. */
 EsNode *
 es_tree_find(const EsNode *object, const EsKey *key)
 {
-	int64		number = find_member(object->value.object, key);
+	int64		number = find_object_member(object->value.object, key);
 
 	return number < 0 ? NULL : &object->value.object->members[number].node;
 }
@@ -333,13 +333,13 @@ void
 es_tree_remove(EsNode *object, const EsKey *key)
 {
 	EsObject   *members = object->value.object;
-	int64		number = find_member(members, key);
+	int64		number = find_object_member(members, key);
 	uint32		last = members->count - 1;
 
 	if (number < 0)
 		return;
 	if (members->slots)
-		empty_slot(members, slot_of_member(members, number));
+		empty_index_slot(members, slot_of_member(members, number));
 	pfree((char *) members->members[number].key.bytes);
 	release_node(&members->members[number].node);
 	if (number != last)
@@ -366,7 +366,10 @@ es_tree_element(const EsNode *array, uint32 number)
 	return &array->value.array->elements[number];
 }
 
-/* es_tree_push adds an element without a value, which the caller must give it, to an opened array. */
+/*
+ * es_tree_push adds an element without a value, which the caller must give it, to
+ * an opened array.
+ */
 EsNode *
 es_tree_push(EsNode *array)
 {
@@ -472,8 +475,8 @@ es_tree_sort(EsObject *object)
 {
 	if (object->sorted)
 		return;
-	qsort(object->members, object->count, sizeof(EsMember), compare_members);
+	qsort(object->members, object->count, sizeof(EsMember), compare_object_members);
 	if (object->slots)
-		fill_index(object);
+		fill_member_index(object);
 	object->sorted = true;
 }

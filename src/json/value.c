@@ -119,7 +119,7 @@ want_root(EsValue *value, EsRoot root, const EsKey *member)
 
 /* The key of a path's item that goes to a member. */
 static EsKey
-item_key(JsonPathItem *item)
+path_item_key(JsonPathItem *item)
 {
 	int32		len;
 	char	   *name = jspGetString(item, &len);
@@ -142,10 +142,10 @@ want_from_root(EsValue *value, JsonPathItem *item)
 		value->nstate_keys = -1;
 		return;
 	}
-	name = item_key(&first);
+	name = path_item_key(&first);
 	if (jspGetNext(&first, &second) && second.type == jpiKey)
 	{
-		member = item_key(&second);
+		member = path_item_key(&second);
 		want_root(value, es_scope_find(name.bytes, name.len), &member);
 	}
 	else
@@ -156,7 +156,7 @@ static void note_wanted(EsValue *value, JsonPathItem *item, const EsPlace *place
 
 /* Notes what the parts of an item mention. */
 static void
-note_parts(EsValue *value, JsonPathItem *item, const EsPlace *place)
+note_item_parts(EsValue *value, JsonPathItem *item, const EsPlace *place)
 {
 	JsonPathItem part;
 
@@ -222,7 +222,7 @@ note_wanted(EsValue *value, JsonPathItem *item, const EsPlace *place)
 	if (item->type == jpiRoot)
 		want_from_root(value, item);
 	else
-		note_parts(value, item, place);
+		note_item_parts(value, item, place);
 	if (jspGetNext(item, &next))
 		note_wanted(value, &next, place);
 }
@@ -248,7 +248,7 @@ compile_steps(EsValue *value)
 	value->steps = palloc(count * sizeof(EsKey));
 	jspInit(&item, value->path);
 	for (; jspGetNext(&item, &next); item = next)
-		value->steps[value->nsteps++] = item_key(&next);
+		value->steps[value->nsteps++] = path_item_key(&next);
 	value->root = es_scope_find(value->steps[0].bytes, value->steps[0].len);
 	return true;
 }
@@ -379,7 +379,7 @@ find_in_state(EsNode *state, const EsKey *key, EsNode *view)
  * It is the same whatever form the state is in.
  */
 static bool
-make_state(const EsValue *value, EsNode *state, EsNode *result)
+make_mentioned_state(const EsValue *value, EsNode *state, EsNode *result)
 {
 	EsNode	   *members;
 	EsKey	   *keys;
@@ -423,7 +423,7 @@ make_document(const EsValue *value, EsScope *scope)
 			continue;
 		if (root != ES_ROOT_STATE)
 			members[count] = *es_scope_member(scope, root);
-		else if (!make_state(value, scope->state, &members[count]))
+		else if (!make_mentioned_state(value, scope->state, &members[count]))
 			continue;
 		keys[count++] = *es_scope_key(root);
 	}
@@ -535,7 +535,10 @@ es_value_evaluate(const EsValue *value, EsScope *scope, EsNode *result)
 
 /* ---- keys of projections ---- */
 
-/* es_value_compile_key compiles the path to a projection's key; 22023 if it is none, or is about a state. */
+/*
+ * es_value_compile_key compiles the path to a projection's key; 22023 if it is
+ * none, or is about a state.
+ */
 EsValue *
 es_value_compile_key(const text *path)
 {

@@ -90,7 +90,10 @@ es_durable_note_writer(TransactionId xmin)
 		noted_lsn = lsn;
 }
 
-/* es_durable_flush_noted makes the commits of the noted rows durable; called before rows leave the server. */
+/*
+ * es_durable_flush_noted makes the commits of the noted rows durable; called before
+ * rows leave the server.
+ */
 void
 es_durable_flush_noted(void)
 {

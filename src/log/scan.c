@@ -30,7 +30,7 @@ PG_FUNCTION_INFO_V1(es_segment_version);
 
 /* Opens the segment and the index that a scan is about; false if the log has no such segment. */
 static bool
-open_for_scan(EsSegmentScan *scan, int64 segment)
+open_segment_to_scan(EsSegmentScan *scan, int64 segment)
 {
 	scan->lost = false;
 	scan->borrowed = scan->open && RelationGetRelid(scan->open->rel) == es_segment_relid(segment) &&
@@ -55,7 +55,7 @@ open_for_scan(EsSegmentScan *scan, int64 segment)
 bool
 es_scan_begin(EsSegmentScan *scan, int64 segment)
 {
-	if (!open_for_scan(scan, segment))
+	if (!open_segment_to_scan(scan, segment))
 	{
 		if (scan->lost && scan->needed)
 			es_segment_refuse_lost(segment);
@@ -73,8 +73,10 @@ es_scan_begin(EsSegmentScan *scan, int64 segment)
 		scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(scan->rel), &TTSOpsHeapTuple);
 	else if (scan->own_slot)
 		scan->slot = table_slot_create(scan->rel, NULL);
+	else if (scan->borrowed)
+		scan->slot = scan->open->info->scan_slot;
 	else
-		scan->slot = scan->borrowed ? scan->open->info->scan_slot : es_table_scan_slot(scan->rel, &es_segment_event_shape);
+		scan->slot = es_table_scan_slot(scan->rel, &es_segment_event_shape);
 	scan->visibility = InvalidBuffer;
 	scan->keep_lock = false;
 	scan->block = InvalidBlockNumber;
@@ -85,7 +87,10 @@ es_scan_begin(EsSegmentScan *scan, int64 segment)
 	return true;
 }
 
-/* es_scan_fetch reads the row of the entry that a forward scan has come to; false if the snapshot does not see it. */
+/*
+ * es_scan_fetch reads the row of the entry that a forward scan has come to; false
+ * if the snapshot does not see it.
+ */
 bool
 es_scan_fetch(EsSegmentScan *scan)
 {
@@ -129,7 +134,10 @@ es_scan_event(EsSegmentScan *scan, EsEvent *event)
 		es_scan_give_out(scan, event);
 }
 
-/* es_scan_give_out sees to it that an event stays readable to the end of the transaction that a scan has read. */
+/*
+ * es_scan_give_out sees to it that an event stays readable to the end of the
+ * transaction that a scan has read.
+ */
 void
 es_scan_give_out(EsSegmentScan *scan, const EsEvent *event)
 {
@@ -210,7 +218,10 @@ es_scan_edge_version(EsSegmentScan scan, int64 segment, int64 stream_id, ScanDir
 
 /* ---- what a segment holds ---- */
 
-/* es_scan_count counts the events of a segment that a snapshot, NULL: a fresh one, sees; -1 if the segment is missing. */
+/*
+ * es_scan_count counts the events of a segment that a snapshot, NULL: a fresh one,
+ * sees; -1 if the segment is missing.
+ */
 int64
 es_scan_count(int64 segment, Snapshot snapshot)
 {

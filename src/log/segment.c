@@ -170,7 +170,7 @@ es_segment_last_position(int64 segment)
 
 /* Makes room to keep a segment. */
 static KnownSegment *
-known_segment(int64 segment)
+reserve_known_segment(int64 segment)
 {
 	if (segment >= nknown)
 	{
@@ -188,7 +188,7 @@ known_segment(int64 segment)
 
 /* Makes an invalidation of a relation one that forgets what is kept. */
 static void
-keep_oid(Oid relid)
+keep_segment_oid(Oid relid)
 {
 	HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(Oid)};
 
@@ -241,9 +241,9 @@ es_segment_relid(int64 segment)
 	relid = find_partition_now(name);
 	if (!OidIsValid(relid))
 		return InvalidOid;
-	entry = known_segment(segment);
+	entry = reserve_known_segment(segment);
 	memset(entry, 0, sizeof(*entry));
-	keep_oid(relid);
+	keep_segment_oid(relid);
 	entry->relid = relid;
 	return relid;
 }
@@ -269,7 +269,7 @@ es_segment_index(int64 segment, EsSegmentIndex which)
 	relid = es_base_find_index(name, table, &index_shapes[which]);
 	if (OidIsValid(table) && before == es_base_changes())
 	{
-		keep_oid(relid);
+		keep_segment_oid(relid);
 		known[segment].indexes[which] = relid;
 	}
 	return relid;
@@ -282,7 +282,7 @@ es_segment_index(int64 segment, EsSegmentIndex which)
  * system cache is of now, and may be taken in parallel mode, too.
  */
 static int64
-read_newest(bool sealed, AttrNumber column, int64 missing)
+read_newest_segment(bool sealed, AttrNumber column, int64 missing)
 {
 	Relation	rel = es_base_open(&es_segment_table, AccessShareLock);
 	Relation	index = es_base_open_index(&es_segment_pkey, rel, AccessShareLock);
@@ -319,7 +319,7 @@ es_segment_newest(void)
 	if (newest < 0)
 	{
 		(void) es_base_oid(&es_base_events);
-		newest = read_newest(false, Anum_es_segments_segment, -1);
+		newest = read_newest_segment(false, Anum_es_segments_segment, -1);
 	}
 	return newest;
 }
@@ -334,7 +334,7 @@ es_segment_newest_reaching(int64 position)
 {
 	AcceptInvalidationMessages();
 	if (es_segment_of(position) > es_segment_newest())
-		newest = read_newest(false, Anum_es_segments_segment, -1);
+		newest = read_newest_segment(false, Anum_es_segments_segment, -1);
 	return newest;
 }
 
@@ -345,12 +345,12 @@ es_segment_newest_reaching(int64 position)
 int64
 es_segment_sealed_upto(void)
 {
-	return read_newest(true, Anum_es_segments_last_position, 0);
+	return read_newest_segment(true, Anum_es_segments_last_position, 0);
 }
 
 /* Raises 55000 unless a segment that is open and known has the columns of events. */
 static inline void
-check_columns(int64 segment, Relation rel)
+check_segment_columns(int64 segment, Relation rel)
 {
 	if (likely(known[segment].checked))
 		return;
@@ -385,7 +385,7 @@ es_segment_open(int64 segment, LOCKMODE mode, bool *lost)
 		rel = try_table_open(relid, mode);
 		if (rel != NULL && es_segment_relid(segment) == relid)
 		{
-			check_columns(segment, rel);
+			check_segment_columns(segment, rel);
 			return rel;
 		}
 		/* it was detached, dropped or replaced while we waited for the lock */
@@ -433,7 +433,7 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 				errmsg("a segment holds " INT64_FORMAT " to " INT64_FORMAT " positions",
 					   MIN_SEGMENT_SIZE, MAX_SEGMENT_SIZE));
 	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
-	if (read_newest(false, Anum_es_segments_segment, -1) >= 0)
+	if (read_newest_segment(false, Anum_es_segments_segment, -1) >= 0)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("the segment size cannot be changed once the log has a segment"));

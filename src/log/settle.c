@@ -40,6 +40,10 @@
  * of the store has been copied there (subscriber.c): from then on its rows come in
  * order of commit.  Its own sequence says nothing.
  *
+ * Who comes here uses the store, and lets others know: that it is not being loaded
+ * any more (shared/mark.c; the worker does not tell), and, as the first transaction
+ * commits, that it is there (shared/roster.c).
+ *
  * What has been proven is kept, in this backend and, when preloaded, for all of
  * them (shared/mark.c).  State here survives errors: each piece is a fact about
  * the log that no rollback of ours changes.  A crash leaves nothing.
@@ -135,7 +139,7 @@ static bool is_new = false;		/* the roster has not heard of it yet */
 
 /* Follows the end of transactions: their positions are not this one's any more. */
 static void
-at_xact_end(XactEvent event, void *arg)
+drop_positions_at_xact_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_PRE_PREPARE && own_first != PG_INT64_MAX)
 		es_flight_prepare();
@@ -153,7 +157,7 @@ at_xact_end(XactEvent event, void *arg)
  * cache, a session would give out numbers later than it took them.
  */
 static void
-check_sequence(Oid sequence)
+check_sequence_options(Oid sequence)
 {
 	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(sequence));
 	Form_pg_sequence form;
@@ -190,7 +194,7 @@ holds_sequence(void)
  * was dropped and made again.
  */
 static void
-check_log(void)
+check_known_log(void)
 {
 	Oid			sequence = es_base_oid(&es_base_position_seq);
 
@@ -202,7 +206,7 @@ check_log(void)
 	}
 	if (likely(sequence == known_sequence))
 		return;
-	check_sequence(sequence);
+	check_sequence_options(sequence);
 	if (!es_settle_for_worker)
 		es_sharedmark_set_loading(sequence, false);
 	known_sequence = sequence;
@@ -222,7 +226,7 @@ check_log(void)
 void
 es_settle_init(void)
 {
-	RegisterXactCallback(at_xact_end, NULL);
+	RegisterXactCallback(drop_positions_at_xact_end, NULL);
 }
 
 /*
@@ -235,7 +239,7 @@ es_settle_take(int64 n)
 {
 	int64		first;
 
-	check_log();
+	check_known_log();
 	(void) GetCurrentTransactionId();
 	if (own_first == PG_INT64_MAX)
 	{
@@ -317,7 +321,7 @@ look_at_holders(int *count)
  * Returns a position that they are all above.
  */
 static int64
-find_lowest(Holder *holders, int count, bool *known)
+find_lowest_holder(Holder *holders, int count, bool *known)
 {
 	int64		lowest = PG_INT64_MAX;
 
@@ -339,7 +343,7 @@ find_lowest(Holder *holders, int count, bool *known)
 
 /* Notes a look for the next one; upto was given out before it, and is below our own positions. */
 static void
-note_look(int64 upto, const Holder *holders, int count)
+note_holders(int64 upto, const Holder *holders, int count)
 {
 	/* a transaction that is being prepared may be there twice */
 	if (last_look.holders == NULL)
@@ -355,7 +359,7 @@ note_look(int64 upto, const Holder *holders, int count)
  * last position, and returns the last of them.
  */
 static int64
-walk_contiguous(int64 after, int64 last)
+walk_contiguous_rows(int64 after, int64 last)
 {
 	Snapshot	snapshot;
 	bool		whole = true;
@@ -399,16 +403,16 @@ walk_contiguous(int64 after, int64 last)
 
 /* Reads the settled mark, 0 if there is none. */
 static int64
-read_mark(void)
+read_settled_mark(void)
 {
 	return es_rows_read_number(&es_settle_mark_shape, 0);
 }
 
 /* The settled position as the tables have it, written for standbys or for the sake of sealing. */
 static int64
-written_settled(void)
+read_written_settled(void)
 {
-	int64		mark = read_mark();
+	int64		mark = read_settled_mark();
 	int64		sealed = es_segment_sealed_upto();
 
 	return Max(mark, sealed);
@@ -419,16 +423,16 @@ written_settled(void)
  * follows that without a hole, up to a last position.
  */
 static int64
-compute_by_mark(int64 last)
+compute_settled_by_mark(int64 last)
 {
 	/* a promotion may follow: nothing learned here is kept but the mark */
-	int64		marked = written_settled();
+	int64		marked = read_written_settled();
 	int64		final;
 
 	if (es_subscriber_has_all())
 	{
 		settled = Max(settled, Min(marked, last));
-		final = walk_contiguous(settled, last);
+		final = walk_contiguous_rows(settled, last);
 		/* another table may have begun to be copied meanwhile */
 		if (es_subscriber_has_all())
 			return Min(final, own_first - 1);
@@ -441,9 +445,9 @@ compute_by_mark(int64 last)
  * log may reach.
  */
 static int64
-compute_by_segments(void)
+compute_settled_by_segments(void)
 {
-	int64		position = compute_by_mark(es_segment_last_position(es_segment_newest_reaching(PG_INT64_MAX)));
+	int64		position = compute_settled_by_mark(es_segment_last_position(es_segment_newest_reaching(PG_INT64_MAX)));
 
 	/* rows that are visible stay, whoever goes on here */
 	if (!RecoveryInProgress())
@@ -455,7 +459,7 @@ compute_by_segments(void)
 int64
 es_settle_known(void)
 {
-	check_log();
+	check_known_log();
 	if (!RecoveryInProgress() && !subscribed)
 	{
 		int64		shared = es_sharedmark_get(known_sequence);
@@ -484,7 +488,7 @@ keep_settled(int64 position)
  * without a hole is looked at, walk positions at most.
  */
 static int64
-look(int64 *given, int64 walk)
+prove_settled(int64 *given, int64 walk)
 {
 	XLogRecPtr	lsn;
 	Holder	   *holders;
@@ -502,13 +506,13 @@ look(int64 *given, int64 walk)
 	holders = look_at_holders(&count);
 	es_durable_flush(lsn);
 	if (count > 0 && now == 0)
-		now = written_settled();
-	lowest = find_lowest(holders, count, &known);
+		now = read_written_settled();
+	lowest = find_lowest_holder(holders, count, &known);
 	lowest = Min(*given, lowest);
 	now = Max(now, lowest);
 	if (!known && now < *given)
-		now = walk_contiguous(now, now + Min(*given - now, walk));
-	note_look(*given, holders, count);
+		now = walk_contiguous_rows(now, now + Min(*given - now, walk));
+	note_holders(*given, holders, count);
 	pfree(holders);
 	return keep_settled(now);
 }
@@ -531,34 +535,40 @@ es_settle_compute(void)
 
 	es_call_refuse_parallel();
 	es_pending_flush();
-	check_log();
+	check_known_log();
 	if (!es_settle_for_worker)
 		es_sharedmark_set_loading(known_sequence, false);
 	by_mark = subscribed;
 	if (subscribed)
-		return compute_by_segments();
+		return compute_settled_by_segments();
 	if (RecoveryInProgress())
-		return compute_by_mark(es_settle_last_given());
+		return compute_settled_by_mark(es_settle_last_given());
 
-	now = look(&goal, first_looks > 0 ? SHORT_WALK : PG_INT64_MAX);
+	now = prove_settled(&goal, first_looks > 0 ? SHORT_WALK : PG_INT64_MAX);
 	while (now < goal && first_looks > 0 && !es_flight_is_shared() && own_first == PG_INT64_MAX)
 	{
 		first_looks--;
 		es_wake_sleep(1);
-		now = look(&given, first_looks > 0 ? SHORT_WALK : PG_INT64_MAX);
+		now = prove_settled(&given, first_looks > 0 ? SHORT_WALK : PG_INT64_MAX);
 	}
 	first_looks = 0;
 	return now;
 }
 
-/* es_settle_is_by_mark tells whether positions are given out elsewhere, and nobody is woken as they come. */
+/*
+ * es_settle_is_by_mark tells whether positions are given out elsewhere, and nobody
+ * is woken as they come.
+ */
 bool
 es_settle_is_by_mark(void)
 {
 	return by_mark || RecoveryInProgress();
 }
 
-/* es_settle_hindered tells whether the last es_settle_compute() left positions out: transactions in flight have them. */
+/*
+ * es_settle_hindered tells whether the last es_settle_compute() left positions out:
+ * transactions in flight have them.
+ */
 bool
 es_settle_hindered(void)
 {
@@ -572,7 +582,7 @@ es_settle_hindered(void)
 void
 es_settle_learn(int64 position)
 {
-	check_log();
+	check_known_log();
 	if (!RecoveryInProgress() && es_subscriber_has_all())
 		(void) keep_settled(Min(position, own_first - 1));
 }
@@ -603,7 +613,7 @@ es_settle_write_mark(void)
 	if (subscribed)
 		return position;
 	CommandCounterIncrement();	/* a mark of this very statement is to be seen */
-	if (read_mark() < position)
+	if (read_settled_mark() < position)
 	{
 		es_rows_write_number(&es_settle_mark_shape, position);
 		es_walmark_add(lsn, position);

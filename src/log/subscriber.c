@@ -45,7 +45,7 @@ static uint64 news = 0;			/* invalidations */
 
 /* Forgets what was found: some relation's state in a subscription changed. */
 static void
-forget(Datum arg, int cacheid, uint32 hashvalue)
+forget_subscriber_state(Datum arg, int cacheid, uint32 hashvalue)
 {
 	news++;
 	es_subscriber_state.known = false;
@@ -55,7 +55,7 @@ forget(Datum arg, int cacheid, uint32 hashvalue)
 void
 es_subscriber_init(void)
 {
-	CacheRegisterSyscacheCallback(SUBSCRIPTIONRELMAP, forget, (Datum) 0);
+	CacheRegisterSyscacheCallback(SUBSCRIPTIONRELMAP, forget_subscriber_state, (Datum) 0);
 }
 
 /* Looks which relations of the store are in a subscription, and whether all are ready in one. */

@@ -23,7 +23,7 @@ const EsShape es_tags_shape = ES_SHAPE(&es_tags_table, NULL, columns);
 
 /* Gives the set of the tags in an event's metadata. */
 static EsNames
-tags_of(Datum metadata)
+read_tag_set(Datum metadata)
 {
 	Jsonb	   *object = DatumGetJsonbP(metadata);
 	EsNames		tags = {0};
@@ -54,7 +54,7 @@ tags_of(Datum metadata)
 text	  **
 es_tags_of(Datum metadata, int *count)
 {
-	EsNames		tags = tags_of(metadata);
+	EsNames		tags = read_tag_set(metadata);
 
 	*count = tags.count;
 	return tags.names;
@@ -118,7 +118,7 @@ es_tags_write(Datum metadata, int64 position)
 bool
 es_tags_have_all(Datum metadata, const EsNames *wanted)
 {
-	EsNames		tags = tags_of(metadata);
+	EsNames		tags = read_tag_set(metadata);
 	bool		all = wanted->count <= tags.count;
 
 	for (int i = 0; all && i < wanted->count; i++)

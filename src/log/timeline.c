@@ -106,7 +106,7 @@ es_timeline_event_beyond(int64 position)
  * yet restored it.
  */
 static void
-check_sequence(void)
+refuse_sequence_behind_log(void)
 {
 	int64		beyond = es_timeline_event_beyond(es_settle_last_given());
 
@@ -122,7 +122,7 @@ check_sequence(void)
 
 /* The highest of the ids that a table has, 0 for none, as its owner; SPI is connected. */
 static int64
-last_id(const char *table, const char *column)
+read_last_id(const char *table, const char *column)
 {
 	char	   *sql = psprintf("SELECT COALESCE(pg_catalog.max(t.%s), 0) FROM eventstore.%s t", column, table);
 	bool		isnull;
@@ -135,7 +135,7 @@ last_id(const char *table, const char *column)
 
 /* Has the sequences of ids go on past what the tables have. */
 static void
-pass_ids(void)
+raise_id_sequences(void)
 {
 	static EsRelation stream_ids = {"stream_id_seq",.kind = RELKIND_SEQUENCE};
 	static EsRelation subscription_ids = {"subscription_id_seq",.kind = RELKIND_SEQUENCE};
@@ -145,17 +145,20 @@ pass_ids(void)
 	es_owner_enter(&saved);
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
-	es_sequence_raise(&stream_ids, last_id("streams", "stream_id"));
-	es_sequence_raise(&subscription_ids, last_id("subscriptions", "subscription_id"));
-	es_sequence_raise(&projection_ids, last_id("projections", "projection_id"));
+	es_sequence_raise(&stream_ids, read_last_id("streams", "stream_id"));
+	es_sequence_raise(&subscription_ids, read_last_id("subscriptions", "subscription_id"));
+	es_sequence_raise(&projection_ids, read_last_id("projections", "projection_id"));
 	PopActiveSnapshot();
 	SPI_finish();
 	es_owner_leave(&saved);
 }
 
-/* Tells whether the store follows another one, or did when it was last written to, for all that is known. */
+/*
+ * Tells whether the store follows another one, or did when it was last written to,
+ * for all that is known.
+ */
 static bool
-follows(void)
+follows_another(void)
 {
 	XLogRecPtr	lsn;
 
@@ -169,7 +172,7 @@ follows(void)
 void
 es_timeline_follow(void)
 {
-	if (!follows())
+	if (!follows_another())
 		set_sequence(&timeline_seq, FOLLOWS);
 }
 
@@ -184,16 +187,16 @@ es_timeline_take_over(void)
 	int64		last = es_timeline_event_beyond(es_settle_last_given());
 	LOCKTAG		tag;
 
-	if (last <= es_settle_last_given() && !follows())
+	if (last <= es_settle_last_given() && !follows_another())
 		return;
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&timeline_seq), 0, 0);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	if (last > es_settle_last_given() || follows())
+	if (last > es_settle_last_given() || follows_another())
 	{
 		int64		end = es_segment_last_position(es_segment_newest_reaching(PG_INT64_MAX));
 
 		es_sequence_raise(&es_base_position_seq, Max(end, last));
-		pass_ids();
+		raise_id_sequences();
 	}
 	(void) LockRelease(&tag, ExclusiveLock, false);
 }
@@ -223,9 +226,9 @@ check_timeline(Oid sequence)
 	if (known == FOLLOWS)
 		es_timeline_take_over();
 	else
-		check_sequence();
+		refuse_sequence_behind_log();
 	if (known == 0)
-		pass_ids();				/* a subscriber's dump does not say it */
+		raise_id_sequences();	/* a subscriber's dump does not say it */
 	if (known == now)
 		return;
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, sequence, 0, 0);

@@ -60,7 +60,7 @@ es_wait_cap(int64 timeout)
 
 /* One look, which leaves no memory behind. */
 static bool
-look_once(EsWait *wait, MemoryContext context)
+look_for_news_once(EsWait *wait, MemoryContext context)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 	bool		over;
@@ -75,7 +75,7 @@ look_once(EsWait *wait, MemoryContext context)
 
 /* How long to sleep, in ms, before a time; at least 1. */
 static long
-sleep_until(TimestampTz then, TimestampTz now, long most)
+compute_sleep_ms(TimestampTz then, TimestampTz now, long most)
 {
 	return then - now >= most * 1000 ? most : Max((then - now + 999) / 1000, 1);
 }
@@ -95,7 +95,7 @@ es_wait_until(EsWait *wait)
 	uint64		interest = 0;	/* what is registered */
 	bool		over;
 
-	while (!(over = look_once(wait, context)))
+	while (!(over = look_for_news_once(wait, context)))
 	{
 		TimestampTz now = GetCurrentTimestamp();
 		uint64		wanted = wait->hindered ? ES_WAKE_ALL : wait->interest;
@@ -113,8 +113,8 @@ es_wait_until(EsWait *wait)
 			InvalidateCatalogSnapshot();
 		/* what came during the look may have set the latch in vain */
 		es_wake_sleep(es_wake_told() ? 0 :
-					  sleep_until(Min(deadline, wait->again_at), now,
-								  woken && !es_settle_is_by_mark() ? WOKEN_SLEEP_MS : sleep_ms));
+					  compute_sleep_ms(Min(deadline, wait->again_at), now,
+									   woken && !es_settle_is_by_mark() ? WOKEN_SLEEP_MS : sleep_ms));
 		(void) es_wake_told();	/* the look to come is about that */
 		sleep_ms = Min(sleep_ms * 2, MAX_SLEEP_MS);
 	}
@@ -175,7 +175,8 @@ static int64
 wait_until_settled(int64 after, int64 timeout, bool detached)
 {
 	SettledWait what = {.after = after};
-	EsWait		wait = {.look = look_at_settled,.arg = &what,.timeout = timeout,.detached = detached,.interest = ES_WAKE_ALL};
+	EsWait		wait = {.look = look_at_settled,.arg = &what,.timeout = timeout,.detached = detached,
+	.interest = ES_WAKE_ALL};
 
 	(void) es_wait_until(&wait);
 	return what.settled;

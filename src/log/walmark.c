@@ -41,7 +41,7 @@ enum
 
 /* Takes the elements out of one of the arrays; their number. */
 static int
-take_elements(Datum array, Oid type, Datum *elements)
+take_mark_elements(Datum array, Oid type, Datum *elements)
 {
 	ArrayType  *stored = DatumGetArrayTypeP(array);
 	Datum	   *found;
@@ -60,7 +60,7 @@ const EsShape es_walmark_shape = ES_SHAPE(&wal_mark_table, NULL, columns_of_mark
 
 /* Reads all marks; their number. */
 static int
-read_marks(EsWalMark *marks)
+read_wal_marks(EsWalMark *marks)
 {
 	EsRows		rows;
 	Datum		lsns[MOST_MARKS];
@@ -69,9 +69,9 @@ read_marks(EsWalMark *marks)
 
 	if (es_rows_read_one(&es_walmark_shape, &rows))
 	{
-		int			npositions = take_elements(rows.values[POSITIONS], INT8OID, positions);
+		int			npositions = take_mark_elements(rows.values[POSITIONS], INT8OID, positions);
 
-		count = take_elements(rows.values[LSNS], PG_LSNOID, lsns);
+		count = take_mark_elements(rows.values[LSNS], PG_LSNOID, lsns);
 		count = Min(count, npositions);
 	}
 	es_rows_end(&rows);
@@ -85,7 +85,7 @@ read_marks(EsWalMark *marks)
 
 /* Writes all marks. */
 static void
-write_marks(const EsWalMark *marks, int count)
+write_wal_marks(const EsWalMark *marks, int count)
 {
 	Datum		lsns[MOST_MARKS];
 	Datum		positions[MOST_MARKS];
@@ -112,7 +112,7 @@ es_walmark_add(XLogRecPtr lsn, int64 position)
 
 	if (es_subscriber_is())
 		return;
-	count = read_marks(marks);
+	count = read_wal_marks(marks);
 	while (count > 0 && (marks[count - 1].lsn >= lsn || marks[count - 1].position > position))
 		count--;
 	if (count == MOST_MARKS)
@@ -123,7 +123,7 @@ es_walmark_add(XLogRecPtr lsn, int64 position)
 	}
 	marks[count].lsn = lsn;
 	marks[count].position = position;
-	write_marks(marks, count + 1);
+	write_wal_marks(marks, count + 1);
 }
 
 /*
@@ -141,7 +141,7 @@ es_walmark_position(XLogRecPtr lsn, EsWalMark last)
 
 	if (lsn >= last.lsn)
 		return last.position;
-	count = es_subscriber_is() ? 0 : read_marks(marks);
+	count = es_subscriber_is() ? 0 : read_wal_marks(marks);
 	while (after < count && marks[after].lsn <= lsn)
 		after++;
 	if (after == 0)

@@ -29,7 +29,7 @@
 
 /* Says in the context of errors what they are about. */
 static void
-describe(void *arg)
+describe_about(void *arg)
 {
 	const EsAbout *about = arg;
 	const EsEvent *event = about->event;
@@ -53,7 +53,7 @@ describe(void *arg)
 void
 es_apply_begin_about(EsAbout *about)
 {
-	about->callback.callback = describe;
+	about->callback.callback = describe_about;
 	about->callback.arg = about;
 	about->callback.previous = error_context_stack;
 	error_context_stack = &about->callback;
@@ -68,7 +68,7 @@ es_apply_end_about(const EsAbout *about)
 
 /* Gives the key of an event; VE009 if it is none. */
 static const text *
-key_of(const EsProjection *projection, const EsEvent *event)
+key_of_event(const EsProjection *projection, const EsEvent *event)
 {
 	const text *key = es_value_key(projection->value, event);
 
@@ -82,7 +82,7 @@ key_of(const EsProjection *projection, const EsEvent *event)
 
 /* Orders events by key, then by position. */
 static int
-compare_keyed(const void *a, const void *b)
+compare_keyed_events(const void *a, const void *b)
 {
 	const EsKeyed *x = a;
 	const EsKeyed *y = b;
@@ -142,14 +142,14 @@ es_apply_sort(const EsProjection *projection, const EsEvent *events, int count,
 	{
 		about.event = keyed[n].event = &events[i];
 		*current = events[i].position;
-		keyed[n].key = key_of(projection, &events[i]);
+		keyed[n].key = key_of_event(projection, &events[i]);
 		if (keyed[n].key)
 			n++;
 	}
 	es_apply_end_about(&about);
 	*current = 0;
 	if (n > 1)
-		qsort(keyed, n, sizeof(EsKeyed), compare_keyed);
+		qsort(keyed, n, sizeof(EsKeyed), compare_keyed_events);
 	return n;
 }
 
@@ -166,7 +166,7 @@ es_apply_same_key(const EsKeyed *keyed, int count)
 
 /* Gives the reducer of a projection, as long as the current memory context; VE004 if it is gone. */
 static const EsReducer *
-get_reducer(const EsProjection *projection)
+get_projection_reducer(const EsProjection *projection)
 {
 	const EsReducer *reducer = es_resolve_pin(projection->reducer, CurrentMemoryContext);
 
@@ -178,7 +178,10 @@ get_reducer(const EsProjection *projection)
 	return reducer;
 }
 
-/* es_apply_layout tells what the text of a projection's states goes by now; NULL if there is none. */
+/*
+ * es_apply_layout tells what the text of a projection's states goes by now; NULL if
+ * there is none.
+ */
 const text *
 es_apply_layout(const EsProjection *projection)
 {
@@ -186,7 +189,7 @@ es_apply_layout(const EsProjection *projection)
 
 	if (projection->reducer == NULL)
 		return NULL;
-	reducer = get_reducer(projection);
+	reducer = get_projection_reducer(projection);
 	return reducer->layout ? cstring_to_text(reducer->layout) : NULL;
 }
 
@@ -198,7 +201,7 @@ es_apply_layout(const EsProjection *projection)
 EsFold *
 es_apply_begin_fold(const EsProjection *projection, const text *layout)
 {
-	const EsReducer *reducer = get_reducer(projection);
+	const EsReducer *reducer = get_projection_reducer(projection);
 
 	if (reducer->layout && (layout == NULL || strlen(reducer->layout) != VARSIZE_ANY_EXHDR(layout) ||
 							memcmp(reducer->layout, VARDATA_ANY(layout), VARSIZE_ANY_EXHDR(layout)) != 0))
@@ -213,7 +216,7 @@ es_apply_begin_fold(const EsProjection *projection, const text *layout)
 
 /* Raises 54000 for a state that a dump could not have, or not bring back. */
 static void
-check_size(EsFold *fold, const EsKeyState *state)
+check_key_state_size(EsFold *fold, const EsKeyState *state)
 {
 	if ((state->state == NULL || es_jsonsize_can_keep(state->state)) &&
 		(state->state_text == NULL || VARSIZE_ANY_EXHDR(state->state_text) <= ES_MOST_TEXT))
@@ -228,7 +231,7 @@ check_size(EsFold *fold, const EsKeyState *state)
 
 /* Takes the state of a fold, in the current memory context. */
 static void
-take_state(EsFold *fold, EsKeyState *state)
+take_folded_state(EsFold *fold, EsKeyState *state)
 {
 	EsStoredState stored;
 	bool		isnull;
@@ -240,10 +243,13 @@ take_state(EsFold *fold, EsKeyState *state)
 		state->state = DatumGetJsonbPCopy(JsonbPGetDatum(stored.json)); /* it may be the fold's */
 	else if (stored.text)
 		state->state = DatumGetJsonbP(es_fold_state_jsonb(fold, &isnull));
-	check_size(fold, state);
+	check_key_state_size(fold, state);
 }
 
-/* es_apply_fold folds events of one key into its state; what becomes of it is in the current memory context. */
+/*
+ * es_apply_fold folds events of one key into its state; what becomes of it is in
+ * the current memory context.
+ */
 void
 es_apply_fold(EsFold *fold, EsKeyState *state, const EsKeyed *keyed, int count, int64 *current)
 {
@@ -263,13 +269,13 @@ es_apply_fold(EsFold *fold, EsKeyState *state, const EsKeyed *keyed, int count, 
 	}
 	state->version += count;
 	state->position = Max(state->position, *current);
-	take_state(fold, state);
+	take_folded_state(fold, state);
 	*current = 0;
 }
 
 /* Gets a function of a projection ready to be called by the current user. */
 static void
-look_up_function(Oid function, FmgrInfo *flinfo)
+look_up_projection_function(Oid function, FmgrInfo *flinfo)
 {
 	es_handler_require_execute(function);
 	es_handler_require_trusted(function);
@@ -292,7 +298,7 @@ es_apply_call(const EsProjection *projection, const EsEvent *events, int count, 
 	FmgrInfo	flinfo;
 	int			n = 0;
 
-	look_up_function(es_projection_handler(projection), &flinfo);
+	look_up_projection_function(es_projection_handler(projection), &flinfo);
 	es_apply_begin_about(&about);
 	while (n < count && (n == 0 || GetCurrentTimestamp() - started < ES_BATCH_US))
 	{
@@ -324,7 +330,7 @@ es_apply_call_reset(const EsProjection *projection)
 
 	es_apply_begin_about(&about);
 	es_projection_become_creator(projection, &caller);
-	look_up_function(es_projection_reset(projection), &flinfo);
+	look_up_projection_function(es_projection_reset(projection), &flinfo);
 	InitFunctionCallInfoData(*fcinfo, &flinfo, 0, InvalidOid, NULL, NULL);
 	(void) es_handler_invoke(fcinfo);
 	es_projection_become_caller(&caller);

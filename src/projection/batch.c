@@ -43,6 +43,7 @@
 #include "utils/timestamp.h"
 
 #include "base/error.h"
+#include "base/event.h"
 #include "base/owner.h"
 #include "fold/fold.h"
 #include "log/segment.h"
@@ -53,7 +54,10 @@
 #define CHUNK_EVENTS	256		/* read at once */
 #define CHUNK_SPAN		100000	/* positions looked through at once */
 
-/* Code that goes on although it was cancelled, by catching that, is cancelled again; then the worker is ended. */
+/*
+ * Code that goes on although it was cancelled, by catching that, is cancelled
+ * again; then the worker is ended.
+ */
 #define CANCEL_AGAIN_MS	1000
 #define MOST_CANCELS	3
 
@@ -98,7 +102,7 @@ es_batch_init(void)
 
 /* Copies a stored value, which afterwards needs nothing from its table. */
 static Datum
-copy_stored(Batch *batch, Datum value)
+copy_batch_value(Batch *batch, Datum value)
 {
 	struct varlena *stored = (struct varlena *) DatumGetPointer(value);
 
@@ -110,7 +114,7 @@ copy_stored(Batch *batch, Datum value)
 
 /* Puts an event into the batch; the read ends with the one that fills it. */
 static void
-add_event(const EsEvent *event, void *arg)
+add_batch_event(const EsEvent *event, void *arg)
 {
 	Batch	   *batch = arg;
 	EsEvent    *copy;
@@ -123,35 +127,25 @@ add_event(const EsEvent *event, void *arg)
 	}
 	copy = &batch->events[batch->count++];
 	*copy = *event;
-	copy->stream = copy_stored(batch, event->stream);
-	copy->type = copy_stored(batch, event->type);
-	copy->data = copy_stored(batch, event->data);
-	copy->metadata = copy_stored(batch, event->metadata);
+	copy->stream = copy_batch_value(batch, event->stream);
+	copy->type = copy_batch_value(batch, event->type);
+	copy->data = copy_batch_value(batch, event->data);
+	copy->metadata = copy_batch_value(batch, event->metadata);
 	batch->filter.enough = batch->bytes >= ES_BATCH_BYTES;
-}
-
-/* Compares two positions, for searching. */
-static int
-compare_positions(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
 }
 
 /* Tells whether an event is not one of those that are skipped. */
 static bool
-is_not_skipped(const EsEvent *event, void *arg)
+event_is_not_skipped(const EsEvent *event, void *arg)
 {
 	const Batch *batch = arg;
 
-	return bsearch(&event->position, batch->skips, batch->nskips, sizeof(int64), compare_positions) == NULL;
+	return bsearch(&event->position, batch->skips, batch->nskips, sizeof(int64), es_event_compare_positions) == NULL;
 }
 
 /* How many events the batch may have. */
 static int64
-batch_limit(const Batch *batch)
+get_batch_limit(const Batch *batch)
 {
 	int			pace = es_projection_memo(batch->run->projection)->pace;
 
@@ -163,7 +157,7 @@ batch_limit(const Batch *batch)
  * is no segment any more.
  */
 static int64
-next_chunk(const Batch *batch)
+next_chunk_end(const Batch *batch)
 {
 	int64		upto = batch->attempt->upto;
 
@@ -179,7 +173,7 @@ read_batch(Batch *batch)
 {
 	EsLogFilter *filter = &batch->filter;
 	int64		upto = batch->attempt->upto;
-	int64		limit = batch_limit(batch);
+	int64		limit = get_batch_limit(batch);
 
 	filter->settled = batch->attempt->upto;
 	filter->categories = batch->run->projection->categories;
@@ -187,7 +181,7 @@ read_batch(Batch *batch)
 	batch->passed = batch->run->progress.position;
 	batch->nskips = es_progress_read_skips(batch->run->projection->id, batch->passed, upto, &batch->skips);
 	if (batch->nskips > 0)
-		filter->wants = is_not_skipped;
+		filter->wants = event_is_not_skipped;
 	while (batch->count < limit && !filter->enough && batch->passed < upto &&
 		   GetCurrentTimestamp() - batch->started < ES_BATCH_US)
 	{
@@ -195,9 +189,9 @@ read_batch(Batch *batch)
 
 		CHECK_FOR_INTERRUPTS();
 		filter->after = batch->passed;
-		filter->upto = next_chunk(batch);
+		filter->upto = next_chunk_end(batch);
 		filter->max_count = Min(CHUNK_EVENTS, limit - batch->count);
-		batch->passed = es_log_read(filter, add_event, batch);
+		batch->passed = es_log_read(filter, add_batch_event, batch);
 		if (batch->passed == before)
 			break;				/* what follows is this transaction's */
 	}
@@ -255,7 +249,7 @@ call_batch(Batch *batch)
 
 /* Takes the events of a batch in, as the projection's creator. */
 static void
-take_in(Batch *batch)
+take_batch_in(Batch *batch)
 {
 	const EsProjection *projection = batch->run->projection;
 	EsAbout		about = {.projection = projection};
@@ -319,7 +313,7 @@ es_batch_take(EsAttempt *attempt)
 	{
 		if (batch.count > 0)
 		{
-			take_in(&batch);
+			take_batch_in(&batch);
 			adjust_pace(&batch);
 		}
 		es_progress_move(&run->progress, batch.passed);
@@ -342,7 +336,7 @@ es_batch_begin(EsRun *run)
 
 /* Cancels the worker again, whose code did not end when it was cancelled; in the end, ends it. */
 static void
-cancel_again(void)
+cancel_worker_again(void)
 {
 	if (++cancels > MOST_CANCELS)
 		ProcDiePending = true;
@@ -352,7 +346,10 @@ cancel_again(void)
 	SetLatch(MyLatch);
 }
 
-/* es_batch_watch has the worker cancelled when what it does takes too long from now on, or no more. */
+/*
+ * es_batch_watch has the worker cancelled when what it does takes too long from now
+ * on, or no more.
+ */
 void
 es_batch_watch(const EsRun *run, bool on)
 {
@@ -361,7 +358,7 @@ es_batch_watch(const EsRun *run, bool on)
 	if (!run->by_worker || timeout == 0)
 		return;
 	if (again == MAX_TIMEOUTS)
-		again = RegisterTimeout(USER_TIMEOUT, cancel_again);
+		again = RegisterTimeout(USER_TIMEOUT, cancel_worker_again);
 	if (on)
 	{
 		cancels = 0;
@@ -382,7 +379,7 @@ es_batch_watch(const EsRun *run, bool on)
  * nothing else runs in it.
  */
 static void
-run_deferred(EsAttempt *attempt)
+run_deferred_triggers(EsAttempt *attempt)
 {
 	ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
 	EsAbout		about = {.projection = attempt->run->projection};
@@ -427,7 +424,7 @@ es_batch_attempt(EsAttempt *attempt, EsAttemptWork work)
 		es_batch_watch(&begun, true);
 		work(attempt);
 		if (begun.by_worker && attempt->called)
-			run_deferred(attempt);
+			run_deferred_triggers(attempt);
 		es_batch_watch(&begun, false);
 		ReleaseCurrentSubTransaction();
 	}
@@ -463,7 +460,7 @@ es_batch_stream_at(const EsAttempt *attempt, int64 position)
 
 /* Says that a run has failed, as is noted: in the server's log, and to who runs it by hand. */
 static void
-report_failure(const EsRun *run, const char *stream, const ErrorData *error)
+report_run_failure(const EsRun *run, const char *stream, const ErrorData *error)
 {
 	const EsProgress *row = &run->progress;
 	const char *name = text_to_cstring(run->projection->name);
@@ -499,12 +496,12 @@ es_batch_note_failure(EsRun *run, int64 position, const char *stream, const Erro
 {
 	es_progress_fail(&run->progress, position, error);
 	es_progress_write(&run->progress);
-	report_failure(run, stream, error);
+	report_run_failure(run, stream, error);
 }
 
 /* Takes a batch in and writes the checkpoint. */
 static void
-take_and_write(EsAttempt *attempt)
+take_batch_and_write(EsAttempt *attempt)
 {
 	es_batch_take(attempt);
 	if (!attempt->run->put_off)
@@ -524,7 +521,7 @@ typedef struct Failure
 
 /* Notes what an attempt failed of. */
 static void
-note_failure(Failure *failure, const EsAttempt *attempt, ErrorData *error)
+note_attempt_failure(Failure *failure, const EsAttempt *attempt, ErrorData *error)
 {
 	int			n = 0;
 
@@ -543,7 +540,7 @@ note_failure(Failure *failure, const EsAttempt *attempt, ErrorData *error)
 
 /* How many events to attempt next. */
 static int
-next_count(const Failure *failure)
+next_attempt_count(const Failure *failure)
 {
 	return failure->halves ? Max(failure->left / 2, 1) : failure->left;
 }
@@ -564,13 +561,13 @@ es_batch_try(EsRun *run)
 
 	do
 	{
-		ErrorData  *error = es_batch_attempt(&attempt, take_and_write);
+		ErrorData  *error = es_batch_attempt(&attempt, take_batch_and_write);
 
 		well = error == NULL;
 		if (!well)
 		{
-			note_failure(&failure, &attempt, error);
-			attempt.most = next_count(&failure);
+			note_attempt_failure(&failure, &attempt, error);
+			attempt.most = next_attempt_count(&failure);
 			attempt.upto = failure.position > 0 ? failure.position - 1 : run->upto;
 		}
 	} while (!well && failure.left > 0);
@@ -581,7 +578,7 @@ es_batch_try(EsRun *run)
 	failure.left -= run->events - events;
 	if (failure.left > 0 || (well && failure.position == 0))
 	{
-		es_projection_memo(run->projection)->pace = next_count(&failure);
+		es_projection_memo(run->projection)->pace = next_attempt_count(&failure);
 		return NULL;
 	}
 	es_batch_note_failure(run, failure.position, failure.stream, failure.error);

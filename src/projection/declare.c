@@ -8,7 +8,7 @@
  * way; then appends are excluded, what has come meanwhile is taken in, and the
  * transaction commits.  No event is missed, none is taken in twice.
  *
- * Whoever makes a projection, or drops a reducer, holds a lock on
+ * Whoever makes a projection by a reducer, or drops a reducer, holds a lock on
  * eventstore.reducers: a reducer is not dropped while a projection has it.
  */
 #include "projection/declare.h"
@@ -48,7 +48,7 @@ PG_FUNCTION_INFO_V1(es_drop_projection);
 
 /* Fetches the argument mode; tells whether it is inline. */
 static bool
-inline_arg(FunctionCallInfo fcinfo, int argno)
+inline_mode_arg(FunctionCallInfo fcinfo, int argno)
 {
 	char	   *mode;
 
@@ -76,7 +76,7 @@ category_arg(FunctionCallInfo fcinfo, int argno)
 
 /* Fetches the argument reducer; VE004 if there is none of that name. */
 static const text *
-reducer_arg(FunctionCallInfo fcinfo, int argno)
+locked_reducer_arg(FunctionCallInfo fcinfo, int argno)
 {
 	text	   *name;
 
@@ -88,9 +88,12 @@ reducer_arg(FunctionCallInfo fcinfo, int argno)
 	return name;
 }
 
-/* Fetches an argument that is a function of the projection, which the caller may call; gives its qualified name. */
+/*
+ * Fetches an argument that is a function of the projection, which the caller may
+ * call; gives its qualified name.
+ */
 static const char *
-function_arg(FunctionCallInfo fcinfo, int argno, bool takes_event)
+projection_function_arg(FunctionCallInfo fcinfo, int argno, bool takes_event)
 {
 	Oid			function = PG_GETARG_OID(argno);
 	EsSignature shape = es_projection_shape(takes_event);
@@ -112,7 +115,7 @@ function_arg(FunctionCallInfo fcinfo, int argno, bool takes_event)
 
 /* Takes in all that there is, and is to be, before an inline projection becomes known. */
 static void
-build_inline(const EsProjection *projection)
+build_inline_projection(const EsProjection *projection)
 {
 	EsRun		run = {.projection = projection,.upto = es_settle_compute()};
 	EsAttempt	attempt = es_batch_begin(&run);
@@ -138,7 +141,7 @@ refuse_after_append(const EsProjection *projection)
 
 /* Makes a projection. */
 static void
-create(EsProjection *projection, const char *command)
+create_projection(EsProjection *projection, const char *command)
 {
 	EsProgress	row = {.generation = 1,.live = true,.retry_at = DT_NOBEGIN};
 
@@ -157,7 +160,7 @@ create(EsProjection *projection, const char *command)
 	es_projection_announce(!projection->is_inline);
 	(void) es_projection_lock(projection->id, true);
 	if (projection->is_inline)
-		build_inline(es_projection_get(projection->name));
+		build_inline_projection(es_projection_get(projection->name));
 }
 
 /*
@@ -176,14 +179,14 @@ es_create_projection(PG_FUNCTION_ARGS)
 	EsProjection projection = {0};
 
 	projection.name = es_projection_name_arg(fcinfo, 0);
-	projection.is_inline = inline_arg(fcinfo, 2);
+	projection.is_inline = inline_mode_arg(fcinfo, 2);
 	projection.categories = category_arg(fcinfo, 3);
 	es_call_require(fcinfo, 4, "key");
 	projection.key = PG_GETARG_TEXT_PP(4);
 	(void) es_value_compile_key(projection.key);
 	es_subscriber_prevent_write("es_create_projection()");
-	projection.reducer = reducer_arg(fcinfo, 1);
-	create(&projection, "es_create_projection()");
+	projection.reducer = locked_reducer_arg(fcinfo, 1);
+	create_projection(&projection, "es_create_projection()");
 	PG_RETURN_VOID();
 }
 
@@ -202,13 +205,13 @@ es_create_handler_projection(PG_FUNCTION_ARGS)
 
 	projection.name = es_projection_name_arg(fcinfo, 0);
 	es_call_require(fcinfo, 1, "handler");
-	projection.is_inline = inline_arg(fcinfo, 2);
+	projection.is_inline = inline_mode_arg(fcinfo, 2);
 	projection.categories = es_names_arg(fcinfo, 3, ES_NAME_CATEGORY, "categories");
 	projection.types = es_names_arg(fcinfo, 4, ES_NAME_TYPE, "types");
-	projection.handler = function_arg(fcinfo, 1, true);
+	projection.handler = projection_function_arg(fcinfo, 1, true);
 	if (!PG_ARGISNULL(5))
-		projection.reset = function_arg(fcinfo, 5, false);
-	create(&projection, "es_create_handler_projection()");
+		projection.reset = projection_function_arg(fcinfo, 5, false);
+	create_projection(&projection, "es_create_handler_projection()");
 	PG_RETURN_VOID();
 }
 

@@ -25,9 +25,12 @@
 #include "projection/projection.h"
 #include "projection/readmodel.h"
 
-/* Picks the events that a projection wants, copies that share what they point to; returns how many. */
+/*
+ * Picks the events that a projection wants, copies that share what they point to;
+ * returns how many.
+ */
 static int
-pick_events(const EsProjection *projection, const EsEvent *events, int count, EsEvent *wanted)
+pick_wanted_events(const EsProjection *projection, const EsEvent *events, int count, EsEvent *wanted)
 {
 	int			n = 0;
 
@@ -42,7 +45,7 @@ pick_events(const EsProjection *projection, const EsEvent *events, int count, Es
 
 /* Folds events of one key into its newest state. */
 static void
-fold_key(EsFold *fold, EsReadModel *model, const EsKeyed *keyed, int count)
+fold_inline_key(EsFold *fold, EsReadModel *model, const EsKeyed *keyed, int count)
 {
 	int64		current;
 	int64		before;
@@ -57,7 +60,10 @@ fold_key(EsFold *fold, EsReadModel *model, const EsKeyed *keyed, int count)
 	} while (!es_readmodel_replace(model, &state, before));
 }
 
-/* Gives what is known of the generation that appends go into: it does not change while they are not excluded. */
+/*
+ * Gives what is known of the generation that appends go into: it does not change
+ * while they are not excluded.
+ */
 static const EsProjectionMemo *
 find_live_generation(const EsProjection *projection)
 {
@@ -78,7 +84,7 @@ find_live_generation(const EsProjection *projection)
 
 /* Folds events by key. */
 static void
-fold_events(const EsProjection *projection, const EsEvent *events, int count)
+fold_inline_events(const EsProjection *projection, const EsEvent *events, int count)
 {
 	EsKeyed    *keyed = palloc(sizeof(EsKeyed) * count);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore inline state",
@@ -100,7 +106,7 @@ fold_events(const EsProjection *projection, const EsEvent *events, int count)
 	{
 		n = es_apply_same_key(&keyed[i], count - i);
 		MemoryContextSwitchTo(context);
-		fold_key(fold, &model, &keyed[i], n);
+		fold_inline_key(fold, &model, &keyed[i], n);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 	}
@@ -110,7 +116,7 @@ fold_events(const EsProjection *projection, const EsEvent *events, int count)
 
 /* Calls a handler for all events. */
 static void
-call_handler(const EsProjection *projection, const EsEvent *events, int count)
+call_inline_handler(const EsProjection *projection, const EsEvent *events, int count)
 {
 	int64		current;
 	int			n;
@@ -121,7 +127,7 @@ call_handler(const EsProjection *projection, const EsEvent *events, int count)
 
 /* Takes events that a projection wants into it; upcasts them in place. */
 static void
-project_events(const EsProjection *projection, EsEvent *events, int count)
+project_inline_events(const EsProjection *projection, EsEvent *events, int count)
 {
 	EsOwnerContext caller;
 	int64		current;
@@ -129,9 +135,9 @@ project_events(const EsProjection *projection, EsEvent *events, int count)
 	es_projection_become_creator(projection, &caller);
 	es_apply_upcast(projection, events, count, &current);
 	if (projection->reducer)
-		fold_events(projection, events, count);
+		fold_inline_events(projection, events, count);
 	else
-		call_handler(projection, events, count);
+		call_inline_handler(projection, events, count);
 	es_projection_become_caller(&caller);
 }
 
@@ -150,10 +156,10 @@ es_inline_take(const EsEvent *events, int count)
 	for (int i = 0; i < set->count; i++)
 	{
 		const EsProjection *projection = &set->projections[i];
-		int			n = projection->is_inline ? pick_events(projection, events, count, wanted) : 0;
+		int			n = projection->is_inline ? pick_wanted_events(projection, events, count, wanted) : 0;
 
 		if (n > 0)
-			project_events(projection, wanted, n);
+			project_inline_events(projection, wanted, n);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);

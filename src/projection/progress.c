@@ -71,7 +71,7 @@ static const EsShape skips = ES_SHAPE(&skips_table, &skips_by_key, skip_columns)
 
 /* Takes a row, in the current memory context. */
 static void
-take_row(EsProgress *row, const Datum *v, const bool *n)
+take_progress_row(EsProgress *row, const Datum *v, const bool *n)
 {
 	row->projection_id = DatumGetInt64(v[Anum_progress_id - 1]);
 	row->generation = DatumGetInt64(v[Anum_progress_generation - 1]);
@@ -102,13 +102,16 @@ es_progress_read_all(EsProgress **rows)
 	{
 		if (count == room)
 			*rows = repalloc(*rows, sizeof(EsProgress) * (room *= 2));
-		take_row(&(*rows)[count++], look.values, look.isnull);
+		take_progress_row(&(*rows)[count++], look.values, look.isnull);
 	}
 	es_rows_end(&look);
 	return count;
 }
 
-/* es_progress_read_as_of reads the row of a projection's live generation, or of its rebuild; false if the snapshot, NULL: a fresh one, sees none. */
+/*
+ * es_progress_read_as_of reads the row of a projection's live generation, or of its
+ * rebuild; false if the snapshot, NULL: a fresh one, sees none.
+ */
 bool
 es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row)
 {
@@ -119,21 +122,27 @@ es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row)
 	es_rows_begin(&look);
 	while (!found && es_rows_next(&look))
 	{
-		take_row(row, look.values, look.isnull);
+		take_progress_row(row, look.values, look.isnull);
 		found = row->live == live;
 	}
 	es_rows_end(&look);
 	return found;
 }
 
-/* es_progress_read reads the newest row of a projection's live generation, or of its rebuild; false if there is none. */
+/*
+ * es_progress_read reads the newest row of a projection's live generation, or of
+ * its rebuild; false if there is none.
+ */
 bool
 es_progress_read(int64 id, bool live, EsProgress *row)
 {
 	return es_progress_read_as_of(id, live, NULL, row);
 }
 
-/* es_progress_live_generation tells which generation is live as a snapshot sees it; 0 if it sees none. */
+/*
+ * es_progress_live_generation tells which generation is live as a snapshot sees it;
+ * 0 if it sees none.
+ */
 int64
 es_progress_live_generation(int64 id, Snapshot snapshot)
 {
@@ -146,7 +155,7 @@ es_progress_live_generation(int64 id, Snapshot snapshot)
 
 /* Makes the columns of a row. */
 static void
-make_row(const EsProgress *row, Datum *v, bool *n)
+make_progress_row(const EsProgress *row, Datum *v, bool *n)
 {
 	memset(n, false, sizeof(bool) * Natts_progress);
 	v[Anum_progress_id - 1] = Int64GetDatum(row->projection_id);
@@ -176,7 +185,7 @@ es_progress_insert(const EsProgress *row)
 	bool		isnull[Natts_progress];
 
 	es_wake_note(es_wake_object(ES_WAKE_PROJECTION, row->projection_id));
-	make_row(row, values, isnull);
+	make_progress_row(row, values, isnull);
 	es_rows_insert(&progress, values, isnull);
 }
 
@@ -188,7 +197,7 @@ es_progress_write(const EsProgress *row)
 	bool		isnull[Natts_progress];
 
 	es_wake_note(es_wake_object(ES_WAKE_PROJECTION, row->projection_id));
-	make_row(row, values, isnull);
+	make_progress_row(row, values, isnull);
 	es_rows_replace(&progress, values, isnull);
 }
 
@@ -204,7 +213,7 @@ es_progress_delete(const EsProgress *row)
 
 /* Describes an error as psql would, in one text of a size to look at. */
 static const text *
-describe_error(const ErrorData *error)
+describe_progress_error(const ErrorData *error)
 {
 	StringInfoData buf;
 
@@ -230,7 +239,7 @@ void
 es_progress_fail(EsProgress *row, int64 position, const ErrorData *error)
 {
 	row->attempts = row->error && row->error_position == position ? row->attempts + 1 : 1;
-	row->error = describe_error(error);
+	row->error = describe_progress_error(error);
 	row->error_position = position;
 	row->retry_at = GetCurrentTimestamp() + es_backoff_delay(row->attempts);
 }
@@ -256,7 +265,10 @@ es_progress_move(EsProgress *row, int64 position)
 
 /* ---- what is skipped ---- */
 
-/* es_progress_read_skips reads which events between two positions a projection leaves out, in order. */
+/*
+ * es_progress_read_skips reads which events between two positions a projection
+ * leaves out, in order.
+ */
 int
 es_progress_read_skips(int64 id, int64 after, int64 upto, int64 **positions)
 {
@@ -279,7 +291,10 @@ es_progress_read_skips(int64 id, int64 after, int64 upto, int64 **positions)
 	return count;
 }
 
-/* es_progress_add_skip notes that the current user leaves the event out at which a generation has failed. */
+/*
+ * es_progress_add_skip notes that the current user leaves the event out at which a
+ * generation has failed.
+ */
 void
 es_progress_add_skip(const EsProgress *row)
 {

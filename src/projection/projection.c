@@ -109,7 +109,7 @@ forget_running(SubTransactionId subid)
 
 /* Forgets what ran in a subtransaction. */
 static void
-at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+forget_running_at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 		forget_running(subid);
@@ -117,7 +117,7 @@ at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId pare
 
 /* Lets the worker know, once there is something new for it to do. */
 static void
-at_xact_end(XactEvent event, void *arg)
+nudge_worker_at_xact_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT && has_work)
 		es_roster_nudge();
@@ -133,40 +133,40 @@ void
 es_projection_init(void)
 {
 	es_base_on_relation_change(forget_projections);
-	RegisterXactCallback(at_xact_end, NULL);
-	RegisterSubXactCallback(at_subxact_end, NULL);
+	RegisterXactCallback(nudge_worker_at_xact_end, NULL);
+	RegisterSubXactCallback(forget_running_at_subxact_end, NULL);
 }
 
 /* Takes a column of text, in the current memory context; NULL for none. */
 static const text *
-take_text(Datum value, bool isnull)
+take_text_column(Datum value, bool isnull)
 {
 	return isnull ? NULL : DatumGetTextPCopy(value);
 }
 
 /* Takes a column of text as a C string. */
 static const char *
-take_string(Datum value, bool isnull)
+take_string_column(Datum value, bool isnull)
 {
 	return isnull ? NULL : TextDatumGetCString(value);
 }
 
 /* Fills in a definition from its row, in the current memory context. */
 static void
-take_definition(EsProjection *projection, const Datum *v, const bool *n)
+take_projection_definition(EsProjection *projection, const Datum *v, const bool *n)
 {
 #define COLUMN(name)	v[Anum_projections_##name - 1], n[Anum_projections_##name - 1]
 	memset(projection, 0, sizeof(*projection));
 	projection->id = DatumGetInt64(v[Anum_projections_id - 1]);
-	projection->name = take_text(COLUMN(name));
-	projection->is_inline = strcmp(take_string(COLUMN(mode)), "inline") == 0;
-	projection->reducer = take_text(COLUMN(reducer));
-	projection->key = take_text(COLUMN(key));
-	projection->handler = take_string(COLUMN(handler));
-	projection->reset = take_string(COLUMN(reset));
+	projection->name = take_text_column(COLUMN(name));
+	projection->is_inline = strcmp(take_string_column(COLUMN(mode)), "inline") == 0;
+	projection->reducer = take_text_column(COLUMN(reducer));
+	projection->key = take_text_column(COLUMN(key));
+	projection->handler = take_string_column(COLUMN(handler));
+	projection->reset = take_string_column(COLUMN(reset));
 	projection->categories = es_names_of_column(COLUMN(categories));
 	projection->types = es_names_of_column(COLUMN(types));
-	projection->creator = take_string(COLUMN(creator));
+	projection->creator = take_string_column(COLUMN(creator));
 	if (projection->key)
 		projection->value = es_value_compile_key(projection->key);
 	projection->memo = palloc0(sizeof(EsProjectionMemo));
@@ -186,7 +186,7 @@ compare_projections(const void *a, const void *b)
 
 /* Reads all definitions into the current memory context. */
 static void
-read_definitions(EsProjectionSet *set)
+read_projection_definitions(EsProjectionSet *set)
 {
 	EsRows		rows = {.shape = &projections,.mode = AccessShareLock};
 	int			room = 8;
@@ -198,7 +198,7 @@ read_definitions(EsProjectionSet *set)
 	{
 		if (set->count == room)
 			set->projections = repalloc(set->projections, sizeof(EsProjection) * (room *= 2));
-		take_definition(&set->projections[set->count], rows.values, rows.isnull);
+		take_projection_definition(&set->projections[set->count], rows.values, rows.isnull);
 		set->any_inline = set->any_inline || set->projections[set->count].is_inline;
 		set->count++;
 	}
@@ -208,7 +208,7 @@ read_definitions(EsProjectionSet *set)
 
 /* Reads the set of all projections, in a context of its own. */
 static EsProjectionSet *
-read_set(void)
+read_projection_set(void)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore projections",
 												  ALLOCSET_SMALL_SIZES);
@@ -216,7 +216,7 @@ read_set(void)
 	EsProjectionSet *set = palloc0(sizeof(EsProjectionSet));
 
 	set->pinned.context = context;
-	read_definitions(set);
+	read_projection_definitions(set);
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(context, TopMemoryContext);
 	return set;
@@ -224,7 +224,7 @@ read_set(void)
 
 /* Gives the set as it is now. */
 static EsProjectionSet *
-current_set(void)
+get_projection_set(void)
 {
 	if (likely(known && !stale))
 		return known;
@@ -239,7 +239,7 @@ current_set(void)
 		EsProjectionSet *set;
 
 		stale = false;
-		set = read_set();
+		set = read_projection_set();
 		if (stale)
 			MemoryContextDelete(set->pinned.context);
 		else
@@ -253,7 +253,7 @@ current_set(void)
 bool
 es_projection_any_inline(void)
 {
-	return current_set()->any_inline;
+	return get_projection_set()->any_inline;
 }
 
 /*
@@ -267,7 +267,7 @@ es_projection_pin(MemoryContext holder)
 	EsProjectionSet *set;
 
 	AcceptInvalidationMessages();
-	set = current_set();
+	set = get_projection_set();
 	es_pin_hold(&set->pinned, callback, holder);
 	return set;
 }
@@ -346,7 +346,7 @@ es_projection_shape(bool takes_event)
 
 /* Finds a function by its qualified name and arguments; VE004 if it is gone. */
 static Oid
-find_function(const EsProjection *projection, const char *name, bool takes_event)
+find_projection_function(const EsProjection *projection, const char *name, bool takes_event)
 {
 	EsSignature shape = es_projection_shape(takes_event);
 	EsOwnerContext caller;
@@ -369,14 +369,17 @@ find_function(const EsProjection *projection, const char *name, bool takes_event
 Oid
 es_projection_handler(const EsProjection *projection)
 {
-	return find_function(projection, projection->handler, true);
+	return find_projection_function(projection, projection->handler, true);
 }
 
-/* es_projection_reset finds the function that empties what the handler writes; VE004 if it is gone. */
+/*
+ * es_projection_reset finds the function that empties what the handler writes;
+ * VE004 if it is gone.
+ */
 Oid
 es_projection_reset(const EsProjection *projection)
 {
-	return find_function(projection, projection->reset, false);
+	return find_projection_function(projection, projection->reset, false);
 }
 
 /* Raises 55000 if a projection is running in this session: its own code must not change it. */
@@ -447,7 +450,7 @@ es_projection_try_keep(void)
 
 /* The lock on a projection. */
 static LOCKTAG
-lock_tag(int64 id)
+make_projection_tag(int64 id)
 {
 	LOCKTAG		tag;
 
@@ -462,7 +465,7 @@ lock_tag(int64 id)
 bool
 es_projection_lock(int64 id, bool wait)
 {
-	LOCKTAG		tag = lock_tag(id);
+	LOCKTAG		tag = make_projection_tag(id);
 
 	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }
@@ -471,7 +474,7 @@ es_projection_lock(int64 id, bool wait)
 bool
 es_projection_is_locked(int64 id)
 {
-	LOCKTAG		tag = lock_tag(id);
+	LOCKTAG		tag = make_projection_tag(id);
 	bool		locked = !es_projection_lock(id, false);
 
 	if (!locked)
@@ -499,7 +502,10 @@ es_projection_get_locked(const text *name)
 	return projection;
 }
 
-/* es_projection_open_for_change begins a change of projections; waits for other changes' transactions. */
+/*
+ * es_projection_open_for_change begins a change of projections; waits for other
+ * changes' transactions.
+ */
 void
 es_projection_open_for_change(const char *command)
 {
@@ -510,7 +516,7 @@ es_projection_open_for_change(const char *command)
 
 /* Sets a column of text; NULL for none. */
 static void
-put_text(Datum *value, bool *isnull, const text *content)
+put_text_column(Datum *value, bool *isnull, const text *content)
 {
 	*value = PointerGetDatum(content);
 	*isnull = content == NULL;
@@ -518,14 +524,14 @@ put_text(Datum *value, bool *isnull, const text *content)
 
 /* Sets a column of text from a C string. */
 static void
-put_string(Datum *value, bool *isnull, const char *content)
+put_string_column(Datum *value, bool *isnull, const char *content)
 {
-	put_text(value, isnull, content ? cstring_to_text(content) : NULL);
+	put_text_column(value, isnull, content ? cstring_to_text(content) : NULL);
 }
 
 /* Sets a column of names. */
 static void
-put_names(Datum *value, bool *isnull, const EsNames *names)
+put_names_column(Datum *value, bool *isnull, const EsNames *names)
 {
 	*isnull = !names->set;
 	*value = PointerGetDatum(es_names_array(names));
@@ -542,15 +548,15 @@ es_projection_insert(EsProjection *projection)
 	projection->id = es_sequence_take(&projection_id_seq, 1);
 	v[Anum_projections_id - 1] = Int64GetDatum(projection->id);
 	v[Anum_projections_created_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	put_text(COLUMN(name), projection->name);
-	put_string(COLUMN(mode), projection->is_inline ? "inline" : "async");
-	put_text(COLUMN(reducer), projection->reducer);
-	put_text(COLUMN(key), projection->key);
-	put_string(COLUMN(handler), projection->handler);
-	put_string(COLUMN(reset), projection->reset);
-	put_names(COLUMN(categories), &projection->categories);
-	put_names(COLUMN(types), &projection->types);
-	put_string(COLUMN(creator), projection->creator);
+	put_text_column(COLUMN(name), projection->name);
+	put_string_column(COLUMN(mode), projection->is_inline ? "inline" : "async");
+	put_text_column(COLUMN(reducer), projection->reducer);
+	put_text_column(COLUMN(key), projection->key);
+	put_string_column(COLUMN(handler), projection->handler);
+	put_string_column(COLUMN(reset), projection->reset);
+	put_names_column(COLUMN(categories), &projection->categories);
+	put_names_column(COLUMN(types), &projection->types);
+	put_string_column(COLUMN(creator), projection->creator);
 #undef COLUMN
 	es_rows_insert(&projections, v, n);
 }
@@ -576,7 +582,10 @@ es_projection_announce(bool work)
 	has_work = has_work || work;
 }
 
-/* eventstore.forget_projections() is the row trigger for rows that others insert: a restore, a subscription. */
+/*
+ * eventstore.forget_projections() is the row trigger for rows that others insert: a
+ * restore, a subscription.
+ */
 Datum
 es_projection_forget(PG_FUNCTION_ARGS)
 {

@@ -61,7 +61,8 @@
 
 static EsRelation states_table = {"projection_states"};
 static EsRelation states_by_key = {"projection_states_by_key",
-.index = {.keys = {Anum_states_id, Anum_states_generation, Anum_states_key},.columns = "projection_id, generation, key",.unique = true}};
+	.index = {.keys = {Anum_states_id, Anum_states_generation, Anum_states_key},
+.columns = "projection_id, generation, key",.unique = true}};
 
 static const EsColumn columns[Natts_states] = {
 	{"projection_id", INT8OID}, {"generation", INT8OID}, {"version", INT8OID}, {"position", INT8OID},
@@ -108,7 +109,7 @@ es_readmodel_close(EsReadModel *model)
 
 /* Takes the columns of a row, in the current memory context. */
 static void
-take_row(TupleTableSlot *slot, EsKeyState *state)
+take_key_state_row(TupleTableSlot *slot, EsKeyState *state)
 {
 	Datum	   *v = slot->tts_values;
 
@@ -122,7 +123,10 @@ take_row(TupleTableSlot *slot, EsKeyState *state)
 	state->tid = slot->tts_tid;
 }
 
-/* es_readmodel_find reads the row of state->key, in the current memory context; tells whether there is one. */
+/*
+ * es_readmodel_find reads the row of state->key, in the current memory context;
+ * tells whether there is one.
+ */
 bool
 es_readmodel_find(EsReadModel *model, EsKeyState *state)
 {
@@ -136,7 +140,7 @@ es_readmodel_find(EsReadModel *model, EsKeyState *state)
 	state->exists = index_getnext_slot(model->scan, ForwardScanDirection, slot);
 	MemoryContextSwitchTo(old);
 	if (state->exists)
-		take_row(slot, state);
+		take_key_state_row(slot, state);
 	else
 	{
 		state->version = state->position = 0;
@@ -145,13 +149,6 @@ es_readmodel_find(EsReadModel *model, EsKeyState *state)
 	}
 	ExecClearTuple(slot);
 	return state->exists;
-}
-
-/* The transaction that a dirty snapshot met in progress, if any. */
-static TransactionId
-met_in_progress(const EsReadModel *model)
-{
-	return TransactionIdIsValid(model->dirty.xmin) ? model->dirty.xmin : model->dirty.xmax;
 }
 
 /*
@@ -167,7 +164,7 @@ es_readmodel_find_newest(EsReadModel *model, EsKeyState *state)
 
 		CHECK_FOR_INTERRUPTS();
 		InitDirtySnapshot(model->dirty);
-		in_progress = es_readmodel_find(model, state) ? met_in_progress(model) : InvalidTransactionId;
+		in_progress = es_readmodel_find(model, state) ? es_rows_met_in_progress(&model->dirty) : InvalidTransactionId;
 		if (!TransactionIdIsValid(in_progress))
 			return;
 		XactLockTableWait(in_progress, NULL, NULL, XLTW_None);
@@ -178,7 +175,7 @@ es_readmodel_find_newest(EsReadModel *model, EsKeyState *state)
 
 /* Fills the n-th slot for writing with a row. */
 static void
-fill_slot(EsReadModel *model, int n, const EsKeyState *state)
+fill_key_state_slot(EsReadModel *model, int n, const EsKeyState *state)
 {
 	TupleTableSlot *slot = es_table_slot(&model->table, n);
 	Datum	   *v = slot->tts_values;
@@ -202,7 +199,7 @@ void
 es_readmodel_flush(EsReadModel *model)
 {
 	for (int i = 0; i < model->nadded; i++)
-		fill_slot(model, i, &model->added[i]);
+		fill_key_state_slot(model, i, &model->added[i]);
 	if (model->nadded > 0)
 		es_table_insert(&model->table, model->nadded);
 	model->nadded = 0;
@@ -219,21 +216,22 @@ es_readmodel_put(EsReadModel *model, EsKeyState *state)
 {
 	if (state->exists)
 	{
-		fill_slot(model, 0, state);
+		fill_key_state_slot(model, 0, state);
 		es_table_update(&model->table, &state->tid);
 		return;
 	}
 	if (model->added == NULL)
 		model->added = palloc(sizeof(EsKeyState) * MOST_ADDED);
 	model->added[model->nadded++] = *state;
-	model->added_bytes += (state->state ? VARSIZE(state->state) : 0) + (state->state_text ? VARSIZE(state->state_text) : 0);
+	model->added_bytes += state->state ? VARSIZE(state->state) : 0;
+	model->added_bytes += state->state_text ? VARSIZE(state->state_text) : 0;
 	if (model->nadded == MOST_ADDED || model->added_bytes >= MOST_ADDED_BYTES)
 		es_readmodel_flush(model);
 }
 
 /* The short lock on a key. */
 static LOCKTAG
-key_tag(const EsReadModel *model, const text *key)
+make_key_tag(const EsReadModel *model, const text *key)
 {
 	uint32		hash = hash_combine(hash_bytes((const unsigned char *) VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)),
 									murmurhash32((uint32) model->projection_id));
@@ -245,7 +243,7 @@ key_tag(const EsReadModel *model, const text *key)
 
 /* Tells whether a slot has the row of a key in one version. */
 static bool
-is_version(const EsReadModel *model, TupleTableSlot *slot, const text *key, int64 version)
+is_row_of_version(const EsReadModel *model, TupleTableSlot *slot, const text *key, int64 version)
 {
 	slot_getsomeattrs(slot, Natts_states);
 	return DatumGetInt64(slot->tts_values[Anum_states_version - 1]) == version &&
@@ -260,7 +258,7 @@ is_version(const EsReadModel *model, TupleTableSlot *slot, const text *key, int6
  * taken its place in the page.
  */
 static bool
-is_still_newest(EsReadModel *model, const EsKeyState *state, int64 before)
+is_key_state_newest(EsReadModel *model, const EsKeyState *state, int64 before)
 {
 	TupleTableSlot *slot = model->table.info->scan_slot;
 	EsKeyState	now = {.key = state->key};
@@ -270,9 +268,9 @@ is_still_newest(EsReadModel *model, const EsKeyState *state, int64 before)
 	if (before == 0)
 		return !es_readmodel_find(model, &now);
 	same = table_tuple_fetch_row_version(model->table.rel, &tid, &model->dirty, slot) &&
-		is_version(model, slot, state->key, before);
+		is_row_of_version(model, slot, state->key, before);
 	ExecClearTuple(slot);
-	return same && !TransactionIdIsValid(met_in_progress(model));
+	return same && !TransactionIdIsValid(es_rows_met_in_progress(&model->dirty));
 }
 
 /*
@@ -283,15 +281,15 @@ is_still_newest(EsReadModel *model, const EsKeyState *state, int64 before)
 bool
 es_readmodel_replace(EsReadModel *model, EsKeyState *state, int64 before)
 {
-	LOCKTAG		tag = key_tag(model, state->key);
+	LOCKTAG		tag = make_key_tag(model, state->key);
 	bool		good;
 
 	CommandCounterIncrement();	/* this command may have written it before */
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	good = is_still_newest(model, state, before);
+	good = is_key_state_newest(model, state, before);
 	if (good)
 	{
-		fill_slot(model, 0, state);
+		fill_key_state_slot(model, 0, state);
 		if (before > 0)
 			es_table_update(&model->table, &state->tid);
 		else
@@ -303,7 +301,7 @@ es_readmodel_replace(EsReadModel *model, EsKeyState *state, int64 before)
 
 /* Deletes states that a look finds, at most so many; tells whether there are no more. */
 static bool
-delete_states(EsRows *rows, int64 most)
+delete_key_states(EsRows *rows, int64 most)
 {
 	bool		more = true;
 
@@ -329,7 +327,7 @@ es_readmodel_drop(int64 id, int64 generation)
 	es_rows_equal(&rows, Int64GetDatum(id));
 	if (generation != 0)
 		es_rows_equal(&rows, Int64GetDatum(generation));
-	(void) delete_states(&rows, PG_INT64_MAX);
+	(void) delete_key_states(&rows, PG_INT64_MAX);
 }
 
 /*
@@ -343,14 +341,14 @@ es_readmodel_sweep(int64 id, int64 before, int most)
 
 	es_rows_equal(&rows, Int64GetDatum(id));
 	es_rows_between(&rows, 0, before - 1);
-	return delete_states(&rows, most);
+	return delete_key_states(&rows, most);
 }
 
 /* ---- SQL ---- */
 
 /* Returns the rows that a look gives. */
 static void
-return_rows(ReturnSetInfo *result, EsRows *rows)
+return_key_states(ReturnSetInfo *result, EsRows *rows)
 {
 	while (es_rows_next(rows))
 	{
@@ -394,7 +392,7 @@ es_projection(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(1))
 		es_rows_equal(&rows, PG_GETARG_DATUM(1));
 	es_rows_begin(&rows);
-	return_rows(result, &rows);
+	return_key_states(result, &rows);
 	es_rows_end(&rows);
 	return (Datum) 0;
 }

@@ -14,9 +14,11 @@
  *
  * An inline projection's last step excludes appends (stream/lock.c): what they have
  * added by then is taken in, and the next append goes into the new generation.  The
- * old states are deleted later, so that appends do not wait for that.  With a handler they are kept off all the time, since both would write the same rows.
+ * old states are deleted later, so that appends do not wait for that.  With a handler
+ * they are kept off all the time, since both would write the same rows.
  *
- * After a crash a rebuild goes on from its checkpoint.
+ * After a crash a rebuild goes on from its checkpoint; with a handler, which has none
+ * on the way, it begins again.
  */
 #include "projection/rebuild.h"
 
@@ -101,7 +103,7 @@ es_rebuild_catch_up(EsAttempt *attempt)
 
 /* Makes the generation of a run the live one. */
 static void
-go_over(EsRun *run)
+go_over_to_generation(EsRun *run)
 {
 	EsProgress	live;
 
@@ -128,11 +130,11 @@ es_rebuild_sweep(EsRun *run)
 
 /* Takes in what is left of an inline projection's events while nobody appends, and goes over. */
 static void
-finish_inline(EsAttempt *attempt)
+finish_inline_rebuild(EsAttempt *attempt)
 {
 	attempt->upto = es_streamlock_freeze();
 	es_rebuild_catch_up(attempt);
-	go_over(attempt->run);
+	go_over_to_generation(attempt->run);
 }
 
 /* Calls reset() and all events' handler, and goes over. */
@@ -147,12 +149,12 @@ rebuild_by_handler(EsAttempt *attempt)
 	es_apply_call_reset(run->projection);
 	run->progress.position = 0;
 	es_rebuild_catch_up(attempt);
-	go_over(run);
+	go_over_to_generation(run);
 }
 
 /* Says in the server's log that the last step of a rebuild has not got what it has to wait for. */
 static void
-report_wait(const EsRun *run, const ErrorData *error)
+report_rebuild_wait(const EsRun *run, const ErrorData *error)
 {
 	int64		left = run->progress.retry_at - GetCurrentTimestamp();
 
@@ -169,7 +171,7 @@ report_wait(const EsRun *run, const ErrorData *error)
  * that is not the projection's failure, and it tries again later.
  */
 static ErrorData *
-finish(EsRun *run, EsAttemptWork work)
+finish_rebuild(EsRun *run, EsAttemptWork work)
 {
 	EsAttempt	attempt = es_batch_begin(run);
 	ErrorData  *error = es_batch_attempt(&attempt, work);
@@ -181,7 +183,7 @@ finish(EsRun *run, EsAttemptWork work)
 		run->progress.attempts++;
 		run->progress.retry_at = GetCurrentTimestamp() + es_backoff_delay(run->progress.attempts);
 		es_progress_write(&run->progress);
-		report_wait(run, error);
+		report_rebuild_wait(run, error);
 		return NULL;
 	}
 	es_batch_note_failure(run, attempt.current, es_batch_stream_at(&attempt, attempt.current), error);
@@ -193,7 +195,7 @@ finish(EsRun *run, EsAttemptWork work)
  * transaction; says so if not.
  */
 static bool
-may_end(const EsRun *run)
+may_rebuild_end(const EsRun *run)
 {
 	if (es_settle_own_first() == PG_INT64_MAX)
 		return true;
@@ -207,7 +209,7 @@ may_end(const EsRun *run)
 
 /* Tells whether a rebuild has come as far as it can without the last step. */
 static bool
-is_near_the_end(const EsRun *run, const EsProgress *live)
+is_rebuild_near_end(const EsRun *run, const EsProgress *live)
 {
 	if (run->projection->is_inline)
 		return run->progress.position >= run->upto;
@@ -230,20 +232,20 @@ es_rebuild_step(EsRun *run, bool *more)
 		elog(ERROR, "projection has no live generation");
 	run->upto = Max(run->upto, live.position);	/* others may have proved more */
 	if (run->projection->handler)
-		return may_end(run) ? finish(run, rebuild_by_handler) : NULL;
+		return may_rebuild_end(run) ? finish_rebuild(run, rebuild_by_handler) : NULL;
 	if (run->progress.position < run->upto)
 	{
 		error = es_batch_try(run);
 		if (error)
 			return error;
 	}
-	if (!is_near_the_end(run, &live))
+	if (!is_rebuild_near_end(run, &live))
 	{
 		*more = run->progress.position > before && run->most > 0;
 		return NULL;
 	}
 	if (run->projection->is_inline)
-		return may_end(run) ? finish(run, finish_inline) : NULL;
-	go_over(run);
+		return may_rebuild_end(run) ? finish_rebuild(run, finish_inline_rebuild) : NULL;
+	go_over_to_generation(run);
 	return NULL;
 }

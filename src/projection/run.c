@@ -50,7 +50,10 @@ require_fresh_snapshot(EsRun *run)
 				errhint("The transaction might succeed if retried."));
 }
 
-/* es_run_begin gets a run ready, under the projection's lock; false if there is no such generation, or nothing to run in it. */
+/*
+ * es_run_begin gets a run ready, under the projection's lock; false if there is no
+ * such generation, or nothing to run in it.
+ */
 bool
 es_run_begin(EsRun *run, bool live)
 {
@@ -61,7 +64,10 @@ es_run_begin(EsRun *run, bool live)
 	return true;
 }
 
-/* es_run_batch does one batch; *more tells whether there is something left to do at once.  Returns the error that is noted, or NULL. */
+/*
+ * es_run_batch does one batch; *more tells whether there is something left to do at
+ * once.  Returns the error that is noted, or NULL.
+ */
 ErrorData *
 es_run_batch(EsRun *run, bool *more)
 {

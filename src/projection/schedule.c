@@ -55,16 +55,22 @@ static int	task_room = 0;
 /* Whose code this transaction runs; id 0: nobody's. */
 static Task at_work = {0};
 
-/* What ended the transaction, or the process, in which a task was at work: it is to be noted there. */
+/*
+ * What ended the transaction, or the process, in which a task was at work: it is to
+ * be noted there.
+ */
 static Task culprit = {0};		/* id 0: none */
 static ErrorData *culprit_error = NULL;
 static MemoryContext culprit_context = NULL;
 
 /* ---- looking ---- */
 
-/* Begins a transaction of the worker's; false, with none begun, if there is nothing to look after. */
+/*
+ * Begins a transaction of the worker's; false, with none begun, if there is nothing
+ * to look after.
+ */
 static bool
-begin_work(const char *what)
+begin_worker_transaction(const char *what)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -82,7 +88,7 @@ begin_work(const char *what)
 
 /* Ends it. */
 static void
-end_work(void)
+end_worker_transaction(void)
 {
 	if (ActiveSnapshotSet())
 		PopActiveSnapshot();
@@ -103,7 +109,7 @@ keep_store(void)
 
 /* Notes a generation as one that there is something to do for. */
 static void
-add_task(const EsProgress *row)
+add_projection_task(const EsProgress *row)
 {
 	if (ntasks == task_room)
 	{
@@ -118,7 +124,7 @@ add_task(const EsProgress *row)
 
 /* Looks at one generation. */
 static void
-look_at_row(const EsProgress *row, int64 settled, EsScheduleLook *look)
+look_at_progress_row(const EsProgress *row, int64 settled, EsScheduleLook *look)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -129,12 +135,12 @@ look_at_row(const EsProgress *row, int64 settled, EsScheduleLook *look)
 	else if (es_projection_is_locked(row->projection_id))
 		look->again_at = Min(look->again_at, now + LOCKED_AGAIN_US);
 	else
-		add_task(row);
+		add_projection_task(row);
 }
 
 /* Puts tasks in an order that begins at another place in each worker. */
 static void
-begin_anywhere(void)
+rotate_tasks(void)
 {
 	static uint64 start = 0;
 	Task		first;
@@ -164,7 +170,7 @@ es_schedule_look(EsScheduleLook *look)
 	look->follows = look->busy = false;
 	look->again_at = DT_NOEND;
 	ntasks = 0;
-	if (!begin_work("looking after the projections of eventstore"))
+	if (!begin_worker_transaction("looking after the projections of eventstore"))
 	{
 		look->again_at = GetCurrentTimestamp() + LOADING_AGAIN_US;
 		return;
@@ -172,7 +178,7 @@ es_schedule_look(EsScheduleLook *look)
 	if (!keep_store())
 	{
 		look->again_at = GetCurrentTimestamp() + LOCKED_AGAIN_US;
-		end_work();
+		end_worker_transaction();
 		return;
 	}
 	set = es_projection_pin(CurrentMemoryContext);
@@ -187,19 +193,19 @@ es_schedule_look(EsScheduleLook *look)
 			if (projection == NULL || (projection->is_inline && rows[i].live && !rows[i].litter))
 				continue;
 			look->follows = true;
-			look_at_row(&rows[i], settled, look);
+			look_at_progress_row(&rows[i], settled, look);
 		}
 	}
-	begin_anywhere();
+	rotate_tasks();
 	look->busy = ntasks > 0;
-	end_work();
+	end_worker_transaction();
 }
 
 /* ---- failures that end more than an attempt ---- */
 
 /* Makes a task one whose failure is to be noted. */
 static void
-accuse(const Task *task, const ErrorData *error)
+accuse_task(const Task *task, const ErrorData *error)
 {
 	culprit = *task;
 	culprit_error = palloc(sizeof(ErrorData));
@@ -228,7 +234,7 @@ es_schedule_accuse(void)
 	if (at_work.projection_id == 0)
 		return false;
 	old = MemoryContextSwitchTo(empty_culprit_context());
-	accuse(&at_work, CopyErrorData());
+	accuse_task(&at_work, CopyErrorData());
 	MemoryContextSwitchTo(old);
 	return true;
 }
@@ -248,13 +254,13 @@ es_schedule_begin(void)
 		return;
 	task.live = !rebuild;
 	old = MemoryContextSwitchTo(empty_culprit_context());
-	accuse(&task, &error);
+	accuse_task(&task, &error);
 	MemoryContextSwitchTo(old);
 }
 
 /* Ends what the code of the task at work has left to the session. */
 static void
-clean_session(void)
+clean_task_session(void)
 {
 	at_work.projection_id = 0;
 	es_roster_set_at_work(0, false);
@@ -269,8 +275,8 @@ note_culprit(void)
 	int64		id = culprit.projection_id;
 
 	culprit.projection_id = 0;
-	clean_session();
-	if (!begin_work("noting that a projection of eventstore failed"))
+	clean_task_session();
+	if (!begin_worker_transaction("noting that a projection of eventstore failed"))
 		return;
 	run.projection = es_projection_find_by_id(es_projection_pin(CurrentMemoryContext), id);
 	if (run.projection && es_projection_lock(id, false) && es_progress_read(id, culprit.live, &run.progress))
@@ -282,7 +288,7 @@ note_culprit(void)
 					   culprit_error->message ? culprit_error->message : "unknown error"),
 				run.projection ? errdetail("Somebody else runs projection \"%s\".", text_to_cstring(run.projection->name)) :
 				errdetail("It was dropped meanwhile."));
-	end_work();
+	end_worker_transaction();
 }
 
 /* ---- working ---- */
@@ -301,7 +307,7 @@ typedef enum Outcome
  * others to commit: they keep their locks no longer than need be.
  */
 static Outcome
-do_task(const Task *task, bool has_others)
+do_projection_task(const Task *task, bool has_others)
 {
 	EsRun		run = {.most = PG_INT64_MAX,.by_worker = true,.only_passes = has_others};
 	bool		more;
@@ -343,21 +349,21 @@ es_schedule_work(void)
 	}
 	if (ntasks == 0)
 		return false;
-	if (!begin_work("running a projection of eventstore"))
+	if (!begin_worker_transaction("running a projection of eventstore"))
 	{
 		ntasks = 0;
 		return true;
 	}
 	while (outcome == PASSED && done < Min(MOST_TOGETHER, ntasks))
 	{
-		outcome = do_task(&tasks[done], done > 0);
+		outcome = do_projection_task(&tasks[done], done > 0);
 		if (outcome != PUT_OFF)
 			done++;
 		CHECK_FOR_INTERRUPTS();
 	}
 	ntasks -= done;
 	memmove(tasks, tasks + done, sizeof(Task) * ntasks);
-	end_work();
-	clean_session();
+	end_worker_transaction();
+	clean_task_session();
 	return true;
 }

@@ -33,7 +33,7 @@
 
 /* Starts the scan for the rest of a run, whose next position is known. */
 static void
-open_rest(EsCursor *cursor)
+open_rest_of_run(EsCursor *cursor)
 {
 	EsSegmentScan *s = &cursor->rest;
 
@@ -48,7 +48,7 @@ open_rest(EsCursor *cursor)
 
 /* Ends the scan for the rest of a run. */
 static void
-close_rest(EsCursor *cursor)
+close_rest_of_run(EsCursor *cursor)
 {
 	if (cursor->rest_open)
 		es_scan_end(&cursor->rest);
@@ -63,7 +63,7 @@ es_cursor_next_in_run(EsCursor *cursor)
 	if (cursor->rest_next == 0)
 		return false;
 	if (!cursor->rest_open)
-		open_rest(cursor);
+		open_rest_of_run(cursor);
 	if (cursor->rest_open &&
 		index_getnext_slot(cursor->rest.scan, ForwardScanDirection, cursor->rest.slot))
 	{
@@ -76,7 +76,7 @@ es_cursor_next_in_run(EsCursor *cursor)
 			return true;
 		}
 	}
-	close_rest(cursor);
+	close_rest_of_run(cursor);
 	return false;
 }
 
@@ -108,7 +108,10 @@ es_cursor_advance(EsCursor *cursor)
 	es_cursor_close(cursor);
 }
 
-/* es_cursor_open opens a cursor and moves it to its first event; open tells whether there is one. */
+/*
+ * es_cursor_open opens a cursor and moves it to its first event; open tells whether
+ * there is one.
+ */
 void
 es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 {
@@ -139,7 +142,10 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 		es_cursor_advance(cursor);
 }
 
-/* es_cursor_give_out sees to it that the event that a cursor stands on stays readable to the end of the transaction. */
+/*
+ * es_cursor_give_out sees to it that the event that a cursor stands on stays
+ * readable to the end of the transaction.
+ */
 void
 es_cursor_give_out(EsCursor *cursor)
 {
@@ -151,7 +157,7 @@ es_cursor_give_out(EsCursor *cursor)
 void
 es_cursor_close(EsCursor *cursor)
 {
-	close_rest(cursor);
+	close_rest_of_run(cursor);
 	if (cursor->scan_open)
 		es_scan_end(&cursor->scan);
 	cursor->scan_open = false;

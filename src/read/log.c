@@ -70,7 +70,7 @@ PG_FUNCTION_INFO_V1(es_read_category);
 
 /* Tells whether an event passes the filter. */
 static bool
-passes(const EsLogFilter *filter, const EsEvent *event)
+passes_log_filter(const EsLogFilter *filter, const EsEvent *event)
 {
 	if (filter->stream_prefix)
 	{
@@ -88,14 +88,14 @@ passes(const EsLogFilter *filter, const EsEvent *event)
 
 /* Takes the event that a cursor stands on; false if it is past a hole that nothing proves empty. */
 static bool
-take_event(LogRead *read, EsCursor *cursor)
+take_log_event(LogRead *read, EsCursor *cursor)
 {
 	const EsEvent *event = &cursor->event;
 
 	CHECK_FOR_INTERRUPTS();
 	if (event->position > read->final && event->position != read->passed + 1)
 		return false;
-	if ((read->whole || passes(read->filter, event)) &&
+	if ((read->whole || passes_log_filter(read->filter, event)) &&
 		(read->filter->wants == NULL || read->filter->wants(event, read->arg)))
 	{
 		es_durable_note_row(cursor->slot);
@@ -110,7 +110,7 @@ take_event(LogRead *read, EsCursor *cursor)
 
 /* Reads a range, or what it has of one category; false if a hole is in the way. */
 static bool
-read_range(LogRead *read, const EsCursorRange *range)
+read_cursor_range(LogRead *read, const EsCursorRange *range)
 {
 	EsCursor	cursor;
 	bool		whole = true;
@@ -118,7 +118,7 @@ read_range(LogRead *read, const EsCursorRange *range)
 	es_cursor_open(&cursor, range);
 	while (whole && read->left > 0 && cursor.open)
 	{
-		whole = take_event(read, &cursor);
+		whole = take_log_event(read, &cursor);
 		if (whole)
 			es_cursor_advance(&cursor);
 	}
@@ -128,7 +128,7 @@ read_range(LogRead *read, const EsCursorRange *range)
 
 /* Compares two keys, for sorting. */
 static int
-compare_keys(const void *a, const void *b)
+compare_category_keys(const void *a, const void *b)
 {
 	int32		x = *(const int32 *) a;
 	int32		y = *(const int32 *) b;
@@ -138,7 +138,7 @@ compare_keys(const void *a, const void *b)
 
 /* Finds out the keys of the categories, each once, in the index's order. */
 static void
-find_keys(LogRead *read)
+find_category_keys(LogRead *read)
 {
 	const EsNames *categories = &read->filter->categories;
 
@@ -150,8 +150,8 @@ find_keys(LogRead *read)
 		CHECK_FOR_INTERRUPTS();
 		read->keys[i] = es_names_category_key(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 	}
-	qsort(read->keys, categories->count, sizeof(int32), compare_keys);
-	read->nkeys = qunique(read->keys, categories->count, sizeof(int32), compare_keys);
+	qsort(read->keys, categories->count, sizeof(int32), compare_category_keys);
+	read->nkeys = qunique(read->keys, categories->count, sizeof(int32), compare_category_keys);
 }
 
 /* Tells whether a walk had better go on from an event by the index of categories. */
@@ -168,7 +168,7 @@ walks_too_long(const LogRead *read, int64 walked, const EsEvent *event)
 
 /* Walks over the positions of a range; false if that had better be ended. */
 static bool
-walk(LogRead *read, EsCursorRange range)
+walk_over_positions(LogRead *read, EsCursorRange range)
 {
 	EsCursor	cursor;
 	bool		goes_on = true;
@@ -181,7 +181,7 @@ walk(LogRead *read, EsCursorRange range)
 		goes_on = !walks_too_long(read, walked, &cursor.event);
 		if (goes_on)
 		{
-			(void) take_event(read, &cursor);
+			(void) take_log_event(read, &cursor);
 			es_cursor_advance(&cursor);
 		}
 	}
@@ -191,7 +191,7 @@ walk(LogRead *read, EsCursorRange range)
 
 /* Reads on in a range by the index of categories; false if that had better be ended. */
 static bool
-leap(LogRead *read, EsCursorRange range)
+leap_by_categories(LogRead *read, EsCursorRange range)
 {
 	EsMerge		merge;
 	EsCursor   *cursor = &merge.cursor;
@@ -199,11 +199,11 @@ leap(LogRead *read, EsCursorRange range)
 
 	range.after = read->passed;
 	if (read->keys == NULL)
-		find_keys(read);
+		find_category_keys(read);
 	es_merge_open(&merge, &range, read->keys, read->nkeys);
 	for (int64 leaps = 1; goes_on && read->left > 0 && cursor->open; leaps++)
 	{
-		(void) take_event(read, cursor);
+		(void) take_log_event(read, cursor);
 		goes_on = leaps <= read->nkeys || read->passed - range.after > WALK * leaps;
 		es_merge_advance(&merge);
 	}
@@ -213,7 +213,7 @@ leap(LogRead *read, EsCursorRange range)
 
 /* Reads what one segment has; false if a hole is in the way. */
 static bool
-read_segment(LogRead *read, int64 segment)
+read_log_segment(LogRead *read, int64 segment)
 {
 	const EsNames *categories = &read->filter->categories;
 	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,.snapshot = &read->snapshot};
@@ -221,13 +221,13 @@ read_segment(LogRead *read, int64 segment)
 	int64		positions = Min(read->upto, last) - read->passed;
 
 	if (!categories->set)
-		return read_range(read, &range);
+		return read_cursor_range(read, &range);
 	Assert(read->upto <= read->final);
 	if (categories->count == 1)
 		range.category = categories->names[0];
 	if (categories->count == 1 || positions <= WALK * categories->count)
-		return read_range(read, &range);
-	while (categories->count > 0 && !walk(read, range) && !leap(read, range))
+		return read_cursor_range(read, &range);
+	while (categories->count > 0 && !walk_over_positions(read, range) && !leap_by_categories(read, range))
 		;
 	return true;
 }
@@ -240,7 +240,7 @@ read_segment(LogRead *read, int64 segment)
  * what is not read has no event.
  */
 static bool
-read_on(LogRead *read)
+read_segments_on(LogRead *read)
 {
 	bool		whole = true;
 	int64		final = Min(read->final, read->upto);
@@ -250,21 +250,21 @@ read_on(LogRead *read)
 	es_durable_note_snapshot(read->snapshot);
 	for (int64 n = es_segment_of(read->passed + 1);
 		 whole && read->left > 0 && n <= newest && es_segment_first_position(n) <= read->upto; n++)
-		whole = read_segment(read, n);
+		whole = read_log_segment(read, n);
 	UnregisterSnapshot(read->snapshot);
 	return whole;
 }
 
 /* Asks for the settled position anew. */
 static void
-prove(LogRead *read)
+ask_for_settled(LogRead *read)
 {
 	read->final = es_settle_compute();
 }
 
 /* Reads the log when no filter hides holes. */
 static void
-read_whole(LogRead *read)
+read_unfiltered(LogRead *read)
 {
 	read->final = es_settle_known();
 	if (read->final < read->passed)
@@ -273,15 +273,15 @@ read_whole(LogRead *read)
 		 * the caller's starting point is a position in flight, for all we
 		 * know
 		 */
-		prove(read);
+		ask_for_settled(read);
 		if (read->final < read->passed)
 			return;
 	}
-	if (!read_on(read))
+	if (!read_segments_on(read))
 	{
-		prove(read);
+		ask_for_settled(read);
 		if (read->final > read->passed)
-			(void) read_on(read);
+			(void) read_segments_on(read);
 	}
 	es_settle_learn(Min(read->passed, read->upto));
 }
@@ -301,14 +301,14 @@ es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 	if (read.left == 0 || read.passed >= read.upto)
 		return read.passed;
 	if (read.whole && filter->settled == 0)
-		read_whole(&read);
+		read_unfiltered(&read);
 	else
 	{
 		read.final = filter->settled;
 		if (read.final == 0)
-			prove(&read);
+			ask_for_settled(&read);
 		read.upto = Min(read.upto, read.final);
-		if (read.passed < read.upto && read_on(&read) && read.left > 0)
+		if (read.passed < read.upto && read_segments_on(&read) && read.left > 0)
 			read.passed = read.upto;
 	}
 	es_durable_flush_noted();

@@ -45,7 +45,7 @@ typedef struct EsMergeHead
 
 /* Orders heads for a heap, whose first is the greatest: the lowest position. */
 static int
-compare_heads(Datum a, Datum b, void *arg)
+compare_merge_heads(Datum a, Datum b, void *arg)
 {
 	int64		x = ((const EsMergeHead *) DatumGetPointer(a))->next->position;
 	int64		y = ((const EsMergeHead *) DatumGetPointer(b))->next->position;
@@ -55,7 +55,7 @@ compare_heads(Datum a, Datum b, void *arg)
 
 /* Looks up a category's next entries after a position; false if there is none. */
 static bool
-fill_head(EsMerge *merge, EsMergeHead *head, int64 after)
+fill_merge_head(EsMerge *merge, EsMergeHead *head, int64 after)
 {
 	EsSegmentScan *s = &merge->cursor.scan;
 	ItemPointer tid;
@@ -76,25 +76,25 @@ fill_head(EsMerge *merge, EsMergeHead *head, int64 after)
 
 /* Moves a head to the category's next entry; false if there is none. */
 static bool
-advance_head(EsMerge *merge, EsMergeHead *head)
+advance_merge_head(EsMerge *merge, EsMergeHead *head)
 {
 	int64		position = head->next->position;
 
 	if (++head->next < head->entries + head->count)
 		return true;
-	return head->count == merge->ahead && fill_head(merge, head, position);
+	return head->count == merge->ahead && fill_merge_head(merge, head, position);
 }
 
 /* Looks up the first entries of the categories. */
 static void
-find_heads(EsMerge *merge, const int32 *keys, int nkeys)
+find_merge_heads(EsMerge *merge, const int32 *keys, int nkeys)
 {
 	int			count = 0;
 
 	merge->ahead = Max(Min(ENTRIES / nkeys, MOST_AHEAD), 1);
 	merge->heads = palloc(sizeof(EsMergeHead) * nkeys);
 	merge->entries = palloc(sizeof(EsMergeEntry) * merge->ahead * nkeys);
-	merge->order = binaryheap_allocate(nkeys, compare_heads, NULL);
+	merge->order = binaryheap_allocate(nkeys, compare_merge_heads, NULL);
 	for (int i = 0; i < nkeys; i++)
 	{
 		EsMergeHead *head = &merge->heads[count];
@@ -102,7 +102,7 @@ find_heads(EsMerge *merge, const int32 *keys, int nkeys)
 		CHECK_FOR_INTERRUPTS();
 		head->key = keys[i];
 		head->entries = merge->entries + count * merge->ahead;
-		if (!fill_head(merge, head, merge->cursor.range.after))
+		if (!fill_merge_head(merge, head, merge->cursor.range.after))
 			continue;
 		binaryheap_add_unordered(merge->order, PointerGetDatum(head));
 		count++;
@@ -112,7 +112,7 @@ find_heads(EsMerge *merge, const int32 *keys, int nkeys)
 
 /* Takes the event of an entry; false if the snapshot does not see it. */
 static bool
-take_entry(EsCursor *cursor, EsMergeEntry *entry)
+take_merge_entry(EsCursor *cursor, EsMergeEntry *entry)
 {
 	EsSegmentScan *s = &cursor->scan;
 
@@ -137,8 +137,8 @@ es_merge_advance(EsMerge *merge)
 		bool		taken;
 
 		CHECK_FOR_INTERRUPTS();
-		taken = take_entry(&merge->cursor, head->next);
-		if (advance_head(merge, head))
+		taken = take_merge_entry(&merge->cursor, head->next);
+		if (advance_merge_head(merge, head))
 			binaryheap_replace_first(merge->order, PointerGetDatum(head));
 		else
 			(void) binaryheap_remove_first(merge->order);
@@ -171,7 +171,7 @@ es_merge_open(EsMerge *merge, const EsCursorRange *range, const int32 *keys, int
 	cursor->open = cursor->scan_open = es_scan_begin(s, range->segment);
 	if (!cursor->open)
 		return;
-	find_heads(merge, keys, nkeys);
+	find_merge_heads(merge, keys, nkeys);
 	es_merge_advance(merge);
 }
 

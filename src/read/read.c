@@ -85,7 +85,7 @@ PG_FUNCTION_INFO_V1(es_read);
 
 /* The stream's first version in a segment; 0 if it has none there. */
 static int64
-first_version_in(const EsStreamScan *scan, int64 segment)
+first_version_in_segment(const EsStreamScan *scan, int64 segment)
 {
 	EsSegmentScan probe = {.snapshot = scan->snapshot,.fresh = scan->how.fresh};
 	bool		isnull;
@@ -99,7 +99,7 @@ first_version_in(const EsStreamScan *scan, int64 segment)
  * are each asked once at most.
  */
 static int64
-find_segment(const EsStreamScan *scan)
+find_start_segment(const EsStreamScan *scan)
 {
 	int64		found = scan->stream.first_segment;
 	int64		low = found + 1;
@@ -113,7 +113,7 @@ find_segment(const EsStreamScan *scan)
 
 		CHECK_FOR_INTERRUPTS();
 		for (segment = middle; segment >= low; segment--)
-			if ((version = first_version_in(scan, segment)) != 0)
+			if ((version = first_version_in_segment(scan, segment)) != 0)
 				break;
 		if (version > scan->from_version)
 			high = segment - 1;
@@ -129,7 +129,7 @@ find_segment(const EsStreamScan *scan)
 
 /* Finds the segment where the scan begins, now that stream and from_version are known. */
 static void
-go_to_start(EsStreamScan *scan)
+go_to_stream_start(EsStreamScan *scan)
 {
 	scan->lost = -1;
 	scan->next_version = scan->from_version == PG_INT64_MAX ? 0 : Max(scan->from_version, 1);
@@ -138,7 +138,7 @@ go_to_start(EsStreamScan *scan)
 	else if (scan->from_version == PG_INT64_MAX)
 		scan->segment = scan->stream.last_segment;
 	else
-		scan->segment = find_segment(scan);
+		scan->segment = find_start_segment(scan);
 }
 
 /* es_read_stream_begin starts a scan of a stream; see read.h. */
@@ -177,7 +177,7 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 		scan->from_version = options->from_version == 0 ? PG_INT64_MAX : options->from_version;
 	else
 		scan->from_version = Max(options->from_version, stream->truncated_before);
-	go_to_start(scan);
+	go_to_stream_start(scan);
 	return scan;
 }
 
@@ -204,7 +204,7 @@ es_read_stream_take(EsStreamScan *scan, const EsStream *stream)
 	scan->now = NULL;
 	scan->from_version = stream->truncated_before;
 	if (scan->found)
-		go_to_start(scan);
+		go_to_stream_start(scan);
 }
 
 /* es_read_stream_seek makes a scan, which has not begun to read, begin at a version. */
@@ -212,7 +212,7 @@ void
 es_read_stream_seek(EsStreamScan *scan, int64 version)
 {
 	scan->from_version = Max(version, scan->stream.truncated_before);
-	go_to_start(scan);
+	go_to_stream_start(scan);
 }
 
 /* es_read_stream_limit says up to which version a scan, forwards, will be read. */
@@ -224,7 +224,7 @@ es_read_stream_limit(EsStreamScan *scan, int64 version)
 
 /* Closes a segment. */
 static void
-close_segment(OpenSegment *s)
+close_open_segment(OpenSegment *s)
 {
 	if (s->open)
 		es_scan_end(&s->scan);
@@ -233,7 +233,7 @@ close_segment(OpenSegment *s)
 
 /* Moves a scan that goes from stream to stream to its next entry. */
 static void
-next_entry(OpenSegment *s)
+move_to_next_entry(OpenSegment *s)
 {
 	s->entry_taken = false;
 	s->entry_id = index_getnext_tid(s->scan.scan, ForwardScanDirection) != NULL ?
@@ -248,14 +248,14 @@ step_to_stream(OpenSegment *s, int64 id)
 	{
 		if (steps == NEAR)
 			return false;
-		next_entry(s);
+		move_to_next_entry(s);
 	}
 	return true;
 }
 
 /* Makes the keys of what is to be scanned of a segment. */
 static void
-make_keys(const EsStreamScan *scan, EsSegmentScan *s, bool range)
+make_stream_keys(const EsStreamScan *scan, EsSegmentScan *s, bool range)
 {
 	Datum		id = Int64GetDatum(scan->stream.id);
 
@@ -281,21 +281,24 @@ make_keys(const EsStreamScan *scan, EsSegmentScan *s, bool range)
 	}
 }
 
-/* Opens the current segment in its place, to be scanned by keys for the stream; false if it is missing. */
+/*
+ * Opens the current segment in its place, to be scanned by keys for the stream;
+ * false if it is missing.
+ */
 static bool
-open_segment(const EsStreamScan *scan, OpenSegment *s, bool range)
+open_segment_for_stream(const EsStreamScan *scan, OpenSegment *s, bool range)
 {
 	if (s->open && s->segment == scan->segment)
 	{
 		/* for the stream before: it serves again */
-		make_keys(scan, &s->scan, range);
+		make_stream_keys(scan, &s->scan, range);
 		Assert(s->scan.scan->numberOfKeys == s->scan.nkeys);
 		index_rescan(s->scan.scan, s->scan.keys, s->scan.nkeys, NULL, 0);
 		return true;
 	}
-	close_segment(s);
+	close_open_segment(s);
 	s->scan = scan->how;
-	make_keys(scan, &s->scan, range);
+	make_stream_keys(scan, &s->scan, range);
 	s->segment = scan->segment;
 	s->open = es_scan_begin(&s->scan, scan->segment);
 	return s->open;
@@ -303,7 +306,7 @@ open_segment(const EsStreamScan *scan, OpenSegment *s, bool range)
 
 /* Begins to scan the current segment; false if it is missing. */
 static bool
-scan_segment(EsStreamScan *scan)
+scan_stream_segment(EsStreamScan *scan)
 {
 	OpenSegment *s = &scan->segments[scan->segment % scan->places];
 	bool		range = scan->follows && scan->from_version <= 1;
@@ -312,10 +315,10 @@ scan_segment(EsStreamScan *scan)
 
 	if (!range || !s->ranging || s->segment != scan->segment || !step_to_stream(s, scan->stream.id))
 	{
-		open = open_segment(scan, s, range);
+		open = open_segment_for_stream(scan, s, range);
 		s->ranging = open && range;
 		if (s->ranging)
-			next_entry(s);
+			move_to_next_entry(s);
 	}
 	scan->now = open ? s : NULL;
 	MemoryContextSwitchTo(old);
@@ -324,7 +327,7 @@ scan_segment(EsStreamScan *scan)
 
 /* Goes to the next segment that may have events of the stream; false after the last. */
 static bool
-next_segment(EsStreamScan *scan)
+move_to_next_segment(EsStreamScan *scan)
 {
 	const EsStream *stream = &scan->stream;
 
@@ -335,7 +338,7 @@ next_segment(EsStreamScan *scan)
 	}
 	while (scan->segment >= stream->first_segment && scan->segment <= stream->last_segment)
 	{
-		if (scan_segment(scan))
+		if (scan_stream_segment(scan))
 			return true;
 		scan->lost = scan->segment;
 		scan->segment += scan->backwards ? -1 : 1;
@@ -348,7 +351,7 @@ next_segment(EsStreamScan *scan)
  * should return before this version.
  */
 static void
-check_lost(EsStreamScan *scan, int64 version)
+refuse_if_lost(EsStreamScan *scan, int64 version)
 {
 	if (scan->next_version != version && (scan->backwards || scan->next_version <= scan->upto_version))
 		es_segment_refuse_lost(scan->lost);
@@ -360,19 +363,19 @@ check_lost(EsStreamScan *scan, int64 version)
  * should return before its end.
  */
 static void
-check_lost_at_end(EsStreamScan *scan)
+refuse_if_lost_at_end(EsStreamScan *scan)
 {
-	check_lost(scan, scan->backwards ? Max(scan->stream.truncated_before, 1) - 1 : PG_INT64_MAX);
+	refuse_if_lost(scan, scan->backwards ? Max(scan->stream.truncated_before, 1) - 1 : PG_INT64_MAX);
 }
 
 /* Moves to a stream's next row in a scan that goes from stream to stream. */
 static bool
-next_in_range(OpenSegment *s, int64 id)
+move_on_in_range(OpenSegment *s, int64 id)
 {
 	for (;;)
 	{
 		if (s->entry_taken)
-			next_entry(s);
+			move_to_next_entry(s);
 		if (s->entry_id != id)
 			return false;
 		s->entry_taken = true;
@@ -383,7 +386,7 @@ next_in_range(OpenSegment *s, int64 id)
 
 /* Moves to the next row in a scan whose keys are those of the stream. */
 static bool
-next_by_keys(EsSegmentScan *s)
+move_on_by_keys(EsSegmentScan *s)
 {
 	if (s->backwards)
 		return index_getnext_slot(s->scan, BackwardScanDirection, s->slot);
@@ -398,11 +401,11 @@ next_by_keys(EsSegmentScan *s)
  * they go, and must find that again.
  */
 static bool
-next_row(EsStreamScan *scan)
+move_to_next_row(EsStreamScan *scan)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->context);
 	OpenSegment *s = scan->now;
-	bool		found = s->ranging ? next_in_range(s, scan->stream.id) : next_by_keys(&s->scan);
+	bool		found = s->ranging ? move_on_in_range(s, scan->stream.id) : move_on_by_keys(&s->scan);
 
 	MemoryContextSwitchTo(old);
 	return found;
@@ -414,22 +417,22 @@ es_read_stream_next(EsStreamScan *scan, EsEvent *event)
 {
 	if (!scan->found)
 		return false;
-	while (scan->now != NULL || next_segment(scan))
+	while (scan->now != NULL || move_to_next_segment(scan))
 	{
-		if (next_row(scan))
+		if (move_to_next_row(scan))
 		{
 			es_durable_note_row(scan->now->scan.slot);
 			es_scan_event(&scan->now->scan, event);
 			if (unlikely(scan->lost >= 0))
-				check_lost(scan, event->version);
+				refuse_if_lost(scan, event->version);
 			scan->next_version = event->version + (scan->backwards ? -1 : 1);
 			return true;
 		}
-		if (!next_segment(scan))
+		if (!move_to_next_segment(scan))
 			break;
 	}
 	if (scan->lost >= 0)
-		check_lost_at_end(scan);
+		refuse_if_lost_at_end(scan);
 	scan->found = false;
 	return false;
 }
@@ -439,7 +442,7 @@ void
 es_read_stream_end(EsStreamScan *scan)
 {
 	for (int i = 0; i < scan->places; i++)
-		close_segment(&scan->segments[i]);
+		close_open_segment(&scan->segments[i]);
 	if (scan->how.pages != NULL)
 		es_pages_end(scan->how.pages);
 	if (scan->own_snapshot)

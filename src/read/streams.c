@@ -1,6 +1,11 @@
 /*
  * streams.c
  *		The streams of a category.
+ *
+ * They are found by the index over category_key and stream_id, in order of id, so
+ * that ranges of ids can be shared out among processes.  Categories may share a
+ * key: names are compared.  What is deleted is left out.  The table stays locked
+ * to the end of the transaction.
  */
 #include "read/streams.h"
 
@@ -97,7 +102,10 @@ is_of_category(const EsCategoryScan *scan, const text *name)
 		memcmp(VARDATA_ANY(name), VARDATA_ANY(scan->category), len) == 0;
 }
 
-/* es_streams_next gives the next stream that is not deleted, until the next call; NULL after the last. */
+/*
+ * es_streams_next gives the next stream that is not deleted, until the next call;
+ * NULL after the last.
+ */
 const EsStream *
 es_streams_next(EsCategoryScan *scan)
 {

@@ -1,6 +1,14 @@
 /*
  * tagged.c
  *		Events by types and tags: reading them, and finding candidates for conditions.
+ *
+ * With tags, eventstore.tags gives the positions of the events that carry the first
+ * of them, and each event is looked up by its position.  Without, all events of the
+ * range are gone through.  Either way they are candidates only, and es_tagged_matches
+ * has the last word.  Reads end where the log is settled, and have a fresh snapshot;
+ * conditions look with a dirty one (append/condition.c).
+ *
+ * The lock on eventstore.tags stays to the end of the transaction.
  */
 #include "read/tagged.h"
 
@@ -45,8 +53,8 @@ es_tagged_matches(const EsTagQuery *query, const EsEvent *event)
  * ended the scan.  The snapshot is fresh, or dirty.
  */
 static bool
-scan_segment(int64 segment, int64 from, int64 upto, Snapshot *snapshot,
-			 EsTagCallback callback, void *arg)
+scan_segment_between(int64 segment, int64 from, int64 upto, Snapshot *snapshot,
+					 EsTagCallback callback, void *arg)
 {
 	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = snapshot,.needed = true,.own_slot = true,
 	.gives_out = true,.nkeys = 2};
@@ -70,19 +78,19 @@ scan_segment(int64 segment, int64 from, int64 upto, Snapshot *snapshot,
 
 /* Hands all events in a query's range to a callback. */
 static void
-scan_positions(const EsTagQuery *query, Snapshot *snapshot, EsTagCallback callback, void *arg)
+scan_all_positions(const EsTagQuery *query, Snapshot *snapshot, EsTagCallback callback, void *arg)
 {
 	int64		newest = es_segment_newest_reaching(query->upto);
 
 	for (int64 n = es_segment_of(query->after + 1);
 		 n <= newest && es_segment_first_position(n) <= query->upto; n++)
-		if (!scan_segment(n, query->after + 1, query->upto, snapshot, callback, arg))
+		if (!scan_segment_between(n, query->after + 1, query->upto, snapshot, callback, arg))
 			return;
 }
 
 /* Hands the events in a query's range that carry its first tag to a callback. */
 static void
-scan_tag(const EsTagQuery *query, Snapshot *snapshot, EsTagCallback callback, void *arg)
+scan_tagged_positions(const EsTagQuery *query, Snapshot *snapshot, EsTagCallback callback, void *arg)
 {
 	Relation	rel = es_base_open(&es_tags_table, AccessShareLock);
 	Relation	index = es_base_open_index(&tags_by_tag, rel, AccessShareLock);
@@ -106,7 +114,7 @@ scan_tag(const EsTagQuery *query, Snapshot *snapshot, EsTagCallback callback, vo
 		int64		position = DatumGetInt64(slot_getattr(slot, Anum_es_tags_position, &isnull));
 
 		CHECK_FOR_INTERRUPTS();
-		go_on = scan_segment(es_segment_of(position), position, position, snapshot, callback, arg);
+		go_on = scan_segment_between(es_segment_of(position), position, position, snapshot, callback, arg);
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
@@ -124,9 +132,9 @@ es_tagged_scan(const EsTagQuery *query, Snapshot *snapshot, EsTagCallback callba
 	if (query->after >= query->upto)
 		return;
 	if (query->tags.set && query->tags.count > 0)
-		scan_tag(query, snapshot, callback, arg);
+		scan_tagged_positions(query, snapshot, callback, arg);
 	else
-		scan_positions(query, snapshot, callback, arg);
+		scan_all_positions(query, snapshot, callback, arg);
 }
 
 /* es_tagged_query_args takes the arguments types and tags; no tags is no condition on them. */
@@ -148,7 +156,7 @@ typedef struct TaggedRead
 
 /* Returns a candidate if it matches. */
 static bool
-return_match(TupleTableSlot *slot, const EsEvent *event, void *arg)
+return_if_match(TupleTableSlot *slot, const EsEvent *event, void *arg)
 {
 	TaggedRead *read = arg;
 
@@ -186,7 +194,7 @@ es_read_tagged(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	es_durable_note_snapshot(snapshot);
-	es_tagged_scan(&query, &snapshot, return_match, &read);
+	es_tagged_scan(&query, &snapshot, return_if_match, &read);
 	UnregisterSnapshot(snapshot);
 	es_durable_flush_noted();
 	return (Datum) 0;

@@ -106,11 +106,11 @@ static int64 making = -1;		/* the segment that is or was made here */
 
 /* ---- making ---- */
 
-static void run(const char *format,...) pg_attribute_printf(1, 2);
+static void run_ddl(const char *format,...) pg_attribute_printf(1, 2);
 
 /* Runs one statement of DDL or DML. */
 static void
-run(const char *format,...)
+run_ddl(const char *format,...)
 {
 	StringInfoData sql;
 	va_list		args;
@@ -140,27 +140,27 @@ es_maker_make_table(int64 n, int64 first_position, int64 last_position)
 {
 	if (OidIsValid(es_segment_relid(n)))
 		return;
-	run("CREATE TABLE eventstore.events_" INT64_FORMAT
-		" (LIKE eventstore.events INCLUDING STORAGE INCLUDING COMPRESSION"
-		" INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)", n);
-	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_position ON eventstore.events_"
-		INT64_FORMAT " (position)", n, n);
-	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_stream ON eventstore.events_"
-		INT64_FORMAT " (stream_id, version)", n, n);
-	run("CREATE INDEX events_" INT64_FORMAT "_category ON eventstore.events_"
-		INT64_FORMAT " (category_key, position) WHERE run_length OPERATOR(pg_catalog.>) 0", n, n);
-	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_event_id ON eventstore.events_"
-		INT64_FORMAT " (stream_id, event_id) WHERE id_given", n, n);
-	run("ALTER TABLE eventstore.events_" INT64_FORMAT " REPLICA IDENTITY USING INDEX events_"
-		INT64_FORMAT "_position", n, n);
-	run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.events_"
-		INT64_FORMAT " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", n);
-	run("CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.events_"
-		INT64_FORMAT " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()", n);
-	run("ALTER TABLE eventstore.events_" INT64_FORMAT
-		" ENABLE ALWAYS TRIGGER guard_statement, ENABLE ALWAYS TRIGGER guard_restore", n);
-	run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.events_" INT64_FORMAT
-		" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", n, first_position, last_position + 1);
+	run_ddl("CREATE TABLE eventstore.events_" INT64_FORMAT
+			" (LIKE eventstore.events INCLUDING STORAGE INCLUDING COMPRESSION"
+			" INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)", n);
+	run_ddl("CREATE UNIQUE INDEX events_" INT64_FORMAT "_position ON eventstore.events_"
+			INT64_FORMAT " (position)", n, n);
+	run_ddl("CREATE UNIQUE INDEX events_" INT64_FORMAT "_stream ON eventstore.events_"
+			INT64_FORMAT " (stream_id, version)", n, n);
+	run_ddl("CREATE INDEX events_" INT64_FORMAT "_category ON eventstore.events_"
+			INT64_FORMAT " (category_key, position) WHERE run_length OPERATOR(pg_catalog.>) 0", n, n);
+	run_ddl("CREATE UNIQUE INDEX events_" INT64_FORMAT "_event_id ON eventstore.events_"
+			INT64_FORMAT " (stream_id, event_id) WHERE id_given", n, n);
+	run_ddl("ALTER TABLE eventstore.events_" INT64_FORMAT " REPLICA IDENTITY USING INDEX events_"
+			INT64_FORMAT "_position", n, n);
+	run_ddl("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.events_"
+			INT64_FORMAT " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", n);
+	run_ddl("CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.events_"
+			INT64_FORMAT " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()", n);
+	run_ddl("ALTER TABLE eventstore.events_" INT64_FORMAT
+			" ENABLE ALWAYS TRIGGER guard_statement, ENABLE ALWAYS TRIGGER guard_restore", n);
+	run_ddl("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.events_" INT64_FORMAT
+			" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", n, first_position, last_position + 1);
 	CommandCounterIncrement();
 }
 
@@ -175,8 +175,8 @@ make_segment(int64 n)
 	int64		last = es_segment_last_position(n);
 
 	es_maker_make_table(n, first, last);
-	run("INSERT INTO eventstore.segments (segment, first_position, last_position)"
-		" VALUES (" INT64_FORMAT ", " INT64_FORMAT ", " INT64_FORMAT ")", n, first, last);
+	run_ddl("INSERT INTO eventstore.segments (segment, first_position, last_position)"
+			" VALUES (" INT64_FORMAT ", " INT64_FORMAT ", " INT64_FORMAT ")", n, first, last);
 }
 
 /*
@@ -204,17 +204,17 @@ es_maker_become_owner(EsOwnerContext *saved)
  * triggers say.
  */
 static void
-add_context(void *arg)
+add_making_context(void *arg)
 {
 	errcontext("making segment " INT64_FORMAT " of the event store", making);
 }
 
 /* Makes all segments up to one, in this transaction. */
 static void
-make_segments(int64 upto)
+make_segments_upto(int64 upto)
 {
 	EsOwnerContext saved;
-	ErrorContextCallback context = {.callback = add_context,.previous = error_context_stack};
+	ErrorContextCallback context = {.callback = add_making_context,.previous = error_context_stack};
 
 	making = upto;
 	error_context_stack = &context;
@@ -240,7 +240,7 @@ make_segments(int64 upto)
 
 /* How often a segment could not be made, and when last; 0 for never. */
 static int
-read_failures(int64 segment, TimestampTz *failed_at)
+read_maker_failures(int64 segment, TimestampTz *failed_at)
 {
 	EsRows		rows;
 	int			attempts = 0;
@@ -256,7 +256,7 @@ read_failures(int64 segment, TimestampTz *failed_at)
 
 /* Notes that a worker could not make a segment; behind es_segments. */
 static void
-note_failure(int64 segment, const char *error)
+note_maker_failure(int64 segment, const char *error)
 {
 	Datum		values[Natts_failure];
 	TimestampTz failed_at;
@@ -265,7 +265,7 @@ note_failure(int64 segment, const char *error)
 	values[Anum_failure_segment - 1] = Int64GetDatum(segment);
 	values[Anum_failure_first_position - 1] = Int64GetDatum(es_segment_first_position(segment));
 	values[Anum_failure_last_position - 1] = Int64GetDatum(es_segment_last_position(segment));
-	values[Anum_failure_attempts - 1] = Int32GetDatum(read_failures(segment, &failed_at) + 1);
+	values[Anum_failure_attempts - 1] = Int32GetDatum(read_maker_failures(segment, &failed_at) + 1);
 	values[Anum_failure_failed_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[Anum_failure_error - 1] = CStringGetTextDatum(error);
 	es_rows_write_one(&failures, values);
@@ -273,7 +273,7 @@ note_failure(int64 segment, const char *error)
 
 /* Says in the log what a failure means; the error itself is there already. */
 static void
-warn_of_failure(int64 segment, const ErrorData *error)
+warn_of_maker_failure(int64 segment, const ErrorData *error)
 {
 	ereport(WARNING,
 			errcode(error->sqlerrcode),
@@ -292,7 +292,7 @@ warn_of_failure(int64 segment, const ErrorData *error)
  * with DROP EXTENSION say, it is the worker that gives up.
  */
 static void
-try_as_worker(int64 upto)
+try_making_as_worker(int64 upto)
 {
 	StartTransactionCommand();
 	making = upto;
@@ -300,21 +300,21 @@ try_as_worker(int64 upto)
 	{
 		es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 		SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
-		make_segments(upto);
+		make_segments_upto(upto);
 	}
 	CommitTransactionCommand();
 }
 
 /* Makes segments as a worker, or tells why not, in the log and to whoever looks at es_segments. */
 static void
-make_as_worker(int64 upto)
+make_segments_as_worker(int64 upto)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
 
 	PG_TRY();
 	{
-		try_as_worker(upto);
+		try_making_as_worker(upto);
 	}
 	PG_CATCH();
 	{
@@ -331,8 +331,8 @@ make_as_worker(int64 upto)
 	/* if it is gone, that is why */
 	if (OidIsValid(get_extension_oid("eventstore", true)))
 	{
-		warn_of_failure(making, error);
-		note_failure(making, error->message);
+		warn_of_maker_failure(making, error);
+		note_maker_failure(making, error->message);
 	}
 	CommitTransactionCommand();
 }
@@ -358,7 +358,7 @@ es_maker_main(Datum main_arg)
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, "making segments of eventstore.events");
-	make_as_worker(order.upto);
+	make_segments_as_worker(order.upto);
 	if (order.seal)
 		es_sealer_run();
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -450,21 +450,21 @@ wait_for_maker(BackgroundWorkerHandle *handle)
  * that need it do not start many.
  */
 static bool
-failed_lately(int64 segment)
+making_failed_lately(int64 segment)
 {
 	TimestampTz failed_at;
 
-	return read_failures(segment, &failed_at) >= MAKER_TRIES &&
+	return read_maker_failures(segment, &failed_at) >= MAKER_TRIES &&
 		!TimestampDifferenceExceeds(failed_at, GetCurrentTimestamp(), FAILED_LATELY_MS);
 }
 
 /* Has workers make segments up to one; false if they could not. */
 static bool
-have_made(int64 upto, int64 needed)
+have_segments_made(int64 upto, int64 needed)
 {
 	BackgroundWorkerHandle *handle;
 
-	if (failed_lately(needed))
+	if (making_failed_lately(needed))
 		return false;
 	for (int i = 0; i < MAKER_TRIES; i++)
 	{
@@ -487,7 +487,7 @@ have_made(int64 upto, int64 needed)
  * there by appending.
  */
 static void
-refuse_leap(int64 position, int64 newest)
+refuse_position_leap(int64 position, int64 newest)
 {
 	if (es_segment_of(position) - newest <= MOST_AT_ONCE)
 		return;
@@ -514,17 +514,17 @@ es_maker_ensure(int64 position)
 	AcceptInvalidationMessages();
 	if (es_segment_newest_reaching(position) >= needed)
 		return;
-	refuse_leap(position, es_segment_newest());
+	refuse_position_leap(position, es_segment_newest());
 	if (store_is_uncommitted() || worker_would_wait_for_us())
 	{
-		make_segments(needed + 1);
+		make_segments_upto(needed + 1);
 		return;
 	}
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_segment_table), 0, ES_SEGMENT_TAG_NEED);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	await_makers();
-	if (es_segment_newest_reaching(position) < needed && !have_made(needed + 1, needed))
-		make_segments(needed + 1);
+	if (es_segment_newest_reaching(position) < needed && !have_segments_made(needed + 1, needed))
+		make_segments_upto(needed + 1);
 	(void) LockRelease(&tag, ExclusiveLock, false);
 }
 
@@ -533,7 +533,7 @@ es_maker_ensure(int64 position)
  * which the next one is asked for.
  */
 static inline bool
-crosses_mark(int64 left_before, int64 left_after, int64 size)
+crosses_asking_mark(int64 left_before, int64 left_after, int64 size)
 {
 	int64		mark = size / 2;
 
@@ -556,7 +556,7 @@ es_maker_ask_ahead(int64 first_position, int64 last_position)
 	int64		first = es_segment_first_position(segment);
 	int64		last = es_segment_last_position(segment);
 
-	if (crosses_mark(last + 1 - first_position, last - last_position, last + 1 - first) &&
+	if (crosses_asking_mark(last + 1 - first_position, last - last_position, last + 1 - first) &&
 		segment == es_segment_newest())
 		(void) start_maker(segment + 1, NULL);
 }

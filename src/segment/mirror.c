@@ -121,7 +121,8 @@ PG_FUNCTION_INFO_V1(es_mirror_forget);
 static bool
 ask_own_publisher(EsPublished *answer)
 {
-	EsPublisher publisher = {.conninfo = MySubscription->conninfo,.needs_password = es_subscription_needs_password(MySubscription),
+	EsPublisher publisher = {.conninfo = MySubscription->conninfo,
+		.needs_password = es_subscription_needs_password(MySubscription),
 	.subscription = MySubscription->name,.publications = MySubscription->publications};
 
 	return es_publisher_ask(&publisher, answer);
@@ -131,7 +132,7 @@ ask_own_publisher(EsPublished *answer)
 
 /* Makes segments that are not there, in this transaction. */
 static void
-make_segments(const List *segments)
+make_published_segments(const List *segments)
 {
 	EsOwnerContext saved;
 	ListCell   *cell;
@@ -155,14 +156,14 @@ make_segments(const List *segments)
 
 /* Tells whether there is a table of a segment's name, be it detached. */
 static bool
-has_table(int64 segment)
+has_segment_table(int64 segment)
 {
 	return OidIsValid(get_relname_relid(psprintf("events_" INT64_FORMAT, segment), es_base_store()->schema));
 }
 
 /* Those segments that the publisher has and that are not here. */
 static List *
-missing_segments(const List *segments)
+find_missing_segments(const List *segments)
 {
 	List	   *missing = NIL;
 	ListCell   *cell;
@@ -171,7 +172,7 @@ missing_segments(const List *segments)
 	{
 		const EsPublishedSegment *segment = lfirst(cell);
 
-		if (segment->has_table && !has_table(segment->number))
+		if (segment->has_table && !has_segment_table(segment->number))
 			missing = lappend(missing, lfirst(cell));
 	}
 	return missing;
@@ -183,7 +184,7 @@ missing_segments(const List *segments)
  * worker has made some since.
  */
 static bool
-sees_segments(const List *segments, Snapshot snapshot)
+snapshot_sees_segments(const List *segments, Snapshot snapshot)
 {
 	Relation	pg_class = table_open(RelationRelationId, AccessShareLock);
 	bool		sees = true;
@@ -212,7 +213,7 @@ sees_segments(const List *segments, Snapshot snapshot)
  * the publisher may make them before it is asked again.
  */
 static List *
-with_ahead(const List *publishers, int least)
+add_segments_ahead(const List *publishers, int least)
 {
 	List	   *segments = list_copy(publishers);
 	int64		room = 0;
@@ -236,7 +237,7 @@ with_ahead(const List *publishers, int least)
 
 /* Reads a boolean among the options of a statement. */
 static bool
-option(const List *options, const char *name, bool otherwise)
+read_boolean_option(const List *options, const char *name, bool otherwise)
 {
 	ListCell   *cell;
 
@@ -248,7 +249,7 @@ option(const List *options, const char *name, bool otherwise)
 
 /* Takes the segment size out again that was set here: the publisher's will be copied. */
 static void
-clear_config(void)
+clear_segment_size(void)
 {
 	(void) es_rows_take_away(&es_segment_config_shape, NULL, 0);
 	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
@@ -256,7 +257,7 @@ clear_config(void)
 
 /* Sees to it that a store is empty that another one is to be copied into. */
 static void
-prepare_for_copy(void)
+prepare_store_for_copy(void)
 {
 	if (es_subscriber_is())
 		return;
@@ -266,7 +267,7 @@ prepare_for_copy(void)
 				errmsg("the event store of this database is not empty"),
 				errdetail("Its events and the publisher's would have the same positions."),
 				errhint("Subscribe in a database where CREATE EXTENSION has just been run; or with copy_data = false, if this store is a copy of the publisher's."));
-	clear_config();
+	clear_segment_size();
 }
 
 /*
@@ -279,21 +280,21 @@ ask_named_publisher(const CreateSubscriptionStmt *statement, EsPublished *answer
 	EsPublisher publisher = {.conninfo = statement->conninfo,.needs_password = !superuser(),
 	.subscription = statement->subname,.publications = statement->publication};
 
-	return option(statement->options, "connect", true) && es_may_subscribe(GetUserId()) &&
+	return read_boolean_option(statement->options, "connect", true) && es_may_subscribe(GetUserId()) &&
 		es_publisher_ask(&publisher, answer) && answer->publishes;
 }
 
 /* Before CREATE SUBSCRIPTION.  Whoever may not make one is told so by the statement itself. */
 static void
-before_create(const CreateSubscriptionStmt *statement)
+prepare_create_subscription(const CreateSubscriptionStmt *statement)
 {
 	EsPublished answer;
 
 	if (!ask_named_publisher(statement, &answer))
 		return;
-	if (option(statement->options, "copy_data", true))
-		prepare_for_copy();
-	make_segments(missing_segments(with_ahead(answer.segments, 1)));
+	if (read_boolean_option(statement->options, "copy_data", true))
+		prepare_store_for_copy();
+	make_published_segments(find_missing_segments(add_segments_ahead(answer.segments, 1)));
 }
 
 /*
@@ -301,7 +302,7 @@ before_create(const CreateSubscriptionStmt *statement)
  * the statement itself.
  */
 static void
-before_alter(const AlterSubscriptionStmt *statement)
+prepare_alter_subscription(const AlterSubscriptionStmt *statement)
 {
 	Oid			oid = get_subscription_oid(statement->subname, true);
 	EsPublisher publisher = {.subscription = statement->subname};
@@ -328,7 +329,8 @@ before_alter(const AlterSubscriptionStmt *statement)
 		default:
 			return;
 	}
-	if (!option(statement->options, "refresh", true) || !es_publisher_ask(&publisher, &answer) || !answer.publishes)
+	if (!read_boolean_option(statement->options, "refresh", true) ||
+		!es_publisher_ask(&publisher, &answer) || !answer.publishes)
 		return;
 
 	/*
@@ -336,7 +338,7 @@ before_alter(const AlterSubscriptionStmt *statement)
 	 * log
 	 */
 	LockSharedObject(SubscriptionRelationId, oid, 0, AccessExclusiveLock);
-	make_segments(missing_segments(with_ahead(answer.segments, 1)));
+	make_published_segments(find_missing_segments(add_segments_ahead(answer.segments, 1)));
 }
 
 /*
@@ -357,9 +359,9 @@ es_mirror_before_subscribe(PG_FUNCTION_ARGS)
 	if (!es_base_owns_store(GetUserId()))
 		PG_RETURN_NULL();
 	if (IsA(statement, CreateSubscriptionStmt))
-		before_create((const CreateSubscriptionStmt *) statement);
+		prepare_create_subscription((const CreateSubscriptionStmt *) statement);
 	else if (IsA(statement, AlterSubscriptionStmt))
-		before_alter((const AlterSubscriptionStmt *) statement);
+		prepare_alter_subscription((const AlterSubscriptionStmt *) statement);
 	PG_RETURN_NULL();
 }
 
@@ -370,7 +372,7 @@ es_mirror_before_subscribe(PG_FUNCTION_ARGS)
  * or as a part of the log.
  */
 static void
-subscribe(Oid subscription, Oid relid, char state)
+subscribe_to_segment(Oid subscription, Oid relid, char state)
 {
 	Oid			events = es_base_oid(&es_base_events);
 
@@ -383,7 +385,7 @@ subscribe(Oid subscription, Oid relid, char state)
 
 /* Puts a row into eventstore.segments. */
 static void
-insert_row(const EsPublishedSegment *segment)
+insert_segment_row(const EsPublishedSegment *segment)
 {
 	Datum		values[Natts_es_segments];
 	bool		isnull[Natts_es_segments] = {false};
@@ -402,7 +404,7 @@ insert_row(const EsPublishedSegment *segment)
  * subscription that has just been made.
  */
 static void
-fill_segments(Oid subscription, const List *segments)
+fill_segments_table(Oid subscription, const List *segments)
 {
 	Relation	rel = es_base_open(&es_segment_table, RowExclusiveLock);
 	ListCell   *cell;
@@ -411,9 +413,9 @@ fill_segments(Oid subscription, const List *segments)
 	{
 		const EsPublishedSegment *segment = lfirst(cell);
 
-		insert_row(segment);
+		insert_segment_row(segment);
 		if (segment->has_table)
-			subscribe(subscription, es_segment_relid(segment->number), SUBREL_STATE_INIT);
+			subscribe_to_segment(subscription, es_segment_relid(segment->number), SUBREL_STATE_INIT);
 	}
 	RemoveSubscriptionRel(subscription, RelationGetRelid(rel));
 	CommandCounterIncrement();
@@ -454,7 +456,7 @@ replace_marks(Oid subscription)
 
 /* After CREATE SUBSCRIPTION that is to copy a store. */
 static void
-after_create(const CreateSubscriptionStmt *statement)
+complete_create_subscription(const CreateSubscriptionStmt *statement)
 {
 	Oid			subscription = get_subscription_oid(statement->subname, true);
 	XLogRecPtr	lsn;
@@ -466,8 +468,8 @@ after_create(const CreateSubscriptionStmt *statement)
 	if (GetSubscriptionRelState(subscription, es_base_oid(&es_segment_table), &lsn) != SUBREL_STATE_INIT ||
 		es_segment_newest_reaching(PG_INT64_MAX) >= 0 || !ask_named_publisher(statement, &answer))
 		return;
-	make_segments(missing_segments(with_ahead(answer.segments, 1)));
-	fill_segments(subscription, answer.segments);
+	make_published_segments(find_missing_segments(add_segments_ahead(answer.segments, 1)));
+	fill_segments_table(subscription, answer.segments);
 }
 
 /*
@@ -484,7 +486,7 @@ es_mirror_after_subscription(PG_FUNCTION_ARGS)
 	es_call_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "after_subscription");
 	statement = ((EventTriggerData *) fcinfo->context)->parsetree;
 	if (IsA(statement, CreateSubscriptionStmt) && es_base_owns_store(GetUserId()))
-		after_create((const CreateSubscriptionStmt *) statement);
+		complete_create_subscription((const CreateSubscriptionStmt *) statement);
 	else if (IsA(statement, DropSubscriptionStmt) && !es_subscriber_is())
 		es_timeline_take_over();
 	PG_RETURN_NULL();
@@ -497,7 +499,7 @@ es_mirror_after_subscription(PG_FUNCTION_ARGS)
  * as long as this worker lives it is asked once.
  */
 static bool
-publisher_has(int64 segment)
+publisher_has_segment(int64 segment)
 {
 	static EsPublished answer;
 	static bool asked = false;
@@ -550,6 +552,7 @@ es_mirror_segment(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	EsPublishedSegment segment = {.has_table = true};
 	TupleDesc	desc;
+	HeapTuple	row;
 	Oid			relid;
 	bool		isnull;
 
@@ -557,17 +560,23 @@ es_mirror_segment(PG_FUNCTION_ARGS)
 							RelationGetRelid(trigger->tg_relation) == es_base_oid(&es_segment_table), "mirror_segment");
 	if (!IsLogicalWorker())
 		return PointerGetDatum(NULL);
-	/* before the log, as ALTER SUBSCRIPTION does; subscribe() keeps it, too */
+
+	/*
+	 * before the log, as ALTER SUBSCRIPTION does; subscribe_to_segment()
+	 * keeps it, too
+	 */
 	LockSharedObject(SubscriptionRelationId, MyLogicalRepWorker->subid, 0, AccessShareLock);
 	desc = RelationGetDescr(trigger->tg_relation);
-	segment.number = DatumGetInt64(heap_getattr(trigger->tg_trigtuple, Anum_es_segments_segment, desc, &isnull));
-	segment.first_position = DatumGetInt64(heap_getattr(trigger->tg_trigtuple, Anum_es_segments_first_position, desc, &isnull));
-	segment.last_position = DatumGetInt64(heap_getattr(trigger->tg_trigtuple, Anum_es_segments_last_position, desc, &isnull));
-	if (!has_table(segment.number) && (!am_tablesync_worker() || publisher_has(segment.number)))
-		make_segments(list_make1(&segment));
+	row = trigger->tg_trigtuple;
+	segment.number = DatumGetInt64(heap_getattr(row, Anum_es_segments_segment, desc, &isnull));
+	segment.first_position = DatumGetInt64(heap_getattr(row, Anum_es_segments_first_position, desc, &isnull));
+	segment.last_position = DatumGetInt64(heap_getattr(row, Anum_es_segments_last_position, desc, &isnull));
+	if (!has_segment_table(segment.number) && (!am_tablesync_worker() || publisher_has_segment(segment.number)))
+		make_published_segments(list_make1(&segment));
 	relid = es_segment_relid(segment.number);
 	if (OidIsValid(relid))
-		subscribe(MyLogicalRepWorker->subid, relid, am_tablesync_worker() ? SUBREL_STATE_INIT : SUBREL_STATE_READY);
+		subscribe_to_segment(MyLogicalRepWorker->subid, relid,
+							 am_tablesync_worker() ? SUBREL_STATE_INIT : SUBREL_STATE_READY);
 	/* sessions keep which one is the newest */
 	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
 	return PointerGetDatum(NULL);
@@ -591,7 +600,7 @@ segments_are_copied(void)
  * segments are made first.
  */
 ES_NORETURN static void
-begin_again(Relation rel, List *missing)
+begin_copy_again(Relation rel, List *missing)
 {
 	ereport(LOG,
 			errmsg("the copy of \"eventstore.%s\" begins again when all segments are here", RelationGetRelationName(rel)));
@@ -599,7 +608,7 @@ begin_again(Relation rel, List *missing)
 	if (missing != NIL)
 	{
 		StartTransactionCommand();
-		make_segments(missing);
+		make_published_segments(missing);
 		CommitTransactionCommand();
 	}
 	proc_exit(0);
@@ -620,15 +629,16 @@ es_mirror_before_copy(Relation rel)
 	if (!IsLogicalWorker() || !am_tablesync_worker())
 		return;
 	if (RelationGetRelid(rel) == es_base_oid(&es_base_events) && !segments_are_copied())
-		begin_again(rel, NIL);
+		begin_copy_again(rel, NIL);
 	/* to be made once the transaction, and its memory, are gone */
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	(void) ask_own_publisher(&answer);
-	missing = missing_segments(answer.segments);
+	missing = find_missing_segments(answer.segments);
 	if (missing != NIL)
-		begin_again(rel, missing_segments(with_ahead(answer.segments, list_length(missing) + 1)));
-	if (RelationGetRelid(rel) == es_base_oid(&es_base_events) && !sees_segments(answer.segments, GetActiveSnapshot()))
-		begin_again(rel, NIL);
+		begin_copy_again(rel, find_missing_segments(add_segments_ahead(answer.segments, list_length(missing) + 1)));
+	if (RelationGetRelid(rel) == es_base_oid(&es_base_events) &&
+		!snapshot_sees_segments(answer.segments, GetActiveSnapshot()))
+		begin_copy_again(rel, NIL);
 	MemoryContextSwitchTo(old);
 }
 

@@ -17,9 +17,25 @@
 
 #define SEGMENT_COLUMNS	6
 
+/* Whether publications have the segments of a store. */
+static const char whether_published[] =
+"SELECT pg_catalog.count(*) FROM pg_catalog.pg_publication_tables t"
+" WHERE t.schemaname = 'eventstore' AND t.tablename = 'segments' AND t.pubname IN (%s)";
+
+/* Which segments there have been, and whether publications have them. */
+static const char which_segments[] =
+"SELECT s.segment, s.first_position, s.last_position,"
+" CASE WHEN c.relispartition OR c.relname IN"
+" (SELECT t.tablename FROM pg_catalog.pg_publication_tables t"
+" WHERE t.schemaname = 'eventstore' AND t.pubname IN (%s)) THEN 1 ELSE 0 END::pg_catalog.int8,"
+" s.sealed::pg_catalog.int4::pg_catalog.int8, COALESCE(s.events, -1)"
+" FROM eventstore.segments s LEFT JOIN pg_catalog.pg_class c"
+" ON c.relname = 'events_' || s.segment AND c.relnamespace = 'eventstore'::pg_catalog.regnamespace"
+" ORDER BY 1";
+
 /* Writes the names of publications as a list of literals. */
 static char *
-publication_list(const List *publications)
+list_publications(const List *publications)
 {
 	StringInfoData list;
 	ListCell   *cell;
@@ -36,7 +52,7 @@ publication_list(const List *publications)
 
 /* Runs a query at the publisher; its rows are of that many bigints. */
 static WalRcvExecResult *
-query(WalReceiverConn *connection, const char *sql, int columns)
+query_publisher(WalReceiverConn *connection, const char *sql, int columns)
 {
 	const Oid	types[SEGMENT_COLUMNS] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
 	WalRcvExecResult *result = walrcv_exec(connection, sql, columns, types);
@@ -54,9 +70,7 @@ query(WalReceiverConn *connection, const char *sql, int columns)
 static bool
 ask_whether_published(WalReceiverConn *connection, const char *publications)
 {
-	WalRcvExecResult *result = query(connection, psprintf("SELECT pg_catalog.count(*) FROM pg_catalog.pg_publication_tables t"
-														  " WHERE t.schemaname = 'eventstore' AND t.tablename = 'segments' AND t.pubname IN (%s)",
-														  publications), 1);
+	WalRcvExecResult *result = query_publisher(connection, psprintf(whether_published, publications), 1);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(result->tupledesc, &TTSOpsMinimalTuple);
 	bool		isnull;
 	bool		published = tuplestore_gettupleslot(result->tuplestore, true, false, slot) &&
@@ -71,13 +85,7 @@ ask_whether_published(WalReceiverConn *connection, const char *publications)
 static List *
 ask_for_segments(WalReceiverConn *connection, const char *publications)
 {
-	WalRcvExecResult *result = query(connection, psprintf("SELECT s.segment, s.first_position, s.last_position,"
-														  " CASE WHEN c.relispartition OR c.relname IN (SELECT t.tablename FROM pg_catalog.pg_publication_tables t"
-														  " WHERE t.schemaname = 'eventstore' AND t.pubname IN (%s)) THEN 1 ELSE 0 END::pg_catalog.int8,"
-														  " s.sealed::pg_catalog.int4::pg_catalog.int8, COALESCE(s.events, -1)"
-														  " FROM eventstore.segments s LEFT JOIN pg_catalog.pg_class c"
-														  " ON c.relname = 'events_' || s.segment AND c.relnamespace = 'eventstore'::pg_catalog.regnamespace"
-														  " ORDER BY 1", publications), SEGMENT_COLUMNS);
+	WalRcvExecResult *result = query_publisher(connection, psprintf(which_segments, publications), SEGMENT_COLUMNS);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(result->tupledesc, &TTSOpsMinimalTuple);
 	List	   *segments = NIL;
 
@@ -116,7 +124,7 @@ es_publisher_ask(const EsPublisher *publisher, EsPublished *answer)
 		return false;
 	PG_TRY();
 	{
-		char	   *publications = publication_list(publisher->publications);
+		char	   *publications = list_publications(publisher->publications);
 
 		answer->publishes = ask_whether_published(connection, publications);
 		if (answer->publishes)

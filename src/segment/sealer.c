@@ -26,9 +26,12 @@
 #include "log/settle.h"
 #include "table/rows.h"
 
-/* Finds the oldest segment that is attached, not sealed, and final up to its last position; -1 for none. */
+/*
+ * Finds the oldest segment that is attached, not sealed, and final up to its last
+ * position; -1 for none.
+ */
 static int64
-find_unsealed(int64 settled)
+find_unsealed_segment(int64 settled)
 {
 	EsRows		rows = {.shape = &es_segment_shape,.mode = AccessShareLock,.fresh = true};
 	int64		found = -1;
@@ -49,7 +52,7 @@ find_unsealed(int64 settled)
 
 /* Marks a segment as sealed, and counts its events for good: it gets no more. */
 static void
-mark_sealed(int64 segment)
+mark_segment_sealed(int64 segment)
 {
 	EsRows		rows = {.shape = &es_segment_shape,.mode = RowExclusiveLock,.fresh = true};
 	Datum		values[Natts_es_segments];
@@ -70,7 +73,10 @@ mark_sealed(int64 segment)
 	es_rows_end(&rows);
 }
 
-/* Runs VACUUM (FREEZE) on a segment; commits the transaction it is called in, and begins another. */
+/*
+ * Runs VACUUM (FREEZE) on a segment; commits the transaction it is called in, and
+ * begins another.
+ */
 static void
 freeze_segment(int64 segment)
 {
@@ -131,12 +137,12 @@ seal_segments(void)
 
 		StartTransactionCommand();
 		settled = es_settle_compute();
-		segment = find_unsealed(settled);
+		segment = find_unsealed_segment(settled);
 		if (segment >= 0)
 		{
 			MemoryContextSwitchTo(context);
 			freeze_segment(segment);
-			mark_sealed(segment);
+			mark_segment_sealed(segment);
 		}
 		CommitTransactionCommand();
 		MemoryContextReset(context);

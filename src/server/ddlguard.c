@@ -126,7 +126,7 @@ PG_FUNCTION_INFO_V1(es_ddlguard_statement);
 
 /* Finds a relation of schema eventstore; InvalidOid if it is not there. */
 static Oid
-find_relation(const char *name)
+find_store_relation(const char *name)
 {
 	Oid			schema = get_namespace_oid(SCHEMA, true);
 
@@ -135,7 +135,7 @@ find_relation(const char *name)
 
 /* Tells whether an object is a member of the extension. */
 static bool
-is_member(Oid class, Oid object)
+is_extension_member(Oid class, Oid object)
 {
 	Oid			extension = getExtensionOfObject(class, object);
 
@@ -144,9 +144,9 @@ is_member(Oid class, Oid object)
 
 /* Tells whether a relation is a partition of the log. */
 static bool
-is_segment(Oid relid)
+is_log_partition(Oid relid)
 {
-	return get_rel_relispartition(relid) && get_partition_parent(relid, true) == find_relation("events");
+	return get_rel_relispartition(relid) && get_partition_parent(relid, true) == find_store_relation("events");
 }
 
 /*
@@ -157,8 +157,8 @@ static bool
 is_own_relation(Oid relid)
 {
 	if (get_rel_relkind(relid) == RELKIND_COMPOSITE_TYPE)
-		return is_member(TypeRelationId, get_rel_type_id(relid));
-	return is_member(RelationRelationId, relid) || is_segment(relid);
+		return is_extension_member(TypeRelationId, get_rel_type_id(relid));
+	return is_extension_member(RelationRelationId, relid) || is_log_partition(relid);
 }
 
 /* Finds what of a table is the store's; NULL if nothing is known of it. */
@@ -199,7 +199,7 @@ is_own_index(Oid relid)
 
 	if (!OidIsValid(table) || name == NULL || !is_own_relation(table))
 		return false;
-	if (is_segment(table))
+	if (is_log_partition(table))
 		return is_segment_index(get_rel_name(table), name);
 	own = find_own_table(table);
 	for (int i = 0; own && i < MOST_INDEXES && own->indexes[i]; i++)
@@ -216,7 +216,7 @@ is_own_column(Oid relid, int column)
 
 	if (!is_own_relation(relid))
 		return false;
-	if (relid == find_relation("events") || is_segment(relid))
+	if (relid == find_store_relation("events") || is_log_partition(relid))
 		return column <= Natts_es_events;
 	own = find_own_table(relid);
 	return own == NULL || column <= own->columns;
@@ -239,7 +239,7 @@ is_own_trigger(Oid trigger)
 	{
 		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
 
-		own = is_own_relation(form->tgrelid) && is_member(ProcedureRelationId, form->tgfoid);
+		own = is_own_relation(form->tgrelid) && is_extension_member(ProcedureRelationId, form->tgfoid);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -248,14 +248,14 @@ is_own_trigger(Oid trigger)
 
 /* Tells whether an object, or a column of one, is the extension or belongs to the store. */
 static bool
-is_own(Oid class, Oid object, int column)
+is_own_object(Oid class, Oid object, int column)
 {
 	switch (class)
 	{
 		case ExtensionRelationId:
 			return object == es_base_find_extension().oid;
 		case NamespaceRelationId:
-			return is_member(class, object);
+			return is_extension_member(class, object);
 		case RelationRelationId:
 			if (column > 0)
 				return is_own_column(object, column);
@@ -271,7 +271,7 @@ is_own(Oid class, Oid object, int column)
 
 /* Tells whether a table has a row that is committed or our own. */
 static bool
-has_rows(Oid relid)
+store_table_has_rows(Oid relid)
 {
 	Relation	rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
 	Snapshot	snapshot;
@@ -292,18 +292,18 @@ has_rows(Oid relid)
  * table is not filled yet.
  */
 static bool
-has_events(void)
+store_has_events(void)
 {
-	Oid			events = find_relation("events");
+	Oid			events = find_store_relation("events");
 	ListCell   *cell;
 
-	if (has_rows(find_relation("streams")))
+	if (store_table_has_rows(find_store_relation("streams")))
 		return true;
 	if (get_rel_relkind(events) != RELKIND_PARTITIONED_TABLE)
 		return false;
 	foreach(cell, find_inheritance_children(events, NoLock))
 	{
-		if (has_rows(lfirst_oid(cell)))
+		if (store_table_has_rows(lfirst_oid(cell)))
 			return true;
 	}
 	return false;
@@ -325,20 +325,20 @@ is_on_guard(void)
 
 /* Tells whether there is a store with something to lose. */
 static bool
-is_in_use(void)
+is_store_in_use(void)
 {
-	return has_events() && !es_base_find_extension().uncommitted;
+	return store_has_events() && !es_base_find_extension().uncommitted;
 }
 
 /* ---- dropping ---- */
 
 /* Raises VE002 if an object belongs to a store with something to lose. */
 static void
-check_drop(Oid class, Oid object, int column)
+refuse_drop(Oid class, Oid object, int column)
 {
 	ObjectAddress address;
 
-	if (!is_own(class, object, column) || !is_in_use())
+	if (!is_own_object(class, object, column) || !is_store_in_use())
 		return;
 	ObjectAddressSubSet(address, class, object, column);
 	ereport(ERROR,
@@ -354,7 +354,7 @@ watch_drop(ObjectAccessType access, Oid class, Oid object, int subid, void *arg)
 	if (previous_hook)
 		previous_hook(access, class, object, subid, arg);
 	if (access == OAT_DROP && (((ObjectAccessDrop *) arg)->dropflags & PERFORM_DELETION_INTERNAL) == 0 && is_on_guard())
-		check_drop(class, object, subid);
+		refuse_drop(class, object, subid);
 }
 
 /*
@@ -362,7 +362,7 @@ watch_drop(ObjectAccessType access, Oid class, Oid object, int subid, void *arg)
  * others' statements must not notice.
  */
 static Oid
-find_named(const RangeVar *name)
+find_named_relation(const RangeVar *name)
 {
 	return RangeVarGetRelid(name, NoLock, true);
 }
@@ -378,16 +378,16 @@ check_drop_statement(const DropStmt *statement)
 		switch (statement->removeType)
 		{
 			case OBJECT_EXTENSION:
-				check_drop(ExtensionRelationId, get_extension_oid(strVal(lfirst(cell)), true), 0);
+				refuse_drop(ExtensionRelationId, get_extension_oid(strVal(lfirst(cell)), true), 0);
 				break;
 			case OBJECT_SCHEMA:
-				check_drop(NamespaceRelationId, get_namespace_oid(strVal(lfirst(cell)), true), 0);
+				refuse_drop(NamespaceRelationId, get_namespace_oid(strVal(lfirst(cell)), true), 0);
 				break;
 			case OBJECT_TABLE:
 			case OBJECT_SEQUENCE:
 			case OBJECT_VIEW:
 			case OBJECT_INDEX:
-				check_drop(RelationRelationId, find_named(makeRangeVarFromNameList(lfirst(cell))), 0);
+				refuse_drop(RelationRelationId, find_named_relation(makeRangeVarFromNameList(lfirst(cell))), 0);
 				break;
 			default:
 				break;
@@ -401,7 +401,7 @@ check_drop_statement(const DropStmt *statement)
 static void
 check_membership(const AlterExtensionContentsStmt *statement)
 {
-	if (statement->action < 0 && strcmp(statement->extname, EXTENSION) == 0 && is_in_use())
+	if (statement->action < 0 && strcmp(statement->extname, EXTENSION) == 0 && is_store_in_use())
 		ereport(ERROR,
 				errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
 				errmsg("cannot take objects out of extension \"eventstore\" because the event store has events"),
@@ -412,19 +412,19 @@ check_membership(const AlterExtensionContentsStmt *statement)
 static EsRelation *
 find_own_sequence(Oid relid)
 {
-	if (!is_member(RelationRelationId, relid) || get_rel_relkind(relid) != RELKIND_SEQUENCE)
+	if (!is_extension_member(RelationRelationId, relid) || get_rel_relkind(relid) != RELKIND_SEQUENCE)
 		return NULL;
 	for (int i = 0; i < lengthof(own_sequences); i++)
-		if (find_relation(own_sequences[i].name) == relid)
+		if (find_store_relation(own_sequences[i].name) == relid)
 			return &own_sequences[i];
 	return NULL;
 }
 
 /* Refuses to set a sequence of the store back: numbers would be given out again. */
 static void
-check_sequence(const AlterSeqStmt *statement)
+check_alter_sequence(const AlterSeqStmt *statement)
 {
-	EsRelation *sequence = find_own_sequence(find_named(statement->sequence));
+	EsRelation *sequence = find_own_sequence(find_named_relation(statement->sequence));
 	ListCell   *cell;
 	XLogRecPtr	lsn;
 
@@ -435,7 +435,7 @@ check_sequence(const AlterSeqStmt *statement)
 		DefElem    *option = lfirst(cell);
 
 		if (strcmp(option->defname, "restart") == 0 &&
-			(option->arg == NULL || defGetInt64(option) <= es_sequence_read(sequence, &lsn)) && is_in_use())
+			(option->arg == NULL || defGetInt64(option) <= es_sequence_read(sequence, &lsn)) && is_store_in_use())
 			ereport(ERROR,
 					errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
 					errmsg("cannot set sequence \"%s\" back because the event store has events", sequence->name),
@@ -461,7 +461,7 @@ check_column_type(Oid relid, const char *column)
 {
 	AttrNumber	number = get_attnum(relid, column);
 
-	if (number > 0 && is_own_column(relid, number) && is_in_use())
+	if (number > 0 && is_own_column(relid, number) && is_store_in_use())
 		ereport(ERROR,
 				errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
 				errmsg("cannot change the type of column \"%s\" of \"%s\" because the event store has events",
@@ -476,7 +476,7 @@ check_column_type(Oid relid, const char *column)
 static void
 check_new_attribute(Oid relid)
 {
-	if (get_rel_relkind(relid) == RELKIND_COMPOSITE_TYPE && is_own_relation(relid) && is_in_use())
+	if (get_rel_relkind(relid) == RELKIND_COMPOSITE_TYPE && is_own_relation(relid) && is_store_in_use())
 		ereport(ERROR,
 				errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
 				errmsg("cannot add an attribute to type \"%s\" because the event store has events", get_rel_name(relid)),
@@ -486,9 +486,9 @@ check_new_attribute(Oid relid)
 
 /* Looks through the commands of an ALTER TABLE, or ALTER TYPE. */
 static void
-check_table(const AlterTableStmt *statement)
+check_alter_table(const AlterTableStmt *statement)
 {
-	Oid			relid = find_named(statement->relation);
+	Oid			relid = find_named_relation(statement->relation);
 	ListCell   *cell;
 
 	if (!OidIsValid(relid))
@@ -508,7 +508,7 @@ check_table(const AlterTableStmt *statement)
 
 /* Looks at a statement before it runs. */
 static void
-check_statement(const Node *statement)
+check_ddl_statement(const Node *statement)
 {
 	switch (nodeTag(statement))
 	{
@@ -519,10 +519,10 @@ check_statement(const Node *statement)
 			check_membership((const AlterExtensionContentsStmt *) statement);
 			break;
 		case T_AlterSeqStmt:
-			check_sequence((const AlterSeqStmt *) statement);
+			check_alter_sequence((const AlterSeqStmt *) statement);
 			break;
 		case T_AlterTableStmt:
-			check_table((const AlterTableStmt *) statement);
+			check_alter_table((const AlterTableStmt *) statement);
 			break;
 		default:
 			break;
@@ -540,7 +540,7 @@ es_ddlguard_statement(PG_FUNCTION_ARGS)
 	es_call_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "guard_ddl");
 	/* to whom the store is not, the server says so */
 	if (is_on_guard() && has_privs_of_role(GetUserId(), es_base_find_extension().owner))
-		check_statement(((EventTriggerData *) fcinfo->context)->parsetree);
+		check_ddl_statement(((EventTriggerData *) fcinfo->context)->parsetree);
 	PG_RETURN_NULL();
 }
 

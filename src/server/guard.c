@@ -7,6 +7,10 @@
  * session_replication_role does not get round them.  Our own writes go through the
  * table AM and never meet a trigger.  What comes past the triggers, such as DROP, is
  * ddlguard.c's.
+ *
+ * Who may insert directly is loading the store, which is noted (shared/mark.c); and
+ * a worker of a subscription that is about to copy a table has to have the segments
+ * first (segment/mirror.c).
  */
 #include "base/base.h"
 

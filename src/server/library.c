@@ -3,7 +3,8 @@
  *		The library's entry: each part registers what it needs.
  *
  * _PG_init also runs in processes where nothing was preloaded, walsenders
- * among them; it never raises.
+ * among them; it never raises.  The order of its calls counts: the server runs
+ * transaction callbacks in the reverse order.
  */
 #include "base/base.h"
 

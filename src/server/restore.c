@@ -41,7 +41,7 @@ PG_FUNCTION_INFO_V1(es_restore_guard);
 
 /* Tells whether a table has a row, this command's included. */
 static bool
-has_rows(Relation rel)
+restored_table_has_rows(Relation rel)
 {
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 	bool		found = es_rows_any(rel, snapshot);
@@ -55,7 +55,7 @@ has_rows(Relation rel)
  * apart by their number.
  */
 static void
-check_table(Relation rel)
+check_restored_table(Relation rel)
 {
 	if (es_timeline_is_in_use() && RelationGetRelid(rel) != es_base_oid(&es_segment_table))
 		ereport(ERROR,
@@ -63,7 +63,7 @@ check_table(Relation rel)
 				errmsg("cannot put rows into \"%s\" because the event store has events of its own",
 					   RelationGetRelationName(rel)),
 				errhint("Restore a store into a database that has none."));
-	if (has_rows(rel) && !has_subclass(es_base_oid(&es_base_events)))
+	if (restored_table_has_rows(rel) && !has_subclass(es_base_oid(&es_base_events)))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("cannot put rows into \"%s\" because the event store has no segment",
@@ -74,7 +74,7 @@ check_table(Relation rel)
 
 /* Refuses events at positions that a store in use has yet to give out. */
 static void
-check_events(Relation rel)
+check_restored_events(Relation rel)
 {
 	int64		last = es_settle_last_given();
 	int64		beyond = es_timeline_is_in_use() ? es_timeline_event_beyond(last) : 0;
@@ -103,8 +103,8 @@ es_restore_guard(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	if (trigger->tg_relation->rd_rel->relispartition ||
 		RelationGetRelid(trigger->tg_relation) == es_base_oid(&es_base_events))
-		check_events(trigger->tg_relation);
+		check_restored_events(trigger->tg_relation);
 	else
-		check_table(trigger->tg_relation);
+		check_restored_table(trigger->tg_relation);
 	return PointerGetDatum(NULL);
 }

@@ -52,7 +52,7 @@ static int	nheld = 0;
 
 /* Finds the option of a statement; NULL if it is not there. */
 static DefElem *
-find_option(List *options, const char *name)
+find_statement_option(List *options, const char *name)
 {
 	ListCell   *cell;
 
@@ -68,7 +68,7 @@ find_option(List *options, const char *name)
 
 /* The name of the database that a statement needs for itself; NULL if it is no such statement. */
 static const char *
-database_needed(Node *statement)
+find_database_needed(Node *statement)
 {
 	DefElem    *option;
 
@@ -80,10 +80,10 @@ database_needed(Node *statement)
 			return ((RenameStmt *) statement)->renameType == OBJECT_DATABASE ?
 				((RenameStmt *) statement)->subname : NULL;
 		case T_AlterDatabaseStmt:
-			return find_option(((AlterDatabaseStmt *) statement)->options, "tablespace") ?
+			return find_statement_option(((AlterDatabaseStmt *) statement)->options, "tablespace") ?
 				((AlterDatabaseStmt *) statement)->dbname : NULL;
 		case T_CreatedbStmt:
-			option = find_option(((CreatedbStmt *) statement)->options, "template");
+			option = find_statement_option(((CreatedbStmt *) statement)->options, "template");
 			return option && option->arg ? defGetString(option) : "template1";
 		default:
 			return NULL;
@@ -92,7 +92,7 @@ database_needed(Node *statement)
 
 /* Tells whether a role may do what needs a database for itself, to which its worker gives way. */
 static bool
-may_need(Node *statement, Oid database, Oid role)
+may_need_database(Node *statement, Oid database, Oid role)
 {
 	HeapTuple	tuple;
 	bool		may = es_owns_database(database, role);
@@ -107,9 +107,12 @@ may_need(Node *statement, Oid database, Oid role)
 	return may;
 }
 
-/* Has the worker of a database leave, and waits until it has; if it is in the middle of a batch, not for long. */
+/*
+ * Has the worker of a database leave, and waits until it has; if it is in the
+ * middle of a batch, not for long.
+ */
 static void
-hold_worker(Oid database)
+hold_database_worker(Oid database)
 {
 	TimestampTz expel_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), GRACE_MS);
 
@@ -123,7 +126,7 @@ hold_worker(Oid database)
 
 /* Tells whether a statement ends a prepared transaction. */
 static bool
-ends_prepared(Node *statement)
+ends_prepared_transaction(Node *statement)
 {
 	return IsA(statement, TransactionStmt) &&
 		(((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED ||
@@ -145,7 +148,7 @@ typedef struct Utility
 
 /* Runs it. */
 static void
-run(const Utility *u)
+run_statement(const Utility *u)
 {
 	(previous_utility_hook ? previous_utility_hook : standard_ProcessUtility)
 		(u->statement, u->query, u->read_only_tree, u->context, u->params, u->environment, u->dest, u->completion);
@@ -153,21 +156,24 @@ run(const Utility *u)
 
 /* Lets the worker of a database come back. */
 static void
-let_go(int code, Datum database)
+let_database_go(int code, Datum database)
 {
 	es_roster_let_go(DatumGetObjectId(database));
 }
 
-/* Runs a statement that needs a database without sessions; also if this process ends meanwhile, it is let go. */
+/*
+ * Runs a statement that needs a database without sessions; also if this process
+ * ends meanwhile, it is let go.
+ */
 static void
-run_without_worker(const Utility *u, Oid database)
+run_statement_without_worker(const Utility *u, Oid database)
 {
-	PG_ENSURE_ERROR_CLEANUP(let_go, ObjectIdGetDatum(database));
+	PG_ENSURE_ERROR_CLEANUP(let_database_go, ObjectIdGetDatum(database));
 	{
-		hold_worker(database);
-		run(u);
+		hold_database_worker(database);
+		run_statement(u);
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(let_go, ObjectIdGetDatum(database));
+	PG_END_ENSURE_ERROR_CLEANUP(let_database_go, ObjectIdGetDatum(database));
 
 	/* what it has locked stays locked to the end of a transaction block */
 	if (IsTransactionBlock() && nheld < MOST_HELD)
@@ -181,22 +187,23 @@ static void
 process_utility(const Utility *u)
 {
 	Node	   *statement = u->statement->utilityStmt;
-	const char *name = database_needed(statement);
+	const char *name = find_database_needed(statement);
 	Oid			database = name && IsTransactionState() ? get_database_oid(name, true) : InvalidOid;
-	bool		wakes = ends_prepared(statement);
+	bool		wakes = ends_prepared_transaction(statement);
 
-	if (OidIsValid(database) && may_need(statement, database, GetUserId()))
-		run_without_worker(u, database);
+	if (OidIsValid(database) && may_need_database(statement, database, GetUserId()))
+		run_statement_without_worker(u, database);
 	else
-		run(u);
+		run_statement(u);
 	if (wakes)
 		es_wake_now(ES_WAKE_ALL);
 }
 
 /* The hook. */
 static void
-utility_hook(PlannedStmt *statement, const char *query, bool read_only_tree, ProcessUtilityContext context,
-			 ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+statements_utility_hook(PlannedStmt *statement, const char *query, bool read_only_tree,
+						ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+						DestReceiver *dest, QueryCompletion *completion)
 {
 	Utility		utility = {statement, query, read_only_tree, context, params, environment, dest, completion};
 
@@ -205,7 +212,7 @@ utility_hook(PlannedStmt *statement, const char *query, bool read_only_tree, Pro
 
 /* Notes that this transaction drops the extension. */
 static void
-access_hook(ObjectAccessType access, Oid class, Oid object, int subid, void *arg)
+extension_access_hook(ObjectAccessType access, Oid class, Oid object, int subid, void *arg)
 {
 	if (previous_access_hook)
 		previous_access_hook(access, class, object, subid, arg);
@@ -214,9 +221,12 @@ access_hook(ObjectAccessType access, Oid class, Oid object, int subid, void *arg
 		drops_extension = true;
 }
 
-/* Lets the worker know, once the extension is gone; and workers come back to what this transaction needed for itself. */
+/*
+ * Lets the worker know, once the extension is gone; and workers come back to what
+ * this transaction needed for itself.
+ */
 static void
-at_xact_end(XactEvent event, void *arg)
+let_workers_back_at_xact_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT && drops_extension)
 		es_roster_nudge();
@@ -235,8 +245,8 @@ es_statements_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	previous_utility_hook = ProcessUtility_hook;
-	ProcessUtility_hook = utility_hook;
+	ProcessUtility_hook = statements_utility_hook;
 	previous_access_hook = object_access_hook;
-	object_access_hook = access_hook;
-	RegisterXactCallback(at_xact_end, NULL);
+	object_access_hook = extension_access_hook;
+	RegisterXactCallback(let_workers_back_at_xact_end, NULL);
 }

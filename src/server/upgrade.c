@@ -29,7 +29,7 @@ static ProcessUtility_hook_type previous_utility_hook = NULL;
 
 /* The name of the trigger that a statement enables always; NULL if it is no such statement. */
 static const char *
-trigger_enabled(Node *statement)
+find_trigger_enabled(Node *statement)
 {
 	AlterTableCmd *command;
 
@@ -41,7 +41,7 @@ trigger_enabled(Node *statement)
 
 /* Enables a trigger always if it is one of a view, and tells whether it is. */
 static bool
-enable_on_view(const RangeVar *name, const char *trigger)
+enable_trigger_on_view(const RangeVar *name, const char *trigger)
 {
 	Relation	rel = relation_openrv(name, ShareRowExclusiveLock);
 	bool		is_view = rel->rd_rel->relkind == RELKIND_VIEW;
@@ -54,12 +54,13 @@ enable_on_view(const RangeVar *name, const char *trigger)
 
 /* The hook. */
 static void
-utility_hook(PlannedStmt *statement, const char *query, bool read_only_tree, ProcessUtilityContext context,
-			 ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+upgrade_utility_hook(PlannedStmt *statement, const char *query, bool read_only_tree,
+					 ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+					 DestReceiver *dest, QueryCompletion *completion)
 {
-	const char *trigger = trigger_enabled(statement->utilityStmt);
+	const char *trigger = find_trigger_enabled(statement->utilityStmt);
 
-	if (trigger == NULL || !enable_on_view(((AlterTableStmt *) statement->utilityStmt)->relation, trigger))
+	if (trigger == NULL || !enable_trigger_on_view(((AlterTableStmt *) statement->utilityStmt)->relation, trigger))
 		(previous_utility_hook ? previous_utility_hook : standard_ProcessUtility)
 			(statement, query, read_only_tree, context, params, environment, dest, completion);
 }
@@ -71,5 +72,5 @@ es_upgrade_init(void)
 	if (!IsBinaryUpgrade)
 		return;
 	previous_utility_hook = ProcessUtility_hook;
-	ProcessUtility_hook = utility_hook;
+	ProcessUtility_hook = upgrade_utility_hook;
 }

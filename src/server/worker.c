@@ -6,21 +6,23 @@
  * and, after a crash, starts again, and one worker for each database that has a
  * store.  The launcher cannot see which databases those are: at its start it has
  * each looked at, one after the other, and later sessions announce their store
- * (shared/roster.c).  A worker whose database has none leaves at once.  There are never
- * more workers than half of the server's worker processes: segments are made by
- * such, too, and without them in the middle of appends.
+ * (shared/roster.c).  A worker whose database has none leaves at once.  There are
+ * never more workers than eventstore.max_workers, by default half of the server's
+ * worker processes: segments are made by such, too, and without them in the middle
+ * of appends.
  *
  * A worker writes the settled mark that hot standbys read by, at most once in
  * eventstore.settle_interval, and not at all while nothing is appended: then it
- * sleeps until an append wakes it.  And it wakes waiters where there are too
- * many for the appender.
+ * sleeps until an append wakes it.  It runs the projections that follow the log
+ * (projection/schedule.c).  And it wakes waiters where there are too many for the
+ * appender.
  *
  * A worker is in nobody's way.  It locks only what it needs for a moment, waits
  * for a lock no longer than lock_timeout, which is below the default
  * deadlock_timeout, and leaves its database when a statement needs that for
  * itself (statements.c), when the extension is dropped, and at shutdown, between
- * two pieces of work; only what users' code does ends in the middle.  While a store is being loaded (shared/mark.c) it does
- * nothing.
+ * two pieces of work; only what users' code does ends in the middle.  While a store
+ * is being loaded (shared/mark.c) it does nothing.
  *
  * A failed piece of work is logged and tried again later, each time a little
  * later.  A killed worker takes the server through a restart, as any backend
@@ -101,7 +103,10 @@ es_worker_init(void)
 	RegisterBackgroundWorker(&launcher);
 }
 
-/* SIGTERM: the process ends between two pieces of work; users' code may take long, and ends at once. */
+/*
+ * SIGTERM: the process ends between two pieces of work; users' code may take long,
+ * and ends at once.
+ */
 static void
 be_told_to_go(SIGNAL_ARGS)
 {
@@ -116,7 +121,7 @@ be_told_to_go(SIGNAL_ARGS)
 
 /* Sets a process up that ends when it is told to. */
 static void
-set_up(void)
+set_up_process(void)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, be_told_to_go);
@@ -125,7 +130,7 @@ set_up(void)
 
 /* Sleeps until woken, or until a time; reads the configuration again if it has changed. */
 static void
-sleep_until(TimestampTz then)
+sleep_process_until(TimestampTz then)
 {
 	static uint32 wait_event = 0;
 	long		timeout = -1;
@@ -149,16 +154,19 @@ sleep_until(TimestampTz then)
 
 /* ---- the launcher ---- */
 
-/* Tells whether one can connect to a database; a limit of -2 says that dropping it was interrupted. */
+/*
+ * Tells whether one can connect to a database; a limit of -2 says that dropping it
+ * was interrupted.
+ */
 static bool
-can_connect(Form_pg_database database)
+can_connect_to(Form_pg_database database)
 {
 	return database->datallowconn && database->datconnlimit != -2;
 }
 
 /* Puts all databases that one can connect to on the roster. */
 static void
-add_databases(void)
+add_databases_to_roster(void)
 {
 	Relation	rel;
 	SysScanDesc scan;
@@ -171,7 +179,7 @@ add_databases(void)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (can_connect(database) && !database->datistemplate)
+		if (can_connect_to(database) && !database->datistemplate)
 			es_roster_add(database->oid);
 	}
 	systable_endscan(scan);
@@ -188,7 +196,7 @@ database_exists(Oid oid)
 
 	StartTransactionCommand();
 	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(oid));
-	exists = HeapTupleIsValid(tuple) && can_connect((Form_pg_database) GETSTRUCT(tuple));
+	exists = HeapTupleIsValid(tuple) && can_connect_to((Form_pg_database) GETSTRUCT(tuple));
 	if (HeapTupleIsValid(tuple))
 		ReleaseSysCache(tuple);
 	CommitTransactionCommand();
@@ -197,7 +205,7 @@ database_exists(Oid oid)
 
 /* Says that there is no room for a worker, once until there is. */
 static void
-complain(bool started)
+log_lack_of_workers(bool started)
 {
 	static bool complained = false;
 
@@ -214,7 +222,7 @@ complain(bool started)
  * ended: workers that find no store do not take up many slots at once.
  */
 static void
-start_worker(Oid database)
+start_store_worker(Oid database)
 {
 	BackgroundWorker worker = {0};
 	BackgroundWorkerHandle *handle;
@@ -231,16 +239,16 @@ start_worker(Oid database)
 	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "eventstore worker for database %u", database);
 	strlcpy(worker.bgw_type, "eventstore worker", sizeof(worker.bgw_type));
 	started = RegisterDynamicBackgroundWorker(&worker, &handle);
-	complain(started);
+	log_lack_of_workers(started);
 	es_roster_tried(database, GetCurrentTimestamp() + TRY_AGAIN_MS * INT64CONST(1000));
 	while (started && !es_roster_is_looked_after(database) &&
 		   GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED && !told_to_go)
-		sleep_until(GetCurrentTimestamp() + TRY_AGAIN_MS * INT64CONST(1000));
+		sleep_process_until(GetCurrentTimestamp() + TRY_AGAIN_MS * INT64CONST(1000));
 }
 
 /* How many workers there may be. */
 static int
-most_workers(void)
+get_most_workers(void)
 {
 	return max_workers > 0 ? max_workers : Max(max_worker_processes / 2, 1);
 }
@@ -249,22 +257,22 @@ most_workers(void)
 void
 es_worker_launcher_main(Datum main_arg)
 {
-	set_up();
+	set_up_process();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	es_roster_open();
-	add_databases();
+	add_databases_to_roster();
 	while (!told_to_go)
 	{
 		TimestampTz try_at = DT_NOEND;
 		Oid			database = es_roster_next(GetCurrentTimestamp(), &try_at);
-		bool		room = es_roster_count_workers() < most_workers();
+		bool		room = es_roster_count_workers() < get_most_workers();
 
 		if (OidIsValid(database) && !room)
-			complain(false);
+			log_lack_of_workers(false);
 		if (!OidIsValid(database) || !room)
-			sleep_until(try_at);
+			sleep_process_until(try_at);
 		else if (database_exists(database))
-			start_worker(database);
+			start_store_worker(database);
 		else
 			es_roster_remove(database);
 	}
@@ -302,7 +310,7 @@ static bool leaves_store = true;	/* what the roster is told as the worker
 
 /* Ends the wait that the worker may be in, as it ends itself. */
 static void
-end_wait(int code, Datum arg)
+end_worker_wait(int code, Datum arg)
 {
 	es_wake_end();
 }
@@ -326,7 +334,7 @@ store_exists(void)
  * session is about to write it, that one's will do.
  */
 static bool
-write_mark(void)
+write_settled_mark(void)
 {
 	int64		last;
 	EsOwnerContext saved;
@@ -348,13 +356,13 @@ write_mark(void)
 
 /* Does what there is to do, in a transaction of its own. */
 static void
-do_work(Work *work)
+write_mark_in_transaction(Work *work)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, "writing the settled mark of eventstore");
 	work->has_store = store_exists();
-	work->idle = work->has_store && write_mark();
+	work->idle = work->has_store && write_settled_mark();
 	CommitTransactionCommand();
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -365,7 +373,7 @@ do_work(Work *work)
  * makes the time longer for which it is put off.
  */
 static void
-put_off(int *delay_ms, bool logged)
+put_off_failed_work(int *delay_ms, bool logged)
 {
 	HOLD_INTERRUPTS();
 	if (!logged)
@@ -379,7 +387,7 @@ put_off(int *delay_ms, bool logged)
 
 /* Registers for news, before a look that tells that there are none yet. */
 static void
-start_listening(Work *work)
+start_listening_for_news(Work *work)
 {
 	if (!work->listening)
 		es_wake_begin(ES_WAKE_ALL);
@@ -388,7 +396,7 @@ start_listening(Work *work)
 
 /* Is not told of news any more. */
 static void
-stop_listening(Work *work)
+stop_listening_for_news(Work *work)
 {
 	es_wake_end();
 	work->listening = false;
@@ -401,32 +409,32 @@ stop_listening(Work *work)
  * once in an interval at most, where no projections follow them.
  */
 static void
-work_once(Work *work)
+write_mark_once(Work *work)
 {
 	MemoryContext context = CurrentMemoryContext;
 
 	work->worked_at = GetCurrentTimestamp();
-	start_listening(work);
+	start_listening_for_news(work);
 	PG_TRY();
 	{
-		do_work(work);
+		write_mark_in_transaction(work);
 		work->delay_ms = 0;
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		put_off(&work->delay_ms, false);
-		stop_listening(work);
+		put_off_failed_work(&work->delay_ms, false);
+		stop_listening_for_news(work);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	if (!work->idle && !work->projections.follows)
-		stop_listening(work);
+		stop_listening_for_news(work);
 }
 
 /* Has a batch of a projection run; false if there is none to run. */
 static bool
-run_batch(void)
+run_projection_batch(void)
 {
 	bool		ran;
 
@@ -446,9 +454,10 @@ put_off_projections(Work *work)
 	bool		one = es_schedule_accuse();
 
 	in_users_code = false;
-	put_off(&work->projector_delay_ms, one);	/* a projection's failure is
-												 * logged as it is noted */
-	stop_listening(work);
+	put_off_failed_work(&work->projector_delay_ms, one);	/* a projection's
+															 * failure is logged as
+															 * it is noted */
+	stop_listening_for_news(work);
 	work->must_look = true;
 	if (one)
 		work->projector_delay_ms = 0;
@@ -475,15 +484,15 @@ run_projections(Work *work)
 	}
 	PG_TRY();
 	{
-		if (!run_batch())
+		if (!run_projection_batch())
 		{
-			start_listening(work);
+			start_listening_for_news(work);
 			work->looked_at = GetCurrentTimestamp();
 			work->must_look = false;
 			es_schedule_look(look);
 			again = look->busy;
 			if (again || !(look->follows || work->idle))
-				stop_listening(work);
+				stop_listening_for_news(work);
 		}
 		work->projector_delay_ms = 0;
 	}
@@ -500,7 +509,7 @@ run_projections(Work *work)
 
 /* When there is work to do, if nothing happens before. */
 static TimestampTz
-due_at(const Work *work)
+find_due_time(const Work *work)
 {
 	if (settle_interval == 0 && work->delay_ms == 0)
 		return DT_NOEND;
@@ -514,7 +523,7 @@ due_at(const Work *work)
  * told that there is something new to do; and now and then.
  */
 static bool
-is_look_due(const Work *work)
+is_projection_look_due(const Work *work)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -524,17 +533,17 @@ is_look_due(const Work *work)
 
 /* Sleeps until woken, or there is something to do. */
 static void
-rest(Work *work)
+rest_until_news(Work *work)
 {
 	/* what came meanwhile may have set the latch in vain */
 	bool		called = es_wake_told() || told_to_go || es_roster_is_called();
-	TimestampTz due = due_at(work);
+	TimestampTz due = find_due_time(work);
 
-	sleep_until(called ? GetCurrentTimestamp() : Min(due, work->projections.again_at));
+	sleep_process_until(called ? GetCurrentTimestamp() : Min(due, work->projections.again_at));
 	(void) es_wake_told();
 	work->idle = false;			/* woken, so there is news */
 	if (!work->projections.follows)
-		stop_listening(work);
+		stop_listening_for_news(work);
 }
 
 /* Looks after the store until told to go, or there is none. */
@@ -543,24 +552,24 @@ look_after_store(void)
 {
 	Work		work = {.has_store = true,.must_look = true};
 
-	work_once(&work);
+	write_mark_once(&work);
 	while (work.has_store && !told_to_go && es_roster_may_stay())
 	{
 		bool		nudged = es_roster_take_nudge();
 
 		es_wake_delegated();
 		work.must_look = work.must_look || nudged;
-		if (nudged || due_at(&work) <= GetCurrentTimestamp())
-			work_once(&work);
-		else if (!is_look_due(&work) || !run_projections(&work))
-			rest(&work);
+		if (nudged || find_due_time(&work) <= GetCurrentTimestamp())
+			write_mark_once(&work);
+		else if (!is_projection_look_due(&work) || !run_projections(&work))
+			rest_until_news(&work);
 	}
 	leaves_store = work.has_store;
 }
 
 /* Tells whether this database has a store. */
 static bool
-find_store(void)
+database_has_store(void)
 {
 	bool		found;
 
@@ -576,7 +585,7 @@ es_worker_main(Datum main_arg)
 {
 	Oid			database = DatumGetObjectId(main_arg);
 
-	set_up();
+	set_up_process();
 	if (!es_roster_enter(database))
 		proc_exit(0);
 	on_shmem_exit(leave_roster, (Datum) 0);
@@ -587,11 +596,11 @@ es_worker_main(Datum main_arg)
 	 */
 	SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	before_shmem_exit(end_wait, (Datum) 0);
+	before_shmem_exit(end_worker_wait, (Datum) 0);
 	for (int i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION);
 	es_settle_for_worker = true;
-	if (find_store())
+	if (database_has_store())
 	{
 		es_roster_confirm();
 		es_schedule_begin();

@@ -68,7 +68,7 @@ static EsFlightShared *shared = NULL;
 
 /* How much memory the slots take, up to the prepared ones. */
 static Size
-slots_size(void)
+flight_slots_size(void)
 {
 	return add_size(offsetof(EsFlightShared, slots), mul_size(NSLOTS, sizeof(EsFlightSlot)));
 }
@@ -77,7 +77,7 @@ slots_size(void)
 static Size
 flights_size(void)
 {
-	return add_size(MAXALIGN(slots_size()), mul_size(NPREPARED, sizeof(EsFlightPrepared)));
+	return add_size(MAXALIGN(flight_slots_size()), mul_size(NPREPARED, sizeof(EsFlightPrepared)));
 }
 
 /* Makes the memory. */
@@ -86,7 +86,7 @@ start_flights(void *memory)
 {
 	EsFlightShared *flights = memory;
 
-	flights->prepared = (EsFlightPrepared *) ((char *) memory + MAXALIGN(slots_size()));
+	flights->prepared = (EsFlightPrepared *) ((char *) memory + MAXALIGN(flight_slots_size()));
 	for (int i = 0; i < NSLOTS; i++)
 	{
 		pg_atomic_init_u32(&flights->slots[i].flight.lxid, InvalidLocalTransactionId);
@@ -131,7 +131,7 @@ es_flight_begin(int64 below)
 
 /* Tells whether this transaction has said where its positions begin. */
 static bool
-has_spoken(void)
+has_said_first_position(void)
 {
 	return pg_atomic_read_u32(&shared->slots[es_my_backend()].flight.lxid) == es_my_lxid();
 }
@@ -140,13 +140,16 @@ has_spoken(void)
 void
 es_flight_take(int64 first)
 {
-	if (shared && has_spoken())
+	if (shared && has_said_first_position())
 		pg_atomic_write_u64(&shared->slots[es_my_backend()].flight.below, (uint64) (first - 1));
 }
 
-/* Finds an entry for a transaction to be prepared: its own, from an earlier try, or one that is free. */
+/*
+ * Finds an entry for a transaction to be prepared: its own, from an earlier try, or
+ * one that is free.
+ */
 static EsFlightPrepared *
-find_free_entry(TransactionId xid)
+find_entry_to_prepare(TransactionId xid)
 {
 	EsFlightPrepared *found = NULL;
 
@@ -174,10 +177,10 @@ es_flight_prepare(void)
 	TransactionId xid = GetTopTransactionIdIfAny();
 	EsFlightPrepared *entry;
 
-	if (shared == NULL || !TransactionIdIsValid(xid) || !has_spoken())
+	if (shared == NULL || !TransactionIdIsValid(xid) || !has_said_first_position())
 		return;
 	LWLockAcquire(es_shared_lock(ES_LOCK_PREPARED), LW_EXCLUSIVE);
-	entry = find_free_entry(xid);
+	entry = find_entry_to_prepare(xid);
 	if (entry)
 	{
 		entry->xid = xid;
@@ -189,7 +192,7 @@ es_flight_prepare(void)
 
 /* Looks a transaction up among those that are prepared. */
 static bool
-find_prepared(VirtualTransactionId id, int64 *below)
+find_prepared_flight(VirtualTransactionId id, int64 *below)
 {
 	bool		found = false;
 
@@ -228,5 +231,5 @@ es_flight_find(VirtualTransactionId id, int64 *below)
 		if (pg_atomic_read_u32(&slot->flight.lxid) == id.localTransactionId)
 			return true;
 	}
-	return find_prepared(id, below);
+	return find_prepared_flight(id, below);
 }

@@ -5,10 +5,11 @@
  * With the library preloaded, the settled position that any session has proven
  * is kept in shared memory, so a new session starts where others are.  A store
  * is known by its database and its position sequence, both OIDs.  Without
- * preload, or if there are more stores than room, each session learns by
- * itself: es_sharedmark_get tells 0, and nothing else changes.
+ * preload each session learns by itself: es_sharedmark_get tells 0, and nothing
+ * else changes.  If there are more stores than room they take places from each
+ * other; one that has lost its own is as good as new.
  *
- * A position only rises.  The lock protects which store a place belongs to;
+ * The position in a place only rises.  The lock protects which store a place belongs to;
  * the position and the flag are atomic and may be changed under the shared
  * lock.  A crash empties the memory, and so forgets what a crash may have taken
  * back.
@@ -75,7 +76,7 @@ es_sharedmark_init(void)
 
 /* Tells whether a place is this database's store's. */
 static bool
-is_ours(const EsMarkShared *mark, Oid sequence)
+is_our_mark(const EsMarkShared *mark, Oid sequence)
 {
 	return mark->database == MyDatabaseId && mark->sequence == sequence;
 }
@@ -84,10 +85,10 @@ is_ours(const EsMarkShared *mark, Oid sequence)
 static EsMarkShared *
 find_mark(Oid sequence)
 {
-	if (is_ours(&shared->marks[last_place], sequence))
+	if (is_our_mark(&shared->marks[last_place], sequence))
 		return &shared->marks[last_place];
 	for (int i = 0; i < MOST_STORES; i++)
-		if (is_ours(&shared->marks[i], sequence))
+		if (is_our_mark(&shared->marks[i], sequence))
 		{
 			last_place = i;
 			return &shared->marks[i];
@@ -125,7 +126,7 @@ raise_mark(EsMarkShared *mark, int64 position)
 
 /* Gives a store a place, if it has none: the one that was given away longest ago. */
 static EsMarkShared *
-take_place(Oid sequence)
+take_mark_place(Oid sequence)
 {
 	EsMarkShared *mark = find_mark(sequence);
 
@@ -156,7 +157,7 @@ es_sharedmark_raise(Oid sequence, int64 position)
 	if (mark)
 		return;
 	LWLockAcquire(es_shared_lock(ES_LOCK_MARKS), LW_EXCLUSIVE);
-	raise_mark(take_place(sequence), position);
+	raise_mark(take_mark_place(sequence), position);
 	LWLockRelease(es_shared_lock(ES_LOCK_MARKS));
 }
 
@@ -167,7 +168,7 @@ es_sharedmark_set_loading(Oid sequence, bool loading)
 	if (shared == NULL || es_sharedmark_is_loading(sequence) == loading)
 		return;
 	LWLockAcquire(es_shared_lock(ES_LOCK_MARKS), LW_EXCLUSIVE);
-	pg_atomic_write_u32(&take_place(sequence)->loading, loading);
+	pg_atomic_write_u32(&take_mark_place(sequence)->loading, loading);
 	LWLockRelease(es_shared_lock(ES_LOCK_MARKS));
 }
 

@@ -60,7 +60,10 @@ start_memory(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-/* es_shared_init installs the hooks, if the library is preloaded; called first of all, from _PG_init. */
+/*
+ * es_shared_init installs the hooks, if the library is preloaded; called first of
+ * all, from _PG_init.
+ */
 void
 es_shared_init(void)
 {
@@ -72,7 +75,10 @@ es_shared_init(void)
 	shmem_startup_hook = start_memory;
 }
 
-/* es_shared_add adds a part's piece, if the library is preloaded; called from the part's init call. */
+/*
+ * es_shared_add adds a part's piece, if the library is preloaded; called from the
+ * part's init call.
+ */
 void
 es_shared_add(const EsSharedPiece *piece)
 {

@@ -98,7 +98,7 @@ unlock_roster(void)
 
 /* Wakes a process by its number; the caller holds the lock, or knows it to be there. */
 static void
-wake(int procno)
+wake_procno(int procno)
 {
 	if (procno >= 0)
 		SetLatch(&GetPGProcByNumber(procno)->procLatch);
@@ -116,7 +116,7 @@ wake_pid(pid_t pid)
 
 /* Finds a database's entry; NULL if it has none. */
 static EsRosterEntry *
-find_entry(Oid database)
+find_roster_entry(Oid database)
 {
 	for (int i = 0; i < MOST_DATABASES; i++)
 		if (shared->entries[i].database == database)
@@ -126,22 +126,22 @@ find_entry(Oid database)
 
 /* Finds this database's entry, under the lock; NULL if it has none. */
 static EsRosterEntry *
-find_mine(void)
+find_own_entry(void)
 {
 	if (mine == NULL || mine->database != MyDatabaseId)
-		mine = find_entry(MyDatabaseId);
+		mine = find_roster_entry(MyDatabaseId);
 	return mine;
 }
 
 /* Finds a database's entry, or makes one; NULL if there is no room. */
 static EsRosterEntry *
-make_entry(Oid database)
+make_roster_entry(Oid database)
 {
-	EsRosterEntry *entry = find_entry(database);
+	EsRosterEntry *entry = find_roster_entry(database);
 
 	if (entry)
 		return entry;
-	entry = find_entry(InvalidOid);
+	entry = find_roster_entry(InvalidOid);
 	if (entry == NULL)
 		return NULL;
 	entry->database = database;
@@ -156,7 +156,7 @@ make_entry(Oid database)
 
 /* Tells whether somebody holds the worker off. */
 static bool
-is_held(const EsRosterEntry *entry)
+is_held_off(const EsRosterEntry *entry)
 {
 	for (int i = 0; i < MOST_HOLDERS; i++)
 		if (entry->held_by[i] != 0 && BackendPidGetProc(entry->held_by[i]) != NULL)
@@ -166,7 +166,7 @@ is_held(const EsRosterEntry *entry)
 
 /* Makes this process one that holds the worker off; false if there are too many. */
 static bool
-add_holder(EsRosterEntry *entry)
+add_roster_holder(EsRosterEntry *entry)
 {
 	int			free = -1;
 
@@ -195,20 +195,20 @@ es_roster_announce(void)
 	if (shared == NULL)
 		return;
 	lock_roster(LW_SHARED);
-	entry = find_mine();
+	entry = find_own_entry();
 	known = entry && entry->wanted && (entry->worker == 0 || entry->confirmed);
 	unlock_roster();
 	if (known)
 		return;
 	lock_roster(LW_EXCLUSIVE);
-	entry = make_entry(MyDatabaseId);
+	entry = make_roster_entry(MyDatabaseId);
 	if (entry && entry->worker != 0)
 		entry->announced = true;	/* it may have looked too early */
 	if (entry && !entry->wanted)
 	{
 		entry->wanted = true;
 		entry->try_at = 0;
-		wake(shared->launcher_procno);
+		wake_procno(shared->launcher_procno);
 	}
 	unlock_roster();
 }
@@ -229,22 +229,25 @@ es_roster_hold(Oid database)
 	if (shared == NULL)
 		return true;
 	lock_roster(LW_EXCLUSIVE);
-	entry = make_entry(database);
-	gone = entry == NULL || (add_holder(entry) && entry->worker == 0);
+	entry = make_roster_entry(database);
+	gone = entry == NULL || (add_roster_holder(entry) && entry->worker == 0);
 	if (entry && entry->worker != 0)
-		wake(entry->worker_procno);
+		wake_procno(entry->worker_procno);
 	unlock_roster();
 	return gone;
 }
 
-/* es_roster_expel ends the worker of a database in the middle of its work, which is done again later. */
+/*
+ * es_roster_expel ends the worker of a database in the middle of its work, which is
+ * done again later.
+ */
 void
 es_roster_expel(Oid database)
 {
 	EsRosterEntry *entry;
 
 	lock_roster(LW_EXCLUSIVE);
-	entry = find_entry(database);
+	entry = find_roster_entry(database);
 	if (entry && entry->worker != 0)
 	{
 		entry->expelled = true;
@@ -263,16 +266,16 @@ es_roster_let_go(Oid database)
 	if (shared == NULL)
 		return;
 	lock_roster(LW_EXCLUSIVE);
-	entry = find_entry(database);
+	entry = find_roster_entry(database);
 	for (int i = 0; entry && i < MOST_HOLDERS; i++)
 		if (entry->held_by[i] == MyProcPid)
 			entry->held_by[i] = 0;
 	if (entry)
 	{
 		entry->try_at = 0;
-		if (!entry->wanted && entry->worker == 0 && !is_held(entry))
+		if (!entry->wanted && entry->worker == 0 && !is_held_off(entry))
 			entry->database = InvalidOid;
-		wake(shared->launcher_procno);
+		wake_procno(shared->launcher_procno);
 	}
 	unlock_roster();
 }
@@ -291,8 +294,8 @@ es_roster_enter(Oid database)
 	bool		entered;
 
 	lock_roster(LW_EXCLUSIVE);
-	entry = find_entry(database);
-	entered = entry && entry->worker == 0 && !is_held(entry);
+	entry = find_roster_entry(database);
+	entered = entry && entry->worker == 0 && !is_held_off(entry);
 	if (entered)
 	{
 		entry->worker = MyProcPid;
@@ -310,7 +313,7 @@ es_roster_confirm(void)
 {
 	lock_roster(LW_EXCLUSIVE);
 	mine->confirmed = true;
-	wake(shared->launcher_procno);
+	wake_procno(shared->launcher_procno);
 	unlock_roster();
 }
 
@@ -323,11 +326,11 @@ es_roster_nudge(void)
 	if (shared == NULL)
 		return;
 	lock_roster(LW_EXCLUSIVE);
-	entry = find_mine();
+	entry = find_own_entry();
 	if (entry && entry->worker != 0)
 	{
 		entry->nudged = true;
-		wake(entry->worker_procno);
+		wake_procno(entry->worker_procno);
 	}
 	unlock_roster();
 }
@@ -345,14 +348,17 @@ es_roster_take_nudge(void)
 	return nudged;
 }
 
-/* es_roster_is_called tells the worker whether there is something for it: a nudge, somebody to wake, a wish that it goes. */
+/*
+ * es_roster_is_called tells the worker whether there is something for it: a nudge,
+ * somebody to wake, a wish that it goes.
+ */
 bool
 es_roster_is_called(void)
 {
 	bool		called;
 
 	lock_roster(LW_SHARED);
-	called = mine->nudged || is_held(mine) || pg_atomic_read_u64(&mine->delegated) != 0;
+	called = mine->nudged || is_held_off(mine) || pg_atomic_read_u64(&mine->delegated) != 0;
 	unlock_roster();
 	return called;
 }
@@ -364,7 +370,7 @@ es_roster_may_stay(void)
 	bool		may;
 
 	lock_roster(LW_SHARED);
-	may = !is_held(mine);
+	may = !is_held_off(mine);
 	unlock_roster();
 	return may;
 }
@@ -382,7 +388,7 @@ es_roster_leave(bool has_store)
 		mine->wanted = has_store || mine->announced;
 		for (int i = 0; i < MOST_HOLDERS; i++)
 			wake_pid(mine->held_by[i]);
-		wake(shared->launcher_procno);
+		wake_procno(shared->launcher_procno);
 	}
 	unlock_roster();
 }
@@ -395,12 +401,12 @@ es_roster_delegate(uint64 bits)
 	bool		done;
 
 	lock_roster(LW_SHARED);
-	entry = find_mine();
+	entry = find_own_entry();
 	done = entry && entry->worker != 0;
 	if (done)
 	{
 		pg_atomic_fetch_or_u64(&entry->delegated, bits);
-		wake(entry->worker_procno);
+		wake_procno(entry->worker_procno);
 	}
 	unlock_roster();
 	return done;
@@ -462,7 +468,7 @@ es_roster_add(Oid database)
 	EsRosterEntry *entry;
 
 	lock_roster(LW_EXCLUSIVE);
-	entry = make_entry(database);
+	entry = make_roster_entry(database);
 	if (entry)
 		entry->wanted = true;
 	unlock_roster();
@@ -483,7 +489,7 @@ es_roster_next(TimestampTz now, TimestampTz *try_at)
 	{
 		EsRosterEntry *entry = &shared->entries[i];
 
-		if (!OidIsValid(entry->database) || !entry->wanted || entry->worker != 0 || is_held(entry))
+		if (!OidIsValid(entry->database) || !entry->wanted || entry->worker != 0 || is_held_off(entry))
 			continue;
 		if (entry->try_at > now)
 			*try_at = Min(*try_at, entry->try_at);
@@ -515,20 +521,23 @@ es_roster_is_looked_after(Oid database)
 	bool		is;
 
 	lock_roster(LW_SHARED);
-	entry = find_entry(database);
+	entry = find_roster_entry(database);
 	is = entry && entry->worker != 0 && entry->confirmed;
 	unlock_roster();
 	return is;
 }
 
-/* es_roster_tried says that a worker was started, or could not be, and when to try again if there is none. */
+/*
+ * es_roster_tried says that a worker was started, or could not be, and when to try
+ * again if there is none.
+ */
 void
 es_roster_tried(Oid database, TimestampTz again_at)
 {
 	EsRosterEntry *entry;
 
 	lock_roster(LW_EXCLUSIVE);
-	entry = find_entry(database);
+	entry = find_roster_entry(database);
 	if (entry)
 		entry->try_at = again_at;
 	unlock_roster();
@@ -541,7 +550,7 @@ es_roster_remove(Oid database)
 	EsRosterEntry *entry;
 
 	lock_roster(LW_EXCLUSIVE);
-	entry = find_entry(database);
+	entry = find_roster_entry(database);
 	if (entry && entry->worker == 0)
 		entry->database = InvalidOid;
 	unlock_roster();

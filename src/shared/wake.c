@@ -8,8 +8,9 @@
  * whichever way it ends: a rollback also closes holes.  Without preload nothing
  * here works, and waiters look again after short sleeps.
  *
- * News are 64 bits, made of categories and of subscriptions by a hash.  A waiter
- * is interested in some of them, or in everything that happens in the store.
+ * News are 64 bits, made of categories, subscriptions and projections by a hash.
+ * A waiter is interested in some of them, or in everything that happens in the
+ * store.
  * Somebody who waits for a filtered subscription is not woken by what it
  * filters out, unless a transaction in flight is in its way: then it waits for
  * everything.
@@ -17,9 +18,9 @@
  * What an appender pays: nobody waiting for its bits is known from one counter
  * a bit, read at the end of the transaction.  The counters are spread over a
  * table by database and bit; two that share one cost a look at the waiters.
- * Waiters are one short entry a backend, which only itself writes.  If there
- * are many, the appender wakes some and delegates the rest to the store's
- * worker.
+ * Waiters are one short entry a backend, which only itself writes, but for the
+ * word that is left with it (below).  If there are many, the appender wakes some
+ * and delegates the rest to the store's worker.
  *
  * Nobody is missed: a waiter registers before it looks, and an ending
  * transaction is visible before it reads the counters, with a full barrier in
@@ -80,8 +81,8 @@ static uint64 waiting_for = 0;	/* what this backend is registered for */
 static bool has_news = false;	/* this transaction will have some */
 static uint64 news = 0;
 
-static void at_xact_end(XactEvent event, void *arg);
-static void at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg);
+static void wake_at_xact_end(XactEvent event, void *arg);
+static void end_wait_at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg);
 
 /* How much memory it takes. */
 static Size
@@ -105,15 +106,18 @@ start_wake(void *memory)
 	}
 }
 
-/* Adds the memory and follows transactions, if the library is preloaded; called once, from _PG_init. */
+/*
+ * Adds the memory and follows transactions, if the library is preloaded; called
+ * once, from _PG_init.
+ */
 void
 es_wake_init(void)
 {
 	EsSharedPiece piece = {"eventstore waiters", wake_size, start_wake, (void **) &shared};
 
 	es_shared_add(&piece);
-	RegisterXactCallback(at_xact_end, NULL);
-	RegisterSubXactCallback(at_subxact_end, NULL);
+	RegisterXactCallback(wake_at_xact_end, NULL);
+	RegisterSubXactCallback(end_wait_at_subxact_end, NULL);
 }
 
 /* es_wake_works tells whether waiters are woken. */
@@ -130,7 +134,10 @@ es_wake_category(int32 category_key)
 	return UINT64CONST(1) << ((uint32) category_key % CATEGORY_BITS);
 }
 
-/* es_wake_object gives the bit of a subscription or a projection; the first few of each have bits of their own. */
+/*
+ * es_wake_object gives the bit of a subscription or a projection; the first few of
+ * each have bits of their own.
+ */
 uint64
 es_wake_object(EsWakeKind kind, int64 id)
 {
@@ -141,7 +148,7 @@ es_wake_object(EsWakeKind kind, int64 id)
 
 /* The counter for a bit of this database, or for ANY. */
 static pg_atomic_uint32 *
-counter(int bit)
+find_counter(int bit)
 {
 	return &shared->counters[(murmurhash32(MyDatabaseId) + bit) & (COUNTERS - 1)];
 }
@@ -154,12 +161,12 @@ count_waiter(uint64 interest, int32 add)
 {
 	if (interest == ES_WAKE_ALL)
 	{
-		pg_atomic_fetch_add_u32(counter(ANY), add);
+		pg_atomic_fetch_add_u32(find_counter(ANY), add);
 		return;
 	}
 	for (int bit = 0; bit < 64; bit++)
 		if (interest & (UINT64CONST(1) << bit))
-			pg_atomic_fetch_add_u32(counter(bit), add);
+			pg_atomic_fetch_add_u32(find_counter(bit), add);
 }
 
 /*
@@ -212,12 +219,12 @@ es_wake_told(void)
 static bool
 somebody_waits(uint64 bits)
 {
-	if (pg_atomic_read_u32(counter(ANY)) != 0)
+	if (pg_atomic_read_u32(find_counter(ANY)) != 0)
 		return true;
 	if (bits == ES_WAKE_ALL)
 		return true;
 	for (; bits != 0; bits &= bits - 1)
-		if (pg_atomic_read_u32(counter(pg_rightmost_one_pos64(bits))) != 0)
+		if (pg_atomic_read_u32(find_counter(pg_rightmost_one_pos64(bits))) != 0)
 			return true;
 	return false;
 }
@@ -251,7 +258,8 @@ es_wake_now(uint64 bits)
 	if (shared == NULL)
 		return;
 	pg_memory_barrier();
-	if (somebody_waits(bits) && !wake_waiters(bits, MOST_DIRECTLY) && !es_roster_delegate(bits != 0 ? bits : ES_WAKE_ALL))
+	if (somebody_waits(bits) && !wake_waiters(bits, MOST_DIRECTLY) &&
+		!es_roster_delegate(bits != 0 ? bits : ES_WAKE_ALL))
 		(void) wake_waiters(bits, INT_MAX);
 }
 
@@ -282,7 +290,7 @@ es_wake_note(uint64 bits)
  * more.  A prepared one has nothing to say until its outcome is known.
  */
 static void
-at_xact_end(XactEvent event, void *arg)
+wake_at_xact_end(XactEvent event, void *arg)
 {
 	bool		ended = event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT;
 
@@ -298,7 +306,7 @@ at_xact_end(XactEvent event, void *arg)
 
 /* Follows the end of subtransactions: an error that is caught may have ended a wait. */
 static void
-at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+end_wait_at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 		es_wake_end();

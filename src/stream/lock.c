@@ -16,6 +16,10 @@
  * EXCLUSIVE mode and excludes everybody: one lock, and no more whatever the
  * number of streams.
  *
+ * The boundary's is one more short lock, the same for all appends with a
+ * condition: so the positions of two of them do not interleave
+ * (append/condition.c).
+ *
  * The queue.  Waiters of one hot stream would all wake at each commit.  So who
  * has met a tip in progress takes, before waiting, another lock on the hash of
  * the name: one waits for the transaction, the others for the queue, in order of
@@ -56,7 +60,7 @@ es_streamlock_hash(const text *name)
 }
 
 static LOCKTAG
-hash_tag(uint32 hash, uint16 kind)
+make_hash_tag(uint32 hash, uint16 kind)
 {
 	LOCKTAG		tag;
 
@@ -65,7 +69,7 @@ hash_tag(uint32 hash, uint16 kind)
 }
 
 static LOCKTAG
-gate_tag(void)
+make_gate_tag(void)
 {
 	LOCKTAG		tag;
 
@@ -74,13 +78,13 @@ gate_tag(void)
 }
 
 static void
-acquire(LOCKTAG tag, LOCKMODE mode)
+acquire_tag(LOCKTAG tag, LOCKMODE mode)
 {
 	(void) LockAcquire(&tag, mode, false, false);
 }
 
 static void
-release(LOCKTAG tag, LOCKMODE mode)
+release_tag(LOCKTAG tag, LOCKMODE mode)
 {
 	(void) LockRelease(&tag, mode, false);
 }
@@ -122,7 +126,7 @@ es_streamlock_add(EsStreamLocks *locks, const text *name)
 
 /* Compares two hashes, for sorting. */
 static int
-compare_hashes(const void *a, const void *b)
+compare_name_hashes(const void *a, const void *b)
 {
 	uint32		x = *(const uint32 *) a;
 	uint32		y = *(const uint32 *) b;
@@ -134,16 +138,16 @@ compare_hashes(const void *a, const void *b)
 void
 es_streamlock_acquire(EsStreamLocks *locks)
 {
-	acquire(gate_tag(), locks->all ? ShareRowExclusiveLock : RowExclusiveLock);
+	acquire_tag(make_gate_tag(), locks->all ? ShareRowExclusiveLock : RowExclusiveLock);
 	if (!locks->all)
 	{
 		if (locks->count > 1)
-			qsort(locks->hashes, locks->count, sizeof(uint32), compare_hashes);
+			qsort(locks->hashes, locks->count, sizeof(uint32), compare_name_hashes);
 		for (int i = 0; i < locks->count; i++)
-			acquire(hash_tag(locks->hashes[i], TAG_SHORT), ExclusiveLock);
+			acquire_tag(make_hash_tag(locks->hashes[i], TAG_SHORT), ExclusiveLock);
 	}
 	if (locks->boundary)
-		acquire(hash_tag(0, TAG_BOUNDARY), ExclusiveLock);
+		acquire_tag(make_hash_tag(0, TAG_BOUNDARY), ExclusiveLock);
 }
 
 /* es_streamlock_release gives them back. */
@@ -151,16 +155,16 @@ void
 es_streamlock_release(const EsStreamLocks *locks)
 {
 	if (locks->boundary)
-		release(hash_tag(0, TAG_BOUNDARY), ExclusiveLock);
+		release_tag(make_hash_tag(0, TAG_BOUNDARY), ExclusiveLock);
 	if (!locks->all)
 		for (int i = 0; i < locks->count; i++)
-			release(hash_tag(locks->hashes[i], TAG_SHORT), ExclusiveLock);
-	release(gate_tag(), locks->all ? ShareRowExclusiveLock : RowExclusiveLock);
+			release_tag(make_hash_tag(locks->hashes[i], TAG_SHORT), ExclusiveLock);
+	release_tag(make_gate_tag(), locks->all ? ShareRowExclusiveLock : RowExclusiveLock);
 }
 
 /* Tells whether two sets of transactions have one in common; each ends with an invalid one. */
 static bool
-have_common(const VirtualTransactionId *a, const VirtualTransactionId *b)
+have_common_transaction(const VirtualTransactionId *a, const VirtualTransactionId *b)
 {
 	for (; VirtualTransactionIdIsValid(*a); a++)
 		for (const VirtualTransactionId *c = b; VirtualTransactionIdIsValid(*c); c++)
@@ -181,13 +185,13 @@ have_common(const VirtualTransactionId *a, const VirtualTransactionId *b)
 void
 es_streamlock_await_writers(void)
 {
-	LOCKTAG		gate = gate_tag();
+	LOCKTAG		gate = make_gate_tag();
 	VirtualTransactionId *writers = GetLockConflicts(&gate, ShareLock, NULL);
 
 	for (int i = 0; i < LOOKS; i++)
 	{
 		VirtualTransactionId *now = GetLockConflicts(&gate, ShareLock, NULL);
-		bool		done = !have_common(writers, now);
+		bool		done = !have_common_transaction(writers, now);
 
 		pfree(now);
 		if (done)
@@ -199,21 +203,21 @@ es_streamlock_await_writers(void)
 		CHECK_FOR_INTERRUPTS();
 	}
 	pfree(writers);
-	acquire(gate, ShareLock);
-	release(gate, ShareLock);
+	acquire_tag(gate, ShareLock);
+	release_tag(gate, ShareLock);
 }
 
 /* es_streamlock_queue takes the place at the head of a stream's queue; waits for it. */
 void
 es_streamlock_queue(EsStreamQueue *queue, const text *name)
 {
-	queue->tag = hash_tag(es_streamlock_hash(name), TAG_QUEUE);
-	acquire(queue->tag, ExclusiveLock);
+	queue->tag = make_hash_tag(es_streamlock_hash(name), TAG_QUEUE);
+	acquire_tag(queue->tag, ExclusiveLock);
 }
 
 /* es_streamlock_leave_queue gives the place in the queue to the next. */
 void
 es_streamlock_leave_queue(EsStreamQueue *queue)
 {
-	release(queue->tag, ExclusiveLock);
+	release_tag(queue->tag, ExclusiveLock);
 }

@@ -72,7 +72,7 @@ es_stream_deform(TupleTableSlot *slot, EsStream *stream)
 
 /* Reads the row of eventstore.streams that one of its unique indexes finds for a key. */
 static bool
-find_row(EsRelation *by, ScanKey key, Snapshot *snapshot, bool fresh, EsStream *stream)
+find_stream_row(EsRelation *by, ScanKey key, Snapshot *snapshot, bool fresh, EsStream *stream)
 {
 	Relation	rel = es_base_open(&es_base_streams, AccessShareLock);
 	Relation	index = es_base_open_index(by, rel, AccessShareLock);
@@ -100,7 +100,8 @@ find_row(EsRelation *by, ScanKey key, Snapshot *snapshot, bool fresh, EsStream *
 
 /*
  * es_stream_find reads the row of a stream as a snapshot sees it; false if there is
- * none.  If the table was rewritten since, a fresh one is renewed, and any other is 40001.
+ * none.  If the table was rewritten since, a fresh one is renewed, and any other is
+ * 40001.
  */
 bool
 es_stream_find(const text *name, Snapshot *snapshot, bool fresh, EsStream *stream)
@@ -109,7 +110,7 @@ es_stream_find(const text *name, Snapshot *snapshot, bool fresh, EsStream *strea
 
 	stream->name = name;
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(name));
-	return find_row(&streams_by_name, &key, snapshot, fresh, stream);
+	return find_stream_row(&streams_by_name, &key, snapshot, fresh, stream);
 }
 
 /* ---- hints ---- */
@@ -125,7 +126,7 @@ static ItemPointerData *hints = NULL;
 
 /* The place for where a stream's row is. */
 static ItemPointer
-hint_for(const text *name)
+hint_for_stream(const text *name)
 {
 	if (hints == NULL)
 		hints = MemoryContextAllocZero(TopMemoryContext, sizeof(ItemPointerData) * HINTS);
@@ -137,9 +138,9 @@ hint_for(const text *name)
  * The table may have been cut at its end since.
  */
 static bool
-find_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
+find_stream_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
 {
-	ItemPointer hint = hint_for(name);
+	ItemPointer hint = hint_for_stream(name);
 	Relation	rel;
 	TupleTableSlot *slot;
 	bool		found = false;
@@ -163,13 +164,6 @@ find_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
 	return found;
 }
 
-/* The transaction that a dirty snapshot met in progress, if any. */
-static TransactionId
-met_in_progress(const SnapshotData *dirty)
-{
-	return TransactionIdIsValid(dirty->xmin) ? dirty->xmin : dirty->xmax;
-}
-
 /*
  * es_stream_find_newest reads the newest row of a stream, committed or this
  * transaction's; false if there is none.  Where another transaction is about
@@ -184,16 +178,16 @@ es_stream_find_newest(const text *name, EsStream *stream, TransactionId *in_prog
 	bool		found;
 
 	InitDirtySnapshot(dirty);
-	found = find_by_hint(name, &dirty, stream) || es_stream_find(name, &snapshot, false, stream);
-	*in_progress = found ? met_in_progress(&dirty) : InvalidTransactionId;
+	found = find_stream_by_hint(name, &dirty, stream) || es_stream_find(name, &snapshot, false, stream);
+	*in_progress = found ? es_rows_met_in_progress(&dirty) : InvalidTransactionId;
 	if (found)
-		*hint_for(name) = stream->tid;
+		*hint_for_stream(name) = stream->tid;
 	return found;
 }
 
 /* Fills the first slot for writing with a stream's row. */
 static void
-fill_slot(EsTable *table, const EsStream *stream)
+fill_stream_slot(EsTable *table, const EsStream *stream)
 {
 	TupleTableSlot *slot = es_table_slot(table, 0);
 	Datum	   *v = slot->tts_values;
@@ -225,7 +219,7 @@ es_stream_create(EsStream *stream)
 	stream->id = es_sequence_take(&stream_id_seq, 1);
 	stream->category_key = es_names_category_key(name, es_names_category_length(name, len));
 	es_table_open(&table, &es_stream_shape);
-	fill_slot(&table, stream);
+	fill_stream_slot(&table, stream);
 	es_table_insert(&table, 1);
 	stream->tid = table.tid;
 	es_table_close(&table);
@@ -245,7 +239,7 @@ es_stream_move_to_segment(EsStream *stream, int64 segment)
 	CommandCounterIncrement();
 	stream->last_segment = segment;
 	es_table_open(&table, &es_stream_shape);
-	fill_slot(&table, stream);
+	fill_stream_slot(&table, stream);
 	es_table_update(&table, &stream->tid);
 	stream->tid = table.tid;
 	es_table_close(&table);
@@ -255,7 +249,7 @@ es_stream_move_to_segment(EsStream *stream, int64 segment)
 
 /* Takes the tip from a row that a dirty snapshot has seen. */
 static void
-take_tip(TupleTableSlot *slot, EsTip *tip)
+read_tip(TupleTableSlot *slot, EsTip *tip)
 {
 	bool		isnull;
 
@@ -265,7 +259,7 @@ take_tip(TupleTableSlot *slot, EsTip *tip)
 
 /* Reads the tip by the last index entry of the stream; false if that does not tell. */
 static bool
-find_last_event(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirty)
+find_tip_by_last_entry(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirty)
 {
 	TupleTableSlot *slot;
 
@@ -274,7 +268,7 @@ find_last_event(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirt
 	slot = open->info->scan_slot;
 	if (!es_table_find_last(open, es_segment_index(stream->last_segment, ES_INDEX_STREAM), stream->id, dirty, slot))
 		return false;
-	take_tip(slot, tip);
+	read_tip(slot, tip);
 	ExecClearTuple(slot);
 	return true;
 }
@@ -291,7 +285,7 @@ scan_for_tip(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirty)
 		return false;
 	found = index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot);
 	if (found)
-		take_tip(scan.slot, tip);
+		read_tip(scan.slot, tip);
 	es_scan_end(&scan);
 	return found;
 }
@@ -312,14 +306,14 @@ es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, Transactio
 	bool		found;
 
 	InitDirtySnapshot(dirty);
-	found = find_last_event(stream, open, tip, &dirty) || scan_for_tip(stream, open, tip, &dirty);
-	*in_progress = found ? met_in_progress(&dirty) : InvalidTransactionId;
+	found = find_tip_by_last_entry(stream, open, tip, &dirty) || scan_for_tip(stream, open, tip, &dirty);
+	*in_progress = found ? es_rows_met_in_progress(&dirty) : InvalidTransactionId;
 	return found;
 }
 
 /* Reads a stream's version at one end of a segment; 0 if it has none there. */
 static int64
-version_at(const EsStream *stream, int64 segment, ScanDirection direction, Snapshot *fresh)
+read_edge_version(const EsStream *stream, int64 segment, ScanDirection direction, Snapshot *fresh)
 {
 	EsSegmentScan scan = {.fresh = fresh};
 	bool		isnull;
@@ -332,22 +326,22 @@ version_at(const EsStream *stream, int64 segment, ScanDirection direction, Snaps
  * the given one is the highest: versions of what is there tell.
  */
 static void
-check_lost(const EsStream *stream, int64 lost)
+check_lost_segments(const EsStream *stream, int64 lost)
 {
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 	int64		after = 0;		/* the next version that there is */
 
 	for (int64 n = lost + 1; after == 0 && n <= stream->last_segment; n++)
-		after = version_at(stream, n, ForwardScanDirection, &snapshot);
+		after = read_edge_version(stream, n, ForwardScanDirection, &snapshot);
 	for (int64 n = lost; n >= stream->first_segment && after != 1; n--)
 	{
-		int64		before = version_at(stream, n, BackwardScanDirection, &snapshot);
+		int64		before = read_edge_version(stream, n, BackwardScanDirection, &snapshot);
 
 		if (before == 0)
 			continue;
 		if (before != after - 1)
 			break;
-		after = version_at(stream, n, ForwardScanDirection, &snapshot);
+		after = read_edge_version(stream, n, ForwardScanDirection, &snapshot);
 	}
 	UnregisterSnapshot(snapshot);
 	if (after != 1)
@@ -384,12 +378,12 @@ es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id, Transaction
 		if (index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
 		{
 			version = DatumGetInt64(slot_getattr(scan.slot, Anum_es_events_version, &isnull));
-			*in_progress = met_in_progress(&dirty);
+			*in_progress = es_rows_met_in_progress(&dirty);
 		}
 		es_scan_end(&scan);
 	}
 	if (version == 0 && lost >= 0)
-		check_lost(stream, lost);
+		check_lost_segments(stream, lost);
 	return version;
 }
 

@@ -34,7 +34,7 @@ static bool doubtful = false;	/* the streams' rows may be at other places */
 
 /* Forgets everything. */
 static void
-forget(void)
+forget_tips(void)
 {
 	if (context)
 		MemoryContextDelete(context);
@@ -46,7 +46,7 @@ forget(void)
 
 /* Follows invalidations: the table of streams may have been rewritten. */
 static void
-at_invalidation(Datum arg, Oid relid)
+doubt_tips(Datum arg, Oid relid)
 {
 	if (relid == known_streams || !OidIsValid(relid))
 		doubtful = true;
@@ -54,30 +54,30 @@ at_invalidation(Datum arg, Oid relid)
 
 /* Follows the end of transactions; the memory goes with them. */
 static void
-at_xact_end(XactEvent event, void *arg)
+forget_tips_at_xact_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 	{
 		context = NULL;
-		forget();
+		forget_tips();
 	}
 }
 
 /* Follows the end of subtransactions. */
 static void
-at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+forget_tips_at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
-		forget();
+		forget_tips();
 }
 
 /* Registers the callbacks; called once, from _PG_init. */
 void
 es_tipcache_init(void)
 {
-	RegisterXactCallback(at_xact_end, NULL);
-	RegisterSubXactCallback(at_subxact_end, NULL);
-	es_base_on_relation_change(at_invalidation);
+	RegisterXactCallback(forget_tips_at_xact_end, NULL);
+	RegisterSubXactCallback(forget_tips_at_subxact_end, NULL);
+	es_base_on_relation_change(doubt_tips);
 }
 
 /*
@@ -88,7 +88,7 @@ uint64
 es_tipcache_begin_call(void)
 {
 	if (entries && (doubtful || bytes > MOST_BYTES || known_streams != es_base_oid(&es_base_streams)))
-		forget();
+		forget_tips();
 	return generation;
 }
 
@@ -99,7 +99,10 @@ es_tipcache_generation(void)
 	return generation;
 }
 
-/* es_tipcache_find gives the newest row and tip of a stream that this transaction has appended to; NULL if they are not known. */
+/*
+ * es_tipcache_find gives the newest row and tip of a stream that this transaction
+ * has appended to; NULL if they are not known.
+ */
 EsKnownTip *
 es_tipcache_find(const text *name)
 {
@@ -108,13 +111,13 @@ es_tipcache_find(const text *name)
 
 /* Makes an entry for a stream that has none. */
 static EsKnownTip *
-add(const text *name)
+add_known_tip(const text *name)
 {
 	Size		size = VARSIZE_ANY(name);
 
 	if (entries == NULL)
 	{
-		forget();
+		forget_tips();
 		context = AllocSetContextCreate(TopTransactionContext, "eventstore tips", ALLOCSET_DEFAULT_SIZES);
 		entries = es_names_map("eventstore tips", 1024, sizeof(EsKnownTip), context);
 		known_streams = es_base_oid(&es_base_streams);
@@ -137,7 +140,7 @@ es_tipcache_keep(EsKnownTip *known, const EsStream *stream, const EsTip *tip)
 	if (known == NULL && bytes > MOST_BYTES && entries)
 		return;
 	if (known == NULL)
-		known = add(stream->name);
+		known = add_known_tip(stream->name);
 	name = known->name;
 	known->stream = *stream;
 	known->stream.name = name;

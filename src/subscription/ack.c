@@ -14,7 +14,8 @@
  * delivered again all the same, as is what comes back from parking, until an
  * acknowledgement follows that delivery.
  *
- * All take the partition's lock first, and wait for it.
+ * Whoever changes something takes the partition's lock first, or those of all
+ * partitions, and waits for it.
  */
 #include "base/base.h"
 
@@ -59,7 +60,7 @@ typedef struct Delivery
 
 /* Raises VE007 unless the member has the partition. */
 static void
-require_owner(const Delivery *delivery)
+require_partition_owner(const Delivery *delivery)
 {
 	const EsPartition *row = &delivery->row;
 
@@ -97,7 +98,7 @@ begin_delivery(Delivery *delivery, FunctionCallInfo fcinfo, int member_argno, co
 	(void) es_partition_lock(delivery->subscription->id, partition, true);
 	if (!es_partition_read(delivery->subscription->id, partition, &delivery->row))
 		es_subscription_report_unknown(delivery->name);
-	require_owner(delivery);
+	require_partition_owner(delivery);
 }
 
 /*
@@ -143,7 +144,7 @@ typedef struct Search
 
 /* Tells whether an event is of the partition. */
 static bool
-is_of_partition(const EsEvent *event, void *arg)
+event_is_of_partition(const EsEvent *event, void *arg)
 {
 	const Delivery *delivery = ((Search *) arg)->delivery;
 
@@ -153,14 +154,14 @@ is_of_partition(const EsEvent *event, void *arg)
 
 /* Notes that there is one. */
 static void
-note_found(const EsEvent *event, void *arg)
+note_event_found(const EsEvent *event, void *arg)
 {
 	((Search *) arg)->found = true;
 }
 
 /* Raises 22023 unless an event is there that was delivered and not acknowledged. */
 static void
-require_delivered(const Delivery *delivery)
+require_event_delivered(const Delivery *delivery)
 {
 	const EsPartition *row = &delivery->row;
 	Search		search = {.delivery = delivery};
@@ -170,9 +171,9 @@ require_delivered(const Delivery *delivery)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("position " INT64_FORMAT " has been acknowledged", delivery->position));
-	filter.wants = is_of_partition;
+	filter.wants = event_is_of_partition;
 	if (delivery->position <= row->delivered_upto)
-		(void) es_log_read(&filter, note_found, &search);
+		(void) es_log_read(&filter, note_event_found, &search);
 	if (!search.found)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -194,7 +195,7 @@ reason_arg(FunctionCallInfo fcinfo, int argno)
 
 /* Notes that an event was refused, over the note that is there. */
 static void
-put_failure(Delivery *delivery, EsFailure *known, const text *reason)
+put_refused_event(Delivery *delivery, EsFailure *known, const text *reason)
 {
 	EsPartition *row = &delivery->row;
 	TimestampTz now = GetCurrentTimestamp();
@@ -223,8 +224,8 @@ put_failure(Delivery *delivery, EsFailure *known, const text *reason)
  * last acknowledgement on; once the event has been refused max_attempts times it
  * is parked, and the partition goes on without it.  Acknowledges nothing.
  * Refusing again before the next delivery changes nothing.  reason may be
- * NULL; 10,000 bytes of it are kept.  22023 for a position that was not delivered, or is acknowledged; else
- * as es_ack.
+ * NULL; 10,000 bytes of it are kept.  22023 for a position that was not
+ * delivered, or is acknowledged; else as es_ack.
  */
 Datum
 es_nack(PG_FUNCTION_ARGS)
@@ -240,8 +241,8 @@ es_nack(PG_FUNCTION_ARGS)
 	if (known && (known->parked_at != DT_NOBEGIN || !known->delivered))
 		PG_RETURN_VOID();
 	if (known == NULL)
-		require_delivered(&delivery);
-	put_failure(&delivery, known, reason_arg(fcinfo, 3));
+		require_event_delivered(&delivery);
+	put_refused_event(&delivery, known, reason_arg(fcinfo, 3));
 	es_partition_write(&delivery.row);
 	es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, delivery.subscription->id));
 	PG_RETURN_VOID();
@@ -283,7 +284,7 @@ es_parked(PG_FUNCTION_ARGS)
 
 /* Ends the parking of a partition's events, one or all (0), and tells of how many. */
 static int64
-replay(EsPartition *row, int64 position)
+replay_parked_events(EsPartition *row, int64 position)
 {
 	EsFailure  *failures;
 	int			count = row->parked == 0 ? 0 : es_failure_read(row, 0, &failures);
@@ -331,7 +332,7 @@ es_replay_parked(PG_FUNCTION_ARGS)
 	{
 		if (!es_partition_read(subscription->id, i, &row))
 			es_subscription_report_unknown(name);
-		replayed += replay(&row, position);
+		replayed += replay_parked_events(&row, position);
 	}
 	if (replayed > 0)
 		es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, subscription->id));

@@ -3,7 +3,8 @@
  *		Events that a consumer could not deal with.
  *
  * Each is a row of eventstore.subscription_failures: one that is to be delivered
- * again, because it was refused or its parking was ended, or one that is parked.
+ * again, because it was refused, could not be sent, or its parking was ended, or
+ * one that is parked.
  * The row of its partition counts both kinds, so that partitions without any
  * cost nobody a look here.
  *
@@ -31,7 +32,8 @@
 
 static EsRelation failures_table = {"subscription_failures"};
 static EsRelation failures_by_key = {"subscription_failures_by_key",
-.index = {.keys = {Anum_failures_id, Anum_failures_partition, Anum_failures_position},.columns = "subscription_id, partition, position",.unique = true}};
+	.index = {.keys = {Anum_failures_id, Anum_failures_partition, Anum_failures_position},
+.columns = "subscription_id, partition, position",.unique = true}};
 
 static const EsColumn failure_columns[] = {
 	{"subscription_id", INT8OID}, {"position", INT8OID}, {"parked_at", TIMESTAMPTZOID, true},
@@ -104,7 +106,7 @@ count_failure(EsPartition *row, const EsFailure *failure, int add)
 
 /* Makes the columns of a failure's row. */
 static void
-make_row(const EsPartition *row, const EsFailure *failure, Datum *v, bool *n)
+make_failure_row(const EsPartition *row, const EsFailure *failure, Datum *v, bool *n)
 {
 	memset(n, false, sizeof(bool) * Natts_failures);
 	v[Anum_failures_id - 1] = Int64GetDatum(row->subscription_id);
@@ -125,7 +127,7 @@ es_failure_put(EsPartition *row, const EsFailure *failure)
 	Datum		values[Natts_failures];
 	bool		isnull[Natts_failures];
 
-	make_row(row, failure, values, isnull);
+	make_failure_row(row, failure, values, isnull);
 	es_rows_insert(&failure_shape, values, isnull);
 	count_failure(row, failure, 1);
 }
@@ -146,7 +148,7 @@ es_failure_change(EsPartition *row, EsFailure *failure, const EsFailure *changed
 		(void) es_rows_take_away(&failure_shape, key, lengthof(key));
 		return;
 	}
-	make_row(row, changed, values, isnull);
+	make_failure_row(row, changed, values, isnull);
 	es_rows_replace(&failure_shape, values, isnull);
 	*failure = *changed;
 	count_failure(row, failure, 1);
@@ -227,7 +229,10 @@ es_failure_count_unsendable(EsPartition *row, EsFailure *known, int64 position, 
 		es_failure_put(row, &failure);
 }
 
-/* es_failure_acknowledge takes away those that were to be delivered again and were, up to a position. */
+/*
+ * es_failure_acknowledge takes away those that were to be delivered again and were,
+ * up to a position.
+ */
 void
 es_failure_acknowledge(EsPartition *row, int64 upto)
 {
@@ -261,7 +266,10 @@ es_failure_forget(EsPartition *row, int64 after)
 			es_failure_change(row, &failures[i], NULL);
 }
 
-/* es_failure_delete_all takes away all of a subscription's failures; the caller has the locks of all partitions. */
+/*
+ * es_failure_delete_all takes away all of a subscription's failures; the caller has
+ * the locks of all partitions.
+ */
 void
 es_failure_delete_all(const EsSubscription *subscription)
 {

@@ -89,7 +89,7 @@ es_lease_choose_released(EsPoll *poll)
 
 /* Gives up on a partition for this look; somebody is busy with it. */
 static bool
-pass_over(EsPoll *poll, EsSlice *slice)
+pass_over_slice(EsPoll *poll, EsSlice *slice)
 {
 	slice->available = false;
 	poll->again_at = Min(poll->again_at, poll->now + LOOK_AGAIN_US);
@@ -107,12 +107,12 @@ es_lease_lock(EsPoll *poll, EsSlice *slice)
 	int64		position = slice->row.position;
 
 	if (!es_partition_lock(id, slice->row.partition, false))
-		return pass_over(poll, slice);
+		return pass_over_slice(poll, slice);
 	if (!es_partition_read(id, slice->row.partition, &slice->row))
 		es_subscription_report_unknown(poll->name);
 	if (slice->row.position < position)
-		return pass_over(poll, slice);	/* rewound to where this look has not
-										 * read */
+		return pass_over_slice(poll, slice);	/* rewound to where this look
+												 * has not read */
 	if (!es_lease_is_available(poll, &slice->row))
 		slice->available = false;
 	return slice->available;

@@ -79,7 +79,7 @@ read_members(const EsSubscription *subscription)
 
 /* Finds a member among others; NULL if it is not there. */
 static Member *
-find_member(List *members, const text *name)
+find_subscription_member(List *members, const text *name)
 {
 	ListCell   *cell;
 
@@ -95,7 +95,7 @@ find_member(List *members, const text *name)
 
 /* How many partitions a member has. */
 static int
-count_held(const EsSubscription *subscription, const EsPartition *rows, const text *member, TimestampTz now)
+count_held_partitions(const EsSubscription *subscription, const EsPartition *rows, const text *member, TimestampTz now)
 {
 	int			held = 0;
 
@@ -107,7 +107,7 @@ count_held(const EsSubscription *subscription, const EsPartition *rows, const te
 
 /* Tells whether a member is alive, and another one than this. */
 static bool
-is_alive_beside(const Member *member, const Member *self, TimestampTz now)
+is_member_alive_beside(const Member *member, const Member *self, TimestampTz now)
 {
 	return member != self && member->alive_until > now;
 }
@@ -123,7 +123,7 @@ es_member_share(const EsSubscription *subscription, const EsPartition *rows,
 	int			alive = 1;		/* this one is */
 	int			fair;
 	int			most;
-	int			held = count_held(subscription, rows, member, now);
+	int			held = count_held_partitions(subscription, rows, member, now);
 	int			free = 0;
 	int			wanted = 0;		/* by others, for their fair shares */
 	int			owed;			/* to this member, for its own */
@@ -137,11 +137,11 @@ es_member_share(const EsSubscription *subscription, const EsPartition *rows,
 		return;
 	}
 	members = read_members(subscription);
-	self = find_member(members, member);
+	self = find_subscription_member(members, member);
 	share->known = self != NULL;
 	share->alive_until = self ? self->alive_until : DT_NOBEGIN;
 	foreach(cell, members)
-		alive += is_alive_beside(lfirst(cell), self, now);
+		alive += is_member_alive_beside(lfirst(cell), self, now);
 	fair = subscription->partitions / alive;
 	most = fair + (subscription->partitions % alive != 0);
 	for (int i = 0; i < subscription->partitions; i++)
@@ -151,9 +151,9 @@ es_member_share(const EsSubscription *subscription, const EsPartition *rows,
 		const Member *other = lfirst(cell);
 		int			lacks;
 
-		if (!is_alive_beside(other, self, now))
+		if (!is_member_alive_beside(other, self, now))
 			continue;
-		lacks = fair - count_held(subscription, rows, other->name, now);
+		lacks = fair - count_held_partitions(subscription, rows, other->name, now);
 		wanted += Max(lacks, 0);
 	}
 	owed = Max(fair - held, 0);
@@ -173,9 +173,12 @@ lock_member(const EsSubscription *subscription, const text *member)
 	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/* Deletes the rows of members that have been dead for long; each is looked at again under its lock. */
+/*
+ * Deletes the rows of members that have been dead for long; each is looked at again
+ * under its lock.
+ */
 static void
-delete_dead(const EsSubscription *subscription)
+delete_dead_members(const EsSubscription *subscription)
 {
 	TimestampTz before = GetCurrentTimestamp() - DEAD_FOR_LONG;
 	ListCell   *cell;
@@ -187,7 +190,7 @@ delete_dead(const EsSubscription *subscription)
 
 		if (member->alive_until >= before || !lock_member(subscription, member->name))
 			continue;
-		member = find_member(read_members(subscription), member->name);
+		member = find_subscription_member(read_members(subscription), member->name);
 		if (member && member->alive_until < before)
 			(void) es_rows_take_away(&member_shape, key, 2);
 	}
@@ -209,13 +212,16 @@ es_member_beat(const EsSubscription *subscription, const text *member, Timestamp
 	values[Anum_members_id - 1] = Int64GetDatum(subscription->id);
 	values[Anum_members_alive_until - 1] = TimestampTzGetDatum(alive_until);
 	values[Anum_members_member - 1] = PointerGetDatum(member);
-	joins = find_member(read_members(subscription), member) == NULL;
+	joins = find_subscription_member(read_members(subscription), member) == NULL;
 	es_rows_put(&member_shape, values, isnull);
 	if (joins)
-		delete_dead(subscription);
+		delete_dead_members(subscription);
 }
 
-/* es_member_delete_all takes away the rows of all members of a subscription, and keeps others from coming. */
+/*
+ * es_member_delete_all takes away the rows of all members of a subscription, and
+ * keeps others from coming.
+ */
 void
 es_member_delete_all(const EsSubscription *subscription)
 {

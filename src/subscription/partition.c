@@ -35,7 +35,8 @@
 
 static EsRelation partitions_table = {"subscription_partitions"};
 static EsRelation partitions_by_key = {"subscription_partitions_by_key",
-.index = {.keys = {Anum_partitions_id, Anum_partitions_partition},.columns = "subscription_id, partition",.unique = true}};
+	.index = {.keys = {Anum_partitions_id, Anum_partitions_partition},
+.columns = "subscription_id, partition",.unique = true}};
 
 static const EsColumn partition_columns[Natts_partitions] = {
 	{"subscription_id", INT8OID}, {"position", INT8OID}, {"delivered_upto", INT8OID}, {"scanned_upto", INT8OID},
@@ -68,7 +69,7 @@ es_partition_lock_all(const EsSubscription *subscription)
 
 /* A time in a row, NULL for none. */
 static TimestampTz
-time_column(Datum value, bool isnull)
+take_time_column(Datum value, bool isnull)
 {
 	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
 }
@@ -87,14 +88,17 @@ take_partition(EsPartition *row, const Datum *v, const bool *n)
 	row->lapses = DatumGetInt32(v[Anum_partitions_lapses - 1]);
 	row->pending = DatumGetInt32(v[Anum_partitions_pending - 1]);
 	row->parked = DatumGetInt32(v[Anum_partitions_parked - 1]);
-	row->retry_at = time_column(v[Anum_partitions_retry_at - 1], n[Anum_partitions_retry_at - 1]);
-	row->lease_until = time_column(v[Anum_partitions_lease_until - 1], n[Anum_partitions_lease_until - 1]);
+	row->retry_at = take_time_column(v[Anum_partitions_retry_at - 1], n[Anum_partitions_retry_at - 1]);
+	row->lease_until = take_time_column(v[Anum_partitions_lease_until - 1], n[Anum_partitions_lease_until - 1]);
 	row->member = n[Anum_partitions_member - 1] ? NULL : DatumGetTextPCopy(v[Anum_partitions_member - 1]);
 }
 
-/* Reads the rows of a subscription, or of one partition (-1: all), at most so many, and tells how many there are. */
+/*
+ * Reads the rows of a subscription, or of one partition (-1: all), at most so many,
+ * and tells how many there are.
+ */
 static int
-read_rows(int64 id, int partition, EsPartition *rows, int most)
+read_partition_rows(int64 id, int partition, EsPartition *rows, int most)
 {
 	EsRows		look = {.shape = &partition_shape,.mode = AccessShareLock};
 	int			count = 0;
@@ -117,13 +121,16 @@ compare_partitions(const void *a, const void *b)
 	return ((const EsPartition *) a)->partition - ((const EsPartition *) b)->partition;
 }
 
-/* es_partition_read_all reads the rows of all partitions, by number; NULL if the subscription is gone. */
+/*
+ * es_partition_read_all reads the rows of all partitions, by number; NULL if the
+ * subscription is gone.
+ */
 EsPartition *
 es_partition_read_all(const EsSubscription *subscription)
 {
 	EsPartition *rows = palloc(sizeof(EsPartition) * subscription->partitions);
 
-	if (read_rows(subscription->id, -1, rows, subscription->partitions) < subscription->partitions)
+	if (read_partition_rows(subscription->id, -1, rows, subscription->partitions) < subscription->partitions)
 		return NULL;
 	qsort(rows, subscription->partitions, sizeof(EsPartition), compare_partitions);
 	return rows;
@@ -133,12 +140,12 @@ es_partition_read_all(const EsSubscription *subscription)
 bool
 es_partition_read(int64 id, int partition, EsPartition *row)
 {
-	return read_rows(id, partition, row, 1) == 1;
+	return read_partition_rows(id, partition, row, 1) == 1;
 }
 
 /* Makes the columns of a row. */
 static void
-make_row(const EsPartition *row, Datum *v, bool *n)
+make_partition_row(const EsPartition *row, Datum *v, bool *n)
 {
 	memset(n, false, sizeof(bool) * Natts_partitions);
 	v[Anum_partitions_id - 1] = Int64GetDatum(row->subscription_id);
@@ -166,7 +173,7 @@ es_partition_write(const EsPartition *row)
 	Datum		values[Natts_partitions];
 	bool		isnull[Natts_partitions];
 
-	make_row(row, values, isnull);
+	make_partition_row(row, values, isnull);
 	es_rows_replace(&partition_shape, values, isnull);
 }
 
@@ -189,7 +196,7 @@ es_partition_insert_all(const EsSubscription *subscription, int64 after)
 
 	for (row.partition = 0; row.partition < subscription->partitions; row.partition++)
 	{
-		make_row(&row, values, isnull);
+		make_partition_row(&row, values, isnull);
 		es_rows_insert(&partition_shape, values, isnull);
 	}
 }

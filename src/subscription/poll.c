@@ -74,7 +74,7 @@ begin_slice(EsPoll *poll, EsSlice *slice, const EsPartition *row)
 
 /* Begins a look: what is settled, how far the partitions are, what the member may do. */
 static void
-begin_look(EsPoll *poll)
+begin_poll_look(EsPoll *poll)
 {
 	EsPartition *rows;
 
@@ -100,7 +100,7 @@ begin_look(EsPoll *poll)
 
 /* Puts an event into the result. */
 static void
-deliver(EsPoll *poll, EsSlice *slice, const EsEvent *event, int attempts)
+deliver_event(EsPoll *poll, EsSlice *slice, const EsEvent *event, int attempts)
 {
 	Datum		values[Natts_delivery];
 	bool		isnull[Natts_delivery];
@@ -115,7 +115,7 @@ deliver(EsPoll *poll, EsSlice *slice, const EsEvent *event, int attempts)
 
 /* Marks a failure as delivered again. */
 static void
-mark_delivered(EsSlice *slice, EsFailure *failure)
+mark_failure_delivered(EsSlice *slice, EsFailure *failure)
 {
 	EsFailure	changed = *failure;
 
@@ -125,7 +125,7 @@ mark_delivered(EsSlice *slice, EsFailure *failure)
 
 /* Tells whether an event is parked, for all that is known of its partition. */
 static bool
-is_parked(const EsSlice *slice, int64 position)
+is_event_parked(const EsSlice *slice, int64 position)
 {
 	const EsFailure *failure = es_failure_find(slice->failures, slice->nfailures, position);
 
@@ -138,38 +138,38 @@ is_parked(const EsSlice *slice, int64 position)
  * keep it locked.
  */
 static bool
-is_wanted(EsPoll *poll, EsSlice *slice, const EsEvent *event)
+is_event_wanted(EsPoll *poll, EsSlice *slice, const EsEvent *event)
 {
 	MemoryContext old = MemoryContextSwitchTo(poll->context);
 	bool		wanted;
 
 	if (!slice->ours && slice->failures == NULL && slice->row.parked > 0)
 		es_lease_read_failures(slice);
-	if (is_parked(slice, event->position))
+	if (is_event_parked(slice, event->position))
 		wanted = false;
 	else if (poll->result == NULL)
 		wanted = es_lease_may_have(poll, slice);
 	else
 		wanted = es_lease_take(poll, slice) && event->position > slice->row.position &&
-			!(slice->count > 0 && es_lease_is_on_probation(poll, slice)) && !is_parked(slice, event->position);
+			!(slice->count > 0 && es_lease_is_on_probation(poll, slice)) && !is_event_parked(slice, event->position);
 	MemoryContextSwitchTo(old);
 	return wanted;
 }
 
 /* Called for each event that passes the filter: whether this poll delivers it. */
 static bool
-wants(const EsEvent *event, void *arg)
+wants_log_event(const EsEvent *event, void *arg)
 {
 	EsPoll	   *poll = arg;
 	int			partition = es_subscription_partition_of(poll->subscription, DatumGetTextPP(event->stream));
 	EsSlice    *slice = &poll->slices[partition];
 
-	return slice->available && event->position > slice->after && is_wanted(poll, slice, event);
+	return slice->available && event->position > slice->after && is_event_wanted(poll, slice, event);
 }
 
 /* Called for each event that this poll delivers. */
 static void
-take_event(const EsEvent *event, void *arg)
+take_delivered_event(const EsEvent *event, void *arg)
 {
 	EsPoll	   *poll = arg;
 	MemoryContext old = MemoryContextSwitchTo(poll->context);
@@ -193,17 +193,17 @@ take_event(const EsEvent *event, void *arg)
 			if (event->position <= slice->row.lapsed_upto)
 				attempts += slice->row.lapses;
 		}
-		deliver(poll, slice, event, attempts);
+		deliver_event(poll, slice, event, attempts);
 		slice->count++;
 		if (failure && !failure->delivered)
-			mark_delivered(slice, failure);
+			mark_failure_delivered(slice, failure);
 	}
 	MemoryContextSwitchTo(old);
 }
 
 /* Delivers what a partition has to deliver again of what it has been past. */
 static void
-deliver_again(EsPoll *poll, EsSlice *slice)
+deliver_failures_again(EsPoll *poll, EsSlice *slice)
 {
 	if (poll->result == NULL)
 	{
@@ -220,10 +220,11 @@ deliver_again(EsPoll *poll, EsSlice *slice)
 	for (int i = 0; i < slice->nfailures && poll->delivered < poll->max_count; i++)
 	{
 		const EsFailure *failure = &slice->failures[i];
-		EsLogFilter filter = {.after = failure->position - 1,.upto = failure->position,.max_count = 1,.settled = poll->settled};
+		EsLogFilter filter = {.after = failure->position - 1,.upto = failure->position,.max_count = 1,
+		.settled = poll->settled};
 
 		if (failure->parked_at == DT_NOBEGIN && failure->position <= slice->row.position)
-			(void) es_log_read(&filter, take_event, poll);
+			(void) es_log_read(&filter, take_delivered_event, poll);
 	}
 }
 
@@ -244,17 +245,20 @@ deliver_log(EsPoll *poll)
 	filter = es_subscription_filter(poll->subscription, after, poll->settled);
 	if (poll->result)
 		filter.max_count = poll->max_count - poll->delivered;
-	filter.wants = wants;
+	filter.wants = wants_log_event;
 	poll->scanned = after;
 	if (after < poll->settled)
-		poll->scanned = es_log_read(&filter, take_event, poll);
+		poll->scanned = es_log_read(&filter, take_delivered_event, poll);
 }
 
 /* ---- writing ---- */
 
-/* Moves a partition on that has nothing to deliver up to where the log was read; tells whether it did. */
+/*
+ * Moves a partition on that has nothing to deliver up to where the log was read;
+ * tells whether it did.
+ */
 static bool
-move_on(EsPoll *poll, EsSlice *slice)
+move_partition_on(EsPoll *poll, EsSlice *slice)
 {
 	int64		position = slice->row.position;
 
@@ -270,7 +274,7 @@ move_on(EsPoll *poll, EsSlice *slice)
 
 /* Tells whether a partition has nothing to deliver up to where the log was read. */
 static bool
-was_passed(const EsPoll *poll, const EsSlice *slice)
+was_partition_passed(const EsPoll *poll, const EsSlice *slice)
 {
 	return slice->available && slice->count == 0 && slice->row.position < poll->scanned &&
 		es_lease_may_have(poll, slice);
@@ -278,7 +282,7 @@ was_passed(const EsPoll *poll, const EsSlice *slice)
 
 /* Moves partitions on. */
 static void
-move_on_all(EsPoll *poll)
+move_partitions_on(EsPoll *poll)
 {
 	int			left = MOST_MOVES;
 
@@ -287,20 +291,20 @@ move_on_all(EsPoll *poll)
 		EsSlice    *slice = &poll->slices[i];
 		int64		behind = poll->scanned - slice->row.position;
 
-		if (was_passed(poll, slice) && behind >= (poll->delivered > 0 ? FAR_BEHIND : 1))
-			left -= move_on(poll, slice);
+		if (was_partition_passed(poll, slice) && behind >= (poll->delivered > 0 ? FAR_BEHIND : 1))
+			left -= move_partition_on(poll, slice);
 	}
 }
 
 /* Remembers, for the next look, what this one has passed. */
 static void
-remember_passed(EsPoll *poll)
+remember_passed_partitions(EsPoll *poll)
 {
 	for (int i = 0; i < poll->subscription->partitions; i++)
 	{
 		EsSlice    *slice = &poll->slices[i];
 
-		if (was_passed(poll, slice))
+		if (was_partition_passed(poll, slice))
 			poll->passed[i] = (EsPassed)
 		{
 			es_lease_begins_after(poll, &slice->row), poll->scanned, slice->row.parked
@@ -310,7 +314,7 @@ remember_passed(EsPoll *poll)
 
 /* Called for an event in another's way. */
 static void
-note_event(const EsEvent *event, void *arg)
+note_unsettled_event(const EsEvent *event, void *arg)
 {
 	*(bool *) arg = true;
 }
@@ -321,7 +325,7 @@ note_event(const EsEvent *event, void *arg)
  * is none, only news of its own matter, however many others are in flight.
  */
 static bool
-is_hindered(const EsPoll *poll)
+is_poll_hindered(const EsPoll *poll)
 {
 	EsLogFilter filter;
 	bool		found = false;
@@ -329,7 +333,7 @@ is_hindered(const EsPoll *poll)
 	if (!es_settle_hindered())
 		return false;
 	filter = es_subscription_filter(poll->subscription, poll->settled, es_settle_last_given());
-	(void) es_log_read(&filter, note_event, &found);
+	(void) es_log_read(&filter, note_unsettled_event, &found);
 	return found;
 }
 
@@ -341,17 +345,17 @@ look_for_events(EsWait *wait)
 {
 	EsPoll	   *poll = wait->arg;
 
-	begin_look(poll);
+	begin_poll_look(poll);
 	for (int i = 0; i < poll->subscription->partitions; i++)
 		if (poll->slices[i].available && poll->slices[i].row.pending > 0)
-			deliver_again(poll, &poll->slices[i]);
+			deliver_failures_again(poll, &poll->slices[i]);
 	deliver_log(poll);
 	if (poll->result && poll->locked)
 		es_lease_write_all(poll);
-	remember_passed(poll);
+	remember_passed_partitions(poll);
 	if (poll->delivered > 0 || (poll->result && (!poll->share.known || poll->share.must_release > 0 || poll->locked)))
 		return true;
-	wait->hindered = is_hindered(poll);
+	wait->hindered = is_poll_hindered(poll);
 	wait->again_at = poll->again_at;
 	return false;
 }
@@ -375,7 +379,7 @@ finish_poll(EsPoll *poll)
 {
 	MemoryContext old = MemoryContextSwitchTo(poll->context);
 
-	move_on_all(poll);
+	move_partitions_on(poll);
 	es_lease_release_all(poll);
 	if (!poll->share.known || poll->share.alive_until - poll->now < poll->lease / 2)
 		es_member_beat(poll->subscription, poll->member, poll->now + poll->lease);

@@ -20,7 +20,7 @@ PG_FUNCTION_INFO_V1(es_unsubscribe);
 
 /* Fetches an int argument in a range; 0 for NULL, where that is allowed (else 22004). */
 static int
-int_arg(FunctionCallInfo fcinfo, int argno, const char *name, int most, bool null_allowed)
+int_in_range_arg(FunctionCallInfo fcinfo, int argno, const char *name, int most, bool null_allowed)
 {
 	int			value;
 
@@ -56,8 +56,8 @@ es_subscribe(PG_FUNCTION_ARGS)
 
 	subscription.categories = es_names_arg(fcinfo, 2, ES_NAME_CATEGORY, "categories");
 	subscription.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
-	subscription.partitions = int_arg(fcinfo, 4, "partitions", ES_MAX_PARTITIONS, false);
-	subscription.max_attempts = int_arg(fcinfo, 5, "max_attempts", PG_INT32_MAX, true);
+	subscription.partitions = int_in_range_arg(fcinfo, 4, "partitions", ES_MAX_PARTITIONS, false);
+	subscription.max_attempts = int_in_range_arg(fcinfo, 5, "max_attempts", PG_INT32_MAX, true);
 	rel = es_subscription_open_for_change("es_subscribe()");
 	if (es_subscription_find(&existing, name))
 		ereport(ERROR,

@@ -8,8 +8,9 @@
  * on every platform, so its events stay in order and dumps travel.
  *
  * Locks, in order: eventstore.subscriptions in SHARE ROW EXCLUSIVE mode, by
- * whoever makes or drops subscriptions; partitions, ascending, by whoever writes
- * their rows (partition.c).
+ * whoever makes or drops subscriptions; partitions, by whoever writes their rows
+ * (partition.c), ascending by who waits for all; eventstore.subscription_members in
+ * SHARE ROW EXCLUSIVE mode, by whoever drops one (member.c).
  *
  * Definitions are kept by session.  A relcache invalidation of
  * eventstore.subscriptions makes all of them forget: this session at once, others
@@ -85,7 +86,10 @@ es_subscription_name_arg(FunctionCallInfo fcinfo, int argno)
 	return name;
 }
 
-/* es_subscription_member_arg fetches the argument that names a member; NULL is the member without a name. */
+/*
+ * es_subscription_member_arg fetches the argument that names a member; NULL is the
+ * member without a name.
+ */
 text *
 es_subscription_member_arg(FunctionCallInfo fcinfo, int argno)
 {
@@ -98,7 +102,10 @@ es_subscription_member_arg(FunctionCallInfo fcinfo, int argno)
 	return name;
 }
 
-/* es_subscription_after_arg fetches a position to begin after; NULL is where the log is settled now. */
+/*
+ * es_subscription_after_arg fetches a position to begin after; NULL is where the
+ * log is settled now.
+ */
 int64
 es_subscription_after_arg(FunctionCallInfo fcinfo, int argno)
 {
@@ -133,7 +140,7 @@ es_subscription_init(void)
 
 /* Gives the table of what is known, emptied if it may not hold any more. */
 static HTAB *
-current_known(void)
+get_known_subscriptions(void)
 {
 	if (known && (stale || known_relation != es_base_oid(&subscriptions)))
 	{
@@ -162,7 +169,7 @@ es_subscription_report_unknown(const text *name)
 
 /* Fills in a definition from its row, in the current memory context. */
 static void
-take_definition(EsSubscription *subscription, const Datum *values, const bool *isnull)
+take_subscription_definition(EsSubscription *subscription, const Datum *values, const bool *isnull)
 {
 	subscription->id = DatumGetInt64(values[Anum_subscriptions_id - 1]);
 	subscription->partitions = DatumGetInt32(values[Anum_subscriptions_partitions - 1]);
@@ -186,7 +193,10 @@ take_definition(EsSubscription *subscription, const Datum *values, const bool *i
 	}
 }
 
-/* es_subscription_find reads a definition, in the current memory context; false if there is none of that name. */
+/*
+ * es_subscription_find reads a definition, in the current memory context; false if
+ * there is none of that name.
+ */
 bool
 es_subscription_find(EsSubscription *subscription, const text *name)
 {
@@ -198,7 +208,7 @@ es_subscription_find(EsSubscription *subscription, const text *name)
 	es_rows_begin(&rows);
 	found = es_rows_next(&rows);
 	if (found)
-		take_definition(subscription, rows.values, rows.isnull);
+		take_subscription_definition(subscription, rows.values, rows.isnull);
 	es_rows_end(&rows);
 	return found;
 }
@@ -212,7 +222,7 @@ es_subscription_get(const text *name)
 	MemoryContext old;
 
 	AcceptInvalidationMessages();
-	entry = hash_search(current_known(), &name, HASH_FIND, NULL);
+	entry = hash_search(get_known_subscriptions(), &name, HASH_FIND, NULL);
 	if (entry)
 		return &entry->subscription;
 	old = MemoryContextSwitchTo(known_context);
@@ -271,7 +281,10 @@ es_subscription_begin_delivery(FunctionCallInfo fcinfo)
 
 /* ---- changes of definitions ---- */
 
-/* es_subscription_open_for_change opens eventstore.subscriptions; waits for other changes' transactions. */
+/*
+ * es_subscription_open_for_change opens eventstore.subscriptions; waits for other
+ * changes' transactions.
+ */
 Relation
 es_subscription_open_for_change(const char *command)
 {

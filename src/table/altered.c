@@ -122,7 +122,7 @@ prepare_default(EsAltered *altered, int i)
 
 /* Makes the defaults of users' columns ready; the executor's context is current. */
 static void
-prepare_defaults(EsAltered *altered)
+prepare_users_defaults(EsAltered *altered)
 {
 	int			natts = RelationGetDescr(altered->rel)->natts;
 
@@ -133,13 +133,13 @@ prepare_defaults(EsAltered *altered)
 
 /* Gives users' columns of a new row their defaults, which live until es_altered_end. */
 static void
-fill_defaults(EsAltered *altered, TupleTableSlot *slot)
+fill_users_defaults(EsAltered *altered, TupleTableSlot *slot)
 {
 	ExprContext *econtext = GetPerTupleExprContext(altered->estate);
 	MemoryContext old = MemoryContextSwitchTo(altered->estate->es_query_cxt);
 
 	if (altered->defaults == NULL)
-		prepare_defaults(altered);
+		prepare_users_defaults(altered);
 	for (int i = altered->ncolumns; i < slot->tts_tupleDescriptor->natts; i++)
 	{
 		slot->tts_isnull[i] = true;
@@ -155,7 +155,7 @@ fill_defaults(EsAltered *altered, TupleTableSlot *slot)
  * stays as it is until the end.
  */
 static void
-copy_columns(EsAltered *altered, TupleTableSlot *slot, TupleTableSlot *old)
+copy_users_columns(EsAltered *altered, TupleTableSlot *slot, TupleTableSlot *old)
 {
 	slot_getallattrs(old);
 	for (int i = altered->ncolumns; i < slot->tts_tupleDescriptor->natts; i++)
@@ -175,9 +175,9 @@ es_altered_complete(EsAltered *altered, TupleTableSlot *slot, TupleTableSlot *ol
 	const TupleConstr *constraints = RelationGetDescr(altered->rel)->constr;
 
 	if (old == NULL)
-		fill_defaults(altered, slot);
+		fill_users_defaults(altered, slot);
 	else
-		copy_columns(altered, slot, old);
+		copy_users_columns(altered, slot, old);
 	slot->tts_tableOid = RelationGetRelid(altered->rel);
 	if (constraints != NULL && constraints->has_generated_stored)
 		ExecComputeStoredGenerated(altered->result, altered->estate, slot, CMD_INSERT);
@@ -193,7 +193,7 @@ es_altered_complete(EsAltered *altered, TupleTableSlot *slot, TupleTableSlot *ol
  * breaks a constraint.
  */
 static void
-check_now(EsAltered *altered, int i, TupleTableSlot *slot)
+check_entry_now(EsAltered *altered, int i, TupleTableSlot *slot)
 {
 	Relation	index = altered->result->ri_IndexRelationDescs[i];
 	IndexInfo  *info = altered->result->ri_IndexRelationInfo[i];
@@ -219,7 +219,7 @@ es_altered_index(EsAltered *altered, TupleTableSlot *slot, bool only_summarizing
 
 	for (int i = 0; unchecked != NIL && i < altered->result->ri_NumIndices; i++)
 		if (list_member_oid(unchecked, RelationGetRelid(altered->result->ri_IndexRelationDescs[i])))
-			check_now(altered, i, slot);
+			check_entry_now(altered, i, slot);
 	list_free(unchecked);
 	ResetPerTupleExprContext(altered->estate);
 }

@@ -44,7 +44,10 @@
 #include "storage/predicate.h"
 #include "utils/rel.h"
 
-/* Fewer entries than this for a leaf are put there by the server: a generic WAL record costs as much. */
+/*
+ * Fewer entries than this for a leaf are put there by the server: a generic WAL
+ * record costs as much.
+ */
 #define MIN_ENTRIES_PER_LEAF	4
 
 /* As many entries at most go to the server before the next look at a leaf. */
@@ -93,7 +96,7 @@ es_btree_takes_sorted(Relation index)
 /* ---- keys ---- */
 
 static inline int
-compare_keys(const int64 *a, const int64 *b, int nkeys)
+compare_btree_keys(const int64 *a, const int64 *b, int nkeys)
 {
 	for (int i = 0; i < nkeys; i++)
 		if (a[i] != b[i])
@@ -103,26 +106,26 @@ compare_keys(const int64 *a, const int64 *b, int nkeys)
 
 /* Compares two entries, for sorting. */
 static int
-compare_entries(const void *a, const void *b)
+compare_btree_entries(const void *a, const void *b)
 {
-	return compare_keys(((const EsBtreeEntry *) a)->keys, ((const EsBtreeEntry *) b)->keys, ES_BTREE_MAX_KEYS);
+	return compare_btree_keys(((const EsBtreeEntry *) a)->keys, ((const EsBtreeEntry *) b)->keys, ES_BTREE_MAX_KEYS);
 }
 
 /* Sorts entries, which mostly come sorted. */
 static void
-sort_entries(EsBtreeEntry *entries, int n)
+sort_btree_entries(EsBtreeEntry *entries, int n)
 {
 	for (int i = 1; i < n; i++)
-		if (compare_entries(&entries[i - 1], &entries[i]) > 0)
+		if (compare_btree_entries(&entries[i - 1], &entries[i]) > 0)
 		{
-			qsort(entries, n, sizeof(EsBtreeEntry), compare_entries);
+			qsort(entries, n, sizeof(EsBtreeEntry), compare_btree_entries);
 			return;
 		}
 }
 
 /* Makes the index tuple of an entry and returns its size. */
 static inline Size
-make_item(BtreeItem *item, const EsBtreeEntry *entry, int nkeys)
+make_btree_item(BtreeItem *item, const EsBtreeEntry *entry, int nkeys)
 {
 	Size		size = sizeof(IndexTupleData) + nkeys * sizeof(int64);
 
@@ -148,7 +151,10 @@ has_unlogged_marks(Page page)
 	return false;
 }
 
-/* Tells whether an entry is below a leaf's high key, of which the server may have cut off the last columns. */
+/*
+ * Tells whether an entry is below a leaf's high key, of which the server may have
+ * cut off the last columns.
+ */
 static bool
 is_below_high_key(const EsBtree *btree, Page page, const EsBtreeEntry *entry)
 {
@@ -159,7 +165,7 @@ is_below_high_key(const EsBtree *btree, Page page, const EsBtreeEntry *entry)
 		return true;
 	high = (BtreeItem *) PageGetItem(page, PageGetItemId(page, P_HIKEY));
 	nkeys = BTreeTupleGetNAtts(&high->header, btree->index);
-	return compare_keys(entry->keys, high->keys, Min(nkeys, btree->info->ii_NumIndexKeyAttrs)) < 0;
+	return compare_btree_keys(entry->keys, high->keys, Min(nkeys, btree->info->ii_NumIndexKeyAttrs)) < 0;
 }
 
 /* Counts the entries, of n that are not below what a leaf begins with, that belong on the leaf. */
@@ -182,7 +188,7 @@ count_belonging(const EsBtree *btree, Page page, const EsBtreeEntry *entries, in
 
 /* Finds the first item, from low on, that is not below an entry; *equal if it has its key. */
 static OffsetNumber
-find_place(Page page, OffsetNumber low, const EsBtreeEntry *entry, int nkeys, bool *equal)
+find_place_on_leaf(Page page, OffsetNumber low, const EsBtreeEntry *entry, int nkeys, bool *equal)
 {
 	OffsetNumber high = OffsetNumberNext(PageGetMaxOffsetNumber(page));
 
@@ -191,7 +197,7 @@ find_place(Page page, OffsetNumber low, const EsBtreeEntry *entry, int nkeys, bo
 	{
 		OffsetNumber middle = low + (high - low) / 2;
 		BtreeItem  *item = (BtreeItem *) PageGetItem(page, PageGetItemId(page, middle));
-		int			order = compare_keys(item->keys, entry->keys, nkeys);
+		int			order = compare_btree_keys(item->keys, entry->keys, nkeys);
 
 		*equal = *equal || order == 0;
 		if (order < 0)
@@ -202,9 +208,12 @@ find_place(Page page, OffsetNumber low, const EsBtreeEntry *entry, int nkeys, bo
 	return low;
 }
 
-/* Adds entries that belong on a leaf to an image of it, up to one that is there already, and returns how many. */
+/*
+ * Adds entries that belong on a leaf to an image of it, up to one that is there
+ * already, and returns how many.
+ */
 static int
-add_entries(Page image, const EsBtreeEntry *entries, int n, int nkeys)
+add_entries_to_leaf(Page image, const EsBtreeEntry *entries, int n, int nkeys)
 {
 	OffsetNumber place = P_FIRSTDATAKEY(BTPageGetOpaque(image));
 	BtreeItem	item;
@@ -212,11 +221,11 @@ add_entries(Page image, const EsBtreeEntry *entries, int n, int nkeys)
 
 	for (int i = 0; i < n; i++)
 	{
-		Size		size = make_item(&item, &entries[i], nkeys);
+		Size		size = make_btree_item(&item, &entries[i], nkeys);
 
 		if (PageGetFreeSpace(image) < size)
 			return i;
-		place = find_place(image, place, &entries[i], nkeys, &equal);
+		place = find_place_on_leaf(image, place, &entries[i], nkeys, &equal);
 		if (equal)
 			return i;
 		if (PageAddItem(image, (Item) &item, size, place, false, false) == InvalidOffsetNumber)
@@ -242,7 +251,7 @@ fill_leaf(const EsBtree *btree, Buffer buffer, const EsBtreeEntry *entries, int 
 		return 0;
 	CheckForSerializableConflictIn(btree->index, NULL, BufferGetBlockNumber(buffer));
 	state = GenericXLogStart(btree->index);
-	added = add_entries(GenericXLogRegisterBuffer(state, buffer, 0), entries, n, nkeys);
+	added = add_entries_to_leaf(GenericXLogRegisterBuffer(state, buffer, 0), entries, n, nkeys);
 	if (added > 0)
 		(void) GenericXLogFinish(state);
 	else
@@ -261,7 +270,7 @@ lock_leaf(const EsBtree *btree, const EsBtreeEntry *entry, int access)
 	BTStack		stack;
 	Buffer		buffer;
 
-	(void) make_item(&item, entry, btree->info->ii_NumIndexKeyAttrs);
+	(void) make_btree_item(&item, entry, btree->info->ii_NumIndexKeyAttrs);
 	key = _bt_mkscankey(btree->index, &item.header);
 	key->scantid = NULL;		/* the first leaf where the key could be */
 	stack = es_bt_search(btree->index, btree->heap, key, &buffer, access);
@@ -273,7 +282,7 @@ lock_leaf(const EsBtree *btree, const EsBtreeEntry *entry, int access)
 
 /* Has the server insert an entry; raises 23505 if another row has its key. */
 static void
-insert_by_server(const EsBtree *btree, EsBtreeEntry *entry)
+insert_entry_by_server(const EsBtree *btree, EsBtreeEntry *entry)
 {
 	Datum		values[ES_BTREE_MAX_KEYS];
 	bool		isnull[ES_BTREE_MAX_KEYS] = {0};
@@ -300,7 +309,7 @@ es_btree_insert_sorted(const EsBtree *btree, EsBtreeEntry *entries, int n)
 	int			for_server = 0;
 	int			backoff = 1;
 
-	sort_entries(entries, n);
+	sort_btree_entries(entries, n);
 	for (int i = 0; i < n;)
 	{
 		int			filled = 0;
@@ -318,7 +327,7 @@ es_btree_insert_sorted(const EsBtree *btree, EsBtreeEntry *entries, int n)
 		i += filled;
 		if (filled == 0)
 		{
-			insert_by_server(btree, &entries[i++]);
+			insert_entry_by_server(btree, &entries[i++]);
 			for_server = Max(for_server - 1, 0);
 		}
 	}
@@ -344,7 +353,7 @@ es_btree_find_last(const EsBtree *btree, int64 first, ItemPointer tid, Buffer *l
 	if (!BufferIsValid(*leaf))
 		return false;
 	page = BufferGetPage(*leaf);
-	place = find_place(page, P_FIRSTDATAKEY(BTPageGetOpaque(page)), &wanted, 2, &equal);
+	place = find_place_on_leaf(page, P_FIRSTDATAKEY(BTPageGetOpaque(page)), &wanted, 2, &equal);
 	if (place > P_FIRSTDATAKEY(BTPageGetOpaque(page)))
 	{
 		item = (BtreeItem *) PageGetItem(page, PageGetItemId(page, place - 1));

@@ -17,7 +17,7 @@
 
 /* Describes what is wrong with a column; NULL if nothing is. */
 static const char *
-describe_fault(TupleDesc desc, const EsColumn *column, int i)
+describe_column_fault(TupleDesc desc, const EsColumn *column, int i)
 {
 	Form_pg_attribute found = i < desc->natts ? TupleDescAttr(desc, i) : NULL;
 
@@ -42,7 +42,7 @@ es_columns_check(Relation rel, const EsColumn *columns, int ncolumns)
 {
 	for (int i = 0; i < ncolumns; i++)
 	{
-		const char *fault = describe_fault(RelationGetDescr(rel), &columns[i], i);
+		const char *fault = describe_column_fault(RelationGetDescr(rel), &columns[i], i);
 
 		if (fault != NULL)
 			ereport(ERROR,

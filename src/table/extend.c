@@ -69,7 +69,7 @@ add_pages(Relation rel, BlockNumber end, int n)
 
 /* Reserves disk space past the end of a table, inside one file; false if that is not possible. */
 static bool
-reserve(Relation rel, BlockNumber first, int n)
+reserve_pages(Relation rel, BlockNumber first, int n)
 {
 	BlockNumber file = first / RELSEG_SIZE;
 	char	   *base = relpathbackend(rel->rd_node, InvalidBackendId, MAIN_FORKNUM);
@@ -87,7 +87,7 @@ reserve(Relation rel, BlockNumber first, int n)
 
 /* Zeroes pages past the end of a table in the shared buffers, then moves the end. */
 static void
-add_reserved(Relation rel, BlockNumber end, int n)
+add_reserved_pages(Relation rel, BlockNumber end, int n)
 {
 	PGAlignedBlock zeros;
 
@@ -109,9 +109,9 @@ static int
 add_pages(Relation rel, BlockNumber end, int n)
 {
 	n = Min(n, RELSEG_SIZE - end % RELSEG_SIZE);
-	if (end % RELSEG_SIZE == 0 || !reserve(rel, end, n))
+	if (end % RELSEG_SIZE == 0 || !reserve_pages(rel, end, n))
 		return 0;
-	add_reserved(rel, end, n);
+	add_reserved_pages(rel, end, n);
 	return n;
 }
 
@@ -130,7 +130,7 @@ add_pages(Relation rel, BlockNumber end, int n)
  * space map; returns how many.  None if somebody else is about it, or has been.
  */
 static int
-add_room(Relation rel, BlockNumber end, int n)
+add_free_pages(Relation rel, BlockNumber end, int n)
 {
 	int			added = 0;
 
@@ -164,7 +164,7 @@ es_extend_ahead(Relation rel, BlockNumber *look_at, BlockNumber need)
 	end = RelationGetNumberOfBlocks(rel);
 	step = Min(Max(end / STEPS_A_TABLE, need), MAX_STEP);
 	if (end >= SMALLEST_TABLE && step >= MIN_STEP && last + need + step / 2 >= end)
-		end += add_room(rel, end, step);
+		end += add_free_pages(rel, end, step);
 	/* not at once again, also where pages cannot be reserved */
 	*look_at = Max(end - Min(end, step / 2), last + need + MIN_STEP);
 }

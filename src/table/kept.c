@@ -51,7 +51,10 @@ typedef struct IndexEntry
 	Oid			table;
 } IndexEntry;
 
-/* What is kept of segments adds up in a session that lives through many of them: above this what is not in use goes. */
+/*
+ * What is kept of segments adds up in a session that lives through many of them:
+ * above this what is not in use goes.
+ */
 #define MOST_BYTES		((Size) 8 * 1024 * 1024)
 
 static HTAB *tables = NULL;
@@ -64,7 +67,7 @@ static EsTableInfo *used = NULL;	/* in this transaction */
  * only what comes before, which may be looked at too early.
  */
 static void
-mark_stale(Datum arg, Oid relid)
+mark_table_stale(Datum arg, Oid relid)
 {
 	HASH_SEQ_STATUS scan;
 	TableEntry *entry;
@@ -87,7 +90,7 @@ mark_stale(Datum arg, Oid relid)
 
 /* Notes that a table is used in this transaction. */
 static inline void
-note_use(EsTableInfo *info)
+note_table_use(EsTableInfo *info)
 {
 	if (info->used)
 		return;
@@ -98,7 +101,7 @@ note_use(EsTableInfo *info)
 
 /* Leaves alone from now on what an error has left in the middle of something. */
 static void
-forget_interrupted(void)
+forget_interrupted_tables(void)
 {
 	for (EsTableInfo *info = used; info; info = info->next)
 		if (info->filling || !TTS_EMPTY(info->scan_slot) || !TTS_EMPTY(info->old_slot))
@@ -112,21 +115,21 @@ forget_interrupted(void)
 
 /* Follows the end of subtransactions. */
 static void
-at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+forget_tables_at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
-		forget_interrupted();
+		forget_interrupted_tables();
 }
 
 /* Follows the end of transactions. */
 static void
-at_xact_end(XactEvent event, void *arg)
+end_use_at_xact_end(XactEvent event, void *arg)
 {
 	switch (event)
 	{
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PARALLEL_ABORT:
-			forget_interrupted();
+			forget_interrupted_tables();
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
@@ -151,14 +154,14 @@ es_kept_init(void)
 	tables = hash_create("eventstore tables", 16, &ctl, HASH_ELEM | HASH_BLOBS);
 	ctl.entrysize = sizeof(IndexEntry);
 	indexes = hash_create("eventstore indexes", 64, &ctl, HASH_ELEM | HASH_BLOBS);
-	es_base_on_relation_change(mark_stale);
-	RegisterXactCallback(at_xact_end, NULL);
-	RegisterSubXactCallback(at_subxact_end, NULL);
+	es_base_on_relation_change(mark_table_stale);
+	RegisterXactCallback(end_use_at_xact_end, NULL);
+	RegisterSubXactCallback(forget_tables_at_subxact_end, NULL);
 }
 
 /* Recognises a plain predicate; column 0 if it is none. */
 static EsPlainPredicate
-plain_predicate(const IndexInfo *info)
+read_plain_predicate(const IndexInfo *info)
 {
 	EsPlainPredicate plain = {0};
 	const Node *clause;
@@ -188,7 +191,7 @@ plain_predicate(const IndexInfo *info)
  * else looked at.
  */
 static bool
-is_plain(Relation index, const IndexInfo *info, const EsPlainPredicate *predicate)
+is_plain_index(Relation index, const IndexInfo *info, const EsPlainPredicate *predicate)
 {
 	return index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indimmediate &&
 		info->ii_Expressions == NIL && info->ii_ExclusionOps == NULL &&
@@ -197,7 +200,7 @@ is_plain(Relation index, const IndexInfo *info, const EsPlainPredicate *predicat
 
 /* Makes a slot that is kept, for rows as they are stored. */
 static TupleTableSlot *
-make_slot(Relation rel)
+make_kept_slot(Relation rel)
 {
 	return MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(rel)), table_slot_callbacks(rel));
 }
@@ -231,18 +234,18 @@ describe_table(EsTableInfo *info, Relation rel, const EsShape *shape)
 		entry->table = RelationGetRelid(rel);
 		info->index_oids[i] = relid;
 		info->index_infos[i] = index_info;
-		info->predicates[i] = plain_predicate(index_info);
+		info->predicates[i] = read_plain_predicate(index_info);
 		info->sorted[i] = es_btree_takes_sorted(index);
-		info->plain = info->plain && is_plain(index, index_info, &info->predicates[i]);
+		info->plain = info->plain && is_plain_index(index, index_info, &info->predicates[i]);
 		index_close(index, AccessShareLock);
 	}
-	info->scan_slot = make_slot(rel);
-	info->old_slot = make_slot(rel);
+	info->scan_slot = make_kept_slot(rel);
+	info->old_slot = make_kept_slot(rel);
 }
 
 /* Makes what is to be kept of a table, in a context of its own. */
 static EsTableInfo *
-make_info(Relation rel, const EsShape *shape)
+make_table_info(Relation rel, const EsShape *shape)
 {
 	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "eventstore table",
 												  ALLOCSET_SMALL_SIZES);
@@ -257,7 +260,7 @@ make_info(Relation rel, const EsShape *shape)
 
 /* How much is kept. */
 static Size
-kept_bytes(void)
+count_kept_bytes(void)
 {
 	HASH_SEQ_STATUS scan;
 	TableEntry *entry;
@@ -272,7 +275,7 @@ kept_bytes(void)
 
 /* Gives up what is kept of tables that this transaction does not use. */
 static void
-give_up_unused(void)
+give_up_unused_tables(void)
 {
 	HASH_SEQ_STATUS scan;
 	TableEntry *entry;
@@ -304,11 +307,11 @@ es_kept_get(Relation rel, const EsShape *shape)
 
 	if (likely(entry && entry->info && !entry->stale))
 	{
-		note_use(entry->info);
+		note_table_use(entry->info);
 		return entry->info;
 	}
-	if (kept_bytes() > MOST_BYTES)
-		give_up_unused();
+	if (count_kept_bytes() > MOST_BYTES)
+		give_up_unused_tables();
 	entry = hash_search(tables, &relid, HASH_ENTER, &found);
 	if (!found)
 		entry->info = NULL;
@@ -318,12 +321,12 @@ es_kept_get(Relation rel, const EsShape *shape)
 	for (;;)
 	{
 		entry->stale = false;
-		info = make_info(rel, shape);
+		info = make_table_info(rel, shape);
 		if (!entry->stale)
 			break;
 		MemoryContextDelete(info->context);
 	}
 	MemoryContextSetParent(info->context, TopMemoryContext);
-	note_use(info);
+	note_table_use(info);
 	return entry->info = info;
 }

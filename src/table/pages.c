@@ -52,7 +52,7 @@ struct EsPages
 {
 	Snapshot	snapshot;
 	uint32		mask;			/* how many there are, less one */
-	KeptPage	kept[MOST_KEPT];	/* see place_of */
+	KeptPage	kept[MOST_KEPT];	/* see place_of_page */
 };
 
 /*
@@ -83,7 +83,7 @@ es_pages_begin(Snapshot snapshot)
 
 /* Gives a page back. */
 static void
-let_go(KeptPage *kept)
+release_kept_page(KeptPage *kept)
 {
 	kept->rel = NULL;
 	ReleaseBuffer(kept->buffer);
@@ -95,7 +95,7 @@ es_pages_forget(EsPages *pages, Relation rel)
 {
 	for (int i = 0; i <= pages->mask; i++)
 		if (pages->kept[i].rel == rel)
-			let_go(&pages->kept[i]);
+			release_kept_page(&pages->kept[i]);
 }
 
 /* es_pages_end ends reading; all tables have been forgotten. */
@@ -107,7 +107,7 @@ es_pages_end(EsPages *pages)
 
 /* Notes which rows of a page the snapshot sees; the caller has locked it. */
 static void
-look_at_rows(EsPages *pages, KeptPage *kept, bool all_visible)
+note_visible_rows(EsPages *pages, KeptPage *kept, bool all_visible)
 {
 	Page		page = BufferGetPage(kept->buffer);
 	OffsetNumber last = PageGetMaxOffsetNumber(page);
@@ -123,7 +123,8 @@ look_at_rows(EsPages *pages, KeptPage *kept, bool all_visible)
 		row.t_len = ItemIdGetLength(item);
 		ItemPointerSet(&row.t_self, kept->block, n);
 		if (all_visible ||
-			(!HeapTupleHeaderIsHotUpdated(row.t_data) && HeapTupleSatisfiesVisibility(&row, pages->snapshot, kept->buffer)))
+			(!HeapTupleHeaderIsHotUpdated(row.t_data) &&
+			 HeapTupleSatisfiesVisibility(&row, pages->snapshot, kept->buffer)))
 			kept->visible[n / 64] |= UINT64CONST(1) << (n % 64);
 	}
 	kept->looked = true;
@@ -136,7 +137,7 @@ keep_page(EsPages *pages, KeptPage *kept, Relation rel, BlockNumber block)
 	Page		page;
 
 	if (kept->rel != NULL)
-		let_go(kept);
+		release_kept_page(kept);
 	kept->buffer = ReadBuffer(rel, block);
 	kept->rel = rel;
 	kept->block = block;
@@ -146,13 +147,13 @@ keep_page(EsPages *pages, KeptPage *kept, Relation rel, BlockNumber block)
 	/* the flag is set and cleared under the lock */
 	LockBuffer(kept->buffer, BUFFER_LOCK_SHARE);
 	if (PageIsAllVisible(page) && !pages->snapshot->takenDuringRecovery)
-		look_at_rows(pages, kept, true);
+		note_visible_rows(pages, kept, true);
 	LockBuffer(kept->buffer, BUFFER_LOCK_UNLOCK);
 }
 
 /* Looks a row up as an index scan does. */
 static bool
-look_up_row(EsPages *pages, KeptPage *kept, IndexScanDesc scan, bool again, HeapTuple row)
+look_up_row_on_page(EsPages *pages, KeptPage *kept, IndexScanDesc scan, bool again, HeapTuple row)
 {
 	ItemPointerData tid = scan->xs_heaptid;
 	bool		all_dead = false;
@@ -160,7 +161,7 @@ look_up_row(EsPages *pages, KeptPage *kept, IndexScanDesc scan, bool again, Heap
 
 	LockBuffer(kept->buffer, BUFFER_LOCK_SHARE);
 	if (again && !kept->looked)
-		look_at_rows(pages, kept, false);
+		note_visible_rows(pages, kept, false);
 	found = heap_hot_search_buffer(&tid, kept->rel, kept->buffer, pages->snapshot, row, &all_dead, true);
 	LockBuffer(kept->buffer, BUFFER_LOCK_UNLOCK);
 	if (!scan->xactStartedInRecovery)
@@ -183,21 +184,24 @@ point_to_row(const KeptPage *kept, ItemPointer tid, HeapTuple row)
 
 /* Tells whether a page is known to have a row that the snapshot sees. */
 static inline bool
-is_visible(const KeptPage *kept, OffsetNumber number)
+is_row_visible(const KeptPage *kept, OffsetNumber number)
 {
 	return number <= MaxHeapTuplesPerPage && (kept->visible[number / 64] >> (number % 64)) & 1;
 }
 
-/* Where a page is kept, if it is: neighbours, also in tables with OIDs next to each other, have places of their own. */
+/*
+ * Where a page is kept, if it is: neighbours, also in tables with OIDs next to each
+ * other, have places of their own.
+ */
 static inline KeptPage *
-place_of(EsPages *pages, Relation rel, BlockNumber block)
+place_of_page(EsPages *pages, Relation rel, BlockNumber block)
 {
 	return &pages->kept[(block + RelationGetRelid(rel)) & pages->mask];
 }
 
 /* Tells whether a place has a page. */
 static inline bool
-has_page(const KeptPage *kept, Relation rel, BlockNumber block)
+holds_page(const KeptPage *kept, Relation rel, BlockNumber block)
 {
 	return kept->rel == rel && kept->block == block;
 }
@@ -211,20 +215,23 @@ es_pages_fetch(EsPages *pages, IndexScanDesc scan, HeapTuple row)
 {
 	ItemPointer tid = &scan->xs_heaptid;
 	BlockNumber block = ItemPointerGetBlockNumber(tid);
-	KeptPage   *kept = place_of(pages, scan->heapRelation, block);
-	bool		again = has_page(kept, scan->heapRelation, block);
+	KeptPage   *kept = place_of_page(pages, scan->heapRelation, block);
+	bool		again = holds_page(kept, scan->heapRelation, block);
 
 	if (!again)
 		keep_page(pages, kept, scan->heapRelation, block);
-	if (is_visible(kept, ItemPointerGetOffsetNumber(tid)))
+	if (is_row_visible(kept, ItemPointerGetOffsetNumber(tid)))
 		point_to_row(kept, tid, row);
-	else if (!look_up_row(pages, kept, scan, again, row))
+	else if (!look_up_row_on_page(pages, kept, scan, again, row))
 		return false;
 	pgstat_count_heap_fetch(scan->indexRelation);
 	return true;
 }
 
-/* es_pages_prefetch asks for a row that comes a little later in a forward scan, if its page is kept. */
+/*
+ * es_pages_prefetch asks for a row that comes a little later in a forward scan, if
+ * its page is kept.
+ */
 void
 es_pages_prefetch(EsPages *pages, IndexScanDesc scan)
 {
@@ -233,7 +240,7 @@ es_pages_prefetch(EsPages *pages, IndexScanDesc scan)
 
 	if (tid == NULL)
 		return;
-	kept = place_of(pages, scan->heapRelation, ItemPointerGetBlockNumber(tid));
-	if (has_page(kept, scan->heapRelation, ItemPointerGetBlockNumber(tid)))
+	kept = place_of_page(pages, scan->heapRelation, ItemPointerGetBlockNumber(tid));
+	if (holds_page(kept, scan->heapRelation, ItemPointerGetBlockNumber(tid)))
 		es_prefetch_row(BufferGetPage(kept->buffer), ItemPointerGetOffsetNumber(tid));
 }

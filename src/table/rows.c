@@ -61,7 +61,10 @@ es_rows_any(Relation rel, Snapshot snapshot)
 	return found;
 }
 
-/* es_rows_renew_snapshot takes a fresh snapshot in the place of one that does not see what a table, locked by now, has. */
+/*
+ * es_rows_renew_snapshot takes a fresh snapshot in the place of one that does not
+ * see what a table, locked by now, has.
+ */
 void
 es_rows_renew_snapshot(Relation rel, Snapshot *snapshot)
 {
@@ -72,7 +75,10 @@ es_rows_renew_snapshot(Relation rel, Snapshot *snapshot)
 	*snapshot = es_rows_fresh_snapshot();
 }
 
-/* es_rows_require_sight raises 40001 if a snapshot does not see what a table, locked by now, has. */
+/*
+ * es_rows_require_sight raises 40001 if a snapshot does not see what a table,
+ * locked by now, has.
+ */
 void
 es_rows_require_sight(Relation rel, Snapshot snapshot)
 {
@@ -89,7 +95,7 @@ es_rows_require_sight(Relation rel, Snapshot snapshot)
 
 /* The column that the next key is for. */
 static const EsColumn *
-next_column(const EsRows *rows)
+next_key_column(const EsRows *rows)
 {
 	Assert(rows->nequal < ES_MOST_KEYS && rows->shape->key->index.keys[rows->nequal] != 0);
 	return &rows->shape->columns[rows->shape->key->index.keys[rows->nequal] - 1];
@@ -97,7 +103,7 @@ next_column(const EsRows *rows)
 
 /* The function that compares values of a column for being equal. */
 static RegProcedure
-equality_of(const EsColumn *column)
+equality_function_of(const EsColumn *column)
 {
 	switch (column->type)
 	{
@@ -116,7 +122,7 @@ void
 es_rows_equal(EsRows *rows, Datum value)
 {
 	ScanKeyInit(&rows->keys[rows->nkeys++], rows->nequal + 1, BTEqualStrategyNumber,
-				equality_of(next_column(rows)), value);
+				equality_function_of(next_key_column(rows)), value);
 	rows->nequal++;
 }
 
@@ -127,14 +133,17 @@ es_rows_equal(EsRows *rows, Datum value)
 void
 es_rows_between(EsRows *rows, int64 after, int64 upto)
 {
-	Assert(next_column(rows)->type == INT8OID);
+	Assert(next_key_column(rows)->type == INT8OID);
 	ScanKeyInit(&rows->keys[rows->nkeys++], rows->nequal + 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
 	ScanKeyInit(&rows->keys[rows->nkeys++], rows->nequal + 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(upto));
 }
 
-/* Takes the snapshot that a look is by, unless there is one: the table is locked, so nobody rewrites it any more. */
+/*
+ * Takes the snapshot that a look is by, unless there is one: the table is locked,
+ * so nobody rewrites it any more.
+ */
 static void
-take_snapshot(EsRows *rows)
+take_look_snapshot(EsRows *rows)
 {
 	rows->own_snapshot = rows->snapshot == NULL;
 	if (!rows->own_snapshot)
@@ -145,7 +154,10 @@ take_snapshot(EsRows *rows)
 		rows->snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rows->rel)));
 }
 
-/* es_rows_begin opens the table and begins to look; 40001 if the table was rewritten since the given snapshot. */
+/*
+ * es_rows_begin opens the table and begins to look; 40001 if the table was
+ * rewritten since the given snapshot.
+ */
 void
 es_rows_begin(EsRows *rows)
 {
@@ -153,7 +165,7 @@ es_rows_begin(EsRows *rows)
 		es_pending_flush();		/* that may lock other tables */
 	rows->rel = es_base_open(rows->shape->table, rows->mode);
 	es_table_check(rows->rel, rows->shape);
-	take_snapshot(rows);
+	take_look_snapshot(rows);
 	rows->slot = table_slot_create(rows->rel, NULL);
 	if (rows->nkeys == 0)
 	{
@@ -205,7 +217,7 @@ es_rows_end(EsRows *rows)
 
 /* Makes a row the first one for writing. */
 static void
-fill_slot(EsTable *table, const EsShape *shape, const Datum *values, const bool *isnull)
+fill_row_slot(EsTable *table, const EsShape *shape, const Datum *values, const bool *isnull)
 {
 	TupleTableSlot *slot = es_table_slot(table, 0);
 
@@ -222,7 +234,7 @@ es_rows_update(EsRows *rows, const Datum *values, const bool *isnull)
 
 	Assert(rows->mode >= RowExclusiveLock);
 	es_table_begin(&table, rows->rel, rows->shape);
-	fill_slot(&table, rows->shape, values, isnull);
+	fill_row_slot(&table, rows->shape, values, isnull);
 	es_table_update(&table, &rows->slot->tts_tid);
 	es_table_end(&table);
 }
@@ -244,7 +256,7 @@ es_rows_insert(const EsShape *shape, const Datum *values, const bool *isnull)
 	EsTable		table;
 
 	es_table_open(&table, shape);
-	fill_slot(&table, shape, values, isnull);
+	fill_row_slot(&table, shape, values, isnull);
 	es_table_insert(&table, 1);
 	es_table_close(&table);
 	CommandCounterIncrement();
@@ -255,7 +267,7 @@ es_rows_insert(const EsShape *shape, const Datum *values, const bool *isnull)
  * must have; false if it has none.
  */
 static bool
-replace(const EsShape *shape, const Datum *values, const bool *isnull, bool must)
+replace_row_by_key(const EsShape *shape, const Datum *values, const bool *isnull, bool must)
 {
 	EsRows		rows = {.shape = shape,.mode = RowExclusiveLock,.fresh = true};
 	bool		found;
@@ -278,14 +290,14 @@ replace(const EsShape *shape, const Datum *values, const bool *isnull, bool must
 void
 es_rows_replace(const EsShape *shape, const Datum *values, const bool *isnull)
 {
-	(void) replace(shape, values, isnull, true);
+	(void) replace_row_by_key(shape, values, isnull, true);
 }
 
 /* es_rows_put adds a row, or puts it in the place of the one with its key. */
 void
 es_rows_put(const EsShape *shape, const Datum *values, const bool *isnull)
 {
-	if (!replace(shape, values, isnull, false))
+	if (!replace_row_by_key(shape, values, isnull, false))
 		es_rows_insert(shape, values, isnull);
 }
 
@@ -384,4 +396,14 @@ es_rows_slot_xmin(TupleTableSlot *slot)
 	if (!TTS_IS_BUFFERTUPLE(slot) && !TTS_IS_HEAPTUPLE(slot))
 		return InvalidTransactionId;
 	return HeapTupleHeaderGetXmin(((HeapTupleTableSlot *) slot)->tuple->t_data);
+}
+
+/*
+ * es_rows_met_in_progress gives the transaction in progress, if any, that has made
+ * or is about to change the row that a dirty snapshot has just seen.
+ */
+TransactionId
+es_rows_met_in_progress(const SnapshotData *dirty)
+{
+	return TransactionIdIsValid(dirty->xmin) ? dirty->xmin : dirty->xmax;
 }

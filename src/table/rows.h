@@ -70,5 +70,6 @@ extern bool es_rows_any(Relation rel, Snapshot snapshot);
 extern void es_rows_renew_snapshot(Relation rel, Snapshot *snapshot);
 extern void es_rows_require_sight(Relation rel, Snapshot snapshot);
 extern TransactionId es_rows_slot_xmin(TupleTableSlot *slot);
+extern TransactionId es_rows_met_in_progress(const SnapshotData *dirty);
 
 #endif							/* ES_TABLE_ROWS_H */

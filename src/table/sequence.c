@@ -33,9 +33,12 @@
 /* How many numbers a WAL record is ahead, as nextval has it. */
 #define NUMBERS_LOGGED_AHEAD	32
 
-/* Reads the one row of a sequence; its page is locked as the caller asks, and must be released by it. */
+/*
+ * Reads the one row of a sequence; its page is locked as the caller asks, and must
+ * be released by it.
+ */
 static Form_pg_sequence_data
-lock_row(Relation rel, int mode, Buffer *buffer, HeapTupleData *row)
+lock_sequence_row(Relation rel, int mode, Buffer *buffer, HeapTupleData *row)
 {
 	Page		page;
 	ItemId		item;
@@ -51,14 +54,14 @@ lock_row(Relation rel, int mode, Buffer *buffer, HeapTupleData *row)
 
 /* The last number that was given out, 0 for none. */
 static inline int64
-last_given(const FormData_pg_sequence_data *data)
+last_number_given(const FormData_pg_sequence_data *data)
 {
 	return data->is_called ? data->last_value : data->last_value - 1;
 }
 
 /* Opens a sequence under a lock that outlives subtransactions. */
 static Relation
-open_for_taking(EsRelation *sequence)
+open_sequence_to_take(EsRelation *sequence)
 {
 	ResourceOwner owner = CurrentResourceOwner;
 
@@ -68,9 +71,12 @@ open_for_taking(EsRelation *sequence)
 	return relation_open(sequence->oid, NoLock);
 }
 
-/* Logs a sequence's row as it will be once it has been advanced to a number; the caller is in a critical section. */
+/*
+ * Logs a sequence's row as it will be once it has been advanced to a number; the
+ * caller is in a critical section.
+ */
 static void
-log_advance(Relation rel, Buffer buffer, const HeapTupleData *row, Form_pg_sequence_data data, int64 number)
+log_sequence_advance(Relation rel, Buffer buffer, const HeapTupleData *row, Form_pg_sequence_data data, int64 number)
 {
 	xl_seq_rec	record = {0};
 	XLogRecPtr	lsn;
@@ -89,9 +95,9 @@ log_advance(Relation rel, Buffer buffer, const HeapTupleData *row, Form_pg_seque
 
 /* Advances a sequence's row by n, logged if what is logged ahead does not do. */
 static void
-advance(Relation rel, Buffer buffer, const HeapTupleData *row, Form_pg_sequence_data data, int64 n)
+advance_sequence(Relation rel, Buffer buffer, const HeapTupleData *row, Form_pg_sequence_data data, int64 n)
 {
-	int64		last = last_given(data) + n;
+	int64		last = last_number_given(data) + n;
 	int64		left = data->log_cnt - n;
 	bool		log = left < 0 || !data->is_called ||
 	PageGetLSN(BufferGetPage(buffer)) <= GetRedoRecPtr();
@@ -105,7 +111,7 @@ advance(Relation rel, Buffer buffer, const HeapTupleData *row, Form_pg_sequence_
 	START_CRIT_SECTION();
 	MarkBufferDirty(buffer);
 	if (log && RelationNeedsWAL(rel))
-		log_advance(rel, buffer, row, data, last + left);
+		log_sequence_advance(rel, buffer, row, data, last + left);
 	data->last_value = last;
 	data->is_called = true;
 	data->log_cnt = left;
@@ -120,18 +126,18 @@ advance(Relation rel, Buffer buffer, const HeapTupleData *row, Form_pg_sequence_
 int64
 es_sequence_take(EsRelation *sequence, int64 n)
 {
-	Relation	rel = open_for_taking(sequence);
+	Relation	rel = open_sequence_to_take(sequence);
 	Buffer		buffer;
 	HeapTupleData row;
-	Form_pg_sequence_data data = lock_row(rel, BUFFER_LOCK_EXCLUSIVE, &buffer, &row);
-	int64		before = last_given(data);
+	Form_pg_sequence_data data = lock_sequence_row(rel, BUFFER_LOCK_EXCLUSIVE, &buffer, &row);
+	int64		before = last_number_given(data);
 
 	if (before > PG_INT64_MAX - n)
 		ereport(ERROR,
 				errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
 				errmsg("sequence \"%s\" has no " INT64_FORMAT " numbers left",
 					   RelationGetRelationName(rel), n));
-	advance(rel, buffer, &row, data, n);
+	advance_sequence(rel, buffer, &row, data, n);
 	UnlockReleaseBuffer(buffer);
 	relation_close(rel, NoLock);
 	return before + 1;
@@ -152,10 +158,10 @@ es_sequence_raise(EsRelation *sequence, int64 number)
 
 	es_base_lock(sequence, RowExclusiveLock);
 	rel = relation_open(sequence->oid, NoLock);
-	data = lock_row(rel, BUFFER_LOCK_EXCLUSIVE, &buffer, &row);
-	before = last_given(data);
+	data = lock_sequence_row(rel, BUFFER_LOCK_EXCLUSIVE, &buffer, &row);
+	before = last_number_given(data);
 	if (before < number)
-		advance(rel, buffer, &row, data, number - before);
+		advance_sequence(rel, buffer, &row, data, number - before);
 	UnlockReleaseBuffer(buffer);
 	relation_close(rel, RowExclusiveLock);
 }
@@ -175,7 +181,7 @@ es_sequence_read(EsRelation *sequence, XLogRecPtr *lsn)
 
 	es_base_lock(sequence, AccessShareLock);
 	rel = relation_open(sequence->oid, NoLock);
-	last = last_given(lock_row(rel, BUFFER_LOCK_SHARE, &buffer, &row));
+	last = last_number_given(lock_sequence_row(rel, BUFFER_LOCK_SHARE, &buffer, &row));
 	*lsn = BufferGetLSNAtomic(buffer);
 	UnlockReleaseBuffer(buffer);
 	relation_close(rel, AccessShareLock);

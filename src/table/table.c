@@ -81,7 +81,7 @@ es_table_open(EsTable *table, const EsShape *shape)
 
 /* Opens an index when it is needed for the first time. */
 static inline Relation
-open_index(EsTable *table, int i)
+open_table_index(EsTable *table, int i)
 {
 	if (table->indexes[i] == NULL)
 		table->indexes[i] = index_open(table->info->index_oids[i], RowExclusiveLock);
@@ -90,7 +90,7 @@ open_index(EsTable *table, int i)
 
 /* Finds an index of a table; -1 if it has none of this OID. */
 static int
-find_index(const EsTable *table, Oid relid)
+find_table_index(const EsTable *table, Oid relid)
 {
 	for (int i = 0; i < table->info->nindexes; i++)
 		if (table->info->index_oids[i] == relid)
@@ -98,13 +98,16 @@ find_index(const EsTable *table, Oid relid)
 	return -1;
 }
 
-/* es_table_index gives an index of an open table, which stays open as long as the table; NULL if it has none of this OID. */
+/*
+ * es_table_index gives an index of an open table, which stays open as long as the
+ * table; NULL if it has none of this OID.
+ */
 Relation
 es_table_index(EsTable *table, Oid relid)
 {
-	int			i = find_index(table, relid);
+	int			i = find_table_index(table, relid);
 
-	return i < 0 ? NULL : open_index(table, i);
+	return i < 0 ? NULL : open_table_index(table, i);
 }
 
 /* es_table_known_index is that for an index that we know by name; 55000 if it is not there. */
@@ -123,7 +126,7 @@ es_table_known_index(EsTable *table, EsRelation *index)
 
 /* Frees slots that are not kept. */
 static void
-drop_slots(EsRowSlots *rows)
+drop_row_slots(EsRowSlots *rows)
 {
 	for (int i = 0; i < rows->count; i++)
 		ExecDropSingleTupleTableSlot(rows->slots[i]);
@@ -144,7 +147,7 @@ es_table_end(EsTable *table)
 		index_close(table->indexes[i], RowExclusiveLock);
 	}
 	if (unlikely(table->rows != &table->info->rows))
-		drop_slots(table->rows);
+		drop_row_slots(table->rows);
 	pfree(table->indexes);
 }
 
@@ -164,7 +167,7 @@ es_table_close(EsTable *table)
 bool
 es_table_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, TupleTableSlot *slot)
 {
-	int			i = find_index(table, index);
+	int			i = find_table_index(table, index);
 	EsBtree		btree = {.heap = table->rel};
 	ItemPointerData tid;
 	Buffer		leaf;
@@ -172,7 +175,7 @@ es_table_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, Tu
 
 	if (i < 0 || !table->info->sorted[i] || table->info->index_infos[i]->ii_NumIndexKeyAttrs != 2)
 		return false;
-	btree.index = open_index(table, i);
+	btree.index = open_table_index(table, i);
 	btree.info = table->info->index_infos[i];
 	if (!es_btree_find_last(&btree, first, &tid, &leaf))
 		return false;
@@ -181,9 +184,11 @@ es_table_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, Tu
 	return found;
 }
 
+/* ---- writing rows ---- */
+
 /* Makes the slots for writing up to at least n of them. */
 static void
-make_slots(EsTable *table, int n)
+make_row_slots(EsTable *table, int n)
 {
 	EsTableInfo *info = table->info;
 	EsRowSlots *rows = table->rows;
@@ -212,7 +217,7 @@ es_table_slot(EsTable *table, int n)
 
 	Assert(n < ES_TABLE_MOST_ROWS);
 	if (n >= table->rows->count)
-		make_slots(table, Max(n + 1, Min(2 * table->rows->count, ES_TABLE_MOST_ROWS)));
+		make_row_slots(table, Max(n + 1, Min(2 * table->rows->count, ES_TABLE_MOST_ROWS)));
 	table->info->filling = true;
 	slot = ExecClearTuple(table->rows->slots[n]);
 	slot->tts_mcxt = CurrentMemoryContext;
@@ -221,7 +226,7 @@ es_table_slot(EsTable *table, int n)
 
 /* Empties the first n slots for writing, which frees the rows that were made. */
 static void
-clear_slots(EsTable *table, int n)
+clear_row_slots(EsTable *table, int n)
 {
 	for (int i = 0; i < n; i++)
 		ExecClearTuple(table->rows->slots[i]);
@@ -230,7 +235,7 @@ clear_slots(EsTable *table, int n)
 
 /* Tells whether a row belongs into an index with a plain predicate. */
 static inline bool
-row_belongs(const EsPlainPredicate *predicate, const TupleTableSlot *slot)
+row_belongs_in_index(const EsPlainPredicate *predicate, const TupleTableSlot *slot)
 {
 	Datum		value;
 
@@ -251,9 +256,9 @@ insert_plain_key(EsTable *table, int i, TupleTableSlot *slot)
 	Datum		values[INDEX_MAX_KEYS];
 	bool		isnull[INDEX_MAX_KEYS];
 
-	if (!row_belongs(&table->info->predicates[i], slot))
+	if (!row_belongs_in_index(&table->info->predicates[i], slot))
 		return;
-	index = open_index(table, i);
+	index = open_table_index(table, i);
 	for (int k = 0; k < info->ii_NumIndexAttrs; k++)
 	{
 		AttrNumber	column = info->ii_IndexAttrNumbers[k];
@@ -271,13 +276,13 @@ static void
 insert_sorted_keys(EsTable *table, int i, TupleTableSlot **slots, int nrows)
 {
 	IndexInfo  *info = table->info->index_infos[i];
-	EsBtree		btree = {.index = open_index(table, i),.heap = table->rel,.info = info};
+	EsBtree		btree = {.index = open_table_index(table, i),.heap = table->rel,.info = info};
 	EsBtreeEntry *entries = palloc0(sizeof(EsBtreeEntry) * nrows);
 	int			n = 0;
 
 	for (int row = 0; row < nrows; row++)
 	{
-		if (!row_belongs(&table->info->predicates[i], slots[row]))
+		if (!row_belongs_in_index(&table->info->predicates[i], slots[row]))
 			continue;
 		for (int k = 0; k < info->ii_NumIndexKeyAttrs; k++)
 			entries[n].keys[k] = DatumGetInt64(slots[row]->tts_values[info->ii_IndexAttrNumbers[k] - 1]);
@@ -300,7 +305,7 @@ insert_plain_keys(EsTable *table, int i, TupleTableSlot **slots, int nrows)
 
 /* Puts the keys of rows into all indexes, one index after the other. */
 static void
-insert_keys(EsTable *table, TupleTableSlot **slots, int nrows)
+insert_index_keys(EsTable *table, TupleTableSlot **slots, int nrows)
 {
 	for (int i = 0; i < table->info->nindexes; i++)
 		if (table->info->index_infos[i]->ii_ReadyForInserts)
@@ -309,7 +314,7 @@ insert_keys(EsTable *table, TupleTableSlot **slots, int nrows)
 
 /* About how many pages rows will take that are like the first slot for writing. */
 static BlockNumber
-pages_for(EsTable *table, int nrows)
+estimate_pages(EsTable *table, int nrows)
 {
 	TupleTableSlot *slot = table->rows->slots[0];
 	Size		size = heap_compute_data_size(slot->tts_tupleDescriptor, slot->tts_values, slot->tts_isnull);
@@ -319,11 +324,11 @@ pages_for(EsTable *table, int nrows)
 
 /* Hands rows to the table AM. */
 static void
-insert_rows(EsTable *table, TupleTableSlot **slots, int nrows)
+insert_table_rows(EsTable *table, TupleTableSlot **slots, int nrows)
 {
 	CommandId	cid = GetCurrentCommandId(true);
 
-	es_extend_ahead(table->rel, &table->info->look_at, nrows == 1 ? 1 : pages_for(table, nrows));
+	es_extend_ahead(table->rel, &table->info->look_at, nrows == 1 ? 1 : estimate_pages(table, nrows));
 	if (nrows == 1)
 		table_tuple_insert(table->rel, slots[0], cid, 0, NULL);
 	else
@@ -332,13 +337,13 @@ insert_rows(EsTable *table, TupleTableSlot **slots, int nrows)
 
 /* Writes rows, and their index entries, to a table that users have altered. */
 static void
-insert_altered(EsTable *table, TupleTableSlot **slots, int nrows)
+insert_altered_rows(EsTable *table, TupleTableSlot **slots, int nrows)
 {
 	EsAltered  *altered = es_altered_begin(table->rel, table->info->shape->ncolumns);
 
 	for (int i = 0; i < nrows; i++)
 		es_altered_complete(altered, slots[i], NULL);
-	insert_rows(table, slots, nrows);
+	insert_table_rows(table, slots, nrows);
 	for (int i = 0; i < nrows; i++)
 		es_altered_index(altered, slots[i], false);
 	es_altered_end(altered);
@@ -355,14 +360,14 @@ es_table_insert(EsTable *table, int nrows)
 	TupleTableSlot **slots = table->rows->slots;
 
 	if (unlikely(!table->info->plain))
-		insert_altered(table, slots, nrows);
+		insert_altered_rows(table, slots, nrows);
 	else
 	{
-		insert_rows(table, slots, nrows);
-		insert_keys(table, slots, nrows);
+		insert_table_rows(table, slots, nrows);
+		insert_index_keys(table, slots, nrows);
 	}
 	table->tid = slots[nrows - 1]->tts_tid;
-	clear_slots(table, nrows);
+	clear_row_slots(table, nrows);
 }
 
 /* es_table_report_changed raises 40001 for a row that is not there any more as it was found. */
@@ -377,7 +382,7 @@ es_table_report_changed(Relation rel)
 
 /* Tells whether two rows have the same key. */
 static bool
-same_key(const EsShape *shape, TupleTableSlot *old, TupleTableSlot *new)
+have_same_key(const EsShape *shape, TupleTableSlot *old, TupleTableSlot *new)
 {
 	for (int i = 0; shape->key && i < ES_MOST_KEYS && shape->key->index.keys[i] != 0; i++)
 	{
@@ -391,7 +396,7 @@ same_key(const EsShape *shape, TupleTableSlot *old, TupleTableSlot *new)
 
 /* Replaces the row at tid, which is in old, by the one in slot, and makes its index entries. */
 static void
-replace_row(EsTable *table, ItemPointer tid, TupleTableSlot *old, TupleTableSlot *slot)
+replace_table_row(EsTable *table, ItemPointer tid, TupleTableSlot *old, TupleTableSlot *slot)
 {
 	EsAltered  *altered = NULL;
 	EsUpdateIndexes indexes;
@@ -409,7 +414,7 @@ replace_row(EsTable *table, ItemPointer tid, TupleTableSlot *old, TupleTableSlot
 	if (altered && ES_TABLE_UPDATE_INDEXES_NEEDED(indexes))
 		es_altered_index(altered, slot, ES_TABLE_UPDATE_ONLY_SUMMARIZING(indexes));
 	else if (ES_TABLE_UPDATE_INDEXES_NEEDED(indexes))
-		insert_keys(table, &slot, 1);
+		insert_index_keys(table, &slot, 1);
 	if (altered)
 		es_altered_end(altered);
 }
@@ -432,15 +437,15 @@ es_table_update(EsTable *table, ItemPointer tid)
 	if (!table_tuple_fetch_row_version(table->rel, tid, SnapshotAny, old))
 		es_table_report_changed(table->rel);
 	slot_getsomeattrs(old, table->info->shape->ncolumns);
-	if (!same_key(table->info->shape, old, slot))
+	if (!have_same_key(table->info->shape, old, slot))
 		es_table_report_changed(table->rel);
-	replace_row(table, tid, old, slot);
+	replace_table_row(table, tid, old, slot);
 	if (own)
 		ExecDropSingleTupleTableSlot(own);
 	else
 		ExecClearTuple(old);
 	table->tid = slot->tts_tid;
-	clear_slots(table, 1);
+	clear_row_slots(table, 1);
 }
 
 /*
