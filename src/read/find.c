@@ -1,0 +1,111 @@
+/*
+ * find.c
+ *		Finding one event of a stream: its position by its version, or the event by
+ *		the id that its writer gave.
+ *
+ * Both answer from what is committed as they are called, and from what this
+ * transaction has appended, whatever connection of a pool they come over: nothing
+ * is remembered of the append.
+ */
+#include "base/base.h"
+
+#include "nodes/execnodes.h"
+#include "utils/snapmgr.h"
+#include "utils/uuid.h"
+
+#include "base/call.h"
+#include "base/event.h"
+#include "log/subscriber.h"
+#include "read/read.h"
+#include "stream/stream.h"
+#include "table/rows.h"
+
+PG_FUNCTION_INFO_V1(es_position);
+PG_FUNCTION_INFO_V1(es_find_event);
+
+/*
+ * es_position(stream, version): the position of a stream's event.
+ *
+ * NULL if the stream has no such event, is deleted, or does not exist; NULL
+ * arguments are 22004.  55000 if a segment that may have it is not part of the log.
+ */
+Datum
+es_position(PG_FUNCTION_ARGS)
+{
+	EsStreamScanOptions options = {.without_metadata = true};
+	EsStreamScan *scan;
+	EsEvent		event;
+	bool		found;
+
+	options.stream = es_call_stream_arg(fcinfo, 0);
+	es_call_require(fcinfo, 1, "version");
+	options.from_version = PG_GETARG_INT64(1);
+	if (options.from_version < 1)
+		PG_RETURN_NULL();
+	scan = es_read_stream_begin(&options);
+
+	/*
+	 * versions below where the stream was truncated are hidden, and a later
+	 * one comes in their place
+	 */
+	found = es_read_stream_next(scan, &event) && event.version == options.from_version;
+	es_read_stream_end(scan);
+	if (!found)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(event.position);
+}
+
+/* Finds the version of a stream's event by its id, committed or not; 0 if there is none. */
+static int64
+find_version_of_id(const text *name, const pg_uuid_t *id)
+{
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+	TransactionId in_progress;
+	EsStream	stream;
+	int64		version = 0;
+
+	es_subscriber_refuse_part();
+	if (es_stream_find(name, &snapshot, true, &stream) && !stream.deleted)
+		version = es_stream_find_event_id(&stream, id, &in_progress);
+	UnregisterSnapshot(snapshot);
+	return version;
+}
+
+/*
+ * es_find_event(stream, event_id): the event that was appended to a stream with an
+ * id; no row if there is none.
+ *
+ * Only ids that were given with the append are found, by an index; not those that
+ * the store has made.  NULLs are 22004.  55000 if a segment that may have the event is
+ * not part of the log.  An append that is in flight is not waited for.
+ */
+Datum
+es_find_event(PG_FUNCTION_ARGS)
+{
+	EsStreamScanOptions options = {.gives_out = true};
+	ReturnSetInfo *result;
+	EsStreamScan *scan;
+	EsEvent		event;
+	pg_uuid_t  *id;
+
+	options.stream = es_call_stream_arg(fcinfo, 0);
+	es_call_require(fcinfo, 1, "event_id");
+	id = PG_GETARG_UUID_P(1);
+	result = es_call_begin_rows(fcinfo);
+	options.from_version = find_version_of_id(options.stream, id);
+	if (options.from_version == 0)
+		return (Datum) 0;
+	scan = es_read_stream_begin(&options);
+	/* it may be another transaction's still, or that one's no more */
+	if (es_read_stream_next(scan, &event) && event.version == options.from_version && event.id_given &&
+		memcmp(&event.event_id, id, sizeof(*id)) == 0)
+	{
+		Datum		values[Natts_es_event];
+		bool		isnull[Natts_es_event];
+
+		es_event_values(&event, values, isnull);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+	}
+	es_read_stream_end(scan);
+	return (Datum) 0;
+}
