@@ -43,7 +43,6 @@
 #include "utils/timestamp.h"
 
 #include "base/error.h"
-#include "base/event.h"
 #include "base/owner.h"
 #include "fold/fold.h"
 #include "log/segment.h"

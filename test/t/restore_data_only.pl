@@ -109,5 +109,24 @@ is(error_of('behind', q{INSERT INTO eventstore.events_0 SELECT 1000, stream_id, 
 is(error_of('behind', q{INSERT INTO eventstore.events SELECT 1000, stream_id, 53, recorded_at, gen_random_uuid(), category_key, type_version, 1, false, stream, 'Planted', data, metadata FROM eventstore.events_0 WHERE version = 52}),
 	'55000', 'nor through the log');
 is($node->safe_psql('behind', q{SELECT es_append('a-1', 'C'), type FROM es_read('a-1', 52, 1)}), '53|Planted', 'the stream goes on after it');
+is(error_of('behind', q{INSERT INTO eventstore.events_0 SELECT nextval('eventstore.position_seq'), stream_id, 99, recorded_at, gen_random_uuid(), category_key, type_version, 1, false, stream, 'Planted', data, metadata FROM eventstore.events_0 WHERE version = 52}),
+	'55000', 'nor one that leaves out versions of its stream');
+is(error_of('behind', q{INSERT INTO eventstore.events SELECT nextval('eventstore.position_seq'), stream_id, 54, recorded_at, gen_random_uuid(), category_key, type_version, 1, false, 'another-1', 'Planted', data, metadata FROM eventstore.events_0 WHERE version = 52}),
+	'55000', 'nor one whose stream has another id');
+
+# sequences that are set before the events come: what jobs of pg_restore do in which order is theirs
+$node->safe_psql('postgres', 'CREATE DATABASE jobs');
+$node->safe_psql('jobs', q{
+	CREATE EXTENSION eventstore;
+	SELECT es_set_segment_size(200);
+	SELECT count(es_append('mine-' || n % 37, 'Mine', jsonb_build_object('n', n))) FROM generate_series(1, 150) n;
+});
+$node->poll_query_until('jobs', q{SELECT count(*) > 1 FROM eventstore.segments}) or die 'no segment was made ahead';
+my $whole_log = q{SELECT count(*), max(position) FROM eventstore.events; SELECT stream, version FROM es_read('mine-3')};
+my $own = $node->safe_psql('jobs', $whole_log);
+$node->safe_psql('jobs', q{SELECT setval('eventstore.position_seq', 700)});
+command_checks_all([ 'sh', '-ec', "$pg_dump -a -t eventstore.events_1 " . target('source') . " | $psql -Xq -v ON_ERROR_STOP=1 " . target('jobs') ],
+	3, [qr/^/], [qr/the event store has events of its own/], 'events of another store\'s streams are refused also where the sequence has been set');
+is($node->safe_psql('jobs', $whole_log), $own, 'and nothing of them stays');
 $node->stop;
 done_testing();
