@@ -146,3 +146,12 @@ es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull)
 		event->event_id = *DatumGetUUIDP(values[Anum_es_event_event_id - 1]);
 	return true;
 }
+
+/* es_event_report_null raises 22004 for an event without its type or its data. */
+void
+es_event_report_null(void)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			errmsg("\"type\" and \"data\" of an event must not be null"));
+}

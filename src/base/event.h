@@ -72,5 +72,6 @@ extern void es_event_check(TupleDesc desc);
 extern Datum es_event_form(Datum *values, bool *isnull);
 extern Datum es_event_datum(const EsEvent *event);
 extern bool es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull);
+ES_NORETURN extern void es_event_report_null(void);
 
 #endif							/* ES_BASE_EVENT_H */
