@@ -73,17 +73,17 @@ check_given_columns(const bool *isnull)
 		if (isnull[required[i].column - 1])
 			ereport(ERROR,
 					errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					errmsg("%s must not be null", required[i].name));
+					errmsg("column \"%s\" of view \"es_events\" must not be null", required[i].name));
 	if (!isnull[Anum_es_event_position - 1] || !isnull[Anum_es_event_type_version - 1])
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s of an event cannot be given",
+				errmsg("cannot insert into column \"%s\" of view \"es_events\"",
 					   isnull[Anum_es_event_position - 1] ? "type_version" : "position"));
 	if (!isnull[Anum_es_event_recorded_at - 1] && !es_base_owns_store(GetUserId()))
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("permission denied to give recorded_at"),
-				errhint("Imports are for the owner of the event store."));
+				errmsg("permission denied to insert into column \"recorded_at\" of view \"es_events\""),
+				errdetail("Only the owner of the event store can import events with their times."));
 }
 
 /* Turns a row of the view into a call. */

@@ -33,7 +33,7 @@ es_call_require_trigger(bool fits, const char *function)
 	if (!fits)
 		ereport(ERROR,
 				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				errmsg("function eventstore.%s is for triggers of the event store only", function));
+				errmsg("function eventstore.%s can only be called by triggers of the event store", function));
 }
 
 /* es_call_require raises 22004 if an argument is NULL. */
@@ -43,7 +43,7 @@ es_call_require(FunctionCallInfo fcinfo, int argno, const char *name)
 	if (PG_ARGISNULL(argno))
 		ereport(ERROR,
 				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("%s must not be null", name));
+				errmsg("argument \"%s\" must not be null", name));
 }
 
 /* es_call_stream_arg fetches an argument that names a stream, checked. */
@@ -58,22 +58,22 @@ es_call_stream_arg(FunctionCallInfo fcinfo, int argno)
 	return name;
 }
 
-/* es_call_check_limit gives a limit as it is; a negative one is 22023. */
+/* es_call_not_negative gives an argument's value as it is; a negative one is 22023. */
 int64
-es_call_check_limit(int64 limit, const char *name)
+es_call_not_negative(int64 value, const char *name)
 {
-	if (limit < 0)
+	if (value < 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s must not be negative", name));
-	return limit;
+				errmsg("argument \"%s\" must not be negative", name));
+	return value;
 }
 
 /* es_call_limit_arg fetches a limit: NULL is unlimited, a negative one is 22023. */
 int64
 es_call_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name)
 {
-	return PG_ARGISNULL(argno) ? PG_INT64_MAX : es_call_check_limit(PG_GETARG_INT64(argno), name);
+	return PG_ARGISNULL(argno) ? PG_INT64_MAX : es_call_not_negative(PG_GETARG_INT64(argno), name);
 }
 
 /*
@@ -90,11 +90,7 @@ es_call_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name)
 	interval = PG_GETARG_INTERVAL_P(argno);
 	usecs = (double) interval->time + (double) interval->day * USECS_PER_DAY +
 		(double) interval->month * DAYS_PER_MONTH * USECS_PER_DAY;
-	if (usecs < 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s must not be negative", name));
-	return (int64) Min(usecs, (double) PG_INT64_MAX / 4);
+	return es_call_not_negative(usecs < 0 ? -1 : (int64) Min(usecs, (double) PG_INT64_MAX / 4), name);
 }
 
 /*

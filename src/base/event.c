@@ -156,3 +156,12 @@ es_event_compare_positions(const void *a, const void *b)
 
 	return x < y ? -1 : x > y;
 }
+
+/* es_event_report_null raises 22004 for an event without its type or its data. */
+void
+es_event_report_null(void)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			errmsg("\"type\" and \"data\" of an event must not be null"));
+}

@@ -177,7 +177,7 @@ es_names_check(const text *name, EsNameKind kind)
 			if (len < 1 || len > ES_MAX_TAG_NAME)
 				ereport(ERROR,
 						errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("tags must be 1 to %d bytes long, not %d", ES_MAX_TAG_NAME, len));
+						errmsg("tag must be 1 to %d bytes long, not %d", ES_MAX_TAG_NAME, len));
 			break;
 	}
 }
@@ -189,8 +189,8 @@ es_names_check_count(int64 count, const char *list)
 	if (count > ES_MAX_LIST)
 		ereport(ERROR,
 				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("%s must not be a list of more than %d names", list, ES_MAX_LIST),
-				errdetail("It has " INT64_FORMAT ".", count));
+				errmsg("list \"%s\" must not have more than %d names", list, ES_MAX_LIST),
+				errdetail("It has " INT64_FORMAT " names.", count));
 }
 
 /* ---- sets ---- */
@@ -273,12 +273,12 @@ check_name_list(ArrayType *array, const char *list)
 	if (ARR_NDIM(array) > 1)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s must be a one-dimensional array", list));
+				errmsg("argument \"%s\" must be a one-dimensional array", list));
 	es_names_check_count(ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)), list);
 	if (array_contains_nulls(array))
 		ereport(ERROR,
 				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("%s must not contain nulls", list));
+				errmsg("argument \"%s\" must not contain nulls", list));
 }
 
 /*

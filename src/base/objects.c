@@ -190,8 +190,8 @@ report_missing_object(const EsRelation *object)
 
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			errmsg("\"%s.%s\" is missing, or is not what the event store made", schema, object->name),
-			errhint("If it was renamed or moved to another schema, undo that; else the store has to be restored."));
+			errmsg("relation \"%s.%s\" is missing, or is not what the event store made", schema, object->name),
+			errhint("If it was renamed or moved to another schema, undo that; otherwise restore the store from a backup."));
 }
 
 /*
@@ -333,12 +333,12 @@ es_base_find_index(const char *name, Oid table, const EsIndexShape *shape)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("index \"eventstore.%s\" is missing", name),
-				errhint("If it was renamed, give it its name back; else run %s;", index_statement(name, table, shape)));
+				errhint("If it was renamed, give it its name back; otherwise run %s.", index_statement(name, table, shape)));
 	if (!is_usable_index(relid, table, shape))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("index \"eventstore.%s\" is invalid, or is not what the event store made", name),
-				errhint("Run REINDEX INDEX eventstore.%s; or drop it and run %s;", name, index_statement(name, table, shape)));
+				errhint("Run REINDEX INDEX eventstore.%s, or drop it and run %s.", name, index_statement(name, table, shape)));
 	return relid;
 }
 

@@ -166,7 +166,7 @@ check_partition_columns(Relation relation)
 	if (!fits)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_STORE_CORRUPT),
-				errmsg("partition \"%s\" of eventstore.events does not have the columns of an event",
+				errmsg("partition \"%s\" of table \"eventstore.events\" does not have the columns of an event",
 					   RelationGetRelationName(relation)));
 }
 
@@ -347,7 +347,7 @@ report_skipped_event(const EsEvent *event)
 {
 	ereport(WARNING,
 			errmsg("the feed goes on without the event at position " INT64_FORMAT, event->position),
-			errdetail("It is version " INT64_FORMAT " of stream \"%s\", of type \"%s\"; the option skip_positions names it.",
+			errdetail("It is version " INT64_FORMAT " of stream \"%s\", of type \"%s\"; the option \"skip_positions\" names it.",
 					  event->version, TextDatumGetCString(event->stream), TextDatumGetCString(event->type)));
 }
 

@@ -138,9 +138,9 @@ es_feedformat_check(const EsEvent *event, EsFeedFormat format)
 	ereport(ERROR,
 			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 			errmsg("the event at position " INT64_FORMAT " is too large for a message of a feed", event->position),
-			errdetail("It is version " INT64_FORMAT " of stream \"%s\", of type \"%s\"; a message has at most 1 GB.",
+			errdetail("It is version " INT64_FORMAT " of stream \"%s\", of type \"%s\"; a message can have at most 1 GB.",
 					  event->version, TextDatumGetCString(event->stream), TextDatumGetCString(event->type)),
-			errhint("To go on without it, name its position in the option skip_positions of the feed (esfeed --skip-positions)."));
+			errhint("To go on without it, name its position in the option \"skip_positions\" of the feed (esfeed --skip-positions)."));
 }
 
 /* es_feedformat_json appends an event as the object that es_event is. */

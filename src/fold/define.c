@@ -132,7 +132,7 @@ on_unknown_arg(FunctionCallInfo fcinfo, int argno)
 	if (strcmp(on_unknown, "ignore") != 0 && strcmp(on_unknown, "error") != 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("on_unknown must be \"ignore\" or \"error\", not \"%s\"",
+				errmsg("argument \"on_unknown\" must be \"ignore\" or \"error\", not \"%s\"",
 					   es_names_show(on_unknown)));
 	return on_unknown;
 }
@@ -175,7 +175,7 @@ state_type_arg(FunctionCallInfo fcinfo, int argno)
 	if (is_temporary_type(type))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("type %s is a temporary one", format_type_be(type)),
+				errmsg("type %s is temporary", format_type_be(type)),
 				errhint("Create it in a schema that stays."));
 	return type;
 }
@@ -378,8 +378,8 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 	if (state_type != JSONBOID)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("operations cannot change the states of reducer \"%s\"", text_to_cstring(name)),
-				errdetail("They are of type %s, not jsonb.", format_type_be(state_type)));
+				errmsg("cannot register operations for reducer \"%s\"", text_to_cstring(name)),
+				errdetail("Its states are of type %s, not jsonb.", format_type_be(state_type)));
 	put_handler_row(name, type, NULL, ops);
 	announce_reducer_change(RelationGetRelid(reducers));
 	table_close(reducers, NoLock);
@@ -404,7 +404,7 @@ es_snapshot_every(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 1)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("events must be at least 1, or NULL for no snapshots"));
+				errmsg("argument \"events\" must be at least 1, or NULL for no snapshots"));
 	reducers = open_reducers_for_change("es_snapshot_every()");
 	require_known_reducer(name);
 	every = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);

@@ -44,13 +44,7 @@ PG_FUNCTION_INFO_V1(es_snapshot);
 static int64
 version_arg(FunctionCallInfo fcinfo, int argno, const char *name, int64 if_null)
 {
-	int64		version = PG_ARGISNULL(argno) ? if_null : PG_GETARG_INT64(argno);
-
-	if (version < 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s must not be negative", name));
-	return version;
+	return PG_ARGISNULL(argno) ? if_null : es_call_not_negative(PG_GETARG_INT64(argno), name);
 }
 
 /* es_replay_as_of_arg fetches a time that may be given as a bound. */
@@ -121,7 +115,7 @@ report_truncated(const EsReducer *reducer, const EsStream *stream)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			errmsg("the stream cannot be replayed by reducer \"%s\"", reducer->name),
+			errmsg("cannot replay the stream by reducer \"%s\"", reducer->name),
 			errdetail("Its events before version %lld are truncated, and there is no snapshot within the bounds that the reducer, as it is now, can go on from.",
 					  (long long) stream->truncated_before),
 			errhint("Replay by a reducer that has snapshots of the stream, or make the reducer again what it was when the stream was truncated."));
@@ -361,7 +355,7 @@ require_state_type(const EsFold *fold, Oid wanted)
 	if (!OidIsValid(wanted))	/* called without an expression */
 		ereport(ERROR,
 				errcode(ERRCODE_INDETERMINATE_DATATYPE),
-				errmsg("the type of the argument state is not known"));
+				errmsg("could not determine the data type of argument \"state\""));
 	if (wanted == type ||
 		(type == JSONBOID && get_typtype(getBaseType(wanted)) == TYPTYPE_COMPOSITE))
 		return;
@@ -458,7 +452,7 @@ es_snapshot(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					errmsg("reducer \"%s\" was changed during the replay", es_fold_reducer(replay.fold)->name),
-					errhint("Try again."));
+					errhint("Retry the transaction."));
 		leave_replay_snapshot(&replay, true);
 	}
 	es_replay_end(&replay);

@@ -341,9 +341,8 @@ es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wai
 			return;
 		ereport(ERROR,
 				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("the state is too large, or nested too deeply, for a snapshot"),
-				errdetail("Its text may have %d bytes, and %d levels of arrays and objects.",
-						  ES_MOST_TEXT, ES_MOST_LEVELS));
+				errmsg("the state is too large or nested too deeply for a snapshot"),
+				es_jsonsize_errdetail());
 	}
 	if (wait)
 		es_base_lock(&snapshots_table, RowExclusiveLock);

@@ -216,7 +216,7 @@ run_upcaster_function(const EsUpcaster *upcaster, FmgrInfo *flinfo, const EsEven
 	if (flinfo == NULL)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-				errmsg("upcaster %s does not exist any more", upcaster->function.signature),
+				errmsg("upcaster %s no longer exists", upcaster->function.signature),
 				errdetail("The function was dropped, renamed, or made again with another result type."),
 				errhint("Create the function again, or register another one with es_register_upcaster."));
 	InitFunctionCallInfoData(*fcinfo, flinfo, 1, InvalidOid, NULL, NULL);
@@ -403,7 +403,7 @@ begin_upcaster_registration(FunctionCallInfo fcinfo, const char *command, const 
 	if (PG_GETARG_INT32(1) < 1 || PG_GETARG_INT32(1) == PG_INT32_MAX)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("from_version must be at least 1, and less than %d", PG_INT32_MAX));
+				errmsg("argument \"from_version\" must be between 1 and %d", PG_INT32_MAX - 1));
 	es_subscriber_prevent_write(command);
 	PreventCommandIfParallelMode(command);
 	return es_base_open(&upcasters_table, ShareRowExclusiveLock);

@@ -400,7 +400,7 @@ es_segment_refuse_lost(int64 segment)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			errmsg("segment \"eventstore.events_" INT64_FORMAT "\" is not part of the log any more", segment),
+			errmsg("segment \"eventstore.events_" INT64_FORMAT "\" is no longer part of the log", segment),
 			errdetail("It has been detached or dropped, and events at positions " INT64_FORMAT " to " INT64_FORMAT
 					  " are needed.", es_segment_first_position(segment), es_segment_last_position(segment)),
 			errhint("Attach it again: ALTER TABLE eventstore.events ATTACH PARTITION eventstore.events_" INT64_FORMAT
@@ -430,13 +430,13 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 	if (size < MIN_SEGMENT_SIZE || size > MAX_SEGMENT_SIZE)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("a segment holds " INT64_FORMAT " to " INT64_FORMAT " positions",
+				errmsg("segment size must be between " INT64_FORMAT " and " INT64_FORMAT " positions",
 					   MIN_SEGMENT_SIZE, MAX_SEGMENT_SIZE));
 	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 	if (read_newest_segment(false, Anum_es_segments_segment, -1) >= 0)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("the segment size cannot be changed once the log has a segment"));
+				errmsg("cannot change the segment size once the log has a segment"));
 	es_rows_write_number(&es_segment_config_shape, size);
 	CommandCounterIncrement();
 	segment_size = 0;

@@ -75,7 +75,7 @@ key_of_event(const EsProjection *projection, const EsEvent *event)
 	if (key && VARSIZE_ANY_EXHDR(key) > ES_MAX_KEY)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_HANDLER_FAILED),
-				errmsg("the key of an event must have at most %d bytes, not %d",
+				errmsg("key of an event must be at most %d bytes long, not %d",
 					   ES_MAX_KEY, (int) VARSIZE_ANY_EXHDR(key)));
 	return key;
 }
@@ -207,9 +207,9 @@ es_apply_begin_fold(const EsProjection *projection, const text *layout)
 							memcmp(reducer->layout, VARDATA_ANY(layout), VARSIZE_ANY_EXHDR(layout)) != 0))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("the states of projection \"%s\" are of a type that has changed since",
+				errmsg("the type of the states of projection \"%s\" has changed",
 					   text_to_cstring(projection->name)),
-				errhint("Make them anew with es_rebuild_projection."));
+				errhint("Rebuild the projection with es_rebuild_projection."));
 	es_handler_require_trusted_type(reducer->state_type);
 	return es_fold_begin(projection->reducer);
 }
@@ -223,10 +223,9 @@ check_key_state_size(EsFold *fold, const EsKeyState *state)
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			errmsg("the state of key \"%s\" by reducer \"%s\" has become too large, or nested too deeply",
+			errmsg("the state of key \"%s\" by reducer \"%s\" has become too large or nested too deeply",
 				   text_to_cstring(state->key), es_fold_reducer(fold)->name),
-			errdetail("Its text may have %d bytes, and %d levels of arrays and objects.",
-					  ES_MOST_TEXT, ES_MOST_LEVELS));
+			es_jsonsize_errdetail());
 }
 
 /* Takes the state of a fold, in the current memory context. */

@@ -57,7 +57,7 @@ inline_mode_arg(FunctionCallInfo fcinfo, int argno)
 	if (strcmp(mode, "inline") != 0 && strcmp(mode, "async") != 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("mode must be \"inline\" or \"async\", not \"%s\"",
+				errmsg("argument \"mode\" must be \"inline\" or \"async\", not \"%s\"",
 					   es_names_show(mode)));
 	return strcmp(mode, "inline") == 0;
 }
@@ -102,10 +102,12 @@ projection_function_arg(FunctionCallInfo fcinfo, int argno, bool takes_event)
 	if (!es_handler_fits(function, &shape))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("function %s cannot be the %s of a projection", format_procedure(function),
-					   takes_event ? "handler" : "reset function"),
-				takes_event ? errdetail("A handler must be a function (es_event), of any result that is not a set.") :
-				errdetail("A reset function must be a function without arguments, of any result that is not a set."));
+				takes_event ?
+				errmsg("function %s cannot be the handler of a projection", format_procedure(function)) :
+				errmsg("function %s cannot be the reset function of a projection", format_procedure(function)),
+				takes_event ?
+				errdetail("A handler must be a function (es_event) with any result that is not a set.") :
+				errdetail("A reset function must be a function without arguments, with any result that is not a set."));
 	es_handler_require_execute(function);
 	es_handler_require_trusted(function);
 	return quote_qualified_identifier(get_namespace_name(get_func_namespace(function)), get_func_name(function));
@@ -120,8 +122,7 @@ build_inline_projection(const EsProjection *projection)
 	EsRun		run = {.projection = projection,.upto = es_settle_compute()};
 	EsAttempt	attempt = es_batch_begin(&run);
 
-	if (!es_progress_read(projection->id, true, &run.progress))
-		elog(ERROR, "a new projection has no live generation");
+	es_progress_read_live(projection->id, &run.progress);
 	es_rebuild_catch_up(&attempt);
 	attempt.upto = es_streamlock_freeze();
 	es_rebuild_catch_up(&attempt);
@@ -135,7 +136,7 @@ refuse_after_append(const EsProjection *projection)
 	if (projection->is_inline && es_settle_own_first() != PG_INT64_MAX)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("an inline projection cannot be created in a transaction that has appended events"),
+				errmsg("cannot create an inline projection in a transaction that has appended events"),
 				errhint("Create it in a transaction of its own."));
 }
 
@@ -259,7 +260,7 @@ check_reducer_unused(const text *reducer)
 		if (projection->reducer && es_names_same(projection->reducer, reducer))
 			ereport(ERROR,
 					errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-					errmsg("reducer \"%s\" cannot be dropped: projection \"%s\" has it",
+					errmsg("cannot drop reducer \"%s\" because projection \"%s\" uses it",
 						   text_to_cstring(reducer), text_to_cstring(projection->name)),
 					errhint("Drop the projection first, with es_drop_projection."));
 	}

@@ -140,6 +140,17 @@ es_progress_read(int64 id, bool live, EsProgress *row)
 }
 
 /*
+ * es_progress_read_live reads the newest row of a projection's live generation,
+ * which every projection has.
+ */
+void
+es_progress_read_live(int64 id, EsProgress *row)
+{
+	if (!es_progress_read(id, true, row))
+		elog(ERROR, "projection " INT64_FORMAT " has no live generation", id);
+}
+
+/*
  * es_progress_live_generation tells which generation is live as a snapshot sees it;
  * 0 if it sees none.
  */

@@ -359,7 +359,7 @@ find_projection_function(const EsProjection *projection, const char *name, bool 
 	if (!OidIsValid(function) || !es_handler_fits(function, &shape))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-				errmsg("function %s(%s) of projection \"%s\" does not exist any more",
+				errmsg("function %s(%s) of projection \"%s\" no longer exists",
 					   name, takes_event ? "es_event" : "", text_to_cstring(projection->name)),
 				errhint("Create the function again, or drop the projection with es_drop_projection."));
 	return function;
@@ -390,7 +390,7 @@ refuse_if_running(const EsProjection *projection)
 		if (r->projection_id == projection->id)
 			ereport(ERROR,
 					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("projection \"%s\" is running: what it calls cannot run or change it",
+					errmsg("cannot run or change projection \"%s\" from a function that it calls",
 						   text_to_cstring(projection->name)));
 }
 
@@ -420,7 +420,7 @@ es_projection_become_creator(const EsProjection *projection, EsOwnerContext *sav
 	if (!OidIsValid(creator))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-				errmsg("role \"%s\", which created projection \"%s\", does not exist any more",
+				errmsg("role \"%s\", which created projection \"%s\", no longer exists",
 					   projection->creator, text_to_cstring(projection->name)),
 				errhint("Drop the projection with es_drop_projection, and create it again."));
 	r = MemoryContextAlloc(TopTransactionContext, sizeof(Running));

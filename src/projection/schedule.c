@@ -284,10 +284,10 @@ note_culprit(void)
 	else
 		ereport(WARNING,
 				errcode(culprit_error->sqlerrcode),
-				errmsg("a projection failed, which could not be noted: %s",
+				errmsg("could not note the failure of a projection: %s",
 					   culprit_error->message ? culprit_error->message : "unknown error"),
 				run.projection ? errdetail("Somebody else runs projection \"%s\".", text_to_cstring(run.projection->name)) :
-				errdetail("It was dropped meanwhile."));
+				errdetail("The projection was dropped meanwhile."));
 	end_worker_transaction();
 }
 

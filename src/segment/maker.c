@@ -277,10 +277,9 @@ warn_of_maker_failure(int64 segment, const ErrorData *error)
 {
 	ereport(WARNING,
 			errcode(error->sqlerrcode),
-			errmsg("could not make segment " INT64_FORMAT " of the event store", segment),
-			errdetail("%s", error->message),
+			errmsg("could not make segment " INT64_FORMAT " of the event store: %s", segment, error->message),
 			errhint("It is tried again, but appends fail at position " INT64_FORMAT " if it is not there by then."
-					" Event triggers must let the owner of the extension make tables in schema \"eventstore\".",
+					"  Event triggers must let the owner of the extension make tables in schema \"eventstore\".",
 					es_segment_first_position(segment)));
 }
 
@@ -471,8 +470,8 @@ have_segments_made(int64 upto, int64 needed)
 		if (!start_maker(upto, &handle))
 		{
 			ereport(NOTICE,
-					errmsg("the next segment of the log is made in this transaction, because no background worker is free"),
-					errhint("Other sessions may wait for this transaction. Raise max_worker_processes."));
+					errmsg("the next segment of the log is made in this transaction because no background worker is free"),
+					errhint("Other sessions might wait for this transaction.  Raise parameter \"max_worker_processes\"."));
 			return false;
 		}
 		wait_for_maker(handle);

@@ -264,9 +264,9 @@ prepare_store_for_copy(void)
 	if (es_segment_newest_reaching(PG_INT64_MAX) >= 0)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("the event store of this database is not empty"),
+				errmsg("cannot copy a publication into the event store of this database because it is not empty"),
 				errdetail("Its events and the publisher's would have the same positions."),
-				errhint("Subscribe in a database where CREATE EXTENSION has just been run; or with copy_data = false, if this store is a copy of the publisher's."));
+				errhint("Subscribe in a database where CREATE EXTENSION has just been run, or with copy_data = false if this store is a copy of the publisher's."));
 	clear_segment_size();
 }
 

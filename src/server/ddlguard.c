@@ -451,7 +451,7 @@ check_persistence(Oid relid)
 	if (is_own_relation(relid))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
-				errmsg("cannot make \"%s\" unlogged because a crash would empty it", get_rel_name(relid)),
+				errmsg("cannot make relation \"%s\" unlogged because a crash would empty it", get_rel_name(relid)),
 				errhint("If that is meant, run SET eventstore.allow_drop = on first."));
 }
 
@@ -464,7 +464,7 @@ check_column_type(Oid relid, const char *column)
 	if (number > 0 && is_own_column(relid, number) && is_store_in_use())
 		ereport(ERROR,
 				errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
-				errmsg("cannot change the type of column \"%s\" of \"%s\" because the event store has events",
+				errmsg("cannot change the type of column \"%s\" of relation \"%s\" because the event store has events",
 					   column, get_rel_name(relid)),
 				errhint("If that is meant, run SET eventstore.allow_drop = on first."));
 }

@@ -74,13 +74,13 @@ check_restored_table(Relation rel)
 	if (es_timeline_is_in_use() && RelationGetRelid(rel) != es_base_oid(&es_segment_table))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("cannot put rows into \"%s\" because the event store has events of its own",
+				errmsg("cannot put rows into table \"%s\" because the event store has events of its own",
 					   RelationGetRelationName(rel)),
 				errhint("Restore a store into a database that has none."));
 	if (restored_table_has_rows(rel) && !has_subclass(es_base_oid(&es_base_events)))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("cannot put rows into \"%s\" because the event store has no segment",
+				errmsg("cannot put rows into table \"%s\" because the event store has no segment",
 					   RelationGetRelationName(rel)),
 				errdetail("The segments are tables that only a restore with definitions makes."),
 				errhint("Restore without --data-only, into a database that has no store."));
@@ -133,7 +133,7 @@ check_restored_segment(int64 segment, Relation rel, Snapshot *snapshot)
 		if (!is_of_own_stream(&event, segment, snapshot))
 			ereport(ERROR,
 					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("cannot put events into \"%s\" because the event store has events of its own",
+					errmsg("cannot put events into table \"%s\" because the event store has events of its own",
 						   RelationGetRelationName(rel)),
 					errdetail("The event at position " INT64_FORMAT " does not follow an event of a stream that the store has.",
 							  event.position),
@@ -164,7 +164,7 @@ check_restored_events(Relation rel)
 	if (beyond > 0)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("cannot put events into \"%s\" because the event store has events of its own",
+				errmsg("cannot put events into table \"%s\" because the event store has events of its own",
 					   RelationGetRelationName(rel)),
 				errdetail("The last position given out is " INT64_FORMAT ", and an event has position " INT64_FORMAT ".",
 						  last, beyond),

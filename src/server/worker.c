@@ -211,9 +211,9 @@ log_lack_of_workers(bool started)
 
 	if (!started && !complained)
 		ereport(LOG,
-				errmsg("no background worker is free to look after a store of eventstore"),
+				errmsg("no background worker is free to look after an event store"),
 				errdetail("Until then nobody writes the mark by which hot standbys read."),
-				errhint("Raise max_worker_processes or eventstore.max_workers."));
+				errhint("Raise parameter \"max_worker_processes\" or \"eventstore.max_workers\"."));
 	complained = !started;
 }
 

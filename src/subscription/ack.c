@@ -68,12 +68,12 @@ require_partition_owner(const Delivery *delivery)
 		return;
 	ereport(ERROR,
 			errcode(ES_ERRCODE_SUBSCRIPTION_FENCED),
-			errmsg("partition %d of subscription \"%s\" is not this member's",
+			errmsg("partition %d of subscription \"%s\" does not belong to this member",
 				   row->partition, text_to_cstring(delivery->name)),
-			row->member == NULL ? errdetail("Nobody has it now.") :
+			row->member == NULL ? errdetail("No member has it now.") :
 			VARSIZE_ANY_EXHDR(row->member) == 0 ? errdetail("The member without a name has it.") :
 			errdetail("Member \"%s\" has it.", text_to_cstring(row->member)),
-			errhint("What it was delivered is, or will be, delivered to another member. Undo the work, and poll again."));
+			errhint("What it was delivered is, or will be, delivered to another member.  Undo the work, and poll again."));
 }
 
 /* Fetches the arguments that say which delivery, and locks its partition. */
@@ -170,14 +170,14 @@ require_event_delivered(const Delivery *delivery)
 	if (delivery->position <= row->position)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("position " INT64_FORMAT " has been acknowledged", delivery->position));
+				errmsg("position " INT64_FORMAT " has already been acknowledged", delivery->position));
 	filter.wants = event_is_of_partition;
 	if (delivery->position <= row->delivered_upto)
 		(void) es_log_read(&filter, note_event_found, &search);
 	if (!search.found)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("no event at position " INT64_FORMAT " has been delivered of partition %d",
+				errmsg("no event at position " INT64_FORMAT " of partition %d has been delivered",
 					   delivery->position, row->partition));
 }
 

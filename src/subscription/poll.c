@@ -398,7 +398,7 @@ lease_arg(FunctionCallInfo fcinfo, int argno)
 	if (lease == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("lease must be longer than zero"));
+				errmsg("argument \"lease\" must be greater than zero"));
 	return Min(lease, INT64CONST(3650) * USECS_PER_DAY);
 }
 
@@ -421,7 +421,7 @@ es_poll(PG_FUNCTION_ARGS)
 	text	   *member = es_subscription_member_arg(fcinfo, 3);
 
 	if (!PG_ARGISNULL(1))
-		poll.max_count = es_call_check_limit(PG_GETARG_INT32(1), "max_count");
+		poll.max_count = es_call_not_negative(PG_GETARG_INT32(1), "max_count");
 	wait.timeout = es_wait_cap(es_call_interval_arg(fcinfo, 2, "wait"));
 	poll.lease = lease_arg(fcinfo, 4);
 	es_subscriber_prevent_write("es_poll()");

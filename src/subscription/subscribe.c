@@ -31,7 +31,7 @@ int_in_range_arg(FunctionCallInfo fcinfo, int argno, const char *name, int most,
 	if (value < 1 || value > most)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s must be between 1 and %d, not %d", name, most, value));
+				errmsg("argument \"%s\" must be between 1 and %d, not %d", name, most, value));
 	return value;
 }
 

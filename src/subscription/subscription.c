@@ -109,16 +109,9 @@ es_subscription_member_arg(FunctionCallInfo fcinfo, int argno)
 int64
 es_subscription_after_arg(FunctionCallInfo fcinfo, int argno)
 {
-	int64		after;
-
 	if (PG_ARGISNULL(argno))
 		return es_settle_compute();
-	after = PG_GETARG_INT64(argno);
-	if (after < 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("after_position must not be negative"));
-	return after;
+	return es_call_not_negative(PG_GETARG_INT64(argno), "after_position");
 }
 
 /* ---- definitions ---- */

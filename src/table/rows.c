@@ -86,7 +86,7 @@ es_rows_require_sight(Relation rel, Snapshot snapshot)
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			errmsg("\"eventstore.%s\" was altered at the same time", RelationGetRelationName(rel)),
+			errmsg("table \"eventstore.%s\" was altered at the same time", RelationGetRelationName(rel)),
 			errdetail("To the snapshot of the statement, or of the transaction, the table may look empty."),
 			errhint("Retry the transaction."));
 }

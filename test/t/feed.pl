@@ -341,7 +341,7 @@ sub positions
 	like(failure($node, $create), qr/55000.*HINT:.*max_replication_slots/s, 'there are no slots');
 	$node->append_conf('postgresql.conf', "max_replication_slots = 10\nwal_level = replica\n");
 	$node->restart;
-	like(failure($node, $create), qr/55000.*HINT:  Set wal_level = logical/s, 'wal_level is too low');
+	like(failure($node, $create), qr/55000.*HINT:  Set "wal_level" to "logical"/s, 'wal_level is too low');
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_replication_slots'), '0', 'failures leave no slot');
 }
 

@@ -85,7 +85,7 @@ like(slurp_file($subscriber->logfile), qr/the copy of "eventstore\.\w+" begins a
 # A store with events of its own is not copied into.
 $subscriber->safe_psql('postgres', q{SELECT es_append('own-1', 'T')});
 my ($ret, $out, $err) = $subscriber->psql('postgres', "\\set VERBOSITY verbose\nCREATE SUBSCRIPTION s CONNECTION '$connection' PUBLICATION p");
-like($err, qr/55000: the event store of this database is not empty/, 'a store that has events of its own is refused');
+like($err, qr/55000: cannot copy a publication into the event store of this database because it is not empty/, 'a store that has events of its own is refused');
 is($publisher->safe_psql('postgres', 'SELECT count(*) FROM pg_replication_slots'), '0', 'and no slot stays behind');
 
 # Publications of something else are nobody's business.

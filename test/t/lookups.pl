@@ -222,7 +222,7 @@ foreach my $index (@indexes)
 	my $hinted = 0;
 	gone_and_back("index $index, dropped", $constraint ? "ALTER TABLE $table DROP CONSTRAINT $index" : "DROP INDEX eventstore.$index",
 		sub {
-			my ($hint) = $_[0] =~ /else run (CREATE .*INDEX \Q$index\E ON .*);/;
+			my ($hint) = $_[0] =~ /otherwise run (CREATE .*INDEX \Q$index\E ON .*)\.$/m;
 
 			$hinted = defined $hint;
 			return $hint // $definition;

@@ -186,7 +186,7 @@ run(q{SELECT es_drop_projection(projection) FROM es_projections WHERE projection
 # a handler that is no function any more
 run(q{CREATE FUNCTION shape(e es_event) RETURNS void LANGUAGE sql AS ''; SELECT es_create_handler_projection('shape', 'shape(es_event)', types => '{Shape}'); DROP FUNCTION shape(es_event);
 	CREATE AGGREGATE shape(es_event) (sfunc = array_append, stype = es_event[]); SELECT es_append('k-1', 'Shape')});
-fails('shape', '%does not exist any more%SQLSTATE VE004%', 'an aggregate in place of a handler is not called');
+fails('shape', '%no longer exists%SQLSTATE VE004%', 'an aggregate in place of a handler is not called');
 run(q{SELECT es_drop_projection('shape')});
 
 # ---- one snapshot that is older than what is done ----
