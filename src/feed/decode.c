@@ -42,10 +42,8 @@
 #include "access/htup_details.h"
 #include "catalog/partition.h"
 #include "catalog/pg_type.h"
-#include "commands/dbcommands.h"
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
-#include "miscadmin.h"
 #include "replication/logical.h"
 #include "replication/origin.h"
 #include "replication/snapbuild.h"
@@ -304,18 +302,9 @@ static const char *
 event_source(LogicalDecodingContext *ctx)
 {
 	EsFeed	   *feed = ctx->output_plugin_private;
-	MemoryContext caller;
 
 	if (feed->source == NULL)
-	{
-		char	   *database = get_database_name(MyDatabaseId);
-
-		if (database == NULL)
-			elog(ERROR, "database %u has no name", MyDatabaseId);
-		caller = MemoryContextSwitchTo(ctx->context);
-		feed->source = es_feedformat_source(database);
-		MemoryContextSwitchTo(caller);
-	}
+		feed->source = es_feedformat_source(ctx->context);
 	return feed->source;
 }
 

@@ -20,6 +20,8 @@
 #include "feed/format.h"
 
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/json.h"
@@ -107,13 +109,19 @@ is_unreserved(unsigned char c)
 		c == '-' || c == '.' || c == '_' || c == '~';
 }
 
-/* es_feedformat_source makes the CloudEvents source of a database, a relative URI. */
+/* es_feedformat_source makes the CloudEvents source of this database, a relative URI, in a memory context. */
 char *
-es_feedformat_source(const char *database)
+es_feedformat_source(MemoryContext context)
 {
+	char	   *database = get_database_name(MyDatabaseId);
+	MemoryContext caller;
 	StringInfoData source;
 
+	if (database == NULL)
+		elog(ERROR, "database %u has no name", MyDatabaseId);
+	caller = MemoryContextSwitchTo(context);
 	initStringInfo(&source);
+	MemoryContextSwitchTo(caller);
 	appendStringInfoString(&source, "/eventstore/");
 	for (const char *p = database; *p; p++)
 	{
