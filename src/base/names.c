@@ -397,3 +397,19 @@ es_names_show_text(const text *name)
 {
 	return es_names_show_bytes(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 }
+
+/*
+ * es_names_show_event gives what the context of errors says of an event; whoever made
+ * one himself may have called stream and type anything.
+ */
+char *
+es_names_show_event(const EsEvent *event)
+{
+	text	   *stream = DatumGetTextPP(event->stream);
+	text	   *type = DatumGetTextPP(event->type);
+
+	return psprintf("stream \"%s\", version %lld, type \"%s\"",
+					es_names_cut(VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream), ES_MAX_STREAM_NAME),
+					(long long) event->version,
+					es_names_cut(VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type), ES_MAX_TYPE_NAME));
+}

@@ -60,5 +60,6 @@ extern char *es_names_show(const char *name);
 extern char *es_names_cut(const char *text, int len, int most);
 extern char *es_names_show_bytes(const char *name, int len);
 extern char *es_names_show_text(const text *name);
+extern char *es_names_show_event(const EsEvent *event);
 
 #endif							/* ES_BASE_NAMES_H */

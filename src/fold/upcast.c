@@ -327,14 +327,7 @@ current_state(FunctionCallInfo fcinfo)
 static void
 describe_event(void *arg)
 {
-	const EsEvent *event = arg;
-	text	   *stream = DatumGetTextPP(event->stream);
-	text	   *type = DatumGetTextPP(event->type);
-
-	errcontext("stream \"%s\", version %lld, type \"%s\"",
-			   es_names_cut(VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream), ES_MAX_STREAM_NAME),
-			   (long long) event->version,
-			   es_names_cut(VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type), ES_MAX_TYPE_NAME));
+	errcontext("%s", es_names_show_event(arg));
 }
 
 /*

@@ -32,21 +32,12 @@ static void
 describe(void *arg)
 {
 	const EsAbout *about = arg;
-	const EsEvent *event = about->event;
-	text	   *stream;
-	text	   *type;
+	const char *name = text_to_cstring(about->projection->name);
 
-	if (event == NULL)
-	{
-		errcontext("projection \"%s\"", text_to_cstring(about->projection->name));
-		return;
-	}
-	stream = DatumGetTextPP(event->stream);
-	type = DatumGetTextPP(event->type);
-	errcontext("projection \"%s\", stream \"%.*s\", version %lld, type \"%.*s\"",
-			   text_to_cstring(about->projection->name),
-			   (int) VARSIZE_ANY_EXHDR(stream), VARDATA_ANY(stream), (long long) event->version,
-			   (int) VARSIZE_ANY_EXHDR(type), VARDATA_ANY(type));
+	if (about->event == NULL)
+		errcontext("projection \"%s\"", name);
+	else
+		errcontext("projection \"%s\", %s", name, es_names_show_event(about->event));
 }
 
 /* es_apply_begin_about has errors say so, until es_apply_end_about. */
