@@ -206,15 +206,13 @@ es_progress_delete(const EsProgress *row)
 static const text *
 describe_error(const ErrorData *error)
 {
+	const char *detail = es_error_detail(error);
 	StringInfoData buf;
 
 	initStringInfo(&buf);
 	appendStringInfoString(&buf, error->message ? error->message : "unknown error");
-	if (error->sqlerrcode != ES_ERRCODE_HANDLER_FAILED)
-		appendStringInfo(&buf, "\nDETAIL:  SQLSTATE %s%s%s", unpack_sql_state(error->sqlerrcode),
-						 error->detail ? ": " : "", error->detail ? error->detail : "");
-	else if (error->detail)
-		appendStringInfo(&buf, "\nDETAIL:  %s", error->detail);
+	if (detail)
+		appendStringInfo(&buf, "\nDETAIL:  %s", detail);
 	if (error->hint)
 		appendStringInfo(&buf, "\nHINT:  %s", error->hint);
 	if (error->context)
