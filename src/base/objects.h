@@ -38,6 +38,13 @@ typedef struct EsExtension
 
 extern EsExtension es_base_find_extension(void);
 
+/* es_base_is_installed tells whether the extension is there now. */
+static inline bool
+es_base_is_installed(void)
+{
+	return OidIsValid(es_base_find_extension().oid);
+}
+
 /*
  * A relation of schema eventstore, named where it is used:
  *

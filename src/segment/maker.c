@@ -33,7 +33,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "commands/vacuum.h"
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
@@ -296,7 +295,7 @@ try_as_worker(int64 upto)
 {
 	StartTransactionCommand();
 	making = upto;
-	if (OidIsValid(get_extension_oid("eventstore", true)))
+	if (es_base_is_installed())
 	{
 		es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 		SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
@@ -329,7 +328,7 @@ make_as_worker(int64 upto)
 		return;
 	StartTransactionCommand();
 	/* if it is gone, that is why */
-	if (OidIsValid(get_extension_oid("eventstore", true)))
+	if (es_base_is_installed())
 	{
 		warn_of_failure(making, error);
 		note_failure(making, error->message);

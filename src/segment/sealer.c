@@ -9,7 +9,6 @@
 #include "segment/sealer.h"
 
 #include "access/xact.h"
-#include "commands/extension.h"
 #include "commands/vacuum.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -102,7 +101,7 @@ become_sealer(void)
 	bool		got = false;
 
 	StartTransactionCommand();
-	if (OidIsValid(get_extension_oid("eventstore", true)))
+	if (es_base_is_installed())
 	{
 		SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_segment_table), 0, ES_SEGMENT_TAG_SEALER);
 		got = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;

@@ -34,7 +34,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
-#include "commands/extension.h"
 #include "datatype/timestamp.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -313,13 +312,6 @@ leave_roster(int code, Datum arg)
 	es_roster_leave(leaves_store);
 }
 
-/* Tells whether the extension is there; the caller is in a transaction. */
-static bool
-store_exists(void)
-{
-	return OidIsValid(get_extension_oid("eventstore", true));
-}
-
 /*
  * Writes the settled mark; true if it is at the end of the log.  If another
  * session is about to write it, that one's will do.
@@ -352,7 +344,7 @@ do_work(Work *work)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, "writing the settled mark of eventstore");
-	work->has_store = store_exists();
+	work->has_store = es_base_is_installed();
 	work->idle = work->has_store && write_mark();
 	CommitTransactionCommand();
 	pgstat_report_stat(true);
@@ -564,7 +556,7 @@ find_store(void)
 	bool		found;
 
 	StartTransactionCommand();
-	found = store_exists();
+	found = es_base_is_installed();
 	CommitTransactionCommand();
 	return found;
 }
