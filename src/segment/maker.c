@@ -58,6 +58,7 @@
 #include "utils/timestamp.h"
 
 #include "base/objects.h"
+#include "base/process.h"
 #include "base/settings.h"
 #include "log/segment.h"
 #include "segment/sealer.h"
@@ -68,7 +69,6 @@
 #define MOST_AT_ONCE			10000	/* segments */
 #define FAILED_LATELY_MS		10000
 #define LOOK_FOR_DEADLOCK_MS	1000
-#define WORKER_LOCK_TIMEOUT		"500ms" /* below the default deadlock_timeout */
 
 /*
  * When the next segment is asked for: in the middle, and again at 3/4, 7/8 ...
@@ -298,7 +298,7 @@ try_as_worker(int64 upto)
 	if (es_base_is_installed())
 	{
 		es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
-		SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
+		SetConfigOption("lock_timeout", ES_PROCESS_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
 		make_segments(upto);
 	}
 	CommitTransactionCommand();
@@ -350,10 +350,7 @@ es_maker_main(Datum main_arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid,
 											  BGWORKER_BYPASS_ALLOWCONN);
-	/* whatever the database's settings are */
-	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_SESSION);
+	es_process_set_transactions();
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, "making segments of eventstore.events");
@@ -369,17 +366,11 @@ es_maker_main(Datum main_arg)
 static bool
 start_maker(int64 upto, BackgroundWorkerHandle **handle)
 {
-	BackgroundWorker worker = {0};
+	BackgroundWorker worker;
 	MakerOrder	order = {.database = MyDatabaseId,.upto = upto,.seal = handle == NULL};
 
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	es_process_describe(&worker, "es_maker_main", "eventstore segment maker");
 	worker.bgw_notify_pid = handle ? MyProcPid : 0;
-	strlcpy(worker.bgw_library_name, "eventstore", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "es_maker_main", sizeof(worker.bgw_function_name));
-	strlcpy(worker.bgw_name, "eventstore segment maker", sizeof(worker.bgw_name));
-	strlcpy(worker.bgw_type, "eventstore segment maker", sizeof(worker.bgw_type));
 	StaticAssertStmt(sizeof(order) <= BGW_EXTRALEN, "order does not fit bgw_extra");
 	memcpy(worker.bgw_extra, &order, sizeof(order));
 	return RegisterDynamicBackgroundWorker(&worker, handle);
