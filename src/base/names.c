@@ -100,6 +100,14 @@ es_names_same(const text *a, const text *b)
 		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
 }
 
+/* es_names_begins tells whether a text begins with the bytes of another one. */
+bool
+es_names_begins(const text *name, const text *prefix)
+{
+	return VARSIZE_ANY_EXHDR(name) >= VARSIZE_ANY_EXHDR(prefix) &&
+		memcmp(VARDATA_ANY(name), VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix)) == 0;
+}
+
 /* Hashes a pointer to a text by the text. */
 static uint32
 hash_text_of(const void *key, Size keysize)

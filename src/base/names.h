@@ -40,6 +40,7 @@ extern void es_names_check_name(const text *name, const char *what, int max);
 extern void es_names_check_stream(const text *name);
 extern void es_names_check_type(const text *name);
 extern bool es_names_same(const text *a, const text *b);
+extern bool es_names_begins(const text *name, const text *prefix);
 extern HTAB *es_names_map(const char *what, int size, Size entrysize, MemoryContext context);
 extern int	es_names_category_length(const char *name, int len);
 extern int32 es_names_category_key(const char *category, int len);

@@ -34,15 +34,8 @@ es_feedfilter_passes(const EsFeedFilter *filter, const EsEvent *event)
 {
 	if (event->position <= filter->after_position)
 		return false;
-	if (filter->stream_prefix != NULL)
-	{
-		text	   *stream = DatumGetTextPP(event->stream);
-		size_t		prefix_len = strlen(filter->stream_prefix);
-
-		if (VARSIZE_ANY_EXHDR(stream) < prefix_len ||
-			memcmp(VARDATA_ANY(stream), filter->stream_prefix, prefix_len) != 0)
-			return false;
-	}
+	if (filter->stream_prefix && !es_names_begins(DatumGetTextPP(event->stream), filter->stream_prefix))
+		return false;
 	return es_names_pass(&filter->categories, &filter->types, event);
 }
 

@@ -22,7 +22,7 @@ typedef struct EsFeedFilter
 {
 	EsNames		categories;
 	EsNames		types;
-	char	   *stream_prefix;	/* NULL: all */
+	text	   *stream_prefix;	/* NULL: all */
 	int64		after_position;
 	EsPositions skip_positions;
 } EsFeedFilter;

@@ -258,7 +258,7 @@ read_value(EsFeedOptions *options, int known, const char *value)
 			read_positions(target, name, value);
 			break;
 		case OPTION_TEXT:
-			*(char **) target = pstrdup(value);
+			*(text **) target = cstring_to_text(value);
 			break;
 	}
 }

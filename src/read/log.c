@@ -72,15 +72,8 @@ PG_FUNCTION_INFO_V1(es_read_category);
 static bool
 passes(const EsLogFilter *filter, const EsEvent *event)
 {
-	if (filter->stream_prefix)
-	{
-		text	   *stream = DatumGetTextPP(event->stream);
-		int			prefix_len = VARSIZE_ANY_EXHDR(filter->stream_prefix);
-
-		if (VARSIZE_ANY_EXHDR(stream) < prefix_len ||
-			memcmp(VARDATA_ANY(stream), VARDATA_ANY(filter->stream_prefix), prefix_len) != 0)
-			return false;
-	}
+	if (filter->stream_prefix && !es_names_begins(DatumGetTextPP(event->stream), filter->stream_prefix))
+		return false;
 	return es_names_pass(&filter->categories, &filter->types, event);
 }
 
