@@ -108,13 +108,18 @@ es_names_begins(const text *name, const text *prefix)
 		memcmp(VARDATA_ANY(name), VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix)) == 0;
 }
 
+/* es_names_hash hashes the bytes of a text. */
+uint32
+es_names_hash(const text *name)
+{
+	return hash_bytes((const unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+}
+
 /* Hashes a pointer to a text by the text. */
 static uint32
 hash_text_of(const void *key, Size keysize)
 {
-	const text *name = *(const text *const *) key;
-
-	return hash_bytes((const unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	return es_names_hash(*(const text *const *) key);
 }
 
 /* Compares two pointers to texts by the texts. */

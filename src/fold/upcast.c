@@ -67,9 +67,7 @@ static const EsSignature upcaster_shape = {.result = JSONBOID,.nargs = 1,.args =
 static int
 compare_types(const EsUpcaster *upcaster, const char *type, int len)
 {
-	int			order = memcmp(upcaster->type, type, Min(upcaster->type_len, len));
-
-	return order != 0 ? order : upcaster->type_len - len;
+	return es_names_order(upcaster->type, upcaster->type_len, type, len);
 }
 
 /* Orders upcasters by type, then version. */

@@ -126,11 +126,7 @@ compare(const Change *change, const EsNode *a, const EsNode *b)
 		return DatumGetInt32(DirectFunctionCall2(numeric_cmp, PointerGetDatum(a->value.bytes),
 												 PointerGetDatum(b->value.bytes)));
 	if (a->kind == ES_NODE_STRING && b->kind == ES_NODE_STRING)
-	{
-		int			order = memcmp(a->value.bytes, b->value.bytes, Min(a->len, b->len));
-
-		return order != 0 ? order : (a->len > b->len) - (a->len < b->len);
-	}
+		return es_names_order(a->value.bytes, a->len, b->value.bytes, b->len);
 	report_target(change->op, change->target, "only numbers, or strings, can be compared");
 }
 

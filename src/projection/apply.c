@@ -77,12 +77,9 @@ compare_keyed(const void *a, const void *b)
 {
 	const EsKeyed *x = a;
 	const EsKeyed *y = b;
-	int			xlen = VARSIZE_ANY_EXHDR(x->key);
-	int			ylen = VARSIZE_ANY_EXHDR(y->key);
-	int			order = memcmp(VARDATA_ANY(x->key), VARDATA_ANY(y->key), Min(xlen, ylen));
+	int			order = es_names_order(VARDATA_ANY(x->key), VARSIZE_ANY_EXHDR(x->key),
+									   VARDATA_ANY(y->key), VARSIZE_ANY_EXHDR(y->key));
 
-	if (order == 0)
-		order = xlen - ylen;
 	if (order != 0)
 		return order;
 	return x->event->position < y->event->position ? -1 : x->event->position > y->event->position;

@@ -235,8 +235,7 @@ es_readmodel_put(EsReadModel *model, EsKeyState *state)
 static LOCKTAG
 key_tag(const EsReadModel *model, const text *key)
 {
-	uint32		hash = hash_combine(hash_bytes((const unsigned char *) VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)),
-									murmurhash32((uint32) model->projection_id));
+	uint32		hash = hash_combine(es_names_hash(key), murmurhash32((uint32) model->projection_id));
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&states_table), hash, 1);

@@ -34,7 +34,6 @@
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
-#include "stream/lock.h"
 #include "table/rows.h"
 #include "table/sequence.h"
 
@@ -129,7 +128,7 @@ hint_for(const text *name)
 {
 	if (hints == NULL)
 		hints = MemoryContextAllocZero(TopMemoryContext, sizeof(ItemPointerData) * HINTS);
-	return &hints[es_streamlock_hash(name) % HINTS];
+	return &hints[es_names_hash(name) % HINTS];
 }
 
 /*

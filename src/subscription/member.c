@@ -21,7 +21,6 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "storage/lmgr.h"
@@ -167,9 +166,9 @@ static bool
 lock_member(const EsSubscription *subscription, const text *member)
 {
 	LOCKTAG		tag;
-	uint32		hash = hash_bytes((const unsigned char *) VARDATA_ANY(member), VARSIZE_ANY_EXHDR(member));
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&members_table), (uint32) subscription->id ^ hash, 0);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&members_table),
+					   (uint32) subscription->id ^ es_names_hash(member), 0);
 	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
