@@ -8,23 +8,6 @@
  */
 #include "feed/filter.h"
 
-/* Compares two positions, for sorting and searching. */
-static int
-compare_positions(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* es_feedfilter_sort puts positions in order, as they are looked for. */
-void
-es_feedfilter_sort(EsPositions *list)
-{
-	qsort(list->positions, list->count, sizeof(int64), compare_positions);
-}
-
 /*
  * es_feedfilter_passes tells whether the consumer is to get an event.  May
  * allocate in the current memory context.
@@ -43,8 +26,5 @@ es_feedfilter_passes(const EsFeedFilter *filter, const EsEvent *event)
 bool
 es_feedfilter_skips(const EsFeedFilter *filter, const EsEvent *event)
 {
-	const EsPositions *skips = &filter->skip_positions;
-
-	return unlikely(skips->count > 0) &&
-		bsearch(&event->position, skips->positions, skips->count, sizeof(int64), compare_positions) != NULL;
+	return unlikely(filter->skip_positions.count > 0) && es_positions_have(&filter->skip_positions, event->position);
 }

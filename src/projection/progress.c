@@ -255,26 +255,25 @@ es_progress_move(EsProgress *row, int64 position)
 /* ---- what is skipped ---- */
 
 /* es_progress_read_skips reads which events between two positions a projection leaves out, in order. */
-int
-es_progress_read_skips(int64 id, int64 after, int64 upto, int64 **positions)
+EsPositions
+es_progress_read_skips(int64 id, int64 after, int64 upto)
 {
 	EsRows		look = {.shape = &skips,.mode = AccessShareLock};
-	int			count = 0;
 	int			room = 8;
+	EsPositions list = {.positions = palloc(sizeof(int64) * room)};
 
-	*positions = palloc(sizeof(int64) * room);
 	look.fresh = true;
 	es_rows_equal(&look, Int64GetDatum(id));
 	es_rows_between(&look, after, upto);
 	es_rows_begin(&look);
 	while (es_rows_next(&look))
 	{
-		if (count == room)
-			*positions = repalloc(*positions, sizeof(int64) * (room *= 2));
-		(*positions)[count++] = DatumGetInt64(look.values[Anum_skips_position - 1]);
+		if (list.count == room)
+			list.positions = repalloc(list.positions, sizeof(int64) * (room *= 2));
+		list.positions[list.count++] = DatumGetInt64(look.values[Anum_skips_position - 1]);
 	}
 	es_rows_end(&look);
-	return count;
+	return list;
 }
 
 /* es_progress_add_skip notes that the current user leaves the event out at which a generation has failed. */

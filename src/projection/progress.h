@@ -10,6 +10,8 @@
 #include "datatype/timestamp.h"
 #include "utils/snapshot.h"
 
+#include "base/positions.h"
+
 /* A row of eventstore.projection_progress. */
 typedef struct EsProgress
 {
@@ -37,7 +39,7 @@ extern void es_progress_fail(EsProgress *row, int64 position, const ErrorData *e
 extern void es_progress_move(EsProgress *row, int64 position);
 extern void es_progress_forgive(EsProgress *row);
 
-extern int	es_progress_read_skips(int64 id, int64 after, int64 upto, int64 **positions);
+extern EsPositions es_progress_read_skips(int64 id, int64 after, int64 upto);
 extern void es_progress_add_skip(const EsProgress *row);
 extern void es_progress_forget(int64 id);
 
