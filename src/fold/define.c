@@ -113,8 +113,7 @@ insert_reducer(const text *name, const Jsonb *initial, Oid state_type, const cha
 	bool		isnull[Natts_reducers] = {false};
 
 	values[Anum_reducers_reducer - 1] = PointerGetDatum(name);
-	values[Anum_reducers_initial - 1] = JsonbPGetDatum(initial);
-	isnull[Anum_reducers_initial - 1] = initial == NULL;
+	es_columns_put(values, isnull, Anum_reducers_initial, initial);
 	values[Anum_reducers_state_type - 1] =
 		CStringGetTextDatum(format_type_be_qualified(state_type));
 	values[Anum_reducers_on_unknown - 1] = CStringGetTextDatum(on_unknown);
@@ -309,10 +308,8 @@ put_handler(const text *reducer, const text *type, const char *signature, const 
 
 	values[Anum_handlers_reducer - 1] = PointerGetDatum(reducer);
 	values[Anum_handlers_event_type - 1] = PointerGetDatum(type);
-	values[Anum_handlers_handler - 1] = signature ? CStringGetTextDatum(signature) : (Datum) 0;
-	isnull[Anum_handlers_handler - 1] = signature == NULL;
-	values[Anum_handlers_ops - 1] = JsonbPGetDatum(ops);
-	isnull[Anum_handlers_ops - 1] = ops == NULL;
+	es_columns_put_string(values, isnull, Anum_handlers_handler, signature);
+	es_columns_put(values, isnull, Anum_handlers_ops, ops);
 	es_rows_put(&es_reducer_handlers_shape, values, isnull);
 }
 

@@ -165,8 +165,7 @@ load_reducer(const text *name)
 	{
 		reducer = palloc0(sizeof(EsReducer));
 		reducer->name = text_to_cstring(name);
-		if (!rows.isnull[Anum_reducers_initial - 1])
-			reducer->initial = DatumGetJsonbPCopy(rows.values[Anum_reducers_initial - 1]);
+		reducer->initial = es_columns_jsonb(rows.values, rows.isnull, Anum_reducers_initial);
 		reducer->unknown_is_error = strcmp(es_reducer_column(&rows, Anum_reducers_on_unknown), "error") == 0;
 		set_state_type(reducer, es_reducer_resolve_type(reducer->name,
 														es_reducer_column(&rows, Anum_reducers_state_type)));

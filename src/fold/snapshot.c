@@ -109,11 +109,8 @@ take_row(EsSnapshot *snapshot, const EsRows *row)
 	snapshot->version = version_of(row);
 	snapshot->position = DatumGetInt64(row->values[Anum_snapshots_position - 1]);
 	snapshot->recorded_at = DatumGetTimestampTz(row->values[Anum_snapshots_recorded_at - 1]);
-	memset(&snapshot->state, 0, sizeof(EsStoredState));
-	if (!row->isnull[Anum_snapshots_state - 1])
-		snapshot->state.json = DatumGetJsonbPCopy(row->values[Anum_snapshots_state - 1]);
-	if (!row->isnull[Anum_snapshots_state_text - 1])
-		snapshot->state.text = DatumGetTextPCopy(row->values[Anum_snapshots_state_text - 1]);
+	snapshot->state.json = es_columns_jsonb(row->values, row->isnull, Anum_snapshots_state);
+	snapshot->state.text = es_columns_text(row->values, row->isnull, Anum_snapshots_state_text);
 	snapshot->state.isnull = snapshot->state.json == NULL && snapshot->state.text == NULL;
 }
 
@@ -208,10 +205,8 @@ fill_slot(EsTable *table, const EsReducer *reducer, const EsSnapshot *snapshot)
 	values[Anum_snapshots_kept - 1] = BoolGetDatum(false);
 	values[Anum_snapshots_reducer - 1] = CStringGetTextDatum(reducer->name);
 	values[Anum_snapshots_fingerprint - 1] = PointerGetDatum(fingerprint);
-	values[Anum_snapshots_state - 1] = JsonbPGetDatum(snapshot->state.json);
-	isnull[Anum_snapshots_state - 1] = snapshot->state.json == NULL;
-	values[Anum_snapshots_state_text - 1] = PointerGetDatum(snapshot->state.text);
-	isnull[Anum_snapshots_state_text - 1] = snapshot->state.text == NULL;
+	es_columns_put(values, isnull, Anum_snapshots_state, snapshot->state.json);
+	es_columns_put(values, isnull, Anum_snapshots_state_text, snapshot->state.text);
 	ExecStoreVirtualTuple(slot);
 }
 

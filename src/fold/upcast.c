@@ -85,13 +85,9 @@ compare_upcasters(const void *a, const void *b)
 static void
 take_row(EsUpcaster *upcaster, const EsRows *row)
 {
-	if (!row->isnull[Anum_upcasters_ops - 1])
-	{
-		Jsonb	   *document = DatumGetJsonbPCopy(row->values[Anum_upcasters_ops - 1]);
-
-		upcaster->ops = es_opcompile_document(document);
-		upcaster->source = document;
-	}
+	upcaster->source = es_columns_jsonb(row->values, row->isnull, Anum_upcasters_ops);
+	if (upcaster->source != NULL)
+		upcaster->ops = es_opcompile_document(upcaster->source);
 	upcaster->type = TextDatumGetCString(row->values[Anum_upcasters_type - 1]);
 	upcaster->type_len = strlen(upcaster->type);
 	upcaster->from_version = DatumGetInt32(row->values[Anum_upcasters_from_version - 1]);
@@ -369,10 +365,8 @@ put_upcaster(Relation table, Datum type, int from_version, const char *handler, 
 
 	values[Anum_upcasters_type - 1] = type;
 	values[Anum_upcasters_from_version - 1] = Int32GetDatum(from_version);
-	values[Anum_upcasters_handler - 1] = handler ? CStringGetTextDatum(handler) : (Datum) 0;
-	isnull[Anum_upcasters_handler - 1] = handler == NULL;
-	values[Anum_upcasters_ops - 1] = JsonbPGetDatum(ops);
-	isnull[Anum_upcasters_ops - 1] = ops == NULL;
+	es_columns_put_string(values, isnull, Anum_upcasters_handler, handler);
+	es_columns_put(values, isnull, Anum_upcasters_ops, ops);
 	es_rows_put(&upcasters_shape, values, isnull);
 	CacheInvalidateRelcacheByRelid(RelationGetRelid(table));
 	CommandCounterIncrement();

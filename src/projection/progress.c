@@ -78,13 +78,12 @@ take_row(EsProgress *row, const Datum *v, const bool *n)
 	row->position = DatumGetInt64(v[Anum_progress_position - 1]);
 	row->error_position = n[Anum_progress_error_position - 1] ? 0 :
 		DatumGetInt64(v[Anum_progress_error_position - 1]);
-	row->retry_at = n[Anum_progress_retry_at - 1] ? DT_NOBEGIN :
-		DatumGetTimestampTz(v[Anum_progress_retry_at - 1]);
+	row->retry_at = es_columns_time(v, n, Anum_progress_retry_at);
 	row->attempts = DatumGetInt32(v[Anum_progress_attempts - 1]);
 	row->live = DatumGetBool(v[Anum_progress_live - 1]);
 	row->litter = DatumGetBool(v[Anum_progress_litter - 1]);
-	row->error = n[Anum_progress_error - 1] ? NULL : DatumGetTextPCopy(v[Anum_progress_error - 1]);
-	row->layout = n[Anum_progress_layout - 1] ? NULL : DatumGetTextPCopy(v[Anum_progress_layout - 1]);
+	row->error = es_columns_text(v, n, Anum_progress_error);
+	row->layout = es_columns_text(v, n, Anum_progress_layout);
 }
 
 /* es_progress_read_all reads the rows of all projections. */
@@ -154,15 +153,12 @@ make_row(const EsProgress *row, Datum *v, bool *n)
 	v[Anum_progress_position - 1] = Int64GetDatum(row->position);
 	v[Anum_progress_error_position - 1] = Int64GetDatum(row->error_position);
 	n[Anum_progress_error_position - 1] = row->error_position == 0;
-	v[Anum_progress_retry_at - 1] = TimestampTzGetDatum(row->retry_at);
-	n[Anum_progress_retry_at - 1] = row->retry_at == DT_NOBEGIN;
+	es_columns_put_time(v, n, Anum_progress_retry_at, row->retry_at);
 	v[Anum_progress_attempts - 1] = Int32GetDatum(row->attempts);
 	v[Anum_progress_live - 1] = BoolGetDatum(row->live);
 	v[Anum_progress_litter - 1] = BoolGetDatum(row->litter);
-	v[Anum_progress_error - 1] = PointerGetDatum(row->error);
-	n[Anum_progress_error - 1] = row->error == NULL;
-	v[Anum_progress_layout - 1] = PointerGetDatum(row->layout);
-	n[Anum_progress_layout - 1] = row->layout == NULL;
+	es_columns_put(v, n, Anum_progress_error, row->error);
+	es_columns_put(v, n, Anum_progress_layout, row->layout);
 }
 
 /*
@@ -287,8 +283,7 @@ es_progress_add_skip(const EsProgress *row)
 	v[Anum_skips_position - 1] = Int64GetDatum(row->error_position);
 	v[Anum_skips_skipped_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	v[Anum_skips_skipped_by - 1] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
-	v[Anum_skips_error - 1] = PointerGetDatum(row->error);
-	n[Anum_skips_error - 1] = row->error == NULL;
+	es_columns_put(v, n, Anum_skips_error, row->error);
 	es_rows_insert(&skips, v, n);
 }
 

@@ -137,42 +137,26 @@ es_projection_init(void)
 	RegisterSubXactCallback(at_subxact_end, NULL);
 }
 
-/* Takes a column of text, in the current memory context; NULL for none. */
-static const text *
-take_text(Datum value, bool isnull)
-{
-	return isnull ? NULL : DatumGetTextPCopy(value);
-}
-
-/* Takes a column of text as a C string. */
-static const char *
-take_string(Datum value, bool isnull)
-{
-	return isnull ? NULL : TextDatumGetCString(value);
-}
-
 /* Fills in a definition from its row, in the current memory context. */
 static void
 take_definition(EsProjection *projection, const Datum *v, const bool *n)
 {
-#define COLUMN(name)	v[Anum_projections_##name - 1], n[Anum_projections_##name - 1]
 	memset(projection, 0, sizeof(*projection));
 	projection->id = DatumGetInt64(v[Anum_projections_id - 1]);
-	projection->name = take_text(COLUMN(name));
-	projection->is_inline = strcmp(take_string(COLUMN(mode)), "inline") == 0;
-	projection->reducer = take_text(COLUMN(reducer));
-	projection->key = take_text(COLUMN(key));
-	projection->handler = take_string(COLUMN(handler));
-	projection->reset = take_string(COLUMN(reset));
-	projection->categories = es_names_of_column(COLUMN(categories));
-	projection->types = es_names_of_column(COLUMN(types));
-	projection->creator = take_string(COLUMN(creator));
+	projection->name = es_columns_text(v, n, Anum_projections_name);
+	projection->is_inline = strcmp(es_columns_string(v, n, Anum_projections_mode), "inline") == 0;
+	projection->reducer = es_columns_text(v, n, Anum_projections_reducer);
+	projection->key = es_columns_text(v, n, Anum_projections_key);
+	projection->handler = es_columns_string(v, n, Anum_projections_handler);
+	projection->reset = es_columns_string(v, n, Anum_projections_reset);
+	projection->categories = es_names_of_column(v[Anum_projections_categories - 1], n[Anum_projections_categories - 1]);
+	projection->types = es_names_of_column(v[Anum_projections_types - 1], n[Anum_projections_types - 1]);
+	projection->creator = es_columns_string(v, n, Anum_projections_creator);
 	if (projection->key)
 		projection->value = es_value_compile_key(projection->key);
 	projection->generation = palloc0(sizeof(int64));
 	projection->layout = palloc0(sizeof(text *));
 	projection->pace = palloc0(sizeof(int));
-#undef COLUMN
 }
 
 /* Orders projections by id. */
@@ -502,29 +486,6 @@ es_projection_open_for_change(const char *command)
 	es_base_lock(&projections_table, ShareRowExclusiveLock);
 }
 
-/* Sets a column of text; NULL for none. */
-static void
-put_text(Datum *value, bool *isnull, const text *content)
-{
-	*value = PointerGetDatum(content);
-	*isnull = content == NULL;
-}
-
-/* Sets a column of text from a C string. */
-static void
-put_string(Datum *value, bool *isnull, const char *content)
-{
-	put_text(value, isnull, content ? cstring_to_text(content) : NULL);
-}
-
-/* Sets a column of names. */
-static void
-put_names(Datum *value, bool *isnull, const EsNames *names)
-{
-	*isnull = !names->set;
-	*value = PointerGetDatum(es_names_array(names));
-}
-
 /* es_projection_insert adds a projection, which gets its id, within a change of them. */
 void
 es_projection_insert(EsProjection *projection)
@@ -532,20 +493,18 @@ es_projection_insert(EsProjection *projection)
 	Datum		v[Natts_projections];
 	bool		n[Natts_projections] = {false};
 
-#define COLUMN(name)	&v[Anum_projections_##name - 1], &n[Anum_projections_##name - 1]
 	projection->id = es_sequence_take(&projection_id_seq, 1);
 	v[Anum_projections_id - 1] = Int64GetDatum(projection->id);
 	v[Anum_projections_created_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	put_text(COLUMN(name), projection->name);
-	put_string(COLUMN(mode), projection->is_inline ? "inline" : "async");
-	put_text(COLUMN(reducer), projection->reducer);
-	put_text(COLUMN(key), projection->key);
-	put_string(COLUMN(handler), projection->handler);
-	put_string(COLUMN(reset), projection->reset);
-	put_names(COLUMN(categories), &projection->categories);
-	put_names(COLUMN(types), &projection->types);
-	put_string(COLUMN(creator), projection->creator);
-#undef COLUMN
+	es_columns_put(v, n, Anum_projections_name, projection->name);
+	es_columns_put_string(v, n, Anum_projections_mode, projection->is_inline ? "inline" : "async");
+	es_columns_put(v, n, Anum_projections_reducer, projection->reducer);
+	es_columns_put(v, n, Anum_projections_key, projection->key);
+	es_columns_put_string(v, n, Anum_projections_handler, projection->handler);
+	es_columns_put_string(v, n, Anum_projections_reset, projection->reset);
+	es_columns_put_names(v, n, Anum_projections_categories, &projection->categories);
+	es_columns_put_names(v, n, Anum_projections_types, &projection->types);
+	es_columns_put_string(v, n, Anum_projections_creator, projection->creator);
 	es_rows_insert(&projections, v, n);
 }
 

@@ -115,10 +115,8 @@ take_row(TupleTableSlot *slot, EsKeyState *state)
 	slot_getsomeattrs(slot, Natts_states);
 	state->version = DatumGetInt64(v[Anum_states_version - 1]);
 	state->position = DatumGetInt64(v[Anum_states_position - 1]);
-	state->state = slot->tts_isnull[Anum_states_state - 1] ? NULL :
-		DatumGetJsonbPCopy(v[Anum_states_state - 1]);
-	state->state_text = slot->tts_isnull[Anum_states_state_text - 1] ? NULL :
-		DatumGetTextPCopy(v[Anum_states_state_text - 1]);
+	state->state = es_columns_jsonb(v, slot->tts_isnull, Anum_states_state);
+	state->state_text = es_columns_text(v, slot->tts_isnull, Anum_states_state_text);
 	state->tid = slot->tts_tid;
 }
 
@@ -190,10 +188,8 @@ fill_slot(EsReadModel *model, int n, const EsKeyState *state)
 	v[Anum_states_version - 1] = Int64GetDatum(state->version);
 	v[Anum_states_position - 1] = Int64GetDatum(state->position);
 	v[Anum_states_key - 1] = PointerGetDatum(state->key);
-	v[Anum_states_state - 1] = PointerGetDatum(state->state);
-	isnull[Anum_states_state - 1] = state->state == NULL;
-	v[Anum_states_state_text - 1] = PointerGetDatum(state->state_text);
-	isnull[Anum_states_state_text - 1] = state->state_text == NULL;
+	es_columns_put(v, isnull, Anum_states_state, state->state);
+	es_columns_put(v, isnull, Anum_states_state_text, state->state_text);
 	ExecStoreVirtualTuple(slot);
 }
 

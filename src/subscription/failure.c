@@ -50,9 +50,8 @@ take_failure(EsFailure *failure, const Datum *v, const bool *n)
 	failure->position = DatumGetInt64(v[Anum_failures_position - 1]);
 	failure->attempts = DatumGetInt32(v[Anum_failures_attempts - 1]);
 	failure->delivered = DatumGetBool(v[Anum_failures_delivered - 1]);
-	failure->parked_at = n[Anum_failures_parked_at - 1] ? DT_NOBEGIN :
-		DatumGetTimestampTz(v[Anum_failures_parked_at - 1]);
-	failure->reason = n[Anum_failures_reason - 1] ? NULL : DatumGetTextPCopy(v[Anum_failures_reason - 1]);
+	failure->parked_at = es_columns_time(v, n, Anum_failures_parked_at);
+	failure->reason = es_columns_text(v, n, Anum_failures_reason);
 }
 
 /*
@@ -109,13 +108,11 @@ make_row(const EsPartition *row, const EsFailure *failure, Datum *v, bool *n)
 	memset(n, false, sizeof(bool) * Natts_failures);
 	v[Anum_failures_id - 1] = Int64GetDatum(row->subscription_id);
 	v[Anum_failures_position - 1] = Int64GetDatum(failure->position);
-	v[Anum_failures_parked_at - 1] = TimestampTzGetDatum(failure->parked_at);
-	n[Anum_failures_parked_at - 1] = failure->parked_at == DT_NOBEGIN;
+	es_columns_put_time(v, n, Anum_failures_parked_at, failure->parked_at);
 	v[Anum_failures_partition - 1] = Int32GetDatum(row->partition);
 	v[Anum_failures_attempts - 1] = Int32GetDatum(failure->attempts);
 	v[Anum_failures_delivered - 1] = BoolGetDatum(failure->delivered);
-	v[Anum_failures_reason - 1] = PointerGetDatum(failure->reason);
-	n[Anum_failures_reason - 1] = failure->reason == NULL;
+	es_columns_put(v, n, Anum_failures_reason, failure->reason);
 }
 
 /* es_failure_put adds a failure that its partition does not have yet. */

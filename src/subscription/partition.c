@@ -66,13 +66,6 @@ es_partition_lock_all(const EsSubscription *subscription)
 		(void) es_partition_lock(subscription->id, i, true);
 }
 
-/* A time in a row, NULL for none. */
-static TimestampTz
-time_column(Datum value, bool isnull)
-{
-	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
-}
-
 /* Takes a row, in the current memory context. */
 static void
 take_partition(EsPartition *row, const Datum *v, const bool *n)
@@ -87,9 +80,9 @@ take_partition(EsPartition *row, const Datum *v, const bool *n)
 	row->lapses = DatumGetInt32(v[Anum_partitions_lapses - 1]);
 	row->pending = DatumGetInt32(v[Anum_partitions_pending - 1]);
 	row->parked = DatumGetInt32(v[Anum_partitions_parked - 1]);
-	row->retry_at = time_column(v[Anum_partitions_retry_at - 1], n[Anum_partitions_retry_at - 1]);
-	row->lease_until = time_column(v[Anum_partitions_lease_until - 1], n[Anum_partitions_lease_until - 1]);
-	row->member = n[Anum_partitions_member - 1] ? NULL : DatumGetTextPCopy(v[Anum_partitions_member - 1]);
+	row->retry_at = es_columns_time(v, n, Anum_partitions_retry_at);
+	row->lease_until = es_columns_time(v, n, Anum_partitions_lease_until);
+	row->member = es_columns_text(v, n, Anum_partitions_member);
 }
 
 /* Reads the rows of a subscription, or of one partition (-1: all), at most so many, and tells how many there are. */
@@ -151,12 +144,9 @@ make_row(const EsPartition *row, Datum *v, bool *n)
 	v[Anum_partitions_lapses - 1] = Int32GetDatum(row->lapses);
 	v[Anum_partitions_pending - 1] = Int32GetDatum(row->pending);
 	v[Anum_partitions_parked - 1] = Int32GetDatum(row->parked);
-	v[Anum_partitions_retry_at - 1] = TimestampTzGetDatum(row->retry_at);
-	n[Anum_partitions_retry_at - 1] = row->retry_at == DT_NOBEGIN;
-	v[Anum_partitions_lease_until - 1] = TimestampTzGetDatum(row->lease_until);
-	n[Anum_partitions_lease_until - 1] = row->lease_until == DT_NOBEGIN;
-	v[Anum_partitions_member - 1] = PointerGetDatum(row->member);
-	n[Anum_partitions_member - 1] = row->member == NULL;
+	es_columns_put_time(v, n, Anum_partitions_retry_at, row->retry_at);
+	es_columns_put_time(v, n, Anum_partitions_lease_until, row->lease_until);
+	es_columns_put(v, n, Anum_partitions_member, row->member);
 }
 
 /* es_partition_write writes a row that was read under the partition's lock. */

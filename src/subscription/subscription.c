@@ -303,10 +303,8 @@ es_subscription_insert(EsSubscription *subscription, const text *name)
 	isnull[Anum_subscriptions_max_attempts - 1] = subscription->max_attempts == 0;
 	values[Anum_subscriptions_created_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[Anum_subscriptions_name - 1] = PointerGetDatum(name);
-	values[Anum_subscriptions_categories - 1] = PointerGetDatum(es_names_array(&subscription->categories));
-	isnull[Anum_subscriptions_categories - 1] = !subscription->categories.set;
-	values[Anum_subscriptions_types - 1] = PointerGetDatum(es_names_array(&subscription->types));
-	isnull[Anum_subscriptions_types - 1] = !subscription->types.set;
+	es_columns_put_names(values, isnull, Anum_subscriptions_categories, &subscription->categories);
+	es_columns_put_names(values, isnull, Anum_subscriptions_types, &subscription->types);
 	es_rows_insert(&subscription_shape, values, isnull);
 }
 
