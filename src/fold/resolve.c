@@ -92,17 +92,15 @@ current_cache(void)
 	return cache;
 }
 
-/* Makes a handler of the function that a signature names, which may be gone. */
+/* Finds the function that a handler is, which may be gone. */
 static void
-take_function(EsHandler *handler, const char *signature, Oid state_type)
+find_function(EsHandler *handler, Oid state_type)
 {
-	handler->kind = ES_HANDLER_FUNCTION;
-	handler->function.signature = signature;
 	for (int i = 0; i < 2 && !OidIsValid(handler->function.oid); i++)
 	{
 		handler->takes_event = i == 0;
 		handler->function.shape = es_reducer_signature(state_type, handler->takes_event);
-		handler->function.oid = es_handler_resolve(signature, &handler->function.shape);
+		handler->function.oid = es_handler_resolve(handler->function.signature, &handler->function.shape);
 	}
 }
 
@@ -124,32 +122,34 @@ take_ops(EsHandler *handler, const Jsonb *document)
 	handler->source = document;
 }
 
+/* Makes a handler of its row; a function is yet to be found. */
+static void
+take_handler(void *element, const EsRows *rows)
+{
+	EsHandler  *handler = element;
+
+	handler->type = es_reducer_column(rows, Anum_handlers_event_type);
+	handler->type_len = strlen(handler->type);
+	if (!rows->isnull[Anum_handlers_ops - 1])
+		take_ops(handler, DatumGetJsonbPCopy(rows->values[Anum_handlers_ops - 1]));
+	else
+	{
+		handler->kind = ES_HANDLER_FUNCTION;
+		handler->function.signature = es_reducer_column(rows, Anum_handlers_handler);
+	}
+}
+
 /* Reads the handlers of a reducer into the current memory context. */
 static void
 load_handlers(EsReducer *reducer, const text *name)
 {
 	EsRows		rows;
-	int			space = 8;
 
-	reducer->handlers = palloc0(space * sizeof(EsHandler));
 	es_reducer_begin_rows(&rows, &es_reducer_handlers_shape, name);
-	while (es_rows_next(&rows))
-	{
-		EsHandler  *handler;
-
-		CHECK_FOR_INTERRUPTS();
-		if (reducer->nhandlers == space)
-			reducer->handlers = repalloc(reducer->handlers, (space *= 2) * sizeof(EsHandler));
-		handler = &reducer->handlers[reducer->nhandlers++];
-		memset(handler, 0, sizeof(EsHandler));
-		handler->type = es_reducer_column(&rows, Anum_handlers_event_type);
-		handler->type_len = strlen(handler->type);
-		if (rows.isnull[Anum_handlers_ops - 1])
-			take_function(handler, es_reducer_column(&rows, Anum_handlers_handler), reducer->state_type);
-		else
-			take_ops(handler, DatumGetJsonbPCopy(rows.values[Anum_handlers_ops - 1]));
-	}
-	es_rows_end(&rows);
+	reducer->handlers = es_rows_all(&rows, sizeof(EsHandler), take_handler, &reducer->nhandlers);
+	for (int i = 0; i < reducer->nhandlers; i++)
+		if (reducer->handlers[i].kind == ES_HANDLER_FUNCTION)
+			find_function(&reducer->handlers[i], reducer->state_type);
 	es_reducer_sort_handlers(reducer);
 }
 

@@ -83,8 +83,10 @@ compare_upcasters(const void *a, const void *b)
 
 /* Makes an upcaster of its row. */
 static void
-take_row(EsUpcaster *upcaster, const EsRows *row)
+take_row(void *element, const EsRows *row)
 {
+	EsUpcaster *upcaster = element;
+
 	upcaster->source = es_columns_jsonb(row->values, row->isnull, Anum_upcasters_ops);
 	if (upcaster->source != NULL)
 		upcaster->ops = es_opcompile_document(upcaster->source);
@@ -104,22 +106,10 @@ load_upcasters(void)
 {
 	EsUpcasters *upcasters = palloc0(sizeof(EsUpcasters));
 	EsRows		rows = {.shape = &upcasters_shape,.mode = AccessShareLock};
-	int			space = 0;
 
 	es_rows_begin(&rows);
 	es_handler_watch(RelationGetRelid(rows.rel));
-	while (es_rows_next(&rows))
-	{
-		if (upcasters->count == space)
-		{
-			space = Max(2 * space, 8);
-			upcasters->items = upcasters->items ?
-				repalloc(upcasters->items, space * sizeof(EsUpcaster)) : palloc(space * sizeof(EsUpcaster));
-		}
-		memset(&upcasters->items[upcasters->count], 0, sizeof(EsUpcaster));
-		take_row(&upcasters->items[upcasters->count++], &rows);
-	}
-	es_rows_end(&rows);
+	upcasters->items = es_rows_all(&rows, sizeof(EsUpcaster), take_row, &upcasters->count);
 	if (upcasters->count > 1)
 		qsort(upcasters->items, upcasters->count, sizeof(EsUpcaster), compare_upcasters);
 	return upcasters;

@@ -71,8 +71,12 @@ static const EsShape skips = ES_SHAPE(&skips_table, &skips_by_key, skip_columns)
 
 /* Takes a row, in the current memory context. */
 static void
-take_row(EsProgress *row, const Datum *v, const bool *n)
+take_row(void *element, const EsRows *rows)
 {
+	EsProgress *row = element;
+	const Datum *v = rows->values;
+	const bool *n = rows->isnull;
+
 	row->projection_id = DatumGetInt64(v[Anum_progress_id - 1]);
 	row->generation = DatumGetInt64(v[Anum_progress_generation - 1]);
 	row->position = DatumGetInt64(v[Anum_progress_position - 1]);
@@ -91,19 +95,11 @@ int
 es_progress_read_all(EsProgress **rows)
 {
 	EsRows		look = {.shape = &progress,.mode = AccessShareLock};
-	int			count = 0;
-	int			room = 8;
+	int			count;
 
-	*rows = palloc(sizeof(EsProgress) * room);
 	look.fresh = true;
 	es_rows_begin(&look);
-	while (es_rows_next(&look))
-	{
-		if (count == room)
-			*rows = repalloc(*rows, sizeof(EsProgress) * (room *= 2));
-		take_row(&(*rows)[count++], look.values, look.isnull);
-	}
-	es_rows_end(&look);
+	*rows = es_rows_all(&look, sizeof(EsProgress), take_row, &count);
 	return count;
 }
 
@@ -118,7 +114,7 @@ es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row)
 	es_rows_begin(&look);
 	while (!found && es_rows_next(&look))
 	{
-		take_row(row, look.values, look.isnull);
+		take_row(row, &look);
 		found = row->live == live;
 	}
 	es_rows_end(&look);
@@ -250,25 +246,25 @@ es_progress_move(EsProgress *row, int64 position)
 
 /* ---- what is skipped ---- */
 
+/* Takes the position of a skip. */
+static void
+take_position(void *element, const EsRows *rows)
+{
+	*(int64 *) element = DatumGetInt64(rows->values[Anum_skips_position - 1]);
+}
+
 /* es_progress_read_skips reads which events between two positions a projection leaves out, in order. */
 EsPositions
 es_progress_read_skips(int64 id, int64 after, int64 upto)
 {
 	EsRows		look = {.shape = &skips,.mode = AccessShareLock};
-	int			room = 8;
-	EsPositions list = {.positions = palloc(sizeof(int64) * room)};
+	EsPositions list;
 
 	look.fresh = true;
 	es_rows_equal(&look, Int64GetDatum(id));
 	es_rows_between(&look, after, upto);
 	es_rows_begin(&look);
-	while (es_rows_next(&look))
-	{
-		if (list.count == room)
-			list.positions = repalloc(list.positions, sizeof(int64) * (room *= 2));
-		list.positions[list.count++] = DatumGetInt64(look.values[Anum_skips_position - 1]);
-	}
-	es_rows_end(&look);
+	list.positions = es_rows_all(&look, sizeof(int64), take_position, &list.count);
 	return list;
 }
 

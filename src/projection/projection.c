@@ -139,9 +139,12 @@ es_projection_init(void)
 
 /* Fills in a definition from its row, in the current memory context. */
 static void
-take_definition(EsProjection *projection, const Datum *v, const bool *n)
+take_definition(void *element, const EsRows *rows)
 {
-	memset(projection, 0, sizeof(*projection));
+	EsProjection *projection = element;
+	const Datum *v = rows->values;
+	const bool *n = rows->isnull;
+
 	projection->id = DatumGetInt64(v[Anum_projections_id - 1]);
 	projection->name = es_columns_text(v, n, Anum_projections_name);
 	projection->is_inline = strcmp(es_columns_string(v, n, Anum_projections_mode), "inline") == 0;
@@ -174,20 +177,12 @@ static void
 read_definitions(EsProjectionSet *set)
 {
 	EsRows		rows = {.shape = &projections,.mode = AccessShareLock};
-	int			room = 8;
 
 	es_rows_begin(&rows);
 	known_relation = RelationGetRelid(rows.rel);
-	set->projections = palloc(sizeof(EsProjection) * room);
-	while (es_rows_next(&rows))
-	{
-		if (set->count == room)
-			set->projections = repalloc(set->projections, sizeof(EsProjection) * (room *= 2));
-		take_definition(&set->projections[set->count], rows.values, rows.isnull);
-		set->any_inline = set->any_inline || set->projections[set->count].is_inline;
-		set->count++;
-	}
-	es_rows_end(&rows);
+	set->projections = es_rows_all(&rows, sizeof(EsProjection), take_definition, &set->count);
+	for (int i = 0; i < set->count; i++)
+		set->any_inline = set->any_inline || set->projections[i].is_inline;
 	qsort(set->projections, set->count, sizeof(EsProjection), compare_projections);
 }
 

@@ -45,8 +45,12 @@ static const EsShape failure_shape = ES_SHAPE(&failures_table, &failures_by_key,
 
 /* Takes a row, in the current memory context. */
 static void
-take_failure(EsFailure *failure, const Datum *v, const bool *n)
+take_failure(void *element, const EsRows *rows)
 {
+	EsFailure  *failure = element;
+	const Datum *v = rows->values;
+	const bool *n = rows->isnull;
+
 	failure->position = DatumGetInt64(v[Anum_failures_position - 1]);
 	failure->attempts = DatumGetInt32(v[Anum_failures_attempts - 1]);
 	failure->delivered = DatumGetBool(v[Anum_failures_delivered - 1]);
@@ -62,22 +66,14 @@ int
 es_failure_read(const EsPartition *row, int64 after, EsFailure **failures)
 {
 	EsRows		rows = {.shape = &failure_shape,.mode = AccessShareLock};
-	int			count = 0;
-	int			room = 8;
+	int			count;
 
-	*failures = palloc(sizeof(EsFailure) * room);
 	rows.fresh = true;
 	es_rows_equal(&rows, Int64GetDatum(row->subscription_id));
 	es_rows_equal(&rows, Int32GetDatum(row->partition));
 	es_rows_between(&rows, after, PG_INT64_MAX);
 	es_rows_begin(&rows);
-	while (es_rows_next(&rows))
-	{
-		if (count == room)
-			*failures = repalloc(*failures, sizeof(EsFailure) * (room *= 2));
-		take_failure(&(*failures)[count++], rows.values, rows.isnull);
-	}
-	es_rows_end(&rows);
+	*failures = es_rows_all(&rows, sizeof(EsFailure), take_failure, &count);
 	return count;
 }
 

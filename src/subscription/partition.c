@@ -68,8 +68,12 @@ es_partition_lock_all(const EsSubscription *subscription)
 
 /* Takes a row, in the current memory context. */
 static void
-take_partition(EsPartition *row, const Datum *v, const bool *n)
+take_partition(void *element, const EsRows *rows)
 {
+	EsPartition *row = element;
+	const Datum *v = rows->values;
+	const bool *n = rows->isnull;
+
 	row->subscription_id = DatumGetInt64(v[Anum_partitions_id - 1]);
 	row->position = DatumGetInt64(v[Anum_partitions_position - 1]);
 	row->delivered_upto = DatumGetInt64(v[Anum_partitions_delivered_upto - 1]);
@@ -85,22 +89,18 @@ take_partition(EsPartition *row, const Datum *v, const bool *n)
 	row->member = es_columns_text(v, n, Anum_partitions_member);
 }
 
-/* Reads the rows of a subscription, or of one partition (-1: all), at most so many, and tells how many there are. */
-static int
-read_rows(int64 id, int partition, EsPartition *rows, int most)
+/* Reads the rows of a subscription, or of one partition (-1: all), and tells how many there are. */
+static EsPartition *
+read_rows(int64 id, int partition, int *count)
 {
 	EsRows		look = {.shape = &partition_shape,.mode = AccessShareLock};
-	int			count = 0;
 
 	look.fresh = true;
 	es_rows_equal(&look, Int64GetDatum(id));
 	if (partition >= 0)
 		es_rows_equal(&look, Int32GetDatum(partition));
 	es_rows_begin(&look);
-	while (count < most && es_rows_next(&look))
-		take_partition(&rows[count++], look.values, look.isnull);
-	es_rows_end(&look);
-	return count;
+	return es_rows_all(&look, sizeof(EsPartition), take_partition, count);
 }
 
 /* Compares two rows by the numbers of their partitions, for sorting. */
@@ -114,9 +114,10 @@ compare_partitions(const void *a, const void *b)
 EsPartition *
 es_partition_read_all(const EsSubscription *subscription)
 {
-	EsPartition *rows = palloc(sizeof(EsPartition) * subscription->partitions);
+	int			count;
+	EsPartition *rows = read_rows(subscription->id, -1, &count);
 
-	if (read_rows(subscription->id, -1, rows, subscription->partitions) < subscription->partitions)
+	if (count < subscription->partitions)
 		return NULL;
 	qsort(rows, subscription->partitions, sizeof(EsPartition), compare_partitions);
 	return rows;
@@ -126,7 +127,12 @@ es_partition_read_all(const EsSubscription *subscription)
 bool
 es_partition_read(int64 id, int partition, EsPartition *row)
 {
-	return read_rows(id, partition, row, 1) == 1;
+	int			count;
+	EsPartition *rows = read_rows(id, partition, &count);
+
+	if (count > 0)
+		*row = rows[0];
+	return count > 0;
 }
 
 /* Makes the columns of a row. */

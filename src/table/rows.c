@@ -19,6 +19,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -199,6 +200,29 @@ es_rows_end(EsRows *rows)
 		rows->snapshot = NULL;
 	}
 	table_close(rows->rel, rows->mode == AccessShareLock ? AccessShareLock : NoLock);
+}
+
+/*
+ * es_rows_all reads the rows of a look that has begun, and ends it; gives an array, in
+ * the current memory context, of what is made of them, and how many they are.
+ */
+void *
+es_rows_all(EsRows *rows, Size size, EsRowsTake take, int *count)
+{
+	int			room = 8;
+	char	   *elements = palloc(size * room);
+
+	*count = 0;
+	while (es_rows_next(rows))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (*count == room)
+			elements = repalloc(elements, size * (room *= 2));
+		memset(elements + size * *count, 0, size);
+		take(elements + size * (*count)++, rows);
+	}
+	es_rows_end(rows);
+	return elements;
 }
 
 /* ---- changing the row that a look has come to ---- */

@@ -53,6 +53,11 @@ extern void es_rows_update(EsRows *rows, const Datum *values, const bool *isnull
 extern void es_rows_delete(EsRows *rows);
 extern void es_rows_end(EsRows *rows);
 
+/* Makes an element of an array, which is zeroed, of the row that a look has come to. */
+typedef void (*EsRowsTake) (void *element, const EsRows *rows);
+
+extern void *es_rows_all(EsRows *rows, Size size, EsRowsTake take, int *count);
+
 /* Whole changes, each a command by itself. */
 extern void es_rows_insert(const EsShape *shape, const Datum *values, const bool *isnull);
 extern void es_rows_replace(const EsShape *shape, const Datum *values, const bool *isnull);
