@@ -62,14 +62,25 @@ static Oid	event_type_oid;
 static RelcacheCallbackFunction watchers[MOST_WATCHERS];
 static int	nwatchers = 0;
 
+/* Forgets the look-ups that gave a relation, or all of them (InvalidOid). */
+static void
+forget(Oid relid)
+{
+	for (EsRelation *object = objects; object; object = object->next)
+		if (object->oid == relid || !OidIsValid(relid))
+		{
+			object->known = false;
+			object->changes++;
+		}
+}
+
 /* Forgets all look-ups: some schema changed. */
 static void
 forget_on_schema_change(Datum arg, int cacheid, uint32 hashvalue)
 {
 	changes++;
 	store_valid = false;
-	for (EsRelation *object = objects; object; object = object->next)
-		object->known = false;
+	forget(InvalidOid);
 }
 
 /*
@@ -82,9 +93,7 @@ forget_on_relation_change(Datum arg, Oid relid)
 	changes++;
 	if (!OidIsValid(relid))
 		store_valid = false;
-	for (EsRelation *object = objects; object; object = object->next)
-		if (object->oid == relid || !OidIsValid(relid))
-			object->known = false;
+	forget(relid);
 	for (int i = 0; i < nwatchers; i++)
 		watchers[i] (arg, relid);
 }
@@ -207,6 +216,8 @@ keep(EsRelation *object, Oid relid, uint64 before)
 		objects = object;
 		object->linked = true;
 	}
+	if (object->oid != relid)
+		object->changes++;
 	object->oid = relid;
 	object->known = changes == before;
 }

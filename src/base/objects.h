@@ -75,6 +75,7 @@ typedef struct EsRelation
 	bool		known;			/* oid is what the name stands for now */
 	bool		linked;			/* among those that invalidations look at */
 	Oid			oid;			/* as last looked up */
+	uint64		changes;		/* see es_base_changes_of */
 	Oid			table;			/* of which table an index is */
 	struct EsRelation *next;
 } EsRelation;
@@ -91,6 +92,17 @@ static inline Oid
 es_base_oid(EsRelation *object)
 {
 	return likely(object->known) ? object->oid : es_base_look_up(object);
+}
+
+/*
+ * es_base_changes_of counts how often a relation may have changed, or become another
+ * one; so what is kept of its rows holds as long as this stays.
+ */
+static inline uint64
+es_base_changes_of(EsRelation *object)
+{
+	(void) es_base_oid(object);
+	return object->changes;
 }
 
 extern void es_base_lock(EsRelation *object, LOCKMODE mode);

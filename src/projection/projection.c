@@ -82,21 +82,12 @@ static EsRelation projection_id_seq = {"projection_id_seq",.kind = RELKIND_SEQUE
 
 static Running *running = NULL; /* the innermost */
 static EsProjectionSet *known = NULL;
-static bool stale = false;		/* what is known may not hold any more */
-static Oid	known_relation = InvalidOid;
+static uint64 known_changes;	/* of the table, by then */
 static bool has_work = false;	/* this transaction makes some for the worker */
 
 PG_FUNCTION_INFO_V1(es_projection_forget);
 
 /* ---- the set of all ---- */
-
-/* Forgets definitions when a projection changes, or anything may have. */
-static void
-forget_projections(Datum arg, Oid relid)
-{
-	if (!OidIsValid(relid) || relid == known_relation)
-		stale = true;
-}
 
 /* Forgets what ran in a (sub)transaction that is aborted. */
 static void
@@ -132,7 +123,6 @@ at_xact_end(XactEvent event, void *arg)
 void
 es_projection_init(void)
 {
-	es_base_on_relation_change(forget_projections);
 	RegisterXactCallback(at_xact_end, NULL);
 	RegisterSubXactCallback(at_subxact_end, NULL);
 }
@@ -179,7 +169,6 @@ read_definitions(EsProjectionSet *set)
 	EsRows		rows = {.shape = &projections,.mode = AccessShareLock};
 
 	es_rows_begin(&rows);
-	known_relation = RelationGetRelid(rows.rel);
 	set->projections = es_rows_all(&rows, sizeof(EsProjection), take_definition, &set->count);
 	for (int i = 0; i < set->count; i++)
 		set->any_inline = set->any_inline || set->projections[i].is_inline;
@@ -206,7 +195,7 @@ read_set(void)
 static EsProjectionSet *
 current_set(void)
 {
-	if (likely(known && !stale))
+	if (likely(known && known_changes == es_base_changes_of(&projections_table)))
 		return known;
 	if (known)
 	{
@@ -218,9 +207,9 @@ current_set(void)
 		/* the reading may take in invalidations, too */
 		EsProjectionSet *set;
 
-		stale = false;
+		known_changes = es_base_changes_of(&projections_table);
 		set = read_set();
-		if (stale)
+		if (known_changes != es_base_changes_of(&projections_table))
 			MemoryContextDelete(set->pinned.context);
 		else
 			known = set;

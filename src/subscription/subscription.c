@@ -68,8 +68,7 @@ static const EsShape subscription_shape = ES_SHAPE(&subscriptions, &subscription
 
 static HTAB *known = NULL;		/* in a context of its own */
 static MemoryContext known_context = NULL;
-static bool stale = false;		/* what is known may not hold any more */
-static Oid	known_relation = InvalidOid;
+static uint64 known_changes;	/* of the table, by then */
 
 /* ---- arguments ---- */
 
@@ -116,26 +115,13 @@ es_subscription_after_arg(FunctionCallInfo fcinfo, int argno)
 
 /* ---- definitions ---- */
 
-/* Forgets definitions when a subscription changes, or anything may have. */
-static void
-forget_subscriptions(Datum arg, Oid relid)
-{
-	if (!OidIsValid(relid) || relid == known_relation)
-		stale = true;
-}
-
-/* Registers the invalidation callback; called once, from _PG_init. */
-void
-es_subscription_init(void)
-{
-	es_base_on_relation_change(forget_subscriptions);
-}
-
 /* Gives the table of what is known, emptied if it may not hold any more. */
 static HTAB *
 current_known(void)
 {
-	if (known && (stale || known_relation != es_base_oid(&subscriptions)))
+	uint64		now = es_base_changes_of(&subscriptions);
+
+	if (known && known_changes != now)
 	{
 		MemoryContextDelete(known_context);
 		known = NULL;
@@ -145,8 +131,7 @@ current_known(void)
 		known_context = AllocSetContextCreate(TopMemoryContext, "eventstore subscriptions",
 											  ALLOCSET_SMALL_SIZES);
 		known = es_names_map("eventstore subscriptions", 16, sizeof(KnownSubscription), known_context);
-		known_relation = es_base_oid(&subscriptions);
-		stale = false;
+		known_changes = now;
 	}
 	return known;
 }

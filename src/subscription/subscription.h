@@ -28,7 +28,6 @@ typedef struct EsSubscription
 	uint64		interest;		/* what news matter, see shared/wake.h */
 } EsSubscription;
 
-extern void es_subscription_init(void);
 extern text *es_subscription_name_arg(FunctionCallInfo fcinfo, int argno);
 extern text *es_subscription_member_arg(FunctionCallInfo fcinfo, int argno);
 extern int64 es_subscription_after_arg(FunctionCallInfo fcinfo, int argno);
