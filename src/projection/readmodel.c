@@ -145,13 +145,6 @@ es_readmodel_find(EsReadModel *model, EsKeyState *state)
 	return state->exists;
 }
 
-/* The transaction that a dirty snapshot met in progress, if any. */
-static TransactionId
-met_in_progress(const EsReadModel *model)
-{
-	return TransactionIdIsValid(model->dirty.xmin) ? model->dirty.xmin : model->dirty.xmax;
-}
-
 /*
  * es_readmodel_find_newest reads the newest row of state->key, after waiting for
  * the transaction that is about to make or change it.
@@ -165,7 +158,8 @@ es_readmodel_find_newest(EsReadModel *model, EsKeyState *state)
 
 		CHECK_FOR_INTERRUPTS();
 		InitDirtySnapshot(model->dirty);
-		in_progress = es_readmodel_find(model, state) ? met_in_progress(model) : InvalidTransactionId;
+		in_progress = es_readmodel_find(model, state) ? es_rows_met_in_progress(&model->dirty) :
+			InvalidTransactionId;
 		if (!TransactionIdIsValid(in_progress))
 			return;
 		XactLockTableWait(in_progress, NULL, NULL, XLTW_None);
@@ -267,7 +261,7 @@ is_still_newest(EsReadModel *model, const EsKeyState *state, int64 before)
 	same = table_tuple_fetch_row_version(model->table.rel, &tid, &model->dirty, slot) &&
 		is_version(model, slot, state->key, before);
 	ExecClearTuple(slot);
-	return same && !TransactionIdIsValid(met_in_progress(model));
+	return same && !TransactionIdIsValid(es_rows_met_in_progress(&model->dirty));
 }
 
 /*

@@ -162,13 +162,6 @@ find_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
 	return found;
 }
 
-/* The transaction that a dirty snapshot met in progress, if any. */
-static TransactionId
-met_in_progress(const SnapshotData *dirty)
-{
-	return TransactionIdIsValid(dirty->xmin) ? dirty->xmin : dirty->xmax;
-}
-
 /*
  * es_stream_find_newest reads the newest row of a stream, committed or this
  * transaction's; false if there is none.  Where another transaction is about
@@ -184,7 +177,7 @@ es_stream_find_newest(const text *name, EsStream *stream, TransactionId *in_prog
 
 	InitDirtySnapshot(dirty);
 	found = find_by_hint(name, &dirty, stream) || es_stream_find(name, &snapshot, false, stream);
-	*in_progress = found ? met_in_progress(&dirty) : InvalidTransactionId;
+	*in_progress = found ? es_rows_met_in_progress(&dirty) : InvalidTransactionId;
 	if (found)
 		*hint_for(name) = stream->tid;
 	return found;
@@ -312,7 +305,7 @@ es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, Transactio
 
 	InitDirtySnapshot(dirty);
 	found = find_last_event(stream, open, tip, &dirty) || scan_for_tip(stream, open, tip, &dirty);
-	*in_progress = found ? met_in_progress(&dirty) : InvalidTransactionId;
+	*in_progress = found ? es_rows_met_in_progress(&dirty) : InvalidTransactionId;
 	return found;
 }
 
@@ -383,7 +376,7 @@ es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id, Transaction
 		if (index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
 		{
 			version = DatumGetInt64(slot_getattr(scan.slot, Anum_es_events_version, &isnull));
-			*in_progress = met_in_progress(&dirty);
+			*in_progress = es_rows_met_in_progress(&dirty);
 		}
 		es_scan_end(&scan);
 	}

@@ -10,6 +10,7 @@
 #include "access/genam.h"
 #include "access/relscan.h"
 #include "access/skey.h"
+#include "access/transam.h"
 #include "executor/tuptable.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -75,5 +76,12 @@ extern bool es_rows_any(Relation rel, Snapshot snapshot);
 extern void es_rows_renew_snapshot(Relation rel, Snapshot *snapshot);
 extern void es_rows_require_sight(Relation rel, Snapshot snapshot);
 extern TransactionId es_rows_slot_xmin(TupleTableSlot *slot);
+
+/* es_rows_met_in_progress gives the transaction that a dirty snapshot met in progress, if any. */
+static inline TransactionId
+es_rows_met_in_progress(const SnapshotData *dirty)
+{
+	return TransactionIdIsValid(dirty->xmin) ? dirty->xmin : dirty->xmax;
+}
 
 #endif							/* ES_TABLE_ROWS_H */
