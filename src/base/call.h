@@ -26,8 +26,11 @@ es_call_refuse_parallel(void)
 /* Checks of arguments; all raise. */
 extern void es_call_require_trigger(bool fits, const char *function);
 extern void es_call_require(FunctionCallInfo fcinfo, int argno, const char *name);
+extern text *es_call_name_arg(FunctionCallInfo fcinfo, int argno, const char *what, int max);
 extern text *es_call_stream_arg(FunctionCallInfo fcinfo, int argno);
-extern int64 es_call_check_limit(int64 limit, const char *name);
+extern char *es_call_choice_arg(FunctionCallInfo fcinfo, int argno, const char *name,
+								const char *one, const char *other);
+extern int64 es_call_not_negative(int64 value, const char *name);
 extern int64 es_call_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name);
 extern int64 es_call_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name);
 

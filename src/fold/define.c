@@ -75,11 +75,8 @@ open_for_change(const char *command)
 static text *
 reducer_arg(FunctionCallInfo fcinfo, int argno)
 {
-	text	   *name;
+	text	   *name = es_call_name_arg(fcinfo, argno, "reducer", ES_MAX_REDUCER_NAME);
 
-	es_call_require(fcinfo, argno, "reducer");
-	name = PG_GETARG_TEXT_PP(argno);
-	es_names_check_name(name, "reducer", ES_MAX_REDUCER_NAME);
 	if (es_resolve_is_builtin(text_to_cstring(name)))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -118,22 +115,6 @@ insert_reducer(const text *name, const Jsonb *initial, Oid state_type, const cha
 		CStringGetTextDatum(format_type_be_qualified(state_type));
 	values[Anum_reducers_on_unknown - 1] = CStringGetTextDatum(on_unknown);
 	es_rows_insert(&es_reducer_table_shape, values, isnull);
-}
-
-/* Fetches the argument on_unknown; 22023 if it is neither of its two words. */
-static char *
-on_unknown_arg(FunctionCallInfo fcinfo, int argno)
-{
-	char	   *on_unknown;
-
-	es_call_require(fcinfo, argno, "on_unknown");
-	on_unknown = text_to_cstring(PG_GETARG_TEXT_PP(argno));
-	if (strcmp(on_unknown, "ignore") != 0 && strcmp(on_unknown, "error") != 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("on_unknown must be \"ignore\" or \"error\", not \"%s\"",
-					   es_names_show(on_unknown)));
-	return on_unknown;
 }
 
 /* Tells whether a type is a session's own, as a temporary table's is: its name means another one elsewhere. */
@@ -190,7 +171,7 @@ es_create_reducer(PG_FUNCTION_ARGS)
 	text	   *name = reducer_arg(fcinfo, 0);
 	Jsonb	   *initial = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	Oid			state_type = state_type_arg(fcinfo, 2);
-	char	   *on_unknown = on_unknown_arg(fcinfo, 3);
+	char	   *on_unknown = es_call_choice_arg(fcinfo, 3, "on_unknown", "ignore", "error");
 	bool		isnull;
 	Relation	reducers;
 

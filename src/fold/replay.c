@@ -43,13 +43,7 @@ PG_FUNCTION_INFO_V1(es_snapshot);
 static int64
 version_arg(FunctionCallInfo fcinfo, int argno, const char *name, int64 if_null)
 {
-	int64		version = PG_ARGISNULL(argno) ? if_null : PG_GETARG_INT64(argno);
-
-	if (version < 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s must not be negative", name));
-	return version;
+	return PG_ARGISNULL(argno) ? if_null : es_call_not_negative(PG_GETARG_INT64(argno), name);
 }
 
 /* es_replay_as_of_arg fetches a time that may be given as a bound. */

@@ -50,16 +50,7 @@ PG_FUNCTION_INFO_V1(es_drop_projection);
 static bool
 inline_arg(FunctionCallInfo fcinfo, int argno)
 {
-	char	   *mode;
-
-	es_call_require(fcinfo, argno, "mode");
-	mode = text_to_cstring(PG_GETARG_TEXT_PP(argno));
-	if (strcmp(mode, "inline") != 0 && strcmp(mode, "async") != 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("mode must be \"inline\" or \"async\", not \"%s\"",
-					   es_names_show(mode)));
-	return strcmp(mode, "inline") == 0;
+	return strcmp(es_call_choice_arg(fcinfo, argno, "mode", "inline", "async"), "inline") == 0;
 }
 
 /* Fetches an argument that names one category; NULL is all of them. */

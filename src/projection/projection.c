@@ -264,12 +264,7 @@ es_projection_find_by_id(const EsProjectionSet *set, int64 id)
 text *
 es_projection_name_arg(FunctionCallInfo fcinfo, int argno)
 {
-	text	   *name;
-
-	es_call_require(fcinfo, argno, "projection");
-	name = PG_GETARG_TEXT_PP(argno);
-	es_names_check_name(name, "projection", ES_MAX_PROJECTION_NAME);
-	return name;
+	return es_call_name_arg(fcinfo, argno, "projection", ES_MAX_PROJECTION_NAME);
 }
 
 /*

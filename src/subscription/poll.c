@@ -417,7 +417,7 @@ es_poll(PG_FUNCTION_ARGS)
 	text	   *member = es_subscription_member_arg(fcinfo, 3);
 
 	if (!PG_ARGISNULL(1))
-		poll.max_count = es_call_check_limit(PG_GETARG_INT32(1), "max_count");
+		poll.max_count = es_call_not_negative(PG_GETARG_INT32(1), "max_count");
 	wait.timeout = es_wait_cap(es_call_interval_arg(fcinfo, 2, "wait"));
 	poll.lease = lease_arg(fcinfo, 4);
 	es_subscriber_prevent_write("es_poll()");

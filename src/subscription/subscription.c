@@ -76,12 +76,7 @@ static uint64 known_changes;	/* of the table, by then */
 text *
 es_subscription_name_arg(FunctionCallInfo fcinfo, int argno)
 {
-	text	   *name;
-
-	es_call_require(fcinfo, argno, "subscription");
-	name = PG_GETARG_TEXT_PP(argno);
-	es_names_check_name(name, "subscription", ES_MAX_SUBSCRIPTION_NAME);
-	return name;
+	return es_call_name_arg(fcinfo, argno, "subscription", ES_MAX_SUBSCRIPTION_NAME);
 }
 
 /* es_subscription_member_arg fetches the argument that names a member; NULL is the member without a name. */
@@ -101,16 +96,9 @@ es_subscription_member_arg(FunctionCallInfo fcinfo, int argno)
 int64
 es_subscription_after_arg(FunctionCallInfo fcinfo, int argno)
 {
-	int64		after;
-
 	if (PG_ARGISNULL(argno))
 		return es_settle_compute();
-	after = PG_GETARG_INT64(argno);
-	if (after < 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("after_position must not be negative"));
-	return after;
+	return es_call_not_negative(PG_GETARG_INT64(argno), "after_position");
 }
 
 /* ---- definitions ---- */
