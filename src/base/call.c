@@ -13,7 +13,6 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-#include "base/event.h"
 #include "base/names.h"
 #include "base/objects.h"
 
@@ -147,14 +146,22 @@ es_call_begin_rows(FunctionCallInfo fcinfo)
 	return result;
 }
 
+/* es_call_result_desc describes the row that a function returns. */
+TupleDesc
+es_call_result_desc(FunctionCallInfo fcinfo)
+{
+	TupleDesc	desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return BlessTupleDesc(desc);
+}
+
 /* es_call_result_row makes the row of a procedure's one INOUT argument. */
 Datum
 es_call_result_row(FunctionCallInfo fcinfo, Datum value)
 {
-	TupleDesc	desc;
 	bool		isnull[1] = {false};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, isnull));
+	return HeapTupleGetDatum(heap_form_tuple(es_call_result_desc(fcinfo), &value, isnull));
 }
