@@ -30,7 +30,6 @@
 #include "datatype/timestamp.h"
 #include "executor/tqueue.h"
 #include "executor/tuptable.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "optimizer/cost.h"

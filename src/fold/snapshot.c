@@ -43,7 +43,6 @@
 #include "utils/timestamp.h"
 
 #include "base/objects.h"
-#include "json/size.h"
 #include "log/durable.h"
 #include "log/subscriber.h"
 #include "table/columns.h"
@@ -301,14 +300,6 @@ es_snapshot_may_leave(const EsReducer *reducer)
 	return reducer->self_contained || es_base_owns_store(GetUserId());
 }
 
-/* Tells whether a dump could have a state, and bring it back. */
-static bool
-can_be_kept(const EsStoredState *state)
-{
-	return (state->json == NULL || es_jsonsize_can_keep(state->json)) &&
-		(state->text == NULL || VARSIZE_ANY_EXHDR(state->text) <= ES_MOST_TEXT);
-}
-
 /*
  * es_snapshot_write leaves a snapshot.  If the table is locked, to drop some, or
  * somebody else is leaving one, it leaves none, or waits if told to.  Of a state
@@ -320,15 +311,14 @@ es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wai
 	EsTable		table;
 	bool		written;
 
-	if (!can_be_kept(&snapshot->state))
+	if (!es_state_can_keep(snapshot->state.json, snapshot->state.text))
 	{
 		if (!wait)
 			return;
 		ereport(ERROR,
 				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				errmsg("the state is too large, or nested too deeply, for a snapshot"),
-				errdetail("Its text may have %d bytes, and %d levels of arrays and objects.",
-						  ES_MOST_TEXT, ES_MOST_LEVELS));
+				es_state_detail_limits());
 	}
 	if (wait)
 		es_base_lock(&snapshots_table, RowExclusiveLock);

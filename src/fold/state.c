@@ -28,6 +28,14 @@
 #include "json/node.h"
 #include "json/pack.h"
 
+/* es_state_detail_limits says in an error's DETAIL what es_state_can_keep goes by. */
+int
+es_state_detail_limits(void)
+{
+	return errdetail("Its text may have %d bytes, and %d levels of arrays and objects.",
+					 ES_MOST_TEXT, ES_MOST_LEVELS);
+}
+
 /* Calls a function that asks for the type of its first argument. */
 static Datum
 call_polymorphic(Oid function, Oid type, NullableDatum *args, bool *isnull)

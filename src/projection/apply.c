@@ -24,7 +24,6 @@
 #include "fold/resolve.h"
 #include "fold/state.h"
 #include "fold/upcast.h"
-#include "json/size.h"
 #include "json/value.h"
 
 /* Says in the context of errors what they are about. */
@@ -203,15 +202,13 @@ es_apply_begin_fold(const EsProjection *projection, const text *layout)
 static void
 check_size(EsFold *fold, const EsKeyState *state)
 {
-	if ((state->state == NULL || es_jsonsize_can_keep(state->state)) &&
-		(state->state_text == NULL || VARSIZE_ANY_EXHDR(state->state_text) <= ES_MOST_TEXT))
+	if (es_state_can_keep(state->state, state->state_text))
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 			errmsg("the state of key \"%s\" by reducer \"%s\" has become too large, or nested too deeply",
 				   text_to_cstring(state->key), es_fold_reducer(fold)->name),
-			errdetail("Its text may have %d bytes, and %d levels of arrays and objects.",
-					  ES_MOST_TEXT, ES_MOST_LEVELS));
+			es_state_detail_limits());
 }
 
 /* Takes the state of a fold, in the current memory context. */
