@@ -35,6 +35,7 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -300,6 +301,16 @@ es_base_open(EsRelation *object, LOCKMODE mode)
 	if (mode != NoLock)
 		es_base_lock(object, mode);
 	return table_open(object->oid, NoLock);
+}
+
+/*
+ * es_base_announce makes a change of a relation's rows known to those who compare
+ * es_base_changes_of: this session once the command is done, all at commit.
+ */
+void
+es_base_announce(EsRelation *object)
+{
+	CacheInvalidateRelcacheByRelid(es_base_oid(object));
 }
 
 /* Tells whether a relation is an index of a table, of a shape, that scans may use. */

@@ -105,6 +105,7 @@ es_base_changes_of(EsRelation *object)
 	return object->changes;
 }
 
+extern void es_base_announce(EsRelation *object);
 extern void es_base_lock(EsRelation *object, LOCKMODE mode);
 extern bool es_base_try_lock(EsRelation *object, LOCKMODE mode);
 extern Relation es_base_open(EsRelation *object, LOCKMODE mode);

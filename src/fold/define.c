@@ -13,17 +13,14 @@
 
 #include "access/htup.h"
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
-#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "base/call.h"
@@ -51,24 +48,19 @@ PG_FUNCTION_INFO_V1(es_snapshot_every);
 PG_FUNCTION_INFO_V1(es_drop_snapshots);
 PG_FUNCTION_INFO_V1(es_define_forget);
 
-/* Makes a change of the tables known, to this command's rest and, at commit, to all. */
+/* Begins a change of the tables. */
 static void
-announce_change(Oid reducers)
+begin_change(const char *command)
 {
-	CacheInvalidateRelcacheByRelid(reducers);
-	CommandCounterIncrement();
+	es_subscriber_begin_change(&es_reducer_table, command);
 }
 
-/*
- * Opens eventstore.reducers for a change, which waits for other changes'
- * transactions and keeps later ones out until this one ends.
- */
-static Relation
-open_for_change(const char *command)
+/* Makes a change of the tables known, to this command's rest and, at commit, to all. */
+static void
+announce_change(void)
 {
-	es_subscriber_prevent_write(command);
-	PreventCommandIfParallelMode(command);
-	return es_base_open(&es_reducer_table, ShareRowExclusiveLock);
+	es_base_announce(&es_reducer_table);
+	CommandCounterIncrement();
 }
 
 /* Fetches the argument that names a reducer of the user's. */
@@ -173,19 +165,17 @@ es_create_reducer(PG_FUNCTION_ARGS)
 	Oid			state_type = state_type_arg(fcinfo, 2);
 	char	   *on_unknown = es_call_choice_arg(fcinfo, 3, "on_unknown", "ignore", "error");
 	bool		isnull;
-	Relation	reducers;
 
 	if (initial)
 		es_jsonsize_check_definition(initial, "initial");
 	(void) es_state_initial(initial, state_type, &isnull);
-	reducers = open_for_change("es_create_reducer()");
+	begin_change("es_create_reducer()");
 	if (find_state_type(name) != NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_DUPLICATE_OBJECT),
 				errmsg("reducer \"%s\" already exists", text_to_cstring(name)));
 	insert_reducer(name, initial, state_type, on_unknown);
-	announce_change(RelationGetRelid(reducers));
-	table_close(reducers, NoLock);
+	announce_change();
 	PG_RETURN_VOID();
 }
 
@@ -227,10 +217,10 @@ Datum
 es_drop_reducer(PG_FUNCTION_ARGS)
 {
 	text	   *name = reducer_arg(fcinfo, 0);
-	Relation	reducers = open_for_change("es_drop_reducer()");
 	int			none = 0;
 	Datum		key = PointerGetDatum(name);
 
+	begin_change("es_drop_reducer()");
 	if (find_state_type(name) == NULL)
 		es_reducer_report_unknown(name, NULL);
 	if (es_define_drop_hook)
@@ -239,8 +229,7 @@ es_drop_reducer(PG_FUNCTION_ARGS)
 	(void) es_rows_take_away(&es_reducer_handlers_shape, &key, 1);
 	put_policy(name, &none, true);
 	es_snapshot_drop(name);
-	announce_change(RelationGetRelid(reducers));
-	table_close(reducers, NoLock);
+	announce_change();
 	PG_RETURN_VOID();
 }
 
@@ -308,7 +297,6 @@ es_register_reducer(PG_FUNCTION_ARGS)
 	text	   *name = reducer_arg(fcinfo, 0);
 	text	   *type;
 	Oid			function;
-	Relation	reducers;
 
 	es_call_require(fcinfo, 1, "event_type");
 	es_call_require(fcinfo, 2, "handler");
@@ -316,12 +304,11 @@ es_register_reducer(PG_FUNCTION_ARGS)
 	function = PG_GETARG_OID(2);
 	es_names_check_type(type);
 
-	reducers = open_for_change("es_register_reducer()");
+	begin_change("es_register_reducer()");
 	require_fit(function, name, require_reducer(name));
 	es_handler_require_execute(function);
 	put_handler(name, type, es_handler_signature(function), NULL);
-	announce_change(RelationGetRelid(reducers));
-	table_close(reducers, NoLock);
+	announce_change();
 	PG_RETURN_VOID();
 }
 
@@ -338,7 +325,6 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 	text	   *type;
 	Jsonb	   *ops;
 	Oid			state_type;
-	Relation	reducers;
 
 	es_call_require(fcinfo, 1, "event_type");
 	es_call_require(fcinfo, 2, "ops");
@@ -348,7 +334,7 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 	es_jsonsize_check_definition(ops, "ops");
 	(void) es_opcompile_document(ops);
 
-	reducers = open_for_change("es_register_reducer_ops()");
+	begin_change("es_register_reducer_ops()");
 	state_type = require_reducer(name);
 	if (state_type != JSONBOID)
 		ereport(ERROR,
@@ -356,8 +342,7 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 				errmsg("operations cannot change the states of reducer \"%s\"", text_to_cstring(name)),
 				errdetail("They are of type %s, not jsonb.", format_type_be(state_type)));
 	put_handler(name, type, NULL, ops);
-	announce_change(RelationGetRelid(reducers));
-	table_close(reducers, NoLock);
+	announce_change();
 	PG_RETURN_VOID();
 }
 
@@ -372,7 +357,6 @@ es_snapshot_every(PG_FUNCTION_ARGS)
 {
 	text	   *name;
 	int			every;
-	Relation	reducers;
 
 	es_call_require(fcinfo, 0, "reducer");
 	name = PG_GETARG_TEXT_PP(0);
@@ -380,12 +364,11 @@ es_snapshot_every(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("events must be at least 1, or NULL for no snapshots"));
-	reducers = open_for_change("es_snapshot_every()");
+	begin_change("es_snapshot_every()");
 	require_known(name);
 	every = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
 	put_policy(name, &every, false);
-	announce_change(RelationGetRelid(reducers));
-	table_close(reducers, NoLock);
+	announce_change();
 	PG_RETURN_VOID();
 }
 
@@ -400,16 +383,14 @@ Datum
 es_drop_snapshots(PG_FUNCTION_ARGS)
 {
 	text	   *name;
-	Relation	reducers;
 
 	es_call_require(fcinfo, 0, "reducer");
 	name = PG_GETARG_TEXT_PP(0);
-	reducers = open_for_change("es_drop_snapshots()");
+	begin_change("es_drop_snapshots()");
 	require_known(name);
 	put_policy(name, NULL, true);
 	es_snapshot_drop(name);
-	announce_change(RelationGetRelid(reducers));
-	table_close(reducers, NoLock);
+	announce_change();
 	PG_RETURN_VOID();
 }
 
@@ -417,6 +398,6 @@ es_drop_snapshots(PG_FUNCTION_ARGS)
 Datum
 es_define_forget(PG_FUNCTION_ARGS)
 {
-	CacheInvalidateRelcacheByRelid(es_base_oid(&es_reducer_table));
+	es_base_announce(&es_reducer_table);
 	PG_RETURN_POINTER(NULL);
 }

@@ -12,7 +12,6 @@
  */
 #include "fold/upcast.h"
 
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -348,7 +347,7 @@ es_upcast(PG_FUNCTION_ARGS)
 
 /* Writes an upcaster's row, over the one that is there. */
 static void
-put_upcaster(Relation table, Datum type, int from_version, const char *handler, const Jsonb *ops)
+put_upcaster(Datum type, int from_version, const char *handler, const Jsonb *ops)
 {
 	Datum		values[Natts_upcasters];
 	bool		isnull[Natts_upcasters] = {false};
@@ -358,12 +357,12 @@ put_upcaster(Relation table, Datum type, int from_version, const char *handler, 
 	es_columns_put_string(values, isnull, Anum_upcasters_handler, handler);
 	es_columns_put(values, isnull, Anum_upcasters_ops, ops);
 	es_rows_put(&upcasters_shape, values, isnull);
-	CacheInvalidateRelcacheByRelid(RelationGetRelid(table));
+	es_base_announce(&upcasters_table);
 	CommandCounterIncrement();
 }
 
-/* Fetches the type and version arguments, and opens the table; waits for other changes' transactions. */
-static Relation
+/* Checks the arguments, but for what a third one says, and begins a change of the table. */
+static void
 begin_registration(FunctionCallInfo fcinfo, const char *command, const char *third)
 {
 	es_call_require(fcinfo, 0, "type");
@@ -374,9 +373,7 @@ begin_registration(FunctionCallInfo fcinfo, const char *command, const char *thi
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("from_version must be at least 1, and less than %d", PG_INT32_MAX));
-	es_subscriber_prevent_write(command);
-	PreventCommandIfParallelMode(command);
-	return es_base_open(&upcasters_table, ShareRowExclusiveLock);
+	es_subscriber_begin_change(&upcasters_table, command);
 }
 
 /*
@@ -389,9 +386,9 @@ begin_registration(FunctionCallInfo fcinfo, const char *command, const char *thi
 Datum
 es_register_upcaster(PG_FUNCTION_ARGS)
 {
-	Relation	table = begin_registration(fcinfo, "es_register_upcaster()", "handler");
 	Oid			function = PG_GETARG_OID(2);
 
+	begin_registration(fcinfo, "es_register_upcaster()", "handler");
 	es_handler_require_function(function);
 	if (!es_handler_fits(function, &upcaster_shape))
 		ereport(ERROR,
@@ -399,8 +396,7 @@ es_register_upcaster(PG_FUNCTION_ARGS)
 				errmsg("function %s cannot be an upcaster", format_procedure(function)),
 				errdetail("An upcaster must be a function (jsonb) RETURNS jsonb."));
 	es_handler_require_execute(function);
-	put_upcaster(table, PG_GETARG_DATUM(0), PG_GETARG_INT32(1), es_handler_signature(function), NULL);
-	table_close(table, NoLock);
+	put_upcaster(PG_GETARG_DATUM(0), PG_GETARG_INT32(1), es_handler_signature(function), NULL);
 	PG_RETURN_VOID();
 }
 
@@ -412,13 +408,13 @@ es_register_upcaster(PG_FUNCTION_ARGS)
 Datum
 es_register_upcaster_ops(PG_FUNCTION_ARGS)
 {
-	Relation	table = begin_registration(fcinfo, "es_register_upcaster_ops()", "ops");
-	Jsonb	   *ops = PG_GETARG_JSONB_P(2);
+	Jsonb	   *ops;
 
+	begin_registration(fcinfo, "es_register_upcaster_ops()", "ops");
+	ops = PG_GETARG_JSONB_P(2);
 	es_jsonsize_check_definition(ops, "ops");
 	(void) es_opcompile_document(ops);
-	put_upcaster(table, PG_GETARG_DATUM(0), PG_GETARG_INT32(1), NULL, ops);
-	table_close(table, NoLock);
+	put_upcaster(PG_GETARG_DATUM(0), PG_GETARG_INT32(1), NULL, ops);
 	PG_RETURN_VOID();
 }
 
@@ -426,6 +422,6 @@ es_register_upcaster_ops(PG_FUNCTION_ARGS)
 Datum
 es_upcast_forget(PG_FUNCTION_ARGS)
 {
-	CacheInvalidateRelcacheByRelid(es_base_oid(&upcasters_table));
+	es_base_announce(&upcasters_table);
 	PG_RETURN_POINTER(NULL);
 }

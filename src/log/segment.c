@@ -440,6 +440,6 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 	es_rows_write_number(&es_segment_config_shape, size);
 	CommandCounterIncrement();
 	segment_size = 0;
-	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
+	es_base_announce(&es_base_events);
 	PG_RETURN_VOID();
 }

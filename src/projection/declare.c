@@ -133,7 +133,7 @@ create(EsProjection *projection, const char *command)
 {
 	EsProgress	row = {.generation = 1,.live = true,.retry_at = DT_NOBEGIN};
 
-	es_projection_open_for_change(command);
+	es_projection_begin_change(command);
 	es_pending_flush();
 	refuse_after_append(projection);
 	if (es_projection_find(es_projection_pin(CurrentMemoryContext), projection->name))
@@ -219,7 +219,7 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	text	   *name = es_projection_name_arg(fcinfo, 0);
 	const EsProjection *projection;
 
-	es_projection_open_for_change("es_drop_projection()");
+	es_projection_begin_change("es_drop_projection()");
 	projection = es_projection_get_locked(name);
 	if (projection->is_inline)
 	{

@@ -456,13 +456,11 @@ es_projection_get_locked(const text *name)
 	return projection;
 }
 
-/* es_projection_open_for_change begins a change of projections; waits for other changes' transactions. */
+/* es_projection_begin_change begins a change of projections; waits for other changes' transactions. */
 void
-es_projection_open_for_change(const char *command)
+es_projection_begin_change(const char *command)
 {
-	es_subscriber_prevent_write(command);
-	PreventCommandIfParallelMode(command);
-	es_base_lock(&projections_table, ShareRowExclusiveLock);
+	es_subscriber_begin_change(&projections_table, command);
 }
 
 /* es_projection_insert adds a projection, which gets its id, within a change of them. */
@@ -503,7 +501,7 @@ es_projection_delete(const EsProjection *projection)
 void
 es_projection_announce(bool work)
 {
-	CacheInvalidateRelcacheByRelid(es_base_oid(&projections_table));
+	es_base_announce(&projections_table);
 	CommandCounterIncrement();
 	has_work = has_work || work;
 }
@@ -512,7 +510,7 @@ es_projection_announce(bool work)
 Datum
 es_projection_forget(PG_FUNCTION_ARGS)
 {
-	CacheInvalidateRelcacheByRelid(es_base_oid(&projections_table));
+	es_base_announce(&projections_table);
 	has_work = true;
 	PG_RETURN_POINTER(NULL);
 }

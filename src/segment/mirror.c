@@ -250,7 +250,7 @@ static void
 clear_config(void)
 {
 	(void) es_rows_take_away(&es_segment_config_shape, NULL, 0);
-	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
+	es_base_announce(&es_base_events);
 }
 
 /* Sees to it that a store is empty that another one is to be copied into. */
@@ -417,7 +417,7 @@ fill_segments(Oid subscription, const List *segments)
 	RemoveSubscriptionRel(subscription, RelationGetRelid(rel));
 	CommandCounterIncrement();
 	es_subscription_add(subscription, RelationGetRelid(rel), SUBREL_STATE_READY);
-	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
+	es_base_announce(&es_base_events);
 	table_close(rel, NoLock);
 }
 
@@ -568,7 +568,7 @@ es_mirror_segment(PG_FUNCTION_ARGS)
 	if (OidIsValid(relid))
 		subscribe(MyLogicalRepWorker->subid, relid, am_tablesync_worker() ? SUBREL_STATE_INIT : SUBREL_STATE_READY);
 	/* sessions keep which one is the newest */
-	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
+	es_base_announce(&es_base_events);
 	return PointerGetDatum(NULL);
 }
 
@@ -639,6 +639,6 @@ Datum
 es_mirror_forget(PG_FUNCTION_ARGS)
 {
 	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo), "forget_segments");
-	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
+	es_base_announce(&es_base_events);
 	return PointerGetDatum(NULL);
 }

@@ -17,7 +17,6 @@
  */
 #include "subscription/subscription.h"
 
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
@@ -244,22 +243,19 @@ es_subscription_begin_delivery(FunctionCallInfo fcinfo)
 
 /* ---- changes of definitions ---- */
 
-/* es_subscription_open_for_change opens eventstore.subscriptions; waits for other changes' transactions. */
-Relation
-es_subscription_open_for_change(const char *command)
+/* es_subscription_begin_change begins a change of eventstore.subscriptions; waits for other changes' transactions. */
+void
+es_subscription_begin_change(const char *command)
 {
-	es_subscriber_prevent_write(command);
-	PreventCommandIfParallelMode(command);
-	return es_base_open(&subscriptions, ShareRowExclusiveLock);
+	es_subscriber_begin_change(&subscriptions, command);
 }
 
 /* es_subscription_announce makes a change known, to this command's rest and, at commit, to all. */
 void
-es_subscription_announce(Relation rel)
+es_subscription_announce(void)
 {
-	CacheInvalidateRelcache(rel);
+	es_base_announce(&subscriptions);
 	CommandCounterIncrement();
-	table_close(rel, NoLock);
 }
 
 /* es_subscription_insert puts in the row of a new subscription, and gives it its id. */

@@ -40,9 +40,9 @@ extern ReturnSetInfo *es_subscription_begin_delivery(FunctionCallInfo fcinfo);
 
 /* Changes of definitions. */
 extern bool es_subscription_find(EsSubscription *subscription, const text *name);
-extern Relation es_subscription_open_for_change(const char *command);
+extern void es_subscription_begin_change(const char *command);
 extern void es_subscription_insert(EsSubscription *subscription, const text *name);
 extern void es_subscription_delete(const text *name);
-extern void es_subscription_announce(Relation rel);
+extern void es_subscription_announce(void);
 
 #endif							/* ES_SUBSCRIPTION_SUBSCRIPTION_H */
