@@ -110,7 +110,7 @@ compare_partitions(const void *a, const void *b)
 	return ((const EsPartition *) a)->partition - ((const EsPartition *) b)->partition;
 }
 
-/* es_partition_read_all reads the rows of all partitions, by number; NULL if the subscription is gone. */
+/* es_partition_read_all reads the rows of all partitions, by number; VE004 if the subscription is gone. */
 EsPartition *
 es_partition_read_all(const EsSubscription *subscription)
 {
@@ -118,21 +118,21 @@ es_partition_read_all(const EsSubscription *subscription)
 	EsPartition *rows = read_rows(subscription->id, -1, &count);
 
 	if (count < subscription->partitions)
-		return NULL;
+		es_subscription_report_unknown(subscription->name);
 	qsort(rows, subscription->partitions, sizeof(EsPartition), compare_partitions);
 	return rows;
 }
 
-/* es_partition_read reads the row of one partition; false if it is gone. */
-bool
-es_partition_read(int64 id, int partition, EsPartition *row)
+/* es_partition_read reads the row of one partition; VE004 if the subscription is gone. */
+void
+es_partition_read(const EsSubscription *subscription, int partition, EsPartition *row)
 {
 	int			count;
-	EsPartition *rows = read_rows(id, partition, &count);
+	EsPartition *rows = read_rows(subscription->id, partition, &count);
 
-	if (count > 0)
-		*row = rows[0];
-	return count > 0;
+	if (count == 0)
+		es_subscription_report_unknown(subscription->name);
+	*row = rows[0];
 }
 
 /* Makes the columns of a row. */

@@ -32,7 +32,7 @@ typedef struct EsPartition
 extern bool es_partition_lock(int64 id, int partition, bool wait);
 extern void es_partition_lock_all(const EsSubscription *subscription);
 extern EsPartition *es_partition_read_all(const EsSubscription *subscription);
-extern bool es_partition_read(int64 id, int partition, EsPartition *row);
+extern void es_partition_read(const EsSubscription *subscription, int partition, EsPartition *row);
 extern void es_partition_write(const EsPartition *row);
 extern bool es_partition_is_leased(const EsPartition *row, TimestampTz now);
 extern void es_partition_insert_all(const EsSubscription *subscription, int64 after);

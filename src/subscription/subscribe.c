@@ -49,7 +49,7 @@ es_subscribe(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_subscription_name_arg(fcinfo, 0);
 	EsSubscription existing;
-	EsSubscription subscription = {0};
+	EsSubscription subscription = {.name = name};
 	int64		after;
 
 	subscription.categories = es_names_arg(fcinfo, 2, ES_NAME_CATEGORY, "categories");
@@ -62,7 +62,7 @@ es_subscribe(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_DUPLICATE_OBJECT),
 				errmsg("subscription \"%s\" already exists", text_to_cstring(name)));
 	after = es_subscription_after_arg(fcinfo, 1);
-	es_subscription_insert(&subscription, name);
+	es_subscription_insert(&subscription);
 	es_partition_insert_all(&subscription, after);
 	es_subscription_announce();
 	PG_RETURN_VOID();

@@ -137,6 +137,7 @@ static void
 take_definition(EsSubscription *subscription, const Datum *values, const bool *isnull)
 {
 	subscription->id = DatumGetInt64(values[Anum_subscriptions_id - 1]);
+	subscription->name = DatumGetTextPCopy(values[Anum_subscriptions_name - 1]);
 	subscription->partitions = DatumGetInt32(values[Anum_subscriptions_partitions - 1]);
 	subscription->max_attempts = isnull[Anum_subscriptions_max_attempts - 1] ? 0 :
 		DatumGetInt32(values[Anum_subscriptions_max_attempts - 1]);
@@ -193,8 +194,7 @@ es_subscription_get(const text *name)
 		MemoryContextSwitchTo(old);
 		es_subscription_report_unknown(name);
 	}
-	name = memcpy(palloc(VARSIZE_ANY(name)), name, VARSIZE_ANY(name));
-	entry = hash_search(known, &name, HASH_ENTER, NULL);
+	entry = hash_search(known, &subscription.name, HASH_ENTER, NULL);
 	entry->subscription = subscription;
 	MemoryContextSwitchTo(old);
 	return &entry->subscription;
@@ -260,7 +260,7 @@ es_subscription_announce(void)
 
 /* es_subscription_insert puts in the row of a new subscription, and gives it its id. */
 void
-es_subscription_insert(EsSubscription *subscription, const text *name)
+es_subscription_insert(EsSubscription *subscription)
 {
 	Datum		values[Natts_subscriptions];
 	bool		isnull[Natts_subscriptions] = {false};
@@ -271,7 +271,7 @@ es_subscription_insert(EsSubscription *subscription, const text *name)
 	values[Anum_subscriptions_max_attempts - 1] = Int32GetDatum(subscription->max_attempts);
 	isnull[Anum_subscriptions_max_attempts - 1] = subscription->max_attempts == 0;
 	values[Anum_subscriptions_created_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[Anum_subscriptions_name - 1] = PointerGetDatum(name);
+	values[Anum_subscriptions_name - 1] = PointerGetDatum(subscription->name);
 	es_columns_put_names(values, isnull, Anum_subscriptions_categories, &subscription->categories);
 	es_columns_put_names(values, isnull, Anum_subscriptions_types, &subscription->types);
 	es_rows_insert(&subscription_shape, values, isnull);

@@ -21,6 +21,7 @@
 typedef struct EsSubscription
 {
 	int64		id;
+	const text *name;
 	int			partitions;
 	int			max_attempts;	/* 0: unlimited */
 	EsNames		categories;
@@ -41,7 +42,7 @@ extern ReturnSetInfo *es_subscription_begin_delivery(FunctionCallInfo fcinfo);
 /* Changes of definitions. */
 extern bool es_subscription_find(EsSubscription *subscription, const text *name);
 extern void es_subscription_begin_change(const char *command);
-extern void es_subscription_insert(EsSubscription *subscription, const text *name);
+extern void es_subscription_insert(EsSubscription *subscription);
 extern void es_subscription_delete(const text *name);
 extern void es_subscription_announce(void);
 
