@@ -208,10 +208,7 @@ put_failure(Delivery *delivery, EsFailure *known, const text *reason)
 
 		row->retry_at = Max(row->retry_at, again_at);
 	}
-	if (known)
-		es_failure_change(row, known, &failure);
-	else
-		es_failure_put(row, &failure);
+	es_failure_put(row, known, &failure);
 }
 
 /*
@@ -295,7 +292,7 @@ replay(EsPartition *row, int64 position)
 		changed.parked_at = DT_NOBEGIN;
 		changed.attempts = 0;
 		changed.delivered = false;
-		es_failure_change(row, &failures[i], &changed);
+		es_failure_put(row, &failures[i], &changed);
 		replayed++;
 	}
 	if (replayed > 0)

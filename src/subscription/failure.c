@@ -111,38 +111,34 @@ make_row(const EsPartition *row, const EsFailure *failure, Datum *v, bool *n)
 	es_columns_put(v, n, Anum_failures_reason, failure->reason);
 }
 
-/* es_failure_put adds a failure that its partition does not have yet. */
+/* es_failure_put adds a failure, in place of the one that is known of the same event; NULL: none is. */
 void
-es_failure_put(EsPartition *row, const EsFailure *failure)
+es_failure_put(EsPartition *row, EsFailure *known, const EsFailure *failure)
 {
 	Datum		values[Natts_failures];
 	bool		isnull[Natts_failures];
 
 	make_row(row, failure, values, isnull);
-	es_rows_insert(&failure_shape, values, isnull);
+	if (known)
+	{
+		es_rows_replace(&failure_shape, values, isnull);
+		count_failure(row, known, -1);
+		*known = *failure;
+	}
+	else
+		es_rows_insert(&failure_shape, values, isnull);
 	count_failure(row, failure, 1);
 }
 
-/* es_failure_change changes a failure to another state; NULL takes it away. */
-void
-es_failure_change(EsPartition *row, EsFailure *failure, const EsFailure *changed)
+/* Takes a failure away. */
+static void
+take_away(EsPartition *row, const EsFailure *failure)
 {
-	Datum		values[Natts_failures];
-	bool		isnull[Natts_failures];
+	Datum		key[] = {Int64GetDatum(row->subscription_id), Int32GetDatum(row->partition),
+	Int64GetDatum(failure->position)};
 
+	(void) es_rows_take_away(&failure_shape, key, lengthof(key));
 	count_failure(row, failure, -1);
-	if (changed == NULL)
-	{
-		Datum		key[] = {Int64GetDatum(row->subscription_id), Int32GetDatum(row->partition),
-		Int64GetDatum(failure->position)};
-
-		(void) es_rows_take_away(&failure_shape, key, lengthof(key));
-		return;
-	}
-	make_row(row, changed, values, isnull);
-	es_rows_replace(&failure_shape, values, isnull);
-	*failure = *changed;
-	count_failure(row, failure, 1);
 }
 
 /* Parks the event that was delivered alone and has ended every lease; tells whether it did. */
@@ -153,17 +149,12 @@ park_if_poison(EsPartition *row, int max_attempts, TimestampTz now)
 		.parked_at = now,.reason = cstring_to_text(LEASE_ENDED)
 	};
 	EsFailure  *failures;
-	EsFailure  *known;
 	int			count;
 
 	if (row->lapses <= max_attempts || row->delivered != 1 || row->position >= row->delivered_upto)
 		return false;
 	count = es_failure_read(row, row->position, &failures);
-	known = es_failure_find(failures, count, failure.position);
-	if (known)
-		es_failure_change(row, known, &failure);
-	else
-		es_failure_put(row, &failure);
+	es_failure_put(row, es_failure_find(failures, count, failure.position), &failure);
 	row->lapses = 0;
 	return true;
 }
@@ -194,7 +185,7 @@ es_failure_count_lapse(EsPartition *row, int max_attempts, TimestampTz now)
 			failure.parked_at = now;
 			failure.reason = cstring_to_text(LEASE_ENDED);
 		}
-		es_failure_change(row, &failures[i], &failure);
+		es_failure_put(row, &failures[i], &failure);
 		changed = true;
 	}
 	return (max_attempts != 0 && park_if_poison(row, max_attempts, now)) || changed;
@@ -214,10 +205,7 @@ es_failure_count_unsendable(EsPartition *row, EsFailure *known, int64 position, 
 	failure.attempts = (known ? known->attempts : 0) + 1;
 	if (failure.attempts >= max_attempts)
 		failure.parked_at = GetCurrentTimestamp();
-	if (known)
-		es_failure_change(row, known, &failure);
-	else
-		es_failure_put(row, &failure);
+	es_failure_put(row, known, &failure);
 }
 
 /* es_failure_acknowledge takes away those that were to be delivered again and were, up to a position. */
@@ -232,7 +220,7 @@ es_failure_acknowledge(EsPartition *row, int64 upto)
 	count = es_failure_read(row, 0, &failures);
 	for (int i = 0; i < count && failures[i].position <= upto; i++)
 		if (failures[i].parked_at == DT_NOBEGIN && failures[i].delivered)
-			es_failure_change(row, &failures[i], NULL);
+			take_away(row, &failures[i]);
 }
 
 /*
@@ -251,7 +239,7 @@ es_failure_forget(EsPartition *row, int64 after)
 	count = es_failure_read(row, 0, &failures);
 	for (int i = 0; i < count; i++)
 		if (failures[i].parked_at == DT_NOBEGIN || failures[i].position > after)
-			es_failure_change(row, &failures[i], NULL);
+			take_away(row, &failures[i]);
 }
 
 /* es_failure_delete_all takes away all of a subscription's failures; the caller has the locks of all partitions. */

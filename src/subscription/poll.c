@@ -118,7 +118,7 @@ mark_delivered(EsSlice *slice, EsFailure *failure)
 	EsFailure	changed = *failure;
 
 	changed.delivered = true;
-	es_failure_change(&slice->row, failure, &changed);
+	es_failure_put(&slice->row, failure, &changed);
 }
 
 /* Tells whether an event is parked, for all that is known of its partition. */
