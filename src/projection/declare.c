@@ -108,8 +108,7 @@ build_inline(const EsProjection *projection)
 	EsRun		run = {.projection = projection,.upto = es_settle_compute()};
 	EsAttempt	attempt = es_batch_begin(&run);
 
-	if (!es_progress_read(projection->id, true, &run.progress))
-		elog(ERROR, "a new projection has no live generation");
+	es_progress_read_live(projection, &run.progress);
 	es_rebuild_catch_up(&attempt);
 	attempt.upto = es_streamlock_freeze();
 	es_rebuild_catch_up(&attempt);

@@ -15,7 +15,6 @@
 #include "projection/inline.h"
 
 #include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "base/owner.h"
@@ -67,8 +66,7 @@ find_live_generation(const EsProjection *projection)
 	if (*projection->generation != 0)
 		return;
 	old = MemoryContextSwitchTo(GetMemoryChunkContext(projection->generation));
-	if (!es_progress_read(projection->id, true, &row))
-		elog(ERROR, "projection \"%s\" has no live generation", text_to_cstring(projection->name));
+	es_progress_read_live(projection, &row);
 	MemoryContextSwitchTo(old);
 	*projection->generation = row.generation;
 	*projection->layout = row.layout;

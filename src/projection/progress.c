@@ -128,6 +128,14 @@ es_progress_read(int64 id, bool live, EsProgress *row)
 	return es_progress_read_as_of(id, live, NULL, row);
 }
 
+/* es_progress_read_live reads the newest row of a projection's live generation, which every projection has. */
+void
+es_progress_read_live(const EsProjection *projection, EsProgress *row)
+{
+	if (!es_progress_read(projection->id, true, row))
+		elog(ERROR, "projection \"%s\" has no live generation", text_to_cstring(projection->name));
+}
+
 /* es_progress_live_generation tells which generation is live as a snapshot sees it; 0 if it sees none. */
 int64
 es_progress_live_generation(int64 id, Snapshot snapshot)

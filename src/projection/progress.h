@@ -11,6 +11,7 @@
 #include "utils/snapshot.h"
 
 #include "base/positions.h"
+#include "projection/projection.h"
 
 /* A row of eventstore.projection_progress. */
 typedef struct EsProgress
@@ -30,6 +31,7 @@ typedef struct EsProgress
 
 extern int	es_progress_read_all(EsProgress **rows);
 extern bool es_progress_read(int64 id, bool live, EsProgress *row);
+extern void es_progress_read_live(const EsProjection *projection, EsProgress *row);
 extern bool es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row);
 extern int64 es_progress_live_generation(int64 id, Snapshot snapshot);
 extern void es_progress_insert(const EsProgress *row);

@@ -61,8 +61,7 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("projection \"%s\" cannot be rebuilt: it has no reset function", text_to_cstring(name)),
 				errhint("Drop it, and create it again with es_create_handler_projection(..., reset => ...)."));
-	if (!es_progress_read(projection->id, true, &live))
-		elog(ERROR, "projection \"%s\" has no live generation", text_to_cstring(name));
+	es_progress_read_live(projection, &live);
 	row.projection_id = projection->id;
 	row.generation = live.generation + 1;
 	if (es_progress_read(projection->id, false, &old))
@@ -105,8 +104,7 @@ go_over(EsRun *run)
 {
 	EsProgress	live;
 
-	if (!es_progress_read(run->projection->id, true, &live))
-		elog(ERROR, "projection has no live generation");
+	es_progress_read_live(run->projection, &live);
 	es_progress_delete(&live);
 	if (run->projection->is_inline)
 		run->progress.litter = run->projection->reducer != NULL;
@@ -226,8 +224,7 @@ es_rebuild_step(EsRun *run, bool *more)
 	EsProgress	live;
 
 	*more = false;
-	if (!es_progress_read(run->projection->id, true, &live))
-		elog(ERROR, "projection has no live generation");
+	es_progress_read_live(run->projection, &live);
 	run->upto = Max(run->upto, live.position);	/* others may have proved more */
 	if (run->projection->handler)
 		return may_end(run) ? finish(run, rebuild_by_handler) : NULL;
