@@ -213,14 +213,9 @@ matches(EsNode *element, void *arg)
 		return false;
 	for (int i = 0; i < search->target->npatterns; i++)
 	{
-		const EsKey *key = &search->target->patterns[i].key;
 		EsNode		view;
-		EsNode	   *member = &view;
+		EsNode	   *member = es_tree_member(element, &search->target->patterns[i].key, &view);
 
-		if (element->kind == ES_NODE_OBJECT)
-			member = es_tree_find(element, key);
-		else if (!es_node_find_packed(element, key, &view))
-			member = NULL;
 		if (member == NULL || !es_pack_equal(member, &search->wanted[i]))
 			return false;
 	}
