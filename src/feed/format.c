@@ -19,14 +19,12 @@
  */
 #include "feed/format.h"
 
-#include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
-#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "json/size.h"
@@ -37,11 +35,10 @@ static void
 append_time(StringInfo out, TimestampTz time)
 {
 	char		buf[MAXDATELEN + 1];
-	int			utc = 0;
+	int			len = es_jsontext_time(buf, time);
 
-	JsonEncodeDateTime(buf, TimestampTzGetDatum(time), TIMESTAMPTZOID, &utc);
 	appendStringInfoChar(out, '"');
-	appendStringInfoString(out, buf);
+	appendBinaryStringInfo(out, buf, len);
 	appendStringInfoChar(out, '"');
 }
 
