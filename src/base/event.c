@@ -58,6 +58,22 @@ es_event_values(const EsEvent *event, Datum *values, bool *isnull)
 	values[Anum_es_event_recorded_at - 1] = TimestampTzGetDatum(event->recorded_at);
 }
 
+/* es_event_empty_object gives the jsonb {}. */
+Datum
+es_event_empty_object(void)
+{
+	static Datum empty = (Datum) 0;
+
+	if (empty == (Datum) 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		empty = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+		MemoryContextSwitchTo(old);
+	}
+	return empty;
+}
+
 /*
  * es_event_check_type raises 55000 unless a composite type of ours has the
  * attributes that it was made with: they are read and written by number.
@@ -135,7 +151,7 @@ es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull)
 	event->data = values[Anum_es_event_data - 1];
 	event->stream = isnull[Anum_es_event_stream - 1] ? CStringGetTextDatum("") : values[Anum_es_event_stream - 1];
 	event->metadata = isnull[Anum_es_event_metadata - 1] ?
-		DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")) : values[Anum_es_event_metadata - 1];
+		es_event_empty_object() : values[Anum_es_event_metadata - 1];
 	event->position = isnull[Anum_es_event_position - 1] ? 0 : DatumGetInt64(values[Anum_es_event_position - 1]);
 	event->version = isnull[Anum_es_event_version - 1] ? 0 : DatumGetInt64(values[Anum_es_event_version - 1]);
 	event->type_version = isnull[Anum_es_event_type_version - 1] ? 1 :

@@ -67,6 +67,7 @@ typedef struct EsEvent
 
 extern void es_event_deform(TupleTableSlot *slot, EsEvent *event, bool with_metadata);
 extern void es_event_values(const EsEvent *event, Datum *values, bool *isnull);
+extern Datum es_event_empty_object(void);
 extern void es_event_check_type(TupleDesc desc, const Oid *types, int natts);
 extern void es_event_check(TupleDesc desc);
 extern Datum es_event_form(Datum *values, bool *isnull);
