@@ -15,6 +15,10 @@
 
 #include "base/objects.h"
 
+const Oid	es_event_types[Natts_es_event] = {
+	INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID
+};
+
 /*
  * es_event_deform reads a slot of a segment; the varlenas stay in the slot.
  * Metadata, the last column, are only read if they are wanted: they may be in
@@ -98,11 +102,7 @@ es_event_check_type(TupleDesc desc, const Oid *types, int natts)
 void
 es_event_check(TupleDesc desc)
 {
-	static const Oid types[Natts_es_event] = {
-		INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID
-	};
-
-	es_event_check_type(desc, types, Natts_es_event);
+	es_event_check_type(desc, es_event_types, Natts_es_event);
 }
 
 /* es_event_form makes an es_event value of its attributes, in the current memory context. */

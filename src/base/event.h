@@ -43,6 +43,8 @@
 #define Anum_es_event_recorded_at		9
 #define Natts_es_event					9
 
+extern const Oid es_event_types[Natts_es_event];
+
 /*
  * One stored event, deformed.  The varlena members are stored values: they
  * may be short, compressed or out of line, and belong to whoever filled the

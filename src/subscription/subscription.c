@@ -231,12 +231,11 @@ es_subscription_partition_of(const EsSubscription *subscription, const text *str
 ReturnSetInfo *
 es_subscription_begin_delivery(FunctionCallInfo fcinfo)
 {
-	static const Oid types[] = {
-		INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID, INT4OID, INT4OID
-	};
-
+	Oid			types[Natts_es_event + 2];
 	ReturnSetInfo *result = es_call_begin_rows(fcinfo);
 
+	memcpy(types, es_event_types, sizeof(es_event_types));
+	types[Natts_es_event] = types[Natts_es_event + 1] = INT4OID;	/* partition, attempt */
 	es_event_check_type(result->setDesc, types, lengthof(types));
 	return result;
 }
