@@ -41,7 +41,6 @@
 #include "access/htup.h"
 #include "access/htup_details.h"
 #include "catalog/partition.h"
-#include "catalog/pg_type.h"
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "replication/logical.h"
@@ -58,6 +57,7 @@
 
 #include "base/error.h"
 #include "base/event.h"
+#include "log/segment.h"
 #include "feed/filter.h"
 #include "feed/format.h"
 #include "feed/option.h"
@@ -152,15 +152,11 @@ start_partitions(MemoryContext context)
 static void
 check_columns(Relation relation)
 {
-	static const Oid types[Natts_es_events] = {
-		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, UUIDOID, INT4OID, INT4OID,
-		INT4OID, BOOLOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID
-	};
 	TupleDesc	desc = RelationGetDescr(relation);
 	bool		fits = desc->natts >= Natts_es_events;
 
 	for (int i = 0; fits && i < Natts_es_events; i++)
-		fits = TupleDescAttr(desc, i)->atttypid == types[i];
+		fits = TupleDescAttr(desc, i)->atttypid == es_segment_event_shape.columns[i].type;
 	if (!fits)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_STORE_CORRUPT),
