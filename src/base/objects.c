@@ -44,6 +44,15 @@
 EsRelation	es_base_events = {"events",.kind = RELKIND_PARTITIONED_TABLE};
 EsRelation	es_base_streams = {"streams"};
 EsRelation	es_base_position_seq = {"position_seq",.kind = RELKIND_SEQUENCE};
+EsRelation	es_base_stream_id_seq = {"stream_id_seq",.kind = RELKIND_SEQUENCE};
+EsRelation	es_base_subscription_id_seq = {"subscription_id_seq",.kind = RELKIND_SEQUENCE};
+EsRelation	es_base_projection_id_seq = {"projection_id_seq",.kind = RELKIND_SEQUENCE};
+EsRelation	es_base_timeline_seq = {"timeline_seq",.kind = RELKIND_SEQUENCE};
+
+EsRelation *const es_base_sequences[ES_BASE_SEQUENCES] = {
+	&es_base_position_seq, &es_base_stream_id_seq, &es_base_subscription_id_seq,
+	&es_base_projection_id_seq, &es_base_timeline_seq
+};
 
 static EsStore store;
 static bool store_valid = false;

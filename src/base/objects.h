@@ -80,10 +80,19 @@ typedef struct EsRelation
 	struct EsRelation *next;
 } EsRelation;
 
-/* The log's parent table, the streams, and the sequence of positions: what most parts ask for. */
+/* The log's parent table, and the streams: what most parts ask for. */
 extern EsRelation es_base_events;
 extern EsRelation es_base_streams;
+
+/* The sequences, which give out nothing twice. */
 extern EsRelation es_base_position_seq;
+extern EsRelation es_base_stream_id_seq;
+extern EsRelation es_base_subscription_id_seq;
+extern EsRelation es_base_projection_id_seq;
+extern EsRelation es_base_timeline_seq;
+
+#define ES_BASE_SEQUENCES	5
+extern EsRelation *const es_base_sequences[ES_BASE_SEQUENCES];
 
 extern Oid	es_base_look_up(EsRelation *object);
 

@@ -53,7 +53,6 @@
 /* What timeline_seq says in a store that follows another. */
 #define FOLLOWS	PG_INT64_MAX
 
-static EsRelation timeline_seq = {"timeline_seq",.kind = RELKIND_SEQUENCE};
 static Oid	checked = InvalidOid;	/* the timeline_seq that was looked at */
 static uint64 checked_changes;	/* of subscriptions, by then */
 
@@ -137,17 +136,14 @@ last_id(const char *table, const char *column)
 static void
 pass_ids(void)
 {
-	static EsRelation stream_ids = {"stream_id_seq",.kind = RELKIND_SEQUENCE};
-	static EsRelation subscription_ids = {"subscription_id_seq",.kind = RELKIND_SEQUENCE};
-	static EsRelation projection_ids = {"projection_id_seq",.kind = RELKIND_SEQUENCE};
 	EsOwnerContext saved;
 
 	es_owner_enter(&saved);
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
-	es_sequence_raise(&stream_ids, last_id("streams", "stream_id"));
-	es_sequence_raise(&subscription_ids, last_id("subscriptions", "subscription_id"));
-	es_sequence_raise(&projection_ids, last_id("projections", "projection_id"));
+	es_sequence_raise(&es_base_stream_id_seq, last_id("streams", "stream_id"));
+	es_sequence_raise(&es_base_subscription_id_seq, last_id("subscriptions", "subscription_id"));
+	es_sequence_raise(&es_base_projection_id_seq, last_id("projections", "projection_id"));
 	PopActiveSnapshot();
 	SPI_finish();
 	es_owner_leave(&saved);
@@ -159,7 +155,7 @@ follows(void)
 {
 	XLogRecPtr	lsn;
 
-	return es_sequence_read(&timeline_seq, &lsn) == FOLLOWS;
+	return es_sequence_read(&es_base_timeline_seq, &lsn) == FOLLOWS;
 }
 
 /*
@@ -170,7 +166,7 @@ void
 es_timeline_follow(void)
 {
 	if (!follows())
-		set_sequence(&timeline_seq, FOLLOWS);
+		set_sequence(&es_base_timeline_seq, FOLLOWS);
 }
 
 /*
@@ -186,7 +182,7 @@ es_timeline_take_over(void)
 
 	if (last <= es_settle_last_given() && !follows())
 		return;
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&timeline_seq), 0, 0);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_base_timeline_seq), 0, 0);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	if (last > es_settle_last_given() || follows())
 	{
@@ -207,7 +203,7 @@ es_timeline_is_in_use(void)
 {
 	XLogRecPtr	lsn;
 
-	return es_sequence_read(&timeline_seq, &lsn) != 0;
+	return es_sequence_read(&es_base_timeline_seq, &lsn) != 0;
 }
 
 /* Sees to it that positions go on at another segment if the timeline is a new one. */
@@ -219,7 +215,7 @@ check_timeline(Oid sequence)
 	XLogRecPtr	lsn;
 	LOCKTAG		tag;
 
-	known = es_sequence_read(&timeline_seq, &lsn);
+	known = es_sequence_read(&es_base_timeline_seq, &lsn);
 	if (known == FOLLOWS)
 		es_timeline_take_over();
 	else
@@ -230,11 +226,11 @@ check_timeline(Oid sequence)
 		return;
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, sequence, 0, 0);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	known = es_sequence_read(&timeline_seq, &lsn);
+	known = es_sequence_read(&es_base_timeline_seq, &lsn);
 	if (known != now && known != 0 && known != FOLLOWS)
 		skip_segments();
 	if (known != now)
-		set_sequence(&timeline_seq, now);
+		set_sequence(&es_base_timeline_seq, now);
 	(void) LockRelease(&tag, ExclusiveLock, false);
 }
 
@@ -245,7 +241,7 @@ check_timeline(Oid sequence)
 void
 es_timeline_check(void)
 {
-	Oid			sequence = es_base_oid(&timeline_seq);
+	Oid			sequence = es_base_oid(&es_base_timeline_seq);
 
 	if (likely(sequence == checked && es_subscriber_state.changes == checked_changes))
 		return;

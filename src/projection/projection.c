@@ -78,7 +78,6 @@ static const EsColumn columns[Natts_projections] = {
 };
 static const EsShape projections = ES_SHAPE(&projections_table, &projections_by_id, columns);
 
-static EsRelation projection_id_seq = {"projection_id_seq",.kind = RELKIND_SEQUENCE};
 
 static Running *running = NULL; /* the innermost */
 static EsProjectionSet *known = NULL;
@@ -470,7 +469,7 @@ es_projection_insert(EsProjection *projection)
 	Datum		v[Natts_projections];
 	bool		n[Natts_projections] = {false};
 
-	projection->id = es_sequence_take(&projection_id_seq, 1);
+	projection->id = es_sequence_take(&es_base_projection_id_seq, 1);
 	v[Anum_projections_id - 1] = Int64GetDatum(projection->id);
 	v[Anum_projections_created_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	es_columns_put(v, n, Anum_projections_name, projection->name);

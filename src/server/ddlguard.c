@@ -107,13 +107,6 @@ static const OwnTable own_tables[] = {
 	{"wal_mark", 2},
 };
 
-/* Sequences, which give out nothing twice. */
-static EsRelation own_sequences[] = {
-	{"position_seq",.kind = RELKIND_SEQUENCE}, {"stream_id_seq",.kind = RELKIND_SEQUENCE},
-	{"timeline_seq",.kind = RELKIND_SEQUENCE}, {"subscription_id_seq",.kind = RELKIND_SEQUENCE},
-	{"projection_id_seq",.kind = RELKIND_SEQUENCE}
-};
-
 /* Indexes of a segment, after the table's name. */
 static const char *const segment_indexes[] = {"_position", "_stream", "_category", "_event_id"};
 
@@ -414,9 +407,9 @@ find_own_sequence(Oid relid)
 {
 	if (!is_member(RelationRelationId, relid) || get_rel_relkind(relid) != RELKIND_SEQUENCE)
 		return NULL;
-	for (int i = 0; i < lengthof(own_sequences); i++)
-		if (find_relation(own_sequences[i].name) == relid)
-			return &own_sequences[i];
+	for (int i = 0; i < lengthof(es_base_sequences); i++)
+		if (find_relation(es_base_sequences[i]->name) == relid)
+			return es_base_sequences[i];
 	return NULL;
 }
 

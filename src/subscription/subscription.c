@@ -55,7 +55,6 @@ typedef struct KnownSubscription
 } KnownSubscription;
 
 static EsRelation subscriptions = {"subscriptions"};
-static EsRelation subscription_id_seq = {"subscription_id_seq",.kind = RELKIND_SEQUENCE};
 static EsRelation subscriptions_by_name = {"subscriptions_by_name",
 .index = {.keys = {Anum_subscriptions_name},.columns = "name",.unique = true}};
 
@@ -264,7 +263,7 @@ es_subscription_insert(EsSubscription *subscription)
 	Datum		values[Natts_subscriptions];
 	bool		isnull[Natts_subscriptions] = {false};
 
-	subscription->id = es_sequence_take(&subscription_id_seq, 1);
+	subscription->id = es_sequence_take(&es_base_subscription_id_seq, 1);
 	values[Anum_subscriptions_id - 1] = Int64GetDatum(subscription->id);
 	values[Anum_subscriptions_partitions - 1] = Int32GetDatum(subscription->partitions);
 	values[Anum_subscriptions_max_attempts - 1] = Int32GetDatum(subscription->max_attempts);
