@@ -69,13 +69,13 @@ static const EsColumn columns[Natts_snapshots] = {
 	{"kept", BOOLOID}, {"reducer", TEXTOID}, {"fingerprint", BYTEAOID}, {"state", JSONBOID, true},
 	{"state_text", TEXTOID, true}
 };
-static const EsShape snapshots = ES_SHAPE(&snapshots_table, &snapshots_by_reducer, columns);
+const EsShape es_snapshot_shape = ES_SHAPE(&snapshots_table, &snapshots_by_reducer, columns);
 
 /* Gives a look at the snapshots of a reducer, or of a stream's by it. */
 static EsRows
 look_at(const char *reducer, const int64 *stream_id, LOCKMODE mode, Snapshot visible)
 {
-	EsRows		rows = {.shape = &snapshots,.mode = mode,.snapshot = visible};
+	EsRows		rows = {.shape = &es_snapshot_shape,.mode = mode,.snapshot = visible};
 
 	es_rows_equal(&rows, CStringGetTextDatum(reducer));
 	if (stream_id != NULL)
@@ -324,7 +324,7 @@ es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wai
 		es_base_lock(&snapshots_table, RowExclusiveLock);
 	else if (!es_base_try_lock(&snapshots_table, RowExclusiveLock))
 		return;
-	es_table_open(&table, &snapshots);
+	es_table_open(&table, &es_snapshot_shape);
 	do
 	{
 		Snapshot	visible;
@@ -345,5 +345,5 @@ es_snapshot_drop(const text *reducer)
 	Datum		key = PointerGetDatum(reducer);
 
 	es_base_lock(&snapshots_table, ShareRowExclusiveLock);
-	(void) es_rows_take_away(&snapshots, &key, 1);
+	(void) es_rows_take_away(&es_snapshot_shape, &key, 1);
 }

@@ -30,6 +30,8 @@ typedef struct EsSnapshotBounds
 	TimestampTz as_of;
 } EsSnapshotBounds;
 
+extern const EsShape es_snapshot_shape;
+
 /* Finds the newest usable one; what it gives is in the current memory context. */
 extern bool es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBounds *bounds,
 							 Snapshot visible, EsSnapshot *snapshot);

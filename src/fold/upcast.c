@@ -48,7 +48,7 @@ static EsRelation upcasters_by_type = {"upcasters_by_type",
 static const EsColumn columns[Natts_upcasters] = {
 	{"type", TEXTOID}, {"from_version", INT4OID}, {"handler", TEXTOID, true}, {"ops", JSONBOID, true}
 };
-static const EsShape upcasters_shape = ES_SHAPE(&upcasters_table, &upcasters_by_type, columns);
+const EsShape es_upcast_shape = ES_SHAPE(&upcasters_table, &upcasters_by_type, columns);
 
 PG_FUNCTION_INFO_V1(es_register_upcaster);
 PG_FUNCTION_INFO_V1(es_register_upcaster_ops);
@@ -104,7 +104,7 @@ static EsUpcasters *
 load_upcasters(void)
 {
 	EsUpcasters *upcasters = palloc0(sizeof(EsUpcasters));
-	EsRows		rows = {.shape = &upcasters_shape,.mode = AccessShareLock};
+	EsRows		rows = {.shape = &es_upcast_shape,.mode = AccessShareLock};
 
 	es_rows_begin(&rows);
 	es_handler_watch(RelationGetRelid(rows.rel));
@@ -356,7 +356,7 @@ put_upcaster(Datum type, int from_version, const char *handler, const Jsonb *ops
 	values[Anum_upcasters_from_version - 1] = Int32GetDatum(from_version);
 	es_columns_put_string(values, isnull, Anum_upcasters_handler, handler);
 	es_columns_put(values, isnull, Anum_upcasters_ops, ops);
-	es_rows_put(&upcasters_shape, values, isnull);
+	es_rows_put(&es_upcast_shape, values, isnull);
 	es_base_announce(&upcasters_table);
 	CommandCounterIncrement();
 }

@@ -64,8 +64,8 @@ static const EsColumn skip_columns[Natts_skips] = {
 	{"projection_id", INT8OID}, {"position", INT8OID}, {"skipped_at", TIMESTAMPTZOID}, {"skipped_by", TEXTOID},
 	{"error", TEXTOID, true}
 };
-static const EsShape progress = ES_SHAPE(&progress_table, &progress_by_key, progress_columns);
-static const EsShape skips = ES_SHAPE(&skips_table, &skips_by_key, skip_columns);
+const EsShape es_progress_shape = ES_SHAPE(&progress_table, &progress_by_key, progress_columns);
+const EsShape es_progress_skips_shape = ES_SHAPE(&skips_table, &skips_by_key, skip_columns);
 
 /* ---- reading ---- */
 
@@ -94,7 +94,7 @@ take_row(void *element, const EsRows *rows)
 int
 es_progress_read_all(EsProgress **rows)
 {
-	EsRows		look = {.shape = &progress,.mode = AccessShareLock};
+	EsRows		look = {.shape = &es_progress_shape,.mode = AccessShareLock};
 	int			count;
 
 	look.fresh = true;
@@ -107,7 +107,7 @@ es_progress_read_all(EsProgress **rows)
 bool
 es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row)
 {
-	EsRows		look = {.shape = &progress,.mode = AccessShareLock,.snapshot = snapshot,.fresh = snapshot == NULL};
+	EsRows		look = {.shape = &es_progress_shape,.mode = AccessShareLock,.snapshot = snapshot,.fresh = snapshot == NULL};
 	bool		found = false;
 
 	es_rows_equal(&look, Int64GetDatum(id));
@@ -177,7 +177,7 @@ es_progress_insert(const EsProgress *row)
 
 	es_wake_note(es_wake_projection(row->projection_id));
 	make_row(row, values, isnull);
-	es_rows_insert(&progress, values, isnull);
+	es_rows_insert(&es_progress_shape, values, isnull);
 }
 
 /* es_progress_write writes a row that was read under the projection's lock. */
@@ -189,7 +189,7 @@ es_progress_write(const EsProgress *row)
 
 	es_wake_note(es_wake_projection(row->projection_id));
 	make_row(row, values, isnull);
-	es_rows_replace(&progress, values, isnull);
+	es_rows_replace(&es_progress_shape, values, isnull);
 }
 
 /* es_progress_delete takes the row of a generation away. */
@@ -199,7 +199,7 @@ es_progress_delete(const EsProgress *row)
 	Datum		key[] = {Int64GetDatum(row->projection_id), Int64GetDatum(row->generation)};
 
 	es_wake_note(es_wake_projection(row->projection_id));
-	(void) es_rows_take_away(&progress, key, lengthof(key));
+	(void) es_rows_take_away(&es_progress_shape, key, lengthof(key));
 }
 
 /* Describes an error as psql would, in one text of a size to look at. */
@@ -265,7 +265,7 @@ take_position(void *element, const EsRows *rows)
 EsPositions
 es_progress_read_skips(int64 id, int64 after, int64 upto)
 {
-	EsRows		look = {.shape = &skips,.mode = AccessShareLock};
+	EsRows		look = {.shape = &es_progress_skips_shape,.mode = AccessShareLock};
 	EsPositions list;
 
 	look.fresh = true;
@@ -288,7 +288,7 @@ es_progress_add_skip(const EsProgress *row)
 	v[Anum_skips_skipped_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	v[Anum_skips_skipped_by - 1] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 	es_columns_put(v, n, Anum_skips_error, row->error);
-	es_rows_insert(&skips, v, n);
+	es_rows_insert(&es_progress_skips_shape, v, n);
 }
 
 /* es_progress_forget takes away all that is known of how far a projection is. */
@@ -298,6 +298,6 @@ es_progress_forget(int64 id)
 	Datum		key = Int64GetDatum(id);
 
 	es_wake_note(es_wake_projection(id));
-	(void) es_rows_take_away(&progress, &key, 1);
-	(void) es_rows_take_away(&skips, &key, 1);
+	(void) es_rows_take_away(&es_progress_shape, &key, 1);
+	(void) es_rows_take_away(&es_progress_skips_shape, &key, 1);
 }

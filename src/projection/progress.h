@@ -29,6 +29,9 @@ typedef struct EsProgress
 	const text *layout;			/* of the states' text; NULL: has none */
 } EsProgress;
 
+extern const EsShape es_progress_shape;
+extern const EsShape es_progress_skips_shape;
+
 extern int	es_progress_read_all(EsProgress **rows);
 extern bool es_progress_read(int64 id, bool live, EsProgress *row);
 extern void es_progress_read_live(const EsProjection *projection, EsProgress *row);

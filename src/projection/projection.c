@@ -76,7 +76,7 @@ static const EsColumn columns[Natts_projections] = {
 	{"reducer", TEXTOID, true}, {"key", TEXTOID, true}, {"handler", TEXTOID, true}, {"reset", TEXTOID, true},
 	{"categories", TEXTARRAYOID, true}, {"types", TEXTARRAYOID, true}, {"creator", TEXTOID}
 };
-static const EsShape projections = ES_SHAPE(&projections_table, &projections_by_id, columns);
+const EsShape es_projection_table_shape = ES_SHAPE(&projections_table, &projections_by_id, columns);
 
 
 static Running *running = NULL; /* the innermost */
@@ -165,7 +165,7 @@ compare_projections(const void *a, const void *b)
 static void
 read_definitions(EsProjectionSet *set)
 {
-	EsRows		rows = {.shape = &projections,.mode = AccessShareLock};
+	EsRows		rows = {.shape = &es_projection_table_shape,.mode = AccessShareLock};
 
 	es_rows_begin(&rows);
 	set->projections = es_rows_all(&rows, sizeof(EsProjection), take_definition, &set->count);
@@ -481,7 +481,7 @@ es_projection_insert(EsProjection *projection)
 	es_columns_put_names(v, n, Anum_projections_categories, &projection->categories);
 	es_columns_put_names(v, n, Anum_projections_types, &projection->types);
 	es_columns_put_string(v, n, Anum_projections_creator, projection->creator);
-	es_rows_insert(&projections, v, n);
+	es_rows_insert(&es_projection_table_shape, v, n);
 }
 
 /* es_projection_delete takes the row of a projection away, within a change of them. */
@@ -490,7 +490,7 @@ es_projection_delete(const EsProjection *projection)
 {
 	Datum		key = Int64GetDatum(projection->id);
 
-	(void) es_rows_take_away(&projections, &key, 1);
+	(void) es_rows_take_away(&es_projection_table_shape, &key, 1);
 }
 
 /*

@@ -13,6 +13,7 @@
 #include "base/pin.h"
 #include "fold/handler.h"
 #include "json/value.h"
+#include "table/columns.h"
 
 #define ES_MAX_PROJECTION_NAME	512
 
@@ -47,6 +48,8 @@ typedef struct EsProjectionSet
 	bool		any_inline;
 	EsPinned	pinned;
 } EsProjectionSet;
+
+extern const EsShape es_projection_table_shape;
 
 extern void es_projection_init(void);
 

@@ -67,7 +67,7 @@ static const EsColumn columns[Natts_states] = {
 	{"projection_id", INT8OID}, {"generation", INT8OID}, {"version", INT8OID}, {"position", INT8OID},
 	{"key", TEXTOID}, {"state", JSONBOID, true}, {"state_text", TEXTOID, true}
 };
-static const EsShape states = ES_SHAPE(&states_table, &states_by_key, columns);
+const EsShape es_readmodel_shape = ES_SHAPE(&states_table, &states_by_key, columns);
 
 PG_FUNCTION_INFO_V1(es_projection);
 
@@ -82,7 +82,7 @@ es_readmodel_open(EsReadModel *model, int64 id, int64 generation, bool exclusive
 	model->projection_id = id;
 	model->generation = generation;
 	model->context = CurrentMemoryContext;
-	es_table_open(&model->table, &states);
+	es_table_open(&model->table, &es_readmodel_shape);
 	InitDirtySnapshot(model->dirty);
 	if (exclusive)
 		model->snapshot = es_rows_fresh_snapshot();
@@ -313,7 +313,7 @@ delete_states(EsRows *rows, int64 most)
 void
 es_readmodel_drop(int64 id, int64 generation)
 {
-	EsRows		rows = {.shape = &states,.mode = RowExclusiveLock};
+	EsRows		rows = {.shape = &es_readmodel_shape,.mode = RowExclusiveLock};
 
 	es_rows_equal(&rows, Int64GetDatum(id));
 	if (generation != 0)
@@ -328,7 +328,7 @@ es_readmodel_drop(int64 id, int64 generation)
 bool
 es_readmodel_sweep(int64 id, int64 before, int most)
 {
-	EsRows		rows = {.shape = &states,.mode = RowExclusiveLock};
+	EsRows		rows = {.shape = &es_readmodel_shape,.mode = RowExclusiveLock};
 
 	es_rows_equal(&rows, Int64GetDatum(id));
 	es_rows_between(&rows, 0, before - 1);
@@ -369,7 +369,7 @@ es_projection(PG_FUNCTION_ARGS)
 	const EsProjection *projection;
 	Snapshot	snapshot = GetActiveSnapshot();
 	ReturnSetInfo *result = es_call_begin_rows(fcinfo);
-	EsRows		rows = {.shape = &states,.mode = AccessShareLock,.snapshot = snapshot};
+	EsRows		rows = {.shape = &es_readmodel_shape,.mode = AccessShareLock,.snapshot = snapshot};
 
 	es_subscriber_refuse_part();
 	projection = es_projection_get(es_projection_name_arg(fcinfo, 0));

@@ -44,6 +44,8 @@ typedef struct EsReadModel
 	Size		added_bytes;
 } EsReadModel;
 
+extern const EsShape es_readmodel_shape;
+
 extern void es_readmodel_open(EsReadModel *model, int64 id, int64 generation, bool exclusive);
 extern void es_readmodel_close(EsReadModel *model);
 extern void es_readmodel_drop(int64 id, int64 generation);

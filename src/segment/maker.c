@@ -91,7 +91,7 @@ static const EsColumn failure_columns[Natts_failure] = {
 	{"segment", INT8OID}, {"first_position", INT8OID}, {"last_position", INT8OID}, {"attempts", INT4OID},
 	{"failed_at", TIMESTAMPTZOID}, {"error", TEXTOID}
 };
-static const EsShape failures = ES_SHAPE(&maker_failure, NULL, failure_columns);
+const EsShape es_maker_failure_shape = ES_SHAPE(&maker_failure, NULL, failure_columns);
 
 /* What a worker is told through bgw_extra. */
 typedef struct MakerOrder
@@ -244,7 +244,7 @@ read_failures(int64 segment, TimestampTz *failed_at)
 	EsRows		rows;
 	int			attempts = 0;
 
-	if (es_rows_read_one(&failures, &rows) && DatumGetInt64(rows.values[Anum_failure_segment - 1]) == segment)
+	if (es_rows_read_one(&es_maker_failure_shape, &rows) && DatumGetInt64(rows.values[Anum_failure_segment - 1]) == segment)
 	{
 		attempts = DatumGetInt32(rows.values[Anum_failure_attempts - 1]);
 		*failed_at = DatumGetTimestampTz(rows.values[Anum_failure_failed_at - 1]);
@@ -267,7 +267,7 @@ note_failure(int64 segment, const char *error)
 	values[Anum_failure_attempts - 1] = Int32GetDatum(read_failures(segment, &failed_at) + 1);
 	values[Anum_failure_failed_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[Anum_failure_error - 1] = CStringGetTextDatum(error);
-	es_rows_write_one(&failures, values);
+	es_rows_write_one(&es_maker_failure_shape, values);
 }
 
 /* Says in the log what a failure means; the error itself is there already. */

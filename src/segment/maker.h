@@ -8,6 +8,9 @@
 #include "base/base.h"
 
 #include "base/owner.h"
+#include "table/columns.h"
+
+extern const EsShape es_maker_failure_shape;
 
 extern void es_maker_become_owner(EsOwnerContext *saved);
 extern void es_maker_make_table(int64 n, int64 first_position, int64 last_position);

@@ -66,45 +66,61 @@
 #include "base/error.h"
 #include "base/event.h"
 #include "base/objects.h"
+#include "fold/reducer.h"
+#include "fold/snapshot.h"
+#include "fold/upcast.h"
+#include "log/segment.h"
+#include "log/settle.h"
+#include "log/tags.h"
+#include "log/walmark.h"
+#include "projection/progress.h"
+#include "projection/projection.h"
+#include "projection/readmodel.h"
+#include "segment/maker.h"
+#include "stream/stream.h"
+#include "subscription/failure.h"
+#include "subscription/member.h"
+#include "subscription/partition.h"
+#include "subscription/subscription.h"
 #include "table/rows.h"
 #include "table/sequence.h"
 
 #define EXTENSION		"eventstore"
 #define SCHEMA			"eventstore"
-#define MOST_INDEXES	3
+#define MOST_INDEXES	2
 
 /*
- * What of a table is the store's: its first columns, and indexes by name.  What
- * comes after these was added by users, and is theirs to drop.
+ * What of a table is the store's: the columns of its shape, and indexes, the one that
+ * the shape names and others.  What comes after these was added by users, and is
+ * theirs to drop.
  */
 typedef struct OwnTable
 {
-	const char *name;
-	int			columns;
-	const char *indexes[MOST_INDEXES];
+	const EsShape *shape;
+	const char *indexes[MOST_INDEXES];	/* others */
 } OwnTable;
 
 static const OwnTable own_tables[] = {
-	{"config", 1},
-	{"maker_failure", 6},
-	{"projection_progress", 10, {"projection_progress_by_key"}},
-	{"projection_skips", 5, {"projection_skips_by_key"}},
-	{"projection_states", 7, {"projection_states_by_key"}},
-	{"projections", 11, {"projections_by_id", "projections_by_name"}},
-	{"reducer_handlers", 4, {"reducer_handlers_by_type"}},
-	{"reducers", 4, {"reducers_by_name"}},
-	{"segments", 5, {"segments_pkey"}},
-	{"settled_mark", 1},
-	{"snapshot_policies", 3, {"snapshot_policies_by_reducer"}},
-	{"snapshots", 9, {"snapshots_by_reducer"}},
-	{"streams", 8, {"streams_by_id", "streams_by_name", "streams_by_category"}},
-	{"subscription_failures", 7, {"subscription_failures_by_key"}},
-	{"subscription_members", 3, {"subscription_members_by_key"}},
-	{"subscription_partitions", 13, {"subscription_partitions_by_key"}},
-	{"subscriptions", 7, {"subscriptions_by_id", "subscriptions_by_name"}},
-	{"tags", 2, {"tags_by_tag"}},
-	{"upcasters", 4, {"upcasters_by_type"}},
-	{"wal_mark", 2},
+	{&es_segment_config_shape},
+	{&es_maker_failure_shape},
+	{&es_progress_shape},
+	{&es_progress_skips_shape},
+	{&es_readmodel_shape},
+	{&es_projection_table_shape, {"projections_by_name"}},
+	{&es_reducer_handlers_shape},
+	{&es_reducer_table_shape},
+	{&es_segment_shape},
+	{&es_settle_mark_shape},
+	{&es_reducer_policies_shape},
+	{&es_snapshot_shape},
+	{&es_stream_shape, {"streams_by_id", "streams_by_category"}},
+	{&es_failure_shape},
+	{&es_member_shape},
+	{&es_partition_shape},
+	{&es_subscription_shape, {"subscriptions_by_id"}},
+	{&es_tags_shape, {"tags_by_tag"}},
+	{&es_upcast_shape},
+	{&es_walmark_shape},
 };
 
 /* Indexes of a segment, after the table's name. */
@@ -163,7 +179,7 @@ find_own_table(Oid relid)
 	if (name == NULL || get_rel_namespace(relid) != get_namespace_oid(SCHEMA, true))
 		return NULL;
 	for (int i = 0; i < lengthof(own_tables); i++)
-		if (strcmp(own_tables[i].name, name) == 0)
+		if (strcmp(own_tables[i].shape->table->name, name) == 0)
 			return &own_tables[i];
 	return NULL;
 }
@@ -195,6 +211,8 @@ is_own_index(Oid relid)
 	if (is_segment(table))
 		return is_segment_index(get_rel_name(table), name);
 	own = find_own_table(table);
+	if (own && own->shape->key && strcmp(own->shape->key->name, name) == 0)
+		return true;
 	for (int i = 0; own && i < MOST_INDEXES && own->indexes[i]; i++)
 		if (strcmp(own->indexes[i], name) == 0)
 			return true;
@@ -212,7 +230,7 @@ is_own_column(Oid relid, int column)
 	if (relid == find_relation("events") || is_segment(relid))
 		return column <= Natts_es_events;
 	own = find_own_table(relid);
-	return own == NULL || column <= own->columns;
+	return own == NULL || column <= own->shape->ncolumns;
 }
 
 /* Tells whether a trigger is one of the extension's functions on a relation of the store. */

@@ -37,7 +37,7 @@ static const EsColumn failure_columns[] = {
 	{"subscription_id", INT8OID}, {"position", INT8OID}, {"parked_at", TIMESTAMPTZOID, true},
 	{"partition", INT4OID}, {"attempts", INT4OID}, {"delivered", BOOLOID}, {"reason", TEXTOID, true}
 };
-static const EsShape failure_shape = ES_SHAPE(&failures_table, &failures_by_key, failure_columns);
+const EsShape es_failure_shape = ES_SHAPE(&failures_table, &failures_by_key, failure_columns);
 
 /* The reason for parking what no consumer has refused. */
 #define LEASE_ENDED		"the lease ended without an acknowledgement"
@@ -65,7 +65,7 @@ take_failure(void *element, const EsRows *rows)
 int
 es_failure_read(const EsPartition *row, int64 after, EsFailure **failures)
 {
-	EsRows		rows = {.shape = &failure_shape,.mode = AccessShareLock};
+	EsRows		rows = {.shape = &es_failure_shape,.mode = AccessShareLock};
 	int			count;
 
 	rows.fresh = true;
@@ -121,12 +121,12 @@ es_failure_put(EsPartition *row, EsFailure *known, const EsFailure *failure)
 	make_row(row, failure, values, isnull);
 	if (known)
 	{
-		es_rows_replace(&failure_shape, values, isnull);
+		es_rows_replace(&es_failure_shape, values, isnull);
 		count_failure(row, known, -1);
 		*known = *failure;
 	}
 	else
-		es_rows_insert(&failure_shape, values, isnull);
+		es_rows_insert(&es_failure_shape, values, isnull);
 	count_failure(row, failure, 1);
 }
 
@@ -137,7 +137,7 @@ take_away(EsPartition *row, const EsFailure *failure)
 	Datum		key[] = {Int64GetDatum(row->subscription_id), Int32GetDatum(row->partition),
 	Int64GetDatum(failure->position)};
 
-	(void) es_rows_take_away(&failure_shape, key, lengthof(key));
+	(void) es_rows_take_away(&es_failure_shape, key, lengthof(key));
 	count_failure(row, failure, -1);
 }
 
@@ -248,5 +248,5 @@ es_failure_delete_all(const EsSubscription *subscription)
 {
 	Datum		id = Int64GetDatum(subscription->id);
 
-	(void) es_rows_take_away(&failure_shape, &id, 1);
+	(void) es_rows_take_away(&es_failure_shape, &id, 1);
 }

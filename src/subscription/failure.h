@@ -22,6 +22,8 @@ typedef struct EsFailure
 	const text *reason;			/* or NULL */
 } EsFailure;
 
+extern const EsShape es_failure_shape;
+
 extern int	es_failure_read(const EsPartition *row, int64 after, EsFailure **failures);
 extern EsFailure *es_failure_find(EsFailure *failures, int count, int64 position);
 extern void es_failure_put(EsPartition *row, EsFailure *known, const EsFailure *failure);

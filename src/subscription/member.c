@@ -43,7 +43,7 @@ static EsRelation members_by_key = {"subscription_members_by_key",
 static const EsColumn member_columns[] = {
 	{"subscription_id", INT8OID}, {"alive_until", TIMESTAMPTZOID}, {"member", TEXTOID}
 };
-static const EsShape member_shape = ES_SHAPE(&members_table, &members_by_key, member_columns);
+const EsShape es_member_shape = ES_SHAPE(&members_table, &members_by_key, member_columns);
 
 #define DEAD_FOR_LONG	(INT64CONST(3600) * USECS_PER_SEC)
 
@@ -58,7 +58,7 @@ typedef struct Member
 static List *
 read_members(const EsSubscription *subscription)
 {
-	EsRows		rows = {.shape = &member_shape,.mode = AccessShareLock};
+	EsRows		rows = {.shape = &es_member_shape,.mode = AccessShareLock};
 	List	   *members = NIL;
 
 	rows.fresh = true;
@@ -188,7 +188,7 @@ delete_dead(const EsSubscription *subscription)
 			continue;
 		member = find_member(read_members(subscription), member->name);
 		if (member && member->alive_until < before)
-			(void) es_rows_take_away(&member_shape, key, 2);
+			(void) es_rows_take_away(&es_member_shape, key, 2);
 	}
 }
 
@@ -209,7 +209,7 @@ es_member_beat(const EsSubscription *subscription, const text *member, Timestamp
 	values[Anum_members_alive_until - 1] = TimestampTzGetDatum(alive_until);
 	values[Anum_members_member - 1] = PointerGetDatum(member);
 	joins = find_member(read_members(subscription), member) == NULL;
-	es_rows_put(&member_shape, values, isnull);
+	es_rows_put(&es_member_shape, values, isnull);
 	if (joins)
 		delete_dead(subscription);
 }
@@ -221,5 +221,5 @@ es_member_delete_all(const EsSubscription *subscription)
 	Datum		id = Int64GetDatum(subscription->id);
 
 	es_base_lock(&members_table, ShareRowExclusiveLock);
-	(void) es_rows_take_away(&member_shape, &id, 1);
+	(void) es_rows_take_away(&es_member_shape, &id, 1);
 }

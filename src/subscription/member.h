@@ -21,6 +21,8 @@ typedef struct EsShare
 	int			must_release;	/* how many, when they are done with */
 } EsShare;
 
+extern const EsShape es_member_shape;
+
 extern void es_member_share(const EsSubscription *subscription, const EsPartition *rows,
 							const text *member, TimestampTz now, EsShare *share);
 extern void es_member_beat(const EsSubscription *subscription, const text *member, TimestampTz alive_until);

@@ -43,7 +43,7 @@ static const EsColumn partition_columns[Natts_partitions] = {
 	{"pending", INT4OID}, {"parked", INT4OID}, {"retry_at", TIMESTAMPTZOID, true},
 	{"lease_until", TIMESTAMPTZOID, true}, {"member", TEXTOID, true}
 };
-static const EsShape partition_shape = ES_SHAPE(&partitions_table, &partitions_by_key, partition_columns);
+const EsShape es_partition_shape = ES_SHAPE(&partitions_table, &partitions_by_key, partition_columns);
 
 /*
  * es_partition_lock takes the lock on a partition, to the end of the
@@ -93,7 +93,7 @@ take_partition(void *element, const EsRows *rows)
 static EsPartition *
 read_rows(int64 id, int partition, int *count)
 {
-	EsRows		look = {.shape = &partition_shape,.mode = AccessShareLock};
+	EsRows		look = {.shape = &es_partition_shape,.mode = AccessShareLock};
 
 	look.fresh = true;
 	es_rows_equal(&look, Int64GetDatum(id));
@@ -163,7 +163,7 @@ es_partition_write(const EsPartition *row)
 	bool		isnull[Natts_partitions];
 
 	make_row(row, values, isnull);
-	es_rows_replace(&partition_shape, values, isnull);
+	es_rows_replace(&es_partition_shape, values, isnull);
 }
 
 /* es_partition_is_leased tells whether somebody has a partition. */
@@ -186,7 +186,7 @@ es_partition_insert_all(const EsSubscription *subscription, int64 after)
 	for (row.partition = 0; row.partition < subscription->partitions; row.partition++)
 	{
 		make_row(&row, values, isnull);
-		es_rows_insert(&partition_shape, values, isnull);
+		es_rows_insert(&es_partition_shape, values, isnull);
 	}
 }
 
@@ -196,5 +196,5 @@ es_partition_delete_all(const EsSubscription *subscription)
 {
 	Datum		id = Int64GetDatum(subscription->id);
 
-	(void) es_rows_take_away(&partition_shape, &id, 1);
+	(void) es_rows_take_away(&es_partition_shape, &id, 1);
 }

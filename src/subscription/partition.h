@@ -29,6 +29,8 @@ typedef struct EsPartition
 	const text *member;			/* NULL: nobody */
 } EsPartition;
 
+extern const EsShape es_partition_shape;
+
 extern bool es_partition_lock(int64 id, int partition, bool wait);
 extern void es_partition_lock_all(const EsSubscription *subscription);
 extern EsPartition *es_partition_read_all(const EsSubscription *subscription);

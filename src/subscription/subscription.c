@@ -62,7 +62,7 @@ static const EsColumn subscription_columns[Natts_subscriptions] = {
 	{"subscription_id", INT8OID}, {"partitions", INT4OID}, {"max_attempts", INT4OID, true},
 	{"created_at", TIMESTAMPTZOID}, {"name", TEXTOID}, {"categories", TEXTARRAYOID, true}, {"types", TEXTARRAYOID, true}
 };
-static const EsShape subscription_shape = ES_SHAPE(&subscriptions, &subscriptions_by_name, subscription_columns);
+const EsShape es_subscription_shape = ES_SHAPE(&subscriptions, &subscriptions_by_name, subscription_columns);
 
 static HTAB *known = NULL;		/* in a context of its own */
 static MemoryContext known_context = NULL;
@@ -162,7 +162,7 @@ take_definition(EsSubscription *subscription, const Datum *values, const bool *i
 bool
 es_subscription_find(EsSubscription *subscription, const text *name)
 {
-	EsRows		rows = {.shape = &subscription_shape,.mode = AccessShareLock};
+	EsRows		rows = {.shape = &es_subscription_shape,.mode = AccessShareLock};
 	bool		found;
 
 	rows.fresh = true;
@@ -272,7 +272,7 @@ es_subscription_insert(EsSubscription *subscription)
 	values[Anum_subscriptions_name - 1] = PointerGetDatum(subscription->name);
 	es_columns_put_names(values, isnull, Anum_subscriptions_categories, &subscription->categories);
 	es_columns_put_names(values, isnull, Anum_subscriptions_types, &subscription->types);
-	es_rows_insert(&subscription_shape, values, isnull);
+	es_rows_insert(&es_subscription_shape, values, isnull);
 }
 
 /* es_subscription_delete takes away the row of a subscription. */
@@ -281,5 +281,5 @@ es_subscription_delete(const text *name)
 {
 	Datum		key = PointerGetDatum(name);
 
-	(void) es_rows_take_away(&subscription_shape, &key, 1);
+	(void) es_rows_take_away(&es_subscription_shape, &key, 1);
 }

@@ -8,10 +8,10 @@
 #include "base/base.h"
 
 #include "nodes/execnodes.h"
-#include "utils/relcache.h"
 
 #include "base/names.h"
 #include "read/log.h"
+#include "table/columns.h"
 
 #define ES_MAX_SUBSCRIPTION_NAME	512
 #define ES_MAX_MEMBER_NAME			512
@@ -28,6 +28,8 @@ typedef struct EsSubscription
 	EsNames		types;
 	uint64		interest;		/* what news matter, see shared/wake.h */
 } EsSubscription;
+
+extern const EsShape es_subscription_shape;
 
 extern text *es_subscription_name_arg(FunctionCallInfo fcinfo, int argno);
 extern text *es_subscription_member_arg(FunctionCallInfo fcinfo, int argno);
