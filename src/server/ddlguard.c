@@ -341,6 +341,13 @@ is_in_use(void)
 	return has_events() && !es_base_find_extension().uncommitted;
 }
 
+/* Says in an error's HINT how to do it nevertheless. */
+static int
+hint_at_setting(void)
+{
+	return errhint("If that is meant, run SET eventstore.allow_drop = on first.");
+}
+
 /* ---- dropping ---- */
 
 /* Raises VE002 if an object belongs to a store with something to lose. */
@@ -355,7 +362,7 @@ check_drop(Oid class, Oid object, int column)
 	ereport(ERROR,
 			errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
 			errmsg("cannot drop %s because the event store has events", getObjectDescription(&address, false)),
-			errhint("If that is meant, run SET eventstore.allow_drop = on first."));
+			hint_at_setting());
 }
 
 /* The hook: called for each object that a statement drops, before it is gone. */
@@ -416,7 +423,7 @@ check_membership(const AlterExtensionContentsStmt *statement)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
 				errmsg("cannot take objects out of extension \"eventstore\" because the event store has events"),
-				errhint("If that is meant, run SET eventstore.allow_drop = on first."));
+				hint_at_setting());
 }
 
 /* Finds a sequence of the store; NULL if a relation is none. */
@@ -451,7 +458,7 @@ check_sequence(const AlterSeqStmt *statement)
 					errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
 					errmsg("cannot set sequence \"%s\" back because the event store has events", sequence->name),
 					errdetail("It would give out numbers again."),
-					errhint("If that is meant, run SET eventstore.allow_drop = on first."));
+					hint_at_setting());
 	}
 }
 
@@ -463,7 +470,7 @@ check_persistence(Oid relid)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
 				errmsg("cannot make \"%s\" unlogged because a crash would empty it", get_rel_name(relid)),
-				errhint("If that is meant, run SET eventstore.allow_drop = on first."));
+				hint_at_setting());
 }
 
 /* Refuses to give a column of the store another type: that would change what is stored. */
@@ -477,7 +484,7 @@ check_column_type(Oid relid, const char *column)
 				errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
 				errmsg("cannot change the type of column \"%s\" of \"%s\" because the event store has events",
 					   column, get_rel_name(relid)),
-				errhint("If that is meant, run SET eventstore.allow_drop = on first."));
+				hint_at_setting());
 }
 
 /*
@@ -492,7 +499,7 @@ check_new_attribute(Oid relid)
 				errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
 				errmsg("cannot add an attribute to type \"%s\" because the event store has events", get_rel_name(relid)),
 				errdetail("The store would refuse to work with the type, also after the attribute is dropped."),
-				errhint("If that is meant, run SET eventstore.allow_drop = on first."));
+				hint_at_setting());
 }
 
 /* Looks through the commands of an ALTER TABLE, or ALTER TYPE. */
