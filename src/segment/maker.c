@@ -105,6 +105,48 @@ static int64 making = -1;		/* the segment that is or was made here */
 
 /* ---- making ---- */
 
+/*
+ * Makes the owner the current user with the settings that event triggers
+ * of others may expect: in a worker of ours those of the database, else, and where
+ * the server has set a search_path for its own ends, the server's own.  Names and
+ * operators in our statements are qualified.
+ */
+static void
+become_owner(EsOwnerContext *saved)
+{
+	if (MyBgworkerEntry != NULL && !IsLogicalWorker())
+	{
+		es_owner_become(saved);
+		return;
+	}
+	es_owner_enter(saved);
+	(void) es_settings_enter();
+}
+
+/*
+ * es_maker_begin begins to make segments, in this transaction: with a lock on the log,
+ * which serialises makers, and ATTACH will take anyway, as the owner, and with SPI
+ * connected.
+ */
+void
+es_maker_begin(EsOwnerContext *saved)
+{
+	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
+	AcceptInvalidationMessages();
+	become_owner(saved);
+	SPI_connect();
+	PushActiveSnapshot(GetLatestSnapshot());
+}
+
+/* es_maker_end undoes es_maker_begin, but for the lock. */
+void
+es_maker_end(const EsOwnerContext *saved)
+{
+	PopActiveSnapshot();
+	SPI_finish();
+	es_owner_leave(saved);
+}
+
 static void run(const char *format,...) pg_attribute_printf(1, 2);
 
 /* Runs one statement of DDL or DML. */
@@ -132,7 +174,7 @@ run(const char *format,...)
 
 /*
  * es_maker_make_table makes a segment's table and attaches it, if it is not there;
- * SPI is connected, the owner is the current user, and the lock on the log is held.
+ * between es_maker_begin and es_maker_end.
  */
 void
 es_maker_make_table(int64 n, int64 first_position, int64 last_position)
@@ -179,26 +221,6 @@ make_segment(int64 n)
 }
 
 /*
- * es_maker_become_owner is es_owner_enter with the settings that event triggers
- * of others may expect: in a worker of ours those of the database, else, and where
- * the server has set a search_path for its own ends, the server's own.  Names and
- * operators in our statements are qualified.
- */
-void
-es_maker_become_owner(EsOwnerContext *saved)
-{
-	if (MyBgworkerEntry == NULL || IsLogicalWorker())
-	{
-		es_owner_enter(saved);
-		(void) es_settings_enter();
-		return;
-	}
-	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
-	SetUserIdAndSecContext(es_base_store()->owner, saved->sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	saved->guc_level = NewGUCNestLevel();
-}
-
-/*
  * Adds a line of context to errors that come up while a segment is made, from event
  * triggers say.
  */
@@ -217,21 +239,14 @@ make_segments(int64 upto)
 
 	making = upto;
 	error_context_stack = &context;
-	/* the lock serialises makers, and what ATTACH will take anyway */
-	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
-	AcceptInvalidationMessages();
-	es_maker_become_owner(&saved);
-	SPI_connect();
-	PushActiveSnapshot(GetLatestSnapshot());
+	es_maker_begin(&saved);
 	for (int64 n = es_segment_newest_reaching(es_segment_first_position(upto)) + 1; n <= upto; n++)
 	{
 		making = n;
 		make_segment(n);
 		CommandCounterIncrement();
 	}
-	PopActiveSnapshot();
-	SPI_finish();
-	es_owner_leave(&saved);
+	es_maker_end(&saved);
 	error_context_stack = context.previous;
 }
 

@@ -70,7 +70,6 @@
 #include "commands/defrem.h"
 #include "commands/event_trigger.h"
 #include "commands/trigger.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
@@ -80,7 +79,6 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -135,21 +133,15 @@ make_segments(const List *segments)
 	EsOwnerContext saved;
 	ListCell   *cell;
 
-	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
-	AcceptInvalidationMessages();
+	es_maker_begin(&saved);
 	es_timeline_follow();
-	es_maker_become_owner(&saved);
-	SPI_connect();
-	PushActiveSnapshot(GetLatestSnapshot());
 	foreach(cell, segments)
 	{
 		const EsPublishedSegment *segment = lfirst(cell);
 
 		es_maker_make_table(segment->number, segment->first_position, segment->last_position);
 	}
-	PopActiveSnapshot();
-	SPI_finish();
-	es_owner_leave(&saved);
+	es_maker_end(&saved);
 }
 
 /* Tells whether there is a table of a segment's name, be it detached. */
