@@ -342,12 +342,21 @@ is_usable(Oid relid, Oid table, const EsIndexShape *shape)
 	return same;
 }
 
-/* The statement that makes an index. */
+/* es_base_index_statement gives the statement that makes an index, to be shown, or to be run with any search_path. */
+char *
+es_base_index_statement(const char *name, const char *table, const EsIndexShape *shape, bool qualified)
+{
+	const char *where = qualified && shape->qualified ? shape->qualified : shape->where;
+
+	return psprintf("CREATE %sINDEX %s ON eventstore.%s (%s)%s%s", shape->unique ? "UNIQUE " : "", name,
+					table, shape->columns, where ? " WHERE " : "", where ? where : "");
+}
+
+/* The statement that makes an index, to be shown. */
 static char *
 index_statement(const char *name, Oid table, const EsIndexShape *shape)
 {
-	return psprintf("CREATE %sINDEX %s ON eventstore.%s (%s)%s%s", shape->unique ? "UNIQUE " : "", name,
-					get_rel_name(table), shape->columns, shape->where ? " WHERE " : "", shape->where ? shape->where : "");
+	return es_base_index_statement(name, get_rel_name(table), shape, false);
 }
 
 /*

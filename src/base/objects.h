@@ -63,6 +63,8 @@ typedef struct EsIndexShape
 	AttrNumber	keys[ES_MOST_KEYS]; /* the table's columns that it begins with */
 	const char *columns;		/* their names */
 	const char *where;			/* the predicate, or NULL */
+	const char *qualified;		/* the same, whatever the search_path is;
+								 * NULL: as it is */
 	bool		unique;
 } EsIndexShape;
 
@@ -120,6 +122,7 @@ extern bool es_base_try_lock(EsRelation *object, LOCKMODE mode);
 extern Relation es_base_open(EsRelation *object, LOCKMODE mode);
 extern Oid	es_base_index(EsRelation *object, Relation rel);
 extern Relation es_base_open_index(EsRelation *object, Relation rel, LOCKMODE mode);
+extern char *es_base_index_statement(const char *name, const char *table, const EsIndexShape *shape, bool qualified);
 extern Oid	es_base_find_index(const char *name, Oid table, const EsIndexShape *shape);
 extern uint64 es_base_changes(void);
 extern bool es_base_sees(Relation rel, Snapshot snapshot);

@@ -179,29 +179,26 @@ run(const char *format,...)
 void
 es_maker_make_table(int64 n, int64 first_position, int64 last_position)
 {
+	char	   *table;
+
 	if (OidIsValid(es_segment_relid(n)))
 		return;
-	run("CREATE TABLE eventstore.events_" INT64_FORMAT
+	table = es_segment_name(n);
+	run("CREATE TABLE eventstore.%s"
 		" (LIKE eventstore.events INCLUDING STORAGE INCLUDING COMPRESSION"
-		" INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)", n);
-	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_position ON eventstore.events_"
-		INT64_FORMAT " (position)", n, n);
-	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_stream ON eventstore.events_"
-		INT64_FORMAT " (stream_id, version)", n, n);
-	run("CREATE INDEX events_" INT64_FORMAT "_category ON eventstore.events_"
-		INT64_FORMAT " (category_key, position) WHERE run_length OPERATOR(pg_catalog.>) 0", n, n);
-	run("CREATE UNIQUE INDEX events_" INT64_FORMAT "_event_id ON eventstore.events_"
-		INT64_FORMAT " (stream_id, event_id) WHERE id_given", n, n);
-	run("ALTER TABLE eventstore.events_" INT64_FORMAT " REPLICA IDENTITY USING INDEX events_"
-		INT64_FORMAT "_position", n, n);
-	run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.events_"
-		INT64_FORMAT " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", n);
-	run("CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.events_"
-		INT64_FORMAT " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()", n);
-	run("ALTER TABLE eventstore.events_" INT64_FORMAT
-		" ENABLE ALWAYS TRIGGER guard_statement, ENABLE ALWAYS TRIGGER guard_restore", n);
-	run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.events_" INT64_FORMAT
-		" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", n, first_position, last_position + 1);
+		" INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)", table);
+	for (EsSegmentIndex which = 0; which < ES_INDEX_COUNT; which++)
+		run("%s", es_segment_index_statement(n, which));
+	run("ALTER TABLE eventstore.%s REPLICA IDENTITY USING INDEX %s%s",
+		table, table, es_segment_index_names[ES_INDEX_POSITION]);
+	run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.%s"
+		" FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", table);
+	run("CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.%s"
+		" FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()", table);
+	run("ALTER TABLE eventstore.%s"
+		" ENABLE ALWAYS TRIGGER guard_statement, ENABLE ALWAYS TRIGGER guard_restore", table);
+	run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.%s"
+		" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", table, first_position, last_position + 1);
 	CommandCounterIncrement();
 }
 

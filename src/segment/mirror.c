@@ -148,7 +148,7 @@ make_segments(const List *segments)
 static bool
 has_table(int64 segment)
 {
-	return OidIsValid(get_relname_relid(psprintf("events_" INT64_FORMAT, segment), es_base_store()->schema));
+	return OidIsValid(get_relname_relid(es_segment_name(segment), es_base_store()->schema));
 }
 
 /* Those segments that the publisher has and that are not here. */

@@ -74,7 +74,7 @@ static void
 freeze_segment(int64 segment)
 {
 	VacuumStmt *statement = makeNode(VacuumStmt);
-	RangeVar   *name = makeRangeVar("eventstore", psprintf("events_" INT64_FORMAT, segment), -1);
+	RangeVar   *name = makeRangeVar("eventstore", es_segment_name(segment), -1);
 
 	statement->options = list_make1(makeDefElem("freeze", (Node *) makeBoolean(true), -1));
 	statement->rels = list_make1(makeVacuumRelation(name, InvalidOid, NIL));

@@ -123,9 +123,6 @@ static const OwnTable own_tables[] = {
 	{&es_walmark_shape},
 };
 
-/* Indexes of a segment, after the table's name. */
-static const char *const segment_indexes[] = {"_position", "_stream", "_category", "_event_id"};
-
 static bool allow_drop = false;
 static object_access_hook_type previous_hook = NULL;
 
@@ -192,8 +189,8 @@ is_segment_index(const char *table, const char *index)
 
 	if (strncmp(table, index, len) != 0)
 		return false;
-	for (int i = 0; i < lengthof(segment_indexes); i++)
-		if (strcmp(segment_indexes[i], index + len) == 0)
+	for (int i = 0; i < ES_INDEX_COUNT; i++)
+		if (strcmp(es_segment_index_names[i], index + len) == 0)
 			return true;
 	return false;
 }
