@@ -303,6 +303,18 @@ es_base_try_lock(EsRelation *object, LOCKMODE mode)
 	return false;
 }
 
+/*
+ * es_base_lock_row takes such a lock, exclusive, to the end of the transaction; false
+ * if it is not free and the caller does not want to wait.
+ */
+bool
+es_base_lock_row(EsRelation *object, uint32 id, uint16 part, bool wait)
+{
+	LOCKTAG		tag = es_base_tag(object, id, part);
+
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
 /* es_base_open locks and opens a table of ours; NoLock: the caller has locked it. */
 Relation
 es_base_open(EsRelation *object, LOCKMODE mode)

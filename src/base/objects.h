@@ -8,7 +8,8 @@
 #include "base/base.h"
 
 #include "access/attnum.h"
-#include "storage/lockdefs.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
 #include "utils/inval.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -116,6 +117,20 @@ es_base_changes_of(EsRelation *object)
 	return object->changes;
 }
 
+/*
+ * es_base_tag makes the tag of a lock on something that a relation of ours is about, or
+ * on a row of it; it means nothing to the server.
+ */
+static inline LOCKTAG
+es_base_tag(EsRelation *object, uint32 id, uint16 part)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(object), id, part);
+	return tag;
+}
+
+extern bool es_base_lock_row(EsRelation *object, uint32 id, uint16 part, bool wait);
 extern void es_base_announce(EsRelation *object);
 extern void es_base_lock(EsRelation *object, LOCKMODE mode);
 extern bool es_base_try_lock(EsRelation *object, LOCKMODE mode);

@@ -34,8 +34,6 @@
 #include "access/sdir.h"
 #include "access/xlog.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 #include "utils/snapshot.h"
@@ -182,7 +180,7 @@ es_timeline_take_over(void)
 
 	if (last <= es_settle_last_given() && !follows())
 		return;
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_base_timeline_seq), 0, 0);
+	tag = es_base_tag(&es_base_timeline_seq, 0, 0);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	if (last > es_settle_last_given() || follows())
 	{
@@ -208,7 +206,7 @@ es_timeline_is_in_use(void)
 
 /* Sees to it that positions go on at another segment if the timeline is a new one. */
 static void
-check_timeline(Oid sequence)
+check_timeline(void)
 {
 	int64		now = (int64) GetWALInsertionTimeLine();
 	int64		known;
@@ -224,7 +222,7 @@ check_timeline(Oid sequence)
 		pass_ids();				/* a subscriber's dump does not say it */
 	if (known == now)
 		return;
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, sequence, 0, 0);
+	tag = es_base_tag(&es_base_timeline_seq, 0, 0);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	known = es_sequence_read(&es_base_timeline_seq, &lsn);
 	if (known != now && known != 0 && known != FOLLOWS)
@@ -245,7 +243,7 @@ es_timeline_check(void)
 
 	if (likely(sequence == checked && es_subscriber_state.changes == checked_changes))
 		return;
-	check_timeline(sequence);
+	check_timeline();
 	checked = sequence;
 	checked_changes = es_subscriber_state.changes;
 }

@@ -27,7 +27,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "parser/parse_func.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -401,16 +400,6 @@ es_projection_try_keep(void)
 	return es_base_try_lock(&projections_table, AccessShareLock);
 }
 
-/* The lock on a projection. */
-static LOCKTAG
-lock_tag(int64 id)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&projections_table), (uint32) id, 1);
-	return tag;
-}
-
 /*
  * es_projection_lock takes the lock on a projection, to the end of the
  * transaction; false if it is not free and the caller does not want to wait.
@@ -418,16 +407,14 @@ lock_tag(int64 id)
 bool
 es_projection_lock(int64 id, bool wait)
 {
-	LOCKTAG		tag = lock_tag(id);
-
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	return es_base_lock_row(&projections_table, (uint32) id, 1, wait);
 }
 
 /* es_projection_is_locked tells whether somebody else has the lock on a projection. */
 bool
 es_projection_is_locked(int64 id)
 {
-	LOCKTAG		tag = lock_tag(id);
+	LOCKTAG		tag = es_base_tag(&projections_table, (uint32) id, 1);
 	bool		locked = !es_projection_lock(id, false);
 
 	if (!locked)

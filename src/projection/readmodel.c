@@ -32,7 +32,6 @@
 #include "nodes/execnodes.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
-#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
@@ -226,10 +225,8 @@ static LOCKTAG
 key_tag(const EsReadModel *model, const text *key)
 {
 	uint32		hash = hash_combine(es_names_hash(key), murmurhash32((uint32) model->projection_id));
-	LOCKTAG		tag;
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&states_table), hash, 1);
-	return tag;
+	return es_base_tag(&states_table, hash, 1);
 }
 
 /* Tells whether a slot has the row of a key in one version. */

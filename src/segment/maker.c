@@ -521,7 +521,7 @@ es_maker_ensure(int64 position)
 		make_segments(needed + 1);
 		return;
 	}
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_segment_table), 0, ES_SEGMENT_TAG_NEED);
+	tag = es_base_tag(&es_segment_table, 0, ES_SEGMENT_TAG_NEED);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	await_makers();
 	if (es_segment_newest_reaching(position) < needed && !have_made(needed + 1, needed))

@@ -16,7 +16,6 @@
 #include "parser/parse_node.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
-#include "storage/lmgr.h"
 #include "utils/memutils.h"
 
 #include "base/objects.h"
@@ -103,7 +102,7 @@ become_sealer(void)
 	StartTransactionCommand();
 	if (es_base_is_installed())
 	{
-		SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_segment_table), 0, ES_SEGMENT_TAG_SEALER);
+		tag = es_base_tag(&es_segment_table, 0, ES_SEGMENT_TAG_SEALER);
 		got = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 		if (got)
 			before_shmem_exit(stop_sealing, (Datum) 0);

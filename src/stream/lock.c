@@ -51,10 +51,7 @@ static EsRelation append_gate = {"append_gate",.kind = RELKIND_VIEW};
 static LOCKTAG
 hash_tag(uint32 hash, uint16 kind)
 {
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_base_streams), hash, kind);
-	return tag;
+	return es_base_tag(&es_base_streams, hash, kind);
 }
 
 static LOCKTAG

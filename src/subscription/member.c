@@ -21,9 +21,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
 #include "nodes/pg_list.h"
-#include "storage/lmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/names.h"
@@ -165,11 +163,7 @@ es_member_share(const EsSubscription *subscription, const EsPartition *rows,
 static bool
 lock_member(const EsSubscription *subscription, const text *member)
 {
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&members_table),
-					   (uint32) subscription->id ^ es_names_hash(member), 0);
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+	return es_base_lock_row(&members_table, (uint32) subscription->id ^ es_names_hash(member), 0, false);
 }
 
 /* Deletes the rows of members that have been dead for long; each is looked at again under its lock. */

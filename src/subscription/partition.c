@@ -10,8 +10,6 @@
 #include "subscription/partition.h"
 
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/objects.h"
@@ -52,10 +50,7 @@ const EsShape es_partition_shape = ES_SHAPE(&partitions_table, &partitions_by_ke
 bool
 es_partition_lock(int64 id, int partition, bool wait)
 {
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&partitions_table), (uint32) id, partition + 1);
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	return es_base_lock_row(&partitions_table, (uint32) id, partition + 1, wait);
 }
 
 /* es_partition_lock_all takes the locks of all partitions, waiting for who has them. */
