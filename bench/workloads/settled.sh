@@ -16,10 +16,7 @@ SELECT es_append('held-' || :client_id, 'Held', :data, :metadata);
 SELECT pg_sleep(3600);
 COMMIT;
 SQL
-script append <<'SQL'
-\set s random(1, :streams)
-SELECT es_append('account-' || :s, 'Deposited', :data, :metadata);
-SQL
+append_script append "$any_stream"
 
 # background NAME CLIENTS: runs a script until end_background
 background() {

@@ -7,10 +7,7 @@
 
 fresh_database
 prime_streams
-script append <<'SQL'
-\set s random(1, :streams)
-SELECT es_append('account-' || :s, 'Deposited', :data, :metadata);
-SQL
+append_script append "$any_stream"
 script wait <<'SQL'
 \set n :client_id + 1
 CALL es_poll_wait('waiting ' || :n, '1h');

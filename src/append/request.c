@@ -127,20 +127,19 @@ es_request_check_time(TimestampTz time)
 	return time;
 }
 
-/* es_request_empty_object gives the jsonb {}. */
-Datum
-es_request_empty_object(void)
+/*
+ * es_request_take takes what an event is made of; metadata NULL is {}, id NULL is
+ * one that is made.
+ */
+void
+es_request_take(EsNewEvent *event, Datum type, Datum data, const Datum *metadata, const Datum *id)
 {
-	static Datum empty = (Datum) 0;
-
-	if (empty == (Datum) 0)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		empty = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
-		MemoryContextSwitchTo(old);
-	}
-	return empty;
+	event->type = DatumGetTextPP(type);
+	event->data = data;
+	event->metadata = metadata ? *metadata : es_event_empty_object();
+	event->id_given = id != NULL;
+	if (event->id_given)
+		event->id = *DatumGetUUIDP(*id);
 }
 
 /* Makes room for the events of a call; memory that no event comes to is never touched. */
@@ -283,7 +282,7 @@ make_member_jsonb(JsonbValue *value)
 	Datum		copy;
 
 	if (value == NULL)
-		return es_request_empty_object();
+		return es_event_empty_object();
 	made = JsonbValueToJsonb(value);
 	if (value->type == jbvBinary)
 		return JsonbPGetDatum(made);
@@ -481,13 +480,9 @@ take_new_event_row(EsNewEvent *event, TupleDesc desc, HeapTupleHeader row)
 	if (isnull[Anum_es_new_event_type - 1] || isnull[Anum_es_new_event_data - 1])
 		es_event_report_null();
 	memset(event, 0, sizeof(*event));
-	event->type = DatumGetTextPP(values[Anum_es_new_event_type - 1]);
-	event->data = values[Anum_es_new_event_data - 1];
-	event->metadata = isnull[Anum_es_new_event_metadata - 1] ? es_request_empty_object() :
-		values[Anum_es_new_event_metadata - 1];
-	event->id_given = !isnull[Anum_es_new_event_event_id - 1];
-	if (event->id_given)
-		event->id = *DatumGetUUIDP(values[Anum_es_new_event_event_id - 1]);
+	es_request_take(event, values[Anum_es_new_event_type - 1], values[Anum_es_new_event_data - 1],
+					isnull[Anum_es_new_event_metadata - 1] ? NULL : &values[Anum_es_new_event_metadata - 1],
+					isnull[Anum_es_new_event_event_id - 1] ? NULL : &values[Anum_es_new_event_event_id - 1]);
 }
 
 /* es_request_from_array takes an es_new_event[] for one stream; NULL elements are 22004. */

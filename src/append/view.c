@@ -101,13 +101,9 @@ take_view_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bo
 		target->expected_version = event->expected - 1; /* -1 is what no stream
 														 * is at */
 	}
-	event->type = DatumGetTextPP(values[Anum_es_event_type - 1]);
-	event->data = values[Anum_es_event_data - 1];
-	event->metadata = isnull[Anum_es_event_metadata - 1] ? es_request_empty_object() :
-		values[Anum_es_event_metadata - 1];
-	event->id_given = !isnull[Anum_es_event_event_id - 1];
-	if (event->id_given)
-		event->id = *DatumGetUUIDP(values[Anum_es_event_event_id - 1]);
+	es_request_take(event, values[Anum_es_event_type - 1], values[Anum_es_event_data - 1],
+					isnull[Anum_es_event_metadata - 1] ? NULL : &values[Anum_es_event_metadata - 1],
+					isnull[Anum_es_event_event_id - 1] ? NULL : &values[Anum_es_event_event_id - 1]);
 	event->time_given = !isnull[Anum_es_event_recorded_at - 1];
 	if (event->time_given)
 		event->recorded_at = es_request_check_time(DatumGetTimestampTz(values[Anum_es_event_recorded_at - 1]));

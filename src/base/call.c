@@ -9,10 +9,10 @@
 #include "executor/nodeHash.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-#include "base/event.h"
 #include "base/names.h"
 #include "base/objects.h"
 
@@ -46,6 +46,21 @@ es_call_require(FunctionCallInfo fcinfo, int argno, const char *name)
 				errmsg("argument \"%s\" must not be null", name));
 }
 
+/*
+ * es_call_name_arg fetches the argument that names what is asked for, 1..max bytes;
+ * NULL is 22004.
+ */
+text *
+es_call_name_arg(FunctionCallInfo fcinfo, int argno, const char *what, int max)
+{
+	text	   *name;
+
+	es_call_require(fcinfo, argno, what);
+	name = PG_GETARG_TEXT_PP(argno);
+	es_names_check_name(name, what, max);
+	return name;
+}
+
 /* es_call_stream_arg fetches an argument that names a stream, checked. */
 text *
 es_call_stream_arg(FunctionCallInfo fcinfo, int argno)
@@ -56,6 +71,24 @@ es_call_stream_arg(FunctionCallInfo fcinfo, int argno)
 	name = PG_GETARG_TEXT_PP(argno);
 	es_names_check_stream(name);
 	return name;
+}
+
+/*
+ * es_call_choice_arg fetches an argument that is one of two words; NULL is 22004,
+ * anything else 22023.
+ */
+char *
+es_call_choice_arg(FunctionCallInfo fcinfo, int argno, const char *name, const char *one, const char *other)
+{
+	char	   *word;
+
+	es_call_require(fcinfo, argno, name);
+	word = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	if (strcmp(word, one) != 0 && strcmp(word, other) != 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"%s\" must be \"%s\" or \"%s\", not \"%s\"", name, one, other, es_names_show(word)));
+	return word;
 }
 
 /* es_call_not_negative gives an argument's value as it is; a negative one is 22023. */
@@ -90,7 +123,8 @@ es_call_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name)
 	interval = PG_GETARG_INTERVAL_P(argno);
 	usecs = (double) interval->time + (double) interval->day * USECS_PER_DAY +
 		(double) interval->month * DAYS_PER_MONTH * USECS_PER_DAY;
-	return es_call_not_negative(usecs < 0 ? -1 : (int64) Min(usecs, (double) PG_INT64_MAX / 4), name);
+	usecs = Min(Max(usecs, -1), (double) PG_INT64_MAX / 4);
+	return es_call_not_negative((int64) usecs, name);
 }
 
 /*
@@ -118,14 +152,22 @@ es_call_begin_rows(FunctionCallInfo fcinfo)
 	return result;
 }
 
+/* es_call_result_desc describes the row that a function returns. */
+TupleDesc
+es_call_result_desc(FunctionCallInfo fcinfo)
+{
+	TupleDesc	desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return BlessTupleDesc(desc);
+}
+
 /* es_call_result_row makes the row of a procedure's one INOUT argument. */
 Datum
 es_call_result_row(FunctionCallInfo fcinfo, Datum value)
 {
-	TupleDesc	desc;
 	bool		isnull[1] = {false};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, isnull));
+	return HeapTupleGetDatum(heap_form_tuple(es_call_result_desc(fcinfo), &value, isnull));
 }

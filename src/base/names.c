@@ -100,13 +100,26 @@ es_names_same(const text *a, const text *b)
 		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
 }
 
+/* es_names_begins tells whether a text begins with the bytes of another one. */
+bool
+es_names_begins(const text *name, const text *prefix)
+{
+	return VARSIZE_ANY_EXHDR(name) >= VARSIZE_ANY_EXHDR(prefix) &&
+		memcmp(VARDATA_ANY(name), VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix)) == 0;
+}
+
+/* es_names_hash hashes the bytes of a text. */
+uint32
+es_names_hash(const text *name)
+{
+	return hash_bytes((const unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+}
+
 /* Hashes a pointer to a text by the text. */
 static uint32
 hash_text_of(const void *key, Size keysize)
 {
-	const text *name = *(const text *const *) key;
-
-	return hash_bytes((const unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	return es_names_hash(*(const text *const *) key);
 }
 
 /* Compares two pointers to texts by the texts. */
@@ -396,4 +409,20 @@ char *
 es_names_show_text(const text *name)
 {
 	return es_names_show_bytes(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+}
+
+/*
+ * es_names_show_event gives what the context of errors says of an event; whoever made
+ * one himself may have called stream and type anything.
+ */
+char *
+es_names_show_event(const EsEvent *event)
+{
+	text	   *stream = DatumGetTextPP(event->stream);
+	text	   *type = DatumGetTextPP(event->type);
+
+	return psprintf("stream \"%s\", version %lld, type \"%s\"",
+					es_names_cut(VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream), ES_MAX_STREAM_NAME),
+					(long long) event->version,
+					es_names_cut(VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type), ES_MAX_TYPE_NAME));
 }

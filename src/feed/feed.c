@@ -274,8 +274,7 @@ es_create_feed(PG_FUNCTION_ARGS)
 	(void) es_names_arg(fcinfo, 2, ES_NAME_TYPE, "types");
 	es_call_require(fcinfo, 3, "format");
 	(void) es_feedoption_format(text_to_cstring(PG_GETARG_TEXT_PP(3)));
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	desc = es_call_result_desc(fcinfo);
 	check_feed_rights();
 	check_no_transaction();
 	check_server_allows_feeds();
@@ -350,12 +349,10 @@ Datum
 es_feed_head(PG_FUNCTION_ARGS)
 {
 	XLogRecPtr	written;
-	TupleDesc	desc;
+	TupleDesc	desc = es_call_result_desc(fcinfo);
 	Datum		values[2];
 	bool		nulls[2] = {false};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -18,6 +18,7 @@
 #include "utils/jsonb.h"
 
 #include "base/names.h"
+#include "base/positions.h"
 
 typedef enum EsOptionKind
 {
@@ -192,7 +193,7 @@ read_positions(EsPositions *list, const char *option, const char *value)
 		*end = '\0';
 		list->positions[list->count++] = read_position(option, item);
 	}
-	es_feedfilter_sort(list);
+	es_positions_sort(list);
 }
 
 /* Reads a truth value. */
@@ -258,7 +259,7 @@ read_option_value(EsFeedOptions *options, int known, const char *value)
 			read_positions(target, name, value);
 			break;
 		case OPTION_TEXT:
-			*(char **) target = pstrdup(value);
+			*(text **) target = cstring_to_text(value);
 			break;
 	}
 }

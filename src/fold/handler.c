@@ -43,6 +43,7 @@
 #include "utils/varlena.h"
 
 #include "base/error.h"
+#include "base/objects.h"
 #include "base/owner.h"
 #include "base/settings.h"
 
@@ -81,7 +82,7 @@ es_handler_init(void)
 	CacheRegisterSyscacheCallback(TYPEOID, note_catalog_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(ENUMOID, note_catalog_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, note_catalog_change, (Datum) 0);
-	CacheRegisterRelcacheCallback(note_relation_change, (Datum) 0);
+	es_base_on_relation_change(note_relation_change);
 }
 
 /*

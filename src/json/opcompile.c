@@ -18,20 +18,20 @@
 #define MOST_PATH		65535	/* bytes */
 #define MOST_ELEMENTS	PG_INT32_MAX	/* more than an array can have */
 
-static const struct
+typedef struct OpName
 {
 	const char *name;
 	EsOpKind	kind;
-}			plain_ops[] =
+} OpName;
 
-{
+static const OpName plain_ops[] = {
 	{"merge", ES_OP_MERGE_DATA},
 	{"merge_patch", ES_OP_MERGE_PATCH},
 	{"replace", ES_OP_REPLACE},
 	{"ignore", ES_OP_IGNORE},
-},			target_ops[] =
+};
 
-{
+static const OpName target_ops[] = {
 	{"set", ES_OP_SET},
 	{"unset", ES_OP_UNSET},
 	{"inc", ES_OP_INC},
@@ -216,23 +216,18 @@ compile_unset_paths(EsOp *op, const EsNode *paths, const EsPlace *place)
 	}
 }
 
-/* Compiles an operation that is a word. */
-static void
-compile_plain_op(EsOp *op, const EsNode *word, const EsPlace *place)
+/* Finds out which of some operations a word names; false if it is none of them. */
+static bool
+find_op(EsOp *op, const EsNode *word, const OpName *names, int count)
 {
-	for (int i = 0; i < lengthof(plain_ops); i++)
-		if (strlen(plain_ops[i].name) == word->len &&
-			memcmp(plain_ops[i].name, word->value.bytes, word->len) == 0)
+	for (int i = 0; i < count; i++)
+		if (strlen(names[i].name) == word->len && memcmp(names[i].name, word->value.bytes, word->len) == 0)
 		{
-			op->kind = plain_ops[i].kind;
-			op->name = plain_ops[i].name;
-			return;
+			op->kind = names[i].kind;
+			op->name = names[i].name;
+			return true;
 		}
-	ereport(ERROR,
-			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			errmsg("operation \"%s\" without targets does not exist",
-				   es_names_show_bytes(word->value.bytes, word->len)),
-			es_place_errdetail(place));
+	return false;
 }
 
 /* Compiles one operation. */
@@ -246,7 +241,12 @@ compile_op(EsOp *op, const EsNode *document, const EsPlace *place)
 
 	if (document->kind == ES_NODE_STRING)
 	{
-		compile_plain_op(op, document, place);
+		if (!find_op(op, document, plain_ops, lengthof(plain_ops)))
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("operation \"%s\" without targets does not exist",
+						   es_names_show_bytes(document->value.bytes, document->len)),
+					es_place_errdetail(place));
 		return;
 	}
 	if (!es_node_is_object(document))
@@ -263,14 +263,7 @@ compile_op(EsOp *op, const EsNode *document, const EsPlace *place)
 	(void) es_node_next_member(&reader, &name, &targets);
 	here.key = name.value.bytes;
 	here.len = name.len;
-	for (int i = 0; i < lengthof(target_ops) && op->name == NULL; i++)
-		if (strlen(target_ops[i].name) == name.len &&
-			memcmp(target_ops[i].name, name.value.bytes, name.len) == 0)
-		{
-			op->kind = target_ops[i].kind;
-			op->name = target_ops[i].name;
-		}
-	if (op->name == NULL)
+	if (!find_op(op, &name, target_ops, lengthof(target_ops)))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("operation \"%s\" with targets does not exist",

@@ -141,11 +141,7 @@ compare_extremes(const Change *change, const EsNode *a, const EsNode *b)
 		return DatumGetInt32(DirectFunctionCall2(numeric_cmp, PointerGetDatum(a->value.bytes),
 												 PointerGetDatum(b->value.bytes)));
 	if (a->kind == ES_NODE_STRING && b->kind == ES_NODE_STRING)
-	{
-		int			order = memcmp(a->value.bytes, b->value.bytes, Min(a->len, b->len));
-
-		return order != 0 ? order : (a->len > b->len) - (a->len < b->len);
-	}
+		return es_names_order(a->value.bytes, a->len, b->value.bytes, b->len);
 	ereport(ERROR,
 			errcode(ES_ERRCODE_HANDLER_FAILED),
 			errmsg("cannot apply operation \"%s\" to \"%s\" because only two numbers or two strings can be compared",
@@ -235,14 +231,9 @@ element_matches(EsNode *element, void *arg)
 		return false;
 	for (int i = 0; i < search->target->npatterns; i++)
 	{
-		const EsKey *key = &search->target->patterns[i].key;
 		EsNode		view;
-		EsNode	   *member = &view;
+		EsNode	   *member = es_tree_member(element, &search->target->patterns[i].key, &view);
 
-		if (element->kind == ES_NODE_OBJECT)
-			member = es_tree_find(element, key);
-		else if (!es_node_find_packed(element, key, &view))
-			member = NULL;
 		if (member == NULL || !es_pack_equal(member, &search->wanted[i]))
 			return false;
 	}

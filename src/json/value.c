@@ -371,15 +371,6 @@ es_value_mentions(const EsValue *value, EsRoot root)
 
 /* ---- evaluating ---- */
 
-/* Finds a member of a state that is an object; NULL if there is none. */
-static EsNode *
-find_in_state(EsNode *state, const EsKey *key, EsNode *view)
-{
-	if (state->kind == ES_NODE_OBJECT)
-		return es_tree_find(state, key);
-	return es_node_find_packed(state, key, view) ? view : NULL;
-}
-
 /*
  * Makes of the state what a path mentions of it; false if there is nothing of it.
  * It is the same whatever form the state is in.
@@ -403,7 +394,7 @@ make_mentioned_state(const EsValue *value, EsNode *state, EsNode *result)
 	for (int i = 0; i < value->nstate_keys; i++)
 	{
 		EsNode		view;
-		EsNode	   *member = find_in_state(state, &value->state_keys[i], &view);
+		EsNode	   *member = es_tree_member(state, &value->state_keys[i], &view);
 
 		if (member)
 		{

@@ -69,15 +69,15 @@ static HTAB *kept = NULL;		/* the OIDs in known; NULL: none */
 static int64 newest = -1;		/* highest segment that exists; -1: not read,
 								 * or none */
 
-static const char *const index_names[ES_INDEX_COUNT] = {
-	"position", "stream", "category", "event_id"
+const char *const es_segment_index_names[ES_INDEX_COUNT] = {
+	"_position", "_stream", "_category", "_event_id"
 };
 
 static const EsIndexShape index_shapes[ES_INDEX_COUNT] = {
 	{.keys = {Anum_es_events_position},.columns = "position",.unique = true},
 	{.keys = {Anum_es_events_stream_id, Anum_es_events_version},.columns = "stream_id, version",.unique = true},
 	{.keys = {Anum_es_events_category_key, Anum_es_events_position},.columns = "category_key, position",
-	.where = "run_length > 0"},
+	.where = "run_length > 0",.qualified = "run_length OPERATOR(pg_catalog.>) 0"},
 	{.keys = {Anum_es_events_stream_id, Anum_es_events_event_id},.columns = "stream_id, event_id",
 	.where = "id_given",.unique = true},
 };
@@ -127,6 +127,10 @@ forget_segments(Datum arg, Oid relid)
 void
 es_segment_init(void)
 {
+#ifdef USE_ASSERT_CHECKING
+	for (int i = 0; i < Natts_es_events; i++)
+		Assert(es_segment_event_shape.columns[i].type == es_event_row_types[i]);
+#endif
 	es_base_on_relation_change(forget_segments);
 }
 
@@ -225,20 +229,45 @@ find_partition_now(const char *name)
 	return found;
 }
 
+/* es_segment_name gives the name of a segment's table, be it there or not. */
+char *
+es_segment_name(int64 segment)
+{
+	return psprintf("events_" INT64_FORMAT, segment);
+}
+
+/* Gives the name of an index of a segment. */
+static char *
+index_name(int64 segment, EsSegmentIndex which)
+{
+	return psprintf("events_" INT64_FORMAT "%s", segment, es_segment_index_names[which]);
+}
+
+/*
+ * es_segment_index_statement gives the statement that makes an index of a segment,
+ * to be run with any search_path.
+ */
+char *
+es_segment_index_statement(int64 segment, EsSegmentIndex which)
+{
+	return es_base_index_statement(index_name(segment, which), es_segment_name(segment), &index_shapes[which], true);
+}
+
 /* es_segment_relid finds a segment's table; InvalidOid if the log has none of that number. */
 Oid
 es_segment_relid(int64 segment)
 {
 	KnownSegment *entry;
-	char		name[NAMEDATALEN];
+	char	   *name;
 	Oid			relid;
 
 	if (segment < 0)
 		return InvalidOid;
 	if (segment < nknown && OidIsValid(known[segment].relid))
 		return known[segment].relid;
-	snprintf(name, sizeof(name), "events_" INT64_FORMAT, segment);
+	name = es_segment_name(segment);
 	relid = find_partition_now(name);
+	pfree(name);
 	if (!OidIsValid(relid))
 		return InvalidOid;
 	entry = reserve_known_segment(segment);
@@ -256,17 +285,15 @@ es_segment_relid(int64 segment)
 Oid
 es_segment_index(int64 segment, EsSegmentIndex which)
 {
-	char		name[NAMEDATALEN];
 	Oid			table;
 	Oid			relid;
 	uint64		before;
 
 	if (segment < nknown && OidIsValid(known[segment].indexes[which]))
 		return known[segment].indexes[which];
-	snprintf(name, sizeof(name), "events_" INT64_FORMAT "_%s", segment, index_names[which]);
 	table = es_segment_relid(segment);
 	before = es_base_changes();
-	relid = es_base_find_index(name, table, &index_shapes[which]);
+	relid = es_base_find_index(index_name(segment, which), table, &index_shapes[which]);
 	if (OidIsValid(table) && before == es_base_changes())
 	{
 		keep_segment_oid(relid);
@@ -440,6 +467,6 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 	es_rows_write_number(&es_segment_config_shape, size);
 	CommandCounterIncrement();
 	segment_size = 0;
-	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
+	es_base_announce(&es_base_events);
 	PG_RETURN_VOID();
 }

@@ -122,6 +122,18 @@ es_subscriber_prevent_write(const char *command)
 }
 
 /*
+ * es_subscriber_begin_change begins a change of a table of definitions: waits for
+ * other changes' transactions and keeps later ones out until this one ends.
+ */
+void
+es_subscriber_begin_change(EsRelation *definitions, const char *command)
+{
+	es_subscriber_prevent_write(command);
+	PreventCommandIfParallelMode(command);
+	es_base_lock(definitions, ShareRowExclusiveLock);
+}
+
+/*
  * es_subscriber_refuse_part raises 55000 on a logical subscriber some of whose tables
  * are still being copied: what is read by one table and from another would be a part,
  * and look like all.

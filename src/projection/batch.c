@@ -44,6 +44,7 @@
 
 #include "base/error.h"
 #include "base/owner.h"
+#include "base/positions.h"
 #include "fold/fold.h"
 #include "log/segment.h"
 #include "projection/apply.h"
@@ -76,8 +77,7 @@ typedef struct Batch
 	Size		bytes;
 	int64		passed;			/* all up to here is in events, or does not
 								 * pass */
-	int64	   *skips;
-	int			nskips;
+	EsPositions skips;
 	TimestampTz started;
 } Batch;
 
@@ -137,9 +137,7 @@ add_batch_event(const EsEvent *event, void *arg)
 static bool
 event_is_not_skipped(const EsEvent *event, void *arg)
 {
-	const Batch *batch = arg;
-
-	return bsearch(&event->position, batch->skips, batch->nskips, sizeof(int64), es_event_compare_positions) == NULL;
+	return !es_positions_have(&((const Batch *) arg)->skips, event->position);
 }
 
 /* How many events the batch may have. */
@@ -178,8 +176,8 @@ read_batch(Batch *batch)
 	filter->categories = batch->run->projection->categories;
 	filter->types = batch->run->projection->types;
 	batch->passed = batch->run->progress.position;
-	batch->nskips = es_progress_read_skips(batch->run->projection->id, batch->passed, upto, &batch->skips);
-	if (batch->nskips > 0)
+	batch->skips = es_progress_read_skips(batch->run->projection->id, batch->passed, upto);
+	if (batch->skips.count > 0)
 		filter->wants = event_is_not_skipped;
 	while (batch->count < limit && !filter->enough && batch->passed < upto &&
 		   GetCurrentTimestamp() - batch->started < ES_BATCH_US)

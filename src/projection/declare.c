@@ -50,16 +50,7 @@ PG_FUNCTION_INFO_V1(es_drop_projection);
 static bool
 inline_mode_arg(FunctionCallInfo fcinfo, int argno)
 {
-	char	   *mode;
-
-	es_call_require(fcinfo, argno, "mode");
-	mode = text_to_cstring(PG_GETARG_TEXT_PP(argno));
-	if (strcmp(mode, "inline") != 0 && strcmp(mode, "async") != 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("argument \"mode\" must be \"inline\" or \"async\", not \"%s\"",
-					   es_names_show(mode)));
-	return strcmp(mode, "inline") == 0;
+	return strcmp(es_call_choice_arg(fcinfo, argno, "mode", "inline", "async"), "inline") == 0;
 }
 
 /* Fetches an argument that names one category; NULL is all of them. */
@@ -122,7 +113,7 @@ build_inline_projection(const EsProjection *projection)
 	EsRun		run = {.projection = projection,.upto = es_settle_compute()};
 	EsAttempt	attempt = es_batch_begin(&run);
 
-	es_progress_read_live(projection->id, &run.progress);
+	es_progress_read_live(projection, &run.progress);
 	es_rebuild_catch_up(&attempt);
 	attempt.upto = es_streamlock_freeze();
 	es_rebuild_catch_up(&attempt);
@@ -146,7 +137,7 @@ create_projection(EsProjection *projection, const char *command)
 {
 	EsProgress	row = {.generation = 1,.live = true,.retry_at = DT_NOBEGIN};
 
-	es_projection_open_for_change(command);
+	es_projection_begin_change(command);
 	es_pending_flush();
 	refuse_after_append(projection);
 	if (es_projection_find(es_projection_pin(CurrentMemoryContext), projection->name))
@@ -232,7 +223,7 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	text	   *name = es_projection_name_arg(fcinfo, 0);
 	const EsProjection *projection;
 
-	es_projection_open_for_change("es_drop_projection()");
+	es_projection_begin_change("es_drop_projection()");
 	projection = es_projection_get_locked(name);
 	if (projection->is_inline)
 	{

@@ -73,7 +73,7 @@ find_live_generation(const EsProjection *projection)
 	if (memo->generation != 0)
 		return memo;
 	old = MemoryContextSwitchTo(memo->context);
-	es_progress_read_live(projection->id, &row);
+	es_progress_read_live(projection, &row);
 	MemoryContextSwitchTo(old);
 	memo->layout = row.layout;
 	memo->generation = row.generation;

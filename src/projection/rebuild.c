@@ -63,7 +63,7 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("cannot rebuild projection \"%s\" because it has no reset function", text_to_cstring(name)),
 				errhint("Drop it, and create it again with es_create_handler_projection(..., reset => ...)."));
-	es_progress_read_live(projection->id, &live);
+	es_progress_read_live(projection, &live);
 	row.projection_id = projection->id;
 	row.generation = live.generation + 1;
 	if (es_progress_read(projection->id, false, &old))
@@ -106,7 +106,7 @@ go_over_to_generation(EsRun *run)
 {
 	EsProgress	live;
 
-	es_progress_read_live(run->projection->id, &live);
+	es_progress_read_live(run->projection, &live);
 	es_progress_delete(&live);
 	if (run->projection->is_inline)
 		run->progress.litter = run->projection->reducer != NULL;
@@ -226,7 +226,7 @@ es_rebuild_step(EsRun *run, bool *more)
 	EsProgress	live;
 
 	*more = false;
-	es_progress_read_live(run->projection->id, &live);
+	es_progress_read_live(run->projection, &live);
 	run->upto = Max(run->upto, live.position);	/* others may have proved more */
 	if (run->projection->handler)
 		return may_rebuild_end(run) ? finish_rebuild(run, rebuild_by_handler) : NULL;

@@ -17,7 +17,6 @@
 #include "projection/schedule.h"
 
 #include "access/xact.h"
-#include "commands/extension.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -75,7 +74,7 @@ begin_worker_transaction(const char *what)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, what);
-	if (!OidIsValid(get_extension_oid("eventstore", true)) ||
+	if (!es_base_is_installed() ||
 		es_sharedmark_is_loading(es_base_oid(&es_base_position_seq)) || es_subscriber_is())
 	{
 		CommitTransactionCommand();

@@ -86,8 +86,6 @@ begin_poll_look(EsPoll *poll)
 	poll->delivered = 0;
 	poll->locked = false;
 	rows = es_partition_read_all(poll->subscription);
-	if (rows == NULL)
-		es_subscription_report_unknown(poll->name);
 	es_member_share(poll->subscription, rows, poll->member, poll->now, &poll->share);
 	poll->may_take = poll->share.may_take;
 	poll->slices = palloc(sizeof(EsSlice) * poll->subscription->partitions);
@@ -120,7 +118,7 @@ mark_failure_delivered(EsSlice *slice, EsFailure *failure)
 	EsFailure	changed = *failure;
 
 	changed.delivered = true;
-	es_failure_change(&slice->row, failure, &changed);
+	es_failure_put(&slice->row, failure, &changed);
 }
 
 /* Tells whether an event is parked, for all that is known of its partition. */
@@ -364,7 +362,6 @@ look_for_events(EsWait *wait)
 static void
 begin_poll(EsPoll *poll, const text *name, const text *member)
 {
-	poll->name = name;
 	poll->member = member;
 	poll->subscription = es_subscription_get(name);
 	poll->passed = palloc0(sizeof(EsPassed) * poll->subscription->partitions);

@@ -10,10 +10,7 @@
 #include "table/columns.h"
 
 #include "catalog/pg_type.h"
-#include "utils/builtins.h"
 #include "utils/rel.h"
-
-#include "base/names.h"
 
 /* Describes what is wrong with a column; NULL if nothing is. */
 static const char *
