@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(new_node seed rows wait_blocked start_script finish_script store_digest gaps status_of);
+our @EXPORT = qw(new_node preload seed rows wait_blocked start_script finish_script store_digest gaps status_of);
 
 # new_node(name, conf, streaming): a running cluster; ES_PRELOAD=1 in the
 # environment preloads the library.
@@ -24,11 +24,19 @@ sub new_node
 	$node->append_conf('postgresql.conf', "max_prepared_transactions = 20\n");
 	$node->append_conf('postgresql.conf', "max_connections = 60\n");
 	$node->append_conf('postgresql.conf', "log_statement = none\n");
-	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'eventstore'\n")
-	  if $ENV{ES_PRELOAD};
+	preload($node, 1) if $ENV{ES_PRELOAD};
 	$node->append_conf('postgresql.conf', $options{conf}) if $options{conf};
 	$node->start;
 	return $node;
+}
+
+# preload(node, on): has the library preloaded, or not, from the next start on; says what that is called.
+sub preload
+{
+	my ($node, $on) = @_;
+
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = '" . ($on ? 'eventstore' : '') . "'\n");
+	return $on ? 'preloaded' : 'not preloaded';
 }
 
 # seed(): seeds perl's generator from ES_SEED, or anew, and says which it was.

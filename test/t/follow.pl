@@ -35,13 +35,6 @@ $node->safe_psql('postgres', 'CREATE TABLE other (n int)');
 
 my $primary = $node;    # where one writes: the standby once it is promoted
 
-sub preload
-{
-	my ($on) = @_;
-	$node->append_conf('postgresql.conf', "shared_preload_libraries = '" . ($on ? 'eventstore' : '') . "'\n");
-	return $on ? 'preloaded' : 'not preloaded';
-}
-
 # ---- the database ----
 
 my $asynchronous = 0;    # nobody's commit is flushed but for readers
@@ -596,7 +589,7 @@ sub phase
 		$node->stop('immediate');
 		close_idle(@idle);
 		look_at_end($_, 1) foreach grep { $_->{script} } (@writers, @readers, $killer);
-		my $how = preload(rand() < 0.5);
+		my $how = preload($node, rand() < 0.5);
 		$node->start;
 		# Before anything else is written.
 		my %stored = map { $_ => 1 } log_lines($node, $database);
@@ -621,7 +614,7 @@ sub phase
 
 foreach my $on (0, 1)
 {
-	my $title = preload($on);
+	my $title = preload($node, $on);
 	$node->restart;
 	phase($title, "phase_1_$on", 0);
 }
@@ -636,7 +629,7 @@ sub standby_phase
 {
 	my $database = 'phase_3';
 	my $began = time;
-	preload(1);
+	preload($node, 1);
 	$node->restart;
 	create_database($database);
 	$node->backup('backup');
