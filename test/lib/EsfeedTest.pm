@@ -5,9 +5,9 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use EventstoreTest;
 use IPC::Run;
 use JSON::PP;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
@@ -31,16 +31,8 @@ END
 sub feed_node
 {
 	my ($name, $conf) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = new_node($name, streaming => 'logical', conf => "logical_decoding_work_mem = 64kB\n" . ($conf // ''));
 
-	$node->init(allows_streaming => 'logical');
-	$node->append_conf('postgresql.conf', "max_prepared_transactions = 20\nlogical_decoding_work_mem = 64kB\nlog_statement = none\n");
-	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'eventstore'\n") if $ENV{ES_PRELOAD};
-	my ($config) = run_command([ $node->installed_command('postgres'), '--describe-config' ]);
-	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, test_decoding, eventstore'\n")
-	  if $config =~ /^output_plugin_libraries\t/m;
-	$node->append_conf('postgresql.conf', $conf) if $conf;
-	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION eventstore');
 	return $node;
 }

@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(new_node preload seed rows wait_blocked start_script finish_script store_digest gaps status_of);
+our @EXPORT = qw(new_node preload new_store start_standby has_allow_list seed rows wait_blocked start_script finish_script store_digest gaps status_of);
 
 # new_node(name, conf, streaming): a running cluster; ES_PRELOAD=1 in the
 # environment preloads the library.
@@ -25,9 +25,20 @@ sub new_node
 	$node->append_conf('postgresql.conf', "max_connections = 60\n");
 	$node->append_conf('postgresql.conf', "log_statement = none\n");
 	preload($node, 1) if $ENV{ES_PRELOAD};
+	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, test_decoding, eventstore'\n")
+	  if ($options{streaming} // 0) eq 'logical' && has_allow_list($node);
 	$node->append_conf('postgresql.conf', $options{conf}) if $options{conf};
 	$node->start;
 	return $node;
+}
+
+# has_allow_list(node): whether the server knows which plugins are allowed; others refuse to start with that setting.
+sub has_allow_list
+{
+	my ($node) = @_;
+	my ($config) = run_command([ $node->installed_command('postgres'), '--describe-config' ]);
+
+	return $config =~ /^output_plugin_libraries\t/m;
 }
 
 # preload(node, on): has the library preloaded, or not, from the next start on; says what that is called.
@@ -37,6 +48,29 @@ sub preload
 
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = '" . ($on ? 'eventstore' : '') . "'\n");
 	return $on ? 'preloaded' : 'not preloaded';
+}
+
+# new_store(node, database, segment_size): a store in a database of its own.
+sub new_store
+{
+	my ($node, $database, $segment_size) = @_;
+
+	$node->safe_psql('postgres', qq{CREATE DATABASE "$database"});
+	$node->safe_psql($database, 'CREATE EXTENSION eventstore');
+	$node->safe_psql($database, "SELECT es_set_segment_size($segment_size)") if $segment_size;
+}
+
+# start_standby(node, conf): a standby of it, running.
+sub start_standby
+{
+	my ($node, $conf) = @_;
+	my $standby = PostgreSQL::Test::Cluster->new('standby');
+
+	$node->backup('backup');
+	$standby->init_from_backup($node, 'backup', has_streaming => 1);
+	$standby->append_conf('postgresql.conf', $conf) if $conf;
+	$standby->start;
+	return $standby;
 }
 
 # seed(): seeds perl's generator from ES_SEED, or anew, and says which it was.

@@ -5,9 +5,9 @@ use strict;
 use warnings;
 use lib 'test/lib';
 use EventstoreFeed;
+use EventstoreTest;
 use IPC::Run;
 use JSON::PP;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
@@ -15,32 +15,10 @@ use Time::HiRes qw(usleep);
 my $json = JSON::PP->new;
 my $tempdir = PostgreSQL::Test::Utils::tempdir();
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init(allows_streaming => 'logical');
-$node->append_conf('postgresql.conf', "max_prepared_transactions = 20\nlogical_decoding_work_mem = 64kB\n");
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'eventstore'\n") if $ENV{ES_PRELOAD};
-my $has_allow_list = knows_setting($node, 'output_plugin_libraries');
-allow_plugin($node) if $has_allow_list;
-$node->start;
+my $node = new_node('main', streaming => 'logical', conf => "logical_decoding_work_mem = 64kB\n");
 $node->safe_psql('postgres', 'CREATE EXTENSION eventstore');
 # small segments: new ones come while a consumer is connected
 $node->safe_psql('postgres', 'SELECT es_set_segment_size(1000)');
-
-# Whether the server has a setting; others refuse to start with it.
-sub knows_setting
-{
-	my ($node, $name) = @_;
-	my ($config) = run_command([ $node->installed_command('postgres'), '--describe-config' ]);
-
-	return $config =~ /^\Q$name\E\t/m;
-}
-
-sub allow_plugin
-{
-	my ($node) = @_;
-
-	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, test_decoding, eventstore'\n");
-}
 
 # The SQLSTATE and all of the message of a statement that must fail.
 sub failure
@@ -277,8 +255,7 @@ sub positions
 
 # ---- names that a URI cannot have
 {
-	$node->safe_psql('postgres', 'CREATE DATABASE "a b/c%"');
-	$node->safe_psql('a b/c%', 'CREATE EXTENSION eventstore');
+	new_store($node, 'a b/c%');
 	$node->safe_psql('a b/c%', "SELECT es_create_feed('uri')");
 	$node->safe_psql('a b/c%', "SELECT es_append('uri-1', 'A')");
 	is($node->safe_psql('a b/c%', "SELECT data::json->>'source' FROM pg_logical_slot_get_changes('es_uri', NULL, NULL, 'format', 'cloudevents')"),
@@ -304,10 +281,7 @@ sub positions
 
 # ---- a standby
 {
-	$node->backup('backup');
-	my $standby = PostgreSQL::Test::Cluster->new('standby');
-	$standby->init_from_backup($node, 'backup', has_streaming => 1);
-	$standby->start;
+	my $standby = start_standby($node);
 	my $stderr = failure($standby, "SELECT * FROM es_create_feed('standby')");
 	like($stderr, qr/55000.*HINT:  Call es_create_feed on the primary/s, 'a standby makes no feeds');
 	is($standby->safe_psql('postgres', 'SELECT count(*) FROM es_feeds'), '0', 'but shows them');
@@ -323,7 +297,7 @@ sub positions
 	$node->safe_psql('postgres', 'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots');
 	SKIP:
 	{
-		skip 'the server has no output_plugin_libraries', 2 unless $has_allow_list;
+		skip 'the server has no output_plugin_libraries', 2 unless has_allow_list($node);
 		$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, \"strange, name\"'\n");
 		$node->reload;
 		$node->poll_query_until('postgres', "SELECT current_setting('output_plugin_libraries') LIKE '%strange%'");

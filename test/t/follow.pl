@@ -13,7 +13,6 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use EventstoreTest;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
@@ -42,9 +41,7 @@ my $asynchronous = 0;    # nobody's commit is flushed but for readers
 sub create_database
 {
 	my ($database) = @_;
-	$node->safe_psql('postgres', "CREATE DATABASE $database");
-	$node->safe_psql($database, 'CREATE EXTENSION eventstore');
-	$node->safe_psql($database, 'SELECT es_set_segment_size(' . ($asynchronous ? 1_000_000 : 200 + int(rand(800))) . ')');
+	new_store($node, $database, $asynchronous ? 1_000_000 : 200 + int(rand(800)));
 	$node->safe_psql($database, q{
 		CREATE TABLE truth (stamp text, events int);
 		CREATE TABLE other (n int);
@@ -632,10 +629,7 @@ sub standby_phase
 	preload($node, 1);
 	$node->restart;
 	create_database($database);
-	$node->backup('backup');
-	my $standby = PostgreSQL::Test::Cluster->new('standby');
-	$standby->init_from_backup($node, 'backup', has_streaming => 1);
-	$standby->start;
+	my $standby = start_standby($node);
 	my @idle = open_idle($database);
 	my @on_standby = map { client_reader(sub { $standby }, $database, 100 + $_, $_ % 2 ? 'all' : 'category') } (1 .. $readers);
 	my @on_primary = (table_reader($database, 1, 'all'), members($database, 2));

@@ -9,8 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = new_node('main');
-$node->safe_psql('postgres', 'CREATE DATABASE here');
-$node->safe_psql('here', 'CREATE EXTENSION eventstore');
+new_store($node, 'here');
 $node->safe_psql('here', q{SELECT es_append('a-1', 'A')});
 
 # A prepared append: the next one to its stream waits for the outcome.
