@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(new_node preload new_store start_standby has_allow_list seed rows wait_blocked start_script finish_script store_digest gaps status_of);
+our @EXPORT = qw(new_node preload new_store start_standby has_allow_list seed rows wait_until wait_blocked start_process start_pgbench start_script finish_script store_digest gaps status_of);
 
 # new_node(name, conf, streaming): a running cluster; ES_PRELOAD=1 in the
 # environment preloads the library.
@@ -92,6 +92,20 @@ sub rows
 	return split /\n/, $node->safe_psql($database, $sql);
 }
 
+# wait_until(what, sub): waits until it is true.
+sub wait_until
+{
+	my ($what, $condition) = @_;
+
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return 1 if $condition->();
+		usleep(100_000);
+	}
+	diag "timed out waiting for $what";
+	return 0;
+}
+
 # wait_blocked(node, pid): waits until the backend waits for a lock.
 sub wait_blocked
 {
@@ -99,6 +113,35 @@ sub wait_blocked
 
 	return $node->poll_query_until($database // 'postgres',
 		"SELECT count(*) > 0 FROM pg_stat_activity WHERE pid = $pid AND cardinality(pg_blocking_pids(pid)) > 0");
+}
+
+my @started;
+
+# No process that was started here outlives the test.
+END
+{
+	my $status = $?;
+
+	$_->kill_kill foreach grep { $_->pumpable } @started;
+	$? = $status;
+}
+
+# start_process(command, out, err): runs it in the background; what it writes goes into files.
+sub start_process
+{
+	my ($command, $out, $err) = @_;
+
+	push @started, IPC::Run::start($command, '<', '/dev/null', '>', $out, '2>', $err);
+	return $started[-1];
+}
+
+# start_pgbench(node, script, args...): runs pgbench on a file.
+sub start_pgbench
+{
+	my ($node, $script, @args) = @_;
+
+	return start_process([ $node->installed_command('pgbench'), '-n', @args, '-f', $script, $node->connstr('postgres') ],
+		"$script.out", "$script.err");
 }
 
 # start_script(node, database, sql): runs psql on a script in the background;
@@ -110,9 +153,9 @@ sub start_script
 	my %script = (sql => "$base/sql", out => "$base/out", err => "$base/err");
 
 	append_to_file($script{sql}, $sql);
-	$script{handle} = IPC::Run::start(
+	$script{handle} = start_process(
 		[ $node->installed_command('psql'), '-XAtq', @args, '-d', $node->connstr($database), '-f', $script{sql} ],
-		'<', '/dev/null', '>', $script{out}, '2>', $script{err});
+		$script{out}, $script{err});
 	return \%script;
 }
 

@@ -6,13 +6,9 @@ use warnings;
 use lib 'test/lib';
 use EventstoreFeed;
 use EventstoreTest;
-use IPC::Run;
-use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
 
-my $json = JSON::PP->new;
 my $tempdir = PostgreSQL::Test::Utils::tempdir();
 
 my $node = new_node('main', streaming => 'logical', conf => "logical_decoding_work_mem = 64kB\n");
@@ -52,39 +48,7 @@ ROLLBACK;
 COMMIT;
 \endif
 });
-	return IPC::Run::start(
-		[ $node->installed_command('pgbench'), '-n', '-c', 4, '-T', $seconds, '-f', $script, $node->connstr('postgres') ],
-		'<', '/dev/null', '>', "$script.out", '2>', "$script.err");
-}
-
-# A consumer that writes what it gets into a file.
-sub start_consumer
-{
-	my ($node, $slot, $file, %options) = @_;
-	my @loop = delete $options{loop} ? () : ('--no-loop');
-
-	push @started, IPC::Run::start(
-		[ $node->installed_command('pg_recvlogical'), '-d', $node->connstr('postgres'), '-S', $slot, '--start',
-			'-f', $file, '-F', '1', '-s', '1', @loop, map { ('-o', "$_=$options{$_}") } sort keys %options ],
-		'<', '/dev/null', '>', "$file.out", '2>', "$file.err");
-	return $started[-1];
-}
-
-sub stop
-{
-	my ($handle) = @_;
-
-	$handle->signal('INT');
-	$handle->finish;
-}
-
-sub messages
-{
-	my ($file) = @_;
-
-	return () unless -e $file;
-	# an unfinished last line is not a message yet
-	return map { $json->decode($_) } grep { /\n$/ } split /^/, slurp_file($file);
+	return start_pgbench($node, $script, '-c', 4, '-T', $seconds);
 }
 
 # Waits until a consumer's file has the event.
@@ -92,13 +56,7 @@ sub wait_for_event
 {
 	my ($file, $type) = @_;
 
-	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		return 1 if -e $file && slurp_file($file) =~ /"type":"\Q$type\E".*\n/;
-		usleep(100_000);
-	}
-	diag "no event of type $type in $file";
-	return 0;
+	return wait_until("an event of type $type in $file", sub { -e $file && slurp_file($file) =~ /"type":"\Q$type\E".*\n/ });
 }
 
 sub positions
@@ -229,11 +187,7 @@ sub positions
 	my $consumer = start_consumer($node, 'es_crash', $file, after_position => $head, loop => 1);
 	my $appenders = start_appenders($node, 60);
 
-	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		last if messages($file) > 300;
-		usleep(100_000);
-	}
+	wait_until("300 messages in $file", sub { messages($file) > 300 });
 	$node->stop('immediate');
 	$appenders->finish;
 	my %seen = map { $_->{position} => 1 } messages($file);
