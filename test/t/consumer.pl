@@ -494,9 +494,8 @@ foreach my $partitions (1, 4)
 # ---- waiting ----
 foreach my $preload (1, 0)
 {
-	my $how = $preload ? 'preloaded' : 'not preloaded';
+	my $how = preload($node, $preload);
 
-	$node->append_conf('postgresql.conf', "shared_preload_libraries = '" . ($preload ? 'eventstore' : '') . "'\n");
 	$node->restart;
 	my ($w, $s, $p) = ("wait$preload", "share$preload", "ping$preload");
 	subscribe($w);

@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use EsfeedTest;
+use EventstoreTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -188,10 +189,7 @@ like((esfeed($node, '--version'))[1], qr/^esfeed \(eventstore\) \d/, '--version'
 	($status, $out, $err) = esfeed($node->connstr('bare'), '--feed', 'a', '--create');
 	is($status, 3, 'a database without the extension');
 	like($err, qr/has no event store/, 'it says so');
-	$node->backup('backup');
-	my $standby = PostgreSQL::Test::Cluster->new('standby');
-	$standby->init_from_backup($node, 'backup', has_streaming => 1);
-	$standby->start;
+	my $standby = start_standby($node);
 	($status, $out, $err) = esfeed($standby, '--feed', 'a', '--create');
 	is($status, 3, 'a standby');
 	like($err, qr/is a standby.*target_session_attrs/s, 'it says so');

@@ -55,8 +55,7 @@ foreach my $way (sort keys %ways)
 {
 	# a store as CREATE EXTENSION makes it
 	my $fresh = "fresh_$way";
-	$node->safe_psql('postgres', "CREATE DATABASE $fresh");
-	$node->safe_psql($fresh, 'CREATE EXTENSION eventstore');
+	new_store($node, $fresh);
 	like(data_only($fresh, $way), qr/the event store has no segment|relation "eventstore.events_\d" does not exist/, "$way: data without segments is refused");
 	is($node->safe_psql($fresh, join(' UNION ALL ', map { "SELECT count(*) FROM eventstore.$_" }
 				qw(events streams segments tags snapshots projection_states))), join("\n", (0) x 6), "$way: nothing tells of events that are not there");

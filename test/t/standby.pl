@@ -6,7 +6,6 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use EventstoreTest;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -16,11 +15,7 @@ $primary->safe_psql('postgres', 'CREATE EXTENSION eventstore');
 $primary->safe_psql('postgres', 'SELECT es_set_segment_size(500)');
 $primary->safe_psql('postgres', q{SELECT es_append('a-1', 'A'), es_append('a-1', 'B')});
 $primary->safe_psql('postgres', q{SELECT es_create_projection('states', 'count', 'inline')});
-$primary->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($primary, 'backup', has_streaming => 1);
-$standby->append_conf('postgresql.conf', "eventstore.max_wait = '60s'\n") if $ENV{ES_PRELOAD};
-$standby->start;
+my $standby = start_standby($primary, $ENV{ES_PRELOAD} ? "eventstore.max_wait = '60s'\n" : undef);
 $standby->poll_query_until('postgres', 'SELECT pg_is_in_recovery()');
 
 sub replayed { $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert')); }
