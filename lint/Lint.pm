@@ -9,7 +9,7 @@ use Exporter 'import';
 use File::Find;
 use FindBin;
 
-our @EXPORT = qw(complain verdict slurp line_of sources);
+our @EXPORT = qw(complain verdict slurp line_of code sources);
 
 chdir "$FindBin::Bin/.." or die;
 
@@ -26,6 +26,15 @@ sub slurp
 	open my $in, '<', $_[0] or die "$_[0]: $!";
 	local $/;
 	return scalar <$in>;
+}
+
+# code(text): without comments, and with nothing in strings; lines stay where they are
+sub code
+{
+	my ($text) = @_;
+	$text =~ s{("(?:\\.|[^"\\\n])*")|('(?:\\.|[^'\\\n])+')|/\*.*?\*/}
+		{ defined $1 ? '""' : defined $2 ? "' '" : $& =~ s/[^\n]//gr }gse;
+	return $text;
 }
 
 # line_of(text, offset)
