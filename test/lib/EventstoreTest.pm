@@ -11,7 +11,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(new_node preload new_store start_standby has_allow_list seed rows wait_until wait_blocked start_process start_pgbench start_script finish_script store_digest gaps status_of);
+our @EXPORT = qw(new_node preload new_store start_standby has_allow_list seed rows sqlstates wait_until wait_blocked
+	start_process start_pgbench start_script start_named finish_script store_digest gaps status_of);
 
 # new_node(name, conf, streaming): a running cluster; ES_PRELOAD=1 in the
 # environment preloads the library.
@@ -92,6 +93,15 @@ sub rows
 	return split /\n/, $node->safe_psql($database, $sql);
 }
 
+# sqlstates(node, database, sql, options of psql): of what fails; it stops at the first, unless told otherwise.
+sub sqlstates
+{
+	my ($node, $database, $sql, %options) = @_;
+	my ($ret, $out, $err) = $node->psql($database, "\\set VERBOSITY sqlstate\n$sql", %options);
+
+	return join(' ', $err =~ /ERROR:\s+(\w+)/g);
+}
+
 # wait_until(what, sub): waits until it is true.
 sub wait_until
 {
@@ -157,6 +167,14 @@ sub start_script
 		[ $node->installed_command('psql'), '-XAtq', @args, '-d', $node->connstr($database), '-f', $script{sql} ],
 		$script{out}, $script{err});
 	return \%script;
+}
+
+# start_named(node, database, name, sql): the same as an application of that name; errors are SQLSTATEs.
+sub start_named
+{
+	my ($node, $database, $name, $sql) = @_;
+
+	return start_script($node, $database, "\\set VERBOSITY sqlstate\nSET application_name = '$name';\n$sql\n");
 }
 
 sub finish_script

@@ -20,6 +20,7 @@ sub whole
 }
 
 my $append_90 = q{SELECT count(es_append('fill-1', 'F')) FROM generate_series(1, 90)};
+my $no_maker = q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker' AND datname = current_database()};
 my $maker_waits = q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker' AND wait_event_type = 'Lock' AND datname = current_database()};
 
 foreach my $preload ('', 'eventstore')
@@ -59,7 +60,7 @@ foreach my $preload ('', 'eventstore')
 		my $database = lc("end_${suffix}_$end");
 		new_store($node, $database, 100);
 		$node->safe_psql($database, q{SELECT es_append('first-1', 'A')});
-		$node->poll_query_until($database, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker' AND datname = current_database()});
+		$node->poll_query_until($database, $no_maker);
 
 		my $locker = $node->background_psql($database);
 		my $writer = $node->background_psql($database);
@@ -96,7 +97,7 @@ foreach my $preload ('', 'eventstore')
 		my $locker = $node->background_psql($database);
 
 		# The newest segment is full but for three positions, and the next one cannot be made.
-		$node->poll_query_until($database, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker' AND datname = current_database()});
+		$node->poll_query_until($database, $no_maker);
 		$locker->query_safe('BEGIN; LOCK TABLE eventstore.events IN SHARE UPDATE EXCLUSIVE MODE;');
 		$node->safe_psql($database, q{SELECT es_append('fill-1', 'F') FROM generate_series((SELECT last_value FROM eventstore.position_seq) + 1, (SELECT max(last_position) - 4 FROM es_segments))});
 		$node->safe_psql($database, 'SELECT es_append(' . ($expected =~ /near/ ? "'$stream'" : "'fill-1'") . ", 'A')");
@@ -133,7 +134,7 @@ foreach my $preload ('', 'eventstore')
 	# Who waits for the maker waits, in the end, for whoever keeps the maker waiting: a circle is found like any other.
 	new_store($node, "circle_$suffix", 100);
 	$node->safe_psql("circle_$suffix", q{SELECT es_append('first-1', 'A')});
-	$node->poll_query_until("circle_$suffix", q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker' AND datname = current_database()});
+	$node->poll_query_until("circle_$suffix", $no_maker);
 	my $keeper = $node->background_psql("circle_$suffix", on_error_stop => 0);
 	my $waiter = $node->background_psql("circle_$suffix", on_error_stop => 0);
 	$_->query_safe(q{\set VERBOSITY sqlstate
@@ -177,7 +178,7 @@ foreach my $preload ('', 'eventstore')
 # A maker that dies takes the server through crash recovery, and nothing else.
 new_store($node, 'killed', 100);
 $node->safe_psql('killed', q{SELECT es_append('first-1', 'A')});
-$node->poll_query_until('killed', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker' AND datname = current_database()});
+$node->poll_query_until('killed', $no_maker);
 my $locker = $node->background_psql('killed', on_error_stop => 0);
 $locker->query_safe('BEGIN; LOCK TABLE eventstore.events IN SHARE UPDATE EXCLUSIVE MODE;');
 my $script = start_script($node, 'killed', q{SELECT count(es_append('fill-1', 'F')) FROM generate_series(1, 450);});

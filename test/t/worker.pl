@@ -245,8 +245,7 @@ idle_store('owned', 'owner');
 my $pid = pid_of('owned');
 foreach my $sql ('DROP DATABASE owned', 'ALTER DATABASE owned RENAME TO stolen', 'CREATE DATABASE stolen TEMPLATE owned')
 {
-	my ($ret, $out, $err) = $node->psql('postgres', "\\set VERBOSITY sqlstate\nSET SESSION AUTHORIZATION stranger; $sql;");
-	like($err, qr/42501/, "not for everybody: $sql");
+	is(sqlstates($node, 'postgres', "SET SESSION AUTHORIZATION stranger; $sql;"), '42501', "not for everybody: $sql");
 }
 is(pid_of('owned'), $pid, 'who may not do it does not send the worker away');
 comes('owned', 'a worker is there after it all');
