@@ -38,9 +38,9 @@
 #define ES_FIRST_TIME	((INT64CONST(1721426) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
 #define ES_END_OF_TIME	((INT64CONST(5373485) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
 
-/* es_request_set_expected sets what a stream must be at: below -1 is 22023. */
-void
-es_request_set_expected(EsTarget *target, int64 version)
+/* Sets what a stream must be at: below -1 is 22023. */
+static void
+set_expected_version(EsTarget *target, int64 version)
 {
 	if (version < -1)
 		ereport(ERROR,
@@ -56,7 +56,7 @@ void
 es_request_expectation(EsTarget *target, FunctionCallInfo fcinfo, int argno)
 {
 	if (!PG_ARGISNULL(argno))
-		es_request_set_expected(target, PG_GETARG_INT64(argno));
+		set_expected_version(target, PG_GETARG_INT64(argno));
 }
 
 /* es_request_add_event makes an event the next of a target. */
@@ -421,7 +421,7 @@ take_expected_version(EsTarget *target, const Element *element)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("element %d of \"events\" has an \"expected_version\" that is not a bigint", element->index + 1),
 				element_hint(element));
-	es_request_set_expected(target, DatumGetInt64(DirectFunctionCall1(numeric_int8, number)));
+	set_expected_version(target, DatumGetInt64(DirectFunctionCall1(numeric_int8, number)));
 }
 
 /*

@@ -73,7 +73,6 @@ typedef struct EsAppend
 } EsAppend;
 
 extern void es_request_expectation(EsTarget *target, FunctionCallInfo fcinfo, int argno);
-extern void es_request_set_expected(EsTarget *target, int64 version);
 extern void es_request_add_event(EsTarget *target, EsNewEvent *event);
 extern void es_request_check_event(EsNewEvent *event, const text *stream, int element);
 extern TimestampTz es_request_check_time(TimestampTz time);

@@ -169,16 +169,6 @@ es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull)
 	return true;
 }
 
-/* es_event_compare_positions compares two positions, for sorting and searching. */
-int
-es_event_compare_positions(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
-}
-
 /* es_event_report_null raises 22004 for an event without its type or its data. */
 void
 es_event_report_null(void)

@@ -72,7 +72,6 @@ extern void es_event_check_type(TupleDesc desc, const Oid *types, int natts);
 extern void es_event_check(TupleDesc desc);
 extern Datum es_event_form(Datum *values, bool *isnull);
 extern Datum es_event_datum(const EsEvent *event);
-extern int	es_event_compare_positions(const void *a, const void *b);
 extern bool es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull);
 ES_NORETURN extern void es_event_report_null(void);
 

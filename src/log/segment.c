@@ -83,7 +83,7 @@ static const EsIndexShape index_shapes[ES_INDEX_COUNT] = {
 };
 
 EsRelation	es_segment_table = {"segments"};
-EsRelation	es_segment_pkey = {"segments_pkey",
+static EsRelation segments_pkey = {"segments_pkey",
 .index = {.keys = {Anum_es_segments_segment},.columns = "segment",.unique = true}};
 static EsRelation config_table = {"config"};
 
@@ -91,7 +91,7 @@ static const EsColumn segment_columns[Natts_es_segments] = {
 	{"segment", INT8OID}, {"first_position", INT8OID}, {"last_position", INT8OID},
 	{"sealed", BOOLOID}, {"events", INT8OID, true}
 };
-const EsShape es_segment_shape = ES_SHAPE(&es_segment_table, &es_segment_pkey, segment_columns);
+const EsShape es_segment_shape = ES_SHAPE(&es_segment_table, &segments_pkey, segment_columns);
 
 static const EsColumn event_columns[Natts_es_events] = {
 	{"position", INT8OID}, {"stream_id", INT8OID}, {"version", INT8OID}, {"recorded_at", TIMESTAMPTZOID},
@@ -312,7 +312,7 @@ static int64
 read_newest_segment(bool sealed, AttrNumber column, int64 missing)
 {
 	Relation	rel = es_base_open(&es_segment_table, AccessShareLock);
-	Relation	index = es_base_open_index(&es_segment_pkey, rel, AccessShareLock);
+	Relation	index = es_base_open_index(&segments_pkey, rel, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rel)));
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 0);

@@ -36,7 +36,6 @@ typedef enum EsSegmentIndex
 #define ES_SEGMENT_TAG_NEED		2
 
 extern EsRelation es_segment_table; /* eventstore.segments */
-extern EsRelation es_segment_pkey;
 extern const EsShape es_segment_shape;	/* its columns */
 extern const EsShape es_segment_config_shape;	/* eventstore.config */
 extern const EsShape es_segment_event_shape;	/* those of the segments */
