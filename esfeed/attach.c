@@ -113,7 +113,7 @@ create_feed(Run *run, bool building, Seam *seam)
 
 	run->building = building;
 	if (run->building && strlen(run->options->feed) + strlen(UNFINISHED) > MAX_FEED_NAME)
-		report_failure(EXIT_USAGE, "the name of a feed that is created for this sink has at most %zu bytes",
+		report_failure(EXIT_USAGE, "the name of a feed that is created for this sink can have at most %zu bytes",
 					   MAX_FEED_NAME - strlen(UNFINISHED));
 	if (run->building)
 		outcome = lock_feed(run);
@@ -158,7 +158,7 @@ begin_feed(Run *run, const Slot *slot)
 	if (!slot->exists && !run->options->create)
 	{
 		report_hint("Use --create, or es_create_feed('%s').", run->options->feed);
-		report_failure(EXIT_NO_FEED, "there is no feed \"%s\"", run->options->feed);
+		report_failure(EXIT_NO_FEED, "feed \"%s\" does not exist", run->options->feed);
 	}
 	if (slot->exists && !run->sink->type->keeps_state)
 	{
@@ -188,7 +188,7 @@ what_is_wrong(const Run *run, const Slot *slot)
 	if (!slot->exists)
 		return "its slot was dropped";
 	if (slot->lost)
-		return "the server has removed WAL that it needs (max_slot_wal_keep_size)";
+		return "the server has removed WAL that it needs (parameter \"max_slot_wal_keep_size\")";
 	if (run->state.phase != PHASE_NONE && slot->confirmed > run->state.lsn)
 		return "somebody else has read it, or made it anew under the same name";
 	return NULL;
@@ -238,10 +238,11 @@ check_store(const Run *run)
 	if (strcmp(state->system, server->system) == 0 && state->database == server->database && state->store == server->store)
 		return;
 	report_hint("Check the connection; for a new store deliver to another file.");
-	report_failure(EXIT_LOST, "what was delivered until now came from another event store (%s)",
-				   strcmp(state->system, server->system) != 0 ? "of another cluster" :
-				   state->database != server->database ? "of another database" :
-				   "which was dropped and created anew");
+	if (strcmp(state->system, server->system) != 0)
+		report_failure(EXIT_LOST, "what was delivered until now came from the event store of another cluster");
+	if (state->database != server->database)
+		report_failure(EXIT_LOST, "what was delivered until now came from the event store of another database");
+	report_failure(EXIT_LOST, "what was delivered until now came from an event store that was dropped and created anew");
 }
 
 /* Takes over who the store is. */

@@ -96,7 +96,7 @@ parse_names(Run *run, const char *option, const char *list, char **names)
 	if (outcome == OUTCOME_DONE)
 		outcome = server_judge(run->server.sql, result, option);
 	if (outcome == OUTCOME_DONE && PQgetvalue(result, 0, 1)[0] == 't')
-		report_failure(EXIT_USAGE, "%s has a name that is empty or no string: %s", option, list);
+		report_failure(EXIT_USAGE, "%s has a name that is empty or not a string: %s", option, list);
 	if (outcome == OUTCOME_DONE)
 		*names = copy_text(PQgetvalue(result, 0, 0));
 	PQclear(result);

@@ -32,7 +32,7 @@ more_memory(void *old, size_t size)
 	void	   *result = realloc(old, size > 0 ? size : 1);
 
 	if (result == NULL)
-		report_failure(EXIT_SINK, "out of memory: %zu bytes are not to be had", size);
+		report_failure(EXIT_SINK, "out of memory: could not get %zu bytes", size);
 	return result;
 }
 

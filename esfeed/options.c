@@ -159,7 +159,7 @@ static const char *
 read_names(const char *value)
 {
 	if (value[strspn(value, " ")] == '\0')
-		refuse_usage("an empty list; leave the option out for all, and write [] for none", NULL);
+		refuse_usage("a list must not be empty; leave the option out for all, and write [] for none", NULL);
 	return value;
 }
 
@@ -184,7 +184,7 @@ add_kafka_option(Options *options, const char *value)
 	while (options->kafka_options[count] != NULL)
 		count++;
 	if (count >= MAX_KAFKA_OPTIONS)
-		refuse_usage("too many times --kafka-option", NULL);
+		refuse_usage("--kafka-option is given too many times", NULL);
 	options->kafka_options[count] = value;
 }
 
@@ -265,9 +265,9 @@ check_feed(const Options *options)
 	length = strlen(options->feed);
 	if (length == 0 ||
 		options->feed[strspn(options->feed, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0')
-		refuse_usage("a feed's name has only lower-case letters, digits and the underscore", options->feed);
+		refuse_usage("a feed's name can only have lower-case letters, digits and the underscore", options->feed);
 	if (length > MAX_FEED_NAME)
-		refuse_usage(make_text("a feed's name has at most %d bytes", MAX_FEED_NAME), options->feed);
+		refuse_usage(make_text("a feed's name can have at most %d bytes", MAX_FEED_NAME), options->feed);
 	if (length > strlen(UNFINISHED) && strcmp(options->feed + length - strlen(UNFINISHED), UNFINISHED) == 0)
 		refuse_usage("names that end in " UNFINISHED " are for feeds whose history is not delivered", options->feed);
 }

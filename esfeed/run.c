@@ -49,7 +49,7 @@ run_take(Run *run, const char *text, size_t length, int64_t *position)
 	Message		message;
 
 	if (!message_scan(&message, text, length))
-		report_failure(EXIT_SERVER, "the server sent what is no message of an event: %.*s",
+		report_failure(EXIT_SERVER, "the server sent something that is not a message of an event: %.*s",
 					   (int) (length > 200 ? 200 : length), text);
 	*position = message.position;
 	if (positions_remove(&run->seen, message.position))

@@ -307,8 +307,8 @@ identify_store(Server *server, bool first)
 		report_failure(EXIT_SERVER, "database \"%s\" has no event store (CREATE EXTENSION eventstore)", PQgetvalue(result, 0, 5));
 	if (outcome == OUTCOME_DONE && strcmp(PQgetvalue(result, 0, 4), "logical") != 0)
 	{
-		report_hint("Set wal_level = logical and restart the server.");
-		report_failure(EXIT_SERVER, "feeds need logical decoding, and wal_level is \"%s\"", PQgetvalue(result, 0, 4));
+		report_hint("Set \"wal_level\" to \"logical\" and restart the server.");
+		report_failure(EXIT_SERVER, "feeds require parameter \"wal_level\" to be \"logical\", not \"%s\"", PQgetvalue(result, 0, 4));
 	}
 	if (outcome == OUTCOME_DONE)
 	{

@@ -28,7 +28,7 @@ sink_open(const Options *options)
 			sink->type = types[i];
 			return sink;
 		}
-	report_failure(EXIT_USAGE, "there is no sink \"%s\"", options->sink);
+	report_failure(EXIT_USAGE, "sink \"%s\" does not exist", options->sink);
 }
 
 /* sink_restore gives the state that the sink keeps; false if it has none. */

@@ -42,7 +42,7 @@ slot_find(Server *server, const char *feed, Slot *slot)
 	}
 	PQclear(result);
 	if (outcome == OUTCOME_DONE && slot->exists && !slot->is_feed)
-		report_failure(EXIT_NO_FEED, "the slot \"es_%s\" is no feed of this database", feed);
+		report_failure(EXIT_NO_FEED, "slot \"es_%s\" is not a feed of this database", feed);
 	return outcome;
 }
 
@@ -90,7 +90,7 @@ slot_drop(Server *server, const char *feed)
 
 	outcome = server_query(server->sql, &result, sql, 1, &feed);
 	if (outcome == OUTCOME_DONE && server_has_state(result, "VE004"))
-		report_failure(EXIT_NO_FEED, "there is no feed \"%s\"", feed);
+		report_failure(EXIT_NO_FEED, "feed \"%s\" does not exist", feed);
 	if (outcome == OUTCOME_DONE && server_has_state(result, "55006"))
 		report_failure(EXIT_IN_USE, "the feed \"%s\" is in use: another consumer is connected", feed);
 	if (outcome == OUTCOME_DONE)

@@ -210,7 +210,7 @@ take_message(Run *run, const char *data, size_t length)
 		stream.asked = false;
 		return true;
 	}
-	report_failure(EXIT_SERVER, "the server sent what is no message of the replication protocol");
+	report_failure(EXIT_SERVER, "the server sent something that is not a message of the replication protocol");
 }
 
 /* ---- the settled position ---- */

@@ -21,7 +21,8 @@ for name in ${!PG@}; do
 	[ "$name" = PG_CONFIG ] || unset "$name"
 done
 unset name
-export LC_ALL=C
+# Databases are UTF-8, whatever the caller's locale; messages are English.
+export LC_ALL=C LANG=C.UTF-8
 umask 022
 
 : "${PG_CONFIG:=pg_config}"

@@ -40,7 +40,7 @@ kafka_wants() {
 kafka_start() {
 	server_folder kafka
 	start_daemon "$work/kafka" kcat -C -b none:1 -t none -X test.mock.num.brokers=1 -d mock
-	wait_for kafka_find_brokers
+	within 10 quietly kafka_find_brokers
 }
 
 kafka_find_brokers() {

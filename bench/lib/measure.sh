@@ -62,6 +62,39 @@ measure_case() {
 # script NAME: makes a pgbench script of its input
 script() { cat >"$work/$1.sql"; }
 
+# What a script begins with that is about one stream: any, or one of the client's own.
+any_stream='\set s random(1, :streams)'
+own_stream='\set s random(0, :streams / :clients - 1) * :clients + :client_id + 1'
+
+# append_script NAME CHOICE: appends an event to the stream s that CHOICE sets
+append_script() {
+	script "$1" <<-SQL
+	$2
+	SELECT es_append('account-' || :s, 'Deposited', :data, :metadata);
+	SQL
+}
+
+# exact_script NAME CHOICE: the same, with the version expected that it reads first
+exact_script() {
+	script "$1" <<-SQL
+	$2
+	SELECT es_stream_version('account-' || :s) AS version \\gset
+	SELECT es_append('account-' || :s, 'Deposited', :data, :metadata, :version);
+	SQL
+}
+
+# insert_script NAME TABLE CHOICE: puts an event into a bare table, in a version
+# that the client makes: unique, and rising
+insert_script() {
+	script "$1" <<-SQL
+	$3
+	\\set v :v + 1
+	\\set version :run * 1000000000 + :v * 64 + :client_id
+	INSERT INTO bench.$2 (stream_id, version, stream, type, data, metadata)
+	VALUES (:s, :version, 'account-' || :s, 'Deposited', :data, :metadata);
+	SQL
+}
+
 # pgbench_run TARGET EVENTS SCRIPT OPTION...: runs a script that makes EVENTS
 # events a transaction in TARGET; leaves tps and latency (ms)
 pgbench_run() {

@@ -63,16 +63,6 @@ server_folder() {
 	as_server mkdir "$work/$1"
 }
 
-# wait_for COMMAND...: at most ten seconds
-wait_for() {
-	local i
-	for ((i = 0; i < 100; i++)); do
-		if "$@" >/dev/null 2>&1; then return; fi
-		sleep 0.1
-	done
-	return 1
-}
-
 # calm_server NAME: what it wrote is on disk before the next side's turn
 calm_server() { find "$work/$1" -type f -exec sync {} + 2>/dev/null || true; }
 
@@ -126,7 +116,7 @@ redis_start() {
 	auto-aof-rewrite-percentage 0
 	END
 	start_daemon "$work/redis" redis-server redis.conf
-	wait_for redis ping || return 1
+	within 10 quietly redis ping || return 1
 	# the keys are those that redis-benchmark makes of a random number
 	awk -v n="$streams" -v d="$data" -v m="$metadata" "BEGIN { for (i = 0; i < n; i++)
 		printf \"XADD account-%012d * type Opened data '%s' metadata '%s'\\n\", i, d, m }" | redis --pipe >/dev/null || return 1
@@ -237,7 +227,7 @@ nats_start() {
 	fi
 	nats_conf "$folder" "$how" | as_server tee "$folder/nats.conf" >/dev/null
 	start_daemon "$folder" "$nats_program" -c nats.conf
-	wait_for nats_find_port && nats_run setup 8 0 || return 1
+	within 10 nats_find_port && nats_run setup 8 0 || return 1
 	acked[nats]=$streams
 }
 

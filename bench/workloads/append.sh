@@ -9,18 +9,9 @@ bare_table bare2 two
 bare_table bare_segment segment
 prime_streams bare2 bare_segment
 
-script eventstore <<'SQL'
-\set s random(1, :streams)
-SELECT es_append('account-' || :s, 'Deposited', :data, :metadata);
-SQL
+append_script eventstore "$any_stream"
 for name in bare2 bare_segment; do
-	script $name <<SQL
-\\set s random(1, :streams)
-\\set v :v + 1
-\\set version :run * 1000000000 + :v * 64 + :client_id
-INSERT INTO bench.$name (stream_id, version, stream, type, data, metadata)
-VALUES (:s, :version, 'account-' || :s, 'Deposited', :data, :metadata);
-SQL
+	insert_script $name $name "$any_stream"
 done
 
 for sync in off on; do

@@ -23,7 +23,7 @@ batch_script() {
 	SELECT $2 FROM bench.batches WHERE n = :events \\gset
 	\\set loaded 1
 	\\endif
-	\\set s random(1, :streams)
+	$any_stream
 	\\set v :v + 1
 	\\set version :run * 1000000000 + (:v * 64 + :client_id) * 1000
 	$(cat)

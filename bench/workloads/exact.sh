@@ -7,14 +7,10 @@ fresh_database
 bare_table bare2 two
 prime_streams bare2
 
-script eventstore <<'SQL'
-\set s random(0, :streams / :clients - 1) * :clients + :client_id + 1
-SELECT es_stream_version('account-' || :s) AS version \gset
-SELECT es_append('account-' || :s, 'Deposited', :data, :metadata, :version);
-SQL
-script bare2 <<'SQL'
-\set s random(0, :streams / :clients - 1) * :clients + :client_id + 1
-SELECT coalesce(max(version), 0) AS version FROM bench.bare2 WHERE stream_id = :s \gset
+exact_script eventstore "$own_stream"
+script bare2 <<SQL
+$own_stream
+SELECT coalesce(max(version), 0) AS version FROM bench.bare2 WHERE stream_id = :s \\gset
 INSERT INTO bench.bare2 (stream_id, version, stream, type, data, metadata)
 VALUES (:s, :version + 1, 'account-' || :s, 'Deposited', :data, :metadata);
 SQL

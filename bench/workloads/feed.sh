@@ -23,14 +23,7 @@ allow_decoding() {
 }
 
 # drop_slot SLOT: once its walsender has gone
-drop_slot() {
-	local i
-	for ((i = 0; i < 100; i++)); do
-		sql -c "SELECT pg_drop_replication_slot('$1')" >/dev/null 2>&1 && return
-		sleep 0.1
-	done
-	return 1
-}
+drop_slot() { within 10 quietly sql -c "SELECT pg_drop_replication_slot('$1')"; }
 
 # receive PLUGIN FILE OPTION...: all that was loaded, through a new slot
 receive() {

@@ -29,17 +29,9 @@ fill() {
 }
 
 # Streams from :first to :streams; the newest have the highest numbers.
-script eventstore <<'SQL'
-\set s random(:first, :streams)
-SELECT es_append('account-' || :s, 'Deposited', :data, :metadata);
-SQL
-script bare2 <<'SQL'
-\set s random(:first, :streams)
-\set v :v + 1
-\set version :run * 1000000000 + :v * 64 + :client_id
-INSERT INTO bench.bare2 (stream_id, version, stream, type, data, metadata)
-VALUES (:s, :version, 'account-' || :s, 'Deposited', :data, :metadata);
-SQL
+newest_streams='\set s random(:first, :streams)'
+append_script eventstore "$newest_streams"
+insert_script bare2 bare2 "$newest_streams"
 
 growth_rate() { pgbench_run "$1" 1 "$2" -T "$seconds" -D first="$3" && measured=$tps; }
 growth_case() {

@@ -10,17 +10,8 @@ streams=8
 prime_streams bare2
 
 hot_script() {
-	script "eventstore_$1" <<-SQL
-	\\set s $2
-	SELECT es_append('account-' || :s, 'Deposited', :data, :metadata);
-	SQL
-	script "bare2_$1" <<-SQL
-	\\set s $2
-	\\set v :v + 1
-	\\set version :run * 1000000000 + :v * 64 + :client_id
-	INSERT INTO bench.bare2 (stream_id, version, stream, type, data, metadata)
-	VALUES (:s, :version, 'account-' || :s, 'Deposited', :data, :metadata);
-	SQL
+	append_script "eventstore_$1" "\set s $2"
+	insert_script "bare2_$1" bare2 "\set s $2"
 }
 hot_script own ':client_id + 1'
 hot_script eight 'random(1, 8)'

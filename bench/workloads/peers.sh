@@ -16,18 +16,8 @@ clients=8
 npm_peers_setup
 servers_setup
 
-own_stream="\\set s random(0, :streams / :clients - 1) * :clients + :client_id + 1"
-script eventstore <<SQL
-$own_stream
-SELECT es_append('account-' || :s, 'Deposited', :data, :metadata);
-SQL
-script bare2 <<SQL
-$own_stream
-\\set v :v + 1
-\\set version :run * 1000000000 + :v * 64 + :client_id
-INSERT INTO bench.bare2 (stream_id, version, stream, type, data, metadata)
-VALUES (:s, :version, 'account-' || :s, 'Deposited', :data, :metadata);
-SQL
+append_script eventstore "$own_stream"
+insert_script bare2 bare2 "$own_stream"
 peer_scripts "$own_stream"
 
 for sync in off on; do
@@ -60,11 +50,7 @@ for sync in off on; do
 done
 
 # The expected version is read first on both sides, as in the workload "exact".
-script eventstore_exact <<SQL
-$own_stream
-SELECT es_stream_version('account-' || :s) AS version \\gset
-SELECT es_append('account-' || :s, 'Deposited', :data, :metadata, :version);
-SQL
+exact_script eventstore_exact "$own_stream"
 clients=8
 for sync in off on; do
 	nats_can "$sync" || continue

@@ -16,33 +16,8 @@ SELECT es_append('held-' || :client_id, 'Held', :data, :metadata);
 SELECT pg_sleep(3600);
 COMMIT;
 SQL
-script append <<'SQL'
-\set s random(1, :streams)
-SELECT es_append('account-' || :s, 'Deposited', :data, :metadata);
-SQL
-
-# background NAME CLIENTS: runs a script until end_background
-background() {
-	PGAPPNAME=bench_background "$bin/pgbench" -n -M prepared -f "$work/$1.sql" -c "$2" -j 1 -T 3600 -D streams="$streams" \
-		-D data="$data" -D metadata="$metadata" "$database" >/dev/null 2>&1 &
-	background_pid=$!
-}
-end_background() {
-	kill "$background_pid" 2>/dev/null || true
-	wait "$background_pid" 2>/dev/null || true
-	sql -c "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'bench_background'" >/dev/null
-	while [ "$(sql -c "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'bench_background'")" != 0 ]; do
-		sleep 0.1
-	done
-}
-wait_for_holders() {
-	local tries
-	for ((tries = 0; tries < 600; tries++)); do
-		[ "$(sql -c "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND application_name = 'bench_background'")" != "$1" ] || return 0
-		sleep 0.1
-	done
-	fail "$1 writers did not start"
-}
+append_script append "$any_stream"
+with_data=(-M prepared -D streams="$streams" -D data="$data" -D metadata="$metadata")
 
 settled_cases() {
 	clients=1
@@ -58,13 +33,13 @@ settled_cases() {
 
 settled_cases idle
 for writers in 50 500; do
-	background hold $writers
-	wait_for_holders $writers
+	background hold $writers "${with_data[@]}"
+	background_waits $writers || true
 	settled_cases "$writers open writers"
 	end_background
 done
 sync=off
-background append 4
+background append 4 "${with_data[@]}"
 settled_cases "4 clients appending on the same cores"
 end_background
 

@@ -7,10 +7,7 @@
 
 fresh_database
 prime_streams
-script append <<'SQL'
-\set s random(1, :streams)
-SELECT es_append('account-' || :s, 'Deposited', :data, :metadata);
-SQL
+append_script append "$any_stream"
 script wait <<'SQL'
 \set n :client_id + 1
 CALL es_poll_wait('waiting ' || :n, '1h');
@@ -39,34 +36,6 @@ subscribe() { sql -c "SELECT count(es_subscribe('waiting ' || n, NULL, '{never}'
 unsubscribe() { sql -c "SELECT count(es_unsubscribe(subscription)) FROM (SELECT DISTINCT subscription FROM es_subscriptions) s" >/dev/null; }
 subscribe
 
-background_sessions="FROM pg_stat_activity WHERE application_name = 'bench_background'"
-# comes_true QUERY: within two minutes
-comes_true() {
-	local tries
-	for ((tries = 0; tries < 1200; tries++)); do
-		[ "$(sql -c "$1")" != t ] || return 0
-		sleep 0.1
-	done
-	return 1
-}
-# in_background SCRIPT CLIENTS: until end_background. They count as waiting once
-# each has begun its statement and is not on a processor.
-in_background() {
-	PGAPPNAME=bench_background "$bin/pgbench" -n -f "$work/$1.sql" -c "$2" -j 1 -T 3600 "$database" >"$work/background.log" 2>&1 &
-	background_pid=$!
-	comes_true "SELECT count(*) = $2 $background_sessions AND state = 'active' AND wait_event_type IN ('Extension', 'Timeout')" ||
-		{ fail "$2 sessions do not wait: $(tail -n 1 "$work/background.log")"; return 1; }
-}
-end_background() {
-	if ! kill -0 "$background_pid" 2>/dev/null || grep -q error "$work/background.log"; then
-		fail "sessions in the background failed: $(grep -m 1 error "$work/background.log" || true)"
-	fi
-	kill "$background_pid" 2>/dev/null || true
-	wait "$background_pid" 2>/dev/null || true
-	sql -c "SELECT count(pg_terminate_backend(pid)) $background_sessions" >/dev/null
-	comes_true "SELECT count(*) = 0 $background_sessions" || fail "sessions in the background do not end"
-}
-
 # append_beside SCRIPT CLIENTS: once consumers have caught up they have everything
 append_beside() {
 	local status=0
@@ -74,7 +43,7 @@ append_beside() {
 		pgbench_rate eventstore 1 append
 		return
 	fi
-	{ in_background "$1" "$2" && pgbench_rate eventstore 1 append; } || status=1
+	{ background "$1" "$2" && background_waits "$2" && pgbench_rate eventstore 1 append; } || status=1
 	case $1 in
 		consume | tally)
 			comes_true "SELECT count(*) = 0 FROM es_subscriptions WHERE subscription LIKE 'all %' AND substr(subscription, 5)::int <= $2 AND lag > 0" ||

@@ -16,19 +16,10 @@ npm_peers_setup
 clients=1 sync=off
 n=$((events / 10))
 
-script eventstore <<'SQL'
-\set s random(1, :streams)
-SELECT es_append('account-' || :s, 'Deposited', :data, :metadata);
-SQL
-peer_scripts '\set s random(1, :streams)'
+append_script eventstore "$any_stream"
+peer_scripts "$any_stream"
 for name in bare2 bare_segment; do
-	script $name <<SQL
-\\set s random(1, :streams)
-\\set v :v + 1
-\\set version :run * 1000000000 + :v * 64 + :client_id
-INSERT INTO bench.$name (stream_id, version, stream, type, data, metadata)
-VALUES (:s, :version, 'account-' || :s, 'Deposited', :data, :metadata);
-SQL
+	insert_script $name $name "$any_stream"
 done
 
 # wal_of SIDE TARGET [DATABASE [SEARCH_PATH]]: one round of a side

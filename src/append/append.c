@@ -9,7 +9,6 @@
 
 #include "nodes/execnodes.h"
 #include "utils/jsonb.h"
-#include "utils/uuid.h"
 
 #include "append/attempt.h"
 #include "append/eventrow.h"
@@ -69,13 +68,9 @@ es_append(PG_FUNCTION_ARGS)
 	target.stream = es_call_stream_arg(fcinfo, 0);
 	es_call_require(fcinfo, 1, "type");
 	es_call_require(fcinfo, 2, "data");
-	event.type = PG_GETARG_TEXT_PP(1);
-	event.data = PG_GETARG_DATUM(2);
-	event.metadata = PG_ARGISNULL(3) ? es_request_empty_object() : PG_GETARG_DATUM(3);
+	es_request_take(&event, PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), PG_ARGISNULL(3) ? NULL : &fcinfo->args[3].value,
+					PG_ARGISNULL(5) ? NULL : &fcinfo->args[5].value);
 	es_request_expectation(&target, fcinfo, 4);
-	event.id_given = !PG_ARGISNULL(5);
-	if (event.id_given)
-		event.id = *PG_GETARG_UUID_P(5);
 	es_request_check_event(&event, target.stream, 0);
 	es_request_add_event(&target, &event);
 	es_append_run(&append);

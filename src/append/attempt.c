@@ -339,7 +339,7 @@ choose_recorded_at(const Attempt *attempt, const Target *target, const EsNewEven
 	if (event->recorded_at < target->tip.recorded_at)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("recorded_at must not be earlier than that of the stream's last event"),
+				errmsg("\"recorded_at\" of an event must not be earlier than that of the stream's last event"),
 				errdetail("Stream \"%s\" has an event of %s.",
 						  text_to_cstring(target->asked->stream),
 						  timestamptz_to_str(target->tip.recorded_at)));

@@ -145,7 +145,7 @@ drop_rows_at_xact_end(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
 			if (rows.append.count > 0)
-				elog(ERROR, "rows put into es_events were not appended");
+				elog(ERROR, "rows inserted into view \"es_events\" were not appended");
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_COMMIT:
@@ -182,7 +182,7 @@ es_bulk_begin_statement(bool may_buffer)
 	if (nstatements >= MOST_STATEMENTS)
 		ereport(ERROR,
 				errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
-				errmsg("too many nested statements put rows into es_events"));
+				errmsg("too many nested statements insert into view \"es_events\""));
 	statement_levels[nstatements++] = GetCurrentTransactionNestLevel();
 }
 

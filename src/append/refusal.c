@@ -89,12 +89,12 @@ raise_for_one_stream(const EsRefusal *refusal)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_WRONG_EXPECTED_VERSION),
 				errmsg("wrong expected version of stream \"%s\": event ids are stored already, but not as given", stream),
-				errdetail("%s %s", describe_versions(refusal), refusal->detail),
+				errdetail_internal("%s %s", describe_versions(refusal), refusal->detail),
 				errhint("Reload the stream and retry with new event ids."));
 	ereport(ERROR,
 			errcode(ES_ERRCODE_WRONG_EXPECTED_VERSION),
 			errmsg("wrong expected version of stream \"%s\"", stream),
-			errdetail("%s", describe_versions(refusal)),
+			errdetail_internal("%s", describe_versions(refusal)),
 			errhint("Reload the stream and retry."));
 }
 

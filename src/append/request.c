@@ -38,14 +38,14 @@
 #define ES_FIRST_TIME	((INT64CONST(1721426) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
 #define ES_END_OF_TIME	((INT64CONST(5373485) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
 
-/* es_request_set_expected sets what a stream must be at: below -1 is 22023. */
-void
-es_request_set_expected(EsTarget *target, int64 version)
+/* Sets what a stream must be at: below -1 is 22023. */
+static void
+set_expected_version(EsTarget *target, int64 version)
 {
 	if (version < -1)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("expected_version must not be below -1"),
+				errmsg("\"expected_version\" must not be less than -1"),
 				errhint("NULL expects nothing, 0 no event yet, -1 at least one event, n exactly n events."));
 	target->expectation = version == -1 ? ES_EXPECT_EXISTS : ES_EXPECT_VERSION;
 	target->expected_version = version;
@@ -56,7 +56,7 @@ void
 es_request_expectation(EsTarget *target, FunctionCallInfo fcinfo, int argno)
 {
 	if (!PG_ARGISNULL(argno))
-		es_request_set_expected(target, PG_GETARG_INT64(argno));
+		set_expected_version(target, PG_GETARG_INT64(argno));
 }
 
 /* es_request_add_event makes an event the next of a target. */
@@ -77,19 +77,20 @@ es_request_add_event(EsTarget *target, EsNewEvent *event)
 static void
 refuse_event_size(const EsNewEvent *event, const text *stream, int element, EsTextSize size)
 {
-	const char *problem = size == ES_TEXT_TOO_LONG ? "is too large" : "is nested too deeply";
-
+	if (size == ES_TEXT_TOO_LONG)
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				element > 0 ? errmsg("element %d of \"events\" is too large", element) :
+				errmsg("event is too large"),
+				errdetail("The JSON text of its data and metadata is longer than %d bytes; it is of type \"%s\", for stream \"%s\".",
+						  es_jsonsize_event_limit, text_to_cstring(event->type), text_to_cstring(stream)),
+				errhint("Keep large contents elsewhere and name the place in the event, or have parameter \"eventstore.max_event_size\" raised."));
 	ereport(ERROR,
 			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			element > 0 ? errmsg("element %d of events %s", element, problem) :
-			errmsg("the event %s", problem),
-			size == ES_TEXT_TOO_LONG ?
-			errdetail("The JSON text of its data and metadata is longer than %d bytes; it is of type \"%s\", for stream \"%s\".",
-					  es_jsonsize_event_limit, text_to_cstring(event->type), text_to_cstring(stream)) :
+			element > 0 ? errmsg("element %d of \"events\" is nested too deeply", element) :
+			errmsg("event is nested too deeply"),
 			errdetail("Its data or metadata have more than %d levels of arrays and objects; it is of type \"%s\", for stream \"%s\".",
-					  ES_MOST_LEVELS, text_to_cstring(event->type), text_to_cstring(stream)),
-			size == ES_TEXT_TOO_LONG ?
-			errhint("Keep large contents elsewhere and name the place in the event, or have eventstore.max_event_size raised.") : 0);
+					  ES_MOST_LEVELS, text_to_cstring(event->type), text_to_cstring(stream)));
 }
 
 /*
@@ -110,7 +111,7 @@ es_request_check_event(EsNewEvent *event, const text *stream, int element)
 	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(event->metadata)))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("metadata must be a JSON object"));
+				errmsg("\"metadata\" of an event must be a JSON object"));
 	(void) es_tags_of(event->metadata, &ntags);
 	event->tagged = ntags > 0;
 }
@@ -122,24 +123,23 @@ es_request_check_time(TimestampTz time)
 	if (time < ES_FIRST_TIME || time >= ES_END_OF_TIME)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("recorded_at must be in the years 1 to 9999 in UTC"));
+				errmsg("\"recorded_at\" of an event must be in the years 1 to 9999 in UTC"));
 	return time;
 }
 
-/* es_request_empty_object gives the jsonb {}. */
-Datum
-es_request_empty_object(void)
+/*
+ * es_request_take takes what an event is made of; metadata NULL is {}, id NULL is
+ * one that is made.
+ */
+void
+es_request_take(EsNewEvent *event, Datum type, Datum data, const Datum *metadata, const Datum *id)
 {
-	static Datum empty = (Datum) 0;
-
-	if (empty == (Datum) 0)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		empty = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
-		MemoryContextSwitchTo(old);
-	}
-	return empty;
+	event->type = DatumGetTextPP(type);
+	event->data = data;
+	event->metadata = metadata ? *metadata : es_event_empty_object();
+	event->id_given = id != NULL;
+	if (event->id_given)
+		event->id = *DatumGetUUIDP(*id);
 }
 
 /* Makes room for the events of a call; memory that no event comes to is never touched. */
@@ -166,17 +166,24 @@ typedef struct Element
 	bool		many;			/* of a call over many streams */
 } Element;
 
-/* Raises 22023 for an element. */
-static void
-refuse_element(const Element *element, const char *problem)
+/* Says in an error's HINT what elements are like; to be called within ereport. */
+static int
+element_hint(const Element *element)
+{
+	if (element->many)
+		return errhint("Each element is {\"stream\": string, \"type\": string, \"data\"?: any, \"metadata\"?: object, "
+					   "\"event_id\"?: UUID, \"tags\"?: [string, ...], \"expected_version\"?: bigint}; without \"type\" it is a check only.");
+	return errhint("Each element is {\"type\": string, \"data\"?: any, \"metadata\"?: object, \"event_id\"?: UUID}.");
+}
+
+/* Raises 22023 for an element that needs a type and has none. */
+ES_NORETURN static void
+report_no_type(const Element *element)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			errmsg("element %d of events %s", element->index + 1, problem),
-			element->many ?
-			errhint("Each element is {\"stream\": string, \"type\": string, \"data\"?: any, \"metadata\"?: object, "
-					"\"event_id\"?: UUID, \"tags\"?: [string, ...], \"expected_version\"?: bigint}; without \"type\" it is a check only.") :
-			errhint("Each element is {\"type\": string, \"data\"?: any, \"metadata\"?: object, \"event_id\"?: UUID}."));
+			errmsg("element %d of \"events\" has no \"type\"", element->index + 1),
+			element_hint(element));
 }
 
 /* Finds the place for a key; the last three are for calls over many streams. */
@@ -216,7 +223,10 @@ take_element_apart(Element *element, JsonbValue *value, int index, bool many)
 	element->index = index;
 	element->many = many;
 	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
-		refuse_element(element, "is not an object");
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("element %d of \"events\" is not an object", element->index + 1),
+				element_hint(element));
 	it = JsonbIteratorInit(value->val.binary.data);
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
 	{
@@ -226,8 +236,11 @@ take_element_apart(Element *element, JsonbValue *value, int index, bool many)
 			continue;
 		place = find_member_place(element, &key, many);
 		if (place == NULL)
-			refuse_element(element, psprintf("has an unknown key \"%s\"",
-											 es_names_show_bytes(key.val.string.val, key.val.string.len)));
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("element %d of \"events\" has an unrecognized key \"%s\"", element->index + 1,
+						   es_names_show_bytes(key.val.string.val, key.val.string.len)),
+					element_hint(element));
 		*place = palloc(sizeof(JsonbValue));
 		(void) JsonbIteratorNext(&it, *place, true);
 		if ((*place)->type == jbvNull && *place != element->data && *place != element->type)
@@ -251,7 +264,10 @@ take_event_id(EsNewEvent *event, const Element *element)
 
 	if (value->type != jbvString ||
 		!es_uuid7_is_uuid(value->val.string.val, value->val.string.len))
-		refuse_element(element, "has an \"event_id\" that is no UUID");
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("element %d of \"events\" has an \"event_id\" that is not a UUID", element->index + 1),
+				element_hint(element));
 	string = pnstrdup(value->val.string.val, value->val.string.len);
 	event->id = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(string)));
 	event->id_given = true;
@@ -266,7 +282,7 @@ make_member_jsonb(JsonbValue *value)
 	Datum		copy;
 
 	if (value == NULL)
-		return es_request_empty_object();
+		return es_event_empty_object();
 	made = JsonbValueToJsonb(value);
 	if (value->type == jbvBinary)
 		return JsonbPGetDatum(made);
@@ -282,9 +298,12 @@ take_element_event(EsNewEvent *event, const text *stream, const Element *element
 {
 	memset(event, 0, sizeof(*event));
 	if (element->type == NULL)
-		refuse_element(element, "has no \"type\"");
+		report_no_type(element);
 	if (element->type->type != jbvString)
-		refuse_element(element, "has a \"type\" that is no string");
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("element %d of \"events\" has a \"type\" that is not a string", element->index + 1),
+				element_hint(element));
 	event->type = make_string_text(element->type);
 	event->data = make_member_jsonb(element->data);
 	event->metadata = make_member_jsonb(element->metadata);
@@ -302,7 +321,7 @@ count_json_events(Jsonb *events)
 	if (!JB_ROOT_IS_ARRAY(events) || JB_ROOT_IS_SCALAR(events))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("events must be a JSON array"));
+				errmsg("argument \"events\" must be a JSON array"));
 	return JB_ROOT_COUNT(events);
 }
 
@@ -367,12 +386,18 @@ find_element_target(EsAppend *append, HTAB *map, const Element *element)
 	bool		found;
 
 	if (element->stream == NULL || element->stream->type != jbvString)
-		refuse_element(element, "has no \"stream\" that is a string");
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("element %d of \"events\" has no \"stream\" that is a string", element->index + 1),
+				element_hint(element));
 	stream = make_string_text(element->stream);
 	es_names_check_stream(stream);
 	target = es_request_target(append, map, stream, &found);
 	if (found && element->expected_version)
-		refuse_element(element, "has an \"expected_version\", which belongs to the first element of its stream");
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("element %d of \"events\" has an \"expected_version\" but is not the first element of its stream", element->index + 1),
+				element_hint(element));
 	return target;
 }
 
@@ -384,13 +409,19 @@ take_expected_version(EsTarget *target, const Element *element)
 	Datum		number;
 
 	if (value->type != jbvNumeric)
-		refuse_element(element, "has an \"expected_version\" that is no number");
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("element %d of \"events\" has an \"expected_version\" that is not a number", element->index + 1),
+				element_hint(element));
 	number = NumericGetDatum(value->val.numeric);
 	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number, DirectFunctionCall1(numeric_floor, number))) ||
 		DatumGetBool(DirectFunctionCall2(numeric_gt, number, NumericGetDatum(int64_to_numeric(PG_INT64_MAX)))) ||
 		DatumGetBool(DirectFunctionCall2(numeric_lt, number, NumericGetDatum(int64_to_numeric(PG_INT64_MIN)))))
-		refuse_element(element, "has an \"expected_version\" that is no bigint");
-	es_request_set_expected(target, DatumGetInt64(DirectFunctionCall1(numeric_int8, number)));
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("element %d of \"events\" has an \"expected_version\" that is not a bigint", element->index + 1),
+				element_hint(element));
+	set_expected_version(target, DatumGetInt64(DirectFunctionCall1(numeric_int8, number)));
 }
 
 /*
@@ -426,7 +457,7 @@ es_request_many_from_json(EsAppend *append, Jsonb *events)
 			es_request_add_event(target, event);
 		}
 		else if (element.data || element.metadata || element.event_id || element.tags)
-			refuse_element(&element, "has no \"type\"");
+			report_no_type(&element);
 	}
 	hash_destroy(map);
 }
@@ -447,17 +478,11 @@ take_new_event_row(EsNewEvent *event, TupleDesc desc, HeapTupleHeader row)
 	tuple.t_data = row;
 	heap_deform_tuple(&tuple, desc, values, isnull);
 	if (isnull[Anum_es_new_event_type - 1] || isnull[Anum_es_new_event_data - 1])
-		ereport(ERROR,
-				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("type and data of an event must not be null"));
+		es_event_report_null();
 	memset(event, 0, sizeof(*event));
-	event->type = DatumGetTextPP(values[Anum_es_new_event_type - 1]);
-	event->data = values[Anum_es_new_event_data - 1];
-	event->metadata = isnull[Anum_es_new_event_metadata - 1] ? es_request_empty_object() :
-		values[Anum_es_new_event_metadata - 1];
-	event->id_given = !isnull[Anum_es_new_event_event_id - 1];
-	if (event->id_given)
-		event->id = *DatumGetUUIDP(values[Anum_es_new_event_event_id - 1]);
+	es_request_take(event, values[Anum_es_new_event_type - 1], values[Anum_es_new_event_data - 1],
+					isnull[Anum_es_new_event_metadata - 1] ? NULL : &values[Anum_es_new_event_metadata - 1],
+					isnull[Anum_es_new_event_event_id - 1] ? NULL : &values[Anum_es_new_event_event_id - 1]);
 }
 
 /* es_request_from_array takes an es_new_event[] for one stream; NULL elements are 22004. */
@@ -485,7 +510,7 @@ es_request_from_array(EsAppend *append, EsTarget *target, Datum array)
 		if (isnull[i])
 			ereport(ERROR,
 					errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					errmsg("element %d of events must not be null", i + 1));
+					errmsg("element %d of \"events\" must not be null", i + 1));
 		take_new_event_row(&append->events[i], desc, DatumGetHeapTupleHeader(elements[i]));
 		es_request_check_event(&append->events[i], target->stream, i + 1);
 		es_request_add_event(target, &append->events[i]);

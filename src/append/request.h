@@ -73,11 +73,10 @@ typedef struct EsAppend
 } EsAppend;
 
 extern void es_request_expectation(EsTarget *target, FunctionCallInfo fcinfo, int argno);
-extern void es_request_set_expected(EsTarget *target, int64 version);
 extern void es_request_add_event(EsTarget *target, EsNewEvent *event);
 extern void es_request_check_event(EsNewEvent *event, const text *stream, int element);
 extern TimestampTz es_request_check_time(TimestampTz time);
-extern Datum es_request_empty_object(void);
+extern void es_request_take(EsNewEvent *event, Datum type, Datum data, const Datum *metadata, const Datum *id);
 extern void es_request_from_json(EsAppend *append, EsTarget *target, Datum array);
 extern void es_request_from_array(EsAppend *append, EsTarget *target, Datum array);
 extern HTAB *es_request_target_map(int size, MemoryContext context);

@@ -67,7 +67,7 @@ es_retry_check_distinct(const EsTarget *target)
 		if (compare_event_ids(&ids[i - 1], &ids[i]) == 0)
 			ereport(ERROR,
 					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("event id %s is given twice", uuid_text(&ids[i])));
+					errmsg("event id %s is specified more than once", uuid_text(&ids[i])));
 	pfree(ids);
 }
 

@@ -73,17 +73,17 @@ check_given_columns(const bool *isnull)
 		if (isnull[required[i].column - 1])
 			ereport(ERROR,
 					errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					errmsg("%s must not be null", required[i].name));
+					errmsg("column \"%s\" of view \"es_events\" must not be null", required[i].name));
 	if (!isnull[Anum_es_event_position - 1] || !isnull[Anum_es_event_type_version - 1])
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s of an event cannot be given",
+				errmsg("cannot insert into column \"%s\" of view \"es_events\"",
 					   isnull[Anum_es_event_position - 1] ? "type_version" : "position"));
 	if (!isnull[Anum_es_event_recorded_at - 1] && !es_base_owns_store(GetUserId()))
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("permission denied to give recorded_at"),
-				errhint("Imports are for the owner of the event store."));
+				errmsg("permission denied to insert into column \"recorded_at\" of view \"es_events\""),
+				errdetail("Only the owner of the event store can import events with their times."));
 }
 
 /* Turns a row of the view into a call. */
@@ -101,13 +101,9 @@ take_view_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bo
 		target->expected_version = event->expected - 1; /* -1 is what no stream
 														 * is at */
 	}
-	event->type = DatumGetTextPP(values[Anum_es_event_type - 1]);
-	event->data = values[Anum_es_event_data - 1];
-	event->metadata = isnull[Anum_es_event_metadata - 1] ? es_request_empty_object() :
-		values[Anum_es_event_metadata - 1];
-	event->id_given = !isnull[Anum_es_event_event_id - 1];
-	if (event->id_given)
-		event->id = *DatumGetUUIDP(values[Anum_es_event_event_id - 1]);
+	es_request_take(event, values[Anum_es_event_type - 1], values[Anum_es_event_data - 1],
+					isnull[Anum_es_event_metadata - 1] ? NULL : &values[Anum_es_event_metadata - 1],
+					isnull[Anum_es_event_event_id - 1] ? NULL : &values[Anum_es_event_event_id - 1]);
 	event->time_given = !isnull[Anum_es_event_recorded_at - 1];
 	if (event->time_given)
 		event->recorded_at = es_request_check_time(DatumGetTimestampTz(values[Anum_es_event_recorded_at - 1]));

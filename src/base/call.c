@@ -9,10 +9,10 @@
 #include "executor/nodeHash.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-#include "base/event.h"
 #include "base/names.h"
 #include "base/objects.h"
 
@@ -33,7 +33,7 @@ es_call_require_trigger(bool fits, const char *function)
 	if (!fits)
 		ereport(ERROR,
 				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				errmsg("function eventstore.%s is for triggers of the event store only", function));
+				errmsg("function eventstore.%s can only be called by triggers of the event store", function));
 }
 
 /* es_call_require raises 22004 if an argument is NULL. */
@@ -43,7 +43,22 @@ es_call_require(FunctionCallInfo fcinfo, int argno, const char *name)
 	if (PG_ARGISNULL(argno))
 		ereport(ERROR,
 				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("%s must not be null", name));
+				errmsg("argument \"%s\" must not be null", name));
+}
+
+/*
+ * es_call_name_arg fetches the argument that names what is asked for, 1..max bytes;
+ * NULL is 22004.
+ */
+text *
+es_call_name_arg(FunctionCallInfo fcinfo, int argno, const char *what, int max)
+{
+	text	   *name;
+
+	es_call_require(fcinfo, argno, what);
+	name = PG_GETARG_TEXT_PP(argno);
+	es_names_check_name(name, what, max);
+	return name;
 }
 
 /* es_call_stream_arg fetches an argument that names a stream, checked. */
@@ -58,22 +73,40 @@ es_call_stream_arg(FunctionCallInfo fcinfo, int argno)
 	return name;
 }
 
-/* es_call_check_limit gives a limit as it is; a negative one is 22023. */
-int64
-es_call_check_limit(int64 limit, const char *name)
+/*
+ * es_call_choice_arg fetches an argument that is one of two words; NULL is 22004,
+ * anything else 22023.
+ */
+char *
+es_call_choice_arg(FunctionCallInfo fcinfo, int argno, const char *name, const char *one, const char *other)
 {
-	if (limit < 0)
+	char	   *word;
+
+	es_call_require(fcinfo, argno, name);
+	word = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	if (strcmp(word, one) != 0 && strcmp(word, other) != 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s must not be negative", name));
-	return limit;
+				errmsg("argument \"%s\" must be \"%s\" or \"%s\", not \"%s\"", name, one, other, es_names_show(word)));
+	return word;
+}
+
+/* es_call_not_negative gives an argument's value as it is; a negative one is 22023. */
+int64
+es_call_not_negative(int64 value, const char *name)
+{
+	if (value < 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"%s\" must not be negative", name));
+	return value;
 }
 
 /* es_call_limit_arg fetches a limit: NULL is unlimited, a negative one is 22023. */
 int64
 es_call_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name)
 {
-	return PG_ARGISNULL(argno) ? PG_INT64_MAX : es_call_check_limit(PG_GETARG_INT64(argno), name);
+	return PG_ARGISNULL(argno) ? PG_INT64_MAX : es_call_not_negative(PG_GETARG_INT64(argno), name);
 }
 
 /*
@@ -90,11 +123,8 @@ es_call_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name)
 	interval = PG_GETARG_INTERVAL_P(argno);
 	usecs = (double) interval->time + (double) interval->day * USECS_PER_DAY +
 		(double) interval->month * DAYS_PER_MONTH * USECS_PER_DAY;
-	if (usecs < 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s must not be negative", name));
-	return (int64) Min(usecs, (double) PG_INT64_MAX / 4);
+	usecs = Min(Max(usecs, -1), (double) PG_INT64_MAX / 4);
+	return es_call_not_negative((int64) usecs, name);
 }
 
 /*
@@ -122,14 +152,22 @@ es_call_begin_rows(FunctionCallInfo fcinfo)
 	return result;
 }
 
+/* es_call_result_desc describes the row that a function returns. */
+TupleDesc
+es_call_result_desc(FunctionCallInfo fcinfo)
+{
+	TupleDesc	desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return BlessTupleDesc(desc);
+}
+
 /* es_call_result_row makes the row of a procedure's one INOUT argument. */
 Datum
 es_call_result_row(FunctionCallInfo fcinfo, Datum value)
 {
-	TupleDesc	desc;
 	bool		isnull[1] = {false};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, isnull));
+	return HeapTupleGetDatum(heap_form_tuple(es_call_result_desc(fcinfo), &value, isnull));
 }

@@ -24,9 +24,9 @@ es_error_passes_through(int sqlerrcode)
 		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK;
 }
 
-/* Makes the DETAIL of a VE009: the original SQLSTATE and detail; NULL for none. */
-static char *
-describe_error_cause(const ErrorData *cause)
+/* es_error_detail makes the DETAIL of a VE009: the original SQLSTATE and detail; NULL for none. */
+const char *
+es_error_detail(const ErrorData *cause)
 {
 	/* a handler's own replay failed: its detail has said so already */
 	if (cause->sqlerrcode == ES_ERRCODE_HANDLER_FAILED)
@@ -62,14 +62,14 @@ void
 es_error_report_failure(MemoryContext context)
 {
 	ErrorData  *cause;
-	char	   *detail;
+	const char *detail;
 
 	MemoryContextSwitchTo(context);
 	cause = CopyErrorData();
 	if (es_error_passes_through(cause->sqlerrcode))
 		PG_RE_THROW();
 	es_error_cut(cause);
-	detail = describe_error_cause(cause);
+	detail = es_error_detail(cause);
 	FlushErrorState();
 	ereport(ERROR,
 			errcode(ES_ERRCODE_HANDLER_FAILED),

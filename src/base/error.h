@@ -17,6 +17,7 @@
 #define ES_ERRCODE_HANDLER_FAILED			MAKE_SQLSTATE('V','E','0','0','9')
 
 extern bool es_error_passes_through(int sqlerrcode);
+extern const char *es_error_detail(const ErrorData *cause);
 extern void es_error_cut(ErrorData *error);
 ES_NORETURN extern void es_error_report_failure(MemoryContext context);
 

@@ -15,6 +15,16 @@
 
 #include "base/objects.h"
 
+const Oid	es_event_types[Natts_es_event] = {
+	INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID
+};
+
+/* The types of a stored event's columns. */
+const Oid	es_event_row_types[Natts_es_events] = {
+	INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, UUIDOID, INT4OID, INT4OID,
+	INT4OID, BOOLOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID
+};
+
 /*
  * es_event_deform reads a slot of a segment; the varlenas stay in the slot.
  * Metadata, the last column, are only read if they are wanted: they may be in
@@ -58,6 +68,22 @@ es_event_values(const EsEvent *event, Datum *values, bool *isnull)
 	values[Anum_es_event_recorded_at - 1] = TimestampTzGetDatum(event->recorded_at);
 }
 
+/* es_event_empty_object gives the jsonb {}. */
+Datum
+es_event_empty_object(void)
+{
+	static Datum empty = (Datum) 0;
+
+	if (empty == (Datum) 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		empty = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+		MemoryContextSwitchTo(old);
+	}
+	return empty;
+}
+
 /*
  * es_event_check_type raises 55000 unless a composite type of ours has the
  * attributes that it was made with: they are read and written by number.
@@ -82,11 +108,7 @@ es_event_check_type(TupleDesc desc, const Oid *types, int natts)
 void
 es_event_check(TupleDesc desc)
 {
-	static const Oid types[Natts_es_event] = {
-		INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID
-	};
-
-	es_event_check_type(desc, types, Natts_es_event);
+	es_event_check_type(desc, es_event_types, Natts_es_event);
 }
 
 /* es_event_form makes an es_event value of its attributes, in the current memory context. */
@@ -135,7 +157,7 @@ es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull)
 	event->data = values[Anum_es_event_data - 1];
 	event->stream = isnull[Anum_es_event_stream - 1] ? CStringGetTextDatum("") : values[Anum_es_event_stream - 1];
 	event->metadata = isnull[Anum_es_event_metadata - 1] ?
-		DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")) : values[Anum_es_event_metadata - 1];
+		es_event_empty_object() : values[Anum_es_event_metadata - 1];
 	event->position = isnull[Anum_es_event_position - 1] ? 0 : DatumGetInt64(values[Anum_es_event_position - 1]);
 	event->version = isnull[Anum_es_event_version - 1] ? 0 : DatumGetInt64(values[Anum_es_event_version - 1]);
 	event->type_version = isnull[Anum_es_event_type_version - 1] ? 1 :
@@ -147,12 +169,11 @@ es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull)
 	return true;
 }
 
-/* es_event_compare_positions compares two positions, for sorting and searching. */
-int
-es_event_compare_positions(const void *a, const void *b)
+/* es_event_report_null raises 22004 for an event without its type or its data. */
+void
+es_event_report_null(void)
 {
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
+	ereport(ERROR,
+			errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			errmsg("\"type\" and \"data\" of an event must not be null"));
 }

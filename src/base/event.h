@@ -27,6 +27,8 @@
 #define Anum_es_events_metadata			13
 #define Natts_es_events					13
 
+extern const Oid es_event_row_types[Natts_es_events];
+
 /* Attributes of the SQL type es_event (and columns of the view es_events). */
 #define Anum_es_event_position			1
 #define Anum_es_event_stream			2
@@ -38,6 +40,8 @@
 #define Anum_es_event_event_id			8
 #define Anum_es_event_recorded_at		9
 #define Natts_es_event					9
+
+extern const Oid es_event_types[Natts_es_event];
 
 /*
  * One stored event, deformed.  The varlena members are stored values: they
@@ -63,11 +67,12 @@ typedef struct EsEvent
 
 extern void es_event_deform(TupleTableSlot *slot, EsEvent *event, bool with_metadata);
 extern void es_event_values(const EsEvent *event, Datum *values, bool *isnull);
+extern Datum es_event_empty_object(void);
 extern void es_event_check_type(TupleDesc desc, const Oid *types, int natts);
 extern void es_event_check(TupleDesc desc);
 extern Datum es_event_form(Datum *values, bool *isnull);
 extern Datum es_event_datum(const EsEvent *event);
-extern int	es_event_compare_positions(const void *a, const void *b);
 extern bool es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull);
+ES_NORETURN extern void es_event_report_null(void);
 
 #endif							/* ES_BASE_EVENT_H */

@@ -100,13 +100,26 @@ es_names_same(const text *a, const text *b)
 		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
 }
 
+/* es_names_begins tells whether a text begins with the bytes of another one. */
+bool
+es_names_begins(const text *name, const text *prefix)
+{
+	return VARSIZE_ANY_EXHDR(name) >= VARSIZE_ANY_EXHDR(prefix) &&
+		memcmp(VARDATA_ANY(name), VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix)) == 0;
+}
+
+/* es_names_hash hashes the bytes of a text. */
+uint32
+es_names_hash(const text *name)
+{
+	return hash_bytes((const unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+}
+
 /* Hashes a pointer to a text by the text. */
 static uint32
 hash_text_of(const void *key, Size keysize)
 {
-	const text *name = *(const text *const *) key;
-
-	return hash_bytes((const unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	return es_names_hash(*(const text *const *) key);
 }
 
 /* Compares two pointers to texts by the texts. */
@@ -177,7 +190,7 @@ es_names_check(const text *name, EsNameKind kind)
 			if (len < 1 || len > ES_MAX_TAG_NAME)
 				ereport(ERROR,
 						errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("tags must be 1 to %d bytes long, not %d", ES_MAX_TAG_NAME, len));
+						errmsg("tag must be 1 to %d bytes long, not %d", ES_MAX_TAG_NAME, len));
 			break;
 	}
 }
@@ -189,8 +202,8 @@ es_names_check_count(int64 count, const char *list)
 	if (count > ES_MAX_LIST)
 		ereport(ERROR,
 				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("%s must not be a list of more than %d names", list, ES_MAX_LIST),
-				errdetail("It has " INT64_FORMAT ".", count));
+				errmsg("list \"%s\" must not have more than %d names", list, ES_MAX_LIST),
+				errdetail("It has " INT64_FORMAT " names.", count));
 }
 
 /* ---- sets ---- */
@@ -273,12 +286,12 @@ check_name_list(ArrayType *array, const char *list)
 	if (ARR_NDIM(array) > 1)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s must be a one-dimensional array", list));
+				errmsg("argument \"%s\" must be a one-dimensional array", list));
 	es_names_check_count(ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)), list);
 	if (array_contains_nulls(array))
 		ereport(ERROR,
 				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("%s must not contain nulls", list));
+				errmsg("argument \"%s\" must not contain nulls", list));
 }
 
 /*
@@ -396,4 +409,20 @@ char *
 es_names_show_text(const text *name)
 {
 	return es_names_show_bytes(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+}
+
+/*
+ * es_names_show_event gives what the context of errors says of an event; whoever made
+ * one himself may have called stream and type anything.
+ */
+char *
+es_names_show_event(const EsEvent *event)
+{
+	text	   *stream = DatumGetTextPP(event->stream);
+	text	   *type = DatumGetTextPP(event->type);
+
+	return psprintf("stream \"%s\", version %lld, type \"%s\"",
+					es_names_cut(VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream), ES_MAX_STREAM_NAME),
+					(long long) event->version,
+					es_names_cut(VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type), ES_MAX_TYPE_NAME));
 }

@@ -35,11 +35,22 @@ typedef struct EsNames
 #define ES_MAX_TAG_NAME		255
 #define ES_MAX_LIST			1000000 /* names in one list, as it is given */
 
+/* es_names_order orders strings by their bytes, one that another begins with first. */
+static inline int
+es_names_order(const char *a, int alen, const char *b, int blen)
+{
+	int			order = memcmp(a, b, Min(alen, blen));
+
+	return order != 0 ? order : alen - blen;
+}
+
 /* What is a name. */
 extern void es_names_check_name(const text *name, const char *what, int max);
 extern void es_names_check_stream(const text *name);
 extern void es_names_check_type(const text *name);
 extern bool es_names_same(const text *a, const text *b);
+extern uint32 es_names_hash(const text *name);
+extern bool es_names_begins(const text *name, const text *prefix);
 extern HTAB *es_names_map(const char *what, int size, Size entrysize, MemoryContext context);
 extern int	es_names_category_length(const char *name, int len);
 extern int32 es_names_category_key(const char *category, int len);
@@ -60,5 +71,6 @@ extern char *es_names_show(const char *name);
 extern char *es_names_cut(const char *text, int len, int most);
 extern char *es_names_show_bytes(const char *name, int len);
 extern char *es_names_show_text(const text *name);
+extern char *es_names_show_event(const EsEvent *event);
 
 #endif							/* ES_BASE_NAMES_H */

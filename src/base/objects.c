@@ -43,6 +43,15 @@
 EsRelation	es_base_events = {"events",.kind = RELKIND_PARTITIONED_TABLE};
 EsRelation	es_base_streams = {"streams"};
 EsRelation	es_base_position_seq = {"position_seq",.kind = RELKIND_SEQUENCE};
+EsRelation	es_base_stream_id_seq = {"stream_id_seq",.kind = RELKIND_SEQUENCE};
+EsRelation	es_base_subscription_id_seq = {"subscription_id_seq",.kind = RELKIND_SEQUENCE};
+EsRelation	es_base_projection_id_seq = {"projection_id_seq",.kind = RELKIND_SEQUENCE};
+EsRelation	es_base_timeline_seq = {"timeline_seq",.kind = RELKIND_SEQUENCE};
+
+EsRelation *const es_base_sequences[ES_BASE_SEQUENCES] = {
+	&es_base_position_seq, &es_base_stream_id_seq, &es_base_subscription_id_seq,
+	&es_base_projection_id_seq, &es_base_timeline_seq
+};
 
 static EsStore store;
 static bool store_valid = false;
@@ -62,14 +71,25 @@ static Oid	event_type_oid;
 static RelcacheCallbackFunction watchers[MOST_WATCHERS];
 static int	nwatchers = 0;
 
+/* Forgets the look-ups that gave a relation, or all of them (InvalidOid). */
+static void
+forget_look_ups(Oid relid)
+{
+	for (EsRelation *object = objects; object; object = object->next)
+		if (object->oid == relid || !OidIsValid(relid))
+		{
+			object->known = false;
+			object->changes++;
+		}
+}
+
 /* Forgets all look-ups: some schema changed. */
 static void
 forget_on_schema_change(Datum arg, int cacheid, uint32 hashvalue)
 {
 	changes++;
 	store_valid = false;
-	for (EsRelation *object = objects; object; object = object->next)
-		object->known = false;
+	forget_look_ups(InvalidOid);
 }
 
 /*
@@ -82,9 +102,7 @@ forget_on_relation_change(Datum arg, Oid relid)
 	changes++;
 	if (!OidIsValid(relid))
 		store_valid = false;
-	for (EsRelation *object = objects; object; object = object->next)
-		if (object->oid == relid || !OidIsValid(relid))
-			object->known = false;
+	forget_look_ups(relid);
 	for (int i = 0; i < nwatchers; i++)
 		watchers[i] (arg, relid);
 }
@@ -190,8 +208,8 @@ report_missing_object(const EsRelation *object)
 
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			errmsg("\"%s.%s\" is missing, or is not what the event store made", schema, object->name),
-			errhint("If it was renamed or moved to another schema, undo that; else the store has to be restored."));
+			errmsg("relation \"%s.%s\" is missing, or is not what the event store made", schema, object->name),
+			errhint("If it was renamed or moved to another schema, undo that; otherwise restore the store from a backup."));
 }
 
 /*
@@ -207,6 +225,8 @@ remember_object(EsRelation *object, Oid relid, uint64 before)
 		objects = object;
 		object->linked = true;
 	}
+	if (object->oid != relid)
+		object->changes++;
 	object->oid = relid;
 	object->known = changes == before;
 }
@@ -282,6 +302,18 @@ es_base_try_lock(EsRelation *object, LOCKMODE mode)
 	return false;
 }
 
+/*
+ * es_base_lock_row takes such a lock, exclusive, to the end of the transaction; false
+ * if it is not free and the caller does not want to wait.
+ */
+bool
+es_base_lock_row(EsRelation *object, uint32 id, uint16 part, bool wait)
+{
+	LOCKTAG		tag = es_base_tag(object, id, part);
+
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
 /* es_base_open locks and opens a table of ours; NoLock: the caller has locked it. */
 Relation
 es_base_open(EsRelation *object, LOCKMODE mode)
@@ -289,6 +321,16 @@ es_base_open(EsRelation *object, LOCKMODE mode)
 	if (mode != NoLock)
 		es_base_lock(object, mode);
 	return table_open(object->oid, NoLock);
+}
+
+/*
+ * es_base_announce makes a change of a relation's rows known to those who compare
+ * es_base_changes_of: this session once the command is done, all at commit.
+ */
+void
+es_base_announce(EsRelation *object)
+{
+	CacheInvalidateRelcacheByRelid(es_base_oid(object));
 }
 
 /* Tells whether a relation is an index of a table, of a shape, that scans may use. */
@@ -311,13 +353,24 @@ is_usable_index(Oid relid, Oid table, const EsIndexShape *shape)
 	return same;
 }
 
-/* The statement that makes an index. */
+/*
+ * es_base_index_statement gives the statement that makes an index, to be shown, or
+ * to be run with any search_path.
+ */
+char *
+es_base_index_statement(const char *name, const char *table, const EsIndexShape *shape, bool qualified)
+{
+	const char *where = qualified && shape->qualified ? shape->qualified : shape->where;
+
+	return psprintf("CREATE %sINDEX %s ON eventstore.%s (%s)%s%s", shape->unique ? "UNIQUE " : "", name,
+					table, shape->columns, where ? " WHERE " : "", where ? where : "");
+}
+
+/* The statement that makes an index, to be shown. */
 static char *
 index_statement(const char *name, Oid table, const EsIndexShape *shape)
 {
-	return psprintf("CREATE %sINDEX %s ON eventstore.%s (%s)%s%s", shape->unique ? "UNIQUE " : "", name,
-					get_rel_name(table), shape->columns,
-					shape->where ? " WHERE " : "", shape->where ? shape->where : "");
+	return es_base_index_statement(name, get_rel_name(table), shape, false);
 }
 
 /*
@@ -333,12 +386,12 @@ es_base_find_index(const char *name, Oid table, const EsIndexShape *shape)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("index \"eventstore.%s\" is missing", name),
-				errhint("If it was renamed, give it its name back; else run %s;", index_statement(name, table, shape)));
+				errhint("If it was renamed, give it its name back; otherwise run %s.", index_statement(name, table, shape)));
 	if (!is_usable_index(relid, table, shape))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("index \"eventstore.%s\" is invalid, or is not what the event store made", name),
-				errhint("Run REINDEX INDEX eventstore.%s; or drop it and run %s;", name, index_statement(name, table, shape)));
+				errhint("Run REINDEX INDEX eventstore.%s, or drop it and run %s.", name, index_statement(name, table, shape)));
 	return relid;
 }
 

@@ -8,7 +8,8 @@
 #include "base/base.h"
 
 #include "access/attnum.h"
-#include "storage/lockdefs.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
 #include "utils/inval.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -38,6 +39,13 @@ typedef struct EsExtension
 
 extern EsExtension es_base_find_extension(void);
 
+/* es_base_is_installed tells whether the extension is there now. */
+static inline bool
+es_base_is_installed(void)
+{
+	return OidIsValid(es_base_find_extension().oid);
+}
+
 /*
  * A relation of schema eventstore, named where it is used:
  *
@@ -56,6 +64,8 @@ typedef struct EsIndexShape
 	AttrNumber	keys[ES_MOST_KEYS]; /* the table's columns that it begins with */
 	const char *columns;		/* their names */
 	const char *where;			/* the predicate, or NULL */
+	const char *qualified;		/* the same, whatever the search_path is;
+								 * NULL: as it is */
 	bool		unique;
 } EsIndexShape;
 
@@ -68,14 +78,24 @@ typedef struct EsRelation
 	bool		known;			/* oid is what the name stands for now */
 	bool		linked;			/* among those that invalidations look at */
 	Oid			oid;			/* as last looked up */
+	uint64		changes;		/* see es_base_changes_of */
 	Oid			table;			/* of which table an index is */
 	struct EsRelation *next;
 } EsRelation;
 
-/* The log's parent table, the streams, and the sequence of positions: what most parts ask for. */
+/* The log's parent table, and the streams: what most parts ask for. */
 extern EsRelation es_base_events;
 extern EsRelation es_base_streams;
+
+/* The sequences, which give out nothing twice. */
 extern EsRelation es_base_position_seq;
+extern EsRelation es_base_stream_id_seq;
+extern EsRelation es_base_subscription_id_seq;
+extern EsRelation es_base_projection_id_seq;
+extern EsRelation es_base_timeline_seq;
+
+#define ES_BASE_SEQUENCES	5
+extern EsRelation *const es_base_sequences[ES_BASE_SEQUENCES];
 
 extern Oid	es_base_look_up(EsRelation *object);
 
@@ -86,11 +106,38 @@ es_base_oid(EsRelation *object)
 	return likely(object->known) ? object->oid : es_base_look_up(object);
 }
 
+/*
+ * es_base_changes_of counts how often a relation may have changed, or become another
+ * one; so what is kept of its rows holds as long as this stays.
+ */
+static inline uint64
+es_base_changes_of(EsRelation *object)
+{
+	(void) es_base_oid(object);
+	return object->changes;
+}
+
+/*
+ * es_base_tag makes the tag of a lock on something that a relation of ours is about, or
+ * on a row of it; it means nothing to the server.
+ */
+static inline LOCKTAG
+es_base_tag(EsRelation *object, uint32 id, uint16 part)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(object), id, part);
+	return tag;
+}
+
+extern bool es_base_lock_row(EsRelation *object, uint32 id, uint16 part, bool wait);
+extern void es_base_announce(EsRelation *object);
 extern void es_base_lock(EsRelation *object, LOCKMODE mode);
 extern bool es_base_try_lock(EsRelation *object, LOCKMODE mode);
 extern Relation es_base_open(EsRelation *object, LOCKMODE mode);
 extern Oid	es_base_index(EsRelation *object, Relation rel);
 extern Relation es_base_open_index(EsRelation *object, Relation rel, LOCKMODE mode);
+extern char *es_base_index_statement(const char *name, const char *table, const EsIndexShape *shape, bool qualified);
 extern Oid	es_base_find_index(const char *name, Oid table, const EsIndexShape *shape);
 extern uint64 es_base_changes(void);
 extern bool es_base_sees(Relation rel, Snapshot snapshot);

@@ -38,6 +38,15 @@ es_owner_leave_settings(int level)
 	AtEOXact_GUC(false, level);
 }
 
+/* Makes the extension's owner the current user. */
+static void
+change_user(EsOwnerContext *saved)
+{
+	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
+	SetUserIdAndSecContext(es_base_store()->owner,
+						   saved->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+}
+
 /*
  * es_owner_enter makes the extension's owner the current user, with
  * settings of our own, for SQL of our own.  An error undoes it at
@@ -46,13 +55,19 @@ es_owner_leave_settings(int level)
 void
 es_owner_enter(EsOwnerContext *saved)
 {
-	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
-	SetUserIdAndSecContext(es_base_store()->owner,
-						   saved->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	change_user(saved);
 	saved->guc_level = es_owner_enter_settings();
 }
 
-/* es_owner_leave undoes es_owner_enter. */
+/* es_owner_become is es_owner_enter that leaves the settings as they are. */
+void
+es_owner_become(EsOwnerContext *saved)
+{
+	change_user(saved);
+	saved->guc_level = NewGUCNestLevel();
+}
+
+/* es_owner_leave undoes es_owner_enter, or es_owner_become. */
 void
 es_owner_leave(const EsOwnerContext *saved)
 {

@@ -71,7 +71,7 @@ find_setting_records(void)
 				settings[i].record = records[j];
 	for (int i = 0; i < lengthof(settings); i++)
 		if (settings[i].record == NULL)
-			elog(ERROR, "the server has no setting \"%s\"", settings[i].name);
+			elog(ERROR, "the server has no parameter \"%s\"", settings[i].name);
 }
 
 /* Tells whether a value that came from there is the server's own. */

@@ -41,11 +41,8 @@
 #include "access/htup.h"
 #include "access/htup_details.h"
 #include "catalog/partition.h"
-#include "catalog/pg_type.h"
-#include "commands/dbcommands.h"
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
-#include "miscadmin.h"
 #include "replication/logical.h"
 #include "replication/origin.h"
 #include "replication/snapbuild.h"
@@ -154,19 +151,15 @@ start_partitions(MemoryContext context)
 static void
 check_partition_columns(Relation relation)
 {
-	static const Oid types[Natts_es_events] = {
-		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, UUIDOID, INT4OID, INT4OID,
-		INT4OID, BOOLOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID
-	};
 	TupleDesc	desc = RelationGetDescr(relation);
 	bool		fits = desc->natts >= Natts_es_events;
 
 	for (int i = 0; fits && i < Natts_es_events; i++)
-		fits = TupleDescAttr(desc, i)->atttypid == types[i];
+		fits = TupleDescAttr(desc, i)->atttypid == es_event_row_types[i];
 	if (!fits)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_STORE_CORRUPT),
-				errmsg("partition \"%s\" of eventstore.events does not have the columns of an event",
+				errmsg("partition \"%s\" of table \"eventstore.events\" does not have the columns of an event",
 					   RelationGetRelationName(relation)));
 }
 
@@ -304,18 +297,9 @@ static const char *
 get_session_source(LogicalDecodingContext *ctx)
 {
 	EsFeed	   *feed = ctx->output_plugin_private;
-	MemoryContext caller;
 
 	if (feed->source == NULL)
-	{
-		char	   *database = get_database_name(MyDatabaseId);
-
-		if (database == NULL)
-			elog(ERROR, "database %u has no name", MyDatabaseId);
-		caller = MemoryContextSwitchTo(ctx->context);
-		feed->source = es_feedformat_source(database);
-		MemoryContextSwitchTo(caller);
-	}
+		feed->source = es_feedformat_source(ctx->context);
 	return feed->source;
 }
 
@@ -347,7 +331,7 @@ report_skipped_event(const EsEvent *event)
 {
 	ereport(WARNING,
 			errmsg("the feed goes on without the event at position " INT64_FORMAT, event->position),
-			errdetail("It is version " INT64_FORMAT " of stream \"%s\", of type \"%s\"; the option skip_positions names it.",
+			errdetail("It is version " INT64_FORMAT " of stream \"%s\", of type \"%s\"; the option \"skip_positions\" names it.",
 					  event->version, TextDatumGetCString(event->stream), TextDatumGetCString(event->type)));
 }
 

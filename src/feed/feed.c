@@ -117,8 +117,8 @@ check_feed_rights(void)
 	if (!es_base_owns_store(GetUserId()))
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("permission denied for the feeds of this event store"),
-				errhint("Only superusers and the owner of the extension may create and drop feeds."));
+				errmsg("permission denied to create or drop feeds"),
+				errdetail("Only superusers and the owner of the extension may create and drop feeds."));
 }
 
 /*
@@ -131,7 +131,7 @@ check_no_transaction(void)
 	if (IsInTransactionBlock(true) || TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		ereport(ERROR,
 				errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				errmsg("a feed cannot be created inside a transaction block or after a write"),
+				errmsg("cannot create a feed inside a transaction block or after a write"),
 				errdetail("A replication slot is not part of the transaction that creates it."),
 				errhint("Call es_create_feed as a statement of its own."));
 }
@@ -160,8 +160,8 @@ check_plugin_is_allowed(void)
 	}
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			errmsg("output_plugin_libraries does not name \"%s\"", FEED_PLUGIN),
-			errhint("Run ALTER SYSTEM SET output_plugin_libraries = %s'%s'; SELECT pg_reload_conf();",
+			errmsg("parameter \"output_plugin_libraries\" does not name \"%s\"", FEED_PLUGIN),
+			errhint("Run ALTER SYSTEM SET output_plugin_libraries = %s'%s'; then run SELECT pg_reload_conf().",
 					wanted.data, FEED_PLUGIN));
 }
 
@@ -172,13 +172,13 @@ check_server_allows_feeds(void)
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("a feed cannot be created on a standby"),
+				errmsg("cannot create a feed on a standby"),
 				errhint("Call es_create_feed on the primary."));
 	if (wal_level < WAL_LEVEL_LOGICAL)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("feeds need logical decoding, and wal_level is below logical"),
-				errhint("Set wal_level = logical and restart the server."));
+				errmsg("feeds require parameter \"wal_level\" to be \"logical\""),
+				errhint("Set \"wal_level\" to \"logical\" and restart the server."));
 	check_plugin_is_allowed();
 }
 
@@ -205,8 +205,8 @@ reserve_feed_slot(const char *slot_name)
 			PG_RE_THROW();
 		FlushErrorState();
 		error->sqlerrcode = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
-		error->hint = "Drop a replication slot that is not used any more, "
-			"or raise max_replication_slots and restart the server.";
+		error->hint = "Drop a replication slot that is no longer used, "
+			"or raise parameter \"max_replication_slots\" and restart the server.";
 		ReThrowError(error);
 	}
 	PG_END_TRY();
@@ -274,8 +274,7 @@ es_create_feed(PG_FUNCTION_ARGS)
 	(void) es_names_arg(fcinfo, 2, ES_NAME_TYPE, "types");
 	es_call_require(fcinfo, 3, "format");
 	(void) es_feedoption_format(text_to_cstring(PG_GETARG_TEXT_PP(3)));
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	desc = es_call_result_desc(fcinfo);
 	check_feed_rights();
 	check_no_transaction();
 	check_server_allows_feeds();
@@ -350,16 +349,14 @@ Datum
 es_feed_head(PG_FUNCTION_ARGS)
 {
 	XLogRecPtr	written;
-	TupleDesc	desc;
+	TupleDesc	desc = es_call_result_desc(fcinfo);
 	Datum		values[2];
 	bool		nulls[2] = {false};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("a standby does not know the last position given out"),
+				errmsg("cannot tell the last position given out on a standby"),
 				errhint("Call es_feed_head on the primary."));
 	values[0] = Int64GetDatum(flush_last_given(&written));
 	values[1] = LSNGetDatum(written);

@@ -10,13 +10,6 @@
  */
 #include "feed/filter.h"
 
-/* es_feedfilter_sort puts positions in order, as they are looked for. */
-void
-es_feedfilter_sort(EsPositions *list)
-{
-	qsort(list->positions, list->count, sizeof(int64), es_event_compare_positions);
-}
-
 /*
  * es_feedfilter_passes tells whether the consumer is to get an event.  May
  * allocate in the current memory context.
@@ -26,15 +19,8 @@ es_feedfilter_passes(const EsFeedFilter *filter, const EsEvent *event)
 {
 	if (event->position <= filter->after_position)
 		return false;
-	if (filter->stream_prefix != NULL)
-	{
-		text	   *stream = DatumGetTextPP(event->stream);
-		size_t		prefix_len = strlen(filter->stream_prefix);
-
-		if (VARSIZE_ANY_EXHDR(stream) < prefix_len ||
-			memcmp(VARDATA_ANY(stream), filter->stream_prefix, prefix_len) != 0)
-			return false;
-	}
+	if (filter->stream_prefix && !es_names_begins(DatumGetTextPP(event->stream), filter->stream_prefix))
+		return false;
 	return es_names_pass(&filter->categories, &filter->types, event);
 }
 
@@ -42,8 +28,5 @@ es_feedfilter_passes(const EsFeedFilter *filter, const EsEvent *event)
 bool
 es_feedfilter_skips(const EsFeedFilter *filter, const EsEvent *event)
 {
-	const EsPositions *skips = &filter->skip_positions;
-
-	return unlikely(skips->count > 0) &&
-		bsearch(&event->position, skips->positions, skips->count, sizeof(int64), es_event_compare_positions) != NULL;
+	return unlikely(filter->skip_positions.count > 0) && es_positions_have(&filter->skip_positions, event->position);
 }

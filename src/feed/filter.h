@@ -9,25 +9,18 @@
 
 #include "base/event.h"
 #include "base/names.h"
-
-/* Positions, in order. */
-typedef struct EsPositions
-{
-	int			count;
-	int64	   *positions;
-} EsPositions;
+#include "base/positions.h"
 
 /* What it asked for; all of it lives as long as the options do. */
 typedef struct EsFeedFilter
 {
 	EsNames		categories;
 	EsNames		types;
-	char	   *stream_prefix;	/* NULL: all */
+	text	   *stream_prefix;	/* NULL: all */
 	int64		after_position;
 	EsPositions skip_positions;
 } EsFeedFilter;
 
-extern void es_feedfilter_sort(EsPositions *list);
 extern bool es_feedfilter_passes(const EsFeedFilter *filter, const EsEvent *event);
 extern bool es_feedfilter_skips(const EsFeedFilter *filter, const EsEvent *event);
 

@@ -19,12 +19,12 @@
  */
 #include "feed/format.h"
 
-#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
-#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "json/size.h"
@@ -35,11 +35,10 @@ static void
 append_time(StringInfo out, TimestampTz time)
 {
 	char		buf[MAXDATELEN + 1];
-	int			utc = 0;
+	int			len = es_jsontext_time(buf, time);
 
-	JsonEncodeDateTime(buf, TimestampTzGetDatum(time), TIMESTAMPTZOID, &utc);
 	appendStringInfoChar(out, '"');
-	appendStringInfoString(out, buf);
+	appendBinaryStringInfo(out, buf, len);
 	appendStringInfoChar(out, '"');
 }
 
@@ -107,13 +106,22 @@ is_unreserved(unsigned char c)
 		c == '-' || c == '.' || c == '_' || c == '~';
 }
 
-/* es_feedformat_source makes the CloudEvents source of a database, a relative URI. */
+/*
+ * es_feedformat_source makes the CloudEvents source of this database, a relative
+ * URI, in a memory context.
+ */
 char *
-es_feedformat_source(const char *database)
+es_feedformat_source(MemoryContext context)
 {
+	char	   *database = get_database_name(MyDatabaseId);
+	MemoryContext caller;
 	StringInfoData source;
 
+	if (database == NULL)
+		elog(ERROR, "database %u has no name", MyDatabaseId);
+	caller = MemoryContextSwitchTo(context);
 	initStringInfo(&source);
+	MemoryContextSwitchTo(caller);
 	appendStringInfoString(&source, "/eventstore/");
 	for (const char *p = database; *p; p++)
 	{
@@ -138,9 +146,9 @@ es_feedformat_check(const EsEvent *event, EsFeedFormat format)
 	ereport(ERROR,
 			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 			errmsg("the event at position " INT64_FORMAT " is too large for a message of a feed", event->position),
-			errdetail("It is version " INT64_FORMAT " of stream \"%s\", of type \"%s\"; a message has at most 1 GB.",
+			errdetail("It is version " INT64_FORMAT " of stream \"%s\", of type \"%s\"; a message can have at most 1 GB.",
 					  event->version, TextDatumGetCString(event->stream), TextDatumGetCString(event->type)),
-			errhint("To go on without it, name its position in the option skip_positions of the feed (esfeed --skip-positions)."));
+			errhint("To go on without it, name its position in the option \"skip_positions\" of the feed (esfeed --skip-positions)."));
 }
 
 /* es_feedformat_json appends an event as the object that es_event is. */

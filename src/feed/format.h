@@ -27,7 +27,7 @@ typedef struct EsFeedFrame
 } EsFeedFrame;
 
 extern void es_feedformat_check(const EsEvent *event, EsFeedFormat format);
-extern char *es_feedformat_source(const char *database);
+extern char *es_feedformat_source(MemoryContext context);
 extern void es_feedformat_json(StringInfo out, const EsEvent *event, TransactionId xid);
 extern void es_feedformat_cloudevent(StringInfo out, const EsEvent *event,
 									 const char *source, TransactionId xid);

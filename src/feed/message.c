@@ -7,8 +7,6 @@
  */
 #include "base/base.h"
 
-#include "commands/dbcommands.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 
 #include "base/event.h"
@@ -23,18 +21,8 @@ PG_FUNCTION_INFO_V1(es_feed_message);
 static const char *
 get_statement_source(FmgrInfo *flinfo)
 {
-	MemoryContext caller;
-	char	   *database;
-
 	if (flinfo->fn_extra == NULL)
-	{
-		database = get_database_name(MyDatabaseId);
-		if (database == NULL)
-			elog(ERROR, "database %u has no name", MyDatabaseId);
-		caller = MemoryContextSwitchTo(flinfo->fn_mcxt);
-		flinfo->fn_extra = es_feedformat_source(database);
-		MemoryContextSwitchTo(caller);
-	}
+		flinfo->fn_extra = es_feedformat_source(flinfo->fn_mcxt);
 	return flinfo->fn_extra;
 }
 

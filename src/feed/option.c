@@ -18,6 +18,7 @@
 #include "utils/jsonb.h"
 
 #include "base/names.h"
+#include "base/positions.h"
 
 typedef enum EsOptionKind
 {
@@ -59,7 +60,7 @@ refuse_option_value(const char *option, const char *value, const char *detail)
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("invalid value for option \"%s\": \"%s\"", option, es_names_show(value)),
-			errdetail("%s", detail));
+			errdetail_internal("%s", detail));
 }
 
 /* Puts a name into a set; what is no name of the kind is 22023. */
@@ -192,7 +193,7 @@ read_positions(EsPositions *list, const char *option, const char *value)
 		*end = '\0';
 		list->positions[list->count++] = read_position(option, item);
 	}
-	es_feedfilter_sort(list);
+	es_positions_sort(list);
 }
 
 /* Reads a truth value. */
@@ -202,7 +203,7 @@ read_bool(const char *option, const char *value)
 	bool		result = false;
 
 	if (!parse_bool(value, &result))
-		refuse_option_value(option, value, "It must be a Boolean, such as on or off.");
+		refuse_option_value(option, value, "It must be a Boolean, such as \"on\" or \"off\".");
 	return result;
 }
 
@@ -214,7 +215,7 @@ es_feedoption_format(const char *value)
 		return ES_FEED_JSON;
 	if (strcmp(value, "cloudevents") == 0)
 		return ES_FEED_CLOUDEVENTS;
-	refuse_option_value("format", value, "It must be json or cloudevents.");
+	refuse_option_value("format", value, "It must be \"json\" or \"cloudevents\".");
 	return ES_FEED_JSON;		/* not reached */
 }
 
@@ -223,7 +224,7 @@ static EsFeedOrigin
 read_origin(const char *option, const char *value)
 {
 	if (pg_strcasecmp(value, "any") != 0 && pg_strcasecmp(value, "none") != 0)
-		refuse_option_value(option, value, "It must be any or none.");
+		refuse_option_value(option, value, "It must be \"any\" or \"none\".");
 	return pg_strcasecmp(value, "none") == 0 ? ES_FEED_NONE : ES_FEED_ANY;
 }
 
@@ -258,7 +259,7 @@ read_option_value(EsFeedOptions *options, int known, const char *value)
 			read_positions(target, name, value);
 			break;
 		case OPTION_TEXT:
-			*(char **) target = pstrdup(value);
+			*(text **) target = cstring_to_text(value);
 			break;
 	}
 }
@@ -272,9 +273,9 @@ find_feed_option(const char *name)
 			return i;
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			errmsg("unknown option \"%s\"", es_names_show(name)),
-			errhint("The options are after_position, categories, format, include_transaction, "
-					"origin, skip_positions, stream_prefix, streaming, two_phase and types."));
+			errmsg("unrecognized option \"%s\"", es_names_show(name)),
+			errhint("The options are \"after_position\", \"categories\", \"format\", \"include_transaction\", "
+					"\"origin\", \"skip_positions\", \"stream_prefix\", \"streaming\", \"two_phase\" and \"types\"."));
 	return -1;					/* not reached */
 }
 
@@ -311,7 +312,7 @@ es_feedoption_read(List *options)
 		if (seen & (1 << known))
 			ereport(ERROR,
 					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("option \"%s\" is given more than once", option->defname));
+					errmsg("option \"%s\" is specified more than once", option->defname));
 		seen |= 1 << known;
 		if (value == NULL && known_options[known].kind == OPTION_BOOL)
 			value = "on";

@@ -159,7 +159,7 @@ require_same_reducer(FunctionCallInfo fcinfo, const FoldGroup *group)
 	if (!es_names_same(PG_GETARG_TEXT_PP(1), group->reducer))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("es_fold folds a group by one reducer"),
+				errmsg("es_fold cannot fold a group by more than one reducer"),
 				errdetail("It began with \"%s\" and got \"%s\".", es_names_show_text(group->reducer),
 						  es_names_show_text(PG_GETARG_TEXT_PP(1))));
 }
@@ -182,7 +182,7 @@ es_aggregate_transition(PG_FUNCTION_ARGS)
 	if (!AggCheckCallContext(fcinfo, &context))
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("eventstore.fold_transition was called outside of an aggregate"),
+				errmsg("function eventstore.fold_transition was called outside of an aggregate"),
 				errhint("Use the aggregate es_fold."));
 	if (group == NULL && PG_ARGISNULL(2))
 		PG_RETURN_NULL();
@@ -194,9 +194,7 @@ es_aggregate_transition(PG_FUNCTION_ARGS)
 		PG_RETURN_POINTER(group);
 	load_group(fcinfo, group);
 	if (!es_event_of_datum(PG_GETARG_DATUM(2), &event, values, isnull))
-		ereport(ERROR,
-				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("an event's type and data must not be null"));
+		es_event_report_null();
 	/* for this call only: between calls the query's other expressions run */
 	settings = es_fold_enter_settings(group->engine->fold);
 	es_fold_apply(group->engine->fold, &event);

@@ -30,7 +30,6 @@
 #include "datatype/timestamp.h"
 #include "executor/tqueue.h"
 #include "executor/tuptable.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "optimizer/cost.h"
@@ -117,14 +116,11 @@ make_state_row_desc(void)
 {
 	TupleDesc	desc = CreateTemplateTupleDesc(Natts_row);
 
-	TupleDescInitEntry(desc, Anum_es_state_stream, "stream", TEXTOID, -1, 0);
-	TupleDescInitEntry(desc, Anum_es_state_version, "version", INT8OID, -1, 0);
-	TupleDescInitEntry(desc, Anum_es_state_position, "position", INT8OID, -1, 0);
-	TupleDescInitEntry(desc, Anum_es_state_state, "state", JSONBOID, -1, 0);
-	TupleDescInitEntry(desc, Anum_es_state_recorded_at, "recorded_at", TIMESTAMPTZOID, -1, 0);
-	TupleDescInitEntry(desc, Anum_row_stream_id, "stream_id", INT8OID, -1, 0);
-	TupleDescInitEntry(desc, Anum_row_leaves, "leaves", BOOLOID, -1, 0);
-	TupleDescInitEntry(desc, Anum_row_state_text, "state_text", TEXTOID, -1, 0);
+	for (int i = 0; i < Natts_es_state; i++)
+		TupleDescInitEntry(desc, i + 1, NULL, es_replay_state_types[i], -1, 0);
+	TupleDescInitEntry(desc, Anum_row_stream_id, NULL, INT8OID, -1, 0);
+	TupleDescInitEntry(desc, Anum_row_leaves, NULL, BOOLOID, -1, 0);
+	TupleDescInitEntry(desc, Anum_row_state_text, NULL, TEXTOID, -1, 0);
 	return desc;
 }
 
@@ -138,14 +134,11 @@ send_state_row(Work *work, const EsStream *stream)
 	bool	   *n = work->row->tts_isnull;
 
 	ExecClearTuple(work->row);
-	memset(n, 0, Natts_row * sizeof(bool));
-	v[Anum_es_state_stream - 1] = PointerGetDatum(stream->name);
-	v[Anum_es_state_version - 1] = Int64GetDatum(replay->at.version);
-	v[Anum_es_state_position - 1] = Int64GetDatum(replay->at.position);
-	v[Anum_es_state_recorded_at - 1] = TimestampTzGetDatum(replay->at.recorded_at);
-	v[Anum_es_state_state - 1] = es_fold_state_jsonb(replay->fold, &n[Anum_es_state_state - 1]);
+	es_replay_columns(replay, stream->name, v, n);
 	v[Anum_row_stream_id - 1] = Int64GetDatum(stream->id);
+	n[Anum_row_stream_id - 1] = false;
 	v[Anum_row_leaves - 1] = BoolGetDatum(leaves);
+	n[Anum_row_leaves - 1] = false;
 	n[Anum_row_state_text - 1] = true;
 	if (leaves && es_fold_reducer(replay->fold)->state_type != JSONBOID)
 	{
@@ -475,7 +468,7 @@ leave_due_snapshots(Tuplestorestate *due, const EsReducer *reducer, TupleDesc de
 Datum
 es_replay_category(PG_FUNCTION_ARGS)
 {
-	Rows		result = {.pub = {.receiveSlot = receive_state_row},.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo};
+	Rows		result = {.pub = {.receiveSlot = receive_state_row}};
 	Shared		alone = {.as_of = es_replay_as_of_arg(fcinfo, 2)};
 	Work		work = {.dest = &result.pub};
 	EsReplay	replay;
@@ -488,8 +481,7 @@ es_replay_category(PG_FUNCTION_ARGS)
 	es_names_check(category, ES_NAME_CATEGORY);
 	replay = es_replay_begin(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), category);
 	reducer = es_fold_reducer(replay.fold);
-	InitMaterializedSRF(fcinfo, 0);
-	es_replay_check_type(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc);
+	result.rsinfo = es_replay_begin_rows(fcinfo);
 	alone.leaves_snapshots = reducer->snapshot_every > 0 && es_snapshot_may_write() &&
 		es_snapshot_may_leave(reducer);
 	pg_atomic_init_u64(&alone.next_id, 1);

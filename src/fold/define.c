@@ -13,17 +13,14 @@
 
 #include "access/htup.h"
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
-#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "base/call.h"
@@ -39,6 +36,7 @@
 #include "json/pack.h"
 #include "json/size.h"
 #include "log/subscriber.h"
+#include "table/columns.h"
 #include "table/rows.h"
 
 void		(*es_define_drop_hook) (const text *reducer) = NULL;
@@ -51,35 +49,27 @@ PG_FUNCTION_INFO_V1(es_snapshot_every);
 PG_FUNCTION_INFO_V1(es_drop_snapshots);
 PG_FUNCTION_INFO_V1(es_define_forget);
 
-/* Makes a change of the tables known, to this command's rest and, at commit, to all. */
+/* Begins a change of the tables. */
 static void
-announce_reducer_change(Oid reducers)
+begin_change(const char *command)
 {
-	CacheInvalidateRelcacheByRelid(reducers);
-	CommandCounterIncrement();
+	es_subscriber_begin_change(&es_reducer_table, command);
 }
 
-/*
- * Opens eventstore.reducers for a change, which waits for other changes'
- * transactions and keeps later ones out until this one ends.
- */
-static Relation
-open_reducers_for_change(const char *command)
+/* Makes a change of the tables known, to this command's rest and, at commit, to all. */
+static void
+announce_reducer_change(void)
 {
-	es_subscriber_prevent_write(command);
-	PreventCommandIfParallelMode(command);
-	return es_base_open(&es_reducer_table, ShareRowExclusiveLock);
+	es_base_announce(&es_reducer_table);
+	CommandCounterIncrement();
 }
 
 /* Fetches the argument that names a reducer of the user's. */
 static text *
 own_reducer_arg(FunctionCallInfo fcinfo, int argno)
 {
-	text	   *name;
+	text	   *name = es_call_name_arg(fcinfo, argno, "reducer", ES_MAX_REDUCER_NAME);
 
-	es_call_require(fcinfo, argno, "reducer");
-	name = PG_GETARG_TEXT_PP(argno);
-	es_names_check_name(name, "reducer", ES_MAX_REDUCER_NAME);
 	if (es_resolve_is_builtin(text_to_cstring(name)))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -113,33 +103,16 @@ insert_reducer(const text *name, const Jsonb *initial, Oid state_type, const cha
 	bool		isnull[Natts_reducers] = {false};
 
 	values[Anum_reducers_reducer - 1] = PointerGetDatum(name);
-	values[Anum_reducers_initial - 1] = JsonbPGetDatum(initial);
-	isnull[Anum_reducers_initial - 1] = initial == NULL;
+	es_columns_put(values, isnull, Anum_reducers_initial, initial);
 	values[Anum_reducers_state_type - 1] =
 		CStringGetTextDatum(format_type_be_qualified(state_type));
 	values[Anum_reducers_on_unknown - 1] = CStringGetTextDatum(on_unknown);
 	es_rows_insert(&es_reducer_table_shape, values, isnull);
 }
 
-/* Fetches the argument on_unknown; 22023 if it is neither of its two words. */
-static char *
-on_unknown_arg(FunctionCallInfo fcinfo, int argno)
-{
-	char	   *on_unknown;
-
-	es_call_require(fcinfo, argno, "on_unknown");
-	on_unknown = text_to_cstring(PG_GETARG_TEXT_PP(argno));
-	if (strcmp(on_unknown, "ignore") != 0 && strcmp(on_unknown, "error") != 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("on_unknown must be \"ignore\" or \"error\", not \"%s\"",
-					   es_names_show(on_unknown)));
-	return on_unknown;
-}
-
 /*
- * Tells whether a type is a session's own, as a temporary table's is: its name
- * means another one elsewhere.
+ * Tells whether a type is a session's own, as a temporary table's is: its name means
+ * another one elsewhere.
  */
 static bool
 is_temporary_type(Oid type)
@@ -175,7 +148,7 @@ state_type_arg(FunctionCallInfo fcinfo, int argno)
 	if (is_temporary_type(type))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("type %s is a temporary one", format_type_be(type)),
+				errmsg("type %s is temporary", format_type_be(type)),
 				errhint("Create it in a schema that stays."));
 	return type;
 }
@@ -194,21 +167,19 @@ es_create_reducer(PG_FUNCTION_ARGS)
 	text	   *name = own_reducer_arg(fcinfo, 0);
 	Jsonb	   *initial = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	Oid			state_type = state_type_arg(fcinfo, 2);
-	char	   *on_unknown = on_unknown_arg(fcinfo, 3);
+	char	   *on_unknown = es_call_choice_arg(fcinfo, 3, "on_unknown", "ignore", "error");
 	bool		isnull;
-	Relation	reducers;
 
 	if (initial)
 		es_jsonsize_check_definition(initial, "initial");
 	(void) es_state_initial(initial, state_type, &isnull);
-	reducers = open_reducers_for_change("es_create_reducer()");
+	begin_change("es_create_reducer()");
 	if (find_state_type(name) != NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_DUPLICATE_OBJECT),
 				errmsg("reducer \"%s\" already exists", text_to_cstring(name)));
 	insert_reducer(name, initial, state_type, on_unknown);
-	announce_reducer_change(RelationGetRelid(reducers));
-	table_close(reducers, NoLock);
+	announce_reducer_change();
 	PG_RETURN_VOID();
 }
 
@@ -250,10 +221,10 @@ Datum
 es_drop_reducer(PG_FUNCTION_ARGS)
 {
 	text	   *name = own_reducer_arg(fcinfo, 0);
-	Relation	reducers = open_reducers_for_change("es_drop_reducer()");
 	int			none = 0;
 	Datum		key = PointerGetDatum(name);
 
+	begin_change("es_drop_reducer()");
 	if (find_state_type(name) == NULL)
 		es_reducer_report_unknown(name, NULL);
 	if (es_define_drop_hook)
@@ -262,8 +233,7 @@ es_drop_reducer(PG_FUNCTION_ARGS)
 	(void) es_rows_take_away(&es_reducer_handlers_shape, &key, 1);
 	put_snapshot_policy(name, &none, true);
 	es_snapshot_drop(name);
-	announce_reducer_change(RelationGetRelid(reducers));
-	table_close(reducers, NoLock);
+	announce_reducer_change();
 	PG_RETURN_VOID();
 }
 
@@ -312,10 +282,8 @@ put_handler_row(const text *reducer, const text *type, const char *signature, co
 
 	values[Anum_handlers_reducer - 1] = PointerGetDatum(reducer);
 	values[Anum_handlers_event_type - 1] = PointerGetDatum(type);
-	values[Anum_handlers_handler - 1] = signature ? CStringGetTextDatum(signature) : (Datum) 0;
-	isnull[Anum_handlers_handler - 1] = signature == NULL;
-	values[Anum_handlers_ops - 1] = JsonbPGetDatum(ops);
-	isnull[Anum_handlers_ops - 1] = ops == NULL;
+	es_columns_put_string(values, isnull, Anum_handlers_handler, signature);
+	es_columns_put(values, isnull, Anum_handlers_ops, ops);
 	es_rows_put(&es_reducer_handlers_shape, values, isnull);
 }
 
@@ -333,7 +301,6 @@ es_register_reducer(PG_FUNCTION_ARGS)
 	text	   *name = own_reducer_arg(fcinfo, 0);
 	text	   *type;
 	Oid			function;
-	Relation	reducers;
 
 	es_call_require(fcinfo, 1, "event_type");
 	es_call_require(fcinfo, 2, "handler");
@@ -341,12 +308,11 @@ es_register_reducer(PG_FUNCTION_ARGS)
 	function = PG_GETARG_OID(2);
 	es_names_check_type(type);
 
-	reducers = open_reducers_for_change("es_register_reducer()");
+	begin_change("es_register_reducer()");
 	require_fitting_handler(function, name, require_reducer(name));
 	es_handler_require_execute(function);
 	put_handler_row(name, type, es_handler_signature(function), NULL);
-	announce_reducer_change(RelationGetRelid(reducers));
-	table_close(reducers, NoLock);
+	announce_reducer_change();
 	PG_RETURN_VOID();
 }
 
@@ -363,7 +329,6 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 	text	   *type;
 	Jsonb	   *ops;
 	Oid			state_type;
-	Relation	reducers;
 
 	es_call_require(fcinfo, 1, "event_type");
 	es_call_require(fcinfo, 2, "ops");
@@ -373,16 +338,15 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 	es_jsonsize_check_definition(ops, "ops");
 	(void) es_opcompile_document(ops);
 
-	reducers = open_reducers_for_change("es_register_reducer_ops()");
+	begin_change("es_register_reducer_ops()");
 	state_type = require_reducer(name);
 	if (state_type != JSONBOID)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("operations cannot change the states of reducer \"%s\"", text_to_cstring(name)),
-				errdetail("They are of type %s, not jsonb.", format_type_be(state_type)));
+				errmsg("cannot register operations for reducer \"%s\"", text_to_cstring(name)),
+				errdetail("Its states are of type %s, not jsonb.", format_type_be(state_type)));
 	put_handler_row(name, type, NULL, ops);
-	announce_reducer_change(RelationGetRelid(reducers));
-	table_close(reducers, NoLock);
+	announce_reducer_change();
 	PG_RETURN_VOID();
 }
 
@@ -397,20 +361,18 @@ es_snapshot_every(PG_FUNCTION_ARGS)
 {
 	text	   *name;
 	int			every;
-	Relation	reducers;
 
 	es_call_require(fcinfo, 0, "reducer");
 	name = PG_GETARG_TEXT_PP(0);
 	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 1)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("events must be at least 1, or NULL for no snapshots"));
-	reducers = open_reducers_for_change("es_snapshot_every()");
+				errmsg("argument \"events\" must be at least 1, or NULL for no snapshots"));
+	begin_change("es_snapshot_every()");
 	require_known_reducer(name);
 	every = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
 	put_snapshot_policy(name, &every, false);
-	announce_reducer_change(RelationGetRelid(reducers));
-	table_close(reducers, NoLock);
+	announce_reducer_change();
 	PG_RETURN_VOID();
 }
 
@@ -425,16 +387,14 @@ Datum
 es_drop_snapshots(PG_FUNCTION_ARGS)
 {
 	text	   *name;
-	Relation	reducers;
 
 	es_call_require(fcinfo, 0, "reducer");
 	name = PG_GETARG_TEXT_PP(0);
-	reducers = open_reducers_for_change("es_drop_snapshots()");
+	begin_change("es_drop_snapshots()");
 	require_known_reducer(name);
 	put_snapshot_policy(name, NULL, true);
 	es_snapshot_drop(name);
-	announce_reducer_change(RelationGetRelid(reducers));
-	table_close(reducers, NoLock);
+	announce_reducer_change();
 	PG_RETURN_VOID();
 }
 
@@ -445,6 +405,6 @@ es_drop_snapshots(PG_FUNCTION_ARGS)
 Datum
 es_define_forget(PG_FUNCTION_ARGS)
 {
-	CacheInvalidateRelcacheByRelid(es_base_oid(&es_reducer_table));
+	es_base_announce(&es_reducer_table);
 	PG_RETURN_POINTER(NULL);
 }

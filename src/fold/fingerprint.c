@@ -22,6 +22,13 @@
 #define FINGERPRINT_FORMAT	1	/* to be raised when the same reducer comes to
 								 * mean something else */
 
+/* Raises what is wrong with a hash. */
+ES_NORETURN static void
+report_hash_failure(pg_cryptohash_ctx *hash)
+{
+	elog(ERROR, "could not compute a fingerprint: %s", pg_cryptohash_error(hash));
+}
+
 /* Adds a part of what a fingerprint is of; its length keeps parts apart. */
 static void
 add_fingerprint_part(pg_cryptohash_ctx *hash, const char *part, int len)
@@ -30,7 +37,7 @@ add_fingerprint_part(pg_cryptohash_ctx *hash, const char *part, int len)
 
 	if (pg_cryptohash_update(hash, (uint8 *) &prefix, sizeof(prefix)) < 0 ||
 		pg_cryptohash_update(hash, (const uint8 *) part, len) < 0)
-		elog(ERROR, "could not compute a fingerprint: %s", pg_cryptohash_error(hash));
+		report_hash_failure(hash);
 }
 
 /* Adds a handler to what a fingerprint is of. */
@@ -56,7 +63,7 @@ es_fingerprint_compute(EsReducer *reducer)
 	StringInfoData head;
 
 	if (hash == NULL || pg_cryptohash_init(hash) < 0)
-		elog(ERROR, "could not compute a fingerprint: %s", pg_cryptohash_error(hash));
+		report_hash_failure(hash);
 	initStringInfo(&head);
 	appendStringInfo(&head, "%d;%s;%d;" INT64_FORMAT ";", FINGERPRINT_FORMAT, reducer->name,
 					 reducer->unknown_is_error, reducer->drops);
@@ -84,6 +91,6 @@ es_fingerprint_compute(EsReducer *reducer)
 		add_fingerprint_handler(hash, upcaster->type, upcaster->source, &upcaster->function);
 	}
 	if (pg_cryptohash_final(hash, reducer->fingerprint, sizeof(reducer->fingerprint)) < 0)
-		elog(ERROR, "could not compute a fingerprint: %s", pg_cryptohash_error(hash));
+		report_hash_failure(hash);
 	pg_cryptohash_free(hash);
 }

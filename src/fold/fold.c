@@ -384,15 +384,8 @@ static void
 describe_folded_event(void *arg)
 {
 	const EsFold *fold = arg;
-	text	   *stream = DatumGetTextPP(fold->event->stream);
-	text	   *type = DatumGetTextPP(fold->event->type);
 
-	/* whoever made an event himself may have called them anything */
-	errcontext("reducer \"%s\", stream \"%s\", version %lld, type \"%s\"",
-			   fold->reducer->name,
-			   es_names_cut(VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream), ES_MAX_STREAM_NAME),
-			   (long long) fold->event->version,
-			   es_names_cut(VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type), ES_MAX_TYPE_NAME));
+	errcontext("reducer \"%s\", %s", fold->reducer->name, es_names_show_event(fold->event));
 }
 
 /* Finds the handler of an event; NULL for one that is ignored. */

@@ -22,6 +22,7 @@
 #include "access/htup.h"
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
+#include "catalog/objectaddress.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -42,6 +43,7 @@
 #include "utils/varlena.h"
 
 #include "base/error.h"
+#include "base/objects.h"
 #include "base/owner.h"
 #include "base/settings.h"
 
@@ -80,7 +82,7 @@ es_handler_init(void)
 	CacheRegisterSyscacheCallback(TYPEOID, note_catalog_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(ENUMOID, note_catalog_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, note_catalog_change, (Datum) 0);
-	CacheRegisterRelcacheCallback(note_relation_change, (Datum) 0);
+	es_base_on_relation_change(note_relation_change);
 }
 
 /*
@@ -148,7 +150,7 @@ es_handler_require_function(Oid function)
 	if (isAnyTempNamespace(get_func_namespace(function)))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("function %s is a temporary one", format_procedure(function)),
+				errmsg("function %s is temporary", format_procedure(function)),
 				errhint("Create it in a schema that stays."));
 }
 
@@ -186,16 +188,19 @@ role_trusts_owner(Oid role, Oid owner)
 
 /* Raises 42501 unless the current user trusts the owner of an object. */
 static void
-require_trusted_owner(Oid owner, const char *kind, const char *name)
+require_trusted_owner(Oid owner, Oid class, Oid object)
 {
+	ObjectAddress address;
+
 	if (role_trusts_owner(GetUserId(), owner))
 		return;
+	ObjectAddressSet(address, class, object);
 	ereport(ERROR,
 			errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			errmsg("%s %s must not run with the rights of role \"%s\"", kind, name,
+			errmsg("%s must not run with the rights of role \"%s\"", getObjectDescription(&address, false),
 				   GetUserNameFromId(GetUserId(), false)),
 			errdetail("It belongs to role \"%s\", who could make it do anything.", GetUserNameFromId(owner, false)),
-			errhint("Create the projection as the %s's owner, or change the owner.", kind));
+			errhint("Create the projection as that role, or change the owner."));
 }
 
 /*
@@ -212,7 +217,7 @@ es_handler_require_trusted(Oid function)
 		elog(ERROR, "cache lookup failed for function %u", function);
 	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
 	ReleaseSysCache(tuple);
-	require_trusted_owner(owner, "function", format_procedure(function));
+	require_trusted_owner(owner, ProcedureRelationId, function);
 }
 
 /*
@@ -229,7 +234,7 @@ es_handler_require_trusted_type(Oid type)
 		elog(ERROR, "cache lookup failed for type %u", type);
 	owner = ((Form_pg_type) GETSTRUCT(tuple))->typowner;
 	ReleaseSysCache(tuple);
-	require_trusted_owner(owner, "type", format_type_be(type));
+	require_trusted_owner(owner, TypeRelationId, type);
 }
 
 /* es_handler_may_execute tells whether the current user may call a function; true if it is gone. */

@@ -113,7 +113,7 @@ es_reducer_report_gone(const EsReducer *reducer, const EsHandler *handler)
 {
 	ereport(ERROR,
 			errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-			errmsg("handler %s of reducer \"%s\" does not exist any more",
+			errmsg("handler %s of reducer \"%s\" no longer exists",
 				   handler->function.signature, reducer->name),
 			errdetail("The function registered for event type \"%s\" was dropped, renamed, or made again with another result type.",
 					  handler->type),
@@ -170,7 +170,7 @@ es_reducer_resolve_type(const char *reducer, const char *type)
 	if (fcinfo->isnull)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-				errmsg("state type %s of reducer \"%s\" does not exist any more", type, reducer),
+				errmsg("state type %s of reducer \"%s\" no longer exists", type, reducer),
 				errhint("Create the type again, or drop the reducer with es_drop_reducer."));
 	return DatumGetObjectId(oid);
 }

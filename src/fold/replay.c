@@ -18,7 +18,6 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "nodes/execnodes.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/jsonb.h"
@@ -40,17 +39,13 @@ PG_FUNCTION_INFO_V1(es_replay_steps);
 PG_FUNCTION_INFO_V1(es_replay_as);
 PG_FUNCTION_INFO_V1(es_snapshot);
 
+const Oid	es_replay_state_types[Natts_es_state] = {TEXTOID, INT8OID, INT8OID, JSONBOID, TIMESTAMPTZOID};
+
 /* Fetches a version that may be given as a bound; a negative one is 22023. */
 static int64
 version_arg(FunctionCallInfo fcinfo, int argno, const char *name, int64 if_null)
 {
-	int64		version = PG_ARGISNULL(argno) ? if_null : PG_GETARG_INT64(argno);
-
-	if (version < 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s must not be negative", name));
-	return version;
+	return PG_ARGISNULL(argno) ? if_null : es_call_not_negative(PG_GETARG_INT64(argno), name);
 }
 
 /* es_replay_as_of_arg fetches a time that may be given as a bound. */
@@ -121,7 +116,7 @@ report_truncated(const EsReducer *reducer, const EsStream *stream)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			errmsg("the stream cannot be replayed by reducer \"%s\"", reducer->name),
+			errmsg("cannot replay the stream by reducer \"%s\"", reducer->name),
 			errdetail("Its events before version %lld are truncated, and there is no snapshot within the bounds that the reducer, as it is now, can go on from.",
 					  (long long) stream->truncated_before),
 			errhint("Replay by a reducer that has snapshots of the stream, or make the reducer again what it was when the stream was truncated."));
@@ -250,13 +245,30 @@ replay_named_stream(EsReplay *replay, const text *stream, const EsSnapshotBounds
 	return found;
 }
 
-/* es_replay_check_type raises 55000 unless es_state has the attributes that it was made with. */
-void
-es_replay_check_type(TupleDesc desc)
+/*
+ * es_replay_begin_rows begins the result of a function that returns rows of es_state;
+ * 55000 unless that has the attributes that it was made with.
+ */
+ReturnSetInfo *
+es_replay_begin_rows(FunctionCallInfo fcinfo)
 {
-	static const Oid types[Natts_es_state] = {TEXTOID, INT8OID, INT8OID, JSONBOID, TIMESTAMPTZOID};
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
-	es_event_check_type(desc, types, Natts_es_state);
+	InitMaterializedSRF(fcinfo, 0);
+	es_event_check_type(result->setDesc, es_replay_state_types, Natts_es_state);
+	return result;
+}
+
+/* es_replay_columns fills the columns of es_state with the present state of a replay. */
+void
+es_replay_columns(EsReplay *replay, const text *stream, Datum *values, bool *isnull)
+{
+	memset(isnull, false, Natts_es_state * sizeof(bool));
+	values[Anum_es_state_stream - 1] = PointerGetDatum(stream);
+	values[Anum_es_state_version - 1] = Int64GetDatum(replay->at.version);
+	values[Anum_es_state_position - 1] = Int64GetDatum(replay->at.position);
+	values[Anum_es_state_state - 1] = es_fold_state_jsonb(replay->fold, &isnull[Anum_es_state_state - 1]);
+	values[Anum_es_state_recorded_at - 1] = TimestampTzGetDatum(replay->at.recorded_at);
 }
 
 /* Adds a row with the present state to a result. */
@@ -264,13 +276,9 @@ static void
 emit_state_row(ReturnSetInfo *result, const text *stream, EsReplay *replay)
 {
 	Datum		values[Natts_es_state];
-	bool		isnull[Natts_es_state] = {false};
+	bool		isnull[Natts_es_state];
 
-	values[Anum_es_state_stream - 1] = PointerGetDatum(stream);
-	values[Anum_es_state_version - 1] = Int64GetDatum(replay->at.version);
-	values[Anum_es_state_position - 1] = Int64GetDatum(replay->at.position);
-	values[Anum_es_state_state - 1] = es_fold_state_jsonb(replay->fold, &isnull[Anum_es_state_state - 1]);
-	values[Anum_es_state_recorded_at - 1] = TimestampTzGetDatum(replay->at.recorded_at);
+	es_replay_columns(replay, stream, values, isnull);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
 
@@ -290,11 +298,10 @@ es_replay(PG_FUNCTION_ARGS)
 		.as_of = es_replay_as_of_arg(fcinfo, 3)
 	};
 	EsReplay	replay = begin_replay_by_arg(fcinfo, 1, stream);
+	ReturnSetInfo *result = es_replay_begin_rows(fcinfo);
 
-	InitMaterializedSRF(fcinfo, 0);
-	es_replay_check_type(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc);
 	if (replay_named_stream(&replay, stream, &bounds))
-		emit_state_row((ReturnSetInfo *) fcinfo->resultinfo, stream, &replay);
+		emit_state_row(result, stream, &replay);
 	es_replay_end(&replay);
 	return (Datum) 0;
 }
@@ -329,18 +336,16 @@ es_replay_steps(PG_FUNCTION_ARGS)
 	EsReplay	replay = begin_replay_by_arg(fcinfo, 1, options.stream);
 	MemoryContext step = AllocSetContextCreate(CurrentMemoryContext, "eventstore step",
 											   ALLOCSET_DEFAULT_SIZES);
-	EsStreamScan *scan;
+	ReturnSetInfo *result = es_replay_begin_rows(fcinfo);
+	EsStreamScan *scan = es_read_stream_begin(&options);
 
-	InitMaterializedSRF(fcinfo, 0);
-	es_replay_check_type(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc);
-	scan = es_read_stream_begin(&options);
 	skip_replay_steps(&replay, scan, Max(from_version, 1));
 	es_read_stream_limit(scan, bounds.version);
 	while (replay_event(&replay, &bounds))
 	{
 		MemoryContext old = MemoryContextSwitchTo(step);
 
-		emit_state_row((ReturnSetInfo *) fcinfo->resultinfo, options.stream, &replay);
+		emit_state_row(result, options.stream, &replay);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(step);
 	}
@@ -361,7 +366,7 @@ require_state_type(const EsFold *fold, Oid wanted)
 	if (!OidIsValid(wanted))	/* called without an expression */
 		ereport(ERROR,
 				errcode(ERRCODE_INDETERMINATE_DATATYPE),
-				errmsg("the type of the argument state is not known"));
+				errmsg("could not determine the data type of argument \"state\""));
 	if (wanted == type ||
 		(type == JSONBOID && get_typtype(getBaseType(wanted)) == TYPTYPE_COMPOSITE))
 		return;
@@ -458,7 +463,7 @@ es_snapshot(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					errmsg("reducer \"%s\" was changed during the replay", es_fold_reducer(replay.fold)->name),
-					errhint("Try again."));
+					errhint("Retry the transaction."));
 		leave_replay_snapshot(&replay, true);
 	}
 	es_replay_end(&replay);

@@ -8,6 +8,7 @@
 #include "base/base.h"
 
 #include "datatype/timestamp.h"
+#include "nodes/execnodes.h"
 
 #include "fold/fold.h"
 #include "fold/snapshot.h"
@@ -34,7 +35,10 @@ typedef struct EsReplay
 									 * that the caller may use */
 } EsReplay;
 
-extern void es_replay_check_type(TupleDesc desc);
+extern const Oid es_replay_state_types[Natts_es_state];
+
+extern ReturnSetInfo *es_replay_begin_rows(FunctionCallInfo fcinfo);
+extern void es_replay_columns(EsReplay *replay, const text *stream, Datum *values, bool *isnull);
 extern TimestampTz es_replay_as_of_arg(FunctionCallInfo fcinfo, int argno);
 extern EsReplay es_replay_by(EsFold *fold);
 extern EsReplay es_replay_begin(const text *named, const text *category);

@@ -32,6 +32,7 @@
 #include "json/opcompile.h"
 #include "json/pack.h"
 #include "json/scope.h"
+#include "table/columns.h"
 #include "table/rows.h"
 
 typedef struct CacheEntry
@@ -92,17 +93,15 @@ get_reducer_cache(void)
 	return cache;
 }
 
-/* Makes a handler of the function that a signature names, which may be gone. */
+/* Finds the function that a handler is, which may be gone. */
 static void
-take_handler_function(EsHandler *handler, const char *signature, Oid state_type)
+find_function(EsHandler *handler, Oid state_type)
 {
-	handler->kind = ES_HANDLER_FUNCTION;
-	handler->function.signature = signature;
 	for (int i = 0; i < 2 && !OidIsValid(handler->function.oid); i++)
 	{
 		handler->takes_event = i == 0;
 		handler->function.shape = es_reducer_signature(state_type, handler->takes_event);
-		handler->function.oid = es_handler_resolve(signature, &handler->function.shape);
+		handler->function.oid = es_handler_resolve(handler->function.signature, &handler->function.shape);
 	}
 }
 
@@ -124,32 +123,34 @@ take_handler_ops(EsHandler *handler, const Jsonb *document)
 	handler->source = document;
 }
 
+/* Makes a handler of its row; a function is yet to be found. */
+static void
+take_handler(void *element, const EsRows *rows)
+{
+	EsHandler  *handler = element;
+
+	handler->type = es_reducer_column(rows, Anum_handlers_event_type);
+	handler->type_len = strlen(handler->type);
+	if (!rows->isnull[Anum_handlers_ops - 1])
+		take_handler_ops(handler, DatumGetJsonbPCopy(rows->values[Anum_handlers_ops - 1]));
+	else
+	{
+		handler->kind = ES_HANDLER_FUNCTION;
+		handler->function.signature = es_reducer_column(rows, Anum_handlers_handler);
+	}
+}
+
 /* Reads the handlers of a reducer into the current memory context. */
 static void
 load_reducer_handlers(EsReducer *reducer, const text *name)
 {
 	EsRows		rows;
-	int			space = 8;
 
-	reducer->handlers = palloc0(space * sizeof(EsHandler));
 	es_reducer_begin_rows(&rows, &es_reducer_handlers_shape, name);
-	while (es_rows_next(&rows))
-	{
-		EsHandler  *handler;
-
-		CHECK_FOR_INTERRUPTS();
-		if (reducer->nhandlers == space)
-			reducer->handlers = repalloc(reducer->handlers, (space *= 2) * sizeof(EsHandler));
-		handler = &reducer->handlers[reducer->nhandlers++];
-		memset(handler, 0, sizeof(EsHandler));
-		handler->type = es_reducer_column(&rows, Anum_handlers_event_type);
-		handler->type_len = strlen(handler->type);
-		if (rows.isnull[Anum_handlers_ops - 1])
-			take_handler_function(handler, es_reducer_column(&rows, Anum_handlers_handler), reducer->state_type);
-		else
-			take_handler_ops(handler, DatumGetJsonbPCopy(rows.values[Anum_handlers_ops - 1]));
-	}
-	es_rows_end(&rows);
+	reducer->handlers = es_rows_all(&rows, sizeof(EsHandler), take_handler, &reducer->nhandlers);
+	for (int i = 0; i < reducer->nhandlers; i++)
+		if (reducer->handlers[i].kind == ES_HANDLER_FUNCTION)
+			find_function(&reducer->handlers[i], reducer->state_type);
 	es_reducer_sort_handlers(reducer);
 }
 
@@ -165,8 +166,7 @@ load_reducer(const text *name)
 	{
 		reducer = palloc0(sizeof(EsReducer));
 		reducer->name = text_to_cstring(name);
-		if (!rows.isnull[Anum_reducers_initial - 1])
-			reducer->initial = DatumGetJsonbPCopy(rows.values[Anum_reducers_initial - 1]);
+		reducer->initial = es_columns_jsonb(rows.values, rows.isnull, Anum_reducers_initial);
 		reducer->unknown_is_error = strcmp(es_reducer_column(&rows, Anum_reducers_on_unknown), "error") == 0;
 		set_reducer_state_type(reducer, es_reducer_resolve_type(reducer->name,
 																es_reducer_column(&rows, Anum_reducers_state_type)));

@@ -47,7 +47,6 @@
 #include "json/size.h"
 #include "log/durable.h"
 #include "log/subscriber.h"
-#include "table/columns.h"
 #include "table/rows.h"
 #include "table/table.h"
 
@@ -71,13 +70,13 @@ static const EsColumn columns[Natts_snapshots] = {
 	{"kept", BOOLOID}, {"reducer", TEXTOID}, {"fingerprint", BYTEAOID}, {"state", JSONBOID, true},
 	{"state_text", TEXTOID, true}
 };
-static const EsShape snapshots = ES_SHAPE(&snapshots_table, &snapshots_by_reducer, columns);
+const EsShape es_snapshot_shape = ES_SHAPE(&snapshots_table, &snapshots_by_reducer, columns);
 
 /* Gives a look at the snapshots of a reducer, or of a stream's by it. */
 static EsRows
 look_at_snapshots(const char *reducer, const int64 *stream_id, LOCKMODE mode, Snapshot visible)
 {
-	EsRows		rows = {.shape = &snapshots,.mode = mode,.snapshot = visible};
+	EsRows		rows = {.shape = &es_snapshot_shape,.mode = mode,.snapshot = visible};
 
 	es_rows_equal(&rows, CStringGetTextDatum(reducer));
 	if (stream_id != NULL)
@@ -110,11 +109,8 @@ take_snapshot_row(EsSnapshot *snapshot, const EsRows *row)
 	snapshot->version = snapshot_version_of(row);
 	snapshot->position = DatumGetInt64(row->values[Anum_snapshots_position - 1]);
 	snapshot->recorded_at = DatumGetTimestampTz(row->values[Anum_snapshots_recorded_at - 1]);
-	memset(&snapshot->state, 0, sizeof(EsStoredState));
-	if (!row->isnull[Anum_snapshots_state - 1])
-		snapshot->state.json = DatumGetJsonbPCopy(row->values[Anum_snapshots_state - 1]);
-	if (!row->isnull[Anum_snapshots_state_text - 1])
-		snapshot->state.text = DatumGetTextPCopy(row->values[Anum_snapshots_state_text - 1]);
+	snapshot->state.json = es_columns_jsonb(row->values, row->isnull, Anum_snapshots_state);
+	snapshot->state.text = es_columns_text(row->values, row->isnull, Anum_snapshots_state_text);
 	snapshot->state.isnull = snapshot->state.json == NULL && snapshot->state.text == NULL;
 }
 
@@ -212,10 +208,8 @@ fill_snapshot_slot(EsTable *table, const EsReducer *reducer, const EsSnapshot *s
 	values[Anum_snapshots_kept - 1] = BoolGetDatum(false);
 	values[Anum_snapshots_reducer - 1] = CStringGetTextDatum(reducer->name);
 	values[Anum_snapshots_fingerprint - 1] = PointerGetDatum(fingerprint);
-	values[Anum_snapshots_state - 1] = JsonbPGetDatum(snapshot->state.json);
-	isnull[Anum_snapshots_state - 1] = snapshot->state.json == NULL;
-	values[Anum_snapshots_state_text - 1] = PointerGetDatum(snapshot->state.text);
-	isnull[Anum_snapshots_state_text - 1] = snapshot->state.text == NULL;
+	es_columns_put(values, isnull, Anum_snapshots_state, snapshot->state.json);
+	es_columns_put(values, isnull, Anum_snapshots_state_text, snapshot->state.text);
 	ExecStoreVirtualTuple(slot);
 }
 
@@ -316,14 +310,6 @@ es_snapshot_may_leave(const EsReducer *reducer)
 	return reducer->self_contained || es_base_owns_store(GetUserId());
 }
 
-/* Tells whether a dump could have a state, and bring it back. */
-static bool
-can_state_be_kept(const EsStoredState *state)
-{
-	return (state->json == NULL || es_jsonsize_can_keep(state->json)) &&
-		(state->text == NULL || VARSIZE_ANY_EXHDR(state->text) <= ES_MOST_TEXT);
-}
-
 /*
  * es_snapshot_write leaves a snapshot.  If the table is locked, to drop some, or
  * somebody else is leaving one, it leaves none, or waits if told to.  Of a state
@@ -335,21 +321,20 @@ es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wai
 	EsTable		table;
 	bool		written;
 
-	if (!can_state_be_kept(&snapshot->state))
+	if (!es_state_can_keep(snapshot->state.json, snapshot->state.text))
 	{
 		if (!wait)
 			return;
 		ereport(ERROR,
 				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("the state is too large, or nested too deeply, for a snapshot"),
-				errdetail("Its text may have %d bytes, and %d levels of arrays and objects.",
-						  ES_MOST_TEXT, ES_MOST_LEVELS));
+				errmsg("the state is too large or nested too deeply for a snapshot"),
+				es_jsonsize_errdetail());
 	}
 	if (wait)
 		es_base_lock(&snapshots_table, RowExclusiveLock);
 	else if (!es_base_try_lock(&snapshots_table, RowExclusiveLock))
 		return;
-	es_table_open(&table, &snapshots);
+	es_table_open(&table, &es_snapshot_shape);
 	do
 	{
 		Snapshot	visible;
@@ -370,5 +355,5 @@ es_snapshot_drop(const text *reducer)
 	Datum		key = PointerGetDatum(reducer);
 
 	es_base_lock(&snapshots_table, ShareRowExclusiveLock);
-	(void) es_rows_take_away(&snapshots, &key, 1);
+	(void) es_rows_take_away(&es_snapshot_shape, &key, 1);
 }

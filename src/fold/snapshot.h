@@ -12,6 +12,7 @@
 
 #include "fold/reducer.h"
 #include "fold/state.h"
+#include "table/columns.h"
 
 /* The state of a stream after an event. */
 typedef struct EsSnapshot
@@ -29,6 +30,8 @@ typedef struct EsSnapshotBounds
 	int64		version;
 	TimestampTz as_of;
 } EsSnapshotBounds;
+
+extern const EsShape es_snapshot_shape;
 
 /* Finds the newest usable one; what it gives is in the current memory context. */
 extern bool es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBounds *bounds,

@@ -10,6 +10,8 @@
 #include "lib/stringinfo.h"
 #include "utils/jsonb.h"
 
+#include "json/size.h"
+
 /*
  * A state as snapshots and projections keep it: a jsonb, or for states of
  * another type what its output function makes of it.
@@ -20,6 +22,18 @@ typedef struct EsStoredState
 	Jsonb	   *json;
 	text	   *text;
 } EsStoredState;
+
+/*
+ * es_state_can_keep tells whether a dump could have a state, both NULL for none, and
+ * bring it back.
+ */
+static inline bool
+es_state_can_keep(const Jsonb *json, const text *stored)
+{
+	return (json == NULL || es_jsonsize_can_keep(json)) &&
+		(stored == NULL || VARSIZE_ANY_EXHDR(stored) <= ES_MOST_TEXT);
+}
+
 
 /* Results are in the current memory context. */
 extern Datum es_state_initial(const Jsonb *initial, Oid state_type, bool *isnull);

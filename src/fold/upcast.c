@@ -12,7 +12,6 @@
  */
 #include "fold/upcast.h"
 
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -33,7 +32,6 @@
 #include "json/size.h"
 #include "json/tree.h"
 #include "log/subscriber.h"
-#include "table/columns.h"
 #include "table/rows.h"
 
 #define Anum_upcasters_type			1
@@ -49,7 +47,7 @@ static EsRelation upcasters_by_type = {"upcasters_by_type",
 static const EsColumn columns[Natts_upcasters] = {
 	{"type", TEXTOID}, {"from_version", INT4OID}, {"handler", TEXTOID, true}, {"ops", JSONBOID, true}
 };
-static const EsShape upcasters_shape = ES_SHAPE(&upcasters_table, &upcasters_by_type, columns);
+const EsShape es_upcast_shape = ES_SHAPE(&upcasters_table, &upcasters_by_type, columns);
 
 PG_FUNCTION_INFO_V1(es_register_upcaster);
 PG_FUNCTION_INFO_V1(es_register_upcaster_ops);
@@ -67,9 +65,7 @@ static const EsSignature upcaster_shape = {.result = JSONBOID,.nargs = 1,.args =
 static int
 compare_upcaster_type(const EsUpcaster *upcaster, const char *type, int len)
 {
-	int			order = memcmp(upcaster->type, type, Min(upcaster->type_len, len));
-
-	return order != 0 ? order : upcaster->type_len - len;
+	return es_names_order(upcaster->type, upcaster->type_len, type, len);
 }
 
 /* Orders upcasters by type, then version. */
@@ -85,15 +81,13 @@ compare_upcasters(const void *a, const void *b)
 
 /* Makes an upcaster of its row. */
 static void
-take_upcaster_row(EsUpcaster *upcaster, const EsRows *row)
+take_upcaster_row(void *element, const EsRows *row)
 {
-	if (!row->isnull[Anum_upcasters_ops - 1])
-	{
-		Jsonb	   *document = DatumGetJsonbPCopy(row->values[Anum_upcasters_ops - 1]);
+	EsUpcaster *upcaster = element;
 
-		upcaster->ops = es_opcompile_document(document);
-		upcaster->source = document;
-	}
+	upcaster->source = es_columns_jsonb(row->values, row->isnull, Anum_upcasters_ops);
+	if (upcaster->source != NULL)
+		upcaster->ops = es_opcompile_document(upcaster->source);
 	upcaster->type = TextDatumGetCString(row->values[Anum_upcasters_type - 1]);
 	upcaster->type_len = strlen(upcaster->type);
 	upcaster->from_version = DatumGetInt32(row->values[Anum_upcasters_from_version - 1]);
@@ -109,23 +103,11 @@ static EsUpcasters *
 load_upcasters(void)
 {
 	EsUpcasters *upcasters = palloc0(sizeof(EsUpcasters));
-	EsRows		rows = {.shape = &upcasters_shape,.mode = AccessShareLock};
-	int			space = 0;
+	EsRows		rows = {.shape = &es_upcast_shape,.mode = AccessShareLock};
 
 	es_rows_begin(&rows);
 	es_handler_watch(RelationGetRelid(rows.rel));
-	while (es_rows_next(&rows))
-	{
-		if (upcasters->count == space)
-		{
-			space = Max(2 * space, 8);
-			upcasters->items = upcasters->items ?
-				repalloc(upcasters->items, space * sizeof(EsUpcaster)) : palloc(space * sizeof(EsUpcaster));
-		}
-		memset(&upcasters->items[upcasters->count], 0, sizeof(EsUpcaster));
-		take_upcaster_row(&upcasters->items[upcasters->count++], &rows);
-	}
-	es_rows_end(&rows);
+	upcasters->items = es_rows_all(&rows, sizeof(EsUpcaster), take_upcaster_row, &upcasters->count);
 	if (upcasters->count > 1)
 		qsort(upcasters->items, upcasters->count, sizeof(EsUpcaster), compare_upcasters);
 	return upcasters;
@@ -216,7 +198,7 @@ run_upcaster_function(const EsUpcaster *upcaster, FmgrInfo *flinfo, const EsEven
 	if (flinfo == NULL)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-				errmsg("upcaster %s does not exist any more", upcaster->function.signature),
+				errmsg("upcaster %s no longer exists", upcaster->function.signature),
 				errdetail("The function was dropped, renamed, or made again with another result type."),
 				errhint("Create the function again, or register another one with es_register_upcaster."));
 	InitFunctionCallInfoData(*fcinfo, flinfo, 1, InvalidOid, NULL, NULL);
@@ -329,14 +311,7 @@ get_upcast_state(FunctionCallInfo fcinfo)
 static void
 describe_upcast_event(void *arg)
 {
-	const EsEvent *event = arg;
-	text	   *stream = DatumGetTextPP(event->stream);
-	text	   *type = DatumGetTextPP(event->type);
-
-	errcontext("stream \"%s\", version %lld, type \"%s\"",
-			   es_names_cut(VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream), ES_MAX_STREAM_NAME),
-			   (long long) event->version,
-			   es_names_cut(VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type), ES_MAX_TYPE_NAME));
+	errcontext("%s", es_names_show_event(arg));
 }
 
 /*
@@ -373,27 +348,22 @@ es_upcast(PG_FUNCTION_ARGS)
 
 /* Writes an upcaster's row, over the one that is there. */
 static void
-put_upcaster(Relation table, Datum type, int from_version, const char *handler, const Jsonb *ops)
+put_upcaster(Datum type, int from_version, const char *handler, const Jsonb *ops)
 {
 	Datum		values[Natts_upcasters];
 	bool		isnull[Natts_upcasters] = {false};
 
 	values[Anum_upcasters_type - 1] = type;
 	values[Anum_upcasters_from_version - 1] = Int32GetDatum(from_version);
-	values[Anum_upcasters_handler - 1] = handler ? CStringGetTextDatum(handler) : (Datum) 0;
-	isnull[Anum_upcasters_handler - 1] = handler == NULL;
-	values[Anum_upcasters_ops - 1] = JsonbPGetDatum(ops);
-	isnull[Anum_upcasters_ops - 1] = ops == NULL;
-	es_rows_put(&upcasters_shape, values, isnull);
-	CacheInvalidateRelcacheByRelid(RelationGetRelid(table));
+	es_columns_put_string(values, isnull, Anum_upcasters_handler, handler);
+	es_columns_put(values, isnull, Anum_upcasters_ops, ops);
+	es_rows_put(&es_upcast_shape, values, isnull);
+	es_base_announce(&upcasters_table);
 	CommandCounterIncrement();
 }
 
-/*
- * Fetches the type and version arguments, and opens the table; waits for other
- * changes' transactions.
- */
-static Relation
+/* Checks the arguments, but for what a third one says, and begins a change of the table. */
+static void
 begin_upcaster_registration(FunctionCallInfo fcinfo, const char *command, const char *third)
 {
 	es_call_require(fcinfo, 0, "type");
@@ -403,10 +373,8 @@ begin_upcaster_registration(FunctionCallInfo fcinfo, const char *command, const 
 	if (PG_GETARG_INT32(1) < 1 || PG_GETARG_INT32(1) == PG_INT32_MAX)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("from_version must be at least 1, and less than %d", PG_INT32_MAX));
-	es_subscriber_prevent_write(command);
-	PreventCommandIfParallelMode(command);
-	return es_base_open(&upcasters_table, ShareRowExclusiveLock);
+				errmsg("argument \"from_version\" must be between 1 and %d", PG_INT32_MAX - 1));
+	es_subscriber_begin_change(&upcasters_table, command);
 }
 
 /*
@@ -419,9 +387,9 @@ begin_upcaster_registration(FunctionCallInfo fcinfo, const char *command, const 
 Datum
 es_register_upcaster(PG_FUNCTION_ARGS)
 {
-	Relation	table = begin_upcaster_registration(fcinfo, "es_register_upcaster()", "handler");
 	Oid			function = PG_GETARG_OID(2);
 
+	begin_upcaster_registration(fcinfo, "es_register_upcaster()", "handler");
 	es_handler_require_function(function);
 	if (!es_handler_fits(function, &upcaster_shape))
 		ereport(ERROR,
@@ -429,8 +397,7 @@ es_register_upcaster(PG_FUNCTION_ARGS)
 				errmsg("function %s cannot be an upcaster", format_procedure(function)),
 				errdetail("An upcaster must be a function (jsonb) RETURNS jsonb."));
 	es_handler_require_execute(function);
-	put_upcaster(table, PG_GETARG_DATUM(0), PG_GETARG_INT32(1), es_handler_signature(function), NULL);
-	table_close(table, NoLock);
+	put_upcaster(PG_GETARG_DATUM(0), PG_GETARG_INT32(1), es_handler_signature(function), NULL);
 	PG_RETURN_VOID();
 }
 
@@ -442,13 +409,13 @@ es_register_upcaster(PG_FUNCTION_ARGS)
 Datum
 es_register_upcaster_ops(PG_FUNCTION_ARGS)
 {
-	Relation	table = begin_upcaster_registration(fcinfo, "es_register_upcaster_ops()", "ops");
-	Jsonb	   *ops = PG_GETARG_JSONB_P(2);
+	Jsonb	   *ops;
 
+	begin_upcaster_registration(fcinfo, "es_register_upcaster_ops()", "ops");
+	ops = PG_GETARG_JSONB_P(2);
 	es_jsonsize_check_definition(ops, "ops");
 	(void) es_opcompile_document(ops);
-	put_upcaster(table, PG_GETARG_DATUM(0), PG_GETARG_INT32(1), NULL, ops);
-	table_close(table, NoLock);
+	put_upcaster(PG_GETARG_DATUM(0), PG_GETARG_INT32(1), NULL, ops);
 	PG_RETURN_VOID();
 }
 
@@ -459,6 +426,6 @@ es_register_upcaster_ops(PG_FUNCTION_ARGS)
 Datum
 es_upcast_forget(PG_FUNCTION_ARGS)
 {
-	CacheInvalidateRelcacheByRelid(es_base_oid(&upcasters_table));
+	es_base_announce(&upcasters_table);
 	PG_RETURN_POINTER(NULL);
 }

@@ -13,6 +13,7 @@
 #include "base/pin.h"
 #include "fold/handler.h"
 #include "json/opcompile.h"
+#include "table/columns.h"
 
 /* What takes the data of events of a type from one version to the next. */
 typedef struct EsUpcaster
@@ -31,6 +32,8 @@ typedef struct EsUpcasters
 	EsUpcaster *items;			/* in order of type, then version */
 	EsPinned	pinned;
 } EsUpcasters;
+
+extern const EsShape es_upcast_shape;
 
 extern const EsUpcasters *es_upcast_pin(MemoryContext holder);
 

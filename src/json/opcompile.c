@@ -18,20 +18,20 @@
 #define MOST_PATH		65535	/* bytes */
 #define MOST_ELEMENTS	PG_INT32_MAX	/* more than an array can have */
 
-static const struct
+typedef struct OpName
 {
 	const char *name;
 	EsOpKind	kind;
-}			plain_ops[] =
+} OpName;
 
-{
+static const OpName plain_ops[] = {
 	{"merge", ES_OP_MERGE_DATA},
 	{"merge_patch", ES_OP_MERGE_PATCH},
 	{"replace", ES_OP_REPLACE},
 	{"ignore", ES_OP_IGNORE},
-},			target_ops[] =
+};
 
-{
+static const OpName target_ops[] = {
 	{"set", ES_OP_SET},
 	{"unset", ES_OP_UNSET},
 	{"inc", ES_OP_INC},
@@ -67,7 +67,10 @@ end_path_step(EsOpTarget *target, const char *start, const char *end, const EsPl
 	EsStep	   *step = &target->steps[target->nsteps++];
 
 	if (start == end)
-		es_place_report(place, psprintf("path \"%s\" has an empty key", es_names_show(target->path)));
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("path \"%s\" has an empty key", es_names_show(target->path)),
+				es_place_errdetail(place));
 	step->key = es_node_key(start, end - start);
 	step->number = key_number(&step->key);
 }
@@ -82,7 +85,10 @@ compile_target_path(EsOpTarget *target, const EsNode *path, const EsPlace *place
 	const char *start = to;
 
 	if (path->len > MOST_PATH)
-		es_place_report(place->within, psprintf("a path has at most %d bytes", MOST_PATH));
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("path must not be longer than %d bytes", MOST_PATH),
+				es_place_errdetail(place->within));
 	target->path = pnstrdup(from, path->len);
 	target->steps = palloc((path->len + 1) * sizeof(EsStep));
 	for (; from < end; from++)
@@ -94,9 +100,11 @@ compile_target_path(EsOpTarget *target, const EsNode *path, const EsPlace *place
 			continue;
 		}
 		if (*from == '\\' && (++from == end || (*from != '.' && *from != '\\')))
-			es_place_report(place,
-							psprintf("in path \"%s\" a backslash is before neither a dot nor a backslash",
-									 es_names_show(target->path)));
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid escape sequence in path \"%s\"", es_names_show(target->path)),
+					es_place_errdetail(place),
+					errhint("A backslash must be followed by a dot or a backslash."));
 		*to++ = *from;
 	}
 	end_path_step(target, start, to, place);
@@ -112,7 +120,10 @@ compile_patterns(EsOpTarget *target, const EsNode *patterns, const EsPlace *plac
 	EsNode		value;
 
 	if (!es_node_is_object(patterns))
-		es_place_report(place, "what \"remove\" drops is told by an object of keys and values");
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("operation \"remove\" needs an object of keys and values for each path"),
+				es_place_errdetail(place));
 	es_node_begin_members(&reader, patterns);
 	target->patterns = palloc(Max(reader.count, 1) * sizeof(EsPattern));
 	while (es_node_next_member(&reader, &name, &value))
@@ -133,10 +144,16 @@ check_constant_value(const EsOp *op, const EsNode *value, const EsPlace *place)
 	if (value == NULL)
 		return;
 	if (op->kind == ES_OP_INC && value->kind != ES_NODE_NUMBER)
-		es_place_report(place, "\"inc\" needs a number, or a path to one");
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("operation \"inc\" needs a number, or a path to one"),
+				es_place_errdetail(place));
 	if ((op->kind == ES_OP_MAX || op->kind == ES_OP_MIN) &&
 		value->kind != ES_NODE_NUMBER && value->kind != ES_NODE_STRING)
-		es_place_report(place, psprintf("\"%s\" needs a number or a string, or a path to one", op->name));
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("operation \"%s\" needs a number or a string, or a path to one", op->name),
+				es_place_errdetail(place));
 }
 
 /* Compiles the targets of an operation that are an object of paths and values. */
@@ -148,7 +165,10 @@ compile_targets(EsOp *op, const EsNode *targets, const EsPlace *place)
 	EsNode		value;
 
 	if (!es_node_is_object(targets))
-		es_place_report(place, psprintf("\"%s\" needs an object of paths and values", op->name));
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("operation \"%s\" needs an object of paths and values", op->name),
+				es_place_errdetail(place));
 	es_node_begin_members(&reader, targets);
 	op->targets = palloc0(Max(reader.count, 1) * sizeof(EsOpTarget));
 	while (es_node_next_member(&reader, &path, &value))
@@ -176,7 +196,10 @@ compile_unset_paths(EsOp *op, const EsNode *paths, const EsPlace *place)
 	EsNode		path;
 
 	if (!es_node_is_array(paths))
-		es_place_report(place, "\"unset\" needs an array of paths");
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("operation \"unset\" needs an array of paths"),
+				es_place_errdetail(place));
 	es_node_begin_elements(&reader, paths);
 	op->targets = palloc0(Max(reader.count, 1) * sizeof(EsOpTarget));
 	while (es_node_next_element(&reader, &path))
@@ -185,25 +208,26 @@ compile_unset_paths(EsOp *op, const EsNode *paths, const EsPlace *place)
 
 		CHECK_FOR_INTERRUPTS();
 		if (path.kind != ES_NODE_STRING)
-			es_place_report(&here, "a path is a string");
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("path must be a string"),
+					es_place_errdetail(&here));
 		compile_target_path(&op->targets[op->ntargets++], &path, &here);
 	}
 }
 
-/* Compiles an operation that is a word. */
-static void
-compile_plain_op(EsOp *op, const EsNode *word, const EsPlace *place)
+/* Finds out which of some operations a word names; false if it is none of them. */
+static bool
+find_op(EsOp *op, const EsNode *word, const OpName *names, int count)
 {
-	for (int i = 0; i < lengthof(plain_ops); i++)
-		if (strlen(plain_ops[i].name) == word->len &&
-			memcmp(plain_ops[i].name, word->value.bytes, word->len) == 0)
+	for (int i = 0; i < count; i++)
+		if (strlen(names[i].name) == word->len && memcmp(names[i].name, word->value.bytes, word->len) == 0)
 		{
-			op->kind = plain_ops[i].kind;
-			op->name = plain_ops[i].name;
-			return;
+			op->kind = names[i].kind;
+			op->name = names[i].name;
+			return true;
 		}
-	es_place_report(place, psprintf("there is no operation \"%s\" without targets",
-									es_names_show_bytes(word->value.bytes, word->len)));
+	return false;
 }
 
 /* Compiles one operation. */
@@ -217,27 +241,34 @@ compile_op(EsOp *op, const EsNode *document, const EsPlace *place)
 
 	if (document->kind == ES_NODE_STRING)
 	{
-		compile_plain_op(op, document, place);
+		if (!find_op(op, document, plain_ops, lengthof(plain_ops)))
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("operation \"%s\" without targets does not exist",
+						   es_names_show_bytes(document->value.bytes, document->len)),
+					es_place_errdetail(place));
 		return;
 	}
 	if (!es_node_is_object(document))
-		es_place_report(place, "an operation is a string or an object");
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("operation must be a string or an object"),
+				es_place_errdetail(place));
 	es_node_begin_members(&reader, document);
 	if (reader.count != 1)
-		es_place_report(place, "an operation has one key");
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("operation must have exactly one key"),
+				es_place_errdetail(place));
 	(void) es_node_next_member(&reader, &name, &targets);
 	here.key = name.value.bytes;
 	here.len = name.len;
-	for (int i = 0; i < lengthof(target_ops) && op->name == NULL; i++)
-		if (strlen(target_ops[i].name) == name.len &&
-			memcmp(target_ops[i].name, name.value.bytes, name.len) == 0)
-		{
-			op->kind = target_ops[i].kind;
-			op->name = target_ops[i].name;
-		}
-	if (op->name == NULL)
-		es_place_report(place, psprintf("there is no operation \"%s\" with targets",
-										es_names_show_bytes(name.value.bytes, name.len)));
+	if (!find_op(op, &name, target_ops, lengthof(target_ops)))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("operation \"%s\" with targets does not exist",
+					   es_names_show_bytes(name.value.bytes, name.len)),
+				es_place_errdetail(place));
 	if (op->kind == ES_OP_UNSET)
 		compile_unset_paths(op, &targets, &here);
 	else

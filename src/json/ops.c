@@ -22,15 +22,6 @@
 #include "json/tree.h"
 #include "json/value.h"
 
-/* Raises VE009 for a target that an operation cannot be done on. */
-ES_NORETURN static void
-report_target(const EsOp *op, const EsOpTarget *target, const char *problem)
-{
-	ereport(ERROR,
-			errcode(ES_ERRCODE_HANDLER_FAILED),
-			errmsg("\"%s\" of \"%s\" cannot be done: %s", op->name, es_names_show(target->path), problem));
-}
-
 /* What is at hand while an operation's targets are changed. */
 typedef struct Change
 {
@@ -59,18 +50,26 @@ take_path_step(const Change *change, EsNode *node, const EsStep *step, bool make
 			return make ? es_tree_put(node, &step->key) : es_tree_find(node, &step->key);
 		case ES_NODE_ARRAY:
 			if (step->number < 0)
-				report_target(change->op, change->target,
-							  psprintf("\"%s\" is no number of an element",
-									   es_names_show_bytes(step->key.bytes, step->key.len)));
+				ereport(ERROR,
+						errcode(ES_ERRCODE_HANDLER_FAILED),
+						errmsg("cannot apply operation \"%s\" to \"%s\" because \"%s\" is not the number of an element",
+							   change->op->name, es_names_show(change->target->path),
+							   es_names_show_bytes(step->key.bytes, step->key.len)));
 			if (step->number < es_tree_length(node))
 				return es_tree_element(node, step->number);
 			if (make)
-				report_target(change->op, change->target,
-							  psprintf("the array has no element %s", es_names_show_bytes(step->key.bytes, step->key.len)));
+				ereport(ERROR,
+						errcode(ES_ERRCODE_HANDLER_FAILED),
+						errmsg("cannot apply operation \"%s\" to \"%s\" because the array has no element %s",
+							   change->op->name, es_names_show(change->target->path),
+							   es_names_show_bytes(step->key.bytes, step->key.len)));
 			return NULL;
 		default:
-			report_target(change->op, change->target,
-						  psprintf("there is no \"%s\" in a scalar", es_names_show_bytes(step->key.bytes, step->key.len)));
+			ereport(ERROR,
+					errcode(ES_ERRCODE_HANDLER_FAILED),
+					errmsg("cannot apply operation \"%s\" to \"%s\" because a scalar has no member \"%s\"",
+						   change->op->name, es_names_show(change->target->path),
+						   es_names_show_bytes(step->key.bytes, step->key.len)));
 	}
 }
 
@@ -93,14 +92,20 @@ increase_number(const Change *change, EsNode *node, const EsNode *value)
 	EsNode		view;
 
 	if (value->kind != ES_NODE_NUMBER)
-		report_target(change->op, change->target, "the value is no number");
+		ereport(ERROR,
+				errcode(ES_ERRCODE_HANDLER_FAILED),
+				errmsg("cannot apply operation \"%s\" to \"%s\" because the value to add is not a number",
+					   change->op->name, es_names_show(change->target->path)));
 	if (node->kind == ES_NODE_ABSENT)
 	{
 		es_tree_set(node, value);
 		return;
 	}
 	if (node->kind != ES_NODE_NUMBER)
-		report_target(change->op, change->target, "what is there is no number");
+		ereport(ERROR,
+				errcode(ES_ERRCODE_HANDLER_FAILED),
+				errmsg("cannot apply operation \"%s\" to \"%s\" because the value there is not a number",
+					   change->op->name, es_names_show(change->target->path)));
 	sum = DatumGetNumeric(DirectFunctionCall2(numeric_add, PointerGetDatum(node->value.bytes),
 											  PointerGetDatum(value->value.bytes)));
 	view = es_node_view_number(sum);
@@ -108,12 +113,22 @@ increase_number(const Change *change, EsNode *node, const EsNode *value)
 	pfree(sum);
 }
 
+/* Raises VE009 unless what is there, if anything, is an array. */
+static void
+require_array(const Change *change, const EsNode *node)
+{
+	if (node->kind != ES_NODE_ABSENT && !es_node_is_array(node))
+		ereport(ERROR,
+				errcode(ES_ERRCODE_HANDLER_FAILED),
+				errmsg("cannot apply operation \"%s\" to \"%s\" because the value there is not an array",
+					   change->op->name, es_names_show(change->target->path)));
+}
+
 /* Puts a value at the end of what is there. */
 static void
 push_element(const Change *change, EsNode *node, const EsNode *value)
 {
-	if (node->kind != ES_NODE_ABSENT && !es_node_is_array(node))
-		report_target(change->op, change->target, "what is there is no array");
+	require_array(change, node);
 	es_tree_open_array(node);
 	es_tree_set(es_tree_push(node), value);
 }
@@ -126,12 +141,11 @@ compare_extremes(const Change *change, const EsNode *a, const EsNode *b)
 		return DatumGetInt32(DirectFunctionCall2(numeric_cmp, PointerGetDatum(a->value.bytes),
 												 PointerGetDatum(b->value.bytes)));
 	if (a->kind == ES_NODE_STRING && b->kind == ES_NODE_STRING)
-	{
-		int			order = memcmp(a->value.bytes, b->value.bytes, Min(a->len, b->len));
-
-		return order != 0 ? order : (a->len > b->len) - (a->len < b->len);
-	}
-	report_target(change->op, change->target, "only numbers, or strings, can be compared");
+		return es_names_order(a->value.bytes, a->len, b->value.bytes, b->len);
+	ereport(ERROR,
+			errcode(ES_ERRCODE_HANDLER_FAILED),
+			errmsg("cannot apply operation \"%s\" to \"%s\" because only two numbers or two strings can be compared",
+				   change->op->name, es_names_show(change->target->path)));
 }
 
 /* Puts a value in the place of what is there, if it is further in the operation's direction. */
@@ -217,14 +231,9 @@ element_matches(EsNode *element, void *arg)
 		return false;
 	for (int i = 0; i < search->target->npatterns; i++)
 	{
-		const EsKey *key = &search->target->patterns[i].key;
 		EsNode		view;
-		EsNode	   *member = &view;
+		EsNode	   *member = es_tree_member(element, &search->target->patterns[i].key, &view);
 
-		if (element->kind == ES_NODE_OBJECT)
-			member = es_tree_find(element, key);
-		else if (!es_node_find_packed(element, key, &view))
-			member = NULL;
 		if (member == NULL || !es_pack_equal(member, &search->wanted[i]))
 			return false;
 	}
@@ -241,8 +250,7 @@ remove_matching(const Change *change, EsNode *wanted)
 
 	if (node != NULL && node->kind != ES_NODE_ABSENT)
 	{
-		if (!es_node_is_array(node))
-			report_target(change->op, change->target, "what is there is no array");
+		require_array(change, node);
 		es_tree_open_array(node);
 		MemoryContextSwitchTo(old);
 		es_tree_drop_elements(node, element_matches, &search);

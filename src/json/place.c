@@ -34,14 +34,13 @@ describe_place(const EsPlace *place)
 	return out.data;
 }
 
-/* es_place_report raises 22023 with the place of a problem. */
-void
-es_place_report(const EsPlace *place, const char *problem)
+/* es_place_errdetail says in an error's DETAIL where it is; to be called within ereport. */
+int
+es_place_errdetail(const EsPlace *place)
 {
 	const char *where = describe_place(place);
 
-	ereport(ERROR,
-			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			errmsg("%s", problem),
-			where[0] != '\0' ? errdetail("At %s.", es_names_cut(where, strlen(where), MOST_SHOWN)) : errdetail("At the top of the document."));
+	if (where[0] == '\0')
+		return errdetail("The error is at the top of the document.");
+	return errdetail("The error is at \"%s\" in the document.", es_names_cut(where, strlen(where), MOST_SHOWN));
 }

@@ -16,6 +16,6 @@ typedef struct EsPlace
 	int			number;
 } EsPlace;
 
-ES_NORETURN extern void es_place_report(const EsPlace *place, const char *problem);
+extern int	es_place_errdetail(const EsPlace *place);
 
 #endif							/* ES_JSON_PLACE_H */

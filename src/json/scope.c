@@ -4,16 +4,15 @@
  */
 #include "json/scope.h"
 
-#include "catalog/pg_type.h"
 #include "datatype/timestamp.h"
 #include "miscadmin.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
-#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
-#include "utils/timestamp.h"
 #include "utils/uuid.h"
+
+#include "json/text.h"
 
 static EsKey root_keys[ES_ROOT_COUNT];
 
@@ -74,15 +73,13 @@ view_cstring(const char *string)
 	return es_node_view_string(string, strlen(string));
 }
 
-/* Gives a time in UTC, as JSON has it. */
+/* Gives a time. */
 static EsNode
 view_time(TimestampTz time)
 {
 	char	   *buffer = palloc(MAXDATELEN + 1);
-	int			utc = 0;
 
-	JsonEncodeDateTime(buffer, TimestampTzGetDatum(time), TIMESTAMPTZOID, &utc);
-	return view_cstring(buffer);
+	return es_node_view_string(buffer, es_jsontext_time(buffer, time));
 }
 
 /* Makes one of the members that tell of the event. */

@@ -353,6 +353,17 @@ es_jsonsize_measure(const Datum *values, int count, int64 limit)
 }
 
 /*
+ * es_jsonsize_errdetail says in an error's DETAIL what es_jsonsize_can_keep goes by;
+ * to be called within ereport.
+ */
+int
+es_jsonsize_errdetail(void)
+{
+	return errdetail("Its text can have at most %d bytes, and %d levels of arrays and objects.",
+					 ES_MOST_TEXT, ES_MOST_LEVELS);
+}
+
+/*
  * es_jsonsize_check_definition raises 54000 for a jsonb of a definition that a dump
  * could not have, or not bring back.
  */
@@ -362,7 +373,6 @@ es_jsonsize_check_definition(const Jsonb *json, const char *what)
 	if (!es_jsonsize_can_keep(json))
 		ereport(ERROR,
 				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("%s is too large or nested too deeply", what),
-				errdetail("Its JSON text may have %d bytes, and %d levels of arrays and objects.",
-						  ES_MOST_TEXT, ES_MOST_LEVELS));
+				errmsg("argument \"%s\" is too large or nested too deeply", what),
+				es_jsonsize_errdetail());
 }

@@ -49,6 +49,7 @@ extern int	es_jsonsize_event_limit;	/* GUC eventstore.max_event_size,
 
 extern void es_jsonsize_init(void);
 extern EsTextSize es_jsonsize_measure(const Datum *values, int count, int64 limit);
+extern int	es_jsonsize_errdetail(void);
 extern void es_jsonsize_check_definition(const Jsonb *json, const char *what);
 
 /*

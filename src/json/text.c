@@ -10,9 +10,12 @@
  */
 #include "json/text.h"
 
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/fmgrprotos.h"
+#include "utils/json.h"
 #include "utils/numeric.h"
+#include "utils/timestamp.h"
 
 #define REPEAT(byte) (UINT64CONST(0x0101010101010101) * (byte))
 
@@ -134,6 +137,19 @@ append_scalar(StringInfo out, const JsonbValue *value)
 		default:
 			elog(ERROR, "unexpected type %d of a jsonb scalar", (int) value->type);
 	}
+}
+
+/*
+ * es_jsontext_time makes the text of a time, in UTC, without quotes, in a buffer of
+ * MAXDATELEN + 1 bytes; returns its length.
+ */
+int
+es_jsontext_time(char *buf, TimestampTz time)
+{
+	int			utc = 0;
+
+	JsonEncodeDateTime(buf, TimestampTzGetDatum(time), TIMESTAMPTZOID, &utc);
+	return strlen(buf);
 }
 
 /* es_jsontext_jsonb appends the text of a jsonb. */

@@ -7,11 +7,13 @@
 
 #include "base/base.h"
 
+#include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
 #include "utils/jsonb.h"
 
 extern void es_jsontext_string(StringInfo out, const char *data, int len);
 extern int	es_jsontext_escapes(const char *data, int len);
+extern int	es_jsontext_time(char *buf, TimestampTz time);
 extern void es_jsontext_jsonb(StringInfo out, Jsonb *json);
 
 #endif							/* ES_JSON_TEXT_H */

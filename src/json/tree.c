@@ -328,6 +328,18 @@ es_tree_find(const EsNode *object, const EsKey *key)
 	return number < 0 ? NULL : &object->value.object->members[number].node;
 }
 
+/*
+ * es_tree_member finds a member of an object, opened or packed; NULL if there is none.
+ * What it gives of a packed one is a view, put where the caller says.
+ */
+EsNode *
+es_tree_member(const EsNode *object, const EsKey *key, EsNode *view)
+{
+	if (object->kind == ES_NODE_OBJECT)
+		return es_tree_find(object, key);
+	return es_node_find_packed(object, key, view) ? view : NULL;
+}
+
 /* es_tree_remove drops a member of an opened object, if it is there. */
 void
 es_tree_remove(EsNode *object, const EsKey *key)

@@ -41,6 +41,7 @@ extern void es_tree_open_object(EsNode *target);
 extern void es_tree_open_array(EsNode *target);
 extern EsNode *es_tree_put(EsNode *object, const EsKey *key);
 extern EsNode *es_tree_find(const EsNode *object, const EsKey *key);
+extern EsNode *es_tree_member(const EsNode *object, const EsKey *key, EsNode *view);
 extern void es_tree_remove(EsNode *object, const EsKey *key);
 extern uint32 es_tree_length(const EsNode *array);
 extern EsNode *es_tree_element(const EsNode *array, uint32 number);

@@ -87,8 +87,11 @@ parse_path(const EsNode *string, const EsPlace *place)
 		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 			PG_RE_THROW();
 		FlushErrorState();
-		es_place_report(place, psprintf("\"%s\" is no SQL/JSON path: %s", es_names_show(source),
-										es_names_cut(error->message, strlen(error->message), MOST_REASON)));
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("invalid SQL/JSON path \"%s\": %s", es_names_show(source),
+					   es_names_cut(error->message, strlen(error->message), MOST_REASON)),
+				es_place_errdetail(place));
 	}
 	PG_END_TRY();
 	return path;
@@ -218,7 +221,10 @@ note_wanted(EsValue *value, JsonPathItem *item, const EsPlace *place)
 	check_stack_depth();
 	CHECK_FOR_INTERRUPTS();
 	if (item->type == jpiVariable)
-		es_place_report(place, "a path cannot have variables: it begins with \"$.\"");
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("SQL/JSON path must begin with \"$.\" and cannot have variables"),
+				es_place_errdetail(place));
 	if (item->type == jpiRoot)
 		want_from_root(value, item);
 	else
@@ -365,15 +371,6 @@ es_value_mentions(const EsValue *value, EsRoot root)
 
 /* ---- evaluating ---- */
 
-/* Finds a member of a state that is an object; NULL if there is none. */
-static EsNode *
-find_in_state(EsNode *state, const EsKey *key, EsNode *view)
-{
-	if (state->kind == ES_NODE_OBJECT)
-		return es_tree_find(state, key);
-	return es_node_find_packed(state, key, view) ? view : NULL;
-}
-
 /*
  * Makes of the state what a path mentions of it; false if there is nothing of it.
  * It is the same whatever form the state is in.
@@ -397,7 +394,7 @@ make_mentioned_state(const EsValue *value, EsNode *state, EsNode *result)
 	for (int i = 0; i < value->nstate_keys; i++)
 	{
 		EsNode		view;
-		EsNode	   *member = find_in_state(state, &value->state_keys[i], &view);
+		EsNode	   *member = es_tree_member(state, &value->state_keys[i], &view);
 
 		if (member)
 		{
@@ -549,12 +546,12 @@ es_value_compile_key(const text *path)
 	if (string.len == 0 || string.value.bytes[0] != '$')
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("a key is an SQL/JSON path, such as \"$.data.customerId\""));
+				errmsg("key must be an SQL/JSON path, such as \"$.data.customerId\""));
 	value = compile_path(&string, &place);
 	if (value->wanted & (1U << ES_ROOT_STATE))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("a key cannot depend on the state"));
+				errmsg("key must not depend on the state"));
 	return value;
 }
 
@@ -584,7 +581,7 @@ es_value_key(const EsValue *value, const EsEvent *event)
 		default:
 			ereport(ERROR,
 					errcode(ES_ERRCODE_HANDLER_FAILED),
-					errmsg("a key is a string, a number or a boolean"),
+					errmsg("key of an event must be a string, a number or a Boolean"),
 					errdetail("The key's path has found several items, an array or an object."));
 	}
 }

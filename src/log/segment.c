@@ -69,21 +69,21 @@ static HTAB *kept = NULL;		/* the OIDs in known; NULL: none */
 static int64 newest = -1;		/* highest segment that exists; -1: not read,
 								 * or none */
 
-static const char *const index_names[ES_INDEX_COUNT] = {
-	"position", "stream", "category", "event_id"
+const char *const es_segment_index_names[ES_INDEX_COUNT] = {
+	"_position", "_stream", "_category", "_event_id"
 };
 
 static const EsIndexShape index_shapes[ES_INDEX_COUNT] = {
 	{.keys = {Anum_es_events_position},.columns = "position",.unique = true},
 	{.keys = {Anum_es_events_stream_id, Anum_es_events_version},.columns = "stream_id, version",.unique = true},
 	{.keys = {Anum_es_events_category_key, Anum_es_events_position},.columns = "category_key, position",
-	.where = "run_length > 0"},
+	.where = "run_length > 0",.qualified = "run_length OPERATOR(pg_catalog.>) 0"},
 	{.keys = {Anum_es_events_stream_id, Anum_es_events_event_id},.columns = "stream_id, event_id",
 	.where = "id_given",.unique = true},
 };
 
 EsRelation	es_segment_table = {"segments"};
-EsRelation	es_segment_pkey = {"segments_pkey",
+static EsRelation segments_pkey = {"segments_pkey",
 .index = {.keys = {Anum_es_segments_segment},.columns = "segment",.unique = true}};
 static EsRelation config_table = {"config"};
 
@@ -91,7 +91,7 @@ static const EsColumn segment_columns[Natts_es_segments] = {
 	{"segment", INT8OID}, {"first_position", INT8OID}, {"last_position", INT8OID},
 	{"sealed", BOOLOID}, {"events", INT8OID, true}
 };
-const EsShape es_segment_shape = ES_SHAPE(&es_segment_table, &es_segment_pkey, segment_columns);
+const EsShape es_segment_shape = ES_SHAPE(&es_segment_table, &segments_pkey, segment_columns);
 
 static const EsColumn event_columns[Natts_es_events] = {
 	{"position", INT8OID}, {"stream_id", INT8OID}, {"version", INT8OID}, {"recorded_at", TIMESTAMPTZOID},
@@ -127,6 +127,10 @@ forget_segments(Datum arg, Oid relid)
 void
 es_segment_init(void)
 {
+#ifdef USE_ASSERT_CHECKING
+	for (int i = 0; i < Natts_es_events; i++)
+		Assert(es_segment_event_shape.columns[i].type == es_event_row_types[i]);
+#endif
 	es_base_on_relation_change(forget_segments);
 }
 
@@ -225,20 +229,45 @@ find_partition_now(const char *name)
 	return found;
 }
 
+/* es_segment_name gives the name of a segment's table, be it there or not. */
+char *
+es_segment_name(int64 segment)
+{
+	return psprintf("events_" INT64_FORMAT, segment);
+}
+
+/* Gives the name of an index of a segment. */
+static char *
+index_name(int64 segment, EsSegmentIndex which)
+{
+	return psprintf("events_" INT64_FORMAT "%s", segment, es_segment_index_names[which]);
+}
+
+/*
+ * es_segment_index_statement gives the statement that makes an index of a segment,
+ * to be run with any search_path.
+ */
+char *
+es_segment_index_statement(int64 segment, EsSegmentIndex which)
+{
+	return es_base_index_statement(index_name(segment, which), es_segment_name(segment), &index_shapes[which], true);
+}
+
 /* es_segment_relid finds a segment's table; InvalidOid if the log has none of that number. */
 Oid
 es_segment_relid(int64 segment)
 {
 	KnownSegment *entry;
-	char		name[NAMEDATALEN];
+	char	   *name;
 	Oid			relid;
 
 	if (segment < 0)
 		return InvalidOid;
 	if (segment < nknown && OidIsValid(known[segment].relid))
 		return known[segment].relid;
-	snprintf(name, sizeof(name), "events_" INT64_FORMAT, segment);
+	name = es_segment_name(segment);
 	relid = find_partition_now(name);
+	pfree(name);
 	if (!OidIsValid(relid))
 		return InvalidOid;
 	entry = reserve_known_segment(segment);
@@ -256,17 +285,15 @@ es_segment_relid(int64 segment)
 Oid
 es_segment_index(int64 segment, EsSegmentIndex which)
 {
-	char		name[NAMEDATALEN];
 	Oid			table;
 	Oid			relid;
 	uint64		before;
 
 	if (segment < nknown && OidIsValid(known[segment].indexes[which]))
 		return known[segment].indexes[which];
-	snprintf(name, sizeof(name), "events_" INT64_FORMAT "_%s", segment, index_names[which]);
 	table = es_segment_relid(segment);
 	before = es_base_changes();
-	relid = es_base_find_index(name, table, &index_shapes[which]);
+	relid = es_base_find_index(index_name(segment, which), table, &index_shapes[which]);
 	if (OidIsValid(table) && before == es_base_changes())
 	{
 		keep_segment_oid(relid);
@@ -285,7 +312,7 @@ static int64
 read_newest_segment(bool sealed, AttrNumber column, int64 missing)
 {
 	Relation	rel = es_base_open(&es_segment_table, AccessShareLock);
-	Relation	index = es_base_open_index(&es_segment_pkey, rel, AccessShareLock);
+	Relation	index = es_base_open_index(&segments_pkey, rel, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rel)));
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	IndexScanDesc scan = es_index_beginscan(rel, index, snapshot, 0);
@@ -400,7 +427,7 @@ es_segment_refuse_lost(int64 segment)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			errmsg("segment \"eventstore.events_" INT64_FORMAT "\" is not part of the log any more", segment),
+			errmsg("segment \"eventstore.events_" INT64_FORMAT "\" is no longer part of the log", segment),
 			errdetail("It has been detached or dropped, and events at positions " INT64_FORMAT " to " INT64_FORMAT
 					  " are needed.", es_segment_first_position(segment), es_segment_last_position(segment)),
 			errhint("Attach it again: ALTER TABLE eventstore.events ATTACH PARTITION eventstore.events_" INT64_FORMAT
@@ -430,16 +457,16 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 	if (size < MIN_SEGMENT_SIZE || size > MAX_SEGMENT_SIZE)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("a segment holds " INT64_FORMAT " to " INT64_FORMAT " positions",
+				errmsg("segment size must be between " INT64_FORMAT " and " INT64_FORMAT " positions",
 					   MIN_SEGMENT_SIZE, MAX_SEGMENT_SIZE));
 	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 	if (read_newest_segment(false, Anum_es_segments_segment, -1) >= 0)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("the segment size cannot be changed once the log has a segment"));
+				errmsg("cannot change the segment size once the log has a segment"));
 	es_rows_write_number(&es_segment_config_shape, size);
 	CommandCounterIncrement();
 	segment_size = 0;
-	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
+	es_base_announce(&es_base_events);
 	PG_RETURN_VOID();
 }

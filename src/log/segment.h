@@ -36,10 +36,12 @@ typedef enum EsSegmentIndex
 #define ES_SEGMENT_TAG_NEED		2
 
 extern EsRelation es_segment_table; /* eventstore.segments */
-extern EsRelation es_segment_pkey;
 extern const EsShape es_segment_shape;	/* its columns */
 extern const EsShape es_segment_config_shape;	/* eventstore.config */
 extern const EsShape es_segment_event_shape;	/* those of the segments */
+
+/* What the names of a segment's indexes have after that of its table. */
+extern const char *const es_segment_index_names[ES_INDEX_COUNT];
 
 extern void es_segment_init(void);
 extern int64 es_segment_of(int64 position);
@@ -48,6 +50,8 @@ extern int64 es_segment_last_position(int64 segment);
 extern int64 es_segment_newest(void);
 extern int64 es_segment_newest_reaching(int64 position);
 extern int64 es_segment_sealed_upto(void);
+extern char *es_segment_name(int64 segment);
+extern char *es_segment_index_statement(int64 segment, EsSegmentIndex which);
 extern Oid	es_segment_relid(int64 segment);
 extern Relation es_segment_open(int64 segment, LOCKMODE mode, bool *lost);
 extern void es_segment_refuse_lost(int64 segment);

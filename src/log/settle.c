@@ -251,8 +251,8 @@ es_settle_take(int64 n)
 	if (unlikely(es_base_position_seq.oid != known_sequence))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("sequence \"eventstore.position_seq\" has become another one while it was waited for"),
-				errhint("Run the transaction again."));
+				errmsg("sequence \"eventstore.position_seq\" was replaced while it was waited for"),
+				errhint("Retry the transaction."));
 	if (own_first == PG_INT64_MAX)
 	{
 		es_flight_take(first);

@@ -116,9 +116,21 @@ es_subscriber_prevent_write(const char *command)
 	if (unlikely(es_subscriber_is()))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("cannot execute %s: the event store of this database is a logical subscriber", command),
+				errmsg("cannot execute %s because the event store of this database is a logical subscriber", command),
 				errdetail("What is written here would meet what the publisher writes."),
 				errhint("Do it on the publisher; or, to go on here instead of there, drop the subscription first."));
+}
+
+/*
+ * es_subscriber_begin_change begins a change of a table of definitions: waits for
+ * other changes' transactions and keeps later ones out until this one ends.
+ */
+void
+es_subscriber_begin_change(EsRelation *definitions, const char *command)
+{
+	es_subscriber_prevent_write(command);
+	PreventCommandIfParallelMode(command);
+	es_base_lock(definitions, ShareRowExclusiveLock);
 }
 
 /*

@@ -26,6 +26,7 @@ extern void es_subscriber_init(void);
 extern void es_subscriber_look(void);
 extern bool es_subscriber_has_all(void);
 extern void es_subscriber_prevent_write(const char *command);
+extern void es_subscriber_begin_change(EsRelation *definitions, const char *command);
 extern void es_subscriber_refuse_part(void);
 
 /*

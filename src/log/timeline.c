@@ -34,8 +34,6 @@
 #include "access/sdir.h"
 #include "access/xlog.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 #include "utils/snapshot.h"
@@ -53,7 +51,6 @@
 /* What timeline_seq says in a store that follows another. */
 #define FOLLOWS	PG_INT64_MAX
 
-static EsRelation timeline_seq = {"timeline_seq",.kind = RELKIND_SEQUENCE};
 static Oid	checked = InvalidOid;	/* the timeline_seq that was looked at */
 static uint64 checked_changes;	/* of subscriptions, by then */
 
@@ -137,17 +134,14 @@ read_last_id(const char *table, const char *column)
 static void
 raise_id_sequences(void)
 {
-	static EsRelation stream_ids = {"stream_id_seq",.kind = RELKIND_SEQUENCE};
-	static EsRelation subscription_ids = {"subscription_id_seq",.kind = RELKIND_SEQUENCE};
-	static EsRelation projection_ids = {"projection_id_seq",.kind = RELKIND_SEQUENCE};
 	EsOwnerContext saved;
 
 	es_owner_enter(&saved);
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
-	es_sequence_raise(&stream_ids, read_last_id("streams", "stream_id"));
-	es_sequence_raise(&subscription_ids, read_last_id("subscriptions", "subscription_id"));
-	es_sequence_raise(&projection_ids, read_last_id("projections", "projection_id"));
+	es_sequence_raise(&es_base_stream_id_seq, read_last_id("streams", "stream_id"));
+	es_sequence_raise(&es_base_subscription_id_seq, read_last_id("subscriptions", "subscription_id"));
+	es_sequence_raise(&es_base_projection_id_seq, read_last_id("projections", "projection_id"));
 	PopActiveSnapshot();
 	SPI_finish();
 	es_owner_leave(&saved);
@@ -162,7 +156,7 @@ follows_another(void)
 {
 	XLogRecPtr	lsn;
 
-	return es_sequence_read(&timeline_seq, &lsn) == FOLLOWS;
+	return es_sequence_read(&es_base_timeline_seq, &lsn) == FOLLOWS;
 }
 
 /*
@@ -173,7 +167,7 @@ void
 es_timeline_follow(void)
 {
 	if (!follows_another())
-		set_sequence(&timeline_seq, FOLLOWS);
+		set_sequence(&es_base_timeline_seq, FOLLOWS);
 }
 
 /*
@@ -189,7 +183,7 @@ es_timeline_take_over(void)
 
 	if (last <= es_settle_last_given() && !follows_another())
 		return;
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&timeline_seq), 0, 0);
+	tag = es_base_tag(&es_base_timeline_seq, 0, 0);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	if (last > es_settle_last_given() || follows_another())
 	{
@@ -210,19 +204,19 @@ es_timeline_is_in_use(void)
 {
 	XLogRecPtr	lsn;
 
-	return es_sequence_read(&timeline_seq, &lsn) != 0;
+	return es_sequence_read(&es_base_timeline_seq, &lsn) != 0;
 }
 
 /* Sees to it that positions go on at another segment if the timeline is a new one. */
 static void
-check_timeline(Oid sequence)
+check_timeline(void)
 {
 	int64		now = (int64) GetWALInsertionTimeLine();
 	int64		known;
 	XLogRecPtr	lsn;
 	LOCKTAG		tag;
 
-	known = es_sequence_read(&timeline_seq, &lsn);
+	known = es_sequence_read(&es_base_timeline_seq, &lsn);
 	if (known == FOLLOWS)
 		es_timeline_take_over();
 	else
@@ -231,13 +225,13 @@ check_timeline(Oid sequence)
 		raise_id_sequences();	/* a subscriber's dump does not say it */
 	if (known == now)
 		return;
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, sequence, 0, 0);
+	tag = es_base_tag(&es_base_timeline_seq, 0, 0);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	known = es_sequence_read(&timeline_seq, &lsn);
+	known = es_sequence_read(&es_base_timeline_seq, &lsn);
 	if (known != now && known != 0 && known != FOLLOWS)
 		skip_segments();
 	if (known != now)
-		set_sequence(&timeline_seq, now);
+		set_sequence(&es_base_timeline_seq, now);
 	(void) LockRelease(&tag, ExclusiveLock, false);
 }
 
@@ -248,11 +242,11 @@ check_timeline(Oid sequence)
 void
 es_timeline_check(void)
 {
-	Oid			sequence = es_base_oid(&timeline_seq);
+	Oid			sequence = es_base_oid(&es_base_timeline_seq);
 
 	if (likely(sequence == checked && es_subscriber_state.changes == checked_changes))
 		return;
-	check_timeline(sequence);
+	check_timeline();
 	checked = sequence;
 	checked_changes = es_subscriber_state.changes;
 }

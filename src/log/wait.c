@@ -35,7 +35,7 @@
 #define MAX_SLEEP_MS	20
 #define WOKEN_SLEEP_MS	1000	/* where a wake-up comes */
 
-int			es_wait_max = 10000;
+static int	max_wait = 10000;	/* GUC eventstore.max_wait, ms */
 
 PG_FUNCTION_INFO_V1(es_wait);
 PG_FUNCTION_INFO_V1(es_wait_for);
@@ -47,7 +47,7 @@ es_wait_init(void)
 	DefineCustomIntVariable("eventstore.max_wait",
 							"The longest that a waiting function waits while it holds a snapshot.",
 							NULL,
-							&es_wait_max, 10000, 0, 24 * 3600 * 1000,
+							&max_wait, 10000, 0, 24 * 3600 * 1000,
 							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
@@ -55,7 +55,7 @@ es_wait_init(void)
 int64
 es_wait_cap(int64 timeout)
 {
-	return Min(timeout, (int64) es_wait_max * 1000);
+	return Min(timeout, (int64) max_wait * 1000);
 }
 
 /* One look, which leaves no memory behind. */

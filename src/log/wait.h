@@ -9,8 +9,6 @@
 
 #include "datatype/timestamp.h"
 
-extern int	es_wait_max;		/* GUC eventstore.max_wait, ms */
-
 /* A wait: what for, and what a look at it found. */
 typedef struct EsWait
 {

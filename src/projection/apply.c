@@ -32,21 +32,12 @@ static void
 describe_about(void *arg)
 {
 	const EsAbout *about = arg;
-	const EsEvent *event = about->event;
-	text	   *stream;
-	text	   *type;
+	const char *name = text_to_cstring(about->projection->name);
 
-	if (event == NULL)
-	{
-		errcontext("projection \"%s\"", text_to_cstring(about->projection->name));
-		return;
-	}
-	stream = DatumGetTextPP(event->stream);
-	type = DatumGetTextPP(event->type);
-	errcontext("projection \"%s\", stream \"%.*s\", version %lld, type \"%.*s\"",
-			   text_to_cstring(about->projection->name),
-			   (int) VARSIZE_ANY_EXHDR(stream), VARDATA_ANY(stream), (long long) event->version,
-			   (int) VARSIZE_ANY_EXHDR(type), VARDATA_ANY(type));
+	if (about->event == NULL)
+		errcontext("projection \"%s\"", name);
+	else
+		errcontext("projection \"%s\", %s", name, es_names_show_event(about->event));
 }
 
 /* es_apply_begin_about has errors say so, until es_apply_end_about. */
@@ -75,7 +66,7 @@ key_of_event(const EsProjection *projection, const EsEvent *event)
 	if (key && VARSIZE_ANY_EXHDR(key) > ES_MAX_KEY)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_HANDLER_FAILED),
-				errmsg("the key of an event must have at most %d bytes, not %d",
+				errmsg("key of an event must be at most %d bytes long, not %d",
 					   ES_MAX_KEY, (int) VARSIZE_ANY_EXHDR(key)));
 	return key;
 }
@@ -86,12 +77,9 @@ compare_keyed_events(const void *a, const void *b)
 {
 	const EsKeyed *x = a;
 	const EsKeyed *y = b;
-	int			xlen = VARSIZE_ANY_EXHDR(x->key);
-	int			ylen = VARSIZE_ANY_EXHDR(y->key);
-	int			order = memcmp(VARDATA_ANY(x->key), VARDATA_ANY(y->key), Min(xlen, ylen));
+	int			order = es_names_order(VARDATA_ANY(x->key), VARSIZE_ANY_EXHDR(x->key),
+									   VARDATA_ANY(y->key), VARSIZE_ANY_EXHDR(y->key));
 
-	if (order == 0)
-		order = xlen - ylen;
 	if (order != 0)
 		return order;
 	return x->event->position < y->event->position ? -1 : x->event->position > y->event->position;
@@ -207,9 +195,9 @@ es_apply_begin_fold(const EsProjection *projection, const text *layout)
 							memcmp(reducer->layout, VARDATA_ANY(layout), VARSIZE_ANY_EXHDR(layout)) != 0))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("the states of projection \"%s\" are of a type that has changed since",
+				errmsg("the type of the states of projection \"%s\" has changed",
 					   text_to_cstring(projection->name)),
-				errhint("Make them anew with es_rebuild_projection."));
+				errhint("Rebuild the projection with es_rebuild_projection."));
 	es_handler_require_trusted_type(reducer->state_type);
 	return es_fold_begin(projection->reducer);
 }
@@ -218,15 +206,13 @@ es_apply_begin_fold(const EsProjection *projection, const text *layout)
 static void
 check_key_state_size(EsFold *fold, const EsKeyState *state)
 {
-	if ((state->state == NULL || es_jsonsize_can_keep(state->state)) &&
-		(state->state_text == NULL || VARSIZE_ANY_EXHDR(state->state_text) <= ES_MOST_TEXT))
+	if (es_state_can_keep(state->state, state->state_text))
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			errmsg("the state of key \"%s\" by reducer \"%s\" has become too large, or nested too deeply",
+			errmsg("the state of key \"%s\" by reducer \"%s\" has become too large or nested too deeply",
 				   text_to_cstring(state->key), es_fold_reducer(fold)->name),
-			errdetail("Its text may have %d bytes, and %d levels of arrays and objects.",
-					  ES_MOST_TEXT, ES_MOST_LEVELS));
+			es_jsonsize_errdetail());
 }
 
 /* Takes the state of a fold, in the current memory context. */

@@ -43,8 +43,8 @@
 #include "utils/timestamp.h"
 
 #include "base/error.h"
-#include "base/event.h"
 #include "base/owner.h"
+#include "base/positions.h"
 #include "fold/fold.h"
 #include "log/segment.h"
 #include "projection/apply.h"
@@ -77,8 +77,7 @@ typedef struct Batch
 	Size		bytes;
 	int64		passed;			/* all up to here is in events, or does not
 								 * pass */
-	int64	   *skips;
-	int			nskips;
+	EsPositions skips;
 	TimestampTz started;
 } Batch;
 
@@ -138,9 +137,7 @@ add_batch_event(const EsEvent *event, void *arg)
 static bool
 event_is_not_skipped(const EsEvent *event, void *arg)
 {
-	const Batch *batch = arg;
-
-	return bsearch(&event->position, batch->skips, batch->nskips, sizeof(int64), es_event_compare_positions) == NULL;
+	return !es_positions_have(&((const Batch *) arg)->skips, event->position);
 }
 
 /* How many events the batch may have. */
@@ -179,8 +176,8 @@ read_batch(Batch *batch)
 	filter->categories = batch->run->projection->categories;
 	filter->types = batch->run->projection->types;
 	batch->passed = batch->run->progress.position;
-	batch->nskips = es_progress_read_skips(batch->run->projection->id, batch->passed, upto, &batch->skips);
-	if (batch->nskips > 0)
+	batch->skips = es_progress_read_skips(batch->run->projection->id, batch->passed, upto);
+	if (batch->skips.count > 0)
 		filter->wants = event_is_not_skipped;
 	while (batch->count < limit && !filter->enough && batch->passed < upto &&
 		   GetCurrentTimestamp() - batch->started < ES_BATCH_US)
@@ -458,21 +455,29 @@ es_batch_stream_at(const EsAttempt *attempt, int64 position)
 	return NULL;
 }
 
+/* The message on the failure of a run; to be called within ereport. */
+static int
+failure_message(const EsRun *run, const char *stream, const char *problem)
+{
+	const char *name = text_to_cstring(run->projection->name);
+	long long	position = run->progress.error_position;
+
+	if (stream == NULL)
+		return run->progress.live ? errmsg("projection \"%s\" failed: %s", name, problem) :
+			errmsg("rebuild of projection \"%s\" failed: %s", name, problem);
+	return run->progress.live ?
+		errmsg("projection \"%s\" failed at position %lld, stream \"%s\": %s", name, position, stream, problem) :
+		errmsg("rebuild of projection \"%s\" failed at position %lld, stream \"%s\": %s", name, position, stream, problem);
+}
+
 /* Says that a run has failed, as is noted: in the server's log, and to who runs it by hand. */
 static void
 report_run_failure(const EsRun *run, const char *stream, const ErrorData *error)
 {
 	const EsProgress *row = &run->progress;
-	const char *name = text_to_cstring(run->projection->name);
-	const char *message = error->message ? error->message : "unknown error";
-	const char *where = "";
 	int64		left = row->retry_at - GetCurrentTimestamp();
 	StringInfoData detail;
 
-	if (row->error_position != 0 && stream)
-		where = psprintf(" at position %lld, stream \"%s\"", (long long) row->error_position, stream);
-	else if (row->error_position != 0)
-		where = psprintf(" at position %lld", (long long) row->error_position);
 	initStringInfo(&detail);
 	appendStringInfoString(&detail, error->detail ? error->detail : "");
 	if (run->by_worker)
@@ -480,8 +485,7 @@ report_run_failure(const EsRun *run, const char *stream, const ErrorData *error)
 						 row->attempts, (long long) Max(left, 0) / 1000);
 	ereport(WARNING,
 			errcode(error->sqlerrcode),
-			row->live ? errmsg("projection \"%s\" failed%s: %s", name, where, message) :
-			errmsg("the rebuild of projection \"%s\" failed%s: %s", name, where, message),
+			failure_message(run, stream, error->message ? error->message : "unknown error"),
 			detail.len > 0 ? errdetail_internal("%s", detail.data) : 0,
 			error->hint ? errhint("%s", error->hint) : 0,
 			error->context ? errcontext("%s", error->context) : 0);

@@ -50,16 +50,7 @@ PG_FUNCTION_INFO_V1(es_drop_projection);
 static bool
 inline_mode_arg(FunctionCallInfo fcinfo, int argno)
 {
-	char	   *mode;
-
-	es_call_require(fcinfo, argno, "mode");
-	mode = text_to_cstring(PG_GETARG_TEXT_PP(argno));
-	if (strcmp(mode, "inline") != 0 && strcmp(mode, "async") != 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("mode must be \"inline\" or \"async\", not \"%s\"",
-					   es_names_show(mode)));
-	return strcmp(mode, "inline") == 0;
+	return strcmp(es_call_choice_arg(fcinfo, argno, "mode", "inline", "async"), "inline") == 0;
 }
 
 /* Fetches an argument that names one category; NULL is all of them. */
@@ -102,10 +93,12 @@ projection_function_arg(FunctionCallInfo fcinfo, int argno, bool takes_event)
 	if (!es_handler_fits(function, &shape))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("function %s cannot be the %s of a projection", format_procedure(function),
-					   takes_event ? "handler" : "reset function"),
-				takes_event ? errdetail("A handler must be a function (es_event), of any result that is not a set.") :
-				errdetail("A reset function must be a function without arguments, of any result that is not a set."));
+				takes_event ?
+				errmsg("function %s cannot be the handler of a projection", format_procedure(function)) :
+				errmsg("function %s cannot be the reset function of a projection", format_procedure(function)),
+				takes_event ?
+				errdetail("A handler must be a function (es_event) with any result that is not a set.") :
+				errdetail("A reset function must be a function without arguments, with any result that is not a set."));
 	es_handler_require_execute(function);
 	es_handler_require_trusted(function);
 	return quote_qualified_identifier(get_namespace_name(get_func_namespace(function)), get_func_name(function));
@@ -120,8 +113,7 @@ build_inline_projection(const EsProjection *projection)
 	EsRun		run = {.projection = projection,.upto = es_settle_compute()};
 	EsAttempt	attempt = es_batch_begin(&run);
 
-	if (!es_progress_read(projection->id, true, &run.progress))
-		elog(ERROR, "a new projection has no live generation");
+	es_progress_read_live(projection, &run.progress);
 	es_rebuild_catch_up(&attempt);
 	attempt.upto = es_streamlock_freeze();
 	es_rebuild_catch_up(&attempt);
@@ -135,7 +127,7 @@ refuse_after_append(const EsProjection *projection)
 	if (projection->is_inline && es_settle_own_first() != PG_INT64_MAX)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("an inline projection cannot be created in a transaction that has appended events"),
+				errmsg("cannot create an inline projection in a transaction that has appended events"),
 				errhint("Create it in a transaction of its own."));
 }
 
@@ -145,7 +137,7 @@ create_projection(EsProjection *projection, const char *command)
 {
 	EsProgress	row = {.generation = 1,.live = true,.retry_at = DT_NOBEGIN};
 
-	es_projection_open_for_change(command);
+	es_projection_begin_change(command);
 	es_pending_flush();
 	refuse_after_append(projection);
 	if (es_projection_find(es_projection_pin(CurrentMemoryContext), projection->name))
@@ -231,7 +223,7 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	text	   *name = es_projection_name_arg(fcinfo, 0);
 	const EsProjection *projection;
 
-	es_projection_open_for_change("es_drop_projection()");
+	es_projection_begin_change("es_drop_projection()");
 	projection = es_projection_get_locked(name);
 	if (projection->is_inline)
 	{
@@ -259,7 +251,7 @@ check_reducer_unused(const text *reducer)
 		if (projection->reducer && es_names_same(projection->reducer, reducer))
 			ereport(ERROR,
 					errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-					errmsg("reducer \"%s\" cannot be dropped: projection \"%s\" has it",
+					errmsg("cannot drop reducer \"%s\" because projection \"%s\" uses it",
 						   text_to_cstring(reducer), text_to_cstring(projection->name)),
 					errhint("Drop the projection first, with es_drop_projection."));
 	}

@@ -15,7 +15,6 @@
 #include "projection/inline.h"
 
 #include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "base/owner.h"
@@ -74,8 +73,7 @@ find_live_generation(const EsProjection *projection)
 	if (memo->generation != 0)
 		return memo;
 	old = MemoryContextSwitchTo(memo->context);
-	if (!es_progress_read(projection->id, true, &row))
-		elog(ERROR, "projection \"%s\" has no live generation", text_to_cstring(projection->name));
+	es_progress_read_live(projection, &row);
 	MemoryContextSwitchTo(old);
 	memo->layout = row.layout;
 	memo->generation = row.generation;

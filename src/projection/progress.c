@@ -24,7 +24,6 @@
 #include "base/error.h"
 #include "base/objects.h"
 #include "shared/wake.h"
-#include "table/columns.h"
 #include "table/rows.h"
 
 #define Anum_progress_id				1
@@ -64,47 +63,42 @@ static const EsColumn skip_columns[Natts_skips] = {
 	{"projection_id", INT8OID}, {"position", INT8OID}, {"skipped_at", TIMESTAMPTZOID}, {"skipped_by", TEXTOID},
 	{"error", TEXTOID, true}
 };
-static const EsShape progress = ES_SHAPE(&progress_table, &progress_by_key, progress_columns);
-static const EsShape skips = ES_SHAPE(&skips_table, &skips_by_key, skip_columns);
+const EsShape es_progress_shape = ES_SHAPE(&progress_table, &progress_by_key, progress_columns);
+const EsShape es_progress_skips_shape = ES_SHAPE(&skips_table, &skips_by_key, skip_columns);
 
 /* ---- reading ---- */
 
 /* Takes a row, in the current memory context. */
 static void
-take_progress_row(EsProgress *row, const Datum *v, const bool *n)
+take_progress_row(void *element, const EsRows *rows)
 {
+	EsProgress *row = element;
+	const Datum *v = rows->values;
+	const bool *n = rows->isnull;
+
 	row->projection_id = DatumGetInt64(v[Anum_progress_id - 1]);
 	row->generation = DatumGetInt64(v[Anum_progress_generation - 1]);
 	row->position = DatumGetInt64(v[Anum_progress_position - 1]);
 	row->error_position = n[Anum_progress_error_position - 1] ? 0 :
 		DatumGetInt64(v[Anum_progress_error_position - 1]);
-	row->retry_at = n[Anum_progress_retry_at - 1] ? DT_NOBEGIN :
-		DatumGetTimestampTz(v[Anum_progress_retry_at - 1]);
+	row->retry_at = es_columns_time(v, n, Anum_progress_retry_at);
 	row->attempts = DatumGetInt32(v[Anum_progress_attempts - 1]);
 	row->live = DatumGetBool(v[Anum_progress_live - 1]);
 	row->litter = DatumGetBool(v[Anum_progress_litter - 1]);
-	row->error = n[Anum_progress_error - 1] ? NULL : DatumGetTextPCopy(v[Anum_progress_error - 1]);
-	row->layout = n[Anum_progress_layout - 1] ? NULL : DatumGetTextPCopy(v[Anum_progress_layout - 1]);
+	row->error = es_columns_text(v, n, Anum_progress_error);
+	row->layout = es_columns_text(v, n, Anum_progress_layout);
 }
 
 /* es_progress_read_all reads the rows of all projections. */
 int
 es_progress_read_all(EsProgress **rows)
 {
-	EsRows		look = {.shape = &progress,.mode = AccessShareLock};
-	int			count = 0;
-	int			room = 8;
+	EsRows		look = {.shape = &es_progress_shape,.mode = AccessShareLock};
+	int			count;
 
-	*rows = palloc(sizeof(EsProgress) * room);
 	look.fresh = true;
 	es_rows_begin(&look);
-	while (es_rows_next(&look))
-	{
-		if (count == room)
-			*rows = repalloc(*rows, sizeof(EsProgress) * (room *= 2));
-		take_progress_row(&(*rows)[count++], look.values, look.isnull);
-	}
-	es_rows_end(&look);
+	*rows = es_rows_all(&look, sizeof(EsProgress), take_progress_row, &count);
 	return count;
 }
 
@@ -115,14 +109,14 @@ es_progress_read_all(EsProgress **rows)
 bool
 es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row)
 {
-	EsRows		look = {.shape = &progress,.mode = AccessShareLock,.snapshot = snapshot,.fresh = snapshot == NULL};
+	EsRows		look = {.shape = &es_progress_shape,.mode = AccessShareLock,.snapshot = snapshot,.fresh = snapshot == NULL};
 	bool		found = false;
 
 	es_rows_equal(&look, Int64GetDatum(id));
 	es_rows_begin(&look);
 	while (!found && es_rows_next(&look))
 	{
-		take_progress_row(row, look.values, look.isnull);
+		take_progress_row(row, &look);
 		found = row->live == live;
 	}
 	es_rows_end(&look);
@@ -137,6 +131,17 @@ bool
 es_progress_read(int64 id, bool live, EsProgress *row)
 {
 	return es_progress_read_as_of(id, live, NULL, row);
+}
+
+/*
+ * es_progress_read_live reads the newest row of a projection's live generation,
+ * which every projection has.
+ */
+void
+es_progress_read_live(const EsProjection *projection, EsProgress *row)
+{
+	if (!es_progress_read(projection->id, true, row))
+		elog(ERROR, "projection \"%s\" has no live generation", text_to_cstring(projection->name));
 }
 
 /*
@@ -163,15 +168,12 @@ make_progress_row(const EsProgress *row, Datum *v, bool *n)
 	v[Anum_progress_position - 1] = Int64GetDatum(row->position);
 	v[Anum_progress_error_position - 1] = Int64GetDatum(row->error_position);
 	n[Anum_progress_error_position - 1] = row->error_position == 0;
-	v[Anum_progress_retry_at - 1] = TimestampTzGetDatum(row->retry_at);
-	n[Anum_progress_retry_at - 1] = row->retry_at == DT_NOBEGIN;
+	es_columns_put_time(v, n, Anum_progress_retry_at, row->retry_at);
 	v[Anum_progress_attempts - 1] = Int32GetDatum(row->attempts);
 	v[Anum_progress_live - 1] = BoolGetDatum(row->live);
 	v[Anum_progress_litter - 1] = BoolGetDatum(row->litter);
-	v[Anum_progress_error - 1] = PointerGetDatum(row->error);
-	n[Anum_progress_error - 1] = row->error == NULL;
-	v[Anum_progress_layout - 1] = PointerGetDatum(row->layout);
-	n[Anum_progress_layout - 1] = row->layout == NULL;
+	es_columns_put(v, n, Anum_progress_error, row->error);
+	es_columns_put(v, n, Anum_progress_layout, row->layout);
 }
 
 /*
@@ -186,7 +188,7 @@ es_progress_insert(const EsProgress *row)
 
 	es_wake_note(es_wake_object(ES_WAKE_PROJECTION, row->projection_id));
 	make_progress_row(row, values, isnull);
-	es_rows_insert(&progress, values, isnull);
+	es_rows_insert(&es_progress_shape, values, isnull);
 }
 
 /* es_progress_write writes a row that was read under the projection's lock. */
@@ -198,7 +200,7 @@ es_progress_write(const EsProgress *row)
 
 	es_wake_note(es_wake_object(ES_WAKE_PROJECTION, row->projection_id));
 	make_progress_row(row, values, isnull);
-	es_rows_replace(&progress, values, isnull);
+	es_rows_replace(&es_progress_shape, values, isnull);
 }
 
 /* es_progress_delete takes the row of a generation away. */
@@ -208,22 +210,20 @@ es_progress_delete(const EsProgress *row)
 	Datum		key[] = {Int64GetDatum(row->projection_id), Int64GetDatum(row->generation)};
 
 	es_wake_note(es_wake_object(ES_WAKE_PROJECTION, row->projection_id));
-	(void) es_rows_take_away(&progress, key, lengthof(key));
+	(void) es_rows_take_away(&es_progress_shape, key, lengthof(key));
 }
 
 /* Describes an error as psql would, in one text of a size to look at. */
 static const text *
 describe_progress_error(const ErrorData *error)
 {
+	const char *detail = es_error_detail(error);
 	StringInfoData buf;
 
 	initStringInfo(&buf);
 	appendStringInfoString(&buf, error->message ? error->message : "unknown error");
-	if (error->sqlerrcode != ES_ERRCODE_HANDLER_FAILED)
-		appendStringInfo(&buf, "\nDETAIL:  SQLSTATE %s%s%s", unpack_sql_state(error->sqlerrcode),
-						 error->detail ? ": " : "", error->detail ? error->detail : "");
-	else if (error->detail)
-		appendStringInfo(&buf, "\nDETAIL:  %s", error->detail);
+	if (detail)
+		appendStringInfo(&buf, "\nDETAIL:  %s", detail);
 	if (error->hint)
 		appendStringInfo(&buf, "\nHINT:  %s", error->hint);
 	if (error->context)
@@ -265,30 +265,29 @@ es_progress_move(EsProgress *row, int64 position)
 
 /* ---- what is skipped ---- */
 
+/* Takes the position of a skip. */
+static void
+take_position(void *element, const EsRows *rows)
+{
+	*(int64 *) element = DatumGetInt64(rows->values[Anum_skips_position - 1]);
+}
+
 /*
  * es_progress_read_skips reads which events between two positions a projection
  * leaves out, in order.
  */
-int
-es_progress_read_skips(int64 id, int64 after, int64 upto, int64 **positions)
+EsPositions
+es_progress_read_skips(int64 id, int64 after, int64 upto)
 {
-	EsRows		look = {.shape = &skips,.mode = AccessShareLock};
-	int			count = 0;
-	int			room = 8;
+	EsRows		look = {.shape = &es_progress_skips_shape,.mode = AccessShareLock};
+	EsPositions list;
 
-	*positions = palloc(sizeof(int64) * room);
 	look.fresh = true;
 	es_rows_equal(&look, Int64GetDatum(id));
 	es_rows_between(&look, after, upto);
 	es_rows_begin(&look);
-	while (es_rows_next(&look))
-	{
-		if (count == room)
-			*positions = repalloc(*positions, sizeof(int64) * (room *= 2));
-		(*positions)[count++] = DatumGetInt64(look.values[Anum_skips_position - 1]);
-	}
-	es_rows_end(&look);
-	return count;
+	list.positions = es_rows_all(&look, sizeof(int64), take_position, &list.count);
+	return list;
 }
 
 /*
@@ -305,9 +304,8 @@ es_progress_add_skip(const EsProgress *row)
 	v[Anum_skips_position - 1] = Int64GetDatum(row->error_position);
 	v[Anum_skips_skipped_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	v[Anum_skips_skipped_by - 1] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
-	v[Anum_skips_error - 1] = PointerGetDatum(row->error);
-	n[Anum_skips_error - 1] = row->error == NULL;
-	es_rows_insert(&skips, v, n);
+	es_columns_put(v, n, Anum_skips_error, row->error);
+	es_rows_insert(&es_progress_skips_shape, v, n);
 }
 
 /* es_progress_forget takes away all that is known of how far a projection is. */
@@ -317,6 +315,6 @@ es_progress_forget(int64 id)
 	Datum		key = Int64GetDatum(id);
 
 	es_wake_note(es_wake_object(ES_WAKE_PROJECTION, id));
-	(void) es_rows_take_away(&progress, &key, 1);
-	(void) es_rows_take_away(&skips, &key, 1);
+	(void) es_rows_take_away(&es_progress_shape, &key, 1);
+	(void) es_rows_take_away(&es_progress_skips_shape, &key, 1);
 }

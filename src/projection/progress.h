@@ -10,6 +10,10 @@
 #include "datatype/timestamp.h"
 #include "utils/snapshot.h"
 
+#include "base/positions.h"
+#include "projection/projection.h"
+#include "table/columns.h"
+
 /* A row of eventstore.projection_progress. */
 typedef struct EsProgress
 {
@@ -26,8 +30,12 @@ typedef struct EsProgress
 	const text *layout;			/* of the states' text; NULL: has none */
 } EsProgress;
 
+extern const EsShape es_progress_shape;
+extern const EsShape es_progress_skips_shape;
+
 extern int	es_progress_read_all(EsProgress **rows);
 extern bool es_progress_read(int64 id, bool live, EsProgress *row);
+extern void es_progress_read_live(const EsProjection *projection, EsProgress *row);
 extern bool es_progress_read_as_of(int64 id, bool live, Snapshot snapshot, EsProgress *row);
 extern int64 es_progress_live_generation(int64 id, Snapshot snapshot);
 extern void es_progress_insert(const EsProgress *row);
@@ -37,7 +45,7 @@ extern void es_progress_fail(EsProgress *row, int64 position, const ErrorData *e
 extern void es_progress_move(EsProgress *row, int64 position);
 extern void es_progress_forgive(EsProgress *row);
 
-extern int	es_progress_read_skips(int64 id, int64 after, int64 upto, int64 **positions);
+extern EsPositions es_progress_read_skips(int64 id, int64 after, int64 upto);
 extern void es_progress_add_skip(const EsProgress *row);
 extern void es_progress_forget(int64 id);
 

@@ -27,7 +27,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "parser/parse_func.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -42,7 +41,6 @@
 #include "base/settings.h"
 #include "log/subscriber.h"
 #include "shared/roster.h"
-#include "table/columns.h"
 #include "table/rows.h"
 #include "table/sequence.h"
 
@@ -76,27 +74,17 @@ static const EsColumn columns[Natts_projections] = {
 	{"reducer", TEXTOID, true}, {"key", TEXTOID, true}, {"handler", TEXTOID, true}, {"reset", TEXTOID, true},
 	{"categories", TEXTARRAYOID, true}, {"types", TEXTARRAYOID, true}, {"creator", TEXTOID}
 };
-static const EsShape projections = ES_SHAPE(&projections_table, &projections_by_id, columns);
+const EsShape es_projection_table_shape = ES_SHAPE(&projections_table, &projections_by_id, columns);
 
-static EsRelation projection_id_seq = {"projection_id_seq",.kind = RELKIND_SEQUENCE};
 
 static Running *running = NULL; /* the innermost */
 static EsProjectionSet *known = NULL;
-static bool stale = false;		/* what is known may not hold any more */
-static Oid	known_relation = InvalidOid;
+static uint64 known_changes;	/* of the table, by then */
 static bool has_work = false;	/* this transaction makes some for the worker */
 
 PG_FUNCTION_INFO_V1(es_projection_forget);
 
 /* ---- the set of all ---- */
-
-/* Forgets definitions when a projection changes, or anything may have. */
-static void
-forget_projections(Datum arg, Oid relid)
-{
-	if (!OidIsValid(relid) || relid == known_relation)
-		stale = true;
-}
 
 /* Forgets what ran in a (sub)transaction that is aborted. */
 static void
@@ -132,46 +120,32 @@ nudge_worker_at_xact_end(XactEvent event, void *arg)
 void
 es_projection_init(void)
 {
-	es_base_on_relation_change(forget_projections);
 	RegisterXactCallback(nudge_worker_at_xact_end, NULL);
 	RegisterSubXactCallback(forget_running_at_subxact_end, NULL);
 }
 
-/* Takes a column of text, in the current memory context; NULL for none. */
-static const text *
-take_text_column(Datum value, bool isnull)
-{
-	return isnull ? NULL : DatumGetTextPCopy(value);
-}
-
-/* Takes a column of text as a C string. */
-static const char *
-take_string_column(Datum value, bool isnull)
-{
-	return isnull ? NULL : TextDatumGetCString(value);
-}
-
 /* Fills in a definition from its row, in the current memory context. */
 static void
-take_projection_definition(EsProjection *projection, const Datum *v, const bool *n)
+take_projection_definition(void *element, const EsRows *rows)
 {
-#define COLUMN(name)	v[Anum_projections_##name - 1], n[Anum_projections_##name - 1]
-	memset(projection, 0, sizeof(*projection));
+	EsProjection *projection = element;
+	const Datum *v = rows->values;
+	const bool *n = rows->isnull;
+
 	projection->id = DatumGetInt64(v[Anum_projections_id - 1]);
-	projection->name = take_text_column(COLUMN(name));
-	projection->is_inline = strcmp(take_string_column(COLUMN(mode)), "inline") == 0;
-	projection->reducer = take_text_column(COLUMN(reducer));
-	projection->key = take_text_column(COLUMN(key));
-	projection->handler = take_string_column(COLUMN(handler));
-	projection->reset = take_string_column(COLUMN(reset));
-	projection->categories = es_names_of_column(COLUMN(categories));
-	projection->types = es_names_of_column(COLUMN(types));
-	projection->creator = take_string_column(COLUMN(creator));
+	projection->name = es_columns_text(v, n, Anum_projections_name);
+	projection->is_inline = strcmp(es_columns_string(v, n, Anum_projections_mode), "inline") == 0;
+	projection->reducer = es_columns_text(v, n, Anum_projections_reducer);
+	projection->key = es_columns_text(v, n, Anum_projections_key);
+	projection->handler = es_columns_string(v, n, Anum_projections_handler);
+	projection->reset = es_columns_string(v, n, Anum_projections_reset);
+	projection->categories = es_names_of_column(v[Anum_projections_categories - 1], n[Anum_projections_categories - 1]);
+	projection->types = es_names_of_column(v[Anum_projections_types - 1], n[Anum_projections_types - 1]);
+	projection->creator = es_columns_string(v, n, Anum_projections_creator);
 	if (projection->key)
 		projection->value = es_value_compile_key(projection->key);
 	projection->memo = palloc0(sizeof(EsProjectionMemo));
 	projection->memo->context = CurrentMemoryContext;
-#undef COLUMN
 }
 
 /* Orders projections by id. */
@@ -188,21 +162,12 @@ compare_projections(const void *a, const void *b)
 static void
 read_projection_definitions(EsProjectionSet *set)
 {
-	EsRows		rows = {.shape = &projections,.mode = AccessShareLock};
-	int			room = 8;
+	EsRows		rows = {.shape = &es_projection_table_shape,.mode = AccessShareLock};
 
 	es_rows_begin(&rows);
-	known_relation = RelationGetRelid(rows.rel);
-	set->projections = palloc(sizeof(EsProjection) * room);
-	while (es_rows_next(&rows))
-	{
-		if (set->count == room)
-			set->projections = repalloc(set->projections, sizeof(EsProjection) * (room *= 2));
-		take_projection_definition(&set->projections[set->count], rows.values, rows.isnull);
-		set->any_inline = set->any_inline || set->projections[set->count].is_inline;
-		set->count++;
-	}
-	es_rows_end(&rows);
+	set->projections = es_rows_all(&rows, sizeof(EsProjection), take_projection_definition, &set->count);
+	for (int i = 0; i < set->count; i++)
+		set->any_inline = set->any_inline || set->projections[i].is_inline;
 	qsort(set->projections, set->count, sizeof(EsProjection), compare_projections);
 }
 
@@ -226,7 +191,7 @@ read_projection_set(void)
 static EsProjectionSet *
 get_projection_set(void)
 {
-	if (likely(known && !stale))
+	if (likely(known && known_changes == es_base_changes_of(&projections_table)))
 		return known;
 	if (known)
 	{
@@ -238,9 +203,9 @@ get_projection_set(void)
 		/* the reading may take in invalidations, too */
 		EsProjectionSet *set;
 
-		stale = false;
+		known_changes = es_base_changes_of(&projections_table);
 		set = read_projection_set();
-		if (stale)
+		if (known_changes != es_base_changes_of(&projections_table))
 			MemoryContextDelete(set->pinned.context);
 		else
 			known = set;
@@ -295,12 +260,7 @@ es_projection_find_by_id(const EsProjectionSet *set, int64 id)
 text *
 es_projection_name_arg(FunctionCallInfo fcinfo, int argno)
 {
-	text	   *name;
-
-	es_call_require(fcinfo, argno, "projection");
-	name = PG_GETARG_TEXT_PP(argno);
-	es_names_check_name(name, "projection", ES_MAX_PROJECTION_NAME);
-	return name;
+	return es_call_name_arg(fcinfo, argno, "projection", ES_MAX_PROJECTION_NAME);
 }
 
 /*
@@ -359,7 +319,7 @@ find_projection_function(const EsProjection *projection, const char *name, bool 
 	if (!OidIsValid(function) || !es_handler_fits(function, &shape))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-				errmsg("function %s(%s) of projection \"%s\" does not exist any more",
+				errmsg("function %s(%s) of projection \"%s\" no longer exists",
 					   name, takes_event ? "es_event" : "", text_to_cstring(projection->name)),
 				errhint("Create the function again, or drop the projection with es_drop_projection."));
 	return function;
@@ -390,7 +350,7 @@ refuse_if_running(const EsProjection *projection)
 		if (r->projection_id == projection->id)
 			ereport(ERROR,
 					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("projection \"%s\" is running: what it calls cannot run or change it",
+					errmsg("cannot run or change projection \"%s\" from a function that it calls",
 						   text_to_cstring(projection->name)));
 }
 
@@ -420,7 +380,7 @@ es_projection_become_creator(const EsProjection *projection, EsOwnerContext *sav
 	if (!OidIsValid(creator))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-				errmsg("role \"%s\", which created projection \"%s\", does not exist any more",
+				errmsg("role \"%s\", which created projection \"%s\", no longer exists",
 					   projection->creator, text_to_cstring(projection->name)),
 				errhint("Drop the projection with es_drop_projection, and create it again."));
 	r = MemoryContextAlloc(TopTransactionContext, sizeof(Running));
@@ -448,16 +408,6 @@ es_projection_try_keep(void)
 	return es_base_try_lock(&projections_table, AccessShareLock);
 }
 
-/* The lock on a projection. */
-static LOCKTAG
-make_projection_tag(int64 id)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&projections_table), (uint32) id, 1);
-	return tag;
-}
-
 /*
  * es_projection_lock takes the lock on a projection, to the end of the
  * transaction; false if it is not free and the caller does not want to wait.
@@ -465,16 +415,14 @@ make_projection_tag(int64 id)
 bool
 es_projection_lock(int64 id, bool wait)
 {
-	LOCKTAG		tag = make_projection_tag(id);
-
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	return es_base_lock_row(&projections_table, (uint32) id, 1, wait);
 }
 
 /* es_projection_is_locked tells whether somebody else has the lock on a projection. */
 bool
 es_projection_is_locked(int64 id)
 {
-	LOCKTAG		tag = make_projection_tag(id);
+	LOCKTAG		tag = es_base_tag(&projections_table, (uint32) id, 1);
 	bool		locked = !es_projection_lock(id, false);
 
 	if (!locked)
@@ -503,38 +451,13 @@ es_projection_get_locked(const text *name)
 }
 
 /*
- * es_projection_open_for_change begins a change of projections; waits for other
+ * es_projection_begin_change begins a change of projections; waits for other
  * changes' transactions.
  */
 void
-es_projection_open_for_change(const char *command)
+es_projection_begin_change(const char *command)
 {
-	es_subscriber_prevent_write(command);
-	PreventCommandIfParallelMode(command);
-	es_base_lock(&projections_table, ShareRowExclusiveLock);
-}
-
-/* Sets a column of text; NULL for none. */
-static void
-put_text_column(Datum *value, bool *isnull, const text *content)
-{
-	*value = PointerGetDatum(content);
-	*isnull = content == NULL;
-}
-
-/* Sets a column of text from a C string. */
-static void
-put_string_column(Datum *value, bool *isnull, const char *content)
-{
-	put_text_column(value, isnull, content ? cstring_to_text(content) : NULL);
-}
-
-/* Sets a column of names. */
-static void
-put_names_column(Datum *value, bool *isnull, const EsNames *names)
-{
-	*isnull = !names->set;
-	*value = PointerGetDatum(es_names_array(names));
+	es_subscriber_begin_change(&projections_table, command);
 }
 
 /* es_projection_insert adds a projection, which gets its id, within a change of them. */
@@ -544,21 +467,19 @@ es_projection_insert(EsProjection *projection)
 	Datum		v[Natts_projections];
 	bool		n[Natts_projections] = {false};
 
-#define COLUMN(name)	&v[Anum_projections_##name - 1], &n[Anum_projections_##name - 1]
-	projection->id = es_sequence_take(&projection_id_seq, 1);
+	projection->id = es_sequence_take(&es_base_projection_id_seq, 1);
 	v[Anum_projections_id - 1] = Int64GetDatum(projection->id);
 	v[Anum_projections_created_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	put_text_column(COLUMN(name), projection->name);
-	put_string_column(COLUMN(mode), projection->is_inline ? "inline" : "async");
-	put_text_column(COLUMN(reducer), projection->reducer);
-	put_text_column(COLUMN(key), projection->key);
-	put_string_column(COLUMN(handler), projection->handler);
-	put_string_column(COLUMN(reset), projection->reset);
-	put_names_column(COLUMN(categories), &projection->categories);
-	put_names_column(COLUMN(types), &projection->types);
-	put_string_column(COLUMN(creator), projection->creator);
-#undef COLUMN
-	es_rows_insert(&projections, v, n);
+	es_columns_put(v, n, Anum_projections_name, projection->name);
+	es_columns_put_string(v, n, Anum_projections_mode, projection->is_inline ? "inline" : "async");
+	es_columns_put(v, n, Anum_projections_reducer, projection->reducer);
+	es_columns_put(v, n, Anum_projections_key, projection->key);
+	es_columns_put_string(v, n, Anum_projections_handler, projection->handler);
+	es_columns_put_string(v, n, Anum_projections_reset, projection->reset);
+	es_columns_put_names(v, n, Anum_projections_categories, &projection->categories);
+	es_columns_put_names(v, n, Anum_projections_types, &projection->types);
+	es_columns_put_string(v, n, Anum_projections_creator, projection->creator);
+	es_rows_insert(&es_projection_table_shape, v, n);
 }
 
 /* es_projection_delete takes the row of a projection away, within a change of them. */
@@ -567,7 +488,7 @@ es_projection_delete(const EsProjection *projection)
 {
 	Datum		key = Int64GetDatum(projection->id);
 
-	(void) es_rows_take_away(&projections, &key, 1);
+	(void) es_rows_take_away(&es_projection_table_shape, &key, 1);
 }
 
 /*
@@ -577,7 +498,7 @@ es_projection_delete(const EsProjection *projection)
 void
 es_projection_announce(bool work)
 {
-	CacheInvalidateRelcacheByRelid(es_base_oid(&projections_table));
+	es_base_announce(&projections_table);
 	CommandCounterIncrement();
 	has_work = has_work || work;
 }
@@ -589,7 +510,7 @@ es_projection_announce(bool work)
 Datum
 es_projection_forget(PG_FUNCTION_ARGS)
 {
-	CacheInvalidateRelcacheByRelid(es_base_oid(&projections_table));
+	es_base_announce(&projections_table);
 	has_work = true;
 	PG_RETURN_POINTER(NULL);
 }

@@ -13,6 +13,7 @@
 #include "base/pin.h"
 #include "fold/handler.h"
 #include "json/value.h"
+#include "table/columns.h"
 
 #define ES_MAX_PROJECTION_NAME	512
 
@@ -54,6 +55,8 @@ typedef struct EsProjectionSet
 	EsPinned	pinned;
 } EsProjectionSet;
 
+extern const EsShape es_projection_table_shape;
+
 extern void es_projection_init(void);
 
 /* Looking up. */
@@ -78,7 +81,7 @@ extern bool es_projection_try_keep(void);
 extern bool es_projection_lock(int64 id, bool wait);
 extern bool es_projection_is_locked(int64 id);
 extern const EsProjection *es_projection_get_locked(const text *name);
-extern void es_projection_open_for_change(const char *command);
+extern void es_projection_begin_change(const char *command);
 extern void es_projection_insert(EsProjection *projection);
 extern void es_projection_delete(const EsProjection *projection);
 extern void es_projection_announce(bool has_work);

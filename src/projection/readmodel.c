@@ -32,7 +32,6 @@
 #include "nodes/execnodes.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
-#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
@@ -43,7 +42,6 @@
 #include "log/subscriber.h"
 #include "projection/progress.h"
 #include "projection/projection.h"
-#include "table/columns.h"
 #include "table/rows.h"
 
 #define Anum_states_id			1
@@ -68,7 +66,7 @@ static const EsColumn columns[Natts_states] = {
 	{"projection_id", INT8OID}, {"generation", INT8OID}, {"version", INT8OID}, {"position", INT8OID},
 	{"key", TEXTOID}, {"state", JSONBOID, true}, {"state_text", TEXTOID, true}
 };
-static const EsShape states = ES_SHAPE(&states_table, &states_by_key, columns);
+const EsShape es_readmodel_shape = ES_SHAPE(&states_table, &states_by_key, columns);
 
 PG_FUNCTION_INFO_V1(es_projection);
 
@@ -83,7 +81,7 @@ es_readmodel_open(EsReadModel *model, int64 id, int64 generation, bool exclusive
 	model->projection_id = id;
 	model->generation = generation;
 	model->context = CurrentMemoryContext;
-	es_table_open(&model->table, &states);
+	es_table_open(&model->table, &es_readmodel_shape);
 	InitDirtySnapshot(model->dirty);
 	if (exclusive)
 		model->snapshot = es_rows_fresh_snapshot();
@@ -116,10 +114,8 @@ take_key_state_row(TupleTableSlot *slot, EsKeyState *state)
 	slot_getsomeattrs(slot, Natts_states);
 	state->version = DatumGetInt64(v[Anum_states_version - 1]);
 	state->position = DatumGetInt64(v[Anum_states_position - 1]);
-	state->state = slot->tts_isnull[Anum_states_state - 1] ? NULL :
-		DatumGetJsonbPCopy(v[Anum_states_state - 1]);
-	state->state_text = slot->tts_isnull[Anum_states_state_text - 1] ? NULL :
-		DatumGetTextPCopy(v[Anum_states_state_text - 1]);
+	state->state = es_columns_jsonb(v, slot->tts_isnull, Anum_states_state);
+	state->state_text = es_columns_text(v, slot->tts_isnull, Anum_states_state_text);
 	state->tid = slot->tts_tid;
 }
 
@@ -164,7 +160,8 @@ es_readmodel_find_newest(EsReadModel *model, EsKeyState *state)
 
 		CHECK_FOR_INTERRUPTS();
 		InitDirtySnapshot(model->dirty);
-		in_progress = es_readmodel_find(model, state) ? es_rows_met_in_progress(&model->dirty) : InvalidTransactionId;
+		in_progress = es_readmodel_find(model, state) ? es_rows_met_in_progress(&model->dirty) :
+			InvalidTransactionId;
 		if (!TransactionIdIsValid(in_progress))
 			return;
 		XactLockTableWait(in_progress, NULL, NULL, XLTW_None);
@@ -187,10 +184,8 @@ fill_key_state_slot(EsReadModel *model, int n, const EsKeyState *state)
 	v[Anum_states_version - 1] = Int64GetDatum(state->version);
 	v[Anum_states_position - 1] = Int64GetDatum(state->position);
 	v[Anum_states_key - 1] = PointerGetDatum(state->key);
-	v[Anum_states_state - 1] = PointerGetDatum(state->state);
-	isnull[Anum_states_state - 1] = state->state == NULL;
-	v[Anum_states_state_text - 1] = PointerGetDatum(state->state_text);
-	isnull[Anum_states_state_text - 1] = state->state_text == NULL;
+	es_columns_put(v, isnull, Anum_states_state, state->state);
+	es_columns_put(v, isnull, Anum_states_state_text, state->state_text);
 	ExecStoreVirtualTuple(slot);
 }
 
@@ -233,12 +228,9 @@ es_readmodel_put(EsReadModel *model, EsKeyState *state)
 static LOCKTAG
 make_key_tag(const EsReadModel *model, const text *key)
 {
-	uint32		hash = hash_combine(hash_bytes((const unsigned char *) VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)),
-									murmurhash32((uint32) model->projection_id));
-	LOCKTAG		tag;
+	uint32		hash = hash_combine(es_names_hash(key), murmurhash32((uint32) model->projection_id));
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&states_table), hash, 1);
-	return tag;
+	return es_base_tag(&states_table, hash, 1);
 }
 
 /* Tells whether a slot has the row of a key in one version. */
@@ -322,7 +314,7 @@ delete_key_states(EsRows *rows, int64 most)
 void
 es_readmodel_drop(int64 id, int64 generation)
 {
-	EsRows		rows = {.shape = &states,.mode = RowExclusiveLock};
+	EsRows		rows = {.shape = &es_readmodel_shape,.mode = RowExclusiveLock};
 
 	es_rows_equal(&rows, Int64GetDatum(id));
 	if (generation != 0)
@@ -337,7 +329,7 @@ es_readmodel_drop(int64 id, int64 generation)
 bool
 es_readmodel_sweep(int64 id, int64 before, int most)
 {
-	EsRows		rows = {.shape = &states,.mode = RowExclusiveLock};
+	EsRows		rows = {.shape = &es_readmodel_shape,.mode = RowExclusiveLock};
 
 	es_rows_equal(&rows, Int64GetDatum(id));
 	es_rows_between(&rows, 0, before - 1);
@@ -378,7 +370,7 @@ es_projection(PG_FUNCTION_ARGS)
 	const EsProjection *projection;
 	Snapshot	snapshot = GetActiveSnapshot();
 	ReturnSetInfo *result = es_call_begin_rows(fcinfo);
-	EsRows		rows = {.shape = &states,.mode = AccessShareLock,.snapshot = snapshot};
+	EsRows		rows = {.shape = &es_readmodel_shape,.mode = AccessShareLock,.snapshot = snapshot};
 
 	es_subscriber_refuse_part();
 	projection = es_projection_get(es_projection_name_arg(fcinfo, 0));

@@ -12,6 +12,7 @@
 #include "utils/jsonb.h"
 #include "utils/snapshot.h"
 
+#include "table/columns.h"
 #include "table/table.h"
 
 #define ES_MAX_KEY		2000	/* bytes; what an index takes */
@@ -43,6 +44,8 @@ typedef struct EsReadModel
 	int			nadded;
 	Size		added_bytes;
 } EsReadModel;
+
+extern const EsShape es_readmodel_shape;
 
 extern void es_readmodel_open(EsReadModel *model, int64 id, int64 generation, bool exclusive);
 extern void es_readmodel_close(EsReadModel *model);

@@ -61,10 +61,9 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 	if (projection->handler && projection->reset == NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("projection \"%s\" cannot be rebuilt: it has no reset function", text_to_cstring(name)),
+				errmsg("cannot rebuild projection \"%s\" because it has no reset function", text_to_cstring(name)),
 				errhint("Drop it, and create it again with es_create_handler_projection(..., reset => ...)."));
-	if (!es_progress_read(projection->id, true, &live))
-		elog(ERROR, "projection \"%s\" has no live generation", text_to_cstring(name));
+	es_progress_read_live(projection, &live);
 	row.projection_id = projection->id;
 	row.generation = live.generation + 1;
 	if (es_progress_read(projection->id, false, &old))
@@ -107,8 +106,7 @@ go_over_to_generation(EsRun *run)
 {
 	EsProgress	live;
 
-	if (!es_progress_read(run->projection->id, true, &live))
-		elog(ERROR, "projection has no live generation");
+	es_progress_read_live(run->projection, &live);
 	es_progress_delete(&live);
 	if (run->projection->is_inline)
 		run->progress.litter = run->projection->reducer != NULL;
@@ -160,9 +158,9 @@ report_rebuild_wait(const EsRun *run, const ErrorData *error)
 
 	ereport(LOG,
 			errcode(error->sqlerrcode),
-			errmsg("the rebuild of projection \"%s\" could not end yet: %s",
+			errmsg("could not end the rebuild of projection \"%s\" yet: %s",
 				   text_to_cstring(run->projection->name), error->message),
-			errdetail("Transactions that have appended, or others that hold locks, were in the way. The next attempt is in %lld ms.",
+			errdetail("Transactions that have appended, or others that hold locks, were in the way.  The next attempt is in %lld ms.",
 					  (long long) Max(left, 0) / 1000));
 }
 
@@ -201,7 +199,7 @@ may_rebuild_end(const EsRun *run)
 		return true;
 	ereport(NOTICE,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			errmsg("the rebuild of projection \"%s\" cannot end in a transaction that has appended events",
+			errmsg("cannot end the rebuild of projection \"%s\" in a transaction that has appended events",
 				   text_to_cstring(run->projection->name)),
 			errhint("Call es_run_projection in a transaction of its own."));
 	return false;
@@ -228,8 +226,7 @@ es_rebuild_step(EsRun *run, bool *more)
 	EsProgress	live;
 
 	*more = false;
-	if (!es_progress_read(run->projection->id, true, &live))
-		elog(ERROR, "projection has no live generation");
+	es_progress_read_live(run->projection, &live);
 	run->upto = Max(run->upto, live.position);	/* others may have proved more */
 	if (run->projection->handler)
 		return may_rebuild_end(run) ? finish_rebuild(run, rebuild_by_handler) : NULL;

@@ -17,7 +17,6 @@
 #include "projection/schedule.h"
 
 #include "access/xact.h"
-#include "commands/extension.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -75,7 +74,7 @@ begin_worker_transaction(const char *what)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, what);
-	if (!OidIsValid(get_extension_oid("eventstore", true)) ||
+	if (!es_base_is_installed() ||
 		es_sharedmark_is_loading(es_base_oid(&es_base_position_seq)) || es_subscriber_is())
 	{
 		CommitTransactionCommand();
@@ -284,10 +283,10 @@ note_culprit(void)
 	else
 		ereport(WARNING,
 				errcode(culprit_error->sqlerrcode),
-				errmsg("a projection failed, which could not be noted: %s",
+				errmsg("could not note the failure of a projection: %s",
 					   culprit_error->message ? culprit_error->message : "unknown error"),
 				run.projection ? errdetail("Somebody else runs projection \"%s\".", text_to_cstring(run.projection->name)) :
-				errdetail("It was dropped meanwhile."));
+				errdetail("The projection was dropped meanwhile."));
 	end_worker_transaction();
 }
 

@@ -29,7 +29,6 @@
 
 #include "lib/qunique.h"
 #include "miscadmin.h"
-#include "nodes/execnodes.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/snapshot.h"
@@ -72,15 +71,8 @@ PG_FUNCTION_INFO_V1(es_read_category);
 static bool
 passes_log_filter(const EsLogFilter *filter, const EsEvent *event)
 {
-	if (filter->stream_prefix)
-	{
-		text	   *stream = DatumGetTextPP(event->stream);
-		int			prefix_len = VARSIZE_ANY_EXHDR(filter->stream_prefix);
-
-		if (VARSIZE_ANY_EXHDR(stream) < prefix_len ||
-			memcmp(VARDATA_ANY(stream), VARDATA_ANY(filter->stream_prefix), prefix_len) != 0)
-			return false;
-	}
+	if (filter->stream_prefix && !es_names_begins(DatumGetTextPP(event->stream), filter->stream_prefix))
+		return false;
 	return es_names_pass(&filter->categories, &filter->types, event);
 }
 
@@ -317,18 +309,6 @@ es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 
 /* ---- SQL ---- */
 
-/* es_log_return_event, a callback, puts an event into the ReturnSetInfo that it is given. */
-void
-es_log_return_event(const EsEvent *event, void *arg)
-{
-	ReturnSetInfo *result = arg;
-	Datum		values[Natts_es_event];
-	bool		isnull[Natts_es_event];
-
-	es_event_values(event, values, isnull);
-	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
-}
-
 /* Where a stream prefix spells out the category, that narrows the search. */
 static void
 narrow_by_prefix(EsLogFilter *filter)
@@ -366,8 +346,7 @@ es_read_all(PG_FUNCTION_ARGS)
 		narrow_by_prefix(&filter);
 	}
 	filter.upto = PG_ARGISNULL(5) ? PG_INT64_MAX : PG_GETARG_INT64(5);
-	(void) es_call_begin_rows(fcinfo);
-	es_log_read(&filter, es_log_return_event, fcinfo->resultinfo);
+	es_log_read(&filter, es_call_return_event, es_call_begin_rows(fcinfo));
 	return (Datum) 0;
 }
 
@@ -390,7 +369,6 @@ es_read_category(PG_FUNCTION_ARGS)
 	filter.max_count = es_call_limit_arg(fcinfo, 2, "max_count");
 	filter.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
 	filter.upto = PG_ARGISNULL(4) ? PG_INT64_MAX : PG_GETARG_INT64(4);
-	(void) es_call_begin_rows(fcinfo);
-	es_log_read(&filter, es_log_return_event, fcinfo->resultinfo);
+	es_log_read(&filter, es_call_return_event, es_call_begin_rows(fcinfo));
 	return (Datum) 0;
 }

@@ -28,7 +28,6 @@ typedef struct EsLogFilter
 	bool		enough;			/* set by the callback: the read ends there */
 } EsLogFilter;
 
-extern void es_log_return_event(const EsEvent *event, void *result);
 
 typedef void (*EsEventCallback) (const EsEvent *event, void *arg);
 

@@ -463,7 +463,7 @@ es_read_stream_end(EsStreamScan *scan)
 Datum
 es_read(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo *result;
 	EsStreamScanOptions options = {0};
 	int64		left;
 	EsStreamScan *scan;
@@ -485,16 +485,12 @@ es_read(PG_FUNCTION_ARGS)
 			options.from_version = 1;
 		}
 	}
-	(void) es_call_begin_rows(fcinfo);
+	result = es_call_begin_rows(fcinfo);
 	scan = es_read_stream_begin(&options);
 	while (left-- > 0 && es_read_stream_next(scan, &event))
 	{
-		Datum		values[Natts_es_event];
-		bool		isnull[Natts_es_event];
-
 		CHECK_FOR_INTERRUPTS();
-		es_event_values(&event, values, isnull);
-		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+		es_call_return_event(&event, result);
 	}
 	es_read_stream_end(scan);
 	return (Datum) 0;

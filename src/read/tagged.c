@@ -29,7 +29,6 @@
 #include "log/segment.h"
 #include "log/settle.h"
 #include "log/tags.h"
-#include "read/log.h"
 #include "table/rows.h"
 #include "table/table.h"
 
@@ -163,7 +162,7 @@ return_if_match(TupleTableSlot *slot, const EsEvent *event, void *arg)
 	if (es_tagged_matches(read->query, event))
 	{
 		es_durable_note_row(slot);
-		es_log_return_event(event, read->result);
+		es_call_return_event(event, read->result);
 		read->left--;
 	}
 	return read->left > 0;

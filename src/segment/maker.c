@@ -33,7 +33,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "commands/vacuum.h"
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
@@ -59,17 +58,16 @@
 #include "utils/timestamp.h"
 
 #include "base/objects.h"
+#include "base/process.h"
 #include "base/settings.h"
 #include "log/segment.h"
 #include "segment/sealer.h"
-#include "table/columns.h"
 #include "table/rows.h"
 
 #define MAKER_TRIES				2
 #define MOST_AT_ONCE			10000	/* segments */
 #define FAILED_LATELY_MS		10000
 #define LOOK_FOR_DEADLOCK_MS	1000
-#define WORKER_LOCK_TIMEOUT		"500ms" /* below the default deadlock_timeout */
 
 /*
  * When the next segment is asked for: in the middle, and again at 3/4, 7/8 ...
@@ -92,7 +90,7 @@ static const EsColumn failure_columns[Natts_failure] = {
 	{"segment", INT8OID}, {"first_position", INT8OID}, {"last_position", INT8OID}, {"attempts", INT4OID},
 	{"failed_at", TIMESTAMPTZOID}, {"error", TEXTOID}
 };
-static const EsShape failures = ES_SHAPE(&maker_failure, NULL, failure_columns);
+const EsShape es_maker_failure_shape = ES_SHAPE(&maker_failure, NULL, failure_columns);
 
 /* What a worker is told through bgw_extra. */
 typedef struct MakerOrder
@@ -105,6 +103,48 @@ typedef struct MakerOrder
 static int64 making = -1;		/* the segment that is or was made here */
 
 /* ---- making ---- */
+
+/*
+ * Makes the owner the current user with the settings that event triggers
+ * of others may expect: in a worker of ours those of the database, else, and where
+ * the server has set a search_path for its own ends, the server's own.  Names and
+ * operators in our statements are qualified.
+ */
+static void
+become_owner(EsOwnerContext *saved)
+{
+	if (MyBgworkerEntry != NULL && !IsLogicalWorker())
+	{
+		es_owner_become(saved);
+		return;
+	}
+	es_owner_enter(saved);
+	(void) es_settings_enter();
+}
+
+/*
+ * es_maker_begin begins to make segments, in this transaction: with a lock on the log,
+ * which serialises makers, and ATTACH will take anyway, as the owner, and with SPI
+ * connected.
+ */
+void
+es_maker_begin(EsOwnerContext *saved)
+{
+	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
+	AcceptInvalidationMessages();
+	become_owner(saved);
+	SPI_connect();
+	PushActiveSnapshot(GetLatestSnapshot());
+}
+
+/* es_maker_end undoes es_maker_begin, but for the lock. */
+void
+es_maker_end(const EsOwnerContext *saved)
+{
+	PopActiveSnapshot();
+	SPI_finish();
+	es_owner_leave(saved);
+}
 
 static void run_ddl(const char *format,...) pg_attribute_printf(1, 2);
 
@@ -133,34 +173,31 @@ run_ddl(const char *format,...)
 
 /*
  * es_maker_make_table makes a segment's table and attaches it, if it is not there;
- * SPI is connected, the owner is the current user, and the lock on the log is held.
+ * between es_maker_begin and es_maker_end.
  */
 void
 es_maker_make_table(int64 n, int64 first_position, int64 last_position)
 {
+	char	   *table;
+
 	if (OidIsValid(es_segment_relid(n)))
 		return;
-	run_ddl("CREATE TABLE eventstore.events_" INT64_FORMAT
+	table = es_segment_name(n);
+	run_ddl("CREATE TABLE eventstore.%s"
 			" (LIKE eventstore.events INCLUDING STORAGE INCLUDING COMPRESSION"
-			" INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)", n);
-	run_ddl("CREATE UNIQUE INDEX events_" INT64_FORMAT "_position ON eventstore.events_"
-			INT64_FORMAT " (position)", n, n);
-	run_ddl("CREATE UNIQUE INDEX events_" INT64_FORMAT "_stream ON eventstore.events_"
-			INT64_FORMAT " (stream_id, version)", n, n);
-	run_ddl("CREATE INDEX events_" INT64_FORMAT "_category ON eventstore.events_"
-			INT64_FORMAT " (category_key, position) WHERE run_length OPERATOR(pg_catalog.>) 0", n, n);
-	run_ddl("CREATE UNIQUE INDEX events_" INT64_FORMAT "_event_id ON eventstore.events_"
-			INT64_FORMAT " (stream_id, event_id) WHERE id_given", n, n);
-	run_ddl("ALTER TABLE eventstore.events_" INT64_FORMAT " REPLICA IDENTITY USING INDEX events_"
-			INT64_FORMAT "_position", n, n);
-	run_ddl("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.events_"
-			INT64_FORMAT " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", n);
-	run_ddl("CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.events_"
-			INT64_FORMAT " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()", n);
-	run_ddl("ALTER TABLE eventstore.events_" INT64_FORMAT
-			" ENABLE ALWAYS TRIGGER guard_statement, ENABLE ALWAYS TRIGGER guard_restore", n);
-	run_ddl("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.events_" INT64_FORMAT
-			" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", n, first_position, last_position + 1);
+			" INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)", table);
+	for (EsSegmentIndex which = 0; which < ES_INDEX_COUNT; which++)
+		run_ddl("%s", es_segment_index_statement(n, which));
+	run_ddl("ALTER TABLE eventstore.%s REPLICA IDENTITY USING INDEX %s%s",
+			table, table, es_segment_index_names[ES_INDEX_POSITION]);
+	run_ddl("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.%s"
+			" FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", table);
+	run_ddl("CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.%s"
+			" FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()", table);
+	run_ddl("ALTER TABLE eventstore.%s"
+			" ENABLE ALWAYS TRIGGER guard_statement, ENABLE ALWAYS TRIGGER guard_restore", table);
+	run_ddl("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.%s"
+			" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", table, first_position, last_position + 1);
 	CommandCounterIncrement();
 }
 
@@ -177,26 +214,6 @@ make_segment(int64 n)
 	es_maker_make_table(n, first, last);
 	run_ddl("INSERT INTO eventstore.segments (segment, first_position, last_position)"
 			" VALUES (" INT64_FORMAT ", " INT64_FORMAT ", " INT64_FORMAT ")", n, first, last);
-}
-
-/*
- * es_maker_become_owner is es_owner_enter with the settings that event triggers
- * of others may expect: in a worker of ours those of the database, else, and where
- * the server has set a search_path for its own ends, the server's own.  Names and
- * operators in our statements are qualified.
- */
-void
-es_maker_become_owner(EsOwnerContext *saved)
-{
-	if (MyBgworkerEntry == NULL || IsLogicalWorker())
-	{
-		es_owner_enter(saved);
-		(void) es_settings_enter();
-		return;
-	}
-	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
-	SetUserIdAndSecContext(es_base_store()->owner, saved->sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	saved->guc_level = NewGUCNestLevel();
 }
 
 /*
@@ -218,21 +235,14 @@ make_segments_upto(int64 upto)
 
 	making = upto;
 	error_context_stack = &context;
-	/* the lock serialises makers, and what ATTACH will take anyway */
-	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
-	AcceptInvalidationMessages();
-	es_maker_become_owner(&saved);
-	SPI_connect();
-	PushActiveSnapshot(GetLatestSnapshot());
+	es_maker_begin(&saved);
 	for (int64 n = es_segment_newest_reaching(es_segment_first_position(upto)) + 1; n <= upto; n++)
 	{
 		making = n;
 		make_segment(n);
 		CommandCounterIncrement();
 	}
-	PopActiveSnapshot();
-	SPI_finish();
-	es_owner_leave(&saved);
+	es_maker_end(&saved);
 	error_context_stack = context.previous;
 }
 
@@ -245,7 +255,7 @@ read_maker_failures(int64 segment, TimestampTz *failed_at)
 	EsRows		rows;
 	int			attempts = 0;
 
-	if (es_rows_read_one(&failures, &rows) && DatumGetInt64(rows.values[Anum_failure_segment - 1]) == segment)
+	if (es_rows_read_one(&es_maker_failure_shape, &rows) && DatumGetInt64(rows.values[Anum_failure_segment - 1]) == segment)
 	{
 		attempts = DatumGetInt32(rows.values[Anum_failure_attempts - 1]);
 		*failed_at = DatumGetTimestampTz(rows.values[Anum_failure_failed_at - 1]);
@@ -268,7 +278,7 @@ note_maker_failure(int64 segment, const char *error)
 	values[Anum_failure_attempts - 1] = Int32GetDatum(read_maker_failures(segment, &failed_at) + 1);
 	values[Anum_failure_failed_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[Anum_failure_error - 1] = CStringGetTextDatum(error);
-	es_rows_write_one(&failures, values);
+	es_rows_write_one(&es_maker_failure_shape, values);
 }
 
 /* Says in the log what a failure means; the error itself is there already. */
@@ -277,10 +287,9 @@ warn_of_maker_failure(int64 segment, const ErrorData *error)
 {
 	ereport(WARNING,
 			errcode(error->sqlerrcode),
-			errmsg("could not make segment " INT64_FORMAT " of the event store", segment),
-			errdetail("%s", error->message),
+			errmsg("could not make segment " INT64_FORMAT " of the event store: %s", segment, error->message),
 			errhint("It is tried again, but appends fail at position " INT64_FORMAT " if it is not there by then."
-					" Event triggers must let the owner of the extension make tables in schema \"eventstore\".",
+					"  Event triggers must let the owner of the extension make tables in schema \"eventstore\".",
 					es_segment_first_position(segment)));
 }
 
@@ -296,10 +305,10 @@ try_making_as_worker(int64 upto)
 {
 	StartTransactionCommand();
 	making = upto;
-	if (OidIsValid(get_extension_oid("eventstore", true)))
+	if (es_base_is_installed())
 	{
 		es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
-		SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
+		SetConfigOption("lock_timeout", ES_PROCESS_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
 		make_segments_upto(upto);
 	}
 	CommitTransactionCommand();
@@ -329,7 +338,7 @@ make_segments_as_worker(int64 upto)
 		return;
 	StartTransactionCommand();
 	/* if it is gone, that is why */
-	if (OidIsValid(get_extension_oid("eventstore", true)))
+	if (es_base_is_installed())
 	{
 		warn_of_maker_failure(making, error);
 		note_maker_failure(making, error->message);
@@ -351,10 +360,7 @@ es_maker_main(Datum main_arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid,
 											  BGWORKER_BYPASS_ALLOWCONN);
-	/* whatever the database's settings are */
-	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_SESSION);
+	es_process_set_transactions();
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, "making segments of eventstore.events");
@@ -370,17 +376,11 @@ es_maker_main(Datum main_arg)
 static bool
 start_maker(int64 upto, BackgroundWorkerHandle **handle)
 {
-	BackgroundWorker worker = {0};
+	BackgroundWorker worker;
 	MakerOrder	order = {.database = MyDatabaseId,.upto = upto,.seal = handle == NULL};
 
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	es_process_describe(&worker, "es_maker_main", "eventstore segment maker");
 	worker.bgw_notify_pid = handle ? MyProcPid : 0;
-	strlcpy(worker.bgw_library_name, "eventstore", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "es_maker_main", sizeof(worker.bgw_function_name));
-	strlcpy(worker.bgw_name, "eventstore segment maker", sizeof(worker.bgw_name));
-	strlcpy(worker.bgw_type, "eventstore segment maker", sizeof(worker.bgw_type));
 	StaticAssertStmt(sizeof(order) <= BGW_EXTRALEN, "order does not fit bgw_extra");
 	memcpy(worker.bgw_extra, &order, sizeof(order));
 	return RegisterDynamicBackgroundWorker(&worker, handle);
@@ -471,8 +471,8 @@ have_segments_made(int64 upto, int64 needed)
 		if (!start_maker(upto, &handle))
 		{
 			ereport(NOTICE,
-					errmsg("the next segment of the log is made in this transaction, because no background worker is free"),
-					errhint("Other sessions may wait for this transaction. Raise max_worker_processes."));
+					errmsg("the next segment of the log is made in this transaction because no background worker is free"),
+					errhint("Other sessions might wait for this transaction.  Raise parameter \"max_worker_processes\"."));
 			return false;
 		}
 		wait_for_maker(handle);
@@ -520,7 +520,7 @@ es_maker_ensure(int64 position)
 		make_segments_upto(needed + 1);
 		return;
 	}
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_segment_table), 0, ES_SEGMENT_TAG_NEED);
+	tag = es_base_tag(&es_segment_table, 0, ES_SEGMENT_TAG_NEED);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	await_makers();
 	if (es_segment_newest_reaching(position) < needed && !have_segments_made(needed + 1, needed))

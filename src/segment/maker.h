@@ -8,8 +8,12 @@
 #include "base/base.h"
 
 #include "base/owner.h"
+#include "table/columns.h"
 
-extern void es_maker_become_owner(EsOwnerContext *saved);
+extern const EsShape es_maker_failure_shape;
+
+extern void es_maker_begin(EsOwnerContext *saved);
+extern void es_maker_end(const EsOwnerContext *saved);
 extern void es_maker_make_table(int64 n, int64 first_position, int64 last_position);
 extern void es_maker_ensure(int64 position);
 extern void es_maker_ask_ahead(int64 first_position, int64 last_position);

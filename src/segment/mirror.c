@@ -71,7 +71,6 @@
 #include "commands/defrem.h"
 #include "commands/event_trigger.h"
 #include "commands/trigger.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
@@ -81,7 +80,6 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -137,28 +135,22 @@ make_published_segments(const List *segments)
 	EsOwnerContext saved;
 	ListCell   *cell;
 
-	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
-	AcceptInvalidationMessages();
+	es_maker_begin(&saved);
 	es_timeline_follow();
-	es_maker_become_owner(&saved);
-	SPI_connect();
-	PushActiveSnapshot(GetLatestSnapshot());
 	foreach(cell, segments)
 	{
 		const EsPublishedSegment *segment = lfirst(cell);
 
 		es_maker_make_table(segment->number, segment->first_position, segment->last_position);
 	}
-	PopActiveSnapshot();
-	SPI_finish();
-	es_owner_leave(&saved);
+	es_maker_end(&saved);
 }
 
 /* Tells whether there is a table of a segment's name, be it detached. */
 static bool
 has_segment_table(int64 segment)
 {
-	return OidIsValid(get_relname_relid(psprintf("events_" INT64_FORMAT, segment), es_base_store()->schema));
+	return OidIsValid(get_relname_relid(es_segment_name(segment), es_base_store()->schema));
 }
 
 /* Those segments that the publisher has and that are not here. */
@@ -252,7 +244,7 @@ static void
 clear_segment_size(void)
 {
 	(void) es_rows_take_away(&es_segment_config_shape, NULL, 0);
-	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
+	es_base_announce(&es_base_events);
 }
 
 /* Sees to it that a store is empty that another one is to be copied into. */
@@ -264,9 +256,9 @@ prepare_store_for_copy(void)
 	if (es_segment_newest_reaching(PG_INT64_MAX) >= 0)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("the event store of this database is not empty"),
+				errmsg("cannot copy a publication into the event store of this database because it is not empty"),
 				errdetail("Its events and the publisher's would have the same positions."),
-				errhint("Subscribe in a database where CREATE EXTENSION has just been run; or with copy_data = false, if this store is a copy of the publisher's."));
+				errhint("Subscribe in a database where CREATE EXTENSION has just been run, or with copy_data = false if this store is a copy of the publisher's."));
 	clear_segment_size();
 }
 
@@ -420,7 +412,7 @@ fill_segments_table(Oid subscription, const List *segments)
 	RemoveSubscriptionRel(subscription, RelationGetRelid(rel));
 	CommandCounterIncrement();
 	es_subscription_add(subscription, RelationGetRelid(rel), SUBREL_STATE_READY);
-	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
+	es_base_announce(&es_base_events);
 	table_close(rel, NoLock);
 }
 
@@ -578,7 +570,7 @@ es_mirror_segment(PG_FUNCTION_ARGS)
 		subscribe_to_segment(MyLogicalRepWorker->subid, relid,
 							 am_tablesync_worker() ? SUBREL_STATE_INIT : SUBREL_STATE_READY);
 	/* sessions keep which one is the newest */
-	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
+	es_base_announce(&es_base_events);
 	return PointerGetDatum(NULL);
 }
 
@@ -650,6 +642,6 @@ Datum
 es_mirror_forget(PG_FUNCTION_ARGS)
 {
 	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo), "forget_segments");
-	CacheInvalidateRelcacheByRelid(es_base_oid(&es_base_events));
+	es_base_announce(&es_base_events);
 	return PointerGetDatum(NULL);
 }

@@ -62,7 +62,7 @@ query_publisher(WalReceiverConn *connection, const char *sql, int columns)
 				errcode(ERRCODE_CONNECTION_FAILURE),
 				errmsg("could not ask the publisher for the segments of its event store: %s",
 					   result->err ? result->err : "no rows"),
-				errhint("The role that the subscription connects as needs SELECT on the tables of schema eventstore there."));
+				errhint("The role that the subscription connects as needs SELECT on the tables of schema \"eventstore\" there."));
 	return result;
 }
 

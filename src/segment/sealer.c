@@ -9,7 +9,6 @@
 #include "segment/sealer.h"
 
 #include "access/xact.h"
-#include "commands/extension.h"
 #include "commands/vacuum.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -17,7 +16,6 @@
 #include "parser/parse_node.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
-#include "storage/lmgr.h"
 #include "utils/memutils.h"
 
 #include "base/objects.h"
@@ -81,7 +79,7 @@ static void
 freeze_segment(int64 segment)
 {
 	VacuumStmt *statement = makeNode(VacuumStmt);
-	RangeVar   *name = makeRangeVar("eventstore", psprintf("events_" INT64_FORMAT, segment), -1);
+	RangeVar   *name = makeRangeVar("eventstore", es_segment_name(segment), -1);
 
 	statement->options = list_make1(makeDefElem("freeze", (Node *) makeBoolean(true), -1));
 	statement->rels = list_make1(makeVacuumRelation(name, InvalidOid, NIL));
@@ -108,9 +106,9 @@ become_sealer(void)
 	bool		got = false;
 
 	StartTransactionCommand();
-	if (OidIsValid(get_extension_oid("eventstore", true)))
+	if (es_base_is_installed())
 	{
-		SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_segment_table), 0, ES_SEGMENT_TAG_SEALER);
+		tag = es_base_tag(&es_segment_table, 0, ES_SEGMENT_TAG_SEALER);
 		got = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 		if (got)
 			before_shmem_exit(stop_sealing, (Datum) 0);

@@ -66,56 +66,63 @@
 #include "base/error.h"
 #include "base/event.h"
 #include "base/objects.h"
+#include "fold/reducer.h"
+#include "fold/snapshot.h"
+#include "fold/upcast.h"
+#include "log/segment.h"
+#include "log/settle.h"
+#include "log/tags.h"
+#include "log/walmark.h"
+#include "projection/progress.h"
+#include "projection/projection.h"
+#include "projection/readmodel.h"
+#include "segment/maker.h"
+#include "stream/stream.h"
+#include "subscription/failure.h"
+#include "subscription/member.h"
+#include "subscription/partition.h"
+#include "subscription/subscription.h"
+#include "table/columns.h"
 #include "table/rows.h"
 #include "table/sequence.h"
 
 #define EXTENSION		"eventstore"
 #define SCHEMA			"eventstore"
-#define MOST_INDEXES	3
+#define MOST_INDEXES	2
 
 /*
- * What of a table is the store's: its first columns, and indexes by name.  What
- * comes after these was added by users, and is theirs to drop.
+ * What of a table is the store's: the columns of its shape, and indexes, the one that
+ * the shape names and others.  What comes after these was added by users, and is
+ * theirs to drop.
  */
 typedef struct OwnTable
 {
-	const char *name;
-	int			columns;
-	const char *indexes[MOST_INDEXES];
+	const EsShape *shape;
+	const char *indexes[MOST_INDEXES];	/* others */
 } OwnTable;
 
 static const OwnTable own_tables[] = {
-	{"config", 1},
-	{"maker_failure", 6},
-	{"projection_progress", 10, {"projection_progress_by_key"}},
-	{"projection_skips", 5, {"projection_skips_by_key"}},
-	{"projection_states", 7, {"projection_states_by_key"}},
-	{"projections", 11, {"projections_by_id", "projections_by_name"}},
-	{"reducer_handlers", 4, {"reducer_handlers_by_type"}},
-	{"reducers", 4, {"reducers_by_name"}},
-	{"segments", 5, {"segments_pkey"}},
-	{"settled_mark", 1},
-	{"snapshot_policies", 3, {"snapshot_policies_by_reducer"}},
-	{"snapshots", 9, {"snapshots_by_reducer"}},
-	{"streams", 8, {"streams_by_id", "streams_by_name", "streams_by_category"}},
-	{"subscription_failures", 7, {"subscription_failures_by_key"}},
-	{"subscription_members", 3, {"subscription_members_by_key"}},
-	{"subscription_partitions", 13, {"subscription_partitions_by_key"}},
-	{"subscriptions", 7, {"subscriptions_by_id", "subscriptions_by_name"}},
-	{"tags", 2, {"tags_by_tag"}},
-	{"upcasters", 4, {"upcasters_by_type"}},
-	{"wal_mark", 2},
+	{&es_segment_config_shape},
+	{&es_maker_failure_shape},
+	{&es_progress_shape},
+	{&es_progress_skips_shape},
+	{&es_readmodel_shape},
+	{&es_projection_table_shape, {"projections_by_name"}},
+	{&es_reducer_handlers_shape},
+	{&es_reducer_table_shape},
+	{&es_segment_shape},
+	{&es_settle_mark_shape},
+	{&es_reducer_policies_shape},
+	{&es_snapshot_shape},
+	{&es_stream_shape, {"streams_by_id", "streams_by_category"}},
+	{&es_failure_shape},
+	{&es_member_shape},
+	{&es_partition_shape},
+	{&es_subscription_shape, {"subscriptions_by_id"}},
+	{&es_tags_shape, {"tags_by_tag"}},
+	{&es_upcast_shape},
+	{&es_walmark_shape},
 };
-
-/* Sequences, which give out nothing twice. */
-static EsRelation own_sequences[] = {
-	{"position_seq",.kind = RELKIND_SEQUENCE}, {"stream_id_seq",.kind = RELKIND_SEQUENCE},
-	{"timeline_seq",.kind = RELKIND_SEQUENCE}, {"subscription_id_seq",.kind = RELKIND_SEQUENCE},
-	{"projection_id_seq",.kind = RELKIND_SEQUENCE}
-};
-
-/* Indexes of a segment, after the table's name. */
-static const char *const segment_indexes[] = {"_position", "_stream", "_category", "_event_id"};
 
 static bool allow_drop = false;
 static object_access_hook_type previous_hook = NULL;
@@ -170,7 +177,7 @@ find_own_table(Oid relid)
 	if (name == NULL || get_rel_namespace(relid) != get_namespace_oid(SCHEMA, true))
 		return NULL;
 	for (int i = 0; i < lengthof(own_tables); i++)
-		if (strcmp(own_tables[i].name, name) == 0)
+		if (strcmp(own_tables[i].shape->table->name, name) == 0)
 			return &own_tables[i];
 	return NULL;
 }
@@ -183,8 +190,8 @@ is_segment_index(const char *table, const char *index)
 
 	if (strncmp(table, index, len) != 0)
 		return false;
-	for (int i = 0; i < lengthof(segment_indexes); i++)
-		if (strcmp(segment_indexes[i], index + len) == 0)
+	for (int i = 0; i < ES_INDEX_COUNT; i++)
+		if (strcmp(es_segment_index_names[i], index + len) == 0)
 			return true;
 	return false;
 }
@@ -202,6 +209,8 @@ is_own_index(Oid relid)
 	if (is_log_partition(table))
 		return is_segment_index(get_rel_name(table), name);
 	own = find_own_table(table);
+	if (own && own->shape->key && strcmp(own->shape->key->name, name) == 0)
+		return true;
 	for (int i = 0; own && i < MOST_INDEXES && own->indexes[i]; i++)
 		if (strcmp(own->indexes[i], name) == 0)
 			return true;
@@ -219,7 +228,7 @@ is_own_column(Oid relid, int column)
 	if (relid == find_store_relation("events") || is_log_partition(relid))
 		return column <= Natts_es_events;
 	own = find_own_table(relid);
-	return own == NULL || column <= own->columns;
+	return own == NULL || column <= own->shape->ncolumns;
 }
 
 /* Tells whether a trigger is one of the extension's functions on a relation of the store. */
@@ -330,6 +339,13 @@ is_store_in_use(void)
 	return store_has_events() && !es_base_find_extension().uncommitted;
 }
 
+/* Says in an error's HINT how to do it nevertheless. */
+static int
+hint_at_setting(void)
+{
+	return errhint("If that is meant, run SET eventstore.allow_drop = on first.");
+}
+
 /* ---- dropping ---- */
 
 /* Raises VE002 if an object belongs to a store with something to lose. */
@@ -344,7 +360,7 @@ refuse_drop(Oid class, Oid object, int column)
 	ereport(ERROR,
 			errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
 			errmsg("cannot drop %s because the event store has events", getObjectDescription(&address, false)),
-			errhint("If that is meant, run SET eventstore.allow_drop = on first."));
+			hint_at_setting());
 }
 
 /* The hook: called for each object that a statement drops, before it is gone. */
@@ -405,7 +421,7 @@ check_membership(const AlterExtensionContentsStmt *statement)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
 				errmsg("cannot take objects out of extension \"eventstore\" because the event store has events"),
-				errhint("If that is meant, run SET eventstore.allow_drop = on first."));
+				hint_at_setting());
 }
 
 /* Finds a sequence of the store; NULL if a relation is none. */
@@ -414,9 +430,9 @@ find_own_sequence(Oid relid)
 {
 	if (!is_extension_member(RelationRelationId, relid) || get_rel_relkind(relid) != RELKIND_SEQUENCE)
 		return NULL;
-	for (int i = 0; i < lengthof(own_sequences); i++)
-		if (find_store_relation(own_sequences[i].name) == relid)
-			return &own_sequences[i];
+	for (int i = 0; i < lengthof(es_base_sequences); i++)
+		if (find_store_relation(es_base_sequences[i]->name) == relid)
+			return es_base_sequences[i];
 	return NULL;
 }
 
@@ -440,7 +456,7 @@ check_alter_sequence(const AlterSeqStmt *statement)
 					errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
 					errmsg("cannot set sequence \"%s\" back because the event store has events", sequence->name),
 					errdetail("It would give out numbers again."),
-					errhint("If that is meant, run SET eventstore.allow_drop = on first."));
+					hint_at_setting());
 	}
 }
 
@@ -451,8 +467,8 @@ check_persistence(Oid relid)
 	if (is_own_relation(relid))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
-				errmsg("cannot make \"%s\" unlogged because a crash would empty it", get_rel_name(relid)),
-				errhint("If that is meant, run SET eventstore.allow_drop = on first."));
+				errmsg("cannot make relation \"%s\" unlogged because a crash would empty it", get_rel_name(relid)),
+				hint_at_setting());
 }
 
 /* Refuses to give a column of the store another type: that would change what is stored. */
@@ -464,9 +480,9 @@ check_column_type(Oid relid, const char *column)
 	if (number > 0 && is_own_column(relid, number) && is_store_in_use())
 		ereport(ERROR,
 				errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
-				errmsg("cannot change the type of column \"%s\" of \"%s\" because the event store has events",
+				errmsg("cannot change the type of column \"%s\" of relation \"%s\" because the event store has events",
 					   column, get_rel_name(relid)),
-				errhint("If that is meant, run SET eventstore.allow_drop = on first."));
+				hint_at_setting());
 }
 
 /*
@@ -481,7 +497,7 @@ check_new_attribute(Oid relid)
 				errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
 				errmsg("cannot add an attribute to type \"%s\" because the event store has events", get_rel_name(relid)),
 				errdetail("The store would refuse to work with the type, also after the attribute is dropped."),
-				errhint("If that is meant, run SET eventstore.allow_drop = on first."));
+				hint_at_setting());
 }
 
 /* Looks through the commands of an ALTER TABLE, or ALTER TYPE. */

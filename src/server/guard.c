@@ -32,14 +32,17 @@ PG_FUNCTION_INFO_V1(es_store_guard_statement);
 static void
 refuse_change(const TriggerData *trigger)
 {
-	const char *operation = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" :
-	TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" :
-	TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? "INSERT" : "TRUNCATE";
+	const char *table = RelationGetRelationName(trigger->tg_relation);
 
 	ereport(ERROR,
 			errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
-			errmsg("%s is not possible on \"%s\": the event store is append-only",
-				   operation, RelationGetRelationName(trigger->tg_relation)),
+			TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
+			errmsg("cannot update \"%s\" because the event store is append-only", table) :
+			TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ?
+			errmsg("cannot delete from \"%s\" because the event store is append-only", table) :
+			TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ?
+			errmsg("cannot insert into \"%s\" because the event store is append-only", table) :
+			errmsg("cannot truncate \"%s\" because the event store is append-only", table),
 			errhint("Append an event that corrects the earlier ones."));
 }
 
@@ -77,7 +80,7 @@ es_store_guard_statement(PG_FUNCTION_ARGS)
 	if (!es_base_owns_store(GetUserId()))
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("permission denied to write to \"%s\" directly",
+				errmsg("permission denied to write to table \"%s\" directly",
 					   RelationGetRelationName(trigger->tg_relation)),
 				errhint("Append with es_append or INSERT INTO es_events."));
 	es_sharedmark_set_loading(es_base_oid(&es_base_position_seq), true);

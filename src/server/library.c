@@ -34,7 +34,6 @@
 #include "shared/roster.h"
 #include "shared/wake.h"
 #include "stream/tipcache.h"
-#include "subscription/subscription.h"
 #include "table/kept.h"
 
 PG_MODULE_MAGIC;
@@ -60,7 +59,6 @@ _PG_init(void)
 	es_wait_init();
 	es_tipcache_init();
 	es_bulk_init();
-	es_subscription_init();
 	es_backoff_init();
 	es_handler_init();
 	es_scope_init();

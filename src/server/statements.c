@@ -25,7 +25,6 @@
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
-#include "commands/extension.h"
 #include "datatype/timestamp.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -36,6 +35,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/objects.h"
 #include "shared/roster.h"
 #include "shared/wake.h"
 
@@ -217,7 +217,7 @@ extension_access_hook(ObjectAccessType access, Oid class, Oid object, int subid,
 	if (previous_access_hook)
 		previous_access_hook(access, class, object, subid, arg);
 	if (access == OAT_DROP && class == ExtensionRelationId &&
-		object == get_extension_oid("eventstore", true))
+		object == es_base_find_extension().oid)
 		drops_extension = true;
 }
 

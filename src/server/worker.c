@@ -36,7 +36,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
-#include "commands/extension.h"
 #include "datatype/timestamp.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -54,6 +53,7 @@
 
 #include "base/objects.h"
 #include "base/owner.h"
+#include "base/process.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
 #include "projection/schedule.h"
@@ -61,7 +61,6 @@
 #include "shared/roster.h"
 #include "shared/wake.h"
 
-#define WORKER_LOCK_TIMEOUT	"500ms" /* below the default deadlock_timeout */
 #define RESTART_SECONDS		1	/* of a launcher that ended */
 #define TRY_AGAIN_MS		5000	/* to start a worker that ended */
 #define MOST_DELAY_MS		60000	/* after failures */
@@ -79,7 +78,7 @@ static int	max_workers = 0;	/* GUC eventstore.max_workers */
 void
 es_worker_init(void)
 {
-	BackgroundWorker launcher = {0};
+	BackgroundWorker launcher;
 
 	DefineCustomIntVariable("eventstore.settle_interval",
 							"How often the worker writes the mark that hot standbys read by, at most.",
@@ -93,13 +92,8 @@ es_worker_init(void)
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
-	launcher.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	launcher.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	es_process_describe(&launcher, "es_worker_launcher_main", "eventstore launcher");
 	launcher.bgw_restart_time = RESTART_SECONDS;
-	strlcpy(launcher.bgw_library_name, "eventstore", sizeof(launcher.bgw_library_name));
-	strlcpy(launcher.bgw_function_name, "es_worker_launcher_main", sizeof(launcher.bgw_function_name));
-	strlcpy(launcher.bgw_name, "eventstore launcher", sizeof(launcher.bgw_name));
-	strlcpy(launcher.bgw_type, "eventstore launcher", sizeof(launcher.bgw_type));
 	RegisterBackgroundWorker(&launcher);
 }
 
@@ -211,9 +205,9 @@ log_lack_of_workers(bool started)
 
 	if (!started && !complained)
 		ereport(LOG,
-				errmsg("no background worker is free to look after a store of eventstore"),
+				errmsg("no background worker is free to look after an event store"),
 				errdetail("Until then nobody writes the mark by which hot standbys read."),
-				errhint("Raise max_worker_processes or eventstore.max_workers."));
+				errhint("Raise parameter \"max_worker_processes\" or \"eventstore.max_workers\"."));
 	complained = !started;
 }
 
@@ -224,20 +218,15 @@ log_lack_of_workers(bool started)
 static void
 start_store_worker(Oid database)
 {
-	BackgroundWorker worker = {0};
+	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
 	pid_t		pid;
 	bool		started;
 
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	es_process_describe(&worker, "es_worker_main", "eventstore worker");
 	worker.bgw_notify_pid = MyProcPid;
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
-	strlcpy(worker.bgw_library_name, "eventstore", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "es_worker_main", sizeof(worker.bgw_function_name));
 	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "eventstore worker for database %u", database);
-	strlcpy(worker.bgw_type, "eventstore worker", sizeof(worker.bgw_type));
 	started = RegisterDynamicBackgroundWorker(&worker, &handle);
 	log_lack_of_workers(started);
 	es_roster_tried(database, GetCurrentTimestamp() + TRY_AGAIN_MS * INT64CONST(1000));
@@ -282,14 +271,6 @@ es_worker_launcher_main(Datum main_arg)
 
 /* ---- the worker ---- */
 
-/* The settings that what it does depends on, whatever the database's or the role's are. */
-static const char *const settings[][2] = {
-	{"default_transaction_isolation", "read committed"}, {"default_transaction_read_only", "off"},
-	{"default_transaction_deferrable", "off"}, {"idle_in_transaction_session_timeout", "0"},
-	/* marks need not be on disk, nor on a standby, before the worker goes on */
-	{"synchronous_commit", "off"}
-};
-
 /* What a worker found at its last piece of work. */
 typedef struct Work
 {
@@ -320,13 +301,6 @@ static void
 leave_roster(int code, Datum arg)
 {
 	es_roster_leave(leaves_store);
-}
-
-/* Tells whether the extension is there; the caller is in a transaction. */
-static bool
-store_exists(void)
-{
-	return OidIsValid(get_extension_oid("eventstore", true));
 }
 
 /*
@@ -361,7 +335,7 @@ write_mark_in_transaction(Work *work)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, "writing the settled mark of eventstore");
-	work->has_store = store_exists();
+	work->has_store = es_base_is_installed();
 	work->idle = work->has_store && write_settled_mark();
 	CommitTransactionCommand();
 	pgstat_report_stat(true);
@@ -574,7 +548,7 @@ database_has_store(void)
 	bool		found;
 
 	StartTransactionCommand();
-	found = store_exists();
+	found = es_base_is_installed();
 	CommitTransactionCommand();
 	return found;
 }
@@ -594,11 +568,13 @@ es_worker_main(Datum main_arg)
 	 * To connect takes a lock on the database, too.  Up to then this process
 	 * is nobody, and a source that counts as interactive would ask who it is.
 	 */
-	SetConfigOption("lock_timeout", WORKER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", ES_PROCESS_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	before_shmem_exit(end_worker_wait, (Datum) 0);
-	for (int i = 0; i < lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION);
+	es_process_set_transactions();
+	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	/* marks need not be on disk, nor on a standby, before the worker goes on */
+	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
 	es_settle_for_worker = true;
 	if (database_has_store())
 	{

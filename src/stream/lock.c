@@ -34,10 +34,10 @@
  */
 #include "stream/lock.h"
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 
+#include "base/names.h"
 #include "base/objects.h"
 #include "log/settle.h"
 
@@ -52,20 +52,10 @@
 
 static EsRelation append_gate = {"append_gate",.kind = RELKIND_VIEW};
 
-/* es_streamlock_hash gives the hash of a stream's name. */
-uint32
-es_streamlock_hash(const text *name)
-{
-	return hash_bytes((const unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
-}
-
 static LOCKTAG
 make_hash_tag(uint32 hash, uint16 kind)
 {
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&es_base_streams), hash, kind);
-	return tag;
+	return es_base_tag(&es_base_streams, hash, kind);
 }
 
 static LOCKTAG
@@ -119,7 +109,7 @@ void
 es_streamlock_add(EsStreamLocks *locks, const text *name)
 {
 	if (locks->count < ES_STREAM_FEW)
-		locks->hashes[locks->count++] = es_streamlock_hash(name);
+		locks->hashes[locks->count++] = es_names_hash(name);
 	else
 		locks->all = true;
 }
@@ -211,7 +201,7 @@ es_streamlock_await_writers(void)
 void
 es_streamlock_queue(EsStreamQueue *queue, const text *name)
 {
-	queue->tag = make_hash_tag(es_streamlock_hash(name), TAG_QUEUE);
+	queue->tag = make_hash_tag(es_names_hash(name), TAG_QUEUE);
 	acquire_tag(queue->tag, ExclusiveLock);
 }
 

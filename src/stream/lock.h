@@ -28,7 +28,6 @@ typedef struct EsStreamQueue
 	LOCKTAG		tag;
 } EsStreamQueue;
 
-extern uint32 es_streamlock_hash(const text *name);
 extern void es_streamlock_lock_table(void);
 extern int64 es_streamlock_freeze(void);
 extern void es_streamlock_add(EsStreamLocks *locks, const text *name);

@@ -34,7 +34,6 @@
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
-#include "stream/lock.h"
 #include "table/rows.h"
 #include "table/sequence.h"
 
@@ -46,7 +45,6 @@ static const EsColumn columns[Natts_es_streams] = {
 };
 const EsShape es_stream_shape = ES_SHAPE(&es_base_streams, &streams_by_name, columns);
 
-static EsRelation stream_id_seq = {"stream_id_seq",.kind = RELKIND_SEQUENCE};
 
 PG_FUNCTION_INFO_V1(es_stream_version);
 
@@ -130,7 +128,7 @@ hint_for_stream(const text *name)
 {
 	if (hints == NULL)
 		hints = MemoryContextAllocZero(TopMemoryContext, sizeof(ItemPointerData) * HINTS);
-	return &hints[es_streamlock_hash(name) % HINTS];
+	return &hints[es_names_hash(name) % HINTS];
 }
 
 /*
@@ -216,7 +214,7 @@ es_stream_create(EsStream *stream)
 	const char *name = VARDATA_ANY(stream->name);
 	int			len = VARSIZE_ANY_EXHDR(stream->name);
 
-	stream->id = es_sequence_take(&stream_id_seq, 1);
+	stream->id = es_sequence_take(&es_base_stream_id_seq, 1);
 	stream->category_key = es_names_category_key(name, es_names_category_length(name, len));
 	es_table_open(&table, &es_stream_shape);
 	fill_stream_slot(&table, stream);

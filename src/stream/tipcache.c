@@ -16,7 +16,6 @@
 
 #include "access/xact.h"
 #include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 
 #include "base/names.h"
@@ -27,10 +26,9 @@
 static HTAB *entries = NULL;	/* in a context of its own, of the top
 								 * transaction */
 static MemoryContext context = NULL;
-static Oid	known_streams;		/* the store's table that they are of */
+static uint64 known_changes;	/* of the table of streams, by then */
 static Size bytes;
 static uint64 generation = 0;	/* counts how often all was forgotten */
-static bool doubtful = false;	/* the streams' rows may be at other places */
 
 /* Forgets everything. */
 static void
@@ -41,15 +39,6 @@ forget_tips(void)
 	context = NULL;
 	entries = NULL;
 	generation++;
-	doubtful = false;
-}
-
-/* Follows invalidations: the table of streams may have been rewritten. */
-static void
-doubt_tips(Datum arg, Oid relid)
-{
-	if (relid == known_streams || !OidIsValid(relid))
-		doubtful = true;
 }
 
 /* Follows the end of transactions; the memory goes with them. */
@@ -77,7 +66,6 @@ es_tipcache_init(void)
 {
 	RegisterXactCallback(forget_tips_at_xact_end, NULL);
 	RegisterSubXactCallback(forget_tips_at_subxact_end, NULL);
-	es_base_on_relation_change(doubt_tips);
 }
 
 /*
@@ -87,7 +75,7 @@ es_tipcache_init(void)
 uint64
 es_tipcache_begin_call(void)
 {
-	if (entries && (doubtful || bytes > MOST_BYTES || known_streams != es_base_oid(&es_base_streams)))
+	if (entries && (bytes > MOST_BYTES || known_changes != es_base_changes_of(&es_base_streams)))
 		forget_tips();
 	return generation;
 }
@@ -120,7 +108,7 @@ add_known_tip(const text *name)
 		forget_tips();
 		context = AllocSetContextCreate(TopTransactionContext, "eventstore tips", ALLOCSET_DEFAULT_SIZES);
 		entries = es_names_map("eventstore tips", 1024, sizeof(EsKnownTip), context);
-		known_streams = es_base_oid(&es_base_streams);
+		known_changes = es_base_changes_of(&es_base_streams);
 		bytes = 0;
 	}
 	bytes += size + 2 * sizeof(EsKnownTip);

@@ -51,7 +51,6 @@ PG_FUNCTION_INFO_V1(es_rewind);
 /* What a call is about: a delivery in a partition, whose row is read under its lock. */
 typedef struct Delivery
 {
-	const text *name;
 	const EsSubscription *subscription;
 	const text *member;
 	int64		position;
@@ -68,36 +67,36 @@ require_partition_owner(const Delivery *delivery)
 		return;
 	ereport(ERROR,
 			errcode(ES_ERRCODE_SUBSCRIPTION_FENCED),
-			errmsg("partition %d of subscription \"%s\" is not this member's",
-				   row->partition, text_to_cstring(delivery->name)),
-			row->member == NULL ? errdetail("Nobody has it now.") :
+			errmsg("partition %d of subscription \"%s\" does not belong to this member",
+				   row->partition, text_to_cstring(delivery->subscription->name)),
+			row->member == NULL ? errdetail("No member has it now.") :
 			VARSIZE_ANY_EXHDR(row->member) == 0 ? errdetail("The member without a name has it.") :
 			errdetail("Member \"%s\" has it.", text_to_cstring(row->member)),
-			errhint("What it was delivered is, or will be, delivered to another member. Undo the work, and poll again."));
+			errhint("What it was delivered is, or will be, delivered to another member.  Undo the work, and poll again."));
 }
 
 /* Fetches the arguments that say which delivery, and locks its partition. */
 static void
 begin_delivery(Delivery *delivery, FunctionCallInfo fcinfo, int member_argno, const char *command)
 {
+	text	   *name;
 	int			partition;
 
-	delivery->name = es_subscription_name_arg(fcinfo, 0);
+	name = es_subscription_name_arg(fcinfo, 0);
 	es_call_require(fcinfo, 1, "partition");
 	es_call_require(fcinfo, 2, "position");
 	partition = PG_GETARG_INT32(1);
 	delivery->position = PG_GETARG_INT64(2);
 	delivery->member = es_subscription_member_arg(fcinfo, member_argno);
 	es_subscriber_prevent_write(command);
-	delivery->subscription = es_subscription_get(delivery->name);
+	delivery->subscription = es_subscription_get(name);
 	if (partition < 0 || partition >= delivery->subscription->partitions)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("subscription \"%s\" has no partition %d", text_to_cstring(delivery->name), partition),
+				errmsg("subscription \"%s\" has no partition %d", text_to_cstring(name), partition),
 				errdetail("Its partitions are 0 to %d.", delivery->subscription->partitions - 1));
 	(void) es_partition_lock(delivery->subscription->id, partition, true);
-	if (!es_partition_read(delivery->subscription->id, partition, &delivery->row))
-		es_subscription_report_unknown(delivery->name);
+	es_partition_read(delivery->subscription, partition, &delivery->row);
 	require_partition_owner(delivery);
 }
 
@@ -124,7 +123,7 @@ es_ack(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("position " INT64_FORMAT " has not been delivered", delivery.position),
 				errdetail("Partition %d of subscription \"%s\" has been delivered up to position " INT64_FORMAT ".",
-						  row->partition, text_to_cstring(delivery.name), Max(row->delivered_upto, row->position)));
+						  row->partition, text_to_cstring(delivery.subscription->name), Max(row->delivered_upto, row->position)));
 	pending = row->pending;
 	es_failure_acknowledge(row, delivery.position);
 	if (delivery.position <= row->position && row->pending == pending)
@@ -170,14 +169,14 @@ require_event_delivered(const Delivery *delivery)
 	if (delivery->position <= row->position)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("position " INT64_FORMAT " has been acknowledged", delivery->position));
+				errmsg("position " INT64_FORMAT " has already been acknowledged", delivery->position));
 	filter.wants = event_is_of_partition;
 	if (delivery->position <= row->delivered_upto)
 		(void) es_log_read(&filter, note_event_found, &search);
 	if (!search.found)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("no event at position " INT64_FORMAT " has been delivered of partition %d",
+				errmsg("no event at position " INT64_FORMAT " of partition %d has been delivered",
 					   delivery->position, row->partition));
 }
 
@@ -210,10 +209,7 @@ put_refused_event(Delivery *delivery, EsFailure *known, const text *reason)
 
 		row->retry_at = Max(row->retry_at, again_at);
 	}
-	if (known)
-		es_failure_change(row, known, &failure);
-	else
-		es_failure_put(row, &failure);
+	es_failure_put(row, known, &failure);
 }
 
 /*
@@ -261,8 +257,6 @@ es_parked(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = es_call_begin_rows(fcinfo);
 	EsPartition *rows = es_partition_read_all(subscription);
 
-	if (rows == NULL)
-		es_subscription_report_unknown(name);
 	for (int i = 0; i < subscription->partitions; i++)
 	{
 		EsFailure  *failures;
@@ -299,7 +293,7 @@ replay_parked_events(EsPartition *row, int64 position)
 		changed.parked_at = DT_NOBEGIN;
 		changed.attempts = 0;
 		changed.delivered = false;
-		es_failure_change(row, &failures[i], &changed);
+		es_failure_put(row, &failures[i], &changed);
 		replayed++;
 	}
 	if (replayed > 0)
@@ -330,8 +324,7 @@ es_replay_parked(PG_FUNCTION_ARGS)
 	es_partition_lock_all(subscription);
 	for (int i = 0; i < subscription->partitions; i++)
 	{
-		if (!es_partition_read(subscription->id, i, &row))
-			es_subscription_report_unknown(name);
+		es_partition_read(subscription, i, &row);
 		replayed += replay_parked_events(&row, position);
 	}
 	if (replayed > 0)
@@ -361,8 +354,7 @@ es_rewind(PG_FUNCTION_ARGS)
 	es_partition_lock_all(subscription);
 	for (int i = 0; i < subscription->partitions; i++)
 	{
-		if (!es_partition_read(subscription->id, i, &row))
-			es_subscription_report_unknown(name);
+		es_partition_read(subscription, i, &row);
 		es_failure_forget(&row, after);
 		row.position = row.delivered_upto = row.scanned_upto = after;
 		row.lapsed_upto = after;

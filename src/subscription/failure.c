@@ -18,7 +18,6 @@
 #include "utils/timestamp.h"
 
 #include "base/objects.h"
-#include "table/columns.h"
 #include "table/rows.h"
 
 #define Anum_failures_id		1
@@ -39,7 +38,7 @@ static const EsColumn failure_columns[] = {
 	{"subscription_id", INT8OID}, {"position", INT8OID}, {"parked_at", TIMESTAMPTZOID, true},
 	{"partition", INT4OID}, {"attempts", INT4OID}, {"delivered", BOOLOID}, {"reason", TEXTOID, true}
 };
-static const EsShape failure_shape = ES_SHAPE(&failures_table, &failures_by_key, failure_columns);
+const EsShape es_failure_shape = ES_SHAPE(&failures_table, &failures_by_key, failure_columns);
 
 /* The reason for parking what no consumer has refused. */
 #define LEASE_ENDED		"the lease ended without an acknowledgement"
@@ -47,14 +46,17 @@ static const EsShape failure_shape = ES_SHAPE(&failures_table, &failures_by_key,
 
 /* Takes a row, in the current memory context. */
 static void
-take_failure(EsFailure *failure, const Datum *v, const bool *n)
+take_failure(void *element, const EsRows *rows)
 {
+	EsFailure  *failure = element;
+	const Datum *v = rows->values;
+	const bool *n = rows->isnull;
+
 	failure->position = DatumGetInt64(v[Anum_failures_position - 1]);
 	failure->attempts = DatumGetInt32(v[Anum_failures_attempts - 1]);
 	failure->delivered = DatumGetBool(v[Anum_failures_delivered - 1]);
-	failure->parked_at = n[Anum_failures_parked_at - 1] ? DT_NOBEGIN :
-		DatumGetTimestampTz(v[Anum_failures_parked_at - 1]);
-	failure->reason = n[Anum_failures_reason - 1] ? NULL : DatumGetTextPCopy(v[Anum_failures_reason - 1]);
+	failure->parked_at = es_columns_time(v, n, Anum_failures_parked_at);
+	failure->reason = es_columns_text(v, n, Anum_failures_reason);
 }
 
 /*
@@ -64,23 +66,15 @@ take_failure(EsFailure *failure, const Datum *v, const bool *n)
 int
 es_failure_read(const EsPartition *row, int64 after, EsFailure **failures)
 {
-	EsRows		rows = {.shape = &failure_shape,.mode = AccessShareLock};
-	int			count = 0;
-	int			room = 8;
+	EsRows		rows = {.shape = &es_failure_shape,.mode = AccessShareLock};
+	int			count;
 
-	*failures = palloc(sizeof(EsFailure) * room);
 	rows.fresh = true;
 	es_rows_equal(&rows, Int64GetDatum(row->subscription_id));
 	es_rows_equal(&rows, Int32GetDatum(row->partition));
 	es_rows_between(&rows, after, PG_INT64_MAX);
 	es_rows_begin(&rows);
-	while (es_rows_next(&rows))
-	{
-		if (count == room)
-			*failures = repalloc(*failures, sizeof(EsFailure) * (room *= 2));
-		take_failure(&(*failures)[count++], rows.values, rows.isnull);
-	}
-	es_rows_end(&rows);
+	*failures = es_rows_all(&rows, sizeof(EsFailure), take_failure, &count);
 	return count;
 }
 
@@ -111,47 +105,44 @@ make_failure_row(const EsPartition *row, const EsFailure *failure, Datum *v, boo
 	memset(n, false, sizeof(bool) * Natts_failures);
 	v[Anum_failures_id - 1] = Int64GetDatum(row->subscription_id);
 	v[Anum_failures_position - 1] = Int64GetDatum(failure->position);
-	v[Anum_failures_parked_at - 1] = TimestampTzGetDatum(failure->parked_at);
-	n[Anum_failures_parked_at - 1] = failure->parked_at == DT_NOBEGIN;
+	es_columns_put_time(v, n, Anum_failures_parked_at, failure->parked_at);
 	v[Anum_failures_partition - 1] = Int32GetDatum(row->partition);
 	v[Anum_failures_attempts - 1] = Int32GetDatum(failure->attempts);
 	v[Anum_failures_delivered - 1] = BoolGetDatum(failure->delivered);
-	v[Anum_failures_reason - 1] = PointerGetDatum(failure->reason);
-	n[Anum_failures_reason - 1] = failure->reason == NULL;
+	es_columns_put(v, n, Anum_failures_reason, failure->reason);
 }
 
-/* es_failure_put adds a failure that its partition does not have yet. */
+/*
+ * es_failure_put adds a failure, in place of the one that is known of the same
+ * event; NULL: none is.
+ */
 void
-es_failure_put(EsPartition *row, const EsFailure *failure)
+es_failure_put(EsPartition *row, EsFailure *known, const EsFailure *failure)
 {
 	Datum		values[Natts_failures];
 	bool		isnull[Natts_failures];
 
 	make_failure_row(row, failure, values, isnull);
-	es_rows_insert(&failure_shape, values, isnull);
+	if (known)
+	{
+		es_rows_replace(&es_failure_shape, values, isnull);
+		count_failure(row, known, -1);
+		*known = *failure;
+	}
+	else
+		es_rows_insert(&es_failure_shape, values, isnull);
 	count_failure(row, failure, 1);
 }
 
-/* es_failure_change changes a failure to another state; NULL takes it away. */
-void
-es_failure_change(EsPartition *row, EsFailure *failure, const EsFailure *changed)
+/* Takes a failure away. */
+static void
+take_away(EsPartition *row, const EsFailure *failure)
 {
-	Datum		values[Natts_failures];
-	bool		isnull[Natts_failures];
+	Datum		key[] = {Int64GetDatum(row->subscription_id), Int32GetDatum(row->partition),
+	Int64GetDatum(failure->position)};
 
+	(void) es_rows_take_away(&es_failure_shape, key, lengthof(key));
 	count_failure(row, failure, -1);
-	if (changed == NULL)
-	{
-		Datum		key[] = {Int64GetDatum(row->subscription_id), Int32GetDatum(row->partition),
-		Int64GetDatum(failure->position)};
-
-		(void) es_rows_take_away(&failure_shape, key, lengthof(key));
-		return;
-	}
-	make_failure_row(row, changed, values, isnull);
-	es_rows_replace(&failure_shape, values, isnull);
-	*failure = *changed;
-	count_failure(row, failure, 1);
 }
 
 /* Parks the event that was delivered alone and has ended every lease; tells whether it did. */
@@ -162,17 +153,12 @@ park_if_poison(EsPartition *row, int max_attempts, TimestampTz now)
 		.parked_at = now,.reason = cstring_to_text(LEASE_ENDED)
 	};
 	EsFailure  *failures;
-	EsFailure  *known;
 	int			count;
 
 	if (row->lapses <= max_attempts || row->delivered != 1 || row->position >= row->delivered_upto)
 		return false;
 	count = es_failure_read(row, row->position, &failures);
-	known = es_failure_find(failures, count, failure.position);
-	if (known)
-		es_failure_change(row, known, &failure);
-	else
-		es_failure_put(row, &failure);
+	es_failure_put(row, es_failure_find(failures, count, failure.position), &failure);
 	row->lapses = 0;
 	return true;
 }
@@ -203,7 +189,7 @@ es_failure_count_lapse(EsPartition *row, int max_attempts, TimestampTz now)
 			failure.parked_at = now;
 			failure.reason = cstring_to_text(LEASE_ENDED);
 		}
-		es_failure_change(row, &failures[i], &failure);
+		es_failure_put(row, &failures[i], &failure);
 		changed = true;
 	}
 	return (max_attempts != 0 && park_if_poison(row, max_attempts, now)) || changed;
@@ -223,10 +209,7 @@ es_failure_count_unsendable(EsPartition *row, EsFailure *known, int64 position, 
 	failure.attempts = (known ? known->attempts : 0) + 1;
 	if (failure.attempts >= max_attempts)
 		failure.parked_at = GetCurrentTimestamp();
-	if (known)
-		es_failure_change(row, known, &failure);
-	else
-		es_failure_put(row, &failure);
+	es_failure_put(row, known, &failure);
 }
 
 /*
@@ -244,7 +227,7 @@ es_failure_acknowledge(EsPartition *row, int64 upto)
 	count = es_failure_read(row, 0, &failures);
 	for (int i = 0; i < count && failures[i].position <= upto; i++)
 		if (failures[i].parked_at == DT_NOBEGIN && failures[i].delivered)
-			es_failure_change(row, &failures[i], NULL);
+			take_away(row, &failures[i]);
 }
 
 /*
@@ -263,7 +246,7 @@ es_failure_forget(EsPartition *row, int64 after)
 	count = es_failure_read(row, 0, &failures);
 	for (int i = 0; i < count; i++)
 		if (failures[i].parked_at == DT_NOBEGIN || failures[i].position > after)
-			es_failure_change(row, &failures[i], NULL);
+			take_away(row, &failures[i]);
 }
 
 /*
@@ -275,5 +258,5 @@ es_failure_delete_all(const EsSubscription *subscription)
 {
 	Datum		id = Int64GetDatum(subscription->id);
 
-	(void) es_rows_take_away(&failure_shape, &id, 1);
+	(void) es_rows_take_away(&es_failure_shape, &id, 1);
 }

@@ -11,6 +11,7 @@
 
 #include "subscription/partition.h"
 #include "subscription/subscription.h"
+#include "table/columns.h"
 
 /* A row of eventstore.subscription_failures. */
 typedef struct EsFailure
@@ -22,10 +23,11 @@ typedef struct EsFailure
 	const text *reason;			/* or NULL */
 } EsFailure;
 
+extern const EsShape es_failure_shape;
+
 extern int	es_failure_read(const EsPartition *row, int64 after, EsFailure **failures);
 extern EsFailure *es_failure_find(EsFailure *failures, int count, int64 position);
-extern void es_failure_put(EsPartition *row, const EsFailure *failure);
-extern void es_failure_change(EsPartition *row, EsFailure *failure, const EsFailure *changed);
+extern void es_failure_put(EsPartition *row, EsFailure *known, const EsFailure *failure);
 extern bool es_failure_count_lapse(EsPartition *row, int max_attempts, TimestampTz now);
 extern void es_failure_count_unsendable(EsPartition *row, EsFailure *known, int64 position, int max_attempts);
 extern void es_failure_acknowledge(EsPartition *row, int64 upto);

@@ -103,13 +103,11 @@ pass_over_slice(EsPoll *poll, EsSlice *slice)
 bool
 es_lease_lock(EsPoll *poll, EsSlice *slice)
 {
-	int64		id = poll->subscription->id;
 	int64		position = slice->row.position;
 
-	if (!es_partition_lock(id, slice->row.partition, false))
+	if (!es_partition_lock(poll->subscription->id, slice->row.partition, false))
 		return pass_over_slice(poll, slice);
-	if (!es_partition_read(id, slice->row.partition, &slice->row))
-		es_subscription_report_unknown(poll->name);
+	es_partition_read(poll->subscription, slice->row.partition, &slice->row);
 	if (slice->row.position < position)
 		return pass_over_slice(poll, slice);	/* rewound to where this look
 												 * has not read */

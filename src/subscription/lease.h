@@ -43,7 +43,6 @@ typedef struct EsPassed
 typedef struct EsPoll
 {
 	const EsSubscription *subscription;
-	const text *name;
 	const text *member;
 	int64		max_count;
 	int64		lease;			/* microseconds */

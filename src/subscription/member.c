@@ -21,15 +21,11 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
-#include "miscadmin.h"
 #include "nodes/pg_list.h"
-#include "storage/lmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/names.h"
 #include "base/objects.h"
-#include "table/columns.h"
 #include "table/rows.h"
 
 #define Anum_members_id				1
@@ -44,7 +40,7 @@ static EsRelation members_by_key = {"subscription_members_by_key",
 static const EsColumn member_columns[] = {
 	{"subscription_id", INT8OID}, {"alive_until", TIMESTAMPTZOID}, {"member", TEXTOID}
 };
-static const EsShape member_shape = ES_SHAPE(&members_table, &members_by_key, member_columns);
+const EsShape es_member_shape = ES_SHAPE(&members_table, &members_by_key, member_columns);
 
 #define DEAD_FOR_LONG	(INT64CONST(3600) * USECS_PER_SEC)
 
@@ -59,7 +55,7 @@ typedef struct Member
 static List *
 read_members(const EsSubscription *subscription)
 {
-	EsRows		rows = {.shape = &member_shape,.mode = AccessShareLock};
+	EsRows		rows = {.shape = &es_member_shape,.mode = AccessShareLock};
 	List	   *members = NIL;
 
 	rows.fresh = true;
@@ -166,11 +162,7 @@ es_member_share(const EsSubscription *subscription, const EsPartition *rows,
 static bool
 lock_member(const EsSubscription *subscription, const text *member)
 {
-	LOCKTAG		tag;
-	uint32		hash = hash_bytes((const unsigned char *) VARDATA_ANY(member), VARSIZE_ANY_EXHDR(member));
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&members_table), (uint32) subscription->id ^ hash, 0);
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+	return es_base_lock_row(&members_table, (uint32) subscription->id ^ es_names_hash(member), 0, false);
 }
 
 /*
@@ -192,7 +184,7 @@ delete_dead_members(const EsSubscription *subscription)
 			continue;
 		member = find_subscription_member(read_members(subscription), member->name);
 		if (member && member->alive_until < before)
-			(void) es_rows_take_away(&member_shape, key, 2);
+			(void) es_rows_take_away(&es_member_shape, key, 2);
 	}
 }
 
@@ -213,7 +205,7 @@ es_member_beat(const EsSubscription *subscription, const text *member, Timestamp
 	values[Anum_members_alive_until - 1] = TimestampTzGetDatum(alive_until);
 	values[Anum_members_member - 1] = PointerGetDatum(member);
 	joins = find_subscription_member(read_members(subscription), member) == NULL;
-	es_rows_put(&member_shape, values, isnull);
+	es_rows_put(&es_member_shape, values, isnull);
 	if (joins)
 		delete_dead_members(subscription);
 }
@@ -228,5 +220,5 @@ es_member_delete_all(const EsSubscription *subscription)
 	Datum		id = Int64GetDatum(subscription->id);
 
 	es_base_lock(&members_table, ShareRowExclusiveLock);
-	(void) es_rows_take_away(&member_shape, &id, 1);
+	(void) es_rows_take_away(&es_member_shape, &id, 1);
 }

@@ -11,6 +11,7 @@
 
 #include "subscription/partition.h"
 #include "subscription/subscription.h"
+#include "table/columns.h"
 
 /* What a member may do now. */
 typedef struct EsShare
@@ -20,6 +21,8 @@ typedef struct EsShare
 	int			may_take;		/* how many more partitions */
 	int			must_release;	/* how many, when they are done with */
 } EsShare;
+
+extern const EsShape es_member_shape;
 
 extern void es_member_share(const EsSubscription *subscription, const EsPartition *rows,
 							const text *member, TimestampTz now, EsShare *share);

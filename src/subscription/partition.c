@@ -10,12 +10,9 @@
 #include "subscription/partition.h"
 
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/objects.h"
-#include "table/columns.h"
 #include "table/rows.h"
 
 #define Anum_partitions_id				1
@@ -44,7 +41,7 @@ static const EsColumn partition_columns[Natts_partitions] = {
 	{"pending", INT4OID}, {"parked", INT4OID}, {"retry_at", TIMESTAMPTZOID, true},
 	{"lease_until", TIMESTAMPTZOID, true}, {"member", TEXTOID, true}
 };
-static const EsShape partition_shape = ES_SHAPE(&partitions_table, &partitions_by_key, partition_columns);
+const EsShape es_partition_shape = ES_SHAPE(&partitions_table, &partitions_by_key, partition_columns);
 
 /*
  * es_partition_lock takes the lock on a partition, to the end of the
@@ -53,10 +50,7 @@ static const EsShape partition_shape = ES_SHAPE(&partitions_table, &partitions_b
 bool
 es_partition_lock(int64 id, int partition, bool wait)
 {
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, es_base_oid(&partitions_table), (uint32) id, partition + 1);
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	return es_base_lock_row(&partitions_table, (uint32) id, partition + 1, wait);
 }
 
 /* es_partition_lock_all takes the locks of all partitions, waiting for who has them. */
@@ -67,17 +61,14 @@ es_partition_lock_all(const EsSubscription *subscription)
 		(void) es_partition_lock(subscription->id, i, true);
 }
 
-/* A time in a row, NULL for none. */
-static TimestampTz
-take_time_column(Datum value, bool isnull)
-{
-	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
-}
-
 /* Takes a row, in the current memory context. */
 static void
-take_partition(EsPartition *row, const Datum *v, const bool *n)
+take_partition(void *element, const EsRows *rows)
 {
+	EsPartition *row = element;
+	const Datum *v = rows->values;
+	const bool *n = rows->isnull;
+
 	row->subscription_id = DatumGetInt64(v[Anum_partitions_id - 1]);
 	row->position = DatumGetInt64(v[Anum_partitions_position - 1]);
 	row->delivered_upto = DatumGetInt64(v[Anum_partitions_delivered_upto - 1]);
@@ -88,30 +79,23 @@ take_partition(EsPartition *row, const Datum *v, const bool *n)
 	row->lapses = DatumGetInt32(v[Anum_partitions_lapses - 1]);
 	row->pending = DatumGetInt32(v[Anum_partitions_pending - 1]);
 	row->parked = DatumGetInt32(v[Anum_partitions_parked - 1]);
-	row->retry_at = take_time_column(v[Anum_partitions_retry_at - 1], n[Anum_partitions_retry_at - 1]);
-	row->lease_until = take_time_column(v[Anum_partitions_lease_until - 1], n[Anum_partitions_lease_until - 1]);
-	row->member = n[Anum_partitions_member - 1] ? NULL : DatumGetTextPCopy(v[Anum_partitions_member - 1]);
+	row->retry_at = es_columns_time(v, n, Anum_partitions_retry_at);
+	row->lease_until = es_columns_time(v, n, Anum_partitions_lease_until);
+	row->member = es_columns_text(v, n, Anum_partitions_member);
 }
 
-/*
- * Reads the rows of a subscription, or of one partition (-1: all), at most so many,
- * and tells how many there are.
- */
-static int
-read_partition_rows(int64 id, int partition, EsPartition *rows, int most)
+/* Reads the rows of a subscription, or of one partition (-1: all), and tells how many there are. */
+static EsPartition *
+read_partition_rows(int64 id, int partition, int *count)
 {
-	EsRows		look = {.shape = &partition_shape,.mode = AccessShareLock};
-	int			count = 0;
+	EsRows		look = {.shape = &es_partition_shape,.mode = AccessShareLock};
 
 	look.fresh = true;
 	es_rows_equal(&look, Int64GetDatum(id));
 	if (partition >= 0)
 		es_rows_equal(&look, Int32GetDatum(partition));
 	es_rows_begin(&look);
-	while (count < most && es_rows_next(&look))
-		take_partition(&rows[count++], look.values, look.isnull);
-	es_rows_end(&look);
-	return count;
+	return es_rows_all(&look, sizeof(EsPartition), take_partition, count);
 }
 
 /* Compares two rows by the numbers of their partitions, for sorting. */
@@ -122,25 +106,31 @@ compare_partitions(const void *a, const void *b)
 }
 
 /*
- * es_partition_read_all reads the rows of all partitions, by number; NULL if the
+ * es_partition_read_all reads the rows of all partitions, by number; VE004 if the
  * subscription is gone.
  */
 EsPartition *
 es_partition_read_all(const EsSubscription *subscription)
 {
-	EsPartition *rows = palloc(sizeof(EsPartition) * subscription->partitions);
+	int			count;
+	EsPartition *rows = read_partition_rows(subscription->id, -1, &count);
 
-	if (read_partition_rows(subscription->id, -1, rows, subscription->partitions) < subscription->partitions)
-		return NULL;
+	if (count < subscription->partitions)
+		es_subscription_report_unknown(subscription->name);
 	qsort(rows, subscription->partitions, sizeof(EsPartition), compare_partitions);
 	return rows;
 }
 
-/* es_partition_read reads the row of one partition; false if it is gone. */
-bool
-es_partition_read(int64 id, int partition, EsPartition *row)
+/* es_partition_read reads the row of one partition; VE004 if the subscription is gone. */
+void
+es_partition_read(const EsSubscription *subscription, int partition, EsPartition *row)
 {
-	return read_partition_rows(id, partition, row, 1) == 1;
+	int			count;
+	EsPartition *rows = read_partition_rows(subscription->id, partition, &count);
+
+	if (count == 0)
+		es_subscription_report_unknown(subscription->name);
+	*row = rows[0];
 }
 
 /* Makes the columns of a row. */
@@ -158,12 +148,9 @@ make_partition_row(const EsPartition *row, Datum *v, bool *n)
 	v[Anum_partitions_lapses - 1] = Int32GetDatum(row->lapses);
 	v[Anum_partitions_pending - 1] = Int32GetDatum(row->pending);
 	v[Anum_partitions_parked - 1] = Int32GetDatum(row->parked);
-	v[Anum_partitions_retry_at - 1] = TimestampTzGetDatum(row->retry_at);
-	n[Anum_partitions_retry_at - 1] = row->retry_at == DT_NOBEGIN;
-	v[Anum_partitions_lease_until - 1] = TimestampTzGetDatum(row->lease_until);
-	n[Anum_partitions_lease_until - 1] = row->lease_until == DT_NOBEGIN;
-	v[Anum_partitions_member - 1] = PointerGetDatum(row->member);
-	n[Anum_partitions_member - 1] = row->member == NULL;
+	es_columns_put_time(v, n, Anum_partitions_retry_at, row->retry_at);
+	es_columns_put_time(v, n, Anum_partitions_lease_until, row->lease_until);
+	es_columns_put(v, n, Anum_partitions_member, row->member);
 }
 
 /* es_partition_write writes a row that was read under the partition's lock. */
@@ -174,7 +161,7 @@ es_partition_write(const EsPartition *row)
 	bool		isnull[Natts_partitions];
 
 	make_partition_row(row, values, isnull);
-	es_rows_replace(&partition_shape, values, isnull);
+	es_rows_replace(&es_partition_shape, values, isnull);
 }
 
 /* es_partition_is_leased tells whether somebody has a partition. */
@@ -197,7 +184,7 @@ es_partition_insert_all(const EsSubscription *subscription, int64 after)
 	for (row.partition = 0; row.partition < subscription->partitions; row.partition++)
 	{
 		make_partition_row(&row, values, isnull);
-		es_rows_insert(&partition_shape, values, isnull);
+		es_rows_insert(&es_partition_shape, values, isnull);
 	}
 }
 
@@ -207,5 +194,5 @@ es_partition_delete_all(const EsSubscription *subscription)
 {
 	Datum		id = Int64GetDatum(subscription->id);
 
-	(void) es_rows_take_away(&partition_shape, &id, 1);
+	(void) es_rows_take_away(&es_partition_shape, &id, 1);
 }

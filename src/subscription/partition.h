@@ -10,6 +10,7 @@
 #include "datatype/timestamp.h"
 
 #include "subscription/subscription.h"
+#include "table/columns.h"
 
 /* How far a partition is: a row of eventstore.subscription_partitions. */
 typedef struct EsPartition
@@ -29,10 +30,12 @@ typedef struct EsPartition
 	const text *member;			/* NULL: nobody */
 } EsPartition;
 
+extern const EsShape es_partition_shape;
+
 extern bool es_partition_lock(int64 id, int partition, bool wait);
 extern void es_partition_lock_all(const EsSubscription *subscription);
 extern EsPartition *es_partition_read_all(const EsSubscription *subscription);
-extern bool es_partition_read(int64 id, int partition, EsPartition *row);
+extern void es_partition_read(const EsSubscription *subscription, int partition, EsPartition *row);
 extern void es_partition_write(const EsPartition *row);
 extern bool es_partition_is_leased(const EsPartition *row, TimestampTz now);
 extern void es_partition_insert_all(const EsSubscription *subscription, int64 after);

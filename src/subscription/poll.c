@@ -86,8 +86,6 @@ begin_poll_look(EsPoll *poll)
 	poll->delivered = 0;
 	poll->locked = false;
 	rows = es_partition_read_all(poll->subscription);
-	if (rows == NULL)
-		es_subscription_report_unknown(poll->name);
 	es_member_share(poll->subscription, rows, poll->member, poll->now, &poll->share);
 	poll->may_take = poll->share.may_take;
 	poll->slices = palloc(sizeof(EsSlice) * poll->subscription->partitions);
@@ -120,7 +118,7 @@ mark_failure_delivered(EsSlice *slice, EsFailure *failure)
 	EsFailure	changed = *failure;
 
 	changed.delivered = true;
-	es_failure_change(&slice->row, failure, &changed);
+	es_failure_put(&slice->row, failure, &changed);
 }
 
 /* Tells whether an event is parked, for all that is known of its partition. */
@@ -364,7 +362,6 @@ look_for_events(EsWait *wait)
 static void
 begin_poll(EsPoll *poll, const text *name, const text *member)
 {
-	poll->name = name;
 	poll->member = member;
 	poll->subscription = es_subscription_get(name);
 	poll->passed = palloc0(sizeof(EsPassed) * poll->subscription->partitions);
@@ -398,7 +395,7 @@ lease_arg(FunctionCallInfo fcinfo, int argno)
 	if (lease == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("lease must be longer than zero"));
+				errmsg("argument \"lease\" must be greater than zero"));
 	return Min(lease, INT64CONST(3650) * USECS_PER_DAY);
 }
 
@@ -421,7 +418,7 @@ es_poll(PG_FUNCTION_ARGS)
 	text	   *member = es_subscription_member_arg(fcinfo, 3);
 
 	if (!PG_ARGISNULL(1))
-		poll.max_count = es_call_check_limit(PG_GETARG_INT32(1), "max_count");
+		poll.max_count = es_call_not_negative(PG_GETARG_INT32(1), "max_count");
 	wait.timeout = es_wait_cap(es_call_interval_arg(fcinfo, 2, "wait"));
 	poll.lease = lease_arg(fcinfo, 4);
 	es_subscriber_prevent_write("es_poll()");

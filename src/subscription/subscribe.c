@@ -5,7 +5,6 @@
 #include "base/base.h"
 
 #include "utils/builtins.h"
-#include "utils/relcache.h"
 
 #include "base/call.h"
 #include "base/names.h"
@@ -31,7 +30,7 @@ int_in_range_arg(FunctionCallInfo fcinfo, int argno, const char *name, int most,
 	if (value < 1 || value > most)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s must be between 1 and %d, not %d", name, most, value));
+				errmsg("argument \"%s\" must be between 1 and %d, not %d", name, most, value));
 	return value;
 }
 
@@ -50,23 +49,22 @@ es_subscribe(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_subscription_name_arg(fcinfo, 0);
 	EsSubscription existing;
-	EsSubscription subscription = {0};
+	EsSubscription subscription = {.name = name};
 	int64		after;
-	Relation	rel;
 
 	subscription.categories = es_names_arg(fcinfo, 2, ES_NAME_CATEGORY, "categories");
 	subscription.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
 	subscription.partitions = int_in_range_arg(fcinfo, 4, "partitions", ES_MAX_PARTITIONS, false);
 	subscription.max_attempts = int_in_range_arg(fcinfo, 5, "max_attempts", PG_INT32_MAX, true);
-	rel = es_subscription_open_for_change("es_subscribe()");
+	es_subscription_begin_change("es_subscribe()");
 	if (es_subscription_find(&existing, name))
 		ereport(ERROR,
 				errcode(ERRCODE_DUPLICATE_OBJECT),
 				errmsg("subscription \"%s\" already exists", text_to_cstring(name)));
 	after = es_subscription_after_arg(fcinfo, 1);
-	es_subscription_insert(&subscription, name);
+	es_subscription_insert(&subscription);
 	es_partition_insert_all(&subscription, after);
-	es_subscription_announce(rel);
+	es_subscription_announce();
 	PG_RETURN_VOID();
 }
 
@@ -81,9 +79,9 @@ Datum
 es_unsubscribe(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_subscription_name_arg(fcinfo, 0);
-	Relation	rel = es_subscription_open_for_change("es_unsubscribe()");
 	EsSubscription subscription;
 
+	es_subscription_begin_change("es_unsubscribe()");
 	if (!es_subscription_find(&subscription, name))
 		es_subscription_report_unknown(name);
 	es_partition_lock_all(&subscription);
@@ -92,6 +90,6 @@ es_unsubscribe(PG_FUNCTION_ARGS)
 	es_failure_delete_all(&subscription);
 	es_subscription_delete(name);
 	es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, subscription.id));
-	es_subscription_announce(rel);
+	es_subscription_announce();
 	PG_RETURN_VOID();
 }

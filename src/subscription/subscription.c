@@ -18,7 +18,6 @@
  */
 #include "subscription/subscription.h"
 
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
@@ -37,7 +36,6 @@
 #include "log/settle.h"
 #include "log/subscriber.h"
 #include "shared/wake.h"
-#include "table/columns.h"
 #include "table/rows.h"
 #include "table/sequence.h"
 
@@ -57,7 +55,6 @@ typedef struct KnownSubscription
 } KnownSubscription;
 
 static EsRelation subscriptions = {"subscriptions"};
-static EsRelation subscription_id_seq = {"subscription_id_seq",.kind = RELKIND_SEQUENCE};
 static EsRelation subscriptions_by_name = {"subscriptions_by_name",
 .index = {.keys = {Anum_subscriptions_name},.columns = "name",.unique = true}};
 
@@ -65,12 +62,11 @@ static const EsColumn subscription_columns[Natts_subscriptions] = {
 	{"subscription_id", INT8OID}, {"partitions", INT4OID}, {"max_attempts", INT4OID, true},
 	{"created_at", TIMESTAMPTZOID}, {"name", TEXTOID}, {"categories", TEXTARRAYOID, true}, {"types", TEXTARRAYOID, true}
 };
-static const EsShape subscription_shape = ES_SHAPE(&subscriptions, &subscriptions_by_name, subscription_columns);
+const EsShape es_subscription_shape = ES_SHAPE(&subscriptions, &subscriptions_by_name, subscription_columns);
 
 static HTAB *known = NULL;		/* in a context of its own */
 static MemoryContext known_context = NULL;
-static bool stale = false;		/* what is known may not hold any more */
-static Oid	known_relation = InvalidOid;
+static uint64 known_changes;	/* of the table, by then */
 
 /* ---- arguments ---- */
 
@@ -78,12 +74,7 @@ static Oid	known_relation = InvalidOid;
 text *
 es_subscription_name_arg(FunctionCallInfo fcinfo, int argno)
 {
-	text	   *name;
-
-	es_call_require(fcinfo, argno, "subscription");
-	name = PG_GETARG_TEXT_PP(argno);
-	es_names_check_name(name, "subscription", ES_MAX_SUBSCRIPTION_NAME);
-	return name;
+	return es_call_name_arg(fcinfo, argno, "subscription", ES_MAX_SUBSCRIPTION_NAME);
 }
 
 /*
@@ -109,40 +100,20 @@ es_subscription_member_arg(FunctionCallInfo fcinfo, int argno)
 int64
 es_subscription_after_arg(FunctionCallInfo fcinfo, int argno)
 {
-	int64		after;
-
 	if (PG_ARGISNULL(argno))
 		return es_settle_compute();
-	after = PG_GETARG_INT64(argno);
-	if (after < 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("after_position must not be negative"));
-	return after;
+	return es_call_not_negative(PG_GETARG_INT64(argno), "after_position");
 }
 
 /* ---- definitions ---- */
-
-/* Forgets definitions when a subscription changes, or anything may have. */
-static void
-forget_subscriptions(Datum arg, Oid relid)
-{
-	if (!OidIsValid(relid) || relid == known_relation)
-		stale = true;
-}
-
-/* Registers the invalidation callback; called once, from _PG_init. */
-void
-es_subscription_init(void)
-{
-	es_base_on_relation_change(forget_subscriptions);
-}
 
 /* Gives the table of what is known, emptied if it may not hold any more. */
 static HTAB *
 get_known_subscriptions(void)
 {
-	if (known && (stale || known_relation != es_base_oid(&subscriptions)))
+	uint64		now = es_base_changes_of(&subscriptions);
+
+	if (known && known_changes != now)
 	{
 		MemoryContextDelete(known_context);
 		known = NULL;
@@ -152,8 +123,7 @@ get_known_subscriptions(void)
 		known_context = AllocSetContextCreate(TopMemoryContext, "eventstore subscriptions",
 											  ALLOCSET_SMALL_SIZES);
 		known = es_names_map("eventstore subscriptions", 16, sizeof(KnownSubscription), known_context);
-		known_relation = es_base_oid(&subscriptions);
-		stale = false;
+		known_changes = now;
 	}
 	return known;
 }
@@ -172,6 +142,7 @@ static void
 take_subscription_definition(EsSubscription *subscription, const Datum *values, const bool *isnull)
 {
 	subscription->id = DatumGetInt64(values[Anum_subscriptions_id - 1]);
+	subscription->name = DatumGetTextPCopy(values[Anum_subscriptions_name - 1]);
 	subscription->partitions = DatumGetInt32(values[Anum_subscriptions_partitions - 1]);
 	subscription->max_attempts = isnull[Anum_subscriptions_max_attempts - 1] ? 0 :
 		DatumGetInt32(values[Anum_subscriptions_max_attempts - 1]);
@@ -200,7 +171,7 @@ take_subscription_definition(EsSubscription *subscription, const Datum *values, 
 bool
 es_subscription_find(EsSubscription *subscription, const text *name)
 {
-	EsRows		rows = {.shape = &subscription_shape,.mode = AccessShareLock};
+	EsRows		rows = {.shape = &es_subscription_shape,.mode = AccessShareLock};
 	bool		found;
 
 	rows.fresh = true;
@@ -231,8 +202,7 @@ es_subscription_get(const text *name)
 		MemoryContextSwitchTo(old);
 		es_subscription_report_unknown(name);
 	}
-	name = memcpy(palloc(VARSIZE_ANY(name)), name, VARSIZE_ANY(name));
-	entry = hash_search(known, &name, HASH_ENTER, NULL);
+	entry = hash_search(known, &subscription.name, HASH_ENTER, NULL);
 	entry->subscription = subscription;
 	MemoryContextSwitchTo(old);
 	return &entry->subscription;
@@ -269,12 +239,11 @@ es_subscription_partition_of(const EsSubscription *subscription, const text *str
 ReturnSetInfo *
 es_subscription_begin_delivery(FunctionCallInfo fcinfo)
 {
-	static const Oid types[] = {
-		INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID, INT4OID, INT4OID
-	};
-
+	Oid			types[Natts_es_event + 2];
 	ReturnSetInfo *result = es_call_begin_rows(fcinfo);
 
+	memcpy(types, es_event_types, sizeof(es_event_types));
+	types[Natts_es_event] = types[Natts_es_event + 1] = INT4OID;	/* partition, attempt */
 	es_event_check_type(result->setDesc, types, lengthof(types));
 	return result;
 }
@@ -282,45 +251,40 @@ es_subscription_begin_delivery(FunctionCallInfo fcinfo)
 /* ---- changes of definitions ---- */
 
 /*
- * es_subscription_open_for_change opens eventstore.subscriptions; waits for other
- * changes' transactions.
+ * es_subscription_begin_change begins a change of eventstore.subscriptions; waits
+ * for other changes' transactions.
  */
-Relation
-es_subscription_open_for_change(const char *command)
+void
+es_subscription_begin_change(const char *command)
 {
-	es_subscriber_prevent_write(command);
-	PreventCommandIfParallelMode(command);
-	return es_base_open(&subscriptions, ShareRowExclusiveLock);
+	es_subscriber_begin_change(&subscriptions, command);
 }
 
 /* es_subscription_announce makes a change known, to this command's rest and, at commit, to all. */
 void
-es_subscription_announce(Relation rel)
+es_subscription_announce(void)
 {
-	CacheInvalidateRelcache(rel);
+	es_base_announce(&subscriptions);
 	CommandCounterIncrement();
-	table_close(rel, NoLock);
 }
 
 /* es_subscription_insert puts in the row of a new subscription, and gives it its id. */
 void
-es_subscription_insert(EsSubscription *subscription, const text *name)
+es_subscription_insert(EsSubscription *subscription)
 {
 	Datum		values[Natts_subscriptions];
 	bool		isnull[Natts_subscriptions] = {false};
 
-	subscription->id = es_sequence_take(&subscription_id_seq, 1);
+	subscription->id = es_sequence_take(&es_base_subscription_id_seq, 1);
 	values[Anum_subscriptions_id - 1] = Int64GetDatum(subscription->id);
 	values[Anum_subscriptions_partitions - 1] = Int32GetDatum(subscription->partitions);
 	values[Anum_subscriptions_max_attempts - 1] = Int32GetDatum(subscription->max_attempts);
 	isnull[Anum_subscriptions_max_attempts - 1] = subscription->max_attempts == 0;
 	values[Anum_subscriptions_created_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[Anum_subscriptions_name - 1] = PointerGetDatum(name);
-	values[Anum_subscriptions_categories - 1] = PointerGetDatum(es_names_array(&subscription->categories));
-	isnull[Anum_subscriptions_categories - 1] = !subscription->categories.set;
-	values[Anum_subscriptions_types - 1] = PointerGetDatum(es_names_array(&subscription->types));
-	isnull[Anum_subscriptions_types - 1] = !subscription->types.set;
-	es_rows_insert(&subscription_shape, values, isnull);
+	values[Anum_subscriptions_name - 1] = PointerGetDatum(subscription->name);
+	es_columns_put_names(values, isnull, Anum_subscriptions_categories, &subscription->categories);
+	es_columns_put_names(values, isnull, Anum_subscriptions_types, &subscription->types);
+	es_rows_insert(&es_subscription_shape, values, isnull);
 }
 
 /* es_subscription_delete takes away the row of a subscription. */
@@ -329,5 +293,5 @@ es_subscription_delete(const text *name)
 {
 	Datum		key = PointerGetDatum(name);
 
-	(void) es_rows_take_away(&subscription_shape, &key, 1);
+	(void) es_rows_take_away(&es_subscription_shape, &key, 1);
 }

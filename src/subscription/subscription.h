@@ -8,10 +8,10 @@
 #include "base/base.h"
 
 #include "nodes/execnodes.h"
-#include "utils/relcache.h"
 
 #include "base/names.h"
 #include "read/log.h"
+#include "table/columns.h"
 
 #define ES_MAX_SUBSCRIPTION_NAME	512
 #define ES_MAX_MEMBER_NAME			512
@@ -21,6 +21,7 @@
 typedef struct EsSubscription
 {
 	int64		id;
+	const text *name;
 	int			partitions;
 	int			max_attempts;	/* 0: unlimited */
 	EsNames		categories;
@@ -28,7 +29,8 @@ typedef struct EsSubscription
 	uint64		interest;		/* what news matter, see shared/wake.h */
 } EsSubscription;
 
-extern void es_subscription_init(void);
+extern const EsShape es_subscription_shape;
+
 extern text *es_subscription_name_arg(FunctionCallInfo fcinfo, int argno);
 extern text *es_subscription_member_arg(FunctionCallInfo fcinfo, int argno);
 extern int64 es_subscription_after_arg(FunctionCallInfo fcinfo, int argno);
@@ -41,9 +43,9 @@ extern ReturnSetInfo *es_subscription_begin_delivery(FunctionCallInfo fcinfo);
 
 /* Changes of definitions. */
 extern bool es_subscription_find(EsSubscription *subscription, const text *name);
-extern Relation es_subscription_open_for_change(const char *command);
-extern void es_subscription_insert(EsSubscription *subscription, const text *name);
+extern void es_subscription_begin_change(const char *command);
+extern void es_subscription_insert(EsSubscription *subscription);
 extern void es_subscription_delete(const text *name);
-extern void es_subscription_announce(Relation rel);
+extern void es_subscription_announce(void);
 
 #endif							/* ES_SUBSCRIPTION_SUBSCRIPTION_H */

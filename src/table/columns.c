@@ -10,10 +10,7 @@
 #include "table/columns.h"
 
 #include "catalog/pg_type.h"
-#include "utils/builtins.h"
 #include "utils/rel.h"
-
-#include "base/names.h"
 
 /* Describes what is wrong with a column; NULL if nothing is. */
 static const char *
@@ -29,7 +26,7 @@ describe_column_fault(TupleDesc desc, const EsColumn *column, int i)
 		return psprintf("Column \"%s\" is of type %s, not %s.", column->name,
 						format_type_be(found->atttypid), format_type_be(column->type));
 	if (!column->nullable && !found->attnotnull)
-		return psprintf("Column \"%s\" may be NULL.", column->name);
+		return psprintf("Column \"%s\" can be null.", column->name);
 	return NULL;
 }
 
@@ -49,7 +46,7 @@ es_columns_check(Relation rel, const EsColumn *columns, int ncolumns)
 					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg("table \"%s\" does not have the columns of the event store", RelationGetRelationName(rel)),
 					errdetail_internal("%s", fault),
-					errhint("Undo what was done to the column. What was dropped cannot be put back: restore from a backup."));
+					errhint("Undo what was done to the column.  What was dropped cannot be put back: restore from a backup."));
 	}
 }
 

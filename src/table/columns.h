@@ -7,8 +7,13 @@
 
 #include "base/base.h"
 
+#include "datatype/timestamp.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/relcache.h"
+#include "utils/timestamp.h"
 
+#include "base/names.h"
 #include "base/objects.h"
 
 /* A column; its number is its place in the table. */
@@ -32,6 +37,61 @@ typedef struct EsShape
 
 #define ES_SHAPE(t, k, c) \
 	{.table = (t),.key = (k),.ncolumns = lengthof(c),.columns = (c)}
+
+/*
+ * Columns of a row that may be NULL, by number.  They are taken in the current memory
+ * context; NULL is a null pointer, and of times DT_NOBEGIN.
+ */
+static inline text *
+es_columns_text(const Datum *values, const bool *isnull, AttrNumber column)
+{
+	return isnull[column - 1] ? NULL : DatumGetTextPCopy(values[column - 1]);
+}
+
+static inline Jsonb *
+es_columns_jsonb(const Datum *values, const bool *isnull, AttrNumber column)
+{
+	return isnull[column - 1] ? NULL : DatumGetJsonbPCopy(values[column - 1]);
+}
+
+static inline char *
+es_columns_string(const Datum *values, const bool *isnull, AttrNumber column)
+{
+	return isnull[column - 1] ? NULL : TextDatumGetCString(values[column - 1]);
+}
+
+static inline TimestampTz
+es_columns_time(const Datum *values, const bool *isnull, AttrNumber column)
+{
+	return isnull[column - 1] ? DT_NOBEGIN : DatumGetTimestampTz(values[column - 1]);
+}
+
+/* They are put as they are, a text, a jsonb; of strings and names a text is made. */
+static inline void
+es_columns_put(Datum *values, bool *isnull, AttrNumber column, const void *content)
+{
+	values[column - 1] = PointerGetDatum(content);
+	isnull[column - 1] = content == NULL;
+}
+
+static inline void
+es_columns_put_string(Datum *values, bool *isnull, AttrNumber column, const char *content)
+{
+	es_columns_put(values, isnull, column, content ? cstring_to_text(content) : NULL);
+}
+
+static inline void
+es_columns_put_time(Datum *values, bool *isnull, AttrNumber column, TimestampTz content)
+{
+	values[column - 1] = TimestampTzGetDatum(content);
+	isnull[column - 1] = content == DT_NOBEGIN;
+}
+
+static inline void
+es_columns_put_names(Datum *values, bool *isnull, AttrNumber column, const EsNames *names)
+{
+	es_columns_put(values, isnull, column, names->set ? es_names_array(names) : NULL);
+}
 
 extern void es_columns_check(Relation rel, const EsColumn *columns, int ncolumns);
 extern bool es_columns_same(const EsColumn *column, Datum a, Datum b);

@@ -19,6 +19,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -86,7 +87,7 @@ es_rows_require_sight(Relation rel, Snapshot snapshot)
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			errmsg("\"eventstore.%s\" was altered at the same time", RelationGetRelationName(rel)),
+			errmsg("table \"eventstore.%s\" was altered at the same time", RelationGetRelationName(rel)),
 			errdetail("To the snapshot of the statement, or of the transaction, the table may look empty."),
 			errhint("Retry the transaction."));
 }
@@ -211,6 +212,29 @@ es_rows_end(EsRows *rows)
 		rows->snapshot = NULL;
 	}
 	table_close(rows->rel, rows->mode == AccessShareLock ? AccessShareLock : NoLock);
+}
+
+/*
+ * es_rows_all reads the rows of a look that has begun, and ends it; gives an array, in
+ * the current memory context, of what is made of them, and how many they are.
+ */
+void *
+es_rows_all(EsRows *rows, Size size, EsRowsTake take, int *count)
+{
+	int			room = 8;
+	char	   *elements = palloc(size * room);
+
+	*count = 0;
+	while (es_rows_next(rows))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (*count == room)
+			elements = repalloc(elements, size * (room *= 2));
+		memset(elements + size * *count, 0, size);
+		take(elements + size * (*count)++, rows);
+	}
+	es_rows_end(rows);
+	return elements;
 }
 
 /* ---- changing the row that a look has come to ---- */
@@ -396,14 +420,4 @@ es_rows_slot_xmin(TupleTableSlot *slot)
 	if (!TTS_IS_BUFFERTUPLE(slot) && !TTS_IS_HEAPTUPLE(slot))
 		return InvalidTransactionId;
 	return HeapTupleHeaderGetXmin(((HeapTupleTableSlot *) slot)->tuple->t_data);
-}
-
-/*
- * es_rows_met_in_progress gives the transaction in progress, if any, that has made
- * or is about to change the row that a dirty snapshot has just seen.
- */
-TransactionId
-es_rows_met_in_progress(const SnapshotData *dirty)
-{
-	return TransactionIdIsValid(dirty->xmin) ? dirty->xmin : dirty->xmax;
 }

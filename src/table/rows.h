@@ -10,6 +10,7 @@
 #include "access/genam.h"
 #include "access/relscan.h"
 #include "access/skey.h"
+#include "access/transam.h"
 #include "executor/tuptable.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -53,6 +54,11 @@ extern void es_rows_update(EsRows *rows, const Datum *values, const bool *isnull
 extern void es_rows_delete(EsRows *rows);
 extern void es_rows_end(EsRows *rows);
 
+/* Makes an element of an array, which is zeroed, of the row that a look has come to. */
+typedef void (*EsRowsTake) (void *element, const EsRows *rows);
+
+extern void *es_rows_all(EsRows *rows, Size size, EsRowsTake take, int *count);
+
 /* Whole changes, each a command by itself. */
 extern void es_rows_insert(const EsShape *shape, const Datum *values, const bool *isnull);
 extern void es_rows_replace(const EsShape *shape, const Datum *values, const bool *isnull);
@@ -70,6 +76,15 @@ extern bool es_rows_any(Relation rel, Snapshot snapshot);
 extern void es_rows_renew_snapshot(Relation rel, Snapshot *snapshot);
 extern void es_rows_require_sight(Relation rel, Snapshot snapshot);
 extern TransactionId es_rows_slot_xmin(TupleTableSlot *slot);
-extern TransactionId es_rows_met_in_progress(const SnapshotData *dirty);
+
+/*
+ * es_rows_met_in_progress gives the transaction in progress, if any, that has made
+ * or is about to change the row that a dirty snapshot has just seen.
+ */
+static inline TransactionId
+es_rows_met_in_progress(const SnapshotData *dirty)
+{
+	return TransactionIdIsValid(dirty->xmin) ? dirty->xmin : dirty->xmax;
+}
 
 #endif							/* ES_TABLE_ROWS_H */

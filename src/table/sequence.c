@@ -135,7 +135,7 @@ es_sequence_take(EsRelation *sequence, int64 n)
 	if (before > PG_INT64_MAX - n)
 		ereport(ERROR,
 				errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
-				errmsg("sequence \"%s\" has no " INT64_FORMAT " numbers left",
+				errmsg("sequence \"%s\" does not have " INT64_FORMAT " numbers left",
 					   RelationGetRelationName(rel), n));
 	advance_sequence(rel, buffer, &row, data, n);
 	UnlockReleaseBuffer(buffer);

@@ -119,8 +119,8 @@ es_table_known_index(EsTable *table, EsRelation *index)
 	if (rel == NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("index \"eventstore.%s\" has been replaced while it was used", index->name),
-				errhint("Run the transaction again."));
+				errmsg("index \"eventstore.%s\" was replaced while it was used", index->name),
+				errhint("Retry the transaction."));
 	return rel;
 }
 
@@ -376,7 +376,7 @@ es_table_report_changed(Relation rel)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			errmsg("a row of \"eventstore.%s\" has changed at the same time", RelationGetRelationName(rel)),
+			errmsg("a row of table \"eventstore.%s\" was changed at the same time", RelationGetRelationName(rel)),
 			errhint("Retry the transaction."));
 }
 

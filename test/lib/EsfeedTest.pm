@@ -5,42 +5,23 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use EventstoreTest;
 use IPC::Run;
 use JSON::PP;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(feed_node esfeed start_esfeed stop_esfeed kill_esfeed lines append wait_until wait_for_line
+our @EXPORT = qw(feed_node esfeed start_esfeed stop_esfeed kill_esfeed lines append append_many wait_for_line
 	stored_messages is_complete is_in_order state_of);
 
 my $json = JSON::PP->new;
-my @started;
-
-# No esfeed outlives the test.
-END
-{
-	my $status = $?;
-
-	$_->{handle}->kill_kill foreach grep { $_->{handle}->pumpable } @started;
-	$? = $status;
-}
 
 # feed_node(name, conf): a running cluster with a store, ready for feeds.
 sub feed_node
 {
 	my ($name, $conf) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = new_node($name, streaming => 'logical', conf => "logical_decoding_work_mem = 64kB\n" . ($conf // ''));
 
-	$node->init(allows_streaming => 'logical');
-	$node->append_conf('postgresql.conf', "max_prepared_transactions = 20\nlogical_decoding_work_mem = 64kB\nlog_statement = none\n");
-	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'eventstore'\n") if $ENV{ES_PRELOAD};
-	my ($config) = run_command([ $node->installed_command('postgres'), '--describe-config' ]);
-	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, test_decoding, eventstore'\n")
-	  if $config =~ /^output_plugin_libraries\t/m;
-	$node->append_conf('postgresql.conf', $conf) if $conf;
-	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION eventstore');
 	return $node;
 }
@@ -74,8 +55,7 @@ sub start_esfeed
 	my $base = PostgreSQL::Test::Utils::tempdir();
 	my $run = { out => "$base/out", err => "$base/err" };
 
-	$run->{handle} = IPC::Run::start([ command($node, @args) ], '<', '/dev/null', '>', $run->{out}, '2>', $run->{err});
-	push @started, $run;
+	$run->{handle} = start_process([ command($node, @args) ], $run->{out}, $run->{err});
 	return $run;
 }
 
@@ -119,18 +99,12 @@ sub append
 	$node->safe_psql('postgres', join('', map { "SELECT es_append('$stream', '$_', '$data');" } @types));
 }
 
-# wait_until(what, sub): waits until it is true.
-sub wait_until
+# append_many(node, count, name): so many events, of all sizes up to 300 bytes, to ten streams.
+sub append_many
 {
-	my ($what, $condition) = @_;
+	my ($node, $count, $name) = @_;
 
-	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		return 1 if $condition->();
-		usleep(100_000);
-	}
-	diag "timed out waiting for $what";
-	return 0;
+	$node->safe_psql('postgres', "SELECT count(es_append('$name-' || n % 10, 'N', to_jsonb(repeat('x', n % 300)))) FROM generate_series(1, $count) n");
 }
 
 # wait_for_line(file, pattern): waits until a line of the file matches.

@@ -5,23 +5,14 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use EventstoreTest;
 use JSON::PP;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(feed final_events @started);
+our @EXPORT = qw(feed final_events start_consumer stop messages);
 
-my $json = JSON::PP->new;
-
-# Consumers that a test has started; none outlives it.
-our @started;
-
-END
-{
-	my $status = $?;
-
-	$_->kill_kill foreach grep { $_->pumpable } @started;
-	$? = $status;
-}
+my $json = JSON::PP->new->allow_nonref;
 
 # feed(node, database, slot, options): the messages since the last time.
 sub feed
@@ -31,6 +22,38 @@ sub feed
 
 	return map { $json->decode($_) } split /\n/,
 	  $node->safe_psql($database, "SELECT data FROM pg_logical_slot_get_changes('$slot', NULL, NULL, VARIADIC ARRAY[$options]::text[])");
+}
+
+# start_consumer(node, slot, file, options): pg_recvlogical, which writes what it gets into a file; with "loop" it
+# comes back when the connection ends.
+sub start_consumer
+{
+	my ($node, $slot, $file, %options) = @_;
+	my @loop = delete $options{loop} ? () : ('--no-loop');
+
+	return start_process(
+		[ $node->installed_command('pg_recvlogical'), '-d', $node->connstr('postgres'), '-S', $slot, '--start',
+			'-f', $file, '-F', '1', '-s', '1', @loop, map { ('-o', "$_=$options{$_}") } sort keys %options ],
+		"$file.out", "$file.err");
+}
+
+# stop(handle, signal): ends it.
+sub stop
+{
+	my ($handle, $signal) = @_;
+
+	$handle->signal($signal // 'INT');
+	eval { $handle->finish };
+	return;
+}
+
+# messages(file): what a consumer has written; an unfinished last line is not a message yet.
+sub messages
+{
+	my ($file) = @_;
+
+	return () unless -e $file;
+	return map { $json->decode($_) } grep { /\n$/ } split /^/, slurp_file($file);
 }
 
 # final_events(messages): what a consumer of frames ends up with; events become

@@ -5,6 +5,7 @@ package EventstoreProjection;
 use strict;
 use warnings;
 
+use EventstoreTest;
 use Exporter 'import';
 use Test::More;
 
@@ -19,12 +20,7 @@ sub use_store { $node = $_[0]; return; }
 sub run { return $node->safe_psql('store', join(' ', @_)); }
 
 # error_of(sql): the SQLSTATE that it ends with
-sub error_of
-{
-	my ($ret, $out, $err) = $node->psql('store', "\\set VERBOSITY sqlstate\n$_[0]");
-
-	return $err =~ /ERROR:\s+(\w+)/ ? $1 : $err;
-}
+sub error_of { return sqlstates($node, 'store', $_[0]); }
 
 # becomes(sql, name): true sooner or later
 sub becomes { return ok($node->poll_query_until('store', $_[0]), $_[1]); }

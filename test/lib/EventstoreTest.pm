@@ -11,7 +11,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(new_node seed rows wait_blocked start_script finish_script store_digest gaps status_of);
+our @EXPORT = qw(new_node preload new_store start_standby has_allow_list seed rows sqlstates wait_until wait_blocked
+	start_process start_pgbench start_script start_named finish_script store_digest gaps status_of);
 
 # new_node(name, conf, streaming): a running cluster; ES_PRELOAD=1 in the
 # environment preloads the library.
@@ -24,11 +25,53 @@ sub new_node
 	$node->append_conf('postgresql.conf', "max_prepared_transactions = 20\n");
 	$node->append_conf('postgresql.conf', "max_connections = 60\n");
 	$node->append_conf('postgresql.conf', "log_statement = none\n");
-	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'eventstore'\n")
-	  if $ENV{ES_PRELOAD};
+	preload($node, 1) if $ENV{ES_PRELOAD};
+	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, test_decoding, eventstore'\n")
+	  if ($options{streaming} // 0) eq 'logical' && has_allow_list($node);
 	$node->append_conf('postgresql.conf', $options{conf}) if $options{conf};
 	$node->start;
 	return $node;
+}
+
+# has_allow_list(node): whether the server knows which plugins are allowed; others refuse to start with that setting.
+sub has_allow_list
+{
+	my ($node) = @_;
+	my ($config) = run_command([ $node->installed_command('postgres'), '--describe-config' ]);
+
+	return $config =~ /^output_plugin_libraries\t/m;
+}
+
+# preload(node, on): has the library preloaded, or not, from the next start on; says what that is called.
+sub preload
+{
+	my ($node, $on) = @_;
+
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = '" . ($on ? 'eventstore' : '') . "'\n");
+	return $on ? 'preloaded' : 'not preloaded';
+}
+
+# new_store(node, database, segment_size): a store in a database of its own.
+sub new_store
+{
+	my ($node, $database, $segment_size) = @_;
+
+	$node->safe_psql('postgres', qq{CREATE DATABASE "$database"});
+	$node->safe_psql($database, 'CREATE EXTENSION eventstore');
+	$node->safe_psql($database, "SELECT es_set_segment_size($segment_size)") if $segment_size;
+}
+
+# start_standby(node, conf): a standby of it, running.
+sub start_standby
+{
+	my ($node, $conf) = @_;
+	my $standby = PostgreSQL::Test::Cluster->new('standby');
+
+	$node->backup('backup');
+	$standby->init_from_backup($node, 'backup', has_streaming => 1);
+	$standby->append_conf('postgresql.conf', $conf) if $conf;
+	$standby->start;
+	return $standby;
 }
 
 # seed(): seeds perl's generator from ES_SEED, or anew, and says which it was.
@@ -50,6 +93,29 @@ sub rows
 	return split /\n/, $node->safe_psql($database, $sql);
 }
 
+# sqlstates(node, database, sql, options of psql): of what fails; it stops at the first, unless told otherwise.
+sub sqlstates
+{
+	my ($node, $database, $sql, %options) = @_;
+	my ($ret, $out, $err) = $node->psql($database, "\\set VERBOSITY sqlstate\n$sql", %options);
+
+	return join(' ', $err =~ /ERROR:\s+(\w+)/g);
+}
+
+# wait_until(what, sub): waits until it is true.
+sub wait_until
+{
+	my ($what, $condition) = @_;
+
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return 1 if $condition->();
+		usleep(100_000);
+	}
+	diag "timed out waiting for $what";
+	return 0;
+}
+
 # wait_blocked(node, pid): waits until the backend waits for a lock.
 sub wait_blocked
 {
@@ -57,6 +123,35 @@ sub wait_blocked
 
 	return $node->poll_query_until($database // 'postgres',
 		"SELECT count(*) > 0 FROM pg_stat_activity WHERE pid = $pid AND cardinality(pg_blocking_pids(pid)) > 0");
+}
+
+my @started;
+
+# No process that was started here outlives the test.
+END
+{
+	my $status = $?;
+
+	$_->kill_kill foreach grep { $_->pumpable } @started;
+	$? = $status;
+}
+
+# start_process(command, out, err): runs it in the background; what it writes goes into files.
+sub start_process
+{
+	my ($command, $out, $err) = @_;
+
+	push @started, IPC::Run::start($command, '<', '/dev/null', '>', $out, '2>', $err);
+	return $started[-1];
+}
+
+# start_pgbench(node, script, args...): runs pgbench on a file.
+sub start_pgbench
+{
+	my ($node, $script, @args) = @_;
+
+	return start_process([ $node->installed_command('pgbench'), '-n', @args, '-f', $script, $node->connstr('postgres') ],
+		"$script.out", "$script.err");
 }
 
 # start_script(node, database, sql): runs psql on a script in the background;
@@ -68,10 +163,18 @@ sub start_script
 	my %script = (sql => "$base/sql", out => "$base/out", err => "$base/err");
 
 	append_to_file($script{sql}, $sql);
-	$script{handle} = IPC::Run::start(
+	$script{handle} = start_process(
 		[ $node->installed_command('psql'), '-XAtq', @args, '-d', $node->connstr($database), '-f', $script{sql} ],
-		'<', '/dev/null', '>', $script{out}, '2>', $script{err});
+		$script{out}, $script{err});
 	return \%script;
+}
+
+# start_named(node, database, name, sql): the same as an application of that name; errors are SQLSTATEs.
+sub start_named
+{
+	my ($node, $database, $name, $sql) = @_;
+
+	return start_script($node, $database, "\\set VERBOSITY sqlstate\nSET application_name = '$name';\n$sql\n");
 }
 
 sub finish_script

@@ -6,7 +6,6 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use EventstoreTest;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -20,10 +19,7 @@ my $indexes = "SELECT indexrelid FROM pg_index JOIN pg_class c ON c.oid = indrel
 $primary->safe_psql('postgres', $_) foreach (
 	'CREATE EXTENSION eventstore', 'CREATE EXTENSION amcheck', 'SELECT es_set_segment_size(50000)',
 	"SELECT es_append('first-1', 'First')");
-$primary->backup('base');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($primary, 'base', has_streaming => 1);
-$standby->start;
+my $standby = start_standby($primary);
 
 # A writer's script: batches of all sizes to streams of its own and to shared
 # ones, some with ids, rows of a statement, rollbacks.
@@ -122,8 +118,7 @@ is($err, '', '... and the indexes are whole');
 SKIP:
 {
 	skip 'pages are reserved on Linux only', 6 unless $^O eq 'linux';
-	$primary->safe_psql('postgres', 'CREATE DATABASE pages');
-	$primary->safe_psql('pages', 'CREATE EXTENSION eventstore');
+	new_store($primary, 'pages');
 	$primary->safe_psql('pages', "SELECT count(es_append_batch('a-' || s,
 		(SELECT jsonb_agg(jsonb_build_object('type', 'T', 'data', repeat(md5(i::text), 10))) FROM generate_series(1, 100) i)))
 		FROM generate_series(1, 300) s");

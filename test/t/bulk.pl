@@ -26,8 +26,7 @@ $node->safe_psql('postgres', q{
 	CREATE INDEX ON eventstore.events_0 (gate(position)) WHERE type = 'Gate';
 });
 # Here a load goes through many segments.
-$node->safe_psql('postgres', 'CREATE DATABASE segments');
-$node->safe_psql('segments', q{CREATE EXTENSION eventstore; SELECT es_set_segment_size(7000)});
+new_store($node, 'segments', 7000);
 $node->safe_psql('segments', q{SELECT es_append('first-1', 'First')});
 
 # Rows for COPY, one file for all: % stands for the category.

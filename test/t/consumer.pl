@@ -22,8 +22,7 @@ sub q_ { return $node->safe_psql('postgres', $_[0]); }
 sub code
 {
 	my ($sql, $on) = @_;
-	my ($ret, $out, $err) = ($on // $node)->psql('postgres', "\\set VERBOSITY sqlstate\n$sql", on_error_stop => 0);
-	return join(' ', $err =~ /ERROR:  (\w+)/g);
+	return sqlstates($on // $node, 'postgres', $sql, on_error_stop => 0);
 }
 
 # subscribe(name, arguments): to what its own category is appended from now on.
@@ -43,7 +42,6 @@ sub parked { return q_("SELECT string_agg(e.type || p.attempts || coalesce(p.rea
 sub left { return q_("SELECT max(lag) FROM es_subscriptions WHERE subscription = '$_[0]'"); }
 sub wait_for { my ($name) = @_; return $node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = '$name' AND $waits"); }
 sub lease_over { return $node->poll_query_until('postgres', "SELECT every(coalesce(lease_until < clock_timestamp(), true)) FROM es_subscriptions WHERE subscription = '$_[0]'"); }
-sub background { my ($name, $sql) = @_; return start_script($node, 'postgres', "\\set VERBOSITY sqlstate\nSET application_name = '$name';\n$sql\n"); }
 
 
 q_(q{
@@ -56,14 +54,14 @@ q_(q{
 	subscribe('dies');
 	add('dies', 'A', 'B');
 	my $work = q{INSERT INTO done (subscription) VALUES ('dies'); SELECT es_ack('dies', 0, max(position), 'm1') FROM es_events WHERE stream = 'dies-1'};
-	my $dying = background('dying', qq{BEGIN; SELECT count(*) FROM es_poll('dies', member => 'm1'); $work; SELECT pg_sleep(60);});
+	my $dying = start_named($node, 'postgres', 'dying', qq{BEGIN; SELECT count(*) FROM es_poll('dies', member => 'm1'); $work; SELECT pg_sleep(60);});
 	wait_for('dying');
 	is(delivered('dies', q{member => 'm2'}), '', 'what a member is delivered in a transaction nobody else is');
 	q_(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'dying'});
 	finish_script($dying);
 	is(q_(q{SELECT count(*) FROM done WHERE subscription = 'dies'}), '0', 'killed in its transaction, it has done nothing');
 	is(delivered('dies', q{member => 'm1', lease => '300ms'}), 'A1 B1', 'and had no lease');
-	$dying = background('dying', qq{BEGIN; $work; SELECT pg_sleep(60);});
+	$dying = start_named($node, 'postgres', 'dying', qq{BEGIN; $work; SELECT pg_sleep(60);});
 	wait_for('dying');
 	q_(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'dying'});
 	finish_script($dying);
@@ -301,7 +299,7 @@ q_(q{
 	add('quiet', 'A');
 	delivered('quiet', q{lease => '1h'});
 	nack('quiet', 'A');
-	my $waiter = background('quiet', q{SELECT string_agg(type || attempt, ' ') FROM es_poll('quiet', wait => '20s');});
+	my $waiter = start_named($node, 'postgres', 'quiet', q{SELECT string_agg(type || attempt, ' ') FROM es_poll('quiet', wait => '20s');});
 	wait_for('quiet');
 	is(code(q{SET lock_timeout = '5s'; SELECT es_replay_parked('quiet')}), '', 'a member that waits does not lock what others need');
 	is((finish_script($waiter))[0], "A1\n", 'and gets what is replayed');
@@ -379,7 +377,7 @@ foreach my $partitions (1, 4)
 	q_("SELECT es_rewind('rewind', $origin)");
 	my $consumer = $node->background_psql('postgres', on_error_stop => 0);
 	$consumer->query_safe(q{BEGIN; SELECT count(*) FROM es_poll('rewind', 2)});
-	my $rewinding = background('rewinding', "SELECT es_rewind('rewind', $origin);");
+	my $rewinding = start_named($node, 'postgres', 'rewinding', "SELECT es_rewind('rewind', $origin);");
 	ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'rewinding' AND wait_event_type = 'Lock'}), 'a rewind waits for a consumer in its transaction');
 	$consumer->query_safe("SELECT es_ack('rewind', 0, " . at('rewind', 'B') . '); COMMIT;');
 	finish_script($rewinding);
@@ -392,7 +390,7 @@ foreach my $partitions (1, 4)
 	my $segment = q_(q{SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'eventstore.events'::regclass ORDER BY inhrelid LIMIT 1});
 	my $locker = $node->background_psql('postgres');
 	$locker->query_safe("BEGIN; LOCK TABLE $segment IN ACCESS EXCLUSIVE MODE");
-	my $poller = background('poller', q{SELECT string_agg(type || attempt, ' ') FROM es_poll('rewind');});
+	my $poller = start_named($node, 'postgres', 'poller', q{SELECT string_agg(type || attempt, ' ') FROM es_poll('rewind');});
 	ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'poller' AND wait_event_type = 'Lock'}), 'a poll is on its way');
 	q_("SELECT es_rewind('rewind', $origin)");
 	$locker->query_safe('COMMIT');
@@ -407,7 +405,7 @@ foreach my $partitions (1, 4)
 	add('gone', 'A');
 	my $consumer = $node->background_psql('postgres', on_error_stop => 0);
 	$consumer->query_safe(q{BEGIN; SELECT count(*) FROM es_poll('gone')});
-	my $dropper = background('dropper', q{SELECT es_unsubscribe('gone');});
+	my $dropper = start_named($node, 'postgres', 'dropper', q{SELECT es_unsubscribe('gone');});
 	ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'dropper' AND wait_event_type = 'Lock'}), 'es_unsubscribe waits for a consumer in its transaction');
 	$consumer->query_safe("SELECT es_ack('gone', 0, " . at('gone', 'A') . '); COMMIT;');
 	is(join('', finish_script($dropper)), "\n", 'and then drops');
@@ -422,7 +420,7 @@ foreach my $partitions (1, 4)
 		q_(q{SELECT count(*) FROM es_poll('idle', member => 'm', lease => '10ms')}) if $known;
 		$consumer = $node->background_psql('postgres', on_error_stop => 0);
 		$consumer->query_safe(q{BEGIN; SELECT count(*) FROM es_poll('idle', member => 'm', lease => '1h')});
-		$dropper = background('dropper', q{SELECT es_unsubscribe('idle');});
+		$dropper = start_named($node, 'postgres', 'dropper', q{SELECT es_unsubscribe('idle');});
 		$node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'dropper' AND wait_event_type IS DISTINCT FROM 'Lock'}) if $known;
 		finish_script($dropper) if !$known && $node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'dropper' AND wait_event_type IS DISTINCT FROM 'Lock')}) && !$dropper->{handle}->pumpable;
 		$consumer->query_safe('COMMIT');
@@ -436,7 +434,7 @@ foreach my $partitions (1, 4)
 	foreach my $sql (q{SELECT count(*) FROM es_poll('gone', wait => '60s')}, q{CALL es_poll_wait('gone', '60s')})
 	{
 		subscribe('gone');
-		my $waiter = background('waiter', "$sql;");
+		my $waiter = start_named($node, 'postgres', 'waiter', "$sql;");
 		wait_for('waiter');
 		q_(q{SELECT es_unsubscribe('gone')});
 		like((finish_script($waiter))[1], qr/VE004/, "VE004 for who waits: $sql");
@@ -494,16 +492,15 @@ foreach my $partitions (1, 4)
 # ---- waiting ----
 foreach my $preload (1, 0)
 {
-	my $how = $preload ? 'preloaded' : 'not preloaded';
+	my $how = preload($node, $preload);
 
-	$node->append_conf('postgresql.conf', "shared_preload_libraries = '" . ($preload ? 'eventstore' : '') . "'\n");
 	$node->restart;
 	my ($w, $s, $p) = ("wait$preload", "share$preload", "ping$preload");
 	subscribe($w);
 	foreach my $sql ("SELECT string_agg(type || attempt, ' ') FROM es_poll('$w', wait => '60s')", "CALL es_poll_wait('$w', '60s')", "BEGIN; CALL es_poll_wait('$w', '60s'); COMMIT")
 	{
 		my $call = $sql =~ /es_poll_wait/;
-		my $waiter = background('waiter', "$sql;");
+		my $waiter = start_named($node, 'postgres', 'waiter', "$sql;");
 		ok(wait_for('waiter'), "$how: waits: $sql");
 		is(q_(q{SELECT count(backend_xid), count(backend_xmin) FROM pg_stat_activity WHERE application_name = 'waiter'}), '0|0', "$how: and holds neither snapshot nor xid") if $sql =~ /^CALL/;
 		is(q_(q{SELECT count(backend_xid) FROM pg_stat_activity WHERE application_name = 'waiter'}), '0', "$how: and holds no xid");
@@ -515,7 +512,7 @@ foreach my $preload (1, 0)
 		q_("SELECT es_ack('$w', 0, max(position)) FROM es_poll('$w')");
 
 		q_("BEGIN; SELECT es_append('$w-1', 'P'); PREPARE TRANSACTION 'p'");
-		$waiter = background('waiter', "$sql;");
+		$waiter = start_named($node, 'postgres', 'waiter', "$sql;");
 		wait_for('waiter');
 		q_(q{COMMIT PREPARED 'p'});
 		is((finish_script($waiter))[0], $call ? "t\n" : "P1\n", "$how: and so does COMMIT PREPARED");
@@ -524,7 +521,7 @@ foreach my $preload (1, 0)
 		foreach my $end ('cancel', 'terminate', 'statement_timeout')
 		{
 			my $began = time();
-			$waiter = background('waiter', ($end eq 'statement_timeout' ? "SET statement_timeout = '200ms';\n" : '') . "$sql;");
+			$waiter = start_named($node, 'postgres', 'waiter', ($end eq 'statement_timeout' ? "SET statement_timeout = '200ms';\n" : '') . "$sql;");
 			if ($end ne 'statement_timeout')
 			{
 				wait_for('waiter');
@@ -553,7 +550,7 @@ foreach my $preload (1, 0)
 	q_($more);
 	is($take->('a') . $take->('b'), '20', "$how: a member joins");
 	q_($more);
-	my $waiter = background('waiter', "SELECT count(DISTINCT partition) FROM es_poll('$s', wait => '60s', member => 'b');");
+	my $waiter = start_named($node, 'postgres', 'waiter', "SELECT count(DISTINCT partition) FROM es_poll('$s', wait => '60s', member => 'b');");
 	wait_for('waiter');
 	is($take->('a'), '1', "$how: another one gives up a partition");
 	is((finish_script($waiter))[0], "1\n", "$how: which ends a wait");
@@ -569,7 +566,7 @@ foreach my $preload (1, 0)
 		return join('', map { $first ? $append . ($_ % 2 ? $sleep : '') . $turn : ($_ % 2 ? $sleep : '') . $turn . $append } 1 .. $turns);
 	};
 	my $began = time();
-	my @players = (background('b', $player->("${p}_b", "${p}_a", 0)), background('a', $player->("${p}_a", "${p}_b", 1)));
+	my @players = (start_named($node, 'postgres', 'b', $player->("${p}_b", "${p}_a", 0)), start_named($node, 'postgres', 'a', $player->("${p}_a", "${p}_b", 1)));
 	is(join('', map { join('', finish_script($_)) } @players), "1\n" x (2 * $turns), "$how: two that wait for each other");
 	cmp_ok(time() - $began, '<', $turns * 0.7, "$how: wake each other");
 }

@@ -17,9 +17,7 @@ my $stamp = 0;
 
 foreach my $database ('sync', 'async')
 {
-	$node->safe_psql('postgres', "CREATE DATABASE $database");
-	$node->safe_psql($database, 'CREATE EXTENSION eventstore');
-	$node->safe_psql($database, 'SELECT es_set_segment_size(1000)');
+	new_store($node, $database, 1000);
 }
 # Whatever is not flushed on purpose stays in memory as long as it can.
 $node->safe_psql('postgres', "ALTER DATABASE async SET synchronous_commit = off");

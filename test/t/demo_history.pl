@@ -143,7 +143,7 @@ is($node->safe_psql($database, q{SELECT type FROM es_read('file-latin-%E9')}),
 ok($ok && $out =~ /no commit yet/, 'a repository without commits is said to be so');
 
 ($ok, $out) = history(PostgreSQL::Test::Utils::tempdir);
-ok($ok && $out =~ /no git repository/, 'a folder without repository is said to be so');
+ok($ok && $out =~ /not a git repository/, 'a folder without repository is said to be so');
 
 my $single = new_repository();
 write_file("$single/one", "1\n");

@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use EsfeedTest;
+use EventstoreTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -16,7 +17,7 @@ append($node, "order-$_", qw(Placed Shipped)) foreach 1 .. 20;
 append($node, 'invoice-1', 'Sent');
 my ($status, $out, $err) = esfeed($node, '--feed', 'basic', '--to', "file:$dir/basic");
 is($status, 4, 'without --create there is no feed');
-like($err, qr/no feed "basic".*hint: Use --create/s, 'it says so');
+like($err, qr/feed "basic" does not exist.*hint: Use --create/s, 'it says so');
 
 ($status, $out, $err) = esfeed($node, '--feed', 'basic', '--create', '--to', "file:$dir/basic", '--until-caught-up');
 is($status, 0, 'history is delivered');
@@ -167,7 +168,7 @@ foreach my $case (
 	[ 'nowhere', qr/--to lacks/, '--feed', 'a', '--to', 'file:' ],
 	[ 'an argument', qr/unexpected argument/, '--feed', 'a', 'b' ],
 	[ 'a bad list', qr/--types is neither/, '--feed', 'a', '--types', '[1' ],
-	[ 'an empty list', qr/an empty list/, '--feed', 'a', '--categories', '' ],
+	[ 'an empty list', qr/a list must not be empty/, '--feed', 'a', '--categories', '' ],
 	[ 'an empty name', qr/--types has a name that is empty/, '--feed', 'a', '--types', 'a,,b' ],
 	[ 'drop and create', qr/does not go with/, '--feed', 'a', '--drop', '--create' ])
 {
@@ -188,10 +189,7 @@ like((esfeed($node, '--version'))[1], qr/^esfeed \(eventstore\) \d/, '--version'
 	($status, $out, $err) = esfeed($node->connstr('bare'), '--feed', 'a', '--create');
 	is($status, 3, 'a database without the extension');
 	like($err, qr/has no event store/, 'it says so');
-	$node->backup('backup');
-	my $standby = PostgreSQL::Test::Cluster->new('standby');
-	$standby->init_from_backup($node, 'backup', has_streaming => 1);
-	$standby->start;
+	my $standby = start_standby($node);
 	($status, $out, $err) = esfeed($standby, '--feed', 'a', '--create');
 	is($status, 3, 'a standby');
 	like($err, qr/is a standby.*target_session_attrs/s, 'it says so');
@@ -201,7 +199,7 @@ like((esfeed($node, '--version'))[1], qr/^esfeed \(eventstore\) \d/, '--version'
 	$node->restart;
 	($status, $out, $err) = esfeed($node, '--feed', 'a', '--create');
 	is($status, 3, 'wal_level');
-	like($err, qr/wal_level is "replica".*hint: Set wal_level = logical/s, 'it says so');
+	like($err, qr/"wal_level" to be "logical", not "replica".*hint: Set "wal_level" to "logical"/s, 'it says so');
 }
 
 done_testing();

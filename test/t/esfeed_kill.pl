@@ -6,8 +6,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use EsfeedTest;
-use EventstoreTest qw(seed);
-use IPC::Run;
+use EventstoreTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
@@ -21,14 +20,6 @@ my @writers;
 # small segments: new ones come all the time
 $node->safe_psql('postgres', 'SELECT es_set_segment_size(5000)');
 $node->safe_psql('postgres', "SELECT count(es_append('old-' || n % 100, 'Old', to_jsonb(repeat('x', n % 500)))) FROM generate_series(1, 60000) n");
-
-END
-{
-	my $status = $?;
-
-	$_->kill_kill foreach grep { $_->pumpable } @writers;
-	$? = $status;
-}
 
 # Appends of all kinds; a client goes on until the server is stopped.
 sub start_writers
@@ -64,9 +55,7 @@ COMMIT PREPARED 'p:gid';
 COMMIT;
 \endif
 }) unless -e $script;
-	push @writers, IPC::Run::start(
-		[ $node->installed_command('pgbench'), '-n', '-c', 4, '-T', 10000, '-R', 300, '-f', $script, $node->connstr('postgres') ],
-		'<', '/dev/null', '>', "$script.out", '2>', "$script.err");
+	push @writers, start_pgbench($node, $script, '-c', 4, '-T', 10000, '-R', 300);
 }
 
 sub stop_writers

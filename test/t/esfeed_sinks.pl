@@ -5,7 +5,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use EsfeedTest;
-use EventstoreTest qw(seed);
+use EventstoreTest;
 use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -15,13 +15,6 @@ seed();
 my $dir = PostgreSQL::Test::Utils::tempdir();
 my $node = feed_node('main');
 my ($status, $out, $err, $run);
-
-sub append_many
-{
-	my ($count, $name) = @_;
-
-	$node->safe_psql('postgres', "SELECT count(es_append('$name-' || n % 10, 'N', to_jsonb(repeat('x', n % 300)))) FROM generate_series(1, $count) n");
-}
 
 # What a consumer has after redelivery: the first of each.
 sub once
@@ -61,11 +54,11 @@ print "\n" x $held;
 END
 	my $command = "exec perl $dir/command $dir/taken $$";
 
-	append_many(1000, 'old');
+	append_many($node, 1000, 'old');
 	$run = start_esfeed($node, '--feed', 'command', '--create', '--to', "exec:$command");
-	append_many(1000, 'new');
+	append_many($node, 1000, 'new');
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'esfeed'");
-	append_many(500, 'newer');
+	append_many($node, 500, 'newer');
 	append($node, 'end-1', 'Ended');
 	ok(wait_for_line("$dir/taken", 'Ended'), 'a command gets everything, however often it dies');
 	is(stop_esfeed($run), 0, 'SIGTERM is a clean end');
@@ -82,7 +75,7 @@ END
 {
 	my @run = ($node, '--feed', 'cat', '--create', '--to', "exec:cat >>$dir/cat");
 
-	append_many(12000, 'cat');
+	append_many($node, 12000, 'cat');
 	is((esfeed(@run, '--until-caught-up'))[0], 0, 'a command that says nothing');
 	is_deeply([ lines("$dir/cat") ], [ stored_messages($node) ], 'gets everything, once if all goes well');
 	$run = start_esfeed(@run);
@@ -111,7 +104,7 @@ END
 {
 	my $slow = "while read -r line; do printf '%s\\n' \"\$line\" >>$dir/slow; echo; done";
 
-	append_many(3000, 'slow');
+	append_many($node, 3000, 'slow');
 	my @run = ($node, '--feed', 'slow', '--create', '--to', "exec:$slow");
 	$run = start_esfeed(@run);
 	ok(wait_for_line("$dir/slow", '"position":'), 'history is being delivered');
@@ -125,7 +118,7 @@ END
 	is($node->safe_psql('postgres', "SELECT string_agg(feed, ' ') FROM es_feeds WHERE feed LIKE 'slow%'"), 'slow', 'then it has its name');
 
 	$run = start_esfeed(@run);
-	append_many(500, 'later');
+	append_many($node, 500, 'later');
 	ok(wait_for_line("$dir/slow", 'later-'), 'it goes on');
 	kill_esfeed($run);
 	append($node, 'later-end', 'Done');
@@ -152,7 +145,7 @@ like($err, qr/acknowledged 5 lines/, 'it says so');
 	append($node, 'out-1', 'More');
 	($status, $out) = esfeed(@run);
 	is_deeply([ split /\n/, $out ], [ stored_messages($node, "stream = 'out-1'") ], 'then what comes');
-	append_many(5000, 'out');
+	append_many($node, 5000, 'out');
 	IPC::Run::run([ 'sh', '-c', 'esfeed "$@" | head -n 1', 'sh', '-q', '-d', $node->connstr('postgres'), '--feed', 'out', '--until-caught-up' ],
 		'>', \$out, '2>', \$err);
 	like($err, qr/could not write to standard output/, 'a reader that leaves is noticed');
@@ -175,7 +168,7 @@ like($err, qr/acknowledged 5 lines/, 'it says so');
 	like(slurp_file("$dir/full"), qr/\}\n\z/, 'the file ends with a whole line');
 	is($limited->('unlimited'), 0, 'with room it goes on');
 	is_complete([ lines("$dir/full") ], [ stored_messages($node) ], 'with every event once');
-	append_many(3000, 'full');
+	append_many($node, 3000, 'full');
 	is($limited->(int((-s "$dir/full") / 512) + 100), 7, 'while streaming');
 	is($limited->('unlimited'), 0, 'with room it goes on');
 	is_complete([ lines("$dir/full") ], [ stored_messages($node) ], 'with every event once');
@@ -189,10 +182,9 @@ SKIP:
 	skip 'kcat is not installed', 1 unless grep { -x "$_/kcat" } split /:/, $ENV{PATH};
 
 	# a consumer that brings the brokers with it, inside, and tells their address in its log
-	my $cluster = IPC::Run::start(
+	my $cluster = start_process(
 		[ qw(kcat -C -u -b inside:1 -t events -o beginning -X test.mock.num.brokers=1
-			-X allow.auto.create.topics=true -d mock -f), '%p %k %s\n' ],
-		'<', '/dev/null', '>', "$dir/kafka", '2>', "$dir/kafka.err");
+			-X allow.auto.create.topics=true -d mock -f), '%p %k %s\n' ], "$dir/kafka", "$dir/kafka.err");
 	wait_for_line("$dir/kafka.err", 'bootstrap.servers=\S+:\d+');
 	my ($brokers) = slurp_file("$dir/kafka.err") =~ /bootstrap\.servers=(\S+:\d+)/;
 	note "brokers: $brokers";
@@ -201,7 +193,7 @@ SKIP:
 	append($node, 'a "quoted" \\ name-1', 'Odd');
 	is((esfeed(@run, '--until-caught-up'))[0], 0, 'history to Kafka');
 	$run = start_esfeed(@run);
-	append_many(1000, 'kafka');
+	append_many($node, 1000, 'kafka');
 	append($node, 'kafka-end', 'KafkaEnd');
 	my $lsn = $node->lsn('insert');
 	ok($node->poll_query_until('postgres', "SELECT confirmed_lsn >= '$lsn' FROM es_feeds WHERE feed = 'kafka'"), 'what the brokers have is confirmed');

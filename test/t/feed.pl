@@ -5,42 +5,16 @@ use strict;
 use warnings;
 use lib 'test/lib';
 use EventstoreFeed;
-use IPC::Run;
-use JSON::PP;
-use PostgreSQL::Test::Cluster;
+use EventstoreTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
 
-my $json = JSON::PP->new;
 my $tempdir = PostgreSQL::Test::Utils::tempdir();
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init(allows_streaming => 'logical');
-$node->append_conf('postgresql.conf', "max_prepared_transactions = 20\nlogical_decoding_work_mem = 64kB\n");
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'eventstore'\n") if $ENV{ES_PRELOAD};
-my $has_allow_list = knows_setting($node, 'output_plugin_libraries');
-allow_plugin($node) if $has_allow_list;
-$node->start;
+my $node = new_node('main', streaming => 'logical', conf => "logical_decoding_work_mem = 64kB\n");
 $node->safe_psql('postgres', 'CREATE EXTENSION eventstore');
 # small segments: new ones come while a consumer is connected
 $node->safe_psql('postgres', 'SELECT es_set_segment_size(1000)');
-
-# Whether the server has a setting; others refuse to start with it.
-sub knows_setting
-{
-	my ($node, $name) = @_;
-	my ($config) = run_command([ $node->installed_command('postgres'), '--describe-config' ]);
-
-	return $config =~ /^\Q$name\E\t/m;
-}
-
-sub allow_plugin
-{
-	my ($node) = @_;
-
-	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, test_decoding, eventstore'\n");
-}
 
 # The SQLSTATE and all of the message of a statement that must fail.
 sub failure
@@ -74,39 +48,7 @@ ROLLBACK;
 COMMIT;
 \endif
 });
-	return IPC::Run::start(
-		[ $node->installed_command('pgbench'), '-n', '-c', 4, '-T', $seconds, '-f', $script, $node->connstr('postgres') ],
-		'<', '/dev/null', '>', "$script.out", '2>', "$script.err");
-}
-
-# A consumer that writes what it gets into a file.
-sub start_consumer
-{
-	my ($node, $slot, $file, %options) = @_;
-	my @loop = delete $options{loop} ? () : ('--no-loop');
-
-	push @started, IPC::Run::start(
-		[ $node->installed_command('pg_recvlogical'), '-d', $node->connstr('postgres'), '-S', $slot, '--start',
-			'-f', $file, '-F', '1', '-s', '1', @loop, map { ('-o', "$_=$options{$_}") } sort keys %options ],
-		'<', '/dev/null', '>', "$file.out", '2>', "$file.err");
-	return $started[-1];
-}
-
-sub stop
-{
-	my ($handle) = @_;
-
-	$handle->signal('INT');
-	$handle->finish;
-}
-
-sub messages
-{
-	my ($file) = @_;
-
-	return () unless -e $file;
-	# an unfinished last line is not a message yet
-	return map { $json->decode($_) } grep { /\n$/ } split /^/, slurp_file($file);
+	return start_pgbench($node, $script, '-c', 4, '-T', $seconds);
 }
 
 # Waits until a consumer's file has the event.
@@ -114,13 +56,7 @@ sub wait_for_event
 {
 	my ($file, $type) = @_;
 
-	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		return 1 if -e $file && slurp_file($file) =~ /"type":"\Q$type\E".*\n/;
-		usleep(100_000);
-	}
-	diag "no event of type $type in $file";
-	return 0;
+	return wait_until("an event of type $type in $file", sub { -e $file && slurp_file($file) =~ /"type":"\Q$type\E".*\n/ });
 }
 
 sub positions
@@ -251,11 +187,7 @@ sub positions
 	my $consumer = start_consumer($node, 'es_crash', $file, after_position => $head, loop => 1);
 	my $appenders = start_appenders($node, 60);
 
-	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		last if messages($file) > 300;
-		usleep(100_000);
-	}
+	wait_until("300 messages in $file", sub { messages($file) > 300 });
 	$node->stop('immediate');
 	$appenders->finish;
 	my %seen = map { $_->{position} => 1 } messages($file);
@@ -277,8 +209,7 @@ sub positions
 
 # ---- names that a URI cannot have
 {
-	$node->safe_psql('postgres', 'CREATE DATABASE "a b/c%"');
-	$node->safe_psql('a b/c%', 'CREATE EXTENSION eventstore');
+	new_store($node, 'a b/c%');
 	$node->safe_psql('a b/c%', "SELECT es_create_feed('uri')");
 	$node->safe_psql('a b/c%', "SELECT es_append('uri-1', 'A')");
 	is($node->safe_psql('a b/c%', "SELECT data::json->>'source' FROM pg_logical_slot_get_changes('es_uri', NULL, NULL, 'format', 'cloudevents')"),
@@ -304,10 +235,7 @@ sub positions
 
 # ---- a standby
 {
-	$node->backup('backup');
-	my $standby = PostgreSQL::Test::Cluster->new('standby');
-	$standby->init_from_backup($node, 'backup', has_streaming => 1);
-	$standby->start;
+	my $standby = start_standby($node);
 	my $stderr = failure($standby, "SELECT * FROM es_create_feed('standby')");
 	like($stderr, qr/55000.*HINT:  Call es_create_feed on the primary/s, 'a standby makes no feeds');
 	is($standby->safe_psql('postgres', 'SELECT count(*) FROM es_feeds'), '0', 'but shows them');
@@ -323,7 +251,7 @@ sub positions
 	$node->safe_psql('postgres', 'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots');
 	SKIP:
 	{
-		skip 'the server has no output_plugin_libraries', 2 unless $has_allow_list;
+		skip 'the server has no output_plugin_libraries', 2 unless has_allow_list($node);
 		$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, \"strange, name\"'\n");
 		$node->reload;
 		$node->poll_query_until('postgres', "SELECT current_setting('output_plugin_libraries') LIKE '%strange%'");
@@ -341,7 +269,7 @@ sub positions
 	like(failure($node, $create), qr/55000.*HINT:.*max_replication_slots/s, 'there are no slots');
 	$node->append_conf('postgresql.conf', "max_replication_slots = 10\nwal_level = replica\n");
 	$node->restart;
-	like(failure($node, $create), qr/55000.*HINT:  Set wal_level = logical/s, 'wal_level is too low');
+	like(failure($node, $create), qr/55000.*HINT:  Set "wal_level" to "logical"/s, 'wal_level is too low');
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_replication_slots'), '0', 'failures leave no slot');
 }
 

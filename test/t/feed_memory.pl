@@ -17,15 +17,6 @@ my $tempdir = PostgreSQL::Test::Utils::tempdir();
 my $node = new_node('memory', streaming => 'logical', conf => "logical_decoding_work_mem = 4MB\nfsync = off\n");
 $node->safe_psql('postgres', 'CREATE EXTENSION eventstore');
 
-# own_memory(pid): the memory that a process has for itself, in kB
-sub own_memory
-{
-	my ($pid) = @_;
-	my $status = eval { slurp_file("/proc/$pid/status") } // '';
-
-	return $status =~ /^RssAnon:\s+(\d+) kB/m ? $1 : 0;
-}
-
 # peak(events, options): the walsender's most memory while it sends one
 # transaction of so many events, and how many messages it sent
 sub peak
@@ -46,7 +37,7 @@ sub peak
 	my $pid = $node->safe_psql('postgres', "SELECT active_pid FROM pg_replication_slots WHERE slot_name = 'es_$feed'");
 	my $peak = 0;
 
-	while (my $memory = own_memory($pid))
+	while (my $memory = status_of($pid, 'RssAnon'))
 	{
 		$peak = $memory if $memory > $peak;
 		usleep(20_000);

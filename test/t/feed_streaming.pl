@@ -30,9 +30,7 @@ foreach my $size (200, 300, 400)
 	my $database = "size_$size";
 	my $big = "SELECT count(es_append('big-' || n % 7, 'Big', to_jsonb(n))) FROM generate_series(1, 700) n;";
 
-	$node->safe_psql('postgres', "CREATE DATABASE $database");
-	$node->safe_psql($database, 'CREATE EXTENSION eventstore');
-	$node->safe_psql($database, "SELECT es_set_segment_size($size)");
+	new_store($node, $database, $size);
 	$node->safe_psql($database, "SELECT es_create_feed('undone_$size')");
 	$node->safe_psql($database, "BEGIN; $big SAVEPOINT a; $big ROLLBACK TO a; $big COMMIT;") for 1 .. 12;
 	my @messages = feed($node, $database, "es_undone_$size", @frames);

@@ -13,7 +13,6 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use EventstoreTest;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
@@ -35,13 +34,6 @@ $node->safe_psql('postgres', 'CREATE TABLE other (n int)');
 
 my $primary = $node;    # where one writes: the standby once it is promoted
 
-sub preload
-{
-	my ($on) = @_;
-	$node->append_conf('postgresql.conf', "shared_preload_libraries = '" . ($on ? 'eventstore' : '') . "'\n");
-	return $on ? 'preloaded' : 'not preloaded';
-}
-
 # ---- the database ----
 
 my $asynchronous = 0;    # nobody's commit is flushed but for readers
@@ -49,9 +41,7 @@ my $asynchronous = 0;    # nobody's commit is flushed but for readers
 sub create_database
 {
 	my ($database) = @_;
-	$node->safe_psql('postgres', "CREATE DATABASE $database");
-	$node->safe_psql($database, 'CREATE EXTENSION eventstore');
-	$node->safe_psql($database, 'SELECT es_set_segment_size(' . ($asynchronous ? 1_000_000 : 200 + int(rand(800))) . ')');
+	new_store($node, $database, $asynchronous ? 1_000_000 : 200 + int(rand(800)));
 	$node->safe_psql($database, q{
 		CREATE TABLE truth (stamp text, events int);
 		CREATE TABLE other (n int);
@@ -596,7 +586,7 @@ sub phase
 		$node->stop('immediate');
 		close_idle(@idle);
 		look_at_end($_, 1) foreach grep { $_->{script} } (@writers, @readers, $killer);
-		my $how = preload(rand() < 0.5);
+		my $how = preload($node, rand() < 0.5);
 		$node->start;
 		# Before anything else is written.
 		my %stored = map { $_ => 1 } log_lines($node, $database);
@@ -621,7 +611,7 @@ sub phase
 
 foreach my $on (0, 1)
 {
-	my $title = preload($on);
+	my $title = preload($node, $on);
 	$node->restart;
 	phase($title, "phase_1_$on", 0);
 }
@@ -636,13 +626,10 @@ sub standby_phase
 {
 	my $database = 'phase_3';
 	my $began = time;
-	preload(1);
+	preload($node, 1);
 	$node->restart;
 	create_database($database);
-	$node->backup('backup');
-	my $standby = PostgreSQL::Test::Cluster->new('standby');
-	$standby->init_from_backup($node, 'backup', has_streaming => 1);
-	$standby->start;
+	my $standby = start_standby($node);
 	my @idle = open_idle($database);
 	my @on_standby = map { client_reader(sub { $standby }, $database, 100 + $_, $_ % 2 ? 'all' : 'category') } (1 .. $readers);
 	my @on_primary = (table_reader($database, 1, 'all'), members($database, 2));

@@ -6,7 +6,6 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use EventstoreTest;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -85,7 +84,7 @@ like(slurp_file($subscriber->logfile), qr/the copy of "eventstore\.\w+" begins a
 # A store with events of its own is not copied into.
 $subscriber->safe_psql('postgres', q{SELECT es_append('own-1', 'T')});
 my ($ret, $out, $err) = $subscriber->psql('postgres', "\\set VERBOSITY verbose\nCREATE SUBSCRIPTION s CONNECTION '$connection' PUBLICATION p");
-like($err, qr/55000: the event store of this database is not empty/, 'a store that has events of its own is refused');
+like($err, qr/55000: cannot copy a publication into the event store of this database because it is not empty/, 'a store that has events of its own is refused');
 is($publisher->safe_psql('postgres', 'SELECT count(*) FROM pg_replication_slots'), '0', 'and no slot stays behind');
 
 # Publications of something else are nobody's business.
@@ -152,10 +151,7 @@ is($subscriber->safe_psql('postgres', "SELECT type FROM es_read_all($stored)"), 
 
 # A standby that is made a subscriber: its sequences are where they were.
 $publisher->safe_psql('postgres', $_) foreach ('DROP PUBLICATION p', 'CREATE PUBLICATION p FOR ALL TABLES');
-$publisher->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($publisher, 'backup', has_streaming => 1);
-$standby->start;
+my $standby = start_standby($publisher);
 $publisher->safe_psql('postgres', q{SELECT pg_create_logical_replication_slot('standby', 'pgoutput')});
 my $late = $publisher->background_psql('postgres');
 $late->query_safe(q{BEGIN; SELECT es_append('late-1', 'Late')});

@@ -7,18 +7,11 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use EventstoreTest;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init(allows_streaming => 'logical');
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'eventstore'\nallow_in_place_tablespaces = on\n"
+my $node = new_node('main', streaming => 'logical', conf => "shared_preload_libraries = 'eventstore'\nallow_in_place_tablespaces = on\n"
 	. "autovacuum = off\neventstore.retry_delay = '10ms'\neventstore.allow_drop = on\nlog_error_verbosity = verbose\n");
-# servers that know the setting ask for it
-$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, test_decoding, eventstore'\n")
-  if (run_command([ $node->installed_command('postgres'), '--describe-config' ]))[0] =~ /^output_plugin_libraries\t/m;
-$node->start;
 
 my $n = 0;
 my $log_at = 0;
@@ -222,7 +215,7 @@ foreach my $index (@indexes)
 	my $hinted = 0;
 	gone_and_back("index $index, dropped", $constraint ? "ALTER TABLE $table DROP CONSTRAINT $index" : "DROP INDEX eventstore.$index",
 		sub {
-			my ($hint) = $_[0] =~ /else run (CREATE .*INDEX \Q$index\E ON .*);/;
+			my ($hint) = $_[0] =~ /otherwise run (CREATE .*INDEX \Q$index\E ON .*)\.$/m;
 
 			$hinted = defined $hint;
 			return $hint // $definition;

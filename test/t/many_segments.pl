@@ -12,9 +12,7 @@ use Test::More;
 my $segments = 400;
 my $node = new_node('main', conf => "max_connections = 10\nmax_prepared_transactions = 2\nmax_locks_per_transaction = 10\nautovacuum = off\n");
 
-$node->safe_psql('postgres', 'CREATE DATABASE many');
-$node->safe_psql('many', 'CREATE EXTENSION eventstore');
-$node->safe_psql('many', 'SELECT es_set_segment_size(100)');
+new_store($node, 'many', 100);
 
 # wide-1 has an event in each segment, large-1 in the first 40 a value that is stored out of line, early-1 all its own at the beginning
 my @fill = map { my $from = $_ * 1000; qq{INSERT INTO es_events (stream, type, data)

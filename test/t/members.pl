@@ -18,7 +18,6 @@ my $node = new_node('main', streaming => 1,
 	conf => "shared_preload_libraries = 'eventstore'\nautovacuum = off\nrestart_after_crash = on\neventstore.retry_delay = '20ms'\neventstore.max_wait = '60s'\n");
 
 sub q_ { return $node->safe_psql('postgres', $_[0]); }
-sub background { my ($name, $sql) = @_; return start_script($node, 'postgres', "\\set VERBOSITY sqlstate\nSET application_name = '$name';\n$sql\n"); }
 
 q_(q{
 	CREATE EXTENSION eventstore;
@@ -92,7 +91,7 @@ q_(q{
 {
 	my (%clients, %again, $killed, $crashed);
 	my $excused = qr/57P01|57P02|57P03|08006|connection to server|server closed the connection|terminating connection/;
-	my $start = sub { my ($name, $sql) = @_; $again{$name} = $sql; $clients{$name} = background($name, $sql); };
+	my $start = sub { my ($name, $sql) = @_; $again{$name} = $sql; $clients{$name} = start_named($node, 'postgres', $name, $sql); };
 	my $joined = 0;
 	my $join = sub {
 		my $name = 'member ' . ++$joined;

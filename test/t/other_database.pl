@@ -9,11 +9,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = new_node('main');
-foreach my $database ('here', 'there', 'plain')
-{
-	$node->safe_psql('postgres', "CREATE DATABASE $database");
-	$node->safe_psql($database, 'CREATE EXTENSION eventstore') if $database ne 'plain';
-}
+new_store($node, $_) foreach ('here', 'there');
+$node->safe_psql('postgres', 'CREATE DATABASE plain');
 $node->safe_psql('plain', 'CREATE TABLE t (x int)');
 $node->safe_psql('here', q{SELECT es_append('a-1', 'A')});
 $node->safe_psql('there', q{SELECT es_append('a-1', 'A')});

@@ -79,7 +79,7 @@ run('ALTER TABLE hidden RENAME TO noted');
 catches_up('noted', 'and no longer once it is back');
 run('ALTER FUNCTION note(es_event) RENAME TO unknown');
 run(q{SELECT es_append('c-1', 'T')});
-becomes(q{SELECT error LIKE '%does not exist any more%VE004%' FROM es_projections WHERE projection = 'noted'}, 'so is a function');
+becomes(q{SELECT error LIKE '%no longer exists%VE004%' FROM es_projections WHERE projection = 'noted'}, 'so is a function');
 run('ALTER FUNCTION unknown(es_event) RENAME TO note');
 catches_up('noted', 'and no longer once it is back');
 
@@ -157,7 +157,7 @@ catches_up('fussy', 'a projection runs');
 run(q{SELECT es_register_reducer('fussy', '*', 'fussy(jsonb, jsonb)'), es_rebuild_projection('fussy')});
 becomes(q{SELECT status = 'failed' AND rebuild_position IS NOT NULL FROM es_projections WHERE projection = 'fussy'}, 'its rebuild fails');
 is(run(q{SELECT state FROM es_projection('fussy')}), '{"a": 1, "b": 1}', 'readers see what there was');
-like(slurp_file($node->logfile), qr/WARNING:  the rebuild of projection "fussy" failed at position \d+, stream "f-1": fuss/, 'the log says so');
+like(slurp_file($node->logfile), qr/WARNING:  rebuild of projection "fussy" failed at position \d+, stream "f-1": fuss/, 'the log says so');
 run(q{SELECT es_append('f-2', 'F', '{"c": 1}')});
 becomes(q{SELECT count(*) = 2 FROM es_projection('fussy')}, 'which is kept up to date');
 run(q{SELECT es_skip_event('fussy', error_position) FROM es_projections WHERE projection = 'fussy'});

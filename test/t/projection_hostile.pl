@@ -62,7 +62,7 @@ foreach my $call ('es_run_projection(%L)', 'es_drop_projection(%L)', 'es_rebuild
 	run(qq{CREATE OR REPLACE FUNCTION self(e es_event) RETURNS void LANGUAGE plpgsql AS \$\$BEGIN EXECUTE 'SELECT ' || format('$call', 'self'); END\$\$;
 		CREATE OR REPLACE FUNCTION reset_self() RETURNS void LANGUAGE sql AS '';
 		SELECT es_append('s-1', 'Self'), es_create_handler_projection('self', 'self(es_event)', types => '{Self}', reset => 'reset_self()')});
-	fails('self', '%projection "self" is running%SQLSTATE 55000%', "refused: $call by itself");
+	fails('self', '%cannot run or change projection "self" from a function that it calls%SQLSTATE 55000%', "refused: $call by itself");
 	is(run(q{SET client_min_messages = error; SELECT es_run_projection('self')}), 0, 'also when run by hand');
 	catches_up('other', 'the others go on');
 	is(run(q{SELECT es_drop_projection('self'); SELECT count(*) FROM es_projections WHERE projection = 'self'}), "\n0", 'it can be dropped');
@@ -186,7 +186,7 @@ run(q{SELECT es_drop_projection(projection) FROM es_projections WHERE projection
 # a handler that is no function any more
 run(q{CREATE FUNCTION shape(e es_event) RETURNS void LANGUAGE sql AS ''; SELECT es_create_handler_projection('shape', 'shape(es_event)', types => '{Shape}'); DROP FUNCTION shape(es_event);
 	CREATE AGGREGATE shape(es_event) (sfunc = array_append, stype = es_event[]); SELECT es_append('k-1', 'Shape')});
-fails('shape', '%does not exist any more%SQLSTATE VE004%', 'an aggregate in place of a handler is not called');
+fails('shape', '%no longer exists%SQLSTATE VE004%', 'an aggregate in place of a handler is not called');
 run(q{SELECT es_drop_projection('shape')});
 
 # ---- one snapshot that is older than what is done ----

@@ -22,8 +22,7 @@ sub make_store
 	my ($segment_size) = @_;
 
 	$database = "segments_of_$segment_size";
-	$node->safe_psql('postgres', "CREATE DATABASE $database");
-	run("CREATE EXTENSION eventstore; SELECT es_set_segment_size($segment_size)");
+	new_store($node, $database, $segment_size);
 	run(q{
 		-- each event's data say which it is; a few streams are written at the same time
 		CREATE PROCEDURE write(first int, rounds int, seed float8) LANGUAGE plpgsql AS $$

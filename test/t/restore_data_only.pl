@@ -15,14 +15,6 @@ my ($psql, $pg_dump, $pg_restore) = map { $node->installed_command($_) } qw(psql
 
 sub target { return '-d "' . $node->connstr($_[0]) . '"'; }
 
-# A statement's SQLSTATE; '' if it went through.
-sub error_of
-{
-	my ($database, $statement) = @_;
-	my ($status, $out, $err) = $node->psql($database, "\\set VERBOSITY sqlstate\n$statement");
-	return $err =~ /ERROR:  (\w{5})/ ? $1 : '';
-}
-
 $node->safe_psql('postgres', 'CREATE DATABASE source');
 $node->safe_psql('source', q{
 	CREATE EXTENSION eventstore;
@@ -55,8 +47,7 @@ foreach my $way (sort keys %ways)
 {
 	# a store as CREATE EXTENSION makes it
 	my $fresh = "fresh_$way";
-	$node->safe_psql('postgres', "CREATE DATABASE $fresh");
-	$node->safe_psql($fresh, 'CREATE EXTENSION eventstore');
+	new_store($node, $fresh);
 	like(data_only($fresh, $way), qr/the event store has no segment|relation "eventstore.events_\d" does not exist/, "$way: data without segments is refused");
 	is($node->safe_psql($fresh, join(' UNION ALL ', map { "SELECT count(*) FROM eventstore.$_" }
 				qw(events streams segments tags snapshots projection_states))), join("\n", (0) x 6), "$way: nothing tells of events that are not there");
@@ -94,20 +85,39 @@ $node->safe_psql('postgres', 'CREATE DATABASE behind');
 $node->safe_psql('behind', q{CREATE EXTENSION eventstore; SELECT count(es_append('a-1', 'A')) FROM generate_series(1, 50);});
 my $last = $node->safe_psql('behind', 'SELECT max(position) FROM es_events');
 $node->safe_psql('behind', "SELECT setval('eventstore.position_seq', 10)");
-is(error_of('behind', q{SELECT es_append('a-1', 'B')}), '55000', 'positions are not given out again');
-is(error_of('behind', q{SELECT es_append('b-1', 'B')}), '55000', 'to no stream');
+is(sqlstates($node, 'behind', q{SELECT es_append('a-1', 'B')}), '55000', 'positions are not given out again');
+is(sqlstates($node, 'behind', q{SELECT es_append('b-1', 'B')}), '55000', 'to no stream');
 my ($status, $out, $err) = $node->psql('behind', q{SELECT es_append('b-1', 'B')});
 like($err, qr/HINT:.*setval\('eventstore.position_seq', $last\)/, 'and it says what to do');
 $node->safe_psql('behind', "SELECT setval('eventstore.position_seq', $last)");
 is($node->safe_psql('behind', q{SELECT es_append('a-1', 'B'), es_last_position() > } . $last), '51|t', 'which helps');
 
 # what superusers do with single events goes on
-is(error_of('behind', q{INSERT INTO eventstore.events_0 SELECT nextval('eventstore.position_seq'), stream_id, 52, recorded_at, gen_random_uuid(), category_key, type_version, 1, false, stream, 'Planted', data, metadata FROM eventstore.events_0 WHERE version = 51}),
+is(sqlstates($node, 'behind', q{INSERT INTO eventstore.events_0 SELECT nextval('eventstore.position_seq'), stream_id, 52, recorded_at, gen_random_uuid(), category_key, type_version, 1, false, stream, 'Planted', data, metadata FROM eventstore.events_0 WHERE version = 51}),
 	'', 'an event may be put in at a position that was given out');
-is(error_of('behind', q{INSERT INTO eventstore.events_0 SELECT 1000, stream_id, 53, recorded_at, gen_random_uuid(), category_key, type_version, 1, false, stream, 'Planted', data, metadata FROM eventstore.events_0 WHERE version = 52}),
+is(sqlstates($node, 'behind', q{INSERT INTO eventstore.events_0 SELECT 1000, stream_id, 53, recorded_at, gen_random_uuid(), category_key, type_version, 1, false, stream, 'Planted', data, metadata FROM eventstore.events_0 WHERE version = 52}),
 	'55000', 'but not at one that is still to come');
-is(error_of('behind', q{INSERT INTO eventstore.events SELECT 1000, stream_id, 53, recorded_at, gen_random_uuid(), category_key, type_version, 1, false, stream, 'Planted', data, metadata FROM eventstore.events_0 WHERE version = 52}),
+is(sqlstates($node, 'behind', q{INSERT INTO eventstore.events SELECT 1000, stream_id, 53, recorded_at, gen_random_uuid(), category_key, type_version, 1, false, stream, 'Planted', data, metadata FROM eventstore.events_0 WHERE version = 52}),
 	'55000', 'nor through the log');
 is($node->safe_psql('behind', q{SELECT es_append('a-1', 'C'), type FROM es_read('a-1', 52, 1)}), '53|Planted', 'the stream goes on after it');
+is(sqlstates($node, 'behind', q{INSERT INTO eventstore.events_0 SELECT nextval('eventstore.position_seq'), stream_id, 99, recorded_at, gen_random_uuid(), category_key, type_version, 1, false, stream, 'Planted', data, metadata FROM eventstore.events_0 WHERE version = 52}),
+	'55000', 'nor one that leaves out versions of its stream');
+is(sqlstates($node, 'behind', q{INSERT INTO eventstore.events SELECT nextval('eventstore.position_seq'), stream_id, 54, recorded_at, gen_random_uuid(), category_key, type_version, 1, false, 'another-1', 'Planted', data, metadata FROM eventstore.events_0 WHERE version = 52}),
+	'55000', 'nor one whose stream has another id');
+
+# sequences that are set before the events come: what jobs of pg_restore do in which order is theirs
+$node->safe_psql('postgres', 'CREATE DATABASE jobs');
+$node->safe_psql('jobs', q{
+	CREATE EXTENSION eventstore;
+	SELECT es_set_segment_size(200);
+	SELECT count(es_append('mine-' || n % 37, 'Mine', jsonb_build_object('n', n))) FROM generate_series(1, 150) n;
+});
+$node->poll_query_until('jobs', q{SELECT count(*) > 1 FROM eventstore.segments}) or die 'no segment was made ahead';
+my $whole_log = q{SELECT count(*), max(position) FROM eventstore.events; SELECT stream, version FROM es_read('mine-3')};
+my $own = $node->safe_psql('jobs', $whole_log);
+$node->safe_psql('jobs', q{SELECT setval('eventstore.position_seq', 700)});
+command_checks_all([ 'sh', '-ec', "$pg_dump -a -t eventstore.events_1 " . target('source') . " | $psql -Xq -v ON_ERROR_STOP=1 " . target('jobs') ],
+	3, [qr/^/], [qr/the event store has events of its own/], 'events of another store\'s streams are refused also where the sequence has been set');
+is($node->safe_psql('jobs', $whole_log), $own, 'and nothing of them stays');
 $node->stop;
 done_testing();

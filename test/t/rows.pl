@@ -13,8 +13,7 @@ use Test::More;
 my $node = new_node('main', conf => "autovacuum = off\nlog_line_prefix = '%m [%p] %e %q%a '\n");
 
 use_store($node);
-$node->safe_psql('postgres', 'CREATE DATABASE store');
-$node->safe_psql('store', 'CREATE EXTENSION eventstore');
+new_store($node, 'store');
 
 # ask(session, sql): the result and the error of a session that stays
 sub ask
@@ -180,8 +179,7 @@ $session->quit;
 
 # ---- memory of a session that lives through many segments ----
 
-$node->safe_psql('postgres', 'CREATE DATABASE small_segments');
-$node->safe_psql('small_segments', 'CREATE EXTENSION eventstore; SELECT es_set_segment_size(100)');
+new_store($node, 'small_segments', 100);
 $session = $node->background_psql('small_segments');
 $session->query_safe("SELECT es_append_batch('s-' || i, (SELECT jsonb_agg('{\"type\": \"T\"}'::jsonb) FROM generate_series(1, 1000))) FROM generate_series(1, 30) i");
 $session->query_safe("SELECT es_append('s-' || i, 'T') FROM generate_series(1, 30) i");

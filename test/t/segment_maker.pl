@@ -11,15 +11,6 @@ use Test::More;
 
 my $node = new_node('main', conf => "restart_after_crash = on\nmax_worker_processes = 16\n");
 
-sub new_store
-{
-	my ($database) = @_;
-
-	$node->safe_psql('postgres', "CREATE DATABASE $database");
-	$node->safe_psql($database, 'CREATE EXTENSION eventstore');
-	$node->safe_psql($database, 'SELECT es_set_segment_size(100)');
-}
-
 sub whole
 {
 	my ($database, $events, $name) = @_;
@@ -29,6 +20,7 @@ sub whole
 }
 
 my $append_90 = q{SELECT count(es_append('fill-1', 'F')) FROM generate_series(1, 90)};
+my $no_maker = q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker' AND datname = current_database()};
 my $maker_waits = q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker' AND wait_event_type = 'Lock' AND datname = current_database()};
 
 foreach my $preload ('', 'eventstore')
@@ -40,7 +32,7 @@ foreach my $preload ('', 'eventstore')
 	$node->restart;
 
 	# Ahead of need.
-	new_store("ahead_$suffix");
+	new_store($node, "ahead_$suffix", 100);
 	$node->safe_psql("ahead_$suffix", $append_90);
 	ok($node->poll_query_until("ahead_$suffix", 'SELECT max(segment) >= 1 FROM es_segments'), "$how: the next segment is made ahead of need");
 	$node->safe_psql("ahead_$suffix", $append_90) for 1 .. 5;
@@ -66,9 +58,9 @@ foreach my $preload ('', 'eventstore')
 	foreach my $end ('pg_terminate_backend', 'SIGTERM', 'pg_cancel_backend')
 	{
 		my $database = lc("end_${suffix}_$end");
-		new_store($database);
+		new_store($node, $database, 100);
 		$node->safe_psql($database, q{SELECT es_append('first-1', 'A')});
-		$node->poll_query_until($database, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker' AND datname = current_database()});
+		$node->poll_query_until($database, $no_maker);
 
 		my $locker = $node->background_psql($database);
 		my $writer = $node->background_psql($database);
@@ -95,7 +87,7 @@ foreach my $preload ('', 'eventstore')
 	}
 
 	# While an append waits for a segment, others append to its stream: it must look again.
-	new_store("look_again_$suffix");
+	new_store($node, "look_again_$suffix", 100);
 	$node->safe_psql("look_again_$suffix", q{SELECT es_append('tip-1', 'A')});
 	foreach my $expected ('NULL', 'NULL, tip near', 'exact', 'exact, tip near', 'new')
 	{
@@ -105,7 +97,7 @@ foreach my $preload ('', 'eventstore')
 		my $locker = $node->background_psql($database);
 
 		# The newest segment is full but for three positions, and the next one cannot be made.
-		$node->poll_query_until($database, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker' AND datname = current_database()});
+		$node->poll_query_until($database, $no_maker);
 		$locker->query_safe('BEGIN; LOCK TABLE eventstore.events IN SHARE UPDATE EXCLUSIVE MODE;');
 		$node->safe_psql($database, q{SELECT es_append('fill-1', 'F') FROM generate_series((SELECT last_value FROM eventstore.position_seq) + 1, (SELECT max(last_position) - 4 FROM es_segments))});
 		$node->safe_psql($database, 'SELECT es_append(' . ($expected =~ /near/ ? "'$stream'" : "'fill-1'") . ", 'A')");
@@ -128,7 +120,7 @@ foreach my $preload ('', 'eventstore')
 	}
 
 	# An idle transaction that made the store wait for a new segment holds up nobody.
-	new_store("idle_$suffix");
+	new_store($node, "idle_$suffix", 100);
 	my $idle = $node->background_psql("idle_$suffix");
 	$idle->query_safe('BEGIN');
 	$idle->query_safe(q{SELECT es_append_batch('idle-1', (SELECT jsonb_agg('{"type": "I"}'::jsonb) FROM generate_series(1, 250)))});
@@ -140,9 +132,9 @@ foreach my $preload ('', 'eventstore')
 	whole("idle_$suffix", 700, "$how: all of it in the end");
 
 	# Who waits for the maker waits, in the end, for whoever keeps the maker waiting: a circle is found like any other.
-	new_store("circle_$suffix");
+	new_store($node, "circle_$suffix", 100);
 	$node->safe_psql("circle_$suffix", q{SELECT es_append('first-1', 'A')});
-	$node->poll_query_until("circle_$suffix", q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker' AND datname = current_database()});
+	$node->poll_query_until("circle_$suffix", $no_maker);
 	my $keeper = $node->background_psql("circle_$suffix", on_error_stop => 0);
 	my $waiter = $node->background_psql("circle_$suffix", on_error_stop => 0);
 	$_->query_safe(q{\set VERBOSITY sqlstate
@@ -159,7 +151,7 @@ foreach my $preload ('', 'eventstore')
 	$_->quit foreach ($keeper, $waiter);
 
 	# Many that come to the border at once need one maker, not one each.
-	new_store("rush_$suffix");
+	new_store($node, "rush_$suffix", 100);
 	my @rush = map { start_script($node, "rush_$suffix", "SELECT es_append('rush-$_', 'R') \\gset\n" x 300) } (1 .. 12);
 	my $errors = join('', map { (finish_script($_))[1] } @rush);
 	is(() = $errors =~ /no background worker/g, 0, "$how: a rush to the next segment does not use up the workers");
@@ -184,9 +176,9 @@ foreach my $preload ('', 'eventstore')
 }
 
 # A maker that dies takes the server through crash recovery, and nothing else.
-new_store('killed');
+new_store($node, 'killed', 100);
 $node->safe_psql('killed', q{SELECT es_append('first-1', 'A')});
-$node->poll_query_until('killed', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker' AND datname = current_database()});
+$node->poll_query_until('killed', $no_maker);
 my $locker = $node->background_psql('killed', on_error_stop => 0);
 $locker->query_safe('BEGIN; LOCK TABLE eventstore.events IN SHARE UPDATE EXCLUSIVE MODE;');
 my $script = start_script($node, 'killed', q{SELECT count(es_append('fill-1', 'F')) FROM generate_series(1, 450);});
@@ -202,7 +194,7 @@ whole('killed', 451, 'SIGKILL: appends go on');
 # No worker slot at all: made inline, and the user is told.
 $node->append_conf('postgresql.conf', "shared_preload_libraries = ''\nmax_worker_processes = 0\nmax_logical_replication_workers = 0\nmax_parallel_workers = 0\n");
 $node->restart;
-new_store('no_slot');
+new_store($node, 'no_slot', 100);
 my ($ret, $out, $err) = $node->psql('no_slot', q{SELECT count(es_append('fill-1', 'F')) FROM generate_series(1, 450)});
 is($out, '450', 'no worker slot free: appends go on');
 like($err, qr/HINT: .*max_worker_processes/, 'no worker slot free: with a hint');
@@ -233,7 +225,7 @@ foreach my $end ('COMMIT', 'ROLLBACK')
 # whatever the database says of how long to wait for a lock
 $node->append_conf('postgresql.conf', "max_worker_processes = 16\n");
 $node->restart;
-new_store('impatient');
+new_store($node, 'impatient', 100);
 $node->safe_psql('impatient', q{ALTER DATABASE impatient SET lock_timeout = '1ms'});
 $node->safe_psql('impatient', $append_90);
 $node->poll_query_until('impatient', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore segment maker'});

@@ -108,9 +108,8 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM eventstore.subscription_m
 # ---- waiting ----
 foreach my $preload (1, 0)
 {
-	my $how = $preload ? 'preloaded' : 'not preloaded';
+	my $how = preload($node, $preload);
 
-	$node->append_conf('postgresql.conf', "shared_preload_libraries = '" . ($preload ? 'eventstore' : '') . "'\n");
 	$node->restart;
 	$node->safe_psql('postgres', "SELECT es_subscribe('wait$preload', NULL, '{wait}'), es_subscribe('shared$preload', NULL, '{wait}', partitions => 2)");
 	foreach my $sql ("SELECT count(*) FROM es_poll('wait$preload', wait => '60s')", "CALL es_poll_wait('wait$preload', '60s')")
@@ -162,7 +161,7 @@ foreach my $preload (1, 0)
 }
 
 # ---- a crash, and a standby ----
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'eventstore'\n");
+preload($node, 1);
 $node->restart;
 $node->safe_psql('postgres', q{SELECT es_subscribe('crash', (SELECT es_settled_position())); SELECT es_append('crash-1', 'A'), es_append('crash-1', 'B'), es_append('crash-1', 'C')});
 $node->safe_psql('postgres', q{SELECT es_ack('crash', 0, min(position)) FROM es_poll('crash')});

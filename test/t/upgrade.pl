@@ -82,8 +82,7 @@ order-1	OrderPlaced	{"n": 3}
 			SELECT es_stream_version('order-1')}), "704\n103", "$how: the view takes events from replicas, too");
 	foreach my $statement (q{UPDATE es_events SET type = 'x'}, q{DELETE FROM es_events}, q{DELETE FROM eventstore.events}, q{TRUNCATE eventstore.events})
 	{
-		my ($ret, $out, $err) = $new->psql('store', "\\set VERBOSITY sqlstate\nSET session_replication_role = replica; $statement");
-		like($err, qr/VE002/, "$how: refused: $statement");
+		is(sqlstates($new, 'store', "SET session_replication_role = replica; $statement"), 'VE002', "$how: refused: $statement");
 	}
 	is($new->safe_psql('store', q{SELECT state->>'n', (es_replay_as('order-1', NULL::totals, 'totals')).n FROM es_replay('order-1')}),
 		'34859|103', "$how: reducers");

@@ -9,8 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = new_node('main');
-$node->safe_psql('postgres', 'CREATE DATABASE here');
-$node->safe_psql('here', 'CREATE EXTENSION eventstore');
+new_store($node, 'here');
 $node->safe_psql('here', q{SELECT es_append('a-1', 'A')});
 
 # A prepared append: the next one to its stream waits for the outcome.
@@ -65,9 +64,8 @@ foreach my $end ('COMMIT', 'ROLLBACK')
 # Waiting holds neither snapshot nor xid (the procedure), so vacuum is not held back.
 foreach my $preload (0, 1)
 {
-	$node->append_conf('postgresql.conf', "shared_preload_libraries = '" . ($preload ? 'eventstore' : '') . "'\n");
+	my $how = preload($node, $preload);
 	$node->restart;
-	my $how = $preload ? 'preloaded' : 'not preloaded';
 	my $last = $node->safe_psql('here', 'SELECT es_settled_position()');
 	my $waiter = start_script($node, 'here', "SET application_name = 'waiter';\nCALL es_wait_for($last, '60s');\n");
 	ok($node->poll_query_until('here', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'waiter' AND state = 'active'

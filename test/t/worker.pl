@@ -6,7 +6,6 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use EventstoreTest;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
@@ -77,13 +76,13 @@ sub stays
 	return is($found, $value, $name);
 }
 
-# new_store(database, owner): one with an event, and a worker that has nothing to do.
-sub new_store
+# idle_store(database, owner): one with an event, and a worker that has nothing to do.
+sub idle_store
 {
 	my ($database, $owner) = @_;
 
-	$node->safe_psql('postgres', "CREATE DATABASE $database" . ($owner ? " OWNER $owner" : ''));
-	$node->safe_psql($database, 'CREATE EXTENSION eventstore');
+	new_store($node, $database);
+	$node->safe_psql('postgres', "ALTER DATABASE $database OWNER TO $owner") if $owner;
 	$node->safe_psql($database, $append);
 	$node->poll_query_until('postgres', "SELECT count(*) = 1 $workers AND datname = '$database'");
 	$node->poll_query_until($database, $at_end);
@@ -123,8 +122,7 @@ is($node->safe_psql('postgres', "SELECT count(*) $launchers"), '1', 'preloaded: 
 is($node->safe_psql('postgres', q{SELECT boot_val, unit, context FROM pg_settings WHERE name = 'eventstore.settle_interval'}),
 	'1000|ms|sighup', 'the interval is 1 s unless set otherwise');
 $node->safe_psql('postgres', 'CREATE DATABASE plain');
-$node->safe_psql('postgres', 'CREATE DATABASE here');
-$node->safe_psql('here', 'CREATE EXTENSION eventstore');
+new_store($node, 'here');
 $node->safe_psql('here', $append);
 comes('here', 'a worker comes with the first append');
 is($node->safe_psql('postgres', "SELECT string_agg(datname, ' ') $workers"), 'here', 'to no database without a store');
@@ -171,7 +169,7 @@ reaches_end('here', 'and after the session that was in flight is terminated');
 # An idle log costs nothing: while another one moves on, and this one is read.
 my $row = 'SELECT ctid, xmin, position FROM eventstore.settled_mark';
 my $state = "SELECT state_change $workers AND datname = 'here'";
-new_store('busy');
+idle_store('busy');
 my ($row_before, $state_before) = ($node->safe_psql('here', $row), $node->safe_psql('here', $state));
 foreach (1 .. 3)
 {
@@ -203,7 +201,7 @@ cmp_ok(transactions('busy') - $transactions, '<', 300 + 100, 'and appends do not
 set_interval('100ms');
 reaches_end('here', 'on again the mark follows, though nothing else is appended');
 reaches_end('busy', 'in every store');
-new_store('slow');
+idle_store('slow');
 set_interval('1h');
 foreach (1 .. 5)
 {
@@ -230,7 +228,7 @@ cmp_ok(time() - $start, '<', 4, 'at once');
 # ---- statements that need a database for themselves ----
 
 # One that is terminated, and one that fails after five seconds: it waits while the others are tested.
-new_store('occupied');
+idle_store('occupied');
 my $occupant = $node->background_psql('occupied', timeout => 180);
 my $given_up = start_script($node, 'postgres', q{SET application_name = 'given up'; DROP DATABASE occupied});
 goes('occupied', 'the worker goes when DROP DATABASE waits for another session');
@@ -239,16 +237,15 @@ like((finish_script($given_up))[1], qr/terminating connection/, 'DROP DATABASE i
 comes('occupied', 'and the worker comes back');
 my $failing = start_script($node, 'postgres', 'DROP DATABASE occupied');
 
-new_store('gone');
+idle_store('gone');
 succeeds('postgres', 'DROP DATABASE gone', 'DROP DATABASE with a live worker');
 is($node->safe_psql('postgres', "SELECT count(*) $workers AND datid NOT IN (SELECT oid FROM pg_database)"), '0', 'its worker is gone too');
 $node->safe_psql('postgres', 'CREATE ROLE owner CREATEDB; CREATE ROLE stranger CREATEDB');
-new_store('owned', 'owner');
+idle_store('owned', 'owner');
 my $pid = pid_of('owned');
 foreach my $sql ('DROP DATABASE owned', 'ALTER DATABASE owned RENAME TO stolen', 'CREATE DATABASE stolen TEMPLATE owned')
 {
-	my ($ret, $out, $err) = $node->psql('postgres', "\\set VERBOSITY sqlstate\nSET SESSION AUTHORIZATION stranger; $sql;");
-	like($err, qr/42501/, "not for everybody: $sql");
+	is(sqlstates($node, 'postgres', "SET SESSION AUTHORIZATION stranger; $sql;"), '42501', "not for everybody: $sql");
 }
 is(pid_of('owned'), $pid, 'who may not do it does not send the worker away');
 comes('owned', 'a worker is there after it all');
@@ -264,7 +261,7 @@ foreach (1 .. 4)
 	succeeds('postgres', "SET SESSION AUTHORIZATION owner;\nDROP DATABASE fresh_$_ WITH (FORCE)", "also right after the store was used first, $_");
 }
 
-new_store($_) foreach ('named', 'moved', 'template');
+idle_store($_) foreach ('named', 'moved', 'template');
 succeeds('postgres', 'ALTER DATABASE named RENAME TO renamed', 'ALTER DATABASE RENAME');
 $node->safe_psql('postgres', q{CREATE TABLESPACE elsewhere LOCATION ''});
 succeeds('postgres', 'ALTER DATABASE moved SET TABLESPACE elsewhere', 'ALTER DATABASE SET TABLESPACE');
@@ -297,7 +294,7 @@ $occupant->quit;
 
 # ---- the extension ----
 
-new_store('ext');
+idle_store('ext');
 $node->safe_psql('ext', 'SET eventstore.allow_drop = on; DROP EXTENSION eventstore');
 goes('ext', 'the worker leaves after DROP EXTENSION');
 $node->safe_psql('ext', 'CREATE EXTENSION eventstore');
@@ -327,7 +324,7 @@ goes('ext', 'it leaves after a prepared DROP EXTENSION');
 is(said($log_start), '', 'none of that made a worker log an error');
 
 # DROP EXTENSION in a transaction that idles, while the worker has something to do.
-new_store('half');
+idle_store('half');
 $log_start = -s $node->logfile;
 $before = $node->safe_psql('half', $mark);
 my $dropper = $node->background_psql('half');
@@ -353,7 +350,7 @@ ok($node->poll_query_until('postgres', "SELECT count(*) = 1 $workers AND datname
 $pid = $node->safe_psql('postgres', "SELECT pid $launchers");
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 $launchers AND pid <> $pid"), 'a terminated launcher is replaced');
-new_store('late');
+idle_store('late');
 comes('late', 'and starts workers');
 is($node->safe_psql('postgres', "SELECT count(*) FROM (SELECT datname $workers GROUP BY 1 HAVING count(*) > 1) d"), '0', 'no database has two');
 
@@ -455,10 +452,7 @@ $node->stop;
 my $primary = new_node('primary', streaming => 1, conf => "$preload$fast");
 $primary->safe_psql('postgres', 'CREATE EXTENSION eventstore');
 $primary->safe_psql('postgres', $append);
-$primary->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($primary, 'backup', has_streaming => 1);
-$standby->start;
+my $standby = start_standby($primary);
 $primary->safe_psql('postgres', q{BEGIN; SELECT es_append('low-1', 'undone'); ROLLBACK;});
 $primary->safe_psql('postgres', q{SELECT es_append('a-1', 'B')});
 ok($standby->poll_query_until('postgres', q{SELECT string_agg(type, '' ORDER BY position) FROM es_read_all()}, 'AB'),

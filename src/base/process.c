@@ -1,0 +1,40 @@
+/*
+ * process.c
+ *		What background workers of ours have in common.
+ */
+#include "base/process.h"
+
+#include "utils/guc.h"
+
+/*
+ * es_process_describe fills in what is to be registered of a worker that connects to
+ * a database: which function of the library it runs, and what it is called.
+ */
+void
+es_process_describe(BackgroundWorker *worker, const char *function, const char *type)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker->bgw_library_name, "eventstore", sizeof(worker->bgw_library_name));
+	strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
+	strlcpy(worker->bgw_name, type, sizeof(worker->bgw_name));
+	strlcpy(worker->bgw_type, type, sizeof(worker->bgw_type));
+}
+
+/*
+ * es_process_set_transactions makes the transactions of a worker what its work depends
+ * on, whatever the settings of the database or the role are.
+ */
+void
+es_process_set_transactions(void)
+{
+	static const char *const settings[][2] = {
+		{"default_transaction_isolation", "read committed"}, {"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"}
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION);
+}

@@ -1,0 +1,21 @@
+/*
+ * process.h
+ *		What background workers of ours have in common.
+ */
+#ifndef ES_BASE_PROCESS_H
+#define ES_BASE_PROCESS_H
+
+#include "base/base.h"
+
+#include "postmaster/bgworker.h"
+
+/*
+ * How long one waits for a lock while it holds others: below the default
+ * deadlock_timeout, so that in a deadlock it is the one that gives up.
+ */
+#define ES_PROCESS_LOCK_TIMEOUT	"500ms"
+
+extern void es_process_describe(BackgroundWorker *worker, const char *function, const char *type);
+extern void es_process_set_transactions(void);
+
+#endif							/* ES_BASE_PROCESS_H */
