@@ -99,13 +99,7 @@ es_find_event(PG_FUNCTION_ARGS)
 	/* it may be another transaction's still, or that one's no more */
 	if (es_read_stream_next(scan, &event) && event.version == options.from_version && event.id_given &&
 		memcmp(&event.event_id, id, sizeof(*id)) == 0)
-	{
-		Datum		values[Natts_es_event];
-		bool		isnull[Natts_es_event];
-
-		es_event_values(&event, values, isnull);
-		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
-	}
+		es_call_return_event(&event, result);
 	es_read_stream_end(scan);
 	return (Datum) 0;
 }

@@ -28,6 +28,8 @@ INSERT INTO promised VALUES
 	('es_read_tagged', 'tags text[], types text[] DEFAULT NULL::text[], after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000', 'SETOF es_event'),
 	('es_last_position', '', 'bigint'),
 	('es_stream_version', 'stream text', 'bigint'),
+	('es_position', 'stream text, version bigint', 'bigint'),
+	('es_find_event', 'stream text, event_id uuid', 'SETOF es_event'),
 	('es_read', 'stream text, from_version bigint DEFAULT NULL::bigint, max_count bigint DEFAULT NULL::bigint, backwards boolean DEFAULT false', 'SETOF es_event'),
 	('es_read_all', 'after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], stream_prefix text DEFAULT NULL::text, to_position bigint DEFAULT NULL::bigint', 'SETOF es_event'),
 	('es_read_category', 'category text, after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, types text[] DEFAULT NULL::text[], to_position bigint DEFAULT NULL::bigint', 'SETOF es_event'),
@@ -150,7 +152,7 @@ $$, 'everything in the schema eventstore belongs to the extension''s owner, segm
 -- Whatever takes a fresh snapshot, appends or waits.
 SELECT is_empty($$
 	SELECT description, provolatile, proparallel FROM routine
-	WHERE proname = ANY ('{es_append,es_append_batch,es_append_events,es_append_many,es_append_if,es_read_tagged,es_stream_version,es_read,es_read_all,
+	WHERE proname = ANY ('{es_append,es_append_batch,es_append_events,es_append_many,es_append_if,es_read_tagged,es_stream_version,es_position,es_find_event,es_read,es_read_all,
 			es_read_category,es_settled_position,es_settle,es_wait,es_create_reducer,es_drop_reducer,
 			es_register_reducer,es_replay,es_replay_steps,es_replay_category,es_replay_as,es_register_reducer_ops,es_snapshot,
 			es_snapshot_every,es_drop_snapshots,es_register_upcaster,es_register_upcaster_ops,es_create_feed,
