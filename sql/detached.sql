@@ -35,10 +35,6 @@ INSERT INTO questions (query) VALUES
 	('SELECT es_stream_version(''early-1'')'),
 	('SELECT es_stream_version(''late-1'')'),
 	('SELECT count(*), max(version) FROM es_read(''a-1'')'),
-	('SELECT es_position(''early-1'', 1)'),
-	('SELECT es_position(''a-1'', 250)'),
-	('SELECT version FROM es_find_event(''split-1'', ''0189ffff-0000-7000-8000-000000000001'')'),
-	('SELECT version FROM es_find_event(''late-1'', ''0189ffff-0000-7000-8000-000000000001'')'),
 	('SELECT count(*), max(version) FROM es_read(''a-1'', 99)'),
 	('SELECT count(*), max(version) FROM es_read(''a-1'', 1, 98)'),
 	('SELECT count(*), max(version) FROM es_read(''a-1'', 1, 99)'),
@@ -83,7 +79,13 @@ INSERT INTO questions (query) VALUES
 	('SELECT es_append_if(''[]'', 0, types => ''{X}'')'),
 	('SELECT es_append_if(''[]'', 200, types => ''{X}'')'),
 	('SELECT count(*) FROM es_poll(''all'', 1000)'),
-	('SELECT es_run_projection(''counts'') >= 0');
+	('SELECT es_run_projection(''counts'') >= 0'),
+	('SELECT es_position(''early-1'', 1)'),
+	('SELECT es_position(''a-1'', 150)'),
+	('SELECT es_position(''a-1'', 98), es_position(''a-1'', 300)'),
+	('SELECT version FROM es_find_event(''split-1'', ''0189ffff-0000-7000-8000-000000000001'')'),
+	('SELECT version FROM es_find_event(''late-1'', ''0189ffff-0000-7000-8000-000000000001'')'),
+	('SELECT version FROM es_find_event(''a-1'', ''0189ffff-0000-7000-8000-000000000001'')');
 SELECT id, query, pg_temp.answer(query) FROM questions ORDER BY id;
 
 -- the second segment goes: what the readers above say to that
