@@ -36,7 +36,6 @@ SELECT pg_catalog.pg_extension_config_dump('eventstore.snapshot_policies', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.reducers', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.reducer_handlers', '');
 
-
 CREATE VIEW @extschema@.es_reducers AS
 	SELECT r.reducer, h.event_type, COALESCE(h.handler, h.ops::pg_catalog.text) AS handler, r.initial,
 		pg_catalog.to_regtype(r.state_type) AS state_type, r.on_unknown,

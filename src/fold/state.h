@@ -34,7 +34,6 @@ es_state_can_keep(const Jsonb *json, const text *stored)
 		(stored == NULL || VARSIZE_ANY_EXHDR(stored) <= ES_MOST_TEXT);
 }
 
-
 /* Results are in the current memory context. */
 extern Datum es_state_initial(const Jsonb *initial, Oid state_type, bool *isnull);
 extern Datum es_state_populate(Datum base, bool *isnull, Oid row_type, const Jsonb *json);

@@ -146,11 +146,11 @@ es_scan_give_out(EsSegmentScan *scan, const EsEvent *event)
 }
 
 /*
- * es_scan_skip goes past the next row that the snapshot sees, without
+ * Goes past the next row that the snapshot sees, without
  * reading it where the visibility map says that all see it; false at the end.
  */
-bool
-es_scan_skip(EsSegmentScan *scan)
+static bool
+skip_seen_row(EsSegmentScan *scan)
 {
 	ItemPointer tid;
 
@@ -232,7 +232,7 @@ es_scan_count(int64 segment, Snapshot snapshot)
 
 	if (es_scan_begin(&scan, segment))
 	{
-		for (count = 0; es_scan_skip(&scan);)
+		for (count = 0; skip_seen_row(&scan);)
 			count++;
 		es_scan_end(&scan);
 	}

@@ -32,7 +32,7 @@ typedef struct EsSegmentScan
 	bool		needed;			/* a segment that is lost is an error */
 	bool		own_slot;		/* other scans may run on the segment
 								 * meanwhile */
-	bool		index_only;		/* es_scan_skip will be used */
+	bool		index_only;		/* rows are only counted */
 	bool		gives_out;		/* events outlive the scan as they are stored */
 	bool		backwards;		/* rows are read in that direction */
 	bool		without_metadata;	/* of events */
@@ -60,7 +60,6 @@ extern bool es_scan_fetch(EsSegmentScan *scan);
 extern int64 es_scan_key(EsSegmentScan *scan, int column);
 extern void es_scan_event(EsSegmentScan *scan, EsEvent *event);
 extern void es_scan_give_out(EsSegmentScan *scan, const EsEvent *event);
-extern bool es_scan_skip(EsSegmentScan *scan);
 extern void es_scan_end(EsSegmentScan *scan);
 extern Datum es_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction,
 						  AttrNumber column, bool *isnull);

@@ -76,7 +76,6 @@ static const EsColumn columns[Natts_projections] = {
 };
 const EsShape es_projection_table_shape = ES_SHAPE(&projections_table, &projections_by_id, columns);
 
-
 static Running *running = NULL; /* the innermost */
 static EsProjectionSet *known = NULL;
 static uint64 known_changes;	/* of the table, by then */

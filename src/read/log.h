@@ -28,7 +28,6 @@ typedef struct EsLogFilter
 	bool		enough;			/* set by the callback: the read ends there */
 } EsLogFilter;
 
-
 typedef void (*EsEventCallback) (const EsEvent *event, void *arg);
 
 /*

@@ -114,6 +114,18 @@ is_of_own_stream(const EsEvent *event, int64 segment, Snapshot *snapshot)
 		(event->version == 1 || has_version(&stream, event->version - 1, segment, snapshot));
 }
 
+/* Raises 55000 for events put into a store that has its own; detail is a sentence. */
+ES_NORETURN static void
+report_foreign_events(Relation rel, const char *detail)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("cannot put events into table \"%s\" because the event store has events of its own",
+				   RelationGetRelationName(rel)),
+			errdetail_internal("%s", detail),
+			errhint("Restore a store into a database that has none."));
+}
+
 /* Refuses events of other streams than ours that this transaction has put into a segment. */
 static void
 check_restored_segment(int64 segment, Relation rel, Snapshot *snapshot)
@@ -131,13 +143,8 @@ check_restored_segment(int64 segment, Relation rel, Snapshot *snapshot)
 			continue;
 		es_scan_event(&scan, &event);
 		if (!is_of_own_stream(&event, segment, snapshot))
-			ereport(ERROR,
-					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("cannot put events into table \"%s\" because the event store has events of its own",
-						   RelationGetRelationName(rel)),
-					errdetail("The event at position " INT64_FORMAT " does not follow an event of a stream that the store has.",
-							  event.position),
-					errhint("Restore a store into a database that has none."));
+			report_foreign_events(rel, psprintf("The event at position " INT64_FORMAT " does not follow an event of a stream that the store has.",
+												event.position));
 	}
 	es_scan_end(&scan);
 }
@@ -154,23 +161,21 @@ check_restored_streams(Relation rel)
 	UnregisterSnapshot(snapshot);
 }
 
-/* Refuses events at positions that a store in use has yet to give out. */
+/* Refuses events that a store in use cannot have: at positions still to come, of other streams. */
 static void
 check_restored_events(Relation rel)
 {
-	int64		last = es_settle_last_given();
-	int64		beyond = es_timeline_is_in_use() ? es_timeline_event_beyond(last) : 0;
+	int64		last;
+	int64		beyond;
 
+	if (!es_timeline_is_in_use())
+		return;
+	last = es_settle_last_given();
+	beyond = es_timeline_event_beyond(last);
 	if (beyond > 0)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("cannot put events into table \"%s\" because the event store has events of its own",
-					   RelationGetRelationName(rel)),
-				errdetail("The last position given out is " INT64_FORMAT ", and an event has position " INT64_FORMAT ".",
-						  last, beyond),
-				errhint("Restore a store into a database that has none."));
-	if (es_timeline_is_in_use())
-		check_restored_streams(rel);
+		report_foreign_events(rel, psprintf("The last position given out is " INT64_FORMAT ", and an event has position " INT64_FORMAT ".",
+											last, beyond));
+	check_restored_streams(rel);
 }
 
 /*

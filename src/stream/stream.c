@@ -45,7 +45,6 @@ static const EsColumn columns[Natts_es_streams] = {
 };
 const EsShape es_stream_shape = ES_SHAPE(&es_base_streams, &streams_by_name, columns);
 
-
 PG_FUNCTION_INFO_V1(es_stream_version);
 
 /* ---- rows ---- */
