@@ -482,7 +482,10 @@ take_positions(Attempt *attempt)
 	attempt->first_position = es_settle_take(n);
 	attempt->next_position = attempt->first_position + n - 1;
 	if (es_segment_of(attempt->next_position) > es_segment_newest())
-		return WAIT_FOR_SEGMENT;	/* others were faster; ours stay holes */
+	{
+		es_settle_note_hole(attempt->next_position);	/* others were faster */
+		return WAIT_FOR_SEGMENT;
+	}
 	attempt->npositions = n;
 	attempt->now = GetCurrentTimestamp();
 	return GO_ON;

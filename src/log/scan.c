@@ -146,21 +146,48 @@ es_scan_give_out(EsSegmentScan *scan, const EsEvent *event)
 }
 
 /*
+ * Goes to the next entry of a scan that is index_only; *known becomes whether the
+ * visibility map says that all see its row.  False at the end.
+ */
+static bool
+find_next_entry(EsSegmentScan *scan, bool *known)
+{
+	ItemPointer tid = index_getnext_tid(scan->scan, ForwardScanDirection);
+
+	CHECK_FOR_INTERRUPTS();
+	if (tid == NULL)
+		return false;
+	*known = VM_ALL_VISIBLE(scan->rel, ItemPointerGetBlockNumber(tid), &scan->visibility);
+	return true;
+}
+
+/*
  * Goes past the next row that the snapshot sees, without
  * reading it where the visibility map says that all see it; false at the end.
  */
 static bool
 skip_seen_row(EsSegmentScan *scan)
 {
-	ItemPointer tid;
+	bool		known;
 
-	while ((tid = index_getnext_tid(scan->scan, ForwardScanDirection)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (VM_ALL_VISIBLE(scan->rel, ItemPointerGetBlockNumber(tid), &scan->visibility) ||
-			index_fetch_heap(scan->scan, scan->slot))
+	while (find_next_entry(scan, &known))
+		if (known || index_fetch_heap(scan->scan, scan->slot))
 			return true;
-	}
+	return false;
+}
+
+/*
+ * es_scan_next_doubtful reads the next row that the snapshot sees, of a scan that is
+ * index_only, and that is not known to be seen by all; false at the end.
+ */
+bool
+es_scan_next_doubtful(EsSegmentScan *scan)
+{
+	bool		known;
+
+	while (find_next_entry(scan, &known))
+		if (!known && index_fetch_heap(scan->scan, scan->slot))
+			return true;
 	return false;
 }
 

@@ -32,7 +32,7 @@ typedef struct EsSegmentScan
 	bool		needed;			/* a segment that is lost is an error */
 	bool		own_slot;		/* other scans may run on the segment
 								 * meanwhile */
-	bool		index_only;		/* rows are only counted */
+	bool		index_only;		/* rows are read only where they must be */
 	bool		gives_out;		/* events outlive the scan as they are stored */
 	bool		backwards;		/* rows are read in that direction */
 	bool		without_metadata;	/* of events */
@@ -57,6 +57,7 @@ typedef struct EsSegmentScan
 
 extern bool es_scan_begin(EsSegmentScan *scan, int64 segment);
 extern bool es_scan_fetch(EsSegmentScan *scan);
+extern bool es_scan_next_doubtful(EsSegmentScan *scan);
 extern int64 es_scan_key(EsSegmentScan *scan, int column);
 extern void es_scan_event(EsSegmentScan *scan, EsEvent *event);
 extern void es_scan_give_out(EsSegmentScan *scan, const EsEvent *event);

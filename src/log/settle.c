@@ -16,16 +16,10 @@
  * taken from now on, since commits become visible before locks are released -
  * or it is among the holders.  No holders: everything up to H is final.
  *
- * With holders, everything is final up to where the first of them begins.  With
- * the library preloaded each says where that is (shared/flight.c).  Of any other, what
- * this backend has seen itself tells: who was no holder at the look before, when
- * the last value was H', has all its positions above H'.  Until there has been
- * a look before, nothing is known but what follows a settled position without a
- * hole and is visible, which needs no proof.  Transactions that hold no lock on
- * the sequence, in this database or another, are never waited for.
- *
- * A prepared transaction goes on under its virtual transaction id, so it is the
- * holder that it was; after a restart it has another one, that of its xid.
+ * With holders, everything is final up to where the first of them begins; holders.c
+ * finds out where that is.  Where nothing is known of one, what follows a settled
+ * position without a hole and is visible needs no proof.  Transactions that hold no
+ * lock on the sequence, in this database or another, are never waited for.
  *
  * GetLockConflicts never names the caller.  Once this transaction has taken a
  * position, the first one bounds everything to its end.
@@ -39,6 +33,10 @@
  * every commit up to it.  The same mark serves on a logical subscriber, once all
  * of the store has been copied there (subscriber.c): from then on its rows come in
  * order of commit.  Its own sequence says nothing.
+ *
+ * Readers by the mark stop at a hole until the mark has passed it.  So a transaction
+ * that leaves one, which is whoever rolls back what has positions, lets the worker know
+ * as it ends (shared/roster.c), and a mark is written as soon as the hole is settled.
  *
  * Who comes here uses the store, and lets others know: that it is not being loaded
  * any more (shared/mark.c; the worker does not tell), and, as the first transaction
@@ -82,6 +80,7 @@
 #include "base/event.h"
 #include "base/pending.h"
 #include "log/durable.h"
+#include "log/holders.h"
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
@@ -106,28 +105,13 @@ const EsShape es_settle_mark_shape = ES_SHAPE(&es_settle_mark, NULL, mark_column
 PG_FUNCTION_INFO_V1(es_settled_position);
 PG_FUNCTION_INFO_V1(es_settle);
 
-/* A transaction that holds the sequence. */
-typedef struct Holder
-{
-	VirtualTransactionId id;
-	int64		below;			/* its positions are all above this one */
-} Holder;
-
-/*
- * The look before this one: who held the sequence, in order of id, and a
- * position that those who came later are above.  In TopMemoryContext.
- */
-static struct
-{
-	int64		upto;
-	int			count;
-	Holder	   *holders;
-}			last_look;
-
 static int64 settled = 0;		/* proven */
 static int64 own_first = PG_INT64_MAX;	/* first position that this
 										 * transaction took */
 static int64 own_last = 0;		/* last position that this backend took */
+static SubTransactionId last_taker = InvalidSubTransactionId;	/* which took it */
+static int64 own_hole = 0;		/* last position that is a hole once this
+								 * transaction ends */
 static int	first_looks = FIRST_LOOKS;	/* that are left to a session that
 										 * knows nothing yet */
 static Oid	known_sequence = InvalidOid;	/* which log the above is about */
@@ -137,10 +121,25 @@ static bool is_new = false;		/* the roster has not heard of it yet */
 
 /* ---- handing out ---- */
 
+/*
+ * Reports, at a transaction's end, the last position that it leaves empty.  Of what
+ * is prepared it is not known until it ends, and then it may be any (server/statements.c).
+ */
+static void
+report_own_hole(bool rolled_back)
+{
+	int64		hole = rolled_back && own_first != PG_INT64_MAX ? Max(own_hole, own_last) : own_hole;
+
+	if (unlikely(hole != 0))
+		es_roster_report_hole(hole);
+}
+
 /* Follows the end of transactions: their positions are not this one's any more. */
 static void
 drop_positions_at_xact_end(XactEvent event, void *arg)
 {
+	bool		ended = event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT;
+
 	if (event == XACT_EVENT_PRE_PREPARE && own_first != PG_INT64_MAX)
 		es_flight_prepare();
 	if (event == XACT_EVENT_COMMIT && is_new)
@@ -148,8 +147,25 @@ drop_positions_at_xact_end(XactEvent event, void *arg)
 		es_roster_announce();
 		is_new = false;
 	}
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+	if (ended)
+		report_own_hole(event == XACT_EVENT_ABORT);
+	if (ended || event == XACT_EVENT_PREPARE)
+	{
 		own_first = PG_INT64_MAX;
+		own_hole = 0;
+	}
+}
+
+/*
+ * Follows the end of subtransactions: one that rolls back leaves the positions empty
+ * that it, or one inside it, has taken.  Of these the newest took the last position of
+ * all, and ids of subtransactions rise.
+ */
+static void
+note_hole_at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB && own_first != PG_INT64_MAX && last_taker >= subid)
+		own_hole = own_last;
 }
 
 /*
@@ -218,7 +234,7 @@ check_known_log(void)
 	 * known
 	 */
 	own_first = holds_sequence() ? 1 : PG_INT64_MAX;
-	last_look.upto = last_look.count = 0;
+	es_holders_forget();
 	first_looks = FIRST_LOOKS;
 }
 
@@ -227,6 +243,7 @@ void
 es_settle_init(void)
 {
 	RegisterXactCallback(drop_positions_at_xact_end, NULL);
+	RegisterSubXactCallback(note_hole_at_subxact_end, NULL);
 }
 
 /*
@@ -259,7 +276,18 @@ es_settle_take(int64 n)
 		own_first = first;
 	}
 	own_last = first + n - 1;
+	last_taker = GetCurrentSubTransactionId();
 	return first;
+}
+
+/*
+ * es_settle_note_hole says that a position, and perhaps some below it, stays empty,
+ * though this transaction may commit: it has taken it in vain, or skipped it.
+ */
+void
+es_settle_note_hole(int64 position)
+{
+	own_hole = Max(own_hole, position);
 }
 
 /* es_settle_own_first tells the first position that this transaction took, or PG_INT64_MAX. */
@@ -279,80 +307,6 @@ es_settle_last_given(void)
 }
 
 /* ---- the proof ---- */
-
-/* Compares two holders by their ids, for sorting and searching. */
-static int
-compare_holders(const void *a, const void *b)
-{
-	VirtualTransactionId x = ((const Holder *) a)->id;
-	VirtualTransactionId y = ((const Holder *) b)->id;
-
-	if (es_vxid_proc(x) != es_vxid_proc(y))
-		return es_vxid_proc(x) < es_vxid_proc(y) ? -1 : 1;
-	if (x.localTransactionId != y.localTransactionId)
-		return x.localTransactionId < y.localTransactionId ? -1 : 1;
-	return 0;
-}
-
-/*
- * Looks who may still fill holes, in order of id; *count becomes how many.  The
- * result is in the current memory context.
- */
-static Holder *
-look_at_holders(int *count)
-{
-	LOCKTAG		tag;
-	VirtualTransactionId *ids;
-	Holder	   *holders;
-
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, known_sequence);
-	ids = GetLockConflicts(&tag, ShareLock, count);
-	holders = palloc(sizeof(Holder) * Max(*count, 1));
-	for (int i = 0; i < *count; i++)
-		holders[i].id = ids[i];
-	pfree(ids);
-	qsort(holders, *count, sizeof(Holder), compare_holders);
-	return holders;
-}
-
-/*
- * Finds out where the positions of each holder begin, from what it says itself,
- * and else from the look before; *known becomes false if one says nothing.
- * Returns a position that they are all above.
- */
-static int64
-find_lowest_holder(Holder *holders, int count, bool *known)
-{
-	int64		lowest = PG_INT64_MAX;
-
-	*known = true;
-	for (int i = 0; i < count; i++)
-	{
-		if (!es_flight_find(holders[i].id, &holders[i].below))
-		{
-			const Holder *before = last_look.count == 0 ? NULL :
-			bsearch(&holders[i], last_look.holders, last_look.count, sizeof(Holder), compare_holders);
-
-			holders[i].below = before ? before->below : last_look.upto;
-			*known = false;
-		}
-		lowest = Min(lowest, holders[i].below);
-	}
-	return lowest;
-}
-
-/* Notes a look for the next one; upto was given out before it, and is below our own positions. */
-static void
-note_holders(int64 upto, const Holder *holders, int count)
-{
-	/* a transaction that is being prepared may be there twice */
-	if (last_look.holders == NULL)
-		last_look.holders = MemoryContextAlloc(TopMemoryContext,
-											   sizeof(Holder) * (MaxBackends + 2 * max_prepared_xacts + 1));
-	memcpy(last_look.holders, holders, sizeof(Holder) * count);
-	last_look.count = count;
-	last_look.upto = upto;
-}
 
 /*
  * Follows the visible rows that come after a position without a hole, up to a
@@ -491,7 +445,7 @@ static int64
 prove_settled(int64 *given, int64 walk)
 {
 	XLogRecPtr	lsn;
-	Holder	   *holders;
+	EsHolder   *holders;
 	int			count;
 	bool		known;
 	int64		now;
@@ -503,16 +457,16 @@ prove_settled(int64 *given, int64 walk)
 		*given = es_sequence_read(&es_base_position_seq, &lsn);
 	} while (es_base_position_seq.oid != known_sequence);
 	*given = Min(*given, own_first - 1);
-	holders = look_at_holders(&count);
+	holders = es_holders_look(known_sequence, &count);
 	es_durable_flush(lsn);
 	if (count > 0 && now == 0)
 		now = read_written_settled();
-	lowest = find_lowest_holder(holders, count, &known);
+	lowest = es_holders_find_lowest(holders, count, now, &known);
 	lowest = Min(*given, lowest);
 	now = Max(now, lowest);
 	if (!known && now < *given)
 		now = walk_contiguous_rows(now, now + Min(*given - now, walk));
-	note_holders(*given, holders, count);
+	es_holders_note(*given, holders, count);
 	pfree(holders);
 	return keep_settled(now);
 }
@@ -572,7 +526,7 @@ es_settle_is_by_mark(void)
 bool
 es_settle_hindered(void)
 {
-	return last_look.upto > settled;
+	return es_holders_noted_upto() > settled;
 }
 
 /*

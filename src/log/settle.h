@@ -17,6 +17,7 @@ extern bool es_settle_for_worker;	/* this process only looks after the store */
 
 extern void es_settle_init(void);
 extern int64 es_settle_take(int64 n);
+extern void es_settle_note_hole(int64 position);
 extern int64 es_settle_last_given(void);
 extern int64 es_settle_own_first(void);
 extern int64 es_settle_known(void);

@@ -65,6 +65,14 @@ set_sequence(EsRelation *sequence, int64 last)
 	es_owner_leave(&saved);
 }
 
+/* Has positions go on past one; what is left out is a hole. */
+static void
+skip_positions(int64 upto)
+{
+	es_sequence_raise(&es_base_position_seq, upto);
+	es_settle_note_hole(upto);
+}
+
 /* Gives up what is left of the segments that there are. */
 static void
 skip_segments(void)
@@ -73,7 +81,7 @@ skip_segments(void)
 	int64		end = es_segment_last_position(es_segment_newest_reaching(PG_INT64_MAX));
 
 	if (last > 0)
-		es_sequence_raise(&es_base_position_seq, end);
+		skip_positions(end);
 }
 
 /*
@@ -189,7 +197,7 @@ es_timeline_take_over(void)
 	{
 		int64		end = es_segment_last_position(es_segment_newest_reaching(PG_INT64_MAX));
 
-		es_sequence_raise(&es_base_position_seq, Max(end, last));
+		skip_positions(Max(end, last));
 		raise_id_sequences();
 	}
 	(void) LockRelease(&tag, ExclusiveLock, false);

@@ -6,7 +6,7 @@
  *
  *	- COMMIT PREPARED and ROLLBACK PREPARED close holes for a transaction that
  *	  nobody's end-of-transaction callback speaks for any more: waiters are woken
- *	  once the statement is done.
+ *	  once the statement is done, and the worker looks whether it has left a hole.
  *	- DROP DATABASE, ALTER DATABASE RENAME and SET TABLESPACE, and CREATE DATABASE
  *	  with a template need a database without sessions: its worker is asked to
  *	  leave first, is ended if a batch keeps it, and comes back if the database
@@ -196,7 +196,10 @@ process_utility(const Utility *u)
 	else
 		run_statement(u);
 	if (wakes)
+	{
+		es_roster_report_hole(PG_INT64_MAX);
 		es_wake_now(ES_WAKE_ALL);
+	}
 }
 
 /* The hook. */

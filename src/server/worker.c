@@ -13,9 +13,14 @@
  *
  * A worker writes the settled mark that hot standbys read by, at most once in
  * eventstore.settle_interval, and not at all while nothing is appended: then it
- * sleeps until an append wakes it.  It runs the projections that follow the log
- * (projection/schedule.c).  And it wakes waiters where there are too many for the
- * appender.
+ * sleeps until an append wakes it.  Where somebody reads elsewhere a hole would hold
+ * him up as long as that.  So whoever leaves one tells (shared/roster.c), and the mark is
+ * written at once.  If transactions in flight are below the hole, the worker waits for
+ * news until the mark has passed it, as any waiter does.  Between two such looks is
+ * HOLE_PAUSE_MS, however many holes there are.
+ *
+ * It runs the projections that follow the log (projection/schedule.c); a hole waits for
+ * the end of a batch.  And it wakes waiters where there are too many for the appender.
  *
  * A worker is in nobody's way.  It locks only what it needs for a moment, waits
  * for a lock no longer than lock_timeout, which is below the default
@@ -65,6 +70,7 @@
 #define TRY_AGAIN_MS		5000	/* to start a worker that ended */
 #define MOST_DELAY_MS		60000	/* after failures */
 #define IDLE_MS				60000	/* between looks without news */
+#define HOLE_PAUSE_MS		10	/* between looks for the sake of holes */
 
 static volatile sig_atomic_t told_to_go = false;
 static volatile sig_atomic_t in_users_code = false;
@@ -276,6 +282,9 @@ typedef struct Work
 {
 	bool		has_store;
 	bool		idle;			/* the mark is at the end of the log */
+	int64		hole;			/* the mark has not passed it; 0: there is
+								 * none for all we know */
+	bool		hindered;		/* nor could it, for what was in flight then */
 	TimestampTz worked_at;
 	int			delay_ms;		/* after a failure */
 	bool		listening;		/* is registered for news */
@@ -305,10 +314,11 @@ leave_roster(int code, Datum arg)
 
 /*
  * Writes the settled mark; true if it is at the end of the log.  If another
- * session is about to write it, that one's will do.
+ * session is about to write it, that one's will do.  *hole, if any, becomes 0 once the
+ * mark has passed it; then it is on disk, and thus sent, as the transaction commits.
  */
 static bool
-write_settled_mark(void)
+write_settled_mark(int64 *hole)
 {
 	int64		last;
 	EsOwnerContext saved;
@@ -317,14 +327,22 @@ write_settled_mark(void)
 	if (settle_interval == 0)
 		return false;
 	if (es_subscriber_is())
+	{
+		*hole = 0;
 		return true;			/* the publisher's arrives */
+	}
 	if (es_sharedmark_is_loading(es_base_oid(&es_base_position_seq)) ||
 		!es_base_try_lock(&es_settle_mark, ShareRowExclusiveLock))
 		return false;
 	last = es_settle_last_given();
+	*hole = Min(*hole, last);
+	if (*hole != 0)
+		ForceSyncCommit();
 	es_owner_enter(&saved);
 	marked = es_settle_write_mark();
 	es_owner_leave(&saved);
+	if (marked >= *hole)
+		*hole = 0;
 	return marked >= last;
 }
 
@@ -332,12 +350,15 @@ write_settled_mark(void)
 static void
 write_mark_in_transaction(Work *work)
 {
+	int64		hole = work->hole;
+
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, "writing the settled mark of eventstore");
 	work->has_store = es_base_is_installed();
-	work->idle = work->has_store && write_settled_mark();
+	work->idle = work->has_store && write_settled_mark(&hole);
 	CommitTransactionCommand();
+	work->hole = hole;
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
@@ -374,7 +395,7 @@ stop_listening_for_news(Work *work)
 {
 	es_wake_end();
 	work->listening = false;
-	work->idle = false;
+	work->idle = work->hindered = false;
 }
 
 /*
@@ -386,13 +407,16 @@ static void
 write_mark_once(Work *work)
 {
 	MemoryContext context = CurrentMemoryContext;
+	int64		hole = es_roster_take_hole();
 
 	work->worked_at = GetCurrentTimestamp();
+	work->hole = Max(work->hole, hole);
 	start_listening_for_news(work);
 	PG_TRY();
 	{
 		write_mark_in_transaction(work);
 		work->delay_ms = 0;
+		work->hindered = work->hole != 0;
 	}
 	PG_CATCH();
 	{
@@ -402,7 +426,7 @@ write_mark_once(Work *work)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
-	if (!work->idle && !work->projections.follows)
+	if (!work->idle && !work->hindered && !work->projections.follows)
 		stop_listening_for_news(work);
 }
 
@@ -465,7 +489,7 @@ run_projections(Work *work)
 			work->must_look = false;
 			es_schedule_look(look);
 			again = look->busy;
-			if (again || !(look->follows || work->idle))
+			if (again || !(look->follows || work->idle || work->hindered))
 				stop_listening_for_news(work);
 		}
 		work->projector_delay_ms = 0;
@@ -481,15 +505,26 @@ run_projections(Work *work)
 	return again;
 }
 
+/* Tells whether there is a hole that the mark may be able to pass now. */
+static bool
+is_hole_to_pass(const Work *work)
+{
+	return !work->hindered && (work->hole != 0 || es_roster_has_hole());
+}
+
 /* When there is work to do, if nothing happens before. */
 static TimestampTz
 find_due_time(const Work *work)
 {
+	int64		pause_ms = settle_interval;
+
 	if (settle_interval == 0 && work->delay_ms == 0)
 		return DT_NOEND;
-	if (work->idle)				/* should a wake-up have been missed */
-		return work->worked_at + IDLE_MS * INT64CONST(1000);
-	return work->worked_at + Max(settle_interval, work->delay_ms) * INT64CONST(1000);
+	if (is_hole_to_pass(work))
+		pause_ms = HOLE_PAUSE_MS;
+	else if (work->idle)
+		pause_ms = IDLE_MS;		/* should a wake-up have been missed */
+	return work->worked_at + Max(pause_ms, work->delay_ms) * INT64CONST(1000);
 }
 
 /*
@@ -515,7 +550,7 @@ rest_until_news(Work *work)
 
 	sleep_process_until(called ? GetCurrentTimestamp() : Min(due, work->projections.again_at));
 	(void) es_wake_told();
-	work->idle = false;			/* woken, so there is news */
+	work->idle = work->hindered = false;	/* woken, so there is news */
 	if (!work->projections.follows)
 		stop_listening_for_news(work);
 }
@@ -524,7 +559,8 @@ rest_until_news(Work *work)
 static void
 look_after_store(void)
 {
-	Work		work = {.has_store = true,.must_look = true};
+	/* whoever has left holes before this may not have been heard */
+	Work		work = {.has_store = true,.must_look = true,.hole = PG_INT64_MAX};
 
 	write_mark_once(&work);
 	while (work.has_store && !told_to_go && es_roster_may_stay())

@@ -18,8 +18,9 @@
  * A prepared transaction keeps its virtual transaction id, until the server is
  * restarted, but leaves its backend and so the slot.  So what is prepared goes
  * into a table as well, under its lock.  Entries are reused once their
- * transaction is gone.  After a restart, or where the table says nothing, the
- * answer is that nothing is known.
+ * transaction is gone.  Where the table says nothing, as after a restart, the
+ * answer is that nothing is known; who then finds it out in the log (log/holders.c)
+ * puts it there for the others.
  */
 #include "shared/flight.h"
 
@@ -167,6 +168,28 @@ find_entry_to_prepare(TransactionId xid)
 }
 
 /*
+ * es_flight_learn keeps what somebody has found out of a prepared transaction: a
+ * position that all of its positions are above.
+ */
+void
+es_flight_learn(TransactionId xid, VirtualTransactionId id, int64 below)
+{
+	EsFlightPrepared *entry;
+
+	if (shared == NULL)
+		return;
+	LWLockAcquire(es_shared_lock(ES_LOCK_PREPARED), LW_EXCLUSIVE);
+	entry = find_entry_to_prepare(xid);
+	if (entry)
+	{
+		entry->xid = xid;
+		entry->id = id;
+		entry->below = below;
+	}
+	LWLockRelease(es_shared_lock(ES_LOCK_PREPARED));
+}
+
+/*
  * es_flight_prepare keeps what this transaction has said while it is prepared;
  * called before it is.  Should it fail after that, the entry is as good as free.
  * A transaction that has said nothing says nothing.
@@ -175,19 +198,12 @@ void
 es_flight_prepare(void)
 {
 	TransactionId xid = GetTopTransactionIdIfAny();
-	EsFlightPrepared *entry;
+	VirtualTransactionId id;
 
 	if (shared == NULL || !TransactionIdIsValid(xid) || !has_said_first_position())
 		return;
-	LWLockAcquire(es_shared_lock(ES_LOCK_PREPARED), LW_EXCLUSIVE);
-	entry = find_entry_to_prepare(xid);
-	if (entry)
-	{
-		entry->xid = xid;
-		es_vxid_set(entry->id, es_my_backend(), es_my_lxid());
-		entry->below = (int64) pg_atomic_read_u64(&shared->slots[es_my_backend()].flight.below);
-	}
-	LWLockRelease(es_shared_lock(ES_LOCK_PREPARED));
+	es_vxid_set(id, es_my_backend(), es_my_lxid());
+	es_flight_learn(xid, id, (int64) pg_atomic_read_u64(&shared->slots[es_my_backend()].flight.below));
 }
 
 /* Looks a transaction up among those that are prepared. */
@@ -221,7 +237,7 @@ es_flight_find(VirtualTransactionId id, int64 *below)
 	if (shared == NULL)
 		return false;
 	if (es_vxid_proc(id) == ES_INVALID_PROC)
-		return false;			/* prepared before the server was restarted */
+		return find_prepared_flight(id, below); /* from before a restart */
 	slot = &shared->slots[es_vxid_proc(id)];
 	if (pg_atomic_read_u32(&slot->flight.lxid) == id.localTransactionId)
 	{

@@ -14,6 +14,7 @@ extern bool es_flight_is_shared(void);
 extern void es_flight_begin(int64 below);
 extern void es_flight_take(int64 first);
 extern void es_flight_prepare(void);
+extern void es_flight_learn(TransactionId xid, VirtualTransactionId id, int64 below);
 extern bool es_flight_find(VirtualTransactionId id, int64 *below);
 
 #endif							/* ES_SHARED_FLIGHT_H */

@@ -8,8 +8,13 @@
  * they first use it, the worker enters itself, statements that need a database
  * for themselves (DROP DATABASE and its like) hold its worker off.
  *
- * Everything is under one lock, but what is delegated to a worker: bits of
- * wake-ups (wake.c), which are atomic.  Nobody waits while holding the lock.
+ * Everything is under one lock, but what is left to a worker, which is atomic: bits of
+ * wake-ups (wake.c), and a position at which the log has a hole.  Nobody waits while
+ * holding the lock.
+ *
+ * Who leaves a hole says so only where somebody reads elsewhere, by the mark that the
+ * worker writes (log/settle.c); that a walsender is there tells.  The worker's latch is
+ * set by the first hole since it took one, so many at a time cost one wake-up.
  *
  * A holder that died without letting go is found by its pid, so nothing has to
  * be cleaned up after it.
@@ -20,6 +25,8 @@
 
 #include "miscadmin.h"
 #include "port/atomics.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
@@ -29,7 +36,7 @@
 #define MOST_DATABASES	1024
 #define MOST_HOLDERS	8		/* of one database; more take turns */
 
-/* One database; all under the lock, but delegated. */
+/* One database; all under the lock, but delegated and hole. */
 typedef struct EsRosterEntry
 {
 	Oid			database;		/* InvalidOid: the place is free */
@@ -46,6 +53,7 @@ typedef struct EsRosterEntry
 	pid_t		held_by[MOST_HOLDERS];	/* who wants no worker there; 0: free */
 	TimestampTz try_at;			/* when to start a worker, at the earliest */
 	pg_atomic_uint64 delegated; /* who is to be woken by the worker */
+	pg_atomic_uint64 hole;		/* which the mark is to pass; 0: none */
 } EsRosterEntry;
 
 typedef struct EsRosterShared
@@ -72,7 +80,10 @@ start_roster(void *memory)
 
 	roster->launcher_procno = -1;
 	for (int i = 0; i < MOST_DATABASES; i++)
+	{
 		pg_atomic_init_u64(&roster->entries[i].delegated, 0);
+		pg_atomic_init_u64(&roster->entries[i].hole, 0);
+	}
 }
 
 /* Adds the memory, if the library is preloaded; called once, from _PG_init. */
@@ -151,6 +162,7 @@ make_roster_entry(Oid database)
 	memset(entry->held_by, 0, sizeof(entry->held_by));
 	entry->try_at = 0;
 	pg_atomic_write_u64(&entry->delegated, 0);
+	pg_atomic_write_u64(&entry->hole, 0);
 	return entry;
 }
 
@@ -421,6 +433,60 @@ es_roster_take_delegated(void)
 	if (pg_atomic_read_u64(&mine->delegated) != 0)
 		bits = pg_atomic_exchange_u64(&mine->delegated, 0);
 	return bits;
+}
+
+/* Tells whether the server sends its WAL to anybody; one that just comes may be missed. */
+static bool
+is_wal_sent(void)
+{
+	for (int i = 0; i < max_wal_senders; i++)
+		if (((volatile WalSnd *) &WalSndCtl->walsnds[i])->pid != 0)
+			return true;
+	return false;
+}
+
+/* Makes a position the hole of an entry if it is higher; true if there was none. */
+static bool
+raise_hole(EsRosterEntry *entry, int64 position)
+{
+	uint64		known = pg_atomic_read_u64(&entry->hole);
+
+	while (known < (uint64) position &&
+		   !pg_atomic_compare_exchange_u64(&entry->hole, &known, (uint64) position))
+		 /* known is what another session raised it to */ ;
+	return known == 0;
+}
+
+/*
+ * es_roster_report_hole lets the worker know that a position, or some below it, stays
+ * empty, now that a transaction has ended; PG_INT64_MAX: any may.
+ */
+void
+es_roster_report_hole(int64 position)
+{
+	EsRosterEntry *entry;
+
+	if (shared == NULL || !is_wal_sent())
+		return;
+	lock_roster(LW_SHARED);
+	entry = find_own_entry();
+	if (entry && entry->worker != 0 && raise_hole(entry, position))
+		wake_procno(entry->worker_procno);
+	unlock_roster();
+}
+
+/* es_roster_has_hole tells the worker whether a hole has been reported that it has not taken. */
+bool
+es_roster_has_hole(void)
+{
+	return pg_atomic_read_u64(&mine->hole) != 0;
+}
+
+/* es_roster_take_hole gives the worker the last hole reported since it asked before; 0: none. */
+int64
+es_roster_take_hole(void)
+{
+	return es_roster_has_hole() ? (int64) pg_atomic_exchange_u64(&mine->hole, 0) : 0;
 }
 
 /*

@@ -11,6 +11,7 @@
 
 extern void es_roster_init(void);
 extern void es_roster_announce(void);
+extern void es_roster_report_hole(int64 position);
 
 /* For statements that need a database for themselves. */
 extern bool es_roster_hold(Oid database);
@@ -27,6 +28,8 @@ extern bool es_roster_may_stay(void);
 extern void es_roster_leave(bool has_store);
 extern bool es_roster_delegate(uint64 bits);
 extern uint64 es_roster_take_delegated(void);
+extern bool es_roster_has_hole(void);
+extern int64 es_roster_take_hole(void);
 extern void es_roster_set_at_work(int64 projection_id, bool rebuild);
 extern int64 es_roster_take_at_work(bool *rebuild);
 
