@@ -61,11 +61,11 @@ sub new_store
 	$node->safe_psql($database, "SELECT es_set_segment_size($segment_size)") if $segment_size;
 }
 
-# start_standby(node, conf): a standby of it, running.
+# start_standby(node, conf, name): a standby of it, running.
 sub start_standby
 {
-	my ($node, $conf) = @_;
-	my $standby = PostgreSQL::Test::Cluster->new('standby');
+	my ($node, $conf, $name) = @_;
+	my $standby = PostgreSQL::Test::Cluster->new($name // 'standby');
 
 	$node->backup('backup');
 	$standby->init_from_backup($node, 'backup', has_streaming => 1);
