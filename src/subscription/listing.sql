@@ -20,7 +20,7 @@ CREATE VIEW @extschema@.es_subscriptions AS
 		s.types,
 		s.max_attempts,
 		eventstore.partition_lag_time(s.subscription_id, p.partition, s.partitions, p.position, e.last,
-			p.pending OPERATOR(pg_catalog.+) p.parked, s.categories, s.types) AS lag_time
+			p.pending OPERATOR(pg_catalog.+) p.parked OPERATOR(pg_catalog.+) p.discarded, s.categories, s.types) AS lag_time
 	FROM eventstore.subscriptions s
 	JOIN eventstore.subscription_partitions p ON p.subscription_id OPERATOR(pg_catalog.=) s.subscription_id
 	CROSS JOIN ends e;
