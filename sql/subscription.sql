@@ -116,7 +116,7 @@ SELECT count(*) FROM es_poll('typed', 0);
 SELECT count(*) FROM es_poll('nothing');
 SELECT position >= :start + 10 AS moved_on FROM es_subscriptions WHERE subscription = 'nothing';
 
--- waiting: ready tells whether there is something that was not delivered yet
+-- waiting: ready tells whether a poll would deliver something
 CALL es_poll_wait('typed', '0');
 SELECT es_append('subscription_order-9', 'Paid');
 CALL es_poll_wait('typed', '10s');
