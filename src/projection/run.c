@@ -16,7 +16,6 @@
 #include "utils/snapmgr.h"
 
 #include "base/call.h"
-#include "base/event.h"
 #include "base/names.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
@@ -25,7 +24,6 @@
 #include "projection/projection.h"
 #include "projection/rebuild.h"
 #include "read/find.h"
-#include "read/log.h"
 #include "shared/wake.h"
 
 PG_FUNCTION_INFO_V1(es_run_projection);
@@ -209,26 +207,15 @@ find_waited_event(ProjectionWait *what)
 	return true;
 }
 
-/* Called for the event that is looked for. */
-static void
-note_event_there(const EsEvent *event, void *arg)
-{
-	*(bool *) arg = true;
-}
-
 /*
- * Tells whether an event is committed, or this transaction's own, also while others are
- * in flight below it: then inline projections have it.
+ * Tells whether an inline projection has the event at a position: once it is settled,
+ * or, also while others are in flight below it, committed or this transaction's own.
  */
 static bool
-is_event_committed(int64 position)
+has_inline_position(int64 position)
 {
-	EsLogFilter filter = {.after = position - 1,.upto = position,.settled = position,.max_count = 1};
-	bool		there = false;
-
-	if (position > 0 && position <= es_settle_last_given())
-		(void) es_log_read(&filter, note_event_there, &there);
-	return there;
+	return es_settle_compute() >= position ||
+		(position <= es_settle_last_given() && es_find_is_there(position));
 }
 
 /*
@@ -245,8 +232,7 @@ look_at_projection(EsWait *wait)
 	EsProgress	row;
 
 	if (projection->is_inline)
-		return what->reached = what->version > 0 ? found :
-			es_settle_compute() >= what->position || is_event_committed(what->position);
+		return what->reached = what->version > 0 ? found : has_inline_position(what->position);
 	wait->interest = es_wake_object(ES_WAKE_PROJECTION, projection->id) | (found ? 0 : what->news);
 	if (!es_progress_read(projection->id, true, &row))
 		return false;

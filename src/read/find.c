@@ -9,12 +9,19 @@
  */
 #include "read/find.h"
 
+#include "access/genam.h"
+#include "access/sdir.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
 #include "nodes/execnodes.h"
+#include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
 #include "base/call.h"
 #include "base/event.h"
+#include "log/scan.h"
+#include "log/segment.h"
 #include "log/subscriber.h"
 #include "read/read.h"
 #include "stream/stream.h"
@@ -40,6 +47,24 @@ es_find_position(const text *stream, int64 version, int64 *found)
 	es_read_stream_end(scan);
 	*found = event.version;
 	return event.position;
+}
+
+/* es_find_is_there tells whether the event at a position is committed, or our own. */
+bool
+es_find_is_there(int64 position)
+{
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true,.nkeys = 1};
+	bool		there = false;
+
+	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(position));
+	if (es_scan_begin(&scan, es_segment_of(position)))
+	{
+		there = index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot);
+		es_scan_end(&scan);
+	}
+	UnregisterSnapshot(snapshot);
+	return there;
 }
 
 /*
