@@ -87,7 +87,9 @@ INSERT INTO questions (query) VALUES
 	('SELECT version FROM es_find_event(''late-1'', ''0189ffff-0000-7000-8000-000000000001'')'),
 	('SELECT version FROM es_find_event(''a-1'', ''0189ffff-0000-7000-8000-000000000001'')'),
 	('SELECT count(lag), count(lag_time) FROM es_subscriptions'),
-	('SELECT count(lag), count(lag_time) FROM es_projections');
+	('SELECT count(lag), count(lag_time) FROM es_projections'),
+	('SELECT es_wait_projection(''counts'', ''early-1'', 1, ''0'')'),
+	('SELECT es_wait_projection(''counts'', ''a-1'', 150, ''0'')');
 SELECT id, query, pg_temp.answer(query) FROM questions ORDER BY id;
 
 -- the second segment goes: what the readers above say to that

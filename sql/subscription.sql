@@ -116,12 +116,49 @@ SELECT count(*) FROM es_poll('typed', 0);
 SELECT count(*) FROM es_poll('nothing');
 SELECT position >= :start + 10 AS moved_on FROM es_subscriptions WHERE subscription = 'nothing';
 
--- waiting: ready tells whether there is something that was not delivered yet
+-- waiting: ready tells whether a poll would deliver something
+CALL es_poll_wait('typed', '0');
+SELECT es_ack('typed', 0, max(position)) FROM es_poll('typed');
 CALL es_poll_wait('typed', '0');
 SELECT es_append('subscription_order-9', 'Paid');
 CALL es_poll_wait('typed', '10s');
 SELECT es_ack('typed', 0, max(position)) FROM es_poll('typed');
 CALL es_poll_wait('typed', '10ms');
+
+-- for a member, whichever session polled as it, and whichever member this one polled as
+SELECT es_subscribe('named', NULL, '{subscription_named}'), es_append('subscription_named-1', 'A');
+SELECT type FROM es_poll('named', member => 'ann', lease => '1h');
+CALL es_poll_wait('named', '10s', member => 'ann');
+CALL es_poll_wait('named', '10ms');
+CALL es_poll_wait('named', '10ms', NULL, 'bob');
+SELECT es_ack('named', 0, max(position), 'ann') FROM es_poll('named', member => 'ann', lease => '1h');
+CALL es_poll_wait('named', '10ms', member => 'ann');
+SELECT es_append('subscription_named-1', 'B');
+CALL es_poll_wait('named', '10ms', member => 'bob');
+CALL es_poll_wait('named', '10s', member => 'ann');
+SELECT es_nack('named', 0, max(position), 'no', 'ann') FROM es_poll('named', member => 'ann', lease => '1h');
+CALL es_poll_wait('named', '10s', member => 'ann');
+CALL es_poll_wait('named', '0', member => '');
+CALL es_poll_wait('named', '0', member => repeat('m', 513));
+CALL es_poll_wait('named', NULL, member => 'ann');
+CALL es_poll_wait('named', '-1s', member => 'ann');
+CALL es_poll_wait(NULL, '1s', member => 'ann');
+
+-- what others have of the share of one that they do not know is a reason to poll, once: then they know
+SELECT es_subscribe('split', NULL, '{subscription_split}', partitions => 2);
+SELECT count(es_append('subscription_split-' || n, 'A')) FROM generate_series(1, 20) n;
+SELECT count(DISTINCT partition) FROM es_poll('split', member => 'ann', lease => '1h');
+CALL es_poll_wait('split', '10s', member => 'bob');
+SELECT count(*) FROM es_poll('split', member => 'bob', lease => '1h');
+CALL es_poll_wait('split', '10ms', member => 'bob');
+-- what comes up in a partition that is to be given up, too
+SELECT count(es_ack('split', partition, p.position, 'ann')) FROM (SELECT partition, max(position) AS position FROM es_poll('split', member => 'ann', lease => '1h') GROUP BY 1) p;
+CALL es_poll_wait('split', '10ms', member => 'ann');
+SELECT count(es_append('subscription_split-' || n, 'A')) FROM generate_series(1, 20) n;
+CALL es_poll_wait('split', '10s', member => 'ann');
+SELECT count(DISTINCT partition) FROM es_poll('split', member => 'ann', lease => '1h');
+CALL es_poll_wait('split', '10s', member => 'bob');
+SELECT count(DISTINCT partition) FROM es_poll('split', member => 'bob', lease => '1h');
 
 -- several calls in one statement, and in one transaction with appends: its own come after its commit
 BEGIN;
@@ -193,7 +230,7 @@ SELECT count(*) > 0 AS listed FROM es_subscriptions;
 RESET search_path;
 DROP SCHEMA subscription_hostile CASCADE;
 
-SELECT es_unsubscribe(s) FROM unnest('{mailer,workers,late,typed,nothing}'::text[]) s;
+SELECT es_unsubscribe(s) FROM unnest('{mailer,workers,late,typed,nothing,named,split}'::text[]) s;
 SELECT count(*) FROM es_subscriptions;
 SELECT (SELECT count(*) FROM eventstore.subscription_partitions) + (SELECT count(*) FROM eventstore.subscription_members)
 	+ (SELECT count(*) FROM eventstore.subscription_failures) AS left_behind;

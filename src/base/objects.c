@@ -314,6 +314,22 @@ es_base_lock_row(EsRelation *object, uint32 id, uint16 part, bool wait)
 	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+/*
+ * es_base_is_row_locked tells whether another transaction has such a lock.  It does
+ * not take it, so nobody who takes it without waiting finds it gone for the question.
+ */
+bool
+es_base_is_row_locked(EsRelation *object, uint32 id, uint16 part)
+{
+	LOCKTAG		tag = es_base_tag(object, id, part);
+	VirtualTransactionId *holders;
+	int			count;
+
+	holders = GetLockConflicts(&tag, ExclusiveLock, &count);
+	pfree(holders);
+	return count > 0;
+}
+
 /* es_base_open locks and opens a table of ours; NoLock: the caller has locked it. */
 Relation
 es_base_open(EsRelation *object, LOCKMODE mode)

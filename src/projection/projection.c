@@ -421,12 +421,7 @@ es_projection_lock(int64 id, bool wait)
 bool
 es_projection_is_locked(int64 id)
 {
-	LOCKTAG		tag = es_base_tag(&projections_table, (uint32) id, 1);
-	bool		locked = !es_projection_lock(id, false);
-
-	if (!locked)
-		(void) LockRelease(&tag, ExclusiveLock, false);
-	return locked;
+	return es_base_is_row_locked(&projections_table, (uint32) id, 1);
 }
 
 /*

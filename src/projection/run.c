@@ -16,16 +16,19 @@
 #include "utils/snapmgr.h"
 
 #include "base/call.h"
+#include "base/names.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
 #include "log/wait.h"
 #include "projection/progress.h"
 #include "projection/projection.h"
 #include "projection/rebuild.h"
+#include "read/find.h"
 #include "shared/wake.h"
 
 PG_FUNCTION_INFO_V1(es_run_projection);
 PG_FUNCTION_INFO_V1(es_wait_projection);
+PG_FUNCTION_INFO_V1(es_wait_projection_version);
 PG_FUNCTION_INFO_V1(es_skip_event);
 
 /* ---- running ---- */
@@ -177,40 +180,111 @@ es_skip_event(PG_FUNCTION_ARGS)
 typedef struct ProjectionWait
 {
 	const text *name;
+	const text *stream;			/* of the event; NULL: its position is known */
+	int64		version;
+	uint64		news;			/* that it is among, see shared/wake.h */
 	int64		position;
+	bool		reached;		/* the projection has it */
 } ProjectionWait;
 
-/* Looks whether a projection has come as far. */
+/* Looks where the event is, unless that is known; false if it is not there yet. */
+static bool
+find_waited_event(ProjectionWait *what)
+{
+	int64		found;
+
+	if (what->stream == NULL)
+		return true;
+
+	/*
+	 * if that one is hidden by now, who has taken in the next one has taken
+	 * it in, too
+	 */
+	what->position = es_find_position(what->stream, what->version, &found);
+	if (found == 0)
+		return false;
+	what->stream = NULL;
+	return true;
+}
+
+/*
+ * Tells whether an inline projection has the event at a position: once it is settled,
+ * or, also while others are in flight below it, committed or this transaction's own.
+ */
+static bool
+has_inline_position(int64 position)
+{
+	return es_settle_compute() >= position ||
+		(position <= es_settle_last_given() && es_find_is_there(position));
+}
+
+/*
+ * Looks whether a projection has come as far, or stands failed before.  Whatever
+ * comes before the event that it stands at it has taken in; an event that is not
+ * there yet comes after it.
+ */
 static bool
 look_at_projection(EsWait *wait)
 {
-	const ProjectionWait *what = wait->arg;
+	ProjectionWait *what = wait->arg;
 	const EsProjection *projection = es_projection_get(what->name);
+	bool		found = find_waited_event(what);
 	EsProgress	row;
 
 	if (projection->is_inline)
-		return es_settle_compute() >= what->position;
-	return es_progress_read(projection->id, true, &row) && row.position >= what->position;
+		return what->reached = what->version > 0 ? found : has_inline_position(what->position);
+	wait->interest = es_wake_object(ES_WAKE_PROJECTION, projection->id) | (found ? 0 : what->news);
+	if (!es_progress_read(projection->id, true, &row))
+		return false;
+	what->reached = found && (row.position >= what->position || (row.error && row.error_position > what->position));
+	return what->reached || row.error;
 }
 
 /*
  * es_wait_projection(projection, position, timeout): waits until a projection has
- * taken in everything up to a position; tells whether it has.
+ * taken in everything up to a position, an inline one the event there; tells whether
+ * it has.
  *
- * eventstore.max_wait caps the timeout.  NULLs are 22004, a negative timeout 22023,
- * an unknown projection, or one that is dropped meanwhile, VE004.  Holds its
- * statement's snapshot.
+ * Ends at once if the projection stands failed before.  eventstore.max_wait caps the
+ * timeout.  NULLs are 22004, a negative timeout 22023, an unknown projection, or one
+ * that is dropped meanwhile, VE004.  Holds its statement's snapshot.
  */
 Datum
 es_wait_projection(PG_FUNCTION_ARGS)
 {
 	ProjectionWait what = {.name = es_projection_name_arg(fcinfo, 0)};
-	EsWait		wait = {.look = look_at_projection,.arg = &what};
-	const EsProjection *projection = es_projection_get(what.name);
+	EsWait		wait = {.look = look_at_projection,.arg = &what,.interest = ES_WAKE_ALL};
 
 	es_call_require(fcinfo, 1, "position");
 	what.position = PG_GETARG_INT64(1);
 	wait.timeout = es_wait_cap(es_call_interval_arg(fcinfo, 2, "timeout"));
-	wait.interest = projection->is_inline ? ES_WAKE_ALL : es_wake_object(ES_WAKE_PROJECTION, projection->id);
-	PG_RETURN_BOOL(es_wait_until(&wait));
+	(void) es_wait_until(&wait);
+	PG_RETURN_BOOL(what.reached);
+}
+
+/*
+ * es_wait_projection(projection, stream, version, timeout): the same for an event of a
+ * stream, by the version that its append returned, in whatever session.
+ *
+ * An event that is not there is waited for, too.  A version below 1 is 22023.  55000
+ * if a segment that may have the event is not part of the log.
+ */
+Datum
+es_wait_projection_version(PG_FUNCTION_ARGS)
+{
+	ProjectionWait what = {.name = es_projection_name_arg(fcinfo, 0)};
+	EsWait		wait = {.look = look_at_projection,.arg = &what};
+
+	what.stream = es_call_stream_arg(fcinfo, 1);
+	es_call_require(fcinfo, 2, "version");
+	what.version = PG_GETARG_INT64(2);
+	if (what.version < 1)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"version\" must be greater than zero"));
+	wait.timeout = es_wait_cap(es_call_interval_arg(fcinfo, 3, "timeout"));
+	what.news = es_wake_category(es_names_category_key(VARDATA_ANY(what.stream), VARSIZE_ANY_EXHDR(what.stream)));
+	wait.interest = what.news;
+	(void) es_wait_until(&wait);
+	PG_RETURN_BOOL(what.reached);
 }

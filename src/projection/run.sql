@@ -8,7 +8,12 @@ COMMENT ON FUNCTION @extschema@.es_run_projection(text, bigint) IS
 CREATE FUNCTION @extschema@.es_wait_projection(projection text, "position" bigint, timeout interval) RETURNS boolean
 	LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.es_wait_projection(text, bigint, interval) IS
-	'waits until a projection has taken in everything up to a position, or the timeout (at most eventstore.max_wait) ends; tells whether it has';
+	'waits until a projection has taken in everything up to a position, has failed, or the timeout (at most eventstore.max_wait) ends; tells whether it has';
+
+CREATE FUNCTION @extschema@.es_wait_projection(projection text, stream text, version bigint, timeout interval) RETURNS boolean
+	LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_wait_projection_version';
+COMMENT ON FUNCTION @extschema@.es_wait_projection(text, text, bigint, interval) IS
+	'waits until a projection has taken in a stream''s event, by the version that its append returned, has failed, or the timeout ends; tells whether it has';
 
 CREATE FUNCTION @extschema@.es_skip_event(projection text, "position" bigint) RETURNS void
 	LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME';

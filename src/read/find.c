@@ -31,6 +31,43 @@ PG_FUNCTION_INFO_V1(es_position);
 PG_FUNCTION_INFO_V1(es_find_event);
 
 /*
+ * es_find_position gives the position of a stream's event, and its version in *found:
+ * where that one is hidden, the first one that is not.  0 if there is none, or the
+ * stream is deleted.
+ */
+int64
+es_find_position(const text *stream, int64 version, int64 *found)
+{
+	EsStreamScanOptions options = {.stream = stream,.from_version = version,.without_metadata = true};
+	EsStreamScan *scan = es_read_stream_begin(&options);
+	EsEvent		event = {0};
+
+	if (!es_read_stream_next(scan, &event))
+		event.position = event.version = 0;
+	es_read_stream_end(scan);
+	*found = event.version;
+	return event.position;
+}
+
+/* es_find_is_there tells whether the event at a position is committed, or our own. */
+bool
+es_find_is_there(int64 position)
+{
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true,.nkeys = 1};
+	bool		there = false;
+
+	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(position));
+	if (es_scan_begin(&scan, es_segment_of(position)))
+	{
+		there = index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot);
+		es_scan_end(&scan);
+	}
+	UnregisterSnapshot(snapshot);
+	return there;
+}
+
+/*
  * es_position(stream, version): the position of a stream's event.
  *
  * NULL if the stream has no such event, is deleted, or does not exist; NULL
@@ -39,27 +76,19 @@ PG_FUNCTION_INFO_V1(es_find_event);
 Datum
 es_position(PG_FUNCTION_ARGS)
 {
-	EsStreamScanOptions options = {.without_metadata = true};
-	EsStreamScan *scan;
-	EsEvent		event;
-	bool		found;
+	text	   *stream = es_call_stream_arg(fcinfo, 0);
+	int64		version;
+	int64		position;
+	int64		found;
 
-	options.stream = es_call_stream_arg(fcinfo, 0);
 	es_call_require(fcinfo, 1, "version");
-	options.from_version = PG_GETARG_INT64(1);
-	if (options.from_version < 1)
+	version = PG_GETARG_INT64(1);
+	if (version < 1)
 		PG_RETURN_NULL();
-	scan = es_read_stream_begin(&options);
-
-	/*
-	 * versions below where the stream was truncated are hidden, and a later
-	 * one comes in their place
-	 */
-	found = es_read_stream_next(scan, &event) && event.version == options.from_version;
-	es_read_stream_end(scan);
-	if (!found)
+	position = es_find_position(stream, version, &found);
+	if (found != version)
 		PG_RETURN_NULL();
-	PG_RETURN_INT64(event.position);
+	PG_RETURN_INT64(position);
 }
 
 /* Finds the version of a stream's event by its id, committed or not; 0 if there is none. */

@@ -25,6 +25,7 @@
 #include "projection/declare.h"
 #include "projection/projection.h"
 #include "server/ddlguard.h"
+#include "server/discard.h"
 #include "server/statements.h"
 #include "server/upgrade.h"
 #include "server/worker.h"
@@ -66,6 +67,7 @@ _PG_init(void)
 	es_batch_init();
 	es_declare_init();
 	es_statements_init();
+	es_discard_init();
 	es_ddlguard_init();
 	es_upgrade_init();
 	es_worker_init();

@@ -25,6 +25,16 @@ es_lease_has(const EsPoll *poll, const EsPartition *row)
 }
 
 /*
+ * Tells whether others take a member for dead, or do not know it yet.  They keep its
+ * share until it polls, so for one that only looks what they have is not out of reach.
+ */
+static bool
+has_member_lapsed(const EsPoll *poll)
+{
+	return poll->result == NULL && poll->share.alive_until <= poll->now;
+}
+
+/*
  * es_lease_is_available tells whether a member, with a lease on a partition or
  * without, may be delivered from it now.
  */
@@ -36,7 +46,7 @@ es_lease_is_available(EsPoll *poll, const EsPartition *row)
 		poll->again_at = Min(poll->again_at, row->retry_at);
 		return false;
 	}
-	if (es_partition_is_leased(row, poll->now) && !es_lease_has(poll, row))
+	if (es_partition_is_leased(row, poll->now) && !es_lease_has(poll, row) && !has_member_lapsed(poll))
 	{
 		if (row->position < poll->settled || row->pending > 0)
 			poll->again_at = Min(poll->again_at, row->lease_until);
@@ -56,22 +66,13 @@ es_lease_may_have(const EsPoll *poll, const EsSlice *slice)
 }
 
 /*
- * es_lease_begins_after gives the position that a look begins after in a partition;
- * one that only looks for news leaves out what was delivered.
+ * es_lease_choose_released chooses the partitions that the member gives up.  Who only
+ * looks cannot; what comes up in them is a reason to poll.
  */
-int64
-es_lease_begins_after(const EsPoll *poll, const EsPartition *row)
-{
-	if (poll->result == NULL && es_lease_has(poll, row))
-		return Max(row->position, row->delivered_upto);
-	return row->position;
-}
-
-/* es_lease_choose_released chooses the partitions that the member gives up. */
 void
 es_lease_choose_released(EsPoll *poll)
 {
-	int			left = poll->share.must_release;
+	int			left = poll->result ? poll->share.must_release : 0;
 
 	for (int i = poll->subscription->partitions - 1; i >= 0 && left > 0; i--)
 	{
@@ -119,6 +120,20 @@ es_lease_lock(EsPoll *poll, EsSlice *slice)
 	if (!es_lease_is_available(poll, &slice->row))
 		slice->available = false;
 	return slice->available;
+}
+
+/*
+ * es_lease_could_take tells whether es_lease_take would make a partition this member's,
+ * and changes nothing.
+ */
+bool
+es_lease_could_take(EsPoll *poll, EsSlice *slice)
+{
+	if (!es_lease_may_have(poll, slice))
+		return slice->available = false;
+	if (es_partition_is_locked(&slice->row))
+		return pass_over_slice(poll, slice);
+	return true;
 }
 
 /*

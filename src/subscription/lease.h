@@ -50,7 +50,7 @@ typedef struct EsPoll
 	int64		max_count;
 	int64		lease;			/* microseconds */
 	ReturnSetInfo *result;		/* NULL: only to find out whether there is
-								 * news */
+								 * something to poll */
 	MemoryContext context;		/* of one look */
 	EsPassed   *passed;			/* by partition */
 
@@ -71,7 +71,7 @@ typedef struct EsPoll
 extern bool es_lease_has(const EsPoll *poll, const EsPartition *row);
 extern bool es_lease_is_available(EsPoll *poll, const EsPartition *row);
 extern bool es_lease_may_have(const EsPoll *poll, const EsSlice *slice);
-extern int64 es_lease_begins_after(const EsPoll *poll, const EsPartition *row);
+extern bool es_lease_could_take(EsPoll *poll, EsSlice *slice);
 extern void es_lease_choose_released(EsPoll *poll);
 extern bool es_lease_lock(EsPoll *poll, EsSlice *slice);
 extern void es_lease_read_failures(EsSlice *slice);

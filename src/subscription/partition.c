@@ -54,6 +54,13 @@ es_partition_lock(int64 id, int partition, bool wait)
 	return es_base_lock_row(&partitions_table, (uint32) id, partition + 1, wait);
 }
 
+/* es_partition_is_locked tells whether another transaction has the lock on a partition. */
+bool
+es_partition_is_locked(const EsPartition *row)
+{
+	return es_base_is_row_locked(&partitions_table, (uint32) row->subscription_id, row->partition + 1);
+}
+
 /* es_partition_lock_all takes the locks of all partitions, waiting for who has them. */
 void
 es_partition_lock_all(const EsSubscription *subscription)

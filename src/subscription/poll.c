@@ -21,6 +21,9 @@
  * under a newer one makes it begin again: no poll that ends after a change of the
  * filter delivers by the old one.
  *
+ * es_poll_wait looks in the same way, and takes nothing: it is over where a poll
+ * of that member, in any session, would find something.
+ *
  * A lease that ends with deliveries open counts as a failed attempt of all of
  * them.  After max_attempts such leases the partition's next event is delivered
  * alone, so that it is known what the consumer dies of; the next time it is
@@ -53,9 +56,6 @@
 #define FAR_BEHIND				100 /* positions, worth a row written */
 #define MOST_MOVES				64	/* rows written for nothing, a poll */
 
-static int64 last_id = 0;		/* the subscription that this session polled */
-static char last_member[ES_MAX_MEMBER_NAME + 1];	/* and for whom */
-
 PG_FUNCTION_INFO_V1(es_poll);
 PG_FUNCTION_INFO_V1(es_poll_wait);
 
@@ -70,7 +70,7 @@ begin_slice(EsPoll *poll, EsSlice *slice, const EsPartition *row)
 	memset(slice, 0, sizeof(*slice));
 	slice->row = *row;
 	slice->available = es_lease_is_available(poll, row);
-	slice->after = es_lease_begins_after(poll, row);
+	slice->after = row->position;
 	if (slice->after == passed->from && row->pending == 0 && row->parked == passed->parked)
 		slice->after = passed->upto;
 }
@@ -165,7 +165,7 @@ is_event_wanted(EsPoll *poll, EsSlice *slice, const EsEvent *event)
 	if (is_event_parked(slice, event->position))
 		wanted = false;
 	else if (poll->result == NULL)
-		wanted = es_lease_may_have(poll, slice);
+		wanted = es_lease_could_take(poll, slice);
 	else
 		wanted = es_lease_take(poll, slice) && event->position > slice->row.position &&
 			!(slice->count > 0 && es_lease_is_on_probation(poll, slice)) && !is_event_parked(slice, event->position);
@@ -224,15 +224,11 @@ deliver_failures_again(EsPoll *poll, EsSlice *slice)
 {
 	if (poll->result == NULL)
 	{
-		if (!es_lease_may_have(poll, slice))
+		if (!es_lease_could_take(poll, slice))
 			return;
-		slice->nfailures = es_failure_read(&slice->row, 0, &slice->failures);
-		for (int i = 0; i < slice->nfailures; i++)
-			poll->delivered += slice->failures[i].parked_at == DT_NOBEGIN &&
-				(!slice->failures[i].delivered || !es_lease_has(poll, &slice->row));
-		return;
+		es_lease_read_failures(slice);
 	}
-	if (!es_lease_take(poll, slice))
+	else if (!es_lease_take(poll, slice))
 		return;
 	for (int i = 0; i < slice->nfailures && poll->delivered < poll->max_count; i++)
 	{
@@ -325,7 +321,7 @@ remember_passed_partitions(EsPoll *poll)
 		if (was_partition_passed(poll, slice))
 			poll->passed[i] = (EsPassed)
 		{
-			es_lease_begins_after(poll, &slice->row), poll->scanned, slice->row.parked
+			slice->row.position, poll->scanned, slice->row.parked
 		};
 	}
 }
@@ -390,7 +386,7 @@ look_for_events(EsWait *wait)
 	return false;
 }
 
-/* Sets out on a poll, or on finding out whether one would find news. */
+/* Sets out on a poll, or on finding out whether one would find something. */
 static void
 begin_poll(EsPoll *poll, const text *name, const text *member)
 {
@@ -420,8 +416,6 @@ finish_poll(EsPoll *poll)
 		es_member_beat(poll->subscription, poll->member, poll->now + poll->lease);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(poll->context);
-	last_id = poll->subscription->id;
-	text_to_cstring_buffer(poll->member, last_member, sizeof(last_member));
 }
 
 /* Fetches the argument that says how long a partition is a member's. */
@@ -470,29 +464,36 @@ es_poll(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* Copies an argument of a procedure, whose memory outlives the transaction that it ends. */
+static text *
+copy_text_arg(const text *arg)
+{
+	return memcpy(palloc(VARSIZE_ANY(arg)), arg, VARSIZE_ANY(arg));
+}
+
 /*
- * es_poll_wait(subscription, timeout, INOUT ready): waits for news without
- * snapshot and transaction id, as long as told.
+ * es_poll_wait(subscription, timeout, INOUT ready, member): waits for something to
+ * poll without snapshot and transaction id, as long as told.
  *
- * ready becomes whether es_poll would deliver something that it has not yet
- * delivered to the member that this session polled for last, the one without a
- * name if it did not.  Ends the transaction it was called in; inside a
- * transaction block it waits at most eventstore.max_wait.  Errors as es_poll.
+ * ready becomes whether es_poll has something for the member: what it would deliver,
+ * or what others have of the member's share, since they have not heard of it for long.
+ * member NULL is the one without a name.  Nothing depends on what the session did
+ * before.  Ends the transaction it was called in; inside a transaction block it waits
+ * at most eventstore.max_wait.  Errors as es_poll.
  */
 Datum
 es_poll_wait(PG_FUNCTION_ARGS)
 {
-	text	   *name = es_subscription_name_arg(fcinfo, 0);
+	text	   *name = copy_text_arg(es_subscription_name_arg(fcinfo, 0));
 	int64		timeout = es_call_interval_arg(fcinfo, 1, "timeout");
+	text	   *member = copy_text_arg(es_subscription_member_arg(fcinfo, 3));
 	EsPoll		poll = {.max_count = 1};
 	EsWait		wait = {.look = look_for_events,.arg = &poll};
 	bool		ready;
 
-	/* a procedure's memory outlives the transaction that it ends */
-	name = memcpy(palloc(VARSIZE_ANY(name)), name, VARSIZE_ANY(name));
 	wait.detached = es_wait_detach(fcinfo);
 	wait.timeout = wait.detached ? timeout : es_wait_cap(timeout);
-	begin_poll(&poll, name, cstring_to_text(es_subscription_get(name)->id == last_id ? last_member : ""));
+	begin_poll(&poll, name, member);
 	wait.interest = poll.subscription->interest;
 	ready = es_wait_until(&wait);
 	MemoryContextDelete(poll.context);

@@ -21,7 +21,8 @@ CREATE FUNCTION @extschema@.es_poll(subscription text, max_count int DEFAULT 100
 COMMENT ON FUNCTION @extschema@.es_poll(text, int, interval, text, interval) IS
 	'what follows the last acknowledgement in the partitions that the member has, or gets, in order of position; the same again until acknowledged';
 
-CREATE PROCEDURE @extschema@.es_poll_wait(subscription text, timeout interval, INOUT ready boolean DEFAULT NULL)
+CREATE PROCEDURE @extschema@.es_poll_wait(subscription text, timeout interval, INOUT ready boolean DEFAULT NULL,
+		member text DEFAULT NULL)
 	LANGUAGE c AS 'MODULE_PATHNAME';
-COMMENT ON PROCEDURE @extschema@.es_poll_wait(text, interval, boolean) IS
-	'waits, without snapshot and transaction id, until es_poll has news for the member that this session polled for last';
+COMMENT ON PROCEDURE @extschema@.es_poll_wait(text, interval, boolean, text) IS
+	'waits, without snapshot and transaction id, until es_poll has something for the member';
