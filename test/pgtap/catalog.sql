@@ -76,12 +76,12 @@ INSERT INTO promised VALUES
 	('es_drop_feed', 'feed text', 'void'),
 	('es_feed_head', 'OUT head_position bigint, OUT lsn pg_lsn', 'record'),
 	('es_feed_message', 'event es_event, format text DEFAULT ''json''::text', 'text');
-SELECT is(
-	(SELECT r.proname || '(' || pg_catalog.pg_get_function_arguments(r.oid) || ') '
-		|| coalesce(pg_catalog.pg_get_function_result(r.oid), '') FROM routine r WHERE r.proname = p.name),
-	p.name || '(' || p.arguments || ') ' || coalesce(p.result, ''),
+SELECT set_eq(
+	format($$SELECT proname || '(' || pg_catalog.pg_get_function_arguments(oid) || ') '
+		|| coalesce(pg_catalog.pg_get_function_result(oid), '') FROM routine WHERE proname = %L$$, p.name),
+	array_agg(p.name || '(' || p.arguments || ') ' || coalesce(p.result, '')),
 	p.name || ' has its signature')
-FROM promised p ORDER BY p.name;
+FROM promised p GROUP BY p.name ORDER BY p.name;
 
 SELECT is(
 	(SELECT array_agg(a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum)::text
