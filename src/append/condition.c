@@ -86,7 +86,7 @@ look_at_candidate(TupleTableSlot *slot, const EsEvent *event, void *arg)
 	return false;
 }
 
-/* Raises VE001 if an event matches; waits for transactions that decide it. */
+/* Raises VE011 if an event matches; waits for transactions that decide it. */
 static void
 check_condition(const EsTagQuery *query, int64 own_from)
 {
@@ -103,12 +103,12 @@ check_condition(const EsTagQuery *query, int64 own_from)
 		es_tagged_scan(query, &dirty, look_at_candidate, &look);
 		if (look.found)
 			ereport(ERROR,
-					errcode(ES_ERRCODE_WRONG_EXPECTED_VERSION),
+					errcode(ES_ERRCODE_CONDITION_FAILED),
 					errmsg("an event after position " INT64_FORMAT " matches the condition of the append",
 						   query->after),
 					errdetail("It is at position " INT64_FORMAT ", in stream \"%s\".",
 							  look.position, look.stream),
-					errhint("Read the events that the decision depends on again, and retry."));
+					errhint("Read the events that the decision depends on again, decide again, and retry."));
 		if (!TransactionIdIsValid(look.in_progress))
 			return;
 		XactLockTableWait(look.in_progress, NULL, NULL, XLTW_None);
@@ -120,8 +120,9 @@ check_condition(const EsTagQuery *query, int64 own_from)
  * es_append_many does, unless an event after after_position has one of the
  * types (NULL: any) and all the tags (NULL: any); returns the last position.
  *
- * VE001 if there is such an event.  An empty array only checks, and gives
- * NULL.  A retry of what is stored already returns its position, unchecked.
+ * VE011 if there is such an event.  An empty array only checks, and gives
+ * NULL.  A retry of what is stored already returns its position, unchecked;
+ * VE010 and VE001, as of es_append_many, go before VE011.
  * NULL events or after_position is 22004.  Waits for transactions that have
  * written a matching event and not ended, for no others.
  */
