@@ -123,7 +123,8 @@ check_condition(const EsTagQuery *query, int64 own_from)
  * VE011 if there is such an event.  An empty array only checks, and gives
  * NULL.  A retry of what is stored already returns its position, unchecked;
  * VE010 and VE001, as of es_append_many, go before VE011.
- * NULL events or after_position is 22004.  Waits for transactions that have
+ * NULL events or after_position is 22004, a negative after_position, or a name that no
+ * event can have, 22023.  Waits for transactions that have
  * written a matching event and not ended, for no others.
  */
 Datum
@@ -133,13 +134,12 @@ es_append_if(PG_FUNCTION_ARGS)
 	EsTagQuery	query;
 
 	es_call_require(fcinfo, 0, "events");
-	es_call_require(fcinfo, 1, "after_position");
 	es_tagged_query_args(&query, fcinfo, 2, 3);
+	query.after = es_call_position_arg(fcinfo, 1, "after_position");
 	es_request_many_from_json(&append, PG_GETARG_JSONB_P(0));
 	es_append_run(&append);
 	if (append.count > 0 && append.events[0].stored)
 		PG_RETURN_INT64(append.position);
-	query.after = Max(PG_GETARG_INT64(1), 0);
 	query.upto = append.count > 0 ? append.position : es_settle_last_given();
 	check_condition(&query, append.count > 0 ? append.events[0].position : PG_INT64_MAX);
 	if (append.count == 0)

@@ -133,7 +133,7 @@ es_run_projection(PG_FUNCTION_ARGS)
  * es_skip_event(projection, position): has a projection leave out the event at
  * which it, or its rebuild, stands failed.
  *
- * It is tried again at once.  Unknown: VE004; a projection that has not failed at
+ * It is tried again at once.  A negative position: 22023; unknown: VE004; a projection that has not failed at
  * this position: 55000.  Waits for who runs it; a rollback undoes it.
  */
 Datum
@@ -144,8 +144,7 @@ es_skip_event(PG_FUNCTION_ARGS)
 	int64		position;
 	bool		skipped = false;
 
-	es_call_require(fcinfo, 1, "position");
-	position = PG_GETARG_INT64(1);
+	position = es_call_position_arg(fcinfo, 1, "position");
 	es_subscriber_prevent_write("es_skip_event()");
 	projection = es_projection_get_locked(name);
 	for (int live = 1; live >= 0; live--)
@@ -197,7 +196,7 @@ look_at_projection(EsWait *wait)
  * es_wait_projection(projection, position, timeout): waits until a projection has
  * taken in everything up to a position; tells whether it has.
  *
- * eventstore.max_wait caps the timeout.  NULLs are 22004, a negative timeout 22023,
+ * eventstore.max_wait caps the timeout.  NULLs are 22004, a negative position or timeout 22023,
  * an unknown projection, or one that is dropped meanwhile, VE004.  Holds its
  * statement's snapshot.
  */
@@ -208,8 +207,7 @@ es_wait_projection(PG_FUNCTION_ARGS)
 	EsWait		wait = {.look = look_at_projection,.arg = &what};
 	const EsProjection *projection = es_projection_get(what.name);
 
-	es_call_require(fcinfo, 1, "position");
-	what.position = PG_GETARG_INT64(1);
+	what.position = es_call_position_arg(fcinfo, 1, "position");
 	wait.timeout = es_wait_cap(es_call_interval_arg(fcinfo, 2, "timeout"));
 	wait.interest = projection->is_inline ? ES_WAKE_ALL : es_wake_object(ES_WAKE_PROJECTION, projection->id);
 	PG_RETURN_BOOL(es_wait_until(&wait));

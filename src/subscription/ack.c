@@ -84,9 +84,8 @@ begin_delivery(Delivery *delivery, FunctionCallInfo fcinfo, int member_argno, co
 
 	name = es_subscription_name_arg(fcinfo, 0);
 	es_call_require(fcinfo, 1, "partition");
-	es_call_require(fcinfo, 2, "position");
 	partition = PG_GETARG_INT32(1);
-	delivery->position = PG_GETARG_INT64(2);
+	delivery->position = es_call_position_arg(fcinfo, 2, "position");
 	delivery->member = es_subscription_member_arg(fcinfo, member_argno);
 	es_subscriber_prevent_write(command);
 	delivery->subscription = es_subscription_get(name);
@@ -305,21 +304,21 @@ replay_parked_events(EsPartition *row, int64 position)
  * es_replay_parked(subscription, position): has a parked event, or all (NULL),
  * delivered again, as if for the first time, and returns how many they are.
  *
- * Unknown: VE004.  A position that is not parked gives 0.  Waits for
+ * Unknown: VE004.  A position that is not parked gives 0, a negative one is 22023.  Waits for
  * transactions that poll or acknowledge in the subscription.
  */
 Datum
 es_replay_parked(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_subscription_name_arg(fcinfo, 0);
-	int64		position = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT64(1);
+	int64		position = PG_ARGISNULL(1) ? 0 : es_call_position_arg(fcinfo, 1, "position");
 	const EsSubscription *subscription;
 	EsPartition row;
 	int64		replayed = 0;
 
 	es_subscriber_prevent_write("es_replay_parked()");
 	subscription = es_subscription_get(name);
-	if (!PG_ARGISNULL(1) && position <= 0)
+	if (!PG_ARGISNULL(1) && position == 0)
 		PG_RETURN_INT64(0);
 	es_partition_lock_all(subscription);
 	for (int i = 0; i < subscription->partitions; i++)
