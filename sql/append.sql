@@ -242,19 +242,22 @@ SELECT es_last_position() = :position_of_3 AS is_the_stored_one;
 SELECT es_append_batch('append_retry-1', pg_temp.batch(4, 5));
 SELECT es_last_position() = :position_of_5 AS is_the_stored_one;
 
--- same id, other content
-SELECT es_append('append_retry-1', 'other', '{"n": 3, "x": 1}', event_id => pg_temp.id(3));
-\echo :SQLSTATE
-SELECT es_append('append_retry-1', 'T3', '{"n": 4, "x": 1}', event_id => pg_temp.id(3));
-\echo :SQLSTATE
-SELECT es_append('append_retry-1', 'T3', '{"n": 3, "x": 1}', '{"m": 1}', event_id => pg_temp.id(3), expected_version => 2);
-\echo :SQLSTATE
--- what the caller is told in the other cases
-SELECT es_append_batch('append_retry-1', pg_temp.batch(5, 6));
-SELECT es_append_batch('append_retry-1', pg_temp.batch(3, 2));
-SELECT es_append_batch('append_retry-1', pg_temp.batch(2, 3), 5);
-SELECT es_append_batch('append_retry-1', pg_temp.batch(2, 3), 0);
-SELECT es_append_batch('append_retry-1', pg_temp.batch(3, NULL));
+-- what the caller is told in each case; the position is that of the stored event
+SELECT what, state, message, hint, regexp_replace(detail, 'position \d+', 'position <n>') AS detail,
+	substring(detail, 'position (\d+)')::bigint = es_position('append_retry-1', substring(detail, 'version (\d+)')::bigint) AS is_its_position
+FROM (VALUES
+	('other type', $$SELECT es_append('append_retry-1', 'other', '{"n": 3, "x": 1}', event_id => pg_temp.id(3))$$),
+	('other data', $$SELECT es_append('append_retry-1', 'T3', '{"n": 4, "x": 1}', event_id => pg_temp.id(3))$$),
+	('other metadata', $$SELECT es_append('append_retry-1', 'T3', '{"n": 3, "x": 1}', '{"m": 1}', event_id => pg_temp.id(3), expected_version => 2)$$),
+	('partly', $$SELECT es_append_batch('append_retry-1', pg_temp.batch(5, 6))$$),
+	('partly, in another place', $$SELECT es_append_batch('append_retry-1', pg_temp.batch(7, 5, 6, 1))$$),
+	('other order', $$SELECT es_append_batch('append_retry-1', pg_temp.batch(3, 2))$$),
+	('not one run', $$SELECT es_append_batch('append_retry-1', pg_temp.batch(1, 2, 4))$$),
+	('other place', $$SELECT es_append_batch('append_retry-1', pg_temp.batch(2, 3), 5)$$),
+	('other place, other content', $$SELECT es_append('append_retry-1', 'other', event_id => pg_temp.id(2), expected_version => 3)$$),
+	('not at the beginning', $$SELECT es_append_batch('append_retry-1', pg_temp.batch(2, 3), 0)$$),
+	('one without id', $$SELECT es_append_batch('append_retry-1', pg_temp.batch(3, NULL))$$)) t(what, statement),
+	pg_temp.failure(statement);
 SELECT es_append_batch('append_retry-1', pg_temp.batch(9, 9));
 \echo :SQLSTATE
 -- new ids at the wrong version are an ordinary VE001

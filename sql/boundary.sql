@@ -15,7 +15,7 @@ $$;
 
 -- a worked example: a course has two seats, and no student is in it twice; no stream is about both
 SELECT es_settled_position() AS start \gset
-SELECT es_append('boundary_course-db', 'CourseCreated', '{"seats": 2}', '{"tags": ["boundary:course:db"]}');
+SELECT es_append('boundary_course-db', 'CourseCreated', '{"seats": 2}', '{"tags": ["boundary:course:db"]}', event_id => '0189cccc-0000-7000-8000-000000000001');
 -- Ann reads what decides: one event, no enrolment
 SELECT coalesce(max(position), :start) AS seen_by_ann, count(*) FILTER (WHERE type = 'Enrolled') AS taken
 FROM es_read_tagged('{boundary:course:db}', after_position => :start) \gset
@@ -33,7 +33,11 @@ FROM es_read_tagged('{boundary:course:db}', after_position => :start) \gset
 SELECT es_append_if('[{"stream": "boundary_student-ann", "type": "Enrolled", "tags": ["boundary:course:db", "boundary:student:ann"]}]',
 	after_position => :seen_by_ann, types => '{Enrolled}', tags => '{boundary:course:db}') = es_last_position() AS last_position;
 SELECT stream, version, type, metadata FROM es_read_tagged('{boundary:course:db}', after_position => :start);
--- who is refused is told where the event is
+-- who is refused is told where the event is; what else is wrong with the call goes first
+SELECT f.state, f.message, regexp_replace(f.detail, '"position": \d+', '"position": <n>') AS detail FROM (VALUES
+	('[{"stream": "boundary_course-db", "type": "Other", "event_id": "0189cccc-0000-7000-8000-000000000001", "expected_version": 9}]'),
+	('[{"stream": "boundary_student-bob", "type": "Enrolled", "expected_version": 9}]')) t(events),
+	pg_temp.failure(format('SELECT es_append_if(%L, %s, %L, %L)', events, :start, '{Enrolled}', '{boundary:course:db}')) f;
 SELECT state, replace(message, :'start', '<start>') AS message,
 	detail = format('It is at position %s, in stream "boundary_student-bob".', position) AS names_the_event, hint
 FROM pg_temp.failure(format('SELECT es_append_if(%L, %s, %L, %L)', '[]', :start, '{Enrolled}', '{boundary:course:db}')),
@@ -79,7 +83,7 @@ COMMIT;
 SELECT version, type FROM es_read('boundary_m-6');
 -- positions after the last one, and before the first
 SELECT es_append_if('[{"stream": "boundary_m-6", "type": "D"}]', 9223372036854775807) = es_last_position() AS last_position;
-SELECT state FROM pg_temp.failure($$SELECT es_append_if('[]', -9223372036854775808)$$);
+SELECT state FROM pg_temp.failure($$SELECT es_append_if('[]', 0)$$);
 
 -- an empty array only checks, and returns NULL
 SELECT es_append_if('[]', :here, NULL, '{boundary:z}') IS NULL AS holds;

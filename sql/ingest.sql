@@ -52,8 +52,10 @@ SELECT stream, version, type, position - first_value(position) OVER (ORDER BY po
 INSERT INTO es_events (stream, type, data, event_id) VALUES ('ingest_id-1', 'A', '{"n": 1}', '0189dddd-0000-7000-8000-000000000001') RETURNING version;
 INSERT INTO es_events (stream, type, data, event_id) VALUES ('ingest_id-1', 'A', '{"n": 1}', '0189dddd-0000-7000-8000-000000000001');
 SELECT es_stream_version('ingest_id-1');
+\set VERBOSITY terse
 INSERT INTO es_events (stream, type, data, event_id) VALUES ('ingest_id-1', 'A', '{"n": 2}', '0189dddd-0000-7000-8000-000000000001');
 \echo :SQLSTATE
+\set VERBOSITY default
 
 -- what a caller must not or cannot give
 SELECT f.state, f.message, f.detail, statement FROM unnest(ARRAY[
@@ -232,8 +234,10 @@ WITH i AS (INSERT INTO item VALUES (4), (5) RETURNING id) INSERT INTO es_events 
 SELECT stream, count(*), max(version) FROM es_read_category('ingest_item') GROUP BY stream ORDER BY stream;
 -- one id twice in a statement is a retry, or a conflict, of the row before
 INSERT INTO es_events (stream, type, data, event_id) SELECT 'ingest_id-2', 'A', '1', '0189dddd-0000-7000-8000-000000000001' FROM generate_series(1, 3);
+\set VERBOSITY terse
 INSERT INTO es_events (stream, type, data, event_id) SELECT 'ingest_id-2', 'A', to_jsonb(n), '0189dddd-0000-7000-8000-000000000002' FROM generate_series(1, 2) n;
 \echo :SQLSTATE
+\set VERBOSITY default
 SELECT version, data FROM es_read('ingest_id-2');
 -- a failure in the middle leaves nothing behind, for the session neither
 DO $$

@@ -179,14 +179,20 @@ SELECT jsonb_agg(e || CASE n WHEN 1 THEN '{"expected_version": 0}' WHEN 2 THEN '
 	|| '{"stream": "many_retry-c", "expected_version": 0}' AS events
 FROM jsonb_array_elements(pg_temp.transfer(10, 5, 'a', 'b', 'a')) WITH ORDINALITY u(e, n) \gset
 SELECT stream, version FROM es_append_many(:'events');
--- other contents, more than it, in other streams: VE001, and nothing is stored
-SELECT what, f.state, e.* FROM (VALUES
+-- other contents, more than it, in other streams: VE010, and nothing is stored; also where
+-- versions are not as expected, which then is not what DETAIL is about
+SELECT what, f.state, f.message, f.hint, e.stream, e.event_id, e.version, e.position = es_position(e.stream, e.version) AS is_its_position, e.conflict
+FROM (VALUES
 	('other data', pg_temp.transfer(10, 6, 'a', 'b', 'a')),
 	('other streams', pg_temp.transfer(10, 5, 'b', 'a', 'a')),
 	('one more stream', pg_temp.transfer(10, 5, 'a', 'b', 'a') || pg_temp.transfer(20, 5, 'c')),
-	('one more event', pg_temp.transfer(10, 5, 'a', 'b', 'a', 'a'))) t(what, events),
+	('one more event', pg_temp.transfer(10, 5, 'a', 'b', 'a', 'a')),
+	('other place', jsonb_path_query_array(pg_temp.transfer(10, 5, 'a', 'b', 'a'), '$[2, 1, 0]')),
+	('wrong version of a stream of it', jsonb_set(pg_temp.transfer(10, 6, 'a', 'b'), '{1,expected_version}', '7')),
+	('wrong version of a new stream', pg_temp.transfer(10, 5, 'a', 'b', 'a') || '{"stream": "many_retry-c", "type": "A", "expected_version": 7}'),
+	('wrong version of a checked stream', pg_temp.transfer(10, 6, 'a', 'b', 'a') || '{"stream": "many_retry-c", "expected_version": 7}')) t(what, events),
 	pg_temp.failure(format('SELECT es_append_many(%L)', events)) f,
-	jsonb_to_recordset(f.detail::jsonb) AS e(stream text, expected bigint, actual bigint, reason text);
+	jsonb_to_recordset(f.detail::jsonb) AS e(stream text, event_id uuid, version bigint, position bigint, conflict text);
 SELECT es_stream_version('many_retry-a'), es_stream_version('many_retry-b'), es_stream_version('many_retry-c');
 -- a part that was one run in each of its streams is stored, too
 SELECT stream, version FROM es_append_many(pg_temp.transfer(10, 5, 'a', 'b'));

@@ -48,10 +48,12 @@ SELECT es_append('newborn-1', 'N', expected_version => 2500);
 SELECT es_append_batch('order-2', (SELECT jsonb_agg(jsonb_build_object('type', 'C', 'event_id', '0189eeee-0000-7000-8000-' || lpad(n::text, 12, '0'))) FROM generate_series(1, 120) n), 0);
 SELECT es_append_batch('order-2', (SELECT jsonb_agg(jsonb_build_object('type', 'C', 'event_id', '0189eeee-0000-7000-8000-' || lpad(n::text, 12, '0'))) FROM generate_series(1, 120) n), 0);
 SELECT es_append_batch('order-2', (SELECT jsonb_agg(jsonb_build_object('type', 'C', 'event_id', '0189eeee-0000-7000-8000-' || lpad(n::text, 12, '0'))) FROM generate_series(40, 60) n), 39);
+\set VERBOSITY terse
 SELECT es_append_batch('order-2', (SELECT jsonb_agg(jsonb_build_object('type', 'C', 'event_id', '0189eeee-0000-7000-8000-' || lpad(n::text, 12, '0'))) FROM generate_series(110, 121) n));
 \echo :SQLSTATE
 SELECT es_append('order-2', 'D', event_id => '0189eeee-0000-7000-8000-000000000003');
 \echo :SQLSTATE
+\set VERBOSITY default
 SELECT es_stream_version('order-2'), (SELECT count(*) FROM es_read('order-2'));
 
 -- a stream that sleeps for some segments goes on where it was

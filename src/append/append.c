@@ -54,9 +54,10 @@ es_append_run(EsAppend *append)
  *
  * NULL stream, type or data is 22004, NULL metadata {}, NULL event_id a new
  * UUIDv7, NULL expected_version any.  Bad names, metadata that is no object:
- * 22023; too large: 54000.  VE001 if the stream is not as expected, VE003 if it
- * is deleted.  Waits for a transaction that has appended to the stream and not
- * ended.  A rollback takes the event back; its position stays empty.
+ * 22023; too large: 54000.  VE003 if the stream is deleted, VE010 if the id is
+ * stored but not as given, VE001 if the stream is not as expected.  Waits for a
+ * transaction that has appended to the stream and not ended.  A rollback takes the
+ * event back; its position stays empty.
  */
 Datum
 es_append(PG_FUNCTION_ARGS)
@@ -122,7 +123,8 @@ es_append_events(PG_FUNCTION_ARGS)
  *
  * An element without "type" only checks its stream's expected_version, and
  * gives no row.  VE001 lists every stream that is not as expected in its
- * DETAIL, a JSON array.  NULL is 22004, what is no such array 22023.  Two such
+ * DETAIL, a JSON array; VE010, which goes before it, every one whose ids are
+ * stored but not as given.  NULL is 22004, what is no such array 22023.  Two such
  * calls never deadlock each other, whatever the order of their streams.
  */
 Datum

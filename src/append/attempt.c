@@ -201,14 +201,15 @@ find_target(Attempt *attempt, Target *target)
 
 /* Notes a refusal. */
 static void
-note_refusal(Attempt *attempt, const Target *target, EsRefusalReason reason, const char *detail)
+note_refusal(Attempt *attempt, const Target *target, EsRefusalReason reason, const EsConflict *conflict)
 {
-	EsRefusal  *refusal = palloc(sizeof(EsRefusal));
+	EsRefusal  *refusal = palloc0(sizeof(EsRefusal));
 
 	refusal->target = target->asked;
 	refusal->actual_version = target->tip.version;
 	refusal->reason = reason;
-	refusal->detail = detail;
+	if (conflict)
+		refusal->conflict = *conflict;
 	attempt->refusals = lappend(attempt->refusals, refusal);
 }
 
@@ -244,7 +245,7 @@ check_each_alone(Attempt *attempt, Target *target)
 		if (retry.result == ES_RETRY_WAIT)
 			return false;
 		if (retry.result == ES_RETRY_CONFLICT)
-			note_refusal(attempt, target, ES_REFUSED_RETRY, retry.detail);
+			note_refusal(attempt, target, ES_REFUSED_IDS, &retry.conflict);
 	}
 	return true;
 }
@@ -273,7 +274,7 @@ check_target(Attempt *attempt, Target *target)
 		return false;
 	}
 	if (retry.result == ES_RETRY_CONFLICT)
-		note_refusal(attempt, target, ES_REFUSED_RETRY, retry.detail);
+		note_refusal(attempt, target, ES_REFUSED_IDS, &retry.conflict);
 	else if (retry.result == ES_RETRY_NEW && !version_is_expected(target))
 		note_refusal(attempt, target, ES_REFUSED_VERSION, NULL);
 	target->asked->version = retry.result == ES_RETRY_STORED ?
@@ -283,22 +284,24 @@ check_target(Attempt *attempt, Target *target)
 
 /*
  * A call over many streams was stored as a whole or not at all; so if some of
- * its streams have its events already, all must.
+ * its streams have their events already, all must.
  */
 static void
 check_retries_agree(Attempt *attempt)
 {
-	EsAppend   *append = attempt->append;
-	bool		some_new = false;
+	for (int i = 0; i < attempt->append->ntargets; i++)
+	{
+		const Target *target = &attempt->targets[i];
+		const EsNewEvent *last = target->asked->last;
+		EsConflict	conflict = {.kind = ES_CONFLICT_PARTLY};
 
-	if (append->each_alone)
-		return;
-	for (int i = 0; i < append->count; i++)
-		some_new = some_new || !append->events[i].stored;
-	for (int i = 0; some_new && i < append->ntargets; i++)
-		if (append->targets[i].first && append->targets[i].first->stored)
-			note_refusal(attempt, &attempt->targets[i], ES_REFUSED_RETRY,
-						 "The events of this stream are stored already, those of others are not.");
+		if (last == NULL || !last->stored)
+			continue;			/* it has none, or not all of them */
+		conflict.id = last->id;
+		conflict.version = last->version;
+		conflict.position = last->position;
+		note_refusal(attempt, target, ES_REFUSED_IDS, &conflict);
+	}
 }
 
 /*
@@ -321,10 +324,12 @@ check_all_targets(Attempt *attempt)
 	for (int i = 0; i < attempt->append->ntargets; i++)
 		if (!check_target(attempt, &attempt->targets[i]))
 			return WAIT_FOR_TRANSACTION;
-	if (attempt->append->ntargets > 1 && is_call_stored(attempt->append))
-		return GO_ON;
-	if (attempt->refusals == NIL && attempt->append->ntargets > 1)
+	if (attempt->append->ntargets > 1 && !attempt->append->each_alone)
+	{
+		if (is_call_stored(attempt->append))
+			return GO_ON;
 		check_retries_agree(attempt);
+	}
 	return attempt->refusals == NIL ? GO_ON : REFUSED;
 }
 

@@ -86,7 +86,7 @@ look_at_candidate(TupleTableSlot *slot, const EsEvent *event, void *arg)
 	return false;
 }
 
-/* Raises VE001 if an event matches; waits for transactions that decide it. */
+/* Raises VE011 if an event matches; waits for transactions that decide it. */
 static void
 check_condition(const EsTagQuery *query, int64 own_from)
 {
@@ -103,12 +103,12 @@ check_condition(const EsTagQuery *query, int64 own_from)
 		es_tagged_scan(query, &dirty, look_at_candidate, &look);
 		if (look.found)
 			ereport(ERROR,
-					errcode(ES_ERRCODE_WRONG_EXPECTED_VERSION),
+					errcode(ES_ERRCODE_CONDITION_FAILED),
 					errmsg("an event after position " INT64_FORMAT " matches the condition of the append",
 						   query->after),
 					errdetail("It is at position " INT64_FORMAT ", in stream \"%s\".",
 							  look.position, look.stream),
-					errhint("Read the events that the decision depends on again, and retry."));
+					errhint("Read the events that the decision depends on again, decide again, and retry."));
 		if (!TransactionIdIsValid(look.in_progress))
 			return;
 		XactLockTableWait(look.in_progress, NULL, NULL, XLTW_None);
@@ -120,9 +120,11 @@ check_condition(const EsTagQuery *query, int64 own_from)
  * es_append_many does, unless an event after after_position has one of the
  * types (NULL: any) and all the tags (NULL: any); returns the last position.
  *
- * VE001 if there is such an event.  An empty array only checks, and gives
- * NULL.  A retry of what is stored already returns its position, unchecked.
- * NULL events or after_position is 22004.  Waits for transactions that have
+ * VE011 if there is such an event.  An empty array only checks, and gives
+ * NULL.  A retry of what is stored already returns its position, unchecked;
+ * VE010 and VE001, as of es_append_many, go before VE011.
+ * NULL events or after_position is 22004, a negative after_position, or a name that no
+ * event can have, 22023.  Waits for transactions that have
  * written a matching event and not ended, for no others.
  */
 Datum
@@ -132,13 +134,12 @@ es_append_if(PG_FUNCTION_ARGS)
 	EsTagQuery	query;
 
 	es_call_require(fcinfo, 0, "events");
-	es_call_require(fcinfo, 1, "after_position");
 	es_tagged_query_args(&query, fcinfo, 2, 3);
+	query.after = es_call_position_arg(fcinfo, 1, "after_position");
 	es_request_many_from_json(&append, PG_GETARG_JSONB_P(0));
 	es_append_run(&append);
 	if (append.count > 0 && append.events[0].stored)
 		PG_RETURN_INT64(append.position);
-	query.after = Max(PG_GETARG_INT64(1), 0);
 	query.upto = append.count > 0 ? append.position : es_settle_last_given();
 	check_condition(&query, append.count > 0 ? append.events[0].position : PG_INT64_MAX);
 	if (append.count == 0)

@@ -3,4 +3,4 @@
 CREATE FUNCTION @extschema@.es_append_if(events jsonb, after_position bigint, types text[] DEFAULT NULL, tags text[] DEFAULT NULL) RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.es_append_if(jsonb, bigint, text[], text[]) IS
-	'appends like es_append_many, unless an event after after_position has one of the types and all the tags (VE001); returns the last position';
+	'appends like es_append_many, unless an event after after_position has one of the types and all the tags (VE011); returns the last position';

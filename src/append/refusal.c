@@ -1,46 +1,85 @@
 /*
  * refusal.c
- *		Why an append is refused, and saying so: VE001 and VE003.
+ *		Why an append is refused, and saying so: VE001, VE003 and VE010.
+ *
+ * If several reasons hold, a deleted stream goes first, since nothing can be
+ * appended to it whatever the rest; then ids that are stored already, since a
+ * version that is not the expected one may come of just these events; then
+ * versions.
+ *
+ * DETAIL is for programs: "Errors" in doc/eventstore.md has its wording as regular
+ * expressions, which test/t/errors.pl holds against what is raised.  No HINT
+ * may have events stored twice: who retries decides anew by what is stored, and
+ * keeps the ids that he has.
  */
 #include "append/refusal.h"
 
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/json.h"
+#include "utils/uuid.h"
 
 #include "base/error.h"
 
-/* The expectation as the caller stated it; NULL for any. */
-static char *
-describe_expected(const EsTarget *target)
+/* The words that JSON has for kinds of conflicts. */
+static const char *const conflict_words[] = {
+	[ES_CONFLICT_PARTLY] = "partly",
+	[ES_CONFLICT_PLACE] = "place",
+	[ES_CONFLICT_CONTENT] = "content"
+};
+
+/* es_refusal_show_id gives the text of an event id. */
+char *
+es_refusal_show_id(const pg_uuid_t *id)
 {
-	if (target->expectation == ES_EXPECT_ANY)
-		return NULL;
-	return psprintf(INT64_FORMAT, target->expectation == ES_EXPECT_EXISTS ?
-					(int64) -1 : target->expected_version);
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
 }
 
-/* A sentence on expected and actual version. */
-static char *
-describe_versions(const EsRefusal *refusal)
+/* Gives those of some refusals that have a reason. */
+static List *
+refusals_for_reason(const List *refusals, EsRefusalReason reason)
 {
-	char	   *expected = describe_expected(refusal->target);
+	List	   *found = NIL;
+	ListCell   *cell;
 
-	if (refusal->target->expectation == ES_EXPECT_VERSION && refusal->target->expected_version < 0)
-		return psprintf("No event has the version that is expected, actual version is " INT64_FORMAT ".",
-						refusal->actual_version);
-	if (expected == NULL)
-		return psprintf("Expected any version, actual version is " INT64_FORMAT ".",
-						refusal->actual_version);
-	return psprintf("Expected version is %s, actual version is " INT64_FORMAT ".",
-					expected, refusal->actual_version);
+	foreach(cell, refusals)
+		if (((const EsRefusal *) lfirst(cell))->reason == reason)
+		found = lappend(found, lfirst(cell));
+	return found;
 }
 
-/*
- * All refusals as a JSON array of {"stream", "expected", "actual"}, and "reason"
- * where it is another.
- */
+/* The expected version as callers state it; no event has that of a row with a version below 1. */
+static int64
+stated_version(const EsTarget *target)
+{
+	return target->expectation == ES_EXPECT_EXISTS ? -1 : target->expected_version;
+}
+
+/* What DETAIL says of a conflict in a call on one stream. */
+static char *
+describe_conflict(const EsConflict *conflict)
+{
+	const char *rest = NULL;
+
+	switch (conflict->kind)
+	{
+		case ES_CONFLICT_PARTLY:
+			rest = psprintf("event %d of the call is not", conflict->missing);
+			break;
+		case ES_CONFLICT_PLACE:
+			rest = "in another place";
+			break;
+		case ES_CONFLICT_CONTENT:
+			rest = "with other type, data or metadata";
+			break;
+	}
+	return psprintf("Event id %s is stored already, as version " INT64_FORMAT " at position " INT64_FORMAT ", but %s.",
+					es_refusal_show_id(&conflict->id), conflict->version, conflict->position, rest);
+}
+
+/* Describes refusals, all for one reason, as a JSON array with an object for each. */
 static char *
 describe_refusals_as_json(const List *refusals)
 {
@@ -52,26 +91,25 @@ describe_refusals_as_json(const List *refusals)
 	foreach(cell, refusals)
 	{
 		const EsRefusal *refusal = lfirst(cell);
-		char	   *expected = describe_expected(refusal->target);
+		const EsConflict *conflict = &refusal->conflict;
 
 		CHECK_FOR_INTERRUPTS();
 		appendStringInfoString(&json, json.len > 1 ? ", {\"stream\": " : "{\"stream\": ");
 		escape_json(&json, text_to_cstring(refusal->target->stream));
-		appendStringInfo(&json, ", \"expected\": %s, \"actual\": " INT64_FORMAT,
-						 expected ? expected : "null", refusal->actual_version);
-		if (refusal->detail)
-		{
-			appendStringInfoString(&json, ", \"reason\": ");
-			escape_json(&json, refusal->detail);
-		}
-		appendStringInfoChar(&json, '}');
+		if (refusal->reason == ES_REFUSED_IDS)
+			appendStringInfo(&json, ", \"event_id\": \"%s\", \"version\": " INT64_FORMAT ", \"position\": " INT64_FORMAT ", \"conflict\": \"%s\"}",
+							 es_refusal_show_id(&conflict->id), conflict->version, conflict->position,
+							 conflict_words[conflict->kind]);
+		else
+			appendStringInfo(&json, ", \"expected\": " INT64_FORMAT ", \"actual\": " INT64_FORMAT "}",
+							 stated_version(refusal->target), refusal->actual_version);
 	}
 	appendStringInfoChar(&json, ']');
 	return json.data;
 }
 
-/* Raises for a stream that is deleted. */
-static void
+/* Raises VE003. */
+ES_NORETURN static void
 raise_for_deleted(const EsRefusal *refusal)
 {
 	ereport(ERROR,
@@ -79,42 +117,53 @@ raise_for_deleted(const EsRefusal *refusal)
 			errmsg("stream \"%s\" is deleted", text_to_cstring(refusal->target->stream)));
 }
 
-/* Raises for one stream. */
-static void
-raise_for_one_stream(const EsRefusal *refusal)
+/* Raises VE010. */
+ES_NORETURN static void
+raise_for_ids(const List *refusals, bool many)
 {
-	const char *stream = text_to_cstring(refusal->target->stream);
+	const EsRefusal *first = linitial(refusals);
 
-	if (refusal->reason == ES_REFUSED_RETRY)
+	ereport(ERROR,
+			errcode(ES_ERRCODE_EVENT_ID_CONFLICT),
+			errmsg_plural("event ids given for stream \"%s\" are stored already, but not as given",
+						  "event ids given for stream \"%s\" and others are stored already, but not as given",
+						  many ? list_length(refusals) : 1, text_to_cstring(first->target->stream)),
+			errdetail_internal("%s", many ? describe_refusals_as_json(refusals) : describe_conflict(&first->conflict)),
+			errhint("What these ids stand for may be done already: look at the stored events with es_find_event."));
+}
+
+/* Raises VE001. */
+ES_NORETURN static void
+raise_for_versions(const List *refusals, bool many)
+{
+	const EsRefusal *first = linitial(refusals);
+
+	if (many)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_WRONG_EXPECTED_VERSION),
-				errmsg("wrong expected version of stream \"%s\": event ids are stored already, but not as given", stream),
-				errdetail_internal("%s %s", describe_versions(refusal), refusal->detail),
-				errhint("Reload the stream and retry with new event ids."));
+				errmsg_plural("wrong expected version of stream \"%s\"",
+							  "wrong expected version of stream \"%s\" and others",
+							  list_length(refusals), text_to_cstring(first->target->stream)),
+				errdetail_internal("%s", describe_refusals_as_json(refusals)),
+				errhint("Reload the streams, decide again, and retry."));
 	ereport(ERROR,
 			errcode(ES_ERRCODE_WRONG_EXPECTED_VERSION),
-			errmsg("wrong expected version of stream \"%s\"", stream),
-			errdetail_internal("%s", describe_versions(refusal)),
-			errhint("Reload the stream and retry."));
+			errmsg("wrong expected version of stream \"%s\"", text_to_cstring(first->target->stream)),
+			errdetail_internal("Expected version is " INT64_FORMAT ", actual version is " INT64_FORMAT ".",
+							   stated_version(first->target), first->actual_version),
+			errhint("Reload the stream, decide again, and retry."));
 }
 
 /* es_refusal_raise raises what a call deserves; many: DETAIL lists all of its streams as JSON. */
 void
 es_refusal_raise(const List *refusals, bool many)
 {
-	const EsRefusal *first = linitial(refusals);
-	ListCell   *cell;
+	List	   *deleted = refusals_for_reason(refusals, ES_REFUSED_DELETED);
+	List	   *ids = refusals_for_reason(refusals, ES_REFUSED_IDS);
 
-	foreach(cell, refusals)
-		if (((const EsRefusal *) lfirst(cell))->reason == ES_REFUSED_DELETED)
-		raise_for_deleted(lfirst(cell));
-	if (!many)
-		raise_for_one_stream(first);
-	ereport(ERROR,
-			errcode(ES_ERRCODE_WRONG_EXPECTED_VERSION),
-			errmsg_plural("wrong expected version of stream \"%s\"",
-						  "wrong expected version of stream \"%s\" and others",
-						  list_length(refusals), text_to_cstring(first->target->stream)),
-			errdetail_internal("%s", describe_refusals_as_json(refusals)),
-			errhint("Reload the streams and retry."));
+	if (deleted != NIL)
+		raise_for_deleted(linitial(deleted));
+	if (ids != NIL)
+		raise_for_ids(ids, many);
+	raise_for_versions(refusals, many);
 }

@@ -20,7 +20,6 @@
 #include "access/stratnum.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
-#include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/snapmgr.h"
 #include "utils/snapshot.h"
@@ -31,13 +30,6 @@
 #include "log/scan.h"
 #include "log/segment.h"
 #include "table/rows.h"
-
-/* The text of a UUID. */
-static char *
-uuid_text(const pg_uuid_t *id)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
-}
 
 /* Compares two ids for qsort and hash. */
 static int
@@ -67,7 +59,7 @@ es_retry_check_distinct(const EsTarget *target)
 		if (compare_event_ids(&ids[i - 1], &ids[i]) == 0)
 			ereport(ERROR,
 					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("event id %s is specified more than once", uuid_text(&ids[i])));
+					errmsg("event id %s is specified more than once", es_refusal_show_id(&ids[i])));
 	pfree(ids);
 }
 
@@ -128,47 +120,65 @@ compare_stored_run(EsNewEvent *event, int count, const EsStream *stream, int64 v
 	return count > 0 ? event : NULL;
 }
 
-/* What DETAIL says of an event that is stored with other contents. */
-static const char *
-describe_other_contents(const EsNewEvent *event, int64 version)
-{
-	return psprintf("Event id %s is stored already, as version " INT64_FORMAT ", with other type, data or metadata.",
-					uuid_text(&event->id), version);
-}
-
-/* Judges a target of which some ids are stored; versions[i] is that of the i-th, 0 if it is not. */
+/* Notes that an event's id is stored, but not as given, and where. */
 static void
-judge_stored_ids(EsRetry *retry, EsTarget *target, const EsStream *stream, const int64 *versions)
+note_conflict(EsRetry *retry, EsConflictKind kind, const EsNewEvent *event, const EsStream *stream)
 {
-	EsNewEvent *event = target->first;
-	EsNewEvent *differs;
+	EsConflict *conflict = &retry->conflict;
+	TransactionId in_progress;
 
 	retry->result = ES_RETRY_CONFLICT;
-	for (int i = 0; i < target->count; i++, event = event->next)
+	conflict->kind = kind;
+	conflict->id = event->id;
+	conflict->version = es_stream_find_event_id(stream, &event->id, &conflict->position, &in_progress);
+}
+
+/* Notes that of a target's events some are stored and some are not. */
+static void
+note_partly_stored(EsRetry *retry, const EsTarget *target, const EsStream *stream, const int64 *versions)
+{
+	const EsNewEvent *stored = target->first;
+	int			missing = 0;
+
+	for (int i = 0; versions[i] == 0; i++)
+		stored = stored->next;
+	while (versions[missing] != 0)
+		missing++;
+	note_conflict(retry, ES_CONFLICT_PARTLY, stored, stream);
+	retry->conflict.missing = missing + 1;
+}
+
+/*
+ * Judges a target of which nstored ids are stored; versions[i] is that of the i-th,
+ * 0 if it is not.
+ */
+static void
+judge_stored_ids(EsRetry *retry, EsTarget *target, const EsStream *stream, const int64 *versions, int nstored)
+{
+	EsNewEvent *event = target->first;
+
+	if (nstored < target->count)
 	{
-		if (versions[i] != 0 && versions[i] == versions[0] + i)
-			continue;
-		retry->detail = versions[i] == 0 ?
-			psprintf("Some of the event ids are stored already, but not that of event %d.", i + 1) :
-			psprintf("Event id %s is stored already, as version " INT64_FORMAT ", not in this order.",
-					 uuid_text(&event->id), versions[i]);
+		note_partly_stored(retry, target, stream, versions);
 		return;
 	}
 	if (target->expectation == ES_EXPECT_VERSION && versions[0] != target->expected_version + 1)
 	{
-		retry->detail = psprintf("The events are stored already, but from version " INT64_FORMAT " on.",
-								 versions[0]);
+		note_conflict(retry, ES_CONFLICT_PLACE, event, stream);
 		return;
 	}
-	differs = compare_stored_run(target->first, target->count, stream, versions[0]);
-	if (differs)
+	for (int i = 0; i < target->count; i++, event = event->next)
 	{
-		for (event = target->first; event != differs; event = event->next)
-			versions++;
-		retry->detail = describe_other_contents(differs, versions[0]);
+		if (versions[i] == versions[0] + i)
+			continue;
+		note_conflict(retry, ES_CONFLICT_PLACE, event, stream);
 		return;
 	}
-	retry->result = ES_RETRY_STORED;
+	event = compare_stored_run(target->first, target->count, stream, versions[0]);
+	if (event)
+		note_conflict(retry, ES_CONFLICT_CONTENT, event, stream);
+	else
+		retry->result = ES_RETRY_STORED;
 }
 
 /* es_retry_check tells whether the events for an existing stream are stored in it. */
@@ -176,7 +186,7 @@ void
 es_retry_check(EsRetry *retry, EsTarget *target, const EsStream *stream)
 {
 	int64	   *versions = NULL;
-	bool		some_stored = false;
+	int			nstored = 0;
 	int			i = 0;
 
 	retry->result = ES_RETRY_NEW;
@@ -192,16 +202,17 @@ es_retry_check(EsRetry *retry, EsTarget *target, const EsStream *stream)
 			versions = MemoryContextAllocHuge(CurrentMemoryContext, size);
 			memset(versions, 0, size);
 		}
-		versions[i] = es_stream_find_event_id(stream, &event->id, &retry->wait_for);
+		versions[i] = es_stream_find_event_id(stream, &event->id, NULL, &retry->wait_for);
 		if (TransactionIdIsValid(retry->wait_for))
 		{
 			retry->result = ES_RETRY_WAIT;
 			return;
 		}
-		some_stored = some_stored || versions[i] != 0;
+		if (versions[i] != 0)
+			nstored++;
 	}
-	if (some_stored)
-		judge_stored_ids(retry, target, stream, versions);
+	if (nstored > 0)
+		judge_stored_ids(retry, target, stream, versions, nstored);
 }
 
 /*
@@ -218,18 +229,15 @@ es_retry_check_alone(EsRetry *retry, EsNewEvent *event, const EsStream *stream)
 	retry->result = ES_RETRY_NEW;
 	if (!event->id_given)
 		return;
-	version = es_stream_find_event_id(stream, &event->id, &retry->wait_for);
+	version = es_stream_find_event_id(stream, &event->id, NULL, &retry->wait_for);
 	if (TransactionIdIsValid(retry->wait_for))
 		retry->result = ES_RETRY_WAIT;
-	else if (version != 0)
-	{
-		retry->result = ES_RETRY_CONFLICT;
-		if (expected != 0 && expected != version)
-			retry->detail = psprintf("Event id %s is stored already, as version " INT64_FORMAT ".",
-									 uuid_text(&event->id), version);
-		else if (compare_stored_run(event, 1, stream, version))
-			retry->detail = describe_other_contents(event, version);
-		else
-			retry->result = ES_RETRY_STORED;
-	}
+	else if (version == 0)
+		return;
+	else if (expected != 0 && expected != version)
+		note_conflict(retry, ES_CONFLICT_PLACE, event, stream);
+	else if (compare_stored_run(event, 1, stream, version))
+		note_conflict(retry, ES_CONFLICT_CONTENT, event, stream);
+	else
+		retry->result = ES_RETRY_STORED;
 }

@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 
+#include "append/refusal.h"
 #include "append/request.h"
 #include "stream/stream.h"
 
@@ -21,7 +22,7 @@ typedef enum EsRetryResult
 typedef struct EsRetry
 {
 	EsRetryResult result;
-	const char *detail;			/* CONFLICT: a sentence for DETAIL */
+	EsConflict	conflict;		/* CONFLICT */
 	TransactionId wait_for;		/* WAIT */
 } EsRetry;
 

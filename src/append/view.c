@@ -126,9 +126,9 @@ complete_view_row(const EsNewEvent *event, Datum *values, bool *isnull)
 /*
  * es_ingest_row: INSTEAD OF INSERT row trigger of es_events.
  *
- * A given version is an expectation, VE001 if it is not the next one;
- * recorded_at is for imports by the store's owner; position and type_version
- * are 22023.  The rest is as for es_append.
+ * A given version is an expectation, VE001 if it is not the next one; recorded_at
+ * is for imports by the store's owner; position and type_version are 22023.  The
+ * rest is as for es_append.
  */
 Datum
 es_ingest_row(PG_FUNCTION_ARGS)

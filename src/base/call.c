@@ -102,6 +102,14 @@ es_call_not_negative(int64 value, const char *name)
 	return value;
 }
 
+/* es_call_position_arg fetches a position; NULL is 22004, a negative one, which nothing has, 22023. */
+int64
+es_call_position_arg(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	es_call_require(fcinfo, argno, name);
+	return es_call_not_negative(PG_GETARG_INT64(argno), name);
+}
+
 /* es_call_limit_arg fetches a limit: NULL is unlimited, a negative one is 22023. */
 int64
 es_call_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name)

@@ -34,6 +34,7 @@ extern text *es_call_stream_arg(FunctionCallInfo fcinfo, int argno);
 extern char *es_call_choice_arg(FunctionCallInfo fcinfo, int argno, const char *name,
 								const char *one, const char *other);
 extern int64 es_call_not_negative(int64 value, const char *name);
+extern int64 es_call_position_arg(FunctionCallInfo fcinfo, int argno, const char *name);
 extern int64 es_call_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name);
 extern int64 es_call_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name);
 

@@ -15,6 +15,8 @@
 #define ES_ERRCODE_SUBSCRIPTION_FENCED		MAKE_SQLSTATE('V','E','0','0','7')
 #define ES_ERRCODE_STORE_CORRUPT			MAKE_SQLSTATE('V','E','0','0','8')
 #define ES_ERRCODE_HANDLER_FAILED			MAKE_SQLSTATE('V','E','0','0','9')
+#define ES_ERRCODE_EVENT_ID_CONFLICT		MAKE_SQLSTATE('V','E','0','1','0')
+#define ES_ERRCODE_CONDITION_FAILED			MAKE_SQLSTATE('V','E','0','1','1')
 
 extern bool es_error_passes_through(int sqlerrcode);
 extern const char *es_error_detail(const ErrorData *cause);

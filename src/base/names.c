@@ -18,6 +18,7 @@
 
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "port/pg_crc32c.h"
@@ -72,6 +73,19 @@ es_names_check_name(const text *name, const char *what, int max)
 					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("%s name must not contain control characters", what),
 					errdetail("There is a byte 0x%02x at offset %d.", p[i], i));
+}
+
+/* es_names_check_prefix raises 22023 for what no stream's name begins with; with nothing all do. */
+void
+es_names_check_prefix(const text *prefix)
+{
+	if (VARSIZE_ANY_EXHDR(prefix) > ES_MAX_STREAM_NAME)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("stream prefix must be at most %d bytes long, not %d",
+					   ES_MAX_STREAM_NAME, (int) VARSIZE_ANY_EXHDR(prefix)));
+	if (VARSIZE_ANY_EXHDR(prefix) > 0)
+		es_names_check_name(prefix, "stream", ES_MAX_STREAM_NAME);
 }
 
 /* es_names_check_stream raises 22023 for what cannot be a stream's name. */
@@ -377,6 +391,22 @@ es_names_pass(const EsNames *categories, const EsNames *types, const EsEvent *ev
 }
 
 /* ---- messages ---- */
+
+/*
+ * es_names_list gives what a message says of a list: "a", "b" and "c".  Each entry has a
+ * size and begins with a const char *.
+ */
+char *
+es_names_list(const void *entries, int count, Size size)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < count; i++)
+		appendStringInfo(&list, "%s\"%s\"", i == 0 ? "" : i < count - 1 ? ", " : " and ",
+						 *(const char *const *) ((const char *) entries + i * size));
+	return list.data;
+}
 
 /*
  * es_names_cut gives the beginning of a text, of so many bytes at most, and says so

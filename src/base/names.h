@@ -55,6 +55,7 @@ extern HTAB *es_names_map(const char *what, int size, Size entrysize, MemoryCont
 extern int	es_names_category_length(const char *name, int len);
 extern int32 es_names_category_key(const char *category, int len);
 extern void es_names_check(const text *name, EsNameKind kind);
+extern void es_names_check_prefix(const text *prefix);
 extern void es_names_check_count(int64 count, const char *list);
 
 /* Sets. */
@@ -67,6 +68,7 @@ extern bool es_names_have(const EsNames *names, const char *name, int len);
 extern bool es_names_pass(const EsNames *categories, const EsNames *types, const EsEvent *event);
 
 /* Messages. */
+extern char *es_names_list(const void *entries, int count, Size size);
 extern char *es_names_show(const char *name);
 extern char *es_names_cut(const char *text, int len, int most);
 extern char *es_names_show_bytes(const char *name, int len);

@@ -28,7 +28,7 @@ typedef enum EsOptionKind
 	OPTION_ORIGIN,
 	OPTION_POSITION,
 	OPTION_POSITIONS,
-	OPTION_TEXT,
+	OPTION_PREFIX,
 	OPTION_TYPES
 } EsOptionKind;
 
@@ -47,7 +47,7 @@ static const EsKnownOption known_options[] = {
 	{"include_transaction", OPTION_BOOL, offsetof(EsFeedOptions, include_transaction)},
 	{"origin", OPTION_ORIGIN, offsetof(EsFeedOptions, origin)},
 	{"skip_positions", OPTION_POSITIONS, offsetof(EsFeedOptions, filter.skip_positions)},
-	{"stream_prefix", OPTION_TEXT, offsetof(EsFeedOptions, filter.stream_prefix)},
+	{"stream_prefix", OPTION_PREFIX, offsetof(EsFeedOptions, filter.stream_prefix)},
 	{"streaming", OPTION_BOOL, offsetof(EsFeedOptions, streaming)},
 	{"two_phase", OPTION_BOOL, offsetof(EsFeedOptions, two_phase)},
 	{"types", OPTION_TYPES, offsetof(EsFeedOptions, filter.types)},
@@ -196,6 +196,16 @@ read_positions(EsPositions *list, const char *option, const char *value)
 	es_positions_sort(list);
 }
 
+/* Reads what streams' names begin with. */
+static text *
+read_prefix(const char *value)
+{
+	text	   *prefix = cstring_to_text(value);
+
+	es_names_check_prefix(prefix);
+	return prefix;
+}
+
 /* Reads a truth value. */
 static bool
 read_bool(const char *option, const char *value)
@@ -258,8 +268,8 @@ read_option_value(EsFeedOptions *options, int known, const char *value)
 		case OPTION_POSITIONS:
 			read_positions(target, name, value);
 			break;
-		case OPTION_TEXT:
-			*(text **) target = cstring_to_text(value);
+		case OPTION_PREFIX:
+			*(text **) target = read_prefix(value);
 			break;
 	}
 }
@@ -274,8 +284,8 @@ find_feed_option(const char *name)
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("unrecognized option \"%s\"", es_names_show(name)),
-			errhint("The options are \"after_position\", \"categories\", \"format\", \"include_transaction\", "
-					"\"origin\", \"skip_positions\", \"stream_prefix\", \"streaming\", \"two_phase\" and \"types\"."));
+			errhint("The options are %s.",
+					es_names_list(known_options, lengthof(known_options), sizeof(EsKnownOption))));
 	return -1;					/* not reached */
 }
 

@@ -230,6 +230,15 @@ find_op(EsOp *op, const EsNode *word, const OpName *names, int count)
 	return false;
 }
 
+/* Says in an error's HINT which operations there are; to be called within ereport. */
+static int
+operations_hint(void)
+{
+	return errhint("Operations without targets, each a string, are %s; those with targets, each the key of an object, are %s.",
+				   es_names_list(plain_ops, lengthof(plain_ops), sizeof(OpName)),
+				   es_names_list(target_ops, lengthof(target_ops), sizeof(OpName)));
+}
+
 /* Compiles one operation. */
 static void
 compile_op(EsOp *op, const EsNode *document, const EsPlace *place)
@@ -246,20 +255,23 @@ compile_op(EsOp *op, const EsNode *document, const EsPlace *place)
 					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("operation \"%s\" without targets does not exist",
 						   es_names_show_bytes(document->value.bytes, document->len)),
-					es_place_errdetail(place));
+					es_place_errdetail(place),
+					operations_hint());
 		return;
 	}
 	if (!es_node_is_object(document))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("operation must be a string or an object"),
-				es_place_errdetail(place));
+				es_place_errdetail(place),
+				operations_hint());
 	es_node_begin_members(&reader, document);
 	if (reader.count != 1)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("operation must have exactly one key"),
-				es_place_errdetail(place));
+				es_place_errdetail(place),
+				operations_hint());
 	(void) es_node_next_member(&reader, &name, &targets);
 	here.key = name.value.bytes;
 	here.len = name.len;
@@ -268,7 +280,8 @@ compile_op(EsOp *op, const EsNode *document, const EsPlace *place)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("operation \"%s\" with targets does not exist",
 					   es_names_show_bytes(name.value.bytes, name.len)),
-				es_place_errdetail(place));
+				es_place_errdetail(place),
+				operations_hint());
 	if (op->kind == ES_OP_UNSET)
 		compile_unset_paths(op, &targets, &here);
 	else

@@ -14,19 +14,18 @@
 
 #include "json/text.h"
 
+static const char *const root_names[] = {
+	"data", "type", "state", "stream", "version", "event_id", "metadata", "position", "recorded_at"
+};
 static EsKey root_keys[ES_ROOT_COUNT];
 
 /* Makes the keys of the roots; called once, from _PG_init. */
 void
 es_scope_init(void)
 {
-	static const char *const names[] = {
-		"data", "type", "state", "stream", "version", "event_id", "metadata", "position", "recorded_at"
-	};
-
-	StaticAssertStmt(lengthof(names) == ES_ROOT_COUNT, "one name for each root");
+	StaticAssertStmt(lengthof(root_names) == ES_ROOT_COUNT, "one name for each root");
 	for (int i = 0; i < ES_ROOT_COUNT; i++)
-		root_keys[i] = es_node_key(names[i], strlen(names[i]));
+		root_keys[i] = es_node_key(root_names[i], strlen(root_names[i]));
 }
 
 /* es_scope_key gives the key that a root has in the object that paths are about. */
@@ -34,6 +33,13 @@ const EsKey *
 es_scope_key(EsRoot root)
 {
 	return &root_keys[root];
+}
+
+/* es_scope_name gives that key as a string. */
+const char *
+es_scope_name(EsRoot root)
+{
+	return root_names[root];
 }
 
 /* es_scope_find finds a root by its name; ES_ROOT_COUNT if there is none. */

@@ -38,6 +38,7 @@ typedef struct EsScope
 
 extern void es_scope_init(void);
 extern const EsKey *es_scope_key(EsRoot root);
+extern const char *es_scope_name(EsRoot root);
 extern EsRoot es_scope_find(const char *name, int len);
 extern void es_scope_begin(EsScope *scope, const EsEvent *event, EsNode *state);
 extern const EsNode *es_scope_member(EsScope *scope, EsRoot root);

@@ -97,12 +97,38 @@ parse_path(const EsNode *string, const EsPlace *place)
 	return path;
 }
 
+/* A walk over the items of a path. */
+typedef struct PathWalk
+{
+	EsValue    *value;
+	unsigned	roots;			/* bits: what paths may begin with */
+	const EsNode *source;
+	const EsPlace *place;
+} PathWalk;
+
+/* Raises 22023 for a key that the object that paths are about never has. */
+static void
+refuse_unknown_key(const PathWalk *walk, const EsKey *key)
+{
+	const char *known[ES_ROOT_COUNT];
+	int			count = 0;
+
+	for (EsRoot root = 0; root < ES_ROOT_COUNT; root++)
+		if (walk->roots & (1U << root))
+			known[count++] = es_scope_name(root);
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("SQL/JSON path \"%s\" begins with unknown key \"%s\"",
+				   es_names_show_bytes(walk->source->value.bytes, walk->source->len),
+				   es_names_show_bytes(key->bytes, key->len)),
+			es_place_errdetail(walk->place),
+			errhint("The keys to begin with are %s.", es_names_list(known, count, sizeof(known[0]))));
+}
+
 /* Notes that a path mentions a root, and of the state a member (NULL: all of it). */
 static void
 want_root(EsValue *value, EsRoot root, const EsKey *member)
 {
-	if (root == ES_ROOT_COUNT)
-		return;
 	value->wanted |= 1U << root;
 	if (root != ES_ROOT_STATE || value->nstate_keys < 0)
 		return;
@@ -120,6 +146,14 @@ want_root(EsValue *value, EsRoot root, const EsKey *member)
 	value->state_keys[value->nstate_keys++] = *member;
 }
 
+/* Notes that a path mentions all there is. */
+static void
+want_everything(EsValue *value)
+{
+	value->wanted = ES_ALL_ROOTS;
+	value->nstate_keys = -1;
+}
+
 /* The key of a path's item that goes to a member. */
 static EsKey
 path_item_key(JsonPathItem *item)
@@ -130,36 +164,31 @@ path_item_key(JsonPathItem *item)
 	return es_node_key(name, len);
 }
 
-/* Notes what a path mentions that begins at the root. */
+/* Notes which member of the whole object an item goes to; one that it never has is 22023. */
 static void
-want_from_root(EsValue *value, JsonPathItem *item)
+want_member(const PathWalk *walk, JsonPathItem *item)
 {
-	JsonPathItem first;
-	JsonPathItem second;
-	EsKey		name;
-	EsKey		member;
+	JsonPathItem next;
+	EsKey		name = path_item_key(item);
+	EsRoot		root = es_scope_find(name.bytes, name.len);
 
-	if (!jspGetNext(item, &first) || first.type != jpiKey)
+	if (root == ES_ROOT_COUNT)
+		refuse_unknown_key(walk, &name);
+	if (jspGetNext(item, &next) && next.type == jpiKey)
 	{
-		value->wanted = ES_ALL_ROOTS;
-		value->nstate_keys = -1;
-		return;
-	}
-	name = path_item_key(&first);
-	if (jspGetNext(&first, &second) && second.type == jpiKey)
-	{
-		member = path_item_key(&second);
-		want_root(value, es_scope_find(name.bytes, name.len), &member);
+		EsKey		member = path_item_key(&next);
+
+		want_root(walk->value, root, &member);
 	}
 	else
-		want_root(value, es_scope_find(name.bytes, name.len), NULL);
+		want_root(walk->value, root, NULL);
 }
 
-static void note_wanted(EsValue *value, JsonPathItem *item, const EsPlace *place);
+static void walk_path(const PathWalk *walk, JsonPathItem *item, bool current_is_whole);
 
-/* Notes what the parts of an item mention. */
+/* Walks over the parts of an item; current_is_whole: @ in them is the whole object. */
 static void
-note_item_parts(EsValue *value, JsonPathItem *item, const EsPlace *place)
+walk_item_parts(const PathWalk *walk, JsonPathItem *item, bool current_is_whole)
 {
 	JsonPathItem part;
 
@@ -180,9 +209,9 @@ note_item_parts(EsValue *value, JsonPathItem *item, const EsPlace *place)
 		case jpiMod:
 		case jpiStartsWith:
 			jspGetLeftArg(item, &part);
-			note_wanted(value, &part, place);
+			walk_path(walk, &part, current_is_whole);
 			jspGetRightArg(item, &part);
-			note_wanted(value, &part, place);
+			walk_path(walk, &part, current_is_whole);
 			break;
 		case jpiNot:
 		case jpiIsUnknown:
@@ -191,11 +220,11 @@ note_item_parts(EsValue *value, JsonPathItem *item, const EsPlace *place)
 		case jpiExists:
 		case jpiFilter:
 			jspGetArg(item, &part);
-			note_wanted(value, &part, place);
+			walk_path(walk, &part, current_is_whole);
 			break;
 		case jpiLikeRegex:
 			jspInitByBuffer(&part, item->base, item->content.like_regex.expr);
-			note_wanted(value, &part, place);
+			walk_path(walk, &part, current_is_whole);
 			break;
 		case jpiIndexArray:
 			for (int i = 0; i < item->content.array.nelems; i++)
@@ -203,34 +232,52 @@ note_item_parts(EsValue *value, JsonPathItem *item, const EsPlace *place)
 				JsonPathItem to;
 
 				if (jspGetArraySubscript(item, &part, &to, i))
-					note_wanted(value, &to, place);
-				note_wanted(value, &part, place);
+					walk_path(walk, &to, current_is_whole);
+				walk_path(walk, &part, current_is_whole);
 			}
 			break;
-		default:				/* nothing that could mention the root */
+		default:				/* nothing that could mention the object */
 			break;
 	}
 }
 
-/* Notes what a path, or a part of one, mentions; variables are 22023. */
+/*
+ * Walks over a path, or a part of one, and notes what it mentions of the object that
+ * paths are about.  Variables are 22023, and so are keys that this object never has.
+ *
+ * is_whole: what the item before gives is that object itself.  It stays so in a
+ * filter, where it is @, and behind one; and behind [...], since lax mode takes an
+ * object for an array of one.  Of whatever else a path comes to nothing is known.
+ */
 static void
-note_wanted(EsValue *value, JsonPathItem *item, const EsPlace *place)
+walk_path(const PathWalk *walk, JsonPathItem *item, bool current_is_whole)
 {
+	JsonPathItem here = *item;
 	JsonPathItem next;
+	bool		is_whole = false;
 
 	check_stack_depth();
-	CHECK_FOR_INTERRUPTS();
-	if (item->type == jpiVariable)
+	if (here.type == jpiVariable)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("SQL/JSON path must begin with \"$.\" and cannot have variables"),
-				es_place_errdetail(place));
-	if (item->type == jpiRoot)
-		want_from_root(value, item);
+				es_place_errdetail(walk->place));
+	if (here.type == jpiRoot || here.type == jpiCurrent)
+	{
+		is_whole = here.type == jpiRoot || current_is_whole;
+		if (is_whole && (!jspGetNext(&here, &next) || next.type != jpiKey))
+			want_everything(walk->value);
+	}
 	else
-		note_item_parts(value, item, place);
-	if (jspGetNext(item, &next))
-		note_wanted(value, &next, place);
+		walk_item_parts(walk, &here, current_is_whole);
+	for (; jspGetNext(&here, &next); here = next)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (next.type == jpiKey && is_whole)
+			want_member(walk, &next);
+		walk_item_parts(walk, &next, next.type == jpiFilter ? is_whole : current_is_whole);
+		is_whole = is_whole && (next.type == jpiFilter || next.type == jpiAnyArray || next.type == jpiIndexArray);
+	}
 }
 
 /* Compiles a path into steps, if it only goes from member to member. */
@@ -261,16 +308,17 @@ compile_steps(EsValue *value)
 
 /* Compiles a string that is a path. */
 static EsValue *
-compile_path(const EsNode *string, const EsPlace *place)
+compile_path(const EsNode *string, const EsPlace *place, unsigned roots)
 {
 	EsValue    *value = palloc0(sizeof(EsValue));
+	PathWalk	walk = {value, roots, string, place};
 	EsNode		none = es_pack_object(NULL, NULL, 0);
 	JsonPathItem item;
 
 	value->path = parse_path(string, place);
 	value->variables = es_pack_jsonb(&none);
 	jspInit(&item, value->path);
-	note_wanted(value, &item, place);
+	walk_path(&walk, &item, false);
 	if (value->nstate_keys > 1)
 		qsort(value->state_keys, value->nstate_keys, sizeof(EsKey), es_tree_compare_keys);
 	value->kind = compile_steps(value) ? VALUE_STEPS : VALUE_PATH;
@@ -296,7 +344,7 @@ compile_string(const EsNode *string, const EsPlace *place)
 		return make_constant(*string);
 	if (string->len > 1 && string->value.bytes[1] == '$')
 		return make_constant(es_node_view_string(string->value.bytes + 1, string->len - 1));
-	return compile_path(string, place);
+	return compile_path(string, place, ES_ALL_ROOTS);
 }
 
 /* Compiles the members of an object or the elements of an array; tells whether all are constant. */
@@ -473,8 +521,6 @@ evaluate_steps(const EsValue *value, EsScope *scope, EsNode *result)
 	EsNode	   *node = scope->state;
 	int			step = 1;
 
-	if (value->root == ES_ROOT_COUNT)
-		return false;
 	if (value->root != ES_ROOT_STATE)
 		return evaluate_packed_steps(value, 1, *es_scope_member(scope, value->root), scope, result);
 	if (node == NULL || node->kind == ES_NODE_ABSENT)
@@ -547,7 +593,7 @@ es_value_compile_key(const text *path)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("key must be an SQL/JSON path, such as \"$.data.customerId\""));
-	value = compile_path(&string, &place);
+	value = compile_path(&string, &place, ES_ALL_ROOTS & ~(1U << ES_ROOT_STATE));
 	if (value->wanted & (1U << ES_ROOT_STATE))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -136,7 +136,7 @@ es_run_projection(PG_FUNCTION_ARGS)
  * es_skip_event(projection, position): has a projection leave out the event at
  * which it, or its rebuild, stands failed.
  *
- * It is tried again at once.  Unknown: VE004; a projection that has not failed at
+ * It is tried again at once.  A negative position: 22023; unknown: VE004; a projection that has not failed at
  * this position: 55000.  Waits for who runs it; a rollback undoes it.
  */
 Datum
@@ -147,8 +147,7 @@ es_skip_event(PG_FUNCTION_ARGS)
 	int64		position;
 	bool		skipped = false;
 
-	es_call_require(fcinfo, 1, "position");
-	position = PG_GETARG_INT64(1);
+	position = es_call_position_arg(fcinfo, 1, "position");
 	es_subscriber_prevent_write("es_skip_event()");
 	projection = es_projection_get_locked(name);
 	for (int live = 1; live >= 0; live--)
@@ -246,8 +245,8 @@ look_at_projection(EsWait *wait)
  * it has.
  *
  * Ends at once if the projection stands failed before.  eventstore.max_wait caps the
- * timeout.  NULLs are 22004, a negative timeout 22023, an unknown projection, or one
- * that is dropped meanwhile, VE004.  Holds its statement's snapshot.
+ * timeout.  NULLs are 22004, a negative position or timeout 22023, an unknown projection,
+ * or one that is dropped meanwhile, VE004.  Holds its statement's snapshot.
  */
 Datum
 es_wait_projection(PG_FUNCTION_ARGS)
@@ -255,8 +254,7 @@ es_wait_projection(PG_FUNCTION_ARGS)
 	ProjectionWait what = {.name = es_projection_name_arg(fcinfo, 0)};
 	EsWait		wait = {.look = look_at_projection,.arg = &what,.interest = ES_WAKE_ALL};
 
-	es_call_require(fcinfo, 1, "position");
-	what.position = PG_GETARG_INT64(1);
+	what.position = es_call_position_arg(fcinfo, 1, "position");
 	wait.timeout = es_wait_cap(es_call_interval_arg(fcinfo, 2, "timeout"));
 	(void) es_wait_until(&wait);
 	PG_RETURN_BOOL(what.reached);

@@ -102,7 +102,7 @@ find_version_of_id(const text *name, const pg_uuid_t *id)
 
 	es_subscriber_refuse_part();
 	if (es_stream_find(name, &snapshot, true, &stream) && !stream.deleted)
-		version = es_stream_find_event_id(&stream, id, &in_progress);
+		version = es_stream_find_event_id(&stream, id, NULL, &in_progress);
 	UnregisterSnapshot(snapshot);
 	return version;
 }

@@ -327,25 +327,26 @@ narrow_by_prefix(EsLogFilter *filter)
  * to_position): events in order of position.
  *
  * Reads the log as it stands now, up to where all positions are final; never
- * waits.  NULL after_position is 22004, a negative max_count 22023, NULL
- * max_count is unlimited; the filters and to_position are off when NULL.
+ * waits.  NULL after_position is 22004; a negative position or max_count, and what no
+ * event can have, 22023.  NULL max_count is unlimited; the filters and to_position are
+ * off when NULL.
  */
 Datum
 es_read_all(PG_FUNCTION_ARGS)
 {
 	EsLogFilter filter = {0};
 
-	es_call_require(fcinfo, 0, "after_position");
-	filter.after = PG_GETARG_INT64(0);
+	filter.after = es_call_position_arg(fcinfo, 0, "after_position");
 	filter.max_count = es_call_limit_arg(fcinfo, 1, "max_count");
 	filter.categories = es_names_arg(fcinfo, 2, ES_NAME_CATEGORY, "categories");
 	filter.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
 	if (!PG_ARGISNULL(4))
 	{
 		filter.stream_prefix = PG_GETARG_TEXT_PP(4);
+		es_names_check_prefix(filter.stream_prefix);
 		narrow_by_prefix(&filter);
 	}
-	filter.upto = PG_ARGISNULL(5) ? PG_INT64_MAX : PG_GETARG_INT64(5);
+	filter.upto = es_call_limit_arg(fcinfo, 5, "to_position");
 	es_log_read(&filter, es_call_return_event, es_call_begin_rows(fcinfo));
 	return (Datum) 0;
 }
@@ -361,14 +362,13 @@ es_read_category(PG_FUNCTION_ARGS)
 	text	   *category;
 
 	es_call_require(fcinfo, 0, "category");
-	es_call_require(fcinfo, 1, "after_position");
 	category = PG_GETARG_TEXT_PP(0);
 	es_names_check(category, ES_NAME_CATEGORY);
 	filter.categories = es_names_of_one(category);
-	filter.after = PG_GETARG_INT64(1);
+	filter.after = es_call_position_arg(fcinfo, 1, "after_position");
 	filter.max_count = es_call_limit_arg(fcinfo, 2, "max_count");
 	filter.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
-	filter.upto = PG_ARGISNULL(4) ? PG_INT64_MAX : PG_GETARG_INT64(4);
+	filter.upto = es_call_limit_arg(fcinfo, 4, "to_position");
 	es_log_read(&filter, es_call_return_event, es_call_begin_rows(fcinfo));
 	return (Datum) 0;
 }

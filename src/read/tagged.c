@@ -173,7 +173,8 @@ return_if_match(TupleTableSlot *slot, const EsEvent *event, void *arg)
  * all the tags and have one of the types (NULL: any), in order of position.
  *
  * Reads up to where all positions are final, as es_read_all does.  NULL tags
- * or after_position is 22004, a negative max_count 22023.
+ * or after_position is 22004; a negative after_position or max_count, and a name that
+ * no event can have, 22023.
  */
 Datum
 es_read_tagged(PG_FUNCTION_ARGS)
@@ -183,11 +184,10 @@ es_read_tagged(PG_FUNCTION_ARGS)
 	Snapshot	snapshot;
 
 	es_call_require(fcinfo, 0, "tags");
-	es_call_require(fcinfo, 2, "after_position");
 	es_tagged_query_args(&query, fcinfo, 1, 0);
+	query.after = es_call_position_arg(fcinfo, 2, "after_position");
 	read.left = es_call_limit_arg(fcinfo, 3, "max_count");
 	(void) es_call_begin_rows(fcinfo);
-	query.after = Max(PG_GETARG_INT64(2), 0);
 	query.upto = es_settle_compute();
 	if (read.left == 0)
 		return (Datum) 0;

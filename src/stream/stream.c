@@ -347,11 +347,12 @@ check_lost_segments(const EsStream *stream, int64 lost)
 
 /*
  * es_stream_find_event_id tells the version of the event that a caller gave
- * this id, 0 if the stream has none.  The newest segment is asked first.  55000
+ * this id, 0 if the stream has none, and, unless that is NULL, its position.
+ * *in_progress as above.  The newest segment is asked first.  55000
  * if an event that might have it is in a segment that is lost.
  */
 int64
-es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id, TransactionId *in_progress)
+es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id, int64 *position, TransactionId *in_progress)
 {
 	int64		version = 0;
 	int64		lost = -1;
@@ -375,6 +376,8 @@ es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id, Transaction
 		if (index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
 		{
 			version = DatumGetInt64(slot_getattr(scan.slot, Anum_es_events_version, &isnull));
+			if (position)
+				*position = DatumGetInt64(slot_getattr(scan.slot, Anum_es_events_position, &isnull));
 			*in_progress = es_rows_met_in_progress(&dirty);
 		}
 		es_scan_end(&scan);

@@ -55,6 +55,6 @@ extern void es_stream_create(EsStream *stream);
 extern void es_stream_move_to_segment(EsStream *stream, int64 segment);
 extern bool es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, TransactionId *in_progress);
 extern int64 es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id,
-									 TransactionId *in_progress);
+									 int64 *position, TransactionId *in_progress);
 
 #endif							/* ES_STREAM_STREAM_H */

@@ -82,9 +82,8 @@ begin_delivery(Delivery *delivery, FunctionCallInfo fcinfo, int member_argno, co
 
 	name = es_subscription_name_arg(fcinfo, 0);
 	es_call_require(fcinfo, 1, "partition");
-	es_call_require(fcinfo, 2, "position");
 	partition = PG_GETARG_INT32(1);
-	delivery->position = PG_GETARG_INT64(2);
+	delivery->position = es_call_position_arg(fcinfo, 2, "position");
 	delivery->member = es_subscription_member_arg(fcinfo, member_argno);
 	es_subscriber_prevent_write(command);
 	delivery->subscription = es_subscription_get(name);

@@ -119,14 +119,14 @@ Datum
 es_replay_parked(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_subscription_name_arg(fcinfo, 0);
-	int64		position = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT64(1);
+	int64		position = PG_ARGISNULL(1) ? 0 : es_call_position_arg(fcinfo, 1, "position");
 	const EsSubscription *subscription;
 	EsPartition row;
 	int64		replayed = 0;
 
 	es_subscriber_prevent_write("es_replay_parked()");
 	subscription = es_subscription_get(name);
-	if (!PG_ARGISNULL(1) && position <= 0)
+	if (!PG_ARGISNULL(1) && position == 0)
 		PG_RETURN_INT64(0);
 	es_partition_lock_all(subscription);
 	for (int i = 0; i < subscription->partitions; i++)
@@ -202,11 +202,10 @@ es_discard_parked(PG_FUNCTION_ARGS)
 	int64		position;
 	int			partition;
 
-	es_call_require(fcinfo, 1, "position");
-	position = PG_GETARG_INT64(1);
+	position = es_call_position_arg(fcinfo, 1, "position");
 	es_subscriber_prevent_write("es_discard_parked()");
 	subscription = es_subscription_get(name);
-	partition = position < 1 ? -1 : find_parking_partition(subscription, position);
+	partition = position == 0 ? -1 : find_parking_partition(subscription, position);
 	if (partition < 0 || !discard_parked_event(subscription, partition, position))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

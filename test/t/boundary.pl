@@ -43,7 +43,7 @@ $node->safe_psql('postgres', q{
 				jsonb_build_object('stream', 'log-' || course, 'type', 'Noted')) ELSE '[]' END,
 			last, ARRAY['Enrolled'], ARRAY['course:' || course]);
 		RETURN 'enrolled';
-	EXCEPTION WHEN SQLSTATE 'VE001' THEN
+	EXCEPTION WHEN SQLSTATE 'VE011' THEN
 		RETURN 'conflict';
 	END
 	$$;

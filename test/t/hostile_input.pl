@@ -150,6 +150,31 @@ is(faults(sub { $_[0] =~ /^XX/ }), '', 'no internal error');
 is(faults(sub { $_[0] eq '57014' }), '', 'each call ends');
 is(faults(sub { $_[1] > 1500 }), '', 'no message is as long as what was handed in');
 
+# What no event can have is refused where it is given, whatever the function.
+my @never = (
+	[ qr/^(?:category|categories) := (?:''|'-'|E'|'a-b-c'|repeat\('(?:long|ö)|'\{""\}'|'\{a-b\}'|ARRAY\[repeat)/ => '22023' ],
+	[ qr/^(?:types|tags) := (?:'\{""\}'|ARRAY\[repeat)/ => '22023' ],
+	[ qr/^(?:categories|types|tags) := '\{NULL\}'/ => '22004' ],
+	[ qr/^stream_prefix := (?:E'|repeat\('long)/ => '22023' ],
+	[ qr/^(?:\w+_)?position := \(?-/ => '22023' ]);
+my $watched = 0;
+my @accepted;
+
+foreach my $i (sort { $a <=> $b } keys %outcome)
+{
+	my ($name, undef, $what) = @{ $calls[$i] };
+
+	# these tell at once that the log is there already
+	next if $name =~ /^es_wait(?:_for)?$/;
+	foreach (grep { $what =~ $_->[0] } @never)
+	{
+		$watched++;
+		push @accepted, "$name, $what: @{ $outcome{$i} }" if $outcome{$i}[0] ne $_->[1];
+	}
+}
+cmp_ok($watched, '>', 60, 'there are many calls with what no event can have');
+is(join("\n", @accepted), '', 'what no event can have is refused');
+
 # Else the extremes would not be reached.  These need a transaction of their own, or an empty store.
 my %fails = map { $_ => 1 } qw(es_set_segment_size es_create_feed es_drop_feed);
 my @failures = grep { $calls[$_][2] eq 'as it should be' && !$fails{ $calls[$_][0] } && $outcome{$_}[0] ne 'DONE0' } sort { $a <=> $b } keys %outcome;

@@ -24,7 +24,7 @@ my @uses = (
 	[ q{SELECT es_append('w-:n', 'Added', '{"n": 1}', '{"tags": ["t:n"]}')} => '1' ],
 	[ q{SELECT es_append_batch('w-:n', (SELECT jsonb_agg('{"type": "Added", "data": {"n": 1}}'::jsonb) FROM generate_series(1, 5)))} => '6' ],
 	[ q{SELECT es_append_if('[{"stream": "w-:n", "type": "Added", "data": {"n": 1}, "tags": ["t:n", "u:n"]}]', 0, tags => '{u:n}') > 0} => 't' ],
-	[ q{SELECT outcome($$SELECT es_append_if('[{"stream": "w-:n", "type": "Lost"}]', 0, tags => '{t:n}')$$)} => 'VE001' ],
+	[ q{SELECT outcome($$SELECT es_append_if('[{"stream": "w-:n", "type": "Lost"}]', 0, tags => '{t:n}')$$)} => 'VE011' ],
 	[ q{SELECT outcome($$SELECT es_append('w-:n', 'Lost', expected_version => 6)$$)} => 'VE001' ],
 	[ q{SELECT version FROM es_append_many('[{"stream": "v-:n", "type": "Other"}]')} => '1' ],
 	[ q{INSERT INTO es_events (stream, type, event_id) VALUES ('v-:n', 'Other', md5(':n')::uuid) RETURNING version} => '2' ],
@@ -336,7 +336,7 @@ sub rebuild_during
 
 run(q{SELECT es_append('y-1', 'Taken', '{}', '{"tags": ["taken"]}')});
 my @calls = (
-	[ tags => tags_by_tag => q{SELECT outcome($$SELECT es_append_if('[{"stream": "y-1", "type": "Lost"}]', 0, tags => '{taken}')$$)} => 'VE001' ],
+	[ tags => tags_by_tag => q{SELECT outcome($$SELECT es_append_if('[{"stream": "y-1", "type": "Lost"}]', 0, tags => '{taken}')$$)} => 'VE011' ],
 	[ streams => streams_by_name => q{SELECT es_stream_version('y-1'), (SELECT count(*) FROM es_read('y-1'))} => '1|1' ],
 	[ streams => streams_by_category => q{SELECT state FROM es_replay_category('y', 'count')} => '{"count": 1}' ],
 	[ events_0 => events_0_stream => q{SELECT es_stream_version('y-1')} => '1' ],
