@@ -102,7 +102,7 @@ es_call_not_negative(int64 value, const char *name)
 	return value;
 }
 
-/* es_call_position_arg fetches a position; NULL is 22004, a negative one, which nothing has, 22023. */
+/* es_call_position_arg fetches a position; NULL is 22004, a negative one 22023. */
 int64
 es_call_position_arg(FunctionCallInfo fcinfo, int argno, const char *name)
 {

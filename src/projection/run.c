@@ -136,8 +136,9 @@ es_run_projection(PG_FUNCTION_ARGS)
  * es_skip_event(projection, position): has a projection leave out the event at
  * which it, or its rebuild, stands failed.
  *
- * It is tried again at once.  A negative position: 22023; unknown: VE004; a projection that has not failed at
- * this position: 55000.  Waits for who runs it; a rollback undoes it.
+ * It is tried again at once.  A negative position: 22023; unknown: VE004; a
+ * projection that has not failed at this position: 55000.  Waits for who runs it; a
+ * rollback undoes it.
  */
 Datum
 es_skip_event(PG_FUNCTION_ARGS)

@@ -112,8 +112,8 @@ replay_parked_events(EsPartition *row, int64 position)
  * es_replay_parked(subscription, position): has a parked event, or all (NULL),
  * delivered again, as if for the first time, and returns how many they are.
  *
- * Unknown: VE004.  A position that is not parked gives 0.  Waits for
- * transactions that poll or acknowledge in the subscription.
+ * Unknown: VE004.  A position that is not parked gives 0, a negative one is
+ * 22023.  Waits for transactions that poll or acknowledge in the subscription.
  */
 Datum
 es_replay_parked(PG_FUNCTION_ARGS)

@@ -152,7 +152,7 @@ is(faults(sub { $_[1] > 1500 }), '', 'no message is as long as what was handed i
 
 # What no event can have is refused where it is given, whatever the function.
 my @never = (
-	[ qr/^(?:category|categories) := (?:''|'-'|E'|'a-b-c'|repeat\('(?:long|ö)|'\{""\}'|'\{a-b\}'|ARRAY\[repeat)/ => '22023' ],
+	[ qr/^(?:category|categories) := (?:''|'-'|E'|'a-b-c'|repeat\('long|'\{""\}'|'\{a-b\}'|ARRAY\[repeat)/ => '22023' ],
 	[ qr/^(?:types|tags) := (?:'\{""\}'|ARRAY\[repeat)/ => '22023' ],
 	[ qr/^(?:categories|types|tags) := '\{NULL\}'/ => '22004' ],
 	[ qr/^stream_prefix := (?:E'|repeat\('long)/ => '22023' ],
@@ -164,8 +164,8 @@ foreach my $i (sort { $a <=> $b } keys %outcome)
 {
 	my ($name, undef, $what) = @{ $calls[$i] };
 
-	# these tell at once that the log is there already
-	next if $name =~ /^es_wait(?:_for)?$/;
+	# these tell at once that the log is there already; views ask functions in schema eventstore
+	next if $name =~ /^es_wait(?:_for)?$|^eventstore\./;
 	foreach (grep { $what =~ $_->[0] } @never)
 	{
 		$watched++;
