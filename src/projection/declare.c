@@ -38,6 +38,7 @@
 #include "projection/projection.h"
 #include "projection/readmodel.h"
 #include "projection/rebuild.h"
+#include "segment/statetable.h"
 #include "stream/lock.h"
 
 PG_FUNCTION_INFO_V1(es_create_projection);
@@ -106,6 +107,18 @@ projection_function_arg(FunctionCallInfo fcinfo, int argno, bool takes_event)
 
 /* ---- making ---- */
 
+/* Drops tables of projections that are gone, which were in use by then; within a change of projections. */
+static void
+drop_leftover_tables(void)
+{
+	const EsProjectionSet *set = es_projection_pin(CurrentMemoryContext);
+	ListCell   *cell;
+
+	foreach(cell, es_statetable_ids())
+		if (es_projection_find_by_id(set, *(int64 *) lfirst(cell)) == NULL)
+		(void) es_statetable_try_drop(*(int64 *) lfirst(cell));
+}
+
 /* Takes in all that there is, and is to be, before an inline projection becomes known. */
 static void
 build_inline_projection(const EsProjection *projection)
@@ -147,6 +160,11 @@ create_projection(EsProjection *projection, const char *command)
 	projection->creator = GetUserNameFromId(GetUserId(), false);
 	es_projection_insert(projection);
 	row.projection_id = projection->id;
+	if (projection->reducer)
+	{
+		drop_leftover_tables();
+		es_statetable_make(projection->id);
+	}
 	row.layout = es_apply_layout(projection);
 	es_progress_insert(&row);
 	es_projection_announce(!projection->is_inline);
@@ -209,12 +227,39 @@ es_create_handler_projection(PG_FUNCTION_ARGS)
 
 /* ---- dropping ---- */
 
+/* Raises 2BP01 if a view, say, goes by the states of a projection, which is about to be dropped. */
+static void
+check_states_unused(const EsProjection *projection)
+{
+	char	   *user;
+
+	if (projection->reducer && es_statetable_find_user(projection->id, &user))
+		ereport(ERROR,
+				errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				errmsg("cannot drop projection \"%s\" because %s depends on its states",
+					   text_to_cstring(projection->name), user),
+				errhint("Drop that first."));
+}
+
+/*
+ * Drops the states of a projection with their table, or, if somebody reads it just
+ * now, deletes them.
+ */
+static void
+drop_states(const EsProjection *projection)
+{
+	if (projection->reducer == NULL || es_statetable_try_drop(projection->id))
+		return;
+	check_states_unused(projection);
+	es_readmodel_drop(projection->id, 0);
+}
+
 /*
  * es_drop_projection(projection): drops a projection, with the states that it keeps;
  * what a handler has written stays.
  *
- * Unknown: VE004.  Waits for who runs the projection; for an inline one, for
- * transactions that have appended, and keeps others off to its end.  A rollback
+ * Unknown: VE004; with a view on it: 2BP01.  Waits for who runs the projection; for
+ * an inline one, for transactions that have appended, and keeps others off to its end.  A rollback
  * undoes it.
  */
 Datum
@@ -225,13 +270,14 @@ es_drop_projection(PG_FUNCTION_ARGS)
 
 	es_projection_begin_change("es_drop_projection()");
 	projection = es_projection_get_locked(name);
+	check_states_unused(projection);
 	if (projection->is_inline)
 	{
 		es_pending_flush();
 		(void) es_streamlock_freeze();
 	}
 	CommandCounterIncrement();
-	es_readmodel_drop(projection->id, 0);
+	drop_states(projection);
 	es_progress_forget(projection->id);
 	es_projection_delete(projection);
 	es_projection_announce(true);
