@@ -29,11 +29,11 @@
 #include "fold/handler.h"
 #include "fold/reducer.h"
 #include "fold/resolve.h"
-#include "json/value.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
 #include "projection/apply.h"
 #include "projection/batch.h"
+#include "projection/keymap.h"
 #include "projection/progress.h"
 #include "projection/projection.h"
 #include "projection/readmodel.h"
@@ -107,7 +107,7 @@ projection_function_arg(FunctionCallInfo fcinfo, int argno, bool takes_event)
 
 /* ---- making ---- */
 
-/* Drops tables of projections that are gone, which were in use by then; within a change of projections. */
+/* Drops tables of projections that are gone; within a change of projections. */
 static void
 drop_leftover_tables(void)
 {
@@ -178,7 +178,7 @@ create_projection(EsProjection *projection, const char *command)
  * that folds events into one state for each key.
  *
  * NULL category: all events; other NULLs are 22004.  An existing one is 42710, an
- * unknown reducer VE004, another mode or a key that is no SQL/JSON path 22023.
+ * unknown reducer VE004, another mode or a malformed key 22023.
  * Waits for other changes of projections; an inline one takes in all events there
  * are, then waits for transactions that have appended and keeps others off to its
  * end.  In one that has appended itself it is 55000.  A rollback undoes it.
@@ -193,7 +193,7 @@ es_create_projection(PG_FUNCTION_ARGS)
 	projection.categories = category_arg(fcinfo, 3);
 	es_call_require(fcinfo, 4, "key");
 	projection.key = PG_GETARG_TEXT_PP(4);
-	(void) es_value_compile_key(projection.key);
+	(void) es_keymap_compile(PG_GETARG_TEXT_PP(4));
 	es_subscriber_prevent_write("es_create_projection()");
 	projection.reducer = locked_reducer_arg(fcinfo, 1);
 	create_projection(&projection, "es_create_projection()");

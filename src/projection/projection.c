@@ -142,7 +142,10 @@ take_projection_definition(void *element, const EsRows *rows)
 	projection->types = es_names_of_column(v[Anum_projections_types - 1], n[Anum_projections_types - 1]);
 	projection->creator = es_columns_string(v, n, Anum_projections_creator);
 	if (projection->key)
-		projection->value = es_value_compile_key(projection->key);
+	{
+		projection->key_map = es_keymap_compile(unconstify(text *, projection->key));
+		projection->types = projection->key_map->wanted;
+	}
 	projection->memo = palloc0(sizeof(EsProjectionMemo));
 	projection->memo->context = CurrentMemoryContext;
 }

@@ -12,7 +12,7 @@
 #include "base/owner.h"
 #include "base/pin.h"
 #include "fold/handler.h"
-#include "json/value.h"
+#include "projection/keymap.h"
 #include "table/columns.h"
 
 #define ES_MAX_PROJECTION_NAME	512
@@ -40,9 +40,9 @@ typedef struct EsProjection
 	const char *handler;		/* qualified name; NULL: has a reducer */
 	const char *reset;			/* qualified name, or NULL */
 	EsNames		categories;
-	EsNames		types;
+	EsNames		types;			/* by a reducer's key, or a handler's */
 	const char *creator;
-	const EsValue *value;		/* the compiled key; NULL: has a handler */
+	const EsKeyMap *key_map;	/* the compiled key; NULL: has a handler */
 	struct EsProjectionMemo *memo;	/* beside it, see es_projection_memo */
 } EsProjection;
 

@@ -24,7 +24,7 @@ CREATE TABLE eventstore.projections (
 	CONSTRAINT projections_by_name UNIQUE (name)
 );
 COMMENT ON TABLE eventstore.projections IS 'one row for each projection';
-COMMENT ON COLUMN eventstore.projections.key IS 'SQL/JSON path that gives the key that an event is folded into; NULL with a handler';
+COMMENT ON COLUMN eventstore.projections.key IS 'SQL/JSON path that gives the key that an event is folded into, or a JSON object of paths by event type; NULL with a handler';
 COMMENT ON COLUMN eventstore.projections.handler IS 'qualified name of a function of one argument, es_event; NULL with a reducer';
 COMMENT ON COLUMN eventstore.projections.reset IS 'qualified name of a function without arguments that empties what the handler writes';
 COMMENT ON COLUMN eventstore.projections.creator IS 'role that the reducer''s handlers, or the handler, run as';

@@ -122,7 +122,7 @@ become_owner(EsOwnerContext *saved)
 	(void) es_settings_enter();
 }
 
-/* es_maker_enter has statements of ours run as the owner, with SPI connected, until es_maker_end. */
+/* es_maker_enter begins to run statements of ours, as the owner; es_maker_end ends it. */
 void
 es_maker_enter(EsOwnerContext *saved)
 {
