@@ -462,6 +462,16 @@ es_projection_begin_change(const char *command)
 	es_subscriber_begin_change(&projections_table, command);
 }
 
+/*
+ * es_projection_keep_defined keeps changes of projections off to the end of the
+ * transaction, but for those that replication brings.
+ */
+void
+es_projection_keep_defined(void)
+{
+	es_base_lock(&projections_table, ShareUpdateExclusiveLock);
+}
+
 /* es_projection_insert adds a projection, which gets its id, within a change of them. */
 void
 es_projection_insert(EsProjection *projection)

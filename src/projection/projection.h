@@ -82,6 +82,7 @@ extern bool es_projection_lock(int64 id, bool wait);
 extern bool es_projection_is_locked(int64 id);
 extern const EsProjection *es_projection_get_locked(const text *name);
 extern void es_projection_begin_change(const char *command);
+extern void es_projection_keep_defined(void);
 extern void es_projection_insert(EsProjection *projection);
 extern void es_projection_delete(const EsProjection *projection);
 extern void es_projection_announce(bool has_work);
