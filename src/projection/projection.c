@@ -22,9 +22,11 @@
  */
 #include "projection/projection.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
 #include "parser/parse_func.h"
 #include "utils/acl.h"
@@ -40,6 +42,7 @@
 #include "base/objects.h"
 #include "base/settings.h"
 #include "log/subscriber.h"
+#include "segment/statemirror.h"
 #include "shared/roster.h"
 #include "table/rows.h"
 #include "table/sequence.h"
@@ -516,13 +519,30 @@ es_projection_announce(bool work)
 }
 
 /*
- * eventstore.forget_projections() is the row trigger for rows that others insert: a
- * restore, a subscription.
+ * eventstore.forget_projections() is the row trigger for rows that others insert and
+ * delete: a restore, a subscription.  The table of the projection's states is made,
+ * or dropped.
  */
 Datum
 es_projection_forget(PG_FUNCTION_ARGS)
 {
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	bool		has_handler;
+	bool		isnull;
+	int64		id;
+
+	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo) &&
+							RelationGetRelid(trigger->tg_relation) == es_base_oid(&projections_table), "forget_projections");
+	es_columns_check(trigger->tg_relation, columns, lengthof(columns));
+	id = DatumGetInt64(heap_getattr(trigger->tg_trigtuple, Anum_projections_id,
+									RelationGetDescr(trigger->tg_relation), &isnull));
+	(void) heap_getattr(trigger->tg_trigtuple, Anum_projections_reducer,
+						RelationGetDescr(trigger->tg_relation), &has_handler);
+	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+		es_statemirror_forget(id);
+	else if (!has_handler)
+		es_statemirror_follow(id);
 	es_base_announce(&projections_table);
 	has_work = true;
-	PG_RETURN_POINTER(NULL);
+	return PointerGetDatum(NULL);
 }

@@ -34,8 +34,8 @@ SELECT pg_catalog.pg_extension_config_dump('eventstore.projections', '');
 
 CREATE FUNCTION eventstore.forget_projections() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_projection_forget';
-COMMENT ON FUNCTION eventstore.forget_projections() IS 'row trigger: rows that a restore or a subscription brings reach sessions that know the projections';
+COMMENT ON FUNCTION eventstore.forget_projections() IS 'row trigger: projections that a restore or a subscription brings, or takes, reach sessions, and have a table for their states, or none';
 
-CREATE TRIGGER forget_projections AFTER INSERT ON eventstore.projections
+CREATE TRIGGER forget_projections AFTER INSERT OR DELETE ON eventstore.projections
 	FOR EACH ROW EXECUTE FUNCTION eventstore.forget_projections();
 ALTER TABLE eventstore.projections ENABLE ALWAYS TRIGGER forget_projections;

@@ -183,7 +183,7 @@ uses_users_code(Node *node, void *context)
 
 /* Raises 42501 if what an index, analyzed, is made of is not all the server's. */
 static void
-check_index_code(const IndexStmt * statement)
+check_index_code(const IndexStmt *statement)
 {
 	ListCell   *cell;
 	bool		users = uses_users_code(statement->whereClause, NULL);
@@ -237,7 +237,7 @@ analyze_index_definition(const EsProjection *projection, const char *definition)
 
 /* Makes an index. */
 static void
-create_state_index(IndexStmt * statement)
+create_state_index(IndexStmt *statement)
 {
 	PlannedStmt *wrapper = makeNode(PlannedStmt);
 	EsOwnerContext caller;
