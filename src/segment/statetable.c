@@ -10,7 +10,11 @@
  * extension's owner; like a segment it is no member of the extension, so a dump has
  * its definition, and the indexes that users have made on it.
  *
- * The parent that CREATE EXTENSION makes has no key: a restore makes that of each
+ * No index of a partition is a part of one of the parent: a dump would have it say so,
+ * and the parent's index is not there in a restore.  So one that somebody creates on the
+ * parent is made one of each partition.
+ *
+ * Nor has the parent that CREATE EXTENSION makes a key: a restore makes that of each
  * partition, and would find that it has one.  It gets its key with the first partition
  * that is made here, and at the latest before a publication: what is published by the
  * root is updated by the root's key.
@@ -34,15 +38,20 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
+#include "catalog/index.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
 #include "catalog/objectaddress.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_rewrite.h"
 #include "catalog/pg_type.h"
+#include "commands/defrem.h"
 #include "commands/event_trigger.h"
 #include "commands/trigger.h"
+#include "nodes/parsenodes.h"
 #include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
@@ -74,6 +83,7 @@ typedef struct StateTable
 static HTAB *state_tables = NULL;
 
 PG_FUNCTION_INFO_V1(es_statetable_before_publish);
+PG_FUNCTION_INFO_V1(es_statetable_after_index);
 
 /* ---- looking up ---- */
 
@@ -184,17 +194,58 @@ parent_has_key(void)
 	return has;
 }
 
-/*
- * es_statetable_make_key gives the parent its key, of which those of the partitions
- * become parts; between es_maker_enter and es_maker_end.
- */
-void
-es_statetable_make_key(void)
+/* Takes a partition's index out of the parent's that it is a part of. */
+static void
+set_index_free(Oid relid)
 {
-	if (!parent_has_key())
-		es_maker_run("ALTER TABLE eventstore.projection_states ADD CONSTRAINT projection_states_by_key"
-					 " PRIMARY KEY (projection_id, generation, key)");
+	Relation	index = index_open(relid, ShareUpdateExclusiveLock);
+	Oid			constraint = get_relation_idx_constraint_oid(index->rd_index->indrelid, relid);
+
+	IndexSetParentIndex(index, InvalidOid);
+	if (OidIsValid(constraint))
+		ConstraintSetParentConstraint(constraint, InvalidOid, InvalidOid);
+	index_close(index, NoLock);
+}
+
+/*
+ * Sees to it that no index of a partition is a part of one of the parent, which has none
+ * but its key then.
+ */
+static void
+set_indexes_free(void)
+{
+	Relation	rel = es_base_open(&es_statetable_parent, ShareUpdateExclusiveLock);
+	List	   *indexes = RelationGetIndexList(rel);
+	Oid			key = rel->rd_pkindex;
+	ListCell   *cell;
+	ListCell   *part;
+
+	table_close(rel, NoLock);
+	foreach(cell, indexes)
+	{
+		ObjectAddress index;
+
+		foreach(part, find_inheritance_children(lfirst_oid(cell), NoLock))
+			set_index_free(lfirst_oid(part));
+		CommandCounterIncrement();
+		ObjectAddressSet(index, RelationRelationId, lfirst_oid(cell));
+		if (lfirst_oid(cell) != key)
+			performDeletion(&index, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+	}
 	CommandCounterIncrement();
+}
+
+/* Gives the parent its key, after es_maker_enter; pg_upgrade leaves one that is not valid. */
+static void
+make_parent_key(void)
+{
+	if (parent_has_key())
+		return;
+	es_maker_run("ALTER TABLE eventstore.projection_states DROP CONSTRAINT IF EXISTS projection_states_by_key");
+	es_maker_run("ALTER TABLE eventstore.projection_states ADD CONSTRAINT projection_states_by_key"
+				 " PRIMARY KEY (projection_id, generation, key)");
+	CommandCounterIncrement();
+	set_indexes_free();
 }
 
 /*
@@ -210,7 +261,7 @@ es_statetable_make(int64 projection_id)
 	if (OidIsValid(es_statetable_relid(projection_id)))
 		return;
 	es_maker_enter(&saved);
-	es_statetable_make_key();
+	make_parent_key();
 	es_maker_run("CREATE TABLE eventstore.%s"
 				 " (LIKE eventstore.projection_states INCLUDING STORAGE INCLUDING COMPRESSION"
 				 " INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED) WITH (fillfactor = 80)", table);
@@ -225,6 +276,7 @@ es_statetable_make(int64 projection_id)
 	es_maker_run("ALTER TABLE eventstore.projection_states ATTACH PARTITION eventstore.%s FOR VALUES IN (" INT64_FORMAT ")",
 				 table, projection_id);
 	CommandCounterIncrement();
+	set_indexes_free();
 	es_maker_end(&saved);
 }
 
@@ -241,9 +293,35 @@ es_statetable_before_publish(PG_FUNCTION_ARGS)
 	if (!parent_has_key())
 	{
 		es_maker_enter(&saved);
-		es_statetable_make_key();
+		make_parent_key();
 		es_maker_end(&saved);
 	}
+	PG_RETURN_NULL();
+}
+
+/* Tells whether a statement names the parent; raises nothing, whatever has become of the store. */
+static bool
+is_parent(const RangeVar *name)
+{
+	Oid			relid = RangeVarGetRelid(name, NoLock, true);
+	const char *schema = OidIsValid(relid) ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+
+	return schema && strcmp(schema, "eventstore") == 0 && strcmp(get_rel_name(relid), es_statetable_parent.name) == 0;
+}
+
+/*
+ * after_index(): event trigger after CREATE INDEX.  An index on the parent becomes one
+ * of each partition.
+ */
+Datum
+es_statetable_after_index(PG_FUNCTION_ARGS)
+{
+	const IndexStmt *statement;
+
+	es_call_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "after_index");
+	statement = (const IndexStmt *) ((EventTriggerData *) fcinfo->context)->parsetree;
+	if (IsA(statement, IndexStmt) && statement->relation && is_parent(statement->relation))
+		set_indexes_free();
 	PG_RETURN_NULL();
 }
 

@@ -33,7 +33,6 @@ extern Oid	es_statetable_relid(int64 projection_id);
 extern bool es_statetable_lock(int64 projection_id, LOCKMODE mode);
 extern List *es_statetable_ids(void);
 extern void es_statetable_make(int64 projection_id);
-extern void es_statetable_make_key(void);
 extern bool es_statetable_find_user(int64 projection_id, char **user);
 extern bool es_statetable_try_drop(int64 projection_id);
 

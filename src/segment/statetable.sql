@@ -28,3 +28,13 @@ CREATE EVENT TRIGGER eventstore_before_publish ON ddl_command_start
 	EXECUTE FUNCTION eventstore.before_publish();
 COMMENT ON EVENT TRIGGER eventstore_before_publish IS 'gives eventstore.projection_states the key that changes are published by';
 ALTER EVENT TRIGGER eventstore_before_publish ENABLE ALWAYS;
+
+CREATE FUNCTION eventstore.after_index() RETURNS event_trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_statetable_after_index';
+COMMENT ON FUNCTION eventstore.after_index() IS 'event trigger: an index on eventstore.projection_states becomes one of each of its partitions';
+
+CREATE EVENT TRIGGER eventstore_after_index ON ddl_command_end
+	WHEN TAG IN ('CREATE INDEX')
+	EXECUTE FUNCTION eventstore.after_index();
+COMMENT ON EVENT TRIGGER eventstore_after_index IS 'has an index on eventstore.projection_states be one of each of its partitions';
+ALTER EVENT TRIGGER eventstore_after_index ENABLE ALWAYS;

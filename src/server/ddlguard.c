@@ -106,7 +106,7 @@ static const OwnTable own_tables[] = {
 	{&es_maker_failure_shape},
 	{&es_progress_shape},
 	{&es_progress_skips_shape},
-	{&es_statetable_shape, {"projection_states_by_key"}},
+	{&es_statetable_shape},
 	{&es_projection_table_shape, {"projections_by_name"}},
 	{&es_reducer_handlers_shape},
 	{&es_reducer_table_shape},
