@@ -209,7 +209,7 @@ set_index_free(Oid relid)
 
 /*
  * Sees to it that no index of a partition is a part of one of the parent, which has none
- * but its key then.
+ * but its key then, and what users' constraints have.
  */
 static void
 set_indexes_free(void)
@@ -225,6 +225,8 @@ set_indexes_free(void)
 	{
 		ObjectAddress index;
 
+		if (lfirst_oid(cell) != key && OidIsValid(get_index_constraint(lfirst_oid(cell))))
+			continue;
 		foreach(part, find_inheritance_children(lfirst_oid(cell), NoLock))
 			set_index_free(lfirst_oid(part));
 		CommandCounterIncrement();
@@ -241,7 +243,8 @@ make_parent_key(void)
 {
 	if (parent_has_key())
 		return;
-	es_maker_run("ALTER TABLE eventstore.projection_states DROP CONSTRAINT IF EXISTS projection_states_by_key");
+	if (OidIsValid(get_relation_constraint_oid(es_base_oid(&es_statetable_parent), "projection_states_by_key", true)))
+		es_maker_run("ALTER TABLE eventstore.projection_states DROP CONSTRAINT projection_states_by_key");
 	es_maker_run("ALTER TABLE eventstore.projection_states ADD CONSTRAINT projection_states_by_key"
 				 " PRIMARY KEY (projection_id, generation, key)");
 	CommandCounterIncrement();
