@@ -15,9 +15,9 @@
  * parent is made one of each partition.
  *
  * Nor has the parent that CREATE EXTENSION makes a key: a restore makes that of each
- * partition, and would find that it has one.  It gets its key with the first partition
- * that is made here, and at the latest before a publication: what is published by the
- * root is updated by the root's key.
+ * partition, and would find that it has one.  It gets its key before a publication is
+ * made, or with the next partition where there is one: what is published by the root
+ * is updated by the root's key.
  *
  * A partition is dropped with its projection if nobody reads it just now, as the log
  * would stand still as long as a dump lasts.  Else it is emptied, and dropped as
@@ -46,6 +46,7 @@
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_publication.h"
 #include "catalog/pg_rewrite.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
@@ -59,10 +60,13 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
+#include "utils/snapmgr.h"
+#include "utils/snapshot.h"
 
 #include "base/call.h"
 #include "base/owner.h"
 #include "segment/maker.h"
+#include "table/rows.h"
 
 EsRelation	es_statetable_parent = {"projection_states",.kind = RELKIND_PARTITIONED_TABLE};
 
@@ -237,6 +241,19 @@ set_indexes_free(void)
 	CommandCounterIncrement();
 }
 
+/* Tells whether there are publications in this database. */
+static bool
+has_publications(void)
+{
+	Relation	rel = table_open(PublicationRelationId, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		has = es_rows_any(rel, snapshot);
+
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return has;
+}
+
 /* Gives the parent its key, after es_maker_enter; pg_upgrade leaves one that is not valid. */
 static void
 make_parent_key(void)
@@ -264,7 +281,8 @@ es_statetable_make(int64 projection_id)
 	if (OidIsValid(es_statetable_relid(projection_id)))
 		return;
 	es_maker_enter(&saved);
-	make_parent_key();
+	if (has_publications())
+		make_parent_key();
 	es_maker_run("CREATE TABLE eventstore.%s"
 				 " (LIKE eventstore.projection_states INCLUDING STORAGE INCLUDING COMPRESSION"
 				 " INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED) WITH (fillfactor = 80)", table);
@@ -285,7 +303,7 @@ es_statetable_make(int64 projection_id)
 
 /*
  * before_publish(): event trigger before CREATE and ALTER PUBLICATION.  Gives the
- * parent its key, which it may lack after a restore.
+ * parent its key.
  */
 Datum
 es_statetable_before_publish(PG_FUNCTION_ARGS)
