@@ -85,7 +85,9 @@ INSERT INTO questions (query) VALUES
 	('SELECT es_position(''a-1'', 98), es_position(''a-1'', 300)'),
 	('SELECT version FROM es_find_event(''split-1'', ''0189ffff-0000-7000-8000-000000000001'')'),
 	('SELECT version FROM es_find_event(''late-1'', ''0189ffff-0000-7000-8000-000000000001'')'),
-	('SELECT version FROM es_find_event(''a-1'', ''0189ffff-0000-7000-8000-000000000001'')');
+	('SELECT version FROM es_find_event(''a-1'', ''0189ffff-0000-7000-8000-000000000001'')'),
+	('SELECT count(lag), count(lag_time) FROM es_subscriptions'),
+	('SELECT count(lag), count(lag_time) FROM es_projections');
 SELECT id, query, pg_temp.answer(query) FROM questions ORDER BY id;
 
 -- the second segment goes: what the readers above say to that

@@ -53,6 +53,8 @@
 #define es_vxid_proc(vxid) ((vxid).procNumber)
 #define es_vxid_set(vxid, proc, lxid) \
 	((vxid).procNumber = (proc), (vxid).localTransactionId = (lxid))
+#define es_vxid_process(id) ProcNumberGetProc((id).procNumber)
+#define es_process_lxid(process) ((process)->vxid.lxid)
 #define es_my_backend() MyProcNumber
 #define es_my_lxid() (MyProc->vxid.lxid)
 #define es_my_procno() MyProcNumber
@@ -67,6 +69,8 @@
 #define es_vxid_proc(vxid) ((vxid).backendId)
 #define es_vxid_set(vxid, proc, lxid) \
 	((vxid).backendId = (proc), (vxid).localTransactionId = (lxid))
+#define es_vxid_process(id) BackendIdGetProc((id).backendId)
+#define es_process_lxid(process) ((process)->lxid)
 #define es_my_backend() MyBackendId
 #define es_my_lxid() (MyProc->lxid)
 #define es_my_procno() (MyProc->pgprocno)
@@ -149,6 +153,13 @@
 #define es_subscription_needs_password(sub) false
 #define es_owns_subscription(subscription, role) \
 	pg_subscription_ownercheck(subscription, role)
+#endif
+
+/* What the server shows of the n-th session, from 1 on; see utils/backend_status.h. */
+#if PG_VERSION_NUM >= 160000
+#define es_activity_entry(n) pgstat_get_local_beentry_by_index(n)
+#else
+#define es_activity_entry(n) pgstat_fetch_stat_local_beentry(n)
 #endif
 
 #if PG_VERSION_NUM >= 160000

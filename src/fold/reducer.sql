@@ -35,12 +35,3 @@ COMMENT ON COLUMN eventstore.snapshot_policies.drops IS 'how often the snapshots
 SELECT pg_catalog.pg_extension_config_dump('eventstore.snapshot_policies', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.reducers', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.reducer_handlers', '');
-
-CREATE VIEW @extschema@.es_reducers AS
-	SELECT r.reducer, h.event_type, COALESCE(h.handler, h.ops::pg_catalog.text) AS handler, r.initial,
-		pg_catalog.to_regtype(r.state_type) AS state_type, r.on_unknown,
-		p.every AS snapshot_every
-	FROM eventstore.reducers r
-		LEFT JOIN eventstore.reducer_handlers h ON h.reducer OPERATOR(pg_catalog.=) r.reducer
-		LEFT JOIN eventstore.snapshot_policies p ON p.reducer OPERATOR(pg_catalog.=) r.reducer;
-COMMENT ON VIEW @extschema@.es_reducers IS 'reducers with one row for each handler; event_type is NULL for a reducer without any, state_type for one whose type is gone';

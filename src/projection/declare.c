@@ -148,7 +148,7 @@ refuse_after_append(const EsProjection *projection)
 static void
 create_projection(EsProjection *projection, const char *command)
 {
-	EsProgress	row = {.generation = 1,.live = true,.retry_at = DT_NOBEGIN};
+	EsProgress	row = {.generation = 1,.live = true,.retry_at = DT_NOBEGIN,.failed_since = DT_NOBEGIN};
 
 	es_projection_begin_change(command);
 	es_pending_flush();

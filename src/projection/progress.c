@@ -31,12 +31,13 @@
 #define Anum_progress_position			3
 #define Anum_progress_error_position	4
 #define Anum_progress_retry_at			5
-#define Anum_progress_attempts			6
-#define Anum_progress_live				7
-#define Anum_progress_litter			8
-#define Anum_progress_error				9
-#define Anum_progress_layout			10
-#define Natts_progress					10
+#define Anum_progress_failed_since		6
+#define Anum_progress_attempts			7
+#define Anum_progress_live				8
+#define Anum_progress_litter			9
+#define Anum_progress_error				10
+#define Anum_progress_layout			11
+#define Natts_progress					11
 
 #define MOST_ERROR	10000		/* bytes that are kept of an error */
 
@@ -56,8 +57,8 @@ static EsRelation skips_by_key = {"projection_skips_by_key",
 
 static const EsColumn progress_columns[Natts_progress] = {
 	{"projection_id", INT8OID}, {"generation", INT8OID}, {"position", INT8OID}, {"error_position", INT8OID, true},
-	{"retry_at", TIMESTAMPTZOID, true}, {"attempts", INT4OID}, {"live", BOOLOID}, {"litter", BOOLOID},
-	{"error", TEXTOID, true}, {"layout", TEXTOID, true}
+	{"retry_at", TIMESTAMPTZOID, true}, {"failed_since", TIMESTAMPTZOID, true}, {"attempts", INT4OID},
+	{"live", BOOLOID}, {"litter", BOOLOID}, {"error", TEXTOID, true}, {"layout", TEXTOID, true}
 };
 static const EsColumn skip_columns[Natts_skips] = {
 	{"projection_id", INT8OID}, {"position", INT8OID}, {"skipped_at", TIMESTAMPTZOID}, {"skipped_by", TEXTOID},
@@ -82,6 +83,7 @@ take_progress_row(void *element, const EsRows *rows)
 	row->error_position = n[Anum_progress_error_position - 1] ? 0 :
 		DatumGetInt64(v[Anum_progress_error_position - 1]);
 	row->retry_at = es_columns_time(v, n, Anum_progress_retry_at);
+	row->failed_since = es_columns_time(v, n, Anum_progress_failed_since);
 	row->attempts = DatumGetInt32(v[Anum_progress_attempts - 1]);
 	row->live = DatumGetBool(v[Anum_progress_live - 1]);
 	row->litter = DatumGetBool(v[Anum_progress_litter - 1]);
@@ -169,6 +171,7 @@ make_progress_row(const EsProgress *row, Datum *v, bool *n)
 	v[Anum_progress_error_position - 1] = Int64GetDatum(row->error_position);
 	n[Anum_progress_error_position - 1] = row->error_position == 0;
 	es_columns_put_time(v, n, Anum_progress_retry_at, row->retry_at);
+	es_columns_put_time(v, n, Anum_progress_failed_since, row->failed_since);
 	v[Anum_progress_attempts - 1] = Int32GetDatum(row->attempts);
 	v[Anum_progress_live - 1] = BoolGetDatum(row->live);
 	v[Anum_progress_litter - 1] = BoolGetDatum(row->litter);
@@ -233,15 +236,18 @@ describe_progress_error(const ErrorData *error)
 
 /*
  * es_progress_fail notes that a generation has failed at a position, 0 for none in
- * particular, and when to try again.
+ * particular, since when it does not get on, and when to try again.
  */
 void
 es_progress_fail(EsProgress *row, int64 position, const ErrorData *error)
 {
+	TimestampTz now = GetCurrentTimestamp();
+
 	row->attempts = row->error && row->error_position == position ? row->attempts + 1 : 1;
+	row->failed_since = row->error ? row->failed_since : now;
 	row->error = describe_progress_error(error);
 	row->error_position = position;
-	row->retry_at = GetCurrentTimestamp() + es_backoff_delay(row->attempts);
+	row->retry_at = now + es_backoff_delay(row->attempts);
 }
 
 /* es_progress_forgive lets a generation be tried at once, as if it had not failed. */
@@ -251,7 +257,7 @@ es_progress_forgive(EsProgress *row)
 	row->error = NULL;
 	row->error_position = 0;
 	row->attempts = 0;
-	row->retry_at = DT_NOBEGIN;
+	row->retry_at = row->failed_since = DT_NOBEGIN;
 }
 
 /* es_progress_move moves a generation on; an error is over once it is passed. */

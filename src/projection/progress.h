@@ -22,6 +22,7 @@ typedef struct EsProgress
 	int64		position;
 	int64		error_position; /* 0: no event in particular */
 	TimestampTz retry_at;		/* DT_NOBEGIN: at once */
+	TimestampTz failed_since;	/* DT_NOBEGIN: it has not */
 	int			attempts;		/* that have failed in a row */
 	bool		live;			/* else a rebuild's */
 	bool		litter;			/* states of earlier generations are to be

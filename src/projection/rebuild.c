@@ -54,7 +54,7 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 	const EsProjection *projection;
 	EsProgress	live;
 	EsProgress	old;
-	EsProgress	row = {.retry_at = DT_NOBEGIN};
+	EsProgress	row = {.retry_at = DT_NOBEGIN,.failed_since = DT_NOBEGIN};
 
 	es_subscriber_prevent_write("es_rebuild_projection()");
 	projection = es_projection_get_locked(name);

@@ -1,20 +1,27 @@
 /*
  * find.c
  *		Finding one event of a stream: its position by its version, or the event by
- *		the id that its writer gave.
+ *		the id that its writer gave; or what an event at a position is.
  *
- * Both answer from what is committed as they are called, and from what this
+ * The first two answer from what is committed as they are called, and from what this
  * transaction has appended, whatever connection of a pool they come over: nothing
  * is remembered of the append.
  */
-#include "base/base.h"
+#include "read/find.h"
 
+#include "access/genam.h"
+#include "access/sdir.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
 #include "nodes/execnodes.h"
+#include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
 #include "base/call.h"
 #include "base/event.h"
+#include "log/scan.h"
+#include "log/segment.h"
 #include "log/subscriber.h"
 #include "read/read.h"
 #include "stream/stream.h"
@@ -102,4 +109,34 @@ es_find_event(PG_FUNCTION_ARGS)
 		es_call_return_event(&event, result);
 	es_read_stream_end(scan);
 	return (Datum) 0;
+}
+
+/*
+ * es_find_name tells what event is at a position, in the current memory context; false
+ * if there is none, or its segment is not part of the log.
+ */
+bool
+es_find_name(int64 position, EsEventName *name)
+{
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true,.without_metadata = true,
+	.nkeys = 1};
+	bool		found = false;
+	EsEvent		event;
+
+	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(position));
+	if (position > 0 && es_scan_begin(&scan, es_segment_of(position)))
+	{
+		found = index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot);
+		if (found)
+		{
+			es_scan_event(&scan, &event);
+			name->stream = DatumGetTextPCopy(event.stream);
+			name->type = DatumGetTextPCopy(event.type);
+			name->version = event.version;
+		}
+		es_scan_end(&scan);
+	}
+	UnregisterSnapshot(snapshot);
+	return found;
 }

@@ -1,6 +1,6 @@
 /*
  * ack.c
- *		What becomes of deliveries: they are acknowledged, refused, parked.
+ *		What becomes of deliveries: they are acknowledged, refused, fenced off.
  *
  * An acknowledgement moves the partition's position on in the consumer's own
  * transaction, so what the consumer writes and how far it is commit together.
@@ -44,8 +44,6 @@
 
 PG_FUNCTION_INFO_V1(es_ack);
 PG_FUNCTION_INFO_V1(es_nack);
-PG_FUNCTION_INFO_V1(es_parked);
-PG_FUNCTION_INFO_V1(es_replay_parked);
 PG_FUNCTION_INFO_V1(es_rewind);
 
 /* What a call is about: a delivery in a partition, whose row is read under its lock. */
@@ -96,6 +94,7 @@ begin_delivery(Delivery *delivery, FunctionCallInfo fcinfo, int member_argno, co
 				errmsg("subscription \"%s\" has no partition %d", text_to_cstring(name), partition),
 				errdetail("Its partitions are 0 to %d.", delivery->subscription->partitions - 1));
 	(void) es_partition_lock(delivery->subscription->id, partition, true);
+	delivery->subscription = es_subscription_get_again(name, delivery->subscription->id);
 	es_partition_read(delivery->subscription, partition, &delivery->row);
 	require_partition_owner(delivery);
 }
@@ -130,6 +129,7 @@ es_ack(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	row->position = Max(row->position, delivery.position);
 	row->lapses = 0;
+	es_failure_drop_passed(row);
 	es_partition_write(row);
 	PG_RETURN_VOID();
 }
@@ -232,7 +232,7 @@ es_nack(PG_FUNCTION_ARGS)
 	int			count;
 
 	begin_delivery(&delivery, fcinfo, 4, "es_nack()");
-	count = delivery.row.pending + delivery.row.parked == 0 ? 0 : es_failure_read(&delivery.row, 0, &failures);
+	count = !es_partition_has_failures(&delivery.row) ? 0 : es_failure_read(&delivery.row, 0, &failures);
 	known = count == 0 ? NULL : es_failure_find(failures, count, delivery.position);
 	if (known && (known->parked_at != DT_NOBEGIN || !known->delivered))
 		PG_RETURN_VOID();
@@ -242,94 +242,6 @@ es_nack(PG_FUNCTION_ARGS)
 	es_partition_write(&delivery.row);
 	es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, delivery.subscription->id));
 	PG_RETURN_VOID();
-}
-
-/*
- * es_parked(subscription): the events that were given up on, by partition and
- * position, with how often they failed, the last reason, and when they were
- * parked.  Unknown: VE004.
- */
-Datum
-es_parked(PG_FUNCTION_ARGS)
-{
-	text	   *name = es_subscription_name_arg(fcinfo, 0);
-	const EsSubscription *subscription = es_subscription_get(name);
-	ReturnSetInfo *result = es_call_begin_rows(fcinfo);
-	EsPartition *rows = es_partition_read_all(subscription);
-
-	for (int i = 0; i < subscription->partitions; i++)
-	{
-		EsFailure  *failures;
-		int			count = rows[i].parked == 0 ? 0 : es_failure_read(&rows[i], 0, &failures);
-
-		for (int k = 0; k < count; k++)
-		{
-			Datum		values[5] = {Int64GetDatum(failures[k].position), Int32GetDatum(i),
-				Int32GetDatum(failures[k].attempts), PointerGetDatum(failures[k].reason),
-			TimestampTzGetDatum(failures[k].parked_at)};
-			bool		isnull[5] = {false, false, false, failures[k].reason == NULL, false};
-
-			if (failures[k].parked_at != DT_NOBEGIN)
-				tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
-		}
-	}
-	return (Datum) 0;
-}
-
-/* Ends the parking of a partition's events, one or all (0), and tells of how many. */
-static int64
-replay_parked_events(EsPartition *row, int64 position)
-{
-	EsFailure  *failures;
-	int			count = row->parked == 0 ? 0 : es_failure_read(row, 0, &failures);
-	int64		replayed = 0;
-
-	for (int i = 0; i < count; i++)
-	{
-		EsFailure	changed = failures[i];
-
-		if (changed.parked_at == DT_NOBEGIN || (position != 0 && changed.position != position))
-			continue;
-		changed.parked_at = DT_NOBEGIN;
-		changed.attempts = 0;
-		changed.delivered = false;
-		es_failure_put(row, &failures[i], &changed);
-		replayed++;
-	}
-	if (replayed > 0)
-		es_partition_write(row);
-	return replayed;
-}
-
-/*
- * es_replay_parked(subscription, position): has a parked event, or all (NULL),
- * delivered again, as if for the first time, and returns how many they are.
- *
- * Unknown: VE004.  A position that is not parked gives 0.  Waits for
- * transactions that poll or acknowledge in the subscription.
- */
-Datum
-es_replay_parked(PG_FUNCTION_ARGS)
-{
-	text	   *name = es_subscription_name_arg(fcinfo, 0);
-	int64		position = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT64(1);
-	const EsSubscription *subscription;
-	EsPartition row;
-	int64		replayed = 0;
-
-	es_subscriber_prevent_write("es_replay_parked()");
-	subscription = es_subscription_get(name);
-	if (!PG_ARGISNULL(1) && position <= 0)
-		PG_RETURN_INT64(0);
-	es_partition_lock_all(subscription);
-	for (int i = 0; i < subscription->partitions; i++)
-	{
-		es_partition_read(subscription, i, &row);
-		replayed += replay_parked_events(&row, position);
-	}
-	if (replayed > 0)
-		es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, subscription->id));
-	PG_RETURN_INT64(replayed);
 }
 
 /*
@@ -356,11 +268,9 @@ es_rewind(PG_FUNCTION_ARGS)
 	{
 		es_partition_read(subscription, i, &row);
 		es_failure_forget(&row, after);
-		row.position = row.delivered_upto = row.scanned_upto = after;
-		row.lapsed_upto = after;
-		row.delivered = row.lapses = 0;
-		row.retry_at = row.lease_until = DT_NOBEGIN;
-		row.member = NULL;
+		row.position = after;
+		row.retry_at = DT_NOBEGIN;
+		es_partition_fence(&row);
 		es_partition_write(&row);
 	}
 	es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, subscription->id));

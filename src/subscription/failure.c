@@ -3,9 +3,10 @@
  *		Events that a consumer could not deal with.
  *
  * Each is a row of eventstore.subscription_failures: one that is to be delivered
- * again, because it was refused, could not be sent, or its parking was ended, or
- * one that is parked.
- * The row of its partition counts both kinds, so that partitions without any
+ * again, because it was refused, could not be sent, or its parking was ended; one
+ * that is parked; or one that was parked and let go, for as long as the partition has
+ * not passed it: without the row it would be delivered.
+ * The row of its partition counts each kind, so that partitions without any
  * cost nobody a look here.
  *
  * Rows are written under the lock of their partition, and the counts with them;
@@ -94,6 +95,8 @@ count_failure(EsPartition *row, const EsFailure *failure, int add)
 {
 	if (failure->parked_at == DT_NOBEGIN)
 		row->pending += add;
+	else if (failure->parked_at == DT_NOEND)
+		row->discarded += add;
 	else
 		row->parked += add;
 }
@@ -134,9 +137,9 @@ es_failure_put(EsPartition *row, EsFailure *known, const EsFailure *failure)
 	count_failure(row, failure, 1);
 }
 
-/* Takes a failure away. */
-static void
-take_away(EsPartition *row, const EsFailure *failure)
+/* es_failure_take_away takes a failure away. */
+void
+es_failure_take_away(EsPartition *row, const EsFailure *failure)
 {
 	Datum		key[] = {Int64GetDatum(row->subscription_id), Int32GetDatum(row->partition),
 	Int64GetDatum(failure->position)};
@@ -153,12 +156,15 @@ park_if_poison(EsPartition *row, int max_attempts, TimestampTz now)
 		.parked_at = now,.reason = cstring_to_text(LEASE_ENDED)
 	};
 	EsFailure  *failures;
+	EsFailure  *known;
 	int			count;
 
 	if (row->lapses <= max_attempts || row->delivered != 1 || row->position >= row->delivered_upto)
 		return false;
 	count = es_failure_read(row, row->position, &failures);
-	es_failure_put(row, es_failure_find(failures, count, failure.position), &failure);
+	known = es_failure_find(failures, count, failure.position);
+	if (known == NULL || known->parked_at == DT_NOBEGIN)
+		es_failure_put(row, known, &failure);
 	row->lapses = 0;
 	return true;
 }
@@ -213,6 +219,21 @@ es_failure_count_unsendable(EsPartition *row, EsFailure *known, int64 position, 
 }
 
 /*
+ * es_failure_drop_passed takes away those that were let go and that the partition has
+ * passed by now.
+ */
+void
+es_failure_drop_passed(EsPartition *row)
+{
+	EsFailure  *failures;
+	int			count = row->discarded == 0 ? 0 : es_failure_read(row, 0, &failures);
+
+	for (int i = 0; i < count && failures[i].position <= row->position; i++)
+		if (failures[i].parked_at == DT_NOEND)
+			es_failure_take_away(row, &failures[i]);
+}
+
+/*
  * es_failure_acknowledge takes away those that were to be delivered again and were,
  * up to a position.
  */
@@ -227,13 +248,13 @@ es_failure_acknowledge(EsPartition *row, int64 upto)
 	count = es_failure_read(row, 0, &failures);
 	for (int i = 0; i < count && failures[i].position <= upto; i++)
 		if (failures[i].parked_at == DT_NOBEGIN && failures[i].delivered)
-			take_away(row, &failures[i]);
+			es_failure_take_away(row, &failures[i]);
 }
 
 /*
  * es_failure_forget takes away what does not matter once the partition begins
- * anew after a position: all that was to be delivered again, and what is parked
- * after it.
+ * anew after a position: all that was to be delivered again or was let go, and what
+ * is parked after it.
  */
 void
 es_failure_forget(EsPartition *row, int64 after)
@@ -241,12 +262,12 @@ es_failure_forget(EsPartition *row, int64 after)
 	EsFailure  *failures;
 	int			count;
 
-	if (row->pending + row->parked == 0)
+	if (!es_partition_has_failures(row))
 		return;
 	count = es_failure_read(row, 0, &failures);
 	for (int i = 0; i < count; i++)
-		if (failures[i].parked_at == DT_NOBEGIN || failures[i].position > after)
-			take_away(row, &failures[i]);
+		if (!es_failure_is_parked(&failures[i]) || failures[i].position > after)
+			es_failure_take_away(row, &failures[i]);
 }
 
 /*

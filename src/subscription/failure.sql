@@ -2,7 +2,9 @@
 
 /*
  * An event that is to be delivered again, or is parked. delivered says that it has
- * been, since it was put here: then an acknowledgement takes the row away.
+ * been, since it was put here: then an acknowledgement takes the row away. parked_at is
+ * infinity where somebody has let a parked event go that the partition has not passed
+ * yet.
  */
 CREATE TABLE eventstore.subscription_failures (
 	subscription_id bigint NOT NULL,
@@ -14,5 +16,5 @@ CREATE TABLE eventstore.subscription_failures (
 	reason text,
 	CONSTRAINT subscription_failures_by_key PRIMARY KEY (subscription_id, partition, position)
 );
-COMMENT ON TABLE eventstore.subscription_failures IS 'events of subscriptions that are to be delivered again (parked_at is NULL) or are parked';
+COMMENT ON TABLE eventstore.subscription_failures IS 'events of subscriptions that are to be delivered again (parked_at is NULL), are parked, or are not to be delivered any more (infinity)';
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscription_failures', '');

@@ -107,6 +107,11 @@ es_lease_lock(EsPoll *poll, EsSlice *slice)
 
 	if (!es_partition_lock(poll->subscription->id, slice->row.partition, false))
 		return pass_over_slice(poll, slice);
+	if (es_subscription_has_changed(poll->changes))
+	{
+		poll->outdated = true;
+		return pass_over_slice(poll, slice);
+	}
 	es_partition_read(poll->subscription, slice->row.partition, &slice->row);
 	if (slice->row.position < position)
 		return pass_over_slice(poll, slice);	/* rewound to where this look
@@ -125,7 +130,7 @@ es_lease_read_failures(EsSlice *slice)
 {
 	const EsPartition *row = &slice->row;
 
-	slice->nfailures = row->pending + row->parked == 0 ? 0 :
+	slice->nfailures = !es_partition_has_failures(row) ? 0 :
 		es_failure_read(row, row->pending > 0 ? 0 : row->position, &slice->failures);
 }
 

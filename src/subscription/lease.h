@@ -42,7 +42,10 @@ typedef struct EsPassed
 /* A poll on its way. */
 typedef struct EsPoll
 {
-	const EsSubscription *subscription;
+	const text *name;			/* of the subscription */
+	int64		id;
+	const EsSubscription *subscription; /* as the look found it */
+	uint64		changes;		/* of definitions, that it knew of */
 	const text *member;
 	int64		max_count;
 	int64		lease;			/* microseconds */
@@ -60,6 +63,7 @@ typedef struct EsPoll
 	EsShare		share;
 	int			may_take;
 	int64		delivered;
+	bool		outdated;		/* the definition may have changed meanwhile */
 	bool		locked;			/* some partition is ours: not to be kept
 								 * while waiting */
 } EsPoll;

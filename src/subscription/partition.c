@@ -25,10 +25,11 @@
 #define Anum_partitions_lapses		8
 #define Anum_partitions_pending		9
 #define Anum_partitions_parked		10
-#define Anum_partitions_retry_at		11
-#define Anum_partitions_lease_until		12
-#define Anum_partitions_member		13
-#define Natts_partitions				13
+#define Anum_partitions_discarded		11
+#define Anum_partitions_retry_at		12
+#define Anum_partitions_lease_until		13
+#define Anum_partitions_member		14
+#define Natts_partitions				14
 
 static EsRelation partitions_table = {"subscription_partitions"};
 static EsRelation partitions_by_key = {"subscription_partitions_by_key",
@@ -38,7 +39,7 @@ static EsRelation partitions_by_key = {"subscription_partitions_by_key",
 static const EsColumn partition_columns[Natts_partitions] = {
 	{"subscription_id", INT8OID}, {"position", INT8OID}, {"delivered_upto", INT8OID}, {"scanned_upto", INT8OID},
 	{"lapsed_upto", INT8OID}, {"partition", INT4OID}, {"delivered", INT4OID}, {"lapses", INT4OID},
-	{"pending", INT4OID}, {"parked", INT4OID}, {"retry_at", TIMESTAMPTZOID, true},
+	{"pending", INT4OID}, {"parked", INT4OID}, {"discarded", INT4OID}, {"retry_at", TIMESTAMPTZOID, true},
 	{"lease_until", TIMESTAMPTZOID, true}, {"member", TEXTOID, true}
 };
 const EsShape es_partition_shape = ES_SHAPE(&partitions_table, &partitions_by_key, partition_columns);
@@ -79,6 +80,7 @@ take_partition(void *element, const EsRows *rows)
 	row->lapses = DatumGetInt32(v[Anum_partitions_lapses - 1]);
 	row->pending = DatumGetInt32(v[Anum_partitions_pending - 1]);
 	row->parked = DatumGetInt32(v[Anum_partitions_parked - 1]);
+	row->discarded = DatumGetInt32(v[Anum_partitions_discarded - 1]);
 	row->retry_at = es_columns_time(v, n, Anum_partitions_retry_at);
 	row->lease_until = es_columns_time(v, n, Anum_partitions_lease_until);
 	row->member = es_columns_text(v, n, Anum_partitions_member);
@@ -148,6 +150,7 @@ make_partition_row(const EsPartition *row, Datum *v, bool *n)
 	v[Anum_partitions_lapses - 1] = Int32GetDatum(row->lapses);
 	v[Anum_partitions_pending - 1] = Int32GetDatum(row->pending);
 	v[Anum_partitions_parked - 1] = Int32GetDatum(row->parked);
+	v[Anum_partitions_discarded - 1] = Int32GetDatum(row->discarded);
 	es_columns_put_time(v, n, Anum_partitions_retry_at, row->retry_at);
 	es_columns_put_time(v, n, Anum_partitions_lease_until, row->lease_until);
 	es_columns_put(v, n, Anum_partitions_member, row->member);
@@ -169,6 +172,19 @@ bool
 es_partition_is_leased(const EsPartition *row, TimestampTz now)
 {
 	return row->member != NULL && row->lease_until > now;
+}
+
+/*
+ * es_partition_fence takes a partition from its member, whose late acknowledgement is
+ * VE007; what it was delivered and has not acknowledged will be delivered anew.
+ */
+void
+es_partition_fence(EsPartition *row)
+{
+	row->delivered_upto = row->scanned_upto = row->lapsed_upto = row->position;
+	row->delivered = row->lapses = 0;
+	row->lease_until = DT_NOBEGIN;
+	row->member = NULL;
 }
 
 /* es_partition_insert_all puts in the rows of a new subscription's partitions. */

@@ -25,6 +25,7 @@ typedef struct EsPartition
 	int			lapses;
 	int			pending;
 	int			parked;
+	int			discarded;
 	TimestampTz retry_at;		/* DT_NOBEGIN: at once */
 	TimestampTz lease_until;	/* DT_NOBEGIN: no lease */
 	const text *member;			/* NULL: nobody */
@@ -32,12 +33,20 @@ typedef struct EsPartition
 
 extern const EsShape es_partition_shape;
 
+/* es_partition_has_failures tells whether there are failures of a partition, of any kind. */
+static inline bool
+es_partition_has_failures(const EsPartition *row)
+{
+	return row->pending + row->parked + row->discarded > 0;
+}
+
 extern bool es_partition_lock(int64 id, int partition, bool wait);
 extern void es_partition_lock_all(const EsSubscription *subscription);
 extern EsPartition *es_partition_read_all(const EsSubscription *subscription);
 extern void es_partition_read(const EsSubscription *subscription, int partition, EsPartition *row);
 extern void es_partition_write(const EsPartition *row);
 extern bool es_partition_is_leased(const EsPartition *row, TimestampTz now);
+extern void es_partition_fence(EsPartition *row);
 extern void es_partition_insert_all(const EsSubscription *subscription, int64 after);
 extern void es_partition_delete_all(const EsSubscription *subscription);
 

@@ -16,6 +16,7 @@ CREATE TABLE eventstore.subscription_partitions (
 	lapses int NOT NULL,
 	pending int NOT NULL,
 	parked int NOT NULL,
+	discarded int NOT NULL,
 	retry_at timestamptz,
 	lease_until timestamptz,
 	member text COLLATE "C",
@@ -30,6 +31,7 @@ COMMENT ON COLUMN eventstore.subscription_partitions.lapses IS 'how many leases 
 COMMENT ON COLUMN eventstore.subscription_partitions.lapsed_upto IS 'what was open as the last of these ended was up to here';
 COMMENT ON COLUMN eventstore.subscription_partitions.pending IS 'how many events in subscription_failures are to be delivered again';
 COMMENT ON COLUMN eventstore.subscription_partitions.parked IS 'how many events in subscription_failures are parked';
+COMMENT ON COLUMN eventstore.subscription_partitions.discarded IS 'how many events in subscription_failures were parked, let go, and are still after the position';
 COMMENT ON COLUMN eventstore.subscription_partitions.retry_at IS 'nothing is delivered before this time';
 COMMENT ON COLUMN eventstore.subscription_partitions.member IS 'who has the partition while the lease lasts; empty for the member without a name';
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscription_partitions', '');

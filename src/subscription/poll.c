@@ -17,6 +17,9 @@
  * Waiting comes first, without a transaction id: only the look that finds
  * something takes leases.  A member that others do not know of yet, or that has
  * to give up partitions, does not wait, since both become visible at its commit.
+ * Each look goes by the definition as it is, and a partition that turns out to be locked
+ * under a newer one makes it begin again: no poll that ends after a change of the
+ * filter delivers by the old one.
  *
  * A lease that ends with deliveries open counts as a failed attempt of all of
  * them.  After max_attempts such leases the partition's next event is delivered
@@ -72,6 +75,22 @@ begin_slice(EsPoll *poll, EsSlice *slice, const EsPartition *row)
 		slice->after = passed->upto;
 }
 
+/*
+ * Takes the definition as it is now.  If that may be another one than the last look's,
+ * nothing is known any more of what there is to deliver.
+ */
+static void
+refresh_poll_definition(EsPoll *poll, EsWait *wait)
+{
+	poll->subscription = es_subscription_get_again(poll->name, poll->id);
+	if (poll->changes == es_subscription_changes())
+		return;
+	poll->changes = es_subscription_changes();
+	wait->interest = poll->subscription->interest;
+	for (int i = 0; i < poll->subscription->partitions; i++)
+		poll->passed[i].from = -1;
+}
+
 /* Begins a look: what is settled, how far the partitions are, what the member may do. */
 static void
 begin_poll_look(EsPoll *poll)
@@ -84,7 +103,7 @@ begin_poll_look(EsPoll *poll)
 	poll->now = GetCurrentTimestamp();
 	poll->again_at = DT_NOEND;
 	poll->delivered = 0;
-	poll->locked = false;
+	poll->locked = poll->outdated = false;
 	rows = es_partition_read_all(poll->subscription);
 	es_member_share(poll->subscription, rows, poll->member, poll->now, &poll->share);
 	poll->may_take = poll->share.may_take;
@@ -141,7 +160,7 @@ is_event_wanted(EsPoll *poll, EsSlice *slice, const EsEvent *event)
 	MemoryContext old = MemoryContextSwitchTo(poll->context);
 	bool		wanted;
 
-	if (!slice->ours && slice->failures == NULL && slice->row.parked > 0)
+	if (!slice->ours && slice->failures == NULL && slice->row.parked + slice->row.discarded > 0)
 		es_lease_read_failures(slice);
 	if (is_event_parked(slice, event->position))
 		wanted = false;
@@ -266,6 +285,7 @@ move_partition_on(EsPoll *poll, EsSlice *slice)
 	slice->row.delivered_upto = Max(slice->row.delivered_upto, poll->scanned);
 	slice->row.scanned_upto = Max(slice->row.scanned_upto, poll->scanned);
 	slice->row.lapses = 0;
+	es_failure_drop_passed(&slice->row);
 	es_partition_write(&slice->row);
 	return true;
 }
@@ -337,12 +357,10 @@ is_poll_hindered(const EsPoll *poll)
 
 /* ---- the calls ---- */
 
-/* One look: delivers what there is; tells whether there was something, or the poll cannot wait. */
-static bool
-look_for_events(EsWait *wait)
+/* Delivers what there is, as the definition is now. */
+static void
+deliver_events(EsPoll *poll)
 {
-	EsPoll	   *poll = wait->arg;
-
 	begin_poll_look(poll);
 	for (int i = 0; i < poll->subscription->partitions; i++)
 		if (poll->slices[i].available && poll->slices[i].row.pending > 0)
@@ -351,6 +369,20 @@ look_for_events(EsWait *wait)
 	if (poll->result && poll->locked)
 		es_lease_write_all(poll);
 	remember_passed_partitions(poll);
+}
+
+/* One look: delivers what there is; tells whether there was something, or the poll cannot wait. */
+static bool
+look_for_events(EsWait *wait)
+{
+	EsPoll	   *poll = wait->arg;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		refresh_poll_definition(poll, wait);
+		deliver_events(poll);
+	} while (poll->outdated && !poll->locked);
 	if (poll->delivered > 0 || (poll->result && (!poll->share.known || poll->share.must_release > 0 || poll->locked)))
 		return true;
 	wait->hindered = is_poll_hindered(poll);
@@ -362,10 +394,16 @@ look_for_events(EsWait *wait)
 static void
 begin_poll(EsPoll *poll, const text *name, const text *member)
 {
+	int			partitions;
+
+	poll->name = name;
 	poll->member = member;
 	poll->subscription = es_subscription_get(name);
-	poll->passed = palloc0(sizeof(EsPassed) * poll->subscription->partitions);
-	for (int i = 0; i < poll->subscription->partitions; i++)
+	poll->id = poll->subscription->id;
+	poll->changes = es_subscription_changes();
+	partitions = poll->subscription->partitions;
+	poll->passed = palloc0(sizeof(EsPassed) * partitions);
+	for (int i = 0; i < partitions; i++)
 		poll->passed[i].from = -1;
 	poll->context = AllocSetContextCreate(CurrentMemoryContext, "eventstore poll", ALLOCSET_DEFAULT_SIZES);
 }

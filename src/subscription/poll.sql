@@ -25,17 +25,3 @@ CREATE PROCEDURE @extschema@.es_poll_wait(subscription text, timeout interval, I
 	LANGUAGE c AS 'MODULE_PATHNAME';
 COMMENT ON PROCEDURE @extschema@.es_poll_wait(text, interval, boolean) IS
 	'waits, without snapshot and transaction id, until es_poll has news for the member that this session polled for last';
-
-CREATE VIEW @extschema@.es_subscriptions AS
-	SELECT s.name AS subscription,
-		p.partition,
-		p.position,
-		CASE WHEN p.member OPERATOR(pg_catalog.=) '' THEN NULL ELSE p.member END AS member,
-		p.lease_until,
-		GREATEST(l.settled OPERATOR(pg_catalog.-) p.position, 0::pg_catalog.int8) AS lag,
-		p.parked::pg_catalog.int8 AS parked
-	FROM eventstore.subscriptions s
-	JOIN eventstore.subscription_partitions p ON p.subscription_id OPERATOR(pg_catalog.=) s.subscription_id
-	CROSS JOIN (SELECT @extschema@.es_settled_position() AS settled OFFSET 0) l;
-COMMENT ON VIEW @extschema@.es_subscriptions IS
-	'subscriptions, a row for each partition: how far it is acknowledged, who has it until when, how many positions it is behind, how many events are parked';

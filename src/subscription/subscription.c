@@ -8,13 +8,15 @@
  * on every platform, so its events stay in order and dumps travel.
  *
  * Locks, in order: eventstore.subscriptions in SHARE ROW EXCLUSIVE mode, by
- * whoever makes or drops subscriptions; partitions, by whoever writes their rows
+ * whoever makes, changes or drops subscriptions; partitions, by whoever writes their rows
  * (partition.c), ascending by who waits for all; eventstore.subscription_members in
  * SHARE ROW EXCLUSIVE mode, by whoever drops one (member.c).
  *
  * Definitions are kept by session.  A relcache invalidation of
  * eventstore.subscriptions makes all of them forget: this session at once, others
- * at commit.
+ * at commit.  Who changes a definition has the locks of all partitions, and others
+ * hear of it before these are free.  So who has locked a partition, and looks whether
+ * there were changes, has the definition that holds to the end of his transaction.
  */
 #include "subscription/subscription.h"
 
@@ -63,6 +65,8 @@ static const EsColumn subscription_columns[Natts_subscriptions] = {
 	{"created_at", TIMESTAMPTZOID}, {"name", TEXTOID}, {"categories", TEXTARRAYOID, true}, {"types", TEXTARRAYOID, true}
 };
 const EsShape es_subscription_shape = ES_SHAPE(&subscriptions, &subscriptions_by_name, subscription_columns);
+
+PG_FUNCTION_INFO_V1(es_subscription_forget);
 
 static HTAB *known = NULL;		/* in a context of its own */
 static MemoryContext known_context = NULL;
@@ -143,6 +147,7 @@ take_subscription_definition(EsSubscription *subscription, const Datum *values, 
 {
 	subscription->id = DatumGetInt64(values[Anum_subscriptions_id - 1]);
 	subscription->name = DatumGetTextPCopy(values[Anum_subscriptions_name - 1]);
+	subscription->created_at = DatumGetTimestampTz(values[Anum_subscriptions_created_at - 1]);
 	subscription->partitions = DatumGetInt32(values[Anum_subscriptions_partitions - 1]);
 	subscription->max_attempts = isnull[Anum_subscriptions_max_attempts - 1] ? 0 :
 		DatumGetInt32(values[Anum_subscriptions_max_attempts - 1]);
@@ -209,6 +214,39 @@ es_subscription_get(const text *name)
 }
 
 /*
+ * es_subscription_get_again is es_subscription_get for who has had it before, by now
+ * under the lock of a partition; one of the same name that was made since is another
+ * one.
+ */
+const EsSubscription *
+es_subscription_get_again(const text *name, int64 id)
+{
+	const EsSubscription *subscription = es_subscription_get(name);
+
+	if (subscription->id != id)
+		es_subscription_report_unknown(name);
+	return subscription;
+}
+
+/* es_subscription_changes tells which changes the last es_subscription_get() knew of. */
+uint64
+es_subscription_changes(void)
+{
+	return known_changes;
+}
+
+/*
+ * es_subscription_has_changed tells whether there may have been changes of definitions
+ * since.  While a partition is locked there are none of its subscription.
+ */
+bool
+es_subscription_has_changed(uint64 changes)
+{
+	AcceptInvalidationMessages();
+	return changes != es_base_changes_of(&subscriptions);
+}
+
+/*
  * es_subscription_filter gives the filter for what a subscription wants between
  * two positions, the second of which the log is taken to be settled up to.
  */
@@ -268,23 +306,43 @@ es_subscription_announce(void)
 	CommandCounterIncrement();
 }
 
+/* Makes the columns of a row. */
+static void
+make_subscription_row(const EsSubscription *subscription, Datum *values, bool *isnull)
+{
+	memset(isnull, false, sizeof(bool) * Natts_subscriptions);
+	values[Anum_subscriptions_id - 1] = Int64GetDatum(subscription->id);
+	values[Anum_subscriptions_partitions - 1] = Int32GetDatum(subscription->partitions);
+	values[Anum_subscriptions_max_attempts - 1] = Int32GetDatum(subscription->max_attempts);
+	isnull[Anum_subscriptions_max_attempts - 1] = subscription->max_attempts == 0;
+	values[Anum_subscriptions_created_at - 1] = TimestampTzGetDatum(subscription->created_at);
+	values[Anum_subscriptions_name - 1] = PointerGetDatum(subscription->name);
+	es_columns_put_names(values, isnull, Anum_subscriptions_categories, &subscription->categories);
+	es_columns_put_names(values, isnull, Anum_subscriptions_types, &subscription->types);
+}
+
 /* es_subscription_insert puts in the row of a new subscription, and gives it its id. */
 void
 es_subscription_insert(EsSubscription *subscription)
 {
 	Datum		values[Natts_subscriptions];
-	bool		isnull[Natts_subscriptions] = {false};
+	bool		isnull[Natts_subscriptions];
 
 	subscription->id = es_sequence_take(&es_base_subscription_id_seq, 1);
-	values[Anum_subscriptions_id - 1] = Int64GetDatum(subscription->id);
-	values[Anum_subscriptions_partitions - 1] = Int32GetDatum(subscription->partitions);
-	values[Anum_subscriptions_max_attempts - 1] = Int32GetDatum(subscription->max_attempts);
-	isnull[Anum_subscriptions_max_attempts - 1] = subscription->max_attempts == 0;
-	values[Anum_subscriptions_created_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[Anum_subscriptions_name - 1] = PointerGetDatum(subscription->name);
-	es_columns_put_names(values, isnull, Anum_subscriptions_categories, &subscription->categories);
-	es_columns_put_names(values, isnull, Anum_subscriptions_types, &subscription->types);
+	subscription->created_at = GetCurrentTimestamp();
+	make_subscription_row(subscription, values, isnull);
 	es_rows_insert(&es_subscription_shape, values, isnull);
+}
+
+/* es_subscription_update writes the row of a subscription that was read within the change. */
+void
+es_subscription_update(const EsSubscription *subscription)
+{
+	Datum		values[Natts_subscriptions];
+	bool		isnull[Natts_subscriptions];
+
+	make_subscription_row(subscription, values, isnull);
+	es_rows_replace(&es_subscription_shape, values, isnull);
 }
 
 /* es_subscription_delete takes away the row of a subscription. */
@@ -294,4 +352,15 @@ es_subscription_delete(const text *name)
 	Datum		key = PointerGetDatum(name);
 
 	(void) es_rows_take_away(&es_subscription_shape, &key, 1);
+}
+
+/*
+ * eventstore.forget_subscriptions() is the row trigger for rows that a subscription of
+ * the server's changes.
+ */
+Datum
+es_subscription_forget(PG_FUNCTION_ARGS)
+{
+	es_base_announce(&subscriptions);
+	PG_RETURN_POINTER(NULL);
 }

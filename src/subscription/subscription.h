@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 
+#include "datatype/timestamp.h"
 #include "nodes/execnodes.h"
 
 #include "base/names.h"
@@ -22,6 +23,7 @@ typedef struct EsSubscription
 {
 	int64		id;
 	const text *name;
+	TimestampTz created_at;
 	int			partitions;
 	int			max_attempts;	/* 0: unlimited */
 	EsNames		categories;
@@ -36,6 +38,9 @@ extern text *es_subscription_member_arg(FunctionCallInfo fcinfo, int argno);
 extern int64 es_subscription_after_arg(FunctionCallInfo fcinfo, int argno);
 ES_NORETURN extern void es_subscription_report_unknown(const text *name);
 extern const EsSubscription *es_subscription_get(const text *name);
+extern const EsSubscription *es_subscription_get_again(const text *name, int64 id);
+extern uint64 es_subscription_changes(void);
+extern bool es_subscription_has_changed(uint64 changes);
 extern EsLogFilter es_subscription_filter(const EsSubscription *subscription, int64 after, int64 upto);
 extern int	es_subscription_partition_of(const EsSubscription *subscription, const text *stream);
 
@@ -45,6 +50,7 @@ extern ReturnSetInfo *es_subscription_begin_delivery(FunctionCallInfo fcinfo);
 extern bool es_subscription_find(EsSubscription *subscription, const text *name);
 extern void es_subscription_begin_change(const char *command);
 extern void es_subscription_insert(EsSubscription *subscription);
+extern void es_subscription_update(const EsSubscription *subscription);
 extern void es_subscription_delete(const text *name);
 extern void es_subscription_announce(void);
 

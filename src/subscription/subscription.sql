@@ -19,3 +19,11 @@ COMMENT ON TABLE eventstore.subscriptions IS 'one row for each subscription';
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscription_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscriptions', '');
+
+CREATE FUNCTION eventstore.forget_subscriptions() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_subscription_forget';
+COMMENT ON FUNCTION eventstore.forget_subscriptions() IS 'row trigger: rows that logical replication changes reach sessions that know the subscriptions';
+
+CREATE TRIGGER forget_subscriptions AFTER UPDATE ON eventstore.subscriptions
+	FOR EACH ROW EXECUTE FUNCTION eventstore.forget_subscriptions();
+ALTER TABLE eventstore.subscriptions ENABLE ALWAYS TRIGGER forget_subscriptions;

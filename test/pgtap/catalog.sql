@@ -44,7 +44,9 @@ INSERT INTO promised VALUES
 	('es_poll_wait', 'IN subscription text, IN timeout interval, INOUT ready boolean DEFAULT NULL::boolean', NULL),
 	('es_ack', 'subscription text, partition integer, "position" bigint, member text DEFAULT NULL::text', 'void'),
 	('es_nack', 'subscription text, partition integer, "position" bigint, reason text, member text DEFAULT NULL::text', 'void'),
-	('es_parked', 'subscription text', 'TABLE("position" bigint, partition integer, attempts integer, reason text, parked_at timestamp with time zone)'),
+	('es_parked', 'subscription text', 'TABLE("position" bigint, partition integer, attempts integer, reason text, parked_at timestamp with time zone, stream text, version bigint, type text)'),
+	('es_discard_parked', 'subscription text, "position" bigint', 'void'),
+	('es_alter_subscription', 'subscription text, categories text[], types text[], max_attempts integer', 'void'),
 	('es_replay_parked', 'subscription text, "position" bigint DEFAULT NULL::bigint', 'bigint'),
 	('es_create_projection', 'projection text, reducer text, mode text DEFAULT ''async''::text, category text DEFAULT NULL::text, key text DEFAULT ''$.stream''::text', 'void'),
 	('es_create_handler_projection', 'projection text, handler regprocedure, mode text DEFAULT ''async''::text, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], reset regprocedure DEFAULT NULL::regprocedure', 'void'),
@@ -93,12 +95,15 @@ FROM (VALUES
 	('es_event', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone}'),
 	('es_events', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone}'),
 	('es_delivery', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone,partition integer,attempt integer}'),
-	('es_subscriptions', '{subscription text,partition integer,position bigint,member text,lease_until timestamp with time zone,lag bigint,parked bigint}'),
-	('es_projections', '{projection text,mode text,status text,position bigint,lag bigint,error text,error_position bigint,rebuild_position bigint}'),
+	('es_subscriptions', '{subscription text,partition integer,position bigint,member text,lease_until timestamp with time zone,lag bigint,parked bigint,categories text[],types text[],max_attempts integer,lag_time interval}'),
+	('es_projections', '{projection text,mode text,status text,position bigint,lag bigint,error text,error_position bigint,rebuild_position bigint,reducer text,handler text,category text,key text,creator text,attempts integer,failed_since timestamp with time zone,next_retry timestamp with time zone,lag_time interval,categories text[],types text[],reset text}'),
 	('es_new_event', '{type text,data jsonb,metadata jsonb,event_id uuid}'),
 	('es_state', '{stream text,version bigint,position bigint,state jsonb,recorded_at timestamp with time zone}'),
 	('es_streams', '{stream text,category text,version bigint,first_version bigint,created_at timestamp with time zone,deleted boolean}'),
-	('es_reducers', '{reducer text,event_type text,handler text,initial jsonb,state_type regtype,on_unknown text,snapshot_every integer}'),
+	('es_reducers', '{reducer text,event_type text,handler text,initial jsonb,state_type regtype,on_unknown text,snapshot_every integer,ops jsonb}'),
+	('es_upcasters', '{type text,from_version integer,handler text,ops jsonb}'),
+	('es_snapshots', '{stream text,reducer text,version bigint,bytes bigint,usable boolean}'),
+	('es_in_flight', '{pid integer,gid text,application_name text,state text,since timestamp with time zone,first_position bigint,query text}'),
 	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint,wal_status text,safe_wal_size bigint,lag_events bigint}'),
 	('es_segments', '{segment bigint,first_position bigint,last_position bigint,events bigint,bytes bigint,from_time timestamp with time zone,to_time timestamp with time zone,state text}')
 ) t (name, columns) ORDER BY t.name;
@@ -159,7 +164,7 @@ SELECT is_empty($$
 			es_read_category,es_settled_position,es_settle,es_wait,es_create_reducer,es_drop_reducer,
 			es_register_reducer,es_replay,es_replay_steps,es_replay_category,es_replay_as,es_register_reducer_ops,es_snapshot,
 			es_snapshot_every,es_drop_snapshots,es_register_upcaster,es_register_upcaster_ops,es_create_feed,
-			es_drop_feed,es_feed_head,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,
+			es_drop_feed,es_feed_head,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,es_discard_parked,es_alter_subscription,
 			es_create_projection,es_create_handler_projection,es_drop_projection,es_run_projection,es_wait_projection,es_rebuild_projection,es_skip_event,
 			es_projection_view,es_index_projection,es_drop_projection_index}'::name[])
 		AND (provolatile <> 'v' OR proparallel <> 'u')

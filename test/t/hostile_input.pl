@@ -31,6 +31,7 @@ my %usual = (
 	'handler es_register_upcaster' => q{'public.on_data(jsonb)'}, 'stream_prefix' => 'NULL',
 	'expected_version' => 'NULL', 'position es_ack' => '1', 'partition' => '0', 'event_id' => 'NULL',
 	'event_id es_find_event' => q{'0189ffff-0000-7000-8000-000000000001'},
+	'subscription es_discard_parked' => q{'parked'}, 'max_attempts' => '1',
 	'view' => q{'states'}, 'definition' => q{'((state ->> ''n''))'}, 'index' => q{'projection_states_1_idx'},
 	'state' => q{NULL::jsonb}, 'lease' => q{'30s'}, 'tags es_read_tagged' => q{'{x}'}, 'after_position es_append_if' => '9', 'reset' => 'NULL', 'from_version es_register_upcaster' => '1', 'from_version es_register_upcaster_ops' => '1');
 my %usual_of_type = (
@@ -38,7 +39,7 @@ my %usual_of_type = (
 	'boolean' => 'false', 'uuid' => 'NULL', 'regtype' => q{'jsonb'}, 'regclass' => q{'eventstore.events'},
 	'timestamp with time zone' => 'NULL', 'pg_lsn' => q{'0/0'}, 'es_event' => q{(SELECT e FROM es_read('a-1') e LIMIT 1)},
 	'es_new_event[]' => q{ARRAY[ROW('T','{}',NULL,NULL)]::es_new_event[]}, 'anyelement' => 'NULL::jsonb',
-	'es_events' => q{(SELECT e FROM es_events e LIMIT 1)});
+	'es_events' => q{(SELECT e FROM es_events e LIMIT 1)}, 'bytea' => q{'x'});
 
 my @bad_oids = qw(0 1 4294967295);
 my $long = q{repeat('long name ', 100000)};
@@ -66,6 +67,7 @@ my %extremes = (
 	'es_event' => [ 'NULL', q{ROW(NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL)::es_event}, "ROW(-1,$long,-1,$long,-1,'{}','[]',NULL,'infinity')::es_event" ],
 	'es_new_event[]' => [ 'NULL', q{'{}'}, q{'{NULL}'}, q{ARRAY[ROW(NULL,NULL,NULL,NULL)]::es_new_event[]}, "ARRAY[ROW($long,'{}','[]',NULL)]::es_new_event[]" ],
 	'es_events' => [ 'NULL' ],
+	'bytea' => [ q{''}, "$long\::bytea", 'NULL' ],
 	'anyelement' => [ 'NULL::int', 'NULL::es_event', '1', q{NULL::pg_class} ]);
 
 $node->safe_psql('postgres', q{
@@ -78,6 +80,9 @@ $node->safe_psql('postgres', q{
 	SELECT es_create_projection('p', 'count'), es_index_projection('p', '(version)');
 	SELECT es_subscribe('s');
 	SELECT count(*) FROM es_poll('s', lease => '1 hour');
+	SELECT es_subscribe('parked', max_attempts => 1);
+	SELECT count(*) FROM es_poll('parked');
+	SELECT es_nack('parked', 0, 1, 'no');
 	CREATE FUNCTION fail(es_event) RETURNS void LANGUAGE plpgsql AS 'BEGIN RAISE ''no''; END';
 	SELECT es_create_handler_projection('failed', 'fail(es_event)');
 	SELECT es_run_projection('failed');

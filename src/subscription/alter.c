@@ -1,0 +1,197 @@
+/*
+ * alter.c
+ *		Changing what a subscription is of.
+ *
+ * Another filter counts from the checkpoints on.  Whoever changes it has the locks of
+ * all partitions, so no poll and no acknowledgement is under way meanwhile, and the next
+ * ones have the new filter (subscription.c).
+ *
+ * What members have been delivered and have not acknowledged they may still
+ * acknowledge.  But an acknowledgement also passes over what lies between, and there may
+ * be events that only the new filter lets through: where there is one, the member loses
+ * the partition, as by es_rewind, and all is delivered anew from the checkpoint on.
+ *
+ * Events to be delivered again that do not pass any more are forgotten.  Parked ones
+ * stay: they are there for people to look at.
+ */
+#include "base/base.h"
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "base/call.h"
+#include "base/event.h"
+#include "base/names.h"
+#include "read/find.h"
+#include "read/log.h"
+#include "shared/wake.h"
+#include "subscription/failure.h"
+#include "subscription/partition.h"
+#include "subscription/subscription.h"
+
+PG_FUNCTION_INFO_V1(es_alter_subscription);
+
+/* A change of a filter; the partitions are locked. */
+typedef struct FilterChange
+{
+	const EsSubscription *before;
+	const EsSubscription *after;
+	EsPartition *rows;
+	bool	   *fenced;			/* by partition */
+} FilterChange;
+
+/* Tells whether an event is among those delivered and not acknowledged, but only passes by now. */
+static bool
+appears_among_delivered(const EsEvent *event, void *arg)
+{
+	FilterChange *change = arg;
+	int			partition = es_subscription_partition_of(change->after, DatumGetTextPP(event->stream));
+	const EsPartition *row = &change->rows[partition];
+
+	return !change->fenced[partition] && event->position > row->position && event->position <= row->delivered_upto &&
+		!es_names_pass(&change->before->categories, &change->before->types, event);
+}
+
+/* Notes the partition of such an event. */
+static void
+note_fenced_partition(const EsEvent *event, void *arg)
+{
+	FilterChange *change = arg;
+
+	change->fenced[es_subscription_partition_of(change->after, DatumGetTextPP(event->stream))] = true;
+}
+
+/* Finds out of which partitions members would acknowledge what they were not delivered. */
+static void
+find_fenced_partitions(FilterChange *change)
+{
+	int64		after = PG_INT64_MAX;
+	int64		upto = 0;
+	EsLogFilter filter;
+	int			open = 0;
+
+	for (int i = 0; i < change->after->partitions; i++)
+	{
+		const EsPartition *row = &change->rows[i];
+
+		if (row->member == NULL || row->position >= row->delivered_upto)
+			continue;
+		after = Min(after, row->position);
+		upto = Max(upto, row->delivered_upto);
+		open++;
+	}
+	if (open == 0 || !(change->before->categories.set || change->before->types.set))
+		return;
+	filter = es_subscription_filter(change->after, after, upto);
+	filter.max_count = open;
+	filter.wants = appears_among_delivered;
+	(void) es_log_read(&filter, note_fenced_partition, change);
+}
+
+/* Tells whether an event that is to be delivered again passes, for all that is known of it. */
+static bool
+failure_passes(const EsSubscription *subscription, const EsFailure *failure)
+{
+	EsEventName name;
+	EsEvent		event = {0};
+
+	if (!es_find_name(failure->position, &name))
+		return true;
+	event.stream = PointerGetDatum(name.stream);
+	event.type = PointerGetDatum(name.type);
+	return es_names_pass(&subscription->categories, &subscription->types, &event);
+}
+
+/* Forgets the events of a partition that were to be delivered again, if they do not pass. */
+static void
+forget_failures_left_out(const FilterChange *change, EsPartition *row)
+{
+	EsFailure  *failures;
+	int			count = row->pending == 0 ? 0 : es_failure_read(row, 0, &failures);
+
+	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (failures[i].parked_at == DT_NOBEGIN && !failure_passes(change->after, &failures[i]))
+			es_failure_take_away(row, &failures[i]);
+	}
+}
+
+/* Has the partitions of a subscription go on by another filter. */
+static void
+change_filter(const EsSubscription *before, const EsSubscription *after)
+{
+	FilterChange change = {.before = before,.after = after};
+
+	change.rows = es_partition_read_all(after);
+	change.fenced = palloc0(sizeof(bool) * after->partitions);
+	find_fenced_partitions(&change);
+	for (int i = 0; i < after->partitions; i++)
+	{
+		EsPartition *row = &change.rows[i];
+
+		forget_failures_left_out(&change, row);
+		if (change.fenced[i])
+			es_partition_fence(row);
+		/* what was read past the last delivery was read by the old filter */
+		row->scanned_upto = Max(row->position, row->delivered_upto);
+		es_partition_write(row);
+	}
+}
+
+/*
+ * Fetches an argument that is a list of names; an empty one is no filter.  False if it is
+ * NULL, which leaves the filter as it is.
+ */
+static bool
+take_filter_arg(FunctionCallInfo fcinfo, int argno, EsNameKind kind, const char *list, EsNames *filter)
+{
+	EsNames		none = {0};
+
+	if (PG_ARGISNULL(argno))
+		return false;
+	*filter = es_names_arg(fcinfo, argno, kind, list);
+	if (filter->count == 0)
+		*filter = none;
+	return true;
+}
+
+/*
+ * es_alter_subscription(subscription, categories, types, max_attempts): changes what a
+ * subscription is of, from its checkpoints on, and how often an event may fail.
+ *
+ * NULL leaves it as it is; an empty array is all categories or types, 0 any number of
+ * attempts.  Unknown: VE004; a bad name, a negative max_attempts 22023, nulls in the
+ * arrays 22004; 25006 on a standby.  Waits for other changes of subscriptions, and
+ * for transactions that poll or acknowledge in this one; a rollback undoes it.
+ */
+Datum
+es_alter_subscription(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_subscription_name_arg(fcinfo, 0);
+	EsSubscription given = {0};
+	EsSubscription before;
+	EsSubscription after;
+	bool		has_categories = take_filter_arg(fcinfo, 1, ES_NAME_CATEGORY, "categories", &given.categories);
+	bool		has_types = take_filter_arg(fcinfo, 2, ES_NAME_TYPE, "types", &given.types);
+
+	if (!PG_ARGISNULL(3))
+		given.max_attempts = (int) es_call_not_negative(PG_GETARG_INT32(3), "max_attempts");
+	es_subscription_begin_change("es_alter_subscription()");
+	if (!es_subscription_find(&before, name))
+		es_subscription_report_unknown(name);
+	after = before;
+	if (has_categories)
+		after.categories = given.categories;
+	if (has_types)
+		after.types = given.types;
+	if (!PG_ARGISNULL(3))
+		after.max_attempts = given.max_attempts;
+	es_partition_lock_all(&before);
+	if (has_categories || has_types)
+		change_filter(&before, &after);
+	es_subscription_update(&after);
+	es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, before.id));
+	es_subscription_announce();
+	PG_RETURN_VOID();
+}
