@@ -27,6 +27,20 @@
 	index_beginscan(heap, index, snapshot, nkeys, 0)
 #endif
 
+#if PG_VERSION_NUM >= 170000
+#define es_json_lexer(json) makeJsonLexContext(NULL, json, true)
+#else
+#define es_json_lexer(json) makeJsonLexContext(json, true)
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#define ES_JSON_ACTION JsonParseErrorType
+#define ES_JSON_GO_ON return JSON_SUCCESS
+#else
+#define ES_JSON_ACTION void
+#define ES_JSON_GO_ON return
+#endif
+
 #if PG_VERSION_NUM >= 180000
 #define ES_NORETURN pg_noreturn
 #else

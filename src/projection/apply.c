@@ -25,7 +25,7 @@
 #include "fold/state.h"
 #include "fold/upcast.h"
 #include "json/size.h"
-#include "json/value.h"
+#include "projection/keymap.h"
 
 /* Says in the context of errors what they are about. */
 static void
@@ -61,7 +61,7 @@ es_apply_end_about(const EsAbout *about)
 static const text *
 key_of_event(const EsProjection *projection, const EsEvent *event)
 {
-	const text *key = es_value_key(projection->value, event);
+	const text *key = es_keymap_find(projection->key_map, event);
 
 	if (key && VARSIZE_ANY_EXHDR(key) > ES_MAX_KEY)
 		ereport(ERROR,

@@ -29,15 +29,16 @@
 #include "fold/handler.h"
 #include "fold/reducer.h"
 #include "fold/resolve.h"
-#include "json/value.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
 #include "projection/apply.h"
 #include "projection/batch.h"
+#include "projection/keymap.h"
 #include "projection/progress.h"
 #include "projection/projection.h"
 #include "projection/readmodel.h"
 #include "projection/rebuild.h"
+#include "segment/statetable.h"
 #include "stream/lock.h"
 
 PG_FUNCTION_INFO_V1(es_create_projection);
@@ -106,6 +107,18 @@ projection_function_arg(FunctionCallInfo fcinfo, int argno, bool takes_event)
 
 /* ---- making ---- */
 
+/* Drops tables of projections that are gone; within a change of projections. */
+static void
+drop_leftover_tables(void)
+{
+	const EsProjectionSet *set = es_projection_pin(CurrentMemoryContext);
+	ListCell   *cell;
+
+	foreach(cell, es_statetable_ids())
+		if (es_projection_find_by_id(set, *(int64 *) lfirst(cell)) == NULL)
+		(void) es_statetable_try_drop(*(int64 *) lfirst(cell));
+}
+
 /* Takes in all that there is, and is to be, before an inline projection becomes known. */
 static void
 build_inline_projection(const EsProjection *projection)
@@ -147,6 +160,11 @@ create_projection(EsProjection *projection, const char *command)
 	projection->creator = GetUserNameFromId(GetUserId(), false);
 	es_projection_insert(projection);
 	row.projection_id = projection->id;
+	if (projection->reducer)
+	{
+		drop_leftover_tables();
+		es_statetable_make(projection->id);
+	}
 	row.layout = es_apply_layout(projection);
 	es_progress_insert(&row);
 	es_projection_announce(!projection->is_inline);
@@ -160,7 +178,7 @@ create_projection(EsProjection *projection, const char *command)
  * that folds events into one state for each key.
  *
  * NULL category: all events; other NULLs are 22004.  An existing one is 42710, an
- * unknown reducer VE004, another mode or a key that is no SQL/JSON path 22023.
+ * unknown reducer VE004, another mode or a malformed key 22023.
  * Waits for other changes of projections; an inline one takes in all events there
  * are, then waits for transactions that have appended and keeps others off to its
  * end.  In one that has appended itself it is 55000.  A rollback undoes it.
@@ -175,7 +193,7 @@ es_create_projection(PG_FUNCTION_ARGS)
 	projection.categories = category_arg(fcinfo, 3);
 	es_call_require(fcinfo, 4, "key");
 	projection.key = PG_GETARG_TEXT_PP(4);
-	(void) es_value_compile_key(projection.key);
+	(void) es_keymap_compile(PG_GETARG_TEXT_PP(4));
 	es_subscriber_prevent_write("es_create_projection()");
 	projection.reducer = locked_reducer_arg(fcinfo, 1);
 	create_projection(&projection, "es_create_projection()");
@@ -209,12 +227,39 @@ es_create_handler_projection(PG_FUNCTION_ARGS)
 
 /* ---- dropping ---- */
 
+/* Raises 2BP01 if a view, say, goes by the states of a projection, which is about to be dropped. */
+static void
+check_states_unused(const EsProjection *projection)
+{
+	char	   *user;
+
+	if (projection->reducer && es_statetable_find_user(projection->id, &user))
+		ereport(ERROR,
+				errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				errmsg("cannot drop projection \"%s\" because %s depends on its states",
+					   text_to_cstring(projection->name), user),
+				errhint("Drop that first."));
+}
+
+/*
+ * Drops the states of a projection with their table, or, if somebody reads it just
+ * now, deletes them.
+ */
+static void
+drop_states(const EsProjection *projection)
+{
+	if (projection->reducer == NULL || es_statetable_try_drop(projection->id))
+		return;
+	check_states_unused(projection);
+	es_readmodel_drop(projection->id, 0);
+}
+
 /*
  * es_drop_projection(projection): drops a projection, with the states that it keeps;
  * what a handler has written stays.
  *
- * Unknown: VE004.  Waits for who runs the projection; for an inline one, for
- * transactions that have appended, and keeps others off to its end.  A rollback
+ * Unknown: VE004; with a view on it: 2BP01.  Waits for who runs the projection; for
+ * an inline one, for transactions that have appended, and keeps others off to its end.  A rollback
  * undoes it.
  */
 Datum
@@ -225,13 +270,14 @@ es_drop_projection(PG_FUNCTION_ARGS)
 
 	es_projection_begin_change("es_drop_projection()");
 	projection = es_projection_get_locked(name);
+	check_states_unused(projection);
 	if (projection->is_inline)
 	{
 		es_pending_flush();
 		(void) es_streamlock_freeze();
 	}
 	CommandCounterIncrement();
-	es_readmodel_drop(projection->id, 0);
+	drop_states(projection);
 	es_progress_forget(projection->id);
 	es_projection_delete(projection);
 	es_projection_announce(true);

@@ -22,9 +22,11 @@
  */
 #include "projection/projection.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
 #include "parser/parse_func.h"
 #include "utils/acl.h"
@@ -40,6 +42,7 @@
 #include "base/objects.h"
 #include "base/settings.h"
 #include "log/subscriber.h"
+#include "segment/statemirror.h"
 #include "shared/roster.h"
 #include "table/rows.h"
 #include "table/sequence.h"
@@ -142,7 +145,10 @@ take_projection_definition(void *element, const EsRows *rows)
 	projection->types = es_names_of_column(v[Anum_projections_types - 1], n[Anum_projections_types - 1]);
 	projection->creator = es_columns_string(v, n, Anum_projections_creator);
 	if (projection->key)
-		projection->value = es_value_compile_key(projection->key);
+	{
+		projection->key_map = es_keymap_compile(unconstify(text *, projection->key));
+		projection->types = projection->key_map->wanted;
+	}
 	projection->memo = palloc0(sizeof(EsProjectionMemo));
 	projection->memo->context = CurrentMemoryContext;
 }
@@ -454,6 +460,16 @@ es_projection_begin_change(const char *command)
 	es_subscriber_begin_change(&projections_table, command);
 }
 
+/*
+ * es_projection_keep_defined keeps changes of projections off to the end of the
+ * transaction, but for those that replication brings.
+ */
+void
+es_projection_keep_defined(void)
+{
+	es_base_lock(&projections_table, ShareUpdateExclusiveLock);
+}
+
 /* es_projection_insert adds a projection, which gets its id, within a change of them. */
 void
 es_projection_insert(EsProjection *projection)
@@ -498,13 +514,30 @@ es_projection_announce(bool work)
 }
 
 /*
- * eventstore.forget_projections() is the row trigger for rows that others insert: a
- * restore, a subscription.
+ * eventstore.forget_projections() is the row trigger for rows that others insert and
+ * delete: a restore, a subscription.  The table of the projection's states is made,
+ * or dropped.
  */
 Datum
 es_projection_forget(PG_FUNCTION_ARGS)
 {
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	bool		has_handler;
+	bool		isnull;
+	int64		id;
+
+	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo) &&
+							RelationGetRelid(trigger->tg_relation) == es_base_oid(&projections_table), "forget_projections");
+	es_columns_check(trigger->tg_relation, columns, lengthof(columns));
+	id = DatumGetInt64(heap_getattr(trigger->tg_trigtuple, Anum_projections_id,
+									RelationGetDescr(trigger->tg_relation), &isnull));
+	(void) heap_getattr(trigger->tg_trigtuple, Anum_projections_reducer,
+						RelationGetDescr(trigger->tg_relation), &has_handler);
+	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+		es_statemirror_forget(id);
+	else if (!has_handler)
+		es_statemirror_follow(id);
 	es_base_announce(&projections_table);
 	has_work = true;
-	PG_RETURN_POINTER(NULL);
+	return PointerGetDatum(NULL);
 }

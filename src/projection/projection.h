@@ -12,7 +12,7 @@
 #include "base/owner.h"
 #include "base/pin.h"
 #include "fold/handler.h"
-#include "json/value.h"
+#include "projection/keymap.h"
 #include "table/columns.h"
 
 #define ES_MAX_PROJECTION_NAME	512
@@ -40,9 +40,9 @@ typedef struct EsProjection
 	const char *handler;		/* qualified name; NULL: has a reducer */
 	const char *reset;			/* qualified name, or NULL */
 	EsNames		categories;
-	EsNames		types;
+	EsNames		types;			/* by a reducer's key, or a handler's */
 	const char *creator;
-	const EsValue *value;		/* the compiled key; NULL: has a handler */
+	const EsKeyMap *key_map;	/* the compiled key; NULL: has a handler */
 	struct EsProjectionMemo *memo;	/* beside it, see es_projection_memo */
 } EsProjection;
 
@@ -82,6 +82,7 @@ extern bool es_projection_lock(int64 id, bool wait);
 extern bool es_projection_is_locked(int64 id);
 extern const EsProjection *es_projection_get_locked(const text *name);
 extern void es_projection_begin_change(const char *command);
+extern void es_projection_keep_defined(void);
 extern void es_projection_insert(EsProjection *projection);
 extern void es_projection_delete(const EsProjection *projection);
 extern void es_projection_announce(bool has_work);

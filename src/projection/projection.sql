@@ -24,7 +24,7 @@ CREATE TABLE eventstore.projections (
 	CONSTRAINT projections_by_name UNIQUE (name)
 );
 COMMENT ON TABLE eventstore.projections IS 'one row for each projection';
-COMMENT ON COLUMN eventstore.projections.key IS 'SQL/JSON path that gives the key that an event is folded into; NULL with a handler';
+COMMENT ON COLUMN eventstore.projections.key IS 'SQL/JSON path that gives the key that an event is folded into, or a JSON object of paths by event type; NULL with a handler';
 COMMENT ON COLUMN eventstore.projections.handler IS 'qualified name of a function of one argument, es_event; NULL with a reducer';
 COMMENT ON COLUMN eventstore.projections.reset IS 'qualified name of a function without arguments that empties what the handler writes';
 COMMENT ON COLUMN eventstore.projections.creator IS 'role that the reducer''s handlers, or the handler, run as';
@@ -34,8 +34,8 @@ SELECT pg_catalog.pg_extension_config_dump('eventstore.projections', '');
 
 CREATE FUNCTION eventstore.forget_projections() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_projection_forget';
-COMMENT ON FUNCTION eventstore.forget_projections() IS 'row trigger: rows that a restore or a subscription brings reach sessions that know the projections';
+COMMENT ON FUNCTION eventstore.forget_projections() IS 'row trigger: projections that a restore or a subscription brings, or takes, reach sessions, and have a table for their states, or none';
 
-CREATE TRIGGER forget_projections AFTER INSERT ON eventstore.projections
+CREATE TRIGGER forget_projections AFTER INSERT OR DELETE ON eventstore.projections
 	FOR EACH ROW EXECUTE FUNCTION eventstore.forget_projections();
 ALTER TABLE eventstore.projections ENABLE ALWAYS TRIGGER forget_projections;

@@ -42,31 +42,13 @@
 #include "log/subscriber.h"
 #include "projection/progress.h"
 #include "projection/projection.h"
+#include "segment/statetable.h"
+#include "table/columns.h"
 #include "table/rows.h"
-
-#define Anum_states_id			1
-#define Anum_states_generation	2
-#define Anum_states_version		3
-#define Anum_states_position	4
-#define Anum_states_key			5
-#define Anum_states_state		6
-#define Anum_states_state_text	7
-#define Natts_states			7
 
 /* New rows that are kept, at most. */
 #define MOST_ADDED				500
 #define MOST_ADDED_BYTES		(4 * 1024 * 1024)
-
-static EsRelation states_table = {"projection_states"};
-static EsRelation states_by_key = {"projection_states_by_key",
-	.index = {.keys = {Anum_states_id, Anum_states_generation, Anum_states_key},
-.columns = "projection_id, generation, key",.unique = true}};
-
-static const EsColumn columns[Natts_states] = {
-	{"projection_id", INT8OID}, {"generation", INT8OID}, {"version", INT8OID}, {"position", INT8OID},
-	{"key", TEXTOID}, {"state", JSONBOID, true}, {"state_text", TEXTOID, true}
-};
-const EsShape es_readmodel_shape = ES_SHAPE(&states_table, &states_by_key, columns);
 
 PG_FUNCTION_INFO_V1(es_projection);
 
@@ -77,16 +59,18 @@ PG_FUNCTION_INFO_V1(es_projection);
 void
 es_readmodel_open(EsReadModel *model, int64 id, int64 generation, bool exclusive)
 {
+	const EsShape *shape = es_statetable_of(id);
+
 	memset(model, 0, sizeof(*model));
 	model->projection_id = id;
 	model->generation = generation;
 	model->context = CurrentMemoryContext;
-	es_table_open(&model->table, &es_readmodel_shape);
+	es_table_open(&model->table, shape);
 	InitDirtySnapshot(model->dirty);
 	if (exclusive)
 		model->snapshot = es_rows_fresh_snapshot();
 	model->scan = es_index_beginscan(model->table.rel,
-									 es_table_known_index(&model->table, &states_by_key),
+									 es_table_known_index(&model->table, shape->key),
 									 exclusive ? model->snapshot : &model->dirty, 3);
 	ScanKeyInit(&model->keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
 	ScanKeyInit(&model->keys[1], 2, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(generation));
@@ -111,11 +95,11 @@ take_key_state_row(TupleTableSlot *slot, EsKeyState *state)
 {
 	Datum	   *v = slot->tts_values;
 
-	slot_getsomeattrs(slot, Natts_states);
-	state->version = DatumGetInt64(v[Anum_states_version - 1]);
-	state->position = DatumGetInt64(v[Anum_states_position - 1]);
-	state->state = es_columns_jsonb(v, slot->tts_isnull, Anum_states_state);
-	state->state_text = es_columns_text(v, slot->tts_isnull, Anum_states_state_text);
+	slot_getsomeattrs(slot, Natts_es_states);
+	state->version = DatumGetInt64(v[Anum_es_states_version - 1]);
+	state->position = DatumGetInt64(v[Anum_es_states_position - 1]);
+	state->state = es_columns_jsonb(v, slot->tts_isnull, Anum_es_states_state);
+	state->state_text = es_columns_text(v, slot->tts_isnull, Anum_es_states_state_text);
 	state->tid = slot->tts_tid;
 }
 
@@ -178,14 +162,14 @@ fill_key_state_slot(EsReadModel *model, int n, const EsKeyState *state)
 	Datum	   *v = slot->tts_values;
 	bool	   *isnull = slot->tts_isnull;
 
-	memset(isnull, false, sizeof(bool) * Natts_states);
-	v[Anum_states_id - 1] = Int64GetDatum(model->projection_id);
-	v[Anum_states_generation - 1] = Int64GetDatum(model->generation);
-	v[Anum_states_version - 1] = Int64GetDatum(state->version);
-	v[Anum_states_position - 1] = Int64GetDatum(state->position);
-	v[Anum_states_key - 1] = PointerGetDatum(state->key);
-	es_columns_put(v, isnull, Anum_states_state, state->state);
-	es_columns_put(v, isnull, Anum_states_state_text, state->state_text);
+	memset(isnull, false, sizeof(bool) * Natts_es_states);
+	v[Anum_es_states_id - 1] = Int64GetDatum(model->projection_id);
+	v[Anum_es_states_generation - 1] = Int64GetDatum(model->generation);
+	v[Anum_es_states_version - 1] = Int64GetDatum(state->version);
+	v[Anum_es_states_position - 1] = Int64GetDatum(state->position);
+	v[Anum_es_states_key - 1] = PointerGetDatum(state->key);
+	es_columns_put(v, isnull, Anum_es_states_state, state->state);
+	es_columns_put(v, isnull, Anum_es_states_state_text, state->state_text);
 	ExecStoreVirtualTuple(slot);
 }
 
@@ -228,20 +212,18 @@ es_readmodel_put(EsReadModel *model, EsKeyState *state)
 static LOCKTAG
 make_key_tag(const EsReadModel *model, const text *key)
 {
-	uint32		hash = hash_combine(es_names_hash(key), murmurhash32((uint32) model->projection_id));
-
-	return es_base_tag(&states_table, hash, 1);
+	return es_base_tag(model->table.info->shape->table, es_names_hash(key), 1);
 }
 
 /* Tells whether a slot has the row of a key in one version. */
 static bool
 is_row_of_version(const EsReadModel *model, TupleTableSlot *slot, const text *key, int64 version)
 {
-	slot_getsomeattrs(slot, Natts_states);
-	return DatumGetInt64(slot->tts_values[Anum_states_version - 1]) == version &&
-		DatumGetInt64(slot->tts_values[Anum_states_id - 1]) == model->projection_id &&
-		DatumGetInt64(slot->tts_values[Anum_states_generation - 1]) == model->generation &&
-		es_names_same(DatumGetTextPP(slot->tts_values[Anum_states_key - 1]), key);
+	slot_getsomeattrs(slot, Natts_es_states);
+	return DatumGetInt64(slot->tts_values[Anum_es_states_version - 1]) == version &&
+		DatumGetInt64(slot->tts_values[Anum_es_states_id - 1]) == model->projection_id &&
+		DatumGetInt64(slot->tts_values[Anum_es_states_generation - 1]) == model->generation &&
+		es_names_same(DatumGetTextPP(slot->tts_values[Anum_es_states_key - 1]), key);
 }
 
 /*
@@ -314,7 +296,7 @@ delete_key_states(EsRows *rows, int64 most)
 void
 es_readmodel_drop(int64 id, int64 generation)
 {
-	EsRows		rows = {.shape = &es_readmodel_shape,.mode = RowExclusiveLock};
+	EsRows		rows = {.shape = es_statetable_of(id),.mode = RowExclusiveLock};
 
 	es_rows_equal(&rows, Int64GetDatum(id));
 	if (generation != 0)
@@ -329,7 +311,7 @@ es_readmodel_drop(int64 id, int64 generation)
 bool
 es_readmodel_sweep(int64 id, int64 before, int most)
 {
-	EsRows		rows = {.shape = &es_readmodel_shape,.mode = RowExclusiveLock};
+	EsRows		rows = {.shape = es_statetable_of(id),.mode = RowExclusiveLock};
 
 	es_rows_equal(&rows, Int64GetDatum(id));
 	es_rows_between(&rows, 0, before - 1);
@@ -337,6 +319,27 @@ es_readmodel_sweep(int64 id, int64 before, int most)
 }
 
 /* ---- SQL ---- */
+
+/*
+ * es_readmodel_get_locked gives a projection that keeps states, whose table is then
+ * locked for reading; VE004 if there is none of that name, 55000 if it has a handler.
+ */
+const EsProjection *
+es_readmodel_get_locked(const text *name)
+{
+	const EsProjection *projection;
+
+	do
+	{
+		projection = es_projection_get(name);
+		if (projection->reducer == NULL)
+			ereport(ERROR,
+					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("projection \"%s\" keeps no states", text_to_cstring(name)),
+					errdetail("Its handler writes tables of its own."));
+	} while (!es_statetable_lock(projection->id, AccessShareLock) && es_projection_get(name)->id != projection->id);
+	return projection;
+}
 
 /* Returns the rows that a look gives. */
 static void
@@ -348,11 +351,11 @@ return_key_states(ReturnSetInfo *result, EsRows *rows)
 		bool		isnull[4] = {false};
 
 		CHECK_FOR_INTERRUPTS();
-		out[0] = rows->values[Anum_states_key - 1];
-		out[1] = rows->values[Anum_states_version - 1];
-		out[2] = rows->values[Anum_states_position - 1];
-		out[3] = rows->values[Anum_states_state - 1];
-		isnull[3] = rows->isnull[Anum_states_state - 1];
+		out[0] = rows->values[Anum_es_states_key - 1];
+		out[1] = rows->values[Anum_es_states_version - 1];
+		out[2] = rows->values[Anum_es_states_position - 1];
+		out[3] = rows->values[Anum_es_states_state - 1];
+		isnull[3] = rows->isnull[Anum_es_states_state - 1];
 		tuplestore_putvalues(result->setResult, result->setDesc, out, isnull);
 	}
 }
@@ -370,15 +373,11 @@ es_projection(PG_FUNCTION_ARGS)
 	const EsProjection *projection;
 	Snapshot	snapshot = GetActiveSnapshot();
 	ReturnSetInfo *result = es_call_begin_rows(fcinfo);
-	EsRows		rows = {.shape = &es_readmodel_shape,.mode = AccessShareLock,.snapshot = snapshot};
+	EsRows		rows = {.mode = AccessShareLock,.snapshot = snapshot};
 
 	es_subscriber_refuse_part();
-	projection = es_projection_get(es_projection_name_arg(fcinfo, 0));
-	if (projection->reducer == NULL)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("projection \"%s\" keeps no states", text_to_cstring(projection->name)),
-				errdetail("Its handler writes tables of its own."));
+	projection = es_readmodel_get_locked(es_projection_name_arg(fcinfo, 0));
+	rows.shape = es_statetable_of(projection->id);
 	es_rows_equal(&rows, Int64GetDatum(projection->id));
 	es_rows_equal(&rows, Int64GetDatum(es_progress_live_generation(projection->id, snapshot)));
 	if (!PG_ARGISNULL(1))

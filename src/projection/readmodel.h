@@ -12,12 +12,12 @@
 #include "utils/jsonb.h"
 #include "utils/snapshot.h"
 
-#include "table/columns.h"
+#include "projection/projection.h"
 #include "table/table.h"
 
 #define ES_MAX_KEY		2000	/* bytes; what an index takes */
 
-/* A row of eventstore.projection_states. */
+/* A row of a table of states. */
 typedef struct EsKeyState
 {
 	const text *key;
@@ -45,12 +45,12 @@ typedef struct EsReadModel
 	Size		added_bytes;
 } EsReadModel;
 
-extern const EsShape es_readmodel_shape;
-
 extern void es_readmodel_open(EsReadModel *model, int64 id, int64 generation, bool exclusive);
 extern void es_readmodel_close(EsReadModel *model);
 extern void es_readmodel_drop(int64 id, int64 generation);
 extern bool es_readmodel_sweep(int64 id, int64 before, int most);
+
+extern const EsProjection *es_readmodel_get_locked(const text *name);
 
 /* For whoever has the generation to himself. */
 extern bool es_readmodel_find(EsReadModel *model, EsKeyState *state);

@@ -122,22 +122,28 @@ become_owner(EsOwnerContext *saved)
 	(void) es_settings_enter();
 }
 
+/* es_maker_enter begins to run statements of ours, as the owner; es_maker_end ends it. */
+void
+es_maker_enter(EsOwnerContext *saved)
+{
+	become_owner(saved);
+	SPI_connect();
+	PushActiveSnapshot(GetLatestSnapshot());
+}
+
 /*
  * es_maker_begin begins to make segments, in this transaction: with a lock on the log,
- * which serialises makers, and ATTACH will take anyway, as the owner, and with SPI
- * connected.
+ * which serialises makers, and ATTACH will take anyway.
  */
 void
 es_maker_begin(EsOwnerContext *saved)
 {
 	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 	AcceptInvalidationMessages();
-	become_owner(saved);
-	SPI_connect();
-	PushActiveSnapshot(GetLatestSnapshot());
+	es_maker_enter(saved);
 }
 
-/* es_maker_end undoes es_maker_begin, but for the lock. */
+/* es_maker_end undoes es_maker_enter, and es_maker_begin but for the lock. */
 void
 es_maker_end(const EsOwnerContext *saved)
 {
@@ -146,11 +152,9 @@ es_maker_end(const EsOwnerContext *saved)
 	es_owner_leave(saved);
 }
 
-static void run_ddl(const char *format,...) pg_attribute_printf(1, 2);
-
-/* Runs one statement of DDL or DML. */
-static void
-run_ddl(const char *format,...)
+/* es_maker_run runs one statement of DDL or DML, after es_maker_enter. */
+void
+es_maker_run(const char *format,...)
 {
 	StringInfoData sql;
 	va_list		args;
@@ -183,21 +187,21 @@ es_maker_make_table(int64 n, int64 first_position, int64 last_position)
 	if (OidIsValid(es_segment_relid(n)))
 		return;
 	table = es_segment_name(n);
-	run_ddl("CREATE TABLE eventstore.%s"
-			" (LIKE eventstore.events INCLUDING STORAGE INCLUDING COMPRESSION"
-			" INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)", table);
+	es_maker_run("CREATE TABLE eventstore.%s"
+				 " (LIKE eventstore.events INCLUDING STORAGE INCLUDING COMPRESSION"
+				 " INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)", table);
 	for (EsSegmentIndex which = 0; which < ES_INDEX_COUNT; which++)
-		run_ddl("%s", es_segment_index_statement(n, which));
-	run_ddl("ALTER TABLE eventstore.%s REPLICA IDENTITY USING INDEX %s%s",
-			table, table, es_segment_index_names[ES_INDEX_POSITION]);
-	run_ddl("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.%s"
-			" FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", table);
-	run_ddl("CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.%s"
-			" FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()", table);
-	run_ddl("ALTER TABLE eventstore.%s"
-			" ENABLE ALWAYS TRIGGER guard_statement, ENABLE ALWAYS TRIGGER guard_restore", table);
-	run_ddl("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.%s"
-			" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", table, first_position, last_position + 1);
+		es_maker_run("%s", es_segment_index_statement(n, which));
+	es_maker_run("ALTER TABLE eventstore.%s REPLICA IDENTITY USING INDEX %s%s",
+				 table, table, es_segment_index_names[ES_INDEX_POSITION]);
+	es_maker_run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.%s"
+				 " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", table);
+	es_maker_run("CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.%s"
+				 " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()", table);
+	es_maker_run("ALTER TABLE eventstore.%s"
+				 " ENABLE ALWAYS TRIGGER guard_statement, ENABLE ALWAYS TRIGGER guard_restore", table);
+	es_maker_run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.%s"
+				 " FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", table, first_position, last_position + 1);
 	CommandCounterIncrement();
 }
 
@@ -212,8 +216,8 @@ make_segment(int64 n)
 	int64		last = es_segment_last_position(n);
 
 	es_maker_make_table(n, first, last);
-	run_ddl("INSERT INTO eventstore.segments (segment, first_position, last_position)"
-			" VALUES (" INT64_FORMAT ", " INT64_FORMAT ", " INT64_FORMAT ")", n, first, last);
+	es_maker_run("INSERT INTO eventstore.segments (segment, first_position, last_position)"
+				 " VALUES (" INT64_FORMAT ", " INT64_FORMAT ", " INT64_FORMAT ")", n, first, last);
 }
 
 /*

@@ -97,6 +97,8 @@
 #include "log/walmark.h"
 #include "segment/maker.h"
 #include "segment/publisher.h"
+#include "segment/statemirror.h"
+#include "segment/statetable.h"
 #include "table/columns.h"
 #include "table/rows.h"
 
@@ -170,34 +172,47 @@ find_missing_segments(const List *segments)
 	return missing;
 }
 
+/* Tells whether a snapshot sees a relation. */
+static bool
+snapshot_sees_relation(Oid relid, Snapshot snapshot)
+{
+	Relation	pg_class = table_open(RelationRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	bool		sees;
+
+	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(pg_class, ClassOidIndexId, true, snapshot, 1, &key);
+	sees = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(pg_class, AccessShareLock);
+	return sees;
+}
+
 /*
- * Tells whether a snapshot sees all segments that the publisher has: a COPY into the
- * log goes on with the partitions that it found when it began, also if another
+ * Tells whether a snapshot sees all partitions of a table that the publisher has: a
+ * COPY into the table goes on with those that it found when it began, also if another
  * worker has made some since.
  */
 static bool
-snapshot_sees_segments(const List *segments, Snapshot snapshot)
+snapshot_sees_partitions(const EsPublished *answer, Oid table, Snapshot snapshot)
 {
-	Relation	pg_class = table_open(RelationRelationId, AccessShareLock);
-	bool		sees = true;
 	ListCell   *cell;
 
-	foreach(cell, segments)
+	if (table == es_base_oid(&es_base_events))
+		foreach(cell, answer->segments)
 	{
 		const EsPublishedSegment *segment = lfirst(cell);
-		Oid			relid = es_segment_relid(segment->number);
-		ScanKeyData key;
-		SysScanDesc scan;
+		Oid			relid = segment->has_table ? es_segment_relid(segment->number) : InvalidOid;
 
-		if (!sees || !segment->has_table || !OidIsValid(relid))
-			continue;
-		ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
-		scan = systable_beginscan(pg_class, ClassOidIndexId, true, snapshot, 1, &key);
-		sees = HeapTupleIsValid(systable_getnext(scan));
-		systable_endscan(scan);
+		if (OidIsValid(relid) && !snapshot_sees_relation(relid, snapshot))
+			return false;
 	}
-	table_close(pg_class, AccessShareLock);
-	return sees;
+	if (table == es_base_oid(&es_statetable_parent))
+		foreach(cell, answer->states)
+			if (!snapshot_sees_relation(es_statetable_relid(*(int64 *) lfirst(cell)), snapshot))
+			return false;
+	return true;
 }
 
 /*
@@ -223,6 +238,14 @@ add_segments_ahead(const List *publishers, int least)
 		segments = lappend(segments, next);
 	}
 	return segments;
+}
+
+/* Makes the tables that the publisher has and that are not here, and segments ahead. */
+static void
+make_published_tables(const EsPublished *answer)
+{
+	make_published_segments(find_missing_segments(add_segments_ahead(answer->segments, 1)));
+	es_statemirror_make(answer->states);
 }
 
 /* ---- before subscribing ---- */
@@ -286,7 +309,7 @@ prepare_create_subscription(const CreateSubscriptionStmt *statement)
 		return;
 	if (read_boolean_option(statement->options, "copy_data", true))
 		prepare_store_for_copy();
-	make_published_segments(find_missing_segments(add_segments_ahead(answer.segments, 1)));
+	make_published_tables(&answer);
 }
 
 /*
@@ -330,7 +353,7 @@ prepare_alter_subscription(const AlterSubscriptionStmt *statement)
 	 * log
 	 */
 	LockSharedObject(SubscriptionRelationId, oid, 0, AccessExclusiveLock);
-	make_published_segments(find_missing_segments(add_segments_ahead(answer.segments, 1)));
+	make_published_tables(&answer);
 }
 
 /*
@@ -358,22 +381,6 @@ es_mirror_before_subscribe(PG_FUNCTION_ARGS)
 }
 
 /* ---- after subscribing ---- */
-
-/*
- * Enters a segment's table into a subscription, unless it is known there, by itself
- * or as a part of the log.
- */
-static void
-subscribe_to_segment(Oid subscription, Oid relid, char state)
-{
-	Oid			events = es_base_oid(&es_base_events);
-
-	if (SearchSysCacheExists2(SUBSCRIPTIONRELMAP, ObjectIdGetDatum(events), ObjectIdGetDatum(subscription)) ||
-		SearchSysCacheExists2(SUBSCRIPTIONRELMAP, ObjectIdGetDatum(relid), ObjectIdGetDatum(subscription)))
-		return;
-	es_subscription_add(subscription, relid, state);
-	CommandCounterIncrement();
-}
 
 /* Puts a row into eventstore.segments. */
 static void
@@ -407,7 +414,7 @@ fill_segments_table(Oid subscription, const List *segments)
 
 		insert_segment_row(segment);
 		if (segment->has_table)
-			subscribe_to_segment(subscription, es_segment_relid(segment->number), SUBREL_STATE_INIT);
+			es_statemirror_enter(subscription, &es_base_events, es_segment_relid(segment->number), SUBREL_STATE_INIT);
 	}
 	RemoveSubscriptionRel(subscription, RelationGetRelid(rel));
 	CommandCounterIncrement();
@@ -460,7 +467,7 @@ complete_create_subscription(const CreateSubscriptionStmt *statement)
 	if (GetSubscriptionRelState(subscription, es_base_oid(&es_segment_table), &lsn) != SUBREL_STATE_INIT ||
 		es_segment_newest_reaching(PG_INT64_MAX) >= 0 || !ask_named_publisher(statement, &answer))
 		return;
-	make_published_segments(find_missing_segments(add_segments_ahead(answer.segments, 1)));
+	make_published_tables(&answer);
 	fill_segments_table(subscription, answer.segments);
 }
 
@@ -554,7 +561,7 @@ es_mirror_segment(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 
 	/*
-	 * before the log, as ALTER SUBSCRIPTION does; subscribe_to_segment()
+	 * before the log, as ALTER SUBSCRIPTION does; es_statemirror_enter()
 	 * keeps it, too
 	 */
 	LockSharedObject(SubscriptionRelationId, MyLogicalRepWorker->subid, 0, AccessShareLock);
@@ -567,8 +574,7 @@ es_mirror_segment(PG_FUNCTION_ARGS)
 		make_published_segments(list_make1(&segment));
 	relid = es_segment_relid(segment.number);
 	if (OidIsValid(relid))
-		subscribe_to_segment(MyLogicalRepWorker->subid, relid,
-							 am_tablesync_worker() ? SUBREL_STATE_INIT : SUBREL_STATE_READY);
+		es_statemirror_enter_now(&es_base_events, relid);
 	/* sessions keep which one is the newest */
 	es_base_announce(&es_base_events);
 	return PointerGetDatum(NULL);
@@ -588,19 +594,20 @@ segments_are_copied(void)
 }
 
 /*
- * Ends this worker, which will be started again; what it has done is undone,
- * segments are made first.
+ * Ends this worker, which will be started again; what it has done is undone, missing
+ * partitions are made first.
  */
 ES_NORETURN static void
-begin_copy_again(Relation rel, List *missing)
+begin_copy_again(Relation rel, List *segments, List *states)
 {
 	ereport(LOG,
-			errmsg("the copy of \"eventstore.%s\" begins again when all segments are here", RelationGetRelationName(rel)));
+			errmsg("the copy of \"eventstore.%s\" begins again when all partitions are here", RelationGetRelationName(rel)));
 	AbortOutOfAnyTransaction();
-	if (missing != NIL)
+	if (segments != NIL || states != NIL)
 	{
 		StartTransactionCommand();
-		make_published_segments(missing);
+		make_published_segments(segments);
+		es_statemirror_make(states);
 		CommitTransactionCommand();
 	}
 	proc_exit(0);
@@ -608,29 +615,30 @@ begin_copy_again(Relation rel, List *missing)
 
 /*
  * es_mirror_before_copy is called before something is put into a table of the store by
- * INSERT or COPY: ends a worker that is about to copy one, unless all segments are
- * here that it may meet.
+ * INSERT or COPY: ends a worker that is about to copy one, unless all segments and
+ * tables of states are here that it may meet.
  */
 void
 es_mirror_before_copy(Relation rel)
 {
 	MemoryContext old;
 	EsPublished answer = {0};
-	List	   *missing;
+	List	   *segments;
+	List	   *states;
 
 	if (!IsLogicalWorker() || !am_tablesync_worker())
 		return;
 	if (RelationGetRelid(rel) == es_base_oid(&es_base_events) && !segments_are_copied())
-		begin_copy_again(rel, NIL);
+		begin_copy_again(rel, NIL, NIL);
 	/* to be made once the transaction, and its memory, are gone */
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	(void) ask_own_publisher(&answer);
-	missing = find_missing_segments(answer.segments);
-	if (missing != NIL)
-		begin_copy_again(rel, find_missing_segments(add_segments_ahead(answer.segments, list_length(missing) + 1)));
-	if (RelationGetRelid(rel) == es_base_oid(&es_base_events) &&
-		!snapshot_sees_segments(answer.segments, GetActiveSnapshot()))
-		begin_copy_again(rel, NIL);
+	segments = find_missing_segments(answer.segments);
+	states = es_statemirror_missing(answer.states);
+	if (segments != NIL)
+		segments = find_missing_segments(add_segments_ahead(answer.segments, list_length(segments) + 1));
+	if (segments != NIL || states != NIL || !snapshot_sees_partitions(&answer, RelationGetRelid(rel), GetActiveSnapshot()))
+		begin_copy_again(rel, segments, states);
 	MemoryContextSwitchTo(old);
 }
 

@@ -33,6 +33,14 @@ static const char which_segments[] =
 " ON c.relname = 'events_' || s.segment AND c.relnamespace = 'eventstore'::pg_catalog.regnamespace"
 " ORDER BY 1";
 
+/* Which projections have a table of states, of those that publications have. */
+static const char which_states[] =
+"SELECT pg_catalog.substr(c.relname, 19)::pg_catalog.int8 FROM pg_catalog.pg_class c"
+" WHERE c.relnamespace = 'eventstore'::pg_catalog.regnamespace AND c.relkind = 'r'"
+" AND c.relname ~ '^projection_states_[0-9]+$' AND (c.relispartition OR c.relname IN"
+" (SELECT t.tablename FROM pg_catalog.pg_publication_tables t"
+" WHERE t.schemaname = 'eventstore' AND t.pubname IN (%s)))";
+
 /* Writes the names of publications as a list of literals. */
 static char *
 list_publications(const List *publications)
@@ -60,7 +68,7 @@ query_publisher(WalReceiverConn *connection, const char *sql, int columns)
 	if (result->status != WALRCV_OK_TUPLES)
 		ereport(ERROR,
 				errcode(ERRCODE_CONNECTION_FAILURE),
-				errmsg("could not ask the publisher for the segments of its event store: %s",
+				errmsg("could not ask the publisher for the tables of its event store: %s",
 					   result->err ? result->err : "no rows"),
 				errhint("The role that the subscription connects as needs SELECT on the tables of schema \"eventstore\" there."));
 	return result;
@@ -107,6 +115,27 @@ ask_for_segments(WalReceiverConn *connection, const char *publications)
 	return segments;
 }
 
+/* Asks which projections have a table of states. */
+static List *
+ask_for_states(WalReceiverConn *connection, const char *publications)
+{
+	WalRcvExecResult *result = query_publisher(connection, psprintf(which_states, publications), 1);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(result->tupledesc, &TTSOpsMinimalTuple);
+	List	   *states = NIL;
+	bool		isnull;
+
+	while (tuplestore_gettupleslot(result->tuplestore, true, false, slot))
+	{
+		int64	   *id = palloc(sizeof(int64));
+
+		*id = DatumGetInt64(slot_getattr(slot, 1, &isnull));
+		states = lappend(states, id);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	walrcv_clear_result(result);
+	return states;
+}
+
 /*
  * es_publisher_ask asks the publisher what there is; false if it cannot be
  * reached.  The answer is in the current memory context.
@@ -128,7 +157,10 @@ es_publisher_ask(const EsPublisher *publisher, EsPublished *answer)
 
 		answer->publishes = ask_whether_published(connection, publications);
 		if (answer->publishes)
+		{
 			answer->segments = ask_for_segments(connection, publications);
+			answer->states = ask_for_states(connection, publications);
+		}
 	}
 	PG_FINALLY();
 	{

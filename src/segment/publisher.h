@@ -36,6 +36,7 @@ typedef struct EsPublished
 	bool		publishes;		/* anything of a store's; else the rest is
 								 * empty */
 	List	   *segments;		/* of EsPublishedSegment, in order */
+	List	   *states;			/* of int64: projections that have a table */
 } EsPublished;
 
 extern bool es_publisher_ask(const EsPublisher *publisher, EsPublished *answer);

@@ -75,8 +75,8 @@
 #include "log/walmark.h"
 #include "projection/progress.h"
 #include "projection/projection.h"
-#include "projection/readmodel.h"
 #include "segment/maker.h"
+#include "segment/statetable.h"
 #include "stream/stream.h"
 #include "subscription/failure.h"
 #include "subscription/member.h"
@@ -106,7 +106,7 @@ static const OwnTable own_tables[] = {
 	{&es_maker_failure_shape},
 	{&es_progress_shape},
 	{&es_progress_skips_shape},
-	{&es_readmodel_shape},
+	{&es_statetable_shape},
 	{&es_projection_table_shape, {"projections_by_name"}},
 	{&es_reducer_handlers_shape},
 	{&es_reducer_table_shape},
@@ -156,16 +156,24 @@ is_log_partition(Oid relid)
 	return get_rel_relispartition(relid) && get_partition_parent(relid, true) == find_store_relation("events");
 }
 
+/* Tells whether a relation is the table of a projection's states. */
+static bool
+is_state_partition(Oid relid)
+{
+	return get_rel_relispartition(relid) &&
+		get_partition_parent(relid, true) == find_store_relation(es_statetable_parent.name);
+}
+
 /*
- * Tells whether a relation is the store's: a member, a segment, or what a type of
- * the extension has for columns.
+ * Tells whether a relation is the store's: a member, a segment, a table of states, or
+ * what a type of the extension has for columns.
  */
 static bool
 is_own_relation(Oid relid)
 {
 	if (get_rel_relkind(relid) == RELKIND_COMPOSITE_TYPE)
 		return is_extension_member(TypeRelationId, get_rel_type_id(relid));
-	return is_extension_member(RelationRelationId, relid) || is_log_partition(relid);
+	return is_extension_member(RelationRelationId, relid) || is_log_partition(relid) || is_state_partition(relid);
 }
 
 /* Finds what of a table is the store's; NULL if nothing is known of it. */
@@ -208,6 +216,8 @@ is_own_index(Oid relid)
 		return false;
 	if (is_log_partition(table))
 		return is_segment_index(get_rel_name(table), name);
+	if (is_state_partition(table))
+		return strcmp(name, psprintf("%s_pkey", get_rel_name(table))) == 0;
 	own = find_own_table(table);
 	if (own && own->shape->key && strcmp(own->shape->key->name, name) == 0)
 		return true;
@@ -227,6 +237,8 @@ is_own_column(Oid relid, int column)
 		return false;
 	if (relid == find_store_relation("events") || is_log_partition(relid))
 		return column <= Natts_es_events;
+	if (is_state_partition(relid))
+		return column <= Natts_es_states;
 	own = find_own_table(relid);
 	return own == NULL || column <= own->shape->ncolumns;
 }
@@ -268,7 +280,9 @@ is_own_object(Oid class, Oid object, int column)
 		case RelationRelationId:
 			if (column > 0)
 				return is_own_column(object, column);
-			return get_rel_relkind(object) == RELKIND_INDEX ? is_own_index(object) : is_own_relation(object);
+			if (get_rel_relkind(object) == RELKIND_INDEX || get_rel_relkind(object) == RELKIND_PARTITIONED_INDEX)
+				return is_own_index(object);
+			return is_own_relation(object);
 		case TriggerRelationId:
 			return is_own_trigger(object);
 		default:

@@ -9,7 +9,8 @@ CREATE FUNCTION eventstore.guard_statement() RETURNS trigger
 COMMENT ON FUNCTION eventstore.guard_statement() IS 'statement trigger: TRUNCATE is VE002, INSERT and COPY are for the store''s owner and superusers';
 
 /*
- * On each table that there is by now; each segment gets its own (segment/maker.c).
+ * On each table that there is by now; each segment, and each table of states, gets its
+ * own (segment/maker.c, segment/statetable.c).
  * A subscriber has to find the rows that change: without a key it needs all of
  * their columns. The search_path is the script's, as event triggers of others may expect.
  */

@@ -4,7 +4,7 @@ CREATE FUNCTION eventstore.guard_restore() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_restore_guard';
 COMMENT ON FUNCTION eventstore.guard_restore() IS 'statement trigger: rows that would make half a store, or two in one, are 55000';
 
-/* On the log, and on what tells of events in it; each segment gets its own (segment/maker.c). */
+/* On the log, and on what tells of events in it; each segment, and each table of states, gets its own. */
 DO $$
 DECLARE
 	name pg_catalog.text;

@@ -52,6 +52,9 @@ INSERT INTO promised VALUES
 	('es_create_handler_projection', 'projection text, handler regprocedure, mode text DEFAULT ''async''::text, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], reset regprocedure DEFAULT NULL::regprocedure', 'void'),
 	('es_drop_projection', 'projection text', 'void'),
 	('es_projection', 'projection text, key text DEFAULT NULL::text', 'TABLE(key text, version bigint, "position" bigint, state jsonb)'),
+	('es_projection_view', 'projection text, view name', 'void'),
+	('es_index_projection', 'projection text, definition text', 'name'),
+	('es_drop_projection_index', 'projection text, index name', 'void'),
 	('es_run_projection', 'projection text, max_events bigint DEFAULT NULL::bigint', 'bigint'),
 	('es_wait_projection', 'projection text, "position" bigint, timeout interval', 'boolean'),
 	('es_wait_projection', 'projection text, stream text, version bigint, timeout interval', 'boolean'),
@@ -163,7 +166,8 @@ SELECT is_empty($$
 			es_register_reducer,es_replay,es_replay_steps,es_replay_category,es_replay_as,es_register_reducer_ops,es_snapshot,
 			es_snapshot_every,es_drop_snapshots,es_register_upcaster,es_register_upcaster_ops,es_create_feed,
 			es_drop_feed,es_feed_head,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,es_discard_parked,es_alter_subscription,
-			es_create_projection,es_create_handler_projection,es_drop_projection,es_run_projection,es_wait_projection,es_rebuild_projection,es_skip_event}'::name[])
+			es_create_projection,es_create_handler_projection,es_drop_projection,es_run_projection,es_wait_projection,es_rebuild_projection,es_skip_event,
+			es_projection_view,es_index_projection,es_drop_projection_index}'::name[])
 		AND (provolatile <> 'v' OR proparallel <> 'u')
 $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE');
 

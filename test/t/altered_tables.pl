@@ -127,6 +127,9 @@ my %partitioned = map { $_ => 1 } rows($node, 'store', "SELECT relname FROM pg_c
 
 cmp_ok(scalar(@tables), '>=', 20, 'all tables');
 
+# of the tables of states, indexes are looked at on that of the first projection
+my %indexed = (projection_states => 'projection_states_1');
+
 my @columns = ('note text', "u_const int NOT NULL DEFAULT 7 CHECK (u_const > 0)", 'u_uuid uuid DEFAULT gen_random_uuid()',
 	'u_gone text DEFAULT repeat(\'gone\', 3)', 'u_twice int GENERATED ALWAYS AS (u_const * 2) STORED',
 	"u_doc jsonb DEFAULT '{\"tag\": [1, 2]}'", 'u_brin int DEFAULT 5', 'u_hash uuid DEFAULT gen_random_uuid()',
@@ -150,7 +153,8 @@ sub alter
 	foreach my $table (@tables)
 	{
 		my $t = "eventstore.$table";
-		my $unique = $partitioned{$table} ? 'position, u_one' : 'u_one';
+		my $on = $indexed{$table} // $table;
+		my $unique = !$partitioned{$table} ? 'u_one' : $table eq 'events' ? 'position, u_one' : 'projection_id, u_one';
 
 		$node->safe_psql('store', $_) foreach (
 			"ALTER TABLE $t " . join(', ', map { "ADD COLUMN $_" } @columns),
@@ -158,10 +162,11 @@ sub alter
 			"ALTER TABLE $t ADD CONSTRAINT u_${table}_one UNIQUE ($unique) DEFERRABLE INITIALLY DEFERRED",
 			($partitioned{$table} ? () : "ALTER TABLE $t ADD CONSTRAINT u_${table}_two EXCLUDE USING hash (u_two WITH =)"),
 			"ALTER TABLE $t ADD CONSTRAINT u_${table}_check CHECK (u_twice = 14 AND u_brin IS DISTINCT FROM 0)",
-			(map { "CREATE INDEX u_${table}_$_ ON $t $indexes{$_}[0]" } sort keys %indexes));
+			(map { "CREATE INDEX u_${on}_$_ ON eventstore.$on $indexes{$_}[0]" } sort keys %indexes));
 	}
 	$node->safe_psql('store', $_) foreach (
 		"CREATE INDEX u_snapshots_state ON eventstore.snapshots ((state->>'n'))",
+		"CREATE INDEX u_states_state ON eventstore.projection_states ((state->>'n'))",
 		"CREATE INDEX u_events_data ON eventstore.events ((data->>'x'), type)",
 		"CREATE INDEX u_streams_category ON eventstore.streams ((split_part(name, '-', 1)))");
 	return;
@@ -197,7 +202,7 @@ sub check_indexes
 {
 	my ($r) = @_;
 
-	foreach my $table (@tables)
+	foreach my $table (map { $indexed{$_} // $_ } @tables)
 	{
 		my $t = "eventstore.$table";
 		my @bad;

@@ -46,7 +46,8 @@ my %value = (
 	state_type => q{'jsonb'::regtype}, on_unknown => q{'ignore'}, initial => q{'{}'::jsonb}, category => q{'ctx'},
 	tags => q{'{a}'::text[]}, types => q{'{T}'::text[]}, categories => q{'{ctx}'::text[]}, member => q{''}, reason => q{'no'},
 	key => q{'$.stream'}, reset => q{'resets()'::regprocedure}, lsn => q{'0/1'::pg_lsn}, segment => '0', stream_id => '1',
-	newest => 'true', relation => q{'pg_class'::regclass}, row_of_view => 'NULL::es_events');
+	newest => 'true', relation => q{'pg_class'::regclass}, row_of_view => 'NULL::es_events',
+	view => q{'states'::name}, definition => q{'((state ->> ''n''))'}, index => q{'projection_states_1_idx'::name});
 my %by_type = ('bigint' => '1', integer => '1', boolean => 'false', text => q{'x'}, interval => q{'0'::interval}, uuid => 'gen_random_uuid()',
 	'timestamp with time zone' => 'now()', jsonb => q{'{}'::jsonb}, 'text[]' => q{'{x}'::text[]}, regprocedure => q{'writes(es_event)'::regprocedure},
 	'es_new_event[]' => q{ARRAY[ROW('T', '{}', NULL, NULL)::es_new_event]}, internal => 'NULL', regclass => q{'pg_class'::regclass},

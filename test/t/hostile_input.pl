@@ -32,6 +32,7 @@ my %usual = (
 	'expected_version' => 'NULL', 'position es_ack' => '1', 'partition' => '0', 'event_id' => 'NULL',
 	'event_id es_find_event' => q{'0189ffff-0000-7000-8000-000000000001'},
 	'subscription es_discard_parked' => q{'parked'}, 'max_attempts' => '1',
+	'view' => q{'states'}, 'definition' => q{'((state ->> ''n''))'}, 'index' => q{'projection_states_1_idx'},
 	'state' => q{NULL::jsonb}, 'lease' => q{'30s'}, 'tags es_read_tagged' => q{'{x}'}, 'after_position es_append_if' => '9', 'reset' => 'NULL', 'from_version es_register_upcaster' => '1', 'from_version es_register_upcaster_ops' => '1');
 my %usual_of_type = (
 	'bigint' => '1', 'integer' => '1', 'text' => q{'x'}, 'text[]' => 'NULL', 'jsonb' => q{'{}'}, 'interval' => q{'0'},
@@ -47,6 +48,7 @@ my %extremes = (
 	'integer' => [ '(-2147483648)', '-1', '0', '2147483646', '2147483647', 'NULL' ],
 	'boolean' => [ 'true', 'NULL' ],
 	'text' => [ q{''}, q{'-'}, q{E'\x01'}, q{'a-b-c'}, q{repeat('ö', 200)}, $long, q[repeat('{', 100000)], q{repeat('$.', 100000)}, q{'$'}, 'NULL' ],
+	'name' => [ q{''}, q{'"'}, q{repeat('ö', 200)}, q{'pg_temp.x'}, 'NULL' ],
 	'text[]' => [ q{'{}'}, q{'{NULL}'}, q{'{""}'}, q{'{{a,b},{c,d}}'}, q{'{a-b}'}, q{'[7:8]={a,b}'}, "ARRAY[$long]", q{array_fill('x'::text, ARRAY[2000000])} ],
 	'jsonb' => [ 'NULL', q{'null'}, q{'[]'}, q{'[{}]'}, q{'1e100000'}, "to_jsonb($long)", "jsonb_build_object($long, 1)", "jsonb_build_array(jsonb_build_object($long, 1))",
 		"jsonb_build_array(jsonb_build_object('type', $long))", "jsonb_build_object($long, '{}')", "jsonb_build_object('set', $long)", "jsonb_build_object('set', jsonb_build_object($long, 1))",
@@ -75,7 +77,7 @@ $node->safe_psql('postgres', q{
 	CREATE FUNCTION on_data(d jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT d';
 	SELECT es_append('a-1', 'T') FROM generate_series(1, 3);
 	SELECT es_create_reducer('r');
-	SELECT es_create_projection('p', 'count');
+	SELECT es_create_projection('p', 'count'), es_index_projection('p', '(version)');
 	SELECT es_subscribe('s');
 	SELECT count(*) FROM es_poll('s', lease => '1 hour');
 	SELECT es_subscribe('parked', max_attempts => 1);

@@ -27,6 +27,7 @@ sub publisher
 		'SELECT es_set_segment_size(100)',
 		q{SELECT es_create_projection('later', 'count')},
 		q{SELECT es_create_projection('states', 'count', 'inline')},
+		q{SELECT es_create_projection('gone', 'count', 'inline')},
 		q{SELECT es_subscribe('consumer', partitions => 2)},
 		q{SELECT es_append('old-' || i % 7, 'T', jsonb_build_object('i', i), jsonb_build_object('tags', jsonb_build_array('tag-' || i % 3))) FROM generate_series(1, 150) i},
 		q{BEGIN; SELECT es_append('undone-1', 'T') FROM generate_series(1, 5); ROLLBACK},
@@ -165,6 +166,8 @@ sub replicates
 
 	# not before: a worker that is ended just as it has dropped its slot, and not yet said so, is stuck for good (the server's own fault)
 	ok(ready($subscriber), "$what: all is copied");
+	# tables come and go with projections
+	$publisher->safe_psql('postgres', q{SELECT es_create_projection('fresh', 'count', 'inline'); SELECT es_drop_projection('gone')});
 	@writers = map { writer($publisher, 40) } 1 .. 2;
 	$subscriber->restart;
 	finish_script($follower);
@@ -200,6 +203,17 @@ sub replicates
 		$publisher->safe_psql('postgres', q{SELECT count(*), md5(string_agg(position::text, ',' ORDER BY position)) FROM es_read_tagged('{tag-1}', max_count => NULL)}),
 		"$what: none skipped by a follower of a tag");
 	is(digest($subscriber), digest($publisher), "$what: the stores are alike");
+	my $tables = q{SELECT string_agg(inhrelid::regclass::text, ' ' ORDER BY inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'eventstore.projection_states'::regclass};
+	is($subscriber->safe_psql('postgres', $tables), $publisher->safe_psql('postgres', $tables), "$what: each projection has its table of states");
+	$subscriber->safe_psql('postgres', q{SELECT es_projection_view('fresh', 'fresh'), es_index_projection('fresh', '((state->>''count''))')});
+	is($subscriber->safe_psql('postgres', 'SELECT count(*), sum(version) FROM fresh'), $publisher->safe_psql('postgres', q{SELECT count(*), sum(version) FROM es_projection('fresh')}),
+		"$what: a view reads them on the subscriber");
+	$publisher->safe_psql('postgres', q{SELECT es_append('late-1', 'T'); SELECT es_drop_projection('fresh')});
+	$publisher->wait_for_catchup('s');
+	is($subscriber->safe_psql('postgres', 'SELECT count(*) FROM fresh'), '0', "$what: a view of a projection that is dropped there is empty");
+	$publisher->safe_psql('postgres', 'SELECT es_settle()');
+	$publisher->wait_for_catchup('s');
+	$last = $publisher->safe_psql('postgres', 'SELECT max(position) FROM es_events');
 	my @failed = grep { /\[\d+\] (ERROR|FATAL):/ && !/terminating|publisher: connection|shut(ting)? down|receive data from WAL stream|end-of-streaming/ } split /\n/, slurp_file($subscriber->logfile);
 	is("@failed", '', "$what: no worker failed");
 	return ($publisher, $subscriber, $last);

@@ -98,7 +98,7 @@ $node->safe_psql('store', q{
 	SELECT es_register_reducer_ops('keep', '*', '{"set": {"text": "$.data.text"}}');
 	SELECT es_create_projection('big', 'keep', 'inline', key => '$.stream');
 	SELECT es_append('big-1', 'T', jsonb_build_object('text', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 1000) i)))});
-my $toast = $node->safe_psql('store', "SELECT indexrelid::regclass FROM pg_index WHERE indrelid = (SELECT reltoastrelid FROM pg_class WHERE oid = 'eventstore.projection_states'::regclass)");
+my $toast = $node->safe_psql('store', "SELECT indexrelid::regclass FROM pg_index WHERE indrelid = (SELECT reltoastrelid FROM pg_class WHERE oid = (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'eventstore.projection_states'::regclass))");
 my $locker = $node->background_psql('store');
 my $session = $node->background_psql('store', on_error_stop => 0);
 

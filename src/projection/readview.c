@@ -1,0 +1,310 @@
+/*
+ * readview.c
+ *		Read models for SQL: views of them, and indexes on them.
+ *
+ * A view is an ordinary one, the caller's, over the table of the projection's states
+ * (segment/statetable.c).  Which generation is live it asks
+ * eventstore.projection_progress, once a query, so in each query it shows all of one
+ * generation, as its snapshot has it.
+ *
+ * The caller has no rights in schema eventstore, nor needs any to make the view: it is
+ * made empty, and then given its query, which was looked up as the owner.  To read by
+ * it he is granted SELECT on that one table, and on the columns that tell which
+ * generation is live.  All rows of the table are the projection's, so functions in
+ * queries, which may be called before the view's own conditions, see no others'.
+ *
+ * Indexes belong to the store's owner, and what is in them is computed as the owner by
+ * REINDEX, VACUUM and the like.  So one that is made for somebody else may use what
+ * the server brings only.
+ *
+ * Locks: definitions of projections in a mode that keeps changes of them off.
+ */
+#include "base/base.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_class.h"
+#include "commands/defrem.h"
+#include "commands/view.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/parsenodes.h"
+#include "nodes/pg_list.h"
+#include "nodes/primnodes.h"
+#include "parser/analyze.h"
+#include "parser/parse_utilcmd.h"
+#include "storage/lmgr.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "base/call.h"
+#include "base/error.h"
+#include "base/objects.h"
+#include "base/owner.h"
+#include "projection/projection.h"
+#include "projection/readmodel.h"
+#include "segment/maker.h"
+#include "segment/statetable.h"
+#include "table/columns.h"
+
+PG_FUNCTION_INFO_V1(es_projection_view);
+PG_FUNCTION_INFO_V1(es_index_projection);
+PG_FUNCTION_INFO_V1(es_drop_projection_index);
+
+/*
+ * Fetches the argument that names a projection that keeps states, as it is until the
+ * end of the transaction.
+ */
+static const EsProjection *
+read_model_arg(FunctionCallInfo fcinfo, int argno, const char *command)
+{
+	text	   *name = es_projection_name_arg(fcinfo, argno);
+
+	PreventCommandIfReadOnly(command);
+	PreventCommandIfParallelMode(command);
+	es_projection_keep_defined();
+	return es_readmodel_get_locked(name);
+}
+
+/* ---- views ---- */
+
+/* Makes a view, empty so far, as the caller, in the schema that CREATE VIEW chooses. */
+static Oid
+create_empty_view(const char *name)
+{
+	Oid			schema = RangeVarGetCreationNamespace(makeRangeVar(NULL, unconstify(char *, name), -1));
+	char	   *qualified = quote_qualified_identifier(get_namespace_name(schema), name);
+
+	SPI_connect();
+	if (SPI_execute(psprintf("CREATE VIEW %s AS SELECT NULL::pg_catalog.text COLLATE pg_catalog.\"C\" AS key,"
+							 " NULL::pg_catalog.int8 AS version, NULL::pg_catalog.int8 AS \"position\","
+							 " NULL::pg_catalog.jsonb AS state", qualified), false, 0) < 0)
+		elog(ERROR, "could not create view %s", qualified);
+	SPI_finish();
+	CommandCounterIncrement();
+	return get_relname_relid(name, schema);
+}
+
+/* Analyzes the query that gives the states of a projection's live generation, as the owner. */
+static Query *
+analyze_states_query(const EsProjection *projection)
+{
+	const char *sql = psprintf("SELECT s.key, s.version, s.position, s.state FROM eventstore.%s s"
+							   " WHERE s.projection_id OPERATOR(pg_catalog.=) " INT64_FORMAT "::pg_catalog.int8"
+							   " AND s.generation OPERATOR(pg_catalog.=) (SELECT p.generation"
+							   " FROM eventstore.projection_progress p"
+							   " WHERE p.projection_id OPERATOR(pg_catalog.=) " INT64_FORMAT "::pg_catalog.int8 AND p.live)",
+							   es_statetable_of(projection->id)->table->name, projection->id, projection->id);
+	EsOwnerContext caller;
+	Query	   *query;
+
+	es_owner_enter(&caller);
+	query = parse_analyze_fixedparams(linitial_node(RawStmt, pg_parse_query(sql)), sql, NULL, 0, NULL);
+	es_owner_leave(&caller);
+	return query;
+}
+
+/* Lets a role read a projection's states, and which generation is live. */
+static void
+grant_states(const EsProjection *projection, Oid role)
+{
+	const char *name = quote_identifier(GetUserNameFromId(role, false));
+	EsOwnerContext caller;
+
+	if (role == es_base_store()->owner || superuser_arg(role))
+		return;
+	es_maker_enter(&caller);
+	es_maker_run("GRANT SELECT ON eventstore.%s TO %s", es_statetable_of(projection->id)->table->name, name);
+	es_maker_run("GRANT SELECT (projection_id, generation, live) ON eventstore.projection_progress TO %s", name);
+	es_maker_end(&caller);
+}
+
+/*
+ * es_projection_view(projection, view): makes a view of the states that a projection
+ * keeps, in the schema where CREATE VIEW would; it is the caller's.
+ *
+ * NULLs are 22004.  Unknown projection: VE004; one with a handler: 55000; a relation
+ * of that name: 42P07; no CREATE on the schema: 42501; on a standby: 25006.  Waits for
+ * changes of projections and keeps them off to the end of the transaction.  A
+ * rollback undoes it.
+ */
+Datum
+es_projection_view(PG_FUNCTION_ARGS)
+{
+	const EsProjection *projection;
+	const char *name;
+	Oid			view;
+
+	es_call_require(fcinfo, 1, "view");
+	name = NameStr(*PG_GETARG_NAME(1));
+	if (name[0] == '\0')
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("name of a view must not be empty"));
+	projection = read_model_arg(fcinfo, 0, "es_projection_view()");
+	view = create_empty_view(name);
+	StoreViewQuery(view, analyze_states_query(projection), true);
+	grant_states(projection, GetUserId());
+	CommandCounterIncrement();
+	PG_RETURN_VOID();
+}
+
+/* ---- indexes ---- */
+
+/* Tells whether a function is not one of the server's. */
+static bool
+is_users_function(Oid function, void *context)
+{
+	return function >= FirstNormalObjectId;
+}
+
+/* Tells whether an expression uses functions, or checks of types, that are not the server's. */
+static bool
+uses_users_code(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (check_functions_in_node(node, is_users_function, context) ||
+		(IsA(node, CoerceToDomain) && ((CoerceToDomain *) node)->resulttype >= FirstNormalObjectId))
+		return true;
+	return expression_tree_walker(node, uses_users_code, context);
+}
+
+/* Raises 42501 if what an index, analyzed, is made of is not all the server's. */
+static void
+check_index_code(const IndexStmt *statement)
+{
+	ListCell   *cell;
+	bool		users = uses_users_code(statement->whereClause, NULL);
+
+	foreach(cell, statement->indexParams)
+		users = users || uses_users_code(lfirst_node(IndexElem, cell)->expr, NULL);
+	if (users)
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("index on a projection must use functions and types of the server only"),
+				errdetail("It is kept with the rights of the extension's owner."),
+				errhint("The owner can create other indexes, with CREATE INDEX on the table."));
+}
+
+/* Parses what makes an index on a table of states; 22023 if it is anything else. */
+static IndexStmt *
+parse_index_definition(const char *table, const char *sql)
+{
+	List	   *parsed = pg_parse_query(sql);
+	IndexStmt  *statement = list_length(parsed) == 1 ? (IndexStmt *) linitial_node(RawStmt, parsed)->stmt : NULL;
+
+	if (statement == NULL || !IsA(statement, IndexStmt) || strcmp(statement->relation->relname, table) != 0 ||
+		statement->tableSpace != NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("definition of an index must be what follows the table in CREATE INDEX"),
+				errhint("\"((state ->> 'status'))\" is an example, \"USING gin (state)\" another one."));
+	return statement;
+}
+
+/*
+ * Analyzes the statement that makes an index, as the owner with the server's own
+ * objects only to be found by their bare names; gives it a name.
+ */
+static IndexStmt *
+analyze_index_definition(const EsProjection *projection, const char *definition)
+{
+	const char *table = es_statetable_of(projection->id)->table->name;
+	const char *sql = psprintf("CREATE INDEX ON eventstore.%s %s", table, definition);
+	IndexStmt  *statement = parse_index_definition(table, sql);
+	EsOwnerContext caller;
+
+	(void) es_statetable_lock(projection->id, ShareLock);
+	es_owner_enter(&caller);
+	statement = transformIndexStmt(es_statetable_relid(projection->id), statement, sql);
+	es_owner_leave(&caller);
+	check_index_code(statement);
+	statement->idxname = ChooseRelationName(table, NULL, "idx", es_base_store()->schema, false);
+	return statement;
+}
+
+/* Makes an index. */
+static void
+create_state_index(IndexStmt *statement)
+{
+	PlannedStmt *wrapper = makeNode(PlannedStmt);
+	EsOwnerContext caller;
+
+	wrapper->commandType = CMD_UTILITY;
+	wrapper->utilityStmt = (Node *) statement;
+	wrapper->stmt_location = -1;
+	es_maker_enter(&caller);
+	ProcessUtility(wrapper, "CREATE INDEX", false, PROCESS_UTILITY_SUBCOMMAND, NULL, NULL, None_Receiver, NULL);
+	es_maker_end(&caller);
+}
+
+/*
+ * es_index_projection(projection, definition): makes an index on the states that a
+ * projection keeps; definition is what CREATE INDEX has after the table.  Gives its
+ * name.
+ *
+ * NULLs are 22004.  Unknown projection: VE004; one with a handler: 55000; what is no
+ * definition 22023, or the server's own errors; functions or types that are not the
+ * server's: 42501; on a standby: 25006.  Waits for transactions that have changed
+ * states, and keeps others from it to its end.  A rollback undoes it.
+ */
+Datum
+es_index_projection(PG_FUNCTION_ARGS)
+{
+	const EsProjection *projection;
+	IndexStmt  *statement;
+
+	es_call_require(fcinfo, 1, "definition");
+	projection = read_model_arg(fcinfo, 0, "es_index_projection()");
+	statement = analyze_index_definition(projection, text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	create_state_index(statement);
+	PG_RETURN_DATUM(DirectFunctionCall1(namein, CStringGetDatum(statement->idxname)));
+}
+
+/* Finds an index that users have made on a projection's states; VE004 if there is none. */
+static Oid
+find_users_index(const EsProjection *projection, const char *name)
+{
+	const EsShape *shape = es_statetable_of(projection->id);
+	Oid			index = get_relname_relid(name, es_base_store()->schema);
+
+	if (!OidIsValid(index) || get_rel_relkind(index) != RELKIND_INDEX || strcmp(name, shape->key->name) == 0 ||
+		IndexGetRelation(index, true) != es_statetable_relid(projection->id))
+		ereport(ERROR,
+				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+				errmsg("projection \"%s\" has no index \"%s\"", text_to_cstring(projection->name), name));
+	return index;
+}
+
+/*
+ * es_drop_projection_index(projection, index): drops an index on the states that a
+ * projection keeps.
+ *
+ * NULLs are 22004; unknown projection or index: VE004; on a standby: 25006.  Waits for
+ * all who read or change the states, and keeps them off to its end.
+ */
+Datum
+es_drop_projection_index(PG_FUNCTION_ARGS)
+{
+	const EsProjection *projection;
+	ObjectAddress index;
+
+	es_call_require(fcinfo, 1, "index");
+	projection = read_model_arg(fcinfo, 0, "es_drop_projection_index()");
+	(void) es_statetable_lock(projection->id, AccessExclusiveLock);
+	ObjectAddressSet(index, RelationRelationId, find_users_index(projection, NameStr(*PG_GETARG_NAME(1))));
+	performDeletion(&index, DROP_RESTRICT, 0);
+	PG_RETURN_VOID();
+}
