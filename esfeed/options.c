@@ -165,6 +165,15 @@ read_names(const char *value)
 	return value;
 }
 
+/* Reads --format. */
+static const char *
+read_format(const char *value)
+{
+	if (strcmp(value, "json") != 0 && strcmp(value, "cloudevents") != 0)
+		refuse_usage("--format takes json or cloudevents", value);
+	return value;
+}
+
 /* Reads --skip-positions. */
 static const char *
 read_positions(const char *value)
@@ -236,7 +245,7 @@ read_option(Options *options, int letter, const char *value)
 			options->types = read_names(value);
 			break;
 		case OPT_FORMAT:
-			options->format = *value != '\0' ? value : "?";
+			options->format = read_format(value);
 			break;
 		case OPT_SKIP_POSITIONS:
 			options->skip_positions = read_positions(value);
@@ -279,8 +288,6 @@ static void
 check_options(const Options *options)
 {
 	check_feed(options);
-	if (*options->format != '\0' && strcmp(options->format, "json") != 0 && strcmp(options->format, "cloudevents") != 0)
-		refuse_usage("--format takes json or cloudevents", options->format);
 	if (options->drop && (options->create || options->until_caught_up))
 		refuse_usage("--drop does not go with --create or --until-caught-up", NULL);
 	if (strcmp(options->sink, "kafka") == 0 && !HAS_KAFKA)
