@@ -108,6 +108,7 @@ static Outcome
 create_feed(Run *run, bool building, Seam *seam)
 {
 	char	   *name;
+	const char *wanted[WANTED];
 	Slot		slot;
 	Outcome		outcome = OUTCOME_DONE;
 
@@ -129,7 +130,10 @@ create_feed(Run *run, bool building, Seam *seam)
 		outcome = drop_leftover(run);
 	name = feed_name(run);
 	if (outcome == OUTCOME_DONE)
-		outcome = slot_create(&run->server, name, seam);
+	{
+		run_wanted(run, wanted);
+		outcome = slot_create(&run->server, name, run->options->feed, wanted, seam);
+	}
 	free(name);
 	return outcome;
 }
@@ -208,7 +212,7 @@ heal_feed(Run *run, const Slot *slot)
 	else
 	{
 		if (slot->exists)
-			outcome = slot_drop(&run->server, name);
+			outcome = slot_drop_lost(&run->server, name);
 		if (outcome == OUTCOME_DONE)
 			outcome = create_feed(run, !run->sink->type->keeps_state, &seam);
 	}

@@ -36,6 +36,7 @@ typedef struct History
 	Run		   *run;
 	char	   *read;			/* the statement for a page */
 	char	   *wait;
+	Definition	definition;		/* what the feed has, as of this connection */
 	int64_t		cursor;			/* all up to it was given to the sink */
 	int64_t		settled;
 	int64_t		rows;			/* of this page */
@@ -119,7 +120,8 @@ read_page(History *history)
 	char	   *cursor = make_text("%" PRId64, history->cursor);
 	char	   *head = make_text("%" PRId64, run->state.head);
 	char	   *skips = make_text("{%s}", run->options->skip_positions);
-	const char *values[] = {cursor, PAGE, run->categories, run->types, head, run->options->format, skips};
+	const char *values[] = {cursor, PAGE, history->definition.categories, history->definition.types, head,
+	history->definition.format, skips};
 	Outcome		outcome = OUTCOME_RETRY;
 
 	history->rows = 0;
@@ -158,6 +160,21 @@ wait_for_more(History *history)
 	outcome = server_ask(run->server.sql, &result, history->wait, 1, values, "could not wait for the log to settle");
 	PQclear(result);
 	free(cursor);
+	return outcome;
+}
+
+/* Learns what is to be delivered: history goes by what the feed is now, its slot by what it was. */
+static Outcome
+learn_definition(History *history)
+{
+	Run		   *run = history->run;
+	char	   *unfinished = slot_unfinished_name(run->options->feed);
+	const char *wanted[WANTED];
+	Outcome		outcome;
+
+	run_wanted(run, wanted);
+	outcome = slot_definition(&run->server, run->building ? unfinished : run->options->feed, wanted, &history->definition);
+	free(unfinished);
 	return outcome;
 }
 
@@ -248,7 +265,10 @@ history_deliver(Run *run)
 		report_note("reading history from position %" PRId64 " to %" PRId64, history.cursor, run->state.head);
 		progress_begin("history", history.cursor, run->state.head);
 	}
-	outcome = read_to_head(&history);
+	outcome = learn_definition(&history);
+	if (outcome == OUTCOME_DONE)
+		outcome = read_to_head(&history);
+	slot_free_definition(&history.definition);
 	if (outcome != OUTCOME_DONE)
 		checkpoint_history(&history);
 	progress_end();

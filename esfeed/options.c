@@ -73,11 +73,13 @@ print_help(void)
 		  "  -d, --dbname=CONNINFO   database name, connection string or URI; what is missing\n"
 		  "                          comes from PGHOST, PGSERVICE and so on, as in psql\n"
 		  "      --feed=NAME         the feed, a replication slot named es_NAME\n"
-		  "      --create            create the feed if there is none, make a lost one anew\n"
+		  "      --create            create the feed if there is none, with the categories, types\n"
+		  "                          and format given here; make a lost one anew\n"
 		  "      --from=WHERE        beginning (default), now, or a position: after that one\n"
-		  "      --categories=LIST   only these, with commas between or as a JSON array\n"
-		  "      --types=LIST        only events of these types\n"
-		  "      --format=FORMAT     json (default) or cloudevents\n"
+		  "      --categories=LIST   of what the feed has only these, with commas between or as a\n"
+		  "                          JSON array\n"
+		  "      --types=LIST        of what the feed has only events of these types\n"
+		  "      --format=FORMAT     json or cloudevents; default: the feed's\n"
 		  "      --skip-positions=LIST  go on without these events, positions with commas between\n"
 		  "      --drop              drop the feed and end\n"
 		  "\n"
@@ -163,6 +165,15 @@ read_names(const char *value)
 	return value;
 }
 
+/* Reads --format. */
+static const char *
+read_format(const char *value)
+{
+	if (strcmp(value, "json") != 0 && strcmp(value, "cloudevents") != 0)
+		refuse_usage("--format takes json or cloudevents", value);
+	return value;
+}
+
 /* Reads --skip-positions. */
 static const char *
 read_positions(const char *value)
@@ -234,7 +245,7 @@ read_option(Options *options, int letter, const char *value)
 			options->types = read_names(value);
 			break;
 		case OPT_FORMAT:
-			options->format = value;
+			options->format = read_format(value);
 			break;
 		case OPT_SKIP_POSITIONS:
 			options->skip_positions = read_positions(value);
@@ -277,8 +288,6 @@ static void
 check_options(const Options *options)
 {
 	check_feed(options);
-	if (strcmp(options->format, "json") != 0 && strcmp(options->format, "cloudevents") != 0)
-		refuse_usage("--format takes json or cloudevents", options->format);
 	if (options->drop && (options->create || options->until_caught_up))
 		refuse_usage("--drop does not go with --create or --until-caught-up", NULL);
 	if (strcmp(options->sink, "kafka") == 0 && !HAS_KAFKA)
@@ -294,8 +303,7 @@ options_read(Options *options, int argc, char **argv)
 	int			letter;
 
 	memset(options, 0, sizeof(*options));
-	options->categories = options->types = options->skip_positions = "";
-	options->format = "json";
+	options->categories = options->types = options->format = options->skip_positions = "";
 	options->sink = "-";
 	options->target = "";
 	options->kafka_options = get_zeroed((MAX_KAFKA_OPTIONS + 1) * sizeof(char *));

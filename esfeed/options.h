@@ -30,9 +30,9 @@ typedef struct Options
 	bool		quiet;
 	Start		start;
 	int64_t		position;		/* of START_POSITION, else 0 */
-	const char *categories;		/* as given, "" for all */
+	const char *categories;		/* as given, "" for all of the feed */
 	const char *types;
-	const char *format;
+	const char *format;			/* "" for the feed's */
 	const char *skip_positions; /* with commas between, "" for none */
 	const char *sink;			/* "-", "file", "exec" or "kafka" */
 	const char *target;			/* what follows the sink's name */

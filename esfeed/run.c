@@ -22,6 +22,15 @@
 #include "sink.h"
 #include "wait.h"
 
+/* run_wanted gives what was asked for of the feed, as parameters of statements. */
+void
+run_wanted(const Run *run, const char **wanted)
+{
+	wanted[0] = run->categories;
+	wanted[1] = run->types;
+	wanted[2] = *run->options->format != '\0' ? run->options->format : NULL;
+}
+
 /* Waits until the sink can take more; false if asked to end. */
 static bool
 wait_for_room(Run *run)

@@ -40,7 +40,8 @@ typedef struct Given
 typedef struct Run
 {
 	const Options *options;
-	char	   *categories;		/* as text[], NULL: all */
+	char	   *categories;		/* as asked for, as text[]; NULL: all of the
+								 * feed */
 	char	   *types;
 	Sink	   *sink;
 	Server		server;
@@ -69,6 +70,10 @@ typedef struct Run
 	void		(*tick) (struct Run *run);
 } Run;
 
+/* Of run_wanted: categories, types, format; NULL what was not asked for. */
+#define WANTED 3
+
+extern void run_wanted(const Run *run, const char **wanted);
 extern bool run_take(Run *run, const char *text, size_t length, int64_t *position);
 extern bool run_take_streamed(Run *run, const char *text, size_t length);
 extern void run_mark(Run *run, uint64_t lsn);

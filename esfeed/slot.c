@@ -56,16 +56,23 @@ read_seam(const PGresult *result, Seam *seam)
 
 /*
  * slot_create creates a feed; it waits for all who are writing.  If somebody
- * else has created it meanwhile, there is something to look at again.
+ * else has created it meanwhile, there is something to look at again.  The feed
+ * gets the categories, types and format that are wanted; where these are NULL, those
+ * that the feed named lost has, if only its slot is gone.
  */
 Outcome
-slot_create(Server *server, const char *feed, Seam *seam)
+slot_create(Server *server, const char *feed, const char *lost, const char *const *wanted, Seam *seam)
 {
 	PGresult   *result;
 	Outcome		outcome;
-	char	   *sql = make_text("SELECT head_position, lsn FROM %s.es_create_feed($1)", server->schema);
+	const char *values[] = {feed, lost, wanted[0], wanted[1], wanted[2]};
+	char	   *sql = make_text("SELECT c.head_position, c.lsn FROM (VALUES (1)) v "
+								"LEFT JOIN %s.es_feeds f ON f.feed OPERATOR(pg_catalog.=) $2 "
+								"CROSS JOIN LATERAL %s.es_create_feed($1, coalesce($3::pg_catalog.text[], f.categories), "
+								"coalesce($4::pg_catalog.text[], f.types), coalesce($5, f.format, 'json')) c",
+								server->schema, server->schema);
 
-	outcome = server_query(server->sql, &result, sql, 1, &feed);
+	outcome = server_query(server->sql, &result, sql, 5, values);
 	if (outcome == OUTCOME_DONE && server_has_state(result, "42710"))
 		outcome = OUTCOME_RETRY;
 	else if (outcome == OUTCOME_DONE)
@@ -77,6 +84,78 @@ slot_create(Server *server, const char *feed, Seam *seam)
 	}
 	PQclear(result);
 	free(sql);
+	return outcome;
+}
+
+/* Copies a column; NULL for NULL. */
+static char *
+copy_column(const PGresult *result, int column)
+{
+	return PQgetisnull(result, 0, column) ? NULL : copy_text(PQgetvalue(result, 0, column));
+}
+
+/*
+ * slot_definition tells what is to be delivered of a feed as it is now: what it has, and of
+ * that what is wanted.  The format is CloudEvents as soon as either of them says so; one
+ * that the feed does not allow ends the program, as the stream would.
+ */
+Outcome
+slot_definition(Server *server, const char *feed, const char *const *wanted, Definition *definition)
+{
+	PGresult   *result;
+	Outcome		outcome;
+	const char *values[] = {feed, wanted[0], wanted[1]};
+	const char *format = wanted[2];
+	char	   *sql = make_text("SELECT CASE WHEN f.categories IS NULL THEN $2::pg_catalog.text[] WHEN $2 IS NULL THEN f.categories "
+								"ELSE ARRAY(SELECT c FROM pg_catalog.unnest(f.categories) c WHERE c OPERATOR(pg_catalog.=) ANY ($2)) END, "
+								"CASE WHEN f.types IS NULL THEN $3::pg_catalog.text[] WHEN $3 IS NULL THEN f.types "
+								"ELSE ARRAY(SELECT t FROM pg_catalog.unnest(f.types) t WHERE t OPERATOR(pg_catalog.=) ANY ($3)) END, "
+								"f.format FROM %s.es_feeds f WHERE f.feed OPERATOR(pg_catalog.=) $1", server->schema);
+
+	memset(definition, 0, sizeof(*definition));
+	outcome = server_ask(server->sql, &result, sql, 3, values, "could not look for what the feed has");
+	if (outcome == OUTCOME_DONE && PQntuples(result) != 1)
+		outcome = OUTCOME_RETRY;
+	if (outcome == OUTCOME_DONE)
+	{
+		definition->categories = copy_column(result, 0);
+		definition->types = copy_column(result, 1);
+		definition->format = copy_column(result, 2);
+		if (definition->format == NULL || (format != NULL && strcmp(definition->format, "json") == 0))
+		{
+			free(definition->format);
+			definition->format = copy_text(format != NULL ? format : "json");
+		}
+		else if (format != NULL && strcmp(definition->format, format) != 0)
+		{
+			report_hint("Leave --format out, or change the feed with es_alter_feed.");
+			report_failure(EXIT_SERVER, "the feed's format is \"%s\", not \"%s\"", definition->format, format);
+		}
+	}
+	PQclear(result);
+	free(sql);
+	return outcome;
+}
+
+/* slot_free_definition frees its texts. */
+void
+slot_free_definition(Definition *definition)
+{
+	free(definition->categories);
+	free(definition->types);
+	free(definition->format);
+}
+
+/* slot_drop_lost drops the slot of a feed that is lost; what the feed has stays on record. */
+Outcome
+slot_drop_lost(Server *server, const char *feed)
+{
+	PGresult   *result;
+	Outcome		outcome = server_ask(server->sql, &result,
+									 "SELECT pg_catalog.pg_drop_replication_slot(('es_' OPERATOR(pg_catalog.||) $1)::pg_catalog.name)",
+									 1, &feed, "could not drop the lost feed");
+
+	PQclear(result);
 	return outcome;
 }
 
@@ -125,7 +204,10 @@ slot_drop_unfinished(Server *server, const char *feed, bool *dropped)
 	return outcome;
 }
 
-/* slot_copy makes another feed that is as far as one that nobody reads. */
+/*
+ * slot_copy makes another feed that is, and is as far as, one that nobody reads.  What it
+ * has comes before its slot, which otherwise would let everything through meanwhile.
+ */
 Outcome
 slot_copy(Server *server, const char *from, const char *to)
 {
@@ -133,6 +215,10 @@ slot_copy(Server *server, const char *from, const char *to)
 	Outcome		outcome;
 	const char *names[] = {from, to};
 
+	outcome = server_ask(server->sql, &result, "SELECT eventstore.share_feed($1, $2)", 2, names, "could not make the feed ready");
+	PQclear(result);
+	if (outcome != OUTCOME_DONE)
+		return outcome;
 	outcome = server_ask(server->sql, &result,
 						 "SELECT pg_catalog.pg_copy_logical_replication_slot("
 						 "('es_' OPERATOR(pg_catalog.||) $1)::pg_catalog.name, "

@@ -28,9 +28,20 @@ typedef struct Seam
 								 * committed is before it */
 } Seam;
 
+/* What a feed has, or is to have, narrowed by what was asked for; texts are the caller's. */
+typedef struct Definition
+{
+	char	   *categories;		/* as text[], NULL: all */
+	char	   *types;
+	char	   *format;
+} Definition;
+
 extern Outcome slot_find(Server *server, const char *feed, Slot *slot);
-extern Outcome slot_create(Server *server, const char *feed, Seam *seam);
+extern Outcome slot_create(Server *server, const char *feed, const char *lost, const char *const *wanted, Seam *seam);
+extern Outcome slot_definition(Server *server, const char *feed, const char *const *wanted, Definition *definition);
+extern void slot_free_definition(Definition *definition);
 extern Outcome slot_drop(Server *server, const char *feed);
+extern Outcome slot_drop_lost(Server *server, const char *feed);
 extern char *slot_unfinished_name(const char *feed);
 extern Outcome slot_drop_unfinished(Server *server, const char *feed, bool *dropped);
 extern Outcome slot_copy(Server *server, const char *from, const char *to);

@@ -31,6 +31,9 @@
  * everywhere in PostgreSQL: the server does not send a second time at the
  * commit what was due at the PREPARE.
  *
+ * What the feed itself lets through, and in which format, is looked up before the
+ * first event of each block (asof.c); what the consumer asks for narrows that.
+ *
  * Nothing here runs SQL.  Catalogs are read through systable scans, which is
  * what allows the server to stop us when a transaction that is being streamed
  * turns out to be rolled back.  All state is in the decoding context's memory,
@@ -45,6 +48,7 @@
 #include "executor/tuptable.h"
 #include "replication/logical.h"
 #include "replication/origin.h"
+#include "replication/slot.h"
 #include "replication/snapbuild.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -57,6 +61,7 @@
 
 #include "base/error.h"
 #include "base/event.h"
+#include "feed/asof.h"
 #include "feed/filter.h"
 #include "feed/format.h"
 #include "feed/option.h"
@@ -73,10 +78,13 @@ typedef enum EsBlock
 typedef struct EsFeed
 {
 	EsFeedOptions *options;
+	EsFeedAsOf	asof;			/* what the feed is, for this block */
+	EsFeedFormat format;		/* of this block's messages */
 	MemoryContext scratch;		/* reset before each change */
 	TupleTableSlot *slot;		/* made at the first event */
 	char	   *source;			/* made at the first event in CloudEvents */
 	EsBlock		block;
+	bool		defined;		/* asof and format are this block's */
 	bool		opened;			/* has an event of this block been sent? */
 	bool		repeated;		/* has the consumer had all of this block? */
 	int			silent_changes; /* changes since something was sent */
@@ -239,6 +247,32 @@ read_decoded_event(LogicalDecodingContext *ctx, Relation relation,
 	return true;
 }
 
+/*
+ * Sees to it that the feed's definition and the messages' format are those that hold for
+ * the block.  The server decodes nothing else in between, so this is done once a block.
+ */
+static void
+look_up_definition(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
+{
+	EsFeed	   *feed = ctx->output_plugin_private;
+
+	if (feed->defined)
+		return;
+	es_feedasof_look(&feed->asof, es_decoding_snapshot(ctx->snapshot_builder, txn->xid));
+	feed->format = es_feedoption_agree(feed->asof.format, feed->options->format);
+	feed->defined = true;
+}
+
+/* Tells whether the consumer is to get an event. */
+static bool
+is_for_consumer(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, const EsEvent *event)
+{
+	EsFeed	   *feed = ctx->output_plugin_private;
+
+	look_up_definition(ctx, txn);
+	return es_feedfilter_passes(&feed->asof.kept, &feed->options->filter, event);
+}
+
 /* Sends a frame. */
 static void
 write_frame(LogicalDecodingContext *ctx, const EsFeedFrame *frame, bool last_write)
@@ -313,8 +347,8 @@ write_event_message(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, const Es
 
 	if (feed->block != BLOCK_STREAM)
 		xid = InvalidTransactionId;
-	es_feedformat_check(event, feed->options->format);
-	if (feed->options->format == ES_FEED_CLOUDEVENTS)
+	es_feedformat_check(event, feed->format);
+	if (feed->format == ES_FEED_CLOUDEVENTS)
 		source = get_session_source(ctx);
 	open_block(ctx, txn);
 	OutputPluginPrepareWrite(ctx, true);
@@ -347,7 +381,7 @@ decode_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn,
 	MemoryContextReset(feed->scratch);
 	caller = MemoryContextSwitchTo(feed->scratch);
 	if (!feed->repeated && read_decoded_event(ctx, relation, change, &event) &&
-		es_feedfilter_passes(&feed->options->filter, &event))
+		is_for_consumer(ctx, txn, &event))
 	{
 		if (es_feedfilter_skips(&feed->options->filter, &event))
 			report_skipped_event(&event);
@@ -387,6 +421,7 @@ start_block(LogicalDecodingContext *ctx, EsBlock block)
 	EsFeed	   *feed = ctx->output_plugin_private;
 
 	feed->block = block;
+	feed->defined = false;
 	feed->opened = false;
 	feed->repeated = false;
 }
@@ -574,6 +609,7 @@ decode_startup(LogicalDecodingContext *ctx, OutputPluginOptions *output, bool is
 	feed->options = es_feedoption_read(ctx->output_plugin_options);
 	feed->scratch = AllocSetContextCreate(ctx->context, "eventstore feed event",
 										  ALLOCSET_DEFAULT_SIZES);
+	es_feedasof_begin(&feed->asof, NameStr(ctx->slot->data.name), ctx->context);
 	start_partitions(ctx->context);
 	output->output_type = OUTPUT_PLUGIN_TEXTUAL_OUTPUT;
 	ctx->output_plugin_private = feed;

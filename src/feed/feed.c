@@ -1,9 +1,13 @@
 /*
  * feed.c
- *		es_create_feed, es_drop_feed, es_feed_head, and how far consumers are behind.
+ *		es_create_feed and what else is done with feeds, and how far consumers are behind.
  *
  * A feed is a logical replication slot named es_<feed> with our output plugin
- * (decode.c); there is no other record of it.
+ * (decode.c), and a definition: what it lets through, and how (definition.c).  The
+ * slot is the server's and no part of a transaction, the definition is rows.  So either
+ * can be without the other: a slot that was made by hand lets everything through until
+ * es_alter_feed says otherwise; a definition whose slot is gone waits for one of that
+ * name, or for es_create_feed, which replaces it.
  *
  * The seam between history and feed: first the slot reaches its consistent
  * point, then H, the last position ever given out, is read.  Whatever gets a
@@ -19,12 +23,14 @@
  *
  * The slot is ephemeral until all is done.  An error on the way drops it,
  * when the server has cleaned up and no lock is held any more; so does the
- * end of the process, or a crash.  Once it is persistent nothing can fail.
+ * end of the process, or a crash.  Once it is persistent nothing can fail.  The
+ * definition is written before that: whoever reads the slot finds it, be it uncommitted
+ * (asof.c).
  *
  * How many events a consumer is behind is estimated from marks in the WAL
  * (log/walmark.c); a new feed's seam is one, so its lag is exact at first.
  *
- * Locks: for the mark, eventstore.settled_mark to the end of the transaction, if
+ * Locks: definitions' (definition.c), when the slot is there; for the mark, eventstore.settled_mark to the end of the transaction, if
  * it is free at once.  Reaching the consistent point waits for every transaction
  * that is writing, prepared ones and other databases' included, as creating a
  * slot always does.
@@ -63,6 +69,8 @@
 #include "base/error.h"
 #include "base/names.h"
 #include "base/objects.h"
+#include "feed/asof.h"
+#include "feed/definition.h"
 #include "feed/option.h"
 #include "log/scan.h"
 #include "log/segment.h"
@@ -71,9 +79,10 @@
 #include "table/rows.h"
 
 #define FEED_PLUGIN "eventstore"
-#define FEED_PREFIX "es_"
 
 PG_FUNCTION_INFO_V1(es_create_feed);
+PG_FUNCTION_INFO_V1(es_alter_feed);
+PG_FUNCTION_INFO_V1(es_share_feed);
 PG_FUNCTION_INFO_V1(es_drop_feed);
 PG_FUNCTION_INFO_V1(es_feed_head);
 PG_FUNCTION_INFO_V1(es_events_after);
@@ -82,6 +91,7 @@ PG_FUNCTION_INFO_V1(es_events_after);
 typedef struct EsSeam
 {
 	XLogRecPtr	lsn;
+	XLogRecPtr	written;		/* of a record of its own */
 	int64		head_position;
 } EsSeam;
 
@@ -89,7 +99,7 @@ typedef struct EsSeam
 static void
 fetch_slot_name(FunctionCallInfo fcinfo, char *slot_name)
 {
-	const int	max = NAMEDATALEN - 1 - strlen(FEED_PREFIX);
+	const int	max = NAMEDATALEN - 1 - strlen(ES_FEED_PREFIX);
 	char	   *feed;
 
 	es_call_require(fcinfo, 0, "feed");
@@ -103,7 +113,7 @@ fetch_slot_name(FunctionCallInfo fcinfo, char *slot_name)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("feed name \"%s\" contains invalid character", feed),
 				errhint("Feed names may only contain lower-case letters, digits and the underscore."));
-	snprintf(slot_name, NAMEDATALEN, "%s%s", FEED_PREFIX, feed);
+	snprintf(slot_name, NAMEDATALEN, "%s%s", ES_FEED_PREFIX, feed);
 }
 
 /*
@@ -117,8 +127,8 @@ check_feed_rights(void)
 	if (!es_base_owns_store(GetUserId()))
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("permission denied to create or drop feeds"),
-				errdetail("Only superusers and the owner of the extension may create and drop feeds."));
+				errmsg("permission denied to create, alter or drop feeds"),
+				errdetail("Only superusers and the owner of the extension may create, alter and drop feeds."));
 }
 
 /*
@@ -231,7 +241,6 @@ static EsSeam
 create_feed_slot(const char *slot_name)
 {
 	LogicalDecodingContext *ctx;
-	XLogRecPtr	written;
 	EsSeam		seam;
 
 	reserve_feed_slot(slot_name);
@@ -243,26 +252,39 @@ create_feed_slot(const char *slot_name)
 	DecodingContextFindStartpoint(ctx);
 	FreeDecodingContext(ctx);
 
-	seam.head_position = flush_last_given(&written);
+	seam.head_position = flush_last_given(&seam.written);
 	seam.lsn = MyReplicationSlot->data.confirmed_flush;
 	return seam;
+}
+
+/* Fetches the lists and the format; what is NULL is not set. */
+static void
+fetch_definition(FunctionCallInfo fcinfo, EsFeedDefinition *definition)
+{
+	memset(definition, 0, sizeof(*definition));
+	definition->kept.categories = es_names_arg(fcinfo, 1, ES_NAME_CATEGORY, "categories");
+	definition->kept.types = es_names_arg(fcinfo, 2, ES_NAME_TYPE, "types");
+	if (PG_ARGISNULL(3))
+		return;
+	definition->format = PG_GETARG_TEXT_PP(3);
+	(void) es_feedoption_format(text_to_cstring(definition->format));
 }
 
 /*
  * es_create_feed(feed, categories, types, format, OUT slot_name, OUT lsn,
  * OUT head_position) creates a feed and gives the seam: events up to
  * head_position come from es_read_all, all later ones from the slot.
- * A slot cannot keep categories, types and format: they are checked here, and
- * the consumer gives them to the plugin as options each time it connects.
  * NULL feed, format or name in a list: 22004.  A bad name or format: 22023; the
  * feed exists: 42710; no REPLICATION or not the owner: 42501; in a transaction
  * block or after a write: 25001; the server lacks something: 55000.
- * Waits for the transactions in progress.  A rollback leaves the slot.
+ * Waits for the transactions in progress.  A rollback leaves the slot, without a
+ * definition.
  */
 Datum
 es_create_feed(PG_FUNCTION_ARGS)
 {
 	char		slot_name[NAMEDATALEN];
+	EsFeedDefinition first;
 	EsSeam		seam;
 	TupleDesc	desc;
 	Datum		values[3];
@@ -270,16 +292,19 @@ es_create_feed(PG_FUNCTION_ARGS)
 	HeapTuple	row;
 
 	fetch_slot_name(fcinfo, slot_name);
-	(void) es_names_arg(fcinfo, 1, ES_NAME_CATEGORY, "categories");
-	(void) es_names_arg(fcinfo, 2, ES_NAME_TYPE, "types");
+	fetch_definition(fcinfo, &first);
 	es_call_require(fcinfo, 3, "format");
-	(void) es_feedoption_format(text_to_cstring(PG_GETARG_TEXT_PP(3)));
 	desc = es_call_result_desc(fcinfo);
 	check_feed_rights();
 	check_no_transaction();
 	check_server_allows_feeds();
+	PreventCommandIfReadOnly("es_create_feed()");
 
 	seam = create_feed_slot(slot_name);
+	first.definition = seam.written;
+	first.revision = 1;
+	es_feeddefinition_lock();
+	es_feeddefinition_create(slot_name + strlen(ES_FEED_PREFIX), &first);
 	if (es_base_try_lock(&es_settle_mark, ShareRowExclusiveLock))
 		es_walmark_add(seam.lsn, seam.head_position);
 	values[0] = CStringGetTextDatum(slot_name);
@@ -312,28 +337,138 @@ is_slot_a_feed(const char *slot_name)
 	return result;
 }
 
+/* Raises VE004. */
+static void
+report_unknown_feed(const char *feed)
+{
+	ereport(ERROR,
+			errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+			errmsg("feed \"%s\" does not exist", es_names_show(feed)),
+			errhint("The view es_feeds shows the feeds of this database."));
+}
+
+/* Fetches the argument that names a feed which should be there. */
+static char *
+fetch_feed(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	es_call_require(fcinfo, argno, name);
+	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
+}
+
 /*
- * es_drop_feed(feed) drops a feed's slot; the server need not keep WAL for it
- * any more.  NULL: 22004; an unknown feed: VE004; a consumer is connected:
- * 55006; no REPLICATION or not the owner: 42501.  Waits for nobody.  A rollback
- * does not bring the slot back.
+ * es_drop_feed(feed) drops a feed, its slot and its definition; the server need
+ * not keep WAL for it any more.  On a standby only the standby's own slot is dropped.
+ * NULL: 22004; an unknown feed: VE004; a consumer is connected: 55006; no
+ * REPLICATION or not the owner: 42501; a read-only transaction: 25006.  Waits for who
+ * is changing feeds.  A rollback does not bring the slot back.
  */
 Datum
 es_drop_feed(PG_FUNCTION_ARGS)
 {
-	char	   *feed;
-	char	   *slot_name;
+	char	   *feed = fetch_feed(fcinfo, 0, "feed");
+	char	   *slot_name = psprintf("%s%s", ES_FEED_PREFIX, feed);
+	bool		known = false;
 
-	es_call_require(fcinfo, 0, "feed");
-	feed = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	slot_name = psprintf("%s%s", FEED_PREFIX, feed);
 	check_feed_rights();
-	if (!is_slot_a_feed(slot_name))
+	if (!RecoveryInProgress())
+	{
+		PreventCommandIfReadOnly("es_drop_feed()");
+		es_feeddefinition_lock();
+		known = es_feeddefinition_drop(feed);
+	}
+	if (is_slot_a_feed(slot_name))
+		ReplicationSlotDrop(slot_name, true);
+	else if (!known)
+		report_unknown_feed(feed);
+	PG_RETURN_VOID();
+}
+
+/* Raises what es_alter_feed and es_share_feed are refused with. */
+static void
+check_feed_can_change(const char *command)
+{
+	check_feed_rights();
+	if (RecoveryInProgress())
 		ereport(ERROR,
-				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
-				errmsg("feed \"%s\" does not exist", es_names_show(feed)),
-				errhint("The view es_feeds shows the feeds of this database."));
-	ReplicationSlotDrop(slot_name, true);
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("cannot alter a feed on a standby"),
+				errhint("Call es_alter_feed on the primary."));
+	PreventCommandIfReadOnly(command);
+}
+
+/*
+ * Finds a feed's definition.  A slot that was made by hand gets one, whose first
+ * revision says what has held until now: everything.
+ */
+static void
+find_or_make_definition(const char *feed, EsFeedDefinition *definition)
+{
+	if (es_feeddefinition_find(feed, definition))
+		return;
+	if (!is_slot_a_feed(psprintf("%s%s", ES_FEED_PREFIX, feed)))
+		report_unknown_feed(feed);
+	definition->definition = LogStandbySnapshot();
+	definition->revision = 1;
+	definition->format = cstring_to_text("json");
+	es_feeddefinition_create(feed, definition);
+}
+
+/* Puts a list that is given in the place of the one there is; an empty one lets everything pass. */
+static void
+alter_list(EsNames *list, EsNames given)
+{
+	if (!given.set)
+		return;
+	given.set = given.count > 0;
+	*list = given;
+}
+
+/*
+ * es_alter_feed(feed, categories, types, format) changes what a feed lets through,
+ * from its transaction's commit on in the WAL.  NULL leaves as it is, an empty list
+ * lets everything through.  NULL feed or name in a list: 22004; a bad name or format:
+ * 22023; an unknown feed: VE004; no REPLICATION or not the owner: 42501; on a standby:
+ * 55000; a read-only transaction: 25006.  Waits for who is changing feeds.  A rollback
+ * takes it back.
+ */
+Datum
+es_alter_feed(PG_FUNCTION_ARGS)
+{
+	char	   *feed = fetch_feed(fcinfo, 0, "feed");
+	EsFeedDefinition given;
+	EsFeedDefinition next;
+
+	fetch_definition(fcinfo, &given);
+	check_feed_can_change("es_alter_feed()");
+	es_feeddefinition_lock();
+	find_or_make_definition(feed, &next);
+	alter_list(&next.kept.categories, given.kept.categories);
+	alter_list(&next.kept.types, given.kept.types);
+	if (given.format != NULL)
+		next.format = given.format;
+	if (given.kept.categories.set || given.kept.types.set || given.format != NULL)
+		es_feeddefinition_revise(&next);
+	PG_RETURN_VOID();
+}
+
+/*
+ * share_feed(feed, other) gives another feed the definition of a feed, with all its
+ * revisions; before the feed's slot is copied.  Without one the other has none either.
+ * NULL: 22004; else as es_alter_feed.
+ */
+Datum
+es_share_feed(PG_FUNCTION_ARGS)
+{
+	char	   *feed = fetch_feed(fcinfo, 0, "feed");
+	char	   *other = fetch_feed(fcinfo, 1, "other");
+	EsFeedDefinition definition;
+
+	check_feed_can_change("share_feed()");
+	es_feeddefinition_lock();
+	if (es_feeddefinition_find(feed, &definition))
+		es_feeddefinition_share(&definition, other);
+	else
+		(void) es_feeddefinition_drop(other);
 	PG_RETURN_VOID();
 }
 

@@ -11,7 +11,14 @@
 #include "base/names.h"
 #include "base/positions.h"
 
-/* What it asked for; all of it lives as long as the options do. */
+/* What the feed lets through, whoever reads it. */
+typedef struct EsFeedKept
+{
+	EsNames		categories;
+	EsNames		types;
+} EsFeedKept;
+
+/* What the consumer asked for; all of it lives as long as the options do. */
 typedef struct EsFeedFilter
 {
 	EsNames		categories;
@@ -21,7 +28,7 @@ typedef struct EsFeedFilter
 	EsPositions skip_positions;
 } EsFeedFilter;
 
-extern bool es_feedfilter_passes(const EsFeedFilter *filter, const EsEvent *event);
+extern bool es_feedfilter_passes(const EsFeedKept *kept, const EsFeedFilter *filter, const EsEvent *event);
 extern bool es_feedfilter_skips(const EsFeedFilter *filter, const EsEvent *event);
 
 #endif							/* ES_FEED_FILTER_H */

@@ -229,6 +229,22 @@ es_feedoption_format(const char *value)
 	return ES_FEED_JSON;		/* not reached */
 }
 
+/*
+ * es_feedoption_agree gives the format that a consumer gets of a feed that has one:
+ * CloudEvents as soon as either of them says so.  A consumer that insists on JSON where
+ * the feed has CloudEvents is 22023.
+ */
+EsFeedFormat
+es_feedoption_agree(EsFeedFormat kept, EsFeedFormat asked)
+{
+	if (kept == ES_FEED_CLOUDEVENTS && asked == ES_FEED_JSON)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("the feed's format is \"cloudevents\", not \"json\""),
+				errhint("Leave the option \"format\" out, or change the feed with es_alter_feed."));
+	return Max(Max(kept, asked), ES_FEED_JSON);
+}
+
 /* Reads the name of an origin, as CREATE SUBSCRIPTION takes it. */
 static EsFeedOrigin
 read_origin(const char *option, const char *value)

@@ -13,6 +13,7 @@
 
 typedef enum EsFeedFormat
 {
+	ES_FEED_UNSAID,				/* whoever it is of has not chosen one */
 	ES_FEED_JSON,
 	ES_FEED_CLOUDEVENTS
 } EsFeedFormat;
@@ -36,5 +37,6 @@ typedef struct EsFeedOptions
 
 extern EsFeedOptions *es_feedoption_read(List *options);
 extern EsFeedFormat es_feedoption_format(const char *value);
+extern EsFeedFormat es_feedoption_agree(EsFeedFormat kept, EsFeedFormat asked);
 
 #endif							/* ES_FEED_OPTION_H */

@@ -66,6 +66,7 @@
 #include "base/error.h"
 #include "base/event.h"
 #include "base/objects.h"
+#include "feed/definition.h"
 #include "fold/reducer.h"
 #include "fold/snapshot.h"
 #include "fold/upcast.h"
@@ -103,6 +104,8 @@ typedef struct OwnTable
 
 static const OwnTable own_tables[] = {
 	{&es_segment_config_shape},
+	{&es_feeddefinition_names_shape},
+	{&es_feeddefinition_shape},
 	{&es_maker_failure_shape},
 	{&es_progress_shape},
 	{&es_progress_skips_shape},

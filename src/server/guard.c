@@ -28,6 +28,7 @@
 
 PG_FUNCTION_INFO_V1(es_store_guard_rows);
 PG_FUNCTION_INFO_V1(es_store_guard_statement);
+PG_FUNCTION_INFO_V1(es_store_guard_own);
 
 /* Raises VE002 for the operation that fired the trigger. */
 static void
@@ -95,4 +96,21 @@ es_store_guard_statement(PG_FUNCTION_ARGS)
 	es_sharedmark_set_loading(es_base_oid(&es_base_position_seq), true);
 	es_mirror_before_copy(trigger->tg_relation);
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * es_store_guard_own: BEFORE INSERT OR UPDATE OR DELETE row trigger, which fires
+ * before es_store_guard_rows.  Leaves out what logical replication brings, and lets
+ * others go on.
+ */
+Datum
+es_store_guard_own(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_own");
+	if (IsLogicalWorker())
+		return PointerGetDatum(NULL);
+	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
+						   trigger->tg_newtuple : trigger->tg_trigtuple);
 }

@@ -8,6 +8,10 @@ CREATE FUNCTION eventstore.guard_statement() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_store_guard_statement';
 COMMENT ON FUNCTION eventstore.guard_statement() IS 'statement trigger: TRUNCATE is VE002, INSERT and COPY are for the store''s owner and superusers';
 
+CREATE FUNCTION eventstore.guard_own() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_store_guard_own';
+COMMENT ON FUNCTION eventstore.guard_own() IS 'row trigger: what logical replication brings to a table of the server''s own is left out';
+
 /*
  * On each table that there is by now; each segment, and each table of states, gets its
  * own (segment/maker.c, segment/statetable.c).
@@ -37,3 +41,11 @@ BEGIN
 	END LOOP;
 END
 $$;
+
+/* Feeds of a publisher are not those of a subscriber, which may have its own, of the same names. */
+CREATE TRIGGER guard_own BEFORE INSERT OR UPDATE OR DELETE ON eventstore.feeds
+	FOR EACH ROW EXECUTE FUNCTION eventstore.guard_own();
+CREATE TRIGGER guard_own BEFORE INSERT OR UPDATE OR DELETE ON eventstore.feed_definitions
+	FOR EACH ROW EXECUTE FUNCTION eventstore.guard_own();
+ALTER TABLE eventstore.feeds ENABLE ALWAYS TRIGGER guard_own;
+ALTER TABLE eventstore.feed_definitions ENABLE ALWAYS TRIGGER guard_own;

@@ -112,6 +112,8 @@ equality_function_of(const EsColumn *column)
 			return F_INT8EQ;
 		case INT4OID:
 			return F_INT4EQ;
+		case PG_LSNOID:
+			return F_PG_LSN_EQ;
 		case TEXTOID:
 			return F_TEXTEQ;
 	}
