@@ -22,8 +22,9 @@
  * feed goes by its first revision, although that comes later in the WAL.  For that reason
  * the name is looked up in the present: the row is written before the
  * slot can be had, so it is there, be it uncommitted; of two, one of which somebody is
- * about to delete, the later one counts.  A name that is gone in the present counts as of the place:
- * it may be a standby's own slot, of a feed that the primary has dropped meanwhile.
+ * about to delete, the later one counts.  A name that is gone in the present counts
+ * as of the place: it may be a standby's own slot, of a feed that the primary has
+ * dropped meanwhile.
  *
  * What may not be relied on: indexes, whose files as of the past are gone after a REINDEX;
  * and rows stored out of line, as nobody keeps those for slots.  So the tables are
@@ -49,7 +50,9 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* Which row of a definition is wanted: of the last revision that a snapshot sees, or of the first. */
+#include "base/names.h"
+
+/* Which revision of a definition is wanted, of those that a snapshot sees. */
 typedef enum EsRevision
 {
 	REVISION_LAST,
@@ -119,7 +122,7 @@ get_column(Relation table, HeapTuple row, AttrNumber column)
 	return value;
 }
 
-/* Gives the last definition that a snapshot has under the feed's name; InvalidXLogRecPtr if none. */
+/* Gives the last definition that a snapshot has under the feed's name, or InvalidXLogRecPtr. */
 static XLogRecPtr
 find_by_name(const EsFeedAsOf *feed, Relation feeds, Snapshot snapshot)
 {
@@ -131,8 +134,10 @@ find_by_name(const EsFeedAsOf *feed, Relation feeds, Snapshot snapshot)
 	{
 		char	   *name = TextDatumGetCString(get_column(feeds, row, Anum_feeds_name));
 
+		XLogRecPtr	definition = DatumGetLSN(get_column(feeds, row, Anum_feeds_definition));
+
 		if (strcmp(name, feed->name) == 0)
-			result = Max(result, DatumGetLSN(get_column(feeds, row, Anum_feeds_definition)));
+			result = Max(result, definition);
 		pfree(name);
 	}
 	systable_endscan(scan);

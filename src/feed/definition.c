@@ -269,7 +269,7 @@ forget_old_revisions(XLogRecPtr definition)
 	delete_revisions(definition, known);
 }
 
-/* es_feeddefinition_revise adds a revision after the newest, which the caller has found and changed. */
+/* es_feeddefinition_revise adds a revision after the newest, which the caller has changed. */
 void
 es_feeddefinition_revise(EsFeedDefinition *next)
 {

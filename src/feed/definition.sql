@@ -29,6 +29,10 @@ CREATE TABLE eventstore.feed_definitions (
 ALTER TABLE eventstore.feed_definitions ALTER categories SET STORAGE PLAIN, ALTER types SET STORAGE PLAIN;
 COMMENT ON TABLE eventstore.feed_definitions IS 'the revisions of feeds'' definitions: each counts from its transaction''s commit on in the WAL';
 
+/* Known to dumps, which have none of their rows. */
+SELECT pg_catalog.pg_extension_config_dump('eventstore.feeds', 'WHERE false');
+SELECT pg_catalog.pg_extension_config_dump('eventstore.feed_definitions', 'WHERE false');
+
 /* What feeds are now, for es_feeds. */
 CREATE VIEW eventstore.feed_settings AS
 	SELECT f.name, d.format,

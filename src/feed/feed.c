@@ -30,10 +30,10 @@
  * How many events a consumer is behind is estimated from marks in the WAL
  * (log/walmark.c); a new feed's seam is one, so its lag is exact at first.
  *
- * Locks: definitions' (definition.c), when the slot is there; for the mark, eventstore.settled_mark to the end of the transaction, if
- * it is free at once.  Reaching the consistent point waits for every transaction
- * that is writing, prepared ones and other databases' included, as creating a
- * slot always does.
+ * Locks: definitions' (definition.c), when the slot is there; for the mark,
+ * eventstore.settled_mark to the end of the transaction, if it is free at once.
+ * Reaching the consistent point waits for every transaction that is writing, prepared
+ * ones and other databases' included, as creating a slot always does.
  */
 #include "base/base.h"
 

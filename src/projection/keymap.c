@@ -40,10 +40,12 @@ describe_key_member(void *arg)
 static const EsValue *
 compile_member_path(const char *member, const char *path)
 {
-	ErrorContextCallback callback = {.callback = describe_key_member,.arg = unconstify(char *, member),
-	.previous = error_context_stack};
+	ErrorContextCallback callback;
 	const EsValue *value;
 
+	callback.callback = describe_key_member;
+	callback.arg = unconstify(char *, member);
+	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 	value = es_value_compile_key(cstring_to_text(path));
 	error_context_stack = callback.previous;

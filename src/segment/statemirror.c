@@ -60,7 +60,9 @@ es_statemirror_make(const List *projections)
 	ListCell   *cell;
 
 	foreach(cell, projections)
+	{
 		es_statetable_make(*(int64 *) lfirst(cell));
+	}
 }
 
 /* es_statemirror_missing gives those of some projections that have no table here. */

@@ -232,7 +232,9 @@ set_indexes_free(void)
 		if (lfirst_oid(cell) != key && OidIsValid(get_index_constraint(lfirst_oid(cell))))
 			continue;
 		foreach(part, find_inheritance_children(lfirst_oid(cell), NoLock))
+		{
 			set_index_free(lfirst_oid(part));
+		}
 		CommandCounterIncrement();
 		ObjectAddressSet(index, RelationRelationId, lfirst_oid(cell));
 		if (lfirst_oid(cell) != key)

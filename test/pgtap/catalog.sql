@@ -77,6 +77,7 @@ INSERT INTO promised VALUES
 	('es_replay_as', 'stream text, state anyelement, reducer text DEFAULT NULL::text, until_version bigint DEFAULT NULL::bigint, as_of timestamp with time zone DEFAULT NULL::timestamp with time zone', 'anyelement'),
 	('es_create_feed', 'feed text, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], format text DEFAULT ''json''::text, OUT slot_name text, OUT lsn pg_lsn, OUT head_position bigint', 'record'),
 	('es_drop_feed', 'feed text', 'void'),
+	('es_alter_feed', 'feed text, categories text[], types text[], format text', 'void'),
 	('es_feed_head', 'OUT head_position bigint, OUT lsn pg_lsn', 'record'),
 	('es_feed_message', 'event es_event, format text DEFAULT ''json''::text', 'text');
 SELECT set_eq(
@@ -105,7 +106,7 @@ FROM (VALUES
 	('es_upcasters', '{type text,from_version integer,handler text,ops jsonb}'),
 	('es_snapshots', '{stream text,reducer text,version bigint,bytes bigint,usable boolean}'),
 	('es_in_flight', '{pid integer,gid text,application_name text,state text,since timestamp with time zone,first_position bigint,query text}'),
-	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint,wal_status text,safe_wal_size bigint,lag_events bigint}'),
+	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint,wal_status text,safe_wal_size bigint,lag_events bigint,categories text[],types text[],format text}'),
 	('es_segments', '{segment bigint,first_position bigint,last_position bigint,events bigint,bytes bigint,from_time timestamp with time zone,to_time timestamp with time zone,state text}')
 ) t (name, columns) ORDER BY t.name;
 
