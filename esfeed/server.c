@@ -269,11 +269,12 @@ prepare_session(PGconn *conn)
 						 "SELECT pg_catalog.set_config('search_path', '', false), "
 						 "pg_catalog.set_config('statement_timeout', '0', false), "
 						 "pg_catalog.set_config('lock_timeout', '0', false), "
+						 "pg_catalog.set_config('default_transaction_read_only', 'off', false), "
 						 "pg_catalog.set_config('idle_session_timeout', '0', false), "
 						 "pg_catalog.set_config('eventstore.read_durable', 'on', false), "
 						 "pg_catalog.getdatabaseencoding()",
 						 0, NULL, "could not prepare the session");
-	if (outcome == OUTCOME_DONE && PQsetClientEncoding(conn, PQgetvalue(result, 0, 5)) != 0)
+	if (outcome == OUTCOME_DONE && PQsetClientEncoding(conn, PQgetvalue(result, 0, 6)) != 0)
 		outcome = OUTCOME_RETRY;
 	PQclear(result);
 	return outcome;

@@ -13,11 +13,12 @@
  * the next one any more: the server keeps rows of such tables by the same rule, by
  * the slot's catalog_xmin.
  *
- * Locks: eventstore.feeds in SHARE ROW EXCLUSIVE mode, to the end of the transaction,
- * by whoever changes definitions.  Both tables are announced as changed with each change,
- * although nobody here keeps anything of them: by the message in its commit record the
- * server knows a transaction that changed catalogs, if decoding starts in the
- * middle of it (before PostgreSQL 16).
+ * Locks: row 0 of eventstore.feeds, which is none, to the end of the transaction, by
+ * whoever changes definitions: a lock on the table would wait for whoever reindexes
+ * it.  Both tables are announced as changed with each change, although nobody here
+ * keeps anything of them: by the message in its commit record the server knows a
+ * transaction that changed catalogs, if decoding starts in the middle of it (before
+ * PostgreSQL 16).
  */
 #include "feed/definition.h"
 
@@ -59,7 +60,7 @@ const EsShape es_feeddefinition_shape = ES_SHAPE(&feed_definitions, &feed_defini
 void
 es_feeddefinition_lock(void)
 {
-	es_base_lock(&feeds, ShareRowExclusiveLock);
+	(void) es_base_lock_row(&feeds, 0, 0, true);
 }
 
 /* Makes a change known. */

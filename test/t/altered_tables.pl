@@ -122,7 +122,9 @@ sub consume
 # ---- what is altered ----
 
 my @tables = rows($node, 'store', "SELECT relname FROM pg_class WHERE relnamespace = 'eventstore'::regnamespace
-	AND relkind IN ('r', 'p') AND NOT relispartition ORDER BY 1");
+	AND relkind IN ('r', 'p') AND NOT relispartition
+	AND relname NOT IN ('feeds', 'feed_definitions') -- decoding reads these, so the server rewrites them for nobody
+	ORDER BY 1");
 my %partitioned = map { $_ => 1 } rows($node, 'store', "SELECT relname FROM pg_class WHERE relnamespace = 'eventstore'::regnamespace AND relkind = 'p'");
 
 cmp_ok(scalar(@tables), '>=', 20, 'all tables');
@@ -192,6 +194,8 @@ sub kept
 	{
 		my $key = key_of($table);
 		$key = "concat_ws(' ', reducer, stream_id, fingerprint)" if $table eq 'snapshots';
+		# the key is that of each table of states
+		$key = "concat_ws(' ', projection_id, generation, key)" if $table eq 'projection_states';
 		$kept{$table} = { map { split /\t/, $_, 2 } rows($node, 'store', "SELECT $key || E'\\t' || concat_ws(' ', u_uuid, u_hash, u_one, u_two, md5(u_wide)) FROM eventstore.$table") };
 	}
 	return \%kept;

@@ -246,7 +246,7 @@ each_of('a parallel worker', "SET $forced = on;", sub { 'SELECT as_if_safe(' . q
 run('CREATE TABLE big AS SELECT generate_series(1, 20000) n; ANALYZE big');
 my $parallel = 'SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET max_parallel_workers_per_gather = 2;';
 run(q{SELECT es_create_feed('parallel')});
-foreach my $view (rows($node, 'store', q{SELECT c.relname FROM pg_depend d JOIN pg_class c ON c.oid = d.objid JOIN pg_extension x ON x.oid = d.refobjid
+foreach my $view (rows($node, 'store', q{SELECT c.oid::regclass FROM pg_depend d JOIN pg_class c ON c.oid = d.objid JOIN pg_extension x ON x.oid = d.refobjid
 	WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e' AND x.extname = 'eventstore' AND c.relkind = 'v' AND c.relname <> 'append_gate' ORDER BY 1}))
 {
 	is(error_of("$parallel SELECT v.* FROM big LEFT JOIN $view v ON true WHERE n < 100"), '', "$view beside a parallel scan");

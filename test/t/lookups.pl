@@ -57,6 +57,7 @@ my @uses = (
 	[ q{SELECT attempt FROM es_poll('sub', 1, ':wait', member => 'm') WHERE stream = 'w-:n'} => '2' ],
 	[ q{SELECT count(es_ack('sub', partition, last, 'm')) FROM (SELECT partition, max(position) AS last FROM es_poll('sub', 1000, member => 'm') GROUP BY partition) p} => '1' ],
 	[ q{SELECT count(*) FROM es_poll('sub', member => 'm')} => '0' ],
+	[ q{SELECT es_alter_feed('feed', CASE WHEN :n % 2 = 0 THEN '{w,v}' ELSE '{w}' END::text[], NULL, NULL)} => '' ],
 	[ q{SELECT count(*) FROM pg_logical_slot_get_changes('es_feed', NULL, NULL) WHERE data LIKE '%"w-:n"%'} => '7' ]);
 
 sub filled
@@ -370,6 +371,9 @@ waits_while('the store is made anew while an append waits: it goes to the new on
 run($_) foreach ('DROP FUNCTION IF EXISTS tally, note', $anew[0]);
 like(fails_well($warm, 'without a store', '42883|42704|42P01|55000|VE004'), qr/does not exist/, '... there is nothing to call');
 set_up();
+# what it was to let through went with its store
+is(run(q{SELECT outcome($$SELECT count(*) FROM pg_logical_slot_get_changes('es_feed', NULL, NULL)$$)}), '55000', 'the feed of the store that is gone');
+run($_) foreach (q{SELECT es_drop_feed('feed')}, q{SELECT es_create_feed('feed', '{w}')});
 goes_on($warm, "another store, $_") foreach (1, 2);
 
 $warm->quit;
