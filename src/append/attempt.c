@@ -51,7 +51,6 @@
 #include "log/segment.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
-#include "log/tags.h"
 #include "log/timeline.h"
 #include "segment/maker.h"
 #include "shared/wake.h"
@@ -425,8 +424,6 @@ write_event_run(Attempt *attempt, int64 position, int n)
 		become_stream_tip(attempt, target, event, position + i);
 		es_eventrow_fill(es_table_slot(table, i), &target->stream, event);
 		es_wake_note(es_wake_category(target->stream.category_key));
-		if (event->tagged)
-			es_tags_write(event->metadata, event->position);
 		attempt->next++;
 	}
 	es_eventrow_join_runs(table, n);

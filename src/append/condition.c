@@ -39,19 +39,29 @@
 #include "base/call.h"
 #include "base/error.h"
 #include "base/event.h"
+#include "base/names.h"
+#include "json/match.h"
 #include "log/settle.h"
-#include "read/tagged.h"
+#include "read/query.h"
 #include "stream/lock.h"
 #include "table/rows.h"
 
 PG_FUNCTION_INFO_V1(es_append_if);
 
+/* A condition of an append: no event that a query asks for, after a position. */
+typedef struct Condition
+{
+	const EsQuery *query;
+	int64		after;
+	int64		upto;
+	int64		own_from;		/* positions of this call's own events begin
+								 * here */
+} Condition;
+
 /* A look for events that match. */
 typedef struct Look
 {
-	const EsTagQuery *query;
-	int64		own_from;		/* positions of this call's own events begin
-								 * here */
+	const Condition *condition;
 	SnapshotData dirty;
 	TransactionId in_progress;	/* wrote a matching event */
 	bool		found;
@@ -59,89 +69,117 @@ typedef struct Look
 	char	   *stream;
 } Look;
 
-/* Looks at a candidate. */
+/* Looks at an event that matches. */
 static bool
-look_at_candidate(TupleTableSlot *slot, const EsEvent *event, void *arg)
+look_at_match(TupleTableSlot *slot, const EsEvent *event, void *arg)
 {
 	Look	   *look = arg;
-	TransactionId writer = look->dirty.xmin;
 
-	if (!TransactionIdIsValid(writer) && event->position >= look->own_from)
+	if (TransactionIdIsValid(look->dirty.xmin))
 	{
-		TransactionId xmin = es_rows_slot_xmin(slot);
-
-		if (TransactionIdIsCurrentTransactionId(xmin))
-			return true;		/* of this call */
+		look->in_progress = look->dirty.xmin;
+		return false;
 	}
-	if (!es_tagged_matches(look->query, event))
-		return true;
-	if (TransactionIdIsValid(writer))
-		look->in_progress = writer;
-	else
-	{
-		look->found = true;
-		look->position = event->position;
-		look->stream = text_to_cstring(DatumGetTextPP(event->stream));
-	}
+	if (event->position >= look->condition->own_from &&
+		TransactionIdIsCurrentTransactionId(es_rows_slot_xmin(slot)))
+		return true;			/* of this call */
+	look->found = true;
+	look->position = event->position;
+	look->stream = text_to_cstring(DatumGetTextPP(event->stream));
 	return false;
+}
+
+/* Raises VE011 for a condition that a look has shown not to hold. */
+ES_NORETURN static void
+refuse_stale_decision(const Look *look)
+{
+	ereport(ERROR,
+			errcode(ES_ERRCODE_CONDITION_FAILED),
+			errmsg("an event after position " INT64_FORMAT " matches the condition of the append",
+				   look->condition->after),
+			errdetail("It is at position " INT64_FORMAT ", in stream \"%s\".", look->position, look->stream),
+			errhint("Read the events that the decision depends on again, decide again, and retry."));
 }
 
 /* Raises VE011 if an event matches; waits for transactions that decide it. */
 static void
-check_condition(const EsTagQuery *query, int64 own_from)
+check_condition(const Condition *condition)
 {
+	EsQuestion	question = {.query = condition->query};
+
 	/* positions below ours whose rows are not written yet */
-	if (es_settle_compute() < Min(query->upto, own_from - 1))
+	if (es_settle_compute() < Min(condition->upto, condition->own_from - 1))
 		es_streamlock_await_writers();
 	for (;;)
 	{
-		Look		look = {.query = query,.own_from = own_from};
+		Look		look = {.condition = condition};
 		Snapshot	dirty = &look.dirty;
 
 		CHECK_FOR_INTERRUPTS();
 		InitDirtySnapshot(look.dirty);
-		es_tagged_scan(query, &dirty, look_at_candidate, &look);
+		es_query_each(&question, condition->after, condition->upto, false, &dirty, look_at_match, &look);
 		if (look.found)
-			ereport(ERROR,
-					errcode(ES_ERRCODE_CONDITION_FAILED),
-					errmsg("an event after position " INT64_FORMAT " matches the condition of the append",
-						   query->after),
-					errdetail("It is at position " INT64_FORMAT ", in stream \"%s\".",
-							  look.position, look.stream),
-					errhint("Read the events that the decision depends on again, decide again, and retry."));
+			refuse_stale_decision(&look);
 		if (!TransactionIdIsValid(look.in_progress))
 			return;
 		XactLockTableWait(look.in_progress, NULL, NULL, XLTW_None);
 	}
 }
 
+/* Takes what must not have happened: a query, or types and tags. */
+static const EsQuery *
+condition_args(FunctionCallInfo fcinfo)
+{
+	EsNames		types = es_names_arg(fcinfo, 2, ES_NAME_TYPE, "types");
+	EsNames		tags = es_names_arg(fcinfo, 3, ES_NAME_TAG, "tags");
+
+	if (PG_ARGISNULL(4))
+		return es_match_query_of(&types, &tags);
+	if (types.set || tags.set)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("a condition is given by types and tags or by a query, not by both"));
+	return es_match_query_arg(fcinfo, 4);
+}
+
 /*
- * es_append_if(events, after_position, types, tags): appends events as
- * es_append_many does, unless an event after after_position has one of the
- * types (NULL: any) and all the tags (NULL: any); returns the last position.
+ * es_append_if(events, after_position, types, tags, query): appends events as
+ * es_append_many does, unless an event after after_position has one of the types (NULL:
+ * any) and all the tags (NULL: any), or matches the query (see es_read_query); returns
+ * the last position.
  *
  * VE011 if there is such an event.  An empty array only checks, and gives
  * NULL.  A retry of what is stored already returns its position, unchecked;
  * VE010 and VE001, as of es_append_many, go before VE011.
- * NULL events or after_position is 22004, a negative after_position, or a name that no
- * event can have, 22023.  Waits for transactions that have
+ * NULL events or after_position is 22004; a negative after_position, a name that no
+ * event can have, what is no query, and a query beside types or tags, 22023.  "last" in
+ * the query makes no difference here.  Waits for transactions that have
  * written a matching event and not ended, for no others.
  */
 Datum
 es_append_if(PG_FUNCTION_ARGS)
 {
 	EsAppend	append = {.boundary = true};
-	EsTagQuery	query;
+	Condition	condition = {.own_from = PG_INT64_MAX};
 
 	es_call_require(fcinfo, 0, "events");
-	es_tagged_query_args(&query, fcinfo, 2, 3);
-	query.after = es_call_position_arg(fcinfo, 1, "after_position");
+	condition.query = condition_args(fcinfo);
+	condition.after = es_call_position_arg(fcinfo, 1, "after_position");
 	es_request_many_from_json(&append, PG_GETARG_JSONB_P(0));
 	es_append_run(&append);
-	if (append.count > 0 && append.events[0].stored)
-		PG_RETURN_INT64(append.position);
-	query.upto = append.count > 0 ? append.position : es_settle_last_given();
-	check_condition(&query, append.count > 0 ? append.events[0].position : PG_INT64_MAX);
+	if (append.count == 0)
+		condition.upto = es_settle_last_given();
+	else
+	{
+		if (append.events[0].stored)
+			PG_RETURN_INT64(append.position);
+		condition.own_from = append.events[0].position;
+		condition.upto = append.position;
+		/* where all of them follow each other, no other is among them */
+		if (append.position - condition.own_from == append.count - 1)
+			condition.upto = condition.own_from - 1;
+	}
+	check_condition(&condition);
 	if (append.count == 0)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(append.position);

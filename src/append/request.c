@@ -25,7 +25,7 @@
 #include "base/names.h"
 #include "base/uuid7.h"
 #include "json/size.h"
-#include "log/tags.h"
+#include "json/tags.h"
 
 /* Attributes of es_new_event. */
 #define Anum_es_new_event_type		1
@@ -102,7 +102,6 @@ void
 es_request_check_event(EsNewEvent *event, const text *stream, int element)
 {
 	EsTextSize	size;
-	int			ntags;
 
 	es_names_check_type(event->type);
 	size = es_jsonsize_judge_event(event->data, event->metadata, es_jsonsize_event_limit);
@@ -112,8 +111,7 @@ es_request_check_event(EsNewEvent *event, const text *stream, int element)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("\"metadata\" of an event must be a JSON object"));
-	(void) es_tags_of(event->metadata, &ntags);
-	event->tagged = ntags > 0;
+	es_tags_check(event->metadata);
 }
 
 /* es_request_check_time gives a time as it is; one that RFC 3339 cannot write in UTC is 22023. */

@@ -33,7 +33,6 @@ struct EsNewEvent
 	pg_uuid_t	id;
 	bool		id_given;		/* by the caller; else one is made */
 	bool		time_given;		/* recorded_at was, by an import */
-	bool		tagged;			/* metadata has tags */
 	bool		stored;			/* is stored already: a retry */
 	TimestampTz recorded_at;	/* given, then as stored */
 	int64		expected;		/* version that this very event must get, 0

@@ -118,6 +118,14 @@
 	_bt_search(index, key, buffer, access, NULL)
 #endif
 
+/* The server's routine of btrees, to be changed; and whose builds get no parallel workers. */
+#define es_btree_routine() GetIndexAmRoutine(F_BTHANDLER)
+#if PG_VERSION_NUM >= 170000
+#define es_index_am_builds_alone(am) ((am)->amcanbuildparallel = false)
+#else
+#define es_index_am_builds_alone(am) ((void) 0)
+#endif
+
 #if PG_VERSION_NUM >= 160000
 #define es_decoding_snapshot(builder, xid) SnapBuildGetOrBuildSnapshot(builder)
 #else

@@ -110,6 +110,14 @@ es_call_position_arg(FunctionCallInfo fcinfo, int argno, const char *name)
 	return es_call_not_negative(PG_GETARG_INT64(argno), name);
 }
 
+/* es_call_flag_arg fetches a boolean; NULL is 22004. */
+bool
+es_call_flag_arg(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	es_call_require(fcinfo, argno, name);
+	return PG_GETARG_BOOL(argno);
+}
+
 /* es_call_limit_arg fetches a limit: NULL is unlimited, a negative one is 22023. */
 int64
 es_call_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name)

@@ -35,6 +35,7 @@ extern char *es_call_choice_arg(FunctionCallInfo fcinfo, int argno, const char *
 								const char *one, const char *other);
 extern int64 es_call_not_negative(int64 value, const char *name);
 extern int64 es_call_position_arg(FunctionCallInfo fcinfo, int argno, const char *name);
+extern bool es_call_flag_arg(FunctionCallInfo fcinfo, int argno, const char *name);
 extern int64 es_call_limit_arg(FunctionCallInfo fcinfo, int argno, const char *name);
 extern int64 es_call_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name);
 

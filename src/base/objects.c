@@ -29,9 +29,11 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_index.h"
+#include "commands/defrem.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
@@ -349,6 +351,20 @@ es_base_announce(EsRelation *object)
 	CacheInvalidateRelcacheByRelid(es_base_oid(object));
 }
 
+/* Tells whether an index is one of an access method, NULL: btree. */
+static bool
+has_method(Oid index, const char *method)
+{
+	HeapTuple	row = SearchSysCache1(RELOID, ObjectIdGetDatum(index));
+	bool		same;
+
+	if (!HeapTupleIsValid(row))
+		return false;
+	same = ((Form_pg_class) GETSTRUCT(row))->relam == (method ? get_index_am_oid(method, true) : BTREE_AM_OID);
+	ReleaseSysCache(row);
+	return same;
+}
+
 /* Tells whether a relation is an index of a table, of a shape, that scans may use. */
 static bool
 is_usable_index(Oid relid, Oid table, const EsIndexShape *shape)
@@ -360,7 +376,7 @@ is_usable_index(Oid relid, Oid table, const EsIndexShape *shape)
 	if (!HeapTupleIsValid(row))
 		return false;
 	form = (Form_pg_index) GETSTRUCT(row);
-	same = form->indrelid == table && form->indisvalid && form->indislive &&
+	same = has_method(relid, shape->method) && form->indrelid == table && form->indisvalid && form->indislive &&
 		(form->indisunique || !shape->unique) &&
 		heap_attisnull(row, Anum_pg_index_indpred, NULL) == (shape->where == NULL);
 	for (int i = 0; same && i < ES_MOST_KEYS && shape->keys[i] != 0; i++)
@@ -378,8 +394,9 @@ es_base_index_statement(const char *name, const char *table, const EsIndexShape 
 {
 	const char *where = qualified && shape->qualified ? shape->qualified : shape->where;
 
-	return psprintf("CREATE %sINDEX %s ON eventstore.%s (%s)%s%s", shape->unique ? "UNIQUE " : "", name,
-					table, shape->columns, where ? " WHERE " : "", where ? where : "");
+	return psprintf("CREATE %sINDEX %s ON eventstore.%s%s%s (%s)%s%s", shape->unique ? "UNIQUE " : "", name, table,
+					shape->method ? " USING " : "", shape->method ? shape->method : "", shape->columns,
+					where ? " WHERE " : "", where ? where : "");
 }
 
 /* The statement that makes an index, to be shown. */

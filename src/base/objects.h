@@ -67,6 +67,7 @@ typedef struct EsIndexShape
 	const char *qualified;		/* the same, whatever the search_path is;
 								 * NULL: as it is */
 	bool		unique;
+	const char *method;			/* NULL: btree */
 } EsIndexShape;
 
 typedef struct EsRelation

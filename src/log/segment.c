@@ -49,6 +49,7 @@
 #include "log/subscriber.h"
 #include "table/rows.h"
 #include "table/table.h"
+#include "table/tagindex.h"
 
 #define DEFAULT_SEGMENT_SIZE	(INT64CONST(1) << 24)
 #define MIN_SEGMENT_SIZE		INT64CONST(100)
@@ -70,7 +71,7 @@ static int64 newest = -1;		/* highest segment that exists; -1: not read,
 								 * or none */
 
 const char *const es_segment_index_names[ES_INDEX_COUNT] = {
-	"_position", "_stream", "_category", "_event_id"
+	"_position", "_stream", "_category", "_event_id", "_tag"
 };
 
 static const EsIndexShape index_shapes[ES_INDEX_COUNT] = {
@@ -80,6 +81,8 @@ static const EsIndexShape index_shapes[ES_INDEX_COUNT] = {
 	.where = "run_length > 0",.qualified = "run_length OPERATOR(pg_catalog.>) 0"},
 	{.keys = {Anum_es_events_stream_id, Anum_es_events_event_id},.columns = "stream_id, event_id",
 	.where = "id_given",.unique = true},
+	{.keys = {Anum_es_events_metadata, Anum_es_events_position},.columns = "metadata, position",
+	.method = ES_TAGINDEX_AM},
 };
 
 EsRelation	es_segment_table = {"segments"};

@@ -20,6 +20,7 @@ typedef enum EsSegmentIndex
 	ES_INDEX_CATEGORY,			/* (category_key, position) WHERE run_length >
 								 * 0 */
 	ES_INDEX_EVENT_ID,			/* unique (stream_id, event_id) WHERE id_given */
+	ES_INDEX_TAG,				/* (metadata, position) USING eventstore_tags */
 	ES_INDEX_COUNT
 } EsSegmentIndex;
 

@@ -13,6 +13,9 @@
  * (sub)transaction, so a snapshot sees all of it or nothing.  A range that
  * begins inside a run begins with an event of run_length 0 of the category.
  *
+ * Backwards a run is met by what opens it, and read from its end; runs do not overlap, so
+ * one that ends before the range is the last one looked at.
+ *
  * Categories may share a key: the caller compares names.
  *
  * A segment that is lost is an error, as nobody knows what it had.
@@ -37,9 +40,11 @@ open_rest_of_run(EsCursor *cursor)
 {
 	EsSegmentScan *s = &cursor->rest;
 
+	memset(s, 0, sizeof(*s));
 	s->which = ES_INDEX_POSITION;
 	s->fresh = cursor->range.snapshot;
 	s->needed = s->own_slot = true;
+	s->backwards = cursor->range.backwards;
 	s->nkeys = 2;
 	ScanKeyInit(&s->keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(cursor->rest_next));
 	ScanKeyInit(&s->keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(cursor->rest_upto));
@@ -90,10 +95,76 @@ es_cursor_begin_run(EsCursor *cursor)
 		cursor->rest_next = cursor->event.position + 1;
 }
 
+/* ---- backwards ---- */
+
+/* Goes back to the event before in the rest of a run; false if that is over. */
+static bool
+go_back_in_run(EsCursor *cursor)
+{
+	if (!cursor->rest_open)
+		return false;
+	if (index_getnext_slot(cursor->rest.scan, BackwardScanDirection, cursor->rest.slot))
+	{
+		es_scan_event(&cursor->rest, &cursor->event);
+		cursor->slot = cursor->rest.slot;
+		return true;
+	}
+	close_rest_of_run(cursor);
+	return false;
+}
+
+/*
+ * Begins the run of the event that has been found, from its end; false if all of it
+ * comes before the range, as then do all runs before it.
+ */
+static bool
+begin_run_at_end(EsCursor *cursor)
+{
+	int64		position = cursor->event.position;
+
+	cursor->rest_next = Max(position, cursor->range.after) + 1;
+	cursor->rest_upto = Min(position + cursor->event.run_length - 1, cursor->range.upto);
+	cursor->opener_left = position > cursor->range.after;
+	if (cursor->rest_next <= cursor->rest_upto)
+		open_rest_of_run(cursor);
+	return cursor->opener_left || cursor->rest_open;
+}
+
+/* Moves to the event before; false if there is none. */
+static bool
+go_back(EsCursor *cursor)
+{
+	for (;;)
+	{
+		if (go_back_in_run(cursor))
+			return true;
+		if (!cursor->opener_left &&
+			!(cursor->scan_open && index_getnext_slot(cursor->scan.scan, BackwardScanDirection, cursor->scan.slot)))
+			return false;
+		es_scan_event(&cursor->scan, &cursor->event);
+		cursor->slot = cursor->scan.slot;
+		if (cursor->range.category == NULL || cursor->opener_left)
+		{
+			cursor->opener_left = false;
+			return true;
+		}
+		if (!begin_run_at_end(cursor))
+			return false;
+	}
+}
+
+/* ---- the cursor ---- */
+
 /* es_cursor_advance moves to the next event; the cursor closes at the end. */
 void
 es_cursor_advance(EsCursor *cursor)
 {
+	if (cursor->range.backwards)
+	{
+		if (!go_back(cursor))
+			es_cursor_close(cursor);
+		return;
+	}
 	if (es_cursor_next_in_run(cursor))
 		return;
 	if (cursor->scan_open &&
@@ -123,6 +194,7 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 	s->which = range->category ? ES_INDEX_CATEGORY : ES_INDEX_POSITION;
 	s->fresh = range->snapshot;
 	s->needed = s->own_slot = true;
+	s->backwards = range->backwards;
 	if (range->category)
 	{
 		cursor->category_key = es_names_category_key(VARDATA_ANY(range->category),
@@ -130,11 +202,13 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 		ScanKeyInit(&s->keys[s->nkeys++], 1, BTEqualStrategyNumber, F_INT4EQ,
 					Int32GetDatum(cursor->category_key));
 		/* the range may begin inside a run */
-		cursor->rest_next = range->after + 1;
+		cursor->rest_next = range->backwards ? 0 : range->after + 1;
 		cursor->rest_upto = range->upto;
 	}
-	ScanKeyInit(&s->keys[s->nkeys++], position_key, BTGreaterStrategyNumber, F_INT8GT,
-				Int64GetDatum(range->after));
+	/* and if it is gone through from its end, that is met last */
+	if (!range->backwards || !range->category)
+		ScanKeyInit(&s->keys[s->nkeys++], position_key, BTGreaterStrategyNumber, F_INT8GT,
+					Int64GetDatum(range->after));
 	ScanKeyInit(&s->keys[s->nkeys++], position_key, BTLessEqualStrategyNumber, F_INT8LE,
 				Int64GetDatum(range->upto));
 	cursor->open = cursor->scan_open = es_scan_begin(s, range->segment);

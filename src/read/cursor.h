@@ -20,6 +20,7 @@ typedef struct EsCursorRange
 	int64		after;			/* positions after this one */
 	int64		upto;			/* and up to this one */
 	const text *category;		/* NULL: all */
+	bool		backwards;		/* from its end */
 	Snapshot   *snapshot;		/* fresh; renewed if the segment was rewritten
 								 * since */
 } EsCursorRange;
@@ -38,6 +39,8 @@ typedef struct EsCursor
 	bool		rest_open;
 	int64		rest_next;		/* position that is next in the run; 0: none */
 	int64		rest_upto;
+	bool		opener_left;	/* backwards: what opened the run comes after
+								 * the rest */
 } EsCursor;
 
 extern void es_cursor_open(EsCursor *cursor, const EsCursorRange *range);

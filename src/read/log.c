@@ -22,6 +22,10 @@
  * it would had the better way been known, be it of ten events or of all, and an event
  * does not cost more the longer the list is.
  *
+ * Events that a query asks for are found by the paths of its items (query.c), in either
+ * direction.  Backwards the settled position is asked for first, too, and the read begins
+ * there: below it all is as it is for ever.
+ *
  * This transaction's own events are not returned: its first position is a
  * bound like any transaction's in flight.
  */
@@ -40,9 +44,11 @@
 #include "log/settle.h"
 #include "read/cursor.h"
 #include "read/merge.h"
+#include "read/query.h"
 
 #define WALK		4			/* events that are passed by at the price of a
 								 * descent */
+#define MOST_BACKWARDS	16		/* categories that are worth a cursor each */
 
 /* A read on its way. */
 typedef struct LogRead
@@ -59,6 +65,7 @@ typedef struct LogRead
 	int64		taken;			/* events that were, since the walk began */
 	int32	   *keys;			/* of the categories; NULL: not found out */
 	int			nkeys;
+	EsQuestion	question;		/* the query's, if there is one */
 	Snapshot	snapshot;
 } LogRead;
 
@@ -78,6 +85,24 @@ passes_log_filter(const EsLogFilter *filter, const EsEvent *event)
 
 /* ---- reading one segment ---- */
 
+/* Tells whether an event that has been found is to be returned. */
+static bool
+is_log_event_wanted(LogRead *read, const EsEvent *event)
+{
+	return (read->whole || passes_log_filter(read->filter, event)) &&
+		(read->filter->wants == NULL || read->filter->wants(event, read->arg));
+}
+
+/* Returns an event, which stays readable. */
+static void
+return_log_event(LogRead *read, const EsEvent *event, TupleTableSlot *slot)
+{
+	es_durable_note_row(slot);
+	read->callback(event, read->arg);
+	read->left = read->filter->enough ? 0 : read->left - 1;
+	read->taken++;
+}
+
 /* Takes the event that a cursor stands on; false if it is past a hole that nothing proves empty. */
 static bool
 take_log_event(LogRead *read, EsCursor *cursor)
@@ -87,14 +112,10 @@ take_log_event(LogRead *read, EsCursor *cursor)
 	CHECK_FOR_INTERRUPTS();
 	if (event->position > read->final && event->position != read->passed + 1)
 		return false;
-	if ((read->whole || passes_log_filter(read->filter, event)) &&
-		(read->filter->wants == NULL || read->filter->wants(event, read->arg)))
+	if (is_log_event_wanted(read, event))
 	{
-		es_durable_note_row(cursor->slot);
 		es_cursor_give_out(cursor);
-		read->callback(event, read->arg);
-		read->left = read->filter->enough ? 0 : read->left - 1;
-		read->taken++;
+		return_log_event(read, event, cursor->slot);
 	}
 	read->passed = event->position;
 	return true;
@@ -203,6 +224,30 @@ leap_by_categories(LogRead *read, EsCursorRange range)
 	return goes_on;
 }
 
+/* Reads what a segment has that the query asks for, in either direction. */
+static void
+read_queried_events(LogRead *read, int64 segment)
+{
+	EsQueryRange range = {.segment = segment,.after = read->passed,.upto = read->upto,
+	.backwards = read->filter->backwards,.snapshot = &read->snapshot};
+	EsQueryScan scan;
+
+	es_query_open(&scan, &read->question, &range);
+	while (read->left > 0 && scan.open)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (is_log_event_wanted(read, &scan.event))
+		{
+			es_query_give_out(&scan);
+			return_log_event(read, &scan.event, scan.slot);
+		}
+		if (!read->filter->backwards)
+			read->passed = scan.event.position;
+		es_query_advance(&scan);
+	}
+	es_query_close(&scan);
+}
+
 /* Reads what one segment has; false if a hole is in the way. */
 static bool
 read_log_segment(LogRead *read, int64 segment)
@@ -212,9 +257,14 @@ read_log_segment(LogRead *read, int64 segment)
 	int64		last = es_segment_last_position(segment);
 	int64		positions = Min(read->upto, last) - read->passed;
 
-	if (!categories->set)
+	if (!categories->set && !read->filter->query)
 		return read_cursor_range(read, &range);
 	Assert(read->upto <= read->final);
+	if (read->filter->query)
+	{
+		read_queried_events(read, segment);
+		return true;
+	}
 	if (categories->count == 1)
 		range.category = categories->names[0];
 	if (categories->count == 1 || positions <= WALK * categories->count)
@@ -224,7 +274,80 @@ read_log_segment(LogRead *read, int64 segment)
 	return true;
 }
 
+/* ---- reading one segment backwards ---- */
+
+/* Takes the event that a cursor going backwards stands on, and moves it on. */
+static void
+take_event_backwards(LogRead *read, EsCursor *cursor)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (is_log_event_wanted(read, &cursor->event))
+	{
+		es_cursor_give_out(cursor);
+		return_log_event(read, &cursor->event, cursor->slot);
+	}
+	es_cursor_advance(cursor);
+}
+
+/* Finds the cursor that stands on the last event; NULL if all are closed. */
+static EsCursor *
+find_last_cursor(EsCursor *cursors, int count)
+{
+	EsCursor   *last = NULL;
+
+	for (int i = 0; i < count; i++)
+		if (cursors[i].open && (last == NULL || cursors[i].event.position > last->event.position))
+			last = &cursors[i];
+	return last;
+}
+
+/* Reads a range of a segment from its end: all, by one cursor, or of few categories, by one each. */
+static void
+read_range_backwards(LogRead *read, EsCursorRange range, int ncategories)
+{
+	int			count = Max(ncategories, 1);
+	EsCursor   *cursors = palloc(sizeof(EsCursor) * count);
+	EsCursor   *cursor;
+
+	for (int i = 0; i < count; i++)
+	{
+		range.category = ncategories > 0 ? read->filter->categories.names[i] : NULL;
+		es_cursor_open(&cursors[i], &range);
+	}
+	while (read->left > 0 && (cursor = find_last_cursor(cursors, count)) != NULL)
+		take_event_backwards(read, cursor);
+	for (int i = 0; i < count; i++)
+		es_cursor_close(&cursors[i]);
+	pfree(cursors);
+}
+
+/* Reads what one segment has, from its end. */
+static void
+read_log_segment_backwards(LogRead *read, int64 segment)
+{
+	const EsNames *categories = &read->filter->categories;
+	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,.backwards = true,
+	.snapshot = &read->snapshot};
+
+	if (read->filter->query)
+		read_queried_events(read, segment);
+	else if (!categories->set || categories->count > MOST_BACKWARDS)
+		read_range_backwards(read, range, 0);
+	else if (categories->count > 0)
+		read_range_backwards(read, range, categories->count);
+}
+
 /* ---- the read ---- */
+
+/* Takes the snapshot of a read whose bound is known, and looks up what that says of the query. */
+static void
+begin_log_snapshot(LogRead *read)
+{
+	read->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	es_durable_note_snapshot(read->snapshot);
+	if (read->filter->query)
+		read->question = es_query_ask(read->filter->query, read->final, &read->snapshot);
+}
 
 /*
  * Reads on with a fresh snapshot; false if a hole is in the way.  Up to where
@@ -238,13 +361,25 @@ read_segments_on(LogRead *read)
 	int64		final = Min(read->final, read->upto);
 	int64		newest = es_segment_newest_reaching(Max(final, 1));
 
-	read->snapshot = RegisterSnapshot(GetLatestSnapshot());
-	es_durable_note_snapshot(read->snapshot);
+	begin_log_snapshot(read);
 	for (int64 n = es_segment_of(read->passed + 1);
 		 whole && read->left > 0 && n <= newest && es_segment_first_position(n) <= read->upto; n++)
 		whole = read_log_segment(read, n);
 	UnregisterSnapshot(read->snapshot);
 	return whole;
+}
+
+/* Reads from the bound on backwards, below which all is final. */
+static void
+read_segments_back(LogRead *read)
+{
+	int64		newest = es_segment_newest_reaching(read->upto);
+	int64		first = es_segment_of(read->passed + 1);
+
+	begin_log_snapshot(read);
+	for (int64 n = Min(es_segment_of(read->upto), newest); read->left > 0 && n >= first; n--)
+		read_log_segment_backwards(read, n);
+	UnregisterSnapshot(read->snapshot);
 }
 
 /* Asks for the settled position anew. */
@@ -286,13 +421,13 @@ es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 	int64		own_first = es_settle_own_first();
 
 	es_pending_flush();
-	read.whole = !filter->categories.set && !filter->types.set && !filter->stream_prefix;
+	read.whole = !filter->categories.set && !filter->types.set && !filter->stream_prefix && !filter->query;
 	read.passed = Max(filter->after, 0);
 	read.upto = Min(filter->upto, own_first - 1);
 	read.left = filter->max_count;
 	if (read.left == 0 || read.passed >= read.upto)
 		return read.passed;
-	if (read.whole && filter->settled == 0)
+	if (read.whole && filter->settled == 0 && !filter->backwards)
 		read_unfiltered(&read);
 	else
 	{
@@ -300,7 +435,9 @@ es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 		if (read.final == 0)
 			ask_for_settled(&read);
 		read.upto = Min(read.upto, read.final);
-		if (read.passed < read.upto && read_segments_on(&read) && read.left > 0)
+		if (read.passed < read.upto && filter->backwards)
+			read_segments_back(&read);
+		else if (read.passed < read.upto && read_segments_on(&read) && read.left > 0)
 			read.passed = read.upto;
 	}
 	es_durable_flush_noted();
@@ -324,10 +461,11 @@ narrow_by_prefix(EsLogFilter *filter)
 
 /*
  * es_read_all(after_position, max_count, categories, types, stream_prefix,
- * to_position): events in order of position.
+ * to_position, backwards): events in order of position, or backwards.
  *
  * Reads the log as it stands now, up to where all positions are final; never
- * waits.  NULL after_position is 22004; a negative position or max_count, and what no
+ * waits.  Backwards begins there, or at to_position if that comes before.  NULL
+ * after_position or backwards is 22004; a negative position or max_count, and what no
  * event can have, 22023.  NULL max_count is unlimited; the filters and to_position are
  * off when NULL.
  */
@@ -347,12 +485,13 @@ es_read_all(PG_FUNCTION_ARGS)
 		narrow_by_prefix(&filter);
 	}
 	filter.upto = es_call_limit_arg(fcinfo, 5, "to_position");
+	filter.backwards = es_call_flag_arg(fcinfo, 6, "backwards");
 	es_log_read(&filter, es_call_return_event, es_call_begin_rows(fcinfo));
 	return (Datum) 0;
 }
 
 /*
- * es_read_category(category, after_position, max_count, types, to_position):
+ * es_read_category(category, after_position, max_count, types, to_position, backwards):
  * es_read_all for one category, found by index.  NULL category is 22004.
  */
 Datum
@@ -369,6 +508,7 @@ es_read_category(PG_FUNCTION_ARGS)
 	filter.max_count = es_call_limit_arg(fcinfo, 2, "max_count");
 	filter.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
 	filter.upto = es_call_limit_arg(fcinfo, 4, "to_position");
+	filter.backwards = es_call_flag_arg(fcinfo, 5, "backwards");
 	es_log_read(&filter, es_call_return_event, es_call_begin_rows(fcinfo));
 	return (Datum) 0;
 }

@@ -9,6 +9,7 @@
 
 #include "base/event.h"
 #include "base/names.h"
+#include "json/match.h"
 
 /* What to read. */
 typedef struct EsLogFilter
@@ -19,6 +20,8 @@ typedef struct EsLogFilter
 	EsNames		categories;
 	EsNames		types;
 	const text *stream_prefix;	/* or NULL */
+	const EsQuery *query;		/* or NULL */
+	bool		backwards;		/* from upto on */
 	int64		settled;		/* known to be settled: the read goes no
 								 * further, and asks no more; 0: not known */
 	bool		(*wants) (const EsEvent *event, void *arg); /* whether the caller
@@ -31,8 +34,9 @@ typedef struct EsLogFilter
 typedef void (*EsEventCallback) (const EsEvent *event, void *arg);
 
 /*
- * Calls back for each event that passes and is wanted, in order of position, up
- * to where all are final; returns a position up to which there are no others.
+ * Calls back for each event that passes and is wanted, in order of position or its
+ * reverse, up to where all are final; returns a position up to which there are no
+ * others, which says nothing of a read backwards.
  */
 extern int64 es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg);
 

@@ -471,8 +471,7 @@ es_read(PG_FUNCTION_ARGS)
 
 	options.stream = es_call_stream_arg(fcinfo, 0);
 	left = es_call_limit_arg(fcinfo, 2, "max_count");
-	es_call_require(fcinfo, 3, "backwards");
-	options.backwards = PG_GETARG_BOOL(3);
+	options.backwards = es_call_flag_arg(fcinfo, 3, "backwards");
 	options.gives_out = true;
 	if (!PG_ARGISNULL(1))
 	{

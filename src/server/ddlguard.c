@@ -72,7 +72,6 @@
 #include "fold/upcast.h"
 #include "log/segment.h"
 #include "log/settle.h"
-#include "log/tags.h"
 #include "log/walmark.h"
 #include "projection/progress.h"
 #include "projection/projection.h"
@@ -122,7 +121,6 @@ static const OwnTable own_tables[] = {
 	{&es_member_shape},
 	{&es_partition_shape},
 	{&es_subscription_shape, {"subscriptions_by_id"}},
-	{&es_tags_shape, {"tags_by_tag"}},
 	{&es_upcast_shape},
 	{&es_walmark_shape},
 };

@@ -22,6 +22,8 @@
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_operator.h"
 #include "executor/executor.h"
 #include "nodes/pg_list.h"
 #include "nodes/primnodes.h"
@@ -32,6 +34,7 @@
 #include "base/objects.h"
 #include "table/altered.h"
 #include "table/btree.h"
+#include "table/tagindex.h"
 
 /* The operator int4 > int4, as the catalogs have it in all releases. */
 #define INT4_GT_OPERATOR	521
@@ -159,30 +162,43 @@ es_kept_init(void)
 	RegisterSubXactCallback(forget_tables_at_subxact_end, NULL);
 }
 
-/* Recognises a plain predicate; column 0 if it is none. */
+/* Recognises a comparison of a column with a constant that is a plain predicate. */
 static EsPlainPredicate
-read_plain_predicate(const IndexInfo *info)
+read_plain_comparison(const OpExpr *comparison)
 {
-	EsPlainPredicate plain = {0};
+	EsPlainPredicate plain = {ES_TEST_NONE};
+	const Node *left = linitial(comparison->args);
+	const Const *right = lsecond(comparison->args);
+
+	if (!IsA(left, Var) || !IsA(right, Const) || right->constisnull)
+		return plain;
+	if (comparison->opno == INT4_GT_OPERATOR && DatumGetInt32(right->constvalue) == 0)
+		plain.test = ES_TEST_POSITIVE;
+	else if (comparison->opno == TextEqualOperator && comparison->inputcollid == C_COLLATION_OID)
+	{
+		plain.test = ES_TEST_TEXT;
+		plain.wanted = DatumGetTextPP(right->constvalue);
+	}
+	plain.column = ((const Var *) left)->varattno;
+	return plain;
+}
+
+/* Recognises a plain predicate of an index, which is implied by tags. */
+static EsPlainPredicate
+read_plain_predicate(Relation index, const IndexInfo *info)
+{
+	EsPlainPredicate plain = {ES_TEST_NONE};
 	const Node *clause;
 
+	if (info->ii_Predicate == NIL && es_tagindex_is(index))
+		return (EsPlainPredicate) {.test = ES_TEST_TAGS,.column = info->ii_IndexAttrNumbers[0]};
 	if (list_length(info->ii_Predicate) != 1)
 		return plain;
 	clause = linitial(info->ii_Predicate);
 	if (IsA(clause, Var))
-		plain.column = ((const Var *) clause)->varattno;
-	else if (IsA(clause, OpExpr) && ((const OpExpr *) clause)->opno == INT4_GT_OPERATOR)
-	{
-		const Node *left = linitial(((const OpExpr *) clause)->args);
-		const Node *right = lsecond(((const OpExpr *) clause)->args);
-
-		if (IsA(left, Var) && IsA(right, Const) && !((const Const *) right)->constisnull &&
-			DatumGetInt32(((const Const *) right)->constvalue) == 0)
-		{
-			plain.column = ((const Var *) left)->varattno;
-			plain.is_int = true;
-		}
-	}
+		plain = (EsPlainPredicate) {.test = ES_TEST_TRUE,.column = ((const Var *) clause)->varattno};
+	else if (IsA(clause, OpExpr) && list_length(((const OpExpr *) clause)->args) == 2)
+		plain = read_plain_comparison((const OpExpr *) clause);
 	return plain;
 }
 
@@ -193,9 +209,9 @@ read_plain_predicate(const IndexInfo *info)
 static bool
 is_plain_index(Relation index, const IndexInfo *info, const EsPlainPredicate *predicate)
 {
-	return index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indimmediate &&
+	return (index->rd_rel->relam == BTREE_AM_OID || es_tagindex_is(index)) && index->rd_index->indimmediate &&
 		info->ii_Expressions == NIL && info->ii_ExclusionOps == NULL &&
-		(info->ii_Predicate == NIL || predicate->column != 0);
+		(info->ii_Predicate == NIL || predicate->test != ES_TEST_NONE);
 }
 
 /* Makes a slot that is kept, for rows as they are stored. */
@@ -234,7 +250,7 @@ describe_table(EsTableInfo *info, Relation rel, const EsShape *shape)
 		entry->table = RelationGetRelid(rel);
 		info->index_oids[i] = relid;
 		info->index_infos[i] = index_info;
-		info->predicates[i] = read_plain_predicate(index_info);
+		info->predicates[i] = read_plain_predicate(index, index_info);
 		info->sorted[i] = es_btree_takes_sorted(index);
 		info->plain = info->plain && is_plain_index(index, index_info, &info->predicates[i]);
 		index_close(index, AccessShareLock);

@@ -14,14 +14,23 @@
 
 #include "table/columns.h"
 
-/*
- * An index predicate that needs no expression evaluated: a boolean column that
- * is true, or an int column that is above 0.
- */
+/* What a column of a row must be, so that the row belongs into an index. */
+typedef enum EsPlainTest
+{
+	ES_TEST_NONE,				/* there is none, or one that has to be
+								 * evaluated */
+	ES_TEST_TRUE,				/* a boolean that is true */
+	ES_TEST_POSITIVE,			/* an int above 0 */
+	ES_TEST_TEXT,				/* a certain text */
+	ES_TEST_TAGS				/* metadata with tags */
+} EsPlainTest;
+
+/* A predicate of an index, or one that its access method implies, that needs no expression evaluated. */
 typedef struct EsPlainPredicate
 {
-	AttrNumber	column;			/* 0: there is no predicate, or another one */
-	bool		is_int;
+	EsPlainTest test;
+	AttrNumber	column;
+	const text *wanted;			/* ES_TEST_TEXT */
 } EsPlainPredicate;
 
 /* Virtual slots for writing rows, made as needed. */

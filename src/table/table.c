@@ -5,8 +5,8 @@
  * A bare INSERT pays for a plan, executor state and slots; an append
  * pays for none of them.  es_table_insert hands rows to the table AM and their
  * keys to the index AMs, with the IndexInfo and slots that were kept from the
- * call before.  Only btrees may be fed so: other index AMs keep things in the
- * IndexInfo that point into the relation cache.  Where users have added other
+ * call before.  Only btrees, and indexes by tag, may be fed so: other index AMs keep
+ * things in the IndexInfo that point into the relation cache.  Where users have added other
  * indexes, or such on expressions, with predicates or deferrable, or columns or
  * CHECK constraints, rows go through executor state made for the call (altered.c).
  * Triggers and policies that users add to the store's tables do not see our rows.
@@ -32,6 +32,8 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "base/names.h"
+#include "json/tags.h"
 #include "table/altered.h"
 #include "table/btree.h"
 #include "table/extend.h"
@@ -239,12 +241,25 @@ row_belongs_in_index(const EsPlainPredicate *predicate, const TupleTableSlot *sl
 {
 	Datum		value;
 
-	if (predicate->column == 0)
+	if (predicate->test == ES_TEST_NONE)
 		return true;
 	if (slot->tts_isnull[predicate->column - 1])
 		return false;
 	value = slot->tts_values[predicate->column - 1];
-	return predicate->is_int ? DatumGetInt32(value) > 0 : DatumGetBool(value);
+	switch (predicate->test)
+	{
+		case ES_TEST_TRUE:
+			return DatumGetBool(value);
+		case ES_TEST_POSITIVE:
+			return DatumGetInt32(value) > 0;
+		case ES_TEST_TEXT:
+			return es_names_same(DatumGetTextPP(value), predicate->wanted);
+		case ES_TEST_TAGS:
+			return es_tags_any(value);
+		case ES_TEST_NONE:
+			break;
+	}
+	return true;
 }
 
 /* Puts the keys of one row into one index that has only plain columns. */

@@ -1,0 +1,201 @@
+/*
+ * match.c
+ *		Queries: which events somebody asks for, and whether an event is one of them.
+ *
+ * A query is an array of items, or an object whose only member "items" is that array,
+ * as the specification at dcb.events has it.  Whatever could be a slip of the pen is
+ * refused, since a condition that asks for something else than was meant lets pass
+ * what it was made to stop.
+ *
+ * Needs no catalogs: the output plugin asks, too.
+ */
+#include "json/match.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+#include "json/tags.h"
+
+#define QUERY_HINT	"A query is an array of {\"types\"?: [string, ...], \"tags\"?: [string, ...], \"last\"?: boolean}, each with types or tags."
+
+/* Raises 22023 about the item of a number, from 1. */
+#define refuse_item(number, ...) \
+	ereport(ERROR, \
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE), \
+			errmsg(__VA_ARGS__), \
+			errdetail("The error is in item %d of the query.", number), \
+			errhint(QUERY_HINT))
+
+/* Takes the names of an item's member, which must be an array of strings with something in it. */
+static EsNames
+take_query_names(const JsonbValue *member, EsNameKind kind, const char *list, int number)
+{
+	EsNames		names = {.set = true};
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	if (member->type != jbvBinary || !JsonContainerIsArray(member->val.binary.data) ||
+		JsonContainerIsScalar(member->val.binary.data))
+		refuse_item(number, "\"%s\" of a query's item must be an array of strings", list);
+	es_names_check_count(JsonContainerSize(member->val.binary.data), list);
+	iterator = JsonbIteratorInit(member->val.binary.data);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		text	   *name;
+
+		CHECK_FOR_INTERRUPTS();
+		if (token != WJB_ELEM)
+			continue;
+		if (value.type != jbvString)
+			refuse_item(number, "\"%s\" of a query's item must be an array of strings", list);
+		name = cstring_to_text_with_len(value.val.string.val, value.val.string.len);
+		es_names_check(name, kind);
+		(void) es_names_add(&names, name);
+	}
+	if (names.count == 0)
+		refuse_item(number, "\"%s\" of a query's item is empty", list);
+	return names;
+}
+
+/* Tells whether a member has a name. */
+static bool
+is_member(const JsonbValue *key, const char *name)
+{
+	return key->val.string.len == (int) strlen(name) && memcmp(key->val.string.val, name, key->val.string.len) == 0;
+}
+
+/* Takes a member of an item. */
+static void
+take_query_member(EsQueryItem *item, const JsonbValue *key, const JsonbValue *value, int number)
+{
+	if (is_member(key, "types"))
+		item->types = take_query_names(value, ES_NAME_TYPE, "types", number);
+	else if (is_member(key, "tags"))
+		item->tags = take_query_names(value, ES_NAME_TAG, "tags", number);
+	else if (!is_member(key, "last"))
+		refuse_item(number, "item of a query has unknown member \"%s\"",
+					es_names_show_bytes(key->val.string.val, key->val.string.len));
+	else if (value->type != jbvBool)
+		refuse_item(number, "\"last\" of a query's item must be true or false");
+	else
+		item->last = value->val.boolean;
+}
+
+/* Takes an item. */
+static void
+take_query_item(EsQueryItem *item, const JsonbValue *value, int number)
+{
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue	key;
+	JsonbValue	member;
+
+	memset(item, 0, sizeof(*item));
+	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
+		refuse_item(number, "item of a query must be an object");
+	iterator = JsonbIteratorInit(value->val.binary.data);
+	while ((token = JsonbIteratorNext(&iterator, &key, true)) != WJB_DONE)
+	{
+		if (token != WJB_KEY)
+			continue;
+		(void) JsonbIteratorNext(&iterator, &member, true);
+		take_query_member(item, &key, &member, number);
+	}
+	if (!item->types.set && !item->tags.set)
+		refuse_item(number, "item of a query has neither \"types\" nor \"tags\"");
+}
+
+/* Finds the array of items in a query; NULL if it has none. */
+static JsonbContainer *
+find_query_items(Jsonb *json)
+{
+	JsonbValue	items;
+
+	if (JB_ROOT_IS_ARRAY(json) && !JB_ROOT_IS_SCALAR(json))
+		return &json->root;
+	if (!JB_ROOT_IS_OBJECT(json) || JB_ROOT_COUNT(json) != 1 ||
+		getKeyJsonValueFromContainer(&json->root, "items", 5, &items) == NULL ||
+		items.type != jbvBinary || !JsonContainerIsArray(items.val.binary.data))
+		return NULL;
+	return items.val.binary.data;
+}
+
+/* es_match_query_from_json reads a query; 22023 for what is none. */
+EsQuery *
+es_match_query_from_json(Jsonb *json)
+{
+	JsonbContainer *items = find_query_items(json);
+	EsQuery    *query = palloc(sizeof(EsQuery));
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue	item;
+
+	if (items == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("query must be an array of items, or an object with such an array as its only member \"items\""),
+				errhint(QUERY_HINT));
+	if (JsonContainerSize(items) == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("query has no items"),
+				errhint("NULL in place of a query asks for all events."));
+	es_names_check_count(JsonContainerSize(items), "query");
+	query->items = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsQueryItem) * JsonContainerSize(items));
+	query->count = 0;
+	iterator = JsonbIteratorInit(items);
+	while ((token = JsonbIteratorNext(&iterator, &item, true)) != WJB_DONE)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (token == WJB_ELEM)
+		{
+			take_query_item(&query->items[query->count], &item, query->count + 1);
+			query->count++;
+		}
+	}
+	return query;
+}
+
+/* es_match_query_arg reads a query that is an argument; NULL if that is NULL. */
+EsQuery *
+es_match_query_arg(FunctionCallInfo fcinfo, int argno)
+{
+	return PG_ARGISNULL(argno) ? NULL : es_match_query_from_json(PG_GETARG_JSONB_P(argno));
+}
+
+/* es_match_query_of makes the query for events of one of the types with all the tags. */
+EsQuery *
+es_match_query_of(const EsNames *types, const EsNames *tags)
+{
+	EsQuery    *query = palloc(sizeof(EsQuery));
+
+	query->count = 1;
+	query->items = palloc0(sizeof(EsQueryItem));
+	query->items->types = *types;
+	query->items->tags = *tags;
+	return query;
+}
+
+/* es_match_item tells whether an event is one that an item is about, be it the last one or not. */
+bool
+es_match_item(const EsQueryItem *item, const EsEvent *event)
+{
+	const EsNames all = {0};
+
+	return es_names_pass(&all, &item->types, event) &&
+		(!item->tags.set || es_tags_have_all(event->metadata, &item->tags));
+}
+
+/* es_match_query tells whether an item is about an event, be it the last one or not. */
+bool
+es_match_query(const EsQuery *query, const EsEvent *event)
+{
+	for (int i = 0; i < query->count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (es_match_item(&query->items[i], event))
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,31 @@
+/*
+ * tags.h
+ *		Tags: strings in an event's metadata that queries are stated over.
+ */
+#ifndef ES_JSON_TAGS_H
+#define ES_JSON_TAGS_H
+
+#include "base/base.h"
+
+#include "utils/jsonb.h"
+
+#include "base/names.h"
+
+#define ES_TAGS_FEW		16
+
+/* The keys of an event's tags, sorted, each once; see es_tags_key. */
+typedef struct EsTagKeys
+{
+	int			count;
+	int64	   *keys;			/* few, if there is room */
+	int64		few[ES_TAGS_FEW];
+} EsTagKeys;
+
+extern int64 es_tags_key(const char *tag, int len);
+extern void es_tags_keys(Datum metadata, EsTagKeys *keys);
+extern bool es_tags_any(Datum metadata);
+extern void es_tags_check(Datum metadata);
+extern Datum es_tags_add(Datum metadata, const JsonbValue *tags);
+extern bool es_tags_have_all(Datum metadata, const EsNames *wanted);
+
+#endif							/* ES_JSON_TAGS_H */
