@@ -25,6 +25,7 @@
 #include "utils/memutils.h"
 
 #include "json/tags.h"
+#include "log/scan.h"
 #include "log/segment.h"
 #include "read/posting.h"
 
@@ -78,7 +79,10 @@ seek_on_path(QueryPath *path, int64 position)
 	return true;
 }
 
-/* Orders paths for a heap, whose first is the greatest: what comes first in the direction of the scan. */
+/*
+ * Orders paths for a heap, whose first is the greatest: what comes first in the
+ * direction of the scan.
+ */
 static int
 compare_query_paths(Datum a, Datum b, void *arg)
 {
@@ -383,27 +387,25 @@ query_segment(const EsQuestion *question, const EsQueryRange *range, EsQueryCall
 }
 
 /*
- * es_query_each hands the events after a position and up to another one that a question
- * asks for to a callback, in order of position or its reverse.  The snapshot is fresh,
- * or dirty.
+ * es_query_each hands the events of a range that a question asks for, whatever the segment,
+ * to a callback, in order of position or its reverse.
  */
 void
-es_query_each(const EsQuestion *question, int64 after, int64 upto, bool backwards,
-			  Snapshot *snapshot, EsQueryCallback callback, void *arg)
+es_query_each(const EsQuestion *question, EsQueryRange range, EsQueryCallback callback, void *arg)
 {
-	EsQueryRange range = {.after = after,.upto = upto,.backwards = backwards,.snapshot = snapshot};
 	int64		newest;
 	int64		first;
 	int64		last;
 
-	if (after >= upto)
+	if (range.after >= range.upto)
 		return;
-	newest = es_segment_newest_reaching(upto);
-	first = es_segment_of(after + 1);
-	last = Min(es_segment_of(upto), newest);
+	newest = es_segment_newest_reaching(range.upto);
+	first = es_segment_of(range.after + 1);
+	last = es_segment_of(range.upto);
+	last = Min(last, newest);
 	for (int64 n = 0; n <= last - first; n++)
 	{
-		range.segment = backwards ? last - n : first + n;
+		range.segment = range.backwards ? last - n : first + n;
 		if (!query_segment(question, &range, callback, arg))
 			return;
 	}
@@ -430,12 +432,13 @@ es_query_ask(const EsQuery *query, int64 settled, Snapshot *snapshot)
 	{
 		EsQuery		of_item = {.count = 1,.items = &query->items[i]};
 		EsQuestion	about_item = {.query = &of_item};
+		EsQueryRange all = {.upto = settled,.backwards = true,.snapshot = snapshot};
 
 		if (!query->items[i].last)
 			continue;
 		if (question.last == NULL)
 			question.last = palloc_extended(sizeof(int64) * query->count, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-		es_query_each(&about_item, 0, settled, true, snapshot, note_position, &question.last[i]);
+		es_query_each(&about_item, all, note_position, &question.last[i]);
 	}
 	return question;
 }

@@ -25,7 +25,10 @@ typedef enum EsPlainTest
 	ES_TEST_TAGS				/* metadata with tags */
 } EsPlainTest;
 
-/* A predicate of an index, or one that its access method implies, that needs no expression evaluated. */
+/*
+ * A predicate of an index, or one that its access method implies, that needs no
+ * expression evaluated.
+ */
 typedef struct EsPlainPredicate
 {
 	EsPlainTest test;
