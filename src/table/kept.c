@@ -31,6 +31,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "base/names.h"
 #include "base/objects.h"
 #include "table/altered.h"
 #include "table/btree.h"
@@ -200,6 +201,15 @@ read_plain_predicate(Relation index, const IndexInfo *info)
 	else if (IsA(clause, OpExpr) && list_length(((const OpExpr *) clause)->args) == 2)
 		plain = read_plain_comparison((const OpExpr *) clause);
 	return plain;
+}
+
+/* es_kept_is_of_text tells whether an index has the rows whose column is a certain text, and no others. */
+bool
+es_kept_is_of_text(Relation index, AttrNumber column, const text *wanted)
+{
+	EsPlainPredicate predicate = read_plain_predicate(index, BuildIndexInfo(index));
+
+	return predicate.test == ES_TEST_TEXT && predicate.column == column && es_names_same(predicate.wanted, wanted);
 }
 
 /*

@@ -71,5 +71,6 @@ typedef struct EsTableInfo
 
 extern void es_kept_init(void);
 extern EsTableInfo *es_kept_get(Relation rel, const EsShape *shape);
+extern bool es_kept_is_of_text(Relation index, AttrNumber column, const text *wanted);
 
 #endif							/* ES_TABLE_KEPT_H */
