@@ -53,6 +53,7 @@ typedef struct EsQueryPaths
 	EsSegmentScan scans[PATH_INDEXES];
 	bool		begun[PATH_INDEXES];
 	List	   *typed;			/* scans of the indexes of types */
+	EsNames		types;			/* that have a path */
 	bool		missing;		/* there is no such segment */
 	EsSegmentScan *reader;		/* whose table and slot rows are read with */
 	int			count;
@@ -227,16 +228,20 @@ needs_types(const EsQuestion *question, int number)
 
 /*
  * Adds the paths of an item of types without tags; false if one of the types has no
- * index here.
+ * index here.  A type has one path, however many items name it: each takes all that is
+ * on it.
  */
 static bool
 add_type_paths(EsQueryScan *scan, const EsQueryItem *item)
 {
 	for (int i = 0; item->types.set && i < item->types.count; i++)
 	{
-		EsSegmentScan *s = begin_type_scan(scan, item->types.names[i]);
+		EsSegmentScan *s;
 
 		CHECK_FOR_INTERRUPTS();
+		if (!es_names_add(&scan->paths->types, item->types.names[i]))
+			continue;
+		s = begin_type_scan(scan, item->types.names[i]);
 		if (s == NULL)
 			return false;
 		es_posting_begin(add_query_path(scan->paths, item, 1)->lists, s, 0,
