@@ -107,6 +107,8 @@ check_condition(const Condition *condition)
 {
 	EsQuestion	question = {.query = condition->query};
 
+	if (condition->after >= condition->upto)
+		return;
 	/* positions below ours whose rows are not written yet */
 	if (es_settle_compute() < Min(condition->upto, condition->own_from - 1))
 		es_streamlock_await_writers();

@@ -323,7 +323,10 @@ es_segment_type_index_name(int64 segment, const text *type)
 	return psprintf("events_" INT64_FORMAT "_type_%" INT64_MODIFIER "x", segment, hash);
 }
 
-/* es_segment_type_index_statement gives the statement that makes it, to be run with any search_path. */
+/*
+ * es_segment_type_index_statement gives the statement that makes it, to be run with any
+ * search_path.
+ */
 char *
 es_segment_type_index_statement(int64 segment, const text *type, bool concurrently)
 {

@@ -203,7 +203,10 @@ read_plain_predicate(Relation index, const IndexInfo *info)
 	return plain;
 }
 
-/* es_kept_is_of_text tells whether an index has the rows whose column is a certain text, and no others. */
+/*
+ * es_kept_is_of_text tells whether an index has the rows whose column is a certain text,
+ * and no others.
+ */
 bool
 es_kept_is_of_text(Relation index, AttrNumber column, const text *wanted)
 {
