@@ -320,7 +320,7 @@ es_segment_type_index_name(int64 segment, const text *type)
 {
 	uint64		hash = hash_bytes_extended((const unsigned char *) VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type), 0);
 
-	return psprintf("events_" INT64_FORMAT "_type_%" INT64_MODIFIER "x", segment, hash);
+	return psprintf("events_" INT64_FORMAT "_type_%llx", segment, (unsigned long long) hash);
 }
 
 /*
