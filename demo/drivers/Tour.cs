@@ -61,7 +61,8 @@ await using (var command = store.CreateCommand("SELECT position, data, recorded_
 }
 Console.WriteLine($"data {string.Join(",", data[0].RootElement.EnumerateObject().Select(member => member.Name))}, "
 	+ $"{data[1].RootElement.GetArrayLength()} elements, {data[2].RootElement.GetString()}");
-Console.WriteLine($"position {position}");
+const long large = (1L << 53) + 1;
+Console.WriteLine($"position {position}, and so would be {await Value<long>("SELECT $1::bigint", large)}");
 
 // Several events, as rows of es_new_event.
 NewEvent[] several = [

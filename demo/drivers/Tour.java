@@ -70,7 +70,8 @@ public class Tour {
 			+ "(SELECT jsonb_array_length(data) || ' elements' FROM es_read(?, 2, 1)), "
 			+ "(SELECT data #>> '{}' FROM es_read(?, 3, 1)))", stream, stream, stream));
 		long position = value(Long.class, "SELECT position FROM es_read(?)", stream);
-		System.out.println("position " + position);
+		long large = (1L << 53) + 1;
+		System.out.println("position " + position + ", and so would be " + value(Long.class, "SELECT ?::bigint", large));
 
 		// Several events, as rows of es_new_event: one array for each of their columns.
 		System.out.println("several " + version("SELECT es_append_events(?, ARRAY("

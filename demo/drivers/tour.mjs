@@ -38,7 +38,8 @@ await value(append, [stream, 'Listed', JSON.stringify([1, 'two', null])]);
 await value(append, [stream, 'Noted', JSON.stringify('it\'s "text"')]);
 const { rows } = await client.query('SELECT position, version, data, recorded_at FROM es_read($1)', [stream]);
 console.log(`data ${Object.keys(rows[0].data)}, ${rows[1].data.length} elements, ${rows[2].data}`);
-console.log(`position ${rows[0].position}`);
+const large = 9007199254740993n;		// 2^53 + 1
+console.log(`position ${rows[0].position}, and so would be ${await value('SELECT $1::bigint', [large])}`);
 
 // Several events, as rows of es_new_event: one array for each of their columns.
 const ids = [randomUUID(), randomUUID()];

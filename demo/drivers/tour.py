@@ -38,7 +38,8 @@ value(append, stream, 'Listed', Jsonb([1, 'two', None]))
 value(append, stream, 'Noted', Jsonb('it\'s "text"'))
 rows = db.execute('SELECT position, version, data, recorded_at FROM es_read(%s)', [stream]).fetchall()
 print(f'data {",".join(rows[0][2])}, {len(rows[1][2])} elements, {rows[2][2]}')
-print('position', rows[0][0])
+large = 2**53 + 1
+print(f'position {rows[0][0]}, and so would be {value("SELECT %s::bigint", large)}')
 
 # Several events, as rows of es_new_event: the connection has to know the type.
 new_event = CompositeInfo.fetch(db, 'es_new_event')
