@@ -135,6 +135,7 @@ foreach my $preload (0, 1)
 		CREATE FUNCTION check_late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''too late''; END';
 		CREATE CONSTRAINT TRIGGER late AFTER INSERT ON checked DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION check_late();
 		SELECT es_append('order-0', 'OrderPlaced', '{"total": 1}')});
+	sql($rolled, "SELECT es_create_feed('rolled$preload')");
 	my $test = $node->background_psql($rolled, on_error_stop => 0);
 	my $q = sub { return $test->query_safe($_[0]) };
 	$q->('SET eventstore.max_wait = 1');
@@ -176,10 +177,16 @@ foreach my $preload (0, 1)
 	$test->{stderr} = '';
 	$q->('ROLLBACK TO refused');
 	is($q->(q{SELECT es_append('order-1', 'OrderPaid', expected_version => 1)}), '2', "$how: a savepoint before it keeps the rest");
+	$q->('SAVEPOINT refused');
+	$test->query(q{SELECT es_append_if('[{"stream": "order-3", "type": "OrderPlaced"}]', 1, tags => '{ann}')});
+	like($test->{stderr}, qr/matches the condition/, "$how: a condition counts what the transaction has appended");
+	$test->{stderr} = '';
+	$q->('ROLLBACK TO refused');
 	is($q->(q{INSERT INTO checked VALUES ('order-1') RETURNING order_id}), 'order-1', "$how: a deferred trigger says nothing");
 	$q->('ROLLBACK');
 	is(sql($rolled, q{SELECT es_stream_version('order-1'), (SELECT count(*) FROM es_projection('now', 'order-1')), (SELECT count(*) FROM es_find_event('order-1', '6ba7b810-9dad-51d1-80b4-00c04fd430c8'))}),
 		'0|0|0', "$how: rolled back, nothing is left");
+	is(sql($rolled, "SELECT string_agg(data::jsonb ->> 'stream', ' ') FROM pg_logical_slot_peek_changes('es_rolled$preload', NULL, NULL)"), 'order-2', "$how: a feed knows nothing of it");
 	is($q->(q{SELECT es_last_position() > 2, count(*) FROM es_read_all() WHERE position = es_last_position()}), 't|0', "$how: but es_last_position(), of no event");
 	is($q->(q{SELECT es_append('order-1', 'OrderPlaced', expected_version => 0)}), '1', "$how: versions begin anew");
 	my ($first, $second, $third) = split /\|/, sql($rolled, q{SELECT string_agg(position::text, '|' ORDER BY position) FROM es_read_all()});
