@@ -191,7 +191,7 @@ class Generator(random.Random):
 	def query(self, kind):
 		"""An SQL/JSON path that mostly finds values of that kind."""
 		if self.likely(0.12):
-			envelope = ['version', 'position'] if kind == 'number' else ['type', 'stream', 'recorded_at', 'event_id', 'type_version', 'metadata']
+			envelope = ['version', 'position'] if kind == 'number' else ['type', 'stream', 'recorded_at', 'event_id', 'metadata']
 			return '$.' + self.choice(envelope)
 		path = self.choice(['$.data', '$.data', '$.data', '$.state', '$.state', '$.metadata'])
 		if keys := self.place(kind):
