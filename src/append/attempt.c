@@ -434,7 +434,7 @@ write_event_run(Attempt *attempt, int64 position, int n)
 static bool
 keeps_locks_to_end(const EsAppend *append)
 {
-	return append->ntargets > 1 || append->boundary;
+	return append->ntargets > 1 || append->in_one_block;
 }
 
 /* How many events are still to be written, most of them if there are more. */
@@ -477,7 +477,8 @@ take_positions(Attempt *attempt)
 	int			n = count_pending_events(attempt, keeps_locks_to_end(attempt->append) ? INT_MAX : BLOCK_ROWS);
 
 	attempt->npositions = attempt->used = 0;
-	if (n == 0)
+	attempt->append->held_back = n > 0 && attempt->append->hold_back;
+	if (n == 0 || attempt->append->held_back)
 		return FINISHED;
 	if (segment_may_end(attempt, n))
 		return WAIT_FOR_SEGMENT;
@@ -557,7 +558,7 @@ static Outcome
 attempt_append(Attempt *attempt, MemoryContext block_context)
 {
 	EsAppend   *append = attempt->append;
-	EsStreamLocks locks = {.boundary = append->boundary};
+	EsStreamLocks locks = {0};
 	Outcome		outcome;
 
 	for (int i = 0; i < append->ntargets; i++)
@@ -691,6 +692,6 @@ es_attempt_run(EsAppend *append)
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(block_context);
 	pfree(attempt.targets);
-	if (append->count > 0)
+	if (append->count > 0 && !append->held_back)
 		es_attempt_last_position = append->position = append->events[append->count - 1].position;
 }

@@ -16,8 +16,6 @@
 typedef struct EsStreamLocks
 {
 	bool		all;			/* of all streams */
-	bool		boundary;		/* and that of calls with a consistency
-								 * boundary */
 	int			count;
 	uint32		hashes[ES_STREAM_FEW];	/* of names; sorted once acquired */
 } EsStreamLocks;
