@@ -107,7 +107,6 @@ program_rate() {
 
 # node_decide STORE MODE CLIENTS SECONDS
 node_decide() {
-	run_number=$((run_number + 1))
 	BENCH_DATA=$data BENCH_METADATA=$metadata PGOPTIONS="-c synchronous_commit=$sync" \
 		node "$bench/peers/decide.mjs" "$1" "$database" "$2" "$3" "$4" "node-$run_number" 2>"$work/decide.log"
 }
@@ -115,7 +114,7 @@ node_decide() {
 # node_rate TARGET STORE MODE
 node_rate() {
 	local out
-	run_number=$((run_number + 1))		# again here: node_decide runs in a subshell
+	run_number=$((run_number + 1))
 	out=$(node_decide "$2" "$3" "$clients" "$seconds") || { grep -m 2 -i error "$work/decide.log" >&2; return 1; }
 	measured=$(printf '%.1f' "${out% *}")
 	acked[$1]=$((acked[$1] + ${out#* }))
@@ -130,12 +129,25 @@ procedure_rate() {
 	acked[$1]=$((acked[$1] + ${out% *}))
 }
 
-# hot_rate TARGET CLIENTS: successful appends a second in one boundary
+# hot_rate TARGET MODE CLIENTS: successful appends a second in one boundary
 hot_rate() {
-	clients=$2 program_rate "$1" hot || return 1
-	hot_notes["$2"]="synchronous_commit $sync, $(plural "$2" client): ${figures[2]} of $((figures[1] + figures[2])) attempts met another's append;\
+	local clients=$3
+	program_rate "$1" "$2" || return 1
+	hot_notes["$2 $3"]="$(plural "$3" client), synchronous_commit $sync: ${figures[2]} of $((figures[1] + figures[2])) attempts met another's append;\
  fewest successes of a client ${figures[3]}, most attempts for one ${figures[4]}"
 	[ "${figures[3]}" -gt 0 ] || fail "$case_name: a client had no success"
+}
+
+# hand_setup_decide: the tables of peers/decide.sql
+hand_setup_decide() {
+	sql -f "$bench/peers/decide.sql" -c "CALL tagged.prime($streams)"
+	acked[tagged]=$streams acked[gin]=$streams
+}
+
+check_hand_decide() {
+	expect "rows by hand, btree" "${acked[tagged]} ${acked[tagged]}" \
+		"$(sql -F ' ' -c 'SELECT (SELECT count(*) FROM tagged.events), (SELECT count(*) FROM tagged.tags)')"
+	expect "rows by hand, GIN" "${acked[gin]}" "$(sql -c 'SELECT count(*) FROM gin.events')"
 }
 
 # --- peers from npm

@@ -11,6 +11,7 @@
  *				its last position and appends on condition that there is no later
  *				one, and does so again when there is (VE011).  BENCH_DATA and
  *				BENCH_METADATA are those of the event.
+ *	hand		the same in the tables of decide.sql, with a lock a tag
  *
  * Prints successful appends a second and their number; then how many attempts met
  * another's append, the fewest successes of a client, and the most attempts that
@@ -44,6 +45,9 @@ static const char *const read_events = "SELECT position, type, data ->> 'course'
 	" FROM es_read_query($1::jsonb, 0, NULL)";
 static const char *const read_last = "SELECT position FROM es_read_query($1::jsonb, 0, 1, true)";
 static const char *const append_events = "SELECT es_append_if($1::jsonb, $2::bigint, query => $3::jsonb)";
+static const char *const hand_last = "SELECT position FROM tagged.tags WHERE tag = $1::text ORDER BY position DESC LIMIT 1";
+static const char *const hand_append = "SELECT tagged.append_if_locked(e ->> 'type', e -> 'data', e -> 'metadata', ARRAY[$3::text], $2::bigint, $3::text)"
+	" FROM jsonb_array_elements($1::jsonb) e";
 
 static double
 now(void)
@@ -61,16 +65,27 @@ fail(const char *what)
 	exit(1);
 }
 
+/* Prepares a statement. */
+static void
+prepare(PGconn *conn, const char *name, const char *statement)
+{
+	PGresult   *result = PQprepare(conn, name, statement, 0, NULL);
+
+	if (PQresultStatus(result) != PGRES_COMMAND_OK)
+		fail(PQerrorMessage(conn));
+	PQclear(result);
+}
+
 static PGconn *
-connect_to(const char *conninfo)
+connect_to(const char *conninfo, int by_hand)
 {
 	PGconn	   *conn = PQconnectdb(conninfo);
 
 	if (PQstatus(conn) != CONNECTION_OK)
 		fail(PQerrorMessage(conn));
-	PQclear(PQprepare(conn, "events", read_events, 0, NULL));
-	PQclear(PQprepare(conn, "last", read_last, 0, NULL));
-	PQclear(PQprepare(conn, "append", append_events, 0, NULL));
+	prepare(conn, "events", read_events);
+	prepare(conn, "last", by_hand ? hand_last : read_last);
+	prepare(conn, "append", by_hand ? hand_append : append_events);
 	return conn;
 }
 
@@ -226,7 +241,7 @@ run_courses(PGconn *conn, const char *session, int seconds, Client *me)
 /* ---- a hot boundary ---- */
 
 static void
-run_hot(PGconn *conn, const char *tag, int number, int seconds, Client *me)
+run_hot(PGconn *conn, const char *tag, int by_hand, int number, int seconds, Client *me)
 {
 	char		query[TEXT_BYTES],
 				events[TEXT_BYTES],
@@ -234,7 +249,7 @@ run_hot(PGconn *conn, const char *tag, int number, int seconds, Client *me)
 	int64_t		attempts = 0;
 	double		start = now();
 
-	snprintf(query, sizeof(query), "[{\"tags\": [\"%s\"]}]", tag);
+	snprintf(query, sizeof(query), by_hand ? "%s" : "[{\"tags\": [\"%s\"]}]", tag);
 	snprintf(events, sizeof(events), "[{\"stream\": \"%s-%d\", \"type\": \"Deposited\", \"data\": %s, \"metadata\": %s, \"tags\": [\"%s\"]}]",
 			 tag, number, getenv("BENCH_DATA"), getenv("BENCH_METADATA"), tag);
 	while ((me->elapsed = now() - start) < seconds)
@@ -261,12 +276,13 @@ run_hot(PGconn *conn, const char *tag, int number, int seconds, Client *me)
 static void
 run_client(const char *const *args, int number, Client *me)
 {
-	PGconn	   *conn = connect_to(args[1]);
+	int			by_hand = strcmp(args[2], "hand") == 0;
+	PGconn	   *conn = connect_to(args[1], by_hand);
 
 	if (strcmp(args[2], "courses") == 0)
 		run_courses(conn, args[5], atoi(args[4]), me);
 	else
-		run_hot(conn, args[5], number, atoi(args[4]), me);
+		run_hot(conn, args[5], by_hand, number, atoi(args[4]), me);
 	PQfinish(conn);
 }
 
@@ -312,8 +328,8 @@ main(int argc, char **argv)
 	int			count;
 	Client	   *clients;
 
-	if (argc != 6 || (strcmp(argv[2], "courses") != 0 && strcmp(argv[2], "hot") != 0))
-		fail("usage: decide CONNINFO courses|hot CLIENTS SECONDS SESSION");
+	if (argc != 6 || (strcmp(argv[2], "courses") != 0 && strcmp(argv[2], "hot") != 0 && strcmp(argv[2], "hand") != 0))
+		fail("usage: decide CONNINFO courses|hot|hand CLIENTS SECONDS SESSION");
 	count = atoi(argv[3]);
 	if (count < 1 || count > MAX_CLIENTS)
 		fail("1 to 64 clients");

@@ -23,8 +23,6 @@ wants() {
 # --- one event in a boundary of the client's own
 
 append_cases() {
-	sql -f "$bench/peers/decide.sql" -c "CALL tagged.prime($streams)"
-	acked[tagged]=$streams acked[gin]=$streams
 	hand_decide_scripts
 	dcb_scripts
 	for sync in off on; do
@@ -52,9 +50,6 @@ append_cases() {
 			measure_case
 		done
 	done
-	expect "rows by hand, btree" "${acked[tagged]} ${acked[tagged]}" \
-		"$(sql -F ' ' -c 'SELECT (SELECT count(*) FROM tagged.events), (SELECT count(*) FROM tagged.tags)')"
-	expect "rows by hand, GIN" "${acked[gin]}" "$(sql -c 'SELECT count(*) FROM gin.events')"
 }
 
 new_tag_cases() {
@@ -100,15 +95,16 @@ courses_cases() {
 # --- everybody decides on the same
 
 hot_cases() {
-	local count
-	clients=8
+	local name
 	for sync in off on; do
 		begin_case "one boundary for all, synchronous_commit $sync" "successes/s"
-		side "8 clients" hot_rate eventstore 8
-		side "1 client" hot_rate eventstore 1
+		side "8 clients" hot_rate eventstore hot 8
+		side "1 client" hot_rate eventstore hot 1
+		side "by hand, btree, a lock a tag, 8 clients" hot_rate tagged hand 8
+		side "by hand, btree, a lock a tag, 1 client" hot_rate tagged hand 1
 		measure_case
-		for count in 8 1; do
-			[ -z "${hot_notes[$count]:-}" ] || note "one boundary, last round, ${hot_notes[$count]}"
+		for name in "hot 8" "hand 8"; do
+			note "one boundary, last round, $([ "$name" = "hot 8" ] || echo "by hand, ")${hot_notes[$name]:-not measured}"
 		done
 	done
 }
@@ -162,7 +158,7 @@ long_cases() {
 	clients=8 sync=off
 	long_case "the same event by es_append, 8 clients, synchronous_commit off" events/s pgbench_rate TARGET 1 append_tagged
 	long_case "1 event with a tag that nothing has, 8 clients, synchronous_commit off" events/s pgbench_rate TARGET 1 append_if_new
-	long_case "one boundary for 8 clients, synchronous_commit off" successes/s hot_rate TARGET 8
+	long_case "one boundary for 8 clients, synchronous_commit off" successes/s hot_rate TARGET hot 8
 	clients=1
 	long_case "course subscriptions by a client in C, 1 session, synchronous_commit off" decisions/s program_rate TARGET courses
 	long_case "10 events by a rare tag and a common one, 1 client" "µs a call" pgbench_latency rare_common 1
@@ -176,17 +172,16 @@ check_filled() {
 }
 
 filled_logs() {
-	local long=0 short=0
+	local database=bench_long short=0
 	if wants long; then
 		in_database bench_short decide_database
 		in_database bench_short fill_tagged "$short_events" || { fail "the short log could not be filled"; return; }
 		short=${acked[eventstore]}
 	fi
-	in_database bench_long decide_database
-	in_database bench_long fill_tagged "$long_events" || { fail "the long log could not be filled"; return; }
-	long=${acked[eventstore]}
-	acked[long]=$long acked[short]=$short
-	! wants tags || in_database bench_long tags_case
+	decide_database
+	fill_tagged "$long_events" || { fail "the long log could not be filled"; return; }
+	acked[long]=${acked[eventstore]} acked[short]=$short
+	! wants tags || tags_case
 	if wants long; then
 		tags_script rare_common '{rare, common}'
 		long_cases
@@ -200,6 +195,7 @@ filled_logs() {
 decide_scripts
 if wants append courses hot; then
 	decide_database
+	hand_setup_decide
 	have_node='' have_dcb='' have_ricofritzsche=''
 	sync=off clients=8
 	! wants append courses || decide_peers_setup
@@ -210,6 +206,7 @@ if wants append courses hot; then
 	! wants courses || courses_cases
 	! wants hot || hot_cases
 	check_store
+	check_hand_decide
 	decide_peers_end
 fi
 ! wants tags long || filled_logs
