@@ -144,6 +144,7 @@ es_match_query_from_json(Jsonb *json)
 	es_names_check_count(JsonContainerSize(items), "query");
 	query->items = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsQueryItem) * JsonContainerSize(items));
 	query->count = 0;
+	query->all_tagged = true;
 	iterator = JsonbIteratorInit(items);
 	while ((token = JsonbIteratorNext(&iterator, &item, true)) != WJB_DONE)
 	{
@@ -151,10 +152,20 @@ es_match_query_from_json(Jsonb *json)
 		if (token == WJB_ELEM)
 		{
 			take_query_item(&query->items[query->count], &item, query->count + 1);
+			query->all_tagged &= query->items[query->count].tags.count > 0;
 			query->count++;
 		}
 	}
 	return query;
+}
+
+/* es_match_query_or_none gives JSON that may be null, which takes a query away: then NULL. */
+Jsonb *
+es_match_query_or_none(Jsonb *json)
+{
+	JsonbValue *scalar = JB_ROOT_IS_SCALAR(json) ? getIthJsonbValueFromContainer(&json->root, 0) : NULL;
+
+	return scalar && scalar->type == jbvNull ? NULL : json;
 }
 
 /* es_match_query_arg reads a query that is an argument; NULL if that is NULL. */
@@ -174,7 +185,27 @@ es_match_query_of(const EsNames *types, const EsNames *tags)
 	query->items = palloc0(sizeof(EsQueryItem));
 	query->items->types = *types;
 	query->items->tags = *tags;
+	query->all_tagged = tags->count > 0;
 	return query;
+}
+
+/*
+ * es_match_query_check_followed raises 22023 for a query that cannot be followed: one
+ * that asks for a last event.
+ */
+void
+es_match_query_check_followed(const EsQuery *query)
+{
+	for (int i = 0; query && i < query->count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (query->items[i].last)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("the query of a subscription or feed cannot have \"last\""),
+					errdetail("Item %d of the query asks for its last event, but what is followed goes on.", i + 1),
+					errhint("Leave \"last\" out, or read the last event with es_read_query."));
+	}
 }
 
 /* es_match_item tells whether an event is one that an item is about, be it the last one or not. */
@@ -187,14 +218,34 @@ es_match_item(const EsQueryItem *item, const EsEvent *event)
 		(!item->tags.set || es_tags_have_all(event->metadata, &item->tags));
 }
 
-/* es_match_query tells whether an item is about an event, be it the last one or not. */
+/* Tells whether metadata are known to be an object with nothing in it, as they are stored. */
+static inline bool
+is_bare_metadata(Datum metadata)
+{
+	const void *stored = DatumGetPointer(metadata);
+
+	return !VARATT_IS_EXTERNAL(stored) && VARSIZE_ANY_EXHDR(stored) == offsetof(JsonbContainer, children);
+}
+
+/*
+ * es_match_query tells whether an item is about an event, be it the last one or not.  May
+ * leave something in the current memory context.
+ */
 bool
 es_match_query(const EsQuery *query, const EsEvent *event)
 {
+	EsEvent		plain;
+
+	if (query->all_tagged && is_bare_metadata(event->metadata))
+		return false;
+	plain = *event;
+	plain.metadata = JsonbPGetDatum(DatumGetJsonbP(event->metadata)); /* once for all items */
+	if (query->all_tagged && !es_tags_any(plain.metadata))
+		return false;
 	for (int i = 0; i < query->count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (es_match_item(&query->items[i], event))
+		if (es_match_item(&query->items[i], &plain))
 			return true;
 	}
 	return false;
