@@ -23,6 +23,7 @@
 #include "base/call.h"
 #include "base/event.h"
 #include "base/names.h"
+#include "json/match.h"
 #include "read/find.h"
 #include "read/log.h"
 #include "shared/wake.h"
