@@ -146,7 +146,7 @@ SELECT stream FROM es_read_tagged(ARRAY[repeat('t', 255)]) WHERE position > :her
 -- of metadata only the strings in an array count, each once; the metadata stays as it was given
 SELECT es_append('boundary_tag-5', 'T', '{}', '{"tags": ["boundary:once", 1, null, "boundary:once", ["boundary:deep"], {"a": "boundary:deep"}], "n": 1}');
 SELECT es_append('boundary_tag-6', 'T', '{}', '{"tags": "boundary:scalar"}'), es_append('boundary_tag-6', 'T', '{}', '{"tags": {"boundary:key": "boundary:value"}}'), es_append('boundary_tag-6', 'T', '{}', '{"tags": []}');
-SELECT tag, count(*) FROM eventstore.tags WHERE tag ~ '^boundary:(once|deep|scalar|key|value)' GROUP BY tag;
+SELECT tag, count(*) FROM unnest('{once,deep,scalar,key,value}'::text[]) tag, es_read_tagged(ARRAY['boundary:' || tag]) GROUP BY tag;
 SELECT stream, metadata FROM es_read_tagged('{boundary:once}');
 
 --
@@ -176,19 +176,19 @@ SELECT es_append('boundary_r-3', 'Own', '{}', '{"tags": ["boundary:r"]}');
 SELECT count(*) FROM es_read_tagged('{boundary:r}', '{Own}');
 ROLLBACK;
 SELECT count(*) FROM es_read_tagged('{boundary:r}', '{Own}');
--- and what was rolled back has left no tag
-SELECT count(*) FROM eventstore.tags t WHERE NOT EXISTS (SELECT FROM es_events e WHERE e.position = t.position);
 
 --
 -- Events without tags pay nothing
 --
-SELECT count(*) AS tags, pg_relation_size('eventstore.tags') AS bytes FROM eventstore.tags \gset
+CREATE VIEW pg_temp.tag_indexes AS SELECT sum(pg_relation_size(i.indexrelid)) AS bytes FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+	JOIN pg_am m ON m.oid = c.relam WHERE m.amname = 'eventstore_tags';
+SELECT bytes FROM pg_temp.tag_indexes \gset
 SELECT es_append('boundary_plain-1', 'T', '{}', '{"by": "ann"}');
 SELECT es_append_batch('boundary_plain-1', (SELECT jsonb_agg('{"type": "T", "metadata": {"tag": "a"}}'::jsonb) FROM generate_series(1, 2000)));
 SELECT count(*) FROM es_append_many('[{"stream": "boundary_plain-1", "type": "T"}, {"stream": "boundary_plain-2", "type": "T", "tags": []}]');
 SELECT es_append_if('[{"stream": "boundary_plain-1", "type": "T"}]', 0, '{Unheard}') = es_last_position() AS last_position;
 INSERT INTO es_events (stream, type, data) SELECT 'boundary_plain-' || n % 10, 'T', '{}' FROM generate_series(1, 2000) n;
-SELECT count(*) - :tags AS tags, pg_relation_size('eventstore.tags') - :bytes AS bytes FROM eventstore.tags;
+SELECT bytes - :bytes AS bytes FROM pg_temp.tag_indexes;
 
 -- a role needs rights to the functions, and none to the tables
 CREATE ROLE regress_es_boundary;
@@ -198,7 +198,7 @@ SELECT es_append_if('[]', 0);
 SELECT es_read_tagged('{a}');
 \echo :SQLSTATE
 RESET ROLE;
-GRANT EXECUTE ON FUNCTION es_append_if(jsonb, bigint, text[], text[]), es_read_tagged(text[], text[], bigint, bigint) TO regress_es_boundary;
+GRANT EXECUTE ON FUNCTION es_append_if(jsonb, bigint, text[], text[], jsonb), es_read_tagged(text[], text[], bigint, bigint) TO regress_es_boundary;
 SET ROLE regress_es_boundary;
 SELECT es_append_if('[{"stream": "boundary_role-1", "type": "A", "tags": ["boundary:role"]}]', 0, NULL, '{boundary:role}') > 0 AS appended;
 SELECT stream FROM es_read_tagged('{boundary:role}');

@@ -50,7 +50,7 @@ SELECT es_unsubscribe('lists');
 
 -- tags: an event with many, a question for many
 SELECT es_append('lists_tags-1', 'ListsTags', '{}', jsonb_build_object('tags', to_jsonb(pg_temp.list_of('lists_tag', 1, 2000) || pg_temp.list_of('lists_tag', 1, 2000))));
-SELECT count(*) FROM eventstore.tags WHERE tag LIKE 'lists\_tag%';
+SELECT count(*) FROM generate_series(1, 2000) n, es_read_tagged(ARRAY['lists_tag' || n]);
 SELECT count(*) FROM es_read_tagged(pg_temp.list_of('lists_tag', 1, 2000));
 SELECT count(*) FROM es_read_tagged(array_fill('lists_tag5'::text, ARRAY[30000]), array_fill('ListsTags'::text, ARRAY[30000]));
 SELECT count(*) FROM es_read_tagged(pg_temp.list_of('lists_tag', 2, 2001));

@@ -69,7 +69,7 @@ SELECT * FROM helper.outcomes(
 	'DROP EXTENSION eventstore CASCADE', 'DROP SCHEMA eventstore', 'DROP TABLE eventstore.events', 'DROP TABLE eventstore.events_1, helper.nothing',
 	'DROP TABLE eventstore.streams, eventstore.segments CASCADE', 'DROP VIEW es_events', 'DROP SEQUENCE eventstore.position_seq',
 	'DROP LANGUAGE plpgsql CASCADE', 'DROP FUNCTION es_append CASCADE', 'DROP EVENT TRIGGER eventstore_guard_ddl',
-	'DROP FUNCTION eventstore.guard_ddl() CASCADE', 'ALTER EXTENSION eventstore DROP TABLE eventstore.tags',
+	'DROP FUNCTION eventstore.guard_ddl() CASCADE', 'ALTER EXTENSION eventstore DROP TABLE eventstore.upcasters',
 	'ALTER EXTENSION eventstore DROP EVENT TRIGGER eventstore_guard_ddl');
 SELECT kind, count(*) > 0 AS some, string_agg(DISTINCT outcome, ', ') AS outcomes
 FROM (SELECT substring(statement from '^DROP [A-Z]+|^ALTER [A-Z]+|$') || coalesce(substring(statement from ' (DROP [A-Z]+)'), '') AS kind,
@@ -101,11 +101,11 @@ SELECT * FROM helper.outcomes(
 -- what users added is theirs, and what the server drops by itself is not meant
 CREATE INDEX mine ON eventstore.events_0 (type);
 CREATE INDEX mine_too ON eventstore.streams (created_at);
-ALTER TABLE eventstore.tags ADD COLUMN note text DEFAULT 'x';
+ALTER TABLE eventstore.upcasters ADD COLUMN note text DEFAULT 'x';
 ALTER TABLE eventstore.streams ADD CONSTRAINT filled CHECK (name <> ''), ADD CONSTRAINT mine_unique UNIQUE (name, stream_id);
 CREATE FUNCTION helper.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 CREATE TRIGGER mine AFTER INSERT ON eventstore.events FOR EACH ROW EXECUTE FUNCTION helper.nothing();
-SELECT * FROM helper.outcomes('DROP INDEX eventstore.mine, eventstore.mine_too', 'ALTER TABLE eventstore.tags ALTER note TYPE varchar', 'ALTER TABLE eventstore.tags DROP note',
+SELECT * FROM helper.outcomes('DROP INDEX eventstore.mine, eventstore.mine_too', 'ALTER TABLE eventstore.upcasters ALTER note TYPE varchar', 'ALTER TABLE eventstore.upcasters DROP note',
 	'ALTER TABLE eventstore.streams DROP CONSTRAINT filled, DROP CONSTRAINT mine_unique', 'DROP TRIGGER mine ON eventstore.events',
 	'DROP FUNCTION helper.nothing() CASCADE', 'REASSIGN OWNED BY regress_es_protect TO CURRENT_USER',
 	'ALTER TABLE eventstore.events DISABLE TRIGGER guard_rows',
@@ -129,7 +129,7 @@ ROLLBACK;
 -- whoever means it says so; also of a store that is broken
 SET eventstore.allow_drop = on;
 SELECT helper.outcome(statement), count(*) > 0 AS some FROM helper.parts() WHERE statement ~ 'TRIGGER|^DROP INDEX|ATTRIBUTE' GROUP BY 1;
-SELECT * FROM helper.outcomes('DROP EXTENSION eventstore', 'DROP SCHEMA public CASCADE', 'ALTER EXTENSION eventstore DROP TABLE eventstore.tags',
+SELECT * FROM helper.outcomes('DROP EXTENSION eventstore', 'DROP SCHEMA public CASCADE', 'ALTER EXTENSION eventstore DROP TABLE eventstore.upcasters',
 	'ALTER SEQUENCE eventstore.position_seq RESTART', 'ALTER TABLE eventstore.events_0 SET UNLOGGED', 'DROP TABLE eventstore.events_0');
 RESET eventstore.allow_drop;
 SELECT * FROM helper.outcomes('DROP EXTENSION eventstore');

@@ -102,8 +102,8 @@ SELECT has_schema_privilege('regress_es_nobody', 'eventstore', 'USAGE') AS usage
 
 GRANT EXECUTE ON FUNCTION es_append(text, text, jsonb, jsonb, bigint, uuid), es_append_batch(text, jsonb, bigint),
 	es_append_events(text, es_new_event[], bigint), es_last_position(), es_stream_version(text),
-	es_read(text, bigint, bigint, boolean), es_read_all(bigint, bigint, text[], text[], text, bigint),
-	es_read_category(text, bigint, bigint, text[], bigint), es_settled_position(), es_wait(bigint, interval) TO regress_es_app;
+	es_read(text, bigint, bigint, boolean), es_read_all(bigint, bigint, text[], text[], text, bigint, boolean),
+	es_read_category(text, bigint, bigint, text[], bigint, boolean), es_settled_position(), es_wait(bigint, interval) TO regress_es_app;
 CREATE TEMP TABLE usage AS SELECT * FROM unnest(ARRAY[
 	$$SELECT es_append('store_b-1', 'A')$$,
 	$$SELECT es_append_batch('store_b-1', '[{"type": "B"}]', 1)$$,

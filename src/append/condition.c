@@ -107,6 +107,8 @@ check_condition(const Condition *condition)
 {
 	EsQuestion	question = {.query = condition->query};
 
+	if (condition->after >= condition->upto)
+		return;
 	/* positions below ours whose rows are not written yet */
 	if (es_settle_compute() < Min(condition->upto, condition->own_from - 1))
 		es_streamlock_await_writers();
@@ -114,10 +116,11 @@ check_condition(const Condition *condition)
 	{
 		Look		look = {.condition = condition};
 		Snapshot	dirty = &look.dirty;
+		EsQueryRange range = {.after = condition->after,.upto = condition->upto,.snapshot = &dirty};
 
 		CHECK_FOR_INTERRUPTS();
 		InitDirtySnapshot(look.dirty);
-		es_query_each(&question, condition->after, condition->upto, false, &dirty, look_at_match, &look);
+		es_query_each(&question, range, look_at_match, &look);
 		if (look.found)
 			refuse_stale_decision(&look);
 		if (!TransactionIdIsValid(look.in_progress))

@@ -428,6 +428,15 @@ es_base_find_index(const char *name, Oid table, const EsIndexShape *shape)
 	return relid;
 }
 
+/* es_base_usable_index is that without an error: InvalidOid if there is none that will do. */
+Oid
+es_base_usable_index(const char *name, Oid table, const EsIndexShape *shape)
+{
+	Oid			relid = get_relname_relid(name, es_base_store()->schema);
+
+	return OidIsValid(relid) && is_usable_index(relid, table, shape) ? relid : InvalidOid;
+}
+
 /* Looks up an index of a table that is locked, and keeps it. */
 static Oid
 look_up_index(EsRelation *object, Relation rel)

@@ -141,6 +141,7 @@ extern Oid	es_base_index(EsRelation *object, Relation rel);
 extern Relation es_base_open_index(EsRelation *object, Relation rel, LOCKMODE mode);
 extern char *es_base_index_statement(const char *name, const char *table, const EsIndexShape *shape, bool qualified);
 extern Oid	es_base_find_index(const char *name, Oid table, const EsIndexShape *shape);
+extern Oid	es_base_usable_index(const char *name, Oid table, const EsIndexShape *shape);
 extern uint64 es_base_changes(void);
 extern bool es_base_sees(Relation rel, Snapshot snapshot);
 extern Oid	es_base_event_type(void);

@@ -16,15 +16,23 @@
 
 #include "json/tags.h"
 
-#define QUERY_HINT	"A query is an array of {\"types\"?: [string, ...], \"tags\"?: [string, ...], \"last\"?: boolean}, each with types or tags."
+/* Says, in an error, which item of the query it is about, from 1, and what a query is. */
+static int
+say_item(int number)
+{
+	errdetail("The error is in item %d of the query.", number);
+	return errhint("A query is an array of {\"types\"?: [string, ...], \"tags\"?: [string, ...], \"last\"?: boolean}, each with types or tags.");
+}
 
-/* Raises 22023 about the item of a number, from 1. */
-#define refuse_item(number, ...) \
-	ereport(ERROR, \
-			errcode(ERRCODE_INVALID_PARAMETER_VALUE), \
-			errmsg(__VA_ARGS__), \
-			errdetail("The error is in item %d of the query.", number), \
-			errhint(QUERY_HINT))
+/* Raises 22023 for a list of names of an item that is none. */
+ES_NORETURN static void
+refuse_query_names(const char *list, int number)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("\"%s\" of a query's item must be an array of strings, and not empty", list),
+			say_item(number));
+}
 
 /* Takes the names of an item's member, which must be an array of strings with something in it. */
 static EsNames
@@ -37,7 +45,7 @@ take_query_names(const JsonbValue *member, EsNameKind kind, const char *list, in
 
 	if (member->type != jbvBinary || !JsonContainerIsArray(member->val.binary.data) ||
 		JsonContainerIsScalar(member->val.binary.data))
-		refuse_item(number, "\"%s\" of a query's item must be an array of strings", list);
+		refuse_query_names(list, number);
 	es_names_check_count(JsonContainerSize(member->val.binary.data), list);
 	iterator = JsonbIteratorInit(member->val.binary.data);
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
@@ -48,13 +56,13 @@ take_query_names(const JsonbValue *member, EsNameKind kind, const char *list, in
 		if (token != WJB_ELEM)
 			continue;
 		if (value.type != jbvString)
-			refuse_item(number, "\"%s\" of a query's item must be an array of strings", list);
+			refuse_query_names(list, number);
 		name = cstring_to_text_with_len(value.val.string.val, value.val.string.len);
 		es_names_check(name, kind);
 		(void) es_names_add(&names, name);
 	}
 	if (names.count == 0)
-		refuse_item(number, "\"%s\" of a query's item is empty", list);
+		refuse_query_names(list, number);
 	return names;
 }
 
@@ -74,10 +82,16 @@ take_query_member(EsQueryItem *item, const JsonbValue *key, const JsonbValue *va
 	else if (is_member(key, "tags"))
 		item->tags = take_query_names(value, ES_NAME_TAG, "tags", number);
 	else if (!is_member(key, "last"))
-		refuse_item(number, "item of a query has unknown member \"%s\"",
-					es_names_show_bytes(key->val.string.val, key->val.string.len));
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("item of a query has unknown member \"%s\"",
+					   es_names_show_bytes(key->val.string.val, key->val.string.len)),
+				say_item(number));
 	else if (value->type != jbvBool)
-		refuse_item(number, "\"last\" of a query's item must be true or false");
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("\"last\" of a query's item must be true or false"),
+				say_item(number));
 	else
 		item->last = value->val.boolean;
 }
@@ -93,7 +107,10 @@ take_query_item(EsQueryItem *item, const JsonbValue *value, int number)
 
 	memset(item, 0, sizeof(*item));
 	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
-		refuse_item(number, "item of a query must be an object");
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("item of a query must be an object"),
+				say_item(number));
 	iterator = JsonbIteratorInit(value->val.binary.data);
 	while ((token = JsonbIteratorNext(&iterator, &key, true)) != WJB_DONE)
 	{
@@ -103,7 +120,10 @@ take_query_item(EsQueryItem *item, const JsonbValue *value, int number)
 		take_query_member(item, &key, &member, number);
 	}
 	if (!item->types.set && !item->tags.set)
-		refuse_item(number, "item of a query has neither \"types\" nor \"tags\"");
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("item of a query has neither \"types\" nor \"tags\""),
+				say_item(number));
 }
 
 /* Finds the array of items in a query; NULL if it has none. */
@@ -135,7 +155,7 @@ es_match_query_from_json(Jsonb *json)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("query must be an array of items, or an object with such an array as its only member \"items\""),
-				errhint(QUERY_HINT));
+				errhint("A query is an array of {\"types\"?: [string, ...], \"tags\"?: [string, ...], \"last\"?: boolean}, each with types or tags."));
 	if (JsonContainerSize(items) == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),

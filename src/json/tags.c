@@ -77,7 +77,10 @@ es_tags_keys(Datum metadata, EsTagKeys *keys)
 	keys->count = qunique(keys->keys, keys->count, sizeof(int64), compare_tag_keys);
 }
 
-/* es_tags_any tells whether an event may have tags: what has none and is said to have some costs time only. */
+/*
+ * es_tags_any tells whether an event may have tags.  That it has none all the same
+ * costs time only.
+ */
 bool
 es_tags_any(Datum metadata)
 {

@@ -28,10 +28,15 @@ PG_FUNCTION_INFO_V1(es_segment_events);
 PG_FUNCTION_INFO_V1(es_segment_time);
 PG_FUNCTION_INFO_V1(es_segment_version);
 
-/* Opens the segment and the index that a scan is about; false if the log has no such segment. */
+/*
+ * Opens the segment and the index that a scan is about; false if the log has no such
+ * segment, or the segment no index of the type.
+ */
 static bool
 open_segment_to_scan(EsSegmentScan *scan, int64 segment)
 {
+	Oid			index;
+
 	scan->lost = false;
 	scan->borrowed = scan->open && RelationGetRelid(scan->open->rel) == es_segment_relid(segment) &&
 		(scan->index = es_table_index(scan->open, es_segment_index(segment, scan->which))) != NULL;
@@ -43,14 +48,22 @@ open_segment_to_scan(EsSegmentScan *scan, int64 segment)
 	scan->rel = es_segment_open(segment, AccessShareLock, &scan->lost);
 	if (scan->rel == NULL)
 		return false;
-	scan->index = index_open(es_segment_index(segment, scan->which), AccessShareLock);
+	index = scan->type ? es_segment_type_index(segment, scan->rel, scan->type) : es_segment_index(segment, scan->which);
+	scan->unindexed = !OidIsValid(index);
+	if (scan->unindexed)
+	{
+		table_close(scan->rel, AccessShareLock);
+		return false;
+	}
+	scan->index = index_open(index, AccessShareLock);
 	return true;
 }
 
 /*
  * es_scan_begin opens the index of a segment that the scan asks for,
  * with its keys; false if the log has no such segment.  If it had one, 55000
- * where the scan needs it, else scan->lost tells so.
+ * where the scan needs it, else scan->lost tells so.  False also if the segment has
+ * no index of the type that is asked for, as scan->unindexed tells.
  */
 bool
 es_scan_begin(EsSegmentScan *scan, int64 segment)

@@ -24,6 +24,7 @@
 typedef struct EsSegmentScan
 {
 	EsSegmentIndex which;
+	const text *type;			/* or its index of the events of a type */
 	Snapshot	snapshot;		/* 40001 if the segment was rewritten since */
 	Snapshot   *fresh;			/* NULL, or where the caller has it: it is one
 								 * that is renewed then */
@@ -43,6 +44,7 @@ typedef struct EsSegmentScan
 	ScanKeyData keys[3];
 
 	bool		lost;			/* there was a segment, but it is gone */
+	bool		unindexed;		/* the segment has no index of the type */
 	Relation	rel;
 	Relation	index;
 	IndexScanDesc scan;

@@ -33,6 +33,7 @@
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -47,6 +48,7 @@
 #include "base/call.h"
 #include "base/event.h"
 #include "log/subscriber.h"
+#include "table/kept.h"
 #include "table/rows.h"
 #include "table/table.h"
 #include "table/tagindex.h"
@@ -304,6 +306,57 @@ es_segment_index(int64 segment, EsSegmentIndex which)
 	}
 	return relid;
 }
+
+/* ---- indexes of one type of events, made on request (segment/typeindex.c) ---- */
+
+static const EsIndexShape type_index_shape = {.keys = {Anum_es_events_position},.columns = "position",.where = "type"};
+
+/*
+ * es_segment_type_index_name gives the name of a segment's index of the events of a
+ * type, which has the type's hash, as names of relations are short.
+ */
+char *
+es_segment_type_index_name(int64 segment, const text *type)
+{
+	uint64		hash = hash_bytes_extended((const unsigned char *) VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type), 0);
+
+	return psprintf("events_" INT64_FORMAT "_type_%llx", segment, (unsigned long long) hash);
+}
+
+/*
+ * es_segment_type_index_statement gives the statement that makes it, to be run with any
+ * search_path.
+ */
+char *
+es_segment_type_index_statement(int64 segment, const text *type, bool concurrently)
+{
+	return psprintf("CREATE INDEX %s%s ON eventstore.%s (position) WHERE type OPERATOR(pg_catalog.=) %s",
+					concurrently ? "CONCURRENTLY " : "", es_segment_type_index_name(segment, type),
+					es_segment_name(segment), quote_literal_cstr(text_to_cstring(type)));
+}
+
+/*
+ * es_segment_type_index finds it, of a segment that is open and locked; InvalidOid if
+ * there is none that scans may use.  As long as the segment is locked, it stays.
+ */
+Oid
+es_segment_type_index(int64 segment, Relation rel, const text *type)
+{
+	char	   *name = es_segment_type_index_name(segment, type);
+	Oid			relid = es_base_usable_index(name, RelationGetRelid(rel), &type_index_shape);
+	Relation	index;
+
+	pfree(name);
+	if (!OidIsValid(relid))
+		return InvalidOid;
+	index = index_open(relid, AccessShareLock);
+	if (!es_kept_is_of_text(index, Anum_es_events_type, type))
+		relid = InvalidOid;
+	index_close(index, AccessShareLock);
+	return relid;
+}
+
+/* ---- which there are ---- */
 
 /*
  * Reads a column of the newest row of eventstore.segments, or of the newest

@@ -301,7 +301,10 @@ find_last_cursor(EsCursor *cursors, int count)
 	return last;
 }
 
-/* Reads a range of a segment from its end: all, by one cursor, or of few categories, by one each. */
+/*
+ * Reads a range of a segment from its end: all of it, by one cursor, or what it has of
+ * few categories, by one each.
+ */
 static void
 read_range_backwards(LogRead *read, EsCursorRange range, int ncategories)
 {
@@ -375,9 +378,10 @@ read_segments_back(LogRead *read)
 {
 	int64		newest = es_segment_newest_reaching(read->upto);
 	int64		first = es_segment_of(read->passed + 1);
+	int64		last = es_segment_of(read->upto);
 
 	begin_log_snapshot(read);
-	for (int64 n = Min(es_segment_of(read->upto), newest); read->left > 0 && n >= first; n--)
+	for (int64 n = Min(last, newest); read->left > 0 && n >= first; n--)
 		read_log_segment_backwards(read, n);
 	UnregisterSnapshot(read->snapshot);
 }

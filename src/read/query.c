@@ -9,7 +9,7 @@
  *	  them.  The lists take turns in leaping to where the one before has come to, so
  *	  the path costs what the rarest tag costs.
  *	- Types without tags: a list for each of the types, each a path of its own, if all
- *	  of them have an index here (log/typeindex.c).  Else the list of all positions,
+ *	  of them have an index here (segment/typeindex.c).  Else the list of all positions,
  *	  which serves the other items, too.
  *	- An item that asks for its last event: the position of that, if it is here.
  *
@@ -22,9 +22,11 @@
 #include "access/tableam.h"
 #include "lib/binaryheap.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "utils/memutils.h"
 
 #include "json/tags.h"
+#include "log/scan.h"
 #include "log/segment.h"
 #include "read/posting.h"
 
@@ -50,9 +52,11 @@ typedef struct EsQueryPaths
 {
 	EsSegmentScan scans[PATH_INDEXES];
 	bool		begun[PATH_INDEXES];
+	List	   *typed;			/* scans of the indexes of types */
 	bool		missing;		/* there is no such segment */
 	EsSegmentScan *reader;		/* whose table and slot rows are read with */
 	int			count;
+	int			room;			/* for paths */
 	QueryPath  *paths;
 	binaryheap *order;			/* of the paths, by where they have come to */
 	MemoryContext context;		/* that all this lies in */
@@ -78,7 +82,10 @@ seek_on_path(QueryPath *path, int64 position)
 	return true;
 }
 
-/* Orders paths for a heap, whose first is the greatest: what comes first in the direction of the scan. */
+/*
+ * Orders paths for a heap, whose first is the greatest: what comes first in the
+ * direction of the scan.
+ */
 static int
 compare_query_paths(Datum a, Datum b, void *arg)
 {
@@ -112,12 +119,52 @@ begin_path_scan(EsQueryScan *scan, PathIndex which)
 	return s;
 }
 
+/* Begins the scan of a type's index; NULL if the segment has none, or there is no such segment. */
+static EsSegmentScan *
+begin_type_scan(EsQueryScan *scan, const text *type)
+{
+	EsQueryPaths *paths = scan->paths;
+	EsSegmentScan *s = palloc0(sizeof(EsSegmentScan));
+
+	s->type = type;
+	s->fresh = scan->range.snapshot;
+	es_posting_scan_init(s, false, scan->range.backwards);
+	if (!es_scan_begin(s, scan->range.segment))
+		return NULL;
+	paths->typed = lappend(paths->typed, s);
+	if (paths->reader == NULL)
+		paths->reader = s;
+	return s;
+}
+
+/* Ends the scans of types' indexes. */
+static void
+end_type_scans(EsQueryPaths *paths)
+{
+	ListCell   *cell;
+
+	foreach(cell, paths->typed)
+	{
+		es_scan_end(lfirst(cell));
+		if (paths->reader == lfirst(cell))
+			paths->reader = NULL;
+	}
+	paths->typed = NIL;
+}
+
 /* Adds a path with room for some lists. */
 static QueryPath *
 add_query_path(EsQueryPaths *paths, const EsQueryItem *item, int nlists)
 {
-	QueryPath  *path = &paths->paths[paths->count++];
+	QueryPath  *path;
 
+	if (paths->count == paths->room)
+	{
+		paths->room = Max(2 * paths->room, 8);
+		paths->paths = paths->paths ? repalloc_huge(paths->paths, sizeof(QueryPath) * paths->room) :
+			palloc(sizeof(QueryPath) * paths->room);
+	}
+	path = &paths->paths[paths->count++];
 	path->item = item;
 	path->lists = palloc(sizeof(EsPosting) * nlists);
 	path->nlists = nlists;
@@ -169,23 +216,58 @@ asks_for_nothing(const EsQueryItem *item)
 	return item->types.set && item->types.count == 0;
 }
 
-/* Tells whether nothing but a look at all events finds those of an item. */
+/* Tells whether an item's events are not found by tags. */
 static bool
-needs_all_positions(const EsQuestion *question, int number)
+needs_types(const EsQuestion *question, int number)
 {
 	const EsQueryItem *item = &question->query->items[number];
 
 	return item->tags.count == 0 && !asks_for_nothing(item) && !asks_for_last(question, number);
 }
 
-/* Adds the path of an item. */
+/*
+ * Adds the paths of an item of types without tags; false if one of the types has no
+ * index here.
+ */
+static bool
+add_type_paths(EsQueryScan *scan, const EsQueryItem *item)
+{
+	for (int i = 0; item->types.set && i < item->types.count; i++)
+	{
+		EsSegmentScan *s = begin_type_scan(scan, item->types.names[i]);
+
+		CHECK_FOR_INTERRUPTS();
+		if (s == NULL)
+			return false;
+		es_posting_begin(add_query_path(scan->paths, item, 1)->lists, s, 0,
+						 scan->range.after + 1, scan->range.upto);
+	}
+	return item->types.set;
+}
+
+/* Adds the paths of the items that have types only; false if that takes a look at all events. */
+static bool
+add_paths_by_type(EsQueryScan *scan)
+{
+	const EsQuestion *question = scan->question;
+
+	for (int i = 0; i < question->query->count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (needs_types(question, i) && !add_type_paths(scan, &question->query->items[i]))
+			return false;
+	}
+	return true;
+}
+
+/* Adds the path of an item with tags, or of one that asks for its last event. */
 static void
 add_item_path(EsQueryScan *scan, int number)
 {
 	const EsQueryItem *item = &scan->question->query->items[number];
 	int64		last;
 
-	if (asks_for_nothing(item))
+	if (asks_for_nothing(item) || needs_types(scan->question, number))
 		return;
 	if (!asks_for_last(scan->question, number))
 	{
@@ -201,17 +283,16 @@ add_item_path(EsQueryScan *scan, int number)
 static void
 find_query_paths(EsQueryScan *scan)
 {
-	const EsQuestion *question = scan->question;
-	int			count = question->query->count;
+	EsQueryPaths *paths = scan->paths;
 
-	scan->paths->paths = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(QueryPath) * count);
-	for (int i = 0; i < count; i++)
-		if (needs_all_positions(question, i))
-		{
-			add_position_path(scan, NULL, scan->range.after + 1, scan->range.upto);
-			return;
-		}
-	for (int i = 0; i < count && !scan->paths->missing; i++)
+	if (!add_paths_by_type(scan))
+	{
+		end_type_scans(paths);
+		paths->count = 0;
+		add_position_path(scan, NULL, scan->range.after + 1, scan->range.upto);
+		return;
+	}
+	for (int i = 0; i < scan->question->query->count && !paths->missing; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		add_item_path(scan, i);
@@ -354,6 +435,7 @@ es_query_close(EsQueryScan *scan)
 {
 	if (scan->paths == NULL)
 		return;
+	end_type_scans(scan->paths);
 	for (int i = 0; i < PATH_INDEXES; i++)
 		if (scan->paths->begun[i])
 			es_scan_end(&scan->paths->scans[i]);
@@ -383,27 +465,25 @@ query_segment(const EsQuestion *question, const EsQueryRange *range, EsQueryCall
 }
 
 /*
- * es_query_each hands the events after a position and up to another one that a question
- * asks for to a callback, in order of position or its reverse.  The snapshot is fresh,
- * or dirty.
+ * es_query_each hands the events of a range that a question asks for, whatever the segment,
+ * to a callback, in order of position or its reverse.
  */
 void
-es_query_each(const EsQuestion *question, int64 after, int64 upto, bool backwards,
-			  Snapshot *snapshot, EsQueryCallback callback, void *arg)
+es_query_each(const EsQuestion *question, EsQueryRange range, EsQueryCallback callback, void *arg)
 {
-	EsQueryRange range = {.after = after,.upto = upto,.backwards = backwards,.snapshot = snapshot};
 	int64		newest;
 	int64		first;
 	int64		last;
 
-	if (after >= upto)
+	if (range.after >= range.upto)
 		return;
-	newest = es_segment_newest_reaching(upto);
-	first = es_segment_of(after + 1);
-	last = Min(es_segment_of(upto), newest);
+	newest = es_segment_newest_reaching(range.upto);
+	first = es_segment_of(range.after + 1);
+	last = es_segment_of(range.upto);
+	last = Min(last, newest);
 	for (int64 n = 0; n <= last - first; n++)
 	{
-		range.segment = backwards ? last - n : first + n;
+		range.segment = range.backwards ? last - n : first + n;
 		if (!query_segment(question, &range, callback, arg))
 			return;
 	}
@@ -430,12 +510,13 @@ es_query_ask(const EsQuery *query, int64 settled, Snapshot *snapshot)
 	{
 		EsQuery		of_item = {.count = 1,.items = &query->items[i]};
 		EsQuestion	about_item = {.query = &of_item};
+		EsQueryRange all = {.upto = settled,.backwards = true,.snapshot = snapshot};
 
 		if (!query->items[i].last)
 			continue;
 		if (question.last == NULL)
 			question.last = palloc_extended(sizeof(int64) * query->count, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-		es_query_each(&about_item, 0, settled, true, snapshot, note_position, &question.last[i]);
+		es_query_each(&about_item, all, note_position, &question.last[i]);
 	}
 	return question;
 }

@@ -12,7 +12,6 @@
 
 #include "base/event.h"
 #include "json/match.h"
-#include "log/scan.h"
 
 /* A query with what the log says of it. */
 typedef struct EsQuestion
@@ -52,8 +51,7 @@ extern void es_query_close(EsQueryScan *scan);
 /* Called for each event that matches; false ends the scan. */
 typedef bool (*EsQueryCallback) (TupleTableSlot *slot, const EsEvent *event, void *arg);
 
-extern void es_query_each(const EsQuestion *question, int64 after, int64 upto, bool backwards,
-						  Snapshot *snapshot, EsQueryCallback callback, void *arg);
+extern void es_query_each(const EsQuestion *question, EsQueryRange range, EsQueryCallback callback, void *arg);
 extern EsQuestion es_query_ask(const EsQuery *query, int64 settled, Snapshot *snapshot);
 
 #endif							/* ES_READ_QUERY_H */

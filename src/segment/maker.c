@@ -62,6 +62,7 @@
 #include "base/settings.h"
 #include "log/segment.h"
 #include "segment/sealer.h"
+#include "segment/typeindex.h"
 #include "table/rows.h"
 
 #define MAKER_TRIES				2
@@ -183,6 +184,7 @@ void
 es_maker_make_table(int64 n, int64 first_position, int64 last_position)
 {
 	char	   *table;
+	ListCell   *cell;
 
 	if (OidIsValid(es_segment_relid(n)))
 		return;
@@ -192,6 +194,8 @@ es_maker_make_table(int64 n, int64 first_position, int64 last_position)
 				 " INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)", table);
 	for (EsSegmentIndex which = 0; which < ES_INDEX_COUNT; which++)
 		es_maker_run("%s", es_segment_index_statement(n, which));
+	foreach(cell, es_typeindex_all())
+		es_maker_run("%s", es_segment_type_index_statement(n, lfirst(cell), false));
 	es_maker_run("ALTER TABLE eventstore.%s REPLICA IDENTITY USING INDEX %s%s",
 				 table, table, es_segment_index_names[ES_INDEX_POSITION]);
 	es_maker_run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.%s"

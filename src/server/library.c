@@ -24,6 +24,7 @@
 #include "projection/batch.h"
 #include "projection/declare.h"
 #include "projection/projection.h"
+#include "segment/typeindex.h"
 #include "server/ddlguard.h"
 #include "server/discard.h"
 #include "server/statements.h"
@@ -58,6 +59,7 @@ _PG_init(void)
 	es_durable_init();
 	es_settle_init();
 	es_wait_init();
+	es_typeindex_init();
 	es_tipcache_init();
 	es_bulk_init();
 	es_backoff_init();

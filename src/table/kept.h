@@ -25,7 +25,10 @@ typedef enum EsPlainTest
 	ES_TEST_TAGS				/* metadata with tags */
 } EsPlainTest;
 
-/* A predicate of an index, or one that its access method implies, that needs no expression evaluated. */
+/*
+ * A predicate of an index, or one that its access method implies, that needs no
+ * expression evaluated.
+ */
 typedef struct EsPlainPredicate
 {
 	EsPlainTest test;
@@ -68,5 +71,6 @@ typedef struct EsTableInfo
 
 extern void es_kept_init(void);
 extern EsTableInfo *es_kept_get(Relation rel, const EsShape *shape);
+extern bool es_kept_is_of_text(Relation index, AttrNumber column, const text *wanted);
 
 #endif							/* ES_TABLE_KEPT_H */

@@ -65,19 +65,18 @@ typedef struct TagBuild
 
 /* Inserts one entry. */
 static inline void
-insert_tag_entry(Relation index, int64 key, int64 position, ItemPointer tid, Relation heap, bool unchanged,
-				 IndexInfo *info)
+insert_tag_entry(Relation index, Relation heap, IndexInfo *info, TagEntry *entry, bool unchanged)
 {
-	Datum		values[COLUMNS] = {Int64GetDatum(key), Int64GetDatum(position)};
+	Datum		values[COLUMNS] = {Int64GetDatum(entry->key), Int64GetDatum(entry->position)};
 	bool		isnull[COLUMNS] = {false, false};
 
-	(void) btinsert(index, values, isnull, tid, heap, UNIQUE_CHECK_NO, unchanged, info);
+	(void) btinsert(index, values, isnull, &entry->tid, heap, UNIQUE_CHECK_NO, unchanged, info);
 }
 
-/* Inserts the entries of a row. */
+/* Inserts the entries of a row: what the server calls. */
 static bool
-insert_row_into_tag_index(Relation index, Datum *values, bool *isnull, ItemPointer tid, Relation heap,
-						  IndexUniqueCheck check, bool unchanged, IndexInfo *info)
+insert_into_tag_index_hook(Relation index, Datum *values, bool *isnull, ItemPointer tid, Relation heap,
+						   IndexUniqueCheck check, bool unchanged, IndexInfo *info)
 {
 	EsTagKeys	keys;
 
@@ -85,7 +84,11 @@ insert_row_into_tag_index(Relation index, Datum *values, bool *isnull, ItemPoint
 		return false;
 	es_tags_keys(values[COLUMN_TAG], &keys);
 	for (int i = 0; i < keys.count; i++)
-		insert_tag_entry(index, keys.keys[i], DatumGetInt64(values[COLUMN_POSITION]), tid, heap, unchanged, info);
+	{
+		TagEntry	entry = {keys.keys[i], DatumGetInt64(values[COLUMN_POSITION]), *tid};
+
+		insert_tag_entry(index, heap, info, &entry, unchanged);
+	}
 	if (keys.keys != keys.few)
 		pfree(keys.keys);
 	return false;
@@ -130,10 +133,8 @@ insert_gathered_entries(TagBuild *build)
 	qsort(build->entries, build->count, sizeof(TagEntry), compare_tag_entries);
 	for (int64 i = 0; i < build->count; i++)
 	{
-		TagEntry   *entry = &build->entries[i];
-
 		CHECK_FOR_INTERRUPTS();
-		insert_tag_entry(build->index, entry->key, entry->position, &entry->tid, build->heap, false, build->info);
+		insert_tag_entry(build->index, build->heap, build->info, &build->entries[i], false);
 	}
 	build->inserted += build->count;
 	build->count = 0;
@@ -155,9 +156,14 @@ gather_row(Relation index, ItemPointer tid, Datum *values, bool *isnull, bool al
 	MemoryContextSwitchTo(old);
 	for (int i = 0; i < keys.count; i++)
 	{
+		TagEntry   *entry;
+
 		if (build->count == build->most)
 			insert_gathered_entries(build);
-		build->entries[build->count++] = (TagEntry) {keys.keys[i], DatumGetInt64(values[COLUMN_POSITION]), *tid};
+		entry = &build->entries[build->count++];
+		entry->key = keys.keys[i];
+		entry->position = DatumGetInt64(values[COLUMN_POSITION]);
+		entry->tid = *tid;
 	}
 }
 
@@ -197,7 +203,7 @@ accept_tag_operators(Oid opclass)
 bool
 es_tagindex_is(Relation index)
 {
-	return index->rd_indam->aminsert == insert_row_into_tag_index;
+	return index->rd_indam->aminsert == insert_into_tag_index_hook;
 }
 
 /* Behind CREATE ACCESS METHOD eventstore_tags: the server's btree, but for what is said above. */
@@ -217,7 +223,7 @@ es_tagindex_handler(PG_FUNCTION_ARGS)
 	am->amcaninclude = false;
 	es_index_am_builds_alone(am);
 	am->ambuild = build_tag_index;
-	am->aminsert = insert_row_into_tag_index;
+	am->aminsert = insert_into_tag_index_hook;
 	am->amcanreturn = NULL;
 	am->amproperty = NULL;
 	am->amvalidate = accept_tag_operators;

@@ -1,7 +1,7 @@
 /* ---- tagindex: the access method of indexes by tag ---- */
 
 CREATE FUNCTION eventstore.tagindex_handler(internal) RETURNS pg_catalog.index_am_handler
-	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'es_tagindex_handler';
+	LANGUAGE c STRICT VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'es_tagindex_handler';
 COMMENT ON FUNCTION eventstore.tagindex_handler(internal) IS 'behind access method eventstore_tags';
 
 CREATE ACCESS METHOD eventstore_tags TYPE INDEX HANDLER eventstore.tagindex_handler;

@@ -150,7 +150,7 @@ is((esfeed($node, '--feed', 'basic', '--drop'))[0], 4, 'once');
 	is($status, 3, 'a role without rights is refused');
 	like($err, qr/permission denied for function es_feed_head.*42501/s, 'it says what it lacks');
 	$node->safe_psql('postgres', 'GRANT EXECUTE ON FUNCTION es_feed_head(), es_feed_message(es_event, text), es_settled_position(),
-		es_wait(bigint, interval), es_read_all(bigint, bigint, text[], text[], text, bigint) TO consumer; GRANT SELECT ON es_feeds TO consumer');
+		es_wait(bigint, interval), es_read_all(bigint, bigint, text[], text[], text, bigint, boolean) TO consumer; GRANT SELECT ON es_feeds TO consumer');
 	is((esfeed($as, '--feed', 'granted', '--until-caught-up', '--to', "file:$dir/granted"))[0], 0, 'with some it can read a feed');
 	is_complete([ lines("$dir/granted") ], [ stored_messages($node) ], 'all of it');
 	($status, $out, $err) = esfeed($as, '--feed', 'denied', '--create', '--to', "file:$dir/denied");

@@ -230,16 +230,16 @@ foreach my $index (@indexes)
 }
 
 # others go on without it
-run('ALTER INDEX eventstore.tags_by_tag RENAME TO hidden');
+run('ALTER INDEX eventstore.events_0_tag RENAME TO hidden');
 is($warm->query_safe("SELECT es_append('x-1', 'T')"), '1', 'an append without tags needs no index of tags');
 is($warm->query_safe(q{SELECT outcome('SELECT es_read_tagged(''{t}'')')}), '55000', '... a read by tags does');
-run('ALTER INDEX eventstore.hidden RENAME TO tags_by_tag');
+run('ALTER INDEX eventstore.hidden RENAME TO events_0_tag');
 
 # one that could not be built, or was left half dropped, is not read
-run(q{UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'eventstore.tags_by_tag'::regclass});
+run(q{UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'eventstore.events_0_tag'::regclass});
 my $invalid = fails_well($warm, 'an invalid index', '55000');
-like($invalid, qr/index "eventstore.tags_by_tag" is invalid.*REINDEX INDEX eventstore.tags_by_tag/s, '... is named, with what helps');
-run('REINDEX INDEX eventstore.tags_by_tag');
+like($invalid, qr/index "eventstore.events_0_tag" is invalid.*REINDEX INDEX eventstore.events_0_tag/s, '... is named, with what helps');
+run('REINDEX INDEX eventstore.events_0_tag');
 run(q{SELECT es_rewind('sub', NULL)});
 goes_on($warm, '... and mended by that');
 
@@ -337,7 +337,7 @@ sub rebuild_during
 
 run(q{SELECT es_append('y-1', 'Taken', '{}', '{"tags": ["taken"]}')});
 my @calls = (
-	[ tags => tags_by_tag => q{SELECT outcome($$SELECT es_append_if('[{"stream": "y-1", "type": "Lost"}]', 0, tags => '{taken}')$$)} => 'VE011' ],
+	[ events_0 => events_0_tag => q{SELECT outcome($$SELECT es_append_if('[{"stream": "y-1", "type": "Lost"}]', 0, tags => '{taken}')$$)} => 'VE011' ],
 	[ streams => streams_by_name => q{SELECT es_stream_version('y-1'), (SELECT count(*) FROM es_read('y-1'))} => '1|1' ],
 	[ streams => streams_by_category => q{SELECT state FROM es_replay_category('y', 'count')} => '{"count": 1}' ],
 	[ events_0 => events_0_stream => q{SELECT es_stream_version('y-1')} => '1' ],

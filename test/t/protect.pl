@@ -12,7 +12,7 @@ use Test::More;
 my @takes_away = (
 	'DROP EXTENSION eventstore', 'DROP EXTENSION eventstore CASCADE', 'DROP SCHEMA public CASCADE', 'DROP SCHEMA eventstore CASCADE',
 	'DROP TABLE eventstore.events_0', 'DROP TABLE eventstore.streams, eventstore.events CASCADE', 'DROP INDEX eventstore.events_0_stream',
-	'DROP INDEX CONCURRENTLY eventstore.streams_by_category', 'ALTER TABLE eventstore.tags DROP CONSTRAINT tags_by_tag',
+	'DROP INDEX CONCURRENTLY eventstore.streams_by_category', 'DROP INDEX eventstore.events_0_tag',
 	'ALTER TABLE eventstore.config DROP COLUMN segment_size', 'DROP TRIGGER guard_statement ON eventstore.events_0',
 	'ALTER TYPE es_state DROP ATTRIBUTE state', 'ALTER EXTENSION eventstore DROP TABLE eventstore.streams',
 	'ALTER SEQUENCE eventstore.position_seq RESTART', 'ALTER TABLE eventstore.events_0 SET UNLOGGED',

@@ -1,0 +1,333 @@
+/*
+ * typeindex.c
+ *		Indexes of the events of one type, made on request beside the running log.
+ *
+ * A query by types alone finds its events by an index that each segment has for each of
+ * the types, on positions: CREATE INDEX ... (position) WHERE type = '...'.  So an event of
+ * another type pays one comparison, and an index is what it says, whoever has made it.
+ * eventstore.indexed_types says which there should be.  New segments are made with them.
+ * Those that are there get them from a background worker, by CREATE INDEX CONCURRENTLY,
+ * which neither stops appends nor waits in anybody's transaction; what is not asked for
+ * any more it drops in the same way.  Until a segment has its index, queries look at all
+ * of its events.
+ *
+ * The worker is started as the transaction that asks commits, and again whenever
+ * somebody asks again.  It sets right all that differs from what the table says, so what
+ * one could not finish the next one does: an index that was left half built is not valid
+ * and is made anew.
+ */
+#include "segment/typeindex.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "nodes/plannodes.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "storage/lmgr.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "base/call.h"
+#include "base/error.h"
+#include "base/names.h"
+#include "base/objects.h"
+#include "base/process.h"
+#include "log/segment.h"
+#include "log/subscriber.h"
+#include "table/rows.h"
+
+PG_FUNCTION_INFO_V1(es_index_type);
+PG_FUNCTION_INFO_V1(es_drop_type_index);
+
+static EsRelation indexed_types = {"indexed_types"};
+static EsRelation indexed_types_pkey = {"indexed_types_pkey",
+.index = {.keys = {1},.columns = "type",.unique = true}};
+static const EsColumn type_columns[] = {{"type", TEXTOID}};
+const EsShape es_typeindex_shape = ES_SHAPE(&indexed_types, &indexed_types_pkey, type_columns);
+
+static bool asked = false;		/* by this transaction */
+
+/* ---- which there should be ---- */
+
+/* Takes the type of a row. */
+static void
+take_indexed_type(void *element, const EsRows *rows)
+{
+	*(text **) element = DatumGetTextPCopy(rows->values[0]);
+}
+
+/* es_typeindex_all gives the types that segments are to have indexes of. */
+List *
+es_typeindex_all(void)
+{
+	EsRows		rows = {.shape = &es_typeindex_shape,.mode = AccessShareLock};
+	List	   *all = NIL;
+	text	  **types;
+	int			count;
+
+	es_rows_begin(&rows);
+	types = es_rows_all(&rows, sizeof(text *), take_indexed_type, &count);
+	for (int i = 0; i < count; i++)
+		all = lappend(all, types[i]);
+	return all;
+}
+
+/* ---- making and dropping ---- */
+
+/*
+ * Runs a statement that manages transactions by itself, as the owner.  Our names and
+ * operators in it are qualified.
+ */
+static void
+run_by_itself(const char *sql)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "eventstore index", ALLOCSET_DEFAULT_SIZES);
+	RawStmt    *raw;
+	PlannedStmt *statement;
+
+	StartTransactionCommand();
+	SetUserIdAndSecContext(es_base_store()->owner, 0);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(context);
+	PortalContext = context;	/* where such statements keep what outlives a
+								 * transaction */
+	pgstat_report_activity(STATE_RUNNING, sql);
+	raw = linitial_node(RawStmt, pg_parse_query(sql));
+	statement = makeNode(PlannedStmt);
+	statement->commandType = CMD_UTILITY;
+	statement->canSetTag = false;
+	statement->utilityStmt = raw->stmt;
+	ProcessUtility(statement, sql, false, PROCESS_UTILITY_TOPLEVEL, NULL, NULL, None_Receiver, NULL);
+	if (ActiveSnapshotSet())
+		PopActiveSnapshot();
+	CommitTransactionCommand();
+	PortalContext = NULL;
+	MemoryContextDelete(context);
+}
+
+/*
+ * Gives the statement that takes an index away that was left half built, or is asked
+ * for no more.
+ */
+static char *
+drop_statement(const char *name)
+{
+	return psprintf("DROP INDEX CONCURRENTLY IF EXISTS eventstore.%s", name);
+}
+
+/*
+ * Looks for a segment that lacks the index of a type, and gives the statement that brings
+ * it nearer to one; NULL if all have it.
+ */
+static char *
+find_missing_index(const text *type)
+{
+	int64		newest = es_segment_newest_reaching(1);
+
+	for (int64 n = 0; n <= newest; n++)
+	{
+		bool		lost;
+		Relation	rel = es_segment_open(n, AccessShareLock, &lost);
+		bool		there;
+
+		if (rel == NULL)
+			continue;
+		there = OidIsValid(es_segment_type_index(n, rel, type));
+		table_close(rel, AccessShareLock);
+		if (there)
+			continue;
+		if (OidIsValid(get_relname_relid(es_segment_type_index_name(n, type), es_base_store()->schema)))
+			return drop_statement(es_segment_type_index_name(n, type));
+		return es_segment_type_index_statement(n, type, true);
+	}
+	return NULL;
+}
+
+/*
+ * Looks for an index of a type that is not to have any, and gives the statement that
+ * drops it; or NULL.
+ */
+static char *
+find_surplus_index(void)
+{
+	char	   *found = NULL;
+
+	SPI_connect();
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (SPI_execute("SELECT c.relname FROM pg_catalog.pg_class c"
+					" WHERE c.relnamespace OPERATOR(pg_catalog.=) 'eventstore'::pg_catalog.regnamespace"
+					" AND c.relkind OPERATOR(pg_catalog.=) 'i' AND c.relname OPERATOR(pg_catalog.~) '^events_[0-9]+_type_[0-9a-f]+$'"
+					" AND NOT EXISTS (SELECT FROM eventstore.indexed_types t WHERE pg_catalog.split_part(c.relname::text, '_', 4)"
+					" OPERATOR(pg_catalog.=) pg_catalog.to_hex(pg_catalog.hashtextextended(t.type, 0))) LIMIT 1",
+					true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for indexes of types");
+	if (SPI_processed > 0)
+		found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (found)
+		found = MemoryContextStrdup(CurTransactionContext, found);
+	PopActiveSnapshot();
+	SPI_finish();
+	return found ? drop_statement(found) : NULL;
+}
+
+/* Finds the next statement that is to be run; NULL if all is as it should be. */
+static char *
+find_next_statement(void)
+{
+	ListCell   *cell;
+	char	   *sql = NULL;
+
+	StartTransactionCommand();
+	if (es_base_is_installed())
+	{
+		foreach(cell, es_typeindex_all())
+		{
+			sql = find_missing_index(lfirst(cell));
+			if (sql)
+				break;
+		}
+		if (sql == NULL)
+			sql = find_surplus_index();
+		if (sql)
+			sql = MemoryContextStrdup(TopMemoryContext, sql);
+	}
+	CommitTransactionCommand();
+	return sql;
+}
+
+/* Waits for a worker that is at it already to end; the lock is the session's. */
+static bool
+become_only_one(void)
+{
+	bool		installed;
+
+	StartTransactionCommand();
+	installed = es_base_is_installed();
+	if (installed)
+	{
+		LOCKTAG		tag = es_base_tag(&indexed_types, 0, 0);
+
+		(void) LockAcquire(&tag, ExclusiveLock, true, false);
+	}
+	CommitTransactionCommand();
+	return installed;
+}
+
+/*
+ * es_typeindex_main is the background worker: makes what is missing, drops what is too
+ * much, and ends.
+ */
+void
+es_typeindex_main(Datum main_arg)
+{
+	char	   *sql;
+
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(main_arg), InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
+	es_process_set_transactions();
+	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	if (!become_only_one())
+		return;
+	while ((sql = find_next_statement()) != NULL)
+	{
+		run_by_itself(sql);
+		pfree(sql);
+	}
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* ---- asking ---- */
+
+/* Starts the worker as a transaction commits that has asked for it. */
+static void
+start_worker_at_commit(XactEvent event, void *arg)
+{
+	BackgroundWorker worker;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	if (asked && event == XACT_EVENT_COMMIT)
+	{
+		es_process_describe(&worker, "es_typeindex_main", "eventstore type indexer");
+		worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
+		if (!RegisterDynamicBackgroundWorker(&worker, NULL))
+			ereport(WARNING,
+					errmsg("no background worker is free to index a type of events"),
+					errhint("Raise parameter \"max_worker_processes\", and call the function again."));
+	}
+	asked = false;
+}
+
+/* Registers the callback; called once, from _PG_init. */
+void
+es_typeindex_init(void)
+{
+	RegisterXactCallback(start_worker_at_commit, NULL);
+}
+
+/* Fetches the argument "type" of a function that changes which types are indexed. */
+static Datum
+indexed_type_arg(FunctionCallInfo fcinfo, const char *function)
+{
+	text	   *type;
+
+	es_call_require(fcinfo, 0, "type");
+	type = PG_GETARG_TEXT_PP(0);
+	es_names_check(type, ES_NAME_TYPE);
+	es_subscriber_prevent_write(function);
+	return PointerGetDatum(type);
+}
+
+/*
+ * es_index_type(type): has each segment indexed by a type of events, for queries by types
+ * without tags.
+ *
+ * New segments are made with the index.  Those that are there get it from a background
+ * worker after the commit, one after the other, while appends go on; es_indexed_types
+ * tells how far it has come.  Again for the same type starts the worker again.  A name
+ * that no event's type can have is 22023, NULL is 22004.
+ */
+Datum
+es_index_type(PG_FUNCTION_ARGS)
+{
+	Datum		type = indexed_type_arg(fcinfo, "es_index_type()");
+	bool		isnull = false;
+
+	es_rows_put(&es_typeindex_shape, &type, &isnull);
+	es_base_announce(&indexed_types);
+	asked = true;
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_drop_type_index(type): takes es_index_type back; a worker drops the indexes after the
+ * commit, while appends go on.  VE004 if the type is not indexed.
+ */
+Datum
+es_drop_type_index(PG_FUNCTION_ARGS)
+{
+	Datum		type = indexed_type_arg(fcinfo, "es_drop_type_index()");
+
+	if (es_rows_take_away(&es_typeindex_shape, &type, 1) == 0)
+		ereport(ERROR,
+				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+				errmsg("type \"%s\" is not indexed", es_names_show_text(DatumGetTextPP(type))));
+	es_base_announce(&indexed_types);
+	asked = true;
+	PG_RETURN_VOID();
+}
