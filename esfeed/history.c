@@ -188,10 +188,10 @@ make_read(const History *history)
 {
 	const char *schema = history->run->server.schema;
 	char	   *events = history->by_query ?
-		make_text("%s.es_feed_history($1::pg_catalog.int8, $2::pg_catalog.int8, $3::pg_catalog.text[], "
-				  "$4::pg_catalog.text[], $8::pg_catalog.jsonb, $9::pg_catalog.jsonb, least(s, $5::pg_catalog.int8))", schema) :
-		make_text("%s.es_read_all($1::pg_catalog.int8, $2::pg_catalog.int8, $3::pg_catalog.text[], "
-				  "$4::pg_catalog.text[], NULL, least(s, $5::pg_catalog.int8))", schema);
+	make_text("%s.es_feed_history($1::pg_catalog.int8, $2::pg_catalog.int8, $3::pg_catalog.text[], "
+			  "$4::pg_catalog.text[], $8::pg_catalog.jsonb, $9::pg_catalog.jsonb, least(s, $5::pg_catalog.int8))", schema) :
+	make_text("%s.es_read_all($1::pg_catalog.int8, $2::pg_catalog.int8, $3::pg_catalog.text[], "
+			  "$4::pg_catalog.text[], NULL, least(s, $5::pg_catalog.int8))", schema);
 	char	   *read = make_text("SELECT s, CASE WHEN e.position OPERATOR(pg_catalog.=) ANY ($7::pg_catalog.int8[]) THEN NULL "
 								 "ELSE %s.es_feed_message(e, $6) END, e.position "
 								 "FROM greatest($1::pg_catalog.int8, %s.es_settled_position()) s "

@@ -203,8 +203,8 @@ add_part(EsNames *names, Relation definitions, HeapTuple row, AttrNumber column)
 typedef struct QueryParts
 {
 	int			room;
-	char	  **parts;			/* by number, from 1; NULL: not met, or without
-								 * text */
+	char	  **parts;			/* by number, from 1; NULL: not met, or
+								 * without text */
 } QueryParts;
 
 /* Notes a row's part of the query's text. */

@@ -259,7 +259,7 @@ es_match_query(const EsQuery *query, const EsEvent *event)
 	if (query->all_tagged && is_bare_metadata(event->metadata))
 		return false;
 	plain = *event;
-	plain.metadata = JsonbPGetDatum(DatumGetJsonbP(event->metadata)); /* once for all items */
+	plain.metadata = JsonbPGetDatum(DatumGetJsonbP(event->metadata));	/* once for all items */
 	if (query->all_tagged && !es_tags_any(plain.metadata))
 		return false;
 	for (int i = 0; i < query->count; i++)

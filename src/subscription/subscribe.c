@@ -41,8 +41,8 @@ int_in_range_arg(FunctionCallInfo fcinfo, int argno, const char *name, int most,
  * after_position NULL: from now on; categories, types, query NULL: all; an event must
  * pass each of them; max_attempts NULL: without limit.  An existing subscription is
  * 42710; other NULLs, and nulls in the arrays, are 22004; a bad name, a negative
- * position, partitions out of 1 to 1000, a query that is none or has "last" are 22023.  Waits for other changes of subscriptions; a
- * rollback undoes it.
+ * position, partitions out of 1 to 1000, a query that is none or has "last" are 22023.
+ * Waits for other changes of subscriptions; a rollback undoes it.
  */
 Datum
 es_subscribe(PG_FUNCTION_ARGS)
