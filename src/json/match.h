@@ -26,6 +26,7 @@ typedef struct EsQuery
 	int			count;
 	EsQueryItem *items;
 	bool		all_tagged;		/* each item has tags: no other events match */
+	struct EsQueryIndex *index; /* of the items, if there are many; or NULL */
 } EsQuery;
 
 extern EsQuery *es_match_query_from_json(Jsonb *json);

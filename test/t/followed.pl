@@ -55,7 +55,9 @@ my @queries = (
 	'{"items": [{"tags": ["say \"x\"", "it\'s"]}, {"tags": ["größe:日本"]}, {"types": ["Even"], "tags": ["course:1"]}]}',
 	'[{"types": ["Even"]}]', '[{"types": ["Even"]}, {"tags": ["course:1", "many:1500"]}]', '[{"tags": ["back\\\\slash", "A", "%C3"]}]',
 	'[{"tags": ["nobody has this"]}]', '[{"tags": ["1"]}, {"types": ["Never", "Odd"], "tags": ["many:7"]}]',
-	'[' . join(', ', map { qq({"tags": ["many:$_", "many:1"]}) } 1 .. 500) . ']');
+	'[' . join(', ', map { qq({"tags": ["many:$_", "many:1"]}) } 1 .. 500) . ']',
+	'[' . join(', ', '{"types": ["Even"], "tags": ["course:1"]}', '{"types": ["Other"]}', map { qq({"types": ["Odd", "Type $_"], "tags": ["a,b", "it's", "course:$_"]}) } 2 .. 30) . ', {"types": ["Even"], "tags": ["a,b"]}]',
+	'[' . join(', ', (map { qq({"tags": ["many:$_", "nobody"]}) } 1 .. 30), '{"types": ["Never", "Odd"]}') . ']');
 
 put_all();
 my $middle = run('SELECT es_settled_position()');
@@ -75,7 +77,7 @@ foreach my $n (0 .. $#queries)
 }
 ok(length(asked($queries[0], 0)) > 0 && length(asked($queries[9], 0)) > 0, 'queries have events');
 put_all();
-foreach my $n (0, 3, 5, 9)
+foreach my $n (0, 3, 5, 9, 10)
 {
 	is((esfeed($node, '--feed', "q$n", '--query', $queries[$n], '--to', "file:$dir/q$n", '--until-caught-up'))[0], 0, "query $n: what came since");
 	is(filed("$dir/q$n"), asked($queries[$n], 0), '... comes from the slot, by the same query');
