@@ -400,7 +400,7 @@ es_match_query(const EsQuery *query, const EsEvent *event)
 		return false;
 	plain = *event;
 	plain.metadata = JsonbPGetDatum(DatumGetJsonbP(event->metadata));	/* once for all items */
-	if (query->all_tagged && !es_tags_any(plain.metadata))
+	if (query->all_tagged && query->count > 1 && !es_tags_any(plain.metadata))
 		return false;
 	if (query->index)
 		return matches_indexed_item(query, &plain);
