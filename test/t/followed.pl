@@ -154,6 +154,23 @@ foreach my $case ([ '[{"tags": ["a"], "last": true}]', qr/cannot have "last"/ ],
 }
 is(run(q{SELECT count(*) FROM es_feeds WHERE feed LIKE 'bad%'}), '0', '... before anything is made');
 
+# ---- transactions that are streamed while they are in progress, and a sink that keeps no state
+
+run(q{SELECT es_drop_feed('late')});
+run(q{SELECT es_create_feed('streamed', query => '[{"tags": ["wanted"]}]')});
+run(q{BEGIN; SELECT count(es_append('stream-' || n % 7, 'T', metadata => CASE WHEN n % 100 = 0 THEN jsonb_build_object('filler', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 200) i), 'tags', '["wanted"]'::jsonb)
+	WHEN n % 2 = 0 THEN '{"tags": ["other"]}' ELSE '{}' END)) FROM generate_series(1, 3000) n; SAVEPOINT s; SELECT es_append('stream-1', 'Undone', metadata => '{"tags": ["wanted"]}'); ROLLBACK TO s; COMMIT});
+my @frames = map { $json->decode($_) } split /\n/, run(q{SELECT data FROM pg_logical_slot_peek_changes('es_streamed', NULL, NULL, 'include_transaction', 'on', 'streaming', 'on')});
+ok((grep { exists $_->{stream_start} } @frames), 'a large transaction is streamed');
+is(scalar(final_events(@frames)), 30, '... of which what matches comes');
+is(scalar(split / /, peek('streamed')), 30, '... as at its commit');
+my ($status, $out, $err) = esfeed($node, '--feed', 'stdout', '--create', '--query', '[{"tags": ["wanted"]}]', '--to', '-', '--until-caught-up');
+is($status, 0, 'esfeed to standard output, whose feed has another name until history is delivered');
+is(scalar(split /\n/, $out), 30, '... has what matches');
+put('stream-1', 'T', $_) foreach '{"tags": ["wanted"]}', '{"tags": ["other"]}';
+($status, $out, $err) = esfeed($node, '--feed', 'stdout', '--to', '-', '--until-caught-up');
+is(scalar(split /\n/, $out), 1, '... and goes on by the query that the feed was created with, without being told');
+
 # ---- a consumer's rights
 
 run('CREATE ROLE consumer LOGIN REPLICATION; GRANT EXECUTE ON FUNCTION es_feed_head(), es_feed_message(es_event, text), es_settled_position(), es_wait(bigint, interval) TO consumer;
