@@ -195,7 +195,9 @@ es_maker_make_table(int64 n, int64 first_position, int64 last_position)
 	for (EsSegmentIndex which = 0; which < ES_INDEX_COUNT; which++)
 		es_maker_run("%s", es_segment_index_statement(n, which));
 	foreach(cell, es_typeindex_all())
+	{
 		es_maker_run("%s", es_segment_type_index_statement(n, lfirst(cell), false));
+	}
 	es_maker_run("ALTER TABLE eventstore.%s REPLICA IDENTITY USING INDEX %s%s",
 				 table, table, es_segment_index_names[ES_INDEX_POSITION]);
 	es_maker_run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.%s"
