@@ -54,6 +54,7 @@
 #include "log/timeline.h"
 #include "segment/maker.h"
 #include "shared/wake.h"
+#include "shared/flight.h"
 #include "stream/lock.h"
 #include "stream/stream.h"
 #include "stream/tipcache.h"
@@ -483,6 +484,7 @@ take_positions(Attempt *attempt)
 	if (segment_may_end(attempt, n))
 		return WAIT_FOR_SEGMENT;
 	attempt->first_position = es_settle_take(n);
+	es_flight_say_first(attempt->first_position);
 	attempt->next_position = attempt->first_position + n - 1;
 	if (es_segment_of(attempt->next_position) > es_segment_newest())
 	{

@@ -147,7 +147,7 @@ check_condition(const Condition *condition)
 
 	if (condition->after >= condition->upto)
 		return;
-	es_streamlock_await_writers();	/* of positions below ours */
+	es_streamlock_await_writers(condition->upto + 1);
 	if (find_match(condition, &look))
 		refuse_stale_decision(&look);
 }

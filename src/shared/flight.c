@@ -22,12 +22,13 @@
  * answer is that nothing is known; who then finds it out in the log (log/holders.c)
  * puts it there for the others.
  *
- * Writing.  From before a call takes positions until its rows are there, which is as
- * long as it has its short locks (stream/lock.c), the turn of the backend's slot is odd.
- * Who has taken a position and then sees a turn even, or another one later, knows
+ * Writing. From before a call takes positions until its rows are there, which is as
+ * long as it has its short locks (stream/lock.c), the turn of the backend's slot is
+ * odd. Who has taken a position and then sees a turn even, or another one later, knows
  * that what was written in that turn below the position is there: positions are taken
- * under a lock, so the turn was begun for all to see before a higher one was taken.  An
- * error in between ends the turn with the (sub)transaction, whose rows nobody will see.
+ * under a lock, so the turn was begun for all to see before a higher one was taken. A
+ * turn that says that its positions begin above need not be waited for. An error in
+ * between ends the turn with the (sub)transaction, whose rows nobody will see.
  */
 #include "shared/flight.h"
 
@@ -49,6 +50,7 @@ typedef union EsFlightSlot
 		pg_atomic_uint32 lxid;	/* 0: nothing, or being written */
 		pg_atomic_uint64 below;
 		pg_atomic_uint64 turn;	/* odd: writing */
+		pg_atomic_uint64 first; /* the first position of the turn; 0: none yet */
 	}			flight;
 	char		pad[PG_CACHE_LINE_SIZE];	/* appenders share no cache line */
 } EsFlightSlot;
@@ -112,6 +114,7 @@ start_flights(void *memory)
 		pg_atomic_init_u32(&flights->slots[i].flight.lxid, InvalidLocalTransactionId);
 		pg_atomic_init_u64(&flights->slots[i].flight.below, 0);
 		pg_atomic_init_u64(&flights->slots[i].flight.turn, 0);
+		pg_atomic_init_u64(&flights->slots[i].flight.first, 0);
 	}
 }
 
@@ -309,15 +312,25 @@ note_slot_use(void)
 void
 es_flight_begin_writing(void)
 {
-	pg_atomic_uint64 *turn;
+	EsFlightSlot *slot;
 
 	if (shared == NULL)
 		return;
 	note_slot_use();
-	turn = &shared->slots[es_my_backend()].flight.turn;
-	pg_atomic_write_u64(turn, pg_atomic_read_u64(turn) | 1);
+	slot = &shared->slots[es_my_backend()];
+	pg_atomic_write_u64(&slot->flight.first, 0);
+	pg_write_barrier();
+	pg_atomic_write_u64(&slot->flight.turn, pg_atomic_read_u64(&slot->flight.turn) | 1);
 	writing_in = GetCurrentSubTransactionId();
 	pg_memory_barrier();
+}
+
+/* es_flight_say_first says which position is the first of this turn, if there is one. */
+void
+es_flight_say_first(int64 position)
+{
+	if (writing_in != InvalidSubTransactionId && pg_atomic_read_u64(&shared->slots[es_my_backend()].flight.first) == 0)
+		pg_atomic_write_u64(&shared->slots[es_my_backend()].flight.first, (uint64) position);
 }
 
 /* es_flight_end_writing says that they are there; does nothing if there is no turn to be ended. */
@@ -334,34 +347,55 @@ es_flight_end_writing(void)
 	pg_atomic_write_u64(turn, pg_atomic_read_u64(turn) + 1);
 }
 
-/* Tells whether a turn is over; looks a while. */
+/*
+ * Tells whether a slot's turn writes, for all that is known, positions before one;
+ * *turn becomes which turn it is.
+ */
 static bool
-await_turn(pg_atomic_uint64 *turn, uint64 seen)
+is_writing_before(EsFlightSlot *slot, int64 position, uint64 *turn)
 {
-	for (int i = 0; i < SPINS; i++)
+	uint64		first;
+
+	*turn = pg_atomic_read_u64(&slot->flight.turn);
+	if ((*turn & 1) == 0)
+		return false;
+	pg_read_barrier();
+	first = pg_atomic_read_u64(&slot->flight.first);
+	pg_read_barrier();
+	return pg_atomic_read_u64(&slot->flight.turn) == *turn && (first == 0 || first < (uint64) position);
+}
+
+/* Tells whether a slot's turn that writes positions before one is over; looks a while. */
+static bool
+await_turn(EsFlightSlot *slot, int64 position)
+{
+	uint64		turn;
+	uint64		now;
+
+	if (!is_writing_before(slot, position, &turn))
+		return true;
+	for (int i = 0; i < SPINS + LOOKS; i++)
 	{
-		if (pg_atomic_read_u64(turn) != seen)
-			return true;
-		pg_spin_delay();
-	}
-	for (int i = 0; i < LOOKS; i++)
-	{
-		pg_usleep(LOOK_EVERY_US);
+		if (i < SPINS)
+			pg_spin_delay();
+		else
+			pg_usleep(LOOK_EVERY_US);
 		CHECK_FOR_INTERRUPTS();
-		if (pg_atomic_read_u64(turn) != seen)
+		if (!is_writing_before(slot, position, &now) || now != turn)
 			return true;
 	}
 	return false;
 }
 
 /*
- * es_flight_await_writers waits until all that are writing now have written: after that,
- * every position taken before the call that will ever have an event has its row.
+ * es_flight_await_writers waits until all that are writing now positions before one have
+ * written: after that, every such position that will ever have an event has its row.  The
+ * caller has taken that position, or knows that it was given out, and is not writing.
  * That takes microseconds; false if it takes long, or nobody says that he is writing, as
- * without the library preloaded.  The caller is not writing.
+ * without the library preloaded.
  */
 bool
-es_flight_await_writers(void)
+es_flight_await_writers(int64 position)
 {
 	uint32		used;
 
@@ -369,13 +403,8 @@ es_flight_await_writers(void)
 		return false;
 	used = pg_atomic_read_u32(&shared->used);
 	for (uint32 i = 0; i <= used; i++)
-	{
-		pg_atomic_uint64 *turn = &shared->slots[i].flight.turn;
-		uint64		seen = pg_atomic_read_u64(turn);
-
-		if ((seen & 1) != 0 && !await_turn(turn, seen))
+		if (!await_turn(&shared->slots[i], position))
 			return false;
-	}
 	pg_read_barrier();
 	return true;
 }

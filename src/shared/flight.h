@@ -17,7 +17,8 @@ extern void es_flight_prepare(void);
 extern void es_flight_learn(TransactionId xid, VirtualTransactionId id, int64 below);
 extern void es_flight_begin_writing(void);
 extern void es_flight_end_writing(void);
-extern bool es_flight_await_writers(void);
+extern void es_flight_say_first(int64 position);
+extern bool es_flight_await_writers(int64 position);
 extern bool es_flight_find(VirtualTransactionId id, int64 *below);
 
 #endif							/* ES_SHARED_FLIGHT_H */

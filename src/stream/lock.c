@@ -158,9 +158,9 @@ have_common_transaction(const VirtualTransactionId *a, const VirtualTransactionI
 }
 
 /*
- * es_streamlock_await_writers waits until all that hold short locks now have
- * given them back: after that, every position taken before the call that will
- * ever have an event has its row.  The caller holds no short lock.
+ * es_streamlock_await_writers waits until all that hold short locks now, and may write
+ * below a position that was given out, have given them back: after that, every position
+ * below it that will ever have an event has its row.  The caller holds no short lock.
  *
  * They are gone in microseconds, so it looks a few times: at what writers say of
  * themselves where the library is preloaded, else at the locks.  Who appends without
@@ -168,13 +168,13 @@ have_common_transaction(const VirtualTransactionId *a, const VirtualTransactionI
  * behind which others have to queue up.
  */
 void
-es_streamlock_await_writers(void)
+es_streamlock_await_writers(int64 position)
 {
 	LOCKTAG		gate = make_gate_tag();
 	VirtualTransactionId *writers;
 	bool		done;
 
-	if (es_flight_await_writers())
+	if (es_flight_await_writers(position))
 		return;
 	writers = GetLockConflicts(&gate, ShareLock, NULL);
 	done = !VirtualTransactionIdIsValid(writers[0]);
