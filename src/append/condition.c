@@ -203,12 +203,13 @@ es_append_if(PG_FUNCTION_ARGS)
 		refuse_stale_decision(&look);
 	if (append.count > 0 && append.events[0].stored)
 		PG_RETURN_INT64(append.position);
-	condition.upto = es_settle_last_given();
 	if (append.count > 0)
 	{
 		condition.own_from = append.events[0].position;
 		condition.upto = condition.own_from - 1;
 	}
+	else
+		condition.upto = es_settle_last_given();
 	check_condition(&condition);
 	if (append.count == 0)
 		PG_RETURN_NULL();
