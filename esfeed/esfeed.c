@@ -9,6 +9,7 @@
  * of it.  The guarantees are those of the sinks, see filesink.c above all.
  */
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -45,6 +46,7 @@ check_state(const Run *run)
 		{"--format", state->format, options->format},
 		{"--categories", state->categories, options->categories},
 		{"--types", state->types, options->types},
+		{"--query", state->query, options->query},
 	};
 
 	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++)
@@ -72,6 +74,7 @@ begin_run(Run *run, const Options *options)
 	run->state.format = copy_text(options->format);
 	run->state.categories = copy_text(options->categories);
 	run->state.types = copy_text(options->types);
+	run->state.query = copy_text(options->query);
 }
 
 /* Makes an array of a list as the output plugin takes it: with commas, or JSON. */
@@ -99,6 +102,29 @@ parse_names(Run *run, const char *option, const char *list, char **names)
 		report_failure(EXIT_USAGE, "%s has a name that is empty or not a string: %s", option, list);
 	if (outcome == OUTCOME_DONE)
 		*names = copy_text(PQgetvalue(result, 0, 0));
+	PQclear(result);
+	return outcome;
+}
+
+/* Sees that a query is one, before anything is made for it. */
+static Outcome
+check_query(Run *run)
+{
+	const char *query = run->options->query;
+	char	   *sql;
+	PGresult   *result;
+	Outcome		outcome;
+
+	if (*query == '\0')
+		return OUTCOME_DONE;
+	sql = make_text("SELECT pg_catalog.count(*) FROM %s.es_feed_history(0, 0, query => $1::pg_catalog.jsonb)", run->server.schema);
+	outcome = server_query(run->server.sql, &result, sql, 1, &query);
+	free(sql);
+	if (outcome == OUTCOME_DONE && server_has_state(result, "22"))
+		report_failure(EXIT_USAGE, "--query is not a query that a feed can have: %s",
+					   PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+	if (outcome == OUTCOME_DONE)
+		outcome = server_judge(run->server.sql, result, "--query");
 	PQclear(result);
 	return outcome;
 }
@@ -134,6 +160,8 @@ connect_and_deliver(Run *run)
 		outcome = parse_names(run, "--categories", options->categories, &run->categories);
 	if (outcome == OUTCOME_DONE)
 		outcome = parse_names(run, "--types", options->types, &run->types);
+	if (outcome == OUTCOME_DONE && run->first)
+		outcome = check_query(run);
 	if (outcome == OUTCOME_DONE)
 		outcome = attach_to_feed(run);
 	if (outcome == OUTCOME_DONE)

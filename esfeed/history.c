@@ -1,6 +1,7 @@
 /*
  * history.c
- *		Delivering history: events up to the head, by es_read_all.
+ *		Delivering history: events up to the head, by es_read_all, or by
+ *		es_feed_history if there is a query.
  *
  * Pages are read by position, and within one statement it is found out how far
  * the log is settled and read up to there: the page's end is then known to be
@@ -35,6 +36,8 @@ typedef struct History
 {
 	Run		   *run;
 	char	   *read;			/* the statement for a page */
+	bool		by_query;		/* it takes queries, too */
+	const char *wanted[WANTED];
 	char	   *wait;
 	Definition	definition;		/* what the feed has, as of this connection */
 	int64_t		cursor;			/* all up to it was given to the sink */
@@ -121,11 +124,11 @@ read_page(History *history)
 	char	   *head = make_text("%" PRId64, run->state.head);
 	char	   *skips = make_text("{%s}", run->options->skip_positions);
 	const char *values[] = {cursor, PAGE, history->definition.categories, history->definition.types, head,
-	history->definition.format, skips};
+	history->definition.format, skips, history->wanted[WANTED_QUERY], history->definition.query};
 	Outcome		outcome = OUTCOME_RETRY;
 
 	history->rows = 0;
-	if (server_send(run->server.sql, history->read, 7, values) && PQsetSingleRowMode(run->server.sql) == 1)
+	if (server_send(run->server.sql, history->read, history->by_query ? 9 : 7, values) && PQsetSingleRowMode(run->server.sql) == 1)
 		outcome = take_rows(history);
 	free(cursor);
 	free(head);
@@ -169,13 +172,33 @@ learn_definition(History *history)
 {
 	Run		   *run = history->run;
 	char	   *unfinished = slot_unfinished_name(run->options->feed);
-	const char *wanted[WANTED];
 	Outcome		outcome;
 
-	run_wanted(run, wanted);
-	outcome = slot_definition(&run->server, run->building ? unfinished : run->options->feed, wanted, &history->definition);
+	run_wanted(run, history->wanted);
+	outcome = slot_definition(&run->server, run->building ? unfinished : run->options->feed, history->wanted,
+							  &history->definition);
 	free(unfinished);
+	history->by_query = history->wanted[WANTED_QUERY] != NULL || history->definition.query != NULL;
 	return outcome;
+}
+
+/* Makes the statement that reads a page; who needs no query needs no right to read by one. */
+static char *
+make_read(const History *history)
+{
+	const char *schema = history->run->server.schema;
+	char	   *events = history->by_query ?
+	make_text("%s.es_feed_history($1::pg_catalog.int8, $2::pg_catalog.int8, $3::pg_catalog.text[], "
+			  "$4::pg_catalog.text[], $8::pg_catalog.jsonb, $9::pg_catalog.jsonb, least(s, $5::pg_catalog.int8))", schema) :
+	make_text("%s.es_read_all($1::pg_catalog.int8, $2::pg_catalog.int8, $3::pg_catalog.text[], "
+			  "$4::pg_catalog.text[], NULL, least(s, $5::pg_catalog.int8))", schema);
+	char	   *read = make_text("SELECT s, CASE WHEN e.position OPERATOR(pg_catalog.=) ANY ($7::pg_catalog.int8[]) THEN NULL "
+								 "ELSE %s.es_feed_message(e, $6) END, e.position "
+								 "FROM greatest($1::pg_catalog.int8, %s.es_settled_position()) s "
+								 "LEFT JOIN %s e ON true", schema, schema, events);
+
+	free(events);
+	return read;
 }
 
 /* Reads until the head. */
@@ -243,7 +266,7 @@ end_history(Run *run)
 	return OUTCOME_DONE;
 }
 
-/* history_deliver delivers what comes from es_read_all. */
+/* history_deliver delivers what comes before the head. */
 Outcome
 history_deliver(Run *run)
 {
@@ -251,12 +274,6 @@ history_deliver(Run *run)
 	History		history = {.run = run,.cursor = run->state.low,.last = run->state.low};
 	Outcome		outcome;
 
-	history.read = make_text("SELECT s, CASE WHEN e.position OPERATOR(pg_catalog.=) ANY ($7::pg_catalog.int8[]) THEN NULL "
-							 "ELSE %s.es_feed_message(e, $6) END, e.position "
-							 "FROM greatest($1::pg_catalog.int8, %s.es_settled_position()) s "
-							 "LEFT JOIN %s.es_read_all($1::pg_catalog.int8, $2::pg_catalog.int8, $3::pg_catalog.text[], "
-							 "$4::pg_catalog.text[], NULL, least(s, $5::pg_catalog.int8)) e ON true",
-							 schema, schema, schema);
 	history.wait = make_text("SELECT %s.es_wait($1::pg_catalog.int8, '1 s')", schema);
 	run->tick = NULL;
 	history.next_checkpoint = clock_now() + CHECKPOINT_MS;
@@ -267,7 +284,10 @@ history_deliver(Run *run)
 	}
 	outcome = learn_definition(&history);
 	if (outcome == OUTCOME_DONE)
+	{
+		history.read = make_read(&history);
 		outcome = read_to_head(&history);
+	}
 	slot_free_definition(&history.definition);
 	if (outcome != OUTCOME_DONE)
 		checkpoint_history(&history);

@@ -33,6 +33,7 @@ enum
 	OPT_FROM,
 	OPT_CATEGORIES,
 	OPT_TYPES,
+	OPT_QUERY,
 	OPT_FORMAT,
 	OPT_SKIP_POSITIONS,
 	OPT_TO,
@@ -51,6 +52,7 @@ static const struct option known_options[] = {
 	{"from", required_argument, NULL, OPT_FROM},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"kafka-option", required_argument, NULL, OPT_KAFKA_OPTION},
+	{"query", required_argument, NULL, OPT_QUERY},
 	{"quiet", no_argument, NULL, 'q'},
 	{"skip-positions", required_argument, NULL, OPT_SKIP_POSITIONS},
 	{"to", required_argument, NULL, OPT_TO},
@@ -73,12 +75,14 @@ print_help(void)
 		  "  -d, --dbname=CONNINFO   database name, connection string or URI; what is missing\n"
 		  "                          comes from PGHOST, PGSERVICE and so on, as in psql\n"
 		  "      --feed=NAME         the feed, a replication slot named es_NAME\n"
-		  "      --create            create the feed if there is none, with the categories, types\n"
-		  "                          and format given here; make a lost one anew\n"
+		  "      --create            create the feed if there is none, with the categories, types,\n"
+		  "                          query and format given here; make a lost one anew\n"
 		  "      --from=WHERE        beginning (default), now, or a position: after that one\n"
 		  "      --categories=LIST   of what the feed has only these, with commas between or as a\n"
 		  "                          JSON array\n"
 		  "      --types=LIST        of what the feed has only events of these types\n"
+		  "      --query=JSON        of what the feed has only what matches: an array of\n"
+		  "                          {\"types\"?: [...], \"tags\"?: [...]}\n"
 		  "      --format=FORMAT     json or cloudevents; default: the feed's\n"
 		  "      --skip-positions=LIST  go on without these events, positions with commas between\n"
 		  "      --drop              drop the feed and end\n"
@@ -165,6 +169,15 @@ read_names(const char *value)
 	return value;
 }
 
+/* Reads --query. */
+static const char *
+read_query(const char *value)
+{
+	if (value[strspn(value, " \t\r\n")] == '\0')
+		refuse_usage("--query takes JSON; leave the option out for all", NULL);
+	return value;
+}
+
 /* Reads --format. */
 static const char *
 read_format(const char *value)
@@ -244,6 +257,9 @@ read_option(Options *options, int letter, const char *value)
 		case OPT_TYPES:
 			options->types = read_names(value);
 			break;
+		case OPT_QUERY:
+			options->query = read_query(value);
+			break;
 		case OPT_FORMAT:
 			options->format = read_format(value);
 			break;
@@ -303,7 +319,7 @@ options_read(Options *options, int argc, char **argv)
 	int			letter;
 
 	memset(options, 0, sizeof(*options));
-	options->categories = options->types = options->format = options->skip_positions = "";
+	options->categories = options->types = options->query = options->format = options->skip_positions = "";
 	options->sink = "-";
 	options->target = "";
 	options->kafka_options = get_zeroed((MAX_KAFKA_OPTIONS + 1) * sizeof(char *));

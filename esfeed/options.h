@@ -32,6 +32,7 @@ typedef struct Options
 	int64_t		position;		/* of START_POSITION, else 0 */
 	const char *categories;		/* as given, "" for all of the feed */
 	const char *types;
+	const char *query;			/* JSON, "" for all of the feed */
 	const char *format;			/* "" for the feed's */
 	const char *skip_positions; /* with commas between, "" for none */
 	const char *sink;			/* "-", "file", "exec" or "kafka" */

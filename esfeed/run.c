@@ -29,6 +29,7 @@ run_wanted(const Run *run, const char **wanted)
 	wanted[0] = run->categories;
 	wanted[1] = run->types;
 	wanted[2] = *run->options->format != '\0' ? run->options->format : NULL;
+	wanted[WANTED_QUERY] = *run->options->query != '\0' ? run->options->query : NULL;
 }
 
 /* Waits until the sink can take more; false if asked to end. */

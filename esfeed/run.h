@@ -70,8 +70,9 @@ typedef struct Run
 	void		(*tick) (struct Run *run);
 } Run;
 
-/* Of run_wanted: categories, types, format; NULL what was not asked for. */
-#define WANTED 3
+/* Of run_wanted: categories, types, format, query; NULL what was not asked for. */
+#define WANTED 4
+#define WANTED_QUERY 3
 
 extern void run_wanted(const Run *run, const char **wanted);
 extern bool run_take(Run *run, const char *text, size_t length, int64_t *position);

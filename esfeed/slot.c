@@ -57,7 +57,7 @@ read_seam(const PGresult *result, Seam *seam)
 /*
  * slot_create creates a feed; it waits for all who are writing.  If somebody
  * else has created it meanwhile, there is something to look at again.  The feed
- * gets the categories, types and format that are wanted; where these are NULL, those
+ * gets the categories, types, format and query that are wanted; where these are NULL, those
  * that the feed named lost has, if only its slot is gone.
  */
 Outcome
@@ -65,14 +65,14 @@ slot_create(Server *server, const char *feed, const char *lost, const char *cons
 {
 	PGresult   *result;
 	Outcome		outcome;
-	const char *values[] = {feed, lost, wanted[0], wanted[1], wanted[2]};
+	const char *values[] = {feed, lost, wanted[0], wanted[1], wanted[2], wanted[3]};
 	char	   *sql = make_text("SELECT c.head_position, c.lsn FROM (VALUES (1)) v "
 								"LEFT JOIN %s.es_feeds f ON f.feed OPERATOR(pg_catalog.=) $2 "
 								"CROSS JOIN LATERAL %s.es_create_feed($1, coalesce($3::pg_catalog.text[], f.categories), "
-								"coalesce($4::pg_catalog.text[], f.types), coalesce($5, f.format, 'json')) c",
+								"coalesce($4::pg_catalog.text[], f.types), coalesce($5, f.format, 'json'), coalesce($6::pg_catalog.jsonb, f.query)) c",
 								server->schema, server->schema);
 
-	outcome = server_query(server->sql, &result, sql, 5, values);
+	outcome = server_query(server->sql, &result, sql, 6, values);
 	if (outcome == OUTCOME_DONE && server_has_state(result, "42710"))
 		outcome = OUTCOME_RETRY;
 	else if (outcome == OUTCOME_DONE)
@@ -104,16 +104,16 @@ slot_definition(Server *server, const char *feed, const char *const *wanted, Def
 {
 	PGresult   *result;
 	Outcome		outcome;
-	const char *values[] = {feed, wanted[0], wanted[1]};
+	const char *values[] = {feed, wanted[0], wanted[1], wanted[3]};
 	const char *format = wanted[2];
 	char	   *sql = make_text("SELECT CASE WHEN f.categories IS NULL THEN $2::pg_catalog.text[] WHEN $2 IS NULL THEN f.categories "
 								"ELSE ARRAY(SELECT c FROM pg_catalog.unnest(f.categories) c WHERE c OPERATOR(pg_catalog.=) ANY ($2)) END, "
 								"CASE WHEN f.types IS NULL THEN $3::pg_catalog.text[] WHEN $3 IS NULL THEN f.types "
 								"ELSE ARRAY(SELECT t FROM pg_catalog.unnest(f.types) t WHERE t OPERATOR(pg_catalog.=) ANY ($3)) END, "
-								"f.format FROM %s.es_feeds f WHERE f.feed OPERATOR(pg_catalog.=) $1", server->schema);
+								"f.format, NULLIF(f.query, $4::pg_catalog.jsonb) FROM %s.es_feeds f WHERE f.feed OPERATOR(pg_catalog.=) $1", server->schema);
 
 	memset(definition, 0, sizeof(*definition));
-	outcome = server_ask(server->sql, &result, sql, 3, values, "could not look for what the feed has");
+	outcome = server_ask(server->sql, &result, sql, 4, values, "could not look for what the feed has");
 	if (outcome == OUTCOME_DONE && PQntuples(result) != 1)
 		outcome = OUTCOME_RETRY;
 	if (outcome == OUTCOME_DONE)
@@ -121,6 +121,7 @@ slot_definition(Server *server, const char *feed, const char *const *wanted, Def
 		definition->categories = copy_column(result, 0);
 		definition->types = copy_column(result, 1);
 		definition->format = copy_column(result, 2);
+		definition->query = copy_column(result, 3);
 		if (definition->format == NULL || (format != NULL && strcmp(definition->format, "json") == 0))
 		{
 			free(definition->format);
@@ -144,6 +145,7 @@ slot_free_definition(Definition *definition)
 	free(definition->categories);
 	free(definition->types);
 	free(definition->format);
+	free(definition->query);
 }
 
 /* slot_drop_lost drops the slot of a feed that is lost; what the feed has stays on record. */

@@ -33,6 +33,8 @@ typedef struct Definition
 {
 	char	   *categories;		/* as text[], NULL: all */
 	char	   *types;
+	char	   *query;			/* of the feed; what was asked for goes beside
+								 * it.  NULL: none */
 	char	   *format;
 } Definition;
 

@@ -42,6 +42,7 @@ static const TextMember text_members[] = {
 	{"format", offsetof(State, format)},
 	{"categories", offsetof(State, categories)},
 	{"types", offsetof(State, types)},
+	{"query", offsetof(State, query)},
 };
 
 #define TEXT_MEMBERS (sizeof(text_members) / sizeof(text_members[0]))

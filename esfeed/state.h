@@ -28,6 +28,7 @@ typedef struct State
 	char	   *format;
 	char	   *categories;
 	char	   *types;
+	char	   *query;
 
 	/* how far it is */
 	Phase		phase;

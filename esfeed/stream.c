@@ -162,6 +162,7 @@ start_stream(Run *run)
 	sql = add_option(sql, "after_position", head);
 	sql = add_option(sql, "categories", options->categories);
 	sql = add_option(sql, "types", options->types);
+	sql = add_option(sql, "query", options->query);
 	sql = add_option(sql, "skip_positions", options->skip_positions);
 	sql = more_memory(sql, strlen(sql) + 2);
 	strcat(sql, ")");

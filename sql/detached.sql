@@ -15,7 +15,7 @@ SELECT es_append_batch('a-1', (SELECT jsonb_agg('{"type": "A", "metadata": {"tag
 SELECT es_append('split-1', 'S', '{"n": 2}');
 SELECT es_append_batch('a-1', (SELECT jsonb_agg('{"type": "A"}'::jsonb) FROM generate_series(1, 100)));
 SELECT es_append('late-1', 'L', metadata => '{"tags": ["blue"]}');
-SELECT es_subscribe('all', partitions => 2);
+SELECT es_subscribe('all', partitions => 2), es_subscribe('red', query => '[{"tags": ["red"]}]');
 SELECT es_create_projection('counts', 'count');
 SELECT es_settled_position();
 
@@ -89,7 +89,10 @@ INSERT INTO questions (query) VALUES
 	('SELECT count(lag), count(lag_time) FROM es_subscriptions'),
 	('SELECT count(lag), count(lag_time) FROM es_projections'),
 	('SELECT es_wait_projection(''counts'', ''early-1'', 1, ''0'')'),
-	('SELECT es_wait_projection(''counts'', ''a-1'', 150, ''0'')');
+	('SELECT es_wait_projection(''counts'', ''a-1'', 150, ''0'')'),
+	('SELECT count(*) FROM es_feed_history(0, NULL, query => ''[{"tags": ["red"]}]'')'),
+	('SELECT count(*) FROM es_feed_history(200, NULL, query => ''[{"tags": ["red"]}]'')'),
+	('SELECT count(*) FROM es_poll(''red'', 1000)');
 SELECT id, query, pg_temp.answer(query) FROM questions ORDER BY id;
 
 -- the second segment goes: what the readers above say to that

@@ -101,7 +101,7 @@ pgbench_run() {
 	local target=$1 per=$2 name=$3 out done_
 	shift 3
 	run_number=$((run_number + 1))
-	if ! out=$(PGOPTIONS="-c synchronous_commit=$sync ${search_path:+-c search_path=$search_path}" \
+	if ! out=$(PGOPTIONS="-c synchronous_commit=$sync ${search_path:+-c search_path=$search_path} ${isolation:+-c default_transaction_isolation=$isolation}" \
 		"$bin/pgbench" -n -M prepared -f "$work/$name.sql" -c "$clients" -j "$((clients < $(nproc) ? clients : $(nproc)))" \
 		--random-seed=$((seed * 1000 + round)) -D run=$run_number -D v=0 -D loaded=0 -D streams="$streams" \
 		-D clients=$clients -D events="$per" -D data="$data" -D metadata="$metadata" "$@" "$database" 2>&1); then

@@ -44,7 +44,7 @@ void
 es_append_run(EsAppend *append)
 {
 	es_attempt_run(append);
-	if (unlikely(es_projection_any_inline()) && append->count > 0)
+	if (unlikely(es_projection_any_inline()) && append->count > 0 && !append->held_back)
 		project_appended_events(append);
 }
 

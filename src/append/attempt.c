@@ -54,6 +54,7 @@
 #include "log/timeline.h"
 #include "segment/maker.h"
 #include "shared/wake.h"
+#include "shared/flight.h"
 #include "stream/lock.h"
 #include "stream/stream.h"
 #include "stream/tipcache.h"
@@ -434,7 +435,7 @@ write_event_run(Attempt *attempt, int64 position, int n)
 static bool
 keeps_locks_to_end(const EsAppend *append)
 {
-	return append->ntargets > 1 || append->boundary;
+	return append->ntargets > 1 || append->in_one_block;
 }
 
 /* How many events are still to be written, most of them if there are more. */
@@ -477,11 +478,13 @@ take_positions(Attempt *attempt)
 	int			n = count_pending_events(attempt, keeps_locks_to_end(attempt->append) ? INT_MAX : BLOCK_ROWS);
 
 	attempt->npositions = attempt->used = 0;
-	if (n == 0)
+	attempt->append->held_back = n > 0 && attempt->append->hold_back;
+	if (n == 0 || attempt->append->held_back)
 		return FINISHED;
 	if (segment_may_end(attempt, n))
 		return WAIT_FOR_SEGMENT;
 	attempt->first_position = es_settle_take(n);
+	es_flight_say_first(attempt->first_position);
 	attempt->next_position = attempt->first_position + n - 1;
 	if (es_segment_of(attempt->next_position) > es_segment_newest())
 	{
@@ -557,7 +560,7 @@ static Outcome
 attempt_append(Attempt *attempt, MemoryContext block_context)
 {
 	EsAppend   *append = attempt->append;
-	EsStreamLocks locks = {.boundary = append->boundary};
+	EsStreamLocks locks = {0};
 	Outcome		outcome;
 
 	for (int i = 0; i < append->ntargets; i++)
@@ -691,6 +694,6 @@ es_attempt_run(EsAppend *append)
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(block_context);
 	pfree(attempt.targets);
-	if (append->count > 0)
+	if (append->count > 0 && !append->held_back)
 		es_attempt_last_position = append->position = append->events[append->count - 1].position;
 }

@@ -5,19 +5,24 @@
  *
  * es_append_if writes its events first and looks afterwards.  Its positions are
  * taken by then, so the log's order decides between calls that exclude each
- * other: each looks for matching events below its own last position.
+ * other: each looks for matching events below its own first position.
  *
  *	- Committed: the condition fails.
  *	- Written by a transaction in progress, seen with a dirty snapshot: wait for
  *	  that transaction, look again.  Other transactions in progress, whatever
  *	  they appended, do not matter.
  *	- Position taken, row not yet written: its appender holds a short lock.  So
- *	  if positions below are not settled, wait until those who hold short locks
- *	  now have given them back, which takes microseconds, and look then.
+ *	  wait first until those who hold short locks now have given them back, which
+ *	  takes microseconds.
  *
- * Calls of es_append_if keep one more short lock while they take positions, so
- * their blocks do not interleave and they only ever wait downwards: conditions
- * alone never deadlock.  Plain appends take no part in any of this.
+ * A call takes its positions at once, so they follow each other, no event of others is
+ * among them, and calls only ever wait downwards: conditions alone never deadlock.
+ * Plain appends take no part in any of this.
+ *
+ * Where many decide on the same, most write in vain.  So a session whose last call has
+ * failed looks before it writes, too: it waits for who is ahead of it, and what has
+ * lost by then is not written.  That it is refused for another reason, or was stored
+ * before, goes first all the same.
  *
  * A condition that fails raises, which takes the events back; the positions
  * stay holes.
@@ -47,6 +52,8 @@
 #include "table/rows.h"
 
 PG_FUNCTION_INFO_V1(es_append_if);
+
+static bool lost = false;		/* the last call here that appended */
 
 /* A condition of an append: no event that a query asks for, after a position. */
 typedef struct Condition
@@ -93,6 +100,7 @@ look_at_match(TupleTableSlot *slot, const EsEvent *event, void *arg)
 ES_NORETURN static void
 refuse_stale_decision(const Look *look)
 {
+	lost = true;
 	ereport(ERROR,
 			errcode(ES_ERRCODE_CONDITION_FAILED),
 			errmsg("an event after position " INT64_FORMAT " matches the condition of the append",
@@ -101,30 +109,47 @@ refuse_stale_decision(const Look *look)
 			errhint("Read the events that the decision depends on again, decide again, and retry."));
 }
 
-/* Raises VE011 if an event matches; waits for transactions that decide it. */
-static void
-check_condition(const Condition *condition)
+/*
+ * Looks for an event that matches; waits for transactions that decide it. False if
+ * there is none.
+ */
+static bool
+find_match(const Condition *condition, Look *look)
 {
 	EsQuestion	question = {.query = condition->query};
 
-	/* positions below ours whose rows are not written yet */
-	if (es_settle_compute() < Min(condition->upto, condition->own_from - 1))
-		es_streamlock_await_writers();
-	for (;;)
+	memset(look, 0, sizeof(*look));
+	look->condition = condition;
+	while (condition->after < condition->upto)
 	{
-		Look		look = {.condition = condition};
-		Snapshot	dirty = &look.dirty;
+		Snapshot	dirty = &look->dirty;
 		EsQueryRange range = {.after = condition->after,.upto = condition->upto,.snapshot = &dirty};
 
 		CHECK_FOR_INTERRUPTS();
-		InitDirtySnapshot(look.dirty);
-		es_query_each(&question, range, look_at_match, &look);
-		if (look.found)
-			refuse_stale_decision(&look);
-		if (!TransactionIdIsValid(look.in_progress))
-			return;
-		XactLockTableWait(look.in_progress, NULL, NULL, XLTW_None);
+		InitDirtySnapshot(look->dirty);
+		look->in_progress = InvalidTransactionId;
+		es_query_each(&question, range, look_at_match, look);
+		if (!TransactionIdIsValid(look->in_progress))
+			break;
+		XactLockTableWait(look->in_progress, NULL, NULL, XLTW_None);
 	}
+	return look->found;
+}
+
+/*
+ * Raises VE011 if an event matches that comes before the call's own, or has come when
+ * it only checks.
+ */
+static void
+check_condition(const Condition *condition)
+{
+	Look		look;
+
+	if (condition->after >= condition->upto)
+		return;
+	es_streamlock_await_writers(condition->upto + 1);
+	if (find_match(condition, &look))
+		refuse_stale_decision(&look);
 }
 
 /* Takes what must not have happened: a query, or types and tags. */
@@ -160,28 +185,34 @@ condition_args(FunctionCallInfo fcinfo)
 Datum
 es_append_if(PG_FUNCTION_ARGS)
 {
-	EsAppend	append = {.boundary = true};
+	EsAppend	append = {.in_one_block = true};
 	Condition	condition = {.own_from = PG_INT64_MAX};
+	Look		look;
 
 	es_call_require(fcinfo, 0, "events");
 	condition.query = condition_args(fcinfo);
 	condition.after = es_call_position_arg(fcinfo, 1, "after_position");
 	es_request_many_from_json(&append, PG_GETARG_JSONB_P(0));
-	es_append_run(&append);
-	if (append.count == 0)
-		condition.upto = es_settle_last_given();
-	else
+	if (append.count > 0 && lost)
 	{
-		if (append.events[0].stored)
-			PG_RETURN_INT64(append.position);
-		condition.own_from = append.events[0].position;
-		condition.upto = append.position;
-		/* where all of them follow each other, no other is among them */
-		if (append.position - condition.own_from == append.count - 1)
-			condition.upto = condition.own_from - 1;
+		condition.upto = es_settle_last_given();
+		append.hold_back = find_match(&condition, &look);
 	}
+	es_append_run(&append);
+	if (append.held_back)
+		refuse_stale_decision(&look);
+	if (append.count > 0 && append.events[0].stored)
+		PG_RETURN_INT64(append.position);
+	if (append.count > 0)
+	{
+		condition.own_from = append.events[0].position;
+		condition.upto = condition.own_from - 1;
+	}
+	else
+		condition.upto = es_settle_last_given();
 	check_condition(&condition);
 	if (append.count == 0)
 		PG_RETURN_NULL();
+	lost = false;
 	PG_RETURN_INT64(append.position);
 }

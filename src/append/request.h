@@ -66,8 +66,10 @@ typedef struct EsAppend
 	int			count;
 	bool		many;			/* refusals list all streams, as JSON */
 	bool		each_alone;		/* each event is a retry, or not, by itself */
-	bool		boundary;		/* positions must not mix with those of other
-								 * such calls */
+	bool		in_one_block;	/* its positions must follow each other */
+	bool		hold_back;		/* store nothing, but find out all the same
+								 * whether it was stored before, or is refused */
+	bool		held_back;		/* so that something was not stored */
 	int64		position;		/* of the last event */
 } EsAppend;
 

@@ -40,6 +40,7 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -51,6 +52,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/names.h"
+#include "json/match.h"
 
 /* Which revision of a definition is wanted, of those that a snapshot sees. */
 typedef enum EsRevision
@@ -197,10 +199,65 @@ add_part(EsNames *names, Relation definitions, HeapTuple row, AttrNumber column)
 		(void) es_names_add(names, part.names[i]);
 }
 
+/* The parts of a query's text, which a scan may meet in any order. */
+typedef struct QueryParts
+{
+	int			room;
+	char	  **parts;			/* by number, from 1; NULL: not met, or
+								 * without text */
+} QueryParts;
+
+/* Notes a row's part of the query's text. */
+static void
+note_query_part(QueryParts *query, Relation definitions, HeapTuple row)
+{
+	int32		part = DatumGetInt32(get_column(definitions, row, Anum_feed_definitions_part));
+	bool		isnull;
+	Datum		value = heap_getattr(row, Anum_feed_definitions_query, RelationGetDescr(definitions), &isnull);
+
+	if (isnull)
+		return;
+	if (part >= query->room)
+	{
+		int			room = Max(part, 7) * 2;
+
+		query->parts = query->parts ? repalloc_huge(query->parts, sizeof(char *) * room) :
+			palloc(sizeof(char *) * room);
+		memset(query->parts + query->room, 0, sizeof(char *) * (room - query->room));
+		query->room = room;
+	}
+	query->parts[part] = TextDatumGetCString(value);
+}
+
+/* Puts the parts together, and frees them; NULL if there is no query. */
+static const EsQuery *
+read_query_parts(QueryParts *query)
+{
+	StringInfoData text;
+	const EsQuery *result;
+
+	if (query->parts == NULL)
+		return NULL;
+	initStringInfo(&text);
+	for (int i = 1; i < query->room; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (query->parts[i] == NULL)
+			continue;
+		appendStringInfoString(&text, query->parts[i]);
+		pfree(query->parts[i]);
+	}
+	result = es_feedoption_query(text.data);
+	pfree(text.data);
+	pfree(query->parts);
+	return result;
+}
+
 /* Reads a revision's rows, in the current memory context. */
 static void
 read_revision(EsFeedAsOf *feed, Relation definitions, Snapshot snapshot)
 {
+	QueryParts	query = {0};
 	SysScanDesc scan = systable_beginscan(definitions, InvalidOid, false, snapshot, 0, NULL);
 	HeapTuple	row;
 
@@ -213,8 +270,10 @@ read_revision(EsFeedAsOf *feed, Relation definitions, Snapshot snapshot)
 		feed->format = es_feedoption_format(TextDatumGetCString(get_column(definitions, row, Anum_feed_definitions_format)));
 		add_part(&feed->kept.categories, definitions, row, Anum_feed_definitions_categories);
 		add_part(&feed->kept.types, definitions, row, Anum_feed_definitions_types);
+		note_query_part(&query, definitions, row);
 	}
 	systable_endscan(scan);
+	feed->kept.query = read_query_parts(&query);
 }
 
 /* Makes a revision, or none at all, what the session knows. */

@@ -29,7 +29,8 @@
 #define Anum_feed_definitions_format	4
 #define Anum_feed_definitions_categories	5
 #define Anum_feed_definitions_types		6
-#define Natts_feed_definitions			6
+#define Anum_feed_definitions_query		7
+#define Natts_feed_definitions			7
 
 /* What one decoding session knows of its feed. */
 typedef struct EsFeedAsOf

@@ -24,6 +24,8 @@
 
 #include "access/transam.h"
 #include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
 #include "storage/lwlock.h"
@@ -36,7 +38,10 @@
 #include "feed/asof.h"
 #include "table/rows.h"
 
-/* How many bytes of each list a row takes; a page has room for both and one more name each. */
+/*
+ * How many bytes of each list, and of the query, a row takes; a page has room for all and
+ * one more name of each list.
+ */
 #define PART_SIZE 1000
 
 static EsRelation feeds = {ES_FEEDS_TABLE};
@@ -52,7 +57,7 @@ const EsShape es_feeddefinition_names_shape = ES_SHAPE(&feeds, &feeds_by_name, f
 
 static const EsColumn definition_columns[Natts_feed_definitions] = {
 	{"definition", PG_LSNOID}, {"revision", INT4OID}, {"part", INT4OID}, {"format", TEXTOID},
-	{"categories", TEXTARRAYOID, true}, {"types", TEXTARRAYOID, true}
+	{"categories", TEXTARRAYOID, true}, {"types", TEXTARRAYOID, true}, {"query", TEXTOID, true}
 };
 const EsShape es_feeddefinition_shape = ES_SHAPE(&feed_definitions, &feed_definitions_by_key, definition_columns);
 
@@ -107,8 +112,10 @@ bool
 es_feeddefinition_find(const char *feed, EsFeedDefinition *found)
 {
 	EsRows		rows = {.shape = &es_feeddefinition_shape,.mode = AccessShareLock,.fresh = true};
+	StringInfoData query;
 
 	memset(found, 0, sizeof(*found));
+	initStringInfo(&query);
 	found->definition = find_named_definition(feed);
 	if (found->definition == InvalidXLogRecPtr)
 		return false;
@@ -120,13 +127,20 @@ es_feeddefinition_find(const char *feed, EsFeedDefinition *found)
 
 		CHECK_FOR_INTERRUPTS();
 		if (revision > found->revision)
-			memset(&found->kept, 0, sizeof(found->kept));
+		{
+			memset(&found->categories, 0, sizeof(EsNames));
+			memset(&found->types, 0, sizeof(EsNames));
+			resetStringInfo(&query);
+		}
 		found->revision = revision;
 		found->format = es_columns_text(rows.values, rows.isnull, Anum_feed_definitions_format);
-		add_list_part(&found->kept.categories, &rows, Anum_feed_definitions_categories);
-		add_list_part(&found->kept.types, &rows, Anum_feed_definitions_types);
+		add_list_part(&found->categories, &rows, Anum_feed_definitions_categories);
+		add_list_part(&found->types, &rows, Anum_feed_definitions_types);
+		if (!rows.isnull[Anum_feed_definitions_query - 1])
+			appendStringInfoString(&query, TextDatumGetCString(rows.values[Anum_feed_definitions_query - 1]));
 	}
 	es_rows_end(&rows);
+	found->query = query.len > 0 ? query.data : NULL;
 	return found->revision > 0;
 }
 
@@ -149,15 +163,29 @@ take_list_part(const EsNames *names, int *next, Datum *value)
 	return names->set;
 }
 
+/* Gives the next part of a query's text, from *next on, which moves on; false if there is none. */
+static bool
+take_query_part(const char **next, Datum *value)
+{
+	int			len = *next ? strnlen(*next, PART_SIZE + MAX_MULTIBYTE_CHAR_LEN) : 0;
+	int			part = len <= PART_SIZE ? len : pg_mbcliplen(*next, len, PART_SIZE);
+
+	if (part == 0)
+		return false;
+	*value = PointerGetDatum(cstring_to_text_with_len(*next, part));
+	*next += part;
+	return true;
+}
+
 /* Writes a revision's rows. */
 static void
 write_revision(const EsFeedDefinition *definition)
 {
-	const EsFeedKept *kept = &definition->kept;
 	Datum		values[Natts_feed_definitions];
 	bool		isnull[Natts_feed_definitions] = {false};
 	int			categories = 0;
 	int			types = 0;
+	const char *query = definition->query;
 	int32		part = 0;
 
 	values[Anum_feed_definitions_definition - 1] = LSNGetDatum(definition->definition);
@@ -168,11 +196,14 @@ write_revision(const EsFeedDefinition *definition)
 		CHECK_FOR_INTERRUPTS();
 		values[Anum_feed_definitions_part - 1] = Int32GetDatum(++part);
 		isnull[Anum_feed_definitions_categories - 1] =
-			!take_list_part(&kept->categories, &categories, &values[Anum_feed_definitions_categories - 1]);
+			!take_list_part(&definition->categories, &categories, &values[Anum_feed_definitions_categories - 1]);
 		isnull[Anum_feed_definitions_types - 1] =
-			!take_list_part(&kept->types, &types, &values[Anum_feed_definitions_types - 1]);
+			!take_list_part(&definition->types, &types, &values[Anum_feed_definitions_types - 1]);
+		isnull[Anum_feed_definitions_query - 1] =
+			!take_query_part(&query, &values[Anum_feed_definitions_query - 1]);
 		es_rows_insert(&es_feeddefinition_shape, values, isnull);
-	} while (categories < kept->categories.count || types < kept->types.count);
+	} while (categories < definition->categories.count || types < definition->types.count ||
+			 (query && *query));
 	announce_definitions();
 }
 

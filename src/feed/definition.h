@@ -9,7 +9,7 @@
 
 #include "access/xlogdefs.h"
 
-#include "feed/filter.h"
+#include "base/names.h"
 #include "table/columns.h"
 
 extern const EsShape es_feeddefinition_names_shape; /* eventstore.feeds */
@@ -20,7 +20,9 @@ typedef struct EsFeedDefinition
 {
 	XLogRecPtr	definition;
 	int32		revision;
-	EsFeedKept	kept;
+	EsNames		categories;
+	EsNames		types;
+	char	   *query;			/* its JSON; NULL: none */
 	text	   *format;
 } EsFeedDefinition;
 

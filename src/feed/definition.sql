@@ -14,8 +14,8 @@ COMMENT ON TABLE eventstore.feeds IS 'which definition a feed has, be its slot t
 
 /*
  * Rows are added, and go with the feed. A revision has as many rows as it takes to keep each of
- * them small, as rows stored out of line cannot be read as of a place: its lists are those of all its
- * parts, in order; NULL: no filter.
+ * them small, as rows stored out of line cannot be read as of a place: its lists, and the JSON of its
+ * query, are those of all its parts, in order; NULL: no filter.
  */
 CREATE TABLE eventstore.feed_definitions (
 	definition pg_lsn NOT NULL,
@@ -24,9 +24,10 @@ CREATE TABLE eventstore.feed_definitions (
 	format text COLLATE "C" NOT NULL,
 	categories text[],
 	types text[],
+	query text COLLATE "C",
 	CONSTRAINT feed_definitions_by_key PRIMARY KEY (definition, revision, part)
 ) WITH (user_catalog_table = true);
-ALTER TABLE eventstore.feed_definitions ALTER categories SET STORAGE PLAIN, ALTER types SET STORAGE PLAIN;
+ALTER TABLE eventstore.feed_definitions ALTER categories SET STORAGE PLAIN, ALTER types SET STORAGE PLAIN, ALTER query SET STORAGE PLAIN;
 COMMENT ON TABLE eventstore.feed_definitions IS 'the revisions of feeds'' definitions: each counts from its transaction''s commit on in the WAL';
 
 /* Known to dumps, which have none of their rows. */
@@ -45,7 +46,11 @@ CREATE VIEW eventstore.feed_settings AS
 			SELECT u.name FROM eventstore.feed_definitions p
 			CROSS JOIN LATERAL pg_catalog.unnest(p.types) WITH ORDINALITY AS u(name, place)
 			WHERE p.definition OPERATOR(pg_catalog.=) d.definition AND p.revision OPERATOR(pg_catalog.=) d.revision
-			ORDER BY p.part, u.place) END AS types
+			ORDER BY p.part, u.place) END AS types,
+		CASE WHEN d.query IS NOT NULL THEN (
+			SELECT pg_catalog.string_agg(p.query, '' ORDER BY p.part) FROM eventstore.feed_definitions p
+			WHERE p.definition OPERATOR(pg_catalog.=) d.definition AND p.revision OPERATOR(pg_catalog.=) d.revision
+			)::pg_catalog.jsonb END AS query
 	FROM eventstore.feeds f
 	JOIN eventstore.feed_definitions d ON d.definition OPERATOR(pg_catalog.=) f.definition AND d.part OPERATOR(pg_catalog.=) 1
 	WHERE NOT EXISTS (

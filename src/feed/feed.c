@@ -60,6 +60,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/jsonb.h"
 #include "utils/pg_lsn.h"
 #include "utils/snapmgr.h"
 #include "utils/snapshot.h"
@@ -72,6 +73,7 @@
 #include "feed/asof.h"
 #include "feed/definition.h"
 #include "feed/option.h"
+#include "json/match.h"
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/settle.h"
@@ -257,13 +259,23 @@ create_feed_slot(const char *slot_name)
 	return seam;
 }
 
+/* Gives a query's JSON, checked; NULL where null stands for no query. */
+static char *
+check_feed_query(Jsonb *query)
+{
+	if (query == NULL)
+		return NULL;
+	es_match_query_check_followed(es_match_query_from_json(query));
+	return JsonbToCString(NULL, &query->root, VARSIZE(query));
+}
+
 /* Fetches the lists and the format; what is NULL is not set. */
 static void
 fetch_definition(FunctionCallInfo fcinfo, EsFeedDefinition *definition)
 {
 	memset(definition, 0, sizeof(*definition));
-	definition->kept.categories = es_names_arg(fcinfo, 1, ES_NAME_CATEGORY, "categories");
-	definition->kept.types = es_names_arg(fcinfo, 2, ES_NAME_TYPE, "types");
+	definition->categories = es_names_arg(fcinfo, 1, ES_NAME_CATEGORY, "categories");
+	definition->types = es_names_arg(fcinfo, 2, ES_NAME_TYPE, "types");
 	if (PG_ARGISNULL(3))
 		return;
 	definition->format = PG_GETARG_TEXT_PP(3);
@@ -271,10 +283,11 @@ fetch_definition(FunctionCallInfo fcinfo, EsFeedDefinition *definition)
 }
 
 /*
- * es_create_feed(feed, categories, types, format, OUT slot_name, OUT lsn,
+ * es_create_feed(feed, categories, types, format, query, OUT slot_name, OUT lsn,
  * OUT head_position) creates a feed and gives the seam: events up to
  * head_position come from es_read_all, all later ones from the slot.
- * NULL feed, format or name in a list: 22004.  A bad name or format: 22023; the
+ * NULL feed, format or name in a list: 22004.  A bad name or format, a query that is none
+ * or has "last": 22023; the
  * feed exists: 42710; no REPLICATION or not the owner: 42501; in a transaction
  * block or after a write: 25001; the server lacks something: 55000.
  * Waits for the transactions in progress.  A rollback leaves the slot, without a
@@ -294,6 +307,7 @@ es_create_feed(PG_FUNCTION_ARGS)
 	fetch_slot_name(fcinfo, slot_name);
 	fetch_definition(fcinfo, &first);
 	es_call_require(fcinfo, 3, "format");
+	first.query = check_feed_query(PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4));
 	desc = es_call_result_desc(fcinfo);
 	check_feed_rights();
 	check_no_transaction();
@@ -424,10 +438,11 @@ alter_list(EsNames *list, EsNames given)
 }
 
 /*
- * es_alter_feed(feed, categories, types, format) changes what a feed lets through,
- * from its transaction's commit on in the WAL.  NULL leaves as it is, an empty list
- * lets everything through.  NULL feed or name in a list: 22004; a bad name or format:
- * 22023; an unknown feed: VE004; no REPLICATION or not the owner: 42501; on a standby:
+ * es_alter_feed(feed, categories, types, format, query) changes what a feed lets
+ * through, from its transaction's commit on in the WAL.  NULL leaves as it is, an empty
+ * list and a query that is JSON's null let everything through.  NULL feed or name in a
+ * list: 22004; a bad name or format, a query that is none or has "last": 22023; an
+ * unknown feed: VE004; no REPLICATION or not the owner: 42501; on a standby:
  * 55000; a read-only transaction: 25006.  Waits for who is changing feeds.  A rollback
  * takes it back.
  */
@@ -437,16 +452,21 @@ es_alter_feed(PG_FUNCTION_ARGS)
 	char	   *feed = fetch_feed(fcinfo, 0, "feed");
 	EsFeedDefinition given;
 	EsFeedDefinition next;
+	bool		has_query = !PG_ARGISNULL(4);
 
 	fetch_definition(fcinfo, &given);
+	if (has_query)
+		given.query = check_feed_query(es_match_query_or_none(PG_GETARG_JSONB_P(4)));
 	check_feed_can_change("es_alter_feed()");
 	es_feeddefinition_lock();
 	find_or_make_definition(feed, &next);
-	alter_list(&next.kept.categories, given.kept.categories);
-	alter_list(&next.kept.types, given.kept.types);
+	alter_list(&next.categories, given.categories);
+	alter_list(&next.types, given.types);
+	if (has_query)
+		next.query = given.query;
 	if (given.format != NULL)
 		next.format = given.format;
-	if (given.kept.categories.set || given.kept.types.set || given.format != NULL)
+	if (given.categories.set || given.types.set || has_query || given.format != NULL)
 		es_feeddefinition_revise(&next);
 	PG_RETURN_VOID();
 }

@@ -5,21 +5,22 @@ CREATE FUNCTION @extschema@.es_create_feed(
 	categories text[] DEFAULT NULL,
 	types text[] DEFAULT NULL,
 	format text DEFAULT 'json',
+	query jsonb DEFAULT NULL,
 	OUT slot_name text,
 	OUT lsn pg_lsn,
 	OUT head_position bigint
 ) RETURNS record
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_create_feed';
-COMMENT ON FUNCTION @extschema@.es_create_feed(text, text[], text[], text) IS
+COMMENT ON FUNCTION @extschema@.es_create_feed(text, text[], text[], text, jsonb) IS
 	'create a feed: events up to head_position come from es_read_all, all later ones from the replication slot';
 
 CREATE FUNCTION @extschema@.es_drop_feed(feed text) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_drop_feed';
 COMMENT ON FUNCTION @extschema@.es_drop_feed(text) IS 'drop a feed, its replication slot and its definition';
 
-CREATE FUNCTION @extschema@.es_alter_feed(feed text, categories text[], types text[], format text) RETURNS void
+CREATE FUNCTION @extschema@.es_alter_feed(feed text, categories text[], types text[], format text, query jsonb DEFAULT NULL) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_alter_feed';
-COMMENT ON FUNCTION @extschema@.es_alter_feed(text, text[], text[], text) IS
+COMMENT ON FUNCTION @extschema@.es_alter_feed(text, text[], text[], text, jsonb) IS
 	'change what a feed lets through, from the commit on; NULL leaves as it is';
 
 CREATE FUNCTION eventstore.share_feed(feed text, other text) RETURNS void
@@ -54,7 +55,8 @@ CREATE VIEW @extschema@.es_feeds AS
 		eventstore.events_after(s.confirmed_flush_lsn) AS lag_events,
 		d.categories,
 		d.types,
-		d.format
+		d.format,
+		d.query
 	FROM (
 		SELECT r.slot_name::pg_catalog.text COLLATE "C" AS slot_name, r.active, r.confirmed_flush_lsn, r.restart_lsn, r.wal_status, r.safe_wal_size
 		FROM pg_catalog.pg_replication_slots r

@@ -11,6 +11,13 @@
  */
 #include "feed/filter.h"
 
+/* Tells whether an event matches a query, if there is one. */
+static inline bool
+matches_feed_query(const EsQuery *query, const EsEvent *event)
+{
+	return query == NULL || es_match_query(query, event);
+}
+
 /*
  * es_feedfilter_passes tells whether the consumer is to get an event.  May
  * allocate in the current memory context.
@@ -23,7 +30,8 @@ es_feedfilter_passes(const EsFeedKept *kept, const EsFeedFilter *filter, const E
 	if (filter->stream_prefix && !es_names_begins(DatumGetTextPP(event->stream), filter->stream_prefix))
 		return false;
 	return es_names_pass(&kept->categories, &kept->types, event) &&
-		es_names_pass(&filter->categories, &filter->types, event);
+		es_names_pass(&filter->categories, &filter->types, event) &&
+		matches_feed_query(kept->query, event) && matches_feed_query(filter->query, event);
 }
 
 /* es_feedfilter_skips tells whether the consumer goes on without an event that it would get. */

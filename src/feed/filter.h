@@ -10,12 +10,14 @@
 #include "base/event.h"
 #include "base/names.h"
 #include "base/positions.h"
+#include "json/match.h"
 
 /* What the feed lets through, whoever reads it. */
 typedef struct EsFeedKept
 {
 	EsNames		categories;
 	EsNames		types;
+	const EsQuery *query;		/* NULL: any */
 } EsFeedKept;
 
 /* What the consumer asked for; all of it lives as long as the options do. */
@@ -23,6 +25,7 @@ typedef struct EsFeedFilter
 {
 	EsNames		categories;
 	EsNames		types;
+	const EsQuery *query;		/* NULL: any */
 	text	   *stream_prefix;	/* NULL: all */
 	int64		after_position;
 	EsPositions skip_positions;

@@ -19,6 +19,7 @@
 
 #include "base/names.h"
 #include "base/positions.h"
+#include "json/match.h"
 
 typedef enum EsOptionKind
 {
@@ -29,6 +30,7 @@ typedef enum EsOptionKind
 	OPTION_POSITION,
 	OPTION_POSITIONS,
 	OPTION_PREFIX,
+	OPTION_QUERY,
 	OPTION_TYPES
 } EsOptionKind;
 
@@ -46,6 +48,7 @@ static const EsKnownOption known_options[] = {
 	{"format", OPTION_FORMAT, offsetof(EsFeedOptions, format)},
 	{"include_transaction", OPTION_BOOL, offsetof(EsFeedOptions, include_transaction)},
 	{"origin", OPTION_ORIGIN, offsetof(EsFeedOptions, origin)},
+	{"query", OPTION_QUERY, offsetof(EsFeedOptions, filter.query)},
 	{"skip_positions", OPTION_POSITIONS, offsetof(EsFeedOptions, filter.skip_positions)},
 	{"stream_prefix", OPTION_PREFIX, offsetof(EsFeedOptions, filter.stream_prefix)},
 	{"streaming", OPTION_BOOL, offsetof(EsFeedOptions, streaming)},
@@ -94,7 +97,7 @@ parse_option_json(const char *option, const char *value)
 		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION)
 			PG_RE_THROW();
 		FlushErrorState();
-		refuse_option_value(option, value, psprintf("It begins like a JSON array, but: %s.", error->message));
+		refuse_option_value(option, value, psprintf("It cannot be read as JSON: %s.", error->message));
 	}
 	PG_END_TRY();
 	return json;
@@ -158,6 +161,19 @@ read_names(EsNameKind kind, const char *option, const char *value)
 	else
 		read_comma_names(&names, kind, option, value);
 	return names;
+}
+
+/*
+ * es_feedoption_query reads a query from its JSON, in the current memory context; 22023
+ * for what is none, and for one that asks for a last event.
+ */
+const EsQuery *
+es_feedoption_query(const char *value)
+{
+	const EsQuery *query = es_match_query_from_json(parse_option_json("query", value));
+
+	es_match_query_check_followed(query);
+	return query;
 }
 
 /* Reads a position, 0 or more. */
@@ -286,6 +302,9 @@ read_option_value(EsFeedOptions *options, int known, const char *value)
 			break;
 		case OPTION_PREFIX:
 			*(text **) target = read_prefix(value);
+			break;
+		case OPTION_QUERY:
+			*(const EsQuery **) target = es_feedoption_query(value);
 			break;
 	}
 }

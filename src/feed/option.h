@@ -10,6 +10,7 @@
 #include "nodes/pg_list.h"
 
 #include "feed/filter.h"
+#include "json/match.h"
 
 typedef enum EsFeedFormat
 {
@@ -36,6 +37,7 @@ typedef struct EsFeedOptions
 } EsFeedOptions;
 
 extern EsFeedOptions *es_feedoption_read(List *options);
+extern const EsQuery *es_feedoption_query(const char *value);
 extern EsFeedFormat es_feedoption_format(const char *value);
 extern EsFeedFormat es_feedoption_agree(EsFeedFormat kept, EsFeedFormat asked);
 

@@ -7,6 +7,11 @@
  * refused, since a condition that asks for something else than was meant lets pass
  * what it was made to stop.
  *
+ * Of a query with many items an event is not held against each.  An item with tags is
+ * kept under the tag of its own that the fewest items have, so only those are looked at
+ * that are kept under one of the event's tags.  Those without tags come to one set of
+ * types.
+ *
  * Needs no catalogs: the output plugin asks, too.
  */
 #include "json/match.h"
@@ -15,6 +20,37 @@
 #include "utils/builtins.h"
 
 #include "json/tags.h"
+
+#define MANY_ITEMS	16			/* worth an index */
+
+/* A tag, and the items that are kept under it. */
+typedef struct EsQueryTag
+{
+	int64		key;			/* of the tag, see es_tags_key; hash key */
+	int			uses;			/* how many items have it */
+	int			first;			/* the first item kept under it; -1: none */
+	char		status;
+} EsQueryTag;
+
+#define SH_PREFIX itemindex
+#define SH_ELEMENT_TYPE EsQueryTag
+#define SH_KEY_TYPE int64
+#define SH_KEY key
+#define SH_HASH_KEY(tb, key) ((uint32) (key))
+#define SH_EQUAL(tb, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* The items of a query. */
+typedef struct EsQueryIndex
+{
+	itemindex_hash *tags;
+	int		   *next;			/* of an item, the next one under its tag; -1:
+								 * none */
+	EsNames		types;			/* of the items without tags */
+} EsQueryIndex;
 
 /* Says, in an error, which item of the query it is about, from 1, and what a query is. */
 static int
@@ -126,6 +162,106 @@ take_query_item(EsQueryItem *item, const JsonbValue *value, int number)
 				say_item(number));
 }
 
+/* ---- many items ---- */
+
+/* Gives the key of an item's tag. */
+static int64
+item_tag_key(const EsQueryItem *item, int tag)
+{
+	const text *name = item->tags.names[tag];
+
+	return es_tags_key(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+}
+
+/* Counts the uses of an item's tags. */
+static void
+count_item_tags(EsQueryIndex *index, const EsQueryItem *item)
+{
+	for (int i = 0; i < item->tags.count; i++)
+	{
+		bool		known;
+		EsQueryTag *tag = itemindex_insert(index->tags, item_tag_key(item, i), &known);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!known)
+		{
+			tag->uses = 0;
+			tag->first = -1;
+		}
+		tag->uses++;
+	}
+}
+
+/* Keeps an item under the rarest of its tags, or with its types. */
+static void
+keep_indexed_item(EsQueryIndex *index, const EsQueryItem *items, int number)
+{
+	const EsQueryItem *item = &items[number];
+	EsQueryTag *rarest = NULL;
+
+	for (int i = 0; i < item->tags.count; i++)
+	{
+		EsQueryTag *tag = itemindex_lookup(index->tags, item_tag_key(item, i));
+
+		CHECK_FOR_INTERRUPTS();
+		if (rarest == NULL || tag->uses < rarest->uses)
+			rarest = tag;
+	}
+	if (rarest)
+	{
+		index->next[number] = rarest->first;
+		rarest->first = number;
+	}
+	for (int i = 0; rarest == NULL && i < item->types.count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		index->types.set = true;
+		(void) es_names_add(&index->types, item->types.names[i]);
+	}
+}
+
+/* Makes the index of a query's items, each of which has types or tags. */
+static EsQueryIndex *
+index_query_items(const EsQuery *query)
+{
+	EsQueryIndex *index = palloc0(sizeof(EsQueryIndex));
+
+	index->tags = itemindex_create(CurrentMemoryContext, query->count, NULL);
+	index->next = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int) * query->count);
+	for (int i = 0; i < query->count; i++)
+		count_item_tags(index, &query->items[i]);
+	for (int i = 0; i < query->count; i++)
+		keep_indexed_item(index, query->items, i);
+	return index;
+}
+
+/* Tells whether an item that the index leads to is about an event. */
+static bool
+matches_indexed_item(const EsQuery *query, const EsEvent *event)
+{
+	const EsQueryIndex *index = query->index;
+	const EsNames all = {0};
+	EsTagKeys	keys;
+
+	if (index->types.set && es_names_pass(&all, &index->types, event))
+		return true;
+	es_tags_keys(event->metadata, &keys);
+	for (int i = 0; i < keys.count; i++)
+	{
+		const EsQueryTag *tag = itemindex_lookup(index->tags, keys.keys[i]);
+
+		for (int item = tag ? tag->first : -1; item >= 0; item = index->next[item])
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (es_match_item(&query->items[item], event))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* ---- queries ---- */
+
 /* Finds the array of items in a query; NULL if it has none. */
 static JsonbContainer *
 find_query_items(Jsonb *json)
@@ -164,6 +300,8 @@ es_match_query_from_json(Jsonb *json)
 	es_names_check_count(JsonContainerSize(items), "query");
 	query->items = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsQueryItem) * JsonContainerSize(items));
 	query->count = 0;
+	query->all_tagged = true;
+	query->index = NULL;
 	iterator = JsonbIteratorInit(items);
 	while ((token = JsonbIteratorNext(&iterator, &item, true)) != WJB_DONE)
 	{
@@ -171,10 +309,22 @@ es_match_query_from_json(Jsonb *json)
 		if (token == WJB_ELEM)
 		{
 			take_query_item(&query->items[query->count], &item, query->count + 1);
+			query->all_tagged &= query->items[query->count].tags.count > 0;
 			query->count++;
 		}
 	}
+	if (query->count >= MANY_ITEMS)
+		query->index = index_query_items(query);
 	return query;
+}
+
+/* es_match_query_or_none gives JSON that may be null, which takes a query away: then NULL. */
+Jsonb *
+es_match_query_or_none(Jsonb *json)
+{
+	JsonbValue *scalar = JB_ROOT_IS_SCALAR(json) ? getIthJsonbValueFromContainer(&json->root, 0) : NULL;
+
+	return scalar && scalar->type == jbvNull ? NULL : json;
 }
 
 /* es_match_query_arg reads a query that is an argument; NULL if that is NULL. */
@@ -194,7 +344,28 @@ es_match_query_of(const EsNames *types, const EsNames *tags)
 	query->items = palloc0(sizeof(EsQueryItem));
 	query->items->types = *types;
 	query->items->tags = *tags;
+	query->all_tagged = tags->count > 0;
+	query->index = NULL;
 	return query;
+}
+
+/*
+ * es_match_query_check_followed raises 22023 for a query that cannot be followed: one
+ * that asks for a last event.
+ */
+void
+es_match_query_check_followed(const EsQuery *query)
+{
+	for (int i = 0; query && i < query->count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (query->items[i].last)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("the query of a subscription or feed cannot have \"last\""),
+					errdetail("Item %d of the query asks for its last event, but what is followed goes on.", i + 1),
+					errhint("Leave \"last\" out, or read the last event with es_read_query."));
+	}
 }
 
 /* es_match_item tells whether an event is one that an item is about, be it the last one or not. */
@@ -207,14 +378,36 @@ es_match_item(const EsQueryItem *item, const EsEvent *event)
 		(!item->tags.set || es_tags_have_all(event->metadata, &item->tags));
 }
 
-/* es_match_query tells whether an item is about an event, be it the last one or not. */
+/* Tells whether metadata are known to be an object with nothing in it, as they are stored. */
+static inline bool
+is_bare_metadata(Datum metadata)
+{
+	const void *stored = DatumGetPointer(metadata);
+
+	return !VARATT_IS_EXTERNAL(stored) && VARSIZE_ANY_EXHDR(stored) == offsetof(JsonbContainer, children);
+}
+
+/*
+ * es_match_query tells whether an item is about an event, be it the last one or not.  May
+ * leave something in the current memory context.
+ */
 bool
 es_match_query(const EsQuery *query, const EsEvent *event)
 {
+	EsEvent		plain;
+
+	if (query->all_tagged && is_bare_metadata(event->metadata))
+		return false;
+	plain = *event;
+	plain.metadata = JsonbPGetDatum(DatumGetJsonbP(event->metadata));	/* once for all items */
+	if (query->all_tagged && query->count > 1 && !es_tags_any(plain.metadata))
+		return false;
+	if (query->index)
+		return matches_indexed_item(query, &plain);
 	for (int i = 0; i < query->count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (es_match_item(&query->items[i], event))
+		if (es_match_item(&query->items[i], &plain))
 			return true;
 	}
 	return false;

@@ -25,11 +25,15 @@ typedef struct EsQuery
 {
 	int			count;
 	EsQueryItem *items;
+	bool		all_tagged;		/* each item has tags: no other events match */
+	struct EsQueryIndex *index; /* of the items, if there are many; or NULL */
 } EsQuery;
 
 extern EsQuery *es_match_query_from_json(Jsonb *json);
+extern Jsonb *es_match_query_or_none(Jsonb *json);
 extern EsQuery *es_match_query_arg(FunctionCallInfo fcinfo, int argno);
 extern EsQuery *es_match_query_of(const EsNames *types, const EsNames *tags);
+extern void es_match_query_check_followed(const EsQuery *query);
 extern bool es_match_item(const EsQueryItem *item, const EsEvent *event);
 extern bool es_match_query(const EsQuery *query, const EsEvent *event);
 

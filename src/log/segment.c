@@ -320,10 +320,13 @@ es_segment_type_index_name(int64 segment, const text *type)
 {
 	uint64		hash = hash_bytes_extended((const unsigned char *) VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type), 0);
 
-	return psprintf("events_" INT64_FORMAT "_type_%" INT64_MODIFIER "x", segment, hash);
+	return psprintf("events_" INT64_FORMAT "_type_%llx", segment, (unsigned long long) hash);
 }
 
-/* es_segment_type_index_statement gives the statement that makes it, to be run with any search_path. */
+/*
+ * es_segment_type_index_statement gives the statement that makes it, to be run with any
+ * search_path.
+ */
 char *
 es_segment_type_index_statement(int64 segment, const text *type, bool concurrently)
 {

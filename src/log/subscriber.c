@@ -15,7 +15,7 @@
  *
  * Each relation is copied at a time of its own, in any order, and goes on from
  * there by itself until it has met the apply worker.  So what one relation says of
- * another, the settled mark of the events, or the tags, is true only once all of
+ * another, the settled mark of the events, say, is true only once all of
  * them are in state 'r'.  From then on the apply worker alone carries the changes, in
  * order of commit, and keeps that order where it has helpers: what is visible is
  * what was visible on the publisher at some moment, and a mark in it was computed

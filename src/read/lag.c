@@ -11,8 +11,9 @@
  *
  * The time that a consumer is behind is the age of the first event after its checkpoint
  * that it wants, among those that are committed, whether they are settled or not.  It
- * is looked for in the log, by the index of categories where there are any.  A filter
- * by types, or a partition's hash, may have to pass many events.  One statement passes
+ * is looked for in the log, by the index of categories where there are any, and by that
+ * of tags for a query whose items all have some.  A filter by types, any other query, or
+ * a partition's hash may have to pass many events.  One statement passes
  * at most ES_LAG_LOOKS of them, for all consumers together; where it gives up, the
  * event that it has come to stands for the one it looks for, which is not older.
  *
@@ -96,9 +97,27 @@ typedef struct LagSearch
 {
 	const EsLag *lag;
 	int64	   *looks;			/* that are left */
+	const EsQuery *query;		/* that no index helps with; or NULL */
+	MemoryContext context;		/* for a look at one event; with a query */
 	bool		found;
 	TimestampTz recorded_at;
 } LagSearch;
+
+/* Tells whether an event matches what is left to match of the query. */
+static bool
+matches_lag_query(const LagSearch *search, const EsEvent *event)
+{
+	MemoryContext old;
+	bool		matches;
+
+	if (search->query == NULL)
+		return true;
+	old = MemoryContextSwitchTo(search->context);
+	matches = es_match_query(search->query, event);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(search->context);
+	return matches;
+}
 
 /* Tells whether an event ends the search: the consumer wants it, or enough have been looked at. */
 static bool
@@ -110,7 +129,8 @@ ends_lag_search(const EsEvent *event, void *arg)
 
 	if (--*search->looks < 0)
 		return true;
-	return es_names_pass(&all, &lag->types, event) && (lag->wants == NULL || lag->wants(event, lag->arg));
+	return es_names_pass(&all, &lag->types, event) && matches_lag_query(search, event) &&
+		(lag->wants == NULL || lag->wants(event, lag->arg));
 }
 
 /* Notes the event that ends the search. */
@@ -128,7 +148,7 @@ static void
 search_segment(LagSearch *search, int64 segment)
 {
 	EsLogFilter filter = {.settled = search->lag->last,.max_count = 1,.categories = search->lag->categories,
-	.wants = ends_lag_search};
+	.query = search->query ? NULL : search->lag->query,.wants = ends_lag_search};
 	int64		before = es_segment_first_position(segment) - 1;
 	int64		last = es_segment_last_position(segment);
 	bool		lost;
@@ -156,10 +176,17 @@ es_lag_find_oldest(const EsLag *lag, int64 *looks, TimestampTz *recorded_at)
 
 	if (lag->after >= lag->last)
 		return false;
+	if (lag->query && !lag->query->all_tagged)
+	{
+		search.query = lag->query;
+		search.context = AllocSetContextCreate(CurrentMemoryContext, "eventstore lag", ALLOCSET_SMALL_SIZES);
+	}
 	newest = es_segment_newest_reaching(lag->last);
 	last = es_segment_of(lag->last);
 	for (int64 n = es_segment_of(lag->after + 1); n <= Min(newest, last) && !search.found; n++)
 		search_segment(&search, n);
+	if (search.context)
+		MemoryContextDelete(search.context);
 	*recorded_at = search.recorded_at;
 	return search.found;
 }

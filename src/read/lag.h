@@ -11,6 +11,7 @@
 
 #include "base/event.h"
 #include "base/names.h"
+#include "json/match.h"
 
 #define ES_LAG_LOOKS	INT64CONST(1000000) /* that one statement may take */
 
@@ -21,6 +22,7 @@ typedef struct EsLag
 	int64		last;			/* that was given out */
 	EsNames		categories;		/* that it wants */
 	EsNames		types;
+	const EsQuery *query;		/* or NULL */
 	bool		(*wants) (const EsEvent *event, void *arg); /* of these; NULL: all */
 	void	   *arg;
 } EsLag;

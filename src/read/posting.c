@@ -67,24 +67,29 @@ comes_before(const EsPosting *list, int64 a, int64 b)
 	return list->scan->backwards ? a > b : a < b;
 }
 
-/* Looks up entries from a position on. */
+/* Makes room for the entries that are to be looked up at once. */
 static void
-fill_posting(EsPosting *list, int64 position)
+reserve_entries(EsPosting *list)
+{
+	if (list->room >= list->ahead)
+		return;
+	list->entries = list->entries ? repalloc(list->entries, sizeof(EsPostingEntry) * list->ahead) :
+		palloc(sizeof(EsPostingEntry) * list->ahead);
+	list->room = list->ahead;
+}
+
+/* Looks up entries from a position on, up to another one in the direction of the scan. */
+static void
+look_up_entries(EsPosting *list, int64 from, int64 to)
 {
 	EsSegmentScan *scan = list->scan;
 	ScanDirection direction = scan->backwards ? BackwardScanDirection : ForwardScanDirection;
 	ScanKey		bounds = &scan->keys[scan->nkeys - 2];
-	ItemPointer tid = NULL;
+	ItemPointer tid;
 
-	if (list->room < list->ahead)
-	{
-		list->entries = list->entries ? repalloc(list->entries, sizeof(EsPostingEntry) * list->ahead) :
-			palloc(sizeof(EsPostingEntry) * list->ahead);
-		list->room = list->ahead;
-	}
 	scan->keys[0].sk_argument = Int64GetDatum(list->key);
-	bounds[0].sk_argument = Int64GetDatum(scan->backwards ? list->low : Max(position, list->low));
-	bounds[1].sk_argument = Int64GetDatum(scan->backwards ? Min(position, list->high) : list->high);
+	bounds[0].sk_argument = Int64GetDatum(scan->backwards ? to : from);
+	bounds[1].sk_argument = Int64GetDatum(scan->backwards ? from : to);
 	index_rescan(scan->scan, scan->keys, scan->nkeys, NULL, 0);
 	list->next = list->count = 0;
 	while (list->count < list->ahead && (tid = index_getnext_tid(scan->scan, direction)) != NULL)
@@ -94,7 +99,55 @@ fill_posting(EsPosting *list, int64 position)
 		entry->position = es_scan_key(scan, bounds[0].sk_attno);
 		entry->tid = *tid;
 	}
-	list->more = list->count == list->ahead;
+}
+
+/*
+ * How far a leap had better look: as far as twice as many entries as it wants
+ * would be if they lay as those that were looked up last.
+ */
+static int64
+guess_span(const EsPosting *list)
+{
+	const EsPostingEntry *first = &list->entries[0];
+	const EsPostingEntry *last = &list->entries[list->count - 1];
+
+	if (list->count < 2)
+		return PG_INT64_MAX;
+	return 2 * Abs(last->position - first->position) / (list->count - 1) * FEWEST_AHEAD + 1;
+}
+
+/*
+ * Looks up entries from a position on.  The server reads all of a page that lies within
+ * the bounds, which is much where a list is dense and little of it wanted.  So a leap
+ * looks not far at first.
+ */
+static void
+fill_posting(EsPosting *list, int64 position, bool leap)
+{
+	bool		backwards = list->scan->backwards;
+	int64		from = backwards ? Min(position, list->high) : Max(position, list->low);
+	int64		end = backwards ? list->low : list->high;
+	int64		left = backwards ? from - end : end - from;
+	int64		span = leap ? guess_span(list) : PG_INT64_MAX;
+
+	list->more = false;
+	if (left < 0)
+	{
+		list->next = list->count = 0;
+		return;
+	}
+	list->ahead = leap ? FEWEST_AHEAD : Min(2 * list->ahead, MOST_AHEAD);
+	reserve_entries(list);
+	if (span < left)
+	{
+		look_up_entries(list, from, backwards ? from - span : from + span);
+		list->more = list->count > 0;
+	}
+	if (!list->more)
+	{
+		look_up_entries(list, from, end);
+		list->more = list->count == list->ahead;
+	}
 }
 
 /*
@@ -106,6 +159,7 @@ const EsPostingEntry *
 es_posting_seek(EsPosting *list, int64 position)
 {
 	int64		last = list->count > 0 ? list->entries[list->count - 1].position : 0;
+	bool		leap;
 
 	for (; list->next < list->count; list->next++)
 		if (!comes_before(list, list->entries[list->next].position, position))
@@ -113,11 +167,8 @@ es_posting_seek(EsPosting *list, int64 position)
 	if (!list->more)
 		return NULL;
 	CHECK_FOR_INTERRUPTS();
-	/* what follows at once was walked to; it was leapt to otherwise */
-	if (list->count > 0 && position == (list->scan->backwards ? last - 1 : last + 1))
-		list->ahead = Min(2 * list->ahead, MOST_AHEAD);
-	else
-		list->ahead = FEWEST_AHEAD;
-	fill_posting(list, position);
+	/* what follows at once was walked to */
+	leap = list->count == 0 || position != (list->scan->backwards ? last - 1 : last + 1);
+	fill_posting(list, position, leap);
 	return list->count > 0 ? &list->entries[0] : NULL;
 }

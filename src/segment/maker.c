@@ -195,7 +195,9 @@ es_maker_make_table(int64 n, int64 first_position, int64 last_position)
 	for (EsSegmentIndex which = 0; which < ES_INDEX_COUNT; which++)
 		es_maker_run("%s", es_segment_index_statement(n, which));
 	foreach(cell, es_typeindex_all())
+	{
 		es_maker_run("%s", es_segment_type_index_statement(n, lfirst(cell), false));
+	}
 	es_maker_run("ALTER TABLE eventstore.%s REPLICA IDENTITY USING INDEX %s%s",
 				 table, table, es_segment_index_names[ES_INDEX_POSITION]);
 	es_maker_run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.%s"
@@ -211,17 +213,24 @@ es_maker_make_table(int64 n, int64 first_position, int64 last_position)
 
 /*
  * Makes one segment, as es_maker_make_table does; on what was a logical subscriber
- * its table may be there.
+ * its table may be there.  Its row is not put there by a statement, which would say that
+ * the store is being loaded.
  */
 static void
 make_segment(int64 n)
 {
+	Datum		values[Natts_es_segments] = {0};
+	bool		isnull[Natts_es_segments] = {0};
 	int64		first = es_segment_first_position(n);
 	int64		last = es_segment_last_position(n);
 
 	es_maker_make_table(n, first, last);
-	es_maker_run("INSERT INTO eventstore.segments (segment, first_position, last_position)"
-				 " VALUES (" INT64_FORMAT ", " INT64_FORMAT ", " INT64_FORMAT ")", n, first, last);
+	values[Anum_es_segments_segment - 1] = Int64GetDatum(n);
+	values[Anum_es_segments_first_position - 1] = Int64GetDatum(first);
+	values[Anum_es_segments_last_position - 1] = Int64GetDatum(last);
+	values[Anum_es_segments_sealed - 1] = BoolGetDatum(false);
+	isnull[Anum_es_segments_events - 1] = true;
+	es_rows_insert(&es_segment_shape, values, isnull);
 }
 
 /*

@@ -118,7 +118,10 @@ run_by_itself(const char *sql)
 	MemoryContextDelete(context);
 }
 
-/* Gives the statement that takes an index away that was left half built, or is asked for no more. */
+/*
+ * Gives the statement that takes an index away that was left half built, or is asked
+ * for no more.
+ */
 static char *
 drop_statement(const char *name)
 {
@@ -153,7 +156,10 @@ find_missing_index(const text *type)
 	return NULL;
 }
 
-/* Looks for an index of a type that is not to have any, and gives the statement that drops it; or NULL. */
+/*
+ * Looks for an index of a type that is not to have any, and gives the statement that
+ * drops it; or NULL.
+ */
 static char *
 find_surplus_index(void)
 {
@@ -220,7 +226,10 @@ become_only_one(void)
 	return installed;
 }
 
-/* es_typeindex_main is the background worker: makes what is missing, drops what is too much, and ends. */
+/*
+ * es_typeindex_main is the background worker: makes what is missing, drops what is too
+ * much, and ends.
+ */
 void
 es_typeindex_main(Datum main_arg)
 {

@@ -77,6 +77,7 @@
 #include "projection/projection.h"
 #include "segment/maker.h"
 #include "segment/statetable.h"
+#include "segment/typeindex.h"
 #include "stream/stream.h"
 #include "subscription/failure.h"
 #include "subscription/member.h"
@@ -109,6 +110,7 @@ static const OwnTable own_tables[] = {
 	{&es_progress_shape},
 	{&es_progress_skips_shape},
 	{&es_statetable_shape},
+	{&es_typeindex_shape},
 	{&es_projection_table_shape, {"projections_by_name"}},
 	{&es_reducer_handlers_shape},
 	{&es_reducer_table_shape},

@@ -1,6 +1,6 @@
 /*
  * flight.c
- *		Where the positions of each transaction in flight begin.
+ *		Where the positions of each transaction in flight begin, and who is writing.
  *
  * The lock manager tells which transactions may still fill holes (log/settle.c),
  * but not which holes.  With the library preloaded, each transaction that takes
@@ -21,6 +21,14 @@
  * transaction is gone.  Where the table says nothing, as after a restart, the
  * answer is that nothing is known; who then finds it out in the log (log/holders.c)
  * puts it there for the others.
+ *
+ * Writing. From before a call takes positions until its rows are there, which is as
+ * long as it has its short locks (stream/lock.c), the turn of the backend's slot is
+ * odd. Who has taken a position and then sees a turn even, or another one later, knows
+ * that what was written in that turn below the position is there: positions are taken
+ * under a lock, so the turn was begun for all to see before a higher one was taken. A
+ * turn that says that its positions begin above need not be waited for. An error in
+ * between ends the turn with the (sub)transaction, whose rows nobody will see.
  */
 #include "shared/flight.h"
 
@@ -41,6 +49,8 @@ typedef union EsFlightSlot
 	{
 		pg_atomic_uint32 lxid;	/* 0: nothing, or being written */
 		pg_atomic_uint64 below;
+		pg_atomic_uint64 turn;	/* odd: writing */
+		pg_atomic_uint64 first; /* the first position of the turn; 0: none yet */
 	}			flight;
 	char		pad[PG_CACHE_LINE_SIZE];	/* appenders share no cache line */
 } EsFlightSlot;
@@ -56,6 +66,7 @@ typedef struct EsFlightPrepared
 typedef struct EsFlightShared
 {
 	EsFlightPrepared *prepared; /* NPREPARED of them */
+	pg_atomic_uint32 used;		/* slots above this one have never been used */
 	EsFlightSlot slots[FLEXIBLE_ARRAY_MEMBER];	/* NSLOTS, by number of
 												 * backend */
 } EsFlightShared;
@@ -66,6 +77,15 @@ typedef struct EsFlightShared
 #define NPREPARED	(max_prepared_xacts + NSLOTS)
 
 static EsFlightShared *shared = NULL;
+static SubTransactionId writing_in = InvalidSubTransactionId;	/* whose turn it is */
+
+/*
+ * How often to look whether a turn is over before it is said to take long: first
+ * without pause, then at intervals.
+ */
+#define SPINS			100
+#define LOOKS			20
+#define LOOK_EVERY_US	50
 
 /* How much memory the slots take, up to the prepared ones. */
 static Size
@@ -88,11 +108,30 @@ start_flights(void *memory)
 	EsFlightShared *flights = memory;
 
 	flights->prepared = (EsFlightPrepared *) ((char *) memory + MAXALIGN(flight_slots_size()));
+	pg_atomic_init_u32(&flights->used, 0);
 	for (int i = 0; i < NSLOTS; i++)
 	{
 		pg_atomic_init_u32(&flights->slots[i].flight.lxid, InvalidLocalTransactionId);
 		pg_atomic_init_u64(&flights->slots[i].flight.below, 0);
+		pg_atomic_init_u64(&flights->slots[i].flight.turn, 0);
+		pg_atomic_init_u64(&flights->slots[i].flight.first, 0);
 	}
+}
+
+/* Ends a turn that an error has interrupted. */
+static void
+end_turn_at_abort(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		es_flight_end_writing();
+}
+
+/* Ends a turn that an error has interrupted, with the subtransaction that it was begun in. */
+static void
+end_turn_at_subxact_abort(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB && subid == writing_in)
+		es_flight_end_writing();
 }
 
 /* Adds the memory, if the library is preloaded; called once, from _PG_init. */
@@ -102,6 +141,8 @@ es_flight_init(void)
 	EsSharedPiece piece = {"eventstore flights", flights_size, start_flights, (void **) &shared};
 
 	es_shared_add(&piece);
+	RegisterXactCallback(end_turn_at_abort, NULL);
+	RegisterSubXactCallback(end_turn_at_subxact_abort, NULL);
 }
 
 /* es_flight_is_shared tells whether transactions say where their positions begin. */
@@ -248,4 +289,122 @@ es_flight_find(VirtualTransactionId id, int64 *below)
 			return true;
 	}
 	return find_prepared_flight(id, below);
+}
+
+/* ---- writing ---- */
+
+/* Makes this backend's slot one that is looked at. */
+static void
+note_slot_use(void)
+{
+	static bool noted = false;
+	uint32		mine = es_my_backend();
+	uint32		used = pg_atomic_read_u32(&shared->used);
+
+	if (likely(noted))
+		return;
+	while (used < mine && !pg_atomic_compare_exchange_u32(&shared->used, &used, mine))
+		;
+	noted = true;
+}
+
+/* es_flight_begin_writing says that a call is about to take positions and write their rows. */
+void
+es_flight_begin_writing(void)
+{
+	EsFlightSlot *slot;
+
+	if (shared == NULL)
+		return;
+	note_slot_use();
+	slot = &shared->slots[es_my_backend()];
+	pg_atomic_write_u64(&slot->flight.first, 0);
+	pg_write_barrier();
+	pg_atomic_write_u64(&slot->flight.turn, pg_atomic_read_u64(&slot->flight.turn) | 1);
+	writing_in = GetCurrentSubTransactionId();
+	pg_memory_barrier();
+}
+
+/* es_flight_say_first says which position is the first of this turn, if there is one. */
+void
+es_flight_say_first(int64 position)
+{
+	if (writing_in != InvalidSubTransactionId && pg_atomic_read_u64(&shared->slots[es_my_backend()].flight.first) == 0)
+		pg_atomic_write_u64(&shared->slots[es_my_backend()].flight.first, (uint64) position);
+}
+
+/* es_flight_end_writing says that they are there; does nothing if there is no turn to be ended. */
+void
+es_flight_end_writing(void)
+{
+	pg_atomic_uint64 *turn;
+
+	if (writing_in == InvalidSubTransactionId)
+		return;
+	writing_in = InvalidSubTransactionId;
+	turn = &shared->slots[es_my_backend()].flight.turn;
+	pg_memory_barrier();
+	pg_atomic_write_u64(turn, pg_atomic_read_u64(turn) + 1);
+}
+
+/*
+ * Tells whether a slot's turn writes, for all that is known, positions before one;
+ * *turn becomes which turn it is.
+ */
+static bool
+is_writing_before(EsFlightSlot *slot, int64 position, uint64 *turn)
+{
+	uint64		first;
+
+	*turn = pg_atomic_read_u64(&slot->flight.turn);
+	if ((*turn & 1) == 0)
+		return false;
+	pg_read_barrier();
+	first = pg_atomic_read_u64(&slot->flight.first);
+	pg_read_barrier();
+	return pg_atomic_read_u64(&slot->flight.turn) == *turn && (first == 0 || first < (uint64) position);
+}
+
+/* Tells whether a slot's turn that writes positions before one is over; looks a while. */
+static bool
+await_turn(EsFlightSlot *slot, int64 position)
+{
+	uint64		turn;
+	uint64		now;
+
+	if (!is_writing_before(slot, position, &turn))
+		return true;
+	for (int i = 0; i < SPINS + LOOKS; i++)
+	{
+		if (i < SPINS)
+			pg_spin_delay();
+		else
+			pg_usleep(LOOK_EVERY_US);
+		CHECK_FOR_INTERRUPTS();
+		if (!is_writing_before(slot, position, &now) || now != turn)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * es_flight_await_writers waits until all that are writing now positions before one have
+ * written: after that, every such position that will ever have an event has its row.  The
+ * caller has taken that position, or knows that it was given out, and is not writing.
+ * That takes microseconds; false if it takes long, or nobody says that he is writing, as
+ * without the library preloaded.
+ */
+bool
+es_flight_await_writers(int64 position)
+{
+	uint32		used;
+
+	if (shared == NULL)
+		return false;
+	used = pg_atomic_read_u32(&shared->used);
+	for (uint32 i = 0; i <= used; i++)
+		if (!await_turn(&shared->slots[i], position))
+			return false;
+	pg_read_barrier();
+	return true;
 }

@@ -1,6 +1,6 @@
 /*
  * flight.h
- *		Where the positions of each transaction in flight begin.
+ *		Where the positions of each transaction in flight begin, and who is writing.
  */
 #ifndef ES_SHARED_FLIGHT_H
 #define ES_SHARED_FLIGHT_H
@@ -15,6 +15,10 @@ extern void es_flight_begin(int64 below);
 extern void es_flight_take(int64 first);
 extern void es_flight_prepare(void);
 extern void es_flight_learn(TransactionId xid, VirtualTransactionId id, int64 below);
+extern void es_flight_begin_writing(void);
+extern void es_flight_end_writing(void);
+extern void es_flight_say_first(int64 position);
+extern bool es_flight_await_writers(int64 position);
 extern bool es_flight_find(VirtualTransactionId id, int64 *below);
 
 #endif							/* ES_SHARED_FLIGHT_H */

@@ -16,10 +16,6 @@
  * EXCLUSIVE mode and excludes everybody: one lock, and no more whatever the
  * number of streams.
  *
- * The boundary's is one more short lock, the same for all appends with a
- * condition: so the positions of two of them do not interleave
- * (append/condition.c).
- *
  * The queue.  Waiters of one hot stream would all wake at each commit.  So who
  * has met a tip in progress takes, before waiting, another lock on the hash of
  * the name: one waits for the transaction, the others for the queue, in order of
@@ -29,8 +25,8 @@
  * The locks on hashes are object locks of class eventstore.streams, which
  * nobody else takes; not advisory locks, which users could hold.
  *
- * Order of locks: queue of a stream; the gate; short locks, ascending; the
- * boundary's.  After an error all are gone with the transaction.
+ * Order of locks: queue of a stream; the gate; short locks, ascending.  After an error
+ * all are gone with the transaction.
  */
 #include "stream/lock.h"
 
@@ -40,11 +36,11 @@
 #include "base/names.h"
 #include "base/objects.h"
 #include "log/settle.h"
+#include "shared/flight.h"
 
 /* What the objsubid of lock tags on hashes says. */
 #define TAG_SHORT		1
 #define TAG_QUEUE		2
-#define TAG_BOUNDARY	3
 
 /* How often, and at which intervals, to look whether writers are done before waiting for a lock. */
 #define LOOKS			20
@@ -136,16 +132,14 @@ es_streamlock_acquire(EsStreamLocks *locks)
 		for (int i = 0; i < locks->count; i++)
 			acquire_tag(make_hash_tag(locks->hashes[i], TAG_SHORT), ExclusiveLock);
 	}
-	if (locks->boundary)
-		acquire_tag(make_hash_tag(0, TAG_BOUNDARY), ExclusiveLock);
+	es_flight_begin_writing();
 }
 
 /* es_streamlock_release gives them back. */
 void
 es_streamlock_release(const EsStreamLocks *locks)
 {
-	if (locks->boundary)
-		release_tag(make_hash_tag(0, TAG_BOUNDARY), ExclusiveLock);
+	es_flight_end_writing();
 	if (!locks->all)
 		for (int i = 0; i < locks->count; i++)
 			release_tag(make_hash_tag(locks->hashes[i], TAG_SHORT), ExclusiveLock);
@@ -164,35 +158,39 @@ have_common_transaction(const VirtualTransactionId *a, const VirtualTransactionI
 }
 
 /*
- * es_streamlock_await_writers waits until all that hold short locks now have
- * given them back: after that, every position taken before the call that will
- * ever have an event has its row.  The caller holds no short lock.
+ * es_streamlock_await_writers waits until all that hold short locks now, and may write
+ * below a position that was given out, have given them back: after that, every position
+ * below it that will ever have an event has its row.  The caller holds no short lock.
  *
- * They are gone in microseconds, so it looks a few times.  Who appends without
+ * They are gone in microseconds, so it looks a few times: at what writers say of
+ * themselves where the library is preloaded, else at the locks.  Who appends without
  * pause may seem to be there all the time; then a lock on the gate decides,
  * behind which others have to queue up.
  */
 void
-es_streamlock_await_writers(void)
+es_streamlock_await_writers(int64 position)
 {
 	LOCKTAG		gate = make_gate_tag();
-	VirtualTransactionId *writers = GetLockConflicts(&gate, ShareLock, NULL);
+	VirtualTransactionId *writers;
+	bool		done;
 
-	for (int i = 0; i < LOOKS; i++)
+	if (es_flight_await_writers(position))
+		return;
+	writers = GetLockConflicts(&gate, ShareLock, NULL);
+	done = !VirtualTransactionIdIsValid(writers[0]);
+	for (int i = 0; i < LOOKS && !done; i++)
 	{
-		VirtualTransactionId *now = GetLockConflicts(&gate, ShareLock, NULL);
-		bool		done = !have_common_transaction(writers, now);
+		VirtualTransactionId *now;
 
-		pfree(now);
-		if (done)
-		{
-			pfree(writers);
-			return;
-		}
 		pg_usleep(LOOK_EVERY_US);
 		CHECK_FOR_INTERRUPTS();
+		now = GetLockConflicts(&gate, ShareLock, NULL);
+		done = !have_common_transaction(writers, now);
+		pfree(now);
 	}
 	pfree(writers);
+	if (done)
+		return;
 	acquire_tag(gate, ShareLock);
 	release_tag(gate, ShareLock);
 }

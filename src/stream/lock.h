@@ -16,8 +16,6 @@
 typedef struct EsStreamLocks
 {
 	bool		all;			/* of all streams */
-	bool		boundary;		/* and that of calls with a consistency
-								 * boundary */
 	int			count;
 	uint32		hashes[ES_STREAM_FEW];	/* of names; sorted once acquired */
 } EsStreamLocks;
@@ -33,7 +31,7 @@ extern int64 es_streamlock_freeze(void);
 extern void es_streamlock_add(EsStreamLocks *locks, const text *name);
 extern void es_streamlock_acquire(EsStreamLocks *locks);
 extern void es_streamlock_release(const EsStreamLocks *locks);
-extern void es_streamlock_await_writers(void);
+extern void es_streamlock_await_writers(int64 position);
 extern void es_streamlock_queue(EsStreamQueue *queue, const text *name);
 extern void es_streamlock_leave_queue(EsStreamQueue *queue);
 

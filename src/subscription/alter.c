@@ -17,11 +17,13 @@
 #include "base/base.h"
 
 #include "miscadmin.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/call.h"
 #include "base/event.h"
 #include "base/names.h"
+#include "json/match.h"
 #include "read/find.h"
 #include "read/log.h"
 #include "shared/wake.h"
@@ -38,6 +40,7 @@ typedef struct FilterChange
 	const EsSubscription *after;
 	EsPartition *rows;
 	bool	   *fenced;			/* by partition */
+	MemoryContext context;		/* for a look at one event */
 } FilterChange;
 
 /* Tells whether an event is among those delivered and not acknowledged, but only passes by now. */
@@ -47,9 +50,16 @@ appears_among_delivered(const EsEvent *event, void *arg)
 	FilterChange *change = arg;
 	int			partition = es_subscription_partition_of(change->after, DatumGetTextPP(event->stream));
 	const EsPartition *row = &change->rows[partition];
+	MemoryContext old;
+	bool		passed;
 
-	return !change->fenced[partition] && event->position > row->position && event->position <= row->delivered_upto &&
-		!es_names_pass(&change->before->categories, &change->before->types, event);
+	if (change->fenced[partition] || event->position <= row->position || event->position > row->delivered_upto)
+		return false;
+	old = MemoryContextSwitchTo(change->context);
+	passed = es_subscription_passes(change->before, event);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(change->context);
+	return !passed;
 }
 
 /* Notes the partition of such an event. */
@@ -80,7 +90,7 @@ find_fenced_partitions(FilterChange *change)
 		upto = Max(upto, row->delivered_upto);
 		open++;
 	}
-	if (open == 0 || !(change->before->categories.set || change->before->types.set))
+	if (open == 0 || !(change->before->categories.set || change->before->types.set || change->before->query))
 		return;
 	filter = es_subscription_filter(change->after, after, upto);
 	filter.max_count = open;
@@ -88,18 +98,27 @@ find_fenced_partitions(FilterChange *change)
 	(void) es_log_read(&filter, note_fenced_partition, change);
 }
 
+/* Notes that there is an event that passes. */
+static void
+note_passing_event(const EsEvent *event, void *arg)
+{
+	*(bool *) arg = true;
+}
+
 /* Tells whether an event that is to be delivered again passes, for all that is known of it. */
 static bool
-failure_passes(const EsSubscription *subscription, const EsFailure *failure)
+failure_passes(const FilterChange *change, const EsFailure *failure)
 {
+	MemoryContext old = MemoryContextSwitchTo(change->context);
+	EsLogFilter filter = es_subscription_filter(change->after, failure->position - 1, failure->position);
 	EsEventName name;
-	EsEvent		event = {0};
+	bool		passes = !es_find_name(failure->position, &name);
 
-	if (!es_find_name(failure->position, &name))
-		return true;
-	event.stream = PointerGetDatum(name.stream);
-	event.type = PointerGetDatum(name.type);
-	return es_names_pass(&subscription->categories, &subscription->types, &event);
+	if (!passes)
+		(void) es_log_read(&filter, note_passing_event, &passes);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(change->context);
+	return passes;
 }
 
 /* Forgets the events of a partition that were to be delivered again, if they do not pass. */
@@ -112,7 +131,7 @@ forget_failures_left_out(const FilterChange *change, EsPartition *row)
 	for (int i = 0; i < count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (failures[i].parked_at == DT_NOBEGIN && !failure_passes(change->after, &failures[i]))
+		if (failures[i].parked_at == DT_NOBEGIN && !failure_passes(change, &failures[i]))
 			es_failure_take_away(row, &failures[i]);
 	}
 }
@@ -125,6 +144,7 @@ change_filter(const EsSubscription *before, const EsSubscription *after)
 
 	change.rows = es_partition_read_all(after);
 	change.fenced = palloc0(sizeof(bool) * after->partitions);
+	change.context = AllocSetContextCreate(CurrentMemoryContext, "eventstore filter change", ALLOCSET_SMALL_SIZES);
 	find_fenced_partitions(&change);
 	for (int i = 0; i < after->partitions; i++)
 	{
@@ -137,6 +157,7 @@ change_filter(const EsSubscription *before, const EsSubscription *after)
 		row->scanned_upto = Max(row->position, row->delivered_upto);
 		es_partition_write(row);
 	}
+	MemoryContextDelete(change.context);
 }
 
 /*
@@ -157,13 +178,14 @@ take_filter_arg(FunctionCallInfo fcinfo, int argno, EsNameKind kind, const char 
 }
 
 /*
- * es_alter_subscription(subscription, categories, types, max_attempts): changes what a
- * subscription is of, from its checkpoints on, and how often an event may fail.
+ * es_alter_subscription(subscription, categories, types, max_attempts, query): changes
+ * what a subscription is of, from its checkpoints on, and how often an event may fail.
  *
- * NULL leaves it as it is; an empty array is all categories or types, 0 any number of
- * attempts.  Unknown: VE004; a bad name, a negative max_attempts 22023, nulls in the
- * arrays 22004; 25006 on a standby.  Waits for other changes of subscriptions, and
- * for transactions that poll or acknowledge in this one; a rollback undoes it.
+ * NULL leaves it as it is; an empty array is all categories or types, a query that is
+ * JSON's null no query, 0 any number of attempts.  Unknown: VE004; a bad name, a negative
+ * max_attempts, a query that is none or has "last" 22023, nulls in the arrays 22004;
+ * 25006 on a standby.  Waits for other changes of subscriptions, and for transactions
+ * that poll or acknowledge in this one; a rollback undoes it.
  */
 Datum
 es_alter_subscription(PG_FUNCTION_ARGS)
@@ -174,7 +196,10 @@ es_alter_subscription(PG_FUNCTION_ARGS)
 	EsSubscription after;
 	bool		has_categories = take_filter_arg(fcinfo, 1, ES_NAME_CATEGORY, "categories", &given.categories);
 	bool		has_types = take_filter_arg(fcinfo, 2, ES_NAME_TYPE, "types", &given.types);
+	bool		has_query = !PG_ARGISNULL(4);
 
+	if (has_query)
+		es_subscription_set_query(&given, es_match_query_or_none(PG_GETARG_JSONB_P(4)));
 	if (!PG_ARGISNULL(3))
 		given.max_attempts = (int) es_call_not_negative(PG_GETARG_INT32(3), "max_attempts");
 	es_subscription_begin_change("es_alter_subscription()");
@@ -185,10 +210,15 @@ es_alter_subscription(PG_FUNCTION_ARGS)
 		after.categories = given.categories;
 	if (has_types)
 		after.types = given.types;
+	if (has_query)
+	{
+		after.query = given.query;
+		after.query_given = given.query_given;
+	}
 	if (!PG_ARGISNULL(3))
 		after.max_attempts = given.max_attempts;
 	es_partition_lock_all(&before);
-	if (has_categories || has_types)
+	if (has_categories || has_types || has_query)
 		change_filter(&before, &after);
 	es_subscription_update(&after);
 	es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, before.id));

@@ -68,6 +68,7 @@ keep_listed_definition(Listing *listing, FunctionCallInfo fcinfo)
 	subscription->partitions = PG_GETARG_INT32(2);
 	subscription->categories = es_names_of_column(PG_GETARG_DATUM(6), PG_ARGISNULL(6));
 	subscription->types = es_names_of_column(PG_GETARG_DATUM(7), PG_ARGISNULL(7));
+	es_subscription_set_query(subscription, PG_ARGISNULL(8) ? NULL : PG_GETARG_JSONB_P_COPY(8));
 	MemoryContextSwitchTo(old);
 	subscription->id = PG_GETARG_INT64(0);
 	return subscription;
@@ -107,10 +108,10 @@ find_oldest_failure(const ListedPartition *partition, int64 *looks, TimestampTz 
 
 /*
  * partition_lag_time(subscription_id, partition, partitions, position, last, failures,
- * categories, types): the age of the oldest event that a partition has not dealt with.
+ * categories, types, query): the age of the oldest event that a partition has not dealt with.
  *
  * The arguments are what the tables say of it, and the last position given out.  NULL
- * if there is none, and for NULLs but categories and types.  Behind the view
+ * if there is none, and for NULLs but categories, types and query.  Behind the view
  * es_subscriptions.
  */
 Datum
@@ -139,6 +140,7 @@ es_partition_lag_time(PG_FUNCTION_ARGS)
 		partition.nfailures = es_failure_read(&partition.row, 0, &partition.failures);
 	lag.categories = partition.subscription->categories;
 	lag.types = partition.subscription->types;
+	lag.query = partition.subscription->query;
 	if (!find_oldest_failure(&partition, &listing->looks, &recorded_at) &&
 		!es_lag_find_oldest(&lag, &listing->looks, &recorded_at))
 		PG_RETURN_NULL();

@@ -2,9 +2,9 @@
 
 /* STABLE for the same reason as eventstore.lag_time. */
 CREATE FUNCTION eventstore.partition_lag_time(subscription_id bigint, partition int, partitions int, "position" bigint, last bigint,
-		failures int, categories text[], types text[]) RETURNS interval
+		failures int, categories text[], types text[], query jsonb) RETURNS interval
 	LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_partition_lag_time';
-COMMENT ON FUNCTION eventstore.partition_lag_time(bigint, int, int, bigint, bigint, int, text[], text[]) IS
+COMMENT ON FUNCTION eventstore.partition_lag_time(bigint, int, int, bigint, bigint, int, text[], text[], jsonb) IS
 	'the age of the oldest event that a partition of a subscription has not dealt with; NULL if there is none; behind es_subscriptions';
 
 CREATE VIEW @extschema@.es_subscriptions AS
@@ -20,7 +20,8 @@ CREATE VIEW @extschema@.es_subscriptions AS
 		s.types,
 		s.max_attempts,
 		eventstore.partition_lag_time(s.subscription_id, p.partition, s.partitions, p.position, e.last,
-			p.pending OPERATOR(pg_catalog.+) p.parked OPERATOR(pg_catalog.+) p.discarded, s.categories, s.types) AS lag_time
+			p.pending OPERATOR(pg_catalog.+) p.parked OPERATOR(pg_catalog.+) p.discarded, s.categories, s.types, s.query) AS lag_time,
+		s.query
 	FROM eventstore.subscriptions s
 	JOIN eventstore.subscription_partitions p ON p.subscription_id OPERATOR(pg_catalog.=) s.subscription_id
 	CROSS JOIN ends e;

@@ -36,13 +36,13 @@ int_in_range_arg(FunctionCallInfo fcinfo, int argno, const char *name, int most,
 
 /*
  * es_subscribe(subscription, after_position, categories, types, partitions,
- * max_attempts): makes a subscription to what follows a position.
+ * max_attempts, query): makes a subscription to what follows a position.
  *
- * after_position NULL: from now on; categories, types NULL: all; max_attempts
- * NULL: without limit.  An existing subscription is 42710; other NULLs, and
- * nulls in the arrays, are 22004; a bad name, a negative position, partitions
- * out of 1 to 1000 are 22023.  Waits for other changes of subscriptions; a
- * rollback undoes it.
+ * after_position NULL: from now on; categories, types, query NULL: all; an event must
+ * pass each of them; max_attempts NULL: without limit.  An existing subscription is
+ * 42710; other NULLs, and nulls in the arrays, are 22004; a bad name, a negative
+ * position, partitions out of 1 to 1000, a query that is none or has "last" are 22023.
+ * Waits for other changes of subscriptions; a rollback undoes it.
  */
 Datum
 es_subscribe(PG_FUNCTION_ARGS)
@@ -56,6 +56,7 @@ es_subscribe(PG_FUNCTION_ARGS)
 	subscription.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
 	subscription.partitions = int_in_range_arg(fcinfo, 4, "partitions", ES_MAX_PARTITIONS, false);
 	subscription.max_attempts = int_in_range_arg(fcinfo, 5, "max_attempts", PG_INT32_MAX, true);
+	es_subscription_set_query(&subscription, PG_ARGISNULL(6) ? NULL : PG_GETARG_JSONB_P(6));
 	es_subscription_begin_change("es_subscribe()");
 	if (es_subscription_find(&existing, name))
 		ereport(ERROR,

@@ -48,7 +48,8 @@
 #define Anum_subscriptions_name			5
 #define Anum_subscriptions_categories	6
 #define Anum_subscriptions_types		7
-#define Natts_subscriptions				7
+#define Anum_subscriptions_query		8
+#define Natts_subscriptions				8
 
 typedef struct KnownSubscription
 {
@@ -62,7 +63,8 @@ static EsRelation subscriptions_by_name = {"subscriptions_by_name",
 
 static const EsColumn subscription_columns[Natts_subscriptions] = {
 	{"subscription_id", INT8OID}, {"partitions", INT4OID}, {"max_attempts", INT4OID, true},
-	{"created_at", TIMESTAMPTZOID}, {"name", TEXTOID}, {"categories", TEXTARRAYOID, true}, {"types", TEXTARRAYOID, true}
+	{"created_at", TIMESTAMPTZOID}, {"name", TEXTOID}, {"categories", TEXTARRAYOID, true}, {"types", TEXTARRAYOID, true},
+	{"query", JSONBOID, true}
 };
 const EsShape es_subscription_shape = ES_SHAPE(&subscriptions, &subscriptions_by_name, subscription_columns);
 
@@ -141,6 +143,19 @@ es_subscription_report_unknown(const text *name)
 			errmsg("subscription \"%s\" does not exist", text_to_cstring(name)));
 }
 
+/*
+ * es_subscription_set_query has a subscription be of what a query asks for, which stays
+ * the caller's and is read in the current memory context; NULL is all.  22023 for
+ * what is no query, or asks for a last event.
+ */
+void
+es_subscription_set_query(EsSubscription *subscription, Jsonb *query)
+{
+	subscription->query_given = query;
+	subscription->query = query ? es_match_query_from_json(query) : NULL;
+	es_match_query_check_followed(subscription->query);
+}
+
 /* Fills in a definition from its row, in the current memory context. */
 static void
 take_subscription_definition(EsSubscription *subscription, const Datum *values, const bool *isnull)
@@ -155,6 +170,7 @@ take_subscription_definition(EsSubscription *subscription, const Datum *values, 
 												  isnull[Anum_subscriptions_categories - 1]);
 	subscription->types = es_names_of_column(values[Anum_subscriptions_types - 1],
 											 isnull[Anum_subscriptions_types - 1]);
+	es_subscription_set_query(subscription, es_columns_jsonb(values, isnull, Anum_subscriptions_query));
 	subscription->interest = ES_WAKE_ALL;
 	if (!subscription->categories.set)
 		return;
@@ -247,6 +263,17 @@ es_subscription_has_changed(uint64 changes)
 }
 
 /*
+ * es_subscription_passes tells whether an event is what a subscription wants.  May leave
+ * something in the current memory context.
+ */
+bool
+es_subscription_passes(const EsSubscription *subscription, const EsEvent *event)
+{
+	return es_names_pass(&subscription->categories, &subscription->types, event) &&
+		(subscription->query == NULL || es_match_query(subscription->query, event));
+}
+
+/*
  * es_subscription_filter gives the filter for what a subscription wants between
  * two positions, the second of which the log is taken to be settled up to.
  */
@@ -257,6 +284,7 @@ es_subscription_filter(const EsSubscription *subscription, int64 after, int64 up
 
 	filter.categories = subscription->categories;
 	filter.types = subscription->types;
+	filter.query = subscription->query;
 	return filter;
 }
 
@@ -319,6 +347,7 @@ make_subscription_row(const EsSubscription *subscription, Datum *values, bool *i
 	values[Anum_subscriptions_name - 1] = PointerGetDatum(subscription->name);
 	es_columns_put_names(values, isnull, Anum_subscriptions_categories, &subscription->categories);
 	es_columns_put_names(values, isnull, Anum_subscriptions_types, &subscription->types);
+	es_columns_put(values, isnull, Anum_subscriptions_query, subscription->query_given);
 }
 
 /* es_subscription_insert puts in the row of a new subscription, and gives it its id. */

@@ -9,8 +9,11 @@
 
 #include "datatype/timestamp.h"
 #include "nodes/execnodes.h"
+#include "utils/jsonb.h"
 
+#include "base/event.h"
 #include "base/names.h"
+#include "json/match.h"
 #include "read/log.h"
 #include "table/columns.h"
 
@@ -28,6 +31,8 @@ typedef struct EsSubscription
 	int			max_attempts;	/* 0: unlimited */
 	EsNames		categories;
 	EsNames		types;
+	const EsQuery *query;		/* NULL: any */
+	const Jsonb *query_given;	/* as it was given; NULL: none */
 	uint64		interest;		/* what news matter, see shared/wake.h */
 } EsSubscription;
 
@@ -41,6 +46,8 @@ extern const EsSubscription *es_subscription_get(const text *name);
 extern const EsSubscription *es_subscription_get_again(const text *name, int64 id);
 extern uint64 es_subscription_changes(void);
 extern bool es_subscription_has_changed(uint64 changes);
+extern void es_subscription_set_query(EsSubscription *subscription, Jsonb *query);
+extern bool es_subscription_passes(const EsSubscription *subscription, const EsEvent *event);
 extern EsLogFilter es_subscription_filter(const EsSubscription *subscription, int64 after, int64 upto);
 extern int	es_subscription_partition_of(const EsSubscription *subscription, const text *stream);
 

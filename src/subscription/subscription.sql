@@ -3,7 +3,7 @@
 CREATE SEQUENCE eventstore.subscription_id_seq AS bigint INCREMENT 1 MINVALUE 1 START 1 CACHE 1 NO CYCLE;
 COMMENT ON SEQUENCE eventstore.subscription_id_seq IS 'subscription ids, in order of creation';
 
-/* max_attempts NULL: nothing is ever parked. categories and types NULL: all. */
+/* max_attempts NULL: nothing is ever parked. categories, types and query NULL: all. */
 CREATE TABLE eventstore.subscriptions (
 	subscription_id bigint NOT NULL,
 	partitions int NOT NULL,
@@ -12,6 +12,7 @@ CREATE TABLE eventstore.subscriptions (
 	name text COLLATE "C" NOT NULL,
 	categories text[],
 	types text[],
+	query jsonb,
 	CONSTRAINT subscriptions_by_id PRIMARY KEY (subscription_id),
 	CONSTRAINT subscriptions_by_name UNIQUE (name)
 );

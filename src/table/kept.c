@@ -192,18 +192,27 @@ read_plain_predicate(Relation index, const IndexInfo *info)
 	const Node *clause;
 
 	if (info->ii_Predicate == NIL && es_tagindex_is(index))
-		return (EsPlainPredicate) {.test = ES_TEST_TAGS,.column = info->ii_IndexAttrNumbers[0]};
+	{
+		plain.test = ES_TEST_TAGS;
+		plain.column = info->ii_IndexAttrNumbers[0];
+	}
 	if (list_length(info->ii_Predicate) != 1)
 		return plain;
 	clause = linitial(info->ii_Predicate);
 	if (IsA(clause, Var))
-		plain = (EsPlainPredicate) {.test = ES_TEST_TRUE,.column = ((const Var *) clause)->varattno};
+	{
+		plain.test = ES_TEST_TRUE;
+		plain.column = ((const Var *) clause)->varattno;
+	}
 	else if (IsA(clause, OpExpr) && list_length(((const OpExpr *) clause)->args) == 2)
 		plain = read_plain_comparison((const OpExpr *) clause);
 	return plain;
 }
 
-/* es_kept_is_of_text tells whether an index has the rows whose column is a certain text, and no others. */
+/*
+ * es_kept_is_of_text tells whether an index has the rows whose column is a certain text,
+ * and no others.
+ */
 bool
 es_kept_is_of_text(Relation index, AttrNumber column, const text *wanted)
 {

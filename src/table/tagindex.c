@@ -76,7 +76,7 @@ insert_tag_entry(Relation index, Relation heap, IndexInfo *info, TagEntry *entry
 /* Inserts the entries of a row: what the server calls. */
 static bool
 insert_into_tag_index_hook(Relation index, Datum *values, bool *isnull, ItemPointer tid, Relation heap,
-						  IndexUniqueCheck check, bool unchanged, IndexInfo *info)
+						   IndexUniqueCheck check, bool unchanged, IndexInfo *info)
 {
 	EsTagKeys	keys;
 
@@ -156,9 +156,14 @@ gather_row(Relation index, ItemPointer tid, Datum *values, bool *isnull, bool al
 	MemoryContextSwitchTo(old);
 	for (int i = 0; i < keys.count; i++)
 	{
+		TagEntry   *entry;
+
 		if (build->count == build->most)
 			insert_gathered_entries(build);
-		build->entries[build->count++] = (TagEntry) {keys.keys[i], DatumGetInt64(values[COLUMN_POSITION]), *tid};
+		entry = &build->entries[build->count++];
+		entry->key = keys.keys[i];
+		entry->position = DatumGetInt64(values[COLUMN_POSITION]);
+		entry->tid = *tid;
 	}
 }
 

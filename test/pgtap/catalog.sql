@@ -37,7 +37,7 @@ INSERT INTO promised VALUES
 	('es_settle', '', 'bigint'),
 	('es_wait', 'after_position bigint, timeout interval', 'bigint'),
 	('es_wait_for', 'IN after_position bigint, IN timeout interval, INOUT settled bigint DEFAULT NULL::bigint', NULL),
-	('es_subscribe', 'subscription text, after_position bigint DEFAULT 0, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], partitions integer DEFAULT 1, max_attempts integer DEFAULT 5', 'void'),
+	('es_subscribe', 'subscription text, after_position bigint DEFAULT 0, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], partitions integer DEFAULT 1, max_attempts integer DEFAULT 5, query jsonb DEFAULT NULL::jsonb', 'void'),
 	('es_unsubscribe', 'subscription text', 'void'),
 	('es_rewind', 'subscription text, after_position bigint', 'void'),
 	('es_poll', 'subscription text, max_count integer DEFAULT 100, wait interval DEFAULT ''00:00:00''::interval, member text DEFAULT NULL::text, lease interval DEFAULT ''00:00:30''::interval', 'SETOF es_delivery'),
@@ -46,7 +46,7 @@ INSERT INTO promised VALUES
 	('es_nack', 'subscription text, partition integer, "position" bigint, reason text, member text DEFAULT NULL::text', 'void'),
 	('es_parked', 'subscription text', 'TABLE("position" bigint, partition integer, attempts integer, reason text, parked_at timestamp with time zone, stream text, version bigint, type text)'),
 	('es_discard_parked', 'subscription text, "position" bigint', 'void'),
-	('es_alter_subscription', 'subscription text, categories text[], types text[], max_attempts integer', 'void'),
+	('es_alter_subscription', 'subscription text, categories text[], types text[], max_attempts integer, query jsonb DEFAULT NULL::jsonb', 'void'),
 	('es_replay_parked', 'subscription text, "position" bigint DEFAULT NULL::bigint', 'bigint'),
 	('es_create_projection', 'projection text, reducer text, mode text DEFAULT ''async''::text, category text DEFAULT NULL::text, key text DEFAULT ''$.stream''::text', 'void'),
 	('es_create_handler_projection', 'projection text, handler regprocedure, mode text DEFAULT ''async''::text, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], reset regprocedure DEFAULT NULL::regprocedure', 'void'),
@@ -75,10 +75,11 @@ INSERT INTO promised VALUES
 	('es_replay_steps', 'stream text, reducer text DEFAULT NULL::text, from_version bigint DEFAULT 1, until_version bigint DEFAULT NULL::bigint', 'SETOF es_state'),
 	('es_replay_category', 'category text, reducer text DEFAULT NULL::text, as_of timestamp with time zone DEFAULT NULL::timestamp with time zone', 'SETOF es_state'),
 	('es_replay_as', 'stream text, state anyelement, reducer text DEFAULT NULL::text, until_version bigint DEFAULT NULL::bigint, as_of timestamp with time zone DEFAULT NULL::timestamp with time zone', 'anyelement'),
-	('es_create_feed', 'feed text, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], format text DEFAULT ''json''::text, OUT slot_name text, OUT lsn pg_lsn, OUT head_position bigint', 'record'),
+	('es_create_feed', 'feed text, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], format text DEFAULT ''json''::text, query jsonb DEFAULT NULL::jsonb, OUT slot_name text, OUT lsn pg_lsn, OUT head_position bigint', 'record'),
 	('es_drop_feed', 'feed text', 'void'),
-	('es_alter_feed', 'feed text, categories text[], types text[], format text', 'void'),
+	('es_alter_feed', 'feed text, categories text[], types text[], format text, query jsonb DEFAULT NULL::jsonb', 'void'),
 	('es_feed_head', 'OUT head_position bigint, OUT lsn pg_lsn', 'record'),
+	('es_feed_history', 'after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], query jsonb DEFAULT NULL::jsonb, feed_query jsonb DEFAULT NULL::jsonb, to_position bigint DEFAULT NULL::bigint', 'SETOF es_event'),
 	('es_feed_message', 'event es_event, format text DEFAULT ''json''::text', 'text');
 SELECT set_eq(
 	format($$SELECT proname || '(' || pg_catalog.pg_get_function_arguments(oid) || ') '
@@ -97,7 +98,7 @@ FROM (VALUES
 	('es_event', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone}'),
 	('es_events', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone}'),
 	('es_delivery', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone,partition integer,attempt integer}'),
-	('es_subscriptions', '{subscription text,partition integer,position bigint,member text,lease_until timestamp with time zone,lag bigint,parked bigint,categories text[],types text[],max_attempts integer,lag_time interval}'),
+	('es_subscriptions', '{subscription text,partition integer,position bigint,member text,lease_until timestamp with time zone,lag bigint,parked bigint,categories text[],types text[],max_attempts integer,lag_time interval,query jsonb}'),
 	('es_projections', '{projection text,mode text,status text,position bigint,lag bigint,error text,error_position bigint,rebuild_position bigint,reducer text,handler text,category text,key text,creator text,attempts integer,failed_since timestamp with time zone,next_retry timestamp with time zone,lag_time interval,categories text[],types text[],reset text}'),
 	('es_new_event', '{type text,data jsonb,metadata jsonb,event_id uuid}'),
 	('es_state', '{stream text,version bigint,position bigint,state jsonb,recorded_at timestamp with time zone}'),
@@ -106,7 +107,7 @@ FROM (VALUES
 	('es_upcasters', '{type text,from_version integer,handler text,ops jsonb}'),
 	('es_snapshots', '{stream text,reducer text,version bigint,bytes bigint,usable boolean}'),
 	('es_in_flight', '{pid integer,gid text,application_name text,state text,since timestamp with time zone,first_position bigint,query text}'),
-	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint,wal_status text,safe_wal_size bigint,lag_events bigint,categories text[],types text[],format text}'),
+	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint,wal_status text,safe_wal_size bigint,lag_events bigint,categories text[],types text[],format text,query jsonb}'),
 	('es_segments', '{segment bigint,first_position bigint,last_position bigint,events bigint,bytes bigint,from_time timestamp with time zone,to_time timestamp with time zone,state text}')
 ) t (name, columns) ORDER BY t.name;
 
@@ -166,7 +167,7 @@ SELECT is_empty($$
 			es_read_category,es_settled_position,es_settle,es_wait,es_create_reducer,es_drop_reducer,
 			es_register_reducer,es_replay,es_replay_steps,es_replay_category,es_replay_as,es_register_reducer_ops,es_snapshot,
 			es_snapshot_every,es_drop_snapshots,es_register_upcaster,es_register_upcaster_ops,es_create_feed,
-			es_drop_feed,es_feed_head,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,es_discard_parked,es_alter_subscription,
+			es_drop_feed,es_feed_head,es_feed_history,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,es_discard_parked,es_alter_subscription,
 			es_create_projection,es_create_handler_projection,es_drop_projection,es_run_projection,es_wait_projection,es_rebuild_projection,es_skip_event,
 			es_projection_view,es_index_projection,es_drop_projection_index}'::name[])
 		AND (provolatile <> 'v' OR proparallel <> 'u')

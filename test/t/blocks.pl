@@ -13,8 +13,8 @@ seed();
 my $writers = 4;
 my $calls = $ENV{ES_BLOCK_CALLS} // 60;
 my $primary = new_node('primary', streaming => 1, conf => "wal_consistency_checking = 'all'\nmax_wal_size = 4GB\nshared_buffers = 128MB\nwal_keep_size = 4GB\n");
-my $indexes = "SELECT indexrelid FROM pg_index JOIN pg_class c ON c.oid = indrelid JOIN pg_am a ON a.amname = 'btree'
-	WHERE relnamespace = 'eventstore'::regnamespace AND relname ~ '^(events_|streams)'";
+my $indexes = "SELECT indexrelid FROM pg_index JOIN pg_class c ON c.oid = indrelid JOIN pg_class i ON i.oid = indexrelid JOIN pg_am a ON a.oid = i.relam AND a.amname = 'btree'
+	WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relname ~ '^(events_|streams)'";
 
 $primary->safe_psql('postgres', $_) foreach (
 	'CREATE EXTENSION eventstore', 'CREATE EXTENSION amcheck', 'SELECT es_set_segment_size(50000)',

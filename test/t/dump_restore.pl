@@ -104,10 +104,10 @@ sub check_copy
 			WHERE i.inhparent = 'eventstore.events'::regclass AND t.tgrelid = i.inhrelid AND t.tgenabled <> 'A' AND NOT t.tgisinternal}),
 		'0', "$how: each segment's guards are on always");
 	is($node->safe_psql($database, q{
-			SELECT count(*) FILTER (WHERE n <> 4) FROM (SELECT inhrelid, count(indexrelid) AS n FROM pg_inherits
+			SELECT count(*) FILTER (WHERE n <> 5) FROM (SELECT inhrelid, count(indexrelid) AS n FROM pg_inherits
 			LEFT JOIN pg_index ON indrelid = inhrelid WHERE inhparent = 'eventstore.events'::regclass GROUP BY 1) i}),
 		$node->safe_psql('source', q{
-			SELECT count(*) FILTER (WHERE n <> 4) FROM (SELECT inhrelid, count(indexrelid) AS n FROM pg_inherits
+			SELECT count(*) FILTER (WHERE n <> 5) FROM (SELECT inhrelid, count(indexrelid) AS n FROM pg_inherits
 			LEFT JOIN pg_index ON indrelid = inhrelid WHERE inhparent = 'eventstore.events'::regclass GROUP BY 1) i}),
 		"$how: each segment has its indexes");
 }

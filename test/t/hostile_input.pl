@@ -26,6 +26,7 @@ my %usual = (
 	'reducer es_drop_reducer' => q{'r'}, 'event_type' => q{'T'}, 'on_unknown' => q{'ignore'},
 	'projection' => q{'p'}, 'projection es_skip_event' => q{'failed'}, 'projection es_create_projection' => q{'p2'}, 'projection es_create_handler_projection' => q{'p2'},
 	'mode' => q{'async'}, 'key' => q{'$.stream'}, 'subscription' => q{'s'}, 'subscription es_subscribe' => q{'s2'},
+	'query' => q{'[{"types":["T"]}]'}, 'feed_query' => q{'[{"tags":["x"]}]'}, 'query es_append_if' => 'NULL',
 	'member' => 'NULL', 'reason' => q{'why'}, 'feed' => q{'f'}, 'handler' => q{'public.on_event(es_event)'},
 	'handler es_register_reducer' => q{'public.on_state(jsonb,es_event)'},
 	'handler es_register_upcaster' => q{'public.on_data(jsonb)'}, 'stream_prefix' => 'NULL',

@@ -27,7 +27,7 @@ $publisher->safe_psql('postgres', $_) foreach ('SELECT es_settle()', 'CREATE PUB
 	'CREATE PUBLICATION by_root FOR ALL TABLES WITH (publish_via_partition_root = true)');
 
 # All but one table are copied; held holds that one.
-foreach my $held ('events_0', 'events_1', 'tags', 'config')
+foreach my $held ('events_0', 'events_1', 'indexed_types', 'config')
 {
 	my $session = $subscriber->background_psql('postgres');
 	my $holder = $subscriber->background_psql('postgres');

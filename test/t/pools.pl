@@ -5,55 +5,24 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
+use EventstorePool;
 use EventstoreTest;
-use List::Util qw(first);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $bouncer = first { -x } map { "$_/pgbouncer" } split(/:/, $ENV{PATH}), '/usr/sbin', '/usr/local/sbin';
-plan skip_all => 'pgbouncer is not installed (tools/setup installs it)' unless $bouncer;
-plan skip_all => 'pgbouncer does not run as root' if $> == 0;
+my $missing = pool_missing();
+plan skip_all => $missing if $missing;
 
 # No wait may end by its time.
 my $node = new_node('main', conf => "eventstore.max_wait = '1h'\n");
-my $user = getpwuid($>);
 
-# ---- the pool ----
+new_store($node, 'store');
 
-# It looks like a node to what starts psql.  Its databases are one store; "transaction" and
-# "session" have two connections to the server, which take turns, and "workers" one more
-# than there are consumers: each that waits has one to itself.
-package Pool
-{
-	sub installed_command { return $node->installed_command($_[1]) }
-	sub connstr { return "host=$_[0]{folder} port=$_[0]{port} user=$user dbname=$_[1]" }
-}
-
-my $pool = bless { folder => PostgreSQL::Test::Utils::tempdir_short(), port => PostgreSQL::Test::Cluster::get_free_port() }, 'Pool';
-my $server = 'host=' . $node->host . ' port=' . $node->port . ' dbname=store';
-my ($version) = run_command([ $bouncer, '--version' ]) =~ /(\d+\.\d+)/;
-my ($major, $minor) = split /\./, $version;
-my $keeps_statements = $major > 1 || $minor >= 21;
-
-append_to_file("$pool->{folder}/users", qq{"$user" ""\n});
-append_to_file("$pool->{folder}/ini", <<"END");
-[databases]
-transaction = $server pool_mode=transaction pool_size=2
-workers = $server pool_mode=transaction pool_size=4
-session = $server pool_mode=session pool_size=2
-[pgbouncer]
-unix_socket_dir = $pool->{folder}
-listen_port = $pool->{port}
-auth_type = trust
-auth_file = $pool->{folder}/users
-logfile = $pool->{folder}/log
-server_reset_query = DISCARD ALL
-server_round_robin = 1
-max_client_conn = 100
-END
-append_to_file("$pool->{folder}/ini", "max_prepared_statements = 100\n") if $keeps_statements;
-note "PgBouncer $version";
+# "transaction" and "session" have two connections to the server, which take turns, and
+# "workers" one more than there are consumers: each that waits has one to itself.
+my $pool = start_pool($node, 'store', transaction => 'pool_mode=transaction pool_size=2',
+	workers => 'pool_mode=transaction pool_size=4', session => 'pool_mode=session pool_size=2');
 
 sub run { return $node->safe_psql('store', $_[0]) }
 sub start { return start_script($pool, @_) }
@@ -66,10 +35,6 @@ sub start_all
 	my ($database, $n, $script) = @_;
 	return map { start($database, $script->($_)) } 1 .. $n;
 }
-
-new_store($node, 'store');
-my $process = start_process([ $bouncer, "$pool->{folder}/ini" ], "$pool->{folder}/out", "$pool->{folder}/err");
-wait_until('the pool', sub { -S "$pool->{folder}/.s.PGSQL.$pool->{port}" }) or BAIL_OUT(slurp_file("$pool->{folder}/err"));
 
 # Waits until the session of an application sleeps in one of our waits.
 sub sleeps
@@ -175,7 +140,7 @@ END
 		my $clients = $database eq 'session' ? 2 : 4;
 		SKIP:
 		{
-			skip("PgBouncer $version keeps no prepared statements in transaction mode", 2) if $database eq 'transaction' && $protocol eq 'prepared' && !$keeps_statements;
+			skip("this PgBouncer keeps no prepared statements in transaction mode", 2) if $database eq 'transaction' && $protocol eq 'prepared' && !$pool->{keeps_statements};
 			command_ok([ $node->installed_command('pgbench'), '-n', '-c', $clients, '-t', 100 / $clients, '-M', $protocol, '-f', $script, $pool->connstr($database) ],
 				"$how: protocol \"$protocol\" in $database mode");
 			is(run("SELECT es_stream_version('bench-$preload')"), $appends += 100, "$how: appended");
@@ -183,6 +148,6 @@ END
 	}
 }
 
-$process->kill_kill;
+$pool->stop;
 $node->stop;
 done_testing();

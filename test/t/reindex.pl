@@ -10,8 +10,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = new_node('main', conf => "autovacuum = off\n");
-my $indexes = "SELECT indexrelid FROM pg_index JOIN pg_class c ON c.oid = indrelid JOIN pg_am a ON a.amname = 'btree'
-	WHERE relnamespace = 'eventstore'::regnamespace AND relname ~ '^(events_|streams)'";
+my $indexes = "SELECT indexrelid FROM pg_index JOIN pg_class c ON c.oid = indrelid JOIN pg_class i ON i.oid = indexrelid JOIN pg_am a ON a.oid = i.relam AND a.amname = 'btree'
+	WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relname ~ '^(events_|streams)'";
 my $n = 0;
 
 $node->safe_psql('postgres', $_) foreach (

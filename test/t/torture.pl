@@ -185,7 +185,8 @@ SKIP:
 	$node->safe_psql('postgres', 'CREATE EXTENSION amcheck');
 	my ($ret, $out, $err) = $node->psql('postgres', q{
 		SELECT count(bt_index_check(i.indexrelid, true)) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
-		WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind = 'r'});
+		WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind = 'r'
+			AND (SELECT amname FROM pg_class x JOIN pg_am a ON a.oid = x.relam WHERE x.oid = i.indexrelid) = 'btree'});
 	is($err, '', 'indexes and tables agree');
 }
 note $node->safe_psql('postgres', q{SELECT count(*) || ' events, ' || max(position) - count(*) || ' holes, ' || (SELECT count(*) FROM es_segments) || ' segments' FROM es_events});

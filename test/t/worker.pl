@@ -447,6 +447,22 @@ is($node->safe_psql('postgres', "SELECT count(*) $workers"), '0', 'nor a worker'
 succeeds('postgres', 'DROP DATABASE half', 'not preloaded: DROP DATABASE');
 $node->stop;
 
+# ---- segments, made where nobody else looks ----
+
+# One session appends and asks nothing, so nothing but the worker finds out that the
+# log has a segment more, and that no restore has put it there.
+my $loner = new_node('loner', conf => $preload);
+my $alone = $loner->background_psql('postgres');
+$alone->query_safe(q{CREATE EXTENSION eventstore; SELECT es_set_segment_size(100);
+	SELECT es_create_projection('now', 'merge', mode => 'inline'); SELECT es_create_projection('soon', 'merge')});
+foreach my $upto (1, 150, 420)
+{
+	$alone->query_safe("SELECT count(es_append('order-0', 'A')) FROM generate_series(es_stream_version('order-0') + 1, $upto)");
+	is($alone->query_safe("SELECT es_wait_projection('soon', 'order-0', $upto, '25s')"), 't', "an appender alone: its projection takes in $upto events");
+}
+$alone->quit;
+$loner->stop;
+
 # ---- a standby ----
 
 my $primary = new_node('primary', streaming => 1, conf => "$preload$fast");

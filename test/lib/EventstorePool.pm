@@ -1,0 +1,70 @@
+# A pool between clients and a node: PgBouncer.
+package EventstorePool;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use EventstoreTest;
+use List::Util qw(first);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(pool_missing start_pool);
+
+my $bouncer = first { -x } map { "$_/pgbouncer" } split(/:/, $ENV{PATH}), '/usr/sbin', '/usr/local/sbin';
+
+# pool_missing(): why there can be no pool here, or nothing.
+sub pool_missing
+{
+	return 'pgbouncer is not installed (tools/setup installs it)' unless $bouncer;
+	return 'pgbouncer does not run as root' if $> == 0;
+	return;
+}
+
+# start_pool(node, store, databases): a pool that looks like a node to what starts psql. Its
+# databases, each with its settings, are all the one store.
+sub start_pool
+{
+	my ($node, $store, %databases) = @_;
+	my ($said) = run_command([ $bouncer, '--version' ]);
+	my ($major, $minor) = $said =~ /(\d+)\.(\d+)/;
+	my $pool = bless {
+		node => $node,
+		folder => PostgreSQL::Test::Utils::tempdir_short(),
+		port => PostgreSQL::Test::Cluster::get_free_port(),
+		user => scalar getpwuid($>),
+		keeps_statements => $major > 1 || $minor >= 21
+	};
+	my $server = 'host=' . $node->host . ' port=' . $node->port . " dbname=$store";
+
+	append_to_file("$pool->{folder}/users", qq{"$pool->{user}" ""\n});
+	append_to_file("$pool->{folder}/ini", join("\n", '[databases]', (map { "$_ = $server $databases{$_}" } sort keys %databases), <<"END"));
+
+[pgbouncer]
+unix_socket_dir = $pool->{folder}
+listen_addr = 127.0.0.1
+listen_port = $pool->{port}
+auth_type = trust
+auth_file = $pool->{folder}/users
+logfile = $pool->{folder}/log
+server_reset_query = DISCARD ALL
+server_round_robin = 1
+max_client_conn = 100
+ignore_startup_parameters = extra_float_digits
+END
+	append_to_file("$pool->{folder}/ini", "max_prepared_statements = 100\n") if $pool->{keeps_statements};
+	note $said;
+	$pool->{process} = start_process([ $bouncer, "$pool->{folder}/ini" ], "$pool->{folder}/out", "$pool->{folder}/err");
+	wait_until('the pool', sub { -S "$pool->{folder}/.s.PGSQL.$pool->{port}" }) or BAIL_OUT(slurp_file("$pool->{folder}/err"));
+	return $pool;
+}
+
+sub stop { $_[0]{process}->kill_kill; return }
+sub host { return $_[0]{folder} }
+sub port { return $_[0]{port} }
+sub installed_command { return $_[0]{node}->installed_command($_[1]) }
+sub connstr { return "host=$_[0]{folder} port=$_[0]{port} user=$_[0]{user} dbname=$_[1]" }
+
+1;
