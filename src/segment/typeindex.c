@@ -28,6 +28,7 @@
 #include "nodes/plannodes.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
+#include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
@@ -59,6 +60,7 @@ static const EsColumn type_columns[] = {{"type", TEXTOID}};
 const EsShape es_typeindex_shape = ES_SHAPE(&indexed_types, &indexed_types_pkey, type_columns);
 
 static bool asked = false;		/* by this transaction */
+static LOCKTAG only_one;		/* what the worker holds */
 
 /* ---- which there should be ---- */
 
@@ -208,6 +210,17 @@ find_next_statement(void)
 	return sql;
 }
 
+/*
+ * Gives the lock back as the worker ends, in whatever way.  It is a session's lock,
+ * which the server leaves alone at the end of a process where no transaction is
+ * aborted: all workers to come would wait for it.
+ */
+static void
+stop_being_only_one(int code, Datum arg)
+{
+	(void) LockRelease(&only_one, ExclusiveLock, true);
+}
+
 /* Waits for a worker that is at it already to end; the lock is the session's. */
 static bool
 become_only_one(void)
@@ -218,9 +231,9 @@ become_only_one(void)
 	installed = es_base_is_installed();
 	if (installed)
 	{
-		LOCKTAG		tag = es_base_tag(&indexed_types, 0, 0);
-
-		(void) LockAcquire(&tag, ExclusiveLock, true, false);
+		only_one = es_base_tag(&indexed_types, 0, 0);
+		(void) LockAcquire(&only_one, ExclusiveLock, true, false);
+		before_shmem_exit(stop_being_only_one, (Datum) 0);
 	}
 	CommitTransactionCommand();
 	return installed;
