@@ -22,10 +22,11 @@ sub append_some
 
 # Queries by type that do not find what SQL finds, in either direction.
 my $differences = q{
+	WITH log AS MATERIALIZED (SELECT e.* FROM es_events e, (SELECT es_settled_position() AS settled OFFSET 0) s WHERE position <= settled)
 	SELECT count(*) FROM (VALUES ('[{"types": ["A"]}]'::jsonb), ('[{"types": ["A", "B"]}]'), ('[{"types": ["A"]}, {"types": ["A"]}]'), ('[{"types": ["C"]}, {"types": ["A"], "tags": ["t1"]}]'), ('[{"types": ["None", "A"]}]'), ('[{"types": ["A"], "last": true}, {"types": ["B"]}]')) q(query),
-		LATERAL (SELECT array_agg(position ORDER BY position) AS a FROM es_events e WHERE EXISTS (SELECT FROM jsonb_array_elements(query) i
+		LATERAL (SELECT array_agg(position ORDER BY position) AS a FROM log e WHERE EXISTS (SELECT FROM jsonb_array_elements(query) i
 			WHERE i -> 'types' ? e.type AND (i -> 'tags' IS NULL OR e.metadata -> 'tags' @> (i -> 'tags'))
-				AND (i -> 'last' IS NULL OR position = (SELECT max(position) FROM es_events WHERE i -> 'types' ? type)))) s
+				AND (i -> 'last' IS NULL OR position = (SELECT max(position) FROM log WHERE i -> 'types' ? type)))) s
 	WHERE (SELECT array_agg(position) FROM es_read_query(query, 0, NULL)) IS DISTINCT FROM s.a
 		OR (SELECT array_agg(position ORDER BY position) FROM es_read_query(query, 0, NULL, true)) IS DISTINCT FROM s.a};
 # name(type, segment): what its index is called
@@ -127,7 +128,7 @@ is($node->safe_psql('store', qq{SELECT count(*) FROM pg_indexes WHERE schemaname
 is($node->safe_psql('store', $differences), '0', 'queries find what SQL finds');
 
 # Administration of one.
-foreach my $statement ("REINDEX INDEX eventstore.$names[0]", "REINDEX INDEX CONCURRENTLY eventstore.$names[0]", 'VACUUM FULL eventstore.events_0', "CLUSTER eventstore.events_1 USING $names[1]", 'VACUUM eventstore.events_2')
+foreach my $statement ("REINDEX INDEX eventstore.$names[0]", "REINDEX INDEX CONCURRENTLY eventstore.$names[0]", 'VACUUM FULL eventstore.events_0', 'VACUUM eventstore.events_2')
 {
 	$node->safe_psql('store', $statement);
 	is($node->safe_psql('store', $differences), '0', $statement);
