@@ -92,7 +92,22 @@ INSERT INTO questions (query) VALUES
 	('SELECT es_wait_projection(''counts'', ''a-1'', 150, ''0'')'),
 	('SELECT count(*) FROM es_feed_history(0, NULL, query => ''[{"tags": ["red"]}]'')'),
 	('SELECT count(*) FROM es_feed_history(200, NULL, query => ''[{"tags": ["red"]}]'')'),
-	('SELECT count(*) FROM es_poll(''red'', 1000)');
+	('SELECT count(*) FROM es_poll(''red'', 1000)'),
+	('SELECT count(*) FROM es_read_query(''[{"tags": ["red"]}]'', 0, NULL)'),
+	('SELECT count(*) FROM es_read_query(''[{"tags": ["red"]}]'', 200, NULL)'),
+	('SELECT count(*) FROM es_read_query(''[{"types": ["L"]}]'', 0, 1)'),
+	('SELECT count(*) FROM es_read_query(''[{"types": ["L"]}]'', 0, 1, true)'),
+	('SELECT count(*) FROM es_read_query(''[{"types": ["L"], "last": true}]'', 200, NULL)'),
+	('SELECT count(*) FROM es_read_query(''[{"types": ["X"], "last": true}]'', 200, NULL)'),
+	('SELECT count(*), min(position) FROM es_read_all(0, 150, backwards => true)'),
+	('SELECT count(*), min(position) FROM es_read_all(0, 200, backwards => true)'),
+	('SELECT count(*) FROM es_read_all(0, NULL, backwards => true, to_position => 100)'),
+	('SELECT count(*) FROM es_read_all(0, 1, ''{late,early}'', backwards => true)'),
+	('SELECT count(*) FROM es_read_all(0, 2, ''{late,early}'', backwards => true)'),
+	('SELECT count(*) FROM es_read_category(''a'', 200, NULL, backwards => true)'),
+	('SELECT count(*) FROM es_read_category(''early'', 0, NULL, backwards => true)'),
+	('SELECT es_append_if(''[]'', 200, query => ''[{"types": ["X"]}, {"tags": ["none"]}]'')'),
+	('SELECT es_append_if(''[]'', 0, query => ''[{"types": ["X"]}, {"tags": ["none"]}]'')');
 SELECT id, query, pg_temp.answer(query) FROM questions ORDER BY id;
 
 -- the second segment goes: what the readers above say to that

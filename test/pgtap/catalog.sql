@@ -24,15 +24,18 @@ INSERT INTO promised VALUES
 	('es_append_batch', 'stream text, events jsonb, expected_version bigint DEFAULT NULL::bigint', 'bigint'),
 	('es_append_events', 'stream text, events es_new_event[], expected_version bigint DEFAULT NULL::bigint', 'bigint'),
 	('es_append_many', 'events jsonb', 'TABLE(stream text, version bigint, "position" bigint)'),
-	('es_append_if', 'events jsonb, after_position bigint, types text[] DEFAULT NULL::text[], tags text[] DEFAULT NULL::text[]', 'bigint'),
+	('es_append_if', 'events jsonb, after_position bigint, types text[] DEFAULT NULL::text[], tags text[] DEFAULT NULL::text[], query jsonb DEFAULT NULL::jsonb', 'bigint'),
+	('es_read_query', 'query jsonb DEFAULT NULL::jsonb, after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, backwards boolean DEFAULT false, to_position bigint DEFAULT NULL::bigint', 'SETOF es_event'),
+	('es_index_type', 'type text', 'void'),
+	('es_drop_type_index', 'type text', 'void'),
 	('es_read_tagged', 'tags text[], types text[] DEFAULT NULL::text[], after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000', 'SETOF es_event'),
 	('es_last_position', '', 'bigint'),
 	('es_stream_version', 'stream text', 'bigint'),
 	('es_position', 'stream text, version bigint', 'bigint'),
 	('es_find_event', 'stream text, event_id uuid', 'SETOF es_event'),
 	('es_read', 'stream text, from_version bigint DEFAULT NULL::bigint, max_count bigint DEFAULT NULL::bigint, backwards boolean DEFAULT false', 'SETOF es_event'),
-	('es_read_all', 'after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], stream_prefix text DEFAULT NULL::text, to_position bigint DEFAULT NULL::bigint', 'SETOF es_event'),
-	('es_read_category', 'category text, after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, types text[] DEFAULT NULL::text[], to_position bigint DEFAULT NULL::bigint', 'SETOF es_event'),
+	('es_read_all', 'after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], stream_prefix text DEFAULT NULL::text, to_position bigint DEFAULT NULL::bigint, backwards boolean DEFAULT false', 'SETOF es_event'),
+	('es_read_category', 'category text, after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, types text[] DEFAULT NULL::text[], to_position bigint DEFAULT NULL::bigint, backwards boolean DEFAULT false', 'SETOF es_event'),
 	('es_settled_position', '', 'bigint'),
 	('es_settle', '', 'bigint'),
 	('es_wait', 'after_position bigint, timeout interval', 'bigint'),
@@ -108,6 +111,7 @@ FROM (VALUES
 	('es_snapshots', '{stream text,reducer text,version bigint,bytes bigint,usable boolean}'),
 	('es_in_flight', '{pid integer,gid text,application_name text,state text,since timestamp with time zone,first_position bigint,query text}'),
 	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint,wal_status text,safe_wal_size bigint,lag_events bigint,categories text[],types text[],format text,query jsonb}'),
+	('es_indexed_types', '{type text,segments bigint,indexed bigint}'),
 	('es_segments', '{segment bigint,first_position bigint,last_position bigint,events bigint,bytes bigint,from_time timestamp with time zone,to_time timestamp with time zone,state text}')
 ) t (name, columns) ORDER BY t.name;
 
@@ -163,7 +167,7 @@ $$, 'everything in the schema eventstore belongs to the extension''s owner, segm
 -- Whatever takes a fresh snapshot, appends or waits.
 SELECT is_empty($$
 	SELECT description, provolatile, proparallel FROM routine
-	WHERE proname = ANY ('{es_append,es_append_batch,es_append_events,es_append_many,es_append_if,es_read_tagged,es_stream_version,es_position,es_find_event,es_read,es_read_all,
+	WHERE proname = ANY ('{es_append,es_append_batch,es_append_events,es_append_many,es_append_if,es_read_tagged,es_read_query,es_index_type,es_drop_type_index,es_stream_version,es_position,es_find_event,es_read,es_read_all,
 			es_read_category,es_settled_position,es_settle,es_wait,es_create_reducer,es_drop_reducer,
 			es_register_reducer,es_replay,es_replay_steps,es_replay_category,es_replay_as,es_register_reducer_ops,es_snapshot,
 			es_snapshot_every,es_drop_snapshots,es_register_upcaster,es_register_upcaster_ops,es_create_feed,
@@ -175,7 +179,7 @@ $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE')
 
 -- All that may be in a parallel query: what is read is what the statement's snapshot sees, or the session's own.
 SELECT is((SELECT string_agg(format('%s %s', proname, proparallel), ', ' ORDER BY proname) FROM routine WHERE proparallel <> 'u'),
-	'es_event s, es_feed_message s, es_last_position r, es_projection r, segment_bytes s, segment_events r, segment_time r, segment_version r',
+	'es_event s, es_feed_message s, es_last_position r, es_projection r, segment_bytes s, segment_events r, segment_time r, segment_version r, tagindex_handler s',
 	'PARALLEL RESTRICTED or SAFE is only what takes no snapshot and no xid of its own');
 
 -- Nothing that a caller's search_path could mislead.
