@@ -85,7 +85,7 @@ CREATE FUNCTION pg_temp.some_item() RETURNS jsonb LANGUAGE sql VOLATILE AS $$
 	FROM (SELECT random() AS dice) d
 $$;
 INSERT INTO question SELECT query, 0, NULL
-FROM generate_series(1, 150) n, LATERAL (SELECT jsonb_agg(pg_temp.some_item()) AS query FROM generate_series(n - n, floor(random() * 4)::int)) q;
+FROM generate_series(1, 70) n, LATERAL (SELECT jsonb_agg(pg_temp.some_item()) AS query FROM generate_series(n - n, floor(random() * 4)::int)) q;
 INSERT INTO question SELECT jsonb_build_object('items', query), a, a + floor(random() * 400) FROM (SELECT query, floor(random() * 600) AS a FROM question) q;
 SELECT count(*) FROM question q, (VALUES (false), (true)) d(backwards)
 WHERE pg_temp.does(query, after, upto, backwards) IS DISTINCT FROM pg_temp.should(query, after, upto, backwards);

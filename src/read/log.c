@@ -349,7 +349,7 @@ begin_log_snapshot(LogRead *read)
 	read->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	es_durable_note_snapshot(read->snapshot);
 	if (read->filter->query)
-		read->question = es_query_ask(read->filter->query, read->final, &read->snapshot);
+		read->question = es_query_ask(read->filter->query, read->passed, read->final, &read->snapshot);
 }
 
 /*

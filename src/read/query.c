@@ -504,10 +504,11 @@ note_position(TupleTableSlot *slot, const EsEvent *event, void *arg)
 
 /*
  * es_query_ask finds out what a query's items ask for that want their last event: of
- * those up to the settled position, whatever is read of them.
+ * those up to the settled position, whatever is read of them.  Where that is not after
+ * a position, of which nothing is read, it does not matter which it is.
  */
 EsQuestion
-es_query_ask(const EsQuery *query, int64 settled, Snapshot *snapshot)
+es_query_ask(const EsQuery *query, int64 after, int64 settled, Snapshot *snapshot)
 {
 	EsQuestion	question = {.query = query};
 
@@ -515,7 +516,7 @@ es_query_ask(const EsQuery *query, int64 settled, Snapshot *snapshot)
 	{
 		EsQuery		of_item = {.count = 1,.items = &query->items[i]};
 		EsQuestion	about_item = {.query = &of_item};
-		EsQueryRange all = {.upto = settled,.backwards = true,.snapshot = snapshot};
+		EsQueryRange all = {.after = after,.upto = settled,.backwards = true,.snapshot = snapshot};
 
 		if (!query->items[i].last)
 			continue;

@@ -52,6 +52,6 @@ extern void es_query_close(EsQueryScan *scan);
 typedef bool (*EsQueryCallback) (TupleTableSlot *slot, const EsEvent *event, void *arg);
 
 extern void es_query_each(const EsQuestion *question, EsQueryRange range, EsQueryCallback callback, void *arg);
-extern EsQuestion es_query_ask(const EsQuery *query, int64 settled, Snapshot *snapshot);
+extern EsQuestion es_query_ask(const EsQuery *query, int64 after, int64 settled, Snapshot *snapshot);
 
 #endif							/* ES_READ_QUERY_H */
