@@ -77,6 +77,7 @@ $node->safe_psql('postgres', q{
 	CREATE FUNCTION on_state(s jsonb, e es_event) RETURNS jsonb LANGUAGE sql AS 'SELECT s';
 	CREATE FUNCTION on_data(d jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT d';
 	SELECT es_append('a-1', 'T') FROM generate_series(1, 3);
+	SELECT es_index_type('T');
 	SELECT es_create_reducer('r');
 	SELECT es_create_projection('p', 'count'), es_index_projection('p', '(version)');
 	SELECT es_subscribe('s');
