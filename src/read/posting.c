@@ -69,7 +69,7 @@ comes_before(const EsPosting *list, int64 a, int64 b)
 
 /* Makes room for the entries that are to be looked up at once. */
 static void
-reserve_entries(EsPosting *list)
+reserve_posting_room(EsPosting *list)
 {
 	if (list->room >= list->ahead)
 		return;
@@ -137,7 +137,7 @@ fill_posting(EsPosting *list, int64 position, bool leap)
 		return;
 	}
 	list->ahead = leap ? FEWEST_AHEAD : Min(2 * list->ahead, MOST_AHEAD);
-	reserve_entries(list);
+	reserve_posting_room(list);
 	if (span < left)
 	{
 		look_up_entries(list, from, backwards ? from - span : from + span);

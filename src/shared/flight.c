@@ -78,14 +78,18 @@ typedef struct EsFlightShared
 
 static EsFlightShared *shared = NULL;
 static SubTransactionId writing_in = InvalidSubTransactionId;	/* whose turn it is */
+static int	writing_depth = 0;	/* of calls in calls: a user's own CHECK may
+								 * append */
 
 /*
  * How often to look whether a turn is over before it is said to take long: first
- * without pause, then at intervals.
+ * without pause, then at intervals that grow.  A writer that has lost its processor gets
+ * it back the sooner for those who sleep.
  */
 #define SPINS			100
-#define LOOKS			20
-#define LOOK_EVERY_US	50
+#define LOOKS			200
+#define FIRST_PAUSE_US	20
+#define LONGEST_PAUSE_US	1000
 
 /* How much memory the slots take, up to the prepared ones. */
 static Size
@@ -118,12 +122,27 @@ start_flights(void *memory)
 	}
 }
 
+/* Ends this backend's turn, if there is one. */
+static void
+end_turn(void)
+{
+	pg_atomic_uint64 *turn;
+
+	if (writing_in == InvalidSubTransactionId)
+		return;
+	writing_in = InvalidSubTransactionId;
+	writing_depth = 0;
+	turn = &shared->slots[es_my_backend()].flight.turn;
+	pg_memory_barrier();
+	pg_atomic_write_u64(turn, pg_atomic_read_u64(turn) + 1);
+}
+
 /* Ends a turn that an error has interrupted. */
 static void
-end_turn_at_abort(XactEvent event, void *arg)
+end_turn_at_xact_end(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_ABORT)
-		es_flight_end_writing();
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
+		end_turn();
 }
 
 /* Ends a turn that an error has interrupted, with the subtransaction that it was begun in. */
@@ -131,7 +150,7 @@ static void
 end_turn_at_subxact_abort(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB && subid == writing_in)
-		es_flight_end_writing();
+		end_turn();
 }
 
 /* Adds the memory, if the library is preloaded; called once, from _PG_init. */
@@ -141,7 +160,7 @@ es_flight_init(void)
 	EsSharedPiece piece = {"eventstore flights", flights_size, start_flights, (void **) &shared};
 
 	es_shared_add(&piece);
-	RegisterXactCallback(end_turn_at_abort, NULL);
+	RegisterXactCallback(end_turn_at_xact_end, NULL);
 	RegisterSubXactCallback(end_turn_at_subxact_abort, NULL);
 }
 
@@ -314,7 +333,7 @@ es_flight_begin_writing(void)
 {
 	EsFlightSlot *slot;
 
-	if (shared == NULL)
+	if (shared == NULL || writing_depth++ > 0)
 		return;
 	note_slot_use();
 	slot = &shared->slots[es_my_backend()];
@@ -333,18 +352,12 @@ es_flight_say_first(int64 position)
 		pg_atomic_write_u64(&shared->slots[es_my_backend()].flight.first, (uint64) position);
 }
 
-/* es_flight_end_writing says that they are there; does nothing if there is no turn to be ended. */
+/* es_flight_end_writing says that they are there. */
 void
 es_flight_end_writing(void)
 {
-	pg_atomic_uint64 *turn;
-
-	if (writing_in == InvalidSubTransactionId)
-		return;
-	writing_in = InvalidSubTransactionId;
-	turn = &shared->slots[es_my_backend()].flight.turn;
-	pg_memory_barrier();
-	pg_atomic_write_u64(turn, pg_atomic_read_u64(turn) + 1);
+	if (writing_depth > 0 && --writing_depth == 0)
+		end_turn();
 }
 
 /*
@@ -369,6 +382,7 @@ is_writing_before(EsFlightSlot *slot, int64 position, uint64 *turn)
 static bool
 await_turn(EsFlightSlot *slot, int64 position)
 {
+	long		pause = FIRST_PAUSE_US;
 	uint64		turn;
 	uint64		now;
 
@@ -379,7 +393,10 @@ await_turn(EsFlightSlot *slot, int64 position)
 		if (i < SPINS)
 			pg_spin_delay();
 		else
-			pg_usleep(LOOK_EVERY_US);
+		{
+			pg_usleep(pause);
+			pause = Min(2 * pause, LONGEST_PAUSE_US);
+		}
 		CHECK_FOR_INTERRUPTS();
 		if (!is_writing_before(slot, position, &now) || now != turn)
 			return true;
