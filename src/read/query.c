@@ -25,6 +25,7 @@
 #include "nodes/pg_list.h"
 #include "utils/memutils.h"
 
+#include "base/names.h"
 #include "json/tags.h"
 #include "log/scan.h"
 #include "log/segment.h"
