@@ -260,7 +260,7 @@ foreach (sort keys %errors)
 {
 	note "$errors{$_} × $_";
 	# what writers do to each other, and what a backend that is killed does to all
-	next if /^deadlock detected|^current transaction is aborted|^could not serialize|matches the condition of the append|^savepoint "s" does not exist|^the database system is|^terminating connection/
+	next if /^deadlock detected|^current transaction is aborted|^could not serialize|matches the condition of the append|^savepoint "s" does not exist|^maximum number of prepared transactions reached|^the database system is|^terminating connection/
 	  || /^type "\w+" is not indexed|^relation .* does not exist/;
 	fail("a session failed: $_");
 }
