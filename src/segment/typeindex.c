@@ -60,7 +60,9 @@ static const EsColumn type_columns[] = {{"type", TEXTOID}};
 const EsShape es_typeindex_shape = ES_SHAPE(&indexed_types, &indexed_types_pkey, type_columns);
 
 static bool asked = false;		/* by this transaction */
-static LOCKTAG only_one;		/* what the worker holds */
+static List *made = NIL;		/* names of indexes that this worker has made */
+static LOCKTAG only_one;		/* what the worker that is at it holds */
+static bool is_only_one = false;
 
 /* ---- which there should be ---- */
 
@@ -130,6 +132,33 @@ drop_statement(const char *name)
 	return psprintf("DROP INDEX CONCURRENTLY IF EXISTS eventstore.%s", name);
 }
 
+/* Tells whether this worker has made an index of a name. */
+static bool
+was_made(const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, made)
+	{
+		if (strcmp(lfirst(cell), name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Notes that this worker makes an index of a name: once, as another type may have the
+ * same hash and want it to be another one.
+ */
+static void
+note_made(const char *name)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	made = lappend(made, pstrdup(name));
+	MemoryContextSwitchTo(old);
+}
+
 /*
  * Looks for a segment that lacks the index of a type, and gives the statement that brings
  * it nearer to one; NULL if all have it.
@@ -144,15 +173,18 @@ find_missing_index(const text *type)
 		bool		lost;
 		Relation	rel = es_segment_open(n, AccessShareLock, &lost);
 		bool		there;
+		char	   *name;
 
 		if (rel == NULL)
 			continue;
 		there = OidIsValid(es_segment_type_index(n, rel, type));
 		table_close(rel, AccessShareLock);
-		if (there)
+		name = es_segment_type_index_name(n, type);
+		if (there || was_made(name))
 			continue;
-		if (OidIsValid(get_relname_relid(es_segment_type_index_name(n, type), es_base_store()->schema)))
-			return drop_statement(es_segment_type_index_name(n, type));
+		if (OidIsValid(get_relname_relid(name, es_base_store()->schema)))
+			return drop_statement(name);
+		note_made(name);
 		return es_segment_type_index_statement(n, type, true);
 	}
 	return NULL;
@@ -210,38 +242,37 @@ find_next_statement(void)
 	return sql;
 }
 
-/*
- * Gives the lock back as the worker ends, in whatever way.  It is a session's lock,
- * which the server leaves alone at the end of a process where no transaction is
- * aborted: all workers to come would wait for it.
- */
+/* Gives the lock back, if this worker has it, also where the worker ends in the middle. */
 static void
 stop_being_only_one(int code, Datum arg)
 {
-	(void) LockRelease(&only_one, ExclusiveLock, true);
+	if (is_only_one)
+		(void) LockRelease(&only_one, ExclusiveLock, true);
+	is_only_one = false;
 }
 
-/* Waits for a worker that is at it already to end; the lock is the session's. */
+/*
+ * Tries to become the only worker that is at it; false if another one is, or the
+ * extension is gone.  The lock is the session's, which the server leaves alone at the
+ * end of a process where no transaction is aborted.
+ */
 static bool
 become_only_one(void)
 {
-	bool		installed;
-
 	StartTransactionCommand();
-	installed = es_base_is_installed();
-	if (installed)
+	if (es_base_is_installed())
 	{
 		only_one = es_base_tag(&indexed_types, 0, 0);
-		(void) LockAcquire(&only_one, ExclusiveLock, true, false);
-		before_shmem_exit(stop_being_only_one, (Datum) 0);
+		is_only_one = LockAcquire(&only_one, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 	}
 	CommitTransactionCommand();
-	return installed;
+	return is_only_one;
 }
 
 /*
  * es_typeindex_main is the background worker: makes what is missing, drops what is too
- * much, and ends.
+ * much, and ends.  One that finds another one at it ends at once: that one looks again
+ * after it has given the lock back, and so finds what has been asked for by then.
  */
 void
 es_typeindex_main(Datum main_arg)
@@ -254,12 +285,15 @@ es_typeindex_main(Datum main_arg)
 	es_process_set_transactions();
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
-	if (!become_only_one())
-		return;
-	while ((sql = find_next_statement()) != NULL)
+	before_shmem_exit(stop_being_only_one, (Datum) 0);
+	while ((sql = find_next_statement()) != NULL && become_only_one())
 	{
-		run_by_itself(sql);
-		pfree(sql);
+		do
+		{
+			run_by_itself(sql);
+			pfree(sql);
+		} while ((sql = find_next_statement()) != NULL);
+		stop_being_only_one(0, (Datum) 0);
 	}
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
@@ -272,7 +306,11 @@ start_worker_at_commit(XactEvent event, void *arg)
 {
 	BackgroundWorker worker;
 
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+	if (asked && event == XACT_EVENT_PRE_PREPARE)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot PREPARE a transaction that has changed which types are indexed"));
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
 		return;
 	if (asked && event == XACT_EVENT_COMMIT)
 	{

@@ -127,6 +127,11 @@ ok($node->poll_query_until('store', $workers, '0'), 'asked again');
 is($node->safe_psql('store', qq{SELECT count(*) FROM pg_indexes WHERE schemaname = 'eventstore' AND indexname IN ('$names[0]', '$names[1]', '$names[2]') AND indexdef LIKE '%btree ("position") WHERE (type = ''A''::text)'}), '3', 'they are made anew');
 is($node->safe_psql('store', $differences), '0', 'queries find what SQL finds');
 
+# A transaction that is prepared would start nothing when it commits.
+my (undef, undef, $refused) = $node->psql('store', q{\\set VERBOSITY sqlstate
+BEGIN; SELECT es_index_type('P'); PREPARE TRANSACTION 'p'});
+like($refused, qr/0A000/, 'one that asks cannot be prepared');
+
 # Administration of one.
 foreach my $statement ("REINDEX INDEX eventstore.$names[0]", "REINDEX INDEX CONCURRENTLY eventstore.$names[0]", 'VACUUM FULL eventstore.events_0', 'VACUUM eventstore.events_2')
 {
