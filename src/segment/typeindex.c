@@ -331,16 +331,29 @@ es_typeindex_init(void)
 	RegisterXactCallback(start_worker_at_commit, NULL);
 }
 
-/* Fetches the argument "type" of a function that changes which types are indexed. */
+/* Tells whether a type is among those that are to be indexed. */
+static bool
+is_indexed_type(const text *type)
+{
+	ListCell   *cell;
+
+	foreach(cell, es_typeindex_all())
+	{
+		if (es_names_same(lfirst(cell), type))
+			return true;
+	}
+	return false;
+}
+
+/* Fetches the argument "type" of a function about which types are indexed. */
 static Datum
-indexed_type_arg(FunctionCallInfo fcinfo, const char *function)
+indexed_type_arg(FunctionCallInfo fcinfo)
 {
 	text	   *type;
 
 	es_call_require(fcinfo, 0, "type");
 	type = PG_GETARG_TEXT_PP(0);
 	es_names_check(type, ES_NAME_TYPE);
-	es_subscriber_prevent_write(function);
 	return PointerGetDatum(type);
 }
 
@@ -350,18 +363,23 @@ indexed_type_arg(FunctionCallInfo fcinfo, const char *function)
  *
  * New segments are made with the index.  Those that are there get it from a background
  * worker after the commit, one after the other, while appends go on; es_indexed_types
- * tells how far it has come.  Again for the same type starts the worker again.  A name
+ * tells how far it has come.  Again for the same type starts the worker again, on a logical
+ * subscriber too, which gets the types from its publisher, and the indexes not.  A name
  * that no event's type can have is 22023, NULL is 22004.
  */
 Datum
 es_index_type(PG_FUNCTION_ARGS)
 {
-	Datum		type = indexed_type_arg(fcinfo, "es_index_type()");
+	Datum		type = indexed_type_arg(fcinfo);
 	bool		isnull = false;
 
+	PreventCommandDuringRecovery("es_index_type()");
+	asked = true;
+	if (is_indexed_type(DatumGetTextPP(type)))
+		PG_RETURN_VOID();
+	es_subscriber_prevent_write("es_index_type() of another type");
 	es_rows_put(&es_typeindex_shape, &type, &isnull);
 	es_base_announce(&indexed_types);
-	asked = true;
 	PG_RETURN_VOID();
 }
 
@@ -372,8 +390,9 @@ es_index_type(PG_FUNCTION_ARGS)
 Datum
 es_drop_type_index(PG_FUNCTION_ARGS)
 {
-	Datum		type = indexed_type_arg(fcinfo, "es_drop_type_index()");
+	Datum		type = indexed_type_arg(fcinfo);
 
+	es_subscriber_prevent_write("es_drop_type_index()");
 	if (es_rows_take_away(&es_typeindex_shape, &type, 1) == 0)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),

@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 seed();
-my $conf = "wal_retrieve_retry_interval = 200ms\nlogical_decoding_work_mem = 64kB\nautovacuum = off\n";
+my $conf = "wal_retrieve_retry_interval = 200ms\nlogical_decoding_work_mem = 64kB\nautovacuum = off\nmax_replication_slots = 50\n";
 
 # Half of the servers preload the library: then workers write marks and run projections on the publisher, and must not on the subscriber.
 my $preload = "shared_preload_libraries = 'eventstore'\neventstore.settle_interval = 100ms\n";
@@ -179,6 +179,12 @@ sub replicates
 	subscribes($subscriber, 'ALTER SUBSCRIPTION s REFRESH PUBLICATION' . ($subscription =~ /two_phase/ ? ' WITH (copy_data = false)' : ''));
 	finish_script($_) foreach @writers;
 	ok(ready($subscriber), "$what: what REFRESH found first is copied");
+	# types that are to be indexed come by themselves, indexes by asking here, too
+	$publisher->safe_psql('postgres', q{SELECT es_index_type('L')});
+	$publisher->wait_for_catchup('s');
+	$subscriber->safe_psql('postgres', q{SELECT es_index_type('L')});
+	refused($subscriber, q{SELECT es_index_type('other')}, qr/55000: .* is a logical subscriber/, "$what: another type is refused on the subscriber");
+	ok($_->poll_query_until('postgres', 'SELECT segments = indexed FROM es_indexed_types'), "$what: a type is indexed") foreach $publisher, $subscriber;
 	# one large transaction goes past several segments
 	$publisher->safe_psql('postgres', q{SELECT count(*) FROM es_append_many((SELECT jsonb_agg(jsonb_build_object('stream', 'large-' || i % 3, 'type', 'L', 'data', jsonb_build_object('x', repeat('x', 200)))) FROM generate_series(1, 700) i))});
 	my $last = $publisher->safe_psql('postgres', 'SELECT max(position) FROM es_events');
@@ -190,6 +196,8 @@ sub replicates
 	my $second = start_script($subscriber, 'postgres', "DO \$\$ BEGIN IF (SELECT es_settled_position()) < $last THEN RAISE EXCEPTION 'behind'; END IF; END \$\$;");
 	my (undef, $errors) = finish_script($second);
 	is($errors, '', "$what: the settled position is there with the mark");
+	is($subscriber->safe_psql('postgres', q{SELECT count(*), md5(string_agg(e::text, E'\n')) FROM es_read_query('[{"types": ["L"]}, {"tags": ["tag-1"]}]', 0, NULL, true) e}),
+		$publisher->safe_psql('postgres', q{SELECT count(*), md5(string_agg(e::text, E'\n')) FROM es_read_query('[{"types": ["L"]}, {"tags": ["tag-1"]}]', 0, NULL, true) e}), "$what: queries find the same");
 
 	ok($subscriber->poll_query_until('postgres', "SELECT everything >= $last FROM at"), "$what: the follower gets to the end");
 	$follower->{handle}->kill_kill;

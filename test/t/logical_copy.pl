@@ -9,7 +9,7 @@ use EventstoreTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $conf = "wal_retrieve_retry_interval = 200ms\nautovacuum = off\n";
+my $conf = "wal_retrieve_retry_interval = 200ms\nautovacuum = off\nmax_replication_slots = 50\n";
 my $publisher = new_node('publisher', streaming => 'logical', conf => $conf);
 my $subscriber = new_node('subscriber', streaming => 'logical', conf => $conf);
 my $all_ready = q{SELECT count(*) > 0 AND bool_and(srsubstate = 'r') FROM pg_subscription_rel};
