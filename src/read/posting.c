@@ -111,9 +111,12 @@ guess_span(const EsPosting *list)
 	const EsPostingEntry *first = &list->entries[0];
 	const EsPostingEntry *last = &list->entries[list->count - 1];
 
+	int64		span;
+
 	if (list->count < 2)
 		return PG_INT64_MAX;
-	return 2 * Abs(last->position - first->position) / (list->count - 1) * FEWEST_AHEAD + 1;
+	span = list->scan->backwards ? first->position - last->position : last->position - first->position;
+	return 2 * span / (list->count - 1) * FEWEST_AHEAD + 1;
 }
 
 /*
