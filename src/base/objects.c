@@ -470,6 +470,23 @@ es_base_open_index(EsRelation *object, Relation rel, LOCKMODE mode)
 	return index_open(es_base_index(object, rel), mode);
 }
 
+/* es_base_sees_relation tells whether there is a relation of an OID, as a snapshot sees it. */
+bool
+es_base_sees_relation(Oid relid, Snapshot snapshot)
+{
+	Relation	pg_class = table_open(RelationRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	bool		sees;
+
+	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(pg_class, ClassOidIndexId, true, snapshot, 1, &key);
+	sees = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(pg_class, AccessShareLock);
+	return sees;
+}
+
 /*
  * es_base_sees tells whether a snapshot sees of a table, which is locked, what it
  * should.  ALTER TABLE that rewrites a table makes its transaction the writer of all

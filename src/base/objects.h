@@ -143,6 +143,7 @@ extern char *es_base_index_statement(const char *name, const char *table, const 
 extern Oid	es_base_find_index(const char *name, Oid table, const EsIndexShape *shape);
 extern Oid	es_base_usable_index(const char *name, Oid table, const EsIndexShape *shape);
 extern uint64 es_base_changes(void);
+extern bool es_base_sees_relation(Oid relid, Snapshot snapshot);
 extern bool es_base_sees(Relation rel, Snapshot snapshot);
 extern Oid	es_base_event_type(void);
 extern bool es_base_owns_store(Oid role);

@@ -52,6 +52,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/names.h"
+#include "base/objects.h"
 #include "json/match.h"
 
 /* Which revision of a definition is wanted, of those that a snapshot sees. */
@@ -75,18 +76,10 @@ es_feedasof_begin(EsFeedAsOf *feed, const char *slot_name, MemoryContext parent)
 static bool
 exists_at_present(Oid relid)
 {
-	Relation	pg_class = table_open(RelationRelationId, AccessShareLock);
 	Snapshot	present = RegisterSnapshot(GetNonHistoricCatalogSnapshot(RelationRelationId));
-	ScanKeyData key;
-	SysScanDesc scan;
-	bool		exists;
+	bool		exists = es_base_sees_relation(relid, present);
 
-	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
-	scan = systable_beginscan(pg_class, ClassOidIndexId, true, present, 1, &key);
-	exists = HeapTupleIsValid(systable_getnext(scan));
-	systable_endscan(scan);
 	UnregisterSnapshot(present);
-	table_close(pg_class, AccessShareLock);
 	return exists;
 }
 

@@ -52,12 +52,19 @@ typedef struct EsQueryIndex
 	EsNames		types;			/* of the items without tags */
 } EsQueryIndex;
 
-/* Says, in an error, which item of the query it is about, from 1, and what a query is. */
+/* Says, in an error, what a query is. */
+static int
+say_query(void)
+{
+	return errhint("A query is an array of {\"types\"?: [string, ...], \"tags\"?: [string, ...], \"last\"?: boolean}, each with types or tags.");
+}
+
+/* Says which item of the query it is about, from 1, too. */
 static int
 say_item(int number)
 {
 	errdetail("The error is in item %d of the query.", number);
-	return errhint("A query is an array of {\"types\"?: [string, ...], \"tags\"?: [string, ...], \"last\"?: boolean}, each with types or tags.");
+	return say_query();
 }
 
 /* Raises 22023 for a list of names of an item that is none. */
@@ -164,9 +171,9 @@ take_query_item(EsQueryItem *item, const JsonbValue *value, int number)
 
 /* ---- many items ---- */
 
-/* Gives the key of an item's tag. */
-static int64
-item_tag_key(const EsQueryItem *item, int tag)
+/* es_match_tag_key gives the key of an item's tag. */
+int64
+es_match_tag_key(const EsQueryItem *item, int tag)
 {
 	const text *name = item->tags.names[tag];
 
@@ -180,7 +187,7 @@ count_item_tags(EsQueryIndex *index, const EsQueryItem *item)
 	for (int i = 0; i < item->tags.count; i++)
 	{
 		bool		known;
-		EsQueryTag *tag = itemindex_insert(index->tags, item_tag_key(item, i), &known);
+		EsQueryTag *tag = itemindex_insert(index->tags, es_match_tag_key(item, i), &known);
 
 		CHECK_FOR_INTERRUPTS();
 		if (!known)
@@ -201,7 +208,7 @@ keep_indexed_item(EsQueryIndex *index, const EsQueryItem *items, int number)
 
 	for (int i = 0; i < item->tags.count; i++)
 	{
-		EsQueryTag *tag = itemindex_lookup(index->tags, item_tag_key(item, i));
+		EsQueryTag *tag = itemindex_lookup(index->tags, es_match_tag_key(item, i));
 
 		CHECK_FOR_INTERRUPTS();
 		if (rarest == NULL || tag->uses < rarest->uses)
@@ -291,7 +298,7 @@ es_match_query_from_json(Jsonb *json)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("query must be an array of items, or an object with such an array as its only member \"items\""),
-				errhint("A query is an array of {\"types\"?: [string, ...], \"tags\"?: [string, ...], \"last\"?: boolean}, each with types or tags."));
+				say_query());
 	if (JsonContainerSize(items) == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -26,7 +26,6 @@
 #include "utils/memutils.h"
 
 #include "base/names.h"
-#include "json/tags.h"
 #include "log/scan.h"
 #include "log/segment.h"
 #include "read/posting.h"
@@ -196,11 +195,8 @@ add_tag_path(EsQueryScan *scan, const EsQueryItem *item)
 	path = add_query_path(scan->paths, item, item->tags.count);
 	for (int i = 0; i < item->tags.count; i++)
 	{
-		const text *tag = item->tags.names[i];
-
 		CHECK_FOR_INTERRUPTS();
-		es_posting_begin(&path->lists[i], s, es_tags_key(VARDATA_ANY(tag), VARSIZE_ANY_EXHDR(tag)),
-						 scan->range.after + 1, scan->range.upto);
+		es_posting_begin(&path->lists[i], s, es_match_tag_key(item, i), scan->range.after + 1, scan->range.upto);
 	}
 }
 

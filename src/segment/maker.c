@@ -176,6 +176,18 @@ es_maker_run(const char *format,...)
 	pfree(sql.data);
 }
 
+/* es_maker_guard gives a table that is made the triggers of statements that its parent has. */
+void
+es_maker_guard(const char *table)
+{
+	es_maker_run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.%s"
+				 " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", table);
+	es_maker_run("CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.%s"
+				 " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()", table);
+	es_maker_run("ALTER TABLE eventstore.%s"
+				 " ENABLE ALWAYS TRIGGER guard_statement, ENABLE ALWAYS TRIGGER guard_restore", table);
+}
+
 /*
  * es_maker_make_table makes a segment's table and attaches it, if it is not there;
  * between es_maker_begin and es_maker_end.
@@ -200,12 +212,7 @@ es_maker_make_table(int64 n, int64 first_position, int64 last_position)
 	}
 	es_maker_run("ALTER TABLE eventstore.%s REPLICA IDENTITY USING INDEX %s%s",
 				 table, table, es_segment_index_names[ES_INDEX_POSITION]);
-	es_maker_run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.%s"
-				 " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", table);
-	es_maker_run("CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.%s"
-				 " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()", table);
-	es_maker_run("ALTER TABLE eventstore.%s"
-				 " ENABLE ALWAYS TRIGGER guard_statement, ENABLE ALWAYS TRIGGER guard_restore", table);
+	es_maker_guard(table);
 	es_maker_run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.%s"
 				 " FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", table, first_position, last_position + 1);
 	CommandCounterIncrement();

@@ -172,23 +172,6 @@ find_missing_segments(const List *segments)
 	return missing;
 }
 
-/* Tells whether a snapshot sees a relation. */
-static bool
-snapshot_sees_relation(Oid relid, Snapshot snapshot)
-{
-	Relation	pg_class = table_open(RelationRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	bool		sees;
-
-	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
-	scan = systable_beginscan(pg_class, ClassOidIndexId, true, snapshot, 1, &key);
-	sees = HeapTupleIsValid(systable_getnext(scan));
-	systable_endscan(scan);
-	table_close(pg_class, AccessShareLock);
-	return sees;
-}
-
 /*
  * Tells whether a snapshot sees all partitions of a table that the publisher has: a
  * COPY into the table goes on with those that it found when it began, also if another
@@ -205,12 +188,12 @@ snapshot_sees_partitions(const EsPublished *answer, Oid table, Snapshot snapshot
 		const EsPublishedSegment *segment = lfirst(cell);
 		Oid			relid = segment->has_table ? es_segment_relid(segment->number) : InvalidOid;
 
-		if (OidIsValid(relid) && !snapshot_sees_relation(relid, snapshot))
+		if (OidIsValid(relid) && !es_base_sees_relation(relid, snapshot))
 			return false;
 	}
 	if (table == es_base_oid(&es_statetable_parent))
 		foreach(cell, answer->states)
-			if (!snapshot_sees_relation(es_statetable_relid(*(int64 *) lfirst(cell)), snapshot))
+			if (!es_base_sees_relation(es_statetable_relid(*(int64 *) lfirst(cell)), snapshot))
 			return false;
 	return true;
 }

@@ -290,12 +290,7 @@ es_statetable_make(int64 projection_id)
 				 " INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED) WITH (fillfactor = 80)", table);
 	es_maker_run("ALTER TABLE eventstore.%s ADD CONSTRAINT %s_pkey PRIMARY KEY (projection_id, generation, key)",
 				 table, table);
-	es_maker_run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.%s"
-				 " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", table);
-	es_maker_run("CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.%s"
-				 " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()", table);
-	es_maker_run("ALTER TABLE eventstore.%s"
-				 " ENABLE ALWAYS TRIGGER guard_statement, ENABLE ALWAYS TRIGGER guard_restore", table);
+	es_maker_guard(table);
 	es_maker_run("ALTER TABLE eventstore.projection_states ATTACH PARTITION eventstore.%s FOR VALUES IN (" INT64_FORMAT ")",
 				 table, projection_id);
 	CommandCounterIncrement();

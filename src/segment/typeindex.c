@@ -60,7 +60,6 @@ static const EsColumn type_columns[] = {{"type", TEXTOID}};
 const EsShape es_typeindex_shape = ES_SHAPE(&indexed_types, &indexed_types_pkey, type_columns);
 
 static bool asked = false;		/* by this transaction */
-static List *made = NIL;		/* names of indexes that this worker has made */
 static LOCKTAG only_one;		/* what the worker that is at it holds */
 static bool is_only_one = false;
 
@@ -132,31 +131,22 @@ drop_statement(const char *name)
 	return psprintf("DROP INDEX CONCURRENTLY IF EXISTS eventstore.%s", name);
 }
 
-/* Tells whether this worker has made an index of a name. */
+/*
+ * Tells whether the index of a name is that of another type, which is to be indexed,
+ * too, and has the same hash: then there is none for this one.
+ */
 static bool
-was_made(const char *name)
+is_of_other_type(int64 segment, Relation rel, const char *name)
 {
 	ListCell   *cell;
 
-	foreach(cell, made)
+	foreach(cell, es_typeindex_all())
 	{
-		if (strcmp(lfirst(cell), name) == 0)
+		if (strcmp(es_segment_type_index_name(segment, lfirst(cell)), name) == 0 &&
+			OidIsValid(es_segment_type_index(segment, rel, lfirst(cell))))
 			return true;
 	}
 	return false;
-}
-
-/*
- * Notes that this worker makes an index of a name: once, as another type may have the
- * same hash and want it to be another one.
- */
-static void
-note_made(const char *name)
-{
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-	made = lappend(made, pstrdup(name));
-	MemoryContextSwitchTo(old);
 }
 
 /*
@@ -177,14 +167,13 @@ find_missing_index(const text *type)
 
 		if (rel == NULL)
 			continue;
-		there = OidIsValid(es_segment_type_index(n, rel, type));
-		table_close(rel, AccessShareLock);
 		name = es_segment_type_index_name(n, type);
-		if (there || was_made(name))
+		there = OidIsValid(es_segment_type_index(n, rel, type)) || is_of_other_type(n, rel, name);
+		table_close(rel, AccessShareLock);
+		if (there)
 			continue;
 		if (OidIsValid(get_relname_relid(name, es_base_store()->schema)))
 			return drop_statement(name);
-		note_made(name);
 		return es_segment_type_index_statement(n, type, true);
 	}
 	return NULL;
@@ -242,6 +231,18 @@ find_next_statement(void)
 	return sql;
 }
 
+/* Tells whether there is something to be done. */
+static bool
+is_work_left(void)
+{
+	char	   *sql = find_next_statement();
+
+	if (sql == NULL)
+		return false;
+	pfree(sql);
+	return true;
+}
+
 /* Gives the lock back, if this worker has it, also where the worker ends in the middle. */
 static void
 stop_being_only_one(int code, Datum arg)
@@ -286,13 +287,14 @@ es_typeindex_main(Datum main_arg)
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	before_shmem_exit(stop_being_only_one, (Datum) 0);
-	while ((sql = find_next_statement()) != NULL && become_only_one())
+	while (is_work_left() && become_only_one())
 	{
-		do
+		/* what was left may have been done since */
+		while ((sql = find_next_statement()) != NULL)
 		{
 			run_by_itself(sql);
 			pfree(sql);
-		} while ((sql = find_next_statement()) != NULL);
+		}
 		stop_being_only_one(0, (Datum) 0);
 	}
 	pgstat_report_activity(STATE_IDLE, NULL);
