@@ -12,7 +12,7 @@
 #include "catalog/namespace.h"
 #include "miscadmin.h"
 
-#include "schema/category.h"
+#include "schema/charcategory.h"
 
 /* es_charset_add adds a range. */
 void
@@ -211,7 +211,7 @@ find_categories(const char *name)
 		return find_categories("Lu") | find_categories("Ll") | find_categories("Lt");
 	for (int i = 0; i < ES_CATEGORIES; i++)
 	{
-		if (strcmp(es_category_names[i], name) == 0 || (strlen(name) == 1 && es_category_names[i][0] == name[0]))
+		if (strcmp(es_charcategory_names[i], name) == 0 || (strlen(name) == 1 && es_charcategory_names[i][0] == name[0]))
 			categories |= (uint32) 1 << i;
 	}
 	return categories;
@@ -221,12 +221,12 @@ find_categories(const char *name)
 static void
 add_categories(EsCharset *set, uint32 categories)
 {
-	for (int i = 0; i < es_category_run_count; i++)
+	for (int i = 0; i < es_charcategory_run_count; i++)
 	{
-		uint32		first = ES_CATEGORY_RUN_FIRST(es_category_runs[i]);
-		uint32		next = i + 1 < es_category_run_count ? ES_CATEGORY_RUN_FIRST(es_category_runs[i + 1]) : 0x110000;
+		uint32		first = ES_CATEGORY_RUN_FIRST(es_charcategory_runs[i]);
+		uint32		next = i + 1 < es_charcategory_run_count ? ES_CATEGORY_RUN_FIRST(es_charcategory_runs[i + 1]) : 0x110000;
 
-		if (categories >> ES_CATEGORY_RUN_CATEGORY(es_category_runs[i]) & 1)
+		if (categories >> ES_CATEGORY_RUN_CATEGORY(es_charcategory_runs[i]) & 1)
 			es_charset_add(set, Max(first, 1), next - 1);
 	}
 }

@@ -10,7 +10,9 @@
 
 #include "base/call.h"
 #include "schema/compile.h"
+#include "schema/model.h"
 #include "schema/validate.h"
+#include "schema/violation.h"
 
 PG_FUNCTION_INFO_V1(es_check_schema);
 

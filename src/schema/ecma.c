@@ -16,11 +16,11 @@
 
 #include "miscadmin.h"
 
+#include "schema/charclass.h"
 #include "schema/charset.h"
 #include "schema/regextext.h"
 
 #define MOST_WEIGHT		10000
-#define NO_CHARACTER	PG_UINT32_MAX	/* a class, or what no text can have */
 
 /* A group; the first one is the whole expression. */
 typedef struct Group
@@ -41,8 +41,7 @@ typedef struct Group
 
 typedef struct Translation
 {
-	const pg_wchar *at;
-	const pg_wchar *end;
+	EsRegexReader in;
 	EsRegexText out;
 	Group	   *groups;
 	uint32		group_count;
@@ -55,16 +54,13 @@ typedef struct Translation
 	uint32		atom_start;
 	uint64		atom_weight;
 	uint32		atom_group;		/* 0: it is none */
-	const char *fault;
 } Translation;
 
 /* Notes why the expression cannot be used. */
 static bool
 fail_translation(Translation *t, const char *fault)
 {
-	if (t->fault == NULL)
-		t->fault = fault;
-	return false;
+	return es_charclass_fail(&t->in, fault);
 }
 
 /* ---- atoms ---- */
@@ -104,223 +100,14 @@ put_unicode(Translation *t, uint32 code)
 	es_regextext_put_literal(&t->out, c);
 }
 
-/* ---- escapes ---- */
-
-/* Takes hexadecimal digits, so many if "count" is not 0; false if there are none. */
-static bool
-take_hex(Translation *t, int count, uint32 *code)
-{
-	int			taken = 0;
-
-	*code = 0;
-	while (t->at < t->end && *t->at < 0x80 && isxdigit((unsigned char) *t->at) && (count == 0 || taken < count))
-	{
-		char		digit = tolower((unsigned char) *t->at++);
-
-		*code = *code * 16 + (digit <= '9' ? digit - '0' : digit - 'a' + 10);
-		if (*code > 0x10ffff)
-			return fail_translation(t, "A character's code is too large.");
-		taken++;
-	}
-	if (taken == 0 || (count != 0 && taken != count))
-		return fail_translation(t, "A character's code must be given by \\xHH, \\uHHHH or \\u{H...}.");
-	return true;
-}
-
-/* Takes what follows \u. */
-static bool
-take_unicode_escape(Translation *t, uint32 *code)
-{
-	const pg_wchar *after;
-	uint32		low;
-
-	if (t->at < t->end && *t->at == '{')
-	{
-		t->at++;
-		if (!take_hex(t, 0, code))
-			return false;
-		if (t->at == t->end || *t->at++ != '}')
-			return fail_translation(t, "A character's code must be given by \\xHH, \\uHHHH or \\u{H...}.");
-		return true;
-	}
-	if (!take_hex(t, 4, code))
-		return false;
-	after = t->at;
-	if (is_utf16_surrogate_first(*code) && t->end - t->at >= 6 && t->at[0] == '\\' && t->at[1] == 'u' && t->at[2] != '{')
-	{
-		t->at += 2;
-		if (!take_hex(t, 4, &low))
-			return false;
-		if (is_utf16_surrogate_second(low))
-			*code = surrogate_pair_to_codepoint(*code, low);
-		else
-			t->at = after;
-	}
-	return true;
-}
-
-/* Takes what follows \p or \P, and adds it to a set. */
-static bool
-take_property(Translation *t, bool negated, EsCharset *set)
-{
-	EsCharset	own = {0};
-	char		name[64];
-	int			len = 0;
-
-	if (t->at == t->end || *t->at != '{')
-		return fail_translation(t, "A property of characters must be given as \\p{NAME}.");
-	for (t->at++; t->at < t->end && *t->at != '}'; t->at++)
-	{
-		if (*t->at >= 0x80 || len == sizeof(name) - 1)
-			break;
-		name[len++] = *t->at;
-	}
-	name[len] = '\0';
-	if (t->at == t->end || *t->at++ != '}' || !es_charset_add_property(&own, name))
-		return fail_translation(t, "Of \\p{...} only general categories, Any, Assigned, ASCII and ASCII_Hex_Digit are known, in UTF8 databases.");
-	if (negated)
-		es_charset_complement(&own);
-	es_charset_add_set(set, &own);
-	return true;
-}
-
-/*
- * Takes an escape that means the same in a class and outside, after its backslash: a
- * character, then its code, or else a set.
- */
-static bool
-take_escape(Translation *t, uint32 *code, EsCharset *set)
-{
-	static const char controls[] = "fnrtv";
-	static const char meant[] = "\f\n\r\t\v";
-	EsCharset	own = {0};
-	pg_wchar	c = *t->at++;
-	const char *control = c < 0x80 && c != 0 ? strchr(controls, c) : NULL;
-
-	*code = NO_CHARACTER;
-	if (c >= 0x80 || (c != 0 && ispunct((unsigned char) c)) || c == ' ')
-	{
-		*code = c;
-		return true;
-	}
-	if (control)
-	{
-		*code = (unsigned char) meant[control - controls];
-		return true;
-	}
-	switch (c)
-	{
-		case 'd':
-		case 'w':
-		case 's':
-			es_charset_add_escape(set, c);
-			return true;
-		case 'D':
-		case 'W':
-		case 'S':
-			es_charset_add_escape(&own, tolower(c));
-			es_charset_complement(&own);
-			es_charset_add_set(set, &own);
-			return true;
-		case 'p':
-		case 'P':
-			return take_property(t, c == 'P', set);
-		case 'x':
-			return take_hex(t, 2, code);
-		case 'u':
-			return take_unicode_escape(t, code);
-		case 'c':
-			if (t->at < t->end && *t->at < 0x80 && isalpha((unsigned char) *t->at))
-			{
-				*code = *t->at++ & 0x1f;
-				return true;
-			}
-			break;
-		default:
-			break;
-	}
-	return fail_translation(t, "An escape is none that ECMA 262 has.");
-}
-
-/* ---- classes ---- */
-
-/* Takes an element of a class: a character, with its code in the server's encoding, or a set. */
-static bool
-take_class_atom(Translation *t, pg_wchar *c, EsCharset *set)
-{
-	uint32		code;
-	bool		unicode;
-
-	if (*t->at != '\\')
-	{
-		*c = *t->at++;
-		return true;
-	}
-	if (++t->at == t->end)
-		return fail_translation(t, "It ends with a backslash.");
-	*c = NO_CHARACTER;
-	if (*t->at == 'b' || *t->at == '0')
-	{
-		*c = *t->at++ == 'b' ? '\b' : 0;
-		return (*c != 0 || t->at == t->end || *t->at < '0' || *t->at > '9') ||
-			fail_translation(t, "An escape is none that ECMA 262 has.");
-	}
-	unicode = *t->at == 'x' || *t->at == 'u';
-	if (!take_escape(t, &code, set))
-		return false;
-	if (code == NO_CHARACTER)
-		return true;
-	if (!unicode)
-		*c = code;
-	else if (!es_charset_from_unicode(code, c))
-		*c = NO_CHARACTER;
-	return true;
-}
-
-/* Adds a range to a class. */
-static bool
-add_class_range(Translation *t, EsCharset *set, pg_wchar first, pg_wchar last)
-{
-	if (first == NO_CHARACTER || last == NO_CHARACTER)
-		return fail_translation(t, "A range in a class must have a character at both ends.");
-	if (first > last)
-		return fail_translation(t, "A range in a class goes backwards.");
-	if (last >= 0x80 && GetDatabaseEncoding() != PG_UTF8)
-		return fail_translation(t, "A range beyond ASCII can be told in UTF8 databases only.");
-	if (last > 0)
-		es_charset_add(set, Max(first, 1), last);
-	return true;
-}
-
 /* Takes a class, after its '['. */
 static bool
-take_class(Translation *t)
+take_class_here(Translation *t)
 {
 	EsCharset	set = {0};
-	bool		negated = t->at < t->end && *t->at == '^';
-	pg_wchar	first;
-	pg_wchar	last;
 
-	t->at += negated ? 1 : 0;
-	while (t->at < t->end && *t->at != ']')
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!take_class_atom(t, &first, &set))
-			return false;
-		if (t->end - t->at >= 2 && t->at[0] == '-' && t->at[1] != ']')
-		{
-			t->at++;
-			if (!take_class_atom(t, &last, &set) || !add_class_range(t, &set, first, last))
-				return false;
-		}
-		else if (first != NO_CHARACTER && first != 0)
-			es_charset_add(&set, first, first);
-	}
-	if (t->at == t->end)
-		return fail_translation(t, "A class has no end.");
-	t->at++;
-	if (negated)
-		es_charset_complement(&set);
+	if (!es_charclass_take_class(&t->in, &set))
+		return false;
 	put_set_atom(t, &set);
 	return true;
 }
@@ -363,13 +150,13 @@ push_group(Translation *t)
 static bool
 take_group_name(Translation *t, const pg_wchar **name, uint32 *len)
 {
-	*name = t->at;
-	while (t->at < t->end && (*t->at >= 0x80 || isalnum((unsigned char) *t->at) || *t->at == '_' || *t->at == '$'))
-		t->at++;
-	*len = t->at - *name;
-	if (*len == 0 || t->at == t->end || *t->at != '>')
+	*name = t->in.at;
+	while (t->in.at < t->in.end && (*t->in.at >= 0x80 || isalnum((unsigned char) *t->in.at) || *t->in.at == '_' || *t->in.at == '$'))
+		t->in.at++;
+	*len = t->in.at - *name;
+	if (*len == 0 || t->in.at == t->in.end || *t->in.at != '>')
 		return fail_translation(t, "The name of a group is none.");
-	t->at++;
+	t->in.at++;
 	return true;
 }
 
@@ -409,10 +196,10 @@ take_group(Translation *t)
 	static const char *const looks[] = {"?=", "?!", "?<=", "?<!"};
 	const pg_wchar *name = NULL;
 	uint32		name_len = 0;
-	uint32		left = t->end - t->at;
+	uint32		left = t->in.end - t->in.at;
 
 	t->has_atom = false;
-	if (left < 2 || t->at[0] != '?')
+	if (left < 2 || t->in.at[0] != '?')
 	{
 		begin_capture(t, NULL, 0);
 		return true;
@@ -421,24 +208,24 @@ take_group(Translation *t)
 	{
 		uint32		len = strlen(looks[i]);
 
-		if (left < len || t->at[1] != looks[i][1] || t->at[len - 1] != looks[i][len - 1])
+		if (left < len || t->in.at[1] != looks[i][1] || t->in.at[len - 1] != looks[i][len - 1])
 			continue;
-		t->at += len;
+		t->in.at += len;
 		push_group(t)->look = true;
 		es_regextext_put(&t->out, '(');
 		es_regextext_put_ascii(&t->out, looks[i]);
 		return true;
 	}
-	if (t->at[1] == ':')
+	if (t->in.at[1] == ':')
 	{
-		t->at += 2;
+		t->in.at += 2;
 		(void) push_group(t);
 		es_regextext_put_ascii(&t->out, "(?:");
 		return true;
 	}
-	if (t->at[1] != '<')
+	if (t->in.at[1] != '<')
 		return fail_translation(t, "A group begins with (? and something that ECMA 262 does not have.");
-	t->at += 2;
+	t->in.at += 2;
 	if (!take_group_name(t, &name, &name_len))
 		return false;
 	if (find_named_group(t, name, name_len) != 0)
@@ -509,9 +296,9 @@ take_reference(Translation *t)
 	const pg_wchar *name;
 	uint32		len;
 
-	if (*t->at == 'k')
+	if (*t->in.at == 'k')
 	{
-		if (t->end - ++t->at < 2 || *t->at++ != '<')
+		if (t->in.end - ++t->in.at < 2 || *t->in.at++ != '<')
 			return fail_translation(t, "The name of a group is none.");
 		if (!take_group_name(t, &name, &len))
 			return false;
@@ -519,8 +306,8 @@ take_reference(Translation *t)
 	}
 	else
 	{
-		while (t->at < t->end && *t->at >= '0' && *t->at <= '9' && number < 100000)
-			number = number * 10 + *t->at++ - '0';
+		while (t->in.at < t->in.end && *t->in.at >= '0' && *t->in.at <= '9' && number < 100000)
+			number = number * 10 + *t->in.at++ - '0';
 		group = find_numbered_group(t, number);
 	}
 	if (group == 0 || t->groups[group].engine_number == 0 || is_within_look(t) || !has_surely_matched(t, group))
@@ -548,20 +335,20 @@ take_count(const pg_wchar **at, const pg_wchar *end, uint32 *count)
 static bool
 take_bounds(Translation *t, uint32 *least, uint32 *most)
 {
-	const pg_wchar *at = t->at + 1;
+	const pg_wchar *at = t->in.at + 1;
 
-	if (!take_count(&at, t->end, least))
+	if (!take_count(&at, t->in.end, least))
 		return false;
 	*most = *least;
-	if (at < t->end && *at == ',')
+	if (at < t->in.end && *at == ',')
 	{
 		at++;
-		if (!take_count(&at, t->end, most))
+		if (!take_count(&at, t->in.end, most))
 			*most = ES_NO_BOUND;
 	}
-	if (at == t->end || *at != '}')
+	if (at == t->in.end || *at != '}')
 		return false;
-	t->at = at + 1;
+	t->in.at = at + 1;
 	return true;
 }
 
@@ -575,8 +362,8 @@ quantify(Translation *t, uint32 least, uint32 most)
 		return fail_translation(t, "A quantifier has nothing before it that can be repeated.");
 	if (least > most)
 		return fail_translation(t, "The bounds of a quantifier are in the wrong order.");
-	if (t->at < t->end && *t->at == '?')
-		t->at++;
+	if (t->in.at < t->in.end && *t->in.at == '?')
+		t->in.at++;
 	if (times > MOST_WEIGHT || t->atom_weight * times > MOST_WEIGHT)
 		return fail_translation(t, "It repeats too much too often.");
 	t->groups[t->current].weight += t->atom_weight * (times - 1);
@@ -599,21 +386,21 @@ take_plain_escape(Translation *t)
 	uint32		code;
 	pg_wchar	c;
 
-	if (t->at == t->end)
+	if (t->in.at == t->in.end)
 		return fail_translation(t, "It ends with a backslash.");
-	c = *t->at;
+	c = *t->in.at;
 	if (c == 'b' || c == 'B')
 	{
-		t->at++;
+		t->in.at++;
 		t->has_atom = false;
 		es_regextext_put_ascii(&t->out, c == 'b' ? "\\y" : "\\Y");
 		return true;
 	}
 	if ((c >= '1' && c <= '9') || c == 'k')
 		return take_reference(t);
-	if (!take_escape(t, &code, &set))
+	if (!es_charclass_take_escape(&t->in, &code, &set))
 		return false;
-	if (code == NO_CHARACTER)
+	if (code == ES_NO_CHARACTER)
 		put_set_atom(t, &set);
 	else if (c == 'x' || c == 'u')
 		put_unicode(t, code);
@@ -631,11 +418,11 @@ take_plain(Translation *t)
 {
 	uint32		least = 0;
 	uint32		most = ES_NO_BOUND;
-	pg_wchar	c = *t->at;
+	pg_wchar	c = *t->in.at;
 
 	if (c == '{' && take_bounds(t, &least, &most))
 		return quantify(t, least, most);
-	t->at++;
+	t->in.at++;
 	if (c == '*' || c == '+' || c == '?')
 		return quantify(t, c == '+' ? 1 : 0, c == '?' ? 1 : ES_NO_BOUND);
 	begin_atom(t);
@@ -648,16 +435,16 @@ static bool
 take_piece(Translation *t)
 {
 	EsCharset	set = {0};
-	pg_wchar	c = *t->at;
+	pg_wchar	c = *t->in.at;
 
 	if (strchr("\\[(.^$|)", c < 0x80 ? (int) c : 'a') != NULL)
-		t->at++;
+		t->in.at++;
 	switch (c)
 	{
 		case '\\':
 			return take_plain_escape(t);
 		case '[':
-			return take_class(t);
+			return take_class_here(t);
 		case '(':
 			return take_group(t);
 		case ')':
@@ -699,16 +486,16 @@ bool
 es_ecma_translate(const char *pattern, uint32 len, EsEcmaResult *result)
 {
 	pg_wchar   *chars = palloc_extended(((Size) len + 1) * sizeof(pg_wchar), MCXT_ALLOC_HUGE);
-	Translation t = {.at = chars};
+	Translation t = {.in.at = chars};
 
-	t.end = chars + pg_mb2wchar_with_len(pattern, chars, len);
+	t.in.end = chars + pg_mb2wchar_with_len(pattern, chars, len);
 	t.out.space = len + 16;
 	t.out.chars = palloc_extended((Size) t.out.space * sizeof(pg_wchar), MCXT_ALLOC_HUGE);
 	t.group_space = 8;
 	t.groups = palloc0(t.group_space * sizeof(Group));
 	t.group_count = 1;
 	t.refers_back = may_refer_back(pattern, len);
-	while (t.fault == NULL && t.at < t.end)
+	while (t.in.fault == NULL && t.in.at < t.in.end)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (take_piece(&t) && t.has_atom && t.atom_group == 0)
@@ -721,6 +508,6 @@ es_ecma_translate(const char *pattern, uint32 len, EsEcmaResult *result)
 	result->chars = t.out.chars;
 	result->len = t.out.len;
 	result->weight = t.groups[0].weight;
-	result->fault = t.fault;
-	return t.fault == NULL;
+	result->fault = t.in.fault;
+	return t.in.fault == NULL;
 }

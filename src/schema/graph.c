@@ -11,6 +11,8 @@
 
 #include "miscadmin.h"
 
+#include "schema/pointer.h"
+
 /* Visits the nodes of a list. */
 static void
 visit_node_list(const EsSchemaList *list, bool applied, EsGraphVisitor visitor, void *arg)

@@ -8,7 +8,6 @@
 #include "base/base.h"
 
 #include "schema/evaluated.h"
-#include "schema/model.h"
 
 typedef struct EsMemo EsMemo;
 

@@ -20,6 +20,7 @@ static const struct
 	const char *vocabulary;
 	const char *members;
 }			resources[] = {
+
 	{
 		"schema", NULL,
 		"\"allOf\": [{\"$ref\": \"meta/core\"}, {\"$ref\": \"meta/applicator\"}, {\"$ref\": \"meta/unevaluated\"},"

@@ -6,8 +6,8 @@
  * included, which are pointers here.  No way leads from a node back to itself through
  * nodes about the same value only, and no such way is longer than ES_MOST_APPLIED; so
  * whoever follows the graph along with a value ends where the value does.  One who
- * follows the graph alone has to note where it was.  Everything lives in the memory context that was current when it was compiled, and
- * nothing in it changes after that.
+ * follows the graph alone has to note where it was.  Everything lives in the memory
+ * context that was current when it was compiled, and nothing in it changes after that.
  */
 #ifndef ES_SCHEMA_MODEL_H
 #define ES_SCHEMA_MODEL_H
@@ -20,7 +20,7 @@
 #include "schema/pointer.h"
 
 typedef struct EsSchemaNode EsSchemaNode;
-typedef struct EsPattern EsPattern; /* see pattern.h */
+typedef struct EsRegex EsRegex; /* see pattern.h */
 
 /* Types of values, as bits.  A number is one of two. */
 #define ES_TYPE_NULL		0x01
@@ -65,7 +65,7 @@ typedef struct EsStringRules
 {
 	uint32		min_length;		/* of characters */
 	uint32		max_length;
-	const EsPattern *pattern;	/* or NULL */
+	const EsRegex *pattern;		/* or NULL */
 	EsNode		pattern_text;	/* as the schema has it */
 } EsStringRules;
 
@@ -96,7 +96,7 @@ typedef struct EsSchemaProperty
 /* A member of "patternProperties". */
 typedef struct EsPatternProperty
 {
-	const EsPattern *pattern;
+	const EsRegex *pattern;
 	EsNode		pattern_text;
 	EsSchemaNode *schema;
 } EsPatternProperty;

@@ -21,7 +21,7 @@
 
 #define SHORT_STRING	256		/* no memory is got for one of so many bytes */
 
-struct EsPattern
+struct EsRegex
 {
 	pg_regex_t	regex;
 	bool		compiled;
@@ -32,7 +32,7 @@ struct EsPattern
 static void
 free_pattern_regex(void *arg)
 {
-	EsPattern  *pattern = arg;
+	EsRegex    *pattern = arg;
 
 	if (pattern->compiled)
 		pg_regfree(&pattern->regex);
@@ -49,10 +49,10 @@ describe_regex_error(int error, pg_regex_t *regex)
 }
 
 /* Compiles a translated expression; NULL, with a fault, if the engine does not want it. */
-static EsPattern *
+static EsRegex *
 compile_regex(const EsEcmaResult *result, const char **fault)
 {
-	EsPattern  *pattern = palloc0(sizeof(EsPattern));
+	EsRegex    *pattern = palloc0(sizeof(EsRegex));
 	int			error;
 
 	pattern->callback.func = free_pattern_regex;
@@ -69,12 +69,12 @@ compile_regex(const EsEcmaResult *result, const char **fault)
 	return NULL;
 }
 
-const EsPattern *
+const EsRegex *
 es_pattern_compile(const char *text, uint32 len, uint64 *weight, const char **fault)
 {
 	MemoryContext keep = CurrentMemoryContext;
 	MemoryContext work = AllocSetContextCreate(keep, "eventstore pattern", ALLOCSET_DEFAULT_SIZES);
-	EsPattern  *pattern = NULL;
+	EsRegex    *pattern = NULL;
 	EsEcmaResult result;
 	bool		translated;
 
@@ -90,7 +90,7 @@ es_pattern_compile(const char *text, uint32 len, uint64 *weight, const char **fa
 }
 
 bool
-es_pattern_matches(const EsPattern *pattern, const char *bytes, uint32 len)
+es_pattern_matches(const EsRegex *pattern, const char *bytes, uint32 len)
 {
 	pg_wchar	few[SHORT_STRING + 1];
 	pg_wchar   *chars = few;

@@ -14,9 +14,9 @@
  * it stays until that is reset.  NULL if it cannot be used, then *fault says why, in
  * a sentence.  *weight becomes a measure of what it needs.
  */
-extern const EsPattern *es_pattern_compile(const char *text, uint32 len, uint64 *weight, const char **fault);
+extern const EsRegex *es_pattern_compile(const char *text, uint32 len, uint64 *weight, const char **fault);
 
 /* es_pattern_matches tells whether some part of a string matches. */
-extern bool es_pattern_matches(const EsPattern *pattern, const char *bytes, uint32 len);
+extern bool es_pattern_matches(const EsRegex *pattern, const char *bytes, uint32 len);
 
 #endif							/* ES_SCHEMA_PATTERN_H */

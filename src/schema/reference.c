@@ -12,6 +12,8 @@
 #include "miscadmin.h"
 
 #include "base/names.h"
+#include "json/node.h"
+#include "schema/keyword.h"
 #include "schema/metaschema.h"
 #include "schema/pointer.h"
 #include "schema/uri.h"

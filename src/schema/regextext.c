@@ -14,10 +14,10 @@ es_regextext_put(EsRegexText *text, pg_wchar c)
 {
 	if (text->len == text->space)
 	{
-		text->space *= 2;
-		text->chars = repalloc_huge(text->chars, (Size) text->space * sizeof(pg_wchar));
+		text	  ->space *= 2;
+		text	  ->chars = repalloc_huge(text->chars, (Size) text->space * sizeof(pg_wchar));
 	}
-	text->chars[text->len++] = c;
+	text	  ->chars[text->len++] = c;
 }
 
 /* es_regextext_put_ascii writes some ASCII as it is. */
@@ -102,7 +102,8 @@ es_regextext_repeat(EsRegexText *text, uint32 start, uint32 least, uint32 most)
 	}
 	atom = palloc_extended(len * sizeof(pg_wchar), MCXT_ALLOC_HUGE);
 	memcpy(atom, text->chars + start, len * sizeof(pg_wchar));
-	text->len = start;
+	text	  ->len = start;
+
 	es_regextext_put_ascii(text, "(?:");
 	for (; least > ES_MOST_COUNTED; least -= ES_MOST_COUNTED)
 		put_counted(text, atom, len, ES_MOST_COUNTED, ES_MOST_COUNTED);

@@ -11,8 +11,10 @@
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 
+#include "json/node.h"
 #include "json/tree.h"
 #include "schema/keyword.h"
+#include "schema/model.h"
 #include "schema/order.h"
 #include "schema/survey.h"
 

@@ -19,7 +19,9 @@
 #include "utils/memutils.h"
 
 #include "base/names.h"
+#include "schema/keyword.h"
 #include "schema/pattern.h"
+#include "schema/pointer.h"
 #include "schema/uri.h"
 
 #define MOST_LEVELS		1000	/* of subschemas within subschemas */
@@ -56,7 +58,7 @@ typedef struct TextEntry
 	TextKey		key;
 	uint32		hash;
 	EsNamed		named;
-	const EsPattern *pattern;
+	const EsRegex *pattern;
 	int			number;			/* of a dynamic name */
 	char		status;
 } TextEntry;
@@ -280,11 +282,11 @@ take_pattern(EsSurvey *survey, const EsNode *text, const EsPointer *place)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("invalid JSON schema: regular expression \"%s\" cannot be used",
 					   es_names_show_bytes(text->value.bytes, text->len)),
-				errdetail("The error is at \"%s\" of the schema. %s", es_pointer_text(place), fault));
+				errdetail("%s The error is at \"%s\" of the schema.", fault, es_pointer_text(place)));
 }
 
 /* es_survey_pattern gives a regular expression of the schema, compiled. */
-const EsPattern *
+const EsRegex *
 es_survey_pattern(const EsSurvey *survey, const EsNode *text)
 {
 	TextKey		key = {text->value.bytes, text->len};

@@ -10,8 +10,8 @@
 #include "utils/jsonb.h"
 
 #include "json/node.h"
-#include "schema/keyword.h"
 #include "schema/model.h"
+#include "schema/pointer.h"
 
 typedef struct EsSubschema EsSubschema;
 typedef struct EsResource EsResource;
@@ -95,7 +95,7 @@ extern EsSubschema *es_survey_take_resource(EsSurvey *survey, Jsonb *json, const
 extern EsSubschema *es_survey_find(const EsSurvey *survey, const EsNode *view);
 extern bool es_survey_find_name(const EsSurvey *survey, const char *uri, const char *anchor, EsNamed *named);
 extern int	es_survey_number_name(EsSurvey *survey, const char *name, bool add);
-extern const EsPattern *es_survey_pattern(const EsSurvey *survey, const EsNode *text);
+extern const EsRegex *es_survey_pattern(const EsSurvey *survey, const EsNode *text);
 extern EsPointer *es_survey_step(const EsSurvey *survey, const EsPointer *above, const EsNode *key, uint32 number);
 
 /* Raises 22023 for what is wrong at a place: a keyword's name, and a predicate. */

@@ -19,96 +19,44 @@
 #include "schema/validate.h"
 
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 
 #include "base/names.h"
+#include "json/node.h"
+#include "schema/assertion.h"
 #include "schema/evaluated.h"
+#include "schema/keyword.h"
 #include "schema/memo.h"
 #include "schema/order.h"
 #include "schema/pattern.h"
+#include "schema/pointer.h"
 
 #define FEW_STEPS		1000	/* without a memo */
 #define MOST_BRANCHES	3		/* of anyOf and oneOf, in a message */
 
-/* A value, and where it is. */
-typedef struct Instance
-{
-	EsNode		value;
-	const EsPointer *place;		/* NULL, or this one's "step" */
-	EsPointer	step;
-	const char *container;		/* this and the number tell it from all others */
-	uint32		number;
-} Instance;
-
-/* A list of violations being made. */
-typedef struct Listing
-{
-	EsViolationSink sink;
-	void	   *arg;
-	MemoryContext context;		/* of one violation */
-	bool		brief;			/* messages must not look further */
-} Listing;
-
+/* A validation. */
 typedef struct Run
 {
-	Listing    *listing;		/* NULL: only a verdict is asked for */
+	const EsListing *listing;	/* NULL: only a verdict is asked for */
 	uint64		steps;			/* to nodes that several ways lead to */
 	uint64		few_steps;
 	EsMemo	   *memo;			/* NULL: none yet */
 } Run;
 
-static bool apply_node(Run *run, const EsSchemaNode *node, const Instance *instance, EsEvaluated *evaluated);
-static void list_violations(const EsSchemaNode *node, const Instance *instance, uint64 few_steps, bool brief,
+static bool apply_node(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEvaluated *evaluated);
+static void list_violations(const EsSchemaNode *node, const EsInstance *instance, uint64 few_steps, bool brief,
 							EsViolationSink sink, void *arg);
-static const char *describe_first_violation(const Run *run, const EsSchemaNode *node, const Instance *instance);
-static const char *describe_branches(const Run *run, const EsSchemaList *branches, const Instance *instance);
+static const char *describe_first_violation(const Run *run, const EsSchemaNode *node, const EsInstance *instance);
+static const char *describe_branches(const Run *run, const EsSchemaList *branches, const EsInstance *instance);
 
-/* ---- what is broken ---- */
-
-/* Lists a violation; tells whether to go on. */
-static bool
-list_breach(const Listing *listing, const EsSchemaNode *node, const Instance *instance, const EsBreach *breach)
-{
-	MemoryContext old = MemoryContextSwitchTo(listing->context);
-	EsViolation violation;
-	bool		more;
-
-	violation.pointer = es_pointer_text(instance->place);
-	violation.rule = es_violation_rule(breach);
-	violation.message = es_violation_describe(node, &instance->value, breach);
-	MemoryContextSwitchTo(old);
-	more = listing->sink(&violation, listing->arg);
-	MemoryContextReset(listing->context);
-	return more;
-}
-
-/* Takes a breach of a keyword about which there is nothing more to say. */
-static bool
-breaks_keyword(const Run *run, const EsSchemaNode *node, const Instance *instance, EsKeyword keyword)
-{
-	EsBreach	breach = {keyword};
-
-	return run->listing && list_breach(run->listing, node, instance, &breach);
-}
-
-/* Takes a breach with two numbers to it. */
-static bool
-breaks_with_numbers(const Run *run, const EsSchemaNode *node, const Instance *instance, EsKeyword keyword,
-					uint32 first, uint32 second)
-{
-	EsBreach	breach = {.keyword = keyword,.first = first,.second = second};
-
-	return run->listing && list_breach(run->listing, node, instance, &breach);
-}
+/* ---- verdicts ---- */
 
 /* Gives a verdict, also where violations are listed. */
 static bool
-gives_verdict(Run *run, const EsSchemaNode *node, const Instance *instance, EsEvaluated *evaluated)
+gives_verdict(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEvaluated *evaluated)
 {
-	Listing    *listing = run->listing;
+	const EsListing *listing = run->listing;
 	EsEvaluated own;
 	bool		valid;
 
@@ -129,7 +77,7 @@ gives_verdict(Run *run, const EsSchemaNode *node, const Instance *instance, EsEv
 
 /* Makes the instance of a value's child, but for the child's own value and number. */
 static inline void
-begin_child(Instance *child, const Instance *parent)
+begin_child(EsInstance *child, const EsInstance *parent)
 {
 	child->place = &child->step;
 	child->step.above = parent->place;
@@ -138,104 +86,23 @@ begin_child(Instance *child, const Instance *parent)
 
 /* Holds a child against the schema for those that no other one is for. */
 static inline bool
-apply_to_rest(Run *run, const EsSchemaNode *node, const Instance *child, EsKeyword keyword)
+apply_to_rest(Run *run, const EsSchemaNode *node, const EsInstance *child, EsKeyword keyword)
 {
 	if (unlikely(node->refuses))
-		return breaks_keyword(run, node, child, keyword);
+		return es_assertion_breaks(run->listing, node, child, keyword);
 	return apply_node(run, node, child, NULL);
-}
-
-/* ---- numbers and strings ---- */
-
-/* Compares two numbers. */
-static inline int
-compare_numerics(Numeric a, Numeric b)
-{
-	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(a), NumericGetDatum(b)));
-}
-
-/* Tells whether a number is a multiple of another one. */
-static bool
-is_multiple(Numeric number, const EsNumberRules *rules)
-{
-	Numeric		rest = DatumGetNumeric(DirectFunctionCall2(numeric_mod, NumericGetDatum(number),
-														   NumericGetDatum(rules->multiple_of)));
-	bool		none = compare_numerics(rest, rules->zero) == 0;
-
-	pfree(rest);
-	return none;
-}
-
-/* Applies the rules about numbers. */
-static bool
-apply_to_number(const Run *run, const EsSchemaNode *node, const Instance *instance)
-{
-	const EsNumberRules *rules = node->numbers;
-	Numeric		number = (Numeric) instance->value.value.bytes;
-
-	if (rules->minimum && compare_numerics(number, rules->minimum) < 0 &&
-		!breaks_keyword(run, node, instance, ES_KEYWORD_MINIMUM))
-		return false;
-	if (rules->maximum && compare_numerics(number, rules->maximum) > 0 &&
-		!breaks_keyword(run, node, instance, ES_KEYWORD_MAXIMUM))
-		return false;
-	if (rules->exclusive_minimum && compare_numerics(number, rules->exclusive_minimum) <= 0 &&
-		!breaks_keyword(run, node, instance, ES_KEYWORD_EXCLUSIVE_MINIMUM))
-		return false;
-	if (rules->exclusive_maximum && compare_numerics(number, rules->exclusive_maximum) >= 0 &&
-		!breaks_keyword(run, node, instance, ES_KEYWORD_EXCLUSIVE_MAXIMUM))
-		return false;
-	return rules->multiple_of == NULL || is_multiple(number, rules) ||
-		breaks_keyword(run, node, instance, ES_KEYWORD_MULTIPLE_OF);
-}
-
-/* Applies the rules about strings. */
-static bool
-apply_to_string(const Run *run, const EsSchemaNode *node, const Instance *instance)
-{
-	const EsStringRules *rules = node->strings;
-	const char *bytes = instance->value.value.bytes;
-	uint32		len = instance->value.len;
-	uint32		most = pg_database_encoding_max_length();
-
-	/* characters are counted only if the number of bytes does not tell */
-	if (rules->min_length > len / most || rules->max_length < len)
-	{
-		uint32		length = most == 1 ? len : pg_mbstrlen_with_len(bytes, len);
-
-		if (length < rules->min_length && !breaks_keyword(run, node, instance, ES_KEYWORD_MIN_LENGTH))
-			return false;
-		if (length > rules->max_length && !breaks_keyword(run, node, instance, ES_KEYWORD_MAX_LENGTH))
-			return false;
-	}
-	return rules->pattern == NULL || es_pattern_matches(rules->pattern, bytes, len) ||
-		breaks_keyword(run, node, instance, ES_KEYWORD_PATTERN);
 }
 
 /* ---- arrays ---- */
 
-/* Takes how many elements "contains" has found. */
-static bool
-check_contained(const Run *run, const EsSchemaNode *node, const Instance *instance, uint32 found)
-{
-	const EsArrayRules *rules = node->arrays;
-
-	if (found < rules->min_contains &&
-		!breaks_with_numbers(run, node, instance,
-							 rules->min_contains_given ? ES_KEYWORD_MIN_CONTAINS : ES_KEYWORD_CONTAINS, found, 0))
-		return false;
-	return found <= rules->max_contains ||
-		breaks_with_numbers(run, node, instance, ES_KEYWORD_MAX_CONTAINS, found, 0);
-}
-
 /* Applies the subschemas for an array's elements. */
 static bool
-apply_to_elements(Run *run, const EsSchemaNode *node, const Instance *instance, EsEvaluated *evaluated)
+apply_to_elements(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEvaluated *evaluated)
 {
 	const EsArrayRules *rules = node->arrays;
 	uint32		found = 0;
 	EsPackedReader reader;
-	Instance	element;
+	EsInstance	element;
 
 	begin_child(&element, instance);
 	element.step.key = NULL;
@@ -261,24 +128,24 @@ apply_to_elements(Run *run, const EsSchemaNode *node, const Instance *instance, 
 				es_evaluated_add(evaluated, number);
 		}
 	}
-	return rules->contains == NULL || check_contained(run, node, instance, found);
+	return rules->contains == NULL || es_assertion_contained(run->listing, node, instance, found);
 }
 
 /* Applies the rules about arrays. */
 static bool
-apply_to_array(Run *run, const EsSchemaNode *node, const Instance *instance, EsEvaluated *evaluated)
+apply_to_array(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEvaluated *evaluated)
 {
 	const EsArrayRules *rules = node->arrays;
 	uint32		count = JsonContainerSize((const JsonbContainer *) instance->value.value.bytes);
 	uint32		first = 0;
 	uint32		second = 0;
 
-	if (count < rules->min_items && !breaks_keyword(run, node, instance, ES_KEYWORD_MIN_ITEMS))
+	if (count < rules->min_items && !es_assertion_breaks(run->listing, node, instance, ES_KEYWORD_MIN_ITEMS))
 		return false;
-	if (count > rules->max_items && !breaks_keyword(run, node, instance, ES_KEYWORD_MAX_ITEMS))
+	if (count > rules->max_items && !es_assertion_breaks(run->listing, node, instance, ES_KEYWORD_MAX_ITEMS))
 		return false;
 	if (rules->unique_items && es_order_find_equal(&instance->value, &first, &second) &&
-		!breaks_with_numbers(run, node, instance, ES_KEYWORD_UNIQUE_ITEMS, first, second))
+		!es_assertion_breaks_by_number(run->listing, node, instance, ES_KEYWORD_UNIQUE_ITEMS, first, second))
 		return false;
 	if (rules->prefix_items.count == 0 && rules->items == NULL && rules->contains == NULL)
 		return true;
@@ -287,50 +154,9 @@ apply_to_array(Run *run, const EsSchemaNode *node, const Instance *instance, EsE
 
 /* ---- objects ---- */
 
-/* Orders a key of a schema and one of a value. */
-static inline int
-compare_with_key(const EsSchemaProperty *property, const EsNode *key)
-{
-	if (property->key.len != key->len)
-		return property->key.len < key->len ? -1 : 1;
-	return memcmp(property->key.bytes, key->value.bytes, key->len);
-}
-
-/*
- * Finds what the rules have for a key; NULL if that is nothing.  Keys come in their order,
- * and *next is where the search has got to.  If the rules have many more keys than the
- * value they are not gone through one by one.
- */
-static const EsSchemaProperty *
-find_property(const EsObjectRules *rules, const EsNode *key, uint32 *next, bool leap)
-{
-	uint32		low = *next;
-	uint32		high = rules->count;
-
-	while (leap && high - low > 1)
-	{
-		uint32		middle = low + (high - low) / 2;
-
-		if (compare_with_key(&rules->properties[middle], key) <= 0)
-			low = middle;
-		else
-			high = middle;
-	}
-	while (low < rules->count)
-	{
-		int			order = compare_with_key(&rules->properties[low], key);
-
-		*next = low;
-		if (order >= 0)
-			return order == 0 ? &rules->properties[low] : NULL;
-		*next = ++low;
-	}
-	return NULL;
-}
-
 /* Takes what the presence of a key asks for. */
 static bool
-apply_dependencies(Run *run, const EsSchemaNode *node, const Instance *instance, const EsSchemaProperty *property,
+apply_dependencies(Run *run, const EsSchemaNode *node, const EsInstance *instance, const EsSchemaProperty *property,
 				   EsEvaluated *evaluated)
 {
 	EsNode		value;
@@ -343,7 +169,7 @@ apply_dependencies(Run *run, const EsSchemaNode *node, const Instance *instance,
 
 		CHECK_FOR_INTERRUPTS();
 		if (!es_node_find_packed(&instance->value, &property->needs[i], &value) &&
-			!(run->listing && list_breach(run->listing, node, instance, &breach)))
+			!(run->listing && es_assertion_list(run->listing, node, instance, &breach)))
 			return false;
 	}
 	return property->dependent == NULL || apply_node(run, property->dependent, instance, evaluated);
@@ -351,10 +177,10 @@ apply_dependencies(Run *run, const EsSchemaNode *node, const Instance *instance,
 
 /* Applies "propertyNames" to the name of a member. */
 static bool
-apply_to_name(Run *run, const EsSchemaNode *node, const Instance *member)
+apply_to_name(Run *run, const EsSchemaNode *node, const EsInstance *member)
 {
 	const EsSchemaNode *names = node->objects->names;
-	Instance	name = *member;
+	EsInstance	name = *member;
 	EsBreach	breach = {ES_KEYWORD_PROPERTY_NAMES};
 
 	name.value = es_node_view_string(member->step.key, member->step.len);
@@ -366,12 +192,12 @@ apply_to_name(Run *run, const EsSchemaNode *node, const Instance *member)
 		return false;
 	if (!run->listing->brief)
 		breach.more = psprintf(": %s", describe_first_violation(run, names, &name));
-	return list_breach(run->listing, node, member, &breach);
+	return es_assertion_list(run->listing, node, member, &breach);
 }
 
 /* Applies the subschemas for a member; *known becomes whether there was one. */
 static bool
-apply_to_member(Run *run, const EsSchemaNode *node, const EsSchemaProperty *property, const Instance *member, bool *known)
+apply_to_member(Run *run, const EsSchemaNode *node, const EsSchemaProperty *property, const EsInstance *member, bool *known)
 {
 	const EsObjectRules *rules = node->objects;
 
@@ -395,37 +221,16 @@ apply_to_member(Run *run, const EsSchemaNode *node, const EsSchemaProperty *prop
 	return rules->names == NULL || apply_to_name(run, node, member);
 }
 
-/* Lists the keys that an object must have and has not. */
-static bool
-list_missing(const Run *run, const EsSchemaNode *node, const Instance *instance)
-{
-	const EsObjectRules *rules = node->objects;
-	EsNode		value;
-
-	for (uint32 i = 0; i < rules->count; i++)
-	{
-		const EsKey *key = &rules->properties[i].key;
-		EsNode		name = es_node_view_string(key->bytes, key->len);
-		EsBreach	breach = {.keyword = ES_KEYWORD_REQUIRED,.name = &name};
-
-		CHECK_FOR_INTERRUPTS();
-		if (rules->properties[i].required && !es_node_find_packed(&instance->value, key, &value) &&
-			!list_breach(run->listing, node, instance, &breach))
-			return false;
-	}
-	return true;
-}
-
 /* Applies the rules about an object's members, each of them. */
 static bool
-apply_to_members(Run *run, const EsSchemaNode *node, const Instance *instance, EsEvaluated *evaluated)
+apply_to_members(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEvaluated *evaluated)
 {
 	const EsObjectRules *rules = node->objects;
 	uint32		required = 0;
 	uint32		next = 0;
 	EsPackedReader reader;
 	EsNode		key;
-	Instance	member;
+	EsInstance	member;
 	bool		known;
 	bool		leap;
 
@@ -434,7 +239,7 @@ apply_to_members(Run *run, const EsSchemaNode *node, const Instance *instance, E
 	leap = rules->count > 16 + 4 * (uint64) reader.count;
 	while (es_node_next_member(&reader, &key, &member.value))
 	{
-		const EsSchemaProperty *property = find_property(rules, &key, &next, leap);
+		const EsSchemaProperty *property = es_assertion_find_property(rules, &key, &next, leap);
 
 		member.step.key = key.value.bytes;
 		member.step.len = key.len;
@@ -448,19 +253,19 @@ apply_to_members(Run *run, const EsSchemaNode *node, const Instance *instance, E
 		if (property && rules->dependencies && !apply_dependencies(run, node, instance, property, evaluated))
 			return false;
 	}
-	return required == rules->required_count || (run->listing && list_missing(run, node, instance));
+	return required == rules->required_count || (run->listing && es_assertion_list_missing(run->listing, node, instance));
 }
 
 /* Applies the rules about objects. */
 static bool
-apply_to_object(Run *run, const EsSchemaNode *node, const Instance *instance, EsEvaluated *evaluated)
+apply_to_object(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEvaluated *evaluated)
 {
 	const EsObjectRules *rules = node->objects;
 	uint32		count = JsonContainerSize((const JsonbContainer *) instance->value.value.bytes);
 
-	if (count < rules->min_properties && !breaks_keyword(run, node, instance, ES_KEYWORD_MIN_PROPERTIES))
+	if (count < rules->min_properties && !es_assertion_breaks(run->listing, node, instance, ES_KEYWORD_MIN_PROPERTIES))
 		return false;
-	if (count > rules->max_properties && !breaks_keyword(run, node, instance, ES_KEYWORD_MAX_PROPERTIES))
+	if (count > rules->max_properties && !es_assertion_breaks(run->listing, node, instance, ES_KEYWORD_MAX_PROPERTIES))
 		return false;
 	return apply_to_members(run, node, instance, evaluated);
 }
@@ -469,7 +274,7 @@ apply_to_object(Run *run, const EsSchemaNode *node, const Instance *instance, Es
 
 /* Applies "anyOf". */
 static bool
-apply_any_of(Run *run, const EsSchemaNode *node, const Instance *instance, EsEvaluated *evaluated)
+apply_any_of(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEvaluated *evaluated)
 {
 	const EsSchemaList *branches = &node->applied->any_of;
 	EsBreach	breach = {ES_KEYWORD_ANY_OF};
@@ -487,12 +292,12 @@ apply_any_of(Run *run, const EsSchemaNode *node, const Instance *instance, EsEva
 	if (run->listing == NULL)
 		return false;
 	breach.more = describe_branches(run, branches, instance);
-	return list_breach(run->listing, node, instance, &breach);
+	return es_assertion_list(run->listing, node, instance, &breach);
 }
 
 /* Applies "oneOf". */
 static bool
-apply_one_of(Run *run, const EsSchemaNode *node, const Instance *instance, EsEvaluated *evaluated)
+apply_one_of(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEvaluated *evaluated)
 {
 	const EsSchemaList *branches = &node->applied->one_of;
 	EsBreach	breach = {ES_KEYWORD_ONE_OF};
@@ -513,12 +318,12 @@ apply_one_of(Run *run, const EsSchemaNode *node, const Instance *instance, EsEva
 		return false;
 	if (valid == 0)
 		breach.more = describe_branches(run, branches, instance);
-	return list_breach(run->listing, node, instance, &breach);
+	return es_assertion_list(run->listing, node, instance, &breach);
 }
 
 /* Applies "if", and "then" or "else". */
 static bool
-apply_condition(Run *run, const EsSchemaNode *node, const Instance *instance, EsEvaluated *evaluated)
+apply_condition(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEvaluated *evaluated)
 {
 	const EsApplied *applied = node->applied;
 	const EsSchemaNode *next = applied->then_schema;
@@ -532,7 +337,7 @@ apply_condition(Run *run, const EsSchemaNode *node, const Instance *instance, Es
 
 /* Applies the subschemas about the same value. */
 static bool
-apply_applied(Run *run, const EsSchemaNode *node, const Instance *instance, EsEvaluated *evaluated)
+apply_applied(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEvaluated *evaluated)
 {
 	const EsApplied *applied = node->applied;
 
@@ -550,7 +355,7 @@ apply_applied(Run *run, const EsSchemaNode *node, const Instance *instance, EsEv
 	if (applied->one_of.count > 0 && !apply_one_of(run, node, instance, evaluated))
 		return false;
 	if (applied->not_schema && gives_verdict(run, applied->not_schema, instance, NULL) &&
-		!breaks_keyword(run, node, instance, ES_KEYWORD_NOT))
+		!es_assertion_breaks(run->listing, node, instance, ES_KEYWORD_NOT))
 		return false;
 	return applied->if_schema == NULL || apply_condition(run, node, instance, evaluated);
 }
@@ -559,11 +364,11 @@ apply_applied(Run *run, const EsSchemaNode *node, const Instance *instance, EsEv
 
 /* Applies "unevaluatedProperties". */
 static bool
-apply_to_other_members(Run *run, const EsSchemaNode *node, const Instance *instance, const EsEvaluated *evaluated)
+apply_to_other_members(Run *run, const EsSchemaNode *node, const EsInstance *instance, const EsEvaluated *evaluated)
 {
 	EsPackedReader reader;
 	EsNode		key;
-	Instance	member;
+	EsInstance	member;
 
 	begin_child(&member, instance);
 	es_node_begin_members(&reader, &instance->value);
@@ -581,10 +386,10 @@ apply_to_other_members(Run *run, const EsSchemaNode *node, const Instance *insta
 
 /* Applies "unevaluatedItems". */
 static bool
-apply_to_other_elements(Run *run, const EsSchemaNode *node, const Instance *instance, const EsEvaluated *evaluated)
+apply_to_other_elements(Run *run, const EsSchemaNode *node, const EsInstance *instance, const EsEvaluated *evaluated)
 {
 	EsPackedReader reader;
-	Instance	element;
+	EsInstance	element;
 
 	begin_child(&element, instance);
 	element.step.key = NULL;
@@ -601,49 +406,27 @@ apply_to_other_elements(Run *run, const EsSchemaNode *node, const Instance *inst
 
 /* ---- a node ---- */
 
-/* Tells whether a value is of a type that a node lets pass. */
-static inline bool
-is_of_type(const EsNode *value, uint8 types)
-{
-	switch (value->kind)
-	{
-		case ES_NODE_NULL:
-			return (types & ES_TYPE_NULL) != 0;
-		case ES_NODE_BOOL:
-			return (types & ES_TYPE_BOOLEAN) != 0;
-		case ES_NODE_STRING:
-			return (types & ES_TYPE_STRING) != 0;
-		case ES_NODE_NUMBER:
-			if ((types & ES_TYPE_NUMBER) == 0 || (types & ES_TYPE_NUMBER) == ES_TYPE_NUMBER)
-				return (types & ES_TYPE_NUMBER) != 0;
-			return (DatumGetInt32(DirectFunctionCall1(numeric_min_scale, PointerGetDatum(value->value.bytes))) == 0) ==
-				((types & ES_TYPE_INTEGER) != 0);
-		default:
-			return (types & (es_node_is_packed_object(value) ? ES_TYPE_OBJECT : ES_TYPE_ARRAY)) != 0;
-	}
-}
-
 /* Applies a node's own rules. */
 static bool
-apply_own_rules(Run *run, const EsSchemaNode *node, const Instance *instance, EsEvaluated *evaluated)
+apply_own_rules(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEvaluated *evaluated)
 {
 	const EsNode *value = &instance->value;
 
-	if (node->types != ES_TYPE_ANY && !is_of_type(value, node->types) &&
-		!breaks_keyword(run, node, instance, ES_KEYWORD_TYPE))
+	if (node->types != ES_TYPE_ANY && !es_assertion_is_of_type(value, node->types) &&
+		!es_assertion_breaks(run->listing, node, instance, ES_KEYWORD_TYPE))
 		return false;
 	if (node->enumeration && !es_order_has(node->enumeration, value) &&
-		!breaks_keyword(run, node, instance, ES_KEYWORD_ENUM))
+		!es_assertion_breaks(run->listing, node, instance, ES_KEYWORD_ENUM))
 		return false;
 	if (node->constant && !es_order_is_equal(node->constant, value) &&
-		!breaks_keyword(run, node, instance, ES_KEYWORD_CONST))
+		!es_assertion_breaks(run->listing, node, instance, ES_KEYWORD_CONST))
 		return false;
 	switch (value->kind)
 	{
 		case ES_NODE_NUMBER:
-			return node->numbers == NULL || apply_to_number(run, node, instance);
+			return node->numbers == NULL || es_assertion_number(run->listing, node, instance);
 		case ES_NODE_STRING:
-			return node->strings == NULL || apply_to_string(run, node, instance);
+			return node->strings == NULL || es_assertion_string(run->listing, node, instance);
 		case ES_NODE_PACKED:
 			if (es_node_is_packed_object(value))
 				return node->objects == NULL || apply_to_object(run, node, instance, evaluated);
@@ -655,7 +438,7 @@ apply_own_rules(Run *run, const EsSchemaNode *node, const Instance *instance, Es
 
 /* Applies all rules of a node that asks for what nothing else has spoken about. */
 static bool
-apply_tracked(Run *run, const EsSchemaNode *node, const Instance *instance, EsEvaluated *evaluated)
+apply_tracked(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEvaluated *evaluated)
 {
 	bool		object = es_node_is_packed_object(&instance->value);
 	EsEvaluated own;
@@ -682,7 +465,7 @@ apply_tracked(Run *run, const EsSchemaNode *node, const Instance *instance, EsEv
 
 /* Applies all rules of a node. */
 static bool
-apply_rules(Run *run, const EsSchemaNode *node, const Instance *instance, EsEvaluated *evaluated)
+apply_rules(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEvaluated *evaluated)
 {
 	if (unlikely((node->unevaluated_items || node->unevaluated_properties) && instance->value.kind == ES_NODE_PACKED))
 		return apply_tracked(run, node, instance, evaluated);
@@ -692,7 +475,7 @@ apply_rules(Run *run, const EsSchemaNode *node, const Instance *instance, EsEval
 
 /* Applies a node, unless it is known what comes of it; then violations are listed already. */
 static bool
-apply_remembered(Run *run, const EsSchemaNode *node, const Instance *instance, EsEvaluated *evaluated)
+apply_remembered(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEvaluated *evaluated)
 {
 	EsMemoKey	key = {instance->container, instance->number, node->number, run->listing != NULL, evaluated != NULL};
 	EsMemoEntry made = {0};
@@ -725,12 +508,12 @@ apply_remembered(Run *run, const EsSchemaNode *node, const Instance *instance, E
  * NULL; if it is broken and this gives a verdict, what is added means nothing.
  */
 static bool
-apply_node(Run *run, const EsSchemaNode *node, const Instance *instance, EsEvaluated *evaluated)
+apply_node(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEvaluated *evaluated)
 {
 	CHECK_FOR_INTERRUPTS();
 	es_order_check_depth();
 	if (unlikely(node->refuses))
-		return breaks_keyword(run, node, instance, ES_KEYWORD_UNKNOWN);
+		return es_assertion_breaks(run->listing, node, instance, ES_KEYWORD_UNKNOWN);
 	if (!node->evaluates || instance->value.kind != ES_NODE_PACKED)
 		evaluated = NULL;
 	if (unlikely(node->shared) && (run->listing || ++run->steps > run->few_steps))
@@ -761,7 +544,7 @@ take_first_words(const EsViolation *violation, void *arg)
 
 /* Says what is wrong first as a value is held against a node. */
 static const char *
-describe_first_violation(const Run *run, const EsSchemaNode *node, const Instance *instance)
+describe_first_violation(const Run *run, const EsSchemaNode *node, const EsInstance *instance)
 {
 	FirstWords	words = {.pointer = es_pointer_text(instance->place)};
 
@@ -772,7 +555,7 @@ describe_first_violation(const Run *run, const EsSchemaNode *node, const Instanc
 
 /* Says what is wrong against each of some schemas. */
 static const char *
-describe_branches(const Run *run, const EsSchemaList *branches, const Instance *instance)
+describe_branches(const Run *run, const EsSchemaList *branches, const EsInstance *instance)
 {
 	StringInfoData out;
 
@@ -790,10 +573,10 @@ describe_branches(const Run *run, const EsSchemaList *branches, const Instance *
 
 /* Lists the violations of a value by a node. */
 static void
-list_violations(const EsSchemaNode *node, const Instance *instance, uint64 few_steps, bool brief,
+list_violations(const EsSchemaNode *node, const EsInstance *instance, uint64 few_steps, bool brief,
 				EsViolationSink sink, void *arg)
 {
-	Listing		listing = {sink, arg,.brief = brief};
+	EsListing		listing = {sink, arg,.brief = brief};
 	Run			run = {.listing = &listing,.few_steps = few_steps};
 
 	listing.context = AllocSetContextCreate(CurrentMemoryContext, "eventstore schema violation", ALLOCSET_SMALL_SIZES);
@@ -807,7 +590,7 @@ bool
 es_schema_accepts(const EsSchema *schema, const Jsonb *data)
 {
 	Run			run = {.few_steps = FEW_STEPS + VARSIZE(data)};
-	Instance	root = {es_node_view(data)};
+	EsInstance	root = {es_node_view(data)};
 	bool		valid = apply_node(&run, schema->root, &root, NULL);
 
 	if (run.memo)
@@ -818,7 +601,7 @@ es_schema_accepts(const EsSchema *schema, const Jsonb *data)
 void
 es_schema_list_violations(const EsSchema *schema, const Jsonb *data, EsViolationSink sink, void *arg)
 {
-	Instance	root = {es_node_view(data)};
+	EsInstance	root = {es_node_view(data)};
 
 	list_violations(schema->root, &root, FEW_STEPS + VARSIZE(data), false, sink, arg);
 }

@@ -9,11 +9,9 @@
 
 #include "utils/jsonb.h"
 
+#include "schema/assertion.h"
 #include "schema/model.h"
 #include "schema/violation.h"
-
-/* Takes a violation, whose parts live until it returns.  Tells whether to go on. */
-typedef bool (*EsViolationSink) (const EsViolation *violation, void *arg);
 
 /*
  * es_schema_accepts tells whether a value is valid.  Leaves nothing in the current memory

@@ -154,7 +154,7 @@ es_variant_child(EsCompilation *c, const EsNode *view, EsKeyword keyword, const 
 	return es_variant_reach(c, boolean);
 }
 
-/* es_variant_dynamic gives the node that a subschema's $dynamicRef leads to; NULL if it has none. */
+/* es_variant_dynamic gives the node that a subschema's $dynamicRef leads to; or NULL. */
 EsSchemaNode *
 es_variant_dynamic(EsCompilation *c, const EsSubschema *subschema)
 {

@@ -1,20 +1,20 @@
 /*
- * category.c
+ * charcategory.c
  *		The general categories of characters, as in Unicode 14.0.0.
  *
  * Made by tools/make-categories.  A number is where a run of characters of one category
  * begins, times 32, and the category; the run ends where the next one begins.
  */
-#include "schema/category.h"
+#include "schema/charcategory.h"
 
-const char *const es_category_names[] = {
+const char *const es_charcategory_names[] = {
 	"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe",
 	"Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Co", "Cn"
 };
 
-const int	es_category_run_count = 3968;
+const int	es_charcategory_run_count = 3968;
 
-const uint32 es_category_runs[] = {
+const uint32 es_charcategory_runs[] = {
 	0x0000019, 0x0000416, 0x0000431, 0x0000493, 0x00004b1, 0x000050d, 0x000052e, 0x0000551,
 	0x0000572, 0x0000591, 0x00005ac, 0x00005d1, 0x0000608, 0x0000751, 0x0000792, 0x00007f1,
 	0x0000820, 0x0000b6d, 0x0000b91, 0x0000bae, 0x0000bd4, 0x0000beb, 0x0000c14, 0x0000c21,
