@@ -115,6 +115,41 @@ es_keyword_form(EsKeyword keyword)
 	return keyword == ES_KEYWORD_UNKNOWN ? ES_FORM_ANY : keywords[keyword].form;
 }
 
+/* es_keyword_only_notes tells whether a keyword, known or not, says nothing about values. */
+bool
+es_keyword_only_notes(EsKeyword keyword)
+{
+	switch (keyword)
+	{
+		case ES_KEYWORD_ID:
+		case ES_KEYWORD_DEFS:
+		case ES_KEYWORD_TITLE:
+		case ES_KEYWORD_ANCHOR:
+		case ES_KEYWORD_FORMAT:
+		case ES_KEYWORD_SCHEMA:
+		case ES_KEYWORD_COMMENT:
+		case ES_KEYWORD_DEFAULT:
+		case ES_KEYWORD_EXAMPLES:
+		case ES_KEYWORD_READ_ONLY:
+		case ES_KEYWORD_WRITE_ONLY:
+		case ES_KEYWORD_DEPRECATED:
+		case ES_KEYWORD_VOCABULARY:
+		case ES_KEYWORD_DEFINITIONS:
+		case ES_KEYWORD_DESCRIPTION:
+		case ES_KEYWORD_DEPENDENCIES:
+		case ES_KEYWORD_RECURSIVE_REF:
+		case ES_KEYWORD_CONTENT_SCHEMA:
+		case ES_KEYWORD_DYNAMIC_ANCHOR:
+		case ES_KEYWORD_CONTENT_ENCODING:
+		case ES_KEYWORD_RECURSIVE_ANCHOR:
+		case ES_KEYWORD_CONTENT_MEDIA_TYPE:
+		case ES_KEYWORD_UNKNOWN:
+			return true;
+		default:
+			return false;
+	}
+}
+
 /* es_keyword_name gives a keyword's name. */
 const char *
 es_keyword_name(EsKeyword keyword)

@@ -102,6 +102,7 @@ typedef enum EsKeywordForm
 } EsKeywordForm;
 
 extern EsKeyword es_keyword_find(const EsNode *name);
+extern bool es_keyword_only_notes(EsKeyword keyword);
 extern EsKeywordForm es_keyword_form(EsKeyword keyword);
 extern const char *es_keyword_name(EsKeyword keyword);
 

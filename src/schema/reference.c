@@ -175,6 +175,25 @@ resolve_keyword(EsSurvey *survey, EsSubschema *subschema, EsKeyword keyword, EsN
 	return true;
 }
 
+/* Tells whether a subschema with $ref asserts nothing else. */
+static bool
+is_mere_reference(const EsSubschema *subschema)
+{
+	EsPackedReader reader;
+	EsNode		key;
+	EsNode		value;
+
+	es_node_begin_members(&reader, &subschema->view);
+	while (es_node_next_member(&reader, &key, &value))
+	{
+		EsKeyword	keyword = es_keyword_find(&key);
+
+		if (keyword != ES_KEYWORD_REF && !es_keyword_only_notes(keyword))
+			return false;
+	}
+	return true;
+}
+
 void
 es_reference_resolve_all(EsSurvey *survey)
 {
@@ -188,7 +207,10 @@ es_reference_resolve_all(EsSurvey *survey)
 		if (subschema->view.kind == ES_NODE_BOOL)
 			continue;
 		if (resolve_keyword(survey, subschema, ES_KEYWORD_REF, &named, &fragment))
+		{
 			subschema->ref = named.target;
+			subschema->mere_ref = is_mere_reference(subschema);
+		}
 		if (!resolve_keyword(survey, subschema, ES_KEYWORD_DYNAMIC_REF, &named, &fragment))
 			continue;
 		subschema->dynamic_ref = named.target;

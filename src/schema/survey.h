@@ -54,6 +54,7 @@ struct EsSubschema
 	EsResource *resource;
 	int			level;
 	EsSubschema *ref;			/* what $ref leads to; or NULL */
+	bool		mere_ref;		/* nothing but that is asserted */
 	EsSubschema *dynamic_ref;	/* what $dynamicRef leads to at first; or NULL */
 	const char *dynamic_name;	/* the anchor that may be found elsewhere; or
 								 * NULL */
