@@ -360,9 +360,7 @@ prepare_stream(const Attempt *attempt, Target *target, const EsNewEvent *event, 
 	if (!target->exists)
 	{
 		stream->first_segment = stream->last_segment = segment;
-		stream->truncated_before = 1;
 		stream->created_at = choose_recorded_at(attempt, target, event);
-		stream->deleted = false;
 		stream->name = target->asked->stream;
 		es_stream_create(stream);
 		target->exists = true;
@@ -370,7 +368,8 @@ prepare_stream(const Attempt *attempt, Target *target, const EsNewEvent *event, 
 	else if (stream->last_segment != segment)
 	{
 		stream->name = target->asked->stream;
-		es_stream_move_to_segment(stream, segment);
+		stream->last_segment = segment;
+		es_stream_update(stream);
 	}
 }
 

@@ -236,6 +236,7 @@ make_segment(int64 n)
 	values[Anum_es_segments_first_position - 1] = Int64GetDatum(first);
 	values[Anum_es_segments_last_position - 1] = Int64GetDatum(last);
 	values[Anum_es_segments_sealed - 1] = BoolGetDatum(false);
+	values[Anum_es_segments_emptied - 1] = BoolGetDatum(false);
 	isnull[Anum_es_segments_events - 1] = true;
 	es_rows_insert(&es_segment_shape, values, isnull);
 }

@@ -376,6 +376,7 @@ insert_segment_row(const EsPublishedSegment *segment)
 	values[Anum_es_segments_first_position - 1] = Int64GetDatum(segment->first_position);
 	values[Anum_es_segments_last_position - 1] = Int64GetDatum(segment->last_position);
 	values[Anum_es_segments_sealed - 1] = BoolGetDatum(segment->sealed);
+	values[Anum_es_segments_emptied - 1] = BoolGetDatum(segment->emptied);
 	values[Anum_es_segments_events - 1] = Int64GetDatum(segment->events);
 	isnull[Anum_es_segments_events - 1] = segment->events < 0;
 	es_rows_insert(&es_segment_shape, values, isnull);

@@ -89,7 +89,7 @@
 
 #define EXTENSION		"eventstore"
 #define SCHEMA			"eventstore"
-#define MOST_INDEXES	2
+#define MOST_INDEXES	3
 
 /*
  * What of a table is the store's: the columns of its shape, and indexes, the one that
@@ -118,7 +118,7 @@ static const OwnTable own_tables[] = {
 	{&es_settle_mark_shape},
 	{&es_reducer_policies_shape},
 	{&es_snapshot_shape},
-	{&es_stream_shape, {"streams_by_id", "streams_by_category"}},
+	{&es_stream_shape, {"streams_by_id", "streams_by_category", "streams_with_hidden"}},
 	{&es_failure_shape},
 	{&es_member_shape},
 	{&es_partition_shape},
