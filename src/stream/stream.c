@@ -223,18 +223,17 @@ es_stream_create(EsStream *stream)
 }
 
 /*
- * es_stream_move_to_segment notes that the stream's newest events are in
- * another segment.  The caller holds the stream's lock and the row is the
- * newest.
+ * es_stream_update writes what has changed of a stream into its row.  The caller holds
+ * the stream's lock, no other transaction has an uncommitted event of it, and the row
+ * is the newest.
  */
 void
-es_stream_move_to_segment(EsStream *stream, int64 segment)
+es_stream_update(EsStream *stream)
 {
 	EsTable		table;
 
 	/* the row may be of this very command, which must have ended to change it */
 	CommandCounterIncrement();
-	stream->last_segment = segment;
 	es_table_open(&table, &es_stream_shape);
 	fill_stream_slot(&table, stream);
 	es_table_update(&table, &stream->tid);

@@ -52,7 +52,7 @@ extern bool es_stream_find(const text *name, Snapshot *snapshot, bool fresh, EsS
 extern void es_stream_deform(TupleTableSlot *slot, EsStream *stream);
 extern bool es_stream_find_newest(const text *name, EsStream *stream, TransactionId *in_progress);
 extern void es_stream_create(EsStream *stream);
-extern void es_stream_move_to_segment(EsStream *stream, int64 segment);
+extern void es_stream_update(EsStream *stream);
 extern bool es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, TransactionId *in_progress);
 extern int64 es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id,
 									 int64 *position, TransactionId *in_progress);
