@@ -30,6 +30,9 @@ typedef struct EsNames
 	struct nameindex_hash *index;	/* of names, if there are many; or NULL */
 } EsNames;
 
+/* The type of the event that deletes its stream; all that begin with $ are ours. */
+#define ES_TYPE_STREAM_DELETED	"$stream-deleted"
+
 #define ES_MAX_STREAM_NAME	512
 #define ES_MAX_TYPE_NAME		255
 #define ES_MAX_TAG_NAME		255

@@ -208,8 +208,8 @@ fill_stream_slot(EsTable *table, const EsStream *stream)
 
 /*
  * es_stream_create writes the row of a new stream.  The caller holds the
- * stream's lock, knows that there is no row, and has set name, created_at and
- * segments.
+ * stream's lock, knows that there is no row, and has set name, created_at, segments
+ * and deleted.
  */
 void
 es_stream_create(EsStream *stream)
@@ -222,7 +222,7 @@ es_stream_create(EsStream *stream)
 	stream->truncated_before = 1;
 	stream->truncated_at = DT_NOBEGIN;
 	stream->category_key = es_names_category_key(name, es_names_category_length(name, len));
-	stream->deleted = stream->has_hidden = false;
+	stream->has_hidden = false;
 	es_table_open(&table, &es_stream_shape);
 	fill_stream_slot(&table, stream);
 	es_table_insert(&table, 1);
@@ -231,9 +231,9 @@ es_stream_create(EsStream *stream)
 }
 
 /*
- * es_stream_update writes what the caller has changed of a stream.  The caller holds
- * the stream's lock, or another that keeps writers of the row away, and the row is the
- * newest.
+ * es_stream_update writes what has changed of a stream into its row.  The caller holds
+ * the stream's lock, no other transaction has an uncommitted event of it, and the row
+ * is the newest.
  */
 void
 es_stream_update(EsStream *stream)
