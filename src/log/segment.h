@@ -36,7 +36,6 @@ typedef enum EsSegmentIndex
 /* What the objsubid of lock tags on eventstore.segments says; object 0. */
 #define ES_SEGMENT_TAG_SEALER	1
 #define ES_SEGMENT_TAG_NEED		2
-#define ES_SEGMENT_TAG_SCAVENGER	3
 
 extern EsRelation es_segment_table; /* eventstore.segments */
 extern const EsShape es_segment_shape;	/* its columns */

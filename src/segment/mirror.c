@@ -95,6 +95,7 @@
 #include "log/subscriber.h"
 #include "log/timeline.h"
 #include "log/walmark.h"
+#include "segment/ddl.h"
 #include "segment/maker.h"
 #include "segment/publisher.h"
 #include "segment/statemirror.h"
@@ -145,7 +146,7 @@ make_published_segments(const List *segments)
 
 		es_maker_make_table(segment->number, segment->first_position, segment->last_position);
 	}
-	es_maker_end(&saved);
+	es_ddl_leave(&saved);
 }
 
 /* Tells whether there is a table of a segment's name, be it detached. */

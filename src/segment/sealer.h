@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 
+extern bool es_sealer_become(bool wait);
 extern void es_sealer_run(void);
 
 #endif							/* ES_SEGMENT_SEALER_H */
