@@ -52,8 +52,8 @@ COMMENT ON VIEW eventstore.append_gate IS 'locked in ROW EXCLUSIVE mode by calls
 
 /*
  * One row a stream. Written when the stream begins, when its events reach another segment,
- * and when some of them are hidden or removed (lifecycle/). truncated_at is when the last
- * event was recorded that is hidden: where that is the stream's last one, it and
+ * and when some of them are hidden or removed (lifecycle/). truncated_at is when the
+ * stream's last event was recorded as some were hidden: where that was hidden, too, it and
  * truncated_before tell how the stream goes on once the event is gone.
  */
 CREATE TABLE eventstore.streams (
@@ -74,7 +74,7 @@ CREATE INDEX streams_by_category ON eventstore.streams (category_key, stream_id)
 CREATE INDEX streams_with_hidden ON eventstore.streams (stream_id) WHERE has_hidden;
 COMMENT ON TABLE eventstore.streams IS 'one row for each stream';
 COMMENT ON COLUMN eventstore.streams.truncated_before IS 'versions below are hidden; of a deleted stream all but that of its deletion';
-COMMENT ON COLUMN eventstore.streams.truncated_at IS 'when the last event was recorded that is hidden; -infinity for none';
+COMMENT ON COLUMN eventstore.streams.truncated_at IS 'when the last event was recorded that the stream had as it was truncated last; -infinity before that';
 COMMENT ON COLUMN eventstore.streams.has_hidden IS 'hidden events are still there, to be removed';
 
 CREATE SEQUENCE eventstore.stream_id_seq AS bigint INCREMENT 1 MINVALUE 1 START 1 CACHE 1 NO CYCLE;

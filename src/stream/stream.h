@@ -35,7 +35,7 @@ typedef struct EsStream
 	int64		last_segment;
 	int64		truncated_before;	/* versions below are hidden */
 	TimestampTz created_at;
-	TimestampTz truncated_at;	/* when the last hidden one was recorded */
+	TimestampTz truncated_at;	/* when its tip was recorded by then */
 	int32		category_key;
 	bool		deleted;
 	bool		has_hidden;		/* hidden events may still be there */
