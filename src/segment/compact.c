@@ -15,6 +15,10 @@
  * queue behind it, and several times.  If somebody reads the segment all the time, the copy
  * is thrown away; whoever seals next tries again.
  *
+ * Who waits in es_scavenge() has a snapshot, too, of before the events were removed.  It
+ * would keep them for as long as it waits; so of all snapshots it is left out.  If the
+ * statement goes on to look at the log, it sees less events than when it began.
+ *
  * Rows must not change meanwhile.  Only scavenging deletes any, and only one process
  * scavenges or seals at a time; on a logical subscriber it is the apply worker, which is kept
  * out by the lock that the copy is made under.
@@ -54,6 +58,8 @@
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/predicate.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
 #include "storage/procarray.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -66,6 +72,7 @@
 
 #include "base/objects.h"
 #include "base/owner.h"
+#include "log/scan.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
 #include "segment/ddl.h"
@@ -89,6 +96,7 @@ typedef struct Compaction
 	TransactionId frozen;		/* no row of the copy has an older xid */
 	MultiXactId oldest_multi;	/* and no older one of these */
 	double		rows;
+	int			caller;			/* process whose snapshot does not count; or 0 */
 } Compaction;
 
 /* ---- whether ---- */
@@ -108,10 +116,10 @@ add_free_space(Relation rel, BlockNumber blocks, double *pages, double *free)
 
 /*
  * es_compact_is_worth_it tells whether so much of a segment is free, by what VACUUM has
- * found out, that it should be compacted.
+ * found out, or because so many bytes have just been removed, that it should be compacted.
  */
 bool
-es_compact_is_worth_it(int64 segment)
+es_compact_is_worth_it(int64 segment, int64 removed)
 {
 	bool		lost;
 	Relation	rel = es_segment_open(segment, AccessShareLock, &lost);
@@ -133,7 +141,8 @@ es_compact_is_worth_it(int64 segment)
 		table_close(toast, AccessShareLock);
 	}
 	table_close(rel, AccessShareLock);
-	return blocks > SMALL && free * WORTH >= pages;
+	return (blocks > SMALL && Max(free, (double) removed / BLCKSZ) * WORTH >= pages) ||
+		(removed > 0 && blocks > 0 && es_scan_count(segment, NULL) == 0);
 }
 
 /* ---- locking ---- */
@@ -199,11 +208,44 @@ lock_against_all(Oid relid)
 
 /* ---- copying ---- */
 
+/*
+ * Tells the oldest transaction that a snapshot of any process but one, 0: of any at all,
+ * may not see the end of.  What GetOldestNonRemovableTransactionId() does for a user's table.
+ */
+static TransactionId
+find_oldest_xmin(Relation rel, int but)
+{
+	PGPROC	   *left_out = but == 0 ? NULL : BackendPidGetProc(but);
+	TransactionId oldest = ReadNextTransactionId();
+	TransactionId slots;
+	TransactionId catalog;
+
+	if (left_out == NULL)
+		return GetOldestNonRemovableTransactionId(rel);
+	LWLockAcquire(ProcArrayLock, LW_SHARED);
+	for (uint32 i = 0; i < ProcGlobal->allProcCount; i++)
+	{
+		PGPROC	   *proc = &ProcGlobal->allProcs[i];
+		TransactionId xid = proc->xid;
+		TransactionId xmin = proc == left_out ? InvalidTransactionId : proc->xmin;
+
+		if (proc->statusFlags & (PROC_IN_VACUUM | PROC_IN_LOGICAL_DECODING))
+			continue;
+		if (TransactionIdIsNormal(xid) && TransactionIdPrecedes(xid, oldest))
+			oldest = xid;
+		if (TransactionIdIsNormal(xmin) && TransactionIdPrecedes(xmin, oldest))
+			oldest = xmin;
+	}
+	LWLockRelease(ProcArrayLock);
+	ProcArrayGetReplicationSlotXmin(&slots, &catalog);
+	return TransactionIdIsNormal(slots) && TransactionIdPrecedes(slots, oldest) ? slots : oldest;
+}
+
 /* Copies the rows that any snapshot may still see. */
 static void
 copy_rows(Compaction *c)
 {
-	TransactionId oldest = GetOldestNonRemovableTransactionId(c->old);
+	TransactionId oldest = find_oldest_xmin(c->old, c->caller);
 	double		removed;
 	double		kept_dead;
 
@@ -390,13 +432,14 @@ drop_copy(Oid relid)
 
 /*
  * es_compact_segment gives a segment that is complete a new file of what is left of it,
- * in this transaction; false if it cannot be had without stopping others.  The
- * caller is the only one that scavenges or seals.
+ * in this transaction; false if it cannot be had without stopping others.  This
+ * process is the only one that scavenges or seals, which it does for a caller that waits,
+ * if there is one.
  */
 bool
-es_compact_segment(int64 segment)
+es_compact_segment(int64 segment, int caller)
 {
-	Compaction	c = {0};
+	Compaction	c = {.caller = caller};
 	EsOwnerContext saved;
 	bool		lost;
 	bool		done;

@@ -7,8 +7,8 @@
 
 #include "base/base.h"
 
-extern bool es_compact_is_worth_it(int64 segment);
-extern bool es_compact_segment(int64 segment);
+extern bool es_compact_is_worth_it(int64 segment, int64 removed);
+extern bool es_compact_segment(int64 segment, int caller);
 extern bool es_compact_drop(int64 segment);
 
 #endif							/* ES_SEGMENT_COMPACT_H */

@@ -331,7 +331,7 @@ es_maker_main(Datum main_arg)
 	pgstat_report_activity(STATE_RUNNING, "making segments of eventstore.events");
 	make_segments_as_worker(order.upto);
 	if (order.seal && es_sealer_become(false))
-		es_sealer_run();
+		es_sealer_run(0, NULL);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 

@@ -154,20 +154,23 @@ commit_and_go_on(void)
 }
 
 /*
- * Seals a segment.  What has lost events since it was sealed is looked at first without
- * its indexes, which are made anew if it is compacted; and dropped if nothing is left of it.
+ * Seals a segment that has just lost some bytes of events, for a caller that waits, or none.
+ * What has lost events since it was sealed is looked at first without its indexes, which
+ * are made anew if it is compacted; if it has lost so much that this is plain, not at all.
  */
 static void
-seal_segment(Unsealed unsealed)
+seal_segment(Unsealed unsealed, int64 removed, int caller)
 {
 	int64		segment = unsealed.segment;
+	bool		plain = unsealed.sealed && es_compact_is_worth_it(segment, removed);
 	bool		clean;
 	bool		empty;
 
-	vacuum_segment(segment, !unsealed.sealed);
-	if (es_compact_is_worth_it(segment))
+	if (!plain)
+		vacuum_segment(segment, !unsealed.sealed);
+	if (plain || es_compact_is_worth_it(segment, removed))
 	{
-		(void) es_compact_segment(segment);
+		(void) es_compact_segment(segment, caller);
 		commit_and_go_on();
 		vacuum_segment(segment, true);
 	}
@@ -184,8 +187,8 @@ tidy_mirrored_segment(int64 segment, bool emptied)
 {
 	bool		empty;
 
-	if (es_compact_is_worth_it(segment))
-		(void) es_compact_segment(segment);
+	if (es_compact_is_worth_it(segment, 0))
+		(void) es_compact_segment(segment, 0);
 	else if (emptied && is_segment_clean(segment, &empty) && empty)
 		(void) es_compact_drop(segment);
 }
@@ -223,12 +226,21 @@ es_sealer_become(bool wait)
 	return got;
 }
 
+/* How many bytes of events have just been removed from a segment. */
+static int64
+bytes_removed_from(HTAB *removed, int64 segment)
+{
+	const EsLoss *loss = removed ? hash_search(removed, &segment, HASH_FIND, NULL) : NULL;
+
+	return loss ? loss->bytes : 0;
+}
+
 /*
  * Seals the segments that are final, oldest first: each is vacuumed and frozen once, with
  * its last rows still in memory, and then has no need of vacuum for ever.
  */
 static void
-seal_segments(void)
+seal_segments(int caller, HTAB *removed)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "eventstore seal",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -245,7 +257,7 @@ seal_segments(void)
 			if (es_subscriber_is())
 				tidy_mirrored_segment(next.segment, next.emptied);
 			else
-				seal_segment(next);
+				seal_segment(next, bytes_removed_from(removed, next.segment), caller);
 		}
 		CommitTransactionCommand();
 		MemoryContextReset(context);
@@ -256,11 +268,13 @@ seal_segments(void)
 
 /*
  * es_sealer_run seals what is complete, and gives back the room of what was removed, in
- * a worker that es_sealer_become has made the only one; outside of transactions.
+ * a worker that es_sealer_become has made the only one; outside of transactions.  caller is
+ * the process that waits for that, or 0; removed, or NULL, has an EsLoss for each segment
+ * that has just lost events.
  */
 void
-es_sealer_run(void)
+es_sealer_run(int caller, HTAB *removed)
 {
 	pgstat_report_activity(STATE_RUNNING, "sealing segments of eventstore.events");
-	seal_segments();
+	seal_segments(caller, removed);
 }

@@ -17,6 +17,7 @@
 #include "json/scope.h"
 #include "json/size.h"
 #include "log/durable.h"
+#include "lifecycle/scavenge.h"
 #include "log/segment.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
@@ -68,6 +69,7 @@ _PG_init(void)
 	es_projection_init();
 	es_batch_init();
 	es_declare_init();
+	es_scavenge_init();
 	es_statements_init();
 	es_discard_init();
 	es_ddlguard_init();

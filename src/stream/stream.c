@@ -348,10 +348,12 @@ check_lost_segments(const EsStream *stream, int64 lost)
 {
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 	int64		after = 0;		/* the next version that there is */
+	int64		first = Max(stream->truncated_before, 1);	/* those below do not
+															 * matter */
 
 	for (int64 n = lost + 1; after == 0 && n <= stream->last_segment; n++)
 		after = read_edge_version(stream, n, ForwardScanDirection, &snapshot);
-	for (int64 n = lost; n >= stream->first_segment && after != 1; n--)
+	for (int64 n = lost; n >= stream->first_segment && (after == 0 || after > first); n--)
 	{
 		int64		before = read_edge_version(stream, n, BackwardScanDirection, &snapshot);
 
@@ -362,7 +364,7 @@ check_lost_segments(const EsStream *stream, int64 lost)
 		after = read_edge_version(stream, n, ForwardScanDirection, &snapshot);
 	}
 	UnregisterSnapshot(snapshot);
-	if (after != 1)
+	if (after == 0 || after > first)
 		es_segment_refuse_lost(lost);
 }
 
