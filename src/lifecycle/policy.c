@@ -179,7 +179,7 @@ check_limits(const EsPolicy *policy, bool has_count)
 	if (policy->max_age && subtract_age(now, policy->max_age) >= now)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("argument \"max_age\" must be a time to come, not %s",
+				errmsg("argument \"max_age\" must be greater than zero, not %s",
 					   DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(policy->max_age)))));
 }
 

@@ -51,6 +51,8 @@
 #include "stream/stream.h"
 #include "table/rows.h"
 
+PG_FUNCTION_INFO_V1(es_retention_run);
+
 #define MOST_EVENTS		1000	/* that a batch takes from the log */
 #define MOST_STREAMS	64		/* that it truncates */
 #define MOST_US			(USECS_PER_SEC / 2) /* after which it ends */
@@ -94,7 +96,7 @@ has_batch_expired(const Batch *batch)
 
 /* ---- what is due in a stream ---- */
 
-/* Reads the first event of a stream from a version on, or, for 0, its last; false if there is none. */
+/* Reads a stream's first event from a version on, or, for 0, its last; false if there is none. */
 static bool
 read_stream_event(const text *stream, int64 version, EsStream *row, EsEvent *event)
 {
@@ -149,7 +151,11 @@ find_due_version(const EsPolicy *policy, TimestampTz now, const text *name, EsSt
 	if (last.recorded_at < cutoff)
 		before = last.version + 1;
 	else if (cutoff != DT_NOBEGIN)
-		before = Max(before, find_first_young(name, stream->truncated_before, last.version, cutoff));
+	{
+		int64		young = find_first_young(name, stream->truncated_before, last.version, cutoff);
+
+		before = Max(before, young);
+	}
 	return before > stream->truncated_before ? before : 0;
 }
 
@@ -504,4 +510,25 @@ es_retention_apply(EsRetentionRound *round)
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	return ended;
+}
+
+/*
+ * apply_retention(): carries out a round by hand, in one transaction; returns how many
+ * streams were truncated.  Waits for others who carry rules out.
+ */
+Datum
+es_retention_run(PG_FUNCTION_ARGS)
+{
+	EsRetentionRound round = {.by_hand = true,.began = GetCurrentTimestamp()};
+	int64		streams = 0;
+	bool		ended;
+
+	es_subscriber_prevent_write("apply_retention()");
+	PreventCommandIfParallelMode("apply_retention()");
+	do
+	{
+		ended = es_retention_apply(&round);
+		streams += round.streams;
+	} while (!ended);
+	PG_RETURN_INT64(streams);
 }
