@@ -110,7 +110,7 @@ sub digest
 		"SELECT count(*), md5(string_agg(s::text, E'\\n' ORDER BY stream)) FROM es_streams s",
 		"SELECT string_agg(concat_ws(' ', segment, first_position, last_position, events), E'\\n' ORDER BY segment) FROM es_segments",
 		(map { "SELECT '$_', string_agg(s::text, E'\\n' ORDER BY s::text) FROM eventstore.$_ s" } qw(streams segments config indexed_types settled_mark wal_mark subscriptions subscription_partitions
-			subscription_members subscription_failures reducers reducer_handlers snapshot_policies snapshots upcasters
+			subscription_members subscription_failures reducers reducer_handlers snapshot_policies snapshots upcasters retention retention_skips
 			projections projection_progress projection_states projection_skips)),
 		"SELECT es_settled_position()"));
 }
@@ -197,7 +197,8 @@ sub replicates
 
 	refused($subscriber, $_, qr/55000: .* is a logical subscriber/, "$what: refused on the subscriber: $_")
 	  foreach (q{SELECT es_append('a-1', 'T')}, q{INSERT INTO es_events (stream, type, data) VALUES ('a-1', 'T', '{}')}, q{SELECT es_snapshot('old-1', 'count')},
-		q{SELECT es_create_projection('p', 'count')}, q{SELECT * FROM es_poll('consumer', member => 'me')}, q{SELECT es_subscribe('other')});
+		q{SELECT es_create_projection('p', 'count')}, q{SELECT * FROM es_poll('consumer', member => 'me')}, q{SELECT es_subscribe('other')},
+		q{SELECT es_delete_stream('a-1')}, q{SELECT es_truncate_stream('a-1', 1)}, q{SELECT es_set_retention('a', '1 day')});
 
 	# not before: a worker that is ended just as it has dropped its slot, and not yet said so, is stuck for good (the server's own fault)
 	ok(ready($subscriber), "$what: all is copied");
@@ -220,6 +221,16 @@ sub replicates
 	$subscriber->safe_psql('postgres', q{SELECT es_index_type('L')});
 	refused($subscriber, q{SELECT es_index_type('other')}, qr/55000: .* is a logical subscriber/, "$what: another type is refused on the subscriber");
 	ok($_->poll_query_until('postgres', 'SELECT segments = indexed FROM es_indexed_types'), "$what: a type is indexed") foreach $publisher, $subscriber;
+	# streams leave, of which a session of the subscriber knows already
+	$publisher->safe_psql('postgres', q{SELECT es_append('left-' || i, 'T') FROM generate_series(1, 2) i, generate_series(1, 5); SELECT es_snapshot('left-1', 'count'), es_settle()});
+	$publisher->wait_for_catchup('s');
+	my $warm = $subscriber->background_psql('postgres');
+	my $left = q{SELECT (SELECT array_agg(version) FROM es_read('left-1')), (SELECT array_agg(version) FROM es_read('left-2')), state FROM es_replay('left-1', 'count')};
+	is($warm->query_safe($left), '{1,2,3,4,5}|{1,2,3,4,5}|{"count": 5}', "$what: streams are read");
+	$publisher->safe_psql('postgres', q{SELECT es_truncate_stream('left-1', 4), es_delete_stream('left-2'), es_set_retention('aged', '30 days', 100), es_settle()});
+	$publisher->wait_for_catchup('s');
+	is($warm->query_safe($left), '{4,5}||{"count": 5}', "$what: what is hidden there is hidden here");
+	$warm->quit;
 	# one large transaction goes past several segments
 	$publisher->safe_psql('postgres', q{SELECT count(*) FROM es_append_many((SELECT jsonb_agg(jsonb_build_object('stream', 'large-' || i % 3, 'type', 'L', 'data', jsonb_build_object('x', repeat('x', 200)))) FROM generate_series(1, 700) i))});
 	my $last = $publisher->safe_psql('postgres', 'SELECT max(position) FROM es_events');
