@@ -37,6 +37,8 @@ void
 es_truncate_hide(EsChange *change, int64 before_version)
 {
 	change->stream.truncated_before = before_version;
+	change->stream.truncated_at = change->tip.recorded_at;
+	change->stream.has_hidden = true;
 	es_change_write(change);
 }
 

@@ -91,7 +91,7 @@
 
 #define EXTENSION		"eventstore"
 #define SCHEMA			"eventstore"
-#define MOST_INDEXES	2
+#define MOST_INDEXES	3
 
 /*
  * What of a table is the store's: the columns of its shape, and indexes, the one that
@@ -122,7 +122,7 @@ static const OwnTable own_tables[] = {
 	{&es_snapshot_shape, {"snapshots_by_stream"}},
 	{&es_policy_shape},
 	{&es_skipped_shape},
-	{&es_stream_shape, {"streams_by_id", "streams_by_category"}},
+	{&es_stream_shape, {"streams_by_id", "streams_by_category", "streams_with_hidden"}},
 	{&es_failure_shape},
 	{&es_member_shape},
 	{&es_partition_shape},

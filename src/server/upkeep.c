@@ -4,7 +4,8 @@
  *
  * It comes by once in a minute, and when a rule was made, and carries out what rules say
  * ages out (lifecycle/retention.c): batch by batch, each in a transaction of its own, until
- * nothing is left of what was due when the round began.
+ * nothing is left of what was due when the round began.  Then, if there are hidden events, it
+ * has them removed (lifecycle/scavenge.c).
  */
 #include "server/upkeep.h"
 
@@ -15,6 +16,7 @@
 
 #include "base/objects.h"
 #include "lifecycle/retention.h"
+#include "lifecycle/scavenge.h"
 #include "shared/mark.h"
 
 #define ROUND_US		(60 * USECS_PER_SEC)
@@ -45,7 +47,10 @@ es_upkeep_work(void)
 		pgstat_report_activity(STATE_RUNNING, "carrying out what eventstore's retention says");
 		PushActiveSnapshot(GetTransactionSnapshot());
 		if (es_retention_apply(&round))
+		{
+			es_scavenge_start();
 			again_at = GetCurrentTimestamp() + ROUND_US;
+		}
 		PopActiveSnapshot();
 	}
 	CommitTransactionCommand();

@@ -213,12 +213,12 @@ sub gaps
 	my ($node, $database) = @_;
 
 	return $node->safe_psql($database,
-		"SELECT stream, count(*), min(version), max(version) FROM es_events GROUP BY stream
-		 HAVING count(*) <> max(version) OR min(version) <> 1 OR count(*) <> count(DISTINCT version)
-		 UNION ALL
-		 SELECT s.stream, s.version, NULL, e.max FROM es_streams s
-		 LEFT JOIN (SELECT stream, max(version) FROM es_events GROUP BY stream) e USING (stream)
-		 WHERE s.version IS DISTINCT FROM e.max");
+		"SELECT coalesce(s.stream, e.stream), s.first_version, s.version, count(e.version), min(e.version), max(e.version)
+		 FROM es_streams s FULL JOIN es_events e ON e.stream = s.stream
+		 WHERE e.version IS NULL OR s.version IS NULL OR e.version >= s.first_version
+		 GROUP BY e.stream, s.stream, s.first_version, s.version
+		 HAVING count(e.version) IS DISTINCT FROM s.version - s.first_version + 1 OR count(e.version) <> count(DISTINCT e.version)
+			OR min(e.version) <> s.first_version OR max(e.version) <> s.version");
 }
 
 # status_of(pid, name): a value of /proc/PID/status, in kB.
