@@ -4,7 +4,7 @@
  *
  * A function cannot commit, and what is removed is removed in batches.  So a background
  * worker does it, in transactions of its own, while es_scavenge() waits; it needs no
- * preload.  It does what is due by retention, removes what is hidden (remove.c), and seals
+ * preload.  It hides what is due by retention, removes what is hidden (remove.c), and seals
  * segments, which gives the room back (segment/sealer.c).  Only one process is at it
  * at a time.
  *
@@ -12,8 +12,9 @@
  * notices and its error as any session sends them to a client, and rows.  If the function
  * is canceled it ends the worker; what was removed by then stays so.
  *
- * Where the library is preloaded the worker of the store starts one from time to time
- * (server/worker.c), which nobody waits for, and which keeps to eventstore.scavenge_rate.
+ * Where the library is preloaded the worker of the store starts one after each round of
+ * retention (server/upkeep.c), which nobody waits for, and which keeps to
+ * eventstore.scavenge_rate.
  */
 #include "lifecycle/scavenge.h"
 
@@ -30,11 +31,14 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "base/call.h"
 #include "base/objects.h"
 #include "base/process.h"
 #include "lifecycle/remove.h"
+#include "lifecycle/retention.h"
 #include "log/subscriber.h"
 #include "segment/sealer.h"
 
@@ -137,6 +141,23 @@ is_store_to_scavenge(void)
 	return is;
 }
 
+/* Hides what is due by retention, in transactions of its own. */
+static void
+carry_out_retention(void)
+{
+	EsRetentionRound round = {.by_hand = true,.began = GetCurrentTimestamp()};
+	bool		done;
+
+	do
+	{
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		done = es_retention_apply(&round);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	} while (!done);
+}
+
 /*
  * es_scavenge_main is the background worker: seals what is complete, removes what is
  * hidden, and gives back the room.
@@ -166,6 +187,8 @@ es_scavenge_main(Datum main_arg)
 		es_sealer_run(0, NULL);
 		if (is_store_to_scavenge())
 		{
+			if (awaited)
+				carry_out_retention();
 			pgstat_report_activity(STATE_RUNNING, "removing hidden events of eventstore.events");
 			es_remove_hidden(&removal);
 			es_sealer_run(order.caller, removal.losses);
@@ -196,13 +219,13 @@ start_scavenger(dsm_handle queue, int64 most, BackgroundWorkerHandle **handle)
 
 /*
  * es_scavenge_start starts a worker that keeps to eventstore.scavenge_rate, and that nobody
- * waits for, if that is wanted, a worker is free, and there is something to remove.  In a
- * transaction.
+ * waits for, if that is wanted, a worker is free, and there is something to remove or to give
+ * back.  In a transaction.
  */
 void
 es_scavenge_start(void)
 {
-	if (scavenge_rate > 0 && !es_subscriber_is() && es_remove_any_hidden())
+	if (scavenge_rate > 0 && !es_subscriber_is() && (es_remove_any_hidden() || es_sealer_has_work()))
 		(void) start_scavenger(DSM_HANDLE_INVALID, PG_INT64_MAX, NULL);
 }
 

@@ -448,7 +448,8 @@ es_read_stream_next(EsStreamScan *scan, EsEvent *event)
 			es_scan_event(&scan->now->scan, event);
 			if (unlikely(scan->lost >= 0))
 				refuse_if_lost(scan, event->version);
-			if (unlikely(event->version != scan->next_version) && !scan->backwards)
+			if (unlikely(event->version != scan->next_version) && !scan->backwards &&
+				scan->next_version <= scan->upto_version)
 				report_missing_version(scan);
 			scan->next_version = event->version + (scan->backwards ? -1 : 1);
 			return true;

@@ -76,6 +76,13 @@ find_unsealed_segment(int64 after, int64 settled)
 	return found;
 }
 
+/* es_sealer_has_work tells whether a segment is to be sealed, as far as is known. */
+bool
+es_sealer_has_work(void)
+{
+	return find_unsealed_segment(-1, es_settle_known()).segment >= 0;
+}
+
 /*
  * Marks a segment as sealed, and counts its events for good, as it gets no more; unless
  * there are some that are gone and not given back.

@@ -70,6 +70,8 @@
 #include "fold/reducer.h"
 #include "fold/snapshot.h"
 #include "fold/upcast.h"
+#include "lifecycle/policy.h"
+#include "lifecycle/skipped.h"
 #include "log/segment.h"
 #include "log/settle.h"
 #include "log/walmark.h"
@@ -117,7 +119,9 @@ static const OwnTable own_tables[] = {
 	{&es_segment_shape},
 	{&es_settle_mark_shape},
 	{&es_reducer_policies_shape},
-	{&es_snapshot_shape},
+	{&es_snapshot_shape, {"snapshots_by_stream"}},
+	{&es_policy_shape},
+	{&es_skipped_shape},
 	{&es_stream_shape, {"streams_by_id", "streams_by_category", "streams_with_hidden"}},
 	{&es_failure_shape},
 	{&es_member_shape},

@@ -16,8 +16,9 @@
 #include "fold/handler.h"
 #include "json/scope.h"
 #include "json/size.h"
-#include "log/durable.h"
+#include "lifecycle/policy.h"
 #include "lifecycle/scavenge.h"
+#include "log/durable.h"
 #include "log/segment.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
@@ -69,6 +70,7 @@ _PG_init(void)
 	es_projection_init();
 	es_batch_init();
 	es_declare_init();
+	es_policy_init();
 	es_scavenge_init();
 	es_statements_init();
 	es_discard_init();
