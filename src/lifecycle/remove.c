@@ -19,8 +19,9 @@
  *
  * A stream that has lost all that is hidden of it is marked so at the end of a round, unless
  * it was truncated further meanwhile, and names the first segment that it still has
- * events in.  Killed at any point, the next round finds what is left; what is found twice is
- * gone the second time.  Whoever is at it is the only one (segment/sealer.c).
+ * events in; if it is deleted, its snapshots go.  Killed at any point, the next round finds
+ * what is left; what is found twice is gone the second time.  Whoever is at it is the only
+ * one (segment/sealer.c).
  *
  * Of locks nothing is held from one transaction to the next.  Appends do not wait: they
  * have a stream's row locked for a moment, which a round waits for, and not the other way.
@@ -51,6 +52,7 @@
 #include "base/event.h"
 #include "base/names.h"
 #include "base/objects.h"
+#include "fold/snapshot.h"
 #include "lifecycle/need.h"
 #include "log/scan.h"
 #include "log/segment.h"
@@ -610,6 +612,8 @@ mark_stream(EsRemoval *removal, const HiddenStream *hidden)
 	removal->streams_busy += state == ES_CHANGE_BUSY;
 	if (state != ES_CHANGE_OPEN)
 		return;
+	if (change.stream.deleted)
+		es_snapshot_drop_older(change.stream.id, PG_INT64_MAX);
 	if (change.stream.truncated_before == hidden->before)
 	{
 		change.stream.has_hidden = false;
