@@ -16,7 +16,7 @@
  *
  * Settings are entered once for a fold, a batch or a call, and cost next to nothing
  * where they are the server's own anyway.  What is called may change them; that is
- * undone at the end of each call (fold/handler.c).
+ * undone at the end of each call (type/handler.c).
  */
 #include "base/settings.h"
 

@@ -25,15 +25,15 @@
 #include "base/owner.h"
 #include "base/pin.h"
 #include "fold/fingerprint.h"
-#include "fold/handler.h"
 #include "fold/state.h"
-#include "fold/upcast.h"
 #include "json/node.h"
 #include "json/opcompile.h"
 #include "json/pack.h"
 #include "json/scope.h"
 #include "table/columns.h"
 #include "table/rows.h"
+#include "type/handler.h"
+#include "type/upcast.h"
 
 typedef struct CacheEntry
 {

@@ -28,9 +28,9 @@
 
 #include "base/owner.h"
 #include "base/settings.h"
-#include "fold/handler.h"
 #include "json/node.h"
 #include "json/pack.h"
+#include "type/handler.h"
 
 /* Calls a function that asks for the type of its first argument. */
 static Datum

@@ -69,7 +69,6 @@
 #include "feed/definition.h"
 #include "fold/reducer.h"
 #include "fold/snapshot.h"
-#include "fold/upcast.h"
 #include "log/segment.h"
 #include "log/settle.h"
 #include "log/walmark.h"
@@ -86,6 +85,7 @@
 #include "table/columns.h"
 #include "table/rows.h"
 #include "table/sequence.h"
+#include "type/upcast.h"
 
 #define EXTENSION		"eventstore"
 #define SCHEMA			"eventstore"

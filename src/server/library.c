@@ -13,7 +13,6 @@
 #include "append/bulk.h"
 #include "base/backoff.h"
 #include "base/objects.h"
-#include "fold/handler.h"
 #include "json/scope.h"
 #include "json/size.h"
 #include "log/durable.h"
@@ -37,6 +36,7 @@
 #include "shared/wake.h"
 #include "stream/tipcache.h"
 #include "table/kept.h"
+#include "type/handler.h"
 
 PG_MODULE_MAGIC;
 

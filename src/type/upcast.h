@@ -2,8 +2,8 @@
  * upcast.h
  *		Upcasters: what makes the data of old events look like new ones'.
  */
-#ifndef ES_FOLD_UPCAST_H
-#define ES_FOLD_UPCAST_H
+#ifndef ES_TYPE_UPCAST_H
+#define ES_TYPE_UPCAST_H
 
 #include "base/base.h"
 
@@ -11,9 +11,9 @@
 
 #include "base/event.h"
 #include "base/pin.h"
-#include "fold/handler.h"
 #include "json/opcompile.h"
 #include "table/columns.h"
+#include "type/handler.h"
 
 /* What takes the data of events of a type from one version to the next. */
 typedef struct EsUpcaster
@@ -40,4 +40,4 @@ extern const EsUpcasters *es_upcast_pin(MemoryContext holder);
 /* Gives an event its newest form; what is new of it is in the current memory context. */
 extern void es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event);
 
-#endif							/* ES_FOLD_UPCAST_H */
+#endif							/* ES_TYPE_UPCAST_H */

@@ -10,7 +10,7 @@
  * Rows are written like those of reducers (define.c): by one transaction at a
  * time, and known to other sessions by a relcache invalidation.
  */
-#include "fold/upcast.h"
+#include "type/upcast.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
