@@ -32,7 +32,6 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "datatype/timestamp.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
@@ -46,12 +45,9 @@
 #include "append/refusal.h"
 #include "append/retry.h"
 #include "base/error.h"
-#include "base/pending.h"
 #include "base/uuid7.h"
 #include "log/segment.h"
 #include "log/settle.h"
-#include "log/subscriber.h"
-#include "log/timeline.h"
 #include "segment/maker.h"
 #include "shared/wake.h"
 #include "shared/flight.h"
@@ -112,19 +108,6 @@ typedef struct Attempt
 } Attempt;
 
 int64		es_attempt_last_position = 0;
-
-/* Raises unless this session may write now. */
-static void
-check_may_write(void)
-{
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("cannot append events during recovery"),
-				errhint("Append on the primary server."));
-	es_subscriber_prevent_write("append of events");
-	PreventCommandIfParallelMode("append of events");
-}
 
 /* ---- the segment that is written to ---- */
 
@@ -670,8 +653,8 @@ remember_tips(const Attempt *attempt)
 }
 
 /*
- * es_attempt_run appends events, or raises.  The caller has checked names and
- * values.  Memory for a block is freed before the next.
+ * es_attempt_run appends events, or raises.  The caller has entered, and checked names
+ * and values.  Memory for a block is freed before the next.
  */
 void
 es_attempt_run(EsAppend *append)
@@ -680,10 +663,6 @@ es_attempt_run(EsAppend *append)
 	MemoryContext block_context;
 	MemoryContext old;
 
-	check_may_write();
-	es_pending_flush();
-	es_timeline_check();
-	es_streamlock_lock_table();
 	complete_event_ids(append);
 	begin_attempt(&attempt, append);
 	block_context = AllocSetContextCreate(CurrentMemoryContext, "eventstore append",

@@ -29,6 +29,7 @@
 #include "utils/uuid.h"
 
 #include "append/append.h"
+#include "append/typing.h"
 #include "base/pending.h"
 
 #define MOST_ROWS	1000
@@ -213,15 +214,16 @@ keep_row_value(Datum value)
 	return datumCopy(value, false, -1);
 }
 
-/* es_bulk_add keeps a row, which has been checked. */
+/* es_bulk_add keeps a row, whose names and values have been checked. */
 void
-es_bulk_add(const text *stream, const EsNewEvent *event)
+es_bulk_add(const text *stream, EsNewEvent *event)
 {
 	EsNewEvent *row;
 	EsTarget   *target;
 	MemoryContext old;
 	bool		found = false;
 
+	es_typing_judge(event);
 	if (event->id_given && rows.context)
 		(void) hash_search(rows.ids, &event->id, HASH_FIND, &found);
 	if (found || rows.append.count == MOST_ROWS || rows.bytes > MOST_BYTES)

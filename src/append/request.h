@@ -33,8 +33,12 @@ struct EsNewEvent
 	pg_uuid_t	id;
 	bool		id_given;		/* by the caller; else one is made */
 	bool		time_given;		/* recorded_at was, by an import */
+	bool		version_given;	/* type_version was */
 	bool		stored;			/* is stored already: a retry */
 	TimestampTz recorded_at;	/* given, then as stored */
+	int			type_version;	/* given, or else set in typing.c */
+	uint64		judged;			/* by what was defined of types then; 0: not
+								 * yet */
 	int64		expected;		/* version that this very event must get, 0
 								 * for any */
 	int64		version;		/* as stored */
@@ -75,6 +79,7 @@ typedef struct EsAppend
 
 extern void es_request_expectation(EsTarget *target, FunctionCallInfo fcinfo, int argno);
 extern void es_request_add_event(EsTarget *target, EsNewEvent *event);
+extern void es_request_type_version(EsNewEvent *event, int version);
 extern void es_request_check_event(EsNewEvent *event, const text *stream, int element);
 extern TimestampTz es_request_check_time(TimestampTz time);
 extern void es_request_take(EsNewEvent *event, Datum type, Datum data, const Datum *metadata, const Datum *id);

@@ -85,6 +85,7 @@
 #include "table/columns.h"
 #include "table/rows.h"
 #include "table/sequence.h"
+#include "type/registry.h"
 #include "type/upcast.h"
 
 #define EXTENSION		"eventstore"
@@ -117,6 +118,7 @@ static const OwnTable own_tables[] = {
 	{&es_segment_shape},
 	{&es_settle_mark_shape},
 	{&es_reducer_policies_shape},
+	{&es_registry_shape},
 	{&es_snapshot_shape},
 	{&es_stream_shape, {"streams_by_id", "streams_by_category"}},
 	{&es_failure_shape},

@@ -15,6 +15,14 @@
 #include "table/columns.h"
 #include "type/handler.h"
 
+/* Columns of eventstore.upcasters. */
+#define Anum_upcasters_after_position	1
+#define Anum_upcasters_from_version		2
+#define Anum_upcasters_type				3
+#define Anum_upcasters_handler			4
+#define Anum_upcasters_ops				5
+#define Natts_upcasters					5
+
 /* What takes the data of events of a type from one version to the next. */
 typedef struct EsUpcaster
 {
@@ -34,6 +42,7 @@ typedef struct EsUpcasters
 } EsUpcasters;
 
 extern const EsShape es_upcast_shape;
+extern const EsSignature es_upcast_signature;	/* of functions */
 
 extern const EsUpcasters *es_upcast_pin(MemoryContext holder);
 

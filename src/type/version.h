@@ -1,0 +1,14 @@
+/*
+ * version.h
+ *		Versions of types: which is the newest, and what each wants of data.
+ */
+#ifndef ES_TYPE_VERSION_H
+#define ES_TYPE_VERSION_H
+
+#include "base/base.h"
+
+extern uint64 es_version_generation(void);
+extern bool es_version_any(void);
+extern int	es_version_newest(const text *type);
+
+#endif							/* ES_TYPE_VERSION_H */
