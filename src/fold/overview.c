@@ -9,11 +9,9 @@
  */
 #include "base/base.h"
 
-#include "access/xact.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "base/error.h"
 #include "base/names.h"
@@ -32,44 +30,6 @@ typedef struct OverviewReducer
 	uint8		fingerprint[ES_FINGERPRINT_LENGTH];
 } OverviewReducer;
 
-/* What is done in a subtransaction; false, or an error: it is not there. */
-typedef bool (*QuietWork) (void *arg);
-
-/* Does something in a subtransaction; tells whether it went well. */
-static bool
-attempt_quietly(QuietWork work, void *arg)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-	volatile bool done = false;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		done = work(arg);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		done = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	if (error && (es_error_passes_through(error->sqlerrcode) ||
-				  ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES))
-		ReThrowError(error);
-	if (error)
-		FreeErrorData(error);
-	return done;
-}
-
 /* A type that is looked up by its name. */
 typedef struct TypeSearch
 {
@@ -78,7 +38,7 @@ typedef struct TypeSearch
 } TypeSearch;
 
 /* Looks a type up, as the owner, whose eyes folds have. */
-static bool
+static void
 look_up_state_type(void *arg)
 {
 	TypeSearch *search = arg;
@@ -92,7 +52,8 @@ look_up_state_type(void *arg)
 	es_owner_enter(&caller);
 	search->type = DatumGetObjectId(to_regtype(fcinfo));
 	es_owner_leave(&caller);
-	return !fcinfo->isnull;
+	if (fcinfo->isnull)
+		search->type = InvalidOid;
 }
 
 /*
@@ -104,13 +65,13 @@ es_reducer_state_type(PG_FUNCTION_ARGS)
 {
 	TypeSearch	search = {.name = PG_GETARG_DATUM(0)};
 
-	if (!attempt_quietly(look_up_state_type, &search))
+	if (es_error_try(look_up_state_type, &search) != NULL || !OidIsValid(search.type))
 		PG_RETURN_NULL();
 	PG_RETURN_OID(search.type);
 }
 
 /* Finds out a reducer's fingerprint. */
-static bool
+static void
 resolve_fingerprint(void *arg)
 {
 	OverviewReducer *entry = arg;
@@ -118,7 +79,7 @@ resolve_fingerprint(void *arg)
 
 	if (reducer)
 		memcpy(entry->fingerprint, reducer->fingerprint, ES_FINGERPRINT_LENGTH);
-	return reducer != NULL;
+	entry->resolved = reducer != NULL;
 }
 
 /* Finds a reducer among those that the statement which calls a function has met. */
@@ -138,7 +99,8 @@ find_overview_reducer(FmgrInfo *function, text *name)
 
 		made.name = (text *) pg_detoast_datum_copy((struct varlena *) name);
 		MemoryContextSwitchTo(old);
-		made.resolved = attempt_quietly(resolve_fingerprint, &made);
+		if (es_error_try(resolve_fingerprint, &made) != NULL)
+			made.resolved = false;
 		entry = hash_search(function->fn_extra, &made.name, HASH_ENTER, &found);
 		*entry = made;
 	}

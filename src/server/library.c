@@ -37,6 +37,7 @@
 #include "stream/tipcache.h"
 #include "table/kept.h"
 #include "type/handler.h"
+#include "type/renew.h"
 
 PG_MODULE_MAGIC;
 
@@ -64,6 +65,7 @@ _PG_init(void)
 	es_bulk_init();
 	es_backoff_init();
 	es_handler_init();
+	es_renew_init();
 	es_scope_init();
 	es_projection_init();
 	es_batch_init();

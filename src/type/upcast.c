@@ -228,6 +228,21 @@ find_first_upcaster(const EsUpcasters *upcasters, const char *type, int len)
 	return low;
 }
 
+/* es_upcast_wants tells whether es_upcast_event would change an event. */
+bool
+es_upcast_wants(const EsUpcasters *upcasters, const EsEvent *event)
+{
+	text	   *type = DatumGetTextPP(event->type);
+	const char *name = VARDATA_ANY(type);
+	int			len = VARSIZE_ANY_EXHDR(type);
+
+	for (int i = find_first_upcaster(upcasters, name, len);
+		 i < upcasters->count && upcaster_is_of_type(&upcasters->items[i], name, len); i++)
+		if (upcasters->items[i].from_version >= event->type_version)
+			return true;
+	return false;
+}
+
 /* es_upcast_event takes an event through the upcasters of its type; see upcast.h. */
 void
 es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event)

@@ -45,6 +45,7 @@ extern const EsShape es_upcast_shape;
 extern const EsSignature es_upcast_signature;	/* of functions */
 
 extern const EsUpcasters *es_upcast_pin(MemoryContext holder);
+extern bool es_upcast_wants(const EsUpcasters *upcasters, const EsEvent *event);
 
 /* Gives an event its newest form; what is new of it is in the current memory context. */
 extern void es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event);
