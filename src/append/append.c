@@ -16,10 +16,12 @@
 
 #include "append/attempt.h"
 #include "append/eventrow.h"
+#include "append/retry.h"
 #include "append/typing.h"
 #include "base/call.h"
 #include "base/event.h"
 #include "base/pending.h"
+#include "base/uuid7.h"
 #include "log/subscriber.h"
 #include "log/timeline.h"
 #include "projection/inline.h"
@@ -65,6 +67,17 @@ enter_append(void)
 	entered_in = transaction;
 }
 
+/* Gives ids to events that have none; raises 22023 if an id comes twice in a stream. */
+static void
+complete_event_ids(EsAppend *append)
+{
+	for (int i = 0; i < append->count; i++)
+		if (!append->events[i].id_given)
+			es_uuid7_make(&append->events[i].id);
+	for (int i = 0; i < append->ntargets; i++)
+		es_retry_check_distinct(&append->targets[i]);
+}
+
 /* Takes what is newly stored into the inline projections. */
 static void
 project_appended_events(const EsAppend *append)
@@ -85,6 +98,7 @@ void
 es_append_run(EsAppend *append)
 {
 	enter_append();
+	complete_event_ids(append);
 	es_typing_judge_all(append);
 	es_attempt_run(append);
 	if (unlikely(es_projection_any_inline()) && append->count > 0 && !append->held_back)

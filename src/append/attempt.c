@@ -45,7 +45,6 @@
 #include "append/refusal.h"
 #include "append/retry.h"
 #include "base/error.h"
-#include "base/uuid7.h"
 #include "log/segment.h"
 #include "log/settle.h"
 #include "segment/maker.h"
@@ -196,6 +195,27 @@ note_refusal(Attempt *attempt, const Target *target, EsRefusalReason reason, con
 	attempt->refusals = lappend(attempt->refusals, refusal);
 }
 
+/* Notes an event that its schema does not allow, unless it is stored already. */
+static void
+note_unfit_event(Attempt *attempt, const Target *target)
+{
+	const EsAppend *append = attempt->append;
+	EsRefusal  *refusal;
+
+	if (likely(!append->any_unfit))
+		return;
+	for (const EsNewEvent *event = target->asked->first; event; event = event->next)
+	{
+		if (event->unfit == NULL || event->stored)
+			continue;
+		note_refusal(attempt, target, ES_REFUSED_DATA, NULL);
+		refusal = llast(attempt->refusals);
+		refusal->event = event;
+		refusal->number = append->count > 1 && !append->each_alone ? event - append->events + 1 : 0;
+		return;
+	}
+}
+
 /* Tells whether the stream is at the version that the caller expects. */
 static bool
 version_is_expected(const Target *target)
@@ -230,6 +250,7 @@ check_each_alone(Attempt *attempt, Target *target)
 		if (retry.result == ES_RETRY_CONFLICT)
 			note_refusal(attempt, target, ES_REFUSED_IDS, &retry.conflict);
 	}
+	note_unfit_event(attempt, target);
 	return true;
 }
 
@@ -245,6 +266,7 @@ check_target(Attempt *attempt, Target *target)
 	if (target->exists && target->stream.deleted)
 	{
 		note_refusal(attempt, target, ES_REFUSED_DELETED, NULL);
+		note_unfit_event(attempt, target);
 		return true;
 	}
 	if (target->exists && attempt->append->each_alone)
@@ -260,6 +282,7 @@ check_target(Attempt *attempt, Target *target)
 		note_refusal(attempt, target, ES_REFUSED_IDS, &retry.conflict);
 	else if (retry.result == ES_RETRY_NEW && !version_is_expected(target))
 		note_refusal(attempt, target, ES_REFUSED_VERSION, NULL);
+	note_unfit_event(attempt, target);
 	target->asked->version = retry.result == ES_RETRY_STORED ?
 		target->asked->last->version : target->tip.version;
 	return true;
@@ -572,17 +595,6 @@ wait_for_transaction(const Attempt *attempt, EsStreamQueue *queue, bool *queued)
 	}
 }
 
-/* Gives ids to events that have none; raises 22023 if an id comes twice in a stream. */
-static void
-complete_event_ids(EsAppend *append)
-{
-	for (int i = 0; i < append->count; i++)
-		if (!append->events[i].id_given)
-			es_uuid7_make(&append->events[i].id);
-	for (int i = 0; i < append->ntargets; i++)
-		es_retry_check_distinct(&append->targets[i]);
-}
-
 /* Sets out on a call: what lives as long as it does. */
 static void
 begin_attempt(Attempt *attempt, EsAppend *append)
@@ -663,7 +675,6 @@ es_attempt_run(EsAppend *append)
 	MemoryContext block_context;
 	MemoryContext old;
 
-	complete_event_ids(append);
 	begin_attempt(&attempt, append);
 	block_context = AllocSetContextCreate(CurrentMemoryContext, "eventstore append",
 										  ALLOCSET_DEFAULT_SIZES);

@@ -111,7 +111,10 @@ take_rows_back(void)
 {
 	rows.written_in = InvalidSubTransactionId;
 	for (int i = 0; i < rows.append.count; i++)
+	{
 		rows.append.events[i].stored = false;
+		rows.append.events[i].judged = 0;
+	}
 }
 
 /* Follows the end of subtransactions. */
@@ -223,7 +226,7 @@ es_bulk_add(const text *stream, EsNewEvent *event)
 	MemoryContext old;
 	bool		found = false;
 
-	es_typing_judge(event);
+	es_typing_judge(event, stream, 0);
 	if (event->id_given && rows.context)
 		(void) hash_search(rows.ids, &event->id, HASH_FIND, &found);
 	if (found || rows.append.count == MOST_ROWS || rows.bytes > MOST_BYTES)
@@ -235,6 +238,8 @@ es_bulk_add(const text *stream, EsNewEvent *event)
 	old = MemoryContextSwitchTo(rows.context);
 	row = &rows.append.events[rows.append.count];
 	*row = *event;
+	if (event->unfit)
+		row->judged = 0;		/* what is wrong is not kept */
 	row->type = (const text *) DatumGetPointer(keep_row_value(PointerGetDatum(event->type)));
 	row->data = keep_row_value(event->data);
 	row->metadata = keep_row_value(event->metadata);

@@ -12,6 +12,8 @@
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
+#include "schema/validate.h"
+
 /* What the stream must look like. */
 typedef enum EsExpectation
 {
@@ -39,6 +41,7 @@ struct EsNewEvent
 	int			type_version;	/* given, or else set in typing.c */
 	uint64		judged;			/* by what was defined of types then; 0: not
 								 * yet */
+	const EsViolation *unfit;	/* what its version does not allow; or NULL */
 	int64		expected;		/* version that this very event must get, 0
 								 * for any */
 	int64		version;		/* as stored */
@@ -70,6 +73,8 @@ typedef struct EsAppend
 	int			count;
 	bool		many;			/* refusals list all streams, as JSON */
 	bool		each_alone;		/* each event is a retry, or not, by itself */
+	bool		any_unfit;		/* an event is, which may be stored all the
+								 * same: a retry */
 	bool		in_one_block;	/* its positions must follow each other */
 	bool		hold_back;		/* store nothing, but find out all the same
 								 * whether it was stored before, or is refused */

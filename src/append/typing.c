@@ -1,18 +1,25 @@
 /*
  * typing.c
- *		Which version of its type a new event is of.
+ *		Which version of its type a new event is of, and whether its data fit that.
  *
- * It is the one that the caller gives, or else the newest (type/version.c), as of now:
+ * The version is the one that the caller gives, or else the newest (type/version.c), as of now:
  * called under the lock that appends keep to their transaction's end, so that the
  * version is not dropped before the event can be found.  A row that waits to be written
  * with others (bulk.c) is judged as it comes, so that an error is raised where it is,
  * and again, under the lock, if what is defined may have changed since.
+ *
+ * Data must satisfy the schema of the event's version, if it has one.  An event with an
+ * id that the caller gives may be a retry of one that is stored, from before there was a
+ * schema or when another version was the newest; so it is only found to be unfit here,
+ * and refused in attempt.c unless it is stored.
  */
 #include "append/typing.h"
 
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "append/refusal.h"
+#include "schema/validate.h"
 #include "type/version.h"
 
 /* Raises 22023 for a version that a type does not have. */
@@ -41,15 +48,41 @@ judge_by_definitions(EsNewEvent *event)
 		refuse_type_version(event, newest);
 }
 
-/* es_typing_judge decides about one event; see the head. */
+/*
+ * Holds an event against the schema of its version; VE005 unless it may be stored
+ * already.  What is wrong with it is kept in the current memory context.
+ */
+static void
+hold_against_schema(EsNewEvent *event, const text *stream, int number)
+{
+	Jsonb	   *data = DatumGetJsonbP(event->data);
+	EsViolation violation;
+
+	event->unfit = NULL;
+	if (es_version_find_violation(event->type, event->type_version, data, &violation))
+	{
+		event->unfit = memcpy(palloc(sizeof(EsViolation)), &violation, sizeof(EsViolation));
+		if (!event->id_given)
+			es_refusal_raise_data(event, stream, number);
+	}
+	if (PointerGetDatum(data) != event->data)
+		pfree(data);
+}
+
+/*
+ * es_typing_judge decides about one event for a stream, the number-th of a call (0: the
+ * only one); see the head.
+ */
 void
-es_typing_judge(EsNewEvent *event)
+es_typing_judge(EsNewEvent *event, const text *stream, int number)
 {
 	uint64		generation = es_version_generation();
 
 	if (event->judged == generation)
 		return;
 	judge_by_definitions(event);
+	if (es_version_has_schema(event->type, event->type_version))
+		hold_against_schema(event, stream, number);
 	event->judged = generation;
 }
 
@@ -69,6 +102,7 @@ es_typing_judge_all(EsAppend *append)
 			continue;
 		}
 		CHECK_FOR_INTERRUPTS();
-		es_typing_judge(event);
+		es_typing_judge(event, event->target->stream, append->count > 1 && !append->each_alone ? i + 1 : 0);
+		append->any_unfit |= event->unfit != NULL;
 	}
 }

@@ -1,6 +1,6 @@
 /*
  * evolve.c
- *		Changes of what is defined of types: upcasters.
+ *		Changes of what is defined of types: upcasters, schemas.
  *
  * One transaction at a time changes definitions: all take eventstore.upcasters in SHARE
  * ROW EXCLUSIVE mode and keep it to their end.
@@ -14,13 +14,21 @@
  * the end of the transaction: the next append knows that the version is gone.  A
  * prepared transaction that has appended is in flight, too.
  *
+ * A schema describes the type's newest version, if that has none yet, or else begins the
+ * next.  So an upcaster and a schema for one new version may be registered in either
+ * order, if the version before has a schema.
+ *
  * Locks, in order: eventstore.upcasters; the exclusion of appends.
  */
 #include "base/base.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/regproc.h"
+#include "utils/timestamp.h"
 
 #include "base/call.h"
 #include "base/error.h"
@@ -31,6 +39,8 @@
 #include "json/size.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
+#include "schema/compat.h"
+#include "schema/compile.h"
 #include "stream/lock.h"
 #include "table/columns.h"
 #include "table/rows.h"
@@ -42,6 +52,8 @@
 PG_FUNCTION_INFO_V1(es_register_upcaster);
 PG_FUNCTION_INFO_V1(es_register_upcaster_ops);
 PG_FUNCTION_INFO_V1(es_drop_upcaster);
+PG_FUNCTION_INFO_V1(es_register_schema);
+PG_FUNCTION_INFO_V1(es_drop_schema);
 
 /* ---- what there is ---- */
 
@@ -221,6 +233,137 @@ es_register_upcaster_ops(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* ---- registering schemas ---- */
+
+/* What there is of a type as a schema is registered. */
+typedef struct SchemaPlace
+{
+	const Jsonb *wanted;
+	int			same;			/* the version that has it already; 0: none */
+	int			newest;			/* of the type's versions */
+	int			last;			/* version with a schema; 0: none has one */
+	Jsonb	   *last_schema;
+} SchemaPlace;
+
+/* Looks at a type's schemas. */
+static void
+look_at_schemas(SchemaPlace *place, const text *type)
+{
+	EsRows		rows = {.shape = &es_registry_shape,.mode = AccessShareLock};
+
+	es_rows_equal(&rows, PointerGetDatum(type));
+	es_rows_begin(&rows);
+	while (es_rows_next(&rows))
+	{
+		int			version = DatumGetInt32(rows.values[Anum_schemas_version - 1]);
+		Jsonb	   *schema = es_columns_jsonb(rows.values, rows.isnull, Anum_schemas_schema);
+
+		CHECK_FOR_INTERRUPTS();
+		if (compareJsonbContainers(&schema->root, &unconstify(Jsonb *, place->wanted)->root) == 0)
+			place->same = version;
+		if (place->last_schema)
+			pfree(place->last_schema);
+		place->last = version;
+		place->last_schema = schema;
+	}
+	es_rows_end(&rows);
+}
+
+/* Finds out where a schema of a type belongs. */
+static SchemaPlace
+find_schema_place(const text *type, const Jsonb *schema)
+{
+	SchemaPlace place = {.wanted = schema,.newest = 1};
+	int			count;
+	Definition *upcasters = read_type_definitions(type, &es_upcast_shape, &count);
+
+	look_at_schemas(&place, type);
+	place.newest = Max(place.newest, place.last);
+	if (count > 0)
+		place.newest = Max(place.newest, upcasters[count - 1].version);
+	return place;
+}
+
+/* Raises VE006 unless a schema is compatible with the last one of its type, as the word says. */
+static void
+require_compatible_schema(const text *type, const SchemaPlace *place, const text *word)
+{
+	List	   *problems = es_compat_compare(place->last_schema, place->wanted, es_compat_from_name(word));
+	const EsIncompatibility *first;
+
+	if (problems == NIL)
+		return;
+	first = linitial(problems);
+	ereport(ERROR,
+			errcode(ES_ERRCODE_INCOMPATIBLE_SCHEMA),
+			first->decided ?
+			errmsg("new schema of type \"%s\" is not compatible with that of version %d: %s",
+				   text_to_cstring(type), place->last, text_to_cstring(word)) :
+			errmsg("new schema of type \"%s\" cannot be shown to be compatible with that of version %d: %s",
+				   text_to_cstring(type), place->last, text_to_cstring(word)),
+			errdetail_internal("JSON pointer \"%s\" of the %s schema, rule \"%s\": %s.", es_names_show(first->pointer),
+							   first->forward ? "old" : "new", first->rule, first->message),
+			errhint("es_compare_schemas lists all that is against it. With compatibility \"none\" nothing is asked, for versions that an upcaster leads to."));
+}
+
+/* Adds the row of a schema. */
+static void
+add_schema(const text *type, int version, const Jsonb *schema, const text *compatibility)
+{
+	Datum		values[Natts_schemas];
+	bool		isnull[Natts_schemas] = {false};
+
+	values[Anum_schemas_after_position - 1] = Int64GetDatum(es_settle_last_given());
+	values[Anum_schemas_registered_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[Anum_schemas_version - 1] = Int32GetDatum(version);
+	values[Anum_schemas_type - 1] = PointerGetDatum(type);
+	values[Anum_schemas_compatibility - 1] = PointerGetDatum(compatibility);
+	values[Anum_schemas_schema - 1] = JsonbPGetDatum(schema);
+	es_rows_insert(&es_registry_shape, values, isnull);
+	es_base_announce(&es_registry_table);
+	CommandCounterIncrement();
+}
+
+/*
+ * es_register_schema(type text, schema jsonb, compatibility text) registers what the
+ * data of events of a type's newest version must look like, if that has no schema yet, or
+ * else of the next version, which becomes the newest; returns that version.  A schema
+ * that a version of the type has already changes nothing, and gives that version.
+ *
+ * NULLs are 22004; what is no schema, or no word for compatibility, 22023; one that
+ * is not compatible with the type's last schema, in the way that the word says, or cannot
+ * be shown to be, VE006.  Waits for other changes of upcasters and schemas, not for
+ * appends; a rollback undoes it.
+ */
+Datum
+es_register_schema(PG_FUNCTION_ARGS)
+{
+	text	   *type = type_arg(fcinfo);
+	Jsonb	   *schema;
+	SchemaPlace place;
+	int			version;
+
+	es_call_require(fcinfo, 1, "schema");
+	schema = PG_GETARG_JSONB_P(1);
+	es_call_require(fcinfo, 2, "compatibility");
+	(void) es_compat_from_name(PG_GETARG_TEXT_PP(2));
+	es_jsonsize_check_definition(schema, "schema");
+	(void) es_schema_compile(schema);
+	begin_type_change("es_register_schema()");
+	place = find_schema_place(type, schema);
+	if (place.same > 0)
+		PG_RETURN_INT32(place.same);
+	if (place.last == place.newest && place.newest == PG_INT32_MAX)
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("type \"%s\" cannot have another version", text_to_cstring(type)));
+	version = place.last == place.newest ? place.newest + 1 : place.newest;
+	if (place.last > 0)
+		require_compatible_schema(type, &place, PG_GETARG_TEXT_PP(2));
+	add_schema(type, version, schema, PG_GETARG_TEXT_PP(2));
+	PG_RETURN_INT32(version);
+}
+
 /* ---- dropping ---- */
 
 /* Raises 55000 for an event that a definition is needed for. */
@@ -302,5 +445,34 @@ es_drop_upcaster(PG_FUNCTION_ARGS)
 	require_last_definition(definitions, count, from_version + 1, what);
 	require_no_use(type, from_version + 1, PG_INT32_MAX, what);
 	take_definition_away(&es_upcast_shape, type, from_version);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_drop_schema(type text, version int) drops the last schema of a type.  Unknown:
+ * VE004; not the last, or events of its version: 55000.  The rest is as for
+ * es_drop_upcaster.
+ */
+Datum
+es_drop_schema(PG_FUNCTION_ARGS)
+{
+	text	   *type = type_arg(fcinfo);
+	int			version;
+	Definition *definitions;
+	int			count;
+	char	   *what;
+
+	es_call_require(fcinfo, 1, "version");
+	version = PG_GETARG_INT32(1);
+	begin_type_change("es_drop_schema()");
+	definitions = read_type_definitions(type, &es_registry_shape, &count);
+	if (definition_of_version(definitions, count, version) == NULL)
+		ereport(ERROR,
+				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+				errmsg("type \"%s\" has no schema of version %d", text_to_cstring(type), version));
+	what = psprintf("the schema of version %d of type \"%s\"", version, text_to_cstring(type));
+	require_last_definition(definitions, count, version, what);
+	require_no_use(type, version, version, what);
+	take_definition_away(&es_registry_shape, type, version);
 	PG_RETURN_VOID();
 }

@@ -82,7 +82,10 @@ return_old_event(const EsRenewer *renewer, const EsEvent *event)
 	MemoryContextReset(renewer->context);
 }
 
-/* es_renew_return_event, a callback, puts an event into the result of the renewer that it is given. */
+/*
+ * es_renew_return_event, a callback, puts an event into the result of the renewer that it
+ * is given.
+ */
 void
 es_renew_return_event(const EsEvent *event, void *arg)
 {
