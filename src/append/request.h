@@ -12,7 +12,7 @@
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
-#include "schema/validate.h"
+#include "schema/violation.h"
 
 /* What the stream must look like. */
 typedef enum EsExpectation

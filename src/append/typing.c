@@ -19,7 +19,7 @@
 #include "utils/builtins.h"
 
 #include "append/refusal.h"
-#include "schema/validate.h"
+#include "schema/violation.h"
 #include "type/version.h"
 
 /* Raises 22023 for a version that a type does not have. */

@@ -26,6 +26,7 @@
 #include "base/objects.h"
 #include "schema/compile.h"
 #include "schema/model.h"
+#include "schema/validate.h"
 #include "table/rows.h"
 #include "type/registry.h"
 #include "type/upcast.h"

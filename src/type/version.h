@@ -9,7 +9,7 @@
 
 #include "utils/jsonb.h"
 
-#include "schema/validate.h"
+#include "schema/violation.h"
 
 extern uint64 es_version_generation(void);
 extern bool es_version_any(void);
