@@ -4,10 +4,10 @@
  *
  * A graph: a node for each subschema that the root reaches, $ref and $dynamicRef
  * included, which are pointers here.  No way leads from a node back to itself through
- * nodes about the same value only, so whoever follows the graph along with a value
- * ends where the value does; one who follows the graph alone has to note where it was.
- * Everything lives in the memory context that was current when it was compiled, and
- * nothing in it changes after that.
+ * nodes about the same value only, and no such way is longer than ES_MOST_APPLIED; so
+ * whoever follows the graph along with a value ends where the value does.  One who
+ * follows the graph alone has to note where it was.  Everything lives in the memory
+ * context that was current when it was compiled, and nothing in it changes after that.
  */
 #ifndef ES_SCHEMA_MODEL_H
 #define ES_SCHEMA_MODEL_H
@@ -17,9 +17,10 @@
 #include "utils/numeric.h"
 
 #include "json/node.h"
+#include "schema/pointer.h"
 
 typedef struct EsSchemaNode EsSchemaNode;
-typedef struct EsPattern EsPattern; /* see pattern.h */
+typedef struct EsRegex EsRegex; /* see pattern.h */
 
 /* Types of values, as bits.  A number is one of two. */
 #define ES_TYPE_NULL		0x01
@@ -32,6 +33,7 @@ typedef struct EsPattern EsPattern; /* see pattern.h */
 #define ES_TYPE_NUMBER		(ES_TYPE_INTEGER | ES_TYPE_FRACTION)
 #define ES_TYPE_ANY			0x7f
 
+#define ES_MOST_APPLIED		1000	/* nodes on a way that stays at one value */
 #define ES_NO_LIMIT			PG_UINT32_MAX	/* a maximum that nothing reaches */
 
 /* Values in the order of es_order_compare, each once. */
@@ -56,13 +58,14 @@ typedef struct EsNumberRules
 	Numeric		exclusive_minimum;
 	Numeric		exclusive_maximum;
 	Numeric		multiple_of;
+	Numeric		zero;			/* what remainders are compared with */
 } EsNumberRules;
 
 typedef struct EsStringRules
 {
 	uint32		min_length;		/* of characters */
 	uint32		max_length;
-	const EsPattern *pattern;	/* or NULL */
+	const EsRegex *pattern;		/* or NULL */
 	EsNode		pattern_text;	/* as the schema has it */
 } EsStringRules;
 
@@ -93,7 +96,7 @@ typedef struct EsSchemaProperty
 /* A member of "patternProperties". */
 typedef struct EsPatternProperty
 {
-	const EsPattern *pattern;
+	const EsRegex *pattern;
 	EsNode		pattern_text;
 	EsSchemaNode *schema;
 } EsPatternProperty;
@@ -135,8 +138,7 @@ struct EsSchemaNode
 {
 	uint8		types;			/* ES_TYPE_... that it lets pass */
 	bool		refuses;		/* it is the schema false */
-	bool		shared;			/* more than one way leads here with the same
-								 * value, see es_memo.. in validate.c */
+	bool		shared;			/* more than one way leads here */
 	bool		evaluates;		/* it may evaluate members or elements of the
 								 * value that it is about */
 	uint32		number;			/* from 0, each has its own */
@@ -149,7 +151,7 @@ struct EsSchemaNode
 	const EsApplied *applied;
 	EsSchemaNode *unevaluated_items;
 	EsSchemaNode *unevaluated_properties;
-	const char *place;			/* pointer into the schema, RFC 6901 */
+	const EsPointer *place;		/* in the schema, see es_pointer_text */
 };
 
 /* A schema.  See compile.h for making one. */
