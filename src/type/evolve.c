@@ -288,7 +288,9 @@ find_schema_place(const text *type, const Jsonb *schema)
 static void
 require_compatible_schema(const text *type, const SchemaPlace *place, const text *word)
 {
-	List	   *problems = es_compat_compare(place->last_schema, place->wanted, es_compat_from_name(word));
+	EsCompatibility compatibility = es_compat_from_name(word);
+	List	   *problems = es_compat_compare(place->last_schema, place->wanted, compatibility);
+	const char *how = compatibility == ES_COMPATIBILITY_FULL ? "fully" : text_to_cstring(word);
 	const EsIncompatibility *first;
 
 	if (problems == NIL)
@@ -297,10 +299,10 @@ require_compatible_schema(const text *type, const SchemaPlace *place, const text
 	ereport(ERROR,
 			errcode(ES_ERRCODE_INCOMPATIBLE_SCHEMA),
 			first->decided ?
-			errmsg("new schema of type \"%s\" is not compatible with that of version %d: %s",
-				   text_to_cstring(type), place->last, text_to_cstring(word)) :
-			errmsg("new schema of type \"%s\" cannot be shown to be compatible with that of version %d: %s",
-				   text_to_cstring(type), place->last, text_to_cstring(word)),
+			errmsg("new schema of type \"%s\" is not %s compatible with that of version %d",
+				   text_to_cstring(type), how, place->last) :
+			errmsg("new schema of type \"%s\" cannot be shown to be %s compatible with that of version %d",
+				   text_to_cstring(type), how, place->last),
 			errdetail_internal("JSON pointer \"%s\" of the %s schema, rule \"%s\": %s.", es_names_show(first->pointer),
 							   first->forward ? "old" : "new", first->rule, first->message),
 			errhint("es_compare_schemas lists all that is against it. With compatibility \"none\" nothing is asked, for versions that an upcaster leads to."));
