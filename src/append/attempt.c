@@ -265,7 +265,10 @@ check_target(Attempt *attempt, Target *target)
 		return false;
 	if (target->exists && target->stream.deleted)
 	{
-		note_refusal(attempt, target, ES_REFUSED_DELETED, NULL);
+		if (attempt->append->deletes)
+			es_retry_take_deletion(target->asked, &target->stream);
+		else
+			note_refusal(attempt, target, ES_REFUSED_DELETED, NULL);
 		note_unfit_event(attempt, target);
 		return true;
 	}
@@ -341,43 +344,33 @@ check_all_targets(Attempt *attempt)
 
 /* ---- writing ---- */
 
-/* The time that an event is recorded at: never before the one before it. */
-static TimestampTz
-choose_recorded_at(const Attempt *attempt, const Target *target, const EsNewEvent *event)
-{
-	if (!event->time_given)
-		return Max(attempt->now, target->tip.recorded_at);
-	if (event->recorded_at < target->tip.recorded_at)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("\"recorded_at\" of an event must not be earlier than that of the stream's last event"),
-				errdetail("Stream \"%s\" has an event of %s.",
-						  text_to_cstring(target->asked->stream),
-						  timestamptz_to_str(target->tip.recorded_at)));
-	return event->recorded_at;
-}
-
-/* Sees to it that a stream's row is there and names the segment of its next event. */
+/*
+ * Sees to it that a stream's row is there, names the segment of its next event, and
+ * says so if that one deletes the stream: then all before it is hidden.
+ */
 static void
 prepare_stream(const Attempt *attempt, Target *target, const EsNewEvent *event, int64 segment)
 {
 	EsStream   *stream = &target->stream;
 
+	stream->name = target->asked->stream;
+	stream->last_segment = segment;
+	stream->deleted = attempt->append->deletes;
+	if (stream->deleted)
+	{
+		stream->truncated_before = target->tip.version + 1;
+		stream->truncated_at = target->tip.recorded_at;
+		stream->has_hidden = target->exists;
+	}
 	if (!target->exists)
 	{
-		stream->first_segment = stream->last_segment = segment;
-		stream->truncated_before = 1;
-		stream->created_at = choose_recorded_at(attempt, target, event);
-		stream->deleted = false;
-		stream->name = target->asked->stream;
+		stream->first_segment = segment;
+		stream->created_at = es_eventrow_recorded_at(event, &target->tip, attempt->now);
 		es_stream_create(stream);
 		target->exists = true;
 	}
-	else if (stream->last_segment != segment)
-	{
-		stream->name = target->asked->stream;
-		es_stream_move_to_segment(stream, segment);
-	}
+	else
+		es_stream_update(stream);
 }
 
 /* Makes an event its stream's tip. */
@@ -392,7 +385,7 @@ become_stream_tip(const Attempt *attempt, Target *target, EsNewEvent *event, int
 
 		es_refusal_raise(list_make1(&refusal), false);
 	}
-	event->recorded_at = choose_recorded_at(attempt, target, event);
+	event->recorded_at = es_eventrow_recorded_at(event, &target->tip, attempt->now);
 	event->version = target->tip.version + 1;
 	event->position = position;
 	target->tip.version = event->version;
@@ -426,7 +419,7 @@ write_event_run(Attempt *attempt, int64 position, int n)
 		EsNewEvent *event = next_event_to_write(attempt);
 		Target	   *target = &attempt->targets[event->target - attempt->append->targets];
 
-		if (!target->exists || target->stream.last_segment != segment)
+		if (!target->exists || target->stream.last_segment != segment || attempt->append->deletes)
 			prepare_stream(attempt, target, event, segment);
 		become_stream_tip(attempt, target, event, position + i);
 		es_eventrow_fill(es_table_slot(table, i), &target->stream, event);

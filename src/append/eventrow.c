@@ -4,8 +4,27 @@
  */
 #include "append/eventrow.h"
 
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
+
+/*
+ * es_eventrow_recorded_at gives the time that an event is recorded at: never before
+ * the one before it, its stream's tip.
+ */
+TimestampTz
+es_eventrow_recorded_at(const EsNewEvent *event, const EsTip *tip, TimestampTz now)
+{
+	if (!event->time_given)
+		return Max(now, tip->recorded_at);
+	if (event->recorded_at < tip->recorded_at)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("\"recorded_at\" of an event must not be earlier than that of the stream's last event"),
+				errdetail("Stream \"%s\" has an event of %s.",
+						  text_to_cstring(event->target->stream), timestamptz_to_str(tip->recorded_at)));
+	return event->recorded_at;
+}
 
 /*
  * es_eventrow_fill fills a slot for writing with an event, as a run of its own;

@@ -79,6 +79,8 @@ typedef struct EsAppend
 	bool		hold_back;		/* store nothing, but find out all the same
 								 * whether it was stored before, or is refused */
 	bool		held_back;		/* so that something was not stored */
+	bool		deletes;		/* its one event deletes its one stream, which
+								 * may be deleted already */
 	int64		position;		/* of the last event */
 } EsAppend;
 

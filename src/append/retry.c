@@ -245,3 +245,23 @@ es_retry_check_alone(EsRetry *retry, EsNewEvent *event, const EsStream *stream)
 	else
 		retry->result = ES_RETRY_STORED;
 }
+
+/*
+ * es_retry_take_deletion takes the event that has deleted a stream for the one that
+ * is to delete it.
+ */
+void
+es_retry_take_deletion(EsTarget *target, const EsStream *stream)
+{
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.fresh = &snapshot,.own_slot = true,.needed = true,.nkeys = 1};
+	EsNewEvent *event = target->last;
+	bool		isnull;
+
+	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
+	event->position = DatumGetInt64(es_scan_edge(&scan, stream->last_segment, BackwardScanDirection,
+												 Anum_es_events_position, &isnull));
+	event->version = target->version = stream->truncated_before;
+	event->stored = true;
+	UnregisterSnapshot(snapshot);
+}

@@ -8,9 +8,6 @@
  */
 #include "base/error.h"
 
-#include "access/xact.h"
-#include "utils/resowner.h"
-
 #include "base/names.h"
 
 #define MOST_OF_AN_ERROR	10000	/* bytes of each part of it */
@@ -80,41 +77,4 @@ es_error_report_failure(MemoryContext context)
 			detail ? errdetail_internal("%s", detail) : 0,
 			cause->hint ? errhint("%s", cause->hint) : 0,
 			cause->context ? errcontext("%s", cause->context) : 0);
-}
-
-/*
- * es_error_try does something in a subtransaction; returns the error that it ended with,
- * NULL if it went well.  What is nobody's fault, such as a cancellation or a lack of
- * memory, is passed on.  What it allocates is in the current memory context.
- */
-ErrorData *
-es_error_try(EsErrorWork work, void *arg)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		work(arg);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	if (error && (es_error_passes_through(error->sqlerrcode) ||
-				  ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES))
-		ReThrowError(error);
-	if (error)
-		es_error_cut(error);
-	return error;
 }

@@ -20,13 +20,9 @@
 #define ES_ERRCODE_EVENT_ID_CONFLICT		MAKE_SQLSTATE('V','E','0','1','0')
 #define ES_ERRCODE_CONDITION_FAILED			MAKE_SQLSTATE('V','E','0','1','1')
 
-/* What is done in a subtransaction. */
-typedef void (*EsErrorWork) (void *arg);
-
 extern bool es_error_passes_through(int sqlerrcode);
 extern const char *es_error_detail(const ErrorData *cause);
 extern void es_error_cut(ErrorData *error);
-extern ErrorData *es_error_try(EsErrorWork work, void *arg);
 ES_NORETURN extern void es_error_report_failure(MemoryContext context);
 
 #endif							/* ES_BASE_ERROR_H */

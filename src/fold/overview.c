@@ -11,11 +11,11 @@
 
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/memutils.h"
 
 #include "base/error.h"
 #include "base/names.h"
 #include "base/owner.h"
+#include "base/quiet.h"
 #include "fold/reducer.h"
 #include "fold/resolve.h"
 
@@ -30,10 +30,29 @@ typedef struct OverviewReducer
 	uint8		fingerprint[ES_FINGERPRINT_LENGTH];
 } OverviewReducer;
 
+/*
+ * Does something in a subtransaction; tells whether it went well.  What it raises because
+ * of the session or a lack of resources is raised.
+ */
+static bool
+went_well(EsQuietWork work, void *arg)
+{
+	ErrorData  *error = es_quiet_try(work, arg);
+
+	if (error == NULL)
+		return true;
+	if (es_error_passes_through(error->sqlerrcode) ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
+		ReThrowError(error);
+	FreeErrorData(error);
+	return false;
+}
+
 /* A type that is looked up by its name. */
 typedef struct TypeSearch
 {
 	Datum		name;
+	bool		found;
 	Oid			type;
 } TypeSearch;
 
@@ -52,8 +71,7 @@ look_up_state_type(void *arg)
 	es_owner_enter(&caller);
 	search->type = DatumGetObjectId(to_regtype(fcinfo));
 	es_owner_leave(&caller);
-	if (fcinfo->isnull)
-		search->type = InvalidOid;
+	search->found = !fcinfo->isnull;
 }
 
 /*
@@ -65,7 +83,7 @@ es_reducer_state_type(PG_FUNCTION_ARGS)
 {
 	TypeSearch	search = {.name = PG_GETARG_DATUM(0)};
 
-	if (es_error_try(look_up_state_type, &search) != NULL || !OidIsValid(search.type))
+	if (!went_well(look_up_state_type, &search) || !search.found)
 		PG_RETURN_NULL();
 	PG_RETURN_OID(search.type);
 }
@@ -99,8 +117,7 @@ find_overview_reducer(FmgrInfo *function, text *name)
 
 		made.name = (text *) pg_detoast_datum_copy((struct varlena *) name);
 		MemoryContextSwitchTo(old);
-		if (es_error_try(resolve_fingerprint, &made) != NULL)
-			made.resolved = false;
+		made.resolved = went_well(resolve_fingerprint, &made) && made.resolved;
 		entry = hash_search(function->fn_extra, &made.name, HASH_ENTER, &found);
 		*entry = made;
 	}

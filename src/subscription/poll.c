@@ -42,6 +42,7 @@
 #include "base/call.h"
 #include "base/error.h"
 #include "base/event.h"
+#include "base/quiet.h"
 #include "json/size.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
@@ -141,12 +142,13 @@ static const char *
 renew_or_explain(const EsPoll *poll, EsEvent *event)
 {
 	Renewal		renewal = {.renewer = &poll->renewer,.event = event};
-	ErrorData  *error = es_error_try(renew_polled_event, &renewal);
+	ErrorData  *error = es_quiet_try(renew_polled_event, &renewal);
 
 	if (error == NULL)
 		return NULL;
 	if (error->sqlerrcode != ES_ERRCODE_HANDLER_FAILED)
 		ReThrowError(error);
+	es_error_cut(error);
 	ereport(WARNING,
 			errcode(error->sqlerrcode),
 			errmsg("could not deliver the event at position " INT64_FORMAT ": %s", event->position, error->message),
