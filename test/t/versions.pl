@@ -180,6 +180,15 @@ foreach (
 	$node->wait_for_catchup('store', 'replay', $lsn);
 	is(newest($on_subscriber), $expected, '... and one of the subscriber');
 }
+
+# what else is kept by session and changed in place
+run($_) foreach (q{SELECT es_register_reducer_ops('copied', 'Copied', '{"inc": {"n": 1}}')});
+my $replay = q{SELECT state FROM es_replay('copied-1', 'copied')};
+$node->wait_for_catchup('store', 'replay', $node->lsn('insert'));
+is($on_subscriber->query_safe($replay), '{"n": 1}', 'a warm session of the subscriber replays');
+run(q{SELECT es_register_reducer_ops('copied', 'Copied', '{"inc": {"n": 2}}')});
+$node->wait_for_catchup('store', 'replay', $node->lsn('insert'));
+is($on_subscriber->query_safe($replay), '{"n": 2}', '... and learns of another handler');
 is(sqlstates($subscriber, 'postgres', q{SELECT es_register_schema('Copied', 'true'); SELECT es_drop_schema('Copied', 1); SELECT es_drop_upcaster('Copied', 1);}, on_error_stop => 0), '55000 55000 55000',
 	'a subscriber changes nothing itself');
 is(sqlstates($standby, 'postgres', q{SELECT es_register_schema('Copied', 'true'); SELECT es_drop_schema('Copied', 1); SELECT es_drop_upcaster('Copied', 1);}, on_error_stop => 0), '25006 25006 25006', '... nor does a standby');
