@@ -305,7 +305,7 @@ require_compatible_schema(const text *type, const SchemaPlace *place, const text
 				   text_to_cstring(type), how, place->last),
 			errdetail_internal("JSON pointer \"%s\" of the %s schema, rule \"%s\": %s.", es_names_show(first->pointer),
 							   first->forward ? "old" : "new", first->rule, first->message),
-			errhint("es_compare_schemas lists all that is against it. With compatibility \"none\" nothing is asked, for versions that an upcaster leads to."));
+			errhint("Call es_compare_schemas to see all that is against it.  For a version that an upcaster leads to, register the schema with compatibility \"none\"."));
 }
 
 /* Adds the row of a schema. */

@@ -59,9 +59,12 @@ describe_renewed_event(void *arg)
 void
 es_renew_event(const EsRenewer *renewer, EsEvent *event)
 {
-	ErrorContextCallback callback = {.callback = describe_renewed_event,.arg = event,.previous = error_context_stack};
+	ErrorContextCallback callback;
 	int			settings;
 
+	callback.callback = describe_renewed_event;
+	callback.arg = event;
+	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 	settings = es_settings_enter();
 	es_upcast_event(renewer->upcasters, renewer->calls, event);

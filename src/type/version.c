@@ -257,7 +257,7 @@ describe_defined_schema(void *arg)
 static bool
 compile_defined_schema(const text *type, DefinedSchema *schema)
 {
-	ErrorContextCallback callback = {.callback = describe_defined_schema,.arg = schema,.previous = error_context_stack};
+	ErrorContextCallback callback;
 	Jsonb	   *source = es_registry_read(type, schema->version);
 	MemoryContext context;
 	MemoryContext old;
@@ -267,6 +267,9 @@ compile_defined_schema(const text *type, DefinedSchema *schema)
 	if (MemoryContextMemAllocated(defined.compiled, true) > MOST_BYTES)
 		give_up_compiled_schemas();
 	context = AllocSetContextCreate(CurrentMemoryContext, "eventstore schema", ALLOCSET_SMALL_SIZES);
+	callback.callback = describe_defined_schema;
+	callback.arg = schema;
+	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 	old = MemoryContextSwitchTo(context);
 	schema->compiled = es_schema_compile(source);
