@@ -50,7 +50,7 @@ split_by_any(EsBranches *branches, const EsPremise *premise, const EsSchemaList 
 	return true;
 }
 
-/* Adds the alternative that one of oneOf accepts the value, and no other; false if that is known. */
+/* Adds the alternative that of oneOf one accepts the value, no other; false if it is known. */
 static bool
 add_only_branch(EsBranches *branches, const EsPremise *premise, const EsSchemaList *list, uint32 one)
 {
