@@ -216,7 +216,10 @@ es_premise_forbids(const EsPremise *premise, const EsKey *key)
 	return is_key_listed(premise->absent, key);
 }
 
-/* Takes in what a member brings with it that is there; tells whether that is news. */
+/*
+ * Takes in what a member brings with it that is there; tells whether that is news.  What
+ * values are that are no objects does not depend on members.
+ */
 static bool
 take_dependencies_of(EsPremise *premise, const EsSchemaProperty *property)
 {
@@ -230,7 +233,7 @@ take_dependencies_of(EsPremise *premise, const EsSchemaProperty *property)
 		if (!es_premise_requires(premise, &property->needs[i]))
 			premise->present = lappend(premise->present, &property->needs[i]);
 	}
-	if (property->dependent != NULL)
+	if (property->dependent != NULL && (premise->types & ~ES_TYPE_OBJECT) == 0)
 		take_node(premise, property->dependent);
 	return premise->is.count + list_length(premise->present) > before;
 }
@@ -370,7 +373,7 @@ es_premise_accepts(const EsEffort *effort, const EsSchemaNode *node, const Jsonb
 	return es_schema_accepts(&schema, value);
 }
 
-/* Counts the integers between two limits; more than MAX_LISTED if there are many, or none is known. */
+/* Counts the integers between the limits; more than MAX_LISTED: many, or not known. */
 static int
 count_integers(const EsPremise *premise)
 {

@@ -28,10 +28,11 @@
 #include "base/names.h"
 #include "json/node.h"
 #include "json/text.h"
+#include "schema/pointer.h"
+#include "schema/violation.h"
 #include "schema/validate.h"
 #include "schema/effort.h"
 #include "schema/inside.h"
-#include "schema/pointer.h"
 #include "schema/split.h"
 
 #define MAX_SPLITS		6			/* alternatives of one value looked at one in another */

@@ -15,7 +15,6 @@
 #include "json/node.h"
 #include "json/pack.h"
 #include "schema/model.h"
-#include "schema/effort.h"
 #include "schema/bounds.h"
 #include "schema/premise.h"
 #include "schema/inside.h"

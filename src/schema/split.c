@@ -22,30 +22,6 @@ add_branch(EsBranches *branches, const EsPremise *premise, EsFact fact)
 	return facts;
 }
 
-/* Splits by anyOf, or oneOf: by which of them accepts the value. */
-static bool
-split_by_list(EsBranches *branches, const EsPremise *premise, const EsSchemaList *list, bool only_one)
-{
-	if (list->count < 2 || list->count > ES_MAX_BRANCHES)
-		return false;
-	for (uint32 i = 0; i < list->count; i++)
-	{
-		if (es_premise_has(premise, list->nodes[i]))
-			return false;
-	}
-	for (uint32 i = 0; i < list->count; i++)
-	{
-		EsFacts    *facts = add_branch(branches, premise, es_fact_is(list->nodes[i]));
-
-		for (uint32 k = 0; only_one && k < list->count; k++)
-		{
-			if (k != i)
-				*facts = es_fact_add(facts, es_fact_is_not(list->nodes[k]));
-		}
-	}
-	return true;
-}
-
 /* Tells whether the facts say that a schema refuses the value. */
 static bool
 is_denied(const EsPremise *premise, const EsSchemaNode *node)
@@ -58,25 +34,87 @@ is_denied(const EsPremise *premise, const EsSchemaNode *node)
 	return false;
 }
 
+/* Splits by anyOf: by which of them accepts the value. */
+static bool
+split_by_any(EsBranches *branches, const EsPremise *premise, const EsSchemaList *list)
+{
+	if (list->count < 2 || list->count > ES_MAX_BRANCHES)
+		return false;
+	for (uint32 i = 0; i < list->count; i++)
+	{
+		if (es_premise_has(premise, list->nodes[i]))
+			return false;
+	}
+	for (uint32 i = 0; i < list->count; i++)
+		(void) add_branch(branches, premise, es_fact_is(list->nodes[i]));
+	return true;
+}
+
+/* Adds the alternative that of oneOf one accepts the value, no other; false if it is known. */
+static bool
+add_only_branch(EsBranches *branches, const EsPremise *premise, const EsSchemaList *list, uint32 one)
+{
+	EsFacts    *facts = add_branch(branches, premise, es_fact_is(list->nodes[one]));
+	bool		known = es_premise_has(premise, list->nodes[one]);
+
+	for (uint32 i = 0; i < list->count; i++)
+	{
+		if (i == one)
+			continue;
+		known = known && is_denied(premise, list->nodes[i]);
+		*facts = es_fact_add(facts, es_fact_is_not(list->nodes[i]));
+	}
+	if (known)
+		branches->count--;
+	return !known;
+}
+
+/* Splits by oneOf. */
+static bool
+split_by_one(EsBranches *branches, const EsPremise *premise, const EsSchemaList *list)
+{
+	if (list->count < 2 || list->count > ES_MAX_BRANCHES)
+		return false;
+	for (uint32 i = 0; i < list->count; i++)
+	{
+		if (es_premise_has(premise, list->nodes[i]))
+			return add_only_branch(branches, premise, list, i);
+	}
+	for (uint32 i = 0; i < list->count; i++)
+		(void) add_only_branch(branches, premise, list, i);
+	return true;
+}
+
+/* Adds the alternative that "if" does or does not hold; false if that is known. */
+static bool
+add_condition_branch(EsBranches *branches, const EsPremise *premise, EsFact condition, const EsSchemaNode *then)
+{
+	bool		known = condition.kind == ES_FACT_IS ? es_premise_has(premise, condition.node) : is_denied(premise, condition.node);
+	EsFacts    *facts;
+
+	if (known && (then == NULL || es_premise_has(premise, then)))
+		return false;
+	facts = add_branch(branches, premise, condition);
+	if (then != NULL)
+		*facts = es_fact_add(facts, es_fact_is(then));
+	return true;
+}
+
 /* Splits by "if". */
 static bool
 split_by_condition(EsBranches *branches, const EsPremise *premise, const EsApplied *applied)
 {
-	EsFacts    *facts;
+	EsFact		holds = es_fact_is(applied->if_schema);
+	EsFact		fails = es_fact_is_not(applied->if_schema);
 
 	if (applied->if_schema == NULL || (applied->then_schema == NULL && applied->else_schema == NULL))
 		return false;
+	if (es_premise_has(premise, applied->if_schema))
+		return add_condition_branch(branches, premise, holds, applied->then_schema);
 	if (is_denied(premise, applied->if_schema))
-		return false;
-	if (es_premise_has(premise, applied->if_schema) &&
-		(applied->then_schema == NULL || es_premise_has(premise, applied->then_schema)))
-		return false;
-	facts = add_branch(branches, premise, es_fact_is(applied->if_schema));
-	if (applied->then_schema != NULL)
-		*facts = es_fact_add(facts, es_fact_is(applied->then_schema));
-	facts = add_branch(branches, premise, es_fact_is_not(applied->if_schema));
-	if (applied->else_schema != NULL)
-		*facts = es_fact_add(facts, es_fact_is(applied->else_schema));
+		return add_condition_branch(branches, premise, fails, applied->else_schema);
+	(void) add_condition_branch(branches, premise, holds, applied->then_schema);
+	(void) add_condition_branch(branches, premise, fails, applied->else_schema);
 	return true;
 }
 
@@ -90,9 +128,15 @@ split_by_member(EsBranches *branches, const EsPremise *premise, const EsObjectRu
 	{
 		const EsSchemaProperty *property = &objects->properties[i];
 
-		if (property->dependent == NULL || es_premise_requires(premise, &property->key) ||
+		if (property->dependent == NULL || es_premise_has(premise, property->dependent) ||
 			es_premise_forbids(premise, &property->key))
 			continue;
+		if (premise->types != ES_TYPE_OBJECT)
+		{
+			(void) add_branch(branches, premise, es_fact_types(ES_TYPE_OBJECT));
+			(void) add_branch(branches, premise, es_fact_types(premise->types & ~ES_TYPE_OBJECT));
+			return true;
+		}
 		(void) add_branch(branches, premise, es_fact_present(&property->key));
 		(void) add_branch(branches, premise, es_fact_absent(&property->key));
 		return true;
@@ -130,8 +174,8 @@ es_split_premise(const EsPremise *premise, bool by_type)
 		const EsApplied *applied = node->applied;
 
 		if (applied != NULL &&
-			(split_by_list(branches, premise, &applied->any_of, false) ||
-			 split_by_list(branches, premise, &applied->one_of, true) ||
+			(split_by_any(branches, premise, &applied->any_of) ||
+			 split_by_one(branches, premise, &applied->one_of) ||
 			 split_by_condition(branches, premise, applied)))
 			return branches;
 		if (split_by_member(branches, premise, node->objects))

@@ -52,11 +52,11 @@ typedef struct EsPoll
 	int64		lease;			/* microseconds */
 	ReturnSetInfo *result;		/* NULL: only to find out whether there is
 								 * something to poll */
-	EsRenewer	renewer;
 	MemoryContext context;		/* of one look */
 	EsPassed   *passed;			/* by partition */
 
 	/* of one look */
+	EsRenewer	renewer;
 	TimestampTz now;
 	TimestampTz again_at;
 	int64		settled;

@@ -102,6 +102,8 @@ begin_poll_look(EsPoll *poll)
 
 	MemoryContextReset(poll->context);
 	MemoryContextSwitchTo(poll->context);
+	if (poll->result)
+		es_renew_begin(&poll->renewer, poll->result);
 	poll->settled = poll->scanned = es_settle_compute();
 	poll->now = GetCurrentTimestamp();
 	poll->again_at = DT_NOEND;
@@ -511,7 +513,6 @@ es_poll(PG_FUNCTION_ARGS)
 	es_subscriber_prevent_write("es_poll()");
 	begin_poll(&poll, name, member);
 	poll.result = es_subscription_begin_delivery(fcinfo);
-	es_renew_begin(&poll.renewer, poll.result);
 	if (poll.max_count == 0)
 		return (Datum) 0;
 	wait.interest = poll.subscription->interest;

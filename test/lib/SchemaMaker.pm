@@ -88,20 +88,20 @@ sub make_schema
 	my ($type, $schema);
 
 	return pick($yes, $no, {}) if $dice < 0.04;
-	return { '$ref' => pick('#/$defs/one', '#/$defs/two') } if $dice < 0.08 && $depth < 3 && !$defs;
-	return { enum => [ map { simple() } 0 .. int rand 4 ] } if $dice < 0.16 && !$defs;
-	return { const => simple() } if $dice < 0.2 && !$defs;
+	return { '$ref' => pick('#/$defs/one', '#/$defs/two') } if $dice < 0.12 && $depth < 3 && !$defs;
+	return { enum => [ map { simple() } 0 .. int rand 4 ] } if $dice < 0.19 && !$defs;
+	return { const => simple() } if $dice < 0.23 && !$defs;
 	return { type => pick(@types) } if $depth <= 0 && chance(0.7);
-	if ($dice < 0.34 && $depth > 0)
+	if ($dice < 0.37 && $depth > 0)
 	{
 		my $keyword = pick(qw(anyOf oneOf allOf));
 		$schema = { $keyword => [ map { make_schema($depth - 1) } 0 .. int rand 3 ] };
 	}
-	elsif ($dice < 0.38 && $depth > 0)
+	elsif ($dice < 0.41 && $depth > 0)
 	{
 		$schema = { not => make_schema($depth - 1) };
 	}
-	elsif ($dice < 0.43 && $depth > 0)
+	elsif ($dice < 0.46 && $depth > 0)
 	{
 		$schema = { if => make_schema($depth - 1) };
 		$schema->{then} = make_schema($depth - 1) if chance(0.8);

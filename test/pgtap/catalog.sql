@@ -34,6 +34,7 @@ INSERT INTO promised VALUES
 	('es_position', 'stream text, version bigint', 'bigint'),
 	('es_find_event', 'stream text, event_id uuid', 'SETOF es_event'),
 	('es_check_schema', 'schema jsonb, data jsonb', 'TABLE(pointer text, rule text, message text)'),
+	('es_compare_schemas', 'old_schema jsonb, new_schema jsonb, compatibility text DEFAULT ''backward''::text', 'TABLE(pointer text, rule text, message text, direction text, decided boolean)'),
 	('es_read', 'stream text, from_version bigint DEFAULT NULL::bigint, max_count bigint DEFAULT NULL::bigint, backwards boolean DEFAULT false', 'SETOF es_event'),
 	('es_read_all', 'after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], stream_prefix text DEFAULT NULL::text, to_position bigint DEFAULT NULL::bigint, backwards boolean DEFAULT false', 'SETOF es_event'),
 	('es_read_category', 'category text, after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, types text[] DEFAULT NULL::text[], to_position bigint DEFAULT NULL::bigint, backwards boolean DEFAULT false', 'SETOF es_event'),
@@ -189,7 +190,7 @@ $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE')
 
 -- All that may be in a parallel query: what is read is what the statement's snapshot sees, or the session's own.
 SELECT is((SELECT string_agg(format('%s %s', proname, proparallel), ', ' ORDER BY proname) FROM routine WHERE proparallel <> 'u'),
-	'es_check_schema s, es_event s, es_feed_message s, es_last_position r, es_projection r, segment_bytes s, segment_events r, segment_time r, segment_version r, tagindex_handler s',
+	'es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, segment_bytes s, segment_events r, segment_time r, segment_version r, tagindex_handler s',
 	'PARALLEL RESTRICTED or SAFE is only what takes no snapshot and no xid of its own');
 
 -- Nothing that a caller's search_path could mislead.

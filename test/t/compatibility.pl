@@ -72,6 +72,7 @@ $node->safe_psql('postgres', q{
 		SELECT DISTINCT pair, value, NOT EXISTS (SELECT FROM es_check_schema(old, value)) AS by_old,
 			NOT EXISTS (SELECT FROM es_check_schema(new, value)) AS by_new
 		FROM samples JOIN pairs USING (pair);
+	ANALYZE;
 	CREATE VIEW counterexamples AS
 		SELECT pair, v.direction, v.problems, v.certain, o.value FROM verdicts v JOIN outcomes o USING (pair)
 		WHERE CASE v.direction WHEN 'backward' THEN by_old AND NOT by_new ELSE by_new AND NOT by_old END;
