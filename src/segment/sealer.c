@@ -16,6 +16,7 @@
 #include "parser/parse_node.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "base/objects.h"
@@ -72,19 +73,38 @@ mark_segment_sealed(int64 segment)
 }
 
 /*
- * Runs VACUUM (FREEZE) on a segment; commits the transaction it is called in, and
+ * Runs VACUUM (FREEZE) on a table; commits the transaction it is called in, and
  * begins another.
  */
 static void
-freeze_segment(int64 segment)
+freeze_table(Oid relid)
 {
 	VacuumStmt *statement = makeNode(VacuumStmt);
-	RangeVar   *name = makeRangeVar("eventstore", es_segment_name(segment), -1);
+	RangeVar   *name = makeRangeVar(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid), -1);
 
 	statement->options = list_make1(makeDefElem("freeze", (Node *) makeBoolean(true), -1));
 	statement->rels = list_make1(makeVacuumRelation(name, InvalidOid, NIL));
 	statement->is_vacuumcmd = true;
 	ExecVacuum(make_parsestate(NULL), statement, true);
+}
+
+/*
+ * es_sealer_freeze freezes the rows of a table, of a segment or one that is to become one;
+ * called in a worker, outside of transactions.
+ */
+void
+es_sealer_freeze(Oid relid)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "eventstore freeze", ALLOCSET_DEFAULT_SIZES);
+
+	PortalContext = context;	/* ExecVacuum keeps its things there */
+	StartTransactionCommand();
+	MemoryContextSwitchTo(context);
+	if (get_rel_name(relid) != NULL)
+		freeze_table(relid);
+	CommitTransactionCommand();
+	PortalContext = NULL;
+	MemoryContextDelete(context);
 }
 
 /*
@@ -139,7 +159,7 @@ seal_segments(void)
 		if (segment >= 0)
 		{
 			MemoryContextSwitchTo(context);
-			freeze_segment(segment);
+			freeze_table(es_segment_relid(segment));
 			mark_segment_sealed(segment);
 		}
 		CommitTransactionCommand();

@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 
+extern void es_sealer_freeze(Oid relid);
 extern void es_sealer_run(void);
 
 #endif							/* ES_SEGMENT_SEALER_H */

@@ -70,6 +70,7 @@
 #include "fold/reducer.h"
 #include "fold/snapshot.h"
 #include "fold/upcast.h"
+#include "lifecycle/archived.h"
 #include "log/segment.h"
 #include "log/settle.h"
 #include "log/walmark.h"
@@ -103,6 +104,7 @@ typedef struct OwnTable
 } OwnTable;
 
 static const OwnTable own_tables[] = {
+	{&es_archived_shape},
 	{&es_segment_config_shape},
 	{&es_feeddefinition_names_shape},
 	{&es_feeddefinition_shape},

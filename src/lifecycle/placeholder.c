@@ -1,0 +1,182 @@
+/*
+ * placeholder.c
+ *		What stands in the log for a segment that was given back.
+ *
+ * Functions of ours look into eventstore.segments and say that a segment is lost.  A
+ * query over es_events, or over eventstore.events, knows of partitions only, and one
+ * that is missing has no rows.  So es_detach_segments leaves another partition in the
+ * segment's place: a foreign table of a wrapper of ours, eventstore.events_n_detached,
+ * which raises 55000 as soon as a row is asked of it.  A query that says by positions
+ * that it needs none of the segment's events does not come to it: the planner, or the
+ * executor, leaves the partition out.  A dump has its definition, and no rows are
+ * dumped of foreign tables.
+ *
+ * A walsender that copies the log for a new subscriber finds nothing in it: the row of
+ * eventstore.segments, which comes along, tells the subscriber's readers.
+ *
+ * What would change the log there is refused as everywhere in it.
+ */
+#include "lifecycle/placeholder.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/defrem.h"
+#include "foreign/fdwapi.h"
+#include "foreign/foreign.h"
+#include "nodes/pathnodes.h"
+#include "nodes/plannodes.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/planmain.h"
+#include "optimizer/restrictinfo.h"
+#include "replication/walsender.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "base/error.h"
+#include "base/objects.h"
+#include "log/segment.h"
+#include "segment/maker.h"
+
+PG_FUNCTION_INFO_V1(es_placeholder_handler);
+
+/* ---- making and dropping ---- */
+
+/* es_placeholder_make puts one into the log; between es_maker_enter and es_maker_end. */
+void
+es_placeholder_make(int64 segment, int64 first_position, int64 last_position)
+{
+	es_maker_run("CREATE FOREIGN TABLE eventstore.%s_detached PARTITION OF eventstore.events"
+				 " FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")"
+				 " SERVER eventstore_placeholder OPTIONS (segment '" INT64_FORMAT "')",
+				 es_segment_name(segment), first_position, last_position + 1, segment);
+}
+
+/* es_placeholder_drop takes it away again, if it is there. */
+void
+es_placeholder_drop(int64 segment)
+{
+	char	   *name = psprintf("%s_detached", es_segment_name(segment));
+	Oid			relid = get_relname_relid(name, es_base_store()->schema);
+
+	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_FOREIGN_TABLE)
+		return;
+	/* then it is not the store's any more, which may not be dropped */
+	if (get_rel_relispartition(relid))
+		es_maker_run("ALTER TABLE eventstore.events DETACH PARTITION eventstore.%s", name);
+	es_maker_run("DROP FOREIGN TABLE eventstore.%s", name);
+}
+
+/* ---- being read ---- */
+
+/* Which segment a placeholder stands for. */
+static int64
+get_placeholder_segment(Oid relid)
+{
+	ForeignTable *table = GetForeignTable(relid);
+	ListCell   *cell;
+
+	foreach(cell, table->options)
+	{
+		DefElem    *option = lfirst(cell);
+
+		if (strcmp(option->defname, "segment") == 0)
+			return strtoll(defGetString(option), NULL, 10);
+	}
+	elog(ERROR, "foreign table \"%s\" does not say which segment it stands for", get_rel_name(relid));
+}
+
+static void
+estimate_placeholder(PlannerInfo *root, RelOptInfo *rel, Oid relid)
+{
+	rel->rows = 1;
+}
+
+static void
+add_placeholder_path(PlannerInfo *root, RelOptInfo *rel, Oid relid)
+{
+	add_path(rel, (Path *) es_foreign_path(root, rel));
+}
+
+static ForeignScan *
+make_placeholder_plan(PlannerInfo *root, RelOptInfo *rel, Oid relid, ForeignPath *path, List *tlist, List *clauses,
+					  Plan *outer)
+{
+	return make_foreignscan(tlist, extract_actual_clauses(clauses, false), rel->relid, NIL, NIL, NIL, NIL, outer);
+}
+
+static void
+begin_placeholder_scan(ForeignScanState *node, int flags)
+{
+}
+
+static TupleTableSlot *
+read_placeholder(ForeignScanState *node)
+{
+	if (!am_walsender)
+		es_segment_refuse_lost(get_placeholder_segment(RelationGetRelid(node->ss.ss_currentRelation)));
+	return ExecClearTuple(node->ss.ss_ScanTupleSlot);
+}
+
+static void
+end_placeholder_scan(ForeignScanState *node)
+{
+}
+
+static bool
+is_placeholder_parallel_safe(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *table)
+{
+	return true;
+}
+
+/* ---- being changed ---- */
+
+/* Events put into the log at positions of a segment that is away. */
+static TupleTableSlot *
+insert_into_placeholder(EState *estate, ResultRelInfo *result, TupleTableSlot *slot, TupleTableSlot *plan)
+{
+	es_segment_refuse_lost(get_placeholder_segment(RelationGetRelid(result->ri_RelationDesc)));
+	return NULL;
+}
+
+static void
+begin_placeholder_insert(ModifyTableState *state, ResultRelInfo *result)
+{
+}
+
+/* Rows to be changed would have been read before, so nobody comes here. */
+static TupleTableSlot *
+change_placeholder(EState *estate, ResultRelInfo *result, TupleTableSlot *slot, TupleTableSlot *plan)
+{
+	return insert_into_placeholder(estate, result, slot, plan);
+}
+
+/* The log's trigger has refused it before. */
+static void
+truncate_placeholder(List *relations, DropBehavior behavior, bool restart)
+{
+	ereport(ERROR,
+			errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
+			errmsg("cannot truncate the log"));
+}
+
+/* placeholder(): what the server calls for foreign tables of the wrapper. */
+Datum
+es_placeholder_handler(PG_FUNCTION_ARGS)
+{
+	FdwRoutine *routine = makeNode(FdwRoutine);
+
+	routine->GetForeignRelSize = estimate_placeholder;
+	routine->GetForeignPaths = add_placeholder_path;
+	routine->GetForeignPlan = make_placeholder_plan;
+	routine->BeginForeignScan = begin_placeholder_scan;
+	routine->IterateForeignScan = read_placeholder;
+	routine->ReScanForeignScan = end_placeholder_scan;
+	routine->EndForeignScan = end_placeholder_scan;
+	routine->IsForeignScanParallelSafe = is_placeholder_parallel_safe;
+	routine->BeginForeignInsert = begin_placeholder_insert;
+	routine->ExecForeignInsert = insert_into_placeholder;
+	routine->ExecForeignUpdate = change_placeholder;
+	routine->ExecForeignDelete = change_placeholder;
+	routine->ExecForeignTruncate = truncate_placeholder;
+	PG_RETURN_POINTER(routine);
+}
