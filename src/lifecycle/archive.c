@@ -8,10 +8,7 @@
  * own, and the function waits for the worker; a rollback takes nothing back.  It needs
  * no preload.  What the two tell each other is in a segment of shared memory.
  *
- * Nor may others wait behind a worker that waits: a lock that is asked for keeps off all
- * that come later.  So the worker first waits, without asking for the lock, until
- * those are gone who have the log; then it asks for it, for a moment; and if another
- * one has come in between, it begins again.
+ * Nor do others wait behind a worker that waits (patience.c).
  *
  * A snapshot that is older than the rows of a restored table would not see them, and
  * its reader would pass over events in silence.  So before such a table becomes a segment
@@ -40,6 +37,7 @@
 #include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
+#include "storage/sinvaladt.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -62,15 +60,15 @@
 #include "lifecycle/attach.h"
 #include "lifecycle/contents.h"
 #include "lifecycle/detach.h"
+#include "lifecycle/patience.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
 #include "segment/sealer.h"
+#include "segment/typeindex.h"
 
 PG_FUNCTION_INFO_V1(es_detach_segments);
 PG_FUNCTION_INFO_V1(es_attach_segment);
 
-/* How long the log is asked for before others are let by. */
-#define ASK_FOR_LOG		"40ms"
 #define MOST_TEXT		2048
 
 /* What a worker is told, and what it answers.  Each side writes its part before the other reads it. */
@@ -78,12 +76,12 @@ typedef struct ArchiveTalk
 {
 	/* by the caller, before the worker is started */
 	Oid			database;
-	char		lock_timeout[32];
+	int			caller;			/* its pid */
+	bool		caller_keeps_snapshot;	/* from statement to statement */
+	int			lock_timeout;	/* ms */
 	TimestampTz before;			/* detach */
 	int64		segment;		/* attach; -1: detach */
 	Oid			relid;
-	VirtualTransactionId caller;	/* whose snapshot is not waited for ... */
-	bool		caller_keeps_snapshot;	/* unless it goes on with it */
 
 	/* by the worker, before it ends */
 	bool		done;
@@ -91,133 +89,119 @@ typedef struct ArchiveTalk
 	char		message[MOST_TEXT];
 	char		detail[MOST_TEXT];
 	char		hint[MOST_TEXT];
+	int64		nkept;			/* segments that those have who wait for the
+								 * caller */
 	int64		ndetached;
 	int64		detached[FLEXIBLE_ARRAY_MEMBER];
 } ArchiveTalk;
 
 static ArchiveTalk *talk;		/* in the worker */
-
-/* ---- in the worker: waiting ---- */
-
-/* Tells whether an error says that a lock was not to be had. */
-static bool
-is_about_lock(const ErrorData *error)
-{
-	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
-}
-
-/* Has statements wait for a lock as long as the caller would, or for a moment. */
-static void
-set_lock_timeout(const char *timeout)
-{
-	SetConfigOption("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION);
-}
-
-/* Waits, in a transaction, until those have ended who hold something now; they keep off nobody. */
-static void
-wait_for_holders(List *tags)
-{
-	set_lock_timeout(talk->lock_timeout);
-	WaitForLockersMultiple(tags, AccessExclusiveLock, false);
-}
-
-/*
- * Waits until no snapshot of this database is older than a transaction, but that of the
- * caller's statement.
- */
-static void
-wait_for_snapshots(TransactionId writer)
-{
-	int			count;
-	VirtualTransactionId *old = GetCurrentVirtualXIDs(writer, true, false, PROC_IS_AUTOVACUUM | PROC_IN_VACUUM, &count);
-
-	for (int i = 0; i < count; i++)
-	{
-		if (!VirtualTransactionIdEquals(old[i], talk->caller))
-			(void) VirtualXactLock(old[i], true);
-		else if (talk->caller_keeps_snapshot)
-			ereport(ERROR,
-					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("this transaction does not see the events of the segment"),
-					errdetail("Its snapshot is older than they are."),
-					errhint("Attach the segment in a transaction of its own."));
-	}
-}
+static bool indexing_stopped = false;	/* by this worker */
 
 /* ---- in the worker: detaching ---- */
 
-/*
- * Tries to take a segment out of the log, in a transaction; false if it was in use, and
- * what was begun is undone.
- */
-static bool
-try_detach(const EsDetach *detach)
+/* A segment that is looked at, and taken out of the log. */
+typedef struct DetachSteps
 {
-	MemoryContext context = CurrentMemoryContext;
-	volatile bool done = true;
+	int64		segment;
+	EsDetach	detach;
+	bool		gone;
+} DetachSteps;
 
-	set_lock_timeout(ASK_FOR_LOG);
-	StartTransactionCommand();
-	PG_TRY();
-	{
-		if (es_detach_run(detach))
-			talk->detached[talk->ndetached++] = detach->segment;
-		CommitTransactionCommand();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
+/* A step: looks at a segment, and locks it if it may go. */
+static void
+look_at_segment(void *arg)
+{
+	DetachSteps *steps = arg;
 
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		if (!is_about_lock(error))
-			PG_RE_THROW();
-		FlushErrorState();
-		FreeErrorData(error);
-		AbortCurrentTransaction();
-		done = false;
-	}
-	PG_END_TRY();
-	return done;
+	es_detach_begin(&steps->detach, steps->segment, talk->before);
 }
 
-/* Takes a segment out of the log if it may go. */
+/* A step: takes it out of the log. */
 static void
-detach_segment(int64 segment)
+take_segment_out(void *arg)
 {
-	EsDetach	detach;
+	DetachSteps *steps = arg;
 
-	set_lock_timeout(talk->lock_timeout);
+	steps->gone = es_detach_run(&steps->detach);
+}
+
+/* Lists the tags of tables' locks. */
+static List *
+list_lock_tags(Oid first, Oid second)
+{
+	LOCKTAG    *tags = palloc(2 * sizeof(LOCKTAG));
+
+	SET_LOCKTAG_RELATION(tags[0], MyDatabaseId, first);
+	SET_LOCKTAG_RELATION(tags[1], MyDatabaseId, second);
+	return OidIsValid(second) ? list_make2(&tags[0], &tags[1]) : list_make1(&tags[0]);
+}
+
+/* Takes a segment out of the log if it may go, and is free by then. */
+static EsPatienceEnd
+try_detaching(DetachSteps *steps, Oid events, Oid relid)
+{
+	EsPatience	patience = {.caller = talk->caller,.lock_timeout = talk->lock_timeout};
+	EsPatienceEnd end = es_patience_run(&patience, list_lock_tags(relid, InvalidOid), ShareRowExclusiveLock,
+										look_at_segment, steps);
+
+	if (end != ES_PATIENCE_DONE || !OidIsValid(steps->detach.relid))
+		return end;
+	end = es_patience_run(&patience, list_lock_tags(events, relid), AccessExclusiveLock, take_segment_out, steps);
+	es_detach_end(&steps->detach);
+	return end;
+}
+
+/*
+ * Stops the worker that indexes types, which waits for the caller's snapshot to be gone while
+ * it has a segment; false if it is not that.
+ */
+static bool
+stop_indexing(void)
+{
+	bool		stopped;
+
 	StartTransactionCommand();
-	es_detach_begin(&detach, segment, talk->before);
+	stopped = es_typeindex_stop();
 	CommitTransactionCommand();
-	while (OidIsValid(detach.relid))
+	indexing_stopped = indexing_stopped || stopped;
+	return stopped;
+}
+
+/* Takes a segment out of the log if it may go, and tells the caller. */
+static void
+detach_segment(const EsDetach *candidate, Oid events)
+{
+	DetachSteps steps = {.segment = candidate->segment};
+	EsPatienceEnd end;
+
+	do
 	{
-		StartTransactionCommand();
-		wait_for_holders(es_detach_lock_tags(&detach));
-		CommitTransactionCommand();
-		if (try_detach(&detach))
-			es_detach_end(&detach);
-	}
+		end = try_detaching(&steps, events, candidate->relid);
+	} while (end == ES_PATIENCE_SELF || (end == ES_PATIENCE_CALLER && stop_indexing()));
+	if (end == ES_PATIENCE_CALLER)
+		talk->nkept++;
+	if (steps.gone)
+		talk->detached[talk->ndetached++] = candidate->segment;
 }
 
 /* Takes all out of the log that may go, one after the other. */
 static void
 detach_segments(void)
 {
-	List	   *candidates;
-	ListCell   *cell;
-	int64		count = 0;
-	int64	   *segments;
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "eventstore detach", ALLOCSET_DEFAULT_SIZES);
+	int			count;
+	EsDetach   *candidates;
+	Oid			events;
 
 	StartTransactionCommand();
-	candidates = es_detach_candidates();
-	segments = MemoryContextAlloc(TopMemoryContext, sizeof(int64) * (list_length(candidates) + 1));
-	foreach(cell, candidates)
-		segments[count++] = *(int64 *) lfirst(cell);
+	MemoryContextSwitchTo(context);
+	candidates = es_detach_candidates(&count);
+	events = es_base_oid(&es_base_events);
 	CommitTransactionCommand();
-	for (int64 i = 0; i < count; i++)
-		detach_segment(segments[i]);
+	MemoryContextSwitchTo(context);
+	for (int i = 0; i < count; i++)
+		detach_segment(&candidates[i], events);
 }
 
 /* ---- in the worker: attaching ---- */
@@ -227,7 +211,7 @@ detach_segments(void)
  * if all is.
  */
 static TransactionId
-find_last_writer(EsAttach *attach)
+find_last_writer(const EsAttach *attach)
 {
 	Relation	rel = try_table_open(attach->relid, ShareLock);
 	EsContents	contents = {.writer = InvalidTransactionId};
@@ -241,54 +225,60 @@ find_last_writer(EsAttach *attach)
 	return contents.writer;
 }
 
+/* Raises 55000: a transaction waits for us, or would not see the events. */
+ES_NORETURN static void
+report_old_snapshot(const char *detail)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("cannot attach segment " INT64_FORMAT " now", talk->segment),
+			errdetail_internal("%s", detail),
+			errhint("Call the function in a transaction of its own, when nobody waits for it."));
+}
+
+/*
+ * Waits until no snapshot of this database is older than a transaction, but that of the
+ * caller's statement.
+ */
+static void
+wait_for_snapshots(TransactionId writer)
+{
+	EsPatience	patience = {.caller = talk->caller,.lock_timeout = talk->lock_timeout};
+	int			count;
+	VirtualTransactionId *old = GetCurrentVirtualXIDs(writer, true, false, PROC_IS_AUTOVACUUM | PROC_IN_VACUUM, &count);
+
+	for (int i = 0; i < count; i++)
+	{
+		PGPROC	   *process = es_vxid_process(old[i]);
+
+		if (process == NULL || process->pid != talk->caller)
+		{
+			if (!es_patience_await(&patience, old[i]))
+				report_old_snapshot("A transaction that does not see its events waits for this one.");
+		}
+		else if (talk->caller_keeps_snapshot)
+			report_old_snapshot("The snapshot of this transaction is older than its events.");
+	}
+}
+
 /* Waits until everybody sees the rows of a table, and freezes them. */
 static void
 settle_rows(EsAttach *attach)
 {
-	set_lock_timeout(talk->lock_timeout);
 	StartTransactionCommand();
 	attach->writer = find_last_writer(attach);
 	CommitTransactionCommand();
 	if (!TransactionIdIsValid(attach->writer))
 		return;
-	StartTransactionCommand();
 	wait_for_snapshots(attach->writer);
-	CommitTransactionCommand();
 	es_sealer_freeze(attach->relid);
 }
 
-/* Tries to put a table into the log, in a subtransaction; false if the log was in use. */
-static bool
-try_enter_log(const EsAttach *attach)
+/* A step: puts a table into the log. */
+static void
+put_segment_in(void *arg)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool done = true;
-
-	set_lock_timeout(ASK_FOR_LOG);
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		es_attach_enter_log(attach);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		if (!is_about_lock(error))
-			PG_RE_THROW();
-		FlushErrorState();
-		FreeErrorData(error);
-		RollbackAndReleaseCurrentSubTransaction();
-		done = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return done;
+	es_attach_enter_log(arg);
 }
 
 /* Takes a table into the log. */
@@ -296,17 +286,14 @@ static void
 attach_segment(void)
 {
 	EsAttach	attach = {.segment = talk->segment,.relid = talk->relid};
-	LOCKTAG		tag;
+	EsPatience	patience = {.caller = talk->caller,.lock_timeout = talk->lock_timeout,.within = true};
 
 	settle_rows(&attach);
-	set_lock_timeout(talk->lock_timeout);
 	StartTransactionCommand();
 	es_attach_prepare(&attach);
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, es_base_oid(&es_base_events));
-	do
-	{
-		wait_for_holders(list_make1(&tag));
-	} while (!try_enter_log(&attach));
+	if (es_patience_run(&patience, list_lock_tags(es_base_oid(&es_base_events), InvalidOid), AccessExclusiveLock,
+						put_segment_in, &attach) != ES_PATIENCE_DONE)
+		report_old_snapshot("A transaction that uses the log waits for this one.");
 	CommitTransactionCommand();
 }
 
@@ -371,12 +358,17 @@ es_archive_main(Datum main_arg)
 	talk = dsm_segment_address(memory);
 	BackgroundWorkerInitializeConnectionByOid(talk->database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
 	es_process_set_transactions();
+	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	before_shmem_exit(stop_archiving, (Datum) 0);
 	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, talk->segment < 0 ? "detaching segments of eventstore.events"
 						   : "attaching a segment to eventstore.events");
 	work_for_caller();
+	if (indexing_stopped && !es_typeindex_start())
+		ereport(WARNING,
+				errmsg("no background worker is free to go on indexing types of events"),
+				errhint("Raise parameter \"max_worker_processes\", and call es_index_type again."));
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
@@ -446,11 +438,11 @@ have_worker_do(const ArchiveTalk *order, int64 most_detached)
 
 	memset(shared, 0, offsetof(ArchiveTalk, detached));
 	shared->database = MyDatabaseId;
-	strlcpy(shared->lock_timeout, GetConfigOption("lock_timeout", false, false), sizeof(shared->lock_timeout));
+	shared->lock_timeout = LockTimeout;
 	shared->before = order->before;
 	shared->segment = order->segment;
 	shared->relid = order->relid;
-	GET_VXID_FROM_PGPROC(shared->caller, *MyProc);
+	shared->caller = MyProcPid;
 	shared->caller_keeps_snapshot = IsolationUsesXactSnapshot();
 	run_worker(memory);
 	return memory;
@@ -569,6 +561,10 @@ es_detach_segments(PG_FUNCTION_ARGS)
 	answer = dsm_segment_address(memory);
 	raise_answer(answer);
 	return_detached(fcinfo, answer);
+	if (answer->nkept > 0)
+		ereport(NOTICE,
+				errmsg("segments were left in the log because others have them locked who wait for this statement"),
+				errhint("Call the function again once indexes are no longer being made."));
 	if (answer->ndetached > 0)
 		tell_who_needs(es_segment_last_position(answer->detached[answer->ndetached - 1]));
 	dsm_detach(memory);

@@ -21,6 +21,7 @@
 
 #include "access/table.h"
 #include "access/tupdesc.h"
+#include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "storage/lmgr.h"
@@ -177,18 +178,17 @@ check_segment_contents(const EsAttach *attach, Relation rel, const EsContents *f
 
 /* Gives the table to the store's owner, and puts it into the store's schema. */
 static void
-take_over_table(Relation rel)
+take_over_table(Oid relid, Oid has_owner)
 {
-	const EsStore *store = es_base_store();
-	Oid			owner = store->owner;
-	Oid			schema = store->schema;
-	char	   *name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)), RelationGetRelationName(rel));
+	Oid			owner = es_base_store()->owner;
+	Oid			schema = get_rel_namespace(relid);
+	char	   *name = quote_qualified_identifier(get_namespace_name(schema), get_rel_name(relid));
 
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
-	if (rel->rd_rel->relowner != owner)
+	if (has_owner != owner)
 		es_maker_run("ALTER TABLE %s OWNER TO %s", name, quote_identifier(GetUserNameFromId(owner, false)));
-	if (RelationGetNamespace(rel) != schema)
+	if (schema != es_base_store()->schema)
 		es_maker_run("ALTER TABLE %s SET SCHEMA eventstore", name);
 	PopActiveSnapshot();
 	SPI_finish();
@@ -197,32 +197,43 @@ take_over_table(Relation rel)
 
 /* Drops an index of a table that has a name which the store needs, and is not what it needs. */
 static void
-drop_useless_index(Relation rel, const char *name)
+drop_useless_index(Oid table, const char *name)
 {
 	Oid			relid = get_relname_relid(name, es_base_store()->schema);
 
-	if (OidIsValid(relid) && list_member_oid(RelationGetIndexList(rel), relid))
+	if (OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_INDEX && IndexGetRelation(relid, true) == table)
 		es_maker_run("DROP INDEX eventstore.%s", name);
+}
+
+/* Tells whether a table has an index of the events of a type. */
+static bool
+has_type_index(Oid table, int64 segment, const text *type)
+{
+	Relation	rel = table_open(table, NoLock);
+	bool		found = OidIsValid(es_segment_type_index(segment, rel, type));
+
+	table_close(rel, NoLock);
+	return found;
 }
 
 /* Makes the indexes that each segment has, and those of types. */
 static void
-complete_indexes(Relation rel, int64 segment)
+complete_indexes(Oid table, int64 segment)
 {
 	ListCell   *cell;
 
 	for (EsSegmentIndex which = 0; which < ES_INDEX_COUNT; which++)
 	{
-		if (OidIsValid(es_segment_usable_index(segment, RelationGetRelid(rel), which)))
+		if (OidIsValid(es_segment_usable_index(segment, table, which)))
 			continue;
-		drop_useless_index(rel, psprintf("%s%s", es_segment_name(segment), es_segment_index_names[which]));
+		drop_useless_index(table, psprintf("%s%s", es_segment_name(segment), es_segment_index_names[which]));
 		es_maker_run("%s", es_segment_index_statement(segment, which));
 	}
 	foreach(cell, es_typeindex_all())
 	{
-		if (OidIsValid(es_segment_type_index(segment, rel, lfirst(cell))))
+		if (has_type_index(table, segment, lfirst(cell)))
 			continue;
-		drop_useless_index(rel, es_segment_type_index_name(segment, lfirst(cell)));
+		drop_useless_index(table, es_segment_type_index_name(segment, lfirst(cell)));
 		es_maker_run("%s", es_segment_type_index_statement(segment, lfirst(cell), false));
 	}
 }
@@ -262,6 +273,7 @@ es_attach_prepare(EsAttach *attach)
 	Relation	rel = try_table_open(attach->relid, AccessExclusiveLock);
 	EsOwnerContext saved;
 	EsContents	found;
+	Oid			owner;
 
 	if (rel == NULL || !es_archived_find(attach->segment, &attach->known))
 		ereport(ERROR,
@@ -271,13 +283,14 @@ es_attach_prepare(EsAttach *attach)
 	es_contents_look(rel, &found);
 	check_segment_contents(attach, rel, &found);
 	attach->events = found.events;
-	take_over_table(rel);
+	owner = rel->rd_rel->relowner;
+	table_close(rel, NoLock);
+	take_over_table(attach->relid, owner);
 	es_maker_enter(&saved);
-	complete_indexes(rel, attach->segment);
+	complete_indexes(attach->relid, attach->segment);
 	complete_guards(es_segment_name(attach->segment));
 	add_range_constraint(es_segment_name(attach->segment), &attach->known);
 	es_maker_end(&saved);
-	table_close(rel, NoLock);
 }
 
 /*

@@ -36,27 +36,30 @@
 
 /* ---- which may go ---- */
 
-/* es_detach_candidates lists the segments, as int64s, that are attached and complete. */
-List *
-es_detach_candidates(void)
+/*
+ * es_detach_candidates gives the segments that are attached and complete, with their
+ * tables, in the current memory context.
+ */
+EsDetach *
+es_detach_candidates(int *count)
 {
 	EsRows		rows = {.shape = &es_segment_shape,.mode = AccessShareLock,.fresh = true};
 	int64		settled = es_settle_compute();
 	int64		newest = es_segment_newest_reaching(settled);
-	List	   *found = NIL;
+	EsDetach   *found = palloc0(sizeof(EsDetach) * (newest + 2));
 
+	*count = 0;
 	es_rows_between(&rows, -1, newest);
 	es_rows_begin(&rows);
 	while (es_rows_next(&rows))
 	{
 		int64		segment = DatumGetInt64(rows.values[Anum_es_segments_segment - 1]);
-		int64	   *number;
+		Oid			relid = es_segment_relid(segment);
 
-		if (DatumGetInt64(rows.values[Anum_es_segments_last_position - 1]) > settled || !OidIsValid(es_segment_relid(segment)))
+		if (DatumGetInt64(rows.values[Anum_es_segments_last_position - 1]) > settled || !OidIsValid(relid))
 			continue;
-		number = palloc(sizeof(int64));
-		*number = segment;
-		found = lappend(found, number);
+		found[*count].segment = segment;
+		found[(*count)++].relid = relid;
 	}
 	es_rows_end(&rows);
 	return found;
@@ -118,17 +121,6 @@ es_detach_end(EsDetach *detach)
 	if (OidIsValid(detach->relid))
 		UnlockRelationIdForSession(&id, ShareRowExclusiveLock);
 	detach->relid = InvalidOid;
-}
-
-/* es_detach_lock_tags lists what others may have locked that keeps a segment in the log. */
-List *
-es_detach_lock_tags(const EsDetach *detach)
-{
-	LOCKTAG    *tags = palloc(2 * sizeof(LOCKTAG));
-
-	SET_LOCKTAG_RELATION(tags[0], MyDatabaseId, es_base_oid(&es_base_events));
-	SET_LOCKTAG_RELATION(tags[1], MyDatabaseId, detach->relid);
-	return list_make2(&tags[0], &tags[1]);
 }
 
 /* ---- going ---- */

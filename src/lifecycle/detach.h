@@ -8,7 +8,6 @@
 #include "base/base.h"
 
 #include "datatype/timestamp.h"
-#include "nodes/pg_list.h"
 
 #include "lifecycle/contents.h"
 
@@ -20,9 +19,8 @@ typedef struct EsDetach
 	EsContents	contents;
 } EsDetach;
 
-extern List *es_detach_candidates(void);
+extern EsDetach *es_detach_candidates(int *count);
 extern void es_detach_begin(EsDetach *detach, int64 segment, TimestampTz before);
-extern List *es_detach_lock_tags(const EsDetach *detach);
 extern bool es_detach_run(const EsDetach *detach);
 extern void es_detach_end(EsDetach *detach);
 

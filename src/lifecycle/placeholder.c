@@ -41,14 +41,19 @@ PG_FUNCTION_INFO_V1(es_placeholder_handler);
 
 /* ---- making and dropping ---- */
 
-/* es_placeholder_make puts one into the log; between es_maker_enter and es_maker_end. */
+/*
+ * es_placeholder_make puts one into the log; between es_maker_enter and es_maker_end.
+ * The server does not know that there is no position between the last one and the next,
+ * so a constraint says so, for the planner.
+ */
 void
 es_placeholder_make(int64 segment, int64 first_position, int64 last_position)
 {
 	es_maker_run("CREATE FOREIGN TABLE eventstore.%s_detached PARTITION OF eventstore.events"
+				 " (CONSTRAINT %s_detached_range CHECK (position OPERATOR(pg_catalog.<=) " INT64_FORMAT "::pg_catalog.int8))"
 				 " FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")"
 				 " SERVER eventstore_placeholder OPTIONS (segment '" INT64_FORMAT "')",
-				 es_segment_name(segment), first_position, last_position + 1, segment);
+				 es_segment_name(segment), es_segment_name(segment), last_position, first_position, last_position + 1, segment);
 }
 
 /* es_placeholder_drop takes it away again, if it is there. */
@@ -85,6 +90,16 @@ get_placeholder_segment(Oid relid)
 	elog(ERROR, "foreign table \"%s\" does not say which segment it stands for", get_rel_name(relid));
 }
 
+/* Raises VE002, as the triggers on segments do. */
+ES_NORETURN static void
+refuse_change_of_log(void)
+{
+	ereport(ERROR,
+			errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
+			errmsg("cannot change \"events\" because the event store is append-only"),
+			errhint("Append an event that corrects the earlier ones."));
+}
+
 static void
 estimate_placeholder(PlannerInfo *root, RelOptInfo *rel, Oid relid)
 {
@@ -109,9 +124,21 @@ begin_placeholder_scan(ForeignScanState *node, int flags)
 {
 }
 
+/* Tells whether rows of a scan are looked for to be changed. */
+static bool
+is_to_be_changed(ForeignScanState *node)
+{
+	const PlannedStmt *statement = node->ss.ps.state->es_plannedstmt;
+
+	return statement->commandType != CMD_SELECT && statement->commandType != CMD_INSERT &&
+		list_member_int(statement->resultRelations, ((Scan *) node->ss.ps.plan)->scanrelid);
+}
+
 static TupleTableSlot *
 read_placeholder(ForeignScanState *node)
 {
+	if (is_to_be_changed(node))
+		refuse_change_of_log();
 	if (!am_walsender)
 		es_segment_refuse_lost(get_placeholder_segment(RelationGetRelid(node->ss.ss_currentRelation)));
 	return ExecClearTuple(node->ss.ss_ScanTupleSlot);
@@ -154,9 +181,23 @@ change_placeholder(EState *estate, ResultRelInfo *result, TupleTableSlot *slot, 
 static void
 truncate_placeholder(List *relations, DropBehavior behavior, bool restart)
 {
-	ereport(ERROR,
-			errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
-			errmsg("cannot truncate the log"));
+	refuse_change_of_log();
+}
+
+/* ANALYZE finds no rows. */
+static int
+sample_placeholder(Relation rel, int level, HeapTuple *rows, int most, double *live, double *dead)
+{
+	*live = *dead = 0;
+	return 0;
+}
+
+static bool
+analyze_placeholder(Relation rel, AcquireSampleRowsFunc *sample, BlockNumber *pages)
+{
+	*sample = sample_placeholder;
+	*pages = 1;
+	return true;
 }
 
 /* placeholder(): what the server calls for foreign tables of the wrapper. */
@@ -178,5 +219,6 @@ es_placeholder_handler(PG_FUNCTION_ARGS)
 	routine->ExecForeignUpdate = change_placeholder;
 	routine->ExecForeignDelete = change_placeholder;
 	routine->ExecForeignTruncate = truncate_placeholder;
+	routine->AnalyzeForeignTable = analyze_placeholder;
 	PG_RETURN_POINTER(routine);
 }
