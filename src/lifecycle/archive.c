@@ -52,7 +52,6 @@
 
 #include "base/call.h"
 #include "base/error.h"
-#include "base/names.h"
 #include "base/objects.h"
 #include "base/owner.h"
 #include "base/process.h"
@@ -71,7 +70,10 @@ PG_FUNCTION_INFO_V1(es_attach_segment);
 
 #define MOST_TEXT		2048
 
-/* What a worker is told, and what it answers.  Each side writes its part before the other reads it. */
+/*
+ * What a worker is told, and what it answers.  Each side writes its part before the
+ * other reads it.
+ */
 typedef struct ArchiveTalk
 {
 	/* by the caller, before the worker is started */

@@ -11,6 +11,7 @@
 #include "catalog/pg_type.h"
 #include "utils/timestamp.h"
 
+#include "base/objects.h"
 #include "log/segment.h"
 #include "table/rows.h"
 
@@ -45,7 +46,7 @@ read_detached_row(EsArchived *row)
 	es_rows_end(&rows);
 }
 
-/* es_archived_find reads what is known of a segment; false if there was never one of that number. */
+/* es_archived_find reads what is known of a segment; false if there was never one. */
 bool
 es_archived_find(int64 segment, EsArchived *row)
 {

@@ -17,8 +17,8 @@ typedef struct EsAttach
 	int64		segment;
 	Oid			relid;
 	EsArchived	known;			/* of the segment */
-	TransactionId writer;		/* whose rows all snapshots see by now; invalid:
-								 * none of late */
+	TransactionId writer;		/* whose rows all snapshots see by now;
+								 * invalid: none of late */
 	int64		events;			/* found in it */
 } EsAttach;
 

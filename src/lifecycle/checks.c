@@ -49,7 +49,10 @@ static const Fault faults[] = {
 	"The version of the event at position %s does not follow that of its stream's event before."}
 };
 
-/* es_checks_report raises VE008 for a table that does not have what the segment had; detail is a sentence. */
+/*
+ * es_checks_report raises VE008 for a table that does not have what the segment had;
+ * detail is a sentence.
+ */
 void
 es_checks_report(Relation rel, int64 segment, const char *detail)
 {

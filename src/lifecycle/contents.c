@@ -22,9 +22,7 @@
 #include "utils/snapshot.h"
 
 #include "base/event.h"
-#include "log/segment.h"
 #include "table/rows.h"
-#include "table/table.h"
 
 /* Goes on with a hash by the bytes of a stored value, which may be compressed or out of line. */
 static uint64

@@ -23,6 +23,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "base/event.h"
 #include "base/objects.h"
 #include "base/owner.h"
 #include "lifecycle/archived.h"

@@ -116,7 +116,10 @@ end_step(const EsPatience *patience, bool done)
 		AbortCurrentTransaction();
 }
 
-/* Ends a step that has failed; raises its error again, unless it is that a lock was not to be had. */
+/*
+ * Ends a step that has failed; raises its error again, unless it is that a lock was not
+ * to be had.
+ */
 static void
 give_step_up(const EsPatience *patience, MemoryContext context)
 {
@@ -131,7 +134,10 @@ give_step_up(const EsPatience *patience, MemoryContext context)
 	end_step(patience, false);
 }
 
-/* Tries a step that waits for locks only so long; false, and it is undone, if that was not enough. */
+/*
+ * Tries a step that waits for locks only so long; false, and it is undone, if that was
+ * not enough.
+ */
 static bool
 try_step(const EsPatience *patience, const char *timeout, EsPatienceStep step, void *arg)
 {

@@ -21,6 +21,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "commands/defrem.h"
+#include "executor/spi.h"
 #include "foreign/fdwapi.h"
 #include "foreign/foreign.h"
 #include "nodes/pathnodes.h"
@@ -42,6 +43,23 @@ PG_FUNCTION_INFO_V1(es_placeholder_handler);
 /* ---- making and dropping ---- */
 
 /*
+ * The columns of the log, as CREATE FOREIGN TABLE takes them.  PARTITION OF would do the
+ * same, and hand down how values are compressed, which dumps then say of foreign tables,
+ * too, and the server does not take.
+ */
+static const char log_columns[] =
+"SELECT pg_catalog.string_agg(pg_catalog.format('%I %s', a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod))"
+" OPERATOR(pg_catalog.||) CASE WHEN a.attcollation OPERATOR(pg_catalog.<>) 0 THEN"
+" ' COLLATE ' OPERATOR(pg_catalog.||) a.attcollation::pg_catalog.regcollation::pg_catalog.text ELSE '' END"
+" OPERATOR(pg_catalog.||) CASE WHEN a.attgenerated OPERATOR(pg_catalog.=) 's' THEN ' GENERATED ALWAYS AS ('"
+" OPERATOR(pg_catalog.||) pg_catalog.pg_get_expr(d.adbin, d.adrelid) OPERATOR(pg_catalog.||) ') STORED' ELSE '' END"
+" OPERATOR(pg_catalog.||) CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END, ', ' ORDER BY a.attnum)"
+" FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d"
+" ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid AND d.adnum OPERATOR(pg_catalog.=) a.attnum"
+" WHERE a.attrelid OPERATOR(pg_catalog.=) 'eventstore.events'::pg_catalog.regclass"
+" AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped";
+
+/*
  * es_placeholder_make puts one into the log; between es_maker_enter and es_maker_end.
  * The server does not know that there is no position between the last one and the next,
  * so a constraint says so, for the planner.
@@ -49,11 +67,16 @@ PG_FUNCTION_INFO_V1(es_placeholder_handler);
 void
 es_placeholder_make(int64 segment, int64 first_position, int64 last_position)
 {
-	es_maker_run("CREATE FOREIGN TABLE eventstore.%s_detached PARTITION OF eventstore.events"
-				 " (CONSTRAINT %s_detached_range CHECK (position OPERATOR(pg_catalog.<=) " INT64_FORMAT "::pg_catalog.int8))"
-				 " FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")"
+	char	   *name = psprintf("%s_detached", es_segment_name(segment));
+
+	if (SPI_execute(log_columns, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not read the columns of the log");
+	es_maker_run("CREATE FOREIGN TABLE eventstore.%s (%s, CONSTRAINT %s_range"
+				 " CHECK (position OPERATOR(pg_catalog.<=) " INT64_FORMAT "::pg_catalog.int8))"
 				 " SERVER eventstore_placeholder OPTIONS (segment '" INT64_FORMAT "')",
-				 es_segment_name(segment), es_segment_name(segment), last_position, first_position, last_position + 1, segment);
+				 name, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1), name, last_position, segment);
+	es_maker_run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.%s"
+				 " FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", name, first_position, last_position + 1);
 }
 
 /* es_placeholder_drop takes it away again, if it is there. */
@@ -113,7 +136,7 @@ add_placeholder_path(PlannerInfo *root, RelOptInfo *rel, Oid relid)
 }
 
 static ForeignScan *
-make_placeholder_plan(PlannerInfo *root, RelOptInfo *rel, Oid relid, ForeignPath *path, List *tlist, List *clauses,
+placeholder_plan_hook(PlannerInfo *root, RelOptInfo *rel, Oid relid, ForeignPath *path, List *tlist, List *clauses,
 					  Plan *outer)
 {
 	return make_foreignscan(tlist, extract_actual_clauses(clauses, false), rel->relid, NIL, NIL, NIL, NIL, outer);
@@ -208,7 +231,7 @@ es_placeholder_handler(PG_FUNCTION_ARGS)
 
 	routine->GetForeignRelSize = estimate_placeholder;
 	routine->GetForeignPaths = add_placeholder_path;
-	routine->GetForeignPlan = make_placeholder_plan;
+	routine->GetForeignPlan = placeholder_plan_hook;
 	routine->BeginForeignScan = begin_placeholder_scan;
 	routine->IterateForeignScan = read_placeholder;
 	routine->ReScanForeignScan = end_placeholder_scan;
