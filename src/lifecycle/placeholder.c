@@ -68,7 +68,11 @@ void
 es_placeholder_make(int64 segment, int64 first_position, int64 last_position)
 {
 	char	   *name = psprintf("%s_detached", es_segment_name(segment));
+	Oid			relid = get_relname_relid(name, es_base_store()->schema);
 
+	/* what was a subscriber may have one of its publisher's, see segment/mirror.c */
+	if (OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_RELATION)
+		es_maker_run("DROP TABLE eventstore.%s", name);
 	if (SPI_execute(log_columns, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not read the columns of the log");
 	es_maker_run("CREATE FOREIGN TABLE eventstore.%s (%s, CONSTRAINT %s_range"
