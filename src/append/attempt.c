@@ -350,8 +350,12 @@ prepare_stream(const Attempt *attempt, Target *target, const EsNewEvent *event, 
 	stream->name = target->asked->stream;
 	stream->last_segment = segment;
 	stream->deleted = attempt->append->deletes;
-	if (!target->exists || stream->deleted)
+	if (stream->deleted)
+	{
 		stream->truncated_before = target->tip.version + 1;
+		stream->truncated_at = target->tip.recorded_at;
+		stream->has_hidden = target->exists;
+	}
 	if (!target->exists)
 	{
 		stream->first_segment = segment;

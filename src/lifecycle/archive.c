@@ -60,6 +60,7 @@
 #include "lifecycle/contents.h"
 #include "lifecycle/detach.h"
 #include "lifecycle/patience.h"
+#include "lifecycle/returned.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
 #include "segment/sealer.h"
@@ -297,6 +298,7 @@ attach_segment(void)
 						put_segment_in, &attach) != ES_PATIENCE_DONE)
 		report_old_snapshot("A transaction that uses the log waits for this one.");
 	CommitTransactionCommand();
+	es_returned_mark_hidden(attach.segment);
 }
 
 /* ---- the worker ---- */

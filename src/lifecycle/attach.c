@@ -40,6 +40,7 @@
 #include "lifecycle/contents.h"
 #include "lifecycle/placeholder.h"
 #include "log/segment.h"
+#include "segment/ddl.h"
 #include "segment/maker.h"
 #include "segment/typeindex.h"
 
@@ -187,9 +188,9 @@ take_over_table(Oid relid, Oid has_owner)
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (has_owner != owner)
-		es_maker_run("ALTER TABLE %s OWNER TO %s", name, quote_identifier(GetUserNameFromId(owner, false)));
+		es_ddl_run("ALTER TABLE %s OWNER TO %s", name, quote_identifier(GetUserNameFromId(owner, false)));
 	if (schema != es_base_store()->schema)
-		es_maker_run("ALTER TABLE %s SET SCHEMA eventstore", name);
+		es_ddl_run("ALTER TABLE %s SET SCHEMA eventstore", name);
 	PopActiveSnapshot();
 	SPI_finish();
 	CommandCounterIncrement();
@@ -202,7 +203,7 @@ drop_useless_index(Oid table, const char *name)
 	Oid			relid = get_relname_relid(name, es_base_store()->schema);
 
 	if (OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_INDEX && IndexGetRelation(relid, true) == table)
-		es_maker_run("DROP INDEX eventstore.%s", name);
+		es_ddl_run("DROP INDEX eventstore.%s", name);
 }
 
 /* Tells whether a table has an index of the events of a type. */
@@ -227,14 +228,14 @@ complete_indexes(Oid table, int64 segment)
 		if (OidIsValid(es_segment_usable_index(segment, table, which)))
 			continue;
 		drop_useless_index(table, psprintf("%s%s", es_segment_name(segment), es_segment_index_names[which]));
-		es_maker_run("%s", es_segment_index_statement(segment, which));
+		es_ddl_run("%s", es_segment_index_statement(segment, which));
 	}
 	foreach(cell, es_typeindex_all())
 	{
 		if (has_type_index(table, segment, lfirst(cell)))
 			continue;
 		drop_useless_index(table, es_segment_type_index_name(segment, lfirst(cell)));
-		es_maker_run("%s", es_segment_type_index_statement(segment, lfirst(cell), false));
+		es_ddl_run("%s", es_segment_type_index_statement(segment, lfirst(cell), false));
 	}
 }
 
@@ -245,9 +246,9 @@ complete_guards(const char *table)
 	static const char *const triggers[] = {"guard_rows", "guard_statement", "guard_restore"};
 
 	for (int i = 0; i < lengthof(triggers); i++)
-		es_maker_run("DROP TRIGGER IF EXISTS %s ON eventstore.%s", triggers[i], table);
+		es_ddl_run("DROP TRIGGER IF EXISTS %s ON eventstore.%s", triggers[i], table);
 	es_maker_guard(table);
-	es_maker_run("ALTER TABLE eventstore.%s REPLICA IDENTITY USING INDEX %s%s",
+	es_ddl_run("ALTER TABLE eventstore.%s REPLICA IDENTITY USING INDEX %s%s",
 				 table, table, es_segment_index_names[ES_INDEX_POSITION]);
 }
 
@@ -255,8 +256,8 @@ complete_guards(const char *table)
 static void
 add_range_constraint(const char *table, const EsArchived *known)
 {
-	es_maker_run("ALTER TABLE eventstore.%s DROP CONSTRAINT IF EXISTS %s_range", table, table);
-	es_maker_run("ALTER TABLE eventstore.%s ADD CONSTRAINT %s_range CHECK (position IS NOT NULL"
+	es_ddl_run("ALTER TABLE eventstore.%s DROP CONSTRAINT IF EXISTS %s_range", table, table);
+	es_ddl_run("ALTER TABLE eventstore.%s ADD CONSTRAINT %s_range CHECK (position IS NOT NULL"
 				 " AND position OPERATOR(pg_catalog.>=) " INT64_FORMAT "::pg_catalog.int8"
 				 " AND position OPERATOR(pg_catalog.<) " INT64_FORMAT "::pg_catalog.int8)",
 				 table, table, known->first_position, known->last_position + 1);
@@ -286,11 +287,11 @@ es_attach_prepare(EsAttach *attach)
 	owner = rel->rd_rel->relowner;
 	table_close(rel, NoLock);
 	take_over_table(attach->relid, owner);
-	es_maker_enter(&saved);
+	es_ddl_enter(&saved);
 	complete_indexes(attach->relid, attach->segment);
 	complete_guards(es_segment_name(attach->segment));
 	add_range_constraint(es_segment_name(attach->segment), &attach->known);
-	es_maker_end(&saved);
+	es_ddl_leave(&saved);
 }
 
 /*
@@ -304,12 +305,12 @@ es_attach_enter_log(const EsAttach *attach)
 	EsOwnerContext saved;
 
 	es_base_lock(&es_base_events, AccessExclusiveLock);
-	es_maker_enter(&saved);
+	es_ddl_enter(&saved);
 	es_placeholder_drop(attach->segment);
-	es_maker_run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.%s"
+	es_ddl_run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.%s"
 				 " FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", table,
 				 attach->known.first_position, attach->known.last_position + 1);
-	es_maker_run("ALTER TABLE eventstore.%s DROP CONSTRAINT %s_range", table, table);
-	es_maker_end(&saved);
+	es_ddl_run("ALTER TABLE eventstore.%s DROP CONSTRAINT %s_range", table, table);
+	es_ddl_leave(&saved);
 	es_archived_forget(attach->segment);
 }

@@ -31,7 +31,7 @@
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/settle.h"
-#include "segment/maker.h"
+#include "segment/ddl.h"
 #include "segment/typeindex.h"
 #include "table/rows.h"
 
@@ -131,7 +131,7 @@ static void
 drop_if_there(const char *statement, const char *name)
 {
 	if (OidIsValid(get_relname_relid(name, es_base_store()->schema)))
-		es_maker_run("%s eventstore.%s", statement, name);
+		es_ddl_run("%s eventstore.%s", statement, name);
 }
 
 /* Takes from a table what only the store needs, and what needs the store. */
@@ -141,8 +141,8 @@ make_plain(int64 segment)
 	const char *table = es_segment_name(segment);
 	ListCell   *cell;
 
-	es_maker_run("DROP TRIGGER IF EXISTS guard_statement ON eventstore.%s", table);
-	es_maker_run("DROP TRIGGER IF EXISTS guard_restore ON eventstore.%s", table);
+	es_ddl_run("DROP TRIGGER IF EXISTS guard_statement ON eventstore.%s", table);
+	es_ddl_run("DROP TRIGGER IF EXISTS guard_restore ON eventstore.%s", table);
 	drop_if_there("DROP INDEX", psprintf("%s%s", table, es_segment_index_names[ES_INDEX_TAG]));
 	foreach(cell, es_typeindex_all())
 		drop_if_there("DROP INDEX", es_segment_type_index_name(segment, lfirst(cell)));
@@ -163,11 +163,11 @@ es_detach_run(const EsDetach *detach)
 	LockRelationOid(detach->relid, AccessExclusiveLock);
 	if (es_segment_relid(detach->segment) != detach->relid || !es_archived_find(detach->segment, &row))
 		return false;
-	es_maker_enter(&saved);
-	es_maker_run("ALTER TABLE eventstore.events DETACH PARTITION eventstore.%s", es_segment_name(detach->segment));
+	es_ddl_enter(&saved);
+	es_ddl_run("ALTER TABLE eventstore.events DETACH PARTITION eventstore.%s", es_segment_name(detach->segment));
 	make_plain(detach->segment);
 	es_placeholder_make(detach->segment, row.first_position, row.last_position);
-	es_maker_end(&saved);
+	es_ddl_leave(&saved);
 	es_archived_note(detach->segment, &detach->contents);
 	return true;
 }

@@ -36,7 +36,7 @@
 #include "base/error.h"
 #include "base/objects.h"
 #include "log/segment.h"
-#include "segment/maker.h"
+#include "segment/ddl.h"
 
 PG_FUNCTION_INFO_V1(es_placeholder_handler);
 
@@ -60,7 +60,7 @@ static const char log_columns[] =
 " AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped";
 
 /*
- * es_placeholder_make puts one into the log; between es_maker_enter and es_maker_end.
+ * es_placeholder_make puts one into the log; between es_ddl_enter and es_ddl_leave.
  * The server does not know that there is no position between the last one and the next,
  * so a constraint says so, for the planner.
  */
@@ -72,14 +72,14 @@ es_placeholder_make(int64 segment, int64 first_position, int64 last_position)
 
 	/* what was a subscriber may have one of its publisher's, see segment/mirror.c */
 	if (OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_RELATION)
-		es_maker_run("DROP TABLE eventstore.%s", name);
+		es_ddl_run("DROP TABLE eventstore.%s", name);
 	if (SPI_execute(log_columns, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not read the columns of the log");
-	es_maker_run("CREATE FOREIGN TABLE eventstore.%s (%s, CONSTRAINT %s_range"
+	es_ddl_run("CREATE FOREIGN TABLE eventstore.%s (%s, CONSTRAINT %s_range"
 				 " CHECK (position OPERATOR(pg_catalog.<=) " INT64_FORMAT "::pg_catalog.int8))"
 				 " SERVER eventstore_placeholder OPTIONS (segment '" INT64_FORMAT "')",
 				 name, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1), name, last_position, segment);
-	es_maker_run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.%s"
+	es_ddl_run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.%s"
 				 " FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", name, first_position, last_position + 1);
 }
 
@@ -94,8 +94,8 @@ es_placeholder_drop(int64 segment)
 		return;
 	/* then it is not the store's any more, which may not be dropped */
 	if (get_rel_relispartition(relid))
-		es_maker_run("ALTER TABLE eventstore.events DETACH PARTITION eventstore.%s", name);
-	es_maker_run("DROP FOREIGN TABLE eventstore.%s", name);
+		es_ddl_run("ALTER TABLE eventstore.events DETACH PARTITION eventstore.%s", name);
+	es_ddl_run("DROP FOREIGN TABLE eventstore.%s", name);
 }
 
 /* ---- being read ---- */

@@ -312,15 +312,24 @@ es_segment_time(PG_FUNCTION_ARGS)
 }
 
 /*
- * segment_version(segment, stream_id): a stream's last version in a segment.
+ * segment_version(segment, stream_id, hidden): a stream's last version in a segment,
+ * which is the last one that it has, or hidden, up to which all are, if it has no event.
  *
- * As the statement's snapshot sees it.  NULL if the stream has no event there,
- * or the segment is missing, and for NULL.  Behind the view es_streams.
+ * As the statement's snapshot sees it.  NULL if the segment is lost, or the stream has no
+ * event there and none that is hidden, and for NULL.  Behind the view es_streams.
  */
 Datum
 es_segment_version(PG_FUNCTION_ARGS)
 {
 	EsSegmentScan scan = {.snapshot = GetActiveSnapshot()};
+	int64		segment = PG_GETARG_INT64(0);
+	int64		hidden = PG_GETARG_INT64(2);
+	bool		isnull;
+	Datum		version = es_scan_edge_version(scan, segment, PG_GETARG_INT64(1), BackwardScanDirection, &isnull);
 
-	return es_scan_edge_version(scan, PG_GETARG_INT64(0), PG_GETARG_INT64(1), BackwardScanDirection, &fcinfo->isnull);
+	if (!isnull)
+		return version;
+	if (hidden == 0 || es_segment_is_lost(segment))
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(hidden);
 }

@@ -29,6 +29,7 @@ typedef struct EsPublishedSegment
 	bool		has_placeholder;	/* that would be, see
 									 * lifecycle/placeholder.c */
 	bool		sealed;
+	bool		emptied;
 	int64		events;			/* -1: not counted */
 } EsPublishedSegment;
 

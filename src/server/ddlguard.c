@@ -71,6 +71,8 @@
 #include "fold/snapshot.h"
 #include "fold/upcast.h"
 #include "lifecycle/archived.h"
+#include "lifecycle/policy.h"
+#include "lifecycle/skipped.h"
 #include "log/segment.h"
 #include "log/settle.h"
 #include "log/walmark.h"
@@ -90,7 +92,7 @@
 
 #define EXTENSION		"eventstore"
 #define SCHEMA			"eventstore"
-#define MOST_INDEXES	2
+#define MOST_INDEXES	3
 
 /*
  * What of a table is the store's: the columns of its shape, and indexes, the one that
@@ -119,8 +121,10 @@ static const OwnTable own_tables[] = {
 	{&es_segment_shape},
 	{&es_settle_mark_shape},
 	{&es_reducer_policies_shape},
-	{&es_snapshot_shape},
-	{&es_stream_shape, {"streams_by_id", "streams_by_category"}},
+	{&es_snapshot_shape, {"snapshots_by_stream"}},
+	{&es_policy_shape},
+	{&es_skipped_shape},
+	{&es_stream_shape, {"streams_by_id", "streams_by_category", "streams_with_hidden"}},
 	{&es_failure_shape},
 	{&es_member_shape},
 	{&es_partition_shape},

@@ -16,6 +16,8 @@
 #include "fold/handler.h"
 #include "json/scope.h"
 #include "json/size.h"
+#include "lifecycle/policy.h"
+#include "lifecycle/scavenge.h"
 #include "log/durable.h"
 #include "log/segment.h"
 #include "log/settle.h"
@@ -68,6 +70,8 @@ _PG_init(void)
 	es_projection_init();
 	es_batch_init();
 	es_declare_init();
+	es_policy_init();
+	es_scavenge_init();
 	es_statements_init();
 	es_discard_init();
 	es_ddlguard_init();

@@ -278,6 +278,19 @@ is(codes(q{SELECT es_detach_segments('infinity')}), '53400', 'without a free wor
 run(q{ALTER SYSTEM RESET max_worker_processes});
 $node->restart;
 
+# ---- what is hidden while it is away ----
+
+run(q{SELECT es_detach_segments('infinity')});
+run(q{SELECT es_delete_stream('s-2'); SELECT * FROM es_scavenge()});
+is(run(q{SELECT count(*) FROM es_segments WHERE state = 'detached'}), '5', 'scavenging leaves what is away alone');
+run(q{SELECT es_attach_segment('events_' || n) FROM generate_series(0, 4) n});
+is(run(q{SELECT count(*) FROM es_read('s-2')}), '0', 'what was hidden meanwhile is hidden when it is back');
+is(run(q{SELECT es_rewind('all', NULL); SELECT es_drop_projection('counts'); SELECT sum(events) > 60 FROM es_scavenge()}) =~ /^t$/m, 1, '... and goes when somebody scavenges');
+is(run(q{SELECT count(*) FROM es_read_all(0, NULL) WHERE stream = 's-2'}), '1', '... but for the event of the deletion');
+$node->safe_psql('postgres', 'DROP DATABASE store');
+make_store('store');
+run(q{SELECT es_append('s-1', 'T')});
+
 # ---- a crash ----
 
 run(q{SELECT es_detach_segments('infinity')});
@@ -307,6 +320,7 @@ my $connection = 'host=' . $node->host . ' port=' . $node->port . ' dbname=store
 $subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION s CONNECTION '$connection' PUBLICATION p");
 $subscriber->wait_for_subscription_sync($node, 's', 'postgres');
 run(q{SELECT es_detach_segments('infinity'); SELECT es_append('s-1', 'T')});
+run('SELECT es_settle()');
 $node->wait_for_catchup('s');
 is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM es_read_all(0, NULL)}), '545', 'a subscriber keeps what the publisher has detached');
 is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM eventstore.detached_segments}), '0', '... and knows nothing of it');
@@ -315,6 +329,7 @@ $node->safe_psql('store', q{CREATE TABLE archive_1 AS TABLE eventstore.events_1;
 	CREATE SCHEMA archive; CREATE TABLE archive.events_1 (LIKE eventstore.events); INSERT INTO archive.events_1 TABLE archive_1});
 run(q{SELECT es_attach_segment('archive.events_1'); SELECT es_attach_segment('events_' || n) FROM unnest(array[0, 2, 3, 4]) n});
 run(q{SELECT es_append('s-1', 'T')});
+run('SELECT es_settle()');
 $node->wait_for_catchup('s');
 is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM es_read_all(0, NULL)}), '546', 'it goes on when one is back that was restored into another schema');
 $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION s');

@@ -56,6 +56,8 @@ my %special = ('es_register_upcaster.handler' => q{'upcasts(jsonb)'::regprocedur
 	'es_subscribe.subscription' => q{'sub2'}, 'es_unsubscribe.subscription' => q{'sub2'}, 'es_create_projection.projection' => q{'proj2'},
 	'es_create_handler_projection.projection' => q{'proj2'}, 'es_drop_projection.projection' => q{'proj2'},
 	'es_create_reducer.reducer' => q{'folds2'}, 'es_drop_reducer.reducer' => q{'folds2'}, 'es_append.expected_version' => 'NULL',
+	'es_delete_stream.stream' => q{'gone-1'}, 'es_delete_stream.expected_version' => 'NULL', 'es_truncate_stream.stream' => q{'ctx-2'},
+	'es_set_retention.category' => q{'kept'}, 'es_set_retention.max_age' => q{'1 year'::interval},
 	'es_append_batch.expected_version' => 'NULL', 'es_append_events.expected_version' => 'NULL', 'es_append_events.events' => $by_type{'es_new_event[]'},
 	'es_append_batch.events' => q{'[{"type": "T"}]'::jsonb});
 my $routines = decode_json($node->safe_psql('store', q{

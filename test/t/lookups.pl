@@ -349,7 +349,10 @@ my @calls = (
 	[ subscription_partitions => subscription_partitions_by_key => q{SELECT count(*) FROM es_poll('late', member => 'm')} => '1' ],
 	[ subscription_members => subscription_members_by_key => q{SELECT count(*) FROM es_poll('late', member => 'm')} => '1' ],
 	[ segments => segments_pkey => q{SELECT outcome('SELECT es_set_segment_size(200)')} => '55000' ],
-	[ snapshots => snapshots_by_reducer => q{SELECT es_snapshot('y-1', 'tally')} => '1' ]);
+	[ snapshots => snapshots_by_reducer => q{SELECT es_snapshot('y-1', 'tally')} => '1' ],
+	[ snapshots => snapshots_by_stream => q{WITH a AS (SELECT es_append('y-1', 'More') v) SELECT count(es_truncate_stream('y-1', v)) FROM a} => '1' ],
+	[ retention => retention_by_category => q{SELECT count(es_set_retention('kept', '1 year'))} => '1' ],
+	[ retention_skips => retention_skips_by_stream => q{SELECT eventstore.apply_retention() >= 0} => 't' ]);
 run(q{SELECT es_subscribe('late', 0, '{y}', partitions => 2)});
 foreach my $call (@calls)
 {
