@@ -440,14 +440,18 @@ bool
 es_compact_segment(int64 segment, int caller)
 {
 	Compaction	c = {.caller = caller};
+	LOCKMODE	mode = es_subscriber_is() ? ShareRowExclusiveLock : ShareUpdateExclusiveLock;
 	EsOwnerContext saved;
 	bool		lost;
 	bool		done;
 	Oid			copy;
 
-	c.old = es_segment_open(segment, es_subscriber_is() ? ShareRowExclusiveLock : ShareUpdateExclusiveLock, &lost);
+	/* an index that is being made on it, say, may take long */
+	if (!OidIsValid(es_segment_relid(segment)) || !ConditionalLockRelationOid(es_segment_relid(segment), mode))
+		return false;
+	c.old = es_segment_open(segment, mode, &lost);
 	if (c.old == NULL)
-		return true;
+		return false;
 	es_ddl_enter(&saved);
 	make_copy(&c);
 	copy = RelationGetRelid(c.new);
