@@ -102,7 +102,7 @@ sub make_schema
 	my $dice = rand();
 	my ($type, $schema);
 
-	return pick($yes, $no, {}) if $dice < 0.04;
+	return pick($yes, $no, {}) if $dice < 0.04 && !$defs;
 	return { '$ref' => pick('#/$defs/one', '#/$defs/two') } if $dice < 0.12 && $depth < 3 && !$defs;
 	return { enum => [ map { simple() } 0 .. int rand 4 ] } if $dice < 0.19 && !$defs;
 	return { const => simple() } if $dice < 0.23 && !$defs;
