@@ -125,7 +125,7 @@ SELECT count(events) > 0 AS events, count(bytes) > 0 AS bytes, count(from_time) 
 RESET ROLE;
 DROP OWNED BY regress_es_monitor;
 DROP ROLE regress_es_monitor;
-SELECT eventstore.segment_events(-1), eventstore.segment_time(9223372036854775807, true), eventstore.segment_version(0, 0), eventstore.segment_events(NULL);
+SELECT eventstore.segment_events(-1), eventstore.segment_time(9223372036854775807, true), eventstore.segment_version(0, 0, 0), eventstore.segment_events(NULL);
 
 -- indexes that a user adds to a segment, or makes anew, get every row
 SELECT 'eventstore.events_' || max(segment) AS newest FROM es_segments WHERE events > 0 \gset
@@ -174,7 +174,7 @@ $$;
 
 -- the maker needs nothing of the caller: a hostile search_path, a role without rights, a lone transaction
 CREATE ROLE regress_es_segment;
-GRANT EXECUTE ON FUNCTION es_append(text, text, jsonb, jsonb, bigint, uuid) TO regress_es_segment;
+GRANT EXECUTE ON FUNCTION es_append(text, text, jsonb, jsonb, bigint, uuid, int) TO regress_es_segment;
 CREATE SCHEMA hostile;
 CREATE FUNCTION hostile.format(text, VARIADIC "any") RETURNS text LANGUAGE internal AS 'text_format_nv';
 CREATE FUNCTION hostile.hijack(bigint, bigint) RETURNS bigint LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'hijacked'; END$$;

@@ -32,7 +32,6 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "datatype/timestamp.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
@@ -46,12 +45,8 @@
 #include "append/refusal.h"
 #include "append/retry.h"
 #include "base/error.h"
-#include "base/pending.h"
-#include "base/uuid7.h"
 #include "log/segment.h"
 #include "log/settle.h"
-#include "log/subscriber.h"
-#include "log/timeline.h"
 #include "segment/maker.h"
 #include "shared/wake.h"
 #include "shared/flight.h"
@@ -112,19 +107,6 @@ typedef struct Attempt
 } Attempt;
 
 int64		es_attempt_last_position = 0;
-
-/* Raises unless this session may write now. */
-static void
-check_may_write(void)
-{
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("cannot append events during recovery"),
-				errhint("Append on the primary server."));
-	es_subscriber_prevent_write("append of events");
-	PreventCommandIfParallelMode("append of events");
-}
 
 /* ---- the segment that is written to ---- */
 
@@ -213,6 +195,27 @@ note_refusal(Attempt *attempt, const Target *target, EsRefusalReason reason, con
 	attempt->refusals = lappend(attempt->refusals, refusal);
 }
 
+/* Notes an event that its schema does not allow, unless it is stored already. */
+static void
+note_unfit_event(Attempt *attempt, const Target *target)
+{
+	const EsAppend *append = attempt->append;
+	EsRefusal  *refusal;
+
+	if (likely(!append->any_unfit))
+		return;
+	for (const EsNewEvent *event = target->asked->first; event; event = event->next)
+	{
+		if (event->unfit == NULL || event->stored)
+			continue;
+		note_refusal(attempt, target, ES_REFUSED_DATA, NULL);
+		refusal = llast(attempt->refusals);
+		refusal->event = event;
+		refusal->number = append->count > 1 && !append->each_alone ? event - append->events + 1 : 0;
+		return;
+	}
+}
+
 /* Tells whether the stream is at the version that the caller expects. */
 static bool
 version_is_expected(const Target *target)
@@ -247,6 +250,7 @@ check_each_alone(Attempt *attempt, Target *target)
 		if (retry.result == ES_RETRY_CONFLICT)
 			note_refusal(attempt, target, ES_REFUSED_IDS, &retry.conflict);
 	}
+	note_unfit_event(attempt, target);
 	return true;
 }
 
@@ -261,7 +265,11 @@ check_target(Attempt *attempt, Target *target)
 		return false;
 	if (target->exists && target->stream.deleted)
 	{
-		note_refusal(attempt, target, ES_REFUSED_DELETED, NULL);
+		if (attempt->append->deletes)
+			es_retry_take_deletion(target->asked, &target->stream);
+		else
+			note_refusal(attempt, target, ES_REFUSED_DELETED, NULL);
+		note_unfit_event(attempt, target);
 		return true;
 	}
 	if (target->exists && attempt->append->each_alone)
@@ -277,6 +285,7 @@ check_target(Attempt *attempt, Target *target)
 		note_refusal(attempt, target, ES_REFUSED_IDS, &retry.conflict);
 	else if (retry.result == ES_RETRY_NEW && !version_is_expected(target))
 		note_refusal(attempt, target, ES_REFUSED_VERSION, NULL);
+	note_unfit_event(attempt, target);
 	target->asked->version = retry.result == ES_RETRY_STORED ?
 		target->asked->last->version : target->tip.version;
 	return true;
@@ -335,43 +344,33 @@ check_all_targets(Attempt *attempt)
 
 /* ---- writing ---- */
 
-/* The time that an event is recorded at: never before the one before it. */
-static TimestampTz
-choose_recorded_at(const Attempt *attempt, const Target *target, const EsNewEvent *event)
-{
-	if (!event->time_given)
-		return Max(attempt->now, target->tip.recorded_at);
-	if (event->recorded_at < target->tip.recorded_at)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("\"recorded_at\" of an event must not be earlier than that of the stream's last event"),
-				errdetail("Stream \"%s\" has an event of %s.",
-						  text_to_cstring(target->asked->stream),
-						  timestamptz_to_str(target->tip.recorded_at)));
-	return event->recorded_at;
-}
-
-/* Sees to it that a stream's row is there and names the segment of its next event. */
+/*
+ * Sees to it that a stream's row is there, names the segment of its next event, and
+ * says so if that one deletes the stream: then all before it is hidden.
+ */
 static void
 prepare_stream(const Attempt *attempt, Target *target, const EsNewEvent *event, int64 segment)
 {
 	EsStream   *stream = &target->stream;
 
+	stream->name = target->asked->stream;
+	stream->last_segment = segment;
+	stream->deleted = attempt->append->deletes;
+	if (stream->deleted)
+	{
+		stream->truncated_before = target->tip.version + 1;
+		stream->truncated_at = target->tip.recorded_at;
+		stream->has_hidden = target->exists;
+	}
 	if (!target->exists)
 	{
-		stream->first_segment = stream->last_segment = segment;
-		stream->truncated_before = 1;
-		stream->created_at = choose_recorded_at(attempt, target, event);
-		stream->deleted = false;
-		stream->name = target->asked->stream;
+		stream->first_segment = segment;
+		stream->created_at = es_eventrow_recorded_at(event, &target->tip, attempt->now);
 		es_stream_create(stream);
 		target->exists = true;
 	}
-	else if (stream->last_segment != segment)
-	{
-		stream->name = target->asked->stream;
-		es_stream_move_to_segment(stream, segment);
-	}
+	else
+		es_stream_update(stream);
 }
 
 /* Makes an event its stream's tip. */
@@ -386,7 +385,7 @@ become_stream_tip(const Attempt *attempt, Target *target, EsNewEvent *event, int
 
 		es_refusal_raise(list_make1(&refusal), false);
 	}
-	event->recorded_at = choose_recorded_at(attempt, target, event);
+	event->recorded_at = es_eventrow_recorded_at(event, &target->tip, attempt->now);
 	event->version = target->tip.version + 1;
 	event->position = position;
 	target->tip.version = event->version;
@@ -420,7 +419,7 @@ write_event_run(Attempt *attempt, int64 position, int n)
 		EsNewEvent *event = next_event_to_write(attempt);
 		Target	   *target = &attempt->targets[event->target - attempt->append->targets];
 
-		if (!target->exists || target->stream.last_segment != segment)
+		if (!target->exists || target->stream.last_segment != segment || attempt->append->deletes)
 			prepare_stream(attempt, target, event, segment);
 		become_stream_tip(attempt, target, event, position + i);
 		es_eventrow_fill(es_table_slot(table, i), &target->stream, event);
@@ -589,17 +588,6 @@ wait_for_transaction(const Attempt *attempt, EsStreamQueue *queue, bool *queued)
 	}
 }
 
-/* Gives ids to events that have none; raises 22023 if an id comes twice in a stream. */
-static void
-complete_event_ids(EsAppend *append)
-{
-	for (int i = 0; i < append->count; i++)
-		if (!append->events[i].id_given)
-			es_uuid7_make(&append->events[i].id);
-	for (int i = 0; i < append->ntargets; i++)
-		es_retry_check_distinct(&append->targets[i]);
-}
-
 /* Sets out on a call: what lives as long as it does. */
 static void
 begin_attempt(Attempt *attempt, EsAppend *append)
@@ -670,8 +658,8 @@ remember_tips(const Attempt *attempt)
 }
 
 /*
- * es_attempt_run appends events, or raises.  The caller has checked names and
- * values.  Memory for a block is freed before the next.
+ * es_attempt_run appends events, or raises.  The caller has entered, and checked names
+ * and values.  Memory for a block is freed before the next.
  */
 void
 es_attempt_run(EsAppend *append)
@@ -680,11 +668,6 @@ es_attempt_run(EsAppend *append)
 	MemoryContext block_context;
 	MemoryContext old;
 
-	check_may_write();
-	es_pending_flush();
-	es_timeline_check();
-	es_streamlock_lock_table();
-	complete_event_ids(append);
 	begin_attempt(&attempt, append);
 	block_context = AllocSetContextCreate(CurrentMemoryContext, "eventstore append",
 										  ALLOCSET_DEFAULT_SIZES);

@@ -4,8 +4,27 @@
  */
 #include "append/eventrow.h"
 
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
+
+/*
+ * es_eventrow_recorded_at gives the time that an event is recorded at: never before
+ * the one before it, its stream's tip.
+ */
+TimestampTz
+es_eventrow_recorded_at(const EsNewEvent *event, const EsTip *tip, TimestampTz now)
+{
+	if (!event->time_given)
+		return Max(now, tip->recorded_at);
+	if (event->recorded_at < tip->recorded_at)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("\"recorded_at\" of an event must not be earlier than that of the stream's last event"),
+				errdetail("Stream \"%s\" has an event of %s.",
+						  text_to_cstring(event->target->stream), timestamptz_to_str(tip->recorded_at)));
+	return event->recorded_at;
+}
 
 /*
  * es_eventrow_fill fills a slot for writing with an event, as a run of its own;
@@ -22,7 +41,7 @@ es_eventrow_fill(TupleTableSlot *slot, const EsStream *stream, const EsNewEvent 
 	v[Anum_es_events_recorded_at - 1] = TimestampTzGetDatum(event->recorded_at);
 	v[Anum_es_events_event_id - 1] = UUIDPGetDatum(&event->id);
 	v[Anum_es_events_category_key - 1] = Int32GetDatum(stream->category_key);
-	v[Anum_es_events_type_version - 1] = Int32GetDatum(1);
+	v[Anum_es_events_type_version - 1] = Int32GetDatum(event->type_version);
 	v[Anum_es_events_run_length - 1] = Int32GetDatum(1);
 	v[Anum_es_events_id_given - 1] = BoolGetDatum(event->id_given);
 	v[Anum_es_events_stream - 1] = PointerGetDatum(event->target->stream);
@@ -77,7 +96,7 @@ es_eventrow_stored(const EsAppend *append, EsEvent *events)
 				.version = source->version,
 				.recorded_at = source->recorded_at,
 				.event_id = source->id,
-				.type_version = 1,
+				.type_version = source->type_version,
 				.id_given = source->id_given,
 				.stream = PointerGetDatum(source->target->stream),
 				.type = PointerGetDatum(source->type),

@@ -63,13 +63,17 @@ es_retry_check_distinct(const EsTarget *target)
 	pfree(ids);
 }
 
-/* Tells whether a stored event has the contents of a given one. */
+/*
+ * Tells whether a stored event has the contents of a given one.  A version that was
+ * not given is no part of it: the newest may have become another one since.
+ */
 static bool
 has_same_contents(const EsNewEvent *given, const EsEvent *stored)
 {
 	text	   *type = DatumGetTextPP(stored->type);
 
 	return es_names_same(type, given->type) &&
+		(!given->version_given || given->type_version == stored->type_version) &&
 		compareJsonbContainers(&DatumGetJsonbP(stored->data)->root,
 							   &DatumGetJsonbP(given->data)->root) == 0 &&
 		compareJsonbContainers(&DatumGetJsonbP(stored->metadata)->root,
@@ -240,4 +244,24 @@ es_retry_check_alone(EsRetry *retry, EsNewEvent *event, const EsStream *stream)
 		note_conflict(retry, ES_CONFLICT_CONTENT, event, stream);
 	else
 		retry->result = ES_RETRY_STORED;
+}
+
+/*
+ * es_retry_take_deletion takes the event that has deleted a stream for the one that
+ * is to delete it.
+ */
+void
+es_retry_take_deletion(EsTarget *target, const EsStream *stream)
+{
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.fresh = &snapshot,.own_slot = true,.needed = true,.nkeys = 1};
+	EsNewEvent *event = target->last;
+	bool		isnull;
+
+	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
+	event->position = DatumGetInt64(es_scan_edge(&scan, stream->last_segment, BackwardScanDirection,
+												 Anum_es_events_position, &isnull));
+	event->version = target->version = stream->truncated_before;
+	event->stored = true;
+	UnregisterSnapshot(snapshot);
 }

@@ -28,6 +28,7 @@ typedef struct EsRetry
 
 extern void es_retry_check(EsRetry *retry, EsTarget *target, const EsStream *stream);
 extern void es_retry_check_alone(EsRetry *retry, EsNewEvent *event, const EsStream *stream);
+extern void es_retry_take_deletion(EsTarget *target, const EsStream *stream);
 extern void es_retry_check_distinct(const EsTarget *target);
 
 #endif							/* ES_APPEND_RETRY_H */

@@ -199,6 +199,43 @@
 	pg_proc_aclcheck(function, role, ACL_EXECUTE)
 #endif
 
+/*
+ * A copy of an index on a like table, from a statement that generateClonedIndexStmt has made;
+ * nobody is asked for rights, and nothing is said.
+ */
+#if PG_VERSION_NUM >= 160000
+#define es_define_index_copy(table, statement) \
+	DefineIndex(table, statement, InvalidOid, InvalidOid, InvalidOid, -1, false, false, false, false, true)
+#else
+#define es_define_index_copy(table, statement) \
+	DefineIndex(table, statement, InvalidOid, InvalidOid, InvalidOid, false, false, false, false, true)
+#endif
+
+/*
+ * What the relation cache knows of two relations whose files are exchanged: the second one
+ * is as new or old as the first was, whose file is new.
+ */
+#if PG_VERSION_NUM >= 160000
+#define es_relation_take_new_file(rel, other) \
+	((other)->rd_createSubid = (rel)->rd_createSubid, \
+	 (other)->rd_newRelfilelocatorSubid = (rel)->rd_newRelfilelocatorSubid, \
+	 (other)->rd_firstRelfilelocatorSubid = (rel)->rd_firstRelfilelocatorSubid, \
+	 RelationAssumeNewRelfilelocator(rel))
+#else
+#define es_relation_take_new_file(rel, other) \
+	((other)->rd_createSubid = (rel)->rd_createSubid, \
+	 (other)->rd_newRelfilenodeSubid = (rel)->rd_newRelfilenodeSubid, \
+	 (other)->rd_firstRelfilenodeSubid = (rel)->rd_firstRelfilenodeSubid, \
+	 RelationAssumeNewRelfilenode(rel))
+#endif
+
+/* Closes the files of a relation whose entry in the relation cache is about to be forgotten. */
+#if PG_VERSION_NUM >= 170000
+#define es_relation_close_files(relid) ((void) (relid))
+#else
+#define es_relation_close_files(relid) RelationCloseSmgrByOid(relid)
+#endif
+
 /* Tells whether the server that runs has a fix of minor releases. */
 extern bool es_base_server_has(int fixed_in_15, int fixed_in_16);
 

@@ -106,6 +106,29 @@ es_names_check_type(const text *name)
 				errmsg("event types that begin with \"$\" are reserved"));
 }
 
+/* es_names_check_handled_type raises 22023 for a type that a handler would never see. */
+void
+es_names_check_handled_type(const text *name)
+{
+	if (!es_names_is_deletion(name))
+		es_names_check_type(name);
+}
+
+/* es_names_is_deletion tells whether a type is that of the event which deletes its stream. */
+bool
+es_names_is_deletion(const text *type)
+{
+	return VARSIZE_ANY_EXHDR(type) == strlen(ES_TYPE_STREAM_DELETED) &&
+		memcmp(VARDATA_ANY(type), ES_TYPE_STREAM_DELETED, strlen(ES_TYPE_STREAM_DELETED)) == 0;
+}
+
+/* es_names_is_reserved tells whether events of a type are appended by the store only. */
+bool
+es_names_is_reserved(const char *type, int len)
+{
+	return len > 0 && *type == '$';
+}
+
 /* es_names_same tells whether two texts, short or not, have the same bytes. */
 bool
 es_names_same(const text *a, const text *b)

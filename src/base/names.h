@@ -30,6 +30,9 @@ typedef struct EsNames
 	struct nameindex_hash *index;	/* of names, if there are many; or NULL */
 } EsNames;
 
+/* The type of the event that deletes its stream; all that begin with $ are ours. */
+#define ES_TYPE_STREAM_DELETED	"$stream-deleted"
+
 #define ES_MAX_STREAM_NAME	512
 #define ES_MAX_TYPE_NAME		255
 #define ES_MAX_TAG_NAME		255
@@ -48,6 +51,9 @@ es_names_order(const char *a, int alen, const char *b, int blen)
 extern void es_names_check_name(const text *name, const char *what, int max);
 extern void es_names_check_stream(const text *name);
 extern void es_names_check_type(const text *name);
+extern void es_names_check_handled_type(const text *name);
+extern bool es_names_is_deletion(const text *type);
+extern bool es_names_is_reserved(const char *type, int len);
 extern bool es_names_same(const text *a, const text *b);
 extern uint32 es_names_hash(const text *name);
 extern bool es_names_begins(const text *name, const text *prefix);

@@ -67,7 +67,22 @@ es_owner_become(EsOwnerContext *saved)
 	saved->guc_level = NewGUCNestLevel();
 }
 
-/* es_owner_leave undoes es_owner_enter, or es_owner_become. */
+/*
+ * es_owner_restrict is es_owner_become for functions of others: they can do nothing to the
+ * session that goes on after them.
+ */
+void
+es_owner_restrict(EsOwnerContext *saved)
+{
+	Oid			owner;
+	int			sec_context;
+
+	es_owner_become(saved);
+	GetUserIdAndSecContext(&owner, &sec_context);
+	SetUserIdAndSecContext(owner, sec_context | SECURITY_RESTRICTED_OPERATION);
+}
+
+/* es_owner_leave undoes es_owner_enter, es_owner_become or es_owner_restrict. */
 void
 es_owner_leave(const EsOwnerContext *saved)
 {

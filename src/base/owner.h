@@ -19,6 +19,7 @@ extern int	es_owner_enter_settings(void);
 extern void es_owner_leave_settings(int level);
 extern void es_owner_enter(EsOwnerContext *saved);
 extern void es_owner_become(EsOwnerContext *saved);
+extern void es_owner_restrict(EsOwnerContext *saved);
 extern void es_owner_leave(const EsOwnerContext *saved);
 
 #endif							/* ES_BASE_OWNER_H */

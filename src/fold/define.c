@@ -26,7 +26,6 @@
 #include "base/call.h"
 #include "base/names.h"
 #include "base/objects.h"
-#include "fold/handler.h"
 #include "fold/reducer.h"
 #include "fold/resolve.h"
 #include "fold/snapshot.h"
@@ -38,6 +37,7 @@
 #include "log/subscriber.h"
 #include "table/columns.h"
 #include "table/rows.h"
+#include "type/handler.h"
 
 void		(*es_define_drop_hook) (const text *reducer) = NULL;
 
@@ -232,7 +232,7 @@ es_drop_reducer(PG_FUNCTION_ARGS)
 	(void) es_rows_take_away(&es_reducer_table_shape, &key, 1);
 	(void) es_rows_take_away(&es_reducer_handlers_shape, &key, 1);
 	put_snapshot_policy(name, &none, true);
-	es_snapshot_drop(name);
+	es_snapshot_drop(name, true);
 	announce_reducer_change();
 	PG_RETURN_VOID();
 }
@@ -306,7 +306,7 @@ es_register_reducer(PG_FUNCTION_ARGS)
 	es_call_require(fcinfo, 2, "handler");
 	type = PG_GETARG_TEXT_PP(1);
 	function = PG_GETARG_OID(2);
-	es_names_check_type(type);
+	es_names_check_handled_type(type);
 
 	begin_change("es_register_reducer()");
 	require_fitting_handler(function, name, require_reducer(name));
@@ -334,7 +334,7 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 	es_call_require(fcinfo, 2, "ops");
 	type = PG_GETARG_TEXT_PP(1);
 	ops = PG_GETARG_JSONB_P(2);
-	es_names_check_type(type);
+	es_names_check_handled_type(type);
 	es_jsonsize_check_definition(ops, "ops");
 	(void) es_opcompile_document(ops);
 
@@ -379,7 +379,8 @@ es_snapshot_every(PG_FUNCTION_ARGS)
 /*
  * es_drop_snapshots(reducer text) drops the snapshots of a reducer, built in or
  * not: for what PostgreSQL cannot see, such as a change of a function that a
- * handler calls.  What replays leave that are under way is of no use either.
+ * handler calls.  What replays leave that are under way is of no use either.  Those
+ * that truncations depend on stay, unusable until es_adopt_snapshots.
  * Unknown reducer: VE004.  Waits for other changes of reducers, and transactions
  * that have left snapshots; a rollback undoes it.
  */
@@ -393,7 +394,7 @@ es_drop_snapshots(PG_FUNCTION_ARGS)
 	begin_change("es_drop_snapshots()");
 	require_known_reducer(name);
 	put_snapshot_policy(name, NULL, true);
-	es_snapshot_drop(name);
+	es_snapshot_drop(name, false);
 	announce_reducer_change();
 	PG_RETURN_VOID();
 }

@@ -33,15 +33,15 @@
 #include "base/error.h"
 #include "base/names.h"
 #include "base/settings.h"
-#include "fold/handler.h"
 #include "fold/resolve.h"
-#include "fold/upcast.h"
 #include "json/node.h"
 #include "json/opcompile.h"
 #include "json/ops.h"
 #include "json/pack.h"
 #include "json/scope.h"
 #include "json/tree.h"
+#include "type/handler.h"
+#include "type/upcast.h"
 
 typedef enum StateForm
 {
@@ -395,7 +395,8 @@ find_event_handler(const EsReducer *reducer, const EsEvent *event)
 	text	   *type = DatumGetTextPP(event->type);
 	const EsHandler *handler = es_reducer_handler(reducer, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
 
-	if (handler == NULL && reducer->unknown_is_error)
+	if (handler == NULL && reducer->unknown_is_error &&
+		!es_names_is_reserved(VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_HANDLER_FAILED),
 				errmsg("reducer \"%s\" has no handler for event type \"%s\"",
@@ -423,6 +424,19 @@ dispatch_event(EsFold *fold, const EsHandler *handler, const EsEvent *event)
 			apply_last_event(fold, event);
 			break;
 	}
+}
+
+/*
+ * es_fold_is_end tells whether an event ends the state of its stream: that is deleted,
+ * and the reducer says nothing else of it.
+ */
+bool
+es_fold_is_end(const EsFold *fold, const EsEvent *event)
+{
+	const text *type = DatumGetTextPP(event->type);
+
+	return es_names_is_deletion(type) &&
+		es_reducer_handler(fold->reducer, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)) == NULL;
 }
 
 /*

@@ -21,6 +21,7 @@ typedef struct EsFold EsFold;
 extern EsFold *es_fold_begin(const text *reducer);
 extern void es_fold_reset(EsFold *fold);
 extern void es_fold_apply(EsFold *fold, const EsEvent *event);
+extern bool es_fold_is_end(const EsFold *fold, const EsEvent *event);
 extern void es_fold_end(EsFold *fold);
 
 /*

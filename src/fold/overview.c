@@ -9,15 +9,13 @@
  */
 #include "base/base.h"
 
-#include "access/xact.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "base/error.h"
 #include "base/names.h"
 #include "base/owner.h"
+#include "base/quiet.h"
 #include "fold/reducer.h"
 #include "fold/resolve.h"
 
@@ -32,53 +30,34 @@ typedef struct OverviewReducer
 	uint8		fingerprint[ES_FINGERPRINT_LENGTH];
 } OverviewReducer;
 
-/* What is done in a subtransaction; false, or an error: it is not there. */
-typedef bool (*QuietWork) (void *arg);
-
-/* Does something in a subtransaction; tells whether it went well. */
+/*
+ * Does something in a subtransaction; tells whether it went well.  What it raises because
+ * of the session or a lack of resources is raised.
+ */
 static bool
-attempt_quietly(QuietWork work, void *arg)
+went_well(EsQuietWork work, void *arg)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-	volatile bool done = false;
+	ErrorData  *error = es_quiet_try(work, arg);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		done = work(arg);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		done = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	if (error && (es_error_passes_through(error->sqlerrcode) ||
-				  ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES))
+	if (error == NULL)
+		return true;
+	if (es_error_passes_through(error->sqlerrcode) ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
 		ReThrowError(error);
-	if (error)
-		FreeErrorData(error);
-	return done;
+	FreeErrorData(error);
+	return false;
 }
 
 /* A type that is looked up by its name. */
 typedef struct TypeSearch
 {
 	Datum		name;
+	bool		found;
 	Oid			type;
 } TypeSearch;
 
 /* Looks a type up, as the owner, whose eyes folds have. */
-static bool
+static void
 look_up_state_type(void *arg)
 {
 	TypeSearch *search = arg;
@@ -92,7 +71,7 @@ look_up_state_type(void *arg)
 	es_owner_enter(&caller);
 	search->type = DatumGetObjectId(to_regtype(fcinfo));
 	es_owner_leave(&caller);
-	return !fcinfo->isnull;
+	search->found = !fcinfo->isnull;
 }
 
 /*
@@ -104,13 +83,13 @@ es_reducer_state_type(PG_FUNCTION_ARGS)
 {
 	TypeSearch	search = {.name = PG_GETARG_DATUM(0)};
 
-	if (!attempt_quietly(look_up_state_type, &search))
+	if (!went_well(look_up_state_type, &search) || !search.found)
 		PG_RETURN_NULL();
 	PG_RETURN_OID(search.type);
 }
 
 /* Finds out a reducer's fingerprint. */
-static bool
+static void
 resolve_fingerprint(void *arg)
 {
 	OverviewReducer *entry = arg;
@@ -118,7 +97,7 @@ resolve_fingerprint(void *arg)
 
 	if (reducer)
 		memcpy(entry->fingerprint, reducer->fingerprint, ES_FINGERPRINT_LENGTH);
-	return reducer != NULL;
+	entry->resolved = reducer != NULL;
 }
 
 /* Finds a reducer among those that the statement which calls a function has met. */
@@ -138,7 +117,7 @@ find_overview_reducer(FmgrInfo *function, text *name)
 
 		made.name = (text *) pg_detoast_datum_copy((struct varlena *) name);
 		MemoryContextSwitchTo(old);
-		made.resolved = attempt_quietly(resolve_fingerprint, &made);
+		made.resolved = went_well(resolve_fingerprint, &made) && made.resolved;
 		entry = hash_search(function->fn_extra, &made.name, HASH_ENTER, &found);
 		*entry = made;
 	}

@@ -64,7 +64,11 @@ es_reducer_sort_handlers(EsReducer *reducer)
 	qsort(reducer->handlers, reducer->nhandlers, sizeof(EsHandler), compare_handlers);
 }
 
-/* es_reducer_handler finds the handler of an event type: its own, or the fallback; or NULL. */
+/*
+ * es_reducer_handler finds the handler of an event type: its own, or the fallback; or
+ * NULL.  For types that are reserved there is no fallback: who wrote one for all the
+ * types of his application does not know of ours.
+ */
 const EsHandler *
 es_reducer_handler(const EsReducer *reducer, const char *type, int len)
 {
@@ -84,7 +88,7 @@ es_reducer_handler(const EsReducer *reducer, const char *type, int len)
 		else
 			low = middle + 1;
 	}
-	return reducer->fallback;
+	return es_names_is_reserved(type, len) ? NULL : reducer->fallback;
 }
 
 /* es_reducer_wants_upcaster tells whether a reducer handles the type that an upcaster is of. */

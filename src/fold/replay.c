@@ -116,10 +116,39 @@ report_truncated(const EsReducer *reducer, const EsStream *stream)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			errmsg("cannot replay the stream by reducer \"%s\"", reducer->name),
+			errmsg("cannot replay stream \"%s\" by reducer \"%s\"", text_to_cstring(stream->name), reducer->name),
 			errdetail("Its events before version %lld are truncated, and there is no snapshot within the bounds that the reducer, as it is now, can go on from.",
 					  (long long) stream->truncated_before),
-			errhint("Replay by a reducer that has snapshots of the stream, or make the reducer again what it was when the stream was truncated."));
+			errhint("Replay by a reducer that has snapshots of the stream; or, if this one has been changed and its states of before are good for what it is now, let it go on from them with es_adopt_snapshots."));
+}
+
+/*
+ * Finds the snapshot at which a replay of the stream that a scan is at the start of begins,
+ * and puts it in *at; false, with at->version 0, if there is none.
+ */
+static bool
+find_replay_start(const EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds, EsSnapshot *at)
+{
+	const EsStream *stream = es_read_stream_of(scan);
+	bool		found = !replay->without_snapshots &&
+	es_snapshot_find(es_fold_reducer(replay->fold), stream->id, bounds, es_read_stream_snapshot(scan), at) &&
+	at->version + 1 >= stream->truncated_before;
+
+	if (!found)
+		at->version = 0;
+	return found;
+}
+
+/*
+ * es_replay_can_begin tells whether a stream that a scan is at the start of can be folded:
+ * from its first event, or from a snapshot within the bounds.
+ */
+bool
+es_replay_can_begin(const EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds)
+{
+	EsSnapshot	at;
+
+	return es_read_stream_of(scan)->truncated_before <= 1 || find_replay_start(replay, scan, bounds, &at);
 }
 
 /*
@@ -129,7 +158,6 @@ report_truncated(const EsReducer *reducer, const EsStream *stream)
 static void
 start_replay(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds)
 {
-	const EsReducer *reducer = es_fold_reducer(replay->fold);
 	const EsStream *stream = es_read_stream_of(scan);
 
 	replay->scan = scan;
@@ -139,17 +167,13 @@ start_replay(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bound
 		return;
 	replay->at.stream_id = stream->id;
 	es_read_stream_limit(scan, bounds->version);
-	if (!replay->without_snapshots &&
-		es_snapshot_find(reducer, stream->id, bounds, es_read_stream_snapshot(scan), &replay->at) &&
-		replay->at.version + 1 >= stream->truncated_before)
+	if (find_replay_start(replay, scan, bounds, &replay->at))
 	{
 		es_fold_load(replay->fold, &replay->at.state);
 		es_read_stream_seek(scan, replay->at.version + 1);
-		return;
 	}
-	replay->at.version = 0;
-	if (stream->truncated_before > 1)
-		report_truncated(reducer, stream);
+	else if (stream->truncated_before > 1)
+		report_truncated(es_fold_reducer(replay->fold), stream);
 }
 
 /*
@@ -203,6 +227,29 @@ es_replay_unchanged(const EsFold *fold)
 
 	MemoryContextDelete(holder);
 	return same;
+}
+
+/* es_replay_require_unchanged raises 40001 if the reducer is not what it was any more. */
+void
+es_replay_require_unchanged(const EsFold *fold)
+{
+	if (!es_replay_unchanged(fold))
+		ereport(ERROR,
+				errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				errmsg("reducer \"%s\" was changed during the replay", es_fold_reducer(fold)->name),
+				errhint("Retry the transaction."));
+}
+
+/* es_replay_require_leave raises 42501 if the current user may not leave snapshots by a reducer. */
+void
+es_replay_require_leave(const EsFold *fold)
+{
+	if (!es_snapshot_may_leave(es_fold_reducer(fold)))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied to leave snapshots by reducer \"%s\"", es_fold_reducer(fold)->name),
+				errdetail("A snapshot is for all roles, and the reducer has functions for which the search_path's \"$user\" is whoever calls them."),
+				errhint("Give its functions a search_path of their own (ALTER FUNCTION ... SET search_path)."));
 }
 
 /*
@@ -448,22 +495,13 @@ es_snapshot(PG_FUNCTION_ARGS)
 
 	es_subscriber_prevent_write("es_snapshot()");
 	PreventCommandIfParallelMode("es_snapshot()");
-	if (!es_snapshot_may_leave(es_fold_reducer(replay.fold)))
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("permission denied to leave snapshots by reducer \"%s\"", es_fold_reducer(replay.fold)->name),
-				errdetail("A snapshot is for all roles, and the reducer has functions for which the search_path's \"$user\" is whoever calls them."),
-				errhint("Give its functions a search_path of their own (ALTER FUNCTION ... SET search_path)."));
+	es_replay_require_leave(replay.fold);
 	scan = es_read_stream_begin(&options);
 	found = es_replay_stream(&replay, scan, &bounds);
 	es_read_stream_end(scan);
 	if (found && replay.folded > 0)
 	{
-		if (!es_replay_unchanged(replay.fold))
-			ereport(ERROR,
-					errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					errmsg("reducer \"%s\" was changed during the replay", es_fold_reducer(replay.fold)->name),
-					errhint("Retry the transaction."));
+		es_replay_require_unchanged(replay.fold);
 		leave_replay_snapshot(&replay, true);
 	}
 	es_replay_end(&replay);

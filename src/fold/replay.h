@@ -43,8 +43,11 @@ extern TimestampTz es_replay_as_of_arg(FunctionCallInfo fcinfo, int argno);
 extern EsReplay es_replay_by(EsFold *fold);
 extern EsReplay es_replay_begin(const text *named, const text *category);
 extern void es_replay_end(EsReplay *replay);
+extern bool es_replay_can_begin(const EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds);
 extern bool es_replay_stream(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds);
 extern bool es_replay_unchanged(const EsFold *fold);
+extern void es_replay_require_unchanged(const EsFold *fold);
+extern void es_replay_require_leave(const EsFold *fold);
 extern bool es_replay_leaves_snapshot(const EsReplay *replay);
 
 #endif							/* ES_FOLD_REPLAY_H */

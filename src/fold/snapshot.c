@@ -33,7 +33,6 @@
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
-#include "nodes/pg_list.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -43,6 +42,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/names.h"
 #include "base/objects.h"
 #include "json/size.h"
 #include "log/durable.h"
@@ -65,12 +65,16 @@ static EsRelation snapshots_table = {"snapshots"};
 static EsRelation snapshots_by_reducer = {"snapshots_by_reducer",
 .index = {.keys = {Anum_snapshots_reducer, Anum_snapshots_stream_id},.columns = "reducer, stream_id"}};
 
+static EsRelation snapshots_by_stream = {"snapshots_by_stream",
+.index = {.keys = {Anum_snapshots_stream_id},.columns = "stream_id"}};
+
 static const EsColumn columns[Natts_snapshots] = {
 	{"stream_id", INT8OID}, {"version", INT8OID}, {"position", INT8OID}, {"recorded_at", TIMESTAMPTZOID},
 	{"kept", BOOLOID}, {"reducer", TEXTOID}, {"fingerprint", BYTEAOID}, {"state", JSONBOID, true},
 	{"state_text", TEXTOID, true}
 };
 const EsShape es_snapshot_shape = ES_SHAPE(&snapshots_table, &snapshots_by_reducer, columns);
+const EsShape es_snapshot_stream_shape = ES_SHAPE(&snapshots_table, &snapshots_by_stream, columns);
 
 /* Gives a look at the snapshots of a reducer, or of a stream's by it. */
 static EsRows
@@ -191,7 +195,7 @@ es_snapshot_may_write(void)
 
 /* Makes a snapshot's row the first one for writing. */
 static void
-fill_snapshot_slot(EsTable *table, const EsReducer *reducer, const EsSnapshot *snapshot)
+fill_snapshot_slot(EsTable *table, const EsReducer *reducer, const EsSnapshot *snapshot, bool kept)
 {
 	TupleTableSlot *slot = es_table_slot(table, 0);
 	Datum	   *values = slot->tts_values;
@@ -205,7 +209,7 @@ fill_snapshot_slot(EsTable *table, const EsReducer *reducer, const EsSnapshot *s
 	values[Anum_snapshots_version - 1] = Int64GetDatum(snapshot->version);
 	values[Anum_snapshots_position - 1] = Int64GetDatum(snapshot->position);
 	values[Anum_snapshots_recorded_at - 1] = TimestampTzGetDatum(snapshot->recorded_at);
-	values[Anum_snapshots_kept - 1] = BoolGetDatum(false);
+	values[Anum_snapshots_kept - 1] = BoolGetDatum(kept);
 	values[Anum_snapshots_reducer - 1] = CStringGetTextDatum(reducer->name);
 	values[Anum_snapshots_fingerprint - 1] = PointerGetDatum(fingerprint);
 	es_columns_put(values, isnull, Anum_snapshots_state, snapshot->state.json);
@@ -287,14 +291,14 @@ put_snapshot_row(EsTable *table, const EsReducer *reducer, const EsSnapshot *sna
 			es_table_delete(table->rel, tid);
 		else
 		{
-			fill_snapshot_slot(table, reducer, snapshot);
+			fill_snapshot_slot(table, reducer, snapshot, false);
 			es_table_update(table, tid);
 			written = true;
 		}
 	}
 	if (!written)
 	{
-		fill_snapshot_slot(table, reducer, snapshot);
+		fill_snapshot_slot(table, reducer, snapshot, false);
 		es_table_insert(table, 1);
 	}
 	return true;
@@ -308,6 +312,16 @@ bool
 es_snapshot_may_leave(const EsReducer *reducer)
 {
 	return reducer->self_contained || es_base_owns_store(GetUserId());
+}
+
+/* Raises 54000. */
+ES_NORETURN static void
+report_state_size(void)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			errmsg("the state is too large or nested too deeply for a snapshot"),
+			es_jsonsize_errdetail());
 }
 
 /*
@@ -325,10 +339,7 @@ es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wai
 	{
 		if (!wait)
 			return;
-		ereport(ERROR,
-				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("the state is too large or nested too deeply for a snapshot"),
-				es_jsonsize_errdetail());
+		report_state_size();
 	}
 	if (wait)
 		es_base_lock(&snapshots_table, RowExclusiveLock);
@@ -348,12 +359,203 @@ es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wai
 	es_table_close(&table);
 }
 
-/* es_snapshot_drop drops all snapshots of a reducer; waits for those who have written some. */
-void
-es_snapshot_drop(const text *reducer)
-{
-	Datum		key = PointerGetDatum(reducer);
+/* ---- what truncations depend on ---- */
 
-	es_base_lock(&snapshots_table, ShareRowExclusiveLock);
-	(void) es_rows_take_away(&es_snapshot_shape, &key, 1);
+/* Gives a look at the snapshots of a stream by all reducers. */
+static EsRows
+look_at_stream_snapshots(int64 stream_id, LOCKMODE mode, Snapshot visible)
+{
+	EsRows		rows = {.shape = &es_snapshot_stream_shape,.mode = mode,.snapshot = visible};
+
+	es_rows_equal(&rows, Int64GetDatum(stream_id));
+	return rows;
+}
+
+/* Tells whether a list has a name. */
+static bool
+list_has_name(const List *names, const text *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, names)
+		if (es_names_same(lfirst(cell), name))
+		return true;
+	return false;
+}
+
+/*
+ * es_snapshot_reducers adds the reducers by which a stream has snapshots, usable or not,
+ * to a list of names, as text, each of them once.
+ */
+List *
+es_snapshot_reducers(int64 stream_id, List *names)
+{
+	Snapshot	visible;
+	EsRows		rows;
+
+	if (has_no_snapshots())
+		return names;
+	visible = es_rows_fresh_snapshot();
+	rows = look_at_stream_snapshots(stream_id, AccessShareLock, visible);
+	es_rows_begin(&rows);
+	while (es_rows_next(&rows))
+	{
+		text	   *name = DatumGetTextPP(rows.values[Anum_snapshots_reducer - 1]);
+
+		if (!list_has_name(names, name))
+			names = lappend(names, es_columns_text(rows.values, rows.isnull, Anum_snapshots_reducer));
+	}
+	es_rows_end(&rows);
+	UnregisterSnapshot(visible);
+	return names;
+}
+
+/*
+ * Finds the row of a snapshot that is usable: *kept tells whether it is one that stays,
+ * else its place is good as long as the table stays locked; an invalid one if there is none.
+ */
+static ItemPointerData
+find_same_snapshot(const EsReducer *reducer, const EsSnapshot *snapshot, Snapshot visible, bool *kept)
+{
+	EsRows		rows = look_at_snapshots(reducer->name, &snapshot->stream_id, RowExclusiveLock, visible);
+	ItemPointerData tid;
+
+	*kept = false;
+	ItemPointerSetInvalid(&tid);
+	es_rows_begin(&rows);
+	while (!*kept && es_rows_next(&rows))
+	{
+		if (snapshot_version_of(&rows) != snapshot->version || !is_usable_snapshot(reducer, &rows))
+			continue;
+		*kept = DatumGetBool(rows.values[Anum_snapshots_kept - 1]);
+		tid = rows.slot->tts_tid;
+	}
+	es_rows_end(&rows);
+	return tid;
+}
+
+/*
+ * es_snapshot_keep leaves a snapshot that stays when a newer one is made, whoever is about
+ * to leave others.  Where the table is locked, to drop some, it waits if told to; else it
+ * leaves none, and false tells so.  A state that is too large is 54000.
+ */
+bool
+es_snapshot_keep(const EsReducer *reducer, const EsSnapshot *snapshot, bool wait)
+{
+	EsTable		table;
+	Snapshot	visible;
+	ItemPointerData tid;
+	bool		kept;
+
+	if (!es_state_can_keep(snapshot->state.json, snapshot->state.text))
+		report_state_size();
+	if (wait)
+		es_base_lock(&snapshots_table, RowExclusiveLock);
+	else if (!es_base_try_lock(&snapshots_table, RowExclusiveLock))
+		return false;
+	CommandCounterIncrement();	/* this command may have left one */
+	visible = es_rows_fresh_snapshot();
+	tid = find_same_snapshot(reducer, snapshot, visible, &kept);
+	if (!kept)
+	{
+		es_table_open(&table, &es_snapshot_shape);
+		fill_snapshot_slot(&table, reducer, snapshot, true);
+		if (ItemPointerIsValid(&tid) && lock_snapshot_row(table.rel, &tid, visible, false))
+			es_table_update(&table, &tid);
+		else
+			es_table_insert(&table, 1);
+		es_table_close(&table);
+	}
+	UnregisterSnapshot(visible);
+	CommandCounterIncrement();
+	return true;
+}
+
+/*
+ * es_snapshot_drop_older drops the snapshots of a stream, by all reducers, of versions
+ * below one; what somebody else is changing stays.
+ */
+void
+es_snapshot_drop_older(int64 stream_id, int64 version)
+{
+	Snapshot	visible;
+	EsRows		rows;
+
+	if (has_no_snapshots())
+		return;
+	CommandCounterIncrement();
+	visible = es_rows_fresh_snapshot();
+	rows = look_at_stream_snapshots(stream_id, RowExclusiveLock, visible);
+	es_rows_begin(&rows);
+	while (es_rows_next(&rows))
+	{
+		ItemPointerData tid = rows.slot->tts_tid;
+
+		if (snapshot_version_of(&rows) < version && lock_snapshot_row(rows.rel, &tid, visible, false))
+			es_table_delete(rows.rel, &tid);
+	}
+	es_rows_end(&rows);
+	UnregisterSnapshot(visible);
+	CommandCounterIncrement();
+}
+
+/*
+ * es_snapshot_adopt makes the snapshots that truncations depend on, of a reducer as it was,
+ * those of the reducer as it is now, unless the caller's check raises; returns how many.
+ * Waits for who is changing one.
+ */
+int64
+es_snapshot_adopt(const EsReducer *reducer, void (*check) (const EsStoredState *state, void *arg), void *arg)
+{
+	EsRows		rows = look_at_snapshots(reducer->name, NULL, ShareRowExclusiveLock, NULL);
+	MemoryContext one = AllocSetContextCreate(CurrentMemoryContext, "eventstore snapshot", ALLOCSET_DEFAULT_SIZES);
+	int64		count = 0;
+
+	es_rows_begin(&rows);
+	while (es_rows_next(&rows))
+	{
+		MemoryContext old = MemoryContextSwitchTo(one);
+		EsSnapshot	snapshot;
+		EsTable		table;
+
+		CHECK_FOR_INTERRUPTS();
+		if (DatumGetBool(rows.values[Anum_snapshots_kept - 1]) && !is_usable_snapshot(reducer, &rows))
+		{
+			take_snapshot_row(&snapshot, &rows);
+			check(&snapshot.state, arg);
+			es_table_begin(&table, rows.rel, &es_snapshot_shape);
+			fill_snapshot_slot(&table, reducer, &snapshot, true);
+			es_table_update(&table, &rows.slot->tts_tid);
+			es_table_end(&table);
+			count++;
+		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(one);
+	}
+	es_rows_end(&rows);
+	MemoryContextDelete(one);
+	CommandCounterIncrement();
+	return count;
+}
+
+/*
+ * es_snapshot_drop drops the snapshots of a reducer, or those that no truncation depends
+ * on; waits for those who have written some.
+ */
+void
+es_snapshot_drop(const text *reducer, bool also_kept)
+{
+	EsRows		rows = {.shape = &es_snapshot_shape,.mode = ShareRowExclusiveLock,.fresh = true};
+
+	CommandCounterIncrement();
+	es_rows_equal(&rows, PointerGetDatum(reducer));
+	es_rows_begin(&rows);
+	while (es_rows_next(&rows))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (also_kept || !DatumGetBool(rows.values[Anum_snapshots_kept - 1]))
+			es_rows_delete(&rows);
+	}
+	es_rows_end(&rows);
+	CommandCounterIncrement();
 }

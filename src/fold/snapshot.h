@@ -8,6 +8,7 @@
 #include "base/base.h"
 
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "utils/snapshot.h"
 
 #include "fold/reducer.h"
@@ -32,6 +33,7 @@ typedef struct EsSnapshotBounds
 } EsSnapshotBounds;
 
 extern const EsShape es_snapshot_shape;
+extern const EsShape es_snapshot_stream_shape;	/* the same, found by stream */
 
 /* Finds the newest usable one; what it gives is in the current memory context. */
 extern bool es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBounds *bounds,
@@ -44,6 +46,12 @@ extern bool es_snapshot_may_write(void);
 extern bool es_snapshot_may_leave(const EsReducer *reducer);
 extern void es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wait);
 
-extern void es_snapshot_drop(const text *reducer);
+/* What truncations depend on. */
+extern List *es_snapshot_reducers(int64 stream_id, List *names);
+extern bool es_snapshot_keep(const EsReducer *reducer, const EsSnapshot *snapshot, bool wait);
+extern void es_snapshot_drop_older(int64 stream_id, int64 version);
+extern int64 es_snapshot_adopt(const EsReducer *reducer, void (*check) (const EsStoredState *state, void *arg), void *arg);
+
+extern void es_snapshot_drop(const text *reducer, bool also_kept);
 
 #endif							/* ES_FOLD_SNAPSHOT_H */

@@ -21,5 +21,6 @@ COMMENT ON COLUMN eventstore.snapshots.kept IS 'stays when a newer one is made: 
 COMMENT ON COLUMN eventstore.snapshots.fingerprint IS 'of the reducer, its handlers and the upcasters';
 COMMENT ON COLUMN eventstore.snapshots.state_text IS 'the state if it is no jsonb, as its type''s output function gives it';
 CREATE INDEX snapshots_by_reducer ON eventstore.snapshots (reducer, stream_id);
+CREATE INDEX snapshots_by_stream ON eventstore.snapshots (stream_id);
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.snapshots', '');

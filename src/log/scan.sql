@@ -8,9 +8,9 @@ CREATE FUNCTION eventstore.segment_time(segment bigint, newest boolean) RETURNS 
 	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'es_segment_time';
 COMMENT ON FUNCTION eventstore.segment_time(bigint, boolean) IS 'when a segment''s last event was recorded, or its first; behind es_segments';
 
-CREATE FUNCTION eventstore.segment_version(segment bigint, stream_id bigint) RETURNS bigint
+CREATE FUNCTION eventstore.segment_version(segment bigint, stream_id bigint, hidden bigint) RETURNS bigint
 	LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'es_segment_version';
-COMMENT ON FUNCTION eventstore.segment_version(bigint, bigint) IS 'a stream''s last version in a segment; behind es_streams';
+COMMENT ON FUNCTION eventstore.segment_version(bigint, bigint, bigint) IS 'a stream''s last version in a segment, or up to which all are hidden; behind es_streams';
 
 /* STABLE, where pg_total_relation_size is not: else it is called even where nobody asks for its column. */
 CREATE FUNCTION eventstore.segment_bytes(relation regclass) RETURNS bigint
@@ -35,6 +35,7 @@ CREATE VIEW @extschema@.es_segments AS
 		eventstore.segment_time(s.segment, false) AS from_time,
 		eventstore.segment_time(s.segment, true) AS to_time,
 		CASE
+			WHEN s.emptied AND c.oid IS NULL THEN 'removed'
 			WHEN c.oid IS NULL OR NOT c.relispartition THEN 'detached'
 			WHEN s.sealed THEN 'sealed'
 			WHEN s.last_position OPERATOR(pg_catalog.<=) p.last_value THEN 'full'
@@ -52,4 +53,4 @@ CREATE VIEW @extschema@.es_segments AS
 	FROM eventstore.maker_failure f
 	WHERE NOT EXISTS (SELECT 1 FROM eventstore.segments s WHERE s.segment OPERATOR(pg_catalog.=) f.segment);
 COMMENT ON VIEW @extschema@.es_segments IS
-	'segments of the log: positions, events (counted once, when sealed), bytes with indexes and TOAST, times of the first and last event, state ready, active, full, sealed (full, and frozen once), detached, or failed (the next one, which could not be made yet; eventstore.maker_failure says why)';
+	'segments of the log: positions, events (counted once, when sealed), bytes with indexes and TOAST, times of the first and last event, state ready, active, full, sealed (full, and frozen once), removed (dropped, as no event was left), detached, or failed (the next one, which could not be made yet; eventstore.maker_failure says why)';

@@ -18,7 +18,7 @@
  * eventstore.segments says which segments there have been.  A segment that it
  * has and the log has not is *lost*: detached or dropped by somebody.  Nobody
  * may pass over it who needs one of its events.  One that it has not is not made
- * yet, and has none.
+ * yet, and has none; and none has one that was emptied by scavenging, and then dropped.
  */
 #include "log/segment.h"
 
@@ -62,6 +62,7 @@ typedef struct KnownSegment
 {
 	Oid			relid;			/* InvalidOid: not looked up, or missing */
 	bool		checked;		/* it has the columns of events */
+	bool		emptied;		/* it is missing because it had no event left */
 	Oid			indexes[ES_INDEX_COUNT];
 } KnownSegment;
 
@@ -94,7 +95,7 @@ static EsRelation config_table = {"config"};
 
 static const EsColumn segment_columns[Natts_es_segments] = {
 	{"segment", INT8OID}, {"first_position", INT8OID}, {"last_position", INT8OID},
-	{"sealed", BOOLOID}, {"events", INT8OID, true}
+	{"sealed", BOOLOID}, {"emptied", BOOLOID}, {"events", INT8OID, true}
 };
 const EsShape es_segment_shape = ES_SHAPE(&es_segment_table, &segments_pkey, segment_columns);
 
@@ -431,6 +432,34 @@ es_segment_sealed_upto(void)
 	return read_newest_segment(true, Anum_es_segments_last_position, 0);
 }
 
+/* Tells whether a segment that the log has not was dropped when it had no event left. */
+static bool
+was_emptied(int64 segment)
+{
+	EsRows		rows = {.shape = &es_segment_shape,.mode = AccessShareLock};
+	bool		emptied;
+
+	if (segment < nknown && known[segment].emptied)
+		return true;
+	es_rows_equal(&rows, Int64GetDatum(segment));
+	es_rows_begin(&rows);
+	emptied = es_rows_next(&rows) && DatumGetBool(rows.values[Anum_es_segments_emptied - 1]);
+	es_rows_end(&rows);
+	if (emptied)
+		reserve_known_segment(segment)->emptied = true;
+	return emptied;
+}
+
+/* es_segment_is_lost tells whether the log had a segment once that it has no more, with events. */
+bool
+es_segment_is_lost(int64 segment)
+{
+	return !OidIsValid(es_segment_relid(segment)) && segment >= 0 &&
+		segment <= es_segment_newest_reaching(es_segment_first_position(segment)) &&
+	/* it may have been made after the first look, but not after this */
+		!OidIsValid(es_segment_relid(segment)) && !was_emptied(segment);
+}
+
 /* Raises 55000 unless a segment that is open and known has the columns of events. */
 static inline void
 check_segment_columns(int64 segment, Relation rel)
@@ -457,12 +486,9 @@ es_segment_open(int64 segment, LOCKMODE mode, bool *lost)
 		CHECK_FOR_INTERRUPTS();
 		if (!OidIsValid(relid))
 		{
-			if (segment < 0 || segment > es_segment_newest_reaching(es_segment_first_position(segment)))
-				return NULL;
-			/* it may have been made after the first look, but not after this */
+			*lost = es_segment_is_lost(segment);
 			relid = es_segment_relid(segment);
-			*lost = !OidIsValid(relid);
-			if (*lost)
+			if (*lost || !OidIsValid(relid))
 				return NULL;
 		}
 		rel = try_table_open(relid, mode);

@@ -29,8 +29,9 @@ typedef enum EsSegmentIndex
 #define Anum_es_segments_first_position	2
 #define Anum_es_segments_last_position	3
 #define Anum_es_segments_sealed			4
-#define Anum_es_segments_events			5
-#define Natts_es_segments				5
+#define Anum_es_segments_emptied		5
+#define Anum_es_segments_events			6
+#define Natts_es_segments				6
 
 /* What the objsubid of lock tags on eventstore.segments says; object 0. */
 #define ES_SEGMENT_TAG_SEALER	1
@@ -55,6 +56,7 @@ extern char *es_segment_name(int64 segment);
 extern char *es_segment_index_statement(int64 segment, EsSegmentIndex which);
 extern Oid	es_segment_relid(int64 segment);
 extern Relation es_segment_open(int64 segment, LOCKMODE mode, bool *lost);
+extern bool es_segment_is_lost(int64 segment);
 extern void es_segment_refuse_lost(int64 segment);
 extern Oid	es_segment_index(int64 segment, EsSegmentIndex which);
 extern char *es_segment_type_index_name(int64 segment, const text *type);

@@ -50,21 +50,32 @@ COMMENT ON SEQUENCE eventstore.timeline_seq IS 'timeline of the WAL that positio
 CREATE VIEW eventstore.append_gate AS SELECT 'locked by appends while they write'::pg_catalog.text AS purpose;
 COMMENT ON VIEW eventstore.append_gate IS 'locked in ROW EXCLUSIVE mode by calls over few streams while they write, in SHARE ROW EXCLUSIVE mode by calls over many';
 
-/* One row a stream. Written when the stream begins and when its events reach another segment. */
+/*
+ * One row a stream. Written when the stream begins, when its events reach another segment,
+ * and when some of them are hidden or removed (lifecycle/). truncated_at is when the
+ * stream's last event was recorded as some were hidden: where that was hidden, too, it and
+ * truncated_before tell how the stream goes on once the event is gone.
+ */
 CREATE TABLE eventstore.streams (
 	stream_id bigint NOT NULL,
 	first_segment bigint NOT NULL,
 	last_segment bigint NOT NULL,
 	truncated_before bigint NOT NULL DEFAULT 1,
 	created_at timestamptz NOT NULL,
+	truncated_at timestamptz NOT NULL DEFAULT '-infinity',
 	category_key int NOT NULL,
 	deleted boolean NOT NULL DEFAULT false,
+	has_hidden boolean NOT NULL DEFAULT false,
 	name text COLLATE "C" NOT NULL,
 	CONSTRAINT streams_by_id PRIMARY KEY (stream_id),
 	CONSTRAINT streams_by_name UNIQUE (name)
 ) WITH (fillfactor = 90);
 CREATE INDEX streams_by_category ON eventstore.streams (category_key, stream_id);
+CREATE INDEX streams_with_hidden ON eventstore.streams (stream_id) WHERE has_hidden;
 COMMENT ON TABLE eventstore.streams IS 'one row for each stream';
+COMMENT ON COLUMN eventstore.streams.truncated_before IS 'versions below are hidden; of a deleted stream all but that of its deletion';
+COMMENT ON COLUMN eventstore.streams.truncated_at IS 'when the last event was recorded that the stream had as it was truncated last; -infinity before that';
+COMMENT ON COLUMN eventstore.streams.has_hidden IS 'hidden events are still there, to be removed';
 
 CREATE SEQUENCE eventstore.stream_id_seq AS bigint INCREMENT 1 MINVALUE 1 START 1 CACHE 1 NO CYCLE;
 COMMENT ON SEQUENCE eventstore.stream_id_seq IS 'stream ids, in order of creation';

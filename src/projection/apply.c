@@ -19,13 +19,13 @@
 #include "base/error.h"
 #include "base/names.h"
 #include "base/owner.h"
-#include "fold/handler.h"
 #include "fold/reducer.h"
 #include "fold/resolve.h"
 #include "fold/state.h"
-#include "fold/upcast.h"
 #include "json/size.h"
 #include "projection/keymap.h"
+#include "type/handler.h"
+#include "type/upcast.h"
 
 /* Says in the context of errors what they are about. */
 static void
@@ -233,6 +233,26 @@ take_folded_state(EsFold *fold, EsKeyState *state)
 }
 
 /*
+ * Takes an event into the state of its key.  Where that is the state of one stream, it
+ * goes when the stream is deleted: a rebuild, once the stream's events are removed, would
+ * not make it either.
+ */
+static void
+fold_keyed_event(EsFold *fold, EsKeyState *state, const EsKeyed *keyed)
+{
+	state->gone = es_fold_is_end(fold, keyed->event) &&
+		es_names_same(keyed->key, DatumGetTextPP(keyed->event->stream));
+	if (state->gone)
+	{
+		es_fold_reset(fold);
+		state->version = 0;
+		return;
+	}
+	es_fold_apply(fold, keyed->event);
+	state->version++;
+}
+
+/*
  * es_apply_fold folds events of one key into its state; what becomes of it is in
  * the current memory context.
  */
@@ -251,11 +271,11 @@ es_apply_fold(EsFold *fold, EsKeyState *state, const EsKeyed *keyed, int count, 
 	{
 		CHECK_FOR_INTERRUPTS();
 		*current = keyed[i].event->position;
-		es_fold_apply(fold, keyed[i].event);
+		fold_keyed_event(fold, state, &keyed[i]);
 	}
-	state->version += count;
 	state->position = Max(state->position, *current);
-	take_folded_state(fold, state);
+	if (!state->gone)
+		take_folded_state(fold, state);
 	*current = 0;
 }
 

@@ -185,6 +185,19 @@ es_readmodel_flush(EsReadModel *model)
 	model->added_bytes = 0;
 }
 
+/* Writes the row of a key that has one, or takes it away. */
+static void
+change_key_state(EsReadModel *model, EsKeyState *state)
+{
+	if (state->gone)
+	{
+		es_table_delete(model->table.rel, &state->tid);
+		return;
+	}
+	fill_key_state_slot(model, 0, state);
+	es_table_update(&model->table, &state->tid);
+}
+
 /*
  * es_readmodel_put writes the row of a key, once in the life of an open model.  A
  * row that does not exist yet has to stay where it is in memory until the model is
@@ -194,11 +207,9 @@ void
 es_readmodel_put(EsReadModel *model, EsKeyState *state)
 {
 	if (state->exists)
-	{
-		fill_key_state_slot(model, 0, state);
-		es_table_update(&model->table, &state->tid);
+		change_key_state(model, state);
+	if (state->exists || state->gone)
 		return;
-	}
 	if (model->added == NULL)
 		model->added = palloc(sizeof(EsKeyState) * MOST_ADDED);
 	model->added[model->nadded++] = *state;
@@ -261,13 +272,12 @@ es_readmodel_replace(EsReadModel *model, EsKeyState *state, int64 before)
 	CommandCounterIncrement();	/* this command may have written it before */
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	good = is_key_state_newest(model, state, before);
-	if (good)
+	if (good && before > 0)
+		change_key_state(model, state);
+	else if (good && !state->gone)
 	{
 		fill_key_state_slot(model, 0, state);
-		if (before > 0)
-			es_table_update(&model->table, &state->tid);
-		else
-			es_table_insert(&model->table, 1);
+		es_table_insert(&model->table, 1);
 	}
 	(void) LockRelease(&tag, ExclusiveLock, false);
 	return good;

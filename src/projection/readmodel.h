@@ -26,6 +26,7 @@ typedef struct EsKeyState
 	Jsonb	   *state;			/* NULL: the state is NULL */
 	text	   *state_text;		/* NULL: it is, or is kept as jsonb */
 	bool		exists;
+	bool		gone;			/* with its stream: the row is to go, too */
 	ItemPointerData tid;
 } EsKeyState;
 

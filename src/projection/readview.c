@@ -54,7 +54,7 @@
 #include "base/owner.h"
 #include "projection/projection.h"
 #include "projection/readmodel.h"
-#include "segment/maker.h"
+#include "segment/ddl.h"
 #include "segment/statetable.h"
 #include "table/columns.h"
 
@@ -124,10 +124,10 @@ grant_states(const EsProjection *projection, Oid role)
 
 	if (role == es_base_store()->owner || superuser_arg(role))
 		return;
-	es_maker_enter(&caller);
-	es_maker_run("GRANT SELECT ON eventstore.%s TO %s", es_statetable_of(projection->id)->table->name, name);
-	es_maker_run("GRANT SELECT (projection_id, generation, live) ON eventstore.projection_progress TO %s", name);
-	es_maker_end(&caller);
+	es_ddl_enter(&caller);
+	es_ddl_run("GRANT SELECT ON eventstore.%s TO %s", es_statetable_of(projection->id)->table->name, name);
+	es_ddl_run("GRANT SELECT (projection_id, generation, live) ON eventstore.projection_progress TO %s", name);
+	es_ddl_leave(&caller);
 }
 
 /*
@@ -245,9 +245,9 @@ create_state_index(IndexStmt *statement)
 	wrapper->commandType = CMD_UTILITY;
 	wrapper->utilityStmt = (Node *) statement;
 	wrapper->stmt_location = -1;
-	es_maker_enter(&caller);
+	es_ddl_enter(&caller);
 	ProcessUtility(wrapper, "CREATE INDEX", false, PROCESS_UTILITY_SUBCOMMAND, NULL, NULL, None_Receiver, NULL);
-	es_maker_end(&caller);
+	es_ddl_leave(&caller);
 }
 
 /*

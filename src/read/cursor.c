@@ -10,8 +10,11 @@
  * is a run of one, costs the reader nothing.
  *
  * The rest of a run is read from the position index.  A run is written by one
- * (sub)transaction, so a snapshot sees all of it or nothing.  A range that
- * begins inside a run begins with an event of run_length 0 of the category.
+ * (sub)transaction, so a snapshot sees all of it or nothing, but for what has been removed
+ * since (lifecycle/remove.c): that leaves holes, and if it was the first event, another
+ * one has become the first.  So a run goes on over holes, up to an event that begins
+ * another one or is of another category.  A range that begins inside a run begins with an
+ * event of run_length 0 of the category.
  *
  * Backwards a run is met by what opens it, and read from its end; runs do not overlap, so
  * one that ends before the range is the last one looked at.
@@ -73,10 +76,9 @@ es_cursor_next_in_run(EsCursor *cursor)
 		index_getnext_slot(cursor->rest.scan, ForwardScanDirection, cursor->rest.slot))
 	{
 		es_scan_event(&cursor->rest, &cursor->event);
-		if (cursor->event.position == cursor->rest_next && cursor->event.run_length == 0 &&
-			cursor->event.category_key == cursor->category_key)
+		if (cursor->event.run_length == 0 && cursor->event.category_key == cursor->category_key)
 		{
-			cursor->rest_next++;
+			cursor->rest_next = cursor->event.position + 1;
 			cursor->slot = cursor->rest.slot;
 			return true;
 		}

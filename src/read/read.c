@@ -10,7 +10,9 @@
  * an end of the stream looks for the segment where it begins by halves.
  *
  * Versions also tell whether a segment that is lost (log/segment.c) had events of
- * the stream: a read that passes one goes on only if it has what comes next.
+ * the stream: a read that passes one goes on only if it has what comes next.  Nor does a
+ * read go on over events that were hidden and removed after it looked at the stream's row,
+ * which a snapshot keeps unless the segment was rewritten and it had to be renewed.
  *
  * Who reads many streams takes them in order of id, in which their events follow
  * each other in the index: in each segment one scan goes from each to the next, over
@@ -34,12 +36,15 @@
 #include "utils/snapmgr.h"
 
 #include "base/call.h"
+#include "base/error.h"
+#include "base/names.h"
 #include "log/durable.h"
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
 #include "table/pages.h"
 #include "table/rows.h"
+#include "type/renew.h"
 
 #define MOST_OPEN	16			/* segments */
 #define NEAR	32				/* entries to step over rather than look for a
@@ -358,6 +363,25 @@ refuse_if_lost(EsStreamScan *scan, int64 version)
 	scan->lost = -1;
 }
 
+/* Raises an error: the next event is not there. */
+static void
+report_missing_version(EsStreamScan *scan)
+{
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+	EsStream	stream;
+	bool		truncated = es_stream_find(scan->stream.name, &snapshot, true, &stream) &&
+	stream.truncated_before > scan->next_version;
+
+	UnregisterSnapshot(snapshot);
+	ereport(ERROR,
+			errcode(truncated ? ERRCODE_T_R_SERIALIZATION_FAILURE : ES_ERRCODE_STORE_CORRUPT),
+			truncated ?
+			errmsg("stream \"%s\" was truncated while it was read", es_names_show_text(scan->stream.name)) :
+			errmsg("stream \"%s\" has no event of version " INT64_FORMAT, es_names_show_text(scan->stream.name),
+				   scan->next_version),
+			truncated ? errhint("Retry the statement.") : 0);
+}
+
 /*
  * Raises 55000 if the lost segment that the scan has passed had events that it
  * should return before its end.
@@ -425,6 +449,9 @@ es_read_stream_next(EsStreamScan *scan, EsEvent *event)
 			es_scan_event(&scan->now->scan, event);
 			if (unlikely(scan->lost >= 0))
 				refuse_if_lost(scan, event->version);
+			if (unlikely(event->version != scan->next_version) && !scan->backwards &&
+				scan->next_version <= scan->upto_version)
+				report_missing_version(scan);
 			scan->next_version = event->version + (scan->backwards ? -1 : 1);
 			return true;
 		}
@@ -458,16 +485,17 @@ es_read_stream_end(EsStreamScan *scan)
  *
  * In order of version, from from_version on (NULL: from the first), or
  * backwards from it (NULL: the last).  A missing or deleted stream gives no
- * rows.  NULL stream is 22004, a negative max_count 22023.
+ * rows.  NULL stream is 22004, a negative max_count 22023.  With eventstore.upcast a
+ * handler's failure is VE009.
  */
 Datum
 es_read(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result;
 	EsStreamScanOptions options = {0};
 	int64		left;
 	EsStreamScan *scan;
 	EsEvent		event;
+	EsRenewer	renewer;
 
 	options.stream = es_call_stream_arg(fcinfo, 0);
 	left = es_call_limit_arg(fcinfo, 2, "max_count");
@@ -484,12 +512,12 @@ es_read(PG_FUNCTION_ARGS)
 			options.from_version = 1;
 		}
 	}
-	result = es_call_begin_rows(fcinfo);
+	es_renew_begin(&renewer, es_call_begin_rows(fcinfo));
 	scan = es_read_stream_begin(&options);
 	while (left-- > 0 && es_read_stream_next(scan, &event))
 	{
 		CHECK_FOR_INTERRUPTS();
-		es_call_return_event(&event, result);
+		es_renew_return_event(&event, &renewer);
 	}
 	es_read_stream_end(scan);
 	return (Datum) 0;

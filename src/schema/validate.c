@@ -13,8 +13,8 @@
  * value's children that a keyword has spoken about.  What a subschema adds to it counts
  * only if the value is valid against it.
  *
- * Bounds: the stack is checked at each node.  Once more nodes that several ways lead to
- * have been met than the value has bytes, what comes of them is kept (memo.c).
+ * Bounds: the stack is checked at each node.  Once nodes that several ways lead to have
+ * been held against many times the data's own size, what comes of them is kept (memo.c).
  */
 #include "schema/validate.h"
 
@@ -32,20 +32,21 @@
 #include "schema/pattern.h"
 #include "schema/pointer.h"
 
-#define FEW_STEPS		1000	/* without a memo */
+/* So much may be looked at, at nodes that several ways lead to, before there is a memo. */
+#define FEW_BYTES(data)	(10000 + 16 * (uint64) VARSIZE(data))
 #define MOST_BRANCHES	3		/* of anyOf and oneOf, in a message */
 
 /* A validation. */
 typedef struct Run
 {
 	const EsListing *listing;	/* NULL: only a verdict is asked for */
-	uint64		steps;			/* to nodes that several ways lead to */
-	uint64		few_steps;
+	uint64		bytes;			/* of values at nodes that several ways lead to */
+	uint64		few_bytes;
 	EsMemo	   *memo;			/* NULL: none yet */
 } Run;
 
 static bool apply_node(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEvaluated *evaluated);
-static void list_violations(const EsSchemaNode *node, const EsInstance *instance, uint64 few_steps, bool brief,
+static void list_violations(const EsSchemaNode *node, const EsInstance *instance, uint64 few_bytes, bool brief,
 							EsViolationSink sink, void *arg);
 static const char *describe_first_violation(const Run *run, const EsSchemaNode *node, const EsInstance *instance);
 static const char *describe_branches(const Run *run, const EsSchemaList *branches, const EsInstance *instance);
@@ -516,7 +517,7 @@ apply_node(Run *run, const EsSchemaNode *node, const EsInstance *instance, EsEva
 		return es_assertion_breaks(run->listing, node, instance, ES_KEYWORD_UNKNOWN);
 	if (!node->evaluates || instance->value.kind != ES_NODE_PACKED)
 		evaluated = NULL;
-	if (unlikely(node->shared) && (run->listing || ++run->steps > run->few_steps))
+	if (unlikely(node->shared) && (run->listing || (run->bytes += 1 + instance->value.len) > run->few_bytes))
 		return apply_remembered(run, node, instance, evaluated);
 	return apply_rules(run, node, instance, evaluated);
 }
@@ -549,7 +550,7 @@ describe_first_violation(const Run *run, const EsSchemaNode *node, const EsInsta
 	FirstWords	words = {.pointer = es_pointer_text(instance->place)};
 
 	initStringInfo(&words.out);
-	list_violations(node, instance, run->few_steps, true, take_first_words, &words);
+	list_violations(node, instance, run->few_bytes, true, take_first_words, &words);
 	return words.out.data;
 }
 
@@ -573,11 +574,11 @@ describe_branches(const Run *run, const EsSchemaList *branches, const EsInstance
 
 /* Lists the violations of a value by a node. */
 static void
-list_violations(const EsSchemaNode *node, const EsInstance *instance, uint64 few_steps, bool brief,
+list_violations(const EsSchemaNode *node, const EsInstance *instance, uint64 few_bytes, bool brief,
 				EsViolationSink sink, void *arg)
 {
 	EsListing		listing = {sink, arg,.brief = brief};
-	Run			run = {.listing = &listing,.few_steps = few_steps};
+	Run			run = {.listing = &listing,.few_bytes = few_bytes};
 
 	listing.context = AllocSetContextCreate(CurrentMemoryContext, "eventstore schema violation", ALLOCSET_SMALL_SIZES);
 	(void) apply_node(&run, node, instance, NULL);
@@ -589,7 +590,7 @@ list_violations(const EsSchemaNode *node, const EsInstance *instance, uint64 few
 bool
 es_schema_accepts(const EsSchema *schema, const Jsonb *data)
 {
-	Run			run = {.few_steps = FEW_STEPS + VARSIZE(data)};
+	Run			run = {.few_bytes = FEW_BYTES(data)};
 	EsInstance	root = {es_node_view(data)};
 	bool		valid = apply_node(&run, schema->root, &root, NULL);
 
@@ -603,7 +604,7 @@ es_schema_list_violations(const EsSchema *schema, const Jsonb *data, EsViolation
 {
 	EsInstance	root = {es_node_view(data)};
 
-	list_violations(schema->root, &root, FEW_STEPS + VARSIZE(data), false, sink, arg);
+	list_violations(schema->root, &root, FEW_BYTES(data), false, sink, arg);
 }
 
 /* What is kept of the first violation. */

@@ -20,11 +20,9 @@
  * again once they have it, so asking twice is harmless.  A killed maker leaves
  * nothing: its transaction rolls back and whoever waits asks again.
  *
- * Making tables runs the event triggers of others, which may fail.  They find the
- * settings that they may expect: in a worker the database's, here the server's own,
- * and never the caller's, since they run as the owner.  A worker that fails says so
- * in the log and in eventstore.maker_failure, half a segment ahead of need, and
- * appends have it tried again on their way to the segment's end.
+ * Making tables runs the event triggers of others (ddl.c), which may fail.  A worker
+ * that fails says so in the log and in eventstore.maker_failure, half a segment ahead of
+ * need, and appends have it tried again on their way to the segment's end.
  */
 #include "segment/maker.h"
 
@@ -59,8 +57,8 @@
 
 #include "base/objects.h"
 #include "base/process.h"
-#include "base/settings.h"
 #include "log/segment.h"
+#include "segment/ddl.h"
 #include "segment/sealer.h"
 #include "segment/typeindex.h"
 #include "table/rows.h"
@@ -106,91 +104,33 @@ static int64 making = -1;		/* the segment that is or was made here */
 /* ---- making ---- */
 
 /*
- * Makes the owner the current user with the settings that event triggers
- * of others may expect: in a worker of ours those of the database, else, and where
- * the server has set a search_path for its own ends, the server's own.  Names and
- * operators in our statements are qualified.
- */
-static void
-become_owner(EsOwnerContext *saved)
-{
-	if (MyBgworkerEntry != NULL && !IsLogicalWorker())
-	{
-		es_owner_become(saved);
-		return;
-	}
-	es_owner_enter(saved);
-	(void) es_settings_enter();
-}
-
-/* es_maker_enter begins to run statements of ours, as the owner; es_maker_end ends it. */
-void
-es_maker_enter(EsOwnerContext *saved)
-{
-	become_owner(saved);
-	SPI_connect();
-	PushActiveSnapshot(GetLatestSnapshot());
-}
-
-/*
  * es_maker_begin begins to make segments, in this transaction: with a lock on the log,
- * which serialises makers, and ATTACH will take anyway.
+ * which serialises makers, and ATTACH will take anyway.  es_ddl_leave undoes it, but for
+ * the lock.
  */
 void
 es_maker_begin(EsOwnerContext *saved)
 {
 	es_base_lock(&es_base_events, ShareUpdateExclusiveLock);
 	AcceptInvalidationMessages();
-	es_maker_enter(saved);
-}
-
-/* es_maker_end undoes es_maker_enter, and es_maker_begin but for the lock. */
-void
-es_maker_end(const EsOwnerContext *saved)
-{
-	PopActiveSnapshot();
-	SPI_finish();
-	es_owner_leave(saved);
-}
-
-/* es_maker_run runs one statement of DDL or DML, after es_maker_enter. */
-void
-es_maker_run(const char *format,...)
-{
-	StringInfoData sql;
-	va_list		args;
-	int			needed;
-
-	initStringInfo(&sql);
-	for (;;)
-	{
-		va_start(args, format);
-		needed = appendStringInfoVA(&sql, format, args);
-		va_end(args);
-		if (needed == 0)
-			break;
-		enlargeStringInfo(&sql, needed);
-	}
-	if (SPI_execute(sql.data, false, 0) < 0)
-		elog(ERROR, "could not run \"%s\"", sql.data);
-	pfree(sql.data);
+	es_ddl_enter(saved);
 }
 
 /* es_maker_guard gives a table that is made the triggers of statements that its parent has. */
 void
 es_maker_guard(const char *table)
 {
-	es_maker_run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.%s"
-				 " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", table);
-	es_maker_run("CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.%s"
-				 " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()", table);
-	es_maker_run("ALTER TABLE eventstore.%s"
-				 " ENABLE ALWAYS TRIGGER guard_statement, ENABLE ALWAYS TRIGGER guard_restore", table);
+	es_ddl_run("CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.%s"
+			   " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()", table);
+	es_ddl_run("CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.%s"
+			   " FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()", table);
+	es_ddl_run("ALTER TABLE eventstore.%s"
+			   " ENABLE ALWAYS TRIGGER guard_statement, ENABLE ALWAYS TRIGGER guard_restore", table);
 }
 
 /*
  * es_maker_make_table makes a segment's table and attaches it, if it is not there;
- * between es_maker_begin and es_maker_end.
+ * between es_maker_begin and es_ddl_leave.
  */
 void
 es_maker_make_table(int64 n, int64 first_position, int64 last_position)
@@ -201,20 +141,20 @@ es_maker_make_table(int64 n, int64 first_position, int64 last_position)
 	if (OidIsValid(es_segment_relid(n)))
 		return;
 	table = es_segment_name(n);
-	es_maker_run("CREATE TABLE eventstore.%s"
-				 " (LIKE eventstore.events INCLUDING STORAGE INCLUDING COMPRESSION"
-				 " INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)", table);
+	es_ddl_run("CREATE TABLE eventstore.%s"
+			   " (LIKE eventstore.events INCLUDING STORAGE INCLUDING COMPRESSION"
+			   " INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)", table);
 	for (EsSegmentIndex which = 0; which < ES_INDEX_COUNT; which++)
-		es_maker_run("%s", es_segment_index_statement(n, which));
+		es_ddl_run("%s", es_segment_index_statement(n, which));
 	foreach(cell, es_typeindex_all())
 	{
-		es_maker_run("%s", es_segment_type_index_statement(n, lfirst(cell), false));
+		es_ddl_run("%s", es_segment_type_index_statement(n, lfirst(cell), false));
 	}
-	es_maker_run("ALTER TABLE eventstore.%s REPLICA IDENTITY USING INDEX %s%s",
-				 table, table, es_segment_index_names[ES_INDEX_POSITION]);
+	es_ddl_run("ALTER TABLE eventstore.%s REPLICA IDENTITY USING INDEX %s%s",
+			   table, table, es_segment_index_names[ES_INDEX_POSITION]);
 	es_maker_guard(table);
-	es_maker_run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.%s"
-				 " FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", table, first_position, last_position + 1);
+	es_ddl_run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.%s"
+			   " FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", table, first_position, last_position + 1);
 	CommandCounterIncrement();
 }
 
@@ -236,6 +176,7 @@ make_segment(int64 n)
 	values[Anum_es_segments_first_position - 1] = Int64GetDatum(first);
 	values[Anum_es_segments_last_position - 1] = Int64GetDatum(last);
 	values[Anum_es_segments_sealed - 1] = BoolGetDatum(false);
+	values[Anum_es_segments_emptied - 1] = BoolGetDatum(false);
 	isnull[Anum_es_segments_events - 1] = true;
 	es_rows_insert(&es_segment_shape, values, isnull);
 }
@@ -266,7 +207,7 @@ make_segments_upto(int64 upto)
 		make_segment(n);
 		CommandCounterIncrement();
 	}
-	es_maker_end(&saved);
+	es_ddl_leave(&saved);
 	error_context_stack = context.previous;
 }
 
@@ -389,8 +330,8 @@ es_maker_main(Datum main_arg)
 	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, "making segments of eventstore.events");
 	make_segments_as_worker(order.upto);
-	if (order.seal)
-		es_sealer_run();
+	if (order.seal && es_sealer_become(false))
+		es_sealer_run(0, NULL);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 

@@ -12,10 +12,7 @@
 
 extern const EsShape es_maker_failure_shape;
 
-extern void es_maker_enter(EsOwnerContext *saved);
-extern void es_maker_run(const char *format,...) pg_attribute_printf(1, 2);
 extern void es_maker_begin(EsOwnerContext *saved);
-extern void es_maker_end(const EsOwnerContext *saved);
 extern void es_maker_guard(const char *table);
 extern void es_maker_make_table(int64 n, int64 first_position, int64 last_position);
 extern void es_maker_ensure(int64 position);

@@ -95,6 +95,7 @@
 #include "log/subscriber.h"
 #include "log/timeline.h"
 #include "log/walmark.h"
+#include "segment/ddl.h"
 #include "segment/maker.h"
 #include "segment/publisher.h"
 #include "segment/statemirror.h"
@@ -145,7 +146,7 @@ make_published_segments(const List *segments)
 
 		es_maker_make_table(segment->number, segment->first_position, segment->last_position);
 	}
-	es_maker_end(&saved);
+	es_ddl_leave(&saved);
 }
 
 /* Tells whether there is a table of a segment's name, be it detached. */
@@ -376,6 +377,7 @@ insert_segment_row(const EsPublishedSegment *segment)
 	values[Anum_es_segments_first_position - 1] = Int64GetDatum(segment->first_position);
 	values[Anum_es_segments_last_position - 1] = Int64GetDatum(segment->last_position);
 	values[Anum_es_segments_sealed - 1] = BoolGetDatum(segment->sealed);
+	values[Anum_es_segments_emptied - 1] = BoolGetDatum(segment->emptied);
 	values[Anum_es_segments_events - 1] = Int64GetDatum(segment->events);
 	isnull[Anum_es_segments_events - 1] = segment->events < 0;
 	es_rows_insert(&es_segment_shape, values, isnull);

@@ -27,6 +27,7 @@ typedef struct EsPublishedSegment
 	bool		has_table;		/* that is attached, or would be published by
 								 * itself */
 	bool		sealed;
+	bool		emptied;
 	int64		events;			/* -1: not counted */
 } EsPublishedSegment;
 

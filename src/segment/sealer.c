@@ -5,52 +5,90 @@
  * A segment gets no more events once every position up to its last is final.  Then it
  * is vacuumed and frozen, once, and its events are counted for good.  That is done by
  * the segment maker that nobody waits for, one at a time.
+ *
+ * Scavenging takes events out of segments, and what they were counted as with them.  So
+ * what is sealed and not counted is vacuumed again, and if much of it is free by then, what is
+ * left is put together (compact.c).  What old snapshots may still see cannot be given back:
+ * such a segment stays uncounted, until somebody seals after their end.
+ *
+ * A logical subscriber gets the rows that say all this from its publisher, and its tables
+ * lose events by replication.  There only the room is given back.
  */
 #include "segment/sealer.h"
 
+#include "access/table.h"
+#include "access/visibilitymap.h"
 #include "access/xact.h"
 #include "commands/vacuum.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/pg_list.h"
+#include "nodes/value.h"
 #include "parser/parse_node.h"
 #include "pgstat.h"
+#include "storage/bufmgr.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 
 #include "base/objects.h"
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/settle.h"
+#include "log/subscriber.h"
+#include "segment/compact.h"
 #include "table/rows.h"
 
+/* A segment that is to be sealed, or was and has lost events since. */
+typedef struct Unsealed
+{
+	int64		segment;		/* -1: there is none */
+	bool		sealed;			/* it was */
+	bool		emptied;		/* on a subscriber: the publisher's is gone */
+} Unsealed;
+
 /*
- * Finds the oldest segment that is attached, not sealed, and final up to its last
- * position; -1 for none.
+ * Finds the oldest segment after one that is attached, final up to its last position, and
+ * not sealed or not counted; on a logical subscriber, where the publisher says so, any.
  */
-static int64
-find_unsealed_segment(int64 settled)
+static Unsealed
+find_unsealed_segment(int64 after, int64 settled)
 {
 	EsRows		rows = {.shape = &es_segment_shape,.mode = AccessShareLock,.fresh = true};
-	int64		found = -1;
+	Unsealed	found = {.segment = -1};
+	bool		all = es_subscriber_is();
 
 	es_rows_begin(&rows);
 	while (es_rows_next(&rows))
 	{
 		int64		segment = DatumGetInt64(rows.values[Anum_es_segments_segment - 1]);
+		bool		sealed = DatumGetBool(rows.values[Anum_es_segments_sealed - 1]);
 
-		if (!DatumGetBool(rows.values[Anum_es_segments_sealed - 1]) &&
+		if ((all || !sealed || rows.isnull[Anum_es_segments_events - 1]) && segment > after &&
 			DatumGetInt64(rows.values[Anum_es_segments_last_position - 1]) <= settled &&
-			(found < 0 || segment < found) && OidIsValid(es_segment_relid(segment)))
-			found = segment;
+			(found.segment < 0 || segment < found.segment) && OidIsValid(es_segment_relid(segment)))
+			found = (Unsealed)
+		{
+			.segment = segment,.sealed = sealed
+		};
 	}
 	es_rows_end(&rows);
 	return found;
 }
 
-/* Marks a segment as sealed, and counts its events for good: it gets no more. */
+/* es_sealer_has_work tells whether a segment is to be sealed, as far as is known. */
+bool
+es_sealer_has_work(void)
+{
+	return find_unsealed_segment(-1, es_settle_known()).segment >= 0;
+}
+
+/*
+ * Marks a segment as sealed, and counts its events for good, as it gets no more; unless
+ * there are some that are gone and not given back.
+ */
 static void
-mark_segment_sealed(int64 segment)
+mark_segment_sealed(int64 segment, bool clean)
 {
 	EsRows		rows = {.shape = &es_segment_shape,.mode = RowExclusiveLock,.fresh = true};
 	Datum		values[Natts_es_segments];
@@ -60,7 +98,7 @@ mark_segment_sealed(int64 segment)
 	es_rows_begin(&rows);
 	if (es_rows_next(&rows))
 	{
-		int64		events = es_scan_count(segment, NULL);
+		int64		events = clean ? es_scan_count(segment, NULL) : -1;
 
 		memcpy(values, rows.values, sizeof(values));
 		values[Anum_es_segments_sealed - 1] = BoolGetDatum(true);
@@ -72,19 +110,96 @@ mark_segment_sealed(int64 segment)
 }
 
 /*
- * Runs VACUUM (FREEZE) on a segment; commits the transaction it is called in, and
- * begins another.
+ * Runs VACUUM (FREEZE) on a segment, or does without its indexes, which tells soon how much
+ * of it is free; unless somebody else vacuums it, say, or makes an index.  Commits the
+ * transaction it is called in, and begins another.
  */
 static void
-freeze_segment(int64 segment)
+vacuum_segment(int64 segment, bool whole)
 {
 	VacuumStmt *statement = makeNode(VacuumStmt);
 	RangeVar   *name = makeRangeVar("eventstore", es_segment_name(segment), -1);
 
 	statement->options = list_make1(makeDefElem("freeze", (Node *) makeBoolean(true), -1));
+	statement->options = lappend(statement->options, makeDefElem("skip_locked", (Node *) makeBoolean(true), -1));
+	if (!whole)
+		statement->options = lappend(statement->options, makeDefElem("index_cleanup", (Node *) makeString("off"), -1));
 	statement->rels = list_make1(makeVacuumRelation(name, InvalidOid, NIL));
 	statement->is_vacuumcmd = true;
 	ExecVacuum(make_parsestate(NULL), statement, true);
+}
+
+/*
+ * Tells whether all of a segment is seen by everybody: nothing is gone that is not given
+ * back; *empty becomes whether nothing is there at all.
+ */
+static bool
+is_segment_clean(int64 segment, bool *empty)
+{
+	bool		lost;
+	Relation	rel = es_segment_open(segment, AccessShareLock, &lost);
+	BlockNumber visible;
+	BlockNumber blocks;
+
+	*empty = false;
+	if (rel == NULL)
+		return true;
+	visibilitymap_count(rel, &visible, NULL);
+	blocks = RelationGetNumberOfBlocks(rel);
+	table_close(rel, AccessShareLock);
+	*empty = blocks == 0;
+	return visible == blocks;
+}
+
+/* Ends the transaction and begins another one. */
+static void
+commit_and_go_on(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	CommitTransactionCommand();
+	StartTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
+/*
+ * Seals a segment that has just lost some bytes of events, for a caller that waits, or none.
+ * What has lost events since it was sealed is looked at first without its indexes, which
+ * are made anew if it is compacted; if it has lost so much that this is plain, not at all.
+ */
+static void
+seal_segment(Unsealed unsealed, int64 removed, int caller)
+{
+	int64		segment = unsealed.segment;
+	bool		plain = unsealed.sealed && es_compact_is_worth_it(segment, removed);
+	bool		clean;
+	bool		empty;
+
+	if (!plain)
+		vacuum_segment(segment, !unsealed.sealed);
+	if (plain || es_compact_is_worth_it(segment, removed))
+	{
+		(void) es_compact_segment(segment, caller);
+		commit_and_go_on();
+		vacuum_segment(segment, true);
+	}
+	else if (unsealed.sealed)
+		vacuum_segment(segment, true);
+	clean = is_segment_clean(segment, &empty);
+	if (!(empty && unsealed.sealed && es_compact_drop(segment)))
+		mark_segment_sealed(segment, clean);
+}
+
+/* Compacts a segment of a logical subscriber, or drops it if the publisher's is empty. */
+static void
+tidy_mirrored_segment(int64 segment, bool emptied)
+{
+	bool		empty;
+
+	if (es_compact_is_worth_it(segment, 0))
+		(void) es_compact_segment(segment, 0);
+	else if (emptied && is_segment_clean(segment, &empty) && empty)
+		(void) es_compact_drop(segment);
 }
 
 /*
@@ -98,9 +213,12 @@ stop_sealing(int code, Datum arg)
 	LockReleaseAll(DEFAULT_LOCKMETHOD, true);
 }
 
-/* Makes this the only worker that seals, until it ends; false if another is. */
-static bool
-become_sealer(void)
+/*
+ * es_sealer_become makes this the only process that seals or scavenges, until it ends; false
+ * if another one is and it is not to be waited for, or the extension is gone.
+ */
+bool
+es_sealer_become(bool wait)
 {
 	LOCKTAG		tag;
 	bool		got = false;
@@ -109,7 +227,7 @@ become_sealer(void)
 	if (es_base_is_installed())
 	{
 		tag = es_base_tag(&es_segment_table, 0, ES_SEGMENT_TAG_SEALER);
-		got = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+		got = LockAcquire(&tag, ExclusiveLock, true, !wait) != LOCKACQUIRE_NOT_AVAIL;
 		if (got)
 			before_shmem_exit(stop_sealing, (Datum) 0);
 	}
@@ -117,49 +235,55 @@ become_sealer(void)
 	return got;
 }
 
+/* How many bytes of events have just been removed from a segment. */
+static int64
+bytes_removed_from(HTAB *removed, int64 segment)
+{
+	const EsLoss *loss = removed ? hash_search(removed, &segment, HASH_FIND, NULL) : NULL;
+
+	return loss ? loss->bytes : 0;
+}
+
 /*
  * Seals the segments that are final, oldest first: each is vacuumed and frozen once, with
  * its last rows still in memory, and then has no need of vacuum for ever.
  */
 static void
-seal_segments(void)
+seal_segments(int caller, HTAB *removed)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "eventstore seal",
 												  ALLOCSET_DEFAULT_SIZES);
+	Unsealed	next = {.segment = -1};
 
 	PortalContext = context;	/* ExecVacuum keeps its things there */
-	for (;;)
+	do
 	{
-		int64		settled;
-		int64		segment;
-
 		StartTransactionCommand();
-		settled = es_settle_compute();
-		segment = find_unsealed_segment(settled);
-		if (segment >= 0)
+		next = find_unsealed_segment(next.segment, es_settle_compute());
+		if (next.segment >= 0)
 		{
 			MemoryContextSwitchTo(context);
-			freeze_segment(segment);
-			mark_segment_sealed(segment);
+			if (es_subscriber_is())
+				tidy_mirrored_segment(next.segment, next.emptied);
+			else
+				seal_segment(next, bytes_removed_from(removed, next.segment), caller);
 		}
 		CommitTransactionCommand();
 		MemoryContextReset(context);
-		if (segment < 0)
-			break;
-	}
+	} while (next.segment >= 0);
 	PortalContext = NULL;
 	MemoryContextDelete(context);
 }
 
 /*
- * es_sealer_run seals what is complete, unless another worker is at it.  Called in a
- * worker that ends after it, outside of transactions.
+ * es_sealer_run seals what is complete, and gives back the room of what was removed, in
+ * a worker that es_sealer_become has made the only one; outside of transactions.  caller is
+ * the process that waits for that, or 0; removed, or NULL, has an EsLoss for each segment
+ * that has just lost events.
  */
 void
-es_sealer_run(void)
+es_sealer_run(int caller, HTAB *removed)
 {
-	if (!become_sealer())
-		return;
 	pgstat_report_activity(STATE_RUNNING, "sealing segments of eventstore.events");
-	seal_segments();
+	seal_segments(caller, removed);
 }

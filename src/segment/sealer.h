@@ -7,6 +7,17 @@
 
 #include "base/base.h"
 
-extern void es_sealer_run(void);
+#include "utils/hsearch.h"
+
+/* How many bytes of events have just been removed from a segment. */
+typedef struct EsLoss
+{
+	int64		segment;		/* the key */
+	int64		bytes;
+} EsLoss;
+
+extern bool es_sealer_has_work(void);
+extern bool es_sealer_become(bool wait);
+extern void es_sealer_run(int caller, HTAB *removed);
 
 #endif							/* ES_SEGMENT_SEALER_H */

@@ -65,6 +65,7 @@
 
 #include "base/call.h"
 #include "base/owner.h"
+#include "segment/ddl.h"
 #include "segment/maker.h"
 #include "table/rows.h"
 
@@ -256,16 +257,16 @@ has_publications(void)
 	return has;
 }
 
-/* Gives the parent its key, after es_maker_enter; pg_upgrade leaves one that is not valid. */
+/* Gives the parent its key, after es_ddl_enter; pg_upgrade leaves one that is not valid. */
 static void
 make_parent_key(void)
 {
 	if (parent_has_key())
 		return;
 	if (OidIsValid(get_relation_constraint_oid(es_base_oid(&es_statetable_parent), "projection_states_by_key", true)))
-		es_maker_run("ALTER TABLE eventstore.projection_states DROP CONSTRAINT projection_states_by_key");
-	es_maker_run("ALTER TABLE eventstore.projection_states ADD CONSTRAINT projection_states_by_key"
-				 " PRIMARY KEY (projection_id, generation, key)");
+		es_ddl_run("ALTER TABLE eventstore.projection_states DROP CONSTRAINT projection_states_by_key");
+	es_ddl_run("ALTER TABLE eventstore.projection_states ADD CONSTRAINT projection_states_by_key"
+			   " PRIMARY KEY (projection_id, generation, key)");
 	CommandCounterIncrement();
 	set_indexes_free();
 }
@@ -282,20 +283,20 @@ es_statetable_make(int64 projection_id)
 
 	if (OidIsValid(es_statetable_relid(projection_id)))
 		return;
-	es_maker_enter(&saved);
+	es_ddl_enter(&saved);
 	if (has_publications())
 		make_parent_key();
-	es_maker_run("CREATE TABLE eventstore.%s"
-				 " (LIKE eventstore.projection_states INCLUDING STORAGE INCLUDING COMPRESSION"
-				 " INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED) WITH (fillfactor = 80)", table);
-	es_maker_run("ALTER TABLE eventstore.%s ADD CONSTRAINT %s_pkey PRIMARY KEY (projection_id, generation, key)",
-				 table, table);
+	es_ddl_run("CREATE TABLE eventstore.%s"
+			   " (LIKE eventstore.projection_states INCLUDING STORAGE INCLUDING COMPRESSION"
+			   " INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED) WITH (fillfactor = 80)", table);
+	es_ddl_run("ALTER TABLE eventstore.%s ADD CONSTRAINT %s_pkey PRIMARY KEY (projection_id, generation, key)",
+			   table, table);
 	es_maker_guard(table);
-	es_maker_run("ALTER TABLE eventstore.projection_states ATTACH PARTITION eventstore.%s FOR VALUES IN (" INT64_FORMAT ")",
-				 table, projection_id);
+	es_ddl_run("ALTER TABLE eventstore.projection_states ATTACH PARTITION eventstore.%s FOR VALUES IN (" INT64_FORMAT ")",
+			   table, projection_id);
 	CommandCounterIncrement();
 	set_indexes_free();
-	es_maker_end(&saved);
+	es_ddl_leave(&saved);
 }
 
 /*
@@ -310,9 +311,9 @@ es_statetable_before_publish(PG_FUNCTION_ARGS)
 	es_call_require_trigger(CALLED_AS_EVENT_TRIGGER(fcinfo), "before_publish");
 	if (!parent_has_key())
 	{
-		es_maker_enter(&saved);
+		es_ddl_enter(&saved);
 		make_parent_key();
-		es_maker_end(&saved);
+		es_ddl_leave(&saved);
 	}
 	PG_RETURN_NULL();
 }

@@ -69,7 +69,8 @@
 #include "feed/definition.h"
 #include "fold/reducer.h"
 #include "fold/snapshot.h"
-#include "fold/upcast.h"
+#include "lifecycle/policy.h"
+#include "lifecycle/skipped.h"
 #include "log/segment.h"
 #include "log/settle.h"
 #include "log/walmark.h"
@@ -86,10 +87,12 @@
 #include "table/columns.h"
 #include "table/rows.h"
 #include "table/sequence.h"
+#include "type/registry.h"
+#include "type/upcast.h"
 
 #define EXTENSION		"eventstore"
 #define SCHEMA			"eventstore"
-#define MOST_INDEXES	2
+#define MOST_INDEXES	3
 
 /*
  * What of a table is the store's: the columns of its shape, and indexes, the one that
@@ -117,8 +120,11 @@ static const OwnTable own_tables[] = {
 	{&es_segment_shape},
 	{&es_settle_mark_shape},
 	{&es_reducer_policies_shape},
-	{&es_snapshot_shape},
-	{&es_stream_shape, {"streams_by_id", "streams_by_category"}},
+	{&es_registry_shape},
+	{&es_snapshot_shape, {"snapshots_by_stream"}},
+	{&es_policy_shape},
+	{&es_skipped_shape},
+	{&es_stream_shape, {"streams_by_id", "streams_by_category", "streams_with_hidden"}},
 	{&es_failure_shape},
 	{&es_member_shape},
 	{&es_partition_shape},

@@ -23,7 +23,6 @@
 #include "base/error.h"
 #include "base/objects.h"
 #include "segment/mirror.h"
-#include "segment/statetable.h"
 #include "shared/mark.h"
 
 PG_FUNCTION_INFO_V1(es_store_guard_rows);
@@ -48,18 +47,10 @@ refuse_change(const TriggerData *trigger)
 			errhint("Append an event that corrects the earlier ones."));
 }
 
-/* Tells whether a table is a part of the log, and not of the states. */
-static bool
-is_part_of_log(Relation rel)
-{
-	return rel->rd_rel->relispartition &&
-		strncmp(RelationGetRelationName(rel), ES_STATETABLE_PREFIX, strlen(ES_STATETABLE_PREFIX)) != 0;
-}
-
 /*
  * es_store_guard_rows: BEFORE UPDATE OR DELETE row trigger.  Raises VE002,
- * whoever asks; only logical replication may carry changes to tables other
- * than the log itself.
+ * whoever asks; only logical replication may carry changes, which are those that
+ * the store that is copied has made: of the log, what scavenging has removed.
  */
 Datum
 es_store_guard_rows(PG_FUNCTION_ARGS)
@@ -67,7 +58,7 @@ es_store_guard_rows(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
 	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_rows");
-	if (IsLogicalWorker() && !is_part_of_log(trigger->tg_relation))
+	if (IsLogicalWorker())
 		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
 							   trigger->tg_newtuple : trigger->tg_trigtuple);
 	refuse_change(trigger);

@@ -13,6 +13,18 @@ CREATE FUNCTION eventstore.guard_own() RETURNS trigger
 COMMENT ON FUNCTION eventstore.guard_own() IS 'row trigger: what logical replication brings to a table of the server''s own is left out';
 
 /*
+ * What scavenging removes a subscriber loses, too. Each segment has a key for that, its index on
+ * positions; what is published by the root names the root's, which can have no index.
+ */
+ALTER TABLE eventstore.events REPLICA IDENTITY FULL;
+
+/*
+ * What scavenging removes a subscriber loses, too. Each segment has a key for that, its index on
+ * positions; what is published by the root goes by the root's, which can have no index.
+ */
+ALTER TABLE eventstore.events REPLICA IDENTITY FULL;
+
+/*
  * On each table that there is by now; each segment, and each table of states, gets its
  * own (segment/maker.c, segment/statetable.c).
  * A subscriber has to find the rows that change: without a key it needs all of

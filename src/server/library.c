@@ -13,9 +13,10 @@
 #include "append/bulk.h"
 #include "base/backoff.h"
 #include "base/objects.h"
-#include "fold/handler.h"
 #include "json/scope.h"
 #include "json/size.h"
+#include "lifecycle/policy.h"
+#include "lifecycle/scavenge.h"
 #include "log/durable.h"
 #include "log/segment.h"
 #include "log/settle.h"
@@ -37,6 +38,8 @@
 #include "shared/wake.h"
 #include "stream/tipcache.h"
 #include "table/kept.h"
+#include "type/handler.h"
+#include "type/renew.h"
 
 PG_MODULE_MAGIC;
 
@@ -64,10 +67,13 @@ _PG_init(void)
 	es_bulk_init();
 	es_backoff_init();
 	es_handler_init();
+	es_renew_init();
 	es_scope_init();
 	es_projection_init();
 	es_batch_init();
 	es_declare_init();
+	es_policy_init();
+	es_scavenge_init();
 	es_statements_init();
 	es_discard_init();
 	es_ddlguard_init();

@@ -19,8 +19,9 @@
  * news until the mark has passed it, as any waiter does.  Between two such looks is
  * HOLE_PAUSE_MS, however many holes there are.
  *
- * It runs the projections that follow the log (projection/schedule.c); a hole waits for
- * the end of a batch.  And it wakes waiters where there are too many for the appender.
+ * It runs the projections that follow the log (projection/schedule.c), and does what is to
+ * be done now and then (upkeep.c); a hole waits for the end of a batch.  And it wakes
+ * waiters where there are too many for the appender.
  *
  * A worker is in nobody's way.  It locks only what it needs for a moment, waits
  * for a lock no longer than lock_timeout, which is below the default
@@ -62,6 +63,7 @@
 #include "log/settle.h"
 #include "log/subscriber.h"
 #include "projection/schedule.h"
+#include "server/upkeep.h"
 #include "shared/mark.h"
 #include "shared/roster.h"
 #include "shared/wake.h"
@@ -293,6 +295,8 @@ typedef struct Work
 	TimestampTz looked_at;
 	int			projector_delay_ms; /* after a failure there */
 	TimestampTz put_off_until;
+	TimestampTz upkeep_at;		/* when it is due */
+	int			upkeep_delay_ms;	/* after a failure there */
 } Work;
 
 static bool leaves_store = true;	/* what the roster is told as the worker
@@ -512,6 +516,33 @@ is_hole_to_pass(const Work *work)
 	return !work->hindered && (work->hole != 0 || es_roster_has_hole());
 }
 
+/* Does a piece of upkeep, in a transaction of its own; true if there is more at once. */
+static bool
+run_upkeep(Work *work)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool more = false;
+
+	PG_TRY();
+	{
+		in_users_code = true;
+		work->upkeep_at = told_to_go ? DT_NOEND : es_upkeep_work();
+		in_users_code = false;
+		work->upkeep_delay_ms = 0;
+		more = work->upkeep_at == DT_NOBEGIN;
+	}
+	PG_CATCH();
+	{
+		in_users_code = false;
+		MemoryContextSwitchTo(context);
+		put_off_failed_work(&work->upkeep_delay_ms, work->upkeep_delay_ms > 0);
+		work->upkeep_at = GetCurrentTimestamp() + work->upkeep_delay_ms * INT64CONST(1000);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return more;
+}
+
 /* When there is work to do, if nothing happens before. */
 static TimestampTz
 find_due_time(const Work *work)
@@ -548,7 +579,8 @@ rest_until_news(Work *work)
 	bool		called = es_wake_told() || told_to_go || es_roster_is_called();
 	TimestampTz due = find_due_time(work);
 
-	sleep_process_until(called ? GetCurrentTimestamp() : Min(due, work->projections.again_at));
+	due = Min(due, Min(work->projections.again_at, work->upkeep_at));
+	sleep_process_until(called ? GetCurrentTimestamp() : due);
 	(void) es_wake_told();
 	work->idle = work->hindered = false;	/* woken, so there is news */
 	if (!work->projections.follows)
@@ -560,7 +592,7 @@ static void
 look_after_store(void)
 {
 	/* whoever has left holes before this may not have been heard */
-	Work		work = {.has_store = true,.must_look = true,.hole = PG_INT64_MAX};
+	Work		work = {.has_store = true,.must_look = true,.hole = PG_INT64_MAX,.upkeep_at = DT_NOBEGIN};
 
 	write_mark_once(&work);
 	while (work.has_store && !told_to_go && es_roster_may_stay())
@@ -569,10 +601,18 @@ look_after_store(void)
 
 		es_wake_delegated();
 		work.must_look = work.must_look || nudged;
+		if (nudged)
+			work.upkeep_at = DT_NOBEGIN;
 		if (nudged || find_due_time(&work) <= GetCurrentTimestamp())
 			write_mark_once(&work);
-		else if (!is_projection_look_due(&work) || !run_projections(&work))
-			rest_until_news(&work);
+		else
+		{
+			/* a piece of each in turn */
+			bool		more = work.upkeep_at <= GetCurrentTimestamp() && run_upkeep(&work);
+
+			if ((!is_projection_look_due(&work) || !run_projections(&work)) && !more)
+				rest_until_news(&work);
+		}
 	}
 	leaves_store = work.has_store;
 }

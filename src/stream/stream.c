@@ -41,7 +41,8 @@ static EsRelation streams_by_name = {"streams_by_name",
 .index = {.keys = {Anum_es_streams_name},.columns = "name",.unique = true}};
 static const EsColumn columns[Natts_es_streams] = {
 	{"stream_id", INT8OID}, {"first_segment", INT8OID}, {"last_segment", INT8OID}, {"truncated_before", INT8OID},
-	{"created_at", TIMESTAMPTZOID}, {"category_key", INT4OID}, {"deleted", BOOLOID}, {"name", TEXTOID}
+	{"created_at", TIMESTAMPTZOID}, {"truncated_at", TIMESTAMPTZOID}, {"category_key", INT4OID}, {"deleted", BOOLOID},
+	{"has_hidden", BOOLOID}, {"name", TEXTOID}
 };
 const EsShape es_stream_shape = ES_SHAPE(&es_base_streams, &streams_by_name, columns);
 
@@ -62,8 +63,10 @@ es_stream_deform(TupleTableSlot *slot, EsStream *stream)
 	stream->last_segment = DatumGetInt64(v[Anum_es_streams_last_segment - 1]);
 	stream->truncated_before = DatumGetInt64(v[Anum_es_streams_truncated_before - 1]);
 	stream->created_at = DatumGetTimestampTz(v[Anum_es_streams_created_at - 1]);
+	stream->truncated_at = DatumGetTimestampTz(v[Anum_es_streams_truncated_at - 1]);
 	stream->category_key = DatumGetInt32(v[Anum_es_streams_category_key - 1]);
 	stream->deleted = DatumGetBool(v[Anum_es_streams_deleted - 1]);
+	stream->has_hidden = DatumGetBool(v[Anum_es_streams_has_hidden - 1]);
 	stream->tid = slot->tts_tid;
 }
 
@@ -194,8 +197,10 @@ fill_stream_slot(EsTable *table, const EsStream *stream)
 	v[Anum_es_streams_last_segment - 1] = Int64GetDatum(stream->last_segment);
 	v[Anum_es_streams_truncated_before - 1] = Int64GetDatum(stream->truncated_before);
 	v[Anum_es_streams_created_at - 1] = TimestampTzGetDatum(stream->created_at);
+	v[Anum_es_streams_truncated_at - 1] = TimestampTzGetDatum(stream->truncated_at);
 	v[Anum_es_streams_category_key - 1] = Int32GetDatum(stream->category_key);
 	v[Anum_es_streams_deleted - 1] = BoolGetDatum(stream->deleted);
+	v[Anum_es_streams_has_hidden - 1] = BoolGetDatum(stream->has_hidden);
 	v[Anum_es_streams_name - 1] = PointerGetDatum(stream->name);
 	memset(slot->tts_isnull, false, Natts_es_streams * sizeof(bool));
 	ExecStoreVirtualTuple(slot);
@@ -203,8 +208,8 @@ fill_stream_slot(EsTable *table, const EsStream *stream)
 
 /*
  * es_stream_create writes the row of a new stream.  The caller holds the
- * stream's lock, knows that there is no row, and has set all but id and
- * category_key.
+ * stream's lock, knows that there is no row, and has set name, created_at, segments
+ * and deleted.
  */
 void
 es_stream_create(EsStream *stream)
@@ -214,7 +219,10 @@ es_stream_create(EsStream *stream)
 	int			len = VARSIZE_ANY_EXHDR(stream->name);
 
 	stream->id = es_sequence_take(&es_base_stream_id_seq, 1);
+	stream->truncated_before = 1;
+	stream->truncated_at = DT_NOBEGIN;
 	stream->category_key = es_names_category_key(name, es_names_category_length(name, len));
+	stream->has_hidden = false;
 	es_table_open(&table, &es_stream_shape);
 	fill_stream_slot(&table, stream);
 	es_table_insert(&table, 1);
@@ -223,18 +231,17 @@ es_stream_create(EsStream *stream)
 }
 
 /*
- * es_stream_move_to_segment notes that the stream's newest events are in
- * another segment.  The caller holds the stream's lock and the row is the
- * newest.
+ * es_stream_update writes what has changed of a stream into its row.  The caller holds
+ * the stream's lock, no other transaction has an uncommitted event of it, and the row
+ * is the newest.
  */
 void
-es_stream_move_to_segment(EsStream *stream, int64 segment)
+es_stream_update(EsStream *stream)
 {
 	EsTable		table;
 
 	/* the row may be of this very command, which must have ended to change it */
 	CommandCounterIncrement();
-	stream->last_segment = segment;
 	es_table_open(&table, &es_stream_shape);
 	fill_stream_slot(&table, stream);
 	es_table_update(&table, &stream->tid);
@@ -252,6 +259,20 @@ read_tip(TupleTableSlot *slot, EsTip *tip)
 
 	tip->version = DatumGetInt64(slot_getattr(slot, Anum_es_events_version, &isnull));
 	tip->recorded_at = DatumGetTimestampTz(slot_getattr(slot, Anum_es_events_recorded_at, &isnull));
+}
+
+/*
+ * Takes the tip from the stream's row, if its last event is hidden and so may have been
+ * removed; false if it is not.
+ */
+static bool
+take_hidden_tip(const EsStream *stream, EsTip *tip)
+{
+	if (stream->truncated_before <= 1 || stream->deleted)
+		return false;
+	tip->version = stream->truncated_before - 1;
+	tip->recorded_at = stream->truncated_at;
+	return true;
 }
 
 /* Reads the tip by the last index entry of the stream; false if that does not tell. */
@@ -288,9 +309,12 @@ scan_for_tip(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirty)
 }
 
 /*
- * es_stream_find_tip reads the newest event of a stream, committed or this
- * transaction's; false if its last segment has none.  *in_progress as above.
- * open is a segment that is open for writing, or NULL.
+ * es_stream_find_tip tells what the newest event of a stream is or was, committed or
+ * this transaction's; false if its last segment has none, and none was removed.
+ * *in_progress as above.  open is a segment that is open for writing, or NULL.
+ *
+ * Where the newest event has been removed, older ones may be there still, as somebody
+ * needs them.
  *
  * A backward index scan takes in a whole page of a stream's entries at once,
  * so the last entry is looked up by itself first.  Its event may have been
@@ -305,7 +329,9 @@ es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, Transactio
 	InitDirtySnapshot(dirty);
 	found = find_tip_by_last_entry(stream, open, tip, &dirty) || scan_for_tip(stream, open, tip, &dirty);
 	*in_progress = found ? es_rows_met_in_progress(&dirty) : InvalidTransactionId;
-	return found;
+	if (found && tip->version >= stream->truncated_before - 1)
+		return true;
+	return take_hidden_tip(stream, tip) || found;
 }
 
 /* Reads a stream's version at one end of a segment; 0 if it has none there. */
@@ -327,10 +353,12 @@ check_lost_segments(const EsStream *stream, int64 lost)
 {
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 	int64		after = 0;		/* the next version that there is */
+	int64		first = Max(stream->truncated_before, 1);	/* those below do not
+															 * matter */
 
 	for (int64 n = lost + 1; after == 0 && n <= stream->last_segment; n++)
 		after = read_edge_version(stream, n, ForwardScanDirection, &snapshot);
-	for (int64 n = lost; n >= stream->first_segment && after != 1; n--)
+	for (int64 n = lost; n >= stream->first_segment && (after == 0 || after > first); n--)
 	{
 		int64		before = read_edge_version(stream, n, BackwardScanDirection, &snapshot);
 
@@ -341,7 +369,7 @@ check_lost_segments(const EsStream *stream, int64 lost)
 		after = read_edge_version(stream, n, ForwardScanDirection, &snapshot);
 	}
 	UnregisterSnapshot(snapshot);
-	if (after != 1)
+	if (after == 0 || after > first)
 		es_segment_refuse_lost(lost);
 }
 
@@ -406,8 +434,12 @@ es_stream_version(PG_FUNCTION_ARGS)
 
 	es_subscriber_refuse_part();
 	if (es_stream_find(name, &snapshot, true, &stream))
+	{
 		version = DatumGetInt64(es_scan_edge_version(scan, stream.last_segment, stream.id, BackwardScanDirection,
 													 &isnull));
+		/* what is left of it may be older than the last event that it had */
+		version = Max(version, stream.truncated_before - 1);
+	}
 	UnregisterSnapshot(snapshot);
 	PG_RETURN_INT64(version);
 }

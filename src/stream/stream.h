@@ -20,10 +20,12 @@
 #define Anum_es_streams_last_segment		3
 #define Anum_es_streams_truncated_before	4
 #define Anum_es_streams_created_at			5
-#define Anum_es_streams_category_key		6
-#define Anum_es_streams_deleted				7
-#define Anum_es_streams_name				8
-#define Natts_es_streams					8
+#define Anum_es_streams_truncated_at		6
+#define Anum_es_streams_category_key		7
+#define Anum_es_streams_deleted				8
+#define Anum_es_streams_has_hidden			9
+#define Anum_es_streams_name				10
+#define Natts_es_streams					10
 
 /* One row of eventstore.streams. */
 typedef struct EsStream
@@ -33,8 +35,10 @@ typedef struct EsStream
 	int64		last_segment;
 	int64		truncated_before;	/* versions below are hidden */
 	TimestampTz created_at;
+	TimestampTz truncated_at;	/* when its tip was recorded by then */
 	int32		category_key;
 	bool		deleted;
+	bool		has_hidden;		/* hidden events may still be there */
 	const text *name;
 	ItemPointerData tid;
 } EsStream;
@@ -52,7 +56,7 @@ extern bool es_stream_find(const text *name, Snapshot *snapshot, bool fresh, EsS
 extern void es_stream_deform(TupleTableSlot *slot, EsStream *stream);
 extern bool es_stream_find_newest(const text *name, EsStream *stream, TransactionId *in_progress);
 extern void es_stream_create(EsStream *stream);
-extern void es_stream_move_to_segment(EsStream *stream, int64 segment);
+extern void es_stream_update(EsStream *stream);
 extern bool es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, TransactionId *in_progress);
 extern int64 es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id,
 									 int64 *position, TransactionId *in_progress);

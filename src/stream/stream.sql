@@ -8,7 +8,7 @@ COMMENT ON FUNCTION @extschema@.es_stream_version(text) IS
 CREATE VIEW @extschema@.es_streams AS
 	SELECT s.name AS stream,
 		pg_catalog.split_part(s.name, '-', 1) AS category,
-		eventstore.segment_version(s.last_segment, s.stream_id) AS version,
+		eventstore.segment_version(s.last_segment, s.stream_id, s.truncated_before OPERATOR(pg_catalog.-) 1) AS version,
 		s.truncated_before AS first_version,
 		s.created_at,
 		s.deleted

@@ -244,6 +244,23 @@ es_subscription_get_again(const text *name, int64 id)
 	return subscription;
 }
 
+/* Takes the name of a subscription's row. */
+static void
+take_subscription_name(void *element, const EsRows *rows)
+{
+	*(text **) element = DatumGetTextPCopy(rows->values[Anum_subscriptions_name - 1]);
+}
+
+/* es_subscription_names gives the names of all subscriptions, and how many there are. */
+text	  **
+es_subscription_names(int *count)
+{
+	EsRows		rows = {.shape = &es_subscription_shape,.mode = AccessShareLock,.fresh = true};
+
+	es_rows_begin(&rows);
+	return es_rows_all(&rows, sizeof(text *), take_subscription_name, count);
+}
+
 /* es_subscription_changes tells which changes the last es_subscription_get() knew of. */
 uint64
 es_subscription_changes(void)

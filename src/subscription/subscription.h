@@ -44,6 +44,7 @@ extern int64 es_subscription_after_arg(FunctionCallInfo fcinfo, int argno);
 ES_NORETURN extern void es_subscription_report_unknown(const text *name);
 extern const EsSubscription *es_subscription_get(const text *name);
 extern const EsSubscription *es_subscription_get_again(const text *name, int64 id);
+extern text **es_subscription_names(int *count);
 extern uint64 es_subscription_changes(void);
 extern bool es_subscription_has_changed(uint64 changes);
 extern void es_subscription_set_query(EsSubscription *subscription, Jsonb *query);

@@ -198,7 +198,7 @@ sub store_digest
 		"SELECT string_agg(concat_ws(' ', segment, first_position, last_position, events, from_time, to_time, state), E'\\n' ORDER BY segment) FROM es_segments",
 		"SELECT s::text FROM eventstore.config s",
 		(map { "SELECT string_agg(s::text, E'\\n' ORDER BY s::text) FROM eventstore.$_ s" } qw(subscriptions subscription_partitions subscription_members subscription_failures
-			reducers reducer_handlers snapshot_policies snapshots upcasters
+			reducers reducer_handlers snapshot_policies snapshots upcasters schemas retention retention_skips
 			projections projection_progress projection_states projection_skips)),
 		"SELECT last_value, is_called FROM eventstore.subscription_id_seq",
 		"SELECT last_value, is_called FROM eventstore.projection_id_seq",
@@ -213,12 +213,12 @@ sub gaps
 	my ($node, $database) = @_;
 
 	return $node->safe_psql($database,
-		"SELECT stream, count(*), min(version), max(version) FROM es_events GROUP BY stream
-		 HAVING count(*) <> max(version) OR min(version) <> 1 OR count(*) <> count(DISTINCT version)
-		 UNION ALL
-		 SELECT s.stream, s.version, NULL, e.max FROM es_streams s
-		 LEFT JOIN (SELECT stream, max(version) FROM es_events GROUP BY stream) e USING (stream)
-		 WHERE s.version IS DISTINCT FROM e.max");
+		"SELECT coalesce(s.stream, e.stream), s.first_version, s.version, count(e.version), min(e.version), max(e.version)
+		 FROM es_streams s FULL JOIN es_events e ON e.stream = s.stream
+		 WHERE e.version IS NULL OR s.version IS NULL OR e.version >= s.first_version
+		 GROUP BY e.stream, s.stream, s.first_version, s.version
+		 HAVING count(e.version) IS DISTINCT FROM s.version - s.first_version + 1 OR count(e.version) <> count(DISTINCT e.version)
+			OR min(e.version) <> s.first_version OR max(e.version) <> s.version");
 }
 
 # status_of(pid, name): a value of /proc/PID/status, in kB.

@@ -18,7 +18,7 @@ SELECT has_schema('eventstore');
 --
 CREATE TEMP TABLE promised (name text, arguments text, result text, kind "char", reads boolean);
 INSERT INTO promised VALUES
-	('es_append', 'stream text, type text, data jsonb DEFAULT ''{}''::jsonb, metadata jsonb DEFAULT ''{}''::jsonb, expected_version bigint DEFAULT NULL::bigint, event_id uuid DEFAULT NULL::uuid', 'bigint', 'f'),
+	('es_append', 'stream text, type text, data jsonb DEFAULT ''{}''::jsonb, metadata jsonb DEFAULT ''{}''::jsonb, expected_version bigint DEFAULT NULL::bigint, event_id uuid DEFAULT NULL::uuid, type_version integer DEFAULT NULL::integer', 'bigint', 'f'),
 	('es_append_batch', 'stream text, events jsonb, expected_version bigint DEFAULT NULL::bigint', 'bigint', 'f'),
 	('es_append_events', 'stream text, events es_new_event[], expected_version bigint DEFAULT NULL::bigint', 'bigint', 'f'),
 	('es_last_position', '', 'bigint', 'f'),

@@ -46,6 +46,7 @@ $node->safe_psql('source', q{
 	SELECT es_register_reducer('order', 'OrderPlaced', 'by_body(jsonb, es_event)'), es_register_reducer('order', 'x', 'by_source(jsonb, jsonb)'),
 		es_register_reducer_ops('order', 'OrderGone', '[{"set": {"gone": "$.data"}}]');
 	SELECT es_register_upcaster_ops('OrderPlaced', 1, '{"inc": {"n": 1}}');
+	SELECT es_register_schema('OrderPlaced', '{"type": "object", "required": ["n"]}'), es_register_schema('OrderGone', 'true');
 	SELECT es_snapshot_every('order', 10), es_snapshot_every('merge', 7);
 	SELECT es_snapshot('order-1'), es_snapshot('order-1', 'totals'), es_snapshot('order-1', 'merge'), es_snapshot('order-1', 'count'), es_snapshot('order-1', 'last');
 	SELECT es_subscribe('plain'), es_subscribe('shared', 10, '{order,batch}', '{OrderPlaced}', 4, 1);
@@ -56,6 +57,9 @@ $node->safe_psql('source', q{
 	SELECT es_create_projection('orders', 'merge', 'inline', 'order'), es_create_projection('by', 'count', key => '$.metadata.by'),
 		es_create_handler_projection('noted', 'note(es_event)', categories => '{order}');
 	SELECT es_run_projection('by'), es_run_projection('noted');
+	SELECT es_append('left-' || i, 'L') FROM generate_series(1, 2) i, generate_series(1, 5);
+	SELECT es_snapshot('left-1', 'count'), es_truncate_stream('left-1', 4), es_delete_stream('left-2');
+	SELECT es_set_retention('aged', '30 days', 100);
 });
 my $digest = store_digest($node, 'source');
 my $last = $node->safe_psql('source', 'SELECT es_settled_position()');
@@ -92,6 +96,10 @@ sub check_copy
 		'2|1|1|250|0', "$how: known streams, new streams, retries");
 	is($node->safe_psql($database, q{SELECT count(es_append('roll-' || n % 3, 'R')) FROM generate_series(1, 500) n}), 500,
 		"$how: over to new segments");
+	is($node->safe_psql($database, q{SELECT (SELECT array_agg(version) FROM es_read('left-1')), state, (SELECT count(*) FROM es_read('left-2')) FROM es_replay('left-1', 'count')}),
+		'{4,5}|{"count": 5}|0', "$how: what was hidden stays so, with the state that it had");
+	is(sqlstates($node, $database, q{SELECT es_append('left-2', 'L')}), 'VE003', "$how: what was deleted, too");
+	is($node->safe_psql($database, 'SELECT category, max_age, max_count FROM es_retention'), 'aged|30 days|100', "$how: what ages out");
 	is(gaps($node, $database), '', "$how: versions without gaps");
 	is($node->safe_psql($database, q{
 			SELECT count(*) = count(DISTINCT position), count(*) = (SELECT count(*) FROM es_events),

@@ -39,6 +39,7 @@ standby_is(q{SELECT es_wait_projection('states', 2, '1s')}, 't', 'es_wait_projec
 # Whatever writes is refused.
 foreach my $sql (q{SELECT es_append('a-1', 'X')}, q{SELECT es_append_batch('a-1', '[{"type": "X"}]')}, q{INSERT INTO es_events (stream, type, data) VALUES ('a-1', 'X', '{}')},
 	'SELECT es_settle()', 'SELECT es_set_segment_size(100)', q{SELECT es_run_projection('states')}, q{SELECT es_rebuild_projection('states')},
+	q{SELECT es_delete_stream('a-1')}, q{SELECT es_truncate_stream('a-1', 1)}, q{SELECT es_set_retention('a', '1 day')}, q{SELECT es_adopt_snapshots('count')},
 	q{SELECT es_skip_event('states', 1)}, q{SELECT es_drop_projection('states')}, q{SELECT es_create_projection('new', 'count')})
 {
 	like(sqlstates($standby, 'postgres', $sql), qr/^(25006|55000)$/, "refused: $sql");
@@ -158,6 +159,15 @@ is($standby->safe_psql('postgres', q{SET max_parallel_workers_per_gather = 2; SE
 	'9000|27001', 'a category, too, by several processes');
 is($standby->safe_psql('postgres', q{SELECT string_agg(version::text, ',') FROM eventstore.snapshots}), '3', 'and leaves no snapshots');
 is(sqlstates($standby, 'postgres', q{SELECT es_snapshot('fold-1001')}), '25006', 'nor when asked for one');
+
+# What leaves is hidden here, too, from sessions that know the streams
+my $warm = $standby->background_psql('postgres');
+my $left = q{SELECT (SELECT array_agg(version) FROM es_read('fold-1001')), (SELECT array_agg(version) FROM es_read('fold-1002')), state FROM es_replay('fold-1001')};
+is($warm->query_safe($left), '{1,2,3,4}|{1,2,3}|{"n": 4}', 'streams are read');
+$primary->safe_psql('postgres', q{SELECT es_truncate_stream('fold-1001', 4), es_delete_stream('fold-1002')});
+replayed();
+is($warm->query_safe($left), '{4}||{"n": 4}', 'what is hidden there is hidden here');
+$warm->quit;
 
 # Asynchronous promotion: the primary goes on after the standby was cut off.  A prepared append goes with the standby.
 $primary->safe_psql('postgres', q{BEGIN; SELECT es_append('prepared-1', 'P'); PREPARE TRANSACTION 'promoted';});

@@ -56,6 +56,8 @@ $old->safe_psql('store', q{
 	SELECT es_subscribe('plain');
 	SELECT es_ack('plain', 0, max(position)) FROM es_poll('plain', 50);
 	SELECT es_create_projection('orders', 'merge', 'inline', 'order'), es_create_projection('later', 'count');
+	SELECT es_append('left-' || i, 'L') FROM generate_series(1, 2) i, generate_series(1, 5);
+	SELECT es_snapshot('left-1', 'count'), es_truncate_stream('left-1', 4), es_delete_stream('left-2'), es_set_retention('aged', '30 days', 100);
 });
 $old->poll_query_until('store', q{SELECT bool_and(lag = 0) FROM es_projections}) or die;
 
@@ -72,14 +74,14 @@ foreach my $case ([ 'plain', '' ], [ 'preloaded', "shared_preload_libraries = 'e
 			WHERE (c.relnamespace = 'eventstore'::regnamespace OR c.oid = 'es_events'::regclass) AND NOT t.tgisinternal AND t.tgenabled <> 'A'}),
 		'0', "$how: the guards are on always");
 	is($new->safe_psql('store', q{SELECT es_append('order-1', 'OrderPlaced', '{"n": 1}', expected_version => 100); SELECT es_settled_position()}),
-		"101\n703", "$how: a stream goes on with its next version and the next position");
+		"101\n714", "$how: a stream goes on with its next version and the next position");
 	is($new->safe_psql('store', q{
 			SET session_replication_role = replica;
 			INSERT INTO es_events (stream, type, data, version) VALUES ('order-1', 'OrderPlaced', '{"n": 2}', 102) RETURNING position;
 			COPY es_events (stream, type, data) FROM STDIN;
 order-1	OrderPlaced	{"n": 3}
 \.
-			SELECT es_stream_version('order-1')}), "704\n103", "$how: the view takes events from replicas, too");
+			SELECT es_stream_version('order-1')}), "715\n103", "$how: the view takes events from replicas, too");
 	foreach my $statement (q{UPDATE es_events SET type = 'x'}, q{DELETE FROM es_events}, q{DELETE FROM eventstore.events}, q{TRUNCATE eventstore.events})
 	{
 		is(sqlstates($new, 'store', "SET session_replication_role = replica; $statement"), 'VE002', "$how: refused: $statement");
@@ -90,6 +92,9 @@ order-1	OrderPlaced	{"n": 3}
 	is($new->safe_psql('store', q{SELECT count(*) FROM es_read_tagged('{course:db}')}), '1', "$how: tags");
 	is($new->safe_psql('store', q{SELECT version, state->>'n' FROM es_projection('orders', 'order-1')}), '103|4', "$how: an inline projection goes on");
 	is($new->safe_psql('store', q{SELECT count(es_append('roll-' || n % 3, 'R')) FROM generate_series(1, 500) n}), '500', "$how: over to new segments");
+	is($new->safe_psql('store', q{SELECT (SELECT array_agg(version) FROM es_read('left-1')), state, (SELECT count(*) FROM es_read('left-2')) FROM es_replay('left-1', 'count')}),
+		'{4,5}|{"count": 5}|0', "$how: what was hidden stays so, with the state that it had");
+	is(sqlstates($new, 'store', q{SELECT es_append('left-2', 'L')}), 'VE003', "$how: what was deleted, too");
 	is(gaps($new, 'store'), '', "$how: versions without gaps");
 	$new->stop;
 }

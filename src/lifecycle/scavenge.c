@@ -1,0 +1,375 @@
+/*
+ * scavenge.c
+ *		Removing what is hidden, and giving back its room.
+ *
+ * A function cannot commit, and what is removed is removed in batches.  So a background
+ * worker does it, in transactions of its own, while es_scavenge() waits; it needs no
+ * preload.  It hides what is due by retention, removes what is hidden (remove.c), and seals
+ * segments, which gives the room back (segment/sealer.c).  Only one process is at it
+ * at a time.
+ *
+ * The worker tells the function through a message queue, in the server's own protocol: its
+ * notices and its error as any session sends them to a client, and rows.  If the function
+ * is canceled it ends the worker; what was removed by then stays so.
+ *
+ * Where the library is preloaded the worker of the store starts one after each round of
+ * retention (server/upkeep.c), which nobody waits for, and which keeps to
+ * eventstore.scavenge_rate.
+ */
+#include "lifecycle/scavenge.h"
+
+#include "access/xact.h"
+#include "libpq/pqformat.h"
+#include "libpq/pqmq.h"
+#include "miscadmin.h"
+#include "nodes/execnodes.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "storage/dsm.h"
+#include "storage/latch.h"
+#include "storage/shm_mq.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/call.h"
+#include "base/objects.h"
+#include "base/process.h"
+#include "lifecycle/policy.h"
+#include "lifecycle/remove.h"
+#include "lifecycle/retention.h"
+#include "log/subscriber.h"
+#include "segment/sealer.h"
+
+#define QUEUE_SIZE		65536
+#define LOCK_TRIES		100
+#define LOCK_PAUSE_MS	20
+
+/*
+ * How long the worker waits for a lock once it is at work: it may be one that the transaction
+ * has that waits for the worker.
+ */
+#define LOCK_TIMEOUT	"5s"
+
+/* What messages of ours begin with; the server's are 'E' and 'N'. */
+#define MESSAGE_ROW		'D'
+#define MESSAGE_DONE	'Z'
+
+/* What a worker is told through bgw_extra. */
+typedef struct ScavengeOrder
+{
+	Oid			database;
+	dsm_handle	queue;			/* DSM_HANDLE_INVALID: nobody waits */
+	int			caller;			/* that waits; else 0 */
+	int64		most;			/* events to remove */
+} ScavengeOrder;
+
+static int	scavenge_rate = 10000;	/* GUC eventstore.scavenge_rate, events a
+									 * second */
+
+PG_FUNCTION_INFO_V1(es_scavenge);
+
+/* Defines the GUC; called once, from _PG_init. */
+void
+es_scavenge_init(void)
+{
+	DefineCustomIntVariable("eventstore.scavenge_rate",
+							"How many hidden events a second the worker removes, at most.",
+							"0 turns that off: then only es_scavenge() removes them, as fast as it can.",
+							&scavenge_rate, 10000, 0, INT_MAX,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
+/* ---- the worker ---- */
+
+/* Says what holds events back. */
+static void
+notice_what_is_held_back(const EsRemoval *removal)
+{
+	HASH_SEQ_STATUS all;
+	EsHeldBack *held;
+
+	hash_seq_init(&all, removal->held_back);
+	while ((held = hash_seq_search(&all)) != NULL)
+		ereport(NOTICE,
+				errmsg("%lld hidden events are left because they are needed by %s", (long long) held->events,
+					   text_to_cstring(held->by)));
+	if (removal->streams_busy > 0)
+		ereport(NOTICE,
+				errmsg("%lld streams are looked at again by the next call because others were about to change them",
+					   (long long) removal->streams_busy));
+}
+
+/* Sends what was removed, a row for each category. */
+static void
+send_what_was_removed(const EsRemoval *removal)
+{
+	HASH_SEQ_STATUS all;
+	EsRemoved  *removed;
+	StringInfoData row;
+
+	hash_seq_init(&all, removal->removed);
+	while ((removed = hash_seq_search(&all)) != NULL)
+	{
+		pq_beginmessage(&row, MESSAGE_ROW);
+		pq_sendint64(&row, removed->events);
+		pq_sendint64(&row, removed->bytes);
+		pq_sendbytes(&row, VARDATA_ANY(removed->category), VARSIZE_ANY_EXHDR(removed->category));
+		pq_endmessage(&row);
+	}
+	pq_putemptymessage(MESSAGE_DONE);
+}
+
+/* Sends what comes up from here on to who waits. */
+static void
+attach_queue(dsm_handle handle)
+{
+	dsm_segment *segment = dsm_attach(handle);
+	shm_mq	   *queue;
+
+	if (segment == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("could not attach to the session that has asked for scavenging"));
+	queue = dsm_segment_address(segment);
+	shm_mq_set_sender(queue, MyProc);
+	pq_redirect_to_shm_mq(segment, shm_mq_attach(queue, segment, NULL));
+}
+
+/* Tells whether there is a store whose events may be removed here. */
+static bool
+is_store_to_scavenge(void)
+{
+	bool		is;
+
+	StartTransactionCommand();
+	is = es_base_is_installed() && !es_subscriber_is();
+	CommitTransactionCommand();
+	return is;
+}
+
+/*
+ * Locks the rules of retention; false if another transaction does not let go of them, as it
+ * may be that of who waits for us.
+ */
+static bool
+lock_rules(void)
+{
+	static uint32 wait_event = 0;
+
+	for (int i = 0; !es_base_try_lock(&es_policy_table, ShareUpdateExclusiveLock); i++)
+	{
+		if (i == LOCK_TRIES)
+			return false;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOCK_PAUSE_MS,
+						 es_base_wait_event(&wait_event, "EventstoreRetention"));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return true;
+}
+
+/* Hides what is due by retention, in transactions of its own. */
+static void
+carry_out_retention(void)
+{
+	EsRetentionRound round = {.by_hand = true,.began = GetCurrentTimestamp()};
+	bool		done = false;
+
+	while (!done)
+	{
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		if (lock_rules())
+			done = es_retention_apply(&round);
+		else
+		{
+			ereport(NOTICE,
+					errmsg("what ages out is not hidden now because another transaction has locked the rules"));
+			done = true;
+		}
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+}
+
+/*
+ * es_scavenge_main is the background worker: seals what is complete, removes what is
+ * hidden, and gives back the room.
+ */
+void
+es_scavenge_main(Datum main_arg)
+{
+	ScavengeOrder order;
+	EsRemoval	removal;
+	bool		awaited;
+
+	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
+	awaited = order.queue != DSM_HANDLE_INVALID;
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
+	if (awaited)
+		attach_queue(order.queue);
+	es_process_set_transactions();
+	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
+	MemoryContextSwitchTo(TopMemoryContext);
+	es_remove_begin(&removal, order.most, awaited ? 0 : scavenge_rate);
+	if (es_sealer_become(awaited))
+	{
+		SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
+		es_sealer_run(0, NULL);
+		if (is_store_to_scavenge())
+		{
+			if (awaited)
+				carry_out_retention();
+			pgstat_report_activity(STATE_RUNNING, "removing hidden events of eventstore.events");
+			es_remove_hidden(&removal);
+			es_sealer_run(order.caller, removal.losses);
+		}
+	}
+	pgstat_report_activity(STATE_IDLE, NULL);
+	if (!awaited)
+		return;
+	notice_what_is_held_back(&removal);
+	send_what_was_removed(&removal);
+}
+
+/* ---- asking ---- */
+
+/* Starts a worker; false if none is free. */
+static bool
+start_scavenger(dsm_handle queue, int64 most, BackgroundWorkerHandle **handle)
+{
+	BackgroundWorker worker;
+	ScavengeOrder order = {.database = MyDatabaseId,.queue = queue,.caller = handle ? MyProcPid : 0,.most = most};
+
+	es_process_describe(&worker, "es_scavenge_main", "eventstore scavenger");
+	worker.bgw_notify_pid = handle ? MyProcPid : 0;
+	StaticAssertStmt(sizeof(order) <= BGW_EXTRALEN, "order does not fit bgw_extra");
+	memcpy(worker.bgw_extra, &order, sizeof(order));
+	return RegisterDynamicBackgroundWorker(&worker, handle);
+}
+
+/*
+ * es_scavenge_start starts a worker that keeps to eventstore.scavenge_rate, and that nobody
+ * waits for, if that is wanted, a worker is free, and there is something to remove or to give
+ * back.  In a transaction.
+ */
+void
+es_scavenge_start(void)
+{
+	if (scavenge_rate > 0 && !es_subscriber_is() && (es_remove_any_hidden() || es_sealer_has_work()))
+		(void) start_scavenger(DSM_HANDLE_INVALID, PG_INT64_MAX, NULL);
+}
+
+/* Passes on what the worker has said: notices, or its error. */
+static void
+pass_on_report(StringInfo message)
+{
+	ErrorData	error;
+
+	pq_parse_errornotice(message, &error);
+	error.elevel = Min(error.elevel, ERROR);
+	error.context = error.context ? psprintf("%s\n%s", error.context, _("scavenging")) : pstrdup(_("scavenging"));
+	ThrowErrorData(&error);
+}
+
+/* Puts a row that the worker has sent into the result. */
+static void
+return_removed_row(StringInfo message, ReturnSetInfo *result)
+{
+	Datum		values[3];
+	bool		isnull[3] = {false};
+
+	values[1] = Int64GetDatum(pq_getmsgint64(message));
+	values[2] = Int64GetDatum(pq_getmsgint64(message));
+	values[0] = PointerGetDatum(cstring_to_text_with_len(message->data + message->cursor, message->len - message->cursor));
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+}
+
+/* Takes what the worker says, until it has said all. */
+static void
+listen_to_scavenger(shm_mq_handle *queue, ReturnSetInfo *result)
+{
+	for (;;)
+	{
+		Size		size;
+		void	   *data;
+		StringInfoData message;
+		int			kind;
+
+		CHECK_FOR_INTERRUPTS();
+		if (shm_mq_receive(queue, &size, &data, false) != SHM_MQ_SUCCESS)
+			ereport(ERROR,
+					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("the background worker that scavenges has ended too soon"),
+					errhint("What it has removed is removed.  The server's log may say why it ended."));
+		initStringInfo(&message);
+		appendBinaryStringInfo(&message, data, size);
+		kind = pq_getmsgbyte(&message);
+		if (kind == 'E' || kind == 'N')
+			pass_on_report(&message);
+		else if (kind == MESSAGE_ROW)
+			return_removed_row(&message, result);
+		else if (kind == MESSAGE_DONE)
+			return;
+		pfree(message.data);
+	}
+}
+
+/* Has a worker scavenge, and waits for it. */
+static void
+have_events_removed(int64 most, ReturnSetInfo *result)
+{
+	dsm_segment *segment = dsm_create(QUEUE_SIZE, 0);
+	shm_mq	   *queue = shm_mq_create(dsm_segment_address(segment), QUEUE_SIZE);
+	shm_mq_handle *reader;
+	BackgroundWorkerHandle *handle;
+
+	shm_mq_set_receiver(queue, MyProc);
+	if (!start_scavenger(dsm_segment_handle(segment), most, &handle))
+		ereport(ERROR,
+				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				errmsg("no background worker is free to scavenge"),
+				errhint("Call the function again later, or raise parameter \"max_worker_processes\"."));
+	reader = shm_mq_attach(queue, segment, handle);
+	PG_TRY();
+	{
+		listen_to_scavenger(reader, result);
+	}
+	PG_CATCH();
+	{
+		TerminateBackgroundWorker(handle);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	dsm_detach(segment);
+}
+
+/*
+ * es_scavenge(max_events): removes hidden events for good, and gives the disk their room
+ * back; returns what was removed, by category: events, and the bytes of their rows.
+ *
+ * max_events NULL is unlimited, a negative one 22023.  Leaves what is still needed, and says
+ * in a NOTICE by whom.  A background worker does it in transactions of its own, so what the
+ * calling transaction has hidden is not removed, and a rollback or a cancel undoes nothing.
+ * Waits for another one that scavenges; 53400 if no worker is free, 55000 if it is ended.
+ * On a logical subscriber, which loses events as its publisher does, it only gives room back.
+ */
+Datum
+es_scavenge(PG_FUNCTION_ARGS)
+{
+	int64		most = es_call_limit_arg(fcinfo, 0, "max_events");
+
+	PreventCommandDuringRecovery("es_scavenge()");
+	PreventCommandIfReadOnly("es_scavenge()");
+	PreventCommandIfParallelMode("es_scavenge()");
+	have_events_removed(most, es_call_begin_rows(fcinfo));
+	return (Datum) 0;
+}

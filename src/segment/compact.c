@@ -1,0 +1,523 @@
+/*
+ * compact.c
+ *		Giving back the room that removed events have left in a segment.
+ *
+ * What VACUUM FULL does under a lock that stops all readers is done beside them.  A
+ * segment that is complete gets no rows any more, so its rows are copied to a new table
+ * as CLUSTER copies them: each with the transactions that wrote and deleted it, so that a
+ * snapshot of before sees the same there.  The indexes are built on the copy.  Only then
+ * the segment is locked, for some milliseconds, in which files are exchanged: those of the
+ * table, its TOAST table, and each index.  The relations stay what they are, with their
+ * OIDs and all that refers to them: publications, subscriptions, what users have added.
+ * The copy goes, with the old files, in the same transaction.
+ *
+ * That lock is waited for only for a moment at a time, since all who come later
+ * queue behind it, and several times.  If somebody reads the segment all the time, the copy
+ * is thrown away; whoever seals next tries again.
+ *
+ * Who waits in es_scavenge() has a snapshot, too, of before the events were removed.  It
+ * would keep them for as long as it waits; so of all snapshots it is left out.  If the
+ * statement goes on to look at the log, it sees less events than when it began.
+ *
+ * Rows must not change meanwhile.  Only scavenging deletes any, and only one process
+ * scavenges or seals at a time; on a logical subscriber it is the apply worker, which is kept
+ * out by the lock that the copy is made under.
+ *
+ * A segment without a row is dropped, and its row in eventstore.segments says so.  That
+ * locks the log as a whole, for as short.
+ *
+ * A crash leaves the segment as it was, and the files of the copy, which the server does
+ * not know any more, as it does after a crash in the middle of VACUUM FULL.
+ */
+#include "segment/compact.h"
+
+#include "access/attmap.h"
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/multixact.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/toast_internals.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_class.h"
+#include "commands/cluster.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
+#include "nodes/pg_list.h"
+#include "parser/parse_utilcmd.h"
+#include "storage/bufmgr.h"
+#include "storage/freespace.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/predicate.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "base/objects.h"
+#include "base/owner.h"
+#include "log/scan.h"
+#include "log/segment.h"
+#include "log/subscriber.h"
+#include "segment/ddl.h"
+#include "table/rows.h"
+
+#define LOOKS			1000	/* at pages, for how full a segment is */
+#define WORTH			4		/* this part of it is free, or more */
+#define SMALL			16		/* pages; it is not worth it */
+#define LOCK_TIMEOUT	"20ms"
+#define LOCK_TRIES		60
+#define LOCK_PAUSE_MS	50		/* and more with each try */
+#define MOST_PAUSE_MS	2000
+
+/* A segment and its copy. */
+typedef struct Compaction
+{
+	Relation	old;
+	Relation	new;
+	List	   *indexes;		/* OIDs of the segment's */
+	List	   *copies;			/* of those that are built on the copy */
+	TransactionId frozen;		/* no row of the copy has an older xid */
+	MultiXactId oldest_multi;	/* and no older one of these */
+	double		rows;
+	int			caller;			/* process whose snapshot does not count; or 0 */
+} Compaction;
+
+/* ---- whether ---- */
+
+/* Adds up how many pages a table has, and how much of them is free, by a sample. */
+static void
+add_free_space(Relation rel, BlockNumber blocks, double *pages, double *free)
+{
+	BlockNumber step = Max(blocks / LOOKS, 1);
+
+	for (BlockNumber block = 0; block < blocks; block += step)
+	{
+		*pages += step;
+		*free += step * (double) GetRecordedFreeSpace(rel, block) / BLCKSZ;
+	}
+}
+
+/*
+ * es_compact_is_worth_it tells whether so much of a segment is free, by what VACUUM has
+ * found out, or because so many bytes have just been removed, that it should be compacted.
+ */
+bool
+es_compact_is_worth_it(int64 segment, int64 removed)
+{
+	bool		lost;
+	Relation	rel = es_segment_open(segment, AccessShareLock, &lost);
+	BlockNumber blocks;
+	double		pages = 0;
+	double		free = 0;
+
+	if (rel == NULL)
+		return false;
+	blocks = RelationGetNumberOfBlocks(rel);
+	add_free_space(rel, blocks, &pages, &free);
+	if (OidIsValid(rel->rd_rel->reltoastrelid))
+	{
+		Relation	toast = table_open(rel->rd_rel->reltoastrelid, AccessShareLock);
+		BlockNumber more = RelationGetNumberOfBlocks(toast);
+
+		add_free_space(toast, more, &pages, &free);
+		blocks += more;
+		table_close(toast, AccessShareLock);
+	}
+	table_close(rel, AccessShareLock);
+	return (blocks > SMALL && Max(free, (double) removed / BLCKSZ) * WORTH >= pages) ||
+		(removed > 0 && blocks > 0 && es_scan_count(segment, NULL) == 0);
+}
+
+/* ---- locking ---- */
+
+/* Tries to lock a table for a moment; false if others do not let go of it so soon. */
+static bool
+try_to_lock(Oid relid)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool locked = true;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		LockRelationOid(relid, AccessExclusiveLock);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		locked = false;
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ReThrowError(error);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return locked;
+}
+
+/*
+ * Locks a table against everybody, to the end of the transaction, without others queueing
+ * for long; false if it cannot be had.
+ */
+static bool
+lock_against_all(Oid relid)
+{
+	static uint32 wait_event = 0;
+	int			nest = NewGUCNestLevel();
+	bool		locked = false;
+
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	for (int i = 0; i < LOCK_TRIES && !locked; i++)
+	{
+		locked = try_to_lock(relid);
+		if (locked)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(LOCK_PAUSE_MS * (i + 1), MOST_PAUSE_MS),
+						 es_base_wait_event(&wait_event, "EventstoreSegmentLock"));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	AtEOXact_GUC(false, nest);
+	return locked;
+}
+
+/* ---- copying ---- */
+
+/*
+ * Tells the oldest transaction that a snapshot of any process but one, 0: of any at all,
+ * may not see the end of.  What GetOldestNonRemovableTransactionId() does for a user's table.
+ */
+static TransactionId
+find_oldest_xmin(Relation rel, int but)
+{
+	PGPROC	   *left_out = but == 0 ? NULL : BackendPidGetProc(but);
+	TransactionId oldest = ReadNextTransactionId();
+	TransactionId slots;
+	TransactionId catalog;
+
+	if (left_out == NULL)
+		return GetOldestNonRemovableTransactionId(rel);
+	LWLockAcquire(ProcArrayLock, LW_SHARED);
+	for (uint32 i = 0; i < ProcGlobal->allProcCount; i++)
+	{
+		PGPROC	   *proc = &ProcGlobal->allProcs[i];
+		TransactionId xid = proc->xid;
+		TransactionId xmin = proc == left_out ? InvalidTransactionId : proc->xmin;
+
+		if (proc->statusFlags & (PROC_IN_VACUUM | PROC_IN_LOGICAL_DECODING))
+			continue;
+		if (TransactionIdIsNormal(xid) && TransactionIdPrecedes(xid, oldest))
+			oldest = xid;
+		if (TransactionIdIsNormal(xmin) && TransactionIdPrecedes(xmin, oldest))
+			oldest = xmin;
+	}
+	LWLockRelease(ProcArrayLock);
+	ProcArrayGetReplicationSlotXmin(&slots, &catalog);
+	return TransactionIdIsNormal(slots) && TransactionIdPrecedes(slots, oldest) ? slots : oldest;
+}
+
+/* Copies the rows that any snapshot may still see. */
+static void
+copy_rows(Compaction *c)
+{
+	TransactionId oldest = find_oldest_xmin(c->old, c->caller);
+	double		removed;
+	double		kept_dead;
+
+	c->frozen = oldest;
+	if (TransactionIdPrecedes(c->frozen, c->old->rd_rel->relfrozenxid))
+		c->frozen = c->old->rd_rel->relfrozenxid;
+	c->oldest_multi = GetOldestMultiXactId();
+	if (MultiXactIdPrecedes(c->oldest_multi, c->old->rd_rel->relminmxid))
+		c->oldest_multi = c->old->rd_rel->relminmxid;
+
+	/* values out of line name the TOAST table that their chunks will be in */
+	c->new->rd_toastoid = c->old->rd_rel->reltoastrelid;
+	table_relation_copy_for_cluster(c->old, c->new, NULL, false, oldest, &c->frozen, &c->oldest_multi,
+									&c->rows, &removed, &kept_dead);
+	c->new->rd_toastoid = InvalidOid;
+	c->rows -= kept_dead;
+}
+
+/* Builds on the copy what indexes the segment has. */
+static void
+build_indexes(Compaction *c)
+{
+	AttrMap    *same = make_attrmap(RelationGetDescr(c->old)->natts);
+	RangeVar   *name = makeRangeVar(get_namespace_name(RelationGetNamespace(c->new)),
+									pstrdup(RelationGetRelationName(c->new)), -1);
+	ListCell   *cell;
+
+	for (int i = 0; i < same->maplen; i++)
+		same->attnums[i] = i + 1;
+	c->indexes = RelationGetIndexList(c->old);
+	foreach(cell, c->indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+		Oid			constraint;
+		IndexStmt  *statement = generateClonedIndexStmt(name, index, same, &constraint);
+
+		/* only its file will be used */
+		statement->isconstraint = statement->primary = false;
+		index_close(index, NoLock);
+		c->copies = lappend_oid(c->copies, es_define_index_copy(RelationGetRelid(c->new), statement).objectId);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Makes the copy of a segment that is open and locked. */
+static void
+make_copy(Compaction *c)
+{
+	Oid			relid = make_new_heap(RelationGetRelid(c->old), c->old->rd_rel->reltablespace, c->old->rd_rel->relam,
+									  c->old->rd_rel->relpersistence, ShareUpdateExclusiveLock);
+
+	c->new = table_open(relid, AccessExclusiveLock);
+	copy_rows(c);
+	build_indexes(c);
+}
+
+/* ---- exchanging ---- */
+
+/* Exchanges what two rows of pg_class say of files, and of what is in them. */
+static void
+exchange_file_columns(Form_pg_class a, Form_pg_class b)
+{
+	FormData_pg_class was = *a;
+
+	a->relfilenode = b->relfilenode;
+	a->reltablespace = b->reltablespace;
+	a->relpages = b->relpages;
+	a->reltuples = b->reltuples;
+	a->relallvisible = b->relallvisible;
+	b->relfilenode = was.relfilenode;
+	b->reltablespace = was.reltablespace;
+	b->relpages = was.relpages;
+	b->reltuples = was.reltuples;
+	b->relallvisible = was.relallvisible;
+}
+
+/* Gives the row of pg_class of a relation, to be changed. */
+static HeapTuple
+copy_class_row(Oid relid)
+{
+	HeapTuple	row = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(relid));
+
+	if (!HeapTupleIsValid(row))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	return row;
+}
+
+/*
+ * Gives a relation the file of another one, and the other way round.  Both are locked
+ * against everybody.  Of tables the first one has no older transaction ids then than these.
+ */
+static void
+exchange_files(const Compaction *c, Oid relid, Oid other)
+{
+	Relation	pg_class = table_open(RelationRelationId, RowExclusiveLock);
+	CatalogIndexState indexes = CatalogOpenIndexes(pg_class);
+	HeapTuple	row = copy_class_row(relid);
+	HeapTuple	other_row = copy_class_row(other);
+	Form_pg_class form = (Form_pg_class) GETSTRUCT(row);
+	Relation	rel = relation_open(relid, NoLock);
+	Relation	other_rel = relation_open(other, NoLock);
+
+	if (!OidIsValid(form->relfilenode))
+		elog(ERROR, "relation %u is mapped", relid);
+	exchange_file_columns(form, (Form_pg_class) GETSTRUCT(other_row));
+	if (form->relkind != RELKIND_INDEX)
+	{
+		form->relfrozenxid = c->frozen;
+		form->relminmxid = c->oldest_multi;
+	}
+	es_relation_take_new_file(rel, other_rel);
+	relation_close(rel, NoLock);
+	relation_close(other_rel, NoLock);
+	CatalogTupleUpdateWithInfo(pg_class, &row->t_self, row, indexes);
+	CatalogTupleUpdateWithInfo(pg_class, &other_row->t_self, other_row, indexes);
+	CatalogCloseIndexes(indexes);
+	table_close(pg_class, RowExclusiveLock);
+	heap_freetuple(row);
+	heap_freetuple(other_row);
+	es_relation_close_files(relid);
+	es_relation_close_files(other);
+}
+
+/* Exchanges the files of two TOAST tables, and of their indexes. */
+static void
+exchange_toast_files(const Compaction *c)
+{
+	Oid			toast = c->old->rd_rel->reltoastrelid;
+	Oid			copy = c->new->rd_rel->reltoastrelid;
+
+	if (!OidIsValid(toast))
+		return;
+	LockRelationOid(toast, AccessExclusiveLock);
+	LockRelationOid(copy, AccessExclusiveLock);
+	exchange_files(c, toast, copy);
+	exchange_files(c, toast_get_valid_index(toast, AccessExclusiveLock), toast_get_valid_index(copy, AccessExclusiveLock));
+}
+
+/* Says how many rows the copy has, and pages, as CREATE INDEX does of what it builds. */
+static void
+note_size_of_copy(const Compaction *c)
+{
+	Relation	pg_class = table_open(RelationRelationId, RowExclusiveLock);
+	HeapTuple	row = copy_class_row(RelationGetRelid(c->new));
+	Form_pg_class form = (Form_pg_class) GETSTRUCT(row);
+
+	form->relpages = RelationGetNumberOfBlocks(c->new);
+	form->reltuples = c->rows;
+	form->relallvisible = 0;
+	CatalogTupleUpdate(pg_class, &row->t_self, row);
+	table_close(pg_class, RowExclusiveLock);
+	heap_freetuple(row);
+	CommandCounterIncrement();
+}
+
+/* Puts the copy in the segment's place; all is locked by now that others may have open. */
+static void
+put_copy_in_place(Compaction *c)
+{
+	ListCell   *index;
+	ListCell   *copy;
+
+	TransferPredicateLocksToHeapRelation(c->old);
+	note_size_of_copy(c);
+	forboth(index, c->indexes, copy, c->copies)
+	{
+		LockRelationOid(lfirst_oid(index), AccessExclusiveLock);
+		LockRelationOid(lfirst_oid(copy), AccessExclusiveLock);
+		exchange_files(c, lfirst_oid(index), lfirst_oid(copy));
+	}
+	exchange_toast_files(c);
+	exchange_files(c, RelationGetRelid(c->old), RelationGetRelid(c->new));
+}
+
+/* Drops the copy, which has the segment's old files by now. */
+static void
+drop_copy(Oid relid)
+{
+	ObjectAddress address = {.classId = RelationRelationId,.objectId = relid};
+
+	CommandCounterIncrement();
+	performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+}
+
+/*
+ * es_compact_segment gives a segment that is complete a new file of what is left of it,
+ * in this transaction; false if it cannot be had without stopping others.  This
+ * process is the only one that scavenges or seals, which it does for a caller that waits,
+ * if there is one.
+ */
+bool
+es_compact_segment(int64 segment, int caller)
+{
+	Compaction	c = {.caller = caller};
+	LOCKMODE	mode = es_subscriber_is() ? ShareRowExclusiveLock : ShareUpdateExclusiveLock;
+	EsOwnerContext saved;
+	bool		lost;
+	bool		done;
+	Oid			copy;
+
+	/* an index that is being made on it, say, may take long */
+	if (!OidIsValid(es_segment_relid(segment)) || !ConditionalLockRelationOid(es_segment_relid(segment), mode))
+		return false;
+	c.old = es_segment_open(segment, mode, &lost);
+	if (c.old == NULL)
+		return false;
+	es_ddl_enter(&saved);
+	make_copy(&c);
+	copy = RelationGetRelid(c.new);
+	done = lock_against_all(RelationGetRelid(c.old));
+	if (done)
+		put_copy_in_place(&c);
+	table_close(c.new, NoLock);
+	table_close(c.old, NoLock);
+	drop_copy(copy);
+	es_ddl_leave(&saved);
+	return done;
+}
+
+/* ---- dropping ---- */
+
+/* Says of a segment that it is gone because it had no event left. */
+static void
+mark_segment_emptied(int64 segment)
+{
+	EsRows		rows = {.shape = &es_segment_shape,.mode = RowExclusiveLock,.fresh = true};
+
+	es_rows_equal(&rows, Int64GetDatum(segment));
+	es_rows_begin(&rows);
+	if (es_rows_next(&rows))
+	{
+		Datum		values[Natts_es_segments];
+		bool		isnull[Natts_es_segments] = {false};
+
+		memcpy(values, rows.values, sizeof(values));
+		values[Anum_es_segments_sealed - 1] = values[Anum_es_segments_emptied - 1] = BoolGetDatum(true);
+		values[Anum_es_segments_events - 1] = Int64GetDatum(0);
+		es_rows_update(&rows, values, isnull);
+	}
+	es_rows_end(&rows);
+	CommandCounterIncrement();
+}
+
+/*
+ * es_compact_drop drops a segment that is complete and has no row at all, not even one that
+ * an old snapshot might see, in this transaction; false if it has, or cannot be had without
+ * stopping others.
+ */
+bool
+es_compact_drop(int64 segment)
+{
+	EsOwnerContext saved;
+	bool		lost;
+	Relation	rel;
+	Oid			relid;
+	bool		empty;
+
+	if (!lock_against_all(es_base_oid(&es_base_events)))
+		return false;
+	rel = es_segment_open(segment, AccessShareLock, &lost);
+	if (rel == NULL)
+		return true;
+	relid = RelationGetRelid(rel);
+	empty = RelationGetNumberOfBlocks(rel) == 0;
+	table_close(rel, AccessShareLock);
+	if (!empty || !lock_against_all(relid))
+		return false;
+	es_ddl_enter(&saved);
+	(void) set_config_option("eventstore.allow_drop", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	es_ddl_run("DROP TABLE eventstore.%s", es_segment_name(segment));
+	es_ddl_leave(&saved);
+	mark_segment_emptied(segment);
+	es_base_announce(&es_base_events);
+	return true;
+}

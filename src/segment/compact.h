@@ -1,0 +1,14 @@
+/*
+ * compact.h
+ *		Giving back the room that removed events have left in a segment.
+ */
+#ifndef ES_SEGMENT_COMPACT_H
+#define ES_SEGMENT_COMPACT_H
+
+#include "base/base.h"
+
+extern bool es_compact_is_worth_it(int64 segment, int64 removed);
+extern bool es_compact_segment(int64 segment, int caller);
+extern bool es_compact_drop(int64 segment);
+
+#endif							/* ES_SEGMENT_COMPACT_H */
