@@ -75,18 +75,20 @@ es_compat_from_name(const text *name)
 			errhint("It is 'none', 'backward', 'forward' or 'full'."));
 }
 
-/* Gives the problems of a proof in a form that outlives it. */
+/* Adds the problems of a proof that are certain, or the others, in a form that outlives it. */
 static List *
-copy_problems(List *result, const EsProof *proof, bool forward, MemoryContext context)
+copy_problems(List *result, const EsProof *proof, bool forward, bool decided)
 {
-	MemoryContext old = MemoryContextSwitchTo(context);
 	ListCell   *cell;
 
 	foreach(cell, proof->problems)
 	{
 		const EsProblem *problem = lfirst(cell);
-		EsIncompatibility *copy = palloc(sizeof(EsIncompatibility));
+		EsIncompatibility *copy;
 
+		if (problem->decided != decided)
+			continue;
+		copy = palloc(sizeof(EsIncompatibility));
 		copy->pointer = pstrdup(problem->place);
 		copy->rule = pstrdup(problem->rule);
 		copy->message = pstrdup(problem->message);
@@ -94,7 +96,6 @@ copy_problems(List *result, const EsProof *proof, bool forward, MemoryContext co
 		copy->decided = problem->decided;
 		result = lappend(result, copy);
 	}
-	MemoryContextSwitchTo(old);
 	return result;
 }
 
@@ -105,6 +106,7 @@ compare_one_way(List *result, const EsSchema *accepted, const EsSchema *by, bool
 	EsProof		proof = {.rules = all_rules,.rule_count = lengthof(all_rules)};
 	EsFacts		facts = es_fact_of(es_fact_is(accepted->root));
 	EsAnswer	answer;
+	MemoryContext old;
 
 	proof.accepted = forward ? "the new version" : "the old version";
 	proof.by = forward ? "the old version" : "the new version";
@@ -119,14 +121,18 @@ compare_one_way(List *result, const EsSchema *accepted, const EsSchema *by, bool
 	}
 	else if (answer != ES_ANSWER_YES && proof.problems == NIL)
 		(void) es_proof_doubt(&proof, by->root, "", "no proof was found");
-	return copy_problems(result, &proof, forward, context);
+	old = MemoryContextSwitchTo(context);
+	result = copy_problems(result, &proof, forward, true);
+	result = copy_problems(result, &proof, forward, false);
+	MemoryContextSwitchTo(old);
+	return result;
 }
 
 /*
  * es_compat_compare gives what is against the compatibility of a new version with an
- * old one, as a list of EsIncompatibility in the current memory context: those that are
- * certain, and those that are not known.  NIL: it is compatible.  Raises 22023 for what
- * is no schema.
+ * old one, as a list of EsIncompatibility in the current memory context: for each
+ * direction those that are certain, and then those that are not known.  NIL: it is
+ * compatible.  Raises 22023 for what is no schema.
  */
 List *
 es_compat_compare(const Jsonb *old, const Jsonb *new, EsCompatibility compatibility)
