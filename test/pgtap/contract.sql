@@ -156,7 +156,7 @@ SELECT throws_ok(statement, state, NULL, state || ': ' || statement) FROM (VALUE
 	('22023', $$SELECT es_append_batch('contract-1', '[{"type": "C", "event_id": "x"}]')$$),
 	('22023', $$SELECT es_append_batch('contract-1', '[{"type": "C", "event_id": "0189ffff-0000-7000-8000-000000000009"}, {"type": "C", "event_id": "0189ffff-0000-7000-8000-000000000009"}]')$$),
 	('22023', $$INSERT INTO es_events (stream, type, data, position) VALUES ('contract-1', 'C', '{}', 3)$$),
-	('22023', $$INSERT INTO es_events (stream, type, data, type_version) VALUES ('contract-1', 'C', '{}', 1)$$),
+	('22023', $$INSERT INTO es_events (stream, type, data, type_version) VALUES ('contract-1', 'C', '{}', 2)$$),
 	('22023', $$INSERT INTO es_events (stream, type, data, recorded_at) VALUES ('contract-1', 'C', '{}', '1999-01-01')$$),
 	('22004', $$INSERT INTO es_events (stream, data) VALUES ('contract-1', '{}')$$),
 	('22004', $$SELECT es_stream_version(NULL)$$),
