@@ -606,6 +606,9 @@ mark_stream(EsRemoval *removal, const HiddenStream *hidden)
 	EsChange	change;
 	EsChangeState state;
 
+	/* it cannot be changed as long as its last event is away */
+	if (es_segment_is_lost(hidden->last_segment))
+		return;
 	if (!find_first_segment(hidden, &first_segment))
 		return;
 	state = es_change_begin(&change, hidden->name, false);
