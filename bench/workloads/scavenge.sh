@@ -20,6 +20,14 @@ removed_expected=$((1 + whole * 100 + deleted * 100 + (streams - whole - deleted
 set_parameter() { sql -d postgres -c "ALTER SYSTEM SET $1 = '$2'" -c 'SELECT pg_reload_conf()' >/dev/null; }
 reset_parameter() { sql -d postgres -c "ALTER SYSTEM RESET $1" -c 'SELECT pg_reload_conf()' >/dev/null; }
 
+# warm_wal: files for more WAL than a round writes, which checkpoints then recycle, as on a
+# server that has run for a while: making new ones holds up every commit
+warm_wal() {
+	set_parameter min_wal_size 24GB
+	sql -d postgres -c "SELECT count(pg_logical_emit_message(false, 'bench', repeat('x', 1000000))) FROM generate_series(1, $events / 500)" \
+		-c CHECKPOINT >/dev/null
+}
+
 # fill: the streams, as many at a time as make a tenth of the log, ten events of one together
 fill() {
 	local part
@@ -151,6 +159,7 @@ case_names=()
 set_parameter deadlock_timeout 10ms
 set_parameter log_line_prefix '%b|%a|%m '
 set_parameter log_lock_waits on
+warm_wal
 for ((round = 1; round <= rounds; round++)); do
 	echo "  round $round"
 	scavenge_round
@@ -160,7 +169,7 @@ for name in "${case_names[@]}"; do
 	echo "  $case_name"
 	report_case
 done
-for name in log_lock_waits log_line_prefix deadlock_timeout; do
+for name in min_wal_size log_lock_waits log_line_prefix deadlock_timeout; do
 	reset_parameter $name
 done
 [ "$preload" = off ] || reset_parameter eventstore.scavenge_rate

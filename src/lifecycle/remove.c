@@ -63,7 +63,8 @@
 #include "table/table.h"
 
 #define BATCH			1000	/* events in a transaction */
-#define STREAMS_BATCH	200		/* streams marked in one */
+#define STREAMS_BATCH	50		/* streams marked in one; appends to these
+								 * wait */
 #define MOST_PLACES		(4 * 1024 * 1024)	/* in a round */
 #define MOST_STREAMS	(1024 * 1024)
 

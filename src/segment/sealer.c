@@ -119,7 +119,9 @@ vacuum_segment(int64 segment, bool whole)
 	VacuumStmt *statement = makeNode(VacuumStmt);
 	RangeVar   *name = makeRangeVar("eventstore", es_segment_name(segment), -1);
 
-	statement->options = list_make1(makeDefElem("freeze", (Node *) makeBoolean(true), -1));
+	/* parallel workers would take the processors that appends are to have */
+	statement->options = list_make2(makeDefElem("freeze", (Node *) makeBoolean(true), -1),
+									makeDefElem("parallel", (Node *) makeInteger(0), -1));
 	if (!whole)
 		statement->options = lappend(statement->options, makeDefElem("index_cleanup", (Node *) makeString("off"), -1));
 	statement->rels = list_make1(makeVacuumRelation(name, InvalidOid, NIL));
