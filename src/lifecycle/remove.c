@@ -122,6 +122,7 @@ typedef struct Batch
 	Relation	rel;
 	TupleTableSlot *slot;
 	Snapshot	snapshot;
+	ItemPointerData last;		/* the last place */
 	CutRun	   *cut;
 	int			ncut;
 	int			deleted;
@@ -413,7 +414,8 @@ begin_run_with(Batch *batch, EsSegmentScan *scan, const EsEvent *event, int32 le
 	slot->tts_values[Anum_es_events_run_length - 1] = Int32GetDatum(length);
 	ExecStoreVirtualTuple(slot);
 	es_table_update(&table, &scan->slot->tts_tid);
-	if (find_hidden_stream(round, event) != NULL)
+	/* else this batch has looked at it already */
+	if (find_hidden_stream(round, event) != NULL && ItemPointerCompare(&scan->slot->tts_tid, &batch->last) > 0)
 	{
 		round->moved[round->nmoved].segment = es_segment_of(event->position);
 		round->moved[round->nmoved++].tid = table.tid;
@@ -484,12 +486,12 @@ forget_count_of_segment(int64 segment)
 
 /*
  * Removes what a batch's places have, in a transaction, and returns how much that was; the
- * places are of one segment.
+ * places are of one segment, and in order.
  */
 static int
 remove_batch(Round *round, const HiddenPlace *places, int64 count)
 {
-	Batch		batch = {.round = round};
+	Batch		batch = {.round = round,.last = places[count - 1].tid};
 	bool		lost;
 
 	StartTransactionCommand();
@@ -574,35 +576,40 @@ remove_round(Round *round)
 
 /* ---- marking ---- */
 
-/* Finds the first segment that a stream still has an event in. */
-static int64
-find_first_segment(const HiddenStream *stream)
+/*
+ * Finds the first segment that a stream still has an event in; false if that one is hidden:
+ * its segment was rewritten after its place was noted.
+ */
+static bool
+find_first_segment(const HiddenStream *stream, int64 *segment)
 {
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 	EsSegmentScan probe = {.fresh = &snapshot};
-	int64		segment = stream->first_segment;
-	bool		isnull = true;
+	int64		version;
+	bool		isnull;
 
-	while (segment < stream->last_segment)
+	for (*segment = stream->first_segment;; ++*segment)
 	{
 		CHECK_FOR_INTERRUPTS();
-		(void) es_scan_edge_version(probe, segment, stream->id, ForwardScanDirection, &isnull);
-		if (!isnull || es_segment_is_lost(segment))
+		version = DatumGetInt64(es_scan_edge_version(probe, *segment, stream->id, ForwardScanDirection, &isnull));
+		if (!isnull || *segment >= stream->last_segment || es_segment_is_lost(*segment))
 			break;
-		segment++;
 	}
 	UnregisterSnapshot(snapshot);
-	return segment;
+	return isnull || version >= stream->before;
 }
 
 /* Marks a stream as one that has nothing hidden any more, unless that is not so. */
 static void
 mark_stream(EsRemoval *removal, const HiddenStream *hidden)
 {
-	int64		first_segment = find_first_segment(hidden);
+	int64		first_segment;
 	EsChange	change;
-	EsChangeState state = es_change_begin(&change, hidden->name, false);
+	EsChangeState state;
 
+	if (!find_first_segment(hidden, &first_segment))
+		return;
+	state = es_change_begin(&change, hidden->name, false);
 	removal->streams_busy += state == ES_CHANGE_BUSY;
 	if (state != ES_CHANGE_OPEN)
 		return;

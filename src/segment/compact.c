@@ -5,11 +5,12 @@
  * What VACUUM FULL does under a lock that stops all readers is done beside them.  A
  * segment that is complete gets no rows any more, so its rows are copied to a new table
  * as CLUSTER copies them, with its functions: each with the transactions that wrote and
- * deleted it, so that a snapshot of before sees the same there.  The indexes are built on the copy.  Only then
- * the segment is locked, for some milliseconds, in which files are exchanged: those of the
- * table, its TOAST table, and each index.  The relations stay what they are, with their
- * OIDs and all that refers to them: publications, subscriptions, what users have added.
- * The copy goes, with the old files, in the same transaction.
+ * deleted it, so that a snapshot of before sees the same there.  The copy goes to disk while
+ * it is made, so that nobody's commit waits for all of it.  The indexes are built on the
+ * copy.  Only then the segment is locked, for some milliseconds, in which files are
+ * exchanged: those of the table, its TOAST table, and each index.  The relations stay what
+ * they are, with their OIDs and all that refers to them: publications, subscriptions, what
+ * users have added.  The copy goes, with the old files, in the same transaction.
  *
  * That lock is waited for only for a moment at a time, since all who come later
  * queue behind it, and several times.  If somebody reads the segment all the time, the copy
@@ -548,14 +549,18 @@ bool
 es_compact_segment(int64 segment, int caller)
 {
 	Compaction	c = {.caller = caller};
+	LOCKMODE	mode = es_subscriber_is() ? ShareRowExclusiveLock : ShareUpdateExclusiveLock;
 	EsOwnerContext saved;
 	bool		lost;
 	bool		done;
 	Oid			copy;
 
-	c.old = es_segment_open(segment, es_subscriber_is() ? ShareRowExclusiveLock : ShareUpdateExclusiveLock, &lost);
+	/* an index that is being made on it, say, may take long */
+	if (!OidIsValid(es_segment_relid(segment)) || !ConditionalLockRelationOid(es_segment_relid(segment), mode))
+		return false;
+	c.old = es_segment_open(segment, mode, &lost);
 	if (c.old == NULL)
-		return true;
+		return false;
 	es_ddl_enter(&saved);
 	make_copy(&c);
 	copy = RelationGetRelid(c.new);

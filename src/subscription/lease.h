@@ -14,6 +14,7 @@
 #include "subscription/member.h"
 #include "subscription/partition.h"
 #include "subscription/subscription.h"
+#include "type/renew.h"
 
 /* A partition, as a poll sees it. */
 typedef struct EsSlice
@@ -51,6 +52,7 @@ typedef struct EsPoll
 	int64		lease;			/* microseconds */
 	ReturnSetInfo *result;		/* NULL: only to find out whether there is
 								 * something to poll */
+	EsRenewer	renewer;
 	MemoryContext context;		/* of one look */
 	EsPassed   *passed;			/* by partition */
 
