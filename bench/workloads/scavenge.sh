@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154
-# es_scavenge() of half a log, beside 8 writers and 4 followers: time, room, WAL, and what these wait for it.
+# es_scavenge() of half a log, beside 8 writers and 4 followers: time, room, WAL, and what these wait for it; the worker's pace.
 #
 # Each round fills a new store with --events events in streams of 100, in ten
 # segments, all sealed. Streams of the first 11 % are hidden as a whole, so a segment
@@ -154,6 +154,25 @@ take_locks() {
 	take 'segment locked against all, longest' ms 'beside clients' "${seen#* }"
 }
 
+# pace: events a second that the worker removes of what is hidden now; a rule of retention has it come by at once
+pace() {
+	local rate=10000 kept hidden start end
+	kept=$((streams - whole - deleted))
+	[ $((rate * seconds)) -le $((kept / 2 * half / 2)) ] || rate=$((kept / 2 * half / 2 / seconds))
+	set_parameter eventstore.scavenge_rate $rate
+	hidden=$(sql -c "SELECT $half / 2 * count(es_truncate_stream('account-' || s, $half + $half / 2 + 1)) FROM (
+		SELECT s FROM generate_series($whole + 1, $streams) s WHERE s % 100 <> 0 LIMIT $((rate * seconds / (half / 2)))) s")
+	sql -c "SELECT es_set_retention('none', max_count => 1)" >/dev/null
+	comes_true "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'eventstore scavenger'" ||
+		{ fail "round $round: the worker does not scavenge"; return; }
+	start=${EPOCHREALTIME/./}
+	comes_true "SELECT NOT EXISTS (SELECT FROM eventstore.streams WHERE has_hidden)" || fail "round $round: the worker does not remove what is hidden"
+	end=${EPOCHREALTIME/./}
+	take "pace of the worker, eventstore.scavenge_rate = $rate" events/s 'removed' "$(awk "BEGIN { printf \"%.1f\", $hidden * 1000000 / ($end - $start) }")"
+	set_parameter eventstore.scavenge_rate 0
+	comes_true "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore scavenger'" || fail "round $round: the worker goes on"
+}
+
 case_names=()
 [ "$preload" = off ] || set_parameter eventstore.scavenge_rate 0
 set_parameter deadlock_timeout 10ms
@@ -163,6 +182,7 @@ warm_wal
 for ((round = 1; round <= rounds; round++)); do
 	echo "  round $round"
 	scavenge_round
+	[ "$preload" = off ] || pace
 done
 for name in "${case_names[@]}"; do
 	case_name=${name//|/}
