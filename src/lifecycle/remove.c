@@ -52,6 +52,7 @@
 #include "base/event.h"
 #include "base/names.h"
 #include "base/objects.h"
+#include "base/process.h"
 #include "fold/snapshot.h"
 #include "lifecycle/need.h"
 #include "log/scan.h"
@@ -515,6 +516,7 @@ remove_batch(Round *round, const HiddenPlace *places, int64 count)
 		table_close(batch.rel, NoLock);
 	}
 	CommitTransactionCommand();
+	es_process_flush_wal();
 	return batch.deleted;
 }
 

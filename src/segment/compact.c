@@ -77,6 +77,7 @@
 
 #include "base/objects.h"
 #include "base/owner.h"
+#include "base/process.h"
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
@@ -256,8 +257,8 @@ find_oldest_xmin(Relation rel, int but)
 }
 
 /*
- * Has the pages that were added to the copy since the last time written to disk, without
- * waiting for it.  Else they would all be written when the copy is complete, and whoever
+ * Has the pages that were added to the copy since the last time written to disk, and waits
+ * for their WAL alone.  Else they would all be written when the copy is complete, and whoever
  * commits meanwhile would wait for the disk.
  */
 static void
@@ -270,6 +271,7 @@ write_copy_back(Compaction *c)
 		return;
 	smgrwriteback(smgr, MAIN_FORKNUM, c->written, blocks - c->written);
 	c->written = blocks;
+	es_process_flush_wal();
 }
 
 /* Tells whether a row has all columns of its table, and none that was dropped. */
