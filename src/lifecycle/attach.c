@@ -249,7 +249,7 @@ complete_guards(const char *table)
 		es_ddl_run("DROP TRIGGER IF EXISTS %s ON eventstore.%s", triggers[i], table);
 	es_maker_guard(table);
 	es_ddl_run("ALTER TABLE eventstore.%s REPLICA IDENTITY USING INDEX %s%s",
-				 table, table, es_segment_index_names[ES_INDEX_POSITION]);
+			   table, table, es_segment_index_names[ES_INDEX_POSITION]);
 }
 
 /* Proves, for ATTACH, that all positions are the segment's. */
@@ -258,9 +258,9 @@ add_range_constraint(const char *table, const EsArchived *known)
 {
 	es_ddl_run("ALTER TABLE eventstore.%s DROP CONSTRAINT IF EXISTS %s_range", table, table);
 	es_ddl_run("ALTER TABLE eventstore.%s ADD CONSTRAINT %s_range CHECK (position IS NOT NULL"
-				 " AND position OPERATOR(pg_catalog.>=) " INT64_FORMAT "::pg_catalog.int8"
-				 " AND position OPERATOR(pg_catalog.<) " INT64_FORMAT "::pg_catalog.int8)",
-				 table, table, known->first_position, known->last_position + 1);
+			   " AND position OPERATOR(pg_catalog.>=) " INT64_FORMAT "::pg_catalog.int8"
+			   " AND position OPERATOR(pg_catalog.<) " INT64_FORMAT "::pg_catalog.int8)",
+			   table, table, known->first_position, known->last_position + 1);
 }
 
 /*
@@ -308,8 +308,8 @@ es_attach_enter_log(const EsAttach *attach)
 	es_ddl_enter(&saved);
 	es_placeholder_drop(attach->segment);
 	es_ddl_run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.%s"
-				 " FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", table,
-				 attach->known.first_position, attach->known.last_position + 1);
+			   " FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", table,
+			   attach->known.first_position, attach->known.last_position + 1);
 	es_ddl_run("ALTER TABLE eventstore.%s DROP CONSTRAINT %s_range", table, table);
 	es_ddl_leave(&saved);
 	es_archived_forget(attach->segment);

@@ -15,6 +15,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "base/owner.h"
 #include "log/segment.h"
 #include "segment/ddl.h"
 #include "stream/change.h"
