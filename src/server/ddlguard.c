@@ -69,6 +69,7 @@
 #include "feed/definition.h"
 #include "fold/reducer.h"
 #include "fold/snapshot.h"
+#include "lifecycle/archived.h"
 #include "lifecycle/policy.h"
 #include "lifecycle/skipped.h"
 #include "log/segment.h"
@@ -106,6 +107,7 @@ typedef struct OwnTable
 } OwnTable;
 
 static const OwnTable own_tables[] = {
+	{&es_archived_shape},
 	{&es_segment_config_shape},
 	{&es_feeddefinition_names_shape},
 	{&es_feeddefinition_shape},

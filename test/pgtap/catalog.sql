@@ -26,6 +26,8 @@ INSERT INTO promised VALUES
 	('es_append_many', 'events jsonb', 'TABLE(stream text, version bigint, "position" bigint)'),
 	('es_append_if', 'events jsonb, after_position bigint, types text[] DEFAULT NULL::text[], tags text[] DEFAULT NULL::text[], query jsonb DEFAULT NULL::jsonb', 'bigint'),
 	('es_read_query', 'query jsonb DEFAULT NULL::jsonb, after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, backwards boolean DEFAULT false, to_position bigint DEFAULT NULL::bigint', 'SETOF es_event'),
+	('es_detach_segments', 'before timestamp with time zone', 'SETOF text'),
+	('es_attach_segment', 'name text', 'void'),
 	('es_index_type', 'type text', 'void'),
 	('es_drop_type_index', 'type text', 'void'),
 	('es_read_tagged', 'tags text[], types text[] DEFAULT NULL::text[], after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000', 'SETOF es_event'),
