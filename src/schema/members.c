@@ -16,7 +16,7 @@
 #include "schema/fact.h"
 #include "schema/premise.h"
 #include "schema/inside.h"
-#include "schema/likeness.h"
+#include "schema/goal.h"
 
 /* Tells whether a schema has rules for objects, and there may be objects. */
 static bool
@@ -404,12 +404,6 @@ es_members_prove_unevaluated(EsProof *proof, const EsPremise *premise, const EsS
 
 	if (part == NULL || (premise->types & ES_TYPE_OBJECT) == 0)
 		return ES_ANSWER_YES;
-	for (int i = 0; i < premise->is.count; i++)
-	{
-		if (premise->is.nodes[i]->unevaluated_properties != NULL &&
-			es_likeness_check(premise->is.nodes[i], goal, &proof->effort))
-			return ES_ANSWER_YES;
-	}
 	if (!es_inside_has_alternatives(goal, &proof->effort))
 		return prove_left_over(proof, premise, goal, may_be_left_to_unevaluated, part);
 	proof->quiet++;

@@ -111,10 +111,13 @@ apply_to_elements(Run *run, const EsSchemaNode *node, const EsInstance *instance
 	while (es_node_next_element(&reader, &element.value))
 	{
 		uint32		number = reader.next - 1;
-		const EsSchemaNode *schema = number < rules->prefix_items.count ? rules->prefix_items.nodes[number] : rules->items;
+		bool		prefixed = number < rules->prefix_items.count;
+		const EsSchemaNode *schema = prefixed ? rules->prefix_items.nodes[number] : rules->items;
 
 		element.number = element.step.number = number;
-		if (schema && !apply_to_rest(run, schema, &element, ES_KEYWORD_ITEMS))
+		if (prefixed && !apply_node(run, schema, &element, NULL))
+			return false;
+		if (!prefixed && schema && !apply_to_rest(run, schema, &element, ES_KEYWORD_ITEMS))
 			return false;
 		if (schema && evaluated)
 			es_evaluated_add(evaluated, number);

@@ -43,7 +43,7 @@ my %value = (
 	stream => q{'ctx-1'}, type => q{'T'}, data => q{'{}'::jsonb}, metadata => q{'{}'::jsonb},
 	events => q{'[{"type": "T", "stream": "ctx-1"}]'::jsonb}, subscription => q{'sub'}, projection => q{'proj'},
 	reducer => q{'folds'}, event_type => q{'T'}, feed => q{'f'}, query => q{'[{"types": ["T"]}]'::jsonb}, feed_query => q{'[{"tags": ["a"]}]'::jsonb}, format => q{'json'}, mode => q{'async'},
-	event => q{ROW(1, 'ctx-1', 1, 'T', 1, '{}', '{}', NULL, now())::es_event}, state => 'NULL::jsonb', ops => q{'"merge"'::jsonb},
+	before => q{'-infinity'::timestamptz}, event => q{ROW(1, 'ctx-1', 1, 'T', 1, '{}', '{}', NULL, now())::es_event}, state => 'NULL::jsonb', ops => q{'"merge"'::jsonb},
 	state_type => q{'jsonb'::regtype}, on_unknown => q{'ignore'}, initial => q{'{}'::jsonb}, category => q{'ctx'},
 	tags => q{'{a}'::text[]}, types => q{'{T}'::text[]}, categories => q{'{ctx}'::text[]}, member => q{''}, reason => q{'no'},
 	key => q{'$.stream'}, reset => q{'resets()'::regprocedure}, lsn => q{'0/1'::pg_lsn}, segment => '0', stream_id => '1',
