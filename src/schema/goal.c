@@ -14,8 +14,9 @@
 #include "common/hashfn.h"
 #include "utils/memutils.h"
 
-#define GOAL_EFFORT		50			/* of a goal that is remembered; bounds the memory */
-#define FACT_EFFORT		4			/* of each of its facts */
+#define GOAL_EFFORT		50		/* of a goal that is remembered; bounds the
+								 * memory */
+#define FACT_EFFORT		4		/* of each of its facts */
 #define UNCONDITIONAL	PG_INT32_MAX
 
 typedef struct EsGoalSlot

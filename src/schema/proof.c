@@ -28,10 +28,12 @@
 #include "schema/likeness.h"
 #include "schema/split.h"
 
-#define MAX_SPLITS		6			/* alternatives of one value looked at one in another */
-#define MAX_SHOWN		100			/* bytes of a value in a message */
+#define MAX_SPLITS		6		/* alternatives of one value looked at one in
+								 * another */
+#define MAX_SHOWN		100		/* bytes of a value in a message */
 #define MAX_PROBLEMS	100
-#define MAX_LOOKED_AT	64			/* elements and members that an array or object must have */
+#define MAX_LOOKED_AT	64		/* elements and members that an array or
+								 * object must have */
 
 /* es_proof_begin makes a proof ready, in the current memory context. */
 void
@@ -96,6 +98,7 @@ write_message(StringInfo out, const char *format, va_list args)
 EsAnswer
 es_proof_refute(EsProof *proof, const EsSchemaNode *goal, const char *rule, const char *format,...)
 {
+	EsProblem	problem = {.rule = rule,.decided = true};
 	StringInfoData message;
 	va_list		args;
 
@@ -107,10 +110,9 @@ es_proof_refute(EsProof *proof, const EsSchemaNode *goal, const char *rule, cons
 	write_message(&message, format, args);
 	va_end(args);
 	appendStringInfo(&message, ", %s does not", proof->by);
-	note_problem(proof, &(EsProblem)
-	{
-		.place = es_pointer_text(goal->place),.rule = rule,.message = message.data,.decided = true
-	});
+	problem.place = es_pointer_text(goal->place);
+	problem.message = message.data;
+	note_problem(proof, &problem);
 	return ES_ANSWER_NO;
 }
 
@@ -118,6 +120,7 @@ es_proof_refute(EsProof *proof, const EsSchemaNode *goal, const char *rule, cons
 EsAnswer
 es_proof_doubt(EsProof *proof, const EsSchemaNode *goal, const char *rule, const char *format,...)
 {
+	EsProblem	problem = {.rule = rule};
 	StringInfoData message;
 	va_list		args;
 
@@ -128,10 +131,9 @@ es_proof_doubt(EsProof *proof, const EsSchemaNode *goal, const char *rule, const
 	va_start(args, format);
 	write_message(&message, format, args);
 	va_end(args);
-	note_problem(proof, &(EsProblem)
-	{
-		.place = es_pointer_text(goal->place),.rule = rule,.message = message.data
-	});
+	problem.place = es_pointer_text(goal->place);
+	problem.message = message.data;
+	note_problem(proof, &problem);
 	return ES_ANSWER_UNKNOWN;
 }
 

@@ -17,7 +17,8 @@
 /* Why something is not proved. */
 typedef struct EsProblem
 {
-	const char *place;			/* pointer to the schema that may refuse values */
+	const char *place;			/* pointer to the schema that may refuse
+								 * values */
 	const char *rule;			/* its keyword */
 	const char *message;
 	bool		decided;		/* it does refuse some */
@@ -30,21 +31,23 @@ typedef struct EsRule
 {
 	const char *name;			/* its keyword, or the first of them */
 	EsAnswer	(*prove) (EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal);
-	bool		by_type;		/* each type of values may need a proof of its own */
+	bool		by_type;		/* each type of values may need a proof of its
+								 * own */
 } EsRule;
 
 struct EsProof
 {
 	const EsRule *rules;
 	int			rule_count;
-	const char *accepted;		/* what messages call the schema that accepts the values */
+	const char *accepted;		/* what messages call the schema that accepts
+								 * the values */
 	const char *by;				/* and the one that should */
 	EsEffort	effort;
 	MemoryContext context;		/* what lives as long as the proof */
 	List	   *problems;		/* of EsProblem */
 	int			quiet;			/* more than 0: look for no problems */
-	int			denying;		/* the level + 1 at which contradictions are looked
-								 * for; 0: at none */
+	int			denying;		/* the level + 1 at which contradictions are
+								 * looked for; 0: at none */
 	EsGoals		goals;			/* what is proved or was tried */
 };
 

@@ -102,7 +102,7 @@ show_number(Numeric number)
 	int			length = strlen(text);
 
 	if (length > MAX_SHOWN_NUMBER)
-		strcpy(text + MAX_SHOWN_NUMBER, "...");
+		strcpy(text +MAX_SHOWN_NUMBER, "...");
 	return text;
 }
 
@@ -275,9 +275,12 @@ find_refused_string(EsProof *proof, const EsPremise *premise, const EsSchemaNode
 			continue;
 		/* Many patterns match their own text, but for the anchors. */
 		text = strings->pattern_text.value.bytes;
+
 		len = strings->pattern_text.len;
 		if (len > 0 && text[0] == '^')
-			text++, len--;
+			text	  ++,
+						len--;
+
 		if (len > 0 && text[len - 1] == '$')
 			len--;
 		found = check_refused(proof, premise, goal, text, len);

@@ -35,7 +35,7 @@ my %usual = (
 	'subscription es_discard_parked' => q{'parked'}, 'max_attempts' => '1',
 	'view' => q{'states'}, 'definition' => q{'((state ->> ''n''))'}, 'index' => q{'projection_states_1_idx'},
 	'state' => q{NULL::jsonb}, 'lease' => q{'30s'}, 'tags es_read_tagged' => q{'{x}'}, 'after_position es_append_if' => '9', 'reset' => 'NULL', 'from_version es_register_upcaster' => '1', 'from_version es_register_upcaster_ops' => '1',
-	'type es_drop_upcaster' => q{'Dropped'}, 'type es_drop_schema' => q{'Dropped'}, 'version es_drop_schema' => '2', 'compatibility' => q{'none'}, 'type_version' => '1');
+	'type es_drop_upcaster' => q{'Dropped'}, 'type es_drop_schema' => q{'Dropped'}, 'version es_drop_schema' => '2', 'compatibility' => q{'none'}, 'compatibility es_compare_schemas' => q{'full'}, 'type_version' => '1');
 my %usual_of_type = (
 	'bigint' => '1', 'integer' => '1', 'text' => q{'x'}, 'text[]' => 'NULL', 'jsonb' => q{'{}'}, 'interval' => q{'0'},
 	'boolean' => 'false', 'uuid' => 'NULL', 'regtype' => q{'jsonb'}, 'regclass' => q{'eventstore.events'},
