@@ -52,6 +52,7 @@
 #include "base/event.h"
 #include "base/names.h"
 #include "base/objects.h"
+#include "base/process.h"
 #include "fold/snapshot.h"
 #include "lifecycle/need.h"
 #include "log/scan.h"
@@ -63,7 +64,8 @@
 #include "table/table.h"
 
 #define BATCH			1000	/* events in a transaction */
-#define STREAMS_BATCH	200		/* streams marked in one */
+#define STREAMS_BATCH	50		/* streams marked in one; appends to these
+								 * wait */
 #define MOST_PLACES		(4 * 1024 * 1024)	/* in a round */
 #define MOST_STREAMS	(1024 * 1024)
 
@@ -121,6 +123,7 @@ typedef struct Batch
 	Relation	rel;
 	TupleTableSlot *slot;
 	Snapshot	snapshot;
+	ItemPointerData last;		/* the last place */
 	CutRun	   *cut;
 	int			ncut;
 	int			deleted;
@@ -412,7 +415,8 @@ begin_run_with(Batch *batch, EsSegmentScan *scan, const EsEvent *event, int32 le
 	slot->tts_values[Anum_es_events_run_length - 1] = Int32GetDatum(length);
 	ExecStoreVirtualTuple(slot);
 	es_table_update(&table, &scan->slot->tts_tid);
-	if (find_hidden_stream(round, event) != NULL)
+	/* else this batch has looked at it already */
+	if (find_hidden_stream(round, event) != NULL && ItemPointerCompare(&scan->slot->tts_tid, &batch->last) > 0)
 	{
 		round->moved[round->nmoved].segment = es_segment_of(event->position);
 		round->moved[round->nmoved++].tid = table.tid;
@@ -483,12 +487,12 @@ forget_count_of_segment(int64 segment)
 
 /*
  * Removes what a batch's places have, in a transaction, and returns how much that was; the
- * places are of one segment.
+ * places are of one segment, and in order.
  */
 static int
 remove_batch(Round *round, const HiddenPlace *places, int64 count)
 {
-	Batch		batch = {.round = round};
+	Batch		batch = {.round = round,.last = places[count - 1].tid};
 	bool		lost;
 
 	StartTransactionCommand();
@@ -512,6 +516,7 @@ remove_batch(Round *round, const HiddenPlace *places, int64 count)
 		table_close(batch.rel, NoLock);
 	}
 	CommitTransactionCommand();
+	es_process_flush_wal();
 	return batch.deleted;
 }
 
@@ -573,40 +578,43 @@ remove_round(Round *round)
 
 /* ---- marking ---- */
 
-/* Finds the first segment that a stream still has an event in. */
-static int64
-find_first_segment(const HiddenStream *stream)
+/*
+ * Finds the first segment that a stream still has an event in; false if that one is hidden:
+ * its segment was rewritten after its place was noted.
+ */
+static bool
+find_first_segment(const HiddenStream *stream, int64 *segment)
 {
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 	EsSegmentScan probe = {.fresh = &snapshot};
-	int64		segment = stream->first_segment;
-	bool		isnull = true;
+	int64		version;
+	bool		isnull;
 
-	while (segment < stream->last_segment)
+	for (*segment = stream->first_segment;; ++*segment)
 	{
 		CHECK_FOR_INTERRUPTS();
-		(void) es_scan_edge_version(probe, segment, stream->id, ForwardScanDirection, &isnull);
-		if (!isnull || es_segment_is_lost(segment))
+		version = DatumGetInt64(es_scan_edge_version(probe, *segment, stream->id, ForwardScanDirection, &isnull));
+		if (!isnull || *segment >= stream->last_segment || es_segment_is_lost(*segment))
 			break;
-		segment++;
 	}
 	UnregisterSnapshot(snapshot);
-	return segment;
+	return isnull || version >= stream->before;
 }
 
 /* Marks a stream as one that has nothing hidden any more, unless that is not so. */
 static void
 mark_stream(EsRemoval *removal, const HiddenStream *hidden)
 {
-	int64		first_segment = find_first_segment(hidden);
+	int64		first_segment;
 	EsChange	change;
 	EsChangeState state;
 
 	/* it cannot be changed as long as its last event is away */
 	if (es_segment_is_lost(hidden->last_segment))
 		return;
+	if (!find_first_segment(hidden, &first_segment))
+		return;
 	state = es_change_begin(&change, hidden->name, false);
-
 	removal->streams_busy += state == ES_CHANGE_BUSY;
 	if (state != ES_CHANGE_OPEN)
 		return;

@@ -26,6 +26,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/dsm.h"
+#include "storage/latch.h"
 #include "storage/shm_mq.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
@@ -37,12 +38,21 @@
 #include "base/call.h"
 #include "base/objects.h"
 #include "base/process.h"
+#include "lifecycle/policy.h"
 #include "lifecycle/remove.h"
 #include "lifecycle/retention.h"
 #include "log/subscriber.h"
 #include "segment/sealer.h"
 
-#define QUEUE_SIZE	65536
+#define QUEUE_SIZE		65536
+#define LOCK_TRIES		100
+#define LOCK_PAUSE_MS	20
+
+/*
+ * How long the worker waits for a lock once it is at work: it may be one that the transaction
+ * has that waits for the worker.
+ */
+#define LOCK_TIMEOUT	"5s"
 
 /* What messages of ours begin with; the server's are 'E' and 'N'. */
 #define MESSAGE_ROW		'D'
@@ -141,21 +151,49 @@ is_store_to_scavenge(void)
 	return is;
 }
 
+/*
+ * Locks the rules of retention; false if another transaction does not let go of them, as it
+ * may be that of who waits for us.
+ */
+static bool
+lock_rules(void)
+{
+	static uint32 wait_event = 0;
+
+	for (int i = 0; !es_base_try_lock(&es_policy_table, ShareUpdateExclusiveLock); i++)
+	{
+		if (i == LOCK_TRIES)
+			return false;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOCK_PAUSE_MS,
+						 es_base_wait_event(&wait_event, "EventstoreRetention"));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return true;
+}
+
 /* Hides what is due by retention, in transactions of its own. */
 static void
 carry_out_retention(void)
 {
 	EsRetentionRound round = {.by_hand = true,.began = GetCurrentTimestamp()};
-	bool		done;
+	bool		done = false;
 
-	do
+	while (!done)
 	{
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		done = es_retention_apply(&round);
+		if (lock_rules())
+			done = es_retention_apply(&round);
+		else
+		{
+			ereport(NOTICE,
+					errmsg("what ages out is not hidden now because another transaction has locked the rules"));
+			done = true;
+		}
 		PopActiveSnapshot();
 		CommitTransactionCommand();
-	} while (!done);
+	}
 }
 
 /*
@@ -184,6 +222,7 @@ es_scavenge_main(Datum main_arg)
 	es_remove_begin(&removal, order.most, awaited ? 0 : scavenge_rate);
 	if (es_sealer_become(awaited))
 	{
+		SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
 		es_sealer_run(0, NULL);
 		if (is_store_to_scavenge())
 		{

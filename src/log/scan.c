@@ -116,6 +116,28 @@ es_scan_fetch(EsSegmentScan *scan)
 	return true;
 }
 
+/*
+ * es_scan_fetch_moved reads the event at a position of a segment, by the scan's snapshot
+ * and into its slot, after it was not where an entry has led to; false if it is nowhere.
+ * Scavenging moves events (lifecycle/remove.c), and an index has entries of both
+ * places then, until it is vacuumed.
+ */
+bool
+es_scan_fetch_moved(EsSegmentScan *scan, int64 segment, int64 position)
+{
+	EsSegmentScan probe = {.which = ES_INDEX_POSITION,.snapshot = scan->snapshot,.own_slot = true,.nkeys = 1};
+	ItemPointer tid;
+	bool		found = false;
+
+	ScanKeyInit(&probe.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(position));
+	if (!es_scan_begin(&probe, segment))
+		return false;
+	while (!found && (tid = index_getnext_tid(probe.scan, ForwardScanDirection)) != NULL)
+		found = table_tuple_fetch_row_version(scan->rel, tid, scan->snapshot, scan->slot);
+	es_scan_end(&probe);
+	return found;
+}
+
 /* es_scan_key gives a key, a bigint, of the entry that a scan has come to which wants them. */
 int64
 es_scan_key(EsSegmentScan *scan, int column)
@@ -313,7 +335,7 @@ es_segment_time(PG_FUNCTION_ARGS)
 
 /*
  * segment_version(segment, stream_id, hidden): a stream's last version in a segment,
- * which is the last one that it has, or hidden, up to which all are, if it has no event.
+ * which is the last one that it has, or hidden, up to which all are, if it has no later one.
  *
  * As the statement's snapshot sees it.  NULL if the segment is lost, or the stream has no
  * event there and none that is hidden, and for NULL.  Behind the view es_streams.
@@ -328,7 +350,7 @@ es_segment_version(PG_FUNCTION_ARGS)
 	Datum		version = es_scan_edge_version(scan, segment, PG_GETARG_INT64(1), BackwardScanDirection, &isnull);
 
 	if (!isnull)
-		return version;
+		PG_RETURN_INT64(Max(DatumGetInt64(version), hidden));
 	if (hidden == 0 || es_segment_is_lost(segment))
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(hidden);

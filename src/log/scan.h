@@ -59,6 +59,7 @@ typedef struct EsSegmentScan
 
 extern bool es_scan_begin(EsSegmentScan *scan, int64 segment);
 extern bool es_scan_fetch(EsSegmentScan *scan);
+extern bool es_scan_fetch_moved(EsSegmentScan *scan, int64 segment, int64 position);
 extern bool es_scan_next_doubtful(EsSegmentScan *scan);
 extern int64 es_scan_key(EsSegmentScan *scan, int column);
 extern void es_scan_event(EsSegmentScan *scan, EsEvent *event);

@@ -74,14 +74,15 @@ fill_merge_head(EsMerge *merge, EsMergeHead *head, int64 after)
 	return head->count > 0;
 }
 
-/* Moves a head to the category's next entry; false if there is none. */
+/* Moves a head to the category's next position; false if there is none. */
 static bool
 advance_merge_head(EsMerge *merge, EsMergeHead *head)
 {
 	int64		position = head->next->position;
 
-	if (++head->next < head->entries + head->count)
-		return true;
+	while (++head->next < head->entries + head->count)
+		if (head->next->position != position)
+			return true;
 	return head->count == merge->ahead && fill_merge_head(merge, head, position);
 }
 
@@ -116,7 +117,8 @@ take_merge_entry(EsCursor *cursor, EsMergeEntry *entry)
 {
 	EsSegmentScan *s = &cursor->scan;
 
-	if (!table_tuple_fetch_row_version(s->rel, &entry->tid, s->snapshot, s->slot))
+	if (!table_tuple_fetch_row_version(s->rel, &entry->tid, s->snapshot, s->slot) &&
+		!es_scan_fetch_moved(s, cursor->range.segment, entry->position))
 		return false;
 	es_scan_event(s, &cursor->event);
 	cursor->slot = s->slot;

@@ -351,7 +351,8 @@ read_entry_event(EsQueryScan *scan, const EsPostingEntry *entry)
 	EsSegmentScan *reader = scan->paths->reader;
 	ItemPointerData tid = entry->tid;
 
-	if (!table_tuple_fetch_row_version(reader->rel, &tid, reader->snapshot, reader->slot))
+	if (!table_tuple_fetch_row_version(reader->rel, &tid, reader->snapshot, reader->slot) &&
+		!es_scan_fetch_moved(reader, scan->range.segment, entry->position))
 		return false;
 	es_event_deform(reader->slot, &scan->event, true);
 	scan->slot = reader->slot;

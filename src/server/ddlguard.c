@@ -69,7 +69,6 @@
 #include "feed/definition.h"
 #include "fold/reducer.h"
 #include "fold/snapshot.h"
-#include "fold/upcast.h"
 #include "lifecycle/archived.h"
 #include "lifecycle/policy.h"
 #include "lifecycle/skipped.h"
@@ -89,6 +88,8 @@
 #include "table/columns.h"
 #include "table/rows.h"
 #include "table/sequence.h"
+#include "type/registry.h"
+#include "type/upcast.h"
 
 #define EXTENSION		"eventstore"
 #define SCHEMA			"eventstore"
@@ -121,6 +122,7 @@ static const OwnTable own_tables[] = {
 	{&es_segment_shape},
 	{&es_settle_mark_shape},
 	{&es_reducer_policies_shape},
+	{&es_registry_shape},
 	{&es_snapshot_shape, {"snapshots_by_stream"}},
 	{&es_policy_shape},
 	{&es_skipped_shape},

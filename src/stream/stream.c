@@ -313,6 +313,9 @@ scan_for_tip(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirty)
  * this transaction's; false if its last segment has none, and none was removed.
  * *in_progress as above.  open is a segment that is open for writing, or NULL.
  *
+ * Where the newest event has been removed, older ones may be there still, as somebody
+ * needs them.
+ *
  * A backward index scan takes in a whole page of a stream's entries at once,
  * so the last entry is looked up by itself first.  Its event may have been
  * rolled back: then the scan has to tell.
@@ -326,7 +329,9 @@ es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, Transactio
 	InitDirtySnapshot(dirty);
 	found = find_tip_by_last_entry(stream, open, tip, &dirty) || scan_for_tip(stream, open, tip, &dirty);
 	*in_progress = found ? es_rows_met_in_progress(&dirty) : InvalidTransactionId;
-	return found || take_hidden_tip(stream, tip);
+	if (found && tip->version >= stream->truncated_before - 1)
+		return true;
+	return take_hidden_tip(stream, tip) || found;
 }
 
 /* Reads a stream's version at one end of a segment; 0 if it has none there. */
@@ -425,14 +430,16 @@ es_stream_version(PG_FUNCTION_ARGS)
 	EsSegmentScan scan = {.fresh = &snapshot,.needed = true};
 	EsStream	stream;
 	int64		version = 0;
-	bool		isnull = false;
+	bool		isnull;
 
 	es_subscriber_refuse_part();
 	if (es_stream_find(name, &snapshot, true, &stream))
+	{
 		version = DatumGetInt64(es_scan_edge_version(scan, stream.last_segment, stream.id, BackwardScanDirection,
 													 &isnull));
-	if (isnull)
-		version = stream.truncated_before - 1;
+		/* what is left of it may be older than the last event that it had */
+		version = Max(version, stream.truncated_before - 1);
+	}
 	UnregisterSnapshot(snapshot);
 	PG_RETURN_INT64(version);
 }

@@ -18,7 +18,7 @@ SELECT has_schema('eventstore');
 --
 CREATE TEMP TABLE promised (name text, arguments text, result text, kind "char", reads boolean);
 INSERT INTO promised VALUES
-	('es_append', 'stream text, type text, data jsonb DEFAULT ''{}''::jsonb, metadata jsonb DEFAULT ''{}''::jsonb, expected_version bigint DEFAULT NULL::bigint, event_id uuid DEFAULT NULL::uuid', 'bigint', 'f'),
+	('es_append', 'stream text, type text, data jsonb DEFAULT ''{}''::jsonb, metadata jsonb DEFAULT ''{}''::jsonb, expected_version bigint DEFAULT NULL::bigint, event_id uuid DEFAULT NULL::uuid, type_version integer DEFAULT NULL::integer', 'bigint', 'f'),
 	('es_append_batch', 'stream text, events jsonb, expected_version bigint DEFAULT NULL::bigint', 'bigint', 'f'),
 	('es_append_events', 'stream text, events es_new_event[], expected_version bigint DEFAULT NULL::bigint', 'bigint', 'f'),
 	('es_last_position', '', 'bigint', 'f'),
@@ -160,12 +160,18 @@ SELECT throws_ok(statement, state, NULL, state || ': ' || statement) FROM (VALUE
 	('22023', $$SELECT es_append_batch('contract-1', '[{"type": "C", "event_id": "x"}]')$$),
 	('22023', $$SELECT es_append_batch('contract-1', '[{"type": "C", "event_id": "0189ffff-0000-7000-8000-000000000009"}, {"type": "C", "event_id": "0189ffff-0000-7000-8000-000000000009"}]')$$),
 	('22023', $$INSERT INTO es_events (stream, type, data, position) VALUES ('contract-1', 'C', '{}', 3)$$),
-	('22023', $$INSERT INTO es_events (stream, type, data, type_version) VALUES ('contract-1', 'C', '{}', 1)$$),
+	('22023', $$INSERT INTO es_events (stream, type, data, type_version) VALUES ('contract-1', 'C', '{}', 2)$$),
 	('22023', $$INSERT INTO es_events (stream, type, data, recorded_at) VALUES ('contract-1', 'C', '{}', '1999-01-01')$$),
 	('22004', $$INSERT INTO es_events (stream, data) VALUES ('contract-1', '{}')$$),
 	('22004', $$SELECT es_stream_version(NULL)$$),
 	('22004', $$SELECT es_position('contract-1', NULL)$$),
 	('22004', $$SELECT es_find_event('contract-1', NULL)$$),
+	('22004', $$SELECT es_check_schema(NULL, '1')$$),
+	('22004', $$SELECT es_check_schema('{}', NULL)$$),
+	('22023', $$SELECT es_check_schema('{"minLength": -1}', '1')$$),
+	('22004', $$SELECT es_compare_schemas('{}', NULL)$$),
+	('22023', $$SELECT es_compare_schemas('{}', '{}', 'sideways')$$),
+	('22023', $$SELECT es_compare_schemas('{}', '{"minLength": -1}', 'none')$$),
 	('22004', $$SELECT es_read(NULL)$$),
 	('22023', $$SELECT es_read('contract-1', 1, -1)$$),
 	('22023', $$SELECT es_read_all(0, -1)$$),
