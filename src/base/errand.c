@@ -132,14 +132,29 @@ es_errand_start(const EsErrand *errand)
 	return start_errand_worker(errand, DSM_HANDLE_INVALID, NULL);
 }
 
-/* Passes on what the worker has said: notices, or its error. */
+/* Raises 55000: the worker has ended, as it says, or without a word. */
+ES_NORETURN static void
+report_end_of_worker(const EsErrand *errand, const char *said)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("the background worker that was to %s has ended too soon", errand->purpose),
+			said ? errdetail_internal("%s", said) : 0,
+			errhint("The server's log may say why.  Call the function again."));
+}
+
+/*
+ * Passes on what the worker has said: notices, or its error.  What ends the worker does not
+ * end this session, and is not to look as if it did.
+ */
 static void
-pass_on_report(StringInfo message)
+pass_on_report(const EsErrand *errand, StringInfo message)
 {
 	ErrorData	error;
 
 	pq_parse_errornotice(message, &error);
-	error.elevel = Min(error.elevel, ERROR);
+	if (error.elevel > ERROR)
+		report_end_of_worker(errand, error.message);
 	ThrowErrorData(&error);
 }
 
@@ -156,15 +171,12 @@ listen_to_worker(const EsErrand *errand, shm_mq_handle *queue, EsErrandTake take
 
 		CHECK_FOR_INTERRUPTS();
 		if (shm_mq_receive(queue, &size, &data, false) != SHM_MQ_SUCCESS)
-			ereport(ERROR,
-					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("the background worker that was to %s has ended too soon", errand->purpose),
-					errhint("The server's log may say why.  Call the function again."));
+			report_end_of_worker(errand, NULL);
 		initStringInfo(&message);
 		appendBinaryStringInfo(&message, data, size);
 		kind = pq_getmsgbyte(&message);
 		if (kind == 'E' || kind == 'N')
-			pass_on_report(&message);
+			pass_on_report(errand, &message);
 		else if (kind == MESSAGE_ROW)
 			take(&message, arg);
 		else if (kind == MESSAGE_DONE)
