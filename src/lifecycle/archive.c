@@ -7,7 +7,7 @@
  * session that idles.  So a background worker does it, in transactions of its own, and the
  * function waits for the worker (base/errand.c); a rollback takes nothing back.
  *
- * Nor do others wait behind a worker that waits (patience.c).
+ * Nor do others wait behind a worker that waits (base/patience.c).
  *
  * A snapshot that is older than the rows of a restored table would not see them, and
  * its reader would pass over events in silence.  So before such a table becomes a segment
@@ -46,11 +46,11 @@
 #include "base/error.h"
 #include "base/objects.h"
 #include "base/owner.h"
+#include "base/patience.h"
 #include "lifecycle/archived.h"
 #include "lifecycle/attach.h"
 #include "lifecycle/contents.h"
 #include "lifecycle/detach.h"
-#include "lifecycle/patience.h"
 #include "lifecycle/returned.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
