@@ -44,7 +44,6 @@
 #include "access/toast_internals.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "catalog/catalog.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
@@ -208,7 +207,7 @@ lock_against_all(Oid relid)
 		 * the commit flushes all WAL before the lock goes: let there be
 		 * little
 		 */
-		XLogFlush(GetXLogInsertRecPtr());
+		es_process_flush_wal(true);
 		locked = try_to_lock(relid);
 		if (locked)
 			break;
@@ -271,7 +270,7 @@ write_copy_back(Compaction *c)
 		return;
 	smgrwriteback(smgr, MAIN_FORKNUM, c->written, blocks - c->written);
 	c->written = blocks;
-	es_process_flush_wal();
+	es_process_flush_wal(false);
 }
 
 /* Tells whether a row has all columns of its table, and none that was dropped. */
