@@ -88,10 +88,12 @@ sleep_until(double until)
 		usleep((left < 0.1 ? left : 0.1) * 1e6);
 }
 
+/* Ends the program, and has the other processes end. */
 static void
-fail_with(PGconn *conn)
+fail_with(const char *message)
 {
-	fprintf(stderr, "%s", PQerrorMessage(conn));
+	fprintf(stderr, "%s\n", message);
+	atomic_store(&shared->ended, 1);
 	exit(1);
 }
 
@@ -101,7 +103,7 @@ connect_to(void)
 	PGconn	   *conn = PQconnectdb(conninfo);
 
 	if (PQstatus(conn) != CONNECTION_OK)
-		fail_with(conn);
+		fail_with(PQerrorMessage(conn));
 	return conn;
 }
 
@@ -112,7 +114,7 @@ run(PGconn *conn, const char *statement, int nvalues, const char *const *values)
 	PGresult   *result = nvalues > 0 ? PQexecPrepared(conn, statement, nvalues, values, NULL, NULL, 0) : PQexec(conn, statement);
 
 	if (PQresultStatus(result) != PGRES_TUPLES_OK)
-		fail_with(conn);
+		fail_with(PQerrorMessage(conn));
 	return result;
 }
 
@@ -208,10 +210,7 @@ take_page(Client *client, const PGresult *page)
 		int64_t		at = atoll(PQgetvalue(page, i, position));
 
 		if (at <= client->last)
-		{
-			fprintf(stderr, "position %lld came after %lld\n", (long long) at, (long long) client->last);
-			exit(1);
-		}
+			fail_with("an event came twice, or out of order");
 		client->last = at;
 		if (is_hidden(PQgetvalue(page, i, stream), atoll(PQgetvalue(page, i, version))))
 			continue;

@@ -69,7 +69,7 @@ run_beside() {
 	lsn=$(sql -c 'SELECT pg_current_wal_insert_lsn()')
 	background probe 1 -M prepared -R $probes -D segments="$segments"
 	out=$(BENCH_DATA=$data BENCH_METADATA=$metadata "$beside" "dbname=$database" 8 "$appends" 4 "$pages" "$streams" "$whole" "$half" "$1" \
-		2>>"$bench/results/scavenge-slow.txt") || return 1
+		2>>"$work/beside.log") || return 1
 	wal=$(sql -c "SELECT pg_current_wal_insert_lsn() - '$lsn'")
 	end_background
 	{

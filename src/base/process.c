@@ -45,15 +45,20 @@ es_process_set_transactions(void)
 }
 
 /*
- * es_process_flush_wal waits for the disk if much WAL is not there yet.  Whoever commits has
- * all of it flushed, whoever wrote it: work that writes as fast as it can would have appends
- * wait for its WAL, the longer the busier the disk is.  With this it waits itself.
+ * es_process_flush_wal waits until the WAL that this process has written is on disk, or, unless
+ * all of it is to be, all but a little.  Whoever commits has all WAL flushed, whoever wrote
+ * it: work that writes as fast as it can would have appends wait for its WAL, the longer the
+ * busier the disk is.  With this it waits itself.
  */
 void
-es_process_flush_wal(void)
+es_process_flush_wal(bool all)
 {
-	XLogRecPtr	end = GetXLogInsertRecPtr();
+	/*
+	 * the end of a record of its own: where the next one may begin nothing
+	 * need be yet
+	 */
+	XLogRecPtr	end = XLogRecPtrIsInvalid(XactLastRecEnd) ? XactLastCommitEnd : XactLastRecEnd;
 
-	if (end > GetFlushRecPtr(NULL) + MOST_UNFLUSHED)
+	if (end > GetFlushRecPtr(NULL) + (all ? 0 : MOST_UNFLUSHED))
 		XLogFlush(end);
 }

@@ -516,7 +516,7 @@ remove_batch(Round *round, const HiddenPlace *places, int64 count)
 		table_close(batch.rel, NoLock);
 	}
 	CommitTransactionCommand();
-	es_process_flush_wal();
+	es_process_flush_wal(false);
 	return batch.deleted;
 }
 

@@ -44,7 +44,6 @@
 #include "access/toast_internals.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "catalog/catalog.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
@@ -176,6 +175,11 @@ lock_against_all(Oid relid)
 
 	for (int i = 0; i < LOCK_TRIES; i++)
 	{
+		/*
+		 * the commit flushes all WAL before the lock goes: let there be
+		 * little
+		 */
+		es_process_flush_wal(true);
 		if (es_patience_try(&patience, LOCK_TIMEOUT, lock_table_against_all, &relid))
 			return true;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(LOCK_PAUSE_MS * (i + 1), MOST_PAUSE_MS),
@@ -236,7 +240,7 @@ write_copy_back(Compaction *c)
 		return;
 	smgrwriteback(smgr, MAIN_FORKNUM, c->written, blocks - c->written);
 	c->written = blocks;
-	es_process_flush_wal();
+	es_process_flush_wal(false);
 }
 
 /* Tells whether a row has all columns of its table, and none that was dropped. */

@@ -75,7 +75,7 @@ is(sql('SELECT count(*) FROM eventstore.events'), sql(q{SELECT 4200 - 2500 + 20}
 is(sql(q{SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT count(*) FROM eventstore.events WHERE note = 'noted'}),
 	sql('SELECT count(*) FROM eventstore.events'), 'an index has what rows had before it by default');
 sql('CREATE EXTENSION amcheck');
-is(sql(q{SELECT count(bt_index_check(i.indexrelid, true)) > 20 FROM pg_inherits JOIN pg_index i ON indrelid = inhrelid JOIN pg_class c ON c.oid = indexrelid
+is(sql(q{SELECT count(bt_index_check(i.indexrelid, true)) > 10 FROM pg_inherits JOIN pg_index i ON indrelid = inhrelid JOIN pg_class c ON c.oid = indexrelid
 	JOIN pg_am a ON a.oid = relam WHERE inhparent = 'eventstore.events'::regclass AND amname = 'btree' AND indisvalid}), 't', 'indexes have all rows');
 is(sql(q{SELECT string_agg(inhrelid::regclass || ' ' || v.msg, ', ') FROM pg_inherits, verify_heapam(inhrelid::regclass, check_toast => true) v
 	WHERE inhparent = 'eventstore.events'::regclass}), '', 'tables are sound, and so are values out of line');
