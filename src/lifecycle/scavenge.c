@@ -26,9 +26,13 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/dsm.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
 #include "storage/shm_mq.h"
 #include "tcop/tcopprot.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -43,6 +47,8 @@
 #include "segment/sealer.h"
 
 #define QUEUE_SIZE	65536
+#define LOOK_MS		1000		/* between looks at whom the worker waits for */
+#define MOST_BETWEEN	4		/* who wait, too, for one another */
 
 /* What messages of ours begin with; the server's are 'E' and 'N'. */
 #define MESSAGE_ROW		'D'
@@ -53,7 +59,7 @@ typedef struct ScavengeOrder
 {
 	Oid			database;
 	dsm_handle	queue;			/* DSM_HANDLE_INVALID: nobody waits */
-	int			caller;			/* that waits; else 0 */
+	int			caller;			/* process whose snapshots do not count; or 0 */
 	int64		most;			/* events to remove */
 } ScavengeOrder;
 
@@ -203,17 +209,16 @@ es_scavenge_main(Datum main_arg)
 
 /* ---- asking ---- */
 
-/* Starts a worker; false if none is free. */
+/* Starts a worker, which is awaited if a handle is asked for; false if none is free. */
 static bool
-start_scavenger(dsm_handle queue, int64 most, BackgroundWorkerHandle **handle)
+start_scavenger(const ScavengeOrder *order, BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker;
-	ScavengeOrder order = {.database = MyDatabaseId,.queue = queue,.caller = handle ? MyProcPid : 0,.most = most};
 
 	es_process_describe(&worker, "es_scavenge_main", "eventstore scavenger");
 	worker.bgw_notify_pid = handle ? MyProcPid : 0;
-	StaticAssertStmt(sizeof(order) <= BGW_EXTRALEN, "order does not fit bgw_extra");
-	memcpy(worker.bgw_extra, &order, sizeof(order));
+	StaticAssertStmt(sizeof(*order) <= BGW_EXTRALEN, "order does not fit bgw_extra");
+	memcpy(worker.bgw_extra, order, sizeof(*order));
 	return RegisterDynamicBackgroundWorker(&worker, handle);
 }
 
@@ -225,8 +230,21 @@ start_scavenger(dsm_handle queue, int64 most, BackgroundWorkerHandle **handle)
 void
 es_scavenge_start(void)
 {
+	ScavengeOrder order = {.database = MyDatabaseId,.queue = DSM_HANDLE_INVALID,.most = PG_INT64_MAX};
+
 	if (scavenge_rate > 0 && !es_subscriber_is() && (es_remove_any_hidden() || es_sealer_has_work()))
-		(void) start_scavenger(DSM_HANDLE_INVALID, PG_INT64_MAX, NULL);
+		(void) start_scavenger(&order, NULL);
+}
+
+/* Raises 55000: the worker has ended, with a message, or NULL. */
+ES_NORETURN static void
+report_ended_too_soon(const char *message)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("the background worker that scavenges has ended too soon"),
+			message ? errdetail("It said: %s", message) : 0,
+			errhint("What it has removed is removed.  The server's log may say why it ended."));
 }
 
 /* Passes on what the worker has said: notices, or its error. */
@@ -236,7 +254,8 @@ pass_on_report(StringInfo message)
 	ErrorData	error;
 
 	pq_parse_errornotice(message, &error);
-	error.elevel = Min(error.elevel, ERROR);
+	if (error.elevel > ERROR)
+		report_ended_too_soon(error.message);
 	error.context = error.context ? psprintf("%s\n%s", error.context, _("scavenging")) : pstrdup(_("scavenging"));
 	ThrowErrorData(&error);
 }
@@ -254,34 +273,101 @@ return_removed_row(StringInfo message, ReturnSetInfo *result)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
 
+/* Tells whether a process waits for a lock of another one, be it by way of some who wait, too. */
+static bool
+waits_for_lock_of(int waiting, int holder, int through)
+{
+	ArrayType  *blocking = DatumGetArrayTypeP(DirectFunctionCall1(pg_blocking_pids, Int32GetDatum(waiting)));
+	const int32 *pids = (const int32 *) ARR_DATA_PTR(blocking);
+	int			count = ArrayGetNItems(ARR_NDIM(blocking), ARR_DIMS(blocking));
+
+	for (int i = 0; i < count; i++)
+		if (pids[i] == holder || (through > 0 && pids[i] != 0 && waits_for_lock_of(pids[i], holder, through - 1)))
+			return true;
+	return false;
+}
+
+/*
+ * Raises 40P01 if the worker waits for what this transaction has locked.  The server does not
+ * see that, as it is no lock that this process waits for.
+ */
+static void
+check_worker_can_go_on(BackgroundWorkerHandle *worker)
+{
+	pid_t		pid;
+
+	if (GetBackgroundWorkerPid(worker, &pid) != BGWH_STARTED || !waits_for_lock_of(pid, MyProcPid, MOST_BETWEEN))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
+			errmsg("scavenging waits for a lock that this transaction has"),
+			errhint("Call es_scavenge in a transaction of its own."));
+}
+
+/* Waits for what the worker says next. */
+static StringInfo
+receive_message(shm_mq_handle *queue, BackgroundWorkerHandle *worker)
+{
+	static uint32 wait_event = 0;
+	StringInfo	message = makeStringInfo();
+	shm_mq_result result;
+	Size		size;
+	void	   *data;
+
+	while ((result = shm_mq_receive(queue, &size, &data, true)) == SHM_MQ_WOULD_BLOCK)
+	{
+		int			events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_MS,
+									   es_base_wait_event(&wait_event, "EventstoreScavenge"));
+
+		CHECK_FOR_INTERRUPTS();
+		if (events & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+		else
+			check_worker_can_go_on(worker);
+	}
+	if (result != SHM_MQ_SUCCESS)
+		report_ended_too_soon(NULL);
+	appendBinaryStringInfo(message, data, size);
+	return message;
+}
+
 /* Takes what the worker says, until it has said all. */
 static void
-listen_to_scavenger(shm_mq_handle *queue, ReturnSetInfo *result)
+listen_to_scavenger(shm_mq_handle *queue, BackgroundWorkerHandle *worker, ReturnSetInfo *result)
 {
 	for (;;)
 	{
-		Size		size;
-		void	   *data;
-		StringInfoData message;
-		int			kind;
+		StringInfo	message = receive_message(queue, worker);
+		int			kind = pq_getmsgbyte(message);
 
-		CHECK_FOR_INTERRUPTS();
-		if (shm_mq_receive(queue, &size, &data, false) != SHM_MQ_SUCCESS)
-			ereport(ERROR,
-					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("the background worker that scavenges has ended too soon"),
-					errhint("What it has removed is removed.  The server's log may say why it ended."));
-		initStringInfo(&message);
-		appendBinaryStringInfo(&message, data, size);
-		kind = pq_getmsgbyte(&message);
 		if (kind == 'E' || kind == 'N')
-			pass_on_report(&message);
+			pass_on_report(message);
 		else if (kind == MESSAGE_ROW)
-			return_removed_row(&message, result);
+			return_removed_row(message, result);
 		else if (kind == MESSAGE_DONE)
 			return;
-		pfree(message.data);
+		pfree(message->data);
+		pfree(message);
 	}
+}
+
+/* Ends the worker, as the function ends before it, or the process. */
+static void
+end_scavenger(int code, Datum worker)
+{
+	TerminateBackgroundWorker((BackgroundWorkerHandle *) DatumGetPointer(worker));
+}
+
+/*
+ * The process whose snapshots do not count for what is given back (segment/compact.c):
+ * this one, unless it has others than that of the statement, a cursor's or the
+ * transaction's, which it will look at the log by again.
+ */
+static int
+process_to_leave_out(void)
+{
+	InvalidateCatalogSnapshot();
+	return IsolationUsesXactSnapshot() || !ThereAreNoPriorRegisteredSnapshots() ? 0 : MyProcPid;
 }
 
 /* Has a worker scavenge, and waits for it. */
@@ -290,26 +376,21 @@ have_events_removed(int64 most, ReturnSetInfo *result)
 {
 	dsm_segment *segment = dsm_create(QUEUE_SIZE, 0);
 	shm_mq	   *queue = shm_mq_create(dsm_segment_address(segment), QUEUE_SIZE);
-	shm_mq_handle *reader;
-	BackgroundWorkerHandle *handle;
+	ScavengeOrder order = {.database = MyDatabaseId,.queue = dsm_segment_handle(segment),.caller = process_to_leave_out(),
+	.most = most};
+	BackgroundWorkerHandle *worker;
 
 	shm_mq_set_receiver(queue, MyProc);
-	if (!start_scavenger(dsm_segment_handle(segment), most, &handle))
+	if (!start_scavenger(&order, &worker))
 		ereport(ERROR,
 				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				errmsg("no background worker is free to scavenge"),
 				errhint("Call the function again later, or raise parameter \"max_worker_processes\"."));
-	reader = shm_mq_attach(queue, segment, handle);
-	PG_TRY();
+	PG_ENSURE_ERROR_CLEANUP(end_scavenger, PointerGetDatum(worker));
 	{
-		listen_to_scavenger(reader, result);
+		listen_to_scavenger(shm_mq_attach(queue, segment, worker), worker, result);
 	}
-	PG_CATCH();
-	{
-		TerminateBackgroundWorker(handle);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+	PG_END_ENSURE_ERROR_CLEANUP(end_scavenger, PointerGetDatum(worker));
 	dsm_detach(segment);
 }
 

@@ -13,15 +13,16 @@
  *
  * That lock is waited for only for a moment at a time, since all who come later
  * queue behind it, and several times.  If somebody reads the segment all the time, the copy
- * is thrown away; whoever seals next tries again.
+ * is thrown away; whoever seals next tries again.  Where it cannot be had even before, none
+ * is made.
  *
  * Who waits in es_scavenge() has a snapshot, too, of before the events were removed.  It
  * would keep them for as long as it waits; so of all snapshots it is left out.  If the
  * statement goes on to look at the log, it sees less events than when it began.
  *
- * Rows must not change meanwhile.  Only scavenging deletes any, and only one process
- * scavenges or seals at a time; on a logical subscriber it is the apply worker, which is kept
- * out by the lock that the copy is made under.
+ * Rows must not change meanwhile, so the copy is made under a lock that keeps out who
+ * writes: the apply worker of a logical subscriber, a restore.  Nobody else does, as a segment
+ * that is complete gets no rows, and only one process scavenges or seals at a time.
  *
  * A segment without a row is dropped, and its row in eventstore.segments says so.  That
  * locks the log as a whole, for as short.
@@ -82,7 +83,8 @@
 #define WORTH			4		/* this part of it is free, or more */
 #define SMALL			16		/* pages; it is not worth it */
 #define LOCK_TIMEOUT	"20ms"
-#define LOCK_TRIES		60
+#define LOCK_TRIES		60		/* where a copy would be thrown away */
+#define FEW_TRIES		10		/* where nothing would be lost */
 #define LOCK_PAUSE_MS	50		/* and more with each try */
 #define MOST_PAUSE_MS	2000
 
@@ -145,20 +147,24 @@ es_compact_is_worth_it(int64 segment, int64 removed)
 		(removed > 0 && blocks > 0 && es_scan_count(segment, NULL) == 0);
 }
 
-/* ---- locking ---- */
+/* ---- what may fail ---- */
 
-/* Tries to lock a table for a moment; false if others do not let go of it so soon. */
+/*
+ * Does something in a subtransaction; false if that fails with an error that it may
+ * fail with, and then nothing of it is left.
+ */
 static bool
-try_to_lock(Oid relid)
+try_action(void (*action) (void *arg), void *arg, int may_fail_with)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool locked = true;
+	volatile bool done = true;
 
 	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		LockRelationOid(relid, AccessExclusiveLock);
+		action(arg);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -169,32 +175,61 @@ try_to_lock(Oid relid)
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		locked = false;
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		done = false;
+		if (error->sqlerrcode != may_fail_with)
 			ReThrowError(error);
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	return locked;
+	return done;
+}
+
+/* ---- locking ---- */
+
+/* Lists a table that is open, its TOAST table, and their indexes. */
+static List *
+list_all_of_table(Relation rel)
+{
+	List	   *all = lcons_oid(RelationGetRelid(rel), RelationGetIndexList(rel));
+
+	if (OidIsValid(rel->rd_rel->reltoastrelid))
+	{
+		Relation	toast = table_open(rel->rd_rel->reltoastrelid, AccessShareLock);
+
+		all = list_concat(lappend_oid(all, RelationGetRelid(toast)), RelationGetIndexList(toast));
+		table_close(toast, AccessShareLock);
+	}
+	return all;
+}
+
+/* Locks relations, each for a moment at most. */
+static void
+lock_each(void *arg)
+{
+	ListCell   *cell;
+
+	foreach(cell, (List *) arg)
+		LockRelationOid(lfirst_oid(cell), AccessExclusiveLock);
 }
 
 /*
- * Locks a table against everybody, to the end of the transaction, without others queueing
- * for long; false if it cannot be had.
+ * Locks relations against everybody, to the end of the transaction, without others queueing
+ * for long; false if they cannot be had.  All or none: what is locked while another one
+ * is waited for would stop others.
  */
 static bool
-lock_against_all(Oid relid)
+lock_against_all(List *relids, int tries)
 {
 	static uint32 wait_event = 0;
 	int			nest = NewGUCNestLevel();
 	bool		locked = false;
 
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	for (int i = 0; i < LOCK_TRIES && !locked; i++)
+	for (int i = 0; i < tries && !locked; i++)
 	{
-		locked = try_to_lock(relid);
+		locked = try_action(lock_each, relids, ERRCODE_LOCK_NOT_AVAILABLE);
 		if (locked)
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(LOCK_PAUSE_MS * (i + 1), MOST_PAUSE_MS),
@@ -204,6 +239,19 @@ lock_against_all(Oid relid)
 	}
 	AtEOXact_GUC(false, nest);
 	return locked;
+}
+
+/* Tells whether relations could be locked just now; who has them open may do so for hours. */
+static bool
+can_be_locked(List *relids)
+{
+	ListCell   *cell;
+
+	if (!lock_against_all(relids, FEW_TRIES))
+		return false;
+	foreach(cell, relids)
+		UnlockRelationOid(lfirst_oid(cell), AccessExclusiveLock);
+	return true;
 }
 
 /* ---- copying ---- */
@@ -441,17 +489,24 @@ es_compact_segment(int64 segment, int caller)
 {
 	Compaction	c = {.caller = caller};
 	EsOwnerContext saved;
+	List	   *all;
 	bool		lost;
 	bool		done;
 	Oid			copy;
 
-	c.old = es_segment_open(segment, es_subscriber_is() ? ShareRowExclusiveLock : ShareUpdateExclusiveLock, &lost);
+	c.old = es_segment_open(segment, ShareRowExclusiveLock, &lost);
 	if (c.old == NULL)
 		return true;
+	all = list_all_of_table(c.old);
+	if (!can_be_locked(all))
+	{
+		table_close(c.old, NoLock);
+		return false;
+	}
 	es_ddl_enter(&saved);
 	make_copy(&c);
 	copy = RelationGetRelid(c.new);
-	done = lock_against_all(RelationGetRelid(c.old));
+	done = lock_against_all(all, LOCK_TRIES);
 	if (done)
 		put_copy_in_place(&c);
 	table_close(c.new, NoLock);
@@ -485,34 +540,47 @@ mark_segment_emptied(int64 segment)
 	CommandCounterIncrement();
 }
 
+/* Drops a segment's table. */
+static void
+drop_table(void *arg)
+{
+	es_ddl_run("DROP TABLE eventstore.%s", (const char *) arg);
+}
+
+/* Drops the table of an empty segment; false if something of a user's depends on it. */
+static bool
+drop_emptied_table(int64 segment)
+{
+	EsOwnerContext saved;
+	bool		dropped;
+
+	es_ddl_enter(&saved);
+	(void) set_config_option("eventstore.allow_drop", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	dropped = try_action(drop_table, es_segment_name(segment), ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST);
+	es_ddl_leave(&saved);
+	return dropped;
+}
+
 /*
  * es_compact_drop drops a segment that is complete and has no row at all, not even one that
  * an old snapshot might see, in this transaction; false if it has, or cannot be had without
- * stopping others.
+ * stopping others, or users have views of it.
  */
 bool
 es_compact_drop(int64 segment)
 {
-	EsOwnerContext saved;
 	bool		lost;
-	Relation	rel;
-	Oid			relid;
+	Relation	rel = es_segment_open(segment, ShareRowExclusiveLock, &lost);
+	List	   *all;
 	bool		empty;
 
-	if (!lock_against_all(es_base_oid(&es_base_events)))
-		return false;
-	rel = es_segment_open(segment, AccessShareLock, &lost);
 	if (rel == NULL)
 		return true;
-	relid = RelationGetRelid(rel);
 	empty = RelationGetNumberOfBlocks(rel) == 0;
-	table_close(rel, AccessShareLock);
-	if (!empty || !lock_against_all(relid))
+	all = lcons_oid(es_base_oid(&es_base_events), list_all_of_table(rel));
+	table_close(rel, NoLock);
+	if (!empty || !lock_against_all(all, FEW_TRIES) || !drop_emptied_table(segment))
 		return false;
-	es_ddl_enter(&saved);
-	(void) set_config_option("eventstore.allow_drop", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	es_ddl_run("DROP TABLE eventstore.%s", es_segment_name(segment));
-	es_ddl_leave(&saved);
 	mark_segment_emptied(segment);
 	es_base_announce(&es_base_events);
 	return true;
