@@ -28,6 +28,8 @@
 #include "storage/dsm.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "storage/shm_mq.h"
 #include "tcop/tcopprot.h"
 #include "utils/array.h"
@@ -48,6 +50,8 @@
 
 #define QUEUE_SIZE	65536
 #define LOOK_MS		1000		/* between looks at whom the worker waits for */
+#define WAIT_CLASS	0xFF000000	/* of a wait event; the server's names differ */
+#define WAIT_BUFFER_PIN	0x04000000
 #define MOST_BETWEEN	4		/* who wait, too, for one another */
 
 /* What messages of ours begin with; the server's are 'E' and 'N'. */
@@ -287,20 +291,32 @@ waits_for_lock_of(int waiting, int holder, int through)
 	return false;
 }
 
+/* Tells whether a process waits for a page of a table that others look at. */
+static bool
+waits_for_page(int waiting)
+{
+	PGPROC	   *proc = BackendPidGetProc(waiting);
+
+	return proc != NULL && (proc->wait_event_info & WAIT_CLASS) == WAIT_BUFFER_PIN;
+}
+
 /*
- * Raises 40P01 if the worker waits for what this transaction has locked.  The server does not
- * see that, as it is no lock that this process waits for.
+ * Raises 40P01 if the worker waits for what this transaction has locked, or for a page that
+ * a cursor of it stands on, as VACUUM does.  The server does not see that, as it is no lock
+ * that this process waits for.
  */
 static void
 check_worker_can_go_on(BackgroundWorkerHandle *worker)
 {
 	pid_t		pid;
 
-	if (GetBackgroundWorkerPid(worker, &pid) != BGWH_STARTED || !waits_for_lock_of(pid, MyProcPid, MOST_BETWEEN))
+	if (GetBackgroundWorkerPid(worker, &pid) != BGWH_STARTED)
+		return;
+	if (!waits_for_lock_of(pid, MyProcPid, MOST_BETWEEN) && (ThereAreNoPriorRegisteredSnapshots() || !waits_for_page(pid)))
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
-			errmsg("scavenging waits for a lock that this transaction has"),
+			errmsg("scavenging waits for what this transaction has locked, or has a cursor on"),
 			errhint("Call es_scavenge in a transaction of its own."));
 }
 
