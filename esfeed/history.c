@@ -10,6 +10,11 @@
  *
  * Whatever was appended before the head was read settles: transactions in
  * flight then are waited for.
+ *
+ * Hidden events that are still to come are held, by es_hold_events: the session that
+ * reads keeps es_scavenge from removing what is after the last checkpoint, until all is
+ * delivered.  A hold ends with its session, so the next connection takes one before it
+ * reads; what was removed in between is a hole, as it is for who begins later.
  */
 #include "history.h"
 
@@ -39,6 +44,9 @@ typedef struct History
 	bool		by_query;		/* it takes queries, too */
 	const char *wanted[WANTED];
 	char	   *wait;
+	char	   *hold;
+	bool		hold_due;		/* there is a checkpoint to hold events from */
+	bool		holds;			/* this connection does */
 	Definition	definition;		/* what the feed has, as of this connection */
 	int64_t		cursor;			/* all up to it was given to the sink */
 	int64_t		settled;
@@ -59,7 +67,44 @@ checkpoint_history(History *history)
 	if (run->seen.count == 0)
 		run->state.offset = sink_length(run->sink);
 	sink_save(run->sink, &run->state);
+	history->hold_due = history->holds;
 	history->next_checkpoint = clock_now() + CHECKPOINT_MS;
+}
+
+/* Sends the statement that holds the events after a position, or with NULL lets go of them. */
+static Outcome
+send_hold(History *history, const char *position)
+{
+	Run		   *run = history->run;
+	PGresult   *result;
+	Outcome		outcome = server_query(run->server.sql, &result, history->hold, 1, &position);
+
+	history->hold_due = false;
+	history->holds = position != NULL;
+	/* no such function in this release, or no right to call it */
+	if (outcome == OUTCOME_DONE && (server_has_state(result, "42883") || server_has_state(result, "42501")))
+	{
+		if (!run->told_of_hold)
+			report_warning("going on without holding hidden events, which es_scavenge may remove before they are delivered: %s",
+						   PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+		run->told_of_hold = true;
+		history->holds = false;
+	}
+	else if (outcome == OUTCOME_DONE)
+		outcome = server_judge(run->server.sql, result, "could not hold hidden events");
+	PQclear(result);
+	return outcome;
+}
+
+/* Holds the events that come after what is kept for good. */
+static Outcome
+hold_events(History *history)
+{
+	char	   *low = make_text("%" PRId64, history->run->state.low);
+	Outcome		outcome = send_hold(history, low);
+
+	free(low);
+	return outcome;
 }
 
 /* Takes a row; false if asked to end. */
@@ -214,7 +259,10 @@ read_to_head(History *history)
 
 		if (wait_stopped())
 			return OUTCOME_STOP;
-		outcome = read_page(history);
+		if (history->hold_due)
+			outcome = hold_events(history);
+		if (outcome == OUTCOME_DONE)
+			outcome = read_page(history);
 		if (outcome == OUTCOME_DONE && history->cursor == before)
 			outcome = wait_for_more(history);
 		if (clock_now() >= history->next_checkpoint)
@@ -271,10 +319,11 @@ Outcome
 history_deliver(Run *run)
 {
 	const char *schema = run->server.schema;
-	History		history = {.run = run,.cursor = run->state.low,.last = run->state.low};
+	History		history = {.run = run,.cursor = run->state.low,.last = run->state.low,.hold_due = true};
 	Outcome		outcome;
 
 	history.wait = make_text("SELECT %s.es_wait($1::pg_catalog.int8, '1 s')", schema);
+	history.hold = make_text("SELECT %s.es_hold_events($1::pg_catalog.int8)", schema);
 	run->tick = NULL;
 	history.next_checkpoint = clock_now() + CHECKPOINT_MS;
 	if (history.cursor < run->state.head)
@@ -294,7 +343,10 @@ history_deliver(Run *run)
 	progress_end();
 	if (outcome == OUTCOME_DONE)
 		outcome = end_history(run);
+	if (outcome == OUTCOME_DONE && history.holds)
+		outcome = send_hold(&history, NULL);
 	free(history.read);
 	free(history.wait);
+	free(history.hold);
 	return outcome;
 }

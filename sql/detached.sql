@@ -8,6 +8,7 @@ SET client_min_messages = warning;
 \pset format unaligned
 \set VERBOSITY terse
 SELECT es_set_segment_size(100);
+SELECT es_register_upcaster_ops('L', 1, '"ignore"');
 -- a-1 is in every segment; early-1 in the first, split-1 in the first and the third, late-1 in the fourth
 SELECT es_append('early-1', 'E', '{"n": 1}');
 SELECT es_append('split-1', 'S', '{"n": 1}', event_id => '0189ffff-0000-7000-8000-000000000001');
@@ -107,7 +108,8 @@ INSERT INTO questions (query) VALUES
 	('SELECT count(*) FROM es_read_category(''a'', 200, NULL, backwards => true)'),
 	('SELECT count(*) FROM es_read_category(''early'', 0, NULL, backwards => true)'),
 	('SELECT es_append_if(''[]'', 200, query => ''[{"types": ["X"]}, {"tags": ["none"]}]'')'),
-	('SELECT es_append_if(''[]'', 0, query => ''[{"types": ["X"]}, {"tags": ["none"]}]'')');
+	('SELECT es_append_if(''[]'', 0, query => ''[{"types": ["X"]}, {"tags": ["none"]}]'')'),
+	('SELECT es_drop_upcaster(''L'', 1)');
 SELECT id, query, pg_temp.answer(query) FROM questions ORDER BY id;
 
 -- the second segment goes: what the readers above say to that

@@ -60,7 +60,8 @@ INSERT INTO es_events (stream, type, data, event_id) VALUES ('ingest_id-1', 'A',
 -- what a caller must not or cannot give
 SELECT f.state, f.message, f.detail, statement FROM unnest(ARRAY[
 	$$INSERT INTO es_events (stream, type, data, position) VALUES ('ingest_b-1', 'A', '{}', 1)$$,
-	$$INSERT INTO es_events (stream, type, data, type_version) VALUES ('ingest_b-1', 'A', '{}', 1)$$,
+	$$INSERT INTO es_events (stream, type, data, type_version) VALUES ('ingest_b-1', 'A', '{}', 2)$$,
+	$$INSERT INTO es_events (stream, type, data, type_version) VALUES ('ingest_b-1', 'A', '{}', 0)$$,
 	$$INSERT INTO es_events SELECT * FROM es_events WHERE stream = 'ingest_a-1'$$,
 	$$INSERT INTO es_events (stream, type, data) VALUES (NULL, 'A', '{}')$$,
 	$$INSERT INTO es_events (type, data) VALUES ('A', '{}')$$,

@@ -95,7 +95,9 @@ SELECT version, state FROM es_replay('leaving_b-1');
 SELECT reducer, version FROM es_snapshots WHERE stream = 'leaving_b-1' ORDER BY 1, 2;
 
 -- numbering goes on; ids are known as long as the events are there, expectations for ever
+\set VERBOSITY terse
 SELECT es_append('leaving_b-1', 'Added', '{"n": 2}', expected_version => 10, event_id => md5('leaving2')::uuid);
+\set VERBOSITY default
 SELECT es_append('leaving_b-1', 'Added', '{"n": 2}', event_id => md5('leaving2')::uuid) AS version;
 SELECT es_append('leaving_b-1', 'Added', '{"n": 1}', expected_version => 0);
 SELECT es_append('leaving_b-1', 'Added', '{"n": 100}', expected_version => 10) AS version;
@@ -182,7 +184,9 @@ SELECT count(*) FROM es_feed_history(0, NULL, '{leaving_n}');
 SELECT es_append_if('[{"stream": "leaving_b-9", "type": "A"}]', 0, query => '[{"types": ["Added"], "tags": ["none"]}]') > 0 AS appended;
 SELECT es_append('leaving_b-9', 'Tagged', metadata => '{"tags": ["leaving"]}') AS version;
 SELECT es_truncate_stream('leaving_b-9', 3);
+\set VERBOSITY terse
 SELECT es_append_if('[{"stream": "leaving_b-10", "type": "A"}]', 0, tags => '{leaving}');
+\set VERBOSITY default
 SELECT version, stream FROM es_read_tagged('{leaving}');
 -- by name they are hidden
 SELECT es_position('leaving_b-1', 3), es_position('leaving_b-1', 11) > 0 AS there, es_position('leaving_a-1', 1);

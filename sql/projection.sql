@@ -102,7 +102,7 @@ SELECT key, version FROM es_projection('numbers');
 -- keys, reducers and handlers see the newest form of events
 SELECT es_register_upcaster_ops('ProjectionMoved', 1, '[{"set": {"to": "$.data.dest"}}, {"unset": ["dest"]}]');
 SELECT es_create_projection('moves', 'merge', 'inline', 'projection_move', '$.data.to');
-SELECT es_append('projection_move-1', 'ProjectionMoved', '{"dest": "x"}');
+SELECT es_append('projection_move-1', 'ProjectionMoved', '{"dest": "x"}', type_version => 1);
 SELECT key, version, state FROM es_projection('moves');
 CREATE FUNCTION projection_tell(event es_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

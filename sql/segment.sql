@@ -174,7 +174,7 @@ $$;
 
 -- the maker needs nothing of the caller: a hostile search_path, a role without rights, a lone transaction
 CREATE ROLE regress_es_segment;
-GRANT EXECUTE ON FUNCTION es_append(text, text, jsonb, jsonb, bigint, uuid) TO regress_es_segment;
+GRANT EXECUTE ON FUNCTION es_append(text, text, jsonb, jsonb, bigint, uuid, int) TO regress_es_segment;
 CREATE SCHEMA hostile;
 CREATE FUNCTION hostile.format(text, VARIADIC "any") RETURNS text LANGUAGE internal AS 'text_format_nv';
 CREATE FUNCTION hostile.hijack(bigint, bigint) RETURNS bigint LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'hijacked'; END$$;

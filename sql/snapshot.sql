@@ -117,7 +117,7 @@ SELECT es_register_reducer_ops('snapshot_c', '*', '{"inc": {"n": "$.data.n"}}');
 SELECT es_snapshot_every('snapshot_c', 2);
 SELECT DISTINCT snapshot_every FROM es_reducers WHERE reducer = 'snapshot_c';
 CREATE FUNCTION snapshot_versions(name text) RETURNS bigint[] LANGUAGE sql STABLE AS
-	$$ SELECT array_agg(version ORDER BY version) FROM eventstore.snapshots WHERE reducer = name $$;
+	$$ SELECT array_agg(version ORDER BY version) FROM eventstore.snapshots s JOIN eventstore.streams USING (stream_id) WHERE reducer = $1 AND streams.name LIKE 'snapshot%' $$;
 SELECT state FROM es_replay('snapshot_a-1', 'snapshot_c', until_version => 2);
 SELECT snapshot_versions('snapshot_c');
 SELECT state FROM es_replay('snapshot_a-1', 'snapshot_c', until_version => 3);

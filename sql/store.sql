@@ -100,7 +100,7 @@ SELECT c.oid::regclass AS open FROM pg_class c JOIN pg_namespace n ON n.oid = c.
 WHERE n.nspname = 'eventstore' AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege('regress_es_nobody', c.oid, 'USAGE, SELECT, UPDATE') END ORDER BY 1;
 SELECT has_schema_privilege('regress_es_nobody', 'eventstore', 'USAGE') AS usage, has_schema_privilege('regress_es_nobody', 'eventstore', 'CREATE') AS create;
 
-GRANT EXECUTE ON FUNCTION es_append(text, text, jsonb, jsonb, bigint, uuid), es_append_batch(text, jsonb, bigint),
+GRANT EXECUTE ON FUNCTION es_append(text, text, jsonb, jsonb, bigint, uuid, int), es_append_batch(text, jsonb, bigint),
 	es_append_events(text, es_new_event[], bigint), es_last_position(), es_stream_version(text),
 	es_read(text, bigint, bigint, boolean), es_read_all(bigint, bigint, text[], text[], text, bigint, boolean),
 	es_read_category(text, bigint, bigint, text[], bigint, boolean), es_settled_position(), es_wait(bigint, interval) TO regress_es_app;

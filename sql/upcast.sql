@@ -52,10 +52,10 @@ SELECT state->'data' AS data, state->'type_version' AS type_version FROM es_repl
 CREATE FUNCTION upcast_fail(data jsonb) RETURNS jsonb
 	LANGUAGE plpgsql AS $$ BEGIN IF data ? 'null' THEN RETURN NULL; END IF; RAISE 'cannot upcast' USING DETAIL = 'No idea how.', HINT = 'Ask.'; END $$;
 SELECT es_register_upcaster('upcast_failing', 1, 'upcast_fail(jsonb)');
-SELECT es_append('upcast_failing-1', 'upcast_failing') AS version;
+SELECT es_append('upcast_failing-1', 'upcast_failing', type_version => 1) AS version;
 SELECT * FROM es_replay('upcast_failing-1', 'merge');
 SELECT es_upcast(e) FROM es_read('upcast_failing-1') e;
-SELECT es_append('upcast_failing-2', 'upcast_failing', '{"null": 1}') AS version;
+SELECT es_append('upcast_failing-2', 'upcast_failing', '{"null": 1}', type_version => 1) AS version;
 SELECT * FROM es_replay('upcast_failing-2', 'merge');
 SELECT es_register_upcaster_ops('upcast_failing', 1, '{"inc": {"null": "$.data.null / 0"}}');
 SELECT * FROM es_replay('upcast_failing-2', 'merge');

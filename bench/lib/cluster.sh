@@ -65,12 +65,14 @@ print_machine() {
 	print_settings | sed 's/^/  /'
 }
 
-# fresh_database: an empty store in a new database, and what bench/lib/data.sql
-# makes. The first append makes the first segment, which the bare tables copy.
+# fresh_database [SIZE]: an empty store in a new database, with segments of SIZE
+# positions, and what bench/lib/data.sql makes. The first append makes the first
+# segment, which the bare tables copy.
 fresh_database() {
 	"$bin/psql" -X -q -d postgres -c "DROP DATABASE IF EXISTS $database WITH (FORCE)" \
 		-c "CREATE DATABASE $database"
 	sql -c 'CREATE EXTENSION eventstore' -v seed="$seed" -f "$bench/lib/data.sql" >/dev/null
+	[ -z "${1:-}" ] || sql -c "SELECT es_set_segment_size($1)" >/dev/null
 	sql -c "SELECT es_append('prime-1', 'Primed')" >/dev/null
 	data=$(sql -c 'SELECT bench.data(1)')
 	metadata=$(sql -c 'SELECT bench.metadata(1)')

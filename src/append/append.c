@@ -7,22 +7,76 @@
  */
 #include "append/append.h"
 
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
 #include "nodes/execnodes.h"
+#include "utils/inval.h"
 #include "utils/jsonb.h"
 
 #include "append/attempt.h"
 #include "append/eventrow.h"
+#include "append/retry.h"
+#include "append/typing.h"
 #include "base/call.h"
 #include "base/event.h"
 #include "base/pending.h"
+#include "base/uuid7.h"
+#include "log/subscriber.h"
+#include "log/timeline.h"
 #include "projection/inline.h"
 #include "projection/projection.h"
+#include "stream/lock.h"
 
 PG_FUNCTION_INFO_V1(es_append);
 PG_FUNCTION_INFO_V1(es_append_batch);
 PG_FUNCTION_INFO_V1(es_append_events);
 PG_FUNCTION_INFO_V1(es_append_many);
 PG_FUNCTION_INFO_V1(es_last_position);
+
+/* Raises unless this session may write now. */
+static void
+check_may_write(void)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("cannot append events during recovery"),
+				errhint("Append on the primary server."));
+	es_subscriber_prevent_write("append of events");
+	PreventCommandIfParallelMode("append of events");
+}
+
+/*
+ * Raises unless this session may append now, and takes the lock that appends keep to
+ * their transaction's end.  What others have committed up to here is known from then
+ * on: a lock takes that in, unless the transaction has it already.
+ */
+static void
+enter_append(void)
+{
+	static TimestampTz entered_in = 0;
+	TimestampTz transaction = GetCurrentTransactionStartTimestamp();
+
+	check_may_write();
+	es_pending_flush();
+	es_timeline_check();
+	es_streamlock_lock_table();
+	if (transaction == entered_in)
+		AcceptInvalidationMessages();
+	entered_in = transaction;
+}
+
+/* Gives ids to events that have none; raises 22023 if an id comes twice in a stream. */
+static void
+complete_event_ids(EsAppend *append)
+{
+	for (int i = 0; i < append->count; i++)
+		if (!append->events[i].id_given)
+			es_uuid7_make(&append->events[i].id);
+	for (int i = 0; i < append->ntargets; i++)
+		es_retry_check_distinct(&append->targets[i]);
+}
 
 /* Takes what is newly stored into the inline projections. */
 static void
@@ -43,21 +97,24 @@ project_appended_events(const EsAppend *append)
 void
 es_append_run(EsAppend *append)
 {
+	enter_append();
+	complete_event_ids(append);
+	es_typing_judge_all(append);
 	es_attempt_run(append);
 	if (unlikely(es_projection_any_inline()) && append->count > 0 && !append->held_back)
 		project_appended_events(append);
 }
 
 /*
- * es_append(stream, type, data, metadata, expected_version, event_id): appends
- * one event and returns its version.
+ * es_append(stream, type, data, metadata, expected_version, event_id,
+ * type_version): appends one event and returns its version.
  *
- * NULL stream, type or data is 22004, NULL metadata {}, NULL event_id a new
- * UUIDv7, NULL expected_version any.  Bad names, metadata that is no object:
- * 22023; too large: 54000.  VE003 if the stream is deleted, VE010 if the id is
- * stored but not as given, VE001 if the stream is not as expected.  Waits for a
- * transaction that has appended to the stream and not ended.  A rollback takes the
- * event back; its position stays empty.
+ * NULL stream, type or data is 22004, NULL metadata {}, NULL event_id a new UUIDv7, NULL
+ * expected_version any, NULL type_version the newest.  Bad names, metadata that is no
+ * object, a version that the type does not have: 22023; too large: 54000.  VE003 if the
+ * stream is deleted, VE010 if the id is stored but not as given, VE001 if the stream is
+ * not as expected.  Waits for a transaction that has appended to the stream and not
+ * ended.  A rollback takes the event back; its position stays empty.
  */
 Datum
 es_append(PG_FUNCTION_ARGS)
@@ -72,6 +129,8 @@ es_append(PG_FUNCTION_ARGS)
 	es_request_take(&event, PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), PG_ARGISNULL(3) ? NULL : &fcinfo->args[3].value,
 					PG_ARGISNULL(5) ? NULL : &fcinfo->args[5].value);
 	es_request_expectation(&target, fcinfo, 4);
+	if (!PG_ARGISNULL(6))
+		es_request_type_version(&event, PG_GETARG_INT32(6));
 	es_request_check_event(&event, target.stream, 0);
 	es_request_add_event(&target, &event);
 	es_append_run(&append);
@@ -95,7 +154,7 @@ append_events_argument(FunctionCallInfo fcinfo, void (*take) (EsAppend *, EsTarg
 
 /*
  * es_append_batch(stream, events, expected_version): appends a JSON array of
- * {"type", "data"?, "metadata"?, "event_id"?}, all or nothing, contiguous in
+ * {"type", "data"?, "metadata"?, "event_id"?, "type_version"?}, all or nothing, contiguous in
  * version, and returns the last version.
  *
  * An empty array checks the expectation and returns the stream's version.

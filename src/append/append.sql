@@ -1,15 +1,16 @@
 /* ---- append ---- */
 
 CREATE FUNCTION @extschema@.es_append(stream text, type text, data jsonb DEFAULT '{}', metadata jsonb DEFAULT '{}',
-		expected_version bigint DEFAULT NULL, event_id uuid DEFAULT NULL) RETURNS bigint
+		expected_version bigint DEFAULT NULL, event_id uuid DEFAULT NULL,
+		type_version int DEFAULT NULL) RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@.es_append(text, text, jsonb, jsonb, bigint, uuid) IS
-	'appends one event and returns its version; expected_version NULL: any, 0: no event yet, -1: at least one, n: exactly n';
+COMMENT ON FUNCTION @extschema@.es_append(text, text, jsonb, jsonb, bigint, uuid, int) IS
+	'appends one event and returns its version; expected_version NULL: any, 0: no event yet, -1: at least one, n: exactly n; type_version NULL: the newest';
 
 CREATE FUNCTION @extschema@.es_append_batch(stream text, events jsonb, expected_version bigint DEFAULT NULL) RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.es_append_batch(text, jsonb, bigint) IS
-	'appends a JSON array of {"type", "data"?, "metadata"?, "event_id"?}, all or nothing, and returns the last version';
+	'appends a JSON array of {"type", "data"?, "metadata"?, "event_id"?, "type_version"?}, all or nothing, and returns the last version';
 
 CREATE FUNCTION @extschema@.es_append_events(stream text, events @extschema@.es_new_event[], expected_version bigint DEFAULT NULL) RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -20,7 +21,7 @@ CREATE FUNCTION @extschema@.es_append_many(events jsonb)
 	RETURNS TABLE (stream text, version bigint, "position" bigint)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.es_append_many(jsonb) IS
-	'appends events to many streams, all or nothing, in the given order: {"stream", "type", "data"?, "metadata"?, "event_id"?, "tags"?, "expected_version"?}; without "type" a check; one row for each event';
+	'appends events to many streams, all or nothing, in the given order: {"stream", "type", "data"?, "metadata"?, "event_id"?, "type_version"?, "tags"?, "expected_version"?}; without "type" a check; one row for each event';
 
 CREATE FUNCTION @extschema@.es_last_position() RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';

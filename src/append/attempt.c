@@ -32,7 +32,6 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "datatype/timestamp.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
@@ -46,12 +45,8 @@
 #include "append/refusal.h"
 #include "append/retry.h"
 #include "base/error.h"
-#include "base/pending.h"
-#include "base/uuid7.h"
 #include "log/segment.h"
 #include "log/settle.h"
-#include "log/subscriber.h"
-#include "log/timeline.h"
 #include "segment/maker.h"
 #include "shared/wake.h"
 #include "shared/flight.h"
@@ -112,19 +107,6 @@ typedef struct Attempt
 } Attempt;
 
 int64		es_attempt_last_position = 0;
-
-/* Raises unless this session may write now. */
-static void
-check_may_write(void)
-{
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("cannot append events during recovery"),
-				errhint("Append on the primary server."));
-	es_subscriber_prevent_write("append of events");
-	PreventCommandIfParallelMode("append of events");
-}
 
 /* ---- the segment that is written to ---- */
 
@@ -213,6 +195,27 @@ note_refusal(Attempt *attempt, const Target *target, EsRefusalReason reason, con
 	attempt->refusals = lappend(attempt->refusals, refusal);
 }
 
+/* Notes an event that its schema does not allow, unless it is stored already. */
+static void
+note_unfit_event(Attempt *attempt, const Target *target)
+{
+	const EsAppend *append = attempt->append;
+	EsRefusal  *refusal;
+
+	if (likely(!append->any_unfit))
+		return;
+	for (const EsNewEvent *event = target->asked->first; event; event = event->next)
+	{
+		if (event->unfit == NULL || event->stored)
+			continue;
+		note_refusal(attempt, target, ES_REFUSED_DATA, NULL);
+		refusal = llast(attempt->refusals);
+		refusal->event = event;
+		refusal->number = append->count > 1 && !append->each_alone ? event - append->events + 1 : 0;
+		return;
+	}
+}
+
 /* Tells whether the stream is at the version that the caller expects. */
 static bool
 version_is_expected(const Target *target)
@@ -247,6 +250,7 @@ check_each_alone(Attempt *attempt, Target *target)
 		if (retry.result == ES_RETRY_CONFLICT)
 			note_refusal(attempt, target, ES_REFUSED_IDS, &retry.conflict);
 	}
+	note_unfit_event(attempt, target);
 	return true;
 }
 
@@ -265,6 +269,7 @@ check_target(Attempt *attempt, Target *target)
 			es_retry_take_deletion(target->asked, &target->stream);
 		else
 			note_refusal(attempt, target, ES_REFUSED_DELETED, NULL);
+		note_unfit_event(attempt, target);
 		return true;
 	}
 	if (target->exists && attempt->append->each_alone)
@@ -280,6 +285,7 @@ check_target(Attempt *attempt, Target *target)
 		note_refusal(attempt, target, ES_REFUSED_IDS, &retry.conflict);
 	else if (retry.result == ES_RETRY_NEW && !version_is_expected(target))
 		note_refusal(attempt, target, ES_REFUSED_VERSION, NULL);
+	note_unfit_event(attempt, target);
 	target->asked->version = retry.result == ES_RETRY_STORED ?
 		target->asked->last->version : target->tip.version;
 	return true;
@@ -582,17 +588,6 @@ wait_for_transaction(const Attempt *attempt, EsStreamQueue *queue, bool *queued)
 	}
 }
 
-/* Gives ids to events that have none; raises 22023 if an id comes twice in a stream. */
-static void
-complete_event_ids(EsAppend *append)
-{
-	for (int i = 0; i < append->count; i++)
-		if (!append->events[i].id_given)
-			es_uuid7_make(&append->events[i].id);
-	for (int i = 0; i < append->ntargets; i++)
-		es_retry_check_distinct(&append->targets[i]);
-}
-
 /* Sets out on a call: what lives as long as it does. */
 static void
 begin_attempt(Attempt *attempt, EsAppend *append)
@@ -663,8 +658,8 @@ remember_tips(const Attempt *attempt)
 }
 
 /*
- * es_attempt_run appends events, or raises.  The caller has checked names and
- * values.  Memory for a block is freed before the next.
+ * es_attempt_run appends events, or raises.  The caller has entered, and checked names
+ * and values.  Memory for a block is freed before the next.
  */
 void
 es_attempt_run(EsAppend *append)
@@ -673,11 +668,6 @@ es_attempt_run(EsAppend *append)
 	MemoryContext block_context;
 	MemoryContext old;
 
-	check_may_write();
-	es_pending_flush();
-	es_timeline_check();
-	es_streamlock_lock_table();
-	complete_event_ids(append);
 	begin_attempt(&attempt, append);
 	block_context = AllocSetContextCreate(CurrentMemoryContext, "eventstore append",
 										  ALLOCSET_DEFAULT_SIZES);

@@ -29,6 +29,7 @@
 #include "utils/uuid.h"
 
 #include "append/append.h"
+#include "append/typing.h"
 #include "base/pending.h"
 
 #define MOST_ROWS	1000
@@ -110,7 +111,10 @@ take_rows_back(void)
 {
 	rows.written_in = InvalidSubTransactionId;
 	for (int i = 0; i < rows.append.count; i++)
+	{
 		rows.append.events[i].stored = false;
+		rows.append.events[i].judged = 0;
+	}
 }
 
 /* Follows the end of subtransactions. */
@@ -213,15 +217,16 @@ keep_row_value(Datum value)
 	return datumCopy(value, false, -1);
 }
 
-/* es_bulk_add keeps a row, which has been checked. */
+/* es_bulk_add keeps a row, whose names and values have been checked. */
 void
-es_bulk_add(const text *stream, const EsNewEvent *event)
+es_bulk_add(const text *stream, EsNewEvent *event)
 {
 	EsNewEvent *row;
 	EsTarget   *target;
 	MemoryContext old;
 	bool		found = false;
 
+	es_typing_judge(event, stream, 0);
 	if (event->id_given && rows.context)
 		(void) hash_search(rows.ids, &event->id, HASH_FIND, &found);
 	if (found || rows.append.count == MOST_ROWS || rows.bytes > MOST_BYTES)
@@ -233,6 +238,8 @@ es_bulk_add(const text *stream, const EsNewEvent *event)
 	old = MemoryContextSwitchTo(rows.context);
 	row = &rows.append.events[rows.append.count];
 	*row = *event;
+	if (event->unfit)
+		row->judged = 0;		/* what is wrong is not kept */
 	row->type = (const text *) DatumGetPointer(keep_row_value(PointerGetDatum(event->type)));
 	row->data = keep_row_value(event->data);
 	row->metadata = keep_row_value(event->metadata);

@@ -13,6 +13,6 @@ extern void es_bulk_init(void);
 extern void es_bulk_begin_statement(bool may_buffer);
 extern void es_bulk_end_statement(void);
 extern bool es_bulk_is_open(void);
-extern void es_bulk_add(const text *stream, const EsNewEvent *event);
+extern void es_bulk_add(const text *stream, EsNewEvent *event);
 
 #endif							/* ES_APPEND_BULK_H */

@@ -41,7 +41,7 @@ es_eventrow_fill(TupleTableSlot *slot, const EsStream *stream, const EsNewEvent 
 	v[Anum_es_events_recorded_at - 1] = TimestampTzGetDatum(event->recorded_at);
 	v[Anum_es_events_event_id - 1] = UUIDPGetDatum(&event->id);
 	v[Anum_es_events_category_key - 1] = Int32GetDatum(stream->category_key);
-	v[Anum_es_events_type_version - 1] = Int32GetDatum(1);
+	v[Anum_es_events_type_version - 1] = Int32GetDatum(event->type_version);
 	v[Anum_es_events_run_length - 1] = Int32GetDatum(1);
 	v[Anum_es_events_id_given - 1] = BoolGetDatum(event->id_given);
 	v[Anum_es_events_stream - 1] = PointerGetDatum(event->target->stream);
@@ -96,7 +96,7 @@ es_eventrow_stored(const EsAppend *append, EsEvent *events)
 				.version = source->version,
 				.recorded_at = source->recorded_at,
 				.event_id = source->id,
-				.type_version = 1,
+				.type_version = source->type_version,
 				.id_given = source->id_given,
 				.stream = PointerGetDatum(source->target->stream),
 				.type = PointerGetDatum(source->type),

@@ -22,6 +22,7 @@
 #include "utils/uuid.h"
 
 #include "base/error.h"
+#include "base/names.h"
 
 /* The words that JSON has for kinds of conflicts. */
 static const char *const conflict_words[] = {
@@ -154,16 +155,39 @@ raise_for_versions(const List *refusals, bool many)
 			errhint("Reload the stream, decide again, and retry."));
 }
 
+/*
+ * es_refusal_raise_data raises VE005 for an event whose data break the schema of its
+ * version.  number tells which of a call's events it is, from 1; 0: it is the only one.
+ */
+void
+es_refusal_raise_data(const EsNewEvent *event, const text *stream, int number)
+{
+	ereport(ERROR,
+			errcode(ES_ERRCODE_SCHEMA_VIOLATION),
+			errmsg("event of type \"%s\" for stream \"%s\" does not satisfy the schema of version %d",
+				   text_to_cstring(event->type), text_to_cstring(stream), event->type_version),
+			errdetail_internal("JSON pointer \"%s\", rule \"%s\": %s.", es_names_show(event->unfit->pointer),
+							   event->unfit->rule, event->unfit->message),
+			number > 0 ? errcontext("event %d of the call", number) : 0);
+}
+
 /* es_refusal_raise raises what a call deserves; many: DETAIL lists all of its streams as JSON. */
 void
 es_refusal_raise(const List *refusals, bool many)
 {
 	List	   *deleted = refusals_for_reason(refusals, ES_REFUSED_DELETED);
 	List	   *ids = refusals_for_reason(refusals, ES_REFUSED_IDS);
+	List	   *data = refusals_for_reason(refusals, ES_REFUSED_DATA);
 
 	if (deleted != NIL)
 		raise_for_deleted(linitial(deleted));
 	if (ids != NIL)
 		raise_for_ids(ids, many);
+	if (data != NIL)
+	{
+		const EsRefusal *first = linitial(data);
+
+		es_refusal_raise_data(first->event, first->target->stream, first->number);
+	}
 	raise_for_versions(refusals, many);
 }

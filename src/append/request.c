@@ -140,6 +140,14 @@ es_request_take(EsNewEvent *event, Datum type, Datum data, const Datum *metadata
 		event->id = *DatumGetUUIDP(*id);
 }
 
+/* es_request_type_version takes the version of its type that an event is said to be of. */
+void
+es_request_type_version(EsNewEvent *event, int version)
+{
+	event->type_version = version;
+	event->version_given = true;
+}
+
 /* Makes room for the events of a call; memory that no event comes to is never touched. */
 static void
 allocate_events(EsAppend *append, int count)
@@ -157,6 +165,7 @@ typedef struct Element
 	JsonbValue *data;
 	JsonbValue *metadata;
 	JsonbValue *event_id;
+	JsonbValue *type_version;
 	JsonbValue *stream;
 	JsonbValue *expected_version;
 	JsonbValue *tags;
@@ -170,8 +179,8 @@ element_hint(const Element *element)
 {
 	if (element->many)
 		return errhint("Each element is {\"stream\": string, \"type\": string, \"data\"?: any, \"metadata\"?: object, "
-					   "\"event_id\"?: UUID, \"tags\"?: [string, ...], \"expected_version\"?: bigint}; without \"type\" it is a check only.");
-	return errhint("Each element is {\"type\": string, \"data\"?: any, \"metadata\"?: object, \"event_id\"?: UUID}.");
+					   "\"event_id\"?: UUID, \"type_version\"?: int, \"tags\"?: [string, ...], \"expected_version\"?: bigint}; without \"type\" it is a check only.");
+	return errhint("Each element is {\"type\": string, \"data\"?: any, \"metadata\"?: object, \"event_id\"?: UUID, \"type_version\"?: int}.");
 }
 
 /* Raises 22023 for an element that needs a type and has none. */
@@ -197,12 +206,13 @@ find_member_place(Element *element, const JsonbValue *key, bool many)
 		{"data", &element->data},
 		{"metadata", &element->metadata},
 		{"event_id", &element->event_id},
+		{"type_version", &element->type_version},
 		{"stream", &element->stream},
 		{"expected_version", &element->expected_version},
 		{"tags", &element->tags}
 	};
 
-	for (int i = 0; i < (many ? lengthof(places) : 4); i++)
+	for (int i = 0; i < (many ? lengthof(places) : 5); i++)
 		if (strlen(places[i].name) == key->val.string.len &&
 			memcmp(places[i].name, key->val.string.val, key->val.string.len) == 0)
 			return places[i].place;
@@ -272,6 +282,28 @@ take_event_id(EsNewEvent *event, const Element *element)
 	pfree(string);
 }
 
+/* Gives the number of a member, which must be a whole one in a range. */
+static int64
+whole_number(const Element *element, const JsonbValue *value, const char *what, const char *type, int64 lowest, int64 highest)
+{
+	Datum		number;
+
+	if (value->type != jbvNumeric)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("element %d of \"events\" has %s that is not a number", element->index + 1, what),
+				element_hint(element));
+	number = NumericGetDatum(value->val.numeric);
+	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number, DirectFunctionCall1(numeric_floor, number))) ||
+		DatumGetBool(DirectFunctionCall2(numeric_gt, number, NumericGetDatum(int64_to_numeric(highest)))) ||
+		DatumGetBool(DirectFunctionCall2(numeric_lt, number, NumericGetDatum(int64_to_numeric(lowest)))))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("element %d of \"events\" has %s that is not %s", element->index + 1, what, type),
+				element_hint(element));
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8, number));
+}
+
 /* Makes the jsonb of a member's value, {} if it is not there. */
 static Datum
 make_member_jsonb(JsonbValue *value)
@@ -307,6 +339,9 @@ take_element_event(EsNewEvent *event, const text *stream, const Element *element
 	event->metadata = make_member_jsonb(element->metadata);
 	if (element->event_id)
 		take_event_id(event, element);
+	if (element->type_version)
+		es_request_type_version(event, (int) whole_number(element, element->type_version, "a \"type_version\"", "an int",
+														  PG_INT32_MIN, PG_INT32_MAX));
 	if (element->tags)
 		event->metadata = es_tags_add(event->metadata, element->tags);
 	es_request_check_event(event, stream, element->index + 1);
@@ -399,29 +434,6 @@ find_element_target(EsAppend *append, HTAB *map, const Element *element)
 	return target;
 }
 
-/* Takes an element's "expected_version". */
-static void
-take_expected_version(EsTarget *target, const Element *element)
-{
-	const JsonbValue *value = element->expected_version;
-	Datum		number;
-
-	if (value->type != jbvNumeric)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("element %d of \"events\" has an \"expected_version\" that is not a number", element->index + 1),
-				element_hint(element));
-	number = NumericGetDatum(value->val.numeric);
-	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number, DirectFunctionCall1(numeric_floor, number))) ||
-		DatumGetBool(DirectFunctionCall2(numeric_gt, number, NumericGetDatum(int64_to_numeric(PG_INT64_MAX)))) ||
-		DatumGetBool(DirectFunctionCall2(numeric_lt, number, NumericGetDatum(int64_to_numeric(PG_INT64_MIN)))))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("element %d of \"events\" has an \"expected_version\" that is not a bigint", element->index + 1),
-				element_hint(element));
-	set_expected_version(target, DatumGetInt64(DirectFunctionCall1(numeric_int8, number)));
-}
-
 /*
  * es_request_many_from_json takes a JSON array of events and checks over many
  * streams: {"stream", "type", …, "expected_version"?, "tags"?}, without "type"
@@ -446,7 +458,8 @@ es_request_many_from_json(EsAppend *append, Jsonb *events)
 		take_element_apart(&element, getIthJsonbValueFromContainer(&events->root, i), i, true);
 		target = find_element_target(append, map, &element);
 		if (element.expected_version)
-			take_expected_version(target, &element);
+			set_expected_version(target, whole_number(&element, element.expected_version, "an \"expected_version\"", "a bigint",
+													  PG_INT64_MIN, PG_INT64_MAX));
 		if (element.type)
 		{
 			EsNewEvent *event = &append->events[append->count++];
@@ -454,7 +467,7 @@ es_request_many_from_json(EsAppend *append, Jsonb *events)
 			take_element_event(event, target->stream, &element);
 			es_request_add_event(target, event);
 		}
-		else if (element.data || element.metadata || element.event_id || element.tags)
+		else if (element.data || element.metadata || element.event_id || element.type_version || element.tags)
 			report_no_type(&element);
 	}
 	hash_destroy(map);

@@ -12,6 +12,8 @@
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
+#include "schema/violation.h"
+
 /* What the stream must look like. */
 typedef enum EsExpectation
 {
@@ -33,8 +35,13 @@ struct EsNewEvent
 	pg_uuid_t	id;
 	bool		id_given;		/* by the caller; else one is made */
 	bool		time_given;		/* recorded_at was, by an import */
+	bool		version_given;	/* type_version was */
 	bool		stored;			/* is stored already: a retry */
 	TimestampTz recorded_at;	/* given, then as stored */
+	int			type_version;	/* given, or else set in typing.c */
+	uint64		judged;			/* by what was defined of types then; 0: not
+								 * yet */
+	const EsViolation *unfit;	/* what its version does not allow; or NULL */
 	int64		expected;		/* version that this very event must get, 0
 								 * for any */
 	int64		version;		/* as stored */
@@ -66,6 +73,8 @@ typedef struct EsAppend
 	int			count;
 	bool		many;			/* refusals list all streams, as JSON */
 	bool		each_alone;		/* each event is a retry, or not, by itself */
+	bool		any_unfit;		/* an event is, which may be stored all the
+								 * same: a retry */
 	bool		in_one_block;	/* its positions must follow each other */
 	bool		hold_back;		/* store nothing, but find out all the same
 								 * whether it was stored before, or is refused */
@@ -77,6 +86,7 @@ typedef struct EsAppend
 
 extern void es_request_expectation(EsTarget *target, FunctionCallInfo fcinfo, int argno);
 extern void es_request_add_event(EsTarget *target, EsNewEvent *event);
+extern void es_request_type_version(EsNewEvent *event, int version);
 extern void es_request_check_event(EsNewEvent *event, const text *stream, int element);
 extern TimestampTz es_request_check_time(TimestampTz time);
 extern void es_request_take(EsNewEvent *event, Datum type, Datum data, const Datum *metadata, const Datum *id);

@@ -63,13 +63,17 @@ es_retry_check_distinct(const EsTarget *target)
 	pfree(ids);
 }
 
-/* Tells whether a stored event has the contents of a given one. */
+/*
+ * Tells whether a stored event has the contents of a given one.  A version that was
+ * not given is no part of it: the newest may have become another one since.
+ */
 static bool
 has_same_contents(const EsNewEvent *given, const EsEvent *stored)
 {
 	text	   *type = DatumGetTextPP(stored->type);
 
 	return es_names_same(type, given->type) &&
+		(!given->version_given || given->type_version == stored->type_version) &&
 		compareJsonbContainers(&DatumGetJsonbP(stored->data)->root,
 							   &DatumGetJsonbP(given->data)->root) == 0 &&
 		compareJsonbContainers(&DatumGetJsonbP(stored->metadata)->root,

@@ -74,11 +74,10 @@ check_given_columns(const bool *isnull)
 			ereport(ERROR,
 					errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					errmsg("column \"%s\" of view \"es_events\" must not be null", required[i].name));
-	if (!isnull[Anum_es_event_position - 1] || !isnull[Anum_es_event_type_version - 1])
+	if (!isnull[Anum_es_event_position - 1])
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("cannot insert into column \"%s\" of view \"es_events\"",
-					   isnull[Anum_es_event_position - 1] ? "type_version" : "position"));
+				errmsg("cannot insert into column \"position\" of view \"es_events\""));
 	if (!isnull[Anum_es_event_recorded_at - 1] && !es_base_owns_store(GetUserId()))
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -104,6 +103,8 @@ take_view_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bo
 	es_request_take(event, values[Anum_es_event_type - 1], values[Anum_es_event_data - 1],
 					isnull[Anum_es_event_metadata - 1] ? NULL : &values[Anum_es_event_metadata - 1],
 					isnull[Anum_es_event_event_id - 1] ? NULL : &values[Anum_es_event_event_id - 1]);
+	if (!isnull[Anum_es_event_type_version - 1])
+		es_request_type_version(event, DatumGetInt32(values[Anum_es_event_type_version - 1]));
 	event->time_given = !isnull[Anum_es_event_recorded_at - 1];
 	if (event->time_given)
 		event->recorded_at = es_request_check_time(DatumGetTimestampTz(values[Anum_es_event_recorded_at - 1]));
@@ -116,7 +117,7 @@ complete_view_row(const EsNewEvent *event, Datum *values, bool *isnull)
 {
 	values[Anum_es_event_position - 1] = Int64GetDatum(event->position);
 	values[Anum_es_event_version - 1] = Int64GetDatum(event->version);
-	values[Anum_es_event_type_version - 1] = Int32GetDatum(1);
+	values[Anum_es_event_type_version - 1] = Int32GetDatum(event->type_version);
 	values[Anum_es_event_metadata - 1] = event->metadata;
 	values[Anum_es_event_event_id - 1] = UUIDPGetDatum(&event->id);
 	values[Anum_es_event_recorded_at - 1] = TimestampTzGetDatum(event->recorded_at);
@@ -127,8 +128,8 @@ complete_view_row(const EsNewEvent *event, Datum *values, bool *isnull)
  * es_ingest_row: INSTEAD OF INSERT row trigger of es_events.
  *
  * A given version is an expectation, VE001 if it is not the next one; recorded_at
- * is for imports by the store's owner; position and type_version are 22023.  The
- * rest is as for es_append.
+ * is for imports by the store's owner; a given position is 22023.  The rest is as
+ * for es_append.
  */
 Datum
 es_ingest_row(PG_FUNCTION_ARGS)

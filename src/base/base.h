@@ -199,6 +199,18 @@
 	pg_proc_aclcheck(function, role, ACL_EXECUTE)
 #endif
 
+/* A path that reads a foreign table and finds next to nothing; see optimizer/pathnode.h. */
+#if PG_VERSION_NUM >= 180000
+#define es_foreign_path(root, rel) \
+	create_foreignscan_path(root, rel, NULL, 1, 0, 0, 0, NIL, (rel)->lateral_relids, NULL, NIL, NIL)
+#elif PG_VERSION_NUM >= 170000
+#define es_foreign_path(root, rel) \
+	create_foreignscan_path(root, rel, NULL, 1, 0, 0, NIL, (rel)->lateral_relids, NULL, NIL, NIL)
+#else
+#define es_foreign_path(root, rel) \
+	create_foreignscan_path(root, rel, NULL, 1, 0, 0, NIL, (rel)->lateral_relids, NULL, NIL)
+#endif
+
 /*
  * A copy of an index on a like table, from a statement that generateClonedIndexStmt has made;
  * nobody is asked for rights, and nothing is said.

@@ -16,7 +16,7 @@
  *
  * Settings are entered once for a fold, a batch or a call, and cost next to nothing
  * where they are the server's own anyway.  What is called may change them; that is
- * undone at the end of each call (fold/handler.c).
+ * undone at the end of each call (type/handler.c).
  */
 #include "base/settings.h"
 
@@ -49,7 +49,7 @@ static Setting settings[] = {
 	{"standard_conforming_strings", "on"}, {"backslash_quote", "safe_encoding"},
 	{"lc_monetary", "C"}, {"lc_numeric", "C"}, {"lc_time", "C"},
 	{"default_text_search_config", "pg_catalog.simple"},
-	{"xmlbinary", "base64"}, {"xmloption", "content"}
+	{"xmlbinary", "base64"}, {"xmloption", "content"}, {"eventstore.upcast", "off"}
 };
 
 static Setting *const search_path = &settings[0];

@@ -26,7 +26,6 @@
 #include "base/call.h"
 #include "base/names.h"
 #include "base/objects.h"
-#include "fold/handler.h"
 #include "fold/reducer.h"
 #include "fold/resolve.h"
 #include "fold/snapshot.h"
@@ -38,6 +37,7 @@
 #include "log/subscriber.h"
 #include "table/columns.h"
 #include "table/rows.h"
+#include "type/handler.h"
 
 void		(*es_define_drop_hook) (const text *reducer) = NULL;
 

@@ -4,11 +4,11 @@ CREATE FUNCTION eventstore.forget_reducers() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_define_forget';
 COMMENT ON FUNCTION eventstore.forget_reducers() IS 'row trigger: rows that a restore or a subscription brings reach sessions that know the reducer';
 
-CREATE TRIGGER forget_reducers AFTER INSERT ON eventstore.reducers
+CREATE TRIGGER forget_reducers AFTER INSERT OR UPDATE OR DELETE ON eventstore.reducers
 	FOR EACH ROW EXECUTE FUNCTION eventstore.forget_reducers();
-CREATE TRIGGER forget_reducers AFTER INSERT ON eventstore.reducer_handlers
+CREATE TRIGGER forget_reducers AFTER INSERT OR UPDATE OR DELETE ON eventstore.reducer_handlers
 	FOR EACH ROW EXECUTE FUNCTION eventstore.forget_reducers();
-CREATE TRIGGER forget_reducers AFTER INSERT ON eventstore.snapshot_policies
+CREATE TRIGGER forget_reducers AFTER INSERT OR UPDATE OR DELETE ON eventstore.snapshot_policies
 	FOR EACH ROW EXECUTE FUNCTION eventstore.forget_reducers();
 ALTER TABLE eventstore.snapshot_policies ENABLE ALWAYS TRIGGER forget_reducers;
 ALTER TABLE eventstore.reducers ENABLE ALWAYS TRIGGER forget_reducers;

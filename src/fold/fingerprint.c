@@ -15,9 +15,9 @@
 #include "utils/jsonb.h"
 
 #include "base/settings.h"
-#include "fold/handler.h"
 #include "fold/state.h"
-#include "fold/upcast.h"
+#include "type/handler.h"
+#include "type/upcast.h"
 
 #define FINGERPRINT_FORMAT	1	/* to be raised when the same reducer comes to
 								 * mean something else */

@@ -33,15 +33,15 @@
 #include "base/error.h"
 #include "base/names.h"
 #include "base/settings.h"
-#include "fold/handler.h"
 #include "fold/resolve.h"
-#include "fold/upcast.h"
 #include "json/node.h"
 #include "json/opcompile.h"
 #include "json/ops.h"
 #include "json/pack.h"
 #include "json/scope.h"
 #include "json/tree.h"
+#include "type/handler.h"
+#include "type/upcast.h"
 
 typedef enum StateForm
 {

@@ -1,4 +1,4 @@
-/* ---- overview: what there is to see of reducers, upcasters and snapshots ---- */
+/* ---- overview: what there is to see of reducers and snapshots ---- */
 
 CREATE FUNCTION eventstore.reducer_state_type(name text) RETURNS regtype
 	LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_reducer_state_type';
@@ -22,11 +22,6 @@ CREATE VIEW @extschema@.es_reducers AS
 	WHERE p.every IS NOT NULL AND p.reducer OPERATOR(pg_catalog.=) ANY ('{merge,merge_patch,count,last}');
 COMMENT ON VIEW @extschema@.es_reducers IS
 	'reducers with one row for each handler, a function or operations; event_type is NULL for a reducer without any, state_type for one whose type is gone';
-
-CREATE VIEW @extschema@.es_upcasters AS
-	SELECT u.type, u.from_version, COALESCE(u.handler, u.ops::pg_catalog.text) AS handler, u.ops
-	FROM eventstore.upcasters u;
-COMMENT ON VIEW @extschema@.es_upcasters IS 'upcasters: what takes the data of a type from a version to the next, a function or operations';
 
 CREATE VIEW @extschema@.es_snapshots AS
 	SELECT t.name AS stream, s.reducer, s.version,

@@ -12,11 +12,11 @@
 #include "base/names.h"
 #include "base/objects.h"
 #include "base/pin.h"
-#include "fold/handler.h"
-#include "fold/upcast.h"
 #include "json/opcompile.h"
 #include "table/columns.h"
 #include "table/rows.h"
+#include "type/handler.h"
+#include "type/upcast.h"
 
 /* Columns of the tables, as in reducer.sql. */
 #define Anum_reducers_reducer			1

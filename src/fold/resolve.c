@@ -5,7 +5,7 @@
  * The first use in a session resolves a reducer into an EsReducer, with its
  * operations compiled and the upcasters at hand, in a memory context of its own
  * under CacheMemoryContext, and keeps it by name.  Any change of the tables, of
- * functions, types or schemas raises the generation (handler.c), and the next
+ * functions, types or schemas raises the generation (type/handler.c), and the next
  * look-up drops all that is kept.  A fold pins its reducer, so that a change
  * while it runs takes nothing away from under it; the pin is tied to the fold's
  * memory context and so does not outlive an error.
@@ -25,15 +25,15 @@
 #include "base/owner.h"
 #include "base/pin.h"
 #include "fold/fingerprint.h"
-#include "fold/handler.h"
 #include "fold/state.h"
-#include "fold/upcast.h"
 #include "json/node.h"
 #include "json/opcompile.h"
 #include "json/pack.h"
 #include "json/scope.h"
 #include "table/columns.h"
 #include "table/rows.h"
+#include "type/handler.h"
+#include "type/upcast.h"
 
 typedef struct CacheEntry
 {

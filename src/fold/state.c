@@ -7,7 +7,7 @@
  *
  * What a stored state means depends on what its type is made of.  That is told
  * here, for the fingerprints of reducers and the layouts of projections; row
- * types that were looked at are watched (handler.c).
+ * types that were looked at are watched (type/handler.c).
  */
 #include "fold/state.h"
 
@@ -28,9 +28,9 @@
 
 #include "base/owner.h"
 #include "base/settings.h"
-#include "fold/handler.h"
 #include "json/node.h"
 #include "json/pack.h"
+#include "type/handler.h"
 
 /* Calls a function that asks for the type of its first argument. */
 static Datum

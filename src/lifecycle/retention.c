@@ -37,7 +37,6 @@
 #include "base/objects.h"
 #include "base/owner.h"
 #include "base/quiet.h"
-#include "fold/handler.h"
 #include "fold/snapshot.h"
 #include "lifecycle/keep.h"
 #include "lifecycle/policy.h"
@@ -50,6 +49,7 @@
 #include "stream/change.h"
 #include "stream/stream.h"
 #include "table/rows.h"
+#include "type/handler.h"
 
 PG_FUNCTION_INFO_V1(es_retention_run);
 

@@ -43,16 +43,25 @@
 #include "base/call.h"
 #include "base/objects.h"
 #include "base/process.h"
+#include "lifecycle/policy.h"
 #include "lifecycle/remove.h"
 #include "lifecycle/retention.h"
 #include "log/subscriber.h"
 #include "segment/sealer.h"
 
-#define QUEUE_SIZE	65536
-#define LOOK_MS		1000		/* between looks at whom the worker waits for */
-#define WAIT_CLASS	0xFF000000	/* of a wait event; the server's names differ */
-#define WAIT_BUFFER_PIN	0x04000000
+#define QUEUE_SIZE		65536
+#define LOOK_MS			1000	/* between looks at whom the worker waits for */
 #define MOST_BETWEEN	4		/* who wait, too, for one another */
+#define WAIT_CLASS		0xFF000000	/* of a wait event; the server's names differ */
+#define WAIT_BUFFER_PIN	0x04000000
+#define LOCK_TRIES		100
+#define LOCK_PAUSE_MS	20
+
+/*
+ * How long the worker waits for a lock once it is at work: it may be one that the transaction
+ * has that waits for the worker.
+ */
+#define LOCK_TIMEOUT	"5s"
 
 /* What messages of ours begin with; the server's are 'E' and 'N'. */
 #define MESSAGE_ROW		'D'
@@ -151,21 +160,49 @@ is_store_to_scavenge(void)
 	return is;
 }
 
+/*
+ * Locks the rules of retention; false if another transaction does not let go of them, as it
+ * may be that of who waits for us.
+ */
+static bool
+lock_rules(void)
+{
+	static uint32 wait_event = 0;
+
+	for (int i = 0; !es_base_try_lock(&es_policy_table, ShareUpdateExclusiveLock); i++)
+	{
+		if (i == LOCK_TRIES)
+			return false;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOCK_PAUSE_MS,
+						 es_base_wait_event(&wait_event, "EventstoreRetention"));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return true;
+}
+
 /* Hides what is due by retention, in transactions of its own. */
 static void
 carry_out_retention(void)
 {
 	EsRetentionRound round = {.by_hand = true,.began = GetCurrentTimestamp()};
-	bool		done;
+	bool		done = false;
 
-	do
+	while (!done)
 	{
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		done = es_retention_apply(&round);
+		if (lock_rules())
+			done = es_retention_apply(&round);
+		else
+		{
+			ereport(NOTICE,
+					errmsg("what ages out is not hidden now because another transaction has locked the rules"));
+			done = true;
+		}
 		PopActiveSnapshot();
 		CommitTransactionCommand();
-	} while (!done);
+	}
 }
 
 /*
@@ -194,6 +231,7 @@ es_scavenge_main(Datum main_arg)
 	es_remove_begin(&removal, order.most, awaited ? 0 : scavenge_rate);
 	if (es_sealer_become(awaited))
 	{
+		SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
 		es_sealer_run(0, NULL);
 		if (is_store_to_scavenge())
 		{
@@ -291,6 +329,16 @@ waits_for_lock_of(int waiting, int holder, int through)
 	return false;
 }
 
+/* Tells whether a process has been waiting for a lock for long; it tries some for a moment. */
+static bool
+waits_for_long(int waiting)
+{
+	PGPROC	   *proc = BackendPidGetProc(waiting);
+	TimestampTz since = proc ? (TimestampTz) pg_atomic_read_u64(&proc->waitStart) : 0;
+
+	return since != 0 && TimestampDifferenceExceeds(since, GetCurrentTimestamp(), LOOK_MS / 2);
+}
+
 /* Tells whether a process waits for a page of a table that others look at. */
 static bool
 waits_for_page(int waiting)
@@ -312,7 +360,8 @@ check_worker_can_go_on(BackgroundWorkerHandle *worker)
 
 	if (GetBackgroundWorkerPid(worker, &pid) != BGWH_STARTED)
 		return;
-	if (!waits_for_lock_of(pid, MyProcPid, MOST_BETWEEN) && (ThereAreNoPriorRegisteredSnapshots() || !waits_for_page(pid)))
+	if (!(waits_for_long(pid) && waits_for_lock_of(pid, MyProcPid, MOST_BETWEEN)) &&
+		(ThereAreNoPriorRegisteredSnapshots() || !waits_for_page(pid)))
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_T_R_DEADLOCK_DETECTED),

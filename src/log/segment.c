@@ -308,6 +308,16 @@ es_segment_index(int64 segment, EsSegmentIndex which)
 	return relid;
 }
 
+/*
+ * es_segment_usable_index finds such an index of a table that is, or may become, a
+ * segment; InvalidOid if there is none that will do.
+ */
+Oid
+es_segment_usable_index(int64 segment, Oid table, EsSegmentIndex which)
+{
+	return es_base_usable_index(index_name(segment, which), table, &index_shapes[which]);
+}
+
 /* ---- indexes of one type of events, made on request (segment/typeindex.c) ---- */
 
 static const EsIndexShape type_index_shape = {.keys = {Anum_es_events_position},.columns = "position",.where = "type"};
@@ -512,9 +522,8 @@ es_segment_refuse_lost(int64 segment)
 			errmsg("segment \"eventstore.events_" INT64_FORMAT "\" is no longer part of the log", segment),
 			errdetail("It has been detached or dropped, and events at positions " INT64_FORMAT " to " INT64_FORMAT
 					  " are needed.", es_segment_first_position(segment), es_segment_last_position(segment)),
-			errhint("Attach it again: ALTER TABLE eventstore.events ATTACH PARTITION eventstore.events_" INT64_FORMAT
-					" FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ").", segment,
-					es_segment_first_position(segment), es_segment_last_position(segment) + 1));
+			errhint("Attach it again: SELECT es_attach_segment('eventstore.events_" INT64_FORMAT "').  If it was dropped, "
+					"restore its table from the archive before.", segment));
 }
 
 /*

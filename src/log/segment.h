@@ -59,6 +59,7 @@ extern Relation es_segment_open(int64 segment, LOCKMODE mode, bool *lost);
 extern bool es_segment_is_lost(int64 segment);
 extern void es_segment_refuse_lost(int64 segment);
 extern Oid	es_segment_index(int64 segment, EsSegmentIndex which);
+extern Oid	es_segment_usable_index(int64 segment, Oid table, EsSegmentIndex which);
 extern char *es_segment_type_index_name(int64 segment, const text *type);
 extern char *es_segment_type_index_statement(int64 segment, const text *type, bool concurrently);
 extern Oid	es_segment_type_index(int64 segment, Relation rel, const text *type);

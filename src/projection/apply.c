@@ -19,13 +19,13 @@
 #include "base/error.h"
 #include "base/names.h"
 #include "base/owner.h"
-#include "fold/handler.h"
 #include "fold/reducer.h"
 #include "fold/resolve.h"
 #include "fold/state.h"
-#include "fold/upcast.h"
 #include "json/size.h"
 #include "projection/keymap.h"
+#include "type/handler.h"
+#include "type/upcast.h"
 
 /* Says in the context of errors what they are about. */
 static void

@@ -26,7 +26,6 @@
 #include "base/objects.h"
 #include "base/pending.h"
 #include "fold/define.h"
-#include "fold/handler.h"
 #include "fold/reducer.h"
 #include "fold/resolve.h"
 #include "log/settle.h"
@@ -40,6 +39,7 @@
 #include "projection/rebuild.h"
 #include "segment/statetable.h"
 #include "stream/lock.h"
+#include "type/handler.h"
 
 PG_FUNCTION_INFO_V1(es_create_projection);
 PG_FUNCTION_INFO_V1(es_create_handler_projection);

@@ -11,9 +11,9 @@
 #include "base/names.h"
 #include "base/owner.h"
 #include "base/pin.h"
-#include "fold/handler.h"
 #include "projection/keymap.h"
 #include "table/columns.h"
+#include "type/handler.h"
 
 #define ES_MAX_PROJECTION_NAME	512
 

@@ -45,6 +45,7 @@
 #include "read/cursor.h"
 #include "read/merge.h"
 #include "read/query.h"
+#include "type/renew.h"
 
 #define WALK		4			/* events that are passed by at the price of a
 								 * descent */
@@ -450,6 +451,19 @@ es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 
 /* ---- SQL ---- */
 
+/*
+ * es_log_return reads events into the result of a function, in their newest form if
+ * eventstore.upcast says so.
+ */
+void
+es_log_return(EsLogFilter *filter, FunctionCallInfo fcinfo)
+{
+	EsRenewer	renewer;
+
+	es_renew_begin(&renewer, es_call_begin_rows(fcinfo));
+	(void) es_log_read(filter, es_renew_return_event, &renewer);
+}
+
 /* Where a stream prefix spells out the category, that narrows the search. */
 static void
 narrow_by_prefix(EsLogFilter *filter)
@@ -490,7 +504,7 @@ es_read_all(PG_FUNCTION_ARGS)
 	}
 	filter.upto = es_call_limit_arg(fcinfo, 5, "to_position");
 	filter.backwards = es_call_flag_arg(fcinfo, 6, "backwards");
-	es_log_read(&filter, es_call_return_event, es_call_begin_rows(fcinfo));
+	es_log_return(&filter, fcinfo);
 	return (Datum) 0;
 }
 
@@ -513,6 +527,6 @@ es_read_category(PG_FUNCTION_ARGS)
 	filter.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
 	filter.upto = es_call_limit_arg(fcinfo, 4, "to_position");
 	filter.backwards = es_call_flag_arg(fcinfo, 5, "backwards");
-	es_log_read(&filter, es_call_return_event, es_call_begin_rows(fcinfo));
+	es_log_return(&filter, fcinfo);
 	return (Datum) 0;
 }

@@ -44,6 +44,7 @@
 #include "log/subscriber.h"
 #include "table/pages.h"
 #include "table/rows.h"
+#include "type/renew.h"
 
 #define MOST_OPEN	16			/* segments */
 #define NEAR	32				/* entries to step over rather than look for a
@@ -484,16 +485,17 @@ es_read_stream_end(EsStreamScan *scan)
  *
  * In order of version, from from_version on (NULL: from the first), or
  * backwards from it (NULL: the last).  A missing or deleted stream gives no
- * rows.  NULL stream is 22004, a negative max_count 22023.
+ * rows.  NULL stream is 22004, a negative max_count 22023.  With eventstore.upcast a
+ * handler's failure is VE009.
  */
 Datum
 es_read(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result;
 	EsStreamScanOptions options = {0};
 	int64		left;
 	EsStreamScan *scan;
 	EsEvent		event;
+	EsRenewer	renewer;
 
 	options.stream = es_call_stream_arg(fcinfo, 0);
 	left = es_call_limit_arg(fcinfo, 2, "max_count");
@@ -510,12 +512,12 @@ es_read(PG_FUNCTION_ARGS)
 			options.from_version = 1;
 		}
 	}
-	result = es_call_begin_rows(fcinfo);
+	es_renew_begin(&renewer, es_call_begin_rows(fcinfo));
 	scan = es_read_stream_begin(&options);
 	while (left-- > 0 && es_read_stream_next(scan, &event))
 	{
 		CHECK_FOR_INTERRUPTS();
-		es_call_return_event(&event, result);
+		es_renew_return_event(&event, &renewer);
 	}
 	es_read_stream_end(scan);
 	return (Datum) 0;

@@ -35,7 +35,7 @@ es_read_query(PG_FUNCTION_ARGS)
 	filter.max_count = es_call_limit_arg(fcinfo, 2, "max_count");
 	filter.backwards = es_call_flag_arg(fcinfo, 3, "backwards");
 	filter.upto = es_call_limit_arg(fcinfo, 4, "to_position");
-	es_log_read(&filter, es_call_return_event, es_call_begin_rows(fcinfo));
+	es_log_return(&filter, fcinfo);
 	return (Datum) 0;
 }
 
@@ -59,6 +59,6 @@ es_read_tagged(PG_FUNCTION_ARGS)
 	filter.query = es_match_query_of(&types, &tags);
 	filter.after = es_call_position_arg(fcinfo, 2, "after_position");
 	filter.max_count = es_call_limit_arg(fcinfo, 3, "max_count");
-	es_log_read(&filter, es_call_return_event, es_call_begin_rows(fcinfo));
+	es_log_return(&filter, fcinfo);
 	return (Datum) 0;
 }

@@ -224,10 +224,48 @@ add_segments_ahead(const List *publishers, int least)
 	return segments;
 }
 
+/*
+ * Those segments that the publisher has given back, and whose placeholders are not here.
+ * The server takes these for tables that are published, but nothing ever comes of them.
+ */
+static List *
+find_missing_placeholders(const List *segments)
+{
+	List	   *missing = NIL;
+	ListCell   *cell;
+
+	foreach(cell, segments)
+	{
+		const EsPublishedSegment *segment = lfirst(cell);
+
+		if (segment->has_placeholder &&
+			!OidIsValid(get_relname_relid(psprintf("%s_detached", es_segment_name(segment->number)), es_base_store()->schema)))
+			missing = lappend(missing, lfirst(cell));
+	}
+	return missing;
+}
+
+/* Makes tables in the place of placeholders, which none could be subscribed to. */
+static void
+make_published_placeholders(const List *segments)
+{
+	EsOwnerContext saved;
+	ListCell   *cell;
+
+	if (segments == NIL)
+		return;
+	es_maker_begin(&saved);
+	foreach(cell, segments)
+		es_ddl_run("CREATE TABLE eventstore.%s_detached (LIKE eventstore.events)",
+				   es_segment_name(((const EsPublishedSegment *) lfirst(cell))->number));
+	es_ddl_leave(&saved);
+}
+
 /* Makes the tables that the publisher has and that are not here, and segments ahead. */
 static void
 make_published_tables(const EsPublished *answer)
 {
+	make_published_placeholders(find_missing_placeholders(answer->segments));
 	make_published_segments(find_missing_segments(add_segments_ahead(answer->segments, 1)));
 	es_statemirror_make(answer->states);
 }

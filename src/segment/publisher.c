@@ -15,7 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
-#define SEGMENT_COLUMNS	7
+#define SEGMENT_COLUMNS	8
 
 /* Whether publications have the segments of a store. */
 static const char whether_published[] =
@@ -28,7 +28,10 @@ static const char which_segments[] =
 " CASE WHEN c.relispartition OR c.relname IN"
 " (SELECT t.tablename FROM pg_catalog.pg_publication_tables t"
 " WHERE t.schemaname = 'eventstore' AND t.pubname IN (%s)) THEN 1 ELSE 0 END::pg_catalog.int8,"
-" s.sealed::pg_catalog.int4::pg_catalog.int8, s.emptied::pg_catalog.int4::pg_catalog.int8, COALESCE(s.events, -1)"
+" s.sealed::pg_catalog.int4::pg_catalog.int8, s.emptied::pg_catalog.int4::pg_catalog.int8, COALESCE(s.events, -1),"
+" CASE WHEN 'events_' || s.segment || '_detached' IN"
+" (SELECT t.tablename FROM pg_catalog.pg_publication_tables t"
+" WHERE t.schemaname = 'eventstore' AND t.pubname IN (%s)) THEN 1 ELSE 0 END::pg_catalog.int8"
 " FROM eventstore.segments s LEFT JOIN pg_catalog.pg_class c"
 " ON c.relname = 'events_' || s.segment AND c.relnamespace = 'eventstore'::pg_catalog.regnamespace"
 " ORDER BY 1";
@@ -62,7 +65,7 @@ list_publications(const List *publications)
 static WalRcvExecResult *
 query_publisher(WalReceiverConn *connection, const char *sql, int columns)
 {
-	const Oid	types[SEGMENT_COLUMNS] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
+	const Oid	types[SEGMENT_COLUMNS] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
 	WalRcvExecResult *result = walrcv_exec(connection, sql, columns, types);
 
 	if (result->status != WALRCV_OK_TUPLES)
@@ -93,7 +96,8 @@ ask_whether_published(WalReceiverConn *connection, const char *publications)
 static List *
 ask_for_segments(WalReceiverConn *connection, const char *publications)
 {
-	WalRcvExecResult *result = query_publisher(connection, psprintf(which_segments, publications), SEGMENT_COLUMNS);
+	WalRcvExecResult *result = query_publisher(connection, psprintf(which_segments, publications, publications),
+											   SEGMENT_COLUMNS);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(result->tupledesc, &TTSOpsMinimalTuple);
 	List	   *segments = NIL;
 
@@ -109,6 +113,7 @@ ask_for_segments(WalReceiverConn *connection, const char *publications)
 		segment->sealed = DatumGetInt64(slot->tts_values[4]) != 0;
 		segment->emptied = DatumGetInt64(slot->tts_values[5]) != 0;
 		segment->events = DatumGetInt64(slot->tts_values[6]);
+		segment->has_placeholder = DatumGetInt64(slot->tts_values[7]) != 0;
 		segments = lappend(segments, segment);
 	}
 	ExecDropSingleTupleTableSlot(slot);

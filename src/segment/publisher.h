@@ -26,6 +26,8 @@ typedef struct EsPublishedSegment
 	int64		last_position;
 	bool		has_table;		/* that is attached, or would be published by
 								 * itself */
+	bool		has_placeholder;	/* that would be, see
+									 * lifecycle/placeholder.c */
 	bool		sealed;
 	bool		emptied;
 	int64		events;			/* -1: not counted */

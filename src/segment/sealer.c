@@ -28,6 +28,7 @@
 #include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "storage/ipc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -110,21 +111,53 @@ mark_segment_sealed(int64 segment, bool clean)
 }
 
 /*
- * Runs VACUUM (FREEZE) on a segment, or does without its indexes, which tells soon how much
- * of it is free; commits the transaction it is called in, and begins another.
+ * Runs VACUUM (FREEZE) on a table, or does without its indexes, which tells soon how much
+ * of it is free; unless somebody else vacuums it, say, or makes an index.  Commits the
+ * transaction it is called in, and begins another.
  */
 static void
-vacuum_segment(int64 segment, bool whole)
+vacuum_table(char *schema, char *table, bool whole)
 {
 	VacuumStmt *statement = makeNode(VacuumStmt);
-	RangeVar   *name = makeRangeVar("eventstore", es_segment_name(segment), -1);
+	RangeVar   *name = makeRangeVar(schema, table, -1);
 
-	statement->options = list_make1(makeDefElem("freeze", (Node *) makeBoolean(true), -1));
+	statement->options = list_make2(makeDefElem("freeze", (Node *) makeBoolean(true), -1),
+									makeDefElem("skip_locked", (Node *) makeBoolean(true), -1));
+	/* parallel workers would take the processors that appends are to have */
+	statement->options = lappend(statement->options, makeDefElem("parallel", (Node *) makeInteger(0), -1));
 	if (!whole)
 		statement->options = lappend(statement->options, makeDefElem("index_cleanup", (Node *) makeString("off"), -1));
 	statement->rels = list_make1(makeVacuumRelation(name, InvalidOid, NIL));
 	statement->is_vacuumcmd = true;
 	ExecVacuum(make_parsestate(NULL), statement, true);
+}
+
+/*
+ * es_sealer_freeze freezes the rows of a table, of a segment or one that is to become one;
+ * called in a worker, outside of transactions.
+ */
+void
+es_sealer_freeze(Oid relid)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "eventstore freeze", ALLOCSET_DEFAULT_SIZES);
+	char	   *table;
+
+	PortalContext = context;	/* ExecVacuum keeps its things there */
+	StartTransactionCommand();
+	MemoryContextSwitchTo(context);
+	table = get_rel_name(relid);
+	if (table != NULL)
+		vacuum_table(get_namespace_name(get_rel_namespace(relid)), table, true);
+	CommitTransactionCommand();
+	PortalContext = NULL;
+	MemoryContextDelete(context);
+}
+
+/* Does so with a segment. */
+static void
+vacuum_segment(int64 segment, bool whole)
+{
+	vacuum_table("eventstore", es_segment_name(segment), whole);
 }
 
 /*
@@ -170,6 +203,7 @@ seal_segment(Unsealed unsealed, int64 removed, int caller)
 {
 	int64		segment = unsealed.segment;
 	bool		plain = unsealed.sealed && es_compact_is_worth_it(segment, removed);
+	EsDropResult dropped = ES_DROP_NEVER;
 	bool		clean;
 	bool		empty;
 
@@ -184,8 +218,10 @@ seal_segment(Unsealed unsealed, int64 removed, int caller)
 	else if (unsealed.sealed)
 		vacuum_segment(segment, true);
 	clean = is_segment_clean(segment, &empty);
-	if (!(empty && unsealed.sealed && es_compact_drop(segment)))
-		mark_segment_sealed(segment, clean);
+	if (empty && unsealed.sealed)
+		dropped = es_compact_drop(segment);
+	if (dropped != ES_DROPPED)
+		mark_segment_sealed(segment, clean && dropped != ES_DROP_LATER);
 }
 
 /* Compacts a segment of a logical subscriber, or drops it if the publisher's is empty. */

@@ -16,6 +16,7 @@ typedef struct EsLoss
 	int64		bytes;
 } EsLoss;
 
+extern void es_sealer_freeze(Oid relid);
 extern bool es_sealer_has_work(void);
 extern bool es_sealer_become(bool wait);
 extern void es_sealer_run(int caller, HTAB *removed);

@@ -30,6 +30,9 @@
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/sinvaladt.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
@@ -302,27 +305,47 @@ es_typeindex_main(Datum main_arg)
 
 /* ---- asking ---- */
 
+/* es_typeindex_start starts the worker; false if no slot is free. */
+bool
+es_typeindex_start(void)
+{
+	BackgroundWorker worker;
+
+	es_process_describe(&worker, "es_typeindex_main", "eventstore type indexer");
+	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+/*
+ * es_typeindex_stop has the worker end that is at it, in the middle, as it would by
+ * pg_terminate_backend; false if none is.  In a transaction.  What it could not finish the
+ * next one does.
+ */
+bool
+es_typeindex_stop(void)
+{
+	LOCKTAG		tag = es_base_tag(&indexed_types, 0, 0);
+	VirtualTransactionId *holders = GetLockConflicts(&tag, ExclusiveLock, NULL);
+	PGPROC	   *process = VirtualTransactionIdIsValid(holders[0]) ? es_vxid_process(holders[0]) : NULL;
+	int			pid = process ? process->pid : 0;
+
+	return pid != 0 && kill(pid, SIGTERM) == 0;
+}
+
 /* Starts the worker as a transaction commits that has asked for it. */
 static void
 start_worker_at_commit(XactEvent event, void *arg)
 {
-	BackgroundWorker worker;
-
 	if (asked && event == XACT_EVENT_PRE_PREPARE)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("cannot PREPARE a transaction that has changed which types are indexed"));
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
 		return;
-	if (asked && event == XACT_EVENT_COMMIT)
-	{
-		es_process_describe(&worker, "es_typeindex_main", "eventstore type indexer");
-		worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
-		if (!RegisterDynamicBackgroundWorker(&worker, NULL))
-			ereport(WARNING,
-					errmsg("no background worker is free to index a type of events"),
-					errhint("Raise parameter \"max_worker_processes\", and call the function again."));
-	}
+	if (asked && event == XACT_EVENT_COMMIT && !es_typeindex_start())
+		ereport(WARNING,
+				errmsg("no background worker is free to index a type of events"),
+				errhint("Raise parameter \"max_worker_processes\", and call the function again."));
 	asked = false;
 }
 

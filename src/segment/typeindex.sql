@@ -21,7 +21,9 @@ COMMENT ON FUNCTION @extschema@.es_drop_type_index(text) IS
 CREATE VIEW @extschema@.es_indexed_types AS
 	SELECT t.type, count(s.segment) AS segments, count(i.indexrelid) FILTER (WHERE i.indisvalid) AS indexed
 	FROM eventstore.indexed_types t
-		LEFT JOIN eventstore.segments s ON NOT s.emptied
+		LEFT JOIN eventstore.segments s ON EXISTS (SELECT FROM pg_catalog.pg_class p
+			WHERE p.relnamespace OPERATOR(pg_catalog.=) 'eventstore'::pg_catalog.regnamespace AND p.relispartition
+			AND p.relname OPERATOR(pg_catalog.=) pg_catalog.format('events_%s', s.segment)::pg_catalog.name)
 		LEFT JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) 'eventstore'::pg_catalog.regnamespace
 			AND c.relname OPERATOR(pg_catalog.=) pg_catalog.format('events_%s_type_%s', s.segment,
 				pg_catalog.to_hex(pg_catalog.hashtextextended(t.type, 0)))::pg_catalog.name

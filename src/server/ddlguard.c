@@ -69,7 +69,7 @@
 #include "feed/definition.h"
 #include "fold/reducer.h"
 #include "fold/snapshot.h"
-#include "fold/upcast.h"
+#include "lifecycle/archived.h"
 #include "lifecycle/policy.h"
 #include "lifecycle/skipped.h"
 #include "log/segment.h"
@@ -88,6 +88,8 @@
 #include "table/columns.h"
 #include "table/rows.h"
 #include "table/sequence.h"
+#include "type/registry.h"
+#include "type/upcast.h"
 
 #define EXTENSION		"eventstore"
 #define SCHEMA			"eventstore"
@@ -105,6 +107,7 @@ typedef struct OwnTable
 } OwnTable;
 
 static const OwnTable own_tables[] = {
+	{&es_archived_shape},
 	{&es_segment_config_shape},
 	{&es_feeddefinition_names_shape},
 	{&es_feeddefinition_shape},
@@ -119,6 +122,7 @@ static const OwnTable own_tables[] = {
 	{&es_segment_shape},
 	{&es_settle_mark_shape},
 	{&es_reducer_policies_shape},
+	{&es_registry_shape},
 	{&es_snapshot_shape, {"snapshots_by_stream"}},
 	{&es_policy_shape},
 	{&es_skipped_shape},

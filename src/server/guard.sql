@@ -54,10 +54,16 @@ BEGIN
 END
 $$;
 
-/* Feeds of a publisher are not those of a subscriber, which may have its own, of the same names. */
+/*
+ * Feeds of a publisher are not those of a subscriber, which may have its own, of the same names; nor are
+ * segments that were detached there detached here.
+ */
 CREATE TRIGGER guard_own BEFORE INSERT OR UPDATE OR DELETE ON eventstore.feeds
 	FOR EACH ROW EXECUTE FUNCTION eventstore.guard_own();
 CREATE TRIGGER guard_own BEFORE INSERT OR UPDATE OR DELETE ON eventstore.feed_definitions
 	FOR EACH ROW EXECUTE FUNCTION eventstore.guard_own();
+CREATE TRIGGER guard_own BEFORE INSERT OR UPDATE OR DELETE ON eventstore.detached_segments
+	FOR EACH ROW EXECUTE FUNCTION eventstore.guard_own();
 ALTER TABLE eventstore.feeds ENABLE ALWAYS TRIGGER guard_own;
 ALTER TABLE eventstore.feed_definitions ENABLE ALWAYS TRIGGER guard_own;
+ALTER TABLE eventstore.detached_segments ENABLE ALWAYS TRIGGER guard_own;

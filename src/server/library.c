@@ -13,7 +13,6 @@
 #include "append/bulk.h"
 #include "base/backoff.h"
 #include "base/objects.h"
-#include "fold/handler.h"
 #include "json/scope.h"
 #include "json/size.h"
 #include "lifecycle/policy.h"
@@ -39,6 +38,8 @@
 #include "shared/wake.h"
 #include "stream/tipcache.h"
 #include "table/kept.h"
+#include "type/handler.h"
+#include "type/renew.h"
 
 PG_MODULE_MAGIC;
 
@@ -66,6 +67,7 @@ _PG_init(void)
 	es_bulk_init();
 	es_backoff_init();
 	es_handler_init();
+	es_renew_init();
 	es_scope_init();
 	es_projection_init();
 	es_batch_init();

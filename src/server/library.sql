@@ -32,7 +32,7 @@ END
 $$;
 
 /*
- * Event triggers belong to the cluster's first superuser: they cannot be given to a
+ * Event triggers, and the wrapper of placeholders, belong to the cluster's first superuser: they cannot be given to a
  * role that is none, and REASSIGN OWNED must not fail for ours.
  */
 DO $$
@@ -51,5 +51,6 @@ BEGIN
 	LOOP
 		EXECUTE pg_catalog.format('ALTER EVENT TRIGGER %I OWNER TO %I', event_trigger, superuser);
 	END LOOP;
+	EXECUTE pg_catalog.format('ALTER FOREIGN DATA WRAPPER eventstore_placeholder OWNER TO %I', superuser);
 END
 $$;

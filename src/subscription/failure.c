@@ -202,18 +202,20 @@ es_failure_count_lapse(EsPartition *row, int max_attempts, TimestampTz now)
 }
 
 /*
- * es_failure_count_unsendable notes, over what is known of an event, that it could
- * not be delivered, which is a failed attempt.  The partition goes on meanwhile.
- * Parks it after max_attempts, where there is no limit at once: it will not become
- * shorter.
+ * es_failure_count_undeliverable notes, over what is known of an event, that it could
+ * not be delivered, and why (NULL: it is too long to be sent), which is a failed
+ * attempt.  The partition goes on meanwhile.  Parks it after max_attempts; where there is
+ * no limit at once if it is too long, since it will not become shorter.
  */
 void
-es_failure_count_unsendable(EsPartition *row, EsFailure *known, int64 position, int max_attempts)
+es_failure_count_undeliverable(EsPartition *row, EsFailure *known, int64 position, const char *reason,
+							   int max_attempts)
 {
-	EsFailure	failure = {.position = position,.parked_at = DT_NOBEGIN,.reason = cstring_to_text(UNSENDABLE)};
+	EsFailure	failure = {.position = position,.parked_at = DT_NOBEGIN,
+	.reason = cstring_to_text(reason ? reason : UNSENDABLE)};
 
 	failure.attempts = (known ? known->attempts : 0) + 1;
-	if (failure.attempts >= max_attempts)
+	if (failure.attempts >= max_attempts && (max_attempts > 0 || reason == NULL))
 		failure.parked_at = GetCurrentTimestamp();
 	es_failure_put(row, known, &failure);
 }

@@ -37,7 +37,8 @@ extern int	es_failure_read(const EsPartition *row, int64 after, EsFailure **fail
 extern EsFailure *es_failure_find(EsFailure *failures, int count, int64 position);
 extern void es_failure_put(EsPartition *row, EsFailure *known, const EsFailure *failure);
 extern bool es_failure_count_lapse(EsPartition *row, int max_attempts, TimestampTz now);
-extern void es_failure_count_unsendable(EsPartition *row, EsFailure *known, int64 position, int max_attempts);
+extern void es_failure_count_undeliverable(EsPartition *row, EsFailure *known, int64 position, const char *reason,
+										   int max_attempts);
 extern void es_failure_take_away(EsPartition *row, const EsFailure *failure);
 extern void es_failure_drop_passed(EsPartition *row);
 extern void es_failure_acknowledge(EsPartition *row, int64 upto);

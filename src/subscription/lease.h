@@ -14,6 +14,7 @@
 #include "subscription/member.h"
 #include "subscription/partition.h"
 #include "subscription/subscription.h"
+#include "type/renew.h"
 
 /* A partition, as a poll sees it. */
 typedef struct EsSlice
@@ -55,6 +56,7 @@ typedef struct EsPoll
 	EsPassed   *passed;			/* by partition */
 
 	/* of one look */
+	EsRenewer	renewer;
 	TimestampTz now;
 	TimestampTz again_at;
 	int64		settled;

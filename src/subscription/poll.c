@@ -27,8 +27,8 @@
  * A lease that ends with deliveries open counts as a failed attempt of all of
  * them.  After max_attempts such leases the partition's next event is delivered
  * alone, so that it is known what the consumer dies of; the next time it is
- * parked.  An event that the server cannot send is passed over, each time as a
- * failed attempt, until it is parked.
+ * parked.  An event that the server cannot send, or that an upcaster fails at, is passed
+ * over, each time as a failed attempt, until it is parked.
  */
 #include "base/base.h"
 
@@ -40,7 +40,9 @@
 #include "utils/timestamp.h"
 
 #include "base/call.h"
+#include "base/error.h"
 #include "base/event.h"
+#include "base/quiet.h"
 #include "json/size.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
@@ -51,6 +53,7 @@
 #include "subscription/member.h"
 #include "subscription/partition.h"
 #include "subscription/subscription.h"
+#include "type/renew.h"
 
 #define Natts_delivery			(Natts_es_event + 2)
 #define FAR_BEHIND				100 /* positions, worth a row written */
@@ -99,6 +102,8 @@ begin_poll_look(EsPoll *poll)
 
 	MemoryContextReset(poll->context);
 	MemoryContextSwitchTo(poll->context);
+	if (poll->result)
+		es_renew_begin(&poll->renewer, poll->result);
 	poll->settled = poll->scanned = es_settle_compute();
 	poll->now = GetCurrentTimestamp();
 	poll->again_at = DT_NOEND;
@@ -114,6 +119,56 @@ begin_poll_look(EsPoll *poll)
 }
 
 /* ---- delivering ---- */
+
+/* An event that is to be given its newest form. */
+typedef struct Renewal
+{
+	const EsRenewer *renewer;
+	EsEvent    *event;
+} Renewal;
+
+/* Gives an event its newest form, in a subtransaction. */
+static void
+renew_polled_event(void *arg)
+{
+	const Renewal *renewal = arg;
+
+	es_renew_event(renewal->renewer, renewal->event);
+}
+
+/*
+ * Gives an event its newest form; returns why that cannot be done, NULL if it is.  What
+ * is not the event's fault, a missing function or right, is raised.
+ */
+static const char *
+renew_or_explain(const EsPoll *poll, EsEvent *event)
+{
+	Renewal		renewal = {.renewer = &poll->renewer,.event = event};
+	ErrorData  *error = es_quiet_try(renew_polled_event, &renewal);
+
+	if (error == NULL)
+		return NULL;
+	if (error->sqlerrcode != ES_ERRCODE_HANDLER_FAILED)
+		ReThrowError(error);
+	es_error_cut(error);
+	ereport(WARNING,
+			errcode(error->sqlerrcode),
+			errmsg("could not deliver the event at position " INT64_FORMAT ": %s", event->position, error->message),
+			error->detail ? errdetail_internal("%s", error->detail) : 0,
+			error->context ? errcontext("%s", error->context) : 0);
+	return psprintf("it cannot be given its newest form: %s", error->message);
+}
+
+/*
+ * Makes an event what is delivered of it.  Tells whether it can be; if not, why
+ * (NULL: it is too long).
+ */
+static bool
+prepare_delivery(const EsPoll *poll, EsEvent *event, const char **reason)
+{
+	*reason = es_renew_is_old(&poll->renewer, event) ? renew_or_explain(poll, event) : NULL;
+	return *reason == NULL && es_jsonsize_judge_event(event->data, event->metadata, ES_MOST_SENT) == ES_TEXT_FITS;
+}
 
 /* Puts an event into the result. */
 static void
@@ -194,12 +249,14 @@ take_delivered_event(const EsEvent *event, void *arg)
 	EsSlice    *slice = &poll->slices[partition];
 	EsFailure  *failure = es_failure_find(slice->failures, slice->nfailures, event->position);
 	int			attempts = failure ? failure->attempts : 0;
+	EsEvent		newest = *event;
+	const char *reason;
 
 	if (poll->result == NULL)
 		poll->delivered++;
-	else if (es_jsonsize_judge_event(event->data, event->metadata, ES_MOST_SENT) != ES_TEXT_FITS)
+	else if (!prepare_delivery(poll, &newest, &reason))
 	{
-		es_failure_count_unsendable(&slice->row, failure, event->position, poll->subscription->max_attempts);
+		es_failure_count_undeliverable(&slice->row, failure, event->position, reason, poll->subscription->max_attempts);
 		slice->failed = true;
 	}
 	else
@@ -210,7 +267,7 @@ take_delivered_event(const EsEvent *event, void *arg)
 			if (event->position <= slice->row.lapsed_upto)
 				attempts += slice->row.lapses;
 		}
-		deliver_event(poll, slice, event, attempts);
+		deliver_event(poll, slice, &newest, attempts);
 		slice->count++;
 		if (failure && !failure->delivered)
 			mark_failure_delivered(slice, failure);

@@ -20,12 +20,14 @@ CREATE TEMP VIEW relation AS
 -- Signatures.
 CREATE TEMP TABLE promised (name text, arguments text, result text);
 INSERT INTO promised VALUES
-	('es_append', 'stream text, type text, data jsonb DEFAULT ''{}''::jsonb, metadata jsonb DEFAULT ''{}''::jsonb, expected_version bigint DEFAULT NULL::bigint, event_id uuid DEFAULT NULL::uuid', 'bigint'),
+	('es_append', 'stream text, type text, data jsonb DEFAULT ''{}''::jsonb, metadata jsonb DEFAULT ''{}''::jsonb, expected_version bigint DEFAULT NULL::bigint, event_id uuid DEFAULT NULL::uuid, type_version integer DEFAULT NULL::integer', 'bigint'),
 	('es_append_batch', 'stream text, events jsonb, expected_version bigint DEFAULT NULL::bigint', 'bigint'),
 	('es_append_events', 'stream text, events es_new_event[], expected_version bigint DEFAULT NULL::bigint', 'bigint'),
 	('es_append_many', 'events jsonb', 'TABLE(stream text, version bigint, "position" bigint)'),
 	('es_append_if', 'events jsonb, after_position bigint, types text[] DEFAULT NULL::text[], tags text[] DEFAULT NULL::text[], query jsonb DEFAULT NULL::jsonb', 'bigint'),
 	('es_read_query', 'query jsonb DEFAULT NULL::jsonb, after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, backwards boolean DEFAULT false, to_position bigint DEFAULT NULL::bigint', 'SETOF es_event'),
+	('es_detach_segments', 'before timestamp with time zone', 'SETOF text'),
+	('es_attach_segment', 'name text', 'void'),
 	('es_index_type', 'type text', 'void'),
 	('es_drop_type_index', 'type text', 'void'),
 	('es_read_tagged', 'tags text[], types text[] DEFAULT NULL::text[], after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000', 'SETOF es_event'),
@@ -33,6 +35,8 @@ INSERT INTO promised VALUES
 	('es_stream_version', 'stream text', 'bigint'),
 	('es_position', 'stream text, version bigint', 'bigint'),
 	('es_find_event', 'stream text, event_id uuid', 'SETOF es_event'),
+	('es_check_schema', 'schema jsonb, data jsonb', 'TABLE(pointer text, rule text, message text)'),
+	('es_compare_schemas', 'old_schema jsonb, new_schema jsonb, compatibility text DEFAULT ''backward''::text', 'TABLE(pointer text, rule text, message text, direction text, decided boolean)'),
 	('es_read', 'stream text, from_version bigint DEFAULT NULL::bigint, max_count bigint DEFAULT NULL::bigint, backwards boolean DEFAULT false', 'SETOF es_event'),
 	('es_read_all', 'after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], stream_prefix text DEFAULT NULL::text, to_position bigint DEFAULT NULL::bigint, backwards boolean DEFAULT false', 'SETOF es_event'),
 	('es_read_category', 'category text, after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, types text[] DEFAULT NULL::text[], to_position bigint DEFAULT NULL::bigint, backwards boolean DEFAULT false', 'SETOF es_event'),
@@ -77,7 +81,10 @@ INSERT INTO promised VALUES
 	('es_fold', 'reducer text, event es_event', 'jsonb'),
 	('es_register_upcaster', 'type text, from_version integer, handler regprocedure', 'void'),
 	('es_register_upcaster_ops', 'type text, from_version integer, ops jsonb', 'void'),
+	('es_drop_upcaster', 'type text, from_version integer', 'void'),
 	('es_upcast', 'event es_event', 'es_event'),
+	('es_register_schema', 'type text, schema jsonb, compatibility text DEFAULT ''backward''::text', 'integer'),
+	('es_drop_schema', 'type text, version integer', 'void'),
 	('es_replay', 'stream text, reducer text DEFAULT NULL::text, until_version bigint DEFAULT NULL::bigint, as_of timestamp with time zone DEFAULT NULL::timestamp with time zone', 'SETOF es_state'),
 	('es_replay_steps', 'stream text, reducer text DEFAULT NULL::text, from_version bigint DEFAULT 1, until_version bigint DEFAULT NULL::bigint', 'SETOF es_state'),
 	('es_replay_category', 'category text, reducer text DEFAULT NULL::text, as_of timestamp with time zone DEFAULT NULL::timestamp with time zone', 'SETOF es_state'),
@@ -113,6 +120,7 @@ FROM (VALUES
 	('es_reducers', '{reducer text,event_type text,handler text,initial jsonb,state_type regtype,on_unknown text,snapshot_every integer,ops jsonb}'),
 	('es_upcasters', '{type text,from_version integer,handler text,ops jsonb}'),
 	('es_retention', '{category text,max_age interval,max_count bigint,position bigint,skipped bigint,skipped_since timestamp with time zone,skipped_stream text,error text}'),
+	('es_schemas', '{type text,version integer,schema jsonb,compatibility text,registered_at timestamp with time zone}'),
 	('es_snapshots', '{stream text,reducer text,version bigint,bytes bigint,usable boolean}'),
 	('es_in_flight', '{pid integer,gid text,application_name text,state text,since timestamp with time zone,first_position bigint,query text}'),
 	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint,wal_status text,safe_wal_size bigint,lag_events bigint,categories text[],types text[],format text,query jsonb}'),
@@ -175,7 +183,7 @@ SELECT is_empty($$
 	WHERE proname = ANY ('{es_append,es_append_batch,es_append_events,es_append_many,es_append_if,es_read_tagged,es_read_query,es_index_type,es_drop_type_index,es_stream_version,es_position,es_find_event,es_read,es_read_all,
 			es_read_category,es_settled_position,es_settle,es_wait,es_create_reducer,es_drop_reducer,
 			es_register_reducer,es_replay,es_replay_steps,es_replay_category,es_replay_as,es_register_reducer_ops,es_snapshot,
-			es_snapshot_every,es_drop_snapshots,es_delete_stream,es_truncate_stream,es_adopt_snapshots,es_set_retention,es_register_upcaster,es_register_upcaster_ops,es_create_feed,
+			es_snapshot_every,es_drop_snapshots,es_delete_stream,es_truncate_stream,es_adopt_snapshots,es_set_retention,es_register_upcaster,es_register_upcaster_ops,es_drop_upcaster,es_register_schema,es_drop_schema,es_create_feed,
 			es_drop_feed,es_feed_head,es_feed_history,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,es_discard_parked,es_alter_subscription,
 			es_create_projection,es_create_handler_projection,es_drop_projection,es_run_projection,es_wait_projection,es_rebuild_projection,es_skip_event,
 			es_projection_view,es_index_projection,es_drop_projection_index}'::name[])
@@ -184,7 +192,7 @@ $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE')
 
 -- All that may be in a parallel query: what is read is what the statement's snapshot sees, or the session's own.
 SELECT is((SELECT string_agg(format('%s %s', proname, proparallel), ', ' ORDER BY proname) FROM routine WHERE proparallel <> 'u'),
-	'es_event s, es_feed_message s, es_last_position r, es_projection r, segment_bytes s, segment_events r, segment_time r, segment_version r, tagindex_handler s',
+	'es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, segment_bytes s, segment_events r, segment_time r, segment_version r, tagindex_handler s',
 	'PARALLEL RESTRICTED or SAFE is only what takes no snapshot and no xid of its own');
 
 -- Nothing that a caller's search_path could mislead.

@@ -46,6 +46,7 @@ $node->safe_psql('source', q{
 	SELECT es_register_reducer('order', 'OrderPlaced', 'by_body(jsonb, es_event)'), es_register_reducer('order', 'x', 'by_source(jsonb, jsonb)'),
 		es_register_reducer_ops('order', 'OrderGone', '[{"set": {"gone": "$.data"}}]');
 	SELECT es_register_upcaster_ops('OrderPlaced', 1, '{"inc": {"n": 1}}');
+	SELECT es_register_schema('OrderPlaced', '{"type": "object", "required": ["n"]}'), es_register_schema('OrderGone', 'true');
 	SELECT es_snapshot_every('order', 10), es_snapshot_every('merge', 7);
 	SELECT es_snapshot('order-1'), es_snapshot('order-1', 'totals'), es_snapshot('order-1', 'merge'), es_snapshot('order-1', 'count'), es_snapshot('order-1', 'last');
 	SELECT es_subscribe('plain'), es_subscribe('shared', 10, '{order,batch}', '{OrderPlaced}', 4, 1);
@@ -77,7 +78,7 @@ sub check_copy
 	is($node->safe_psql($database, q{
 			SELECT es_snapshot('order-1'), es_snapshot('order-1', 'totals'), es_snapshot('order-1', 'merge'), es_snapshot('order-1', 'count'), es_snapshot('order-1', 'last');
 			SELECT string_agg(concat_ws(' ', reducer, version, count), ', ' ORDER BY reducer) FROM
-				(SELECT reducer, version, count(*) FROM eventstore.snapshots GROUP BY 1, 2) s}),
+				(SELECT reducer, version, count(*) FROM es_snapshots WHERE stream = 'order-1' GROUP BY 1, 2) s}),
 		"20|20|20|20|20\ncount 20 1, last 20 1, merge 20 1, order 20 1, totals 20 1", "$how: snapshots are of use");
 	is($node->safe_psql($database, q{SELECT state->>'n', (es_replay_as('order-1', NULL::totals, 'totals')).n FROM es_replay('order-1')}),
 		'19|20', "$how: reducers work");

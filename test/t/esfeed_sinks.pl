@@ -61,6 +61,7 @@ END
 	append_many($node, 500, 'newer');
 	append($node, 'end-1', 'Ended');
 	ok(wait_for_line("$dir/taken", 'Ended'), 'a command gets everything, however often it dies');
+	ok(wait_for_line($run->{err}, 'streaming'), 'history is complete');
 	is(stop_esfeed($run), 0, 'SIGTERM is a clean end');
 	my @taken = lines("$dir/taken");
 	note scalar(@taken) . ' lines, ' . (() = slurp_file($run->{err}) =~ /the command/g) . ' deaths';

@@ -154,7 +154,7 @@ is(run($session . q{SELECT (es_replay_as('m-1', NULL::seen, 'merge')).at = '2024
 
 # ---- upcasters ----
 
-run(qq{CREATE FUNCTION up(data jsonb) RETURNS jsonb LANGUAGE plpgsql PARALLEL SAFE AS \$\$BEGIN RETURN $see; END\$\$; SELECT es_register_upcaster('Old', 1, 'up(jsonb)'); SELECT es_append('old-1', 'Old', $at)});
+run(qq{CREATE FUNCTION up(data jsonb) RETURNS jsonb LANGUAGE plpgsql PARALLEL SAFE AS \$\$BEGIN RETURN $see; END\$\$; SELECT es_register_upcaster('Old', 1, 'up(jsonb)'); SELECT es_append('old-1', 'Old', $at, type_version => 1)});
 is(run($session . q{SELECT (es_upcast(e)).data FROM es_read('old-1') e}), $expected, 'es_upcast');
 is(run($session . q{SELECT state FROM es_replay('old-1', 'merge')}), $expected, 'an upcaster in a replay by operations');
 

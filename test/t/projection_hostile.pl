@@ -140,7 +140,7 @@ run(q{CREATE ROLE alice; CREATE ROLE mallory; GRANT CREATE ON SCHEMA public TO a
 fails('super', 'function grab(jsonb,jsonb) must not run with the rights of role "postgres"%SQLSTATE 42501%', q{a reducer's function that another role owns is not run as the creator});
 run(q{SELECT es_register_reducer('tame', 'X', 'tame(jsonb, jsonb)')});
 catches_up('super', 'one of a trusted owner is');
-run(q{SET ROLE mallory; SELECT es_register_upcaster('X', 1, 'grab(jsonb)'); RESET ROLE; SELECT es_append('x-1', 'X')});
+run(q{SET ROLE mallory; SELECT es_register_upcaster('X', 1, 'grab(jsonb)'); RESET ROLE; SELECT es_append('x-1', 'X', type_version => 1)});
 fails('super', '%must not run with the rights%', 'nor is an upcaster');
 is(run(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'}), 'f', 'nothing was got at');
 is(error_of(q{SELECT es_create_handler_projection('grab', 'grab(es_event)')}), '42501', 'nor can one be made with such a handler');

@@ -103,7 +103,8 @@ sub random_step
 	if ($what < 4)
 	{
 		my $events = join ', ', map {
-			sprintf '{"type": "%s", "data": {"n": %s}}', pick('a', 'b', 'c'), pick(int(rand(100)), '0.10', '-3.5', '12345678901234567890')
+			sprintf '{"type": "%s", "data": {"n": %s}%s}', pick('a', 'b', 'c'), pick(int(rand(100)), '0.10', '-3.5', '12345678901234567890'),
+			  pick('', ', "type_version": 1')
 		} 0 .. int(rand(12));
 		return "SELECT es_append_batch('$stream', '[$events]')";
 	}

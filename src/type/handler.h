@@ -2,8 +2,8 @@
  * handler.h
  *		Functions that users register as handlers: checked, found again, called.
  */
-#ifndef ES_FOLD_HANDLER_H
-#define ES_FOLD_HANDLER_H
+#ifndef ES_TYPE_HANDLER_H
+#define ES_TYPE_HANDLER_H
 
 #include "base/base.h"
 
@@ -62,4 +62,4 @@ extern FmgrInfo *es_handler_ready(EsCalls *calls, int number, const EsFunction *
 
 extern void es_handler_describe(StringInfo out, const EsFunction *function);
 
-#endif							/* ES_FOLD_HANDLER_H */
+#endif							/* ES_TYPE_HANDLER_H */

@@ -7,20 +7,20 @@
  * from its own version on, in order; a version without one needs no change.
  * Stored events stay as they are; folds and es_upcast() see the newest form.
  *
- * Rows are written like those of reducers (define.c): by one transaction at a
- * time, and known to other sessions by a relcache invalidation.
+ * Rows are written by type/evolve.c, by one transaction at a time, and known to
+ * other sessions by a relcache invalidation.
  */
-#include "fold/upcast.h"
+#include "type/upcast.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
+#include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/rel.h"
 
-#include "base/call.h"
 #include "base/error.h"
 #include "base/names.h"
 #include "base/objects.h"
@@ -29,35 +29,25 @@
 #include "json/node.h"
 #include "json/ops.h"
 #include "json/pack.h"
-#include "json/size.h"
 #include "json/tree.h"
-#include "log/subscriber.h"
 #include "table/rows.h"
-
-#define Anum_upcasters_type			1
-#define Anum_upcasters_from_version	2
-#define Anum_upcasters_handler		3
-#define Anum_upcasters_ops			4
-#define Natts_upcasters				4
 
 static EsRelation upcasters_table = {"upcasters"};
 static EsRelation upcasters_by_type = {"upcasters_by_type",
 .index = {.keys = {Anum_upcasters_type, Anum_upcasters_from_version},.columns = "type, from_version",.unique = true}};
 
 static const EsColumn columns[Natts_upcasters] = {
-	{"type", TEXTOID}, {"from_version", INT4OID}, {"handler", TEXTOID, true}, {"ops", JSONBOID, true}
+	{"after_position", INT8OID}, {"from_version", INT4OID}, {"type", TEXTOID}, {"handler", TEXTOID, true},
+	{"ops", JSONBOID, true}
 };
 const EsShape es_upcast_shape = ES_SHAPE(&upcasters_table, &upcasters_by_type, columns);
+const EsSignature es_upcast_signature = {.result = JSONBOID,.nargs = 1,.args = {JSONBOID}};
 
-PG_FUNCTION_INFO_V1(es_register_upcaster);
-PG_FUNCTION_INFO_V1(es_register_upcaster_ops);
 PG_FUNCTION_INFO_V1(es_upcast);
 PG_FUNCTION_INFO_V1(es_upcast_forget);
 
 static EsUpcasters *known = NULL;
 static uint64 known_generation; /* the one that they are of */
-
-static const EsSignature upcaster_shape = {.result = JSONBOID,.nargs = 1,.args = {JSONBOID}};
 
 /* ---- loading ---- */
 
@@ -93,9 +83,9 @@ take_upcaster_row(void *element, const EsRows *row)
 	upcaster->from_version = DatumGetInt32(row->values[Anum_upcasters_from_version - 1]);
 	if (upcaster->ops != NULL)
 		return;
-	upcaster->function.shape = upcaster_shape;
+	upcaster->function.shape = es_upcast_signature;
 	upcaster->function.signature = TextDatumGetCString(row->values[Anum_upcasters_handler - 1]);
-	upcaster->function.oid = es_handler_resolve(upcaster->function.signature, &upcaster_shape);
+	upcaster->function.oid = es_handler_resolve(upcaster->function.signature, &es_upcast_signature);
 }
 
 /* Reads all upcasters into the current memory context; names are resolved as the current user. */
@@ -238,6 +228,21 @@ find_first_upcaster(const EsUpcasters *upcasters, const char *type, int len)
 	return low;
 }
 
+/* es_upcast_wants tells whether es_upcast_event would change an event. */
+bool
+es_upcast_wants(const EsUpcasters *upcasters, const EsEvent *event)
+{
+	text	   *type = DatumGetTextPP(event->type);
+	const char *name = VARDATA_ANY(type);
+	int			len = VARSIZE_ANY_EXHDR(type);
+
+	for (int i = find_first_upcaster(upcasters, name, len);
+		 i < upcasters->count && upcaster_is_of_type(&upcasters->items[i], name, len); i++)
+		if (upcasters->items[i].from_version >= event->type_version)
+			return true;
+	return false;
+}
+
 /* es_upcast_event takes an event through the upcasters of its type; see upcast.h. */
 void
 es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event)
@@ -344,79 +349,6 @@ es_upcast(PG_FUNCTION_ARGS)
 	values[Anum_es_event_type_version - 1] = Int32GetDatum(event.type_version);
 	isnull[Anum_es_event_type_version - 1] = false;
 	PG_RETURN_DATUM(es_event_form(values, isnull));
-}
-
-/* Writes an upcaster's row, over the one that is there. */
-static void
-put_upcaster(Datum type, int from_version, const char *handler, const Jsonb *ops)
-{
-	Datum		values[Natts_upcasters];
-	bool		isnull[Natts_upcasters] = {false};
-
-	values[Anum_upcasters_type - 1] = type;
-	values[Anum_upcasters_from_version - 1] = Int32GetDatum(from_version);
-	es_columns_put_string(values, isnull, Anum_upcasters_handler, handler);
-	es_columns_put(values, isnull, Anum_upcasters_ops, ops);
-	es_rows_put(&es_upcast_shape, values, isnull);
-	es_base_announce(&upcasters_table);
-	CommandCounterIncrement();
-}
-
-/* Checks the arguments, but for what a third one says, and begins a change of the table. */
-static void
-begin_upcaster_registration(FunctionCallInfo fcinfo, const char *command, const char *third)
-{
-	es_call_require(fcinfo, 0, "type");
-	es_call_require(fcinfo, 1, "from_version");
-	es_call_require(fcinfo, 2, third);
-	es_names_check_type(PG_GETARG_TEXT_PP(0));
-	if (PG_GETARG_INT32(1) < 1 || PG_GETARG_INT32(1) == PG_INT32_MAX)
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("argument \"from_version\" must be between 1 and %d", PG_INT32_MAX - 1));
-	es_subscriber_begin_change(&upcasters_table, command);
-}
-
-/*
- * es_register_upcaster(type text, from_version int, handler regprocedure) makes
- * a function the upcaster from a version to the next, in place of the one
- * registered before.  Anything but jsonb to jsonb is 22023, a function that the
- * caller may not call 42501.  Waits for other changes of upcasters; a rollback
- * undoes it.
- */
-Datum
-es_register_upcaster(PG_FUNCTION_ARGS)
-{
-	Oid			function = PG_GETARG_OID(2);
-
-	begin_upcaster_registration(fcinfo, "es_register_upcaster()", "handler");
-	es_handler_require_function(function);
-	if (!es_handler_fits(function, &upcaster_shape))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("function %s cannot be an upcaster", format_procedure(function)),
-				errdetail("An upcaster must be a function (jsonb) RETURNS jsonb."));
-	es_handler_require_execute(function);
-	put_upcaster(PG_GETARG_DATUM(0), PG_GETARG_INT32(1), es_handler_signature(function), NULL);
-	PG_RETURN_VOID();
-}
-
-/*
- * es_register_upcaster_ops(type text, from_version int, ops jsonb) makes
- * operations the upcaster from a version to the next; the state that they change
- * is the data.  Malformed ones are 22023.  Otherwise like es_register_upcaster.
- */
-Datum
-es_register_upcaster_ops(PG_FUNCTION_ARGS)
-{
-	Jsonb	   *ops;
-
-	begin_upcaster_registration(fcinfo, "es_register_upcaster_ops()", "ops");
-	ops = PG_GETARG_JSONB_P(2);
-	es_jsonsize_check_definition(ops, "ops");
-	(void) es_opcompile_document(ops);
-	put_upcaster(PG_GETARG_DATUM(0), PG_GETARG_INT32(1), NULL, ops);
-	PG_RETURN_VOID();
 }
 
 /*

@@ -2,8 +2,8 @@
  * upcast.h
  *		Upcasters: what makes the data of old events look like new ones'.
  */
-#ifndef ES_FOLD_UPCAST_H
-#define ES_FOLD_UPCAST_H
+#ifndef ES_TYPE_UPCAST_H
+#define ES_TYPE_UPCAST_H
 
 #include "base/base.h"
 
@@ -11,9 +11,17 @@
 
 #include "base/event.h"
 #include "base/pin.h"
-#include "fold/handler.h"
 #include "json/opcompile.h"
 #include "table/columns.h"
+#include "type/handler.h"
+
+/* Columns of eventstore.upcasters. */
+#define Anum_upcasters_after_position	1
+#define Anum_upcasters_from_version		2
+#define Anum_upcasters_type				3
+#define Anum_upcasters_handler			4
+#define Anum_upcasters_ops				5
+#define Natts_upcasters					5
 
 /* What takes the data of events of a type from one version to the next. */
 typedef struct EsUpcaster
@@ -34,10 +42,12 @@ typedef struct EsUpcasters
 } EsUpcasters;
 
 extern const EsShape es_upcast_shape;
+extern const EsSignature es_upcast_signature;	/* of functions */
 
 extern const EsUpcasters *es_upcast_pin(MemoryContext holder);
+extern bool es_upcast_wants(const EsUpcasters *upcasters, const EsEvent *event);
 
 /* Gives an event its newest form; what is new of it is in the current memory context. */
 extern void es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event);
 
-#endif							/* ES_FOLD_UPCAST_H */
+#endif							/* ES_TYPE_UPCAST_H */

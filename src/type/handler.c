@@ -17,7 +17,7 @@
  * nobody could use to get these rights.  What one raises comes out as VE009, with
  * the original message, SQLSTATE and detail.
  */
-#include "fold/handler.h"
+#include "type/handler.h"
 
 #include "access/htup.h"
 #include "access/htup_details.h"

@@ -1,0 +1,236 @@
+/*
+ * patience.c
+ *		Waiting for locks without keeping others off.
+ *
+ * Who asks for a strong lock and waits keeps off all that come later.  So a worker that
+ * needs one waits first, without asking for it, until those are gone who have what is in
+ * its way, as CREATE INDEX CONCURRENTLY does; then it asks for it, for a moment; and
+ * if another one has come in between, it begins again.
+ *
+ * Somebody waits for the worker: its caller, which the server does not know of, as that
+ * is no wait for a lock.  CREATE INDEX CONCURRENTLY on the table that the worker needs
+ * waits for the caller's snapshot, so nobody would ever go on.  So waits are cut into
+ * pieces, and between them it is looked whether those who are in the way are themselves
+ * waiting for the caller, or for a lock of the worker's.
+ */
+#include "lifecycle/patience.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/sinvaladt.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "base/process.h"
+
+/* How long a lock is asked for before others are let by. */
+#define ASK_FOR_LOCK	"40ms"
+#define LONGEST_CHAIN	8
+
+/* Who is waited for. */
+typedef struct Holders
+{
+	List	   *tags;
+	LOCKMODE	mode;
+} Holders;
+
+/* ---- in whose way one is ---- */
+
+/* Tells whether a process waits for another one, if only over others. */
+static bool
+waits_for_process(int pid, int other, int depth)
+{
+	ArrayType  *blockers = DatumGetArrayTypeP(DirectFunctionCall1(pg_blocking_pids, Int32GetDatum(pid)));
+	int		   *pids = (int *) ARR_DATA_PTR(blockers);
+	int			count = ArrayGetNItems(ARR_NDIM(blockers), ARR_DIMS(blockers));
+
+	for (int i = 0; i < count; i++)
+		if (pids[i] == other || (pids[i] != 0 && depth < LONGEST_CHAIN && waits_for_process(pids[i], other, depth + 1)))
+			return true;
+	return false;
+}
+
+/* Tells whether a transaction is the caller's or ours, or waits for it. */
+static EsPatienceEnd
+find_circle(const EsPatience *patience, VirtualTransactionId transaction)
+{
+	PGPROC	   *process = es_vxid_process(transaction);
+	int			pid = process ? process->pid : 0;
+
+	if (pid == 0)
+		return ES_PATIENCE_DONE;
+	if (pid == patience->caller || waits_for_process(pid, patience->caller, 0))
+		return ES_PATIENCE_CALLER;
+	return waits_for_process(pid, MyProcPid, 0) ? ES_PATIENCE_SELF : ES_PATIENCE_DONE;
+}
+
+/* Looks for that among all who hold what is needed. */
+static EsPatienceEnd
+find_circle_of_holders(const EsPatience *patience, const Holders *holders)
+{
+	EsPatienceEnd found = ES_PATIENCE_DONE;
+	ListCell   *cell;
+
+	foreach(cell, holders->tags)
+	{
+		VirtualTransactionId *transactions = GetLockConflicts(lfirst(cell), holders->mode, NULL);
+
+		for (int i = 0; found == ES_PATIENCE_DONE && VirtualTransactionIdIsValid(transactions[i]); i++)
+			found = find_circle(patience, transactions[i]);
+		pfree(transactions);
+	}
+	return found;
+}
+
+/* ---- trying ---- */
+
+/* Begins a step. */
+static void
+begin_step(const EsPatience *patience)
+{
+	if (patience->within)
+		BeginInternalSubTransaction(NULL);
+	else
+		StartTransactionCommand();
+}
+
+/* Ends a step. */
+static void
+end_step(const EsPatience *patience, bool done)
+{
+	if (patience->within && done)
+		ReleaseCurrentSubTransaction();
+	else if (patience->within)
+		RollbackAndReleaseCurrentSubTransaction();
+	else if (done)
+		CommitTransactionCommand();
+	else
+		AbortCurrentTransaction();
+}
+
+/*
+ * Ends a step that has failed; raises its error again, unless it is that a lock was not
+ * to be had.
+ */
+static void
+give_step_up(const EsPatience *patience, MemoryContext context)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE && error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+		PG_RE_THROW();
+	FlushErrorState();
+	FreeErrorData(error);
+	end_step(patience, false);
+}
+
+/*
+ * Tries a step that waits for locks only so long; false, and it is undone, if that was
+ * not enough.
+ */
+static bool
+try_step(const EsPatience *patience, const char *timeout, EsPatienceStep step, void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = true;
+
+	SetConfigOption("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION);
+	begin_step(patience);
+	PG_TRY();
+	{
+		step(arg);
+		end_step(patience, true);
+	}
+	PG_CATCH();
+	{
+		give_step_up(patience, context);
+		done = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	if (patience->within)
+		CurrentResourceOwner = owner;
+	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	return done;
+}
+
+/* Raises 55P03 once the caller would not wait any more. */
+static void
+check_time(const EsPatience *patience, TimestampTz begun)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (patience->lock_timeout > 0 &&
+		TimestampDifferenceExceeds(begun, GetCurrentTimestamp(), patience->lock_timeout))
+		ereport(ERROR,
+				errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				errmsg("canceling statement due to lock timeout"));
+}
+
+/* A step: waits until those are gone who hold what is needed now. */
+static void
+await_holders(void *arg)
+{
+	Holders    *holders = arg;
+
+	WaitForLockersMultiple(holders->tags, holders->mode, false);
+}
+
+/* A step: waits until a transaction is gone. */
+static void
+await_transaction(void *arg)
+{
+	(void) VirtualXactLock(*(VirtualTransactionId *) arg, true);
+}
+
+/*
+ * es_patience_run does a step that needs locks, in a transaction, when nobody else holds
+ * what conflicts with a mode on the locks of a list.  55P03 after the caller's
+ * lock_timeout.  Gives up if nobody would ever go on, and says why.
+ */
+EsPatienceEnd
+es_patience_run(const EsPatience *patience, List *tags, LOCKMODE mode, EsPatienceStep step, void *arg)
+{
+	Holders		holders = {.tags = tags,.mode = mode};
+	TimestampTz begun = GetCurrentTimestamp();
+
+	for (;;)
+	{
+		while (!try_step(patience, ES_PROCESS_LOCK_TIMEOUT, await_holders, &holders))
+		{
+			EsPatienceEnd end = find_circle_of_holders(patience, &holders);
+
+			if (end != ES_PATIENCE_DONE)
+				return end;
+			check_time(patience, begun);
+		}
+		if (try_step(patience, ASK_FOR_LOCK, step, arg))
+			return ES_PATIENCE_DONE;
+		check_time(patience, begun);
+	}
+}
+
+/* es_patience_await waits for a transaction to end; false if that would never be. */
+bool
+es_patience_await(const EsPatience *patience, VirtualTransactionId transaction)
+{
+	TimestampTz begun = GetCurrentTimestamp();
+
+	while (!try_step(patience, ES_PROCESS_LOCK_TIMEOUT, await_transaction, &transaction))
+	{
+		if (find_circle(patience, transaction) != ES_PATIENCE_DONE)
+			return false;
+		check_time(patience, begun);
+	}
+	return true;
+}

@@ -1,0 +1,21 @@
+/*
+ * compile.h
+ *		JSON Schemas, checked and compiled.
+ */
+#ifndef ES_SCHEMA_COMPILE_H
+#define ES_SCHEMA_COMPILE_H
+
+#include "base/base.h"
+
+#include "utils/jsonb.h"
+
+#include "schema/model.h"
+
+/*
+ * es_schema_compile compiles a schema into the current memory context, which should be
+ * the schema's own: work space is left there, too.  The result does not borrow from the
+ * argument.  Raises 22023 if it is not a schema that can be used; DETAIL has the place.
+ */
+extern EsSchema *es_schema_compile(const Jsonb *json);
+
+#endif							/* ES_SCHEMA_COMPILE_H */
