@@ -52,7 +52,8 @@
 #define QUEUE_SIZE		65536
 #define LOOK_MS			1000	/* between looks at whom the worker waits for */
 #define MOST_BETWEEN	4		/* who wait, too, for one another */
-#define WAIT_CLASS		0xFF000000	/* of a wait event; the server's names differ */
+#define WAIT_CLASS		0xFF000000	/* of a wait event; the server's names
+									 * differ */
 #define WAIT_BUFFER_PIN	0x04000000
 #define LOCK_TRIES		100
 #define LOCK_PAUSE_MS	20
@@ -285,7 +286,7 @@ report_ended_too_soon(const char *message)
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			errmsg("the background worker that scavenges has ended too soon"),
-			message ? errdetail("It said: %s", message) : 0,
+			message ? errdetail("It said: %s.", message) : 0,
 			errhint("What it has removed is removed.  The server's log may say why it ended."));
 }
 

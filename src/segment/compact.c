@@ -53,6 +53,7 @@
 #include "catalog/pg_class.h"
 #include "commands/cluster.h"
 #include "commands/defrem.h"
+#include "commands/tablespace.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
@@ -81,7 +82,6 @@
 #include "base/process.h"
 #include "log/scan.h"
 #include "log/segment.h"
-#include "log/subscriber.h"
 #include "segment/ddl.h"
 #include "table/rows.h"
 
@@ -182,10 +182,10 @@ try_action(void (*action) (void *arg), void *arg, int may_fail_with)
 		ErrorData  *error;
 
 		MemoryContextSwitchTo(context);
+		done = false;
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		done = false;
 		if (error->sqlerrcode != may_fail_with)
 			ReThrowError(error);
 		FreeErrorData(error);
@@ -244,8 +244,7 @@ lock_against_all(List *relids, int tries)
 		 * little
 		 */
 		XLogFlush(GetXLogInsertRecPtr());
-		locked = try_action(lock_each, relids, ERRCODE_LOCK_NOT_AVAILABLE);
-		if (locked)
+		if ((locked = try_action(lock_each, relids, ERRCODE_LOCK_NOT_AVAILABLE)))
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(LOCK_PAUSE_MS * (i + 1), MOST_PAUSE_MS),
 						 es_base_wait_event(&wait_event, "EventstoreSegmentLock"));
@@ -442,6 +441,9 @@ build_indexes(Compaction *c)
 
 		/* only its file will be used */
 		statement->isconstraint = statement->primary = false;
+		/* not where a setting says */
+		if (statement->tableSpace == NULL)
+			statement->tableSpace = get_tablespace_name(MyDatabaseTableSpace);
 		index_close(index, NoLock);
 		c->copies = lappend_oid(c->copies, es_define_index_copy(RelationGetRelid(c->new), statement).objectId);
 		CHECK_FOR_INTERRUPTS();
@@ -599,7 +601,6 @@ bool
 es_compact_segment(int64 segment, int caller)
 {
 	Compaction	c = {.caller = caller};
-	LOCKMODE	mode = ShareRowExclusiveLock;
 	EsOwnerContext saved;
 	List	   *all;
 	bool		lost;
@@ -607,9 +608,9 @@ es_compact_segment(int64 segment, int caller)
 	Oid			copy;
 
 	/* an index that is being made on it, or a restore, may take long */
-	if (!OidIsValid(es_segment_relid(segment)) || !ConditionalLockRelationOid(es_segment_relid(segment), mode))
+	if (!OidIsValid(es_segment_relid(segment)) || !ConditionalLockRelationOid(es_segment_relid(segment), ShareRowExclusiveLock))
 		return false;
-	c.old = es_segment_open(segment, mode, &lost);
+	c.old = es_segment_open(segment, ShareRowExclusiveLock, &lost);
 	if (c.old == NULL)
 		return false;
 	all = list_all_of_table(c.old);

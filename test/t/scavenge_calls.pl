@@ -201,13 +201,12 @@ is(query('SELECT state FROM es_segments WHERE segment = 0'), 'removed', 'which i
 
 # who writes to a segment that is complete, as a restore does
 fresh(10, 300);
-query('CREATE TABLE IF NOT EXISTS kept (LIKE eventstore.events); TRUNCATE kept; INSERT INTO kept SELECT * FROM eventstore.events_0 WHERE position IN (10, 20); SELECT * FROM es_scavenge(100)');
+query('CREATE TABLE IF NOT EXISTS kept (LIKE eventstore.events); TRUNCATE kept; INSERT INTO kept SELECT * FROM eventstore.events_0 WHERE position = 10; SELECT * FROM es_scavenge(100)');
 $holder = hold('INSERT INTO eventstore.events SELECT * FROM kept WHERE position = 10');
 query('SELECT * FROM es_scavenge()');
-$holder->query_safe('INSERT INTO eventstore.events SELECT * FROM kept WHERE position = 20');
 let_go($holder);
 query('SELECT * FROM es_scavenge()');
-is(query('SELECT count(*) FROM eventstore.events WHERE position IN (10, 20)'), 2, 'rows that are written meanwhile are kept');
+is(query('SELECT count(*) FROM eventstore.events WHERE position = 10'), 1, 'a row that is written meanwhile is kept');
 
 # ---- a standby ----
 
