@@ -73,12 +73,12 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "base/objects.h"
 #include "base/owner.h"
+#include "base/patience.h"
 #include "base/process.h"
 #include "log/scan.h"
 #include "log/segment.h"
@@ -157,45 +157,6 @@ es_compact_is_worth_it(int64 segment, int64 removed)
 		(removed > 0 && blocks > 0 && es_scan_count(segment, NULL) == 0);
 }
 
-/* ---- what may fail ---- */
-
-/*
- * Does something in a subtransaction; false if that fails with an error that it may
- * fail with, and then nothing of it is left.
- */
-static bool
-try_action(void (*action) (void *arg), void *arg, int may_fail_with)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool done = true;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		action(arg);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		done = false;
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode != may_fail_with)
-			ReThrowError(error);
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return done;
-}
-
 /* ---- locking ---- */
 
 /* Lists a table that is open, its TOAST table, and their indexes. */
@@ -214,9 +175,9 @@ list_all_of_table(Relation rel)
 	return all;
 }
 
-/* Locks relations, each for a moment at most. */
+/* A step: locks relations against everybody. */
 static void
-lock_each(void *arg)
+lock_each_against_all(void *arg)
 {
 	ListCell   *cell;
 
@@ -233,26 +194,18 @@ static bool
 lock_against_all(List *relids, int tries)
 {
 	static uint32 wait_event = 0;
-	int			nest = NewGUCNestLevel();
-	bool		locked = false;
+	EsPatience	patience = {.within = true};
 
-	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	for (int i = 0; i < tries && !locked; i++)
+	for (int i = 0; i < tries; i++)
 	{
-		/*
-		 * the commit flushes all WAL before the lock goes: let there be
-		 * little
-		 */
-		XLogFlush(GetXLogInsertRecPtr());
-		if ((locked = try_action(lock_each, relids, ERRCODE_LOCK_NOT_AVAILABLE)))
-			break;
+		if (es_patience_try(&patience, LOCK_TIMEOUT, lock_each_against_all, relids))
+			return true;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(LOCK_PAUSE_MS * (i + 1), MOST_PAUSE_MS),
 						 es_base_wait_event(&wait_event, "EventstoreSegmentLock"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
-	AtEOXact_GUC(false, nest);
-	return locked;
+	return false;
 }
 
 /* Tells whether relations could be locked just now; who has them open may do so for hours. */
@@ -656,23 +609,35 @@ mark_segment_emptied(int64 segment)
 	CommandCounterIncrement();
 }
 
-/* Drops a segment's table. */
-static void
-drop_table(void *arg)
-{
-	es_ddl_run("DROP TABLE eventstore.%s", (const char *) arg);
-}
-
 /* Drops the table of an empty segment; false if something of a user's depends on it. */
 static bool
 drop_emptied_table(int64 segment)
 {
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
 	EsOwnerContext saved;
-	bool		dropped;
+	volatile bool dropped = true;
 
 	es_ddl_enter(&saved);
 	(void) set_config_option("eventstore.allow_drop", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	dropped = try_action(drop_table, es_segment_name(segment), ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST);
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		es_ddl_run("DROP TABLE eventstore.%s", es_segment_name(segment));
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		dropped = false;
+		if (geterrcode() != ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
 	es_ddl_leave(&saved);
 	return dropped;
 }

@@ -13,7 +13,7 @@
  * pieces, and between them it is looked whether those who are in the way are themselves
  * waiting for the caller, or for a lock of the worker's.
  */
-#include "lifecycle/patience.h"
+#include "base/patience.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -21,9 +21,6 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -33,7 +30,6 @@
 
 /* How long a lock is asked for before others are let by. */
 #define ASK_FOR_LOCK	"40ms"
-#define LONGEST_CHAIN	8
 
 /* Who is waited for. */
 typedef struct Holders
@@ -44,20 +40,6 @@ typedef struct Holders
 
 /* ---- in whose way one is ---- */
 
-/* Tells whether a process waits for another one, if only over others. */
-static bool
-waits_for_process(int pid, int other, int depth)
-{
-	ArrayType  *blockers = DatumGetArrayTypeP(DirectFunctionCall1(pg_blocking_pids, Int32GetDatum(pid)));
-	int		   *pids = (int *) ARR_DATA_PTR(blockers);
-	int			count = ArrayGetNItems(ARR_NDIM(blockers), ARR_DIMS(blockers));
-
-	for (int i = 0; i < count; i++)
-		if (pids[i] == other || (pids[i] != 0 && depth < LONGEST_CHAIN && waits_for_process(pids[i], other, depth + 1)))
-			return true;
-	return false;
-}
-
 /* Tells whether a transaction is the caller's or ours, or waits for it. */
 static EsPatienceEnd
 find_circle(const EsPatience *patience, VirtualTransactionId transaction)
@@ -67,9 +49,9 @@ find_circle(const EsPatience *patience, VirtualTransactionId transaction)
 
 	if (pid == 0)
 		return ES_PATIENCE_DONE;
-	if (pid == patience->caller || waits_for_process(pid, patience->caller, 0))
+	if (pid == patience->caller || es_process_waits_for(pid, patience->caller))
 		return ES_PATIENCE_CALLER;
-	return waits_for_process(pid, MyProcPid, 0) ? ES_PATIENCE_SELF : ES_PATIENCE_DONE;
+	return es_process_waits_for(pid, MyProcPid) ? ES_PATIENCE_SELF : ES_PATIENCE_DONE;
 }
 
 /* Looks for that among all who hold what is needed. */
@@ -135,16 +117,18 @@ give_step_up(const EsPatience *patience, MemoryContext context)
 }
 
 /*
- * Tries a step that waits for locks only so long; false, and it is undone, if that was
- * not enough.
+ * es_patience_try tries a step that waits for locks only so long; false, and it is undone, if
+ * that was not enough.
  */
-static bool
-try_step(const EsPatience *patience, const char *timeout, EsPatienceStep step, void *arg)
+bool
+es_patience_try(const EsPatience *patience, const char *timeout, EsPatienceStep step, void *arg)
 {
+	char		before[32];
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool done = true;
 
+	snprintf(before, sizeof(before), "%dms", LockTimeout);
 	SetConfigOption("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION);
 	begin_step(patience);
 	PG_TRY();
@@ -161,7 +145,7 @@ try_step(const EsPatience *patience, const char *timeout, EsPatienceStep step, v
 	MemoryContextSwitchTo(context);
 	if (patience->within)
 		CurrentResourceOwner = owner;
-	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("lock_timeout", before, PGC_USERSET, PGC_S_SESSION);
 	return done;
 }
 
@@ -206,7 +190,7 @@ es_patience_run(const EsPatience *patience, List *tags, LOCKMODE mode, EsPatienc
 
 	for (;;)
 	{
-		while (!try_step(patience, ES_PROCESS_LOCK_TIMEOUT, await_holders, &holders))
+		while (!es_patience_try(patience, ES_PROCESS_LOCK_TIMEOUT, await_holders, &holders))
 		{
 			EsPatienceEnd end = find_circle_of_holders(patience, &holders);
 
@@ -214,7 +198,7 @@ es_patience_run(const EsPatience *patience, List *tags, LOCKMODE mode, EsPatienc
 				return end;
 			check_time(patience, begun);
 		}
-		if (try_step(patience, ASK_FOR_LOCK, step, arg))
+		if (es_patience_try(patience, ASK_FOR_LOCK, step, arg))
 			return ES_PATIENCE_DONE;
 		check_time(patience, begun);
 	}
@@ -226,7 +210,7 @@ es_patience_await(const EsPatience *patience, VirtualTransactionId transaction)
 {
 	TimestampTz begun = GetCurrentTimestamp();
 
-	while (!try_step(patience, ES_PROCESS_LOCK_TIMEOUT, await_transaction, &transaction))
+	while (!es_patience_try(patience, ES_PROCESS_LOCK_TIMEOUT, await_transaction, &transaction))
 	{
 		if (find_circle(patience, transaction) != ES_PATIENCE_DONE)
 			return false;
