@@ -181,7 +181,9 @@ lock_each_against_all(void *arg)
 	ListCell   *cell;
 
 	foreach(cell, (List *) arg)
+	{
 		LockRelationOid(lfirst_oid(cell), AccessExclusiveLock);
+	}
 }
 
 /*
