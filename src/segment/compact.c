@@ -223,7 +223,9 @@ can_be_locked(List *relids)
 	if (!lock_against_all(relids, FEW_TRIES))
 		return false;
 	foreach(cell, relids)
+	{
 		UnlockRelationOid(lfirst_oid(cell), AccessExclusiveLock);
+	}
 	return true;
 }
 
