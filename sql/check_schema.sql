@@ -50,6 +50,7 @@ SELECT * FROM es_check_schema('{"minProperties": 2, "maxProperties": 0}', '{"a":
 SELECT * FROM es_check_schema('{"const": {"a": [1.0]}}', '{"a": [1.00]}');
 SELECT * FROM es_check_schema('false', '1');
 SELECT * FROM es_check_schema('{"properties": {"a": false}}', '{"a": 1}');
+SELECT * FROM es_check_schema('{"prefixItems": [false], "items": false}', '[1, 2]');
 SELECT * FROM es_check_schema('true', '1');
 
 -- annotations and unknown keywords assert nothing; nor do keywords about other types

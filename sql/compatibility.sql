@@ -61,6 +61,9 @@ INSERT INTO cases (change, old, new) VALUES
 	('minimum given up', '{"type": "number", "minimum": 10}', '{"type": "number"}'),
 	('maximum higher', '{"maximum": 10}', '{"maximum": 11}'),
 	('maximum that doubles cannot tell', '{"maximum": 9007199254740993}', '{"maximum": 9007199254740992}'),
+	('one number', '{"minimum": 5, "maximum": 5}', '{"minimum": 5, "maximum": 6}'),
+	('between the same limits, one of them exclusive', '{"exclusiveMaximum": 5}', '{"maximum": 5}'),
+	('fractions are not rounded', '{"minimum": 0.5}', '{"minimum": 1}'),
 	('exclusive to inclusive', '{"exclusiveMinimum": 1, "exclusiveMaximum": 5}', '{"minimum": 1, "maximum": 5}'),
 	('exclusive, of integers', '{"type": "integer", "exclusiveMinimum": 1, "maximum": 4.5}', '{"type": "integer", "minimum": 2, "exclusiveMaximum": 5}'),
 	('limits of what is no number', '{"type": "string", "minimum": 1}', '{"type": "string", "minimum": 2}'),
@@ -109,6 +112,8 @@ INSERT INTO cases (change, old, new) VALUES
 	('pattern, closed', '{"patternProperties": {"^a": {}}, "additionalProperties": false}', '{"properties": {"ab": {}}, "additionalProperties": false}'),
 	('pattern, new', '{"properties": {"ab": {"type": "string"}}, "additionalProperties": false}',
 		'{"properties": {"ab": {"type": "string"}}, "patternProperties": {"^a": {"type": "string"}}, "additionalProperties": false}'),
+	('keys that match two patterns', '{"allOf": [{"patternProperties": {"^a": {}}}, {"patternProperties": {"b$": {"type": "string"}}, "additionalProperties": {"type": "number"}}]}',
+		'{"patternProperties": {"^a": {"type": "number"}}}'),
 	('pattern instead of another', '{"patternProperties": {"^a": {"type": "string"}}}', '{"patternProperties": {"b$": {"type": "string"}}}');
 SELECT * FROM show();
 
@@ -152,6 +157,7 @@ INSERT INTO cases (change, old, new) VALUES
 	('elements of an empty array', '{"maxItems": 0, "items": {"type": "string"}}', '{"maxItems": 0, "items": {"type": "number"}}'),
 	('equal ones allowed', '{"uniqueItems": true}', '{}'),
 	('equal ones of one', '{"type": "array", "maxItems": 1}', '{"type": "array", "maxItems": 1, "uniqueItems": true}'),
+	('equal ones of two', '{"type": "array", "maxItems": 2}', '{"type": "array", "maxItems": 2, "uniqueItems": true}'),
 	('contains, wider', '{"contains": {"type": "integer"}}', '{"contains": {"type": "number"}}'),
 	('contains, new', '{"type": "array"}', '{"type": "array", "contains": {"type": "number"}}'),
 	('contains what all are', '{"type": "array", "items": {"type": "integer"}, "minItems": 1}', '{"type": "array", "contains": {"type": "number"}}'),
@@ -191,6 +197,7 @@ INSERT INTO cases (change, old, new) VALUES
 	('not of what cannot be', '{"type": "string"}', '{"type": "string", "not": {"type": "number"}}'),
 	('not, of numbers', '{"type": "number", "minimum": 10}', '{"type": "number", "not": {"maximum": 5}}'),
 	('not, of some', '{"type": "number", "minimum": 3}', '{"type": "number", "not": {"maximum": 5}}'),
+	('not an object that has it', '{"not": {"type": "object", "required": ["a"]}}', '{"type": "object"}'),
 	('not required', '{"type": "object", "not": {"required": ["a"]}}', '{"type": "object", "properties": {"a": false}}'),
 	('not not', '{"type": "string"}', '{"not": {"not": {"type": "string"}}}');
 SELECT * FROM show();
@@ -217,6 +224,11 @@ INSERT INTO cases (change, old, new) VALUES
 	('two that refer to each other',
 		'{"$ref": "#/$defs/a", "$defs": {"a": {"properties": {"b": {"$ref": "#/$defs/b"}}, "type": "object"}, "b": {"items": {"$ref": "#/$defs/a"}, "type": "array"}}}',
 		'{"$ref": "#/$defs/y", "$defs": {"x": {"items": {"$ref": "#/$defs/y"}}, "y": {"properties": {"b": {"$ref": "#/$defs/x"}}}}}'),
+	('a tree that does not fit, looked at before what it is part of',
+		'{"properties": {"a": {"$ref": "#/$defs/one"}, "b": {"$ref": "#/$defs/two"}}, "$defs": {"one": {"type": "object", "properties": {"c": {"$ref": "#/$defs/two"}, "v": {"type": "string"}}},
+			"two": {"type": "object", "properties": {"up": {"$ref": "#/$defs/one"}}}}}',
+		'{"properties": {"a": {"anyOf": [{"$ref": "#/$defs/one"}, {"type": "object"}]}, "b": {"$ref": "#/$defs/two"}}, "$defs": {"one": {"type": "object", "properties": {"c": {"$ref": "#/$defs/two"}, "v": {"type": "number"}}},
+			"two": {"type": "object", "properties": {"up": {"$ref": "#/$defs/one"}}}}}'),
 	('no value can be', '{"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#"}}}', 'false'),
 	('a list that ends', '{"type": ["object", "null"], "required": ["a"], "properties": {"a": {"$ref": "#"}}}', '{"type": ["object", "null"], "properties": {"a": {"$ref": "#"}}}'),
 	('$dynamicRef', '{"$dynamicAnchor": "node", "type": "object", "properties": {"next": {"$dynamicRef": "#node"}, "n": {"type": "integer"}}}',
@@ -232,6 +244,9 @@ INSERT INTO cases (change, old, new) VALUES
 	('over anyOf, changed', '{"anyOf": [{"properties": {"a": {}}, "required": ["a"]}, {"properties": {"b": {}}}], "unevaluatedProperties": false}',
 		'{"anyOf": [{"properties": {"a": {}}, "required": ["a"]}, {"properties": {"c": {}}}], "unevaluatedProperties": false}'),
 	('to additionalProperties', '{"properties": {"a": {}}, "unevaluatedProperties": false}', '{"properties": {"a": {}}, "additionalProperties": false}'),
+	('over anyOf, to what one of them names', '{"anyOf": [{"properties": {"a": {}}, "required": ["a"]}, {"properties": {"b": {}}}], "unevaluatedProperties": false}',
+		'{"properties": {"b": {}}, "additionalProperties": false}'),
+	('over else', '{"if": {"required": ["x"]}, "else": {"properties": {"a": {}}}, "unevaluatedProperties": false}', '{"properties": {"a": false}}'),
 	('given up', '{"anyOf": [{"properties": {"a": {}}}], "unevaluatedProperties": false}', '{"anyOf": [{"properties": {"a": {}}}]}'),
 	('elements', '{"prefixItems": [{}], "unevaluatedItems": false}', '{"prefixItems": [{}, {}], "unevaluatedItems": false}'),
 	('elements that contains evaluates', '{"contains": {"type": "string"}, "unevaluatedItems": false}', '{"contains": {"type": "string"}, "unevaluatedItems": {"type": "number"}}');

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154
-# es_scavenge() of half a log, beside 8 writers and 4 followers: time, room, WAL, and what these wait for it.
+# es_scavenge() of half a log, beside 8 writers and 4 followers: time, room, WAL, and what these wait for it; the worker's pace.
 #
 # Each round fills a new store with --events events in streams of 100, in ten
 # segments, all sealed. Streams of the first 11 % are hidden as a whole, so a segment
@@ -19,6 +19,14 @@ removed_expected=$((1 + whole * 100 + deleted * 100 + (streams - whole - deleted
 # set_parameter NAME VALUE
 set_parameter() { sql -d postgres -c "ALTER SYSTEM SET $1 = '$2'" -c 'SELECT pg_reload_conf()' >/dev/null; }
 reset_parameter() { sql -d postgres -c "ALTER SYSTEM RESET $1" -c 'SELECT pg_reload_conf()' >/dev/null; }
+
+# warm_wal: files for more WAL than a round writes, which checkpoints then recycle, as on a
+# server that has run for a while: making new ones holds up every commit
+warm_wal() {
+	set_parameter min_wal_size 24GB
+	sql -d postgres -c "SELECT count(pg_logical_emit_message(false, 'bench', repeat('x', 1000000))) FROM generate_series(1, $events / 500)" \
+		-c CHECKPOINT >/dev/null
+}
 
 # fill: the streams, as many at a time as make a tenth of the log, ten events of one together
 fill() {
@@ -61,7 +69,7 @@ run_beside() {
 	lsn=$(sql -c 'SELECT pg_current_wal_insert_lsn()')
 	background probe 1 -M prepared -R $probes -D segments="$segments"
 	out=$(BENCH_DATA=$data BENCH_METADATA=$metadata "$beside" "dbname=$database" 8 "$appends" 4 "$pages" "$streams" "$whole" "$half" "$1" \
-		2>>"$bench/results/scavenge.log") || return 1
+		2>>"$bench/results/scavenge-slow.txt") || return 1
 	wal=$(sql -c "SELECT pg_current_wal_insert_lsn() - '$lsn'")
 	end_background
 	{
@@ -146,21 +154,42 @@ take_locks() {
 	take 'segment locked against all, longest' ms 'beside clients' "${seen#* }"
 }
 
+# pace: events a second that the worker removes of what is hidden now; a rule of retention has it come by at once
+pace() {
+	local rate=10000 kept hidden start end
+	kept=$((streams - whole - deleted))
+	[ $((rate * seconds)) -le $((kept / 2 * half / 2)) ] || rate=$((kept / 2 * half / 2 / seconds))
+	set_parameter eventstore.scavenge_rate $rate
+	hidden=$(sql -c "SELECT $half / 2 * count(es_truncate_stream('account-' || s, $half + $half / 2 + 1)) FROM (
+		SELECT s FROM generate_series($whole + 1, $streams) s WHERE s % 100 <> 0 LIMIT $((rate * seconds / (half / 2)))) s")
+	sql -c "SELECT es_set_retention('none', max_count => 1)" >/dev/null
+	comes_true "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'eventstore scavenger'" ||
+		{ fail "round $round: the worker does not scavenge"; return; }
+	start=${EPOCHREALTIME/./}
+	comes_true "SELECT NOT EXISTS (SELECT FROM eventstore.streams WHERE has_hidden)" || fail "round $round: the worker does not remove what is hidden"
+	end=${EPOCHREALTIME/./}
+	take "pace of the worker, eventstore.scavenge_rate = $rate" events/s 'removed' "$(awk "BEGIN { printf \"%.1f\", $hidden * 1000000 / ($end - $start) }")"
+	set_parameter eventstore.scavenge_rate 0
+	comes_true "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore scavenger'" || fail "round $round: the worker goes on"
+}
+
 case_names=()
 [ "$preload" = off ] || set_parameter eventstore.scavenge_rate 0
 set_parameter deadlock_timeout 10ms
 set_parameter log_line_prefix '%b|%a|%m '
 set_parameter log_lock_waits on
+warm_wal
 for ((round = 1; round <= rounds; round++)); do
 	echo "  round $round"
 	scavenge_round
+	[ "$preload" = off ] || pace
 done
 for name in "${case_names[@]}"; do
 	case_name=${name//|/}
 	echo "  $case_name"
 	report_case
 done
-for name in log_lock_waits log_line_prefix deadlock_timeout; do
+for name in min_wal_size log_lock_waits log_line_prefix deadlock_timeout; do
 	reset_parameter $name
 done
 [ "$preload" = off ] || reset_parameter eventstore.scavenge_rate

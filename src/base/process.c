@@ -4,7 +4,12 @@
  */
 #include "base/process.h"
 
+#include "access/xlog.h"
 #include "utils/guc.h"
+
+#define MOST_UNFLUSHED	(1024 * 1024)	/* bytes of WAL, as
+										 * wal_writer_flush_after is by
+										 * default */
 
 /*
  * es_process_describe fills in what is to be registered of a worker that connects to
@@ -37,4 +42,18 @@ es_process_set_transactions(void)
 
 	for (int i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION);
+}
+
+/*
+ * es_process_flush_wal waits for the disk if much WAL is not there yet.  Whoever commits has
+ * all of it flushed, whoever wrote it: work that writes as fast as it can would have appends
+ * wait for its WAL, the longer the busier the disk is.  With this it waits itself.
+ */
+void
+es_process_flush_wal(void)
+{
+	XLogRecPtr	end = GetXLogInsertRecPtr();
+
+	if (end > GetFlushRecPtr(NULL) + MOST_UNFLUSHED)
+		XLogFlush(end);
 }

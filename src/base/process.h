@@ -17,5 +17,6 @@
 
 extern void es_process_describe(BackgroundWorker *worker, const char *function, const char *type);
 extern void es_process_set_transactions(void);
+extern void es_process_flush_wal(void);
 
 #endif							/* ES_BASE_PROCESS_H */

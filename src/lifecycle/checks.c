@@ -131,15 +131,13 @@ take_stream_span(HeapTuple row, TupleDesc desc, StreamSpan *stream)
 static void
 check_neighbours(Relation rel, int64 segment, const char *table, Snapshot *snapshot)
 {
+	SPIParseOpenOptions options = {.read_only = true};
 	Portal		portal = SPI_cursor_parse_open(NULL, psprintf(
-		"SELECT s.stream_id, s.first_segment, s.last_segment, v.first, v.last FROM (SELECT e.stream_id,"
-		" pg_catalog.min(e.version) AS first, pg_catalog.max(e.version) AS last FROM %s e GROUP BY e.stream_id) v"
-		" JOIN eventstore.streams s ON s.stream_id OPERATOR(pg_catalog.=) v.stream_id"
-		" WHERE s.first_segment OPERATOR(pg_catalog.<>) s.last_segment", table),
-											   &(SPIParseOpenOptions)
-											   {
-												   .read_only = true
-											   });
+															  "SELECT s.stream_id, s.first_segment, s.last_segment, v.first, v.last FROM (SELECT e.stream_id,"
+															  " pg_catalog.min(e.version) AS first, pg_catalog.max(e.version) AS last FROM %s e GROUP BY e.stream_id) v"
+															  " JOIN eventstore.streams s ON s.stream_id OPERATOR(pg_catalog.=) v.stream_id"
+															  " WHERE s.first_segment OPERATOR(pg_catalog.<>) s.last_segment", table),
+											   &options);
 
 	for (;;)
 	{

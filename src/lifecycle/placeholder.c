@@ -70,17 +70,20 @@ es_placeholder_make(int64 segment, int64 first_position, int64 last_position)
 	char	   *name = psprintf("%s_detached", es_segment_name(segment));
 	Oid			relid = get_relname_relid(name, es_base_store()->schema);
 
-	/* what was a subscriber may have one of its publisher's, see segment/mirror.c */
+	/*
+	 * what was a subscriber may have one of its publisher's, see
+	 * segment/mirror.c
+	 */
 	if (OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_RELATION)
 		es_ddl_run("DROP TABLE eventstore.%s", name);
 	if (SPI_execute(log_columns, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not read the columns of the log");
 	es_ddl_run("CREATE FOREIGN TABLE eventstore.%s (%s, CONSTRAINT %s_range"
-				 " CHECK (position OPERATOR(pg_catalog.<=) " INT64_FORMAT "::pg_catalog.int8))"
-				 " SERVER eventstore_placeholder OPTIONS (segment '" INT64_FORMAT "')",
-				 name, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1), name, last_position, segment);
+			   " CHECK (position OPERATOR(pg_catalog.<=) " INT64_FORMAT "::pg_catalog.int8))"
+			   " SERVER eventstore_placeholder OPTIONS (segment '" INT64_FORMAT "')",
+			   name, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1), name, last_position, segment);
 	es_ddl_run("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.%s"
-				 " FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", name, first_position, last_position + 1);
+			   " FOR VALUES FROM (" INT64_FORMAT ") TO (" INT64_FORMAT ")", name, first_position, last_position + 1);
 }
 
 /* es_placeholder_drop takes it away again, if it is there. */

@@ -52,6 +52,7 @@
 #include "base/event.h"
 #include "base/names.h"
 #include "base/objects.h"
+#include "base/process.h"
 #include "fold/snapshot.h"
 #include "lifecycle/need.h"
 #include "log/scan.h"
@@ -63,7 +64,8 @@
 #include "table/table.h"
 
 #define BATCH			1000	/* events in a transaction */
-#define STREAMS_BATCH	200		/* streams marked in one */
+#define STREAMS_BATCH	50		/* streams marked in one; appends to these
+								 * wait */
 #define MOST_PLACES		(4 * 1024 * 1024)	/* in a round */
 #define MOST_STREAMS	(1024 * 1024)
 
@@ -514,6 +516,7 @@ remove_batch(Round *round, const HiddenPlace *places, int64 count)
 		table_close(batch.rel, NoLock);
 	}
 	CommitTransactionCommand();
+	es_process_flush_wal();
 	return batch.deleted;
 }
 

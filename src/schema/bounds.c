@@ -41,7 +41,10 @@ es_bounds_raise(EsBound *lower, Numeric value, bool open)
 	int			order = lower->value == NULL ? -1 : es_bounds_compare(lower->value, value);
 
 	if (order < 0)
-		*lower = (EsBound) {.value = value,.open = open};
+	{
+		lower->value = value;
+		lower->open = open;
+	}
 	else if (order == 0)
 		lower->open = lower->open || open;
 }
@@ -53,7 +56,10 @@ es_bounds_reduce(EsBound *upper, Numeric value, bool open)
 	int			order = upper->value == NULL ? 1 : es_bounds_compare(upper->value, value);
 
 	if (order > 0)
-		*upper = (EsBound) {.value = value,.open = open};
+	{
+		upper->value = value;
+		upper->open = open;
+	}
 	else if (order == 0)
 		upper->open = upper->open || open;
 }
@@ -145,7 +151,8 @@ round_bound(EsBound *bound, Numeric step, bool up)
 		if (up == (es_bounds_compare(rest, int64_to_numeric(0)) > 0))
 			rounded = move_number(rounded, step, up);
 	}
-	*bound = (EsBound) {.value = rounded,.open = false};
+	bound->value = rounded;
+	bound->open = false;
 }
 
 /* es_bounds_round_up raises a lower limit to the least multiple of a step. */

@@ -11,6 +11,7 @@
 #include "schema/model.h"
 #include "schema/fact.h"
 #include "schema/premise.h"
+#include "schema/goal.h"
 
 
 /* es_choices_prove_all proves "$ref", "$dynamicRef" and "allOf". */

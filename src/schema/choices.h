@@ -9,6 +9,7 @@
 
 #include "schema/model.h"
 #include "schema/premise.h"
+#include "schema/goal.h"
 #include "schema/proof.h"
 
 extern EsAnswer es_choices_prove_all(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal);

@@ -18,42 +18,43 @@
 #include "schema/model.h"
 #include "schema/compile.h"
 #include "schema/fact.h"
+#include "schema/goal.h"
 #include "schema/proof.h"
 #include "schema/scalars.h"
 #include "schema/elements.h"
 #include "schema/members.h"
 #include "schema/choices.h"
 
-#define MAX_EFFORT	2000000		/* schemas and keys looked at */
+#define MAX_EFFORT	20000000	/* schemas and keys looked at */
 
 /* All rules that a schema may have. */
 static const EsRule all_rules[] = {
-	{es_scalars_prove_types, false},
-	{es_scalars_prove_listed, true},
-	{es_scalars_prove_lower, false},
-	{es_scalars_prove_upper, false},
-	{es_scalars_prove_multiple, false},
-	{es_scalars_prove_length, false},
-	{es_scalars_prove_pattern, false},
-	{es_elements_prove_count, false},
-	{es_elements_prove_unique, false},
-	{es_elements_prove_prefix, false},
-	{es_elements_prove_rest, false},
-	{es_elements_prove_contains, false},
-	{es_elements_prove_unevaluated, false},
-	{es_members_prove_count, false},
-	{es_members_prove_required, false},
-	{es_members_prove_dependencies, false},
-	{es_members_prove_named, false},
-	{es_members_prove_matching, false},
-	{es_members_prove_additional, false},
-	{es_members_prove_names, false},
-	{es_members_prove_unevaluated, false},
-	{es_choices_prove_all, false},
-	{es_choices_prove_any, true},
-	{es_choices_prove_one, true},
-	{es_choices_prove_not, true},
-	{es_choices_prove_condition, true},
+	{"type", es_scalars_prove_types, false},
+	{"enum", es_scalars_prove_listed, true},
+	{"minimum", es_scalars_prove_lower, false},
+	{"maximum", es_scalars_prove_upper, false},
+	{"multipleOf", es_scalars_prove_multiple, false},
+	{"maxLength", es_scalars_prove_length, false},
+	{"pattern", es_scalars_prove_pattern, false},
+	{"maxItems", es_elements_prove_count, false},
+	{"uniqueItems", es_elements_prove_unique, false},
+	{"prefixItems", es_elements_prove_prefix, false},
+	{"items", es_elements_prove_rest, false},
+	{"contains", es_elements_prove_contains, false},
+	{"unevaluatedItems", es_elements_prove_unevaluated, false},
+	{"maxProperties", es_members_prove_count, false},
+	{"required", es_members_prove_required, false},
+	{"dependentRequired", es_members_prove_dependencies, false},
+	{"properties", es_members_prove_named, false},
+	{"patternProperties", es_members_prove_matching, false},
+	{"additionalProperties", es_members_prove_additional, false},
+	{"propertyNames", es_members_prove_names, false},
+	{"unevaluatedProperties", es_members_prove_unevaluated, false},
+	{"allOf", es_choices_prove_all, false},
+	{"anyOf", es_choices_prove_any, true},
+	{"oneOf", es_choices_prove_one, true},
+	{"not", es_choices_prove_not, true},
+	{"if", es_choices_prove_condition, true},
 };
 
 /* es_compat_from_name gives the compatibility that a name stands for.  Raises 22023. */
@@ -74,18 +75,20 @@ es_compat_from_name(const text *name)
 			errhint("It is 'none', 'backward', 'forward' or 'full'."));
 }
 
-/* Gives the problems of a proof in a form that outlives it. */
+/* Adds the problems of a proof that are certain, or the others, in a form that outlives it. */
 static List *
-copy_problems(List *result, const EsProof *proof, bool forward, MemoryContext context)
+copy_problems(List *result, const EsProof *proof, bool forward, bool decided)
 {
-	MemoryContext old = MemoryContextSwitchTo(context);
 	ListCell   *cell;
 
 	foreach(cell, proof->problems)
 	{
 		const EsProblem *problem = lfirst(cell);
-		EsIncompatibility *copy = palloc(sizeof(EsIncompatibility));
+		EsIncompatibility *copy;
 
+		if (problem->decided != decided)
+			continue;
+		copy = palloc(sizeof(EsIncompatibility));
 		copy->pointer = pstrdup(problem->place);
 		copy->rule = pstrdup(problem->rule);
 		copy->message = pstrdup(problem->message);
@@ -93,7 +96,6 @@ copy_problems(List *result, const EsProof *proof, bool forward, MemoryContext co
 		copy->decided = problem->decided;
 		result = lappend(result, copy);
 	}
-	MemoryContextSwitchTo(old);
 	return result;
 }
 
@@ -104,13 +106,14 @@ compare_one_way(List *result, const EsSchema *accepted, const EsSchema *by, bool
 	EsProof		proof = {.rules = all_rules,.rule_count = lengthof(all_rules)};
 	EsFacts		facts = es_fact_of(es_fact_is(accepted->root));
 	EsAnswer	answer;
+	MemoryContext old;
 
 	proof.accepted = forward ? "the new version" : "the old version";
 	proof.by = forward ? "the old version" : "the new version";
 	proof.effort.left = MAX_EFFORT;
 	proof.effort.node_count = Max(accepted->count, by->count);
 	es_proof_begin(&proof);
-	answer = es_proof_prove(&proof, es_proof_make_premise(&proof, &facts), by->root);
+	answer = es_proof_prove_facts(&proof, &facts, by->root);
 	if (proof.effort.left <= 0)
 	{
 		proof.problems = NIL;
@@ -118,14 +121,18 @@ compare_one_way(List *result, const EsSchema *accepted, const EsSchema *by, bool
 	}
 	else if (answer != ES_ANSWER_YES && proof.problems == NIL)
 		(void) es_proof_doubt(&proof, by->root, "", "no proof was found");
-	return copy_problems(result, &proof, forward, context);
+	old = MemoryContextSwitchTo(context);
+	result = copy_problems(result, &proof, forward, true);
+	result = copy_problems(result, &proof, forward, false);
+	MemoryContextSwitchTo(old);
+	return result;
 }
 
 /*
  * es_compat_compare gives what is against the compatibility of a new version with an
- * old one, as a list of EsIncompatibility in the current memory context: those that are
- * certain, and those that are not known.  NIL: it is compatible.  Raises 22023 for what
- * is no schema.
+ * old one, as a list of EsIncompatibility in the current memory context: for each
+ * direction those that are certain, and then those that are not known.  NIL: it is
+ * compatible.  Raises 22023 for what is no schema.
  */
 List *
 es_compat_compare(const Jsonb *old, const Jsonb *new, EsCompatibility compatibility)

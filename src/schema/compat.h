@@ -24,10 +24,10 @@ typedef struct EsIncompatibility
 	const char *pointer;		/* to the schema that may refuse, RFC 6901 */
 	const char *rule;			/* its keyword */
 	const char *message;		/* a sentence without a full stop */
-	bool		forward;		/* the schema is part of the old version, otherwise
-								 * of the new one */
-	bool		decided;		/* false: it may be compatible, but that was not
-								 * found out */
+	bool		forward;		/* the schema is part of the old version,
+								 * otherwise of the new one */
+	bool		decided;		/* false: it may be compatible, but that was
+								 * not found out */
 } EsIncompatibility;
 
 extern EsCompatibility es_compat_from_name(const text *name);

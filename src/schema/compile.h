@@ -12,9 +12,9 @@
 #include "schema/model.h"
 
 /*
- * es_schema_compile compiles a schema into the current memory context, which should be
- * the schema's own: work space is left there, too.  The result does not borrow from the
- * argument.  Raises 22023 if it is not a schema that can be used; DETAIL has the place.
+ * es_schema_compile compiles a schema into the current memory context, which must live as
+ * long as it is used.  The result does not borrow from the argument.  Raises 22023 if it
+ * is not a schema that can be used; DETAIL has the place.
  */
 extern EsSchema *es_schema_compile(const Jsonb *json);
 

@@ -11,7 +11,7 @@
 #include "schema/fact.h"
 #include "schema/premise.h"
 #include "schema/inside.h"
-#include "schema/likeness.h"
+#include "schema/goal.h"
 
 /* Tells whether a schema has rules for arrays, and there may be arrays. */
 static bool
@@ -230,12 +230,6 @@ es_elements_prove_unevaluated(EsProof *proof, const EsPremise *premise, const Es
 
 	if (goal->unevaluated_items == NULL || (premise->types & ES_TYPE_ARRAY) == 0)
 		return ES_ANSWER_YES;
-	for (int i = 0; i < premise->is.count; i++)
-	{
-		if (premise->is.nodes[i]->unevaluated_items != NULL &&
-			es_likeness_check(premise->is.nodes[i], goal, &proof->effort))
-			return ES_ANSWER_YES;
-	}
 	without.unevaluated_items = NULL;
 	first = es_inside_must_evaluate_items(&without, &proof->effort);
 	if (first == ES_NO_LIMIT)

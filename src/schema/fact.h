@@ -39,38 +39,53 @@ typedef struct EsMemberClass
 {
 	const EsKey *key;			/* the one with this key; or NULL */
 	const EsPatternProperty *pattern;	/* those that match it and no schema
-										 * names; or NULL, as key: all that are
-										 * neither named nor matched */
+										 * names; or NULL, as key: all that
+										 * are neither named nor matched */
 } EsMemberClass;
 
 static inline EsFact
 es_fact_is(const EsSchemaNode *node)
 {
-	return (EsFact) {.kind = ES_FACT_IS,.node = node};
+	return (EsFact)
+	{
+		.kind = ES_FACT_IS,.node = node
+	};
 }
 
 static inline EsFact
 es_fact_is_not(const EsSchemaNode *node)
 {
-	return (EsFact) {.kind = ES_FACT_IS_NOT,.node = node};
+	return (EsFact)
+	{
+		.kind = ES_FACT_IS_NOT,.node = node
+	};
 }
 
 static inline EsFact
 es_fact_types(uint32 types)
 {
-	return (EsFact) {.kind = ES_FACT_TYPES,.types = types};
+	return (EsFact)
+	{
+		.kind = ES_FACT_TYPES,.types = types
+	};
 }
 
 static inline EsFact
 es_fact_present(const EsKey *key)
 {
-	return (EsFact) {.kind = ES_FACT_PRESENT,.key = key};
+	return (EsFact)
+	{
+		.kind = ES_FACT_PRESENT,.key = key
+	};
 }
 
 static inline EsFact
 es_fact_absent(const EsKey *key)
 {
-	return (EsFact) {.kind = ES_FACT_ABSENT,.key = key};
+	return (EsFact)
+	{
+		.kind = ES_FACT_ABSENT,.key = key
+	};
 }
 
 extern const EsSchemaNode es_fact_nothing;	/* the schema false */

@@ -16,7 +16,7 @@
 #include "schema/fact.h"
 #include "schema/premise.h"
 #include "schema/inside.h"
-#include "schema/likeness.h"
+#include "schema/goal.h"
 
 /* Tells whether a schema has rules for objects, and there may be objects. */
 static bool
@@ -130,7 +130,7 @@ prove_members(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal
 {
 	EsFacts		facts = es_inside_member(premise, members);
 	const char *rule = goal->objects != NULL && goal->objects->additional == part ? "additionalProperties" :
-		goal->unevaluated_properties == part ? "unevaluatedProperties" : "properties";
+	goal->unevaluated_properties == part ? "unevaluatedProperties" : "properties";
 
 	if (!part->refuses)
 		return es_proof_prove_part(proof, &facts, part);
@@ -139,11 +139,13 @@ prove_members(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal
 	if (members->key != NULL)
 		return es_proof_refute(proof, goal, rule, "objects with member \"%s\"", es_proof_show_key(members->key));
 	if (members->pattern != NULL)
-		return es_proof_refute(proof, goal, rule, "objects with members that match \"%.100s\"",
-							   es_proof_show_key(&(EsKey)
 	{
-		.bytes = members->pattern->pattern_text.value.bytes,.len = members->pattern->pattern_text.len
-	}));
+		EsKey		pattern = {0};
+
+		pattern.bytes = members->pattern->pattern_text.value.bytes;
+		pattern.len = members->pattern->pattern_text.len;
+		return es_proof_refute(proof, goal, rule, "objects with members that match \"%.100s\"", es_proof_show_key(&pattern));
+	}
 	return es_proof_refute(proof, goal, rule, "objects with further members");
 }
 
@@ -404,12 +406,6 @@ es_members_prove_unevaluated(EsProof *proof, const EsPremise *premise, const EsS
 
 	if (part == NULL || (premise->types & ES_TYPE_OBJECT) == 0)
 		return ES_ANSWER_YES;
-	for (int i = 0; i < premise->is.count; i++)
-	{
-		if (premise->is.nodes[i]->unevaluated_properties != NULL &&
-			es_likeness_check(premise->is.nodes[i], goal, &proof->effort))
-			return ES_ANSWER_YES;
-	}
 	if (!es_inside_has_alternatives(goal, &proof->effort))
 		return prove_left_over(proof, premise, goal, may_be_left_to_unevaluated, part);
 	proof->quiet++;

@@ -33,16 +33,19 @@ typedef struct EsPremise
 	EsNodeList	is_not;			/* none of these do */
 	uint32		types;			/* it has one of these; none: there is no such
 								 * value */
-	EsBound		lower;			/* the following are each about values of a type */
+	EsBound		lower;			/* the following are each about values of a
+								 * type */
 	EsBound		upper;
 	Numeric		step;			/* numbers are multiples of this; or NULL */
 	EsSpan		length;
 	EsSpan		items;
 	EsSpan		members;
 	bool		unique;
-	List	   *present;		/* of EsKey; es_premise_requires knows them all */
+	List	   *present;		/* of EsKey; es_premise_requires knows them
+								 * all */
 	List	   *absent;
-	const EsSchemaNode *listed; /* one of "is" that has a list of values; or NULL */
+	const EsSchemaNode *listed; /* one of "is" that has a list of values; or
+								 * NULL */
 	bool		refined;		/* see proof.c */
 } EsPremise;
 

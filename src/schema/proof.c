@@ -9,19 +9,11 @@
  * and the rule is proved again.  So facts may be left out wherever they are hard to
  * use: it costs an answer, and never makes a wrong one.
  *
- * Schemas may refer to themselves.  A goal that comes up again while it is open, about
- * a part of the value, is taken for proved: values are finite, so that is an induction
- * on their depth.  About the same value it proves nothing.  Goals that were proved that
- * way are remembered as relying on the open one until that is proved, are only used as
- * deep in the value as they were proved, and are forgotten if the open one fails.
- * "level" counts the steps into the value, "depth" the open goals.
- *
  * A proof first looks for a yes, quietly.  Only what fails in the end is gone through
  * again to name the problems.
  */
 #include "schema/proof.h"
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
@@ -33,104 +25,22 @@
 #include "schema/validate.h"
 #include "schema/effort.h"
 #include "schema/inside.h"
+#include "schema/likeness.h"
 #include "schema/split.h"
 
-#define MAX_SPLITS		6			/* alternatives of one value looked at one in another */
-#define MAX_SHOWN		100			/* bytes of a value in a message */
+#define MAX_SPLITS		6		/* alternatives of one value looked at one in
+								 * another */
+#define MAX_SHOWN		100		/* bytes of a value in a message */
 #define MAX_PROBLEMS	100
-#define MAX_LOOKED_AT	64			/* elements and members that an array or object must have */
-#define UNCONDITIONAL	PG_INT32_MAX
-
-typedef enum EsGoalState
-{
-	GOAL_UNTRIED,
-	GOAL_OPEN,
-	GOAL_PROVED,
-	GOAL_FAILED
-} EsGoalState;
-
-/* A goal, and what became of it.  Lives as long as the proof. */
-typedef struct EsGoal
-{
-	EsFacts		facts;
-	const EsSchemaNode *node;
-	EsGoalState state;
-	EsAnswer	answer;			/* once it has failed */
-	bool		named;			/* its problems are in the list */
-	int			level;			/* at which it was opened */
-	int			depth;			/* of open goals then */
-	int			depends;		/* the outermost open goal that it relies on */
-} EsGoal;
-
-typedef struct EsGoalSlot
-{
-	EsGoal	   *goal;
-	uint32		hash;
-	char		status;
-} EsGoalSlot;
-
-static uint32 hash_goal(const EsGoal *goal);
-static bool is_same_goal(const EsGoal *a, const EsGoal *b);
-
-#define SH_PREFIX goals
-#define SH_ELEMENT_TYPE EsGoalSlot
-#define SH_KEY_TYPE EsGoal *
-#define SH_KEY goal
-#define SH_HASH_KEY(tb, key) hash_goal(key)
-#define SH_EQUAL(tb, a, b) is_same_goal(a, b)
-#define SH_STORE_HASH
-#define SH_GET_HASH(tb, a) (a)->hash
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
-/* Adds to a hash. */
-static uint32
-mix_hash(uint32 hash, uint64 value)
-{
-	return hash_combine(hash, murmurhash32((uint32) value ^ (uint32) (value >> 32)));
-}
-
-/* Gives a goal's hash. */
-static uint32
-hash_goal(const EsGoal *goal)
-{
-	uint32		hash = mix_hash(0, (uintptr_t) goal->node);
-
-	for (int i = 0; i < goal->facts.count; i++)
-	{
-		const EsFact *fact = &goal->facts.facts[i];
-
-		hash = mix_hash(hash, ((uint64) fact->kind << 32) | fact->types);
-		hash = mix_hash(hash, (uintptr_t) fact->node);
-		if (fact->key != NULL)
-			hash = mix_hash(hash, hash_bytes((const unsigned char *) fact->key->bytes, fact->key->len));
-	}
-	return hash;
-}
-
-/* Tells whether two goals are the same. */
-static bool
-is_same_goal(const EsGoal *a, const EsGoal *b)
-{
-	if (a->node != b->node || a->facts.count != b->facts.count)
-		return false;
-	for (int i = 0; i < a->facts.count; i++)
-	{
-		if (es_fact_compare(&a->facts.facts[i], &b->facts.facts[i]) != 0)
-			return false;
-	}
-	return true;
-}
+#define MAX_LOOKED_AT	64		/* elements and members that an array or
+								 * object must have */
 
 /* es_proof_begin makes a proof ready, in the current memory context. */
 void
 es_proof_begin(EsProof *proof)
 {
 	proof->context = CurrentMemoryContext;
-	proof->depends = UNCONDITIONAL;
-	proof->goals = goals_create(proof->context, 256, NULL);
+	es_goal_begin(&proof->goals);
 }
 
 /* ---- problems ---- */
@@ -188,6 +98,7 @@ write_message(StringInfo out, const char *format, va_list args)
 EsAnswer
 es_proof_refute(EsProof *proof, const EsSchemaNode *goal, const char *rule, const char *format,...)
 {
+	EsProblem	problem = {.rule = rule,.decided = true};
 	StringInfoData message;
 	va_list		args;
 
@@ -199,10 +110,9 @@ es_proof_refute(EsProof *proof, const EsSchemaNode *goal, const char *rule, cons
 	write_message(&message, format, args);
 	va_end(args);
 	appendStringInfo(&message, ", %s does not", proof->by);
-	note_problem(proof, &(EsProblem)
-	{
-		.place = es_pointer_text(goal->place),.rule = rule,.message = message.data,.decided = true
-	});
+	problem.place = es_pointer_text(goal->place);
+	problem.message = message.data;
+	note_problem(proof, &problem);
 	return ES_ANSWER_NO;
 }
 
@@ -210,6 +120,7 @@ es_proof_refute(EsProof *proof, const EsSchemaNode *goal, const char *rule, cons
 EsAnswer
 es_proof_doubt(EsProof *proof, const EsSchemaNode *goal, const char *rule, const char *format,...)
 {
+	EsProblem	problem = {.rule = rule};
 	StringInfoData message;
 	va_list		args;
 
@@ -220,10 +131,9 @@ es_proof_doubt(EsProof *proof, const EsSchemaNode *goal, const char *rule, const
 	va_start(args, format);
 	write_message(&message, format, args);
 	va_end(args);
-	note_problem(proof, &(EsProblem)
-	{
-		.place = es_pointer_text(goal->place),.rule = rule,.message = message.data
-	});
+	problem.place = es_pointer_text(goal->place);
+	problem.message = message.data;
+	note_problem(proof, &problem);
 	return ES_ANSWER_UNKNOWN;
 }
 
@@ -305,10 +215,18 @@ has_impossible_item(EsProof *proof, const EsPremise *premise)
 	return false;
 }
 
-/* Takes types away of which every value is accepted by a schema that must refuse it. */
+/*
+ * Takes types away of which every value is accepted by a schema that must refuse it.  Of
+ * many schemas that refuse it no two are looked at together: they would be again for each.
+ */
 static void
 drop_denied_types(EsProof *proof, EsPremise *premise, const EsSchemaNode *denied)
 {
+	int			outer = proof->denying;
+
+	if (outer == proof->goals.level + 1)
+		return;
+	proof->denying = proof->goals.level + 1;
 	for (uint32 type = 1; type <= ES_TYPE_ANY; type <<= 1)
 	{
 		EsFacts		facts;
@@ -317,10 +235,11 @@ drop_denied_types(EsProof *proof, EsPremise *premise, const EsSchemaNode *denied
 			continue;
 		facts = es_fact_add(&premise->facts, es_fact_types(type));
 		proof->quiet++;
-		if (es_proof_prove(proof, es_proof_make_premise(proof, &facts), denied) == ES_ANSWER_YES)
+		if (es_proof_prove_facts(proof, &facts, denied) == ES_ANSWER_YES)
 			premise->types &= ~type;
 		proof->quiet--;
 	}
+	proof->denying = outer;
 }
 
 /* Finds, once, which types of values there are none of; tells whether that is news. */
@@ -406,6 +325,7 @@ static EsAnswer
 prove_rule(EsProof *proof, EsPremise *premise, const EsSchemaNode *goal, const EsRule *rule, int splits)
 {
 	EsBranches *branches;
+	bool		too_many;
 	EsAnswer	answer;
 
 	CHECK_FOR_INTERRUPTS();
@@ -416,7 +336,9 @@ prove_rule(EsProof *proof, EsPremise *premise, const EsSchemaNode *goal, const E
 		return answer;
 	if (refine_premise(proof, premise) && try_rule(proof, premise, goal, rule) == ES_ANSWER_YES)
 		return ES_ANSWER_YES;
-	branches = splits < MAX_SPLITS ? es_split_premise(premise, rule->by_type) : NULL;
+	branches = es_split_premise(premise, rule->by_type, &too_many);
+	if (too_many || (branches != NULL && splits == MAX_SPLITS))
+		return es_proof_doubt(proof, goal, rule->name, "there are too many alternatives");
 	if (branches == NULL)
 		return proof->quiet > 0 ? answer : rule->prove(proof, premise, goal);
 	answer = ES_ANSWER_YES;
@@ -444,9 +366,11 @@ prove_nothing(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal
 static EsAnswer
 prove_rules(EsProof *proof, const EsPremise *given, const EsSchemaNode *goal)
 {
-	static const EsRule nothing = {prove_nothing, true};
+	static const EsRule nothing = {"false", prove_nothing, true};
 	EsAnswer	answer = ES_ANSWER_YES;
 	EsPremise  *premise = palloc(sizeof(EsPremise));
+	MemoryContext work;
+	MemoryContext old;
 
 	*premise = *given;			/* may be refined */
 	if (premise->types == 0)
@@ -455,121 +379,75 @@ prove_rules(EsProof *proof, const EsPremise *given, const EsSchemaNode *goal)
 		return prove_values(proof, premise, goal);
 	if (goal->refuses)
 		return prove_rule(proof, premise, goal, &nothing, 0);
-	for (int i = 0; i < proof->rule_count; i++)
+	work = AllocSetContextCreate(CurrentMemoryContext, "eventstore rule", ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(work);
+	for (int i = 0; i < proof->rule_count && (answer == ES_ANSWER_YES || proof->quiet == 0); i++)
 	{
 		EsAnswer	one = prove_rule(proof, premise, goal, &proof->rules[i], 0);
 
 		answer = Max(answer, one);
-		if (answer != ES_ANSWER_YES && proof->quiet > 0)
-			break;
+		MemoryContextReset(work);
 	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
 	return answer;
 }
 
 /* ---- goals ---- */
 
-/* Finds a goal, or makes it one that is untried. */
-static EsGoal *
-find_goal(EsProof *proof, const EsPremise *premise, const EsSchemaNode *node)
-{
-	EsGoal		wanted = {.facts = premise->facts,.node = node};
-	EsGoalSlot *slot = goals_lookup(proof->goals, &wanted);
-	EsGoal	   *goal;
-	bool		known;
-
-	if (slot != NULL)
-		return slot->goal;
-	goal = MemoryContextAllocZero(proof->context, sizeof(EsGoal));
-	goal->node = node;
-	goal->facts.count = premise->facts.count;
-	goal->facts.facts = MemoryContextAlloc(proof->context, Max(1, premise->facts.count) * sizeof(EsFact));
-	memcpy(goal->facts.facts, premise->facts.facts, premise->facts.count * sizeof(EsFact));
-	for (int i = 0; i < goal->facts.count; i++)
-	{
-		EsFact	   *fact = &goal->facts.facts[i];
-		EsKey	   *key;
-
-		if (fact->key == NULL)
-			continue;
-		key = MemoryContextAlloc(proof->context, sizeof(EsKey));
-		*key = *fact->key;
-		fact->key = key;
-	}
-	goals_insert(proof->goals, goal, &known);
-	return goal;
-}
-
-/* Tells whether a goal's answer is known here, and what it is. */
+/*
+ * Tells whether the premise has a schema that says the same in the same way, where that
+ * is found out sooner than proved.
+ */
 static bool
-recall_goal(EsProof *proof, const EsGoal *goal, EsAnswer *answer)
+has_alike(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal)
 {
-	switch (goal->state)
+	if (goal->applied == NULL && goal->unevaluated_items == NULL && goal->unevaluated_properties == NULL &&
+		(goal->objects == NULL || !goal->objects->dependencies))
+		return false;
+	for (int i = 0; i < premise->is.count; i++)
 	{
-		case GOAL_UNTRIED:
-			return false;
-		case GOAL_OPEN:
-			*answer = proof->level > goal->level ? ES_ANSWER_YES : ES_ANSWER_UNKNOWN;
-			if (*answer == ES_ANSWER_YES)
-				proof->depends = Min(proof->depends, goal->depth);
+		if (es_likeness_check(premise->is.nodes[i], goal, &proof->effort))
 			return true;
-		case GOAL_PROVED:
-			if (goal->depends != UNCONDITIONAL && proof->level < goal->level)
-				return false;
-			proof->depends = Min(proof->depends, goal->depends);
-			*answer = ES_ANSWER_YES;
-			return true;
-		case GOAL_FAILED:
-			*answer = goal->answer;
-			return proof->quiet > 0 || goal->named;
 	}
 	return false;
 }
 
-/* Sees to goals that were proved since a goal was opened that is now proved, or is not. */
-static void
-settle_conditional(EsProof *proof, const EsGoal *opened, int since)
+/* Proves a goal that is not known. */
+static EsAnswer
+work_on_goal(EsProof *proof, const EsPremise *premise, EsGoal *goal)
 {
-	for (int i = since; i < list_length(proof->conditional); i++)
-	{
-		EsGoal	   *goal = list_nth(proof->conditional, i);
+	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "eventstore goal", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(work);
+	EsOpenGoal	open = es_goal_open(&proof->goals, goal);
+	EsAnswer	answer;
 
-		if (goal->state != GOAL_PROVED)
-			continue;
-		if (opened->state != GOAL_PROVED)
-			goal->state = GOAL_UNTRIED;
-		else if (goal->depends >= opened->depth)
-			goal->depends = opened->depends;
-	}
-	if (opened->state != GOAL_PROVED || opened->depends == UNCONDITIONAL)
-		proof->conditional = list_truncate(proof->conditional, since);
+	answer = has_alike(proof, premise, goal->node) ? ES_ANSWER_YES : prove_rules(proof, premise, goal->node);
+	es_goal_close(&proof->goals, &open, answer, proof->quiet == 0);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+	return answer;
 }
 
-/* Opens a goal, proves it, and closes it. */
+/* Proves a goal; "premise" is what follows from the facts, or NULL if that is not known yet. */
 static EsAnswer
-work_on_goal(EsProof *proof, EsGoal *goal, const EsPremise *premise)
+prove_goal(EsProof *proof, const EsFacts *facts, const EsPremise *premise, const EsSchemaNode *node)
 {
-	int			outer = proof->depends;
-	int			since = list_length(proof->conditional);
-	MemoryContext old;
+	EsGoal	   *goal;
+	EsAnswer	answer;
 
-	goal->state = GOAL_OPEN;
-	goal->level = proof->level;
-	goal->depth = proof->depth++;
-	proof->depends = UNCONDITIONAL;
-	goal->answer = prove_rules(proof, premise, goal->node);
-	proof->depth--;
-	goal->depends = proof->depends < goal->depth ? proof->depends : UNCONDITIONAL;
-	goal->state = goal->answer == ES_ANSWER_YES ? GOAL_PROVED : GOAL_FAILED;
-	goal->named = proof->quiet == 0;
-	settle_conditional(proof, goal, since);
-	if (goal->state == GOAL_PROVED && goal->depends != UNCONDITIONAL)
-	{
-		old = MemoryContextSwitchTo(proof->context);
-		proof->conditional = lappend(proof->conditional, goal);
-		MemoryContextSwitchTo(old);
-	}
-	proof->depends = Min(outer, goal->state == GOAL_PROVED ? goal->depends : UNCONDITIONAL);
-	return goal->answer;
+	if (node->types == ES_TYPE_ANY && es_premise_is_only_types(node))
+		return ES_ANSWER_YES;
+	if (!es_effort_allows(&proof->effort, 1 + facts->count / 16))
+		return ES_ANSWER_UNKNOWN;
+	goal = es_goal_find(&proof->goals, facts, node, &proof->effort);
+	if (es_goal_recall(&proof->goals, goal, proof->quiet == 0, &answer))
+		return answer;
+	if (premise == NULL)
+		premise = es_proof_make_premise(proof, facts);
+	if (es_premise_has(premise, node))
+		return ES_ANSWER_YES;
+	return work_on_goal(proof, premise, goal);
 }
 
 /*
@@ -579,26 +457,14 @@ work_on_goal(EsProof *proof, EsGoal *goal, const EsPremise *premise)
 EsAnswer
 es_proof_prove(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal)
 {
-	EsGoal	   *known;
-	EsAnswer	answer;
-	MemoryContext work;
-	MemoryContext old;
+	return prove_goal(proof, &premise->facts, premise, goal);
+}
 
-	if (goal->types == ES_TYPE_ANY && es_premise_is_only_types(goal))
-		return ES_ANSWER_YES;
-	if (es_premise_has(premise, goal))
-		return ES_ANSWER_YES;
-	if (!es_effort_allows(&proof->effort, 1))
-		return ES_ANSWER_UNKNOWN;
-	known = find_goal(proof, premise, goal);
-	if (recall_goal(proof, known, &answer))
-		return answer;
-	work = AllocSetContextCreate(CurrentMemoryContext, "eventstore proof", ALLOCSET_SMALL_SIZES);
-	old = MemoryContextSwitchTo(work);
-	answer = work_on_goal(proof, known, premise);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(work);
-	return answer;
+/* es_proof_prove_facts is the same for facts. */
+EsAnswer
+es_proof_prove_facts(EsProof *proof, const EsFacts *facts, const EsSchemaNode *goal)
+{
+	return prove_goal(proof, facts, NULL, goal);
 }
 
 /* es_proof_prove_with proves it with one fact more. */
@@ -607,7 +473,7 @@ es_proof_prove_with(EsProof *proof, const EsPremise *premise, EsFact fact, const
 {
 	EsFacts		facts = es_fact_add(&premise->facts, fact);
 
-	return es_proof_prove(proof, es_proof_make_premise(proof, &facts), goal);
+	return prove_goal(proof, &facts, NULL, goal);
 }
 
 /* es_proof_prove_part proves it of a part of the value. */
@@ -616,9 +482,9 @@ es_proof_prove_part(EsProof *proof, const EsFacts *facts, const EsSchemaNode *go
 {
 	EsAnswer	answer;
 
-	proof->level++;
-	answer = es_proof_prove(proof, es_proof_make_premise(proof, facts), goal);
-	proof->level--;
+	proof->goals.level++;
+	answer = prove_goal(proof, facts, NULL, goal);
+	proof->goals.level--;
 	return answer;
 }
 

@@ -11,20 +11,14 @@
 #include "schema/model.h"
 #include "schema/effort.h"
 #include "schema/fact.h"
+#include "schema/goal.h"
 #include "schema/premise.h"
-
-/* Answers, from good to bad: of several, the greatest counts. */
-typedef enum EsAnswer
-{
-	ES_ANSWER_YES,				/* it is proved */
-	ES_ANSWER_UNKNOWN,			/* it may be so or not */
-	ES_ANSWER_NO
-} EsAnswer;
 
 /* Why something is not proved. */
 typedef struct EsProblem
 {
-	const char *place;			/* pointer to the schema that may refuse values */
+	const char *place;			/* pointer to the schema that may refuse
+								 * values */
 	const char *rule;			/* its keyword */
 	const char *message;
 	bool		decided;		/* it does refuse some */
@@ -35,30 +29,32 @@ typedef struct EsProof EsProof;
 /* Proves that what the premise is about keeps some rules of a schema; see compat.c. */
 typedef struct EsRule
 {
+	const char *name;			/* its keyword, or the first of them */
 	EsAnswer	(*prove) (EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal);
-	bool		by_type;		/* each type of values may need a proof of its own */
+	bool		by_type;		/* each type of values may need a proof of its
+								 * own */
 } EsRule;
 
 struct EsProof
 {
 	const EsRule *rules;
 	int			rule_count;
-	const char *accepted;		/* what messages call the schema that accepts the values */
+	const char *accepted;		/* what messages call the schema that accepts
+								 * the values */
 	const char *by;				/* and the one that should */
 	EsEffort	effort;
 	MemoryContext context;		/* what lives as long as the proof */
 	List	   *problems;		/* of EsProblem */
 	int			quiet;			/* more than 0: look for no problems */
-	int			level;			/* how deep in the value it is */
-	int			depth;			/* of goals that are open */
-	int			depends;		/* the outermost open goal that is relied on */
-	struct goals_hash *goals;	/* what is proved or was tried */
-	List	   *conditional;	/* goals proved that rely on open ones */
+	int			denying;		/* the level + 1 at which contradictions are
+								 * looked for; 0: at none */
+	EsGoals		goals;			/* what is proved or was tried */
 };
 
 extern void es_proof_begin(EsProof *proof);
 extern EsPremise *es_proof_make_premise(EsProof *proof, const EsFacts *facts);
 extern EsAnswer es_proof_prove(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal);
+extern EsAnswer es_proof_prove_facts(EsProof *proof, const EsFacts *facts, const EsSchemaNode *goal);
 extern EsAnswer es_proof_prove_with(EsProof *proof, const EsPremise *premise, EsFact fact, const EsSchemaNode *goal);
 extern EsAnswer es_proof_prove_part(EsProof *proof, const EsFacts *facts, const EsSchemaNode *goal);
 extern EsAnswer es_proof_try(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal);

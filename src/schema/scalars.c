@@ -9,7 +9,6 @@
 #include "schema/scalars.h"
 
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
 #include "json/node.h"
@@ -18,6 +17,7 @@
 #include "schema/bounds.h"
 #include "schema/premise.h"
 #include "schema/inside.h"
+#include "schema/goal.h"
 
 #define MAX_TRIED_LENGTH	1000
 #define MAX_SHOWN_NUMBER	60
@@ -102,7 +102,7 @@ show_number(Numeric number)
 	int			length = strlen(text);
 
 	if (length > MAX_SHOWN_NUMBER)
-		strcpy(text + MAX_SHOWN_NUMBER, "...");
+		strcpy(text +MAX_SHOWN_NUMBER, "...");
 	return text;
 }
 
@@ -228,31 +228,64 @@ is_pattern_kept(const EsPremise *premise, const EsStringRules *strings)
 	return is_trivial_pattern(&strings->pattern_text);
 }
 
+/* Gives a string in jsonb's form if there is one such, and a schema refuses it; or NULL. */
+static const Jsonb *
+check_refused(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal, const char *bytes, uint32 len)
+{
+	EsNode		node = es_node_view_string(bytes, len);
+	Jsonb	   *value = es_pack_jsonb(&node);
+
+	if (!es_premise_allows(premise, value) || es_premise_accepts(&proof->effort, goal, value))
+		return NULL;
+	return value;
+}
+
+/* Finds a string of one unit, repeated as often as the least length asks for. */
+static const Jsonb *
+find_refused_repeated(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal, const char *unit)
+{
+	uint32		length = strlen(unit);
+	StringInfoData text;
+
+	initStringInfo(&text);
+	do
+	{
+		appendStringInfoString(&text, unit);
+	} while (text.len < premise->length.min);
+	length = Max(premise->length.min, Min(length, premise->length.max));
+	return check_refused(proof, premise, goal, text.data, length);
+}
+
 /* Finds a string that there is, and that a schema refuses; or NULL. */
 static const Jsonb *
 find_refused_string(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal)
 {
 	static const char *const units[] = {"a", "Z", "0", " ", "-", "_", "\n", "ab1", "A-0 "};
+	const Jsonb *found = NULL;
 
-	for (int i = 0; i < lengthof(units) && premise->length.min <= MAX_TRIED_LENGTH; i++)
+	for (int i = 0; i < lengthof(units) && found == NULL && premise->length.min <= MAX_TRIED_LENGTH; i++)
+		found = find_refused_repeated(proof, premise, goal, units[i]);
+	for (int i = 0; i < premise->is.count && found == NULL; i++)
 	{
-		uint32		unit = strlen(units[i]);
-		StringInfoData text;
-		EsNode		node;
-		Jsonb	   *value;
+		const EsStringRules *strings = premise->is.nodes[i]->strings;
+		const char *text;
+		uint32		len;
 
-		initStringInfo(&text);
-		do
-		{
-			appendStringInfoString(&text, units[i]);
-		} while (text.len < premise->length.min);
-		text.len = Min(text.len, Max(premise->length.min, Min(unit, premise->length.max)));
-		node = es_node_view_string(text.data, text.len);
-		value = es_pack_jsonb(&node);
-		if (es_premise_allows(premise, value) && !es_premise_accepts(&proof->effort, goal, value))
-			return value;
+		if (strings == NULL || strings->pattern == NULL)
+			continue;
+		/* Many patterns match their own text, but for the anchors. */
+		text = strings->pattern_text.value.bytes;
+
+		len = strings->pattern_text.len;
+		if (len > 0 && text[0] == '^')
+			text	  ++,
+						len--;
+
+		if (len > 0 && text[len - 1] == '$')
+			len--;
+		found = check_refused(proof, premise, goal, text, len);
 	}
-	return NULL;
+	return found;
 }
 
 /* es_scalars_prove_pattern proves "pattern". */

@@ -9,6 +9,7 @@
 
 #include "schema/model.h"
 #include "schema/premise.h"
+#include "schema/goal.h"
 #include "schema/proof.h"
 
 extern EsAnswer es_scalars_prove_types(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal);

@@ -160,19 +160,23 @@ split_by_type(EsBranches *branches, const EsPremise *premise)
 
 /*
  * es_split_premise finds alternatives that the facts do not decide, in the current memory
- * context; NULL if there are none.
+ * context; NULL if there are none.  *too_many becomes true if there are some, but more
+ * than are looked at.
  */
 EsBranches *
-es_split_premise(const EsPremise *premise, bool by_type)
+es_split_premise(const EsPremise *premise, bool by_type, bool *too_many)
 {
 	EsBranches *branches = palloc(sizeof(EsBranches));
 
 	branches->count = 0;
+	*too_many = false;
 	for (int i = 0; i < premise->is.count; i++)
 	{
 		const EsSchemaNode *node = premise->is.nodes[i];
 		const EsApplied *applied = node->applied;
 
+		*too_many = *too_many ||
+			(applied != NULL && Max(applied->any_of.count, applied->one_of.count) > ES_MAX_BRANCHES);
 		if (applied != NULL &&
 			(split_by_any(branches, premise, &applied->any_of) ||
 			 split_by_one(branches, premise, &applied->one_of) ||

@@ -19,6 +19,6 @@ typedef struct EsBranches
 	EsFacts		facts[ES_MAX_BRANCHES];
 } EsBranches;
 
-extern EsBranches *es_split_premise(const EsPremise *premise, bool by_type);
+extern EsBranches *es_split_premise(const EsPremise *premise, bool by_type, bool *too_many);
 
 #endif							/* ES_SCHEMA_SPLIT_H */

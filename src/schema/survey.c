@@ -123,14 +123,22 @@ copy_view_string(const EsNode *view)
 
 /* ---- names ---- */
 
+/* Makes a key of a text; its length may be -1 if it has an end. */
+static TextKey
+text_key_of(const char *bytes, int len)
+{
+	TextKey		key;
+
+	key.bytes = bytes;
+	key.len = len < 0 ? strlen(bytes) : len;
+	return key;
+}
+
 /* Makes the text that a URI, or an anchor of it, is found by. */
 static TextKey
 make_name_key(const char *uri, const char *anchor)
 {
-	char	   *text = anchor ? psprintf("%s#%s", uri, anchor) : pstrdup(uri);
-	TextKey		key = {text, strlen(text)};
-
-	return key;
+	return text_key_of(anchor ? psprintf("%s#%s", uri, anchor) : pstrdup(uri), -1);
 }
 
 /* Enters a name; 22023 if it stands for something else already. */
@@ -165,7 +173,7 @@ es_survey_find_name(const EsSurvey *survey, const char *uri, const char *anchor,
 int
 es_survey_number_name(EsSurvey *survey, const char *name, bool add)
 {
-	TextKey		key = {name, strlen(name)};
+	TextKey		key = text_key_of(name, -1);
 	TextEntry  *entry = texttable_lookup(survey->dynamic_names, key);
 	bool		known;
 
@@ -262,7 +270,7 @@ take_names(EsSurvey *survey, EsSubschema *subschema)
 static void
 take_pattern(EsSurvey *survey, const EsNode *text, const EsPointer *place)
 {
-	TextKey		key = {text->value.bytes, text->len};
+	TextKey		key = text_key_of(text->value.bytes, text->len);
 	bool		known;
 	TextEntry  *entry = texttable_insert(survey->patterns, key, &known);
 	MemoryContext old;
@@ -289,7 +297,7 @@ take_pattern(EsSurvey *survey, const EsNode *text, const EsPointer *place)
 const EsRegex *
 es_survey_pattern(const EsSurvey *survey, const EsNode *text)
 {
-	TextKey		key = {text->value.bytes, text->len};
+	TextKey		key = text_key_of(text->value.bytes, text->len);
 
 	return texttable_lookup(survey->patterns, key)->pattern;
 }

@@ -47,23 +47,26 @@ split_uri(const char *text)
 	if (text[colon] == ':' && colon > 0)
 	{
 		parts.scheme = take_uri_part(&text, ":");
-		text++;
+		text	  ++;
 	}
 	if (text[0] == '/' && text[1] == '/')
 	{
-		text += 2;
+		text	  +=2;
+
 		parts.authority = take_uri_part(&text, "/?#");
 	}
 	parts.path = take_uri_part(&text, "?#");
 	if (*text == '?')
 	{
-		text++;
+		text	  ++;
+
 		parts.query = take_uri_part(&text, "#");
 	}
 	if (*text == '#')
 	{
-		parts.fragment.start = text + 1;
-		parts.fragment.len = strlen(text + 1);
+		parts.fragment.start = text +1;
+
+		parts.fragment.len = strlen(text +1);
 	}
 	return parts;
 }
@@ -157,9 +160,9 @@ decode_fragment(const UriPart *part)
 		}
 		else
 			byte = (unsigned char) part->start[i];
-		text[len++] = byte;
+		text[		len++] = byte;
 	}
-	text[len] = '\0';
+	text[		len] = '\0';
 	return decoded ? pg_any_to_server(text, len, PG_UTF8) : text;
 }
 

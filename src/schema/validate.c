@@ -40,7 +40,8 @@
 typedef struct Run
 {
 	const EsListing *listing;	/* NULL: only a verdict is asked for */
-	uint64		bytes;			/* of values at nodes that several ways lead to */
+	uint64		bytes;			/* of values at nodes that several ways lead
+								 * to */
 	uint64		few_bytes;
 	EsMemo	   *memo;			/* NULL: none yet */
 } Run;
@@ -111,14 +112,21 @@ apply_to_elements(Run *run, const EsSchemaNode *node, const EsInstance *instance
 	while (es_node_next_element(&reader, &element.value))
 	{
 		uint32		number = reader.next - 1;
-		const EsSchemaNode *schema = number < rules->prefix_items.count ? rules->prefix_items.nodes[number] : rules->items;
+		bool		prefixed = number < rules->prefix_items.count;
+		const EsSchemaNode *schema = prefixed ? rules->prefix_items.nodes[number] : rules->items;
 
 		element.number = element.step.number = number;
-		if (schema && !apply_to_rest(run, schema, &element, ES_KEYWORD_ITEMS))
+		if (prefixed && !apply_node(run, schema, &element, NULL))
+			return false;
+		if (!prefixed && schema && !apply_to_rest(run, schema, &element, ES_KEYWORD_ITEMS))
 			return false;
 		if (schema && evaluated)
 			es_evaluated_add(evaluated, number);
-		/* the rest need not be looked at if nobody asks which or how many they are */
+
+		/*
+		 * the rest need not be looked at if nobody asks which or how many
+		 * they are
+		 */
 		if (rules->contains == NULL ||
 			(evaluated == NULL && found >= rules->min_contains && rules->max_contains == ES_NO_LIMIT))
 			continue;
@@ -577,7 +585,7 @@ static void
 list_violations(const EsSchemaNode *node, const EsInstance *instance, uint64 few_bytes, bool brief,
 				EsViolationSink sink, void *arg)
 {
-	EsListing		listing = {sink, arg,.brief = brief};
+	EsListing	listing = {sink, arg,.brief = brief};
 	Run			run = {.listing = &listing,.few_bytes = few_bytes};
 
 	listing.context = AllocSetContextCreate(CurrentMemoryContext, "eventstore schema violation", ALLOCSET_SMALL_SIZES);

@@ -119,7 +119,11 @@ es_variant_reach(EsCompilation *c, EsSubschema *subschema)
 
 	if (c->task.subschema == NULL || c->task.subschema->resource != subschema->resource)
 		scope = enter_resource(c, scope, subschema->resource);
-	/* what only refers to something becomes no node, unless that goes on for ever */
+
+	/*
+	 * what only refers to something becomes no node, unless that goes on for
+	 * ever
+	 */
 	for (int i = 0; subschema->mere_ref && i < ES_MOST_APPLIED; i++)
 	{
 		subschema = subschema->ref;

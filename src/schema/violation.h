@@ -25,7 +25,8 @@ typedef struct EsBreach
 	EsKeyword	keyword;		/* ES_KEYWORD_UNKNOWN: the schema is false */
 	const EsNode *name;			/* a key, or a key that another one needs */
 	const EsNode *needed_by;	/* that other one */
-	uint32		first;			/* numbers of elements or subschemas, or counts */
+	uint32		first;			/* numbers of elements or subschemas, or
+								 * counts */
 	uint32		second;
 	const char *more;			/* a sentence's end; or NULL */
 } EsBreach;

@@ -4,12 +4,13 @@
  *
  * What VACUUM FULL does under a lock that stops all readers is done beside them.  A
  * segment that is complete gets no rows any more, so its rows are copied to a new table
- * as CLUSTER copies them: each with the transactions that wrote and deleted it, so that a
- * snapshot of before sees the same there.  The indexes are built on the copy.  Only then
- * the segment is locked, for some milliseconds, in which files are exchanged: those of the
- * table, its TOAST table, and each index.  The relations stay what they are, with their
- * OIDs and all that refers to them: publications, subscriptions, what users have added.
- * The copy goes, with the old files, in the same transaction.
+ * as CLUSTER copies them, with its functions: each with the transactions that wrote and
+ * deleted it, so that a snapshot of before sees the same there.  The copy goes to disk while
+ * it is made, so that nobody's commit waits for all of it.  The indexes are built on the
+ * copy.  Only then the segment is locked, for some milliseconds, in which files are
+ * exchanged: those of the table, its TOAST table, and each index.  The relations stay what
+ * they are, with their OIDs and all that refers to them: publications, subscriptions, what
+ * users have added.  The copy goes, with the old files, in the same transaction.
  *
  * That lock is waited for only for a moment at a time, since all who come later
  * queue behind it, and several times.  If somebody reads the segment all the time, the copy
@@ -33,14 +34,17 @@
 
 #include "access/attmap.h"
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/multixact.h"
 #include "access/relation.h"
+#include "access/rewriteheap.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/toast_internals.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/catalog.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
@@ -61,6 +65,7 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
+#include "storage/smgr.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -72,6 +77,7 @@
 
 #include "base/objects.h"
 #include "base/owner.h"
+#include "base/process.h"
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
@@ -81,6 +87,8 @@
 #define LOOKS			1000	/* at pages, for how full a segment is */
 #define WORTH			4		/* this part of it is free, or more */
 #define SMALL			16		/* pages; it is not worth it */
+#define COPIED_ROWS		500		/* between looks at how many pages these make */
+#define WRITE_BACK		128		/* pages to write at a time */
 #define LOCK_TIMEOUT	"20ms"
 #define LOCK_TRIES		60
 #define LOCK_PAUSE_MS	50		/* and more with each try */
@@ -96,6 +104,8 @@ typedef struct Compaction
 	TransactionId frozen;		/* no row of the copy has an older xid */
 	MultiXactId oldest_multi;	/* and no older one of these */
 	double		rows;
+	BlockNumber written;		/* of the copy, pages that are on their way to
+								 * disk */
 	int			caller;			/* process whose snapshot does not count; or 0 */
 } Compaction;
 
@@ -194,6 +204,11 @@ lock_against_all(Oid relid)
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	for (int i = 0; i < LOCK_TRIES && !locked; i++)
 	{
+		/*
+		 * the commit flushes all WAL before the lock goes: let there be
+		 * little
+		 */
+		XLogFlush(GetXLogInsertRecPtr());
 		locked = try_to_lock(relid);
 		if (locked)
 			break;
@@ -241,13 +256,105 @@ find_oldest_xmin(Relation rel, int but)
 	return TransactionIdIsNormal(slots) && TransactionIdPrecedes(slots, oldest) ? slots : oldest;
 }
 
+/*
+ * Has the pages that were added to the copy since the last time written to disk, and waits
+ * for their WAL alone.  Else they would all be written when the copy is complete, and whoever
+ * commits meanwhile would wait for the disk.
+ */
+static void
+write_copy_back(Compaction *c)
+{
+	SMgrRelation smgr = RelationGetSmgr(c->new);
+	BlockNumber blocks = smgrnblocks(smgr, MAIN_FORKNUM);
+
+	if (blocks - c->written < WRITE_BACK)
+		return;
+	smgrwriteback(smgr, MAIN_FORKNUM, c->written, blocks - c->written);
+	c->written = blocks;
+	es_process_flush_wal();
+}
+
+/* Tells whether a row has all columns of its table, and none that was dropped. */
+static bool
+is_row_complete(HeapTuple row, TupleDesc desc)
+{
+	if (HeapTupleHeaderGetNatts(row->t_data) < desc->natts)
+		return false;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		if (TupleDescAttr(desc, i)->attisdropped)
+			return false;
+	}
+	return true;
+}
+
+/* Makes a row anew, with columns that were added since, and without those that were dropped. */
+static HeapTuple
+complete_row(HeapTuple row, TupleDesc desc)
+{
+	Datum	   *values = palloc(sizeof(Datum) * desc->natts);
+	bool	   *isnull = palloc(sizeof(bool) * desc->natts);
+
+	heap_deform_tuple(row, desc, values, isnull);
+	for (int i = 0; i < desc->natts; i++)
+		isnull[i] |= TupleDescAttr(desc, i)->attisdropped;
+	return heap_form_tuple(desc, values, isnull);
+}
+
+/* Copies a row with what it says of transactions, unless no snapshot can see it any more. */
+static void
+copy_row(Compaction *c, RewriteState state, TupleTableSlot *slot, TransactionId oldest)
+{
+	HeapTuple	row = ExecFetchSlotHeapTuple(slot, false, NULL);
+	Buffer		buffer = ((BufferHeapTupleTableSlot *) slot)->buffer;
+	TupleDesc	desc = RelationGetDescr(c->old);
+	HTSV_Result seen;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	seen = HeapTupleSatisfiesVacuum(row, oldest, buffer);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	if (seen == HEAPTUPLE_DEAD)
+	{
+		/* the next version of a row may wait for this one */
+		(void) rewrite_heap_dead_tuple(state, row);
+		return;
+	}
+	c->rows += seen == HEAPTUPLE_LIVE;
+	rewrite_heap_tuple(state, row, is_row_complete(row, desc) ? heap_copytuple(row) : complete_row(row, desc));
+}
+
+/* Copies rows in the order they have on disk. */
+static void
+copy_rows_in_order(Compaction *c, TransactionId oldest)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eventstore copy", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	RewriteState state = begin_heap_rewrite(c->old, c->new, oldest, c->frozen, c->oldest_multi);
+	TableScanDesc scan = table_beginscan_strat(c->old, SnapshotAny, 0, NULL, true, false);
+	TupleTableSlot *slot = table_slot_create(c->old, NULL);
+
+	old = MemoryContextSwitchTo(scratch);
+	for (int64 n = 1; table_scan_getnextslot(scan, ForwardScanDirection, slot); n++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		copy_row(c, state, slot, oldest);
+		if (n % COPIED_ROWS != 0)
+			continue;
+		write_copy_back(c);
+		MemoryContextReset(scratch);
+	}
+	MemoryContextSwitchTo(old);
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	end_heap_rewrite(state);
+	MemoryContextDelete(scratch);
+}
+
 /* Copies the rows that any snapshot may still see. */
 static void
 copy_rows(Compaction *c)
 {
 	TransactionId oldest = find_oldest_xmin(c->old, c->caller);
-	double		removed;
-	double		kept_dead;
 
 	c->frozen = oldest;
 	if (TransactionIdPrecedes(c->frozen, c->old->rd_rel->relfrozenxid))
@@ -258,21 +365,24 @@ copy_rows(Compaction *c)
 
 	/* values out of line name the TOAST table that their chunks will be in */
 	c->new->rd_toastoid = c->old->rd_rel->reltoastrelid;
-	table_relation_copy_for_cluster(c->old, c->new, NULL, false, oldest, &c->frozen, &c->oldest_multi,
-									&c->rows, &removed, &kept_dead);
+	copy_rows_in_order(c, oldest);
 	c->new->rd_toastoid = InvalidOid;
-	c->rows -= kept_dead;
 }
 
-/* Builds on the copy what indexes the segment has. */
+/*
+ * Builds on the copy what indexes the segment has, without parallel workers: they would
+ * take the processors that appends and readers are to have.
+ */
 static void
 build_indexes(Compaction *c)
 {
 	AttrMap    *same = make_attrmap(RelationGetDescr(c->old)->natts);
 	RangeVar   *name = makeRangeVar(get_namespace_name(RelationGetNamespace(c->new)),
 									pstrdup(RelationGetRelationName(c->new)), -1);
+	int			nest = NewGUCNestLevel();
 	ListCell   *cell;
 
+	(void) set_config_option("max_parallel_maintenance_workers", "0", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	for (int i = 0; i < same->maplen; i++)
 		same->attnums[i] = i + 1;
 	c->indexes = RelationGetIndexList(c->old);
@@ -288,6 +398,7 @@ build_indexes(Compaction *c)
 		c->copies = lappend_oid(c->copies, es_define_index_copy(RelationGetRelid(c->new), statement).objectId);
 		CHECK_FOR_INTERRUPTS();
 	}
+	AtEOXact_GUC(false, nest);
 }
 
 /* Makes the copy of a segment that is open and locked. */

@@ -257,7 +257,7 @@ make_published_placeholders(const List *segments)
 	es_maker_begin(&saved);
 	foreach(cell, segments)
 		es_ddl_run("CREATE TABLE eventstore.%s_detached (LIKE eventstore.events)",
-					 es_segment_name(((const EsPublishedSegment *) lfirst(cell))->number));
+				   es_segment_name(((const EsPublishedSegment *) lfirst(cell))->number));
 	es_ddl_leave(&saved);
 }
 

@@ -121,8 +121,10 @@ vacuum_table(char *schema, char *table, bool whole)
 	VacuumStmt *statement = makeNode(VacuumStmt);
 	RangeVar   *name = makeRangeVar(schema, table, -1);
 
-	statement->options = list_make1(makeDefElem("freeze", (Node *) makeBoolean(true), -1));
-	statement->options = lappend(statement->options, makeDefElem("skip_locked", (Node *) makeBoolean(true), -1));
+	statement->options = list_make2(makeDefElem("freeze", (Node *) makeBoolean(true), -1),
+									makeDefElem("skip_locked", (Node *) makeBoolean(true), -1));
+	/* parallel workers would take the processors that appends are to have */
+	statement->options = lappend(statement->options, makeDefElem("parallel", (Node *) makeInteger(0), -1));
 	if (!whole)
 		statement->options = lappend(statement->options, makeDefElem("index_cleanup", (Node *) makeString("off"), -1));
 	statement->rels = list_make1(makeVacuumRelation(name, InvalidOid, NIL));

@@ -7,7 +7,7 @@ use warnings;
 use Exporter 'import';
 use JSON::PP;
 
-our @EXPORT = qw(make_schema change_schema make_value vary_value json_text);
+our @EXPORT = qw(aim_at make_schema change_schema make_value vary_value json_text);
 
 my $json = JSON::PP->new->canonical->allow_nonref;
 my @keys = qw(a b c kind);
@@ -24,10 +24,25 @@ sub some { my ($part, @list) = @_; return grep { chance($part) } @list; }
 sub is_object { my ($value) = @_; return ref $value eq 'HASH'; }
 sub keys_of { my ($hash) = @_; return sort keys %{ $hash // {} }; }
 
+# What a schema speaks of, so that values come near to it: its numbers and strings.
+my (@numbers, @words);
+
+# aim_at(schema, ...): has values be about these schemas, until it is called again.
+sub aim_at
+{
+	my (@schemas) = @_;
+	my $text = join ' ', map { json_text($_) } @schemas;
+
+	@numbers = map { my $at = $_; map { $at + $_ } -1, -0.5, 0, 0, 0, 0.5, 1 } $text =~ /[:\[,](-?[0-9.]+)/g;
+	@words = (@strings, map { 'a' x $_ } grep { $_ == int && $_ >= 0 && $_ < 10 } @numbers);
+	return;
+}
+
 # A simple value.
 sub simple
 {
 	my $dice = rand();
+	return pick(@numbers) + 0 if @numbers && $dice > 0.85;
 	return undef if $dice < 0.1;
 	return pick($yes, $no) if $dice < 0.2;
 	return pick(@strings) . '' if $dice < 0.6;
@@ -87,7 +102,7 @@ sub make_schema
 	my $dice = rand();
 	my ($type, $schema);
 
-	return pick($yes, $no, {}) if $dice < 0.04;
+	return pick($yes, $no, {}) if $dice < 0.04 && !$defs;
 	return { '$ref' => pick('#/$defs/one', '#/$defs/two') } if $dice < 0.12 && $depth < 3 && !$defs;
 	return { enum => [ map { simple() } 0 .. int rand 4 ] } if $dice < 0.19 && !$defs;
 	return { const => simple() } if $dice < 0.23 && !$defs;
@@ -253,7 +268,7 @@ sub make_number
 {
 	my ($schema) = @_;
 	my @near = grep { defined } @$schema{qw(minimum exclusiveMinimum maximum exclusiveMaximum multipleOf)};
-	my $number = @near && chance(0.8) ? pick(@near) + pick(-1, -0.5, 0, 0, 0.5, 1) : pick(-1, 0, 1, 2, 3, 6, 0.5, 1.5);
+	my $number = @numbers && chance(0.4) ? pick(@numbers) : @near && chance(0.8) ? pick(@near) + pick(-1, -0.5, 0, 0, 0.5, 1) : pick(-1, 0, 1, 2, 3, 6, 0.5, 1.5);
 	my $step = $schema->{multipleOf};
 	$number = $step * int($number / $step + 0.5) if $step && chance(0.8);
 	return $number + 0;
@@ -300,9 +315,10 @@ sub make_string
 	my ($schema) = @_;
 	my $least = $schema->{minLength} // 0;
 	my $most = $schema->{maxLength} // 20;
-	my @fitting = grep { length >= $least && length() <= $most } @strings;
+	my @known = @words ? @words : @strings;
+	my @fitting = grep { length >= $least && length() <= $most } @known;
 	@fitting = grep { /$schema->{pattern}/ } @fitting if exists $schema->{pattern};
-	return pick(@fitting && chance(0.95) ? @fitting : @strings) . '';
+	return pick(@fitting && chance(0.95) ? @fitting : @known) . '';
 }
 
 # A value for which one of the schemas is to hold that this one is made of; or none.

@@ -62,6 +62,8 @@ sub work
 		['other snapshots', "SELECT es_snapshot_every('sum-$r', 6)"],
 		['upcaster', "SELECT es_register_upcaster('Good', $r, 'newer(jsonb)')"],
 		['in its place', "SELECT es_register_upcaster('Good', $r, 'newer(jsonb)')"],
+		['schema', "SELECT es_register_schema('Good', '{\"\$comment\": \"$r\"}', 'none')"],
+		['what is dropped again', "SELECT es_register_upcaster('Gone', 1, 'newer(jsonb)'), es_register_schema('Gone', '{}'), es_drop_schema('Gone', 2), es_drop_upcaster('Gone', 1)"],
 		['replay', "SELECT count(*) FROM es_replay('b-1', 'sum-$r')"],
 		['further', "SELECT es_append_batch('b-1', $jsonb_30)"],
 		['replay further', "SELECT count(*) FROM es_replay('b-1', 'sum-$r')"],
@@ -308,6 +310,7 @@ my @ours = (
 	['reducers', 'RENAME initial TO start', 'RENAME start TO initial', "SELECT es_create_reducer('third')"],
 	['snapshots', 'ALTER kept DROP NOT NULL', 'ALTER kept SET NOT NULL', "SELECT es_snapshot('a-1', 'sum-1')"],
 	['upcasters', 'RENAME ops TO how', 'RENAME how TO ops', "SELECT es_register_upcaster('X', 1, 'newer(jsonb)')"],
+	['schemas', 'RENAME schema TO shape', 'RENAME shape TO schema', "SELECT es_register_schema('X', '{}')"],
 	['projections', 'RENAME creator TO maker', 'RENAME maker TO creator', "SELECT es_drop_projection('later-1')"]);
 
 foreach my $case (@ours)

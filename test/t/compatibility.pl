@@ -51,9 +51,11 @@ open my $pair_file, '>', "$folder/pairs" or die $!;
 open my $sample_file, '>', "$folder/samples" or die $!;
 for my $pair (1 .. $pairs)
 {
+	aim_at();
 	my $old = make_schema(3, 1);
 	my $new = change_schema($old);
 
+	aim_at($old, $new);
 	print {$pair_file} "$pair\t", copy_text(json_text($old)), "\t", copy_text(json_text($new)), "\n";
 	print {$sample_file} "$pair\t", copy_text(json_text(make_sample($old, $new))), "\n" for 1 .. $values;
 }

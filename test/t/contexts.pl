@@ -43,11 +43,11 @@ my %value = (
 	stream => q{'ctx-1'}, type => q{'T'}, data => q{'{}'::jsonb}, metadata => q{'{}'::jsonb},
 	events => q{'[{"type": "T", "stream": "ctx-1"}]'::jsonb}, subscription => q{'sub'}, projection => q{'proj'},
 	reducer => q{'folds'}, event_type => q{'T'}, feed => q{'f'}, query => q{'[{"types": ["T"]}]'::jsonb}, feed_query => q{'[{"tags": ["a"]}]'::jsonb}, format => q{'json'}, mode => q{'async'},
-	event => q{ROW(1, 'ctx-1', 1, 'T', 1, '{}', '{}', NULL, now())::es_event}, state => 'NULL::jsonb', ops => q{'"merge"'::jsonb},
+	before => q{'-infinity'::timestamptz}, event => q{ROW(1, 'ctx-1', 1, 'T', 1, '{}', '{}', NULL, now())::es_event}, state => 'NULL::jsonb', ops => q{'"merge"'::jsonb},
 	state_type => q{'jsonb'::regtype}, on_unknown => q{'ignore'}, initial => q{'{}'::jsonb}, category => q{'ctx'},
 	tags => q{'{a}'::text[]}, types => q{'{T}'::text[]}, categories => q{'{ctx}'::text[]}, member => q{''}, reason => q{'no'},
 	key => q{'$.stream'}, reset => q{'resets()'::regprocedure}, lsn => q{'0/1'::pg_lsn}, segment => '0', stream_id => '1',
-	newest => 'true', schema => q{'{}'::jsonb}, relation => q{'pg_class'::regclass}, row_of_view => 'NULL::es_events',
+	newest => 'true', schema => q{'{}'::jsonb}, compatibility => q{'none'}, relation => q{'pg_class'::regclass}, row_of_view => 'NULL::es_events',
 	view => q{'states'::name}, definition => q{'((state ->> ''n''))'}, index => q{'projection_states_1_idx'::name});
 my %by_type = ('bigint' => '1', integer => '1', boolean => 'false', text => q{'x'}, interval => q{'0'::interval}, uuid => 'gen_random_uuid()',
 	'timestamp with time zone' => 'now()', jsonb => q{'{}'::jsonb}, 'text[]' => q{'{x}'::text[]}, regprocedure => q{'writes(es_event)'::regprocedure},
@@ -60,7 +60,8 @@ my %special = ('es_register_upcaster.handler' => q{'upcasts(jsonb)'::regprocedur
 	'es_delete_stream.stream' => q{'gone-1'}, 'es_delete_stream.expected_version' => 'NULL', 'es_truncate_stream.stream' => q{'ctx-2'},
 	'es_set_retention.category' => q{'kept'}, 'es_set_retention.max_age' => q{'1 year'::interval},
 	'es_append_batch.expected_version' => 'NULL', 'es_append_events.expected_version' => 'NULL', 'es_append_events.events' => $by_type{'es_new_event[]'},
-	'es_drop_upcaster.type' => q{'Dropped'}, 'es_register_schema.compatibility' => q{'none'}, 'es_drop_schema.type' => q{'Dropped'},
+	'es_drop_upcaster.type' => q{'Dropped'}, 'es_register_schema.compatibility' => q{'none'}, 'es_compare_schemas.compatibility' => q{'full'}, 'es_drop_schema.type' => q{'Dropped'},
+	'es_detach_segments.before' => q{'-infinity'::timestamptz},
 	'es_append_batch.events' => q{'[{"type": "T"}]'::jsonb});
 my $routines = decode_json($node->safe_psql('store', q{
 	SELECT json_agg(json_build_object('oid', p.oid::int8, 'name', p.proname, 'full', p.oid::regproc::text, 'kind', p.prokind, 'set', p.proretset,

@@ -78,7 +78,7 @@ sub check_copy
 	is($node->safe_psql($database, q{
 			SELECT es_snapshot('order-1'), es_snapshot('order-1', 'totals'), es_snapshot('order-1', 'merge'), es_snapshot('order-1', 'count'), es_snapshot('order-1', 'last');
 			SELECT string_agg(concat_ws(' ', reducer, version, count), ', ' ORDER BY reducer) FROM
-				(SELECT reducer, version, count(*) FROM eventstore.snapshots GROUP BY 1, 2) s}),
+				(SELECT reducer, version, count(*) FROM es_snapshots WHERE stream = 'order-1' GROUP BY 1, 2) s}),
 		"20|20|20|20|20\ncount 20 1, last 20 1, merge 20 1, order 20 1, totals 20 1", "$how: snapshots are of use");
 	is($node->safe_psql($database, q{SELECT state->>'n', (es_replay_as('order-1', NULL::totals, 'totals')).n FROM es_replay('order-1')}),
 		'19|20', "$how: reducers work");
