@@ -523,6 +523,7 @@ run(q{
 	CREATE INDEX ON log (stream, version); CREATE INDEX ON seen (stream, version); ANALYZE;
 });
 note run(q{SELECT count(*) || ' events told, ' || (SELECT count(*) FROM hidden) || ' of them hidden, ' || (SELECT count(*) FROM log) || ' in the log, ' || (SELECT string_agg(count || ' ' || state, ', ') FROM (SELECT state, count(*) FROM es_segments GROUP BY 1) s) FROM told});
+is(run(q{SELECT count(*) > 0 AND (SELECT count(*) > 0 FROM told WHERE type_version = 2) AND (SELECT count(*) > 0 FROM told WHERE (k, version) NOT IN (SELECT l.k, l.version FROM log l)) FROM hidden}), 't', 'events were hidden, and removed, and came in the new form');
 none(q{SELECT o.id, k FROM outcome o, generate_series(first, first + n - 1) k WHERE outcome = 'stored' AND k NOT IN (SELECT k FROM told)}, 'whatever was told to be stored is');
 none(q{SELECT o.id, outcome, k FROM outcome o JOIN told t ON k BETWEEN first AND first + n - 1 WHERE outcome <> 'stored' AND (k, version) NOT IN (SELECT * FROM hidden)}, 'whatever was told to be refused is not, or was hidden before that was told');
 none(q{SELECT * FROM outcome WHERE bad <> (outcome = 'VE005') AND outcome NOT IN ('VE001', 'VE003', 'VE010', 'VE011')}, 'what has not the form of its version is refused');
