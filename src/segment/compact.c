@@ -71,12 +71,12 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "base/objects.h"
 #include "base/owner.h"
+#include "base/patience.h"
 #include "base/process.h"
 #include "log/scan.h"
 #include "log/segment.h"
@@ -157,37 +157,11 @@ es_compact_is_worth_it(int64 segment, int64 removed)
 
 /* ---- locking ---- */
 
-/* Tries to lock a table for a moment; false if others do not let go of it so soon. */
-static bool
-try_to_lock(Oid relid)
+/* A step: locks a table against everybody. */
+static void
+lock_table_against_all(void *arg)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool locked = true;
-
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		LockRelationOid(relid, AccessExclusiveLock);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		locked = false;
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			ReThrowError(error);
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return locked;
+	LockRelationOid(*(Oid *) arg, AccessExclusiveLock);
 }
 
 /*
@@ -198,27 +172,18 @@ static bool
 lock_against_all(Oid relid)
 {
 	static uint32 wait_event = 0;
-	int			nest = NewGUCNestLevel();
-	bool		locked = false;
+	EsPatience	patience = {.within = true};
 
-	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	for (int i = 0; i < LOCK_TRIES && !locked; i++)
+	for (int i = 0; i < LOCK_TRIES; i++)
 	{
-		/*
-		 * the commit flushes all WAL before the lock goes: let there be
-		 * little
-		 */
-		XLogFlush(GetXLogInsertRecPtr());
-		locked = try_to_lock(relid);
-		if (locked)
-			break;
+		if (es_patience_try(&patience, LOCK_TIMEOUT, lock_table_against_all, &relid))
+			return true;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(LOCK_PAUSE_MS * (i + 1), MOST_PAUSE_MS),
 						 es_base_wait_event(&wait_event, "EventstoreSegmentLock"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
-	AtEOXact_GUC(false, nest);
-	return locked;
+	return false;
 }
 
 /* ---- copying ---- */
