@@ -1,4 +1,7 @@
--- What leaves: streams deleted and truncated, and what ages out. Nothing is removed here.
+-- What leaves: streams deleted and truncated, and what ages out. Nothing is removed here,
+
+-- nor by the worker, as long as this session is there
+SELECT es_hold_events(0);
 
 -- ---- deletion ----
 
