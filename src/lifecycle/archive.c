@@ -4,11 +4,10 @@
  *
  * Both change the partitions of the log, for which the server wants it for itself.  In a
  * user's transaction the lock would stay to its end, and everybody would wait for a
- * session that idles.  So a dynamic background worker does it, in transactions of its
- * own, and the function waits for the worker; a rollback takes nothing back.  It needs
- * no preload.  What the two tell each other is in a segment of shared memory.
+ * session that idles.  So a background worker does it, in transactions of its own, and the
+ * function waits for the worker (base/errand.c); a rollback takes nothing back.
  *
- * Nor do others wait behind a worker that waits (patience.c).
+ * Nor do others wait behind a worker that waits (base/patience.c).
  *
  * A snapshot that is older than the rows of a restored table would not see them, and
  * its reader would pass over events in silence.  So before such a table becomes a segment
@@ -25,41 +24,33 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "commands/vacuum.h"
 #include "executor/spi.h"
 #include "funcapi.h"
+#include "libpq/pqformat.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
-#include "storage/dsm.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
-#include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
-#include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 #include "utils/varlena.h"
 
 #include "base/call.h"
+#include "base/errand.h"
 #include "base/error.h"
 #include "base/objects.h"
 #include "base/owner.h"
-#include "base/process.h"
+#include "base/patience.h"
 #include "lifecycle/archived.h"
 #include "lifecycle/attach.h"
 #include "lifecycle/contents.h"
 #include "lifecycle/detach.h"
-#include "lifecycle/patience.h"
 #include "lifecycle/returned.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
@@ -69,36 +60,32 @@
 PG_FUNCTION_INFO_V1(es_detach_segments);
 PG_FUNCTION_INFO_V1(es_attach_segment);
 
-#define MOST_TEXT		2048
-
-/*
- * What a worker is told, and what it answers.  Each side writes its part before the
- * other reads it.
- */
-typedef struct ArchiveTalk
+/* What a worker is told. */
+typedef struct ArchiveOrder
 {
-	/* by the caller, before the worker is started */
-	Oid			database;
-	int			caller;			/* its pid */
 	bool		caller_keeps_snapshot;	/* from statement to statement */
-	int			lock_timeout;	/* ms */
+	int			lock_timeout;	/* of the caller, ms */
 	TimestampTz before;			/* detach */
 	int64		segment;		/* attach; -1: detach */
 	Oid			relid;
+} ArchiveOrder;
 
-	/* by the worker, before it ends */
-	bool		done;
-	int			sqlerrcode;		/* 0: no error */
-	char		message[MOST_TEXT];
-	char		detail[MOST_TEXT];
-	char		hint[MOST_TEXT];
-	int64		nkept;			/* segments that those have who wait for the
-								 * caller */
-	int64		ndetached;
-	int64		detached[FLEXIBLE_ARRAY_MEMBER];
-} ArchiveTalk;
+/* The order that this worker works on. */
+typedef struct ArchiveWork
+{
+	ArchiveOrder order;
+	int			caller;			/* its pid */
+	int64		nkept;			/* segments that those have who wait for it */
+} ArchiveWork;
 
-static ArchiveTalk *talk;		/* in the worker */
+/* What comes of detaching. */
+typedef struct DetachedRows
+{
+	ReturnSetInfo *result;
+	int64		last;			/* segment; -1: none */
+} DetachedRows;
+
+static ArchiveWork work;		/* in the worker */
 static bool indexing_stopped = false;	/* by this worker */
 
 /* ---- in the worker: detaching ---- */
@@ -117,7 +104,7 @@ look_at_segment(void *arg)
 {
 	DetachSteps *steps = arg;
 
-	es_detach_begin(&steps->detach, steps->segment, talk->before);
+	es_detach_begin(&steps->detach, steps->segment, work.order.before);
 }
 
 /* A step: takes it out of the log. */
@@ -144,7 +131,7 @@ list_lock_tags(Oid first, Oid second)
 static EsPatienceEnd
 try_detaching(DetachSteps *steps, Oid events, Oid relid)
 {
-	EsPatience	patience = {.caller = talk->caller,.lock_timeout = talk->lock_timeout};
+	EsPatience	patience = {.caller = work.caller,.lock_timeout = work.order.lock_timeout};
 	EsPatienceEnd end = es_patience_run(&patience, list_lock_tags(relid, InvalidOid), ShareRowExclusiveLock,
 										look_at_segment, steps);
 
@@ -171,6 +158,17 @@ stop_indexing(void)
 	return stopped;
 }
 
+/* Tells the caller of a segment that was detached. */
+static void
+send_detached(int64 segment)
+{
+	StringInfoData row;
+
+	es_errand_begin_row(&row);
+	pq_sendint64(&row, segment);
+	es_errand_end_row(&row);
+}
+
 /* Takes a segment out of the log if it may go, and tells the caller. */
 static void
 detach_segment(const EsDetach *candidate, Oid events)
@@ -183,9 +181,9 @@ detach_segment(const EsDetach *candidate, Oid events)
 		end = try_detaching(&steps, events, candidate->relid);
 	} while (end == ES_PATIENCE_SELF || (end == ES_PATIENCE_CALLER && stop_indexing()));
 	if (end == ES_PATIENCE_CALLER)
-		talk->nkept++;
+		work.nkept++;
 	if (steps.gone)
-		talk->detached[talk->ndetached++] = candidate->segment;
+		send_detached(candidate->segment);
 }
 
 /* Takes all out of the log that may go, one after the other. */
@@ -234,7 +232,7 @@ report_old_snapshot(const char *detail)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			errmsg("cannot attach segment " INT64_FORMAT " now", talk->segment),
+			errmsg("cannot attach segment " INT64_FORMAT " now", work.order.segment),
 			errdetail_internal("%s", detail),
 			errhint("Call the function in a transaction of its own, when nobody waits for it."));
 }
@@ -246,7 +244,7 @@ report_old_snapshot(const char *detail)
 static void
 wait_for_snapshots(TransactionId writer)
 {
-	EsPatience	patience = {.caller = talk->caller,.lock_timeout = talk->lock_timeout};
+	EsPatience	patience = {.caller = work.caller,.lock_timeout = work.order.lock_timeout};
 	int			count;
 	VirtualTransactionId *old = GetCurrentVirtualXIDs(writer, true, false, PROC_IS_AUTOVACUUM | PROC_IN_VACUUM, &count);
 
@@ -254,12 +252,12 @@ wait_for_snapshots(TransactionId writer)
 	{
 		PGPROC	   *process = es_vxid_process(old[i]);
 
-		if (process == NULL || process->pid != talk->caller)
+		if (process == NULL || process->pid != work.caller)
 		{
 			if (!es_patience_await(&patience, old[i]))
 				report_old_snapshot("A transaction that does not see its events waits for this one.");
 		}
-		else if (talk->caller_keeps_snapshot)
+		else if (work.order.caller_keeps_snapshot)
 			report_old_snapshot("The snapshot of this transaction is older than its events.");
 	}
 }
@@ -288,8 +286,8 @@ put_segment_in(void *arg)
 static void
 attach_segment(void)
 {
-	EsAttach	attach = {.segment = talk->segment,.relid = talk->relid};
-	EsPatience	patience = {.caller = talk->caller,.lock_timeout = talk->lock_timeout,.within = true};
+	EsAttach	attach = {.segment = work.order.segment,.relid = work.order.relid};
+	EsPatience	patience = {.caller = work.caller,.lock_timeout = work.order.lock_timeout,.within = true};
 
 	settle_rows(&attach);
 	StartTransactionCommand();
@@ -311,145 +309,67 @@ stop_archiving(int code, Datum arg)
 	LockReleaseAll(DEFAULT_LOCKMETHOD, true);
 }
 
-/* Tells the caller of an error. */
+/* Starts the worker that indexes types again if this one has stopped it. */
 static void
-answer_with_error(const ErrorData *error)
+go_on_indexing(void)
 {
-	talk->sqlerrcode = error->sqlerrcode;
-	strlcpy(talk->message, error->message ? error->message : "", MOST_TEXT);
-	strlcpy(talk->detail, error->detail ? error->detail : "", MOST_TEXT);
-	strlcpy(talk->hint, error->hint ? error->hint : "", MOST_TEXT);
+	if (indexing_stopped && !es_typeindex_start())
+		ereport(WARNING,
+				errmsg("no background worker is free to go on indexing types of events"),
+				errhint("Raise parameter \"max_worker_processes\", and call es_index_type again."));
 }
 
-/* Does what the caller wants, and answers. */
+/* Does what the caller wants. */
 static void
 work_for_caller(void)
 {
-	MemoryContext context = CurrentMemoryContext;
-
 	PG_TRY();
 	{
-		if (talk->segment < 0)
+		if (work.order.segment < 0)
 			detach_segments();
 		else
 			attach_segment();
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(context);
-		answer_with_error(CopyErrorData());
-		FlushErrorState();
-		AbortOutOfAnyTransaction();
+		go_on_indexing();
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	talk->done = true;
+	go_on_indexing();
+	if (work.nkept > 0)
+		ereport(NOTICE,
+				errmsg("segments were left in the log because others have them locked who wait for this statement"),
+				errhint("Call the function again once indexes are no longer being made."));
 }
 
 /* es_archive_main is the background worker: does what its caller wants, and ends. */
 void
 es_archive_main(Datum main_arg)
 {
-	dsm_segment *memory;
-
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	CurrentResourceOwner = ResourceOwnerCreate(NULL, "eventstore archiver");
-	memory = dsm_attach(DatumGetUInt32(main_arg));
-	/* the caller has given up */
-	if (memory == NULL)
-		return;
-	dsm_pin_mapping(memory);
-	talk = dsm_segment_address(memory);
-	BackgroundWorkerInitializeConnectionByOid(talk->database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
-	es_process_set_transactions();
-	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	work.caller = es_errand_begin(&work.order, sizeof(work.order));
 	before_shmem_exit(stop_archiving, (Datum) 0);
 	SetCurrentStatementStartTimestamp();
-	pgstat_report_activity(STATE_RUNNING, talk->segment < 0 ? "detaching segments of eventstore.events"
+	pgstat_report_activity(STATE_RUNNING, work.order.segment < 0 ? "detaching segments of eventstore.events"
 						   : "attaching a segment to eventstore.events");
 	work_for_caller();
-	if (indexing_stopped && !es_typeindex_start())
-		ereport(WARNING,
-				errmsg("no background worker is free to go on indexing types of events"),
-				errhint("Raise parameter \"max_worker_processes\", and call es_index_type again."));
 	pgstat_report_activity(STATE_IDLE, NULL);
+	es_errand_end();
 }
 
 /* ---- asking ---- */
 
-/* Stops the worker as its caller ends before it. */
+/* Has a worker do what is asked for. */
 static void
-stop_worker(int code, Datum handle)
+have_worker_do(ArchiveOrder *order, EsErrandTake take, void *arg)
 {
-	TerminateBackgroundWorker((BackgroundWorkerHandle *) DatumGetPointer(handle));
-}
+	EsErrand	errand = {.function = "es_archive_main",.type = "eventstore archiver",
+		.purpose = order->segment < 0 ? "detach segments" : "attach a segment",.order = order,.size = sizeof(*order)
+	};
 
-/* Starts the worker, and waits until it has ended. */
-static void
-run_worker(dsm_segment *memory)
-{
-	static uint32 wait_event = 0;
-	BackgroundWorker worker;
-	BackgroundWorkerHandle *handle;
-	pid_t		pid;
-
-	es_process_describe(&worker, "es_archive_main", "eventstore archiver");
-	worker.bgw_main_arg = UInt32GetDatum(dsm_segment_handle(memory));
-	worker.bgw_notify_pid = MyProcPid;
-	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
-		ereport(ERROR,
-				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				errmsg("no background worker is free to detach or attach segments"),
-				errhint("Raise parameter \"max_worker_processes\", or try again later."));
-	PG_ENSURE_ERROR_CLEANUP(stop_worker, PointerGetDatum(handle));
-	{
-		while (GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED)
-		{
-			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1,
-							 es_base_wait_event(&wait_event, "EventstoreArchiver"));
-			ResetLatch(MyLatch);
-			CHECK_FOR_INTERRUPTS();
-		}
-	}
-	PG_END_ENSURE_ERROR_CLEANUP(stop_worker, PointerGetDatum(handle));
-	AcceptInvalidationMessages();
-}
-
-/* Raises the error that a worker has answered with. */
-static void
-raise_answer(const ArchiveTalk *answer)
-{
-	if (!answer->done)
-		ereport(ERROR,
-				errcode(ERRCODE_OPERATOR_INTERVENTION),
-				errmsg("the background worker that detaches and attaches segments ended before it was done"),
-				errhint("The server's log may say why.  Call the function again."));
-	if (answer->sqlerrcode != 0)
-		ereport(ERROR,
-				errcode(answer->sqlerrcode),
-				errmsg_internal("%s", answer->message),
-				answer->detail[0] ? errdetail_internal("%s", answer->detail) : 0,
-				answer->hint[0] ? errhint("%s", answer->hint) : 0);
-}
-
-/* Has a worker do what is asked for; the answer is in the shared memory, until that is detached. */
-static dsm_segment *
-have_worker_do(const ArchiveTalk *order, int64 most_detached)
-{
-	dsm_segment *memory = dsm_create(offsetof(ArchiveTalk, detached) + sizeof(int64) * (most_detached + 1), 0);
-	ArchiveTalk *shared = dsm_segment_address(memory);
-
-	memset(shared, 0, offsetof(ArchiveTalk, detached));
-	shared->database = MyDatabaseId;
-	shared->lock_timeout = LockTimeout;
-	shared->before = order->before;
-	shared->segment = order->segment;
-	shared->relid = order->relid;
-	shared->caller = MyProcPid;
-	shared->caller_keeps_snapshot = IsolationUsesXactSnapshot();
-	run_worker(memory);
-	return memory;
+	order->lock_timeout = LockTimeout;
+	order->caller_keeps_snapshot = IsolationUsesXactSnapshot();
+	es_errand_run(&errand, take, arg);
 }
 
 /* ---- the functions ---- */
@@ -519,20 +439,17 @@ tell_who_needs(int64 last_detached)
 	es_owner_leave(&saved);
 }
 
-/* Gives the names of the segments that were detached. */
+/* Gives the name of a segment that was detached. */
 static void
-return_detached(FunctionCallInfo fcinfo, const ArchiveTalk *answer)
+return_detached(StringInfo row, void *arg)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	DetachedRows *rows = arg;
+	Datum		name;
+	bool		isnull = false;
 
-	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	for (int64 i = 0; i < answer->ndetached; i++)
-	{
-		Datum		name = CStringGetTextDatum(psprintf("eventstore.%s", es_segment_name(answer->detached[i])));
-		bool		isnull = false;
-
-		tuplestore_putvalues(result->setResult, result->setDesc, &name, &isnull);
-	}
+	rows->last = pq_getmsgint64(row);
+	name = CStringGetTextDatum(psprintf("eventstore.%s", es_segment_name(rows->last)));
+	tuplestore_putvalues(rows->result->setResult, rows->result->setDesc, &name, &isnull);
 }
 
 /*
@@ -548,10 +465,9 @@ return_detached(FunctionCallInfo fcinfo, const ArchiveTalk *answer)
 Datum
 es_detach_segments(PG_FUNCTION_ARGS)
 {
-	ArchiveTalk order = {.segment = -1};
+	ArchiveOrder order = {.segment = -1};
+	DetachedRows rows = {.last = -1};
 	int64		newest;
-	dsm_segment *memory;
-	ArchiveTalk *answer;
 
 	es_call_require(fcinfo, 0, "before");
 	order.before = PG_GETARG_TIMESTAMPTZ(0);
@@ -561,17 +477,11 @@ es_detach_segments(PG_FUNCTION_ARGS)
 	newest = es_segment_newest_reaching(PG_INT64_MAX);
 	for (int64 n = 0; n <= newest; n++)
 		refuse_own_lock(es_segment_relid(n));
-	memory = have_worker_do(&order, newest + 1);
-	answer = dsm_segment_address(memory);
-	raise_answer(answer);
-	return_detached(fcinfo, answer);
-	if (answer->nkept > 0)
-		ereport(NOTICE,
-				errmsg("segments were left in the log because others have them locked who wait for this statement"),
-				errhint("Call the function again once indexes are no longer being made."));
-	if (answer->ndetached > 0)
-		tell_who_needs(es_segment_last_position(answer->detached[answer->ndetached - 1]));
-	dsm_detach(memory);
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	rows.result = (ReturnSetInfo *) fcinfo->resultinfo;
+	have_worker_do(&order, return_detached, &rows);
+	if (rows.last >= 0)
+		tell_who_needs(es_segment_last_position(rows.last));
 	PG_RETURN_NULL();
 }
 
@@ -591,7 +501,7 @@ parse_segment_name(const char *name)
 
 /* Finds the table that is to be attached, and which segment it is. */
 static void
-find_table_to_attach(const text *name, ArchiveTalk *order)
+find_table_to_attach(const text *name, ArchiveOrder *order)
 {
 	RangeVar   *table = makeRangeVarFromNameList(textToQualifiedNameList(unconstify(text *, name)));
 	EsArchived	known;
@@ -618,7 +528,7 @@ find_table_to_attach(const text *name, ArchiveTalk *order)
 
 /* Raises unless a table may be attached, as far as can be said without looking into it. */
 static void
-check_table_to_attach(const ArchiveTalk *order)
+check_table_to_attach(const ArchiveOrder *order)
 {
 	Relation	rel;
 
@@ -650,16 +560,13 @@ check_table_to_attach(const ArchiveTalk *order)
 Datum
 es_attach_segment(PG_FUNCTION_ARGS)
 {
-	ArchiveTalk order = {0};
-	dsm_segment *memory;
+	ArchiveOrder order = {0};
 
 	es_call_require(fcinfo, 0, "name");
 	es_subscriber_prevent_write("es_attach_segment()");
 	require_owner();
 	find_table_to_attach(PG_GETARG_TEXT_PP(0), &order);
 	check_table_to_attach(&order);
-	memory = have_worker_do(&order, 0);
-	raise_answer(dsm_segment_address(memory));
-	dsm_detach(memory);
+	have_worker_do(&order, NULL, NULL);
 	PG_RETURN_VOID();
 }

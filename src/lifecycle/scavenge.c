@@ -2,15 +2,10 @@
  * scavenge.c
  *		Removing what is hidden, and giving back its room.
  *
- * A function cannot commit, and what is removed is removed in batches.  So a background
- * worker does it, in transactions of its own, while es_scavenge() waits; it needs no
- * preload.  It hides what is due by retention, removes what is hidden (remove.c), and seals
- * segments, which gives the room back (segment/sealer.c).  Only one process is at it
- * at a time.
- *
- * The worker tells the function through a message queue, in the server's own protocol: its
- * notices and its error as any session sends them to a client, and rows.  If the function
- * is canceled it ends the worker; what was removed by then stays so.
+ * What is removed is removed in batches, and so by a background worker, while es_scavenge()
+ * waits (base/errand.c).  It hides what is due by retention, removes what is hidden
+ * (remove.c), and seals segments, which gives the room back (segment/sealer.c).  Only one
+ * process is at it at a time.
  *
  * Where the library is preloaded the worker of the store starts one after each round of
  * retention (server/upkeep.c), which nobody waits for, and which keeps to
@@ -20,15 +15,10 @@
 
 #include "access/xact.h"
 #include "libpq/pqformat.h"
-#include "libpq/pqmq.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
-#include "storage/dsm.h"
 #include "storage/latch.h"
-#include "storage/shm_mq.h"
-#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -36,15 +26,14 @@
 #include "utils/timestamp.h"
 
 #include "base/call.h"
+#include "base/errand.h"
 #include "base/objects.h"
-#include "base/process.h"
 #include "lifecycle/policy.h"
 #include "lifecycle/remove.h"
 #include "lifecycle/retention.h"
 #include "log/subscriber.h"
 #include "segment/sealer.h"
 
-#define QUEUE_SIZE		65536
 #define LOCK_TRIES		100
 #define LOCK_PAUSE_MS	20
 
@@ -54,16 +43,9 @@
  */
 #define LOCK_TIMEOUT	"5s"
 
-/* What messages of ours begin with; the server's are 'E' and 'N'. */
-#define MESSAGE_ROW		'D'
-#define MESSAGE_DONE	'Z'
-
-/* What a worker is told through bgw_extra. */
+/* What a worker is told. */
 typedef struct ScavengeOrder
 {
-	Oid			database;
-	dsm_handle	queue;			/* DSM_HANDLE_INVALID: nobody waits */
-	int			caller;			/* that waits; else 0 */
 	int64		most;			/* events to remove */
 } ScavengeOrder;
 
@@ -114,29 +96,12 @@ send_what_was_removed(const EsRemoval *removal)
 	hash_seq_init(&all, removal->removed);
 	while ((removed = hash_seq_search(&all)) != NULL)
 	{
-		pq_beginmessage(&row, MESSAGE_ROW);
+		es_errand_begin_row(&row);
 		pq_sendint64(&row, removed->events);
 		pq_sendint64(&row, removed->bytes);
 		pq_sendbytes(&row, VARDATA_ANY(removed->category), VARSIZE_ANY_EXHDR(removed->category));
-		pq_endmessage(&row);
+		es_errand_end_row(&row);
 	}
-	pq_putemptymessage(MESSAGE_DONE);
-}
-
-/* Sends what comes up from here on to who waits. */
-static void
-attach_queue(dsm_handle handle)
-{
-	dsm_segment *segment = dsm_attach(handle);
-	shm_mq	   *queue;
-
-	if (segment == NULL)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("could not attach to the session that has asked for scavenging"));
-	queue = dsm_segment_address(segment);
-	shm_mq_set_sender(queue, MyProc);
-	pq_redirect_to_shm_mq(segment, shm_mq_attach(queue, segment, NULL));
 }
 
 /* Tells whether there is a store whose events may be removed here. */
@@ -205,20 +170,10 @@ es_scavenge_main(Datum main_arg)
 {
 	ScavengeOrder order;
 	EsRemoval	removal;
-	bool		awaited;
+	int			caller = es_errand_begin(&order, sizeof(order));
+	bool		awaited = caller != 0;
 
-	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
-	awaited = order.queue != DSM_HANDLE_INVALID;
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
-	if (awaited)
-		attach_queue(order.queue);
-	es_process_set_transactions();
-	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
-	MemoryContextSwitchTo(TopMemoryContext);
 	es_remove_begin(&removal, order.most, awaited ? 0 : scavenge_rate);
 	if (es_sealer_become(awaited))
 	{
@@ -230,7 +185,7 @@ es_scavenge_main(Datum main_arg)
 				carry_out_retention();
 			pgstat_report_activity(STATE_RUNNING, "removing hidden events of eventstore.events");
 			es_remove_hidden(&removal);
-			es_sealer_run(order.caller, removal.losses);
+			es_sealer_run(caller, removal.losses);
 		}
 	}
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -238,22 +193,19 @@ es_scavenge_main(Datum main_arg)
 		return;
 	notice_what_is_held_back(&removal);
 	send_what_was_removed(&removal);
+	es_errand_end();
 }
 
 /* ---- asking ---- */
 
-/* Starts a worker; false if none is free. */
-static bool
-start_scavenger(dsm_handle queue, int64 most, BackgroundWorkerHandle **handle)
+/* The errand of a worker that is to remove so many events at most. */
+static EsErrand
+make_scavenge_errand(const ScavengeOrder *order)
 {
-	BackgroundWorker worker;
-	ScavengeOrder order = {.database = MyDatabaseId,.queue = queue,.caller = handle ? MyProcPid : 0,.most = most};
+	EsErrand	errand = {.function = "es_scavenge_main",.type = "eventstore scavenger",.purpose = "scavenge",
+	.order = order,.size = sizeof(*order)};
 
-	es_process_describe(&worker, "es_scavenge_main", "eventstore scavenger");
-	worker.bgw_notify_pid = handle ? MyProcPid : 0;
-	StaticAssertStmt(sizeof(order) <= BGW_EXTRALEN, "order does not fit bgw_extra");
-	memcpy(worker.bgw_extra, &order, sizeof(order));
-	return RegisterDynamicBackgroundWorker(&worker, handle);
+	return errand;
 }
 
 /*
@@ -265,91 +217,26 @@ void
 es_scavenge_start(void)
 {
 	if (scavenge_rate > 0 && !es_subscriber_is() && (es_remove_any_hidden() || es_sealer_has_work()))
-		(void) start_scavenger(DSM_HANDLE_INVALID, PG_INT64_MAX, NULL);
-}
+	{
+		ScavengeOrder order = {.most = PG_INT64_MAX};
+		EsErrand	errand = make_scavenge_errand(&order);
 
-/* Passes on what the worker has said: notices, or its error. */
-static void
-pass_on_report(StringInfo message)
-{
-	ErrorData	error;
-
-	pq_parse_errornotice(message, &error);
-	error.elevel = Min(error.elevel, ERROR);
-	error.context = error.context ? psprintf("%s\n%s", error.context, _("scavenging")) : pstrdup(_("scavenging"));
-	ThrowErrorData(&error);
+		(void) es_errand_start(&errand);
+	}
 }
 
 /* Puts a row that the worker has sent into the result. */
 static void
-return_removed_row(StringInfo message, ReturnSetInfo *result)
+return_removed_row(StringInfo row, void *arg)
 {
+	ReturnSetInfo *result = arg;
 	Datum		values[3];
 	bool		isnull[3] = {false};
 
-	values[1] = Int64GetDatum(pq_getmsgint64(message));
-	values[2] = Int64GetDatum(pq_getmsgint64(message));
-	values[0] = PointerGetDatum(cstring_to_text_with_len(message->data + message->cursor, message->len - message->cursor));
+	values[1] = Int64GetDatum(pq_getmsgint64(row));
+	values[2] = Int64GetDatum(pq_getmsgint64(row));
+	values[0] = PointerGetDatum(cstring_to_text_with_len(row->data + row->cursor, row->len - row->cursor));
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
-}
-
-/* Takes what the worker says, until it has said all. */
-static void
-listen_to_scavenger(shm_mq_handle *queue, ReturnSetInfo *result)
-{
-	for (;;)
-	{
-		Size		size;
-		void	   *data;
-		StringInfoData message;
-		int			kind;
-
-		CHECK_FOR_INTERRUPTS();
-		if (shm_mq_receive(queue, &size, &data, false) != SHM_MQ_SUCCESS)
-			ereport(ERROR,
-					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("the background worker that scavenges has ended too soon"),
-					errhint("What it has removed is removed.  The server's log may say why it ended."));
-		initStringInfo(&message);
-		appendBinaryStringInfo(&message, data, size);
-		kind = pq_getmsgbyte(&message);
-		if (kind == 'E' || kind == 'N')
-			pass_on_report(&message);
-		else if (kind == MESSAGE_ROW)
-			return_removed_row(&message, result);
-		else if (kind == MESSAGE_DONE)
-			return;
-		pfree(message.data);
-	}
-}
-
-/* Has a worker scavenge, and waits for it. */
-static void
-have_events_removed(int64 most, ReturnSetInfo *result)
-{
-	dsm_segment *segment = dsm_create(QUEUE_SIZE, 0);
-	shm_mq	   *queue = shm_mq_create(dsm_segment_address(segment), QUEUE_SIZE);
-	shm_mq_handle *reader;
-	BackgroundWorkerHandle *handle;
-
-	shm_mq_set_receiver(queue, MyProc);
-	if (!start_scavenger(dsm_segment_handle(segment), most, &handle))
-		ereport(ERROR,
-				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				errmsg("no background worker is free to scavenge"),
-				errhint("Call the function again later, or raise parameter \"max_worker_processes\"."));
-	reader = shm_mq_attach(queue, segment, handle);
-	PG_TRY();
-	{
-		listen_to_scavenger(reader, result);
-	}
-	PG_CATCH();
-	{
-		TerminateBackgroundWorker(handle);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	dsm_detach(segment);
 }
 
 /*
@@ -365,11 +252,12 @@ have_events_removed(int64 most, ReturnSetInfo *result)
 Datum
 es_scavenge(PG_FUNCTION_ARGS)
 {
-	int64		most = es_call_limit_arg(fcinfo, 0, "max_events");
+	ScavengeOrder order = {.most = es_call_limit_arg(fcinfo, 0, "max_events")};
+	EsErrand	errand = make_scavenge_errand(&order);
 
 	PreventCommandDuringRecovery("es_scavenge()");
 	PreventCommandIfReadOnly("es_scavenge()");
 	PreventCommandIfParallelMode("es_scavenge()");
-	have_events_removed(most, es_call_begin_rows(fcinfo));
+	es_errand_run(&errand, return_removed_row, es_call_begin_rows(fcinfo));
 	return (Datum) 0;
 }

@@ -70,12 +70,12 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "base/objects.h"
 #include "base/owner.h"
+#include "base/patience.h"
 #include "base/process.h"
 #include "log/scan.h"
 #include "log/segment.h"
@@ -156,68 +156,41 @@ es_compact_is_worth_it(int64 segment, int64 removed)
 
 /* ---- locking ---- */
 
-/* Tries to lock a table for a moment; false if others do not let go of it so soon. */
-static bool
-try_to_lock(Oid relid)
+/* A step: locks tables against everybody. */
+static void
+lock_tables_against_all(void *arg)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool locked = true;
+	ListCell   *cell;
 
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		LockRelationOid(relid, AccessExclusiveLock);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		locked = false;
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			ReThrowError(error);
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return locked;
+	foreach(cell, (List *) arg)
+		LockRelationOid(lfirst_oid(cell), AccessExclusiveLock);
 }
 
 /*
- * Locks a table against everybody, to the end of the transaction, without others queueing
- * for long; false if it cannot be had.
+ * Locks tables against everybody, all or none, to the end of the transaction, without others
+ * queueing for long; false if they cannot be had.
  */
 static bool
-lock_against_all(Oid relid)
+lock_against_all(List *relids)
 {
 	static uint32 wait_event = 0;
-	int			nest = NewGUCNestLevel();
-	bool		locked = false;
+	EsPatience	patience = {.within = true};
 
-	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	for (int i = 0; i < LOCK_TRIES && !locked; i++)
+	for (int i = 0; i < LOCK_TRIES; i++)
 	{
 		/*
-		 * the commit flushes all WAL before the lock goes: let there be
-		 * little
+		 * the commit has WAL flushed before it gives the lock back: no more
+		 * than need be
 		 */
 		es_process_flush_wal(true);
-		locked = try_to_lock(relid);
-		if (locked)
-			break;
+		if (es_patience_try(&patience, LOCK_TIMEOUT, lock_tables_against_all, relids))
+			return true;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(LOCK_PAUSE_MS * (i + 1), MOST_PAUSE_MS),
 						 es_base_wait_event(&wait_event, "EventstoreSegmentLock"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
-	AtEOXact_GUC(false, nest);
-	return locked;
+	return false;
 }
 
 /* ---- copying ---- */
@@ -565,7 +538,7 @@ es_compact_segment(int64 segment, int caller)
 	es_ddl_enter(&saved);
 	make_copy(&c);
 	copy = RelationGetRelid(c.new);
-	done = lock_against_all(RelationGetRelid(c.old));
+	done = lock_against_all(list_make1_oid(RelationGetRelid(c.old)));
 	if (done)
 		put_copy_in_place(&c);
 	table_close(c.new, NoLock);
@@ -610,18 +583,20 @@ es_compact_drop(int64 segment)
 	EsOwnerContext saved;
 	bool		lost;
 	Relation	rel;
-	Oid			relid;
+	Oid			relid = es_segment_relid(segment);
 	bool		empty;
 
-	if (!lock_against_all(es_base_oid(&es_base_events)))
+	if (!OidIsValid(relid))
+		return true;
+	/* both at once: nobody is to wait at the log for who has only the segment */
+	if (!lock_against_all(list_make2_oid(es_base_oid(&es_base_events), relid)))
 		return false;
 	rel = es_segment_open(segment, AccessShareLock, &lost);
 	if (rel == NULL)
 		return true;
-	relid = RelationGetRelid(rel);
-	empty = RelationGetNumberOfBlocks(rel) == 0;
+	empty = RelationGetRelid(rel) == relid && RelationGetNumberOfBlocks(rel) == 0;
 	table_close(rel, AccessShareLock);
-	if (!empty || !lock_against_all(relid))
+	if (!empty)
 		return false;
 	es_ddl_enter(&saved);
 	(void) set_config_option("eventstore.allow_drop", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);

@@ -249,7 +249,7 @@ $detaching = start_process([ $program{psql}, '-XAt', '-d', $node->connstr('store
 $node->poll_query_until('store', $waiting);
 run(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'eventstore archiver'});
 $detaching->finish;
-like($complaint, qr/ended before it was done/, 'whose worker is ended is told so');
+like($complaint, qr/has ended too soon/, 'whose worker is ended is told so');
 $reader->query_safe('COMMIT');
 is(run('SELECT count(*) FROM pg_locks WHERE relation::regclass::text LIKE \'eventstore.events%\''), '0', 'no lock is left behind');
 

@@ -11,7 +11,7 @@ use Test::More;
 my $manual = slurp_file("$FindBin::RealBin/../../doc/eventstore.md");
 my %wording = $manual =~ /^\| (VE\d{3}) \| `(\^.*\$)` \|$/mg;
 s/\\\|/|/g foreach values %wording;
-is(join(' ', sort keys %wording), 'VE001 VE010 VE011', 'the manual has the wording of three errors');
+is(join(' ', sort keys %wording), 'VE001 VE005 VE010 VE011', 'the manual has the wording of four errors');
 
 my $node = new_node('main');
 new_store($node, 'here');
@@ -45,6 +45,9 @@ sub is_worded
 	is(join('|', $state, @found), join('|', $expected, @parts), "$expected of $statement");
 	unlike($hint, qr/new (event )?ids/, 'and its hint has nobody append twice');
 }
+
+run(q{SELECT es_register_schema('Ordered', '{"properties": {"lines": {"items": {"required": ["sku"]}}}}')});
+is_worded(q{SELECT es_append('a-1', 'Ordered', '{"lines": [{"sku": 1}, {}]}')}, 'VE005', '/lines/1', 'required', 'must have "sku"');
 
 my ($one, $two, $new) = map { "0189ffff-0000-7000-8000-00000000000$_" } 1, 2, 3;
 is_worded(q{SELECT es_append('a-1', 'C', expected_version => 1)}, 'VE001', 1, 2);

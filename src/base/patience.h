@@ -2,8 +2,8 @@
  * patience.h
  *		Waiting for locks without keeping others off.
  */
-#ifndef ES_LIFECYCLE_PATIENCE_H
-#define ES_LIFECYCLE_PATIENCE_H
+#ifndef ES_BASE_PATIENCE_H
+#define ES_BASE_PATIENCE_H
 
 #include "base/base.h"
 
@@ -29,8 +29,9 @@ typedef enum EsPatienceEnd
 
 typedef void (*EsPatienceStep) (void *arg);
 
+extern bool es_patience_try(const EsPatience *patience, const char *timeout, EsPatienceStep step, void *arg);
 extern EsPatienceEnd es_patience_run(const EsPatience *patience, List *tags, LOCKMODE mode,
 									 EsPatienceStep step, void *arg);
 extern bool es_patience_await(const EsPatience *patience, VirtualTransactionId transaction);
 
-#endif							/* ES_LIFECYCLE_PATIENCE_H */
+#endif							/* ES_BASE_PATIENCE_H */

@@ -13,7 +13,7 @@
  * pieces, and between them it is looked whether those who are in the way are themselves
  * waiting for the caller, or for a lock of the worker's.
  */
-#include "lifecycle/patience.h"
+#include "base/patience.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -135,16 +135,18 @@ give_step_up(const EsPatience *patience, MemoryContext context)
 }
 
 /*
- * Tries a step that waits for locks only so long; false, and it is undone, if that was
- * not enough.
+ * es_patience_try tries a step that waits for locks only so long; false, and it is undone, if
+ * that was not enough.
  */
-static bool
-try_step(const EsPatience *patience, const char *timeout, EsPatienceStep step, void *arg)
+bool
+es_patience_try(const EsPatience *patience, const char *timeout, EsPatienceStep step, void *arg)
 {
+	char		before[32];
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool done = true;
 
+	snprintf(before, sizeof(before), "%dms", LockTimeout);
 	SetConfigOption("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION);
 	begin_step(patience);
 	PG_TRY();
@@ -161,7 +163,7 @@ try_step(const EsPatience *patience, const char *timeout, EsPatienceStep step, v
 	MemoryContextSwitchTo(context);
 	if (patience->within)
 		CurrentResourceOwner = owner;
-	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("lock_timeout", before, PGC_USERSET, PGC_S_SESSION);
 	return done;
 }
 
@@ -206,7 +208,7 @@ es_patience_run(const EsPatience *patience, List *tags, LOCKMODE mode, EsPatienc
 
 	for (;;)
 	{
-		while (!try_step(patience, ES_PROCESS_LOCK_TIMEOUT, await_holders, &holders))
+		while (!es_patience_try(patience, ES_PROCESS_LOCK_TIMEOUT, await_holders, &holders))
 		{
 			EsPatienceEnd end = find_circle_of_holders(patience, &holders);
 
@@ -214,7 +216,7 @@ es_patience_run(const EsPatience *patience, List *tags, LOCKMODE mode, EsPatienc
 				return end;
 			check_time(patience, begun);
 		}
-		if (try_step(patience, ASK_FOR_LOCK, step, arg))
+		if (es_patience_try(patience, ASK_FOR_LOCK, step, arg))
 			return ES_PATIENCE_DONE;
 		check_time(patience, begun);
 	}
@@ -226,7 +228,7 @@ es_patience_await(const EsPatience *patience, VirtualTransactionId transaction)
 {
 	TimestampTz begun = GetCurrentTimestamp();
 
-	while (!try_step(patience, ES_PROCESS_LOCK_TIMEOUT, await_transaction, &transaction))
+	while (!es_patience_try(patience, ES_PROCESS_LOCK_TIMEOUT, await_transaction, &transaction))
 	{
 		if (find_circle(patience, transaction) != ES_PATIENCE_DONE)
 			return false;
