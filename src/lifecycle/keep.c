@@ -68,9 +68,9 @@ keep_folded_state(EsReplay *replay, const EsStream *stream, int64 version, bool 
 		return false;
 
 	/*
-	 * From here on es_adopt_snapshots() waits, and will find what is kept.
-	 * If it was first, the reducer that it was for would never get what is
-	 * kept for the one of before.
+	 * From here on es_adopt_snapshots() waits, and will find what is kept. If
+	 * it was first, the reducer that it was for would never get what is kept
+	 * for the one of before.
 	 */
 	es_replay_require_unchanged(replay->fold);
 	es_fold_store(replay->fold, &replay->at.state);
