@@ -44,6 +44,7 @@
 #include "base/call.h"
 #include "base/errand.h"
 #include "base/error.h"
+#include "base/names.h"
 #include "base/objects.h"
 #include "base/owner.h"
 #include "base/patience.h"
@@ -510,7 +511,7 @@ find_table_to_attach(const text *name, ArchiveOrder *order)
 	if (order->segment < 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("\"%s\" is not the name of a segment", text_to_cstring(name)),
+				errmsg("\"%s\" is not the name of a segment", es_names_show_text(name)),
 				errhint("Segments are called eventstore.events_0, eventstore.events_1 and so on."));
 	if (!es_archived_find(order->segment, &known))
 		ereport(ERROR,
