@@ -35,6 +35,7 @@
 #include "storage/sinvaladt.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -350,6 +351,9 @@ es_archive_main(Datum main_arg)
 {
 	work.caller = es_errand_begin(&work.order, sizeof(work.order));
 	before_shmem_exit(stop_archiving, (Datum) 0);
+	/* what is not there to be dropped is nobody's business */
+	if (work.order.segment >= 0)
+		SetConfigOption("client_min_messages", "warning", PGC_USERSET, PGC_S_SESSION);
 	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, work.order.segment < 0 ? "detaching segments of eventstore.events"
 						   : "attaching a segment to eventstore.events");
