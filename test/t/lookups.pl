@@ -38,6 +38,8 @@ my @uses = (
 	[ q{SELECT es_stream_version('w-:n')} => '7' ],
 	[ q{SELECT version FROM es_streams WHERE stream = 'w-:n'} => '7' ],
 	[ q{SELECT count(*) > 0 FROM es_segments} => 't' ],
+	[ q{SELECT count(es_set_retention('kept', '1 year'))} => '1' ],
+	[ q{SELECT eventstore.apply_retention() >= 0} => 't' ],
 	[ q{SELECT outcome($$SELECT es_attach_segment('events_0')$$)} => '55000' ],
 	[ q{SELECT version, state FROM es_replay('w-:n', 'tally')} => '7|{"n": 27}' ],
 	[ q{SELECT es_snapshot('w-:n', 'tally')} => '7' ],
