@@ -303,6 +303,7 @@ SELECT es_set_retention('', '1 day');
 SELECT es_set_retention('leaving_x', '0');
 SELECT es_set_retention('leaving_x', '-1 day');
 SELECT es_set_retention('leaving_x', '1 day -25 hours');
+SELECT es_set_retention('leaving_x', '1 mon -29 days');
 SELECT es_set_retention('leaving_x', '100000 years');
 SELECT es_set_retention('leaving_x', max_count => 0);
 SELECT es_set_retention('leaving_x', max_count => -1);

@@ -64,8 +64,8 @@ es_retry_check_distinct(const EsTarget *target)
 }
 
 /*
- * Tells whether a stored event has the contents of a given one.  A version that was
- * not given is no part of it: the newest may have become another one since.
+ * Tells whether a stored event has the contents of a given one.  The version of its type
+ * is no part of them: another one may have become the newest since.
  */
 static bool
 has_same_contents(const EsNewEvent *given, const EsEvent *stored)
@@ -73,7 +73,6 @@ has_same_contents(const EsNewEvent *given, const EsEvent *stored)
 	text	   *type = DatumGetTextPP(stored->type);
 
 	return es_names_same(type, given->type) &&
-		(!given->version_given || given->type_version == stored->type_version) &&
 		compareJsonbContainers(&DatumGetJsonbP(stored->data)->root,
 							   &DatumGetJsonbP(given->data)->root) == 0 &&
 		compareJsonbContainers(&DatumGetJsonbP(stored->metadata)->root,

@@ -18,6 +18,7 @@
 
 #include "libpq/pqformat.h"
 #include "libpq/pqmq.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "storage/dsm.h"
@@ -87,6 +88,8 @@ es_errand_begin(void *order, Size size)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(given.database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
+	/* as who waits takes what comes */
+	(void) SetClientEncoding(GetDatabaseEncoding());
 	if (given.queue != DSM_HANDLE_INVALID)
 		attach_queue(given.queue);
 	es_process_set_transactions();

@@ -170,17 +170,24 @@ es_policy_cutoff(const EsPolicy *policy, TimestampTz now)
 static void
 check_limits(const EsPolicy *policy, bool has_count)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	const Interval *age = policy->max_age;
 
 	if (has_count && policy->max_count < 1)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"max_count\" must be at least 1, not %lld", (long long) policy->max_count));
-	if (policy->max_age && subtract_age(now, policy->max_age) >= now)
+
+	/*
+	 * what is less in one unit may come to nothing at the end of a month
+	 */
+	if (age && (age->month < 0 || age->day < 0 || age->time < 0 || (age->month == 0 && age->day == 0 && age->time == 0)))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"max_age\" must be greater than zero, not %s",
 					   DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(policy->max_age)))));
+	/* raises where that is too long ago for any time */
+	if (age)
+		(void) subtract_age(GetCurrentTimestamp(), age);
 }
 
 /*

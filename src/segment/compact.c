@@ -44,6 +44,7 @@
 #include "access/tableam.h"
 #include "access/toast_internals.h"
 #include "access/transam.h"
+#include "access/twophase.h"
 #include "access/xact.h"
 #include "catalog/catalog.h"
 #include "catalog/dependency.h"
@@ -246,7 +247,8 @@ find_oldest_xmin(Relation rel, int but)
 	if (left_out == NULL)
 		return GetOldestNonRemovableTransactionId(rel);
 	LWLockAcquire(ProcArrayLock, LW_SHARED);
-	for (uint32 i = 0; i < ProcGlobal->allProcCount; i++)
+	/* prepared transactions come behind those that are counted */
+	for (int i = 0; i < (int) ProcGlobal->allProcCount + max_prepared_xacts; i++)
 	{
 		PGPROC	   *proc = &ProcGlobal->allProcs[i];
 		TransactionId xid = proc->xid;
@@ -378,6 +380,31 @@ copy_rows(Compaction *c)
 }
 
 /*
+ * Makes the statement that builds an index as another one on the copy, whose file will be
+ * used, and no more of it.  One that is not valid, as CREATE INDEX CONCURRENTLY leaves it
+ * when it fails, nobody looks into before REINDEX; what it failed for would be in the way
+ * here, too, so it gets a file with nothing in it.
+ */
+static IndexStmt *
+make_index_statement(RangeVar *name, Relation index, const AttrMap *same)
+{
+	Oid			constraint;
+	IndexStmt  *statement = generateClonedIndexStmt(name, index, same, &constraint);
+
+	statement->isconstraint = statement->primary = false;
+	/* not where a setting says */
+	if (statement->tableSpace == NULL)
+		statement->tableSpace = get_tablespace_name(MyDatabaseTableSpace);
+	if (!index->rd_index->indisvalid)
+	{
+		statement->unique = false;
+		statement->excludeOpNames = NIL;
+		statement->whereClause = makeBoolConst(false, false);
+	}
+	return statement;
+}
+
+/*
  * Builds on the copy what indexes the segment has, without parallel workers: they would
  * take the processors that appends and readers are to have.
  */
@@ -397,14 +424,8 @@ build_indexes(Compaction *c)
 	foreach(cell, c->indexes)
 	{
 		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
-		Oid			constraint;
-		IndexStmt  *statement = generateClonedIndexStmt(name, index, same, &constraint);
+		IndexStmt  *statement = make_index_statement(name, index, same);
 
-		/* only its file will be used */
-		statement->isconstraint = statement->primary = false;
-		/* not where a setting says */
-		if (statement->tableSpace == NULL)
-			statement->tableSpace = get_tablespace_name(MyDatabaseTableSpace);
 		index_close(index, NoLock);
 		c->copies = lappend_oid(c->copies, es_define_index_copy(RelationGetRelid(c->new), statement).objectId);
 		CHECK_FOR_INTERRUPTS();
