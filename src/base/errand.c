@@ -11,8 +11,8 @@
  * a client, and rows.  A function that is canceled, or ends in any other way, ends the worker; what
  * that has committed by then stays so.
  *
- * To wait for a worker is no wait for a lock, so the deadlock detector does not see it: a
- * worker that waits for a lock has to ask whether its caller has that.
+ * To wait for a worker is no wait for a lock, so the deadlock detector does not see it: who
+ * waits looks now and then whether the worker waits for what it has itself.
  */
 #include "base/errand.h"
 
@@ -22,15 +22,24 @@
 #include "postmaster/bgworker.h"
 #include "storage/dsm.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "storage/shm_mq.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "base/process.h"
 
-#define QUEUE_SIZE	65536
+#define QUEUE_SIZE		65536
+#define LOOK_MS			1000	/* between looks at whom the worker waits for */
+#define WAIT_CLASS		0xFF000000	/* of a wait event; the server's names
+									 * differ */
+#define WAIT_BUFFER_PIN	0x04000000
 
 /* What messages of ours begin with; the server's are 'E' and 'N'. */
 #define MESSAGE_ROW		'D'
@@ -158,22 +167,82 @@ pass_on_report(const EsErrand *errand, StringInfo message)
 	ThrowErrorData(&error);
 }
 
+/* Tells whether a process has been waiting for a lock for long; it may try some for a moment. */
+static bool
+waits_for_long(int pid)
+{
+	PGPROC	   *process = BackendPidGetProc(pid);
+	TimestampTz since = process ? (TimestampTz) pg_atomic_read_u64(&process->waitStart) : 0;
+
+	return since != 0 && TimestampDifferenceExceeds(since, GetCurrentTimestamp(), LOOK_MS / 2);
+}
+
+/* Tells whether a process waits for a page of a table that others look at. */
+static bool
+waits_for_page(int pid)
+{
+	PGPROC	   *process = BackendPidGetProc(pid);
+
+	return process != NULL && (process->wait_event_info & WAIT_CLASS) == WAIT_BUFFER_PIN;
+}
+
+/*
+ * Raises 40P01 if the worker waits for what this transaction has locked, or for a page that
+ * a cursor of it stands on, as VACUUM does.
+ */
+static void
+check_worker_can_go_on(const EsErrand *errand, BackgroundWorkerHandle *worker)
+{
+	pid_t		pid;
+
+	if (GetBackgroundWorkerPid(worker, &pid) != BGWH_STARTED)
+		return;
+	if (!(waits_for_long(pid) && es_process_waits_for(pid, MyProcPid)) &&
+		(ThereAreNoPriorRegisteredSnapshots() || !waits_for_page(pid)))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
+			errmsg("the background worker that is to %s waits for what this transaction has locked, or has a cursor on",
+				   errand->purpose),
+			errhint("Call the function in a transaction of its own."));
+}
+
+/* Waits for what the worker says next. */
+static void
+receive_message(const EsErrand *errand, shm_mq_handle *queue, BackgroundWorkerHandle *worker, StringInfo message)
+{
+	static uint32 wait_event = 0;
+	shm_mq_result result;
+	Size		size;
+	void	   *data;
+
+	while ((result = shm_mq_receive(queue, &size, &data, true)) == SHM_MQ_WOULD_BLOCK)
+	{
+		int			events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_MS,
+									   es_base_wait_event(&wait_event, "EventstoreErrand"));
+
+		CHECK_FOR_INTERRUPTS();
+		if (events & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+		else
+			check_worker_can_go_on(errand, worker);
+	}
+	if (result != SHM_MQ_SUCCESS)
+		report_end_of_worker(errand, NULL);
+	initStringInfo(message);
+	appendBinaryStringInfo(message, data, size);
+}
+
 /* Takes what the worker says, until it has said all. */
 static void
-listen_to_worker(const EsErrand *errand, shm_mq_handle *queue, EsErrandTake take, void *arg)
+listen_to_worker(const EsErrand *errand, shm_mq_handle *queue, BackgroundWorkerHandle *worker, EsErrandTake take, void *arg)
 {
 	for (;;)
 	{
-		Size		size;
-		void	   *data;
 		StringInfoData message;
 		int			kind;
 
-		CHECK_FOR_INTERRUPTS();
-		if (shm_mq_receive(queue, &size, &data, false) != SHM_MQ_SUCCESS)
-			report_end_of_worker(errand, NULL);
-		initStringInfo(&message);
-		appendBinaryStringInfo(&message, data, size);
+		receive_message(errand, queue, worker, &message);
 		kind = pq_getmsgbyte(&message);
 		if (kind == 'E' || kind == 'N')
 			pass_on_report(errand, &message);
@@ -195,7 +264,7 @@ end_errand_worker(int code, Datum handle)
 /*
  * es_errand_run has a worker do something, and waits for it; its rows are given to a
  * callback.  What it raises is raised here; 53400 if no worker is free, 55000 if it is
- * ended.
+ * ended, 40P01 if it waits for this transaction.
  */
 void
 es_errand_run(const EsErrand *errand, EsErrandTake take, void *arg)
@@ -214,7 +283,7 @@ es_errand_run(const EsErrand *errand, EsErrandTake take, void *arg)
 	reader = shm_mq_attach(queue, segment, handle);
 	PG_ENSURE_ERROR_CLEANUP(end_errand_worker, PointerGetDatum(handle));
 	{
-		listen_to_worker(errand, reader, take, arg);
+		listen_to_worker(errand, reader, handle, take, arg);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(end_errand_worker, PointerGetDatum(handle));
 	dsm_detach(segment);

@@ -21,9 +21,6 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -33,7 +30,6 @@
 
 /* How long a lock is asked for before others are let by. */
 #define ASK_FOR_LOCK	"40ms"
-#define LONGEST_CHAIN	8
 
 /* Who is waited for. */
 typedef struct Holders
@@ -44,20 +40,6 @@ typedef struct Holders
 
 /* ---- in whose way one is ---- */
 
-/* Tells whether a process waits for another one, if only over others. */
-static bool
-waits_for_process(int pid, int other, int depth)
-{
-	ArrayType  *blockers = DatumGetArrayTypeP(DirectFunctionCall1(pg_blocking_pids, Int32GetDatum(pid)));
-	int		   *pids = (int *) ARR_DATA_PTR(blockers);
-	int			count = ArrayGetNItems(ARR_NDIM(blockers), ARR_DIMS(blockers));
-
-	for (int i = 0; i < count; i++)
-		if (pids[i] == other || (pids[i] != 0 && depth < LONGEST_CHAIN && waits_for_process(pids[i], other, depth + 1)))
-			return true;
-	return false;
-}
-
 /* Tells whether a transaction is the caller's or ours, or waits for it. */
 static EsPatienceEnd
 find_circle(const EsPatience *patience, VirtualTransactionId transaction)
@@ -67,9 +49,9 @@ find_circle(const EsPatience *patience, VirtualTransactionId transaction)
 
 	if (pid == 0)
 		return ES_PATIENCE_DONE;
-	if (pid == patience->caller || waits_for_process(pid, patience->caller, 0))
+	if (pid == patience->caller || es_process_waits_for(pid, patience->caller))
 		return ES_PATIENCE_CALLER;
-	return waits_for_process(pid, MyProcPid, 0) ? ES_PATIENCE_SELF : ES_PATIENCE_DONE;
+	return es_process_waits_for(pid, MyProcPid) ? ES_PATIENCE_SELF : ES_PATIENCE_DONE;
 }
 
 /* Looks for that among all who hold what is needed. */

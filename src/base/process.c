@@ -5,8 +5,12 @@
 #include "base/process.h"
 
 #include "access/xlog.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 
+#define LONGEST_CHAIN	8		/* of processes that wait for each other */
 #define MOST_UNFLUSHED	(1024 * 1024)	/* bytes of WAL, as
 										 * wal_writer_flush_after is by
 										 * default */
@@ -61,4 +65,25 @@ es_process_flush_wal(bool all)
 
 	if (end > GetFlushRecPtr(NULL) + (all ? 0 : MOST_UNFLUSHED))
 		XLogFlush(end);
+}
+
+/* Tells whether a process waits for another one, be it over so many others at most. */
+static bool
+waits_for_process(int pid, int other, int most_between)
+{
+	ArrayType  *blockers = DatumGetArrayTypeP(DirectFunctionCall1(pg_blocking_pids, Int32GetDatum(pid)));
+	int		   *pids = (int *) ARR_DATA_PTR(blockers);
+	int			count = ArrayGetNItems(ARR_NDIM(blockers), ARR_DIMS(blockers));
+
+	for (int i = 0; i < count; i++)
+		if (pids[i] == other || (pids[i] != 0 && most_between > 0 && waits_for_process(pids[i], other, most_between - 1)))
+			return true;
+	return false;
+}
+
+/* es_process_waits_for tells whether a process waits for another one, if only over others. */
+bool
+es_process_waits_for(int pid, int other)
+{
+	return waits_for_process(pid, other, LONGEST_CHAIN);
 }

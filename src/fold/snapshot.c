@@ -435,12 +435,25 @@ find_same_snapshot(const EsReducer *reducer, const EsSnapshot *snapshot, Snapsho
 }
 
 /*
- * es_snapshot_keep leaves a snapshot that stays when a newer one is made, whoever is about
- * to leave others.  Where the table is locked, to drop some, it waits if told to; else it
- * leaves none, and false tells so.  A state that is too large is 54000.
+ * es_snapshot_begin_keep has those wait who would drop snapshots, or make them those of a
+ * reducer that was changed, until the transaction ends.  For one that does so already it
+ * waits if told to; else false tells so.
  */
 bool
-es_snapshot_keep(const EsReducer *reducer, const EsSnapshot *snapshot, bool wait)
+es_snapshot_begin_keep(bool wait)
+{
+	if (!wait)
+		return es_base_try_lock(&snapshots_table, RowExclusiveLock);
+	es_base_lock(&snapshots_table, RowExclusiveLock);
+	return true;
+}
+
+/*
+ * es_snapshot_keep leaves a snapshot that stays when a newer one is made, whoever is about
+ * to leave others, after es_snapshot_begin_keep.  A state that is too large is 54000.
+ */
+void
+es_snapshot_keep(const EsReducer *reducer, const EsSnapshot *snapshot)
 {
 	EsTable		table;
 	Snapshot	visible;
@@ -449,10 +462,6 @@ es_snapshot_keep(const EsReducer *reducer, const EsSnapshot *snapshot, bool wait
 
 	if (!es_state_can_keep(snapshot->state.json, snapshot->state.text))
 		report_state_size();
-	if (wait)
-		es_base_lock(&snapshots_table, RowExclusiveLock);
-	else if (!es_base_try_lock(&snapshots_table, RowExclusiveLock))
-		return false;
 	CommandCounterIncrement();	/* this command may have left one */
 	visible = es_rows_fresh_snapshot();
 	tid = find_same_snapshot(reducer, snapshot, visible, &kept);
@@ -468,7 +477,6 @@ es_snapshot_keep(const EsReducer *reducer, const EsSnapshot *snapshot, bool wait
 	}
 	UnregisterSnapshot(visible);
 	CommandCounterIncrement();
-	return true;
 }
 
 /*

@@ -48,7 +48,8 @@ extern void es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapsh
 
 /* What truncations depend on. */
 extern List *es_snapshot_reducers(int64 stream_id, List *names);
-extern bool es_snapshot_keep(const EsReducer *reducer, const EsSnapshot *snapshot, bool wait);
+extern bool es_snapshot_begin_keep(bool wait);
+extern void es_snapshot_keep(const EsReducer *reducer, const EsSnapshot *snapshot);
 extern void es_snapshot_drop_older(int64 stream_id, int64 version);
 extern int64 es_snapshot_adopt(const EsReducer *reducer, void (*check) (const EsStoredState *state, void *arg), void *arg);
 

@@ -35,6 +35,7 @@
 #include "storage/sinvaladt.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -44,6 +45,7 @@
 #include "base/call.h"
 #include "base/errand.h"
 #include "base/error.h"
+#include "base/names.h"
 #include "base/objects.h"
 #include "base/owner.h"
 #include "base/patience.h"
@@ -349,6 +351,9 @@ es_archive_main(Datum main_arg)
 {
 	work.caller = es_errand_begin(&work.order, sizeof(work.order));
 	before_shmem_exit(stop_archiving, (Datum) 0);
+	/* what is not there to be dropped is nobody's business */
+	if (work.order.segment >= 0)
+		SetConfigOption("client_min_messages", "warning", PGC_USERSET, PGC_S_SESSION);
 	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, work.order.segment < 0 ? "detaching segments of eventstore.events"
 						   : "attaching a segment to eventstore.events");
@@ -510,7 +515,7 @@ find_table_to_attach(const text *name, ArchiveOrder *order)
 	if (order->segment < 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("\"%s\" is not the name of a segment", text_to_cstring(name)),
+				errmsg("\"%s\" is not the name of a segment", es_names_show_text(name)),
 				errhint("Segments are called eventstore.events_0, eventstore.events_1 and so on."));
 	if (!es_archived_find(order->segment, &known))
 		ereport(ERROR,

@@ -145,7 +145,9 @@ make_plain(int64 segment)
 	es_ddl_run("DROP TRIGGER IF EXISTS guard_restore ON eventstore.%s", table);
 	drop_if_there("DROP INDEX", psprintf("%s%s", table, es_segment_index_names[ES_INDEX_TAG]));
 	foreach(cell, es_typeindex_all())
+	{
 		drop_if_there("DROP INDEX", es_segment_type_index_name(segment, lfirst(cell)));
+	}
 }
 
 /*

@@ -64,9 +64,18 @@ keep_folded_state(EsReplay *replay, const EsStream *stream, int64 version, bool 
 	if (!begins)
 		return true;
 	es_replay_require_leave(replay->fold);
+	if (!es_snapshot_begin_keep(wait))
+		return false;
+
+	/*
+	 * From here on es_adopt_snapshots() waits, and will find what is kept. If
+	 * it was first, the reducer that it was for would never get what is kept
+	 * for the one of before.
+	 */
 	es_replay_require_unchanged(replay->fold);
 	es_fold_store(replay->fold, &replay->at.state);
-	return es_snapshot_keep(reducer, &replay->at, wait);
+	es_snapshot_keep(reducer, &replay->at);
+	return true;
 }
 
 /* Keeps the state by one reducer, if there is one of that name. */

@@ -579,8 +579,9 @@ remove_round(Round *round)
 /* ---- marking ---- */
 
 /*
- * Finds the first segment that a stream still has an event in; false if that one is hidden:
- * its segment was rewritten after its place was noted.
+ * Finds the first segment that a stream still has an event in; false if that one is hidden,
+ * as its segment was rewritten after its place was noted, or a segment is lost that may
+ * have such.
  */
 static bool
 find_first_segment(const HiddenStream *stream, int64 *segment)
@@ -589,16 +590,18 @@ find_first_segment(const HiddenStream *stream, int64 *segment)
 	EsSegmentScan probe = {.fresh = &snapshot};
 	int64		version;
 	bool		isnull;
+	bool		lost = es_segment_is_lost(stream->last_segment);
 
 	for (*segment = stream->first_segment;; ++*segment)
 	{
 		CHECK_FOR_INTERRUPTS();
 		version = DatumGetInt64(es_scan_edge_version(probe, *segment, stream->id, ForwardScanDirection, &isnull));
-		if (!isnull || *segment >= stream->last_segment || es_segment_is_lost(*segment))
+		lost = lost || es_segment_is_lost(*segment);
+		if (!isnull || lost || *segment >= stream->last_segment)
 			break;
 	}
 	UnregisterSnapshot(snapshot);
-	return isnull || version >= stream->before;
+	return !lost && (isnull || version >= stream->before);
 }
 
 /* Marks a stream as one that has nothing hidden any more, unless that is not so. */

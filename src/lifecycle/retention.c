@@ -476,7 +476,9 @@ carry_out_batch(Batch *batch)
 		turn++;
 	}
 	foreach(cell, batch->due)
+	{
 		hide_due_events(batch, lfirst(cell));
+	}
 	return ended;
 }
 

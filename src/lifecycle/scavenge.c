@@ -47,6 +47,8 @@
 typedef struct ScavengeOrder
 {
 	int64		most;			/* events to remove */
+	bool		looks_on;		/* who waits goes on to look at the log by a
+								 * snapshot of before */
 } ScavengeOrder;
 
 static int	scavenge_rate = 10000;	/* GUC eventstore.scavenge_rate, events a
@@ -185,7 +187,7 @@ es_scavenge_main(Datum main_arg)
 				carry_out_retention();
 			pgstat_report_activity(STATE_RUNNING, "removing hidden events of eventstore.events");
 			es_remove_hidden(&removal);
-			es_sealer_run(caller, removal.losses);
+			es_sealer_run(order.looks_on ? 0 : caller, removal.losses);
 		}
 	}
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -240,19 +242,31 @@ return_removed_row(StringInfo row, void *arg)
 }
 
 /*
+ * Tells whether this process has other snapshots than that of the statement, a cursor's or
+ * the transaction's: then they count for what is given back (segment/compact.c).
+ */
+static bool
+has_snapshots_of_before(void)
+{
+	InvalidateCatalogSnapshot();
+	return IsolationUsesXactSnapshot() || !ThereAreNoPriorRegisteredSnapshots();
+}
+
+/*
  * es_scavenge(max_events): removes hidden events for good, and gives the disk their room
  * back; returns what was removed, by category: events, and the bytes of their rows.
  *
  * max_events NULL is unlimited, a negative one 22023.  Leaves what is still needed, and says
  * in a NOTICE by whom.  A background worker does it in transactions of its own, so what the
  * calling transaction has hidden is not removed, and a rollback or a cancel undoes nothing.
- * Waits for another one that scavenges; 53400 if no worker is free, 55000 if it is ended.
+ * Waits for another one that scavenges; 53400 if no worker is free, 55000 if it is
+ * ended, 40P01 if it waits for the calling transaction.
  * On a logical subscriber, which loses events as its publisher does, it only gives room back.
  */
 Datum
 es_scavenge(PG_FUNCTION_ARGS)
 {
-	ScavengeOrder order = {.most = es_call_limit_arg(fcinfo, 0, "max_events")};
+	ScavengeOrder order = {.most = es_call_limit_arg(fcinfo, 0, "max_events"),.looks_on = has_snapshots_of_before()};
 	EsErrand	errand = make_scavenge_errand(&order);
 
 	PreventCommandDuringRecovery("es_scavenge()");

@@ -14,15 +14,16 @@
  *
  * That lock is waited for only for a moment at a time, since all who come later
  * queue behind it, and several times.  If somebody reads the segment all the time, the copy
- * is thrown away; whoever seals next tries again.
+ * is thrown away; whoever seals next tries again.  Where it cannot be had even before, none
+ * is made.
  *
  * Who waits in es_scavenge() has a snapshot, too, of before the events were removed.  It
  * would keep them for as long as it waits; so of all snapshots it is left out.  If the
  * statement goes on to look at the log, it sees less events than when it began.
  *
- * Rows must not change meanwhile.  Only scavenging deletes any, and only one process
- * scavenges or seals at a time; on a logical subscriber it is the apply worker, which is kept
- * out by the lock that the copy is made under.
+ * Rows must not change meanwhile, so the copy is made under a lock that keeps out who
+ * writes: the apply worker of a logical subscriber, a restore.  Nobody else does, as a segment
+ * that is complete gets no rows, and only one process scavenges or seals at a time.
  *
  * A segment without a row is dropped, and its row in eventstore.segments says so.  That
  * locks the log as a whole, for as short.
@@ -51,6 +52,7 @@
 #include "catalog/pg_class.h"
 #include "commands/cluster.h"
 #include "commands/defrem.h"
+#include "commands/tablespace.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
@@ -79,7 +81,6 @@
 #include "base/process.h"
 #include "log/scan.h"
 #include "log/segment.h"
-#include "log/subscriber.h"
 #include "segment/ddl.h"
 #include "table/rows.h"
 
@@ -89,7 +90,8 @@
 #define COPIED_ROWS		500		/* between looks at how many pages these make */
 #define WRITE_BACK		128		/* pages to write at a time */
 #define LOCK_TIMEOUT	"20ms"
-#define LOCK_TRIES		60
+#define LOCK_TRIES		60		/* where a copy would be thrown away */
+#define FEW_TRIES		10		/* where nothing would be lost */
 #define LOCK_PAUSE_MS	50		/* and more with each try */
 #define MOST_PAUSE_MS	2000
 
@@ -156,34 +158,53 @@ es_compact_is_worth_it(int64 segment, int64 removed)
 
 /* ---- locking ---- */
 
-/* A step: locks tables against everybody. */
+/* Lists a table that is open, its TOAST table, and their indexes. */
+static List *
+list_all_of_table(Relation rel)
+{
+	List	   *all = lcons_oid(RelationGetRelid(rel), RelationGetIndexList(rel));
+
+	if (OidIsValid(rel->rd_rel->reltoastrelid))
+	{
+		Relation	toast = table_open(rel->rd_rel->reltoastrelid, AccessShareLock);
+
+		all = list_concat(lappend_oid(all, RelationGetRelid(toast)), RelationGetIndexList(toast));
+		table_close(toast, AccessShareLock);
+	}
+	return all;
+}
+
+/* A step: locks relations against everybody. */
 static void
-lock_tables_against_all(void *arg)
+lock_each_against_all(void *arg)
 {
 	ListCell   *cell;
 
 	foreach(cell, (List *) arg)
+	{
 		LockRelationOid(lfirst_oid(cell), AccessExclusiveLock);
+	}
 }
 
 /*
- * Locks tables against everybody, all or none, to the end of the transaction, without others
- * queueing for long; false if they cannot be had.
+ * Locks relations against everybody, to the end of the transaction, without others queueing
+ * for long; false if they cannot be had.  All or none: what is locked while another one
+ * is waited for would stop others.
  */
 static bool
-lock_against_all(List *relids)
+lock_against_all(List *relids, int tries)
 {
 	static uint32 wait_event = 0;
 	EsPatience	patience = {.within = true};
 
-	for (int i = 0; i < LOCK_TRIES; i++)
+	for (int i = 0; i < tries; i++)
 	{
 		/*
-		 * the commit has WAL flushed before it gives the lock back: no more
-		 * than need be
+		 * the commit flushes all WAL before the lock goes: let there be
+		 * little
 		 */
 		es_process_flush_wal(true);
-		if (es_patience_try(&patience, LOCK_TIMEOUT, lock_tables_against_all, relids))
+		if (es_patience_try(&patience, LOCK_TIMEOUT, lock_each_against_all, relids))
 			return true;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(LOCK_PAUSE_MS * (i + 1), MOST_PAUSE_MS),
 						 es_base_wait_event(&wait_event, "EventstoreSegmentLock"));
@@ -191,6 +212,21 @@ lock_against_all(List *relids)
 		CHECK_FOR_INTERRUPTS();
 	}
 	return false;
+}
+
+/* Tells whether relations could be locked just now; who has them open may do so for hours. */
+static bool
+can_be_locked(List *relids)
+{
+	ListCell   *cell;
+
+	if (!lock_against_all(relids, FEW_TRIES))
+		return false;
+	foreach(cell, relids)
+	{
+		UnlockRelationOid(lfirst_oid(cell), AccessExclusiveLock);
+	}
+	return true;
 }
 
 /* ---- copying ---- */
@@ -366,6 +402,9 @@ build_indexes(Compaction *c)
 
 		/* only its file will be used */
 		statement->isconstraint = statement->primary = false;
+		/* not where a setting says */
+		if (statement->tableSpace == NULL)
+			statement->tableSpace = get_tablespace_name(MyDatabaseTableSpace);
 		index_close(index, NoLock);
 		c->copies = lappend_oid(c->copies, es_define_index_copy(RelationGetRelid(c->new), statement).objectId);
 		CHECK_FOR_INTERRUPTS();
@@ -523,22 +562,28 @@ bool
 es_compact_segment(int64 segment, int caller)
 {
 	Compaction	c = {.caller = caller};
-	LOCKMODE	mode = es_subscriber_is() ? ShareRowExclusiveLock : ShareUpdateExclusiveLock;
 	EsOwnerContext saved;
+	List	   *all;
 	bool		lost;
 	bool		done;
 	Oid			copy;
 
-	/* an index that is being made on it, say, may take long */
-	if (!OidIsValid(es_segment_relid(segment)) || !ConditionalLockRelationOid(es_segment_relid(segment), mode))
+	/* an index that is being made on it, or a restore, may take long */
+	if (!OidIsValid(es_segment_relid(segment)) || !ConditionalLockRelationOid(es_segment_relid(segment), ShareRowExclusiveLock))
 		return false;
-	c.old = es_segment_open(segment, mode, &lost);
+	c.old = es_segment_open(segment, ShareRowExclusiveLock, &lost);
 	if (c.old == NULL)
 		return false;
+	all = list_all_of_table(c.old);
+	if (!can_be_locked(all))
+	{
+		table_close(c.old, NoLock);
+		return false;
+	}
 	es_ddl_enter(&saved);
 	make_copy(&c);
 	copy = RelationGetRelid(c.new);
-	done = lock_against_all(list_make1_oid(RelationGetRelid(c.old)));
+	done = lock_against_all(all, LOCK_TRIES);
 	if (done)
 		put_copy_in_place(&c);
 	table_close(c.new, NoLock);
@@ -572,37 +617,62 @@ mark_segment_emptied(int64 segment)
 	CommandCounterIncrement();
 }
 
-/*
- * es_compact_drop drops a segment that is complete and has no row at all, not even one that
- * an old snapshot might see, in this transaction; false if it has, or cannot be had without
- * stopping others.
- */
-bool
-es_compact_drop(int64 segment)
+/* Drops the table of an empty segment; false if something of a user's depends on it. */
+static bool
+drop_emptied_table(int64 segment)
 {
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
 	EsOwnerContext saved;
-	bool		lost;
-	Relation	rel;
-	Oid			relid = es_segment_relid(segment);
-	bool		empty;
+	volatile bool dropped = true;
 
-	if (!OidIsValid(relid))
-		return true;
-	/* both at once: nobody is to wait at the log for who has only the segment */
-	if (!lock_against_all(list_make2_oid(es_base_oid(&es_base_events), relid)))
-		return false;
-	rel = es_segment_open(segment, AccessShareLock, &lost);
-	if (rel == NULL)
-		return true;
-	empty = RelationGetRelid(rel) == relid && RelationGetNumberOfBlocks(rel) == 0;
-	table_close(rel, AccessShareLock);
-	if (!empty)
-		return false;
 	es_ddl_enter(&saved);
 	(void) set_config_option("eventstore.allow_drop", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	es_ddl_run("DROP TABLE eventstore.%s", es_segment_name(segment));
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		es_ddl_run("DROP TABLE eventstore.%s", es_segment_name(segment));
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		dropped = false;
+		if (geterrcode() != ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
 	es_ddl_leave(&saved);
+	return dropped;
+}
+
+/*
+ * es_compact_drop drops a segment that is complete and has no row at all, not even one that
+ * an old snapshot might see, in this transaction; not if it has, or cannot be had without
+ * stopping others, or users have views of it.
+ */
+EsDropResult
+es_compact_drop(int64 segment)
+{
+	bool		lost;
+	Relation	rel = es_segment_open(segment, ShareRowExclusiveLock, &lost);
+	List	   *all;
+	bool		empty;
+
+	if (rel == NULL)
+		return ES_DROP_LATER;
+	empty = RelationGetNumberOfBlocks(rel) == 0;
+	all = lcons_oid(es_base_oid(&es_base_events), list_all_of_table(rel));
+	table_close(rel, NoLock);
+	if (!empty || !lock_against_all(all, FEW_TRIES))
+		return ES_DROP_LATER;
+	if (!drop_emptied_table(segment))
+		return ES_DROP_NEVER;
 	mark_segment_emptied(segment);
 	es_base_announce(&es_base_events);
-	return true;
+	return ES_DROPPED;
 }

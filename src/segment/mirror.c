@@ -256,8 +256,10 @@ make_published_placeholders(const List *segments)
 		return;
 	es_maker_begin(&saved);
 	foreach(cell, segments)
+	{
 		es_ddl_run("CREATE TABLE eventstore.%s_detached (LIKE eventstore.events)",
 				   es_segment_name(((const EsPublishedSegment *) lfirst(cell))->number));
+	}
 	es_ddl_leave(&saved);
 }
 

@@ -203,6 +203,7 @@ seal_segment(Unsealed unsealed, int64 removed, int caller)
 {
 	int64		segment = unsealed.segment;
 	bool		plain = unsealed.sealed && es_compact_is_worth_it(segment, removed);
+	EsDropResult dropped = ES_DROP_NEVER;
 	bool		clean;
 	bool		empty;
 
@@ -217,8 +218,10 @@ seal_segment(Unsealed unsealed, int64 removed, int caller)
 	else if (unsealed.sealed)
 		vacuum_segment(segment, true);
 	clean = is_segment_clean(segment, &empty);
-	if (!(empty && unsealed.sealed && es_compact_drop(segment)))
-		mark_segment_sealed(segment, clean);
+	if (empty && unsealed.sealed)
+		dropped = es_compact_drop(segment);
+	if (dropped != ES_DROPPED)
+		mark_segment_sealed(segment, clean && dropped != ES_DROP_LATER);
 }
 
 /* Compacts a segment of a logical subscriber, or drops it if the publisher's is empty. */

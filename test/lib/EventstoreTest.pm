@@ -12,7 +12,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(new_node preload new_store start_standby has_allow_list seed rows sqlstates wait_until wait_blocked
-	start_process start_pgbench start_script start_named finish_script store_digest gaps status_of);
+	start_process start_pgbench start_script start_named finish_script store_digest gaps status_of new_thinned_store check_thinned_store);
 
 # new_node(name, conf, streaming): a running cluster; ES_PRELOAD=1 in the
 # environment preloads the library.
@@ -195,7 +195,7 @@ sub store_digest
 		"SELECT count(*), md5(string_agg(e::text, E'\\n' ORDER BY position)) FROM eventstore.events e",
 		"SELECT count(*), md5(string_agg(s::text, E'\\n' ORDER BY stream)) FROM es_streams s",
 		"SELECT count(*), md5(string_agg(s::text, E'\\n' ORDER BY name)) FROM eventstore.streams s",
-		"SELECT string_agg(concat_ws(' ', segment, first_position, last_position, events, from_time, to_time, state), E'\\n' ORDER BY segment) FROM es_segments",
+		"SELECT string_agg(concat_ws(' ', segment, first_position, last_position, events, from_time, to_time, CASE state WHEN 'sealed' THEN 'full' ELSE state END), E'\\n' ORDER BY segment) FROM es_segments",
 		"SELECT s::text FROM eventstore.config s",
 		(map { "SELECT string_agg(s::text, E'\\n' ORDER BY s::text) FROM eventstore.$_ s" } qw(subscriptions subscription_partitions subscription_members subscription_failures
 			reducers reducer_handlers snapshot_policies snapshots upcasters schemas retention retention_skips
@@ -219,6 +219,56 @@ sub gaps
 		 GROUP BY e.stream, s.stream, s.first_version, s.version
 		 HAVING count(e.version) IS DISTINCT FROM s.version - s.first_version + 1 OR count(e.version) <> count(DISTINCT e.version)
 			OR min(e.version) <> s.first_version OR max(e.version) <> s.version");
+}
+
+# new_thinned_store(node, database): a store that much has left; its digest, with all that is left in place.  Of its
+# segments the first is detached, the second, of which nothing was left, dropped, the third compacted, the fourth has
+# lost some events; of a stream events are hidden and not removed.  What would scavenge by itself must not run.
+sub new_thinned_store
+{
+	my ($node, $database) = @_;
+
+	new_store($node, $database, 100);
+	$node->safe_psql($database, q{SELECT es_register_reducer_ops('cut', '*', '{"inc": {"n": "$.data.n"}}')});
+	$node->safe_psql($database, $_) foreach (
+		q{SELECT count(es_append('keep-' || n % 5, 'K', jsonb_build_object('n', n))) FROM generate_series(1, 100) n},
+		q{SELECT es_append_batch('gone-1', (SELECT jsonb_agg('{"type": "G"}'::jsonb) FROM generate_series(1, 100)))},
+		q{SELECT count(es_append(CASE WHEN n % 5 < 3 THEN 'cut-1' ELSE 'keep-5' END, 'C', jsonb_build_object('n', n))) FROM generate_series(1, 100) n},
+		q{SELECT count(es_append(CASE WHEN n % 10 = 1 THEN 'cut-1' ELSE 'keep-5' END, 'C', jsonb_build_object('n', n))) FROM generate_series(1, 110) n},
+		q{SELECT es_truncate_stream('cut-1', 65), es_delete_stream('gone-1')});
+	$node->safe_psql($database, 'SELECT sum(events) FROM es_scavenge()') == 164 or die 'not all is scavenged';
+	$node->safe_psql($database, q{SELECT es_truncate_stream('keep-1', 10)});
+	my $digest = store_digest($node, $database);
+	$node->safe_psql($database, q{SELECT es_detach_segments((SELECT recorded_at FROM es_read_all(200, 1)))}) eq 'eventstore.events_0' or die 'not one segment is detached';
+	return $digest;
+}
+
+# thinned_segments(node, database): what has become of each
+sub thinned_segments
+{
+	my ($node, $database) = @_;
+
+	return $node->safe_psql($database, q{SELECT string_agg(concat_ws(' ', segment, CASE WHEN state <> 'detached' THEN events END, CASE state WHEN 'sealed' THEN 'full' ELSE state END), ', ' ORDER BY segment) FROM es_segments WHERE segment < 4});
+}
+
+# check_thinned_store(node, database, digest, how): a copy of such a store is like it, gets its segment back, and goes on.
+sub check_thinned_store
+{
+	my ($node, $database, $digest, $how) = @_;
+
+	is(thinned_segments($node, $database), '0 detached, 1 0 removed, 2 40 full, 3 96 full', "$how: segments are detached, removed and thinned out as they were");
+	is(sqlstates($node, $database, q{SELECT count(*) FROM es_read_all(0, NULL); SELECT count(*) FROM es_events}, on_error_stop => 0), '55000 55000', "$how: what is away is told to be");
+	is($node->safe_psql($database, 'SELECT count(*) FROM es_read_all(100, NULL)'), '147', "$how: what is left can be read");
+	$node->safe_psql($database, q{SELECT es_attach_segment('eventstore.events_0')});
+	is(store_digest($node, $database), $digest, "$how: with what was away it is the same");
+	is($node->safe_psql($database, q{SELECT es_append('cut-1', 'C', '{"n": 1}', expected_version => 71), es_append('keep-1', 'K', expected_version => 20), es_last_position(), es_stream_version('gone-1')}),
+		'72|21|413|101', "$how: versions and positions go on");
+	is(sqlstates($node, $database, q{SELECT es_append('gone-1', 'G')}), 'VE003', "$how: what was deleted stays so");
+	is($node->safe_psql($database, q{SELECT version, state -> 'n' = to_jsonb((SELECT sum(n) FROM generate_series(1, 100) n WHERE n % 5 < 3) + (SELECT sum(n) FROM generate_series(1, 110) n WHERE n % 10 = 1) + 1) FROM es_replay('cut-1')}),
+		'72|t', "$how: states go on from what was kept");
+	is($node->safe_psql($database, q{SELECT sum(events) FROM es_scavenge()}), '9', "$how: what is hidden can be removed");
+	is($node->safe_psql($database, q{SELECT count(es_append('roll-' || n % 3, 'R')) FROM generate_series(1, 300) n}), '300', "$how: over to new segments");
+	is(gaps($node, $database), '', "$how: streams are whole from their first version on");
 }
 
 # status_of(pid, name): a value of /proc/PID/status, in kB.

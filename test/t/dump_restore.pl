@@ -157,6 +157,19 @@ $node->safe_psql('postgres', 'CREATE DATABASE third');
 command_ok([ 'sh', '-ec', "$pg_dump -d \"" . target('plain') . "\" | $psql -Xq -v ON_ERROR_STOP=1 -d \"" . target('third') . "\"" ], 'a copy of the copy');
 is(store_digest($node, 'third'), store_digest($node, 'plain'), 'a copy of the copy is equal');
 
+# A store that much has left.
+my $thinned = new_thinned_store($node, 'thinned');
+command_ok([ 'sh', '-ec', "$pg_dump -d \"" . target('thinned') . "\" -f $dir/thinned.sql; $pg_dump -Fc -d \"" . target('thinned') . "\" -f $dir/thinned.dump" ], 'a store that much has left is dumped');
+foreach my $case ([ 'thinned out, plain', 'thinned_plain', "$psql -Xq1 -v ON_ERROR_STOP=1 -d \"%s\" -f $dir/thinned.sql" ],
+	[ 'thinned out, parallel', 'thinned_parallel', "$pg_restore --exit-on-error -j 4 -d \"%s\" $dir/thinned.dump" ])
+{
+	my ($how, $database, $command) = @$case;
+
+	$node->safe_psql('postgres', "CREATE DATABASE $database");
+	command_ok([ 'sh', '-ec', sprintf($command, target($database)) ], "$how: restored");
+	check_thinned_store($node, $database, $thinned, $how);
+}
+
 # An empty store, and one in a schema of its own.
 $node->safe_psql('postgres', 'CREATE DATABASE empty_source');
 $node->safe_psql('postgres', 'CREATE DATABASE empty_copy');

@@ -16,6 +16,7 @@ my $newer = $node->pg_version >= 17;
 
 # What an argument is when it is another's turn; what is not here has the type's.
 my %usual = (
+	'before' => q{'2001-01-01'},
 	'events es_append_many' => q{'[{"stream":"a-1","type":"T"}]'},
 	'events es_append_if' => q{'[{"stream":"a-1","type":"T"}]'},
 	'events es_append_batch' => q{'[{"type":"T"}]'},

@@ -169,6 +169,14 @@ replayed();
 is($warm->query_safe($left), '{4}||{"n": 4}', 'what is hidden there is hidden here');
 $warm->quit;
 
+# A store that much has left, and of which a segment is away
+my $thinned = new_thinned_store($primary, 'thinned');
+my @content = (q{SELECT md5(string_agg(e::text, '' ORDER BY position)) FROM es_read_all(100, NULL) e}, q{SELECT md5(string_agg(s::text, '' ORDER BY stream)) FROM es_streams s},
+	q{SELECT string_agg(concat_ws(' ', segment, first_position, last_position, events, state), ', ' ORDER BY segment) FROM es_segments}, q{SELECT r FROM es_replay('cut-1') r});
+replayed();
+is($standby->safe_psql('thinned', $_), $primary->safe_psql('thinned', $_), "what has left there has left here: $_") foreach @content;
+is(sqlstates($standby, 'thinned', 'SELECT count(*) FROM es_read_all(0, NULL)'), '55000', 'what is away there is away here');
+
 # Asynchronous promotion: the primary goes on after the standby was cut off.  A prepared append goes with the standby.
 $primary->safe_psql('postgres', q{BEGIN; SELECT es_append('prepared-1', 'P'); PREPARE TRANSACTION 'promoted';});
 $primary->safe_psql('postgres', q{SELECT es_append('cut-1', 'behind')});
@@ -195,6 +203,14 @@ is($standby->safe_psql('postgres', "SELECT string_agg(stream || ' ' || type, ', 
 	'prepared-1 P, cut-1 behind, cut-1 seen, after-1 A, after-1 B', 'readers pass the gap');
 is($standby->safe_psql('postgres', "SELECT es_settled_position() = es_last_position() FROM es_append('after-1', 'C')"), 'f', 'its own append is in flight as ever');
 is(gaps($standby, 'postgres'), '', 'versions have no gap');
+
+# the store that much has left: its sequences have gone on, as each does over a promotion
+$standby->safe_psql('thinned', q{SELECT es_attach_segment('eventstore.events_0')});
+is($standby->safe_psql('thinned', q{SELECT count(*), min(position) FROM es_read_all(0, NULL)}), '247|1', 'what is away comes back after a promotion');
+is($standby->safe_psql('thinned', q{SELECT es_append('cut-1', 'C', expected_version => 71), es_last_position() > 411, es_stream_version('gone-1')}), '72|t|101', 'versions and positions go on');
+is(sqlstates($standby, 'thinned', q{SELECT es_append('gone-1', 'G')}), 'VE003', 'what was deleted stays so');
+is($standby->safe_psql('thinned', q{SELECT sum(events) FROM es_scavenge()}), '9', 'what is hidden can be removed');
+is(gaps($standby, 'thinned'), '', 'streams are whole from their first version on');
 
 $standby->stop;
 done_testing();
