@@ -148,8 +148,11 @@ scavenge_round() {
 take_locks() {
 	local seen
 	seen=$(sql -F ' ' -c "SELECT round(coalesce(sum(looks), 0) * 1000.0 / $probes / 10, 1), round(coalesce(max(ms), 0) + 1000.0 / $probes, 1) FROM (
-		SELECT count(*) AS looks, extract(epoch FROM max(at) - min(at)) * 1000 AS ms FROM bench.probe WHERE granted
-		GROUP BY relation, date_trunc('second', at)) s")
+		SELECT count(*) AS looks, extract(epoch FROM max(at) - min(at)) * 1000 AS ms FROM (
+			SELECT relation, at, count(*) FILTER (WHERE later) OVER (PARTITION BY relation ORDER BY at) AS nth FROM (
+				SELECT relation, at, at > lag(at) OVER (PARTITION BY relation ORDER BY at) + interval '20 ms' AS later
+				FROM bench.probe WHERE granted) l) n
+		GROUP BY relation, nth) s")
 	take 'segment locked against all, mean' ms 'beside clients' "${seen% *}"
 	take 'segment locked against all, longest' ms 'beside clients' "${seen#* }"
 }
