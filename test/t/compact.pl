@@ -80,4 +80,20 @@ is(sql(q{SELECT count(bt_index_check(i.indexrelid, true)) > 10 FROM pg_inherits 
 is(sql(q{SELECT string_agg(inhrelid::regclass || ' ' || v.msg, ', ') FROM pg_inherits, verify_heapam(inhrelid::regclass, check_toast => true) v
 	WHERE inhparent = 'eventstore.events'::regclass}), '', 'tables are sound, and so are values out of line');
 
+# ---- indexes that could not be made
+$node->psql('store', q{CREATE UNIQUE INDEX CONCURRENTLY failed ON eventstore.events_3 (category_key)});
+is(sql(q{SELECT count(*) FROM pg_index WHERE indexrelid = 'eventstore.failed'::regclass AND NOT indisvalid}), 1, 'an index has failed');
+$was = files();
+sql(q{SELECT es_truncate_stream('long-' || n, 380) FROM generate_series(0, 9) n});
+is(sql(q{SELECT sum(events) FROM es_scavenge()}), 1290, 'more is removed beside an index that failed');
+isnt(files(), $was, 'its segment has other files');
+isnt($node->psql('store', q{REINDEX INDEX eventstore.failed}), 0, 'it can be tried again, with the same end');
+sql(q{DROP INDEX eventstore.failed});
+
+# ---- what is said about it is in the database's encoding, whatever one is set for clients
+sql(q{ALTER DATABASE store SET client_encoding = 'latin1'});
+$node->psql('store', qq{SET client_encoding = 'utf8'; SELECT es_subscribe('s\xc3\xbcb'); SELECT es_truncate_stream('long-1', 382)});
+$node->psql('store', q{SET client_encoding = 'utf8'; SELECT es_scavenge()}, stderr => \my $said);
+like($said, qr/2 hidden events are left because they are needed by subscription "s\xc3\xbcb"/, 'a notice can be read');
+
 done_testing();
