@@ -177,9 +177,7 @@ check_limits(const EsPolicy *policy, bool has_count)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("argument \"max_count\" must be at least 1, not %lld", (long long) policy->max_count));
 
-	/*
-	 * what is less in one unit may come to nothing at the end of a month
-	 */
+	/* what is less in one unit may come to nothing at the end of a month */
 	if (age && (age->month < 0 || age->day < 0 || age->time < 0 || (age->month == 0 && age->day == 0 && age->time == 0)))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
