@@ -15,6 +15,10 @@
  */
 #define ES_PROCESS_LOCK_TIMEOUT	"500ms"
 
+/* What the types of our workers begin with, and that of the one which each store has. */
+#define ES_PROCESS_PREFIX	"eventstore "
+#define ES_PROCESS_MAIN		ES_PROCESS_PREFIX "worker"
+
 extern void es_process_describe(BackgroundWorker *worker, const char *function, const char *type);
 extern void es_process_set_transactions(void);
 extern void es_process_flush_wal(bool all);

@@ -10,7 +10,8 @@
  *	- DROP DATABASE, ALTER DATABASE RENAME and SET TABLESPACE, and CREATE DATABASE
  *	  with a template need a database without sessions: its worker is asked to
  *	  leave first, is ended if a batch keeps it, and comes back if the database
- *	  is still there.
+ *	  is still there.  Others of ours that are at work there, on what they or their
+ *	  like will do again, are ended.
  *	- DROP EXTENSION, whichever way, lets the worker know at commit.
  *
  * Nothing here changes what a statement does, or who may do it.
@@ -29,13 +30,16 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
+#include "postmaster/bgworker.h"
 #include "storage/ipc.h"
+#include "storage/proc.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/objects.h"
+#include "base/process.h"
 #include "shared/roster.h"
 #include "shared/wake.h"
 
@@ -108,6 +112,25 @@ may_need_database(Node *statement, Oid database, Oid role)
 }
 
 /*
+ * Ends the workers of ours that scavenge, make and seal segments, or index types in a
+ * database; the server waits some seconds for them to go.
+ */
+static void
+end_busy_workers(Oid database)
+{
+	for (uint32 i = 0; i < ProcGlobal->allProcCount; i++)
+	{
+		const PGPROC *process = &ProcGlobal->allProcs[i];
+		int			pid = process->pid;
+		const char *type = pid != 0 && process->databaseId == database ? GetBackgroundWorkerTypeByPid(pid) : NULL;
+
+		if (type != NULL && strncmp(type, ES_PROCESS_PREFIX, strlen(ES_PROCESS_PREFIX)) == 0 &&
+			strcmp(type, ES_PROCESS_MAIN) != 0)
+			kill(pid, SIGTERM);
+	}
+}
+
+/*
  * Has the worker of a database leave, and waits until it has; if it is in the
  * middle of a batch, not for long.
  */
@@ -122,6 +145,7 @@ hold_database_worker(Oid database)
 			es_roster_expel(database);
 		es_wake_sleep(LOOK_AGAIN_MS);
 	}
+	end_busy_workers(database);
 }
 
 /* Tells whether a statement ends a prepared transaction. */

@@ -231,7 +231,7 @@ start_store_worker(Oid database)
 	pid_t		pid;
 	bool		started;
 
-	es_process_describe(&worker, "es_worker_main", "eventstore worker");
+	es_process_describe(&worker, "es_worker_main", ES_PROCESS_MAIN);
 	worker.bgw_notify_pid = MyProcPid;
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
 	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "eventstore worker for database %u", database);

@@ -114,7 +114,8 @@ sub succeeds
 sub transactions { return $node->safe_psql('postgres', "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = '$_[0]'"); }
 
 # said(offset): what processes other than sessions said of errors since then.
-sub said { return join("\n", grep { /\] (WARNING|ERROR|FATAL|PANIC):/ } split /\n/, slurp_file($node->logfile, $_[0])); }
+# Whom a statement has ended that needed the database for itself says so as any session that is ended.
+sub said { return join("\n", grep { /\] (WARNING|ERROR|FATAL|PANIC):/ && !/terminating background worker "eventstore scavenger"/ } split /\n/, slurp_file($node->logfile, $_[0])); }
 
 # ---- who has a worker ----
 
@@ -240,6 +241,14 @@ my $failing = start_script($node, 'postgres', 'DROP DATABASE occupied');
 idle_store('gone');
 succeeds('postgres', 'DROP DATABASE gone', 'DROP DATABASE with a live worker');
 is($node->safe_psql('postgres', "SELECT count(*) $workers AND datid NOT IN (SELECT oid FROM pg_database)"), '0', 'its worker is gone too');
+idle_store('scavenged');
+$node->safe_psql('postgres', 'ALTER SYSTEM SET eventstore.scavenge_rate = 1');
+$node->reload;
+$node->safe_psql('scavenged', $_) foreach (q{SELECT count(es_append('a-1', 'T')) FROM generate_series(1, 3000)}, q{SELECT es_set_retention('a', max_count => 1)});
+ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'eventstore scavenger' AND datname = 'scavenged'}), 'a scavenger is at work, slowly');
+succeeds('postgres', 'DROP DATABASE scavenged', 'DROP DATABASE with a scavenger at work');
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET eventstore.scavenge_rate');
+$node->reload;
 $node->safe_psql('postgres', 'CREATE ROLE owner CREATEDB; CREATE ROLE stranger CREATEDB');
 idle_store('owned', 'owner');
 my $pid = pid_of('owned');
