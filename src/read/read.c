@@ -345,7 +345,9 @@ move_to_next_segment(EsStreamScan *scan)
 	{
 		if (scan_stream_segment(scan))
 			return true;
-		scan->lost = scan->segment;
+		/* one that was dropped when it had no event left is no loss */
+		if (scan->segments[scan->segment % scan->places].scan.lost)
+			scan->lost = scan->segment;
 		scan->segment += scan->backwards ? -1 : 1;
 	}
 	return false;

@@ -96,4 +96,15 @@ $node->psql('store', qq{SET client_encoding = 'utf8'; SELECT es_subscribe('s\xc3
 $node->psql('store', q{SET client_encoding = 'utf8'; SELECT es_scavenge()}, stderr => \my $said);
 like($said, qr/2 hidden events are left because they are needed by subscription "s\xc3\xbcb"/, 'a notice can be read');
 
+# ---- a segment that is left empty
+new_store($node, 'empty', 100);
+$node->safe_psql('empty', q{SELECT es_append('one', 'A'); SELECT count(es_append('many', 'A')) FROM generate_series(1, 150);
+	SELECT es_truncate_stream('one', 2); SELECT es_truncate_stream('many', 110)});
+is($node->safe_psql('empty', 'SELECT sum(events) FROM es_scavenge()'), 110, 'all events of a segment are removed');
+is($node->safe_psql('empty', 'SELECT state FROM es_segments WHERE segment = 0'), 'removed', 'so it is removed');
+is($node->safe_psql('empty', q{SELECT count(*) FROM es_read('one')}), 0, 'a stream that had nothing else is empty');
+is($node->safe_psql('empty', q{SELECT count(*) FROM es_read('one', backwards => true)}), 0, 'backwards, too');
+is($node->safe_psql('empty', q{SELECT min(version) || ' ' || count(*) FROM es_read('many')}), '110 41', 'another one has the rest');
+is($node->safe_psql('empty', q{SELECT es_append('one', 'B')}), 2, 'and versions go on');
+
 done_testing();
