@@ -38,7 +38,6 @@ my @uses = (
 	[ q{SELECT es_stream_version('w-:n')} => '7' ],
 	[ q{SELECT version FROM es_streams WHERE stream = 'w-:n'} => '7' ],
 	[ q{SELECT count(*) > 0 FROM es_segments} => 't' ],
-	[ q{SELECT count(es_set_retention('kept', '1 year'))} => '1' ],
 	[ q{SELECT outcome($$SELECT es_attach_segment('events_0')$$)} => '55000' ],
 	[ q{SELECT version, state FROM es_replay('w-:n', 'tally')} => '7|{"n": 27}' ],
 	[ q{SELECT es_snapshot('w-:n', 'tally')} => '7' ],
@@ -205,8 +204,8 @@ foreach my $table (@tables)
 	my $err = gone_and_back("table $table", "ALTER TABLE eventstore.$table RENAME TO hidden", "ALTER TABLE eventstore.hidden RENAME TO $table");
 
 	# the log's parent and the makers' failures are for who makes segments only, that of the states for who makes projections,
-	# and what retention passes over for who carries it out
-	like($err, qr/"eventstore\.$table" is missing/, '... and was named') unless $table =~ /^events|^maker_failure|^indexed_types$|^detached_segments$|^retention_skips$|^projection_states$/;
+	# and those of retention for who makes rules and carries them out
+	like($err, qr/"eventstore\.$table" is missing/, '... and was named') unless $table =~ /^events|^maker_failure|^indexed_types$|^detached_segments$|^retention|^projection_states$/;
 }
 gone_and_back("sequence $_", "ALTER SEQUENCE eventstore.$_ RENAME TO hidden", "ALTER SEQUENCE eventstore.hidden RENAME TO $_") foreach (@sequences);
 gone_and_back('the gate', 'ALTER VIEW eventstore.append_gate RENAME TO hidden', 'ALTER VIEW eventstore.hidden RENAME TO append_gate');
