@@ -61,6 +61,8 @@ $old->safe_psql('store', q{
 	SELECT es_snapshot('left-1', 'count'), es_truncate_stream('left-1', 4), es_delete_stream('left-2'), es_set_retention('aged', '30 days', 100);
 });
 $old->poll_query_until('store', q{SELECT bool_and(lag = 0) FROM es_projections}) or die;
+# the worker comes by
+$old->poll_query_until('store', q{SELECT bool_and(arrived > 0 AND aged > 0) FROM eventstore.retention}) or die;
 
 my $digest = store_digest($old, 'store');
 my $thinned = new_thinned_store($old, 'thinned');

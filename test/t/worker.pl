@@ -244,6 +244,7 @@ is($node->safe_psql('postgres', "SELECT count(*) $workers AND datid NOT IN (SELE
 idle_store('scavenged');
 $node->safe_psql('postgres', 'ALTER SYSTEM SET eventstore.scavenge_rate = 1');
 $node->reload;
+ok($node->poll_query_until('postgres', q{SELECT current_setting('eventstore.scavenge_rate') = '1'}), 'a new process will be slow');
 $node->safe_psql('scavenged', $_) foreach (q{SELECT count(es_append('a-1', 'T')) FROM generate_series(1, 3000)}, q{SELECT es_set_retention('a', max_count => 1)});
 ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'eventstore scavenger' AND datname = 'scavenged'}), 'a scavenger is at work, slowly');
 succeeds('postgres', 'DROP DATABASE scavenged', 'DROP DATABASE with a scavenger at work');
