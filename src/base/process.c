@@ -4,7 +4,10 @@
  */
 #include "base/process.h"
 
+#include "access/xact.h"
 #include "access/xlog.h"
+#include "storage/ipc.h"
+#include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -46,6 +49,24 @@ es_process_set_transactions(void)
 
 	for (int i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION);
+}
+
+/* Gives the locks of the session back. */
+static void
+release_session_locks(int code, Datum arg)
+{
+	AbortOutOfAnyTransaction();
+	LockReleaseAll(DEFAULT_LOCKMETHOD, true);
+}
+
+/*
+ * es_process_release_at_exit has a worker give its session's locks back as it ends: they
+ * outlive their process otherwise.
+ */
+void
+es_process_release_at_exit(void)
+{
+	before_shmem_exit(release_session_locks, (Datum) 0);
 }
 
 /*

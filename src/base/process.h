@@ -21,6 +21,7 @@
 
 extern void es_process_describe(BackgroundWorker *worker, const char *function, const char *type);
 extern void es_process_set_transactions(void);
+extern void es_process_release_at_exit(void);
 extern void es_process_flush_wal(bool all);
 extern bool es_process_waits_for(int pid, int other);
 

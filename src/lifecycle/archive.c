@@ -49,6 +49,7 @@
 #include "base/objects.h"
 #include "base/owner.h"
 #include "base/patience.h"
+#include "base/process.h"
 #include "lifecycle/archived.h"
 #include "lifecycle/attach.h"
 #include "lifecycle/contents.h"
@@ -303,14 +304,6 @@ attach_segment(void)
 
 /* ---- the worker ---- */
 
-/* Gives the session's locks back as the worker ends. */
-static void
-stop_archiving(int code, Datum arg)
-{
-	AbortOutOfAnyTransaction();
-	LockReleaseAll(DEFAULT_LOCKMETHOD, true);
-}
-
 /* Starts the worker that indexes types again if this one has stopped it. */
 static void
 go_on_indexing(void)
@@ -350,7 +343,7 @@ void
 es_archive_main(Datum main_arg)
 {
 	work.caller = es_errand_begin(&work.order, sizeof(work.order));
-	before_shmem_exit(stop_archiving, (Datum) 0);
+	es_process_release_at_exit();
 	/* what is not there to be dropped is nobody's business */
 	if (work.order.segment >= 0)
 		SetConfigOption("client_min_messages", "warning", PGC_USERSET, PGC_S_SESSION);

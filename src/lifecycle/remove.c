@@ -469,20 +469,9 @@ mend_runs(Batch *batch, int64 segment)
 static void
 forget_count_of_segment(int64 segment)
 {
-	EsRows		rows = {.shape = &es_segment_shape,.mode = RowExclusiveLock,.fresh = true};
-	Datum		values[Natts_es_segments];
-	bool		isnull[Natts_es_segments];
+	EsSegmentNote note = {.events = -1};
 
-	es_rows_equal(&rows, Int64GetDatum(segment));
-	es_rows_begin(&rows);
-	if (es_rows_next(&rows) && !rows.isnull[Anum_es_segments_events - 1])
-	{
-		memcpy(values, rows.values, sizeof(values));
-		memcpy(isnull, rows.isnull, sizeof(isnull));
-		isnull[Anum_es_segments_events - 1] = true;
-		es_rows_update(&rows, values, isnull);
-	}
-	es_rows_end(&rows);
+	es_segment_note(segment, &note);
 }
 
 /*

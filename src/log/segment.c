@@ -442,6 +442,34 @@ es_segment_sealed_upto(void)
 	return read_newest_segment(true, Anum_es_segments_last_position, 0);
 }
 
+/*
+ * es_segment_note changes the row of a segment, if that differs; nobody else may do so, which
+ * is seen to by who scavenges and seals.
+ */
+void
+es_segment_note(int64 segment, const EsSegmentNote *note)
+{
+	EsRows		rows = {.shape = &es_segment_shape,.mode = RowExclusiveLock,.fresh = true};
+	Datum		values[Natts_es_segments];
+	bool		isnull[Natts_es_segments] = {false};
+
+	es_rows_equal(&rows, Int64GetDatum(segment));
+	es_rows_begin(&rows);
+	if (es_rows_next(&rows))
+	{
+		memcpy(values, rows.values, sizeof(values));
+		if (note->sealed)
+			values[Anum_es_segments_sealed - 1] = BoolGetDatum(true);
+		if (note->emptied)
+			values[Anum_es_segments_emptied - 1] = BoolGetDatum(true);
+		values[Anum_es_segments_events - 1] = Int64GetDatum(note->events);
+		isnull[Anum_es_segments_events - 1] = note->events < 0;
+		if (note->sealed || note->emptied || note->events >= 0 || !rows.isnull[Anum_es_segments_events - 1])
+			es_rows_update(&rows, values, isnull);
+	}
+	es_rows_end(&rows);
+}
+
 /* Tells whether a segment that the log has not was dropped when it had no event left. */
 static bool
 was_emptied(int64 segment)

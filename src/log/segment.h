@@ -37,6 +37,14 @@ typedef enum EsSegmentIndex
 #define ES_SEGMENT_TAG_SEALER	1
 #define ES_SEGMENT_TAG_NEED		2
 
+/* What is to be noted of a segment. */
+typedef struct EsSegmentNote
+{
+	bool		sealed;			/* it is from now on; else as it was */
+	bool		emptied;		/* the same */
+	int64		events;			/* that it has; -1: not counted */
+} EsSegmentNote;
+
 extern EsRelation es_segment_table; /* eventstore.segments */
 extern const EsShape es_segment_shape;	/* its columns */
 extern const EsShape es_segment_config_shape;	/* eventstore.config */
@@ -56,6 +64,7 @@ extern char *es_segment_name(int64 segment);
 extern char *es_segment_index_statement(int64 segment, EsSegmentIndex which);
 extern Oid	es_segment_relid(int64 segment);
 extern Relation es_segment_open(int64 segment, LOCKMODE mode, bool *lost);
+extern void es_segment_note(int64 segment, const EsSegmentNote *note);
 extern bool es_segment_is_lost(int64 segment);
 extern void es_segment_refuse_lost(int64 segment);
 extern Oid	es_segment_index(int64 segment, EsSegmentIndex which);

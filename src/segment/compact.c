@@ -83,7 +83,6 @@
 #include "log/scan.h"
 #include "log/segment.h"
 #include "segment/ddl.h"
-#include "table/rows.h"
 
 #define LOOKS			1000	/* at pages, for how full a segment is */
 #define WORTH			4		/* this part of it is free, or more */
@@ -616,28 +615,6 @@ es_compact_segment(int64 segment, int caller)
 
 /* ---- dropping ---- */
 
-/* Says of a segment that it is gone because it had no event left. */
-static void
-mark_segment_emptied(int64 segment)
-{
-	EsRows		rows = {.shape = &es_segment_shape,.mode = RowExclusiveLock,.fresh = true};
-
-	es_rows_equal(&rows, Int64GetDatum(segment));
-	es_rows_begin(&rows);
-	if (es_rows_next(&rows))
-	{
-		Datum		values[Natts_es_segments];
-		bool		isnull[Natts_es_segments] = {false};
-
-		memcpy(values, rows.values, sizeof(values));
-		values[Anum_es_segments_sealed - 1] = values[Anum_es_segments_emptied - 1] = BoolGetDatum(true);
-		values[Anum_es_segments_events - 1] = Int64GetDatum(0);
-		es_rows_update(&rows, values, isnull);
-	}
-	es_rows_end(&rows);
-	CommandCounterIncrement();
-}
-
 /* Drops the table of an empty segment; false if something of a user's depends on it. */
 static bool
 drop_emptied_table(int64 segment)
@@ -681,6 +658,7 @@ es_compact_drop(int64 segment)
 {
 	bool		lost;
 	Relation	rel = es_segment_open(segment, ShareRowExclusiveLock, &lost);
+	EsSegmentNote emptied = {.sealed = true,.emptied = true,.events = 0};
 	List	   *all;
 	bool		empty;
 
@@ -693,7 +671,8 @@ es_compact_drop(int64 segment)
 		return ES_DROP_LATER;
 	if (!drop_emptied_table(segment))
 		return ES_DROP_NEVER;
-	mark_segment_emptied(segment);
+	es_segment_note(segment, &emptied);
+	CommandCounterIncrement();
 	es_base_announce(&es_base_events);
 	return ES_DROPPED;
 }

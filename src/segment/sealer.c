@@ -33,6 +33,7 @@
 #include "utils/rel.h"
 
 #include "base/objects.h"
+#include "base/process.h"
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/settle.h"
@@ -68,10 +69,11 @@ find_unsealed_segment(int64 after, int64 settled)
 		if ((all || !sealed || rows.isnull[Anum_es_segments_events - 1]) && segment > after &&
 			DatumGetInt64(rows.values[Anum_es_segments_last_position - 1]) <= settled &&
 			(found.segment < 0 || segment < found.segment) && OidIsValid(es_segment_relid(segment)))
-			found = (Unsealed)
 		{
-			.segment = segment,.sealed = sealed
-		};
+			found.segment = segment;
+			found.sealed = sealed;
+			found.emptied = DatumGetBool(rows.values[Anum_es_segments_emptied - 1]);
+		}
 	}
 	es_rows_end(&rows);
 	return found;
@@ -91,23 +93,9 @@ es_sealer_has_work(void)
 static void
 mark_segment_sealed(int64 segment, bool clean)
 {
-	EsRows		rows = {.shape = &es_segment_shape,.mode = RowExclusiveLock,.fresh = true};
-	Datum		values[Natts_es_segments];
-	bool		isnull[Natts_es_segments] = {false};
+	EsSegmentNote note = {.sealed = true,.events = clean ? es_scan_count(segment, NULL) : -1};
 
-	es_rows_equal(&rows, Int64GetDatum(segment));
-	es_rows_begin(&rows);
-	if (es_rows_next(&rows))
-	{
-		int64		events = clean ? es_scan_count(segment, NULL) : -1;
-
-		memcpy(values, rows.values, sizeof(values));
-		values[Anum_es_segments_sealed - 1] = BoolGetDatum(true);
-		values[Anum_es_segments_events - 1] = Int64GetDatum(events);
-		isnull[Anum_es_segments_events - 1] = events < 0;
-		es_rows_update(&rows, values, isnull);
-	}
-	es_rows_end(&rows);
+	es_segment_note(segment, &note);
 }
 
 /*
@@ -237,17 +225,6 @@ tidy_mirrored_segment(int64 segment, bool emptied)
 }
 
 /*
- * Gives the sealer's lock back as the worker ends: a session's lock outlives
- * its process otherwise.
- */
-static void
-stop_sealing(int code, Datum arg)
-{
-	AbortOutOfAnyTransaction();
-	LockReleaseAll(DEFAULT_LOCKMETHOD, true);
-}
-
-/*
  * es_sealer_become makes this the only process that seals or scavenges, until it ends; false
  * if another one is and it is not to be waited for, or the extension is gone.
  */
@@ -263,7 +240,7 @@ es_sealer_become(bool wait)
 		tag = es_base_tag(&es_segment_table, 0, ES_SEGMENT_TAG_SEALER);
 		got = LockAcquire(&tag, ExclusiveLock, true, !wait) != LOCKACQUIRE_NOT_AVAIL;
 		if (got)
-			before_shmem_exit(stop_sealing, (Datum) 0);
+			es_process_release_at_exit();
 	}
 	CommitTransactionCommand();
 	return got;

@@ -177,6 +177,8 @@ sub leaves
 	$subscriber->safe_psql('postgres', 'VACUUM');
 	$subscriber->safe_psql('postgres', 'SELECT * FROM es_scavenge()');
 	is(digest($subscriber), digest($publisher), "$what: giving back room there changes nothing");
+	my $removed = q{SELECT string_agg(segment::text, ' ' ORDER BY segment) FROM es_segments WHERE state = 'removed'};
+	is($subscriber->safe_psql('postgres', $removed), $publisher->safe_psql('postgres', $removed), "$what: segments that were emptied are gone there, too");
 	return;
 }
 
