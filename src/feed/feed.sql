@@ -41,7 +41,7 @@ COMMENT ON FUNCTION eventstore.events_after(pg_lsn) IS 'about how many events we
  * has its definition only. Lags are measured from the end of the WAL, on a standby from what
  * it has replayed.
  */
-CREATE VIEW @extschema@.es_feeds AS
+CREATE VIEW @extschema@.es_feeds WITH (security_barrier) AS
 	SELECT
 		coalesce(d.name, CASE WHEN pg_catalog.starts_with(s.slot_name, 'es_')
 			THEN pg_catalog.substr(s.slot_name, 4) END) AS feed,
@@ -68,6 +68,7 @@ CREATE VIEW @extschema@.es_feeds AS
 	CROSS JOIN (
 		SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
 			ELSE pg_catalog.pg_current_wal_lsn() END AS lsn
-	) w;
+	) w
+	WHERE eventstore.may_see(d.categories);
 COMMENT ON VIEW @extschema@.es_feeds IS
-	'the feeds of this database: what they let through, how far their consumers are, and the WAL kept for them';
+	'the feeds of this database: what they let through, how far their consumers are, and the WAL kept for them; for who has read or admin on what they let through';
