@@ -69,6 +69,6 @@ CREATE VIEW @extschema@.es_feeds WITH (security_barrier) AS
 		SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
 			ELSE pg_catalog.pg_current_wal_lsn() END AS lsn
 	) w
-	WHERE eventstore.may_see(d.categories);
+	WHERE eventstore.may_see_all(d.categories);
 COMMENT ON VIEW @extschema@.es_feeds IS
 	'the feeds of this database: what they let through, how far their consumers are, and the WAL kept for them; for who has read or admin on what they let through';

@@ -40,8 +40,8 @@ COMMENT ON FUNCTION @extschema@.es_set_retention(text, interval, bigint) IS
 CREATE VIEW @extschema@.es_retention WITH (security_barrier) AS
 	SELECT r.category, r.max_age, r.max_count, r.arrived AS "position",
 		s.streams AS skipped, s.since AS skipped_since,
-		CASE WHEN eventstore.may_read(CASE WHEN r.category OPERATOR(pg_catalog.<>) '*' THEN ARRAY[r.category] END) THEN s.stream END AS skipped_stream,
-		CASE WHEN eventstore.may_read(CASE WHEN r.category OPERATOR(pg_catalog.<>) '*' THEN ARRAY[r.category] END) THEN s.reason END AS error
+		CASE WHEN eventstore.may_read_all(CASE WHEN r.category OPERATOR(pg_catalog.<>) '*' THEN ARRAY[r.category] END) THEN s.stream END AS skipped_stream,
+		CASE WHEN eventstore.may_read_all(CASE WHEN r.category OPERATOR(pg_catalog.<>) '*' THEN ARRAY[r.category] END) THEN s.reason END AS error
 	FROM eventstore.retention r
 		CROSS JOIN LATERAL (
 			SELECT pg_catalog.count(*) AS streams, pg_catalog.min(k.since) AS since,
@@ -55,6 +55,6 @@ CREATE VIEW @extschema@.es_retention WITH (security_barrier) AS
 						WHERE o.category OPERATOR(pg_catalog.=) pg_catalog.split_part(k.stream, '-', 1)) END) s
 	WHERE (r.max_age IS NOT NULL OR r.max_count IS NOT NULL
 			OR EXISTS (SELECT FROM eventstore.retention o WHERE o.category OPERATOR(pg_catalog.=) '*'))
-		AND CASE WHEN r.category OPERATOR(pg_catalog.=) '*' THEN eventstore.may_anything() ELSE eventstore.may_see(ARRAY[r.category]) END;
+		AND CASE WHEN r.category OPERATOR(pg_catalog.=) '*' THEN eventstore.may_anything() ELSE eventstore.may_see_all(ARRAY[r.category]) END;
 COMMENT ON VIEW @extschema@.es_retention IS
 	'which events age out, by category, how far in the log that was carried out, and how many streams could not be truncated, one of them and why';

@@ -56,7 +56,7 @@ CREATE VIEW @extschema@.es_projections WITH (security_barrier) AS
 		CASE WHEN p.mode OPERATOR(pg_catalog.=) 'inline' THEN 0::pg_catalog.int8
 			ELSE GREATEST(e.last OPERATOR(pg_catalog.-) live.position, 0::pg_catalog.int8)
 		END AS lag,
-		CASE WHEN f.error IS NOT NULL AND eventstore.may_read(p.categories) THEN f.error END AS error,
+		CASE WHEN f.error IS NOT NULL AND eventstore.may_read_all(p.categories) THEN f.error END AS error,
 		f.error_position,
 		rebuild.position AS rebuild_position,
 		p.reducer,
@@ -82,6 +82,6 @@ CREATE VIEW @extschema@.es_projections WITH (security_barrier) AS
 		ON f.projection_id OPERATOR(pg_catalog.=) p.projection_id AND f.error IS NOT NULL
 		AND f.generation OPERATOR(pg_catalog.=) CASE WHEN live.error IS NOT NULL THEN live.generation ELSE rebuild.generation END
 	CROSS JOIN ends e
-	WHERE eventstore.may_see(p.categories);
+	WHERE eventstore.may_see_all(p.categories);
 COMMENT ON VIEW @extschema@.es_projections IS
 	'projections: what each is made of, how far it is taken in, how far it is behind, the error that stops it, how far a rebuild is; for who has read or admin on that';

@@ -13,8 +13,8 @@
 #include "base/names.h"
 #include "rights/right.h"
 
-PG_FUNCTION_INFO_V1(es_shown_may_see);
-PG_FUNCTION_INFO_V1(es_shown_may_read);
+PG_FUNCTION_INFO_V1(es_shown_may_see_all);
+PG_FUNCTION_INFO_V1(es_shown_may_read_all);
 PG_FUNCTION_INFO_V1(es_shown_may_anything);
 PG_FUNCTION_INFO_V1(es_shown_require_read);
 
@@ -28,18 +28,18 @@ has_right_on_arg(FunctionCallInfo fcinfo, int rights)
 }
 
 /*
- * eventstore.may_see(categories): whether the current user may learn of something that is made
+ * eventstore.may_see_all(categories): whether the current user may learn of something that is made
  * of some categories, NULL: of all: 'read' or 'admin' on each.
  */
 Datum
-es_shown_may_see(PG_FUNCTION_ARGS)
+es_shown_may_see_all(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(has_right_on_arg(fcinfo, ES_RIGHT_READ | ES_RIGHT_ADMIN));
 }
 
-/* eventstore.may_read(categories): the same by 'read' alone, for what may tell of events' data. */
+/* eventstore.may_read_all(categories): the same by 'read' alone, for what may tell of events' data. */
 Datum
-es_shown_may_read(PG_FUNCTION_ARGS)
+es_shown_may_read_all(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(has_right_on_arg(fcinfo, ES_RIGHT_READ));
 }

@@ -26,6 +26,6 @@ CREATE VIEW @extschema@.es_subscriptions WITH (security_barrier) AS
 	FROM eventstore.subscriptions s
 	JOIN eventstore.subscription_partitions p ON p.subscription_id OPERATOR(pg_catalog.=) s.subscription_id
 	CROSS JOIN ends e
-	WHERE eventstore.may_see(s.categories);
+	WHERE eventstore.may_see_all(s.categories);
 COMMENT ON VIEW @extschema@.es_subscriptions IS
 	'subscriptions, a row for each partition: how far it is acknowledged, who has it until when, how far it is behind, how many events are parked, what it is of, who has made it; for who has read or admin on that';
