@@ -14,6 +14,7 @@
 #include "rights/right.h"
 
 PG_FUNCTION_INFO_V1(es_shown_may_see_all);
+PG_FUNCTION_INFO_V1(es_shown_may_see_some);
 PG_FUNCTION_INFO_V1(es_shown_may_read_all);
 PG_FUNCTION_INFO_V1(es_shown_may_anything);
 PG_FUNCTION_INFO_V1(es_shown_require_read);
@@ -37,7 +38,24 @@ es_shown_may_see_all(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(has_right_on_arg(fcinfo, ES_RIGHT_READ | ES_RIGHT_ADMIN));
 }
 
-/* eventstore.may_read_all(categories): the same by 'read' alone, for what may tell of events' data. */
+/*
+ * eventstore.may_see_some(categories): whether the current user has 'read' or 'admin' on one of
+ * some categories, NULL: on any that there is.
+ */
+Datum
+es_shown_may_see_some(PG_FUNCTION_ARGS)
+{
+	EsNames		categories = es_names_of_column(PG_GETARG_DATUM(0), PG_ARGISNULL(0));
+
+	if (!categories.set)
+		PG_RETURN_BOOL(es_right_has_any(ES_RIGHT_READ | ES_RIGHT_ADMIN));
+	for (int i = 0; i < categories.count; i++)
+		if (es_right_has(ES_RIGHT_READ | ES_RIGHT_ADMIN, categories.names[i]))
+			PG_RETURN_BOOL(true);
+	PG_RETURN_BOOL(es_right_has(ES_RIGHT_READ | ES_RIGHT_ADMIN, NULL));
+}
+
+/* eventstore.may_read_all(categories): the same as may_see_all by 'read' alone, for what may tell of events' data. */
 Datum
 es_shown_may_read_all(PG_FUNCTION_ARGS)
 {

@@ -5,6 +5,11 @@ CREATE FUNCTION eventstore.may_see_all(categories text[]) RETURNS boolean
 COMMENT ON FUNCTION eventstore.may_see_all(text[]) IS
 	'whether the current user has read or admin on each of some categories, on all (NULL); behind views';
 
+CREATE FUNCTION eventstore.may_see_some(categories text[]) RETURNS boolean
+	LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE AS 'MODULE_PATHNAME', 'es_shown_may_see_some';
+COMMENT ON FUNCTION eventstore.may_see_some(text[]) IS
+	'whether the current user has read or admin on one of some categories, on any (NULL); behind views';
+
 CREATE FUNCTION eventstore.may_read_all(categories text[]) RETURNS boolean
 	LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE AS 'MODULE_PATHNAME', 'es_shown_may_read_all';
 COMMENT ON FUNCTION eventstore.may_read_all(text[]) IS
