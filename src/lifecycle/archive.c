@@ -526,7 +526,11 @@ find_table_to_attach(const text *name, ArchiveOrder *order)
 				errmsg("the event store never had a segment " INT64_FORMAT, order->segment));
 	if (table->schemaname == NULL)
 		table->schemaname = "eventstore";
-	order->relid = RangeVarGetRelid(table, NoLock, true);
+	/* which others than the owner may use in no other way */
+	if (table->catalogname == NULL && strcmp(table->schemaname, "eventstore") == 0)
+		order->relid = get_relname_relid(table->relname, es_base_store()->schema);
+	else
+		order->relid = RangeVarGetRelid(table, NoLock, true);
 	if (!OidIsValid(order->relid))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),

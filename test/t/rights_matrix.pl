@@ -25,7 +25,7 @@ SELECT es_append(c || '-1', 'T', '{}', '{"tags": ["t"]}') FROM unnest('{a,b}'::t
 SELECT count(es_append('old-1', 'T')) FROM generate_series(1, 120);
 SELECT es_snapshot(c || '-1') FROM unnest('{a,b}'::text[]) c;
 SELECT es_create_projection('of_' || c, 'count', category => c) FROM unnest('{a,b}'::text[]) c;
-SELECT es_create_projection('of_all', 'count'), es_create_handler_projection('looks', 'look', categories => '{a}');
+SELECT es_create_projection('of_all', 'count'), es_create_handler_projection('looks', 'look(es_event)', categories => '{a}');
 SELECT es_run_projection('of_' || c) FROM unnest('{a,b,all}'::text[]) c;
 SELECT es_subscribe('of_' || c, 0, ARRAY[c]) FROM unnest('{a,b}'::text[]) c;
 SELECT es_subscribe('of_all'), es_set_retention('a', max_count => 100), es_set_retention('b', max_count => 100), es_set_retention('*', max_count => 1000);
@@ -164,7 +164,7 @@ my @calls = (
 	[ 'es_set_retention(text,interval,bigint)', 'admin *', q{SELECT es_set_retention('*', max_count => 50)} ],
 	[ 'es_scavenge(bigint)', 'admin *', q{SELECT * FROM es_scavenge(0)} ],
 	[ 'es_detach_segments(timestamp with time zone)', 'admin *', q{SELECT * FROM es_detach_segments('2020-01-01')} ],
-	[ 'es_attach_segment(text)', 'admin *', q{SELECT es_attach_segment('eventstore.events_0')}, 'VE004' ],
+	[ 'es_attach_segment(text)', 'admin *', q{SELECT es_attach_segment('eventstore.events_0')}, '55000' ],
 	# rights
 	[ 'es_grant(regrole,text,text)', 'admin *', q{SELECT es_grant('nobody', 'read', 'a')} ],
 	[ 'es_revoke(regrole,text,text)', 'admin *', q{SELECT es_revoke('nobody', 'read', 'a')} ],
