@@ -224,7 +224,10 @@ learn_definition(History *history)
 	return outcome;
 }
 
-/* Makes the statement that reads a page, which is refused to who may not read all that is asked for. */
+/*
+ * Makes the statement that reads a page, which is refused to who may not read all
+ * that is asked for.
+ */
 static char *
 make_read(const History *history)
 {

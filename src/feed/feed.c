@@ -284,15 +284,13 @@ fetch_definition(FunctionCallInfo fcinfo, EsFeedDefinition *definition)
 }
 
 /*
- * es_create_feed(feed, categories, types, format, query, OUT slot_name, OUT lsn,
- * OUT head_position) creates a feed and gives the seam: events up to
- * head_position come from es_read_all, all later ones from the slot.
- * NULL feed, format or name in a list: 22004.  A bad name or format, a query that is none
- * or has "last": 22023; the
- * feed exists: 42710; no REPLICATION, or no 'read' on all that it lets through: 42501; in a transaction
- * block or after a write: 25001; the server lacks something: 55000.
- * Waits for the transactions in progress.  A rollback leaves the slot, without a
- * definition.
+ * es_create_feed(feed, categories, types, format, query, OUT slot_name, OUT lsn, OUT
+ * head_position) creates a feed and gives the seam: events up to head_position come from
+ * es_read_all, all later ones from the slot.  NULL feed, format or name in a list:
+ * 22004.  A bad name or format, a query that is none or has "last": 22023; the feed
+ * exists: 42710; no REPLICATION, or no 'read' on all that it lets through: 42501; in a
+ * transaction block or after a write: 25001; the server lacks something: 55000.  Waits
+ * for the transactions in progress.  A rollback leaves the slot, without a definition.
  */
 Datum
 es_create_feed(PG_FUNCTION_ARGS)
@@ -450,9 +448,9 @@ alter_list(EsNames *list, EsNames given)
  * through, from its transaction's commit on in the WAL.  NULL leaves as it is, an empty
  * list and a query that is JSON's null let everything through.  NULL feed or name in a
  * list: 22004; a bad name or format, a query that is none or has "last": 22023; an
- * unknown feed: VE004; no REPLICATION, or no 'read' on all that it lets through: 42501; on a standby:
- * 55000; a read-only transaction: 25006.  Waits for who is changing feeds.  A rollback
- * takes it back.
+ * unknown feed: VE004; no REPLICATION, or no 'read' on all that it lets through: 42501;
+ * on a standby: 55000; a read-only transaction: 25006.  Waits for who is changing
+ * feeds.  A rollback takes it back.
  */
 Datum
 es_alter_feed(PG_FUNCTION_ARGS)

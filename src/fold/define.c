@@ -77,7 +77,7 @@ void
 es_define_require_right(const text *reducer)
 {
 	bool		is_category = memchr(VARDATA_ANY(reducer), '-', VARSIZE_ANY_EXHDR(reducer)) == NULL &&
-		!es_resolve_is_builtin(text_to_cstring(reducer));
+	!es_resolve_is_builtin(text_to_cstring(reducer));
 
 	es_right_require(ES_RIGHT_ADMIN, is_category ? reducer : NULL);
 }

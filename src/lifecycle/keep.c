@@ -145,9 +145,9 @@ check_adopted_state(const EsStoredState *state, void *arg)
  * es_adopt_snapshots(reducer): lets a reducer that was changed go on from the states that
  * truncations have kept of it, as if it had made them; returns how many there were.
  *
- * Right as for es_register_reducer.  Unknown reducer: VE004.  A state that is none of the reducer's type is an error.  Waits
- * for other changes of reducers, and transactions that have left snapshots; a rollback
- * undoes it.
+ * Right as for es_register_reducer.  Unknown reducer: VE004.  A state that is none of
+ * the reducer's type is an error.  Waits for other changes of reducers, and transactions
+ * that have left snapshots; a rollback undoes it.
  */
 Datum
 es_adopt_snapshots(PG_FUNCTION_ARGS)

@@ -194,9 +194,10 @@ check_limits(const EsPolicy *policy, bool has_count)
  * streams may become, and how many of them a stream may have; what is older, or more, is
  * hidden as es_truncate_stream does, by the worker or whoever calls es_scavenge.
  *
- * '*' is for all categories of which nothing was said.  NULL is no limit.  A limit that is
- * not above 0, and what no category is called, is 22023; NULL category is 22004.  For who has 'admin' on the category, else 42501.  Waits for
- * other changes, and for who is carrying rules out; a rollback undoes it.
+ * '*' is for all categories of which nothing was said.  NULL is no limit.  A limit that
+ * is not above 0, and what no category is called, is 22023; NULL category is 22004.  For
+ * who has 'admin' on the category, else 42501.  Waits for other changes, and for who is
+ * carrying rules out; a rollback undoes it.
  */
 Datum
 es_set_retention(PG_FUNCTION_ARGS)

@@ -257,12 +257,13 @@ has_snapshots_of_before(void)
  * es_scavenge(max_events): removes hidden events for good, and gives the disk their room
  * back; returns what was removed, by category: events, and the bytes of their rows.
  *
- * For who has 'admin' on '*', else 42501.  max_events NULL is unlimited, a negative one 22023.  Leaves what is still needed, and says
- * in a NOTICE by whom.  A background worker does it in transactions of its own, so what the
- * calling transaction has hidden is not removed, and a rollback or a cancel undoes nothing.
- * Waits for another one that scavenges; 53400 if no worker is free, 55000 if it is
- * ended, 40P01 if it waits for the calling transaction.
- * On a logical subscriber, which loses events as its publisher does, it only gives room back.
+ * For who has 'admin' on '*', else 42501.  max_events NULL is unlimited, a negative one
+ * 22023.  Leaves what is still needed, and says in a NOTICE by whom.  A background
+ * worker does it in transactions of its own, so what the calling transaction has hidden
+ * is not removed, and a rollback or a cancel undoes nothing.  Waits for another one that
+ * scavenges; 53400 if no worker is free, 55000 if it is ended, 40P01 if it waits for the
+ * calling transaction.  On a logical subscriber, which loses events as its publisher
+ * does, it only gives room back.
  */
 Datum
 es_scavenge(PG_FUNCTION_ARGS)

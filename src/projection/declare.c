@@ -265,9 +265,9 @@ drop_states(const EsProjection *projection)
  * es_drop_projection(projection): drops a projection, with the states that it keeps;
  * what a handler has written stays.
  *
- * Unknown: VE004; without 'admin' on its categories: 42501; with a view on it: 2BP01.  Waits for who runs the projection; for
- * an inline one, for transactions that have appended, and keeps others off to its end.  A rollback
- * undoes it.
+ * Unknown: VE004; without 'admin' on its categories: 42501; with a view on it: 2BP01.
+ * Waits for who runs the projection; for an inline one, for transactions that have
+ * appended, and keeps others off to its end.  A rollback undoes it.
  */
 Datum
 es_drop_projection(PG_FUNCTION_ARGS)

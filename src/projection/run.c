@@ -139,8 +139,8 @@ es_run_projection(PG_FUNCTION_ARGS)
  * which it, or its rebuild, stands failed.
  *
  * It is tried again at once.  A negative position: 22023; unknown: VE004; without
- * 'admin' on its categories: 42501; a projection that has not failed at this position: 55000.  Waits for who runs it; a
- * rollback undoes it.
+ * 'admin' on its categories: 42501; a projection that has not failed at this position:
+ * 55000.  Waits for who runs it; a rollback undoes it.
  */
 Datum
 es_skip_event(PG_FUNCTION_ARGS)
@@ -248,8 +248,9 @@ look_at_projection(EsWait *wait)
  * it has.
  *
  * Ends at once if the projection stands failed before.  eventstore.max_wait caps the
- * timeout.  NULLs are 22004, a negative position or timeout 22023, an unknown projection,
- * or one that is dropped meanwhile, VE004; without 'read' on its categories 42501.  Holds its statement's snapshot.
+ * timeout.  NULLs are 22004, a negative position or timeout 22023, an unknown
+ * projection, or one that is dropped meanwhile, VE004; without 'read' on its categories
+ * 42501.  Holds its statement's snapshot.
  */
 Datum
 es_wait_projection(PG_FUNCTION_ARGS)

@@ -55,7 +55,10 @@ es_shown_may_see_some(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(es_right_has(ES_RIGHT_READ | ES_RIGHT_ADMIN, NULL));
 }
 
-/* eventstore.may_read_all(categories): the same as may_see_all by 'read' alone, for what may tell of events' data. */
+/*
+ * eventstore.may_read_all(categories): the same as may_see_all by 'read' alone, for
+ * what may tell of events' data.
+ */
 Datum
 es_shown_may_read_all(PG_FUNCTION_ARGS)
 {

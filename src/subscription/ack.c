@@ -104,10 +104,10 @@ begin_delivery(Delivery *delivery, FunctionCallInfo fcinfo, int member_argno, co
  * delivered of a partition up to a position.
  *
  * Part of the transaction, which a rollback undoes.  A position that has been
- * acknowledged already is fine.  VE004 for an unknown subscription, 42501 without 'read' on its categories, VE007 if the
- * member does not have the partition (any more), 22023 for a partition that
- * there is not and a position that has not been delivered, 22004 for NULLs but
- * member.  Waits for other transactions in this partition.
+ * acknowledged already is fine.  VE004 for an unknown subscription, 42501 without 'read'
+ * on its categories, VE007 if the member does not have the partition (any more), 22023
+ * for a partition that there is not and a position that has not been delivered, 22004
+ * for NULLs but member.  Waits for other transactions in this partition.
  */
 Datum
 es_ack(PG_FUNCTION_ARGS)
@@ -248,10 +248,11 @@ es_nack(PG_FUNCTION_ARGS)
  * es_rewind(subscription, after_position): lets a subscription begin anew after
  * a position, earlier or later than where it is; NULL: from now on.
  *
- * Members lose what they hold: a late acknowledgement is VE007.  Events that are
- * to be delivered anyway are not parked any more; those parked before the
- * position stay so.  For its creator and an 'admin' of its categories, else 42501.  Unknown: VE004; a negative position: 22023.  Waits for
- * transactions that poll or acknowledge in it; a rollback undoes it.
+ * Members lose what they hold: a late acknowledgement is VE007.  Events that are to be
+ * delivered anyway are not parked any more; those parked before the position stay so.
+ * For its creator and an 'admin' of its categories, else 42501.  Unknown: VE004; a
+ * negative position: 22023.  Waits for transactions that poll or acknowledge in it; a
+ * rollback undoes it.
  */
 Datum
 es_rewind(PG_FUNCTION_ARGS)

@@ -183,10 +183,10 @@ take_filter_arg(FunctionCallInfo fcinfo, int argno, EsNameKind kind, const char 
  *
  * NULL leaves it as it is; an empty array is all categories or types, a query that is
  * JSON's null no query, 0 any number of attempts.  For its creator and an 'admin' of its
- * categories, with 'read' on other categories that it gets, else 42501.  Unknown: VE004; a bad name, a negative
- * max_attempts, a query that is none or has "last" 22023, nulls in the arrays 22004;
- * 25006 on a standby.  Waits for other changes of subscriptions, and for transactions
- * that poll or acknowledge in this one; a rollback undoes it.
+ * categories, with 'read' on other categories that it gets, else 42501.  Unknown: VE004;
+ * a bad name, a negative max_attempts, a query that is none or has "last" 22023, nulls
+ * in the arrays 22004; 25006 on a standby.  Waits for other changes of subscriptions,
+ * and for transactions that poll or acknowledge in this one; a rollback undoes it.
  */
 Datum
 es_alter_subscription(PG_FUNCTION_ARGS)

@@ -114,8 +114,9 @@ replay_parked_events(EsPartition *row, int64 position)
  * es_replay_parked(subscription, position): has a parked event, or all (NULL),
  * delivered again, as if for the first time, and returns how many they are.
  *
- * Unknown: VE004; without 'read' on its categories: 42501.  A position that is not parked gives 0, a negative one is
- * 22023.  Waits for transactions that poll or acknowledge in the subscription.
+ * Unknown: VE004; without 'read' on its categories: 42501.  A position that is not
+ * parked gives 0, a negative one is 22023.  Waits for transactions that poll or
+ * acknowledge in the subscription.
  */
 Datum
 es_replay_parked(PG_FUNCTION_ARGS)
@@ -194,8 +195,9 @@ discard_parked_event(const EsSubscription *subscription, int partition, int64 po
  * es_discard_parked(subscription, position): lets go of a parked event, which is then
  * never delivered again, unless the subscription is rewound.
  *
- * For its creator and an 'admin' of its categories, else 42501.  NULLs are 22004; unknown: VE004; where nothing is parked: 55000.  Waits for
- * transactions that poll or acknowledge in the event's partition; a rollback undoes it.
+ * For its creator and an 'admin' of its categories, else 42501.  NULLs are 22004;
+ * unknown: VE004; where nothing is parked: 55000.  Waits for transactions that poll or
+ * acknowledge in the event's partition; a rollback undoes it.
  */
 Datum
 es_discard_parked(PG_FUNCTION_ARGS)
