@@ -5,7 +5,8 @@
  * It comes by once in a minute, and when a rule was made, and carries out what rules say
  * ages out (lifecycle/retention.c): batch by batch, each in a transaction of its own, until
  * nothing is left of what was due when the round began.  Then, if there are hidden events, it
- * has them removed (lifecycle/scavenge.c).
+ * has them removed (lifecycle/scavenge.c).  As it comes by it also sees to it that grants say
+ * what their roles are called by now (rights/grant.c).
  */
 #include "server/upkeep.h"
 
@@ -17,6 +18,7 @@
 #include "base/objects.h"
 #include "lifecycle/retention.h"
 #include "lifecycle/scavenge.h"
+#include "rights/grant.h"
 #include "shared/mark.h"
 
 #define ROUND_US		(60 * USECS_PER_SEC)
@@ -47,6 +49,7 @@ es_upkeep_work(void)
 	{
 		pgstat_report_activity(STATE_RUNNING, "carrying out what eventstore's retention says");
 		PushActiveSnapshot(GetTransactionSnapshot());
+		es_grant_refresh();
 		if (es_retention_apply(&round))
 		{
 			es_scavenge_start();
