@@ -25,7 +25,7 @@ has_right_on_arg(FunctionCallInfo fcinfo, int rights)
 {
 	EsNames		categories = es_names_of_column(PG_GETARG_DATUM(0), PG_ARGISNULL(0));
 
-	return es_right_has_any(rights) && es_right_has_all(rights, &categories);
+	return es_right_has_all(rights, &categories);
 }
 
 /*
@@ -88,7 +88,6 @@ es_shown_require_read(PG_FUNCTION_ARGS)
 	/* an error undoes it at (sub)transaction abort */
 	GetUserIdAndSecContext(&caller, &sec_context);
 	SetUserIdAndSecContext(role, sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	es_right_require_any(ES_RIGHT_READ);
 	es_right_require_all(ES_RIGHT_READ, &categories);
 	SetUserIdAndSecContext(caller, sec_context);
 	PG_RETURN_BOOL(true);
