@@ -49,7 +49,7 @@ my $event = q{ROW(1, 'a-1', 1, 'T', 1, '{}', '{}', gen_random_uuid(), now())::es
 # What it takes, in a word or some, a call of it in category a, and the SQLSTATE that a superuser's call ends with.
 #   nothing			everybody
 #   any				some right on something
-#   append, read, admin	that privilege on the category; with "and" two of them
+#   append, read, admin	that privilege on the category; with "and" two of them, with "or" one
 #   … *				on all
 #   … some			on something
 my @calls = (
@@ -120,6 +120,7 @@ my @calls = (
 	[ 'es_run_projection(text,bigint)', 'admin', q{SELECT es_run_projection('of_a')} ],
 	[ 'es_wait_projection(text,bigint,interval)', 'read', q{SELECT es_wait_projection('of_a', 1, '0')} ],
 	[ 'es_wait_projection(text,text,bigint,interval)', 'read', q{SELECT es_wait_projection('of_a', 'a-1', 1, '0')} ],
+	[ 'es_wait_projection(text,text,bigint,interval)', 'read *', q{SELECT es_wait_projection('of_a', 'b-1', 1, '0')} ],
 	[ 'es_rebuild_projection(text)', 'admin', q{SELECT es_rebuild_projection('of_a')} ],
 	[ 'es_skip_event(text,bigint)', 'admin', q{SELECT es_skip_event('of_a', 1)}, '55000' ],
 	# subscriptions; these are the superuser's
@@ -256,7 +257,12 @@ sub has_right
 }
 
 # may(role, right): whether a role may do what takes a right
-sub may { my ($role, $right) = @_; return !grep { !has_right($role, $_) } split / and /, $right }
+sub may
+{
+	my ($role, $right) = @_;
+
+	return !grep { !grep { has_right($role, $_) } split / or / } split / and /, $right;
+}
 
 # sees(role, what): which rows of a view a role is to see
 sub sees
