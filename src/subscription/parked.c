@@ -98,7 +98,10 @@ es_parked(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Tells whether the user may have an event delivered again, which then is delivered whatever it is of. */
+/*
+ * Tells whether the user may have an event delivered again, which then is delivered
+ * whatever it is of.
+ */
 static bool
 may_replay_parked(int64 position)
 {
