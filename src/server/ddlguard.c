@@ -80,6 +80,7 @@
 #include "log/walmark.h"
 #include "projection/progress.h"
 #include "projection/projection.h"
+#include "rights/grantrow.h"
 #include "segment/maker.h"
 #include "segment/statetable.h"
 #include "segment/typeindex.h"
@@ -114,6 +115,7 @@ static const OwnTable own_tables[] = {
 	{&es_seal_shape},
 	{&es_tile_shape},
 	{&es_scavenged_shape},
+	{&es_grantrow_shape},
 	{&es_segment_config_shape},
 	{&es_feeddefinition_names_shape},
 	{&es_feeddefinition_shape},

@@ -94,6 +94,8 @@ INSERT INTO promised VALUES
 	('es_alter_feed', 'feed text, categories text[], types text[], format text, query jsonb DEFAULT NULL::jsonb', 'void'),
 	('es_feed_head', 'OUT head_position bigint, OUT lsn pg_lsn', 'record'),
 	('es_feed_history', 'after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], query jsonb DEFAULT NULL::jsonb, feed_query jsonb DEFAULT NULL::jsonb, to_position bigint DEFAULT NULL::bigint', 'SETOF es_event'),
+	('es_grant', 'role regrole, privilege text, category text DEFAULT ''*''::text', 'void'),
+	('es_revoke', 'role regrole, privilege text, category text DEFAULT ''*''::text', 'void'),
 	('es_feed_message', 'event es_event, format text DEFAULT ''json''::text', 'text');
 SELECT set_eq(
 	format($$SELECT proname || '(' || pg_catalog.pg_get_function_arguments(oid) || ') '
@@ -121,6 +123,7 @@ FROM (VALUES
 	('es_upcasters', '{type text,from_version integer,handler text,ops jsonb}'),
 	('es_retention', '{category text,max_age interval,max_count bigint,position bigint,skipped bigint,skipped_since timestamp with time zone,skipped_stream text,error text}'),
 	('es_schemas', '{type text,version integer,schema jsonb,compatibility text,registered_at timestamp with time zone}'),
+	('es_grants', '{role name,privilege text,category text}'),
 	('es_snapshots', '{stream text,reducer text,version bigint,bytes bigint,usable boolean}'),
 	('es_in_flight', '{pid integer,gid text,application_name text,state text,since timestamp with time zone,first_position bigint,query text}'),
 	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint,wal_status text,safe_wal_size bigint,lag_events bigint,categories text[],types text[],format text,query jsonb}'),
@@ -153,13 +156,24 @@ SELECT es_append('catalog-1', 'Looked');
 SELECT is_empty($$
 	SELECT r.description, a.privilege_type FROM routine r
 	CROSS JOIN pg_catalog.aclexplode(coalesce(r.proacl, pg_catalog.acldefault('f', r.proowner))) a
-	WHERE a.grantee = 0
-$$, 'PUBLIC may execute no function');
+	WHERE a.grantee = 0 AND r.pronamespace = 'eventstore'::regnamespace
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass
+			AND d.refclassid = 'pg_catalog.pg_proc'::regclass AND d.refobjid = r.oid)
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_cast c WHERE c.castfunc = r.oid)
+$$, 'of the functions in schema eventstore PUBLIC may execute those that views and casts call');
 SELECT is_empty($$
+	SELECT r.description FROM routine r
+	WHERE r.proname ~ '^es_' AND r.pronamespace = 'public'::regnamespace
+		AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(r.proacl) a WHERE a.grantee = 0)
+$$, 'PUBLIC may call every es_* function, which asks for rights');
+SELECT set_eq($$
 	SELECT c.oid::regclass, a.privilege_type FROM pg_catalog.pg_class c
 	CROSS JOIN pg_catalog.aclexplode(c.relacl) a
 	WHERE a.grantee = 0 AND (c.oid IN (SELECT oid FROM relation) OR c.relnamespace = 'eventstore'::regnamespace)
-$$, 'PUBLIC has no right on any table, view, sequence or segment');
+$$, $$
+	SELECT oid::regclass, 'SELECT' FROM relation WHERE relkind = 'v' AND relname ~ '^es_'
+	UNION ALL SELECT 'es_events'::regclass, unnest('{INSERT,UPDATE,DELETE}'::text[])
+$$, 'PUBLIC may look at every es_* view, insert into es_events, and has no right on any table, sequence or segment');
 SELECT is_empty($$
 	SELECT c.oid::regclass, t.attname FROM pg_catalog.pg_attribute t
 	JOIN pg_catalog.pg_class c ON c.oid = t.attrelid
@@ -190,9 +204,9 @@ SELECT is_empty($$
 		AND (provolatile <> 'v' OR proparallel <> 'u')
 $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE');
 
--- All that may be in a parallel query: what is read is what the statement's snapshot sees, or the session's own.
+-- All that may be in a parallel query: what is read is what the statement's snapshot sees, or the session's own, or rights.
 SELECT is((SELECT string_agg(format('%s %s', proname, proparallel), ', ' ORDER BY proname) FROM routine WHERE proparallel <> 'u'),
-	'es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, segment_bytes s, segment_events r, segment_time r, segment_version r, tagindex_handler s',
+	'es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, has_right s, may_read s, may_read_support s, segment_bytes s, segment_events r, segment_time r, segment_version r, tagindex_handler s',
 	'PARALLEL RESTRICTED or SAFE is only what takes no snapshot and no xid of its own');
 
 -- Nothing that a caller's search_path could mislead.
