@@ -127,7 +127,7 @@ find_vacated_leaves(const EsFindings *findings, const EsInspector *inspected, Sn
 	pfree(tile);
 }
 
-/* Finds out where an event was sealed, among the positions that events are gone from; 0 if nowhere. */
+/* Finds out at which of the positions that events are gone from one was sealed; 0 if at none. */
 static int64
 find_origin(const EsFindings *findings, EsDigester *digester, EsEvent event, const EsDigest *leaves, const bool *found)
 {
@@ -177,10 +177,12 @@ find_origins(EsFindings *findings, const EsInspector *inspected)
 static int64
 find_last_event(int64 upto)
 {
+	int64		newest = es_segment_newest_reaching(upto);
+	int64		segment = es_segment_of(upto);
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 	int64		last = 0;
 
-	for (int64 n = Min(es_segment_newest_reaching(upto), es_segment_of(upto)); last == 0 && n >= 0; n--)
+	for (int64 n = Min(newest, segment); last == 0 && n >= 0; n--)
 	{
 		EsCursorRange range = {.segment = n,.after = 0,.upto = upto,.backwards = true,.snapshot = &snapshot};
 		EsCursor	cursor;

@@ -21,7 +21,6 @@
 
 #include "base/error.h"
 #include "base/event.h"
-#include "base/objects.h"
 #include "base/pending.h"
 #include "evidence/digest.h"
 #include "evidence/merkle.h"
@@ -31,6 +30,7 @@
 #include "log/settle.h"
 #include "log/subscriber.h"
 #include "read/cursor.h"
+#include "rights/right.h"
 #include "table/rows.h"
 
 PG_FUNCTION_INFO_V1(es_seal);
@@ -149,26 +149,50 @@ grow_by_event(Growth *growth, const EsEvent *event)
 	MemoryContextReset(growth->scratch);
 }
 
-/* Makes the events after the last seal, up to a position below which all is final, leaves. */
-static void
-grow_by_log(Growth *growth, int64 upto)
+/*
+ * Makes the events of a range leaves, at most so many, and returns how many; if there are
+ * more, upto becomes the position before the next one.
+ */
+static int64
+grow_by_segment(Growth *growth, const EsCursorRange *range, int64 most, int64 *upto)
 {
-	int64		newest = Min(es_segment_newest_reaching(upto), es_segment_of(upto));
+	EsCursor	cursor;
+	int64		taken = 0;
+
+	for (es_cursor_open(&cursor, range); cursor.open && taken < most; es_cursor_advance(&cursor))
+	{
+		CHECK_FOR_INTERRUPTS();
+		grow_by_event(growth, &cursor.event);
+		taken++;
+	}
+	/* those after it are left to another time */
+	if (cursor.open)
+		*upto = cursor.event.position - 1;
+	es_cursor_close(&cursor);
+	return taken;
+}
+
+/*
+ * Makes the events after the last seal, up to a position below which all is final, leaves,
+ * at most so many; returns up to where all are.
+ */
+static int64
+grow_by_log(Growth *growth, int64 upto, int64 most)
+{
+	int64		newest = es_segment_newest_reaching(upto);
+	int64		last = es_segment_of(upto);
+	int64		all = upto;
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 
-	for (int64 n = es_segment_of(growth->last.position + 1); n <= newest; n++)
+	for (int64 n = es_segment_of(growth->last.position + 1); n <= Min(newest, last) && upto == all; n++)
 	{
 		EsCursorRange range = {.segment = n,.after = growth->last.position,.upto = upto,.snapshot = &snapshot};
-		EsCursor	cursor;
 
 		CHECK_FOR_INTERRUPTS();
-		for (es_cursor_open(&cursor, &range); cursor.open; es_cursor_advance(&cursor))
-		{
-			CHECK_FOR_INTERRUPTS();
-			grow_by_event(growth, &cursor.event);
-		}
+		most -= grow_by_segment(growth, &range, most, &upto);
 	}
 	UnregisterSnapshot(snapshot);
+	return upto;
 }
 
 /* Makes the seal of what the tree has grown to. */
@@ -198,17 +222,22 @@ find_seal_before(EsSeal *seal)
 	UnregisterSnapshot(snapshot);
 }
 
-/* es_growth_seal seals the log, for who has the lock, and returns up to where it is sealed then. */
+/*
+ * es_growth_seal seals the log, for who has the lock: all of it that is settled, or so many
+ * events of it; returns up to where it is sealed then, and tells whether that is all.
+ */
 int64
-es_growth_seal(void)
+es_growth_seal(int64 most, bool *all)
 {
 	Growth		growth = {.last = {0}};
 	int64		settled;
+	int64		upto;
 	MemoryContext old;
 
 	es_pending_flush();
 	find_seal_before(&growth.last);
-	settled = Min(es_settle_compute(), es_settle_own_first() - 1);
+	settled = es_settle_compute();
+	*all = true;
 	if (settled <= growth.last.position)
 		return growth.last.position;
 	growth.size = growth.last.size;
@@ -216,14 +245,15 @@ es_growth_seal(void)
 	growth.scratch = AllocSetContextCreate(growth.context, "eventstore seal's tile", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(growth.context);
 	es_digest_begin(&growth.digester);
-	grow_by_log(&growth, settled);
+	upto = grow_by_log(&growth, settled, most);
+	*all = upto == settled;
 	write_last_tiles(&growth);
 	if (growth.size > 0)
-		close_under_root(&growth, settled);
+		close_under_root(&growth, upto);
 	es_digest_end(&growth.digester);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(growth.context);
-	return growth.size > 0 ? settled : 0;
+	return growth.size > 0 ? upto : 0;
 }
 
 /*
@@ -239,12 +269,13 @@ es_growth_seal(void)
 Datum
 es_seal(PG_FUNCTION_ARGS)
 {
+	bool		all;
+
 	PreventCommandDuringRecovery("es_seal()");
 	PreventCommandIfReadOnly("es_seal()");
 	PreventCommandIfParallelMode("es_seal()");
-	if (!es_base_owns_store(GetUserId()))
-		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to seal the event store"));
+	es_right_require(ES_RIGHT_ADMIN, NULL);
 	es_subscriber_prevent_write("es_seal()");
 	(void) es_seal_lock(true);
-	PG_RETURN_INT64(es_growth_seal());
+	PG_RETURN_INT64(es_growth_seal(PG_INT64_MAX, &all));
 }

@@ -7,6 +7,6 @@
 
 #include "base/base.h"
 
-extern int64 es_growth_seal(void);
+extern int64 es_growth_seal(int64 most, bool *all);
 
 #endif							/* ES_EVIDENCE_GROWTH_H */

@@ -253,8 +253,10 @@ es_inspect_tile(EsInspector *inspector, int64 number)
 	CHECK_FOR_INTERRUPTS();
 	if (read_tile_in_turn(inspector, number))
 	{
+		int64		upto = es_tile_last_position(tile);
+
 		memset(inspector->states, LEAF_UNSEEN, sizeof(inspector->states));
-		compare_range(inspector, Max(tile->after, inspector->from - 1), Min(es_tile_last_position(tile), inspector->to));
+		compare_range(inspector, Max(tile->after, inspector->from - 1), Min(upto, inspector->to));
 		judge_removals(inspector);
 		judge_leaves(inspector);
 	}

@@ -14,12 +14,12 @@
 
 #include "base/call.h"
 #include "base/error.h"
-#include "base/objects.h"
 #include "evidence/digest.h"
 #include "evidence/merkle.h"
 #include "evidence/seal.h"
 #include "evidence/tile.h"
 #include "log/subscriber.h"
+#include "rights/right.h"
 #include "table/rows.h"
 
 PG_FUNCTION_INFO_V1(es_proof);
@@ -62,8 +62,7 @@ static Snapshot
 begin_proof(void)
 {
 	es_call_refuse_parallel();
-	if (!es_base_owns_store(GetUserId()))
-		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to prove events"));
+	es_right_require(ES_RIGHT_READ | ES_RIGHT_ADMIN, NULL);
 	es_subscriber_refuse_part();
 	return es_rows_fresh_snapshot();
 }

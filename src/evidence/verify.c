@@ -27,7 +27,6 @@
 
 #include "base/call.h"
 #include "base/crew.h"
-#include "base/objects.h"
 #include "evidence/audit.h"
 #include "evidence/digest.h"
 #include "evidence/findings.h"
@@ -36,6 +35,7 @@
 #include "evidence/tile.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
+#include "rights/right.h"
 #include "table/rows.h"
 
 #define CHUNK_TILES		16		/* that one process takes at a time */
@@ -240,10 +240,12 @@ lock_slice_segments(List *relids, bool lock)
 static List *
 list_slice_segments(const Slice *slice)
 {
-	int64		newest = es_segment_newest_reaching(Max(slice->upto, 1));
+	int64		upto = Max(slice->upto, 1);
+	int64		newest = es_segment_newest_reaching(upto);
+	int64		last = es_segment_of(upto);
 	List	   *relids = NIL;
 
-	for (int64 n = es_segment_of(slice->after + 1); n <= Min(es_segment_of(Max(slice->upto, 1)), newest); n++)
+	for (int64 n = es_segment_of(slice->after + 1); n <= Min(last, newest); n++)
 	{
 		Oid			relid = es_segment_relid(n);
 
@@ -323,7 +325,8 @@ begin_verification(Verification *v, Snapshot snapshot)
 	inspector->to = Min(inspector->to, last.position);
 	inspector->last_size = last.size;
 	inspector->last_root = last.root;
-	tiles = Min(es_tile_count(snapshot), (Max(last.size, 0) + ES_TILE_SIZE - 1) / ES_TILE_SIZE);
+	tiles = es_tile_count(snapshot);
+	tiles = Min(tiles, (Max(last.size, 0) + ES_TILE_SIZE - 1) / ES_TILE_SIZE);
 	inspector->size = Min(last.size, tiles * ES_TILE_SIZE);
 	inspector->take = es_findings_take;
 	inspector->arg = &v->findings;
@@ -376,11 +379,11 @@ es_verify(PG_FUNCTION_ARGS)
 	int64		upto;
 
 	v->pub.receiveSlot = receive_finding;
-	v->inspector.from = Max(es_call_position_arg(fcinfo, 0, "from_position"), 1);
+	v->inspector.from = es_call_position_arg(fcinfo, 0, "from_position");
+	v->inspector.from = Max(v->inspector.from, 1);
 	v->inspector.to = upto = es_call_limit_arg(fcinfo, 1, "to_position");
 	es_call_refuse_parallel();
-	if (!es_base_owns_store(GetUserId()))
-		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to verify the event store"));
+	es_right_require(ES_RIGHT_READ | ES_RIGHT_ADMIN, NULL);
 	es_subscriber_refuse_part();
 	verify_sealed(v, upto, es_call_begin_rows(fcinfo));
 	return (Datum) 0;
