@@ -46,6 +46,9 @@ my @uses = (
 	[ q{SELECT data FROM es_upcast((SELECT e FROM es_read('w-:n', 7, 1) e))} => '{"n": 11}' ],
 	[ q{SELECT version, state FROM es_projection('inside', 'w-:n')} => '7|{"count": 7}' ],
 	[ q{SELECT es_settle() > 0} => 't' ],
+	[ q{SELECT es_seal() >= es_last_position()} => 't' ],
+	[ q{SELECT count(*) FROM es_verify()} => '0' ],
+	[ q{SELECT (es_proof(es_last_position())->>'size')::int > 0, es_prove_consistency(min(position)) IS NOT NULL FROM es_seals} => 't|t' ],
 	# one that has failed is not waited for, so it is tried again first
 	[ q{SELECT es_run_projection('beside') >= 0} => 't' ],
 	[ q{SELECT es_wait_projection('beside', es_last_position(), ':wait')} => 't' ],
