@@ -3,7 +3,8 @@
  *		What verifying has found, sorted and put into words.
  *
  * Findings come in any order, from several processes, and may be as many as the log has
- * events; they are sorted by position, on disk beyond work_mem.
+ * events; they are sorted by position, on disk beyond work_mem.  What was looked at twice
+ * may have been found twice.
  *
  * An event that is not what was sealed at its position may be what was sealed at another
  * one: then it was moved.  That is found out for the first few such: the event's digest is
@@ -56,15 +57,9 @@ es_findings_fill(TupleTableSlot *row, int64 position, EsFlaw flaw, int64 other)
 void
 es_findings_begin(EsFindings *findings)
 {
-	AttrNumber	columns[] = {Anum_es_findings_position, Anum_es_findings_flaw};
-	Oid			operators[] = {Int8LessOperator, Int4LessOperator};
-	Oid			collations[] = {InvalidOid, InvalidOid};
-	bool		nulls_first[] = {false, false};
-
 	memset(findings, 0, sizeof(*findings));
 	findings->row = MakeSingleTupleTableSlot(es_findings_desc(), &TTSOpsVirtual);
-	findings->sorted = tuplesort_begin_heap(findings->row->tts_tupleDescriptor, lengthof(columns), columns, operators,
-											collations, nulls_first, work_mem, NULL, TUPLESORT_NONE);
+	findings->rows = tuplestore_begin_heap(false, false, work_mem);
 }
 
 /* Adds a position to a few. */
@@ -90,7 +85,7 @@ es_findings_take_row(EsFindings *findings, TupleTableSlot *row)
 	if (flaw == ES_FLAW_CHANGED || flaw == ES_FLAW_REMOVED)
 		add_to_few(&findings->vacated, position);
 	findings->any_removed = findings->any_removed || flaw == ES_FLAW_REMOVED;
-	tuplesort_puttupleslot(findings->sorted, row);
+	tuplestore_puttupleslot(findings->rows, row);
 }
 
 /* es_findings_take, a callback, takes a finding. */
@@ -275,6 +270,8 @@ word_finding(const EsFindings *findings, int64 position, EsFlaw flaw, int64 othe
 		case ES_FLAW_CHANGED:
 		case ES_FLAW_INSERTED:
 			return word_stranger(findings, position, flaw == ES_FLAW_INSERTED);
+		case ES_FLAW_ILLEGIBLE:
+			return pstrdup("damaged: the event cannot be read");
 		case ES_FLAW_REMOVED:
 			return word_removal(findings, position);
 		case ES_FLAW_RETURNED:
@@ -291,35 +288,69 @@ word_finding(const EsFindings *findings, int64 position, EsFlaw flaw, int64 othe
 	}
 }
 
-/* es_findings_return gives the findings, in order, and ends them. */
+/* Sorts the findings. */
+static Tuplesortstate *
+sort_findings(EsFindings *findings, TupleTableSlot *row)
+{
+	AttrNumber	columns[] = {Anum_es_findings_position, Anum_es_findings_flaw};
+	Oid			operators[] = {Int8LessOperator, Int4LessOperator};
+	Oid			collations[] = {InvalidOid, InvalidOid};
+	bool		nulls_first[] = {false, false};
+	Tuplesortstate *sorted = tuplesort_begin_heap(row->tts_tupleDescriptor, lengthof(columns), columns, operators,
+												  collations, nulls_first, work_mem, NULL, TUPLESORT_NONE);
+
+	while (tuplestore_gettupleslot(findings->rows, true, false, row))
+	{
+		CHECK_FOR_INTERRUPTS();
+		tuplesort_puttupleslot(sorted, row);
+	}
+	tuplesort_performsort(sorted);
+	return sorted;
+}
+
+/* Puts a finding into the result. */
+static void
+return_finding(const EsFindings *findings, int64 position, EsFlaw flaw, int64 other, ReturnSetInfo *result)
+{
+	char	   *words = word_finding(findings, position, flaw, other);
+	Datum		values[] = {Int64GetDatum(position), CStringGetTextDatum(words)};
+	bool		isnull[] = {false, false};
+
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+	pfree(words);
+	pfree(DatumGetPointer(values[1]));
+}
+
+/* es_findings_return gives the findings, each once and in order, and ends them. */
 void
 es_findings_return(EsFindings *findings, const EsInspector *inspected, ReturnSetInfo *result)
 {
 	TupleTableSlot *row = MakeSingleTupleTableSlot(findings->row->tts_tupleDescriptor, &TTSOpsMinimalTuple);
+	Tuplesortstate *sorted;
+	int64		last_position = 0;
+	int			last_flaw = -1;
 
 	if (findings->strangers.count > 0 && findings->vacated.count > 0)
 		find_origins(findings, inspected);
 	if (findings->any_removed)
 		findings->last_event = find_last_event(inspected->to);
-	tuplesort_performsort(findings->sorted);
-	while (tuplesort_gettupleslot(findings->sorted, true, false, row, NULL))
+	sorted = sort_findings(findings, row);
+	while (tuplesort_gettupleslot(sorted, true, false, row, NULL))
 	{
-		Datum		values[2];
-		bool		isnull[2] = {false};
-		char	   *words;
+		int64		position;
+		int			flaw;
 
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(row);
-		values[0] = row->tts_values[Anum_es_findings_position - 1];
-		words = word_finding(findings, DatumGetInt64(values[0]),
-							 DatumGetInt32(row->tts_values[Anum_es_findings_flaw - 1]),
-							 DatumGetInt64(row->tts_values[Anum_es_findings_other - 1]));
-		values[1] = CStringGetTextDatum(words);
-		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
-		pfree(words);
-		pfree(DatumGetPointer(values[1]));
+		position = DatumGetInt64(row->tts_values[Anum_es_findings_position - 1]);
+		flaw = DatumGetInt32(row->tts_values[Anum_es_findings_flaw - 1]);
+		if (position != last_position || flaw != last_flaw)
+			return_finding(findings, position, flaw, DatumGetInt64(row->tts_values[Anum_es_findings_other - 1]), result);
+		last_position = position;
+		last_flaw = flaw;
 	}
-	tuplesort_end(findings->sorted);
+	tuplesort_end(sorted);
+	tuplestore_end(findings->rows);
 	ExecDropSingleTupleTableSlot(row);
 	ExecDropSingleTupleTableSlot(findings->row);
 }

@@ -10,6 +10,7 @@
 #include "executor/tuptable.h"
 #include "nodes/execnodes.h"
 #include "utils/snapshot.h"
+#include "utils/tuplestore.h"
 
 #include "evidence/inspect.h"
 
@@ -32,7 +33,7 @@ typedef struct EsFewPositions
 typedef struct EsFindings
 {
 	TupleTableSlot *row;
-	struct Tuplesortstate *sorted;
+	Tuplestorestate *rows;
 	EsFewPositions strangers;	/* where an event is that was not sealed there */
 	EsFewPositions vacated;		/* where an event is not that was */
 	int64		from[ES_FINDINGS_MOST_MOVED];	/* where strangers were

@@ -15,19 +15,28 @@
  */
 #include "evidence/inspect.h"
 
+#include "access/genam.h"
+#include "access/sdir.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
+#include "access/tableam.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "utils/fmgroids.h"
 #include "utils/memutils.h"
 
 #include "base/event.h"
+#include "evidence/legible.h"
 #include "evidence/scavenged.h"
+#include "log/scan.h"
 #include "log/segment.h"
-#include "read/cursor.h"
 #include "stream/stream.h"
 
 /* What has become of a leaf. */
 typedef enum LeafState
 {
 	LEAF_UNSEEN,				/* its position is not looked at */
+	LEAF_SEEN,					/* its event is there, and cannot be read */
 	LEAF_SAME,
 	LEAF_DIFFERS,
 	LEAF_GONE
@@ -63,22 +72,77 @@ note_flaw(EsInspector *inspector, int64 position, EsFlaw flaw, int64 other)
 		inspector->take(position, flaw, other, inspector->arg);
 }
 
-/* Compares an event with the leaves from one on; returns the one that comes next. */
+/* Makes the leaf of the event in a slot; false if that cannot be read. */
+static bool
+find_leaf_of_row(EsInspector *inspector, TupleTableSlot *slot, EsDigest *leaf)
+{
+	MemoryContext old = MemoryContextSwitchTo(inspector->digester.scratch);
+	EsEvent		event;
+	bool		legible = es_legible_event(slot, &event);
+
+	if (legible)
+		es_digest_event(&inspector->digester, &event, leaf);
+	MemoryContextSwitchTo(old);
+	return legible;
+}
+
+/* Compares the event in a slot with the leaves from one on; returns the one that comes next. */
 static int
-compare_with_leaf(EsInspector *inspector, int leaf, const EsEvent *event)
+compare_with_leaf(EsInspector *inspector, int leaf, int64 position, TupleTableSlot *slot)
 {
 	const EsTile *tile = &inspector->tile;
 
-	while (leaf < tile->count && tile->positions[leaf] < event->position)
+	while (leaf < tile->count && tile->positions[leaf] < position)
 		inspector->states[leaf++] = LEAF_GONE;
-	if (leaf == tile->count || tile->positions[leaf] != event->position)
+	if (leaf == tile->count || tile->positions[leaf] != position)
 	{
-		note_flaw(inspector, event->position, ES_FLAW_INSERTED, 0);
+		note_flaw(inspector, position, ES_FLAW_INSERTED, 0);
 		return leaf;
 	}
-	es_digest_event(&inspector->digester, event, &inspector->found[leaf]);
-	inspector->states[leaf] = es_digest_same(&inspector->found[leaf], &tile->digests[leaf]) ? LEAF_SAME : LEAF_DIFFERS;
+	inspector->states[leaf] = LEAF_SEEN;
+	if (!find_leaf_of_row(inspector, slot, &inspector->found[leaf]))
+		note_flaw(inspector, position, ES_FLAW_ILLEGIBLE, 0);
+	else
+		inspector->states[leaf] = es_digest_same(&inspector->found[leaf], &tile->digests[leaf]) ? LEAF_SAME : LEAF_DIFFERS;
 	return leaf + 1;
+}
+
+/* Says which event could not be read, in an error that comes of it. */
+static void
+say_which_event(void *arg)
+{
+	int64		position = *(const int64 *) arg;
+
+	if (position > 0)
+		errcontext("event at position " INT64_FORMAT, position);
+}
+
+/*
+ * Goes over the events that a segment has of a range, in order of what its index says that
+ * their positions are; returns the leaf that comes next.
+ */
+static int
+compare_segment(EsInspector *inspector, int64 segment, int64 after, int64 upto, int leaf)
+{
+	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &inspector->snapshot,.needed = true,.own_slot = true,
+	.wants_keys = true,.nkeys = 2};
+	int64		position = 0;
+	ErrorContextCallback context = {.previous = error_context_stack,.callback = say_which_event,.arg = &position};
+
+	ScanKeyInit(&scan.keys[0], 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
+	ScanKeyInit(&scan.keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(upto));
+	if (!es_scan_begin(&scan, segment))
+		return leaf;
+	error_context_stack = &context;
+	while (index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		position = es_scan_key(&scan, 1);
+		leaf = compare_with_leaf(inspector, leaf, position, scan.slot);
+	}
+	error_context_stack = context.previous;
+	es_scan_end(&scan);
+	return leaf;
 }
 
 /* Goes over the events of a range of positions, and the leaves of the tile that are in it. */
@@ -91,16 +155,7 @@ compare_range(EsInspector *inspector, int64 after, int64 upto)
 	while (leaf < tile->count && tile->positions[leaf] <= after)
 		leaf++;
 	for (int64 n = es_segment_of(after + 1); after < upto && n <= es_segment_of(upto); n++)
-	{
-		EsCursorRange range = {.segment = n,.after = after,.upto = upto,.snapshot = &inspector->snapshot};
-		EsCursor	cursor;
-
-		for (es_cursor_open(&cursor, &range); cursor.open; es_cursor_advance(&cursor))
-		{
-			CHECK_FOR_INTERRUPTS();
-			leaf = compare_with_leaf(inspector, leaf, &cursor.event);
-		}
-	}
+		leaf = compare_segment(inspector, n, after, upto, leaf);
 	while (leaf < tile->count && tile->positions[leaf] <= upto)
 		inspector->states[leaf++] = LEAF_GONE;
 }

@@ -17,6 +17,7 @@
 typedef enum EsFlaw
 {
 	ES_FLAW_CHANGED,			/* the event is another one than was sealed */
+	ES_FLAW_ILLEGIBLE,			/* its event cannot be read */
 	ES_FLAW_REMOVED,			/* its event is gone */
 	ES_FLAW_INSERTED,			/* an event where there was none */
 	ES_FLAW_RETURNED,			/* it was scavenged, and is there */

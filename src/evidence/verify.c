@@ -11,6 +11,9 @@
  * chunks of tiles from a shared counter.  Then, by the leader alone, positions after the
  * last leaf, the tree above the leaves, and the seals.
  *
+ * What is damaged on disk may raise errors as it is read.  So a slice is tried in a
+ * subtransaction; if that fails, each of its tiles is, and if that fails, each of its events.
+ *
  * Nothing is locked that appends, scavenging or who seals would wait for.
  */
 #include "evidence/verify.h"
@@ -27,6 +30,7 @@
 
 #include "base/call.h"
 #include "base/crew.h"
+#include "base/quiet.h"
 #include "evidence/audit.h"
 #include "evidence/digest.h"
 #include "evidence/findings.h"
@@ -165,10 +169,20 @@ inspect_with_crew(Verification *v, int nworkers)
 	es_crew_finish(&crew);
 }
 
-/* Inspects a slice, whose segments are locked. */
-static void
-inspect_slice(Verification *v, const Slice *slice)
+/* What is tried. */
+typedef struct Attempt
 {
+	Verification *v;
+	const Slice *slice;
+	int64		tile;			/* one of them */
+} Attempt;
+
+/* A try: inspects a slice, whose segments are locked. */
+static void
+inspect_slice(void *arg)
+{
+	Verification *v = ((Attempt *) arg)->v;
+	const Slice *slice = ((Attempt *) arg)->slice;
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 	int			nworkers = slice->end_tile - slice->first_tile >= CREW_TILES ? max_parallel_workers_per_gather : 0;
 
@@ -180,16 +194,114 @@ inspect_slice(Verification *v, const Slice *slice)
 		inspect_with_crew(v, nworkers);
 	else
 		inspect_chunks(&v->inspector, &v->alone, NULL);
-	if (slice->end_tile == v->end_tile && v->end_tile * ES_TILE_SIZE >= v->inspector.size)
-	{
-		EsTile	   *tile = &v->inspector.tile;
-
-		if (es_tile_read(0, v->end_tile - 1, snapshot, tile) == ES_TILE_GOOD)
-			es_inspect_gap(&v->inspector, es_tile_last_position(tile), slice->upto);
-	}
 	es_inspect_end(&v->inspector);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
+}
+
+/* A try: inspects a tile. */
+static void
+inspect_one_tile(void *arg)
+{
+	Attempt    *attempt = arg;
+	EsInspector *inspector = &attempt->v->inspector;
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+
+	es_inspect_begin(inspector, snapshot);
+	es_inspect_tile(inspector, attempt->tile);
+	es_inspect_end(inspector);
+	UnregisterSnapshot(snapshot);
+}
+
+/* A try: reads a tile. */
+static void
+read_one_tile(void *arg)
+{
+	Attempt    *attempt = arg;
+	EsTile	   *tile = &attempt->v->inspector.tile;
+
+	if (es_tile_read(0, attempt->tile, NULL, tile) != ES_TILE_GOOD)
+		tile->count = 0;
+}
+
+/* A try: inspects what comes after the last leaf. */
+static void
+inspect_end(void *arg)
+{
+	Attempt    *attempt = arg;
+	EsInspector *inspector = &attempt->v->inspector;
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+
+	es_inspect_begin(inspector, snapshot);
+	if (es_tile_read(0, attempt->v->end_tile - 1, snapshot, &inspector->tile) == ES_TILE_GOOD)
+		es_inspect_gap(inspector, es_tile_last_position(&inspector->tile), attempt->slice->upto);
+	es_inspect_end(inspector);
+	UnregisterSnapshot(snapshot);
+}
+
+/* Tries; false if what is stored is too damaged for that.  Other errors are raised. */
+static bool
+try_to_inspect(EsQuietWork work, Attempt *attempt)
+{
+	ErrorData  *error = es_quiet_try(work, attempt);
+	int			category = error ? ERRCODE_TO_CATEGORY(error->sqlerrcode) : 0;
+
+	if (error == NULL)
+		return true;
+	if (category != ERRCODE_INTERNAL_ERROR && category != ERRCODE_DATA_EXCEPTION)
+		ReThrowError(error);
+	FreeErrorData(error);
+	return false;
+}
+
+/* Inspects a tile in which something cannot be read, event by event. */
+static void
+inspect_by_event(Verification *v, Attempt *attempt)
+{
+	EsInspector *inspector = &v->inspector;
+	EsTile	   *tile = &inspector->tile;
+	int64		from = inspector->from;
+	int64		to = inspector->to;
+	int64		next;
+
+	if (!try_to_inspect(read_one_tile, attempt))
+	{
+		es_findings_take(from, ES_FLAW_TILE_LOST, 0, &v->findings);
+		return;
+	}
+	tile = memcpy(palloc(sizeof(EsTile)), tile, sizeof(EsTile));
+	next = Max(tile->count > 0 ? tile->after + 1 : from, from);
+	for (int i = 0; i < tile->count && next <= to; i++)
+	{
+		if (tile->positions[i] < next)
+			continue;
+		inspector->from = next;
+		inspector->to = Min(tile->positions[i], to);
+		if (!try_to_inspect(inspect_one_tile, attempt))
+			es_findings_take(inspector->to, ES_FLAW_ILLEGIBLE, 0, &v->findings);
+		next = tile->positions[i] + 1;
+	}
+	inspector->from = from;
+	inspector->to = to;
+	pfree(tile);
+}
+
+/* Inspects a slice, whose segments are locked; if something cannot be read, tile by tile. */
+static void
+inspect_at_any_price(Verification *v, const Slice *slice)
+{
+	Attempt		attempt = {.v = v,.slice = slice};
+
+	if (!try_to_inspect(inspect_slice, &attempt))
+		for (attempt.tile = slice->first_tile; attempt.tile < slice->end_tile; attempt.tile++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (!try_to_inspect(inspect_one_tile, &attempt))
+				inspect_by_event(v, &attempt);
+		}
+	if (slice->end_tile == v->end_tile && v->end_tile * ES_TILE_SIZE >= v->inspector.size &&
+		!try_to_inspect(inspect_end, &attempt))
+		es_findings_take(slice->upto, ES_FLAW_ILLEGIBLE, 0, &v->findings);
 }
 
 /* Finds the positions of a slice that ends before a tile. */
@@ -271,7 +383,7 @@ inspect_all_slices(Verification *v)
 
 		CHECK_FOR_INTERRUPTS();
 		lock_slice_segments(relids, true);
-		inspect_slice(v, &slice);
+		inspect_at_any_price(v, &slice);
 		lock_slice_segments(relids, false);
 		next = slice.end_tile;
 		MemoryContextReset(context);
@@ -280,10 +392,12 @@ inspect_all_slices(Verification *v)
 	MemoryContextDelete(context);
 }
 
-/* Holds seals, and the tree above the leaves, against each other. */
+/* A try: holds seals, and the tree above the leaves, against each other. */
 static void
-audit_all(Verification *v, Snapshot snapshot)
+audit_all(void *arg)
 {
+	Verification *v = ((Attempt *) arg)->v;
+	Snapshot	snapshot = es_rows_fresh_snapshot();
 	EsDigester	digester;
 	EsAudit		audit = {.from = v->inspector.from,.to = v->inspector.to,.first_tile = v->first_tile,
 		.last_tile = v->end_tile - 1,.size = v->inspector.size,.snapshot = snapshot,.digester = &digester,
@@ -293,6 +407,7 @@ audit_all(Verification *v, Snapshot snapshot)
 	es_audit_tiles(&audit);
 	es_audit_seals(&audit);
 	es_digest_end(&digester);
+	UnregisterSnapshot(snapshot);
 }
 
 /* Says from where on digests are kept that no seal is for. */
@@ -342,6 +457,7 @@ verify_sealed(Verification *v, int64 upto, ReturnSetInfo *result)
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 	bool		sealed = begin_verification(v, snapshot);
 	EsInspector *inspector = &v->inspector;
+	Attempt		attempt = {.v = v};
 
 	es_findings_begin(&v->findings);
 	pg_atomic_init_u64(&v->alone.next_tile, 0);
@@ -350,8 +466,8 @@ verify_sealed(Verification *v, int64 upto, ReturnSetInfo *result)
 	v->alone.size = inspector->size;
 	v->alone.last_size = inspector->last_size;
 	v->alone.last_root = inspector->last_root;
-	if (inspector->from <= inspector->to)
-		audit_all(v, snapshot);
+	if (inspector->from <= inspector->to && !try_to_inspect(audit_all, &attempt))
+		es_findings_take(inspector->from, ES_FLAW_TILE_LOST, 1, &v->findings);
 	if (upto > inspector->to)
 		audit_end(v, inspector->last_size, snapshot);
 	UnregisterSnapshot(snapshot);

@@ -235,7 +235,7 @@ sub new_thinned_store
 		q{SELECT es_append_batch('gone-1', (SELECT jsonb_agg('{"type": "G"}'::jsonb) FROM generate_series(1, 100)))},
 		q{SELECT count(es_append(CASE WHEN n % 5 < 3 THEN 'cut-1' ELSE 'keep-5' END, 'C', jsonb_build_object('n', n))) FROM generate_series(1, 100) n},
 		q{SELECT count(es_append(CASE WHEN n % 10 = 1 THEN 'cut-1' ELSE 'keep-5' END, 'C', jsonb_build_object('n', n))) FROM generate_series(1, 110) n},
-		q{SELECT es_seal()}, q{SELECT es_truncate_stream('cut-1', 65), es_delete_stream('gone-1'), es_seal()});
+		q{SELECT es_seal()}, q{SELECT es_truncate_stream('cut-1', 65), es_delete_stream('gone-1')}, q{SELECT es_seal()});
 	$node->safe_psql($database, 'SELECT sum(events) FROM es_scavenge()') == 164 or die 'not all is scavenged';
 	# if somebody has it open just then, by the next call
 	$node->poll_query_until($database, q{WITH s AS (SELECT count(*) FROM es_scavenge()) SELECT state = 'removed' FROM es_segments, s WHERE segment = 1}) or die 'a segment stays';
