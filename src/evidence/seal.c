@@ -21,7 +21,6 @@
 
 #include "base/objects.h"
 #include "json/text.h"
-#include "rights/right.h"
 
 #define Anum_seals_position		1
 #define Anum_seals_size			2
@@ -41,8 +40,6 @@ static const EsColumn seal_columns[Natts_seals] = {
 	{"position", INT8OID}, {"size", INT8OID}, {"sealed_at", TIMESTAMPTZOID}, {"root", BYTEAOID}, {"chain", BYTEAOID}
 };
 const EsShape es_seal_shape = ES_SHAPE(&seals_table, &seals_pkey, seal_columns);
-
-PG_FUNCTION_INFO_V1(es_seal_may_look);
 
 /* ---- reading ---- */
 
@@ -190,14 +187,4 @@ es_seal_write(const EsSeal *seal)
 	values[Anum_seals_root - 1] = PointerGetDatum(es_digest_bytea(&seal->root, 1));
 	values[Anum_seals_chain - 1] = PointerGetDatum(es_digest_bytea(&seal->chain, 1));
 	es_rows_insert(&es_seal_shape, values, isnull);
-}
-
-/*
- * may_see_seals(): whether the current user may look at seals, as who has any right may.
- * Behind es_seals.
- */
-Datum
-es_seal_may_look(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_BOOL(es_right_has_any(ES_RIGHTS_ALL));
 }

@@ -5,7 +5,8 @@
  * It comes by once in a minute, and when a rule was made, and carries out what rules say
  * ages out (lifecycle/retention.c): batch by batch, each in a transaction of its own, until
  * nothing is left of what was due when the round began.  Then, if there are hidden events, it
- * has them removed (lifecycle/scavenge.c).
+ * has them removed (lifecycle/scavenge.c).  As it comes by it also sees to it that grants say
+ * what their roles are called by now (rights/grant.c).
  *
  * It seals the log each eventstore.seal_interval, if there is something new; a log that was
  * not sealed for long is sealed in steps, so that projections have their turn.
@@ -25,6 +26,7 @@
 #include "lifecycle/retention.h"
 #include "lifecycle/scavenge.h"
 #include "log/subscriber.h"
+#include "rights/grant.h"
 #include "shared/mark.h"
 
 #define ROUND_US		(60 * USECS_PER_SEC)
@@ -69,6 +71,7 @@ es_upkeep_work(void)
 	{
 		pgstat_report_activity(STATE_RUNNING, "carrying out what eventstore's retention says");
 		PushActiveSnapshot(GetTransactionSnapshot());
+		es_grant_refresh();
 		if (es_retention_apply(&round))
 		{
 			es_scavenge_start();

@@ -95,6 +95,7 @@ INSERT INTO promised VALUES
 	('es_replay_as', 'stream text, state anyelement, reducer text DEFAULT NULL::text, until_version bigint DEFAULT NULL::bigint, as_of timestamp with time zone DEFAULT NULL::timestamp with time zone', 'anyelement'),
 	('es_create_feed', 'feed text, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], format text DEFAULT ''json''::text, query jsonb DEFAULT NULL::jsonb, OUT slot_name text, OUT lsn pg_lsn, OUT head_position bigint', 'record'),
 	('es_drop_feed', 'feed text', 'void'),
+	('es_share_feed', 'feed text, other text', 'void'),
 	('es_alter_feed', 'feed text, categories text[], types text[], format text, query jsonb DEFAULT NULL::jsonb', 'void'),
 	('es_feed_head', 'OUT head_position bigint, OUT lsn pg_lsn', 'record'),
 	('es_feed_history', 'after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], query jsonb DEFAULT NULL::jsonb, feed_query jsonb DEFAULT NULL::jsonb, to_position bigint DEFAULT NULL::bigint', 'SETOF es_event'),
@@ -118,7 +119,7 @@ FROM (VALUES
 	('es_event', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone}'),
 	('es_events', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone}'),
 	('es_delivery', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone,partition integer,attempt integer}'),
-	('es_subscriptions', '{subscription text,partition integer,position bigint,member text,lease_until timestamp with time zone,lag bigint,parked bigint,categories text[],types text[],max_attempts integer,lag_time interval,query jsonb}'),
+	('es_subscriptions', '{subscription text,partition integer,position bigint,member text,lease_until timestamp with time zone,lag bigint,parked bigint,categories text[],types text[],max_attempts integer,lag_time interval,query jsonb,creator name}'),
 	('es_projections', '{projection text,mode text,status text,position bigint,lag bigint,error text,error_position bigint,rebuild_position bigint,reducer text,handler text,category text,key text,creator text,attempts integer,failed_since timestamp with time zone,next_retry timestamp with time zone,lag_time interval,categories text[],types text[],reset text}'),
 	('es_new_event', '{type text,data jsonb,metadata jsonb,event_id uuid}'),
 	('es_state', '{stream text,version bigint,position bigint,state jsonb,recorded_at timestamp with time zone}'),
@@ -165,7 +166,8 @@ SELECT is_empty($$
 		AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass
 			AND d.refclassid = 'pg_catalog.pg_proc'::regclass AND d.refobjid = r.oid)
 		AND NOT EXISTS (SELECT FROM pg_catalog.pg_cast c WHERE c.castfunc = r.oid)
-$$, 'of the functions in schema eventstore PUBLIC may execute those that views and casts call');
+		AND r.proname <> 'require_read'
+$$, 'of the functions in schema eventstore PUBLIC may execute those that views and casts call, and one that views of projections do');
 SELECT is_empty($$
 	SELECT r.description FROM routine r
 	WHERE r.proname ~ '^es_' AND r.pronamespace = 'public'::regnamespace
@@ -203,7 +205,7 @@ SELECT is_empty($$
 			es_read_category,es_settled_position,es_settle,es_wait,es_create_reducer,es_drop_reducer,
 			es_register_reducer,es_replay,es_replay_steps,es_replay_category,es_replay_as,es_register_reducer_ops,es_snapshot,
 			es_snapshot_every,es_drop_snapshots,es_delete_stream,es_truncate_stream,es_adopt_snapshots,es_set_retention,es_register_upcaster,es_register_upcaster_ops,es_drop_upcaster,es_register_schema,es_drop_schema,es_create_feed,
-			es_drop_feed,es_feed_head,es_feed_history,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,es_discard_parked,es_alter_subscription,
+			es_drop_feed,es_alter_feed,es_share_feed,es_feed_head,es_feed_history,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,es_discard_parked,es_alter_subscription,
 			es_create_projection,es_create_handler_projection,es_drop_projection,es_run_projection,es_wait_projection,es_rebuild_projection,es_skip_event,
 			es_projection_view,es_index_projection,es_drop_projection_index,es_seal,es_verify,es_proof,es_prove_consistency}'::name[])
 		AND (provolatile <> 'v' OR proparallel <> 'u')
@@ -211,7 +213,7 @@ $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE')
 
 -- All that may be in a parallel query: what is read is what the statement's snapshot sees, or the session's own, or rights.
 SELECT is((SELECT string_agg(format('%s %s', proname, proparallel), ', ' ORDER BY proname) FROM routine WHERE proparallel <> 'u'),
-	'es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, has_right s, may_read s, may_read_support s, may_see_seals s, segment_bytes s, segment_events r, segment_time r, segment_version r, tagindex_handler s',
+	'es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, has_right s, may_anything s, may_read s, may_read_all s, may_read_support s, may_see_all s, may_see_some s, require_read s, role_name s, segment_bytes s, segment_events r, segment_time r, segment_version r, tagindex_handler s',
 	'PARALLEL RESTRICTED or SAFE is only what takes no snapshot and no xid of its own');
 
 -- Nothing that a caller's search_path could mislead.
