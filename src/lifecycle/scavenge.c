@@ -262,8 +262,9 @@ has_snapshots_of_before(void)
  * worker does it in transactions of its own, so what the calling transaction has hidden
  * is not removed, and a rollback or a cancel undoes nothing.  Waits for another one that
  * scavenges; 53400 if no worker is free, 55000 if it is ended, 40P01 if it waits for the
- * calling transaction.  On a logical subscriber, which loses events as its publisher
- * does, it only gives room back.
+ * calling transaction, 55P03 if somebody else keeps what it needs locked for more than 5
+ * seconds.  On a logical subscriber, which loses events as its publisher does, it only
+ * gives room back.
  */
 Datum
 es_scavenge(PG_FUNCTION_ARGS)

@@ -23,6 +23,7 @@
 
 #define ROUND_US		(60 * USECS_PER_SEC)
 #define LOADING_AGAIN	(5 * USECS_PER_SEC)
+#define BARRED_AGAIN	USECS_PER_SEC
 
 /*
  * es_upkeep_work does a piece of upkeep, in a transaction of its own, and tells when it is
@@ -52,7 +53,8 @@ es_upkeep_work(void)
 		if (es_retention_apply(&round))
 		{
 			es_scavenge_start();
-			again_at = GetCurrentTimestamp() + ROUND_US;
+			/* who has just made a rule may not have let go of the rules yet */
+			again_at = GetCurrentTimestamp() + (round.barred ? BARRED_AGAIN : ROUND_US);
 		}
 		PopActiveSnapshot();
 	}
