@@ -17,7 +17,7 @@ sub sql { return $node->safe_psql($database, $_[0]) }
 
 sql('CREATE EXTENSION eventstore; SELECT es_set_segment_size(100)');
 sql(<<'END');
-CREATE FUNCTION fold(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT state';
+CREATE FUNCTION fold(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE RETURN state;
 CREATE FUNCTION renew(data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT data';
 CREATE FUNCTION look(event es_event) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
 SELECT es_register_reducer_ops(r, '*', '{"inc": {"n": 1}}') FROM unnest('{a,b,x-y}'::text[]) r;
