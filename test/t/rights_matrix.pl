@@ -31,6 +31,7 @@ SELECT es_subscribe('of_' || c, 0, ARRAY[c]) FROM unnest('{a,b}'::text[]) c;
 SELECT es_subscribe('of_all'), es_set_retention('a', max_count => 100), es_set_retention('b', max_count => 100), es_set_retention('*', max_count => 1000);
 SELECT es_register_upcaster_ops('U', 1, '"ignore"'), es_register_schema('S', '{}'), es_index_type('I');
 GRANT CREATE ON SCHEMA public TO PUBLIC;
+SELECT es_seal();
 END
 # feeds without slots: what is done to them is undone by a rollback
 foreach my $feed (qw(a b all))
@@ -48,7 +49,7 @@ my $event = q{ROW(1, 'a-1', 1, 'T', 1, '{}', '{}', gen_random_uuid(), now())::es
 # What it takes, in a word or some, a call of it in category a, and the SQLSTATE that a superuser's call ends with.
 #   nothing			everybody
 #   any				some right on something
-#   append, read, admin	that privilege on the category; with "and" two of them
+#   append, read, admin	that privilege on the category; with "and" two of them, with "or" one
 #   … *				on all
 #   … some			on something
 my @calls = (
@@ -165,6 +166,11 @@ my @calls = (
 	[ 'es_scavenge(bigint)', 'admin *', q{SELECT * FROM es_scavenge(0)} ],
 	[ 'es_detach_segments(timestamp with time zone)', 'admin *', q{SELECT * FROM es_detach_segments('2020-01-01')} ],
 	[ 'es_attach_segment(text)', 'admin *', q{SELECT es_attach_segment('eventstore.events_0')}, '55000' ],
+	# evidence
+	[ 'es_seal()', 'admin *', q{SELECT es_seal()} ],
+	[ 'es_verify(bigint,bigint)', 'read * or admin *', q{SELECT * FROM es_verify()} ],
+	[ 'es_proof(bigint,bigint)', 'read * or admin *', q{SELECT es_proof(1)} ],
+	[ 'es_prove_consistency(bigint,bigint)', 'read * or admin *', q{SELECT es_prove_consistency((SELECT max(position) FROM es_seals))} ],
 	# rights
 	[ 'es_grant(regrole,text,text)', 'admin *', q{SELECT es_grant('nobody', 'read', 'a')} ],
 	[ 'es_revoke(regrole,text,text)', 'admin *', q{SELECT es_revoke('nobody', 'read', 'a')} ],
@@ -185,6 +191,7 @@ my @views = (
 	[ 'es_subscriptions', 'read or admin', q{SELECT substr(subscription, 4) FROM es_subscriptions} ],
 	[ 'es_feeds', 'some', q{SELECT substr(feed, 4) FROM es_feeds WHERE feed LIKE 'of%'} ],
 	[ 'es_retention', 'read or admin, rest any', q{SELECT CASE category WHEN '*' THEN 'all' ELSE category END FROM es_retention} ],
+	[ 'es_seals', 'any', q{SELECT 'all' FROM es_seals} ],
 	[ 'es_reducers', 'any', q{SELECT 'all' FROM es_reducers} ],
 	[ 'es_upcasters', 'any', q{SELECT 'all' FROM es_upcasters} ],
 	[ 'es_schemas', 'any', q{SELECT 'all' FROM es_schemas} ],
@@ -253,7 +260,12 @@ sub has_right
 }
 
 # may(role, right): whether a role may do what takes a right
-sub may { my ($role, $right) = @_; return !grep { !has_right($role, $_) } split / and /, $right }
+sub may
+{
+	my ($role, $right) = @_;
+
+	return !grep { my $all = $_; !grep { has_right($role, $_) } split / or /, $all } split / and /, $right;
+}
 
 # sees(role, what): which rows of a view a role is to see
 sub sees
