@@ -11,7 +11,7 @@ take() {
 	record "$3" "$4"
 }
 
-# clocked STATEMENT...: runs the last one by itself, in a session that has done the others; leaves ms
+# clocked STATEMENT...: runs them in a session; leaves ms
 clocked() {
 	local start
 	start=${EPOCHREALTIME/./}
