@@ -288,7 +288,7 @@ find_position_before(EsInspector *inspector, int64 number)
 		return inspector->after;
 	if (number == 0)
 		return 0;
-	if (es_tile_read(0, number - 1, inspector->snapshot, &inspector->tile) == ES_TILE_GOOD)
+	if (es_tile_read_positions(number - 1, inspector->snapshot, &inspector->tile) == ES_TILE_GOOD)
 		return es_tile_last_position(&inspector->tile);
 	return -1;
 }

@@ -232,7 +232,7 @@ inspect_end(void *arg)
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 
 	es_inspect_begin(inspector, snapshot);
-	if (es_tile_read(0, attempt->v->end_tile - 1, snapshot, &inspector->tile) == ES_TILE_GOOD)
+	if (es_tile_read_positions(attempt->v->end_tile - 1, snapshot, &inspector->tile) == ES_TILE_GOOD)
 		es_inspect_gap(inspector, es_tile_last_position(&inspector->tile), attempt->slice->upto);
 	es_inspect_end(inspector);
 	UnregisterSnapshot(snapshot);
@@ -403,7 +403,7 @@ audit_end(Verification *v, int64 sealed, Snapshot snapshot)
 	EsTile	   *tile = &v->inspector.tile;
 	int64		after;
 
-	if (es_tile_read(0, number, snapshot, tile) == ES_TILE_GOOD && tile->count > within)
+	if (es_tile_read_positions(number, snapshot, tile) == ES_TILE_GOOD && tile->count > within)
 		es_findings_take(tile->positions[within], ES_FLAW_UNSEALED, 0, &v->findings);
 	else if (es_tile_any_beyond(number + 1, snapshot, &after))
 		es_findings_take(after + 1, ES_FLAW_UNSEALED, 0, &v->findings);
