@@ -11,13 +11,8 @@ take() {
 	record "$3" "$4"
 }
 
-# clocked STATEMENT...: runs them in a session; leaves ms
-clocked() {
-	local start
-	start=${EPOCHREALTIME/./}
-	sql "${@/#/-c}" >/dev/null
-	ms=$(awk "BEGIN { print (${EPOCHREALTIME/./} - $start) / 1000 }")
-}
+# clocked STATEMENT...: runs them in a session; leaves the last one's ms
+clocked() { ms=$(sql '-c\timing on' "${@/#/-c}" | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p' | tail -n 1); }
 
 evidence_round() {
 	local lsn leaves="sha256('\\x00' || convert_to(jsonb_build_array(position, stream, version, type, type_version, data, metadata, event_id, recorded_at)::text, 'UTF8'))"
