@@ -32,6 +32,7 @@ SELECT es_subscribe('of_' || c, 0, ARRAY[c]) FROM unnest('{a,b}'::text[]) c;
 SELECT es_subscribe('of_all'), es_set_retention('a', max_count => 100), es_set_retention('b', max_count => 100), es_set_retention('*', max_count => 1000);
 SELECT es_register_upcaster_ops('U', 1, '"ignore"'), es_register_schema('S', '{}'), es_index_type('I');
 GRANT CREATE ON SCHEMA public TO PUBLIC;
+SELECT es_seal();
 END
 # feeds without slots: what is done to them is undone by a rollback
 foreach my $feed (qw(a b all))
@@ -169,6 +170,11 @@ my @calls = (
 	[ 'es_scavenge(bigint)', 'admin *', q{SELECT * FROM es_scavenge(0)} ],
 	[ 'es_detach_segments(timestamp with time zone)', 'admin *', q{SELECT * FROM es_detach_segments('2020-01-01')} ],
 	[ 'es_attach_segment(text)', 'admin *', q{SELECT es_attach_segment('eventstore.events_0')}, '55000' ],
+	# evidence
+	[ 'es_seal()', 'admin *', q{SELECT es_seal()} ],
+	[ 'es_verify(bigint,bigint)', 'read * or admin *', q{SELECT * FROM es_verify()} ],
+	[ 'es_proof(bigint,bigint)', 'read * or admin *', q{SELECT es_proof(1)} ],
+	[ 'es_prove_consistency(bigint,bigint)', 'read * or admin *', q{SELECT es_prove_consistency((SELECT max(position) FROM es_seals))} ],
 	# rights
 	[ 'es_grant(regrole,text,text)', 'admin *', q{SELECT es_grant('nobody', 'read', 'a')} ],
 	[ 'es_revoke(regrole,text,text)', 'admin *', q{SELECT es_revoke('nobody', 'read', 'a')} ],
@@ -189,6 +195,7 @@ my @views = (
 	[ 'es_subscriptions', 'read or admin', q{SELECT substr(subscription, 4) FROM es_subscriptions} ],
 	[ 'es_feeds', 'some', q{SELECT substr(feed, 4) FROM es_feeds WHERE feed LIKE 'of%'} ],
 	[ 'es_retention', 'read or admin, rest any', q{SELECT CASE category WHEN '*' THEN 'all' ELSE category END FROM es_retention} ],
+	[ 'es_seals', 'any', q{SELECT 'all' FROM es_seals} ],
 	[ 'es_reducers', 'any', q{SELECT 'all' FROM es_reducers} ],
 	[ 'es_upcasters', 'any', q{SELECT 'all' FROM es_upcasters} ],
 	[ 'es_schemas', 'any', q{SELECT 'all' FROM es_schemas} ],
@@ -261,7 +268,7 @@ sub may
 {
 	my ($role, $right) = @_;
 
-	return !grep { !grep { has_right($role, $_) } split / or / } split / and /, $right;
+	return !grep { my $all = $_; !grep { has_right($role, $_) } split / or /, $all } split / and /, $right;
 }
 
 # sees(role, what): which rows of a view a role is to see
