@@ -31,13 +31,6 @@ static const char *const conflict_words[] = {
 	[ES_CONFLICT_CONTENT] = "content"
 };
 
-/* es_refusal_show_id gives the text of an event id. */
-char *
-es_refusal_show_id(const pg_uuid_t *id)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
-}
-
 /* Gives those of some refusals that have a reason. */
 static List *
 refusals_for_reason(const List *refusals, EsRefusalReason reason)
@@ -77,7 +70,7 @@ describe_conflict(const EsConflict *conflict)
 			break;
 	}
 	return psprintf("Event id %s is stored already, as version " INT64_FORMAT " at position " INT64_FORMAT ", but %s.",
-					es_refusal_show_id(&conflict->id), conflict->version, conflict->position, rest);
+					es_uuid7_show(&conflict->id), conflict->version, conflict->position, rest);
 }
 
 /* Describes refusals, all for one reason, as a JSON array with an object for each. */
@@ -99,7 +92,7 @@ describe_refusals_as_json(const List *refusals)
 		escape_json(&json, text_to_cstring(refusal->target->stream));
 		if (refusal->reason == ES_REFUSED_IDS)
 			appendStringInfo(&json, ", \"event_id\": \"%s\", \"version\": " INT64_FORMAT ", \"position\": " INT64_FORMAT ", \"conflict\": \"%s\"}",
-							 es_refusal_show_id(&conflict->id), conflict->version, conflict->position,
+							 es_uuid7_show(&conflict->id), conflict->version, conflict->position,
 							 conflict_words[conflict->kind]);
 		else
 			appendStringInfo(&json, ", \"expected\": " INT64_FORMAT ", \"actual\": " INT64_FORMAT "}",

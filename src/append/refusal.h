@@ -50,7 +50,6 @@ typedef struct EsRefusal
 								 * the only one */
 } EsRefusal;
 
-extern char *es_refusal_show_id(const pg_uuid_t *id);
 ES_NORETURN extern void es_refusal_raise_data(const EsNewEvent *event, const text *stream, int number);
 ES_NORETURN extern void es_refusal_raise(const List *refusals, bool many);
 

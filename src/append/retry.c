@@ -59,7 +59,7 @@ es_retry_check_distinct(const EsTarget *target)
 		if (compare_event_ids(&ids[i - 1], &ids[i]) == 0)
 			ereport(ERROR,
 					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("event id %s is specified more than once", es_refusal_show_id(&ids[i])));
+					errmsg("event id %s is specified more than once", es_uuid7_show(&ids[i])));
 	pfree(ids);
 }
 
