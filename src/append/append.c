@@ -26,6 +26,7 @@
 #include "log/timeline.h"
 #include "projection/inline.h"
 #include "projection/projection.h"
+#include "rights/right.h"
 #include "stream/lock.h"
 
 PG_FUNCTION_INFO_V1(es_append);
@@ -91,12 +92,26 @@ project_appended_events(const EsAppend *append)
 }
 
 /*
+ * es_append_require_rights raises 42501 unless the current user may append to all the streams
+ * of a call, or, if it deletes one, may do that.
+ */
+void
+es_append_require_rights(EsAppend *append)
+{
+	for (int i = 0; i < append->ntargets; i++)
+		es_right_require_stream(append->deletes ? ES_RIGHT_ADMIN : ES_RIGHT_APPEND, append->targets[i].stream);
+	append->may = true;
+}
+
+/*
  * es_append_run appends events, or raises.  The caller has checked names and
  * values.
  */
 void
 es_append_run(EsAppend *append)
 {
+	if (!append->may)
+		es_append_require_rights(append);
 	enter_append();
 	complete_event_ids(append);
 	es_typing_judge_all(append);
@@ -109,6 +124,7 @@ es_append_run(EsAppend *append)
  * es_append(stream, type, data, metadata, expected_version, event_id,
  * type_version): appends one event and returns its version.
  *
+ * For who has 'append' on the stream's category, else 42501, and nothing is looked at.
  * NULL stream, type or data is 22004, NULL metadata {}, NULL event_id a new UUIDv7, NULL
  * expected_version any, NULL type_version the newest.  Bad names, metadata that is no
  * object, a version that the type does not have: 22023; too large: 54000.  VE003 if the

@@ -9,6 +9,7 @@
 
 #include "append/request.h"
 
+extern void es_append_require_rights(EsAppend *append);
 extern void es_append_run(EsAppend *append);
 
 #endif							/* ES_APPEND_APPEND_H */

@@ -83,6 +83,8 @@ make_room_for_rows(void)
 	rows.context = AllocSetContextCreate(TopTransactionContext, "eventstore bulk",
 										 ALLOCSET_DEFAULT_SIZES);
 	rows.append.each_alone = true;
+	rows.append.may = true;		/* each row's inserter was asked, who may be
+								 * another than who has them written */
 	rows.append.events = MemoryContextAllocZero(rows.context, sizeof(EsNewEvent) * MOST_ROWS);
 	rows.append.targets = MemoryContextAllocZero(rows.context, sizeof(EsTarget) * MOST_ROWS);
 	rows.targets = es_request_target_map(MOST_ROWS, rows.context);
@@ -217,7 +219,7 @@ keep_row_value(Datum value)
 	return datumCopy(value, false, -1);
 }
 
-/* es_bulk_add keeps a row, whose names and values have been checked. */
+/* es_bulk_add keeps a row; names and values, and the right to append it, have been checked. */
 void
 es_bulk_add(const text *stream, EsNewEvent *event)
 {

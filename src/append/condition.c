@@ -24,6 +24,9 @@
  * lost by then is not written.  That it is refused for another reason, or was stored
  * before, goes first all the same.
  *
+ * A condition is about what the caller may read, as es_read_query is: of other events it
+ * tells nothing.  Who may read nothing at all is refused, since it would hold always.
+ *
  * A condition that fails raises, which takes the events back; the positions
  * stay holes.
  */
@@ -48,6 +51,7 @@
 #include "json/match.h"
 #include "log/settle.h"
 #include "read/query.h"
+#include "rights/right.h"
 #include "stream/lock.h"
 #include "table/rows.h"
 
@@ -82,6 +86,8 @@ look_at_match(TupleTableSlot *slot, const EsEvent *event, void *arg)
 {
 	Look	   *look = arg;
 
+	if (!es_right_has_on_stream(ES_RIGHT_READ, DatumGetTextPP(event->stream)))
+		return true;
 	if (TransactionIdIsValid(look->dirty.xmin))
 	{
 		look->in_progress = look->dirty.xmin;
@@ -179,7 +185,8 @@ condition_args(FunctionCallInfo fcinfo)
  * VE010 and VE001, as of es_append_many, go before VE011.
  * NULL events or after_position is 22004; a negative after_position, a name that no
  * event can have, what is no query, and a query beside types or tags, 22023.  "last" in
- * the query makes no difference here.  Waits for transactions that have
+ * the query makes no difference here.  For who has 'append' on the streams' categories and
+ * 'read' on some, whose events are what counts, else 42501.  Waits for transactions that have
  * written a matching event and not ended, for no others.
  */
 Datum
@@ -193,6 +200,8 @@ es_append_if(PG_FUNCTION_ARGS)
 	condition.query = condition_args(fcinfo);
 	condition.after = es_call_position_arg(fcinfo, 1, "after_position");
 	es_request_many_from_json(&append, PG_GETARG_JSONB_P(0));
+	es_append_require_rights(&append);
+	es_right_require_any(ES_RIGHT_READ);
 	if (append.count > 0 && lost)
 	{
 		condition.upto = es_settle_last_given();

@@ -81,6 +81,8 @@ typedef struct EsAppend
 	bool		held_back;		/* so that something was not stored */
 	bool		deletes;		/* its one event deletes its one stream, which
 								 * may be deleted already */
+	bool		may;			/* the caller has been found to have the
+								 * rights */
 	int64		position;		/* of the last event */
 } EsAppend;
 

@@ -3,8 +3,7 @@
  *		The view es_events: rows put into it are appended.
  *
  * An INSTEAD OF trigger turns each row into the call that es_append would
- * make, and hands back the row as it was stored, for RETURNING.  Who may do so
- * is decided by the rights on the view; what is done needs none on the tables.
+ * make, and hands back the row as it was stored, for RETURNING.
  *
  * Statement triggers tell where a statement begins and ends, so that rows of
  * COPY and of INSERT without RETURNING can be written many at a time (bulk.c).
@@ -39,6 +38,7 @@
 #include "base/event.h"
 #include "base/names.h"
 #include "base/objects.h"
+#include "rights/right.h"
 
 PG_FUNCTION_INFO_V1(es_ingest_row);
 PG_FUNCTION_INFO_V1(es_ingest_statement);
@@ -78,11 +78,18 @@ check_given_columns(const bool *isnull)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("cannot insert into column \"position\" of view \"es_events\""));
-	if (!isnull[Anum_es_event_recorded_at - 1] && !es_base_owns_store(GetUserId()))
+}
+
+/* Raises 42501 unless the current user may append to a stream, and give times if there is one. */
+static void
+require_rights_for_row(const text *stream, bool time_given)
+{
+	es_right_require_stream(ES_RIGHT_APPEND, stream);
+	if (time_given && !es_right_has_on_stream(ES_RIGHT_ADMIN, stream))
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("permission denied to insert into column \"recorded_at\" of view \"es_events\""),
-				errdetail("Only the owner of the event store can import events with their times."));
+				errdetail("Events with times of their own are imports, which take the privilege \"admin\" on the category."));
 }
 
 /* Turns a row of the view into a call. */
@@ -92,6 +99,7 @@ take_view_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bo
 	text	   *stream = DatumGetTextPP(values[Anum_es_event_stream - 1]);
 
 	es_names_check_stream(stream);
+	require_rights_for_row(stream, !isnull[Anum_es_event_recorded_at - 1]);
 	target->stream = stream;
 	if (!isnull[Anum_es_event_version - 1])
 	{
@@ -128,7 +136,7 @@ complete_view_row(const EsNewEvent *event, Datum *values, bool *isnull)
  * es_ingest_row: INSTEAD OF INSERT row trigger of es_events.
  *
  * A given version is an expectation, VE001 if it is not the next one; recorded_at
- * is for imports by the store's owner; a given position is 22023.  The rest is as
+ * is for imports by who has 'admin' on the category; a given position is 22023.  The rest is as
  * for es_append.
  */
 Datum
@@ -140,7 +148,7 @@ es_ingest_row(PG_FUNCTION_ARGS)
 	bool		isnull[Natts_es_event];
 	EsNewEvent	event = {0};
 	EsTarget	target = {0};
-	EsAppend	append = {.targets = &target,.ntargets = 1,.events = &event,.count = 1};
+	EsAppend	append = {.targets = &target,.ntargets = 1,.events = &event,.count = 1,.may = true};
 
 	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
 							TRIGGER_FIRED_INSTEAD(trigger->tg_event) && is_our_view(trigger->tg_relation), "ingest");

@@ -1,6 +1,6 @@
 /* ---- view: the view es_events ---- */
 
-CREATE VIEW @extschema@.es_events AS
+CREATE VIEW @extschema@.es_events WITH (security_barrier) AS
 	SELECT e.position,
 		s.name AS stream,
 		e.version,
@@ -11,9 +11,10 @@ CREATE VIEW @extschema@.es_events AS
 		e.event_id,
 		e.recorded_at
 	FROM eventstore.events e
-	LEFT JOIN eventstore.streams s ON s.stream_id OPERATOR(pg_catalog.=) e.stream_id;
+	LEFT JOIN eventstore.streams s ON s.stream_id OPERATOR(pg_catalog.=) e.stream_id
+	WHERE eventstore.may_read(s.name);
 COMMENT ON VIEW @extschema@.es_events IS
-	'all events; INSERT and COPY append through the same path as es_append';
+	'the events that one may read; INSERT and COPY append through the same path as es_append';
 ALTER VIEW @extschema@.es_events ALTER COLUMN data SET DEFAULT '{}';
 ALTER VIEW @extschema@.es_events ALTER COLUMN metadata SET DEFAULT '{}';
 

@@ -248,6 +248,19 @@
 #define es_relation_close_files(relid) RelationCloseSmgrByOid(relid)
 #endif
 
+/*
+ * The view that a subquery of a query's range table was made of; InvalidOid if it was none.
+ * Older servers leave the view as the first entry of its own range table only.
+ */
+#if PG_VERSION_NUM >= 160000
+#define es_subquery_view(entry) ((entry)->relid)
+#else
+#define es_subquery_view(entry) \
+	((entry)->subquery->rtable != NIL && \
+	 linitial_node(RangeTblEntry, (entry)->subquery->rtable)->relkind == RELKIND_VIEW ? \
+	 linitial_node(RangeTblEntry, (entry)->subquery->rtable)->relid : InvalidOid)
+#endif
+
 /* Tells whether the server that runs has a fix of minor releases. */
 extern bool es_base_server_has(int fixed_in_15, int fixed_in_16);
 

@@ -51,6 +51,7 @@
 #include "fold/snapshot.h"
 #include "read/read.h"
 #include "read/streams.h"
+#include "rights/right.h"
 #include "stream/stream.h"
 #include "table/rows.h"
 
@@ -479,6 +480,7 @@ es_replay_category(PG_FUNCTION_ARGS)
 	es_call_require(fcinfo, 0, "category");
 	category = PG_GETARG_TEXT_PP(0);
 	es_names_check(category, ES_NAME_CATEGORY);
+	es_right_require(ES_RIGHT_READ, category);
 	replay = es_replay_begin(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), category);
 	reducer = es_fold_reducer(replay.fold);
 	result.rsinfo = es_replay_begin_rows(fcinfo);

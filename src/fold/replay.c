@@ -32,6 +32,7 @@
 #include "fold/resolve.h"
 #include "fold/state.h"
 #include "log/subscriber.h"
+#include "rights/right.h"
 #include "stream/stream.h"
 
 PG_FUNCTION_INFO_V1(es_replay);
@@ -103,10 +104,14 @@ category_of_stream(const text *stream)
 	return cstring_to_text_with_len(name, es_names_category_length(name, VARSIZE_ANY_EXHDR(stream)));
 }
 
-/* Begins the replay that an SQL function is asked for, by the reducer that an argument names. */
+/*
+ * Begins the replay that an SQL function is asked for, by the reducer that an argument names;
+ * 42501 without a right in the stream's category.
+ */
 static EsReplay
-begin_replay_by_arg(FunctionCallInfo fcinfo, int argno, const text *stream)
+begin_replay_by_arg(FunctionCallInfo fcinfo, int argno, const text *stream, EsRight right)
 {
+	es_right_require_stream(right, stream);
 	return es_replay_begin(PG_ARGISNULL(argno) ? NULL : PG_GETARG_TEXT_PP(argno), category_of_stream(stream));
 }
 
@@ -344,7 +349,7 @@ es_replay(PG_FUNCTION_ARGS)
 	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 2, "until_version", PG_INT64_MAX),
 		.as_of = es_replay_as_of_arg(fcinfo, 3)
 	};
-	EsReplay	replay = begin_replay_by_arg(fcinfo, 1, stream);
+	EsReplay	replay = begin_replay_by_arg(fcinfo, 1, stream, ES_RIGHT_READ);
 	ReturnSetInfo *result = es_replay_begin_rows(fcinfo);
 
 	if (replay_named_stream(&replay, stream, &bounds))
@@ -380,7 +385,7 @@ es_replay_steps(PG_FUNCTION_ARGS)
 	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 3, "until_version", PG_INT64_MAX),
 		.as_of = DT_NOEND
 	};
-	EsReplay	replay = begin_replay_by_arg(fcinfo, 1, options.stream);
+	EsReplay	replay = begin_replay_by_arg(fcinfo, 1, options.stream, ES_RIGHT_READ);
 	MemoryContext step = AllocSetContextCreate(CurrentMemoryContext, "eventstore step",
 											   ALLOCSET_DEFAULT_SIZES);
 	ReturnSetInfo *result = es_replay_begin_rows(fcinfo);
@@ -462,7 +467,7 @@ es_replay_as(PG_FUNCTION_ARGS)
 	EsSnapshotBounds bounds = {.version = version_arg(fcinfo, 3, "until_version", PG_INT64_MAX),
 		.as_of = es_replay_as_of_arg(fcinfo, 4)
 	};
-	EsReplay	replay = begin_replay_by_arg(fcinfo, 2, stream);
+	EsReplay	replay = begin_replay_by_arg(fcinfo, 2, stream, ES_RIGHT_READ);
 	Oid			wanted = get_fn_expr_argtype(fcinfo->flinfo, 1);
 	Datum		result = (Datum) 0;
 	bool		isnull = true;
@@ -489,7 +494,7 @@ es_snapshot(PG_FUNCTION_ARGS)
 {
 	EsStreamScanOptions options = {.stream = es_call_stream_arg(fcinfo, 0)};
 	EsSnapshotBounds bounds = {.version = PG_INT64_MAX,.as_of = DT_NOEND};
-	EsReplay	replay = begin_replay_by_arg(fcinfo, 1, options.stream);
+	EsReplay	replay = begin_replay_by_arg(fcinfo, 1, options.stream, ES_RIGHT_ADMIN);
 	EsStreamScan *scan;
 	bool		found;
 

@@ -30,6 +30,7 @@
 #include "base/pending.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
+#include "rights/right.h"
 #include "shared/flight.h"
 
 #define Natts_holders		4
@@ -150,8 +151,8 @@ return_other_holders(ReturnSetInfo *result, const LOCKTAG *tag)
  *
  * A session's pid, or the id of a prepared transaction; since when a session's
  * transaction runs; the position that all of its own come from on, NULL where that is
- * not known.  No rows on a hot standby and on a logical subscriber.  Behind the view
- * es_in_flight.
+ * not known.  No rows on a hot standby and on a logical subscriber, and for who has no
+ * right at all.  Behind the view es_in_flight.
  */
 Datum
 es_position_holders(PG_FUNCTION_ARGS)
@@ -162,7 +163,7 @@ es_position_holders(PG_FUNCTION_ARGS)
 
 	es_call_refuse_parallel();
 	es_pending_flush();
-	if (RecoveryInProgress() || es_subscriber_is())
+	if (!es_right_has_any(ES_RIGHTS_ALL) || RecoveryInProgress() || es_subscriber_is())
 		return (Datum) 0;
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, es_base_oid(&es_base_position_seq));
 	return_other_holders(result, &tag);

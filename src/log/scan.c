@@ -21,6 +21,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "rights/right.h"
 #include "table/prefetch.h"
 #include "table/rows.h"
 
@@ -307,13 +308,16 @@ es_scan_count(int64 segment, Snapshot snapshot)
  * segment_events(segment): how many events a segment has.
  *
  * As the statement's snapshot sees them; reads all of the position index.  0
- * if the segment is missing, NULL for NULL.  Behind the view es_segments.
+ * if the segment is missing, NULL for NULL.  42501 for who may neither read all nor is an
+ * admin of it.  Behind the view es_segments.
  */
 Datum
 es_segment_events(PG_FUNCTION_ARGS)
 {
-	int64		count = es_scan_count(PG_GETARG_INT64(0), GetActiveSnapshot());
+	int64		count;
 
+	es_right_require(ES_RIGHT_READ | ES_RIGHT_ADMIN, NULL);
+	count = es_scan_count(PG_GETARG_INT64(0), GetActiveSnapshot());
 	PG_RETURN_INT64(Max(count, 0));
 }
 
@@ -322,15 +326,46 @@ es_segment_events(PG_FUNCTION_ARGS)
  * its first.
  *
  * As the statement's snapshot sees them.  NULL if there is none, or the
- * segment is missing, and for NULL.  Behind the view es_segments.
+ * segment is missing, and for NULL.  42501 for who may neither read all nor is an admin of
+ * it.  Behind the view es_segments.
  */
 Datum
 es_segment_time(PG_FUNCTION_ARGS)
 {
 	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.snapshot = GetActiveSnapshot(),.own_slot = true};
 
+	es_right_require(ES_RIGHT_READ | ES_RIGHT_ADMIN, NULL);
 	return es_scan_edge(&scan, PG_GETARG_INT64(0), PG_GETARG_BOOL(1) ? BackwardScanDirection : ForwardScanDirection,
 						Anum_es_events_recorded_at, &fcinfo->isnull);
+}
+
+/*
+ * Finds a stream's last version in a segment, of which there is none where it may not be
+ * read: who calls the function may give it whatever stream he wants.
+ */
+static Datum
+find_readable_version(EsSegmentScan *scan, int64 segment, int64 stream_id, bool *isnull)
+{
+	Datum		version = (Datum) 0;
+
+	scan->which = ES_INDEX_STREAM;
+	scan->own_slot = true;
+	scan->nkeys = 1;
+	ScanKeyInit(&scan->keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_id));
+	*isnull = true;
+	if (!es_scan_begin(scan, segment))
+		return version;
+	if (index_getnext_slot(scan->scan, BackwardScanDirection, scan->slot))
+	{
+		Datum		stream = slot_getattr(scan->slot, Anum_es_events_stream, isnull);
+
+		if (es_right_has_on_stream(ES_RIGHT_READ, DatumGetTextPP(stream)))
+			version = slot_getattr(scan->slot, Anum_es_events_version, isnull);
+		else
+			*isnull = true;
+	}
+	es_scan_end(scan);
+	return version;
 }
 
 /*
@@ -347,7 +382,7 @@ es_segment_version(PG_FUNCTION_ARGS)
 	int64		segment = PG_GETARG_INT64(0);
 	int64		hidden = PG_GETARG_INT64(2);
 	bool		isnull;
-	Datum		version = es_scan_edge_version(scan, segment, PG_GETARG_INT64(1), BackwardScanDirection, &isnull);
+	Datum		version = find_readable_version(&scan, segment, PG_GETARG_INT64(1), &isnull);
 
 	if (!isnull)
 		PG_RETURN_INT64(Max(DatumGetInt64(version), hidden));

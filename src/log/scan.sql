@@ -23,7 +23,7 @@ COMMENT ON FUNCTION eventstore.segment_bytes(regclass) IS 'how much room a segme
  * column is asked for; for that the columns of both halves must be of exactly the
  * same types.
  */
-CREATE VIEW @extschema@.es_segments AS
+CREATE VIEW @extschema@.es_segments WITH (security_barrier) AS
 	SELECT s.segment,
 		s.first_position,
 		s.last_position,
@@ -47,10 +47,12 @@ CREATE VIEW @extschema@.es_segments AS
 	LEFT JOIN pg_catalog.pg_class c
 		ON c.relnamespace OPERATOR(pg_catalog.=) 'eventstore'::pg_catalog.regnamespace
 		AND c.relname OPERATOR(pg_catalog.=) ('events_' OPERATOR(pg_catalog.||) s.segment::pg_catalog.text)::pg_catalog.name
+	WHERE eventstore.has_right('read', NULL) OR eventstore.has_right('admin', NULL)
 	UNION ALL
 	SELECT f.segment, f.first_position, f.last_position, 0::pg_catalog.int8, NULL::pg_catalog.int8, NULL::pg_catalog.timestamptz,
 		NULL::pg_catalog.timestamptz, 'failed'::pg_catalog.text
 	FROM eventstore.maker_failure f
-	WHERE NOT EXISTS (SELECT 1 FROM eventstore.segments s WHERE s.segment OPERATOR(pg_catalog.=) f.segment);
+	WHERE NOT EXISTS (SELECT 1 FROM eventstore.segments s WHERE s.segment OPERATOR(pg_catalog.=) f.segment)
+		AND (eventstore.has_right('read', NULL) OR eventstore.has_right('admin', NULL));
 COMMENT ON VIEW @extschema@.es_segments IS
 	'segments of the log: positions, events (counted once, when sealed), bytes with indexes and TOAST, times of the first and last event, state ready, active, full, sealed (full, and frozen once), removed (dropped, as no event was left), detached, or failed (the next one, which could not be made yet; eventstore.maker_failure says why)';

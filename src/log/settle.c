@@ -85,6 +85,7 @@
 #include "log/segment.h"
 #include "log/subscriber.h"
 #include "log/walmark.h"
+#include "rights/right.h"
 #include "shared/flight.h"
 #include "shared/mark.h"
 #include "shared/roster.h"
@@ -550,6 +551,7 @@ es_settle_learn(int64 position)
 Datum
 es_settled_position(PG_FUNCTION_ARGS)
 {
+	es_right_require_any(ES_RIGHTS_ALL);
 	PG_RETURN_INT64(es_settle_compute());
 }
 
@@ -585,6 +587,7 @@ es_settle_write_mark(void)
 Datum
 es_settle(PG_FUNCTION_ARGS)
 {
+	es_right_require(ES_RIGHT_ADMIN, NULL);
 	PreventCommandIfReadOnly("es_settle()");
 	es_base_lock(&es_settle_mark, ShareRowExclusiveLock);
 	PG_RETURN_INT64(es_settle_write_mark());

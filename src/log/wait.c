@@ -29,6 +29,7 @@
 
 #include "base/call.h"
 #include "log/settle.h"
+#include "rights/right.h"
 #include "shared/wake.h"
 
 #define MIN_SLEEP_MS	1
@@ -196,6 +197,7 @@ es_wait(PG_FUNCTION_ARGS)
 
 	es_call_require(fcinfo, 0, "after_position");
 	timeout = es_wait_cap(es_call_interval_arg(fcinfo, 1, "timeout"));
+	es_right_require_any(ES_RIGHTS_ALL);
 	PG_RETURN_INT64(wait_until_settled(PG_GETARG_INT64(0), timeout, false));
 }
 
@@ -217,6 +219,7 @@ es_wait_for(PG_FUNCTION_ARGS)
 	es_call_require(fcinfo, 0, "after_position");
 	after = PG_GETARG_INT64(0);
 	timeout = es_call_interval_arg(fcinfo, 1, "timeout");
+	es_right_require_any(ES_RIGHTS_ALL);
 	detached = es_wait_detach(fcinfo);
 	settled = wait_until_settled(after, detached ? timeout : es_wait_cap(timeout), detached);
 	es_wait_attach(detached);

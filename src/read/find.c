@@ -24,6 +24,7 @@
 #include "log/segment.h"
 #include "log/subscriber.h"
 #include "read/read.h"
+#include "rights/right.h"
 #include "stream/stream.h"
 #include "table/rows.h"
 
@@ -71,7 +72,8 @@ es_find_is_there(int64 position)
  * es_position(stream, version): the position of a stream's event.
  *
  * NULL if the stream has no such event, is deleted, or does not exist; NULL
- * arguments are 22004.  55000 if a segment that may have it is not part of the log.
+ * arguments are 22004.  42501 without 'read' on the category.  55000 if a segment that may
+ * have it is not part of the log.
  */
 Datum
 es_position(PG_FUNCTION_ARGS)
@@ -81,6 +83,7 @@ es_position(PG_FUNCTION_ARGS)
 	int64		position;
 	int64		found;
 
+	es_right_require_stream(ES_RIGHT_READ, stream);
 	es_call_require(fcinfo, 1, "version");
 	version = PG_GETARG_INT64(1);
 	if (version < 1)
@@ -112,8 +115,9 @@ find_version_of_id(const text *name, const pg_uuid_t *id)
  * id; no row if there is none.
  *
  * Only ids that were given with the append are found, by an index; not those that
- * the store has made.  NULLs are 22004.  55000 if a segment that may have the event is
- * not part of the log.  An append that is in flight is not waited for.
+ * the store has made.  NULLs are 22004.  42501 without 'read' on the category.  55000 if a
+ * segment that may have the event is not part of the log.  An append that is in flight is
+ * not waited for.
  */
 Datum
 es_find_event(PG_FUNCTION_ARGS)
@@ -125,6 +129,7 @@ es_find_event(PG_FUNCTION_ARGS)
 	pg_uuid_t  *id;
 
 	options.stream = es_call_stream_arg(fcinfo, 0);
+	es_right_require_stream(ES_RIGHT_READ, options.stream);
 	es_call_require(fcinfo, 1, "event_id");
 	id = PG_GETARG_UUID_P(1);
 	result = es_call_begin_rows(fcinfo);

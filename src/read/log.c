@@ -45,6 +45,7 @@
 #include "read/cursor.h"
 #include "read/merge.h"
 #include "read/query.h"
+#include "rights/right.h"
 #include "type/renew.h"
 
 #define WALK		4			/* events that are passed by at the price of a
@@ -350,7 +351,7 @@ begin_log_snapshot(LogRead *read)
 	read->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	es_durable_note_snapshot(read->snapshot);
 	if (read->filter->query)
-		read->question = es_query_ask(read->filter->query, read->passed, read->final, &read->snapshot);
+		read->question = es_query_ask(read->filter->query, &read->filter->categories, read->passed, read->final, &read->snapshot);
 }
 
 /*
@@ -452,14 +453,28 @@ es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 /* ---- SQL ---- */
 
 /*
- * es_log_return reads events into the result of a function, in their newest form if
- * eventstore.upcast says so.
+ * es_log_restrict has a filter pass only what the current user may read.  A category that it
+ * names, and that is not among it, is 42501, and so is all of it if that is nothing.
+ */
+void
+es_log_restrict(EsLogFilter *filter)
+{
+	if (filter->categories.set)
+		es_right_require_all(ES_RIGHT_READ, &filter->categories);
+	else if (!es_right_categories(ES_RIGHT_READ, &filter->categories))
+		es_right_require_any(ES_RIGHT_READ);
+}
+
+/*
+ * es_log_return reads events that the current user may read into the result of a function,
+ * in their newest form if eventstore.upcast says so.
  */
 void
 es_log_return(EsLogFilter *filter, FunctionCallInfo fcinfo)
 {
 	EsRenewer	renewer;
 
+	es_log_restrict(filter);
 	es_renew_begin(&renewer, es_call_begin_rows(fcinfo));
 	(void) es_log_read(filter, es_renew_return_event, &renewer);
 }
@@ -485,7 +500,8 @@ narrow_by_prefix(EsLogFilter *filter)
  * waits.  Backwards begins there, or at to_position if that comes before.  NULL
  * after_position or backwards is 22004; a negative position or max_count, and what no
  * event can have, 22023.  NULL max_count is unlimited; the filters and to_position are
- * off when NULL.
+ * off when NULL.  Gives what the caller has 'read' on; 42501 if that is nothing, or if a
+ * category that is named is not among it.
  */
 Datum
 es_read_all(PG_FUNCTION_ARGS)

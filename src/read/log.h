@@ -38,6 +38,7 @@ typedef void (*EsEventCallback) (const EsEvent *event, void *arg);
  * reverse, up to where all are final; returns a position up to which there are no
  * others, which says nothing of a read backwards.
  */
+extern void es_log_restrict(EsLogFilter *filter);
 extern void es_log_return(EsLogFilter *filter, FunctionCallInfo fcinfo);
 extern int64 es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg);
 

@@ -492,21 +492,33 @@ es_query_each(const EsQuestion *question, EsQueryRange range, EsQueryCallback ca
 	}
 }
 
-/* Notes an event's position, which ends a search. */
+/* A search for the position of an event of some categories. */
+typedef struct PositionSearch
+{
+	const EsNames *categories;
+	int64		position;		/* 0: not found */
+} PositionSearch;
+
+/* Notes the position of an event of the categories, which ends a search. */
 static bool
 note_position(TupleTableSlot *slot, const EsEvent *event, void *arg)
 {
-	*(int64 *) arg = event->position;
+	PositionSearch *search = arg;
+	const EsNames all = {0};
+
+	if (!es_names_pass(search->categories, &all, event))
+		return true;
+	search->position = event->position;
 	return false;
 }
 
 /*
  * es_query_ask finds out what a query's items ask for that want their last event: of
- * those up to the settled position, whatever is read of them.  Where that is not after
- * a position, of which nothing is read, it does not matter which it is.
+ * those of some categories up to the settled position, whatever is read of them.  Where
+ * that is not after a position, of which nothing is read, it does not matter which it is.
  */
 EsQuestion
-es_query_ask(const EsQuery *query, int64 after, int64 settled, Snapshot *snapshot)
+es_query_ask(const EsQuery *query, const EsNames *categories, int64 after, int64 settled, Snapshot *snapshot)
 {
 	EsQuestion	question = {.query = query};
 
@@ -514,13 +526,15 @@ es_query_ask(const EsQuery *query, int64 after, int64 settled, Snapshot *snapsho
 	{
 		EsQuery		of_item = {.count = 1,.items = &query->items[i]};
 		EsQuestion	about_item = {.query = &of_item};
+		PositionSearch search = {.categories = categories};
 		EsQueryRange all = {.after = after,.upto = settled,.backwards = true,.snapshot = snapshot};
 
 		if (!query->items[i].last)
 			continue;
 		if (question.last == NULL)
 			question.last = palloc_extended(sizeof(int64) * query->count, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-		es_query_each(&about_item, all, note_position, &question.last[i]);
+		es_query_each(&about_item, all, note_position, &search);
+		question.last[i] = search.position;
 	}
 	return question;
 }

@@ -11,6 +11,7 @@
 #include "utils/snapshot.h"
 
 #include "base/event.h"
+#include "base/names.h"
 #include "json/match.h"
 
 /* A query with what the log says of it. */
@@ -52,6 +53,7 @@ extern void es_query_close(EsQueryScan *scan);
 typedef bool (*EsQueryCallback) (TupleTableSlot *slot, const EsEvent *event, void *arg);
 
 extern void es_query_each(const EsQuestion *question, EsQueryRange range, EsQueryCallback callback, void *arg);
-extern EsQuestion es_query_ask(const EsQuery *query, int64 after, int64 settled, Snapshot *snapshot);
+extern EsQuestion es_query_ask(const EsQuery *query, const EsNames *categories, int64 after, int64 settled,
+							   Snapshot *snapshot);
 
 #endif							/* ES_READ_QUERY_H */

@@ -42,6 +42,7 @@
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
+#include "rights/right.h"
 #include "table/pages.h"
 #include "table/rows.h"
 #include "type/renew.h"
@@ -488,7 +489,7 @@ es_read_stream_end(EsStreamScan *scan)
  * In order of version, from from_version on (NULL: from the first), or
  * backwards from it (NULL: the last).  A missing or deleted stream gives no
  * rows.  NULL stream is 22004, a negative max_count 22023.  With eventstore.upcast a
- * handler's failure is VE009.
+ * handler's failure is VE009.  42501 without 'read' on the category.
  */
 Datum
 es_read(PG_FUNCTION_ARGS)
@@ -500,6 +501,7 @@ es_read(PG_FUNCTION_ARGS)
 	EsRenewer	renewer;
 
 	options.stream = es_call_stream_arg(fcinfo, 0);
+	es_right_require_stream(ES_RIGHT_READ, options.stream);
 	left = es_call_limit_arg(fcinfo, 2, "max_count");
 	options.backwards = es_call_flag_arg(fcinfo, 3, "backwards");
 	options.gives_out = true;

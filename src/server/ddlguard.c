@@ -77,6 +77,7 @@
 #include "log/walmark.h"
 #include "projection/progress.h"
 #include "projection/projection.h"
+#include "rights/grantrow.h"
 #include "segment/maker.h"
 #include "segment/statetable.h"
 #include "segment/typeindex.h"
@@ -108,6 +109,7 @@ typedef struct OwnTable
 
 static const OwnTable own_tables[] = {
 	{&es_archived_shape},
+	{&es_grantrow_shape},
 	{&es_segment_config_shape},
 	{&es_feeddefinition_names_shape},
 	{&es_feeddefinition_shape},

@@ -25,6 +25,8 @@
 #include "projection/batch.h"
 #include "projection/declare.h"
 #include "projection/projection.h"
+#include "rights/right.h"
+#include "rights/sight.h"
 #include "segment/typeindex.h"
 #include "server/ddlguard.h"
 #include "server/discard.h"
@@ -57,6 +59,8 @@ _PG_init(void)
 	es_roster_init();
 	es_wake_init();
 	es_kept_init();
+	es_right_init();
+	es_sight_init();
 	es_subscriber_init();
 	es_segment_init();
 	es_durable_init();

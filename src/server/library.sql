@@ -1,13 +1,24 @@
 /* ---- library: last of all ---- */
 
-/* PUBLIC has no right on anything of ours; owners grant what they want used. */
+/*
+ * Everybody may call es_* functions and look at es_* views, which ask for the rights that es_grant
+ * gives. The functions that views and casts call are called by whoever uses these, who needs
+ * no USAGE on schema eventstore for that; they ask, too, or tell nothing. All else is the owner's.
+ */
 DO $$
 DECLARE
 	routine pg_catalog.regprocedure;
 	relation pg_catalog.regclass;
+	everybody boolean;
 BEGIN
-	FOR routine IN
-		SELECT d.objid FROM pg_catalog.pg_depend d
+	FOR routine, everybody IN
+		SELECT d.objid, p.pronamespace OPERATOR(pg_catalog.=) '@extschema@'::pg_catalog.regnamespace
+				OR EXISTS (SELECT FROM pg_catalog.pg_depend r
+					WHERE r.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+					  AND r.refclassid OPERATOR(pg_catalog.=) d.classid AND r.refobjid OPERATOR(pg_catalog.=) d.objid)
+				OR EXISTS (SELECT FROM pg_catalog.pg_cast c WHERE c.castfunc OPERATOR(pg_catalog.=) d.objid)
+		  FROM pg_catalog.pg_depend d
+		  JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) d.objid
 		 WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
 		   AND d.deptype OPERATOR(pg_catalog.=) 'e'
 		   AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
@@ -15,9 +26,13 @@ BEGIN
 			   (SELECT x.oid FROM pg_catalog.pg_extension x WHERE x.extname OPERATOR(pg_catalog.=) 'eventstore')
 	LOOP
 		EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', routine);
+		IF everybody THEN
+			EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO PUBLIC', routine);
+		END IF;
 	END LOOP;
-	FOR relation IN
-		SELECT d.objid FROM pg_catalog.pg_depend d
+	FOR relation, everybody IN
+		SELECT d.objid, c.relkind OPERATOR(pg_catalog.=) 'v' AND c.relnamespace OPERATOR(pg_catalog.=) '@extschema@'::pg_catalog.regnamespace
+		  FROM pg_catalog.pg_depend d
 		  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.objid
 		 WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
 		   AND d.deptype OPERATOR(pg_catalog.=) 'e'
@@ -27,7 +42,12 @@ BEGIN
 		   AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,S}')
 	LOOP
 		EXECUTE pg_catalog.format('REVOKE ALL ON %s FROM PUBLIC', relation);
+		IF everybody THEN
+			EXECUTE pg_catalog.format('GRANT SELECT ON %s TO PUBLIC', relation);
+		END IF;
 	END LOOP;
+	/* UPDATE and DELETE are VE002 for everybody, and not 42501 for some */
+	GRANT INSERT, UPDATE, DELETE ON @extschema@.es_events TO PUBLIC;
 END
 $$;
 

@@ -34,6 +34,7 @@
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
+#include "rights/right.h"
 #include "table/rows.h"
 #include "table/sequence.h"
 
@@ -426,12 +427,15 @@ Datum
 es_stream_version(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_call_stream_arg(fcinfo, 0);
-	Snapshot	snapshot = es_rows_fresh_snapshot();
-	EsSegmentScan scan = {.fresh = &snapshot,.needed = true};
+	EsSegmentScan scan = {.needed = true};
+	Snapshot	snapshot;
 	EsStream	stream;
 	int64		version = 0;
 	bool		isnull;
 
+	es_right_require_stream(ES_RIGHT_READ, name);
+	snapshot = es_rows_fresh_snapshot();
+	scan.fresh = &snapshot;
 	es_subscriber_refuse_part();
 	if (es_stream_find(name, &snapshot, true, &stream))
 	{

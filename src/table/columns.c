@@ -11,6 +11,7 @@
 
 #include "catalog/pg_type.h"
 #include "utils/rel.h"
+#include "utils/uuid.h"
 
 /* Describes what is wrong with a column; NULL if nothing is. */
 static const char *
@@ -65,6 +66,8 @@ es_columns_same(const EsColumn *column, Datum a, Datum b)
 			return DatumGetInt32(a) == DatumGetInt32(b);
 		case TEXTOID:
 			return es_names_same(DatumGetTextPP(a), DatumGetTextPP(b));
+		case UUIDOID:
+			return memcmp(DatumGetUUIDP(a), DatumGetUUIDP(b), UUID_LEN) == 0;
 	}
 	elog(ERROR, "column \"%s\" cannot be part of a key", column->name);
 }
