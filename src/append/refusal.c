@@ -23,6 +23,7 @@
 
 #include "base/error.h"
 #include "base/names.h"
+#include "base/uuid7.h"
 
 /* The words that JSON has for kinds of conflicts. */
 static const char *const conflict_words[] = {
@@ -164,6 +165,22 @@ es_refusal_raise_data(const EsNewEvent *event, const text *stream, int number)
 			number > 0 ? errcontext("event %d of the call", number) : 0);
 }
 
+/*
+ * es_refusal_raise_subject raises 55000 for an event about a subject that is shredded.  Which
+ * that is is not told: it may be personal.
+ */
+void
+es_refusal_raise_subject(const EsNewEvent *event, const text *stream, int number)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("subject of an event of type \"%s\" for stream \"%s\" is shredded",
+				   text_to_cstring(event->type), text_to_cstring(stream)),
+			errdetail("Its protected fields would have to be encrypted with a key that was destroyed."),
+			errhint("Append events about it without these fields, or for another subject."),
+			number > 0 ? errcontext("event %d of the call", number) : 0);
+}
+
 /* es_refusal_raise raises what a call deserves; many: DETAIL lists all of its streams as JSON. */
 void
 es_refusal_raise(const List *refusals, bool many)
@@ -171,6 +188,7 @@ es_refusal_raise(const List *refusals, bool many)
 	List	   *deleted = refusals_for_reason(refusals, ES_REFUSED_DELETED);
 	List	   *ids = refusals_for_reason(refusals, ES_REFUSED_IDS);
 	List	   *data = refusals_for_reason(refusals, ES_REFUSED_DATA);
+	List	   *subject = refusals_for_reason(refusals, ES_REFUSED_SUBJECT);
 
 	if (deleted != NIL)
 		raise_for_deleted(linitial(deleted));
@@ -181,6 +199,12 @@ es_refusal_raise(const List *refusals, bool many)
 		const EsRefusal *first = linitial(data);
 
 		es_refusal_raise_data(first->event, first->target->stream, first->number);
+	}
+	if (subject != NIL)
+	{
+		const EsRefusal *first = linitial(subject);
+
+		es_refusal_raise_subject(first->event, first->target->stream, first->number);
 	}
 	raise_for_versions(refusals, many);
 }

@@ -35,6 +35,7 @@
 #include "projection/keymap.h"
 #include "projection/progress.h"
 #include "projection/projection.h"
+#include "projection/protect.h"
 #include "projection/readmodel.h"
 #include "projection/rebuild.h"
 #include "segment/statetable.h"
@@ -151,6 +152,7 @@ create_projection(EsProjection *projection, const char *command)
 	EsProgress	row = {.generation = 1,.live = true,.retry_at = DT_NOBEGIN,.failed_since = DT_NOBEGIN};
 
 	es_projection_begin_change(command);
+	es_protect_check_key(projection);
 	es_pending_flush();
 	refuse_after_append(projection);
 	if (es_projection_find(es_projection_pin(CurrentMemoryContext), projection->name))

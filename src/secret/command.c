@@ -139,8 +139,11 @@ start_child(Child *child)
 	}
 }
 
-/* Kills what is left of a command, and sees to it that nothing of it stays. */
-static void
+/*
+ * Kills what is left of a command, and sees to it that nothing of it stays.  Not inline: the
+ * compiler would warn of what a jump could change.
+ */
+static pg_noinline void
 end_child(Child *child)
 {
 	if (child->pid > 0)
@@ -230,6 +233,17 @@ reap_child(Child *child)
 	}
 }
 
+/* Runs a command up to its end; not inline, as well. */
+static pg_noinline void
+run_child(Child *child)
+{
+	start_child(child);
+	if (child->command->fault == NULL)
+		read_child(child);
+	if (child->command->fault == NULL)
+		reap_child(child);
+}
+
 /*
  * es_command_run runs a command and takes what it prints.  Whatever becomes of it,
  * nothing of it runs any more afterwards.
@@ -243,11 +257,7 @@ es_command_run(EsCommand *command)
 	command->fault = NULL;
 	PG_TRY();
 	{
-		start_child(&child);
-		if (command->fault == NULL)
-			read_child(&child);
-		if (command->fault == NULL)
-			reap_child(&child);
+		run_child(&child);
 	}
 	PG_FINALLY();
 	{

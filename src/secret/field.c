@@ -14,6 +14,7 @@
 
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
@@ -215,6 +216,14 @@ walk_data(FieldWalk *walk, const EsProtectedStep *step, Datum *data)
 	return true;
 }
 
+/* Takes a value out. */
+static bool
+blank_field(FieldWalk *walk, const EsNode *value, EsNode *result)
+{
+	result->kind = ES_NODE_NULL;
+	return true;
+}
+
 /* ---- encrypting ---- */
 
 /* Raises 22023 for an event whose protected data are nobody's. */
@@ -321,15 +330,18 @@ refuse_lookalike(FieldWalk *walk, const EsNode *value, EsNode *result)
 }
 
 /*
- * es_field_check_plain raises 22023 if a new event has, where fields were protected once,
- * what looks like an encrypted one: es_reveal could not give it out.
+ * es_field_check_plain raises 22023 if a new event has, where fields were protected once and are
+ * not now, what looks like an encrypted one: es_reveal could not give it out.
  */
 void
-es_field_check_plain(const EsEvent *event, const EsProtected *category)
+es_field_check_plain(const EsEvent *event, const EsProtected *category, const EsProtection *protection)
 {
+	FieldWalk	blank = {.change = blank_field};
 	FieldWalk	walk = {.change = refuse_lookalike,.event = event};
 	Datum		data = event->data;
 
+	if (protection)
+		(void) walk_data(&blank, &protection->data, &data);
 	(void) walk_data(&walk, &category->ever, &data);
 }
 
@@ -431,25 +443,17 @@ es_field_reveal_protected(EsEvent *event)
 	return changed;
 }
 
-/* Takes a value out. */
-static bool
-blank_field(FieldWalk *walk, const EsNode *value, EsNode *result)
-{
-	result->kind = ES_NODE_NULL;
-	return true;
-}
-
 /*
  * es_field_reveal_stored is es_field_reveal for who compares a stored event with data that
- * are given anew, under a lock that does not allow to wait for the master key: AWAY without it.
+ * are given anew, perhaps under a lock that does not allow to ask for the master key: AWAY then.
  * Where the stored ones are null since the subject is shredded, the given ones become so.
  */
 EsFieldResult
-es_field_reveal_stored(EsEvent *stored, Datum *given)
+es_field_reveal_stored(EsEvent *stored, Datum *given, bool may_ask)
 {
 	const EsProtected *category = es_protection_of(DatumGetTextPP(stored->stream));
 	const EsProtection *protection = category ? es_protection_at(category, stored->position) : NULL;
-	FieldWalk	walk = {.change = decrypt_field,.event = stored};
+	FieldWalk	walk = {.change = decrypt_field,.event = stored,.may_ask = may_ask};
 
 	if (protection == NULL)
 		return ES_FIELD_NONE;

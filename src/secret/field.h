@@ -27,8 +27,8 @@ typedef enum EsFieldResult
 } EsFieldResult;
 
 extern EsFieldResult es_field_encrypt(EsEvent *event, const EsProtection *protection);
-extern void es_field_check_plain(const EsEvent *event, const EsProtected *category);
-extern EsFieldResult es_field_reveal_stored(EsEvent *stored, Datum *given);
+extern void es_field_check_plain(const EsEvent *event, const EsProtected *category, const EsProtection *protection);
+extern EsFieldResult es_field_reveal_stored(EsEvent *stored, Datum *given, bool may_ask);
 
 /*
  * es_field_reveal gives an event, as it is stored, its plain data; false if it has no

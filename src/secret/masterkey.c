@@ -14,6 +14,7 @@
  */
 #include "secret/masterkey.h"
 
+#include "port/pg_bswap.h"
 #include "utils/guc.h"
 
 #include "secret/cipher.h"

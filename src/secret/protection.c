@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 
 #include "base/names.h"
+#include "json/tree.h"
 #include "table/rows.h"
 
 EsRelation	es_protection_table = {"protections"};
