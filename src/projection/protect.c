@@ -21,12 +21,18 @@
 
 #include "base/call.h"
 #include "base/names.h"
+#include "base/objects.h"
 #include "base/pending.h"
+#include "json/node.h"
+#include "json/scope.h"
+#include "json/value.h"
 #include "log/subscriber.h"
+#include "projection/keymap.h"
 #include "rights/right.h"
 #include "secret/protection.h"
 #include "secret/subject.h"
 #include "stream/lock.h"
+#include "table/columns.h"
 #include "table/rows.h"
 
 #define MOST_PATHS	1000
@@ -34,12 +40,12 @@
 PG_FUNCTION_INFO_V1(es_protect);
 
 /* A path to protected fields. */
-typedef struct Path
+typedef struct FieldPath
 {
 	text	   *text;
 	const EsKey *keys;
 	int			nkeys;
-} Path;
+} FieldPath;
 
 /* What is to be protected. */
 typedef struct Wanted
@@ -48,12 +54,12 @@ typedef struct Wanted
 	const text *subject;		/* NULL: nothing is to be */
 	EsValue    *subject_value;
 	int			count;
-	Path	   *paths;
+	FieldPath  *paths;
 } Wanted;
 
 /* ---- keys of projections ---- */
 
-/* Tells whether a path that a projection takes keys by leads to what is protected in its categories. */
+/* Tells whether a path that keys are taken by leads to what is protected in the categories. */
 static bool
 key_path_is_protected(const EsProjection *projection, const EsValue *path)
 {
@@ -79,7 +85,7 @@ takes_protected_key(const EsProjection *projection, const EsKeyMap *map)
 	return false;
 }
 
-/* es_protect_check_key raises 22023 if a new projection takes a key from what is or was protected. */
+/* es_protect_check_key raises 22023 if a new projection takes a key from a protected field. */
 void
 es_protect_check_key(const EsProjection *projection)
 {
@@ -118,14 +124,14 @@ check_existing_keys(void)
 
 /* Tells whether one of two paths leads to what the other one leads to, or into it. */
 static inline bool
-path_is_within(const Path *inner, const Path *outer)
+path_is_within(const FieldPath *inner, const FieldPath *outer)
 {
 	return es_protection_is_within(inner->keys, inner->nkeys, outer->keys, outer->nkeys);
 }
 
 /* Raises 22023 for a path that lies in another one. */
 ES_NORETURN static void
-refuse_inner_path(const Path *inner, const Path *outer)
+refuse_inner_path(const FieldPath *inner, const FieldPath *outer)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -136,7 +142,7 @@ refuse_inner_path(const Path *inner, const Path *outer)
 				   es_names_show_text(inner->text), es_names_show_text(outer->text)));
 }
 
-/* Takes the argument paths; NULL is 22004, what is no path to a field, or lies in another one, 22023. */
+/* Takes the argument paths; NULL is 22004, what is no path of a field, or lies in another, 22023. */
 static void
 take_paths(Wanted *wanted, FunctionCallInfo fcinfo)
 {
@@ -148,10 +154,10 @@ take_paths(Wanted *wanted, FunctionCallInfo fcinfo)
 		ereport(ERROR,
 				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				errmsg("argument \"paths\" must not have more than %d paths", MOST_PATHS));
-	wanted->paths = palloc(sizeof(Path) * Max(names.count, 1));
+	wanted->paths = palloc(sizeof(FieldPath) * Max(names.count, 1));
 	for (int i = 0; i < names.count; i++)
 	{
-		Path	   *path = &wanted->paths[wanted->count];
+		FieldPath  *path = &wanted->paths[wanted->count];
 
 		CHECK_FOR_INTERRUPTS();
 		path->text = names.names[i];
@@ -178,9 +184,9 @@ take_subject(Wanted *wanted, FunctionCallInfo fcinfo)
 		wanted->subject = PG_GETARG_TEXT_PP(2);
 }
 
-/* Tells whether a path of the category's definition stays beside the new ones; 22023 if one leads into it. */
+/* Tells whether a path of the definition stays beside the new ones; 22023 if one leads into it. */
 static bool
-path_stays(const Wanted *wanted, const Path *path)
+path_stays(const Wanted *wanted, const FieldPath *path)
 {
 	for (int i = 0; i < wanted->count; i++)
 	{
@@ -196,12 +202,12 @@ path_stays(const Wanted *wanted, const Path *path)
 static void
 add_present_paths(Wanted *wanted, const EsProtection *present)
 {
-	Path	   *paths = palloc(sizeof(Path) * (wanted->count + present->paths.count));
+	FieldPath  *paths = palloc(sizeof(FieldPath) * (wanted->count + present->paths.count));
 	int			count = 0;
 
 	for (int i = 0; i < present->paths.count; i++)
 	{
-		Path		path = {.text = DatumGetTextPCopy(PointerGetDatum(present->paths.names[i]))};
+		FieldPath	path = {.text = DatumGetTextPCopy(PointerGetDatum(present->paths.names[i]))};
 
 		path.keys = es_protection_compile_path(path.text, &path.nkeys);
 		if (path_stays(wanted, &path))
@@ -212,7 +218,7 @@ add_present_paths(Wanted *wanted, const EsProtection *present)
 				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				errmsg("category \"%s\" must not have more than %d protected paths",
 					   text_to_cstring(wanted->category), MOST_PATHS));
-	memcpy(&paths[count], wanted->paths, sizeof(Path) * wanted->count);
+	memcpy(&paths[count], wanted->paths, sizeof(FieldPath) * wanted->count);
 	wanted->paths = paths;
 	wanted->count += count;
 }
@@ -235,7 +241,7 @@ is_defined_already(const Wanted *wanted, const EsProtection *present)
 static bool
 subject_is_protected(const Wanted *wanted)
 {
-	Path		subject = {0};
+	FieldPath	subject = {0};
 
 	if (wanted->count == 0 || !es_value_mentions(wanted->subject_value, ES_ROOT_DATA))
 		return false;
@@ -272,16 +278,15 @@ put_definition(const Wanted *wanted, int64 position)
 }
 
 /*
- * es_protect(category, paths, subject): encrypts fields of the data of a category's events from now
- * on, with the key of the subject that a path leads to in each event.
+ * es_protect(category, paths, subject): encrypts fields of the data of a category's events
+ * from now on, with the key of the subject that a path leads to in each event; no paths:
+ * none from now on.  They are added to what is protected; one takes the place of those in it.
  *
- * Paths are added to those that are protected; one that another is in takes its place, and the
- * subject's path holds for all.  No paths: nothing is protected from now on.  NULL is 22004, but
- * for a subject without paths.  What is no path of a field, or leads into another's: 22023.  For who
- * has 'admin' on the category, else 42501.  55000 if the master key is not to be had, or a
- * projection takes keys from such a field.  Waits for other changes of this kind and of
- * projections, then for transactions that have appended, and keeps others from appending to its
- * end; a rollback undoes it.
+ * NULL is 22004, but for a subject without paths; what is no path of a field, or leads into
+ * another's, 22023.  For who has 'admin' on the category, else 42501.  55000 if the master key
+ * is not to be had, or a projection takes keys from such a field.  Waits for changes of this
+ * kind and of projections, then for transactions that have appended, and keeps others from
+ * appending to its end; a rollback undoes it.
  */
 Datum
 es_protect(PG_FUNCTION_ARGS)

@@ -48,8 +48,8 @@ report_openssl(const char *what)
 	ERR_clear_error();
 	ereport(ERROR,
 			errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-			errmsg("OpenSSL could not %s", what),
-			errdetail_internal("%s.", reason ? reason : "It gives no reason"));
+			errmsg("call of OpenSSL failed"),
+			reason ? errdetail("It could not %s: %s.", what, reason) : errdetail("It could not %s.", what));
 }
 
 /* Makes what a process keeps to encrypt or to decrypt. */
@@ -132,7 +132,7 @@ es_cipher_encrypt(const uint8 *key, const EsCipherMessage *message)
 		report_openssl("encrypt");
 }
 
-/* es_cipher_decrypt decrypts a message; false, with nothing given, if it is not what was encrypted. */
+/* es_cipher_decrypt decrypts a message; false, and nothing given, if it was not encrypted so. */
 bool
 es_cipher_decrypt(const uint8 *key, const EsCipherMessage *message)
 {

@@ -259,9 +259,11 @@ es_command_run(EsCommand *command)
 	{
 		run_child(&child);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		end_child(&child);
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	end_child(&child);
 }

@@ -18,6 +18,7 @@
 #include "json/pack.h"
 #include "json/size.h"
 #include "json/text.h"
+#include "secret/cipher.h"
 #include "secret/utf8.h"
 
 #define MARKER_BYTES	(sizeof(ES_ENVELOPE_MARKER) - 1)

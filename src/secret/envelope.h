@@ -10,7 +10,6 @@
 #include "utils/uuid.h"
 
 #include "json/node.h"
-#include "secret/cipher.h"
 
 /* What each of these strings begins with. */
 #define ES_ENVELOPE_MARKER		"$secret:"

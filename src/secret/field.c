@@ -23,9 +23,12 @@
 #include "base/names.h"
 #include "base/uuid7.h"
 #include "json/pack.h"
+#include "json/scope.h"
 #include "json/size.h"
 #include "json/tree.h"
+#include "json/value.h"
 #include "log/subscriber.h"
+#include "secret/cipher.h"
 #include "secret/envelope.h"
 #include "secret/subject.h"
 #include "secret/utf8.h"
@@ -142,7 +145,7 @@ walk_elements(FieldWalk *walk, const EsProtectedStep *step, const EsNode *array,
 	return changed;
 }
 
-/* Finds the step to a member, from the next one on; both come in the same order. NULL: there is none. */
+/* Finds the step to a member, from the next one on; both come in one order. NULL: none. */
 static const EsProtectedStep *
 find_next_step(const EsProtectedStep *step, int *next, const EsKey *key)
 {
@@ -324,7 +327,7 @@ refuse_lookalike(FieldWalk *walk, const EsNode *value, EsNode *result)
 				errmsg("event of type \"%s\" for stream \"%s\" has an encrypted field in its data",
 					   es_names_show_text(DatumGetTextPP(walk->event->type)),
 					   es_names_show_text(DatumGetTextPP(walk->event->stream))),
-				errdetail("The field is not protected any more, and would be taken for one that is."),
+				errdetail("The field is no longer protected, and would be taken for one that is."),
 				errhint("Append plain data."));
 	return false;
 }

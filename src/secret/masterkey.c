@@ -17,6 +17,7 @@
 #include "port/pg_bswap.h"
 #include "utils/guc.h"
 
+#include "secret/arena.h"
 #include "secret/cipher.h"
 #include "secret/command.h"
 
@@ -185,7 +186,7 @@ es_masterkey_get(int64 fingerprint)
 	return &kept;
 }
 
-/* es_masterkey_of_command gives the master key that another command prints, until the next such call. */
+/* es_masterkey_of_command gives the master key that another command prints; good until the next call. */
 EsMasterKey
 es_masterkey_of_command(const char *command)
 {

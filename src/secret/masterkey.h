@@ -7,7 +7,6 @@
 
 #include "base/base.h"
 
-#include "secret/arena.h"
 
 /* What is made of a master key. */
 typedef struct EsMasterKey

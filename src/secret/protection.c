@@ -21,6 +21,8 @@
 #include "utils/memutils.h"
 
 #include "base/names.h"
+#include "base/objects.h"
+#include "json/scope.h"
 #include "json/tree.h"
 #include "table/rows.h"
 
@@ -272,7 +274,7 @@ es_protection_of_category(const text *category)
 	return find_protected_category(VARDATA_ANY(category), VARSIZE_ANY_EXHDR(category));
 }
 
-/* es_protection_at gives the definition that an event of a position follows; NULL if that is none. */
+/* es_protection_at gives the definition that an event of a position follows, or NULL. */
 const EsProtection *
 es_protection_at(const EsProtected *category, int64 position)
 {
@@ -282,7 +284,7 @@ es_protection_at(const EsProtected *category, int64 position)
 	return NULL;
 }
 
-/* es_protection_now gives the definition that a new event follows; NULL if that is none. */
+/* es_protection_now gives the definition that a new event follows, or NULL. */
 const EsProtection *
 es_protection_now(const EsProtected *category)
 {

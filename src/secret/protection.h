@@ -9,6 +9,8 @@
 
 #include "utils/array.h"
 
+#include "base/names.h"
+#include "base/objects.h"
 #include "json/node.h"
 #include "json/value.h"
 #include "table/columns.h"

@@ -18,7 +18,7 @@
 #include "utils/jsonb.h"
 
 #include "base/call.h"
-#include "base/names.h"
+#include "base/event.h"
 #include "base/objects.h"
 #include "rights/right.h"
 #include "secret/field.h"
@@ -86,7 +86,9 @@ es_reveal_support(PG_FUNCTION_ARGS)
 	if (!IsA(node, SupportRequestSimplify) || request->root == NULL || es_protection_any())
 		PG_RETURN_POINTER(NULL);
 	global = request->root->glob;
+
 	if (!list_member_oid(global->relationOids, es_base_oid(&es_protection_table)))
-		global->relationOids = lappend_oid(global->relationOids, es_base_oid(&es_protection_table));
+		global	  ->relationOids = lappend_oid(global->relationOids, es_base_oid(&es_protection_table));
+
 	PG_RETURN_POINTER(linitial(request->fcall->args));
 }

@@ -17,11 +17,11 @@
 
 #include "base/call.h"
 #include "base/error.h"
+#include "base/objects.h"
 #include "base/uuid7.h"
 #include "log/subscriber.h"
 #include "rights/right.h"
 #include "secret/arena.h"
-#include "secret/cipher.h"
 #include "secret/masterkey.h"
 #include "secret/subject.h"
 #include "table/rows.h"
@@ -102,11 +102,11 @@ rewrap_all(const Rotation *rotation)
  * es_rotate_master_key(old_key_command): wraps all keys, which the master key that a command
  * prints has wrapped, by the one that eventstore.master_key_command prints now.
  *
- * For who has 'admin' on '*' and may run programs on the server: superusers and members of
- * pg_execute_server_program; else 42501.  NULL is 22004.  55000 if either key is not to be had, or
- * a key is wrapped by neither; VE008 for one that is not as it was wrapped: then all stay as they
- * are.  Waits for transactions that have made a key, and keeps others from making one until its own
- * ends; a rollback undoes it.
+ * For who has 'admin' on '*' and may run programs on the server, superusers and members of
+ * pg_execute_server_program; else 42501.  NULL is 22004.  55000 if either key is not to be
+ * had, or a key is wrapped by neither; VE008 for one that is not as it was wrapped.  Waits for
+ * transactions that have made a key, and keeps others from making one until its own ends;
+ * a rollback undoes it.
  */
 Datum
 es_rotate_master_key(PG_FUNCTION_ARGS)

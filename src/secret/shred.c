@@ -15,10 +15,12 @@
 #include "base/call.h"
 #include "base/error.h"
 #include "base/names.h"
+#include "base/objects.h"
 #include "log/subscriber.h"
 #include "rights/right.h"
 #include "secret/protection.h"
 #include "secret/subject.h"
+#include "table/columns.h"
 #include "table/rows.h"
 
 PG_FUNCTION_INFO_V1(es_shred);
@@ -53,13 +55,13 @@ destroy_keys(EsSubjectKind kind, const text *name)
 }
 
 /*
- * es_shred(subject): destroys the keys of a subject, so that its protected fields, and states made
- * of them, are null for ever.  Once more does nothing.
+ * es_shred(subject): destroys the keys of a subject, so that its protected fields, and
+ * states made of them, are null for ever.  Once more does nothing.
  *
- * For who has 'admin' on '*', else 42501.  NULL is 22004, a subject that has no key VE004.  55000 if
- * subjects are stored as keyed hashes and the master key is not to be had.  Waits for
- * transactions that have made a key, and keeps others from making one until its own ends.  Takes
- * effect in other sessions as it commits; a rollback undoes it.
+ * For who has 'admin' on '*', else 42501.  NULL is 22004, a subject that has no key VE004.
+ * 55000 if subjects are stored as keyed hashes and the master key is not to be had.  Waits
+ * for transactions that have made a key, and keeps others from making one until its own
+ * ends.  Takes effect in other sessions as it commits; a rollback undoes it.
  */
 Datum
 es_shred(PG_FUNCTION_ARGS)

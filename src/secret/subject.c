@@ -30,12 +30,14 @@
 
 #include "base/error.h"
 #include "base/names.h"
+#include "base/objects.h"
 #include "base/uuid7.h"
 #include "log/subscriber.h"
 #include "secret/arena.h"
 #include "secret/cipher.h"
 #include "secret/masterkey.h"
 #include "secret/utf8.h"
+#include "table/rows.h"
 
 #define KINDS			(ES_SUBJECT_NONE + 1)
 #define WRAP_VERSION	1

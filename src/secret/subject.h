@@ -9,8 +9,8 @@
 
 #include "utils/uuid.h"
 
+#include "base/objects.h"
 #include "table/columns.h"
-#include "table/rows.h"
 
 /* Columns of eventstore.subjects. */
 #define Anum_subjects_created_at	1
@@ -30,23 +30,23 @@ typedef enum EsSubjectKind
 } EsSubjectKind;
 
 /* What is known of a key. */
-typedef enum EsKeyState
+typedef enum EsKeyFate
 {
 	ES_KEY_LIVE,
 	ES_KEY_SHREDDED,
 	ES_KEY_MISSING,				/* there is no such key */
 	ES_KEY_AWAY					/* the master key is not at hand */
-} EsKeyState;
+} EsKeyFate;
 
 /* A key, good until the next call here. */
 typedef struct EsSubjectKey
 {
-	EsKeyState	state;
+	EsKeyFate	state;
 	pg_uuid_t	id;
 	const uint8 *key;			/* LIVE; in the arena */
 } EsSubjectKey;
 
-extern EsRelation es_subject_table;	/* eventstore.subjects */
+extern EsRelation es_subject_table; /* eventstore.subjects */
 extern const EsShape es_subject_shape;	/* by key_id */
 extern const EsShape es_subject_name_shape; /* by subject and kind */
 

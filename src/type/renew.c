@@ -58,8 +58,8 @@ describe_renewed_event(void *arg)
 }
 
 /*
- * es_renew_event gives an event its plain data, and its newest form; what is new of it is in the current
- * memory context.  A handler's failure is VE009.
+ * es_renew_event gives an event its plain data, and its newest form; what is new of it is in
+ * the current memory context.  A handler's failure is VE009.
  */
 void
 es_renew_event(const EsRenewer *renewer, EsEvent *event)
@@ -91,7 +91,6 @@ return_old_event(EsRenewer *renewer, const EsEvent *event)
 	if (renewer->context == NULL)
 		renewer->context = AllocSetContextCreate(renewer->holder, "eventstore newest form", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(renewer->context);
-
 	es_renew_event(renewer, &newest);
 	es_call_return_event(&newest, renewer->result);
 	MemoryContextSwitchTo(old);
