@@ -16,6 +16,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -142,14 +143,20 @@ refuse_inner_path(const FieldPath *inner, const FieldPath *outer)
 				   es_names_show_text(inner->text), es_names_show_text(outer->text)));
 }
 
-/* Takes the argument paths; NULL is 22004, what is no path of a field, or lies in another, 22023. */
+/* Takes the argument paths; NULL is 22004, what is no path of a field, or in another, 22023. */
 static void
 take_paths(Wanted *wanted, FunctionCallInfo fcinfo)
 {
 	EsNames		names;
+	int			count;
 
 	es_call_require(fcinfo, 1, "paths");
 	names = es_names_arg(fcinfo, 1, ES_NAME_PATH, "paths");
+	count = ArrayGetNItems(ARR_NDIM(PG_GETARG_ARRAYTYPE_P(1)), ARR_DIMS(PG_GETARG_ARRAYTYPE_P(1)));
+	if (names.count < count)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"paths\" has a path more than once"));
 	if (names.count > MOST_PATHS)
 		ereport(ERROR,
 				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),

@@ -319,16 +319,14 @@ es_field_encrypt(EsEvent *event, const EsProtection *protection)
 static bool
 refuse_lookalike(FieldWalk *walk, const EsNode *value, EsNode *result)
 {
-	EsEnvelope	envelope;
-
-	if (es_envelope_is_marked(value) && es_envelope_parse(value->value.bytes, value->len, &envelope))
+	if (es_envelope_is_marked(value))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("event of type \"%s\" for stream \"%s\" has an encrypted field in its data",
+				errmsg("event of type \"%s\" for stream \"%s\" has a field that looks encrypted",
 					   es_names_show_text(DatumGetTextPP(walk->event->type)),
 					   es_names_show_text(DatumGetTextPP(walk->event->stream))),
 				errdetail("The field is no longer protected, and would be taken for one that is."),
-				errhint("Append plain data."));
+				errhint("Append plain data, and no string that begins with \"%s\".", ES_ENVELOPE_MARKER));
 	return false;
 }
 
@@ -412,12 +410,10 @@ decrypt_field(FieldWalk *walk, const EsNode *value, EsNode *result)
 	EsEnvelope	envelope;
 	uint8		context[ES_ENVELOPE_CONTEXT];
 
+	if (walk->by_place && !es_envelope_is_marked(value))
+		return false;
 	if (!es_envelope_is_marked(value) || !es_envelope_parse(value->value.bytes, value->len, &envelope))
-	{
-		if (walk->by_place)
-			return false;
 		report_changed_field(walk->event);
-	}
 	digest_place(walk, envelope.header.event_id, context);
 	if (envelope.header.kind != ES_ENVELOPE_FIELD ||
 		memcmp(context, envelope.header.context, ES_ENVELOPE_CONTEXT) != 0 ||

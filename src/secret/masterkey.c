@@ -65,13 +65,15 @@ es_masterkey_forget(void)
 
 /* Raises 55000: there is no master key.  Nothing of what a command prints is told. */
 ES_NORETURN static void
-report_no_key(const char *fault)
+report_no_key(const char *fault, EsArenaPlace place)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			errmsg("master key of protected fields is not available"),
 			errdetail_internal("%s", fault),
-			errhint("Parameter \"eventstore.master_key_command\" must be a shell command that prints 64 hexadecimal digits and exits with status 0."));
+			place == ES_ARENA_MASTER ?
+			errhint("Parameter \"eventstore.master_key_command\" must be a shell command that prints 64 hexadecimal digits and exits with status 0.") :
+			errhint("Argument \"old_key_command\" must be a shell command that prints 64 hexadecimal digits and exits with status 0."));
 }
 
 /* The value of a hexadecimal digit; -1: it is none. */
@@ -134,7 +136,7 @@ run_key_command(const char *line, EsArenaPlace place)
 	EsMasterKey made = {0};
 
 	if (line == NULL || line[0] == '\0')
-		report_no_key("No command is set.");
+		report_no_key("No command is set.", place);
 	PG_TRY();
 	{
 		es_command_run(&command);
@@ -152,7 +154,7 @@ run_key_command(const char *line, EsArenaPlace place)
 	}
 	PG_END_TRY();
 	if (command.fault != NULL)
-		report_no_key(command.fault);
+		report_no_key(command.fault, place);
 	return made;
 }
 
@@ -186,7 +188,7 @@ es_masterkey_get(int64 fingerprint)
 	return &kept;
 }
 
-/* es_masterkey_of_command gives the master key that another command prints; good until the next call. */
+/* es_masterkey_of_command gives the master key that another command prints, until the next one. */
 EsMasterKey
 es_masterkey_of_command(const char *command)
 {

@@ -54,7 +54,7 @@ static HTAB *categories = NULL;
 const EsKey *
 es_protection_compile_path(const text *path, int *nkeys)
 {
-	EsValue    *value = es_value_compile_path(path, ES_ALL_ROOTS & ~(1U << ES_ROOT_STATE), "path of a protected field");
+	EsValue    *value = es_value_compile_path(path, ES_ALL_ROOTS, "path of a protected field");
 	const EsKey *keys = es_value_path_keys(value, nkeys);
 
 	if (keys == NULL || *nkeys < 2 || es_scope_find(keys[0].bytes, keys[0].len) != ES_ROOT_DATA)

@@ -27,10 +27,11 @@ CREATE TRIGGER forget_protections AFTER INSERT OR UPDATE OR DELETE ON eventstore
 	FOR EACH ROW EXECUTE FUNCTION eventstore.forget_protections();
 ALTER TABLE eventstore.protections ENABLE ALWAYS TRIGGER forget_protections;
 
-CREATE VIEW @extschema@.es_protections AS
+CREATE VIEW @extschema@.es_protections WITH (security_barrier) AS
 	SELECT p.category, p.paths, p.subject, p.after_position, p.created_at, p.hashed
 	FROM eventstore.protections p
 	WHERE p.paths OPERATOR(pg_catalog.<>) '{}'
+		AND (eventstore.has_right('read', p.category) OR eventstore.has_right('append', p.category) OR eventstore.has_right('admin', p.category))
 		AND NOT EXISTS (SELECT FROM eventstore.protections later
 			WHERE later.category OPERATOR(pg_catalog.=) p.category
 				AND later.after_position OPERATOR(pg_catalog.>) p.after_position);

@@ -31,13 +31,14 @@ CREATE TRIGGER forget_keys AFTER UPDATE OR DELETE ON eventstore.subjects
 	FOR EACH ROW EXECUTE FUNCTION eventstore.forget_keys();
 ALTER TABLE eventstore.subjects ENABLE ALWAYS TRIGGER forget_keys;
 
-CREATE VIEW @extschema@.es_subjects AS
+CREATE VIEW @extschema@.es_subjects WITH (security_barrier) AS
 	SELECT s.subject,
 		pg_catalog.min(s.created_at) AS created_at,
 		CASE WHEN pg_catalog.bool_or(s.shredded_at IS NOT NULL) THEN pg_catalog.max(s.shredded_at) END AS shredded_at,
 		s.kind OPERATOR(pg_catalog.=) 1 AS hashed
 	FROM eventstore.subjects s
 	WHERE s.kind OPERATOR(pg_catalog.<) 2
+		AND eventstore.has_right('admin', NULL)
 	GROUP BY s.subject, s.kind;
 COMMENT ON VIEW @extschema@.es_subjects IS
 	'whose data is protected, and since when it is destroyed; hashed: the subject is itself protected, and shown as its keyed hash';
