@@ -134,19 +134,19 @@ require_known_keys(void)
 	known.keys = hash_create("eventstore keys", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
-/* Gives a slot for a key. */
+/* Gives a slot for a key: after what is outdated is gone, which has the slots back. */
 static uint8 *
 take_key_slot(void)
 {
-	uint8	   *slot = es_arena_take();
+	uint8	   *slot;
 
-	if (slot == NULL)
-	{
-		wipe_known_keys();
-		slot = es_arena_take();
-	}
 	require_known_keys();
-	return slot;
+	slot = es_arena_take();
+	if (slot != NULL)
+		return slot;
+	wipe_known_keys();
+	require_known_keys();
+	return es_arena_take();
 }
 
 /* Remembers a key; NULL: that it is shredded. */
