@@ -117,7 +117,7 @@ check_query(Run *run)
 
 	if (*query == '\0')
 		return OUTCOME_DONE;
-	sql = make_text("SELECT pg_catalog.count(*) FROM %s.es_feed_history(0, 0, query => $1::pg_catalog.jsonb)", run->server.schema);
+	sql = make_text("SELECT pg_catalog.count(*) FROM %s.es_feed_history(0, 0, '{}', query => $1::pg_catalog.jsonb)", run->server.schema);
 	outcome = server_query(run->server.sql, &result, sql, 1, &query);
 	free(sql);
 	if (outcome == OUTCOME_DONE && server_has_state(result, "22"))

@@ -1,7 +1,6 @@
 /*
  * history.c
- *		Delivering history: events up to the head, by es_read_all, or by
- *		es_feed_history if there is a query.
+ *		Delivering history: events up to the head, by es_feed_history.
  *
  * Pages are read by position, and within one statement it is found out how far
  * the log is settled and read up to there: the page's end is then known to be
@@ -41,7 +40,6 @@ typedef struct History
 {
 	Run		   *run;
 	char	   *read;			/* the statement for a page */
-	bool		by_query;		/* it takes queries, too */
 	const char *wanted[WANTED];
 	char	   *wait;
 	char	   *hold;
@@ -173,7 +171,7 @@ read_page(History *history)
 	Outcome		outcome = OUTCOME_RETRY;
 
 	history->rows = 0;
-	if (server_send(run->server.sql, history->read, history->by_query ? 9 : 7, values) && PQsetSingleRowMode(run->server.sql) == 1)
+	if (server_send(run->server.sql, history->read, 9, values) && PQsetSingleRowMode(run->server.sql) == 1)
 		outcome = take_rows(history);
 	free(cursor);
 	free(head);
@@ -223,20 +221,20 @@ learn_definition(History *history)
 	outcome = slot_definition(&run->server, run->building ? unfinished : run->options->feed, history->wanted,
 							  &history->definition);
 	free(unfinished);
-	history->by_query = history->wanted[WANTED_QUERY] != NULL || history->definition.query != NULL;
 	return outcome;
 }
 
-/* Makes the statement that reads a page; who needs no query needs no right to read by one. */
+/*
+ * Makes the statement that reads a page, which is refused to who may not read all
+ * that is asked for.
+ */
 static char *
 make_read(const History *history)
 {
 	const char *schema = history->run->server.schema;
-	char	   *events = history->by_query ?
+	char	   *events =
 	make_text("%s.es_feed_history($1::pg_catalog.int8, $2::pg_catalog.int8, $3::pg_catalog.text[], "
-			  "$4::pg_catalog.text[], $8::pg_catalog.jsonb, $9::pg_catalog.jsonb, least(s, $5::pg_catalog.int8))", schema) :
-	make_text("%s.es_read_all($1::pg_catalog.int8, $2::pg_catalog.int8, $3::pg_catalog.text[], "
-			  "$4::pg_catalog.text[], NULL, least(s, $5::pg_catalog.int8))", schema);
+			  "$4::pg_catalog.text[], $8::pg_catalog.jsonb, $9::pg_catalog.jsonb, least(s, $5::pg_catalog.int8))", schema);
 	char	   *read = make_text("SELECT s, CASE WHEN e.position OPERATOR(pg_catalog.=) ANY ($7::pg_catalog.int8[]) THEN NULL "
 								 "ELSE %s.es_feed_message(e, $6) END, e.position "
 								 "FROM greatest($1::pg_catalog.int8, %s.es_settled_position()) s "

@@ -216,8 +216,10 @@ slot_copy(Server *server, const char *from, const char *to)
 	PGresult   *result;
 	Outcome		outcome;
 	const char *names[] = {from, to};
+	char	   *sql = make_text("SELECT %s.es_share_feed($1, $2)", server->schema);
 
-	outcome = server_ask(server->sql, &result, "SELECT eventstore.share_feed($1, $2)", 2, names, "could not make the feed ready");
+	outcome = server_ask(server->sql, &result, sql, 2, names, "could not make the feed ready");
+	free(sql);
 	PQclear(result);
 	if (outcome != OUTCOME_DONE)
 		return outcome;

@@ -190,7 +190,7 @@ SELECT es_append_if('[{"stream": "boundary_plain-1", "type": "T"}]', 0, '{Unhear
 INSERT INTO es_events (stream, type, data) SELECT 'boundary_plain-' || n % 10, 'T', '{}' FROM generate_series(1, 2000) n;
 SELECT bytes - :bytes AS bytes FROM pg_temp.tag_indexes;
 
--- a role needs rights to the functions, and none to the tables
+-- a role needs 'append', and 'read' for what it decides by, and no right on the tables
 CREATE ROLE regress_es_boundary;
 SET ROLE regress_es_boundary;
 SELECT es_append_if('[]', 0);
@@ -198,7 +198,7 @@ SELECT es_append_if('[]', 0);
 SELECT es_read_tagged('{a}');
 \echo :SQLSTATE
 RESET ROLE;
-GRANT EXECUTE ON FUNCTION es_append_if(jsonb, bigint, text[], text[], jsonb), es_read_tagged(text[], text[], bigint, bigint) TO regress_es_boundary;
+SELECT es_grant('regress_es_boundary', 'append', 'boundary_role'), es_grant('regress_es_boundary', 'read', 'boundary_role');
 SET ROLE regress_es_boundary;
 SELECT es_append_if('[{"stream": "boundary_role-1", "type": "A", "tags": ["boundary:role"]}]', 0, NULL, '{boundary:role}') > 0 AS appended;
 SELECT stream FROM es_read_tagged('{boundary:role}');

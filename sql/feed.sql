@@ -221,7 +221,6 @@ SELECT es_drop_feed('regress2');
 SELECT es_drop_feed('Regress');
 -- it takes REPLICATION, and the store's owner
 CREATE ROLE regress_es_feed;
-GRANT EXECUTE ON FUNCTION es_create_feed(text, text[], text[], text, jsonb), es_drop_feed(text) TO regress_es_feed;
 SET ROLE regress_es_feed;
 SELECT * FROM es_create_feed('regress2');
 SELECT es_drop_feed('regress');
@@ -231,7 +230,6 @@ SET ROLE regress_es_feed;
 SELECT * FROM es_create_feed('regress2');
 SELECT es_drop_feed('regress');
 RESET ROLE;
-REVOKE ALL ON FUNCTION es_create_feed(text, text[], text[], text, jsonb), es_drop_feed(text) FROM regress_es_feed;
 DROP ROLE regress_es_feed;
 \set VERBOSITY default
 SELECT count(*) FROM es_feeds WHERE feed = 'regress2';

@@ -95,9 +95,9 @@ INSERT INTO es_events (stream, type, data, recorded_at) VALUES ('ingest_import-4
 SELECT es_append('ingest_import-4', 'B');
 SELECT count(DISTINCT recorded_at) AS times FROM es_read('ingest_import-4');
 
--- rights: the view's own
+-- rights: those of es_append
 CREATE ROLE regress_es_ingest;
-GRANT SELECT, INSERT ON es_events TO regress_es_ingest;
+SELECT es_grant('regress_es_ingest', 'append', 'ingest_c'), es_grant('regress_es_ingest', 'read', 'ingest_c');
 SET ROLE regress_es_ingest;
 INSERT INTO es_events (stream, type, data) VALUES ('ingest_c-1', 'A', '{}') RETURNING version;
 COPY es_events (stream, type, data) FROM stdin;
@@ -106,17 +106,18 @@ ingest_c-1	B	{}
 SELECT version, type FROM es_events WHERE stream = 'ingest_c-1' ORDER BY 1;
 INSERT INTO es_events (stream, type, data, recorded_at) VALUES ('ingest_c-1', 'C', '{}', now() + interval '1 hour');
 \echo :SQLSTATE
-UPDATE es_events SET type = 'x';
+INSERT INTO es_events (stream, type) VALUES ('ingest_d-1', 'C');
 \echo :SQLSTATE
-RESET ROLE;
-GRANT UPDATE, DELETE ON es_events TO regress_es_ingest;
-SET ROLE regress_es_ingest;
 UPDATE es_events SET type = 'x' WHERE stream = 'ingest_c-1';
 \echo :SQLSTATE
 DELETE FROM es_events WHERE stream = 'ingest_c-1';
 \echo :SQLSTATE
 RESET ROLE;
-DROP OWNED BY regress_es_ingest;
+-- an 'admin' of the category may import
+SELECT es_grant('regress_es_ingest', 'admin', 'ingest_c');
+SET ROLE regress_es_ingest;
+INSERT INTO es_events (stream, type, data, recorded_at) VALUES ('ingest_c-2', 'C', '{}', '2020-01-01 00:00:00+00') RETURNING recorded_at = '2020-01-01 00:00:00+00' AS as_given;
+RESET ROLE;
 DROP ROLE regress_es_ingest;
 
 -- COPY

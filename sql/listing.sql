@@ -230,9 +230,7 @@ SELECT count(*) FROM es_in_flight;
 -- ---- roles ----
 
 CREATE ROLE listing_role;
-GRANT SELECT ON es_in_flight, es_subscriptions, es_projections, es_reducers, es_upcasters, es_snapshots TO listing_role;
-GRANT EXECUTE ON FUNCTION eventstore.position_holders(), eventstore.log_ends(), eventstore.lag_time(bigint, bigint, text[], text[]),
-	eventstore.partition_lag_time(bigint, int, int, bigint, bigint, int, text[], text[], jsonb), eventstore.reducer_state_type(text), eventstore.snapshot_usable(text, bytea) TO listing_role;
+SELECT es_grant('listing_role', 'read'), es_grant('listing_role', 'admin');
 SET ROLE listing_role;
 SELECT (SELECT count(*) FROM es_in_flight), (SELECT count(*) > 0 FROM es_subscriptions WHERE lag_time IS NOT NULL), (SELECT count(*) > 0 FROM es_projections WHERE lag_time IS NOT NULL),
 	(SELECT count(*) > 0 FROM es_reducers), (SELECT count(*) >= 0 FROM es_upcasters), (SELECT count(*) > 0 FROM es_snapshots WHERE usable);

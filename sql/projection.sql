@@ -280,7 +280,7 @@ SELECT es_drop_reducer('projection_spent');
 
 -- a role that may make projections, but not call the handler
 CREATE ROLE regress_projection;
-GRANT EXECUTE ON FUNCTION es_create_handler_projection(text, regprocedure, text, text[], text[], regprocedure), es_run_projection(text, bigint) TO regress_projection;
+SELECT es_grant('regress_projection', 'admin'), es_grant('regress_projection', 'read');
 REVOKE EXECUTE ON FUNCTION projection_note(es_event) FROM PUBLIC;
 SET ROLE regress_projection;
 SELECT pg_temp.outcome($$SELECT es_create_handler_projection('theirs', 'projection_note(es_event)')$$);
@@ -300,7 +300,6 @@ SELECT count(*) FROM eventstore.projection_states;
 SELECT count(*) FROM eventstore.projection_progress;
 SELECT count(*) FROM eventstore.projection_skips;
 SELECT es_drop_reducer('projection_spent'), es_drop_reducer('projection_tally'), es_drop_reducer('projection_fussy'), es_drop_reducer('projection_when');
-REVOKE ALL ON FUNCTION es_create_handler_projection(text, regprocedure, text, text[], text[], regprocedure), es_run_projection(text, bigint) FROM regress_projection;
 REVOKE ALL ON FUNCTION projection_note(es_event) FROM regress_projection;
 DROP ROLE regress_projection;
 DROP TABLE projection_log;

@@ -109,11 +109,10 @@ ROLLBACK;
 -- registering needs EXECUTE on the handler, as replaying does
 CREATE ROLE regress_reduce_user;
 REVOKE EXECUTE ON FUNCTION reduce_note FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION es_register_reducer, es_replay TO regress_reduce_user;
+SELECT es_grant('regress_reduce_user', 'admin');
 SET ROLE regress_reduce_user;
 SELECT es_register_reducer('reduce_notes', 'a', 'reduce_note(jsonb, es_event)');
 RESET ROLE;
-REVOKE EXECUTE ON FUNCTION es_register_reducer, es_replay FROM regress_reduce_user;
 DROP ROLE regress_reduce_user;
 
 -- temporary functions would soon be somebody else's

@@ -320,14 +320,14 @@ SELECT es_register_reducer_ops('replay_huge', 'set', '{"set": {"a": ["$.state.a"
 SELECT version, length(state->>'a') FROM es_replay('replay_past-1', 'replay_huge', until_version => 1);
 SELECT version FROM es_replay('replay_past-1', 'replay_huge');
 
--- handlers run as the caller, who needs EXECUTE on them and nothing else
+-- handlers run as the caller, who needs EXECUTE on them, and 'read'
 CREATE FUNCTION replay_who(state jsonb, data jsonb) RETURNS jsonb
 	LANGUAGE sql AS $$ SELECT to_jsonb(current_user::text) $$;
 CREATE SCHEMA replay_hidden;
 ALTER FUNCTION replay_who SET SCHEMA replay_hidden;
 SELECT es_register_reducer('replay_who', '*', 'replay_hidden.replay_who(jsonb, jsonb)');
 CREATE ROLE regress_replay_user;
-GRANT EXECUTE ON FUNCTION es_replay TO regress_replay_user;
+SELECT es_grant('regress_replay_user', 'read', 'replay_doc');
 SET ROLE regress_replay_user;
 SELECT state FROM es_replay('replay_doc-1', 'replay_who');
 RESET ROLE;
@@ -335,7 +335,6 @@ REVOKE EXECUTE ON FUNCTION replay_hidden.replay_who FROM PUBLIC;
 SET ROLE regress_replay_user;
 SELECT state FROM es_replay('replay_doc-1', 'replay_who');
 RESET ROLE;
-REVOKE EXECUTE ON FUNCTION es_replay FROM regress_replay_user;
 DROP ROLE regress_replay_user;
 
 -- a hostile search_path changes nothing

@@ -246,8 +246,7 @@ SELECT count(*), max(version) FROM eventstore.snapshots WHERE reducer = 'snapsho
 -- leaves none that depends on a search_path
 CREATE ROLE regress_snapshot_user;
 CREATE SCHEMA snapshot_own AUTHORIZATION regress_snapshot_user;
-GRANT EXECUTE ON FUNCTION es_replay, es_snapshot TO regress_snapshot_user;
-GRANT EXECUTE ON FUNCTION es_replay_category TO regress_snapshot_user;
+SELECT es_grant('regress_snapshot_user', 'read', 'snapshot_level'), es_grant('regress_snapshot_user', 'admin', 'snapshot_level');
 CREATE FUNCTION snapshot_total(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql AS
 	$$ SELECT jsonb_build_object('n', coalesce((state->>'n')::int, 0) + 1) $$;
 SELECT es_register_reducer('snapshot_total', '*', 'snapshot_total(jsonb, jsonb)'), es_snapshot_every('snapshot_total', 1);
@@ -276,7 +275,6 @@ SELECT state FROM es_replay('snapshot_level-1', 'snapshot_total');
 SELECT state FROM es_replay_category('snapshot_level', 'snapshot_total');
 RESET ROLE;
 DROP SCHEMA snapshot_own CASCADE;
-REVOKE EXECUTE ON FUNCTION es_replay, es_snapshot, es_replay_category FROM regress_snapshot_user;
 DROP ROLE regress_snapshot_user;
 
 -- as_of: a snapshot that is newer is not used

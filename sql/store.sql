@@ -83,27 +83,31 @@ DELETE FROM eventstore.events WHERE stream = 'store_a-1' AND version = 2;
 SELECT es_append('store_a-1', 'C', expected_version => 2);
 
 --
--- PUBLIC has nothing; EXECUTE is enough
+-- PUBLIC may call everything, and has nothing; grants are enough
 --
 CREATE ROLE regress_es_nobody;
 CREATE ROLE regress_es_app;
 CREATE ROLE regress_es_table;
--- none of the extension's objects is open to PUBLIC
+-- what is open to PUBLIC: all functions es_*, which ask, and of others those that views and casts call
+SELECT p.oid::regprocedure AS closed FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass
+	AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' JOIN pg_extension x ON x.oid = d.refobjid AND x.extname = 'eventstore'
+WHERE NOT has_function_privilege('regress_es_nobody', p.oid, 'EXECUTE') AND p.pronamespace <> 'eventstore'::regnamespace;
 SELECT p.oid::regprocedure AS open FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass
 	AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' JOIN pg_extension x ON x.oid = d.refobjid AND x.extname = 'eventstore'
-WHERE has_function_privilege('regress_es_nobody', p.oid, 'EXECUTE') AND p.prorettype <> 'trigger'::regtype ORDER BY 1;
+WHERE has_function_privilege('regress_es_nobody', p.oid, 'EXECUTE') AND p.pronamespace = 'eventstore'::regnamespace ORDER BY 1;
+SELECT c.relname AS closed FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+WHERE c.relname LIKE 'es\_%' AND c.relkind = 'v' AND NOT has_table_privilege('regress_es_nobody', c.oid, 'SELECT');
+SELECT c.relname AS open_to_change FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+WHERE c.relkind = 'v' AND has_table_privilege('regress_es_nobody', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER');
 SELECT c.oid::regclass AS open FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE (n.nspname = 'eventstore' OR c.relname LIKE 'es\_%') AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+WHERE n.nspname = 'eventstore' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 	AND (has_table_privilege('regress_es_nobody', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
 		OR has_any_column_privilege('regress_es_nobody', c.oid, 'SELECT, INSERT, UPDATE, REFERENCES')) ORDER BY 1;
 SELECT c.oid::regclass AS open FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'eventstore' AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege('regress_es_nobody', c.oid, 'USAGE, SELECT, UPDATE') END ORDER BY 1;
 SELECT has_schema_privilege('regress_es_nobody', 'eventstore', 'USAGE') AS usage, has_schema_privilege('regress_es_nobody', 'eventstore', 'CREATE') AS create;
 
-GRANT EXECUTE ON FUNCTION es_append(text, text, jsonb, jsonb, bigint, uuid, int), es_append_batch(text, jsonb, bigint),
-	es_append_events(text, es_new_event[], bigint), es_last_position(), es_stream_version(text),
-	es_read(text, bigint, bigint, boolean), es_read_all(bigint, bigint, text[], text[], text, bigint, boolean),
-	es_read_category(text, bigint, bigint, text[], bigint, boolean), es_settled_position(), es_wait(bigint, interval) TO regress_es_app;
+SELECT es_grant('regress_es_app', 'append', 'store_b'), es_grant('regress_es_app', 'read', 'store_b');
 CREATE TEMP TABLE usage AS SELECT * FROM unnest(ARRAY[
 	$$SELECT es_append('store_b-1', 'A')$$,
 	$$SELECT es_append_batch('store_b-1', '[{"type": "B"}]', 1)$$,

@@ -208,9 +208,9 @@ SELECT statement, pg_temp.outcome(statement) AS outcome FROM (VALUES
 SELECT es_ack('mailer', 0, 1, 'stranger');
 CALL es_poll_wait('none', '0');
 
--- a role needs EXECUTE, and no right on the tables
+-- a role needs 'read', and no right on the tables
 CREATE ROLE subscription_consumer;
-GRANT EXECUTE ON FUNCTION es_poll(text, int, interval, text, interval), es_ack(text, int, bigint, text) TO subscription_consumer;
+SELECT es_grant('subscription_consumer', 'read');
 SET ROLE subscription_consumer;
 SELECT count(*) >= 0 AS polled FROM es_poll('typed');
 SELECT pg_temp.outcome('SELECT es_unsubscribe(''typed'')');

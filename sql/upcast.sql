@@ -96,12 +96,11 @@ ROLLBACK;
 -- functions run as the caller, who needs EXECUTE
 CREATE ROLE regress_upcast_user;
 REVOKE EXECUTE ON FUNCTION upcast_to_cents FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION es_replay, es_register_upcaster TO regress_upcast_user;
+SELECT es_grant('regress_upcast_user', 'read', 'upcast_order'), es_grant('regress_upcast_user', 'admin');
 SET ROLE regress_upcast_user;
 SELECT state FROM es_replay('upcast_order-1', 'merge');
 SELECT es_register_upcaster('upcast_placed', 1, 'upcast_to_cents(jsonb)');
 RESET ROLE;
-REVOKE EXECUTE ON FUNCTION es_replay, es_register_upcaster FROM regress_upcast_user;
 DROP ROLE regress_upcast_user;
 
 SELECT count(es_drop_reducer(reducer)) FROM (SELECT DISTINCT reducer FROM es_reducers WHERE reducer LIKE 'upcast%') r;

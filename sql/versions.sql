@@ -129,7 +129,7 @@ RESET client_min_messages;
 SELECT attempts, reason, stream, version FROM es_parked('versions_f');
 -- a handler is called with the caller's rights; without them nothing is parked
 CREATE ROLE regress_versions;
-GRANT EXECUTE ON FUNCTION es_read(text, bigint, bigint, boolean), es_poll(text, int, interval, text, interval) TO regress_versions;
+SELECT es_grant('regress_versions', 'read');
 REVOKE EXECUTE ON FUNCTION versions_fail FROM PUBLIC;
 SELECT es_replay_parked('versions_f');
 SET ROLE regress_versions;

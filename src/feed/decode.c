@@ -32,7 +32,8 @@
  * commit what was due at the PREPARE.
  *
  * What the feed itself lets through, and in which format, is looked up before the
- * first event of each block (asof.c); what the consumer asks for narrows that.
+ * first event of each block (asof.c); what the consumer asks for narrows that.  Of what
+ * is left it must have the right to read all (clearance.c).
  *
  * Nothing here runs SQL.  Catalogs are read through systable scans, which is
  * what allows the server to stop us when a transaction that is being streamed
@@ -43,6 +44,7 @@
 
 #include "access/htup.h"
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/partition.h"
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
@@ -57,11 +59,14 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
 #include "utils/snapshot.h"
 
 #include "base/error.h"
 #include "base/event.h"
 #include "feed/asof.h"
+#include "feed/clearance.h"
 #include "feed/filter.h"
 #include "feed/format.h"
 #include "feed/option.h"
@@ -78,6 +83,7 @@ typedef enum EsBlock
 typedef struct EsFeed
 {
 	EsFeedOptions *options;
+	EsClearance clearance;		/* what its consumer may read */
 	EsFeedAsOf	asof;			/* what the feed is, for this block */
 	EsFeedFormat format;		/* of this block's messages */
 	MemoryContext scratch;		/* reset before each change */
@@ -259,6 +265,7 @@ look_up_definition(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
 	if (feed->defined)
 		return;
 	es_feedasof_look(&feed->asof, es_decoding_snapshot(ctx->snapshot_builder, txn->xid));
+	es_clearance_require(&feed->clearance, &feed->asof.kept, &feed->options->filter);
 	feed->format = es_feedoption_agree(feed->asof.format, feed->options->format);
 	feed->defined = true;
 }
@@ -600,7 +607,46 @@ is_unwanted_origin(LogicalDecodingContext *ctx, RepOriginId origin)
 	return origin != InvalidRepOriginId && feed->options->origin == ES_FEED_NONE;
 }
 
-/* Starts a session: reads the options.  A walsender has no transaction here. */
+/*
+ * Takes what the consumer may read, and sees to it that this is all of the feed that it
+ * asks for, as the feed is now.
+ */
+static void
+check_clearance(LogicalDecodingContext *ctx, EsFeed *feed)
+{
+	EsFeedAsOf	now;
+	Snapshot	present = RegisterSnapshot(GetLatestSnapshot());
+
+	es_clearance_take(&feed->clearance);
+	es_feedasof_begin(&now, NameStr(ctx->slot->data.name), ctx->context);
+	es_feedasof_look(&now, present);
+	es_clearance_require(&feed->clearance, &now.kept, &feed->options->filter);
+	MemoryContextDelete(now.context);
+	UnregisterSnapshot(present);
+}
+
+/* The same where there may be no transaction, as in a walsender. */
+static void
+check_clearance_in_transaction(LogicalDecodingContext *ctx, EsFeed *feed)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	bool		starts = !IsTransactionState();
+
+	if (starts)
+		StartTransactionCommand();
+	MemoryContextSwitchTo(ctx->context);
+	check_clearance(ctx, feed);
+	if (starts)
+		CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+}
+
+/*
+ * Starts a session: reads the options, and asks for the rights that it takes to get
+ * something, which is_init does not.  A walsender has no transaction here.
+ */
 static void
 decode_startup(LogicalDecodingContext *ctx, OutputPluginOptions *output, bool is_init)
 {
@@ -610,6 +656,8 @@ decode_startup(LogicalDecodingContext *ctx, OutputPluginOptions *output, bool is
 	feed->scratch = AllocSetContextCreate(ctx->context, "eventstore feed event",
 										  ALLOCSET_DEFAULT_SIZES);
 	es_feedasof_begin(&feed->asof, NameStr(ctx->slot->data.name), ctx->context);
+	if (!is_init)
+		check_clearance_in_transaction(ctx, feed);
 	start_partitions(ctx->context);
 	output->output_type = OUTPUT_PLUGIN_TEXTUAL_OUTPUT;
 	ctx->output_plugin_private = feed;

@@ -53,6 +53,7 @@
 #include "nodes/pg_list.h"
 #include "replication/logical.h"
 #include "replication/slot.h"
+#include "rights/right.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/lwlock.h"
@@ -118,19 +119,19 @@ fetch_slot_name(FunctionCallInfo fcinfo, char *slot_name)
 	snprintf(slot_name, NAMEDATALEN, "%s%s", ES_FEED_PREFIX, feed);
 }
 
-/*
- * Raises 42501 unless the caller may have feeds: with REPLICATION, and the
- * store's owner, as a feed has every event.
- */
+/* Raises 42501 unless the caller may have feeds at all: with REPLICATION, and some 'read'. */
 static void
 check_feed_rights(void)
 {
 	CheckSlotPermissions();
-	if (!es_base_owns_store(GetUserId()))
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("permission denied to create, alter or drop feeds"),
-				errdetail("Only superusers and the owner of the extension may create, alter and drop feeds."));
+	es_right_require_any(ES_RIGHT_READ);
+}
+
+/* Raises 42501 unless the caller may read all that a definition lets through. */
+static void
+check_definition_rights(const EsFeedDefinition *definition)
+{
+	es_right_require_all(ES_RIGHT_READ, &definition->categories);
 }
 
 /*
@@ -283,15 +284,13 @@ fetch_definition(FunctionCallInfo fcinfo, EsFeedDefinition *definition)
 }
 
 /*
- * es_create_feed(feed, categories, types, format, query, OUT slot_name, OUT lsn,
- * OUT head_position) creates a feed and gives the seam: events up to
- * head_position come from es_read_all, all later ones from the slot.
- * NULL feed, format or name in a list: 22004.  A bad name or format, a query that is none
- * or has "last": 22023; the
- * feed exists: 42710; no REPLICATION or not the owner: 42501; in a transaction
- * block or after a write: 25001; the server lacks something: 55000.
- * Waits for the transactions in progress.  A rollback leaves the slot, without a
- * definition.
+ * es_create_feed(feed, categories, types, format, query, OUT slot_name, OUT lsn, OUT
+ * head_position) creates a feed and gives the seam: events up to head_position come from
+ * es_read_all, all later ones from the slot.  NULL feed, format or name in a list:
+ * 22004.  A bad name or format, a query that is none or has "last": 22023; the feed
+ * exists: 42710; no REPLICATION, or no 'read' on all that it lets through: 42501; in a
+ * transaction block or after a write: 25001; the server lacks something: 55000.  Waits
+ * for the transactions in progress.  A rollback leaves the slot, without a definition.
  */
 Datum
 es_create_feed(PG_FUNCTION_ARGS)
@@ -310,6 +309,7 @@ es_create_feed(PG_FUNCTION_ARGS)
 	first.query = check_feed_query(PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4));
 	desc = es_call_result_desc(fcinfo);
 	check_feed_rights();
+	check_definition_rights(&first);
 	check_no_transaction();
 	check_server_allows_feeds();
 	PreventCommandIfReadOnly("es_create_feed()");
@@ -381,19 +381,25 @@ es_drop_feed(PG_FUNCTION_ARGS)
 {
 	char	   *feed = fetch_feed(fcinfo, 0, "feed");
 	char	   *slot_name = psprintf("%s%s", ES_FEED_PREFIX, feed);
+	EsFeedDefinition definition;
 	bool		known = false;
+	bool		has_slot;
 
 	check_feed_rights();
 	if (!RecoveryInProgress())
 	{
 		PreventCommandIfReadOnly("es_drop_feed()");
 		es_feeddefinition_lock();
-		known = es_feeddefinition_drop(feed);
 	}
-	if (is_slot_a_feed(slot_name))
-		ReplicationSlotDrop(slot_name, true);
-	else if (!known)
+	has_slot = is_slot_a_feed(slot_name);
+	known = es_feeddefinition_find(feed, &definition);
+	if (!has_slot && (!known || RecoveryInProgress()))
 		report_unknown_feed(feed);
+	check_definition_rights(&definition);
+	if (known && !RecoveryInProgress())
+		(void) es_feeddefinition_drop(feed);
+	if (has_slot)
+		ReplicationSlotDrop(slot_name, true);
 	PG_RETURN_VOID();
 }
 
@@ -442,9 +448,9 @@ alter_list(EsNames *list, EsNames given)
  * through, from its transaction's commit on in the WAL.  NULL leaves as it is, an empty
  * list and a query that is JSON's null let everything through.  NULL feed or name in a
  * list: 22004; a bad name or format, a query that is none or has "last": 22023; an
- * unknown feed: VE004; no REPLICATION or not the owner: 42501; on a standby:
- * 55000; a read-only transaction: 25006.  Waits for who is changing feeds.  A rollback
- * takes it back.
+ * unknown feed: VE004; no REPLICATION, or no 'read' on all that it lets through: 42501;
+ * on a standby: 55000; a read-only transaction: 25006.  Waits for who is changing
+ * feeds.  A rollback takes it back.
  */
 Datum
 es_alter_feed(PG_FUNCTION_ARGS)
@@ -460,21 +466,23 @@ es_alter_feed(PG_FUNCTION_ARGS)
 	check_feed_can_change("es_alter_feed()");
 	es_feeddefinition_lock();
 	find_or_make_definition(feed, &next);
+	check_definition_rights(&next);
 	alter_list(&next.categories, given.categories);
 	alter_list(&next.types, given.types);
 	if (has_query)
 		next.query = given.query;
 	if (given.format != NULL)
 		next.format = given.format;
+	check_definition_rights(&next);
 	if (given.categories.set || given.types.set || has_query || given.format != NULL)
 		es_feeddefinition_revise(&next);
 	PG_RETURN_VOID();
 }
 
 /*
- * share_feed(feed, other) gives another feed the definition of a feed, with all its
+ * es_share_feed(feed, other) gives another feed the definition of a feed, with all its
  * revisions; before the feed's slot is copied.  Without one the other has none either.
- * NULL: 22004; else as es_alter_feed.
+ * NULL: 22004; else as es_alter_feed, for what the one has and the other had.
  */
 Datum
 es_share_feed(PG_FUNCTION_ARGS)
@@ -482,10 +490,15 @@ es_share_feed(PG_FUNCTION_ARGS)
 	char	   *feed = fetch_feed(fcinfo, 0, "feed");
 	char	   *other = fetch_feed(fcinfo, 1, "other");
 	EsFeedDefinition definition;
+	bool		known;
 
-	check_feed_can_change("share_feed()");
+	check_feed_can_change("es_share_feed()");
 	es_feeddefinition_lock();
-	if (es_feeddefinition_find(feed, &definition))
+	if (es_feeddefinition_find(other, &definition))
+		check_definition_rights(&definition);
+	known = es_feeddefinition_find(feed, &definition);
+	check_definition_rights(&definition);
+	if (known)
 		es_feeddefinition_share(&definition, other);
 	else
 		(void) es_feeddefinition_drop(other);
@@ -497,7 +510,7 @@ es_share_feed(PG_FUNCTION_ARGS)
  * as es_create_feed does for a new one: every later event commits after the
  * call, so a slot that exists by then has it.  What has committed before the
  * call is before lsn, and a feed that is read gets past lsn.
- * 55000 on a standby.  For everyone with EXECUTE; waits for the disk only, takes
+ * 55000 on a standby; 42501 without 'read' on something.  Waits for the disk only, takes
  * no lock of ours, leaves nothing.
  */
 Datum
@@ -508,6 +521,7 @@ es_feed_head(PG_FUNCTION_ARGS)
 	Datum		values[2];
 	bool		nulls[2] = {false};
 
+	es_right_require_any(ES_RIGHT_READ);
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -23,9 +23,9 @@ CREATE FUNCTION @extschema@.es_alter_feed(feed text, categories text[], types te
 COMMENT ON FUNCTION @extschema@.es_alter_feed(text, text[], text[], text, jsonb) IS
 	'change what a feed lets through, from the commit on; NULL leaves as it is';
 
-CREATE FUNCTION eventstore.share_feed(feed text, other text) RETURNS void
-	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_share_feed';
-COMMENT ON FUNCTION eventstore.share_feed(text, text) IS 'give another feed the definition of a feed, before its slot is copied; for esfeed';
+CREATE FUNCTION @extschema@.es_share_feed(feed text, other text) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.es_share_feed(text, text) IS 'give another feed the definition of a feed, before its slot is copied; for esfeed';
 
 CREATE FUNCTION @extschema@.es_feed_head(OUT head_position bigint, OUT lsn pg_lsn) RETURNS record
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_feed_head';
@@ -39,9 +39,10 @@ COMMENT ON FUNCTION eventstore.events_after(pg_lsn) IS 'about how many events we
 /*
  * A slot of ours whose name is not like a feed's has no feed name; a feed whose slot is gone
  * has its definition only. Lags are measured from the end of the WAL, on a standby from what
- * it has replayed.
+ * it has replayed. A feed is shown to who may read or administrate some of it: who asks it for that
+ * has to know what it is.
  */
-CREATE VIEW @extschema@.es_feeds AS
+CREATE VIEW @extschema@.es_feeds WITH (security_barrier) AS
 	SELECT
 		coalesce(d.name, CASE WHEN pg_catalog.starts_with(s.slot_name, 'es_')
 			THEN pg_catalog.substr(s.slot_name, 4) END) AS feed,
@@ -68,6 +69,7 @@ CREATE VIEW @extschema@.es_feeds AS
 	CROSS JOIN (
 		SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
 			ELSE pg_catalog.pg_current_wal_lsn() END AS lsn
-	) w;
+	) w
+	WHERE eventstore.may_see_some(d.categories);
 COMMENT ON VIEW @extschema@.es_feeds IS
-	'the feeds of this database: what they let through, how far their consumers are, and the WAL kept for them';
+	'the feeds of this database: what they let through, how far their consumers are, and the WAL kept for them; for who has read or admin on some of what they let through';

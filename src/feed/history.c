@@ -10,6 +10,7 @@
 #include "base/base.h"
 
 #include "nodes/execnodes.h"
+#include "rights/right.h"
 #include "utils/memutils.h"
 
 #include "base/call.h"
@@ -64,7 +65,9 @@ choose_leading_query(EsLogFilter *filter, HistoryRead *read, const EsQuery *aske
  * es_feed_history(after_position, max_count, categories, types, query, feed_query,
  * to_position): the events that pass all of these filters, in order of position.
  *
- * As es_read_all; NULL filters are off.  A query that is none, or has "last", is 22023.
+ * NULL filters are off.  A query that is none, or has "last", is 22023.  For who has 'read' on
+ * the categories, NULL: on '*', else 42501: unlike es_read_all it leaves nothing out, since
+ * what follows is read from a slot, which is refused likewise.
  */
 Datum
 es_feed_history(PG_FUNCTION_ARGS)
@@ -83,6 +86,8 @@ es_feed_history(PG_FUNCTION_ARGS)
 	es_match_query_check_followed(asked);
 	es_match_query_check_followed(kept);
 	filter.upto = es_call_limit_arg(fcinfo, 6, "to_position");
+	es_right_require_any(ES_RIGHT_READ);
+	es_right_require_all(ES_RIGHT_READ, &filter.categories);
 	choose_leading_query(&filter, &read, asked, kept);
 	read.result = es_call_begin_rows(fcinfo);
 	read.context = AllocSetContextCreate(CurrentMemoryContext, "eventstore history", ALLOCSET_SMALL_SIZES);

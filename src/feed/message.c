@@ -7,6 +7,7 @@
  */
 #include "base/base.h"
 
+#include "rights/right.h"
 #include "utils/builtins.h"
 
 #include "base/event.h"
@@ -29,8 +30,8 @@ get_statement_source(FmgrInfo *flinfo)
 /*
  * es_feed_message(event, format) writes an event as the output plugin does.
  * NULL for NULL, and for a row without type or data, which is no event; an
- * unknown format is 22023, an event too large for a message 54000.  For everyone
- * with EXECUTE; takes no lock.
+ * unknown format is 22023, an event too large for a message 54000; 42501
+ * without 'read' on something.  Takes no lock.
  */
 Datum
 es_feed_message(PG_FUNCTION_ARGS)
@@ -41,6 +42,7 @@ es_feed_message(PG_FUNCTION_ARGS)
 	bool		isnull[Natts_es_event];
 	StringInfoData out;
 
+	es_right_require_any(ES_RIGHT_READ);
 	if (!es_event_of_datum(PG_GETARG_DATUM(0), &event, values, isnull))
 		PG_RETURN_NULL();
 

@@ -14,6 +14,7 @@
  */
 #include "base/base.h"
 
+#include "rights/right.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
@@ -184,6 +185,8 @@ es_aggregate_transition(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("function eventstore.fold_transition was called outside of an aggregate"),
 				errhint("Use the aggregate es_fold."));
+	if (group == NULL)
+		es_right_require_any(ES_RIGHTS_ALL);
 	if (group == NULL && PG_ARGISNULL(2))
 		PG_RETURN_NULL();
 	if (group == NULL)

@@ -8,6 +8,9 @@
  * eventstore.snapshots.  Readers are not held up.  The change becomes known
  * through a relcache invalidation of eventstore.reducers: to the session itself
  * at once, to others and to standbys at commit.
+ *
+ * All of it takes 'admin' on the category that the reducer is named like, else 42501
+ * (es_define_require_right).
  */
 #include "fold/define.h"
 
@@ -17,6 +20,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "rights/right.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -64,12 +68,27 @@ announce_reducer_change(void)
 	CommandCounterIncrement();
 }
 
-/* Fetches the argument that names a reducer of the user's. */
+/*
+ * es_define_require_right raises 42501 unless the current user may say what a reducer is,
+ * or what becomes of its snapshots: with 'admin' on the category that it is named like, or
+ * on '*', if that can be none, or it is built in, which all share.
+ */
+void
+es_define_require_right(const text *reducer)
+{
+	bool		is_category = memchr(VARDATA_ANY(reducer), '-', VARSIZE_ANY_EXHDR(reducer)) == NULL &&
+	!es_resolve_is_builtin(text_to_cstring(reducer));
+
+	es_right_require(ES_RIGHT_ADMIN, is_category ? reducer : NULL);
+}
+
+/* Fetches the argument that names a reducer of the user's, who may say what it is. */
 static text *
 own_reducer_arg(FunctionCallInfo fcinfo, int argno)
 {
 	text	   *name = es_call_name_arg(fcinfo, argno, "reducer", ES_MAX_REDUCER_NAME);
 
+	es_define_require_right(name);
 	if (es_resolve_is_builtin(text_to_cstring(name)))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -364,6 +383,7 @@ es_snapshot_every(PG_FUNCTION_ARGS)
 
 	es_call_require(fcinfo, 0, "reducer");
 	name = PG_GETARG_TEXT_PP(0);
+	es_define_require_right(name);
 	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 1)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -391,6 +411,7 @@ es_drop_snapshots(PG_FUNCTION_ARGS)
 
 	es_call_require(fcinfo, 0, "reducer");
 	name = PG_GETARG_TEXT_PP(0);
+	es_define_require_right(name);
 	begin_change("es_drop_snapshots()");
 	require_known_reducer(name);
 	put_snapshot_policy(name, NULL, true);

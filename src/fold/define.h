@@ -13,4 +13,6 @@
  */
 extern void (*es_define_drop_hook) (const text *reducer);
 
+extern void es_define_require_right(const text *reducer);
+
 #endif							/* ES_FOLD_DEFINE_H */

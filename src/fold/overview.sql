@@ -9,17 +9,19 @@ CREATE FUNCTION eventstore.snapshot_usable(reducer text, fingerprint bytea) RETU
 COMMENT ON FUNCTION eventstore.snapshot_usable(text, bytea) IS 'whether a reducer, as it is now, can go on from a snapshot with that fingerprint; behind es_snapshots';
 
 /* Of built-in reducers those about which something was said: when they leave snapshots. */
-CREATE VIEW @extschema@.es_reducers AS
+CREATE VIEW @extschema@.es_reducers WITH (security_barrier) AS
 	SELECT r.reducer, h.event_type, COALESCE(h.handler, h.ops::pg_catalog.text) AS handler, r.initial,
 		eventstore.reducer_state_type(r.state_type) AS state_type, r.on_unknown,
 		p.every AS snapshot_every, h.ops
 	FROM eventstore.reducers r
 		LEFT JOIN eventstore.reducer_handlers h ON h.reducer OPERATOR(pg_catalog.=) r.reducer
 		LEFT JOIN eventstore.snapshot_policies p ON p.reducer OPERATOR(pg_catalog.=) r.reducer
+	WHERE eventstore.may_anything()
 	UNION ALL
 	SELECT p.reducer, '*', NULL, '{}', 'pg_catalog.jsonb'::pg_catalog.regtype, 'ignore', p.every, NULL
 	FROM eventstore.snapshot_policies p
-	WHERE p.every IS NOT NULL AND p.reducer OPERATOR(pg_catalog.=) ANY ('{merge,merge_patch,count,last}');
+	WHERE p.every IS NOT NULL AND p.reducer OPERATOR(pg_catalog.=) ANY ('{merge,merge_patch,count,last}')
+		AND eventstore.may_anything();
 COMMENT ON VIEW @extschema@.es_reducers IS
 	'reducers with one row for each handler, a function or operations; event_type is NULL for a reducer without any, state_type for one whose type is gone';
 

@@ -29,6 +29,7 @@
 #include "libpq/pqformat.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "rights/right.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
@@ -372,14 +373,23 @@ have_worker_do(ArchiveOrder *order, EsErrandTake take, void *arg)
 
 /* ---- the functions ---- */
 
-/* Raises 42501 unless the user may do all with the store. */
+/*
+ * Raises 42501 unless the user may have a table attached.  What its owner has put on it,
+ * an index or a trigger with functions, will run with the rights of the store's owner.  So
+ * it is the store's owner's own, as es_detach_segments leaves it, or he brings it himself.
+ */
 static void
-require_owner(void)
+require_table_right(Relation rel)
 {
-	if (!es_base_owns_store(GetUserId()))
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("must be owner of the event store"));
+	Oid			owner = rel->rd_rel->relowner;
+
+	if (owner == es_base_store()->owner ||
+		(es_base_owns_store(GetUserId()) && has_privs_of_role(GetUserId(), owner)))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			errmsg("must be owner of table \"%s\" and of the event store", RelationGetRelationName(rel)),
+			errhint("A table that belongs to the owner of the event store can be attached by who has \"admin\" on \"*\"."));
 }
 
 /* Tells whether this transaction holds a lock on a relation. */
@@ -454,7 +464,7 @@ return_detached(StringInfo row, void *arg)
  * es_detach_segments(before): takes segments out of the log that are complete and
  * whose events are all older than a time, and returns the names of their tables.
  *
- * For the store's owner, else 42501; NULL is 22004.  A background worker does it, each
+ * For who has 'admin' on '*', else 42501; NULL is 22004.  A background worker does it, each
  * segment in a transaction of its own: a rollback takes nothing back.  Waits for those who
  * use the log, or a segment, as long as lock_timeout says, without keeping others off;
  * 55000 if this transaction is one of them, 53400 if no worker is free.  An error
@@ -469,8 +479,8 @@ es_detach_segments(PG_FUNCTION_ARGS)
 
 	es_call_require(fcinfo, 0, "before");
 	order.before = PG_GETARG_TIMESTAMPTZ(0);
+	es_right_require(ES_RIGHT_ADMIN, NULL);
 	es_subscriber_prevent_write("es_detach_segments()");
-	require_owner();
 	refuse_own_lock(es_base_oid(&es_base_events));
 	newest = es_segment_newest_reaching(PG_INT64_MAX);
 	for (int64 n = 0; n <= newest; n++)
@@ -516,7 +526,11 @@ find_table_to_attach(const text *name, ArchiveOrder *order)
 				errmsg("the event store never had a segment " INT64_FORMAT, order->segment));
 	if (table->schemaname == NULL)
 		table->schemaname = "eventstore";
-	order->relid = RangeVarGetRelid(table, NoLock, true);
+	/* which others than the owner may use in no other way */
+	if (table->catalogname == NULL && strcmp(table->schemaname, "eventstore") == 0)
+		order->relid = get_relname_relid(table->relname, es_base_store()->schema);
+	else
+		order->relid = RangeVarGetRelid(table, NoLock, true);
 	if (!OidIsValid(order->relid))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
@@ -537,10 +551,7 @@ check_table_to_attach(const ArchiveOrder *order)
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("segment \"eventstore.%s\" is part of the log", es_segment_name(order->segment)));
 	rel = relation_open(order->relid, AccessShareLock);
-	if (!has_privs_of_role(GetUserId(), rel->rd_rel->relowner))
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("must be owner of table \"%s\"", RelationGetRelationName(rel)));
+	require_table_right(rel);
 	es_attach_check_shape(rel, order->segment);
 	relation_close(rel, AccessShareLock);
 }
@@ -549,7 +560,8 @@ check_table_to_attach(const ArchiveOrder *order)
  * es_attach_segment(name): takes the table of a segment into the log again, the
  * one that was detached or one restored since.
  *
- * For the store's owner who owns the table, too, else 42501; NULL is 22004.  22023 for a
+ * For who has 'admin' on '*', if the table is the store's owner's, or is its own and it is
+ * the store's owner, else 42501; NULL is 22004.  22023 for a
  * name or a table that cannot be a segment's, VE004 if there is none, VE008 if its events
  * are not the segment's, 55000 if the segment is there.  A background worker does it, as
  * it does es_detach_segments, and waits in the same way, here also for snapshots that
@@ -561,8 +573,8 @@ es_attach_segment(PG_FUNCTION_ARGS)
 	ArchiveOrder order = {0};
 
 	es_call_require(fcinfo, 0, "name");
+	es_right_require(ES_RIGHT_ADMIN, NULL);
 	es_subscriber_prevent_write("es_attach_segment()");
-	require_owner();
 	find_table_to_attach(PG_GETARG_TEXT_PP(0), &order);
 	check_table_to_attach(&order);
 	have_worker_do(&order, NULL, NULL);

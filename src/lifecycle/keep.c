@@ -18,6 +18,7 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "fold/define.h"
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -144,9 +145,9 @@ check_adopted_state(const EsStoredState *state, void *arg)
  * es_adopt_snapshots(reducer): lets a reducer that was changed go on from the states that
  * truncations have kept of it, as if it had made them; returns how many there were.
  *
- * Unknown reducer: VE004.  A state that is none of the reducer's type is an error.  Waits
- * for other changes of reducers, and transactions that have left snapshots; a rollback
- * undoes it.
+ * Right as for es_register_reducer.  Unknown reducer: VE004.  A state that is none of
+ * the reducer's type is an error.  Waits for other changes of reducers, and transactions
+ * that have left snapshots; a rollback undoes it.
  */
 Datum
 es_adopt_snapshots(PG_FUNCTION_ARGS)
@@ -157,6 +158,7 @@ es_adopt_snapshots(PG_FUNCTION_ARGS)
 
 	es_call_require(fcinfo, 0, "reducer");
 	name = PG_GETARG_TEXT_PP(0);
+	es_define_require_right(name);
 	es_subscriber_begin_change(&es_reducer_table, "es_adopt_snapshots()");
 	fold = es_fold_begin(name);
 	if (fold == NULL)

@@ -19,6 +19,7 @@
 #include "lifecycle/need.h"
 
 #include "miscadmin.h"
+#include "rights/right.h"
 #include "storage/lock.h"
 #include "utils/memutils.h"
 
@@ -94,9 +95,10 @@ let_go_of_events(void)
  * es_hold_events(after_position): has scavenging leave the events after a position, until
  * this session ends, or calls it again; NULL lets go of them.
  *
- * For who reads the history and must not miss in the middle what it would have had at the
- * end.  A negative position is 22023.  Does not wait; a rollback does not undo it, and
- * DISCARD ALL and pg_advisory_unlock_all() do.
+ * For who reads the history and must not miss in the middle what it would have had at
+ * the end, with 'read' on something, else 42501.  A negative position is 22023.  Does
+ * not wait; a rollback does not undo it, and DISCARD ALL and pg_advisory_unlock_all()
+ * do.
  */
 Datum
 es_hold_events(PG_FUNCTION_ARGS)
@@ -109,6 +111,7 @@ es_hold_events(PG_FUNCTION_ARGS)
 		let_go_of_events();
 		PG_RETURN_VOID();
 	}
+	es_right_require_any(ES_RIGHT_READ);
 	after = es_call_position_arg(fcinfo, 0, "after_position");
 	tag = hold_tag(after);
 	if (after == held_after && es_holds_lock(&tag, ShareLock))

@@ -10,6 +10,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "rights/right.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
@@ -193,9 +194,10 @@ check_limits(const EsPolicy *policy, bool has_count)
  * streams may become, and how many of them a stream may have; what is older, or more, is
  * hidden as es_truncate_stream does, by the worker or whoever calls es_scavenge.
  *
- * '*' is for all categories of which nothing was said.  NULL is no limit.  A limit that is
- * not above 0, and what no category is called, is 22023; NULL category is 22004.  Waits for
- * other changes, and for who is carrying rules out; a rollback undoes it.
+ * '*' is for all categories of which nothing was said.  NULL is no limit.  A limit that
+ * is not above 0, and what no category is called, is 22023; NULL category is 22004.  For
+ * who has 'admin' on the category, else 42501.  Waits for other changes, and for who is
+ * carrying rules out; a rollback undoes it.
  */
 Datum
 es_set_retention(PG_FUNCTION_ARGS)
@@ -209,9 +211,11 @@ es_set_retention(PG_FUNCTION_ARGS)
 	es_names_check(policy.category, ES_NAME_CATEGORY);
 	policy.max_age = PG_ARGISNULL(1) ? NULL : PG_GETARG_INTERVAL_P(1);
 	policy.max_count = PG_ARGISNULL(2) ? 0 : PG_GETARG_INT64(2);
+	policy.is_for_others = es_names_same(policy.category, cstring_to_text(ES_POLICY_OTHERS));
+	es_right_require(ES_RIGHT_ADMIN, policy.is_for_others ? NULL : policy.category);
 	check_limits(&policy, !PG_ARGISNULL(2));
 	es_subscriber_begin_change(&es_policy_table, "es_set_retention()");
-	if (!es_policy_is_rule(&policy) && es_names_same(policy.category, cstring_to_text(ES_POLICY_OTHERS)))
+	if (!es_policy_is_rule(&policy) && policy.is_for_others)
 	{
 		Datum		key = PointerGetDatum(policy.category);
 

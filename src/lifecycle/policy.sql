@@ -36,9 +36,12 @@ CREATE FUNCTION @extschema@.es_set_retention(category text, max_age interval DEF
 COMMENT ON FUNCTION @extschema@.es_set_retention(text, interval, bigint) IS
 	'how old the events of a category''s streams may become, and how many a stream may have; the older ones are hidden by and by; ''*'': all other categories; both NULL: no limit';
 
-CREATE VIEW @extschema@.es_retention AS
+/* Which streams could not be truncated, and why, may tell of events, and is for who may read them. */
+CREATE VIEW @extschema@.es_retention WITH (security_barrier) AS
 	SELECT r.category, r.max_age, r.max_count, r.arrived AS "position",
-		s.streams AS skipped, s.since AS skipped_since, s.stream AS skipped_stream, s.reason AS error
+		s.streams AS skipped, s.since AS skipped_since,
+		CASE WHEN eventstore.may_read_all(CASE WHEN r.category OPERATOR(pg_catalog.<>) '*' THEN ARRAY[r.category] END) THEN s.stream END AS skipped_stream,
+		CASE WHEN eventstore.may_read_all(CASE WHEN r.category OPERATOR(pg_catalog.<>) '*' THEN ARRAY[r.category] END) THEN s.reason END AS error
 	FROM eventstore.retention r
 		CROSS JOIN LATERAL (
 			SELECT pg_catalog.count(*) AS streams, pg_catalog.min(k.since) AS since,
@@ -50,7 +53,8 @@ CREATE VIEW @extschema@.es_retention AS
 					THEN pg_catalog.split_part(k.stream, '-', 1) OPERATOR(pg_catalog.=) r.category
 					ELSE NOT EXISTS (SELECT FROM eventstore.retention o
 						WHERE o.category OPERATOR(pg_catalog.=) pg_catalog.split_part(k.stream, '-', 1)) END) s
-	WHERE r.max_age IS NOT NULL OR r.max_count IS NOT NULL
-		OR EXISTS (SELECT FROM eventstore.retention o WHERE o.category OPERATOR(pg_catalog.=) '*');
+	WHERE (r.max_age IS NOT NULL OR r.max_count IS NOT NULL
+			OR EXISTS (SELECT FROM eventstore.retention o WHERE o.category OPERATOR(pg_catalog.=) '*'))
+		AND CASE WHEN r.category OPERATOR(pg_catalog.=) '*' THEN eventstore.may_anything() ELSE eventstore.may_see_all(ARRAY[r.category]) END;
 COMMENT ON VIEW @extschema@.es_retention IS
 	'which events age out, by category, how far in the log that was carried out, and how many streams could not be truncated, one of them and why';

@@ -498,12 +498,16 @@ es_retention_apply(EsRetentionRound *round)
 	bool		ended = true;
 
 	round->streams = 0;
+	round->barred = false;
 	if (RecoveryInProgress() || XactReadOnly || es_subscriber_is())
 		return true;
 	if (round->by_hand)
 		es_base_lock(&es_policy_table, ShareUpdateExclusiveLock);
 	else if (!es_base_try_lock(&es_policy_table, ShareUpdateExclusiveLock))
+	{
+		round->barred = true;
 		return true;
+	}
 	context = AllocSetContextCreate(CurrentMemoryContext, "eventstore retention", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	batch.npolicies = es_policy_read_all(&batch.policies);

@@ -16,6 +16,7 @@ typedef struct EsRetentionRound
 								 * again at once what has failed */
 	TimestampTz began;			/* by the clock */
 	int			streams;		/* truncated by the last call */
+	bool		barred;			/* the last call found somebody else at it */
 } EsRetentionRound;
 
 extern bool es_retention_apply(EsRetentionRound *round);

@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "pgstat.h"
+#include "rights/right.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -256,12 +257,14 @@ has_snapshots_of_before(void)
  * es_scavenge(max_events): removes hidden events for good, and gives the disk their room
  * back; returns what was removed, by category: events, and the bytes of their rows.
  *
- * max_events NULL is unlimited, a negative one 22023.  Leaves what is still needed, and says
- * in a NOTICE by whom.  A background worker does it in transactions of its own, so what the
- * calling transaction has hidden is not removed, and a rollback or a cancel undoes nothing.
- * Waits for another one that scavenges; 53400 if no worker is free, 55000 if it is
- * ended, 40P01 if it waits for the calling transaction.
- * On a logical subscriber, which loses events as its publisher does, it only gives room back.
+ * For who has 'admin' on '*', else 42501.  max_events NULL is unlimited, a negative one
+ * 22023.  Leaves what is still needed, and says in a NOTICE by whom.  A background
+ * worker does it in transactions of its own, so what the calling transaction has hidden
+ * is not removed, and a rollback or a cancel undoes nothing.  Waits for another one that
+ * scavenges; 53400 if no worker is free, 55000 if it is ended, 40P01 if it waits for the
+ * calling transaction, 55P03 if somebody else keeps what it needs locked for more than 5
+ * seconds.  On a logical subscriber, which loses events as its publisher does, it only
+ * gives room back.
  */
 Datum
 es_scavenge(PG_FUNCTION_ARGS)
@@ -269,6 +272,7 @@ es_scavenge(PG_FUNCTION_ARGS)
 	ScavengeOrder order = {.most = es_call_limit_arg(fcinfo, 0, "max_events"),.looks_on = has_snapshots_of_before()};
 	EsErrand	errand = make_scavenge_errand(&order);
 
+	es_right_require(ES_RIGHT_ADMIN, NULL);
 	PreventCommandDuringRecovery("es_scavenge()");
 	PreventCommandIfReadOnly("es_scavenge()");
 	PreventCommandIfParallelMode("es_scavenge()");

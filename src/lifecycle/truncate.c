@@ -11,6 +11,7 @@
 #include "lifecycle/truncate.h"
 
 #include "access/xact.h"
+#include "rights/right.h"
 #include "utils/builtins.h"
 
 #include "base/call.h"
@@ -81,10 +82,11 @@ try_truncation(const text *name, int64 before_version, bool hide, EsStream *stre
  * version, after leaving a snapshot at the last of them for the reducer that is named like
  * the category and for each that has snapshots of the stream.
  *
- * What is hidden stays so: a lower version than before does nothing.  One past the stream's
- * version hides all; more is 22023, as is a negative one; NULLs are 22004.  What handlers
- * raise is VE009; 55000 where a reducer that was changed would lose its states of before.
- * Waits for transactions that have appended to the stream; a rollback undoes it.
+ * What is hidden stays so: a lower version than before does nothing.  One past the
+ * stream's version hides all; more is 22023, as is a negative one; NULLs are 22004.
+ * What handlers raise is VE009; 55000 where a reducer that was changed would lose its
+ * states of before; 42501 without 'admin' on the category.  Waits for transactions that
+ * have appended to the stream; a rollback undoes it.
  */
 Datum
 es_truncate_stream(PG_FUNCTION_ARGS)
@@ -93,6 +95,7 @@ es_truncate_stream(PG_FUNCTION_ARGS)
 	int64		before_version;
 	EsStream	stream;
 
+	es_right_require_stream(ES_RIGHT_ADMIN, name);
 	es_call_require(fcinfo, 1, "before_version");
 	before_version = es_call_not_negative(PG_GETARG_INT64(1), "before_version");
 	es_subscriber_prevent_write("es_truncate_stream()");

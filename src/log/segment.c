@@ -36,6 +36,7 @@
 #include "common/hashfn.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "rights/right.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
@@ -557,7 +558,7 @@ es_segment_refuse_lost(int64 segment)
 /*
  * es_set_segment_size(positions): how many positions a segment holds.
  *
- * 100 to 2^40, else 22023; NULL is 22004.  For the store's owner, else 42501.
+ * 100 to 2^40, else 22023; NULL is 22004.  For who has 'admin' on '*', else 42501.
  * Only while the log has no segment, else 55000.  Locks the log against the
  * first segment being made until the end of the transaction.
  */
@@ -569,10 +570,7 @@ es_set_segment_size(PG_FUNCTION_ARGS)
 	es_call_require(fcinfo, 0, "positions");
 	size = PG_GETARG_INT64(0);
 	es_subscriber_prevent_write("es_set_segment_size()");
-	if (!es_base_owns_store(GetUserId()))
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("must be owner of the event store"));
+	es_right_require(ES_RIGHT_ADMIN, NULL);
 	if (size < MIN_SEGMENT_SIZE || size > MAX_SEGMENT_SIZE)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -11,6 +11,7 @@
 #include "access/xact.h"
 #include "datatype/timestamp.h"
 #include "miscadmin.h"
+#include "rights/right.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
@@ -184,7 +185,7 @@ es_apply_layout(const EsProjection *projection)
 /*
  * es_apply_begin_fold begins to fold by a projection's reducer; 55000 if states
  * that are there, of a layout, would be read as something else, 42501 if the current
- * user does not trust the owner of their type.
+ * user does not trust the owner of their type, or must not let functions see the events.
  */
 EsFold *
 es_apply_begin_fold(const EsProjection *projection, const text *layout)
@@ -199,6 +200,8 @@ es_apply_begin_fold(const EsProjection *projection, const text *layout)
 					   text_to_cstring(projection->name)),
 				errhint("Rebuild the projection with es_rebuild_projection."));
 	es_handler_require_trusted_type(reducer->state_type);
+	if (reducer->calls_functions)
+		es_projection_require(projection, ES_RIGHT_READ);
 	return es_fold_begin(projection->reducer);
 }
 
@@ -290,7 +293,8 @@ look_up_projection_function(Oid function, FmgrInfo *flinfo)
 
 /*
  * es_apply_call calls the handler for events, in order, and returns for how
- * many: it stops when that has taken long.
+ * many: it stops when that has taken long.  42501 if the current user, who is the
+ * projection's creator, may not read them any more.
  */
 int
 es_apply_call(const EsProjection *projection, const EsEvent *events, int count, int64 *current)
@@ -304,6 +308,7 @@ es_apply_call(const EsProjection *projection, const EsEvent *events, int count, 
 	FmgrInfo	flinfo;
 	int			n = 0;
 
+	es_projection_require(projection, ES_RIGHT_READ);
 	look_up_projection_function(es_projection_handler(projection), &flinfo);
 	es_apply_begin_about(&about);
 	while (n < count && (n == 0 || GetCurrentTimestamp() - started < ES_BATCH_US))

@@ -32,6 +32,7 @@
 #include "datatype/timestamp.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "rights/right.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -470,11 +471,15 @@ failure_message(const EsRun *run, const char *stream, const char *problem)
 		errmsg("rebuild of projection \"%s\" failed at position %lld, stream \"%s\": %s", name, position, stream, problem);
 }
 
-/* Says that a run has failed, as is noted: in the server's log, and to who runs it by hand. */
+/*
+ * Says that a run has failed, as is noted: in the server's log, and to who runs it by hand.  An
+ * error may tell of events, so who may not read them hears of none.
+ */
 static void
 report_run_failure(const EsRun *run, const char *stream, const ErrorData *error)
 {
 	const EsProgress *row = &run->progress;
+	bool		may_read = run->by_worker || es_right_has_all(ES_RIGHT_READ, &run->projection->categories);
 	int64		left = row->retry_at - GetCurrentTimestamp();
 	StringInfoData detail;
 
@@ -483,7 +488,11 @@ report_run_failure(const EsRun *run, const char *stream, const ErrorData *error)
 	if (run->by_worker)
 		appendStringInfo(&detail, "%sThis was attempt %d; the next one is in %lld ms.", error->detail ? "\n" : "",
 						 row->attempts, (long long) Max(left, 0) / 1000);
-	ereport(WARNING,
+	if (!may_read)
+		ereport(WARNING,
+				errcode(error->sqlerrcode),
+				failure_message(run, NULL, "the error is shown to those who may read its events"));
+	ereport(may_read ? WARNING : LOG_SERVER_ONLY,
 			errcode(error->sqlerrcode),
 			failure_message(run, stream, error->message ? error->message : "unknown error"),
 			detail.len > 0 ? errdetail_internal("%s", detail.data) : 0,

@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "datatype/timestamp.h"
 #include "miscadmin.h"
+#include "rights/right.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -145,12 +146,17 @@ refuse_after_append(const EsProjection *projection)
 				errhint("Create it in a transaction of its own."));
 }
 
-/* Makes a projection. */
+/*
+ * Makes a projection.  Whoever makes it shows what it is made of, to functions or as
+ * states, and so must be allowed to see it.
+ */
 static void
 create_projection(EsProjection *projection, const char *command)
 {
 	EsProgress	row = {.generation = 1,.live = true,.retry_at = DT_NOBEGIN,.failed_since = DT_NOBEGIN};
 
+	es_projection_require(projection, ES_RIGHT_ADMIN);
+	es_projection_require(projection, ES_RIGHT_READ);
 	es_projection_begin_change(command);
 	es_protect_check_key(projection);
 	es_pending_flush();
@@ -179,7 +185,8 @@ create_projection(EsProjection *projection, const char *command)
  * es_create_projection(projection, reducer, mode, category, key): makes a projection
  * that folds events into one state for each key.
  *
- * NULL category: all events; other NULLs are 22004.  An existing one is 42710, an
+ * For who has 'admin' and 'read' on the category, else 42501.  NULL category: all events,
+ * and '*'; other NULLs are 22004.  An existing one is 42710, an
  * unknown reducer VE004, another mode or a malformed key 22023.
  * Waits for other changes of projections; an inline one takes in all events there
  * are, then waits for transactions that have appended and keeps others off to its
@@ -260,9 +267,9 @@ drop_states(const EsProjection *projection)
  * es_drop_projection(projection): drops a projection, with the states that it keeps;
  * what a handler has written stays.
  *
- * Unknown: VE004; with a view on it: 2BP01.  Waits for who runs the projection; for
- * an inline one, for transactions that have appended, and keeps others off to its end.  A rollback
- * undoes it.
+ * Unknown: VE004; without 'admin' on its categories: 42501; with a view on it: 2BP01.
+ * Waits for who runs the projection; for an inline one, for transactions that have
+ * appended, and keeps others off to its end.  A rollback undoes it.
  */
 Datum
 es_drop_projection(PG_FUNCTION_ARGS)
@@ -270,6 +277,7 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	text	   *name = es_projection_name_arg(fcinfo, 0);
 	const EsProjection *projection;
 
+	es_projection_require(es_projection_get(name), ES_RIGHT_ADMIN);
 	es_projection_begin_change("es_drop_projection()");
 	projection = es_projection_get_locked(name);
 	check_states_unused(projection);

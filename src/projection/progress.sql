@@ -42,9 +42,9 @@ SELECT pg_catalog.pg_extension_config_dump('eventstore.projection_skips', '');
 
 /*
  * Of a projection and its rebuild the one that has failed tells of the failure, the
- * projection first. A handler is shown with its arguments, to be pasted as a regprocedure.
+ * projection first. The error may tell of events, and is for who may read them. A handler is shown with its arguments, to be pasted as a regprocedure.
  */
-CREATE VIEW @extschema@.es_projections AS
+CREATE VIEW @extschema@.es_projections WITH (security_barrier) AS
 	WITH ends AS MATERIALIZED (SELECT e.settled, e.last FROM eventstore.log_ends() e)
 	SELECT p.name AS projection,
 		p.mode,
@@ -56,7 +56,7 @@ CREATE VIEW @extschema@.es_projections AS
 		CASE WHEN p.mode OPERATOR(pg_catalog.=) 'inline' THEN 0::pg_catalog.int8
 			ELSE GREATEST(e.last OPERATOR(pg_catalog.-) live.position, 0::pg_catalog.int8)
 		END AS lag,
-		f.error,
+		CASE WHEN f.error IS NOT NULL AND eventstore.may_read_all(p.categories) THEN f.error END AS error,
 		f.error_position,
 		rebuild.position AS rebuild_position,
 		p.reducer,
@@ -81,6 +81,7 @@ CREATE VIEW @extschema@.es_projections AS
 	LEFT JOIN eventstore.projection_progress f
 		ON f.projection_id OPERATOR(pg_catalog.=) p.projection_id AND f.error IS NOT NULL
 		AND f.generation OPERATOR(pg_catalog.=) CASE WHEN live.error IS NOT NULL THEN live.generation ELSE rebuild.generation END
-	CROSS JOIN ends e;
+	CROSS JOIN ends e
+	WHERE eventstore.may_see_all(p.categories);
 COMMENT ON VIEW @extschema@.es_projections IS
-	'projections: what each is made of, how far it is taken in, how far it is behind, the error that stops it, how far a rebuild is';
+	'projections: what each is made of, how far it is taken in, how far it is behind, the error that stops it, how far a rebuild is; for who has read or admin on that';

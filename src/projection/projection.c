@@ -29,6 +29,7 @@
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "parser/parse_func.h"
+#include "rights/right.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -261,11 +262,17 @@ es_projection_find_by_id(const EsProjectionSet *set, int64 id)
 	return bsearch(&key, set->projections, set->count, sizeof(EsProjection), compare_projections);
 }
 
-/* es_projection_name_arg fetches the argument that names a projection, checked. */
+/*
+ * es_projection_name_arg fetches the argument that names a projection, checked; 42501 for
+ * who may do nothing, and need not learn which names there are.
+ */
 text *
 es_projection_name_arg(FunctionCallInfo fcinfo, int argno)
 {
-	return es_call_name_arg(fcinfo, argno, "projection", ES_MAX_PROJECTION_NAME);
+	text	   *name = es_call_name_arg(fcinfo, argno, "projection", ES_MAX_PROJECTION_NAME);
+
+	es_right_require_any(ES_RIGHTS_ALL);
+	return name;
 }
 
 /*
@@ -282,6 +289,17 @@ es_projection_get(const text *name)
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
 				errmsg("projection \"%s\" does not exist", text_to_cstring(name)));
 	return projection;
+}
+
+/*
+ * es_projection_require raises 42501 unless the current user has one of some rights in all
+ * categories that a projection is made of, on '*' if it names none.
+ */
+void
+es_projection_require(const EsProjection *projection, int rights)
+{
+	es_right_require_any(rights);
+	es_right_require_all(rights, &projection->categories);
 }
 
 /* es_projection_memo gives what is kept beside a projection, for as long as its set is pinned. */
@@ -430,14 +448,25 @@ es_projection_is_locked(int64 id)
 	return es_base_is_row_locked(&projections_table, (uint32) id, 1);
 }
 
+/* Gives a projection for somebody who wants to run or change it, which takes 'admin'. */
+static const EsProjection *
+get_for_admin(const text *name)
+{
+	const EsProjection *projection = es_projection_get(name);
+
+	es_projection_require(projection, ES_RIGHT_ADMIN);
+	return projection;
+}
+
 /*
  * es_projection_get_locked is es_projection_get with the projection's lock, which it
- * waits for; 55000 if the projection itself calls.
+ * waits for; 42501 without 'admin' on what it is made of, 55000 if the projection itself
+ * calls.
  */
 const EsProjection *
 es_projection_get_locked(const text *name)
 {
-	const EsProjection *projection = es_projection_get(name);
+	const EsProjection *projection = get_for_admin(name);
 	int64		id;
 
 	refuse_if_running(projection);
@@ -445,7 +474,7 @@ es_projection_get_locked(const text *name)
 	{
 		id = projection->id;
 		(void) es_projection_lock(id, true);
-		projection = es_projection_get(name);	/* another one by now? */
+		projection = get_for_admin(name);	/* another one by now? */
 	} while (projection->id != id);
 	return projection;
 }

@@ -65,6 +65,7 @@ extern const EsProjectionSet *es_projection_pin(MemoryContext holder);
 extern const EsProjection *es_projection_find(const EsProjectionSet *set, const text *name);
 extern const EsProjection *es_projection_find_by_id(const EsProjectionSet *set, int64 id);
 extern text *es_projection_name_arg(FunctionCallInfo fcinfo, int argno);
+extern void es_projection_require(const EsProjection *projection, int rights);
 extern const EsProjection *es_projection_get(const text *name);
 extern EsProjectionMemo *es_projection_memo(const EsProjection *projection);
 extern bool es_projection_wants(const EsProjection *projection, const EsEvent *event);

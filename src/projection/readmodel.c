@@ -30,6 +30,7 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
+#include "rights/right.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -332,16 +333,18 @@ es_readmodel_sweep(int64 id, int64 before, int most)
 
 /*
  * es_readmodel_get_locked gives a projection that keeps states, whose table is then
- * locked for reading; VE004 if there is none of that name, 55000 if it has a handler.
+ * locked for reading; VE004 if there is none of that name, 42501 if the current user has
+ * none of some rights on what it is made of, 55000 if it has a handler.
  */
 const EsProjection *
-es_readmodel_get_locked(const text *name)
+es_readmodel_get_locked(const text *name, int rights)
 {
 	const EsProjection *projection;
 
 	do
 	{
 		projection = es_projection_get(name);
+		es_projection_require(projection, rights);
 		if (projection->reducer == NULL)
 			ereport(ERROR,
 					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -375,7 +378,7 @@ return_key_states(ReturnSetInfo *result, EsRows *rows)
  * key; NULL key: all.
  *
  * As the statement's snapshot sees them, all of one generation.  Unknown
- * projection: VE004; one with a handler: 55000.
+ * projection: VE004; without 'read' on its categories: 42501; one with a handler: 55000.
  */
 Datum
 es_projection(PG_FUNCTION_ARGS)
@@ -386,7 +389,7 @@ es_projection(PG_FUNCTION_ARGS)
 	EsRows		rows = {.mode = AccessShareLock,.snapshot = snapshot};
 
 	es_subscriber_refuse_part();
-	projection = es_readmodel_get_locked(es_projection_name_arg(fcinfo, 0));
+	projection = es_readmodel_get_locked(es_projection_name_arg(fcinfo, 0), ES_RIGHT_READ);
 	rows.shape = es_statetable_of(projection->id);
 	es_rows_equal(&rows, Int64GetDatum(projection->id));
 	es_rows_equal(&rows, Int64GetDatum(es_progress_live_generation(projection->id, snapshot)));

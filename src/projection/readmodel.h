@@ -51,7 +51,7 @@ extern void es_readmodel_close(EsReadModel *model);
 extern void es_readmodel_drop(int64 id, int64 generation);
 extern bool es_readmodel_sweep(int64 id, int64 before, int most);
 
-extern const EsProjection *es_readmodel_get_locked(const text *name);
+extern const EsProjection *es_readmodel_get_locked(const text *name, int rights);
 
 /* For whoever has the generation to himself. */
 extern bool es_readmodel_find(EsReadModel *model, EsKeyState *state);

@@ -5,7 +5,8 @@
  * A view is an ordinary one, the caller's, over the table of the projection's states
  * (segment/statetable.c).  Which generation is live it asks
  * eventstore.projection_progress, once a query, so in each query it shows all of one
- * generation, as its snapshot has it.
+ * generation, as its snapshot has it.  Whom its owner lets read it is his business, as with
+ * any view, as long as he may read himself: that it asks, too, once a query.
  *
  * The caller has no rights in schema eventstore, nor needs any to make the view: it is
  * made empty, and then given its query, which was looked up as the owner.  To read by
@@ -23,6 +24,7 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
+#include "base/names.h"
 #include "catalog/dependency.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
@@ -39,12 +41,14 @@
 #include "nodes/primnodes.h"
 #include "parser/analyze.h"
 #include "parser/parse_utilcmd.h"
+#include "rights/right.h"
 #include "storage/lmgr.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -73,8 +77,9 @@ read_model_arg(FunctionCallInfo fcinfo, int argno, const char *command)
 
 	PreventCommandIfReadOnly(command);
 	PreventCommandIfParallelMode(command);
+	es_projection_require(es_projection_get(name), ES_RIGHT_ADMIN);
 	es_projection_keep_defined();
-	return es_readmodel_get_locked(name);
+	return es_readmodel_get_locked(name, ES_RIGHT_ADMIN);
 }
 
 /* ---- views ---- */
@@ -96,16 +101,35 @@ create_empty_view(const char *name)
 	return get_relname_relid(name, schema);
 }
 
+/*
+ * Gives the condition by which a view shows states only as long as the role whose it is may
+ * read them.  It has no column, so it is asked once a query, and the planner goes on to see
+ * the table and its indexes.  Views of the store's owner have none.
+ */
+static const char *
+make_view_condition(const EsProjection *projection, Oid role)
+{
+	const char *categories = "NULL";
+
+	if (es_base_owns_store(role))
+		return "";
+	if (projection->categories.set)
+		categories = quote_literal_cstr(OidOutputFunctionCall(F_ARRAY_OUT, PointerGetDatum(es_names_array(&projection->categories))));
+	return psprintf(" AND eventstore.require_read(%s::pg_catalog.name, %s::pg_catalog.text[])",
+					quote_literal_cstr(GetUserNameFromId(role, false)), categories);
+}
+
 /* Analyzes the query that gives the states of a projection's live generation, as the owner. */
 static Query *
-analyze_states_query(const EsProjection *projection)
+analyze_states_query(const EsProjection *projection, Oid role)
 {
 	const char *sql = psprintf("SELECT s.key, s.version, s.position, s.state FROM eventstore.%s s"
 							   " WHERE s.projection_id OPERATOR(pg_catalog.=) " INT64_FORMAT "::pg_catalog.int8"
 							   " AND s.generation OPERATOR(pg_catalog.=) (SELECT p.generation"
 							   " FROM eventstore.projection_progress p"
-							   " WHERE p.projection_id OPERATOR(pg_catalog.=) " INT64_FORMAT "::pg_catalog.int8 AND p.live)",
-							   es_statetable_of(projection->id)->table->name, projection->id, projection->id);
+							   " WHERE p.projection_id OPERATOR(pg_catalog.=) " INT64_FORMAT "::pg_catalog.int8 AND p.live)%s",
+							   es_statetable_of(projection->id)->table->name, projection->id, projection->id,
+							   make_view_condition(projection, role));
 	EsOwnerContext caller;
 	Query	   *query;
 
@@ -154,7 +178,7 @@ es_projection_view(PG_FUNCTION_ARGS)
 				errmsg("name of a view must not be empty"));
 	projection = read_model_arg(fcinfo, 0, "es_projection_view()");
 	view = create_empty_view(name);
-	StoreViewQuery(view, analyze_states_query(projection), true);
+	StoreViewQuery(view, analyze_states_query(projection, GetUserId()), true);
 	grant_states(projection, GetUserId());
 	CommandCounterIncrement();
 	PG_RETURN_VOID();

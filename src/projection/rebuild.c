@@ -44,8 +44,9 @@ PG_FUNCTION_INFO_V1(es_rebuild_projection);
 /*
  * es_rebuild_projection(projection): starts to make a projection anew.
  *
- * One that is on its way begins anew itself.  Unknown: VE004; a handler without
- * reset(): 55000.  Waits for who runs the projection; a rollback undoes it.
+ * One that is on its way begins anew itself.  Unknown: VE004; without 'admin' on its
+ * categories: 42501; a handler without reset(): 55000.  Waits for who runs the
+ * projection; a rollback undoes it.
  */
 Datum
 es_rebuild_projection(PG_FUNCTION_ARGS)

@@ -11,6 +11,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "rights/right.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -112,7 +113,8 @@ run_generation(EsRun *run, bool live)
  * and goes on with its rebuild, up to where the log is settled now; returns how many
  * events it took in.
  *
- * NULL max_events: no limit; negative: 22023.  Unknown: VE004.  Does not mind that
+ * NULL max_events: no limit; negative: 22023.  Unknown: VE004; without 'admin' on its
+ * categories: 42501.  Does not mind that
  * a failed one is to wait.  A failure keeps what went well before it, is noted, and
  * raises a WARNING.  Waits for others that run it; a rollback takes all back.
  */
@@ -136,9 +138,9 @@ es_run_projection(PG_FUNCTION_ARGS)
  * es_skip_event(projection, position): has a projection leave out the event at
  * which it, or its rebuild, stands failed.
  *
- * It is tried again at once.  A negative position: 22023; unknown: VE004; a
- * projection that has not failed at this position: 55000.  Waits for who runs it; a
- * rollback undoes it.
+ * It is tried again at once.  A negative position: 22023; unknown: VE004; without
+ * 'admin' on its categories: 42501; a projection that has not failed at this position:
+ * 55000.  Waits for who runs it; a rollback undoes it.
  */
 Datum
 es_skip_event(PG_FUNCTION_ARGS)
@@ -246,8 +248,9 @@ look_at_projection(EsWait *wait)
  * it has.
  *
  * Ends at once if the projection stands failed before.  eventstore.max_wait caps the
- * timeout.  NULLs are 22004, a negative position or timeout 22023, an unknown projection,
- * or one that is dropped meanwhile, VE004.  Holds its statement's snapshot.
+ * timeout.  NULLs are 22004, a negative position or timeout 22023, an unknown
+ * projection, or one that is dropped meanwhile, VE004; without 'read' on its categories
+ * 42501.  Holds its statement's snapshot.
  */
 Datum
 es_wait_projection(PG_FUNCTION_ARGS)
@@ -255,6 +258,7 @@ es_wait_projection(PG_FUNCTION_ARGS)
 	ProjectionWait what = {.name = es_projection_name_arg(fcinfo, 0)};
 	EsWait		wait = {.look = look_at_projection,.arg = &what,.interest = ES_WAKE_ALL};
 
+	es_projection_require(es_projection_get(what.name), ES_RIGHT_READ);
 	what.position = es_call_position_arg(fcinfo, 1, "position");
 	wait.timeout = es_wait_cap(es_call_interval_arg(fcinfo, 2, "timeout"));
 	(void) es_wait_until(&wait);
@@ -274,6 +278,7 @@ es_wait_projection_version(PG_FUNCTION_ARGS)
 	ProjectionWait what = {.name = es_projection_name_arg(fcinfo, 0)};
 	EsWait		wait = {.look = look_at_projection,.arg = &what};
 
+	es_projection_require(es_projection_get(what.name), ES_RIGHT_READ);
 	what.stream = es_call_stream_arg(fcinfo, 1);
 	es_call_require(fcinfo, 2, "version");
 	what.version = PG_GETARG_INT64(2);

@@ -464,10 +464,14 @@ es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 void
 es_log_restrict(EsLogFilter *filter)
 {
-	if (filter->categories.set)
+	if (filter->categories.set && filter->categories.count > 0)
+	{
 		es_right_require_all(ES_RIGHT_READ, &filter->categories);
-	else if (!es_right_categories(ES_RIGHT_READ, &filter->categories))
-		es_right_require_any(ES_RIGHT_READ);
+		return;
+	}
+	es_right_require_any(ES_RIGHT_READ);
+	if (!filter->categories.set)
+		(void) es_right_categories(ES_RIGHT_READ, &filter->categories);
 }
 
 /*

@@ -252,13 +252,15 @@ needs_refresh(void)
 	return needed;
 }
 
-/* es_grant_refresh brings the rows up to date with the roles; for the worker. */
+/*
+ * es_grant_refresh brings the rows up to date with the roles, unless somebody is changing
+ * grants just now; for the worker.
+ */
 void
 es_grant_refresh(void)
 {
-	if (!needs_refresh())
+	if (!needs_refresh() || !es_base_try_lock(&es_grantrow_table, ShareRowExclusiveLock))
 		return;
-	es_base_lock(&es_grantrow_table, ShareRowExclusiveLock);
 	(void) sweep_grants(NULL, false);
 	end_grant_change();
 }

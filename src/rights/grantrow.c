@@ -2,13 +2,9 @@
  * grantrow.c
  *		What has been granted, as it is stored.
  *
- * Roles belong to a cluster and have no place in a dump of a database, so a row has to
- * find its role again by name wherever it comes to.  But a name is not a role: one that is renamed
- * keeps what it may do, and one that is made later under a name that was dropped has nothing.
- * So a row that was written in this cluster, which pg_control's system identifier tells, goes
- * by the role's OID, and one that was written elsewhere by the name.  es_grant(), and the
- * worker now and then, write the names anew and have rows from elsewhere go by OIDs, too
- * (rights/grant.c).
+ * Whose a row is rights/role.c tells: a role that is renamed keeps what it may do, and one that is
+ * made later under a name that was dropped has nothing.  es_grant(), and the worker now and
+ * then, write the names anew and have rows from elsewhere go by OIDs, too (rights/grant.c).
  */
 #include "rights/grantrow.h"
 
@@ -18,6 +14,7 @@
 #include "utils/syscache.h"
 
 #include "base/objects.h"
+#include "rights/role.h"
 
 PG_FUNCTION_INFO_V1(es_grantrow_forget);
 
@@ -40,26 +37,21 @@ es_grantrow_category(const text *category)
 	return all ? NULL : category;
 }
 
-/* Finds the role whose a row is; InvalidOid if there is none here. */
-static Oid
-find_role_of_row(bool local, Oid oid, const char *name)
-{
-	if (!local)
-		return get_role_oid(name, true);
-	return SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(oid)) ? oid : InvalidOid;
-}
-
 /* es_grantrow_take takes the row that a look has come to, in the current memory context. */
 void
 es_grantrow_take(EsGrantRow *row, const EsRows *rows)
 {
 	const Datum *values = rows->values;
+	EsRole		role = {.system_id = DatumGetInt64(values[Anum_grants_system_id - 1]),
+		.oid = DatumGetObjectId(values[Anum_grants_role_oid - 1]),
+		.name = TextDatumGetCString(values[Anum_grants_role - 1])
+	};
 
-	row->local = (uint64) DatumGetInt64(values[Anum_grants_system_id - 1]) == GetSystemIdentifier();
-	row->name = TextDatumGetCString(values[Anum_grants_role - 1]);
+	row->local = (uint64) role.system_id == GetSystemIdentifier();
+	row->name = role.name;
 	row->privilege = TextDatumGetCString(values[Anum_grants_privilege - 1]);
 	row->category = es_grantrow_category(DatumGetTextPP(values[Anum_grants_category - 1]));
-	row->role = find_role_of_row(row->local, DatumGetObjectId(values[Anum_grants_role_oid - 1]), row->name);
+	row->role = es_role_find(&role);
 }
 
 /* es_grantrow_mark has a row that is to be written go by a role's OID, and have its name of now. */

@@ -28,6 +28,7 @@
 #include "nodes/plannodes.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
+#include "rights/right.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
@@ -390,7 +391,7 @@ indexed_type_arg(FunctionCallInfo fcinfo)
  * worker after the commit, one after the other, while appends go on; es_indexed_types
  * tells how far it has come.  Again for the same type starts the worker again, on a logical
  * subscriber too, which gets the types from its publisher, and the indexes not.  A name
- * that no event's type can have is 22023, NULL is 22004.
+ * that no event's type can have is 22023, NULL is 22004.  For who has 'admin' on '*', else 42501.
  */
 Datum
 es_index_type(PG_FUNCTION_ARGS)
@@ -398,6 +399,7 @@ es_index_type(PG_FUNCTION_ARGS)
 	Datum		type = indexed_type_arg(fcinfo);
 	bool		isnull = false;
 
+	es_right_require(ES_RIGHT_ADMIN, NULL);
 	PreventCommandDuringRecovery("es_index_type()");
 	asked = true;
 	if (is_indexed_type(DatumGetTextPP(type)))
@@ -410,13 +412,14 @@ es_index_type(PG_FUNCTION_ARGS)
 
 /*
  * es_drop_type_index(type): takes es_index_type back; a worker drops the indexes after the
- * commit, while appends go on.  VE004 if the type is not indexed.
+ * commit, while appends go on.  VE004 if the type is not indexed; 42501 without 'admin' on '*'.
  */
 Datum
 es_drop_type_index(PG_FUNCTION_ARGS)
 {
 	Datum		type = indexed_type_arg(fcinfo);
 
+	es_right_require(ES_RIGHT_ADMIN, NULL);
 	es_subscriber_prevent_write("es_drop_type_index()");
 	if (es_rows_take_away(&es_typeindex_shape, &type, 1) == 0)
 		ereport(ERROR,

@@ -18,7 +18,7 @@ CREATE FUNCTION @extschema@.es_drop_type_index(type text) RETURNS void
 COMMENT ON FUNCTION @extschema@.es_drop_type_index(text) IS
 	'takes back es_index_type; a background worker drops the indexes after the commit';
 
-CREATE VIEW @extschema@.es_indexed_types AS
+CREATE VIEW @extschema@.es_indexed_types WITH (security_barrier) AS
 	SELECT t.type, count(s.segment) AS segments, count(i.indexrelid) FILTER (WHERE i.indisvalid) AS indexed
 	FROM eventstore.indexed_types t
 		LEFT JOIN eventstore.segments s ON EXISTS (SELECT FROM pg_catalog.pg_class p
@@ -28,5 +28,6 @@ CREATE VIEW @extschema@.es_indexed_types AS
 			AND c.relname OPERATOR(pg_catalog.=) pg_catalog.format('events_%s_type_%s', s.segment,
 				pg_catalog.to_hex(pg_catalog.hashtextextended(t.type, 0)))::pg_catalog.name
 		LEFT JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) c.oid
+	WHERE eventstore.may_anything()
 	GROUP BY t.type;
 COMMENT ON VIEW @extschema@.es_indexed_types IS 'types of events that are indexed, and how many of the segments have the index by now';

@@ -46,6 +46,8 @@ BEGIN
 			EXECUTE pg_catalog.format('GRANT SELECT ON %s TO PUBLIC', relation);
 		END IF;
 	END LOOP;
+	/* what views call that are made later */
+	GRANT EXECUTE ON FUNCTION eventstore.require_read(name, text[]) TO PUBLIC;
 	/* UPDATE and DELETE are VE002 for everybody, and not 42501 for some */
 	GRANT INSERT, UPDATE, DELETE ON @extschema@.es_events TO PUBLIC;
 END

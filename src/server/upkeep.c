@@ -5,7 +5,8 @@
  * It comes by once in a minute, and when a rule was made, and carries out what rules say
  * ages out (lifecycle/retention.c): batch by batch, each in a transaction of its own, until
  * nothing is left of what was due when the round began.  Then, if there are hidden events, it
- * has them removed (lifecycle/scavenge.c).
+ * has them removed (lifecycle/scavenge.c).  As it comes by it also sees to it that grants say
+ * what their roles are called by now (rights/grant.c).
  */
 #include "server/upkeep.h"
 
@@ -17,10 +18,12 @@
 #include "base/objects.h"
 #include "lifecycle/retention.h"
 #include "lifecycle/scavenge.h"
+#include "rights/grant.h"
 #include "shared/mark.h"
 
 #define ROUND_US		(60 * USECS_PER_SEC)
 #define LOADING_AGAIN	(5 * USECS_PER_SEC)
+#define BARRED_AGAIN	USECS_PER_SEC
 
 /*
  * es_upkeep_work does a piece of upkeep, in a transaction of its own, and tells when it is
@@ -46,10 +49,12 @@ es_upkeep_work(void)
 	{
 		pgstat_report_activity(STATE_RUNNING, "carrying out what eventstore's retention says");
 		PushActiveSnapshot(GetTransactionSnapshot());
+		es_grant_refresh();
 		if (es_retention_apply(&round))
 		{
 			es_scavenge_start();
-			again_at = GetCurrentTimestamp() + ROUND_US;
+			/* who has just made a rule may not have let go of the rules yet */
+			again_at = GetCurrentTimestamp() + (round.barred ? BARRED_AGAIN : ROUND_US);
 		}
 		PopActiveSnapshot();
 	}

@@ -67,6 +67,7 @@
 #include "shared/mark.h"
 #include "shared/roster.h"
 #include "shared/wake.h"
+#include "type/handler.h"
 
 #define RESTART_SECONDS		1	/* of a launcher that ended */
 #define TRY_AGAIN_MS		5000	/* to start a worker that ended */
@@ -116,7 +117,7 @@ be_told_to_go(SIGNAL_ARGS)
 
 	told_to_go = true;
 	SetLatch(MyLatch);
-	if (in_users_code)
+	if (in_users_code || es_handler_on_behalf)
 		die(postgres_signal_arg);
 	errno = saved;
 }
@@ -525,15 +526,12 @@ run_upkeep(Work *work)
 
 	PG_TRY();
 	{
-		in_users_code = true;
 		work->upkeep_at = told_to_go ? DT_NOEND : es_upkeep_work();
-		in_users_code = false;
 		work->upkeep_delay_ms = 0;
 		more = work->upkeep_at == DT_NOBEGIN;
 	}
 	PG_CATCH();
 	{
-		in_users_code = false;
 		MemoryContextSwitchTo(context);
 		put_off_failed_work(&work->upkeep_delay_ms, work->upkeep_delay_ms > 0);
 		work->upkeep_at = GetCurrentTimestamp() + work->upkeep_delay_ms * INT64CONST(1000);

@@ -87,6 +87,7 @@ begin_delivery(Delivery *delivery, FunctionCallInfo fcinfo, int member_argno, co
 	delivery->member = es_subscription_member_arg(fcinfo, member_argno);
 	es_subscriber_prevent_write(command);
 	delivery->subscription = es_subscription_get(name);
+	es_subscription_require_read(delivery->subscription);
 	if (partition < 0 || partition >= delivery->subscription->partitions)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -103,10 +104,10 @@ begin_delivery(Delivery *delivery, FunctionCallInfo fcinfo, int member_argno, co
  * delivered of a partition up to a position.
  *
  * Part of the transaction, which a rollback undoes.  A position that has been
- * acknowledged already is fine.  VE004 for an unknown subscription, VE007 if the
- * member does not have the partition (any more), 22023 for a partition that
- * there is not and a position that has not been delivered, 22004 for NULLs but
- * member.  Waits for other transactions in this partition.
+ * acknowledged already is fine.  VE004 for an unknown subscription, 42501 without 'read'
+ * on its categories, VE007 if the member does not have the partition (any more), 22023
+ * for a partition that there is not and a position that has not been delivered, 22004
+ * for NULLs but member.  Waits for other transactions in this partition.
  */
 Datum
 es_ack(PG_FUNCTION_ARGS)
@@ -247,10 +248,11 @@ es_nack(PG_FUNCTION_ARGS)
  * es_rewind(subscription, after_position): lets a subscription begin anew after
  * a position, earlier or later than where it is; NULL: from now on.
  *
- * Members lose what they hold: a late acknowledgement is VE007.  Events that are
- * to be delivered anyway are not parked any more; those parked before the
- * position stay so.  Unknown: VE004; a negative position: 22023.  Waits for
- * transactions that poll or acknowledge in it; a rollback undoes it.
+ * Members lose what they hold: a late acknowledgement is VE007.  Events that are to be
+ * delivered anyway are not parked any more; those parked before the position stay so.
+ * For its creator and an 'admin' of its categories, else 42501.  Unknown: VE004; a
+ * negative position: 22023.  Waits for transactions that poll or acknowledge in it; a
+ * rollback undoes it.
  */
 Datum
 es_rewind(PG_FUNCTION_ARGS)
@@ -262,6 +264,7 @@ es_rewind(PG_FUNCTION_ARGS)
 
 	es_subscriber_prevent_write("es_rewind()");
 	subscription = es_subscription_get(name);
+	es_subscription_require_manager(subscription);
 	es_partition_lock_all(subscription);
 	for (int i = 0; i < subscription->partitions; i++)
 	{

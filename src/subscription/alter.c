@@ -182,10 +182,11 @@ take_filter_arg(FunctionCallInfo fcinfo, int argno, EsNameKind kind, const char 
  * what a subscription is of, from its checkpoints on, and how often an event may fail.
  *
  * NULL leaves it as it is; an empty array is all categories or types, a query that is
- * JSON's null no query, 0 any number of attempts.  Unknown: VE004; a bad name, a negative
- * max_attempts, a query that is none or has "last" 22023, nulls in the arrays 22004;
- * 25006 on a standby.  Waits for other changes of subscriptions, and for transactions
- * that poll or acknowledge in this one; a rollback undoes it.
+ * JSON's null no query, 0 any number of attempts.  For its creator and an 'admin' of its
+ * categories, with 'read' on other categories that it gets, else 42501.  Unknown: VE004;
+ * a bad name, a negative max_attempts, a query that is none or has "last" 22023, nulls
+ * in the arrays 22004; 25006 on a standby.  Waits for other changes of subscriptions,
+ * and for transactions that poll or acknowledge in this one; a rollback undoes it.
  */
 Datum
 es_alter_subscription(PG_FUNCTION_ARGS)
@@ -202,12 +203,17 @@ es_alter_subscription(PG_FUNCTION_ARGS)
 		es_subscription_set_query(&given, es_match_query_or_none(PG_GETARG_JSONB_P(4)));
 	if (!PG_ARGISNULL(3))
 		given.max_attempts = (int) es_call_not_negative(PG_GETARG_INT32(3), "max_attempts");
+	es_subscription_require_manager(es_subscription_get(name));
 	es_subscription_begin_change("es_alter_subscription()");
 	if (!es_subscription_find(&before, name))
 		es_subscription_report_unknown(name);
+	es_subscription_require_manager(&before);
 	after = before;
 	if (has_categories)
+	{
 		after.categories = given.categories;
+		es_subscription_require_read(&after);
+	}
 	if (has_types)
 		after.types = given.types;
 	if (has_query)

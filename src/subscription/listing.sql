@@ -7,7 +7,7 @@ CREATE FUNCTION eventstore.partition_lag_time(subscription_id bigint, partition 
 COMMENT ON FUNCTION eventstore.partition_lag_time(bigint, int, int, bigint, bigint, int, text[], text[], jsonb) IS
 	'the age of the oldest event that a partition of a subscription has not dealt with; NULL if there is none; behind es_subscriptions';
 
-CREATE VIEW @extschema@.es_subscriptions AS
+CREATE VIEW @extschema@.es_subscriptions WITH (security_barrier) AS
 	WITH ends AS MATERIALIZED (SELECT e.last FROM eventstore.log_ends() e)
 	SELECT s.name AS subscription,
 		p.partition,
@@ -21,9 +21,11 @@ CREATE VIEW @extschema@.es_subscriptions AS
 		s.max_attempts,
 		eventstore.partition_lag_time(s.subscription_id, p.partition, s.partitions, p.position, e.last,
 			p.pending OPERATOR(pg_catalog.+) p.parked OPERATOR(pg_catalog.+) p.discarded, s.categories, s.types, s.query) AS lag_time,
-		s.query
+		s.query,
+		eventstore.role_name(s.system_id, s.creator_oid, s.creator) AS creator
 	FROM eventstore.subscriptions s
 	JOIN eventstore.subscription_partitions p ON p.subscription_id OPERATOR(pg_catalog.=) s.subscription_id
-	CROSS JOIN ends e;
+	CROSS JOIN ends e
+	WHERE eventstore.may_see_all(s.categories);
 COMMENT ON VIEW @extschema@.es_subscriptions IS
-	'subscriptions, a row for each partition: how far it is acknowledged, who has it until when, how far it is behind, how many events are parked, what it is of';
+	'subscriptions, a row for each partition: how far it is acknowledged, who has it until when, how far it is behind, how many events are parked, what it is of, who has made it; for who has read or admin on that';

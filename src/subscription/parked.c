@@ -57,7 +57,7 @@ return_parked_event(ReturnSetInfo *result, int partition, const EsFailure *failu
  * position, with how often they failed, the last reason, when they were parked, and
  * their names: NULLs where an event is in a segment that is not part of the log.
  *
- * Unknown: VE004.
+ * Unknown: VE004; without 'read' on its categories: 42501.
  */
 Datum
 es_parked(PG_FUNCTION_ARGS)
@@ -65,9 +65,11 @@ es_parked(PG_FUNCTION_ARGS)
 	text	   *name = es_subscription_name_arg(fcinfo, 0);
 	const EsSubscription *subscription = es_subscription_get(name);
 	ReturnSetInfo *result = es_call_begin_rows(fcinfo);
-	EsPartition *rows = es_partition_read_all(subscription);
 	int			partitions = subscription->partitions;
+	EsPartition *rows;
 
+	es_subscription_require_read(subscription);
+	rows = es_partition_read_all(subscription);
 	for (int i = 0; i < partitions; i++)
 	{
 		EsFailure  *failures;
@@ -112,8 +114,9 @@ replay_parked_events(EsPartition *row, int64 position)
  * es_replay_parked(subscription, position): has a parked event, or all (NULL),
  * delivered again, as if for the first time, and returns how many they are.
  *
- * Unknown: VE004.  A position that is not parked gives 0, a negative one is
- * 22023.  Waits for transactions that poll or acknowledge in the subscription.
+ * Unknown: VE004; without 'read' on its categories: 42501.  A position that is not
+ * parked gives 0, a negative one is 22023.  Waits for transactions that poll or
+ * acknowledge in the subscription.
  */
 Datum
 es_replay_parked(PG_FUNCTION_ARGS)
@@ -126,6 +129,7 @@ es_replay_parked(PG_FUNCTION_ARGS)
 
 	es_subscriber_prevent_write("es_replay_parked()");
 	subscription = es_subscription_get(name);
+	es_subscription_require_read(subscription);
 	if (!PG_ARGISNULL(1) && position == 0)
 		PG_RETURN_INT64(0);
 	es_partition_lock_all(subscription);
@@ -191,8 +195,9 @@ discard_parked_event(const EsSubscription *subscription, int partition, int64 po
  * es_discard_parked(subscription, position): lets go of a parked event, which is then
  * never delivered again, unless the subscription is rewound.
  *
- * NULLs are 22004; unknown: VE004; where nothing is parked: 55000.  Waits for
- * transactions that poll or acknowledge in the event's partition; a rollback undoes it.
+ * For its creator and an 'admin' of its categories, else 42501.  NULLs are 22004;
+ * unknown: VE004; where nothing is parked: 55000.  Waits for transactions that poll or
+ * acknowledge in the event's partition; a rollback undoes it.
  */
 Datum
 es_discard_parked(PG_FUNCTION_ARGS)
@@ -205,6 +210,7 @@ es_discard_parked(PG_FUNCTION_ARGS)
 	position = es_call_position_arg(fcinfo, 1, "position");
 	es_subscriber_prevent_write("es_discard_parked()");
 	subscription = es_subscription_get(name);
+	es_subscription_require_manager(subscription);
 	partition = position == 0 ? -1 : find_parking_partition(subscription, position);
 	if (partition < 0 || !discard_parked_event(subscription, partition, position))
 		ereport(ERROR,

@@ -79,13 +79,15 @@ begin_slice(EsPoll *poll, EsSlice *slice, const EsPartition *row)
 }
 
 /*
- * Takes the definition as it is now.  If that may be another one than the last look's,
+ * Takes the definition as it is now, and sees to it that the user may still read what it
+ * is of.  If that may be another one than the last look's,
  * nothing is known any more of what there is to deliver.
  */
 static void
 refresh_poll_definition(EsPoll *poll, EsWait *wait)
 {
 	poll->subscription = es_subscription_get_again(poll->name, poll->id);
+	es_subscription_require_read(poll->subscription);
 	if (poll->changes == es_subscription_changes())
 		return;
 	poll->changes = es_subscription_changes();
@@ -454,6 +456,7 @@ begin_poll(EsPoll *poll, const text *name, const text *member)
 	poll->name = name;
 	poll->member = member;
 	poll->subscription = es_subscription_get(name);
+	es_subscription_require_read(poll->subscription);
 	poll->id = poll->subscription->id;
 	poll->changes = es_subscription_changes();
 	partitions = poll->subscription->partitions;

@@ -41,7 +41,8 @@ int_in_range_arg(FunctionCallInfo fcinfo, int argno, const char *name, int most,
  * after_position NULL: from now on; categories, types, query NULL: all; an event must
  * pass each of them; max_attempts NULL: without limit.  An existing subscription is
  * 42710; other NULLs, and nulls in the arrays, are 22004; a bad name, a negative
- * position, partitions out of 1 to 1000, a query that is none or has "last" are 22023.
+ * position, partitions out of 1 to 1000, a query that is none or has "last" are 22023;
+ * 42501 without 'read' on the categories, or on '*'.
  * Waits for other changes of subscriptions; a rollback undoes it.
  */
 Datum
@@ -57,6 +58,7 @@ es_subscribe(PG_FUNCTION_ARGS)
 	subscription.partitions = int_in_range_arg(fcinfo, 4, "partitions", ES_MAX_PARTITIONS, false);
 	subscription.max_attempts = int_in_range_arg(fcinfo, 5, "max_attempts", PG_INT32_MAX, true);
 	es_subscription_set_query(&subscription, PG_ARGISNULL(6) ? NULL : PG_GETARG_JSONB_P(6));
+	es_subscription_require_read(&subscription);
 	es_subscription_begin_change("es_subscribe()");
 	if (es_subscription_find(&existing, name))
 		ereport(ERROR,
@@ -73,7 +75,8 @@ es_subscribe(PG_FUNCTION_ARGS)
  * es_unsubscribe(subscription): drops a subscription, its parked events
  * included.
  *
- * Unknown: VE004.  Waits for transactions that poll or acknowledge in it; later
+ * Unknown: VE004; for its creator and an 'admin' of its categories, else 42501.  Waits
+ * for transactions that poll or acknowledge in it; later
  * acknowledgements of its members are VE004.  A rollback undoes it.
  */
 Datum
@@ -82,9 +85,11 @@ es_unsubscribe(PG_FUNCTION_ARGS)
 	text	   *name = es_subscription_name_arg(fcinfo, 0);
 	EsSubscription subscription;
 
+	es_subscription_require_manager(es_subscription_get(name));
 	es_subscription_begin_change("es_unsubscribe()");
 	if (!es_subscription_find(&subscription, name))
 		es_subscription_report_unknown(name);
+	es_subscription_require_manager(&subscription);
 	es_partition_lock_all(&subscription);
 	es_partition_delete_all(&subscription);
 	es_member_delete_all(&subscription);

@@ -17,6 +17,10 @@
  * at commit.  Who changes a definition has the locks of all partitions, and others
  * hear of it before these are free.  So who has locked a partition, and looks whether
  * there were changes, has the definition that holds to the end of his transaction.
+ *
+ * What a subscription delivers, and what tells of it, is for who may read all of its
+ * categories; that is asked at each call, of whoever calls.  Changes are for who has made
+ * it, and for an 'admin' of its categories.
  */
 #include "subscription/subscription.h"
 
@@ -24,6 +28,7 @@
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "rights/right.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -49,7 +54,10 @@
 #define Anum_subscriptions_categories	6
 #define Anum_subscriptions_types		7
 #define Anum_subscriptions_query		8
-#define Natts_subscriptions				8
+#define Anum_subscriptions_system_id	9
+#define Anum_subscriptions_creator_oid	10
+#define Anum_subscriptions_creator		11
+#define Natts_subscriptions				11
 
 typedef struct KnownSubscription
 {
@@ -64,7 +72,7 @@ static EsRelation subscriptions_by_name = {"subscriptions_by_name",
 static const EsColumn subscription_columns[Natts_subscriptions] = {
 	{"subscription_id", INT8OID}, {"partitions", INT4OID}, {"max_attempts", INT4OID, true},
 	{"created_at", TIMESTAMPTZOID}, {"name", TEXTOID}, {"categories", TEXTARRAYOID, true}, {"types", TEXTARRAYOID, true},
-	{"query", JSONBOID, true}
+	{"query", JSONBOID, true}, {"system_id", INT8OID}, {"creator_oid", OIDOID}, {"creator", TEXTOID}
 };
 const EsShape es_subscription_shape = ES_SHAPE(&subscriptions, &subscriptions_by_name, subscription_columns);
 
@@ -76,11 +84,17 @@ static uint64 known_changes;	/* of the table, by then */
 
 /* ---- arguments ---- */
 
-/* es_subscription_name_arg fetches the argument that names a subscription, checked. */
+/*
+ * es_subscription_name_arg fetches the argument that names a subscription, checked; 42501
+ * for who may do nothing, and need not learn which names there are.
+ */
 text *
 es_subscription_name_arg(FunctionCallInfo fcinfo, int argno)
 {
-	return es_call_name_arg(fcinfo, argno, "subscription", ES_MAX_SUBSCRIPTION_NAME);
+	text	   *name = es_call_name_arg(fcinfo, argno, "subscription", ES_MAX_SUBSCRIPTION_NAME);
+
+	es_right_require_any(ES_RIGHTS_ALL);
+	return name;
 }
 
 /*
@@ -171,6 +185,9 @@ take_subscription_definition(EsSubscription *subscription, const Datum *values, 
 	subscription->types = es_names_of_column(values[Anum_subscriptions_types - 1],
 											 isnull[Anum_subscriptions_types - 1]);
 	es_subscription_set_query(subscription, es_columns_jsonb(values, isnull, Anum_subscriptions_query));
+	subscription->creator.system_id = DatumGetInt64(values[Anum_subscriptions_system_id - 1]);
+	subscription->creator.oid = DatumGetObjectId(values[Anum_subscriptions_creator_oid - 1]);
+	subscription->creator.name = TextDatumGetCString(values[Anum_subscriptions_creator - 1]);
 	subscription->interest = ES_WAKE_ALL;
 	if (!subscription->categories.set)
 		return;
@@ -279,6 +296,32 @@ es_subscription_has_changed(uint64 changes)
 	return changes != es_base_changes_of(&subscriptions);
 }
 
+/* ---- rights ---- */
+
+/*
+ * es_subscription_require_read raises 42501 unless the current user may read all that a
+ * subscription delivers: its categories, or, if it names none, '*'.
+ */
+void
+es_subscription_require_read(const EsSubscription *subscription)
+{
+	es_right_require_any(ES_RIGHT_READ);
+	es_right_require_all(ES_RIGHT_READ, &subscription->categories);
+}
+
+/*
+ * es_subscription_require_manager raises 42501 unless the current user may change a
+ * subscription: who has made it, or has 'admin' on its categories.
+ */
+void
+es_subscription_require_manager(const EsSubscription *subscription)
+{
+	if (es_role_is_user(&subscription->creator))
+		return;
+	es_right_require_any(ES_RIGHT_ADMIN);
+	es_right_require_all(ES_RIGHT_ADMIN, &subscription->categories);
+}
+
 /*
  * es_subscription_passes tells whether an event is what a subscription wants.  May leave
  * something in the current memory context.
@@ -365,6 +408,9 @@ make_subscription_row(const EsSubscription *subscription, Datum *values, bool *i
 	es_columns_put_names(values, isnull, Anum_subscriptions_categories, &subscription->categories);
 	es_columns_put_names(values, isnull, Anum_subscriptions_types, &subscription->types);
 	es_columns_put(values, isnull, Anum_subscriptions_query, subscription->query_given);
+	values[Anum_subscriptions_system_id - 1] = Int64GetDatum(subscription->creator.system_id);
+	values[Anum_subscriptions_creator_oid - 1] = ObjectIdGetDatum(subscription->creator.oid);
+	values[Anum_subscriptions_creator - 1] = CStringGetTextDatum(subscription->creator.name);
 }
 
 /* es_subscription_insert puts in the row of a new subscription, and gives it its id. */
@@ -376,6 +422,7 @@ es_subscription_insert(EsSubscription *subscription)
 
 	subscription->id = es_sequence_take(&es_base_subscription_id_seq, 1);
 	subscription->created_at = GetCurrentTimestamp();
+	subscription->creator = es_role_current();
 	make_subscription_row(subscription, values, isnull);
 	es_rows_insert(&es_subscription_shape, values, isnull);
 }

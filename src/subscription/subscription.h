@@ -15,6 +15,7 @@
 #include "base/names.h"
 #include "json/match.h"
 #include "read/log.h"
+#include "rights/role.h"
 #include "table/columns.h"
 
 #define ES_MAX_SUBSCRIPTION_NAME	512
@@ -32,6 +33,7 @@ typedef struct EsSubscription
 	EsNames		categories;
 	EsNames		types;
 	const EsQuery *query;		/* NULL: any */
+	EsRole		creator;
 	const Jsonb *query_given;	/* as it was given; NULL: none */
 	uint64		interest;		/* what news matter, see shared/wake.h */
 } EsSubscription;
@@ -48,6 +50,8 @@ extern text **es_subscription_names(int *count);
 extern uint64 es_subscription_changes(void);
 extern bool es_subscription_has_changed(uint64 changes);
 extern void es_subscription_set_query(EsSubscription *subscription, Jsonb *query);
+extern void es_subscription_require_read(const EsSubscription *subscription);
+extern void es_subscription_require_manager(const EsSubscription *subscription);
 extern bool es_subscription_passes(const EsSubscription *subscription, const EsEvent *event);
 extern EsLogFilter es_subscription_filter(const EsSubscription *subscription, int64 after, int64 upto);
 extern int	es_subscription_partition_of(const EsSubscription *subscription, const text *stream);

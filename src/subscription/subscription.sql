@@ -13,10 +13,14 @@ CREATE TABLE eventstore.subscriptions (
 	categories text[],
 	types text[],
 	query jsonb,
+	system_id bigint NOT NULL,
+	creator_oid oid NOT NULL,
+	creator text COLLATE "C" NOT NULL,
 	CONSTRAINT subscriptions_by_id PRIMARY KEY (subscription_id),
 	CONSTRAINT subscriptions_by_name UNIQUE (name)
 );
 COMMENT ON TABLE eventstore.subscriptions IS 'one row for each subscription';
+COMMENT ON COLUMN eventstore.subscriptions.system_id IS 'the cluster that creator_oid is of; in others who has made it goes by the name';
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscription_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscriptions', '');

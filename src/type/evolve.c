@@ -2,6 +2,8 @@
  * evolve.c
  *		Changes of what is defined of types: upcasters, schemas.
  *
+ * Types are the store's, so whoever changes what is defined of them has 'admin' on '*'.
+ *
  * One transaction at a time changes definitions: all take eventstore.upcasters in SHARE
  * ROW EXCLUSIVE mode and keep it to their end.
  *
@@ -25,6 +27,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
+#include "rights/right.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/regproc.h"
@@ -64,10 +67,11 @@ typedef struct Definition
 	int64		after_position;
 } Definition;
 
-/* Begins a change of definitions. */
+/* Begins a change of definitions; 42501 unless the user may make one. */
 static void
 begin_type_change(const char *command)
 {
+	es_right_require(ES_RIGHT_ADMIN, NULL);
 	es_subscriber_begin_change(es_upcast_shape.table, command);
 }
 

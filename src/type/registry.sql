@@ -21,8 +21,9 @@ CREATE TRIGGER forget_schemas AFTER INSERT OR UPDATE OR DELETE ON eventstore.sch
 	FOR EACH ROW EXECUTE FUNCTION eventstore.forget_schemas();
 ALTER TABLE eventstore.schemas ENABLE ALWAYS TRIGGER forget_schemas;
 
-CREATE VIEW @extschema@.es_schemas AS
+CREATE VIEW @extschema@.es_schemas WITH (security_barrier) AS
 	SELECT s.type, s.version, s.schema, s.compatibility, s.registered_at
-	FROM eventstore.schemas s;
+	FROM eventstore.schemas s
+	WHERE eventstore.may_anything();
 COMMENT ON VIEW @extschema@.es_schemas IS
 	'schemas: what data of which version of which type must look like, and how each was compatible with the one before';

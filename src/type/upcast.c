@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "rights/right.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -322,7 +323,8 @@ describe_upcast_event(void *arg)
 /*
  * es_upcast(event es_event) gives an event with data and type_version as they
  * are after the upcasters of its type.  NULL gives NULL; a handler's failure is
- * VE009.  Functions run as the caller, who needs EXECUTE on them.
+ * VE009.  Functions run as the caller, who needs EXECUTE on them.  For who has some
+ * right on something, else 42501.
  */
 Datum
 es_upcast(PG_FUNCTION_ARGS)
@@ -334,6 +336,7 @@ es_upcast(PG_FUNCTION_ARGS)
 	ErrorContextCallback callback;
 	int			settings = 0;
 
+	es_right_require_any(ES_RIGHTS_ALL);
 	if (!es_event_of_datum(PG_GETARG_DATUM(0), &event, values, isnull))
 		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
 	callback.callback = describe_upcast_event;

@@ -25,7 +25,8 @@ CREATE FUNCTION @extschema@.es_upcast(event @extschema@.es_event) RETURNS @extsc
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.es_upcast(@extschema@.es_event) IS 'an event with its data in the newest form; the stored event stays as it is';
 
-CREATE VIEW @extschema@.es_upcasters AS
+CREATE VIEW @extschema@.es_upcasters WITH (security_barrier) AS
 	SELECT u.type, u.from_version, COALESCE(u.handler, u.ops::pg_catalog.text) AS handler, u.ops
-	FROM eventstore.upcasters u;
+	FROM eventstore.upcasters u
+	WHERE eventstore.may_anything();
 COMMENT ON VIEW @extschema@.es_upcasters IS 'upcasters: what takes the data of a type from a version to the next, a function or operations';

@@ -199,7 +199,7 @@ sub store_digest
 		"SELECT string_agg(concat_ws(' ', segment, first_position, last_position, events, from_time, to_time, CASE state WHEN 'sealed' THEN 'full' ELSE state END), E'\\n' ORDER BY segment) FROM es_segments",
 		"SELECT s::text FROM eventstore.config s",
 		(map { "SELECT string_agg(s::text, E'\\n' ORDER BY s::text) FROM eventstore.$_ s" } qw(subscriptions subscription_partitions subscription_members subscription_failures
-			reducers reducer_handlers snapshot_policies snapshots upcasters schemas protections subjects retention retention_skips
+			reducers reducer_handlers snapshot_policies snapshots upcasters schemas protections subjects retention retention_skips grants
 			projections projection_progress projection_states projection_skips)),
 		"SELECT last_value, is_called FROM eventstore.subscription_id_seq",
 		"SELECT last_value, is_called FROM eventstore.projection_id_seq",

@@ -91,9 +91,12 @@ INSERT INTO promised VALUES
 	('es_replay_as', 'stream text, state anyelement, reducer text DEFAULT NULL::text, until_version bigint DEFAULT NULL::bigint, as_of timestamp with time zone DEFAULT NULL::timestamp with time zone', 'anyelement'),
 	('es_create_feed', 'feed text, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], format text DEFAULT ''json''::text, query jsonb DEFAULT NULL::jsonb, OUT slot_name text, OUT lsn pg_lsn, OUT head_position bigint', 'record'),
 	('es_drop_feed', 'feed text', 'void'),
+	('es_share_feed', 'feed text, other text', 'void'),
 	('es_alter_feed', 'feed text, categories text[], types text[], format text, query jsonb DEFAULT NULL::jsonb', 'void'),
 	('es_feed_head', 'OUT head_position bigint, OUT lsn pg_lsn', 'record'),
 	('es_feed_history', 'after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], query jsonb DEFAULT NULL::jsonb, feed_query jsonb DEFAULT NULL::jsonb, to_position bigint DEFAULT NULL::bigint', 'SETOF es_event'),
+	('es_grant', 'role regrole, privilege text, category text DEFAULT ''*''::text', 'void'),
+	('es_revoke', 'role regrole, privilege text, category text DEFAULT ''*''::text', 'void'),
 	('es_feed_message', 'event es_event, format text DEFAULT ''json''::text', 'text');
 SELECT set_eq(
 	format($$SELECT proname || '(' || pg_catalog.pg_get_function_arguments(oid) || ') '
@@ -112,7 +115,7 @@ FROM (VALUES
 	('es_event', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone}'),
 	('es_events', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone}'),
 	('es_delivery', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone,partition integer,attempt integer}'),
-	('es_subscriptions', '{subscription text,partition integer,position bigint,member text,lease_until timestamp with time zone,lag bigint,parked bigint,categories text[],types text[],max_attempts integer,lag_time interval,query jsonb}'),
+	('es_subscriptions', '{subscription text,partition integer,position bigint,member text,lease_until timestamp with time zone,lag bigint,parked bigint,categories text[],types text[],max_attempts integer,lag_time interval,query jsonb,creator name}'),
 	('es_projections', '{projection text,mode text,status text,position bigint,lag bigint,error text,error_position bigint,rebuild_position bigint,reducer text,handler text,category text,key text,creator text,attempts integer,failed_since timestamp with time zone,next_retry timestamp with time zone,lag_time interval,categories text[],types text[],reset text}'),
 	('es_new_event', '{type text,data jsonb,metadata jsonb,event_id uuid}'),
 	('es_state', '{stream text,version bigint,position bigint,state jsonb,recorded_at timestamp with time zone}'),
@@ -121,6 +124,7 @@ FROM (VALUES
 	('es_upcasters', '{type text,from_version integer,handler text,ops jsonb}'),
 	('es_retention', '{category text,max_age interval,max_count bigint,position bigint,skipped bigint,skipped_since timestamp with time zone,skipped_stream text,error text}'),
 	('es_schemas', '{type text,version integer,schema jsonb,compatibility text,registered_at timestamp with time zone}'),
+	('es_grants', '{role name,privilege text,category text}'),
 	('es_snapshots', '{stream text,reducer text,version bigint,bytes bigint,usable boolean}'),
 	('es_in_flight', '{pid integer,gid text,application_name text,state text,since timestamp with time zone,first_position bigint,query text}'),
 	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint,wal_status text,safe_wal_size bigint,lag_events bigint,categories text[],types text[],format text,query jsonb}'),
@@ -153,13 +157,25 @@ SELECT es_append('catalog-1', 'Looked');
 SELECT is_empty($$
 	SELECT r.description, a.privilege_type FROM routine r
 	CROSS JOIN pg_catalog.aclexplode(coalesce(r.proacl, pg_catalog.acldefault('f', r.proowner))) a
-	WHERE a.grantee = 0
-$$, 'PUBLIC may execute no function');
+	WHERE a.grantee = 0 AND r.pronamespace = 'eventstore'::regnamespace
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass
+			AND d.refclassid = 'pg_catalog.pg_proc'::regclass AND d.refobjid = r.oid)
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_cast c WHERE c.castfunc = r.oid)
+		AND r.proname <> 'require_read'
+$$, 'of the functions in schema eventstore PUBLIC may execute those that views and casts call, and one that views of projections do');
 SELECT is_empty($$
+	SELECT r.description FROM routine r
+	WHERE r.proname ~ '^es_' AND r.pronamespace = 'public'::regnamespace
+		AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(r.proacl) a WHERE a.grantee = 0)
+$$, 'PUBLIC may call every es_* function, which asks for rights');
+SELECT set_eq($$
 	SELECT c.oid::regclass, a.privilege_type FROM pg_catalog.pg_class c
 	CROSS JOIN pg_catalog.aclexplode(c.relacl) a
 	WHERE a.grantee = 0 AND (c.oid IN (SELECT oid FROM relation) OR c.relnamespace = 'eventstore'::regnamespace)
-$$, 'PUBLIC has no right on any table, view, sequence or segment');
+$$, $$
+	SELECT oid::regclass, 'SELECT' FROM relation WHERE relkind = 'v' AND relname ~ '^es_'
+	UNION ALL SELECT 'es_events'::regclass, unnest('{INSERT,UPDATE,DELETE}'::text[])
+$$, 'PUBLIC may look at every es_* view, insert into es_events, and has no right on any table, sequence or segment');
 SELECT is_empty($$
 	SELECT c.oid::regclass, t.attname FROM pg_catalog.pg_attribute t
 	JOIN pg_catalog.pg_class c ON c.oid = t.attrelid
@@ -184,15 +200,15 @@ SELECT is_empty($$
 			es_read_category,es_settled_position,es_settle,es_wait,es_create_reducer,es_drop_reducer,
 			es_register_reducer,es_replay,es_replay_steps,es_replay_category,es_replay_as,es_register_reducer_ops,es_snapshot,
 			es_snapshot_every,es_drop_snapshots,es_delete_stream,es_truncate_stream,es_adopt_snapshots,es_set_retention,es_register_upcaster,es_register_upcaster_ops,es_drop_upcaster,es_register_schema,es_drop_schema,es_create_feed,
-			es_drop_feed,es_feed_head,es_feed_history,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,es_discard_parked,es_alter_subscription,
+			es_drop_feed,es_alter_feed,es_share_feed,es_feed_head,es_feed_history,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,es_discard_parked,es_alter_subscription,
 			es_create_projection,es_create_handler_projection,es_drop_projection,es_run_projection,es_wait_projection,es_rebuild_projection,es_skip_event,
 			es_projection_view,es_index_projection,es_drop_projection_index}'::name[])
 		AND (provolatile <> 'v' OR proparallel <> 'u')
 $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE');
 
--- All that may be in a parallel query: what is read is what the statement's snapshot sees, or the session's own.
+-- All that may be in a parallel query: what is read is what the statement's snapshot sees, or the session's own, or rights.
 SELECT is((SELECT string_agg(format('%s %s', proname, proparallel), ', ' ORDER BY proname) FROM routine WHERE proparallel <> 'u'),
-	'es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, segment_bytes s, segment_events r, segment_time r, segment_version r, tagindex_handler s',
+	'es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, has_right s, may_anything s, may_read s, may_read_all s, may_read_support s, may_see_all s, may_see_some s, require_read s, role_name s, segment_bytes s, segment_events r, segment_time r, segment_version r, tagindex_handler s',
 	'PARALLEL RESTRICTED or SAFE is only what takes no snapshot and no xid of its own');
 
 -- Nothing that a caller's search_path could mislead.

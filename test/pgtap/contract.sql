@@ -76,12 +76,11 @@ SELECT is((SELECT format('%s %s %s %s', seqincrement, seqcache, seqmin, seqcycle
 SELECT is_empty($$SELECT relname FROM pg_class WHERE relnamespace = 'eventstore'::regnamespace AND relkind IN ('r', 'p', 'S')
 	AND relowner <> (SELECT extowner FROM pg_extension WHERE extname = 'eventstore')$$, 'tables belong to the owner of the extension');
 SELECT is_empty($$
-	SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
-		AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore'), aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
-	WHERE a.grantee = 0 AND p.prorettype <> 'trigger'::regtype$$, 'PUBLIC has EXECUTE on nothing');
+	SELECT p.oid::regprocedure FROM pg_proc p WHERE p.proname LIKE 'es\_%' AND p.pronamespace = 'public'::regnamespace
+		AND NOT EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0)$$, 'PUBLIC has EXECUTE on all functions');
 SELECT is_empty($$
 	SELECT c.oid::regclass FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
-		AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore'), aclexplode(c.relacl) a WHERE a.grantee = 0$$, 'PUBLIC has no right on tables, views and sequences');
+		AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore'), aclexplode(c.relacl) a WHERE a.grantee = 0 AND c.relkind <> 'v'$$, 'PUBLIC has no right on tables and sequences');
 SELECT ok(NOT EXISTS (SELECT FROM aclexplode((SELECT nspacl FROM pg_namespace WHERE nspname = 'eventstore')) a WHERE a.grantee = 0), 'PUBLIC has no right on the schema');
 SELECT is_empty($$
 	SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind IN ('r', 'S') AND c.relname NOT SIMILAR TO '(events\_[0-9]+|settled\_mark|wal\_mark|timeline\_seq)'

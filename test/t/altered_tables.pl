@@ -310,6 +310,7 @@ my @ours = (
 	['reducers', 'RENAME initial TO start', 'RENAME start TO initial', "SELECT es_create_reducer('third')"],
 	['snapshots', 'ALTER kept DROP NOT NULL', 'ALTER kept SET NOT NULL', "SELECT es_snapshot('a-1', 'sum-1')"],
 	['upcasters', 'RENAME ops TO how', 'RENAME how TO ops', "SELECT es_register_upcaster('X', 1, 'newer(jsonb)')"],
+	['grants', 'RENAME privilege TO what', 'RENAME what TO privilege', "SELECT es_grant('pg_monitor', 'read')"],
 	['schemas', 'RENAME schema TO shape', 'RENAME shape TO schema', "SELECT es_register_schema('X', '{}')"],
 	['projections', 'RENAME creator TO maker', 'RENAME maker TO creator', "SELECT es_drop_projection('later-1')"]);
 

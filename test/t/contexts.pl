@@ -45,7 +45,7 @@ my %value = (
 	reducer => q{'folds'}, event_type => q{'T'}, feed => q{'f'}, query => q{'[{"types": ["T"]}]'::jsonb}, feed_query => q{'[{"tags": ["a"]}]'::jsonb}, format => q{'json'}, mode => q{'async'},
 	before => q{'-infinity'::timestamptz}, event => q{ROW(1, 'ctx-1', 1, 'T', 1, '{}', '{}', NULL, now())::es_event}, state => 'NULL::jsonb', ops => q{'"merge"'::jsonb},
 	state_type => q{'jsonb'::regtype}, on_unknown => q{'ignore'}, initial => q{'{}'::jsonb}, category => q{'ctx'},
-	tags => q{'{a}'::text[]}, types => q{'{T}'::text[]}, categories => q{'{ctx}'::text[]}, member => q{''}, reason => q{'no'},
+	tags => q{'{a}'::text[]}, types => q{'{T}'::text[]}, categories => q{'{ctx}'::text[]}, member => q{''}, reason => q{'no'}, privilege => q{'read'},
 	key => q{'$.stream'}, reset => q{'resets()'::regprocedure}, lsn => q{'0/1'::pg_lsn}, segment => '0', stream_id => '1',
 	newest => 'true', schema => q{'{}'::jsonb}, compatibility => q{'none'}, relation => q{'pg_class'::regclass}, row_of_view => 'NULL::es_events',
 	view => q{'states'::name}, definition => q{'((state ->> ''n''))'}, index => q{'projection_states_1_idx'::name});
@@ -90,7 +90,7 @@ sub statement
 }
 
 my @calls;
-foreach my $routine (grep { $_->{result} ne 'trigger' && $_->{name} !~ /^fold_/ } @$routines)
+foreach my $routine (grep { $_->{result} ne 'trigger' && $_->{name} !~ /^fold_|_support$/ } @$routines)
 {
 	my @args = @{ $routine->{args} // [] };
 
@@ -257,7 +257,7 @@ foreach my $view (rows($node, 'store', q{SELECT c.oid::regclass FROM pg_depend d
 	is(error_of("$parallel SELECT v.* FROM big LEFT JOIN $view v ON true WHERE n < 100"), '', "$view beside a parallel scan");
 	is(error_of("$parallel SELECT count(*) FROM big, (SELECT * FROM $view OFFSET 0) v WHERE (v.*)::text IS NOT NULL"), '', "$view below a parallel scan");
 }
-foreach my $routine (grep { $_->{kind} eq 'f' && $_->{result} !~ /^(trigger|index_am_handler)$/ && $_->{name} !~ /^fold_/ } @$routines)
+foreach my $routine (grep { $_->{kind} eq 'f' && $_->{result} !~ /^(trigger|index_am_handler)$/ && $_->{name} !~ /^fold_|_support$/ } @$routines)
 {
 	my ($label) = rows($node, 'store', "SELECT proparallel FROM pg_proc WHERE oid = $routine->{oid}");
 	my $call = statement($routine, map { argument($routine, $_) } @{ $routine->{args} // [] });

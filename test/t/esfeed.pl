@@ -148,13 +148,20 @@ is((esfeed($node, '--feed', 'basic', '--drop'))[0], 4, 'once');
 	my $as = $node->connstr('postgres') . ' user=consumer';
 	($status, $out, $err) = esfeed($as, '--feed', 'granted', '--until-caught-up', '--to', "file:$dir/granted");
 	is($status, 3, 'a role without rights is refused');
-	like($err, qr/permission denied for function es_feed_head.*42501/s, 'it says what it lacks');
-	$node->safe_psql('postgres', 'GRANT EXECUTE ON FUNCTION es_feed_head(), es_feed_message(es_event, text), es_settled_position(),
-		es_wait(bigint, interval), es_read_all(bigint, bigint, text[], text[], text, bigint, boolean) TO consumer; GRANT SELECT ON es_feeds TO consumer');
-	is((esfeed($as, '--feed', 'granted', '--until-caught-up', '--to', "file:$dir/granted"))[0], 0, 'with some it can read a feed');
+	like($err, qr/permission denied for the event store.*privilege "read".*42501/s, 'it says what it lacks');
+	$node->safe_psql('postgres', q{SELECT es_grant('consumer', 'read')});
+	is((esfeed($as, '--feed', 'granted', '--until-caught-up', '--to', "file:$dir/granted"))[0], 0, 'with "read" it can read a feed');
 	is_complete([ lines("$dir/granted") ], [ stored_messages($node) ], 'all of it');
-	($status, $out, $err) = esfeed($as, '--feed', 'denied', '--create', '--to', "file:$dir/denied");
-	is($status, 3, 'it cannot create one');
+	$node->safe_psql('postgres', q{SELECT es_revoke('consumer', 'read'), es_grant('consumer', 'read', 'order')});
+	foreach my $feed ('granted', 'denied')
+	{
+		($status, $out, $err) = esfeed($as, '--feed', $feed, '--create', '--until-caught-up', '--to', "file:$dir/not_$feed");
+		is($status, 3, "with \"read\" on a category it can neither read nor create one of all: $feed");
+		like($err, qr/privilege "read" on "\*"/, 'it says what it lacks');
+	}
+	is((esfeed($as, '--feed', 'granted', '--categories', 'order', '--until-caught-up', '--to', "file:$dir/of_it"))[0], 0, 'but of one that category');
+	is((esfeed($as, '--feed', 'own', '--categories', 'order', '--create', '--until-caught-up', '--to', "exec:cat >$dir/own"))[0], 0, 'and create one of its own');
+	is_complete([ lines("$dir/$_") ], [ stored_messages($node, q{e.stream LIKE 'order-%'}) ], "all of that: $_") foreach qw(of_it own);
 }
 
 # ---- the command line

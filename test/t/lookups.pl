@@ -46,6 +46,8 @@ my @uses = (
 	[ q{SELECT data FROM es_upcast((SELECT e FROM es_read('w-:n', 7, 1) e))} => '{"n": 11}' ],
 	[ q{SELECT version, state FROM es_projection('inside', 'w-:n')} => '7|{"count": 7}' ],
 	[ q{SELECT es_settle() > 0} => 't' ],
+	[ q{SELECT es_grant('pg_monitor', 'read')} => '' ],
+	[ q{SELECT as_app('SELECT count(*) FROM es_read(''w-:n'')')} => '7' ],
 	# one that has failed is not waited for, so it is tried again first
 	[ q{SELECT es_run_projection('beside') >= 0} => 't' ],
 	[ q{SELECT es_wait_projection('beside', es_last_position(), ':wait')} => 't' ],
@@ -128,6 +130,16 @@ sub set_up
 		EXCEPTION WHEN OTHERS THEN
 			RETURN SQLSTATE;
 		END $$},
+		q{SELECT es_grant('app', 'read', 'w')},
+		q{CREATE OR REPLACE FUNCTION as_app(statement text) RETURNS text LANGUAGE plpgsql AS $$
+		DECLARE
+			found text;
+		BEGIN
+			SET LOCAL ROLE app;
+			EXECUTE statement INTO found;
+			RESET ROLE;
+			RETURN found;
+		END $$},
 		q{CREATE FUNCTION tally(state jsonb, e es_event) RETURNS jsonb LANGUAGE sql
 		AS $$SELECT jsonb_build_object('n', coalesce((state ->> 'n')::int, 0) + (e.data ->> 'n')::int)$$},
 		q{SELECT es_register_reducer('tally', 'Added', 'tally(jsonb, es_event)')},
@@ -139,6 +151,7 @@ sub set_up
 		q{SELECT es_subscribe('sub', categories => '{w}', partitions => 2)});
 	return;
 }
+run('CREATE ROLE app');
 set_up();
 run($_) foreach ('CREATE EXTENSION amcheck', q{CREATE TABLESPACE elsewhere LOCATION ''},
 	q{SELECT es_create_feed('feed', '{w}')});

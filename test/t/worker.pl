@@ -248,6 +248,20 @@ ok($node->poll_query_until('postgres', q{SELECT current_setting('eventstore.scav
 $node->safe_psql('scavenged', $_) foreach (q{SELECT count(es_append('a-1', 'T')) FROM generate_series(1, 3000)}, q{SELECT es_set_retention('a', max_count => 1)});
 ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'eventstore scavenger' AND datname = 'scavenged'}), 'a scavenger is at work, slowly');
 succeeds('postgres', 'DROP DATABASE scavenged', 'DROP DATABASE with a scavenger at work');
+
+# Who makes a rule may be told of before he has let go of the rules: the worker comes again soon, not after a whole round.
+idle_store('barred');
+$node->safe_psql('barred', $_) foreach ($append, q{SELECT es_set_retention('a', max_count => 1)});
+ok($node->poll_query_until('barred', 'SELECT first_version = 2 FROM es_streams'), 'a rule is carried out');
+my $holder = $node->background_psql('barred', timeout => 180);
+$holder->query_safe('BEGIN; LOCK TABLE eventstore.retention IN SHARE UPDATE EXCLUSIVE MODE');
+$node->safe_psql('barred', $append);
+my $round = $node->safe_psql('barred', 'SELECT clock_timestamp()');
+$node->safe_psql('barred', q{SELECT es_create_projection('counts', 'count')});
+ok($node->poll_query_until('barred', "SELECT count(*) > 0 $workers AND datname = 'barred' AND query_start > '$round'"), 'the worker comes by and finds the rules locked');
+$holder->query_safe('COMMIT');
+ok($node->poll_query_until('barred', 'SELECT first_version = 3 FROM es_streams'), 'it comes again once they are free');
+$holder->quit;
 $node->safe_psql('postgres', 'ALTER SYSTEM RESET eventstore.scavenge_rate');
 $node->reload;
 $node->safe_psql('postgres', 'CREATE ROLE owner CREATEDB; CREATE ROLE stranger CREATEDB');
