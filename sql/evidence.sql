@@ -287,6 +287,32 @@ DELETE FROM eventstore.seals WHERE position > 2000;
 SELECT position > 2000 AS late, problem FROM es_verify();
 SELECT es_seal();
 ROLLBACK;
+-- positions of digests that were forged do not keep events from being looked at, nor does a seal of
+-- any position make it long
+BEGIN;
+UPDATE eventstore.events SET data = '{"forged": true}' WHERE position IN (300, 600, 1500);
+UPDATE eventstore.seal_tiles SET after_position = 9223372036854775806 WHERE (level, tile) = (0, 1);
+SELECT * FROM es_verify();
+SELECT * FROM es_verify(257, 1400);
+ROLLBACK;
+BEGIN;
+UPDATE eventstore.seals SET position = 9000000000000000000 WHERE position = (SELECT max(position) FROM eventstore.seals);
+SELECT * FROM es_verify();
+ROLLBACK;
+-- a last seal that cannot be read hides no event; a digest too many above the leaves is found
+BEGIN;
+UPDATE eventstore.seals SET size = -1 WHERE position = (SELECT max(position) FROM eventstore.seals);
+UPDATE eventstore.events SET data = '{"forged": true}' WHERE position = 600;
+SELECT CASE WHEN position < 20000 THEN position END AS position, problem FROM es_verify();
+ROLLBACK;
+BEGIN;
+UPDATE eventstore.seal_tiles SET digests = digests || sha256('forged') WHERE level = 1;
+SELECT problem FROM es_verify();
+ROLLBACK;
+BEGIN;
+INSERT INTO eventstore.seal_tiles VALUES (7, 0, 3, '', '');
+SELECT problem FROM es_verify();
+ROLLBACK;
 -- an event that is said to be scavenged, of a stream that hides nothing; one that came back
 BEGIN;
 DELETE FROM eventstore.events WHERE position = 3;

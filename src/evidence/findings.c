@@ -264,7 +264,7 @@ word_digest_flaw(EsFlaw flaw, int64 other)
 		case ES_FLAW_TILE:
 			return psprintf("tile changed: the digests up to position " INT64_FORMAT " are not those that were sealed", other);
 		case ES_FLAW_TILE_LOST:
-			return psprintf("tile lost: the digests from here on, of level " INT64_FORMAT ", are missing, too few or damaged",
+			return psprintf("tile lost: the digests from here on, of level " INT64_FORMAT ", are missing, damaged, too few or too many",
 							other);
 		default:
 			return pstrdup("unsealed: the seals of the events from here on are missing");

@@ -168,11 +168,14 @@ static void
 compare_range(EsInspector *inspector, int64 after, int64 upto)
 {
 	const EsTile *tile = &inspector->tile;
+	int64		newest = es_segment_newest_reaching(upto);
+	int64		last = es_segment_of(upto);
 	int			leaf = 0;
 
 	while (leaf < tile->count && tile->positions[leaf] <= after)
 		leaf++;
-	for (int64 n = es_segment_of(after + 1); after < upto && n <= es_segment_of(upto); n++)
+	/* a forged tile or seal may name any position */
+	for (int64 n = es_segment_of(after + 1); after < upto && n <= Min(last, newest); n++)
 		leaf = compare_segment(inspector, n, after, upto, leaf);
 	while (leaf < tile->count && tile->positions[leaf] <= upto)
 		inspector->states[leaf++] = LEAF_GONE;

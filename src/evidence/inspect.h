@@ -44,7 +44,8 @@ typedef struct EsInspector
 	int64		from;			/* positions of events that are looked at */
 	int64		to;
 	int64		size;			/* leaves that are sealed */
-	int64		last_size;		/* of the last seal, and its root */
+	int64		last_size;		/* of the last seal, -1 if it cannot be read;
+								 * and its root */
 	EsDigest	last_root;
 	Snapshot	snapshot;
 	EsFlawTake	take;

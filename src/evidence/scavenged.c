@@ -81,7 +81,10 @@ add_to_list(EventList *list, const EsScavenged *event)
 	list->events[list->count++] = *event;
 }
 
-/* Adds the events of a row that are in a range of positions; what cannot be read is left out. */
+/*
+ * Adds the events of a row that are in a range of positions; what cannot be read is left out.
+ * Positions ascend, so a row has no more than BLOCK of them, however long it is.
+ */
 static void
 unpack_events(const EsRows *rows, int64 first, int64 last, EventList *list)
 {
@@ -92,6 +95,8 @@ unpack_events(const EsRows *rows, int64 first, int64 last, EventList *list)
 	uint64		gap;
 	uint64		stream;
 	uint64		version;
+	uint64		span = 0;
+	bool		first_of_row = true;
 
 	if (rows->damaged)
 		return;
@@ -101,7 +106,11 @@ unpack_events(const EsRows *rows, int64 first, int64 last, EventList *list)
 	event.position = DatumGetInt64(rows->values[Anum_scavenged_position - 1]);
 	while (es_varint_read(&at, end, &gap) && es_varint_read(&at, end, &stream) && es_varint_read(&at, end, &version))
 	{
-		event.position += gap % BLOCK;
+		if (gap >= BLOCK - span || (gap == 0) != first_of_row)
+			return;
+		first_of_row = false;
+		span += gap;
+		event.position += gap;
 		event.stream_id += unfold_sign(stream);
 		event.version = version;
 		if (event.position >= first && event.position <= last)

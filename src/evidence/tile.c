@@ -83,7 +83,8 @@ unpack_positions(const bytea *stored, EsTile *tile)
 		uint64		length;
 
 		if (!es_varint_read(&at, end, &skipped) || !es_varint_read(&at, end, &length) ||
-			length == 0 || length > tile->count - count || skipped > PG_INT64_MAX - next - length)
+			length == 0 || length > tile->count - count ||
+			skipped > PG_INT64_MAX || next + skipped + length > PG_INT64_MAX)
 			return false;
 		next += skipped;
 		for (uint64 i = 0; i < length; i++)
@@ -133,7 +134,8 @@ take_tile_row(const EsRows *rows, EsTile *tile, bool with_digests)
 	size = toast_raw_datum_size(digests) - VARHDRSZ;
 	tile->after = DatumGetInt64(rows->values[Anum_tiles_after_position - 1]);
 	tile->count = size / ES_DIGEST_LENGTH;
-	if (size % ES_DIGEST_LENGTH != 0 || tile->count <= 0 || tile->count > ES_TILE_SIZE || tile->after < 0)
+	if (size % ES_DIGEST_LENGTH != 0 || tile->count <= 0 || tile->count > ES_TILE_SIZE || tile->after < 0 ||
+		tile->after == PG_INT64_MAX)
 		return false;
 	if (with_digests)
 		take_digests(digests, tile);
@@ -253,14 +255,14 @@ es_tile_last_position(const EsTile *tile)
 	return tile->count > 0 ? tile->positions[tile->count - 1] : tile->after;
 }
 
-/* es_tile_any_beyond finds what the first tile of level 0 from a number on comes after. */
+/* es_tile_any_beyond finds what the first tile of a level from a number on comes after. */
 bool
-es_tile_any_beyond(int64 number, Snapshot snapshot, int64 *position)
+es_tile_any_beyond(int level, int64 number, Snapshot snapshot, int64 *position)
 {
 	EsRows		rows = {.shape = &es_tile_shape,.mode = AccessShareLock,.wary = true,.snapshot = snapshot};
 	bool		found;
 
-	es_rows_equal(&rows, Int32GetDatum(0));
+	es_rows_equal(&rows, Int32GetDatum(level));
 	es_rows_between(&rows, number - 1, PG_INT64_MAX);
 	es_rows_begin(&rows);
 	found = es_rows_next(&rows) && !rows.damaged;

@@ -46,7 +46,7 @@ extern int64 es_tile_count(Snapshot snapshot);
 extern int64 es_tile_find(int64 position, int64 count, Snapshot snapshot);
 extern int	es_tile_find_leaf(const EsTile *tile, int64 position);
 extern int64 es_tile_last_position(const EsTile *tile);
-extern bool es_tile_any_beyond(int64 number, Snapshot snapshot, int64 *position);
+extern bool es_tile_any_beyond(int level, int64 number, Snapshot snapshot, int64 *position);
 extern void es_tile_write(const EsTile *tile, bool replaces);
 
 #endif							/* ES_EVIDENCE_TILE_H */

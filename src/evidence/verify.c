@@ -309,7 +309,7 @@ find_slice(const Verification *v, int64 first_tile)
 	int64		after;
 
 	if (es_tile_read_after(first_tile, snapshot, &after))
-		slice.after = Max(slice.after, after);
+		slice.after = Max(slice.after, Min(after, v->inspector.to));
 	bound_slice(v, &slice, first_tile + tiles, snapshot);
 	while (tiles > 1 && es_segment_of(slice.upto) - es_segment_of(slice.after + 1) > SLICE_SEGMENTS)
 		bound_slice(v, &slice, first_tile + (tiles /= 2), snapshot);
@@ -394,6 +394,26 @@ audit_all(void *arg)
 	UnregisterSnapshot(snapshot);
 }
 
+/* Says where a level above that of the leaves has more digests than the sealed leaves make. */
+static void
+audit_end_above(Verification *v, int64 sealed, Snapshot snapshot)
+{
+	EsTile	   *tile = &v->inspector.tile;
+
+	for (int level = 1; level < ES_TILE_LEVELS; level++)
+	{
+		int64		digests = sealed >> (ES_TILE_HEIGHT * level);
+		int64		number = digests / ES_TILE_SIZE;
+		EsTileState state = es_tile_read(level, number, snapshot, tile);
+		int64		ignored;
+
+		if ((state == ES_TILE_MISSING || (state == ES_TILE_GOOD && tile->count <= digests % ES_TILE_SIZE)) &&
+			!es_tile_any_beyond(level, number + 1, snapshot, &ignored))
+			continue;
+		es_findings_take(v->inspector.to, ES_FLAW_TILE_LOST, level, &v->findings);
+	}
+}
+
 /* Says from where on digests are kept that no seal is for. */
 static void
 audit_end(Verification *v, int64 sealed, Snapshot snapshot)
@@ -405,8 +425,57 @@ audit_end(Verification *v, int64 sealed, Snapshot snapshot)
 
 	if (es_tile_read_positions(number, snapshot, tile) == ES_TILE_GOOD && tile->count > within)
 		es_findings_take(tile->positions[within], ES_FLAW_UNSEALED, 0, &v->findings);
-	else if (es_tile_any_beyond(number + 1, snapshot, &after))
+	else if (es_tile_any_beyond(0, number + 1, snapshot, &after))
 		es_findings_take(after + 1, ES_FLAW_UNSEALED, 0, &v->findings);
+	else
+		audit_end_above(v, sealed, snapshot);
+}
+
+/* Tells whether the positions that two neighbouring tiles say they have fit each other. */
+static bool
+do_tiles_meet(Verification *v, int64 number, Snapshot snapshot)
+{
+	EsTile	   *tile = &v->inspector.tile;
+	int64		after;
+
+	return es_tile_read_positions(number - 1, snapshot, tile) == ES_TILE_GOOD &&
+		es_tile_read_after(number, snapshot, &after) && after == es_tile_last_position(tile);
+}
+
+/*
+ * Finds the tiles that have the positions, of so many.  What says after which position a tile
+ * comes may be forged, to keep others from being looked at; so if it does not fit the tile
+ * before, all are.
+ */
+static void
+find_tiles(Verification *v, int64 tiles, Snapshot snapshot)
+{
+	const EsInspector *inspector = &v->inspector;
+
+	if (tiles <= 0 || inspector->from > inspector->to)
+		return;
+	v->first_tile = es_tile_find(inspector->from, tiles, snapshot);
+	v->end_tile = es_tile_find(inspector->to, tiles, snapshot) + 1;
+	if (v->first_tile < v->end_tile &&
+		(v->first_tile == 0 || do_tiles_meet(v, v->first_tile, snapshot)) &&
+		(v->end_tile == tiles || do_tiles_meet(v, v->end_tile, snapshot)))
+		return;
+	v->first_tile = 0;
+	v->end_tile = tiles;
+}
+
+/* Takes a last seal that cannot be read for one of all digests that are kept. */
+static void
+guess_last_seal(Verification *v, EsSeal *last, int64 tiles, Snapshot snapshot)
+{
+	EsTile	   *tile = &v->inspector.tile;
+
+	last->size = 0;
+	if (tiles <= 0 || es_tile_read_positions(tiles - 1, snapshot, tile) != ES_TILE_GOOD)
+		return;
+	last->size = (tiles - 1) * ES_TILE_SIZE + tile->count;
+	if (last->position < es_tile_last_position(tile))
+		last->position = es_tile_last_position(tile);
 }
 
 /*
@@ -418,19 +487,19 @@ begin_verification(Verification *v, Snapshot snapshot)
 {
 	EsInspector *inspector = &v->inspector;
 	EsSeal		last = {0};
-	int64		tiles;
+	int64		tiles = es_tile_count(snapshot);
 	bool		sealed = es_seal_find_last(PG_INT64_MAX, snapshot, &last);
 
+	if (last.damaged)
+		guess_last_seal(v, &last, tiles, snapshot);
 	inspector->to = Min(inspector->to, last.position);
-	inspector->last_size = last.size;
+	inspector->last_size = last.damaged ? -1 : last.size;
 	inspector->last_root = last.root;
-	tiles = es_tile_count(snapshot);
-	tiles = Min(tiles, (Max(last.size, 0) + ES_TILE_SIZE - 1) / ES_TILE_SIZE);
+	tiles = Min(tiles, last.size / ES_TILE_SIZE + (last.size % ES_TILE_SIZE > 0));
 	inspector->size = Min(last.size, tiles * ES_TILE_SIZE);
 	inspector->take = es_findings_take;
 	inspector->arg = &v->findings;
-	v->first_tile = es_tile_find(inspector->from, tiles, snapshot);
-	v->end_tile = tiles > 0 && inspector->from <= inspector->to ? es_tile_find(inspector->to, tiles, snapshot) + 1 : 0;
+	find_tiles(v, tiles, snapshot);
 	return sealed;
 }
 
@@ -452,7 +521,7 @@ verify_sealed(Verification *v, int64 upto, ReturnSetInfo *result)
 	v->alone.last_root = inspector->last_root;
 	if (inspector->from <= inspector->to && !es_inspect_try(audit_all, &attempt))
 		es_findings_take(inspector->from, ES_FLAW_TILE_LOST, 1, &v->findings);
-	if (upto > inspector->to)
+	if (upto > inspector->to && inspector->last_size >= 0)
 		audit_end(v, inspector->last_size, snapshot);
 	UnregisterSnapshot(snapshot);
 	inspect_all_slices(v);
