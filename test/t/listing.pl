@@ -27,8 +27,8 @@ sub session
 	return $session;
 }
 
-q_('CREATE EXTENSION eventstore; CREATE ROLE looker LOGIN; CREATE ROLE reader LOGIN IN ROLE pg_read_all_stats;
-	GRANT SELECT ON es_in_flight TO looker, reader; GRANT EXECUTE ON FUNCTION eventstore.position_holders() TO looker, reader');
+q_('CREATE EXTENSION eventstore; CREATE ROLE looker LOGIN; CREATE ROLE reader LOGIN IN ROLE pg_read_all_stats;');
+q_(q{SELECT es_grant('looker', 'append', 'none'), es_grant('reader', 'read')});
 
 foreach my $preloaded (0, 1)
 {
