@@ -33,7 +33,7 @@ run(q{
 	CREATE FUNCTION resets() RETURNS void LANGUAGE sql AS '';
 	CREATE FUNCTION folds(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT data';
 	CREATE FUNCTION upcasts(data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT data';
-	SELECT es_register_reducer('folds', '*', 'folds(jsonb, jsonb)');
+	SELECT es_register_reducer('folds', '*', 'folds(jsonb, jsonb)'), es_seal();
 	SELECT es_register_upcaster('Dropped', 1, 'upcasts(jsonb)'), es_register_schema('Dropped', '{}');
 	SELECT es_create_projection('proj', 'count'), es_create_projection('inl', 'folds', 'inline', category => 'other'), es_subscribe('sub')});
 
@@ -48,7 +48,7 @@ my %value = (
 	tags => q{'{a}'::text[]}, types => q{'{T}'::text[]}, categories => q{'{ctx}'::text[]}, member => q{''}, reason => q{'no'}, privilege => q{'read'},
 	key => q{'$.stream'}, reset => q{'resets()'::regprocedure}, lsn => q{'0/1'::pg_lsn}, segment => '0', stream_id => '1',
 	newest => 'true', schema => q{'{}'::jsonb}, compatibility => q{'none'}, relation => q{'pg_class'::regclass}, row_of_view => 'NULL::es_events',
-	view => q{'states'::name}, definition => q{'((state ->> ''n''))'}, index => q{'projection_states_1_idx'::name});
+	first_seal => '150', second_seal => 'NULL', seal => 'NULL', view => q{'states'::name}, definition => q{'((state ->> ''n''))'}, index => q{'projection_states_1_idx'::name});
 my %by_type = ('bigint' => '1', integer => '1', boolean => 'false', text => q{'x'}, interval => q{'0'::interval}, uuid => 'gen_random_uuid()',
 	'timestamp with time zone' => 'now()', jsonb => q{'{}'::jsonb}, 'text[]' => q{'{x}'::text[]}, regprocedure => q{'writes(es_event)'::regprocedure},
 	'es_new_event[]' => q{ARRAY[ROW('T', '{}', NULL, NULL)::es_new_event]}, internal => 'NULL', regclass => q{'pg_class'::regclass},

@@ -109,7 +109,7 @@ sub hidden_after
 	is($status, 0, 'without the right history is delivered');
 	is(() = $err =~ /$warning.*permission denied for function es_hold_events/g, 1, 'with a warning, once');
 	is_complete([ lines("$dir/denied") ], [ stored_messages($node) ], 'all of it');
-	$node->safe_psql('postgres', 'GRANT EXECUTE ON FUNCTION es_hold_events(bigint) TO consumer');
+	$node->safe_psql('postgres', 'GRANT EXECUTE ON FUNCTION es_hold_events(bigint) TO PUBLIC');
 	($status, $out, $err) = esfeed($as, @to, "file:$dir/granted");
 	is($status, 0, 'with the right it is');
 	unlike($err, $warning, 'without a warning');

@@ -27,8 +27,8 @@ sub session
 	return $session;
 }
 
-q_('CREATE EXTENSION eventstore; CREATE ROLE looker LOGIN; CREATE ROLE reader LOGIN IN ROLE pg_read_all_stats;');
-q_(q{SELECT es_grant('looker', 'append', 'none'), es_grant('reader', 'read')});
+q_('CREATE EXTENSION eventstore; CREATE ROLE looker LOGIN; CREATE ROLE reader LOGIN IN ROLE pg_read_all_stats;
+	SELECT es_grant(r, \'append\', \'a\') FROM unnest(ARRAY[\'looker\', \'reader\']::regrole[]) r');
 
 foreach my $preloaded (0, 1)
 {

@@ -124,7 +124,7 @@ run(q{SELECT es_drop_projection('loud')});
 # ---- rights ----
 
 run(q{CREATE ROLE alice; CREATE ROLE mallory; GRANT CREATE ON SCHEMA public TO alice, mallory;
-	SELECT es_grant(r::regrole, p) FROM unnest('{alice,mallory}'::text[]) r, unnest('{admin,read}'::text[]) p;
+	SELECT es_grant(r, p) FROM unnest(ARRAY['alice', 'mallory']::regrole[]) r, unnest(ARRAY['admin', 'read']) p;
 	GRANT mallory TO alice;
 	CREATE FUNCTION tame(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql RETURN data;
 	SELECT es_register_reducer('tame', 'X', 'tame(jsonb, jsonb)');

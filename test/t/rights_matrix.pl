@@ -17,7 +17,7 @@ sub sql { return $node->safe_psql($database, $_[0]) }
 
 sql('CREATE EXTENSION eventstore; SELECT es_set_segment_size(100)');
 sql(<<'END');
-CREATE FUNCTION fold(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT state';
+CREATE FUNCTION fold(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE RETURN state;
 CREATE FUNCTION renew(data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT data';
 CREATE FUNCTION look(event es_event) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
 SELECT es_register_reducer_ops(r, '*', '{"inc": {"n": 1}}') FROM unnest('{a,b,x-y}'::text[]) r;
@@ -42,6 +42,7 @@ foreach my $feed (qw(a b all))
 	sql("SELECT pg_drop_replication_slot('es_of_$feed')");
 }
 my $index = sql(q{SELECT es_index_projection('of_a', '((state ->> ''n''))')});
+my $sealed = sql('SELECT es_seal()');
 my $event = q{ROW(1, 'a-1', 1, 'T', 1, '{}', '{}', gen_random_uuid(), now())::es_event};
 
 # ---- the rights that it takes ----
@@ -169,6 +170,11 @@ my @calls = (
 	[ 'es_scavenge(bigint)', 'admin *', q{SELECT * FROM es_scavenge(0)} ],
 	[ 'es_detach_segments(timestamp with time zone)', 'admin *', q{SELECT * FROM es_detach_segments('2020-01-01')} ],
 	[ 'es_attach_segment(text)', 'admin *', q{SELECT es_attach_segment('eventstore.events_0')}, '55000' ],
+	# evidence
+	[ 'es_seal()', 'admin *', q{SELECT es_seal()} ],
+	[ 'es_verify(bigint,bigint)', 'read * or admin *', q{SELECT * FROM es_verify()} ],
+	[ 'es_proof(bigint,bigint)', 'read * or admin *', q{SELECT es_proof(1)} ],
+	[ 'es_prove_consistency(bigint,bigint)', 'read * or admin *', qq{SELECT es_prove_consistency($sealed)} ],
 	# rights
 	[ 'es_grant(regrole,text,text)', 'admin *', q{SELECT es_grant('nobody', 'read', 'a')} ],
 	[ 'es_revoke(regrole,text,text)', 'admin *', q{SELECT es_revoke('nobody', 'read', 'a')} ],
@@ -193,6 +199,7 @@ my @views = (
 	[ 'es_upcasters', 'any', q{SELECT 'all' FROM es_upcasters} ],
 	[ 'es_schemas', 'any', q{SELECT 'all' FROM es_schemas} ],
 	[ 'es_indexed_types', 'any', q{SELECT 'all' FROM es_indexed_types} ],
+	[ 'es_seals', 'any', q{SELECT 'all' FROM es_seals} ],
 	[ 'es_grants', 'own', q{SELECT CASE category WHEN '*' THEN 'all' ELSE category END FROM es_grants WHERE pg_has_role(role, 'usage')} ],
 	# reads of the log show the same
 	[ 'es_read_all', 'read', q{SELECT split_part(stream, '-', 1) FROM es_read_all(max_count => NULL) WHERE stream IN ('a-1', 'b-1')} ],
