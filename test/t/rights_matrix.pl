@@ -31,7 +31,9 @@ SELECT es_run_projection('of_' || c) FROM unnest('{a,b,all}'::text[]) c;
 SELECT es_subscribe('of_' || c, 0, ARRAY[c]) FROM unnest('{a,b}'::text[]) c;
 SELECT es_subscribe('of_all'), es_set_retention('a', max_count => 100), es_set_retention('b', max_count => 100), es_set_retention('*', max_count => 1000);
 SELECT es_register_upcaster_ops('U', 1, '"ignore"'), es_register_schema('S', '{}'), es_index_type('I');
+SELECT es_protect(c, '{$.data.secret}', '$.stream'), es_append(c || '-2', 'T', '{"secret": 1}') FROM unnest('{a,b}'::text[]) c;
 GRANT CREATE ON SCHEMA public TO PUBLIC;
+SELECT es_seal();
 END
 # feeds without slots: what is done to them is undone by a rollback
 foreach my $feed (qw(a b all))
@@ -175,6 +177,11 @@ my @calls = (
 	[ 'es_verify(bigint,bigint)', 'read * or admin *', q{SELECT * FROM es_verify()} ],
 	[ 'es_proof(bigint,bigint)', 'read * or admin *', q{SELECT es_proof(1)} ],
 	[ 'es_prove_consistency(bigint,bigint)', 'read * or admin *', qq{SELECT es_prove_consistency($sealed)} ],
+	# secrets; all roles may run programs on the server
+	[ 'es_protect(text,text[],text)', 'admin', q{SELECT es_protect('a', '{$.data.more}', '$.stream')} ],
+	[ 'es_reveal(text,text,jsonb)', 'read', q{SELECT es_reveal('a-1', 'T', '{}')} ],
+	[ 'es_shred(text)', 'admin *', q{SELECT es_shred('a-2')} ],
+	[ 'es_rotate_master_key(text)', 'admin *', q{SELECT es_rotate_master_key('printf %064d 1')} ],
 	# rights
 	[ 'es_grant(regrole,text,text)', 'admin *', q{SELECT es_grant('nobody', 'read', 'a')} ],
 	[ 'es_revoke(regrole,text,text)', 'admin *', q{SELECT es_revoke('nobody', 'read', 'a')} ],
@@ -195,6 +202,9 @@ my @views = (
 	[ 'es_subscriptions', 'read or admin', q{SELECT substr(subscription, 4) FROM es_subscriptions} ],
 	[ 'es_feeds', 'some', q{SELECT substr(feed, 4) FROM es_feeds WHERE feed LIKE 'of%'} ],
 	[ 'es_retention', 'read or admin, rest any', q{SELECT CASE category WHEN '*' THEN 'all' ELSE category END FROM es_retention} ],
+	[ 'es_seals', 'any', q{SELECT 'all' FROM es_seals} ],
+	[ 'es_protections', 'read or append or admin', q{SELECT category FROM es_protections} ],
+	[ 'es_subjects', 'admin *', q{SELECT 'all' FROM es_subjects} ],
 	[ 'es_reducers', 'any', q{SELECT 'all' FROM es_reducers} ],
 	[ 'es_upcasters', 'any', q{SELECT 'all' FROM es_upcasters} ],
 	[ 'es_schemas', 'any', q{SELECT 'all' FROM es_schemas} ],
@@ -230,7 +240,7 @@ foreach my $scope (@scopes)
 }
 my @roles = sort keys %has;
 
-sql("CREATE ROLE $_ LOGIN REPLICATION") foreach @roles;
+sql("CREATE ROLE $_ LOGIN REPLICATION IN ROLE pg_execute_server_program") foreach @roles;
 sql(q{CREATE FUNCTION try(who text, by text, statement text, OUT state text, OUT message text, OUT shown text) LANGUAGE plpgsql AS $$
 BEGIN
 	-- what it has done is undone, whatever becomes of it
@@ -268,7 +278,7 @@ sub may
 {
 	my ($role, $right) = @_;
 
-	return !grep { !grep { has_right($role, $_) } split / or / } split / and /, $right;
+	return !grep { my $all = $_; !grep { has_right($role, $_) } split / or /, $all } split / and /, $right;
 }
 
 # sees(role, what): which rows of a view a role is to see
@@ -285,7 +295,7 @@ sub sees
 	{
 		return (grep { /^(\w+)/ && ($has{$role}{$1} // '') eq 'all' } split / or /, $what) ? 'all' : '';
 	}
-	$privileges{$_} = 1 foreach $what eq 'read' ? 'read' : qw(read admin);
+	$privileges{$_} = 1 foreach $what eq 'read' ? 'read' : $what =~ /append/ ? qw(read append admin) : qw(read admin);
 	my ($scope) = map { $has{$role}{$_} // () } keys %privileges;
 	if (defined $scope)
 	{
