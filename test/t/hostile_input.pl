@@ -21,7 +21,7 @@ my %usual = (
 	'events es_append_if' => q{'[{"stream":"a-1","type":"T"}]'},
 	'events es_append_batch' => q{'[{"type":"T"}]'},
 	'ops' => q{'{"set": {"x": "$.data.x"}}'},
-	'stream' => q{'a-1'}, 'stream es_delete_stream' => q{'gone-1'}, 'category' => q{'a'}, 'category es_set_retention' => q{'kept'}, 'max_age' => q{'1 year'}, 'type' => q{'T'}, 'format' => q{'json'},
+	'stream' => q{'a-1'}, 'stream es_delete_stream' => q{'gone-1'}, 'category' => q{'a'}, 'category es_set_retention' => q{'kept'}, 'category es_protect' => q{'kept'}, 'paths' => q{'{$.data.x}'}, 'subject' => q{'$.stream'}, 'subject es_shred' => q{'a-1'}, 'old_key_command' => q{'printf %064d 1'}, 'max_age' => q{'1 year'}, 'type' => q{'T'}, 'format' => q{'json'},
 	'reducer' => q{'count'}, 'reducer es_create_reducer' => q{'r2'}, 'reducer es_register_reducer' => q{'r'},
 	'reducer es_register_reducer_ops' => q{'r'}, 'reducer es_snapshot_every' => q{'r'}, 'reducer es_drop_snapshots' => q{'r'}, 'reducer es_adopt_snapshots' => q{'r'},
 	'reducer es_drop_reducer' => q{'r'}, 'event_type' => q{'T'}, 'on_unknown' => q{'ignore'},
@@ -34,7 +34,7 @@ my %usual = (
 	'expected_version' => 'NULL', 'position es_ack' => '1', 'partition' => '0', 'event_id' => 'NULL',
 	'event_id es_find_event' => q{'0189ffff-0000-7000-8000-000000000001'},
 	'subscription es_discard_parked' => q{'parked'}, 'max_attempts' => '1',
-	'role require_read' => 'current_user', 'first_seal' => '3', 'second_seal' => 'NULL', 'seal' => 'NULL', 'view' => q{'states'}, 'definition' => q{'((state ->> ''n''))'}, 'index' => q{'projection_states_1_idx'},
+	'first_seal' => '3', 'second_seal' => 'NULL', 'seal' => 'NULL', 'role require_read' => 'current_user', 'view' => q{'states'}, 'definition' => q{'((state ->> ''n''))'}, 'index' => q{'projection_states_1_idx'},
 	'state' => q{NULL::jsonb}, 'lease' => q{'30s'}, 'tags es_read_tagged' => q{'{x}'}, 'after_position es_append_if' => '9', 'reset' => 'NULL', 'from_version es_register_upcaster' => '1', 'from_version es_register_upcaster_ops' => '1',
 	'type es_drop_upcaster' => q{'Dropped'}, 'type es_drop_schema' => q{'Dropped'}, 'version es_drop_schema' => '2', 'compatibility' => q{'none'}, 'compatibility es_compare_schemas' => q{'full'}, 'type_version' => '1');
 my %usual_of_type = (

@@ -31,7 +31,9 @@ SELECT es_run_projection('of_' || c) FROM unnest('{a,b,all}'::text[]) c;
 SELECT es_subscribe('of_' || c, 0, ARRAY[c]) FROM unnest('{a,b}'::text[]) c;
 SELECT es_subscribe('of_all'), es_set_retention('a', max_count => 100), es_set_retention('b', max_count => 100), es_set_retention('*', max_count => 1000);
 SELECT es_register_upcaster_ops('U', 1, '"ignore"'), es_register_schema('S', '{}'), es_index_type('I');
+SELECT es_protect(c, '{$.data.secret}', '$.stream'), es_append(c || '-2', 'T', '{"secret": 1}') FROM unnest('{a,b}'::text[]) c;
 GRANT CREATE ON SCHEMA public TO PUBLIC;
+SELECT es_seal();
 END
 # feeds without slots: what is done to them is undone by a rollback
 foreach my $feed (qw(a b all))
@@ -42,7 +44,6 @@ foreach my $feed (qw(a b all))
 	sql("SELECT pg_drop_replication_slot('es_of_$feed')");
 }
 my $index = sql(q{SELECT es_index_projection('of_a', '((state ->> ''n''))')});
-my $sealed = sql('SELECT es_seal()');
 my $event = q{ROW(1, 'a-1', 1, 'T', 1, '{}', '{}', gen_random_uuid(), now())::es_event};
 
 # ---- the rights that it takes ----
@@ -174,7 +175,12 @@ my @calls = (
 	[ 'es_seal()', 'admin *', q{SELECT es_seal()} ],
 	[ 'es_verify(bigint,bigint)', 'read * or admin *', q{SELECT * FROM es_verify()} ],
 	[ 'es_proof(bigint,bigint)', 'read * or admin *', q{SELECT es_proof(1)} ],
-	[ 'es_prove_consistency(bigint,bigint)', 'read * or admin *', qq{SELECT es_prove_consistency($sealed)} ],
+	[ 'es_prove_consistency(bigint,bigint)', 'read * or admin *', q{SELECT es_prove_consistency((SELECT max(position) FROM es_seals))} ],
+	# secrets; all roles may run programs on the server
+	[ 'es_protect(text,text[],text)', 'admin', q{SELECT es_protect('a', '{$.data.more}', '$.stream')} ],
+	[ 'es_reveal(text,text,jsonb)', 'read', q{SELECT es_reveal('a-1', 'T', '{}')} ],
+	[ 'es_shred(text)', 'admin *', q{SELECT es_shred('a-2')} ],
+	[ 'es_rotate_master_key(text)', 'admin *', q{SELECT es_rotate_master_key('printf %064d 1')} ],
 	# rights
 	[ 'es_grant(regrole,text,text)', 'admin *', q{SELECT es_grant('nobody', 'read', 'a')} ],
 	[ 'es_revoke(regrole,text,text)', 'admin *', q{SELECT es_revoke('nobody', 'read', 'a')} ],
@@ -195,11 +201,13 @@ my @views = (
 	[ 'es_subscriptions', 'read or admin', q{SELECT substr(subscription, 4) FROM es_subscriptions} ],
 	[ 'es_feeds', 'some', q{SELECT substr(feed, 4) FROM es_feeds WHERE feed LIKE 'of%'} ],
 	[ 'es_retention', 'read or admin, rest any', q{SELECT CASE category WHEN '*' THEN 'all' ELSE category END FROM es_retention} ],
+	[ 'es_seals', 'any', q{SELECT 'all' FROM es_seals} ],
+	[ 'es_protections', 'read or append or admin', q{SELECT category FROM es_protections} ],
+	[ 'es_subjects', 'admin *', q{SELECT 'all' FROM es_subjects} ],
 	[ 'es_reducers', 'any', q{SELECT 'all' FROM es_reducers} ],
 	[ 'es_upcasters', 'any', q{SELECT 'all' FROM es_upcasters} ],
 	[ 'es_schemas', 'any', q{SELECT 'all' FROM es_schemas} ],
 	[ 'es_indexed_types', 'any', q{SELECT 'all' FROM es_indexed_types} ],
-	[ 'es_seals', 'any', q{SELECT 'all' FROM es_seals} ],
 	[ 'es_grants', 'own', q{SELECT CASE category WHEN '*' THEN 'all' ELSE category END FROM es_grants WHERE pg_has_role(role, 'usage')} ],
 	# reads of the log show the same
 	[ 'es_read_all', 'read', q{SELECT split_part(stream, '-', 1) FROM es_read_all(max_count => NULL) WHERE stream IN ('a-1', 'b-1')} ],
@@ -230,7 +238,7 @@ foreach my $scope (@scopes)
 }
 my @roles = sort keys %has;
 
-sql("CREATE ROLE $_ LOGIN REPLICATION") foreach @roles;
+sql("CREATE ROLE $_ LOGIN REPLICATION IN ROLE pg_execute_server_program") foreach @roles;
 sql(q{CREATE FUNCTION try(who text, by text, statement text, OUT state text, OUT message text, OUT shown text) LANGUAGE plpgsql AS $$
 BEGIN
 	-- what it has done is undone, whatever becomes of it
@@ -268,7 +276,7 @@ sub may
 {
 	my ($role, $right) = @_;
 
-	return !grep { !grep { has_right($role, $_) } split / or / } split / and /, $right;
+	return !grep { my $all = $_; !grep { has_right($role, $_) } split / or /, $all } split / and /, $right;
 }
 
 # sees(role, what): which rows of a view a role is to see
@@ -285,7 +293,7 @@ sub sees
 	{
 		return (grep { /^(\w+)/ && ($has{$role}{$1} // '') eq 'all' } split / or /, $what) ? 'all' : '';
 	}
-	$privileges{$_} = 1 foreach $what eq 'read' ? 'read' : qw(read admin);
+	$privileges{$_} = 1 foreach $what eq 'read' ? 'read' : $what =~ /append/ ? qw(read append admin) : qw(read admin);
 	my ($scope) = map { $has{$role}{$_} // () } keys %privileges;
 	if (defined $scope)
 	{
