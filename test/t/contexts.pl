@@ -52,11 +52,12 @@ my %value = (
 my %by_type = ('bigint' => '1', integer => '1', boolean => 'false', text => q{'x'}, interval => q{'0'::interval}, uuid => 'gen_random_uuid()',
 	'timestamp with time zone' => 'now()', jsonb => q{'{}'::jsonb}, 'text[]' => q{'{x}'::text[]}, regprocedure => q{'writes(es_event)'::regprocedure},
 	'es_new_event[]' => q{ARRAY[ROW('T', '{}', NULL, NULL)::es_new_event]}, internal => 'NULL', regclass => q{'pg_class'::regclass},
-	regtype => q{'jsonb'::regtype}, 'pg_lsn' => q{'0/1'::pg_lsn}, anyelement => 'NULL::jsonb', regrole => q{current_user::regrole}, bytea => q{'\\x00'::bytea});
+	regtype => q{'jsonb'::regtype}, 'pg_lsn' => q{'0/1'::pg_lsn}, anyelement => 'NULL::jsonb', regrole => q{current_user::regrole}, bytea => q{'\\x00'::bytea}, oid => '10');
 my %special = ('es_register_upcaster.handler' => q{'upcasts(jsonb)'::regprocedure}, 'es_register_reducer.handler' => q{'folds(jsonb, jsonb)'::regprocedure},
 	'es_subscribe.subscription' => q{'sub2'}, 'es_unsubscribe.subscription' => q{'sub2'}, 'es_create_projection.projection' => q{'proj2'},
 	'es_create_handler_projection.projection' => q{'proj2'}, 'es_drop_projection.projection' => q{'proj2'},
 	'es_create_reducer.reducer' => q{'folds2'}, 'es_drop_reducer.reducer' => q{'folds2'}, 'es_append.expected_version' => 'NULL',
+	'require_read.role' => 'current_user', 'role_name.name' => q{'gone'}, 'es_share_feed.other' => q{'shared'},
 	'es_delete_stream.stream' => q{'gone-1'}, 'es_delete_stream.expected_version' => 'NULL', 'es_truncate_stream.stream' => q{'ctx-2'},
 	'es_set_retention.category' => q{'kept'}, 'es_set_retention.max_age' => q{'1 year'::interval},
 	'es_append_batch.expected_version' => 'NULL', 'es_append_events.expected_version' => 'NULL', 'es_append_events.events' => $by_type{'es_new_event[]'},

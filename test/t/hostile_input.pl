@@ -39,7 +39,7 @@ my %usual = (
 	'type es_drop_upcaster' => q{'Dropped'}, 'type es_drop_schema' => q{'Dropped'}, 'version es_drop_schema' => '2', 'compatibility' => q{'none'}, 'compatibility es_compare_schemas' => q{'full'}, 'type_version' => '1');
 my %usual_of_type = (
 	'bigint' => '1', 'integer' => '1', 'text' => q{'x'}, 'text[]' => 'NULL', 'jsonb' => q{'{}'}, 'interval' => q{'0'},
-	'boolean' => 'false', 'uuid' => 'NULL', 'regtype' => q{'jsonb'}, 'regrole' => q{'pg_monitor'}, 'regclass' => q{'eventstore.events'},
+	'boolean' => 'false', 'uuid' => 'NULL', 'regtype' => q{'jsonb'}, 'regrole' => q{'pg_monitor'}, 'oid' => '10', 'regclass' => q{'eventstore.events'},
 	'timestamp with time zone' => 'NULL', 'pg_lsn' => q{'0/0'}, 'es_event' => q{(SELECT e FROM es_read('a-1') e LIMIT 1)},
 	'es_new_event[]' => q{ARRAY[ROW('T','{}',NULL,NULL)]::es_new_event[]}, 'anyelement' => 'NULL::jsonb',
 	'es_events' => q{(SELECT e FROM es_events e LIMIT 1)}, 'bytea' => q{'x'});
@@ -64,6 +64,7 @@ my %extremes = (
 	'uuid' => [ q{'00000000-0000-0000-0000-000000000000'} ],
 	'regtype' => [ (map { "$_\::regtype" } @bad_oids), q{'anyelement'}, q{'internal'}, q{'pg_class'}, q{'text[]'}, 'NULL' ],
 	'regrole' => [ (map { "$_\::regrole" } @bad_oids), 'NULL' ],
+	'oid' => [ @bad_oids, 'NULL' ],
 	'regclass' => [ (map { "$_\::regclass" } @bad_oids), q{'pg_class'}, q{'es_events'}, 'NULL' ],
 	'regprocedure' => [ (map { "$_\::regprocedure" } @bad_oids), q{'now()'}, q{'count(*)'}, q{'es_settle()'}, 'NULL' ],
 	'timestamp with time zone' => [ q{'-infinity'}, q{'infinity'}, q{'4714-11-24 00:00:00+00 BC'}, q{'294276-12-31'} ],
