@@ -78,6 +78,8 @@
 #include "projection/progress.h"
 #include "projection/projection.h"
 #include "rights/grantrow.h"
+#include "secret/protection.h"
+#include "secret/subject.h"
 #include "segment/maker.h"
 #include "segment/statetable.h"
 #include "segment/typeindex.h"
@@ -123,6 +125,8 @@ static const OwnTable own_tables[] = {
 	{&es_reducer_table_shape},
 	{&es_segment_shape},
 	{&es_settle_mark_shape},
+	{&es_protection_shape},
+	{&es_subject_shape, {"subjects_by_subject"}},
 	{&es_reducer_policies_shape},
 	{&es_registry_shape},
 	{&es_snapshot_shape, {"snapshots_by_stream"}},

@@ -116,6 +116,8 @@ equality_function_of(const EsColumn *column)
 			return F_PG_LSN_EQ;
 		case TEXTOID:
 			return F_TEXTEQ;
+		case UUIDOID:
+			return F_UUID_EQ;
 	}
 	elog(ERROR, "column \"%s\" cannot be part of a key", column->name);
 }

@@ -25,6 +25,7 @@ sub new_node
 	$node->append_conf('postgresql.conf', "max_prepared_transactions = 20\n");
 	$node->append_conf('postgresql.conf', "max_connections = 60\n");
 	$node->append_conf('postgresql.conf', "log_statement = none\n");
+	$node->append_conf('postgresql.conf', "eventstore.master_key_command = 'printf %064d 1'\n");
 	preload($node, 1) if $ENV{ES_PRELOAD};
 	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, test_decoding, eventstore'\n")
 	  if ($options{streaming} // 0) eq 'logical' && has_allow_list($node);
@@ -198,7 +199,7 @@ sub store_digest
 		"SELECT string_agg(concat_ws(' ', segment, first_position, last_position, events, from_time, to_time, CASE state WHEN 'sealed' THEN 'full' ELSE state END), E'\\n' ORDER BY segment) FROM es_segments",
 		"SELECT s::text FROM eventstore.config s",
 		(map { "SELECT string_agg(s::text, E'\\n' ORDER BY s::text) FROM eventstore.$_ s" } qw(subscriptions subscription_partitions subscription_members subscription_failures
-			reducers reducer_handlers snapshot_policies snapshots upcasters schemas retention retention_skips grants
+			reducers reducer_handlers snapshot_policies snapshots upcasters schemas protections subjects retention retention_skips grants
 			projections projection_progress projection_states projection_skips)),
 		"SELECT last_value, is_called FROM eventstore.subscription_id_seq",
 		"SELECT last_value, is_called FROM eventstore.projection_id_seq",
