@@ -9,10 +9,13 @@
  */
 #include "base/error.h"
 
+#include "access/parallel.h"
+
 #include "base/names.h"
 
 bool		es_error_is_secret = false;
 
+#define WITHHELD	"handler failed with protected data"
 #define MOST_OF_AN_ERROR	10000	/* bytes of each part of it */
 
 /*
@@ -62,17 +65,21 @@ es_error_cut(ErrorData *error)
 
 /*
  * es_error_withhold takes away what an error says that may quote protected data; the
- * client, if there is one, gets it beforehand, past the server's log.
+ * client, if there is one, gets it beforehand, past the server's log.  Not from a parallel
+ * worker: the leader would log what it passes on.
  */
 void
 es_error_withhold(ErrorData *error)
 {
-	ereport(WARNING_CLIENT_ONLY,
-			errcode(error->sqlerrcode),
-			errmsg("what failed with protected data: %s", error->message ? error->message : "unknown error"),
-			error->detail ? errdetail_internal("%s", error->detail) : 0,
-			error->hint ? errhint("%s", error->hint) : 0);
-	error->message = pstrdup("handler failed with protected data");
+	if (error->message && strcmp(error->message, WITHHELD) == 0)
+		return;					/* an inner handler's, or a parallel worker's */
+	if (!IsParallelWorker())
+		ereport(WARNING_CLIENT_ONLY,
+				errcode(error->sqlerrcode),
+				errmsg("what failed with protected data: %s", error->message ? error->message : "unknown error"),
+				error->detail ? errdetail_internal("%s", error->detail) : 0,
+				error->hint ? errhint("%s", error->hint) : 0);
+	error->message = pstrdup(WITHHELD);
 	error->detail = NULL;
 	error->hint = pstrdup("What it said may quote the data, so it is not logged; the client gets it as a warning.");
 	error->context = NULL;

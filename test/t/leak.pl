@@ -178,6 +178,16 @@ may_fail(q{SELECT es_fold('say', e ORDER BY version) FROM es_events e WHERE stre
 my ($ret, $out, $err) = $node->psql('postgres', q{SELECT es_replay('p-7', 'say')});
 like($err, qr/WARNING.*$secret/, 'the client is told what a handler says');
 unlike($err, qr/ERROR.*$secret/, '... beside the error');
+# parallel workers
+sql(q{CREATE FUNCTION say_aside(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql PARALLEL SAFE AS $$
+	BEGIN
+		IF data ? 'last' THEN
+			RAISE EXCEPTION 'not %', data USING DETAIL = data::text;
+		END IF;
+		RETURN state || data;
+	END $$; SELECT es_register_reducer('aside', '*', 'say_aside(jsonb, jsonb)')});
+sql(qq{SELECT es_protect('many', '{\$.data.word}', '\$.data.id'); SELECT count(es_append('many-' || i, 'T', CASE WHEN i > 25000 THEN '{"id": 1, "last": true, "word": "$secret"}' ELSE '{"id": 1, "word": "x"}' END::jsonb)) FROM generate_series(1, 25100) i});
+may_fail(q{SELECT count(*) FROM es_replay_category('many', 'aside')}, 'VE009');
 # an upcaster, and handlers in the worker
 sql(q{SELECT es_append('q-1', 'Bad', '{"open": "CONTROL"}')} =~ s/CONTROL/$control/r);
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 2 FROM es_projections WHERE projection IN ('handler', 'async_say') AND error IS NOT NULL}), 'projections have failed');
