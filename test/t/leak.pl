@@ -219,7 +219,7 @@ $standby->safe_psql('postgres', 'CHECKPOINT');
 $subscriber->safe_psql('postgres', 'CHECKPOINT');
 is(sql(qq{SELECT count(*) FROM es_events WHERE data->>'word' = '$secret'}) > 500 ? 1 : 0, 1, 'and all who may read');
 foreach my $query (q{SELECT key, state FROM es_projection('async_merge')}, q{SELECT key, state FROM es_projection('async_merge_patch')},
-	q{SELECT state FROM es_replay('p-2', 'merge')}, q{SELECT stream, data FROM es_read_category('p', 0, NULL)})
+	q{SELECT state FROM es_replay('p-1', 'merge')}, q{SELECT stream, data FROM es_read_category('p', 0, NULL)})
 {
 	is($subscriber->safe_psql('postgres', $query), sql($query), "a subscriber gives the same: $query");
 }
