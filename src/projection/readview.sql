@@ -1,7 +1,7 @@
 /* ---- readview: read models for SQL ---- */
 
 CREATE FUNCTION eventstore.shown_state_support(internal) RETURNS internal
-	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_readview_support';
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'es_readview_support';
 COMMENT ON FUNCTION eventstore.shown_state_support(internal) IS 'planner support: takes eventstore.shown_state away where nothing is protected';
 
 CREATE FUNCTION eventstore.shown_state(projection_id bigint, state jsonb, sealed text) RETURNS jsonb

@@ -31,7 +31,7 @@ CREATE VIEW @extschema@.es_protections WITH (security_barrier) AS
 	SELECT p.category, p.paths, p.subject, p.after_position, p.created_at, p.hashed
 	FROM eventstore.protections p
 	WHERE p.paths OPERATOR(pg_catalog.<>) '{}'
-		AND (eventstore.has_right('read', p.category) OR eventstore.has_right('append', p.category) OR eventstore.has_right('admin', p.category))
+		AND (eventstore.may_see_all(ARRAY[p.category]) OR eventstore.has_right('append', p.category))
 		AND NOT EXISTS (SELECT FROM eventstore.protections later
 			WHERE later.category OPERATOR(pg_catalog.=) p.category
 				AND later.after_position OPERATOR(pg_catalog.>) p.after_position);

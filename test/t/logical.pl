@@ -110,7 +110,7 @@ sub digest
 		"SELECT count(*), md5(string_agg(s::text, E'\\n' ORDER BY stream)) FROM es_streams s",
 		"SELECT string_agg(concat_ws(' ', segment, first_position, last_position, events), E'\\n' ORDER BY segment) FROM es_segments",
 		(map { "SELECT '$_', string_agg(s::text, E'\\n' ORDER BY s::text) FROM eventstore.$_ s" } qw(streams segments config indexed_types settled_mark wal_mark subscriptions subscription_partitions
-			subscription_members subscription_failures reducers reducer_handlers snapshot_policies snapshots upcasters schemas retention retention_skips grants
+			subscription_members subscription_failures reducers reducer_handlers snapshot_policies snapshots upcasters schemas protections subjects retention retention_skips grants
 			projections projection_progress projection_states projection_skips)),
 		"SELECT es_settled_position()"));
 }

@@ -45,6 +45,9 @@ my @uses = (
 	[ q{SELECT state FROM es_replay_category('w', 'count') WHERE stream = 'w-:n'} => '{"count": 7}' ],
 	[ q{SELECT data FROM es_upcast((SELECT e FROM es_read('w-:n', 7, 1) e))} => '{"n": 11}' ],
 	[ q{SELECT version, state FROM es_projection('inside', 'w-:n')} => '7|{"count": 7}' ],
+	[ q{SELECT es_append('p-:n', 'Kept', '{"id": ":n", "x": "f:n"}')} => '1' ],
+	[ q{SELECT data ->> 'x' FROM es_read('p-:n')} => 'f:n' ],
+	[ q{SELECT data ->> 'x' FROM es_events WHERE stream = 'p-:n'} => 'f:n' ],
 	[ q{SELECT es_settle() > 0} => 't' ],
 	[ q{SELECT es_grant('pg_monitor', 'read')} => '' ],
 	[ q{SELECT as_app('SELECT count(*) FROM es_read(''w-:n'')')} => '7' ],
@@ -145,6 +148,7 @@ sub set_up
 		q{SELECT es_register_reducer('tally', 'Added', 'tally(jsonb, es_event)')},
 		q{SELECT es_register_upcaster_ops('Added', 1, '{"inc": {"n": 10}}')},
 		q{SELECT es_register_schema('Added', '{"type": "object", "required": ["n"]}')},
+		q{SELECT es_protect('p', '{$.data.x}', '$.data.id')},
 		q{CREATE TABLE IF NOT EXISTS noted (stream text)},
 		q{CREATE FUNCTION note(e es_event) RETURNS void LANGUAGE sql AS 'INSERT INTO noted VALUES (e.stream)'},
 		q{SELECT es_create_projection('inside', 'count', 'inline'), es_create_projection('beside', 'count'), es_create_handler_projection('by_hand', 'note(es_event)')},
@@ -369,8 +373,12 @@ my @calls = (
 	[ segments => segments_pkey => q{SELECT outcome('SELECT es_set_segment_size(200)')} => '55000' ],
 	[ snapshots => snapshots_by_reducer => q{SELECT es_snapshot('y-1', 'tally')} => '1' ],
 	[ snapshots => snapshots_by_stream => q{WITH a AS (SELECT es_append('y-1', 'More') v) SELECT count(es_truncate_stream('y-1', v)) FROM a} => '1' ],
+	[ protections => protections_by_category => q{SELECT count(es_protect('kept', '{$.data.x}', '$.stream')), count(es_protect('kept', '{}', NULL))} => '1|1' ],
+	[ subjects => subjects_by_key => q{SELECT data ->> 'x' FROM es_read('p-looked')} => 'kept' ],
+	[ subjects => subjects_by_subject => q{WITH a AS (SELECT es_append('p-' || md5(random()::text), 'Kept', '{"id": "looked", "x": 1}') AS v) SELECT v, (SELECT count(*) FROM eventstore.subjects WHERE subject = 'looked') FROM a} => '1|1' ],
 	[ retention => retention_by_category => q{SELECT count(es_set_retention('kept', '1 year'))} => '1' ],
 	[ retention_skips => retention_skips_by_stream => q{SELECT eventstore.apply_retention() >= 0} => 't' ]);
+run(q{SELECT es_append('p-looked', 'Kept', '{"id": "looked", "x": "kept"}')});
 run(q{SELECT es_subscribe('late', 0, '{y}', partitions => 2)});
 foreach my $call (@calls)
 {

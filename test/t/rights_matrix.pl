@@ -30,6 +30,7 @@ SELECT es_run_projection('of_' || c) FROM unnest('{a,b,all}'::text[]) c;
 SELECT es_subscribe('of_' || c, 0, ARRAY[c]) FROM unnest('{a,b}'::text[]) c;
 SELECT es_subscribe('of_all'), es_set_retention('a', max_count => 100), es_set_retention('b', max_count => 100), es_set_retention('*', max_count => 1000);
 SELECT es_register_upcaster_ops('U', 1, '"ignore"'), es_register_schema('S', '{}'), es_index_type('I');
+SELECT es_protect(c, '{$.data.secret}', '$.stream'), es_append(c || '-2', 'T', '{"secret": 1}') FROM unnest('{a,b}'::text[]) c;
 GRANT CREATE ON SCHEMA public TO PUBLIC;
 END
 # feeds without slots: what is done to them is undone by a rollback
@@ -165,6 +166,11 @@ my @calls = (
 	[ 'es_scavenge(bigint)', 'admin *', q{SELECT * FROM es_scavenge(0)} ],
 	[ 'es_detach_segments(timestamp with time zone)', 'admin *', q{SELECT * FROM es_detach_segments('2020-01-01')} ],
 	[ 'es_attach_segment(text)', 'admin *', q{SELECT es_attach_segment('eventstore.events_0')}, '55000' ],
+	# secrets; all roles may run programs on the server
+	[ 'es_protect(text,text[],text)', 'admin', q{SELECT es_protect('a', '{$.data.more}', '$.stream')} ],
+	[ 'es_reveal(text,text,jsonb)', 'read', q{SELECT es_reveal('a-1', 'T', '{}')} ],
+	[ 'es_shred(text)', 'admin *', q{SELECT es_shred('a-2')} ],
+	[ 'es_rotate_master_key(text)', 'admin *', q{SELECT es_rotate_master_key('printf %064d 1')} ],
 	# rights
 	[ 'es_grant(regrole,text,text)', 'admin *', q{SELECT es_grant('nobody', 'read', 'a')} ],
 	[ 'es_revoke(regrole,text,text)', 'admin *', q{SELECT es_revoke('nobody', 'read', 'a')} ],
@@ -185,6 +191,8 @@ my @views = (
 	[ 'es_subscriptions', 'read or admin', q{SELECT substr(subscription, 4) FROM es_subscriptions} ],
 	[ 'es_feeds', 'some', q{SELECT substr(feed, 4) FROM es_feeds WHERE feed LIKE 'of%'} ],
 	[ 'es_retention', 'read or admin, rest any', q{SELECT CASE category WHEN '*' THEN 'all' ELSE category END FROM es_retention} ],
+	[ 'es_protections', 'read or append or admin', q{SELECT category FROM es_protections} ],
+	[ 'es_subjects', 'admin *', q{SELECT 'all' FROM es_subjects} ],
 	[ 'es_reducers', 'any', q{SELECT 'all' FROM es_reducers} ],
 	[ 'es_upcasters', 'any', q{SELECT 'all' FROM es_upcasters} ],
 	[ 'es_schemas', 'any', q{SELECT 'all' FROM es_schemas} ],
@@ -219,7 +227,7 @@ foreach my $scope (@scopes)
 }
 my @roles = sort keys %has;
 
-sql("CREATE ROLE $_ LOGIN REPLICATION") foreach @roles;
+sql("CREATE ROLE $_ LOGIN REPLICATION IN ROLE pg_execute_server_program") foreach @roles;
 sql(q{CREATE FUNCTION try(who text, by text, statement text, OUT state text, OUT message text, OUT shown text) LANGUAGE plpgsql AS $$
 BEGIN
 	-- what it has done is undone, whatever becomes of it
@@ -269,7 +277,7 @@ sub sees
 	{
 		return (grep { /^(\w+)/ && ($has{$role}{$1} // '') eq 'all' } split / or /, $what) ? 'all' : '';
 	}
-	$privileges{$_} = 1 foreach $what eq 'read' ? 'read' : qw(read admin);
+	$privileges{$_} = 1 foreach $what eq 'read' ? 'read' : $what =~ /append/ ? qw(read append admin) : qw(read admin);
 	my ($scope) = map { $has{$role}{$_} // () } keys %privileges;
 	if (defined $scope)
 	{
