@@ -19,7 +19,7 @@
 
 #include "miscadmin.h"
 
-#if OPENSSL_VERSION_NUMBER < 0x30000000L
+#if defined(OPENSSL_VERSION_NUMBER) && OPENSSL_VERSION_NUMBER < 0x30000000L
 #error "eventstore needs OpenSSL 3.0 or later"
 #endif
 
