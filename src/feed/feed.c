@@ -558,15 +558,19 @@ find_last_event_in_wal(int64 settled)
 /*
  * events_after(lsn) estimates how many events were committed after a place in
  * the WAL: exact where a feed was created, 0 behind the page of the last event.
- * NULL for NULL, and where the WAL is older than what is known of it.  For
- * everyone with EXECUTE; waits for nobody.  Behind the view es_feeds.
+ * NULL for NULL, for who has no right at all, and where the WAL is older than what is
+ * known of it.  Waits for nobody.  Behind the view es_feeds.
  */
 Datum
 es_events_after(PG_FUNCTION_ARGS)
 {
-	int64		settled = es_settle_compute();
-	int64		position = es_walmark_position(PG_GETARG_LSN(0), find_last_event_in_wal(settled));
+	int64		settled;
+	int64		position;
 
+	if (!es_right_has_any(ES_RIGHTS_ALL))
+		PG_RETURN_NULL();
+	settled = es_settle_compute();
+	position = es_walmark_position(PG_GETARG_LSN(0), find_last_event_in_wal(settled));
 	if (position < 0)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(Max(settled - position, 0));

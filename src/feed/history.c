@@ -86,7 +86,6 @@ es_feed_history(PG_FUNCTION_ARGS)
 	es_match_query_check_followed(asked);
 	es_match_query_check_followed(kept);
 	filter.upto = es_call_limit_arg(fcinfo, 6, "to_position");
-	es_right_require_any(ES_RIGHT_READ);
 	es_right_require_all(ES_RIGHT_READ, &filter.categories);
 	choose_leading_query(&filter, &read, asked, kept);
 	read.result = es_call_begin_rows(fcinfo);

@@ -496,6 +496,17 @@ es_replay_as(PG_FUNCTION_ARGS)
 }
 
 /*
+ * es_replay_require_sight raises 42501 if a fold would show events of a stream to functions, which
+ * run as the current user and could tell it all, and that may not read them.
+ */
+void
+es_replay_require_sight(const EsFold *fold, const text *stream)
+{
+	if (es_fold_reducer(fold)->calls_functions)
+		es_right_require_stream(ES_RIGHT_READ, stream);
+}
+
+/*
  * es_snapshot(stream text, reducer text) leaves a snapshot of a stream as it is
  * and gives its version; 0 if there is nothing to fold.  NULL reducer: the one
  * named like the stream's category.  One with functions that may depend on who
@@ -512,6 +523,7 @@ es_snapshot(PG_FUNCTION_ARGS)
 	EsStreamScan *scan;
 	bool		found;
 
+	es_replay_require_sight(replay.fold, options.stream);
 	es_subscriber_prevent_write("es_snapshot()");
 	PreventCommandIfParallelMode("es_snapshot()");
 	es_replay_require_leave(replay.fold);

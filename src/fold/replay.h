@@ -42,6 +42,7 @@ extern void es_replay_columns(EsReplay *replay, const text *stream, Datum *value
 extern TimestampTz es_replay_as_of_arg(FunctionCallInfo fcinfo, int argno);
 extern EsReplay es_replay_by(EsFold *fold);
 extern EsReplay es_replay_begin(const text *named, const text *category);
+extern void es_replay_require_sight(const EsFold *fold, const text *stream);
 extern void es_replay_end(EsReplay *replay);
 extern bool es_replay_can_begin(const EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds);
 extern bool es_replay_stream(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bounds);

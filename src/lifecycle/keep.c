@@ -58,6 +58,7 @@ keep_folded_state(EsReplay *replay, const EsStream *stream, int64 version, bool 
 	EsStreamScan *scan = es_read_stream_begin(&options);
 	bool		begins = es_read_stream_of(scan) != NULL && es_replay_can_begin(replay, scan, &bounds);
 
+	es_replay_require_sight(replay->fold, stream->name);
 	if (!begins && has_snapshots && es_read_stream_of(scan) != NULL &&
 		!es_snapshot_is_lost(reducer, stream->id, es_read_stream_snapshot(scan)))
 		report_unusable_snapshots(reducer, stream);
@@ -169,6 +170,7 @@ es_adopt_snapshots(PG_FUNCTION_ARGS)
 	fold = es_fold_begin(name);
 	if (fold == NULL)
 		es_reducer_report_unknown(name, ES_REDUCER_HOW_TO_CREATE);
+	es_replay_require_sight(fold, name);
 	count = es_snapshot_adopt(es_fold_reducer(fold), check_adopted_state, fold);
 	es_fold_end(fold);
 	PG_RETURN_INT64(count);

@@ -298,7 +298,6 @@ es_projection_get(const text *name)
 void
 es_projection_require(const EsProjection *projection, int rights)
 {
-	es_right_require_any(rights);
 	es_right_require_all(rights, &projection->categories);
 }
 

@@ -392,10 +392,10 @@ create_state_index(IndexStmt *statement)
  * name.
  *
  * NULLs are 22004.  Unknown projection: VE004; one with a handler: 55000; what is no
- * definition, or would index protected data, 22023, or the server's own errors;
- * functions or types that are not the server's: 42501; on a standby: 25006.  Waits for
- * transactions that have changed states, and keeps others from it to its end.  A rollback
- * undoes it.
+ * definition, or would index protected data, 22023, or the server's own errors, which may
+ * tell of states; without 'read' on the categories, too, and for functions or types that
+ * are not the server's: 42501; on a standby: 25006.  Waits for transactions that have
+ * changed states, and keeps others from it to its end.  A rollback undoes it.
  */
 Datum
 es_index_projection(PG_FUNCTION_ARGS)
@@ -405,6 +405,7 @@ es_index_projection(PG_FUNCTION_ARGS)
 
 	es_call_require(fcinfo, 1, "definition");
 	projection = read_model_arg(fcinfo, 0, "es_index_projection()");
+	es_projection_require(projection, ES_RIGHT_READ);
 	statement = analyze_index_definition(projection, text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	create_state_index(statement);
 	PG_RETURN_DATUM(DirectFunctionCall1(namein, CStringGetDatum(statement->idxname)));

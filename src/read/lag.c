@@ -30,6 +30,7 @@
 #include "access/xlog.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "rights/right.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -219,7 +220,8 @@ es_lag_age(TimestampTz recorded_at)
  * lag_time(after, last, categories, types): the age of the oldest event between two
  * positions that is of these categories and types (NULL: all).
  *
- * NULL if there is none, and for a NULL position.  Behind the view es_projections.
+ * NULL if there is none, for a NULL position, and without 'read' or 'admin' on the categories.
+ * Behind the view es_projections.
  */
 Datum
 es_lag_time(PG_FUNCTION_ARGS)
@@ -235,6 +237,8 @@ es_lag_time(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	lag.categories = es_names_of_column(PG_GETARG_DATUM(2), PG_ARGISNULL(2));
 	lag.types = es_names_of_column(PG_GETARG_DATUM(3), PG_ARGISNULL(3));
+	if (!es_right_has_all(ES_RIGHT_READ | ES_RIGHT_ADMIN, &lag.categories))
+		PG_RETURN_NULL();
 	if (!es_lag_find_oldest(&lag, remaining_looks(fcinfo->flinfo), &recorded_at))
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(es_lag_age(recorded_at));

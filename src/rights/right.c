@@ -293,13 +293,16 @@ find_category_without(int rights, const EsNames *categories)
 
 /*
  * es_right_has_all tells whether the current user has one of some rights in each of some
- * categories; in all there are and will be, if these are not set.
+ * categories; in all there are and will be, if these are not set, and in any, if there are
+ * none of them.
  */
 bool
 es_right_has_all(int rights, const EsNames *categories)
 {
 	if (!categories->set)
 		return es_right_has(rights, NULL);
+	if (categories->count == 0)
+		return es_right_has_any(rights);
 	return find_category_without(rights, categories) == NULL;
 }
 
@@ -404,12 +407,14 @@ es_right_require_stream(int rights, const text *stream)
 
 /*
  * es_right_require_all raises 42501 unless the current user has one of some rights in each
- * of some categories; on '*', if these are not set.
+ * of some categories, as es_right_has_all tells.
  */
 void
 es_right_require_all(int rights, const EsNames *categories)
 {
-	if (unlikely(!es_right_has_all(rights, categories)))
+	if (categories->set && categories->count == 0)
+		es_right_require_any(rights);
+	else if (unlikely(!es_right_has_all(rights, categories)))
 		refuse_category(rights, categories->set ? find_category_without(rights, categories) : NULL);
 }
 

@@ -66,6 +66,9 @@
 #include "base/error.h"
 #include "base/event.h"
 #include "base/objects.h"
+#include "evidence/scavenged.h"
+#include "evidence/seal.h"
+#include "evidence/tile.h"
 #include "feed/definition.h"
 #include "fold/reducer.h"
 #include "fold/snapshot.h"
@@ -111,6 +114,9 @@ typedef struct OwnTable
 
 static const OwnTable own_tables[] = {
 	{&es_archived_shape},
+	{&es_seal_shape},
+	{&es_tile_shape},
+	{&es_scavenged_shape},
 	{&es_grantrow_shape},
 	{&es_segment_config_shape},
 	{&es_feeddefinition_names_shape},

@@ -34,6 +34,7 @@
 #include "server/ddlguard.h"
 #include "server/discard.h"
 #include "server/statements.h"
+#include "server/upkeep.h"
 #include "server/upgrade.h"
 #include "server/worker.h"
 #include "shared/flight.h"
@@ -88,6 +89,7 @@ _PG_init(void)
 	es_discard_init();
 	es_ddlguard_init();
 	es_upgrade_init();
+	es_upkeep_init();
 	es_worker_init();
 	MarkGUCPrefixReserved("eventstore");
 }

@@ -9,6 +9,7 @@
  */
 #include "base/base.h"
 
+#include "rights/right.h"
 #include "utils/memutils.h"
 
 #include "base/event.h"
@@ -111,8 +112,8 @@ find_oldest_failure(const ListedPartition *partition, int64 *looks, TimestampTz 
  * categories, types, query): the age of the oldest event that a partition has not dealt with.
  *
  * The arguments are what the tables say of it, and the last position given out.  NULL
- * if there is none, and for NULLs but categories, types and query.  Behind the view
- * es_subscriptions.
+ * if there is none, for NULLs but categories, types and query, and without 'read' or
+ * 'admin' on the categories.  Behind the view es_subscriptions.
  */
 Datum
 es_partition_lag_time(PG_FUNCTION_ARGS)
@@ -133,6 +134,8 @@ es_partition_lag_time(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	listing = get_listing(fcinfo->flinfo);
 	partition.subscription = keep_listed_definition(listing, fcinfo);
+	if (!es_right_has_all(ES_RIGHT_READ | ES_RIGHT_ADMIN, &partition.subscription->categories))
+		PG_RETURN_NULL();
 	partition.row.subscription_id = partition.subscription->id;
 	partition.row.partition = PG_GETARG_INT32(1);
 	partition.row.position = lag.after;

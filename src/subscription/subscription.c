@@ -305,7 +305,6 @@ es_subscription_has_changed(uint64 changes)
 void
 es_subscription_require_read(const EsSubscription *subscription)
 {
-	es_right_require_any(ES_RIGHT_READ);
 	es_right_require_all(ES_RIGHT_READ, &subscription->categories);
 }
 
@@ -316,10 +315,8 @@ es_subscription_require_read(const EsSubscription *subscription)
 void
 es_subscription_require_manager(const EsSubscription *subscription)
 {
-	if (es_role_is_user(&subscription->creator))
-		return;
-	es_right_require_any(ES_RIGHT_ADMIN);
-	es_right_require_all(ES_RIGHT_ADMIN, &subscription->categories);
+	if (!es_role_is_user(&subscription->creator))
+		es_right_require_all(ES_RIGHT_ADMIN, &subscription->categories);
 }
 
 /*

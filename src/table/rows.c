@@ -190,7 +190,7 @@ bool
 es_rows_next(EsRows *rows)
 {
 	if (rows->all ? !table_scan_getnextslot(rows->all, ForwardScanDirection, rows->slot) :
-		!index_getnext_slot(rows->scan, ForwardScanDirection, rows->slot))
+		!index_getnext_slot(rows->scan, rows->backwards ? BackwardScanDirection : ForwardScanDirection, rows->slot))
 		return false;
 	slot_getsomeattrs(rows->slot, rows->shape->ncolumns);
 	rows->values = rows->slot->tts_values;

@@ -30,6 +30,7 @@ typedef struct EsRows
 	Snapshot	snapshot;		/* NULL: what is committed, and what this
 								 * transaction's commands up to now have done */
 	bool		fresh;			/* then also what the running command has done */
+	bool		backwards;		/* by the index, from the last row on */
 
 	int			nkeys;
 	int			nequal;			/* of them, which ask for one value */

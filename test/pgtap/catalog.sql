@@ -42,6 +42,10 @@ INSERT INTO promised VALUES
 	('es_read_category', 'category text, after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, types text[] DEFAULT NULL::text[], to_position bigint DEFAULT NULL::bigint, backwards boolean DEFAULT false', 'SETOF es_event'),
 	('es_settled_position', '', 'bigint'),
 	('es_settle', '', 'bigint'),
+	('es_seal', '', 'bigint'),
+	('es_verify', 'from_position bigint DEFAULT 1, to_position bigint DEFAULT NULL::bigint', 'TABLE("position" bigint, problem text)'),
+	('es_proof', '"position" bigint, seal bigint DEFAULT NULL::bigint', 'jsonb'),
+	('es_prove_consistency', 'first_seal bigint, second_seal bigint DEFAULT NULL::bigint', 'jsonb'),
 	('es_wait', 'after_position bigint, timeout interval', 'bigint'),
 	('es_wait_for', 'IN after_position bigint, IN timeout interval, INOUT settled bigint DEFAULT NULL::bigint', NULL),
 	('es_subscribe', 'subscription text, after_position bigint DEFAULT 0, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], partitions integer DEFAULT 1, max_attempts integer DEFAULT 5, query jsonb DEFAULT NULL::jsonb', 'void'),
@@ -131,6 +135,7 @@ FROM (VALUES
 	('es_protections', '{category text,paths text[],subject text,after_position bigint,created_at timestamp with time zone,hashed boolean}'),
 	('es_subjects', '{subject text,created_at timestamp with time zone,shredded_at timestamp with time zone,hashed boolean}'),
 	('es_grants', '{role name,privilege text,category text}'),
+	('es_seals', '{position bigint,size bigint,root text,sealed_at timestamp with time zone,chain text}'),
 	('es_snapshots', '{stream text,reducer text,version bigint,bytes bigint,usable boolean}'),
 	('es_in_flight', '{pid integer,gid text,application_name text,state text,since timestamp with time zone,first_position bigint,query text}'),
 	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint,wal_status text,safe_wal_size bigint,lag_events bigint,categories text[],types text[],format text,query jsonb}'),
@@ -208,7 +213,7 @@ SELECT is_empty($$
 			es_snapshot_every,es_drop_snapshots,es_delete_stream,es_truncate_stream,es_adopt_snapshots,es_set_retention,es_register_upcaster,es_register_upcaster_ops,es_drop_upcaster,es_register_schema,es_drop_schema,es_create_feed,
 			es_drop_feed,es_alter_feed,es_share_feed,es_feed_head,es_feed_history,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,es_discard_parked,es_alter_subscription,
 			es_create_projection,es_create_handler_projection,es_drop_projection,es_run_projection,es_wait_projection,es_rebuild_projection,es_skip_event,
-			es_projection_view,es_index_projection,es_drop_projection_index,es_protect,es_reveal,es_shred,es_rotate_master_key}'::name[])
+			es_projection_view,es_index_projection,es_drop_projection_index,es_protect,es_reveal,es_shred,es_rotate_master_key,es_seal,es_verify,es_proof,es_prove_consistency}'::name[])
 		AND (provolatile <> 'v' OR proparallel <> 'u')
 $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE');
 

@@ -49,6 +49,9 @@ my @uses = (
 	[ q{SELECT data ->> 'x' FROM es_read('p-:n')} => 'f:n' ],
 	[ q{SELECT data ->> 'x' FROM es_events WHERE stream = 'p-:n'} => 'f:n' ],
 	[ q{SELECT es_settle() > 0} => 't' ],
+	[ q{SELECT es_seal() >= es_last_position()} => 't' ],
+	[ q{SELECT count(*) FROM es_verify()} => '0' ],
+	[ q{SELECT (es_proof(1)->>'size')::int > 0, es_prove_consistency(min(position)) IS NOT NULL FROM es_seals} => 't|t' ],
 	[ q{SELECT es_grant('pg_monitor', 'read')} => '' ],
 	[ q{SELECT as_app('SELECT count(*) FROM es_read(''w-:n'')')} => '7' ],
 	# one that has failed is not waited for, so it is tried again first

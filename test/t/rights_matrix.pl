@@ -23,6 +23,7 @@ CREATE FUNCTION look(event es_event) RETURNS void LANGUAGE plpgsql AS 'BEGIN END
 SELECT es_register_reducer_ops(r, '*', '{"inc": {"n": 1}}') FROM unnest('{a,b,x-y}'::text[]) r;
 SELECT es_append(c || '-1', 'T', '{}', '{"tags": ["t"]}') FROM unnest('{a,b}'::text[]) c, generate_series(1, 3);
 SELECT count(es_append('old-1', 'T')) FROM generate_series(1, 120);
+SELECT es_register_reducer('f', '*', 'fold(jsonb, jsonb)'), es_append('a-2', 'T'), es_append('a-2', 'T'), es_snapshot('a-2', 'f');
 SELECT es_snapshot(c || '-1') FROM unnest('{a,b}'::text[]) c;
 SELECT es_create_projection('of_' || c, 'count', category => c) FROM unnest('{a,b}'::text[]) c;
 SELECT es_create_projection('of_all', 'count'), es_create_handler_projection('looks', 'look(es_event)', categories => '{a}');
@@ -49,7 +50,7 @@ my $event = q{ROW(1, 'a-1', 1, 'T', 1, '{}', '{}', gen_random_uuid(), now())::es
 # What it takes, in a word or some, a call of it in category a, and the SQLSTATE that a superuser's call ends with.
 #   nothing			everybody
 #   any				some right on something
-#   append, read, admin	that privilege on the category; with "and" two of them
+#   append, read, admin	that privilege on the category; with "and" two of them, with "or" one
 #   … *				on all
 #   … some			on something
 my @calls = (
@@ -67,6 +68,7 @@ my @calls = (
 	[ 'es_find_event(text,uuid)', 'read', q{SELECT * FROM es_find_event('a-1', gen_random_uuid())} ],
 	[ 'es_delete_stream(text,bigint)', 'admin', q{SELECT es_delete_stream('a-1')} ],
 	[ 'es_truncate_stream(text,bigint)', 'admin', q{SELECT es_truncate_stream('a-1', 2)} ],
+	[ 'es_truncate_stream(text,bigint)', 'admin and read', q{SELECT es_truncate_stream('a-2', 2)} ],
 	# the log
 	[ 'es_read_all(bigint,bigint,text[],text[],text,bigint,boolean)', 'read some', q{SELECT * FROM es_read_all()} ],
 	[ 'es_read_all(bigint,bigint,text[],text[],text,bigint,boolean)', 'read', q{SELECT * FROM es_read_all(categories => '{a}')} ],
@@ -97,6 +99,7 @@ my @calls = (
 	[ 'es_adopt_snapshots(text)', 'admin', q{SELECT es_adopt_snapshots('a')} ],
 	[ 'es_adopt_snapshots(text)', 'admin *', q{SELECT es_adopt_snapshots('count')} ],
 	[ 'es_snapshot(text,text)', 'admin', q{SELECT es_snapshot('a-1')} ],
+	[ 'es_snapshot(text,text)', 'admin and read', q{SELECT es_snapshot('a-1', 'f')} ],
 	[ 'es_replay(text,text,bigint,timestamp with time zone)', 'read', q{SELECT * FROM es_replay('a-1')} ],
 	[ 'es_replay_steps(text,text,bigint,bigint)', 'read', q{SELECT * FROM es_replay_steps('a-1')} ],
 	[ 'es_replay_category(text,text,timestamp with time zone)', 'read', q{SELECT * FROM es_replay_category('a')} ],
@@ -113,11 +116,12 @@ my @calls = (
 	[ 'es_projection(text,text)', 'read', q{SELECT * FROM es_projection('of_a')} ],
 	[ 'es_projection(text,text)', 'read *', q{SELECT * FROM es_projection('of_all')} ],
 	[ 'es_projection_view(text,name)', 'admin', q{SELECT es_projection_view('of_a', 'shown')} ],
-	[ 'es_index_projection(text,text)', 'admin', q{SELECT es_index_projection('of_a', '((state ->> ''m''))')} ],
+	[ 'es_index_projection(text,text)', 'admin and read', q{SELECT es_index_projection('of_a', '((state ->> ''m''))')} ],
 	[ 'es_drop_projection_index(text,name)', 'admin', qq{SELECT es_drop_projection_index('of_a', '$index')} ],
 	[ 'es_run_projection(text,bigint)', 'admin', q{SELECT es_run_projection('of_a')} ],
 	[ 'es_wait_projection(text,bigint,interval)', 'read', q{SELECT es_wait_projection('of_a', 1, '0')} ],
 	[ 'es_wait_projection(text,text,bigint,interval)', 'read', q{SELECT es_wait_projection('of_a', 'a-1', 1, '0')} ],
+	[ 'es_wait_projection(text,text,bigint,interval)', 'read *', q{SELECT es_wait_projection('of_a', 'b-1', 1, '0')} ],
 	[ 'es_rebuild_projection(text)', 'admin', q{SELECT es_rebuild_projection('of_a')} ],
 	[ 'es_skip_event(text,bigint)', 'admin', q{SELECT es_skip_event('of_a', 1)}, '55000' ],
 	# subscriptions; these are the superuser's
@@ -184,7 +188,7 @@ my @calls = (
 my @views = (
 	[ 'es_events', 'read', q{SELECT split_part(stream, '-', 1) FROM es_events WHERE stream IN ('a-1', 'b-1')} ],
 	[ 'es_streams', 'read', q{SELECT category FROM es_streams WHERE category IN ('a', 'b')} ],
-	[ 'es_snapshots', 'read', q{SELECT reducer FROM es_snapshots} ],
+	[ 'es_snapshots', 'read', q{SELECT split_part(stream, '-', 1) FROM es_snapshots} ],
 	[ 'es_segments', 'read * or admin *', q{SELECT 'all' FROM es_segments} ],
 	[ 'es_in_flight', 'any', q{SELECT 'all' FROM (SELECT count(*) FROM es_in_flight) f WHERE es_settled_position() > 0} ],
 	[ 'es_projections', 'read or admin', q{SELECT substr(projection, 4) FROM es_projections WHERE projection LIKE 'of%'} ],
@@ -261,7 +265,12 @@ sub has_right
 }
 
 # may(role, right): whether a role may do what takes a right
-sub may { my ($role, $right) = @_; return !grep { !has_right($role, $_) } split / and /, $right }
+sub may
+{
+	my ($role, $right) = @_;
+
+	return !grep { !grep { has_right($role, $_) } split / or / } split / and /, $right;
+}
 
 # sees(role, what): which rows of a view a role is to see
 sub sees
