@@ -3,8 +3,8 @@
  *		Protected fields of events: encrypted, and given out.
  *
  * A walk goes down from an event's data by the steps of a definition, and puts something else
- * in the place of each field that it comes to.  Objects and arrays on the way are made anew,
- * what else they have is copied as it is.
+ * in the place of each field that it comes to.  Objects and arrays on the way become nodes of a
+ * tree whose leaves stay where they are, and the whole is written once, however deep it is.
  *
  * Where a field is - stream, type, event id, and its keys and numbers of elements - is
  * authenticated with it by a digest.  So an encrypted field that is put anywhere else, or
@@ -33,6 +33,8 @@
 #include "secret/envelope.h"
 #include "secret/subject.h"
 #include "secret/utf8.h"
+
+#define LONGEST_PLACE	512		/* bytes, before more steps are added */
 
 typedef struct FieldWalk FieldWalk;
 
@@ -121,6 +123,37 @@ digest_place(FieldWalk *walk, const uint8 *event_id, uint8 *context)
 	return_to_place(&walk->place, len);
 }
 
+/*
+ * Puts a digest in the place of a place that has become long, so that what is deep down is not
+ * digested with the whole way for each field.  Gives what was there, or NULL.
+ */
+static char *
+shorten_place(StringInfo place, int *len)
+{
+	uint8		digest[ES_CIPHER_DIGEST];
+	char	   *before;
+
+	if (place->len <= LONGEST_PLACE)
+		return NULL;
+	*len = place->len;
+	before = memcpy(palloc(place->len), place->data, place->len);
+	es_cipher_digest(before, place->len, digest);
+	resetStringInfo(place);
+	appendBinaryStringInfo(place, (const char *) digest, sizeof(digest));
+	return before;
+}
+
+/* Puts that back. */
+static void
+restore_place(StringInfo place, char *before, int len)
+{
+	if (before == NULL)
+		return;
+	resetStringInfo(place);
+	appendBinaryStringInfo(place, before, len);
+	pfree(before);
+}
+
 /* ---- walking ---- */
 
 static bool walk_value(FieldWalk *walk, const EsProtectedStep *step, const EsNode *value, EsNode *result);
@@ -130,23 +163,30 @@ static bool
 walk_elements(FieldWalk *walk, const EsProtectedStep *step, const EsNode *array, EsNode *result)
 {
 	EsPackedReader reader;
-	EsNode	   *elements;
+	EsArray    *made = palloc0(sizeof(EsArray));
 	bool		changed = false;
 	int			place = walk->place.len;
 
 	es_node_begin_elements(&reader, array);
-	elements = palloc_extended(sizeof(EsNode) * Max(reader.count, 1), MCXT_ALLOC_HUGE);
-	for (uint32 i = 0; es_node_next_element(&reader, &elements[i]); i++)
+	made->count = reader.count;
+	made->elements = palloc_extended(sizeof(EsNode) * Max(reader.count, 1), MCXT_ALLOC_HUGE);
+	for (uint32 i = 0; i < made->count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		(void) es_node_next_element(&reader, &made->elements[i]);
 		add_step_to_place(&walk->place, NULL, i);
-		changed |= walk_value(walk, step, &elements[i], &elements[i]);
+		changed |= walk_value(walk, step, &made->elements[i], &made->elements[i]);
 		return_to_place(&walk->place, place);
 	}
 	if (changed)
-		*result = es_pack_array(elements, reader.count);
-	pfree(elements);
-	return changed;
+	{
+		result->kind = ES_NODE_ARRAY;
+		result->value.array = made;
+		return true;
+	}
+	pfree(made->elements);
+	pfree(made);
+	return false;
 }
 
 /* Finds the step to a member, from the next one on; both come in one order. NULL: none. */
@@ -165,34 +205,40 @@ static bool
 walk_members(FieldWalk *walk, const EsProtectedStep *step, const EsNode *object, EsNode *result)
 {
 	EsPackedReader reader;
-	EsNode	   *values;
-	EsKey	   *keys;
+	EsObject   *made = palloc0(sizeof(EsObject));
 	EsNode		name = {ES_NODE_NULL};
 	bool		changed = false;
 	int			place = walk->place.len;
 	int			next = 0;
 
 	es_node_begin_members(&reader, object);
-	values = palloc_extended(sizeof(EsNode) * Max(reader.count, 1), MCXT_ALLOC_HUGE);
-	keys = palloc_extended(sizeof(EsKey) * Max(reader.count, 1), MCXT_ALLOC_HUGE);
-	for (uint32 i = 0; es_node_next_member(&reader, &name, &values[i]); i++)
+	made->count = reader.count;
+	made->sorted = true;
+	made->members = palloc_extended(sizeof(EsMember) * Max(reader.count, 1), MCXT_ALLOC_HUGE);
+	for (uint32 i = 0; i < made->count; i++)
 	{
+		EsMember   *member = &made->members[i];
 		const EsProtectedStep *to = step;
 
-		keys[i].bytes = name.value.bytes;
-		keys[i].len = name.len;
-		if (!walk->everywhere && (to = find_next_step(step, &next, &keys[i])) == NULL)
+		(void) es_node_next_member(&reader, &name, &member->node);
+		member->key.bytes = name.value.bytes;
+		member->key.len = name.len;
+		if (!walk->everywhere && (to = find_next_step(step, &next, &member->key)) == NULL)
 			continue;
 		CHECK_FOR_INTERRUPTS();
-		add_step_to_place(&walk->place, &keys[i], 0);
-		changed |= walk_value(walk, to, &values[i], &values[i]);
+		add_step_to_place(&walk->place, &member->key, 0);
+		changed |= walk_value(walk, to, &member->node, &member->node);
 		return_to_place(&walk->place, place);
 	}
 	if (changed)
-		*result = es_pack_object(keys, values, reader.count);
-	pfree(values);
-	pfree(keys);
-	return changed;
+	{
+		result->kind = ES_NODE_OBJECT;
+		result->value.object = made;
+		return true;
+	}
+	pfree(made->members);
+	pfree(made);
+	return false;
 }
 
 /* Walks on from a value that a step leads to; false if it stays as it is. */
@@ -200,14 +246,20 @@ static bool
 walk_value(FieldWalk *walk, const EsProtectedStep *step, const EsNode *value, EsNode *result)
 {
 	EsNode		source = *value;
+	bool		changed;
+	char	   *before;
+	int			len = 0;
 
 	if (step->is_field && walk->change(walk, &source, result))
 		return true;
 	if ((step->count == 0 && !walk->everywhere) || source.kind != ES_NODE_PACKED)
 		return false;
 	check_stack_depth();
-	return es_node_is_array(&source) ? walk_elements(walk, step, &source, result) :
+	before = shorten_place(&walk->place, &len);
+	changed = es_node_is_array(&source) ? walk_elements(walk, step, &source, result) :
 		walk_members(walk, step, &source, result);
+	restore_place(&walk->place, before, len);
+	return changed;
 }
 
 /* Walks over data; false if they stay as they are. */
