@@ -84,7 +84,7 @@ is($node->safe_psql('beside', 'SELECT count(*) > 0 FROM eventstore.scavenged'), 
 $sealing->query_safe('COMMIT');
 is($node->safe_psql('beside', 'SELECT count(*) FROM es_verify()'), 0, '... and as it should be');
 $sealing->query_safe(q{BEGIN; SELECT es_append('c-9', 'C'); PREPARE TRANSACTION 'held'});
-$node->safe_psql('beside', $_) foreach (q{SELECT es_append('c-9', 'C') FROM generate_series(1, 5)}, 'SELECT es_seal()');
+$node->safe_psql('beside', $_) foreach (q{SELECT es_append('c-8', 'C') FROM generate_series(1, 5)}, 'SELECT es_seal()');
 is($node->safe_psql('beside', 'SELECT max(position) FROM es_seals'), 2001, 'what is not settled is not sealed');
 $sealing->query_safe(q{COMMIT PREPARED 'held'});
 is($node->safe_psql('beside', 'SELECT es_seal(); SELECT count(*) FROM es_verify()'), "2007\n0", '... but later');
