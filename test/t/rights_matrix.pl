@@ -44,6 +44,7 @@ foreach my $feed (qw(a b all))
 	sql("SELECT pg_drop_replication_slot('es_of_$feed')");
 }
 my $index = sql(q{SELECT es_index_projection('of_a', '((state ->> ''n''))')});
+my $sealed = sql('SELECT max(position) FROM es_seals');
 my $event = q{ROW(1, 'a-1', 1, 'T', 1, '{}', '{}', gen_random_uuid(), now())::es_event};
 
 # ---- the rights that it takes ----
@@ -175,7 +176,7 @@ my @calls = (
 	[ 'es_seal()', 'admin *', q{SELECT es_seal()} ],
 	[ 'es_verify(bigint,bigint)', 'read * or admin *', q{SELECT * FROM es_verify()} ],
 	[ 'es_proof(bigint,bigint)', 'read * or admin *', q{SELECT es_proof(1)} ],
-	[ 'es_prove_consistency(bigint,bigint)', 'read * or admin *', q{SELECT es_prove_consistency((SELECT max(position) FROM es_seals))} ],
+	[ 'es_prove_consistency(bigint,bigint)', 'read * or admin *', qq{SELECT es_prove_consistency($sealed)} ],
 	# secrets; all roles may run programs on the server
 	[ 'es_protect(text,text[],text)', 'admin', q{SELECT es_protect('a', '{$.data.more}', '$.stream')} ],
 	[ 'es_reveal(text,text,jsonb)', 'read', q{SELECT es_reveal('a-1', 'T', '{}')} ],
