@@ -97,7 +97,7 @@ find_leaf_position(SealCheck *check, int64 leaf, int64 missing)
 	int64		number = leaf / ES_TILE_SIZE;
 
 	if (check->tile->number != number)
-		check->state = es_tile_read(0, number, check->audit->snapshot, check->tile);
+		check->state = es_tile_read_positions(number, check->audit->snapshot, check->tile);
 	if (check->state != ES_TILE_GOOD || leaf % ES_TILE_SIZE >= check->tile->count)
 		return missing;
 	return check->tile->positions[leaf % ES_TILE_SIZE];

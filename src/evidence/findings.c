@@ -12,19 +12,26 @@
  */
 #include "evidence/findings.h"
 
+#include "access/genam.h"
+#include "access/sdir.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
+#include "access/tableam.h"
 #include "access/tupdesc.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/tuplesort.h"
 
 #include "base/event.h"
 #include "evidence/digest.h"
+#include "evidence/legible.h"
 #include "evidence/tile.h"
+#include "log/scan.h"
 #include "log/segment.h"
-#include "read/cursor.h"
 #include "table/rows.h"
 
 /* ---- taking ---- */
@@ -141,34 +148,53 @@ find_origin(const EsFindings *findings, EsDigester *digester, EsEvent event, con
 	return 0;
 }
 
-/* Finds out where strangers were sealed. */
-static void
-find_origins(EsFindings *findings, const EsInspector *inspected)
+/* A scan of the index of positions, for one of them or those up to one. */
+static EsSegmentScan
+scan_of_positions(Snapshot *snapshot, int strategy, RegProcedure compare, int64 position)
 {
+	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = snapshot,.needed = true,.own_slot = true,
+	.wants_keys = true,.nkeys = 1};
+
+	ScanKeyInit(&scan.keys[0], 1, strategy, compare, Int64GetDatum(position));
+	return scan;
+}
+
+/* What is tried. */
+typedef struct OriginSearch
+{
+	EsFindings *findings;
+	const EsInspector *inspected;
+} OriginSearch;
+
+/* A try: finds out where strangers were sealed. */
+static void
+find_origins(void *arg)
+{
+	EsFindings *findings = ((OriginSearch *) arg)->findings;
 	EsDigest	leaves[ES_FINDINGS_MOST_MOVED];
 	bool		found[ES_FINDINGS_MOST_MOVED];
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 	EsDigester	digester;
 
 	es_digest_begin(&digester);
-	find_vacated_leaves(findings, inspected, snapshot, leaves, found);
+	find_vacated_leaves(findings, ((OriginSearch *) arg)->inspected, snapshot, leaves, found);
 	for (int i = 0; i < findings->strangers.count; i++)
 	{
 		int64		position = findings->strangers.positions[i];
-		EsCursorRange range = {.segment = es_segment_of(position),.after = position - 1,.upto = position,
-		.snapshot = &snapshot};
-		EsCursor	cursor;
+		EsSegmentScan scan = scan_of_positions(&snapshot, BTEqualStrategyNumber, F_INT8EQ, position);
+		EsEvent		event;
 
-		es_cursor_open(&cursor, &range);
-		if (cursor.open)
-			findings->from[i] = find_origin(findings, &digester, cursor.event, leaves, found);
-		es_cursor_close(&cursor);
+		if (!es_scan_begin(&scan, es_segment_of(position)))
+			continue;
+		if (index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot) && es_legible_event(scan.slot, &event))
+			findings->from[i] = find_origin(findings, &digester, event, leaves, found);
+		es_scan_end(&scan);
 	}
 	es_digest_end(&digester);
 	UnregisterSnapshot(snapshot);
 }
 
-/* Finds the last event that the log has up to a position. */
+/* Finds the last position up to one that the log has an event at. */
 static int64
 find_last_event(int64 upto)
 {
@@ -179,14 +205,15 @@ find_last_event(int64 upto)
 
 	for (int64 n = Min(newest, segment); last == 0 && n >= 0; n--)
 	{
-		EsCursorRange range = {.segment = n,.after = 0,.upto = upto,.backwards = true,.snapshot = &snapshot};
-		EsCursor	cursor;
+		EsSegmentScan scan = scan_of_positions(&snapshot, BTLessEqualStrategyNumber, F_INT8LE, upto);
 
 		CHECK_FOR_INTERRUPTS();
-		es_cursor_open(&cursor, &range);
-		if (cursor.open)
-			last = cursor.event.position;
-		es_cursor_close(&cursor);
+		scan.backwards = true;
+		if (!es_scan_begin(&scan, n))
+			continue;
+		if (index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot))
+			last = es_scan_key(&scan, 1);
+		es_scan_end(&scan);
 	}
 	UnregisterSnapshot(snapshot);
 	return last;
@@ -220,7 +247,7 @@ word_stranger(const EsFindings *findings, int64 position, bool inserted)
 {
 	int64		origin = get_origin(findings, position);
 
-	if (origin != 0)
+	if (origin != 0 && origin != position)
 		return psprintf("moved: the event was sealed at position " INT64_FORMAT, origin);
 	return pstrdup(inserted ? "inserted: the log had no event here when it was sealed" :
 				   "changed: the event is not the one that was sealed");
@@ -327,11 +354,12 @@ es_findings_return(EsFindings *findings, const EsInspector *inspected, ReturnSet
 {
 	TupleTableSlot *row = MakeSingleTupleTableSlot(findings->row->tts_tupleDescriptor, &TTSOpsMinimalTuple);
 	Tuplesortstate *sorted;
+	OriginSearch search = {.findings = findings,.inspected = inspected};
 	int64		last_position = 0;
 	int			last_flaw = -1;
 
 	if (findings->strangers.count > 0 && findings->vacated.count > 0)
-		find_origins(findings, inspected);
+		(void) es_inspect_try(find_origins, &search);
 	if (findings->any_removed)
 		findings->last_event = find_last_event(inspected->to);
 	sorted = sort_findings(findings, row);

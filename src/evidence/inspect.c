@@ -42,6 +42,24 @@ typedef enum LeafState
 	LEAF_GONE
 } LeafState;
 
+/*
+ * es_inspect_try does something in a subtransaction; false if what is stored is too damaged for
+ * that.  Other errors are raised.
+ */
+bool
+es_inspect_try(EsQuietWork work, void *arg)
+{
+	ErrorData  *error = es_quiet_try(work, arg);
+	int			category = error ? ERRCODE_TO_CATEGORY(error->sqlerrcode) : 0;
+
+	if (error == NULL)
+		return true;
+	if (category != ERRCODE_INTERNAL_ERROR && category != ERRCODE_DATA_EXCEPTION)
+		ReThrowError(error);
+	FreeErrorData(error);
+	return false;
+}
+
 /* es_inspect_begin prepares an inspector, whose first members are set. */
 void
 es_inspect_begin(EsInspector *inspector, Snapshot snapshot)
@@ -270,7 +288,7 @@ find_position_before(EsInspector *inspector, int64 number)
 		return inspector->after;
 	if (number == 0)
 		return 0;
-	if (es_tile_read(0, number - 1, inspector->snapshot, &inspector->tile) == ES_TILE_GOOD)
+	if (es_tile_read_positions(number - 1, inspector->snapshot, &inspector->tile) == ES_TILE_GOOD)
 		return es_tile_last_position(&inspector->tile);
 	return -1;
 }

@@ -9,6 +9,7 @@
 
 #include "utils/snapshot.h"
 
+#include "base/quiet.h"
 #include "evidence/digest.h"
 #include "evidence/merkle.h"
 #include "evidence/tile.h"
@@ -60,6 +61,7 @@ typedef struct EsInspector
 	uint8		states[ES_TILE_SIZE];	/* what has become of the leaves */
 } EsInspector;
 
+extern bool es_inspect_try(EsQuietWork work, void *arg);
 extern void es_inspect_begin(EsInspector *inspector, Snapshot snapshot);
 extern void es_inspect_end(EsInspector *inspector);
 extern void es_inspect_tile(EsInspector *inspector, int64 number);

@@ -85,14 +85,20 @@ add_to_list(EventList *list, const EsScavenged *event)
 static void
 unpack_events(const EsRows *rows, int64 first, int64 last, EventList *list)
 {
-	bytea	   *stored = DatumGetByteaPP(rows->values[Anum_scavenged_events - 1]);
-	const uint8 *at = (const uint8 *) VARDATA_ANY(stored);
-	const uint8 *end = at + VARSIZE_ANY_EXHDR(stored);
-	EsScavenged event = {.position = DatumGetInt64(rows->values[Anum_scavenged_position - 1])};
+	bytea	   *stored;
+	const uint8 *at;
+	const uint8 *end;
+	EsScavenged event = {0};
 	uint64		gap;
 	uint64		stream;
 	uint64		version;
 
+	if (rows->damaged)
+		return;
+	stored = DatumGetByteaPP(rows->values[Anum_scavenged_events - 1]);
+	at = (const uint8 *) VARDATA_ANY(stored);
+	end = at + VARSIZE_ANY_EXHDR(stored);
+	event.position = DatumGetInt64(rows->values[Anum_scavenged_position - 1]);
 	while (es_varint_read(&at, end, &gap) && es_varint_read(&at, end, &stream) && es_varint_read(&at, end, &version))
 	{
 		event.position += gap % BLOCK;
@@ -107,7 +113,7 @@ unpack_events(const EsRows *rows, int64 first, int64 last, EventList *list)
 bool
 es_scavenged_any(Snapshot snapshot)
 {
-	EsRows		rows = {.shape = &es_scavenged_shape,.mode = AccessShareLock,.snapshot = snapshot};
+	EsRows		rows = {.shape = &es_scavenged_shape,.mode = AccessShareLock,.wary = true,.snapshot = snapshot};
 	bool		any;
 
 	es_rows_begin(&rows);
@@ -120,7 +126,7 @@ es_scavenged_any(Snapshot snapshot)
 EsScavenged *
 es_scavenged_read(int64 first, int64 last, Snapshot snapshot, int *count)
 {
-	EsRows		rows = {.shape = &es_scavenged_shape,.mode = AccessShareLock,.snapshot = snapshot};
+	EsRows		rows = {.shape = &es_scavenged_shape,.mode = AccessShareLock,.wary = true,.snapshot = snapshot};
 	EventList	list = {0};
 
 	es_rows_between(&rows, first - BLOCK, last);

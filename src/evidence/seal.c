@@ -66,6 +66,7 @@ es_seal_begin_list(EsRows *rows, int64 after, int64 upto, Snapshot snapshot)
 	memset(rows, 0, sizeof(*rows));
 	rows->shape = &es_seal_shape;
 	rows->mode = AccessShareLock;
+	rows->wary = true;
 	rows->snapshot = snapshot;
 	rows->fresh = snapshot == NULL;
 	es_rows_between(rows, after, upto);
@@ -77,9 +78,15 @@ void
 es_seal_take(const EsRows *rows, EsSeal *seal)
 {
 	const Datum *values = rows->values;
-	bool		root = take_digest(values[Anum_seals_root - 1], &seal->root);
-	bool		chain = take_digest(values[Anum_seals_chain - 1], &seal->chain);
+	bool		root;
+	bool		chain;
 
+	memset(seal, 0, sizeof(*seal));
+	seal->damaged = rows->damaged;
+	if (rows->damaged)
+		return;
+	root = take_digest(values[Anum_seals_root - 1], &seal->root);
+	chain = take_digest(values[Anum_seals_chain - 1], &seal->chain);
 	seal->position = DatumGetInt64(values[Anum_seals_position - 1]);
 	seal->size = DatumGetInt64(values[Anum_seals_size - 1]);
 	seal->sealed_at = DatumGetTimestampTz(values[Anum_seals_sealed_at - 1]);
@@ -105,7 +112,7 @@ es_seal_find(int64 position, Snapshot snapshot, EsSeal *seal)
 bool
 es_seal_find_last(int64 upto, Snapshot snapshot, EsSeal *seal)
 {
-	EsRows		rows = {.shape = &es_seal_shape,.mode = AccessShareLock,.snapshot = snapshot,.backwards = true};
+	EsRows		rows = {.shape = &es_seal_shape,.mode = AccessShareLock,.wary = true,.snapshot = snapshot,.backwards = true};
 	bool		found;
 
 	es_rows_between(&rows, PG_INT64_MIN, upto);

@@ -20,6 +20,7 @@
  */
 #include "evidence/tile.h"
 
+#include "access/detoast.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 
@@ -100,6 +101,7 @@ begin_tile_look(EsRows *rows, int level, int64 number, Snapshot snapshot)
 	memset(rows, 0, sizeof(*rows));
 	rows->shape = &es_tile_shape;
 	rows->mode = AccessShareLock;
+	rows->wary = true;
 	rows->snapshot = snapshot;
 	rows->fresh = snapshot == NULL;
 	es_rows_equal(rows, Int32GetDatum(level));
@@ -107,30 +109,40 @@ begin_tile_look(EsRows *rows, int level, int64 number, Snapshot snapshot)
 	es_rows_begin(rows);
 }
 
-/* Makes a tile of a row; false if it is not one. */
-static bool
-take_tile_row(const EsRows *rows, EsTile *tile)
+/* Reads the digests of a tile. */
+static void
+take_digests(Datum value, EsTile *tile)
 {
-	bytea	   *digests = DatumGetByteaPP(rows->values[Anum_tiles_digests - 1]);
-	Size		size = VARSIZE_ANY_EXHDR(digests);
-	bool		good;
+	bytea	   *digests = DatumGetByteaPP(value);
 
-	tile->after = DatumGetInt64(rows->values[Anum_tiles_after_position - 1]);
-	tile->count = size / ES_DIGEST_LENGTH;
-	good = size % ES_DIGEST_LENGTH == 0 && tile->count > 0 && tile->count <= ES_TILE_SIZE && tile->after >= 0;
-	if (good)
-	{
-		memcpy(tile->digests, VARDATA_ANY(digests), size);
-		good = tile->level > 0 || unpack_positions(DatumGetByteaPP(rows->values[Anum_tiles_positions - 1]), tile);
-	}
-	if ((Pointer) digests != DatumGetPointer(rows->values[Anum_tiles_digests - 1]))
+	memcpy(tile->digests, VARDATA_ANY(digests), sizeof(EsDigest) * tile->count);
+	if ((Pointer) digests != DatumGetPointer(value))
 		pfree(digests);
-	return good;
 }
 
-/* es_tile_read reads a tile as a snapshot sees it; NULL: a fresh one. */
-EsTileState
-es_tile_read(int level, int64 number, Snapshot snapshot, EsTile *tile)
+/* Makes a tile of a row, with its digests or without; false if it is not one. */
+static bool
+take_tile_row(const EsRows *rows, EsTile *tile, bool with_digests)
+{
+	Datum		digests;
+	Size		size;
+
+	if (rows->damaged)
+		return false;
+	digests = rows->values[Anum_tiles_digests - 1];
+	size = toast_raw_datum_size(digests) - VARHDRSZ;
+	tile->after = DatumGetInt64(rows->values[Anum_tiles_after_position - 1]);
+	tile->count = size / ES_DIGEST_LENGTH;
+	if (size % ES_DIGEST_LENGTH != 0 || tile->count <= 0 || tile->count > ES_TILE_SIZE || tile->after < 0)
+		return false;
+	if (with_digests)
+		take_digests(digests, tile);
+	return tile->level > 0 || unpack_positions(DatumGetByteaPP(rows->values[Anum_tiles_positions - 1]), tile);
+}
+
+/* Reads a tile, with its digests or without. */
+static EsTileState
+read_tile(int level, int64 number, Snapshot snapshot, EsTile *tile, bool with_digests)
 {
 	EsRows		rows;
 	EsTileState state = ES_TILE_MISSING;
@@ -140,9 +152,23 @@ es_tile_read(int level, int64 number, Snapshot snapshot, EsTile *tile)
 	tile->count = 0;
 	begin_tile_look(&rows, level, number, snapshot);
 	if (es_rows_next(&rows))
-		state = take_tile_row(&rows, tile) ? ES_TILE_GOOD : ES_TILE_DAMAGED;
+		state = take_tile_row(&rows, tile, with_digests) ? ES_TILE_GOOD : ES_TILE_DAMAGED;
 	es_rows_end(&rows);
 	return state;
+}
+
+/* es_tile_read reads a tile as a snapshot sees it; NULL: a fresh one. */
+EsTileState
+es_tile_read(int level, int64 number, Snapshot snapshot, EsTile *tile)
+{
+	return read_tile(level, number, snapshot, tile, true);
+}
+
+/* es_tile_read_positions reads a tile of level 0 without its digests, so nothing out of line. */
+EsTileState
+es_tile_read_positions(int64 number, Snapshot snapshot, EsTile *tile)
+{
+	return read_tile(0, number, snapshot, tile, false);
 }
 
 /* es_tile_read_after tells what the leaves of a tile come after; false if it is missing. */
@@ -153,7 +179,7 @@ es_tile_read_after(int64 number, Snapshot snapshot, int64 *after)
 	bool		found;
 
 	begin_tile_look(&rows, 0, number, snapshot);
-	found = es_rows_next(&rows);
+	found = es_rows_next(&rows) && !rows.damaged;
 	if (found)
 		*after = DatumGetInt64(rows.values[Anum_tiles_after_position - 1]);
 	es_rows_end(&rows);
@@ -164,14 +190,14 @@ es_tile_read_after(int64 number, Snapshot snapshot, int64 *after)
 int64
 es_tile_count(Snapshot snapshot)
 {
-	EsRows		rows = {.shape = &es_tile_shape,.mode = AccessShareLock,.snapshot = snapshot,.backwards = true};
+	EsRows		rows = {.shape = &es_tile_shape,.mode = AccessShareLock,.wary = true,.snapshot = snapshot,.backwards = true};
 	int64		count = 0;
 
 	es_rows_equal(&rows, Int32GetDatum(0));
 	es_rows_between(&rows, -1, PG_INT64_MAX);
 	es_rows_begin(&rows);
-	if (es_rows_next(&rows))
-		count = DatumGetInt64(rows.values[Anum_tiles_tile - 1]) + 1;
+	while (count == 0 && es_rows_next(&rows))
+		count = rows.damaged ? 0 : DatumGetInt64(rows.values[Anum_tiles_tile - 1]) + 1;
 	es_rows_end(&rows);
 	return count;
 }
@@ -231,13 +257,13 @@ es_tile_last_position(const EsTile *tile)
 bool
 es_tile_any_beyond(int64 number, Snapshot snapshot, int64 *position)
 {
-	EsRows		rows = {.shape = &es_tile_shape,.mode = AccessShareLock,.snapshot = snapshot};
+	EsRows		rows = {.shape = &es_tile_shape,.mode = AccessShareLock,.wary = true,.snapshot = snapshot};
 	bool		found;
 
 	es_rows_equal(&rows, Int32GetDatum(0));
 	es_rows_between(&rows, number - 1, PG_INT64_MAX);
 	es_rows_begin(&rows);
-	found = es_rows_next(&rows);
+	found = es_rows_next(&rows) && !rows.damaged;
 	if (found)
 		*position = DatumGetInt64(rows.values[Anum_tiles_after_position - 1]);
 	es_rows_end(&rows);

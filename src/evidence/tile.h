@@ -40,6 +40,7 @@ typedef enum EsTileState
 extern const EsShape es_tile_shape; /* of eventstore.seal_tiles */
 
 extern EsTileState es_tile_read(int level, int64 number, Snapshot snapshot, EsTile *tile);
+extern EsTileState es_tile_read_positions(int64 number, Snapshot snapshot, EsTile *tile);
 extern bool es_tile_read_after(int64 number, Snapshot snapshot, int64 *after);
 extern int64 es_tile_count(Snapshot snapshot);
 extern int64 es_tile_find(int64 position, int64 count, Snapshot snapshot);

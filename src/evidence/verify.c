@@ -30,7 +30,6 @@
 
 #include "base/call.h"
 #include "base/crew.h"
-#include "base/quiet.h"
 #include "evidence/audit.h"
 #include "evidence/digest.h"
 #include "evidence/findings.h"
@@ -233,25 +232,10 @@ inspect_end(void *arg)
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 
 	es_inspect_begin(inspector, snapshot);
-	if (es_tile_read(0, attempt->v->end_tile - 1, snapshot, &inspector->tile) == ES_TILE_GOOD)
+	if (es_tile_read_positions(attempt->v->end_tile - 1, snapshot, &inspector->tile) == ES_TILE_GOOD)
 		es_inspect_gap(inspector, es_tile_last_position(&inspector->tile), attempt->slice->upto);
 	es_inspect_end(inspector);
 	UnregisterSnapshot(snapshot);
-}
-
-/* Tries; false if what is stored is too damaged for that.  Other errors are raised. */
-static bool
-try_to_inspect(EsQuietWork work, Attempt *attempt)
-{
-	ErrorData  *error = es_quiet_try(work, attempt);
-	int			category = error ? ERRCODE_TO_CATEGORY(error->sqlerrcode) : 0;
-
-	if (error == NULL)
-		return true;
-	if (category != ERRCODE_INTERNAL_ERROR && category != ERRCODE_DATA_EXCEPTION)
-		ReThrowError(error);
-	FreeErrorData(error);
-	return false;
 }
 
 /* Inspects a tile in which something cannot be read, event by event. */
@@ -264,7 +248,7 @@ inspect_by_event(Verification *v, Attempt *attempt)
 	int64		to = inspector->to;
 	int64		next;
 
-	if (!try_to_inspect(read_one_tile, attempt))
+	if (!es_inspect_try(read_one_tile, attempt))
 	{
 		es_findings_take(from, ES_FLAW_TILE_LOST, 0, &v->findings);
 		return;
@@ -277,7 +261,7 @@ inspect_by_event(Verification *v, Attempt *attempt)
 			continue;
 		inspector->from = next;
 		inspector->to = Min(tile->positions[i], to);
-		if (!try_to_inspect(inspect_one_tile, attempt))
+		if (!es_inspect_try(inspect_one_tile, attempt))
 			es_findings_take(inspector->to, ES_FLAW_ILLEGIBLE, 0, &v->findings);
 		next = tile->positions[i] + 1;
 	}
@@ -292,15 +276,15 @@ inspect_at_any_price(Verification *v, const Slice *slice)
 {
 	Attempt		attempt = {.v = v,.slice = slice};
 
-	if (!try_to_inspect(inspect_slice, &attempt))
+	if (!es_inspect_try(inspect_slice, &attempt))
 		for (attempt.tile = slice->first_tile; attempt.tile < slice->end_tile; attempt.tile++)
 		{
 			CHECK_FOR_INTERRUPTS();
-			if (!try_to_inspect(inspect_one_tile, &attempt))
+			if (!es_inspect_try(inspect_one_tile, &attempt))
 				inspect_by_event(v, &attempt);
 		}
 	if (slice->end_tile == v->end_tile && v->end_tile * ES_TILE_SIZE >= v->inspector.size &&
-		!try_to_inspect(inspect_end, &attempt))
+		!es_inspect_try(inspect_end, &attempt))
 		es_findings_take(slice->upto, ES_FLAW_ILLEGIBLE, 0, &v->findings);
 }
 
@@ -419,7 +403,7 @@ audit_end(Verification *v, int64 sealed, Snapshot snapshot)
 	EsTile	   *tile = &v->inspector.tile;
 	int64		after;
 
-	if (es_tile_read(0, number, snapshot, tile) == ES_TILE_GOOD && tile->count > within)
+	if (es_tile_read_positions(number, snapshot, tile) == ES_TILE_GOOD && tile->count > within)
 		es_findings_take(tile->positions[within], ES_FLAW_UNSEALED, 0, &v->findings);
 	else if (es_tile_any_beyond(number + 1, snapshot, &after))
 		es_findings_take(after + 1, ES_FLAW_UNSEALED, 0, &v->findings);
@@ -466,7 +450,7 @@ verify_sealed(Verification *v, int64 upto, ReturnSetInfo *result)
 	v->alone.size = inspector->size;
 	v->alone.last_size = inspector->last_size;
 	v->alone.last_root = inspector->last_root;
-	if (inspector->from <= inspector->to && !try_to_inspect(audit_all, &attempt))
+	if (inspector->from <= inspector->to && !es_inspect_try(audit_all, &attempt))
 		es_findings_take(inspector->from, ES_FLAW_TILE_LOST, 1, &v->findings);
 	if (upto > inspector->to)
 		audit_end(v, inspector->last_size, snapshot);

@@ -25,6 +25,7 @@ sub problems { return sql($_[0] // q{SELECT string_agg(position || ' ' || split_
 
 # ---- the worker seals
 is(sql(q{SELECT es_append('a-1', 'A'); SELECT count(*) FROM es_seals}), "1\n0", 'nothing is sealed by itself');
+ok($node->poll_query_until('store', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND datname = 'store'}), 'there is a worker');
 $node->append_conf('postgresql.conf', "eventstore.seal_interval = '100ms'\n");
 $node->reload;
 ok($node->poll_query_until('store', 'SELECT count(*) = 1 AND max(position) = 1 FROM es_seals'), 'the worker seals');
@@ -84,7 +85,7 @@ is($node->safe_psql('beside', 'SELECT count(*) > 0 FROM eventstore.scavenged'), 
 $sealing->query_safe('COMMIT');
 is($node->safe_psql('beside', 'SELECT count(*) FROM es_verify()'), 0, '... and as it should be');
 $sealing->query_safe(q{BEGIN; SELECT es_append('c-9', 'C'); PREPARE TRANSACTION 'held'});
-$node->safe_psql('beside', $_) foreach (q{SELECT es_append('c-9', 'C') FROM generate_series(1, 5)}, 'SELECT es_seal()');
+$node->safe_psql('beside', $_) foreach (q{SELECT es_append('c-8', 'C') FROM generate_series(1, 5)}, 'SELECT es_seal()');
 is($node->safe_psql('beside', 'SELECT max(position) FROM es_seals'), 2001, 'what is not settled is not sealed');
 $sealing->query_safe(q{COMMIT PREPARED 'held'});
 is($node->safe_psql('beside', 'SELECT es_seal(); SELECT count(*) FROM es_verify()'), "2007\n0", '... but later');

@@ -17,7 +17,7 @@ sub sql { return $node->safe_psql($database, $_[0]) }
 
 sql('CREATE EXTENSION eventstore; SELECT es_set_segment_size(100)');
 sql(<<'END');
-CREATE FUNCTION fold(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT state';
+CREATE FUNCTION fold(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE RETURN state;
 CREATE FUNCTION renew(data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT data';
 CREATE FUNCTION look(event es_event) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
 SELECT es_register_reducer_ops(r, '*', '{"inc": {"n": 1}}') FROM unnest('{a,b,x-y}'::text[]) r;
@@ -34,6 +34,7 @@ SELECT es_register_upcaster_ops('U', 1, '"ignore"'), es_register_schema('S', '{}
 SELECT es_protect(c, '{$.data.secret}', '$.stream'), es_append(c || '-2', 'T', '{"secret": 1}') FROM unnest('{a,b}'::text[]) c;
 GRANT CREATE ON SCHEMA public TO PUBLIC;
 END
+my $sealed = sql('SELECT es_seal()');
 # feeds without slots: what is done to them is undone by a rollback
 foreach my $feed (qw(a b all))
 {
@@ -170,6 +171,11 @@ my @calls = (
 	[ 'es_scavenge(bigint)', 'admin *', q{SELECT * FROM es_scavenge(0)} ],
 	[ 'es_detach_segments(timestamp with time zone)', 'admin *', q{SELECT * FROM es_detach_segments('2020-01-01')} ],
 	[ 'es_attach_segment(text)', 'admin *', q{SELECT es_attach_segment('eventstore.events_0')}, '55000' ],
+	# evidence
+	[ 'es_seal()', 'admin *', q{SELECT es_seal()} ],
+	[ 'es_verify(bigint,bigint)', 'read * or admin *', q{SELECT * FROM es_verify()} ],
+	[ 'es_proof(bigint,bigint)', 'read * or admin *', q{SELECT es_proof(1)} ],
+	[ 'es_prove_consistency(bigint,bigint)', 'read * or admin *', qq{SELECT es_prove_consistency($sealed)} ],
 	# secrets; all roles may run programs on the server
 	[ 'es_protect(text,text[],text)', 'admin', q{SELECT es_protect('a', '{$.data.more}', '$.stream')} ],
 	[ 'es_reveal(text,text,jsonb)', 'read', q{SELECT es_reveal('a-1', 'T', '{}')} ],
@@ -195,6 +201,7 @@ my @views = (
 	[ 'es_subscriptions', 'read or admin', q{SELECT substr(subscription, 4) FROM es_subscriptions} ],
 	[ 'es_feeds', 'some', q{SELECT substr(feed, 4) FROM es_feeds WHERE feed LIKE 'of%'} ],
 	[ 'es_retention', 'read or admin, rest any', q{SELECT CASE category WHEN '*' THEN 'all' ELSE category END FROM es_retention} ],
+	[ 'es_seals', 'any', q{SELECT 'all' FROM es_seals} ],
 	[ 'es_protections', 'read or append or admin', q{SELECT category FROM es_protections} ],
 	[ 'es_subjects', 'admin *', q{SELECT 'all' FROM es_subjects} ],
 	[ 'es_reducers', 'any', q{SELECT 'all' FROM es_reducers} ],
@@ -269,7 +276,7 @@ sub may
 {
 	my ($role, $right) = @_;
 
-	return !grep { !grep { has_right($role, $_) } split / or / } split / and /, $right;
+	return !grep { my $all = $_; !grep { has_right($role, $_) } split / or /, $all } split / and /, $right;
 }
 
 # sees(role, what): which rows of a view a role is to see
