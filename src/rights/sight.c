@@ -250,7 +250,7 @@ sight_utility_hook(PlannedStmt *statement, const char *source, bool read_only_tr
 				   ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
 				   QueryCompletion *completion)
 {
-	ProcessUtility_hook_type next = previous_utility_hook ? previous_utility_hook : standard_ProcessUtility;
+	ProcessUtility_hook_type volatile next = previous_utility_hook ? previous_utility_hook : standard_ProcessUtility;
 
 	hooked = true;
 	if (!IsA(statement->utilityStmt, ExplainStmt))
