@@ -44,7 +44,6 @@ foreach my $feed (qw(a b all))
 	sql("SELECT pg_drop_replication_slot('es_of_$feed')");
 }
 my $index = sql(q{SELECT es_index_projection('of_a', '((state ->> ''n''))')});
-my $sealed = sql('SELECT max(position) FROM es_seals');
 my $event = q{ROW(1, 'a-1', 1, 'T', 1, '{}', '{}', gen_random_uuid(), now())::es_event};
 
 # ---- the rights that it takes ----
