@@ -48,6 +48,7 @@ BEGIN
 	END LOOP;
 	/* what views call that are made later */
 	GRANT EXECUTE ON FUNCTION eventstore.require_read(name, text[]) TO PUBLIC;
+	GRANT EXECUTE ON FUNCTION eventstore.shown_state(bigint, jsonb, text) TO PUBLIC;
 	/* UPDATE and DELETE are VE002 for everybody, and not 42501 for some */
 	GRANT INSERT, UPDATE, DELETE ON @extschema@.es_events TO PUBLIC;
 END

@@ -21,14 +21,14 @@ my %usual = (
 	'events es_append_if' => q{'[{"stream":"a-1","type":"T"}]'},
 	'events es_append_batch' => q{'[{"type":"T"}]'},
 	'ops' => q{'{"set": {"x": "$.data.x"}}'},
-	'stream' => q{'a-1'}, 'stream es_delete_stream' => q{'gone-1'}, 'category' => q{'a'}, 'category es_set_retention' => q{'kept'}, 'category es_protect' => q{'kept'}, 'paths' => q{'{$.data.x}'}, 'subject' => q{'$.stream'}, 'subject es_shred' => q{'a-1'}, 'old_key_command' => q{'printf %064d 1'}, 'max_age' => q{'1 year'}, 'type' => q{'T'}, 'format' => q{'json'},
+	'stream' => q{'a-1'}, 'stream es_delete_stream' => q{'gone-1'}, 'category' => q{'a'}, 'category es_set_retention' => q{'kept'}, 'category es_protect' => q{'kept'}, 'paths' => q{'{$.data.x}'}, 'subject' => q{'$.stream'}, 'subject es_shred' => q{'secret-1'}, 'old_key_command' => q{'printf %064d 1'}, 'max_age' => q{'1 year'}, 'type' => q{'T'}, 'format' => q{'json'},
 	'reducer' => q{'count'}, 'reducer es_create_reducer' => q{'r2'}, 'reducer es_register_reducer' => q{'r'},
 	'reducer es_register_reducer_ops' => q{'r'}, 'reducer es_snapshot_every' => q{'r'}, 'reducer es_drop_snapshots' => q{'r'}, 'reducer es_adopt_snapshots' => q{'r'},
 	'reducer es_drop_reducer' => q{'r'}, 'event_type' => q{'T'}, 'on_unknown' => q{'ignore'},
 	'projection' => q{'p'}, 'projection es_skip_event' => q{'failed'}, 'projection es_create_projection' => q{'p2'}, 'projection es_create_handler_projection' => q{'p2'},
 	'mode' => q{'async'}, 'key' => q{'$.stream'}, 'subscription' => q{'s'}, 'subscription es_subscribe' => q{'s2'},
 	'query' => q{'[{"types":["T"]}]'}, 'feed_query' => q{'[{"tags":["x"]}]'}, 'query es_append_if' => 'NULL',
-	'member' => 'NULL', 'reason' => q{'why'}, 'privilege' => q{'read'}, 'category es_revoke' => q{'none'}, 'feed' => q{'f'}, 'handler' => q{'public.on_event(es_event)'},
+	'member' => 'NULL', 'reason' => q{'why'}, 'privilege' => q{'read'}, 'role require_read' => 'current_user', 'category es_revoke' => q{'none'}, 'feed' => q{'f'}, 'handler' => q{'public.on_event(es_event)'},
 	'handler es_register_reducer' => q{'public.on_state(jsonb,es_event)'},
 	'handler es_register_upcaster' => q{'public.on_data(jsonb)'}, 'stream_prefix' => 'NULL',
 	'expected_version' => 'NULL', 'position es_ack' => '1', 'partition' => '0', 'event_id' => 'NULL',
@@ -82,6 +82,7 @@ $node->safe_psql('postgres', q{
 	CREATE FUNCTION on_data(d jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT d';
 	SELECT es_append('a-1', 'T') FROM generate_series(1, 3);
 	SELECT es_seal();
+	SELECT es_protect('secret', '{$.data.x}', '$.stream'), es_append('secret-1', 'T', '{"x": 1}');
 	SELECT es_index_type('T');
 	SELECT es_register_upcaster('Dropped', 1, 'on_data(jsonb)'), es_register_schema('Dropped', '{}');
 	SELECT es_create_reducer('r');
