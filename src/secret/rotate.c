@@ -122,10 +122,10 @@ es_rotate_master_key(PG_FUNCTION_ARGS)
 	es_call_require(fcinfo, 0, "old_key_command");
 	es_subscriber_begin_change(&es_subject_table, "es_rotate_master_key()");
 	CommandCounterIncrement();
-	rotation.from = es_masterkey_of_command(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	rotation.to = *es_masterkey_renew();
 	PG_TRY();
 	{
+		rotation.from = es_masterkey_of_command(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+		rotation.to = *es_masterkey_renew();
 		rewrap_all(&rotation);
 	}
 	PG_FINALLY();

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
+use Digest::SHA qw(hmac_sha256);
 use EventstoreTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -40,6 +41,29 @@ sub failure
 	my ($ret, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
 
 	return join ' ', $err =~ /ERROR:\s+(\w+)/, $err =~ /DETAIL:\s+(.*)/;
+}
+
+# memory_has(pid, bytes): how often a process has bytes in the memory that it can write to; undef if that
+# cannot be read.
+sub memory_has
+{
+	my ($pid, $bytes) = @_;
+	my $count = 0;
+
+	open my $maps, '<', "/proc/$pid/maps" or return undef;
+	open my $memory, '<:raw', "/proc/$pid/mem" or return undef;
+	while (<$maps>)
+	{
+		my ($from, $to, $rights, $name) = /^(\w+)-(\w+) (\S+)(.*)/;
+		my $part;
+
+		# shared memory is large, and has no keys
+		next if $rights !~ /^rw-p/ || $name =~ /\[vvar/;
+		sysseek $memory, hex $from, 0 or return undef;
+		sysread $memory, $part, hex($to) - hex($from) or return undef;
+		$count++ while $part =~ /\Q$bytes\E/g;
+	}
+	return $count;
 }
 
 key($key[0]);
@@ -134,6 +158,27 @@ SKIP:
 	like($arenas[0] // '', qr/\bdd\b/, '... that are not in core dumps');
 }
 $session->quit;
+
+# What a session makes of a master key is nowhere but there, and goes when a rotation fails half way.
+my $ours = hmac_sha256("eventstore: wrapping\1", pack 'H*', $key[0]);
+my $others = hmac_sha256("eventstore: wrapping\1", pack 'H*', $key[2]);
+command('false');
+$session = $node->background_psql('postgres', on_error_stop => 0);
+$session->query("SELECT es_rotate_master_key('echo $key[2]')");
+$backend = $session->query('SELECT pg_backend_pid()');
+SKIP:
+{
+	skip 'memory of other processes cannot be read', 4 unless defined memory_has($backend, $ours);
+	is(memory_has($backend, $others), 0, 'a rotation that fails for the new key leaves nothing of the former one');
+	command("cat $keys/key");
+	$session->query(q{SELECT * FROM es_read('c-1')});
+	is(memory_has($backend, $ours), 1, 'what wraps keys is in one place');
+	is(memory_has($backend, pack 'H*', $key[0]), 0, '... and the master key in none');
+	$session->query('DISCARD ALL');
+	is(memory_has($backend, $ours), 0, 'nothing stays after DISCARD ALL');
+}
+$session->quit;
+command("cat $keys/key");
 
 # Another master key.
 my $warm = $node->background_psql('postgres', on_error_stop => 0);
