@@ -67,9 +67,10 @@ is(as('reader', $seen), 'order', 'a view, as a first statement');
 is(as('everything', $seen), 'order pay', '... of one who may read everything');
 unlike(as('everything', "SELECT 1; EXPLAIN $seen") . '', qr/42501/, '... who may see plans');
 run(q{ALTER ROLE reader SET session_preload_libraries = 'auto_explain'});
-run(q{ALTER SYSTEM SET auto_explain.log_min_duration = 0; ALTER SYSTEM SET auto_explain.log_analyze = on; SELECT pg_reload_conf()});
+$node->append_conf('postgresql.conf', "auto_explain.log_min_duration = 0\nauto_explain.log_analyze = on\n");
+$node->reload;
 is(as('reader', "SELECT 1; $seen"), "1\norder", 'what auto_explain writes for the server is not explained to anybody');
-run(q{ALTER ROLE reader RESET session_preload_libraries; ALTER SYSTEM RESET ALL; SELECT pg_reload_conf()});
+run(q{ALTER ROLE reader RESET session_preload_libraries});
 
 foreach my $preloaded (0, 1)
 {
