@@ -10,6 +10,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 
+#include "base/call.h"
 #include "base/names.h"
 #include "rights/right.h"
 
@@ -74,17 +75,19 @@ es_shown_may_anything(PG_FUNCTION_ARGS)
 
 /*
  * eventstore.require_read(role, categories): true if a role has 'read' on each of some categories,
- * NULL: on all; else 42501.  For views that show what only that role was given; a role that is
- * gone is 42704.
+ * NULL: on all; else 42501.  For views that show what only that role was given; NULL is 22004, a
+ * role that is gone 42704.
  */
 Datum
 es_shown_require_read(PG_FUNCTION_ARGS)
 {
 	EsNames		categories = es_names_of_column(PG_GETARG_DATUM(1), PG_ARGISNULL(1));
-	Oid			role = get_role_oid(NameStr(*PG_GETARG_NAME(0)), false);
+	Oid			role;
 	Oid			caller;
 	int			sec_context;
 
+	es_call_require(fcinfo, 0, "role");
+	role = get_role_oid(NameStr(*PG_GETARG_NAME(0)), false);
 	/* an error undoes it at (sub)transaction abort */
 	GetUserIdAndSecContext(&caller, &sec_context);
 	SetUserIdAndSecContext(role, sec_context | SECURITY_LOCAL_USERID_CHANGE);
