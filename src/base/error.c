@@ -57,6 +57,16 @@ es_error_cut(ErrorData *error)
 	}
 }
 
+/* es_error_append_only raises VE002 for what would be done ("update") to a relation. */
+void
+es_error_append_only(const char *action, const char *relation)
+{
+	ereport(ERROR,
+			errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
+			errmsg("cannot %s \"%s\" because the event store is append-only", action, relation),
+			errhint("Append an event that corrects the earlier ones."));
+}
+
 /* es_error_report_failure reports the error that a handler raised, in its PG_CATCH block. */
 void
 es_error_report_failure(MemoryContext context)

@@ -17,14 +17,20 @@
  *
  * EXPLAIN would tell of rows that nobody is shown: how many the statistics say there are, how
  * many a filter has removed.  So it is refused for a plan that asks, unless it is by one who
- * may read everything.  Row locks on what may be read would hold up those who append; they are
- * the owner's.
+ * may read everything; and so are such plans while debug_print_plan has them sent to the client.
+ *
+ * Row locks on what may be read would hold up those who append; they are the owner's.  UPDATE and
+ * DELETE are VE002 for everybody.  They are nobody's by privilege, though, as these would let
+ * LOCK TABLE take any lock on the view and, as the view's owner, on all that is under it; so what
+ * would be a missing privilege is refused before.
  *
  * Where the library is not preloaded, the plan that loads it, by may_read's support function, is
- * made without the hooks, and asks; that it is explained is refused as well.
+ * made without the hooks, and asks; that it is explained is refused to the end of the statement in
+ * which the library was loaded.
  */
 #include "rights/sight.h"
 
+#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "executor/execdesc.h"
 #include "executor/executor.h"
@@ -35,13 +41,16 @@
 #include "nodes/supportnodes.h"
 #include "optimizer/planner.h"
 #include "parser/parsetree.h"
+#include "tcop/tcopprot.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/plancache.h"
 #include "utils/syscache.h"
 
 #include "base/call.h"
+#include "base/error.h"
 #include "base/names.h"
 #include "base/objects.h"
 #include "rights/grantrow.h"
@@ -69,8 +78,8 @@ static Oid	mark = InvalidOid;	/* first relation of plans without barriers */
 static Oid	asking_function = InvalidOid;	/* in the plans of this session */
 static bool plans_made = false; /* some may be kept that have no barriers */
 static int	explaining = 0;		/* statements of EXPLAIN that are running */
-static bool hooked = false;		/* the hooks have seen the running statement
-								 * begin */
+static TimestampTz loaded = 0;	/* begin of the statement that loaded the
+								 * library; 0: none did */
 
 /* ---- questions of views ---- */
 
@@ -94,20 +103,6 @@ es_sight_has_right(PG_FUNCTION_ARGS)
 	es_call_require(fcinfo, 0, "privilege");
 	PG_RETURN_BOOL(es_right_has(es_right_named(text_to_cstring(PG_GETARG_TEXT_PP(0))),
 								PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1)));
-}
-
-/*
- * may_read_support(internal): may_read's support function.  Supports nothing, but loads the
- * library, and notes which function it is.
- */
-Datum
-es_sight_support(PG_FUNCTION_ARGS)
-{
-	const Node *request = (const Node *) PG_GETARG_POINTER(0);
-
-	if (IsA(request, SupportRequestSimplify))
-		asking_function = ((const SupportRequestSimplify *) request)->fcall->funcid;
-	PG_RETURN_POINTER(NULL);
 }
 
 /* ---- planning ---- */
@@ -176,6 +171,69 @@ refuse_row_locks(const Query *query)
 	}
 }
 
+/* Tells how a query changes rows of its target that are there; CMD_UNKNOWN if it does not. */
+static CmdType
+find_change(const Query *query)
+{
+	ListCell   *cell;
+
+	if (query->commandType == CMD_UPDATE || query->commandType == CMD_DELETE)
+		return query->commandType;
+	foreach(cell, query->commandType == CMD_MERGE ? query->mergeActionList : NIL)
+	{
+		CmdType		action = lfirst_node(MergeAction, cell)->commandType;
+
+		if (action == CMD_UPDATE || action == CMD_DELETE)
+			return action;
+	}
+	return CMD_UNKNOWN;
+}
+
+/* Raises VE002 for UPDATE and DELETE of our view, unless its triggers will do so. */
+static void
+refuse_change_of_view(const Query *query)
+{
+	CmdType		change = find_change(query);
+	Oid			target;
+
+	if (change == CMD_UNKNOWN)
+		return;
+	target = rt_fetch(query->resultRelation, query->rtable)->relid;
+	if (is_asking_view(target) &&
+		pg_class_aclcheck(target, GetUserId(), change == CMD_UPDATE ? ACL_UPDATE : ACL_DELETE) != ACLCHECK_OK)
+		es_error_append_only(change == CMD_UPDATE ? "update" : "delete from", get_rel_name(target));
+}
+
+/* Raises 42501 if a plan that asks would be sent to who may not read everything. */
+static void
+refuse_printing(void)
+{
+	if (Debug_print_plan && !es_right_has(ES_RIGHT_READ, NULL))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied to print the plan of a statement that reads events"),
+				errdetail("What is estimated tells of events that role \"%s\" may not read.",
+						  es_names_show(GetUserNameFromId(GetUserId(), false))),
+				errhint("Set \"%s\" to off.", "debug_print_plan"));
+}
+
+/*
+ * may_read_support(internal): may_read's support function.  Supports nothing, but loads the
+ * library, notes which function it is, and has plans that ask not be printed.
+ */
+Datum
+es_sight_support(PG_FUNCTION_ARGS)
+{
+	const Node *request = (const Node *) PG_GETARG_POINTER(0);
+
+	if (IsA(request, SupportRequestSimplify))
+	{
+		asking_function = ((const SupportRequestSimplify *) request)->fcall->funcid;
+		refuse_printing();
+	}
+	PG_RETURN_POINTER(NULL);
+}
+
 /* Goes through a query, the queries in it included. */
 static bool
 look_through_query(Node *node, void *arg)
@@ -188,6 +246,7 @@ look_through_query(Node *node, void *arg)
 		return expression_tree_walker(node, look_through_query, arg);
 	if (((Query *) node)->rowMarks != NIL)
 		refuse_row_locks((Query *) node);
+	refuse_change_of_view((Query *) node);
 	foreach(cell, ((Query *) node)->rtable)
 	{
 		RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
@@ -216,7 +275,6 @@ sight_planner_hook(Query *query, const char *source, int options, ParamListInfo 
 	Sight		sight = {false};
 	PlannedStmt *plan;
 
-	hooked = true;
 	if (query->rtable != NIL || query->cteList != NIL || query->hasSubLinks)
 		(void) look_through_query((Node *) query, &sight);
 	plan = (previous_planner_hook ? previous_planner_hook : standard_planner) (query, source, options, params);
@@ -282,6 +340,13 @@ refuse_explanation(const PlannedStmt *plan)
 			errhint("It takes the privilege \"read\" on \"*\"."));
 }
 
+/* Tells whether the running statement is that which has loaded the library; it may be EXPLAIN. */
+static bool
+is_loading_statement(void)
+{
+	return loaded != 0 && GetCurrentStatementStartTimestamp() == loaded;
+}
+
 /* The hook at a plan's start. */
 static void
 sight_start_hook(QueryDesc *query, int flags)
@@ -291,7 +356,7 @@ sight_start_hook(QueryDesc *query, int flags)
 	if (OidIsValid(mark) && plan->relationOids != NIL && linitial_oid(plan->relationOids) == mark &&
 		!es_right_has(ES_RIGHT_READ, NULL))
 		refuse_outlived_plan();
-	if ((flags & EXEC_FLAG_EXPLAIN_ONLY) || (query->instrument_options != 0 && (explaining > 0 || !hooked)))
+	if ((flags & EXEC_FLAG_EXPLAIN_ONLY) || (query->instrument_options != 0 && (explaining > 0 || is_loading_statement())))
 		refuse_explanation(plan);
 	(previous_start_hook ? previous_start_hook : standard_ExecutorStart) (query, flags);
 }
@@ -304,7 +369,6 @@ sight_utility_hook(PlannedStmt *statement, const char *source, bool read_only_tr
 {
 	ProcessUtility_hook_type next = previous_utility_hook ? previous_utility_hook : standard_ProcessUtility;
 
-	hooked = true;
 	if (!IsA(statement->utilityStmt, ExplainStmt))
 	{
 		next(statement, source, read_only_tree, context, params, environment, dest, completion);
@@ -326,6 +390,7 @@ sight_utility_hook(PlannedStmt *statement, const char *source, bool read_only_tr
 void
 es_sight_init(void)
 {
+	loaded = GetCurrentStatementStartTimestamp();
 	CacheRegisterSyscacheCallback(AUTHOID, forget_plans, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget_plans, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, forget_plans, (Datum) 0);
