@@ -19,6 +19,8 @@ WARNINGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers \
 	-Wno-sign-compare -Wno-declaration-after-statement
 PG_CFLAGS = $(WARNINGS) -MMD -MP
 PG_CPPFLAGS = -Isrc
+# secret/ encrypts with OpenSSL, 3.0 or later.
+SHLIB_LINK += -lcrypto
 # The last two: what trees that were built before src/ had folders still have.
 EXTRA_CLEAN = $(OBJS:.o=.d) src/.server src/*.o src/*.d
 

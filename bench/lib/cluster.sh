@@ -26,6 +26,7 @@ start_cluster() {
 		"checkpoint_timeout = 1d" \
 		"autovacuum = off" \
 		"jit = off" \
+		"eventstore.master_key_command = 'printf %064d 1'" \
 		"${extra_settings[@]}"
 	start_server
 }

@@ -15,6 +15,7 @@
 #include "utils/jsonb.h"
 
 #include "append/attempt.h"
+#include "append/conceal.h"
 #include "append/eventrow.h"
 #include "append/retry.h"
 #include "append/typing.h"
@@ -115,6 +116,7 @@ es_append_run(EsAppend *append)
 	enter_append();
 	complete_event_ids(append);
 	es_typing_judge_all(append);
+	es_conceal_all(append);
 	es_attempt_run(append);
 	if (unlikely(es_projection_any_inline()) && append->count > 0 && !append->held_back)
 		project_appended_events(append);

@@ -47,6 +47,7 @@
 #include "base/error.h"
 #include "log/segment.h"
 #include "log/settle.h"
+#include "secret/subject.h"
 #include "segment/maker.h"
 #include "shared/wake.h"
 #include "shared/flight.h"
@@ -66,6 +67,8 @@ typedef enum Outcome
 	FINISHED,
 	WAIT_FOR_TRANSACTION,		/* attempt.wait_for, in the way on
 								 * attempt.wait_stream */
+	WAIT_FOR_KEY,				/* the master key, to compare with what is
+								 * stored */
 	WAIT_FOR_SEGMENT,			/* that of attempt.next_position is not made
 								 * yet */
 	REFUSED						/* attempt.refusals tell why */
@@ -94,6 +97,8 @@ typedef struct Attempt
 								 * append->events */
 	TransactionId wait_for;
 	const text *wait_stream;
+	bool		needs_key;		/* waits for the master key instead */
+	bool		has_key;		/* has waited for it */
 	int64		next_position;
 	TimestampTz now;			/* of the block */
 	bool		again;			/* the transaction had appended before */
@@ -195,7 +200,10 @@ note_refusal(Attempt *attempt, const Target *target, EsRefusalReason reason, con
 	attempt->refusals = lappend(attempt->refusals, refusal);
 }
 
-/* Notes an event that its schema does not allow, unless it is stored already. */
+/*
+ * Notes an event that its schema does not allow, or whose subject is shredded, unless it is
+ * stored already.
+ */
 static void
 note_unfit_event(Attempt *attempt, const Target *target)
 {
@@ -206,9 +214,9 @@ note_unfit_event(Attempt *attempt, const Target *target)
 		return;
 	for (const EsNewEvent *event = target->asked->first; event; event = event->next)
 	{
-		if (event->unfit == NULL || event->stored)
+		if ((event->unfit == NULL && !event->shredded) || event->stored)
 			continue;
-		note_refusal(attempt, target, ES_REFUSED_DATA, NULL);
+		note_refusal(attempt, target, event->unfit ? ES_REFUSED_DATA : ES_REFUSED_SUBJECT, NULL);
 		refusal = llast(attempt->refusals);
 		refusal->event = event;
 		refusal->number = append->count > 1 && !append->each_alone ? event - append->events + 1 : 0;
@@ -232,20 +240,28 @@ version_is_expected(const Target *target)
 	return false;
 }
 
+/* Tells whether what has become of a retry cannot be told yet, and notes what that waits for. */
+static bool
+must_retry_wait(Attempt *attempt, const EsRetry *retry)
+{
+	attempt->wait_for = retry->wait_for;
+	attempt->needs_key = retry->result == ES_RETRY_NO_KEY;
+	return attempt->needs_key || retry->result == ES_RETRY_WAIT;
+}
+
 /*
- * Checks the events of a stream one by one for being stored; false if a transaction
- * is in the way.
+ * Checks the events of a stream one by one for being stored; false if there is
+ * something to wait for.
  */
 static bool
 check_each_alone(Attempt *attempt, Target *target)
 {
 	for (EsNewEvent *event = target->asked->first; event; event = event->next)
 	{
-		EsRetry		retry;
+		EsRetry		retry = {.may_ask = attempt->has_key};
 
 		es_retry_check_alone(&retry, event, &target->stream);
-		attempt->wait_for = retry.wait_for;
-		if (retry.result == ES_RETRY_WAIT)
+		if (must_retry_wait(attempt, &retry))
 			return false;
 		if (retry.result == ES_RETRY_CONFLICT)
 			note_refusal(attempt, target, ES_REFUSED_IDS, &retry.conflict);
@@ -254,11 +270,11 @@ check_each_alone(Attempt *attempt, Target *target)
 	return true;
 }
 
-/* Checks one stream; false if a transaction is in the way. */
+/* Checks one stream; false if there is something to wait for. */
 static bool
 check_target(Attempt *attempt, Target *target)
 {
-	EsRetry		retry = {.result = ES_RETRY_NEW};
+	EsRetry		retry = {.result = ES_RETRY_NEW,.may_ask = attempt->has_key};
 
 	CHECK_FOR_INTERRUPTS();
 	if (!find_target(attempt, target))
@@ -276,11 +292,8 @@ check_target(Attempt *attempt, Target *target)
 		return check_each_alone(attempt, target);
 	if (target->exists)
 		es_retry_check(&retry, target->asked, &target->stream);
-	if (retry.result == ES_RETRY_WAIT)
-	{
-		attempt->wait_for = retry.wait_for;
+	if (must_retry_wait(attempt, &retry))
 		return false;
-	}
 	if (retry.result == ES_RETRY_CONFLICT)
 		note_refusal(attempt, target, ES_REFUSED_IDS, &retry.conflict);
 	else if (retry.result == ES_RETRY_NEW && !version_is_expected(target))
@@ -332,7 +345,7 @@ check_all_targets(Attempt *attempt)
 {
 	for (int i = 0; i < attempt->append->ntargets; i++)
 		if (!check_target(attempt, &attempt->targets[i]))
-			return WAIT_FOR_TRANSACTION;
+			return attempt->needs_key ? WAIT_FOR_KEY : WAIT_FOR_TRANSACTION;
 	if (attempt->append->ntargets > 1 && !attempt->append->each_alone)
 	{
 		if (is_call_stored(attempt->append))
@@ -625,6 +638,11 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 			es_refusal_raise(attempt->refusals, attempt->append->many);
 		else if (outcome == WAIT_FOR_TRANSACTION)
 			wait_for_transaction(attempt, &queue, &queued);
+		else if (outcome == WAIT_FOR_KEY)
+		{
+			es_subject_require_master();
+			attempt->has_key = true;
+		}
 		else if (outcome == WAIT_FOR_SEGMENT)
 		{
 			close_attempt_segment(attempt);

@@ -116,6 +116,7 @@ take_rows_back(void)
 	{
 		rows.append.events[i].stored = false;
 		rows.append.events[i].judged = 0;
+		rows.append.events[i].concealed = (Datum) 0;
 	}
 }
 

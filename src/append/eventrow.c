@@ -46,7 +46,7 @@ es_eventrow_fill(TupleTableSlot *slot, const EsStream *stream, const EsNewEvent 
 	v[Anum_es_events_id_given - 1] = BoolGetDatum(event->id_given);
 	v[Anum_es_events_stream - 1] = PointerGetDatum(event->target->stream);
 	v[Anum_es_events_type - 1] = PointerGetDatum(event->type);
-	v[Anum_es_events_data - 1] = event->data;
+	v[Anum_es_events_data - 1] = event->concealed ? event->concealed : event->data;
 	v[Anum_es_events_metadata - 1] = event->metadata;
 	memset(slot->tts_isnull, false, Natts_es_events * sizeof(bool));
 	ExecStoreVirtualTuple(slot);
@@ -77,7 +77,8 @@ es_eventrow_join_runs(EsTable *table, int n)
 
 /*
  * es_eventrow_stored makes stored events of a call's new ones, without those that were
- * stored before; returns how many.  They point to what the call points to.
+ * stored before; returns how many.  They point to what the call points to, their protected
+ * fields encrypted.
  */
 int
 es_eventrow_stored(const EsAppend *append, EsEvent *events)
@@ -100,7 +101,7 @@ es_eventrow_stored(const EsAppend *append, EsEvent *events)
 				.id_given = source->id_given,
 				.stream = PointerGetDatum(source->target->stream),
 				.type = PointerGetDatum(source->type),
-				.data = source->data,
+				.data = source->concealed ? source->concealed : source->data,
 				.metadata = source->metadata
 		};
 	}

@@ -23,6 +23,7 @@
 
 #include "base/error.h"
 #include "base/names.h"
+#include "base/uuid7.h"
 
 /* The words that JSON has for kinds of conflicts. */
 static const char *const conflict_words[] = {
@@ -30,13 +31,6 @@ static const char *const conflict_words[] = {
 	[ES_CONFLICT_PLACE] = "place",
 	[ES_CONFLICT_CONTENT] = "content"
 };
-
-/* es_refusal_show_id gives the text of an event id. */
-char *
-es_refusal_show_id(const pg_uuid_t *id)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
-}
 
 /* Gives those of some refusals that have a reason. */
 static List *
@@ -77,7 +71,7 @@ describe_conflict(const EsConflict *conflict)
 			break;
 	}
 	return psprintf("Event id %s is stored already, as version " INT64_FORMAT " at position " INT64_FORMAT ", but %s.",
-					es_refusal_show_id(&conflict->id), conflict->version, conflict->position, rest);
+					es_uuid7_show(&conflict->id), conflict->version, conflict->position, rest);
 }
 
 /* Describes refusals, all for one reason, as a JSON array with an object for each. */
@@ -99,7 +93,7 @@ describe_refusals_as_json(const List *refusals)
 		escape_json(&json, text_to_cstring(refusal->target->stream));
 		if (refusal->reason == ES_REFUSED_IDS)
 			appendStringInfo(&json, ", \"event_id\": \"%s\", \"version\": " INT64_FORMAT ", \"position\": " INT64_FORMAT ", \"conflict\": \"%s\"}",
-							 es_refusal_show_id(&conflict->id), conflict->version, conflict->position,
+							 es_uuid7_show(&conflict->id), conflict->version, conflict->position,
 							 conflict_words[conflict->kind]);
 		else
 			appendStringInfo(&json, ", \"expected\": " INT64_FORMAT ", \"actual\": " INT64_FORMAT "}",
@@ -171,6 +165,22 @@ es_refusal_raise_data(const EsNewEvent *event, const text *stream, int number)
 			number > 0 ? errcontext("event %d of the call", number) : 0);
 }
 
+/*
+ * es_refusal_raise_subject raises 55000 for an event about a subject that is shredded.  Which
+ * that is is not told: it may be personal.
+ */
+void
+es_refusal_raise_subject(const EsNewEvent *event, const text *stream, int number)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("subject of an event of type \"%s\" for stream \"%s\" is shredded",
+				   text_to_cstring(event->type), text_to_cstring(stream)),
+			errdetail("Its protected fields would have to be encrypted with a key that was destroyed."),
+			errhint("Append events about it without these fields, or for another subject."),
+			number > 0 ? errcontext("event %d of the call", number) : 0);
+}
+
 /* es_refusal_raise raises what a call deserves; many: DETAIL lists all of its streams as JSON. */
 void
 es_refusal_raise(const List *refusals, bool many)
@@ -178,6 +188,7 @@ es_refusal_raise(const List *refusals, bool many)
 	List	   *deleted = refusals_for_reason(refusals, ES_REFUSED_DELETED);
 	List	   *ids = refusals_for_reason(refusals, ES_REFUSED_IDS);
 	List	   *data = refusals_for_reason(refusals, ES_REFUSED_DATA);
+	List	   *subject = refusals_for_reason(refusals, ES_REFUSED_SUBJECT);
 
 	if (deleted != NIL)
 		raise_for_deleted(linitial(deleted));
@@ -188,6 +199,12 @@ es_refusal_raise(const List *refusals, bool many)
 		const EsRefusal *first = linitial(data);
 
 		es_refusal_raise_data(first->event, first->target->stream, first->number);
+	}
+	if (subject != NIL)
+	{
+		const EsRefusal *first = linitial(subject);
+
+		es_refusal_raise_subject(first->event, first->target->stream, first->number);
 	}
 	raise_for_versions(refusals, many);
 }

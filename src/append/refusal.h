@@ -17,7 +17,8 @@ typedef enum EsRefusalReason
 	ES_REFUSED_VERSION,			/* the stream is not at the expected version */
 	ES_REFUSED_IDS,				/* ids are stored already, but not as given */
 	ES_REFUSED_DELETED,			/* the stream is deleted */
-	ES_REFUSED_DATA				/* an event's data break its schema */
+	ES_REFUSED_DATA,			/* an event's data break its schema */
+	ES_REFUSED_SUBJECT			/* an event's subject is shredded */
 } EsRefusalReason;
 
 /* In what way ids are stored that are not stored as given. */
@@ -45,13 +46,13 @@ typedef struct EsRefusal
 	EsRefusalReason reason;
 	int64		actual_version;
 	EsConflict	conflict;		/* of ES_REFUSED_IDS */
-	const EsNewEvent *event;	/* of ES_REFUSED_DATA */
+	const EsNewEvent *event;	/* of ES_REFUSED_DATA and ES_REFUSED_SUBJECT */
 	int			number;			/* of the event in the call, from 1; 0: it is
 								 * the only one */
 } EsRefusal;
 
-extern char *es_refusal_show_id(const pg_uuid_t *id);
 ES_NORETURN extern void es_refusal_raise_data(const EsNewEvent *event, const text *stream, int number);
+ES_NORETURN extern void es_refusal_raise_subject(const EsNewEvent *event, const text *stream, int number);
 ES_NORETURN extern void es_refusal_raise(const List *refusals, bool many);
 
 #endif							/* ES_APPEND_REFUSAL_H */

@@ -42,6 +42,9 @@ struct EsNewEvent
 	uint64		judged;			/* by what was defined of types then; 0: not
 								 * yet */
 	const EsViolation *unfit;	/* what its version does not allow; or NULL */
+	Datum		concealed;		/* data with protected fields encrypted; 0: as
+								 * they are */
+	bool		shredded;		/* it is about a subject that is */
 	int64		expected;		/* version that this very event must get, 0
 								 * for any */
 	int64		version;		/* as stored */
@@ -73,8 +76,8 @@ typedef struct EsAppend
 	int			count;
 	bool		many;			/* refusals list all streams, as JSON */
 	bool		each_alone;		/* each event is a retry, or not, by itself */
-	bool		any_unfit;		/* an event is, which may be stored all the
-								 * same: a retry */
+	bool		any_unfit;		/* an event is, or shredded, which may be
+								 * stored all the same: a retry */
 	bool		in_one_block;	/* its positions must follow each other */
 	bool		hold_back;		/* store nothing, but find out all the same
 								 * whether it was stored before, or is refused */

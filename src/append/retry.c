@@ -27,8 +27,11 @@
 
 #include "base/event.h"
 #include "base/names.h"
+#include "base/uuid7.h"
 #include "log/scan.h"
 #include "log/segment.h"
+#include "secret/field.h"
+#include "secret/protection.h"
 #include "table/rows.h"
 
 /* Compares two ids for qsort and hash. */
@@ -59,22 +62,31 @@ es_retry_check_distinct(const EsTarget *target)
 		if (compare_event_ids(&ids[i - 1], &ids[i]) == 0)
 			ereport(ERROR,
 					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("event id %s is specified more than once", es_refusal_show_id(&ids[i])));
+					errmsg("event id %s is specified more than once", es_uuid7_show(&ids[i])));
 	pfree(ids);
 }
 
 /*
  * Tells whether a stored event has the contents of a given one.  The version of its type
- * is no part of them: another one may have become the newest since.
+ * is no part of them: another one may have become the newest since.  Protected fields are
+ * compared plain.  Those of a shredded subject are the same as whatever is given: the
+ * event is that which was stored under its id, and whoever retries wants to know no more.
  */
 static bool
-has_same_contents(const EsNewEvent *given, const EsEvent *stored)
+has_same_contents(EsRetry *retry, const EsNewEvent *given, EsEvent *stored)
 {
 	text	   *type = DatumGetTextPP(stored->type);
+	Datum		data = given->data;
 
+	if (unlikely(es_protection_any()) &&
+		es_field_reveal_stored(stored, &data, retry->may_ask) == ES_FIELD_AWAY)
+	{
+		retry->result = ES_RETRY_NO_KEY;
+		return false;
+	}
 	return es_names_same(type, given->type) &&
 		compareJsonbContainers(&DatumGetJsonbP(stored->data)->root,
-							   &DatumGetJsonbP(given->data)->root) == 0 &&
+							   &DatumGetJsonbP(data)->root) == 0 &&
 		compareJsonbContainers(&DatumGetJsonbP(stored->metadata)->root,
 							   &DatumGetJsonbP(given->metadata)->root) == 0;
 }
@@ -85,7 +97,7 @@ has_same_contents(const EsNewEvent *given, const EsEvent *stored)
  * NULL.
  */
 static EsNewEvent *
-compare_stored_run(EsNewEvent *event, int count, const EsStream *stream, int64 version)
+compare_stored_run(EsRetry *retry, EsNewEvent *event, int count, const EsStream *stream, int64 version)
 {
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 
@@ -104,7 +116,7 @@ compare_stored_run(EsNewEvent *event, int count, const EsStream *stream, int64 v
 
 			CHECK_FOR_INTERRUPTS();
 			es_event_deform(scan.slot, &stored, true);
-			same = has_same_contents(event, &stored);
+			same = has_same_contents(retry, event, &stored);
 			if (!same)
 				break;
 			event->stored = true;
@@ -177,7 +189,9 @@ judge_stored_ids(EsRetry *retry, EsTarget *target, const EsStream *stream, const
 		note_conflict(retry, ES_CONFLICT_PLACE, event, stream);
 		return;
 	}
-	event = compare_stored_run(target->first, target->count, stream, versions[0]);
+	event = compare_stored_run(retry, target->first, target->count, stream, versions[0]);
+	if (retry->result == ES_RETRY_NO_KEY)
+		return;
 	if (event)
 		note_conflict(retry, ES_CONFLICT_CONTENT, event, stream);
 	else
@@ -239,8 +253,11 @@ es_retry_check_alone(EsRetry *retry, EsNewEvent *event, const EsStream *stream)
 		return;
 	else if (expected != 0 && expected != version)
 		note_conflict(retry, ES_CONFLICT_PLACE, event, stream);
-	else if (compare_stored_run(event, 1, stream, version))
-		note_conflict(retry, ES_CONFLICT_CONTENT, event, stream);
+	else if (compare_stored_run(retry, event, 1, stream, version))
+	{
+		if (retry->result != ES_RETRY_NO_KEY)
+			note_conflict(retry, ES_CONFLICT_CONTENT, event, stream);
+	}
 	else
 		retry->result = ES_RETRY_STORED;
 }

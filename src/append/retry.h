@@ -16,7 +16,9 @@ typedef enum EsRetryResult
 	ES_RETRY_NEW,				/* none of the ids is stored */
 	ES_RETRY_STORED,			/* all are, exactly as given */
 	ES_RETRY_CONFLICT,			/* some are, or not as given */
-	ES_RETRY_WAIT				/* depends on a transaction in progress */
+	ES_RETRY_WAIT,				/* depends on a transaction in progress */
+	ES_RETRY_NO_KEY				/* what is stored is encrypted, and the master
+								 * key is not at hand */
 } EsRetryResult;
 
 typedef struct EsRetry
@@ -24,6 +26,7 @@ typedef struct EsRetry
 	EsRetryResult result;
 	EsConflict	conflict;		/* CONFLICT */
 	TransactionId wait_for;		/* WAIT */
+	bool		may_ask;		/* given: for the master key */
 } EsRetry;
 
 extern void es_retry_check(EsRetry *retry, EsTarget *target, const EsStream *stream);

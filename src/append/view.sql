@@ -6,7 +6,7 @@ CREATE VIEW @extschema@.es_events WITH (security_barrier) AS
 		e.version,
 		e.type,
 		e.type_version,
-		e.data,
+		eventstore.plain(e.data, e.stream, e.type, e.position, e.event_id) AS data,
 		e.metadata,
 		e.event_id,
 		e.recorded_at

@@ -229,6 +229,12 @@ es_names_check(const text *name, EsNameKind kind)
 						errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("tag must be 1 to %d bytes long, not %d", ES_MAX_TAG_NAME, len));
 			break;
+		case ES_NAME_PATH:
+			if (len < 1 || len > ES_MAX_PATH)
+				ereport(ERROR,
+						errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("SQL/JSON path must be 1 to %d bytes long, not %d", ES_MAX_PATH, len));
+			break;
 	}
 }
 

@@ -17,7 +17,8 @@ typedef enum EsNameKind
 {
 	ES_NAME_CATEGORY,
 	ES_NAME_TYPE,
-	ES_NAME_TAG
+	ES_NAME_TAG,
+	ES_NAME_PATH				/* to a field of events */
 } EsNameKind;
 
 /* A set of names, each of them once; one that is not set lets everything pass. */
@@ -36,6 +37,7 @@ typedef struct EsNames
 #define ES_MAX_STREAM_NAME	512
 #define ES_MAX_TYPE_NAME		255
 #define ES_MAX_TAG_NAME		255
+#define ES_MAX_PATH			1000
 #define ES_MAX_LIST			1000000 /* names in one list, as it is given */
 
 /* es_names_order orders strings by their bytes, one that another begins with first. */

@@ -12,6 +12,7 @@
 
 #include "miscadmin.h"
 #include "port.h"
+#include "utils/fmgrprotos.h"
 
 static uint8 pool[1024];
 static int	pool_left = 0;
@@ -78,4 +79,11 @@ es_uuid7_is_uuid(const char *string, int len)
 	if (braces && (i >= len || string[i++] != '}'))
 		return false;
 	return i == len;
+}
+
+/* es_uuid7_show gives the text of a UUID. */
+char *
+es_uuid7_show(const pg_uuid_t *uuid)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
 }

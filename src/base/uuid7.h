@@ -10,6 +10,7 @@
 #include "utils/uuid.h"
 
 extern void es_uuid7_make(pg_uuid_t *uuid);
+extern char *es_uuid7_show(const pg_uuid_t *uuid);
 extern bool es_uuid7_is_uuid(const char *string, int len);
 
 #endif							/* ES_BASE_UUID7_H */

@@ -22,63 +22,11 @@
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
-#include "utils/uuid.h"
 
 #include "json/size.h"
 #include "json/text.h"
-
-/* Appends a time as a JSON string. */
-static void
-append_time(StringInfo out, TimestampTz time)
-{
-	char		buf[MAXDATELEN + 1];
-	int			len = es_jsontext_time(buf, time);
-
-	appendStringInfoChar(out, '"');
-	appendBinaryStringInfo(out, buf, len);
-	appendStringInfoChar(out, '"');
-}
-
-/* Appends a UUID as a JSON string. */
-static void
-append_uuid(StringInfo out, const pg_uuid_t *uuid)
-{
-	static const char hex[] = "0123456789abcdef";
-	char		buf[2 * UUID_LEN + 6];
-	char	   *p = buf;
-
-	*p++ = '"';
-	for (int i = 0; i < UUID_LEN; i++)
-	{
-		if (i == 4 || i == 6 || i == 8 || i == 10)
-			*p++ = '-';
-		*p++ = hex[uuid->data[i] >> 4];
-		*p++ = hex[uuid->data[i] & 0x0f];
-	}
-	*p = '"';
-	appendBinaryStringInfo(out, buf, sizeof(buf));
-}
-
-/* Appends an integer; a format would take several times as long. */
-static void
-append_integer(StringInfo out, int64 value)
-{
-	char		buf[MAXINT8LEN + 1];
-
-	appendBinaryStringInfo(out, buf, pg_lltoa(value, buf));
-}
-
-/* Appends a text as a JSON string. */
-static void
-append_text(StringInfo out, Datum value)
-{
-	text	   *string = DatumGetTextPP(value);
-
-	es_jsontext_string(out, VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string));
-}
 
 /* Appends a jsonb. */
 static void
@@ -156,23 +104,23 @@ void
 es_feedformat_json(StringInfo out, const EsEvent *event, TransactionId xid)
 {
 	appendStringInfoString(out, "{\"position\":");
-	append_integer(out, event->position);
+	es_jsontext_integer(out, event->position);
 	appendStringInfoString(out, ",\"stream\":");
-	append_text(out, event->stream);
+	es_jsontext_text(out, event->stream);
 	appendStringInfoString(out, ",\"version\":");
-	append_integer(out, event->version);
+	es_jsontext_integer(out, event->version);
 	appendStringInfoString(out, ",\"type\":");
-	append_text(out, event->type);
+	es_jsontext_text(out, event->type);
 	appendStringInfoString(out, ",\"type_version\":");
-	append_integer(out, event->type_version);
+	es_jsontext_integer(out, event->type_version);
 	appendStringInfoString(out, ",\"data\":");
 	append_jsonb(out, event->data);
 	appendStringInfoString(out, ",\"metadata\":");
 	append_jsonb(out, event->metadata);
 	appendStringInfoString(out, ",\"event_id\":");
-	append_uuid(out, &event->event_id);
+	es_jsontext_uuid(out, &event->event_id);
 	appendStringInfoString(out, ",\"recorded_at\":");
-	append_time(out, event->recorded_at);
+	es_jsontext_quoted_time(out, event->recorded_at);
 	if (TransactionIdIsValid(xid))
 		appendStringInfo(out, ",\"xid\":%u", xid);
 	appendStringInfoChar(out, '}');
@@ -184,15 +132,15 @@ es_feedformat_cloudevent(StringInfo out, const EsEvent *event, const char *sourc
 						 TransactionId xid)
 {
 	appendStringInfoString(out, "{\"specversion\":\"1.0\",\"id\":");
-	append_uuid(out, &event->event_id);
+	es_jsontext_uuid(out, &event->event_id);
 	appendStringInfoString(out, ",\"source\":");
 	escape_json(out, source);
 	appendStringInfoString(out, ",\"type\":");
-	append_text(out, event->type);
+	es_jsontext_text(out, event->type);
 	appendStringInfoString(out, ",\"subject\":");
-	append_text(out, event->stream);
+	es_jsontext_text(out, event->stream);
 	appendStringInfoString(out, ",\"time\":");
-	append_time(out, event->recorded_at);
+	es_jsontext_quoted_time(out, event->recorded_at);
 	appendStringInfo(out, ",\"datacontenttype\":\"application/json\""
 					 ",\"sequence\":\"" INT64_FORMAT "\",\"position\":\"" INT64_FORMAT "\""
 					 ",\"typeversion\":%d",
@@ -222,7 +170,7 @@ es_feedformat_frame(StringInfo out, const EsFeedFrame *frame)
 	{
 		appendStringInfo(out, ",\"%s_lsn\":\"%X/%X\",\"%s_time\":", frame->moment,
 						 LSN_FORMAT_ARGS(frame->lsn), frame->moment);
-		append_time(out, frame->time);
+		es_jsontext_quoted_time(out, frame->time);
 	}
 	appendStringInfoString(out, "}}");
 }

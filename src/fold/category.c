@@ -6,35 +6,27 @@
  * events: the result is the category at one moment.  One process, the leader,
  * begins.  If after FIRST_EVENTS events it is not done, and handlers and
  * upcasters are all PARALLEL SAFE, it starts parallel workers, as many as
- * max_parallel_workers_per_gather says, through the server's own parallel
- * infrastructure.  From there on everybody, the leader too, takes chunks of
- * stream ids from a shared counter; workers send their rows through tuple queues,
- * which the leader empties between two streams of its own.
+ * max_parallel_workers_per_gather says (base/crew.c).  From there on everybody, the
+ * leader too, takes chunks of stream ids from a shared counter; the leader takes the
+ * rows of workers between two streams of its own.
  *
- * Memory: a fold needs two states, a queue QUEUE_SIZE, and the result goes to a
- * tuplestore, to disk beyond work_mem.  So the number of streams does not matter.
+ * Memory: a fold needs two states, and the result goes to a tuplestore, to disk beyond
+ * work_mem.  So the number of streams does not matter.
  *
  * Nothing can be written while workers run.  States that are due for a snapshot
  * go to a second tuplestore, and the snapshots are written at the end.
- *
- * An error in a worker is raised in the leader; the end of the (sub)transaction
- * ends all workers.
  */
 #include "fold/category.h"
 
 #include "access/htup.h"
-#include "access/parallel.h"
 #include "access/tupdesc.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "datatype/timestamp.h"
-#include "executor/tqueue.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "optimizer/cost.h"
 #include "pgstat.h"
-#include "storage/latch.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -44,6 +36,7 @@
 #include "utils/timestamp.h"
 
 #include "base/call.h"
+#include "base/crew.h"
 #include "base/names.h"
 #include "fold/fold.h"
 #include "fold/reducer.h"
@@ -56,7 +49,6 @@
 #include "table/rows.h"
 
 #define FIRST_EVENTS	20000	/* folded before workers are worth it */
-#define QUEUE_SIZE		65536
 #define CHUNKS			64		/* per process, about */
 #define LEAST_IDS		16		/* in a chunk */
 #define MOST_IDS		65536
@@ -67,7 +59,6 @@ PG_FUNCTION_INFO_V1(es_replay_category);
 #define KEY_SHARED		UINT64CONST(0xE5CA700000000001)
 #define KEY_CATEGORY	UINT64CONST(0xE5CA700000000002)
 #define KEY_REDUCER		UINT64CONST(0xE5CA700000000003)
-#define KEY_QUEUES		UINT64CONST(0xE5CA700000000004)
 
 /* What all processes share.  Set up by the leader; next_id is anybody's. */
 typedef struct Shared
@@ -106,7 +97,6 @@ typedef struct Rows
 	ReturnSetInfo *rsinfo;
 	Tuplestorestate *due;		/* whole rows, of states that are due for a
 								 * snapshot; NULL: none yet */
-	TupleTableSlot *incoming;	/* for rows from queues */
 } Rows;
 
 /* ---- rows ---- */
@@ -252,14 +242,11 @@ es_category_worker_main(dsm_segment *segment, shm_toc *toc)
 {
 	text	   *category = shm_toc_lookup(toc, KEY_CATEGORY, false);
 	text	   *reducer = shm_toc_lookup(toc, KEY_REDUCER, false);
-	char	   *queues = shm_toc_lookup(toc, KEY_QUEUES, false);
-	shm_mq	   *queue = (shm_mq *) (queues + (Size) ParallelWorkerNumber * QUEUE_SIZE);
 	Shared	   *shared = shm_toc_lookup(toc, KEY_SHARED, false);
 	EsFold	   *fold = es_fold_begin(reducer);
 	Work		work = {0};
 
-	shm_mq_set_sender(queue, MyProc);
-	work.dest = CreateTupleQueueDestReceiver(shm_mq_attach(queue, segment, NULL));
+	work.dest = es_crew_join(segment, toc);
 	/* one who finds the reducer changed meanwhile leaves the work to others */
 	if (fold != NULL && memcmp(es_fold_reducer(fold)->fingerprint, shared->fingerprint, ES_FINGERPRINT_LENGTH) == 0)
 	{
@@ -271,120 +258,39 @@ es_category_worker_main(dsm_segment *segment, shm_toc *toc)
 		end_category_work(&work);
 		es_replay_end(&replay);
 	}
-	work.dest->rShutdown(work.dest);
-	work.dest->rDestroy(work.dest);
+	es_crew_leave(work.dest);
 }
 
 /* ---- the leader ---- */
 
-/* The leader's workers. */
-typedef struct Crew
-{
-	ParallelContext *context;
-	TupleQueueReader **readers; /* of those that have more to say */
-	int			nreaders;
-	int			next;			/* reader to ask next */
-} Crew;
-
 /* Puts a copy of a text into shared memory. */
 static void
-share_text(shm_toc *toc, uint64 key, const text *value)
+share_text(EsCrew *crew, uint64 key, const text *value)
 {
-	void	   *copy = shm_toc_allocate(toc, VARSIZE_ANY(value));
-
-	memcpy(copy, value, VARSIZE_ANY(value));
-	shm_toc_insert(toc, key, copy);
+	memcpy(es_crew_share(crew, key, VARSIZE_ANY(value)), value, VARSIZE_ANY(value));
 }
 
 /* Starts workers; what they share is from then on in shared memory. */
 static void
-start_crew(Crew *crew, Work *work, const text *category, int nworkers)
+start_category_crew(EsCrew *crew, Work *work, const text *category, int nworkers)
 {
-	const char *name = es_fold_reducer(work->replay.fold)->name;
-	text	   *reducer = cstring_to_text(name);
-	ParallelContext *context;
+	text	   *reducer = cstring_to_text(es_fold_reducer(work->replay.fold)->name);
 	Shared	   *shared;
-	char	   *queues;
 
-	EnterParallelMode();
-	context = crew->context = CreateParallelContext("eventstore", "es_category_worker_main", nworkers);
-	shm_toc_estimate_chunk(&context->estimator, sizeof(Shared));
-	shm_toc_estimate_chunk(&context->estimator, VARSIZE_ANY(category));
-	shm_toc_estimate_chunk(&context->estimator, VARSIZE_ANY(reducer));
-	shm_toc_estimate_chunk(&context->estimator, mul_size(QUEUE_SIZE, context->nworkers));
-	shm_toc_estimate_keys(&context->estimator, 4);
-	InitializeParallelDSM(context);
+	es_crew_begin(crew, "es_category_worker_main", nworkers);
+	es_crew_reserve(crew, sizeof(Shared));
+	es_crew_reserve(crew, VARSIZE_ANY(category));
+	es_crew_reserve(crew, VARSIZE_ANY(reducer));
+	es_crew_set_up(crew);
 
-	shared = shm_toc_allocate(context->toc, sizeof(Shared));
+	shared = es_crew_share(crew, KEY_SHARED, sizeof(Shared));
 	*shared = *work->shared;
 	memcpy(shared->fingerprint, es_fold_reducer(work->replay.fold)->fingerprint, ES_FINGERPRINT_LENGTH);
 	pg_atomic_init_u64(&shared->next_id, pg_atomic_read_u64(&work->shared->next_id));
-	shm_toc_insert(context->toc, KEY_SHARED, shared);
 	work->shared = shared;
-	share_text(context->toc, KEY_CATEGORY, category);
-	share_text(context->toc, KEY_REDUCER, reducer);
-	/* without shared memory to be had there are no workers */
-	queues = shm_toc_allocate(context->toc, mul_size(QUEUE_SIZE, context->nworkers));
-	for (int i = 0; i < context->nworkers; i++)
-		shm_mq_set_receiver(shm_mq_create(queues + (Size) i * QUEUE_SIZE, QUEUE_SIZE), MyProc);
-	shm_toc_insert(context->toc, KEY_QUEUES, queues);
-
-	LaunchParallelWorkers(context);
-	crew->readers = palloc(Max(context->nworkers_launched, 1) * sizeof(TupleQueueReader *));
-	for (int i = 0; i < context->nworkers_launched; i++)
-	{
-		shm_mq_handle *handle = shm_mq_attach((shm_mq *) (queues + (Size) i * QUEUE_SIZE), context->seg,
-											  context->worker[i].bgwhandle);
-
-		crew->readers[crew->nreaders++] = CreateTupleQueueReader(handle);
-	}
-}
-
-/* Takes one row that a worker has sent; false if there is none at the moment. */
-static bool
-take_worker_row(Crew *crew, Rows *result)
-{
-	for (int tries = crew->nreaders; tries > 0 && crew->nreaders > 0; tries--)
-	{
-		TupleQueueReader *reader;
-		MinimalTuple tuple;
-		bool		done;
-
-		crew->next %= crew->nreaders;
-		reader = crew->readers[crew->next];
-		tuple = TupleQueueReaderNext(reader, true, &done);
-		if (tuple != NULL)
-		{
-			ExecStoreMinimalTuple(tuple, result->incoming, false);
-			(void) receive_state_row(result->incoming, &result->pub);
-			return true;
-		}
-		if (done)
-		{
-			DestroyTupleQueueReader(reader);
-			crew->readers[crew->next] = crew->readers[--crew->nreaders];
-		}
-		else
-			crew->next++;
-	}
-	return false;
-}
-
-/* Takes rows until all workers have sent their last. */
-static void
-finish_crew(Crew *crew, Rows *result)
-{
-	while (crew->nreaders > 0)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (take_worker_row(crew, result) || crew->nreaders == 0)
-			continue;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0, WAIT_EVENT_EXECUTE_GATHER);
-		ResetLatch(MyLatch);
-	}
-	WaitForParallelWorkersToFinish(crew->context);
-	DestroyParallelContext(crew->context);
-	ExitParallelMode();
+	share_text(crew, KEY_CATEGORY, category);
+	share_text(crew, KEY_REDUCER, reducer);
+	es_crew_launch(crew, work->row->tts_tupleDescriptor, work->dest);
 }
 
 /* How many workers are to help. */
@@ -396,10 +302,10 @@ count_wanted_workers(const Work *work)
 
 /* Folds all streams, with the help of workers if there is enough to do. */
 static void
-lead_crew(Work *work, Rows *result, const text *category)
+lead_crew(Work *work, const text *category)
 {
 	const EsStream *stream = NULL;
-	Crew		crew = {0};
+	EsCrew		crew = {0};
 	int			nworkers = count_wanted_workers(work);
 
 	/* ids in the order of the index, until it is worth to start workers */
@@ -414,15 +320,15 @@ lead_crew(Work *work, Rows *result, const text *category)
 		return;
 	work->shared->ids_a_chunk = (work->shared->last_id - stream->id) / (CHUNKS * (nworkers + 1));
 	work->shared->ids_a_chunk = Min(Max(work->shared->ids_a_chunk, LEAST_IDS), MOST_IDS);
-	start_crew(&crew, work, category, nworkers);
+	start_category_crew(&crew, work, category, nworkers);
 	while (take_id_chunk(work))
 		while ((stream = es_streams_next(work->streams)) != NULL)
 		{
 			fold_category_stream(work, stream);
-			while (take_worker_row(&crew, result))
+			while (es_crew_take_row(&crew))
 				;
 		}
-	finish_crew(&crew, result);
+	es_crew_finish(&crew);
 }
 
 /* Leaves the snapshots that are due. */
@@ -491,11 +397,9 @@ es_replay_category(PG_FUNCTION_ARGS)
 	snapshot = es_rows_fresh_snapshot();
 	PushActiveSnapshot(snapshot);
 	begin_category_work(&work, &alone, &replay, category);
-	result.incoming = MakeSingleTupleTableSlot(work.row->tts_tupleDescriptor, &TTSOpsMinimalTuple);
 	alone.last_id = es_streams_last(work.streams);
 	if (alone.last_id > 0)
-		lead_crew(&work, &result, category);
-	ExecDropSingleTupleTableSlot(result.incoming);
+		lead_crew(&work, category);
 	end_category_work(&work);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);

@@ -12,6 +12,8 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/numeric.h"
@@ -150,6 +152,56 @@ es_jsontext_time(char *buf, TimestampTz time)
 
 	JsonEncodeDateTime(buf, TimestampTzGetDatum(time), TIMESTAMPTZOID, &utc);
 	return strlen(buf);
+}
+
+/* es_jsontext_quoted_time appends a time as a JSON string. */
+void
+es_jsontext_quoted_time(StringInfo out, TimestampTz time)
+{
+	char		buf[MAXDATELEN + 1];
+	int			len = es_jsontext_time(buf, time);
+
+	appendStringInfoChar(out, '"');
+	appendBinaryStringInfo(out, buf, len);
+	appendStringInfoChar(out, '"');
+}
+
+/* es_jsontext_uuid appends a UUID as a JSON string. */
+void
+es_jsontext_uuid(StringInfo out, const pg_uuid_t *uuid)
+{
+	static const char hex[] = "0123456789abcdef";
+	char		buf[2 * UUID_LEN + 6];
+	char	   *p = buf;
+
+	*p++ = '"';
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*p++ = '-';
+		*p++ = hex[uuid->data[i] >> 4];
+		*p++ = hex[uuid->data[i] & 0x0f];
+	}
+	*p = '"';
+	appendBinaryStringInfo(out, buf, sizeof(buf));
+}
+
+/* es_jsontext_integer appends an integer; a format would take several times as long. */
+void
+es_jsontext_integer(StringInfo out, int64 value)
+{
+	char		buf[MAXINT8LEN + 1];
+
+	appendBinaryStringInfo(out, buf, pg_lltoa(value, buf));
+}
+
+/* es_jsontext_text appends a text as a JSON string. */
+void
+es_jsontext_text(StringInfo out, Datum value)
+{
+	text	   *string = DatumGetTextPP(value);
+
+	es_jsontext_string(out, VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string));
 }
 
 /* es_jsontext_jsonb appends the text of a jsonb. */

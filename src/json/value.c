@@ -417,6 +417,65 @@ es_value_mentions(const EsValue *value, EsRoot root)
 	return mentions;
 }
 
+/*
+ * es_value_compile_path compiles a path that may begin with some roots; 22023 if it is none,
+ * or is about others.  What it is the path of is told in messages: "key".
+ */
+EsValue *
+es_value_compile_path(const text *path, unsigned roots, const char *what)
+{
+	EsNode		string = es_node_view_string(VARDATA_ANY(path), VARSIZE_ANY_EXHDR(path));
+	EsPlace		place = {0};
+	EsValue    *value;
+
+	if (string.len == 0 || string.value.bytes[0] != '$')
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s must be an SQL/JSON path, such as \"$.data.customerId\"", what));
+	value = compile_path(&string, &place, roots);
+	for (EsRoot root = 0; root < ES_ROOT_COUNT; root++)
+		if ((value->wanted & (1U << root)) != 0 && (roots & (1U << root)) == 0)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("%s must not depend on the %s", what, es_scope_name(root)));
+	return value;
+}
+
+/*
+ * es_value_path_keys gives the keys of a path that only goes from member to member, the root's
+ * first, and through all elements of arrays on the way; NULL for any other value.  They are
+ * in the current memory context.
+ */
+EsKey *
+es_value_path_keys(const EsValue *value, int *nkeys)
+{
+	JsonPathItem item;
+	JsonPathItem next;
+	EsKey	   *keys = NULL;
+	int			room = 0;
+
+	*nkeys = 0;
+	if (value->path == NULL || (value->path->header & JSONPATH_LAX) == 0)
+		return NULL;
+	jspInit(&item, value->path);
+	if (item.type != jpiRoot)
+		return NULL;
+	for (; jspGetNext(&item, &next); item = next)
+	{
+		if (next.type == jpiAnyArray && *nkeys > 0)
+			continue;
+		if (next.type != jpiKey)
+			return NULL;
+		if (*nkeys == room)
+		{
+			room = Max(2 * room, 4);
+			keys = keys ? repalloc(keys, room * sizeof(EsKey)) : palloc(room * sizeof(EsKey));
+		}
+		keys[(*nkeys)++] = path_item_key(&next);
+	}
+	return keys;
+}
+
 /* ---- evaluating ---- */
 
 /*
@@ -585,20 +644,7 @@ es_value_evaluate(const EsValue *value, EsScope *scope, EsNode *result)
 EsValue *
 es_value_compile_key(const text *path)
 {
-	EsNode		string = es_node_view_string(VARDATA_ANY(path), VARSIZE_ANY_EXHDR(path));
-	EsPlace		place = {0};
-	EsValue    *value;
-
-	if (string.len == 0 || string.value.bytes[0] != '$')
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("key must be an SQL/JSON path, such as \"$.data.customerId\""));
-	value = compile_path(&string, &place, ES_ALL_ROOTS & ~(1U << ES_ROOT_STATE));
-	if (value->wanted & (1U << ES_ROOT_STATE))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("key must not depend on the state"));
-	return value;
+	return es_value_compile_path(path, ES_ALL_ROOTS & ~(1U << ES_ROOT_STATE), "key");
 }
 
 /*

@@ -17,6 +17,8 @@ typedef struct EsValue EsValue;
 /* The compiled form borrows from the template, and is in the current memory context. */
 extern EsValue *es_value_compile(const EsNode *template, const EsPlace *place);
 extern const EsNode *es_value_constant(const EsValue *value);
+extern EsValue *es_value_compile_path(const text *path, unsigned roots, const char *what);
+extern EsKey *es_value_path_keys(const EsValue *value, int *nkeys);
 extern bool es_value_mentions(const EsValue *value, EsRoot root);
 
 /* Results are in the current memory context, or borrowed from the event. */

@@ -23,6 +23,8 @@
  * what is left; what is found twice is gone the second time.  Whoever is at it is the only
  * one (segment/sealer.c).
  *
+ * If the store is sealed, what goes is noted with it (evidence/scavenged.c).
+ *
  * Of locks nothing is held from one transaction to the next.  Appends do not wait: they
  * have a stream's row locked for a moment, which a round waits for, and not the other way.
  * Only who gives ids and comes upon one that is just being removed waits for a batch.
@@ -53,6 +55,8 @@
 #include "base/names.h"
 #include "base/objects.h"
 #include "base/process.h"
+#include "evidence/scavenged.h"
+#include "evidence/seal.h"
 #include "fold/snapshot.h"
 #include "lifecycle/need.h"
 #include "log/scan.h"
@@ -126,6 +130,7 @@ typedef struct Batch
 	ItemPointerData last;		/* the last place */
 	CutRun	   *cut;
 	int			ncut;
+	EsScavenged *gone;			/* what is deleted, to be noted; or NULL */
 	int			deleted;
 } Batch;
 
@@ -395,6 +400,11 @@ remove_at_place(Batch *batch, ItemPointer tid)
 		run->category_key = event.category_key;
 	}
 	count_removed(batch->round->removal, &event, batch->slot);
+	if (batch->gone)
+		batch->gone[batch->deleted] = (EsScavenged)
+	{
+		event.position, event.stream_id, event.version
+	};
 	es_table_delete(batch->rel, tid);
 	batch->deleted++;
 }
@@ -490,6 +500,7 @@ remove_batch(Round *round, const HiddenPlace *places, int64 count)
 	{
 		batch.needs = es_need_read();
 		batch.cut = palloc(sizeof(CutRun) * count);
+		batch.gone = es_seal_minds_removal() ? palloc(sizeof(EsScavenged) * count) : NULL;
 		batch.slot = table_slot_create(batch.rel, NULL);
 		batch.snapshot = es_rows_fresh_snapshot();
 		for (int64 i = 0; i < count; i++)
@@ -502,6 +513,8 @@ remove_batch(Round *round, const HiddenPlace *places, int64 count)
 		mend_runs(&batch, places[0].segment);
 		if (batch.deleted > 0)
 			forget_count_of_segment(places[0].segment);
+		if (batch.gone)
+			es_scavenged_note(batch.gone, batch.deleted);
 		table_close(batch.rel, NoLock);
 	}
 	CommitTransactionCommand();

@@ -36,6 +36,7 @@
 #include "projection/keymap.h"
 #include "projection/progress.h"
 #include "projection/projection.h"
+#include "projection/protect.h"
 #include "projection/readmodel.h"
 #include "projection/rebuild.h"
 #include "segment/statetable.h"
@@ -157,6 +158,7 @@ create_projection(EsProjection *projection, const char *command)
 	es_projection_require(projection, ES_RIGHT_ADMIN);
 	es_projection_require(projection, ES_RIGHT_READ);
 	es_projection_begin_change(command);
+	es_protect_check_key(projection);
 	es_pending_flush();
 	refuse_after_append(projection);
 	if (es_projection_find(es_projection_pin(CurrentMemoryContext), projection->name))

@@ -280,10 +280,10 @@ create_state_index(IndexStmt *statement)
  * name.
  *
  * NULLs are 22004.  Unknown projection: VE004; one with a handler: 55000; what is no
- * definition 22023, or the server's own errors, which may tell of states; without 'read' on
- * the categories, too, and for functions or types that are not the server's: 42501; on a
- * standby: 25006.  Waits for transactions that have changed states, and keeps others from it
- * to its end.  A rollback undoes it.
+ * definition 22023, or the server's own errors, which may tell of states; without 'read'
+ * on the categories, too, and for functions or types that are not the server's: 42501;
+ * on a standby: 25006.  Waits for transactions that have changed states, and keeps
+ * others from it to its end.  A rollback undoes it.
  */
 Datum
 es_index_projection(PG_FUNCTION_ARGS)

@@ -269,7 +269,8 @@ es_wait_projection(PG_FUNCTION_ARGS)
  * es_wait_projection(projection, stream, version, timeout): the same for an event of a
  * stream, by the version that its append returned, in whatever session.
  *
- * An event that is not there is waited for, too.  A version below 1 is 22023.  55000
+ * An event that is not there is waited for, too.  A version below 1 is 22023; 42501 also
+ * without 'read' on the stream's category.  55000
  * if a segment that may have the event is not part of the log.
  */
 Datum
@@ -280,6 +281,7 @@ es_wait_projection_version(PG_FUNCTION_ARGS)
 
 	es_projection_require(es_projection_get(what.name), ES_RIGHT_READ);
 	what.stream = es_call_stream_arg(fcinfo, 1);
+	es_right_require_stream(ES_RIGHT_READ, what.stream);
 	es_call_require(fcinfo, 2, "version");
 	what.version = PG_GETARG_INT64(2);
 	if (what.version < 1)

@@ -25,6 +25,7 @@
 #include "log/subscriber.h"
 #include "read/read.h"
 #include "rights/right.h"
+#include "secret/field.h"
 #include "stream/stream.h"
 #include "table/rows.h"
 
@@ -140,7 +141,10 @@ es_find_event(PG_FUNCTION_ARGS)
 	/* it may be another transaction's still, or that one's no more */
 	if (es_read_stream_next(scan, &event) && event.version == options.from_version && event.id_given &&
 		memcmp(&event.event_id, id, sizeof(*id)) == 0)
+	{
+		(void) es_field_reveal(&event);
 		es_call_return_event(&event, result);
+	}
 	es_read_stream_end(scan);
 	return (Datum) 0;
 }

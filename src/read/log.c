@@ -34,6 +34,7 @@
 #include "lib/qunique.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/snapmgr.h"
 #include "utils/snapshot.h"
 
@@ -344,12 +345,16 @@ read_log_segment_backwards(LogRead *read, int64 segment)
 
 /* ---- the read ---- */
 
-/* Takes the snapshot of a read whose bound is known, and looks up what that says of the query. */
+/*
+ * Takes the snapshot of a read whose bound is known, and looks up what that says of the query.
+ * Invalidations come after it, so that how the events are protected is known that it sees.
+ */
 static void
 begin_log_snapshot(LogRead *read)
 {
 	read->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	es_durable_note_snapshot(read->snapshot);
+	AcceptInvalidationMessages();
 	if (read->filter->query)
 		read->question = es_query_ask(read->filter->query, &read->filter->categories, read->passed, read->final, &read->snapshot);
 }

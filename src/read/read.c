@@ -32,6 +32,7 @@
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
 
@@ -147,7 +148,10 @@ go_to_stream_start(EsStreamScan *scan)
 		scan->segment = find_start_segment(scan);
 }
 
-/* es_read_stream_begin starts a scan of a stream; see read.h. */
+/*
+ * es_read_stream_begin starts a scan of a stream; see read.h.  Invalidations come after the
+ * snapshot, so that how the events are protected is known that it sees.
+ */
 EsStreamScan *
 es_read_stream_begin(const EsStreamScanOptions *options)
 {
@@ -161,6 +165,7 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 	scan->own_snapshot = options->snapshot == NULL;
 	scan->snapshot = scan->own_snapshot ? es_rows_fresh_snapshot() : options->snapshot;
 	es_durable_note_snapshot(scan->snapshot);
+	AcceptInvalidationMessages();
 	scan->context = CurrentMemoryContext;
 	scan->backwards = options->backwards;
 	scan->how.which = ES_INDEX_STREAM;

@@ -74,9 +74,9 @@ es_shown_may_anything(PG_FUNCTION_ARGS)
 }
 
 /*
- * eventstore.require_read(role, categories): true if a role has 'read' on each of some categories,
- * NULL: on all; else 42501.  For views that show what only that role was given; NULL is 22004, a
- * role that is gone 42704.
+ * eventstore.require_read(role, categories): true if a role has 'read' on each of some
+ * categories, NULL: on all; else 42501.  A NULL role is 22004.  For views that show what
+ * only that role was given; a role that is gone is 42704.
  */
 Datum
 es_shown_require_read(PG_FUNCTION_ARGS)

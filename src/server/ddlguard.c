@@ -66,6 +66,9 @@
 #include "base/error.h"
 #include "base/event.h"
 #include "base/objects.h"
+#include "evidence/scavenged.h"
+#include "evidence/seal.h"
+#include "evidence/tile.h"
 #include "feed/definition.h"
 #include "fold/reducer.h"
 #include "fold/snapshot.h"
@@ -78,6 +81,8 @@
 #include "projection/progress.h"
 #include "projection/projection.h"
 #include "rights/grantrow.h"
+#include "secret/protection.h"
+#include "secret/subject.h"
 #include "segment/maker.h"
 #include "segment/statetable.h"
 #include "segment/typeindex.h"
@@ -109,6 +114,9 @@ typedef struct OwnTable
 
 static const OwnTable own_tables[] = {
 	{&es_archived_shape},
+	{&es_seal_shape},
+	{&es_tile_shape},
+	{&es_scavenged_shape},
 	{&es_grantrow_shape},
 	{&es_segment_config_shape},
 	{&es_feeddefinition_names_shape},
@@ -123,6 +131,8 @@ static const OwnTable own_tables[] = {
 	{&es_reducer_table_shape},
 	{&es_segment_shape},
 	{&es_settle_mark_shape},
+	{&es_protection_shape},
+	{&es_subject_shape, {"subjects_by_subject"}},
 	{&es_reducer_policies_shape},
 	{&es_registry_shape},
 	{&es_snapshot_shape, {"snapshots_by_stream"}},

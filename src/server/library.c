@@ -28,9 +28,12 @@
 #include "rights/right.h"
 #include "rights/sight.h"
 #include "segment/typeindex.h"
+#include "secret/masterkey.h"
+#include "secret/subject.h"
 #include "server/ddlguard.h"
 #include "server/discard.h"
 #include "server/statements.h"
+#include "server/upkeep.h"
 #include "server/upgrade.h"
 #include "server/worker.h"
 #include "shared/flight.h"
@@ -73,6 +76,8 @@ _PG_init(void)
 	es_handler_init();
 	es_renew_init();
 	es_scope_init();
+	es_masterkey_init();
+	es_subject_init();
 	es_projection_init();
 	es_batch_init();
 	es_declare_init();
@@ -82,6 +87,7 @@ _PG_init(void)
 	es_discard_init();
 	es_ddlguard_init();
 	es_upgrade_init();
+	es_upkeep_init();
 	es_worker_init();
 	MarkGUCPrefixReserved("eventstore");
 }

@@ -9,7 +9,7 @@ DO $$
 DECLARE
 	name pg_catalog.text;
 BEGIN
-	FOREACH name IN ARRAY '{events,streams,segments,detached_segments,snapshots,retention_skips,projection_states,projection_skips,subscription_failures}'::pg_catalog.text[]
+	FOREACH name IN ARRAY '{events,streams,segments,detached_segments,seals,seal_tiles,scavenged,snapshots,retention_skips,projection_states,projection_skips,subscription_failures}'::pg_catalog.text[]
 	LOOP
 		EXECUTE pg_catalog.format('CREATE TRIGGER guard_restore AFTER INSERT ON eventstore.%I
 			FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_restore()', name);

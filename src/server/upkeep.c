@@ -7,23 +7,45 @@
  * nothing is left of what was due when the round began.  Then, if there are hidden events, it
  * has them removed (lifecycle/scavenge.c).  As it comes by it also sees to it that grants say
  * what their roles are called by now (rights/grant.c).
+ *
+ * It seals the log each eventstore.seal_interval, if there is something new; a log that was
+ * not sealed for long is sealed in steps, so that projections have their turn.
  */
 #include "server/upkeep.h"
 
 #include "access/xact.h"
 #include "pgstat.h"
+#include "utils/guc.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/objects.h"
+#include "base/owner.h"
+#include "evidence/growth.h"
+#include "evidence/seal.h"
 #include "lifecycle/retention.h"
 #include "lifecycle/scavenge.h"
+#include "log/subscriber.h"
 #include "rights/grant.h"
 #include "shared/mark.h"
 
 #define ROUND_US		(60 * USECS_PER_SEC)
+#define SEAL_STEP		100000	/* events that are sealed at a time */
 #define LOADING_AGAIN	(5 * USECS_PER_SEC)
 #define BARRED_AGAIN	USECS_PER_SEC
+
+static int	seal_interval = 0;	/* GUC eventstore.seal_interval, ms */
+
+/* Defines the GUC; called once, from _PG_init. */
+void
+es_upkeep_init(void)
+{
+	DefineCustomIntVariable("eventstore.seal_interval",
+							"How often the worker seals the log, if there is something new.",
+							"0 turns that off: then only es_seal() seals it.",
+							&seal_interval, 0, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+}
 
 /*
  * es_upkeep_work does a piece of upkeep, in a transaction of its own, and tells when it is
@@ -63,4 +85,53 @@ es_upkeep_work(void)
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	return again_at;
+}
+
+/* ---- seals ---- */
+
+/* Seals a part of the log that is not sealed; false if there may be more at once. */
+static bool
+seal_a_step(void)
+{
+	EsOwnerContext saved;
+	bool		all;
+
+	if (!es_base_is_installed() || es_subscriber_is() ||
+		es_sharedmark_is_loading(es_base_oid(&es_base_position_seq)) || !es_seal_lock(false))
+		return true;
+	pgstat_report_activity(STATE_RUNNING, "sealing the log of eventstore");
+	PushActiveSnapshot(GetTransactionSnapshot());
+	es_owner_enter(&saved);
+	(void) es_growth_seal(SEAL_STEP, &all);
+	es_owner_leave(&saved);
+	PopActiveSnapshot();
+	return all;
+}
+
+/*
+ * es_upkeep_seal seals the log, in a transaction of its own, and tells when that was: DT_NOBEGIN
+ * if there is more to do at once.
+ */
+TimestampTz
+es_upkeep_seal(void)
+{
+	TimestampTz began = GetCurrentTimestamp();
+	bool		all;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	all = seal_a_step();
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	return all ? began : DT_NOBEGIN;
+}
+
+/* es_upkeep_seal_due tells when the log is to be sealed that was sealed last at a time. */
+TimestampTz
+es_upkeep_seal_due(TimestampTz last)
+{
+	if (seal_interval == 0)
+		return DT_NOEND;
+	return TIMESTAMP_NOT_FINITE(last) ? last : last + seal_interval * INT64CONST(1000);
 }

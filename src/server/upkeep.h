@@ -9,6 +9,9 @@
 
 #include "datatype/timestamp.h"
 
+extern void es_upkeep_init(void);
 extern TimestampTz es_upkeep_work(void);
+extern TimestampTz es_upkeep_seal(void);
+extern TimestampTz es_upkeep_seal_due(TimestampTz last);
 
 #endif							/* ES_SERVER_UPKEEP_H */

@@ -280,6 +280,14 @@ es_worker_launcher_main(Datum main_arg)
 
 /* ---- the worker ---- */
 
+/* What is to be done now and then. */
+typedef struct Chore
+{
+	TimestampTz at;				/* a time that the work itself gives;
+								 * DT_NOBEGIN: there is more at once */
+	int			delay_ms;		/* after a failure */
+} Chore;
+
 /* What a worker found at its last piece of work. */
 typedef struct Work
 {
@@ -296,8 +304,8 @@ typedef struct Work
 	TimestampTz looked_at;
 	int			projector_delay_ms; /* after a failure there */
 	TimestampTz put_off_until;
-	TimestampTz upkeep_at;		/* when it is due */
-	int			upkeep_delay_ms;	/* after a failure there */
+	Chore		upkeep;			/* when it is due */
+	Chore		sealing;		/* when the log was sealed last */
 } Work;
 
 static bool leaves_store = true;	/* what the roster is told as the worker
@@ -517,24 +525,24 @@ is_hole_to_pass(const Work *work)
 	return !work->hindered && (work->hole != 0 || es_roster_has_hole());
 }
 
-/* Does a piece of upkeep, in a transaction of its own; true if there is more at once. */
+/* Does a piece of a chore, in a transaction of its own; true if there is more at once. */
 static bool
-run_upkeep(Work *work)
+run_chore(Chore *chore, TimestampTz (*work) (void))
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool more = false;
 
 	PG_TRY();
 	{
-		work->upkeep_at = told_to_go ? DT_NOEND : es_upkeep_work();
-		work->upkeep_delay_ms = 0;
-		more = work->upkeep_at == DT_NOBEGIN;
+		chore->at = told_to_go ? DT_NOEND : work();
+		chore->delay_ms = 0;
+		more = chore->at == DT_NOBEGIN;
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		put_off_failed_work(&work->upkeep_delay_ms, work->upkeep_delay_ms > 0);
-		work->upkeep_at = GetCurrentTimestamp() + work->upkeep_delay_ms * INT64CONST(1000);
+		put_off_failed_work(&chore->delay_ms, chore->delay_ms > 0);
+		chore->at = GetCurrentTimestamp() + chore->delay_ms * INT64CONST(1000);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -576,8 +584,10 @@ rest_until_news(Work *work)
 	/* what came meanwhile may have set the latch in vain */
 	bool		called = es_wake_told() || told_to_go || es_roster_is_called();
 	TimestampTz due = find_due_time(work);
+	TimestampTz sealing = es_upkeep_seal_due(work->sealing.at);
 
-	due = Min(due, Min(work->projections.again_at, work->upkeep_at));
+	due = Min(due, Min(work->projections.again_at, work->upkeep.at));
+	due = Min(due, sealing);
 	sleep_process_until(called ? GetCurrentTimestamp() : due);
 	(void) es_wake_told();
 	work->idle = work->hindered = false;	/* woken, so there is news */
@@ -590,7 +600,7 @@ static void
 look_after_store(void)
 {
 	/* whoever has left holes before this may not have been heard */
-	Work		work = {.has_store = true,.must_look = true,.hole = PG_INT64_MAX,.upkeep_at = DT_NOBEGIN};
+	Work		work = {.has_store = true,.must_look = true,.hole = PG_INT64_MAX,.upkeep = {DT_NOBEGIN},.sealing = {DT_NOBEGIN}};
 
 	write_mark_once(&work);
 	while (work.has_store && !told_to_go && es_roster_may_stay())
@@ -600,14 +610,17 @@ look_after_store(void)
 		es_wake_delegated();
 		work.must_look = work.must_look || nudged;
 		if (nudged)
-			work.upkeep_at = DT_NOBEGIN;
+			work.upkeep.at = DT_NOBEGIN;
 		if (nudged || find_due_time(&work) <= GetCurrentTimestamp())
 			write_mark_once(&work);
 		else
 		{
 			/* a piece of each in turn */
-			bool		more = work.upkeep_at <= GetCurrentTimestamp() && run_upkeep(&work);
+			TimestampTz now = GetCurrentTimestamp();
+			bool		more = work.upkeep.at <= now && run_chore(&work.upkeep, es_upkeep_work);
 
+			if (es_upkeep_seal_due(work.sealing.at) <= now)
+				more = run_chore(&work.sealing, es_upkeep_seal) || more;
 			if ((!is_projection_look_due(&work) || !run_projections(&work)) && !more)
 				rest_until_news(&work);
 		}

@@ -40,6 +40,8 @@
 
 static EsRelation streams_by_name = {"streams_by_name",
 .index = {.keys = {Anum_es_streams_name},.columns = "name",.unique = true}};
+static EsRelation streams_by_id = {"streams_by_id",
+.index = {.keys = {Anum_es_streams_stream_id},.columns = "stream_id",.unique = true}};
 static const EsColumn columns[Natts_es_streams] = {
 	{"stream_id", INT8OID}, {"first_segment", INT8OID}, {"last_segment", INT8OID}, {"truncated_before", INT8OID},
 	{"created_at", TIMESTAMPTZOID}, {"truncated_at", TIMESTAMPTZOID}, {"category_key", INT4OID}, {"deleted", BOOLOID},
@@ -112,6 +114,17 @@ es_stream_find(const text *name, Snapshot *snapshot, bool fresh, EsStream *strea
 	stream->name = name;
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(name));
 	return find_stream_row(&streams_by_name, &key, snapshot, fresh, stream);
+}
+
+/* es_stream_find_by_id does so for a stream's id; the name is left to the caller. */
+bool
+es_stream_find_by_id(int64 id, Snapshot *snapshot, bool fresh, EsStream *stream)
+{
+	ScanKeyData key;
+
+	stream->name = NULL;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	return find_stream_row(&streams_by_id, &key, snapshot, fresh, stream);
 }
 
 /* ---- hints ---- */

@@ -53,6 +53,7 @@ typedef struct EsTip
 extern const EsShape es_stream_shape;	/* of eventstore.streams */
 
 extern bool es_stream_find(const text *name, Snapshot *snapshot, bool fresh, EsStream *stream);
+extern bool es_stream_find_by_id(int64 id, Snapshot *snapshot, bool fresh, EsStream *stream);
 extern void es_stream_deform(TupleTableSlot *slot, EsStream *stream);
 extern bool es_stream_find_newest(const text *name, EsStream *stream, TransactionId *in_progress);
 extern void es_stream_create(EsStream *stream);

@@ -10,6 +10,7 @@
 
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
+#include "rights/right.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -28,7 +29,17 @@ PG_FUNCTION_INFO_V1(es_parked);
 PG_FUNCTION_INFO_V1(es_replay_parked);
 PG_FUNCTION_INFO_V1(es_discard_parked);
 
-/* Puts a parked event into the result. */
+/*
+ * Tells whether the user may read a parked event.  It may be of a category that the
+ * subscription is not of any more.  What is not there to be found tells nothing.
+ */
+static bool
+may_read_parked(bool found, const EsEventName *name)
+{
+	return !found || es_right_has_on_stream(ES_RIGHT_READ, name->stream);
+}
+
+/* Puts a parked event into the result, if the user may read it. */
 static void
 return_parked_event(ReturnSetInfo *result, int partition, const EsFailure *failure)
 {
@@ -38,6 +49,8 @@ return_parked_event(ReturnSetInfo *result, int partition, const EsFailure *failu
 	bool		found = es_find_name(failure->position, &name);
 	int			i = 0;
 
+	if (!may_read_parked(found, &name))
+		return;
 	values[i++] = Int64GetDatum(failure->position);
 	values[i++] = Int32GetDatum(partition);
 	values[i++] = Int32GetDatum(failure->attempts);
@@ -85,6 +98,19 @@ es_parked(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/*
+ * Tells whether the user may have an event delivered again, which then is delivered
+ * whatever it is of.
+ */
+static bool
+may_replay_parked(int64 position)
+{
+	EsEventName name = {0};
+	bool		found = es_find_name(position, &name);
+
+	return may_read_parked(found, &name);
+}
+
 /* Ends the parking of a partition's events, one or all (0), and tells of how many. */
 static int64
 replay_parked_events(EsPartition *row, int64 position)
@@ -97,7 +123,8 @@ replay_parked_events(EsPartition *row, int64 position)
 	{
 		EsFailure	changed = failures[i];
 
-		if (!es_failure_is_parked(&changed) || (position != 0 && changed.position != position))
+		if (!es_failure_is_parked(&changed) || (position != 0 && changed.position != position) ||
+			!may_replay_parked(changed.position))
 			continue;
 		changed.parked_at = DT_NOBEGIN;
 		changed.attempts = 0;

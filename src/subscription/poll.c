@@ -150,7 +150,7 @@ renew_or_explain(const EsPoll *poll, EsEvent *event)
 
 	if (error == NULL)
 		return NULL;
-	if (error->sqlerrcode != ES_ERRCODE_HANDLER_FAILED)
+	if (error->sqlerrcode != ES_ERRCODE_HANDLER_FAILED && error->sqlerrcode != ES_ERRCODE_STORE_CORRUPT)
 		ReThrowError(error);
 	es_error_cut(error);
 	ereport(WARNING,
@@ -158,7 +158,9 @@ renew_or_explain(const EsPoll *poll, EsEvent *event)
 			errmsg("could not deliver the event at position " INT64_FORMAT ": %s", event->position, error->message),
 			error->detail ? errdetail_internal("%s", error->detail) : 0,
 			error->context ? errcontext("%s", error->context) : 0);
-	return psprintf("it cannot be given its newest form: %s", error->message);
+	return error->sqlerrcode == ES_ERRCODE_STORE_CORRUPT ?
+		psprintf("its protected fields cannot be decrypted: %s", error->message) :
+		psprintf("it cannot be given its newest form: %s", error->message);
 }
 
 /*

@@ -26,6 +26,7 @@
 
 #include "base/call.h"
 #include "base/pending.h"
+#include "table/intact.h"
 #include "table/table.h"
 
 /*
@@ -116,6 +117,8 @@ equality_function_of(const EsColumn *column)
 			return F_PG_LSN_EQ;
 		case TEXTOID:
 			return F_TEXTEQ;
+		case UUIDOID:
+			return F_UUID_EQ;
 	}
 	elog(ERROR, "column \"%s\" cannot be part of a key", column->name);
 }
@@ -188,8 +191,11 @@ bool
 es_rows_next(EsRows *rows)
 {
 	if (rows->all ? !table_scan_getnextslot(rows->all, ForwardScanDirection, rows->slot) :
-		!index_getnext_slot(rows->scan, ForwardScanDirection, rows->slot))
+		!index_getnext_slot(rows->scan, rows->backwards ? BackwardScanDirection : ForwardScanDirection, rows->slot))
 		return false;
+	rows->damaged = rows->wary && !es_intact_row(rows->slot, rows->shape->ncolumns);
+	if (rows->damaged)
+		return true;
 	slot_getsomeattrs(rows->slot, rows->shape->ncolumns);
 	rows->values = rows->slot->tts_values;
 	rows->isnull = rows->slot->tts_isnull;

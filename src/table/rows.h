@@ -30,6 +30,8 @@ typedef struct EsRows
 	Snapshot	snapshot;		/* NULL: what is committed, and what this
 								 * transaction's commands up to now have done */
 	bool		fresh;			/* then also what the running command has done */
+	bool		wary;			/* rows may be damaged; no column is NULL */
+	bool		backwards;		/* by the index, from the last row on */
 
 	int			nkeys;
 	int			nequal;			/* of them, which ask for one value */
@@ -44,6 +46,7 @@ typedef struct EsRows
 	Datum	   *values;			/* of the row, its columns that the shape
 								 * names */
 	bool	   *isnull;
+	bool		damaged;		/* the row, which has no values then; wary */
 } EsRows;
 
 extern void es_rows_equal(EsRows *rows, Datum value);

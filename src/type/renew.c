@@ -1,6 +1,9 @@
 /*
  * renew.c
- *		Events given out in their newest form.
+ *		Events given out: plain, and in their newest form.
+ *
+ * Protected fields are decrypted: whoever reads the log for a client has seen to it that he may
+ * read.
  *
  * With eventstore.upcast on, what reads the log for a client takes each event that is
  * not of its type's newest form through the upcasters, between reading it and putting
@@ -15,6 +18,7 @@
 #include "base/call.h"
 #include "base/names.h"
 #include "base/settings.h"
+#include "secret/field.h"
 
 /* GUC eventstore.upcast */
 static bool upcast = false;
@@ -38,11 +42,12 @@ es_renew_begin(EsRenewer *renewer, ReturnSetInfo *result)
 {
 	renewer->upcasters = NULL;
 	renewer->result = result;
+	renewer->holder = CurrentMemoryContext;
+	renewer->context = NULL;
 	if (likely(!upcast))
 		return;
 	renewer->upcasters = es_upcast_pin(CurrentMemoryContext);
 	renewer->calls = es_handler_begin_calls(renewer->upcasters->count);
-	renewer->context = AllocSetContextCreate(CurrentMemoryContext, "eventstore newest form", ALLOCSET_DEFAULT_SIZES);
 }
 
 /* Names the event in the context of errors. */
@@ -53,8 +58,8 @@ describe_renewed_event(void *arg)
 }
 
 /*
- * es_renew_event gives an event its newest form; what is new of it is in the current
- * memory context.  A handler's failure is VE009.
+ * es_renew_event gives an event its plain data, and its newest form; what is new of it is in
+ * the current memory context.  A handler's failure is VE009.
  */
 void
 es_renew_event(const EsRenewer *renewer, EsEvent *event)
@@ -66,19 +71,26 @@ es_renew_event(const EsRenewer *renewer, EsEvent *event)
 	callback.arg = event;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-	settings = es_settings_enter();
-	es_upcast_event(renewer->upcasters, renewer->calls, event);
-	es_settings_leave(settings);
+	(void) es_field_reveal(event);
+	if (renewer->upcasters != NULL)
+	{
+		settings = es_settings_enter();
+		es_upcast_event(renewer->upcasters, renewer->calls, event);
+		es_settings_leave(settings);
+	}
 	error_context_stack = callback.previous;
 }
 
-/* Puts an event that is old into the result. */
+/* Puts an event that is not to be given out as it is stored into the result. */
 static void
-return_old_event(const EsRenewer *renewer, const EsEvent *event)
+return_old_event(EsRenewer *renewer, const EsEvent *event)
 {
-	MemoryContext old = MemoryContextSwitchTo(renewer->context);
+	MemoryContext old;
 	EsEvent		newest = *event;
 
+	if (renewer->context == NULL)
+		renewer->context = AllocSetContextCreate(renewer->holder, "eventstore newest form", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(renewer->context);
 	es_renew_event(renewer, &newest);
 	es_call_return_event(&newest, renewer->result);
 	MemoryContextSwitchTo(old);
@@ -92,7 +104,7 @@ return_old_event(const EsRenewer *renewer, const EsEvent *event)
 void
 es_renew_return_event(const EsEvent *event, void *arg)
 {
-	const EsRenewer *renewer = arg;
+	EsRenewer  *renewer = arg;
 
 	if (es_renew_is_old(renewer, event))
 		return_old_event(renewer, event);

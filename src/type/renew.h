@@ -1,6 +1,6 @@
 /*
  * renew.h
- *		Events given out in their newest form.
+ *		Events given out: plain, and in their newest form.
  */
 #ifndef ES_TYPE_RENEW_H
 #define ES_TYPE_RENEW_H
@@ -10,6 +10,7 @@
 #include "nodes/execnodes.h"
 
 #include "base/event.h"
+#include "secret/protection.h"
 #include "type/handler.h"
 #include "type/upcast.h"
 
@@ -18,7 +19,8 @@ typedef struct EsRenewer
 {
 	const EsUpcasters *upcasters;	/* NULL: events stay as they are stored */
 	EsCalls    *calls;
-	MemoryContext context;		/* of one event */
+	MemoryContext holder;
+	MemoryContext context;		/* of one event; NULL: not made yet */
 	ReturnSetInfo *result;
 } EsRenewer;
 
@@ -27,11 +29,12 @@ extern void es_renew_begin(EsRenewer *renewer, ReturnSetInfo *result);
 extern void es_renew_event(const EsRenewer *renewer, EsEvent *event);
 extern void es_renew_return_event(const EsEvent *event, void *arg);
 
-/* es_renew_is_old tells whether es_renew_event would change an event. */
+/* es_renew_is_old tells whether es_renew_event may change an event. */
 static inline bool
 es_renew_is_old(const EsRenewer *renewer, const EsEvent *event)
 {
-	return unlikely(renewer->upcasters != NULL) && es_upcast_wants(renewer->upcasters, event);
+	return (unlikely(renewer->upcasters != NULL) && es_upcast_wants(renewer->upcasters, event)) ||
+		(unlikely(es_protection_any()) && es_protection_of(DatumGetTextPP(event->stream)) != NULL);
 }
 
 #endif							/* ES_TYPE_RENEW_H */

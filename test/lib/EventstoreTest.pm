@@ -25,6 +25,7 @@ sub new_node
 	$node->append_conf('postgresql.conf', "max_prepared_transactions = 20\n");
 	$node->append_conf('postgresql.conf', "max_connections = 60\n");
 	$node->append_conf('postgresql.conf', "log_statement = none\n");
+	$node->append_conf('postgresql.conf', "eventstore.master_key_command = 'printf %064d 1'\n");
 	preload($node, 1) if $ENV{ES_PRELOAD};
 	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, test_decoding, eventstore'\n")
 	  if ($options{streaming} // 0) eq 'logical' && has_allow_list($node);
@@ -198,7 +199,7 @@ sub store_digest
 		"SELECT string_agg(concat_ws(' ', segment, first_position, last_position, events, from_time, to_time, CASE state WHEN 'sealed' THEN 'full' ELSE state END), E'\\n' ORDER BY segment) FROM es_segments",
 		"SELECT s::text FROM eventstore.config s",
 		(map { "SELECT string_agg(s::text, E'\\n' ORDER BY s::text) FROM eventstore.$_ s" } qw(subscriptions subscription_partitions subscription_members subscription_failures
-			reducers reducer_handlers snapshot_policies snapshots upcasters schemas retention retention_skips grants
+			reducers reducer_handlers snapshot_policies snapshots upcasters schemas protections subjects retention retention_skips grants seals seal_tiles scavenged
 			projections projection_progress projection_states projection_skips)),
 		"SELECT last_value, is_called FROM eventstore.subscription_id_seq",
 		"SELECT last_value, is_called FROM eventstore.projection_id_seq",
@@ -235,7 +236,7 @@ sub new_thinned_store
 		q{SELECT es_append_batch('gone-1', (SELECT jsonb_agg('{"type": "G"}'::jsonb) FROM generate_series(1, 100)))},
 		q{SELECT count(es_append(CASE WHEN n % 5 < 3 THEN 'cut-1' ELSE 'keep-5' END, 'C', jsonb_build_object('n', n))) FROM generate_series(1, 100) n},
 		q{SELECT count(es_append(CASE WHEN n % 10 = 1 THEN 'cut-1' ELSE 'keep-5' END, 'C', jsonb_build_object('n', n))) FROM generate_series(1, 110) n},
-		q{SELECT es_truncate_stream('cut-1', 65), es_delete_stream('gone-1')});
+		q{SELECT es_seal()}, q{SELECT es_truncate_stream('cut-1', 65), es_delete_stream('gone-1')}, q{SELECT es_seal()});
 	$node->safe_psql($database, 'SELECT sum(events) FROM es_scavenge()') == 164 or die 'not all is scavenged';
 	# if somebody has it open just then, by the next call
 	$node->poll_query_until($database, q{WITH s AS (SELECT count(*) FROM es_scavenge()) SELECT state = 'removed' FROM es_segments, s WHERE segment = 1}) or die 'a segment stays';
@@ -263,6 +264,7 @@ sub check_thinned_store
 	is($node->safe_psql($database, 'SELECT count(*) FROM es_read_all(100, NULL)'), '147', "$how: what is left can be read");
 	$node->safe_psql($database, q{SELECT es_attach_segment('eventstore.events_0')});
 	is(store_digest($node, $database), $digest, "$how: with what was away it is the same");
+	is($node->safe_psql($database, 'SELECT count(*), (SELECT count(*) FROM es_seals) FROM es_verify()'), '0|2', "$how: and is what was sealed");
 	is($node->safe_psql($database, q{SELECT es_append('cut-1', 'C', '{"n": 1}', expected_version => 71), es_append('keep-1', 'K', expected_version => 20), es_last_position(), es_stream_version('gone-1')}),
 		'72|21|413|101', "$how: versions and positions go on");
 	is(sqlstates($node, $database, q{SELECT es_append('gone-1', 'G')}), 'VE003', "$how: what was deleted stays so");

@@ -42,6 +42,10 @@ INSERT INTO promised VALUES
 	('es_read_category', 'category text, after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, types text[] DEFAULT NULL::text[], to_position bigint DEFAULT NULL::bigint, backwards boolean DEFAULT false', 'SETOF es_event'),
 	('es_settled_position', '', 'bigint'),
 	('es_settle', '', 'bigint'),
+	('es_seal', '', 'bigint'),
+	('es_verify', 'from_position bigint DEFAULT 1, to_position bigint DEFAULT NULL::bigint', 'TABLE("position" bigint, problem text)'),
+	('es_proof', '"position" bigint, seal bigint DEFAULT NULL::bigint', 'jsonb'),
+	('es_prove_consistency', 'first_seal bigint, second_seal bigint DEFAULT NULL::bigint', 'jsonb'),
 	('es_wait', 'after_position bigint, timeout interval', 'bigint'),
 	('es_wait_for', 'IN after_position bigint, IN timeout interval, INOUT settled bigint DEFAULT NULL::bigint', NULL),
 	('es_subscribe', 'subscription text, after_position bigint DEFAULT 0, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], partitions integer DEFAULT 1, max_attempts integer DEFAULT 5, query jsonb DEFAULT NULL::jsonb', 'void'),
@@ -95,6 +99,10 @@ INSERT INTO promised VALUES
 	('es_alter_feed', 'feed text, categories text[], types text[], format text, query jsonb DEFAULT NULL::jsonb', 'void'),
 	('es_feed_head', 'OUT head_position bigint, OUT lsn pg_lsn', 'record'),
 	('es_feed_history', 'after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, categories text[] DEFAULT NULL::text[], types text[] DEFAULT NULL::text[], query jsonb DEFAULT NULL::jsonb, feed_query jsonb DEFAULT NULL::jsonb, to_position bigint DEFAULT NULL::bigint', 'SETOF es_event'),
+	('es_protect', 'category text, paths text[], subject text', 'void'),
+	('es_reveal', 'stream text, type text, data jsonb', 'jsonb'),
+	('es_shred', 'subject text', 'void'),
+	('es_rotate_master_key', 'old_key_command text', 'void'),
 	('es_grant', 'role regrole, privilege text, category text DEFAULT ''*''::text', 'void'),
 	('es_revoke', 'role regrole, privilege text, category text DEFAULT ''*''::text', 'void'),
 	('es_feed_message', 'event es_event, format text DEFAULT ''json''::text', 'text');
@@ -124,7 +132,10 @@ FROM (VALUES
 	('es_upcasters', '{type text,from_version integer,handler text,ops jsonb}'),
 	('es_retention', '{category text,max_age interval,max_count bigint,position bigint,skipped bigint,skipped_since timestamp with time zone,skipped_stream text,error text}'),
 	('es_schemas', '{type text,version integer,schema jsonb,compatibility text,registered_at timestamp with time zone}'),
+	('es_protections', '{category text,paths text[],subject text,after_position bigint,created_at timestamp with time zone,hashed boolean}'),
+	('es_subjects', '{subject text,created_at timestamp with time zone,shredded_at timestamp with time zone,hashed boolean}'),
 	('es_grants', '{role name,privilege text,category text}'),
+	('es_seals', '{position bigint,size bigint,root text,sealed_at timestamp with time zone,chain text}'),
 	('es_snapshots', '{stream text,reducer text,version bigint,bytes bigint,usable boolean}'),
 	('es_in_flight', '{pid integer,gid text,application_name text,state text,since timestamp with time zone,first_position bigint,query text}'),
 	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint,wal_status text,safe_wal_size bigint,lag_events bigint,categories text[],types text[],format text,query jsonb}'),
@@ -204,13 +215,13 @@ SELECT is_empty($$
 			es_snapshot_every,es_drop_snapshots,es_delete_stream,es_truncate_stream,es_adopt_snapshots,es_set_retention,es_register_upcaster,es_register_upcaster_ops,es_drop_upcaster,es_register_schema,es_drop_schema,es_create_feed,
 			es_drop_feed,es_alter_feed,es_share_feed,es_feed_head,es_feed_history,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,es_discard_parked,es_alter_subscription,
 			es_create_projection,es_create_handler_projection,es_drop_projection,es_run_projection,es_wait_projection,es_rebuild_projection,es_skip_event,
-			es_projection_view,es_index_projection,es_drop_projection_index}'::name[])
+			es_projection_view,es_index_projection,es_drop_projection_index,es_seal,es_verify,es_proof,es_prove_consistency,es_protect,es_reveal,es_shred,es_rotate_master_key}'::name[])
 		AND (provolatile <> 'v' OR proparallel <> 'u')
 $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE');
 
 -- All that may be in a parallel query: what is read is what the statement's snapshot sees, or the session's own, or rights.
 SELECT is((SELECT string_agg(format('%s %s', proname, proparallel), ', ' ORDER BY proname) FROM routine WHERE proparallel <> 'u'),
-	'es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, has_right s, may_anything s, may_read s, may_read_all s, may_read_support s, may_see_all s, may_see_some s, require_read s, role_name s, segment_bytes s, segment_events r, segment_time r, segment_version r, tagindex_handler s',
+	'es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, has_right s, may_anything s, may_read s, may_read_all s, may_read_support s, may_see_all s, may_see_some s, plain r, plain_support s, require_read s, role_name s, segment_bytes s, segment_events r, segment_time r, segment_version r, tagindex_handler s',
 	'PARALLEL RESTRICTED or SAFE is only what takes no snapshot and no xid of its own');
 
 -- Nothing that a caller's search_path could mislead.

@@ -33,7 +33,7 @@ run(q{
 	CREATE FUNCTION resets() RETURNS void LANGUAGE sql AS '';
 	CREATE FUNCTION folds(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT data';
 	CREATE FUNCTION upcasts(data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT data';
-	SELECT es_register_reducer('folds', '*', 'folds(jsonb, jsonb)');
+	SELECT es_register_reducer('folds', '*', 'folds(jsonb, jsonb)'), es_seal();
 	SELECT es_register_upcaster('Dropped', 1, 'upcasts(jsonb)'), es_register_schema('Dropped', '{}');
 	SELECT es_create_projection('proj', 'count'), es_create_projection('inl', 'folds', 'inline', category => 'other'), es_subscribe('sub')});
 
@@ -48,16 +48,19 @@ my %value = (
 	tags => q{'{a}'::text[]}, types => q{'{T}'::text[]}, categories => q{'{ctx}'::text[]}, member => q{''}, reason => q{'no'}, privilege => q{'read'},
 	key => q{'$.stream'}, reset => q{'resets()'::regprocedure}, lsn => q{'0/1'::pg_lsn}, segment => '0', stream_id => '1',
 	newest => 'true', schema => q{'{}'::jsonb}, compatibility => q{'none'}, relation => q{'pg_class'::regclass}, row_of_view => 'NULL::es_events',
-	view => q{'states'::name}, definition => q{'((state ->> ''n''))'}, index => q{'projection_states_1_idx'::name});
+	paths => q{'{$.data.secret}'::text[]}, subject => q{'$.stream'}, old_key_command => q{'printf %064d 1'},
+	first_seal => '150', second_seal => 'NULL', seal => 'NULL', view => q{'states'::name}, definition => q{'((state ->> ''n''))'}, index => q{'projection_states_1_idx'::name});
 my %by_type = ('bigint' => '1', integer => '1', boolean => 'false', text => q{'x'}, interval => q{'0'::interval}, uuid => 'gen_random_uuid()',
 	'timestamp with time zone' => 'now()', jsonb => q{'{}'::jsonb}, 'text[]' => q{'{x}'::text[]}, regprocedure => q{'writes(es_event)'::regprocedure},
 	'es_new_event[]' => q{ARRAY[ROW('T', '{}', NULL, NULL)::es_new_event]}, internal => 'NULL', regclass => q{'pg_class'::regclass},
-	regtype => q{'jsonb'::regtype}, 'pg_lsn' => q{'0/1'::pg_lsn}, anyelement => 'NULL::jsonb', regrole => q{current_user::regrole}, bytea => q{'\\x00'::bytea});
+	regtype => q{'jsonb'::regtype}, 'pg_lsn' => q{'0/1'::pg_lsn}, anyelement => 'NULL::jsonb', regrole => q{current_user::regrole}, bytea => q{'\\x00'::bytea}, oid => '10');
 my %special = ('es_register_upcaster.handler' => q{'upcasts(jsonb)'::regprocedure}, 'es_register_reducer.handler' => q{'folds(jsonb, jsonb)'::regprocedure},
 	'es_subscribe.subscription' => q{'sub2'}, 'es_unsubscribe.subscription' => q{'sub2'}, 'es_create_projection.projection' => q{'proj2'},
 	'es_create_handler_projection.projection' => q{'proj2'}, 'es_drop_projection.projection' => q{'proj2'},
 	'es_create_reducer.reducer' => q{'folds2'}, 'es_drop_reducer.reducer' => q{'folds2'}, 'es_append.expected_version' => 'NULL',
+	'require_read.role' => 'current_user', 'role_name.name' => q{'gone'}, 'es_share_feed.other' => q{'shared'},
 	'es_delete_stream.stream' => q{'gone-1'}, 'es_delete_stream.expected_version' => 'NULL', 'es_truncate_stream.stream' => q{'ctx-2'},
+	'es_protect.category' => q{'kept'}, 'es_shred.subject' => q{'ctx-1'},
 	'es_set_retention.category' => q{'kept'}, 'es_set_retention.max_age' => q{'1 year'::interval},
 	'es_append_batch.expected_version' => 'NULL', 'es_append_events.expected_version' => 'NULL', 'es_append_events.events' => $by_type{'es_new_event[]'},
 	'es_drop_upcaster.type' => q{'Dropped'}, 'es_register_schema.compatibility' => q{'none'}, 'es_compare_schemas.compatibility' => q{'full'}, 'es_drop_schema.type' => q{'Dropped'},

@@ -61,6 +61,7 @@ $node->safe_psql('source', q{
 	SELECT es_snapshot('left-1', 'count'), es_truncate_stream('left-1', 4), es_delete_stream('left-2');
 	SELECT es_set_retention('aged', '30 days', 100);
 });
+$node->safe_psql('source', 'SELECT es_seal()');
 my $digest = store_digest($node, 'source');
 my $last = $node->safe_psql('source', 'SELECT es_settled_position()');
 cmp_ok(scalar rows($node, 'source', 'SELECT segment FROM es_segments WHERE events > 0'), '>', 4, 'the store has several segments');
@@ -71,6 +72,7 @@ sub check_copy
 	my ($database, $how) = @_;
 
 	is(store_digest($node, $database), $digest, "$how: equal store");
+	is($node->safe_psql($database, 'SELECT count(*), (SELECT count(*) FROM es_seals) FROM es_verify()'), '0|1', "$how: it is what was sealed");
 	is($node->safe_psql($database, q{SELECT es_append('order-1', 'After', expected_version => es_stream_version('order-1')) = 20}), 't',
 		"$how: a stream continues with its next version");
 	is($node->safe_psql($database, 'SELECT es_settled_position()'), $last + 1, "$how: with the next position");

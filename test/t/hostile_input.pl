@@ -21,7 +21,7 @@ my %usual = (
 	'events es_append_if' => q{'[{"stream":"a-1","type":"T"}]'},
 	'events es_append_batch' => q{'[{"type":"T"}]'},
 	'ops' => q{'{"set": {"x": "$.data.x"}}'},
-	'stream' => q{'a-1'}, 'stream es_delete_stream' => q{'gone-1'}, 'category' => q{'a'}, 'category es_set_retention' => q{'kept'}, 'max_age' => q{'1 year'}, 'type' => q{'T'}, 'format' => q{'json'},
+	'stream' => q{'a-1'}, 'stream es_delete_stream' => q{'gone-1'}, 'category' => q{'a'}, 'category es_set_retention' => q{'kept'}, 'category es_protect' => q{'kept'}, 'paths' => q{'{$.data.x}'}, 'subject' => q{'$.stream'}, 'subject es_shred' => q{'a-1'}, 'old_key_command' => q{'printf %064d 1'}, 'max_age' => q{'1 year'}, 'type' => q{'T'}, 'format' => q{'json'},
 	'reducer' => q{'count'}, 'reducer es_create_reducer' => q{'r2'}, 'reducer es_register_reducer' => q{'r'},
 	'reducer es_register_reducer_ops' => q{'r'}, 'reducer es_snapshot_every' => q{'r'}, 'reducer es_drop_snapshots' => q{'r'}, 'reducer es_adopt_snapshots' => q{'r'},
 	'reducer es_drop_reducer' => q{'r'}, 'event_type' => q{'T'}, 'on_unknown' => q{'ignore'},
@@ -34,12 +34,12 @@ my %usual = (
 	'expected_version' => 'NULL', 'position es_ack' => '1', 'partition' => '0', 'event_id' => 'NULL',
 	'event_id es_find_event' => q{'0189ffff-0000-7000-8000-000000000001'},
 	'subscription es_discard_parked' => q{'parked'}, 'max_attempts' => '1',
-	'view' => q{'states'}, 'definition' => q{'((state ->> ''n''))'}, 'index' => q{'projection_states_1_idx'},
+	'first_seal' => '3', 'second_seal' => 'NULL', 'seal' => 'NULL', 'role require_read' => 'current_user', 'view' => q{'states'}, 'definition' => q{'((state ->> ''n''))'}, 'index' => q{'projection_states_1_idx'},
 	'state' => q{NULL::jsonb}, 'lease' => q{'30s'}, 'tags es_read_tagged' => q{'{x}'}, 'after_position es_append_if' => '9', 'reset' => 'NULL', 'from_version es_register_upcaster' => '1', 'from_version es_register_upcaster_ops' => '1',
 	'type es_drop_upcaster' => q{'Dropped'}, 'type es_drop_schema' => q{'Dropped'}, 'version es_drop_schema' => '2', 'compatibility' => q{'none'}, 'compatibility es_compare_schemas' => q{'full'}, 'type_version' => '1');
 my %usual_of_type = (
 	'bigint' => '1', 'integer' => '1', 'text' => q{'x'}, 'text[]' => 'NULL', 'jsonb' => q{'{}'}, 'interval' => q{'0'},
-	'boolean' => 'false', 'uuid' => 'NULL', 'regtype' => q{'jsonb'}, 'regrole' => q{'pg_monitor'}, 'regclass' => q{'eventstore.events'},
+	'boolean' => 'false', 'uuid' => 'NULL', 'regtype' => q{'jsonb'}, 'regrole' => q{'pg_monitor'}, 'oid' => '10', 'regclass' => q{'eventstore.events'},
 	'timestamp with time zone' => 'NULL', 'pg_lsn' => q{'0/0'}, 'es_event' => q{(SELECT e FROM es_read('a-1') e LIMIT 1)},
 	'es_new_event[]' => q{ARRAY[ROW('T','{}',NULL,NULL)]::es_new_event[]}, 'anyelement' => 'NULL::jsonb',
 	'es_events' => q{(SELECT e FROM es_events e LIMIT 1)}, 'bytea' => q{'x'});
@@ -64,6 +64,7 @@ my %extremes = (
 	'uuid' => [ q{'00000000-0000-0000-0000-000000000000'} ],
 	'regtype' => [ (map { "$_\::regtype" } @bad_oids), q{'anyelement'}, q{'internal'}, q{'pg_class'}, q{'text[]'}, 'NULL' ],
 	'regrole' => [ (map { "$_\::regrole" } @bad_oids), 'NULL' ],
+	'oid' => [ @bad_oids, 'NULL' ],
 	'regclass' => [ (map { "$_\::regclass" } @bad_oids), q{'pg_class'}, q{'es_events'}, 'NULL' ],
 	'regprocedure' => [ (map { "$_\::regprocedure" } @bad_oids), q{'now()'}, q{'count(*)'}, q{'es_settle()'}, 'NULL' ],
 	'timestamp with time zone' => [ q{'-infinity'}, q{'infinity'}, q{'4714-11-24 00:00:00+00 BC'}, q{'294276-12-31'} ],
@@ -80,6 +81,7 @@ $node->safe_psql('postgres', q{
 	CREATE FUNCTION on_state(s jsonb, e es_event) RETURNS jsonb LANGUAGE sql AS 'SELECT s';
 	CREATE FUNCTION on_data(d jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT d';
 	SELECT es_append('a-1', 'T') FROM generate_series(1, 3);
+	SELECT es_seal();
 	SELECT es_index_type('T');
 	SELECT es_register_upcaster('Dropped', 1, 'on_data(jsonb)'), es_register_schema('Dropped', '{}');
 	SELECT es_create_reducer('r');

@@ -36,7 +36,7 @@ sub publisher
 		q{SELECT es_append('old-' || i % 7, 'T', jsonb_build_object('i', i), jsonb_build_object('tags', jsonb_build_array('tag-' || i % 3))) FROM generate_series(1, 150) i},
 		q{BEGIN; SELECT es_append('undone-1', 'T') FROM generate_series(1, 5); ROLLBACK},
 		q{SELECT es_append('old-' || i % 7, 'T', jsonb_build_object('i', i)) FROM generate_series(1, 200) i},
-		q{SELECT es_snapshot('old-1', 'count')}, 'SELECT es_settle()');
+		q{SELECT es_snapshot('old-1', 'count')}, 'SELECT es_seal()', 'SELECT es_settle()');
 	return $node;
 }
 
@@ -110,7 +110,7 @@ sub digest
 		"SELECT count(*), md5(string_agg(s::text, E'\\n' ORDER BY stream)) FROM es_streams s",
 		"SELECT string_agg(concat_ws(' ', segment, first_position, last_position, events), E'\\n' ORDER BY segment) FROM es_segments",
 		(map { "SELECT '$_', string_agg(s::text, E'\\n' ORDER BY s::text) FROM eventstore.$_ s" } qw(streams segments config indexed_types settled_mark wal_mark subscriptions subscription_partitions
-			subscription_members subscription_failures reducers reducer_handlers snapshot_policies snapshots upcasters schemas retention retention_skips grants
+			subscription_members subscription_failures reducers reducer_handlers snapshot_policies snapshots upcasters schemas protections subjects retention retention_skips grants seals seal_tiles scavenged
 			projections projection_progress projection_states projection_skips)),
 		"SELECT es_settled_position()"));
 }
@@ -163,7 +163,7 @@ sub leaves
 		q{SELECT es_append_batch('passed-3', (SELECT jsonb_agg(jsonb_build_object('type', 'P', 'data', jsonb_build_object('i', i))) FROM generate_series(1, 250) i))},
 		q{SELECT es_append('passed-1', 'P')},
 		q{SELECT count(*) FROM es_append_many((SELECT jsonb_agg(jsonb_build_object('stream', 'passed-' || 4 + i % 2, 'type', 'P')) FROM generate_series(1, 20) i))},
-		q{SELECT es_truncate_stream('passed-3', 241)}, q{SELECT es_truncate_stream('passed-4', 6)}, q{SELECT es_truncate_stream('old-2', 20)}, q{SELECT es_delete_stream('old-3')},
+		q{SELECT es_truncate_stream('passed-3', 241)}, q{SELECT es_truncate_stream('passed-4', 6)}, q{SELECT es_truncate_stream('old-2', 20)}, q{SELECT es_delete_stream('old-3')}, 'SELECT es_seal()',
 		'SELECT es_settle()');
 	$publisher->safe_psql('postgres', q{SELECT es_run_projection('later')}) if $publisher->safe_psql('postgres', 'SHOW shared_preload_libraries') eq '';
 	$publisher->safe_psql('postgres', q{SELECT es_wait_projection('later', 'old-3', es_stream_version('old-3'), '60s')});
@@ -174,6 +174,7 @@ sub leaves
 	is($subscriber->safe_psql('postgres', q{SELECT version, type FROM es_read('passed-4')}), $publisher->safe_psql('postgres', q{SELECT version, type FROM es_read('passed-4')}), "$what: so is what is left of a stream");
 	is($subscriber->safe_psql('postgres', q{SELECT count(*), min(position), max(position) FROM es_read_category('passed', 0, NULL)}),
 		$publisher->safe_psql('postgres', q{SELECT count(*), min(position), max(position) FROM es_read_category('passed', 0, NULL)}), "$what: and of a category");
+	is($subscriber->safe_psql('postgres', 'SELECT count(*), (SELECT count(*) FROM es_seals) > 1 FROM es_verify()'), '0|t', "$what: what is left is what was sealed");
 	$subscriber->safe_psql('postgres', 'VACUUM');
 	$subscriber->safe_psql('postgres', 'SELECT * FROM es_scavenge()');
 	is(digest($subscriber), digest($publisher), "$what: giving back room there changes nothing");
@@ -200,7 +201,7 @@ sub replicates
 	refused($subscriber, $_, qr/55000: .* is a logical subscriber/, "$what: refused on the subscriber: $_")
 	  foreach (q{SELECT es_append('a-1', 'T')}, q{INSERT INTO es_events (stream, type, data) VALUES ('a-1', 'T', '{}')}, q{SELECT es_snapshot('old-1', 'count')},
 		q{SELECT es_create_projection('p', 'count')}, q{SELECT * FROM es_poll('consumer', member => 'me')}, q{SELECT es_subscribe('other')},
-		q{SELECT es_delete_stream('a-1')}, q{SELECT es_truncate_stream('a-1', 1)}, q{SELECT es_set_retention('a', '1 day')});
+		q{SELECT es_delete_stream('a-1')}, q{SELECT es_truncate_stream('a-1', 1)}, q{SELECT es_set_retention('a', '1 day')}, q{SELECT es_seal()});
 
 	# not before: a worker that is ended just as it has dropped its slot, and not yet said so, is stuck for good (the server's own fault)
 	ok(ready($subscriber), "$what: all is copied");

@@ -45,7 +45,13 @@ my @uses = (
 	[ q{SELECT state FROM es_replay_category('w', 'count') WHERE stream = 'w-:n'} => '{"count": 7}' ],
 	[ q{SELECT data FROM es_upcast((SELECT e FROM es_read('w-:n', 7, 1) e))} => '{"n": 11}' ],
 	[ q{SELECT version, state FROM es_projection('inside', 'w-:n')} => '7|{"count": 7}' ],
+	[ q{SELECT es_append('p-:n', 'Kept', '{"id": ":n", "x": "f:n"}')} => '1' ],
+	[ q{SELECT data ->> 'x' FROM es_read('p-:n')} => 'f:n' ],
+	[ q{SELECT data ->> 'x' FROM es_events WHERE stream = 'p-:n'} => 'f:n' ],
 	[ q{SELECT es_settle() > 0} => 't' ],
+	[ q{SELECT es_seal() >= es_last_position()} => 't' ],
+	[ q{SELECT count(*) FROM es_verify()} => '0' ],
+	[ q{SELECT (es_proof(1)->>'size')::int > 0, es_prove_consistency(min(position)) IS NOT NULL FROM es_seals} => 't|t' ],
 	[ q{SELECT es_grant('pg_monitor', 'read')} => '' ],
 	[ q{SELECT as_app('SELECT count(*) FROM es_read(''w-:n'')')} => '7' ],
 	# one that has failed is not waited for, so it is tried again first
@@ -145,6 +151,7 @@ sub set_up
 		q{SELECT es_register_reducer('tally', 'Added', 'tally(jsonb, es_event)')},
 		q{SELECT es_register_upcaster_ops('Added', 1, '{"inc": {"n": 10}}')},
 		q{SELECT es_register_schema('Added', '{"type": "object", "required": ["n"]}')},
+		q{SELECT es_protect('p', '{$.data.x}', '$.data.id')},
 		q{CREATE TABLE IF NOT EXISTS noted (stream text)},
 		q{CREATE FUNCTION note(e es_event) RETURNS void LANGUAGE sql AS 'INSERT INTO noted VALUES (e.stream)'},
 		q{SELECT es_create_projection('inside', 'count', 'inline'), es_create_projection('beside', 'count'), es_create_handler_projection('by_hand', 'note(es_event)')},
@@ -284,7 +291,8 @@ sub as_built
 	$_->quit foreach ($writer, $reader);
 	return;
 }
-as_built($_) foreach (grep { !/^(config|settled_mark|wal_mark)$/ } @plain);
+# who grants waits for whoever has grants locked
+as_built($_) foreach (grep { !/^(config|settled_mark|wal_mark|grants)$/ } @plain);
 is(run(qq{SELECT count(bt_index_check(indexrelid, true)) > 20 FROM pg_index JOIN pg_class i ON i.oid = indexrelid JOIN pg_am a ON a.oid = i.relam AND amname = 'btree' WHERE i.$ours}), 't', 'no index misses a row');
 
 
@@ -369,8 +377,12 @@ my @calls = (
 	[ segments => segments_pkey => q{SELECT outcome('SELECT es_set_segment_size(200)')} => '55000' ],
 	[ snapshots => snapshots_by_reducer => q{SELECT es_snapshot('y-1', 'tally')} => '1' ],
 	[ snapshots => snapshots_by_stream => q{WITH a AS (SELECT es_append('y-1', 'More') v) SELECT count(es_truncate_stream('y-1', v)) FROM a} => '1' ],
+	[ protections => protections_by_category => q{SELECT count(es_protect('kept', '{$.data.x}', '$.stream')), count(es_protect('kept', '{}', NULL))} => '1|1' ],
+	[ subjects => subjects_by_key => q{SELECT data ->> 'x' FROM es_read('p-looked')} => 'kept' ],
+	[ subjects => subjects_by_subject => q{WITH a AS (SELECT es_append('p-' || md5(random()::text), 'Kept', '{"id": "looked", "x": 1}') AS v) SELECT v, (SELECT count(*) FROM eventstore.subjects WHERE subject = 'looked') FROM a} => '1|1' ],
 	[ retention => retention_by_category => q{SELECT count(es_set_retention('kept', '1 year'))} => '1' ],
 	[ retention_skips => retention_skips_by_stream => q{SELECT eventstore.apply_retention() >= 0} => 't' ]);
+run(q{SELECT es_append('p-looked', 'Kept', '{"id": "looked", "x": "kept"}')});
 run(q{SELECT es_subscribe('late', 0, '{y}', partitions => 2)});
 foreach my $call (@calls)
 {

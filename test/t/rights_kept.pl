@@ -76,6 +76,17 @@ sql(q{CREATE ROLE team IN ROLE reader; GRANT CREATE ON SCHEMA public TO maker, r
 	like($err, qr/42501/, 'but refused');
 	sql(q{SELECT es_grant('reader', 'read', 'a')});
 	is(as('reader', q{SELECT es_unsubscribe('of_reader')}), '', 'and it can drop it');
+
+	# what was parked when it was of more
+	sql(q{SELECT es_grant('reader', 'read', 'b')});
+	as('reader', q{SELECT es_subscribe('wide', 0, '{a,b}', max_attempts => 1)});
+	as('reader', q{SELECT count(es_nack('wide', 0, position, 'plum')) FROM es_poll('wide') WHERE stream = 'b-1'});
+	is(as('reader', q{SELECT stream FROM es_parked('wide')}), 'b-1', 'an event is parked');
+	sql(q{SELECT es_alter_subscription('wide', '{a}', NULL, NULL), es_revoke('reader', 'read', 'b')});
+	is(as('reader', q{SELECT count(*) FROM es_parked('wide')}), '0', 'it is not shown to who may not read it any more');
+	is(as('reader', q{SELECT es_replay_parked('wide')}), '0', 'nor delivered again');
+	is(sql(q{SELECT stream FROM es_parked('wide')}), 'b-1', 'it is there');
+	sql(q{SELECT es_unsubscribe('wide')});
 }
 
 # ---- what functions of projections see ----

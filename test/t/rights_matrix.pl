@@ -17,7 +17,7 @@ sub sql { return $node->safe_psql($database, $_[0]) }
 
 sql('CREATE EXTENSION eventstore; SELECT es_set_segment_size(100)');
 sql(<<'END');
-CREATE FUNCTION fold(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT state';
+CREATE FUNCTION fold(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE RETURN state;
 CREATE FUNCTION renew(data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT data';
 CREATE FUNCTION look(event es_event) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
 SELECT es_register_reducer_ops(r, '*', '{"inc": {"n": 1}}') FROM unnest('{a,b,x-y}'::text[]) r;
@@ -31,7 +31,9 @@ SELECT es_run_projection('of_' || c) FROM unnest('{a,b,all}'::text[]) c;
 SELECT es_subscribe('of_' || c, 0, ARRAY[c]) FROM unnest('{a,b}'::text[]) c;
 SELECT es_subscribe('of_all'), es_set_retention('a', max_count => 100), es_set_retention('b', max_count => 100), es_set_retention('*', max_count => 1000);
 SELECT es_register_upcaster_ops('U', 1, '"ignore"'), es_register_schema('S', '{}'), es_index_type('I');
+SELECT es_protect(c, '{$.data.secret}', '$.stream'), es_append(c || '-2', 'T', '{"secret": 1}') FROM unnest('{a,b}'::text[]) c;
 GRANT CREATE ON SCHEMA public TO PUBLIC;
+SELECT es_seal();
 END
 # feeds without slots: what is done to them is undone by a rollback
 foreach my $feed (qw(a b all))
@@ -49,7 +51,7 @@ my $event = q{ROW(1, 'a-1', 1, 'T', 1, '{}', '{}', gen_random_uuid(), now())::es
 # What it takes, in a word or some, a call of it in category a, and the SQLSTATE that a superuser's call ends with.
 #   nothing			everybody
 #   any				some right on something
-#   append, read, admin	that privilege on the category; with "and" two of them
+#   append, read, admin	that privilege on the category; with "and" two of them, with "or" one
 #   … *				on all
 #   … some			on something
 my @calls = (
@@ -120,6 +122,7 @@ my @calls = (
 	[ 'es_run_projection(text,bigint)', 'admin', q{SELECT es_run_projection('of_a')} ],
 	[ 'es_wait_projection(text,bigint,interval)', 'read', q{SELECT es_wait_projection('of_a', 1, '0')} ],
 	[ 'es_wait_projection(text,text,bigint,interval)', 'read', q{SELECT es_wait_projection('of_a', 'a-1', 1, '0')} ],
+	[ 'es_wait_projection(text,text,bigint,interval)', 'read *', q{SELECT es_wait_projection('of_a', 'b-1', 1, '0')} ],
 	[ 'es_rebuild_projection(text)', 'admin', q{SELECT es_rebuild_projection('of_a')} ],
 	[ 'es_skip_event(text,bigint)', 'admin', q{SELECT es_skip_event('of_a', 1)}, '55000' ],
 	# subscriptions; these are the superuser's
@@ -168,6 +171,16 @@ my @calls = (
 	[ 'es_scavenge(bigint)', 'admin *', q{SELECT * FROM es_scavenge(0)} ],
 	[ 'es_detach_segments(timestamp with time zone)', 'admin *', q{SELECT * FROM es_detach_segments('2020-01-01')} ],
 	[ 'es_attach_segment(text)', 'admin *', q{SELECT es_attach_segment('eventstore.events_0')}, '55000' ],
+	# evidence
+	[ 'es_seal()', 'admin *', q{SELECT es_seal()} ],
+	[ 'es_verify(bigint,bigint)', 'read * or admin *', q{SELECT * FROM es_verify()} ],
+	[ 'es_proof(bigint,bigint)', 'read * or admin *', q{SELECT es_proof(1)} ],
+	[ 'es_prove_consistency(bigint,bigint)', 'read * or admin *', q{SELECT es_prove_consistency((SELECT max(position) FROM es_seals))} ],
+	# secrets; all roles may run programs on the server
+	[ 'es_protect(text,text[],text)', 'admin', q{SELECT es_protect('a', '{$.data.more}', '$.stream')} ],
+	[ 'es_reveal(text,text,jsonb)', 'read', q{SELECT es_reveal('a-1', 'T', '{}')} ],
+	[ 'es_shred(text)', 'admin *', q{SELECT es_shred('a-2')} ],
+	[ 'es_rotate_master_key(text)', 'admin *', q{SELECT es_rotate_master_key('printf %064d 1')} ],
 	# rights
 	[ 'es_grant(regrole,text,text)', 'admin *', q{SELECT es_grant('nobody', 'read', 'a')} ],
 	[ 'es_revoke(regrole,text,text)', 'admin *', q{SELECT es_revoke('nobody', 'read', 'a')} ],
@@ -188,6 +201,9 @@ my @views = (
 	[ 'es_subscriptions', 'read or admin', q{SELECT substr(subscription, 4) FROM es_subscriptions} ],
 	[ 'es_feeds', 'some', q{SELECT substr(feed, 4) FROM es_feeds WHERE feed LIKE 'of%'} ],
 	[ 'es_retention', 'read or admin, rest any', q{SELECT CASE category WHEN '*' THEN 'all' ELSE category END FROM es_retention} ],
+	[ 'es_seals', 'any', q{SELECT 'all' FROM es_seals} ],
+	[ 'es_protections', 'read or append or admin', q{SELECT category FROM es_protections} ],
+	[ 'es_subjects', 'admin *', q{SELECT 'all' FROM es_subjects} ],
 	[ 'es_reducers', 'any', q{SELECT 'all' FROM es_reducers} ],
 	[ 'es_upcasters', 'any', q{SELECT 'all' FROM es_upcasters} ],
 	[ 'es_schemas', 'any', q{SELECT 'all' FROM es_schemas} ],
@@ -222,7 +238,7 @@ foreach my $scope (@scopes)
 }
 my @roles = sort keys %has;
 
-sql("CREATE ROLE $_ LOGIN REPLICATION") foreach @roles;
+sql("CREATE ROLE $_ LOGIN REPLICATION IN ROLE pg_execute_server_program") foreach @roles;
 sql(q{CREATE FUNCTION try(who text, by text, statement text, OUT state text, OUT message text, OUT shown text) LANGUAGE plpgsql AS $$
 BEGIN
 	-- what it has done is undone, whatever becomes of it
@@ -256,7 +272,12 @@ sub has_right
 }
 
 # may(role, right): whether a role may do what takes a right
-sub may { my ($role, $right) = @_; return !grep { !has_right($role, $_) } split / and /, $right }
+sub may
+{
+	my ($role, $right) = @_;
+
+	return !grep { my $all = $_; !grep { has_right($role, $_) } split / or /, $all } split / and /, $right;
+}
 
 # sees(role, what): which rows of a view a role is to see
 sub sees
@@ -272,7 +293,7 @@ sub sees
 	{
 		return (grep { /^(\w+)/ && ($has{$role}{$1} // '') eq 'all' } split / or /, $what) ? 'all' : '';
 	}
-	$privileges{$_} = 1 foreach $what eq 'read' ? 'read' : qw(read admin);
+	$privileges{$_} = 1 foreach $what eq 'read' ? 'read' : $what =~ /append/ ? qw(read append admin) : qw(read admin);
 	my ($scope) = map { $has{$role}{$_} // () } keys %privileges;
 	if (defined $scope)
 	{

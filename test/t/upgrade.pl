@@ -60,6 +60,7 @@ $old->safe_psql('store', q{
 	SELECT es_append('left-' || i, 'L') FROM generate_series(1, 2) i, generate_series(1, 5);
 	SELECT es_snapshot('left-1', 'count'), es_truncate_stream('left-1', 4), es_delete_stream('left-2'), es_set_retention('aged', '30 days', 100);
 });
+$old->safe_psql('store', 'SELECT es_seal()');
 $old->poll_query_until('store', q{SELECT bool_and(lag = 0) FROM es_projections}) or die;
 # the worker comes by
 $old->poll_query_until('store', q{SELECT bool_and(arrived > 0 AND aged > 0) FROM eventstore.retention}) or die;
@@ -73,6 +74,7 @@ foreach my $case ([ 'plain', '' ], [ 'preloaded', "shared_preload_libraries = 'e
 	my $new = upgrade($how, $conf);
 
 	is(store_digest($new, 'store'), $digest, "$how: equal store");
+	is($new->safe_psql('store', 'SELECT count(*), (SELECT count(*) FROM es_seals) FROM es_verify()'), '0|1', "$how: it is what was sealed");
 	is($new->safe_psql('store', q{
 			SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
 			WHERE (c.relnamespace = 'eventstore'::regnamespace OR c.oid = 'es_events'::regclass) AND NOT t.tgisinternal AND t.tgenabled <> 'A'}),

@@ -1,0 +1,88 @@
+/*
+ * shred.c
+ *		es_shred: the keys of a subject destroyed.
+ *
+ * The rows of the subject stay, without their keys, and say that there is none and that there
+ * must never be one again.  Their former versions are in the table until it is vacuumed, in the
+ * WAL, and in backups: wrapped by the master key that there was then.
+ */
+#include "base/base.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/call.h"
+#include "base/error.h"
+#include "base/names.h"
+#include "base/objects.h"
+#include "log/subscriber.h"
+#include "rights/right.h"
+#include "secret/protection.h"
+#include "secret/subject.h"
+#include "table/columns.h"
+#include "table/rows.h"
+
+PG_FUNCTION_INFO_V1(es_shred);
+
+/* Takes the keys of a subject out of its rows; how many rows there are. */
+static int
+destroy_keys(EsSubjectKind kind, const text *name)
+{
+	EsRows		rows = {.shape = &es_subject_name_shape,.mode = RowExclusiveLock};
+	int			count = 0;
+
+	es_rows_equal(&rows, PointerGetDatum(name));
+	es_rows_equal(&rows, Int32GetDatum(kind));
+	es_rows_begin(&rows);
+	while (es_rows_next(&rows))
+	{
+		Datum		values[Natts_subjects];
+		bool		isnull[Natts_subjects];
+
+		CHECK_FOR_INTERRUPTS();
+		count++;
+		if (rows.isnull[Anum_subjects_wrapped - 1])
+			continue;
+		memcpy(values, rows.values, sizeof(values));
+		memcpy(isnull, rows.isnull, sizeof(isnull));
+		es_columns_put_time(values, isnull, Anum_subjects_shredded_at, GetCurrentTimestamp());
+		es_columns_put(values, isnull, Anum_subjects_wrapped, NULL);
+		es_rows_update(&rows, values, isnull);
+	}
+	es_rows_end(&rows);
+	return count;
+}
+
+/*
+ * es_shred(subject): destroys the keys of a subject, so that its protected fields, and
+ * states made of them, are null for ever.  Once more does nothing.
+ *
+ * For who has 'admin' on '*', else 42501.  NULL is 22004, a subject that has no key VE004.
+ * 55000 if subjects are stored as keyed hashes and the master key is not to be had.  Waits
+ * for transactions that have made a key, and keeps others from making one until its own
+ * ends.  Takes effect in other sessions as it commits; a rollback undoes it.
+ */
+Datum
+es_shred(PG_FUNCTION_ARGS)
+{
+	text	   *subject;
+	int			count;
+
+	es_right_require(ES_RIGHT_ADMIN, NULL);
+	es_call_require(fcinfo, 0, "subject");
+	subject = PG_GETARG_TEXT_PP(0);
+	es_subscriber_begin_change(&es_subject_table, "es_shred()");
+	CommandCounterIncrement();
+	count = destroy_keys(ES_SUBJECT_PLAIN, subject);
+	if (es_protection_any() && es_protection_state.any_hashed)
+		count += destroy_keys(ES_SUBJECT_HASHED, es_subject_hash(subject));
+	if (count == 0)
+		ereport(ERROR,
+				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
+				errmsg("there is no subject \"%s\"", es_names_show_text(subject)),
+				errdetail("No event with protected fields was ever appended for it."));
+	es_base_announce(&es_subject_table);
+	CommandCounterIncrement();
+	PG_RETURN_VOID();
+}

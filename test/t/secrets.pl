@@ -1,0 +1,225 @@
+# The master key's command in all its failures, its rotation, what a session keeps of keys, and
+# subjects shredded while everybody appends.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use EventstoreTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+seed();
+my $keys = PostgreSQL::Test::Utils::tempdir();
+my @key = map { unpack 'H*', join '', map { chr rand 256 } 1 .. 32 } 0 .. 2;
+my $node = new_node('secrets', conf => "eventstore.master_key_command = 'cat $keys/key'\nlog_min_messages = debug1\n");
+
+# key(text): what the command prints
+sub key
+{
+	my ($text) = @_;
+
+	unlink "$keys/key";
+	append_to_file("$keys/key", $text);
+}
+
+# command(shell, timeout): makes it the command, and waits until sessions have it.
+sub command
+{
+	my ($shell, $timeout) = @_;
+
+	$node->safe_psql('postgres', "LOAD 'eventstore'; ALTER SYSTEM SET eventstore.master_key_command = '" . $shell =~ s/'/''/gr . "'");
+	$node->safe_psql('postgres', "LOAD 'eventstore'; ALTER SYSTEM SET eventstore.master_key_timeout = " . ($timeout // 30000));
+	$node->reload;
+	$node->poll_query_until('postgres', "SELECT current_setting('eventstore.master_key_command') = '" . $shell =~ s/'/''/gr . "'") or die 'the command is not known';
+}
+
+# failure(sql): SQLSTATE and DETAIL of what must fail.
+sub failure
+{
+	my ($sql) = @_;
+	my ($ret, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
+
+	return join ' ', $err =~ /ERROR:\s+(\w+)/, $err =~ /DETAIL:\s+(.*)/;
+}
+
+key($key[0]);
+$node->safe_psql('postgres', 'CREATE EXTENSION eventstore');
+$node->safe_psql('postgres', $_) foreach (q{SELECT es_protect('c', '{$.data.x}', '$.stream')}, q{SELECT es_append('c-1', 'T', '{"x": "a field"}', event_id => '00000000-0000-4000-8000-000000000001')},
+	q{SELECT es_append('d-1', 'T', '{"x": "plain"}')}, q{SELECT es_append('e-1', 'T')}, q{SELECT es_protect('e', '{$.data.x}', '$.stream')}, q{SELECT es_protect('e', '{}', NULL)});
+
+# Whatever the command does wrong, it is told, and everything else goes on.
+my $rubbish = 'rubbish' . int rand 1e9;
+my $ends = "$keys/ends";
+foreach my $case (
+	[ 'false', 'The command failed: child process exited with exit code 1.' ], [ 'exit 77', 'The command failed: child process exited with exit code 77.' ],
+	[ "cat $keys/none 2>/dev/null", 'The command failed: child process exited with exit code 1.' ], [ "$keys/none 2>/dev/null", 'The command failed: command not found.' ],
+	[ 'kill -9 $$', 'The command failed: child process was terminated by signal 9: Killed.' ], [ 'true', 'The command printed nothing.' ],
+	[ 'exec >&-; sleep 0.1', 'The command printed nothing.' ], [ "echo $rubbish", 'The command printed something else than 64 hexadecimal digits.' ],
+	[ "printf ${rubbish}%064d 1", 'The command printed something else than 64 hexadecimal digits.' ], [ "while :; do echo $rubbish; done", 'The command printed too much.' ],
+	[ "head -c 32 /dev/zero", 'The command printed something else than 64 hexadecimal digits.' ], [ "cat $keys/key; exit 1", 'The command failed: child process exited with exit code 1.' ],
+	[ "sleep 600 & sleep 600", 'The command took longer than 300 ms.', 300 ], [ "cat $keys/key; sleep 600", 'The command took longer than 300 ms.', 300 ],
+	[ "trap : TERM INT HUP; echo \$\$ >$ends; while :; do sleep 1; done", 'The command took longer than 300 ms.', 300 ],
+	[ "cat $keys/key; sleep 600 >&- &", undef ], [ '', 'No command is set.' ])
+{
+	my ($shell, $detail, $timeout) = @$case;
+
+	command($shell, $timeout);
+	if (!defined $detail)
+	{
+		is($node->safe_psql('postgres', q{SELECT data->>'x' FROM es_read('c-1')}), 'a field', 'what a command leaves behind is not waited for');
+		next;
+	}
+	my %failures = map { $_ => failure($_) } (q{SELECT es_append('c-1', 'T', '{"x": 1}')}, q{SELECT es_append('c-9', 'T', '{"x": 1}')}, q{SELECT * FROM es_read('c-1')}, q{SELECT * FROM es_read_all()}, q{SELECT data FROM es_events WHERE stream = 'c-1'},
+		q{SELECT es_reveal('c-1', 'T', data) FROM eventstore.events WHERE stream = 'c-1'}, q{SELECT es_append('c-1', 'T', '{"x": "a field"}', event_id => '00000000-0000-4000-8000-000000000001')},
+		q{SELECT es_protect('f', '{$.data.x}', '$.stream')}, q{SELECT * FROM es_find_event('c-1', '00000000-0000-4000-8000-000000000001')});
+	my @other = grep { $failures{$_} ne "55000 $detail" } sort keys %failures;
+	is("@other", '', "'$shell': $detail") or diag join "\n", map { "$_: $failures{$_}" } @other;
+	is($node->safe_psql('postgres', q{SELECT es_append('d-1', 'T', '{"x": "plain"}') > 0, es_append('e-1', 'T') > 0, es_append('c-2', 'Other') > 0, es_stream_version('c-1') = 1;
+		SELECT count(DISTINCT data) FROM es_read('d-1'); SELECT count(*) > 0 FROM es_read_category('e'); SELECT count(*) > 0 FROM es_events WHERE stream = 'd-1'; SELECT es_position('c-1', 1)}),
+		"t|t|t|t\n1\nt\nt\n1", '... and all else goes on');
+}
+unlike(slurp_file($node->logfile), qr/^(?!.*(?:STATEMENT|statement|parameter|ALTER|LOAD)).*(?:$rubbish|$key[0])/m, 'what a command prints is not told anybody');
+my $pid = slurp_file($ends) + 0;
+ok(wait_until('the command to end', sub { !kill(0, $pid) }), 'a command that takes too long is killed, though it catches signals');
+
+# What a key looks like.
+foreach my $form ("$key[0]\n", $key[0], uc $key[0], "$key[0]\r\n")
+{
+	key($form);
+	command("cat $keys/key # " . length $form);
+	is($node->safe_psql('postgres', q{SELECT data->>'x' FROM es_read('c-1')}), 'a field', 'a key of ' . length($form) . ' bytes');
+}
+
+# A statement that is canceled ends its command.
+my $session = $node->background_psql('postgres', on_error_stop => 0);
+command("echo \$\$ >$keys/pid; sleep 600");
+$session->query(q{SET application_name = 'waits'});
+my $backend = $session->query('SELECT pg_backend_pid()');
+my $blocked = start_named($node, 'postgres', 'canceled', q{SELECT * FROM es_read('c-1');});
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'canceled' AND wait_event_type = 'Extension'}) or die 'nobody waits';
+$node->poll_query_until('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'canceled'});
+my ($out, $err) = finish_script($blocked);
+like($err, qr/57014/, 'who waits for a command can be canceled');
+my $command = slurp_file("$keys/pid") + 0;
+ok(wait_until('the command to end', sub { !kill(0, $command) }), '... and the command with it');
+$session->quit;
+
+# Nobody but superusers sees the command, nor may set it.
+command("cat $keys/key");
+$node->safe_psql('postgres', 'CREATE ROLE somebody LOGIN');
+$node->safe_psql('postgres', q{SELECT es_grant('somebody', 'admin'), es_grant('somebody', 'read'), es_grant('somebody', 'append')});
+foreach my $load ('', "SELECT es_stream_version('c-1');")
+{
+	like(sqlstates($node, 'postgres', "SET ROLE somebody; SET eventstore.master_key_command = 'touch $keys/touched'; SELECT es_stream_version('c-1'); SELECT * FROM es_read('c-1');"), qr/^(?:55P02|42501|)$/, 'a session cannot set it' . ($load ? '' : ', be it before the library is there'));
+}
+is($node->safe_psql('postgres', q{SET ROLE somebody; SELECT data->>'x' FROM es_read('c-1')}), 'a field', '... and reads with the one that the server has');
+ok(!-e "$keys/touched", '... which is the one that runs');
+is(sqlstates($node, 'postgres', q{SET ROLE somebody; SELECT es_stream_version('c-1'); SHOW eventstore.master_key_command}), '42501', 'it is not shown');
+is(sqlstates($node, 'postgres', q{SET ROLE somebody; SELECT es_rotate_master_key('true')}), '42501', 'and who may not run programs gives none');
+
+# Memory that has keys: left out of core dumps; wiped.
+$session = $node->background_psql('postgres');
+$session->query(q{SELECT * FROM es_read('c-1')});
+$backend = $session->query('SELECT pg_backend_pid()');
+SKIP:
+{
+	open my $smaps, '<', "/proc/$backend/smaps" or skip 'no /proc', 1;
+	my ($size, $flags, @arenas);
+	while (<$smaps>)
+	{
+		$size = $1 if /^Size:\s+(\d+) kB/;
+		push @arenas, $_ if /^VmFlags:.* wf\b/ && $size == 64;
+	}
+	is(scalar @arenas, 1, 'keys are in pages of their own');
+	like($arenas[0] // '', qr/\bdd\b/, '... that are not in core dumps');
+}
+$session->quit;
+
+# Another master key.
+my $warm = $node->background_psql('postgres', on_error_stop => 0);
+is($warm->query(q{SELECT data->>'x' FROM es_read('c-1')}), 'a field', 'a session that has the key');
+key($key[1]);
+is($warm->query(q{SELECT data->>'x' FROM es_read('c-1')}), 'a field', '... goes on with it when the command prints another one');
+is(sqlstates($node, 'postgres', q{SELECT * FROM es_read('c-1')}), '55000', 'one that has none cannot');
+is(sqlstates($node, 'postgres', q{SELECT es_append('c-new', 'T', '{"x": 1}')}), '55000', 'and makes no key with the other one');
+is(sqlstates($node, 'postgres', "SELECT es_rotate_master_key('echo $key[2]')"), '55000', 'a rotation from a key that is not the former one');
+is(sqlstates($node, 'postgres', "SELECT es_rotate_master_key('false')"), '55000', 'and one without it');
+is($warm->query(q{SELECT data->>'x' FROM es_read('c-1')}), 'a field', '... leaves all as it is');
+$node->safe_psql('postgres', "BEGIN; SELECT es_rotate_master_key('echo $key[0]'); ROLLBACK");
+is($warm->query(q{SELECT data->>'x' FROM es_read('c-1')}), 'a field', '... and so does one that is rolled back');
+
+# one in flight: readers and appenders go on, who would make a key waits; prepared ones are waited for
+key($key[0]);
+$node->safe_psql('postgres', q{BEGIN; SELECT es_append('c-prepared', 'T', '{"x": "prepared"}'); PREPARE TRANSACTION 'made a key'});
+key($key[1]);
+my $rotation = start_named($node, 'postgres', 'rotation', "SELECT es_rotate_master_key('echo $key[0]');");
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'rotation' AND wait_event_type = 'Lock'}) or die 'the rotation does not wait';
+is($warm->query(q{SELECT es_append('c-1', 'T', '{"x": "another"}')}), '2', 'who has a key appends beside it');
+my $maker = start_named($node, 'postgres', 'maker', q{SELECT es_append('c-made', 'T', '{"x": "made"}');});
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'maker' AND wait_event_type = 'Lock'}) or die 'the maker does not wait';
+$node->safe_psql('postgres', q{COMMIT PREPARED 'made a key'});
+is((finish_script($rotation))[1], '', 'a rotation waits for a prepared transaction that has made a key');
+is((finish_script($maker))[1], '', 'and who would make one waits for it');
+is($node->safe_psql('postgres', q{SELECT string_agg(data->>'x', ' ' ORDER BY position) FROM es_read_category('c')}), 'a field prepared another made', 'all is read with the new key');
+is($warm->query(q{SELECT string_agg(data->>'x', ' ' ORDER BY position) FROM es_read_category('c')}), 'a field prepared another made', '... by a session that had the old one, too');
+is($node->safe_psql('postgres', 'SELECT count(DISTINCT fingerprint) FROM eventstore.subjects'), '1', 'and all keys are wrapped by it');
+key($key[0]);
+is(sqlstates($node, 'postgres', q{SELECT * FROM es_read('c-1')}), '55000', 'the old one is of no use');
+key($key[1]);
+is($warm->query(q{DISCARD ALL; SELECT count(*) FROM es_read('c-1')}), '2', 'after DISCARD ALL the command is run again');
+$warm->quit;
+
+# Everybody appends for few subjects while they are shredded one by one, beside rollbacks and savepoints.
+$node->safe_psql('postgres', q{
+	SELECT es_protect('t', '{$.data.x}', '$.data.id');
+	CREATE TABLE shredded (id int PRIMARY KEY);
+	CREATE FUNCTION work(client int) RETURNS void LANGUAGE plpgsql AS $$
+	DECLARE
+		who int := 1 + random() * 200;
+	BEGIN
+		BEGIN
+			PERFORM es_append('t-' || client, 'T', jsonb_build_object('id', who, 'x', 'of ' || who));
+			IF random() < 0.2 THEN
+				RAISE EXCEPTION 'undone';
+			END IF;
+		EXCEPTION
+			WHEN raise_exception THEN NULL;
+			WHEN object_not_in_prerequisite_state THEN
+				IF SQLERRM NOT LIKE 'subject of%' THEN
+					RAISE;
+				END IF;
+		END;
+		PERFORM count(*) FROM es_read('t-' || client, backwards => true, max_count => 20)
+			WHERE data->>'x' <> 'of ' || (data->>'id') HAVING count(*) > 0;
+		IF FOUND THEN
+			RAISE 'a field is another one''s';
+		END IF;
+	END $$;
+	CREATE FUNCTION shred() RETURNS void LANGUAGE plpgsql AS $$
+	DECLARE
+		who int := (SELECT 1 + (count(*) * 7) % 200 FROM shredded);
+	BEGIN
+		PERFORM es_shred(who::text);
+		INSERT INTO shredded VALUES (who);
+	EXCEPTION WHEN SQLSTATE 'VE004' THEN
+		NULL;
+	END $$;});
+my $base = PostgreSQL::Test::Utils::tempdir();
+append_to_file("$base/work", "SELECT work(:client_id);\n");
+append_to_file("$base/shred", "SELECT shred();\n");
+my $bench = start_pgbench($node, "$base/work", '-c', 6, '-T', $ENV{TEST_LONG} ? 60 : 5);
+my $shredder = start_pgbench($node, "$base/shred", '-c', 1, '-T', $ENV{TEST_LONG} ? 50 : 4, '-R', 30);
+# in the midst of it another master key: whoever has the former one goes on until the keys are wrapped anew
+$node->poll_query_until('postgres', q{SELECT count(DISTINCT e.stream) = 6 FROM es_read_category('t') e}) or die 'not all clients append';
+key($key[2]);
+is($node->psql('postgres', "SELECT es_rotate_master_key('echo $key[1]')"), 0, 'a rotation beside appends');
+$bench->finish;
+$shredder->finish;
+is(slurp_file("$base/work.err") =~ /ERROR|aborted/ ? slurp_file("$base/work.err") : '', '', 'appends and reads beside shredding');
+is(slurp_file("$base/shred.err") =~ /ERROR|aborted/ ? slurp_file("$base/shred.err") : '', '', 'shredding beside appends');
+note $node->safe_psql('postgres', 'SELECT count(*) FROM shredded');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM es_read_category('t', max_count => NULL) e LEFT JOIN shredded s ON s.id::text = e.data->>'id'
+	WHERE e.data->>'x' IS DISTINCT FROM CASE WHEN s.id IS NULL THEN 'of ' || (e.data->>'id') END}), '0', 'fields of shredded subjects are null, all others are there');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM eventstore.subjects k WHERE (k.wrapped IS NULL) <> EXISTS (SELECT FROM shredded s WHERE s.id::text = k.subject)}), '0', 'no key of theirs is left');
+$node->stop;
+done_testing();
