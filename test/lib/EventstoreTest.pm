@@ -14,6 +14,24 @@ use Time::HiRes qw(usleep);
 our @EXPORT = qw(new_node preload new_store start_standby has_allow_list seed rows sqlstates wait_until wait_blocked
 	start_process start_pgbench start_script start_named finish_script store_digest gaps status_of new_thinned_store check_thinned_store);
 
+# A psql that finds the server away may be gone before it has been given its query. That is no answer, so it is asked again.
+{
+	no warnings 'redefine';
+	my $poll = \&PostgreSQL::Test::Cluster::poll_query_until;
+
+	*PostgreSQL::Test::Cluster::poll_query_until = sub {
+		my $answer;
+
+		for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+		{
+			return $answer if eval { $answer = $poll->(@_); 1 };
+			die $@ unless $@ =~ /^ack Broken pipe/;
+			usleep(100_000);
+		}
+		die $@;
+	};
+}
+
 # new_node(name, conf, streaming): a running cluster; ES_PRELOAD=1 in the
 # environment preloads the library.
 sub new_node

@@ -386,7 +386,8 @@ foreach (sort keys %errors)
 	# what is done to them here, and what writers and administrators do to each other
 	next if /^deadlock detected|^current transaction is aborted|^could not serialize|^savepoint "s" does not exist|^the database system is|^terminating /
 	  || /^canceling statement due to user request|^the background worker that was to scavenge has ended|^type "\w+" is not indexed|^relation .* does not exist|^stream .* is deleted|^table .* was altered at the same time/
-	  || /^canceling statement due to lock timeout/;	# by who rewrites a table on a busy machine
+	  # by who rewrites a table, or waits for all snapshots while he has it locked, on a busy machine
+	  || /^canceling statement due to lock timeout|^the background worker that is to scavenge waits for what this transaction/;
 	fail("a session failed: $_");
 }
 

@@ -115,7 +115,7 @@ sub transactions { return $node->safe_psql('postgres', "SELECT xact_commit + xac
 
 # said(offset): what processes other than sessions said of errors since then.
 # Whom a statement has ended that needed the database for itself says so as any session that is ended.
-sub said { return join("\n", grep { /\] (WARNING|ERROR|FATAL|PANIC):/ && !/terminating background worker "eventstore scavenger"/ } split /\n/, slurp_file($node->logfile, $_[0])); }
+sub said { return join("\n", grep { /\] (WARNING|ERROR|FATAL|PANIC):/ && !/terminating background worker "eventstore scavenger"|FATAL:  database \d+ does not exist$/ } split /\n/, slurp_file($node->logfile, $_[0])); }
 
 # ---- who has a worker ----
 
