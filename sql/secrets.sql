@@ -185,6 +185,12 @@ RESET eventstore.max_event_size;
 SELECT es_append('secrets_a-8', 'T', jsonb_build_object('id', 8, 'email', repeat('long ', 100000)));
 SELECT length(data->>'email') FROM es_read('secrets_a-8');
 
+-- deep down: the arrays around a field are not made anew one in the other
+SELECT es_protect('secrets_deep', '{$.data.a.x}', '$.stream');
+SELECT es_append('secrets_deep-1', 'T', jsonb_build_object('a', (repeat('[', 6000) || '{"x": "' || repeat('z', 1000000) || '"}, {"x": 2}' || repeat(']', 6000))::jsonb));
+SELECT length(data::text), right(data::text, -1005000) LIKE '%"x": 2%' AS end FROM es_read('secrets_deep-1');
+SELECT count(*) FROM es_read('secrets_deep-1') r JOIN es_events e USING (position, data);
+
 -- rights
 CREATE ROLE secrets_reader;
 CREATE ROLE secrets_admin;

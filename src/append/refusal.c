@@ -24,6 +24,7 @@
 #include "base/error.h"
 #include "base/names.h"
 #include "base/uuid7.h"
+#include "secret/coverage.h"
 
 /* The words that JSON has for kinds of conflicts. */
 static const char *const conflict_words[] = {
@@ -151,15 +152,20 @@ raise_for_versions(const List *refusals, bool many)
 
 /*
  * es_refusal_raise_data raises VE005 for an event whose data break the schema of its
- * version.  number tells which of a call's events it is, from 1; 0: it is the only one.
+ * version.  number tells which of a call's events it is, from 1; 0: it is the only one.  Of a
+ * protected field no more is told than that it is wrong: messages are logged.
  */
 void
 es_refusal_raise_data(const EsNewEvent *event, const text *stream, int number)
 {
+	const char *field = es_coverage_field_at(stream, event->unfit->pointer);
+
 	ereport(ERROR,
 			errcode(ES_ERRCODE_SCHEMA_VIOLATION),
 			errmsg("event of type \"%s\" for stream \"%s\" does not satisfy the schema of version %d",
 				   text_to_cstring(event->type), text_to_cstring(stream), event->type_version),
+			field ? errdetail_internal("JSON pointer \"%s\", rule \"%s\": what is wrong with a protected field is not told.",
+									   es_names_show(field), event->unfit->rule) :
 			errdetail_internal("JSON pointer \"%s\", rule \"%s\": %s.", es_names_show(event->unfit->pointer),
 							   event->unfit->rule, event->unfit->message),
 			number > 0 ? errcontext("event %d of the call", number) : 0);

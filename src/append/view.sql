@@ -1,6 +1,6 @@
 /* ---- view: the view es_events ---- */
 
-CREATE VIEW @extschema@.es_events WITH (security_barrier) AS
+CREATE VIEW eventstore.readable_events WITH (security_barrier) AS
 	SELECT e.position,
 		s.name AS stream,
 		e.version,
@@ -12,7 +12,12 @@ CREATE VIEW @extschema@.es_events WITH (security_barrier) AS
 		e.recorded_at
 	FROM eventstore.events e
 	LEFT JOIN eventstore.streams s ON s.stream_id OPERATOR(pg_catalog.=) e.stream_id
-	WHERE eventstore.may_read(s.name);
+	WHERE eventstore.may_read(e.stream);
+COMMENT ON VIEW eventstore.readable_events IS 'the events that the current user may read; behind es_events';
+
+CREATE VIEW @extschema@.es_events AS
+	SELECT e.position, e.stream, e.version, e.type, e.type_version, e.data, e.metadata, e.event_id, e.recorded_at
+	FROM eventstore.sight() CROSS JOIN eventstore.readable_events e;
 COMMENT ON VIEW @extschema@.es_events IS
 	'the events that one may read; INSERT and COPY append through the same path as es_append';
 ALTER VIEW @extschema@.es_events ALTER COLUMN data SET DEFAULT '{}';

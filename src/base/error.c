@@ -4,12 +4,18 @@
  *
  * A handler's error, and that of an operation on a state, comes out as VE009
  * with the original message, SQLSTATE and detail; what is none of its doing
- * passes through as it is.
+ * passes through as it is.  What a handler says that was given protected data goes to the
+ * client only.
  */
 #include "base/error.h"
 
+#include "access/parallel.h"
+
 #include "base/names.h"
 
+bool		es_error_is_secret = false;
+
+#define WITHHELD	"handler failed with protected data"
 #define MOST_OF_AN_ERROR	10000	/* bytes of each part of it */
 
 /*
@@ -67,6 +73,28 @@ es_error_append_only(const char *action, const char *relation)
 			errhint("Append an event that corrects the earlier ones."));
 }
 
+/*
+ * es_error_withhold takes away what an error says that may quote protected data; the
+ * client, if there is one, gets it beforehand, past the server's log.  Not from a parallel
+ * worker: the leader would log what it passes on.
+ */
+void
+es_error_withhold(ErrorData *error)
+{
+	if (error->message && strcmp(error->message, WITHHELD) == 0)
+		return;					/* an inner handler's, or a parallel worker's */
+	if (!IsParallelWorker())
+		ereport(WARNING_CLIENT_ONLY,
+				errcode(error->sqlerrcode),
+				errmsg("what failed with protected data: %s", error->message ? error->message : "unknown error"),
+				error->detail ? errdetail_internal("%s", error->detail) : 0,
+				error->hint ? errhint("%s", error->hint) : 0);
+	error->message = pstrdup(WITHHELD);
+	error->detail = NULL;
+	error->hint = pstrdup("What it said may quote the data, so it is not logged; the client gets it as a warning.");
+	error->context = NULL;
+}
+
 /* es_error_report_failure reports the error that a handler raised, in its PG_CATCH block. */
 void
 es_error_report_failure(MemoryContext context)
@@ -79,8 +107,10 @@ es_error_report_failure(MemoryContext context)
 	if (es_error_passes_through(cause->sqlerrcode))
 		PG_RE_THROW();
 	es_error_cut(cause);
-	detail = es_error_detail(cause);
 	FlushErrorState();
+	if (es_error_is_secret)
+		es_error_withhold(cause);
+	detail = es_error_detail(cause);
 	ereport(ERROR,
 			errcode(ES_ERRCODE_HANDLER_FAILED),
 			errmsg_internal("%s", cause->message ? cause->message : "handler failed"),

@@ -22,6 +22,13 @@
 
 extern bool es_error_passes_through(int sqlerrcode);
 extern const char *es_error_detail(const ErrorData *cause);
+
+/*
+ * What runs was given plain text of protected fields, which the message of an error may
+ * quote: that must not be kept, nor logged.  Set around a call, and set back also if it fails.
+ */
+extern bool es_error_is_secret;
+extern void es_error_withhold(ErrorData *error);
 extern void es_error_cut(ErrorData *error);
 ES_NORETURN extern void es_error_append_only(const char *action, const char *relation);
 ES_NORETURN extern void es_error_report_failure(MemoryContext context);

@@ -42,10 +42,12 @@
 #include "fold/reducer.h"
 #include "fold/replay.h"
 #include "fold/snapshot.h"
+#include "fold/state.h"
 #include "read/read.h"
 #include "read/streams.h"
 #include "rights/right.h"
 #include "stream/stream.h"
+#include "table/columns.h"
 #include "table/rows.h"
 
 #define FIRST_EVENTS	20000	/* folded before workers are worth it */
@@ -74,8 +76,8 @@ typedef struct Shared
 /* Columns of a row on its way to the leader: those of es_state, and what a snapshot needs. */
 #define Anum_row_stream_id		6
 #define Anum_row_leaves			7	/* a snapshot is due */
-#define Anum_row_state_text		8	/* see EsStoredState */
-#define Natts_row				8
+#define Anum_row_stored			8	/* jsonb, text, sealed: see EsStoredState */
+#define Natts_row				10
 
 /* A process at work. */
 typedef struct Work
@@ -111,8 +113,29 @@ make_state_row_desc(void)
 		TupleDescInitEntry(desc, i + 1, NULL, es_replay_state_types[i], -1, 0);
 	TupleDescInitEntry(desc, Anum_row_stream_id, NULL, INT8OID, -1, 0);
 	TupleDescInitEntry(desc, Anum_row_leaves, NULL, BOOLOID, -1, 0);
-	TupleDescInitEntry(desc, Anum_row_state_text, NULL, TEXTOID, -1, 0);
+	TupleDescInitEntry(desc, Anum_row_stored, NULL, JSONBOID, -1, 0);
+	TupleDescInitEntry(desc, Anum_row_stored + 1, NULL, TEXTOID, -1, 0);
+	TupleDescInitEntry(desc, Anum_row_stored + 2, NULL, TEXTOID, -1, 0);
 	return desc;
+}
+
+/* Fills the columns of a row that a snapshot's state is in. */
+static void
+put_stored_state(Datum *values, bool *isnull, const EsStoredState *state)
+{
+	es_columns_put(values, isnull, Anum_row_stored, state->json);
+	es_columns_put(values, isnull, Anum_row_stored + 1, state->text);
+	es_columns_put(values, isnull, Anum_row_stored + 2, state->sealed);
+}
+
+/* Takes a snapshot's state out of a row, whose it stays. */
+static void
+take_stored_state(const Datum *values, const bool *isnull, EsStoredState *state)
+{
+	state->json = isnull[Anum_row_stored - 1] ? NULL : DatumGetJsonbP(values[Anum_row_stored - 1]);
+	state->text = isnull[Anum_row_stored] ? NULL : DatumGetTextPP(values[Anum_row_stored]);
+	state->sealed = isnull[Anum_row_stored + 1] ? NULL : DatumGetTextPP(values[Anum_row_stored + 1]);
+	state->isnull = state->json == NULL && state->text == NULL && state->sealed == NULL;
 }
 
 /* Sends the row of a stream that was folded. */
@@ -121,6 +144,8 @@ send_state_row(Work *work, const EsStream *stream)
 {
 	EsReplay   *replay = &work->replay;
 	bool		leaves = work->shared->leaves_snapshots && es_replay_leaves_snapshot(replay);
+	EsStoredState nothing = {0};
+	EsStoredState state;
 	Datum	   *v = work->row->tts_values;
 	bool	   *n = work->row->tts_isnull;
 
@@ -128,17 +153,27 @@ send_state_row(Work *work, const EsStream *stream)
 	es_replay_columns(replay, stream->name, v, n);
 	v[Anum_row_stream_id - 1] = Int64GetDatum(stream->id);
 	n[Anum_row_stream_id - 1] = false;
+	if (leaves)
+		es_fold_store(replay->fold, &state);
+	leaves = leaves && es_state_can_keep(&state);
 	v[Anum_row_leaves - 1] = BoolGetDatum(leaves);
 	n[Anum_row_leaves - 1] = false;
-	n[Anum_row_state_text - 1] = true;
-	if (leaves && es_fold_reducer(replay->fold)->state_type != JSONBOID)
-	{
-		es_fold_store(replay->fold, &replay->at.state);
-		v[Anum_row_state_text - 1] = PointerGetDatum(replay->at.state.text);
-		n[Anum_row_state_text - 1] = replay->at.state.isnull;
-	}
+	put_stored_state(v, n, leaves ? &state : &nothing);
 	ExecStoreVirtualTuple(work->row);
 	(void) work->dest->receiveSlot(work->row, work->dest);
+}
+
+/* Keeps a row for its snapshot, without what readers see of the state. */
+static void
+keep_due_row(Rows *result, TupleTableSlot *row)
+{
+	Datum		values[Natts_row];
+	bool		isnull[Natts_row];
+
+	memcpy(values, row->tts_values, sizeof(values));
+	memcpy(isnull, row->tts_isnull, sizeof(isnull));
+	isnull[Anum_es_state_state - 1] = true;
+	tuplestore_putvalues(result->due, row->tts_tupleDescriptor, values, isnull);
 }
 
 /* Puts a row into the leader's result. */
@@ -159,7 +194,7 @@ receive_state_row(TupleTableSlot *row, DestReceiver *dest)
 			result->due = tuplestore_begin_heap(false, false, work_mem);
 			MemoryContextSwitchTo(old);
 		}
-		tuplestore_puttupleslot(result->due, row);
+		keep_due_row(result, row);
 	}
 	return true;
 }
@@ -244,14 +279,17 @@ es_category_worker_main(dsm_segment *segment, shm_toc *toc)
 	text	   *reducer = shm_toc_lookup(toc, KEY_REDUCER, false);
 	Shared	   *shared = shm_toc_lookup(toc, KEY_SHARED, false);
 	EsFold	   *fold = es_fold_begin(reducer);
+	EsNames		categories = es_names_of_one(category);
 	Work		work = {0};
 
 	work.dest = es_crew_join(segment, toc);
 	/* one who finds the reducer changed meanwhile leaves the work to others */
 	if (fold != NULL && memcmp(es_fold_reducer(fold)->fingerprint, shared->fingerprint, ES_FINGERPRINT_LENGTH) == 0)
 	{
-		EsReplay	replay = es_replay_by(fold);
+		EsReplay	replay;
 
+		es_fold_take_stored(fold, &categories);
+		replay = es_replay_by(fold);
 		begin_category_work(&work, shared, &replay, category);
 		work.dest->rStartup(work.dest, CMD_SELECT, work.row->tts_tupleDescriptor);
 		fold_chunks(&work);
@@ -351,11 +389,7 @@ leave_due_snapshots(Tuplestorestate *due, const EsReducer *reducer, TupleDesc de
 		snapshot.version = DatumGetInt64(v[Anum_es_state_version - 1]);
 		snapshot.position = DatumGetInt64(v[Anum_es_state_position - 1]);
 		snapshot.recorded_at = DatumGetTimestampTz(v[Anum_es_state_recorded_at - 1]);
-		snapshot.state.isnull = n[Anum_es_state_state - 1];
-		if (!snapshot.state.isnull && reducer->state_type == JSONBOID)
-			snapshot.state.json = DatumGetJsonbP(v[Anum_es_state_state - 1]);
-		else if (!snapshot.state.isnull)
-			snapshot.state.text = DatumGetTextPP(v[Anum_row_state_text - 1]);
+		take_stored_state(v, n, &snapshot.state);
 		es_snapshot_write(reducer, &snapshot, false);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(one);

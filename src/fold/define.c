@@ -43,6 +43,7 @@
 #include "table/rows.h"
 #include "type/handler.h"
 
+void		(*es_define_change_hook) (const text *reducer) = NULL;
 void		(*es_define_drop_hook) (const text *reducer) = NULL;
 
 PG_FUNCTION_INFO_V1(es_create_reducer);
@@ -332,6 +333,8 @@ es_register_reducer(PG_FUNCTION_ARGS)
 	es_handler_require_execute(function);
 	put_handler_row(name, type, es_handler_signature(function), NULL);
 	announce_reducer_change();
+	if (es_define_change_hook)
+		es_define_change_hook(name);
 	PG_RETURN_VOID();
 }
 
@@ -366,6 +369,8 @@ es_register_reducer_ops(PG_FUNCTION_ARGS)
 				errdetail("Its states are of type %s, not jsonb.", format_type_be(state_type)));
 	put_handler_row(name, type, NULL, ops);
 	announce_reducer_change();
+	if (es_define_change_hook)
+		es_define_change_hook(name);
 	PG_RETURN_VOID();
 }
 

@@ -11,6 +11,7 @@
  * Raises if a reducer must not be dropped.  Set by the part, above us, that has
  * users of reducers.
  */
+extern void (*es_define_change_hook) (const text *reducer);
 extern void (*es_define_drop_hook) (const text *reducer);
 
 extern void es_define_require_right(const text *reducer);

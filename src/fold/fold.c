@@ -16,6 +16,11 @@
  * first use in a fold, and again when a catalog change may concern them.  They
  * may do what functions may do: replay other streams, even drop themselves.
  * What settings they see is up to who uses the fold.
+ *
+ * Who hands over events as they are stored says so; what becomes of protected fields then
+ * is told in fold/secrecy.c.  "keys" goes with the state: it has those of the plain data
+ * that the state may be made of.
+ *
  * When one fails, the transaction, or the block that catches the error, is lost
  * as with any error; it is only reported anew as VE009, with the event named.
  */
@@ -34,12 +39,16 @@
 #include "base/names.h"
 #include "base/settings.h"
 #include "fold/resolve.h"
+#include "fold/secrecy.h"
 #include "json/node.h"
 #include "json/opcompile.h"
 #include "json/ops.h"
 #include "json/pack.h"
 #include "json/scope.h"
 #include "json/tree.h"
+#include "secret/bundle.h"
+#include "secret/field.h"
+#include "secret/protection.h"
 #include "type/handler.h"
 #include "type/upcast.h"
 
@@ -69,6 +78,14 @@ struct EsFold
 	EsNode		tree;
 	int64		count;
 	EsEvent		last;
+	bool		takes_stored;	/* events as they are stored, else plain ones */
+	EsSecrecy	secrecy;		/* of what it gets, */
+	EsNames		categories;		/* events of these; one, or all */
+	MemoryContext keys_context; /* NULL: no keys yet */
+	EsKeyring	keys;			/* of protected fields that the state is made
+								 * of */
+	text	   *lost;			/* a stored state that cannot be opened; it is
+								 * the state, and stays so */
 };
 
 /* es_fold_begin starts a fold; NULL if there is no such reducer. */
@@ -117,6 +134,26 @@ es_fold_reset(EsFold *fold)
 	fold->value = fold->initial;
 	fold->isnull = fold->initial_isnull;
 	MemoryContextReset(fold->states[fold->current]);
+	fold->lost = NULL;
+	if (fold->keys.room > 0)
+	{
+		memset(&fold->keys, 0, sizeof(fold->keys));
+		MemoryContextReset(fold->keys_context);
+	}
+}
+
+/* es_fold_take_stored tells a fold what it gets; see fold.h. */
+void
+es_fold_take_stored(EsFold *fold, const EsNames *categories)
+{
+	MemoryContext old = MemoryContextSwitchTo(fold->context);
+
+	fold->takes_stored = true;
+	fold->secrecy = es_secrecy_of(fold->reducer, categories);
+	memset(&fold->categories, 0, sizeof(fold->categories));
+	if (fold->secrecy != ES_SECRECY_NONE && categories->set)
+		fold->categories = es_names_of_one(DatumGetTextPCopy(PointerGetDatum(categories->names[0])));
+	MemoryContextSwitchTo(old);
 }
 
 /* es_fold_end frees a fold. */
@@ -211,7 +248,9 @@ es_fold_reducer(const EsFold *fold)
 Datum
 es_fold_state(EsFold *fold, bool *isnull)
 {
-	*isnull = false;
+	*isnull = fold->lost != NULL;
+	if (*isnull)
+		return (Datum) 0;
 	switch (fold->form)
 	{
 		case FORM_VALUE:
@@ -242,6 +281,53 @@ es_fold_state_jsonb(EsFold *fold, bool *isnull)
 	return es_state_to_jsonb(state, fold->reducer->state_type);
 }
 
+/* Opens what is encrypted in a state. */
+static Datum
+open_copied_fields(const EsFold *fold, Datum state)
+{
+	return fold->secrecy == ES_SECRECY_NONE || fold->reducer->state_type != JSONBOID ? state :
+		es_field_open_all(state, &fold->categories, NULL, NULL);
+}
+
+/* es_fold_read gives the state as readers may see it, as a value of its own type. */
+Datum
+es_fold_read(EsFold *fold, bool *isnull)
+{
+	Datum		state = es_fold_state(fold, isnull);
+
+	return *isnull ? state : open_copied_fields(fold, state);
+}
+
+/* es_fold_read_jsonb gives it as jsonb. */
+Datum
+es_fold_read_jsonb(EsFold *fold, bool *isnull)
+{
+	Datum		state = es_fold_state_jsonb(fold, isnull);
+
+	return *isnull ? state : open_copied_fields(fold, state);
+}
+
+/* Switches to where keys go. */
+static MemoryContext
+enter_keys(EsFold *fold)
+{
+	if (fold->keys_context == NULL)
+		fold->keys_context = AllocSetContextCreate(fold->context, "eventstore fold: keys", ALLOCSET_SMALL_SIZES);
+	return MemoryContextSwitchTo(fold->keys_context);
+}
+
+/* Notes a key of what the state is made of, as long as there are not too many to keep it. */
+static void
+note_fold_key(const pg_uuid_t *key, void *arg)
+{
+	EsFold	   *fold = arg;
+	MemoryContext old = enter_keys(fold);
+
+	if (fold->keys.count <= ES_BUNDLE_MOST_KEYS)
+		es_bundle_add_key(&fold->keys, key);
+	MemoryContextSwitchTo(old);
+}
+
 /*
  * es_fold_store gives the state in the form in which states are stored, in the
  * current memory context.
@@ -253,12 +339,50 @@ es_fold_store(EsFold *fold, EsStoredState *stored)
 
 	stored->json = NULL;
 	stored->text = NULL;
-	if (stored->isnull)
+	stored->too_large = stored->too_many = false;
+	stored->sealed = fold->lost ? DatumGetTextPCopy(PointerGetDatum(fold->lost)) : NULL;
+	if (fold->lost)
+		stored->isnull = false;
+	if (stored->isnull || fold->lost)
 		return;
 	if (fold->reducer->state_type == JSONBOID)
 		stored->json = DatumGetJsonbP(state);
 	else
 		stored->text = es_state_to_text(state, fold->reducer->state_type);
+	if (fold->keys.count > 0)
+		es_secrecy_seal(stored, stored->json ? stored->json :
+						DatumGetJsonbP(es_state_to_jsonb(state, fold->reducer->state_type)), &fold->keys, &fold->categories);
+}
+
+/* Opens a state that is encrypted as a whole; one that cannot be is lost. */
+static void
+load_sealed_state(EsFold *fold, const text *sealed)
+{
+	MemoryContext old = enter_keys(fold);
+	EsStoredState opened;
+	bool		found = es_secrecy_open(sealed, &fold->categories, &fold->keys, &opened);
+
+	MemoryContextSwitchTo(old);
+	if (!found)
+		fold->lost = DatumGetTextPCopy(PointerGetDatum(sealed));
+	else if (fold->reducer->state_type == JSONBOID)
+		fold->value = copy_stored_value(JsonbPGetDatum(opened.json));
+	else if (opened.text)
+		fold->value = es_state_from_text(opened.text, fold->reducer->state_type);
+	else
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("the stored state of reducer \"%s\" is of another type", fold->reducer->name));
+}
+
+/* Lets a state that may have encrypted fields be what they stand for, and notes their keys. */
+static void
+open_loaded_fields(EsFold *fold)
+{
+	MemoryContext old = MemoryContextSwitchTo(fold->states[fold->current]);
+
+	fold->value = copy_stored_value(es_field_open_all(fold->value, &fold->categories, note_fold_key, fold));
+	MemoryContextSwitchTo(old);
 }
 
 /* es_fold_load goes to a state that es_fold_store gave, which is copied. */
@@ -272,11 +396,15 @@ es_fold_load(EsFold *fold, const EsStoredState *stored)
 	fold->isnull = stored->isnull;
 	if (stored->isnull)
 		fold->value = (Datum) 0;
+	else if (stored->sealed)
+		load_sealed_state(fold, stored->sealed);
 	else if (fold->reducer->state_type == JSONBOID)
 		fold->value = copy_stored_value(JsonbPGetDatum(stored->json));
 	else
 		fold->value = es_state_from_text(stored->text, fold->reducer->state_type);
 	MemoryContextSwitchTo(old);
+	if (fold->secrecy == ES_SECRECY_SEALED && fold->reducer->state_type == JSONBOID && !fold->isnull && !fold->lost)
+		open_loaded_fields(fold);
 }
 
 /* Makes sure that the state is a tree; NULL is one without a value. */
@@ -439,6 +567,60 @@ es_fold_is_end(const EsFold *fold, const EsEvent *event)
 		es_reducer_handler(fold->reducer, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)) == NULL;
 }
 
+/* Hands an event, in its newest form, to its handler. */
+static void
+apply_event(EsFold *fold, const EsHandler *handler, const EsEvent *event)
+{
+	EsEvent		newest = *event;
+
+	/* who counts events does not look at their data, which may be encrypted */
+	if (fold->reducer->upcasters->count == 0 ||
+		(fold->secrecy != ES_SECRECY_NONE && handler->kind == ES_HANDLER_COUNT))
+	{
+		dispatch_event(fold, handler, event);
+		return;
+	}
+	es_upcast_event(fold->reducer->upcasters, fold->upcasts, &newest);
+	dispatch_event(fold, handler, &newest);
+}
+
+/* Does so with an event that has protected data; what handlers say of it must not be logged. */
+static void
+apply_secret_event(EsFold *fold, const EsHandler *handler, const EsEvent *event)
+{
+	bool		before = es_error_is_secret;
+
+	PG_TRY();
+	{
+		es_error_is_secret = true;
+		apply_event(fold, handler, event);
+	}
+	PG_FINALLY();
+	{
+		es_error_is_secret = before;
+	}
+	PG_END_TRY();
+}
+
+/* Does so with what readers see of an event; keys of its protected fields are noted. */
+static void
+apply_revealed_event(EsFold *fold, const EsHandler *handler, const EsEvent *event)
+{
+	EsEvent		plain = *event;
+
+	if (es_field_reveal_noting(&plain, note_fold_key, fold))
+		apply_secret_event(fold, handler, &plain);
+	else
+		apply_event(fold, handler, event);
+}
+
+/* Tells whether an event that is given plain may have protected data. */
+static bool
+may_be_secret(const EsFold *fold, const EsEvent *event)
+{
+	return !fold->takes_stored && es_protection_any() && es_protection_of(DatumGetTextPP(event->stream)) != NULL;
+}
+
 /*
  * es_fold_apply takes one event into the state.  What its handler raises comes
  * out as VE009; after any error the fold must not be used again.
@@ -458,15 +640,14 @@ es_fold_apply(EsFold *fold, const EsEvent *event)
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 	handler = find_event_handler(fold->reducer, event);
-	if (handler != NULL && fold->reducer->upcasters->count > 0)
-	{
-		EsEvent		newest = *event;
-
-		es_upcast_event(fold->reducer->upcasters, fold->upcasts, &newest);
-		dispatch_event(fold, handler, &newest);
-	}
+	if (unlikely(fold->lost))
+		handler = NULL;
+	if (handler != NULL && fold->secrecy == ES_SECRECY_SEALED)
+		apply_revealed_event(fold, handler, event);
+	else if (handler != NULL && unlikely(may_be_secret(fold, event)))
+		apply_secret_event(fold, handler, event);
 	else if (handler != NULL)
-		dispatch_event(fold, handler, event);
+		apply_event(fold, handler, event);
 	error_context_stack = callback.previous;
 	MemoryContextSwitchTo(old);
 }

@@ -18,6 +18,7 @@
 #include "base/quiet.h"
 #include "fold/reducer.h"
 #include "fold/resolve.h"
+#include "secret/bundle.h"
 
 PG_FUNCTION_INFO_V1(es_reducer_state_type);
 PG_FUNCTION_INFO_V1(es_snapshot_usable);
@@ -125,16 +126,20 @@ find_overview_reducer(FmgrInfo *function, text *name)
 }
 
 /*
- * snapshot_usable(reducer, fingerprint): whether replays by a reducer, as it is now, go
- * on from a snapshot with that fingerprint; NULL for NULLs.  Behind the view
- * es_snapshots.
+ * snapshot_usable(reducer, fingerprint, sealed): whether replays by a reducer, as it is now,
+ * go on from a snapshot with that fingerprint, and that encrypted state, NULL if it has none;
+ * NULL for other NULLs.  Behind the view es_snapshots.
  */
 Datum
 es_snapshot_usable(PG_FUNCTION_ARGS)
 {
-	const OverviewReducer *reducer = find_overview_reducer(fcinfo->flinfo, PG_GETARG_TEXT_PP(0));
-	bytea	   *fingerprint = PG_GETARG_BYTEA_PP(1);
+	const OverviewReducer *reducer;
+	bytea	   *fingerprint;
 
-	PG_RETURN_BOOL(reducer->resolved && VARSIZE_ANY_EXHDR(fingerprint) == ES_FINGERPRINT_LENGTH &&
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	reducer = find_overview_reducer(fcinfo->flinfo, PG_GETARG_TEXT_PP(0));
+	fingerprint = PG_GETARG_BYTEA_PP(1);
+	PG_RETURN_BOOL(reducer->resolved && (PG_ARGISNULL(2) || es_bundle_can_open(PG_GETARG_TEXT_PP(2))) && VARSIZE_ANY_EXHDR(fingerprint) == ES_FINGERPRINT_LENGTH &&
 				   memcmp(VARDATA_ANY(fingerprint), reducer->fingerprint, ES_FINGERPRINT_LENGTH) == 0);
 }

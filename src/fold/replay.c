@@ -87,11 +87,14 @@ es_replay_begin(const text *named, const text *category)
 	bool		by_category = named == NULL;
 	const text *reducer = by_category ? category : named;
 	EsFold	   *fold = es_fold_begin(reducer);
+	EsNames		names;
 
 	if (fold == NULL)
 		es_reducer_report_unknown(reducer, by_category ?
 								  "Without a reducer argument, the one named like the stream's category is used: create it with es_create_reducer or es_register_reducer, or name another one, such as the built-in \"merge\"." :
 								  ES_REDUCER_HOW_TO_CREATE);
+	names = es_names_of_one(unconstify(text *, category));
+	es_fold_take_stored(fold, &names);
 	return es_replay_by(fold);
 }
 
@@ -115,10 +118,20 @@ begin_replay_by_arg(FunctionCallInfo fcinfo, int argno, const text *stream, EsRi
 	return es_replay_begin(PG_ARGISNULL(argno) ? NULL : PG_GETARG_TEXT_PP(argno), category_of_stream(stream));
 }
 
-/* Raises 55000 for a truncated stream without a snapshot to begin at. */
+/*
+ * Raises 55000 for a truncated stream without a snapshot to begin at; lost: there is one,
+ * under a key that is shredded.
+ */
 ES_NORETURN static void
-report_truncated(const EsReducer *reducer, const EsStream *stream)
+report_truncated(const EsReducer *reducer, const EsStream *stream, bool lost)
 {
+	if (lost)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("cannot replay stream \"%s\" by reducer \"%s\"", text_to_cstring(stream->name), reducer->name),
+				errdetail("Its events before version %lld are truncated, and the state that was kept of them was made of protected data of a subject that has been shredded.",
+						  (long long) stream->truncated_before),
+				errhint("Read the events that are left with es_read."));
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			errmsg("cannot replay stream \"%s\" by reducer \"%s\"", text_to_cstring(stream->name), reducer->name),
@@ -178,7 +191,8 @@ start_replay(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *bound
 		es_read_stream_seek(scan, replay->at.version + 1);
 	}
 	else if (stream->truncated_before > 1)
-		report_truncated(es_fold_reducer(replay->fold), stream);
+		report_truncated(es_fold_reducer(replay->fold), stream,
+						 es_snapshot_is_lost(es_fold_reducer(replay->fold), stream->id, es_read_stream_snapshot(scan)));
 }
 
 /*
@@ -319,7 +333,7 @@ es_replay_columns(EsReplay *replay, const text *stream, Datum *values, bool *isn
 	values[Anum_es_state_stream - 1] = PointerGetDatum(stream);
 	values[Anum_es_state_version - 1] = Int64GetDatum(replay->at.version);
 	values[Anum_es_state_position - 1] = Int64GetDatum(replay->at.position);
-	values[Anum_es_state_state - 1] = es_fold_state_jsonb(replay->fold, &isnull[Anum_es_state_state - 1]);
+	values[Anum_es_state_state - 1] = es_fold_read_jsonb(replay->fold, &isnull[Anum_es_state_state - 1]);
 	values[Anum_es_state_recorded_at - 1] = TimestampTzGetDatum(replay->at.recorded_at);
 }
 
@@ -437,7 +451,7 @@ require_state_type(const EsFold *fold, Oid wanted)
 static Datum
 give_state_as(FunctionCallInfo fcinfo, EsFold *fold, Oid wanted, bool *isnull)
 {
-	Datum		state = es_fold_state(fold, isnull);
+	Datum		state = es_fold_read(fold, isnull);
 	int16		len;
 	bool		byval;
 

@@ -21,6 +21,10 @@
  * was under way is never used.  A replay during which the reducer has changed
  * leaves none.
  *
+ * A state that was made of protected data is encrypted under the keys of these
+ * (fold/secrecy.c).  Once one of them is shredded it is lost, and the snapshot as good as
+ * not there.
+ *
  * A snapshot is for all roles, and a function may mean something else for another
  * one: the server's search_path may have "$user".  So whoever is not the store's owner
  * leaves snapshots only by reducers whose functions do not depend on that.
@@ -44,9 +48,11 @@
 
 #include "base/names.h"
 #include "base/objects.h"
+#include "fold/secrecy.h"
 #include "json/size.h"
 #include "log/durable.h"
 #include "log/subscriber.h"
+#include "secret/bundle.h"
 #include "table/rows.h"
 #include "table/table.h"
 
@@ -59,7 +65,8 @@
 #define Anum_snapshots_fingerprint	7
 #define Anum_snapshots_state		8
 #define Anum_snapshots_state_text	9
-#define Natts_snapshots				9
+#define Anum_snapshots_sealed		10
+#define Natts_snapshots				10
 
 static EsRelation snapshots_table = {"snapshots"};
 static EsRelation snapshots_by_reducer = {"snapshots_by_reducer",
@@ -71,7 +78,7 @@ static EsRelation snapshots_by_stream = {"snapshots_by_stream",
 static const EsColumn columns[Natts_snapshots] = {
 	{"stream_id", INT8OID}, {"version", INT8OID}, {"position", INT8OID}, {"recorded_at", TIMESTAMPTZOID},
 	{"kept", BOOLOID}, {"reducer", TEXTOID}, {"fingerprint", BYTEAOID}, {"state", JSONBOID, true},
-	{"state_text", TEXTOID, true}
+	{"state_text", TEXTOID, true}, {"sealed", TEXTOID, true}
 };
 const EsShape es_snapshot_shape = ES_SHAPE(&snapshots_table, &snapshots_by_reducer, columns);
 const EsShape es_snapshot_stream_shape = ES_SHAPE(&snapshots_table, &snapshots_by_stream, columns);
@@ -105,6 +112,14 @@ is_usable_snapshot(const EsReducer *reducer, const EsRows *row)
 		memcmp(VARDATA_ANY(fingerprint), reducer->fingerprint, ES_FINGERPRINT_LENGTH) == 0;
 }
 
+/* Tells whether a snapshot's state is lost: it is under a key that is shredded. */
+static bool
+is_lost_snapshot(const EsRows *row)
+{
+	return !row->isnull[Anum_snapshots_sealed - 1] &&
+		!es_bundle_can_open(DatumGetTextPP(row->values[Anum_snapshots_sealed - 1]));
+}
+
 /* Takes a row apart; the state is copied. */
 static void
 take_snapshot_row(EsSnapshot *snapshot, const EsRows *row)
@@ -115,7 +130,9 @@ take_snapshot_row(EsSnapshot *snapshot, const EsRows *row)
 	snapshot->recorded_at = DatumGetTimestampTz(row->values[Anum_snapshots_recorded_at - 1]);
 	snapshot->state.json = es_columns_jsonb(row->values, row->isnull, Anum_snapshots_state);
 	snapshot->state.text = es_columns_text(row->values, row->isnull, Anum_snapshots_state_text);
-	snapshot->state.isnull = snapshot->state.json == NULL && snapshot->state.text == NULL;
+	snapshot->state.sealed = es_columns_text(row->values, row->isnull, Anum_snapshots_sealed);
+	snapshot->state.isnull = snapshot->state.json == NULL && snapshot->state.text == NULL &&
+		snapshot->state.sealed == NULL;
 }
 
 /* Frees the state that take_snapshot_row has copied. */
@@ -126,6 +143,8 @@ free_snapshot_state(EsSnapshot *snapshot)
 		pfree(snapshot->state.json);
 	if (snapshot->state.text)
 		pfree(snapshot->state.text);
+	if (snapshot->state.sealed)
+		pfree(snapshot->state.sealed);
 }
 
 /* Tells whether there is no snapshot at all. */
@@ -156,7 +175,7 @@ es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBoun
 	{
 		if (snapshot_version_of(&rows) > bounds->version || !is_usable_snapshot(reducer, &rows) ||
 			DatumGetTimestampTz(rows.values[Anum_snapshots_recorded_at - 1]) > bounds->as_of ||
-			(found && snapshot_version_of(&rows) <= snapshot->version))
+			(found && snapshot_version_of(&rows) <= snapshot->version) || is_lost_snapshot(&rows))
 			continue;
 		if (found)
 			free_snapshot_state(snapshot);
@@ -168,6 +187,23 @@ es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBoun
 		es_durable_note_writer(writer);
 	es_rows_end(&rows);
 	return found;
+}
+
+/*
+ * es_snapshot_is_lost tells whether a stream has a snapshot, by a reducer as it is now, that
+ * cannot be used because a key that it is under is shredded.
+ */
+bool
+es_snapshot_is_lost(const EsReducer *reducer, int64 stream_id, Snapshot visible)
+{
+	EsRows		rows = look_at_snapshots(reducer->name, &stream_id, AccessShareLock, visible);
+	bool		lost = false;
+
+	es_rows_begin(&rows);
+	while (!lost && es_rows_next(&rows))
+		lost = is_usable_snapshot(reducer, &rows) && is_lost_snapshot(&rows);
+	es_rows_end(&rows);
+	return lost;
 }
 
 /*
@@ -214,6 +250,7 @@ fill_snapshot_slot(EsTable *table, const EsReducer *reducer, const EsSnapshot *s
 	values[Anum_snapshots_fingerprint - 1] = PointerGetDatum(fingerprint);
 	es_columns_put(values, isnull, Anum_snapshots_state, snapshot->state.json);
 	es_columns_put(values, isnull, Anum_snapshots_state_text, snapshot->state.text);
+	es_columns_put(values, isnull, Anum_snapshots_sealed, snapshot->state.sealed);
 	ExecStoreVirtualTuple(slot);
 }
 
@@ -252,7 +289,7 @@ find_older_snapshots(const EsReducer *reducer, const EsSnapshot *snapshot, Snaps
 
 		if (!is_usable_snapshot(reducer, &rows))
 			continue;
-		newest = newest && snapshot_version_of(&rows) < snapshot->version;
+		newest = newest && (snapshot_version_of(&rows) < snapshot->version || is_lost_snapshot(&rows));
 		if (DatumGetBool(rows.values[Anum_snapshots_kept - 1]))
 			continue;
 		tid = palloc(sizeof(ItemPointerData));
@@ -314,10 +351,12 @@ es_snapshot_may_leave(const EsReducer *reducer)
 	return reducer->self_contained || es_base_owns_store(GetUserId());
 }
 
-/* Raises 54000. */
+/* Raises 54000 for a state that cannot be kept. */
 ES_NORETURN static void
-report_state_size(void)
+report_state_size(const EsReducer *reducer, const EsStoredState *state)
 {
+	if (state->too_many)
+		es_secrecy_report_subjects(reducer->name);
 	ereport(ERROR,
 			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 			errmsg("the state is too large or nested too deeply for a snapshot"),
@@ -335,11 +374,11 @@ es_snapshot_write(const EsReducer *reducer, const EsSnapshot *snapshot, bool wai
 	EsTable		table;
 	bool		written;
 
-	if (!es_state_can_keep(snapshot->state.json, snapshot->state.text))
+	if (!es_state_can_keep(&snapshot->state))
 	{
 		if (!wait)
 			return;
-		report_state_size();
+		report_state_size(reducer, &snapshot->state);
 	}
 	if (wait)
 		es_base_lock(&snapshots_table, RowExclusiveLock);
@@ -460,8 +499,8 @@ es_snapshot_keep(const EsReducer *reducer, const EsSnapshot *snapshot)
 	ItemPointerData tid;
 	bool		kept;
 
-	if (!es_state_can_keep(snapshot->state.json, snapshot->state.text))
-		report_state_size();
+	if (!es_state_can_keep(&snapshot->state))
+		report_state_size(reducer, &snapshot->state);
 	CommandCounterIncrement();	/* this command may have left one */
 	visible = es_rows_fresh_snapshot();
 	tid = find_same_snapshot(reducer, snapshot, visible, &kept);

@@ -39,6 +39,7 @@ extern const EsShape es_snapshot_stream_shape;	/* the same, found by stream */
 extern bool es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBounds *bounds,
 							 Snapshot visible, EsSnapshot *snapshot);
 
+extern bool es_snapshot_is_lost(const EsReducer *reducer, int64 stream_id, Snapshot visible);
 extern bool es_snapshot_exists(const EsReducer *reducer, Snapshot visible);
 
 /* Leaves one, unless there is a newer one already, or somebody else is about to. */

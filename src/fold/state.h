@@ -14,24 +14,26 @@
 
 /*
  * A state as snapshots and projections keep it: a jsonb, or for states of
- * another type what its output function makes of it.
+ * another type what its output function makes of it; or either, encrypted as a whole.
  */
 typedef struct EsStoredState
 {
 	bool		isnull;
 	Jsonb	   *json;
 	text	   *text;
+	text	   *sealed;			/* see secrecy.h; then there is nothing else */
+	bool		too_large;		/* to be encrypted; it is not here */
+	bool		too_many;		/* subjects' data are in it; it is not here */
 } EsStoredState;
 
-/*
- * es_state_can_keep tells whether a dump could have a state, both NULL for none, and
- * bring it back.
- */
+/* es_state_can_keep tells whether a dump could have a state and bring it back. */
 static inline bool
-es_state_can_keep(const Jsonb *json, const text *stored)
+es_state_can_keep(const EsStoredState *state)
 {
-	return (json == NULL || es_jsonsize_can_keep(json)) &&
-		(stored == NULL || VARSIZE_ANY_EXHDR(stored) <= ES_MOST_TEXT);
+	return !state->too_large && !state->too_many &&
+		(state->json == NULL || es_jsonsize_can_keep(state->json)) &&
+		(state->text == NULL || VARSIZE_ANY_EXHDR(state->text) <= ES_MOST_TEXT) &&
+		(state->sealed == NULL || VARSIZE_ANY_EXHDR(state->sealed) <= ES_MOST_TEXT);
 }
 
 /* Results are in the current memory context. */

@@ -32,38 +32,6 @@
 
 #define MOST_REASON		200		/* bytes of what the server says of a path */
 
-typedef enum ValueKind
-{
-	VALUE_CONSTANT,
-	VALUE_STEPS,				/* from member to member */
-	VALUE_PATH,					/* any other path */
-	VALUE_OBJECT,
-	VALUE_ARRAY
-} ValueKind;
-
-struct EsValue
-{
-	ValueKind	kind;
-	EsNode		constant;
-
-	/* of steps and paths */
-	JsonPath   *path;
-	Jsonb	   *variables;		/* none */
-	unsigned	wanted;			/* bits: roots that the path mentions */
-	EsKey	   *state_keys;		/* members of the state that it mentions */
-	int			nstate_keys;	/* -1: the state as a whole */
-
-	/* of steps */
-	EsRoot		root;
-	EsKey	   *steps;
-	int			nsteps;
-
-	/* of objects and arrays; keys in jsonb's order */
-	int			count;
-	EsKey	   *keys;
-	EsValue   **values;
-};
-
 /* ---- compiling ---- */
 
 /* Parses a path; what the server says against it is 22023. */
@@ -321,7 +289,7 @@ compile_path(const EsNode *string, const EsPlace *place, unsigned roots)
 	walk_path(&walk, &item, false);
 	if (value->nstate_keys > 1)
 		qsort(value->state_keys, value->nstate_keys, sizeof(EsKey), es_tree_compare_keys);
-	value->kind = compile_steps(value) ? VALUE_STEPS : VALUE_PATH;
+	value->kind = compile_steps(value) ? ES_VALUE_STEPS : ES_VALUE_PATH;
 	return value;
 }
 
@@ -331,7 +299,7 @@ make_constant(EsNode constant)
 {
 	EsValue    *value = palloc0(sizeof(EsValue));
 
-	value->kind = VALUE_CONSTANT;
+	value->kind = ES_VALUE_CONSTANT;
 	value->constant = constant;
 	return value;
 }
@@ -356,25 +324,25 @@ compile_children(EsValue *value, const EsNode *template, const EsPlace *place)
 	EsNode		name = {ES_NODE_NULL};
 	EsNode		child;
 
-	if (value->kind == VALUE_OBJECT)
+	if (value->kind == ES_VALUE_OBJECT)
 		es_node_begin_members(&reader, template);
 	else
 		es_node_begin_elements(&reader, template);
 	value->keys = palloc(Max(reader.count, 1) * sizeof(EsKey));
 	value->values = palloc(Max(reader.count, 1) * sizeof(EsValue *));
-	while (value->kind == VALUE_OBJECT ? es_node_next_member(&reader, &name, &child) :
+	while (value->kind == ES_VALUE_OBJECT ? es_node_next_member(&reader, &name, &child) :
 		   es_node_next_element(&reader, &child))
 	{
 		EsPlace		here = {place, NULL, 0, value->count};
 
-		if (value->kind == VALUE_OBJECT)
+		if (value->kind == ES_VALUE_OBJECT)
 		{
 			here.key = name.value.bytes;
 			here.len = name.len;
 			value->keys[value->count] = es_node_key(name.value.bytes, name.len);
 		}
 		value->values[value->count] = es_value_compile(&child, &here);
-		constant &= value->values[value->count++]->kind == VALUE_CONSTANT;
+		constant &= value->values[value->count++]->kind == ES_VALUE_CONSTANT;
 	}
 	return constant;
 }
@@ -393,7 +361,7 @@ es_value_compile(const EsNode *template, const EsPlace *place)
 	if (template->kind != ES_NODE_PACKED)
 		return make_constant(*template);
 	value = palloc0(sizeof(EsValue));
-	value->kind = es_node_is_object(template) ? VALUE_OBJECT : VALUE_ARRAY;
+	value->kind = es_node_is_object(template) ? ES_VALUE_OBJECT : ES_VALUE_ARRAY;
 	if (compile_children(value, template, place) && es_value_evaluate(value, NULL, &constant))
 		return make_constant(constant);
 	return value;
@@ -403,7 +371,7 @@ es_value_compile(const EsNode *template, const EsPlace *place)
 const EsNode *
 es_value_constant(const EsValue *value)
 {
-	return value->kind == VALUE_CONSTANT ? &value->constant : NULL;
+	return value->kind == ES_VALUE_CONSTANT ? &value->constant : NULL;
 }
 
 /* es_value_mentions tells whether a value may depend on a root. */
@@ -610,7 +578,7 @@ evaluate_children(const EsValue *value, EsScope *scope, EsNode *result)
 		if (es_value_evaluate(value->values[i], scope, &values[count]))
 			keys[count++] = value->keys[i];
 	}
-	*result = value->kind == VALUE_OBJECT ? es_pack_object(keys, values, count) :
+	*result = value->kind == ES_VALUE_OBJECT ? es_pack_object(keys, values, count) :
 		es_pack_array(values, count);
 	return true;
 }
@@ -621,15 +589,15 @@ es_value_evaluate(const EsValue *value, EsScope *scope, EsNode *result)
 {
 	switch (value->kind)
 	{
-		case VALUE_CONSTANT:
+		case ES_VALUE_CONSTANT:
 			*result = value->constant;
 			return true;
-		case VALUE_STEPS:
+		case ES_VALUE_STEPS:
 			return evaluate_steps(value, scope, result);
-		case VALUE_PATH:
+		case ES_VALUE_PATH:
 			return evaluate_path(value, scope, result);
-		case VALUE_OBJECT:
-		case VALUE_ARRAY:
+		case ES_VALUE_OBJECT:
+		case ES_VALUE_ARRAY:
 			return evaluate_children(value, scope, result);
 	}
 	pg_unreachable();

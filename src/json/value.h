@@ -7,12 +7,46 @@
 
 #include "base/base.h"
 
+#include "utils/jsonb.h"
+#include "utils/jsonpath.h"
+
 #include "base/event.h"
 #include "json/node.h"
 #include "json/place.h"
 #include "json/scope.h"
 
-typedef struct EsValue EsValue;
+typedef enum EsValueKind
+{
+	ES_VALUE_CONSTANT,
+	ES_VALUE_STEPS,				/* from member to member */
+	ES_VALUE_PATH,				/* any other path */
+	ES_VALUE_OBJECT,
+	ES_VALUE_ARRAY
+} EsValueKind;
+
+/* A template, compiled; read-only. */
+typedef struct EsValue
+{
+	EsValueKind kind;
+	EsNode		constant;
+
+	/* of steps and paths */
+	JsonPath   *path;
+	Jsonb	   *variables;		/* none */
+	unsigned	wanted;			/* bits: roots that the path mentions */
+	EsKey	   *state_keys;		/* members of the state that it mentions */
+	int			nstate_keys;	/* -1: the state as a whole */
+
+	/* of steps, the first of which goes to the root */
+	EsRoot		root;
+	EsKey	   *steps;
+	int			nsteps;
+
+	/* of objects and arrays; keys in jsonb's order */
+	int			count;
+	EsKey	   *keys;
+	struct EsValue **values;
+} EsValue;
 
 /* The compiled form borrows from the template, and is in the current memory context. */
 extern EsValue *es_value_compile(const EsNode *template, const EsPlace *place);

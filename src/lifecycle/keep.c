@@ -59,7 +59,8 @@ keep_folded_state(EsReplay *replay, const EsStream *stream, int64 version, bool 
 	bool		begins = es_read_stream_of(scan) != NULL && es_replay_can_begin(replay, scan, &bounds);
 
 	es_replay_require_sight(replay->fold, stream->name);
-	if (!begins && has_snapshots && es_read_stream_of(scan) != NULL)
+	if (!begins && has_snapshots && es_read_stream_of(scan) != NULL &&
+		!es_snapshot_is_lost(reducer, stream->id, es_read_stream_snapshot(scan)))
 		report_unusable_snapshots(reducer, stream);
 	begins = begins && es_replay_stream(replay, scan, &bounds) && replay->at.version == version;
 	es_read_stream_end(scan);
@@ -82,7 +83,8 @@ keep_folded_state(EsReplay *replay, const EsStream *stream, int64 version, bool 
 
 /* Keeps the state by one reducer, if there is one of that name. */
 static bool
-keep_state_by(const text *name, const EsStream *stream, int64 version, bool has_snapshots, bool wait)
+keep_state_by(const text *name, const EsStream *stream, const EsNames *category, int64 version,
+			  bool has_snapshots, bool wait)
 {
 	EsFold	   *fold = es_fold_begin(name);
 	EsReplay	replay;
@@ -90,6 +92,7 @@ keep_state_by(const text *name, const EsStream *stream, int64 version, bool has_
 
 	if (fold == NULL)
 		return true;
+	es_fold_take_stored(fold, category);
 	replay = es_replay_by(fold);
 	kept = keep_folded_state(&replay, stream, version, has_snapshots, wait);
 	es_replay_end(&replay);
@@ -109,6 +112,7 @@ es_keep_states(const EsStream *stream, int64 version, bool wait)
 	List	   *names = es_snapshot_reducers(stream->id, NIL);
 	const char *name = VARDATA_ANY(stream->name);
 	text	   *category = cstring_to_text_with_len(name, es_names_category_length(name, VARSIZE_ANY_EXHDR(stream->name)));
+	EsNames		categories = es_names_of_one(category);
 	bool		has_category = false;
 	bool		kept = true;
 	ListCell   *cell;
@@ -117,10 +121,10 @@ es_keep_states(const EsStream *stream, int64 version, bool wait)
 	{
 		CHECK_FOR_INTERRUPTS();
 		has_category = has_category || es_names_same(lfirst(cell), category);
-		kept = kept && keep_state_by(lfirst(cell), stream, version, true, wait);
+		kept = kept && keep_state_by(lfirst(cell), stream, &categories, version, true, wait);
 	}
 	if (!has_category)
-		kept = kept && keep_state_by(category, stream, version, false, wait);
+		kept = kept && keep_state_by(category, stream, &categories, version, false, wait);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	return kept;
@@ -133,6 +137,8 @@ check_adopted_state(const EsStoredState *state, void *arg)
 	EsFold	   *fold = arg;
 	const EsReducer *reducer = es_fold_reducer(fold);
 
+	if (state->sealed)
+		return;					/* whose category's it is is not known here */
 	if (!state->isnull && (state->json != NULL) != (reducer->state_type == JSONBOID))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

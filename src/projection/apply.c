@@ -5,6 +5,10 @@
  * Events are brought to their newest form, sorted by key and folded into the key's
  * state, or handed to the handler one by one.  Users' code runs as the projection's
  * creator; whoever calls has become that (es_projection_become_creator).
+ *
+ * Events that may have protected fields stay as they are stored, also in a batch's memory.
+ * A fold sees to them itself (fold/secrecy.c); for a handler, and for keys where an upcaster
+ * has a say, each is shown in turn.
  */
 #include "projection/apply.h"
 
@@ -22,9 +26,11 @@
 #include "base/owner.h"
 #include "fold/reducer.h"
 #include "fold/resolve.h"
+#include "fold/secrecy.h"
 #include "fold/state.h"
 #include "json/size.h"
 #include "projection/keymap.h"
+#include "secret/coverage.h"
 #include "type/handler.h"
 #include "type/upcast.h"
 
@@ -86,12 +92,57 @@ compare_keyed_events(const void *a, const void *b)
 	return x->event->position < y->event->position ? -1 : x->event->position > y->event->position;
 }
 
-/*
- * es_apply_upcast gives events their newest form, in which keys are found and
- * handlers see them; what is new of them is in the current memory context.
- */
-void
-es_apply_upcast(const EsProjection *projection, EsEvent *events, int count, int64 *current)
+/* ---- protected events ---- */
+
+/* What shows events as readers see them, in their newest form. */
+typedef struct Sight
+{
+	MemoryContext context;		/* of what one event needs */
+	const EsUpcasters *upcasters;
+	EsCalls    *calls;
+} Sight;
+
+/* es_apply_is_protected tells whether events of a projection may have protected fields. */
+bool
+es_apply_is_protected(const EsProjection *projection)
+{
+	return es_coverage_any(&projection->categories);
+}
+
+/* Begins to show events of a projection; *sight is in the current memory context. */
+static void
+begin_sight(Sight *sight)
+{
+	sight->context = AllocSetContextCreate(CurrentMemoryContext, "eventstore projection event",
+										   ALLOCSET_DEFAULT_SIZES);
+	sight->upcasters = es_upcast_pin(CurrentMemoryContext);
+	sight->calls = es_handler_begin_calls(sight->upcasters->count);
+}
+
+/* Finds the key of a protected event, in the current memory context. */
+static const text *
+key_of_protected_event(const EsProjection *projection, const Sight *sight, const EsEvent *event)
+{
+	MemoryContext old;
+	EsEvent		shown = *event;
+	const text *key;
+
+	/* no key is taken from a protected field */
+	if (!es_upcast_wants(sight->upcasters, event))
+		return key_of_event(projection, event);
+	old = MemoryContextSwitchTo(sight->context);
+	(void) es_upcast_show(sight->upcasters, sight->calls, &shown);
+	key = key_of_event(projection, &shown);
+	MemoryContextSwitchTo(old);
+	if (key)
+		key = DatumGetTextPCopy(PointerGetDatum(key));
+	MemoryContextReset(sight->context);
+	return key;
+}
+
+/* Gives events that have no protected fields their newest form. */
+static void
+upcast_plain_events(const EsProjection *projection, EsEvent *events, int count, int64 *current)
 {
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eventstore projection upcasters",
 												  ALLOCSET_SMALL_SIZES);
@@ -116,6 +167,18 @@ es_apply_upcast(const EsProjection *projection, EsEvent *events, int count, int6
 }
 
 /*
+ * es_apply_upcast gives events their newest form, in which keys are found and
+ * handlers see them; what is new of them is in the current memory context.  Where some
+ * may have protected fields all stay as they are stored, until they are looked at.
+ */
+void
+es_apply_upcast(const EsProjection *projection, EsEvent *events, int count, int64 *current)
+{
+	if (!es_apply_is_protected(projection))
+		upcast_plain_events(projection, events, count, current);
+}
+
+/*
  * es_apply_sort finds the keys of events and sorts the events by them; returns
  * how many have one.  There is room for all.
  */
@@ -124,14 +187,19 @@ es_apply_sort(const EsProjection *projection, const EsEvent *events, int count,
 			  EsKeyed *keyed, int64 *current)
 {
 	EsAbout		about = {.projection = projection};
+	bool		protected = es_apply_is_protected(projection);
+	Sight		sight;
 	int			n = 0;
 
+	if (protected)
+		begin_sight(&sight);
 	es_apply_begin_about(&about);
 	for (int i = 0; i < count; i++)
 	{
 		about.event = keyed[n].event = &events[i];
 		*current = events[i].position;
-		keyed[n].key = key_of_event(projection, &events[i]);
+		keyed[n].key = protected ? key_of_protected_event(projection, &sight, &events[i]) :
+			key_of_event(projection, &events[i]);
 		if (keyed[n].key)
 			n++;
 	}
@@ -153,9 +221,12 @@ es_apply_same_key(const EsKeyed *keyed, int count)
 	return n;
 }
 
-/* Gives the reducer of a projection, as long as the current memory context; VE004 if it is gone. */
-static const EsReducer *
-get_projection_reducer(const EsProjection *projection)
+/*
+ * es_apply_reducer gives the reducer of a projection, as long as the current memory
+ * context; VE004 if it is gone.
+ */
+const EsReducer *
+es_apply_reducer(const EsProjection *projection)
 {
 	const EsReducer *reducer = es_resolve_pin(projection->reducer, CurrentMemoryContext);
 
@@ -178,7 +249,7 @@ es_apply_layout(const EsProjection *projection)
 
 	if (projection->reducer == NULL)
 		return NULL;
-	reducer = get_projection_reducer(projection);
+	reducer = es_apply_reducer(projection);
 	return reducer->layout ? cstring_to_text(reducer->layout) : NULL;
 }
 
@@ -190,7 +261,8 @@ es_apply_layout(const EsProjection *projection)
 EsFold *
 es_apply_begin_fold(const EsProjection *projection, const text *layout)
 {
-	const EsReducer *reducer = get_projection_reducer(projection);
+	const EsReducer *reducer = es_apply_reducer(projection);
+	EsFold	   *fold;
 
 	if (reducer->layout && (layout == NULL || strlen(reducer->layout) != VARSIZE_ANY_EXHDR(layout) ||
 							memcmp(reducer->layout, VARDATA_ANY(layout), VARSIZE_ANY_EXHDR(layout)) != 0))
@@ -202,15 +274,20 @@ es_apply_begin_fold(const EsProjection *projection, const text *layout)
 	es_handler_require_trusted_type(reducer->state_type);
 	if (reducer->calls_functions)
 		es_projection_require(projection, ES_RIGHT_READ);
-	return es_fold_begin(projection->reducer);
+	fold = es_fold_begin(projection->reducer);
+	es_fold_take_stored(fold, &projection->categories);
+	return fold;
 }
 
 /* Raises 54000 for a state that a dump could not have, or not bring back. */
 static void
-check_key_state_size(EsFold *fold, const EsKeyState *state)
+check_key_state_size(EsFold *fold, const EsKeyState *state, EsStoredState stored)
 {
-	if (es_state_can_keep(state->state, state->state_text))
+	stored.json = state->state;
+	if (es_state_can_keep(&stored))
 		return;
+	if (stored.too_many)
+		es_secrecy_report_subjects(es_fold_reducer(fold)->name);
 	ereport(ERROR,
 			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 			errmsg("the state of key \"%s\" by reducer \"%s\" has become too large or nested too deeply",
@@ -227,12 +304,13 @@ take_folded_state(EsFold *fold, EsKeyState *state)
 
 	es_fold_store(fold, &stored);
 	state->state_text = stored.text;
+	state->sealed = stored.sealed;
 	state->state = NULL;
 	if (stored.json)
 		state->state = DatumGetJsonbPCopy(JsonbPGetDatum(stored.json)); /* it may be the fold's */
 	else if (stored.text)
 		state->state = DatumGetJsonbP(es_fold_state_jsonb(fold, &isnull));
-	check_key_state_size(fold, state);
+	check_key_state_size(fold, state, stored);
 }
 
 /*
@@ -262,9 +340,10 @@ fold_keyed_event(EsFold *fold, EsKeyState *state, const EsKeyed *keyed)
 void
 es_apply_fold(EsFold *fold, EsKeyState *state, const EsKeyed *keyed, int count, int64 *current)
 {
-	EsStoredState stored = {.json = state->state_text ? NULL : state->state,.text = state->state_text};
+	EsStoredState stored = {.json = state->state_text ? NULL : state->state,.text = state->state_text,
+	.sealed = state->sealed};
 
-	stored.isnull = stored.json == NULL && stored.text == NULL;
+	stored.isnull = stored.json == NULL && stored.text == NULL && stored.sealed == NULL;
 	*current = keyed[0].event->position;
 	if (state->version > 0)
 		es_fold_load(fold, &stored);
@@ -291,6 +370,38 @@ look_up_projection_function(Oid function, FmgrInfo *flinfo)
 	fmgr_info(function, flinfo);
 }
 
+/* Calls a handler for an event. */
+static void
+call_projection_handler(FmgrInfo *flinfo, const EsEvent *event)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+
+	InitFunctionCallInfoData(*fcinfo, flinfo, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = es_event_datum(event);
+	fcinfo->args[0].isnull = false;
+	(void) es_handler_invoke(fcinfo);
+}
+
+/* Calls a handler for an event as readers see it. */
+static void
+call_with_shown_event(FmgrInfo *flinfo, const Sight *sight, const EsEvent *event)
+{
+	bool		before = es_error_is_secret;
+	EsEvent		shown = *event;
+	bool		secret = es_upcast_show(sight->upcasters, sight->calls, &shown);
+
+	PG_TRY();
+	{
+		es_error_is_secret = before || secret;
+		call_projection_handler(flinfo, &shown);
+	}
+	PG_FINALLY();
+	{
+		es_error_is_secret = before;
+	}
+	PG_END_TRY();
+}
+
 /*
  * es_apply_call calls the handler for events, in order, and returns for how
  * many: it stops when that has taken long.  42501 if the current user, who is the
@@ -299,34 +410,34 @@ look_up_projection_function(Oid function, FmgrInfo *flinfo)
 int
 es_apply_call(const EsProjection *projection, const EsEvent *events, int count, int64 *current)
 {
-	LOCAL_FCINFO(fcinfo, 1);
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eventstore projection event",
-												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = CurrentMemoryContext;
 	TimestampTz started = GetCurrentTimestamp();
 	EsAbout		about = {.projection = projection};
+	bool		protected = es_apply_is_protected(projection);
 	FmgrInfo	flinfo;
+	Sight		sight;
 	int			n = 0;
 
 	es_projection_require(projection, ES_RIGHT_READ);
 	look_up_projection_function(es_projection_handler(projection), &flinfo);
+	begin_sight(&sight);
 	es_apply_begin_about(&about);
 	while (n < count && (n == 0 || GetCurrentTimestamp() - started < ES_BATCH_US))
 	{
 		CHECK_FOR_INTERRUPTS();
 		about.event = &events[n++];
 		*current = about.event->position;
-		MemoryContextSwitchTo(scratch);
-		InitFunctionCallInfoData(*fcinfo, &flinfo, 1, InvalidOid, NULL, NULL);
-		fcinfo->args[0].value = es_event_datum(about.event);
-		fcinfo->args[0].isnull = false;
-		(void) es_handler_invoke(fcinfo);
+		MemoryContextSwitchTo(sight.context);
+		if (protected)
+			call_with_shown_event(&flinfo, &sight, about.event);
+		else
+			call_projection_handler(&flinfo, about.event);
 		MemoryContextSwitchTo(old);
-		MemoryContextReset(scratch);
+		MemoryContextReset(sight.context);
 	}
 	es_apply_end_about(&about);
 	*current = 0;
-	MemoryContextDelete(scratch);
+	MemoryContextDelete(sight.context);
 	return n;
 }
 

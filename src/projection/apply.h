@@ -9,6 +9,7 @@
 
 #include "base/event.h"
 #include "fold/fold.h"
+#include "fold/reducer.h"
 #include "projection/projection.h"
 #include "projection/readmodel.h"
 
@@ -39,6 +40,8 @@ extern void es_apply_begin_about(EsAbout *about);
 extern void es_apply_end_about(const EsAbout *about);
 
 /* *current becomes the position of the event that is being taken in, 0 for none in particular. */
+extern const EsReducer *es_apply_reducer(const EsProjection *projection);
+extern bool es_apply_is_protected(const EsProjection *projection);
 extern void es_apply_upcast(const EsProjection *projection, EsEvent *events, int count, int64 *current);
 extern int	es_apply_sort(const EsProjection *projection, const EsEvent *events, int count,
 						  EsKeyed *keyed, int64 *current);

@@ -34,6 +34,7 @@
 #include "projection/apply.h"
 #include "projection/batch.h"
 #include "projection/keymap.h"
+#include "projection/privacy.h"
 #include "projection/progress.h"
 #include "projection/projection.h"
 #include "projection/protect.h"
@@ -165,6 +166,7 @@ create_projection(EsProjection *projection, const char *command)
 		ereport(ERROR,
 				errcode(ERRCODE_DUPLICATE_OBJECT),
 				errmsg("projection \"%s\" already exists", text_to_cstring(projection->name)));
+	es_privacy_check(projection);
 	projection->creator = GetUserNameFromId(GetUserId(), false);
 	es_projection_insert(projection);
 	row.projection_id = projection->id;
@@ -187,7 +189,8 @@ create_projection(EsProjection *projection, const char *command)
  *
  * For who has 'admin' and 'read' on the category, else 42501.  NULL category: all events,
  * and '*'; other NULLs are 22004.  An existing one is 42710, an
- * unknown reducer VE004, another mode or a malformed key 22023.
+ * unknown reducer VE004, another mode, a malformed key or one that takes a protected field
+ * 22023; see es_privacy_check for 55000.
  * Waits for other changes of projections; an inline one takes in all events there
  * are, then waits for transactions that have appended and keeps others off to its
  * end.  In one that has appended itself it is 55000.  A rollback undoes it.
@@ -202,7 +205,7 @@ es_create_projection(PG_FUNCTION_ARGS)
 	projection.categories = category_arg(fcinfo, 3);
 	es_call_require(fcinfo, 4, "key");
 	projection.key = PG_GETARG_TEXT_PP(4);
-	(void) es_keymap_compile(PG_GETARG_TEXT_PP(4));
+	projection.key_map = es_keymap_compile(PG_GETARG_TEXT_PP(4));
 	es_subscriber_prevent_write("es_create_projection()");
 	projection.reducer = locked_reducer_arg(fcinfo, 1);
 	create_projection(&projection, "es_create_projection()");

@@ -29,6 +29,7 @@
 #include "json/value.h"
 #include "log/subscriber.h"
 #include "projection/keymap.h"
+#include "projection/privacy.h"
 #include "rights/right.h"
 #include "secret/protection.h"
 #include "secret/subject.h"
@@ -291,7 +292,7 @@ put_definition(const Wanted *wanted, int64 position)
  *
  * NULL is 22004, but for a subject without paths; what is no path of a field, or leads into
  * another's, 22023.  For who has 'admin' on the category, else 42501.  55000 if the master key
- * is not to be had, or a projection takes keys from such a field.  Waits for changes of this
+ * is not to be had, or a projection, or an index on one, is in the way.  Waits for changes of this
  * kind and of projections, then for transactions that have appended, and keeps others from
  * appending to its end; a rollback undoes it.
  */
@@ -321,5 +322,6 @@ es_protect(PG_FUNCTION_ARGS)
 	es_pending_flush();
 	put_definition(&wanted, es_streamlock_freeze());
 	check_existing_keys();
+	es_privacy_check_protect(wanted.category);
 	PG_RETURN_VOID();
 }

@@ -40,9 +40,11 @@
 #include "base/call.h"
 #include "base/names.h"
 #include "base/objects.h"
+#include "fold/secrecy.h"
 #include "log/subscriber.h"
 #include "projection/progress.h"
 #include "projection/projection.h"
+#include "secret/protection.h"
 #include "segment/statetable.h"
 #include "table/columns.h"
 #include "table/rows.h"
@@ -101,6 +103,7 @@ take_key_state_row(TupleTableSlot *slot, EsKeyState *state)
 	state->position = DatumGetInt64(v[Anum_es_states_position - 1]);
 	state->state = es_columns_jsonb(v, slot->tts_isnull, Anum_es_states_state);
 	state->state_text = es_columns_text(v, slot->tts_isnull, Anum_es_states_state_text);
+	state->sealed = es_columns_text(v, slot->tts_isnull, Anum_es_states_sealed);
 	state->tid = slot->tts_tid;
 }
 
@@ -127,6 +130,7 @@ es_readmodel_find(EsReadModel *model, EsKeyState *state)
 		state->version = state->position = 0;
 		state->state = NULL;
 		state->state_text = NULL;
+		state->sealed = NULL;
 	}
 	ExecClearTuple(slot);
 	return state->exists;
@@ -171,6 +175,7 @@ fill_key_state_slot(EsReadModel *model, int n, const EsKeyState *state)
 	v[Anum_es_states_key - 1] = PointerGetDatum(state->key);
 	es_columns_put(v, isnull, Anum_es_states_state, state->state);
 	es_columns_put(v, isnull, Anum_es_states_state_text, state->state_text);
+	es_columns_put(v, isnull, Anum_es_states_sealed, state->sealed);
 	ExecStoreVirtualTuple(slot);
 }
 
@@ -216,6 +221,7 @@ es_readmodel_put(EsReadModel *model, EsKeyState *state)
 	model->added[model->nadded++] = *state;
 	model->added_bytes += state->state ? VARSIZE(state->state) : 0;
 	model->added_bytes += state->state_text ? VARSIZE(state->state_text) : 0;
+	model->added_bytes += state->sealed ? VARSIZE(state->sealed) : 0;
 	if (model->nadded == MOST_ADDED || model->added_bytes >= MOST_ADDED_BYTES)
 		es_readmodel_flush(model);
 }
@@ -356,21 +362,33 @@ es_readmodel_get_locked(const text *name, int rights)
 
 /* Returns the rows that a look gives. */
 static void
-return_key_states(ReturnSetInfo *result, EsRows *rows)
+return_key_states(ReturnSetInfo *result, EsRows *rows, const EsProjection *projection)
 {
+	MemoryContext one = AllocSetContextCreate(CurrentMemoryContext, "eventstore projection state",
+											  ALLOCSET_DEFAULT_SIZES);
+
 	while (es_rows_next(rows))
 	{
 		Datum		out[4];
 		bool		isnull[4] = {false};
+		MemoryContext old;
 
 		CHECK_FOR_INTERRUPTS();
 		out[0] = rows->values[Anum_es_states_key - 1];
 		out[1] = rows->values[Anum_es_states_version - 1];
 		out[2] = rows->values[Anum_es_states_position - 1];
+		old = MemoryContextSwitchTo(one);
 		out[3] = rows->values[Anum_es_states_state - 1];
 		isnull[3] = rows->isnull[Anum_es_states_state - 1];
+		if (es_protection_any())
+			out[3] = es_secrecy_read(es_columns_jsonb(rows->values, rows->isnull, Anum_es_states_state),
+									 es_columns_text(rows->values, rows->isnull, Anum_es_states_sealed),
+									 &projection->categories, &isnull[3]);
 		tuplestore_putvalues(result->setResult, result->setDesc, out, isnull);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(one);
 	}
+	MemoryContextDelete(one);
 }
 
 /*
@@ -396,7 +414,7 @@ es_projection(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(1))
 		es_rows_equal(&rows, PG_GETARG_DATUM(1));
 	es_rows_begin(&rows);
-	return_key_states(result, &rows);
+	return_key_states(result, &rows, projection);
 	es_rows_end(&rows);
 	return (Datum) 0;
 }

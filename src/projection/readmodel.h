@@ -25,6 +25,7 @@ typedef struct EsKeyState
 	int64		position;
 	Jsonb	   *state;			/* NULL: the state is NULL */
 	text	   *state_text;		/* NULL: it is, or is kept as jsonb */
+	text	   *sealed;			/* see EsStoredState */
 	bool		exists;
 	bool		gone;			/* with its stream: the row is to go, too */
 	ItemPointerData tid;

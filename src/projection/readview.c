@@ -14,6 +14,9 @@
  * generation is live.  All rows of the table are the projection's, so functions in
  * queries, which may be called before the view's own conditions, see no others'.
  *
+ * What is stored of a state goes through eventstore.shown_state(), which the planner takes
+ * away where nothing is protected.
+ *
  * Indexes belong to the store's owner, and what is in them is computed as the owner by
  * REINDEX, VACUUM and the like.  So one that is made for somebody else may use what
  * the server brings only.
@@ -22,6 +25,7 @@
  */
 #include "base/base.h"
 
+#include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "base/names.h"
@@ -30,6 +34,7 @@
 #include "catalog/namespace.h"
 #include "catalog/objectaddress.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "commands/view.h"
 #include "executor/spi.h"
@@ -39,6 +44,7 @@
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 #include "nodes/primnodes.h"
+#include "nodes/supportnodes.h"
 #include "parser/analyze.h"
 #include "parser/parse_utilcmd.h"
 #include "rights/right.h"
@@ -56,8 +62,13 @@
 #include "base/error.h"
 #include "base/objects.h"
 #include "base/owner.h"
+#include "fold/secrecy.h"
+#include "projection/apply.h"
+#include "projection/privacy.h"
 #include "projection/projection.h"
 #include "projection/readmodel.h"
+#include "rights/right.h"
+#include "secret/protection.h"
 #include "segment/ddl.h"
 #include "segment/statetable.h"
 #include "table/columns.h"
@@ -65,6 +76,8 @@
 PG_FUNCTION_INFO_V1(es_projection_view);
 PG_FUNCTION_INFO_V1(es_index_projection);
 PG_FUNCTION_INFO_V1(es_drop_projection_index);
+PG_FUNCTION_INFO_V1(es_readview_show);
+PG_FUNCTION_INFO_V1(es_readview_support);
 
 /*
  * Fetches the argument that names a projection that keeps states, as it is until the
@@ -123,13 +136,14 @@ make_view_condition(const EsProjection *projection, Oid role)
 static Query *
 analyze_states_query(const EsProjection *projection, Oid role)
 {
-	const char *sql = psprintf("SELECT s.key, s.version, s.position, s.state FROM eventstore.%s s"
+	const char *sql = psprintf("SELECT s.key, s.version, s.position,"
+							   " eventstore.shown_state(" INT64_FORMAT ", s.state, s.sealed) AS state FROM eventstore.%s s"
 							   " WHERE s.projection_id OPERATOR(pg_catalog.=) " INT64_FORMAT "::pg_catalog.int8"
 							   " AND s.generation OPERATOR(pg_catalog.=) (SELECT p.generation"
 							   " FROM eventstore.projection_progress p"
 							   " WHERE p.projection_id OPERATOR(pg_catalog.=) " INT64_FORMAT "::pg_catalog.int8 AND p.live)%s",
-							   es_statetable_of(projection->id)->table->name, projection->id, projection->id,
-							   make_view_condition(projection, role));
+							   projection->id, es_statetable_of(projection->id)->table->name, projection->id,
+							   projection->id, make_view_condition(projection, role));
 	EsOwnerContext caller;
 	Query	   *query;
 
@@ -184,6 +198,83 @@ es_projection_view(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* ---- states shown ---- */
+
+/* What a call in a query keeps. */
+typedef struct ShownStates
+{
+	int64		id;
+	const EsProjection *projection; /* NULL: there is none */
+} ShownStates;
+
+/* Gives the projection whose states a call shows, which stays as it is for the query. */
+static const EsProjection *
+get_shown_projection(FmgrInfo *function, int64 id)
+{
+	ShownStates *kept = function->fn_extra;
+
+	if (kept == NULL || kept->id != id)
+	{
+		kept = MemoryContextAlloc(function->fn_mcxt, sizeof(ShownStates));
+		kept->id = id;
+		kept->projection = es_projection_find_by_id(es_projection_pin(function->fn_mcxt), id);
+		if (kept->projection)
+			es_right_require_all(ES_RIGHT_READ, &kept->projection->categories);
+		function->fn_extra = kept;
+	}
+	return kept->projection;
+}
+
+/*
+ * eventstore.shown_state(projection_id bigint, state jsonb, sealed text) gives what is
+ * stored of a projection's state as readers may see it; NULL if it is NULL, or lost.  Behind
+ * the views of es_projection_view.
+ *
+ * Needs 'read' on what the projection is over: 42501.  55000 without the master key.
+ */
+Datum
+es_readview_show(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *state = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
+	text	   *sealed = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
+	const EsProjection *projection;
+	bool		isnull;
+	Datum		shown;
+
+	if (PG_ARGISNULL(0) || (state == NULL && sealed == NULL))
+		PG_RETURN_NULL();
+	projection = get_shown_projection(fcinfo->flinfo, PG_GETARG_INT64(0));
+	if (projection == NULL)
+		PG_RETURN_NULL();
+	shown = es_secrecy_read(state, sealed, &projection->categories, &isnull);
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(shown);
+}
+
+/*
+ * Has the planner take the column itself where nothing of a projection is protected, so
+ * that indexes on it serve.
+ */
+Datum
+es_readview_support(PG_FUNCTION_ARGS)
+{
+	SupportRequestSimplify *request = (SupportRequestSimplify *) PG_GETARG_POINTER(0);
+	const EsProjection *projection;
+	Const	   *id;
+
+	if (!IsA(request, SupportRequestSimplify) || request->root == NULL || list_length(request->fcall->args) != 3)
+		PG_RETURN_POINTER(NULL);
+	id = linitial(request->fcall->args);
+	if (!IsA(id, Const) || id->constisnull)
+		PG_RETURN_POINTER(NULL);
+	projection = es_projection_find_by_id(es_projection_pin(CurrentMemoryContext), DatumGetInt64(id->constvalue));
+	if (projection == NULL || es_apply_is_protected(projection))
+		PG_RETURN_POINTER(NULL);
+	es_protection_note_plan(request->root);
+	PG_RETURN_POINTER(lsecond(request->fcall->args));
+}
+
 /* ---- indexes ---- */
 
 /* Tells whether a function is not one of the server's. */
@@ -222,6 +313,26 @@ check_index_code(const IndexStmt *statement)
 				errhint("The owner can create other indexes, with CREATE INDEX on the table."));
 }
 
+/* Raises 22023 if an index, analyzed, would have protected data. */
+static void
+check_index_privacy(const EsProjection *projection, const IndexStmt *statement)
+{
+	Relation	table = table_open(es_statetable_relid(projection->id), NoLock);
+	ListCell   *cell;
+
+	foreach(cell, list_concat_copy(statement->indexParams, statement->indexIncludingParams))
+	{
+		const IndexElem *element = lfirst_node(IndexElem, cell);
+		Node	   *expression = element->expr;
+
+		if (element->name)
+			expression = (Node *) makeVar(1, get_attnum(RelationGetRelid(table), element->name), JSONBOID, -1, InvalidOid, 0);
+		es_privacy_check_index(projection, expression);
+	}
+	es_privacy_check_index(projection, statement->whereClause);
+	table_close(table, NoLock);
+}
+
 /* Parses what makes an index on a table of states; 22023 if it is anything else. */
 static IndexStmt *
 parse_index_definition(const char *table, const char *sql)
@@ -255,6 +366,7 @@ analyze_index_definition(const EsProjection *projection, const char *definition)
 	statement = transformIndexStmt(es_statetable_relid(projection->id), statement, sql);
 	es_owner_leave(&caller);
 	check_index_code(statement);
+	check_index_privacy(projection, statement);
 	statement->idxname = ChooseRelationName(table, NULL, "idx", es_base_store()->schema, false);
 	return statement;
 }
@@ -280,10 +392,10 @@ create_state_index(IndexStmt *statement)
  * name.
  *
  * NULLs are 22004.  Unknown projection: VE004; one with a handler: 55000; what is no
- * definition 22023, or the server's own errors, which may tell of states; without 'read'
- * on the categories, too, and for functions or types that are not the server's: 42501;
- * on a standby: 25006.  Waits for transactions that have changed states, and keeps
- * others from it to its end.  A rollback undoes it.
+ * definition, or would index protected data, 22023, or the server's own errors, which may
+ * tell of states; without 'read' on the categories, too, and for functions or types that
+ * are not the server's: 42501; on a standby: 25006.  Waits for transactions that have
+ * changed states, and keeps others from it to its end.  A rollback undoes it.
  */
 Datum
 es_index_projection(PG_FUNCTION_ARGS)

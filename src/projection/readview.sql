@@ -1,5 +1,15 @@
 /* ---- readview: read models for SQL ---- */
 
+CREATE FUNCTION eventstore.shown_state_support(internal) RETURNS internal
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'es_readview_support';
+COMMENT ON FUNCTION eventstore.shown_state_support(internal) IS 'planner support: takes eventstore.shown_state away where nothing is protected';
+
+CREATE FUNCTION eventstore.shown_state(projection_id bigint, state jsonb, sealed text) RETURNS jsonb
+	LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED SUPPORT eventstore.shown_state_support
+	AS 'MODULE_PATHNAME', 'es_readview_show';
+COMMENT ON FUNCTION eventstore.shown_state(bigint, jsonb, text) IS
+	'what is stored of a projection''s state as readers may see it; behind the views of es_projection_view';
+
 CREATE FUNCTION @extschema@.es_projection_view(projection text, view name) RETURNS void
 	LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.es_projection_view(text, name) IS

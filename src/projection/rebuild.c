@@ -41,29 +41,14 @@
 
 PG_FUNCTION_INFO_V1(es_rebuild_projection);
 
-/*
- * es_rebuild_projection(projection): starts to make a projection anew.
- *
- * One that is on its way begins anew itself.  Unknown: VE004; without 'admin' on its
- * categories: 42501; a handler without reset(): 55000.  Waits for who runs the
- * projection; a rollback undoes it.
- */
-Datum
-es_rebuild_projection(PG_FUNCTION_ARGS)
+/* es_rebuild_begin starts to make a projection anew, under its lock. */
+void
+es_rebuild_begin(const EsProjection *projection)
 {
-	text	   *name = es_projection_name_arg(fcinfo, 0);
-	const EsProjection *projection;
 	EsProgress	live;
 	EsProgress	old;
 	EsProgress	row = {.retry_at = DT_NOBEGIN,.failed_since = DT_NOBEGIN};
 
-	es_subscriber_prevent_write("es_rebuild_projection()");
-	projection = es_projection_get_locked(name);
-	if (projection->handler && projection->reset == NULL)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("cannot rebuild projection \"%s\" because it has no reset function", text_to_cstring(name)),
-				errhint("Drop it, and create it again with es_create_handler_projection(..., reset => ...)."));
 	es_progress_read_live(projection, &live);
 	row.projection_id = projection->id;
 	row.generation = live.generation + 1;
@@ -76,6 +61,29 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 	row.layout = es_apply_layout(projection);
 	es_progress_insert(&row);
 	es_projection_announce(true);
+}
+
+/*
+ * es_rebuild_projection(projection): starts to make a projection anew.
+ *
+ * One that is on its way begins anew itself.  Unknown: VE004; without 'admin' on its
+ * categories: 42501; a handler without reset(): 55000.  Waits for who runs the
+ * projection; a rollback undoes it.
+ */
+Datum
+es_rebuild_projection(PG_FUNCTION_ARGS)
+{
+	text	   *name = es_projection_name_arg(fcinfo, 0);
+	const EsProjection *projection;
+
+	es_subscriber_prevent_write("es_rebuild_projection()");
+	projection = es_projection_get_locked(name);
+	if (projection->handler && projection->reset == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("cannot rebuild projection \"%s\" because it has no reset function", text_to_cstring(name)),
+				errhint("Drop it, and create it again with es_create_handler_projection(..., reset => ...)."));
+	es_rebuild_begin(projection);
 	PG_RETURN_VOID();
 }
 

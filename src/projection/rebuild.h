@@ -8,7 +8,9 @@
 #include "base/base.h"
 
 #include "projection/batch.h"
+#include "projection/projection.h"
 
+extern void es_rebuild_begin(const EsProjection *projection);
 extern ErrorData *es_rebuild_step(EsRun *run, bool *more);
 extern void es_rebuild_sweep(EsRun *run);
 extern void es_rebuild_catch_up(EsAttempt *attempt);

@@ -2,18 +2,19 @@
  * sight.c
  *		What is seen of views by those who may not read everything.
  *
- * The views es_events, es_streams and es_snapshots are security barriers over
+ * The views es_events, es_streams and es_snapshots are made of others, security barriers over
  * may_read(stream).  So no condition of a user's that could tell of a row, be it a cast or an
- * operator, sees one that may not be read; none of the hooks here is needed for that.
+ * operator, sees one that may not be read.
  *
- * But a barrier costs plans: conditions of joins do not pass it, and each row is asked about.
- * So for whoever may read everything a planner hook takes the barrier and the question away
- * before the plan is made, which then is that of a plain view.  Such a plan is for its role only,
- * and must go with the right: it depends on the role and on the table of grants, as plans do on
- * tables, and when a role or a membership changes all plans are made anew.  Should one be met
- * all the same that does not hold any more, since the transaction has taken in no invalidation
- * since, its start is refused.  It is known by its first relation, which is no relation that could
- * be in a query: the type es_event's.
+ * But a barrier costs plans: conditions of joins do not pass it, nor does an order, and each
+ * row is asked about.  So beside each such view is a function, sight().  It gives true, and its
+ * support function, which is called before the planner decides what to make of the view, has
+ * that be a plain one, without the question, for whoever may read everything.  The plan is then
+ * for its role only, and must go with the right: it depends on the role and on the table of
+ * grants, as plans do on tables, and when a role or a membership changes all plans are made
+ * anew.  Should one be met all the same that does not hold any more, since the transaction has
+ * taken in no invalidation since, its start is refused.  It is known by its first relation, which
+ * is none that could be in a query: the type es_event's.
  *
  * EXPLAIN would tell of rows that nobody is shown: how many the statistics say there are, how
  * many a filter has removed.  So it is refused for a plan that asks, unless it is by one who
@@ -21,12 +22,12 @@
  *
  * Row locks on what may be read would hold up those who append; they are the owner's.  UPDATE and
  * DELETE are VE002 for everybody.  They are nobody's by privilege, though, as these would let
- * LOCK TABLE take any lock on the view and, as the view's owner, on all that is under it; so what
- * would be a missing privilege is refused before.
+ * LOCK TABLE take any lock on the view and, as the view's owner, on all that is under it; so a
+ * planner hook refuses what would be a missing privilege.
  *
- * Where the library is not preloaded, the plan that loads it, by may_read's support function, is
- * made without the hooks, and asks; that it is explained is refused to the end of the statement in
- * which the library was loaded.
+ * Where the library is not preloaded, a session's first plan of such a view loads it, by way of
+ * the support function.  By then the server may be in an EXPLAIN of which no hook has heard; so
+ * what is counted to the end of the statement that loaded the library is taken to be explained.
  */
 #include "rights/sight.h"
 
@@ -35,8 +36,9 @@
 #include "executor/execdesc.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
+#include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
+#include "nodes/pathnodes.h"
 #include "nodes/plannodes.h"
 #include "nodes/supportnodes.h"
 #include "optimizer/planner.h"
@@ -56,26 +58,18 @@
 #include "rights/grantrow.h"
 #include "rights/right.h"
 
+PG_FUNCTION_INFO_V1(es_sight);
 PG_FUNCTION_INFO_V1(es_sight_may_read);
 PG_FUNCTION_INFO_V1(es_sight_has_right);
 PG_FUNCTION_INFO_V1(es_sight_support);
-
-#define ASKING_FUNCTION		"may_read"
-
-/* What was found in a query that is planned. */
-typedef struct Sight
-{
-	bool		looked;			/* whether the user may read everything */
-	bool		all;			/* and may */
-	bool		cleared;		/* some view's barrier was taken away */
-} Sight;
 
 static planner_hook_type previous_planner_hook = NULL;
 static ExecutorStart_hook_type previous_start_hook = NULL;
 static ProcessUtility_hook_type previous_utility_hook = NULL;
 
 static Oid	mark = InvalidOid;	/* first relation of plans without barriers */
-static Oid	asking_function = InvalidOid;	/* in the plans of this session */
+static Oid	asking_function = InvalidOid;	/* may_read, in this session's
+											 * plans */
 static bool plans_made = false; /* some may be kept that have no barriers */
 static int	explaining = 0;		/* statements of EXPLAIN that are running */
 static TimestampTz loaded = 0;	/* begin of the statement that loaded the
@@ -107,69 +101,102 @@ es_sight_has_right(PG_FUNCTION_ARGS)
 
 /* ---- planning ---- */
 
-/* Tells whether a view is one of those that ask for each row. */
+/* Tells whether a subquery is one of our views that ask for each row. */
 static bool
-is_asking_view(Oid view)
+is_asking_view(const RangeTblEntry *entry)
 {
-	static const char *const names[] = {"es_events", "es_streams", "es_snapshots"};
+	Oid			view = es_subquery_view(entry);
 	const char *name = OidIsValid(view) ? get_rel_name(view) : NULL;
 
-	for (int i = 0; name && i < lengthof(names); i++)
-		if (strcmp(name, names[i]) == 0)
-			return es_base_is_installed() && get_rel_namespace(view) == es_base_store()->user_schema;
-	return false;
-}
-
-/* Tells whether a condition is the question that our views ask. */
-static bool
-is_question(const Node *condition)
-{
-	Oid			function;
-
-	if (condition == NULL || !IsA(condition, FuncExpr))
-		return false;
-	function = ((const FuncExpr *) condition)->funcid;
-	if (get_func_namespace(function) != es_base_store()->schema || strcmp(get_func_name(function), ASKING_FUNCTION) != 0)
-		return false;
-	asking_function = function;
-	return true;
-}
-
-/* Takes the barrier from a view of ours in a query, if the user may read everything. */
-static void
-clear_sight(RangeTblEntry *entry, Sight *sight)
-{
-	if (!is_asking_view(es_subquery_view(entry)) || !is_question(entry->subquery->jointree->quals))
-		return;
-	if (!sight->looked)
-		sight->all = es_right_has(ES_RIGHT_READ, NULL);
-	sight->looked = true;
-	if (!sight->all)
-		return;
-	entry->security_barrier = false;
-	entry->subquery->jointree->quals = NULL;
-	sight->cleared = true;
+	return name && strncmp(name, "readable_", 9) == 0 && get_rel_namespace(view) == es_base_store()->schema &&
+		entry->subquery->jointree->quals && IsA(entry->subquery->jointree->quals, FuncExpr);
 }
 
 /* Raises 42501 if rows of our views are to be locked by others than the owner. */
 static void
 refuse_row_locks(const Query *query)
 {
+	if (query->rowMarks != NIL && !es_base_owns_store(GetUserId()))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied to lock rows of the event store"),
+				errhint("What is stored never changes; leave out FOR UPDATE and its like."));
+}
+
+/* Has the plan that is being made be known as one that shows everything, and depend on that. */
+static void
+mark_plan(PlannerGlobal *plan)
+{
+	mark = get_relname_relid("es_event", es_base_store()->user_schema);
+	if (plan->relationOids == NIL || linitial_oid(plan->relationOids) != mark)
+		plan->relationOids = lcons_oid(mark, plan->relationOids);
+	plan->relationOids = list_append_unique_oid(plan->relationOids, es_base_oid(&es_grantrow_table));
+	plan->dependsOnRole = true;
+	plans_made = true;
+}
+
+/* Raises 42501 if a plan that asks would be sent to who may not read everything. */
+static void
+refuse_printing(void)
+{
+	if (Debug_print_plan)
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied to print the plan of a statement that reads events"),
+				errdetail("What is estimated tells of events that role \"%s\" may not read.",
+						  es_names_show(GetUserNameFromId(GetUserId(), false))),
+				errhint("Set \"%s\" to off.", "debug_print_plan"));
+}
+
+/* Plans what is beside sight() in a query, by the rights of the current user. */
+static void
+plan_sight(PlannerInfo *root)
+{
 	ListCell   *cell;
 
-	foreach(cell, query->rowMarks)
+	foreach(cell, root->parse->rtable)
 	{
-		const RowMarkClause *clause = lfirst_node(RowMarkClause, cell);
-		const RangeTblEntry *entry = rt_fetch(clause->rti, query->rtable);
+		RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
 
-		if (entry->rtekind == RTE_SUBQUERY && is_asking_view(es_subquery_view(entry)) &&
-			!es_base_owns_store(GetUserId()))
-			ereport(ERROR,
-					errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					errmsg("permission denied to lock rows of view \"%s\"", get_rel_name(es_subquery_view(entry))),
-					errhint("What is stored never changes; leave out FOR UPDATE and its like."));
+		if (entry->rtekind != RTE_SUBQUERY || !entry->security_barrier || !is_asking_view(entry))
+			continue;
+		refuse_row_locks(root->parse);
+		asking_function = castNode(FuncExpr, entry->subquery->jointree->quals)->funcid;
+		if (!es_right_has(ES_RIGHT_READ, NULL))
+		{
+			refuse_printing();
+			continue;
+		}
+		entry->security_barrier = false;
+		entry->subquery->jointree->quals = NULL;
+		mark_plan(root->glob);
 	}
 }
+
+/*
+ * sight_support(internal): the support function of sight(), which it makes true where it
+ * stands in a query.  Nobody can call it by himself.
+ */
+Datum
+es_sight_support(PG_FUNCTION_ARGS)
+{
+	Node	   *request = (Node *) PG_GETARG_POINTER(0);
+
+	if (!IsA(request, SupportRequestSimplify))
+		PG_RETURN_POINTER(NULL);
+	if (((SupportRequestSimplify *) request)->root)
+		plan_sight(((SupportRequestSimplify *) request)->root);
+	PG_RETURN_POINTER(makeBoolConst(true, false));
+}
+
+/* sight(): true, where it was not planned. */
+Datum
+es_sight(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(true);
+}
+
+/* ---- what changes rows ---- */
 
 /* Tells how a query changes rows of its target that are there; CMD_UNKNOWN if it does not. */
 static CmdType
@@ -189,7 +216,17 @@ find_change(const Query *query)
 	return CMD_UNKNOWN;
 }
 
-/* Raises VE002 for UPDATE and DELETE of our view, unless its triggers will do so. */
+/* Tells whether a relation is the view es_events. */
+static bool
+is_view_of_events(Oid relid)
+{
+	const char *name = get_rel_name(relid);
+
+	return name && strcmp(name, "es_events") == 0 && es_base_is_installed() &&
+		get_rel_namespace(relid) == es_base_store()->user_schema;
+}
+
+/* Raises VE002 for UPDATE and DELETE of es_events, unless its triggers will do so. */
 static void
 refuse_change_of_view(const Query *query)
 {
@@ -199,89 +236,24 @@ refuse_change_of_view(const Query *query)
 	if (change == CMD_UNKNOWN)
 		return;
 	target = rt_fetch(query->resultRelation, query->rtable)->relid;
-	if (is_asking_view(target) &&
+	if (is_view_of_events(target) &&
 		pg_class_aclcheck(target, GetUserId(), change == CMD_UPDATE ? ACL_UPDATE : ACL_DELETE) != ACLCHECK_OK)
 		es_error_append_only(change == CMD_UPDATE ? "update" : "delete from", get_rel_name(target));
-}
-
-/* Raises 42501 if a plan that asks would be sent to who may not read everything. */
-static void
-refuse_printing(void)
-{
-	if (Debug_print_plan && !es_right_has(ES_RIGHT_READ, NULL))
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("permission denied to print the plan of a statement that reads events"),
-				errdetail("What is estimated tells of events that role \"%s\" may not read.",
-						  es_names_show(GetUserNameFromId(GetUserId(), false))),
-				errhint("Set \"%s\" to off.", "debug_print_plan"));
-}
-
-/*
- * may_read_support(internal): may_read's support function.  Supports nothing, but loads the
- * library, notes which function it is, and has plans that ask not be printed.
- */
-Datum
-es_sight_support(PG_FUNCTION_ARGS)
-{
-	const Node *request = (const Node *) PG_GETARG_POINTER(0);
-
-	if (IsA(request, SupportRequestSimplify))
-	{
-		asking_function = ((const SupportRequestSimplify *) request)->fcall->funcid;
-		refuse_printing();
-	}
-	PG_RETURN_POINTER(NULL);
-}
-
-/* Goes through a query, the queries in it included. */
-static bool
-look_through_query(Node *node, void *arg)
-{
-	ListCell   *cell;
-
-	if (node == NULL)
-		return false;
-	if (!IsA(node, Query))
-		return expression_tree_walker(node, look_through_query, arg);
-	if (((Query *) node)->rowMarks != NIL)
-		refuse_row_locks((Query *) node);
-	refuse_change_of_view((Query *) node);
-	foreach(cell, ((Query *) node)->rtable)
-	{
-		RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
-
-		if (entry->rtekind == RTE_SUBQUERY && entry->security_barrier)
-			clear_sight(entry, arg);
-	}
-	return query_tree_walker((Query *) node, look_through_query, arg, 0);
-}
-
-/* Marks a plan that shows everything. */
-static void
-mark_plan(PlannedStmt *plan)
-{
-	mark = get_relname_relid("es_event", es_base_store()->user_schema);
-	plan->relationOids = lcons_oid(mark, plan->relationOids);
-	plan->relationOids = lappend_oid(plan->relationOids, es_base_oid(&es_grantrow_table));
-	plan->dependsOnRole = true;
-	plans_made = true;
 }
 
 /* The planner hook. */
 static PlannedStmt *
 sight_planner_hook(Query *query, const char *source, int options, ParamListInfo params)
 {
-	Sight		sight = {false};
-	PlannedStmt *plan;
+	ListCell   *cell;
 
-	if (query->rtable != NIL || query->cteList != NIL || query->hasSubLinks)
-		(void) look_through_query((Node *) query, &sight);
-	plan = (previous_planner_hook ? previous_planner_hook : standard_planner) (query, source, options, params);
-	if (sight.cleared)
-		mark_plan(plan);
-	return plan;
+	refuse_change_of_view(query);
+	foreach(cell, query->hasModifyingCTE ? query->cteList : NIL)
+		refuse_change_of_view(castNode(Query, lfirst_node(CommonTableExpr, cell)->ctequery));
+	return (previous_planner_hook ? previous_planner_hook : standard_planner) (query, source, options, params);
 }
+
+/* ---- plans that are kept ---- */
 
 /* Has plans that show everything made anew: some role or membership changed. */
 static void
@@ -312,14 +284,17 @@ refuse_outlived_plan(void)
 static bool
 does_plan_ask(const PlannedStmt *plan)
 {
+	uint32		asks;
 	ListCell   *cell;
 
+	if (plan->invalItems == NIL || !OidIsValid(asking_function))
+		return false;
+	asks = GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(asking_function));
 	foreach(cell, plan->invalItems)
 	{
 		const PlanInvalItem *item = lfirst_node(PlanInvalItem, cell);
 
-		if (item->cacheId == PROCOID &&
-			item->hashValue == GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(asking_function)))
+		if (item->cacheId == PROCOID && item->hashValue == asks)
 			return true;
 	}
 	return false;
@@ -329,8 +304,7 @@ does_plan_ask(const PlannedStmt *plan)
 static void
 refuse_explanation(const PlannedStmt *plan)
 {
-	if (plan->invalItems == NIL || !OidIsValid(asking_function) || !does_plan_ask(plan) ||
-		es_right_has(ES_RIGHT_READ, NULL))
+	if (!does_plan_ask(plan) || es_right_has(ES_RIGHT_READ, NULL))
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -367,7 +341,7 @@ sight_utility_hook(PlannedStmt *statement, const char *source, bool read_only_tr
 				   ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
 				   QueryCompletion *completion)
 {
-	ProcessUtility_hook_type next = previous_utility_hook ? previous_utility_hook : standard_ProcessUtility;
+	ProcessUtility_hook_type volatile next = previous_utility_hook ? previous_utility_hook : standard_ProcessUtility;
 
 	if (!IsA(statement->utilityStmt, ExplainStmt))
 	{

@@ -57,7 +57,7 @@ es_envelope_parse(const char *bytes, int len, EsEnvelope *envelope)
 	uint8	   *decoded;
 	int			count;
 
-	StaticAssertStmt(HEADER_BYTES == 1 + 2 * UUID_LEN + ES_ENVELOPE_CONTEXT, "a header has no padding");
+	StaticAssertStmt(HEADER_BYTES == 1 + 2 * UUID_LEN + ES_ENVELOPE_CATEGORY + ES_ENVELOPE_CONTEXT, "a header has no padding");
 	if (len < MARKER_BYTES || memcmp(bytes, ES_ENVELOPE_MARKER, MARKER_BYTES) != 0)
 		return false;
 	bytes += MARKER_BYTES;

@@ -13,6 +13,7 @@
 
 /* What each of these strings begins with. */
 #define ES_ENVELOPE_MARKER		"$secret:"
+#define ES_ENVELOPE_CATEGORY	8	/* bytes of a digest of its category */
 #define ES_ENVELOPE_CONTEXT		16	/* bytes of a digest of where a field is */
 
 /* What a value was. */
@@ -28,6 +29,7 @@ typedef struct EsEnvelopeHeader
 	uint8		kind;
 	uint8		key_id[UUID_LEN];
 	uint8		event_id[UUID_LEN];
+	uint8		category[ES_ENVELOPE_CATEGORY];
 	uint8		context[ES_ENVELOPE_CONTEXT];
 } EsEnvelopeHeader;
 

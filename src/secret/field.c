@@ -3,8 +3,8 @@
  *		Protected fields of events: encrypted, and given out.
  *
  * A walk goes down from an event's data by the steps of a definition, and puts something else
- * in the place of each field that it comes to.  Objects and arrays on the way are made anew,
- * what else they have is copied as it is.
+ * in the place of each field that it comes to.  Objects and arrays on the way become nodes of a
+ * tree whose leaves stay where they are, and the whole is written once, however deep it is.
  *
  * Where a field is - stream, type, event id, and its keys and numbers of elements - is
  * authenticated with it by a digest.  So an encrypted field that is put anywhere else, or
@@ -22,6 +22,7 @@
 #include "base/error.h"
 #include "base/names.h"
 #include "base/uuid7.h"
+#include "json/node.h"
 #include "json/pack.h"
 #include "json/scope.h"
 #include "json/size.h"
@@ -32,6 +33,8 @@
 #include "secret/envelope.h"
 #include "secret/subject.h"
 #include "secret/utf8.h"
+
+#define LONGEST_PLACE	512		/* bytes, before more steps are added */
 
 typedef struct FieldWalk FieldWalk;
 
@@ -50,6 +53,9 @@ struct FieldWalk
 								 * nor its id */
 	bool		everywhere;		/* what is encrypted may be anywhere */
 	bool		may_ask;		/* for the master key */
+	const EsNames *categories;	/* whose fields may be opened everywhere */
+	EsFieldNote note;			/* is told the keys of what is opened */
+	void	   *note_arg;
 	EsFieldResult result;
 	bool		has_key;
 	EsSubjectKey key;			/* of a walk that encrypts */
@@ -117,6 +123,37 @@ digest_place(FieldWalk *walk, const uint8 *event_id, uint8 *context)
 	return_to_place(&walk->place, len);
 }
 
+/*
+ * Puts a digest in the place of a place that has become long, so that what is deep down is not
+ * digested with the whole way for each field.  Gives what was there, or NULL.
+ */
+static char *
+shorten_place(StringInfo place, int *len)
+{
+	uint8		digest[ES_CIPHER_DIGEST];
+	char	   *before;
+
+	if (place->len <= LONGEST_PLACE)
+		return NULL;
+	*len = place->len;
+	before = memcpy(palloc(place->len), place->data, place->len);
+	es_cipher_digest(before, place->len, digest);
+	resetStringInfo(place);
+	appendBinaryStringInfo(place, (const char *) digest, sizeof(digest));
+	return before;
+}
+
+/* Puts that back. */
+static void
+restore_place(StringInfo place, char *before, int len)
+{
+	if (before == NULL)
+		return;
+	resetStringInfo(place);
+	appendBinaryStringInfo(place, before, len);
+	pfree(before);
+}
+
 /* ---- walking ---- */
 
 static bool walk_value(FieldWalk *walk, const EsProtectedStep *step, const EsNode *value, EsNode *result);
@@ -126,23 +163,30 @@ static bool
 walk_elements(FieldWalk *walk, const EsProtectedStep *step, const EsNode *array, EsNode *result)
 {
 	EsPackedReader reader;
-	EsNode	   *elements;
+	EsArray    *made = palloc0(sizeof(EsArray));
 	bool		changed = false;
 	int			place = walk->place.len;
 
 	es_node_begin_elements(&reader, array);
-	elements = palloc_extended(sizeof(EsNode) * Max(reader.count, 1), MCXT_ALLOC_HUGE);
-	for (uint32 i = 0; es_node_next_element(&reader, &elements[i]); i++)
+	made->count = reader.count;
+	made->elements = palloc_extended(sizeof(EsNode) * Max(reader.count, 1), MCXT_ALLOC_HUGE);
+	for (uint32 i = 0; i < made->count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		(void) es_node_next_element(&reader, &made->elements[i]);
 		add_step_to_place(&walk->place, NULL, i);
-		changed |= walk_value(walk, step, &elements[i], &elements[i]);
+		changed |= walk_value(walk, step, &made->elements[i], &made->elements[i]);
 		return_to_place(&walk->place, place);
 	}
 	if (changed)
-		*result = es_pack_array(elements, reader.count);
-	pfree(elements);
-	return changed;
+	{
+		result->kind = ES_NODE_ARRAY;
+		result->value.array = made;
+		return true;
+	}
+	pfree(made->elements);
+	pfree(made);
+	return false;
 }
 
 /* Finds the step to a member, from the next one on; both come in one order. NULL: none. */
@@ -161,34 +205,40 @@ static bool
 walk_members(FieldWalk *walk, const EsProtectedStep *step, const EsNode *object, EsNode *result)
 {
 	EsPackedReader reader;
-	EsNode	   *values;
-	EsKey	   *keys;
+	EsObject   *made = palloc0(sizeof(EsObject));
 	EsNode		name = {ES_NODE_NULL};
 	bool		changed = false;
 	int			place = walk->place.len;
 	int			next = 0;
 
 	es_node_begin_members(&reader, object);
-	values = palloc_extended(sizeof(EsNode) * Max(reader.count, 1), MCXT_ALLOC_HUGE);
-	keys = palloc_extended(sizeof(EsKey) * Max(reader.count, 1), MCXT_ALLOC_HUGE);
-	for (uint32 i = 0; es_node_next_member(&reader, &name, &values[i]); i++)
+	made->count = reader.count;
+	made->sorted = true;
+	made->members = palloc_extended(sizeof(EsMember) * Max(reader.count, 1), MCXT_ALLOC_HUGE);
+	for (uint32 i = 0; i < made->count; i++)
 	{
+		EsMember   *member = &made->members[i];
 		const EsProtectedStep *to = step;
 
-		keys[i].bytes = name.value.bytes;
-		keys[i].len = name.len;
-		if (!walk->everywhere && (to = find_next_step(step, &next, &keys[i])) == NULL)
+		(void) es_node_next_member(&reader, &name, &member->node);
+		member->key.bytes = name.value.bytes;
+		member->key.len = name.len;
+		if (!walk->everywhere && (to = find_next_step(step, &next, &member->key)) == NULL)
 			continue;
 		CHECK_FOR_INTERRUPTS();
-		add_step_to_place(&walk->place, &keys[i], 0);
-		changed |= walk_value(walk, to, &values[i], &values[i]);
+		add_step_to_place(&walk->place, &member->key, 0);
+		changed |= walk_value(walk, to, &member->node, &member->node);
 		return_to_place(&walk->place, place);
 	}
 	if (changed)
-		*result = es_pack_object(keys, values, reader.count);
-	pfree(values);
-	pfree(keys);
-	return changed;
+	{
+		result->kind = ES_NODE_OBJECT;
+		result->value.object = made;
+		return true;
+	}
+	pfree(made->members);
+	pfree(made);
+	return false;
 }
 
 /* Walks on from a value that a step leads to; false if it stays as it is. */
@@ -196,14 +246,20 @@ static bool
 walk_value(FieldWalk *walk, const EsProtectedStep *step, const EsNode *value, EsNode *result)
 {
 	EsNode		source = *value;
+	bool		changed;
+	char	   *before;
+	int			len = 0;
 
 	if (step->is_field && walk->change(walk, &source, result))
 		return true;
 	if ((step->count == 0 && !walk->everywhere) || source.kind != ES_NODE_PACKED)
 		return false;
 	check_stack_depth();
-	return es_node_is_array(&source) ? walk_elements(walk, step, &source, result) :
+	before = shorten_place(&walk->place, &len);
+	changed = es_node_is_array(&source) ? walk_elements(walk, step, &source, result) :
 		walk_members(walk, step, &source, result);
+	restore_place(&walk->place, before, len);
+	return changed;
 }
 
 /* Walks over data; false if they stay as they are. */
@@ -262,6 +318,27 @@ find_event_subject(const FieldWalk *walk)
 	return subject;
 }
 
+/* Gives the digest of a category. */
+static void
+digest_category(const char *name, int len, uint8 *category)
+{
+	uint8		digest[ES_CIPHER_DIGEST];
+
+	name = es_utf8_of(name, &len);
+	es_cipher_digest(name, len, digest);
+	memcpy(category, digest, ES_ENVELOPE_CATEGORY);
+}
+
+/* Gives that of an event's. */
+static void
+digest_event_category(const EsEvent *event, uint8 *category)
+{
+	const text *stream = DatumGetTextPP(event->stream);
+	const char *name = VARDATA_ANY(stream);
+
+	digest_category(name, es_names_category_length(name, VARSIZE_ANY_EXHDR(stream)), category);
+}
+
 /* Encrypts a field. */
 static bool
 encrypt_field(FieldWalk *walk, const EsNode *value, EsNode *result)
@@ -278,6 +355,7 @@ encrypt_field(FieldWalk *walk, const EsNode *value, EsNode *result)
 		return false;
 	memcpy(header.key_id, walk->key.id.data, UUID_LEN);
 	memcpy(header.event_id, walk->event->event_id.data, UUID_LEN);
+	digest_event_category(walk->event, header.category);
 	digest_place(walk, header.event_id, header.context);
 	*result = es_envelope_seal(&header, walk->key.key, value);
 	return true;
@@ -422,16 +500,23 @@ decrypt_field(FieldWalk *walk, const EsNode *value, EsNode *result)
 	if (walk->result == ES_FIELD_AWAY)
 		return false;
 	walk->result = open_envelope(&envelope, walk->may_ask, walk->event, result);
+	if (walk->note && walk->result == ES_FIELD_DONE)
+	{
+		pg_uuid_t	id;
+
+		memcpy(id.data, envelope.header.key_id, UUID_LEN);
+		walk->note(&id, walk->note_arg);
+	}
 	return walk->result != ES_FIELD_AWAY;
 }
 
-/* es_field_reveal_protected is es_field_reveal where something is protected. */
+/* es_field_reveal_noting: see field.h. */
 bool
-es_field_reveal_protected(EsEvent *event)
+es_field_reveal_noting(EsEvent *event, EsFieldNote note, void *arg)
 {
 	const EsProtected *category = es_protection_of(DatumGetTextPP(event->stream));
 	const EsProtection *protection = category ? es_protection_at(category, event->position) : NULL;
-	FieldWalk	walk = {.change = decrypt_field,.event = event,.may_ask = true};
+	FieldWalk	walk = {.change = decrypt_field,.event = event,.may_ask = true,.note = note,.note_arg = arg};
 	bool		changed;
 
 	if (protection == NULL)
@@ -440,6 +525,13 @@ es_field_reveal_protected(EsEvent *event)
 	changed = walk_data(&walk, &protection->data, &event->data);
 	pfree(walk.place.data);
 	return changed;
+}
+
+/* es_field_reveal_protected is es_field_reveal where something is protected. */
+bool
+es_field_reveal_protected(EsEvent *event)
+{
+	return es_field_reveal_noting(event, NULL, NULL);
 }
 
 /*
@@ -489,59 +581,56 @@ es_field_reveal_data(text *stream, text *type, Datum data)
 
 /* ---- values by themselves ---- */
 
-/* es_field_key_of: see field.h. */
-bool
-es_field_key_of(const EsNode *string, pg_uuid_t *key_id)
-{
-	EsEnvelope	envelope;
-
-	if (!es_envelope_is_marked(string) || !es_envelope_parse(string->value.bytes, string->len, &envelope))
-		return false;
-	memcpy(key_id->data, envelope.header.key_id, UUID_LEN);
-	return true;
-}
-
-/* es_field_open: see field.h. */
-bool
-es_field_open(const EsNode *string, EsNode *value)
-{
-	EsEnvelope	envelope;
-
-	if (!es_envelope_is_marked(string) || !es_envelope_parse(string->value.bytes, string->len, &envelope))
-		return false;
-	(void) open_envelope(&envelope, true, NULL, value);
-	return true;
-}
-
-/* es_field_seal: see field.h. */
-EsNode
-es_field_seal(const pg_uuid_t *key_id, const EsNode *value)
-{
-	EsEnvelopeHeader header = {.kind = ES_ENVELOPE_MADE};
-	EsSubjectKey key = es_subject_find_key(key_id, true);
-	EsNode		null = {ES_NODE_NULL};
-
-	if (key.state == ES_KEY_MISSING)
-		report_missing_key(key_id->data);
-	if (key.state == ES_KEY_SHREDDED)
-		return null;
-	memcpy(header.key_id, key_id->data, UUID_LEN);
-	return es_envelope_seal(&header, key.key, value);
-}
-
-/* Opens a value that is encrypted. */
+/* Tells whether an encrypted field is of one of the categories of a walk. */
 static bool
-open_any_value(FieldWalk *walk, const EsNode *value, EsNode *result)
+is_field_of_categories(const FieldWalk *walk, const EsEnvelope *envelope)
 {
-	return es_field_open(value, result);
+	const EsNames *categories = walk->categories;
+
+	for (int i = 0; i < categories->count; i++)
+	{
+		uint8		category[ES_ENVELOPE_CATEGORY];
+
+		digest_category(VARDATA_ANY(categories->names[i]), VARSIZE_ANY_EXHDR(categories->names[i]), category);
+		if (memcmp(category, envelope->header.category, ES_ENVELOPE_CATEGORY) == 0)
+			return true;
+	}
+	return !categories->set;
+}
+
+/* Opens an encrypted field that may be anywhere; what is none stays. */
+static bool
+open_any_field(FieldWalk *walk, const EsNode *value, EsNode *result)
+{
+	EsEnvelope	envelope;
+	EsSubjectKey key;
+	pg_uuid_t	id;
+
+	if (!es_envelope_is_marked(value) || !es_envelope_parse(value->value.bytes, value->len, &envelope) ||
+		!is_field_of_categories(walk, &envelope))
+		return false;
+	memcpy(id.data, envelope.header.key_id, UUID_LEN);
+	key = es_subject_find_key(&id, true);
+	if (key.state == ES_KEY_MISSING)
+		return false;
+	if (key.state == ES_KEY_SHREDDED)
+	{
+		result->kind = ES_NODE_NULL;
+		return true;
+	}
+	if (!es_envelope_open(&envelope, key.key, result))
+		return false;
+	if (walk->note)
+		walk->note(&id, walk->note_arg);
+	return true;
 }
 
 /* es_field_open_all: see field.h. */
 Datum
-es_field_open_all(Datum json)
+es_field_open_all(Datum json, const EsNames *categories, EsFieldNote note, void *arg)
 {
 	static const EsProtectedStep any = {.is_field = true};
-	FieldWalk	walk = {.change = open_any_value,.everywhere = true};
+	FieldWalk	walk = {.change = open_any_field,.everywhere = true,.categories = categories,.note = note,.note_arg = arg};
 	const Jsonb *whole = DatumGetJsonbP(json);
 
 	if (memmem(whole, VARSIZE(whole), ES_ENVELOPE_MARKER, strlen(ES_ENVELOPE_MARKER)) != NULL)

@@ -4,7 +4,7 @@
  *
  * An event is stored with each protected field as a JSON string that begins with
  * ES_ENVELOPE_MARKER.  Whoever gives events to readers with the right calls es_field_reveal;
- * who has only such a string, of a state say, calls es_field_open.
+ * who has a state that has such strings in it, es_field_open_all.
  */
 #ifndef ES_SECRET_FIELD_H
 #define ES_SECRET_FIELD_H
@@ -14,7 +14,7 @@
 #include "utils/uuid.h"
 
 #include "base/event.h"
-#include "json/node.h"
+#include "base/names.h"
 #include "secret/protection.h"
 
 /* What became of a new event's data. */
@@ -46,27 +46,17 @@ es_field_reveal(EsEvent *event)
 
 extern Datum es_field_reveal_data(text *stream, text *type, Datum data);
 
-/*
- * es_field_key_of tells whether a string has the form of an encrypted value, and which key
- * that is under.
- */
-extern bool es_field_key_of(const EsNode *string, pg_uuid_t *key_id);
+/* Who wants to know which keys values were under. */
+typedef void (*EsFieldNote) (const pg_uuid_t *key_id, void *arg);
+
+/* es_field_reveal_noting is es_field_reveal; note is told the key of each field that is opened. */
+extern bool es_field_reveal_noting(EsEvent *event, EsFieldNote note, void *arg);
 
 /*
- * es_field_open gives the value of an encrypted value by its string alone, wherever that is
- * now; null if the key is shredded.  False for a string that has not the form of one.  The
- * value is in the current memory context.
+ * es_field_open_all gives a jsonb with each encrypted field of events of some categories, as
+ * it was stored, opened, wherever in it that is; null if the key is shredded.  Strings that
+ * only look like one stay.  note may be NULL.
  */
-extern bool es_field_open(const EsNode *string, EsNode *value);
-
-/*
- * es_field_seal encrypts a value that was made of fields under a key, so that es_field_open
- * gives it; null if the key is shredded.  To put a value under several keys, encrypt the result
- * again.  The string is in the current memory context.
- */
-extern EsNode es_field_seal(const pg_uuid_t *key_id, const EsNode *value);
-
-/* es_field_open_all gives a jsonb with each such string in it, at any depth, opened. */
-extern Datum es_field_open_all(Datum json);
+extern Datum es_field_open_all(Datum json, const EsNames *categories, EsFieldNote note, void *arg);
 
 #endif							/* ES_SECRET_FIELD_H */

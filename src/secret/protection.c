@@ -238,6 +238,19 @@ es_protection_look(void)
 	return es_protection_state.any;
 }
 
+/*
+ * es_protection_note_plan has a plan made anew once something more is protected: it depends
+ * on the table of definitions as plans do on those that they read.
+ */
+void
+es_protection_note_plan(PlannerInfo *root)
+{
+	Oid			table = es_base_oid(&es_protection_table);
+
+	if (!list_member_oid(root->glob->relationOids, table))
+		root->glob->relationOids = lappend_oid(root->glob->relationOids, table);
+}
+
 /* ---- looking up ---- */
 
 /* Finds a category's definitions by its name; NULL if it never had any. */
@@ -272,6 +285,22 @@ const EsProtected *
 es_protection_of_category(const text *category)
 {
 	return find_protected_category(VARDATA_ANY(category), VARSIZE_ANY_EXHDR(category));
+}
+
+/* es_protection_categories gives the names of all, as text, in the current memory context. */
+List *
+es_protection_categories(void)
+{
+	const EsProtected *entry;
+	HASH_SEQ_STATUS scan;
+	List	   *names = NIL;
+
+	if (!es_protection_any())
+		return NIL;
+	hash_seq_init(&scan, categories);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		names = lappend(names, DatumGetTextPCopy(PointerGetDatum(entry->category)));
+	return names;
 }
 
 /* es_protection_at gives the definition that an event of a position follows, or NULL. */

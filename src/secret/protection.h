@@ -7,6 +7,8 @@
 
 #include "base/base.h"
 
+#include "nodes/pathnodes.h"
+#include "nodes/pg_list.h"
 #include "utils/array.h"
 
 #include "base/names.h"
@@ -71,6 +73,7 @@ extern EsRelation es_protection_table;	/* eventstore.protections */
 extern const EsShape es_protection_shape;
 
 extern bool es_protection_look(void);
+extern void es_protection_note_plan(PlannerInfo *root);
 
 /* es_protection_any tells whether any category has, or had, a protected field. */
 static inline bool
@@ -83,6 +86,7 @@ es_protection_any(void)
 
 /* What these give is good until the session next looks at rows. */
 extern const EsProtected *es_protection_of(const text *stream);
+extern List *es_protection_categories(void);
 extern const EsProtected *es_protection_of_category(const text *category);
 extern const EsProtection *es_protection_at(const EsProtected *category, int64 position);
 extern const EsProtection *es_protection_now(const EsProtected *category);

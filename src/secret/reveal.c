@@ -19,7 +19,6 @@
 
 #include "base/call.h"
 #include "base/event.h"
-#include "base/objects.h"
 #include "rights/right.h"
 #include "secret/field.h"
 #include "secret/protection.h"
@@ -81,14 +80,9 @@ es_reveal_support(PG_FUNCTION_ARGS)
 {
 	const Node *node = (const Node *) PG_GETARG_POINTER(0);
 	const SupportRequestSimplify *request = (const SupportRequestSimplify *) node;
-	PlannerGlobal *global;
 
 	if (!IsA(node, SupportRequestSimplify) || request->root == NULL || es_protection_any())
 		PG_RETURN_POINTER(NULL);
-	global = request->root->glob;
-
-	if (!list_member_oid(global->relationOids, es_base_oid(&es_protection_table)))
-		global	  ->relationOids = lappend_oid(global->relationOids, es_base_oid(&es_protection_table));
-
+	es_protection_note_plan(request->root);
 	PG_RETURN_POINTER(linitial(request->fcall->args));
 }

@@ -18,6 +18,8 @@
 #include "base/objects.h"
 #include "log/subscriber.h"
 #include "rights/right.h"
+#include "secret/bundle.h"
+#include "secret/dependent.h"
 #include "secret/protection.h"
 #include "secret/subject.h"
 #include "table/columns.h"
@@ -25,9 +27,9 @@
 
 PG_FUNCTION_INFO_V1(es_shred);
 
-/* Takes the keys of a subject out of its rows; how many rows there are. */
+/* Takes the keys of a subject out of its rows, and notes them; how many rows there are. */
 static int
-destroy_keys(EsSubjectKind kind, const text *name)
+destroy_keys(EsSubjectKind kind, const text *name, EsKeyring *destroyed)
 {
 	EsRows		rows = {.shape = &es_subject_name_shape,.mode = RowExclusiveLock};
 	int			count = 0;
@@ -44,6 +46,7 @@ destroy_keys(EsSubjectKind kind, const text *name)
 		count++;
 		if (rows.isnull[Anum_subjects_wrapped - 1])
 			continue;
+		es_bundle_add_key(destroyed, DatumGetUUIDP(rows.values[Anum_subjects_key_id - 1]));
 		memcpy(values, rows.values, sizeof(values));
 		memcpy(isnull, rows.isnull, sizeof(isnull));
 		es_columns_put_time(values, isnull, Anum_subjects_shredded_at, GetCurrentTimestamp());
@@ -58,7 +61,8 @@ destroy_keys(EsSubjectKind kind, const text *name)
  * es_shred(subject): destroys the keys of a subject, so that its protected fields, and
  * states made of them, are null for ever.  Once more does nothing.
  *
- * For who has 'admin' on '*', else 42501.  NULL is 22004, a subject that has no key VE004.
+ * Projections that have lost states are begun anew.  For who has 'admin' on '*', else
+ * 42501.  NULL is 22004, a subject that has no key VE004.
  * 55000 if subjects are stored as keyed hashes and the master key is not to be had.  Waits
  * for transactions that have made a key, and keeps others from making one until its own
  * ends.  Takes effect in other sessions as it commits; a rollback undoes it.
@@ -66,17 +70,20 @@ destroy_keys(EsSubjectKind kind, const text *name)
 Datum
 es_shred(PG_FUNCTION_ARGS)
 {
+	EsKeyring	destroyed = {0};
 	text	   *subject;
 	int			count;
 
 	es_right_require(ES_RIGHT_ADMIN, NULL);
 	es_call_require(fcinfo, 0, "subject");
 	subject = PG_GETARG_TEXT_PP(0);
+	es_subscriber_prevent_write("es_shred()");
+	es_dependent_hooks.begin_shred();
 	es_subscriber_begin_change(&es_subject_table, "es_shred()");
 	CommandCounterIncrement();
-	count = destroy_keys(ES_SUBJECT_PLAIN, subject);
+	count = destroy_keys(ES_SUBJECT_PLAIN, subject, &destroyed);
 	if (es_protection_any() && es_protection_state.any_hashed)
-		count += destroy_keys(ES_SUBJECT_HASHED, es_subject_hash(subject));
+		count += destroy_keys(ES_SUBJECT_HASHED, es_subject_hash(subject), &destroyed);
 	if (count == 0)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
@@ -84,5 +91,6 @@ es_shred(PG_FUNCTION_ARGS)
 				errdetail("No event with protected fields was ever appended for it."));
 	es_base_announce(&es_subject_table);
 	CommandCounterIncrement();
+	es_dependent_hooks.end_shred(&destroyed);
 	PG_RETURN_VOID();
 }

@@ -73,7 +73,8 @@ EsRelation	es_statetable_parent = {"projection_states",.kind = RELKIND_PARTITION
 
 static const EsColumn columns[Natts_es_states] = {
 	{"projection_id", INT8OID}, {"generation", INT8OID}, {"version", INT8OID}, {"position", INT8OID},
-	{"key", TEXTOID}, {"state", JSONBOID, true}, {"state_text", TEXTOID, true}
+	{"key", TEXTOID}, {"state", JSONBOID, true}, {"state_text", TEXTOID, true},
+	{"sealed", TEXTOID, true}
 };
 const EsShape es_statetable_shape = ES_SHAPE(&es_statetable_parent, NULL, columns);
 

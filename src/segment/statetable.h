@@ -21,7 +21,8 @@
 #define Anum_es_states_key			5
 #define Anum_es_states_state		6
 #define Anum_es_states_state_text	7
-#define Natts_es_states				7
+#define Anum_es_states_sealed		8
+#define Natts_es_states				8
 
 #define ES_STATETABLE_PREFIX	"projection_states_"
 

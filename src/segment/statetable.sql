@@ -13,11 +13,13 @@ CREATE TABLE eventstore.projection_states (
 	position bigint NOT NULL,
 	key text COLLATE "C" NOT NULL,
 	state jsonb,
-	state_text text
+	state_text text,
+	sealed text
 ) PARTITION BY LIST (projection_id);
 COMMENT ON TABLE eventstore.projection_states IS 'one row for each key of each projection with a reducer, in each generation; partitioned by projection';
 COMMENT ON COLUMN eventstore.projection_states.version IS 'how many events are folded into the key';
 COMMENT ON COLUMN eventstore.projection_states.position IS 'the last of them';
+COMMENT ON COLUMN eventstore.projection_states.sealed IS 'the state, encrypted, if it was made of protected data in another way than by copies';
 
 CREATE FUNCTION eventstore.before_publish() RETURNS event_trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_statetable_before_publish';

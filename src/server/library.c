@@ -24,6 +24,7 @@
 #include "log/wait.h"
 #include "projection/batch.h"
 #include "projection/declare.h"
+#include "projection/privacy.h"
 #include "projection/projection.h"
 #include "rights/right.h"
 #include "rights/sight.h"
@@ -81,6 +82,7 @@ _PG_init(void)
 	es_projection_init();
 	es_batch_init();
 	es_declare_init();
+	es_privacy_init();
 	es_policy_init();
 	es_scavenge_init();
 	es_statements_init();

@@ -48,6 +48,7 @@ BEGIN
 	END LOOP;
 	/* what views call that are made later */
 	GRANT EXECUTE ON FUNCTION eventstore.require_read(name, text[]) TO PUBLIC;
+	GRANT EXECUTE ON FUNCTION eventstore.shown_state(bigint, jsonb, text) TO PUBLIC;
 	/*
 	 * Columns, and not the view: who may INSERT into that, UPDATE or DELETE it may lock it, and with it all that is
 	 * under it.

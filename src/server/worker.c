@@ -128,6 +128,8 @@ set_up_process(void)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, be_told_to_go);
+	/* a SIGHUP that came before there was a handler was ignored */
+	ConfigReloadPending = true;
 	BackgroundWorkerUnblockSignals();
 }
 

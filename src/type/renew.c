@@ -71,13 +71,14 @@ es_renew_event(const EsRenewer *renewer, EsEvent *event)
 	callback.arg = event;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-	(void) es_field_reveal(event);
 	if (renewer->upcasters != NULL)
 	{
 		settings = es_settings_enter();
-		es_upcast_event(renewer->upcasters, renewer->calls, event);
+		(void) es_upcast_show(renewer->upcasters, renewer->calls, event);
 		es_settings_leave(settings);
 	}
+	else
+		(void) es_field_reveal(event);
 	error_context_stack = callback.previous;
 }
 

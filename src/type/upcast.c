@@ -31,6 +31,8 @@
 #include "json/ops.h"
 #include "json/pack.h"
 #include "json/tree.h"
+#include "secret/field.h"
+#include "secret/protection.h"
 #include "table/rows.h"
 
 static EsRelation upcasters_table = {"upcasters"};
@@ -271,6 +273,37 @@ es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event)
 	}
 }
 
+/* Upcasts an event that has protected data; what upcasters say of it must not be logged. */
+static void
+upcast_secret_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event)
+{
+	bool		before = es_error_is_secret;
+
+	PG_TRY();
+	{
+		es_error_is_secret = true;
+		es_upcast_event(upcasters, calls, event);
+	}
+	PG_FINALLY();
+	{
+		es_error_is_secret = before;
+	}
+	PG_END_TRY();
+}
+
+/* es_upcast_show gives an event its plain data and newest form; see upcast.h. */
+bool
+es_upcast_show(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event)
+{
+	bool		secret = es_field_reveal(event);
+
+	if (secret)
+		upcast_secret_event(upcasters, calls, event);
+	else
+		es_upcast_event(upcasters, calls, event);
+	return secret;
+}
+
 /* ---- SQL ---- */
 
 /* What a statement keeps for es_upcast(). */
@@ -345,7 +378,10 @@ es_upcast(PG_FUNCTION_ARGS)
 	error_context_stack = &callback;
 	if (state->calls_functions)
 		settings = es_settings_enter();
-	es_upcast_event(state->upcasters, state->calls, &event);
+	if (es_protection_any() && es_protection_of(DatumGetTextPP(event.stream)))
+		upcast_secret_event(state->upcasters, state->calls, &event);
+	else
+		es_upcast_event(state->upcasters, state->calls, &event);
 	es_settings_leave(settings);
 	error_context_stack = callback.previous;
 	values[Anum_es_event_data - 1] = event.data;

@@ -50,4 +50,10 @@ extern bool es_upcast_wants(const EsUpcasters *upcasters, const EsEvent *event);
 /* Gives an event its newest form; what is new of it is in the current memory context. */
 extern void es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event);
 
+/*
+ * es_upcast_show does so with an event as it is stored, after its protected fields are made
+ * plain; tells whether it had any.
+ */
+extern bool es_upcast_show(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event);
+
 #endif							/* ES_TYPE_UPCAST_H */

@@ -172,8 +172,8 @@ SELECT is_empty($$
 		AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass
 			AND d.refclassid = 'pg_catalog.pg_proc'::regclass AND d.refobjid = r.oid)
 		AND NOT EXISTS (SELECT FROM pg_catalog.pg_cast c WHERE c.castfunc = r.oid)
-		AND r.proname <> 'require_read'
-$$, 'of the functions in schema eventstore PUBLIC may execute those that views and casts call, and one that views of projections do');
+		AND r.proname NOT IN ('require_read', 'shown_state')
+$$, 'of the functions in schema eventstore PUBLIC may execute those that views and casts call, and those that views of projections do');
 SELECT is_empty($$
 	SELECT r.description FROM routine r
 	WHERE r.proname ~ '^es_' AND r.pronamespace = 'public'::regnamespace
@@ -215,13 +215,13 @@ SELECT is_empty($$
 			es_snapshot_every,es_drop_snapshots,es_delete_stream,es_truncate_stream,es_adopt_snapshots,es_set_retention,es_register_upcaster,es_register_upcaster_ops,es_drop_upcaster,es_register_schema,es_drop_schema,es_create_feed,
 			es_drop_feed,es_alter_feed,es_share_feed,es_feed_head,es_feed_history,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,es_discard_parked,es_alter_subscription,
 			es_create_projection,es_create_handler_projection,es_drop_projection,es_run_projection,es_wait_projection,es_rebuild_projection,es_skip_event,
-			es_projection_view,es_index_projection,es_drop_projection_index,es_seal,es_verify,es_proof,es_prove_consistency,es_protect,es_reveal,es_shred,es_rotate_master_key}'::name[])
+			es_projection_view,es_index_projection,es_drop_projection_index,es_protect,es_reveal,es_shred,es_rotate_master_key,es_seal,es_verify,es_proof,es_prove_consistency}'::name[])
 		AND (provolatile <> 'v' OR proparallel <> 'u')
 $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE');
 
 -- All that may be in a parallel query: what is read is what the statement's snapshot sees, or the session's own, or rights.
 SELECT is((SELECT string_agg(format('%s %s', proname, proparallel), ', ' ORDER BY proname) FROM routine WHERE proparallel <> 'u'),
-	'es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, has_right s, may_anything s, may_read s, may_read_all s, may_read_support s, may_see_all s, may_see_some s, plain r, plain_support s, require_read s, role_name s, segment_bytes s, segment_events r, segment_time r, segment_version r, tagindex_handler s',
+	'es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, has_right s, may_anything s, may_read s, may_read_all s, may_see_all s, may_see_some s, plain r, plain_support s, require_read s, role_name s, segment_bytes s, segment_events r, segment_time r, segment_version r, shown_state r, shown_state_support s, sight s, sight_support s, tagindex_handler s',
 	'PARALLEL RESTRICTED or SAFE is only what takes no snapshot and no xid of its own');
 
 -- Nothing that a caller's search_path could mislead.

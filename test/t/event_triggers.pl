@@ -68,7 +68,7 @@ $node->safe_psql('settings', q{
 	ALTER TABLE audits.audit_log SET SCHEMA public;
 	CREATE ROLE stranger LOGIN;
 	CREATE SCHEMA stranger AUTHORIZATION stranger;
-	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO stranger;
+	SELECT es_grant('stranger', 'append');
 	CREATE TABLE stranger.audit_log (tag text, object text, path text);
 	ALTER TABLE stranger.audit_log OWNER TO stranger;
 	TRUNCATE audit_log;

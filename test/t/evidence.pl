@@ -25,6 +25,7 @@ sub problems { return sql($_[0] // q{SELECT string_agg(position || ' ' || split_
 
 # ---- the worker seals
 is(sql(q{SELECT es_append('a-1', 'A'); SELECT count(*) FROM es_seals}), "1\n0", 'nothing is sealed by itself');
+ok($node->poll_query_until('store', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND datname = 'store'}), 'there is a worker');
 $node->append_conf('postgresql.conf', "eventstore.seal_interval = '100ms'\n");
 $node->reload;
 ok($node->poll_query_until('store', 'SELECT count(*) = 1 AND max(position) = 1 FROM es_seals'), 'the worker seals');

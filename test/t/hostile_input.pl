@@ -28,7 +28,7 @@ my %usual = (
 	'projection' => q{'p'}, 'projection es_skip_event' => q{'failed'}, 'projection es_create_projection' => q{'p2'}, 'projection es_create_handler_projection' => q{'p2'},
 	'mode' => q{'async'}, 'key' => q{'$.stream'}, 'subscription' => q{'s'}, 'subscription es_subscribe' => q{'s2'},
 	'query' => q{'[{"types":["T"]}]'}, 'feed_query' => q{'[{"tags":["x"]}]'}, 'query es_append_if' => 'NULL',
-	'member' => 'NULL', 'reason' => q{'why'}, 'privilege' => q{'read'}, 'category es_revoke' => q{'none'}, 'feed' => q{'f'}, 'handler' => q{'public.on_event(es_event)'},
+	'member' => 'NULL', 'reason' => q{'why'}, 'privilege' => q{'read'}, 'role require_read' => 'current_user', 'category es_revoke' => q{'none'}, 'feed' => q{'f'}, 'handler' => q{'public.on_event(es_event)'},
 	'handler es_register_reducer' => q{'public.on_state(jsonb,es_event)'},
 	'handler es_register_upcaster' => q{'public.on_data(jsonb)'}, 'stream_prefix' => 'NULL',
 	'expected_version' => 'NULL', 'position es_ack' => '1', 'partition' => '0', 'event_id' => 'NULL',

@@ -28,7 +28,7 @@ sub session
 }
 
 q_('CREATE EXTENSION eventstore; CREATE ROLE looker LOGIN; CREATE ROLE reader LOGIN IN ROLE pg_read_all_stats;
-	GRANT SELECT ON es_in_flight TO looker, reader; GRANT EXECUTE ON FUNCTION eventstore.position_holders() TO looker, reader');
+	SELECT es_grant(r, \'append\', \'a\') FROM unnest(ARRAY[\'looker\', \'reader\']::regrole[]) r');
 
 foreach my $preloaded (0, 1)
 {

@@ -85,7 +85,7 @@ catches_up('noted', 'and no longer once it is back');
 
 $node->safe_psql('postgres', 'CREATE ROLE maker');
 run(q{GRANT CREATE ON SCHEMA public TO maker;
-	GRANT EXECUTE ON FUNCTION es_create_handler_projection(text, regprocedure, text, text[], text[], regprocedure) TO maker;
+	SELECT es_grant('maker', 'admin'), es_grant('maker', 'read');
 	SET ROLE maker;
 	CREATE TABLE theirs (who text, path text);
 	CREATE FUNCTION mark(e es_event) RETURNS void LANGUAGE sql AS $$INSERT INTO theirs VALUES (current_user, current_setting('search_path'))$$;

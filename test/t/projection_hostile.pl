@@ -124,8 +124,7 @@ run(q{SELECT es_drop_projection('loud')});
 # ---- rights ----
 
 run(q{CREATE ROLE alice; CREATE ROLE mallory; GRANT CREATE ON SCHEMA public TO alice, mallory;
-	GRANT EXECUTE ON FUNCTION es_create_projection(text, text, text, text, text), es_create_reducer(text, jsonb, regtype, text), es_register_reducer(text, text, regprocedure), es_register_upcaster(text, int, regprocedure),
-		es_create_handler_projection(text, regprocedure, text, text[], text[], regprocedure) TO alice, mallory;
+	SELECT es_grant(r, p) FROM unnest(ARRAY['alice', 'mallory']::regrole[]) r, unnest(ARRAY['admin', 'read']) p;
 	GRANT mallory TO alice;
 	CREATE FUNCTION tame(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql RETURN data;
 	SELECT es_register_reducer('tame', 'X', 'tame(jsonb, jsonb)');

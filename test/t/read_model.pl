@@ -18,7 +18,7 @@ run(q{
 	CREATE EXTENSION amcheck;
 	CREATE ROLE app;
 	CREATE SCHEMA app AUTHORIZATION app;
-	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO app;
+	SELECT es_grant('app', 'admin'), es_grant('app', 'read');
 	SELECT es_create_projection('other', 'count', 'inline', 'order');
 	SELECT es_create_projection('orders', 'merge', 'inline', 'order', '{"Placed": "$.data.id", "Paid": "$.data.id", "*": null}');
 	SELECT es_create_projection('later', 'merge', 'async', 'order', '$.data.id');

@@ -47,12 +47,11 @@ $node->safe_psql('postgres', q{CREATE DATABASE latin1 ENCODING 'LATIN1' LC_COLLA
 $node->command_ok([ 'psql', '-qX', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('latin1'), '-f', $dump ], 'it is restored into a database of another encoding');
 is($node->safe_psql('latin1', q{SET client_encoding = UTF8}) . $node->safe_psql('latin1', $fields), $all, '... plain');
 is($node->safe_psql('latin1', q{SELECT data->'mail'->>0 = chr(233) FROM es_read('c-1')}), 't', '... in its encoding');
-my $other = new_node('other');
+my $other = new_node('other', conf => "eventstore.master_key_command = 'printf %064d 3'\n");
 $other->command_ok([ 'psql', '-qX', '-v', 'ON_ERROR_STOP=1', '-d', $other->connstr('postgres'), '-f', $dump ], 'it is restored into a cluster with another master key');
 is(sqlstates($other, 'postgres', q{SELECT * FROM es_read('c-1')}), '55000', '... where a protected field is an error');
-is($other->safe_psql('postgres', q{SELECT data FROM es_read('plain-1'); SELECT es_append('c-1', 'Other'), es_append('plain-1', 'T'); SELECT es_shred('1')}), qq({"x": 1}\n2|2\n), '... and all else goes on, shredding too');
-is($other->safe_psql('postgres', q{SELECT data FROM es_read('c-1', 1, 1)}), '{"x": null, "id": 1, "mail": null}', '... after which there is nothing left to be decrypted');
-is(sqlstates($other, 'postgres', qq{SELECT es_shred('$word\@example.org')}), '55000', '... but a hash takes the master key');
+is($other->safe_psql('postgres', q{SELECT data FROM es_read('plain-1'); SELECT es_append('c-1', 'Other'), es_append('plain-1', 'T')}), qq({"x": 1}\n2|2), '... and all else goes on');
+is(sqlstates($other, 'postgres', $_), '55000', '... to shred takes the master key where subjects may be hashed') foreach (q{SELECT es_shred('1')}, qq{SELECT es_shred('$word\@example.org')});
 $other->stop;
 
 # ---- a standby ----
@@ -83,7 +82,7 @@ $standby->stop;
 my $subscriber = new_node('subscriber', streaming => 'logical', conf => $conf);
 $subscriber->safe_psql('postgres', 'CREATE EXTENSION eventstore');
 $node->safe_psql('postgres', 'CREATE PUBLICATION store FOR TABLES IN SCHEMA eventstore');
-$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION copy CONNECTION '" . $node->connstr('postgres') . "' PUBLICATION store");
+$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION copy CONNECTION '" . ($node->connstr('postgres') =~ s/'/''/gr) . "' PUBLICATION store");
 $subscriber->wait_for_subscription_sync($node, 'copy');
 sub followed { $node->wait_for_catchup('copy') }
 is($subscriber->safe_psql('postgres', $fields), ($all =~ s/$word 1/null/r) . ', new', 'a subscriber reads');

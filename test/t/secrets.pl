@@ -221,5 +221,32 @@ note $node->safe_psql('postgres', 'SELECT count(*) FROM shredded');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM es_read_category('t', max_count => NULL) e LEFT JOIN shredded s ON s.id::text = e.data->>'id'
 	WHERE e.data->>'x' IS DISTINCT FROM CASE WHEN s.id IS NULL THEN 'of ' || (e.data->>'id') END}), '0', 'fields of shredded subjects are null, all others are there');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM eventstore.subjects k WHERE (k.wrapped IS NULL) <> EXISTS (SELECT FROM shredded s WHERE s.id::text = k.subject)}), '0', 'no key of theirs is left');
+# What somebody has changed behind the store's back is told, and stops no consumer for good.
+new_store($node, 'changed');
+sub changed { return $node->safe_psql('changed', $_[0]) }
+changed($_) foreach (q{SELECT es_protect('c', '{$.data.x,$.data.y}', '$.data.id')}, q{SELECT es_append('c-' || n, 'T', jsonb_build_object('id', n, 'x', 'x' || n, 'y', 'y' || n)) FROM generate_series(1, 3) n},
+	q{SELECT es_append('c-1', 'T', '{"id": 1, "x": "later", "y": "later"}')}, q{SELECT es_subscribe('s', max_attempts => 1)},
+	'ALTER TABLE eventstore.events_0 DISABLE TRIGGER guard_rows; ALTER TABLE eventstore.subjects DISABLE TRIGGER guard_rows');
+foreach my $case ([ 'another event of the stream', q{(SELECT data FROM eventstore.events_0 WHERE position = 4)} ], [ 'another field', q{jsonb_set(data, '{x}', data->'y')} ], [ 'plain text', q{jsonb_set(data, '{x}', '"x1"')} ],
+	[ 'null', q{jsonb_set(data, '{x}', 'null')} ], [ 'a byte', q{jsonb_set(data, '{x}', to_jsonb(overlay(data->>'x' placing CASE substr(data->>'x', 120, 1) WHEN 'A' THEN 'B' ELSE 'A' END from 120 for 1)))} ],
+	[ 'another subject\'s', q{(SELECT data FROM eventstore.events_0 WHERE position = 2)} ])
+{
+	my ($what, $data) = @$case;
+	my $was = changed('SELECT data FROM eventstore.events_0 WHERE position = 1');
+
+	changed("UPDATE eventstore.events_0 SET data = $data WHERE position = 1");
+	is(join(' ', map { sqlstates($node, 'changed', $_) } (q{SELECT * FROM es_read('c-1')}, 'SELECT * FROM es_read_all()', 'SELECT data FROM es_events')), 'VE008 VE008 VE008', "$what in the place of a field");
+	changed("UPDATE eventstore.events_0 SET data = '$was' WHERE position = 1");
+}
+is(changed(q{SELECT string_agg(data->>'x', ' ' ORDER BY position) FROM es_read_all()}), 'x1 x2 x3 later', 'and all is well when that is undone');
+changed(q{UPDATE eventstore.events_0 SET data = jsonb_set(data, '{x}', '"forged"') WHERE position = 1});
+is(changed(q{SELECT string_agg(data->>'x', ' ' ORDER BY position) FROM es_poll('s')}) . changed(q{SELECT string_agg(data->>'x', ' ' ORDER BY position) FROM es_poll('s')}), 'x2 x3 laterx2 x3 later', 'a consumer goes on past it') or diag changed('SELECT * FROM es_subscriptions');
+like(changed(q{SELECT position, reason FROM es_parked('s')}), qr/^1\|its protected fields cannot be decrypted/, '... and finds it parked');
+changed(q{UPDATE eventstore.subjects SET wrapped = (SELECT o.wrapped FROM eventstore.subjects o WHERE o.subject = '3') WHERE subject = '2'});
+is(sqlstates($node, 'changed', q{SELECT * FROM es_read('c-2')}), 'VE008', 'the key of another subject');
+changed(q{UPDATE eventstore.subjects SET subject = '4' WHERE subject = '3'});
+is(sqlstates($node, 'changed', q{SELECT * FROM es_read('c-3')}), 'VE008', 'a key under the name of another subject, which es_shred would not find');
+changed(q{DELETE FROM eventstore.subjects WHERE subject = '4'});
+is(sqlstates($node, 'changed', q{SELECT * FROM es_read('c-3')}), 'VE008', 'and no key at all');
 $node->stop;
 done_testing();

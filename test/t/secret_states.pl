@@ -1,0 +1,344 @@
+# States made of protected data: which reducers fold what is encrypted, and which need it plain;
+# that both give what they give without protection; what is left after es_shred; projections,
+# snapshots, truncations; without the master key; a standby, a dump.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use EventstoreTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $keys = PostgreSQL::Test::Utils::tempdir();
+my $key = join('', map { sprintf('%02x', $_) } 1 .. 32);
+append_to_file("$keys/key", "$key\n");
+my $conf = "eventstore.master_key_command = 'cat $keys/key'\nmax_prepared_transactions = 5\n";
+my $node = new_node('main', streaming => 1, conf => $conf);
+
+$node->safe_psql('postgres', 'CREATE EXTENSION eventstore');
+
+# sql(statement): what it gives, on the main server.
+sub sql
+{
+	my ($statement, $server) = @_;
+
+	my ($ret, $out, $err) = ($server // $node)->psql('postgres', $statement);
+
+	fail("$statement: $err") if $ret != 0;
+	return $out;
+}
+
+# state_of(stream, reducer): without what differs of the two streams of a pair.
+sub state_of
+{
+	my ($stream, $reducer, $call) = @_;
+
+	my ($ret, $out, $err) = $node->psql('postgres', sprintf(q{SELECT jsonb_strip_nulls(state - '{stream,position,event_id,recorded_at}'::text[]) FROM %s},
+		$call // "es_replay('$stream', '$reducer')"));
+
+	return $ret == 0 ? $out : (split /\n/, $err)[0];
+}
+
+# append(stream number, type, data): to the stream that is protected and to the one that is not.
+sub append
+{
+	my ($n, $type, $data) = @_;
+
+	$data =~ s/'/''/g;
+	sql("SELECT es_append('person-$n', '$type', '$data'), es_append('open-$n', '$type', '$data')");
+}
+
+# set_key_command(command): from now on
+sub set_key_command
+{
+	my ($command, $server) = @_;
+
+	$server //= $node;
+	$server->safe_psql('postgres', "ALTER SYSTEM SET eventstore.master_key_command = '$command'");
+	$server->reload;
+	return $server->poll_query_until('postgres', "SELECT current_setting('eventstore.master_key_command') = '$command'");
+}
+
+# ---- which reducers copy ----
+
+sql(q{SELECT es_protect('person', '{$.data.email, $.data.home.street, $.data.items[*].note}', '$.data.id')});
+
+my @events = (
+	[ 'Joined', '{"id": 1, "email": "ann@example.com", "home": {"street": "Elm 1", "town": "Ulm"}, "n": 3, "items": [{"note": "first", "x": 1}, {"note": "second", "x": 2}], "tag": "a"}' ],
+	[ 'Moved', '{"id": 1, "home": {"street": "Oak 2", "town": "Bonn"}, "email": "ann@example.org", "n": 4, "items": [{"note": "first", "x": 1}]}' ],
+	[ 'Left', '{"id": 1, "n": 5, "items": [], "home": {"town": null}}' ]);
+append(1, @$_) foreach @events;
+append(3, 'Odd', $_) foreach '{"id": 3, "email": {"a": 1, "b": [null]}, "home": {"street": ["x", 2.50]}}', '{"id": 3, "email": {"b": null}, "home": null}', '{"id": 3, "email": null}',
+	'{"id": 3, "email": "", "items": [[{"note": true}], {"note": {"$secret:": "$secret:"}}]}';
+
+# operations, and whether what is left of them is encrypted as a whole
+my @ops = (
+	[ '"merge"', 0 ], [ '"replace"', 0 ], [ '"merge_patch"', 1 ], [ '"ignore"', 0 ],
+	[ '{"set": {"mail": "$.data.email", "town": "$.data.home.town"}}', 0 ],
+	[ '{"set": {"all": "$.data", "homes": ["$.data.home", {"again": "$.data.home"}]}}', 0 ],
+	[ '{"set": {"n": "$.data.n * 2"}}', 0 ],
+	[ '{"set": {"n": "$.data.email == \"x\""}}', 1 ],
+	[ '{"set": {"n": "$.data.email.size()"}}', 1 ],
+	[ '{"set": {"n": "$.data.*"}}', 1 ],
+	[ '{"set": {"n": "$.data.home.keyvalue().key"}}', 1 ],
+	[ '{"set": {"n": "$.data.items[*] ? (@.x == 1).x"}}', 0 ],
+	[ '{"set": {"n": "$.data.items[*] ? (@.note == \"first\").x"}}', 1 ],
+	[ '{"set": {"n": "$.data.items ? (exists (@.note)).x"}}', 1 ],
+	[ '{"set": {"n": "$.data ? (@.n > 3).email"}}', 1 ],
+	[ '{"set": {"notes": "$.data.items.note"}}', 0 ],
+	[ '{"set": {"town": "$.data.home.street.town"}}', 1 ],
+	[ '{"append": {"mails": "$.data.email"}}', 0 ],
+	[ '{"append": {"log": {"at": "$.version", "mail": "$.data.email"}}}', 0 ],
+	[ '[{"set": {"mails": "$.data.items"}}, {"append": {"mails": "$.data.email"}}]', 0 ],
+	[ '[{"set": {"items": "$.data.items"}}, {"unset": ["items.0.note"]}]', 0 ],
+	[ '{"merge": {"home": "$.data.home"}}', 0 ],
+	[ '{"inc": {"n": 1}}', 0 ],
+	[ '{"max": {"best": "$.data.email"}}', 1 ],
+	[ '{"max": {"best": "$.data.n"}}', 0 ],
+	[ '[{"set": {"items": "$.data.items"}}, {"remove": {"items": {"x": 1}}}]', 0 ],
+	[ '[{"set": {"items": "$.data.items"}}, {"remove": {"items": {"note": "first"}}}]', 1 ],
+	[ '[{"append": {"items": "$.data.email"}}, {"remove": {"items": {"x": "$.data.email"}}}]', 1 ],
+	[ '[{"set": {"deep.a": "$.data.home"}}, {"set": {"copy": "$.state.deep"}}]', 0 ],
+	[ '[{"set": {"deep.a": "$.data.home"}}, {"set": {"street": "$.state.deep.a.street"}}, {"unset": ["deep.a.town"]}]', 0 ],
+	[ '[{"set": {"deep.a": "$.data.home"}}, {"set": {"long": "$.state.deep.a.street starts with \"E\""}}]', 1 ],
+	[ '[{"set": {"last": "$.state.mail"}}, {"set": {"mail": "$.data.email"}}, {"unset": ["mail"]}]', 0 ],
+	[ '[{"set": {"mail": "$.data.tag"}}, {"max": {"mail": "$.data.tag"}}]', 0 ],
+	[ '[{"set": {"nested": {"state": "$.state"}}}, {"set": {"mail": "$.data.email"}}]', 1 ]);
+
+for my $i (0 .. $#ops)
+{
+	my ($ops, $sealed) = @{ $ops[$i] };
+	(my $quoted = $ops) =~ s/'/''/g;
+
+	sql("SELECT es_register_reducer_ops('ops$i', '*', '$quoted')");
+	is(state_of('person-1', "ops$i"), state_of('open-1', "ops$i"), "same state: $ops");
+	sql("SELECT es_snapshot('person-1', 'ops$i')");
+	is(sql("SELECT sealed IS NOT NULL FROM eventstore.snapshots WHERE reducer = 'ops$i'"), $sealed ? 't' : 'f',
+		($sealed ? 'sealed' : 'copied') . ": $ops");
+	is(state_of('person-1', "ops$i"), state_of('open-1', "ops$i"), "same state from the snapshot: $ops");
+}
+foreach ([ 'merge', 0 ], [ 'merge_patch', 1 ], [ 'count', 0 ], [ 'last', 0 ])
+{
+	my ($reducer, $sealed) = @$_;
+
+	sql("SELECT es_snapshot('person-1', '$reducer')");
+	is(sql("SELECT sealed IS NOT NULL FROM eventstore.snapshots WHERE reducer = '$reducer'"), $sealed ? 't' : 'f', $reducer);
+	is(state_of("person-$_", $reducer), state_of("open-$_", $reducer), "same state: $reducer, stream $_") foreach 1, 3;
+}
+
+# functions, states of other types, upcasters
+sql($_) foreach (
+	q{CREATE TYPE card AS (mail text, n int)},
+	q{CREATE FUNCTION put_card(state card, data jsonb) RETURNS card LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT ROW(coalesce(data->>'email', (state).mail), coalesce((state).n, 0) + 1)::card $$},
+	q{CREATE FUNCTION add_mail(state jsonb, event es_event) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT state || jsonb_build_object('mails', coalesce(state->>'mails', '') || '/' || coalesce((event).data->>'email', '-')) $$},
+	q{SELECT es_create_reducer('card', NULL, 'card')}, q{SELECT es_register_reducer('card', '*', 'put_card(card, jsonb)')},
+	q{SELECT es_register_reducer('mails', '*', 'add_mail(jsonb, es_event)')});
+foreach my $reducer (qw(card mails))
+{
+	is(state_of('person-1', $reducer), state_of('open-1', $reducer), "same state by functions: $reducer");
+	is(sql("SELECT es_snapshot('person-1', '$reducer')"), 3, 'a snapshot');
+	is(sql("SELECT sealed IS NOT NULL AND state IS NULL AND state_text IS NULL FROM eventstore.snapshots WHERE reducer = '$reducer'"), 't', "sealed: $reducer");
+	is(state_of('person-1', $reducer), state_of('open-1', $reducer), "same state from the snapshot: $reducer");
+	is(sql("SELECT usable FROM es_snapshots WHERE reducer = '$reducer'"), 't', 'usable');
+}
+is(sql(q{SELECT es_replay_as('person-1', NULL::card, 'card')}), sql(q{SELECT es_replay_as('open-1', NULL::card, 'card')}), 'es_replay_as');
+is(sql(q{SELECT (es_replay_as('person-1', NULL::card, 'ops0')).*}), sql(q{SELECT (es_replay_as('open-1', NULL::card, 'ops0')).*}), 'es_replay_as of a copied state');
+
+# other ways to fold
+foreach my $reducer (qw(merge mails ops4 card))
+{
+	foreach my $call ("es_replay('STREAM', '$reducer', 2)", "es_replay('STREAM', '$reducer', as_of => 'infinity')",
+		"es_replay_steps('STREAM', '$reducer')", "es_replay_category('CATEGORY', '$reducer')",
+		"(SELECT es_fold('$reducer', e ORDER BY e.version) AS state FROM es_events e WHERE e.stream = 'STREAM') f")
+	{
+		my ($person, $open) = ($call, $call);
+
+		$person =~ s/STREAM/person-1/; $person =~ s/CATEGORY/person/;
+		$open =~ s/STREAM/open-1/; $open =~ s/CATEGORY/open/;
+		is(state_of(undef, undef, $person), state_of(undef, undef, $open), "same: $person");
+	}
+}
+
+# nothing of it is in the table as it is
+is(sql(q{SELECT count(*) FROM eventstore.snapshots s WHERE s::text ~ 'example|Elm|Oak|first|second'}), 0, 'no snapshot has protected data');
+is(sql(q{SELECT count(*) > 0 FROM eventstore.snapshots s WHERE s::text ~ '"tag"'}), 't', 'others are there');
+
+# a string that only looks encrypted stays, also that of another category
+my $foreign = sql(q{SELECT data->>'email' FROM eventstore.events WHERE stream = 'person-1' AND version = 1});
+like($foreign, qr/^\$secret:/, 'stored encrypted');
+sql(q{SELECT es_protect('other', '{$.data.secret}', '$.data.id')});
+sql(qq{SELECT es_append('other-1', 'T', '{"id": 1, "secret": "s", "plain": "$foreign", "odd": "\$secret:", "odder": "\$secret:AAAA"}')});
+is(sql(q{SELECT state->>'plain', state->>'odd', state->>'odder', state->>'secret' FROM es_replay('other-1', 'merge')}), "$foreign|\$secret:|\$secret:AAAA|s",
+	"only fields of the stream's own category are opened");
+
+# ---- projections ----
+
+sql($_) foreach (
+	q{CREATE TABLE seen (stream text, email text)},
+	q{CREATE FUNCTION see(event es_event) RETURNS void LANGUAGE sql AS $$ INSERT INTO seen VALUES (event.stream, event.data->>'email') $$},
+	q{CREATE FUNCTION unsee() RETURNS void LANGUAGE sql AS $$ TRUNCATE seen $$},
+	map { (qq{SELECT es_create_projection('p_$_', '$_', 'inline', 'person')}, qq{SELECT es_create_projection('o_$_', '$_', 'inline', 'open')},
+		qq{SELECT es_create_projection('pa_$_', '$_', 'async', 'person', '\$.data.id')}, qq{SELECT es_create_projection('oa_$_', '$_', 'async', 'open', '\$.data.id')}) } qw(merge mails card ops4));
+sql(q{SELECT es_create_handler_projection('handler', 'see(es_event)', 'async', '{person}', NULL, 'unsee()')});
+append(2, 'Joined', '{"id": 2, "email": "bob@example.com", "home": {"street": "Elm 2"}}');
+append(1, 'Joined', '{"id": 3, "email": "cyd@example.com", "home": {"street": "Elm 3"}}');
+
+# run_all(): all of the asynchronous ones
+sub run_all
+{
+	sql("SELECT count(es_run_projection(projection)) FROM es_projections WHERE mode = 'async' OR status = 'rebuilding'");
+}
+
+# states(projection): all of them
+sub states
+{
+	my ($projection) = @_;
+
+	return sql("SELECT replace(key, 'open', 'person'), version, state FROM es_projection('$projection')");
+}
+run_all();
+foreach my $reducer (qw(merge mails card ops4))
+{
+	is(states("p_$reducer"), states("o_$reducer"), "inline states: $reducer");
+	is(states("pa_$reducer"), states("oa_$reducer"), "asynchronous states: $reducer");
+	sql("SELECT es_projection_view('p_$reducer', 'vp_$reducer'), es_projection_view('o_$reducer', 'vo_$reducer')");
+	is(sql("SELECT key, version, state FROM vp_$reducer ORDER BY key"), sql("SELECT replace(key, 'open', 'person'), version, state FROM vo_$reducer ORDER BY key"), "views: $reducer");
+}
+is(sql(q{SELECT count(*) FROM eventstore.projection_states s JOIN eventstore.projections p USING (projection_id) WHERE p.name ~ '^p' AND s::text ~ 'example|Elm|Oak|first|second'}), 0,
+	'no state has protected data');
+is(sql('SELECT * FROM seen WHERE email ~ \'cyd\''), 'person-1|cyd@example.com', 'a handler gets it plain');
+
+# what would be stored plain is refused
+is(sqlstates($node, 'postgres', q{SELECT es_create_projection('bad', 'merge', 'async', 'person', '$.data.email')}), '22023', 'a protected key');
+is(sqlstates($node, 'postgres', q{SELECT es_create_projection('bad', 'merge', 'async', NULL, '{"Joined": "$.data.home.street", "*": "$.stream"}')}), '22023', 'one by type, of all categories');
+is(sqlstates($node, 'postgres', q{SELECT es_create_projection('bad', 'mails', 'inline', 'person', '$.data.n')}), '55000', 'an inline one of many subjects');
+is(sqlstates($node, 'postgres', q{SELECT es_create_projection('bad', 'mails', 'inline', 'person', '$.data.id'), es_drop_projection('bad')}), '', 'by the subject');
+is(sqlstates($node, 'postgres', q{SELECT es_index_projection('p_merge', $$((state ->> 'email'))$$)}), '22023', 'an index on a protected field');
+is(sqlstates($node, 'postgres', q{SELECT es_index_projection('p_merge', $$USING gin (state)$$)}), '22023', 'and on everything');
+is(sqlstates($node, 'postgres', q{SELECT es_index_projection('p_merge', $$((state -> 'home'))$$)}), '22023', 'and on what has one');
+is(sqlstates($node, 'postgres', q{SELECT es_index_projection('p_merge', $$(key) INCLUDE (state)$$)}), '22023', 'and beside a key');
+is(sqlstates($node, 'postgres', q{SELECT es_index_projection('p_merge', $$(key) WHERE state ->> 'email' > 'm'$$)}), '22023', 'and by one');
+is(sqlstates($node, 'postgres', q{SELECT es_index_projection('p_mails', $$((state ->> 'x'))$$)}), '22023', 'of a state that is sealed');
+is(sqlstates($node, 'postgres', q{SELECT es_index_projection('p_merge', $$((state ->> 'tag'), (state -> 'home' ->> 'town'))$$)}), '', 'others are fine');
+
+# a reducer that is changed
+sql(q{SELECT es_register_reducer_ops('changing', '*', '"merge"'), es_create_projection('changing', 'changing', 'inline', 'person', '$.data.n')});
+is(sqlstates($node, 'postgres', q{SELECT es_register_reducer_ops('changing', '*', '"merge_patch"')}), '55000', 'an inline projection has a reducer that must only copy');
+is(sqlstates($node, 'postgres', q{SELECT es_register_reducer('changing', '*', 'add_mail(jsonb, es_event)')}), '55000', '... be it operations or a function');
+is(sqlstates($node, 'postgres', q{SELECT es_register_reducer_ops('changing', 'Joined', '{"set": {"mail": "$.data.email"}}')}), '', '... and may copy otherwise');
+sql(q{SELECT es_drop_projection('changing')});
+
+# whoever queries a view needs the right
+sql(q{CREATE ROLE onlooker; GRANT SELECT ON vp_merge, vp_mails, vo_mails TO onlooker});
+is(sqlstates($node, 'postgres', qq{SET ROLE onlooker; SELECT state FROM $_}), '42501', "without the right: $_") foreach qw(vp_merge vp_mails);
+is(sqlstates($node, 'postgres', q{SET ROLE onlooker; SELECT state FROM vo_mails}), '', 'what is not protected');
+is(sqlstates($node, 'postgres', qq{SET ROLE onlooker; SELECT eventstore.shown_state(projection_id, '1', NULL) FROM (SELECT generate_series(1, 20)::bigint) p (projection_id)}), '42501', 'no way around');
+sql(q{SELECT es_grant('onlooker', 'read', 'person')});
+is(sql(q{SET ROLE onlooker; SELECT state->>'mails' FROM vp_mails WHERE key = 'person-2'}), '/bob@example.com', 'with it');
+
+# es_protect with projections there
+sql($_) foreach (q{SELECT es_append('late-' || i, 'T', jsonb_build_object('id', i, 'mail', 'late@example.com')) FROM generate_series(1, 3) i},
+	q{SELECT es_create_projection('late', 'merge', 'inline', 'late')}, q{SELECT es_projection_view('late', 'vlate')},
+	q{SELECT es_index_projection('late', $$((state ->> 'mail'))$$)},
+	q{SELECT es_create_projection('late_mail', 'count', 'async', 'late', '$.data.mail')});
+is(sql(q{SELECT pg_get_viewdef('vlate') ~ 'shown_state'}), 't', 'a view asks');
+unlike(sql(q{EXPLAIN (VERBOSE) SELECT * FROM vlate}), qr/shown_state/, '... and needs not where nothing is protected');
+is(sqlstates($node, 'postgres', q{SELECT es_protect('late', '{$.data.mail}', '$.data.id')}), '55000', 'a key is in the way');
+sql(q{SELECT es_drop_projection('late_mail')});
+is(sqlstates($node, 'postgres', q{SELECT es_protect('late', '{$.data.mail}', '$.data.id')}), '55000', 'an index is');
+my $prepared = $node->background_psql('postgres', on_error_stop => 0);
+$prepared->query_safe(q{SET plan_cache_mode = force_generic_plan});
+$prepared->query_safe(q{PREPARE look AS SELECT string_agg(state->>'mail', ',' ORDER BY key) FROM vlate});
+is($prepared->query_safe('EXECUTE look'), 'late@example.com,late@example.com,late@example.com', 'a plan of before');
+sql(q{SELECT es_drop_projection_index('late', c.relname) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = format('eventstore.projection_states_%s', (SELECT projection_id FROM eventstore.projections WHERE name = 'late'))::regclass AND NOT i.indisprimary});
+sql(q{SELECT es_protect('late', '{$.data.mail}', '$.data.id')});
+sql(q{SELECT es_append('late-1', 'T', '{"id": 1, "mail": "hidden@example.com"}')});
+is($prepared->query_safe('EXECUTE look'), 'hidden@example.com,late@example.com,late@example.com', '... shows what is protected since');
+$prepared->quit;
+
+# ---- shredding ----
+
+my %before = map { $_ => states($_) } qw(pa_merge pa_mails);
+sql(q{SELECT es_shred('1')});
+is(sql(q{SELECT state->'email', state->'home' FROM es_replay('person-1', 'merge', 2)}), 'null|{"town": "Bonn", "street": null}', 'copies are null');
+is(sql(q{SELECT state FROM es_replay('person-1', 'mails', 2)}), '{"mails": "/-/-"}', 'a state is folded of nulls');
+is(sql(q{SELECT bool_and(NOT usable) FROM es_snapshots WHERE stream = 'person-1' AND reducer IN ('mails', 'card')}), 't', 'snapshots are lost');
+is(sql(q{SELECT state IS NULL FROM es_projection('pa_mails', '1')}), 't', 'a state is lost');
+is(sql(q{SELECT state->>'mails' FROM es_projection('pa_mails', '2')}), '/bob@example.com', "another subject's is not");
+is(sql(q{SELECT count(*) FROM es_projections WHERE projection IN ('p_mails', 'p_card', 'pa_mails', 'pa_card') AND status = 'rebuilding'}), 4, 'rebuilds have begun');
+is(sql(q{SELECT count(*) FROM es_projections WHERE projection IN ('p_merge', 'pa_merge', 'p_ops4') AND status = 'rebuilding'}), 0, 'where they are needed');
+is(sqlstates($node, 'postgres', q{SELECT es_append('person-1', 'Joined', '{"id": 4, "email": "dan@example.com"}')}), '', 'an append whose inline state is lost');
+is(sql(q{SELECT version, state IS NULL FROM es_projection('p_mails', 'person-1')}), '5|t', '... counts, and it stays lost');
+run_all();
+sql(qq{SELECT es_create_projection('again_$_', replace('$_', 'a_', ''), 'async', 'person', '\$.data.id')}) foreach qw(mails card merge);
+sql(qq{SELECT es_create_projection('anew_$_', '$_', 'async', 'person')}) foreach qw(mails card merge);
+run_all();
+foreach my $reducer (qw(mails card merge))
+{
+	is(states("pa_$reducer"), states("again_$reducer"), "as made anew: $reducer");
+	is(states("p_$reducer"), states("anew_$reducer"), "as made anew, inline: $reducer");
+	is(sql("SELECT key, version, state FROM vp_$reducer ORDER BY key"), states("anew_$reducer"), "in a view: $reducer");
+}
+is(sql(q{SELECT es_snapshot('person-1', 'mails')}), 5, 'a snapshot takes the place of the lost one');
+is(sql(q{SELECT bool_or(usable) FROM es_snapshots WHERE stream = 'person-1' AND reducer = 'mails'}), 't', '... and is used');
+
+# ---- truncation ----
+
+append(7, 'Joined', qq{{"id": 7, "email": "eve$_\@example.com"}}) foreach 1 .. 4;
+sql(q{SELECT es_snapshot('person-7', 'mails'), es_snapshot('person-7', 'merge'), es_truncate_stream('person-7', 4)});
+is(sql(q{SELECT state FROM es_replay('person-7', 'mails')}), '{"mails": "/eve1@example.com/eve2@example.com/eve3@example.com/eve4@example.com"}', 'from what truncation keeps');
+sql(q{SELECT es_shred('7')});
+is(sqlstates($node, 'postgres', q{SELECT es_replay('person-7', 'mails')}), '55000', 'lost');
+is(sql(q{SELECT state FROM es_replay('person-7', 'merge')}), '{"id": 7, "email": null}', 'copied');
+sql(q{SELECT es_append('person-7', 'Plain', '{"id": 7}')});
+is(sqlstates($node, 'postgres', q{SELECT es_truncate_stream('person-7', 5)}), '', 'what is lost keeps nobody from truncating');
+
+# ---- too many subjects ----
+
+sql(q{SELECT es_create_projection('sum', 'mails', 'async', 'person', '$.type')});
+sql(q{SELECT count(es_append('person-' || (1000 + i), 'Many', jsonb_build_object('id', 1000 + i, 'email', i::text))) FROM generate_series(1, 1001) i});
+like(sql(q{SELECT es_run_projection('sum'); SELECT error FROM es_projections WHERE projection = 'sum'}), qr/too many subjects/, 'it stops');
+sql(q{SELECT es_drop_projection('sum')});
+sql(q{SELECT count(es_append('other-9', 'T', jsonb_build_object('id', 5000 + i, 'secret', i::text))) FROM generate_series(1, 1001) i; SELECT es_snapshot_every('merge_patch', 10)});
+is(sql(q{SELECT state->>'secret' FROM es_replay('other-9', 'merge_patch')}), '1001', 'a replay has no limit');
+is(sql(q{SELECT count(*) FROM es_replay_category('other', 'merge_patch')}), 2, '... of a category neither');
+is(sql(q{SELECT count(*) FROM es_snapshots WHERE stream = 'other-9'}), 0, '... but leaves no snapshot');
+is(sqlstates($node, 'postgres', q{SELECT es_snapshot('other-9', 'merge_patch')}), '54000', '... which is told who asks for one');
+is(sql(q{SELECT es_snapshot('other-9', 'merge')}), 1001, 'where it is copied there is none either');
+sql(q{SELECT es_snapshot_every('merge_patch', NULL)});
+
+# ---- without the master key ----
+
+run_all();
+my $standby = start_standby($node, undef);
+sql('SELECT es_settle()');
+$node->wait_for_catchup($standby);
+is(sql(q{SELECT state->>'email' FROM es_replay('person-2', 'merge')}, $standby), 'bob@example.com', 'a standby reads');
+is(sql(q{SELECT state->>'mails' FROM es_replay('person-2', 'mails')}, $standby), '/bob@example.com', '... and folds');
+is(sql(q{SELECT state->>'mails' FROM es_projection('pa_mails', '2')}, $standby), '/bob@example.com', '... and shows states');
+set_key_command('false');
+is(sql(q{SELECT state->>'tag' FROM es_replay('open-1', 'merge')}), 'a', 'what is not protected goes on');
+is(sqlstates($node, 'postgres', q{SELECT es_replay('person-2', 'merge')}), '55000', 'reading a copy');
+is(sqlstates($node, 'postgres', q{SELECT es_replay('person-2', 'mails')}), '55000', 'folding what is needed plain');
+is(sqlstates($node, 'postgres', q{SELECT es_projection('pa_mails', '2')}), '55000', 'reading a sealed state');
+is(sqlstates($node, 'postgres', q{SELECT es_snapshot('person-2', 'merge')}), '', 'a fold of what is encrypted goes on');
+is(sql(q{SELECT es_rebuild_projection('pa_merge'); SELECT es_run_projection('pa_merge') > 0}), "\nt", 'also in a projection');
+is(sql(q{SELECT status FROM es_projections WHERE projection = 'pa_merge'}), 'running', '... which has not failed');
+is(sql(q{SELECT count(*) FROM es_snapshots WHERE usable IS NULL}), 0, 'snapshots can be looked at');
+set_key_command("cat $keys/key");
+
+# ---- a dump ----
+
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
+$node->command_ok([ $node->installed_command('pg_dump'), '-f', $dump, $node->connstr('postgres') ], 'a dump');
+$node->safe_psql('postgres', 'CREATE DATABASE copy');
+$node->command_ok([ $node->installed_command('psql'), '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $node->connstr('copy') ], 'restored');
+foreach my $query (q{SELECT key, version, state FROM es_projection('pa_mails') ORDER BY key}, q{SELECT key, version, state FROM es_projection('p_merge') ORDER BY key},
+	q{SELECT key, state FROM vp_card ORDER BY key}, q{SELECT stream, version, state FROM es_replay_category('person', 'merge') ORDER BY stream},
+	q{SELECT stream, reducer, version, usable FROM es_snapshots ORDER BY 1, 2, 3})
+{
+	is($node->safe_psql('copy', $query), sql($query), "the same in a restored store: $query");
+}
+
+done_testing();
