@@ -249,7 +249,9 @@ sight_planner_hook(Query *query, const char *source, int options, ParamListInfo 
 
 	refuse_change_of_view(query);
 	foreach(cell, query->hasModifyingCTE ? query->cteList : NIL)
+	{
 		refuse_change_of_view(castNode(Query, lfirst_node(CommonTableExpr, cell)->ctequery));
+	}
 	return (previous_planner_hook ? previous_planner_hook : standard_planner) (query, source, options, params);
 }
 
