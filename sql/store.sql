@@ -97,8 +97,10 @@ SELECT p.oid::regprocedure AS open FROM pg_proc p JOIN pg_depend d ON d.objid = 
 WHERE has_function_privilege('regress_es_nobody', p.oid, 'EXECUTE') AND p.pronamespace = 'eventstore'::regnamespace ORDER BY 1;
 SELECT c.relname AS closed FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
 WHERE c.relname LIKE 'es\_%' AND c.relkind = 'v' AND NOT has_table_privilege('regress_es_nobody', c.oid, 'SELECT');
-SELECT c.relname AS open_to_change FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
-WHERE c.relkind = 'v' AND has_table_privilege('regress_es_nobody', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER');
+SELECT c.relname AS open_to_change, has_table_privilege('regress_es_nobody', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') AS as_a_whole
+FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+WHERE c.relkind = 'v' AND (has_any_column_privilege('regress_es_nobody', c.oid, 'INSERT, UPDATE, REFERENCES')
+	OR has_table_privilege('regress_es_nobody', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER'));
 SELECT c.oid::regclass AS open FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'eventstore' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 	AND (has_table_privilege('regress_es_nobody', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')

@@ -24,8 +24,8 @@
  * lost by then is not written.  That it is refused for another reason, or was stored
  * before, goes first all the same.
  *
- * A condition is about what the caller may read, as es_read_query is: of other events it
- * tells nothing.  Who may read nothing at all is refused, since it would hold always.
+ * A condition is about the categories that the caller may read or append to: of other events
+ * it tells nothing.
  *
  * A condition that fails raises, which takes the events back; the positions
  * stay holes.
@@ -86,7 +86,7 @@ look_at_match(TupleTableSlot *slot, const EsEvent *event, void *arg)
 {
 	Look	   *look = arg;
 
-	if (!es_right_has_on_stream(ES_RIGHT_READ, DatumGetTextPP(event->stream)))
+	if (!es_right_has_on_stream(ES_RIGHT_READ | ES_RIGHT_APPEND, DatumGetTextPP(event->stream)))
 		return true;
 	if (TransactionIdIsValid(look->dirty.xmin))
 	{
@@ -185,9 +185,9 @@ condition_args(FunctionCallInfo fcinfo)
  * VE010 and VE001, as of es_append_many, go before VE011.
  * NULL events or after_position is 22004; a negative after_position, a name that no
  * event can have, what is no query, and a query beside types or tags, 22023.  "last" in
- * the query makes no difference here.  For who has 'append' on the streams' categories and
- * 'read' on some, whose events are what counts, else 42501.  Waits for transactions that have
- * written a matching event and not ended, for no others.
+ * the query makes no difference here.  42501 without 'append' on the streams' categories; what
+ * counts is events of categories that the caller may read or append to.  Waits for transactions
+ * that have written a matching event and not ended, for no others.
  */
 Datum
 es_append_if(PG_FUNCTION_ARGS)
@@ -201,7 +201,7 @@ es_append_if(PG_FUNCTION_ARGS)
 	condition.after = es_call_position_arg(fcinfo, 1, "after_position");
 	es_request_many_from_json(&append, PG_GETARG_JSONB_P(0));
 	es_append_require_rights(&append);
-	es_right_require_any(ES_RIGHT_READ);
+	es_right_require_any(ES_RIGHT_READ | ES_RIGHT_APPEND);
 	if (append.count > 0 && lost)
 	{
 		condition.upto = es_settle_last_given();

@@ -63,6 +63,16 @@ es_error_cut(ErrorData *error)
 	}
 }
 
+/* es_error_append_only raises VE002 for what would be done ("update") to a relation. */
+void
+es_error_append_only(const char *action, const char *relation)
+{
+	ereport(ERROR,
+			errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
+			errmsg("cannot %s \"%s\" because the event store is append-only", action, relation),
+			errhint("Append an event that corrects the earlier ones."));
+}
+
 /*
  * es_error_withhold takes away what an error says that may quote protected data; the
  * client, if there is one, gets it beforehand, past the server's log.  Not from a parallel

@@ -146,14 +146,15 @@ get_root_of(EsMerkle *tree, int64 from, int64 upto, EsDigest *root)
 	EsDigest	parts[64];
 	int			count = 0;
 
-	while (from < upto)
+	Assert(from < upto);
+	do
 	{
 		int			height = largest_height(upto - from);
 
 		if (!es_merkle_node(tree, height, from >> height, &parts[count++]))
 			return false;
 		from += INT64CONST(1) << height;
-	}
+	} while (from < upto);
 	*root = parts[--count];
 	while (count > 0)
 		es_digest_pair(tree->digester, &parts[--count], root, root);

@@ -145,7 +145,7 @@ send_state_row(Work *work, const EsStream *stream)
 	EsReplay   *replay = &work->replay;
 	bool		leaves = work->shared->leaves_snapshots && es_replay_leaves_snapshot(replay);
 	EsStoredState nothing = {0};
-	EsStoredState state;
+	EsStoredState state = {0};
 	Datum	   *v = work->row->tts_values;
 	bool	   *n = work->row->tts_isnull;
 

@@ -77,17 +77,25 @@ find_last_visible(int64 after)
  * log_ends(OUT settled, OUT last): the settled position, and the last one that was given
  * out, as far as that is known where positions are given out elsewhere.
  *
- * Waits for nobody.  Behind the views that tell lags.
+ * Waits for nobody; NULLs to who has no right on anything.  Behind the views that tell lags.
  */
 Datum
 es_log_ends(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc = es_call_result_desc(fcinfo);
-	int64		settled = es_settle_compute();
-	int64		last = RecoveryInProgress() || es_subscriber_is() ? find_last_visible(settled) : es_settle_last_given();
-	Datum		values[2] = {Int64GetDatum(settled), Int64GetDatum(Max(settled, last))};
-	bool		isnull[2] = {false, false};
+	Datum		values[2] = {0, 0};
+	bool		isnull[2] = {true, true};
+	int64		settled;
+	int64		last;
 
+	if (es_right_has_any(ES_RIGHTS_ALL))
+	{
+		settled = es_settle_compute();
+		last = RecoveryInProgress() || es_subscriber_is() ? find_last_visible(settled) : es_settle_last_given();
+		values[0] = Int64GetDatum(settled);
+		values[1] = Int64GetDatum(Max(settled, last));
+		isnull[0] = isnull[1] = false;
+	}
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, isnull));
 }
 

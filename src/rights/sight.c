@@ -18,15 +18,20 @@
  *
  * EXPLAIN would tell of rows that nobody is shown: how many the statistics say there are, how
  * many a filter has removed.  So it is refused for a plan that asks, unless it is by one who
- * may read everything.  Row locks on what may be read would hold up those who append; they are
- * the owner's.
+ * may read everything; and so are such plans while debug_print_plan has them sent to the client.
+ *
+ * Row locks on what may be read would hold up those who append; they are the owner's.  UPDATE and
+ * DELETE are VE002 for everybody.  They are nobody's by privilege, though, as these would let
+ * LOCK TABLE take any lock on the view and, as the view's owner, on all that is under it; so a
+ * planner hook refuses what would be a missing privilege.
  *
  * Where the library is not preloaded, a session's first plan of such a view loads it, by way of
  * the support function.  By then the server may be in an EXPLAIN of which no hook has heard; so
- * what is counted there is taken to be explained.
+ * what is counted to the end of the statement that loaded the library is taken to be explained.
  */
 #include "rights/sight.h"
 
+#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "executor/execdesc.h"
 #include "executor/executor.h"
@@ -36,14 +41,18 @@
 #include "nodes/pathnodes.h"
 #include "nodes/plannodes.h"
 #include "nodes/supportnodes.h"
+#include "optimizer/planner.h"
 #include "parser/parsetree.h"
+#include "tcop/tcopprot.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/plancache.h"
 #include "utils/syscache.h"
 
 #include "base/call.h"
+#include "base/error.h"
 #include "base/names.h"
 #include "base/objects.h"
 #include "rights/grantrow.h"
@@ -54,6 +63,7 @@ PG_FUNCTION_INFO_V1(es_sight_may_read);
 PG_FUNCTION_INFO_V1(es_sight_has_right);
 PG_FUNCTION_INFO_V1(es_sight_support);
 
+static planner_hook_type previous_planner_hook = NULL;
 static ExecutorStart_hook_type previous_start_hook = NULL;
 static ProcessUtility_hook_type previous_utility_hook = NULL;
 
@@ -62,8 +72,8 @@ static Oid	asking_function = InvalidOid;	/* may_read, in this session's
 											 * plans */
 static bool plans_made = false; /* some may be kept that have no barriers */
 static int	explaining = 0;		/* statements of EXPLAIN that are running */
-static bool hooked = false;		/* no statement is running that began before
-								 * the library was there */
+static TimestampTz loaded = 0;	/* begin of the statement that loaded the
+								 * library; 0: none did */
 
 /* ---- questions of views ---- */
 
@@ -125,6 +135,19 @@ mark_plan(PlannerGlobal *plan)
 	plans_made = true;
 }
 
+/* Raises 42501 if a plan that asks would be sent to who may not read everything. */
+static void
+refuse_printing(void)
+{
+	if (Debug_print_plan)
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied to print the plan of a statement that reads events"),
+				errdetail("What is estimated tells of events that role \"%s\" may not read.",
+						  es_names_show(GetUserNameFromId(GetUserId(), false))),
+				errhint("Set \"%s\" to off.", "debug_print_plan"));
+}
+
 /* Plans what is beside sight() in a query, by the rights of the current user. */
 static void
 plan_sight(PlannerInfo *root)
@@ -140,7 +163,10 @@ plan_sight(PlannerInfo *root)
 		refuse_row_locks(root->parse);
 		asking_function = castNode(FuncExpr, entry->subquery->jointree->quals)->funcid;
 		if (!es_right_has(ES_RIGHT_READ, NULL))
+		{
+			refuse_printing();
 			continue;
+		}
 		entry->security_barrier = false;
 		entry->subquery->jointree->quals = NULL;
 		mark_plan(root->glob);
@@ -169,6 +195,67 @@ es_sight(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(true);
 }
+
+/* ---- what changes rows ---- */
+
+/* Tells how a query changes rows of its target that are there; CMD_UNKNOWN if it does not. */
+static CmdType
+find_change(const Query *query)
+{
+	ListCell   *cell;
+
+	if (query->commandType == CMD_UPDATE || query->commandType == CMD_DELETE)
+		return query->commandType;
+	foreach(cell, query->commandType == CMD_MERGE ? query->mergeActionList : NIL)
+	{
+		CmdType		action = lfirst_node(MergeAction, cell)->commandType;
+
+		if (action == CMD_UPDATE || action == CMD_DELETE)
+			return action;
+	}
+	return CMD_UNKNOWN;
+}
+
+/* Tells whether a relation is the view es_events. */
+static bool
+is_view_of_events(Oid relid)
+{
+	const char *name = get_rel_name(relid);
+
+	return name && strcmp(name, "es_events") == 0 && es_base_is_installed() &&
+		get_rel_namespace(relid) == es_base_store()->user_schema;
+}
+
+/* Raises VE002 for UPDATE and DELETE of es_events, unless its triggers will do so. */
+static void
+refuse_change_of_view(const Query *query)
+{
+	CmdType		change = find_change(query);
+	Oid			target;
+
+	if (change == CMD_UNKNOWN)
+		return;
+	target = rt_fetch(query->resultRelation, query->rtable)->relid;
+	if (is_view_of_events(target) &&
+		pg_class_aclcheck(target, GetUserId(), change == CMD_UPDATE ? ACL_UPDATE : ACL_DELETE) != ACLCHECK_OK)
+		es_error_append_only(change == CMD_UPDATE ? "update" : "delete from", get_rel_name(target));
+}
+
+/* The planner hook. */
+static PlannedStmt *
+sight_planner_hook(Query *query, const char *source, int options, ParamListInfo params)
+{
+	ListCell   *cell;
+
+	refuse_change_of_view(query);
+	foreach(cell, query->hasModifyingCTE ? query->cteList : NIL)
+	{
+		refuse_change_of_view(castNode(Query, lfirst_node(CommonTableExpr, cell)->ctequery));
+	}
+	return (previous_planner_hook ? previous_planner_hook : standard_planner) (query, source, options, params);
+}
+
+/* ---- plans that are kept ---- */
 
 /* Has plans that show everything made anew: some role or membership changed. */
 static void
@@ -229,6 +316,13 @@ refuse_explanation(const PlannedStmt *plan)
 			errhint("It takes the privilege \"read\" on \"*\"."));
 }
 
+/* Tells whether the running statement is that which has loaded the library; it may be EXPLAIN. */
+static bool
+is_loading_statement(void)
+{
+	return loaded != 0 && GetCurrentStatementStartTimestamp() == loaded;
+}
+
 /* The hook at a plan's start. */
 static void
 sight_start_hook(QueryDesc *query, int flags)
@@ -238,9 +332,8 @@ sight_start_hook(QueryDesc *query, int flags)
 	if (OidIsValid(mark) && plan->relationOids != NIL && linitial_oid(plan->relationOids) == mark &&
 		!es_right_has(ES_RIGHT_READ, NULL))
 		refuse_outlived_plan();
-	if ((flags & EXEC_FLAG_EXPLAIN_ONLY) || (query->instrument_options != 0 && (explaining > 0 || !hooked)))
+	if ((flags & EXEC_FLAG_EXPLAIN_ONLY) || (query->instrument_options != 0 && (explaining > 0 || is_loading_statement())))
 		refuse_explanation(plan);
-	hooked = true;
 	(previous_start_hook ? previous_start_hook : standard_ExecutorStart) (query, flags);
 }
 
@@ -252,7 +345,6 @@ sight_utility_hook(PlannedStmt *statement, const char *source, bool read_only_tr
 {
 	ProcessUtility_hook_type volatile next = previous_utility_hook ? previous_utility_hook : standard_ProcessUtility;
 
-	hooked = true;
 	if (!IsA(statement->utilityStmt, ExplainStmt))
 	{
 		next(statement, source, read_only_tree, context, params, environment, dest, completion);
@@ -274,9 +366,12 @@ sight_utility_hook(PlannedStmt *statement, const char *source, bool read_only_tr
 void
 es_sight_init(void)
 {
+	loaded = GetCurrentStatementStartTimestamp();
 	CacheRegisterSyscacheCallback(AUTHOID, forget_plans, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget_plans, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, forget_plans, (Datum) 0);
+	previous_planner_hook = planner_hook;
+	planner_hook = sight_planner_hook;
 	previous_start_hook = ExecutorStart_hook;
 	ExecutorStart_hook = sight_start_hook;
 	previous_utility_hook = ProcessUtility_hook;

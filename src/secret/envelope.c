@@ -65,7 +65,7 @@ es_envelope_parse(const char *bytes, int len, EsEnvelope *envelope)
 	/* one byte more than the content, so that it can be ended with a zero */
 	decoded = palloc(pg_b64_dec_len(len) + 1);
 	count = pg_b64_decode(bytes, len, (void *) decoded, pg_b64_dec_len(len));
-	if (count <= (int) FIXED_BYTES || (decoded[0] != ES_ENVELOPE_FIELD && decoded[0] != ES_ENVELOPE_MADE) ||
+	if (count <= (int) FIXED_BYTES || decoded[0] != ES_ENVELOPE_VERSION ||
 		!ends_as_encoded(bytes, len, decoded, count))
 	{
 		pfree(decoded);

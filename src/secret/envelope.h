@@ -13,20 +13,14 @@
 
 /* What each of these strings begins with. */
 #define ES_ENVELOPE_MARKER		"$secret:"
+#define ES_ENVELOPE_VERSION		1	/* of this form of them */
 #define ES_ENVELOPE_CATEGORY	8	/* bytes of a digest of its category */
 #define ES_ENVELOPE_CONTEXT		16	/* bytes of a digest of where a field is */
-
-/* What a value was. */
-typedef enum EsEnvelopeKind
-{
-	ES_ENVELOPE_FIELD = 1,		/* of an event, in its place */
-	ES_ENVELOPE_MADE = 2		/* made of such fields; it has no place */
-} EsEnvelopeKind;
 
 /* What is not encrypted, but authenticated; the bytes of it are these, in this order. */
 typedef struct EsEnvelopeHeader
 {
-	uint8		kind;
+	uint8		version;
 	uint8		key_id[UUID_LEN];
 	uint8		event_id[UUID_LEN];
 	uint8		category[ES_ENVELOPE_CATEGORY];

@@ -343,7 +343,7 @@ digest_event_category(const EsEvent *event, uint8 *category)
 static bool
 encrypt_field(FieldWalk *walk, const EsNode *value, EsNode *result)
 {
-	EsEnvelopeHeader header = {.kind = ES_ENVELOPE_FIELD};
+	EsEnvelopeHeader header = {.version = ES_ENVELOPE_VERSION};
 
 	if (!walk->has_key)
 	{
@@ -493,8 +493,7 @@ decrypt_field(FieldWalk *walk, const EsNode *value, EsNode *result)
 	if (!es_envelope_is_marked(value) || !es_envelope_parse(value->value.bytes, value->len, &envelope))
 		report_changed_field(walk->event);
 	digest_place(walk, envelope.header.event_id, context);
-	if (envelope.header.kind != ES_ENVELOPE_FIELD ||
-		memcmp(context, envelope.header.context, ES_ENVELOPE_CONTEXT) != 0 ||
+	if (memcmp(context, envelope.header.context, ES_ENVELOPE_CONTEXT) != 0 ||
 		(!walk->by_place && memcmp(envelope.header.event_id, walk->event->event_id.data, UUID_LEN) != 0))
 		report_changed_field(walk->event);
 	if (walk->result == ES_FIELD_AWAY)

@@ -33,18 +33,10 @@ PG_FUNCTION_INFO_V1(es_store_guard_own);
 static void
 refuse_change(const TriggerData *trigger)
 {
-	const char *table = RelationGetRelationName(trigger->tg_relation);
-
-	ereport(ERROR,
-			errcode(ES_ERRCODE_APPEND_ONLY_VIOLATION),
-			TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
-			errmsg("cannot update \"%s\" because the event store is append-only", table) :
-			TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ?
-			errmsg("cannot delete from \"%s\" because the event store is append-only", table) :
-			TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ?
-			errmsg("cannot insert into \"%s\" because the event store is append-only", table) :
-			errmsg("cannot truncate \"%s\" because the event store is append-only", table),
-			errhint("Append an event that corrects the earlier ones."));
+	es_error_append_only(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "update" :
+						 TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "delete from" :
+						 TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? "insert into" : "truncate",
+						 RelationGetRelationName(trigger->tg_relation));
 }
 
 /*

@@ -14,12 +14,6 @@ COMMENT ON FUNCTION eventstore.guard_own() IS 'row trigger: what logical replica
 
 /*
  * What scavenging removes a subscriber loses, too. Each segment has a key for that, its index on
- * positions; what is published by the root names the root's, which can have no index.
- */
-ALTER TABLE eventstore.events REPLICA IDENTITY FULL;
-
-/*
- * What scavenging removes a subscriber loses, too. Each segment has a key for that, its index on
  * positions; what is published by the root goes by the root's, which can have no index.
  */
 ALTER TABLE eventstore.events REPLICA IDENTITY FULL;

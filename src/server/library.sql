@@ -49,8 +49,12 @@ BEGIN
 	/* what views call that are made later */
 	GRANT EXECUTE ON FUNCTION eventstore.require_read(name, text[]) TO PUBLIC;
 	GRANT EXECUTE ON FUNCTION eventstore.shown_state(bigint, jsonb, text) TO PUBLIC;
-	/* UPDATE and DELETE are VE002 for everybody, and not 42501 for some */
-	GRANT INSERT, UPDATE, DELETE ON @extschema@.es_events TO PUBLIC;
+	/*
+	 * Columns, and not the view: who may INSERT into that, UPDATE or DELETE it may lock it, and with it all that is
+	 * under it.
+	 */
+	GRANT INSERT (position, stream, version, type, type_version, data, metadata, event_id, recorded_at)
+		ON @extschema@.es_events TO PUBLIC;
 END
 $$;
 

@@ -185,14 +185,16 @@ SELECT set_eq($$
 	WHERE a.grantee = 0 AND (c.oid IN (SELECT oid FROM relation) OR c.relnamespace = 'eventstore'::regnamespace)
 $$, $$
 	SELECT oid::regclass, 'SELECT' FROM relation WHERE relkind = 'v' AND relname ~ '^es_'
-	UNION ALL SELECT 'es_events'::regclass, unnest('{INSERT,UPDATE,DELETE}'::text[])
-$$, 'PUBLIC may look at every es_* view, insert into es_events, and has no right on any table, sequence or segment');
-SELECT is_empty($$
-	SELECT c.oid::regclass, t.attname FROM pg_catalog.pg_attribute t
+$$, 'PUBLIC may look at every es_* view, and has no right on any table, sequence or segment');
+SELECT set_eq($$
+	SELECT c.oid::regclass, t.attname, a.privilege_type FROM pg_catalog.pg_attribute t
 	JOIN pg_catalog.pg_class c ON c.oid = t.attrelid
 	CROSS JOIN pg_catalog.aclexplode(t.attacl) a
 	WHERE a.grantee = 0 AND (c.oid IN (SELECT oid FROM relation) OR c.relnamespace = 'eventstore'::regnamespace)
-$$, 'PUBLIC has no right on any column');
+$$, $$
+	SELECT 'es_events'::regclass, attname, 'INSERT' FROM pg_catalog.pg_attribute
+	WHERE attrelid = 'es_events'::regclass AND attnum > 0
+$$, 'PUBLIC may insert into the columns of es_events, and has no right on any other');
 SELECT is_empty($$
 	SELECT a.privilege_type FROM pg_catalog.pg_namespace n
 	CROSS JOIN pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a

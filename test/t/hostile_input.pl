@@ -34,7 +34,7 @@ my %usual = (
 	'expected_version' => 'NULL', 'position es_ack' => '1', 'partition' => '0', 'event_id' => 'NULL',
 	'event_id es_find_event' => q{'0189ffff-0000-7000-8000-000000000001'},
 	'subscription es_discard_parked' => q{'parked'}, 'max_attempts' => '1',
-	'first_seal' => '3', 'second_seal' => 'NULL', 'seal' => 'NULL', 'role require_read' => 'current_user', 'view' => q{'states'}, 'definition' => q{'((state ->> ''n''))'}, 'index' => q{'projection_states_1_idx'},
+	'first_seal' => '3', 'second_seal' => 'NULL', 'seal' => 'NULL', 'sealed' => 'NULL', 'view' => q{'states'}, 'definition' => q{'((state ->> ''n''))'}, 'index' => q{'projection_states_1_idx'},
 	'state' => q{NULL::jsonb}, 'lease' => q{'30s'}, 'tags es_read_tagged' => q{'{x}'}, 'after_position es_append_if' => '9', 'reset' => 'NULL', 'from_version es_register_upcaster' => '1', 'from_version es_register_upcaster_ops' => '1',
 	'type es_drop_upcaster' => q{'Dropped'}, 'type es_drop_schema' => q{'Dropped'}, 'version es_drop_schema' => '2', 'compatibility' => q{'none'}, 'compatibility es_compare_schemas' => q{'full'}, 'type_version' => '1');
 my %usual_of_type = (

@@ -60,7 +60,7 @@ my @calls = (
 	[ 'es_append_batch(text,jsonb,bigint)', 'append', q{SELECT es_append_batch('a-1', '[{"type": "T"}]')} ],
 	[ 'es_append_events(text,es_new_event[],bigint)', 'append', q{SELECT es_append_events('a-1', ARRAY[ROW('T', '{}', '{}', NULL)::es_new_event])} ],
 	[ 'es_append_many(jsonb)', 'append', q{SELECT * FROM es_append_many('[{"stream": "a-1", "type": "T"}]')} ],
-	[ 'es_append_if(jsonb,bigint,text[],text[],jsonb)', 'append and read some', q{SELECT es_append_if('[{"stream": "a-1", "type": "T"}]', 1000)} ],
+	[ 'es_append_if(jsonb,bigint,text[],text[],jsonb)', 'append', q{SELECT es_append_if('[{"stream": "a-1", "type": "T"}]', 1000)} ],
 	[ 'es_last_position()', 'nothing', q{SELECT es_last_position()} ],
 	# streams
 	[ 'es_read(text,bigint,bigint,boolean)', 'read', q{SELECT * FROM es_read('a-1')} ],
