@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "utils/jsonpath.h"
 
+#include "json/path.h"
 #include "json/scope.h"
 #include "json/value.h"
 
@@ -194,57 +195,29 @@ chain_meets_leaf(const Trail *trail, const Chain *chain)
 
 static bool path_meets_leaf(const Trail *trail, JsonPathItem *item, const Chain *current);
 
+/* A look at the parts of an item. */
+typedef struct PartLook
+{
+	const Trail *trail;
+	const Chain *current;
+} PartLook;
+
+/* Tells whether a part of an item does. */
+static bool
+part_meets_leaf(JsonPathItem *part, void *arg)
+{
+	const PartLook *look = arg;
+
+	return path_meets_leaf(look->trail, part, look->current);
+}
+
 /* Tells whether one of an item's parts does. */
 static bool
 item_parts_meet_leaf(const Trail *trail, JsonPathItem *item, const Chain *current)
 {
-	JsonPathItem part;
-	bool		meets = false;
+	PartLook	look = {.trail = trail,.current = current};
 
-	switch (item->type)
-	{
-		case jpiAnd:
-		case jpiOr:
-		case jpiEqual:
-		case jpiNotEqual:
-		case jpiLess:
-		case jpiGreater:
-		case jpiLessOrEqual:
-		case jpiGreaterOrEqual:
-		case jpiAdd:
-		case jpiSub:
-		case jpiMul:
-		case jpiDiv:
-		case jpiMod:
-		case jpiStartsWith:
-			jspGetLeftArg(item, &part);
-			meets = path_meets_leaf(trail, &part, current);
-			jspGetRightArg(item, &part);
-			return meets || path_meets_leaf(trail, &part, current);
-		case jpiNot:
-		case jpiIsUnknown:
-		case jpiPlus:
-		case jpiMinus:
-		case jpiExists:
-		case jpiFilter:
-			jspGetArg(item, &part);
-			return path_meets_leaf(trail, &part, current);
-		case jpiLikeRegex:
-			jspInitByBuffer(&part, item->base, item->content.like_regex.expr);
-			return path_meets_leaf(trail, &part, current);
-		case jpiIndexArray:
-			for (int i = 0; i < item->content.array.nelems && !meets; i++)
-			{
-				JsonPathItem to;
-
-				if (jspGetArraySubscript(item, &part, &to, i))
-					meets = path_meets_leaf(trail, &to, current);
-				meets = meets || path_meets_leaf(trail, &part, current);
-			}
-			return meets;
-		default:				/* nothing that could mention a document */
-			return false;
-	}
+	return es_path_look_at_parts(item, part_meets_leaf, &look);
 }
 
 /* Goes on from where a chain has come to; one that is too long ends there. */

@@ -28,6 +28,7 @@
 #include "base/error.h"
 #include "base/names.h"
 #include "json/pack.h"
+#include "json/path.h"
 #include "json/tree.h"
 
 #define MOST_REASON		200		/* bytes of what the server says of a path */
@@ -154,59 +155,30 @@ want_member(const PathWalk *walk, JsonPathItem *item)
 
 static void walk_path(const PathWalk *walk, JsonPathItem *item, bool current_is_whole);
 
-/* Walks over the parts of an item; current_is_whole: @ in them is the whole object. */
+/* A walk over the parts of an item. */
+typedef struct PartWalk
+{
+	const PathWalk *walk;
+	bool		current_is_whole;	/* @ in them is the whole object */
+} PartWalk;
+
+/* Walks over a part of an item. */
+static bool
+walk_part(JsonPathItem *part, void *arg)
+{
+	const PartWalk *parts = arg;
+
+	walk_path(parts->walk, part, parts->current_is_whole);
+	return false;
+}
+
+/* Walks over the parts of an item. */
 static void
 walk_item_parts(const PathWalk *walk, JsonPathItem *item, bool current_is_whole)
 {
-	JsonPathItem part;
+	PartWalk	parts = {.walk = walk,.current_is_whole = current_is_whole};
 
-	switch (item->type)
-	{
-		case jpiAnd:
-		case jpiOr:
-		case jpiEqual:
-		case jpiNotEqual:
-		case jpiLess:
-		case jpiGreater:
-		case jpiLessOrEqual:
-		case jpiGreaterOrEqual:
-		case jpiAdd:
-		case jpiSub:
-		case jpiMul:
-		case jpiDiv:
-		case jpiMod:
-		case jpiStartsWith:
-			jspGetLeftArg(item, &part);
-			walk_path(walk, &part, current_is_whole);
-			jspGetRightArg(item, &part);
-			walk_path(walk, &part, current_is_whole);
-			break;
-		case jpiNot:
-		case jpiIsUnknown:
-		case jpiPlus:
-		case jpiMinus:
-		case jpiExists:
-		case jpiFilter:
-			jspGetArg(item, &part);
-			walk_path(walk, &part, current_is_whole);
-			break;
-		case jpiLikeRegex:
-			jspInitByBuffer(&part, item->base, item->content.like_regex.expr);
-			walk_path(walk, &part, current_is_whole);
-			break;
-		case jpiIndexArray:
-			for (int i = 0; i < item->content.array.nelems; i++)
-			{
-				JsonPathItem to;
-
-				if (jspGetArraySubscript(item, &part, &to, i))
-					walk_path(walk, &to, current_is_whole);
-				walk_path(walk, &part, current_is_whole);
-			}
-			break;
-		default:				/* nothing that could mention the object */
-			break;
-	}
+	(void) es_path_look_at_parts(item, walk_part, &parts);
 }
 
 /*
