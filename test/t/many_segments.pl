@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $segments = 400;
-my $node = new_node('main', conf => "max_connections = 10\nmax_prepared_transactions = 2\nmax_locks_per_transaction = 12\nautovacuum = off\n");
+my $node = new_node('main', conf => "max_connections = 10\nmax_prepared_transactions = 2\nmax_locks_per_transaction = 16\nautovacuum = off\n");
 
 new_store($node, 'many', 100);
 

@@ -65,7 +65,7 @@ foreach my $preloaded (0, 1)
 		BEGIN
 			PERFORM setseed(seed);
 			WHILE NOT (SELECT ended FROM control) LOOP
-				LOCK TABLE eventstore.events IN SHARE UPDATE EXCLUSIVE MODE;
+				LOCK TABLE ONLY eventstore.events IN SHARE UPDATE EXCLUSIVE MODE;
 				PERFORM pg_sleep(random() * 0.03);
 				COMMIT;
 				PERFORM pg_sleep(random() * 0.02);
