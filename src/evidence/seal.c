@@ -93,19 +93,26 @@ es_seal_take(const EsRows *rows, EsSeal *seal)
 	seal->damaged = !root || !chain || seal->size <= 0;
 }
 
+/* Takes the first seal of a list that has begun, and ends it; false if there is none. */
+static bool
+take_first_seal(EsRows *rows, EsSeal *seal)
+{
+	bool		found = es_rows_next(rows);
+
+	if (found)
+		es_seal_take(rows, seal);
+	es_rows_end(rows);
+	return found;
+}
+
 /* es_seal_find finds the seal of a position; false if there is none. */
 bool
 es_seal_find(int64 position, Snapshot snapshot, EsSeal *seal)
 {
 	EsRows		rows;
-	bool		found;
 
 	es_seal_begin_list(&rows, position - 1, position, snapshot);
-	found = es_rows_next(&rows);
-	if (found)
-		es_seal_take(&rows, seal);
-	es_rows_end(&rows);
-	return found;
+	return take_first_seal(&rows, seal);
 }
 
 /* es_seal_find_last finds the last seal up to a position; false if there is none. */
@@ -113,20 +120,15 @@ bool
 es_seal_find_last(int64 upto, Snapshot snapshot, EsSeal *seal)
 {
 	EsRows		rows = {.shape = &es_seal_shape,.mode = AccessShareLock,.wary = true,.snapshot = snapshot,.backwards = true};
-	bool		found;
 
 	es_rows_between(&rows, PG_INT64_MIN, upto);
 	es_rows_begin(&rows);
-	found = es_rows_next(&rows);
-	if (found)
-		es_seal_take(&rows, seal);
-	es_rows_end(&rows);
-	return found;
+	return take_first_seal(&rows, seal);
 }
 
-/* es_seal_last_position tells up to where the log is sealed now; 0 if nowhere. */
-int64
-es_seal_last_position(void)
+/* Tells up to where the log is sealed now; 0 if nowhere. */
+static int64
+get_last_sealed_position(void)
 {
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 	EsSeal		seal = {0};
@@ -178,7 +180,7 @@ es_seal_lock(bool wait)
 bool
 es_seal_minds_removal(void)
 {
-	return es_seal_last_position() > 0 || !es_seal_lock(false) || es_seal_last_position() > 0;
+	return get_last_sealed_position() > 0 || !es_seal_lock(false) || get_last_sealed_position() > 0;
 }
 
 /* es_seal_write adds a seal. */

@@ -35,6 +35,5 @@ extern void es_seal_compute_chain(EsDigester *digester, const EsSeal *seal, cons
 extern bool es_seal_minds_removal(void);
 extern bool es_seal_lock(bool wait);
 extern void es_seal_write(const EsSeal *seal);
-extern int64 es_seal_last_position(void);
 
 #endif							/* ES_EVIDENCE_SEAL_H */

@@ -336,9 +336,12 @@ steps_touch(const EsProtectedStep *step, const EsKey *keys, int nkeys)
 	return step->is_field || step->count > 0;
 }
 
-/* es_protection_touches: see protection.h. */
-bool
-es_protection_touches(const text *category, const EsKey *keys, int nkeys)
+/*
+ * Tells whether a path of keys below $.data takes in a field that a category (NULL: any)
+ * protects or has protected, or lies in one.
+ */
+static bool
+does_path_touch(const text *category, const EsKey *keys, int nkeys)
 {
 	const EsProtected *entry;
 	HASH_SEQ_STATUS scan;
@@ -361,8 +364,9 @@ es_protection_touches(const text *category, const EsKey *keys, int nkeys)
 }
 
 /*
- * es_protection_touches_value tells so of all that a value depends on: of a path that is not only
- * keys it is assumed that it may come to all data.
+ * es_protection_touches_value tells whether what a value depends on has, or lies in, a field that a
+ * category (NULL: any) protects or has protected: of a path that is not only keys it is assumed
+ * that it may come to all data.
  */
 bool
 es_protection_touches_value(const text *category, const EsValue *value)
@@ -373,7 +377,7 @@ es_protection_touches_value(const text *category, const EsValue *value)
 	if (!es_value_mentions(value, ES_ROOT_DATA))
 		return false;
 	keys = es_value_path_keys(value, &nkeys);
-	return keys ? es_protection_touches(category, keys + 1, nkeys - 1) : es_protection_touches(category, NULL, 0);
+	return keys ? does_path_touch(category, keys + 1, nkeys - 1) : does_path_touch(category, NULL, 0);
 }
 
 /*

@@ -91,11 +91,6 @@ extern const EsProtected *es_protection_of_category(const text *category);
 extern const EsProtection *es_protection_at(const EsProtected *category, int64 position);
 extern const EsProtection *es_protection_now(const EsProtected *category);
 
-/*
- * Tells whether a path of keys below $.data takes in a field that a category (NULL: any)
- * protects or has protected, or lies in one.
- */
-extern bool es_protection_touches(const text *category, const EsKey *keys, int nkeys);
 extern bool es_protection_touches_value(const text *category, const EsValue *value);
 
 /* Paths to protected fields. */

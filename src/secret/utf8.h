@@ -12,34 +12,32 @@
 
 #include "mb/pg_wchar.h"
 
-/* es_utf8_of gives a string of the database's in UTF-8; *len becomes its length. */
+/* es_utf8_convert gives a string in another encoding; *len becomes its length. */
 static inline const char *
-es_utf8_of(const char *bytes, int *len)
+es_utf8_convert(const char *bytes, int *len, int from, int to)
 {
 	const char *converted;
 
-	if (likely(GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII || *len == 0))
+	if (likely(from == to || from == PG_SQL_ASCII || to == PG_SQL_ASCII || *len == 0))
 		return bytes;
-	converted = (const char *) pg_do_encoding_conversion((unsigned char *) unconstify(char *, bytes), *len,
-														 GetDatabaseEncoding(), PG_UTF8);
+	converted = (const char *) pg_do_encoding_conversion((unsigned char *) unconstify(char *, bytes), *len, from, to);
 	if (converted != bytes)
 		*len = strlen(converted);
 	return converted;
+}
+
+/* es_utf8_of gives a string of the database's in UTF-8. */
+static inline const char *
+es_utf8_of(const char *bytes, int *len)
+{
+	return es_utf8_convert(bytes, len, GetDatabaseEncoding(), PG_UTF8);
 }
 
 /* es_utf8_to_server gives a string in UTF-8 in the database's encoding. */
 static inline const char *
 es_utf8_to_server(const char *bytes, int *len)
 {
-	const char *converted;
-
-	if (likely(GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII || *len == 0))
-		return bytes;
-	converted = (const char *) pg_do_encoding_conversion((unsigned char *) unconstify(char *, bytes), *len,
-														 PG_UTF8, GetDatabaseEncoding());
-	if (converted != bytes)
-		*len = strlen(converted);
-	return converted;
+	return es_utf8_convert(bytes, len, PG_UTF8, GetDatabaseEncoding());
 }
 
 #endif							/* ES_SECRET_UTF8_H */
