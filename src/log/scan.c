@@ -177,7 +177,7 @@ es_scan_event(EsSegmentScan *scan, EsEvent *event)
 void
 es_scan_give_out(EsSegmentScan *scan, const EsEvent *event)
 {
-	if (is_out_of_line(event->data) || is_out_of_line(event->metadata))
+	if (is_out_of_line(event->data) || (event->metadata && is_out_of_line(event->metadata)))
 		scan->keep_lock = true;
 }
 

@@ -21,6 +21,7 @@ typedef struct EsCursorRange
 	int64		upto;			/* and up to this one */
 	const text *category;		/* NULL: all */
 	bool		backwards;		/* from its end */
+	bool		without_metadata;	/* of events */
 	Snapshot   *snapshot;		/* fresh; renewed if the segment was rewritten
 								 * since */
 } EsCursorRange;

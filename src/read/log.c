@@ -256,7 +256,8 @@ static bool
 read_log_segment(LogRead *read, int64 segment)
 {
 	const EsNames *categories = &read->filter->categories;
-	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,.snapshot = &read->snapshot};
+	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,
+	.without_metadata = read->filter->without_metadata,.snapshot = &read->snapshot};
 	int64		last = es_segment_last_position(segment);
 	int64		positions = Min(read->upto, last) - read->passed;
 
@@ -333,7 +334,7 @@ read_log_segment_backwards(LogRead *read, int64 segment)
 {
 	const EsNames *categories = &read->filter->categories;
 	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,.backwards = true,
-	.snapshot = &read->snapshot};
+	.without_metadata = read->filter->without_metadata,.snapshot = &read->snapshot};
 
 	if (read->filter->query)
 		read_queried_events(read, segment);
@@ -424,6 +425,13 @@ read_unfiltered(LogRead *read)
 	es_settle_learn(Min(read->passed, read->upto));
 }
 
+/* es_log_is_whole tells whether a filter lets everything pass: then contiguity can be a proof. */
+bool
+es_log_is_whole(const EsLogFilter *filter)
+{
+	return !filter->categories.set && !filter->types.set && !filter->stream_prefix && !filter->query;
+}
+
 /* es_log_read reads events in order of position; see log.h. */
 int64
 es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
@@ -432,7 +440,7 @@ es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg)
 	int64		own_first = es_settle_own_first();
 
 	es_pending_flush();
-	read.whole = !filter->categories.set && !filter->types.set && !filter->stream_prefix && !filter->query;
+	read.whole = es_log_is_whole(filter);
 	read.passed = Max(filter->after, 0);
 	read.upto = Min(filter->upto, own_first - 1);
 	read.left = filter->max_count;
@@ -501,6 +509,25 @@ narrow_by_prefix(EsLogFilter *filter)
 	filter->categories = es_names_of_one(cstring_to_text_with_len(prefix, category_len));
 }
 
+/* es_log_all_arguments takes the arguments of es_read_all. */
+void
+es_log_all_arguments(FunctionCallInfo fcinfo, EsLogFilter *filter)
+{
+	memset(filter, 0, sizeof(*filter));
+	filter->after = es_call_position_arg(fcinfo, 0, "after_position");
+	filter->max_count = es_call_limit_arg(fcinfo, 1, "max_count");
+	filter->categories = es_names_arg(fcinfo, 2, ES_NAME_CATEGORY, "categories");
+	filter->types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
+	if (!PG_ARGISNULL(4))
+	{
+		filter->stream_prefix = PG_GETARG_TEXT_PP(4);
+		es_names_check_prefix(filter->stream_prefix);
+		narrow_by_prefix(filter);
+	}
+	filter->upto = es_call_limit_arg(fcinfo, 5, "to_position");
+	filter->backwards = es_call_flag_arg(fcinfo, 6, "backwards");
+}
+
 /*
  * es_read_all(after_position, max_count, categories, types, stream_prefix,
  * to_position, backwards): events in order of position, or backwards.
@@ -515,22 +542,29 @@ narrow_by_prefix(EsLogFilter *filter)
 Datum
 es_read_all(PG_FUNCTION_ARGS)
 {
-	EsLogFilter filter = {0};
+	EsLogFilter filter;
 
-	filter.after = es_call_position_arg(fcinfo, 0, "after_position");
-	filter.max_count = es_call_limit_arg(fcinfo, 1, "max_count");
-	filter.categories = es_names_arg(fcinfo, 2, ES_NAME_CATEGORY, "categories");
-	filter.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
-	if (!PG_ARGISNULL(4))
-	{
-		filter.stream_prefix = PG_GETARG_TEXT_PP(4);
-		es_names_check_prefix(filter.stream_prefix);
-		narrow_by_prefix(&filter);
-	}
-	filter.upto = es_call_limit_arg(fcinfo, 5, "to_position");
-	filter.backwards = es_call_flag_arg(fcinfo, 6, "backwards");
+	es_log_all_arguments(fcinfo, &filter);
 	es_log_return(&filter, fcinfo);
 	return (Datum) 0;
+}
+
+/* es_log_category_arguments takes the arguments of es_read_category. */
+void
+es_log_category_arguments(FunctionCallInfo fcinfo, EsLogFilter *filter)
+{
+	text	   *category;
+
+	memset(filter, 0, sizeof(*filter));
+	es_call_require(fcinfo, 0, "category");
+	category = PG_GETARG_TEXT_PP(0);
+	es_names_check(category, ES_NAME_CATEGORY);
+	filter->categories = es_names_of_one(category);
+	filter->after = es_call_position_arg(fcinfo, 1, "after_position");
+	filter->max_count = es_call_limit_arg(fcinfo, 2, "max_count");
+	filter->types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
+	filter->upto = es_call_limit_arg(fcinfo, 4, "to_position");
+	filter->backwards = es_call_flag_arg(fcinfo, 5, "backwards");
 }
 
 /*
@@ -540,18 +574,9 @@ es_read_all(PG_FUNCTION_ARGS)
 Datum
 es_read_category(PG_FUNCTION_ARGS)
 {
-	EsLogFilter filter = {0};
-	text	   *category;
+	EsLogFilter filter;
 
-	es_call_require(fcinfo, 0, "category");
-	category = PG_GETARG_TEXT_PP(0);
-	es_names_check(category, ES_NAME_CATEGORY);
-	filter.categories = es_names_of_one(category);
-	filter.after = es_call_position_arg(fcinfo, 1, "after_position");
-	filter.max_count = es_call_limit_arg(fcinfo, 2, "max_count");
-	filter.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
-	filter.upto = es_call_limit_arg(fcinfo, 4, "to_position");
-	filter.backwards = es_call_flag_arg(fcinfo, 5, "backwards");
+	es_log_category_arguments(fcinfo, &filter);
 	es_log_return(&filter, fcinfo);
 	return (Datum) 0;
 }

@@ -22,6 +22,7 @@ typedef struct EsLogFilter
 	const text *stream_prefix;	/* or NULL */
 	const EsQuery *query;		/* or NULL */
 	bool		backwards;		/* from upto on */
+	bool		without_metadata;	/* of events, unless a query needs them */
 	int64		settled;		/* known to be settled: the read goes no
 								 * further, and asks no more; 0: not known */
 	bool		(*wants) (const EsEvent *event, void *arg); /* whether the caller
@@ -40,6 +41,12 @@ typedef void (*EsEventCallback) (const EsEvent *event, void *arg);
  */
 extern void es_log_restrict(EsLogFilter *filter);
 extern void es_log_return(EsLogFilter *filter, FunctionCallInfo fcinfo);
+extern bool es_log_is_whole(const EsLogFilter *filter);
 extern int64 es_log_read(EsLogFilter *filter, EsEventCallback callback, void *arg);
+
+extern Datum es_read_all(PG_FUNCTION_ARGS);
+extern Datum es_read_category(PG_FUNCTION_ARGS);
+extern void es_log_all_arguments(FunctionCallInfo fcinfo, EsLogFilter *filter);
+extern void es_log_category_arguments(FunctionCallInfo fcinfo, EsLogFilter *filter);
 
 #endif							/* ES_READ_LOG_H */

@@ -371,6 +371,17 @@ refuse_if_lost(EsStreamScan *scan, int64 version)
 	scan->lost = -1;
 }
 
+/* es_read_report_hidden raises 40001: events of a stream were hidden while it was read. */
+void
+es_read_report_hidden(const text *stream, bool deleted)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			deleted ? errmsg("stream \"%s\" was deleted while it was read", es_names_show_text(stream)) :
+			errmsg("stream \"%s\" was truncated while it was read", es_names_show_text(stream)),
+			errhint("Retry the statement."));
+}
+
 /* Raises an error: the next event is not there. */
 static void
 report_missing_version(EsStreamScan *scan)
@@ -381,13 +392,12 @@ report_missing_version(EsStreamScan *scan)
 	stream.truncated_before > scan->next_version;
 
 	UnregisterSnapshot(snapshot);
+	if (truncated)
+		es_read_report_hidden(scan->stream.name, false);
 	ereport(ERROR,
-			errcode(truncated ? ERRCODE_T_R_SERIALIZATION_FAILURE : ES_ERRCODE_STORE_CORRUPT),
-			truncated ?
-			errmsg("stream \"%s\" was truncated while it was read", es_names_show_text(scan->stream.name)) :
+			errcode(ES_ERRCODE_STORE_CORRUPT),
 			errmsg("stream \"%s\" has no event of version " INT64_FORMAT, es_names_show_text(scan->stream.name),
-				   scan->next_version),
-			truncated ? errhint("Retry the statement.") : 0);
+				   scan->next_version));
 }
 
 /*
@@ -472,6 +482,22 @@ es_read_stream_next(EsStreamScan *scan, EsEvent *event)
 	return false;
 }
 
+/* es_read_stream_last gives the last version of a stream that a scan has found, as its snapshot sees it. */
+int64
+es_read_stream_last(const EsStreamScan *scan)
+{
+	EsSegmentScan probe = {.snapshot = scan->snapshot,.fresh = scan->how.fresh};
+	int64		version = 0;
+	bool		isnull = true;
+
+	for (int64 n = scan->stream.last_segment; isnull && n >= scan->stream.first_segment; n--)
+	{
+		CHECK_FOR_INTERRUPTS();
+		version = DatumGetInt64(es_scan_edge_version(probe, n, scan->stream.id, BackwardScanDirection, &isnull));
+	}
+	return version;
+}
+
 /* es_read_stream_end closes the scan, and makes durable what it returned. */
 void
 es_read_stream_end(EsStreamScan *scan)
@@ -488,6 +514,23 @@ es_read_stream_end(EsStreamScan *scan)
 
 /* ---- SQL ---- */
 
+/* es_read_arguments takes the arguments of es_read, and asks whether the caller may read the stream. */
+void
+es_read_arguments(FunctionCallInfo fcinfo, EsStreamRange *range)
+{
+	memset(range, 0, sizeof(*range));
+	range->stream = es_call_stream_arg(fcinfo, 0);
+	es_right_require_stream(ES_RIGHT_READ, range->stream);
+	range->max_count = es_call_limit_arg(fcinfo, 2, "max_count");
+	range->backwards = es_call_flag_arg(fcinfo, 3, "backwards");
+	if (PG_ARGISNULL(1))
+		return;
+	range->from_version = Max(PG_GETARG_INT64(1), 1);
+	/* there is nothing before version 1 */
+	if (range->backwards && PG_GETARG_INT64(1) < 1)
+		range->max_count = 0;
+}
+
 /*
  * es_read(stream, from_version, max_count, backwards): events of one stream.
  *
@@ -499,31 +542,19 @@ es_read_stream_end(EsStreamScan *scan)
 Datum
 es_read(PG_FUNCTION_ARGS)
 {
-	EsStreamScanOptions options = {0};
-	int64		left;
+	EsStreamRange range;
+	EsStreamScanOptions options = {.gives_out = true};
 	EsStreamScan *scan;
 	EsEvent		event;
 	EsRenewer	renewer;
 
-	options.stream = es_call_stream_arg(fcinfo, 0);
-	es_right_require_stream(ES_RIGHT_READ, options.stream);
-	left = es_call_limit_arg(fcinfo, 2, "max_count");
-	options.backwards = es_call_flag_arg(fcinfo, 3, "backwards");
-	options.gives_out = true;
-	if (!PG_ARGISNULL(1))
-	{
-		options.from_version = PG_GETARG_INT64(1);
-		if (options.from_version < 1)
-		{
-			/* there is nothing before version 1 */
-			if (options.backwards)
-				left = 0;
-			options.from_version = 1;
-		}
-	}
+	es_read_arguments(fcinfo, &range);
+	options.stream = range.stream;
+	options.from_version = range.from_version;
+	options.backwards = range.backwards;
 	es_renew_begin(&renewer, es_call_begin_rows(fcinfo));
 	scan = es_read_stream_begin(&options);
-	while (left-- > 0 && es_read_stream_next(scan, &event))
+	while (range.max_count-- > 0 && es_read_stream_next(scan, &event))
 	{
 		CHECK_FOR_INTERRUPTS();
 		es_renew_return_event(&event, &renewer);

@@ -14,6 +14,15 @@
 
 typedef struct EsStreamScan EsStreamScan;
 
+/* What of one stream is asked for. */
+typedef struct EsStreamRange
+{
+	const text *stream;
+	int64		from_version;	/* 0: from its first; backwards: its last */
+	int64		max_count;
+	bool		backwards;
+} EsStreamRange;
+
 /* What a stream scan starts from. */
 typedef struct EsStreamScanOptions
 {
@@ -40,6 +49,11 @@ extern void es_read_stream_take(EsStreamScan *scan, const EsStream *stream);
 extern void es_read_stream_seek(EsStreamScan *scan, int64 version);
 extern void es_read_stream_limit(EsStreamScan *scan, int64 version);
 extern bool es_read_stream_next(EsStreamScan *scan, EsEvent *event);
+extern int64 es_read_stream_last(const EsStreamScan *scan);
 extern void es_read_stream_end(EsStreamScan *scan);
+ES_NORETURN extern void es_read_report_hidden(const text *stream, bool deleted);
+
+extern Datum es_read(PG_FUNCTION_ARGS);
+extern void es_read_arguments(FunctionCallInfo fcinfo, EsStreamRange *range);
 
 #endif							/* ES_READ_READ_H */

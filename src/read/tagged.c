@@ -2,15 +2,43 @@
  * tagged.c
  *		Reading by query, and by tags, which is short for a query of one item.
  */
-#include "base/base.h"
+#include "read/tagged.h"
 
 #include "base/call.h"
 #include "base/names.h"
 #include "json/match.h"
-#include "read/log.h"
 
 PG_FUNCTION_INFO_V1(es_read_query);
 PG_FUNCTION_INFO_V1(es_read_tagged);
+
+/* es_tagged_query_arguments takes the arguments of es_read_query. */
+void
+es_tagged_query_arguments(FunctionCallInfo fcinfo, EsLogFilter *filter)
+{
+	memset(filter, 0, sizeof(*filter));
+	filter->query = es_match_query_arg(fcinfo, 0);
+	filter->after = es_call_position_arg(fcinfo, 1, "after_position");
+	filter->max_count = es_call_limit_arg(fcinfo, 2, "max_count");
+	filter->backwards = es_call_flag_arg(fcinfo, 3, "backwards");
+	filter->upto = es_call_limit_arg(fcinfo, 4, "to_position");
+}
+
+/* es_tagged_arguments takes the arguments of es_read_tagged. */
+void
+es_tagged_arguments(FunctionCallInfo fcinfo, EsLogFilter *filter)
+{
+	EsNames		tags;
+	EsNames		types;
+
+	memset(filter, 0, sizeof(*filter));
+	es_call_require(fcinfo, 0, "tags");
+	tags = es_names_arg(fcinfo, 0, ES_NAME_TAG, "tags");
+	types = es_names_arg(fcinfo, 1, ES_NAME_TYPE, "types");
+	filter->query = es_match_query_of(&types, &tags);
+	filter->after = es_call_position_arg(fcinfo, 2, "after_position");
+	filter->max_count = es_call_limit_arg(fcinfo, 3, "max_count");
+	filter->upto = PG_INT64_MAX;
+}
 
 /*
  * es_read_query(query, after_position, max_count, backwards, to_position): events
@@ -28,13 +56,9 @@ PG_FUNCTION_INFO_V1(es_read_tagged);
 Datum
 es_read_query(PG_FUNCTION_ARGS)
 {
-	EsLogFilter filter = {0};
+	EsLogFilter filter;
 
-	filter.query = es_match_query_arg(fcinfo, 0);
-	filter.after = es_call_position_arg(fcinfo, 1, "after_position");
-	filter.max_count = es_call_limit_arg(fcinfo, 2, "max_count");
-	filter.backwards = es_call_flag_arg(fcinfo, 3, "backwards");
-	filter.upto = es_call_limit_arg(fcinfo, 4, "to_position");
+	es_tagged_query_arguments(fcinfo, &filter);
 	es_log_return(&filter, fcinfo);
 	return (Datum) 0;
 }
@@ -49,16 +73,9 @@ es_read_query(PG_FUNCTION_ARGS)
 Datum
 es_read_tagged(PG_FUNCTION_ARGS)
 {
-	EsLogFilter filter = {.upto = PG_INT64_MAX};
-	EsNames		tags;
-	EsNames		types;
+	EsLogFilter filter;
 
-	es_call_require(fcinfo, 0, "tags");
-	tags = es_names_arg(fcinfo, 0, ES_NAME_TAG, "tags");
-	types = es_names_arg(fcinfo, 1, ES_NAME_TYPE, "types");
-	filter.query = es_match_query_of(&types, &tags);
-	filter.after = es_call_position_arg(fcinfo, 2, "after_position");
-	filter.max_count = es_call_limit_arg(fcinfo, 3, "max_count");
+	es_tagged_arguments(fcinfo, &filter);
 	es_log_return(&filter, fcinfo);
 	return (Datum) 0;
 }

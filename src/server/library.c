@@ -26,6 +26,7 @@
 #include "projection/declare.h"
 #include "projection/privacy.h"
 #include "projection/projection.h"
+#include "read/readnode.h"
 #include "rights/right.h"
 #include "rights/sight.h"
 #include "segment/typeindex.h"
@@ -76,6 +77,7 @@ _PG_init(void)
 	es_backoff_init();
 	es_handler_init();
 	es_renew_init();
+	es_readnode_init();
 	es_scope_init();
 	es_masterkey_init();
 	es_subject_init();

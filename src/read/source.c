@@ -1,0 +1,353 @@
+/*
+ * source.c
+ *		Events of a stream or of the log, given out one by one.
+ *
+ * Who takes events one after the other may do anything between two of them: append, wait for
+ * hours, leave the rest.  So nothing is held meanwhile, no snapshot, no lock, no page: events
+ * are read in portions, each by a read of its own, which begins after the last one.  Portions
+ * grow, so that who wants few events does not pay for many.
+ *
+ * All portions together are what one read would have given that was done at the first.  Of a
+ * stream that is up to the version which was its last then; that it has been truncated or
+ * deleted since is 40001.  Of the log it is up to the position that was settled then: below
+ * that all is as it is for ever, but for what is scavenged.  A read whose first portion is all
+ * of it needs no such bound.  What the transaction itself has appended since is not in it.
+ *
+ * So a source that is rewound gives out the same events again.
+ *
+ * A filter of many names is dear to begin with, in each portion anew.  Then all events are read
+ * at once, and those that do not fit into memory go to a temporary file, as they are stored.
+ */
+#include "read/source.h"
+
+#include "access/tupdesc.h"
+#include "executor/nodeHash.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/tuplestore.h"
+#include "utils/typcache.h"
+
+#include "base/names.h"
+#include "base/objects.h"
+#include "base/pending.h"
+#include "log/settle.h"
+#include "read/read.h"
+
+#define FIRST_EVENTS	32		/* in a portion */
+#define MOST_EVENTS		512
+#define MOST_BYTES		(1024 * 1024)
+#define MOST_NAMES		16		/* that a read begins with again and again */
+
+struct EsSource
+{
+	MemoryContext context;
+	MemoryContext work;			/* of one read */
+	EsRead		start;			/* of what is asked for */
+	EsRead		rest;			/* what of it has not been read */
+	int64		first_version;	/* of the stream, that was readable at the
+								 * first portion; 0: not known */
+	bool		ended;			/* there is no rest */
+	int			reads;			/* since the start, or since it was rewound */
+	int			events;			/* of the next portion */
+	EsPortion  *portion;
+	bool		whole;			/* all at once: */
+	Tuplestorestate *rows;
+	TupleTableSlot *row;
+	EsEvent		event;			/* of the row */
+};
+
+/* ---- a stream ---- */
+
+/* Raises 40001 if events that are still to be read have been hidden since the first portion. */
+static void
+require_same_stream(const EsSource *source, const EsStream *stream)
+{
+	const EsStreamRange *rest = &source->rest.range;
+	int64		lowest = rest->backwards ? rest->from_version - rest->max_count + 1 : rest->from_version;
+
+	if (stream == NULL || stream->truncated_before > Max(lowest, source->first_version))
+		es_read_report_hidden(rest->stream, stream == NULL);
+}
+
+/* Reads events into the portion, until it is full; true if there may be more. */
+static bool
+fill_from_stream(EsSource *source, EsStreamScan *scan, int64 wanted)
+{
+	EsStreamRange *rest = &source->rest.range;
+	EsPortion  *portion = source->portion;
+	EsEvent		event;
+
+	while (portion->count < wanted && portion->bytes < MOST_BYTES)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!es_read_stream_next(scan, &event))
+			return false;
+		es_portion_add(&event, portion);
+		rest->from_version = event.version + (rest->backwards ? -1 : 1);
+	}
+	return rest->from_version > 0;
+}
+
+/* Bounds a read by what the stream has at the first portion. */
+static void
+bound_by_stream(EsSource *source, EsStreamScan *scan)
+{
+	EsStreamRange *start = &source->start.range;
+	int64		first = source->portion->events[0].version;
+
+	start->from_version = first;
+	if (!start->backwards)
+		start->max_count = Min(start->max_count, Max(es_read_stream_last(scan), first) - first + 1);
+	source->rest.range.max_count = start->max_count;
+}
+
+/* Reads up to so many events of a stream. */
+static void
+read_stream_portion(EsSource *source, int64 wanted)
+{
+	EsStreamRange *rest = &source->rest.range;
+	EsPortion  *portion = source->portion;
+	EsStreamScanOptions options = {.stream = rest->stream,.from_version = rest->from_version,
+		.backwards = rest->backwards,.gives_out = portion->columns.data || portion->columns.metadata,
+	.without_metadata = !portion->columns.metadata};
+	EsStreamScan *scan = es_read_stream_begin(&options);
+	const EsStream *stream = es_read_stream_of(scan);
+	bool		is_first = source->first_version == 0;
+
+	if (!is_first)
+		require_same_stream(source, stream);
+	else
+		source->first_version = stream ? Max(stream->truncated_before, 1) : 1;
+	source->ended = !fill_from_stream(source, scan, wanted);
+	if (is_first && !source->ended && portion->count < rest->max_count)
+		bound_by_stream(source, scan);
+	es_read_stream_end(scan);
+	rest->max_count -= portion->count;
+}
+
+/* ---- the log ---- */
+
+/* Keeps an event of the log, and ends the read if the portion is large. */
+static void
+keep_log_event(const EsEvent *event, void *arg)
+{
+	EsSource   *source = arg;
+
+	es_portion_add(event, source->portion);
+	source->rest.filter.enough = source->portion->bytes >= MOST_BYTES;
+}
+
+/* Bounds a read of the log by what is settled now. */
+static void
+bound_by_settled(EsSource *source)
+{
+	source->start.filter.settled = source->rest.filter.settled = es_settle_compute();
+	if (source->start.filter.settled == 0)
+		source->ended = true;
+}
+
+/* Reads up to so many events of the log. */
+static void
+read_log_portion(EsSource *source, int64 wanted)
+{
+	EsLogFilter *rest = &source->rest.filter;
+	EsPortion  *portion = source->portion;
+	int64		left = rest->max_count;
+
+	rest->max_count = wanted;
+	rest->enough = false;
+	(void) es_log_read(rest, keep_log_event, source);
+	rest->max_count = left - portion->count;
+	source->ended = rest->max_count == 0 || (portion->count < wanted && !rest->enough);
+	if (source->ended)
+		return;
+	if (rest->backwards)
+		rest->upto = portion->events[portion->count - 1].position - 1;
+	else
+		rest->after = portion->events[portion->count - 1].position;
+	if (rest->settled == 0)
+		bound_by_settled(source);
+}
+
+/* ---- all at once ---- */
+
+/* Tells whether a filter names so much that a read had better not begin again and again. */
+static bool
+is_wide(const EsLogFilter *filter)
+{
+	int64		names = filter->categories.count;
+
+	for (int i = 0; filter->query && i < filter->query->count; i++)
+		names += 1 + filter->query->items[i].types.count + filter->query->items[i].tags.count;
+	return names > MOST_NAMES;
+}
+
+/* Puts an event of the log among the rows. */
+static void
+keep_row(const EsEvent *event, void *arg)
+{
+	EsSource   *source = arg;
+	Datum		values[Natts_es_event];
+	bool		isnull[Natts_es_event];
+
+	es_event_values(event, values, isnull);
+	tuplestore_putvalues(source->rows, source->row->tts_tupleDescriptor, values, isnull);
+}
+
+/* Reads all that is asked for. */
+static void
+read_all_rows(EsSource *source)
+{
+	MemoryContext old = MemoryContextSwitchTo(source->context);
+	TupleDesc	desc = lookup_rowtype_tupdesc_copy(es_base_event_type(), -1);
+
+	es_event_check(desc);
+	source->row = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	source->rows = tuplestore_begin_heap(false, false, (int) Min(get_hash_memory_limit() / 1024, INT_MAX));
+	MemoryContextSwitchTo(source->work);
+	(void) es_log_read(&source->rest.filter, keep_row, source);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(source->work);
+	source->reads++;
+}
+
+/* Gives the next of the rows; NULL if there is none. */
+static EsEvent *
+take_row(EsSource *source)
+{
+	EsEvent    *event = &source->event;
+	Datum	   *v;
+
+	if (source->rows == NULL)
+		read_all_rows(source);
+	if (!tuplestore_gettupleslot(source->rows, true, false, source->row))
+		return NULL;
+	slot_getallattrs(source->row);
+	v = source->row->tts_values;
+	event->position = DatumGetInt64(v[Anum_es_event_position - 1]);
+	event->stream = v[Anum_es_event_stream - 1];
+	event->version = DatumGetInt64(v[Anum_es_event_version - 1]);
+	event->type = v[Anum_es_event_type - 1];
+	event->type_version = DatumGetInt32(v[Anum_es_event_type_version - 1]);
+	event->data = v[Anum_es_event_data - 1];
+	event->metadata = v[Anum_es_event_metadata - 1];
+	event->event_id = *DatumGetUUIDP(v[Anum_es_event_event_id - 1]);
+	event->recorded_at = DatumGetTimestampTz(v[Anum_es_event_recorded_at - 1]);
+	return event;
+}
+
+/* ---- the source ---- */
+
+/* Reads the next portion; false if there is none. */
+static bool
+read_portion(EsSource *source)
+{
+	int64		left = source->start.of_stream ? source->rest.range.max_count : source->rest.filter.max_count;
+	int64		wanted = Min(left, source->events);
+	MemoryContext old;
+
+	if (source->ended || wanted == 0)
+		return false;
+	es_pending_flush();			/* in the caller's memory */
+	es_portion_clear(source->portion);
+	old = MemoryContextSwitchTo(source->work);
+	if (source->start.of_stream)
+		read_stream_portion(source, wanted);
+	else
+		read_log_portion(source, wanted);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(source->work);
+	source->reads++;
+	source->events = Min(source->events * 2, MOST_EVENTS);
+	return source->portion->count > 0;
+}
+
+/* Prepares a read of the log: bounds it by what is settled, unless contiguity can be its proof. */
+static void
+begin_log(EsSource *source)
+{
+	EsLogFilter *filter = &source->start.filter;
+
+	es_pending_flush();
+	filter->upto = Min(filter->upto, es_settle_own_first() - 1);
+	source->whole = is_wide(filter);
+	filter->without_metadata = !source->whole && !source->portion->columns.metadata;
+	source->rest = source->start;
+	if (!source->whole && (filter->backwards || !es_log_is_whole(filter)))
+		bound_by_settled(source);
+}
+
+/*
+ * es_source_open makes a source in the current memory context.  What the read is made of must
+ * live as long.
+ */
+EsSource *
+es_source_open(const EsRead *read, EsColumns columns)
+{
+	EsSource   *source = palloc0(sizeof(EsSource));
+
+	source->context = CurrentMemoryContext;
+	source->work = AllocSetContextCreate(CurrentMemoryContext, "eventstore source", ALLOCSET_DEFAULT_SIZES);
+	source->start = source->rest = *read;
+	source->events = FIRST_EVENTS;
+	source->portion = es_portion_make(columns);
+	if (!read->of_stream)
+		begin_log(source);
+	return source;
+}
+
+/* es_source_next gives the next event, as it is stored, until it is called again; NULL at the end. */
+EsEvent *
+es_source_next(EsSource *source)
+{
+	EsEvent    *event;
+
+	if (source->whole)
+		return take_row(source);
+	while ((event = es_portion_take(source->portion)) == NULL)
+		if (!read_portion(source))
+			return NULL;
+	return event;
+}
+
+/* es_source_rewind has a source give out the same events again. */
+void
+es_source_rewind(EsSource *source)
+{
+	if (source->whole)
+	{
+		if (source->rows)
+			tuplestore_rescan(source->rows);
+		return;
+	}
+	source->portion->taken = 0;
+	if (source->reads <= 1)
+		return;					/* the first portion is there */
+	es_portion_clear(source->portion);
+	source->rest = source->start;
+	source->ended = false;
+	source->reads = 0;
+	source->events = FIRST_EVENTS;
+}
+
+/* es_source_portions tells how many reads were done. */
+int
+es_source_portions(const EsSource *source)
+{
+	return source->reads;
+}
+
+/* es_source_close frees a source. */
+void
+es_source_close(EsSource *source)
+{
+	if (source->rows)
+	{
+		tuplestore_end(source->rows);
+		ExecDropSingleTupleTableSlot(source->row);
+	}
+	es_portion_free(source->portion);
+	MemoryContextDelete(source->work);
+	pfree(source);
+}

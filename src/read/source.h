@@ -1,0 +1,31 @@
+/*
+ * source.h
+ *		Events of a stream or of the log, given out one by one.
+ */
+#ifndef ES_READ_SOURCE_H
+#define ES_READ_SOURCE_H
+
+#include "base/base.h"
+
+#include "base/event.h"
+#include "read/log.h"
+#include "read/portion.h"
+#include "read/read.h"
+
+typedef struct EsSource EsSource;
+
+/* What a source gives out: a part of one stream, or of the log. */
+typedef struct EsRead
+{
+	bool		of_stream;
+	EsStreamRange range;		/* of_stream */
+	EsLogFilter filter;			/* not of_stream */
+} EsRead;
+
+extern EsSource *es_source_open(const EsRead *read, EsColumns columns);
+extern EsEvent *es_source_next(EsSource *source);
+extern void es_source_rewind(EsSource *source);
+extern void es_source_close(EsSource *source);
+extern int	es_source_portions(const EsSource *source);
+
+#endif							/* ES_READ_SOURCE_H */
