@@ -482,7 +482,10 @@ es_read_stream_next(EsStreamScan *scan, EsEvent *event)
 	return false;
 }
 
-/* es_read_stream_last gives the last version of a stream that a scan has found, as its snapshot sees it. */
+/*
+ * es_read_stream_last gives the last version of a stream that a scan has found, as its snapshot
+ * sees it; PG_INT64_MAX if a segment is lost that may have had it.
+ */
 int64
 es_read_stream_last(const EsStreamScan *scan)
 {
@@ -494,6 +497,8 @@ es_read_stream_last(const EsStreamScan *scan)
 	{
 		CHECK_FOR_INTERRUPTS();
 		version = DatumGetInt64(es_scan_edge_version(probe, n, scan->stream.id, BackwardScanDirection, &isnull));
+		if (isnull && es_segment_is_lost(n))
+			return PG_INT64_MAX;
 	}
 	return version;
 }

@@ -94,6 +94,7 @@ typedef struct ReadNode
 	MemoryContext held;			/* arguments and source, while they last */
 	MemoryContext row;			/* what is new of the event given out */
 	EsSource   *source;			/* NULL: not called yet */
+	EsEvent		event;			/* given out: the slot points into it */
 	EsRenewer	renewer;
 } ReadNode;
 
@@ -367,7 +368,6 @@ next_read_row(ScanState *state)
 	TupleTableSlot *slot = ExecClearTuple(state->ss_ScanTupleSlot);
 	MemoryContext old;
 	EsEvent    *stored;
-	EsEvent		event;
 
 	if (node->source == NULL)
 		open_read_node(node);
@@ -376,10 +376,10 @@ next_read_row(ScanState *state)
 	if (stored == NULL)
 		return slot;
 	old = MemoryContextSwitchTo(node->row);
-	event = *stored;
-	if (node->renews && es_renew_is_old(&node->renewer, &event))
-		es_renew_event(&node->renewer, &event);
-	slot = store_event(node, &event);
+	node->event = *stored;
+	if (node->renews && es_renew_is_old(&node->renewer, &node->event))
+		es_renew_event(&node->renewer, &node->event);
+	slot = store_event(node, &node->event);
 	MemoryContextSwitchTo(old);
 	return slot;
 }

@@ -98,7 +98,7 @@ bound_by_stream(EsSource *source, EsStreamScan *scan)
 
 	start->from_version = first;
 	if (!start->backwards)
-		start->max_count = Min(start->max_count, Max(es_read_stream_last(scan), first) - first + 1);
+		start->max_count = Min(start->max_count, Max(es_read_stream_last(scan), first) - (first - 1));
 	source->rest.range.max_count = start->max_count;
 }
 

@@ -1,0 +1,179 @@
+-- Reads in FROM: a plan node that gives out events as they are asked for.
+SET client_min_messages = warning;
+SELECT count(es_append('read_node-' || n % 3, 'T' || n % 2, jsonb_build_object('n', n), '{"tags": ["x"]}'))
+FROM generate_series(1, 3000) n;
+
+-- What is planned as what.  Only the columns that are used are in the plan.
+EXPLAIN (VERBOSE, COSTS OFF) SELECT version FROM es_read('read_node-1') e WHERE type = 'T1';
+EXPLAIN (COSTS OFF) SELECT g, version FROM generate_series(1, 3) g, es_read('read_node-1', g * 10, 5);
+EXPLAIN (COSTS OFF) SELECT count(*) FROM es_read_all(0, 10);
+EXPLAIN (COSTS OFF) SELECT count(*) FROM es_read_category('read_node', 0, 10);
+EXPLAIN (COSTS OFF) SELECT count(*) FROM es_read_query('[{"tags": ["x"]}]', 0, 10);
+EXPLAIN (COSTS OFF) SELECT count(*) FROM es_read_tagged('{x}', NULL, 0, 10);
+CREATE TEMP VIEW few AS SELECT version, data FROM es_read('read_node-1');
+EXPLAIN (VERBOSE, COSTS OFF) SELECT version FROM few WHERE version > 3;
+-- left to the server: what counts rows itself, several functions, what a row lock would have evaluated again, the list
+EXPLAIN (COSTS OFF) SELECT * FROM es_read('read_node-1') WITH ORDINALITY;
+EXPLAIN (COSTS OFF) SELECT * FROM ROWS FROM (es_read('read_node-1'), generate_series(1, 2));
+CREATE TEMP TABLE wanted (version bigint, n int);
+INSERT INTO wanted VALUES (1, 0), (5, 0), (700, 0), (5000, 0);
+EXPLAIN (COSTS OFF) SELECT 1 FROM wanted, es_read('read_node-1') e WHERE e.version = wanted.version FOR UPDATE OF wanted;
+EXPLAIN (COSTS OFF) UPDATE wanted SET n = (e.data ->> 'n')::int FROM es_read('read_node-1') e WHERE e.version = wanted.version;
+UPDATE wanted SET n = (e.data ->> 'n')::int FROM es_read('read_node-1') e WHERE e.version = wanted.version;
+SELECT * FROM wanted ORDER BY version;
+EXPLAIN (COSTS OFF) SELECT (es_read('read_node-1')).version;
+
+-- The planner knows a limit that is a constant.
+CREATE FUNCTION pg_temp.planned_rows(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE line text;
+BEGIN
+	FOR line IN EXECUTE 'EXPLAIN ' || query LOOP
+		RETURN substring(line FROM 'rows=\d+');
+	END LOOP;
+END $$;
+SELECT call, pg_temp.planned_rows('SELECT * FROM ' || call) FROM unnest(ARRAY['es_read(''a-1'')', 'es_read(''a-1'', 1, 7)',
+	'es_read(''a-1'', 1, 0)', 'es_read_all(0, 50)', 'es_read_all(0, 1000000)', 'es_read_all(0, NULL)',
+	'es_read_all(0, (SELECT 5))', 'es_read_query(NULL, 0, 3)', 'es_read_tagged(''{x}'', NULL, 0, 4)']) call;
+
+-- Few are read for who wants few, and all of them once for all.
+CREATE FUNCTION pg_temp.portions(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE line text;
+BEGIN
+	FOR line IN EXECUTE 'EXPLAIN (ANALYZE, TIMING OFF) ' || query LOOP
+		IF line ~ 'Portions' THEN RETURN trim(line); END IF;
+	END LOOP;
+END $$;
+SELECT pg_temp.portions('SELECT version FROM es_read(''read_node-1'') LIMIT 5'),
+	pg_temp.portions('SELECT version FROM es_read(''read_node-1'')'),
+	pg_temp.portions('SELECT position FROM es_read_all(0, NULL) LIMIT 100'),
+	pg_temp.portions('SELECT position FROM es_read_all(0, 20)');
+
+-- The same rows as those of the function in a list, in the same order, whatever is asked for.
+CREATE FUNCTION pg_temp.compare(call text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE rows bigint; one text; other text;
+BEGIN
+	EXECUTE format('SELECT count(*), md5(coalesce(string_agg(e::text, '' ''), '''')) FROM %s e', call) INTO rows, one;
+	EXECUTE format('SELECT md5(coalesce(string_agg(e::text, '' ''), '''')) FROM (SELECT %s e) q', call) INTO other;
+	RETURN rows || CASE WHEN one = other THEN ' the same' ELSE ' different' END;
+END $$;
+SELECT call, pg_temp.compare(call) FROM unnest(ARRAY[
+	'es_read(''read_node-1'')', 'es_read(''read_node-1'', 31)', 'es_read(''read_node-1'', 2, 33)', 'es_read(''read_node-1'', 0, 32)',
+	'es_read(''read_node-1'', NULL, NULL, true)', 'es_read(''read_node-1'', 33, NULL, true)', 'es_read(''read_node-1'', NULL, 64, true)',
+	'es_read(''read_node-1'', 0, NULL, true)', 'es_read(''read_node-1'', 1001)', 'es_read(''read_node-none'')',
+	'es_read_all(0, NULL)', 'es_read_all(7, 500)', 'es_read_all(0, NULL, NULL, ''{T1}'')', 'es_read_all(0, NULL, ''{read_node}'')',
+	'es_read_all(0, NULL, stream_prefix => ''read_node-2'')', 'es_read_all(0, NULL, NULL, NULL, NULL, 2500)',
+	'es_read_all(0, NULL, NULL, NULL, NULL, NULL, true)', 'es_read_all(0, 700, NULL, ''{T0}'', NULL, 2500, true)',
+	'es_read_all(0, NULL, (SELECT array_agg(''c'' || n) || ''{read_node}'' FROM generate_series(1, 100) n))',
+	'es_read_category(''read_node'', 5, NULL)', 'es_read_category(''read_node'', 5, 50, NULL, 2000, true)',
+	'es_read_query(''[{"types": ["T1"], "tags": ["x"]}]'', 10, NULL)', 'es_read_query(''[{"types": ["T1"]}, {"tags": ["x"]}]'', 0, 600, true)',
+	'es_read_query(''[{"types": ["T1"], "last": true}, {"types": ["T0"], "last": true}]'')',
+	'es_read_tagged(''{x}'', ''{T0}'', 0, NULL)']) call;
+
+-- Scanned again the rows are those of the first time, though the scan itself appends.
+CREATE FUNCTION pg_temp.append_one(stream text) RETURNS bigint LANGUAGE sql AS 'SELECT es_append(stream, ''Added'', ''{}'')';
+SET enable_material = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+EXPLAIN (COSTS OFF) SELECT g, count(*) FROM generate_series(1, 3) g, es_read('read_node-1') e WHERE e.version % 10 > g GROUP BY g;
+SELECT g, count(*), count(pg_temp.append_one('read_node-1')) FROM generate_series(1, 3) g, es_read('read_node-1') e WHERE e.version % 100 > g + 90 GROUP BY g ORDER BY g;
+SELECT g, count(*), count(pg_temp.append_one('read_node-1')) FROM generate_series(1, 3) g, es_read_all(0, NULL) e WHERE e.position % 100 > g + 90 AND e.position <= 3000 GROUP BY g ORDER BY g;
+SELECT g, count(*) FROM generate_series(1, 3) g, es_read('read_node-1', NULL, 40, true) e WHERE pg_temp.append_one('read_node-1') > 0 GROUP BY g ORDER BY g;
+SELECT g, (SELECT count(*) FROM es_read('read_node-2', g, g)) FROM generate_series(1, 3) g;
+RESET enable_material;
+RESET enable_hashjoin;
+RESET enable_mergejoin;
+
+-- What the statement itself appends is not read, and reads do not disturb it.
+SELECT count(pg_temp.append_one('read_node-2')) FROM es_read('read_node-2');
+SELECT count(*), max(version) FROM es_read('read_node-2');
+INSERT INTO es_events (stream, type, data) SELECT 'read_node-copy', type, data FROM es_read('read_node-2');
+INSERT INTO es_events (stream, type, data) SELECT 'read_node-copy', type, data FROM es_read('read_node-copy');
+SELECT count(*), max(version) FROM es_read('read_node-copy');
+DO $$
+DECLARE e es_event; n int := 0;
+BEGIN
+	FOR e IN SELECT * FROM es_read('read_node-copy') LOOP
+		n := n + 1;
+		IF n % 100 = 0 THEN
+			PERFORM es_append('read_node-copy', 'Seen', jsonb_build_object('version', e.version));
+			BEGIN
+				PERFORM 1 / (n % 200);
+			EXCEPTION WHEN division_by_zero THEN NULL;
+			END;
+		END IF;
+	END LOOP;
+	RAISE WARNING '% events', n;
+END $$;
+SELECT count(*), max(version) FROM es_read('read_node-copy');
+
+-- Cursors: forwards, back and forth, and held.
+BEGIN;
+DECLARE c SCROLL CURSOR WITH HOLD FOR SELECT version FROM es_read('read_node-0');
+FETCH 2 FROM c;
+FETCH PRIOR FROM c;
+SELECT es_append('read_node-0', 'Added', '{}');
+FETCH LAST FROM c;
+FETCH ABSOLUTE 500 FROM c;
+COMMIT;
+FETCH NEXT FROM c;
+CLOSE c;
+
+-- Rows, and expressions of rows.
+SELECT (e).version, (e).type, (e).data, (e).recorded_at IS NULL FROM (SELECT r AS e FROM es_read('read_node-1', 3, 1) r) q;
+SELECT to_jsonb(e) - 'event_id' - 'recorded_at' - 'position' FROM es_read('read_node-1', 3, 1) e;
+SELECT es_create_reducer('read_node_reducer', '{}'), es_register_reducer_ops('read_node_reducer', 'T0', '{"inc": {"n": 1}}'), es_register_reducer_ops('read_node_reducer', 'T1', '{"inc": {"n": 1}}');
+SELECT state FROM (SELECT es_fold('read_node_reducer', e) AS state FROM es_read('read_node-1', 1, 3) e) q;
+SELECT count(*) FROM es_read('read_node-1', 1, 2) WHERE false;
+SELECT e.version, f.version FROM es_read('read_node-1', 1, 2) e LEFT JOIN es_read('read_node-1', 2, 2) f USING (version);
+
+-- Kept plans, with whatever arguments.
+PREPARE page (text, bigint) AS SELECT count(*), min(version) FROM es_read($1, $2, 50);
+SET plan_cache_mode = force_generic_plan;
+EXECUTE page('read_node-1', 10);
+EXECUTE page('read_node-2', 990);
+EXECUTE page(NULL, 1);
+EXECUTE page('read_node-2', NULL);
+RESET plan_cache_mode;
+
+-- Errors are those of the function.
+SELECT * FROM es_read('');
+SELECT * FROM es_read('a-1', 1, -1);
+SELECT * FROM es_read_all(-1);
+SELECT * FROM es_read_all(0, 1, '{a-1}');
+SELECT * FROM es_read_category(NULL);
+SELECT * FROM es_read_query('{"items": 1}');
+SELECT * FROM es_read_tagged(NULL);
+CREATE ROLE regress_read_node;
+GRANT USAGE ON SCHEMA public TO regress_read_node;
+SET ROLE regress_read_node;
+SELECT count(*) FROM es_read('read_node-1');
+SELECT count(*) FROM es_read_all();
+RESET ROLE;
+SELECT es_grant('regress_read_node', 'read', 'read_node');
+BEGIN;
+REVOKE EXECUTE ON FUNCTION es_read FROM PUBLIC;
+SET LOCAL ROLE regress_read_node;
+SELECT count(*) FROM es_read('read_node-1');
+ROLLBACK;
+SET ROLE regress_read_node;
+SELECT count(*) FROM es_read('read_node-0');
+RESET ROLE;
+SELECT es_revoke('regress_read_node', 'read', 'read_node');
+REVOKE USAGE ON SCHEMA public FROM regress_read_node;
+DROP ROLE regress_read_node;
+
+-- A function with settings of its own is the server's.
+BEGIN;
+ALTER FUNCTION es_read SET work_mem = '1MB';
+EXPLAIN (COSTS OFF) SELECT count(*) FROM es_read('read_node-1');
+ROLLBACK;
+EXPLAIN (COSTS OFF) SELECT count(*) FROM es_read('read_node-1');
+
+-- The newest form of events, where only their version is asked for.
+SELECT es_register_upcaster_ops('T1', 1, '{"set": {"upcast": true}}');
+SET eventstore.upcast = on;
+SELECT type_version, count(*) FROM es_read('read_node-1') WHERE version <= 40 GROUP BY 1 ORDER BY 1;
+SELECT version, data ->> 'upcast' FROM es_read('read_node-1', 1, 3);
+RESET eventstore.upcast;
+DROP VIEW few;
+SELECT es_drop_upcaster('T1', 1);
