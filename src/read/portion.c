@@ -63,7 +63,7 @@ es_portion_add(const EsEvent *event, void *arg)
 	EsColumns	columns = portion->columns;
 	EsEvent    *copy;
 	Size		size = room_for(columns.names, event->stream) + room_for(columns.names, event->type) +
-		room_for(columns.data, event->data) + room_for(columns.metadata, event->metadata);
+	room_for(columns.data, event->data) + room_for(columns.metadata, event->metadata);
 	char	   *place;
 
 	if (portion->count == portion->room)

@@ -519,7 +519,7 @@ es_read_stream_end(EsStreamScan *scan)
 
 /* ---- SQL ---- */
 
-/* es_read_arguments takes the arguments of es_read, and asks whether the caller may read the stream. */
+/* es_read_arguments takes the arguments of es_read, and asks for the right to read the stream. */
 void
 es_read_arguments(FunctionCallInfo fcinfo, EsStreamRange *range)
 {

@@ -49,6 +49,7 @@
 #include "base/event.h"
 #include "base/objects.h"
 #include "read/log.h"
+#include "read/portion.h"
 #include "read/read.h"
 #include "read/source.h"
 #include "read/tagged.h"
@@ -63,8 +64,9 @@ PG_FUNCTION_INFO_V1(es_readnode_support);
 typedef struct Reader
 {
 	PGFunction	function;
-	void		(*take_range) (FunctionCallInfo fcinfo, EsStreamRange *range);	/* of a stream, or */
-	void		(*take_filter) (FunctionCallInfo fcinfo, EsLogFilter *filter);	/* of the log */
+	/* one of these takes the arguments: of a read of a stream, or of the log */
+	void		(*take_range) (FunctionCallInfo fcinfo, EsStreamRange *range);
+	void		(*take_filter) (FunctionCallInfo fcinfo, EsLogFilter *filter);
 	int			limit;			/* the argument max_count */
 	double		usual;			/* ROWS of the function */
 } Reader;
@@ -87,8 +89,8 @@ typedef struct ReadNode
 	List	   *arguments;		/* of ExprState */
 	Bitmapset  *parameters;		/* of the query, that arguments are made of */
 	int			ncolumns;
-	AttrNumber *columns;		/* attributes of es_event in the slot; 0: all, as
-								 * a row */
+	AttrNumber *columns;		/* attributes of es_event in the slot; 0: all,
+								 * as a row */
 	EsColumns	wanted;
 	bool		renews;			/* the newest form of events may show */
 	MemoryContext held;			/* arguments and source, while they last */
@@ -115,7 +117,7 @@ find_reader(Oid function)
 	return NULL;
 }
 
-/* Gives the call of a reader that a relation of a query is; NULL if it is none, or must not be ours. */
+/* Gives the call of a reader that a relation of a query is; NULL if it must not be our node. */
 static FuncExpr *
 find_reading_call(PlannerInfo *root, const RangeTblEntry *entry)
 {
@@ -171,7 +173,11 @@ plan_read(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, Lis
 	scan->scan.plan.qual = clauses;
 	scan->flags = path->flags;
 	scan->custom_exprs = list_make1(copyObject(call));
-	/* the list that is given may yet be replaced by another one, of what is wanted of the relation */
+
+	/*
+	 * the list that is given may yet be replaced by another one, of what is
+	 * wanted of the relation
+	 */
 	scan->custom_scan_tlist = list_used_columns(rel->relid, list_concat_copy(rel->reltarget->exprs, clauses));
 	scan->methods = &scan_methods;
 	return &scan->scan.plan;
@@ -182,7 +188,7 @@ static const CustomPathMethods path_methods = {
 	.PlanCustomPath = plan_read,
 };
 
-/* The hook where paths of a relation are collected: has a reader's call planned as our node. */
+/* The hook where a relation's paths are collected: has a reader's call planned as our node. */
 static void
 readnode_pathlist_hook(PlannerInfo *root, RelOptInfo *rel, Index relid, RangeTblEntry *entry)
 {
@@ -235,7 +241,7 @@ note_columns(ReadNode *node, List *entries)
 {
 	ListCell   *cell;
 
-	node->columns = palloc(sizeof(AttrNumber) * Max(list_length(entries), 1));
+	node->columns = palloc(sizeof(AttrNumber) * (list_length(entries) + 1));
 	foreach(cell, entries)
 	{
 		AttrNumber	attribute = castNode(Var, lfirst_node(TargetEntry, cell)->expr)->varattno;
@@ -325,7 +331,10 @@ open_read_node(ReadNode *node)
 	}
 	es_renew_begin(&node->renewer, NULL);
 	if (node->renews && node->renewer.upcasters != NULL)
-		node->wanted = (EsColumns) {.names = true,.data = true,.metadata = true};
+		node->wanted = (EsColumns)
+	{
+		.names = true,.data = true,.metadata = true
+	};
 	node->source = es_source_open(&read, node->wanted);
 	pgstat_end_function_usage(&usage, true);
 	MemoryContextSwitchTo(old);

@@ -28,11 +28,11 @@
 #include "utils/tuplestore.h"
 #include "utils/typcache.h"
 
-#include "base/names.h"
 #include "base/objects.h"
 #include "base/pending.h"
 #include "log/settle.h"
 #include "read/read.h"
+#include "stream/stream.h"
 
 #define FIRST_EVENTS	32		/* in a portion */
 #define MOST_EVENTS		512
@@ -98,7 +98,11 @@ bound_by_stream(EsSource *source, EsStreamScan *scan)
 
 	start->from_version = first;
 	if (!start->backwards)
-		start->max_count = Min(start->max_count, Max(es_read_stream_last(scan), first) - (first - 1));
+	{
+		int64		last = es_read_stream_last(scan);
+
+		start->max_count = Min(start->max_count, Max(last, first) - (first - 1));
+	}
 	source->rest.range.max_count = start->max_count;
 }
 
@@ -200,11 +204,12 @@ static void
 read_all_rows(EsSource *source)
 {
 	MemoryContext old = MemoryContextSwitchTo(source->context);
+	size_t		memory = get_hash_memory_limit() / 1024;
 	TupleDesc	desc = lookup_rowtype_tupdesc_copy(es_base_event_type(), -1);
 
 	es_event_check(desc);
 	source->row = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	source->rows = tuplestore_begin_heap(false, false, (int) Min(get_hash_memory_limit() / 1024, INT_MAX));
+	source->rows = tuplestore_begin_heap(false, false, (int) Min(memory, INT_MAX));
 	MemoryContextSwitchTo(source->work);
 	(void) es_log_read(&source->rest.filter, keep_row, source);
 	MemoryContextSwitchTo(old);
@@ -268,9 +273,11 @@ static void
 begin_log(EsSource *source)
 {
 	EsLogFilter *filter = &source->start.filter;
+	int64		own_first;
 
 	es_pending_flush();
-	filter->upto = Min(filter->upto, es_settle_own_first() - 1);
+	own_first = es_settle_own_first();
+	filter->upto = Min(filter->upto, own_first - 1);
 	source->whole = is_wide(filter);
 	filter->without_metadata = !source->whole && !source->portion->columns.metadata;
 	source->rest = source->start;
@@ -297,7 +304,10 @@ es_source_open(const EsRead *read, EsColumns columns)
 	return source;
 }
 
-/* es_source_next gives the next event, as it is stored, until it is called again; NULL at the end. */
+/*
+ * es_source_next gives the next event, as it is stored; it stays until the next call.  NULL at
+ * the end.
+ */
 EsEvent *
 es_source_next(EsSource *source)
 {
