@@ -44,7 +44,7 @@ conceal_event(EsNewEvent *event, const EsProtected *category, int number)
 		es_field_check_plain(&view, category, protection);
 	if (protection == NULL)
 		return;
-	switch (es_field_encrypt(&view, protection))
+	switch (es_field_encrypt(&view, category, protection))
 	{
 		case ES_FIELD_DONE:
 			event->concealed = view.data;
