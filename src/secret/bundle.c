@@ -128,7 +128,7 @@ static Bundle
 decode_bundle(const text *sealed)
 {
 	Size		len = VARSIZE_ANY_EXHDR(sealed);
-	Bundle		bundle = {.bytes = palloc(Max(es_base64_decoded_len(len), 1))};
+	Bundle		bundle = {.bytes = palloc(es_base64_decoded_len(len) + 1)};
 	uint32		count;
 
 	bundle.len = es_base64_decode(VARDATA_ANY(sealed), len, bundle.bytes);
