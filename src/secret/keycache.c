@@ -11,6 +11,10 @@
  * Unwrapped keys are in the arena, for one round: until the transaction ends, or there is no room
  * for more.  Then they are wiped together.
  *
+ * Ids go by the time that keys were made, and who reads the log from its beginning comes to
+ * keys in about that order.  So a look-up by id takes some rows more, twice as many as the last
+ * one if most of those were asked for, and else none.
+ *
  * A rollback forgets everything, of a subtransaction too: what was read, or made, may be gone
  * with it.  So does PREPARE TRANSACTION.
  */
@@ -25,6 +29,7 @@
 #include "secret/arena.h"
 
 #define MOST_KEYS	16384		/* some 300 bytes each */
+#define MOST_AHEAD	64			/* rows that a look-up takes */
 
 EsRelation	es_keycache_table = {"subjects"};
 
@@ -47,6 +52,14 @@ static struct
 
 /* The round that is now; keys that are unwrapped are of it. */
 static uint64 current_round = 1;
+
+/* Rows that look-ups take. */
+static struct
+{
+	int			rows;			/* of the last one */
+	int			kept;			/* of these that nobody had asked for */
+	int			used;			/* of these that were asked for then */
+}			ahead = {1};
 
 /* Ends a round: wipes the unwrapped keys. */
 static void
@@ -163,6 +176,8 @@ note_key_look(EsCachedKey *key)
 	dlist_push_tail(&cache.order, &key->node);
 	key->round = current_round;
 	key->plain = NULL;
+	ahead.used += key->is_ahead;
+	key->is_ahead = false;
 	return false;
 }
 
@@ -214,6 +229,29 @@ is_cached_as_stored(const EsCachedKey *key, const EsWrappedKey *stored, int64 fi
 		memcmp(known, stored->wrapped, VARSIZE(known)) == 0;
 }
 
+/* Adds a key. */
+static EsCachedKey *
+enter_key(const EsWrappedKey *stored, int64 fingerprint)
+{
+	EsWrappedKey copy = *stored;
+	EsCachedKey *key;
+	MemoryContext old;
+
+	old = MemoryContextSwitchTo(cache.context);
+	copy.subject = DatumGetTextPCopy(PointerGetDatum(stored->subject));
+	if (stored->wrapped)
+		copy.wrapped = DatumGetByteaPCopy(PointerGetDatum(stored->wrapped));
+	MemoryContextSwitchTo(old);
+	key = hash_search(cache.keys, &stored->id, HASH_ENTER, NULL);
+	key->stored = copy;
+	key->fingerprint = fingerprint;
+	key->round = current_round;
+	key->is_ahead = false;
+	key->plain = NULL;
+	dlist_push_tail(&cache.order, &key->node);
+	return key;
+}
+
 /*
  * es_keycache_keep keeps a key whose row the caller has just read or made, and counted the
  * changes of the table before.
@@ -222,8 +260,6 @@ EsCachedKey *
 es_keycache_keep(const EsWrappedKey *stored, int64 fingerprint, uint64 changes)
 {
 	EsCachedKey *key;
-	MemoryContext old;
-	EsWrappedKey copy = *stored;
 
 	require_key_room(changes);
 	key = hash_search(cache.keys, &stored->id, HASH_FIND, NULL);
@@ -234,18 +270,31 @@ es_keycache_keep(const EsWrappedKey *stored, int64 fingerprint, uint64 changes)
 	}
 	if (key)
 		forget_key(key);
-	old = MemoryContextSwitchTo(cache.context);
-	copy.subject = DatumGetTextPCopy(PointerGetDatum(stored->subject));
-	if (stored->wrapped)
-		copy.wrapped = DatumGetByteaPCopy(PointerGetDatum(stored->wrapped));
-	MemoryContextSwitchTo(old);
-	key = hash_search(cache.keys, &stored->id, HASH_ENTER, NULL);
-	key->stored = copy;
-	key->fingerprint = fingerprint;
-	key->round = current_round;
-	key->plain = NULL;
-	dlist_push_tail(&cache.order, &key->node);
-	return key;
+	return enter_key(stored, fingerprint);
+}
+
+/* es_keycache_count_ahead tells how many rows a look-up by id is to take. */
+int
+es_keycache_count_ahead(void)
+{
+	ahead.rows = 2 * ahead.used >= ahead.kept ? Min(2 * ahead.rows, MOST_AHEAD) : 1;
+	ahead.kept = ahead.used = 0;
+	return ahead.rows;
+}
+
+/* es_keycache_keep_ahead keeps a key that nobody has asked for, likewise. */
+void
+es_keycache_keep_ahead(const EsWrappedKey *stored, int64 fingerprint, uint64 changes)
+{
+	EsCachedKey *key;
+
+	require_key_room(changes);
+	if (hash_search(cache.keys, &stored->id, HASH_FIND, NULL) != NULL)
+		return;
+	key = enter_key(stored, fingerprint);
+	key->is_ahead = true;
+	key->round = 0;
+	ahead.kept++;
 }
 
 /* es_keycache_keep_subject has a key found by its subject, too. */

@@ -21,6 +21,7 @@ typedef struct EsCachedKey
 	dlist_node	node;			/* in the order of last looks */
 	int64		fingerprint;	/* of the master key that it is wrapped by */
 	uint64		round;			/* in which it was looked at last */
+	bool		is_ahead;		/* kept before anybody asked for it */
 	const uint8 *plain;			/* unwrapped, in the arena, in that round; or
 								 * NULL */
 } EsCachedKey;
@@ -32,6 +33,8 @@ extern void es_keycache_forget(void);
 extern EsCachedKey *es_keycache_find(const pg_uuid_t *id);
 extern EsCachedKey *es_keycache_find_of(EsSubjectKind kind, const text *subject);
 extern EsCachedKey *es_keycache_keep(const EsWrappedKey *stored, int64 fingerprint, uint64 changes);
+extern int	es_keycache_count_ahead(void);
+extern void es_keycache_keep_ahead(const EsWrappedKey *stored, int64 fingerprint, uint64 changes);
 extern void es_keycache_keep_subject(EsCachedKey *key);
 extern bool es_keycache_unwrap(EsCachedKey *key, const uint8 *wrapping);
 

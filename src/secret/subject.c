@@ -77,21 +77,6 @@ take_subject_row(SubjectRow *row, const EsRows *rows)
 		row->key.wrapped = DatumGetByteaPCopy(v[Anum_subjects_wrapped - 1]);
 }
 
-/* Reads the row of a key. */
-static SubjectRow
-read_key_row(const pg_uuid_t *id)
-{
-	EsRows		rows = {.shape = &es_subject_shape,.mode = AccessShareLock};
-	SubjectRow	row = {0};
-
-	es_rows_equal(&rows, UUIDPGetDatum(id));
-	es_rows_begin(&rows);
-	if (es_rows_next(&rows))
-		take_subject_row(&row, &rows);
-	es_rows_end(&rows);
-	return row;
-}
-
 /* Reads a row of a subject: one that is shredded, if there is any. */
 static SubjectRow
 read_row_of_subject(EsSubjectKind kind, const text *name)
@@ -108,11 +93,36 @@ read_row_of_subject(EsSubjectKind kind, const text *name)
 	return row;
 }
 
-/* Keeps what a row tells of a key; changes: of the table, counted before it was read. */
+/*
+ * Reads the row of a key, and some that follow it, and keeps them; NULL if there is no such key.
+ * The one that is asked for is kept last: to keep another may be to forget what is kept.
+ */
 static EsCachedKey *
-keep_row_key(const SubjectRow *row, uint64 changes)
+read_key_rows(const pg_uuid_t *id)
 {
-	return es_keycache_keep(&row->key, row->fingerprint, changes);
+	EsRows		rows = {.shape = &es_subject_shape,.mode = AccessShareLock};
+	uint64		changes = es_base_changes_of(&es_keycache_table);
+	int			most = es_keycache_count_ahead();
+	SubjectRow *found = palloc0(sizeof(SubjectRow) * most);
+	int			count = 0;
+
+	es_rows_from(&rows, UUIDPGetDatum(id));
+	es_rows_begin(&rows);
+	while (count < most && es_rows_next(&rows))
+	{
+		take_subject_row(&found[count], &rows);
+		if (count == 0 && memcmp(&found[0].key.id, id, UUID_LEN) != 0)
+			break;
+		count++;
+	}
+	es_rows_end(&rows);
+	while (count > 1)
+	{
+		const SubjectRow *row = &found[--count];
+
+		es_keycache_keep_ahead(&row->key, row->fingerprint, changes);
+	}
+	return count == 0 ? NULL : es_keycache_keep(&found[0].key, found[0].fingerprint, changes);
 }
 
 /* Gives a key that is known, unwrapped. */
@@ -145,42 +155,30 @@ give_cached_key(EsCachedKey *cached, bool may_ask)
 EsSubjectKey
 es_subject_find_key(const pg_uuid_t *id, bool may_ask)
 {
+	EsSubjectKey missing = {.state = ES_KEY_MISSING,.id = *id};
 	EsCachedKey *cached = es_keycache_find(id);
 
 	if (unlikely(cached == NULL))
-	{
-		uint64		changes = es_base_changes_of(&es_keycache_table);
-		SubjectRow	row = read_key_row(id);
-
-		if (!row.found)
-			return (EsSubjectKey)
-		{
-			.state = ES_KEY_MISSING,.id = *id
-		};
-		cached = keep_row_key(&row, changes);
-	}
-	return give_cached_key(cached, may_ask);
+		cached = read_key_rows(id);
+	return cached ? give_cached_key(cached, may_ask) : missing;
 }
 
 /* Gives the key of a subject by the name it is stored under. */
 static EsSubjectKey
 find_key_by_name(EsSubjectKind kind, const text *name)
 {
+	EsSubjectKey missing = {.state = ES_KEY_MISSING};
 	EsCachedKey *cached = es_keycache_find_of(kind, name);
+	uint64		changes = es_base_changes_of(&es_keycache_table);
+	SubjectRow	row;
 
-	if (cached == NULL)
-	{
-		uint64		changes = es_base_changes_of(&es_keycache_table);
-		SubjectRow	row = read_row_of_subject(kind, name);
-
-		if (!row.found)
-			return (EsSubjectKey)
-		{
-			.state = ES_KEY_MISSING
-		};
-		cached = keep_row_key(&row, changes);
-		es_keycache_keep_subject(cached);
-	}
+	if (cached != NULL)
+		return give_cached_key(cached, true);
+	row = read_row_of_subject(kind, name);
+	if (!row.found)
+		return missing;
+	cached = es_keycache_keep(&row.key, row.fingerprint, changes);
+	es_keycache_keep_subject(cached);
 	return give_cached_key(cached, true);
 }
 
