@@ -16,6 +16,7 @@
 
 #include "append/refusal.h"
 #include "base/event.h"
+#include "projection/privacy.h"
 #include "secret/field.h"
 #include "secret/protection.h"
 
@@ -44,7 +45,7 @@ conceal_event(EsNewEvent *event, const EsProtected *category, int number)
 		es_field_check_plain(&view, category, protection);
 	if (protection == NULL)
 		return;
-	switch (es_field_encrypt(&view, protection))
+	switch (es_field_encrypt(&view, category, protection))
 	{
 		case ES_FIELD_DONE:
 			event->concealed = view.data;
@@ -60,20 +61,36 @@ conceal_event(EsNewEvent *event, const EsProtected *category, int number)
 	}
 }
 
+/* Finds what is protected of a new event; NULL: nothing ever was. */
+static const EsProtected *
+find_event_protection(const EsNewEvent *event, bool *keeps_keys)
+{
+	const EsProtected *category = es_protection_of(event->target->stream);
+
+	if (category == NULL || *keeps_keys)
+		return category;
+	*keeps_keys = true;
+	es_privacy_keep_keys();
+	return es_protection_of(event->target->stream);
+}
+
 /*
  * es_conceal_all encrypts the protected fields of a call's events; what comes of it is in the
  * current memory context.  22023 for an event that has any and no subject, 55000 for one of a
- * shredded subject or if the master key is not to be had.
+ * shredded subject or if the master key is not to be had.  Waits for es_shred() where
+ * inline projections are made of such events.
  */
 void
 es_conceal_all(EsAppend *append)
 {
+	bool		keeps_keys = false;
+
 	if (likely(!es_protection_any()) || append->hold_back)
 		return;
 	for (int i = 0; i < append->count; i++)
 	{
 		EsNewEvent *event = &append->events[i];
-		const EsProtected *category = es_protection_of(event->target->stream);
+		const EsProtected *category = find_event_protection(event, &keeps_keys);
 
 		CHECK_FOR_INTERRUPTS();
 		event->concealed = (Datum) 0;

@@ -11,7 +11,7 @@
  * rows of workers between two streams of its own.
  *
  * Memory: a fold needs two states, and the result goes to a tuplestore, to disk beyond
- * work_mem.  So the number of streams does not matter.
+ * what es_call_begin_rows allows.  So the number of streams does not matter.
  *
  * Nothing can be written while workers run.  States that are due for a snapshot
  * go to a second tuplestore, and the snapshots are written at the end.

@@ -318,9 +318,8 @@ replay_named_stream(EsReplay *replay, const text *stream, const EsSnapshotBounds
 ReturnSetInfo *
 es_replay_begin_rows(FunctionCallInfo fcinfo)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo *result = es_call_begin_rows(fcinfo);
 
-	InitMaterializedSRF(fcinfo, 0);
 	es_event_check_type(result->setDesc, es_replay_state_types, Natts_es_state);
 	return result;
 }

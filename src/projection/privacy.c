@@ -12,8 +12,14 @@
  * When subjects are shredded, states that are under their keys are lost.  Projections that
  * have such states are begun anew, in the transaction that shreds.
  *
+ * An append in flight may seal a state of an inline projection under a key that is shredded
+ * meanwhile, when its projections have been looked through.  So appends with protected events
+ * share a lock on each such projection, which es_shred() takes alone: a state is there to be
+ * seen, or is made of the nulls that a rebuild would make it of.
+ *
  * Locks: es_shred() first keeps changes of projections off, and takes the locks of those
- * whose states may be lost, in order of their ids.
+ * whose states may be lost, in order of their ids; then the keys' table.  An append takes its
+ * share before it makes a key.
  */
 #include "projection/privacy.h"
 
@@ -26,6 +32,7 @@
 #include "nodes/primnodes.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/snapmgr.h"
 
 #include "base/names.h"
@@ -289,6 +296,21 @@ may_have_sealed_states(const EsProjection *projection)
 	return projection->reducer && es_apply_is_protected(projection);
 }
 
+/*
+ * es_privacy_keep_keys keeps keys of protected data that inline projections are made of from being
+ * shredded, to the end of the transaction.  Waits for es_shred(), and takes in what that did.
+ */
+void
+es_privacy_keep_keys(void)
+{
+	const EsProjectionSet *set = es_projection_pin(CurrentMemoryContext);
+
+	for (int i = 0; i < set->count; i++)
+		if (set->projections[i].is_inline && may_have_sealed_states(&set->projections[i]))
+			es_projection_lock_states(set->projections[i].id, false);
+	AcceptInvalidationMessages();
+}
+
 /* Keeps projections whose states may be lost from moving on. */
 static void
 begin_shred(void)
@@ -298,8 +320,15 @@ begin_shred(void)
 	es_projection_keep_defined();
 	set = es_projection_pin(CurrentMemoryContext);
 	for (int i = 0; i < set->count; i++)
-		if (may_have_sealed_states(&set->projections[i]))
-			(void) es_projection_lock(set->projections[i].id, true);
+	{
+		const EsProjection *projection = &set->projections[i];
+
+		if (!may_have_sealed_states(projection))
+			continue;
+		(void) es_projection_lock(projection->id, true);
+		if (projection->is_inline)
+			es_projection_lock_states(projection->id, true);
+	}
 }
 
 /*

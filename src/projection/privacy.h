@@ -12,6 +12,7 @@
 #include "projection/projection.h"
 
 extern void es_privacy_init(void);
+extern void es_privacy_keep_keys(void);
 extern void es_privacy_check(const EsProjection *projection);
 extern void es_privacy_check_protect(const text *category);
 extern void es_privacy_check_index(const EsProjection *projection, Node *expression);

@@ -440,6 +440,19 @@ es_projection_lock(int64 id, bool wait)
 	return es_base_lock_row(&projections_table, (uint32) id, 1, wait);
 }
 
+/*
+ * es_projection_lock_states takes, to the end of the transaction, the lock that keeps the keys
+ * which states of an inline projection are sealed under: shared by who appends, alone for who
+ * shreds.
+ */
+void
+es_projection_lock_states(int64 id, bool alone)
+{
+	LOCKTAG		tag = es_base_tag(&projections_table, (uint32) id, 2);
+
+	(void) LockAcquire(&tag, alone ? ExclusiveLock : ShareLock, false, false);
+}
+
 /* es_projection_is_locked tells whether somebody else has the lock on a projection. */
 bool
 es_projection_is_locked(int64 id)

@@ -80,6 +80,7 @@ extern void es_projection_become_caller(const EsOwnerContext *saved);
 /* Locks and changes. */
 extern bool es_projection_try_keep(void);
 extern bool es_projection_lock(int64 id, bool wait);
+extern void es_projection_lock_states(int64 id, bool alone);
 extern bool es_projection_is_locked(int64 id);
 extern const EsProjection *es_projection_get_locked(const text *name);
 extern void es_projection_begin_change(const char *command);

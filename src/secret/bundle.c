@@ -14,7 +14,6 @@
  */
 #include "secret/bundle.h"
 
-#include "common/base64.h"
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -23,6 +22,7 @@
 
 #include "base/error.h"
 #include "json/pack.h"
+#include "secret/base64.h"
 #include "secret/cipher.h"
 #include "secret/subject.h"
 #include "secret/utf8.h"
@@ -115,12 +115,10 @@ make_bundle_key(const pg_uuid_t *ids, int count, const char *scope, uint8 *key)
 static text *
 encode_bundle(const Bundle *bundle)
 {
-	int			room = pg_b64_enc_len(bundle->len);
-	text	   *encoded = palloc(VARHDRSZ + room);
-	int			len = pg_b64_encode((const void *) bundle->bytes, bundle->len, VARDATA(encoded), room);
+	Size		len = es_base64_encoded_len(bundle->len);
+	text	   *encoded = palloc(VARHDRSZ + len);
 
-	if (len < 0)
-		elog(ERROR, "could not encode an encrypted state");
+	es_base64_encode(bundle->bytes, bundle->len, VARDATA(encoded));
 	SET_VARSIZE(encoded, VARHDRSZ + len);
 	return encoded;
 }
@@ -129,11 +127,11 @@ encode_bundle(const Bundle *bundle)
 static Bundle
 decode_bundle(const text *sealed)
 {
-	int			room = pg_b64_dec_len(VARSIZE_ANY_EXHDR(sealed));
-	Bundle		bundle = {.bytes = palloc(Max(room, 1))};
+	Size		len = VARSIZE_ANY_EXHDR(sealed);
+	Bundle		bundle = {.bytes = palloc(es_base64_decoded_len(len) + 1)};
 	uint32		count;
 
-	bundle.len = pg_b64_decode(VARDATA_ANY(sealed), VARSIZE_ANY_EXHDR(sealed), (void *) bundle.bytes, room);
+	bundle.len = es_base64_decode(VARDATA_ANY(sealed), len, bundle.bytes);
 	if (bundle.len < (int) KEYS_AT || bundle.bytes[0] != BUNDLE_VERSION)
 		report_bad_bundle();
 	memcpy(&count, bundle.bytes + 1, sizeof(count));

@@ -10,7 +10,6 @@
  */
 #include "secret/envelope.h"
 
-#include "common/base64.h"
 #include "lib/stringinfo.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -18,6 +17,7 @@
 #include "json/pack.h"
 #include "json/size.h"
 #include "json/text.h"
+#include "secret/base64.h"
 #include "secret/cipher.h"
 #include "secret/utf8.h"
 
@@ -33,18 +33,6 @@ es_envelope_is_marked(const EsNode *node)
 {
 	return node->kind == ES_NODE_STRING && node->len >= MARKER_BYTES &&
 		memcmp(node->value.bytes, ES_ENVELOPE_MARKER, MARKER_BYTES) == 0;
-}
-
-/* Tells whether base64 ends as it does when it is made: bits that stand for nothing are 0. */
-static bool
-ends_as_encoded(const char *base64, int len, const uint8 *decoded, int count)
-{
-	int			rest = count % 3;
-	char		last[4];
-
-	return rest == 0 ||
-		(pg_b64_encode((const void *) (decoded + count - rest), rest, last, sizeof(last)) == sizeof(last) &&
-		 len >= sizeof(last) && memcmp(base64 + len - sizeof(last), last, sizeof(last)) == 0);
 }
 
 /*
@@ -63,10 +51,9 @@ es_envelope_parse(const char *bytes, int len, EsEnvelope *envelope)
 	bytes += MARKER_BYTES;
 	len -= MARKER_BYTES;
 	/* one byte more than the content, so that it can be ended with a zero */
-	decoded = palloc(pg_b64_dec_len(len) + 1);
-	count = pg_b64_decode(bytes, len, (void *) decoded, pg_b64_dec_len(len));
-	if (count <= (int) FIXED_BYTES || decoded[0] != ES_ENVELOPE_VERSION ||
-		!ends_as_encoded(bytes, len, decoded, count))
+	decoded = palloc(es_base64_decoded_len(len) + 1);
+	count = es_base64_decode(bytes, len, decoded);
+	if (count <= (int) FIXED_BYTES || decoded[0] != ES_ENVELOPE_VERSION)
 	{
 		pfree(decoded);
 		return false;
@@ -126,9 +113,8 @@ es_envelope_seal(const EsEnvelopeHeader *header, const uint8 *key, const EsNode 
 	uint8	   *bytes;
 	char	   *sealed;
 	EsCipherMessage message = {.header = header,.header_len = HEADER_BYTES,.input = (uint8 *) content,.len = len};
-	int			encoded;
 
-	check_sealed_length(MARKER_BYTES + (size + 2) / 3 * 4);
+	check_sealed_length(MARKER_BYTES + (int64) es_base64_encoded_len(size));
 	bytes = palloc(size);
 	memcpy(bytes, header, HEADER_BYTES);
 	message.nonce = bytes + HEADER_BYTES;
@@ -136,12 +122,11 @@ es_envelope_seal(const EsEnvelopeHeader *header, const uint8 *key, const EsNode 
 	message.tag = message.output + len;
 	es_cipher_encrypt(key, &message);
 	pfree(content);
-	sealed = palloc(MARKER_BYTES + pg_b64_enc_len(size));
+	sealed = palloc(MARKER_BYTES + es_base64_encoded_len(size));
 	memcpy(sealed, ES_ENVELOPE_MARKER, MARKER_BYTES);
-	encoded = pg_b64_encode((void *) bytes, size, sealed + MARKER_BYTES, pg_b64_enc_len(size));
+	es_base64_encode(bytes, size, sealed + MARKER_BYTES);
 	pfree(bytes);
-	Assert(encoded > 0);
-	return es_node_view_string(sealed, MARKER_BYTES + encoded);
+	return es_node_view_string(sealed, MARKER_BYTES + es_base64_encoded_len(size));
 }
 
 /* Makes the value of a content, which is followed by a byte that may be changed. */

@@ -45,7 +45,8 @@ struct FieldWalk
 {
 	FieldChange change;
 	const EsEvent *event;
-	const EsProtection *protection; /* of a walk that encrypts */
+	const EsProtected *category;	/* of a walk that encrypts */
+	const EsProtection *protection; /* the same */
 	StringInfoData place;		/* of the value that the walk is at; without
 								 * data: it is not wanted */
 	bool		by_place;		/* what is encrypted is found by what it looks
@@ -318,27 +319,6 @@ find_event_subject(const FieldWalk *walk)
 	return subject;
 }
 
-/* Gives the digest of a category. */
-static void
-digest_category(const char *name, int len, uint8 *category)
-{
-	uint8		digest[ES_CIPHER_DIGEST];
-
-	name = es_utf8_of(name, &len);
-	es_cipher_digest(name, len, digest);
-	memcpy(category, digest, ES_ENVELOPE_CATEGORY);
-}
-
-/* Gives that of an event's. */
-static void
-digest_event_category(const EsEvent *event, uint8 *category)
-{
-	const text *stream = DatumGetTextPP(event->stream);
-	const char *name = VARDATA_ANY(stream);
-
-	digest_category(name, es_names_category_length(name, VARSIZE_ANY_EXHDR(stream)), category);
-}
-
 /* Encrypts a field. */
 static bool
 encrypt_field(FieldWalk *walk, const EsNode *value, EsNode *result)
@@ -355,7 +335,7 @@ encrypt_field(FieldWalk *walk, const EsNode *value, EsNode *result)
 		return false;
 	memcpy(header.key_id, walk->key.id.data, UUID_LEN);
 	memcpy(header.event_id, walk->event->event_id.data, UUID_LEN);
-	digest_event_category(walk->event, header.category);
+	memcpy(header.category, walk->category->digest, ES_ENVELOPE_CATEGORY);
 	digest_place(walk, header.event_id, header.context);
 	*result = es_envelope_seal(&header, walk->key.key, value);
 	return true;
@@ -382,9 +362,9 @@ check_encrypted_size(const EsEvent *event)
  * to be had.  May make the subject's key.
  */
 EsFieldResult
-es_field_encrypt(EsEvent *event, const EsProtection *protection)
+es_field_encrypt(EsEvent *event, const EsProtected *category, const EsProtection *protection)
 {
-	FieldWalk	walk = {.change = encrypt_field,.event = event,.protection = protection};
+	FieldWalk	walk = {.change = encrypt_field,.event = event,.category = category,.protection = protection};
 
 	begin_places(&walk);
 	if (walk_data(&walk, &protection->data, &event->data))
@@ -588,10 +568,10 @@ is_field_of_categories(const FieldWalk *walk, const EsEnvelope *envelope)
 
 	for (int i = 0; i < categories->count; i++)
 	{
-		uint8		category[ES_ENVELOPE_CATEGORY];
+		uint8		digest[ES_CIPHER_DIGEST];
 
-		digest_category(VARDATA_ANY(categories->names[i]), VARSIZE_ANY_EXHDR(categories->names[i]), category);
-		if (memcmp(category, envelope->header.category, ES_ENVELOPE_CATEGORY) == 0)
+		es_protection_digest(categories->names[i], digest);
+		if (memcmp(digest, envelope->header.category, ES_ENVELOPE_CATEGORY) == 0)
 			return true;
 	}
 	return !categories->set;

@@ -26,7 +26,7 @@ typedef enum EsFieldResult
 	ES_FIELD_AWAY				/* the master key is not at hand */
 } EsFieldResult;
 
-extern EsFieldResult es_field_encrypt(EsEvent *event, const EsProtection *protection);
+extern EsFieldResult es_field_encrypt(EsEvent *event, const EsProtected *category, const EsProtection *protection);
 extern void es_field_check_plain(const EsEvent *event, const EsProtected *category, const EsProtection *protection);
 extern EsFieldResult es_field_reveal_stored(EsEvent *stored, Datum *given, bool may_ask);
 

@@ -24,6 +24,7 @@
 #include "base/objects.h"
 #include "json/scope.h"
 #include "json/tree.h"
+#include "secret/utf8.h"
 #include "table/rows.h"
 
 EsRelation	es_protection_table = {"protections"};
@@ -136,6 +137,16 @@ add_protected_path(EsProtectedStep *step, const EsKey *keys, int nkeys)
 
 /* ---- what the session keeps ---- */
 
+/* es_protection_digest gives the digest that a category is known by in an encrypted field. */
+void
+es_protection_digest(const text *category, uint8 *digest)
+{
+	int			len = VARSIZE_ANY_EXHDR(category);
+	const char *name = es_utf8_of(VARDATA_ANY(category), &len);
+
+	es_cipher_digest(name, len, digest);
+}
+
 /* Finds the entry of a category, or adds it. */
 static EsProtected *
 enter_protected_category(HTAB *table, const text *category)
@@ -148,6 +159,7 @@ enter_protected_category(HTAB *table, const text *category)
 	{
 		memset(entry, 0, sizeof(*entry));
 		entry->category = category;
+		es_protection_digest(category, entry->digest);
 		entry->room = 2;
 		entry->definitions = palloc(sizeof(EsProtection) * entry->room);
 	}

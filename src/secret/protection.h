@@ -15,6 +15,7 @@
 #include "base/objects.h"
 #include "json/node.h"
 #include "json/value.h"
+#include "secret/cipher.h"
 #include "table/columns.h"
 
 /* Columns of eventstore.protections. */
@@ -53,6 +54,7 @@ typedef struct EsProtection
 typedef struct EsProtected
 {
 	const text *category;		/* hash key */
+	uint8		digest[ES_CIPHER_DIGEST];	/* of the category in UTF-8 */
 	int			count;
 	int			room;
 	EsProtection *definitions;	/* in order of after_position */
@@ -92,6 +94,8 @@ extern const EsProtection *es_protection_at(const EsProtected *category, int64 p
 extern const EsProtection *es_protection_now(const EsProtected *category);
 
 extern bool es_protection_touches_value(const text *category, const EsValue *value);
+
+extern void es_protection_digest(const text *category, uint8 *digest);
 
 /* Paths to protected fields. */
 extern const EsKey *es_protection_compile_path(const text *path, int *nkeys);

@@ -22,8 +22,10 @@
 #include "log/subscriber.h"
 #include "rights/right.h"
 #include "secret/arena.h"
+#include "secret/keycache.h"
 #include "secret/masterkey.h"
 #include "secret/subject.h"
+#include "secret/wrap.h"
 #include "table/rows.h"
 
 PG_FUNCTION_INFO_V1(es_rotate_master_key);
@@ -64,14 +66,14 @@ rewrap_row(EsRows *rows, const Rotation *rotation)
 
 	if (!is_new && fingerprint != rotation->from.fingerprint)
 		report_foreign_key(&key, true);
-	if (!es_subject_unwrap(&key, plain, is_new ? rotation->to.wrapping : rotation->from.wrapping))
+	if (!es_wrap_open(&key, plain, is_new ? rotation->to.wrapping : rotation->from.wrapping))
 		report_foreign_key(&key, false);
 	if (is_new)
 		return;
 	memcpy(values, v, sizeof(values));
 	memcpy(isnull, rows->isnull, sizeof(isnull));
 	values[Anum_subjects_fingerprint - 1] = Int64GetDatum(rotation->to.fingerprint);
-	values[Anum_subjects_wrapped - 1] = PointerGetDatum(es_subject_wrap(&key, plain, rotation->to.wrapping));
+	values[Anum_subjects_wrapped - 1] = PointerGetDatum(es_wrap_key(&key, plain, rotation->to.wrapping));
 	es_rows_update(rows, values, isnull);
 }
 
@@ -120,7 +122,7 @@ es_rotate_master_key(PG_FUNCTION_ARGS)
 				errmsg("permission denied to run a command that prints the master key"),
 				errdetail("It takes the privileges of role \"%s\".", "pg_execute_server_program"));
 	es_call_require(fcinfo, 0, "old_key_command");
-	es_subscriber_begin_change(&es_subject_table, "es_rotate_master_key()");
+	es_subscriber_begin_change(&es_keycache_table, "es_rotate_master_key()");
 	CommandCounterIncrement();
 	PG_TRY();
 	{
@@ -134,7 +136,7 @@ es_rotate_master_key(PG_FUNCTION_ARGS)
 		es_arena_wipe_place(ES_ARENA_OTHER, 1);
 	}
 	PG_END_TRY();
-	es_base_announce(&es_subject_table);
+	es_base_announce(&es_keycache_table);
 	CommandCounterIncrement();
 	PG_RETURN_VOID();
 }

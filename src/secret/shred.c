@@ -20,8 +20,10 @@
 #include "rights/right.h"
 #include "secret/bundle.h"
 #include "secret/dependent.h"
+#include "secret/keycache.h"
 #include "secret/protection.h"
 #include "secret/subject.h"
+#include "secret/wrap.h"
 #include "table/columns.h"
 #include "table/rows.h"
 
@@ -79,7 +81,7 @@ es_shred(PG_FUNCTION_ARGS)
 	subject = PG_GETARG_TEXT_PP(0);
 	es_subscriber_prevent_write("es_shred()");
 	es_dependent_hooks.begin_shred();
-	es_subscriber_begin_change(&es_subject_table, "es_shred()");
+	es_subscriber_begin_change(&es_keycache_table, "es_shred()");
 	CommandCounterIncrement();
 	count = destroy_keys(ES_SUBJECT_PLAIN, subject, &destroyed);
 	if (es_protection_any() && es_protection_state.any_hashed)
@@ -89,7 +91,7 @@ es_shred(PG_FUNCTION_ARGS)
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
 				errmsg("there is no subject \"%s\"", es_names_show_text(subject)),
 				errdetail("No event with protected fields was ever appended for it."));
-	es_base_announce(&es_subject_table);
+	es_base_announce(&es_keycache_table);
 	CommandCounterIncrement();
 	es_dependent_hooks.end_shred(&destroyed);
 	PG_RETURN_VOID();

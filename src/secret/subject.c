@@ -16,34 +16,26 @@
  * A subject whose value is itself protected is known by a keyed hash.  The key of these hashes
  * is random, and kept as the others are, so it stays the same whatever the master key is.
  *
- * Unwrapped keys are kept in the arena, and wiped at the end of the transaction and when a
- * subtransaction rolls back, which may have made one; when the table's rows may have changed
- * elsewhere; and when there is no room for more.
+ * What was read of these rows, and the keys unwrapped, keycache.c keeps.
  */
 #include "secret/subject.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/error.h"
-#include "base/names.h"
 #include "base/objects.h"
 #include "base/uuid7.h"
 #include "log/subscriber.h"
 #include "secret/arena.h"
 #include "secret/cipher.h"
+#include "secret/keycache.h"
 #include "secret/masterkey.h"
 #include "secret/utf8.h"
+#include "secret/wrap.h"
 #include "table/rows.h"
 
-#define KINDS			(ES_SUBJECT_NONE + 1)
-#define WRAP_VERSION	1
-#define WRAPPED_BYTES	(ES_CIPHER_NONCE + ES_CIPHER_KEY + ES_CIPHER_TAG)
-
-EsRelation	es_subject_table = {"subjects"};
 static EsRelation subjects_by_key = {"subjects_by_key",
 .index = {.keys = {Anum_subjects_key_id},.columns = "key_id",.unique = true}};
 static EsRelation subjects_by_subject = {"subjects_by_subject",
@@ -53,177 +45,10 @@ static const EsColumn columns[Natts_subjects] = {
 	{"created_at", TIMESTAMPTZOID}, {"shredded_at", TIMESTAMPTZOID, true}, {"fingerprint", INT8OID}, {"kind", INT4OID},
 	{"key_id", UUIDOID}, {"subject", TEXTOID}, {"wrapped", BYTEAOID, true}
 };
-const EsShape es_subject_shape = ES_SHAPE(&es_subject_table, &subjects_by_key, columns);
-const EsShape es_subject_name_shape = ES_SHAPE(&es_subject_table, &subjects_by_subject, columns);
+const EsShape es_subject_shape = ES_SHAPE(&es_keycache_table, &subjects_by_key, columns);
+const EsShape es_subject_name_shape = ES_SHAPE(&es_keycache_table, &subjects_by_subject, columns);
 
 PG_FUNCTION_INFO_V1(es_subject_forget);
-
-/* ---- the keys of the transaction ---- */
-
-/* A key that is known. */
-typedef struct KnownKey
-{
-	pg_uuid_t	id;				/* hash key */
-	const uint8 *key;			/* in the arena; NULL: it is shredded */
-} KnownKey;
-
-/* Which key a subject has. */
-typedef struct KnownSubject
-{
-	const text *name;			/* hash key */
-	pg_uuid_t	id;
-} KnownSubject;
-
-static struct
-{
-	MemoryContext context;		/* NULL: nothing is known */
-	uint64		changes;		/* of the table, as that was found out */
-	HTAB	   *keys;
-	HTAB	   *subjects[KINDS];	/* NULL: none */
-}			known;
-
-/* Wipes the keys. */
-static void
-wipe_known_keys(void)
-{
-	if (known.context == NULL)
-		return;
-	es_arena_wipe_taken();
-	MemoryContextDelete(known.context);
-	memset(&known, 0, sizeof(known));
-}
-
-/* Wipes the keys of a transaction that ends. */
-static void
-wipe_keys_at_xact_end(XactEvent event, void *arg)
-{
-	if (event != XACT_EVENT_PRE_COMMIT && event != XACT_EVENT_PARALLEL_PRE_COMMIT && event != XACT_EVENT_PRE_PREPARE)
-		wipe_known_keys();
-}
-
-/* Wipes the keys when a subtransaction rolls back. */
-static void
-wipe_keys_at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
-{
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		wipe_known_keys();
-}
-
-/* Registers the callbacks; called once, from _PG_init. */
-void
-es_subject_init(void)
-{
-	RegisterXactCallback(wipe_keys_at_xact_end, NULL);
-	RegisterSubXactCallback(wipe_keys_at_subxact_end, NULL);
-}
-
-/* Makes room for keys, unless there is; what may be outdated goes. */
-static void
-require_known_keys(void)
-{
-	uint64		changes = es_base_changes_of(&es_subject_table);
-	HASHCTL		ctl = {.keysize = sizeof(pg_uuid_t),.entrysize = sizeof(KnownKey)};
-
-	if (known.context != NULL && known.changes != changes)
-		wipe_known_keys();
-	if (known.context != NULL)
-		return;
-	ctl.hcxt = AllocSetContextCreate(TopMemoryContext, "eventstore keys", ALLOCSET_SMALL_SIZES);
-	known.context = ctl.hcxt;
-	known.changes = changes;
-	known.keys = hash_create("eventstore keys", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-}
-
-/* Gives a slot for a key: after what is outdated is gone, which has the slots back. */
-static uint8 *
-take_key_slot(void)
-{
-	uint8	   *slot;
-
-	require_known_keys();
-	slot = es_arena_take();
-	if (slot != NULL)
-		return slot;
-	wipe_known_keys();
-	require_known_keys();
-	return es_arena_take();
-}
-
-/* Remembers a key; NULL: that it is shredded. */
-static void
-remember_key(const pg_uuid_t *id, const uint8 *key)
-{
-	KnownKey   *entry = hash_search(known.keys, id, HASH_ENTER, NULL);
-
-	entry->key = key;
-}
-
-/* Remembers which key a subject has. */
-static void
-remember_subject(EsSubjectKind kind, const text *name, const pg_uuid_t *id)
-{
-	KnownSubject *entry;
-	bool		found;
-
-	if (known.subjects[kind] == NULL)
-		known.subjects[kind] = es_names_map("eventstore subjects", 32, sizeof(KnownSubject), known.context);
-	entry = hash_search(known.subjects[kind], &name, HASH_ENTER, &found);
-	if (!found)
-	{
-		MemoryContext old = MemoryContextSwitchTo(known.context);
-
-		entry->name = DatumGetTextPCopy(PointerGetDatum(name));
-		MemoryContextSwitchTo(old);
-	}
-	entry->id = *id;
-}
-
-/* ---- wrapping ---- */
-
-/* Makes what is authenticated with a wrapped key: what the key is for. */
-static char *
-make_wrap_header(const EsWrappedKey *key, int *header_len)
-{
-	int			len = VARSIZE_ANY_EXHDR(key->subject);
-	const char *subject = es_utf8_of(VARDATA_ANY(key->subject), &len);
-	char	   *header = palloc(2 + UUID_LEN + len);
-
-	header[0] = WRAP_VERSION;
-	header[1] = (char) key->kind;
-	memcpy(header + 2, key->id.data, UUID_LEN);
-	memcpy(header + 2 + UUID_LEN, subject, len);
-	*header_len = 2 + UUID_LEN + len;
-	return header;
-}
-
-/* es_subject_wrap gives a key wrapped, in the current memory context. */
-bytea *
-es_subject_wrap(const EsWrappedKey *key, const uint8 *plain, const uint8 *wrapping)
-{
-	bytea	   *wrapped = palloc(VARHDRSZ + WRAPPED_BYTES);
-	uint8	   *bytes = (uint8 *) VARDATA(wrapped);
-	EsCipherMessage message = {.nonce = bytes,.input = plain,.output = bytes + ES_CIPHER_NONCE,.len = ES_CIPHER_KEY,
-	.tag = bytes + ES_CIPHER_NONCE + ES_CIPHER_KEY};
-
-	SET_VARSIZE(wrapped, VARHDRSZ + WRAPPED_BYTES);
-	message.header = make_wrap_header(key, &message.header_len);
-	es_cipher_encrypt(wrapping, &message);
-	return wrapped;
-}
-
-/* es_subject_unwrap unwraps a key; false if it is not as it was wrapped. */
-bool
-es_subject_unwrap(const EsWrappedKey *key, uint8 *plain, const uint8 *wrapping)
-{
-	uint8	   *bytes = (uint8 *) VARDATA_ANY(key->wrapped);
-	EsCipherMessage message = {.nonce = bytes,.input = bytes + ES_CIPHER_NONCE,.output = plain,.len = ES_CIPHER_KEY,
-	.tag = bytes + ES_CIPHER_NONCE + ES_CIPHER_KEY};
-
-	if (VARSIZE_ANY_EXHDR(key->wrapped) != WRAPPED_BYTES)
-		return false;
-	message.header = make_wrap_header(key, &message.header_len);
-	return es_cipher_decrypt(wrapping, &message);
-}
 
 /* ---- rows ---- */
 
@@ -252,21 +77,6 @@ take_subject_row(SubjectRow *row, const EsRows *rows)
 		row->key.wrapped = DatumGetByteaPCopy(v[Anum_subjects_wrapped - 1]);
 }
 
-/* Reads the row of a key. */
-static SubjectRow
-read_key_row(const pg_uuid_t *id)
-{
-	EsRows		rows = {.shape = &es_subject_shape,.mode = AccessShareLock};
-	SubjectRow	row = {0};
-
-	es_rows_equal(&rows, UUIDPGetDatum(id));
-	es_rows_begin(&rows);
-	if (es_rows_next(&rows))
-		take_subject_row(&row, &rows);
-	es_rows_end(&rows);
-	return row;
-}
-
 /* Reads a row of a subject: one that is shredded, if there is any. */
 static SubjectRow
 read_row_of_subject(EsSubjectKind kind, const text *name)
@@ -283,29 +93,56 @@ read_row_of_subject(EsSubjectKind kind, const text *name)
 	return row;
 }
 
-/* Unwraps the key of a row, and remembers it. */
-static EsSubjectKey
-unwrap_row_key(const SubjectRow *row, bool may_ask)
+/*
+ * Reads the row of a key, and some that follow it, and keeps them; NULL if there is no such key.
+ * The one that is asked for is kept last: to keep another may be to forget what is kept.
+ */
+static EsCachedKey *
+read_key_rows(const pg_uuid_t *id)
 {
-	EsSubjectKey key = {.state = ES_KEY_LIVE,.id = row->key.id};
-	const EsMasterKey *master;
-	uint8	   *slot;
+	EsRows		rows = {.shape = &es_subject_shape,.mode = AccessShareLock};
+	uint64		changes = es_base_changes_of(&es_keycache_table);
+	int			most = es_keycache_count_ahead();
+	SubjectRow *found = palloc0(sizeof(SubjectRow) * most);
+	int			count = 0;
 
-	if (!may_ask && !es_masterkey_is_at_hand(row->fingerprint))
+	es_rows_from(&rows, UUIDPGetDatum(id));
+	es_rows_begin(&rows);
+	while (count < most && es_rows_next(&rows))
 	{
-		key.state = ES_KEY_AWAY;
-		return key;
+		take_subject_row(&found[count], &rows);
+		if (count == 0 && memcmp(&found[0].key.id, id, UUID_LEN) != 0)
+			break;
+		count++;
 	}
-	master = es_masterkey_get(row->fingerprint);
-	slot = take_key_slot();
-	if (!es_subject_unwrap(&row->key, slot, master->wrapping))
+	es_rows_end(&rows);
+	while (count > 1)
+	{
+		const SubjectRow *row = &found[--count];
+
+		es_keycache_keep_ahead(&row->key, row->fingerprint, changes);
+	}
+	return count == 0 ? NULL : es_keycache_keep(&found[0].key, found[0].fingerprint, changes);
+}
+
+/* Gives a key that is known, unwrapped. */
+static EsSubjectKey
+give_cached_key(EsCachedKey *cached, bool may_ask)
+{
+	EsSubjectKey key = {.state = ES_KEY_LIVE,.id = cached->stored.id};
+
+	if (cached->stored.wrapped == NULL)
+		key.state = ES_KEY_SHREDDED;
+	else if (cached->plain == NULL && !may_ask && !es_masterkey_is_at_hand(cached->fingerprint))
+		key.state = ES_KEY_AWAY;
+	else if (cached->plain == NULL &&
+			 !es_keycache_unwrap(cached, es_masterkey_get(cached->fingerprint)->wrapping))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_STORE_CORRUPT),
 				errmsg("key of protected fields is not as it was stored"),
 				errdetail("It is the one with key_id %s in table eventstore.subjects.",
-						  es_uuid7_show(&row->key.id)));
-	remember_key(&row->key.id, slot);
-	key.key = slot;
+						  es_uuid7_show(&key.id)));
+	key.key = cached->plain;
 	return key;
 }
 
@@ -318,51 +155,31 @@ unwrap_row_key(const SubjectRow *row, bool may_ask)
 EsSubjectKey
 es_subject_find_key(const pg_uuid_t *id, bool may_ask)
 {
-	EsSubjectKey key = {.state = ES_KEY_LIVE,.id = *id};
-	const KnownKey *entry;
-	SubjectRow	row;
+	EsSubjectKey missing = {.state = ES_KEY_MISSING,.id = *id};
+	EsCachedKey *cached = es_keycache_find(id);
 
-	require_known_keys();
-	entry = hash_search(known.keys, id, HASH_FIND, NULL);
-	if (likely(entry != NULL))
-	{
-		key.key = entry->key;
-		key.state = entry->key ? ES_KEY_LIVE : ES_KEY_SHREDDED;
-		return key;
-	}
-	row = read_key_row(id);
-	if (row.found && !row.shredded)
-		return unwrap_row_key(&row, may_ask);
-	key.state = row.found ? ES_KEY_SHREDDED : ES_KEY_MISSING;
-	if (row.found)
-	{
-		require_known_keys();
-		remember_key(id, NULL);
-	}
-	return key;
+	if (unlikely(cached == NULL))
+		cached = read_key_rows(id);
+	return cached ? give_cached_key(cached, may_ask) : missing;
 }
 
 /* Gives the key of a subject by the name it is stored under. */
 static EsSubjectKey
 find_key_by_name(EsSubjectKind kind, const text *name)
 {
-	EsSubjectKey key = {.state = ES_KEY_MISSING};
-	const KnownSubject *entry;
+	EsSubjectKey missing = {.state = ES_KEY_MISSING};
+	EsCachedKey *cached = es_keycache_find_of(kind, name);
+	uint64		changes = es_base_changes_of(&es_keycache_table);
 	SubjectRow	row;
 
-	require_known_keys();
-	entry = known.subjects[kind] ? hash_search(known.subjects[kind], &name, HASH_FIND, NULL) : NULL;
-	if (entry != NULL)
-		return es_subject_find_key(&entry->id, true);
+	if (cached != NULL)
+		return give_cached_key(cached, true);
 	row = read_row_of_subject(kind, name);
-	if (row.found && row.shredded)
-		key.state = ES_KEY_SHREDDED;
-	else if (row.found)
-	{
-		key = unwrap_row_key(&row, true);
-		remember_subject(kind, name, &key.id);
-	}
-	return key;
+	if (!row.found)
+		return missing;
+	cached = es_keycache_keep(&row.key, row.fingerprint, changes);
+	es_keycache_keep_subject(cached);
+	return give_cached_key(cached, true);
 }
 
 /* The name of what has no subject. */
@@ -440,6 +257,26 @@ current_master_key(void)
 	return es_masterkey_get(row.fingerprint);
 }
 
+/* Makes a key, and gives it wrapped. */
+static bytea *
+make_wrapped_key(const EsWrappedKey *row, const uint8 *wrapping)
+{
+	uint8	   *plain = es_arena_place(ES_ARENA_SCRATCH);
+	bytea	   *volatile wrapped = NULL;
+
+	PG_TRY();
+	{
+		es_cipher_make_key(plain);
+		wrapped = es_wrap_key(row, plain, wrapping);
+	}
+	PG_FINALLY();
+	{
+		es_arena_wipe_place(ES_ARENA_SCRATCH, 1);
+	}
+	PG_END_TRY();
+	return wrapped;
+}
+
 /* Makes the key of a subject that has none; another transaction may have been faster. */
 static EsSubjectKey
 make_subject_key(EsSubjectKind kind, const text *name)
@@ -447,24 +284,19 @@ make_subject_key(EsSubjectKind kind, const text *name)
 	EsSubjectKey key;
 	EsWrappedKey row = {.kind = kind,.subject = name};
 	const EsMasterKey *master;
-	uint8	   *slot;
+	EsCachedKey *cached;
 
-	es_base_lock(&es_subject_table, RowExclusiveLock);
+	es_base_lock(&es_keycache_table, RowExclusiveLock);
 	key = find_key_by_name(kind, name);
 	if (key.state != ES_KEY_MISSING)
 		return key;
 	master = kind == ES_SUBJECT_NONE ? es_masterkey_renew() : current_master_key();
-	slot = take_key_slot();
-	es_cipher_make_key(slot);
 	es_uuid7_make(&row.id);
-	row.wrapped = es_subject_wrap(&row, slot, master->wrapping);
+	row.wrapped = make_wrapped_key(&row, master->wrapping);
 	insert_key(&row, master->fingerprint);
-	remember_key(&row.id, slot);
-	remember_subject(kind, name, &row.id);
-	key.state = ES_KEY_LIVE;
-	key.id = row.id;
-	key.key = slot;
-	return key;
+	cached = es_keycache_keep(&row, master->fingerprint, es_base_changes_of(&es_keycache_table));
+	es_keycache_keep_subject(cached);
+	return give_cached_key(cached, true);
 }
 
 /*
@@ -500,6 +332,6 @@ es_subject_require_master(void)
 Datum
 es_subject_forget(PG_FUNCTION_ARGS)
 {
-	es_base_announce(&es_subject_table);
+	es_base_announce(&es_keycache_table);
 	PG_RETURN_POINTER(NULL);
 }

@@ -6,8 +6,8 @@
  * another client.  What we keep by session are facts about the store, which hold for
  * whoever comes, and es_last_position(), which is about what was done before.  It is
  * what lastval() is for sequences, so both are forgotten together, by DISCARD SEQUENCES
- * and DISCARD ALL, at once and whatever becomes of the transaction.  The master key of
- * protected fields is wiped by DISCARD ALL.
+ * and DISCARD ALL, at once and whatever becomes of the transaction.  Keys of protected
+ * fields, and the master key, go with DISCARD ALL.
  *
  * A session that has appended has the library, preloaded or not, and so the hook.
  */
@@ -17,6 +17,7 @@
 #include "tcop/utility.h"
 
 #include "append/attempt.h"
+#include "secret/keycache.h"
 #include "secret/masterkey.h"
 
 static ProcessUtility_hook_type previous_utility_hook = NULL;
@@ -46,7 +47,10 @@ discard_utility_hook(PlannedStmt *statement, const char *query, bool read_only_t
 	if (discards)
 		es_attempt_last_position = 0;
 	if (discards && castNode(DiscardStmt, statement->utilityStmt)->target == DISCARD_ALL)
+	{
+		es_keycache_forget();
 		es_masterkey_forget();
+	}
 }
 
 /* Installs the hook; called once, from _PG_init. */

@@ -30,8 +30,8 @@
 #include "rights/right.h"
 #include "rights/sight.h"
 #include "segment/typeindex.h"
+#include "secret/keycache.h"
 #include "secret/masterkey.h"
-#include "secret/subject.h"
 #include "server/ddlguard.h"
 #include "server/discard.h"
 #include "server/statements.h"
@@ -80,7 +80,7 @@ _PG_init(void)
 	es_readnode_init();
 	es_scope_init();
 	es_masterkey_init();
-	es_subject_init();
+	es_keycache_init();
 	es_projection_init();
 	es_batch_init();
 	es_declare_init();

@@ -133,6 +133,17 @@ es_rows_equal(EsRows *rows, Datum value)
 }
 
 /*
+ * es_rows_from asks for rows whose next column of the index, a uuid, is a value or above it; the
+ * last key.  The rows come in this order.
+ */
+void
+es_rows_from(EsRows *rows, Datum value)
+{
+	Assert(next_key_column(rows)->type == UUIDOID);
+	ScanKeyInit(&rows->keys[rows->nkeys++], rows->nequal + 1, BTGreaterEqualStrategyNumber, F_UUID_GE, value);
+}
+
+/*
  * es_rows_between asks for rows whose next column of the index, a bigint, is above
  * one number and up to another; the last key.
  */

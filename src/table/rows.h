@@ -50,6 +50,7 @@ typedef struct EsRows
 } EsRows;
 
 extern void es_rows_equal(EsRows *rows, Datum value);
+extern void es_rows_from(EsRows *rows, Datum value);
 extern void es_rows_between(EsRows *rows, int64 after, int64 upto);
 extern void es_rows_begin(EsRows *rows);
 extern bool es_rows_next(EsRows *rows);

@@ -147,15 +147,30 @@ $session->query(q{SELECT * FROM es_read('c-1')});
 $backend = $session->query('SELECT pg_backend_pid()');
 SKIP:
 {
-	open my $smaps, '<', "/proc/$backend/smaps" or skip 'no /proc', 1;
-	my ($size, $flags, @arenas);
+	open my $smaps, '<', "/proc/$backend/smaps" or skip 'no /proc', 9;
+	my ($from, $size, $flags, @arenas);
 	while (<$smaps>)
 	{
+		$from = hex $1 if /^(\w+)-\w+ /;
 		$size = $1 if /^Size:\s+(\d+) kB/;
-		push @arenas, $_ if /^VmFlags:.* wf\b/ && $size == 64;
+		push @arenas, [ $from, $_ ] if /^VmFlags:.* wf\b/ && $size == 64;
 	}
 	is(scalar @arenas, 1, 'keys are in pages of their own');
-	like($arenas[0] // '', qr/\bdd\b/, '... that are not in core dumps');
+	like($arenas[0][1] // '', qr/\bdd\b/, '... that are not in core dumps');
+
+	# what wraps keys is in the first of its places, keys of subjects behind the first seven
+	my $arena = sub { my $part; open my $memory, '<:raw', "/proc/$backend/mem" or return undef; sysseek $memory, $arenas[0][0], 0; sysread $memory, $part, 64 * 1024; return $part };
+	skip 'memory of other processes cannot be read', 7 unless defined $arena->() && length $arena->();
+	my $zeros = sub { return $arena->() =~ /^.{224}\0+\z/s ? 1 : 0 };
+	is($zeros->(), 1, '... and wiped when a transaction has ended');
+	foreach my $use ([ 'a read', q{SELECT * FROM es_read('c-1')} ], [ 'an append', q{SELECT es_append('c-1', 'T', '{"x": 1}')} ], [ 'a new key', q{SELECT es_append('c-key', 'T', '{"x": 1}')} ])
+	{
+		$session->query("BEGIN; $use->[1]");
+		my $key = substr $arena->(), 224, 32;
+		is(memory_has($backend, $key), $key =~ /[^\0]/ ? 1 : -1, "$use->[0]: the key is there, and nowhere else");
+		$session->query('ROLLBACK');
+		is(memory_has($backend, $key) + !$zeros->(), 0, '... and nowhere after it');
+	}
 }
 $session->quit;
 
@@ -214,6 +229,37 @@ key($key[1]);
 is($warm->query(q{DISCARD ALL; SELECT count(*) FROM es_read('c-1')}), '2', 'after DISCARD ALL the command is run again');
 $warm->quit;
 
+# What a session knows of keys between transactions is no more than the table says.
+$warm = $node->background_psql('postgres', on_error_stop => 0);
+sub warm_says { my ($sql, $says, $name) = @_; is(join(' ', split /\n/, $warm->query($sql)), $says, $name); }
+my $read = q{SELECT string_agg(coalesce(data->>'x', 'null'), ' ' ORDER BY position) FROM es_read_category('w')};
+$node->safe_psql('postgres', q{SELECT es_protect('w', '{$.data.x}', '$.data.id')});
+$warm->query(q{BEGIN; SELECT es_append('w-1', 'T', '{"id": "prepared", "x": "a"}'); PREPARE TRANSACTION 'key'; ROLLBACK PREPARED 'key'});
+$warm->query(q{BEGIN; SELECT es_append('w-1', 'T', '{"id": "undone", "x": "a"}'); ROLLBACK});
+$warm->query(q{BEGIN; SAVEPOINT s; SELECT es_append('w-1', 'T', '{"id": "half", "x": "a"}'); ROLLBACK TO s; COMMIT});
+$warm->query(qq{SELECT es_append('w-1', 'T', '{"id": "$_", "x": "$_"}')}) foreach qw(prepared undone half);
+warm_says($read, 'prepared undone half', 'keys that a rollback has taken are made anew');
+is($node->safe_psql('postgres', $read), 'prepared undone half', '... and others have them');
+$warm->query('BEGIN');
+warm_says($read, 'prepared undone half', 'in a transaction');
+$node->safe_psql('postgres', q{SELECT es_shred('undone')});
+warm_says($read, 'prepared null half', '... another session shreds: at once');
+$warm->query('COMMIT');
+$node->safe_psql('postgres', q{SELECT es_shred('half')});
+warm_says($read, 'prepared null null', 'so between transactions');
+$warm->query(q{SELECT es_append('w-1', 'T', '{"id": "half", "x": "again"}')});
+warm_says(q{SELECT es_stream_version('w-1')}, '3', 'and nothing more is appended for it');
+$node->safe_psql('postgres', q{SELECT es_shred('prepared')});
+$warm->query(q{SELECT es_append('w-1', 'T', '{"id": "prepared", "x": "again"}')});
+warm_says(q{SELECT es_stream_version('w-1')}, '3', 'by one that has not read since');
+# more subjects than it knows at a time, and more than are unwrapped at a time; twice
+$warm->query(q{SELECT count(es_append('w-2', 'T', jsonb_build_object('id', 's' || n, 'x', 'of s' || n))) FROM generate_series(1, 17000) n});
+warm_says(q{SELECT count(*) FROM es_read('w-2', max_count => NULL) WHERE data->>'x' = 'of ' || (data->>'id')}, '17000', 'many subjects') for 1 .. 2;
+warm_says(q{SELECT count(es_append('w-2', 'T', jsonb_build_object('id', 's' || n, 'x', 'of s' || n))) FROM generate_series(17000, 1, -1000) n}, '17', '... of which some come again');
+warm_says(q{SELECT count(*) FROM es_read('w-2', max_count => NULL) WHERE data->>'x' = 'of ' || (data->>'id')}, '17017', '... and are found');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM eventstore.subjects WHERE subject ~ '^s[0-9]+$'}), '17000', '... each with one key');
+$warm->quit;
+
 # Everybody appends for few subjects while they are shredded one by one, beside rollbacks and savepoints.
 $node->safe_psql('postgres', q{
 	SELECT es_protect('t', '{$.data.x}', '$.data.id');
@@ -265,7 +311,7 @@ is(slurp_file("$base/shred.err") =~ /ERROR|aborted/ ? slurp_file("$base/shred.er
 note $node->safe_psql('postgres', 'SELECT count(*) FROM shredded');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM es_read_category('t', max_count => NULL) e LEFT JOIN shredded s ON s.id::text = e.data->>'id'
 	WHERE e.data->>'x' IS DISTINCT FROM CASE WHEN s.id IS NULL THEN 'of ' || (e.data->>'id') END}), '0', 'fields of shredded subjects are null, all others are there');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM eventstore.subjects k WHERE (k.wrapped IS NULL) <> EXISTS (SELECT FROM shredded s WHERE s.id::text = k.subject)}), '0', 'no key of theirs is left');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM eventstore.subjects k WHERE k.subject ~ '^[0-9]+$' AND (k.wrapped IS NULL) <> EXISTS (SELECT FROM shredded s WHERE s.id::text = k.subject)}), '0', 'no key of theirs is left');
 # What somebody has changed behind the store's back is told, and stops no consumer for good.
 new_store($node, 'changed');
 sub changed { return $node->safe_psql('changed', $_[0]) }
