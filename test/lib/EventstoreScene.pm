@@ -178,8 +178,9 @@ sub wait_for_appends
 	return $done;
 }
 
-# check(name, lossy => 0, allow => SQLSTATEs): ends the writers, has the others catch up, and holds everything against the log.
+# check(name, lossy => 0, ahead => 0, allow => SQLSTATEs): ends the writers, has the others catch up, and holds everything against the log.
 # lossy: an asynchronous standby was promoted, so what was acknowledged may be lost; how much is returned, and told.
+# ahead: a synchronous one was, so a feed may have been sent what was never acknowledged.
 # allow: errors that programs may have met, such as 53100.  The other programs end.
 sub check
 {
@@ -189,6 +190,7 @@ sub check
 	$self->stop_programs('^writer');
 	my @command = ($python, 'test/lib/scene_check.py', $self->{dir}, '--patience', $PostgreSQL::Test::Utils::timeout_default);
 	push @command, '--lossy' if $options{lossy};
+	push @command, '--ahead' if $options{ahead};
 	push @command, '--allow', $options{allow} if $options{allow};
 	my $ran = IPC::Run::run(\@command, '>', \$out, '2>', \$err);
 	note $out;

@@ -1,6 +1,6 @@
 """Holds what a scene's programs have noted (scene.py) against the log.
 
-	scene_check.py DIR [--lossy] [--allow SQLSTATES]
+	scene_check.py DIR [--lossy] [--ahead] [--allow SQLSTATES]
 
 for a scene whose writers have ended, and whose other programs still run: they are given time to
 catch up.  It prints a line "finding: …" for each thing that is not as promised, and one line
@@ -18,7 +18,9 @@ What is promised:
 	followers	have every event up to where they are, once, in order, as it is in the log
 	subscriptions	work and acknowledgement are one transaction: every event once
 	read models	equal to a fold of the log
-	feed		a file of esfeed: every event once, streams in order
+	feed		a file of esfeed: every event once, streams in order; with --lossy, and with --ahead (a
+			synchronous standby was promoted, for which walsenders of feeds do not wait), it may have
+			some that are lost besides
 	seals		es_verify has no row
 	claims		no two events with one tag that es_append_if guards
 	rereading	whatever was read once is there, and the same
@@ -102,8 +104,8 @@ class Tail:
 class Check:
     """All that is known of a scene; see above."""
 
-    def __init__(self, directory, lossy=False, allow=(), patience=120):
-        self.directory, self.lossy, self.patience = directory, lossy, patience
+    def __init__(self, directory, lossy=False, ahead=False, allow=(), patience=120):
+        self.directory, self.lossy, self.ahead, self.patience = directory, lossy, ahead, patience
         self.allowed = set(USUAL) | set(allow) | {'VE007'}
         self.findings = []
         self.log = Log()
@@ -301,18 +303,21 @@ class Check:
             if self.feed_seen[position]:
                 self.find(f'feed: position {position} comes twice')
             self.feed_seen[position] = 1
+            self.feed_waiting[position] = (stream, version, int(match[4][19:23] + match[4][24:], 16))
+        for position in [p for p in self.feed_waiting if p <= self.log.at]:
+            self.judge_sent(position, *self.feed_waiting.pop(position))
+
+    def judge_sent(self, position, stream, version, uuid):
+        """Holds what a feed has sent against the log; what is lost has no place in its stream."""
+        stored = self.log.ids[position] if position < len(self.log.ids) else 0
+        if stored == uuid:
             if version != self.feed_versions.get(stream, 0) + 1:
                 self.find(f'feed: {stream} version {version} comes after {self.feed_versions.get(stream, 0)}')
             self.feed_versions[stream] = version
-            self.feed_waiting[position] = int(match[4][19:23] + match[4][24:], 16)
-        log = self.log
-        for position in [p for p in self.feed_waiting if p <= log.at]:
-            uuid = self.feed_waiting.pop(position)
-            if position >= len(log.ids) or log.ids[position] != uuid:
-                if self.lossy and (position >= len(log.ids) or not log.ids[position]):
-                    self.counts['sent, and lost'] += 1
-                else:
-                    self.find(f'feed: the event at position {position} is not that of the log')
+        elif stored or not (self.lossy or self.ahead):
+            self.find(f'feed: the event at position {position} is not that of the log')
+        else:
+            self.counts['sent, and lost'] += 1
 
     def feed_lacks(self):
         """The first position that a feed has not brought."""
@@ -463,10 +468,11 @@ def main():
     parser = argparse.ArgumentParser(description='check of a scene')
     parser.add_argument('dir')
     parser.add_argument('--lossy', action='store_true')
+    parser.add_argument('--ahead', action='store_true')
     parser.add_argument('--allow', default='')
     parser.add_argument('--patience', type=float, default=120)
     options = parser.parse_args()
-    check = Check(options.dir, options.lossy, [code for code in options.allow.split(',') if code], options.patience)
+    check = Check(options.dir, options.lossy, options.ahead, [code for code in options.allow.split(',') if code], options.patience)
     check.finish()
     for finding in check.findings[:100]:
         print('finding:', finding)
