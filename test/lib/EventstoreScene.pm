@@ -29,6 +29,7 @@ my $python = first { -x && IPC::Run::run([ $_, '-c', 'import psycopg2' ], '2>', 
 #				middle, and "mix", the kinds of operations with their weights (scene.py has them)
 #	members		of the subscription that has partitions (2)
 #	feed		0: none; or arguments of esfeed besides
+#	feed_dsn	where esfeed connects, if that is another way
 #	setup		0: the store is there already, made by another scene's start()
 #	segment_size	(3000)
 sub start
@@ -93,8 +94,17 @@ sub start_feed
 	my ($self) = @_;
 
 	$self->{commands}{feed} = [ 'sh', '-c', 'trap "kill \$pid; wait \$pid; exit" TERM; while :; do esfeed "$@" & pid=$!; wait $pid; [ -e "$0" ] && sleep 0.2 || exit; done',
-		"$self->{dir}/dsn", '-q', '-d', $self->{dsn}, '--feed', 'scene', '--create', '--to', "file:$self->{dir}/feed", ref $self->{feed} ? @{ $self->{feed} } : () ];
+		"$self->{dir}/dsn", '-q', '-d', $self->{feed_dsn} // $self->{dsn}, '--feed', 'scene', '--create', '--to', "file:$self->{dir}/feed", ref $self->{feed} ? @{ $self->{feed} } : () ];
 	$self->run_program('feed');
+}
+
+# restart_feed: an esfeed that connects to where programs connect by now.
+sub restart_feed
+{
+	my ($self) = @_;
+
+	$self->stop_programs('^feed$');
+	$self->start_feed;
 }
 
 sub run_program
