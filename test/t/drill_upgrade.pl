@@ -26,7 +26,7 @@ sub new_cluster
 	my $node = PostgreSQL::Test::Cluster->new($name, $ENV{ES_NEW_BINDIR} ? (install_path => $bin =~ s!/bin$!!r) : ());
 
 	$node->init(allows_streaming => 'logical');
-	$node->append_conf('postgresql.conf', "max_prepared_transactions = 20\n$conf");
+	$node->append_conf('postgresql.conf', "max_prepared_transactions = 20\nmax_connections = 60\n$conf");
 	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, eventstore'\n") if has_allow_list($node);
 	return $node;
 }
@@ -54,7 +54,7 @@ sub go_on
 	is($node->safe_psql('postgres', "SELECT min(position) FROM es_events WHERE position > $after"), $after + 1, "$how: with the next position");
 }
 
-# ---- pg_upgrade ----
+# ---- pg_upgrade ----  (where no client comes in between: in a socket folder of its own)
 $scene->wait_for_appends(80, 'there is load');
 my $last = rest($old);
 my $new = new_cluster('new');
@@ -62,7 +62,7 @@ $old->stop;
 my $back = getcwd;
 chdir PostgreSQL::Test::Utils::tempdir() or die;
 command_ok([ "$bin/pg_upgrade", '--no-sync', '-d', $old->data_dir, '-D', $new->data_dir, '-b', $old->config_data('--bindir'), '-B', $bin,
-		'-s', $old->host, '-p', $old->port, '-P', $new->port ], 'pg_upgrade');
+		'-s', PostgreSQL::Test::Utils::tempdir_short(), '-p', $old->port, '-P', $new->port ], 'pg_upgrade');
 chdir $back or die;
 $new->start;
 note $new->safe_psql('postgres', 'SELECT version()');
