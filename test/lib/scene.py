@@ -191,6 +191,7 @@ class Writer:
         mix = [item.split(':') for item in options.mix.split(',')]
         self.kinds, self.weights = [m[0] for m in mix], [float(m[1]) for m in mix]
         self.known = {}     # own stream: version
+        self.unfinished = True      # something of this slot may be prepared
         self.n = 0
 
     def work(self):
@@ -198,7 +199,7 @@ class Writer:
         began, done = time.monotonic(), 0
         try:
             while not self.session.stopping:
-                if self.session.connect():
+                if self.session.connect() or self.unfinished:
                     self.finish_prepared()
                 self.operate()
                 done += 1
@@ -216,8 +217,9 @@ class Writer:
             for gid, in self.session.query('SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND gid LIKE %s',
                                            f'drill {self.slot} %'):
                 self.session.query(('COMMIT' if self.random.random() < 0.5 else 'ROLLBACK') + f" PREPARED '{gid}'")
+            self.unfinished = False
         except (Lost, Refused):
-            pass
+            self.unfinished = True
 
     def operate(self):
         """One operation: intent, attempt, outcome."""
@@ -387,7 +389,10 @@ class Writer:
                 except Refused as refused:
                     if again and refused.code == '42704':
                         break
-                    raise
+                    if refused.code in ('42704', '42501') or self.session.stopping:
+                        self.unfinished = True
+                        raise Lost('prepared') from refused
+                    time.sleep(0.01)    # no memory, no disk: it stays prepared
                 except Lost:
                     again = True
                     self.session.connect()
