@@ -86,6 +86,7 @@ class Session:
         self.connection = None
         self.stopping = False
         self.errors = None
+        self.quiet = ()     # SQLSTATEs that are no surprise just now
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
 
@@ -146,7 +147,7 @@ class Session:
 
     def report(self, refused):
         """Notes an error that nobody expects; a server that is read-only is left."""
-        if refused.code not in USUAL:
+        if refused.code not in USUAL and refused.code not in self.quiet:
             if self.errors is None:
                 self.errors = Notes(self.directory, self.name.replace(' ', '-') + '.err')
             self.errors.add(refused.code, refused)
@@ -213,6 +214,8 @@ class Writer:
 
     def finish_prepared(self):
         """Ends what this slot has prepared before it was killed, or before it lost its connection."""
+        # A session that was cut off may be about to end one of them.
+        self.session.quiet = ('42704', '55000')
         try:
             for gid, in self.session.query('SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND gid LIKE %s',
                                            f'drill {self.slot} %'):
@@ -220,6 +223,7 @@ class Writer:
             self.unfinished = False
         except (Lost, Refused):
             self.unfinished = True
+        self.session.quiet = ()
 
     def operate(self):
         """One operation: intent, attempt, outcome."""
@@ -382,22 +386,30 @@ class Writer:
                 time.sleep(0.05)
             # It is on disk now, so it must be there until it is ended, whatever happens.
             again = False
-            while True:
-                try:
-                    self.session.query(('COMMIT' if commits else 'ROLLBACK') + f" PREPARED '{gid}'")
-                    break
-                except Refused as refused:
-                    if again and refused.code == '42704':
-                        break
-                    if refused.code in ('42704', '42501') or self.session.stopping:
-                        self.unfinished = True
-                        raise Lost('prepared') from refused
-                    time.sleep(0.01)    # no memory, no disk: it stays prepared
-                except Lost:
-                    again = True
-                    self.session.connect()
+            while not self.end_prepared(gid, commits, again):
+                again = True
+                self.session.connect()
             return told if commits else None
         return attempt, 2 if commits else 0
+
+    def end_prepared(self, gid, commits, again):
+        """Whether it is known to have ended."""
+        self.session.quiet = ('42704', '55000') if again else ()
+        try:
+            self.session.query(('COMMIT' if commits else 'ROLLBACK') + f" PREPARED '{gid}'")
+            return True
+        except Refused as refused:
+            if again and refused.code == '42704':
+                return True
+            if refused.code == '42704' or self.session.stopping:
+                self.unfinished = True
+                raise Lost('prepared') from refused
+            time.sleep(0.01)    # no memory, no disk: it stays prepared
+            return False
+        except Lost:
+            return False
+        finally:
+            self.session.quiet = ()
 
     def make_y(self, n):
         """COPY of rows of several streams"""
