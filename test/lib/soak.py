@@ -46,8 +46,9 @@ class Server:
 
     def control(self, *arguments, check=True):
         """pg_ctl"""
-        return subprocess.run(['pg_ctl', '-s', '-w', '-t', '300', '-D', self.data, *arguments], env=self.environment(),
-                              stdin=subprocess.DEVNULL, check=check).returncode == 0
+        with open(os.path.join(self.soak.work, 'pg_ctl.log'), 'ab') as output:
+            return subprocess.run(['pg_ctl', '-s', '-w', '-t', '300', '-D', self.data, *arguments], env=self.environment(),
+                                  stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=check).returncode == 0
 
     def start(self):
         self.wanted = True
@@ -129,7 +130,7 @@ class Era:
 
     def __init__(self, soak, number):
         self.soak, self.number, self.random = soak, number, random.Random(f'{soak.seed}/{number}')
-        self.counts = collections.Counter()
+        self.counts, self.seconds = collections.Counter(), collections.Counter()
         self.dir = os.path.join(soak.work, 'scene')
         self.programs, self.commands = {}, {}
         self.primary, self.standby, self.made = None, None, 0
@@ -282,7 +283,7 @@ class Era:
         return [(pid, title) for pid, title in self.primary.processes() if any(word in title for word in words)]
 
     def kill_programs(self):
-        names = self.random.sample(sorted(self.programs), self.random.randrange(2, 6))
+        names = self.random.sample(sorted(self.programs), self.random.randrange(3, 8))
         for name in names:
             if self.programs[name].poll() is None:
                 self.programs[name].kill()
@@ -296,7 +297,8 @@ class Era:
             pid, title = self.random.choice(found)
             if self.kill(pid, 'server processes killed'):
                 self.counts['crashes'] += 1
-                self.say('killed ' + title)
+                if self.soak.verbose:
+                    self.say('killed ' + title)
 
     def kill_server_process(self):
         word = self.random.choice(('eventstore', 'walsender', 'checkpointer', 'walwriter', 'background writer', 'autovacuum', 'parallel worker'))
@@ -304,7 +306,8 @@ class Era:
             pid, title = self.random.choice(found)
             if self.kill(pid, 'server processes killed'):
                 self.counts['crashes'] += 1
-                self.say('killed ' + title)
+                if self.soak.verbose:
+                    self.say('killed ' + title)
 
     def immediate_stop(self):
         self.primary.stop('immediate', check=False)
@@ -409,9 +412,14 @@ class Era:
             self.make_standby()
         rounds = 0
         while time.monotonic() < until:
-            self.break_something()
+            began = time.monotonic()
+            name = self.break_something()
+            healing = time.monotonic()
             self.revive()
             self.wait_for_appends()
+            self.seconds[name] += time.monotonic() - began
+            if self.soak.verbose:
+                self.say(f'{name} {healing - began:.1f} s, appends after {time.monotonic() - healing:.1f} s')
             rounds += 1
             self.counts['rounds'] += 1
             if rounds % 5 == 0 and not self.lossy:
@@ -423,6 +431,7 @@ class Era:
         names = list(self.FAULTS)
         name = self.random.choices(names, [self.FAULTS[name] for name in names])[0]
         getattr(self, name.replace(' ', '_'))()
+        return name
 
     def end(self):
         """The writers end, the others catch up, all is held against the log."""
@@ -440,6 +449,7 @@ class Era:
         self.soak.count_events(self.soak.check)
         self.say(f'{self.soak.check.summary()}; checked in {time.monotonic() - began:.0f} s')
         self.say(', '.join(f'{name}: {count}' for name, count in sorted(self.counts.items())))
+        self.say('seconds: ' + ', '.join(f'{name}: {count:.0f}' for name, count in sorted(self.seconds.items())))
 
     def check_indexes(self):
         """amcheck, with every row of the tables looked for in their indexes."""
@@ -468,9 +478,10 @@ class Soak:
         self.library, self.allow_list = options.library, options.allow_list
         self.short = options.hours < 0.05
         self.writers, self.pace = (2, 60) if self.short else (3, 400)
-        self.batches = (5, 20) if self.short else (20, 60, 200)
+        self.batches = (5, 20) if self.short else (40, 150, 400)
         self.standbys = not self.short
         self.keep = False
+        self.verbose = os.environ.get('SOAK_VERBOSE') == '1'
         self.check = None
         self.totals, self.findings = collections.Counter(), []
         self.faults_file = os.path.join(self.work, 'faults')
