@@ -61,12 +61,12 @@ class Server:
     def dsn(self):
         return f'host={self.soak.work} port={self.port} dbname=postgres user=postgres'
 
-    def connect(self):
+    def connect(self, patience):
         """A connection, however long the server takes to let anybody in."""
         deadline = time.monotonic() + 120
         while True:
             try:
-                connection = psycopg2.connect(self.dsn(), application_name='soak', connect_timeout=10)
+                connection = psycopg2.connect(self.dsn(), application_name='soak', connect_timeout=10, options=f'-c statement_timeout={patience}s')
                 connection.autocommit = True
                 return connection
             except psycopg2.OperationalError:
@@ -84,11 +84,11 @@ class Server:
         self.control('start', '-l', self.log, check=False)
         return True
 
-    def query(self, sql):
+    def query(self, sql, patience=60):
         """The rows of a statement, on a connection of its own; asked again if that is cut."""
         for _ in range(50):
             try:
-                connection = self.connect()
+                connection = self.connect(patience)
                 try:
                     with connection.cursor() as cursor:
                         cursor.execute(sql)
@@ -96,7 +96,7 @@ class Server:
                 finally:
                     connection.close()
             except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-                if error.pgcode and error.pgcode[:2] != '57':
+                if error.pgcode and error.pgcode[:3] != '57P':
                     raise
                 last = error
         raise last
@@ -205,8 +205,10 @@ class Era:
         batch = self.random.choice(self.soak.batches)
         self.say(f'{"preloaded" if self.preload else "not preloaded"}, segments of {segment}, batches around {batch}, '
                  + ('no standby' if not self.has_standby else 'synchronous standby' if self.synchronous else 'asynchronous standby'))
+        # half a batch is what an operation of the usual mix appends
+        pace = self.soak.events / self.soak.writers / (batch / 2 + 1)
         for slot in range(1, self.soak.writers + 1):
-            self.add(f'writer {slot}', *scene, 'write', '--slot', str(slot), '--pace', str(self.soak.pace), '--batch', str(batch),
+            self.add(f'writer {slot}', *scene, 'write', '--slot', str(slot), '--pace', f'{pace:.1f}', '--batch', str(batch),
                      '--seed', str(self.random.randrange(1 << 31)))
         self.add('follower', *scene, 'follow', '--name', 'all')
         self.add('follower of orders', *scene, 'follow', '--name', 'some@order', '--category', 'order')
@@ -353,7 +355,7 @@ class Era:
             'VACUUM FULL eventstore.subscription_partitions', 'REINDEX TABLE CONCURRENTLY eventstore.streams', 'CHECKPOINT', 'SELECT pg_switch_wal()',
             "SELECT es_rebuild_projection('totals')", "SELECT es_rebuild_projection('balances')", "SELECT es_snapshot_every('tally', 50)"))
         try:
-            self.primary.query(statement)
+            self.primary.query(statement, patience=10)
             self.counts['maintenance'] += 1
         except psycopg2.Error as error:
             if error.pgcode not in ('55P03', '40P01', '57014', '42P01', '55000'):
@@ -422,9 +424,10 @@ class Era:
                 self.say(f'{name} {healing - began:.1f} s, appends after {time.monotonic() - healing:.1f} s')
             rounds += 1
             self.counts['rounds'] += 1
-            if rounds % 5 == 0 and not self.lossy:
+            if rounds % 15 == 0 and not self.lossy:
                 self.soak.check.look()
                 self.soak.note_findings()
+                self.seconds['looks'] += time.monotonic() - healing
         self.end()
 
     def break_something(self):
@@ -456,7 +459,7 @@ class Era:
         try:
             self.primary.query('CREATE EXTENSION IF NOT EXISTS amcheck')
             self.primary.query("SELECT count(bt_index_check(i.indexrelid, true)) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid "
-                               "WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind = 'r' AND x.relam = (SELECT oid FROM pg_am WHERE amname = 'btree') AND i.indisvalid")
+                               "WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind = 'r' AND x.relam = (SELECT oid FROM pg_am WHERE amname = 'btree') AND i.indisvalid", patience=600)
         except psycopg2.Error as error:
             self.soak.finding(f'amcheck: {error}')
 
@@ -477,7 +480,7 @@ class Soak:
         self.work, self.seed, self.hours = options.work, options.seed, options.hours
         self.library, self.allow_list = options.library, options.allow_list
         self.short = options.hours < 0.05
-        self.writers, self.pace = (2, 60) if self.short else (3, 400)
+        self.writers, self.events = (2, 1000) if self.short else (3, 5000)     # a second, if nothing were broken
         self.batches = (5, 20) if self.short else (40, 150, 400)
         self.standbys = not self.short
         self.keep = False
