@@ -23,6 +23,9 @@ use Time::HiRes qw(usleep);
 my $python = first { -x && IPC::Run::run([ $_, '-c', 'import psycopg2' ], '2>', '/dev/null') }
 	'/usr/bin/python3', (map { "$_/python3" } split /:/, $ENV{PATH});
 
+# python(): which one.
+sub python { return $python // die 'no python3 with psycopg2 (make setup installs it)' }
+
 # start(node, options): makes the store and starts the programs.
 #	dsn			where, if it is not the node's database "postgres": a connection string, with several hosts maybe
 #	writers		how many (3); each with "pace" operations a second (40), batches of "batch" events (10) in the
@@ -30,14 +33,14 @@ my $python = first { -x && IPC::Run::run([ $_, '-c', 'import psycopg2' ], '2>', 
 #	members		of the subscription that has partitions (2)
 #	feed		0: none; or arguments of esfeed besides
 #	setup		0: the store is there already, made by another scene's start()
-#	segment_size	(3000)
+#	segment_size	(3000); 0: as it is
 sub start
 {
 	my ($class, $node, %options) = @_;
 	my $dir = PostgreSQL::Test::Utils::tempdir();
 	my $self = bless { node => $node, dir => $dir, programs => {}, seen => {}, %options }, $class;
 
-	die 'no python3 with psycopg2 (make setup installs it)' unless $python;
+	python();
 	$self->move_to($options{dsn} // $node->connstr('postgres') . ' user=' . getpwuid($>));
 	$self->set_up unless defined $options{setup} && !$options{setup};
 	my $writers = $options{writers} // 3;
@@ -74,7 +77,9 @@ sub set_up
 	my ($out, $err) = ('', '');
 
 	mkdir "$self->{dir}/log";
-	IPC::Run::run([ $python, 'test/lib/scene.py', $self->{dir}, 'setup', '--segment-size', $self->{segment_size} // 3000 ], '>', \$out, '2>', \$err)
+	my $segment_size = $self->{segment_size} // 3000;
+	my @size = $segment_size ? ('--segment-size', $segment_size) : ();
+	IPC::Run::run([ $python, 'test/lib/scene.py', $self->{dir}, 'setup', @size ], '>', \$out, '2>', \$err)
 	  or die "no scene: $err";
 }
 
@@ -92,8 +97,8 @@ sub start_feed
 {
 	my ($self) = @_;
 
-	$self->{commands}{feed} = [ 'sh', '-c', 'trap "kill \$pid; wait \$pid; exit" TERM; while :; do esfeed "$@" & pid=$!; wait $pid; [ -e "$0" ] && sleep 0.2 || exit; done',
-		"$self->{dir}/dsn", '-q', '-d', $self->{dsn}, '--feed', 'scene', '--create', '--to', "file:$self->{dir}/feed", ref $self->{feed} ? @{ $self->{feed} } : () ];
+	$self->{commands}{feed} = [ 'sh', '-c', 'trap "kill \$pid; wait \$pid; exit" TERM; while :; do esfeed "$@" & pid=$!; echo $pid >"$0.pid"; wait $pid; sleep 0.2; done',
+		"$self->{dir}/feed", '-q', '-d', $self->{dsn}, '--feed', 'scene', '--create', '--to', "file:$self->{dir}/feed", ref $self->{feed} ? @{ $self->{feed} } : () ];
 	$self->run_program('feed');
 }
 
@@ -126,9 +131,29 @@ sub kill_program
 {
 	my ($self, $name) = @_;
 
-	$self->{programs}{$name}->signal('KILL');
-	$self->{programs}{$name}->finish;
+	if ($name eq 'feed')
+	{
+		$self->kill_feed;
+	}
+	else
+	{
+		$self->{programs}{$name}->signal('KILL');
+		$self->{programs}{$name}->finish;
+	}
 	$self->run_program($name);
+}
+
+# kill_feed: kill -9 of the loop and of esfeed; it stays away.
+sub kill_feed
+{
+	my ($self) = @_;
+	my $loop = delete $self->{programs}{feed};
+
+	open my $in, '<', "$self->{dir}/feed.pid" or die $!;
+	my $pid = <$in>;
+	$loop->signal('KILL');
+	$loop->finish;
+	kill 'KILL', $pid;
 }
 
 # stop_programs(pattern): they end by themselves.
