@@ -52,6 +52,11 @@ SELECT es_subscribe('orders', 0, '{order}', max_attempts => NULL);
 '''
 
 
+# Where no worker runs projections, as a scheduler does it.
+BY_HAND = ("SELECT es_run_projection(projection, 20000) FROM unnest('{totals,ledger}'::text[]) projection "
+           "WHERE current_setting('shared_preload_libraries') !~ 'eventstore'")
+
+
 class Lost(Exception):
     """the connection is gone; whether the statement was done is not known"""
 
@@ -545,6 +550,7 @@ class Onlooker:
                     for _ in range(3):
                         self.compare_state(f'order-{int(1000 * self.random.random() ** 3)}')
                     self.session.query('SELECT es_settle()')
+                    self.session.query(BY_HAND)
                 except (Lost, Refused):
                     pass
                 time.sleep(self.pause)

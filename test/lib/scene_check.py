@@ -35,7 +35,7 @@ import time
 
 import psycopg2
 
-from scene import DIGEST, USUAL, event_id
+from scene import BY_HAND, DIGEST, USUAL, event_id
 
 PAGE = 50000
 ORDER, ACCOUNT = 1, 2      # what followers and read models ask for
@@ -424,6 +424,7 @@ class Check:
             return [f'subscription {name} stays {lag} behind' for name, lag in cursor.fetchall()]
 
         def projections():
+            cursor.execute(BY_HAND)
             cursor.execute("SELECT projection, lag, status, error FROM es_projections WHERE lag > 0 OR status = 'failed'")
             return [f'projection {row[0]} stays {row[1]} behind, {row[2]}: {row[3]}' for row in cursor.fetchall()]
 

@@ -124,9 +124,9 @@ class Server:
 class Era:
     """A cluster, a scene, and what happens to them."""
 
-    FAULTS = {'kill programs': 26, 'kill backend': 16, 'kill server process': 14, 'immediate stop': 6, 'kill postmaster': 4, 'restart': 2,
-              'cut connections': 6, 'stop a process': 5, 'maintenance': 6, 'disk full': 4, 'memory': 5, 'clock': 4,
-              'promote': 4, 'crash standby': 4}
+    FAULTS = {'kill programs': 30, 'kill backend': 18, 'kill server process': 16, 'immediate stop': 6, 'kill postmaster': 3, 'restart': 2,
+              'cut connections': 6, 'stop a process': 4, 'maintenance': 4, 'disk full': 4, 'memory': 4, 'clock': 4,
+              'promote': 3, 'crash standby': 3}
 
     def __init__(self, soak, number):
         self.soak, self.number, self.random = soak, number, random.Random(f'{soak.seed}/{number}')
@@ -285,7 +285,7 @@ class Era:
         return [(pid, title) for pid, title in self.primary.processes() if any(word in title for word in words)]
 
     def kill_programs(self):
-        names = self.random.sample(sorted(self.programs), self.random.randrange(3, 8))
+        names = self.random.sample(sorted(self.programs), self.random.randrange(4, 9))
         for name in names:
             if self.programs[name].poll() is None:
                 self.programs[name].kill()
@@ -363,9 +363,23 @@ class Era:
 
     def disk_full(self):
         self.soak.set_faults(full=1)
+        if self.random.random() < 0.5:
+            self.fill_wal()
         time.sleep(self.random.uniform(0.3, 3))
         self.soak.set_faults()
         self.counts['disk full'] += 1
+
+    def fill_wal(self):
+        """More WAL than there are files for: without room for another one the server gives up."""
+        try:
+            connection = psycopg2.connect(self.primary.dsn(), options='-c statement_timeout=20s')
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                for _ in range(12):
+                    cursor.execute("SELECT pg_logical_emit_message(false, 'ballast', repeat('x', 16000000))")
+            connection.close()
+        except psycopg2.Error:
+            self.counts['WAL full'] += 1
 
     def memory(self):
         self.soak.set_faults(memory=self.random.choice((2, 5, 30, 200)))
@@ -431,7 +445,8 @@ class Era:
         self.end()
 
     def break_something(self):
-        names = list(self.FAULTS)
+        only = os.environ.get('SOAK_FAULTS', '').split(',')
+        names = [name for name in self.FAULTS if only == [''] or name in only]
         name = self.random.choices(names, [self.FAULTS[name] for name in names])[0]
         getattr(self, name.replace(' ', '_'))()
         return name
