@@ -31,7 +31,7 @@ sub start
 	my $self = bless {
 		installed => PostgreSQL::Test::Cluster->new('installed'),
 		folder => PostgreSQL::Test::Utils::tempdir_short(),
-		http => HTTP::Tiny->new(timeout => 2),
+		http => HTTP::Tiny->new(timeout => 1),
 		options => \%options
 	}, $class;
 

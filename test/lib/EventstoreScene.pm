@@ -23,6 +23,9 @@ use Time::HiRes qw(usleep);
 my $python = first { -x && IPC::Run::run([ $_, '-c', 'import psycopg2' ], '2>', '/dev/null') }
 	'/usr/bin/python3', (map { "$_/python3" } split /:/, $ENV{PATH});
 
+# python(): which one.
+sub python { return $python // die 'no python3 with psycopg2 (make setup installs it)' }
+
 # start(node, options): makes the store and starts the programs.
 #	dsn			where, if it is not the node's database "postgres": a connection string, with several hosts maybe
 #	writers		how many (3); each with "pace" operations a second (40), batches of "batch" events (10) in the
@@ -31,14 +34,14 @@ my $python = first { -x && IPC::Run::run([ $_, '-c', 'import psycopg2' ], '2>', 
 #	feed		0: none; or arguments of esfeed besides
 #	feed_dsn	where esfeed connects, if that is another way
 #	setup		0: the store is there already, made by another scene's start()
-#	segment_size	(3000)
+#	segment_size	(3000); 0: as it is
 sub start
 {
 	my ($class, $node, %options) = @_;
 	my $dir = PostgreSQL::Test::Utils::tempdir();
 	my $self = bless { node => $node, dir => $dir, programs => {}, seen => {}, %options }, $class;
 
-	die 'no python3 with psycopg2 (make setup installs it)' unless $python;
+	python();
 	$self->move_to($options{dsn} // $node->connstr('postgres') . ' user=' . getpwuid($>));
 	$self->set_up unless defined $options{setup} && !$options{setup};
 	my $writers = $options{writers} // 3;
@@ -75,7 +78,9 @@ sub set_up
 	my ($out, $err) = ('', '');
 
 	mkdir "$self->{dir}/log";
-	IPC::Run::run([ $python, 'test/lib/scene.py', $self->{dir}, 'setup', '--segment-size', $self->{segment_size} // 3000 ], '>', \$out, '2>', \$err)
+	my $segment_size = $self->{segment_size} // 3000;
+	my @size = $segment_size ? ('--segment-size', $segment_size) : ();
+	IPC::Run::run([ $python, 'test/lib/scene.py', $self->{dir}, 'setup', @size ], '>', \$out, '2>', \$err)
 	  or die "no scene: $err";
 }
 
@@ -93,8 +98,8 @@ sub start_feed
 {
 	my ($self) = @_;
 
-	$self->{commands}{feed} = [ 'sh', '-c', 'trap "kill \$pid; wait \$pid; exit" TERM; while :; do esfeed "$@" & pid=$!; wait $pid; [ -e "$0" ] && sleep 0.2 || exit; done',
-		"$self->{dir}/dsn", '-q', '-d', $self->{feed_dsn} // $self->{dsn}, '--feed', 'scene', '--create', '--to', "file:$self->{dir}/feed", ref $self->{feed} ? @{ $self->{feed} } : () ];
+	$self->{commands}{feed} = [ 'sh', '-c', 'trap "kill \$pid; wait \$pid; exit" TERM; while :; do esfeed "$@" & pid=$!; echo $pid >"$0.pid"; wait $pid; sleep 0.2; done',
+		"$self->{dir}/feed", '-q', '-d', $self->{feed_dsn} // $self->{dsn}, '--feed', 'scene', '--create', '--to', "file:$self->{dir}/feed", ref $self->{feed} ? @{ $self->{feed} } : () ];
 	$self->run_program('feed');
 }
 
@@ -136,9 +141,29 @@ sub kill_program
 {
 	my ($self, $name) = @_;
 
-	$self->{programs}{$name}->signal('KILL');
-	$self->{programs}{$name}->finish;
+	if ($name eq 'feed')
+	{
+		$self->kill_feed;
+	}
+	else
+	{
+		$self->{programs}{$name}->signal('KILL');
+		$self->{programs}{$name}->finish;
+	}
 	$self->run_program($name);
+}
+
+# kill_feed: kill -9 of the loop and of esfeed; it stays away.
+sub kill_feed
+{
+	my ($self) = @_;
+	my $loop = delete $self->{programs}{feed};
+
+	open my $in, '<', "$self->{dir}/feed.pid" or die $!;
+	my $pid = <$in>;
+	$loop->signal('KILL');
+	$loop->finish;
+	kill 'KILL', $pid;
 }
 
 # stop_programs(pattern): they end by themselves.
@@ -188,9 +213,9 @@ sub wait_for_appends
 	return $done;
 }
 
-# check(name, lossy => 0, ahead => 0, allow => SQLSTATEs): ends the writers, has the others catch up, and holds everything against the log.
+# check(name, lossy => 0, promoted => 0, allow => SQLSTATEs): ends the writers, has the others catch up, and holds everything against the log.
 # lossy: an asynchronous standby was promoted, so what was acknowledged may be lost; how much is returned, and told.
-# ahead: a synchronous one was, so a feed may have been sent what was never acknowledged.
+# promoted: a synchronous one was, so a feed may have been sent what was never acknowledged.
 # allow: errors that programs may have met, such as 53100.  The other programs end.
 sub check
 {
@@ -200,7 +225,7 @@ sub check
 	$self->stop_programs('^writer');
 	my @command = ($python, 'test/lib/scene_check.py', $self->{dir}, '--patience', $PostgreSQL::Test::Utils::timeout_default);
 	push @command, '--lossy' if $options{lossy};
-	push @command, '--ahead' if $options{ahead};
+	push @command, '--promoted' if $options{promoted};
 	push @command, '--allow', $options{allow} if $options{allow};
 	my $ran = IPC::Run::run(\@command, '>', \$out, '2>', \$err);
 	note $out;

@@ -52,6 +52,11 @@ SELECT es_subscribe('orders', 0, '{order}', max_attempts => NULL);
 '''
 
 
+# Where no worker runs projections, as a scheduler does it.
+BY_HAND = ("SELECT es_run_projection(projection, 20000) FROM unnest('{totals,ledger}'::text[]) projection "
+           "WHERE current_setting('shared_preload_libraries') !~ 'eventstore'")
+
+
 class Lost(Exception):
     """the connection is gone; whether the statement was done is not known"""
 
@@ -86,6 +91,7 @@ class Session:
         self.connection = None
         self.stopping = False
         self.errors = None
+        self.quiet = ()     # SQLSTATEs that are no surprise just now
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
 
@@ -146,7 +152,7 @@ class Session:
 
     def report(self, refused):
         """Notes an error that nobody expects; a server that is read-only is left."""
-        if refused.code not in USUAL:
+        if refused.code not in USUAL and refused.code not in self.quiet:
             if self.errors is None:
                 self.errors = Notes(self.directory, self.name.replace(' ', '-') + '.err')
             self.errors.add(refused.code, refused)
@@ -191,6 +197,7 @@ class Writer:
         mix = [item.split(':') for item in options.mix.split(',')]
         self.kinds, self.weights = [m[0] for m in mix], [float(m[1]) for m in mix]
         self.known = {}     # own stream: version
+        self.unfinished = True      # something of this slot may be prepared
         self.n = 0
 
     def work(self):
@@ -198,7 +205,7 @@ class Writer:
         began, done = time.monotonic(), 0
         try:
             while not self.session.stopping:
-                if self.session.connect():
+                if self.session.connect() or self.unfinished:
                     self.finish_prepared()
                 self.operate()
                 done += 1
@@ -212,12 +219,16 @@ class Writer:
 
     def finish_prepared(self):
         """Ends what this slot has prepared before it was killed, or before it lost its connection."""
+        # A session that was cut off may be about to end one of them.
+        self.session.quiet = ('42704', '55000')
         try:
             for gid, in self.session.query('SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND gid LIKE %s',
                                            f'drill {self.slot} %'):
                 self.session.query(('COMMIT' if self.random.random() < 0.5 else 'ROLLBACK') + f" PREPARED '{gid}'")
+            self.unfinished = False
         except (Lost, Refused):
-            pass
+            self.unfinished = True
+        self.session.quiet = ()
 
     def operate(self):
         """One operation: intent, attempt, outcome."""
@@ -380,19 +391,30 @@ class Writer:
                 time.sleep(0.05)
             # It is on disk now, so it must be there until it is ended, whatever happens.
             again = False
-            while True:
-                try:
-                    self.session.query(('COMMIT' if commits else 'ROLLBACK') + f" PREPARED '{gid}'")
-                    break
-                except Refused as refused:
-                    if again and refused.code == '42704':
-                        break
-                    raise
-                except Lost:
-                    again = True
-                    self.session.connect()
+            while not self.end_prepared(gid, commits, again):
+                again = True
+                self.session.connect()
             return told if commits else None
         return attempt, 2 if commits else 0
+
+    def end_prepared(self, gid, commits, again):
+        """Whether it is known to have ended."""
+        self.session.quiet = ('42704', '55000') if again else ()
+        try:
+            self.session.query(('COMMIT' if commits else 'ROLLBACK') + f" PREPARED '{gid}'")
+            return True
+        except Refused as refused:
+            if again and refused.code == '42704':
+                return True
+            if refused.code == '42704' or self.session.stopping:
+                self.unfinished = True
+                raise Lost('prepared') from refused
+            time.sleep(0.01)    # no memory, no disk: it stays prepared
+            return False
+        except Lost:
+            return False
+        finally:
+            self.session.quiet = ()
 
     def make_y(self, n):
         """COPY of rows of several streams"""
@@ -528,6 +550,7 @@ class Onlooker:
                     for _ in range(3):
                         self.compare_state(f'order-{int(1000 * self.random.random() ** 3)}')
                     self.session.query('SELECT es_settle()')
+                    self.session.query(BY_HAND)
                 except (Lost, Refused):
                     pass
                 time.sleep(self.pause)

@@ -1,6 +1,6 @@
 """Holds what a scene's programs have noted (scene.py) against the log.
 
-	scene_check.py DIR [--lossy] [--ahead] [--allow SQLSTATES]
+	scene_check.py DIR [--lossy] [--promoted] [--allow SQLSTATES]
 
 for a scene whose writers have ended, and whose other programs still run: they are given time to
 catch up.  It prints a line "finding: …" for each thing that is not as promised, and one line
@@ -18,9 +18,9 @@ What is promised:
 	followers	have every event up to where they are, once, in order, as it is in the log
 	subscriptions	work and acknowledgement are one transaction: every event once
 	read models	equal to a fold of the log
-	feed		a file of esfeed: every event once, streams in order; with --lossy, and with --ahead (a
-			synchronous standby was promoted, for which walsenders of feeds do not wait), it may have
-			some that are lost besides
+	feed		a file of esfeed: every event once, streams in order; with --lossy, and with --promoted (a
+			synchronous standby was, for which walsenders of feeds do not wait), it may have some
+			that are lost besides
 	seals		es_verify has no row
 	claims		no two events with one tag that es_append_if guards
 	rereading	whatever was read once is there, and the same
@@ -37,7 +37,7 @@ import time
 
 import psycopg2
 
-from scene import DIGEST, USUAL, event_id
+from scene import BY_HAND, DIGEST, USUAL, event_id
 
 PAGE = 50000
 ORDER, ACCOUNT = 1, 2      # what followers and read models ask for
@@ -104,8 +104,10 @@ class Tail:
 class Check:
     """All that is known of a scene; see above."""
 
-    def __init__(self, directory, lossy=False, ahead=False, allow=(), patience=120):
-        self.directory, self.lossy, self.ahead, self.patience = directory, lossy, ahead, patience
+    def __init__(self, directory, lossy=False, promoted=False, allow=(), patience=120):
+        self.directory, self.lossy, self.patience = directory, lossy, patience
+        # After any promotion a feed may have brought what was not acknowledged yet, and is not there now.
+        self.promoted = lossy or promoted
         self.allowed = set(USUAL) | set(allow) | {'VE007'}
         self.findings = []
         self.log = Log()
@@ -314,7 +316,7 @@ class Check:
             if version != self.feed_versions.get(stream, 0) + 1:
                 self.find(f'feed: {stream} version {version} comes after {self.feed_versions.get(stream, 0)}')
             self.feed_versions[stream] = version
-        elif stored or not (self.lossy or self.ahead):
+        elif stored or not self.promoted:
             self.find(f'feed: the event at position {position} is not that of the log')
         else:
             self.counts['sent, and lost'] += 1
@@ -427,6 +429,7 @@ class Check:
             return [f'subscription {name} stays {lag} behind' for name, lag in cursor.fetchall()]
 
         def projections():
+            cursor.execute(BY_HAND)
             cursor.execute("SELECT projection, lag, status, error FROM es_projections WHERE lag > 0 OR status = 'failed'")
             return [f'projection {row[0]} stays {row[1]} behind, {row[2]}: {row[3]}' for row in cursor.fetchall()]
 
@@ -468,11 +471,11 @@ def main():
     parser = argparse.ArgumentParser(description='check of a scene')
     parser.add_argument('dir')
     parser.add_argument('--lossy', action='store_true')
-    parser.add_argument('--ahead', action='store_true')
+    parser.add_argument('--promoted', action='store_true')
     parser.add_argument('--allow', default='')
     parser.add_argument('--patience', type=float, default=120)
     options = parser.parse_args()
-    check = Check(options.dir, options.lossy, options.ahead, [code for code in options.allow.split(',') if code], options.patience)
+    check = Check(options.dir, options.lossy, options.promoted, [code for code in options.allow.split(',') if code], options.patience)
     check.finish()
     for finding in check.findings[:100]:
         print('finding:', finding)

@@ -44,7 +44,7 @@ my $scene = EventstoreScene->start($standby, dsn => $dsn);
 $scene->wait_for_appends(150, 'synchronous: there is load');
 promote($primary, $standby);
 $scene->wait_for_appends(150, 'synchronous: writers go on at the new primary');
-is($scene->check('synchronous', ahead => 1), 0, 'synchronous: nothing that was acknowledged is lost');
+is($scene->check('synchronous', promoted => 1), 0, 'synchronous: nothing that was acknowledged is lost');
 is($standby->safe_psql('postgres', 'SELECT count(*) FROM es_verify()'), '0', 'synchronous: what was sealed is there');
 $standby->stop;
 
