@@ -30,12 +30,15 @@ sub read_on_standby
 	$at = $seen[-1] if @seen;
 }
 
-# settle(name): there is a leader, two standbys follow it, and commits wait for one of them again.
+# primaries(): the nodes whose server is no standby
+sub primaries { return grep { ($cluster->sql($cluster->connstr_of($_, 'postgres'), 'SELECT pg_is_in_recovery()') // '') eq 'f' } @{ $cluster->{nodes} } }
+
+# settle(name): there is one leader, two standbys follow it, and commits wait for one of them again.
 sub settle
 {
 	my ($name) = @_;
 
-	ok(wait_until('three members', sub { $cluster->leader && $cluster->running == 3 && ($async || $cluster->synchronous == 1) }), "$name: all are back") or diag $cluster->logs;
+	ok(wait_until('three members', sub { $cluster->leader && $cluster->running == 3 && primaries() == 1 && ($async || $cluster->synchronous == 1) }), "$name: all are back") or diag $cluster->logs;
 	read_on_standby();
 }
 
@@ -80,9 +83,9 @@ sub sleep_leader
 	ok(wait_until('another leader', sub { $now = $cluster->leader; $now && $now != $leader }), 'the leader sleeps: another node leads') or diag $cluster->logs;
 	ok(wait_until('an append', sub { defined $append->($now) }), 'the leader sleeps: which takes appends');
 	$cluster->continue_node($leader);
+	ok($async || !defined $append->($leader), 'the leader wakes up: and takes no appends beside the new one');
 	$scene->wait_for_appends(20, 'the leader wakes up: writers go on');
 	settle('the leader wakes up');
-	ok(!defined $append->($leader), 'the leader wakes up: and takes no appends');
 }
 
 sub lose_patroni
