@@ -54,9 +54,32 @@ sub go_on
 	is($node->safe_psql('postgres', "SELECT min(position) FROM es_events WHERE position > $after"), $after + 1, "$how: with the next position");
 }
 
+# All but writers and the feed.
+sub start_readers { $scene->run_program($_) foreach grep { !/^(writer|feed)/ } keys %{ $scene->{commands} } }
+
+# carry(from, to): a dump of the one into the other, which then is equal.
+sub carry
+{
+	my ($from, $to, $how) = @_;
+	my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
+
+	$to->start;
+	command_ok([ "$bin/pg_dump", '-Fd', '-j', 2, '-f', $dump, $from->connstr('postgres') ], "$how: pg_dump");
+	command_ok([ "$bin/pg_restore", '-j', 2, '-e', '-d', $to->connstr('postgres'), $dump ], "$how: pg_restore");
+	is(store_digest($to, 'postgres'), store_digest($from, 'postgres'), "$how: an equal store");
+}
+
 # ---- pg_upgrade ----  (where no client comes in between: in a socket folder of its own)
 $scene->wait_for_appends(80, 'there is load');
 my $last = rest($old);
+if ($ENV{ES_NEW_BINDIR})
+{
+	my $dumped = new_cluster('dumped');
+	$scene->stop_programs;
+	carry($old, $dumped, 'into the newer version');
+	$dumped->stop;
+	start_readers();
+}
 my $new = new_cluster('new');
 $old->stop;
 my $back = getcwd;
@@ -73,13 +96,9 @@ go_on($new, $last, 'pg_upgrade');
 $last = rest($new);
 $scene->stop_programs;
 my $copy = new_cluster('copy');
-$copy->start;
-my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
-command_ok([ "$bin/pg_dump", '-Fd', '-j', 2, '-f', $dump, $new->connstr('postgres') ], 'pg_dump');
-command_ok([ "$bin/pg_restore", '-j', 2, '-e', '-d', $copy->connstr('postgres'), $dump ], 'pg_restore');
-is(store_digest($copy, 'postgres'), store_digest($new, 'postgres'), 'pg_dump: an equal store');
+carry($new, $copy, 'pg_dump');
 $new->stop;
-$scene->run_program($_) foreach grep { !/^(writer|feed)/ } keys %{ $scene->{commands} };
+start_readers();
 go_on($copy, $last, 'pg_dump');
 
 $scene->check('moved twice', allow => '42704');
