@@ -15,6 +15,9 @@
  *						some commits may never come: with --create a new seam is
  *						taken, with a new slot unless the slot is good, and history
  *						is read again from state.low
+ *	the store has moved	(--moved: pg_upgrade, a dump, a subscriber that took over.)  The same,
+ *						whatever the slot: places in the WAL of before mean nothing here,
+ *						positions do
  *
  * So that a slot can be the state of sinks that keep none it must not exist
  * before history was delivered: until then it is named es_<feed>_unfinished.
@@ -198,6 +201,15 @@ what_is_wrong(const Run *run, const Slot *slot)
 	return NULL;
 }
 
+/* Takes over who the store is. */
+static void
+learn_store(Run *run)
+{
+	run->state.system = copy_text(run->server.system);
+	run->state.database = run->server.database;
+	run->state.store = run->server.store;
+}
+
 /* Takes a new seam, and goes back to where the sink surely has everything. */
 static Outcome
 heal_feed(Run *run, const Slot *slot)
@@ -223,6 +235,7 @@ heal_feed(Run *run, const Slot *slot)
 		report_warning("what was committed since the feed was lost is not delivered (--from=now)");
 	if (low == UNKNOWN)
 		low = start_position(run->options, seam.head);
+	learn_store(run);
 	begin_history(run, &seam, low);
 	report_note("history after position %" PRId64 " is read again", run->state.low);
 	run->state.offset = 0;
@@ -232,30 +245,23 @@ heal_feed(Run *run, const Slot *slot)
 	return OUTCOME_DONE;
 }
 
+/* Whether the state is about the store that we are connected to. */
+static bool
+is_same_store(const State *state, const Server *server)
+{
+	return strcmp(state->system, server->system) == 0 && state->database == server->database && state->store == server->store;
+}
+
 /* Refuses a state that is about another store. */
 static void
-check_store(const Run *run)
+refuse_store(const State *state, const Server *server)
 {
-	const State *state = &run->state;
-	const Server *server = &run->server;
-
-	if (strcmp(state->system, server->system) == 0 && state->database == server->database && state->store == server->store)
-		return;
-	report_hint("Check the connection; for a new store deliver to another file.");
+	report_hint("Check the connection; for a new store deliver to another file; if the store has moved here, say so with --moved.");
 	if (strcmp(state->system, server->system) != 0)
 		report_failure(EXIT_LOST, "what was delivered until now came from the event store of another cluster");
 	if (state->database != server->database)
 		report_failure(EXIT_LOST, "what was delivered until now came from the event store of another database");
 	report_failure(EXIT_LOST, "what was delivered until now came from an event store that was dropped and created anew");
-}
-
-/* Takes over who the store is. */
-static void
-learn_store(Run *run)
-{
-	run->state.system = copy_text(run->server.system);
-	run->state.database = run->server.database;
-	run->state.store = run->server.store;
 }
 
 /*
@@ -312,11 +318,14 @@ attach_to_feed(Run *run)
 	char	   *name = feed_name(run);
 	const char *wrong;
 	Slot		slot;
+	bool		moved;
 	Outcome		outcome = OUTCOME_DONE;
 
 	if (run->state.system == NULL)
 		learn_store(run);
-	check_store(run);
+	moved = !is_same_store(&run->state, &run->server);
+	if (moved && !run->options->moved)
+		refuse_store(&run->state, &run->server);
 	if (run->building)
 		outcome = lock_feed(run);
 	if (outcome == OUTCOME_DONE)
@@ -333,7 +342,7 @@ attach_to_feed(Run *run)
 	}
 	run->in_use = false;
 
-	wrong = what_is_wrong(run, &slot);
+	wrong = moved ? "the store has moved" : what_is_wrong(run, &slot);
 	if (run->state.phase == PHASE_NONE && (!slot.exists || wrong == NULL))
 		return begin_feed(run, &slot);
 	if (wrong != NULL)

@@ -38,6 +38,7 @@ enum
 	OPT_SKIP_POSITIONS,
 	OPT_TO,
 	OPT_KAFKA_OPTION,
+	OPT_MOVED,
 	OPT_UNTIL_CAUGHT_UP,
 	OPT_DROP
 };
@@ -52,6 +53,7 @@ static const struct option known_options[] = {
 	{"from", required_argument, NULL, OPT_FROM},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"kafka-option", required_argument, NULL, OPT_KAFKA_OPTION},
+	{"moved", no_argument, NULL, OPT_MOVED},
 	{"query", required_argument, NULL, OPT_QUERY},
 	{"quiet", no_argument, NULL, 'q'},
 	{"skip-positions", required_argument, NULL, OPT_SKIP_POSITIONS},
@@ -85,6 +87,8 @@ print_help(void)
 		  "                          {\"types\"?: [...], \"tags\"?: [...]}\n"
 		  "      --format=FORMAT     json or cloudevents; default: the feed's\n"
 		  "      --skip-positions=LIST  go on without these events, positions with commas between\n"
+		  "      --moved             the store has moved to this cluster or database, with its\n"
+		  "                          positions: go on with what was delivered from where it was\n"
 		  "      --drop              drop the feed and end\n"
 		  "\n"
 		  "Delivery:\n"
@@ -272,6 +276,9 @@ read_option(Options *options, int letter, const char *value)
 		case OPT_KAFKA_OPTION:
 			add_kafka_option(options, value);
 			break;
+		case OPT_MOVED:
+			options->moved = true;
+			break;
 		case OPT_UNTIL_CAUGHT_UP:
 			options->until_caught_up = true;
 			break;
@@ -304,6 +311,8 @@ static void
 check_options(const Options *options)
 {
 	check_feed(options);
+	if (options->moved && !options->create)
+		refuse_usage("--moved goes with --create only", NULL);
 	if (options->drop && (options->create || options->until_caught_up))
 		refuse_usage("--drop does not go with --create or --until-caught-up", NULL);
 	if (strcmp(options->sink, "kafka") == 0 && !HAS_KAFKA)

@@ -25,6 +25,7 @@ typedef struct Options
 	const char *conninfo;		/* NULL: all from the environment */
 	const char *feed;
 	bool		create;
+	bool		moved;
 	bool		drop;
 	bool		until_caught_up;
 	bool		quiet;

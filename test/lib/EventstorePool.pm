@@ -52,16 +52,47 @@ logfile = $pool->{folder}/log
 server_reset_query = DISCARD ALL
 server_round_robin = 1
 max_client_conn = 100
-ignore_startup_parameters = extra_float_digits
+ignore_startup_parameters = extra_float_digits, options
+admin_users = $pool->{user}
 END
 	append_to_file("$pool->{folder}/ini", "max_prepared_statements = 100\n") if $pool->{keeps_statements};
 	note $said;
-	$pool->{process} = start_process([ $bouncer, "$pool->{folder}/ini" ], "$pool->{folder}/out", "$pool->{folder}/err");
-	wait_until('the pool', sub { -S "$pool->{folder}/.s.PGSQL.$pool->{port}" }) or BAIL_OUT(slurp_file("$pool->{folder}/err"));
+	$pool->run;
 	return $pool;
 }
 
+sub run
+{
+	my ($pool, @options) = @_;
+
+	$pool->{process} = start_process([ $bouncer, @options, "$pool->{folder}/ini" ], "$pool->{folder}/out", "$pool->{folder}/err");
+	wait_until('the pool', sub { -S $pool->socket }) or BAIL_OUT(slurp_file("$pool->{folder}/err"));
+	return;
+}
+
+# start_again(): kill -9, and another one.
+sub start_again
+{
+	my ($pool) = @_;
+
+	$pool->{process}->signal('KILL');
+	$pool->{process}->finish;
+	unlink $pool->socket;
+	return $pool->run;
+}
+
+# hand_over(): another one takes the place of this one, with its connections.
+sub hand_over
+{
+	my ($pool) = @_;
+	my $before = $pool->{process};
+
+	$pool->run('-R');
+	return wait_until('the pool before is gone', sub { !$before->pumpable });
+}
+
 sub stop { $_[0]{process}->kill_kill; return }
+sub socket { return "$_[0]{folder}/.s.PGSQL.$_[0]{port}" }
 sub host { return $_[0]{folder} }
 sub port { return $_[0]{port} }
 sub installed_command { return $_[0]{node}->installed_command($_[1]) }

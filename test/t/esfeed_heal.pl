@@ -158,15 +158,27 @@ my @run = ($node, '--feed', 'lost', '--to', "file:$dir/lost");
 	is((esfeed($standby, @from_main))[0], 0, 'without its slot it heals');
 	is_complete([ lines("$dir/moved") ], [ stored_messages($standby), @gone ], 'every event exactly once');
 
+	# ---- a store that has moved, by a dump
+	my $other = feed_node('other');
+	my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
+	$other->safe_psql('postgres', 'DROP EXTENSION eventstore');
+	run_log([ $standby->installed_command('pg_dump'), '-f', $dump, $standby->connstr('postgres') ]);
+	run_log([ $other->installed_command('psql'), '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', $dump, $other->connstr('postgres') ], '>', '/dev/null');
+	append($other, 'found-1', 'Moved');
+	($status, $out, $err) = esfeed($other, @from_main);
+	is($status, 6, 'another cluster');
+	like($err, qr/the event store of another cluster/, 'is told');
+	is((esfeed($other, @from_main, '--moved'))[0], 0, 'said to be the same store it goes on there');
+	is_complete([ lines("$dir/moved") ], [ stored_messages($other), @gone ], 'every event exactly once');
+	is((esfeed($other, grep { $_ ne '--create' } @from_main, '--moved'))[0], 1, 'which takes a new feed');
+
 	# ---- other stores
+	is((esfeed($standby, @from_main))[0], 6, 'from then on the one before is another cluster');
+	esfeed($standby, @from_main, '--moved');
 	$standby->safe_psql('postgres', "SELECT es_drop_feed('moved'); SET eventstore.allow_drop = on; DROP EXTENSION eventstore CASCADE; CREATE EXTENSION eventstore");
 	($status, $out, $err) = esfeed($standby, @from_main);
 	is($status, 6, 'a store that was dropped and created anew');
 	like($err, qr/an event store that was dropped and created anew/, 'is told');
-	my $other = feed_node('other');
-	($status, $out, $err) = esfeed($other, @from_main);
-	is($status, 6, 'another cluster');
-	like($err, qr/the event store of another cluster/, 'is told');
 }
 
 done_testing();
