@@ -203,19 +203,28 @@ sub wait_for_appends
 	return $done;
 }
 
+# run_checker(folder, options of check, patience => seconds): whether it ran, what it printed, its errors.
+sub run_checker
+{
+	my ($dir, %options) = @_;
+	my ($out, $err) = ('', '');
+	my @command = ($python, 'test/lib/scene_check.py', $dir, '--patience', $options{patience} // $PostgreSQL::Test::Utils::timeout_default);
+
+	push @command, '--lossy' if $options{lossy};
+	push @command, '--allow', $options{allow} if $options{allow};
+	my $ran = IPC::Run::run(\@command, '>', \$out, '2>', \$err);
+	return ($ran, $out, $err);
+}
+
 # check(name, lossy => 0, allow => SQLSTATEs): ends the writers, has the others catch up, and holds everything against the log.
 # lossy: an asynchronous standby was promoted, so what was acknowledged may be lost; how much is returned, and told.
 # allow: errors that programs may have met, such as 53100.  The other programs end.
 sub check
 {
 	my ($self, $name, %options) = @_;
-	my ($out, $err) = ('', '');
 
 	$self->stop_programs('^writer');
-	my @command = ($python, 'test/lib/scene_check.py', $self->{dir}, '--patience', $PostgreSQL::Test::Utils::timeout_default);
-	push @command, '--lossy' if $options{lossy};
-	push @command, '--allow', $options{allow} if $options{allow};
-	my $ran = IPC::Run::run(\@command, '>', \$out, '2>', \$err);
+	my ($ran, $out, $err) = run_checker($self->{dir}, %options);
 	note $out;
 	$self->stop_programs;
 	is(join("\n", ($ran ? () : $err), $out =~ /^finding: (.*)/mg), '', "$name: nothing lost, skipped or doubled");
