@@ -213,6 +213,20 @@ sub wait_for_appends
 	return $done;
 }
 
+# run_checker(folder, options of check, patience => seconds): whether it ran, what it printed, its errors.
+sub run_checker
+{
+	my ($dir, %options) = @_;
+	my ($out, $err) = ('', '');
+	my @command = ($python, 'test/lib/scene_check.py', $dir, '--patience', $options{patience} // $PostgreSQL::Test::Utils::timeout_default);
+
+	push @command, '--lossy' if $options{lossy};
+	push @command, '--promoted' if $options{promoted};
+	push @command, '--allow', $options{allow} if $options{allow};
+	my $ran = IPC::Run::run(\@command, '>', \$out, '2>', \$err);
+	return ($ran, $out, $err);
+}
+
 # check(name, lossy => 0, promoted => 0, allow => SQLSTATEs): ends the writers, has the others catch up, and holds everything against the log.
 # lossy: an asynchronous standby was promoted, so what was acknowledged may be lost; how much is returned, and told.
 # promoted: a synchronous one was, so a feed may have been sent what was never acknowledged.
@@ -220,14 +234,9 @@ sub wait_for_appends
 sub check
 {
 	my ($self, $name, %options) = @_;
-	my ($out, $err) = ('', '');
 
 	$self->stop_programs('^writer');
-	my @command = ($python, 'test/lib/scene_check.py', $self->{dir}, '--patience', $PostgreSQL::Test::Utils::timeout_default);
-	push @command, '--lossy' if $options{lossy};
-	push @command, '--promoted' if $options{promoted};
-	push @command, '--allow', $options{allow} if $options{allow};
-	my $ran = IPC::Run::run(\@command, '>', \$out, '2>', \$err);
+	my ($ran, $out, $err) = run_checker($self->{dir}, %options);
 	note $out;
 	$self->stop_programs;
 	is(join("\n", ($ran ? () : $err), $out =~ /^finding: (.*)/mg), '', "$name: nothing lost, skipped or doubled");

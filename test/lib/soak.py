@@ -495,8 +495,8 @@ class Soak:
         self.work, self.seed, self.hours = options.work, options.seed, options.hours
         self.library, self.allow_list = options.library, options.allow_list
         self.short = options.hours < 0.05
-        self.writers, self.events = (2, 1000) if self.short else (3, 5000)     # a second, if nothing were broken
-        self.batches = (5, 20) if self.short else (40, 150, 400)
+        self.writers, self.events = (2, 1000) if self.short else (3, 12000)     # a second, if nothing were broken
+        self.batches = (5, 20) if self.short else (100, 400, 1000)
         self.standbys = not self.short
         self.keep = False
         self.verbose = os.environ.get('SOAK_VERBOSE') == '1'
