@@ -72,6 +72,21 @@ copy_installation() {
 		mkdir -p "$work/server$folder"
 		cp -rs --remove-destination "$folder/." "$work/server$folder/"
 	done
+	[ -z "${ES_POSTGRES_UNDER:-}" ] || put_under
+}
+
+# put_under: what starts a server starts it under the program in ES_POSTGRES_UNDER, a
+# command with its arguments; what makes a cluster or only asks does not
+put_under() {
+	mv "$bin/postgres" "$bin/postgres.alone"
+	cat >"$bin/postgres" <<-END
+		#!/bin/sh
+		case \$1 in
+			-V | --*) exec '$bin/postgres.alone' "\$@" ;;
+		esac
+		exec $ES_POSTGRES_UNDER '$bin/postgres.alone' "\$@"
+	END
+	chmod 755 "$bin/postgres"
 }
 
 # install_extension: the built extension into the copy, as users install it
