@@ -152,6 +152,29 @@ plugin_setting() {
 	fi
 }
 
+# copy_tests: the tests into the workshop, where the server's user can read them
+copy_tests() {
+	local folder
+	mkdir -p "$work/src"
+	for folder in sql expected test demo doc README.md; do
+		[ ! -e "$top/$folder" ] || cp -r "$top/$folder" "$work/src/"
+	done
+	[ "$(id -u)" != 0 ] || chown -R postgres: "$work/src"
+}
+
+# prepare_tap: for TAP files, which make clusters of their own: tap_environment is what
+# they are to have in their environment, and src in the workshop their folder
+prepare_tap() {
+	local perl=$pgxs/src/test/perl
+	[ -f "$perl/PostgreSQL/Test/Cluster.pm" ] || die "no PostgreSQL::Test in $perl"
+	as_server mkdir -p "$work/tap"
+	plugin_setting | as_server tee "$work/tap/temp_config" >/dev/null
+	# shellcheck disable=SC2034
+	tap_environment=(TMPDIR="$work" TESTDIR="$work/tap" TESTDATADIR="$work/tap/data" TESTLOGDIR="$work/tap/log"
+		TEMP_CONFIG="$work/tap/temp_config" PG_REGRESS="$pgxs/src/test/regress/pg_regress"
+		PERL5LIB="$perl:$work/src/test/lib")
+}
+
 # create_server [SETTING...]: a cluster in work/data, listening in work only
 create_server() {
 	as_server "$bin/initdb" -D "$work/data" -U postgres -A trust -E UTF8 --no-locale >"$work/initdb.log" 2>&1 ||
