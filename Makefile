@@ -32,10 +32,10 @@ RUN = $(MAKE) --no-print-directory
 .PHONY: esfeed esfeed-install esfeed-uninstall esfeed-clean
 all:
 
-# SANITIZE=undefined, =address or both, with a comma between: for test/sanitize.
+# SANITIZE=undefined: for test/sanitize.
 export SANITIZE
 ifneq ($(SANITIZE),)
-PG_CFLAGS += -g -fno-omit-frame-pointer -fsanitize=$(SANITIZE)
+PG_CFLAGS += -g -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
 SHLIB_LINK += -fsanitize=$(SANITIZE)
 endif
 

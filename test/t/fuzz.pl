@@ -175,23 +175,34 @@ sub grows
 	return 0;
 }
 
-# leaks(role, settings, items): of each item bytes that each of many more calls of it keeps, if that goes on
-sub leaks
+my $many = $seconds > 60 ? 50 : 25;
+
+# start_leaks(script): has each of its statements called many times, over and over
+sub start_leaks
 {
-	my ($role, $settings, @items) = @_;
-	my $many = $seconds > 60 ? 100 : 25;
-	my (undef, $err) = finish_script(run_psql($role, session('leak', $settings, "\\o /dev/null\n", map { ([ ($_) x $many ]) x 6 } @items)));
-	my @looks = map { [split] } $err =~ /^look (\d.*)$/mg;
+	my ($script) = @_;
+
+	# for each new table the server's own caches keep something
+	$script->{again} = [ grep { !/PREPARE TRANSACTION|repeat\('x', 2|CREATE / } @{ $script->{items} } ];
+	$script->{psql} = run_psql($script->{role}, session('leak', $script->{settings}, "\\o /dev/null\n", map { ([ ($_) x $many ]) x 6 } @{ $script->{again} }));
+	return $script;
+}
+
+# finish_leaks(script): of each the bytes that a call keeps, if that goes on
+sub finish_leaks
+{
+	my ($script) = @_;
+	my @looks = map { [split] } (finish_script($script->{psql}))[1] =~ /^look (\d.*)$/mg;
 	my @leaks;
 
 	$calls += $many * @looks;
 	while (my @of = splice @looks, 0, 6)
 	{
 		# what others do to caches comes and goes
-		my ($used) = sort { $a <=> $b } map { ($of[$_][0] - $of[ $_ - 1 ][0]) / $many } 2 .. 5;
-		my ($rss) = sort { $a <=> $b } map { 1024 * ($of[$_][1] - $of[ $_ - 1 ][1]) / $many } 2 .. 5;
+		my ($used) = sort { $a <=> $b } map { ($of[$_][0] - $of[ $_ - 1 ][0]) / $many } 2 .. $#of;
+		my ($rss) = sort { $a <=> $b } map { 1024 * ($of[$_][1] - $of[ $_ - 1 ][1]) / $many } 2 .. $#of;
 
-		push @leaks, $used > 40 ? $used : $rss > 2_000 ? $rss : 0;
+		push @leaks, @of < 6 ? 0 : $used > 40 ? $used : $rss > 2_000 ? $rss : 0;
 	}
 	return @leaks;
 }
@@ -290,30 +301,42 @@ sub settle
 	return;
 }
 
-# look_for_leaks(): calls that sessions have grown by, then all functions as they should be called, many times each
+# judge_leaks(script): what keeps memory is a finding if it does so once more
+sub judge_leaks
+{
+	my ($script) = @_;
+	my @items = @{ $script->{again} };
+	my @leaks = finish_leaks($script);
+
+	foreach my $i (grep { $leaks[$_] } 0 .. $#leaks)
+	{
+		my ($again) = finish_leaks(start_leaks({ %$script, items => [ $items[$i] ] }));
+
+		found(sprintf('session %d as %s: each call keeps %d bytes', $script->{number}, $script->{role}, $again), "$script->{settings}$items[$i]") if $again;
+	}
+	return;
+}
+
+# look_for_leaks(): all functions as they should be called, and calls that sessions have grown by, many times each
 sub look_for_leaks
 {
-	my $until = time + $seconds / 4;
+	my $until = time + $seconds / 3;
 	my @ordinary = sort { rand() <=> 0.5 } map { my $routine = $_; statement($routine, map { usual($routine, $_) } @{ $routine->{args} }) . ";\n" } grep { $_->{name} !~ /^es_(?:detach_segments|rotate_master_key)$/ } @routines;
-	my @some = @suspects;
+	my @some = map { { role => 'fuzz_owner', settings => '', number => 0, items => [$_] } } @ordinary;
+	my (%running);
 	my $looked = 0;
 
-	push @some, { role => 'fuzz_owner', settings => '', number => 0, items => [ splice @ordinary, 0, $items ] } while @ordinary;
-	foreach my $script (@some)
+	push @some, @suspects;
+	while (@some && time < $until || %running)
 	{
-		last if time > $until;
-		my @items = grep { !/PREPARE TRANSACTION|repeat\('x', 2/ } @{ $script->{items} };
-		my @leaks = leaks($script->{role}, $script->{settings}, @items);
-
-		$looked++;
-		foreach my $i (grep { $leaks[$_] } 0 .. $#leaks)
+		foreach my $slot (1 .. $sessions)
 		{
-			my ($again) = leaks($script->{role}, $script->{settings}, $items[$i]);
-
-			found(sprintf('session %d as %s: each call keeps %d bytes', $script->{number}, $script->{role}, $again), "$script->{settings}$items[$i]") if $again;
+			judge_leaks(delete $running{$slot}) if $running{$slot} && !$running{$slot}{psql}{handle}->pumpable;
+			$running{$slot} = start_leaks(shift @some), $looked++ if !$running{$slot} && @some && time < $until;
 		}
+		usleep(10_000);
 	}
-	diag(sprintf('looked for leaks in %d of %d sessions, of which %d had grown', $looked, scalar(@some), scalar(@suspects)));
+	diag(sprintf('looked for leaks in %d of %d functions, and in %d of %d sessions that had grown', $looked > @ordinary ? scalar(@ordinary) : $looked, scalar(@ordinary), $looked > @ordinary ? $looked - @ordinary : 0, scalar(@suspects)));
 	return;
 }
 
