@@ -162,6 +162,16 @@ sub random_query
 		map { ("SELECT count(*) FROM eventstore.$_", "SELECT * FROM eventstore.$_ LIMIT 3", "UPDATE eventstore.$_ SET tableoid = 0", "DELETE FROM eventstore.$_", "TRUNCATE eventstore.$_ CASCADE", "COPY eventstore.$_ TO stdout") } pick(@tables));
 }
 
+# random_feed(): what the output plugin gives of the log by options good and bad; the slot is that of a feed
+sub random_feed
+{
+	my %good = (format => [qw(json cloudevents)], categories => [ qw(a fixed), '["a","b"]', 'a,b' ], types => [ 'T', 'T0,T1' ], stream_prefix => [ 'a-', 'fixed-1' ], after_position => [ 0, 10, '9223372036854775807' ],
+		include_transaction => [qw(on off)], origin => [qw(any none)], query => [ '[{"types":["T"]}]', '[{"tags":["t1"]}]' ], skip_positions => ['1,2'], streaming => [qw(on off)], two_phase => ['off']);
+	my @options = map { my $o = chance(0.95) ? pick(sort keys %good) : pick(@names); ($o, chance(0.75) && $good{$o} ? pick(@{ $good{$o} }) : chance(0.5) ? random_json(3) : pick(@names)) } 1 .. 1 + rand 3;
+
+	return q{SELECT count(*), md5(string_agg(x.data, '')) FROM es_feeds f, pg_logical_slot_peek_changes(f.slot_name, NULL, 500, } . join(', ', map { quoted($_) } @options) . q{) x WHERE f.feed = 'f'};
+}
+
 # random_ddl(): what somebody might do to it; only where it is rolled back
 sub random_ddl
 {
@@ -211,14 +221,16 @@ my @query_places = (
 # dollar(text): as a literal that may have quotes in it
 sub dollar { return '$call$' . $_[0] . '$call$'; }
 
-# fuzz_settings(forced): what a session may be set to
+# fuzz_settings(): what a session may be set to
 sub fuzz_settings
 {
+	my @ours = map { 'eventstore.' . $_ } qw(retry_delay max_event_size read_durable max_wait projection_batch projection_timeout master_key_command master_key_timeout allow_drop upcast);
+	my @set = map { 'SET ' . pick(@ours) . ' = ' . pick(qw(0 1 -1 2147483647 on off 1ms), q{''}, q{'x'}) . ";\n" } grep { chance(0.2) } 1 .. 2;
 	my @all = ('eventstore.upcast = on', q{work_mem = '64kB'}, 'plan_cache_mode = force_generic_plan', q{TimeZone = 'Asia/Kathmandu'}, q{DateStyle = 'SQL, DMY'}, q{search_path = 'pg_temp', 'public'}, 'enable_indexscan = off', 'enable_hashjoin = off',
 		'synchronous_commit = off', q{default_transaction_isolation = 'serializable'}, 'standard_conforming_strings = on', 'extra_float_digits = 0', q{temp_buffers = '800kB'}, 'jit_above_cost = 0', 'default_transaction_deferrable = on', 'array_nulls = off', q{IntervalStyle = 'sql_standard'},
 		'track_functions = all', 'row_security = off', q{bytea_output = 'escape'}, q{client_encoding = 'LATIN1'}, 'lc_messages = C');
 
-	return map { "SET $_;\n" } grep { chance(0.1) } @all;
+	return @set, map { "SET $_;\n" } grep { chance(0.1) } @all;
 }
 
 # fuzz_item(routines, name, parallel): a statement at a place; the name is for what needs one that is nobody else's
@@ -229,7 +241,7 @@ sub fuzz_item
 
 	return random_copy() if $r < 0.02;
 	return "BEGIN;\n" . random_ddl() . ";\nSELECT count(*) FROM es_events;\nROLLBACK;\n" if $r < 0.06;
-	my $statement = $r < 0.12 ? random_insert() : $r < 0.2 ? random_query() : random_call($routines);
+	my $statement = $r < 0.12 ? random_insert() : $r < 0.2 ? random_query() : $r < 0.23 ? random_feed() : random_call($routines);
 	my ($place, $make) = @{ pick(@places, $statement =~ /^SELECT/ ? @query_places : ()) };
 
 	return "-- $place\n" . $make->($statement, $name, $parallel) . ";\n";
