@@ -233,6 +233,37 @@ sub fuzz_settings
 	return @set, map { "SET $_;\n" } grep { chance(0.1) } @all;
 }
 
+# random_statement(routines): any that may stay
+sub random_statement
+{
+	my ($routines) = @_;
+	my $r = rand();
+
+	return $r < 0.07 ? random_insert() : $r < 0.15 ? random_query() : $r < 0.18 ? random_feed() : random_call($routines);
+}
+
+# random_transaction(routines): some statements, of which savepoints take some back; what they keep for the transaction's
+# end, or its subtransaction's, meets
+sub random_transaction
+{
+	my ($routines) = @_;
+	my @open;
+	my $sql = pick('BEGIN', 'BEGIN', 'BEGIN ISOLATION LEVEL REPEATABLE READ') . ";\n";
+
+	foreach my $n (1 .. 3 + rand 6)
+	{
+		my $r = rand();
+
+		if ($r < 0.25) { push @open, "s$n"; $sql .= "SAVEPOINT s$n;\n"; }
+		elsif ($r < 0.4 && @open) { my $to = pick(@open); pop @open while $open[-1] ne $to; $sql .= "ROLLBACK TO $to;\n"; }
+		elsif ($r < 0.5 && @open) { $sql .= 'RELEASE ' . pop(@open) . ";\n"; }
+		elsif ($r < 0.7) { $sql .= sprintf "SELECT es_append('%s', 'T', '{\"n\": %d}');\n", pick(qw(a-8 a-9 b-3)), $n; }
+		elsif ($r < 0.75) { $sql .= pick(q{SELECT fuzz.caught('SELECT 1 / 0')}, 'SET CONSTRAINTS ALL IMMEDIATE', 'SELECT count(*) FROM es_events', 'DECLARE c CURSOR FOR SELECT * FROM es_events') . ";\n"; }
+		else { my $s = random_statement($routines); $sql .= $s =~ /^CALL/ ? "$s;\n" : 'SELECT fuzz.caught(' . dollar($s) . ");\n"; }
+	}
+	return $sql . pick('COMMIT', 'COMMIT', 'ROLLBACK') . ";\n";
+}
+
 # fuzz_item(routines, name, parallel): a statement at a place; the name is for what needs one that is nobody else's
 sub fuzz_item
 {
@@ -241,7 +272,8 @@ sub fuzz_item
 
 	return random_copy() if $r < 0.02;
 	return "BEGIN;\n" . random_ddl() . ";\nSELECT count(*) FROM es_events;\nROLLBACK;\n" if $r < 0.06;
-	my $statement = $r < 0.12 ? random_insert() : $r < 0.2 ? random_query() : $r < 0.23 ? random_feed() : random_call($routines);
+	return "-- statements\n" . random_transaction($routines) if $r < 0.18;
+	my $statement = random_statement($routines);
 	my ($place, $make) = @{ pick(@places, $statement =~ /^SELECT/ ? @query_places : ()) };
 
 	return "-- $place\n" . $make->($statement, $name, $parallel) . ";\n";
