@@ -32,6 +32,13 @@ RUN = $(MAKE) --no-print-directory
 .PHONY: esfeed esfeed-install esfeed-uninstall esfeed-clean
 all:
 
+# SANITIZE=undefined: for test/sanitize.
+export SANITIZE
+ifneq ($(SANITIZE),)
+PG_CFLAGS += -g -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
+SHLIB_LINK += -fsanitize=$(SANITIZE)
+endif
+
 # Bitcode would let the JIT inline our functions; they do I/O, it gains nothing
 # and doubles the build.
 override with_llvm = no
@@ -43,8 +50,8 @@ SERVER_HEADER := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.
 ifeq ($(words $(wildcard $(PGXS) $(SERVER_HEADER))),2)
 include $(PGXS)
 
-# Objects built for another server are built anew; header edits rebuild too.
-SERVER := $(shell $(PG_CONFIG) --version --pkglibdir --cflags)
+# Objects built for another server, or otherwise, are built anew; header edits rebuild too.
+SERVER := $(shell $(PG_CONFIG) --version --pkglibdir --cflags; echo $(SANITIZE))
 ifneq ($(SERVER),$(shell cat src/.server 2>/dev/null))
 $(file >src/.server,$(SERVER))
 endif

@@ -72,6 +72,21 @@ copy_installation() {
 		mkdir -p "$work/server$folder"
 		cp -rs --remove-destination "$folder/." "$work/server$folder/"
 	done
+	[ -z "${ES_POSTGRES_UNDER:-}" ] || put_under
+}
+
+# put_under: what starts a server starts it under the program in ES_POSTGRES_UNDER, a
+# command with its arguments; what makes a cluster or only asks does not
+put_under() {
+	mv "$bin/postgres" "$bin/postgres.alone"
+	cat >"$bin/postgres" <<-END
+		#!/bin/sh
+		case \$1 in
+			-V | --*) exec '$bin/postgres.alone' "\$@" ;;
+		esac
+		exec $ES_POSTGRES_UNDER '$bin/postgres.alone' "\$@"
+	END
+	chmod 755 "$bin/postgres"
 }
 
 # install_extension: the built extension into the copy, as users install it
@@ -135,6 +150,29 @@ plugin_setting() {
 	if "$bin/postgres" --describe-config | cut -f1 | grep -x output_plugin_libraries >/dev/null; then
 		echo "output_plugin_libraries = 'pgoutput, test_decoding, eventstore'"
 	fi
+}
+
+# copy_tests: the tests into the workshop, where the server's user can read them
+copy_tests() {
+	local folder
+	mkdir -p "$work/src"
+	for folder in sql expected test demo doc README.md; do
+		[ ! -e "$top/$folder" ] || cp -r "$top/$folder" "$work/src/"
+	done
+	[ "$(id -u)" != 0 ] || chown -R postgres: "$work/src"
+}
+
+# prepare_tap: for TAP files, which make clusters of their own: tap_environment is what
+# they are to have in their environment, and src in the workshop their folder
+prepare_tap() {
+	local perl=$pgxs/src/test/perl
+	[ -f "$perl/PostgreSQL/Test/Cluster.pm" ] || die "no PostgreSQL::Test in $perl"
+	as_server mkdir -p "$work/tap"
+	plugin_setting | as_server tee "$work/tap/temp_config" >/dev/null
+	# shellcheck disable=SC2034
+	tap_environment=(TMPDIR="$work" TESTDIR="$work/tap" TESTDATADIR="$work/tap/data" TESTLOGDIR="$work/tap/log"
+		TEMP_CONFIG="$work/tap/temp_config" PG_REGRESS="$pgxs/src/test/regress/pg_regress"
+		PERL5LIB="$perl:$work/src/test/lib")
 }
 
 # create_server [SETTING...]: a cluster in work/data, listening in work only

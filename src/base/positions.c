@@ -25,5 +25,6 @@ es_positions_sort(EsPositions *list)
 bool
 es_positions_have(const EsPositions *list, int64 position)
 {
-	return bsearch(&position, list->positions, list->count, sizeof(int64), compare_positions) != NULL;
+	return list->count > 0 &&
+		bsearch(&position, list->positions, list->count, sizeof(int64), compare_positions) != NULL;
 }

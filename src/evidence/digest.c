@@ -148,6 +148,7 @@ es_digest_bytea(const EsDigest *digests, int count)
 	bytea	   *stored = palloc(VARHDRSZ + size);
 
 	SET_VARSIZE(stored, VARHDRSZ + size);
-	memcpy(VARDATA(stored), digests, size);
+	if (count > 0)
+		memcpy(VARDATA(stored), digests, size);
 	return stored;
 }

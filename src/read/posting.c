@@ -108,14 +108,13 @@ look_up_entries(EsPosting *list, int64 from, int64 to)
 static int64
 guess_span(const EsPosting *list)
 {
-	const EsPostingEntry *first = &list->entries[0];
-	const EsPostingEntry *last = &list->entries[list->count - 1];
-
 	int64		span;
 
 	if (list->count < 2)
 		return PG_INT64_MAX;
-	span = list->scan->backwards ? first->position - last->position : last->position - first->position;
+	span = list->entries[list->count - 1].position - list->entries[0].position;
+	if (list->scan->backwards)
+		span = -span;
 	return 2 * span / (list->count - 1) * FEWEST_AHEAD + 1;
 }
 

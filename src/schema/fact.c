@@ -50,9 +50,11 @@ es_fact_add(const EsFacts *facts, EsFact fact)
 		return *facts;
 	result.count = facts->count + 1;
 	result.facts = palloc(result.count * sizeof(EsFact));
-	memcpy(result.facts, facts->facts, place * sizeof(EsFact));
+	if (place > 0)
+		memcpy(result.facts, facts->facts, place * sizeof(EsFact));
 	result.facts[place] = fact;
-	memcpy(result.facts + place + 1, facts->facts + place, (facts->count - place) * sizeof(EsFact));
+	if (place < facts->count)
+		memcpy(result.facts + place + 1, facts->facts + place, (facts->count - place) * sizeof(EsFact));
 	return result;
 }
 
