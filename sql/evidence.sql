@@ -313,6 +313,14 @@ BEGIN;
 INSERT INTO eventstore.seal_tiles VALUES (7, 0, 3, '', '');
 SELECT problem FROM es_verify();
 ROLLBACK;
+-- a number of a tile that there is no room for is not gone up to
+BEGIN;
+UPDATE eventstore.seals SET size = 9000000000000000000 WHERE position = (SELECT max(position) FROM eventstore.seals);
+UPDATE eventstore.seal_tiles SET tile = 30000000000000000 WHERE level = 0 AND tile = (SELECT max(tile) FROM eventstore.seal_tiles WHERE level = 0);
+SELECT DISTINCT split_part(problem, ':', 1) AS problem FROM es_verify() ORDER BY 1;
+UPDATE eventstore.seals SET size = -1 WHERE position = (SELECT max(position) FROM eventstore.seals);
+SELECT DISTINCT split_part(problem, ':', 1) AS problem FROM es_verify() ORDER BY 1;
+ROLLBACK;
 -- an event that is said to be scavenged, of a stream that hides nothing; one that came back
 BEGIN;
 DELETE FROM eventstore.events WHERE position = 3;
