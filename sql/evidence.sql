@@ -313,6 +313,29 @@ BEGIN;
 INSERT INTO eventstore.seal_tiles VALUES (7, 0, 3, '', '');
 SELECT problem FROM es_verify();
 ROLLBACK;
+-- what readers find an event by, and no leaf has: its stream's id, its category's key, the run that it is in
+BEGIN;
+UPDATE eventstore.events SET stream_id = stream_id + 1000000 WHERE position = 1;
+UPDATE eventstore.events SET category_key = category_key + 1 WHERE position = 14;
+UPDATE eventstore.events SET run_length = 0 WHERE position IN (SELECT position FROM eventstore.events WHERE position < 18 AND run_length = 1 ORDER BY position DESC LIMIT 1);
+SELECT * FROM es_verify();
+ROLLBACK;
+BEGIN;
+UPDATE eventstore.events SET run_length = run_length - 1 WHERE position = (SELECT min(position) FROM eventstore.events WHERE run_length > 1);
+SELECT count(*), min(problem) FROM es_verify();
+ROLLBACK;
+BEGIN;
+UPDATE eventstore.streams SET name = name || 'x' WHERE stream_id = (SELECT stream_id FROM eventstore.events WHERE position = 1);
+SELECT count(*) = (SELECT count(*) FROM eventstore.events e WHERE stream_id = (SELECT stream_id FROM eventstore.events WHERE position = 1)) AS all_of_it, min(problem) FROM es_verify();
+ROLLBACK;
+-- a number of a tile that there is no room for is not gone up to
+BEGIN;
+UPDATE eventstore.seals SET size = 9000000000000000000 WHERE position = (SELECT max(position) FROM eventstore.seals);
+UPDATE eventstore.seal_tiles SET tile = 30000000000000000 WHERE level = 0 AND tile = (SELECT max(tile) FROM eventstore.seal_tiles WHERE level = 0);
+SELECT DISTINCT split_part(problem, ':', 1) AS problem FROM es_verify() ORDER BY 1;
+UPDATE eventstore.seals SET size = -1 WHERE position = (SELECT max(position) FROM eventstore.seals);
+SELECT DISTINCT split_part(problem, ':', 1) AS problem FROM es_verify() ORDER BY 1;
+ROLLBACK;
 -- an event that is said to be scavenged, of a stream that hides nothing; one that came back
 BEGIN;
 DELETE FROM eventstore.events WHERE position = 3;

@@ -305,6 +305,8 @@ word_finding(const EsFindings *findings, int64 position, EsFlaw flaw, int64 othe
 			return pstrdup("returned: the event is there, and scavenging had removed it");
 		case ES_FLAW_NOT_HIDDEN:
 			return psprintf("removed: the event is said to be scavenged, and stream " INT64_FORMAT " does not hide it", other);
+		case ES_FLAW_MISFILED:
+			return pstrdup("misfiled: the event is as it was sealed, and who reads its stream or its category does not find it");
 		case ES_FLAW_LEAF:
 		case ES_FLAW_TILE:
 		case ES_FLAW_TILE_LOST:

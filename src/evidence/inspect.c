@@ -68,6 +68,7 @@ es_inspect_begin(EsInspector *inspector, Snapshot snapshot)
 	inspector->after_number = -1;
 	es_digest_begin(&inspector->digester);
 	inspector->tree = es_merkle_begin(&inspector->digester, snapshot);
+	inspector->filing = es_filing_begin();
 	inspector->any_scavenged = es_scavenged_any(snapshot);
 	inspector->scratch = AllocSetContextCreate(CurrentMemoryContext, "eventstore inspection", ALLOCSET_DEFAULT_SIZES);
 }
@@ -77,6 +78,7 @@ void
 es_inspect_end(EsInspector *inspector)
 {
 	es_digest_end(&inspector->digester);
+	pfree(inspector->filing);
 	MemoryContextDelete(inspector->scratch);
 }
 
@@ -90,16 +92,19 @@ note_flaw(EsInspector *inspector, int64 position, EsFlaw flaw, int64 other)
 		inspector->take(position, flaw, other, inspector->arg);
 }
 
-/* Makes the leaf of the event in a slot; false if that cannot be read. */
+/* Makes the leaf of the event in a slot, and tells whether it is filed; false if illegible. */
 static bool
-find_leaf_of_row(EsInspector *inspector, TupleTableSlot *slot, EsDigest *leaf)
+find_leaf_of_row(EsInspector *inspector, TupleTableSlot *slot, EsDigest *leaf, bool *filed)
 {
 	MemoryContext old = MemoryContextSwitchTo(inspector->digester.scratch);
 	EsEvent		event;
 	bool		legible = es_legible_event(slot, &event);
 
 	if (legible)
+	{
 		es_digest_event(&inspector->digester, &event, leaf);
+		*filed = es_filing_is_right(inspector->filing, &event, &inspector->snapshot);
+	}
 	MemoryContextSwitchTo(old);
 	return legible;
 }
@@ -109,6 +114,7 @@ static int
 compare_with_leaf(EsInspector *inspector, int leaf, int64 position, TupleTableSlot *slot)
 {
 	const EsTile *tile = &inspector->tile;
+	bool		filed;
 
 	while (leaf < tile->count && tile->positions[leaf] < position)
 		inspector->states[leaf++] = LEAF_GONE;
@@ -118,10 +124,16 @@ compare_with_leaf(EsInspector *inspector, int leaf, int64 position, TupleTableSl
 		return leaf;
 	}
 	inspector->states[leaf] = LEAF_SEEN;
-	if (!find_leaf_of_row(inspector, slot, &inspector->found[leaf]))
+	if (!find_leaf_of_row(inspector, slot, &inspector->found[leaf], &filed))
 		note_flaw(inspector, position, ES_FLAW_ILLEGIBLE, 0);
+	else if (!es_digest_same(&inspector->found[leaf], &tile->digests[leaf]))
+		inspector->states[leaf] = LEAF_DIFFERS;
 	else
-		inspector->states[leaf] = es_digest_same(&inspector->found[leaf], &tile->digests[leaf]) ? LEAF_SAME : LEAF_DIFFERS;
+	{
+		inspector->states[leaf] = LEAF_SAME;
+		if (!filed)
+			note_flaw(inspector, position, ES_FLAW_MISFILED, 0);
+	}
 	return leaf + 1;
 }
 
@@ -151,6 +163,7 @@ compare_segment(EsInspector *inspector, int64 segment, int64 after, int64 upto, 
 	ScanKeyInit(&scan.keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(upto));
 	if (!es_scan_begin(&scan, segment))
 		return leaf;
+	es_filing_begin_segment(inspector->filing, segment);
 	error_context_stack = &context;
 	while (index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
 	{

@@ -11,6 +11,7 @@
 
 #include "base/quiet.h"
 #include "evidence/digest.h"
+#include "evidence/filing.h"
 #include "evidence/merkle.h"
 #include "evidence/tile.h"
 
@@ -24,6 +25,8 @@ typedef enum EsFlaw
 	ES_FLAW_RETURNED,			/* it was scavenged, and is there */
 	ES_FLAW_NOT_HIDDEN,			/* it is said to be scavenged, of a stream
 								 * (id) that does not hide it */
+	ES_FLAW_MISFILED,			/* it is not found by its stream, or its
+								 * category */
 	ES_FLAW_LEAF,				/* its kept digest is another one */
 	ES_FLAW_TILE,				/* digests from there to another position do
 								 * not make up what is above them */
@@ -53,6 +56,7 @@ typedef struct EsInspector
 
 	EsDigester	digester;
 	EsMerkle   *tree;
+	EsFiling   *filing;
 	bool		any_scavenged;
 	MemoryContext scratch;		/* of a tile */
 	int64		after_number;	/* number of the tile that comes after this, */

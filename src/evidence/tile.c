@@ -21,8 +21,11 @@
 #include "evidence/tile.h"
 
 #include "access/detoast.h"
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
+#include "storage/bufmgr.h"
 
 #include "base/objects.h"
 #include "evidence/varint.h"
@@ -188,7 +191,21 @@ es_tile_read_after(int64 number, Snapshot snapshot, int64 *after)
 	return found;
 }
 
-/* es_tile_count tells how many tiles of level 0 there are, up to the last one. */
+/* Gives a number that no tile can have: the table has not so many rows. */
+static int64
+least_impossible_tile(void)
+{
+	Relation	table = es_base_open(&tiles_table, AccessShareLock);
+	int64		number = (int64) RelationGetNumberOfBlocks(table) * MaxHeapTuplesPerPage;
+
+	table_close(table, AccessShareLock);
+	return number;
+}
+
+/*
+ * es_tile_count tells how many tiles of level 0 there are, up to the last one.  A number
+ * that is forged, and would make them more than the table has room for, does not count.
+ */
 int64
 es_tile_count(Snapshot snapshot)
 {
@@ -196,7 +213,7 @@ es_tile_count(Snapshot snapshot)
 	int64		count = 0;
 
 	es_rows_equal(&rows, Int32GetDatum(0));
-	es_rows_between(&rows, -1, PG_INT64_MAX);
+	es_rows_between(&rows, -1, least_impossible_tile() - 1);
 	es_rows_begin(&rows);
 	while (count == 0 && es_rows_next(&rows))
 		count = rows.damaged ? 0 : DatumGetInt64(rows.values[Anum_tiles_tile - 1]) + 1;
