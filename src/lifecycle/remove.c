@@ -495,8 +495,6 @@ remove_batch(Round *round, const HiddenPlace *places, int64 count)
 	bool		lost;
 
 	StartTransactionCommand();
-	/* what is written of the events may be long, and in a TOAST table */
-	PushActiveSnapshot(GetTransactionSnapshot());
 	batch.rel = es_segment_open(places[0].segment, RowExclusiveLock, &lost);
 	if (batch.rel != NULL)
 	{
@@ -519,7 +517,6 @@ remove_batch(Round *round, const HiddenPlace *places, int64 count)
 			es_scavenged_note(batch.gone, batch.deleted);
 		table_close(batch.rel, NoLock);
 	}
-	PopActiveSnapshot();
 	CommitTransactionCommand();
 	es_process_flush_wal(false);
 	return batch.deleted;

@@ -365,6 +365,19 @@ insert_altered_rows(EsTable *table, TupleTableSlot **slots, int nrows)
 }
 
 /*
+ * Sees to a snapshot, and tells whether there was none: workers may write without, and
+ * values out of line need one.
+ */
+static inline bool
+push_missing_snapshot(void)
+{
+	if (likely(HaveRegisteredOrActiveSnapshot()))
+		return false;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	return true;
+}
+
+/*
  * es_table_insert writes the first nrows slots for writing, and their index
  * entries.  Allocates in the current context, which the caller should reset
  * after large batches.
@@ -373,6 +386,7 @@ void
 es_table_insert(EsTable *table, int nrows)
 {
 	TupleTableSlot **slots = table->rows->slots;
+	bool		pushed = push_missing_snapshot();
 
 	if (unlikely(!table->info->plain))
 		insert_altered_rows(table, slots, nrows);
@@ -381,6 +395,8 @@ es_table_insert(EsTable *table, int nrows)
 		insert_table_rows(table, slots, nrows);
 		insert_index_keys(table, slots, nrows);
 	}
+	if (pushed)
+		PopActiveSnapshot();
 	table->tid = slots[nrows - 1]->tts_tid;
 	clear_row_slots(table, nrows);
 }
@@ -446,6 +462,7 @@ es_table_update(EsTable *table, ItemPointer tid)
 	TupleTableSlot *slot = table->rows->slots[0];
 	TupleTableSlot *old = table->info->old_slot;
 	TupleTableSlot *own = NULL;
+	bool		pushed = push_missing_snapshot();
 
 	if (unlikely(!table->info->plain))
 		old = own = table_slot_create(table->rel, NULL);
@@ -459,6 +476,8 @@ es_table_update(EsTable *table, ItemPointer tid)
 		ExecDropSingleTupleTableSlot(own);
 	else
 		ExecClearTuple(old);
+	if (pushed)
+		PopActiveSnapshot();
 	table->tid = slot->tts_tid;
 	clear_row_slots(table, 1);
 }
@@ -471,8 +490,11 @@ void
 es_table_delete(Relation rel, ItemPointer tid)
 {
 	TM_FailureData failure;
+	bool		pushed = push_missing_snapshot();
 
 	if (table_tuple_delete(rel, tid, GetCurrentCommandId(true), SnapshotAny, InvalidSnapshot, true, &failure,
 						   false) != TM_Ok)
 		es_table_report_changed(rel);
+	if (pushed)
+		PopActiveSnapshot();
 }
