@@ -31,6 +31,7 @@
 #include "log/subscriber.h"
 #include "read/cursor.h"
 #include "rights/right.h"
+#include "shared/counter.h"
 #include "table/rows.h"
 
 PG_FUNCTION_INFO_V1(es_seal);
@@ -247,6 +248,7 @@ es_growth_seal(int64 most, bool *all)
 	es_digest_begin(&growth.digester);
 	upto = grow_by_log(&growth, settled, most);
 	*all = upto == settled;
+	es_counter_add(ES_COUNT_SEALED_EVENTS, growth.size - growth.last.size);
 	write_last_tiles(&growth);
 	if (growth.size > 0)
 		close_under_root(&growth, upto);

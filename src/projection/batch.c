@@ -51,6 +51,7 @@
 #include "projection/apply.h"
 #include "projection/readmodel.h"
 #include "read/log.h"
+#include "shared/counter.h"
 
 #define CHUNK_EVENTS	256		/* read at once */
 #define CHUNK_SPAN		100000	/* positions looked through at once */
@@ -511,6 +512,7 @@ report_run_failure(const EsRun *run, const char *stream, const ErrorData *error)
 void
 es_batch_note_failure(EsRun *run, int64 position, const char *stream, const ErrorData *error)
 {
+	es_counter_add(ES_COUNT_PROJECTION_FAILURES, 1);
 	es_progress_fail(&run->progress, position, error);
 	es_progress_write(&run->progress);
 	report_run_failure(run, stream, error);

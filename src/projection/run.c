@@ -25,6 +25,7 @@
 #include "projection/projection.h"
 #include "projection/rebuild.h"
 #include "read/find.h"
+#include "shared/counter.h"
 #include "shared/wake.h"
 
 PG_FUNCTION_INFO_V1(es_run_projection);
@@ -68,12 +69,9 @@ es_run_begin(EsRun *run, bool live)
 	return true;
 }
 
-/*
- * es_run_batch does one batch; *more tells whether there is something left to do at
- * once.  Returns the error that is noted, or NULL.
- */
-ErrorData *
-es_run_batch(EsRun *run, bool *more)
+/* Does one batch of the live generation, or a step of the rebuild. */
+static ErrorData *
+run_one_batch(EsRun *run, bool *more)
 {
 	int64		before = run->progress.position;
 	ErrorData  *error;
@@ -87,6 +85,24 @@ es_run_batch(EsRun *run, bool *more)
 		return NULL;
 	error = es_batch_try(run);
 	*more = error == NULL && run->progress.position > before && run->progress.position < run->upto && run->most > 0;
+	return error;
+}
+
+/*
+ * es_run_batch does one batch; *more tells whether there is something left to do at
+ * once.  Returns the error that is noted, or NULL.
+ */
+ErrorData *
+es_run_batch(EsRun *run, bool *more)
+{
+	int64		events = run->events;
+	ErrorData  *error = run_one_batch(run, more);
+
+	if (run->events > events)
+	{
+		es_counter_add(ES_COUNT_PROJECTION_BATCHES, 1);
+		es_counter_add(ES_COUNT_PROJECTION_EVENTS, run->events - events);
+	}
 	return error;
 }
 
