@@ -34,6 +34,7 @@
 #include "lifecycle/retention.h"
 #include "log/subscriber.h"
 #include "segment/sealer.h"
+#include "shared/headway.h"
 
 #define LOCK_TRIES		100
 #define LOCK_PAUSE_MS	20
@@ -147,6 +148,7 @@ carry_out_retention(void)
 	EsRetentionRound round = {.by_hand = true,.began = GetCurrentTimestamp()};
 	bool		done = false;
 
+	es_headway_enter(ES_PHASE_RETENTION, -1);
 	while (!done)
 	{
 		StartTransactionCommand();
@@ -180,6 +182,7 @@ es_scavenge_main(Datum main_arg)
 	es_remove_begin(&removal, order.most, awaited ? 0 : scavenge_rate);
 	if (es_sealer_become(awaited))
 	{
+		es_headway_begin(ES_COMMAND_SCAVENGE);
 		SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
 		es_sealer_run(0, NULL);
 		if (is_store_to_scavenge())
@@ -187,9 +190,11 @@ es_scavenge_main(Datum main_arg)
 			if (awaited)
 				carry_out_retention();
 			pgstat_report_activity(STATE_RUNNING, "removing hidden events of eventstore.events");
+			es_headway_enter(ES_PHASE_REMOVING, order.most == PG_INT64_MAX ? -1 : order.most);
 			es_remove_hidden(&removal);
 			es_sealer_run(order.looks_on ? 0 : caller, removal.losses);
 		}
+		es_headway_end();
 	}
 	pgstat_report_activity(STATE_IDLE, NULL);
 	if (!awaited)

@@ -35,6 +35,7 @@
 #include "projection/progress.h"
 #include "projection/projection.h"
 #include "projection/readmodel.h"
+#include "shared/headway.h"
 #include "stream/lock.h"
 
 #define SWEEP_ROWS	10000		/* in a transaction of the worker */
@@ -103,6 +104,7 @@ es_rebuild_catch_up(EsAttempt *attempt)
 
 		CHECK_FOR_INTERRUPTS();
 		es_batch_watch(run, true);
+		es_headway_reach(run->progress.position);
 		es_batch_take(attempt);
 		if (run->progress.position == before)
 			break;
@@ -139,6 +141,7 @@ es_rebuild_sweep(EsRun *run)
 static void
 finish_inline_rebuild(EsAttempt *attempt)
 {
+	es_headway_enter(ES_PHASE_GOING_OVER, -1);
 	attempt->upto = es_streamlock_freeze();
 	es_rebuild_catch_up(attempt);
 	go_over_to_generation(attempt->run);
@@ -237,6 +240,8 @@ es_rebuild_step(EsRun *run, bool *more)
 	*more = false;
 	es_progress_read_live(run->projection, &live);
 	run->upto = Max(run->upto, live.position);	/* others may have proved more */
+	es_headway_enter(ES_PHASE_TAKING_IN, run->upto);
+	es_headway_reach(before);
 	if (run->projection->handler)
 		return may_rebuild_end(run) ? finish_rebuild(run, rebuild_by_handler) : NULL;
 	if (run->progress.position < run->upto)

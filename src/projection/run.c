@@ -26,6 +26,7 @@
 #include "projection/rebuild.h"
 #include "read/find.h"
 #include "shared/counter.h"
+#include "shared/headway.h"
 #include "shared/wake.h"
 
 PG_FUNCTION_INFO_V1(es_run_projection);
@@ -77,7 +78,12 @@ run_one_batch(EsRun *run, bool *more)
 	ErrorData  *error;
 
 	if (!run->progress.live)
-		return es_rebuild_step(run, more);
+	{
+		es_headway_begin(ES_COMMAND_REBUILD);
+		error = es_rebuild_step(run, more);
+		es_headway_end();
+		return error;
+	}
 	if (run->progress.litter)
 		es_rebuild_sweep(run);
 	*more = run->progress.litter;
@@ -115,8 +121,10 @@ run_generation(EsRun *run, bool live)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	bool		more = es_run_begin(run, live);
 
+	es_headway_enter(ES_PHASE_TAKING_IN, run->upto);
 	while (more)
 	{
+		es_headway_reach(run->progress.position);
 		(void) es_run_batch(run, &more);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -143,10 +151,12 @@ es_run_projection(PG_FUNCTION_ARGS)
 	es_subscriber_prevent_write("es_run_projection()");
 	run.projection = es_projection_get_locked(name);
 	run.upto = es_settle_compute();
+	es_headway_begin(ES_COMMAND_RUN_PROJECTION);
 	if (run.most > 0)
 		run_generation(&run, true);
 	if (run.most > 0)
 		run_generation(&run, false);
+	es_headway_end();
 	PG_RETURN_INT64(run.events);
 }
 

@@ -61,6 +61,7 @@
 #include "segment/ddl.h"
 #include "segment/sealer.h"
 #include "segment/typeindex.h"
+#include "shared/headway.h"
 #include "table/rows.h"
 
 #define MAKER_TRIES				2
@@ -201,10 +202,12 @@ make_segments_upto(int64 upto)
 	making = upto;
 	error_context_stack = &context;
 	es_maker_begin(&saved);
+	es_headway_enter(ES_PHASE_MAKING, -1);
 	for (int64 n = es_segment_newest_reaching(es_segment_first_position(upto)) + 1; n <= upto; n++)
 	{
 		making = n;
 		make_segment(n);
+		es_headway_add(1);
 		CommandCounterIncrement();
 	}
 	es_ddl_leave(&saved);
@@ -329,9 +332,11 @@ es_maker_main(Datum main_arg)
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, "making segments of eventstore.events");
+	es_headway_begin(ES_COMMAND_MAKE_SEGMENTS);
 	make_segments_as_worker(order.upto);
 	if (order.seal && es_sealer_become(false))
 		es_sealer_run(0, NULL);
+	es_headway_end();
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 

@@ -52,6 +52,7 @@
 #include "base/process.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
+#include "shared/headway.h"
 #include "table/rows.h"
 
 PG_FUNCTION_INFO_V1(es_index_type);
@@ -291,16 +292,20 @@ es_typeindex_main(Datum main_arg)
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	before_shmem_exit(stop_being_only_one, (Datum) 0);
+	es_headway_begin(ES_COMMAND_INDEX_TYPE);
+	es_headway_enter(ES_PHASE_INDEXING, -1);
 	while (is_work_left() && become_only_one())
 	{
 		/* what was left may have been done since */
 		while ((sql = find_next_statement()) != NULL)
 		{
 			run_by_itself(sql);
+			es_headway_add(1);
 			pfree(sql);
 		}
 		stop_being_only_one(0, (Datum) 0);
 	}
+	es_headway_end();
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 

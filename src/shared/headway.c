@@ -81,6 +81,7 @@ static const char *const phase_names[ES_NPHASES] = {
 	[ES_PHASE_DETACHING] = "detaching segments",
 	[ES_PHASE_WAITING] = "waiting for transactions",
 	[ES_PHASE_CHECKING] = "checking the table",
+	[ES_PHASE_PROJECTIONS] = "checking projections",
 	[ES_PHASE_KEYS] = "going through keys",
 	[ES_PHASE_STATES] = "looking for states made of protected data",
 	[ES_PHASE_FOLDING] = "folding streams",
@@ -221,7 +222,7 @@ es_headway_begin(EsLongCommand command)
 	close_slot(slot);
 }
 
-/* es_headway_enter begins a phase of the command that runs, of which so much is to be done; -1: not known. */
+/* es_headway_enter begins a phase of a command: so much of it is to be done; -1: not known. */
 void
 es_headway_enter(EsPhase phase, int64 total)
 {
@@ -291,7 +292,7 @@ read_slot(EsHeadwaySlot *slot, EsHeadway *headway)
 	return false;
 }
 
-/* es_headway_read gives what backends of this database are at, and returns how many are at something. */
+/* es_headway_read gives what backends of this database are at, and returns how many there are. */
 int
 es_headway_read(EsHeadway **all)
 {

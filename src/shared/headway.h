@@ -44,6 +44,7 @@ typedef enum EsPhase
 	ES_PHASE_DETACHING,			/* segments */
 	ES_PHASE_WAITING,
 	ES_PHASE_CHECKING,			/* pages */
+	ES_PHASE_PROJECTIONS,		/* projections */
 	ES_PHASE_KEYS,				/* rows of keys */
 	ES_PHASE_STATES,			/* states */
 	ES_PHASE_FOLDING,			/* streams */
