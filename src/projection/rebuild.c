@@ -162,7 +162,7 @@ rebuild_by_handler(EsAttempt *attempt)
 	go_over_to_generation(run);
 }
 
-/* Says in the server's log that the last step of a rebuild has not got what it has to wait for. */
+/* Says in the server's log, once, that the last step of a rebuild has not got what it waits for. */
 static void
 report_rebuild_wait(const EsRun *run, const ErrorData *error)
 {
@@ -173,7 +173,8 @@ report_rebuild_wait(const EsRun *run, const ErrorData *error)
 			errmsg("could not end the rebuild of projection \"%s\" yet: %s",
 				   text_to_cstring(run->projection->name), error->message),
 			errdetail("Transactions that have appended, or others that hold locks, were in the way.  The next attempt is in %lld ms.",
-					  (long long) Max(left, 0) / 1000));
+					  (long long) Max(left, 0) / 1000),
+			errhint("See es_in_flight for who has appended and not ended.  This is not said again while it goes on."));
 }
 
 /*
@@ -193,7 +194,8 @@ finish_rebuild(EsRun *run, EsAttemptWork work)
 		run->progress.attempts++;
 		run->progress.retry_at = GetCurrentTimestamp() + es_backoff_delay(run->progress.attempts);
 		es_progress_write(&run->progress);
-		report_rebuild_wait(run, error);
+		if (run->progress.attempts == 1)
+			report_rebuild_wait(run, error);
 		return NULL;
 	}
 	es_batch_note_failure(run, attempt.current, es_batch_stream_at(&attempt, attempt.current), error);

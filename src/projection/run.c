@@ -94,6 +94,15 @@ run_one_batch(EsRun *run, bool *more)
 	return error;
 }
 
+/* Says in the server's log that a projection which had failed goes on. */
+static void
+report_recovery(const EsRun *run, int attempts)
+{
+	ereport(LOG,
+			errmsg("projection \"%s\" goes on", text_to_cstring(run->projection->name)),
+			errdetail("It had failed %d times in a row.", attempts));
+}
+
 /*
  * es_run_batch does one batch; *more tells whether there is something left to do at
  * once.  Returns the error that is noted, or NULL.
@@ -102,8 +111,11 @@ ErrorData *
 es_run_batch(EsRun *run, bool *more)
 {
 	int64		events = run->events;
+	int			attempts = run->progress.attempts;
 	ErrorData  *error = run_one_batch(run, more);
 
+	if (run->by_worker && attempts > 0 && run->progress.attempts == 0)
+		report_recovery(run, attempts);
 	if (run->events > events)
 	{
 		es_counter_add(ES_COUNT_PROJECTION_BATCHES, 1);

@@ -62,6 +62,7 @@
 #include "segment/sealer.h"
 #include "segment/typeindex.h"
 #include "shared/headway.h"
+#include "shared/trouble.h"
 #include "table/rows.h"
 
 #define MAKER_TRIES				2
@@ -288,6 +289,7 @@ make_segments_as_worker(int64 upto)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
+	volatile bool is_new = false;
 
 	PG_TRY();
 	{
@@ -297,21 +299,34 @@ make_segments_as_worker(int64 upto)
 	{
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		EmitErrorReport();
 		AbortCurrentTransaction();
+		is_new = es_trouble_begin(ES_TASK_SEGMENTS, error->message);
+		if (is_new)
+			EmitErrorReport();
 		FlushErrorState();
 	}
 	PG_END_TRY();
 	if (error == NULL)
+	{
+		es_trouble_end(ES_TASK_SEGMENTS);
 		return;
+	}
 	StartTransactionCommand();
 	/* if it is gone, that is why */
 	if (es_base_is_installed())
 	{
-		warn_of_maker_failure(making, error);
+		if (is_new)
+			warn_of_maker_failure(making, error);
 		note_maker_failure(making, error->message);
 	}
 	CommitTransactionCommand();
+}
+
+/* Seals what is complete. */
+static void
+freeze_segments(void *arg)
+{
+	es_sealer_run(0, NULL);
 }
 
 /*
@@ -335,7 +350,7 @@ es_maker_main(Datum main_arg)
 	es_headway_begin(ES_COMMAND_MAKE_SEGMENTS);
 	make_segments_as_worker(order.upto);
 	if (order.seal && es_sealer_become(false))
-		es_sealer_run(0, NULL);
+		es_trouble_run(ES_TASK_FREEZING, freeze_segments, NULL);
 	es_headway_end();
 	pgstat_report_activity(STATE_IDLE, NULL);
 }

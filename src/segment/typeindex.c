@@ -53,6 +53,7 @@
 #include "log/segment.h"
 #include "log/subscriber.h"
 #include "shared/headway.h"
+#include "shared/trouble.h"
 #include "table/rows.h"
 
 PG_FUNCTION_INFO_V1(es_index_type);
@@ -275,23 +276,12 @@ become_only_one(void)
 	return is_only_one;
 }
 
-/*
- * es_typeindex_main is the background worker: makes what is missing, drops what is too
- * much, and ends.  One that finds another one at it ends at once: that one looks again
- * after it has given the lock back, and so finds what has been asked for by then.
- */
-void
-es_typeindex_main(Datum main_arg)
+/* Makes what is missing, and drops what is too much. */
+static void
+index_types(void *arg)
 {
 	char	   *sql;
 
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(main_arg), InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
-	es_process_set_transactions();
-	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
-	before_shmem_exit(stop_being_only_one, (Datum) 0);
 	es_headway_begin(ES_COMMAND_INDEX_TYPE);
 	es_headway_enter(ES_PHASE_INDEXING, -1);
 	while (is_work_left() && become_only_one())
@@ -306,6 +296,24 @@ es_typeindex_main(Datum main_arg)
 		stop_being_only_one(0, (Datum) 0);
 	}
 	es_headway_end();
+}
+
+/*
+ * es_typeindex_main is the background worker: makes what is missing, drops what is too
+ * much, and ends.  One that finds another one at it ends at once: that one looks again
+ * after it has given the lock back, and so finds what has been asked for by then.
+ */
+void
+es_typeindex_main(Datum main_arg)
+{
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(main_arg), InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
+	es_process_set_transactions();
+	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	before_shmem_exit(stop_being_only_one, (Datum) 0);
+	es_trouble_run(ES_TASK_INDEXING, index_types, NULL);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
