@@ -44,6 +44,7 @@
 #include "utils/timestamp.h"
 
 #include "base/error.h"
+#include "base/names.h"
 #include "base/owner.h"
 #include "base/positions.h"
 #include "fold/fold.h"
