@@ -10,6 +10,8 @@
 #include "pgstat.h"
 #include "utils/guc.h"
 
+const char *const es_base_version = ES_VERSION;
+
 /*
  * es_base_server_has tells whether the server that runs, which may be older than
  * the one that this was built for, has a fix that came with minor releases of 15
@@ -32,4 +34,15 @@ es_base_wait_event(uint32 *known, const char *name)
 	if (*known == 0)
 		*known = es_wait_event_new(name);
 	return *known;
+}
+
+/* es_base_nap sleeps for so many microseconds, which nothing ends before. */
+void
+es_base_nap(long microseconds)
+{
+	static uint32 wait_event = 0;
+
+	pgstat_report_wait_start(es_base_wait_event(&wait_event, "EventstoreWriters"));
+	pg_usleep(microseconds);
+	pgstat_report_wait_end();
 }

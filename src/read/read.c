@@ -44,6 +44,7 @@
 #include "log/segment.h"
 #include "log/subscriber.h"
 #include "rights/right.h"
+#include "shared/counter.h"
 #include "table/pages.h"
 #include "table/rows.h"
 #include "type/renew.h"
@@ -536,6 +537,16 @@ es_read_arguments(FunctionCallInfo fcinfo, EsStreamRange *range)
 		range->max_count = 0;
 }
 
+/* es_read_count counts a read, begun at a time, that has put its events into its result. */
+void
+es_read_count(FunctionCallInfo fcinfo, const instr_time *start)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	es_counter_add(ES_COUNT_EVENTS_READ, tuplestore_tuple_count(result->setResult));
+	es_counter_note_time(ES_TIME_READ, start);
+}
+
 /*
  * es_read(stream, from_version, max_count, backwards): events of one stream.
  *
@@ -552,7 +563,9 @@ es_read(PG_FUNCTION_ARGS)
 	EsStreamScan *scan;
 	EsEvent		event;
 	EsRenewer	renewer;
+	instr_time	start;
 
+	es_counter_start(&start);
 	es_read_arguments(fcinfo, &range);
 	options.stream = range.stream;
 	options.from_version = range.from_version;
@@ -565,5 +578,6 @@ es_read(PG_FUNCTION_ARGS)
 		es_renew_return_event(&event, &renewer);
 	}
 	es_read_stream_end(scan);
+	es_read_count(fcinfo, &start);
 	return (Datum) 0;
 }

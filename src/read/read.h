@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 
+#include "portability/instr_time.h"
 #include "utils/snapshot.h"
 
 #include "base/event.h"
@@ -55,5 +56,7 @@ ES_NORETURN extern void es_read_report_hidden(const text *stream, bool deleted);
 
 extern Datum es_read(PG_FUNCTION_ARGS);
 extern void es_read_arguments(FunctionCallInfo fcinfo, EsStreamRange *range);
+
+extern void es_read_count(FunctionCallInfo fcinfo, const instr_time *start);
 
 #endif							/* ES_READ_READ_H */

@@ -32,6 +32,7 @@
 #include "base/pending.h"
 #include "log/settle.h"
 #include "read/read.h"
+#include "shared/counter.h"
 #include "stream/stream.h"
 
 #define FIRST_EVENTS	32		/* in a portion */
@@ -49,6 +50,7 @@ struct EsSource
 								 * first portion; 0: not known */
 	bool		ended;			/* there is no rest */
 	int			reads;			/* since the start, or since it was rewound */
+	uint64		time;			/* that they took, in microseconds */
 	int			events;			/* of the next portion */
 	EsPortion  *portion;
 	bool		whole;			/* all at once: */
@@ -56,6 +58,15 @@ struct EsSource
 	TupleTableSlot *row;
 	EsEvent		event;			/* of the row */
 };
+
+/* Counts a read that is done, and so many events. */
+static void
+count_read(EsSource *source, const instr_time *start, int64 events)
+{
+	source->reads++;
+	source->time += es_counter_elapsed(start);
+	es_counter_add(ES_COUNT_EVENTS_READ, events);
+}
 
 /* ---- a stream ---- */
 
@@ -205,8 +216,10 @@ read_all_rows(EsSource *source)
 {
 	MemoryContext old = MemoryContextSwitchTo(source->context);
 	size_t		memory = get_hash_memory_limit() / 1024;
+	instr_time	start;
 	TupleDesc	desc = lookup_rowtype_tupdesc_copy(es_base_event_type(), -1);
 
+	es_counter_start(&start);
 	es_event_check(desc);
 	source->row = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	source->rows = tuplestore_begin_heap(false, false, (int) Min(memory, INT_MAX));
@@ -214,7 +227,7 @@ read_all_rows(EsSource *source)
 	(void) es_log_read(&source->rest.filter, keep_row, source);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(source->work);
-	source->reads++;
+	count_read(source, &start, tuplestore_tuple_count(source->rows));
 }
 
 /* Gives the next of the rows; NULL if there is none. */
@@ -251,9 +264,11 @@ read_portion(EsSource *source)
 	int64		left = source->start.of_stream ? source->rest.range.max_count : source->rest.filter.max_count;
 	int64		wanted = Min(left, source->events);
 	MemoryContext old;
+	instr_time	start;
 
 	if (source->ended || wanted == 0)
 		return false;
+	es_counter_start(&start);
 	es_pending_flush();			/* in the caller's memory */
 	es_portion_clear(source->portion);
 	old = MemoryContextSwitchTo(source->work);
@@ -263,7 +278,7 @@ read_portion(EsSource *source)
 		read_log_portion(source, wanted);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(source->work);
-	source->reads++;
+	count_read(source, &start, source->portion->count);
 	source->events = Min(source->events * 2, MOST_EVENTS);
 	return source->portion->count > 0;
 }
@@ -348,10 +363,11 @@ es_source_portions(const EsSource *source)
 	return source->reads;
 }
 
-/* es_source_close frees a source. */
+/* es_source_close frees a source; for who counts, all its portions are one read. */
 void
 es_source_close(EsSource *source)
 {
+	es_counter_note(ES_TIME_READ, source->time);
 	if (source->rows)
 	{
 		tuplestore_end(source->rows);
