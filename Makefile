@@ -18,7 +18,7 @@ REGRESS_OPTS = --load-extension=$(EXTENSION)
 WARNINGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers \
 	-Wno-sign-compare -Wno-declaration-after-statement
 PG_CFLAGS = $(WARNINGS) -MMD -MP
-PG_CPPFLAGS = -Isrc
+PG_CPPFLAGS = -Isrc -DES_VERSION='"$(EXTVERSION)"'
 # secret/ encrypts with OpenSSL, 3.0 or later.
 SHLIB_LINK += -lcrypto
 # The last two: what trees that were built before src/ had folders still have.
@@ -49,6 +49,7 @@ ifneq ($(SERVER),$(shell cat src/.server 2>/dev/null))
 $(file >src/.server,$(SERVER))
 endif
 $(OBJS): src/.server
+src/base/base.o: eventstore.control
 -include $(wildcard $(OBJS:.o=.d))
 
 # The consumer of feeds is a program of its own.

@@ -10,6 +10,8 @@
 #include "pgstat.h"
 #include "utils/guc.h"
 
+const char *const es_base_version = ES_VERSION;
+
 /*
  * es_base_server_has tells whether the server that runs, which may be older than
  * the one that this was built for, has a fix that came with minor releases of 15

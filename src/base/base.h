@@ -261,6 +261,9 @@
 	 linitial_node(RangeTblEntry, (entry)->subquery->rtable)->relid : InvalidOid)
 #endif
 
+/* The version of this library, as the extension's script has one, too. */
+extern const char *const es_base_version;
+
 /* Tells whether the server that runs has a fix of minor releases. */
 extern bool es_base_server_has(int fixed_in_15, int fixed_in_16);
 

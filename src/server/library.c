@@ -37,10 +37,12 @@
 #include "server/upkeep.h"
 #include "server/upgrade.h"
 #include "server/worker.h"
+#include "shared/counter.h"
 #include "shared/flight.h"
 #include "shared/mark.h"
 #include "shared/memory.h"
 #include "shared/roster.h"
+#include "shared/trouble.h"
 #include "shared/wake.h"
 #include "stream/tipcache.h"
 #include "table/kept.h"
@@ -58,6 +60,8 @@ _PG_init(void)
 	es_base_init();
 	es_jsonsize_init();
 	es_shared_init();
+	es_counter_init();
+	es_trouble_init();
 	es_sharedmark_init();
 	es_flight_init();
 	es_roster_init();

@@ -95,6 +95,13 @@ es_roster_init(void)
 	es_shared_add(&piece);
 }
 
+/* es_roster_exists tells whether the library is preloaded, so that there are workers. */
+bool
+es_roster_exists(void)
+{
+	return shared != NULL;
+}
+
 static void
 lock_roster(LWLockMode mode)
 {

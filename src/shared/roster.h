@@ -10,6 +10,7 @@
 #include "datatype/timestamp.h"
 
 extern void es_roster_init(void);
+extern bool es_roster_exists(void);
 extern void es_roster_announce(void);
 extern void es_roster_report_hole(int64 position);
 
