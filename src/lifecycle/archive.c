@@ -60,6 +60,7 @@
 #include "log/subscriber.h"
 #include "segment/sealer.h"
 #include "segment/typeindex.h"
+#include "shared/headway.h"
 
 PG_FUNCTION_INFO_V1(es_detach_segments);
 PG_FUNCTION_INFO_V1(es_attach_segment);
@@ -205,8 +206,12 @@ detach_segments(void)
 	events = es_base_oid(&es_base_events);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
+	es_headway_enter(ES_PHASE_DETACHING, count);
 	for (int i = 0; i < count; i++)
+	{
+		es_headway_reach(i);
 		detach_segment(&candidates[i], events);
+	}
 }
 
 /* ---- in the worker: attaching ---- */
@@ -252,10 +257,12 @@ wait_for_snapshots(TransactionId writer)
 	int			count;
 	VirtualTransactionId *old = GetCurrentVirtualXIDs(writer, true, false, PROC_IS_AUTOVACUUM | PROC_IN_VACUUM, &count);
 
+	es_headway_enter(ES_PHASE_WAITING, count);
 	for (int i = 0; i < count; i++)
 	{
 		PGPROC	   *process = es_vxid_process(old[i]);
 
+		es_headway_reach(i);
 		if (process == NULL || process->pid != work.caller)
 		{
 			if (!es_patience_await(&patience, old[i]))
@@ -351,7 +358,9 @@ es_archive_main(Datum main_arg)
 	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, work.order.segment < 0 ? "detaching segments of eventstore.events"
 						   : "attaching a segment to eventstore.events");
+	es_headway_begin(work.order.segment < 0 ? ES_COMMAND_DETACH : ES_COMMAND_ATTACH);
 	work_for_caller();
+	es_headway_end();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	es_errand_end();
 }
