@@ -183,7 +183,7 @@ es_streamlock_await_writers(int64 position)
 	{
 		VirtualTransactionId *now;
 
-		pg_usleep(LOOK_EVERY_US);
+		es_base_nap(LOOK_EVERY_US);
 		CHECK_FOR_INTERRUPTS();
 		now = GetLockConflicts(&gate, ShareLock, NULL);
 		done = !have_common_transaction(writers, now);
