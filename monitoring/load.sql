@@ -1,5 +1,5 @@
 -- load.sql: what the shop of sample.sql does, for `make monitor`.
-CREATE TABLE broken (is boolean);
+CREATE TABLE broken (yes boolean);
 CREATE FUNCTION mail_sent(e es_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	IF EXISTS (SELECT FROM broken) THEN

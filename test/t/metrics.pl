@@ -187,15 +187,16 @@ like(slurp_file($node->logfile), qr/LOG:  projection "noted" goes on\n.*DETAIL: 
 my $start = -s $node->logfile;
 run(q{BEGIN; LOCK TABLE eventstore.retention IN ACCESS EXCLUSIVE MODE; PREPARE TRANSACTION 'gate'});
 is(metric('worker_up'), 1, 'the worker is up');
-is(metric('worker_troubles'), '', 'and has no trouble');
+is(metric('worker_task_failing', '{"task": "retention"}'), 0, 'and nothing fails');
+is(metric('worker_last_failure_timestamp_seconds', '{"task": "retention"}'), 0, 'nor ever has');
 $node->restart;
 ok($node->poll_query_until('store', q{SELECT value > 2 FROM es_metrics() WHERE name = 'eventstore_worker_failures_total' AND labels = '{"task": "retention"}'}), 'a task fails again and again');
-is(metric('worker_troubles', '{"task": "retention"}'), 1, 'that is seen');
+is(metric('worker_task_failing', '{"task": "retention"}'), 1, 'that is seen');
 cmp_ok(abs(metric('worker_last_failure_timestamp_seconds', '{"task": "retention"}') - time), '<', 60, 'and when it was');
 @said = slurp_file($node->logfile, $start) =~ /(background work of the event store failed: retention)/g;
 is(scalar(@said), 1, 'the log says it once');
 run(q{ROLLBACK PREPARED 'gate'});
-ok($node->poll_query_until('store', q{SELECT value = 0 FROM es_metrics() WHERE name = 'eventstore_worker_troubles' AND labels = '{"task": "retention"}'}), 'then it goes well');
+ok($node->poll_query_until('store', q{SELECT value = 0 FROM es_metrics() WHERE name = 'eventstore_worker_task_failing' AND labels = '{"task": "retention"}'}), 'then it goes well');
 like(slurp_file($node->logfile, $start), qr/LOG:  background work of the event store goes well again: retention\n.*DETAIL:  It had failed \d+ times in a row\./, 'the log says that, too');
 
 # ---- a standby, a crash, no preloading ----
