@@ -82,7 +82,7 @@ my $rules = slurp_file("$folder/alerts.yml");
 $rules =~ s/^( +for: ).*$/${1}1s/mg;
 append_to_file("$base/alerts.yml", $rules);
 my $config = slurp_file("$folder/prometheus.yml");
-$config =~ s/_interval: 15s/_interval: 500ms/g;
+$config =~ s/_interval: 15s/_interval: 1s/g;
 $config =~ s/localhost:9187/127.0.0.1:$port{exporter}/;
 append_to_file("$base/prometheus.yml", $config);
 mkdir "$base/exporter" or die $!;
@@ -175,7 +175,7 @@ ok(wait_for_value($_, $truth{$_}), "$_ is $truth{$_}") foreach sort keys %truth;
 {
 	ok($node->poll_query_until('shop', q{SELECT sum(calls) > 3 FROM pg_stat_user_functions WHERE funcname = 'es_metrics'}), 'calls of es_metrics() are counted');
 	my $calls = $node->safe_psql('shop', q{SELECT sum(calls) FROM pg_stat_user_functions WHERE funcname = 'es_metrics'});
-	cmp_ok($calls, '<=', 2 * value('count_over_time(up[1h])') + 20, 'a scrape calls it once or twice, and not once a query');
+	cmp_ok($calls, '<=', 2 * value('count_over_time(up[1h])') + 10, 'a scrape calls it once or twice, and not once a query');
 }
 
 # ---- the dashboard ----
@@ -192,8 +192,10 @@ ok(wait_for_value($_, $truth{$_}), "$_ is $truth{$_}") foreach sort keys %truth;
 		$query =~ s/\$__rate_interval/1m/g;
 		$query =~ s/\$instance/127.0.0.1:$port{exporter}/g;
 		$query =~ s/\$datname/shop/g;
-		my $answer = ask('query', $query);
-		ok($answer->{status} eq 'success' && @{ $answer->{data}{result} }, "$title: $query has an answer") or diag explain $answer;
+		# a scrape that takes too long, on a busy machine, leaves nothing until the next one
+		my $answer;
+		ok(wait_until('an answer', sub { $answer = ask('query', $query); $answer->{status} ne 'success' || @{ $answer->{data}{result} } }) && $answer->{status} eq 'success',
+			"$title: $query has an answer") or diag explain $answer;
 	}
 	is_deeply([ map { $_->{query} =~ /^label_values/ ? () : $_ } map { $_->{type} eq 'query' ? $_->{query} : () } @{ $dashboard->{templating}{list} } ], [], 'variables are values of labels');
 }
@@ -258,7 +260,7 @@ $node->restart;
 ok(wait_for_value('eventstore_preloaded', 0), 'a server that does not preload the library is seen');
 ok(wait_until('the alert', sub { firing('EventstoreNotPreloaded') }), 'and told');
 is(join("\n", grep { /_total|_bucket|NaN/ } page()), '', 'counters are not there, rather than not numbers');
-is(value('eventstore_last_position'), 159, 'gauges are');
+ok(wait_for_value('eventstore_last_position', 159), 'gauges are');
 
 # The exporter tries again for a while before it says so, for longer than Prometheus waits here.
 $node->stop('immediate');
