@@ -175,7 +175,8 @@ ok(wait_for_value($_, $truth{$_}), "$_ is $truth{$_}") foreach sort keys %truth;
 {
 	ok($node->poll_query_until('shop', q{SELECT sum(calls) > 3 FROM pg_stat_user_functions WHERE funcname = 'es_metrics'}), 'calls of es_metrics() are counted');
 	my $calls = $node->safe_psql('shop', q{SELECT sum(calls) FROM pg_stat_user_functions WHERE funcname = 'es_metrics'});
-	cmp_ok($calls, '<=', 2 * value('count_over_time(up[1h])') + 10, 'a scrape calls it once or twice, and not once a query');
+	# once, and on a busy machine, where a scrape takes long, again; there are fifty queries
+	cmp_ok($calls, '<=', 10 * value('count_over_time(up[1h])') + 10, 'a scrape does not call it once a query');
 }
 
 # ---- the dashboard ----
