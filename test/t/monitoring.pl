@@ -14,6 +14,9 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
+# Whoever ends this ends what it has started, too.
+$SIG{TERM} = $SIG{INT} = sub { exit 1 };
+
 my $folder = "$FindBin::RealBin/../../monitoring";
 my $http = HTTP::Tiny->new(timeout => 30);
 my $base = PostgreSQL::Test::Utils::tempdir();
@@ -93,6 +96,14 @@ start_process([ 'prometheus-postgres-exporter', "--extend.query-path=$folder/que
 delete $ENV{DATA_SOURCE_NAME};
 start_process([ 'prometheus', "--config.file=$base/prometheus.yml", "--storage.tsdb.path=$base/tsdb", "--web.listen-address=127.0.0.1:$port{prometheus}" ],
 	"$base/prometheus.out", "$base/prometheus.log");
+
+# The exporter once more, for two databases.
+new_store($node, 'second');
+$port{both} = PostgreSQL::Test::Cluster::get_free_port();
+$ENV{DATA_SOURCE_NAME} = 'user=watcher dbname=shop host=' . $node->host . ' port=' . $node->port;
+start_process([ 'prometheus-postgres-exporter', "--extend.query-path=$folder/queries.yaml", "--web.listen-address=127.0.0.1:$port{both}",
+	'--auto-discover-databases', '--include-databases=shop,second' ], "$base/both.out", "$base/both.log");
+delete $ENV{DATA_SOURCE_NAME};
 
 # ---- files that are made ----
 
@@ -177,6 +188,18 @@ ok(wait_for_value($_, $truth{$_}), "$_ is $truth{$_}") foreach sort keys %truth;
 	my $calls = $node->safe_psql('shop', q{SELECT sum(calls) FROM pg_stat_user_functions WHERE funcname = 'es_metrics'});
 	# once, and on a busy machine, where a scrape takes long, again; there are fifty queries
 	cmp_ok($calls, '<=', 10 * value('count_over_time(up[1h])') + 10, 'a scrape does not call it once a query');
+}
+
+{
+	my %last;
+	ok(wait_until('both', sub { %last = $http->get("http://127.0.0.1:$port{both}/metrics")->{content} =~ /^eventstore_last_position\{datname="(\w+)".*\} (\d+)$/mg; keys %last == 2 }),
+		'stores of two databases are told apart');
+	is_deeply(\%last, { shop => 159, second => 0 }, 'each has its own');
+}
+foreach my $sql ('SELECT count(*) FROM es_read_all()', 'SELECT count(*) FROM es_events', q{SELECT es_append('a-1', 'A')}, 'SELECT FROM eventstore.events')
+{
+	my ($ret, $out, $err) = $node->psql('shop', $sql, extra_params => [ '-U', 'watcher' ]);
+	ok($ret != 0 || $out eq '0', "the exporter's role sees and writes nothing: $sql") or diag $out;
 }
 
 # ---- the dashboard ----
