@@ -208,7 +208,9 @@ foreach my $sql ('SELECT count(*) FROM es_read_all()', 'SELECT count(*) FROM es_
 	my $dashboard = decode_json(slurp_file("$folder/eventstore.json"));
 	my %known = map { $_ => 1 } rows($node, 'shop', q{SELECT DISTINCT name FROM es_metrics()});
 	my @targets = map { my $panel = $_; map { [ $panel->{title}, $_->{expr} ] } @{ $panel->{targets} // [] } } @{ $dashboard->{panels} };
+	my $picture = slurp_file("$FindBin::RealBin/../../doc/dashboard.svg");
 	cmp_ok(scalar(@targets), '>', 60, 'the dashboard asks for much');
+	is(join(', ', grep { index($picture, ">$_<") < 0 } map { $_->{title} } @{ $dashboard->{panels} }), '', 'the picture has all of its panels');
 	foreach my $target (@targets)
 	{
 		my ($title, $query) = @$target;
@@ -242,6 +244,7 @@ my @alerts = grep { $_->{type} eq 'alerting' } map { @{ $_->{rules} } } @{ ask('
 		ok($annotations->{summary} && $annotations->{description}, "$name says what it is");
 		is($annotations->{runbook_url}, 'doc/operations.md#' . lc $name, "$name leads to its chapter");
 		ok(delete $chapter{$name}, "$name has a chapter");
+		like($operations, qr/^\| \[$name\]\(#\L$name\E\) \| $alert->{labels}{severity} \|/m, "$name is in the table of alerts");
 		ok($tested{$name}, "$name is tested");
 		is($alert->{health}, 'ok', "$name can be asked for");
 	}
