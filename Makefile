@@ -28,7 +28,7 @@ EXTRA_CLEAN = $(OBJS:.o=.d) src/.server src/*.o src/*.d
 export PG_CONFIG
 RUN = $(MAKE) --no-print-directory
 
-.PHONY: all setup demo test psql lint indent bench compile-command
+.PHONY: all setup demo test psql monitor lint indent bench compile-command
 .PHONY: esfeed esfeed-install esfeed-uninstall esfeed-clean
 all:
 
@@ -100,6 +100,11 @@ psql:
 	@tools/setup server
 	@$(RUN) all
 	@tools/psql
+
+monitor:
+	@tools/setup monitor
+	@$(RUN) all
+	@monitoring/run
 
 lint: all
 	@test/run lint

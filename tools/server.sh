@@ -156,7 +156,7 @@ plugin_setting() {
 copy_tests() {
 	local folder
 	mkdir -p "$work/src"
-	for folder in sql expected test demo doc README.md; do
+	for folder in sql expected test demo doc monitoring README.md; do
 		[ ! -e "$top/$folder" ] || cp -r "$top/$folder" "$work/src/"
 	done
 	[ "$(id -u)" != 0 ] || chown -R postgres: "$work/src"

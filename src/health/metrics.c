@@ -65,7 +65,7 @@ typedef struct GaugeName
 } GaugeName;
 
 static const GaugeName gauge_names[] = {
-	{"info", "Always 1; its labels tell the versions of the extension, its library and the server."},
+	{"build_info", "Always 1; its labels tell the versions of the extension, its library and the server."},
 	{"preloaded", "1 if the library is preloaded, so that there are background workers and counters."},
 	{"standby", "1 if the server is in recovery."},
 	{"subscriber", "1 if the store is a logical subscriber's, whose events are appended elsewhere."},
@@ -96,7 +96,7 @@ static const GaugeName gauge_names[] = {
 	{"slot_lost", "1 if a logical replication slot of this database has lost its WAL."},
 	{"slot_retained_bytes", "WAL that the server keeps for a logical replication slot of this database."},
 	{"replication_lag_bytes", "WAL that a standby or another consumer of it, by the name it gives, has not replayed."},
-	{"segments", "Segments of the log, by state."},
+	{"log_segments", "Segments of the log, by state."},
 	{"segment_events", "Events in segments, by state; of those that are not sealed yet, positions given out."},
 	{"segment_bytes", "Bytes of segments with their indexes, by state."},
 	{"sealed_position", "The position up to which the log is sealed."},
@@ -107,8 +107,8 @@ static const GaugeName gauge_names[] = {
 	{"retention_skipped_seconds", "For how long one of them has been waiting."},
 	{"scavengeable_streams", "Streams with hidden events that are still to be removed; at most 10,000 are counted."},
 	{"worker_up", "1 if the store has its background worker."},
-	{"worker_troubles", "Background work that fails now, by task."},
-	{"worker_last_failure_timestamp_seconds", "When background work failed last, by task, since the server was started."}
+	{"worker_task_failing", "1 if background work fails now, by task."},
+	{"worker_last_failure_timestamp_seconds", "When background work failed last, by task; 0 if it has not since the server was started."}
 };
 
 /* Where gauges come from. */
@@ -340,17 +340,17 @@ put_server(ReturnSetInfo *result, bool loading)
 	put_plain_gauge(result, "standby", RecoveryInProgress());
 	put_plain_gauge(result, "subscriber", es_subscriber_is());
 	put_plain_gauge(result, "loading", loading);
-	if (es_roster_exists())
-		put_plain_gauge(result, "worker_up", es_roster_is_looked_after(MyDatabaseId));
+	if (!es_roster_exists())
+		return;
+	put_plain_gauge(result, "worker_up", es_roster_is_looked_after(MyDatabaseId));
 	for (EsTask task = 0; task < ES_NTASKS; task++)
 	{
 		EsTrouble	trouble;
+		bool		failed = es_trouble_read(task, &trouble);
 
-		if (!es_trouble_read(task, &trouble))
-			continue;
-		put_gauge(result, "worker_troubles", es_metrics_label("task", es_trouble_names[task]), trouble.fails);
+		put_gauge(result, "worker_task_failing", es_metrics_label("task", es_trouble_names[task]), trouble.fails);
 		put_gauge(result, "worker_last_failure_timestamp_seconds", es_metrics_label("task", es_trouble_names[task]),
-				  trouble.last / 1e6 + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (double) SECS_PER_DAY);
+				  failed ? trouble.last / 1e6 + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (double) SECS_PER_DAY : 0);
 	}
 }
 

@@ -9,7 +9,7 @@ COMMENT ON FUNCTION eventstore.library_version() IS 'the version of the library 
  * What they are of, and mean, is said in metrics.c. Asked as the extension's owner.
  */
 CREATE VIEW eventstore.gauges_of_server AS
-	SELECT 'info'::pg_catalog.text AS name,
+	SELECT 'build_info'::pg_catalog.text AS name,
 		pg_catalog.jsonb_build_object('version', x.extversion, 'library_version', eventstore.library_version(),
 			'server_version', pg_catalog.current_setting('server_version')) AS labels,
 		1::pg_catalog.float8 AS value
@@ -103,7 +103,7 @@ CREATE VIEW eventstore.gauges_of_segments AS
 			CROSS JOIN eventstore.position_seq p) s
 		GROUP BY s.state) t
 	CROSS JOIN LATERAL (VALUES
-		('segments', t.segments::pg_catalog.float8),
+		('log_segments', t.segments::pg_catalog.float8),
 		('segment_events', t.events::pg_catalog.float8),
 		('segment_bytes', t.bytes::pg_catalog.float8)) g(name, value);
 COMMENT ON VIEW eventstore.gauges_of_segments IS 'numbers of segments, by state; behind es_metrics';

@@ -193,17 +193,18 @@ like(slurp_file($node->logfile), qr/LOG:  projection "noted" goes on\n.*DETAIL: 
 my $start = -s $node->logfile;
 run(q{BEGIN; LOCK TABLE eventstore.seal_tiles; PREPARE TRANSACTION 'gate'});
 is(metric('worker_up'), 1, 'the worker is up');
-is(metric('worker_troubles'), '', 'and has no trouble');
+is(metric('worker_task_failing', '{"task": "sealing"}'), 0, 'and nothing fails');
+is(metric('worker_last_failure_timestamp_seconds', '{"task": "sealing"}'), 0, 'nor ever has');
 $node->append_conf('postgresql.conf', "eventstore.seal_interval = 100ms\n");
 $node->reload;
 run(q{SELECT es_append('a-1', 'T')});
 ok($node->poll_query_until('store', q{SELECT value > 2 FROM es_metrics() WHERE name = 'eventstore_worker_failures_total' AND labels = '{"task": "sealing"}'}), 'a task fails again and again');
-is(metric('worker_troubles', '{"task": "sealing"}'), 1, 'that is seen');
+is(metric('worker_task_failing', '{"task": "sealing"}'), 1, 'that is seen');
 cmp_ok(abs(metric('worker_last_failure_timestamp_seconds', '{"task": "sealing"}') - time), '<', 60, 'and when it was');
 @said = slurp_file($node->logfile, $start) =~ /(background work of the event store failed: sealing)/g;
 is(scalar(@said), 1, 'the log says it once');
 run(q{ROLLBACK PREPARED 'gate'});
-ok($node->poll_query_until('store', q{SELECT value = 0 FROM es_metrics() WHERE name = 'eventstore_worker_troubles' AND labels = '{"task": "sealing"}'}), 'then it goes well');
+ok($node->poll_query_until('store', q{SELECT value = 0 FROM es_metrics() WHERE name = 'eventstore_worker_task_failing' AND labels = '{"task": "sealing"}'}), 'then it goes well');
 like(slurp_file($node->logfile, $start), qr/LOG:  background work of the event store goes well again: sealing\n.*DETAIL:  It had failed \d+ times in a row\./, 'the log says that, too');
 
 # ---- a standby, a crash, no preloading ----
