@@ -93,14 +93,13 @@ sub add
 	$self->run_program($name);
 }
 
-# start_feed: an esfeed that writes a file, exactly once; it makes its feed, anew if it is lost.  One that has left starts again.
+# start_feed: an esfeed that writes a file, exactly once; it makes its feed, anew if it is lost.
 sub start_feed
 {
 	my ($self) = @_;
 
-	$self->{commands}{feed} = [ 'sh', '-c', 'trap "kill \$pid; wait \$pid; exit" TERM; while :; do esfeed "$@" & pid=$!; echo $pid >"$0.pid"; wait $pid; sleep 0.2; done',
-		"$self->{dir}/feed", '-q', '-d', $self->{feed_dsn} // $self->{dsn}, '--feed', 'scene', '--create', '--to', "file:$self->{dir}/feed", ref $self->{feed} ? @{ $self->{feed} } : () ];
-	$self->run_program('feed');
+	$self->add('feed', 'feed', '--', '-q', '-d', $self->{feed_dsn} // $self->{dsn}, '--feed', 'scene', '--create', '--to', "file:$self->{dir}/feed",
+		ref $self->{feed} ? @{ $self->{feed} } : ());
 }
 
 # restart_feed: an esfeed that connects to where programs connect by now.
@@ -141,29 +140,18 @@ sub kill_program
 {
 	my ($self, $name) = @_;
 
-	if ($name eq 'feed')
-	{
-		$self->kill_feed;
-	}
-	else
-	{
-		$self->{programs}{$name}->signal('KILL');
-		$self->{programs}{$name}->finish;
-	}
+	$self->remove_program($name);
 	$self->run_program($name);
 }
 
-# kill_feed: kill -9 of the loop and of esfeed; it stays away.
-sub kill_feed
+# remove_program(name): kill -9; none takes its place.
+sub remove_program
 {
-	my ($self) = @_;
-	my $loop = delete $self->{programs}{feed};
+	my ($self, $name) = @_;
+	my $program = delete $self->{programs}{$name};
 
-	open my $in, '<', "$self->{dir}/feed.pid" or die $!;
-	my $pid = <$in>;
-	$loop->signal('KILL');
-	$loop->finish;
-	kill 'KILL', $pid;
+	$program->signal('KILL');
+	$program->finish;
 }
 
 # stop_programs(pattern): they end by themselves.
@@ -213,6 +201,20 @@ sub wait_for_appends
 	return $done;
 }
 
+# run_checker(folder, options of check, patience => seconds): whether it ran, what it printed, its errors.
+sub run_checker
+{
+	my ($dir, %options) = @_;
+	my ($out, $err) = ('', '');
+	my @command = ($python, 'test/lib/scene_check.py', $dir, '--patience', $options{patience} // $PostgreSQL::Test::Utils::timeout_default);
+
+	push @command, '--lossy' if $options{lossy};
+	push @command, '--promoted' if $options{promoted};
+	push @command, '--allow', $options{allow} if $options{allow};
+	my $ran = IPC::Run::run(\@command, '>', \$out, '2>', \$err);
+	return ($ran, $out, $err);
+}
+
 # check(name, lossy => 0, promoted => 0, allow => SQLSTATEs): ends the writers, has the others catch up, and holds everything against the log.
 # lossy: an asynchronous standby was promoted, so what was acknowledged may be lost; how much is returned, and told.
 # promoted: a synchronous one was, so a feed may have been sent what was never acknowledged.
@@ -220,14 +222,9 @@ sub wait_for_appends
 sub check
 {
 	my ($self, $name, %options) = @_;
-	my ($out, $err) = ('', '');
 
 	$self->stop_programs('^writer');
-	my @command = ($python, 'test/lib/scene_check.py', $self->{dir}, '--patience', $PostgreSQL::Test::Utils::timeout_default);
-	push @command, '--lossy' if $options{lossy};
-	push @command, '--promoted' if $options{promoted};
-	push @command, '--allow', $options{allow} if $options{allow};
-	my $ran = IPC::Run::run(\@command, '>', \$out, '2>', \$err);
+	my ($ran, $out, $err) = run_checker($self->{dir}, %options);
 	note $out;
 	$self->stop_programs;
 	is(join("\n", ($ran ? () : $err), $out =~ /^finding: (.*)/mg), '', "$name: nothing lost, skipped or doubled");

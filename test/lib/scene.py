@@ -10,17 +10,20 @@ that kill -9 of anything takes nothing back.  scene_check.py holds all of that a
 	scene.py DIR follow --name NAME [--category NAME]
 	scene.py DIR consume --subscription NAME --member NAME
 	scene.py DIR look
+	scene.py DIR feed -- ARGUMENTS		runs esfeed, which ends with it; again if it has ended by itself
 
 SIGTERM ends a program after what it has in hand.  A program that was killed is started again with
 the same arguments.
 """
 import argparse
+import ctypes
 import hashlib
 import io
 import os
 import random
 import signal
 import struct
+import subprocess
 import time
 
 import psycopg2
@@ -530,6 +533,34 @@ class Consumer:
         return len(rows)
 
 
+class Feed:
+    """Runs esfeed.  Whatever ends this program ends esfeed, too: a kill -9 is one of both."""
+
+    DIE_WITH_PARENT = 1     # PR_SET_PDEATHSIG
+
+    def __init__(self, options):
+        self.arguments, self.child, self.stopping = options.arguments, None, False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.stop)
+
+    def stop(self, *_):
+        self.stopping = True
+        if self.child:
+            self.child.terminate()
+
+    def die_with_parent(self):
+        ctypes.CDLL(None).prctl(self.DIE_WITH_PARENT, signal.SIGKILL)
+
+    def work(self):
+        while not self.stopping:
+            self.child = subprocess.Popen(['esfeed', *self.arguments], preexec_fn=self.die_with_parent)
+            if self.stopping:
+                self.child.terminate()
+            self.child.wait()
+            if not self.stopping:
+                time.sleep(0.2)
+
+
 class Onlooker:
     """Seals, verifies, and compares states of streams with their events, at random."""
 
@@ -607,12 +638,14 @@ def main():
     consume = commands.add_parser('consume')
     consume.add_argument('--subscription', required=True)
     consume.add_argument('--member', required=True)
+    feed = commands.add_parser('feed')
+    feed.add_argument('arguments', nargs='*')
     look = commands.add_parser('look')
     look.add_argument('--pause', type=float, default=0.5)
     options = parser.parse_args()
 
     os.makedirs(os.path.join(options.dir, 'log'), exist_ok=True)
-    programs = {'write': Writer, 'follow': Follower, 'consume': Consumer, 'look': Onlooker}
+    programs = {'write': Writer, 'follow': Follower, 'consume': Consumer, 'look': Onlooker, 'feed': Feed}
     if options.command == 'setup':
         set_up(options)
     else:

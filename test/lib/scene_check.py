@@ -143,8 +143,9 @@ class Check:
 
     # ---- the log ----
 
-    def read_log(self, connection, after, take):
-        """Calls take for the fields of each event after a position, up to what is settled, which it returns."""
+    def read_log(self, connection, after, take, passed=lambda position: None):
+        """Calls take for the fields of each event after a position, up to what is settled, and passed for where
+        it is, after each page."""
         with connection.cursor() as cursor:
             cursor.execute('SELECT es_settled_position()')
             settled, = cursor.fetchone()
@@ -156,7 +157,11 @@ class Check:
                 for line in text.getvalue().decode().splitlines():
                     take(line.split('\t'))
                 after = upto
-        return settled
+                passed(after)
+
+    def pass_position(self, position):
+        """The log is read up to there, whatever becomes of the connection."""
+        self.log.at = position
 
     def take_event(self, fields):
         """An event that is new."""
@@ -387,7 +392,7 @@ class Check:
         self.read_outcomes()
         connection = self.connect()
         try:
-            self.log.at = self.read_log(connection, self.log.at, self.take_event)
+            self.read_log(connection, self.log.at, self.take_event, self.pass_position)
         finally:
             connection.close()
         self.judge_outcomes(self.log.at, final)

@@ -2,7 +2,7 @@
 
 It goes by eras.  Each is a cluster of its own, made with settings drawn at random, and on it a scene
 (scene.py), to which faults happen, one after the other, until the era is over.  After each fault
-appends must go on.  Every few rounds the log is read on and held against what programs have noted, at
+appends must go on.  Meanwhile the log is read on and held against what programs have noted, and at
 the end of the era in full (scene_check.py).  The seed decides on settings and faults, not on how
 processes interleave.
 
@@ -19,12 +19,14 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 import psycopg2
 
 from scene_check import Check
 
+LEAST_ROUNDS = 8    # of an era, however slow the machine is
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -137,6 +139,8 @@ class Era:
         self.preload = self.random.random() < 0.8
         self.synchronous = self.random.random() < 0.5
         self.has_standby = soak.standbys
+        self.looking, self.look_lock = True, threading.Lock()
+        self.looker = threading.Thread(target=self.look_on)
         self.lossy = False
 
     def say(self, text):
@@ -285,7 +289,10 @@ class Era:
         return [(pid, title) for pid, title in self.primary.processes() if any(word in title for word in words)]
 
     def kill_programs(self):
-        names = self.random.sample(sorted(self.programs), self.random.randrange(4, 9))
+        self.kill_some(self.random.randrange(3, 9))
+
+    def kill_some(self, count):
+        names = self.random.sample(sorted(self.programs), count)
         for name in names:
             if self.programs[name].poll() is None:
                 self.programs[name].kill()
@@ -398,14 +405,15 @@ class Era:
         if not self.standby:
             return
         self.wait_streaming()
+        with self.look_lock:    # from here on something may get lost
+            self.lossy = self.lossy or not self.synchronous
+            self.soak.check.promoted = True
+            self.soak.check.lossy = self.lossy
         gone, self.primary, self.standby = self.primary, self.standby, None
         gone.stop('immediate', check=False)
         self.primary.control('promote')
         self.counts['promotions'] += 1
         self.counts['crashes'] += 1
-        self.lossy = self.lossy or not self.synchronous
-        self.soak.check.promoted = True
-        self.soak.check.lossy = self.lossy
         shutil.rmtree(gone.data)
         self.say(f'promoted {self.primary.name}')
         self.make_standby()
@@ -426,8 +434,8 @@ class Era:
         self.soak.check = Check(self.dir, patience=300, allow=('53100', '53200', '57P05', '08006', '58030', '55P03', '53300', '53000'))
         if self.has_standby:
             self.make_standby()
-        rounds = 0
-        while time.monotonic() < until:
+        self.looker.start()
+        while time.monotonic() < until or self.counts['rounds'] < LEAST_ROUNDS:
             began = time.monotonic()
             name = self.break_something()
             healing = time.monotonic()
@@ -436,19 +444,35 @@ class Era:
             self.seconds[name] += time.monotonic() - began
             if self.soak.verbose:
                 self.say(f'{name} {healing - began:.1f} s, appends after {time.monotonic() - healing:.1f} s')
-            rounds += 1
             self.counts['rounds'] += 1
-            if rounds % 15 == 0 and not self.lossy:
-                self.soak.check.look()
-                self.soak.note_findings()
-                self.seconds['looks'] += time.monotonic() - healing
+        self.stop_looking()
         self.end()
+
+    def look_on(self):
+        """Looks again and again, while things go on to break, as long as nothing is meant to get lost."""
+        while self.looking:
+            try:
+                with self.look_lock:
+                    if not self.lossy:
+                        self.soak.check.look()
+            except psycopg2.Error:
+                pass    # it goes on from there the next time
+            self.soak.note_findings()
+            time.sleep(2)
+
+    def stop_looking(self):
+        self.looking = False
+        if self.looker.is_alive():
+            self.looker.join()
 
     def break_something(self):
         only = os.environ.get('SOAK_FAULTS', '').split(',')
         names = [name for name in self.FAULTS if only == [''] or name in only]
         name = self.random.choices(names, [self.FAULTS[name] for name in names])[0]
         getattr(self, name.replace(' ', '_'))()
+        # whatever it is, clients may be killed while it heals
+        if self.random.random() < 0.7:
+            self.kill_some(self.random.randrange(1, 4))
         return name
 
     def end(self):
@@ -480,6 +504,7 @@ class Era:
 
     def close(self):
         """Nothing of it is left."""
+        self.stop_looking()
         self.stop_programs()
         for server in (self.standby, self.primary):
             if server and os.path.exists(server.data):
@@ -495,8 +520,8 @@ class Soak:
         self.work, self.seed, self.hours = options.work, options.seed, options.hours
         self.library, self.allow_list = options.library, options.allow_list
         self.short = options.hours < 0.05
-        self.writers, self.events = (2, 1000) if self.short else (3, 5000)     # a second, if nothing were broken
-        self.batches = (5, 20) if self.short else (40, 150, 400)
+        self.writers, self.events = (2, 1000) if self.short else (3, 12000)     # a second, if nothing were broken
+        self.batches = (5, 20) if self.short else (100, 400, 1000)
         self.standbys = not self.short
         self.keep = False
         self.verbose = os.environ.get('SOAK_VERBOSE') == '1'
@@ -579,7 +604,7 @@ class Soak:
         rows = [('seed', self.seed), ('minutes', f'{seconds / 60:.0f}')]
         rows += [(name, f'{self.totals[name]:,}') for name in ('eras', 'rounds', 'events', 'acknowledged events', 'unknown, there', 'unknown, not there', 'lost')]
         rows += [(name, f'{count:,}') for name, count in sorted(self.totals.items()) if name not in dict(rows)]
-        rows += [('kills and crashes', f'{sum(self.totals[name] for name in ("programs killed", "server processes killed", "crashes", "crashes of a standby")):,}')]
+        rows += [('kills and crashes', f'{sum(self.totals[name] for name in ("programs killed", "crashes", "crashes of a standby")):,}')]
         rows += [('findings', len(self.findings))]
         print('| | |\n|---|---:|\n' + '\n'.join(f'| {name} | {value} |' for name, value in rows), flush=True)
 

@@ -53,8 +53,9 @@ sub damage_leaf
 
 sub amcheck { return sqlstates($node, 'postgres', "SELECT bt_index_check('eventstore.$_[0]', true)") }
 
-foreach my $case ([ events_0_position => 'zero' ], [ events_0_position => 'others' ], [ events_0_stream => 'zero' ], [ events_0_stream => 'others' ],
-	[ events_0_category => 'zero' ], [ events_0_category => 'others' ])
+# By default the cases in which the server itself sees nothing; DRILL_ROUNDS=2 has all.
+foreach my $case ([ events_0_position => 'others' ], [ events_0_stream => 'others' ], [ events_0_category => 'others' ],
+	($ENV{DRILL_ROUNDS} // 1) > 1 ? ([ events_0_position => 'zero' ], [ events_0_stream => 'zero' ], [ events_0_category => 'zero' ]) : ())
 {
 	my ($index, $how) = @$case;
 

@@ -30,7 +30,7 @@ sub lose_slot
 # ---- esfeed ----
 $scene->wait_for_appends(60);
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM es_feeds WHERE feed = 'scene' AND active"), 'the feed streams');
-$scene->kill_feed;
+$scene->remove_program('feed');
 ok(lose_slot('es_scene'), 'its consumer is away, and its slot is lost');
 $scene->wait_for_appends(60, 'nobody waits for it: appends go on');
 is($node->safe_psql('postgres', "SELECT wal_status, active FROM es_feeds WHERE feed = 'scene'"), 'lost|f', 'es_feeds says so');
