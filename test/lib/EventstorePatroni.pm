@@ -65,6 +65,16 @@ sub launch
 
 # ---- etcd ----
 
+# api(): by which patroni talks to etcd.  Before 3.0.3 a leader whose lock had run out took it back from the next one
+# by the newer of the two.
+sub api
+{
+	my ($said) = run_command([ 'patroni', '--version' ]);
+	my ($major, $minor, $patch) = $said =~ /(\d+)\.(\d+)\.(\d+)/ or die $said;
+
+	return $major * 10000 + $minor * 100 + $patch < 30003 ? 'etcd' : 'etcd3';
+}
+
 sub start_dcs
 {
 	my ($self, $members) = @_;
@@ -89,7 +99,7 @@ sub start_member
 		'--listen-client-urls', $member->{client}, '--advertise-client-urls', $member->{client},
 		'--listen-peer-urls', $member->{peer}, '--initial-advertise-peer-urls', $member->{peer},
 		'--initial-cluster', join(',', map { "$_->{name}=$_->{peer}" } @all), '--heartbeat-interval', 50, '--election-timeout', 500,
-		'--unsafe-no-fsync');
+		'--unsafe-no-fsync', api() eq 'etcd' ? '--enable-v2' : ());
 }
 
 # ---- nodes ----
@@ -114,6 +124,7 @@ sub describe_node
 	my $conf = recipe();
 
 	mkdir $folder;
+	$conf =~ s/^etcd:/api() . ':'/me;
 	$conf =~ s/^name: \K.*$/$node{name}/m;
 	$conf =~ s/^  hosts: \K.*$/join(',', map { $_->{client} =~ s!http:\/\/!!r } @{ $self->{dcs} })/me;
 	$conf =~ s/10\.0\.0\.1:8008/127.0.0.1:$node{rest}/g;

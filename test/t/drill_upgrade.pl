@@ -25,7 +25,9 @@ sub new_cluster
 	my ($name) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name, $ENV{ES_NEW_BINDIR} ? (install_path => $bin =~ s!/bin$!!r) : ());
 
-	$node->init(allows_streaming => 'logical');
+	# as the old one is; from 18 on clusters have checksums unless told otherwise
+	my ($help) = run_command([ "$bin/initdb", '--help' ]);
+	$node->init(allows_streaming => 'logical', extra => [ $help =~ /--no-data-checksums/ ? '--no-data-checksums' : () ]);
 	$node->append_conf('postgresql.conf', "max_prepared_transactions = 20\nmax_connections = 60\n$conf");
 	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, eventstore'\n") if has_allow_list($node);
 	return $node;
