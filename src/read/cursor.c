@@ -21,7 +21,9 @@
  *
  * Categories may share a key: the caller compares names.
  *
- * A segment that is lost is an error, as nobody knows what it had.
+ * A segment that is lost is an error, as nobody knows what it had.  So is an index that
+ * leads to another row than it says: the server gives out whatever is there, and what is
+ * there has its position, which then does not follow the one before.
  */
 #include "read/cursor.h"
 
@@ -34,8 +36,38 @@
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 
+#include "base/error.h"
 #include "base/names.h"
 #include "log/segment.h"
+
+/* Raises an error: the index has led to an event that is not in its place. */
+static void
+refuse_misplaced(const EsCursor *cursor, const EsSegmentScan *s)
+{
+	ereport(ERROR,
+			errcode(ES_ERRCODE_STORE_CORRUPT),
+			errmsg("index \"%s\" leads from position " INT64_FORMAT " to position " INT64_FORMAT,
+				   RelationGetRelationName(s->index), cursor->last, cursor->event.position),
+			errhint("Use REINDEX INDEX eventstore.%s, then es_verify() and amcheck for the rest of the log.",
+					RelationGetRelationName(s->index)));
+}
+
+/*
+ * es_cursor_accept takes the event that has been read from a scan as the cursor's next
+ * one, if it is in its place.
+ */
+void
+es_cursor_accept(EsCursor *cursor, EsSegmentScan *s)
+{
+	int64		position = cursor->event.position;
+
+	if (unlikely(position > cursor->range.upto ||
+				 (cursor->range.backwards ? position >= cursor->last || position <= cursor->range.after :
+				  position <= cursor->last)))
+		refuse_misplaced(cursor, s);
+	cursor->last = position;
+	cursor->slot = s->slot;
+}
 
 /* Starts the scan for the rest of a run, whose next position is known. */
 static void
@@ -78,8 +110,8 @@ es_cursor_next_in_run(EsCursor *cursor)
 		es_scan_event(&cursor->rest, &cursor->event);
 		if (cursor->event.run_length == 0 && cursor->event.category_key == cursor->category_key)
 		{
+			es_cursor_accept(cursor, &cursor->rest);
 			cursor->rest_next = cursor->event.position + 1;
-			cursor->slot = cursor->rest.slot;
 			return true;
 		}
 	}
@@ -108,7 +140,7 @@ go_back_in_run(EsCursor *cursor)
 	if (index_getnext_slot(cursor->rest.scan, BackwardScanDirection, cursor->rest.slot))
 	{
 		es_scan_event(&cursor->rest, &cursor->event);
-		cursor->slot = cursor->rest.slot;
+		es_cursor_accept(cursor, &cursor->rest);
 		return true;
 	}
 	close_rest_of_run(cursor);
@@ -144,9 +176,9 @@ go_back(EsCursor *cursor)
 			!(cursor->scan_open && index_getnext_slot(cursor->scan.scan, BackwardScanDirection, cursor->scan.slot)))
 			return false;
 		es_scan_event(&cursor->scan, &cursor->event);
-		cursor->slot = cursor->scan.slot;
 		if (cursor->range.category == NULL || cursor->opener_left)
 		{
+			es_cursor_accept(cursor, &cursor->scan);
 			cursor->opener_left = false;
 			return true;
 		}
@@ -173,7 +205,7 @@ es_cursor_advance(EsCursor *cursor)
 		index_getnext_slot(cursor->scan.scan, ForwardScanDirection, cursor->scan.slot))
 	{
 		es_scan_event(&cursor->scan, &cursor->event);
-		cursor->slot = cursor->scan.slot;
+		es_cursor_accept(cursor, &cursor->scan);
 		if (cursor->range.category)
 			es_cursor_begin_run(cursor);
 		return;
@@ -193,6 +225,7 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 
 	memset(cursor, 0, sizeof(*cursor));
 	cursor->range = *range;
+	cursor->last = range->backwards ? PG_INT64_MAX : range->after;
 	s->which = range->category ? ES_INDEX_CATEGORY : ES_INDEX_POSITION;
 	s->fresh = range->snapshot;
 	s->needed = s->own_slot = true;

@@ -32,6 +32,8 @@ typedef struct EsCursor
 	TupleTableSlot *slot;		/* that holds it */
 
 	EsCursorRange range;
+	int64		last;			/* position of the event before; at first of
+								 * none that there can be */
 	int32		category_key;
 	EsSegmentScan scan;			/* all events, or those that open runs */
 	bool		scan_open;
@@ -51,5 +53,6 @@ extern void es_cursor_close(EsCursor *cursor);
 /* Runs, for who finds the events that open them. */
 extern void es_cursor_begin_run(EsCursor *cursor);
 extern bool es_cursor_next_in_run(EsCursor *cursor);
+extern void es_cursor_accept(EsCursor *cursor, EsSegmentScan *s);
 
 #endif							/* ES_READ_CURSOR_H */

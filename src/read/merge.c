@@ -121,7 +121,7 @@ take_merge_entry(EsCursor *cursor, EsMergeEntry *entry)
 		!es_scan_fetch_moved(s, cursor->range.segment, entry->position))
 		return false;
 	es_scan_event(s, &cursor->event);
-	cursor->slot = s->slot;
+	es_cursor_accept(cursor, s);
 	cursor->category_key = cursor->event.category_key;
 	es_cursor_begin_run(cursor);
 	return true;
@@ -163,6 +163,7 @@ es_merge_open(EsMerge *merge, const EsCursorRange *range, const int32 *keys, int
 
 	memset(merge, 0, sizeof(*merge));
 	cursor->range = *range;
+	cursor->last = range->after;
 	s->which = ES_INDEX_CATEGORY;
 	s->fresh = range->snapshot;
 	s->needed = s->own_slot = s->wants_keys = true;
