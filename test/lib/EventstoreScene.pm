@@ -1,0 +1,225 @@
+# A scene: a store in use, with writers, followers, members of subscriptions, projections and a feed, for drills.
+# Its programs are scene.py and esfeed; they connect again by themselves, wherever the server is.  What they were told
+# is noted outside the server, and check() holds it against the log (scene_check.py has what is promised).
+#
+#	my $scene = EventstoreScene->start($node, pace => 50);
+#	$scene->wait_for_appends(200);
+#	... something breaks, and heals ...
+#	$scene->wait_for_appends(200);
+#	$scene->check('after it broke');
+package EventstoreScene;
+
+use strict;
+use warnings;
+
+use EventstoreTest;
+use IPC::Run;
+use List::Util qw(first sum0);
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+# The python that has the driver, which is not always the first one in PATH.
+my $python = first { -x && IPC::Run::run([ $_, '-c', 'import psycopg2' ], '2>', '/dev/null') }
+	'/usr/bin/python3', (map { "$_/python3" } split /:/, $ENV{PATH});
+
+# python(): which one.
+sub python { return $python // die 'no python3 with psycopg2 (make setup installs it)' }
+
+# start(node, options): makes the store and starts the programs.
+#	dsn			where, if it is not the node's database "postgres": a connection string, with several hosts maybe
+#	writers		how many (3); each with "pace" operations a second (40), batches of "batch" events (10) in the
+#				middle, and "mix", the kinds of operations with their weights (scene.py has them)
+#	members		of the subscription that has partitions (2)
+#	feed		0: none; or arguments of esfeed besides
+#	setup		0: the store is there already, made by another scene's start()
+#	segment_size	(3000); 0: as it is
+sub start
+{
+	my ($class, $node, %options) = @_;
+	my $dir = PostgreSQL::Test::Utils::tempdir();
+	my $self = bless { node => $node, dir => $dir, programs => {}, seen => {}, %options }, $class;
+
+	python();
+	$self->move_to($options{dsn} // $node->connstr('postgres') . ' user=' . getpwuid($>));
+	$self->set_up unless defined $options{setup} && !$options{setup};
+	my $writers = $options{writers} // 3;
+	foreach my $slot (1 .. $writers)
+	{
+		my @mix = $options{mix} ? ('--mix', $options{mix}) : ();
+		$self->add("writer $slot", 'write', '--slot', $slot, '--seed', int(rand(2**31)), '--pace', $options{pace} // 40,
+			'--batch', $options{batch} // 10, @mix);
+	}
+	$self->add('follower', 'follow', '--name', 'all');
+	$self->add('follower of orders', 'follow', '--name', 'some@order', '--category', 'order');
+	$self->add("member $_", 'consume', '--subscription', 'everything', '--member', "m$_") foreach 1 .. ($options{members} // 2);
+	$self->add('member of orders', 'consume', '--subscription', 'orders', '--member', 'm');
+	$self->add('onlooker', 'look');
+	$self->start_feed unless defined $options{feed} && !$options{feed};
+	return $self;
+}
+
+# move_to(connection string): where programs connect from now on.
+sub move_to
+{
+	my ($self, $dsn) = @_;
+
+	open my $out, '>', "$self->{dir}/dsn.new" or die $!;
+	print $out "$dsn\n";
+	close $out;
+	rename "$self->{dir}/dsn.new", "$self->{dir}/dsn" or die $!;
+	$self->{dsn} = $dsn;
+}
+
+sub set_up
+{
+	my ($self) = @_;
+	my ($out, $err) = ('', '');
+
+	mkdir "$self->{dir}/log";
+	my $segment_size = $self->{segment_size} // 3000;
+	my @size = $segment_size ? ('--segment-size', $segment_size) : ();
+	IPC::Run::run([ $python, 'test/lib/scene.py', $self->{dir}, 'setup', @size ], '>', \$out, '2>', \$err)
+	  or die "no scene: $err";
+}
+
+# add(name, command line of scene.py): starts a program.
+sub add
+{
+	my ($self, $name, @command) = @_;
+
+	$self->{commands}{$name} = [ $python, 'test/lib/scene.py', $self->{dir}, @command ];
+	$self->run_program($name);
+}
+
+# start_feed: an esfeed that writes a file, exactly once; it makes its feed, anew if it is lost.
+sub start_feed
+{
+	my ($self) = @_;
+
+	$self->add('feed', 'feed', '--', '-q', '-d', $self->{dsn}, '--feed', 'scene', '--create', '--to', "file:$self->{dir}/feed",
+		ref $self->{feed} ? @{ $self->{feed} } : ());
+}
+
+sub run_program
+{
+	my ($self, $name) = @_;
+	my $file = "$self->{dir}/" . ($name =~ s/ /-/gr);
+
+	$self->{programs}{$name} = start_process($self->{commands}{$name}, "$file.out", "$file.error");
+}
+
+# names(pattern): of the programs that run.
+sub names
+{
+	my ($self, $pattern) = @_;
+
+	return sort grep { !$pattern || /$pattern/ } keys %{ $self->{programs} };
+}
+
+# signal_program(name, signal): STOP and CONT, say.
+sub signal_program
+{
+	my ($self, $name, $signal) = @_;
+
+	$self->{programs}{$name}->signal($signal);
+}
+
+# kill_program(name): kill -9; another one takes its place.
+sub kill_program
+{
+	my ($self, $name) = @_;
+
+	$self->remove_program($name);
+	$self->run_program($name);
+}
+
+# remove_program(name): kill -9; none takes its place.
+sub remove_program
+{
+	my ($self, $name) = @_;
+	my $program = delete $self->{programs}{$name};
+
+	$program->signal('KILL');
+	$program->finish;
+}
+
+# stop_programs(pattern): they end by themselves.
+sub stop_programs
+{
+	my ($self, $pattern) = @_;
+	my @names = $self->names($pattern);
+
+	$self->{programs}{$_}->signal('TERM') foreach @names;
+	foreach my $name (@names)
+	{
+		(delete $self->{programs}{$name})->finish;
+		my $file = "$self->{dir}/" . ($name =~ s/ /-/gr) . '.error';
+		note "$name: " . slurp_file($file) if -s $file;
+	}
+}
+
+# appends(): how many operations were acknowledged so far.
+sub appends
+{
+	my ($self) = @_;
+	my $seen = $self->{seen};
+
+	foreach my $file (glob "$self->{dir}/log/w-*.log")
+	{
+		my $known = $seen->{$file} //= { at => 0, count => 0 };
+		open my $in, '<', $file or next;
+		seek $in, $known->{at}, 0;
+		while (my $line = <$in>)
+		{
+			last unless $line =~ /\n$/;
+			$known->{at} += length $line;
+			$known->{count}++ if $line =~ /^A/;
+		}
+	}
+	return sum0(map { $_->{count} } values %$seen);
+}
+
+# wait_for_appends(count): until so many more were acknowledged; that they are is an assertion if it has a name.
+sub wait_for_appends
+{
+	my ($self, $count, $name) = @_;
+	my $goal = $self->appends + $count;
+	my $done = wait_until("$count appends", sub { $self->appends >= $goal });
+
+	ok($done, $name) if $name || !$done;
+	return $done;
+}
+
+# run_checker(folder, options of check, patience => seconds): whether it ran, what it printed, its errors.
+sub run_checker
+{
+	my ($dir, %options) = @_;
+	my ($out, $err) = ('', '');
+	my @command = ($python, 'test/lib/scene_check.py', $dir, '--patience', $options{patience} // $PostgreSQL::Test::Utils::timeout_default);
+
+	push @command, '--lossy' if $options{lossy};
+	push @command, '--allow', $options{allow} if $options{allow};
+	my $ran = IPC::Run::run(\@command, '>', \$out, '2>', \$err);
+	return ($ran, $out, $err);
+}
+
+# check(name, lossy => 0, allow => SQLSTATEs): ends the writers, has the others catch up, and holds everything against the log.
+# lossy: an asynchronous standby was promoted, so what was acknowledged may be lost; how much is returned, and told.
+# allow: errors that programs may have met, such as 53100.  The other programs end.
+sub check
+{
+	my ($self, $name, %options) = @_;
+
+	$self->stop_programs('^writer');
+	my ($ran, $out, $err) = run_checker($self->{dir}, %options);
+	note $out;
+	$self->stop_programs;
+	is(join("\n", ($ran ? () : $err), $out =~ /^finding: (.*)/mg), '', "$name: nothing lost, skipped or doubled");
+	my ($events) = $out =~ /^summary: (\d+) events/m;
+	my ($acknowledged) = $out =~ /acknowledged events: (\d+)/;
+	cmp_ok($acknowledged // 0, '>', 0, "$name: events were acknowledged");
+	return ($out =~ /lost: (\d+)/)[0] // 0;
+}
+
+1;
