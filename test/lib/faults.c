@@ -1,0 +1,210 @@
+/*
+ * faults.c
+ *		Faults that a machine has, for a server that is started with this library
+ *		in LD_PRELOAD: a full disk, memory that runs out, a clock that is set.
+ *
+ * FAULTS names a file of three integers of eight bytes, which the test writes and
+ * all processes of the server see at once:
+ *
+ *	full		1: what makes a file below the folder FAULTS_DISK longer fails with
+ *				ENOSPC, as on a full disk; what is there may be written over
+ *	memory		n: each n-th allocation of 8 kB or more fails, in all processes but
+ *				the first one, the postmaster
+ *	clock		seconds by which the time of day is off; clocks that only run are not
+ *
+ * Only what PostgreSQL calls is here: write, pwrite, pwritev, posix_fallocate,
+ * malloc, realloc, gettimeofday, clock_gettime, time.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LARGE 8192
+
+typedef struct Faults
+{
+	int64_t		full;
+	int64_t		memory;
+	int64_t		clock;
+}			Faults;
+
+extern void *__libc_malloc(size_t size);
+extern void *__libc_realloc(void *old, size_t size);
+
+static Faults none;
+static volatile Faults *faults = &none;
+static const char *disk;
+static pid_t first;
+static unsigned allocations;
+
+__attribute__((constructor))
+static void
+attach_faults(void)
+{
+	const char *name = getenv("FAULTS");
+	int			fd = name ? open(name, O_RDWR | O_CLOEXEC) : -1;
+	void	   *map;
+
+	first = getpid();
+	disk = getenv("FAULTS_DISK");
+	if (fd < 0)
+		return;
+	map = mmap(NULL, sizeof(Faults), PROT_READ, MAP_SHARED, fd, 0);
+	if (map != MAP_FAILED)
+		faults = map;
+	close(fd);
+}
+
+/* is_full says whether a file may not get that long. */
+static int
+is_full(int fd, off_t end)
+{
+	char		link[64];
+	char		path[4096];
+	struct stat st;
+	ssize_t		length;
+
+	if (!faults->full || !disk)
+		return 0;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	length = readlink(link, path, sizeof(path) - 1);
+	if (length <= 0)
+		return 0;
+	path[length] = '\0';
+	if (strncmp(path, disk, strlen(disk)) != 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || end <= st.st_size)
+		return 0;
+	errno = ENOSPC;
+	return 1;
+}
+
+ssize_t
+write(int fd, const void *data, size_t size)
+{
+	if (faults->full && is_full(fd, lseek(fd, 0, SEEK_CUR) + (off_t) size))
+		return -1;
+	return syscall(SYS_write, fd, data, size);
+}
+
+ssize_t
+pwrite(int fd, const void *data, size_t size, off_t offset)
+{
+	if (is_full(fd, offset + (off_t) size))
+		return -1;
+	return syscall(SYS_pwrite64, fd, data, size, offset);
+}
+
+ssize_t
+pwrite64(int fd, const void *data, size_t size, off_t offset)
+{
+	return pwrite(fd, data, size, offset);
+}
+
+ssize_t
+pwritev(int fd, const struct iovec *parts, int count, off_t offset)
+{
+	size_t		size = 0;
+
+	for (int i = 0; i < count; i++)
+		size += parts[i].iov_len;
+	if (is_full(fd, offset + (off_t) size))
+		return -1;
+	return syscall(SYS_pwritev, fd, parts, count, (long) offset, (long) ((uint64_t) offset >> 32));
+}
+
+ssize_t
+pwritev64(int fd, const struct iovec *parts, int count, off_t offset)
+{
+	return pwritev(fd, parts, count, offset);
+}
+
+int
+posix_fallocate(int fd, off_t offset, off_t size)
+{
+	if (is_full(fd, offset + size))
+		return ENOSPC;
+	return syscall(SYS_fallocate, fd, 0, offset, size) == 0 ? 0 : errno;
+}
+
+int
+posix_fallocate64(int fd, off_t offset, off_t size)
+{
+	return posix_fallocate(fd, offset, size);
+}
+
+/* is_exhausted says whether this allocation is one that fails. */
+static int
+is_exhausted(size_t size)
+{
+	return size >= LARGE && faults->memory > 0 && getpid() != first && ++allocations % (unsigned) faults->memory == 0;
+}
+
+void *
+malloc(size_t size)
+{
+	if (is_exhausted(size))
+	{
+		errno = ENOMEM;
+		return NULL;
+	}
+	return __libc_malloc(size);
+}
+
+void *
+realloc(void *old, size_t size)
+{
+	if (is_exhausted(size))
+	{
+		errno = ENOMEM;
+		return NULL;
+	}
+	return __libc_realloc(old, size);
+}
+
+int
+clock_gettime(clockid_t clock, struct timespec *now)
+{
+	static int	(*real) (clockid_t, struct timespec *);
+	int			result;
+
+	if (!real)
+		real = (int (*) (clockid_t, struct timespec *)) dlsym(RTLD_NEXT, "clock_gettime");
+	result = real(clock, now);
+	if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
+		now->tv_sec += faults->clock;
+	return result;
+}
+
+int
+gettimeofday(struct timeval *now, void *zone)
+{
+	struct timespec time;
+
+	(void) zone;
+	clock_gettime(CLOCK_REALTIME, &time);
+	now->tv_sec = time.tv_sec;
+	now->tv_usec = time.tv_nsec / 1000;
+	return 0;
+}
+
+time_t
+time(time_t *result)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (result)
+		*result = now.tv_sec;
+	return now.tv_sec;
+}
