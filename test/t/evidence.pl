@@ -234,4 +234,12 @@ is($node->safe_psql('old', q{SELECT es_prove_consistency(500)->>'first_root'}), 
 $node->safe_psql('honest', $_) foreach (q{SELECT es_append('d-1', 'D')}, 'SELECT es_seal()');
 is($node->safe_psql('honest', q{SELECT es_prove_consistency(600)->>'first_root'}), $kept, 'which the log itself does');
 
+# ---- what is written of removed events, out of line, is replaced when one of them was put back and is removed again
+new_store($node, 'back', 20000);
+$node->safe_psql('back', $_) foreach (q{SELECT es_register_reducer_ops('cut', '*', '{"inc": {"n": 1}}')}, q{SELECT count(es_append('cut-' || abs(hashint4(n) % 300), 'C')) FROM generate_series(1, 1200) n}, 'SELECT es_seal()',
+	'CREATE TABLE first AS SELECT * FROM eventstore.events WHERE position = 1', 'SELECT count(es_truncate_stream(stream, version)) FROM es_streams WHERE version > 1', 'SELECT count(*) FROM es_scavenge()');
+is($node->safe_psql('back', q{SELECT pg_column_size(events) > 2500 FROM eventstore.scavenged WHERE position = 1}), 't', 'what was removed takes a row that is long');
+$node->safe_psql('back', $_) foreach ('INSERT INTO eventstore.events SELECT * FROM first', 'SELECT count(es_append(stream, \'C\')) FROM es_streams', 'SELECT count(es_truncate_stream(stream, version)) FROM es_streams WHERE version > 1', 'SELECT count(*) FROM es_scavenge()');
+is($node->safe_psql('back', q{SELECT count(*), (SELECT count(*) FROM eventstore.events WHERE position = 1) FROM es_verify()}), '0|0', '... which is written anew when an event is put back and removed once more');
+
 done_testing();
