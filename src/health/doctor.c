@@ -151,7 +151,7 @@ add_finding(List *findings, const Finding *finding)
 
 /* Puts a finding into the result. */
 static void
-return_finding(ReturnSetInfo *result, const Finding *finding)
+put_finding(ReturnSetInfo *result, const Finding *finding)
 {
 	const char *columns[Natts_finding] = {finding->severity, finding->finding, finding->detail, finding->remedy};
 	Datum		values[Natts_finding] = {0};
@@ -168,7 +168,7 @@ return_finding(ReturnSetInfo *result, const Finding *finding)
 
 /* Puts all findings into the result, the worst first. */
 static void
-return_findings(ReturnSetInfo *result, List *findings)
+put_findings(ReturnSetInfo *result, List *findings)
 {
 	for (int i = 0; i < lengthof(severities); i++)
 	{
@@ -179,7 +179,7 @@ return_findings(ReturnSetInfo *result, List *findings)
 			const Finding *finding = lfirst(cell);
 
 			if (strcmp(finding->severity, severities[i]) == 0)
-				return_finding(result, finding);
+				put_finding(result, finding);
 		}
 	}
 }
@@ -272,7 +272,7 @@ look_who_has_table(void *arg)
 	run_look_query(look, "SELECT 'notice', 'a table is locked, and its subject was not looked at',"
 				   " format('%s: table %s is locked by %s.', $2, $1::regclass,"
 				   " COALESCE(string_agg(COALESCE('process ' || l.pid, 'a prepared transaction'), ', '), 'somebody who has just ended')),"
-				   " string_agg(DISTINCT format('SELECT pg_cancel_backend(%s)', l.pid), '; ') FILTER (WHERE l.pid IS NOT NULL)"
+				   " string_agg(DISTINCT format('SELECT pg_terminate_backend(%s)', l.pid), '; ') FILTER (WHERE l.pid IS NOT NULL)"
 				   " FROM pg_locks l WHERE l.locktype = 'relation' AND l.relation = $1 AND l.mode = 'AccessExclusiveLock'"
 				   " AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())", 2, types, values);
 }
@@ -373,6 +373,6 @@ es_doctor(PG_FUNCTION_ARGS)
 		es_settle_for_worker = worker;
 	}
 	PG_END_TRY();
-	return_findings(result, doctor.findings);
+	put_findings(result, doctor.findings);
 	return (Datum) 0;
 }

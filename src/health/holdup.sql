@@ -35,9 +35,10 @@ CREATE FUNCTION eventstore.look_at_holdup(v eventstore.visit) RETURNS SETOF even
 		AND NOT EXISTS (SELECT FROM holders h WHERE h.transaction = p.transaction)
 	UNION ALL
 	SELECT 'critical', 'the sequence of positions is behind the log',
-		format('The last position given out is %s, and an event has position %s: appends are refused. A restore that has not ended looks the same.', e.last, b.position),
+		format('The last position given out is %s, and an event has position %s: appends are refused. A restore that has not ended looks the same.', q.last, b.position),
 		format('SELECT setval(''eventstore.position_seq'', %s)', b.position)
-	FROM ends e CROSS JOIN LATERAL eventstore.event_beyond(e.last) b(position)
+	FROM (SELECT CASE WHEN q.is_called THEN q.last_value ELSE 0 END AS last FROM eventstore.position_seq q) q
+		CROSS JOIN LATERAL eventstore.event_beyond(q.last) b(position)
 	WHERE NOT v.subscriber AND NOT v.standby AND b.position > 0
 	UNION ALL
 	SELECT 'critical', 'a sequence of ids is behind its table',

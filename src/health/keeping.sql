@@ -9,7 +9,7 @@ CREATE FUNCTION eventstore.look_at_rights(v eventstore.visit) RETURNS SETOF even
 				OR r.rolname = g.role AND g.system_id <> (SELECT c.system_identifier FROM pg_control_system() c))
 	SELECT 'notice', 'a right was granted to a role that is gone',
 		format('Role %L had %s on %L. The worker strikes such grants as it comes by, and so does each change of grants, as this one that changes nothing.', n.role, n.privilege, n.category),
-		format('SELECT %s.es_revoke(%L, ''read'', ''-'')', v.home, current_user)
+		format('SELECT %s.es_revoke(%L, ''read'', ''(none)'')', v.home, quote_ident(current_user))
 	FROM named n WHERE NOT n.is_there
 	UNION ALL
 	SELECT 'notice', 'a right was granted on a category that has no events',
@@ -48,8 +48,8 @@ CREATE FUNCTION eventstore.look_at_secrets(v eventstore.visit) RETURNS SETOF eve
 		keys AS MATERIALIZED (
 		SELECT s.fingerprint, count(*) AS keys, min(s.created_at) AS since FROM eventstore.subjects s WHERE s.wrapped IS NOT NULL GROUP BY s.fingerprint)
 	SELECT 'critical', 'fields are protected and there is no master key',
-		format('eventstore.master_key_command is empty: protected fields of categories %s can be neither written nor read.', n.categories),
-		'ALTER SYSTEM SET eventstore.master_key_command = ''COMMAND''; SELECT pg_reload_conf()'
+		format('eventstore.master_key_command is empty: protected fields of categories %s can be neither written nor read. Put the command that prints the master key in the place of COMMAND.', n.categories),
+		CASE WHEN v.preloaded THEN '' ELSE 'LOAD ''eventstore''; ' END || 'ALTER SYSTEM SET eventstore.master_key_command = ''COMMAND''; SELECT pg_reload_conf()'
 	FROM needed n WHERE n.categories IS NOT NULL AND COALESCE(current_setting('eventstore.master_key_command', true), '') = ''
 	UNION ALL
 	SELECT 'critical', 'keys are wrapped by several master keys',

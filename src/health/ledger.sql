@@ -225,12 +225,12 @@ CREATE FUNCTION eventstore.look_at_tables(v eventstore.visit) RETURNS SETOF even
 	WHERE c.reloptions IS NOT NULL AND EXISTS (SELECT FROM pg_options_to_table(c.reloptions) o WHERE o.option_name = 'autovacuum_enabled' AND NOT o.option_value::boolean)
 	ORDER BY c.relname LIMIT 10)
 	UNION ALL
-	(SELECT 'warning', 'a table waits long to be frozen',
-		format('The oldest transaction in table eventstore.%I is %s transactions old, and autovacuum was due at %s. At 2 billion the server stops writing. What it waits for may be an old transaction, prepared transaction or slot.',
-			c.relname, age(c.relfrozenxid), current_setting('autovacuum_freeze_max_age')),
-		format('VACUUM (FREEZE) eventstore.%I', c.relname)
+	SELECT 'warning', 'tables wait long to be frozen',
+		format('The oldest transaction in tables %s is %s transactions old, and autovacuum was due at %s. At 2 billion the server stops writing. What this waits for may be an old transaction, prepared transaction or slot.',
+			string_agg(quote_ident(c.relname), ', ' ORDER BY c.relname), max(age(c.relfrozenxid)), current_setting('autovacuum_freeze_max_age')),
+		'VACUUM (FREEZE) ' || string_agg(format('eventstore.%I', c.relname), ', ' ORDER BY c.relname)
 	FROM own c
 	WHERE age(c.relfrozenxid) > 1.5 * current_setting('autovacuum_freeze_max_age')::int8
-	ORDER BY age(c.relfrozenxid) DESC LIMIT 10)
+	HAVING count(*) > 0
 $$;
 COMMENT ON FUNCTION eventstore.look_at_tables(eventstore.visit) IS 'whether the store''s tables are vacuumed; behind es_doctor';

@@ -9,13 +9,17 @@
 #include "access/sdir.h"
 #include "utils/snapmgr.h"
 
+#include "base/event.h"
 #include "log/scan.h"
 #include "log/segment.h"
 #include "table/rows.h"
 
 PG_FUNCTION_INFO_V1(es_outlet_last_event_upto);
 
-/* eventstore.last_event_upto(position): the last event's position in the segment that has one; 0: it has none. */
+/*
+ * eventstore.last_event_upto(position): the position of the last event in the segment of a
+ * position; 0 if it has none.
+ */
 Datum
 es_outlet_last_event_upto(PG_FUNCTION_ARGS)
 {

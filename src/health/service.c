@@ -31,7 +31,10 @@ es_service_library_is_replaced(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(es_loaded_is_replaced());
 }
 
-/* eventstore.worker_state(): how this database is looked after; NULLs where the library is not preloaded. */
+/*
+ * eventstore.worker_state(): how this database is looked after; NULLs where the library is
+ * not preloaded.
+ */
 Datum
 es_service_worker_state(PG_FUNCTION_ARGS)
 {
