@@ -28,6 +28,7 @@
 #include "projection/inline.h"
 #include "projection/projection.h"
 #include "rights/right.h"
+#include "shared/counter.h"
 #include "stream/lock.h"
 
 PG_FUNCTION_INFO_V1(es_append);
@@ -104,6 +105,17 @@ es_append_require_rights(EsAppend *append)
 	append->may = true;
 }
 
+/* Counts a call, begun at a time, that has gone well. */
+static void
+count_append(const EsAppend *append, const instr_time *start)
+{
+	es_counter_add(ES_COUNT_APPENDS, 1);
+	if (unlikely(es_attempt_was_stored(append)))
+		es_counter_add(ES_COUNT_APPEND_RETRIES, 1);
+	es_counter_note(ES_SIZE_APPEND, append->count);
+	es_counter_note_time(ES_TIME_APPEND, start);
+}
+
 /*
  * es_append_run appends events, or raises.  The caller has checked names and
  * values.
@@ -111,6 +123,9 @@ es_append_require_rights(EsAppend *append)
 void
 es_append_run(EsAppend *append)
 {
+	instr_time	start;
+
+	es_counter_start(&start);
 	if (!append->may)
 		es_append_require_rights(append);
 	enter_append();
@@ -120,6 +135,8 @@ es_append_run(EsAppend *append)
 	es_attempt_run(append);
 	if (unlikely(es_projection_any_inline()) && append->count > 0 && !append->held_back)
 		project_appended_events(append);
+	if (append->count > 0 && !append->held_back)
+		count_append(append, &start);
 }
 
 /*

@@ -49,6 +49,7 @@
 #include "log/settle.h"
 #include "secret/subject.h"
 #include "segment/maker.h"
+#include "shared/counter.h"
 #include "shared/wake.h"
 #include "shared/flight.h"
 #include "stream/lock.h"
@@ -327,11 +328,11 @@ check_retries_agree(Attempt *attempt)
 }
 
 /*
- * Tells whether the call was stored before.  Then it was not refused then, and
- * what it only checked may have changed since.
+ * es_attempt_was_stored tells whether the call was stored before.  Then it was not
+ * refused, and what it only checked may have changed since.
  */
-static bool
-is_call_stored(const EsAppend *append)
+bool
+es_attempt_was_stored(const EsAppend *append)
 {
 	for (int i = 0; i < append->count; i++)
 		if (!append->events[i].stored)
@@ -348,7 +349,7 @@ check_all_targets(Attempt *attempt)
 			return attempt->needs_key ? WAIT_FOR_KEY : WAIT_FOR_TRANSACTION;
 	if (attempt->append->ntargets > 1 && !attempt->append->each_alone)
 	{
-		if (is_call_stored(attempt->append))
+		if (es_attempt_was_stored(attempt->append))
 			return GO_ON;
 		check_retries_agree(attempt);
 	}
@@ -441,6 +442,7 @@ write_event_run(Attempt *attempt, int64 position, int n)
 	}
 	es_eventrow_join_runs(table, n);
 	es_table_insert(table, n);
+	es_counter_add(ES_COUNT_EVENTS_APPENDED, n);
 }
 
 /* Tells whether a call keeps its locks from the checks to the last event. */
@@ -464,9 +466,8 @@ count_pending_events(const Attempt *attempt, int most)
 }
 
 /*
- * Tells whether positions past the newest segment might be handed out.  Far
- * from its end, as of the last append here, the sequence is not asked: should
- * others have come that far since, a position is taken in vain, once.
+ * Tells whether positions past the newest segment might be handed out.  Far from its end, as of the
+ * last append here, the sequence is not asked: others may come that far once, in vain.
  */
 static bool
 segment_may_end(Attempt *attempt, int n)
@@ -584,16 +585,15 @@ attempt_append(Attempt *attempt, MemoryContext block_context)
 }
 
 /*
- * Waits for the transaction in the way.  A call on one stream waits the first
- * time only for the place at the head of the stream's queue: by then the way
- * may be free.  A call on many streams must not hold one queue while it waits
- * in another, and takes none.
+ * Waits for the transaction in the way.  A call on one stream waits the first time only for the
+ * place at the head of the stream's queue: by then the way may be free.  One on many streams
+ * must not hold one queue while it waits in another, and takes none.
  */
 static void
 wait_for_transaction(const Attempt *attempt, EsStreamQueue *queue, bool *queued)
 {
 	if (*queued || attempt->append->ntargets > 1)
-		XactLockTableWait(attempt->wait_for, NULL, NULL, XLTW_None);
+		es_streamlock_await(attempt->wait_for);
 	else
 	{
 		es_streamlock_queue(queue, attempt->wait_stream);

@@ -13,5 +13,6 @@
 extern int64 es_attempt_last_position;
 
 extern void es_attempt_run(EsAppend *append);
+extern bool es_attempt_was_stored(const EsAppend *append);
 
 #endif							/* ES_APPEND_ATTEMPT_H */

@@ -52,6 +52,7 @@
 #include "log/settle.h"
 #include "read/query.h"
 #include "rights/right.h"
+#include "shared/counter.h"
 #include "stream/lock.h"
 #include "table/rows.h"
 
@@ -107,6 +108,7 @@ ES_NORETURN static void
 refuse_stale_decision(const Look *look)
 {
 	lost = true;
+	es_counter_add(ES_COUNT_REFUSED_CONDITION, 1);
 	ereport(ERROR,
 			errcode(ES_ERRCODE_CONDITION_FAILED),
 			errmsg("an event after position " INT64_FORMAT " matches the condition of the append",
@@ -137,7 +139,7 @@ find_match(const Condition *condition, Look *look)
 		es_query_each(&question, range, look_at_match, look);
 		if (!TransactionIdIsValid(look->in_progress))
 			break;
-		XactLockTableWait(look->in_progress, NULL, NULL, XLTW_None);
+		es_streamlock_await(look->in_progress);
 	}
 	return look->found;
 }
@@ -220,6 +222,7 @@ es_append_if(PG_FUNCTION_ARGS)
 	else
 		condition.upto = es_settle_last_given();
 	check_condition(&condition);
+	es_counter_add(ES_COUNT_CONDITIONAL_APPENDS, 1);
 	if (append.count == 0)
 		PG_RETURN_NULL();
 	lost = false;

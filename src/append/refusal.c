@@ -25,6 +25,7 @@
 #include "base/names.h"
 #include "base/uuid7.h"
 #include "secret/coverage.h"
+#include "shared/counter.h"
 
 /* The words that JSON has for kinds of conflicts. */
 static const char *const conflict_words[] = {
@@ -108,6 +109,7 @@ describe_refusals_as_json(const List *refusals)
 ES_NORETURN static void
 raise_for_deleted(const EsRefusal *refusal)
 {
+	es_counter_add(ES_COUNT_REFUSED_DELETED, 1);
 	ereport(ERROR,
 			errcode(ES_ERRCODE_STREAM_DELETED),
 			errmsg("stream \"%s\" is deleted", text_to_cstring(refusal->target->stream)));
@@ -119,6 +121,7 @@ raise_for_ids(const List *refusals, bool many)
 {
 	const EsRefusal *first = linitial(refusals);
 
+	es_counter_add(ES_COUNT_REFUSED_IDS, 1);
 	ereport(ERROR,
 			errcode(ES_ERRCODE_EVENT_ID_CONFLICT),
 			errmsg_plural("event ids given for stream \"%s\" are stored already, but not as given",
@@ -134,6 +137,7 @@ raise_for_versions(const List *refusals, bool many)
 {
 	const EsRefusal *first = linitial(refusals);
 
+	es_counter_add(ES_COUNT_REFUSED_VERSION, 1);
 	if (many)
 		ereport(ERROR,
 				errcode(ES_ERRCODE_WRONG_EXPECTED_VERSION),
@@ -160,6 +164,7 @@ es_refusal_raise_data(const EsNewEvent *event, const text *stream, int number)
 {
 	const char *field = es_coverage_field_at(stream, event->unfit->pointer);
 
+	es_counter_add(ES_COUNT_REFUSED_DATA, 1);
 	ereport(ERROR,
 			errcode(ES_ERRCODE_SCHEMA_VIOLATION),
 			errmsg("event of type \"%s\" for stream \"%s\" does not satisfy the schema of version %d",
@@ -178,6 +183,7 @@ es_refusal_raise_data(const EsNewEvent *event, const text *stream, int number)
 void
 es_refusal_raise_subject(const EsNewEvent *event, const text *stream, int number)
 {
+	es_counter_add(ES_COUNT_REFUSED_SUBJECT, 1);
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			errmsg("subject of an event of type \"%s\" for stream \"%s\" is shredded",

@@ -35,3 +35,14 @@ es_base_wait_event(uint32 *known, const char *name)
 		*known = es_wait_event_new(name);
 	return *known;
 }
+
+/* es_base_nap sleeps for so many microseconds, which nothing ends before. */
+void
+es_base_nap(long microseconds)
+{
+	static uint32 wait_event = 0;
+
+	pgstat_report_wait_start(es_base_wait_event(&wait_event, "EventstoreWriters"));
+	pg_usleep(microseconds);
+	pgstat_report_wait_end();
+}

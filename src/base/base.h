@@ -273,4 +273,7 @@ extern bool es_base_server_has(int fixed_in_15, int fixed_in_16);
  */
 extern uint32 es_base_wait_event(uint32 *known, const char *name);
 
+/* Sleeps for a moment, while somebody else is at work who is soon done. */
+extern void es_base_nap(long microseconds);
+
 #endif							/* ES_BASE_BASE_H */

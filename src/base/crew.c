@@ -17,7 +17,6 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/shm_mq.h"
-#include "utils/wait_event.h"
 
 #define QUEUE_SIZE		65536
 #define KEY_QUEUES		UINT64CONST(0xE5C3E30000000001)
@@ -115,12 +114,15 @@ es_crew_take_row(EsCrew *crew)
 void
 es_crew_finish(EsCrew *crew)
 {
+	static uint32 wait_event = 0;
+
 	while (crew->nreaders > 0)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (es_crew_take_row(crew) || crew->nreaders == 0)
 			continue;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0, WAIT_EVENT_EXECUTE_GATHER);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,
+						 es_base_wait_event(&wait_event, "EventstoreCrew"));
 		ResetLatch(MyLatch);
 	}
 	WaitForParallelWorkersToFinish(crew->context);

@@ -45,7 +45,13 @@ static EsPatienceEnd
 find_circle(const EsPatience *patience, VirtualTransactionId transaction)
 {
 	PGPROC	   *process = es_vxid_process(transaction);
-	int			pid = process ? process->pid : 0;
+
+	/*
+	 * one that is prepared has left its backend, which is another one's by
+	 * now
+	 */
+	bool		there = process && es_process_lxid(process) == transaction.localTransactionId;
+	int			pid = there ? process->pid : 0;
 
 	if (pid == 0)
 		return ES_PATIENCE_DONE;

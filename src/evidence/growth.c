@@ -31,6 +31,8 @@
 #include "log/subscriber.h"
 #include "read/cursor.h"
 #include "rights/right.h"
+#include "shared/counter.h"
+#include "shared/headway.h"
 #include "table/rows.h"
 
 PG_FUNCTION_INFO_V1(es_seal);
@@ -141,6 +143,7 @@ grow_by_event(Growth *growth, const EsEvent *event)
 	es_digest_event(&growth->digester, event, &tile->digests[tile->count]);
 	tile->positions[tile->count++] = event->position;
 	growth->size++;
+	es_headway_reach(event->position - growth->last.position);
 	if (tile->count < ES_TILE_SIZE)
 		return;
 	old = MemoryContextSwitchTo(growth->scratch);
@@ -245,11 +248,15 @@ es_growth_seal(int64 most, bool *all)
 	growth.scratch = AllocSetContextCreate(growth.context, "eventstore seal's tile", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(growth.context);
 	es_digest_begin(&growth.digester);
+	es_headway_begin(ES_COMMAND_SEAL);
+	es_headway_enter(ES_PHASE_HASHING, settled - growth.last.position);
 	upto = grow_by_log(&growth, settled, most);
 	*all = upto == settled;
+	es_counter_add(ES_COUNT_SEALED_EVENTS, growth.size - growth.last.size);
 	write_last_tiles(&growth);
 	if (growth.size > 0)
 		close_under_root(&growth, upto);
+	es_headway_end();
 	es_digest_end(&growth.digester);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(growth.context);

@@ -39,6 +39,7 @@
 #include "log/segment.h"
 #include "log/subscriber.h"
 #include "rights/right.h"
+#include "shared/headway.h"
 #include "table/rows.h"
 
 #define CHUNK_TILES		16		/* that one process takes at a time */
@@ -56,6 +57,7 @@ typedef struct Shared
 	pg_atomic_uint64 next_tile; /* those before are done, or somebody does
 								 * them */
 	int64		end_tile;
+	int64		begin_tile;		/* of all that is verified */
 	int64		from;			/* see EsInspector */
 	int64		to;
 	int64		size;
@@ -92,12 +94,15 @@ inspect_chunks(EsInspector *inspector, Shared *shared, EsCrew *crew)
 	int64		first;
 
 	while ((first = pg_atomic_fetch_add_u64(&shared->next_tile, CHUNK_TILES)) < shared->end_tile)
+	{
+		es_headway_reach(first - shared->begin_tile);
 		for (int64 n = first; n < Min(first + CHUNK_TILES, shared->end_tile); n++)
 		{
 			es_inspect_tile(inspector, n);
 			while (crew && es_crew_take_row(crew))
 				;
 		}
+	}
 }
 
 /* What a worker sends findings with. */
@@ -514,16 +519,19 @@ verify_sealed(Verification *v, int64 upto, ReturnSetInfo *result)
 
 	es_findings_begin(&v->findings);
 	pg_atomic_init_u64(&v->alone.next_tile, 0);
+	v->alone.begin_tile = v->first_tile;
 	v->alone.from = inspector->from;
 	v->alone.to = inspector->to;
 	v->alone.size = inspector->size;
 	v->alone.last_size = inspector->last_size;
 	v->alone.last_root = inspector->last_root;
+	es_headway_enter(ES_PHASE_AUDITING, -1);
 	if (inspector->from <= inspector->to && !es_inspect_try(audit_all, &attempt))
 		es_findings_take(inspector->from, ES_FLAW_TILE_LOST, 1, &v->findings);
 	if (upto > inspector->to && inspector->last_size >= 0)
 		audit_end(v, inspector->last_size, snapshot);
 	UnregisterSnapshot(snapshot);
+	es_headway_enter(ES_PHASE_VERIFYING, v->end_tile - v->first_tile);
 	inspect_all_slices(v);
 	if (!sealed)
 		ereport(NOTICE,
@@ -554,6 +562,8 @@ es_verify(PG_FUNCTION_ARGS)
 	es_call_refuse_parallel();
 	es_right_require(ES_RIGHT_READ | ES_RIGHT_ADMIN, NULL);
 	es_subscriber_refuse_part();
+	es_headway_begin(ES_COMMAND_VERIFY);
 	verify_sealed(v, upto, es_call_begin_rows(fcinfo));
+	es_headway_end();
 	return (Datum) 0;
 }

@@ -46,6 +46,7 @@
 #include "read/read.h"
 #include "read/streams.h"
 #include "rights/right.h"
+#include "shared/headway.h"
 #include "stream/stream.h"
 #include "table/columns.h"
 #include "table/rows.h"
@@ -240,6 +241,7 @@ fold_category_stream(Work *work, const EsStream *stream)
 
 	es_fold_reset(work->replay.fold);
 	es_read_stream_take(work->events, stream);
+	es_headway_reach(stream->id);
 	if (es_replay_stream(&work->replay, work->events, &bounds))
 		send_state_row(work, stream);
 	work->folded += work->replay.folded;
@@ -376,6 +378,7 @@ leave_due_snapshots(Tuplestorestate *due, const EsReducer *reducer, TupleDesc de
 	TupleTableSlot *row = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	MemoryContext one = AllocSetContextCreate(CurrentMemoryContext, "eventstore snapshot", ALLOCSET_DEFAULT_SIZES);
 
+	es_headway_enter(ES_PHASE_SNAPSHOTS, tuplestore_tuple_count(due));
 	while (tuplestore_gettupleslot(due, true, false, row))
 	{
 		MemoryContext old = MemoryContextSwitchTo(one);
@@ -391,6 +394,7 @@ leave_due_snapshots(Tuplestorestate *due, const EsReducer *reducer, TupleDesc de
 		snapshot.recorded_at = DatumGetTimestampTz(v[Anum_es_state_recorded_at - 1]);
 		take_stored_state(v, n, &snapshot.state);
 		es_snapshot_write(reducer, &snapshot, false);
+		es_headway_add(1);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(one);
 	}
@@ -432,6 +436,8 @@ es_replay_category(PG_FUNCTION_ARGS)
 	PushActiveSnapshot(snapshot);
 	begin_category_work(&work, &alone, &replay, category);
 	alone.last_id = es_streams_last(work.streams);
+	es_headway_begin(ES_COMMAND_REPLAY_CATEGORY);
+	es_headway_enter(ES_PHASE_FOLDING, alone.last_id);
 	if (alone.last_id > 0)
 		lead_crew(&work, category);
 	end_category_work(&work);
@@ -439,6 +445,7 @@ es_replay_category(PG_FUNCTION_ARGS)
 	UnregisterSnapshot(snapshot);
 	if (result.due != NULL && es_replay_unchanged(replay.fold))
 		leave_due_snapshots(result.due, reducer, make_state_row_desc());
+	es_headway_end();
 	es_replay_end(&replay);
 	return (Datum) 0;
 }

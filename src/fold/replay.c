@@ -33,6 +33,7 @@
 #include "fold/state.h"
 #include "log/subscriber.h"
 #include "rights/right.h"
+#include "shared/counter.h"
 #include "stream/stream.h"
 
 PG_FUNCTION_INFO_V1(es_replay);
@@ -216,6 +217,14 @@ replay_event(EsReplay *replay, const EsSnapshotBounds *bounds)
 	return true;
 }
 
+/* Counts what a replay has folded. */
+static void
+count_fold(const EsReplay *replay)
+{
+	es_counter_add(ES_COUNT_FOLDS, 1);
+	es_counter_add(ES_COUNT_FOLDED_EVENTS, replay->folded);
+}
+
 /*
  * es_replay_stream folds the stream that a scan is at the start of; false if there
  * is nothing to fold.
@@ -228,6 +237,7 @@ es_replay_stream(EsReplay *replay, EsStreamScan *scan, const EsSnapshotBounds *b
 	start_replay(replay, scan, bounds);
 	while (replay_event(replay, bounds))
 		;
+	count_fold(replay);
 	return replay->at.version > 0;
 }
 
@@ -301,10 +311,15 @@ replay_named_stream(EsReplay *replay, const text *stream, const EsSnapshotBounds
 	EsStreamScanOptions options = {.stream = stream,
 		.without_metadata = !es_fold_reducer(replay->fold)->wants_metadata
 	};
-	EsStreamScan *scan = es_read_stream_begin(&options);
-	bool		found = es_replay_stream(replay, scan, bounds);
+	EsStreamScan *scan;
+	bool		found;
+	instr_time	start;
 
+	es_counter_start(&start);
+	scan = es_read_stream_begin(&options);
+	found = es_replay_stream(replay, scan, bounds);
 	es_read_stream_end(scan);
+	es_counter_note_time(ES_TIME_REPLAY, &start);
 	if (found && es_replay_leaves_snapshot(replay) && es_snapshot_may_write() &&
 		es_snapshot_may_leave(es_fold_reducer(replay->fold)) && es_replay_unchanged(replay->fold))
 		leave_replay_snapshot(replay, false);
@@ -415,6 +430,7 @@ es_replay_steps(PG_FUNCTION_ARGS)
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(step);
 	}
+	count_fold(&replay);
 	es_read_stream_end(scan);
 	es_replay_end(&replay);
 	return (Datum) 0;

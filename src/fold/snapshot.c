@@ -53,6 +53,7 @@
 #include "log/durable.h"
 #include "log/subscriber.h"
 #include "secret/bundle.h"
+#include "shared/counter.h"
 #include "table/rows.h"
 #include "table/table.h"
 
@@ -186,6 +187,7 @@ es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBoun
 	if (found)
 		es_durable_note_writer(writer);
 	es_rows_end(&rows);
+	es_counter_add(found ? ES_COUNT_SNAPSHOT_HITS : ES_COUNT_SNAPSHOT_MISSES, 1);
 	return found;
 }
 

@@ -136,8 +136,7 @@ CREATE VIEW eventstore.gauges_of_retention AS
 		('scavengeable_streams', h.streams::pg_catalog.float8)) g(name, value);
 COMMENT ON VIEW eventstore.gauges_of_retention IS 'how far what ages out is hidden and removed; behind es_metrics';
 
-CREATE FUNCTION @extschema@.es_metrics(OUT name text, OUT labels jsonb, OUT value double precision, OUT kind text, OUT help text)
-		RETURNS SETOF record
+CREATE FUNCTION @extschema@.es_metrics() RETURNS TABLE(name text, labels jsonb, value double precision, kind text, help text)
 	LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 300 AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.es_metrics() IS
 	'how the store is doing: counters, histograms and gauges, in names, units and kinds as Prometheus wants them';

@@ -60,6 +60,7 @@
 #include "log/subscriber.h"
 #include "segment/sealer.h"
 #include "segment/typeindex.h"
+#include "shared/headway.h"
 
 PG_FUNCTION_INFO_V1(es_detach_segments);
 PG_FUNCTION_INFO_V1(es_attach_segment);
@@ -131,18 +132,21 @@ list_lock_tags(Oid first, Oid second)
 	return OidIsValid(second) ? list_make2(&tags[0], &tags[1]) : list_make1(&tags[0]);
 }
 
-/* Takes a segment out of the log if it may go, and is free by then. */
+/*
+ * Takes a segment out of the log if it may go, and is free by then.  In one transaction, whose
+ * lock keeps the segment as it was looked at while others are waited for.
+ */
 static EsPatienceEnd
 try_detaching(DetachSteps *steps, Oid events, Oid relid)
 {
-	EsPatience	patience = {.caller = work.caller,.lock_timeout = work.order.lock_timeout};
-	EsPatienceEnd end = es_patience_run(&patience, list_lock_tags(relid, InvalidOid), ShareRowExclusiveLock,
-										look_at_segment, steps);
+	EsPatience	patience = {.caller = work.caller,.lock_timeout = work.order.lock_timeout,.within = true};
+	EsPatienceEnd end;
 
-	if (end != ES_PATIENCE_DONE || !OidIsValid(steps->detach.relid))
-		return end;
-	end = es_patience_run(&patience, list_lock_tags(events, relid), AccessExclusiveLock, take_segment_out, steps);
-	es_detach_end(&steps->detach);
+	StartTransactionCommand();
+	end = es_patience_run(&patience, list_lock_tags(relid, InvalidOid), ShareRowExclusiveLock, look_at_segment, steps);
+	if (end == ES_PATIENCE_DONE && OidIsValid(steps->detach.relid))
+		end = es_patience_run(&patience, list_lock_tags(events, relid), AccessExclusiveLock, take_segment_out, steps);
+	CommitTransactionCommand();
 	return end;
 }
 
@@ -205,8 +209,12 @@ detach_segments(void)
 	events = es_base_oid(&es_base_events);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
+	es_headway_enter(ES_PHASE_DETACHING, count);
 	for (int i = 0; i < count; i++)
+	{
+		es_headway_reach(i);
 		detach_segment(&candidates[i], events);
+	}
 }
 
 /* ---- in the worker: attaching ---- */
@@ -252,10 +260,12 @@ wait_for_snapshots(TransactionId writer)
 	int			count;
 	VirtualTransactionId *old = GetCurrentVirtualXIDs(writer, true, false, PROC_IS_AUTOVACUUM | PROC_IN_VACUUM, &count);
 
+	es_headway_enter(ES_PHASE_WAITING, count);
 	for (int i = 0; i < count; i++)
 	{
 		PGPROC	   *process = es_vxid_process(old[i]);
 
+		es_headway_reach(i);
 		if (process == NULL || process->pid != work.caller)
 		{
 			if (!es_patience_await(&patience, old[i]))
@@ -351,7 +361,9 @@ es_archive_main(Datum main_arg)
 	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, work.order.segment < 0 ? "detaching segments of eventstore.events"
 						   : "attaching a segment to eventstore.events");
+	es_headway_begin(work.order.segment < 0 ? ES_COMMAND_DETACH : ES_COMMAND_ATTACH);
 	work_for_caller();
+	es_headway_end();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	es_errand_end();
 }

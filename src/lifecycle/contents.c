@@ -22,6 +22,7 @@
 #include "utils/snapshot.h"
 
 #include "base/event.h"
+#include "shared/headway.h"
 #include "table/rows.h"
 
 /* Goes on with a hash by the bytes of a stored value, which may be compressed or out of line. */
@@ -80,6 +81,7 @@ es_contents_look(Relation rel, EsContents *contents)
 
 	memset(contents, 0, sizeof(*contents));
 	contents->newest = DT_NOBEGIN;
+	es_headway_enter(ES_PHASE_CHECKING, RelationGetNumberOfBlocks(rel));
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		EsEvent		event;
@@ -87,6 +89,7 @@ es_contents_look(Relation rel, EsContents *contents)
 		CHECK_FOR_INTERRUPTS();
 		es_event_deform(slot, &event, true);
 		add_to_contents(contents, &event, es_rows_slot_xmin(slot));
+		es_headway_reach(ItemPointerGetBlockNumber(&slot->tts_tid));
 		MemoryContextReset(scratch);
 	}
 	MemoryContextSwitchTo(old);

@@ -87,9 +87,8 @@ has_new_edge(int64 segment, TimestampTz before)
 }
 
 /*
- * es_detach_begin looks at a segment, and keeps it locked against changes until
- * es_detach_end if it has events and all are older than a time; else ->relid is
- * InvalidOid.  To be called in a worker, in a transaction.
+ * es_detach_begin looks at a segment, and keeps it locked against changes to the end of the
+ * transaction; ->relid is InvalidOid unless it has events and all are older than a time.
  */
 void
 es_detach_begin(EsDetach *detach, int64 segment, TimestampTz before)
@@ -105,23 +104,9 @@ es_detach_begin(EsDetach *detach, int64 segment, TimestampTz before)
 	{
 		es_contents_look(rel, &detach->contents);
 		if (detach->contents.events > 0 && detach->contents.newest < before)
-		{
 			detach->relid = RelationGetRelid(rel);
-			LockRelationIdForSession(&rel->rd_lockInfo.lockRelId, ShareRowExclusiveLock);
-		}
 	}
 	table_close(rel, NoLock);
-}
-
-/* es_detach_end gives the segment's lock back. */
-void
-es_detach_end(EsDetach *detach)
-{
-	LockRelId	id = {.relId = detach->relid,.dbId = MyDatabaseId};
-
-	if (OidIsValid(detach->relid))
-		UnlockRelationIdForSession(&id, ShareRowExclusiveLock);
-	detach->relid = InvalidOid;
 }
 
 /* ---- going ---- */

@@ -62,6 +62,8 @@
 #include "log/scan.h"
 #include "log/segment.h"
 #include "segment/sealer.h"
+#include "shared/counter.h"
+#include "shared/headway.h"
 #include "stream/change.h"
 #include "stream/stream.h"
 #include "table/rows.h"
@@ -518,6 +520,8 @@ remove_batch(Round *round, const HiddenPlace *places, int64 count)
 		table_close(batch.rel, NoLock);
 	}
 	CommitTransactionCommand();
+	es_counter_add(ES_COUNT_SCAVENGED_EVENTS, batch.deleted);
+	es_headway_add(batch.deleted);
 	es_process_flush_wal(false);
 	return batch.deleted;
 }

@@ -34,6 +34,8 @@
 #include "lifecycle/retention.h"
 #include "log/subscriber.h"
 #include "segment/sealer.h"
+#include "shared/headway.h"
+#include "shared/trouble.h"
 
 #define LOCK_TRIES		100
 #define LOCK_PAUSE_MS	20
@@ -147,6 +149,7 @@ carry_out_retention(void)
 	EsRetentionRound round = {.by_hand = true,.began = GetCurrentTimestamp()};
 	bool		done = false;
 
+	es_headway_enter(ES_PHASE_RETENTION, -1);
 	while (!done)
 	{
 		StartTransactionCommand();
@@ -164,38 +167,62 @@ carry_out_retention(void)
 	}
 }
 
+/* What a worker is at. */
+typedef struct ScavengeWork
+{
+	ScavengeOrder order;
+	int			caller;			/* its pid; 0: nobody waits */
+	EsRemoval	removal;
+} ScavengeWork;
+
+/* Seals what is complete, removes what is hidden, and gives back the room. */
+static void
+scavenge_store(void *arg)
+{
+	ScavengeWork *work = arg;
+	const ScavengeOrder *order = &work->order;
+
+	es_headway_begin(ES_COMMAND_SCAVENGE);
+	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
+	es_sealer_run(0, NULL);
+	if (is_store_to_scavenge())
+	{
+		if (work->caller != 0)
+			carry_out_retention();
+		pgstat_report_activity(STATE_RUNNING, "removing hidden events of eventstore.events");
+		es_headway_enter(ES_PHASE_REMOVING, order->most == PG_INT64_MAX ? -1 : order->most);
+		es_remove_hidden(&work->removal);
+		es_sealer_run(order->looks_on ? 0 : work->caller, work->removal.losses);
+	}
+	es_headway_end();
+}
+
 /*
- * es_scavenge_main is the background worker: seals what is complete, removes what is
- * hidden, and gives back the room.
+ * es_scavenge_main is the background worker.  What fails while nobody waits is said in the
+ * server's log, once; else the caller is told.
  */
 void
 es_scavenge_main(Datum main_arg)
 {
-	ScavengeOrder order;
-	EsRemoval	removal;
-	int			caller = es_errand_begin(&order, sizeof(order));
-	bool		awaited = caller != 0;
+	ScavengeWork work;
+	bool		awaited;
 
+	work.caller = es_errand_begin(&work.order, sizeof(work.order));
+	awaited = work.caller != 0;
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
-	es_remove_begin(&removal, order.most, awaited ? 0 : scavenge_rate);
+	es_remove_begin(&work.removal, work.order.most, awaited ? 0 : scavenge_rate);
 	if (es_sealer_become(awaited))
 	{
-		SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
-		es_sealer_run(0, NULL);
-		if (is_store_to_scavenge())
-		{
-			if (awaited)
-				carry_out_retention();
-			pgstat_report_activity(STATE_RUNNING, "removing hidden events of eventstore.events");
-			es_remove_hidden(&removal);
-			es_sealer_run(order.looks_on ? 0 : caller, removal.losses);
-		}
+		if (awaited)
+			scavenge_store(&work);
+		else
+			es_trouble_run(ES_TASK_SCAVENGING, scavenge_store, &work);
 	}
 	pgstat_report_activity(STATE_IDLE, NULL);
 	if (!awaited)
 		return;
-	notice_what_is_held_back(&removal);
-	send_what_was_removed(&removal);
+	notice_what_is_held_back(&work.removal);
+	send_what_was_removed(&work.removal);
 	es_errand_end();
 }
 

@@ -15,6 +15,7 @@
 #include "access/xlog.h"
 #include "utils/guc.h"
 
+#include "shared/counter.h"
 #include "table/rows.h"
 
 static bool read_durable = true;	/* GUC eventstore.read_durable */
@@ -35,12 +36,24 @@ es_durable_init(void)
 							 &read_durable, true, PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
+/* Makes the WAL durable, which somebody waits for who reads. */
+static void
+flush_and_count(XLogRecPtr lsn)
+{
+	instr_time	start;
+
+	es_counter_add(ES_COUNT_WAITS_FOR_FLUSH, 1);
+	es_counter_start(&start);
+	XLogFlush(lsn);
+	es_counter_add(ES_COUNT_WAIT_TIME_FLUSH, es_counter_elapsed(&start));
+}
+
 /* es_durable_flush makes the WAL durable up to a place that what is returned depends on. */
 void
 es_durable_flush(XLogRecPtr lsn)
 {
 	if (read_durable && XLogNeedsFlush(lsn))
-		XLogFlush(lsn);
+		flush_and_count(lsn);
 }
 
 /*
@@ -97,7 +110,7 @@ es_durable_note_writer(TransactionId xmin)
 void
 es_durable_flush_noted(void)
 {
-	if (read_durable && !XLogRecPtrIsInvalid(noted_lsn) && !RecoveryInProgress())
-		XLogFlush(noted_lsn);
+	if (read_durable && !XLogRecPtrIsInvalid(noted_lsn) && !RecoveryInProgress() && XLogNeedsFlush(noted_lsn))
+		flush_and_count(noted_lsn);
 	noted_lsn = InvalidXLogRecPtr;
 }

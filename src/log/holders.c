@@ -274,6 +274,23 @@ es_holders_noted_upto(void)
 	return last_look.upto;
 }
 
+/*
+ * es_holders_prepared_first tells whether, of those that the look before has found, a prepared
+ * transaction is the first in the way.
+ */
+bool
+es_holders_prepared_first(void)
+{
+	const EsHolder *first = NULL;
+	bool		more;
+
+	for (int i = 0; i < last_look.count; i++)
+		if (first == NULL || last_look.holders[i].below < first->below)
+			first = &last_look.holders[i];
+	return first != NULL && (TransactionIdIsValid(first->prepared) || es_vxid_proc(first->id) == ES_INVALID_PROC ||
+							 TransactionIdIsValid(TwoPhaseGetXidByVirtualXID(first->id, &more)));
+}
+
 /* es_holders_forget forgets the look before: the log is another one. */
 void
 es_holders_forget(void)

@@ -22,6 +22,7 @@ extern EsHolder *es_holders_look(Oid sequence, int *count);
 extern int64 es_holders_find_lowest(EsHolder *holders, int count, int64 settled, bool *known);
 extern void es_holders_note(int64 upto, const EsHolder *holders, int count);
 extern int64 es_holders_noted_upto(void);
+extern bool es_holders_prepared_first(void);
 extern void es_holders_forget(void);
 
 #endif							/* ES_LOG_HOLDERS_H */

@@ -28,8 +28,10 @@
 #include "utils/timestamp.h"
 
 #include "base/call.h"
+#include "log/holders.h"
 #include "log/settle.h"
 #include "rights/right.h"
+#include "shared/counter.h"
 #include "shared/wake.h"
 
 #define MIN_SLEEP_MS	1
@@ -81,6 +83,33 @@ compute_sleep_ms(TimestampTz then, TimestampTz now, long most)
 	return then - now >= most * 1000 ? most : Max((then - now + 999) / 1000, 1);
 }
 
+/* What a wait is for, as it is counted. */
+static EsCounter
+tell_what_is_waited_for(const EsWait *wait)
+{
+	if (es_settle_is_by_mark() || !(wait->hindered || es_settle_hindered()))
+		return ES_COUNT_WAITS_FOR_EVENTS;
+	return es_holders_prepared_first() ? ES_COUNT_WAITS_FOR_PREPARED : ES_COUNT_WAITS_FOR_TRANSACTION;
+}
+
+/* Sleeps, and counts that: once for each thing that a wait comes to be for. */
+static void
+sleep_and_count(EsWait *wait, EsCounter *counted, long sleep_ms)
+{
+	EsCounter	what = tell_what_is_waited_for(wait);
+	instr_time	start;
+	uint64		slept;
+
+	if (what != *counted)
+		es_counter_add(what, 1);
+	*counted = what;
+	es_counter_start(&start);
+	es_wake_sleep(sleep_ms);
+	slept = es_counter_elapsed(&start);
+	es_counter_add(ES_COUNT_WAIT_TIME_EVENTS + (what - ES_COUNT_WAITS_FOR_EVENTS), slept);
+	wait->slept += slept;
+}
+
 /*
  * es_wait_until looks until a look finds that the wait is over, or its time is;
  * tells whether it was a look.
@@ -94,6 +123,7 @@ es_wait_until(EsWait *wait)
 	bool		woken = es_wake_works() && !RecoveryInProgress();
 	long		sleep_ms = MIN_SLEEP_MS;
 	uint64		interest = 0;	/* what is registered */
+	EsCounter	counted = ES_NCOUNTERS; /* what was waited for last */
 	bool		over;
 
 	while (!(over = look_for_news_once(wait, context)))
@@ -113,9 +143,9 @@ es_wait_until(EsWait *wait)
 		if (wait->detached)
 			InvalidateCatalogSnapshot();
 		/* what came during the look may have set the latch in vain */
-		es_wake_sleep(es_wake_told() ? 0 :
-					  compute_sleep_ms(Min(deadline, wait->again_at), now,
-									   woken && !es_settle_is_by_mark() ? WOKEN_SLEEP_MS : sleep_ms));
+		sleep_and_count(wait, &counted, es_wake_told() ? 0 :
+						compute_sleep_ms(Min(deadline, wait->again_at), now,
+										 woken && !es_settle_is_by_mark() ? WOKEN_SLEEP_MS : sleep_ms));
 		(void) es_wake_told();	/* the look to come is about that */
 		sleep_ms = Min(sleep_ms * 2, MAX_SLEEP_MS);
 	}

@@ -18,6 +18,8 @@ typedef struct EsWait
 	bool		detached;		/* no snapshot is to be held between looks */
 	uint64		interest;		/* what news matter, see shared/wake.h */
 
+	uint64		slept;			/* microseconds, if they are counted */
+
 	/* set by the look, anew each time */
 	bool		hindered;		/* a transaction in flight is in the way: any
 								 * news matter */

@@ -44,6 +44,7 @@
 #include "utils/timestamp.h"
 
 #include "base/error.h"
+#include "base/names.h"
 #include "base/owner.h"
 #include "base/positions.h"
 #include "fold/fold.h"
@@ -51,6 +52,7 @@
 #include "projection/apply.h"
 #include "projection/readmodel.h"
 #include "read/log.h"
+#include "shared/counter.h"
 
 #define CHUNK_EVENTS	256		/* read at once */
 #define CHUNK_SPAN		100000	/* positions looked through at once */
@@ -500,20 +502,26 @@ report_run_failure(const EsRun *run, const char *stream, const ErrorData *error)
 			errcode(error->sqlerrcode),
 			failure_message(run, stream, error->message ? error->message : "unknown error"),
 			detail.len > 0 ? errdetail_internal("%s", detail.data) : 0,
-			error->hint ? errhint("%s", error->hint) : 0,
+			error->hint ? errhint("%s", error->hint) :
+			errhint("Mend what fails, or leave the event out with es_skip_event.  It is tried again, and not said again while it fails in the same way."),
 			error->context ? errcontext("%s", error->context) : 0);
 }
 
 /*
  * es_batch_note_failure notes that a run failed at a position, 0 for none in
- * particular, and says so, once.
+ * particular, and says so; the worker not again while it fails in the same way.
  */
 void
 es_batch_note_failure(EsRun *run, int64 position, const char *stream, const ErrorData *error)
 {
+	const text *before = run->progress.error;
+	int64		before_position = run->progress.error_position;
+
+	es_counter_add(ES_COUNT_PROJECTION_FAILURES, 1);
 	es_progress_fail(&run->progress, position, error);
 	es_progress_write(&run->progress);
-	report_run_failure(run, stream, error);
+	if (!run->by_worker || before == NULL || before_position != position || !es_names_same(before, run->progress.error))
+		report_run_failure(run, stream, error);
 }
 
 /* Takes a batch in and writes the checkpoint. */

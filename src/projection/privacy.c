@@ -43,6 +43,7 @@
 #include "secret/dependent.h"
 #include "secret/protection.h"
 #include "segment/statetable.h"
+#include "shared/headway.h"
 
 #define MOST_STEPS	64			/* of a path in an index */
 
@@ -254,11 +255,13 @@ es_privacy_check_protect(const text *category)
 {
 	const EsProjectionSet *set = es_projection_pin(CurrentMemoryContext);
 
+	es_headway_enter(ES_PHASE_PROJECTIONS, set->count);
 	for (int i = 0; i < set->count; i++)
 	{
 		const EsProjection *projection = &set->projections[i];
 
 		CHECK_FOR_INTERRUPTS();
+		es_headway_reach(i);
 		if (!keeps_states_of(projection, category))
 			continue;
 		check_category(projection, category);
@@ -327,6 +330,7 @@ has_lost_states(const EsProjection *projection, const EsKeyring *keys)
 		Datum		sealed = slot_getattr(slot, Anum_es_states_sealed, &isnull);
 
 		CHECK_FOR_INTERRUPTS();
+		es_headway_add(1);
 		lost = !isnull && es_bundle_is_under(DatumGetTextPP(sealed), keys);
 	}
 	table_endscan(scan);
@@ -341,6 +345,7 @@ end_shred(const EsKeyring *keys)
 {
 	const EsProjectionSet *set = es_projection_pin(CurrentMemoryContext);
 
+	es_headway_enter(ES_PHASE_STATES, -1);
 	for (int i = 0; i < set->count; i++)
 		if (may_have_sealed_states(&set->projections[i]) && has_lost_states(&set->projections[i], keys))
 			es_rebuild_begin(&set->projections[i]);

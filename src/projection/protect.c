@@ -33,6 +33,7 @@
 #include "rights/right.h"
 #include "secret/protection.h"
 #include "secret/subject.h"
+#include "shared/headway.h"
 #include "stream/lock.h"
 #include "table/columns.h"
 #include "table/rows.h"
@@ -107,11 +108,13 @@ check_existing_keys(void)
 {
 	const EsProjectionSet *set = es_projection_pin(CurrentMemoryContext);
 
+	es_headway_enter(ES_PHASE_PROJECTIONS, set->count);
 	for (int i = 0; i < set->count; i++)
 	{
 		const EsProjection *projection = &set->projections[i];
 
 		CHECK_FOR_INTERRUPTS();
+		es_headway_reach(i);
 		if (projection->key_map && takes_protected_key(projection, projection->key_map))
 			ereport(ERROR,
 					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -320,8 +323,11 @@ es_protect(PG_FUNCTION_ARGS)
 	if (wanted.count > 0)
 		es_subject_require_master();
 	es_pending_flush();
+	es_headway_begin(ES_COMMAND_PROTECT);
+	es_headway_enter(ES_PHASE_WAITING, -1);
 	put_definition(&wanted, es_streamlock_freeze());
 	check_existing_keys();
 	es_privacy_check_protect(wanted.category);
+	es_headway_end();
 	PG_RETURN_VOID();
 }

@@ -35,6 +35,7 @@
 #include "projection/progress.h"
 #include "projection/projection.h"
 #include "projection/readmodel.h"
+#include "shared/headway.h"
 #include "stream/lock.h"
 
 #define SWEEP_ROWS	10000		/* in a transaction of the worker */
@@ -103,6 +104,7 @@ es_rebuild_catch_up(EsAttempt *attempt)
 
 		CHECK_FOR_INTERRUPTS();
 		es_batch_watch(run, true);
+		es_headway_reach(run->progress.position);
 		es_batch_take(attempt);
 		if (run->progress.position == before)
 			break;
@@ -139,6 +141,7 @@ es_rebuild_sweep(EsRun *run)
 static void
 finish_inline_rebuild(EsAttempt *attempt)
 {
+	es_headway_enter(ES_PHASE_GOING_OVER, -1);
 	attempt->upto = es_streamlock_freeze();
 	es_rebuild_catch_up(attempt);
 	go_over_to_generation(attempt->run);
@@ -159,7 +162,7 @@ rebuild_by_handler(EsAttempt *attempt)
 	go_over_to_generation(run);
 }
 
-/* Says in the server's log that the last step of a rebuild has not got what it has to wait for. */
+/* Says in the server's log, once, that the last step of a rebuild has not got what it waits for. */
 static void
 report_rebuild_wait(const EsRun *run, const ErrorData *error)
 {
@@ -170,7 +173,8 @@ report_rebuild_wait(const EsRun *run, const ErrorData *error)
 			errmsg("could not end the rebuild of projection \"%s\" yet: %s",
 				   text_to_cstring(run->projection->name), error->message),
 			errdetail("Transactions that have appended, or others that hold locks, were in the way.  The next attempt is in %lld ms.",
-					  (long long) Max(left, 0) / 1000));
+					  (long long) Max(left, 0) / 1000),
+			errhint("See es_in_flight for who has appended and not ended.  This is not said again while it goes on."));
 }
 
 /*
@@ -190,7 +194,8 @@ finish_rebuild(EsRun *run, EsAttemptWork work)
 		run->progress.attempts++;
 		run->progress.retry_at = GetCurrentTimestamp() + es_backoff_delay(run->progress.attempts);
 		es_progress_write(&run->progress);
-		report_rebuild_wait(run, error);
+		if (run->progress.attempts == 1)
+			report_rebuild_wait(run, error);
 		return NULL;
 	}
 	es_batch_note_failure(run, attempt.current, es_batch_stream_at(&attempt, attempt.current), error);
@@ -237,6 +242,8 @@ es_rebuild_step(EsRun *run, bool *more)
 	*more = false;
 	es_progress_read_live(run->projection, &live);
 	run->upto = Max(run->upto, live.position);	/* others may have proved more */
+	es_headway_enter(ES_PHASE_TAKING_IN, run->upto);
+	es_headway_reach(before);
 	if (run->projection->handler)
 		return may_rebuild_end(run) ? finish_rebuild(run, rebuild_by_handler) : NULL;
 	if (run->progress.position < run->upto)

@@ -25,6 +25,8 @@
 #include "projection/projection.h"
 #include "projection/rebuild.h"
 #include "read/find.h"
+#include "shared/counter.h"
+#include "shared/headway.h"
 #include "shared/wake.h"
 
 PG_FUNCTION_INFO_V1(es_run_projection);
@@ -68,18 +70,20 @@ es_run_begin(EsRun *run, bool live)
 	return true;
 }
 
-/*
- * es_run_batch does one batch; *more tells whether there is something left to do at
- * once.  Returns the error that is noted, or NULL.
- */
-ErrorData *
-es_run_batch(EsRun *run, bool *more)
+/* Does one batch of the live generation, or a step of the rebuild. */
+static ErrorData *
+run_one_batch(EsRun *run, bool *more)
 {
 	int64		before = run->progress.position;
 	ErrorData  *error;
 
 	if (!run->progress.live)
-		return es_rebuild_step(run, more);
+	{
+		es_headway_begin(ES_COMMAND_REBUILD);
+		error = es_rebuild_step(run, more);
+		es_headway_end();
+		return error;
+	}
 	if (run->progress.litter)
 		es_rebuild_sweep(run);
 	*more = run->progress.litter;
@@ -87,6 +91,36 @@ es_run_batch(EsRun *run, bool *more)
 		return NULL;
 	error = es_batch_try(run);
 	*more = error == NULL && run->progress.position > before && run->progress.position < run->upto && run->most > 0;
+	return error;
+}
+
+/* Says in the server's log that a projection which had failed goes on. */
+static void
+report_recovery(const EsRun *run, int attempts)
+{
+	ereport(LOG,
+			errmsg("projection \"%s\" goes on", text_to_cstring(run->projection->name)),
+			errdetail("It had failed %d times in a row.", attempts));
+}
+
+/*
+ * es_run_batch does one batch; *more tells whether there is something left to do at
+ * once.  Returns the error that is noted, or NULL.
+ */
+ErrorData *
+es_run_batch(EsRun *run, bool *more)
+{
+	int64		events = run->events;
+	int			attempts = run->progress.attempts;
+	ErrorData  *error = run_one_batch(run, more);
+
+	if (run->by_worker && attempts > 0 && run->progress.attempts == 0)
+		report_recovery(run, attempts);
+	if (run->events > events)
+	{
+		es_counter_add(ES_COUNT_PROJECTION_BATCHES, 1);
+		es_counter_add(ES_COUNT_PROJECTION_EVENTS, run->events - events);
+	}
 	return error;
 }
 
@@ -99,8 +133,10 @@ run_generation(EsRun *run, bool live)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	bool		more = es_run_begin(run, live);
 
+	es_headway_enter(ES_PHASE_TAKING_IN, run->upto);
 	while (more)
 	{
+		es_headway_reach(run->progress.position);
 		(void) es_run_batch(run, &more);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -127,10 +163,12 @@ es_run_projection(PG_FUNCTION_ARGS)
 	es_subscriber_prevent_write("es_run_projection()");
 	run.projection = es_projection_get_locked(name);
 	run.upto = es_settle_compute();
+	es_headway_begin(ES_COMMAND_RUN_PROJECTION);
 	if (run.most > 0)
 		run_generation(&run, true);
 	if (run.most > 0)
 		run_generation(&run, false);
+	es_headway_end();
 	PG_RETURN_INT64(run.events);
 }
 

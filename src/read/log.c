@@ -46,7 +46,9 @@
 #include "read/cursor.h"
 #include "read/merge.h"
 #include "read/query.h"
+#include "read/read.h"
 #include "rights/right.h"
+#include "shared/counter.h"
 #include "type/renew.h"
 
 #define WALK		4			/* events that are passed by at the price of a
@@ -482,10 +484,13 @@ void
 es_log_return(EsLogFilter *filter, FunctionCallInfo fcinfo)
 {
 	EsRenewer	renewer;
+	instr_time	start;
 
+	es_counter_start(&start);
 	es_log_restrict(filter);
 	es_renew_begin(&renewer, es_call_begin_rows(fcinfo));
 	(void) es_log_read(filter, es_renew_return_event, &renewer);
+	es_read_count(fcinfo, &start);
 }
 
 /* Where a stream prefix spells out the category, that narrows the search. */

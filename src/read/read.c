@@ -44,6 +44,7 @@
 #include "log/segment.h"
 #include "log/subscriber.h"
 #include "rights/right.h"
+#include "shared/counter.h"
 #include "table/pages.h"
 #include "table/rows.h"
 #include "type/renew.h"
@@ -488,6 +489,16 @@ es_read_stream_end(EsStreamScan *scan)
 
 /* ---- SQL ---- */
 
+/* es_read_count counts a read, begun at a time, that has put its events into its result. */
+void
+es_read_count(FunctionCallInfo fcinfo, const instr_time *start)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	es_counter_add(ES_COUNT_EVENTS_READ, tuplestore_tuple_count(result->setResult));
+	es_counter_note_time(ES_TIME_READ, start);
+}
+
 /*
  * es_read(stream, from_version, max_count, backwards): events of one stream.
  *
@@ -504,7 +515,9 @@ es_read(PG_FUNCTION_ARGS)
 	EsStreamScan *scan;
 	EsEvent		event;
 	EsRenewer	renewer;
+	instr_time	start;
 
+	es_counter_start(&start);
 	options.stream = es_call_stream_arg(fcinfo, 0);
 	es_right_require_stream(ES_RIGHT_READ, options.stream);
 	left = es_call_limit_arg(fcinfo, 2, "max_count");
@@ -529,5 +542,6 @@ es_read(PG_FUNCTION_ARGS)
 		es_renew_return_event(&event, &renewer);
 	}
 	es_read_stream_end(scan);
+	es_read_count(fcinfo, &start);
 	return (Datum) 0;
 }

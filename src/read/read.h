@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 
+#include "portability/instr_time.h"
 #include "utils/snapshot.h"
 
 #include "base/event.h"
@@ -41,5 +42,7 @@ extern void es_read_stream_seek(EsStreamScan *scan, int64 version);
 extern void es_read_stream_limit(EsStreamScan *scan, int64 version);
 extern bool es_read_stream_next(EsStreamScan *scan, EsEvent *event);
 extern void es_read_stream_end(EsStreamScan *scan);
+
+extern void es_read_count(FunctionCallInfo fcinfo, const instr_time *start);
 
 #endif							/* ES_READ_READ_H */

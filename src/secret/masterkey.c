@@ -20,6 +20,7 @@
 #include "secret/arena.h"
 #include "secret/cipher.h"
 #include "secret/command.h"
+#include "shared/counter.h"
 
 #define HEX_DIGITS		(2 * ES_CIPHER_KEY)
 #define OUTPUT_BYTES	(4 * ES_ARENA_SLOT)
@@ -137,6 +138,7 @@ run_key_command(const char *line, EsArenaPlace place)
 
 	if (line == NULL || line[0] == '\0')
 		report_no_key("No command is set.", place);
+	es_counter_add(ES_COUNT_KEY_COMMAND_RUNS, 1);
 	PG_TRY();
 	{
 		es_command_run(&command);
@@ -154,7 +156,10 @@ run_key_command(const char *line, EsArenaPlace place)
 	}
 	PG_END_TRY();
 	if (command.fault != NULL)
+	{
+		es_counter_add(ES_COUNT_KEY_COMMAND_FAILURES, 1);
 		report_no_key(command.fault, place);
+	}
 	return made;
 }
 

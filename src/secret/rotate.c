@@ -24,6 +24,7 @@
 #include "secret/arena.h"
 #include "secret/masterkey.h"
 #include "secret/subject.h"
+#include "shared/headway.h"
 #include "table/rows.h"
 
 PG_FUNCTION_INFO_V1(es_rotate_master_key);
@@ -83,10 +84,12 @@ rewrap_all(const Rotation *rotation)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore rotation", ALLOCSET_SMALL_SIZES);
 	MemoryContext old;
 
+	es_headway_enter(ES_PHASE_KEYS, -1);
 	es_rows_begin(&rows);
 	while (es_rows_next(&rows))
 	{
 		CHECK_FOR_INTERRUPTS();
+		es_headway_add(1);
 		if (rows.isnull[Anum_subjects_wrapped - 1])
 			continue;
 		old = MemoryContextSwitchTo(context);
@@ -120,6 +123,8 @@ es_rotate_master_key(PG_FUNCTION_ARGS)
 				errmsg("permission denied to run a command that prints the master key"),
 				errdetail("It takes the privileges of role \"%s\".", "pg_execute_server_program"));
 	es_call_require(fcinfo, 0, "old_key_command");
+	es_headway_begin(ES_COMMAND_ROTATE);
+	es_headway_enter(ES_PHASE_WAITING, -1);
 	es_subscriber_begin_change(&es_subject_table, "es_rotate_master_key()");
 	CommandCounterIncrement();
 	PG_TRY();
@@ -136,5 +141,6 @@ es_rotate_master_key(PG_FUNCTION_ARGS)
 	PG_END_TRY();
 	es_base_announce(&es_subject_table);
 	CommandCounterIncrement();
+	es_headway_end();
 	PG_RETURN_VOID();
 }

@@ -22,6 +22,7 @@
 #include "secret/dependent.h"
 #include "secret/protection.h"
 #include "secret/subject.h"
+#include "shared/headway.h"
 #include "table/columns.h"
 #include "table/rows.h"
 
@@ -43,6 +44,7 @@ destroy_keys(EsSubjectKind kind, const text *name, EsKeyring *destroyed)
 		bool		isnull[Natts_subjects];
 
 		CHECK_FOR_INTERRUPTS();
+		es_headway_add(1);
 		count++;
 		if (rows.isnull[Anum_subjects_wrapped - 1])
 			continue;
@@ -78,9 +80,12 @@ es_shred(PG_FUNCTION_ARGS)
 	es_call_require(fcinfo, 0, "subject");
 	subject = PG_GETARG_TEXT_PP(0);
 	es_subscriber_prevent_write("es_shred()");
+	es_headway_begin(ES_COMMAND_SHRED);
+	es_headway_enter(ES_PHASE_WAITING, -1);
 	es_dependent_hooks.begin_shred();
 	es_subscriber_begin_change(&es_subject_table, "es_shred()");
 	CommandCounterIncrement();
+	es_headway_enter(ES_PHASE_KEYS, -1);
 	count = destroy_keys(ES_SUBJECT_PLAIN, subject, &destroyed);
 	if (es_protection_any() && es_protection_state.any_hashed)
 		count += destroy_keys(ES_SUBJECT_HASHED, es_subject_hash(subject), &destroyed);
@@ -92,5 +97,6 @@ es_shred(PG_FUNCTION_ARGS)
 	es_base_announce(&es_subject_table);
 	CommandCounterIncrement();
 	es_dependent_hooks.end_shred(&destroyed);
+	es_headway_end();
 	PG_RETURN_VOID();
 }

@@ -83,6 +83,7 @@
 #include "log/scan.h"
 #include "log/segment.h"
 #include "segment/ddl.h"
+#include "shared/headway.h"
 
 #define LOOKS			1000	/* at pages, for how full a segment is */
 #define WORTH			4		/* this part of it is free, or more */
@@ -342,10 +343,12 @@ copy_rows_in_order(Compaction *c, TransactionId oldest)
 	TableScanDesc scan = table_beginscan_strat(c->old, SnapshotAny, 0, NULL, true, false);
 	TupleTableSlot *slot = table_slot_create(c->old, NULL);
 
+	es_headway_enter(ES_PHASE_COMPACTING, c->old->rd_rel->reltuples > 0 ? (int64) c->old->rd_rel->reltuples : -1);
 	old = MemoryContextSwitchTo(scratch);
 	for (int64 n = 1; table_scan_getnextslot(scan, ForwardScanDirection, slot); n++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		es_headway_reach(n);
 		copy_row(c, state, slot, oldest);
 		if (n % COPIED_ROWS != 0)
 			continue;
@@ -420,6 +423,7 @@ build_indexes(Compaction *c)
 	for (int i = 0; i < same->maplen; i++)
 		same->attnums[i] = i + 1;
 	c->indexes = RelationGetIndexList(c->old);
+	es_headway_enter(ES_PHASE_INDEXING, list_length(c->indexes));
 	foreach(cell, c->indexes)
 	{
 		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
@@ -427,6 +431,7 @@ build_indexes(Compaction *c)
 
 		index_close(index, NoLock);
 		c->copies = lappend_oid(c->copies, es_define_index_copy(RelationGetRelid(c->new), statement).objectId);
+		es_headway_add(1);
 		CHECK_FOR_INTERRUPTS();
 	}
 	AtEOXact_GUC(false, nest);

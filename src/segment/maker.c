@@ -61,6 +61,8 @@
 #include "segment/ddl.h"
 #include "segment/sealer.h"
 #include "segment/typeindex.h"
+#include "shared/headway.h"
+#include "shared/trouble.h"
 #include "table/rows.h"
 
 #define MAKER_TRIES				2
@@ -201,10 +203,12 @@ make_segments_upto(int64 upto)
 	making = upto;
 	error_context_stack = &context;
 	es_maker_begin(&saved);
+	es_headway_enter(ES_PHASE_MAKING, -1);
 	for (int64 n = es_segment_newest_reaching(es_segment_first_position(upto)) + 1; n <= upto; n++)
 	{
 		making = n;
 		make_segment(n);
+		es_headway_add(1);
 		CommandCounterIncrement();
 	}
 	es_ddl_leave(&saved);
@@ -285,6 +289,7 @@ make_segments_as_worker(int64 upto)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
+	volatile bool is_new = false;
 
 	PG_TRY();
 	{
@@ -294,21 +299,34 @@ make_segments_as_worker(int64 upto)
 	{
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		EmitErrorReport();
 		AbortCurrentTransaction();
+		is_new = es_trouble_begin(ES_TASK_SEGMENTS, error->message);
+		if (is_new)
+			EmitErrorReport();
 		FlushErrorState();
 	}
 	PG_END_TRY();
 	if (error == NULL)
+	{
+		es_trouble_end(ES_TASK_SEGMENTS);
 		return;
+	}
 	StartTransactionCommand();
 	/* if it is gone, that is why */
 	if (es_base_is_installed())
 	{
-		warn_of_maker_failure(making, error);
+		if (is_new)
+			warn_of_maker_failure(making, error);
 		note_maker_failure(making, error->message);
 	}
 	CommitTransactionCommand();
+}
+
+/* Seals what is complete. */
+static void
+freeze_segments(void *arg)
+{
+	es_sealer_run(0, NULL);
 }
 
 /*
@@ -329,9 +347,11 @@ es_maker_main(Datum main_arg)
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, "making segments of eventstore.events");
+	es_headway_begin(ES_COMMAND_MAKE_SEGMENTS);
 	make_segments_as_worker(order.upto);
 	if (order.seal && es_sealer_become(false))
-		es_sealer_run(0, NULL);
+		es_trouble_run(ES_TASK_FREEZING, freeze_segments, NULL);
+	es_headway_end();
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 

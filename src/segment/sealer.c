@@ -39,6 +39,7 @@
 #include "log/settle.h"
 #include "log/subscriber.h"
 #include "segment/compact.h"
+#include "shared/headway.h"
 #include "table/rows.h"
 
 /* A segment that is to be sealed, or was and has lost events since. */
@@ -265,8 +266,10 @@ seal_segments(int caller, HTAB *removed)
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "eventstore seal",
 												  ALLOCSET_DEFAULT_SIZES);
 	Unsealed	next = {.segment = -1};
+	int64		done = 0;
 
 	PortalContext = context;	/* ExecVacuum keeps its things there */
+	es_headway_enter(ES_PHASE_FREEZING, -1);
 	do
 	{
 		StartTransactionCommand();
@@ -280,6 +283,8 @@ seal_segments(int caller, HTAB *removed)
 				seal_segment(next, bytes_removed_from(removed, next.segment), caller);
 		}
 		CommitTransactionCommand();
+		es_headway_enter(ES_PHASE_FREEZING, -1);
+		es_headway_reach(++done);
 		MemoryContextReset(context);
 	} while (next.segment >= 0);
 	PortalContext = NULL;

@@ -52,6 +52,8 @@
 #include "base/process.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
+#include "shared/headway.h"
+#include "shared/trouble.h"
 #include "table/rows.h"
 
 PG_FUNCTION_INFO_V1(es_index_type);
@@ -274,6 +276,28 @@ become_only_one(void)
 	return is_only_one;
 }
 
+/* Makes what is missing, and drops what is too much. */
+static void
+index_types(void *arg)
+{
+	char	   *sql;
+
+	es_headway_begin(ES_COMMAND_INDEX_TYPE);
+	es_headway_enter(ES_PHASE_INDEXING, -1);
+	while (is_work_left() && become_only_one())
+	{
+		/* what was left may have been done since */
+		while ((sql = find_next_statement()) != NULL)
+		{
+			run_by_itself(sql);
+			es_headway_add(1);
+			pfree(sql);
+		}
+		stop_being_only_one(0, (Datum) 0);
+	}
+	es_headway_end();
+}
+
 /*
  * es_typeindex_main is the background worker: makes what is missing, drops what is too
  * much, and ends.  One that finds another one at it ends at once: that one looks again
@@ -282,8 +306,6 @@ become_only_one(void)
 void
 es_typeindex_main(Datum main_arg)
 {
-	char	   *sql;
-
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(main_arg), InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
@@ -291,16 +313,7 @@ es_typeindex_main(Datum main_arg)
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	before_shmem_exit(stop_being_only_one, (Datum) 0);
-	while (is_work_left() && become_only_one())
-	{
-		/* what was left may have been done since */
-		while ((sql = find_next_statement()) != NULL)
-		{
-			run_by_itself(sql);
-			pfree(sql);
-		}
-		stop_being_only_one(0, (Datum) 0);
-	}
+	es_trouble_run(ES_TASK_INDEXING, index_types, NULL);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 

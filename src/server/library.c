@@ -41,6 +41,7 @@
 #include "server/worker.h"
 #include "shared/counter.h"
 #include "shared/flight.h"
+#include "shared/headway.h"
 #include "shared/mark.h"
 #include "shared/memory.h"
 #include "shared/roster.h"
@@ -65,6 +66,7 @@ _PG_init(void)
 	es_shared_init();
 	es_counter_init();
 	es_trouble_init();
+	es_headway_init();
 	es_sharedmark_init();
 	es_flight_init();
 	es_roster_init();

@@ -40,7 +40,9 @@
 
 #include "base/objects.h"
 #include "base/process.h"
+#include "shared/counter.h"
 #include "shared/roster.h"
+#include "shared/trouble.h"
 #include "shared/wake.h"
 
 #define LOOK_AGAIN_MS	100
@@ -216,7 +218,14 @@ process_utility(const Utility *u)
 	bool		wakes = ends_prepared_transaction(statement);
 
 	if (OidIsValid(database) && may_need_database(statement, database, GetUserId()))
+	{
 		run_statement_without_worker(u, database);
+		if (IsA(statement, DropdbStmt))
+		{
+			es_counter_forget(database);
+			es_trouble_forget(database);
+		}
+	}
 	else
 		run_statement(u);
 	if (wakes)

@@ -66,6 +66,7 @@
 #include "server/upkeep.h"
 #include "shared/mark.h"
 #include "shared/roster.h"
+#include "shared/trouble.h"
 #include "shared/wake.h"
 #include "type/handler.h"
 
@@ -379,17 +380,25 @@ write_mark_in_transaction(Work *work)
 }
 
 /*
- * Ends a piece of work that failed, logs why unless that is done elsewhere, and
- * makes the time longer for which it is put off.
+ * Ends a piece of work that failed, logs why unless that was said before, or is said
+ * elsewhere (ES_NTASKS), and makes the time longer for which it is put off.
  */
 static void
-put_off_failed_work(int *delay_ms, bool logged)
+put_off_failed_work(int *delay_ms, EsTask task)
 {
+	ErrorData  *error;
+	bool		is_new;
+
 	HOLD_INTERRUPTS();
-	if (!logged)
-		EmitErrorReport();
+	error = CopyErrorData();
 	AbortCurrentTransaction();
+	is_new = task < ES_NTASKS && es_trouble_begin(task, error->message ? error->message : "unknown error");
+	if (is_new)
+		EmitErrorReport();
 	FlushErrorState();
+	if (is_new)
+		es_trouble_report(task);
+	FreeErrorData(error);
 	RESUME_INTERRUPTS();
 	*delay_ms = Min(Max(2 * *delay_ms, 1000), MOST_DELAY_MS);
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -432,11 +441,12 @@ write_mark_once(Work *work)
 		write_mark_in_transaction(work);
 		work->delay_ms = 0;
 		work->hindered = work->hole != 0;
+		es_trouble_end(ES_TASK_SETTLING);
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		put_off_failed_work(&work->delay_ms, false);
+		put_off_failed_work(&work->delay_ms, ES_TASK_SETTLING);
 		stop_listening_for_news(work);
 	}
 	PG_END_TRY();
@@ -467,9 +477,8 @@ put_off_projections(Work *work)
 	bool		one = es_schedule_accuse();
 
 	in_users_code = false;
-	put_off_failed_work(&work->projector_delay_ms, one);	/* a projection's
-															 * failure is logged as
-															 * it is noted */
+	/* a projection's failure is logged as it is noted */
+	put_off_failed_work(&work->projector_delay_ms, one ? ES_NTASKS : ES_TASK_PROJECTIONS);
 	stop_listening_for_news(work);
 	work->must_look = true;
 	if (one)
@@ -508,6 +517,7 @@ run_projections(Work *work)
 				stop_listening_for_news(work);
 		}
 		work->projector_delay_ms = 0;
+		es_trouble_end(ES_TASK_PROJECTIONS);
 	}
 	PG_CATCH();
 	{
@@ -529,7 +539,7 @@ is_hole_to_pass(const Work *work)
 
 /* Does a piece of a chore, in a transaction of its own; true if there is more at once. */
 static bool
-run_chore(Chore *chore, TimestampTz (*work) (void))
+run_chore(Chore *chore, EsTask task, TimestampTz (*work) (void))
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool more = false;
@@ -538,12 +548,13 @@ run_chore(Chore *chore, TimestampTz (*work) (void))
 	{
 		chore->at = told_to_go ? DT_NOEND : work();
 		chore->delay_ms = 0;
+		es_trouble_end(task);
 		more = chore->at == DT_NOBEGIN;
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		put_off_failed_work(&chore->delay_ms, chore->delay_ms > 0);
+		put_off_failed_work(&chore->delay_ms, task);
 		chore->at = GetCurrentTimestamp() + chore->delay_ms * INT64CONST(1000);
 	}
 	PG_END_TRY();
@@ -619,10 +630,10 @@ look_after_store(void)
 		{
 			/* a piece of each in turn */
 			TimestampTz now = GetCurrentTimestamp();
-			bool		more = work.upkeep.at <= now && run_chore(&work.upkeep, es_upkeep_work);
+			bool		more = work.upkeep.at <= now && run_chore(&work.upkeep, ES_TASK_RETENTION, es_upkeep_work);
 
 			if (es_upkeep_seal_due(work.sealing.at) <= now)
-				more = run_chore(&work.sealing, es_upkeep_seal) || more;
+				more = run_chore(&work.sealing, ES_TASK_SEALING, es_upkeep_seal) || more;
 			if ((!is_projection_look_due(&work) || !run_projections(&work)) && !more)
 				rest_until_news(&work);
 		}

@@ -394,7 +394,7 @@ await_turn(EsFlightSlot *slot, int64 position)
 			pg_spin_delay();
 		else
 		{
-			pg_usleep(pause);
+			es_base_nap(pause);
 			pause = Min(2 * pause, LONGEST_PAUSE_US);
 		}
 		CHECK_FOR_INTERRUPTS();

@@ -18,7 +18,7 @@
 #include "storage/shmem.h"
 
 #define TRANCHE		"eventstore"
-#define MOST_PIECES	8
+#define MOST_PIECES	16
 
 static EsSharedPiece pieces[MOST_PIECES];
 static int	npieces = 0;

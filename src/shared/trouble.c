@@ -17,8 +17,10 @@
  */
 #include "shared/trouble.h"
 
+#include "access/xact.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "utils/timestamp.h"
 
@@ -158,6 +160,16 @@ es_trouble_begin(EsTask task, const char *message)
 	return is_new;
 }
 
+/* es_trouble_report says what becomes of a task that has failed; the error itself is in the log. */
+void
+es_trouble_report(EsTask task)
+{
+	ereport(LOG,
+			errmsg("background work of the event store failed: %s", es_trouble_names[task]),
+			errdetail("It is tried again; nothing more is said of it until it fails in another way, or goes well."),
+			errhint("See es_doctor() for what to do."));
+}
+
 /* es_trouble_end notes that a task has gone well, and says so if it had failed before. */
 void
 es_trouble_end(EsTask task)
@@ -180,6 +192,39 @@ es_trouble_end(EsTask task)
 		ereport(LOG,
 				errmsg("background work of the event store goes well again: %s", es_trouble_names[task]),
 				errdetail("It had failed %llu times in a row.", (unsigned long long) failures));
+}
+
+/*
+ * es_trouble_run does a task in a worker that is there for it.  If it fails, the worker ends;
+ * without a word if the same was said before.
+ */
+void
+es_trouble_run(EsTask task, void (*work) (void *arg), void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		work(arg);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		HOLD_INTERRUPTS();
+		AbortOutOfAnyTransaction();
+		if (es_trouble_begin(task, error->message ? error->message : "unknown error"))
+		{
+			EmitErrorReport();
+			FlushErrorState();
+			es_trouble_report(task);
+		}
+		proc_exit(0);
+	}
+	PG_END_TRY();
+	es_trouble_end(task);
 }
 
 /* es_trouble_read tells how a task of this database is doing; false if it has never failed. */

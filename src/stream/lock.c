@@ -36,6 +36,7 @@
 #include "base/names.h"
 #include "base/objects.h"
 #include "log/settle.h"
+#include "shared/counter.h"
 #include "shared/flight.h"
 
 /* What the objsubid of lock tags on hashes says. */
@@ -182,7 +183,7 @@ es_streamlock_await_writers(int64 position)
 	{
 		VirtualTransactionId *now;
 
-		pg_usleep(LOOK_EVERY_US);
+		es_base_nap(LOOK_EVERY_US);
 		CHECK_FOR_INTERRUPTS();
 		now = GetLockConflicts(&gate, ShareLock, NULL);
 		done = !have_common_transaction(writers, now);
@@ -195,12 +196,34 @@ es_streamlock_await_writers(int64 position)
 	release_tag(gate, ShareLock);
 }
 
+/*
+ * es_streamlock_await waits for a transaction that has appended to a stream, or decides a
+ * condition.  That it waits is counted before, and for how long once it goes on.
+ */
+void
+es_streamlock_await(TransactionId transaction)
+{
+	instr_time	start;
+
+	es_counter_add(ES_COUNT_APPEND_LOCK_WAITS, 1);
+	es_counter_start(&start);
+	XactLockTableWait(transaction, NULL, NULL, XLTW_None);
+	es_counter_add(ES_COUNT_APPEND_LOCK_WAIT_TIME, es_counter_elapsed(&start));
+}
+
 /* es_streamlock_queue takes the place at the head of a stream's queue; waits for it. */
 void
 es_streamlock_queue(EsStreamQueue *queue, const text *name)
 {
+	instr_time	start;
+
 	queue->tag = make_hash_tag(es_names_hash(name), TAG_QUEUE);
+	if (LockAcquire(&queue->tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
+		return;
+	es_counter_add(ES_COUNT_APPEND_LOCK_WAITS, 1);
+	es_counter_start(&start);
 	acquire_tag(queue->tag, ExclusiveLock);
+	es_counter_add(ES_COUNT_APPEND_LOCK_WAIT_TIME, es_counter_elapsed(&start));
 }
 
 /* es_streamlock_leave_queue gives the place in the queue to the next. */

@@ -32,6 +32,7 @@ extern void es_streamlock_add(EsStreamLocks *locks, const text *name);
 extern void es_streamlock_acquire(EsStreamLocks *locks);
 extern void es_streamlock_release(const EsStreamLocks *locks);
 extern void es_streamlock_await_writers(int64 position);
+extern void es_streamlock_await(TransactionId transaction);
 extern void es_streamlock_queue(EsStreamQueue *queue, const text *name);
 extern void es_streamlock_leave_queue(EsStreamQueue *queue);
 

@@ -35,6 +35,7 @@
 #include "base/names.h"
 #include "log/subscriber.h"
 #include "read/log.h"
+#include "shared/counter.h"
 #include "shared/wake.h"
 #include "subscription/failure.h"
 #include "subscription/partition.h"
@@ -123,6 +124,7 @@ es_ack(PG_FUNCTION_ARGS)
 				errmsg("position " INT64_FORMAT " has not been delivered", delivery.position),
 				errdetail("Partition %d of subscription \"%s\" has been delivered up to position " INT64_FORMAT ".",
 						  row->partition, text_to_cstring(delivery.subscription->name), Max(row->delivered_upto, row->position)));
+	es_counter_add(ES_COUNT_ACKS, 1);
 	pending = row->pending;
 	es_failure_acknowledge(row, delivery.position);
 	if (delivery.position <= row->position && row->pending == pending)
@@ -238,6 +240,7 @@ es_nack(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	if (known == NULL)
 		require_event_delivered(&delivery);
+	es_counter_add(ES_COUNT_NACKS, 1);
 	put_refused_event(&delivery, known, reason_arg(fcinfo, 3));
 	es_partition_write(&delivery.row);
 	es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, delivery.subscription->id));

@@ -48,6 +48,7 @@
 #include "log/subscriber.h"
 #include "log/wait.h"
 #include "read/log.h"
+#include "shared/counter.h"
 #include "subscription/failure.h"
 #include "subscription/lease.h"
 #include "subscription/member.h"
@@ -510,7 +511,9 @@ es_poll(PG_FUNCTION_ARGS)
 	EsPoll		poll = {.max_count = PG_INT64_MAX};
 	EsWait		wait = {.look = look_for_events,.arg = &poll};
 	text	   *member = es_subscription_member_arg(fcinfo, 3);
+	instr_time	start;
 
+	es_counter_start(&start);
 	if (!PG_ARGISNULL(1))
 		poll.max_count = es_call_not_negative(PG_GETARG_INT32(1), "max_count");
 	wait.timeout = es_wait_cap(es_call_interval_arg(fcinfo, 2, "wait"));
@@ -523,6 +526,9 @@ es_poll(PG_FUNCTION_ARGS)
 	wait.interest = poll.subscription->interest;
 	(void) es_wait_until(&wait);
 	finish_poll(&poll);
+	es_counter_add(ES_COUNT_POLLS, 1);
+	es_counter_add(ES_COUNT_EVENTS_DELIVERED, poll.delivered);
+	es_counter_note(ES_TIME_POLL, es_counter_elapsed(&start) - wait.slept);
 	return (Datum) 0;
 }
 

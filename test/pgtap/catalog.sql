@@ -43,6 +43,7 @@ INSERT INTO promised VALUES
 	('es_settled_position', '', 'bigint'),
 	('es_settle', '', 'bigint'),
 	('es_seal', '', 'bigint'),
+	('es_metrics', '', 'TABLE(name text, labels jsonb, value double precision, kind text, help text)'),
 	('es_verify', 'from_position bigint DEFAULT 1, to_position bigint DEFAULT NULL::bigint', 'TABLE("position" bigint, problem text)'),
 	('es_proof', '"position" bigint, seal bigint DEFAULT NULL::bigint', 'jsonb'),
 	('es_prove_consistency', 'first_seal bigint, second_seal bigint DEFAULT NULL::bigint', 'jsonb'),
@@ -137,6 +138,7 @@ FROM (VALUES
 	('es_grants', '{role name,privilege text,category text}'),
 	('es_seals', '{position bigint,size bigint,root text,sealed_at timestamp with time zone,chain text}'),
 	('es_snapshots', '{stream text,reducer text,version bigint,bytes bigint,usable boolean}'),
+	('es_progress', '{pid integer,command text,phase text,done bigint,total bigint}'),
 	('es_in_flight', '{pid integer,gid text,application_name text,state text,since timestamp with time zone,first_position bigint,query text}'),
 	('es_feeds', '{feed text,slot_name text,active boolean,confirmed_lsn pg_lsn,lag_bytes bigint,retained_bytes bigint,wal_status text,safe_wal_size bigint,lag_events bigint,categories text[],types text[],format text,query jsonb}'),
 	('es_indexed_types', '{type text,segments bigint,indexed bigint}'),
@@ -215,13 +217,13 @@ SELECT is_empty($$
 			es_snapshot_every,es_drop_snapshots,es_delete_stream,es_truncate_stream,es_adopt_snapshots,es_set_retention,es_register_upcaster,es_register_upcaster_ops,es_drop_upcaster,es_register_schema,es_drop_schema,es_create_feed,
 			es_drop_feed,es_alter_feed,es_share_feed,es_feed_head,es_feed_history,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,es_discard_parked,es_alter_subscription,
 			es_create_projection,es_create_handler_projection,es_drop_projection,es_run_projection,es_wait_projection,es_rebuild_projection,es_skip_event,
-			es_projection_view,es_index_projection,es_drop_projection_index,es_protect,es_reveal,es_shred,es_rotate_master_key,es_seal,es_verify,es_proof,es_prove_consistency}'::name[])
+			es_projection_view,es_index_projection,es_drop_projection_index,es_protect,es_reveal,es_shred,es_rotate_master_key,es_seal,es_verify,es_proof,es_prove_consistency,es_metrics}'::name[])
 		AND (provolatile <> 'v' OR proparallel <> 'u')
 $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE');
 
 -- All that may be in a parallel query: what is read is what the statement's snapshot sees, or the session's own, or rights.
 SELECT is((SELECT string_agg(format('%s %s', proname, proparallel), ', ' ORDER BY proname) FROM routine WHERE proparallel <> 'u'),
-	'es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, has_right s, may_anything s, may_read s, may_read_all s, may_see_all s, may_see_some s, plain r, plain_support s, require_read s, role_name s, segment_bytes s, segment_events r, segment_time r, segment_version r, shown_state r, shown_state_support s, sight s, sight_support s, tagindex_handler s',
+	'commands_underway r, es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, has_right s, library_version s, may_anything s, may_read s, may_read_all s, may_see_all s, may_see_some s, plain r, plain_support s, require_read s, role_name s, segment_bytes s, segment_events r, segment_time r, segment_version r, shown_state r, shown_state_support s, sight s, sight_support s, tagindex_handler s',
 	'PARALLEL RESTRICTED or SAFE is only what takes no snapshot and no xid of its own');
 
 -- Nothing that a caller's search_path could mislead.

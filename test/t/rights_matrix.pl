@@ -173,6 +173,7 @@ my @calls = (
 	[ 'es_attach_segment(text)', 'admin *', q{SELECT es_attach_segment('eventstore.events_0')}, '55000' ],
 	# evidence
 	[ 'es_seal()', 'admin *', q{SELECT es_seal()} ],
+	[ 'es_metrics()', 'admin *', q{SELECT count(*) FROM es_metrics()} ],
 	[ 'es_verify(bigint,bigint)', 'read * or admin *', q{SELECT * FROM es_verify()} ],
 	[ 'es_proof(bigint,bigint)', 'read * or admin *', q{SELECT es_proof(1)} ],
 	[ 'es_prove_consistency(bigint,bigint)', 'read * or admin *', qq{SELECT es_prove_consistency($sealed)} ],
@@ -197,6 +198,7 @@ my @views = (
 	[ 'es_snapshots', 'read', q{SELECT split_part(stream, '-', 1) FROM es_snapshots} ],
 	[ 'es_segments', 'read * or admin *', q{SELECT 'all' FROM es_segments} ],
 	[ 'es_in_flight', 'any', q{SELECT 'all' FROM (SELECT count(*) FROM es_in_flight) f WHERE es_settled_position() > 0} ],
+	[ 'es_progress', 'any', q{SELECT 'all' FROM (SELECT count(*) FROM es_progress) p WHERE es_settled_position() > 0} ],
 	[ 'es_projections', 'read or admin', q{SELECT substr(projection, 4) FROM es_projections WHERE projection LIKE 'of%'} ],
 	[ 'es_subscriptions', 'read or admin', q{SELECT substr(subscription, 4) FROM es_subscriptions} ],
 	[ 'es_feeds', 'some', q{SELECT substr(feed, 4) FROM es_feeds WHERE feed LIKE 'of%'} ],
