@@ -40,23 +40,26 @@ CREATE FUNCTION eventstore.look_at_rights(v eventstore.visit) RETURNS SETOF even
 $$;
 COMMENT ON FUNCTION eventstore.look_at_rights(eventstore.visit) IS 'grants that are to nobody or on nothing, and what is open beside them; behind es_doctor';
 
-/* The command is not run: that may take seconds. What it gave last is known where the library is preloaded. */
+/* The command is not run: that may take seconds. What became of it last is known where the library is preloaded. */
 CREATE FUNCTION eventstore.look_at_secrets(v eventstore.visit) RETURNS SETOF eventstore.finding
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 	WITH needed AS MATERIALIZED (
 		SELECT string_agg(DISTINCT quote_literal(p.category), ', ') AS categories FROM eventstore.protections p WHERE p.paths <> '{}'),
-		keys AS MATERIALIZED (
-		SELECT s.fingerprint, count(*) AS keys, min(s.created_at) AS since FROM eventstore.subjects s WHERE s.wrapped IS NOT NULL GROUP BY s.fingerprint)
+		setting AS MATERIALIZED (
+		SELECT CASE WHEN v.preloaded THEN '' ELSE 'LOAD ''eventstore''; ' END
+			|| 'ALTER SYSTEM SET eventstore.master_key_command = ''COMMAND''; SELECT pg_reload_conf()' AS statement)
 	SELECT 'critical', 'fields are protected and there is no master key',
 		format('eventstore.master_key_command is empty: protected fields of categories %s can be neither written nor read. Put the command that prints the master key in the place of COMMAND.', n.categories),
-		CASE WHEN v.preloaded THEN '' ELSE 'LOAD ''eventstore''; ' END || 'ALTER SYSTEM SET eventstore.master_key_command = ''COMMAND''; SELECT pg_reload_conf()'
-	FROM needed n WHERE n.categories IS NOT NULL AND COALESCE(current_setting('eventstore.master_key_command', true), '') = ''
+		s.statement
+	FROM needed n CROSS JOIN setting s
+	WHERE n.categories IS NOT NULL AND COALESCE(current_setting('eventstore.master_key_command', true), '') = ''
 	UNION ALL
-	SELECT 'critical', 'keys are wrapped by several master keys',
-		format('%s keys of subjects are wrapped by the oldest one, and %s by later ones. Put the command that prints the former master key in the place of COMMAND.',
-			(SELECT k.keys FROM keys k ORDER BY k.since LIMIT 1), (SELECT sum(k.keys) FROM keys k) - (SELECT k.keys FROM keys k ORDER BY k.since LIMIT 1)),
-		format('SELECT %s.es_rotate_master_key(''COMMAND'')', v.home)
-	WHERE (SELECT count(*) FROM keys) > 1
+	SELECT 'critical', 'the master key is not to be had',
+		format('Protected fields can be neither written nor read by who has not got it yet; that failed %s times since %s. Of eventstore.master_key_command: %s Put the right command in the place of COMMAND; or, if the new key is meant, call es_rotate_master_key with the former command.',
+			t.failures, t.since::timestamptz(0), t.error),
+		s.statement
+	FROM eventstore.troubles() t CROSS JOIN setting s
+	WHERE t.task = 'keys'
 $$;
 COMMENT ON FUNCTION eventstore.look_at_secrets(eventstore.visit) IS 'whether the keys of protected fields are to be had; behind es_doctor';
 

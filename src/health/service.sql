@@ -80,7 +80,7 @@ CREATE FUNCTION eventstore.look_at_worker(v eventstore.visit) RETURNS SETOF even
 			WHEN 'freezing' THEN 'VACUUM (FREEZE) eventstore.events'
 			ELSE format('SELECT * FROM %s.es_segments WHERE state = ''failed''', v.home) END
 	FROM eventstore.troubles() t
-	WHERE t.task <> 'segments'
+	WHERE t.task NOT IN ('segments', 'keys')
 $$;
 COMMENT ON FUNCTION eventstore.look_at_worker(eventstore.visit) IS 'whether the store has its worker, and that one no trouble; behind es_doctor';
 
