@@ -12,6 +12,9 @@
  * scrape_failed says which view that was; all the others come all the same.  Each is a
  * subtransaction; to be cancelled ends all of it.
  *
+ * What a lag is in seconds is found out by few looks into the log (read/lag.c): where these do
+ * not suffice, it is the age of an older event.
+ *
  * Views are asked as the extension's owner, who may see all of the store, since who may
  * call this need not have a right on it.  Of standbys the server tells only whom it trusts
  * with that, so they are asked for as the caller.
@@ -40,6 +43,7 @@
 #include "health/viewer.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
+#include "read/lag.h"
 #include "shared/counter.h"
 #include "shared/mark.h"
 #include "shared/roster.h"
@@ -47,6 +51,7 @@
 
 #define PREFIX			"eventstore_"
 #define LOOK_TIMEOUT	100		/* ms */
+#define MOST_LOOKS		10000	/* at events, for the sake of lags */
 #define Natts_metrics	5
 
 PG_FUNCTION_INFO_V1(es_library_version);
@@ -384,6 +389,7 @@ es_metrics(PG_FUNCTION_ARGS)
 	PG_TRY();
 	{
 		es_settle_for_worker = true;	/* to look is not to use the store */
+		es_lag_looks = MOST_LOOKS;
 		for (int i = 0; i < lengthof(sources); i++)
 			if (!loading || !sources[i].of_positions)
 				put_source(result, &sources[i], context);
@@ -391,6 +397,7 @@ es_metrics(PG_FUNCTION_ARGS)
 	PG_FINALLY();
 	{
 		es_settle_for_worker = worker;
+		es_lag_looks = ES_LAG_LOOKS;
 	}
 	PG_END_TRY();
 	MemoryContextDelete(context);

@@ -27,6 +27,7 @@ es_viewer_require(const char *function)
 	if (!es_viewer_may())
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("permission denied for function %s", function),
+				errmsg("permission denied for the event store"),
+				errdetail("Function %s takes \"admin\" on all categories, or the privileges of role \"%s\".", function, "pg_read_all_stats"),
 				errhint("Have a superuser GRANT pg_monitor TO the role, or the store's owner call es_grant(role, 'admin')."));
 }

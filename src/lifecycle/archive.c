@@ -144,6 +144,7 @@ try_detaching(DetachSteps *steps, Oid events, Oid relid)
 
 	StartTransactionCommand();
 	end = es_patience_run(&patience, list_lock_tags(relid, InvalidOid), ShareRowExclusiveLock, look_at_segment, steps);
+	es_headway_enter(ES_PHASE_WAITING, -1);
 	if (end == ES_PATIENCE_DONE && OidIsValid(steps->detach.relid))
 		end = es_patience_run(&patience, list_lock_tags(events, relid), AccessExclusiveLock, take_segment_out, steps);
 	CommitTransactionCommand();
@@ -209,9 +210,9 @@ detach_segments(void)
 	events = es_base_oid(&es_base_events);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
-	es_headway_enter(ES_PHASE_DETACHING, count);
 	for (int i = 0; i < count; i++)
 	{
+		es_headway_enter(ES_PHASE_DETACHING, count);
 		es_headway_reach(i);
 		detach_segment(&candidates[i], events);
 	}
@@ -306,6 +307,7 @@ attach_segment(void)
 	settle_rows(&attach);
 	StartTransactionCommand();
 	es_attach_prepare(&attach);
+	es_headway_enter(ES_PHASE_WAITING, -1);
 	if (es_patience_run(&patience, list_lock_tags(es_base_oid(&es_base_events), InvalidOid), AccessExclusiveLock,
 						put_segment_in, &attach) != ES_PATIENCE_DONE)
 		report_old_snapshot("A transaction that uses the log waits for this one.");

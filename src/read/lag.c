@@ -13,9 +13,10 @@
  * that it wants, among those that are committed, whether they are settled or not.  It
  * is looked for in the log, by the index of categories where there are any, and by that
  * of tags for a query whose items all have some.  A filter by types, any other query, or
- * a partition's hash may have to pass many events.  One statement passes
- * at most ES_LAG_LOOKS of them, for all consumers together; where it gives up, the
- * event that it has come to stands for the one it looks for, which is not older.
+ * a partition's hash may have to pass many events, and any may have to pass many segments.
+ * One statement passes at most es_lag_looks events, for all consumers together, a segment
+ * counting for SEGMENT_LOOKS; where it gives up, the event that it has come to stands for the
+ * one it looks for, which is not older.
  *
  * What a detached segment has cannot be looked at, and is left out.
  */
@@ -44,6 +45,10 @@
 #include "log/subscriber.h"
 #include "read/log.h"
 #include "table/rows.h"
+
+#define SEGMENT_LOOKS	100		/* that it costs to open one */
+
+int64		es_lag_looks = ES_LAG_LOOKS;
 
 PG_FUNCTION_INFO_V1(es_log_ends);
 PG_FUNCTION_INFO_V1(es_lag_time);
@@ -156,8 +161,7 @@ note_oldest_event(const EsEvent *event, void *arg)
 static void
 search_segment(LagSearch *search, int64 segment)
 {
-	EsLogFilter filter = {.settled = search->lag->last,.max_count = 1,.categories = search->lag->categories,
-	.query = search->query ? NULL : search->lag->query,.wants = ends_lag_search};
+	EsLogFilter filter = {.settled = search->lag->last,.max_count = 1,.wants = ends_lag_search};
 	int64		before = es_segment_first_position(segment) - 1;
 	int64		last = es_segment_last_position(segment);
 	bool		lost;
@@ -165,6 +169,12 @@ search_segment(LagSearch *search, int64 segment)
 
 	if (rel == NULL)
 		return;
+	*search->looks -= SEGMENT_LOOKS;
+	if (*search->looks >= 0)
+	{
+		filter.categories = search->lag->categories;
+		filter.query = search->query ? NULL : search->lag->query;
+	}
 	filter.after = Max(search->lag->after, before);
 	filter.upto = Min(search->lag->last, last);
 	(void) es_log_read(&filter, note_oldest_event, search);
@@ -209,7 +219,7 @@ remaining_looks(FmgrInfo *function)
 	if (function->fn_extra == NULL)
 	{
 		function->fn_extra = MemoryContextAlloc(function->fn_mcxt, sizeof(int64));
-		*(int64 *) function->fn_extra = ES_LAG_LOOKS;
+		*(int64 *) function->fn_extra = es_lag_looks;
 	}
 	return function->fn_extra;
 }

@@ -13,7 +13,9 @@
 #include "base/names.h"
 #include "json/match.h"
 
-#define ES_LAG_LOOKS	INT64CONST(1000000) /* that one statement may take */
+/* How many looks at events one statement may take. */
+#define ES_LAG_LOOKS	INT64CONST(1000000)
+extern int64 es_lag_looks;
 
 /* What a consumer has not taken in yet. */
 typedef struct EsLag

@@ -47,7 +47,7 @@ get_listing(FmgrInfo *function)
 	{
 		Listing    *listing = MemoryContextAllocZero(function->fn_mcxt, sizeof(Listing));
 
-		listing->looks = ES_LAG_LOOKS;
+		listing->looks = es_lag_looks;
 		listing->context = AllocSetContextCreate(function->fn_mcxt, "eventstore listing", ALLOCSET_SMALL_SIZES);
 		function->fn_extra = listing;
 	}

@@ -52,8 +52,7 @@ becomes(q{SELECT retry_at > now() + '250ms'::interval FROM eventstore.projection
 my ($bad) = rows($node, 'store', q{SELECT error_position FROM es_projections WHERE projection = 'noted'});
 my $logged = slurp_file($node->logfile);
 my @attempts = $logged =~ /WARNING:  projection "noted" failed at position $bad, stream "b-1": bad event\n.*?This was attempt (\d+); the next one is in \d+ ms\.\n/sg;
-is(join(',', @attempts), join(',', 1 .. @attempts), 'each attempt is in the log, once');
-cmp_ok(scalar(@attempts), '>', 3, 'all of them');
+is(join(',', @attempts), '1', 'the log says it once');
 like($logged, qr/CONTEXT:  .*projection "noted", stream "b-1", version 2, type "Bad"/s, 'with what it is about');
 is(run(q{SELECT es_wait_projection('noted', es_settled_position(), '100ms')}), 'f', 'waiting for it does not help');
 run(q{SELECT es_skip_event('noted', error_position) FROM es_projections WHERE projection = 'noted'});
