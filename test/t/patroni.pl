@@ -130,7 +130,7 @@ for (1 .. $rounds)
 	# each once, then as it comes
 	$faults[ $_ <= @faults ? $_ - 1 : int rand @faults ]->();
 }
-my $lost = $scene->check('failover', ($async ? 'lossy' : 'promoted') => 1, allow => '42704');
+my $lost = $scene->check('failover', ($async ? 'lossy' : 'promoted') => 1, early => $rounds, allow => '42704');
 is($async ? 0 : $lost, 0, 'nothing that was acknowledged is lost');
 
 read_on_standby();
