@@ -210,6 +210,7 @@ sub run_checker
 
 	push @command, '--lossy' if $options{lossy};
 	push @command, '--promoted' if $options{promoted};
+	push @command, '--early' if $options{early};
 	push @command, '--allow', $options{allow} if $options{allow};
 	my $ran = IPC::Run::run(\@command, '>', \$out, '2>', \$err);
 	return ($ran, $out, $err);
@@ -217,7 +218,7 @@ sub run_checker
 
 # check(name, lossy => 0, promoted => 0, allow => SQLSTATEs): ends the writers, has the others catch up, and holds everything against the log.
 # lossy: an asynchronous standby was promoted, so what was acknowledged may be lost; how much is returned, and told.
-# promoted: a synchronous one was, so a feed may have been sent what was never acknowledged.
+# promoted: a synchronous one was, so a feed may have been sent what was never acknowledged; early: and followers have read it.
 # allow: errors that programs may have met, such as 53100.  The other programs end.
 sub check
 {

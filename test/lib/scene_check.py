@@ -1,6 +1,6 @@
 """Holds what a scene's programs have noted (scene.py) against the log.
 
-	scene_check.py DIR [--lossy] [--promoted] [--allow SQLSTATES]
+	scene_check.py DIR [--lossy] [--promoted] [--early] [--allow SQLSTATES]
 
 for a scene whose writers have ended, and whose other programs still run: they are given time to
 catch up.  It prints a line "finding: …" for each thing that is not as promised, and one line
@@ -15,7 +15,9 @@ What is promised:
 	refused		none is there
 	unknown		all or none
 	streams		versions are 1, 2, 3, … in order of position
-	followers	have every event up to where they are, once, in order, as it is in the log
+	followers	have every event up to where they are, once, in order, as it is in the log; with --early
+			(a primary whose commits waited for a standby crashed, or gave up waiting, and lost its
+			place afterwards) they may have some that are lost besides
 	subscriptions	work and acknowledgement are one transaction: every event once
 	read models	equal to a fold of the log
 	feed		a file of esfeed: every event once, streams in order; with --lossy, and with --promoted (a
@@ -108,6 +110,7 @@ class Check:
         self.directory, self.lossy, self.patience = directory, lossy, patience
         # After any promotion a feed may have brought what was not acknowledged yet, and is not there now.
         self.promoted = lossy or promoted
+        self.early = False
         self.allowed = set(USUAL) | set(allow) | {'VE007'}
         self.findings = []
         self.log = Log()
@@ -276,7 +279,7 @@ class Check:
             stored = log.digests[position] if position < len(log.digests) else 0
             if stored == digest:
                 count += 1
-            elif stored or not self.lossy:
+            elif stored or not (self.lossy or self.early):
                 self.find(f'follower {name}: the event at position {position} is another one in the log' if stored else
                           f'follower {name}: the event at position {position} is not in the log')
             else:
@@ -477,10 +480,12 @@ def main():
     parser.add_argument('dir')
     parser.add_argument('--lossy', action='store_true')
     parser.add_argument('--promoted', action='store_true')
+    parser.add_argument('--early', action='store_true')
     parser.add_argument('--allow', default='')
     parser.add_argument('--patience', type=float, default=120)
     options = parser.parse_args()
     check = Check(options.dir, options.lossy, options.promoted, [code for code in options.allow.split(',') if code], options.patience)
+    check.early = options.early
     check.finish()
     for finding in check.findings[:100]:
         print('finding:', finding)

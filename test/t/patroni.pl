@@ -88,14 +88,16 @@ sub sleep_leader
 	settle('the leader wakes up');
 }
 
+# Who is connected to its server waits for a standby that follows another one, until patroni is back there.
 sub lose_patroni
 {
 	my $leader = $cluster->leader // return;
 
 	kill 'KILL', $leader->{pid};
-	another_leads($leader, 'patroni of the leader is gone, its server is not');
+	ok(wait_until('another leader', sub { my $now = $cluster->leader; $now && $now != $leader }), 'patroni of the leader is gone, its server is not: another node leads') or diag $cluster->logs;
 	$cluster->start_node($leader);
-	settle('patroni of the leader is gone, its server is not');
+	$scene->wait_for_appends(20, 'patroni is back: writers go on');
+	settle('patroni is back');
 }
 
 sub lose_server
@@ -128,7 +130,7 @@ for (1 .. $rounds)
 	# each once, then as it comes
 	$faults[ $_ <= @faults ? $_ - 1 : int rand @faults ]->();
 }
-my $lost = $scene->check('failover', ($async ? 'lossy' : 'promoted') => 1, allow => '42704');
+my $lost = $scene->check('failover', ($async ? 'lossy' : 'promoted') => 1, early => $rounds, allow => '42704');
 is($async ? 0 : $lost, 0, 'nothing that was acknowledged is lost');
 
 read_on_standby();
