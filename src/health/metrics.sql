@@ -98,7 +98,7 @@ CREATE VIEW eventstore.gauges_of_segments AS
 		JOIN pg_catalog.pg_class k ON k.oid OPERATOR(pg_catalog.=) i.indexrelid
 		GROUP BY i.indrelid),
 	known AS MATERIALIZED (
-		SELECT c.relname::pg_catalog.text AS name, (c.relpages::pg_catalog.int8 OPERATOR(pg_catalog.+) COALESCE(ci.pages, 0::pg_catalog.int8)
+		SELECT c.oid, c.relname::pg_catalog.text AS name, (c.relpages::pg_catalog.int8 OPERATOR(pg_catalog.+) COALESCE(ci.pages, 0::pg_catalog.int8)
 				OPERATOR(pg_catalog.+) COALESCE(t.relpages::pg_catalog.int8, 0::pg_catalog.int8) OPERATOR(pg_catalog.+) COALESCE(ti.pages, 0::pg_catalog.int8))
 				OPERATOR(pg_catalog.*) pg_catalog.current_setting('block_size')::pg_catalog.int8 AS bytes
 		FROM pg_catalog.pg_class c
@@ -114,7 +114,7 @@ CREATE VIEW eventstore.gauges_of_segments AS
 				COALESCE(d.events, CASE WHEN v.state OPERATOR(pg_catalog.=) 'full' THEN d.last_position OPERATOR(pg_catalog.-) d.first_position OPERATOR(pg_catalog.+) 1
 					WHEN v.state OPERATOR(pg_catalog.=) 'active' THEN p.last_value OPERATOR(pg_catalog.-) d.first_position OPERATOR(pg_catalog.+) 1
 					ELSE 0 END) AS events,
-				CASE WHEN v.state OPERATOR(pg_catalog.=) 'sealed' THEN k.bytes ELSE v.bytes END AS bytes
+				CASE WHEN v.state OPERATOR(pg_catalog.=) 'sealed' THEN k.bytes ELSE eventstore.segment_bytes(k.oid) END AS bytes
 			FROM @extschema@.es_segments v
 			LEFT JOIN eventstore.segments d ON d.segment OPERATOR(pg_catalog.=) v.segment
 			LEFT JOIN known k ON k.name OPERATOR(pg_catalog.=) ('events_' OPERATOR(pg_catalog.||) v.segment::pg_catalog.text)
