@@ -169,7 +169,7 @@ is($node->safe_psql('loading', "SELECT es_settled_position(); $loading"), "0\nev
 
 # ---- what processes fail of that come and go ----
 
-sub failed { return q{SELECT value >= } . $_[1] . q{ FROM es_metrics() WHERE name = 'eventstore_worker_failures_total' AND labels = '{"task": "} . $_[0] . q{"}'} }
+sub failed { return "SELECT value >= $_[1] FROM es_metrics() WHERE name = 'eventstore_worker_failures_total' AND labels ->> 'task' = '$_[0]'" }
 
 $node->safe_psql('other', $_) foreach q{SELECT es_set_segment_size(100)}, q{SELECT es_append('m-1', 'T')}, q{CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no tables'; END$$};
 ok($node->poll_query_until('other', q{SELECT count(*) = 2 FROM es_segments}), 'a store has a segment ahead');
