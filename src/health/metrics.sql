@@ -87,8 +87,25 @@ CREATE VIEW eventstore.gauges_of_slots AS
 	WHERE s.database OPERATOR(pg_catalog.=) pg_catalog.current_database();
 COMMENT ON VIEW eventstore.gauges_of_slots IS 'numbers of the logical replication slots of this database; behind es_metrics';
 
-/* Events of a segment that is not sealed are not counted, and sizes of one that is are what it had then: neither changes any more. */
+/*
+ * Events of a segment that is not sealed are not counted. The files of one that is are not looked at: it has
+ * not changed since it was vacuumed, and pg_class has its size.
+ */
 CREATE VIEW eventstore.gauges_of_segments AS
+	WITH pages_of_indexes AS MATERIALIZED (
+		SELECT i.indrelid, pg_catalog.sum(k.relpages) AS pages
+		FROM pg_catalog.pg_index i
+		JOIN pg_catalog.pg_class k ON k.oid OPERATOR(pg_catalog.=) i.indexrelid
+		GROUP BY i.indrelid),
+	known AS MATERIALIZED (
+		SELECT c.oid, c.relname::pg_catalog.text AS name, (c.relpages::pg_catalog.int8 OPERATOR(pg_catalog.+) COALESCE(ci.pages, 0::pg_catalog.int8)
+				OPERATOR(pg_catalog.+) COALESCE(t.relpages::pg_catalog.int8, 0::pg_catalog.int8) OPERATOR(pg_catalog.+) COALESCE(ti.pages, 0::pg_catalog.int8))
+				OPERATOR(pg_catalog.*) pg_catalog.current_setting('block_size')::pg_catalog.int8 AS bytes
+		FROM pg_catalog.pg_class c
+		LEFT JOIN pages_of_indexes ci ON ci.indrelid OPERATOR(pg_catalog.=) c.oid
+		LEFT JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) c.reltoastrelid
+		LEFT JOIN pages_of_indexes ti ON ti.indrelid OPERATOR(pg_catalog.=) c.reltoastrelid
+		WHERE c.relnamespace OPERATOR(pg_catalog.=) 'eventstore'::pg_catalog.regnamespace)
 	SELECT g.name, pg_catalog.jsonb_build_object('state', t.state) AS labels, g.value
 	FROM (
 		SELECT s.state, pg_catalog.count(*) AS segments, pg_catalog.sum(s.events) AS events, pg_catalog.sum(s.bytes) AS bytes
@@ -97,9 +114,10 @@ CREATE VIEW eventstore.gauges_of_segments AS
 				COALESCE(d.events, CASE WHEN v.state OPERATOR(pg_catalog.=) 'full' THEN d.last_position OPERATOR(pg_catalog.-) d.first_position OPERATOR(pg_catalog.+) 1
 					WHEN v.state OPERATOR(pg_catalog.=) 'active' THEN p.last_value OPERATOR(pg_catalog.-) d.first_position OPERATOR(pg_catalog.+) 1
 					ELSE 0 END) AS events,
-				v.bytes
+				CASE WHEN v.state OPERATOR(pg_catalog.=) 'sealed' THEN k.bytes ELSE eventstore.segment_bytes(k.oid) END AS bytes
 			FROM @extschema@.es_segments v
 			LEFT JOIN eventstore.segments d ON d.segment OPERATOR(pg_catalog.=) v.segment
+			LEFT JOIN known k ON k.name OPERATOR(pg_catalog.=) ('events_' OPERATOR(pg_catalog.||) v.segment::pg_catalog.text)
 			CROSS JOIN eventstore.position_seq p) s
 		GROUP BY s.state) t
 	CROSS JOIN LATERAL (VALUES

@@ -30,6 +30,7 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "shared/memory.h"
@@ -64,8 +65,11 @@ typedef struct EsRosterShared
 	EsRosterEntry entries[MOST_DATABASES];
 } EsRosterShared;
 
+static void nudge_after_invalidations(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg);
+
 static EsRosterShared *shared = NULL;
 static EsRosterEntry *mine = NULL;	/* that of this database, a hint */
+static bool nudges = false;		/* this transaction does, as it ends */
 
 /* How much memory it takes. */
 static Size
@@ -95,6 +99,7 @@ es_roster_init(void)
 	EsSharedPiece piece = {"eventstore roster", roster_size, start_roster, (void **) &shared};
 
 	es_shared_add(&piece);
+	RegisterResourceReleaseCallback(nudge_after_invalidations, NULL);
 }
 
 /* es_roster_exists tells whether the library is preloaded, so that there are workers. */
@@ -339,14 +344,12 @@ es_roster_confirm(void)
 	unlock_roster();
 }
 
-/* es_roster_nudge has the worker of this database look whether there still is a store. */
-void
-es_roster_nudge(void)
+/* Has the worker of this database look for what there is to do. */
+static void
+nudge_now(void)
 {
 	EsRosterEntry *entry;
 
-	if (shared == NULL)
-		return;
 	lock_roster(LW_EXCLUSIVE);
 	entry = find_own_entry();
 	if (entry && entry->worker != 0)
@@ -355,6 +358,29 @@ es_roster_nudge(void)
 		wake_procno(entry->worker_procno);
 	}
 	unlock_roster();
+}
+
+/*
+ * Nudges the worker once the transaction has sent its invalidations, which is after the
+ * callbacks of its commit: a worker that looks before these would not see what is new.
+ */
+static void
+nudge_after_invalidations(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
+{
+	if (likely(!nudges) || phase != RESOURCE_RELEASE_AFTER_LOCKS || !isTopLevel)
+		return;
+	nudges = false;
+	nudge_now();
+}
+
+/*
+ * es_roster_nudge has the worker of this database look for what there is to do, or whether
+ * there still is a store, once this transaction is over, whose commit it is called at.
+ */
+void
+es_roster_nudge(void)
+{
+	nudges = shared != NULL;
 }
 
 /* es_roster_take_nudge tells the worker whether it was nudged since it asked before. */

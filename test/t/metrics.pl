@@ -158,6 +158,31 @@ $node->safe_psql('postgres', $_) foreach 'DROP DATABASE other', 'CREATE DATABASE
 $node->safe_psql('other', 'CREATE EXTENSION eventstore');
 is($node->safe_psql('other', q{SELECT value FROM es_metrics() WHERE name = 'eventstore_appends_total'}), 0, 'a new database of that name begins at 0');
 
+# ---- while a store is being loaded ----
+
+my $loading = q{SELECT string_agg(name || ' ' || value, ', ' ORDER BY name) FROM es_metrics() WHERE name IN ('eventstore_loading', 'eventstore_last_position')};
+
+$node->safe_psql('postgres', 'CREATE DATABASE loading');
+$node->safe_psql('loading', $_) foreach 'CREATE EXTENSION eventstore', q{INSERT INTO eventstore.indexed_types VALUES ('T')};
+is($node->safe_psql('loading', $loading), 'eventstore_loading 1', 'nothing is concluded from a store that is being loaded') for 1 .. 2;
+is($node->safe_psql('loading', "SELECT es_settled_position(); $loading"), "0\neventstore_last_position 0, eventstore_loading 0", 'until somebody uses it');
+
+# ---- what processes fail of that come and go ----
+
+sub failed { return "SELECT value >= $_[1] FROM es_metrics() WHERE name = 'eventstore_worker_failures_total' AND labels ->> 'task' = '$_[0]'" }
+
+$node->safe_psql('other', $_) foreach q{SELECT es_set_segment_size(100)}, q{SELECT es_append('m-1', 'T')}, q{CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no tables'; END$$};
+ok($node->poll_query_until('other', q{SELECT count(*) = 2 FROM es_segments}), 'a store has a segment ahead');
+$node->safe_psql('other', q{CREATE EVENT TRIGGER refuse ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()});
+my $begun = -s $node->logfile;
+$node->psql('other', q{SELECT count(es_append('m-1', 'T')) FROM generate_series(1, 250)});
+ok($node->poll_query_until('other', failed('segments', 2)), 'the next one is not made, nor again');
+my @words = slurp_file($node->logfile, $begun) =~ /(could not make segment 2 of the event store: no tables)/g;
+is(scalar(@words), 1, 'the log says it once');
+$node->safe_psql('other', $_) foreach 'DROP EVENT TRIGGER refuse', q{SELECT count(es_append('m-1', 'T')) FROM generate_series(1, 250)};
+ok($node->poll_query_until('other', q{SELECT value = 0 FROM es_metrics() WHERE name = 'eventstore_worker_troubles' AND labels = '{"task": "segments"}'}), 'it is made');
+like(slurp_file($node->logfile, $begun), qr/LOG:  background work of the event store goes well again: segments\n.*DETAIL:  It had failed \d+ times in a row\./, 'the log says that');
+
 # ---- who, when, where ----
 
 run(q{CREATE ROLE watcher IN ROLE pg_monitor; CREATE ROLE keeper; CREATE ROLE nobody; CREATE ROLE half; SELECT es_grant('keeper', 'admin'), es_grant('half', 'read'), es_grant('half', 'admin', 'a')});
