@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154
-# An event of 300 bytes with one protected field of 100 bytes: what that adds to appends and to reads, for one subject and for a thousand, in processor time of the server's; the last case is time by the clock.
+# An event of 300 bytes with one protected field of 100 bytes: what that adds to appends and to reads, for one subject and for a thousand, in processor time of the server's.
 
 fresh_database
 prime_streams
@@ -55,18 +55,6 @@ append_of() { echo "SELECT es_append_batch('protected-$1', events) FROM bench.ba
 read_of() { echo "SELECT count(*) FROM es_read('protected-$1', max_count => 1000)"; }
 view_of() { echo "SELECT count(data) FROM es_events WHERE stream = 'protected-$1' AND version <= 1000"; }
 
-# append_time CATEGORY: µs an append
-append_time() {
-	pgbench_run eventstore 1 "append_$1" -T "$seconds" || return 1
-	measured=$(awk "BEGIN { printf \"%.3f\", 1000000 / $tps }")
-}
-for category in protected plain; do
-	script "append_$category" <<-SQL
-	\\set n random(0, 999)
-	SELECT es_append('$category-' || :client_id + 10, 'T', ('{"id": ' || :n || ', "email": "$(printf 'x%.0s' {1..100})", "rest": "$(printf 'y%.0s' {1..150})"}')::jsonb);
-	SQL
-done
-
 begin_case "what a protected field adds to each event" µs
 side "es_append, one subject" secret_cost 500 "$(ones_of 1)"
 side "es_append, 1,000 subjects" secret_cost 500 "$(ones_of 1000)"
@@ -77,10 +65,6 @@ side "es_read, one subject" secret_cost 1000 "$(read_of 1)"
 side "es_read, 1,000 subjects" secret_cost 1000 "$(read_of 1000)"
 side "es_read, 1,000 subjects not known to the session" secret_cost 1000 "$(read_of 1000)" "$forget"
 side "es_events, 1,000 subjects" secret_cost 1000 "$(view_of 1000)"
-measure_case
-begin_case "es_append of one, and the way to the client" µs
-side "with a protected field" append_time protected
-side "without" append_time plain
 measure_case
 expect "protected fields are encrypted" 0 "$(sql -c "SELECT count(*) FROM eventstore.events WHERE stream LIKE 'protected-%' AND data->>'email' NOT LIKE '\$secret:%'")"
 check_store
