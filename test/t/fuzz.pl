@@ -184,7 +184,7 @@ sub start_leaks
 
 	# for each new table the server's own caches keep something
 	$script->{again} = [ grep { !/PREPARE TRANSACTION|repeat\('x', 2|CREATE / } @{ $script->{items} } ];
-	$script->{psql} = run_psql($script->{role}, session('leak', $script->{settings}, "\\o /dev/null\n", map { ([ ($_) x $many ]) x 6 } @{ $script->{again} }));
+	$script->{psql} = run_psql($script->{role}, session('leak', "$script->{settings}SET statement_timeout = '300ms';\n", "\\o /dev/null\n", map { ([ ($_) x $many ]) x 6 } @{ $script->{again} }));
 	return $script;
 }
 
@@ -325,6 +325,8 @@ sub look_for_leaks
 	{
 		foreach my $slot (1 .. $sessions)
 		{
+			# some of its statements may wait each time
+			$running{$slot}{psql}{handle}->kill_kill if $running{$slot} && time > $until + $seconds / 10;
 			push @keepers, keepers(delete $running{$slot}) if $running{$slot} && !$running{$slot}{psql}{handle}->pumpable;
 			$running{$slot} = start_leaks(shift @some), $looked++ if !$running{$slot} && @some && time < $until;
 		}
