@@ -184,7 +184,7 @@ sub start_leaks
 
 	# for each new table the server's own caches keep something
 	$script->{again} = [ grep { !/PREPARE TRANSACTION|repeat\('x', 2|CREATE / } @{ $script->{items} } ];
-	$script->{psql} = run_psql($script->{role}, session('leak', $script->{settings}, "\\o /dev/null\n", map { ([ ($_) x $many ]) x 6 } @{ $script->{again} }));
+	$script->{psql} = run_psql($script->{role}, session('leak', "$script->{settings}SET statement_timeout = '300ms';\n", "\\o /dev/null\n", map { ([ ($_) x $many ]) x 6 } @{ $script->{again} }));
 	return $script;
 }
 
@@ -301,20 +301,14 @@ sub settle
 	return;
 }
 
-# judge_leaks(script): what keeps memory is a finding if it does so once more
-sub judge_leaks
+# keepers(script): of its statements those that kept memory, each as a script of its own
+sub keepers
 {
 	my ($script) = @_;
 	my @items = @{ $script->{again} };
 	my @leaks = finish_leaks($script);
 
-	foreach my $i (grep { $leaks[$_] } 0 .. $#leaks)
-	{
-		my ($again) = finish_leaks(start_leaks({ %$script, items => [ $items[$i] ] }));
-
-		found(sprintf('session %d as %s: each call keeps %d bytes', $script->{number}, $script->{role}, $again), "$script->{settings}$items[$i]") if $again;
-	}
-	return;
+	return map { { %$script, items => [ $items[$_] ] } } grep { $leaks[$_] } 0 .. $#leaks;
 }
 
 # look_for_leaks(): all functions as they should be called, and calls that sessions have grown by, many times each
@@ -323,7 +317,7 @@ sub look_for_leaks
 	my $until = time + $seconds / 3;
 	my @ordinary = sort { rand() <=> 0.5 } map { my $routine = $_; statement($routine, map { usual($routine, $_) } @{ $routine->{args} }) . ";\n" } grep { $_->{name} !~ /^es_(?:detach_segments|rotate_master_key)$/ } @routines;
 	my @some = map { { role => 'fuzz_owner', settings => '', number => 0, items => [$_] } } @ordinary;
-	my (%running);
+	my (%running, @keepers);
 	my $looked = 0;
 
 	push @some, @suspects;
@@ -331,10 +325,19 @@ sub look_for_leaks
 	{
 		foreach my $slot (1 .. $sessions)
 		{
-			judge_leaks(delete $running{$slot}) if $running{$slot} && !$running{$slot}{psql}{handle}->pumpable;
+			# some of its statements may wait each time
+			$running{$slot}{psql}{handle}->kill_kill if $running{$slot} && time > $until + $seconds / 10;
+			push @keepers, keepers(delete $running{$slot}) if $running{$slot} && !$running{$slot}{psql}{handle}->pumpable;
 			$running{$slot} = start_leaks(shift @some), $looked++ if !$running{$slot} && @some && time < $until;
 		}
 		usleep(10_000);
+	}
+	# what others make and drop fills caches; so once more, with nobody beside
+	foreach my $script (@keepers)
+	{
+		my ($kept) = finish_leaks(start_leaks($script));
+
+		found(sprintf('session %d as %s: each call keeps %d bytes', $script->{number}, $script->{role}, $kept), "$script->{settings}$script->{items}[0]") if $kept;
 	}
 	diag(sprintf('looked for leaks in %d of %d functions, and in %d of %d sessions that had grown', $looked > @ordinary ? scalar(@ordinary) : $looked, scalar(@ordinary), $looked > @ordinary ? $looked - @ordinary : 0, scalar(@suspects)));
 	return;
