@@ -1,5 +1,10 @@
 -- es_doctor in a store where nothing is wrong, but that the library may not be preloaded.  The server that tests run on
 -- has settings of its own, which are left out.
+\set first :DBNAME
+CREATE DATABASE doctor;
+\c doctor
+SET client_min_messages = warning;
+CREATE EXTENSION eventstore;
 SELECT es_append('doctor-1', 'A', '{"n": 1}'), es_append('doctor-2', 'A', '{"n": 2}');
 SELECT es_register_reducer_ops('doctor', 'A', '{"inc": {"n": "$.data.n"}}'), es_create_projection('doctor', 'doctor', 'inline', category => 'doctor');
 SELECT es_subscribe('doctor', NULL, '{doctor}'), es_set_retention('doctor', max_count => 1000);
@@ -47,4 +52,5 @@ SET eventstore.doctor_patience = '1h';
 SHOW eventstore.doctor_patience;
 RESET eventstore.doctor_patience;
 
-SELECT es_unsubscribe('doctor'), es_drop_projection('doctor'), es_drop_reducer('doctor'), es_set_retention('doctor');
+\c :first
+DROP DATABASE doctor;

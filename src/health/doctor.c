@@ -86,7 +86,7 @@ static const Subject subjects[] = {
 	{"functions", "all functions that handle events are there", false, {"reducer_handlers", "upcasters", "projections"}},
 	{"feeds", "feeds and slots hold nothing back", false, {"feeds", "feed_definitions"}},
 	{"standbys", "standbys follow", false, {"timeline_seq", "segments", "settled_mark", "position_seq"}},
-	{"copies", "logical copies of the store are whole"},
+	{"copies", "logical copies of the store are whole", false, {"segments"}},
 	{"rights", "all grants are to somebody and on something", false, {"grants", "streams"}},
 	{"secrets", "keys of protected fields are at hand", false, {"protections", "subjects"}},
 	{"evidence", "the log is sealed as often as is set", true, {"seals", "segments", "settled_mark"}},

@@ -43,7 +43,7 @@ CREATE FUNCTION eventstore.look_at_segments(v eventstore.visit) RETURNS SETOF ev
 	FROM uneven p JOIN pg_class c ON c.oid = p.oid
 		CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid)) g(bounds)
 		CROSS JOIN LATERAL (SELECT g.bounds, regexp_match(g.bounds, 'FROM \(''(\d+)''\) TO \(''(\d+)''\)')) b(bounds, numbers)
-	WHERE p.number IS NOT NULL AND b.numbers IS NOT NULL
+	WHERE p.number IS NOT NULL AND b.numbers IS NOT NULL AND NOT v.subscriber
 	UNION ALL
 	SELECT 'critical', 'a segment could not be made',
 		format('Segment %s: it was tried %s times, the last at %s, with error %L. Without it appends fail at position %s; it is tried again as events are appended.',

@@ -18,17 +18,21 @@ PG_FUNCTION_INFO_V1(es_outlet_last_event_upto);
 
 /*
  * eventstore.last_event_upto(position): the position of the last event in the segment of a
- * position; 0 if it has none.
+ * position, or in those before it; 0 if there is none.
  */
 Datum
 es_outlet_last_event_upto(PG_FUNCTION_ARGS)
 {
 	Snapshot	snapshot = es_rows_fresh_snapshot();
-	EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true};
-	bool		isnull;
-	int64		last = DatumGetInt64(es_scan_edge(&scan, es_segment_of(PG_GETARG_INT64(0)), BackwardScanDirection,
-												  Anum_es_events_position, &isnull));
+	int64		last = 0;
 
+	for (int64 n = es_segment_of(PG_GETARG_INT64(0)); n >= 0 && last == 0; n--)
+	{
+		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true};
+		bool		isnull;
+
+		last = DatumGetInt64(es_scan_edge(&scan, n, BackwardScanDirection, Anum_es_events_position, &isnull));
+	}
 	UnregisterSnapshot(snapshot);
-	PG_RETURN_INT64(isnull ? 0 : last);
+	PG_RETURN_INT64(last);
 }

@@ -77,11 +77,11 @@ CREATE FUNCTION eventstore.look_at_standbys(v eventstore.visit) RETURNS SETOF ev
 			AND NOT EXISTS (SELECT FROM pg_subscription u WHERE u.subname = r.application_name)),
 	ends AS MATERIALIZED (SELECT e.settled, e.last FROM eventstore.log_ends() e WHERE NOT v.loading),
 	cut AS MATERIALIZED (
-		SELECT q.last_value AS timeline, s.first_position, s.last_position, h.begun
+		SELECT q.last_value AS timeline, s.first_position - 1 AS given_up, h.begun
 		FROM eventstore.timeline_seq q
 			CROSS JOIN LATERAL (SELECT (pg_stat_file(format('pg_wal/%s.history', upper(lpad(to_hex(q.last_value), 8, '0'))), true)).modification AS begun
 				WHERE q.is_called AND q.last_value BETWEEN 2 AND 2147483647 AND has_function_privilege('pg_catalog.pg_stat_file(text,boolean)', 'EXECUTE')) h
-			CROSS JOIN LATERAL (SELECT s.* FROM eventstore.segments s CROSS JOIN ends e WHERE s.last_position < e.last ORDER BY s.segment DESC LIMIT 1) s)
+			CROSS JOIN LATERAL (SELECT s.* FROM eventstore.segments s CROSS JOIN ends e WHERE s.first_position <= e.last ORDER BY s.segment DESC LIMIT 1) s)
 	SELECT 'notice', 'no standby is synchronous',
 		format('Standbys %s are asynchronous: what one of them lacks when it is promoted is lost; by now that are %s of WAL at most.', string_agg(quote_literal(s.application_name), ', '),
 			pg_size_pretty(max(s.behind))),
@@ -114,21 +114,22 @@ CREATE FUNCTION eventstore.look_at_standbys(v eventstore.visit) RETURNS SETOF ev
 	UNION ALL
 	SELECT 'notice', 'a promotion has cut the log off',
 		format('The server was promoted at %s, to timeline %s, as an asynchronous standby perhaps: what the former primary had after position %s is lost, and positions up to %s are never given out. Whoever outside has an event after it has one that is no more.',
-			c.begun::timestamptz(0), c.timeline, k.position, c.last_position),
+			c.begun::timestamptz(0), c.timeline, k.position, c.given_up),
 		format('SELECT * FROM %s.es_read_all(0, 10, to_position => %s, backwards => true)', v.home, k.position)
-	FROM cut c CROSS JOIN LATERAL (SELECT eventstore.last_event_upto(c.last_position) AS position) k
-	WHERE NOT v.standby AND NOT v.subscriber AND c.begun > clock_timestamp() - interval '7 days' AND k.position BETWEEN c.first_position AND c.last_position - 1
+	FROM cut c CROSS JOIN LATERAL (SELECT eventstore.last_event_upto(c.given_up) AS position) k
+	WHERE NOT v.standby AND NOT v.subscriber AND c.begun > clock_timestamp() - interval '7 days' AND k.position BETWEEN 1 AND c.given_up - 1
 $$;
 COMMENT ON FUNCTION eventstore.look_at_standbys(eventstore.visit) IS 'whether standbys follow, what a promotion has cost; behind es_doctor';
 
 CREATE FUNCTION eventstore.last_event_upto("position" bigint) RETURNS bigint
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_outlet_last_event_upto';
-COMMENT ON FUNCTION eventstore.last_event_upto(bigint) IS 'the position of the last event in the segment of a position, 0 if it has none; behind es_doctor';
+COMMENT ON FUNCTION eventstore.last_event_upto(bigint) IS 'the position of the last event in the segment of a position, or in those before it; behind es_doctor';
 
+/* A subscriber makes segments ahead of those that the publisher has told of. */
 CREATE FUNCTION eventstore.look_at_copies(v eventstore.visit) RETURNS SETOF eventstore.finding
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 	WITH own AS MATERIALIZED (
-			SELECT c.oid, c.relname, EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid) AS is_part
+			SELECT c.oid, c.relname, CASE WHEN c.relname ~ '^events_\d{1,18}$' THEN substr(c.relname, 8)::int8 END AS segment
 			FROM pg_class c WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind = 'r'
 				AND (c.relispartition OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))),
 		published AS MATERIALIZED (
@@ -164,7 +165,7 @@ CREATE FUNCTION eventstore.look_at_copies(v eventstore.visit) RETURNS SETOF even
 		format('Subscription %I does not bring %s.', s.subname, string_agg(quote_ident(o.relname), ', ' ORDER BY o.relname)),
 		format('ALTER SUBSCRIPTION %I REFRESH PUBLICATION', s.subname)
 	FROM subscriptions s CROSS JOIN own o
-	WHERE o.relname NOT IN ('feeds', 'feed_definitions', 'detached_segments')
+	WHERE o.relname NOT IN ('feeds', 'feed_definitions', 'detached_segments') AND (o.segment IS NULL OR EXISTS (SELECT FROM eventstore.segments g WHERE g.segment = o.segment))
 		AND NOT EXISTS (SELECT FROM pg_subscription_rel r WHERE r.srsubid = s.oid
 			AND (r.srrelid = o.oid OR r.srrelid IN (SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = o.oid)))
 	GROUP BY s.subname

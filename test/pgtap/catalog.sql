@@ -267,8 +267,8 @@ $$, 'a logical subscriber finds the rows of every table');
 
 -- What es_doctor misses must be what there is.
 SELECT set_eq($$SELECT o.relation, o.name, o.statement FROM eventstore.own_indexes o$$, $$
-	SELECT t.relname::text, c.relname::text, CASE WHEN k.oid IS NULL THEN pg_catalog.pg_get_indexdef(i.indexrelid)
-		ELSE format('ALTER TABLE eventstore.%I ADD CONSTRAINT %I %s', t.relname, k.conname, pg_catalog.pg_get_constraintdef(k.oid)) END
+	SELECT t.relname::text AS relation, c.relname::text AS name, CASE WHEN k.oid IS NULL THEN pg_catalog.pg_get_indexdef(i.indexrelid)
+		ELSE format('ALTER TABLE eventstore.%I ADD CONSTRAINT %I %s', t.relname, k.conname, pg_catalog.pg_get_constraintdef(k.oid)) END AS statement
 	FROM relation t JOIN pg_catalog.pg_index i ON i.indrelid = t.oid JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 		LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = c.oid AND k.contype IN ('p', 'u')
 	WHERE t.relnamespace = 'eventstore'::regnamespace AND t.relkind = 'r'
