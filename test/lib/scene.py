@@ -150,8 +150,13 @@ class Session:
         """The rows of a statement, if it has any."""
         def action(cursor):
             cursor.execute(sql, arguments or None)
-            return cursor.fetchall() if cursor.description else []
-        return self.run(action)
+            return cursor.fetchall() if cursor.description else None
+        rows = self.run(action)
+        if rows is None and sql.startswith(('SELECT', 'WITH', 'CALL')):
+            # A server without memory to report its error in has said nothing of it: what comes next is not known either.
+            self.drop()
+            raise Lost('no result')
+        return rows
 
     def report(self, refused):
         """Notes an error that nobody expects; a server that is read-only is left."""
