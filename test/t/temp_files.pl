@@ -83,6 +83,10 @@ during('projections', '', \&caught_up);
 during('rebuilding', '', (map { "SELECT es_rebuild_projection('$_')" } qw(states copies inline)), \&caught_up);
 during('functions that read', '', map { "SELECT count(*) FROM $_" } q{es_read_all(0, NULL)}, q{es_read_category('p', 0, NULL)}, q{es_read('p-batch', max_count => NULL)}, q{es_read_query(NULL, 0, NULL)},
 	q{es_poll('consumer', 10000)}, q{es_projection('states')}, q{es_projection('copies')}, q{es_projection('inline')}, q{es_replay_category('p', 'merge')}, q{es_replay_steps('p-batch', 'say')});
+during('reads in FROM, larger than memory', '', map { "SET hash_mem_multiplier = 1; SELECT count(data), count(metadata) FROM $_" } q{es_read_all(0, NULL)}, q{es_read_category('p', 0, NULL)},
+	q{es_read('p-batch')}, q{es_read_query('[{"types": ["T"]}]', 0, NULL)});
+during('a read by many names, larger than memory', 'pgsql_tmp',
+	q{SET hash_mem_multiplier = 1; SELECT count(data) FROM es_read_all(0, NULL, (SELECT array_agg('c' || n) || '{p,q}' FROM generate_series(1, 100) n))});
 during('the view', 'pgsql_tmp', q{SET hash_mem_multiplier = 1; COPY (SELECT * FROM es_events) TO '/dev/null'},
 	q{SET hash_mem_multiplier = 1; BEGIN; DECLARE c CURSOR FOR SELECT * FROM es_events WHERE stream = 'p-batch' ORDER BY version; FETCH 50 FROM c; FETCH 50 FROM c; COMMIT},
 	q{SELECT count(*) FROM (SELECT data FROM es_events WHERE stream ~ '^[pq]' ORDER BY metadata::text, recorded_at LIMIT 100000) e});
@@ -95,7 +99,7 @@ during('another master key', '', q{SELECT es_rotate_master_key('printf %064d 1')
 
 # What a reader's query keeps would be found. It goes where temp_tablespaces says, unless it may have to outlive the transaction.
 sql("CREATE TABLESPACE elsewhere LOCATION '$dir/elsewhere'");
-foreach my $case ([ 'a result that does not fit into memory', 'pg_tblspc', q{SET hash_mem_multiplier = 1; SELECT count(*) FROM es_read_category('p', 0, NULL)} ],
+foreach my $case ([ 'a result that does not fit into memory', 'pg_tblspc', q{SET hash_mem_multiplier = 1; SELECT count(*) FROM (SELECT es_read_category('p', 0, NULL) OFFSET 0) r} ],
 	[ 'a sort of all', 'pg_tblspc', q{SELECT count(*) FROM (SELECT data FROM es_events ORDER BY data->>'word' OFFSET 0) s} ],
 	[ 'RETURNING', 'base', q{INSERT INTO es_events (stream, type, data) SELECT 'p-returned', 'T', } . data_of($secret, '7 + 0 * i') . q{ FROM generate_series(1, 2000) i RETURNING data} ],
 	[ 'FETCH of much', 'base', q{BEGIN; DECLARE much CURSOR FOR SELECT data FROM es_events WHERE stream = 'p-batch'; FETCH ALL FROM much; COMMIT} ],
