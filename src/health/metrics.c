@@ -92,6 +92,7 @@ static const GaugeName gauge_names[] = {
 	{"feed_lag_bytes", "WAL between what a feed's consumer has confirmed and the end."},
 	{"feed_retained_bytes", "WAL that the server keeps for a feed."},
 	{"feed_lag_events", "Events, about, that were committed after what a feed's consumer has confirmed."},
+	{"feed_lag_seconds", "Age of the oldest event that a feed lets through and its consumer has, about, not confirmed."},
 	{"slot_active", "1 if a logical replication slot of this database is in use."},
 	{"slot_lost", "1 if a logical replication slot of this database has lost its WAL."},
 	{"slot_retained_bytes", "WAL that the server keeps for a logical replication slot of this database."},

@@ -66,12 +66,15 @@ COMMENT ON VIEW eventstore.gauges_of_projections IS 'numbers of projections: how
 CREATE VIEW eventstore.gauges_of_feeds AS
 	SELECT g.name, pg_catalog.jsonb_build_object('feed', f.feed) AS labels, g.value
 	FROM @extschema@.es_feeds f
+	CROSS JOIN eventstore.log_ends() e
 	CROSS JOIN LATERAL (VALUES
 		('feed_active', COALESCE(f.active, false)::pg_catalog.int4::pg_catalog.float8),
 		('feed_lost', (f.slot_name IS NULL OR f.wal_status IS NOT DISTINCT FROM 'lost')::pg_catalog.int4::pg_catalog.float8),
 		('feed_lag_bytes', f.lag_bytes::pg_catalog.float8),
 		('feed_retained_bytes', f.retained_bytes::pg_catalog.float8),
-		('feed_lag_events', f.lag_events::pg_catalog.float8)) g(name, value)
+		('feed_lag_events', f.lag_events::pg_catalog.float8),
+		('feed_lag_seconds', CASE WHEN f.lag_events OPERATOR(pg_catalog.>=) 0 THEN COALESCE(pg_catalog.date_part('epoch',
+			eventstore.lag_time(e.last OPERATOR(pg_catalog.-) f.lag_events, e.last, f.categories, f.types)), 0) END)) g(name, value)
 	WHERE f.feed IS NOT NULL;
 COMMENT ON VIEW eventstore.gauges_of_feeds IS 'numbers of feeds: how far their consumers are behind, the WAL kept for them; behind es_metrics';
 

@@ -180,7 +180,7 @@ ok($node->poll_query_until('other', failed('segments', 2)), 'the next one is not
 my @words = slurp_file($node->logfile, $begun) =~ /(could not make segment 2 of the event store: no tables)/g;
 is(scalar(@words), 1, 'the log says it once');
 $node->safe_psql('other', $_) foreach 'DROP EVENT TRIGGER refuse', q{SELECT count(es_append('m-1', 'T')) FROM generate_series(1, 250)};
-ok($node->poll_query_until('other', q{SELECT value = 0 FROM es_metrics() WHERE name = 'eventstore_worker_troubles' AND labels = '{"task": "segments"}'}), 'it is made');
+ok($node->poll_query_until('other', q{SELECT value = 0 FROM es_metrics() WHERE name = 'eventstore_worker_task_failing' AND labels = '{"task": "segments"}'}), 'it is made');
 like(slurp_file($node->logfile, $begun), qr/LOG:  background work of the event store goes well again: segments\n.*DETAIL:  It had failed \d+ times in a row\./, 'the log says that');
 
 # ---- who, when, where ----

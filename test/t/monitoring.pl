@@ -151,6 +151,7 @@ my %truth = (
 	'eventstore_subscription_lag_events{subscription="audit", partition="0"}' => 159,
 	'eventstore_projection_lag_events{projection="orders"}' => 0,
 	'eventstore_feed_lag_events{feed="search"} > bool 0' => 1,
+	'eventstore_feed_lag_seconds{feed="search"} > bool 0' => 1,
 	'eventstore_standby' => 0,
 	'increase(eventstore_append_refusals_total{reason="wrong_expected_version"}[1m]) > bool 0' => 1);
 ok(wait_for_value($_, $truth{$_}), "$_ is $truth{$_}") foreach sort keys %truth;
