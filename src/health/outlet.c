@@ -7,6 +7,7 @@
 #include "base/base.h"
 
 #include "access/sdir.h"
+#include "miscadmin.h"
 #include "utils/snapmgr.h"
 
 #include "base/event.h"
@@ -24,13 +25,15 @@ Datum
 es_outlet_last_event_upto(PG_FUNCTION_ARGS)
 {
 	Snapshot	snapshot = es_rows_fresh_snapshot();
+	int64		upto = PG_GETARG_INT64(0);
 	int64		last = 0;
 
-	for (int64 n = es_segment_of(PG_GETARG_INT64(0)); n >= 0 && last == 0; n--)
+	for (int64 n = upto < 1 ? -1 : Min(es_segment_of(upto), es_segment_newest_reaching(upto)); n >= 0 && last == 0; n--)
 	{
 		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true};
 		bool		isnull;
 
+		CHECK_FOR_INTERRUPTS();
 		last = DatumGetInt64(es_scan_edge(&scan, n, BackwardScanDirection, Anum_es_events_position, &isnull));
 	}
 	UnregisterSnapshot(snapshot);

@@ -156,7 +156,7 @@ CREATE FUNCTION eventstore.look_at_copies(v eventstore.visit) RETURNS SETOF even
 	UNION ALL
 	SELECT 'warning', 'the subscription of the store does not run',
 		format('Subscription %I has no process at work. Either all background workers are in use, or it fails again and again: the server''s log says why.', s.subname),
-		format('ALTER SYSTEM SET max_worker_processes = %s; -- then restart the server', 2 * current_setting('max_worker_processes')::int)
+		format('ALTER SYSTEM SET max_worker_processes = %s; -- on standbys first; then restart the server', 2 * current_setting('max_worker_processes')::int)
 	FROM subscriptions s
 	WHERE s.subenabled AND clock_timestamp() - pg_postmaster_start_time() >= v.patience AND NOT v.standby
 		AND NOT EXISTS (SELECT FROM pg_stat_subscription a WHERE a.subid = s.oid AND a.relid IS NULL AND a.pid IS NOT NULL)

@@ -52,7 +52,7 @@ CREATE FUNCTION eventstore.look_at_worker(v eventstore.visit) RETURNS SETOF even
 		format('%s databases have a worker, no more may, and this one has none.', w.workers),
 		format('ALTER SYSTEM SET eventstore.max_workers = %s; SELECT pg_reload_conf()', w.most + 1)
 			|| CASE WHEN w.most + 1 > w.server / 2
-				THEN format('; ALTER SYSTEM SET max_worker_processes = %s; -- then restart the server', GREATEST(2 * (w.most + 1), w.server))
+				THEN format('; ALTER SYSTEM SET max_worker_processes = %s; -- on standbys first; then restart the server', GREATEST(2 * (w.most + 1), w.server))
 				ELSE '' END
 	FROM worker w WHERE w.wanted AND NOT w.looked_after AND w.held_by IS NULL AND w.workers >= w.most
 	UNION ALL
@@ -64,7 +64,7 @@ CREATE FUNCTION eventstore.look_at_worker(v eventstore.visit) RETURNS SETOF even
 	SELECT 'warning', 'no worker looks after the store',
 		format('There has been none since %s, and room for %s more. The server''s log says why it does not start; where all background workers are in use, it cannot.',
 			w.since::timestamptz(0), w.most - w.workers),
-		format('ALTER SYSTEM SET max_worker_processes = %s; -- then restart the server', 2 * w.server)
+		format('ALTER SYSTEM SET max_worker_processes = %s; -- on standbys first; then restart the server', 2 * w.server)
 	FROM worker w WHERE w.wanted AND NOT w.looked_after AND w.held_by IS NULL AND w.workers < w.most AND clock_timestamp() - w.since >= v.patience
 	UNION ALL
 	SELECT 'warning', 'background work fails',
@@ -127,7 +127,7 @@ CREATE FUNCTION eventstore.look_at_settings(v eventstore.visit) RETURNS SETOF ev
 	UNION ALL
 	SELECT 'notice', 'no walsender is free',
 		format('All %s are in use: one more consumer of a feed, or standby, cannot connect.', current_setting('max_wal_senders')),
-		format('ALTER SYSTEM SET max_wal_senders = %s; -- then restart the server', 2 * current_setting('max_wal_senders')::int)
+		format('ALTER SYSTEM SET max_wal_senders = %s; -- on standbys first; then restart the server', 2 * current_setting('max_wal_senders')::int)
 	WHERE current_setting('max_wal_senders')::int > 0
 		AND (SELECT count(*) FROM pg_stat_replication) >= current_setting('max_wal_senders')::int
 $$;

@@ -39,7 +39,7 @@ my %usual_of_type = (
 	'boolean' => 'false', 'uuid' => 'NULL', 'regtype' => q{'jsonb'}, 'regrole' => q{'pg_monitor'}, 'oid' => '10', 'regclass' => q{'eventstore.events'},
 	'timestamp with time zone' => 'NULL', 'pg_lsn' => q{'0/0'}, 'es_event' => q{(SELECT e FROM es_read('a-1') e LIMIT 1)},
 	'es_new_event[]' => q{ARRAY[ROW('T','{}',NULL,NULL)]::es_new_event[]}, 'anyelement' => 'NULL::jsonb',
-	'es_events' => q{(SELECT e FROM es_events e LIMIT 1)}, 'bytea' => q{'x'});
+	'es_events' => q{(SELECT e FROM es_events e LIMIT 1)}, 'bytea' => q{'x'}, 'eventstore.visit' => q{ROW(10, true, '1 min', true, false, false, false, 'public')::eventstore.visit});
 
 my @bad_oids = qw(0 1 4294967295);
 my $long = q{repeat('long name ', 100000)};
@@ -58,6 +58,7 @@ my %extremes = (
 		"jsonb_build_array(jsonb_build_object('stream', 'a-1', 'type', 'T', 'event_id', $long))", q{'[{"stream":"a-1","type":"T","tags":[1]}]'},
 		q{(repeat('[', 5000) || repeat(']', 5000))::jsonb} ],
 	'interval' => [ 'NULL', q{'-1s'}, q{'178000000 years'}, q{'-178000000 years'}, q{make_interval(0, 0, 0, 2147483647)}, q{'infinity'}, q{'-infinity'} ],
+	'eventstore.visit' => [ 'NULL', q{ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::eventstore.visit}, "ROW(1, true, '-1 day', true, true, true, true, $long)::eventstore.visit" ],
 	'uuid' => [ q{'00000000-0000-0000-0000-000000000000'} ],
 	'regtype' => [ (map { "$_\::regtype" } @bad_oids), q{'anyelement'}, q{'internal'}, q{'pg_class'}, q{'text[]'}, 'NULL' ],
 	'regrole' => [ (map { "$_\::regrole" } @bad_oids), 'NULL' ],

@@ -59,7 +59,7 @@ sub cure
 	return shell($where, $database, $1) if $remedy =~ /^shell: (.*)/s;
 	my ($status, $out, $err) = $where->psql($database, $remedy, on_error_stop => 1);
 	is($status, 0, "the remedy runs: $remedy") or diag $err;
-	$where->restart if $remedy =~ /-- then restart the server$/;
+	$where->restart if $remedy =~ /then restart the server$/;
 	return;
 }
 
@@ -408,29 +408,6 @@ sql(by_hand('ALTER TABLE eventstore.grants RENAME TO grunts'));
 sql('ALTER TABLE eventstore.grunts RENAME TO grants');
 is(sqlstates($node, 'store', q{SET statement_timeout = 1; SELECT count(*) FROM generate_series(1, 1000), es_doctor()}), '57014', 'it can be cancelled');
 
-# ---- standbys ----
-
-set('wal_keep_size', "'512MB'");
-$standby = start_standby($node, "max_wal_senders = 10\nprimary_slot_name = ''\n");
-treat({ finding => 'no standby is synchronous', severity => 'notice', names => qr/'standby'/ });
-set('synchronous_standby_names', undef);
-treat({ finding => 'nobody writes the mark that standbys read by', severity => 'notice', names => qr/up to position/,
-	plant => sub { set('eventstore.settle_interval', 0); sql(q{SELECT es_append('a-1', 'A')}) } });
-set('eventstore.settle_interval', undef);
-treat({ finding => 'no walsender is free', severity => 'notice', names => qr/All 1 are/,
-	plant => sub { set('max_wal_senders', 1); $node->restart },
-	after => sub { set('max_wal_senders', 10); $node->restart } });
-$standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
-switch(4);
-plant_case(my $far = { finding => 'a standby is far behind', severity => 'warning', names => qr/'standby' has/ });
-see_case($far);
-treat({ finding => 'replay is paused', severity => 'warning', names => qr/replayed up to/, on => $standby });
-gone_case($far);
-is($standby->safe_psql('store', q{SELECT count(*) > 14 FROM es_doctor() WHERE severity = 'ok'}), 't', 'it answers on a standby');
-treat({ finding => 'this standby receives no WAL', severity => 'warning', names => qr/replayed up to/, on => $standby,
-	plant => sub { $standby->safe_psql('postgres', q{ALTER SYSTEM SET primary_conninfo = 'port=1'}); $standby->reload },
-	after => sub { $standby->safe_psql('postgres', q{ALTER SYSTEM RESET primary_conninfo}); $standby->reload } });
-
 # ---- logical copies ----
 
 $node->safe_psql('postgres', 'CREATE DATABASE copy');
@@ -455,6 +432,29 @@ treat({ finding => 'the subscription of the store lacks tables', severity => 'wa
 	} });
 $node->safe_psql('copy', 'ALTER SUBSCRIPTION "copy ""it" DISABLE; ALTER SUBSCRIPTION "copy ""it" SET (slot_name = NONE); DROP SUBSCRIPTION "copy ""it"');
 sql(q{SELECT pg_drop_replication_slot('copies')});
+
+# ---- standbys ----
+
+set('wal_keep_size', "'512MB'");
+$standby = start_standby($node, "max_wal_senders = 10\nprimary_slot_name = ''\n");
+treat({ finding => 'no standby is synchronous', severity => 'notice', names => qr/'standby'/ });
+set('synchronous_standby_names', undef);
+treat({ finding => 'nobody writes the mark that standbys read by', severity => 'notice', names => qr/up to position/,
+	plant => sub { set('eventstore.settle_interval', 0); sql(q{SELECT es_append('a-1', 'A')}) } });
+set('eventstore.settle_interval', undef);
+treat({ finding => 'no walsender is free', severity => 'notice', names => qr/All 1 are/,
+	plant => sub { set('max_wal_senders', 1); $node->restart },
+	after => sub { set('max_wal_senders', 10); $node->restart } });
+$standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
+switch(4);
+plant_case(my $far = { finding => 'a standby is far behind', severity => 'warning', names => qr/'standby' has/ });
+see_case($far);
+treat({ finding => 'replay is paused', severity => 'warning', names => qr/replayed up to/, on => $standby });
+gone_case($far);
+is($standby->safe_psql('store', q{SELECT count(*) > 14 FROM es_doctor() WHERE severity = 'ok'}), 't', 'it answers on a standby');
+treat({ finding => 'this standby receives no WAL', severity => 'warning', names => qr/replayed up to/, on => $standby,
+	plant => sub { $standby->safe_psql('postgres', q{ALTER SYSTEM SET primary_conninfo = 'port=1'}); $standby->reload },
+	after => sub { $standby->safe_psql('postgres', q{ALTER SYSTEM RESET primary_conninfo}); $standby->reload } });
 
 # ---- a promotion ----
 
