@@ -31,3 +31,14 @@ es_backoff_delay(int attempts)
 		delay *= 2;
 	return Min(delay, MOST_DELAY_MS) * 1000;
 }
+
+/*
+ * es_backoff_is_pending tells whether what has failed waits until a time that is yet to
+ * come.  One that is further away than any wait was set by a clock that has been set
+ * back since, and does not count.
+ */
+bool
+es_backoff_is_pending(TimestampTz until, TimestampTz now)
+{
+	return until > now && until - now <= MOST_DELAY_MS * INT64CONST(1000);
+}

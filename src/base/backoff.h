@@ -7,7 +7,10 @@
 
 #include "base/base.h"
 
+#include "datatype/timestamp.h"
+
 extern void es_backoff_init(void);
 extern int64 es_backoff_delay(int attempts);
+extern bool es_backoff_is_pending(TimestampTz until, TimestampTz now);
 
 #endif							/* ES_BASE_BACKOFF_H */

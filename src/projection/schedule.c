@@ -26,6 +26,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/objects.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
@@ -129,7 +130,7 @@ look_at_progress_row(const EsProgress *row, int64 settled, EsScheduleLook *look)
 
 	if (row->live && row->position >= settled && !row->litter)
 		return;
-	if (row->retry_at > now)
+	if (es_backoff_is_pending(row->retry_at, now))
 		look->again_at = Min(look->again_at, row->retry_at);
 	else if (es_projection_is_locked(row->projection_id))
 		look->again_at = Min(look->again_at, now + LOCKED_AGAIN_US);
@@ -318,7 +319,7 @@ do_projection_task(const Task *task, bool has_others)
 	run.projection = es_projection_find_by_id(es_projection_pin(CurrentMemoryContext), task->projection_id);
 	run.upto = es_settle_compute();
 	if (run.projection == NULL || !es_run_begin(&run, task->live) ||
-		run.progress.retry_at > GetCurrentTimestamp())
+		es_backoff_is_pending(run.progress.retry_at, GetCurrentTimestamp()))
 		return PASSED;
 	sweeps = run.progress.litter;
 	if (has_others && (sweeps || !task->live))

@@ -307,6 +307,7 @@ typedef struct Work
 	TimestampTz looked_at;
 	int			projector_delay_ms; /* after a failure there */
 	TimestampTz put_off_until;
+	TimestampTz seen_at;		/* the clock, when it was looked at last */
 	Chore		upkeep;			/* when it is due */
 	Chore		sealing;		/* when the log was sealed last */
 } Work;
@@ -608,6 +609,26 @@ rest_until_news(Work *work)
 		stop_listening_for_news(work);
 }
 
+/*
+ * Forgets when something is due if the clock has been set back since that was said: it
+ * would wait for as long as the clock has gone back.  What is due now and then is due now.
+ */
+static void
+forget_future_times(Work *work)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (work->worked_at <= now && work->looked_at <= now && work->seen_at <= now)
+	{
+		work->seen_at = now;
+		return;
+	}
+	work->seen_at = work->worked_at = work->looked_at = now;
+	work->put_off_until = work->projections.again_at = now;
+	work->must_look = true;
+	work->upkeep.at = work->sealing.at = DT_NOBEGIN;
+}
+
 /* Looks after the store until told to go, or there is none. */
 static void
 look_after_store(void)
@@ -620,6 +641,7 @@ look_after_store(void)
 	{
 		bool		nudged = es_roster_take_nudge();
 
+		forget_future_times(&work);
 		es_wake_delegated();
 		work.must_look = work.must_look || nudged;
 		if (nudged)

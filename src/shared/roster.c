@@ -33,6 +33,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "shared/memory.h"
 
 #define MOST_DATABASES	1024
@@ -594,7 +595,7 @@ es_roster_next(TimestampTz now, TimestampTz *try_at)
 
 		if (!OidIsValid(entry->database) || !entry->wanted || entry->worker != 0 || is_held_off(entry))
 			continue;
-		if (entry->try_at > now)
+		if (es_backoff_is_pending(entry->try_at, now))
 			*try_at = Min(*try_at, entry->try_at);
 		else
 			found = entry->database;

@@ -209,7 +209,7 @@ put_refused_event(Delivery *delivery, EsFailure *known, const text *reason)
 	{
 		TimestampTz again_at = now + es_backoff_delay(failure.attempts);
 
-		row->retry_at = Max(row->retry_at, again_at);
+		row->retry_at = es_backoff_is_pending(row->retry_at, now) ? Max(row->retry_at, again_at) : again_at;
 	}
 	es_failure_put(row, known, &failure);
 }

@@ -12,6 +12,7 @@
 
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/names.h"
 #include "shared/wake.h"
 
@@ -41,7 +42,7 @@ has_member_lapsed(const EsPoll *poll)
 bool
 es_lease_is_available(EsPoll *poll, const EsPartition *row)
 {
-	if (row->retry_at > poll->now)
+	if (es_backoff_is_pending(row->retry_at, poll->now))
 	{
 		poll->again_at = Min(poll->again_at, row->retry_at);
 		return false;

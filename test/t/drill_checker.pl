@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 seed();
-my $node = new_node('main', streaming => 'logical', conf => "shared_preload_libraries = 'eventstore'\nmax_worker_processes = 20\n");
+my $node = new_node('main', streaming => 'logical', conf => "shared_preload_libraries = 'eventstore'\nmax_worker_processes = 20\nshared_buffers = 32MB\n");
 my $scene = EventstoreScene->start($node, writers => 2, pace => 60);
 my $dir = PostgreSQL::Test::Utils::tempdir();
 my $copies = 0;

@@ -19,7 +19,7 @@ plan skip_all => "no namespaces for users here: $err" unless $allowed;
 seed();
 my $rounds = $ENV{DRILL_ROUNDS} // 1;
 my $node = new_node('main', streaming => 'logical',
-	conf => "shared_preload_libraries = 'eventstore'\nmax_worker_processes = 20\nrestart_after_crash = on\nmin_wal_size = 32MB\nmax_wal_size = 64MB\nfsync = off\n");
+	conf => "shared_preload_libraries = 'eventstore'\nmax_worker_processes = 20\nshared_buffers = 32MB\nrestart_after_crash = on\nmin_wal_size = 32MB\nmax_wal_size = 64MB\nfsync = off\n");
 my $data = $node->data_dir;
 my $log = $node->logfile;
 my $connection = $node->connstr('postgres') . ' user=' . getpwuid($>);
@@ -29,19 +29,33 @@ $node->stop;
 $node->{_pid} = undef;
 open my $shell, '|-', 'unshare', '-rm', 'sh' or die $!;
 $shell->autoflush(1);
+local $SIG{PIPE} = 'IGNORE';
 sub inside { print $shell map { "$_\n" } @_ }
 # postgres refuses to be root, even of a namespace
 sub start_inside { inside("pg_ctl -D '$data' status >/dev/null 2>&1 || unshare -U --map-user=1000 --map-group=1000 pg_ctl -D '$data' -l '$log' -W start >/dev/null 2>&1 </dev/null") }
 inside("cp -a '$data' '$data.copy' && mount -t tmpfs -o size=230m tmpfs '$data' && chmod 700 '$data' && cp -a '$data.copy/.' '$data' && rm -rf '$data.copy'");
 start_inside();
 
+# Nobody outside sees its postmaster.pid, so the test ends the server, whatever ends the test.
+END
+{
+	my $status = $?;
+
+	if ($shell)
+	{
+		inside("unshare -U --map-user=1000 --map-group=1000 pg_ctl -D '$data' -m immediate stop >/dev/null 2>&1");
+		close $shell;
+	}
+	$? = $status;
+}
+
 # ask(sql): an answer, undef if there is none.
 sub ask
 {
 	my ($sql) = @_;
-	my ($ret, $got) = $node->psql('postgres', $sql, connstr => $connection);
+	my ($ret, $got) = eval { $node->psql('postgres', $sql, connstr => $connection) };   # a psql may be gone before it has its query
 
-	return $ret == 0 ? $got : undef;
+	return defined $ret && $ret == 0 ? $got : undef;
 }
 ok(wait_until('the server', sub { defined ask('SELECT 1') }), 'it starts on the small disk');
 
@@ -92,6 +106,4 @@ for my $round (1 .. $rounds)
 	}
 }
 $scene->check('after all of that', allow => '53100,58030');
-inside("unshare -U --map-user=1000 --map-group=1000 pg_ctl -D '$data' -m immediate stop >/dev/null 2>&1");
-close $shell;
 done_testing();

@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 seed();
-my $node = new_node('main', streaming => 'logical', conf => "shared_preload_libraries = 'eventstore'\nmax_worker_processes = 20\n");
+my $node = new_node('main', streaming => 'logical', conf => "shared_preload_libraries = 'eventstore'\nmax_worker_processes = 20\nshared_buffers = 32MB\n");
 $node->safe_psql('postgres', 'CREATE EXTENSION eventstore; CREATE EXTENSION amcheck; SELECT es_set_segment_size(2000)');
 $node->safe_psql('postgres', q{SELECT count(es_append('old-' || n % 20, 'T', '{"w": "old", "n": "0", "i": 0, "v": 1}')) FROM generate_series(1, 2000) n});
 my $scene = EventstoreScene->start($node, segment_size => 0, feed => 0);

@@ -13,7 +13,7 @@ use Test::More;
 seed();
 my $rounds = $ENV{DRILL_ROUNDS} // 1;
 my $node = new_node('main', streaming => 'logical',
-	conf => "shared_preload_libraries = 'eventstore'\nmax_worker_processes = 20\nrestart_after_crash = on\ncheckpoint_timeout = 30s\n");
+	conf => "shared_preload_libraries = 'eventstore'\nmax_worker_processes = 20\nshared_buffers = 32MB\nrestart_after_crash = on\ncheckpoint_timeout = 30s\n");
 my $scene = EventstoreScene->start($node);
 
 # pids(condition): of sessions and processes of the server.

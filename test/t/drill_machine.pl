@@ -12,12 +12,12 @@ use Test::More;
 seed();
 my $rounds = $ENV{DRILL_ROUNDS} // 1;
 my $node = new_node('main', streaming => 'logical',
-	conf => "shared_preload_libraries = 'eventstore'\nmax_worker_processes = 20\nrestart_after_crash = on\nmin_wal_size = 32MB\nmax_wal_size = 64MB\n");
+	conf => "shared_preload_libraries = 'eventstore'\nmax_worker_processes = 20\nshared_buffers = 32MB\nrestart_after_crash = on\nmin_wal_size = 32MB\nmax_wal_size = 64MB\n");
 my $faults = EventstoreFaults->prepare($node);
 my $scene = EventstoreScene->start($node, batch => 40);
 
 # is_up(): whether the server takes connections.
-sub is_up { return ($node->psql('postgres', 'SELECT 1'))[0] == 0 }
+sub is_up { return eval { ($node->psql('postgres', 'SELECT 1'))[0] == 0 } }     # a psql may be gone before it has its query
 
 # come_back(): a server that could not even recover has ended, and is started again, as who freed the disk does.
 sub come_back

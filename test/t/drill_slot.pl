@@ -12,7 +12,7 @@ use Test::More;
 
 seed();
 my $node = new_node('main', streaming => 'logical',
-	conf => "shared_preload_libraries = 'eventstore'\nmax_worker_processes = 20\nmax_slot_wal_keep_size = 16MB\nmin_wal_size = 32MB\nmax_wal_size = 48MB\n");
+	conf => "shared_preload_libraries = 'eventstore'\nmax_worker_processes = 20\nshared_buffers = 32MB\nmax_slot_wal_keep_size = 16MB\nmin_wal_size = 32MB\nmax_wal_size = 48MB\n");
 my $scene = EventstoreScene->start($node);
 
 # lose_slot(slot): WAL goes on until the slot's is gone.
