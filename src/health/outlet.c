@@ -26,9 +26,11 @@ es_outlet_last_event_upto(PG_FUNCTION_ARGS)
 {
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 	int64		upto = PG_GETARG_INT64(0);
+	int64		newest = es_segment_newest_reaching(upto);
+	int64		segment = upto < 1 ? -1 : es_segment_of(upto);
 	int64		last = 0;
 
-	for (int64 n = upto < 1 ? -1 : Min(es_segment_of(upto), es_segment_newest_reaching(upto)); n >= 0 && last == 0; n--)
+	for (int64 n = Min(segment, newest); n >= 0 && last == 0; n--)
 	{
 		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true};
 		bool		isnull;
