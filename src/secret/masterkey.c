@@ -21,6 +21,7 @@
 #include "secret/cipher.h"
 #include "secret/command.h"
 #include "shared/counter.h"
+#include "shared/trouble.h"
 
 #define HEX_DIGITS		(2 * ES_CIPHER_KEY)
 #define OUTPUT_BYTES	(4 * ES_ARENA_SLOT)
@@ -158,6 +159,8 @@ run_key_command(const char *line, EsArenaPlace place)
 	if (command.fault != NULL)
 	{
 		es_counter_add(ES_COUNT_KEY_COMMAND_FAILURES, 1);
+		if (place == ES_ARENA_MASTER)
+			(void) es_trouble_begin(ES_TASK_KEYS, command.fault);
 		report_no_key(command.fault, place);
 	}
 	return made;
@@ -184,12 +187,18 @@ es_masterkey_renew(void)
 const EsMasterKey *
 es_masterkey_get(int64 fingerprint)
 {
-	if (!es_masterkey_is_at_hand(fingerprint) && es_masterkey_renew()->fingerprint != fingerprint)
+	if (es_masterkey_is_at_hand(fingerprint))
+		return &kept;
+	if (es_masterkey_renew()->fingerprint != fingerprint)
+	{
+		(void) es_trouble_begin(ES_TASK_KEYS, "It prints another key than the one that the store's keys are wrapped by.");
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("master key of protected fields is another one"),
 				errdetail("What parameter \"eventstore.master_key_command\" prints is not the key that the store's keys are wrapped by."),
 				errhint("Have it print that key; or, if this one is to take its place, call es_rotate_master_key with a command that prints the former one."));
+	}
+	es_trouble_end(ES_TASK_KEYS);
 	return &kept;
 }
 

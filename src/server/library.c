@@ -12,7 +12,9 @@
 
 #include "append/bulk.h"
 #include "base/backoff.h"
+#include "base/loaded.h"
 #include "base/objects.h"
+#include "health/doctor.h"
 #include "json/scope.h"
 #include "json/size.h"
 #include "lifecycle/policy.h"
@@ -58,6 +60,7 @@ extern PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	es_loaded_init();
 	es_base_init();
 	es_jsonsize_init();
 	es_shared_init();
@@ -91,6 +94,7 @@ _PG_init(void)
 	es_privacy_init();
 	es_policy_init();
 	es_scavenge_init();
+	es_doctor_init();
 	es_statements_init();
 	es_discard_init();
 	es_ddlguard_init();

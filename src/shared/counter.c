@@ -101,7 +101,8 @@ const EsCounterName es_counter_names[ES_NCOUNTERS] = {
 	{"worker_failures_total", "task", "scavenging",.help = WORKER_HELP},
 	{"worker_failures_total", "task", "segments",.help = WORKER_HELP},
 	{"worker_failures_total", "task", "freezing",.help = WORKER_HELP},
-	{"worker_failures_total", "task", "indexing",.help = WORKER_HELP}
+	{"worker_failures_total", "task", "indexing",.help = WORKER_HELP},
+	{"worker_failures_total", "task", "keys",.help = WORKER_HELP}
 };
 
 const EsCounterName es_counter_histogram_names[ES_NHISTOGRAMS] = {

@@ -51,7 +51,7 @@ typedef enum EsCounter
 	ES_COUNT_SCAVENGED_EVENTS,
 	ES_COUNT_SEALED_EVENTS,
 	ES_COUNT_FAILURES,			/* one for each task, see shared/trouble.h */
-	ES_NCOUNTERS = ES_COUNT_FAILURES + 8
+	ES_NCOUNTERS = ES_COUNT_FAILURES + 9
 } EsCounter;
 
 /* What is measured: its distribution is kept. */

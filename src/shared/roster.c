@@ -31,6 +31,7 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "utils/resowner.h"
+#include "utils/timestamp.h"
 
 #include "shared/memory.h"
 
@@ -43,6 +44,7 @@ typedef struct EsRosterEntry
 	Oid			database;		/* InvalidOid: the place is free */
 	bool		wanted;			/* has a store, for all we know */
 	pid_t		worker;			/* 0: none */
+	TimestampTz since;			/* there is none, while there is none */
 	bool		confirmed;		/* it has found a store */
 	bool		nudged;			/* it is to look whether there still is one */
 	int			worker_procno;
@@ -170,6 +172,7 @@ make_roster_entry(Oid database)
 	entry->database = database;
 	entry->wanted = false;
 	entry->worker = 0;
+	entry->since = GetCurrentTimestamp();
 	entry->at_work = 0;
 	memset(entry->held_by, 0, sizeof(entry->held_by));
 	entry->try_at = 0;
@@ -428,6 +431,7 @@ es_roster_leave(bool has_store)
 	if (mine && mine->worker == MyProcPid)
 	{
 		mine->worker = 0;
+		mine->since = GetCurrentTimestamp();
 		if (mine->expelled)
 			mine->at_work = 0;
 		mine->wanted = has_store || mine->announced;
@@ -624,6 +628,34 @@ es_roster_is_looked_after(Oid database)
 	is = entry && entry->worker != 0 && entry->confirmed;
 	unlock_roster();
 	return is;
+}
+
+/*
+ * es_roster_describe tells how the database of this session is looked after; false where
+ * the library is not preloaded.
+ */
+bool
+es_roster_describe(EsRosterState *state)
+{
+	EsRosterEntry *entry;
+
+	memset(state, 0, sizeof(*state));
+	if (shared == NULL)
+		return false;
+	state->workers = es_roster_count_workers();
+	lock_roster(LW_SHARED);
+	entry = find_own_entry();
+	if (entry)
+	{
+		state->wanted = entry->wanted;
+		state->looked_after = entry->worker != 0 && entry->confirmed;
+		state->since = entry->since;
+		for (int i = 0; i < MOST_HOLDERS && state->held_by == 0; i++)
+			if (entry->held_by[i] != 0 && BackendPidGetProc(entry->held_by[i]) != NULL)
+				state->held_by = entry->held_by[i];
+	}
+	unlock_roster();
+	return true;
 }
 
 /*

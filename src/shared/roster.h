@@ -9,6 +9,16 @@
 
 #include "datatype/timestamp.h"
 
+/* How a database is looked after. */
+typedef struct EsRosterState
+{
+	bool		wanted;			/* it has a store, for all we know */
+	bool		looked_after;	/* by a worker that stays */
+	TimestampTz since;			/* when that began, or ended */
+	int			held_by;		/* the pid of who wants none there; 0: nobody */
+	int			workers;		/* in all databases */
+} EsRosterState;
+
 extern void es_roster_init(void);
 extern bool es_roster_exists(void);
 extern void es_roster_announce(void);
@@ -40,6 +50,7 @@ extern void es_roster_add(Oid database);
 extern Oid	es_roster_next(TimestampTz now, TimestampTz *try_at);
 extern int	es_roster_count_workers(void);
 extern bool es_roster_is_looked_after(Oid database);
+extern bool es_roster_describe(EsRosterState *state);
 extern void es_roster_tried(Oid database, TimestampTz again_at);
 extern void es_roster_remove(Oid database);
 

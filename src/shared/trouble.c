@@ -50,7 +50,8 @@ const char *const es_trouble_names[ES_NTASKS] = {
 	[ES_TASK_SCAVENGING] = "scavenging",
 	[ES_TASK_SEGMENTS] = "segments",
 	[ES_TASK_FREEZING] = "freezing",
-	[ES_TASK_INDEXING] = "indexing"
+	[ES_TASK_INDEXING] = "indexing",
+	[ES_TASK_KEYS] = "keys"
 };
 
 StaticAssertDecl(ES_NCOUNTERS - ES_COUNT_FAILURES == ES_NTASKS, "a counter for each task");
@@ -177,7 +178,8 @@ es_trouble_end(EsTask task)
 	EsTroubleEntry *entry;
 	uint64		failures = 0;
 
-	if (likely(known_well[task]) || shared == NULL)
+	/* what any session may fail at none knows to be well by itself */
+	if (shared == NULL || (known_well[task] && task != ES_TASK_KEYS))
 		return;
 	LWLockAcquire(es_shared_lock(ES_LOCK_TROUBLES), LW_EXCLUSIVE);
 	entry = find_trouble(task);

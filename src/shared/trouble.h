@@ -20,6 +20,7 @@ typedef enum EsTask
 	ES_TASK_SEGMENTS,
 	ES_TASK_FREEZING,
 	ES_TASK_INDEXING,
+	ES_TASK_KEYS,				/* of any session, not of a worker */
 	ES_NTASKS
 } EsTask;
 

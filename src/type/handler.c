@@ -306,6 +306,25 @@ es_handler_resolve(const char *signature, const EsSignature *shape)
 	return es_handler_fits(function, shape) ? function : InvalidOid;
 }
 
+/* es_handler_find finds the function that a stored signature names; InvalidOid if it is gone. */
+Oid
+es_handler_find(const char *signature)
+{
+	bool		quoted = false;
+	int			name_len = 0;
+
+	for (; signature[name_len] != '\0' && (quoted || signature[name_len] != '('); name_len++)
+		if (signature[name_len] == '"')
+			quoted = !quoted;
+	for (FuncCandidateList candidate =
+		 FuncnameGetCandidates(textToQualifiedNameList(cstring_to_text_with_len(signature, name_len)), -1, NIL,
+							   false, false, false, true);
+		 candidate; candidate = candidate->next)
+		if (strcmp(es_handler_signature(candidate->oid), signature) == 0)
+			return candidate->oid;
+	return InvalidOid;
+}
+
 /* ---- calls ---- */
 
 /*

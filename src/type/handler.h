@@ -53,6 +53,7 @@ extern void es_handler_require_trusted_type(Oid type);
 extern char *es_handler_signature(Oid function);
 extern bool es_handler_may_execute(const EsFunction *function);
 extern bool es_handler_is_self_contained(const EsFunction *function);
+extern Oid	es_handler_find(const char *signature);
 extern Oid	es_handler_resolve(const char *signature, const EsSignature *shape);
 extern Datum es_handler_invoke(FunctionCallInfo fcinfo);
 

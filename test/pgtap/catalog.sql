@@ -43,6 +43,7 @@ INSERT INTO promised VALUES
 	('es_settled_position', '', 'bigint'),
 	('es_settle', '', 'bigint'),
 	('es_seal', '', 'bigint'),
+	('es_doctor', '', 'TABLE(severity text, finding text, detail text, remedy text)'),
 	('es_metrics', '', 'TABLE(name text, labels jsonb, value double precision, kind text, help text)'),
 	('es_verify', 'from_position bigint DEFAULT 1, to_position bigint DEFAULT NULL::bigint', 'TABLE("position" bigint, problem text)'),
 	('es_proof', '"position" bigint, seal bigint DEFAULT NULL::bigint', 'jsonb'),
@@ -217,13 +218,13 @@ SELECT is_empty($$
 			es_snapshot_every,es_drop_snapshots,es_delete_stream,es_truncate_stream,es_adopt_snapshots,es_set_retention,es_register_upcaster,es_register_upcaster_ops,es_drop_upcaster,es_register_schema,es_drop_schema,es_create_feed,
 			es_drop_feed,es_alter_feed,es_share_feed,es_feed_head,es_feed_history,es_subscribe,es_unsubscribe,es_rewind,es_poll,es_ack,es_nack,es_parked,es_replay_parked,es_discard_parked,es_alter_subscription,
 			es_create_projection,es_create_handler_projection,es_drop_projection,es_run_projection,es_wait_projection,es_rebuild_projection,es_skip_event,
-			es_projection_view,es_index_projection,es_drop_projection_index,es_protect,es_reveal,es_shred,es_rotate_master_key,es_seal,es_verify,es_proof,es_prove_consistency,es_metrics}'::name[])
+			es_projection_view,es_index_projection,es_drop_projection_index,es_protect,es_reveal,es_shred,es_rotate_master_key,es_seal,es_verify,es_proof,es_prove_consistency,es_metrics,es_doctor}'::name[])
 		AND (provolatile <> 'v' OR proparallel <> 'u')
 $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE');
 
 -- All that may be in a parallel query: what is read is what the statement's snapshot sees, or the session's own, or rights.
 SELECT is((SELECT string_agg(format('%s %s', proname, proparallel), ', ' ORDER BY proname) FROM routine WHERE proparallel <> 'u'),
-	'commands_underway r, es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, has_right s, library_version s, may_anything s, may_read s, may_read_all s, may_see_all s, may_see_some s, plain r, plain_support s, require_read s, role_name s, segment_bytes s, segment_events r, segment_time r, segment_version r, shown_state r, shown_state_support s, sight s, sight_support s, tagindex_handler s',
+	'commands_underway r, es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, function_named s, has_right s, library_version s, may_anything s, may_read s, may_read_all s, may_see_all s, may_see_some s, plain r, plain_support s, require_read s, role_name s, segment_bytes s, segment_events r, segment_index s, segment_time r, segment_version r, shown_state r, shown_state_support s, sight s, sight_support s, tagindex_handler s',
 	'PARALLEL RESTRICTED or SAFE is only what takes no snapshot and no xid of its own');
 
 -- Nothing that a caller's search_path could mislead.
@@ -263,6 +264,15 @@ SELECT is_empty($$
 	WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind = 'r' AND c.relreplident NOT IN ('f', 'i')
 		AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
 $$, 'a logical subscriber finds the rows of every table');
+
+-- What es_doctor misses must be what there is.
+SELECT set_eq($$SELECT o.relation, o.name, o.statement FROM eventstore.own_indexes o$$, $$
+	SELECT t.relname::text AS relation, c.relname::text AS name, CASE WHEN k.oid IS NULL THEN pg_catalog.pg_get_indexdef(i.indexrelid)
+		ELSE format('ALTER TABLE eventstore.%I ADD CONSTRAINT %I %s', t.relname, k.conname, pg_catalog.pg_get_constraintdef(k.oid)) END AS statement
+	FROM relation t JOIN pg_catalog.pg_index i ON i.indrelid = t.oid JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+		LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = c.oid AND k.contype IN ('p', 'u')
+	WHERE t.relnamespace = 'eventstore'::regnamespace AND t.relkind = 'r'
+$$, 'es_doctor knows the indexes of all tables, and how to make them');
 
 SELECT * FROM finish();
 ROLLBACK;

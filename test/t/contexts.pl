@@ -53,7 +53,8 @@ my %value = (
 my %by_type = ('bigint' => '1', integer => '1', boolean => 'false', text => q{'x'}, interval => q{'0'::interval}, uuid => 'gen_random_uuid()',
 	'timestamp with time zone' => 'now()', jsonb => q{'{}'::jsonb}, 'text[]' => q{'{x}'::text[]}, regprocedure => q{'writes(es_event)'::regprocedure},
 	'es_new_event[]' => q{ARRAY[ROW('T', '{}', NULL, NULL)::es_new_event]}, internal => 'NULL', regclass => q{'pg_class'::regclass},
-	regtype => q{'jsonb'::regtype}, 'pg_lsn' => q{'0/1'::pg_lsn}, anyelement => 'NULL::jsonb', regrole => q{current_user::regrole}, bytea => q{'\\x00'::bytea}, oid => '10');
+	regtype => q{'jsonb'::regtype}, 'pg_lsn' => q{'0/1'::pg_lsn}, anyelement => 'NULL::jsonb', regrole => q{current_user::regrole}, bytea => q{'\\x00'::bytea}, oid => '10',
+	'eventstore.visit' => q{ROW(10, true, '1 min', true, false, false, false, 'public')::eventstore.visit});
 my %special = ('es_register_upcaster.handler' => q{'upcasts(jsonb)'::regprocedure}, 'es_register_reducer.handler' => q{'folds(jsonb, jsonb)'::regprocedure},
 	'es_subscribe.subscription' => q{'sub2'}, 'es_unsubscribe.subscription' => q{'sub2'}, 'es_create_projection.projection' => q{'proj2'},
 	'es_create_handler_projection.projection' => q{'proj2'}, 'es_drop_projection.projection' => q{'proj2'},

@@ -42,7 +42,7 @@ my %usual_of_type = (
 	'boolean' => 'false', 'uuid' => 'NULL', 'regtype' => q{'jsonb'}, 'regrole' => q{'pg_monitor'}, 'oid' => '10', 'regclass' => q{'eventstore.events'},
 	'timestamp with time zone' => 'NULL', 'pg_lsn' => q{'0/0'}, 'es_event' => q{(SELECT e FROM es_read('a-1') e LIMIT 1)},
 	'es_new_event[]' => q{ARRAY[ROW('T','{}',NULL,NULL)]::es_new_event[]}, 'anyelement' => 'NULL::jsonb',
-	'es_events' => q{(SELECT e FROM es_events e LIMIT 1)}, 'bytea' => q{'x'});
+	'es_events' => q{(SELECT e FROM es_events e LIMIT 1)}, 'bytea' => q{'x'}, 'eventstore.visit' => q{ROW(10, true, '1 min', true, false, false, false, 'public')::eventstore.visit});
 
 my @bad_oids = qw(0 1 4294967295);
 my $long = q{repeat('long name ', 100000)};
@@ -71,6 +71,7 @@ my %extremes = (
 	'pg_lsn' => [ q{'FFFFFFFF/FFFFFFFF'}, 'NULL' ],
 	'es_event' => [ 'NULL', q{ROW(NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL)::es_event}, "ROW(-1,$long,-1,$long,-1,'{}','[]',NULL,'infinity')::es_event" ],
 	'es_new_event[]' => [ 'NULL', q{'{}'}, q{'{NULL}'}, q{ARRAY[ROW(NULL,NULL,NULL,NULL)]::es_new_event[]}, "ARRAY[ROW($long,'{}','[]',NULL)]::es_new_event[]" ],
+	'eventstore.visit' => [ 'NULL', q{ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::eventstore.visit}, "ROW(1, true, '-1 day', true, true, true, true, $long)::eventstore.visit" ],
 	'es_events' => [ 'NULL' ],
 	'bytea' => [ q{''}, "$long\::bytea", 'NULL' ],
 	'anyelement' => [ 'NULL::int', 'NULL::es_event', '1', q{NULL::pg_class} ]);

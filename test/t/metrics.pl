@@ -218,7 +218,7 @@ like(slurp_file($node->logfile), qr/LOG:  projection "noted" goes on\n.*DETAIL: 
 my $start = -s $node->logfile;
 run(q{BEGIN; LOCK TABLE eventstore.seal_tiles; PREPARE TRANSACTION 'gate'});
 is(metric('worker_up'), 1, 'the worker is up');
-is(metric('worker_troubles'), '', 'and has no trouble');
+is(metric('worker_troubles', '{"task": "sealing"}'), '', 'and has no trouble');
 $node->append_conf('postgresql.conf', "eventstore.seal_interval = 100ms\n");
 $node->reload;
 run(q{SELECT es_append('a-1', 'T')});

@@ -173,6 +173,7 @@ my @calls = (
 	[ 'es_attach_segment(text)', 'admin *', q{SELECT es_attach_segment('eventstore.events_0')}, '55000' ],
 	# evidence
 	[ 'es_seal()', 'admin *', q{SELECT es_seal()} ],
+	[ 'es_doctor()', 'admin *', q{SELECT count(*) FROM es_doctor()} ],
 	[ 'es_metrics()', 'admin *', q{SELECT count(*) FROM es_metrics()} ],
 	[ 'es_verify(bigint,bigint)', 'read * or admin *', q{SELECT * FROM es_verify()} ],
 	[ 'es_proof(bigint,bigint)', 'read * or admin *', q{SELECT es_proof(1)} ],

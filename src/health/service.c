@@ -1,0 +1,83 @@
+/*
+ * service.c
+ *		The library and the worker: what SQL cannot ask.
+ *
+ * The looks themselves are in service.sql.
+ */
+#include "base/base.h"
+
+#include "access/htup_details.h"
+#include "funcapi.h"
+#include "nodes/execnodes.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/call.h"
+#include "base/loaded.h"
+#include "shared/roster.h"
+#include "shared/trouble.h"
+
+#define Natts_state		5
+#define Natts_troubles	5
+
+PG_FUNCTION_INFO_V1(es_service_library_is_replaced);
+PG_FUNCTION_INFO_V1(es_service_worker_state);
+PG_FUNCTION_INFO_V1(es_service_troubles);
+
+/* eventstore.library_is_replaced(): whether the library's file is another one than was loaded. */
+Datum
+es_service_library_is_replaced(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(es_loaded_is_replaced());
+}
+
+/*
+ * eventstore.worker_state(): how this database is looked after; NULLs where the library is
+ * not preloaded.
+ */
+Datum
+es_service_worker_state(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc = es_call_result_desc(fcinfo);
+	Datum		values[Natts_state] = {0};
+	bool		isnull[Natts_state];
+	EsRosterState state;
+
+	memset(isnull, true, sizeof(isnull));
+	if (es_roster_describe(&state))
+	{
+		memset(isnull, false, sizeof(isnull));
+		values[0] = BoolGetDatum(state.looked_after);
+		values[1] = BoolGetDatum(state.wanted);
+		values[2] = TimestampTzGetDatum(state.since);
+		isnull[2] = state.looked_after;
+		values[3] = Int32GetDatum(state.held_by);
+		isnull[3] = state.held_by == 0;
+		values[4] = Int32GetDatum(state.workers);
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, isnull)));
+}
+
+/* eventstore.troubles(): a row for each task of this database that fails now. */
+Datum
+es_service_troubles(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = es_call_begin_rows(fcinfo);
+
+	for (EsTask task = 0; task < ES_NTASKS; task++)
+	{
+		EsTrouble	trouble;
+		Datum		values[Natts_troubles];
+		bool		isnull[Natts_troubles] = {false};
+
+		if (!es_trouble_read(task, &trouble) || !trouble.fails)
+			continue;
+		values[0] = CStringGetTextDatum(es_trouble_names[task]);
+		values[1] = Int64GetDatum((int64) trouble.failures);
+		values[2] = TimestampTzGetDatum(trouble.since);
+		values[3] = TimestampTzGetDatum(trouble.last);
+		values[4] = CStringGetTextDatum(trouble.text);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+	}
+	return (Datum) 0;
+}
