@@ -147,7 +147,9 @@ posix_fallocate64(int fd, off_t offset, off_t size)
 static int
 is_exhausted(size_t size)
 {
-	return size >= LARGE && faults->memory > 0 && getpid() != first && ++allocations % (unsigned) faults->memory == 0;
+	int64_t		each = *(volatile int64_t *) &faults->memory;	/* it changes meanwhile */
+
+	return size >= LARGE && each > 0 && getpid() != first && ++allocations % (uint64_t) each == 0;
 }
 
 void *
