@@ -137,6 +137,9 @@ class Session:
                 del notices[:]
                 raise Lost('committed, but not replicated')
             return result
+        except SystemError as error:
+            self.drop()         # psycopg2, at a connection that ends within a COPY
+            raise Lost(str(error)) from error
         except psycopg2.Error as error:
             code = error.pgcode
             if code is None or code[:2] == '08' or code[:3] == '57P' or self.connection is None or self.connection.closed:
@@ -144,6 +147,10 @@ class Session:
                 raise Lost(str(error).split('\n')[0]) from error
             refused = Refused(error)
             self.report(refused)
+            if code == '53200':
+                # A server without memory to read what is left of a COPY sends one more error, which libpq would take
+                # for the answer to the next statement, and so on.
+                self.drop()
             raise refused from error
 
     def query(self, sql, *arguments):
