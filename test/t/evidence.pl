@@ -140,7 +140,8 @@ foreach my $round (1 .. 12)
 	my @found = sort { $a->[0] <=> $b->[0] } values %done;
 	my $expected = join ', ', map { "$_->[0] $_->[2]" } @found;
 	my $statements = join ";\n", map { $_->[1] } @found;
-	my $look = q{SELECT string_agg(position || ' ' || split_part(problem, ':', 1), ', ' ORDER BY position, problem) FROM es_verify() WHERE problem !~ '^seal'};
+	# the first event of a call's run takes the others out of the category with it: those are misfiled
+	my $look = q{SELECT string_agg(position || ' ' || split_part(problem, ':', 1), ', ' ORDER BY position, problem) FROM es_verify() WHERE problem !~ '^(seal|misfiled)'};
 	is(sql("BEGIN; $statements; $look; SET LOCAL max_parallel_workers_per_gather = 0; $look; ROLLBACK"), "$expected\n$expected", "round $round: $expected");
 }
 is(problems(), '', 'all was rolled back');
