@@ -102,7 +102,7 @@ typedef struct DetachSteps
 	bool		gone;
 } DetachSteps;
 
-/* A step: looks at a segment, and locks it if it may go. */
+/* A step: looks at a segment, and locks it. */
 static void
 look_at_segment(void *arg)
 {
@@ -131,18 +131,26 @@ list_lock_tags(Oid first, Oid second)
 	return OidIsValid(second) ? list_make2(&tags[0], &tags[1]) : list_make1(&tags[0]);
 }
 
-/* Takes a segment out of the log if it may go, and is free by then. */
+/*
+ * Takes a segment out of the log if it may go, and is free by then, in a transaction that
+ * keeps it as it was looked at, however often what follows has to be tried again.
+ */
 static EsPatienceEnd
 try_detaching(DetachSteps *steps, Oid events, Oid relid)
 {
-	EsPatience	patience = {.caller = work.caller,.lock_timeout = work.order.lock_timeout};
-	EsPatienceEnd end = es_patience_run(&patience, list_lock_tags(relid, InvalidOid), ShareRowExclusiveLock,
-										look_at_segment, steps);
+	EsPatience	patience = {.caller = work.caller,.lock_timeout = work.order.lock_timeout,.within = true};
+	MemoryContext context = CurrentMemoryContext;
+	EsPatienceEnd end;
 
-	if (end != ES_PATIENCE_DONE || !OidIsValid(steps->detach.relid))
-		return end;
-	end = es_patience_run(&patience, list_lock_tags(events, relid), AccessExclusiveLock, take_segment_out, steps);
-	es_detach_end(&steps->detach);
+	StartTransactionCommand();
+	end = es_patience_run(&patience, list_lock_tags(relid, InvalidOid), ShareRowExclusiveLock, look_at_segment, steps);
+	if (end == ES_PATIENCE_DONE && OidIsValid(steps->detach.relid))
+		end = es_patience_run(&patience, list_lock_tags(events, relid), AccessExclusiveLock, take_segment_out, steps);
+	if (end == ES_PATIENCE_DONE)
+		CommitTransactionCommand();
+	else
+		AbortCurrentTransaction();
+	MemoryContextSwitchTo(context);
 	return end;
 }
 

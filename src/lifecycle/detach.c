@@ -5,15 +5,15 @@
  * What may go is complete: every position up to its last is final.  It is looked at
  * first, as a whole: whether all its events are old enough, and what they are, which is
  * noted for the day when it comes back.  That takes its time, under a lock that keeps
- * off whoever would change or rewrite the segment, and no reader.  The lock is a
- * session's, as it is kept over transactions: what then follows is tried in one that
- * waits for the log only for a moment, and may have to be tried again.
+ * off whoever would change or rewrite the segment, and no reader, and is kept: what then
+ * follows is tried in subtransactions, as each waits for the log only for a moment, and
+ * may have to be tried again.
  *
  * What makes a table a part of the store goes: its place in the log, where a
  * placeholder comes, the triggers, and the indexes whose access method or use is only
  * the store's.  What is left needs nothing of the extension, here or in another database.
  *
- * Order of locks: the segment (the session's), then the log, then the segment
+ * Order of locks: the segment, then the log, then the segment
  * exclusively.  Readers lock the log first, too, and share both.
  */
 #include "lifecycle/detach.h"
@@ -87,9 +87,8 @@ has_new_edge(int64 segment, TimestampTz before)
 }
 
 /*
- * es_detach_begin looks at a segment, and keeps it locked against changes until
- * es_detach_end if it has events and all are older than a time; else ->relid is
- * InvalidOid.  To be called in a worker, in a transaction.
+ * es_detach_begin looks at a segment, and locks it against changes until the transaction
+ * ends; ->relid is InvalidOid unless it has events and all are older than a time.
  */
 void
 es_detach_begin(EsDetach *detach, int64 segment, TimestampTz before)
@@ -105,23 +104,9 @@ es_detach_begin(EsDetach *detach, int64 segment, TimestampTz before)
 	{
 		es_contents_look(rel, &detach->contents);
 		if (detach->contents.events > 0 && detach->contents.newest < before)
-		{
 			detach->relid = RelationGetRelid(rel);
-			LockRelationIdForSession(&rel->rd_lockInfo.lockRelId, ShareRowExclusiveLock);
-		}
 	}
 	table_close(rel, NoLock);
-}
-
-/* es_detach_end gives the segment's lock back. */
-void
-es_detach_end(EsDetach *detach)
-{
-	LockRelId	id = {.relId = detach->relid,.dbId = MyDatabaseId};
-
-	if (OidIsValid(detach->relid))
-		UnlockRelationIdForSession(&id, ShareRowExclusiveLock);
-	detach->relid = InvalidOid;
 }
 
 /* ---- going ---- */

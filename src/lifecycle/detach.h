@@ -22,6 +22,5 @@ typedef struct EsDetach
 extern EsDetach *es_detach_candidates(int *count);
 extern void es_detach_begin(EsDetach *detach, int64 segment, TimestampTz before);
 extern bool es_detach_run(const EsDetach *detach);
-extern void es_detach_end(EsDetach *detach);
 
 #endif							/* ES_LIFECYCLE_DETACH_H */
