@@ -345,7 +345,15 @@ is($second->safe_psql('postgres', q{SELECT count(*) FROM es_read_all(0, NULL)}),
 # ---- all gone ----
 
 is(run(q{SELECT es_attach_segment('events_' || n) FROM generate_series(0, 4) n; SELECT count(*) FROM es_read_all(0, NULL)}) =~ /546$/, 1, 'all back');
-run(q{SELECT es_detach_segments('infinity')});
+# a reader is in the way, so that more than one try is needed; nobody changes the segment in between
+my $in_the_way = start_script($node, 'store', 'BEGIN; SELECT count(*) FROM es_events; SELECT pg_sleep(3); COMMIT');
+$node->poll_query_until('store', q{SELECT count(*) > 0 FROM pg_locks WHERE relation = 'eventstore.events_0'::regclass AND mode = 'AccessShareLock'}) or die;
+my $going = start_script($node, 'store', q{SELECT es_detach_segments('infinity')});
+$node->poll_query_until('store', q{SELECT count(*) > 0 FROM pg_locks WHERE relation = 'eventstore.events_0'::regclass AND mode = 'ShareRowExclusiveLock' AND granted}) or die;
+my $changing = start_script($node, 'store', q{BEGIN; LOCK TABLE eventstore.events_0 IN ROW EXCLUSIVE MODE; SELECT count(*) FROM pg_inherits WHERE inhrelid = 'eventstore.events_0'::regclass; COMMIT});
+is((finish_script($changing))[0], "0\n", 'who would change a segment waits from the look at it until it has gone');
+like((finish_script($going))[0], qr{events_0}, '... which it has in the end');
+finish_script($in_the_way);
 is(codes('DROP EXTENSION eventstore CASCADE'), 'VE002', 'a store whose segments are away has events');
 run('DROP TABLE eventstore.events_0, eventstore.events_1, eventstore.events_2, eventstore.events_3, eventstore.events_4');
 run('SET eventstore.allow_drop = on; DROP EXTENSION eventstore CASCADE');
