@@ -1,7 +1,7 @@
 /* ---- finding: what es_doctor's looks take and give ---- */
 
 /*
- * Looks are functions eventstore.look_at_…(visit), a part each, in SQL that the doctor runs as the extension's owner. They
+ * Looks are functions eventstore.look_at_SUBJECT(visit), a part each, in SQL that the doctor runs as the extension's owner. They
  * pin their search_path, so names in them need not be qualified. Of a finding severity and sentence stand side by side
  * as literals, which lint/findings holds against the manual. What is not of the server, but written by whoever may
  * append, is told only if the visit says so.

@@ -144,7 +144,7 @@ CREATE FUNCTION eventstore.look_at_copies(v eventstore.visit) RETURNS SETOF even
 			WHERE s.subdbid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
 				AND EXISTS (SELECT FROM pg_subscription_rel r JOIN own o ON o.oid = r.srrelid WHERE r.srsubid = s.oid))
 	SELECT 'warning', 'a publication lacks tables of the store',
-		format('Publication %I has some of its tables and not %s: a subscriber gets half a store. CREATE PUBLICATION … FOR TABLES IN SCHEMA eventstore has them all, also those to come.',
+		format('Publication %I has some of its tables and not %s: a subscriber gets half a store. CREATE PUBLICATION ... FOR TABLES IN SCHEMA eventstore has them all, also those to come.',
 			p.pubname, string_agg(quote_ident(p.relname), ', ' ORDER BY p.relname)),
 		format('ALTER PUBLICATION %I ADD TABLE %s', p.pubname, string_agg(format('eventstore.%I', p.relname), ', ' ORDER BY p.relname))
 	FROM published p GROUP BY p.pubname

@@ -16,7 +16,8 @@
  * a partition's hash may have to pass many events, and any may have to pass many segments.
  * One statement passes at most es_lag_looks events, for all consumers together, a segment
  * counting for SEGMENT_LOOKS; where it gives up, the event that it has come to stands for the
- * one it looks for, which is not older.
+ * one it looks for, which is not older.  It goes on by index where it can, until it has opened as
+ * many segments again.
  *
  * What a detached segment has cannot be looked at, and is left out.
  */
@@ -170,7 +171,7 @@ search_segment(LagSearch *search, int64 segment)
 	if (rel == NULL)
 		return;
 	*search->looks -= SEGMENT_LOOKS;
-	if (*search->looks >= 0)
+	if (*search->looks >= -es_lag_looks)
 	{
 		filter.categories = search->lag->categories;
 		filter.query = search->query ? NULL : search->lag->query;

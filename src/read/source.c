@@ -9,31 +9,37 @@
  *
  * All portions together are what one read would have given that was done at the first.  Of a
  * stream that is up to the version which was its last then; that it has been truncated or
- * deleted since is 40001.  Of the log it is up to the position that was settled then: below
- * that all is as it is for ever, but for what is scavenged.  A read whose first portion is all
- * of it needs no such bound.  What the transaction itself has appended since is not in it.
+ * deleted since is 40001.  Of the log it is up to the position that was settled then, below
+ * which all is as it is for ever, but for what is scavenged; or, without a filter, up to the last
+ * event that was there.  A read whose first portion is all of it needs no such bound.  What the
+ * transaction itself has appended since is not in it.
  *
- * So a source that is rewound gives out the same events again.
+ * So a source that is rewound gives out the same events again, as far as it has come to its end.
  *
  * A filter of many names is dear to begin with, in each portion anew.  Then all events are read
  * at once, and those that do not fit into memory go to a temporary file, as they are stored.
  */
 #include "read/source.h"
 
+#include "access/sdir.h"
 #include "access/tupdesc.h"
 #include "executor/nodeHash.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 #include "utils/typcache.h"
 
 #include "base/objects.h"
 #include "base/pending.h"
+#include "log/scan.h"
+#include "log/segment.h"
 #include "log/settle.h"
 #include "read/read.h"
 #include "shared/counter.h"
 #include "stream/stream.h"
+#include "table/rows.h"
 
 #define FIRST_EVENTS	32		/* in a portion */
 #define MOST_EVENTS		512
@@ -153,6 +159,38 @@ keep_log_event(const EsEvent *event, void *arg)
 	source->rest.filter.enough = source->portion->bytes >= MOST_BYTES;
 }
 
+/* Finds the position of the last event that is there; 0 if there is none. */
+static int64
+find_last_position(void)
+{
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+	int64		position = 0;
+	bool		isnull = true;
+
+	for (int64 n = es_segment_newest_reaching(PG_INT64_MAX); isnull && n >= 0; n--)
+	{
+		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true};
+
+		CHECK_FOR_INTERRUPTS();
+		position = DatumGetInt64(es_scan_edge(&scan, n, BackwardScanDirection, Anum_es_events_position, &isnull));
+	}
+	UnregisterSnapshot(snapshot);
+	return position;
+}
+
+/*
+ * Bounds a read of the whole log by what there is at its first portion.  That may be more than
+ * is settled: while positions follow each other nothing needs proof.
+ */
+static void
+bound_by_last_event(EsSource *source)
+{
+	int64		last = find_last_position();
+
+	source->start.filter.upto = Min(source->start.filter.upto, last);
+	source->rest.filter.upto = source->start.filter.upto;
+}
+
 /* Bounds a read of the log by what is settled now. */
 static void
 bound_by_settled(EsSource *source)
@@ -176,13 +214,18 @@ read_log_portion(EsSource *source, int64 wanted)
 	rest->max_count = left - portion->count;
 	source->ended = rest->max_count == 0 || (portion->count < wanted && !rest->enough);
 	if (source->ended)
+	{
+		/* again it goes as far */
+		if (!rest->backwards)
+			source->start.filter.upto = portion->count > 0 ? portion->events[portion->count - 1].position : rest->after;
 		return;
+	}
 	if (rest->backwards)
 		rest->upto = portion->events[portion->count - 1].position - 1;
 	else
 		rest->after = portion->events[portion->count - 1].position;
-	if (rest->settled == 0)
-		bound_by_settled(source);
+	if (rest->settled == 0 && source->reads == 0)
+		bound_by_last_event(source);
 }
 
 /* ---- all at once ---- */

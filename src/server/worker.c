@@ -380,27 +380,11 @@ write_mark_in_transaction(Work *work)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-/*
- * Ends a piece of work that failed, logs why unless that was said before, or is said
- * elsewhere (ES_NTASKS), and makes the time longer for which it is put off.
- */
+/* Ends a piece of work that failed, and makes the time longer for which it is put off. */
 static void
 put_off_failed_work(int *delay_ms, EsTask task)
 {
-	ErrorData  *error;
-	bool		is_new;
-
-	HOLD_INTERRUPTS();
-	error = CopyErrorData();
-	AbortCurrentTransaction();
-	is_new = task < ES_NTASKS && es_trouble_begin(task, error->message ? error->message : "unknown error");
-	if (is_new)
-		EmitErrorReport();
-	FlushErrorState();
-	if (is_new)
-		es_trouble_report(task);
-	FreeErrorData(error);
-	RESUME_INTERRUPTS();
+	es_trouble_take_error(task);
 	*delay_ms = Min(Max(2 * *delay_ms, 1000), MOST_DELAY_MS);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }

@@ -197,6 +197,29 @@ es_trouble_end(EsTask task)
 }
 
 /*
+ * es_trouble_take_error ends the current error and its transaction, and logs it unless that was
+ * said before, or is said elsewhere (ES_NTASKS).
+ */
+void
+es_trouble_take_error(EsTask task)
+{
+	ErrorData  *error;
+	bool		is_new;
+
+	HOLD_INTERRUPTS();
+	error = CopyErrorData();
+	AbortCurrentTransaction();
+	is_new = task < ES_NTASKS && es_trouble_begin(task, error->message ? error->message : "unknown error");
+	if (is_new)
+		EmitErrorReport();
+	FlushErrorState();
+	if (is_new)
+		es_trouble_report(task);
+	FreeErrorData(error);
+	RESUME_INTERRUPTS();
+}
+
+/*
  * es_trouble_run does a task in a worker that is there for it.  If it fails, the worker ends;
  * without a word if the same was said before.
  */
