@@ -408,6 +408,7 @@ static void
 read_unfiltered(LogRead *read)
 {
 	read->final = es_settle_known();
+	read->final = Max(read->final, read->filter->proven);
 	if (read->final < read->passed)
 	{
 		/*

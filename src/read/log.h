@@ -23,6 +23,8 @@ typedef struct EsLogFilter
 	const EsQuery *query;		/* or NULL */
 	bool		backwards;		/* from upto on */
 	bool		without_metadata;	/* of events, unless a query needs them */
+	int64		proven;			/* a read has come so far: positions up to
+								 * here are final */
 	int64		settled;		/* known to be settled: the read goes no
 								 * further, and asks no more; 0: not known */
 	bool		(*wants) (const EsEvent *event, void *arg); /* whether the caller

@@ -180,12 +180,13 @@ find_last_position(void)
 
 /*
  * Bounds a read of the whole log by what there is at its first portion.  That may be more than
- * is settled: while positions follow each other nothing needs proof.
+ * is settled: while positions follow each other nothing needs proof.  Where nothing is, as while the
+ * store is being copied, its segments may not be known yet, and nobody appends.
  */
 static void
 bound_by_last_event(EsSource *source)
 {
-	int64		last = find_last_position();
+	int64		last = es_settle_compute() > 0 ? find_last_position() : PG_INT64_MAX;
 
 	source->start.filter.upto = Min(source->start.filter.upto, last);
 	source->rest.filter.upto = source->start.filter.upto;
@@ -223,7 +224,7 @@ read_log_portion(EsSource *source, int64 wanted)
 	if (rest->backwards)
 		rest->upto = portion->events[portion->count - 1].position - 1;
 	else
-		rest->after = portion->events[portion->count - 1].position;
+		rest->after = rest->proven = portion->events[portion->count - 1].position;
 	if (rest->settled == 0 && source->reads == 0)
 		bound_by_last_event(source);
 }

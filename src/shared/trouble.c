@@ -161,9 +161,9 @@ es_trouble_begin(EsTask task, const char *message)
 	return is_new;
 }
 
-/* es_trouble_report says what becomes of a task that has failed; the error itself is in the log. */
-void
-es_trouble_report(EsTask task)
+/* report_trouble says what becomes of a task that has failed; the error itself is in the log. */
+static void
+report_trouble(EsTask task)
 {
 	ereport(LOG,
 			errmsg("background work of the event store failed: %s", es_trouble_names[task]),
@@ -214,7 +214,7 @@ es_trouble_take_error(EsTask task)
 		EmitErrorReport();
 	FlushErrorState();
 	if (is_new)
-		es_trouble_report(task);
+		report_trouble(task);
 	FreeErrorData(error);
 	RESUME_INTERRUPTS();
 }
@@ -244,7 +244,7 @@ es_trouble_run(EsTask task, void (*work) (void *arg), void *arg)
 		{
 			EmitErrorReport();
 			FlushErrorState();
-			es_trouble_report(task);
+			report_trouble(task);
 		}
 		proc_exit(0);
 	}

@@ -40,7 +40,6 @@ extern const char *const es_trouble_names[ES_NTASKS];
 
 extern void es_trouble_init(void);
 extern bool es_trouble_begin(EsTask task, const char *message);
-extern void es_trouble_report(EsTask task);
 extern void es_trouble_end(EsTask task);
 extern void es_trouble_take_error(EsTask task);
 extern void es_trouble_run(EsTask task, void (*work) (void *arg), void *arg);

@@ -11,7 +11,13 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $primary = new_node('primary', streaming => 'logical', conf => "shared_preload_libraries = 'eventstore'\n");
-plan skip_all => 'slots stay where they are before PostgreSQL 17' if $primary->safe_psql('postgres', 'SHOW server_version_num') < 170000;
+if ($primary->safe_psql('postgres', 'SHOW server_version_num') < 170000)
+{
+	is($primary->safe_psql('postgres', q{SELECT count(*) FROM pg_attribute WHERE attrelid = 'pg_replication_slots'::regclass AND attname = 'failover'}), '0',
+		'before PostgreSQL 17 slots stay where they are');
+	done_testing();
+	exit;
+}
 
 seed();
 my $user = getpwuid($>);

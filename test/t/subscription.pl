@@ -48,7 +48,7 @@ is(shares(), 'a3 b3', 'the others have its partitions');
 
 # ---- a member that dies, and comes back late ----
 $node->safe_psql('postgres', q{SELECT es_subscribe('late', (SELECT es_settled_position())); SELECT es_append('late-1', 'A'), es_append('late-1', 'B')});
-is($node->safe_psql('postgres', q{SELECT string_agg(type || attempt, ' ' ORDER BY position) FROM es_poll('late', member => 'm1', lease => '100ms')}), 'A1 B1', 'a member is delivered');
+is($node->safe_psql('postgres', q{SELECT string_agg(type || attempt, ' ' ORDER BY position) FROM es_poll('late', member => 'm1', lease => '2s')}), 'A1 B1', 'a member is delivered');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM es_poll('late', member => 'm2')}), '0', 'and no other');
 is($node->safe_psql('postgres', q{SELECT string_agg(type || attempt, ' ' ORDER BY position) FROM es_poll('late', member => 'm2', wait => '10s', lease => '1h')}),
 	'A2 B2', 'until its lease ends: somebody who waits gets it then');
