@@ -57,10 +57,15 @@ PG_MODULE_MAGIC;
 
 extern PGDLLEXPORT void _PG_init(void);
 
-/* Called once in each process that loads the library. */
+/*
+ * Called once in each process that loads the library.  Settings from before that are not
+ * good make warnings, at which the server would let a cancel in; and what is interrupted
+ * here can never be loaded again.
+ */
 void
 _PG_init(void)
 {
+	HOLD_INTERRUPTS();
 	es_loaded_init();
 	es_base_init();
 	es_jsonsize_init();
@@ -104,4 +109,5 @@ _PG_init(void)
 	es_upkeep_init();
 	es_worker_init();
 	MarkGUCPrefixReserved("eventstore");
+	RESUME_INTERRUPTS();
 }

@@ -95,4 +95,8 @@ my @failures = grep { $calls[$_][2] eq 'as it should be' && !$fails{ $calls[$_][
 is(join("\n", map { "$calls[$_][0]: @{ $outcome{$_} }" } @failures), '', 'calls as they should be succeed');
 is($node->safe_psql('postgres', q{SELECT es_append('a-1', 'T') > 3}), 't', 'the store is as good as before');
 
+# A session that is cancelled while it loads the library, which warns of settings then, can load it afterwards.
+my @cancelled = map { sqlstates($node, 'postgres', qq{SET eventstore.retry_delay = -1; SET eventstore.no_setting = 1; SET statement_timeout = $_; SELECT es_stream_version('a-1'); SET statement_timeout = 0; SELECT es_stream_version('a-1')}, on_error_stop => 0) } (1 .. 8) x 3;
+is(join(' ', grep { !/^(57014)?$/ } @cancelled), '', 'a cancel during the first call harms no later one');
+
 done_testing();
