@@ -147,7 +147,9 @@ posix_fallocate64(int fd, off_t offset, off_t size)
 static int
 is_exhausted(size_t size)
 {
-	return size >= LARGE && faults->memory > 0 && getpid() != first && ++allocations % (unsigned) faults->memory == 0;
+	unsigned	nth = (unsigned) faults->memory;	/* once: it may change any time */
+
+	return size >= LARGE && nth > 0 && getpid() != first && ++allocations % nth == 0;
 }
 
 void *
