@@ -180,8 +180,8 @@ find_last_position(void)
 
 /*
  * Bounds a read of the whole log by what there is at its first portion.  That may be more than
- * is settled: while positions follow each other nothing needs proof.  Where nothing is, as while the
- * store is being copied, its segments may not be known yet, and nobody appends.
+ * is settled: while positions follow each other nothing needs proof.  Where nothing is, as while
+ * the store is being copied, its segments may not be known yet, and nobody appends.
  */
 static void
 bound_by_last_event(EsSource *source)

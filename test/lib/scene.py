@@ -440,7 +440,13 @@ class Writer:
         rows = ''.join(f'{stream}\tTy\t{self.data(n, i, "y")}\n' for i, stream in enumerate(streams))
 
         def attempt():
-            self.session.run(lambda cursor: cursor.copy_expert('COPY es_events (stream, type, data) FROM STDIN', io.StringIO(rows)))
+            try:
+                self.session.run(lambda cursor: cursor.copy_expert('COPY es_events (stream, type, data) FROM STDIN', io.StringIO(rows)))
+            except Refused:
+                # A server that has no memory to read the rows that are still on their way answers each with an error
+                # of its own, and this end would take that for the answer to its next statement.
+                self.session.drop()
+                raise
             return []
         return attempt, count
 
