@@ -147,10 +147,6 @@ class Session:
                 raise Lost(str(error).split('\n')[0]) from error
             refused = Refused(error)
             self.report(refused)
-            if code == '53200':
-                # A server without memory to read what is left of a COPY sends one more error, which libpq would take
-                # for the answer to the next statement, and so on.
-                self.drop()
             raise refused from error
 
     def query(self, sql, *arguments):
