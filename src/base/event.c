@@ -136,20 +136,12 @@ es_event_datum(const EsEvent *event)
 }
 
 /*
- * es_event_of_datum takes an es_event value apart, into its attributes and
- * into an event, where what is NULL is empty.  False if its type or its data is
- * NULL: then it is no event.
+ * es_event_of_values fills an event with attributes of es_event; what is NULL is empty.  False if
+ * its type or its data is NULL: then it is no event.
  */
 bool
-es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull)
+es_event_of_values(const Datum *values, const bool *isnull, EsEvent *event)
 {
-	HeapTupleHeader header = DatumGetHeapTupleHeader(composite);
-	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
-	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header),.t_data = header};
-
-	es_event_check(desc);
-	heap_deform_tuple(&tuple, desc, values, isnull);
-	ReleaseTupleDesc(desc);
 	memset(event, 0, sizeof(*event));
 	if (isnull[Anum_es_event_type - 1] || isnull[Anum_es_event_data - 1])
 		return false;
@@ -167,6 +159,23 @@ es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull)
 	if (!isnull[Anum_es_event_event_id - 1])
 		event->event_id = *DatumGetUUIDP(values[Anum_es_event_event_id - 1]);
 	return true;
+}
+
+/*
+ * es_event_of_datum takes an es_event value apart, into its attributes and
+ * into an event, as es_event_of_values does.
+ */
+bool
+es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull)
+{
+	HeapTupleHeader header = DatumGetHeapTupleHeader(composite);
+	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header),.t_data = header};
+
+	es_event_check(desc);
+	heap_deform_tuple(&tuple, desc, values, isnull);
+	ReleaseTupleDesc(desc);
+	return es_event_of_values(values, isnull, event);
 }
 
 /* es_event_report_null raises 22004 for an event without its type or its data. */

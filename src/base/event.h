@@ -72,6 +72,7 @@ extern void es_event_check_type(TupleDesc desc, const Oid *types, int natts);
 extern void es_event_check(TupleDesc desc);
 extern Datum es_event_form(Datum *values, bool *isnull);
 extern Datum es_event_datum(const EsEvent *event);
+extern bool es_event_of_values(const Datum *values, const bool *isnull, EsEvent *event);
 extern bool es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull);
 ES_NORETURN extern void es_event_report_null(void);
 

@@ -279,6 +279,30 @@ es_scan_edge_version(EsSegmentScan scan, int64 segment, int64 stream_id, ScanDir
 	return es_scan_edge(&scan, segment, direction, Anum_es_events_version, isnull);
 }
 
+/*
+ * es_scan_last_position gives the position of the last event of the segment that a position is in,
+ * or of those before it; 0 if there is none.
+ */
+int64
+es_scan_last_position(int64 upto)
+{
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+	int64		newest = es_segment_newest_reaching(upto);
+	int64		segment = upto < 1 ? -1 : es_segment_of(upto);
+	int64		last = 0;
+
+	for (int64 n = Min(segment, newest); n >= 0 && last == 0; n--)
+	{
+		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true};
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		last = DatumGetInt64(es_scan_edge(&scan, n, BackwardScanDirection, Anum_es_events_position, &isnull));
+	}
+	UnregisterSnapshot(snapshot);
+	return last;
+}
+
 /* ---- what a segment holds ---- */
 
 /*

@@ -69,6 +69,7 @@ extern Datum es_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection dire
 						  AttrNumber column, bool *isnull);
 extern Datum es_scan_edge_version(EsSegmentScan scan, int64 segment, int64 stream_id,
 								  ScanDirection direction, bool *isnull);
+extern int64 es_scan_last_position(int64 upto);
 extern int64 es_scan_count(int64 segment, Snapshot snapshot);
 
 #endif							/* ES_LOG_SCAN_H */

@@ -21,25 +21,21 @@
  */
 #include "read/source.h"
 
-#include "access/sdir.h"
 #include "access/tupdesc.h"
 #include "executor/nodeHash.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 #include "utils/typcache.h"
 
 #include "base/objects.h"
 #include "base/pending.h"
 #include "log/scan.h"
-#include "log/segment.h"
 #include "log/settle.h"
 #include "read/read.h"
 #include "shared/counter.h"
 #include "stream/stream.h"
-#include "table/rows.h"
 
 #define FIRST_EVENTS	32		/* in a portion */
 #define MOST_EVENTS		512
@@ -159,25 +155,6 @@ keep_log_event(const EsEvent *event, void *arg)
 	source->rest.filter.enough = source->portion->bytes >= MOST_BYTES;
 }
 
-/* Finds the position of the last event that is there; 0 if there is none. */
-static int64
-find_last_position(void)
-{
-	Snapshot	snapshot = es_rows_fresh_snapshot();
-	int64		position = 0;
-	bool		isnull = true;
-
-	for (int64 n = es_segment_newest_reaching(PG_INT64_MAX); isnull && n >= 0; n--)
-	{
-		EsSegmentScan scan = {.which = ES_INDEX_POSITION,.fresh = &snapshot,.own_slot = true};
-
-		CHECK_FOR_INTERRUPTS();
-		position = DatumGetInt64(es_scan_edge(&scan, n, BackwardScanDirection, Anum_es_events_position, &isnull));
-	}
-	UnregisterSnapshot(snapshot);
-	return position;
-}
-
 /*
  * Bounds a read of the whole log by what there is at its first portion.  That may be more than
  * is settled: while positions follow each other nothing needs proof.  Where nothing is, as while
@@ -186,7 +163,7 @@ find_last_position(void)
 static void
 bound_by_last_event(EsSource *source)
 {
-	int64		last = es_settle_compute() > 0 ? find_last_position() : PG_INT64_MAX;
+	int64		last = es_settle_compute() > 0 ? es_scan_last_position(PG_INT64_MAX) : PG_INT64_MAX;
 
 	source->start.filter.upto = Min(source->start.filter.upto, last);
 	source->rest.filter.upto = source->start.filter.upto;
@@ -278,25 +255,13 @@ read_all_rows(EsSource *source)
 static EsEvent *
 take_row(EsSource *source)
 {
-	EsEvent    *event = &source->event;
-	Datum	   *v;
-
 	if (source->rows == NULL)
 		read_all_rows(source);
 	if (!tuplestore_gettupleslot(source->rows, true, false, source->row))
 		return NULL;
 	slot_getallattrs(source->row);
-	v = source->row->tts_values;
-	event->position = DatumGetInt64(v[Anum_es_event_position - 1]);
-	event->stream = v[Anum_es_event_stream - 1];
-	event->version = DatumGetInt64(v[Anum_es_event_version - 1]);
-	event->type = v[Anum_es_event_type - 1];
-	event->type_version = DatumGetInt32(v[Anum_es_event_type_version - 1]);
-	event->data = v[Anum_es_event_data - 1];
-	event->metadata = v[Anum_es_event_metadata - 1];
-	event->event_id = *DatumGetUUIDP(v[Anum_es_event_event_id - 1]);
-	event->recorded_at = DatumGetTimestampTz(v[Anum_es_event_recorded_at - 1]);
-	return event;
+	(void) es_event_of_values(source->row->tts_values, source->row->tts_isnull, &source->event);
+	return &source->event;
 }
 
 /* ---- the source ---- */

@@ -161,7 +161,7 @@ es_trouble_begin(EsTask task, const char *message)
 	return is_new;
 }
 
-/* report_trouble says what becomes of a task that has failed; the error itself is in the log. */
+/* Says what becomes of a task that has failed; the error itself is in the log. */
 static void
 report_trouble(EsTask task)
 {
@@ -196,6 +196,19 @@ es_trouble_end(EsTask task)
 				errdetail("It had failed %llu times in a row.", (unsigned long long) failures));
 }
 
+/* Ends the current error, a failure of a task, which is said if it is new. */
+static void
+say_error_once(EsTask task, const ErrorData *error)
+{
+	bool		is_new = es_trouble_begin(task, error->message ? error->message : "unknown error");
+
+	if (is_new)
+		EmitErrorReport();
+	FlushErrorState();
+	if (is_new)
+		report_trouble(task);
+}
+
 /*
  * es_trouble_take_error ends the current error and its transaction, and logs it unless that was
  * said before, or is said elsewhere (ES_NTASKS).
@@ -204,17 +217,14 @@ void
 es_trouble_take_error(EsTask task)
 {
 	ErrorData  *error;
-	bool		is_new;
 
 	HOLD_INTERRUPTS();
 	error = CopyErrorData();
 	AbortCurrentTransaction();
-	is_new = task < ES_NTASKS && es_trouble_begin(task, error->message ? error->message : "unknown error");
-	if (is_new)
-		EmitErrorReport();
-	FlushErrorState();
-	if (is_new)
-		report_trouble(task);
+	if (task < ES_NTASKS)
+		say_error_once(task, error);
+	else
+		FlushErrorState();
 	FreeErrorData(error);
 	RESUME_INTERRUPTS();
 }
@@ -240,12 +250,7 @@ es_trouble_run(EsTask task, void (*work) (void *arg), void *arg)
 		error = CopyErrorData();
 		HOLD_INTERRUPTS();
 		AbortOutOfAnyTransaction();
-		if (es_trouble_begin(task, error->message ? error->message : "unknown error"))
-		{
-			EmitErrorReport();
-			FlushErrorState();
-			report_trouble(task);
-		}
+		say_error_once(task, error);
 		proc_exit(0);
 	}
 	PG_END_TRY();
