@@ -13,7 +13,7 @@ account_script merge fold1000 <<'SQL'
 SELECT count(state) FROM es_replay('fold1000-' || :s, 'merge');
 SQL
 account_script read fold1000 <<'SQL'
-SELECT count(*) FROM es_read('fold1000-' || :s);
+SELECT count(data) FROM es_read('fold1000-' || :s);
 SQL
 account_script plain fold1000 <<SQL
 SELECT sum(pg_column_size(data)) FROM (SELECT data FROM $segment WHERE stream_id = :id ORDER BY version OFFSET 0) e;
