@@ -104,7 +104,7 @@ CREATE VIEW eventstore.own_indexes AS SELECT o.relation, o.name, o.statement FRO
 	('streams', 'streams_by_name', 'ALTER TABLE eventstore.streams ADD CONSTRAINT streams_by_name UNIQUE (name)'),
 	('streams', 'streams_with_hidden', 'CREATE INDEX streams_with_hidden ON eventstore.streams USING btree (stream_id) WHERE has_hidden'),
 	('subjects', 'subjects_by_key', 'ALTER TABLE eventstore.subjects ADD CONSTRAINT subjects_by_key PRIMARY KEY (key_id)'),
-	('subjects', 'subjects_by_subject', 'CREATE INDEX subjects_by_subject ON eventstore.subjects USING btree (subject, kind)'),
+	('subjects', 'subjects_by_subject', 'CREATE INDEX subjects_by_subject ON eventstore.subjects USING hash (subject)'),
 	('subscription_failures', 'subscription_failures_by_key', 'ALTER TABLE eventstore.subscription_failures ADD CONSTRAINT subscription_failures_by_key PRIMARY KEY (subscription_id, partition, "position")'),
 	('subscription_members', 'subscription_members_by_key', 'ALTER TABLE eventstore.subscription_members ADD CONSTRAINT subscription_members_by_key PRIMARY KEY (subscription_id, member)'),
 	('subscription_partitions', 'subscription_partitions_by_key', 'ALTER TABLE eventstore.subscription_partitions ADD CONSTRAINT subscription_partitions_by_key PRIMARY KEY (subscription_id, partition)'),

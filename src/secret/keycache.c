@@ -15,13 +15,19 @@
  * keys in about that order.  So a look-up by id takes some rows more, twice as many as the last
  * one if most of those were asked for, and else none.
  *
- * A rollback forgets everything, of a subtransaction too: what was read, or made, may be gone
- * with it.  So does PREPARE TRANSACTION.
+ * When there are too many, one at random goes.  Nothing has to be noted at a look for that, and of
+ * subjects that come in turn, some more than are kept, most are still there; the one that was not
+ * looked at for longest would always be the next to come.
+ *
+ * A rollback forgets what the transaction has read or made, of a subtransaction too: it may be
+ * gone with it.  So does PREPARE TRANSACTION.  Those are the young keys; others were committed
+ * when they were read.
  */
 #include "secret/keycache.h"
 
 #include "access/xact.h"
-#include "utils/hsearch.h"
+#include "common/hashfn.h"
+#include "common/pg_prng.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 
@@ -33,22 +39,79 @@
 
 EsRelation	es_keycache_table = {"subjects"};
 
-/* Which key a subject has. */
-typedef struct CachedSubject
+/* An entry of a hash table: a key, found by what it is stored with. */
+typedef struct KeySlot
 {
-	const text *name;			/* hash key; that of key */
-	EsCachedKey *key;
-} CachedSubject;
+	const EsWrappedKey *stored; /* of an EsCachedKey; it begins with it */
+	uint32		hash;
+	char		status;
+} KeySlot;
+
+static inline uint32
+hash_key_id(const EsWrappedKey *key)
+{
+	return hash_bytes(key->id.data, UUID_LEN);
+}
+
+static inline bool
+is_same_id(const EsWrappedKey *a, const EsWrappedKey *b)
+{
+	return memcmp(&a->id, &b->id, UUID_LEN) == 0;
+}
+
+#define SH_PREFIX idtable
+#define SH_ELEMENT_TYPE KeySlot
+#define SH_KEY_TYPE const EsWrappedKey *
+#define SH_KEY stored
+#define SH_HASH_KEY(tb, key) hash_key_id(key)
+#define SH_EQUAL(tb, a, b) is_same_id(a, b)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, slot) (slot)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+static inline uint32
+hash_key_subject(const EsWrappedKey *key)
+{
+	return hash_combine(es_names_hash(key->subject), key->kind);
+}
+
+static inline bool
+is_same_subject(const EsWrappedKey *a, const EsWrappedKey *b)
+{
+	return a->kind == b->kind && es_names_same(a->subject, b->subject);
+}
+
+#define SH_PREFIX subjecttable
+#define SH_ELEMENT_TYPE KeySlot
+#define SH_KEY_TYPE const EsWrappedKey *
+#define SH_KEY stored
+#define SH_HASH_KEY(tb, key) hash_key_subject(key)
+#define SH_EQUAL(tb, a, b) is_same_subject(a, b)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, slot) (slot)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
 
 static struct
 {
 	MemoryContext context;		/* NULL: nothing is known */
 	uint64		changes;		/* of the table, when the first row was read */
-	HTAB	   *keys;
-	HTAB	   *subjects[ES_SUBJECT_KINDS]; /* NULL: none */
-	dlist_head	order;			/* of keys, those not looked at for longest
-								 * first */
+	idtable_hash *by_id;
+	subjecttable_hash *by_subject;	/* one of a subject's keys, if it was
+									 * asked for so */
+	EsCachedKey **keys;
+	int			nkeys;
+	int			room;			/* in keys */
+	dlist_head	young;			/* kept in this transaction */
 }			cache;
+
+/* The transaction that is now. */
+static uint64 current_transaction = 1;
 
 /* The round that is now; keys that are unwrapped are of it. */
 static uint64 current_round = 1;
@@ -80,6 +143,32 @@ es_keycache_forget(void)
 	memset(&cache, 0, sizeof(cache));
 }
 
+/* Forgets a key. */
+static void
+forget_key(EsCachedKey *key)
+{
+	KeySlot    *found = subjecttable_lookup(cache.by_subject, &key->stored);
+	EsCachedKey *last = cache.keys[--cache.nkeys];
+
+	if (found && found->stored == &key->stored)
+		subjecttable_delete_item(cache.by_subject, found);
+	idtable_delete(cache.by_id, &key->stored);
+	if (key->transaction == current_transaction)
+		dlist_delete(&key->node);
+	cache.keys[key->number] = last;
+	last->number = key->number;
+	pfree(key);
+}
+
+/* Forgets what this transaction has read or made. */
+static void
+forget_young_keys(void)
+{
+	end_key_round();
+	while (cache.context && !dlist_is_empty(&cache.young))
+		forget_key(dlist_head_element(EsCachedKey, node, &cache.young));
+}
+
 /* A transaction ends. */
 static void
 end_round_at_xact_end(XactEvent event, void *arg)
@@ -93,11 +182,13 @@ end_round_at_xact_end(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PARALLEL_ABORT:
 		case XACT_EVENT_PREPARE:
-			es_keycache_forget();
+			forget_young_keys();
 			break;
 		default:
-			break;
+			return;
 	}
+	dlist_init(&cache.young);
+	current_transaction++;
 }
 
 /* A subtransaction ends. */
@@ -105,7 +196,7 @@ static void
 forget_keys_at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
-		es_keycache_forget();
+		forget_young_keys();
 }
 
 /* Registers the callbacks; called once, from _PG_init. */
@@ -125,45 +216,42 @@ is_anything_known(void)
 	return cache.context != NULL;
 }
 
-/* Forgets a key. */
+/* Makes the tables. */
 static void
-forget_key(EsCachedKey *key)
+begin_keeping_keys(uint64 changes)
 {
-	HTAB	   *subjects = cache.subjects[key->stored.kind];
-	const text *name = key->stored.subject;
-	CachedSubject *found = subjects ? hash_search(subjects, &name, HASH_FIND, NULL) : NULL;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore keys", ALLOCSET_DEFAULT_SIZES);
 
-	if (found && found->key == key)
-		(void) hash_search(subjects, &name, HASH_REMOVE, NULL);
-	dlist_delete(&key->node);
-	pfree(unconstify(text *, name));
-	if (key->stored.wrapped)
-		pfree(key->stored.wrapped);
-	(void) hash_search(cache.keys, &key->stored.id, HASH_REMOVE, NULL);
+	cache.by_id = idtable_create(context, 16, NULL);
+	cache.by_subject = subjecttable_create(context, 16, NULL);
+	cache.room = 16;
+	cache.keys = MemoryContextAlloc(context, sizeof(EsCachedKey *) * cache.room);
+	cache.nkeys = 0;
+	dlist_init(&cache.young);
+	cache.changes = changes;
+	MemoryContextSetParent(context, TopMemoryContext);
+	cache.context = context;
 }
 
 /* Makes room for a key whose row was read after so many changes of the table. */
 static void
 require_key_room(uint64 changes)
 {
-	HASHCTL		ctl = {.keysize = sizeof(pg_uuid_t),.entrysize = sizeof(EsCachedKey)};
+	if (!is_anything_known())
+		begin_keeping_keys(changes);
 
-	if (is_anything_known())
+	/*
+	 * what has come since the row was read may be about it: no more after
+	 * this
+	 */
+	cache.changes = Min(cache.changes, changes);
+	if (cache.nkeys == MOST_KEYS)
+		forget_key(cache.keys[pg_prng_uint64_range(&pg_global_prng_state, 0, MOST_KEYS - 1)]);
+	else if (cache.nkeys == cache.room)
 	{
-		/*
-		 * what has come since the row was read may be about it: no more after
-		 * this
-		 */
-		cache.changes = Min(cache.changes, changes);
-		if (hash_get_num_entries(cache.keys) >= MOST_KEYS)
-			forget_key(dlist_head_element(EsCachedKey, node, &cache.order));
-		return;
+		cache.keys = repalloc(cache.keys, sizeof(EsCachedKey *) * 2 * cache.room);
+		cache.room *= 2;
 	}
-	ctl.hcxt = AllocSetContextCreate(TopMemoryContext, "eventstore keys", ALLOCSET_DEFAULT_SIZES);
-	cache.context = ctl.hcxt;
-	cache.changes = changes;
-	dlist_init(&cache.order);
-	cache.keys = hash_create("eventstore keys", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 /* Tells whether a key was looked at in this round; notes that it is. */
@@ -172,8 +260,6 @@ note_key_look(EsCachedKey *key)
 {
 	if (likely(key->round == current_round))
 		return true;
-	dlist_delete(&key->node);
-	dlist_push_tail(&cache.order, &key->node);
 	key->round = current_round;
 	key->plain = NULL;
 	ahead.used += key->is_ahead;
@@ -181,40 +267,46 @@ note_key_look(EsCachedKey *key)
 	return false;
 }
 
-/* es_keycache_find gives a key by its id; NULL if it is not known. */
-EsCachedKey *
-es_keycache_find(const pg_uuid_t *id)
+/* Gives the key that an entry of a table is about. */
+static inline EsCachedKey *
+key_of_slot(const KeySlot *slot)
 {
-	EsCachedKey *key = is_anything_known() ? hash_search(cache.keys, id, HASH_FIND, NULL) : NULL;
+	return slot ? unconstify(EsCachedKey *, (const EsCachedKey *) slot->stored) : NULL;
+}
 
+/* Finds a key by its id, outdated or not; there are tables. */
+static EsCachedKey *
+search_cached_id(const pg_uuid_t *id)
+{
+	EsWrappedKey wanted = {.id = *id};
+
+	return key_of_slot(idtable_lookup(cache.by_id, &wanted));
+}
+
+/* Gives a key that was found, unless its row has changed meanwhile. */
+static EsCachedKey *
+give_found_key(EsCachedKey *key)
+{
 	if (key == NULL || note_key_look(key))
 		return key;
 	AcceptInvalidationMessages();
 	return is_anything_known() ? key : NULL;
 }
 
-/* Finds a key by its subject. */
-static EsCachedKey *
-search_cached_subject(EsSubjectKind kind, const text *subject)
+/* es_keycache_find gives a key by its id; NULL if it is not known. */
+EsCachedKey *
+es_keycache_find(const pg_uuid_t *id)
 {
-	CachedSubject *found;
-
-	if (!is_anything_known() || cache.subjects[kind] == NULL)
-		return NULL;
-	found = hash_search(cache.subjects[kind], &subject, HASH_FIND, NULL);
-	return found ? found->key : NULL;
+	return give_found_key(is_anything_known() ? search_cached_id(id) : NULL);
 }
 
 /* es_keycache_find_of gives one by its subject. */
 EsCachedKey *
 es_keycache_find_of(EsSubjectKind kind, const text *subject)
 {
-	EsCachedKey *key = search_cached_subject(kind, subject);
+	EsWrappedKey wanted = {.kind = kind,.subject = subject};
 
-	if (key == NULL || note_key_look(key))
-		return key;
-	AcceptInvalidationMessages();
-	return is_anything_known() ? key : NULL;
+	return give_found_key(is_anything_known() ? key_of_slot(subjecttable_lookup(cache.by_subject, &wanted)) : NULL);
 }
 
 /* Tells whether a key is known as it is stored now. */
@@ -229,26 +321,28 @@ is_cached_as_stored(const EsCachedKey *key, const EsWrappedKey *stored, int64 fi
 		memcmp(known, stored->wrapped, VARSIZE(known)) == 0;
 }
 
-/* Adds a key. */
+/* Adds a key, all of it in one piece of memory. */
 static EsCachedKey *
 enter_key(const EsWrappedKey *stored, int64 fingerprint)
 {
-	EsWrappedKey copy = *stored;
-	EsCachedKey *key;
-	MemoryContext old;
+	Size		subject_at = MAXALIGN(sizeof(EsCachedKey));
+	Size		wrapped_at = subject_at + MAXALIGN(VARSIZE_ANY(stored->subject));
+	Size		wrapped_size = stored->wrapped ? VARSIZE_ANY(stored->wrapped) : 0;
+	EsCachedKey *key = MemoryContextAllocZero(cache.context, wrapped_at + wrapped_size);
+	bool		found;
 
-	old = MemoryContextSwitchTo(cache.context);
-	copy.subject = DatumGetTextPCopy(PointerGetDatum(stored->subject));
+	key->stored = *stored;
+	key->stored.subject = memcpy((char *) key + subject_at, stored->subject, VARSIZE_ANY(stored->subject));
 	if (stored->wrapped)
-		copy.wrapped = DatumGetByteaPCopy(PointerGetDatum(stored->wrapped));
-	MemoryContextSwitchTo(old);
-	key = hash_search(cache.keys, &stored->id, HASH_ENTER, NULL);
-	key->stored = copy;
+		key->stored.wrapped = memcpy((char *) key + wrapped_at, stored->wrapped, wrapped_size);
 	key->fingerprint = fingerprint;
 	key->round = current_round;
-	key->is_ahead = false;
-	key->plain = NULL;
-	dlist_push_tail(&cache.order, &key->node);
+	key->transaction = current_transaction;
+	(void) idtable_insert(cache.by_id, &key->stored, &found);
+	Assert(!found);
+	dlist_push_tail(&cache.young, &key->node);
+	key->number = cache.nkeys;
+	cache.keys[cache.nkeys++] = key;
 	return key;
 }
 
@@ -262,7 +356,7 @@ es_keycache_keep(const EsWrappedKey *stored, int64 fingerprint, uint64 changes)
 	EsCachedKey *key;
 
 	require_key_room(changes);
-	key = hash_search(cache.keys, &stored->id, HASH_FIND, NULL);
+	key = search_cached_id(&stored->id);
 	if (key && is_cached_as_stored(key, stored, fingerprint))
 	{
 		(void) note_key_look(key);
@@ -289,7 +383,7 @@ es_keycache_keep_ahead(const EsWrappedKey *stored, int64 fingerprint, uint64 cha
 	EsCachedKey *key;
 
 	require_key_room(changes);
-	if (hash_search(cache.keys, &stored->id, HASH_FIND, NULL) != NULL)
+	if (search_cached_id(&stored->id) != NULL)
 		return;
 	key = enter_key(stored, fingerprint);
 	key->is_ahead = true;
@@ -301,15 +395,9 @@ es_keycache_keep_ahead(const EsWrappedKey *stored, int64 fingerprint, uint64 cha
 void
 es_keycache_keep_subject(EsCachedKey *key)
 {
-	HTAB	  **subjects = &cache.subjects[key->stored.kind];
-	const text *name = key->stored.subject;
-	CachedSubject *entry;
+	bool		found;
 
-	if (*subjects == NULL)
-		*subjects = es_names_map("eventstore subjects", 32, sizeof(CachedSubject), cache.context);
-	entry = hash_search(*subjects, &name, HASH_ENTER, NULL);
-	entry->name = name;
-	entry->key = key;
+	subjecttable_insert(cache.by_subject, &key->stored, &found)->stored = &key->stored;
 }
 
 /* es_keycache_unwrap unwraps a key, if it is not; false if it is not as it was wrapped. */

@@ -16,12 +16,13 @@
 /* A key; it is there until the next call of es_keycache_find, _find_of or _keep. */
 typedef struct EsCachedKey
 {
-	EsWrappedKey stored;		/* its id is the hash key; wrapped is NULL: it
-								 * is shredded */
-	dlist_node	node;			/* in the order of last looks */
+	EsWrappedKey stored;		/* wrapped is NULL: it is shredded */
 	int64		fingerprint;	/* of the master key that it is wrapped by */
-	uint64		round;			/* in which it was looked at last */
+	uint64		transaction;	/* in which it was kept */
+	dlist_node	node;			/* of those kept in this transaction */
+	int			number;			/* its place among all */
 	bool		is_ahead;		/* kept before anybody asked for it */
+	uint64		round;			/* in which it was looked at last */
 	const uint8 *plain;			/* unwrapped, in the arena, in that round; or
 								 * NULL */
 } EsCachedKey;

@@ -34,13 +34,11 @@ PG_FUNCTION_INFO_V1(es_shred);
 static int
 destroy_keys(EsSubjectKind kind, const text *name, EsKeyring *destroyed)
 {
-	EsRows		rows = {.shape = &es_subject_name_shape,.mode = RowExclusiveLock};
+	EsRows		rows = {.mode = RowExclusiveLock};
 	int			count = 0;
 
-	es_rows_equal(&rows, PointerGetDatum(name));
-	es_rows_equal(&rows, Int32GetDatum(kind));
-	es_rows_begin(&rows);
-	while (es_rows_next(&rows))
+	es_subject_begin_rows(&rows, name);
+	while (es_subject_next_row(&rows, kind))
 	{
 		Datum		values[Natts_subjects];
 		bool		isnull[Natts_subjects];

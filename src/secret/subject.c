@@ -39,14 +39,14 @@
 static EsRelation subjects_by_key = {"subjects_by_key",
 .index = {.keys = {Anum_subjects_key_id},.columns = "key_id",.unique = true}};
 static EsRelation subjects_by_subject = {"subjects_by_subject",
-.index = {.keys = {Anum_subjects_subject, Anum_subjects_kind},.columns = "subject, kind"}};
+.index = {.keys = {Anum_subjects_subject},.columns = "subject",.method = "hash"}};
 
 static const EsColumn columns[Natts_subjects] = {
 	{"created_at", TIMESTAMPTZOID}, {"shredded_at", TIMESTAMPTZOID, true}, {"fingerprint", INT8OID}, {"kind", INT4OID},
 	{"key_id", UUIDOID}, {"subject", TEXTOID}, {"wrapped", BYTEAOID, true}
 };
 const EsShape es_subject_shape = ES_SHAPE(&es_keycache_table, &subjects_by_key, columns);
-const EsShape es_subject_name_shape = ES_SHAPE(&es_keycache_table, &subjects_by_subject, columns);
+static const EsShape subject_name_shape = ES_SHAPE(&es_keycache_table, &subjects_by_subject, columns);
 
 PG_FUNCTION_INFO_V1(es_subject_forget);
 
@@ -77,17 +77,37 @@ take_subject_row(SubjectRow *row, const EsRows *rows)
 		row->key.wrapped = DatumGetByteaPCopy(v[Anum_subjects_wrapped - 1]);
 }
 
+/*
+ * es_subject_begin_rows begins to look at the rows of a subject, by the name it is stored under;
+ * they go on with es_subject_next_row.
+ */
+void
+es_subject_begin_rows(EsRows *rows, const text *name)
+{
+	rows->shape = &subject_name_shape;
+	es_rows_equal(rows, PointerGetDatum(name));
+	es_rows_begin(rows);
+}
+
+/* es_subject_next_row goes to the next one of a kind; false after the last. */
+bool
+es_subject_next_row(EsRows *rows, EsSubjectKind kind)
+{
+	while (es_rows_next(rows))
+		if (DatumGetInt32(rows->values[Anum_subjects_kind - 1]) == (int32) kind)
+			return true;
+	return false;
+}
+
 /* Reads a row of a subject: one that is shredded, if there is any. */
 static SubjectRow
 read_row_of_subject(EsSubjectKind kind, const text *name)
 {
-	EsRows		rows = {.shape = &es_subject_name_shape,.mode = AccessShareLock};
+	EsRows		rows = {.mode = AccessShareLock};
 	SubjectRow	row = {0};
 
-	es_rows_equal(&rows, PointerGetDatum(name));
-	es_rows_equal(&rows, Int32GetDatum(kind));
-	es_rows_begin(&rows);
-	while (!row.shredded && es_rows_next(&rows))
+	es_subject_begin_rows(&rows, name);
+	while (!row.shredded && es_subject_next_row(&rows, kind))
 		take_subject_row(&row, &rows);
 	es_rows_end(&rows);
 	return row;

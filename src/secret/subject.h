@@ -9,7 +9,9 @@
 
 #include "utils/uuid.h"
 
+#include "secret/wrap.h"
 #include "table/columns.h"
+#include "table/rows.h"
 
 /* Columns of eventstore.subjects. */
 #define Anum_subjects_created_at	1
@@ -39,11 +41,12 @@ typedef struct EsSubjectKey
 } EsSubjectKey;
 
 extern const EsShape es_subject_shape;	/* by key_id */
-extern const EsShape es_subject_name_shape; /* by subject and kind */
 
 extern EsSubjectKey es_subject_find_key(const pg_uuid_t *id, bool may_ask);
 extern EsSubjectKey es_subject_key_of(const text *subject, bool hashed);
 extern text *es_subject_hash(const text *subject);
 extern void es_subject_require_master(void);
+extern void es_subject_begin_rows(EsRows *rows, const text *name);
+extern bool es_subject_next_row(EsRows *rows, EsSubjectKind kind);
 
 #endif							/* ES_SECRET_SUBJECT_H */

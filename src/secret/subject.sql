@@ -17,7 +17,7 @@ CREATE TABLE eventstore.subjects (
 	CONSTRAINT subjects_by_key PRIMARY KEY (key_id),
 	CHECK ((wrapped IS NULL) OPERATOR(pg_catalog.=) (shredded_at IS NOT NULL))
 );
-CREATE INDEX subjects_by_subject ON eventstore.subjects (subject, kind);
+CREATE INDEX subjects_by_subject ON eventstore.subjects USING hash (subject);
 COMMENT ON TABLE eventstore.subjects IS 'keys of protected fields, by the subject whose data they protect';
 COMMENT ON COLUMN eventstore.subjects.fingerprint IS 'of the master key that the key is wrapped by';
 COMMENT ON COLUMN eventstore.subjects.wrapped IS 'the key, encrypted by the master key; NULL once it is destroyed';

@@ -123,11 +123,16 @@ equality_function_of(const EsColumn *column)
 	elog(ERROR, "column \"%s\" cannot be part of a key", column->name);
 }
 
-/* es_rows_equal asks for rows that have a value in the next column of the index. */
+/*
+ * es_rows_equal asks for rows that have a value in the next column of the index, a btree or a hash
+ * index.
+ */
 void
 es_rows_equal(EsRows *rows, Datum value)
 {
-	ScanKeyInit(&rows->keys[rows->nkeys++], rows->nequal + 1, BTEqualStrategyNumber,
+	StrategyNumber strategy = rows->shape->key->index.method ? HTEqualStrategyNumber : BTEqualStrategyNumber;
+
+	ScanKeyInit(&rows->keys[rows->nkeys++], rows->nequal + 1, strategy,
 				equality_function_of(next_key_column(rows)), value);
 	rows->nequal++;
 }
@@ -194,6 +199,34 @@ es_rows_begin(EsRows *rows)
 	index_rescan(rows->scan, rows->keys, rows->nkeys, NULL, 0);
 }
 
+/* Tells whether the row is one that is asked for, if the index cannot: a hash index. */
+static bool
+is_row_wanted(EsRows *rows)
+{
+	for (int i = 0; rows->scan->xs_recheck && i < rows->nkeys; i++)
+	{
+		ScanKey		key = &rows->keys[i];
+		bool		isnull;
+		Datum		value = slot_getattr(rows->slot, rows->shape->key->index.keys[key->sk_attno - 1], &isnull);
+
+		if (isnull || !DatumGetBool(FunctionCall2Coll(&key->sk_func, key->sk_collation, value, key->sk_argument)))
+			return false;
+	}
+	return true;
+}
+
+/* Goes to the next row. */
+static bool
+advance_look(EsRows *rows)
+{
+	if (rows->all)
+		return table_scan_getnextslot(rows->all, ForwardScanDirection, rows->slot);
+	while (index_getnext_slot(rows->scan, rows->backwards ? BackwardScanDirection : ForwardScanDirection, rows->slot))
+		if (likely(is_row_wanted(rows)))
+			return true;
+	return false;
+}
+
 /*
  * es_rows_next goes to the next row, whose columns are then there to look at; false
  * after the last.
@@ -201,8 +234,7 @@ es_rows_begin(EsRows *rows)
 bool
 es_rows_next(EsRows *rows)
 {
-	if (rows->all ? !table_scan_getnextslot(rows->all, ForwardScanDirection, rows->slot) :
-		!index_getnext_slot(rows->scan, rows->backwards ? BackwardScanDirection : ForwardScanDirection, rows->slot))
+	if (!advance_look(rows))
 		return false;
 	rows->damaged = rows->wary && !es_intact_row(rows->slot, rows->shape->ncolumns);
 	if (rows->damaged)

@@ -252,6 +252,14 @@ warm_says(q{SELECT es_stream_version('w-1')}, '3', 'and nothing more is appended
 $node->safe_psql('postgres', q{SELECT es_shred('prepared')});
 $warm->query(q{SELECT es_append('w-1', 'T', '{"id": "prepared", "x": "again"}')});
 warm_says(q{SELECT es_stream_version('w-1')}, '3', 'by one that has not read since');
+# what it knows of before is as it was when what it did itself is undone
+$warm->query(q{SELECT es_append('w-3', 'T', '{"id": "own", "x": "kept"}')});
+my $own = q{SELECT data->>'x' FROM es_read('w-3')};
+warm_says($own, 'kept', 'a key that is known');
+warm_says(qq{BEGIN; SELECT es_shred('own'); SELECT coalesce(data->>'x', 'null') FROM es_read('w-3'); ROLLBACK; $own}, ' null kept', '... is there again after a shredding that is rolled back');
+warm_says(qq{BEGIN; SAVEPOINT s; SELECT es_shred('own'); SELECT coalesce(data->>'x', 'null') FROM es_read('w-3'); ROLLBACK TO s; $own; COMMIT}, ' null kept', '... to a savepoint');
+$warm->query(q{SELECT es_append('w-3', 'T', '{"id": "own", "x": "more"}')});
+is($node->safe_psql('postgres', q{SELECT count(*) FROM eventstore.subjects WHERE subject = 'own'}), '1', '... and no other is made');
 # more subjects than it knows at a time, and more than are unwrapped at a time; twice
 $warm->query(q{SELECT count(es_append('w-2', 'T', jsonb_build_object('id', 's' || n, 'x', 'of s' || n))) FROM generate_series(1, 17000) n});
 warm_says(q{SELECT count(*) FROM es_read('w-2', max_count => NULL) WHERE data->>'x' = 'of ' || (data->>'id')}, '17000', 'many subjects') for 1 .. 2;
