@@ -100,6 +100,18 @@ prime_streams() {
 	done
 }
 
+# set_parameter NAME VALUE
+set_parameter() { sql -d postgres -c "ALTER SYSTEM SET $1 = '$2'" -c 'SELECT pg_reload_conf()' >/dev/null; }
+reset_parameter() { sql -d postgres -c "ALTER SYSTEM RESET $1" -c 'SELECT pg_reload_conf()' >/dev/null; }
+
+# warm_wal: files for more WAL than a run writes, which checkpoints then recycle, as on a
+# server that has run for a while: making new ones holds up every commit
+warm_wal() {
+	set_parameter min_wal_size 24GB
+	sql -d postgres -c "SELECT count(pg_logical_emit_message(false, 'bench', repeat('x', 1000000))) FROM generate_series(1, $events / 500)" \
+		-c CHECKPOINT >/dev/null
+}
+
 # calm: everything written so far is on disk, and the next measurement finds no
 # work of the last one. A transaction that writes no WAL would not flush.
 calm() { sql -c 'SET synchronous_commit = on' -c "SELECT pg_logical_emit_message(true, 'bench', '')" >/dev/null; }

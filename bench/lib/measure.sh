@@ -8,7 +8,8 @@
 #     side "bare INSERT" pgbench_rate bare 1 script.sql
 #     measure_case
 #
-# A side's command leaves its value in "measured" and returns 0.
+# A side's command leaves its value in "measured" and returns 0. What has many figures at a time
+# takes them instead, by take and report_taken.
 
 declare -A acked		# events acknowledged, by table
 failures=0
@@ -39,6 +40,23 @@ note() {
 
 # record SIDE VALUE: one measurement of the current case
 record() { printf '%s\t%s\t%s\t%s\t%s\n' "$case_name" "$unit" "$1" "$round" "$2" >>"$tsv"; }
+
+# take CASE UNIT SIDE VALUE: a measurement of a case of many, whose figures come together
+take() {
+	case_name=$1 unit=$2
+	case " ${case_names[*]} " in *"|$1|"*) ;; *) case_names+=("|$1|") ;; esac
+	record "$3" "$4"
+}
+
+# report_taken: the cases of all that were taken, for the terminal
+report_taken() {
+	local name
+	for name in "${case_names[@]}"; do
+		case_name=${name//|/}
+		echo "  $case_name"
+		report_case
+	done
+}
 
 measure_case() {
 	local i

@@ -6,6 +6,7 @@ start_workload() {
 	tsv=$bench/results/$workload.tsv
 	printf 'case\tunit\tside\tround\tvalue\n' >"$tsv"
 	: >"$work/$workload.notes"
+	case_names=()
 	title=$(sed -n '2s/^# //p' "$bench/workloads/$workload.sh")
 	load=$(cut -d' ' -f1 /proc/loadavg)
 	workload_started=$SECONDS

@@ -4,13 +4,6 @@
 # Beside the first seal the same leaves made by SQL alone: jsonb_build_array's text and its SHA-256, which any way of
 # sealing has to make, without the tree. Each round fills a new store.
 
-# take CASE UNIT SIDE VALUE
-take() {
-	case_name=$1 unit=$2
-	case " ${case_names[*]} " in *"|$1|"*) ;; *) case_names+=("|$1|") ;; esac
-	record "$3" "$4"
-}
-
 # clocked STATEMENT...: runs them in a session; leaves the last one's ms
 clocked() { ms=$(sql '-c\timing on' "${@/#/-c}" | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p' | tail -n 1); }
 
@@ -41,13 +34,8 @@ evidence_round() {
 	expect 'problems that es_verify finds' 0 "$(sql -c 'SELECT count(*) FROM es_verify()')"
 }
 
-case_names=()
 for ((round = 1; round <= rounds; round++)); do
 	echo "  round $round"
 	evidence_round
 done
-for name in "${case_names[@]}"; do
-	case_name=${name//|/}
-	echo "  $case_name"
-	report_case
-done
+report_taken

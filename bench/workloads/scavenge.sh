@@ -16,18 +16,6 @@ probes=250			# looks at locks a second
 deleted=$((streams / 100 - whole / 100))
 removed_expected=$((1 + whole * 100 + deleted * 100 + (streams - whole - deleted) * half))
 
-# set_parameter NAME VALUE
-set_parameter() { sql -d postgres -c "ALTER SYSTEM SET $1 = '$2'" -c 'SELECT pg_reload_conf()' >/dev/null; }
-reset_parameter() { sql -d postgres -c "ALTER SYSTEM RESET $1" -c 'SELECT pg_reload_conf()' >/dev/null; }
-
-# warm_wal: files for more WAL than a round writes, which checkpoints then recycle, as on a
-# server that has run for a while: making new ones holds up every commit
-warm_wal() {
-	set_parameter min_wal_size 24GB
-	sql -d postgres -c "SELECT count(pg_logical_emit_message(false, 'bench', repeat('x', 1000000))) FROM generate_series(1, $events / 500)" \
-		-c CHECKPOINT >/dev/null
-}
-
 # fill: the streams, as many at a time as make a tenth of the log, ten events of one together
 fill() {
 	local part
@@ -84,13 +72,6 @@ run_beside() {
 		match($0, /after [0-9.]+ ms/) { ms = substr($0, RSTART + 6) + 0; if (ms > longest) longest = ms }
 		END { print n + 0, longest + 0 }')
 	acked[eventstore]=$((acked[eventstore] + appends_ms[0]))
-}
-
-# take CASE UNIT SIDE VALUE
-take() {
-	case_name=$1 unit=$2
-	case " ${case_names[*]} " in *"|$1|"*) ;; *) case_names+=("|$1|") ;; esac
-	record "$3" "$4"
 }
 
 # take_clients SIDE: the figures of a run
@@ -176,7 +157,6 @@ pace() {
 	comes_true "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore scavenger'" || fail "round $round: the worker goes on"
 }
 
-case_names=()
 [ "$preload" = off ] || set_parameter eventstore.scavenge_rate 0
 set_parameter deadlock_timeout 10ms
 set_parameter log_line_prefix '%b|%a|%m '
@@ -187,11 +167,7 @@ for ((round = 1; round <= rounds; round++)); do
 	scavenge_round
 	[ "$preload" = off ] || pace
 done
-for name in "${case_names[@]}"; do
-	case_name=${name//|/}
-	echo "  $case_name"
-	report_case
-done
+report_taken
 for name in min_wal_size log_lock_waits log_line_prefix deadlock_timeout; do
 	reset_parameter $name
 done
