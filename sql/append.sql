@@ -57,7 +57,7 @@ SELECT es_stream_version('append_order-1'), es_stream_version('append_order-none
 CREATE TEMP TABLE cell AS
 SELECT way, state, expected,
 	format('append_matrix-%s-%s-%s', way, state, coalesce(expected::text, 'null')) AS stream
-FROM unnest('{append,batch,events,empty batch,empty events}'::text[]) way,
+FROM unnest('{append,batch,json,events,empty batch,empty events}'::text[]) way,
 	unnest('{missing,existing}'::text[]) state,
 	unnest('{null,-1,0,1,2,3,4,-2,-9223372036854775808,9223372036854775807}'::bigint[]) expected;
 SELECT count(es_append(stream, 'Before')) FROM cell, generate_series(1, 3) WHERE state = 'existing';
@@ -66,6 +66,7 @@ SELECT way, state, expected, pg_temp.outcome(format(
 	CASE way
 		WHEN 'append' THEN $$SELECT es_append(%L, 'T', expected_version => %L)$$
 		WHEN 'batch' THEN $$SELECT es_append_batch(%L, '[{"type": "T"}, {"type": "U"}]', %L)$$
+		WHEN 'json' THEN $$SELECT es_append_json(%L, '[{"type": "T"}, {"type": "U"}]', %L)$$
 		WHEN 'events' THEN $$SELECT es_append_events(%L, ARRAY[('T', '{}', NULL, NULL), ('U', '{}', '{}', NULL)]::es_new_event[], %L)$$
 		WHEN 'empty batch' THEN $$SELECT es_append_batch(%L, '[]', %L)$$
 		ELSE $$SELECT es_append_events(%L, '{}', %L)$$
@@ -74,6 +75,7 @@ FROM cell;
 SELECT state, coalesce(expected::text, 'null') AS expected,
 	max(outcome) FILTER (WHERE way = 'append') AS es_append,
 	max(outcome) FILTER (WHERE way = 'batch') AS es_append_batch,
+	max(outcome) FILTER (WHERE way = 'json') AS es_append_json,
 	max(outcome) FILTER (WHERE way = 'events') AS es_append_events,
 	max(outcome) FILTER (WHERE way = 'empty batch') AS empty_batch,
 	max(outcome) FILTER (WHERE way = 'empty events') AS empty_events
@@ -124,6 +126,43 @@ SELECT batch, f.state, f.message, f.detail, f.hint FROM unnest(ARRAY[
 	pg_temp.failure(format('SELECT es_append_batch(%L, %L)', 'append_batch-4', batch)) f;
 SELECT es_stream_version('append_batch-4');
 
+-- from text the same, and with jsonb's own errors what is no JSON at all, wherever that is
+SELECT es_append_json('append_text-1', '[
+	{"type": "A"},
+	{"type": "B", "data": {"n": 1.50, "name": "\u00e9\ud83d\ude00", "n": 2.50, "": [true, false, null]}},
+	{"type": "C", "data": null, "metadata": {"m": [1]}},
+	{"type": "D", "data": [1, 2], "event_id": "0189aaaa-0000-7000-8000-000000000001", "type_version": 1}]', 0);
+SELECT version, type, data, metadata, CASE WHEN type = 'D' THEN event_id END AS event_id FROM es_read('append_text-1');
+SELECT es_append_json('append_text-1', '[
+	{"type": "D", "data": [1, 2], "event_id": "0189aaaa-0000-7000-8000-000000000001"}]', 3) AS retry;
+SELECT es_append_json('append_text-1', '[{"type": "E"}]', 3);
+\echo :SQLSTATE
+SELECT es_append_json('append_text-2', '[{"type": 5}, {"type": "A"');
+SELECT pg_temp.outcome(format('SELECT es_append_json(%L, %L)', 'append_text-2', '[{"type": "A"}, ' || rest)), rest FROM unnest(ARRAY[
+	'', '5', '{"type": "B"}', '{"type": "B"}]]', '{"type": "B", "data": 01}]', '{"type": "B", "data": "\u0000"}]', '{"type": "B", "data": "\ud83d"}]', '{"type": "B", "data": 1e200000}]']) rest;
+SELECT es_append_json('append_text-2', '[{"type": "A"}, {"type": "$B"}]');
+SELECT count(*), bool_and(f.state = '22023') AS all_22023, bool_and(f = pg_temp.failure(format('SELECT es_append_batch(%L, %L)', 'append_text-2', batch))) AS same
+FROM unnest(ARRAY['{}', '5', 'null', '[1]', '[null]', '[[]]', '[{}]', '[{"type": null}]', '[{"type": 1}]', '[{"type": ""}]', '[{"type": "$A"}]', '[{"type": "A", "version": 1}]',
+	'[{"type": "A", "metadata": []}]', '[{"type": "A", "event_id": "x"}]', '[{"type": "A", "type_version": 1.5}]', '[{"type": "A", "type_version": 2}]']) batch,
+	pg_temp.failure(format('SELECT es_append_json(%L, %L)', 'append_text-2', batch)) f;
+SELECT es_stream_version('append_text-2');
+-- parameters of no type are text, those of type text and varchar, too
+PREPARE append_text AS SELECT es_append_json($1, $2);
+SELECT parameter_types FROM pg_prepared_statements WHERE name = 'append_text';
+EXECUTE append_text('append_text-3', '[{"type": "A"}]');
+DEALLOCATE append_text;
+DO $$
+DECLARE
+	t text := '[{"type": "B"}]';
+	v varchar := t;
+BEGIN
+	PERFORM es_append_json('append_text-3', t), es_append_json(events => v, stream => 'append_text-3');
+END $$;
+SELECT es_append_json('append_text-3', '[' || string_agg('{"type": "T", "data": ' || n || '}', ',' ORDER BY n) || ']') FROM generate_series(4, 5003) n;
+SELECT count(*) FILTER (WHERE data = to_jsonb(version)) AS in_order, max(position) - min(position) AS span FROM es_read('append_text-3', 4);
+SELECT es_append_json('append_text-3', '[]', 5003), es_append_json('append_text-3', ' [ ] ');
+SELECT pg_temp.outcome($$SELECT es_append_json('append_text-3', '[]'::jsonb)$$);
+
 -- SQL NULLs are 22004
 SELECT pg_temp.outcome(statement), statement FROM unnest(ARRAY[
 	$$SELECT es_append(NULL, 'T')$$,
@@ -131,6 +170,8 @@ SELECT pg_temp.outcome(statement), statement FROM unnest(ARRAY[
 	$$SELECT es_append('append_null-1', 'T', NULL)$$,
 	$$SELECT es_append_batch(NULL, '[]')$$,
 	$$SELECT es_append_batch('append_null-1', NULL)$$,
+	$$SELECT es_append_json(NULL, '[]')$$,
+	$$SELECT es_append_json('append_null-1', NULL)$$,
 	$$SELECT es_append_events(NULL, '{}')$$,
 	$$SELECT es_append_events('append_null-1', NULL)$$,
 	$$SELECT es_append_events('append_null-1', ARRAY[(NULL, '{}', NULL, NULL)]::es_new_event[])$$,

@@ -2,7 +2,8 @@
 # 10, 100 and 1,000 events a call to one stream, from the client and made in the server, against INSERT … SELECT.
 #
 # Both sides of a case get the same parameters. A script fetches its batch in
-# its first transaction and keeps it in a variable of pgbench.
+# its first transaction and keeps it in a variable of pgbench. JSON is text in
+# the statement: es_append_json takes it as that, jsonb_array_elements as jsonb.
 
 fresh_database
 bare_table bare2 two
@@ -32,7 +33,7 @@ batch_script() {
 insert="INSERT INTO bench.bare2 (stream_id, version, stream, type, data, metadata)"
 
 batch_script eventstore_json 'json' <<'SQL'
-SELECT es_append_batch('account-' || :s, :json);
+SELECT es_append_json('account-' || :s, :json);
 SQL
 batch_script bare_json 'json' <<SQL
 $insert
@@ -65,7 +66,7 @@ batch_case() {
 sync=off
 for clients in 1 8; do
 	for size in 10 100 1000; do
-		batch_case json "JSON from the client" es_append_batch "from jsonb_array_elements"
+		batch_case json "JSON from the client" es_append_json "from jsonb_array_elements"
 		batch_case array "arrays from the client" es_append_events "from unnest"
 		batch_case made "made in the server" es_append_events "from generate_series"
 	done

@@ -15,6 +15,7 @@
 #include "utils/jsonb.h"
 
 #include "append/attempt.h"
+#include "append/batchtext.h"
 #include "append/conceal.h"
 #include "append/eventrow.h"
 #include "append/retry.h"
@@ -33,6 +34,7 @@
 
 PG_FUNCTION_INFO_V1(es_append);
 PG_FUNCTION_INFO_V1(es_append_batch);
+PG_FUNCTION_INFO_V1(es_append_json);
 PG_FUNCTION_INFO_V1(es_append_events);
 PG_FUNCTION_INFO_V1(es_append_many);
 PG_FUNCTION_INFO_V1(es_last_position);
@@ -199,6 +201,19 @@ Datum
 es_append_batch(PG_FUNCTION_ARGS)
 {
 	return append_events_argument(fcinfo, es_request_from_json);
+}
+
+/*
+ * es_append_json(stream, events, expected_version): es_append_batch for the array's
+ * text, which becomes events without a jsonb of all.
+ *
+ * Refuses what jsonb's input function refuses, as that does (22P02, 22P05 and others),
+ * before anything else about the array.  A text can have more in all than a jsonb.
+ */
+Datum
+es_append_json(PG_FUNCTION_ARGS)
+{
+	return append_events_argument(fcinfo, es_batchtext_take);
 }
 
 /*

@@ -12,6 +12,11 @@ CREATE FUNCTION @extschema@.es_append_batch(stream text, events jsonb, expected_
 COMMENT ON FUNCTION @extschema@.es_append_batch(text, jsonb, bigint) IS
 	'appends a JSON array of {"type", "data"?, "metadata"?, "event_id"?, "type_version"?}, all or nothing, and returns the last version';
 
+CREATE FUNCTION @extschema@.es_append_json(stream text, events text, expected_version bigint DEFAULT NULL) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.es_append_json(text, text, bigint) IS
+	'es_append_batch for the text of the JSON array, faster';
+
 CREATE FUNCTION @extschema@.es_append_events(stream text, events @extschema@.es_new_event[], expected_version bigint DEFAULT NULL) RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.es_append_events(text, @extschema@.es_new_event[], bigint) IS

@@ -268,18 +268,14 @@ static void
 take_event_id(EsNewEvent *event, const Element *element)
 {
 	const JsonbValue *value = element->event_id;
-	char	   *string;
 
 	if (value->type != jbvString ||
-		!es_uuid7_is_uuid(value->val.string.val, value->val.string.len))
+		!es_uuid7_read(value->val.string.val, value->val.string.len, &event->id))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("element %d of \"events\" has an \"event_id\" that is not a UUID", element->index + 1),
 				element_hint(element));
-	string = pnstrdup(value->val.string.val, value->val.string.len);
-	event->id = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(string)));
 	event->id_given = true;
-	pfree(string);
 }
 
 /* Gives the number of a member, which must be a whole one in a range. */

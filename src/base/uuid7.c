@@ -7,7 +7,6 @@
  */
 #include "base/uuid7.h"
 
-#include <ctype.h>
 #include <time.h>
 
 #include "miscadmin.h"
@@ -55,12 +54,23 @@ es_uuid7_make(pg_uuid_t *uuid)
 	uuid->data[8] = 0x80 | (uuid->data[8] & 0x3f);
 }
 
+/* The value of a hex digit; -1: it is none. */
+static int
+hex_digit_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
 /*
- * es_uuid7_is_uuid tells whether uuid_in would take a string: 32 hex digits,
- * hyphens after groups of four, braces.
+ * es_uuid7_read reads a string as uuid_in does: 32 hex digits, hyphens after groups of
+ * four, braces.  False if it is none.
  */
 bool
-es_uuid7_is_uuid(const char *string, int len)
+es_uuid7_read(const char *string, int len, pg_uuid_t *uuid)
 {
 	int			digits = 0;
 	int			i = 0;
@@ -68,12 +78,18 @@ es_uuid7_is_uuid(const char *string, int len)
 
 	if (braces)
 		i++;
-	for (; digits < 32; i++)
+	for (; digits < 2 * UUID_LEN; i++)
 	{
+		int			value;
+
 		if (i < len && string[i] == '-' && digits > 0 && digits % 4 == 0 && string[i - 1] != '-')
 			continue;
-		if (i >= len || !isxdigit((unsigned char) string[i]))
+		if (i >= len || (value = hex_digit_value(string[i])) < 0)
 			return false;
+		if (digits % 2 == 0)
+			uuid->data[digits / 2] = value << 4;
+		else
+			uuid->data[digits / 2] |= value;
 		digits++;
 	}
 	if (braces && (i >= len || string[i++] != '}'))

@@ -11,6 +11,6 @@
 
 extern void es_uuid7_make(pg_uuid_t *uuid);
 extern char *es_uuid7_show(const pg_uuid_t *uuid);
-extern bool es_uuid7_is_uuid(const char *string, int len);
+extern bool es_uuid7_read(const char *string, int len, pg_uuid_t *uuid);
 
 #endif							/* ES_BASE_UUID7_H */

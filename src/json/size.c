@@ -23,10 +23,9 @@
 #include "utils/guc.h"
 #include "utils/numeric.h"
 
+#include "json/decimal.h"
 #include "json/node.h"
 #include "json/text.h"
-
-#define DIGITS_A_GROUP			4	/* decimal digits in each of numeric's own */
 
 /*
  * A byte is at most so much text, but for numbers with a long header.  A short
@@ -38,16 +37,6 @@
 #define CHUNK					65536	/* bytes of a string looked at between
 										 * interrupts */
 #define FIRST_LEVELS			16
-
-/* The header of a numeric, on disk and in jsonb. */
-#define HEADER_KIND				0xC000
-#define HEADER_SHORT			0x8000	/* all in one word */
-#define HEADER_SPECIAL			0xC000
-#define SHORT_NEGATIVE			0x2000
-#define SHORT_SCALE(word)		(((word) & 0x1F80) >> 7)
-#define SHORT_WEIGHT(word)		(((word) & 0x0040) ? (int) ((word) & 0x003F) - 64 : (int) ((word) & 0x003F))
-#define LONG_NEGATIVE			0x4000
-#define LONG_SCALE(word)		((word) & 0x3FFF)
 
 /* A level takes a header and an entry. */
 StaticAssertDecl(ES_MOST_TEXT / ES_MOST_TEXT_A_BYTE / (2 * sizeof(uint32)) < ES_MOST_LEVELS,
@@ -90,7 +79,7 @@ whole_digits(int weight, int first)
 {
 	if (weight < 0)
 		return 1;
-	return weight * DIGITS_A_GROUP + (first >= 1000 ? 4 : first >= 100 ? 3 : first >= 10 ? 2 : 1);
+	return weight * ES_DECIMAL_GROUP + (first >= 1000 ? 4 : first >= 100 ? 3 : first >= 10 ? 2 : 1);
 }
 
 /* The length of a number's text. */
@@ -108,21 +97,21 @@ number_length(const EsNode *node)
 	int16		first = 0;
 
 	memcpy(&word, bytes, sizeof(word));
-	if ((word & HEADER_KIND) == HEADER_SPECIAL)
+	if ((word & ES_DECIMAL_KIND) == ES_DECIMAL_SPECIAL)
 		return strlen(DatumGetCString(DirectFunctionCall1(numeric_out, PointerGetDatum(number))));
-	if ((word & HEADER_KIND) == HEADER_SHORT)
+	if ((word & ES_DECIMAL_KIND) == ES_DECIMAL_SHORT)
 	{
-		negative = (word & SHORT_NEGATIVE) != 0;
-		scale = SHORT_SCALE(word);
-		weight = SHORT_WEIGHT(word);
+		negative = (word & ES_DECIMAL_SHORT_NEGATIVE) != 0;
+		scale = ES_DECIMAL_SHORT_SCALE(word);
+		weight = ES_DECIMAL_SHORT_WEIGHT(word);
 	}
 	else
 	{
 		int16		stored;
 
 		memcpy(&stored, bytes + sizeof(word), sizeof(stored));
-		negative = (word & HEADER_KIND) == LONG_NEGATIVE;
-		scale = LONG_SCALE(word);
+		negative = (word & ES_DECIMAL_KIND) == ES_DECIMAL_LONG_NEGATIVE;
+		scale = ES_DECIMAL_LONG_SCALE(word);
 		weight = stored;
 		header = 2;
 	}
@@ -236,7 +225,7 @@ is_long_number(const char *number)
 	uint16		word;
 
 	memcpy(&word, VARDATA_ANY(number), sizeof(word));
-	return (word & HEADER_KIND) != HEADER_SHORT;
+	return (word & ES_DECIMAL_KIND) != ES_DECIMAL_SHORT;
 }
 
 /*

@@ -19,39 +19,7 @@
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
-#define REPEAT(byte) (UINT64CONST(0x0101010101010101) * (byte))
-
-/*
- * In each byte that is below limit, at most 0x80, the highest bit; others may have
- * it above the first.
- */
-#define BELOW(word, limit) (((word) - REPEAT(limit)) & ~(word) & REPEAT(0x80))
-
-/* Tells whether a byte of a string has to be escaped. */
-static inline bool
-is_special_byte(unsigned char c)
-{
-	return c < 0x20 || c == '"' || c == '\\';
-}
-
-/* Gives the length of the run at the beginning of data that can be copied. */
-static inline int
-plain_run_length(const char *data, int len)
-{
-	int			i = 0;
-
-	for (; i + 8 <= len; i += 8)
-	{
-		uint64		word;
-
-		memcpy(&word, data + i, 8);
-		if (BELOW(word, 0x20) | BELOW(word ^ REPEAT('"'), 1) | BELOW(word ^ REPEAT('\\'), 1))
-			break;
-	}
-	while (i < len && !is_special_byte(data[i]))
-		i++;
-	return i;
-}
+#include "json/plain.h"
 
 /* The character that stands for another one behind a backslash; 0 if there is none. */
 static char
@@ -88,7 +56,7 @@ es_jsontext_escapes(const char *data, int len)
 
 	for (;;)
 	{
-		int			run = plain_run_length(data, len);
+		int			run = (int) es_plain_run(data, len);
 
 		if (run == len)
 			return grows;
@@ -105,7 +73,7 @@ es_jsontext_string(StringInfo out, const char *data, int len)
 	appendStringInfoCharMacro(out, '"');
 	for (;;)
 	{
-		int			run = plain_run_length(data, len);
+		int			run = (int) es_plain_run(data, len);
 
 		appendBinaryStringInfo(out, data, run);
 		if (run == len)

@@ -20,6 +20,7 @@ CREATE TEMP TABLE promised (name text, arguments text, result text, kind "char",
 INSERT INTO promised VALUES
 	('es_append', 'stream text, type text, data jsonb DEFAULT ''{}''::jsonb, metadata jsonb DEFAULT ''{}''::jsonb, expected_version bigint DEFAULT NULL::bigint, event_id uuid DEFAULT NULL::uuid, type_version integer DEFAULT NULL::integer', 'bigint', 'f'),
 	('es_append_batch', 'stream text, events jsonb, expected_version bigint DEFAULT NULL::bigint', 'bigint', 'f'),
+	('es_append_json', 'stream text, events text, expected_version bigint DEFAULT NULL::bigint', 'bigint', 'f'),
 	('es_append_events', 'stream text, events es_new_event[], expected_version bigint DEFAULT NULL::bigint', 'bigint', 'f'),
 	('es_last_position', '', 'bigint', 'f'),
 	('es_stream_version', 'stream text', 'bigint', 'f'),
@@ -103,11 +104,13 @@ SELECT throws_ok(statement, state, NULL, state || ': ' || statement) FROM (VALUE
 	('VE001', $$SELECT es_append('contract-none', 'C', expected_version => -1)$$),
 	('VE001', $$SELECT es_append('contract-none', 'C', expected_version => 1)$$),
 	('VE001', $$SELECT es_append_batch('contract-1', '[]', 1)$$),
+	('VE001', $$SELECT es_append_json('contract-1', '[]', 1)$$),
 	('VE001', $$SELECT es_append_events('contract-1', '{}', 1)$$),
 	('VE001', $$INSERT INTO es_events (stream, type, data, version) VALUES ('contract-1', 'C', '{}', 2)$$),
 	('VE010', $$SELECT es_append('contract-1', 'other', event_id => '0189ffff-0000-7000-8000-000000000001')$$),
 	('VE010', $$SELECT es_append('contract-1', 'B', event_id => '0189ffff-0000-7000-8000-000000000001', expected_version => 2)$$),
 	('VE010', $$SELECT es_append_batch('contract-1', '[{"type": "B", "event_id": "0189ffff-0000-7000-8000-000000000001"}, {"type": "C"}]')$$),
+	('VE010', $$SELECT es_append_json('contract-1', '[{"type": "B", "event_id": "0189ffff-0000-7000-8000-000000000001"}, {"type": "C"}]')$$),
 	('VE010', $$SELECT es_append_events('contract-1', ARRAY[('C', '{}', NULL, NULL), ('B', '{}', NULL, '0189ffff-0000-7000-8000-000000000001')]::es_new_event[], 9)$$),
 	('VE010', $$SELECT es_append_many('[{"stream": "contract-none", "type": "C", "expected_version": 9}, {"stream": "contract-1", "type": "C", "event_id": "0189ffff-0000-7000-8000-000000000001"}]')$$),
 	('VE010', $$SELECT es_append_if('[{"stream": "contract-1", "type": "C", "event_id": "0189ffff-0000-7000-8000-000000000001"}]', 0)$$),
@@ -151,6 +154,7 @@ SELECT throws_ok(statement, state, NULL, state || ': ' || statement) FROM (VALUE
 	('22004', $$SELECT es_append('contract-1', NULL)$$),
 	('22004', $$SELECT es_append('contract-1', 'C', NULL)$$),
 	('22004', $$SELECT es_append_batch('contract-1', NULL)$$),
+	('22004', $$SELECT es_append_json('contract-1', NULL)$$),
 	('22004', $$SELECT es_append_events('contract-1', NULL)$$),
 	('22023', $$SELECT es_append_batch('contract-1', '{}')$$),
 	('22023', $$SELECT es_append_batch('contract-1', '[1]')$$),
@@ -158,6 +162,16 @@ SELECT throws_ok(statement, state, NULL, state || ': ' || statement) FROM (VALUE
 	('22023', $$SELECT es_append_batch('contract-1', '[{"type": "C", "x": 1}]')$$),
 	('22023', $$SELECT es_append_batch('contract-1', '[{"type": "C", "event_id": "x"}]')$$),
 	('22023', $$SELECT es_append_batch('contract-1', '[{"type": "C", "event_id": "0189ffff-0000-7000-8000-000000000009"}, {"type": "C", "event_id": "0189ffff-0000-7000-8000-000000000009"}]')$$),
+	('22023', $$SELECT es_append_json('contract-1', '{}')$$),
+	('22023', $$SELECT es_append_json('contract-1', '[1]')$$),
+	('22023', $$SELECT es_append_json('contract-1', '[{"data": {}}]')$$),
+	('22023', $$SELECT es_append_json('contract-1', '[{"type": "C", "x": 1}]')$$),
+	('22023', $$SELECT es_append_json('contract-1', '[{"type": "C", "event_id": "x"}]')$$),
+	('22023', $$SELECT es_append_json('contract-1', '[{"type": "C", "event_id": "0189ffff-0000-7000-8000-000000000009"}, {"type": "C", "event_id": "0189ffff-0000-7000-8000-000000000009"}]')$$),
+	('22P02', $$SELECT es_append_json('contract-1', '[{"type": "C"}, {"type": "C"')$$),
+	('22P05', $$SELECT es_append_json('contract-1', '[{"type": "C"}, {"type": "C", "data": "\u0000"}]')$$),
+	('42883', $$SELECT es_append_json('contract-1', '[]'::jsonb)$$),
+	('42883', $$SELECT es_append_batch('contract-1', '[]'::text)$$),
 	('22023', $$INSERT INTO es_events (stream, type, data, position) VALUES ('contract-1', 'C', '{}', 3)$$),
 	('22023', $$INSERT INTO es_events (stream, type, data, type_version) VALUES ('contract-1', 'C', '{}', 2)$$),
 	('22023', $$INSERT INTO es_events (stream, type, data, recorded_at) VALUES ('contract-1', 'C', '{}', '1999-01-01')$$),
@@ -197,6 +211,7 @@ SELECT is(es_append(stream => 'contract-2', type => 'A'), 1::bigint, 'es_append 
 SELECT is(es_append(stream => 'contract-2', type => 'B', data => '1', metadata => '{}', expected_version => 1, event_id => gen_random_uuid()), 2::bigint, 'es_append by name');
 SELECT is(es_append_batch(stream => 'contract-2', events => '[{"type": "C"}]', expected_version => 2), 3::bigint, 'es_append_batch by name');
 SELECT is(es_append_events(stream => 'contract-2', events => ARRAY[ROW('D', '{}', '{}', NULL)::es_new_event], expected_version => 3), 4::bigint, 'es_append_events by name');
+SELECT is(es_append_json(stream => 'contract-3', events => '[{"type": "C"}, {"type": "D"}]', expected_version => 0), 2::bigint, 'es_append_json by name');
 SELECT is((SELECT count(*) FROM es_read(stream => 'contract-2', from_version => 2, max_count => 2, backwards => true)), 2::bigint, 'es_read by name');
 SELECT is((SELECT count(*) FROM es_read_all(after_position => 0, max_count => 0, categories => '{a}', types => '{A}', stream_prefix => 'a', to_position => 1)), 0::bigint, 'es_read_all by name');
 SELECT is((SELECT count(*) FROM es_read_category(category => 'contract', after_position => 0, max_count => 0, types => '{A}', to_position => 1)), 0::bigint, 'es_read_category by name');

@@ -63,10 +63,10 @@ my %special = ('es_register_upcaster.handler' => q{'upcasts(jsonb)'::regprocedur
 	'es_delete_stream.stream' => q{'gone-1'}, 'es_delete_stream.expected_version' => 'NULL', 'es_truncate_stream.stream' => q{'ctx-2'},
 	'es_protect.category' => q{'kept'}, 'es_shred.subject' => q{'ctx-1'},
 	'es_set_retention.category' => q{'kept'}, 'es_set_retention.max_age' => q{'1 year'::interval},
-	'es_append_batch.expected_version' => 'NULL', 'es_append_events.expected_version' => 'NULL', 'es_append_events.events' => $by_type{'es_new_event[]'},
+	'es_append_batch.expected_version' => 'NULL', 'es_append_json.expected_version' => 'NULL', 'es_append_events.expected_version' => 'NULL', 'es_append_events.events' => $by_type{'es_new_event[]'},
 	'es_drop_upcaster.type' => q{'Dropped'}, 'es_register_schema.compatibility' => q{'none'}, 'es_compare_schemas.compatibility' => q{'full'}, 'es_drop_schema.type' => q{'Dropped'},
 	'es_detach_segments.before' => q{'-infinity'::timestamptz},
-	'es_append_batch.events' => q{'[{"type": "T"}]'::jsonb});
+	'es_append_batch.events' => q{'[{"type": "T"}]'::jsonb}, 'es_append_json.events' => q{'[{"type": "T"}]'});
 my $routines = decode_json($node->safe_psql('store', q{
 	SELECT json_agg(json_build_object('oid', p.oid::int8, 'name', p.proname, 'full', p.oid::regproc::text, 'kind', p.prokind, 'set', p.proretset,
 		'result', p.prorettype::regtype::text, 'schema', n.nspname, 'args', (SELECT json_agg(json_build_array(COALESCE(p.proargnames[i], ''), t::regtype::text) ORDER BY i)
