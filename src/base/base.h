@@ -97,11 +97,13 @@
 #endif
 
 #if PG_VERSION_NUM >= 160000
+#define es_relation_file(rel) ((rel)->rd_locator.relNumber)
 #define es_sequence_record_set(record, rel) ((record).locator = (rel)->rd_locator)
 #define es_enable_trigger_always(rel, name, lock) \
 	EnableDisableTrigger(rel, name, InvalidOid, TRIGGER_FIRES_ALWAYS, false, false, lock)
 #define ES_EXTEND_BUFFERED
 #else
+#define es_relation_file(rel) ((rel)->rd_node.relNode)
 #define es_sequence_record_set(record, rel) ((record).node = (rel)->rd_node)
 #define es_enable_trigger_always(rel, name, lock) \
 	EnableDisableTrigger(rel, name, TRIGGER_FIRES_ALWAYS, false, lock)

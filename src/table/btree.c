@@ -1,7 +1,9 @@
 /*
  * btree.c
- *		Sorted entries put into a btree, a leaf at a time; the last entry of many
- *		with the same first key.
+ *		Entries put into a btree over integers: one by itself, or many, sorted, a
+ *		leaf at a time.
+ *
+ * A single entry is put on its leaf by leaf.c, if that can, and else by the server.
  *
  * The server inserts index entries one by one: for each a scan key, a descent, a
  * search on the leaf and a WAL record that is larger than the entry.  A batch
@@ -26,10 +28,7 @@
  * leaf, deleting or deduplicating entries, deciding about an entry with the same
  * key, waiting for another transaction, raising a unique violation.
  *
- * Why uniqueness holds: as in the server, an inserter keeps the leaf that a key
- * would be on locked exclusively from the look until its entry is there.  A key
- * is put only on a leaf whose high key is above it, so an equal key can be on
- * no other leaf, and only if no entry on the leaf, dead ones included, is equal.
+ * Uniqueness holds as for single entries (leaf.c).
  *
  * A crash between two leaves leaves index entries of an aborted transaction,
  * which is what a crash between two calls of index_insert leaves.
@@ -45,7 +44,7 @@
 #include "utils/rel.h"
 
 /*
- * Fewer entries than this for a leaf are put there by the server: a generic WAL
+ * Fewer entries than this for a leaf are put there one by one: a generic WAL
  * record costs as much.
  */
 #define MIN_ENTRIES_PER_LEAF	4
@@ -62,35 +61,52 @@
  */
 #define GENERIC_WAL_IS_SAFE	es_base_server_has(150005, 160001)
 
-/* An index tuple over bigints. */
-typedef struct BtreeItem
+/* Tells whether a column of an index is one of integers, never NULL, in their usual order. */
+static bool
+is_integer_column(Relation heap, Relation index, int i, Oid type)
 {
-	IndexTupleData header;
-	int64		keys[ES_BTREE_MAX_KEYS];
-} BtreeItem;
+	AttrNumber	column = index->rd_index->indkey.values[i];
+
+	return column > 0 && TupleDescAttr(RelationGetDescr(heap), column - 1)->attnotnull &&
+		TupleDescAttr(RelationGetDescr(index), i)->atttypid == type && index->rd_opcintype[i] == type &&
+		index->rd_opfamily[i] == INTEGER_BTREE_FAMILY && index->rd_indoption[i] == 0;
+}
+
+/* Tells whether the last column of an index is a bigint, and one before it an integer. */
+static bool
+has_integer_columns(Relation heap, Relation index)
+{
+	int			last = index->rd_index->indnkeyatts - 1;
+
+	return is_integer_column(heap, index, last, INT8OID) &&
+		(last == 0 || is_integer_column(heap, index, 0, INT8OID) || is_integer_column(heap, index, 0, INT4OID));
+}
 
 /*
- * es_btree_takes_sorted tells whether an index is of the kind that the functions
- * here are for.  One that is being built concurrently has no pages at first.
+ * es_btree_kind tells which functions here an index of a table is for.  One that is being
+ * built concurrently has no pages at first.
  */
-bool
-es_btree_takes_sorted(Relation index)
+EsBtreeKind
+es_btree_kind(Relation heap, Relation index)
 {
 	bool		heapkeyspace;
 	bool		allequalimage;
 
-	if (index->rd_rel->relam != BTREE_AM_OID || !index->rd_index->indisunique ||
-		!index->rd_index->indimmediate || !index->rd_index->indisready ||
+	if (index->rd_rel->relam != BTREE_AM_OID || !index->rd_index->indimmediate || !index->rd_index->indisready ||
 		index->rd_index->indnatts != index->rd_index->indnkeyatts ||
-		index->rd_index->indnkeyatts > ES_BTREE_MAX_KEYS)
-		return false;
-	for (int i = 0; i < index->rd_index->indnkeyatts; i++)
-		if (TupleDescAttr(RelationGetDescr(index), i)->atttypid != INT8OID ||
-			index->rd_opcintype[i] != INT8OID ||
-			index->rd_opfamily[i] != INTEGER_BTREE_FAMILY || index->rd_indoption[i] != 0)
-			return false;
+		index->rd_index->indnkeyatts > ES_LEAF_MAX_KEYS || !has_integer_columns(heap, index))
+		return ES_BTREE_OTHER;
 	_bt_metaversion(index, &heapkeyspace, &allequalimage);
-	return heapkeyspace;
+	if (!heapkeyspace)
+		return ES_BTREE_OTHER;
+	return index->rd_index->indisunique && !es_btree_is_narrow(index) ? ES_BTREE_SORTED : ES_BTREE_SINGLE;
+}
+
+/* es_btree_is_narrow tells whether the first column of such an index is an int, not a bigint. */
+bool
+es_btree_is_narrow(Relation index)
+{
+	return TupleDescAttr(RelationGetDescr(index), 0)->atttypid == INT4OID;
 }
 
 /* ---- keys ---- */
@@ -108,7 +124,7 @@ compare_btree_keys(const int64 *a, const int64 *b, int nkeys)
 static int
 compare_btree_entries(const void *a, const void *b)
 {
-	return compare_btree_keys(((const EsBtreeEntry *) a)->keys, ((const EsBtreeEntry *) b)->keys, ES_BTREE_MAX_KEYS);
+	return compare_btree_keys(((const EsBtreeEntry *) a)->keys, ((const EsBtreeEntry *) b)->keys, ES_LEAF_MAX_KEYS);
 }
 
 /* Sorts entries, which mostly come sorted. */
@@ -121,18 +137,6 @@ sort_btree_entries(EsBtreeEntry *entries, int n)
 			qsort(entries, n, sizeof(EsBtreeEntry), compare_btree_entries);
 			return;
 		}
-}
-
-/* Makes the index tuple of an entry and returns its size. */
-static inline Size
-make_btree_item(BtreeItem *item, const EsBtreeEntry *entry, int nkeys)
-{
-	Size		size = sizeof(IndexTupleData) + nkeys * sizeof(int64);
-
-	item->header.t_tid = entry->tid;
-	item->header.t_info = size;
-	memcpy(item->keys, entry->keys, nkeys * sizeof(int64));
-	return size;
 }
 
 /* ---- one leaf ---- */
@@ -151,23 +155,6 @@ has_unlogged_marks(Page page)
 	return false;
 }
 
-/*
- * Tells whether an entry is below a leaf's high key, of which the server may have
- * cut off the last columns.
- */
-static bool
-is_below_high_key(const EsBtree *btree, Page page, const EsBtreeEntry *entry)
-{
-	BtreeItem  *high;
-	int			nkeys;
-
-	if (P_RIGHTMOST(BTPageGetOpaque(page)))
-		return true;
-	high = (BtreeItem *) PageGetItem(page, PageGetItemId(page, P_HIKEY));
-	nkeys = BTreeTupleGetNAtts(&high->header, btree->index);
-	return compare_btree_keys(entry->keys, high->keys, Min(nkeys, btree->info->ii_NumIndexKeyAttrs)) < 0;
-}
-
 /* Counts the entries, of n that are not below what a leaf begins with, that belong on the leaf. */
 static int
 count_belonging(const EsBtree *btree, Page page, const EsBtreeEntry *entries, int n)
@@ -178,32 +165,10 @@ count_belonging(const EsBtree *btree, Page page, const EsBtreeEntry *entries, in
 	{
 		int			middle = low + (n - low) / 2;
 
-		if (is_below_high_key(btree, page, &entries[middle]))
+		if (es_leaf_is_below_end(btree, page, &entries[middle]))
 			low = middle + 1;
 		else
 			n = middle;
-	}
-	return low;
-}
-
-/* Finds the first item, from low on, that is not below an entry; *equal if it has its key. */
-static OffsetNumber
-find_place_on_leaf(Page page, OffsetNumber low, const EsBtreeEntry *entry, int nkeys, bool *equal)
-{
-	OffsetNumber high = OffsetNumberNext(PageGetMaxOffsetNumber(page));
-
-	*equal = false;
-	while (low < high)
-	{
-		OffsetNumber middle = low + (high - low) / 2;
-		BtreeItem  *item = (BtreeItem *) PageGetItem(page, PageGetItemId(page, middle));
-		int			order = compare_btree_keys(item->keys, entry->keys, nkeys);
-
-		*equal = *equal || order == 0;
-		if (order < 0)
-			low = middle + 1;
-		else
-			high = middle;
 	}
 	return low;
 }
@@ -213,19 +178,19 @@ find_place_on_leaf(Page page, OffsetNumber low, const EsBtreeEntry *entry, int n
  * already, and returns how many.
  */
 static int
-add_entries_to_leaf(Page image, const EsBtreeEntry *entries, int n, int nkeys)
+add_entries_to_leaf(const EsBtree *btree, Page image, const EsBtreeEntry *entries, int n)
 {
 	OffsetNumber place = P_FIRSTDATAKEY(BTPageGetOpaque(image));
-	BtreeItem	item;
+	EsLeafItem	item;
 	bool		equal;
 
 	for (int i = 0; i < n; i++)
 	{
-		Size		size = make_btree_item(&item, &entries[i], nkeys);
+		Size		size = es_leaf_make_item(btree, &item, &entries[i]);
 
 		if (PageGetFreeSpace(image) < size)
 			return i;
-		place = find_place_on_leaf(image, place, &entries[i], nkeys, &equal);
+		place = es_leaf_find_place(btree, image, place, &entries[i], &equal);
 		if (equal)
 			return i;
 		if (PageAddItem(image, (Item) &item, size, place, false, false) == InvalidOffsetNumber)
@@ -242,16 +207,15 @@ static int
 fill_leaf(const EsBtree *btree, Buffer buffer, const EsBtreeEntry *entries, int n)
 {
 	Page		page = BufferGetPage(buffer);
-	int			nkeys = btree->info->ii_NumIndexKeyAttrs;
 	GenericXLogState *state;
 	int			added;
-	int			room = PageGetFreeSpace(page) / sizeof(BtreeItem);
+	int			room = PageGetFreeSpace(page) / sizeof(EsLeafItem);
 
 	if (Min(n, room) < MIN_ENTRIES_PER_LEAF || has_unlogged_marks(page) || !GENERIC_WAL_IS_SAFE)
 		return 0;
 	CheckForSerializableConflictIn(btree->index, NULL, BufferGetBlockNumber(buffer));
 	state = GenericXLogStart(btree->index);
-	added = add_entries_to_leaf(GenericXLogRegisterBuffer(state, buffer, 0), entries, n, nkeys);
+	added = add_entries_to_leaf(btree, GenericXLogRegisterBuffer(state, buffer, 0), entries, n);
 	if (added > 0)
 		(void) GenericXLogFinish(state);
 	else
@@ -261,36 +225,30 @@ fill_leaf(const EsBtree *btree, Buffer buffer, const EsBtreeEntry *entries, int 
 
 /* ---- the tree ---- */
 
-/* Finds the leaf where an entry belongs and locks it; to read, an index that is empty has none. */
-static Buffer
-lock_leaf(const EsBtree *btree, const EsBtreeEntry *entry, int access)
-{
-	BtreeItem	item;
-	BTScanInsert key;
-	BTStack		stack;
-	Buffer		buffer;
-
-	(void) make_btree_item(&item, entry, btree->info->ii_NumIndexKeyAttrs);
-	key = _bt_mkscankey(btree->index, &item.header);
-	key->scantid = NULL;		/* the first leaf where the key could be */
-	stack = es_bt_search(btree->index, btree->heap, key, &buffer, access);
-	if (stack)
-		_bt_freestack(stack);
-	pfree(key);
-	return buffer;
-}
-
 /* Has the server insert an entry; raises 23505 if another row has its key. */
 static void
 insert_entry_by_server(const EsBtree *btree, EsBtreeEntry *entry)
 {
-	Datum		values[ES_BTREE_MAX_KEYS];
-	bool		isnull[ES_BTREE_MAX_KEYS] = {0};
+	Datum		values[ES_LEAF_MAX_KEYS];
+	bool		isnull[ES_LEAF_MAX_KEYS] = {0};
 
-	for (int i = 0; i < ES_BTREE_MAX_KEYS; i++)
+	for (int i = 0; i < ES_LEAF_MAX_KEYS; i++)
 		values[i] = Int64GetDatum(entry->keys[i]);
+	if (btree->narrow)
+		values[0] = Int32GetDatum((int32) entry->keys[0]);
 	index_insert(btree->index, values, isnull, &entry->tid, btree->heap,
-				 UNIQUE_CHECK_YES, false, btree->info);
+				 btree->index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, btree->info);
+}
+
+/*
+ * es_btree_insert inserts an entry into an index of a kind that es_btree_kind tells.  Raises 23505
+ * if another row has its key and the index is unique.
+ */
+void
+es_btree_insert(const EsBtree *btree, EsBtreeEntry *entry)
+{
+	if (!es_leaf_insert(btree, entry))
+		insert_entry_by_server(btree, entry);
 }
 
 /*
@@ -316,7 +274,7 @@ es_btree_insert_sorted(const EsBtree *btree, EsBtreeEntry *entries, int n)
 
 		if (for_server == 0 && n - i >= MIN_ENTRIES_PER_LEAF)
 		{
-			Buffer		buffer = lock_leaf(btree, &entries[i], BT_WRITE);
+			Buffer		buffer = es_leaf_lock(btree, &entries[i], BT_WRITE);
 
 			filled = fill_leaf(btree, buffer, entries + i,
 							   count_belonging(btree, BufferGetPage(buffer), entries + i, n - i));
@@ -327,43 +285,8 @@ es_btree_insert_sorted(const EsBtree *btree, EsBtreeEntry *entries, int n)
 		i += filled;
 		if (filled == 0)
 		{
-			insert_entry_by_server(btree, &entries[i++]);
+			es_btree_insert(btree, &entries[i++]);
 			for_server = Max(for_server - 1, 0);
 		}
 	}
-}
-
-/*
- * es_btree_find_last finds the entry with a first key and the highest second
- * one.  *leaf stays pinned while the caller looks at the row, so that vacuum
- * cannot put another there; the caller releases it.  False, with nothing
- * pinned, if there is none, and also where it takes more than a look at one
- * leaf: then an index scan has to tell.
- */
-bool
-es_btree_find_last(const EsBtree *btree, int64 first, ItemPointer tid, Buffer *leaf)
-{
-	EsBtreeEntry wanted = {.keys = {first, PG_INT64_MAX}};
-	Page		page;
-	OffsetNumber place;
-	BtreeItem  *item;
-	bool		equal;
-
-	*leaf = lock_leaf(btree, &wanted, BT_READ);
-	if (!BufferIsValid(*leaf))
-		return false;
-	page = BufferGetPage(*leaf);
-	place = find_place_on_leaf(page, P_FIRSTDATAKEY(BTPageGetOpaque(page)), &wanted, 2, &equal);
-	if (place > P_FIRSTDATAKEY(BTPageGetOpaque(page)))
-	{
-		item = (BtreeItem *) PageGetItem(page, PageGetItemId(page, place - 1));
-		if (item->keys[0] == first && !BTreeTupleIsPosting(&item->header))
-		{
-			*tid = item->header.t_tid;
-			_bt_unlockbuf(btree->index, *leaf);
-			return true;
-		}
-	}
-	_bt_relbuf(btree->index, *leaf);
-	return false;
 }

@@ -1,36 +1,28 @@
 /*
  * btree.h
- *		Sorted entries put into a btree, a leaf at a time; the last entry of many
- *		with the same first key.
+ *		Entries put into a btree over integers: one by itself, or many, sorted, a
+ *		leaf at a time.
  */
 #ifndef ES_TABLE_BTREE_H
 #define ES_TABLE_BTREE_H
 
 #include "base/base.h"
 
-#include "nodes/execnodes.h"
-#include "storage/buf.h"
 #include "utils/relcache.h"
 
-#define ES_BTREE_MAX_KEYS	2
+#include "table/leaf.h"
 
-/* An entry of an index over one or two bigint columns. */
-typedef struct EsBtreeEntry
+/* Which entries of an index need not go through the server's index_insert. */
+typedef enum EsBtreeKind
 {
-	int64		keys[ES_BTREE_MAX_KEYS];	/* the second is 0 if there is one */
-	ItemPointerData tid;
-} EsBtreeEntry;
+	ES_BTREE_OTHER,				/* none */
+	ES_BTREE_SINGLE,			/* one at a time */
+	ES_BTREE_SORTED				/* many as well: it is unique and over bigints */
+} EsBtreeKind;
 
-/* An index, and the table that it belongs to, open and locked for writing. */
-typedef struct EsBtree
-{
-	Relation	index;
-	Relation	heap;
-	IndexInfo  *info;
-} EsBtree;
-
-extern bool es_btree_takes_sorted(Relation index);
-extern bool es_btree_find_last(const EsBtree *btree, int64 first, ItemPointer tid, Buffer *leaf);
+extern EsBtreeKind es_btree_kind(Relation heap, Relation index);
+extern bool es_btree_is_narrow(Relation index);
+extern void es_btree_insert(const EsBtree *btree, EsBtreeEntry *entry);
 extern void es_btree_insert_sorted(const EsBtree *btree, EsBtreeEntry *entries, int n);
 
 #endif							/* ES_TABLE_BTREE_H */

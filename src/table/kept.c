@@ -257,7 +257,8 @@ describe_table(EsTableInfo *info, Relation rel, const EsShape *shape)
 	info->index_oids = palloc(sizeof(Oid) * Max(n, 1));
 	info->index_infos = palloc(sizeof(IndexInfo *) * Max(n, 1));
 	info->predicates = palloc(sizeof(EsPlainPredicate) * Max(n, 1));
-	info->sorted = palloc(sizeof(bool) * Max(n, 1));
+	info->kinds = palloc(sizeof(EsBtreeKind) * Max(n, 1));
+	info->leaves = palloc0(sizeof(EsLeafMemory *) * Max(n, 1));
 	info->plain = !es_altered_is(rel, shape->ncolumns);
 	for (int i = 0; i < n; i++)
 	{
@@ -270,7 +271,7 @@ describe_table(EsTableInfo *info, Relation rel, const EsShape *shape)
 		info->index_oids[i] = relid;
 		info->index_infos[i] = index_info;
 		info->predicates[i] = read_plain_predicate(index, index_info);
-		info->sorted[i] = es_btree_takes_sorted(index);
+		info->kinds[i] = es_btree_kind(rel, index);
 		info->plain = info->plain && is_plain_index(index, index_info, &info->predicates[i]);
 		index_close(index, AccessShareLock);
 	}

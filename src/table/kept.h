@@ -12,7 +12,9 @@
 #include "storage/block.h"
 #include "utils/relcache.h"
 
+#include "table/btree.h"
 #include "table/columns.h"
+#include "table/leaf.h"
 
 /* What a column of a row must be, so that the row belongs into an index. */
 typedef enum EsPlainTest
@@ -57,8 +59,8 @@ typedef struct EsTableInfo
 	Oid		   *index_oids;
 	IndexInfo **index_infos;
 	EsPlainPredicate *predicates;	/* of partial indexes */
-	bool	   *sorted;			/* which indexes take sorted entries, see
-								 * btree.c */
+	EsBtreeKind *kinds;			/* of indexes */
+	EsLeafMemory **leaves;		/* of indexes; NULL: nothing is remembered */
 	TupleTableSlot *scan_slot;	/* for reading rows */
 	TupleTableSlot *old_slot;	/* for the row that is being replaced */
 	EsRowSlots	rows;			/* if it is plain */

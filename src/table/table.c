@@ -37,6 +37,7 @@
 #include "table/altered.h"
 #include "table/btree.h"
 #include "table/extend.h"
+#include "table/leaf.h"
 
 /* ---- tables that are open ---- */
 
@@ -161,6 +162,20 @@ es_table_close(EsTable *table)
 	table_close(table->rel, NoLock);
 }
 
+/* An index of an open table, of a kind that entries are put into here. */
+static EsBtree
+btree_of_table(EsTable *table, int i)
+{
+	EsTableInfo *info = table->info;
+	EsBtree		btree = {.index = open_table_index(table, i),.heap = table->rel,.info = info->index_infos[i]};
+
+	btree.narrow = es_btree_is_narrow(btree.index);
+	if (unlikely(info->leaves[i] == NULL))
+		info->leaves[i] = es_leaf_make_memory(btree.info, info->context);
+	btree.leaves = info->leaves[i];
+	return btree;
+}
+
 /*
  * es_table_find_last reads the row with a first key and the highest second one,
  * by an index of an open table over two bigint columns.  False if the snapshot
@@ -170,16 +185,15 @@ bool
 es_table_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, TupleTableSlot *slot)
 {
 	int			i = find_table_index(table, index);
-	EsBtree		btree = {.heap = table->rel};
+	EsBtree		btree;
 	ItemPointerData tid;
 	Buffer		leaf;
 	bool		found;
 
-	if (i < 0 || !table->info->sorted[i] || table->info->index_infos[i]->ii_NumIndexKeyAttrs != 2)
+	if (i < 0 || table->info->kinds[i] != ES_BTREE_SORTED || table->info->index_infos[i]->ii_NumIndexKeyAttrs != 2)
 		return false;
-	btree.index = open_table_index(table, i);
-	btree.info = table->info->index_infos[i];
-	if (!es_btree_find_last(&btree, first, &tid, &leaf))
+	btree = btree_of_table(table, i);
+	if (!es_leaf_find_last(&btree, first, &tid, &leaf))
 		return false;
 	found = table_tuple_fetch_row_version(table->rel, &tid, snapshot, slot);
 	ReleaseBuffer(leaf);
@@ -262,18 +276,30 @@ row_belongs_in_index(const EsPlainPredicate *predicate, const TupleTableSlot *sl
 	return true;
 }
 
-/* Puts the keys of one row into one index that has only plain columns. */
+/* The entry of a row in an index over integers. */
+static EsBtreeEntry
+make_integer_entry(const EsBtree *btree, const TupleTableSlot *slot)
+{
+	EsBtreeEntry entry = {.tid = slot->tts_tid};
+
+	for (int k = 0; k < btree->info->ii_NumIndexKeyAttrs; k++)
+	{
+		Datum		value = slot->tts_values[btree->info->ii_IndexAttrNumbers[k] - 1];
+
+		entry.keys[k] = k == 0 && btree->narrow ? DatumGetInt32(value) : DatumGetInt64(value);
+	}
+	return entry;
+}
+
+/* Has the server put the keys of one row into an index. */
 static void
-insert_plain_key(EsTable *table, int i, TupleTableSlot *slot)
+insert_key_by_server(EsTable *table, int i, TupleTableSlot *slot)
 {
 	IndexInfo  *info = table->info->index_infos[i];
-	Relation	index;
+	Relation	index = open_table_index(table, i);
 	Datum		values[INDEX_MAX_KEYS];
 	bool		isnull[INDEX_MAX_KEYS];
 
-	if (!row_belongs_in_index(&table->info->predicates[i], slot))
-		return;
-	index = open_table_index(table, i);
 	for (int k = 0; k < info->ii_NumIndexAttrs; k++)
 	{
 		AttrNumber	column = info->ii_IndexAttrNumbers[k];
@@ -286,23 +312,34 @@ insert_plain_key(EsTable *table, int i, TupleTableSlot *slot)
 				 false, info);
 }
 
+/* Puts the keys of one row into one index that has only plain columns. */
+static void
+insert_plain_key(EsTable *table, int i, TupleTableSlot *slot)
+{
+	if (!row_belongs_in_index(&table->info->predicates[i], slot))
+		return;
+	if (table->info->kinds[i] == ES_BTREE_OTHER)
+		insert_key_by_server(table, i, slot);
+	else
+	{
+		EsBtree		btree = btree_of_table(table, i);
+		EsBtreeEntry entry = make_integer_entry(&btree, slot);
+
+		es_btree_insert(&btree, &entry);
+	}
+}
+
 /* Puts the keys of rows into an index that takes them sorted. */
 static void
 insert_sorted_keys(EsTable *table, int i, TupleTableSlot **slots, int nrows)
 {
-	IndexInfo  *info = table->info->index_infos[i];
-	EsBtree		btree = {.index = open_table_index(table, i),.heap = table->rel,.info = info};
-	EsBtreeEntry *entries = palloc0(sizeof(EsBtreeEntry) * nrows);
+	EsBtree		btree = btree_of_table(table, i);
+	EsBtreeEntry *entries = palloc(sizeof(EsBtreeEntry) * nrows);
 	int			n = 0;
 
 	for (int row = 0; row < nrows; row++)
-	{
-		if (!row_belongs_in_index(&table->info->predicates[i], slots[row]))
-			continue;
-		for (int k = 0; k < info->ii_NumIndexKeyAttrs; k++)
-			entries[n].keys[k] = DatumGetInt64(slots[row]->tts_values[info->ii_IndexAttrNumbers[k] - 1]);
-		entries[n++].tid = slots[row]->tts_tid;
-	}
+		if (row_belongs_in_index(&table->info->predicates[i], slots[row]))
+			entries[n++] = make_integer_entry(&btree, slots[row]);
 	es_btree_insert_sorted(&btree, entries, n);
 	pfree(entries);
 }
@@ -311,7 +348,7 @@ insert_sorted_keys(EsTable *table, int i, TupleTableSlot **slots, int nrows)
 static void
 insert_plain_keys(EsTable *table, int i, TupleTableSlot **slots, int nrows)
 {
-	if (nrows > 1 && table->info->sorted[i])
+	if (nrows > 1 && table->info->kinds[i] == ES_BTREE_SORTED)
 		insert_sorted_keys(table, i, slots, nrows);
 	else
 		for (int row = 0; row < nrows; row++)

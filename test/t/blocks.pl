@@ -22,7 +22,7 @@ $primary->safe_psql('postgres', $_) foreach (
 my $standby = start_standby($primary);
 
 # A writer's script: batches of all sizes to streams of its own and to shared
-# ones, some with ids, rows of a statement, rollbacks.
+# ones, some with ids, single events, rows of a statement, rollbacks.
 sub writer_script
 {
 	my ($writer) = @_;
@@ -46,7 +46,12 @@ sub writer_script
 		{
 			$sql .= "INSERT INTO es_events (stream, type, data) SELECT 'many-' || (i * 7919) % 300, 'T', to_jsonb(i) FROM generate_series(1, $size) i;\n";
 		}
-		elsif ($kind < 0.5)
+		elsif ($kind < 0.6)
+		{
+			$sql .= "DO \$\$ BEGIN FOR i IN 1 .. $size LOOP PERFORM es_append(CASE WHEN i % 3 = 0 THEN '$stream' ELSE 'many-' || (i * 7919) % 300 END, 'T', to_jsonb(i)); "
+			  . "IF i % 50 = 0 THEN ROLLBACK; ELSE COMMIT; END IF; END LOOP; END \$\$;\n";
+		}
+		elsif ($kind < 0.7)
 		{
 			$sql .= "BEGIN; SAVEPOINT s; SELECT es_append_batch('$stream', pg_temp.batch($size, $ids)); ROLLBACK TO s;"
 			  . " SELECT es_append_batch('$stream', pg_temp.batch($size, $ids)); COMMIT;\n";
@@ -113,6 +118,38 @@ like($err, qr/duplicate key value violates unique constraint "events_0_position"
 is($primary->safe_psql('twice', "SELECT es_stream_version('a-1'), count(*) FROM es_events"), '2000|2000', '... and nothing is stored');
 ($status, $out, $err) = $primary->psql('twice', "SELECT bt_index_parent_check(indexrelid, true, true) FROM ($indexes) i");
 is($err, '', '... and the indexes are whole');
+
+# ... and so is one by itself, by the session that has put the last entries there
+($status, $out, $err) = $primary->psql('twice', join(' ',
+	"SELECT setval('eventstore.position_seq', 5000);", "SELECT es_append('b-1', 'T');" x 3,
+	"SELECT setval('eventstore.position_seq', 5001);", "SELECT es_append('b-1', 'T');" x 2, "SELECT es_append('c-1', 'T');"), on_error_stop => 0);
+is(() = $err =~ /duplicate key value violates unique constraint "events_0_position"/g, 2, 'a single event at a position that is taken is refused');
+is($primary->safe_psql('twice', "SELECT es_stream_version('b-1'), es_stream_version('c-1'), count(*) FROM es_events WHERE position > 5000"),
+	'3|1|4', '... and after that they go on');
+($status, $out, $err) = $primary->psql('twice', "SELECT bt_index_parent_check(indexrelid, true, true) FROM ($indexes) i");
+is($err, '', '... with the indexes whole');
+
+# A session remembers leaves that others have split, or a new file has in other places
+$primary->safe_psql('postgres', 'CREATE DATABASE leaves');
+$primary->safe_psql('leaves', $_) foreach ('CREATE EXTENSION eventstore', 'CREATE EXTENSION amcheck',
+	"SELECT count(es_append('s-' || i, 'T')) FROM generate_series(1, 600) i");
+my $warm = $primary->background_psql('leaves', on_error_stop => 1);
+my $all = "SELECT count(es_append('s-' || i, 'T')) FROM generate_series(1, 600, 7) i";
+my $more = "SELECT count(es_append_batch('s-' || i, (SELECT jsonb_agg('{\"type\": \"T\"}'::jsonb) FROM generate_series(1, 40)))) FROM generate_series(1, 600) i";
+my $count = 600;
+
+for my $change ('CHECKPOINT', 'REINDEX TABLE eventstore.events_0', 'REINDEX TABLE CONCURRENTLY eventstore.events_0', 'VACUUM FULL eventstore.events_0', 'VACUUM')
+{
+	$warm->query_safe("$all;");
+	$primary->safe_psql('leaves', $_) foreach ($more, $change);
+	$warm->query_safe("$all;");
+	$count += 2 * 86 + 600 * 40;
+	($status, $out, $err) = $primary->psql('leaves', "SELECT bt_index_parent_check(indexrelid, true, true) FROM ($indexes) i");
+	is($err, '', "a session that has appended before goes on after others and $change");
+}
+$warm->quit;
+is($primary->safe_psql('leaves', 'SELECT count(*) FROM es_events'), $count, '... and all events are there');
+is(gaps($primary, 'leaves'), '', '... in their order');
 
 # Pages ahead of need
 SKIP:
