@@ -208,8 +208,9 @@
 	build_expression_pathkey(root, expression, NULL, operator, relids, false)
 #endif
 
+/* Both are part of commands/explain.h before. */
 #if PG_VERSION_NUM >= 180000
-#include "commands/explain_format.h"	/* both part of commands/explain.h before */
+#include "commands/explain_format.h"
 #include "commands/explain_state.h"
 #endif
 

@@ -91,7 +91,7 @@ make_call_path(RelOptInfo *rel, const Path *server, const CustomPathMethods *met
 	return &path->path;
 }
 
-/* es_callscan_replace_paths has a relation's call be executed by a node; rows are in these orders. */
+/* es_callscan_replace_paths has a node execute a call, whose rows are in these orders. */
 void
 es_callscan_replace_paths(PlannerInfo *root, RelOptInfo *rel, const CustomPathMethods *methods,
 						  const EsCallOrder *orders, int norders)
@@ -217,7 +217,7 @@ es_callscan_arguments(EsCallScan *scan, FunctionCallInfo fcinfo)
 
 /* ---- EXPLAIN ---- */
 
-/* Gives the default of an argument of a function, that can take none for it; NULL if there is none. */
+/* Gives the default of an argument of a function; NULL if there is none. */
 static Node *
 find_default(Form_pg_proc proc, List *defaults, int argno)
 {

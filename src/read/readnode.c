@@ -35,6 +35,7 @@
 
 #include "base/event.h"
 #include "base/objects.h"
+#include "log/segment.h"
 #include "read/callscan.h"
 #include "read/log.h"
 #include "read/portion.h"
@@ -79,6 +80,8 @@ typedef struct ReadNode
 	EsSource   *source;			/* NULL: not called yet */
 	EsEvent		event;			/* given out: the slot points into it */
 	EsRenewer	renewer;
+	bool		counting;		/* for EXPLAIN: */
+	EsSourceCounts counts;
 } ReadNode;
 
 static set_rel_pathlist_hook_type previous_pathlist_hook = NULL;
@@ -103,12 +106,12 @@ static Const *
 find_direction(const Reader *reader, const FuncExpr *call)
 {
 	Node	   *argument = reader->backwards > 0 && reader->backwards < list_length(call->args) ?
-		list_nth(call->args, reader->backwards) : NULL;
+	list_nth(call->args, reader->backwards) : NULL;
 
 	return argument && IsA(argument, Const) ? (Const *) argument : NULL;
 }
 
-/* Fills the orders that the events of a call are in, as far as that is certain; gives their number. */
+/* Fills the orders that the events of a call are certainly in; gives their number. */
 static int
 find_orders(const Reader *reader, const FuncExpr *call, EsCallOrder *orders)
 {
@@ -231,6 +234,7 @@ begin_read_node(CustomScanState *pub, EState *estate, int eflags)
 	if (node->reader == NULL)
 		elog(ERROR, "function %u does not read events", node->scan.call->funcid);
 	note_wanted_columns(node);
+	node->counting = estate->es_instrument != 0;
 }
 
 /* Takes the arguments as the function would, and opens the source. */
@@ -257,7 +261,7 @@ open_read_node(ReadNode *node)
 	{
 		.names = true,.data = true,.metadata = true
 	};
-	node->source = es_source_open(&read, node->wanted);
+	node->source = es_source_open(&read, node->wanted, node->counting ? &node->counts : NULL);
 	pgstat_end_function_usage(&usage, true);
 	MemoryContextSwitchTo(old);
 }
@@ -349,15 +353,82 @@ end_read_node(CustomScanState *pub)
 	close_read_node((ReadNode *) pub);
 }
 
-/* Tells EXPLAIN what is read. */
+/* ---- EXPLAIN ---- */
+
+/* What a segment's indexes are of, by EsSegmentIndex, and then those of types. */
+static const char *const index_columns[ES_INDEX_COUNT + 1] = {
+	[ES_INDEX_POSITION] = "(position)",
+	[ES_INDEX_STREAM] = "(stream_id, version)",
+	[ES_INDEX_CATEGORY] = "(category_key, position)",
+	[ES_INDEX_EVENT_ID] = "(stream_id, event_id)",
+	[ES_INDEX_TAG] = "(metadata, position)",
+	[ES_INDEX_COUNT] = "(position) of a type",
+};
+
+/* Tells which columns of events are read, if any are. */
+static void
+explain_columns(const ReadNode *node, ExplainState *es)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc(es_base_event_type(), -1);
+	List	   *names = NIL;
+
+	for (int i = 0; i < node->scan.ncolumns; i++)
+	{
+		AttrNumber	attribute = node->scan.columns[i];
+
+		names = lappend(names, attribute == 0 ? pstrdup("*") : pstrdup(NameStr(TupleDescAttr(desc, attribute - 1)->attname)));
+	}
+	ReleaseTupleDesc(desc);
+	if (names != NIL)
+		ExplainPropertyList("Columns", names, es);
+}
+
+/* Tells in which direction events are read, if that is certain; in text the call says so. */
+static void
+explain_direction(const ReadNode *node, ExplainState *es)
+{
+	const Reader *reader = node->reader;
+	Const	   *direction = find_direction(reader, node->scan.call);
+
+	if (es->format == EXPLAIN_FORMAT_TEXT || (reader->backwards > 0 && (direction == NULL || direction->constisnull)))
+		return;
+	ExplainPropertyText("Scan Direction", direction && DatumGetBool(direction->constvalue) ? "Backward" : "Forward", es);
+}
+
+/* Tells which indexes were scanned. */
+static void
+explain_indexes(uint32 indexes, ExplainState *es)
+{
+	List	   *columns = NIL;
+
+	for (int i = 0; i <= ES_INDEX_COUNT; i++)
+		if (indexes & (1 << i))
+			columns = lappend(columns, pstrdup(index_columns[i]));
+	if (columns != NIL)
+		ExplainPropertyList("Indexes Scanned", columns, es);
+}
+
+/*
+ * Tells EXPLAIN what is read, and what was: in all executions of the node together, and without
+ * what the caller may not read.
+ */
 static void
 explain_read_node(CustomScanState *pub, List *ancestors, ExplainState *es)
 {
 	ReadNode   *node = (ReadNode *) pub;
+	const EsSourceCounts *counts = &node->counts;
 
 	es_callscan_explain(&node->scan, ancestors, es);
-	if (es->analyze && node->source)
-		ExplainPropertyInteger("Portions", NULL, es_source_portions(node->source), es);
+	explain_columns(node, es);
+	explain_direction(node, es);
+	if (!es->analyze)
+		return;
+	explain_indexes(counts->scans.indexes, es);
+	ExplainPropertyInteger("Segments Scanned", NULL, counts->scans.segments, es);
+	ExplainPropertyInteger("Portions", NULL, counts->portions, es);
+	ExplainPropertyInteger("Events Read", NULL, counts->events, es);
+	if (counts->removed > 0 || es->format != EXPLAIN_FORMAT_TEXT)
+		ExplainPropertyInteger("Rows Removed by Arguments", NULL, counts->removed, es);
 }
 
 static const CustomExecMethods exec_methods = {
