@@ -44,19 +44,18 @@
 /* ---- planning ---- */
 
 /*
- * es_callscan_find gives the call, of a function that gives rows of a composite type, that a
- * relation of a query is; NULL if it must not be a node of ours.  The caller knows which
- * functions are his.
+ * es_callscan_find gives the call of a function that a relation of a query is; NULL if it must
+ * not be a node of ours.  The caller knows which functions are his.
  */
 FuncExpr *
-es_callscan_find(PlannerInfo *root, const RangeTblEntry *entry, Oid type)
+es_callscan_find(PlannerInfo *root, const RangeTblEntry *entry)
 {
 	FuncExpr   *call;
 
 	if (entry->rtekind != RTE_FUNCTION || entry->funcordinality || list_length(entry->functions) != 1)
 		return NULL;
 	call = (FuncExpr *) linitial_node(RangeTblFunction, entry->functions)->funcexpr;
-	if (!IsA(call, FuncExpr) || !call->funcretset || call->funcid < FirstNormalObjectId || call->funcresulttype != type)
+	if (!IsA(call, FuncExpr) || !call->funcretset || call->funcid < FirstNormalObjectId)
 		return NULL;
 	if (root->rowMarks != NIL || (root->parse->commandType != CMD_SELECT && root->parse->commandType != CMD_INSERT))
 		return NULL;
@@ -278,4 +277,20 @@ es_callscan_explain(const EsCallScan *scan, List *ancestors, ExplainState *es)
 	Node	   *call = name_arguments(scan->call);
 
 	ExplainPropertyText("Function Call", deparse_expression(call, context, es->verbose, false), es);
+}
+
+/* es_callscan_explain_columns tells which attributes of rows of a type are formed. */
+void
+es_callscan_explain_columns(const EsCallScan *scan, TupleDesc desc, ExplainState *es)
+{
+	List	   *names = NIL;
+
+	for (int i = 0; i < scan->ncolumns; i++)
+	{
+		AttrNumber	attribute = scan->columns[i];
+
+		names = lappend(names, attribute == 0 ? pstrdup("*") : pstrdup(NameStr(TupleDescAttr(desc, attribute - 1)->attname)));
+	}
+	if (names != NIL)
+		ExplainPropertyList("Columns", names, es);
 }

@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 
+#include "access/tupdesc.h"
 #include "commands/explain.h"
 #include "nodes/execnodes.h"
 #include "nodes/extensible.h"
@@ -38,7 +39,7 @@ typedef struct EsCallScan
 } EsCallScan;
 
 /* Planning. */
-extern FuncExpr *es_callscan_find(PlannerInfo *root, const RangeTblEntry *entry, Oid type);
+extern FuncExpr *es_callscan_find(PlannerInfo *root, const RangeTblEntry *entry);
 extern void es_callscan_replace_paths(PlannerInfo *root, RelOptInfo *rel, const CustomPathMethods *methods,
 									  const EsCallOrder *orders, int norders);
 extern Plan *es_callscan_plan(RelOptInfo *rel, FuncExpr *call, CustomPath *path, List *clauses,
@@ -48,5 +49,6 @@ extern Plan *es_callscan_plan(RelOptInfo *rel, FuncExpr *call, CustomPath *path,
 extern void es_callscan_begin(EsCallScan *scan, EState *estate);
 extern void es_callscan_arguments(EsCallScan *scan, FunctionCallInfo fcinfo);
 extern void es_callscan_explain(const EsCallScan *scan, List *ancestors, ExplainState *es);
+extern void es_callscan_explain_columns(const EsCallScan *scan, TupleDesc desc, ExplainState *es);
 
 #endif							/* ES_READ_CALLSCAN_H */

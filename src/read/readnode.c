@@ -146,7 +146,7 @@ static Plan *
 plan_read(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, List *clauses, List *plans)
 {
 	RangeTblEntry *entry = planner_rt_fetch(rel->relid, root);
-	FuncExpr   *call = es_callscan_find(root, entry, es_base_event_type());
+	FuncExpr   *call = es_callscan_find(root, entry);
 	Plan	   *plan = es_callscan_plan(rel, call, path, clauses, &scan_methods);
 
 	plan->targetlist = tlist;
@@ -170,8 +170,8 @@ readnode_pathlist_hook(PlannerInfo *root, RelOptInfo *rel, Index relid, RangeTbl
 		previous_pathlist_hook(root, rel, relid, entry);
 	if (entry->rtekind != RTE_FUNCTION || rel->pathlist == NIL || !es_base_is_installed())
 		return;
-	call = es_callscan_find(root, entry, es_base_event_type());
-	reader = call ? find_reader(call->funcid) : NULL;
+	call = es_callscan_find(root, entry);
+	reader = call && call->funcresulttype == es_base_event_type() ? find_reader(call->funcid) : NULL;
 	if (reader != NULL)
 		es_callscan_replace_paths(root, rel, &path_methods, orders, find_orders(reader, call, orders));
 }
@@ -365,24 +365,6 @@ static const char *const index_columns[ES_INDEX_COUNT + 1] = {
 	[ES_INDEX_COUNT] = "(position) of a type",
 };
 
-/* Tells which columns of events are read, if any are. */
-static void
-explain_columns(const ReadNode *node, ExplainState *es)
-{
-	TupleDesc	desc = lookup_rowtype_tupdesc(es_base_event_type(), -1);
-	List	   *names = NIL;
-
-	for (int i = 0; i < node->scan.ncolumns; i++)
-	{
-		AttrNumber	attribute = node->scan.columns[i];
-
-		names = lappend(names, attribute == 0 ? pstrdup("*") : pstrdup(NameStr(TupleDescAttr(desc, attribute - 1)->attname)));
-	}
-	ReleaseTupleDesc(desc);
-	if (names != NIL)
-		ExplainPropertyList("Columns", names, es);
-}
-
 /* Tells in which direction events are read, if that is certain; in text the call says so. */
 static void
 explain_direction(const ReadNode *node, ExplainState *es)
@@ -417,9 +399,11 @@ explain_read_node(CustomScanState *pub, List *ancestors, ExplainState *es)
 {
 	ReadNode   *node = (ReadNode *) pub;
 	const EsSourceCounts *counts = &node->counts;
+	TupleDesc	desc = lookup_rowtype_tupdesc(es_base_event_type(), -1);
 
 	es_callscan_explain(&node->scan, ancestors, es);
-	explain_columns(node, es);
+	es_callscan_explain_columns(&node->scan, desc, es);
+	ReleaseTupleDesc(desc);
 	explain_direction(node, es);
 	if (!es->analyze)
 		return;
