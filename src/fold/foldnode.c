@@ -219,10 +219,10 @@ store_state(FoldNode *node)
 
 /* Gives the next row. */
 static TupleTableSlot *
-next_fold_row(ScanState *state)
+next_fold_row(EsCallScan *scan)
 {
-	FoldNode   *node = (FoldNode *) state;
-	TupleTableSlot *slot = ExecClearTuple(state->ss_ScanTupleSlot);
+	FoldNode   *node = (FoldNode *) scan;
+	TupleTableSlot *slot = ExecClearTuple(scan->pub.ss.ss_ScanTupleSlot);
 	MemoryContext old;
 
 	if (node->fold == NULL)
@@ -237,18 +237,11 @@ next_fold_row(ScanState *state)
 	return slot;
 }
 
-/* Nothing has to be looked at again: see es_callscan_find. */
-static bool
-recheck_fold_row(ScanState *state, TupleTableSlot *slot)
-{
-	return true;
-}
-
 /* Gives the next row that passes the node's conditions. */
 static TupleTableSlot *
 execute_fold_node(CustomScanState *pub)
 {
-	return ExecScan(&pub->ss, next_fold_row, recheck_fold_row);
+	return es_callscan_execute((EsCallScan *) pub, next_fold_row);
 }
 
 /* Begins again: with other arguments as a new call, else with the same streams. */

@@ -191,6 +191,37 @@ es_callscan_begin(EsCallScan *scan, EState *estate)
 	scan->row = AllocSetContextCreate(estate->es_query_cxt, "eventstore row", ALLOCSET_SMALL_SIZES);
 }
 
+/*
+ * es_callscan_execute gives the next row that passes the node's conditions, of those that a
+ * function puts into the node's slot, empty at the end.  The server's ExecScan is not for
+ * nodes that scan no relation of the query: in a statement whose row is evaluated again
+ * after somebody else has changed it, it finds nothing in them, also where they are in a
+ * subquery, which is evaluated anew.
+ */
+TupleTableSlot *
+es_callscan_execute(EsCallScan *scan, TupleTableSlot *(*next) (EsCallScan *scan))
+{
+	PlanState  *ps = &scan->pub.ss.ps;
+	ExprContext *context = ps->ps_ExprContext;
+
+	CHECK_FOR_INTERRUPTS();
+	if (scan->direct)
+		return next(scan);
+	for (;;)
+	{
+		TupleTableSlot *slot;
+
+		ResetExprContext(context);
+		slot = next(scan);
+		if (TupIsNull(slot))
+			return ps->ps_ProjInfo ? ExecClearTuple(ps->ps_ResultTupleSlot) : slot;
+		context->ecxt_scantuple = slot;
+		if (ps->qual == NULL || ExecQual(ps->qual, context))
+			return ps->ps_ProjInfo ? ExecProject(ps->ps_ProjInfo) : slot;
+		InstrCountFiltered1(ps, 1);
+	}
+}
+
 /* es_callscan_arguments evaluates the arguments of a call, which are then in its memory. */
 void
 es_callscan_arguments(EsCallScan *scan, FunctionCallInfo fcinfo)

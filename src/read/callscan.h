@@ -9,6 +9,7 @@
 
 #include "access/tupdesc.h"
 #include "commands/explain.h"
+#include "executor/tuptable.h"
 #include "nodes/execnodes.h"
 #include "nodes/extensible.h"
 #include "nodes/parsenodes.h"
@@ -33,7 +34,7 @@ typedef struct EsCallScan
 	Bitmapset  *parameters;		/* of the query, that arguments are made of */
 	int			ncolumns;
 	AttrNumber *columns;		/* attributes in the slot; 0: all, as a row */
-	bool		direct;			/* rows of the slot are those of the node */
+	bool		direct;			/* rows in the slot are those of the node */
 	MemoryContext held;			/* what lasts as long as a call */
 	MemoryContext row;			/* as long as the row given out */
 } EsCallScan;
@@ -47,6 +48,7 @@ extern Plan *es_callscan_plan(RelOptInfo *rel, FuncExpr *call, CustomPath *path,
 
 /* Running. */
 extern void es_callscan_begin(EsCallScan *scan, EState *estate);
+extern TupleTableSlot *es_callscan_execute(EsCallScan *scan, TupleTableSlot *(*next) (EsCallScan *scan));
 extern void es_callscan_arguments(EsCallScan *scan, FunctionCallInfo fcinfo);
 extern void es_callscan_explain(const EsCallScan *scan, List *ancestors, ExplainState *es);
 extern void es_callscan_explain_columns(const EsCallScan *scan, TupleDesc desc, ExplainState *es);

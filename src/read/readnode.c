@@ -214,10 +214,12 @@ note_wanted_columns(ReadNode *node)
 
 		node->wanted.data |= all || attribute == Anum_es_event_data;
 		node->wanted.metadata |= all || attribute == Anum_es_event_metadata;
-		node->wanted.names |= all || attribute == Anum_es_event_stream || attribute == Anum_es_event_type;
+		node->wanted.stream |= all || attribute == Anum_es_event_stream;
+		node->wanted.type |= all || attribute == Anum_es_event_type;
 		node->renews |= node->wanted.data || node->wanted.metadata || attribute == Anum_es_event_type_version;
 	}
-	node->wanted.names |= node->renews;
+	node->wanted.stream |= node->renews;
+	node->wanted.type |= node->renews;
 }
 
 /* Begins: nothing is read yet. */
@@ -259,7 +261,7 @@ open_read_node(ReadNode *node)
 	if (node->renews && node->renewer.upcasters != NULL)
 		node->wanted = (EsColumns)
 	{
-		.names = true,.data = true,.metadata = true
+		.stream = true,.type = true,.data = true,.metadata = true
 	};
 	node->source = es_source_open(&read, node->wanted, node->counting ? &node->counts : NULL);
 	pgstat_end_function_usage(&usage, true);
@@ -276,61 +278,59 @@ close_read_node(ReadNode *node)
 	MemoryContextReset(node->scan.held);
 }
 
-/* Puts an event into the slot. */
-static TupleTableSlot *
+/* Puts an event into the slot, which has no memory of its own. */
+static inline TupleTableSlot *
 store_event(ReadNode *node, const EsEvent *event)
 {
 	TupleTableSlot *slot = node->scan.pub.ss.ss_ScanTupleSlot;
-	Datum		values[Natts_es_event];
-	bool		isnull[Natts_es_event];
 
-	es_event_values(event, values, isnull);
 	for (int i = 0; i < node->scan.ncolumns; i++)
 	{
 		AttrNumber	attribute = node->scan.columns[i];
 
-		slot->tts_values[i] = attribute == 0 ? es_event_form(values, isnull) : values[attribute - 1];
-		slot->tts_isnull[i] = false;
+		slot->tts_values[i] = attribute == 0 ? es_event_datum(event) : es_event_value(event, attribute);
 	}
 	return ExecStoreVirtualTuple(slot);
 }
 
-/* Gives the next event as the query sees it. */
+/* Puts an event into the slot as the query sees it: what is new of it is in the row's memory. */
 static TupleTableSlot *
-next_read_row(ScanState *state)
+store_renewed_event(ReadNode *node, const EsEvent *stored)
 {
-	ReadNode   *node = (ReadNode *) state;
-	TupleTableSlot *slot = ExecClearTuple(state->ss_ScanTupleSlot);
+	TupleTableSlot *slot;
 	MemoryContext old;
-	EsEvent    *stored;
 
-	if (node->source == NULL)
-		open_read_node(node);
 	MemoryContextReset(node->scan.row);
-	stored = es_source_next(node->source);
-	if (stored == NULL)
-		return slot;
 	old = MemoryContextSwitchTo(node->scan.row);
 	node->event = *stored;
-	if (node->renews && es_renew_is_old(&node->renewer, &node->event))
+	if (es_renew_is_old(&node->renewer, &node->event))
 		es_renew_event(&node->renewer, &node->event);
 	slot = store_event(node, &node->event);
 	MemoryContextSwitchTo(old);
 	return slot;
 }
 
-/* Nothing has to be looked at again: see find_reading_call. */
-static bool
-recheck_read_row(ScanState *state, TupleTableSlot *slot)
+/* Gives the next event. */
+static TupleTableSlot *
+next_read_row(EsCallScan *scan)
 {
-	return true;
+	ReadNode   *node = (ReadNode *) scan;
+	TupleTableSlot *slot = ExecClearTuple(scan->pub.ss.ss_ScanTupleSlot);
+	EsEvent    *stored;
+
+	if (unlikely(node->source == NULL))
+		open_read_node(node);
+	stored = es_source_next(node->source);
+	if (unlikely(stored == NULL))
+		return slot;
+	return node->renews ? store_renewed_event(node, stored) : store_event(node, stored);
 }
 
 /* Gives the next row that passes the node's conditions. */
 static TupleTableSlot *
 execute_read_node(CustomScanState *pub)
 {
-	return ExecScan(&pub->ss, next_read_row, recheck_read_row);
+	return es_callscan_execute((EsCallScan *) pub, next_read_row);
 }
 
 /* Begins again: with other arguments as a new call, else with the same events. */

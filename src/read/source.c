@@ -274,7 +274,7 @@ take_row(EsSource *source)
 
 /* ---- the source ---- */
 
-/* Reads the next portion; false if there is none. */
+/* Reads the next portion; false if it is empty, or there is none. */
 static bool
 read_portion(EsSource *source)
 {
@@ -346,14 +346,13 @@ es_source_open(const EsRead *read, EsColumns columns, EsSourceCounts *counts)
 EsEvent *
 es_source_next(EsSource *source)
 {
-	EsEvent    *event;
+	EsEvent    *event = es_portion_take(source->portion);
 
+	if (likely(event != NULL))
+		return event;
 	if (source->whole)
 		return take_row(source);
-	while ((event = es_portion_take(source->portion)) == NULL)
-		if (!read_portion(source))
-			return NULL;
-	return event;
+	return read_portion(source) ? es_portion_take(source->portion) : NULL;
 }
 
 /* es_source_rewind has a source give out the same events again. */
