@@ -24,6 +24,55 @@ UPDATE wanted SET n = (e.data ->> 'n')::int FROM es_read('read_node-1') e WHERE 
 SELECT * FROM wanted ORDER BY version;
 EXPLAIN (COSTS OFF) SELECT (es_read('read_node-1')).version;
 
+-- The planner knows the order, as far as the direction is a constant: no sort, and a LIMIT reads few.
+EXPLAIN (COSTS OFF) SELECT version FROM es_read('read_node-1') ORDER BY version LIMIT 3;
+EXPLAIN (COSTS OFF) SELECT type FROM es_read('read_node-1') ORDER BY position;
+EXPLAIN (COSTS OFF) SELECT version FROM es_read('read_node-1') ORDER BY version DESC;
+EXPLAIN (COSTS OFF) SELECT version FROM es_read('read_node-1', backwards => true) ORDER BY version DESC;
+EXPLAIN (COSTS OFF) SELECT count(*) FROM es_read_all(0, 10) GROUP BY position;
+EXPLAIN (COSTS OFF) SELECT DISTINCT position FROM es_read_tagged('{x}');
+EXPLAIN (COSTS OFF) SELECT position FROM es_read_category('read_node', 0, 10) ORDER BY version;
+SET enable_hashjoin = off;
+SET enable_nestloop = off;
+EXPLAIN (COSTS OFF) SELECT 1 FROM es_read('read_node-1') e JOIN es_read_query('[{"tags": ["x"]}]') f USING (position) ORDER BY position;
+SELECT count(*), min(position) = min(e.position) AS same FROM es_read('read_node-1') e LEFT JOIN es_read_all(:start, NULL) f USING (position);
+SELECT count(*) FROM es_read('read_node-1') e FULL JOIN es_read('read_node-2', 900) f USING (version);
+RESET enable_hashjoin;
+RESET enable_nestloop;
+PREPARE either_way (boolean) AS SELECT version FROM es_read('read_node-1', backwards => $1) ORDER BY version LIMIT 2;
+EXPLAIN (COSTS OFF) EXECUTE either_way(false);
+EXPLAIN (COSTS OFF) EXECUTE either_way(true);
+SET plan_cache_mode = force_generic_plan;
+EXPLAIN (COSTS OFF) EXECUTE either_way(false);
+EXECUTE either_way(true);
+RESET plan_cache_mode;
+-- of the whole lateral join nothing is known, of each call in it that it is in order
+SELECT string_agg(version::text, ',' ORDER BY g, n) FROM generate_series(1, 3) g, LATERAL (SELECT version, row_number() OVER (ORDER BY version) AS n
+	FROM es_read('read_node-1', g * 10, 2)) e;
+
+-- What EXPLAIN tells of what was done, and tells programs.
+CREATE FUNCTION pg_temp.told(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE line text;
+BEGIN
+	FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) ' || query LOOP
+		RETURN NEXT regexp_replace(line, ' \(actual.*\)', '');
+	END LOOP;
+END $$;
+SELECT pg_temp.told('SELECT version FROM es_read(''read_node-1'') WHERE type = ''T1'' AND version < 900');
+SELECT pg_temp.told('SELECT data FROM es_read_all(0, 20, ''{read_node}'', ''{T1}'')');
+SELECT pg_temp.told('SELECT position FROM es_read_all(0, NULL) LIMIT 5');
+SELECT pg_temp.told('SELECT e FROM es_read_category(''read_node'', max_count => 20, backwards => true) e');
+SELECT pg_temp.told('SELECT 1 FROM es_read_query(''[{"tags": ["x"]}]'', 0, 5)');
+SELECT pg_temp.told('SELECT g, version FROM generate_series(1, 3) g, es_read(''read_node-1'', g * 10, 5)');
+CREATE FUNCTION pg_temp.told_programs(query text) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE plan json;
+BEGIN
+	EXECUTE 'EXPLAIN (ANALYZE, FORMAT JSON) ' || query INTO plan;
+	RETURN (SELECT jsonb_object_agg(key, value) FROM jsonb_each(plan::jsonb -> 0 -> 'Plan')
+		WHERE key ~ '^(Function Call|Columns|Scan Direction|Indexes Scanned|Segments Scanned|Portions|Events Read|Rows Removed.*|Filter)$');
+END $$;
+SELECT jsonb_pretty(pg_temp.told_programs('SELECT version FROM es_read(''read_node-1'', 3, 2, true) WHERE type = ''T1'''));
+
 -- The planner knows a limit that is a constant.
 CREATE FUNCTION pg_temp.planned_rows(query text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE line text;
@@ -159,6 +208,14 @@ ROLLBACK;
 SET ROLE regress_read_node;
 SELECT count(*) FROM es_read('read_node-0');
 RESET ROLE;
+-- of others' categories it is not told either how many events there are
+SELECT es_grant('regress_read_node', 'read', 'read_node_none');
+SELECT count(es_append('read_node_other-1', 'T1', '{}')) FROM generate_series(1, 5);
+SET ROLE regress_read_node;
+SELECT told -> 'Events Read' AS read, told -> 'Rows Removed by Filter' AS by_filter, told -> 'Rows Removed by Arguments' AS by_arguments
+FROM pg_temp.told_programs('SELECT FROM es_read_all(0, NULL, types => ''{T1}'') WHERE stream ~ ''other''') told;
+RESET ROLE;
+SELECT es_revoke('regress_read_node', 'read', 'read_node_none');
 SELECT es_revoke('regress_read_node', 'read', 'read_node');
 REVOKE USAGE ON SCHEMA public FROM regress_read_node;
 DROP ROLE regress_read_node;

@@ -201,6 +201,21 @@
 	pg_proc_aclcheck(function, role, ACL_EXECUTE)
 #endif
 
+/* What a path is known to be sorted by, if the query has a use for it; see optimizer/paths.h. */
+#if PG_VERSION_NUM >= 160000
+#define es_expression_pathkey(root, expression, operator, relids) \
+	build_expression_pathkey(root, expression, operator, relids, false)
+#else
+#define es_expression_pathkey(root, expression, operator, relids) \
+	build_expression_pathkey(root, expression, NULL, operator, relids, false)
+#endif
+
+/* Both are part of commands/explain.h before. */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
+
 /* A path that reads a foreign table and finds next to nothing; see optimizer/pathnode.h. */
 #if PG_VERSION_NUM >= 180000
 #define es_foreign_path(root, rel) \

@@ -6,6 +6,7 @@
 
 #include "access/htup.h"
 #include "access/htup_details.h"
+#include "access/tupmacs.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
@@ -14,6 +15,8 @@
 #include "utils/typcache.h"
 
 #include "base/objects.h"
+
+#define END_OF_FIXED	61		/* columns of a stored row */
 
 const Oid	es_event_types[Natts_es_event] = {
 	INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, UUIDOID, TIMESTAMPTZOID
@@ -25,17 +28,71 @@ const Oid	es_event_row_types[Natts_es_events] = {
 	INT4OID, BOOLOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID
 };
 
+/* Gives the value that begins at an offset, or after it where it is aligned. */
+static inline Datum
+point_to_value(const char *row, uint32 *offset)
+{
+	*offset = att_align_pointer(*offset, TYPALIGN_INT, -1, row + *offset);
+	return PointerGetDatum(row + *offset);
+}
+
+/*
+ * Reads a stored row in which no column is NULL.  The columns of fixed width lie in it as they do
+ * in an event, so they are copied as a whole.
+ */
+static inline void
+take_event_apart(const HeapTupleHeader header, EsEvent *event, bool with_metadata)
+{
+	const char *row = (const char *) header + header->t_hoff;
+	uint32		offset = END_OF_FIXED;
+
+	StaticAssertStmt(offsetof(EsEvent, stream_id) == 8 && offsetof(EsEvent, version) == 16 &&
+					 offsetof(EsEvent, recorded_at) == 24 && offsetof(EsEvent, event_id) == 32 &&
+					 offsetof(EsEvent, category_key) == 48 && offsetof(EsEvent, type_version) == 52 &&
+					 offsetof(EsEvent, run_length) == 56 && offsetof(EsEvent, id_given) == 60,
+					 "an event must begin as its stored row does");
+	memcpy(event, row, END_OF_FIXED);
+	event->stream = point_to_value(row, &offset);
+	offset += VARSIZE_ANY(row + offset);
+	event->type = point_to_value(row, &offset);
+	offset += VARSIZE_ANY(row + offset);
+	event->data = point_to_value(row, &offset);
+	event->metadata = (Datum) 0;
+	if (!with_metadata)
+		return;
+	offset += VARSIZE_ANY(row + offset);
+	event->metadata = point_to_value(row, &offset);
+}
+
+/* Gives the row that a slot points to; NULL if there is none, or it may have a NULL. */
+static inline HeapTupleHeader
+find_plain_row(const TupleTableSlot *slot)
+{
+	HeapTuple	row = TTS_IS_BUFFERTUPLE(slot) || TTS_IS_HEAPTUPLE(slot) ? ((const HeapTupleTableSlot *) slot)->tuple : NULL;
+
+	return row != NULL && !HeapTupleHasNulls(row) && HeapTupleHeaderGetNatts(row->t_data) >= Natts_es_events ?
+		row->t_data : NULL;
+}
+
 /*
  * es_event_deform reads a slot of a segment; the varlenas stay in the slot.
  * Metadata, the last column, are only read if they are wanted: they may be in
- * memory that nothing else has touched.
+ * memory that nothing else has touched.  All columns are NOT NULL, so that where they
+ * are is known without the descriptor, which was checked as the segment was opened; only a
+ * row that got a column more may have a NULL there.
  */
 void
 es_event_deform(TupleTableSlot *slot, EsEvent *event, bool with_metadata)
 {
 	Datum	   *v = slot->tts_values;
+	HeapTupleHeader row = find_plain_row(slot);
 
 	StaticAssertStmt(Anum_es_events_metadata == Natts_es_events, "metadata must be the last column");
+	if (likely(row != NULL))
+	{
+		take_event_apart(row, event, with_metadata);
+		return;
+	}
 	slot_getsomeattrs(slot, with_metadata ? Natts_es_events : Natts_es_events - 1);
 	event->position = DatumGetInt64(v[Anum_es_events_position - 1]);
 	event->stream_id = DatumGetInt64(v[Anum_es_events_stream_id - 1]);
@@ -50,6 +107,36 @@ es_event_deform(TupleTableSlot *slot, EsEvent *event, bool with_metadata)
 	event->type = v[Anum_es_events_type - 1];
 	event->data = v[Anum_es_events_data - 1];
 	event->metadata = with_metadata ? v[Anum_es_events_metadata - 1] : (Datum) 0;
+}
+
+/* es_event_value gives one attribute of es_event; it points into the event. */
+Datum
+es_event_value(const EsEvent *event, AttrNumber attribute)
+{
+	switch (attribute)
+	{
+		case Anum_es_event_position:
+			return Int64GetDatum(event->position);
+		case Anum_es_event_stream:
+			return event->stream;
+		case Anum_es_event_version:
+			return Int64GetDatum(event->version);
+		case Anum_es_event_type:
+			return event->type;
+		case Anum_es_event_type_version:
+			return Int32GetDatum(event->type_version);
+		case Anum_es_event_data:
+			return event->data;
+		case Anum_es_event_metadata:
+			return event->metadata;
+		case Anum_es_event_event_id:
+			return UUIDPGetDatum(&event->event_id);
+		case Anum_es_event_recorded_at:
+			return TimestampTzGetDatum(event->recorded_at);
+		default:
+			elog(ERROR, "es_event has no attribute %d", attribute);
+	}
+	return (Datum) 0;
 }
 
 /* es_event_values fills the attributes of es_event; they point into the event. */

@@ -66,6 +66,7 @@ typedef struct EsEvent
 } EsEvent;
 
 extern void es_event_deform(TupleTableSlot *slot, EsEvent *event, bool with_metadata);
+extern Datum es_event_value(const EsEvent *event, AttrNumber attribute);
 extern void es_event_values(const EsEvent *event, Datum *values, bool *isnull);
 extern Datum es_event_empty_object(void);
 extern void es_event_check_type(TupleDesc desc, const Oid *types, int natts);

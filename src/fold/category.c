@@ -10,16 +10,24 @@
  * leader too, takes chunks of stream ids from a shared counter; the leader takes the
  * rows of workers between two streams of its own.
  *
- * Memory: a fold needs two states, and the result goes to a tuplestore, to disk beyond
- * what es_call_begin_rows allows.  So the number of streams does not matter.
+ * All is folded in portions, each of which begins where the one before has ended, by the
+ * snapshot of the first, by which it is one moment all the same.  Between two portions no
+ * table, page or lock is held that a fold needs, and no worker runs: workers that are started
+ * end with their portion.  The function has portions of any size, and puts all into its
+ * result.  The plan node (foldnode.c) asks for portions that fit into work_mem, as its rows are
+ * taken.
+ *
+ * Memory: a fold needs two states, and rows go to a tuplestore.  So the number of streams
+ * does not matter.
  *
  * Nothing can be written while workers run.  States that are due for a snapshot
- * go to a second tuplestore, and the snapshots are written at the end.
+ * go to a second tuplestore, and the snapshots are written at the end of the portion.
  */
 #include "fold/category.h"
 
 #include "access/htup.h"
 #include "access/tupdesc.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
@@ -31,13 +39,17 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/snapshot.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 #include "base/call.h"
 #include "base/crew.h"
 #include "base/names.h"
+#include "base/pending.h"
+#include "base/settings.h"
 #include "fold/fold.h"
 #include "fold/reducer.h"
 #include "fold/replay.h"
@@ -55,6 +67,8 @@
 #define CHUNKS			64		/* per process, about */
 #define LEAST_IDS		16		/* in a chunk */
 #define MOST_IDS		65536
+#define ROW_BYTES		80		/* of a row in memory, besides its varlenas */
+#define CHUNKS_A_PORTION	8	/* per process, about, if its size is bounded */
 
 PG_FUNCTION_INFO_V1(es_replay_category);
 
@@ -71,6 +85,7 @@ typedef struct Shared
 	int64		ids_a_chunk;
 	TimestampTz as_of;
 	bool		leaves_snapshots;
+	bool		without_states; /* in rows: nobody asks for them */
 	uint8		fingerprint[ES_FINGERPRINT_LENGTH]; /* of the leader's reducer */
 } Shared;
 
@@ -97,10 +112,27 @@ typedef struct Work
 typedef struct Rows
 {
 	DestReceiver pub;
-	ReturnSetInfo *rsinfo;
+	Tuplestorestate *result;
+	TupleDesc	desc;			/* of result: es_state */
+	MemoryContext portion;
+	int64		count;			/* of the portion's rows */
+	Size		bytes;			/* of their states and names, about */
 	Tuplestorestate *due;		/* whole rows, of states that are due for a
 								 * snapshot; NULL: none yet */
 } Rows;
+
+struct EsCategoryFold
+{
+	MemoryContext context;
+	text	   *category;
+	EsReplay	replay;
+	Shared		start;			/* next_id: of the next portion */
+	Snapshot	snapshot;		/* registered with: */
+	ResourceOwner owner;
+	Rows		rows;
+	int64		folded;			/* events, but for those of workers */
+	EsCategoryCounts counts;
+};
 
 /* ---- rows ---- */
 
@@ -151,7 +183,7 @@ send_state_row(Work *work, const EsStream *stream)
 	bool	   *n = work->row->tts_isnull;
 
 	ExecClearTuple(work->row);
-	es_replay_columns(replay, stream->name, v, n);
+	es_replay_columns(replay, stream->name, v, n, !work->shared->without_states);
 	v[Anum_row_stream_id - 1] = Int64GetDatum(stream->id);
 	n[Anum_row_stream_id - 1] = false;
 	if (leaves)
@@ -177,25 +209,33 @@ keep_due_row(Rows *result, TupleTableSlot *row)
 	tuplestore_putvalues(result->due, row->tts_tupleDescriptor, values, isnull);
 }
 
+/* How many bytes a value of a row takes, about. */
+static inline Size
+size_of_value(const TupleTableSlot *row, AttrNumber column)
+{
+	return row->tts_isnull[column - 1] ? 0 : VARSIZE_ANY(DatumGetPointer(row->tts_values[column - 1]));
+}
+
 /* Puts a row into the leader's result. */
 static bool
 receive_state_row(TupleTableSlot *row, DestReceiver *dest)
 {
-	Rows	   *result = (Rows *) dest;
-	ReturnSetInfo *rsinfo = result->rsinfo;
+	Rows	   *rows = (Rows *) dest;
 
 	slot_getallattrs(row);
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row->tts_values, row->tts_isnull);
+	tuplestore_putvalues(rows->result, rows->desc, row->tts_values, row->tts_isnull);
+	rows->count++;
+	rows->bytes += size_of_value(row, Anum_es_state_stream) + size_of_value(row, Anum_es_state_state) + ROW_BYTES;
 	if (DatumGetBool(row->tts_values[Anum_row_leaves - 1]))
 	{
-		if (result->due == NULL)
+		if (rows->due == NULL)
 		{
-			MemoryContext old = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+			MemoryContext old = MemoryContextSwitchTo(rows->portion);
 
-			result->due = tuplestore_begin_heap(false, false, work_mem);
+			rows->due = tuplestore_begin_heap(false, false, work_mem);
 			MemoryContextSwitchTo(old);
 		}
-		keep_due_row(result, row);
+		keep_due_row(rows, row);
 	}
 	return true;
 }
@@ -340,35 +380,77 @@ count_wanted_workers(const Work *work)
 	return es_fold_reducer(work->replay.fold)->parallel_safe ? max_parallel_workers_per_gather : 0;
 }
 
-/* Folds all streams, with the help of workers if there is enough to do. */
-static void
-lead_crew(Work *work, const text *category)
+/* Tells whether a portion has all it may have. */
+static inline bool
+is_portion_full(const Rows *rows, const EsCategoryPortion *portion)
 {
-	const EsStream *stream = NULL;
-	EsCrew		crew = {0};
-	int			nworkers = count_wanted_workers(work);
+	return rows->count >= portion->rows || rows->bytes >= portion->bytes;
+}
 
-	/* ids in the order of the index, until it is worth to start workers */
-	es_streams_range(work->streams, 1, work->shared->last_id);
-	while ((nworkers == 0 || work->folded < FIRST_EVENTS) &&
-		   (stream = es_streams_next(work->streams)) != NULL)
+/*
+ * Folds streams, in the order of the index, until the portion is full, or workers are worth it;
+ * true if there may be more.
+ */
+static bool
+fold_alone(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portion)
+{
+	bool		helped = count_wanted_workers(work) > 0;
+	int64		next = pg_atomic_read_u64(&work->shared->next_id);
+	const EsStream *stream;
+
+	es_streams_range(work->streams, next, work->shared->last_id);
+	while ((stream = es_streams_next(work->streams)) != NULL)
 	{
 		pg_atomic_write_u64(&work->shared->next_id, stream->id + 1);
 		fold_category_stream(work, stream);
+		if (is_portion_full(&fold->rows, portion) || (helped && fold->folded + work->folded >= FIRST_EVENTS))
+			return true;
 	}
-	if (stream == NULL)
-		return;
-	work->shared->ids_a_chunk = (work->shared->last_id - stream->id) / (CHUNKS * (nworkers + 1));
-	work->shared->ids_a_chunk = Min(Max(work->shared->ids_a_chunk, LEAST_IDS), MOST_IDS);
-	start_category_crew(&crew, work, category, nworkers);
-	while (take_id_chunk(work))
+	return false;
+}
+
+/* How many ids each of some processes had better take at a time. */
+static int64
+size_of_chunks(const EsCategoryFold *fold, const Work *work, const EsCategoryPortion *portion, int nprocesses)
+{
+	int64		done = pg_atomic_read_u64(&work->shared->next_id) - 1;
+	int64		ids = (work->shared->last_id - done) / (CHUNKS * nprocesses);
+	double		bytes_an_id = (double) fold->counts.bytes / Max(done, 1);
+
+	/* what is begun is finished, so it must be little where rows have to fit */
+	if (portion->bytes != SIZE_MAX && bytes_an_id > 0)
+		ids = Min(ids, (int64) (portion->bytes / bytes_an_id / (CHUNKS_A_PORTION * nprocesses)));
+	return Min(Max(ids, LEAST_IDS), MOST_IDS);
+}
+
+/*
+ * Folds streams with the help of workers, until the portion is full; true if there are more.
+ * Which ids nobody has taken is then found out and, in one step, made to be none.
+ */
+static bool
+fold_with_crew(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portion)
+{
+	const EsStream *stream;
+	EsCrew		crew = {0};
+	int			nworkers = count_wanted_workers(work);
+	int64		last = work->shared->last_id;
+	int64		next;
+
+	work->shared->ids_a_chunk = size_of_chunks(fold, work, portion, nworkers + 1);
+	start_category_crew(&crew, work, fold->category, nworkers);
+	fold->counts.workers += crew.context->nworkers_launched;
+	while (!is_portion_full(&fold->rows, portion) && take_id_chunk(work))
 		while ((stream = es_streams_next(work->streams)) != NULL)
 		{
 			fold_category_stream(work, stream);
 			while (es_crew_take_row(&crew))
 				;
 		}
+	next = pg_atomic_exchange_u64(&work->shared->next_id, last + 1);
 	es_crew_finish(&crew);
+	work->shared = &fold->start;
+	pg_atomic_write_u64(&fold->start.next_id, next);
+	return next <= last;
 }
 
 /* Leaves the snapshots that are due. */
@@ -403,6 +485,141 @@ leave_due_snapshots(Tuplestorestate *due, const EsReducer *reducer, TupleDesc de
 	MemoryContextDelete(one);
 }
 
+/* ---- a category's fold ---- */
+
+/*
+ * Takes the snapshot of a fold.  What the statement that it is part of appends from now on has
+ * another command id, so that no later portion sees it.
+ */
+static void
+take_fold_snapshot(EsCategoryFold *fold)
+{
+	es_pending_flush();
+	CommandCounterIncrement();
+	fold->snapshot = es_rows_fresh_snapshot();
+	fold->snapshot->curcid = GetCurrentCommandId(false);
+	fold->owner = CurrentResourceOwner;
+}
+
+/*
+ * es_category_begin takes the arguments of es_replay_category and begins a fold in the
+ * current memory context, whose rows are to be put into a tuplestore of es_state, which is
+ * emptied before each portion by whoever wants that; with states or without.
+ */
+EsCategoryFold *
+es_category_begin(FunctionCallInfo fcinfo, Tuplestorestate *result, TupleDesc desc, bool with_states)
+{
+	EsCategoryFold *fold = palloc0(sizeof(EsCategoryFold));
+	const EsReducer *reducer;
+
+	es_call_require(fcinfo, 0, "category");
+	fold->context = CurrentMemoryContext;
+	fold->category = PG_GETARG_TEXT_PP(0);
+	es_names_check(fold->category, ES_NAME_CATEGORY);
+	es_right_require(ES_RIGHT_READ, fold->category);
+	fold->start.as_of = es_replay_as_of_arg(fcinfo, 2);
+	fold->start.without_states = !with_states;
+	fold->replay = es_replay_begin(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), fold->category);
+	es_settings_leave(fold->replay.settings);
+	reducer = es_fold_reducer(fold->replay.fold);
+	fold->start.leaves_snapshots = reducer->snapshot_every > 0 && es_snapshot_may_write() &&
+		es_snapshot_may_leave(reducer);
+	pg_atomic_init_u64(&fold->start.next_id, 1);
+	fold->rows.pub.receiveSlot = receive_state_row;
+	fold->rows.result = result;
+	fold->rows.desc = desc;
+	take_fold_snapshot(fold);
+	return fold;
+}
+
+/* Folds a portion: alone at first, then with workers; true if there may be more. */
+static bool
+fold_portion(EsCategoryFold *fold, const EsCategoryPortion *portion)
+{
+	Work		work = {.dest = &fold->rows.pub};
+	bool		more = false;
+
+	begin_category_work(&work, &fold->start, &fold->replay, fold->category);
+	if (fold->start.last_id == 0)
+		fold->start.last_id = es_streams_last(work.streams);
+	es_headway_enter(ES_PHASE_FOLDING, fold->start.last_id);
+	if (fold->start.last_id > 0)
+		more = count_wanted_workers(&work) > 0 && fold->folded >= FIRST_EVENTS ?
+			fold_with_crew(fold, &work, portion) : fold_alone(fold, &work, portion);
+	fold->folded += work.folded;
+	end_category_work(&work);
+	return more;
+}
+
+/*
+ * es_category_next folds a portion and puts its rows into the result; false if it was the last.
+ * There may be more of them than it should have had, where workers have helped.  Who calls it
+ * says when the command begins and ends whose progress es_progress shows.
+ */
+bool
+es_category_next(EsCategoryFold *fold, const EsCategoryPortion *portion)
+{
+	MemoryContext work = AllocSetContextCreate(fold->context, "eventstore category portion", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(work);
+	bool		more;
+
+	fold->rows.portion = work;
+	fold->rows.count = 0;
+	fold->rows.bytes = 0;
+	fold->replay.settings = es_fold_enter_settings(fold->replay.fold);
+	PushActiveSnapshot(fold->snapshot);
+	more = fold_portion(fold, portion);
+	PopActiveSnapshot();
+	if (fold->rows.due != NULL && es_replay_unchanged(fold->replay.fold))
+		leave_due_snapshots(fold->rows.due, es_fold_reducer(fold->replay.fold), make_state_row_desc());
+	else if (fold->rows.due != NULL)
+		tuplestore_end(fold->rows.due);
+	fold->rows.due = NULL;
+	es_settings_leave(fold->replay.settings);
+	fold->counts.portions++;
+	fold->counts.rows += fold->rows.count;
+	fold->counts.bytes += fold->rows.bytes;
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+	return more;
+}
+
+/*
+ * es_category_rewind has a fold begin again, with the same streams and events; with workers at
+ * once, if they have been worth it.
+ */
+void
+es_category_rewind(EsCategoryFold *fold)
+{
+	pg_atomic_write_u64(&fold->start.next_id, 1);
+}
+
+/* es_category_counts tells what a fold has done. */
+const EsCategoryCounts *
+es_category_counts(const EsCategoryFold *fold)
+{
+	return &fold->counts;
+}
+
+/* es_category_end ends a fold. */
+void
+es_category_end(EsCategoryFold *fold)
+{
+	UnregisterSnapshotFromOwner(fold->snapshot, fold->owner);
+	es_fold_end(fold->replay.fold);
+	pfree(fold);
+}
+
+/* es_category_is_replay tells whether a function is es_replay_category. */
+bool
+es_category_is_replay(Oid function)
+{
+	FmgrInfo	info;
+
+	fmgr_info(function, &info);
+	return info.fn_addr == es_replay_category;
+}
+
 /*
  * es_replay_category(category text, reducer text, as_of timestamptz) gives a row
  * like es_replay's for each stream of the category that has an event by then, in
@@ -413,39 +630,14 @@ leave_due_snapshots(Tuplestorestate *due, const EsReducer *reducer, TupleDesc de
 Datum
 es_replay_category(PG_FUNCTION_ARGS)
 {
-	Rows		result = {.pub = {.receiveSlot = receive_state_row}};
-	Shared		alone = {.as_of = es_replay_as_of_arg(fcinfo, 2)};
-	Work		work = {.dest = &result.pub};
-	EsReplay	replay;
-	const EsReducer *reducer;
-	text	   *category;
-	Snapshot	snapshot;
+	const EsCategoryPortion all = {.rows = PG_INT64_MAX,.bytes = SIZE_MAX};
+	ReturnSetInfo *result = es_replay_begin_rows(fcinfo);
+	EsCategoryFold *fold = es_category_begin(fcinfo, result->setResult, result->setDesc, true);
 
-	es_call_require(fcinfo, 0, "category");
-	category = PG_GETARG_TEXT_PP(0);
-	es_names_check(category, ES_NAME_CATEGORY);
-	es_right_require(ES_RIGHT_READ, category);
-	replay = es_replay_begin(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), category);
-	reducer = es_fold_reducer(replay.fold);
-	result.rsinfo = es_replay_begin_rows(fcinfo);
-	alone.leaves_snapshots = reducer->snapshot_every > 0 && es_snapshot_may_write() &&
-		es_snapshot_may_leave(reducer);
-	pg_atomic_init_u64(&alone.next_id, 1);
-
-	snapshot = es_rows_fresh_snapshot();
-	PushActiveSnapshot(snapshot);
-	begin_category_work(&work, &alone, &replay, category);
-	alone.last_id = es_streams_last(work.streams);
 	es_headway_begin(ES_COMMAND_REPLAY_CATEGORY);
-	es_headway_enter(ES_PHASE_FOLDING, alone.last_id);
-	if (alone.last_id > 0)
-		lead_crew(&work, category);
-	end_category_work(&work);
-	PopActiveSnapshot();
-	UnregisterSnapshot(snapshot);
-	if (result.due != NULL && es_replay_unchanged(replay.fold))
-		leave_due_snapshots(result.due, reducer, make_state_row_desc());
+	while (es_category_next(fold, &all))
+		;
 	es_headway_end();
-	es_replay_end(&replay);
+	es_category_end(fold);
 	return (Datum) 0;
 }

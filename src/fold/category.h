@@ -7,8 +7,37 @@
 
 #include "base/base.h"
 
+#include "access/tupdesc.h"
 #include "storage/dsm.h"
 #include "storage/shm_toc.h"
+#include "utils/tuplestore.h"
+
+typedef struct EsCategoryFold EsCategoryFold;
+
+/* How much is to be folded at a time. */
+typedef struct EsCategoryPortion
+{
+	int64		rows;
+	Size		bytes;			/* of rows */
+} EsCategoryPortion;
+
+/* What a fold has done, for EXPLAIN. */
+typedef struct EsCategoryCounts
+{
+	int64		portions;
+	int64		rows;
+	int64		workers;		/* that were launched */
+	double		bytes;			/* of rows */
+} EsCategoryCounts;
+
+extern EsCategoryFold *es_category_begin(FunctionCallInfo fcinfo, Tuplestorestate *result, TupleDesc desc,
+										 bool with_states);
+extern bool es_category_next(EsCategoryFold *fold, const EsCategoryPortion *portion);
+extern void es_category_rewind(EsCategoryFold *fold);
+extern const EsCategoryCounts *es_category_counts(const EsCategoryFold *fold);
+extern void es_category_end(EsCategoryFold *fold);
+
+extern bool es_category_is_replay(Oid function);
 
 /* Found by name, as the library's entry for parallel workers. */
 extern PGDLLEXPORT void es_category_worker_main(dsm_segment *segment, shm_toc *toc);

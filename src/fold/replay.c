@@ -339,15 +339,20 @@ es_replay_begin_rows(FunctionCallInfo fcinfo)
 	return result;
 }
 
-/* es_replay_columns fills the columns of es_state with the present state of a replay. */
+/*
+ * es_replay_columns fills the columns of es_state with the present state of a replay, which is
+ * NULL if it is not wanted.
+ */
 void
-es_replay_columns(EsReplay *replay, const text *stream, Datum *values, bool *isnull)
+es_replay_columns(EsReplay *replay, const text *stream, Datum *values, bool *isnull, bool with_state)
 {
 	memset(isnull, false, Natts_es_state * sizeof(bool));
 	values[Anum_es_state_stream - 1] = PointerGetDatum(stream);
 	values[Anum_es_state_version - 1] = Int64GetDatum(replay->at.version);
 	values[Anum_es_state_position - 1] = Int64GetDatum(replay->at.position);
-	values[Anum_es_state_state - 1] = es_fold_read_jsonb(replay->fold, &isnull[Anum_es_state_state - 1]);
+	isnull[Anum_es_state_state - 1] = true;
+	if (with_state)
+		values[Anum_es_state_state - 1] = es_fold_read_jsonb(replay->fold, &isnull[Anum_es_state_state - 1]);
 	values[Anum_es_state_recorded_at - 1] = TimestampTzGetDatum(replay->at.recorded_at);
 }
 
@@ -358,7 +363,7 @@ emit_state_row(ReturnSetInfo *result, const text *stream, EsReplay *replay)
 	Datum		values[Natts_es_state];
 	bool		isnull[Natts_es_state];
 
-	es_replay_columns(replay, stream, values, isnull);
+	es_replay_columns(replay, stream, values, isnull, true);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
 

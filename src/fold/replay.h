@@ -38,7 +38,7 @@ typedef struct EsReplay
 extern const Oid es_replay_state_types[Natts_es_state];
 
 extern ReturnSetInfo *es_replay_begin_rows(FunctionCallInfo fcinfo);
-extern void es_replay_columns(EsReplay *replay, const text *stream, Datum *values, bool *isnull);
+extern void es_replay_columns(EsReplay *replay, const text *stream, Datum *values, bool *isnull, bool with_state);
 extern TimestampTz es_replay_as_of_arg(FunctionCallInfo fcinfo, int argno);
 extern EsReplay es_replay_by(EsFold *fold);
 extern EsReplay es_replay_begin(const text *named, const text *category);

@@ -60,6 +60,18 @@ open_segment_to_scan(EsSegmentScan *scan, int64 segment)
 	return true;
 }
 
+/* Counts a scan that begins. */
+static void
+count_segment(const EsSegmentScan *scan, int64 segment)
+{
+	EsScanCounts *counts = scan->counts;
+
+	if (counts->segments == 0 || counts->now != segment)
+		counts->segments++;
+	counts->now = segment;
+	counts->indexes |= 1 << (scan->type ? ES_INDEX_COUNT : scan->which);
+}
+
 /*
  * es_scan_begin opens the index of a segment that the scan asks for,
  * with its keys; false if the log has no such segment.  If it had one, 55000
@@ -91,6 +103,8 @@ es_scan_begin(EsSegmentScan *scan, int64 segment)
 		scan->slot = scan->open->info->scan_slot;
 	else
 		scan->slot = es_table_scan_slot(scan->rel, &es_segment_event_shape);
+	if (scan->counts)
+		count_segment(scan, segment);
 	scan->visibility = InvalidBuffer;
 	scan->keep_lock = false;
 	scan->block = InvalidBlockNumber;

@@ -20,6 +20,15 @@
 #include "table/pages.h"
 #include "table/table.h"
 
+/* What scans have begun, for EXPLAIN. */
+typedef struct EsScanCounts
+{
+	int64		segments;		/* each as often as scans have come to it */
+	int64		now;			/* the last of them; meaningless at first */
+	uint32		indexes;		/* bits by EsSegmentIndex; one more: those of
+								 * types */
+} EsScanCounts;
+
 /* An index scan of one segment: what to scan, then the scan itself. */
 typedef struct EsSegmentScan
 {
@@ -40,6 +49,7 @@ typedef struct EsSegmentScan
 	EsPages    *pages;			/* for scans that come back to the same pages,
 								 * forwards; or NULL */
 	bool		wants_keys;		/* of the index, see es_scan_key */
+	EsScanCounts *counts;		/* or NULL */
 	int			nkeys;
 	ScanKeyData keys[3];
 

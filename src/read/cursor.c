@@ -81,6 +81,7 @@ open_rest_of_run(EsCursor *cursor)
 	s->needed = s->own_slot = true;
 	s->backwards = cursor->range.backwards;
 	s->without_metadata = cursor->range.without_metadata;
+	s->counts = cursor->range.counts;
 	s->nkeys = 2;
 	ScanKeyInit(&s->keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(cursor->rest_next));
 	ScanKeyInit(&s->keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(cursor->rest_upto));
@@ -232,6 +233,7 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 	s->needed = s->own_slot = true;
 	s->backwards = range->backwards;
 	s->without_metadata = range->without_metadata;
+	s->counts = range->counts;
 	if (range->category)
 	{
 		cursor->category_key = es_names_category_key(VARDATA_ANY(range->category),

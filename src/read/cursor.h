@@ -24,6 +24,7 @@ typedef struct EsCursorRange
 	bool		without_metadata;	/* of events */
 	Snapshot   *snapshot;		/* fresh; renewed if the segment was rewritten
 								 * since */
+	EsScanCounts *counts;		/* or NULL */
 } EsCursorRange;
 
 typedef struct EsCursor

@@ -90,12 +90,27 @@ passes_log_filter(const EsLogFilter *filter, const EsEvent *event)
 
 /* ---- reading one segment ---- */
 
+/* Counts an event that does not pass, unless nothing of it may be told: see es_log_restrict. */
+static void
+count_not_passing(EsLogFilter *filter, const EsEvent *event)
+{
+	const EsNames all = {0};
+
+	if (es_names_pass(&filter->categories, &all, event))
+		filter->removed++;
+}
+
 /* Tells whether an event that has been found is to be returned. */
 static bool
 is_log_event_wanted(LogRead *read, const EsEvent *event)
 {
-	return (read->whole || passes_log_filter(read->filter, event)) &&
-		(read->filter->wants == NULL || read->filter->wants(event, read->arg));
+	if (!read->whole && !passes_log_filter(read->filter, event))
+	{
+		if (read->filter->counts)
+			count_not_passing(read->filter, event);
+		return false;
+	}
+	return read->filter->wants == NULL || read->filter->wants(event, read->arg);
 }
 
 /* Returns an event, which stays readable. */
@@ -234,7 +249,7 @@ static void
 read_queried_events(LogRead *read, int64 segment)
 {
 	EsQueryRange range = {.segment = segment,.after = read->passed,.upto = read->upto,
-	.backwards = read->filter->backwards,.snapshot = &read->snapshot};
+	.backwards = read->filter->backwards,.snapshot = &read->snapshot,.counts = read->filter->counts};
 	EsQueryScan scan;
 
 	es_query_open(&scan, &read->question, &range);
@@ -259,7 +274,7 @@ read_log_segment(LogRead *read, int64 segment)
 {
 	const EsNames *categories = &read->filter->categories;
 	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,
-	.without_metadata = read->filter->without_metadata,.snapshot = &read->snapshot};
+	.without_metadata = read->filter->without_metadata,.snapshot = &read->snapshot,.counts = read->filter->counts};
 	int64		last = es_segment_last_position(segment);
 	int64		positions = Min(read->upto, last) - read->passed;
 
@@ -336,7 +351,7 @@ read_log_segment_backwards(LogRead *read, int64 segment)
 {
 	const EsNames *categories = &read->filter->categories;
 	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,.backwards = true,
-	.without_metadata = read->filter->without_metadata,.snapshot = &read->snapshot};
+	.without_metadata = read->filter->without_metadata,.snapshot = &read->snapshot,.counts = read->filter->counts};
 
 	if (read->filter->query)
 		read_queried_events(read, segment);

@@ -10,6 +10,7 @@
 #include "base/event.h"
 #include "base/names.h"
 #include "json/match.h"
+#include "log/scan.h"
 
 /* What to read. */
 typedef struct EsLogFilter
@@ -32,6 +33,9 @@ typedef struct EsLogFilter
 															 * passes; NULL: all of
 															 * them */
 	bool		enough;			/* set by the callback: the read ends there */
+	EsScanCounts *counts;		/* or NULL */
+	int64		removed;		/* events that were looked at, and are of the
+								 * categories, but did not pass */
 } EsLogFilter;
 
 typedef void (*EsEventCallback) (const EsEvent *event, void *arg);

@@ -166,6 +166,7 @@ es_merge_open(EsMerge *merge, const EsCursorRange *range, const int32 *keys, int
 	cursor->last = range->after;
 	s->which = ES_INDEX_CATEGORY;
 	s->fresh = range->snapshot;
+	s->counts = range->counts;
 	s->needed = s->own_slot = s->wants_keys = true;
 	s->nkeys = 3;
 	ScanKeyInit(&s->keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(0));

@@ -10,6 +10,7 @@
 #include "utils/memutils.h"
 
 #define FIRST_ROOM	32
+#define BLOCK_BYTES	8192		/* of memory for varlenas */
 
 /* es_portion_make makes an empty portion in the current memory context. */
 EsPortion *
@@ -21,6 +22,8 @@ es_portion_make(EsColumns columns)
 	portion->columns = columns;
 	portion->room = FIRST_ROOM;
 	portion->events = palloc(sizeof(EsEvent) * portion->room);
+	portion->block = portion->place = palloc(BLOCK_BYTES);
+	portion->end = portion->block + BLOCK_BYTES;
 	return portion;
 }
 
@@ -31,6 +34,18 @@ es_portion_clear(EsPortion *portion)
 	MemoryContextReset(portion->context);
 	portion->count = portion->taken = 0;
 	portion->bytes = 0;
+	portion->place = portion->block;
+	portion->end = portion->block + BLOCK_BYTES;
+}
+
+/* Gets room for the varlenas of an event, in a block more. */
+static void
+add_block(EsPortion *portion, Size size)
+{
+	Size		room = Max(size, BLOCK_BYTES);
+
+	portion->place = MemoryContextAllocHuge(portion->context, room);
+	portion->end = portion->place + room;
 }
 
 /* Where a varlena is put after those before it. */
@@ -62,30 +77,23 @@ es_portion_add(const EsEvent *event, void *arg)
 	EsPortion  *portion = arg;
 	EsColumns	columns = portion->columns;
 	EsEvent    *copy;
-	Size		size = room_for(columns.names, event->stream) + room_for(columns.names, event->type) +
+	Size		size = room_for(columns.stream, event->stream) + room_for(columns.type, event->type) +
 	room_for(columns.data, event->data) + room_for(columns.metadata, event->metadata);
-	char	   *place;
 
 	if (portion->count == portion->room)
 	{
 		portion->room *= 2;
 		portion->events = repalloc(portion->events, sizeof(EsEvent) * portion->room);
 	}
-	place = size > 0 ? MemoryContextAlloc(portion->context, size) : NULL;
+	if (unlikely(size > portion->end - portion->place))
+		add_block(portion, size);
 	copy = &portion->events[portion->count++];
 	*copy = *event;
-	copy->stream = put_value(columns.names, event->stream, &place);
-	copy->type = put_value(columns.names, event->type, &place);
-	copy->data = put_value(columns.data, event->data, &place);
-	copy->metadata = put_value(columns.metadata, event->metadata, &place);
+	copy->stream = put_value(columns.stream, event->stream, &portion->place);
+	copy->type = put_value(columns.type, event->type, &portion->place);
+	copy->data = put_value(columns.data, event->data, &portion->place);
+	copy->metadata = put_value(columns.metadata, event->metadata, &portion->place);
 	portion->bytes += size;
-}
-
-/* es_portion_take gives the next event; NULL if all are taken. */
-EsEvent *
-es_portion_take(EsPortion *portion)
-{
-	return portion->taken < portion->count ? &portion->events[portion->taken++] : NULL;
 }
 
 /* es_portion_free frees a portion. */
@@ -93,6 +101,7 @@ void
 es_portion_free(EsPortion *portion)
 {
 	MemoryContextDelete(portion->context);
+	pfree(portion->block);
 	pfree(portion->events);
 	pfree(portion);
 }

@@ -12,7 +12,8 @@
 /* Which columns of events are kept; the others are 0. */
 typedef struct EsColumns
 {
-	bool		names;			/* stream and type */
+	bool		stream;
+	bool		type;
 	bool		data;
 	bool		metadata;
 } EsColumns;
@@ -26,12 +27,21 @@ typedef struct EsPortion
 	int			count;
 	int			taken;			/* of these */
 	Size		bytes;			/* of their varlenas */
+	char	   *block;			/* where the first of these are */
+	char	   *place;			/* where the next ones go */
+	char	   *end;			/* of what is there */
 } EsPortion;
 
 extern EsPortion *es_portion_make(EsColumns columns);
 extern void es_portion_clear(EsPortion *portion);
 extern void es_portion_add(const EsEvent *event, void *arg);
-extern EsEvent *es_portion_take(EsPortion *portion);
 extern void es_portion_free(EsPortion *portion);
+
+/* es_portion_take gives the next event; NULL if all are taken. */
+static inline EsEvent *
+es_portion_take(EsPortion *portion)
+{
+	return portion->taken < portion->count ? &portion->events[portion->taken++] : NULL;
+}
 
 #endif							/* ES_READ_PORTION_H */

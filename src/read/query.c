@@ -110,6 +110,7 @@ begin_path_scan(EsQueryScan *scan, PathIndex which)
 		return paths->missing ? NULL : s;
 	s->which = which == BY_TAG ? ES_INDEX_TAG : ES_INDEX_POSITION;
 	s->fresh = scan->range.snapshot;
+	s->counts = scan->range.counts;
 	es_posting_scan_init(s, which == BY_TAG, scan->range.backwards);
 	paths->missing = !es_scan_begin(s, scan->range.segment);
 	if (paths->missing)
@@ -129,6 +130,7 @@ begin_type_scan(EsQueryScan *scan, const text *type)
 
 	s->type = type;
 	s->fresh = scan->range.snapshot;
+	s->counts = scan->range.counts;
 	es_posting_scan_init(s, false, scan->range.backwards);
 	if (!es_scan_begin(s, scan->range.segment))
 		return NULL;

@@ -13,6 +13,7 @@
 #include "base/event.h"
 #include "base/names.h"
 #include "json/match.h"
+#include "log/scan.h"
 
 /* A query with what the log says of it. */
 typedef struct EsQuestion
@@ -31,6 +32,7 @@ typedef struct EsQueryRange
 	int64		upto;			/* and up to this one */
 	bool		backwards;
 	Snapshot   *snapshot;		/* fresh, or dirty */
+	EsScanCounts *counts;		/* or NULL */
 } EsQueryRange;
 
 /* Goes over a segment's events that match. */

@@ -176,6 +176,7 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 	scan->how.backwards = options->backwards;
 	scan->how.gives_out = options->gives_out;
 	scan->how.without_metadata = options->without_metadata;
+	scan->how.counts = options->counts;
 	if (options->stream == NULL)
 	{
 		scan->follows = scan->how.wants_keys = true;

@@ -11,6 +11,7 @@
 #include "utils/snapshot.h"
 
 #include "base/event.h"
+#include "log/scan.h"
 #include "stream/stream.h"
 
 typedef struct EsStreamScan EsStreamScan;
@@ -34,6 +35,7 @@ typedef struct EsStreamScanOptions
 	bool		gives_out;		/* events outlive the scan as they are stored */
 	bool		without_metadata;	/* of events */
 	Snapshot	snapshot;		/* registered; NULL: a fresh one */
+	EsScanCounts *counts;		/* or NULL */
 } EsStreamScanOptions;
 
 /*

@@ -2,52 +2,41 @@
  * readnode.c
  *		The plan node of reads in FROM.
  *
- * A function in FROM puts all its rows into a tuplestore, as composite values, before the first
- * is looked at.  So a call of a reader there is planned as a node of our own, which takes events
+ * A call of a reader in FROM is planned as a node of our own (callscan.c), which takes events
  * from a source (source.c) as they are asked for, only those columns of them that the query
  * uses, and nothing after a LIMIT.  Protected fields are decrypted in rows on their way, so
  * that no plain text goes to disk that the query itself does not put there.
  *
  * The rows are the same, in the same order, as the function's, and so are its errors.  Which
- * call it is tells the address of its C function, so that one with settings of its own, or
- * in ROWS FROM, is left to the server.  So is one that has to be evaluated again for a row that
- * changed under it, as statements that lock or change rows do: they keep rows by relation, and
- * the node is none.
+ * call it is tells the address of its C function, so that one with settings of its own is
+ * left to the server.
  *
  * Scanned again with the same arguments, the rows are those of the first time, as the
  * function's would be: it is VOLATILE, but called once.
+ *
+ * The events of a stream come by version and, as positions rise with versions, by position; those
+ * of the log come by position.  The planner is told so where the direction is a constant.
  *
  * The planner asks the support function how many rows there will be.  That loads the library
  * where it is not preloaded, in time for the hook.
  */
 #include "read/readnode.h"
 
-#include "catalog/objectaccess.h"
 #include "commands/explain.h"
 #include "executor/executor.h"
-#include "funcapi.h"
-#include "miscadmin.h"
 #include "nodes/extensible.h"
-#include "nodes/makefuncs.h"
-#include "nodes/nodeFuncs.h"
 #include "nodes/pathnodes.h"
 #include "nodes/supportnodes.h"
-#include "optimizer/clauses.h"
-#include "optimizer/optimizer.h"
-#include "optimizer/pathnode.h"
 #include "optimizer/paths.h"
-#include "optimizer/restrictinfo.h"
 #include "parser/parsetree.h"
 #include "pgstat.h"
-#include "utils/acl.h"
-#include "utils/datum.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/ruleutils.h"
 #include "utils/typcache.h"
 
 #include "base/event.h"
 #include "base/objects.h"
+#include "log/segment.h"
+#include "read/callscan.h"
 #include "read/log.h"
 #include "read/portion.h"
 #include "read/read.h"
@@ -57,6 +46,7 @@
 
 #define MOST_TIMES_USUAL	10	/* rows of a function, that the planner should
 								 * reckon with */
+#define MOST_ORDERS		2		/* that events of a call are in */
 
 PG_FUNCTION_INFO_V1(es_readnode_support);
 
@@ -68,36 +58,30 @@ typedef struct Reader
 	void		(*take_range) (FunctionCallInfo fcinfo, EsStreamRange *range);
 	void		(*take_filter) (FunctionCallInfo fcinfo, EsLogFilter *filter);
 	int			limit;			/* the argument max_count */
+	int			backwards;		/* the argument; 0: it has none */
 	double		usual;			/* ROWS of the function */
 } Reader;
 
 static const Reader readers[] = {
-	{es_read, es_read_arguments, NULL, 2, 100},
-	{es_read_all, NULL, es_log_all_arguments, 1, 1000},
-	{es_read_category, NULL, es_log_category_arguments, 2, 1000},
-	{es_read_query, NULL, es_tagged_query_arguments, 2, 100},
-	{es_read_tagged, NULL, es_tagged_arguments, 3, 100},
+	{es_read, es_read_arguments, NULL, 2, 3, 100},
+	{es_read_all, NULL, es_log_all_arguments, 1, 6, 1000},
+	{es_read_category, NULL, es_log_category_arguments, 2, 5, 1000},
+	{es_read_query, NULL, es_tagged_query_arguments, 2, 3, 100},
+	{es_read_tagged, NULL, es_tagged_arguments, 3, 0, 100},
 };
 
 /* A node that is running. */
 typedef struct ReadNode
 {
-	CustomScanState pub;
+	EsCallScan	scan;
 	const Reader *reader;
-	FuncExpr   *call;
-	FmgrInfo	function;
-	List	   *arguments;		/* of ExprState */
-	Bitmapset  *parameters;		/* of the query, that arguments are made of */
-	int			ncolumns;
-	AttrNumber *columns;		/* attributes of es_event in the slot; 0: all,
-								 * as a row */
 	EsColumns	wanted;
 	bool		renews;			/* the newest form of events may show */
-	MemoryContext held;			/* arguments and source, while they last */
-	MemoryContext row;			/* what is new of the event given out */
 	EsSource   *source;			/* NULL: not called yet */
 	EsEvent		event;			/* given out: the slot points into it */
 	EsRenewer	renewer;
+	bool		counting;		/* for EXPLAIN: */
+	EsSourceCounts counts;
 } ReadNode;
 
 static set_rel_pathlist_hook_type previous_pathlist_hook = NULL;
@@ -117,43 +101,40 @@ find_reader(Oid function)
 	return NULL;
 }
 
-/* Gives the call of a reader that a relation of a query is; NULL if it must not be our node. */
-static FuncExpr *
-find_reading_call(PlannerInfo *root, const RangeTblEntry *entry)
+/* Gives the argument of a call that says whether it reads backwards; NULL if there is none. */
+static Const *
+find_direction(const Reader *reader, const FuncExpr *call)
 {
-	FuncExpr   *call;
+	Node	   *argument = reader->backwards > 0 && reader->backwards < list_length(call->args) ?
+	list_nth(call->args, reader->backwards) : NULL;
 
-	if (entry->rtekind != RTE_FUNCTION || entry->funcordinality || list_length(entry->functions) != 1)
-		return NULL;
-	call = (FuncExpr *) linitial_node(RangeTblFunction, entry->functions)->funcexpr;
-	if (!IsA(call, FuncExpr) || !call->funcretset || call->funcid < FirstNormalObjectId || !es_base_is_installed() ||
-		call->funcresulttype != es_base_event_type() || find_reader(call->funcid) == NULL)
-		return NULL;
-	if (root->rowMarks != NIL || (root->parse->commandType != CMD_SELECT && root->parse->commandType != CMD_INSERT))
-		return NULL;
-	return call;
+	return argument && IsA(argument, Const) ? (Const *) argument : NULL;
 }
 
-/* Lists the columns of a relation that a plan uses, as they will be in the node's slot. */
-static List *
-list_used_columns(Index relid, List *expressions)
+/* Fills the orders that the events of a call are certainly in; gives their number. */
+static int
+find_orders(const Reader *reader, const FuncExpr *call, EsCallOrder *orders)
 {
-	List	   *vars = pull_var_clause((Node *) expressions,
-									   PVC_RECURSE_AGGREGATES | PVC_RECURSE_WINDOWFUNCS | PVC_RECURSE_PLACEHOLDERS);
-	List	   *entries = NIL;
-	List	   *used = NIL;
-	ListCell   *cell;
+	Const	   *direction = find_direction(reader, call);
+	bool		descending = false;
+	int			count = 0;
 
-	foreach(cell, vars)
+	if (reader->backwards > 0)
 	{
-		Var		   *var = lfirst_node(Var, cell);
-
-		if (var->varno != relid || list_member_int(used, var->varattno))
-			continue;
-		used = lappend_int(used, var->varattno);
-		entries = lappend(entries, makeTargetEntry(copyObject(&var->xpr), list_length(entries) + 1, NULL, false));
+		if (direction == NULL || direction->constisnull)
+			return 0;
+		descending = DatumGetBool(direction->constvalue);
 	}
-	return entries;
+	if (reader->take_range)
+		orders[count++] = (EsCallOrder)
+	{
+		Anum_es_event_version, descending
+	};
+	orders[count++] = (EsCallOrder)
+	{
+		Anum_es_event_position, descending
+	};
+	return count;
 }
 
 static Node *create_read_state(CustomScan *scan);
@@ -164,23 +145,12 @@ static const CustomScanMethods scan_methods = {"EventstoreRead", create_read_sta
 static Plan *
 plan_read(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, List *clauses, List *plans)
 {
-	CustomScan *scan = makeNode(CustomScan);
 	RangeTblEntry *entry = planner_rt_fetch(rel->relid, root);
-	Node	   *call = linitial_node(RangeTblFunction, entry->functions)->funcexpr;
+	FuncExpr   *call = es_callscan_find(root, entry);
+	Plan	   *plan = es_callscan_plan(rel, call, path, clauses, &scan_methods);
 
-	clauses = extract_actual_clauses(clauses, false);
-	scan->scan.plan.targetlist = tlist;
-	scan->scan.plan.qual = clauses;
-	scan->flags = path->flags;
-	scan->custom_exprs = list_make1(copyObject(call));
-
-	/*
-	 * the list that is given may yet be replaced by another one, of what is
-	 * wanted of the relation
-	 */
-	scan->custom_scan_tlist = list_used_columns(rel->relid, list_concat_copy(rel->reltarget->exprs, clauses));
-	scan->methods = &scan_methods;
-	return &scan->scan.plan;
+	plan->targetlist = tlist;
+	return plan;
 }
 
 static const CustomPathMethods path_methods = {
@@ -192,20 +162,18 @@ static const CustomPathMethods path_methods = {
 static void
 readnode_pathlist_hook(PlannerInfo *root, RelOptInfo *rel, Index relid, RangeTblEntry *entry)
 {
-	CustomPath *path;
+	EsCallOrder orders[MOST_ORDERS];
+	const Reader *reader;
+	FuncExpr   *call;
 
 	if (previous_pathlist_hook)
 		previous_pathlist_hook(root, rel, relid, entry);
-	if (find_reading_call(root, entry) == NULL || rel->pathlist == NIL)
+	if (entry->rtekind != RTE_FUNCTION || rel->pathlist == NIL || !es_base_is_installed())
 		return;
-	path = makeNode(CustomPath);
-	path->path = *(Path *) linitial(rel->pathlist);
-	path->path.type = T_CustomPath;
-	path->path.pathtype = T_CustomScan;
-	path->path.startup_cost = rel->baserestrictcost.startup + rel->reltarget->cost.startup;
-	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
-	path->methods = &path_methods;
-	rel->pathlist = list_make1(path);
+	call = es_callscan_find(root, entry);
+	reader = call && call->funcresulttype == es_base_event_type() ? find_reader(call->funcid) : NULL;
+	if (reader != NULL)
+		es_callscan_replace_paths(root, rel, &path_methods, orders, find_orders(reader, call, orders));
 }
 
 /*
@@ -235,36 +203,23 @@ es_readnode_support(PG_FUNCTION_ARGS)
 
 /* ---- running ---- */
 
-/* Notes which attributes of events are in the slot. */
+/* Notes which columns of events have to be read. */
 static void
-note_columns(ReadNode *node, List *entries)
+note_wanted_columns(ReadNode *node)
 {
-	ListCell   *cell;
-
-	node->columns = palloc(sizeof(AttrNumber) * (list_length(entries) + 1));
-	foreach(cell, entries)
+	for (int i = 0; i < node->scan.ncolumns; i++)
 	{
-		AttrNumber	attribute = castNode(Var, lfirst_node(TargetEntry, cell)->expr)->varattno;
+		AttrNumber	attribute = node->scan.columns[i];
 		bool		all = attribute == 0;
 
-		node->columns[node->ncolumns++] = attribute;
 		node->wanted.data |= all || attribute == Anum_es_event_data;
 		node->wanted.metadata |= all || attribute == Anum_es_event_metadata;
-		node->wanted.names |= all || attribute == Anum_es_event_stream || attribute == Anum_es_event_type;
+		node->wanted.stream |= all || attribute == Anum_es_event_stream;
+		node->wanted.type |= all || attribute == Anum_es_event_type;
 		node->renews |= node->wanted.data || node->wanted.metadata || attribute == Anum_es_event_type_version;
 	}
-	node->wanted.names |= node->renews;
-}
-
-/* Checks that the caller may execute the function, as the server does for those it calls itself. */
-static void
-require_execute(Oid function)
-{
-	AclResult	result = es_function_aclcheck(function, GetUserId());
-
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, OBJECT_FUNCTION, get_func_name(function));
-	InvokeFunctionExecuteHook(function);
+	node->wanted.stream |= node->renews;
+	node->wanted.type |= node->renews;
 }
 
 /* Begins: nothing is read yet. */
@@ -272,42 +227,16 @@ static void
 begin_read_node(CustomScanState *pub, EState *estate, int eflags)
 {
 	ReadNode   *node = (ReadNode *) pub;
-	CustomScan *plan = (CustomScan *) pub->ss.ps.plan;
 	TupleDesc	desc = lookup_rowtype_tupdesc(es_base_event_type(), -1);
 
 	es_event_check(desc);
 	ReleaseTupleDesc(desc);
-	node->call = linitial_node(FuncExpr, plan->custom_exprs);
-	require_execute(node->call->funcid);
-	fmgr_info(node->call->funcid, &node->function);
-	node->reader = find_reader(node->call->funcid);
+	es_callscan_begin(&node->scan, estate);
+	node->reader = find_reader(node->scan.call->funcid);
 	if (node->reader == NULL)
-		elog(ERROR, "function %u does not read events", node->call->funcid);
-	node->arguments = ExecInitExprList(node->call->args, &pub->ss.ps);
-	node->parameters = pull_paramids((Expr *) node->call);
-	note_columns(node, plan->custom_scan_tlist);
-	node->held = AllocSetContextCreate(estate->es_query_cxt, "eventstore read", ALLOCSET_DEFAULT_SIZES);
-	node->row = AllocSetContextCreate(estate->es_query_cxt, "eventstore row", ALLOCSET_SMALL_SIZES);
-}
-
-/* Evaluates the arguments, which then live as long as the source. */
-static void
-evaluate_arguments(ReadNode *node, FunctionCallInfo fcinfo)
-{
-	ListCell   *cell;
-	int			n = 0;
-
-	foreach(cell, node->arguments)
-	{
-		NullableDatum *argument = &fcinfo->args[n];
-		int16		length;
-		bool		by_value;
-
-		argument->value = ExecEvalExprSwitchContext(lfirst(cell), node->pub.ss.ps.ps_ExprContext, &argument->isnull);
-		get_typlenbyval(exprType(list_nth(node->call->args, n++)), &length, &by_value);
-		if (!argument->isnull)
-			argument->value = datumCopy(argument->value, by_value, length);
-	}
+		elog(ERROR, "function %u does not read events", node->scan.call->funcid);
+	note_wanted_columns(node);
+	node->counting = estate->es_instrument != 0;
 }
 
 /* Takes the arguments as the function would, and opens the source. */
@@ -316,11 +245,10 @@ open_read_node(ReadNode *node)
 {
 	LOCAL_FCINFO(fcinfo, FUNC_MAX_ARGS);
 	PgStat_FunctionCallUsage usage;
-	MemoryContext old = MemoryContextSwitchTo(node->held);
+	MemoryContext old = MemoryContextSwitchTo(node->scan.held);
 	EsRead		read = {.of_stream = node->reader->take_range != NULL};
 
-	InitFunctionCallInfoData(*fcinfo, &node->function, list_length(node->arguments), node->call->inputcollid, NULL, NULL);
-	evaluate_arguments(node, fcinfo);
+	es_callscan_arguments(&node->scan, fcinfo);
 	pgstat_init_function_usage(fcinfo, &usage);
 	if (read.of_stream)
 		node->reader->take_range(fcinfo, &read.range);
@@ -333,9 +261,9 @@ open_read_node(ReadNode *node)
 	if (node->renews && node->renewer.upcasters != NULL)
 		node->wanted = (EsColumns)
 	{
-		.names = true,.data = true,.metadata = true
+		.stream = true,.type = true,.data = true,.metadata = true
 	};
-	node->source = es_source_open(&read, node->wanted);
+	node->source = es_source_open(&read, node->wanted, node->counting ? &node->counts : NULL);
 	pgstat_end_function_usage(&usage, true);
 	MemoryContextSwitchTo(old);
 }
@@ -347,64 +275,62 @@ close_read_node(ReadNode *node)
 	if (node->source)
 		es_source_close(node->source);
 	node->source = NULL;
-	MemoryContextReset(node->held);
+	MemoryContextReset(node->scan.held);
 }
 
-/* Puts an event into the slot. */
-static TupleTableSlot *
+/* Puts an event into the slot, which has no memory of its own. */
+static inline TupleTableSlot *
 store_event(ReadNode *node, const EsEvent *event)
 {
-	TupleTableSlot *slot = node->pub.ss.ss_ScanTupleSlot;
-	Datum		values[Natts_es_event];
-	bool		isnull[Natts_es_event];
+	TupleTableSlot *slot = node->scan.pub.ss.ss_ScanTupleSlot;
 
-	es_event_values(event, values, isnull);
-	for (int i = 0; i < node->ncolumns; i++)
+	for (int i = 0; i < node->scan.ncolumns; i++)
 	{
-		AttrNumber	attribute = node->columns[i];
+		AttrNumber	attribute = node->scan.columns[i];
 
-		slot->tts_values[i] = attribute == 0 ? es_event_form(values, isnull) : values[attribute - 1];
-		slot->tts_isnull[i] = false;
+		slot->tts_values[i] = attribute == 0 ? es_event_datum(event) : es_event_value(event, attribute);
 	}
 	return ExecStoreVirtualTuple(slot);
 }
 
-/* Gives the next event as the query sees it. */
+/* Puts an event into the slot as the query sees it: what is new of it is in the row's memory. */
 static TupleTableSlot *
-next_read_row(ScanState *state)
+store_renewed_event(ReadNode *node, const EsEvent *stored)
 {
-	ReadNode   *node = (ReadNode *) state;
-	TupleTableSlot *slot = ExecClearTuple(state->ss_ScanTupleSlot);
+	TupleTableSlot *slot;
 	MemoryContext old;
-	EsEvent    *stored;
 
-	if (node->source == NULL)
-		open_read_node(node);
-	MemoryContextReset(node->row);
-	stored = es_source_next(node->source);
-	if (stored == NULL)
-		return slot;
-	old = MemoryContextSwitchTo(node->row);
+	MemoryContextReset(node->scan.row);
+	old = MemoryContextSwitchTo(node->scan.row);
 	node->event = *stored;
-	if (node->renews && es_renew_is_old(&node->renewer, &node->event))
+	if (es_renew_is_old(&node->renewer, &node->event))
 		es_renew_event(&node->renewer, &node->event);
 	slot = store_event(node, &node->event);
 	MemoryContextSwitchTo(old);
 	return slot;
 }
 
-/* Nothing has to be looked at again: see find_reading_call. */
-static bool
-recheck_read_row(ScanState *state, TupleTableSlot *slot)
+/* Gives the next event. */
+static TupleTableSlot *
+next_read_row(EsCallScan *scan)
 {
-	return true;
+	ReadNode   *node = (ReadNode *) scan;
+	TupleTableSlot *slot = ExecClearTuple(scan->pub.ss.ss_ScanTupleSlot);
+	EsEvent    *stored;
+
+	if (unlikely(node->source == NULL))
+		open_read_node(node);
+	stored = es_source_next(node->source);
+	if (unlikely(stored == NULL))
+		return slot;
+	return node->renews ? store_renewed_event(node, stored) : store_event(node, stored);
 }
 
 /* Gives the next row that passes the node's conditions. */
 static TupleTableSlot *
 execute_read_node(CustomScanState *pub)
 {
-	return ExecScan(&pub->ss, next_read_row, recheck_read_row);
+	return es_callscan_execute((EsCallScan *) pub, next_read_row);
 }
 
 /* Begins again: with other arguments as a new call, else with the same events. */
@@ -413,7 +339,7 @@ rescan_read_node(CustomScanState *pub)
 {
 	ReadNode   *node = (ReadNode *) pub;
 
-	if (bms_overlap(pub->ss.ps.chgParam, node->parameters))
+	if (bms_overlap(pub->ss.ps.chgParam, node->scan.parameters))
 		close_read_node(node);
 	else if (node->source)
 		es_source_rewind(node->source);
@@ -427,16 +353,66 @@ end_read_node(CustomScanState *pub)
 	close_read_node((ReadNode *) pub);
 }
 
-/* Tells EXPLAIN what is read. */
+/* ---- EXPLAIN ---- */
+
+/* What a segment's indexes are of, by EsSegmentIndex, and then those of types. */
+static const char *const index_columns[ES_INDEX_COUNT + 1] = {
+	[ES_INDEX_POSITION] = "(position)",
+	[ES_INDEX_STREAM] = "(stream_id, version)",
+	[ES_INDEX_CATEGORY] = "(category_key, position)",
+	[ES_INDEX_EVENT_ID] = "(stream_id, event_id)",
+	[ES_INDEX_TAG] = "(metadata, position)",
+	[ES_INDEX_COUNT] = "(position) of a type",
+};
+
+/* Tells in which direction events are read, if that is certain; in text the call says so. */
+static void
+explain_direction(const ReadNode *node, ExplainState *es)
+{
+	const Reader *reader = node->reader;
+	Const	   *direction = find_direction(reader, node->scan.call);
+
+	if (es->format == EXPLAIN_FORMAT_TEXT || (reader->backwards > 0 && (direction == NULL || direction->constisnull)))
+		return;
+	ExplainPropertyText("Scan Direction", direction && DatumGetBool(direction->constvalue) ? "Backward" : "Forward", es);
+}
+
+/* Tells which indexes were scanned. */
+static void
+explain_indexes(uint32 indexes, ExplainState *es)
+{
+	List	   *columns = NIL;
+
+	for (int i = 0; i <= ES_INDEX_COUNT; i++)
+		if (indexes & (1 << i))
+			columns = lappend(columns, pstrdup(index_columns[i]));
+	if (columns != NIL)
+		ExplainPropertyList("Indexes Scanned", columns, es);
+}
+
+/*
+ * Tells EXPLAIN what is read, and what was: in all executions of the node together, and without
+ * what the caller may not read.
+ */
 static void
 explain_read_node(CustomScanState *pub, List *ancestors, ExplainState *es)
 {
 	ReadNode   *node = (ReadNode *) pub;
-	List	   *context = set_deparse_context_plan(es->deparse_cxt, pub->ss.ps.plan, ancestors);
+	const EsSourceCounts *counts = &node->counts;
+	TupleDesc	desc = lookup_rowtype_tupdesc(es_base_event_type(), -1);
 
-	ExplainPropertyText("Function Call", deparse_expression((Node *) node->call, context, es->verbose, false), es);
-	if (es->analyze && node->source)
-		ExplainPropertyInteger("Portions", NULL, es_source_portions(node->source), es);
+	es_callscan_explain(&node->scan, ancestors, es);
+	es_callscan_explain_columns(&node->scan, desc, es);
+	ReleaseTupleDesc(desc);
+	explain_direction(node, es);
+	if (!es->analyze)
+		return;
+	explain_indexes(counts->scans.indexes, es);
+	ExplainPropertyInteger("Segments Scanned", NULL, counts->scans.segments, es);
+	ExplainPropertyInteger("Portions", NULL, counts->portions, es);
+	ExplainPropertyInteger("Events Read", NULL, counts->events, es);
+	if (counts->removed > 0 || es->format != EXPLAIN_FORMAT_TEXT)
+		ExplainPropertyInteger("Rows Removed by Arguments", NULL, counts->removed, es);
 }
 
 static const CustomExecMethods exec_methods = {
@@ -454,7 +430,7 @@ create_read_state(CustomScan *scan)
 {
 	ReadNode   *node = (ReadNode *) newNode(sizeof(ReadNode), T_CustomScanState);
 
-	node->pub.methods = &exec_methods;
+	node->scan.pub.methods = &exec_methods;
 	return (Node *) node;
 }
 

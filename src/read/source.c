@@ -55,6 +55,7 @@ struct EsSource
 	uint64		time;			/* that they took, in microseconds */
 	int			events;			/* of the next portion */
 	EsPortion  *portion;
+	EsSourceCounts *counts;		/* or NULL */
 	bool		whole;			/* all at once: */
 	Tuplestorestate *rows;
 	TupleTableSlot *row;
@@ -66,6 +67,13 @@ static void
 count_read(EsSource *source, const instr_time *start, int64 events)
 {
 	source->reads++;
+	if (source->counts)
+	{
+		source->counts->portions++;
+		source->counts->events += events;
+		source->counts->removed += source->rest.filter.removed;
+		source->rest.filter.removed = 0;
+	}
 	source->time += es_counter_elapsed(start);
 	es_counter_add(ES_COUNT_EVENTS_READ, events);
 }
@@ -127,7 +135,7 @@ read_stream_portion(EsSource *source, int64 wanted)
 	EsPortion  *portion = source->portion;
 	EsStreamScanOptions options = {.stream = rest->stream,.from_version = rest->from_version,
 		.backwards = rest->backwards,.gives_out = portion->columns.data || portion->columns.metadata,
-	.without_metadata = !portion->columns.metadata};
+	.without_metadata = !portion->columns.metadata,.counts = source->counts ? &source->counts->scans : NULL};
 	EsStreamScan *scan = es_read_stream_begin(&options);
 	const EsStream *stream = es_read_stream_of(scan);
 	bool		is_first = source->first_version == 0;
@@ -266,7 +274,7 @@ take_row(EsSource *source)
 
 /* ---- the source ---- */
 
-/* Reads the next portion; false if there is none. */
+/* Reads the next portion; false if it is empty, or there is none. */
 static bool
 read_portion(EsSource *source)
 {
@@ -311,10 +319,10 @@ begin_log(EsSource *source)
 
 /*
  * es_source_open makes a source in the current memory context.  What the read is made of must
- * live as long.
+ * live as long, and so must what it adds its counts to, unless that is NULL.
  */
 EsSource *
-es_source_open(const EsRead *read, EsColumns columns)
+es_source_open(const EsRead *read, EsColumns columns, EsSourceCounts *counts)
 {
 	EsSource   *source = palloc0(sizeof(EsSource));
 
@@ -323,6 +331,9 @@ es_source_open(const EsRead *read, EsColumns columns)
 	source->start = source->rest = *read;
 	source->events = FIRST_EVENTS;
 	source->portion = es_portion_make(columns);
+	source->counts = counts;
+	if (counts)
+		source->start.filter.counts = &counts->scans;
 	if (!read->of_stream)
 		begin_log(source);
 	return source;
@@ -335,14 +346,13 @@ es_source_open(const EsRead *read, EsColumns columns)
 EsEvent *
 es_source_next(EsSource *source)
 {
-	EsEvent    *event;
+	EsEvent    *event = es_portion_take(source->portion);
 
+	if (likely(event != NULL))
+		return event;
 	if (source->whole)
 		return take_row(source);
-	while ((event = es_portion_take(source->portion)) == NULL)
-		if (!read_portion(source))
-			return NULL;
-	return event;
+	return read_portion(source) ? es_portion_take(source->portion) : NULL;
 }
 
 /* es_source_rewind has a source give out the same events again. */
@@ -363,13 +373,6 @@ es_source_rewind(EsSource *source)
 	source->ended = false;
 	source->reads = 0;
 	source->events = FIRST_EVENTS;
-}
-
-/* es_source_portions tells how many reads were done. */
-int
-es_source_portions(const EsSource *source)
-{
-	return source->reads;
 }
 
 /* es_source_close frees a source; for who counts, all its portions are one read. */

@@ -8,6 +8,7 @@
 #include "base/base.h"
 
 #include "base/event.h"
+#include "log/scan.h"
 #include "read/log.h"
 #include "read/portion.h"
 #include "read/read.h"
@@ -22,10 +23,18 @@ typedef struct EsRead
 	EsLogFilter filter;			/* not of_stream */
 } EsRead;
 
-extern EsSource *es_source_open(const EsRead *read, EsColumns columns);
+/* What sources have done, for EXPLAIN. */
+typedef struct EsSourceCounts
+{
+	int64		portions;
+	int64		events;			/* read; what is rewound counts once */
+	int64		removed;		/* by what the arguments say */
+	EsScanCounts scans;
+} EsSourceCounts;
+
+extern EsSource *es_source_open(const EsRead *read, EsColumns columns, EsSourceCounts *counts);
 extern EsEvent *es_source_next(EsSource *source);
 extern void es_source_rewind(EsSource *source);
 extern void es_source_close(EsSource *source);
-extern int	es_source_portions(const EsSource *source);
 
 #endif							/* ES_READ_SOURCE_H */

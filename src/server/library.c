@@ -14,6 +14,7 @@
 #include "base/backoff.h"
 #include "base/loaded.h"
 #include "base/objects.h"
+#include "fold/foldnode.h"
 #include "health/doctor.h"
 #include "json/scope.h"
 #include "json/size.h"
@@ -92,6 +93,7 @@ _PG_init(void)
 	es_handler_init();
 	es_renew_init();
 	es_readnode_init();
+	es_foldnode_init();
 	es_scope_init();
 	es_masterkey_init();
 	es_keycache_init();

@@ -1,0 +1,322 @@
+/*
+ * foldnode.c
+ *		The plan node of es_replay_category in FROM.
+ *
+ * Streams are folded as rows are asked for, in portions (category.c): of one stream at first,
+ * then of four times as many each time, as long as the rows fit into work_mem.  So a LIMIT folds
+ * few, and no temporary file is written.  Who takes all rows has parallel workers as in the
+ * function: they begin when so much has been folded that they are worth it, and again with
+ * each portion, which then is as large as work_mem allows.
+ *
+ * Between two portions a database snapshot is held, by which all are folded, and the fold, whose
+ * reducer stays what it was.  If the table of a segment is rewritten meanwhile, so that
+ * the snapshot does not see it, the next portion is 40001.
+ *
+ * Scanned again with the same arguments, the rows are those of the first time: if all were in
+ * one portion they are still there, else they are folded again, in portions that are large
+ * by then.
+ *
+ * The states are only formed if the query uses them; to be folded they have to be in any case, as
+ * a handler may raise an error.
+ */
+#include "fold/foldnode.h"
+
+#include "access/tupdesc.h"
+#include "executor/executor.h"
+#include "executor/nodeHash.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "nodes/extensible.h"
+#include "nodes/pathnodes.h"
+#include "optimizer/paths.h"
+#include "parser/parsetree.h"
+#include "pgstat.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/tuplestore.h"
+#include "utils/typcache.h"
+
+#include "base/event.h"
+#include "base/objects.h"
+#include "fold/category.h"
+#include "fold/replay.h"
+#include "read/callscan.h"
+#include "shared/headway.h"
+
+#define GROWTH		4			/* of portions */
+
+/* A node that is running. */
+typedef struct FoldNode
+{
+	EsCallScan	scan;
+	bool		with_states;
+	EsCategoryFold *fold;		/* NULL: not called yet */
+	EsCategoryPortion portion;	/* the next one */
+	bool		at_start;		/* it is the first */
+	bool		ended;			/* there is none */
+	bool		whole;			/* all rows are in the tuplestore */
+	Tuplestorestate *rows;		/* of the portion */
+	TupleTableSlot *row;		/* of es_state */
+	EsCategoryCounts counts;	/* of folds that have ended */
+} FoldNode;
+
+static set_rel_pathlist_hook_type previous_pathlist_hook = NULL;
+
+/* ---- planning ---- */
+
+/*
+ * Tells whether a call is one of es_replay_category.  Of functions that cannot be it the library
+ * is not loaded.
+ */
+static bool
+is_category_fold(const FuncExpr *call)
+{
+	Oid			row = get_typ_typrelid(call->funcresulttype);
+	char	   *name = OidIsValid(row) ? get_rel_name(row) : NULL;
+
+	return name != NULL && strcmp(name, "es_state") == 0 && es_category_is_replay(call->funcid);
+}
+
+static Node *create_fold_state(CustomScan *scan);
+
+static const CustomScanMethods scan_methods = {"EventstoreFold", create_fold_state};
+
+/* Makes the node of a path. */
+static Plan *
+plan_fold(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, List *clauses, List *plans)
+{
+	RangeTblEntry *entry = planner_rt_fetch(rel->relid, root);
+	FuncExpr   *call = es_callscan_find(root, entry);
+	Plan	   *plan = es_callscan_plan(rel, call, path, clauses, &scan_methods);
+
+	plan->targetlist = tlist;
+	return plan;
+}
+
+static const CustomPathMethods path_methods = {
+	.CustomName = "EventstoreFold",
+	.PlanCustomPath = plan_fold,
+};
+
+/* The hook where a relation's paths are collected: has the call planned as our node. */
+static void
+foldnode_pathlist_hook(PlannerInfo *root, RelOptInfo *rel, Index relid, RangeTblEntry *entry)
+{
+	FuncExpr   *call;
+
+	if (previous_pathlist_hook)
+		previous_pathlist_hook(root, rel, relid, entry);
+	if (entry->rtekind != RTE_FUNCTION || rel->pathlist == NIL || !es_base_is_installed())
+		return;
+	call = es_callscan_find(root, entry);
+	if (call != NULL && is_category_fold(call))
+		es_callscan_replace_paths(root, rel, &path_methods, NULL, 0);
+}
+
+/* ---- running ---- */
+
+/* Begins: nothing is folded yet. */
+static void
+begin_fold_node(CustomScanState *pub, EState *estate, int eflags)
+{
+	FoldNode   *node = (FoldNode *) pub;
+	TupleDesc	desc;
+
+	es_callscan_begin(&node->scan, estate);
+	desc = lookup_rowtype_tupdesc_copy(node->scan.call->funcresulttype, -1);
+	es_event_check_type(desc, es_replay_state_types, Natts_es_state);
+	for (int i = 0; i < node->scan.ncolumns; i++)
+		node->with_states |= node->scan.columns[i] == 0 || node->scan.columns[i] == Anum_es_state_state;
+	node->row = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+}
+
+/* Takes the arguments as the function would, and begins the fold. */
+static void
+open_fold_node(FoldNode *node)
+{
+	LOCAL_FCINFO(fcinfo, FUNC_MAX_ARGS);
+	PgStat_FunctionCallUsage usage;
+	MemoryContext old = MemoryContextSwitchTo(node->scan.held);
+	size_t		memory = get_hash_memory_limit() / 1024;
+
+	es_callscan_arguments(&node->scan, fcinfo);
+	pgstat_init_function_usage(fcinfo, &usage);
+	node->rows = tuplestore_begin_heap(false, false, (int) Min(memory, INT_MAX));
+	node->fold = es_category_begin(fcinfo, node->rows, node->row->tts_tupleDescriptor, node->with_states);
+	node->portion = (EsCategoryPortion)
+	{
+		.rows = 1,.bytes = (Size) work_mem * 1024
+	};
+	node->at_start = true;
+	node->ended = node->whole = false;
+	pgstat_end_function_usage(&usage, true);
+	MemoryContextSwitchTo(old);
+}
+
+/* Adds what a fold has done to what folds before it have. */
+static void
+add_counts(EsCategoryCounts *sum, const EsCategoryFold *fold)
+{
+	const EsCategoryCounts *counts = es_category_counts(fold);
+
+	sum->portions += counts->portions;
+	sum->rows += counts->rows;
+	sum->workers += counts->workers;
+}
+
+/* Ends the fold, if there is one. */
+static void
+close_fold_node(FoldNode *node)
+{
+	ExecClearTuple(node->scan.pub.ss.ss_ScanTupleSlot);
+	ExecClearTuple(node->row);
+	if (node->fold)
+	{
+		add_counts(&node->counts, node->fold);
+		es_category_end(node->fold);
+		tuplestore_end(node->rows);
+	}
+	node->fold = NULL;
+	node->rows = NULL;
+	MemoryContextReset(node->scan.held);
+}
+
+/* Folds the next portion; false if there is none. */
+static bool
+fold_next_portion(FoldNode *node)
+{
+	if (node->ended)
+		return false;
+	tuplestore_clear(node->rows);
+	es_headway_begin(ES_COMMAND_REPLAY_CATEGORY);
+	node->ended = !es_category_next(node->fold, &node->portion);
+	es_headway_end();
+	node->whole = node->at_start && node->ended;
+	node->at_start = false;
+	if (node->portion.rows <= PG_INT64_MAX / GROWTH)
+		node->portion.rows *= GROWTH;
+	return true;
+}
+
+/* Puts a row into the node's slot, whose values stay in the row's. */
+static TupleTableSlot *
+store_state(FoldNode *node)
+{
+	TupleTableSlot *slot = node->scan.pub.ss.ss_ScanTupleSlot;
+	Datum	   *values = node->row->tts_values;
+	bool	   *isnull = node->row->tts_isnull;
+
+	slot_getallattrs(node->row);
+	for (int i = 0; i < node->scan.ncolumns; i++)
+	{
+		AttrNumber	attribute = node->scan.columns[i];
+
+		slot->tts_isnull[i] = attribute != 0 && isnull[attribute - 1];
+		slot->tts_values[i] = attribute != 0 ? values[attribute - 1] : ExecFetchSlotHeapTupleDatum(node->row);
+	}
+	return ExecStoreVirtualTuple(slot);
+}
+
+/* Gives the next row. */
+static TupleTableSlot *
+next_fold_row(EsCallScan *scan)
+{
+	FoldNode   *node = (FoldNode *) scan;
+	TupleTableSlot *slot = ExecClearTuple(scan->pub.ss.ss_ScanTupleSlot);
+	MemoryContext old;
+
+	if (node->fold == NULL)
+		open_fold_node(node);
+	while (!tuplestore_gettupleslot(node->rows, true, false, node->row))
+		if (!fold_next_portion(node))
+			return slot;
+	MemoryContextReset(node->scan.row);
+	old = MemoryContextSwitchTo(node->scan.row);
+	slot = store_state(node);
+	MemoryContextSwitchTo(old);
+	return slot;
+}
+
+/* Gives the next row that passes the node's conditions. */
+static TupleTableSlot *
+execute_fold_node(CustomScanState *pub)
+{
+	return es_callscan_execute((EsCallScan *) pub, next_fold_row);
+}
+
+/* Begins again: with other arguments as a new call, else with the same streams. */
+static void
+rescan_fold_node(CustomScanState *pub)
+{
+	FoldNode   *node = (FoldNode *) pub;
+
+	if (bms_overlap(pub->ss.ps.chgParam, node->scan.parameters))
+		close_fold_node(node);
+	else if (node->fold && node->whole)
+		tuplestore_rescan(node->rows);
+	else if (node->fold)
+	{
+		es_category_rewind(node->fold);
+		tuplestore_clear(node->rows);
+		node->at_start = true;
+		node->ended = false;
+	}
+	ExecScanReScan(&pub->ss);
+}
+
+/* Ends. */
+static void
+end_fold_node(CustomScanState *pub)
+{
+	FoldNode   *node = (FoldNode *) pub;
+
+	close_fold_node(node);
+	ExecDropSingleTupleTableSlot(node->row);
+}
+
+/* Tells EXPLAIN what is folded, and what was: in all executions of the node together. */
+static void
+explain_fold_node(CustomScanState *pub, List *ancestors, ExplainState *es)
+{
+	FoldNode   *node = (FoldNode *) pub;
+	EsCategoryCounts counts = node->counts;
+
+	es_callscan_explain(&node->scan, ancestors, es);
+	es_callscan_explain_columns(&node->scan, node->row->tts_tupleDescriptor, es);
+	if (!es->analyze)
+		return;
+	if (node->fold)
+		add_counts(&counts, node->fold);
+	ExplainPropertyInteger("Portions", NULL, counts.portions, es);
+	ExplainPropertyInteger("Streams Folded", NULL, counts.rows, es);
+	if (counts.workers > 0 || es->format != EXPLAIN_FORMAT_TEXT)
+		ExplainPropertyInteger("Workers Launched", NULL, counts.workers, es);
+}
+
+static const CustomExecMethods exec_methods = {
+	.CustomName = "EventstoreFold",
+	.BeginCustomScan = begin_fold_node,
+	.ExecCustomScan = execute_fold_node,
+	.EndCustomScan = end_fold_node,
+	.ReScanCustomScan = rescan_fold_node,
+	.ExplainCustomScan = explain_fold_node,
+};
+
+/* Makes a node's state. */
+static Node *
+create_fold_state(CustomScan *scan)
+{
+	FoldNode   *node = (FoldNode *) newNode(sizeof(FoldNode), T_CustomScanState);
+
+	node->scan.pub.methods = &exec_methods;
+	return (Node *) node;
+}
+
+/* es_foldnode_init installs the hook; called once, from _PG_init. */
+void
+es_foldnode_init(void)
+{
+	RegisterCustomScanMethods(&scan_methods);
+	previous_pathlist_hook = set_rel_pathlist_hook;
+	set_rel_pathlist_hook = foldnode_pathlist_hook;
+}
