@@ -66,8 +66,6 @@ static const EsColumn type_columns[] = {{"type", TEXTOID}};
 const EsShape es_typeindex_shape = ES_SHAPE(&indexed_types, &indexed_types_pkey, type_columns);
 
 static bool asked = false;		/* by this transaction */
-static LOCKTAG only_one;		/* what the worker that is at it holds */
-static bool is_only_one = false;
 
 /* ---- which there should be ---- */
 
@@ -249,42 +247,35 @@ is_work_left(void)
 	return true;
 }
 
-/* Gives the lock back, if this worker has it, also where the worker ends in the middle. */
-static void
-stop_being_only_one(int code, Datum arg)
-{
-	if (is_only_one)
-		(void) LockRelease(&only_one, ExclusiveLock, true);
-	is_only_one = false;
-}
-
 /*
  * Tries to become the only worker that is at it; false if another one is, or the
- * extension is gone.  The lock is the session's, which the server leaves alone at the
- * end of a process where no transaction is aborted.
+ * extension is gone.  The lock is the session's, which an error gives back.
  */
 static bool
-become_only_one(void)
+become_only_one(LOCKTAG *lock)
 {
+	bool		got = false;
+
 	StartTransactionCommand();
 	if (es_base_is_installed())
 	{
-		only_one = es_base_tag(&indexed_types, 0, 0);
-		is_only_one = LockAcquire(&only_one, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+		*lock = es_base_tag(&indexed_types, 0, 0);
+		got = LockAcquire(lock, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 	}
 	CommitTransactionCommand();
-	return is_only_one;
+	return got;
 }
 
 /* Makes what is missing, and drops what is too much. */
 static void
 index_types(void *arg)
 {
+	LOCKTAG		lock;
 	char	   *sql;
 
 	es_headway_begin(ES_COMMAND_INDEX_TYPE);
 	es_headway_enter(ES_PHASE_INDEXING, -1);
-	while (is_work_left() && become_only_one())
+	while (is_work_left() && become_only_one(&lock))
 	{
 		/* what was left may have been done since */
 		while ((sql = find_next_statement()) != NULL)
@@ -293,7 +284,7 @@ index_types(void *arg)
 			es_headway_add(1);
 			pfree(sql);
 		}
-		stop_being_only_one(0, (Datum) 0);
+		(void) LockRelease(&lock, ExclusiveLock, true);
 	}
 	es_headway_end();
 }
@@ -312,7 +303,7 @@ es_typeindex_main(Datum main_arg)
 	es_process_set_transactions();
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
-	before_shmem_exit(stop_being_only_one, (Datum) 0);
+	es_process_release_at_exit();
 	es_trouble_run(ES_TASK_INDEXING, index_types, NULL);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }

@@ -101,6 +101,20 @@ is($node->safe_psql('store', q{SELECT string_agg(type, ' ' ORDER BY type) FROM e
 is($node->safe_psql('store', sprintf(q{SELECT count(*) FROM pg_class WHERE relname = '%s'}, name('R', 0))), '0', 'nor made');
 is(sqlstates($node, 'store', q{SELECT es_drop_type_index('R')}), 'VE004', 'nor can it be dropped');
 
+# The worker fails in the middle: it ends, and gives back what it has.
+$old->query_safe(q{BEGIN; SELECT es_append('old-1', 'C')});
+$node->safe_psql('store', q{SELECT es_index_type('F')});
+ok($node->poll_query_until('store', q{SELECT count(*) > 0 FROM pg_index WHERE NOT indisvalid}), 'half an index of type F');
+my $log_end = -s $node->logfile;
+$node->safe_psql('store', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE backend_type = 'eventstore type indexer'});
+ok($node->poll_query_until('store', $workers, '0'), 'its worker is canceled');
+$old->query_safe('COMMIT');
+unlike(slurp_file($node->logfile, $log_end), qr/WARNING/, 'no lock was lost track of');
+$node->safe_psql('store', q{SELECT es_index_type('F')});
+is_indexed('F', 'asked again, it is made');
+$node->safe_psql('store', q{SELECT es_drop_type_index('F')});
+ok($node->poll_query_until('store', q{SELECT count(*) = 0 FROM pg_indexes WHERE indexdef LIKE '%''F''::text)'}), 'and dropped');
+
 # The worker is ended in the middle: what it was at is left, invalid.
 $old->query_safe(q{BEGIN; SELECT es_append('old-1', 'C')});
 $node->safe_psql('store', q{SELECT es_index_type('C')});
