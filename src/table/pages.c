@@ -82,8 +82,9 @@ es_pages_begin(Snapshot snapshot, bool comes_back)
 {
 	EsPages    *pages;
 	uint32		count = comes_back ? MOST_KEPT : FEW_KEPT;
+	uint32		least = comes_back ? LEAST_KEPT : 1;
 
-	while (count > LEAST_KEPT && count > NBuffers / MaxBackends)
+	while (count > least && count > NBuffers / MaxBackends)
 		count /= 2;
 	pages = palloc(offsetof(EsPages, kept) + count * sizeof(KeptPage));
 	pages->snapshot = snapshot;
