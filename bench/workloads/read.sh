@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154
 # es_read of 10, 100 and 10,000 events and es_read_all in pages of 1,000, against the index-ordered SELECT on the same segment.
 #
-# All sides send the same columns to the client. The plain SELECT is given the
+# All sides of a case send the same columns to the client. The plain SELECT is given the
 # stream's id; the SELECT by name finds it in streams.
 
 fresh_database
@@ -56,6 +56,25 @@ for clients in 1 8; do
 	done
 done
 
+# Few columns: what is not asked for is neither looked at nor copied.
+narrow="version, type"
+count=$(sql -c "SELECT streams FROM bench.kinds WHERE n = 10000")
+read_script narrow "$count" 10000 <<SQL
+SELECT $narrow FROM es_read('read10000-' || :s);
+SQL
+read_script narrow_plain "$count" 10000 <<SQL
+SELECT $narrow FROM $segment WHERE stream_id = :id ORDER BY version;
+SQL
+expect_same "version and type of a stream of 10000, es_read against SELECT" \
+	"$(sql -c "SELECT md5(string_agg(e::text, '' ORDER BY version)) FROM (SELECT $narrow FROM es_read('read10000-1')) e")" \
+	"$(sql -c "SELECT md5(string_agg(e::text, '' ORDER BY version)) FROM (SELECT $narrow FROM $segment WHERE stream = 'read10000-1') e")"
+for clients in 1 8; do
+	begin_case "only version and type, streams of 10000, $(plural "$clients" client)" events/s
+	side "es_read" pgbench_rate none 10000 narrow
+	side "SELECT by stream id" pgbench_rate none 10000 narrow_plain
+	measure_case
+done
+
 # One pass over the log. Positions have no holes here, so pages begin at multiples.
 last=$(sql -c 'SELECT max(position) FROM eventstore.events')
 expect "the last position" "${acked[eventstore]}" "$last"
@@ -80,6 +99,21 @@ clients=1
 begin_case "the log in pages of 1,000, 1 client" events/s
 side "es_read_all" one_pass eventstore_all
 side "SELECT by position" one_pass plain_all
+measure_case
+
+script narrow_all <<SQL
+\\set after (:v * 1000) % $last
+\\set v :v + 1
+SELECT position, type FROM es_read_all(:after, 1000);
+SQL
+script narrow_plain_all <<SQL
+\\set after (:v * 1000) % $last
+\\set v :v + 1
+SELECT position, type FROM $segment WHERE position > :after ORDER BY position LIMIT 1000;
+SQL
+begin_case "only position and type, the log in pages of 1,000, 1 client" events/s
+side "es_read_all" one_pass narrow_all
+side "SELECT by position" one_pass narrow_plain_all
 measure_case
 
 check_store

@@ -25,6 +25,8 @@
 #include "table/prefetch.h"
 #include "table/rows.h"
 
+#define BYTES_BEFORE_DATA	192 /* of an event, mostly */
+
 PG_FUNCTION_INFO_V1(es_segment_events);
 PG_FUNCTION_INFO_V1(es_segment_time);
 PG_FUNCTION_INFO_V1(es_segment_version);
@@ -94,7 +96,10 @@ es_scan_begin(EsSegmentScan *scan, int64 segment)
 	}
 	else
 		es_rows_require_sight(scan->rel, scan->snapshot);
-	scan->by_pages = scan->pages != NULL && es_pages_serve(scan->rel, scan->snapshot);
+	scan->by_pages = (scan->pages != NULL || scan->by_page) && es_pages_serve(scan->rel, scan->snapshot);
+	scan->own_pages = scan->by_pages && scan->pages == NULL;
+	if (scan->own_pages)
+		scan->pages = es_pages_begin(scan->snapshot, false);
 	if (scan->by_pages)
 		scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(scan->rel), &TTSOpsHeapTuple);
 	else if (scan->own_slot)
@@ -116,6 +121,25 @@ es_scan_begin(EsSegmentScan *scan, int64 segment)
 }
 
 /*
+ * Has the slot of a scan by pages show the row that has been read.  Once it shows the scan's
+ * row, it only has to forget which columns it knows of the one before.
+ */
+static inline void
+put_row_into_slot(EsSegmentScan *scan)
+{
+	HeapTupleTableSlot *slot = (HeapTupleTableSlot *) scan->slot;
+
+	if (unlikely(TTS_EMPTY(scan->slot) || TTS_SHOULDFREE(scan->slot) || slot->tuple != &scan->row))
+	{
+		ExecStoreHeapTuple(&scan->row, scan->slot, false);
+		return;
+	}
+	scan->slot->tts_nvalid = 0;
+	scan->slot->tts_tid = scan->row.t_self;
+	slot->off = 0;
+}
+
+/*
  * es_scan_fetch reads the row of the entry that a forward scan has come to; false
  * if the snapshot does not see it.
  */
@@ -124,11 +148,24 @@ es_scan_fetch(EsSegmentScan *scan)
 {
 	if (!scan->by_pages)
 		return index_fetch_heap(scan->scan, scan->slot);
-	es_pages_prefetch(scan->pages, scan->scan);
+	if (!scan->backwards)
+		es_pages_prefetch(scan->pages, scan->scan, scan->without_data ? BYTES_BEFORE_DATA : ES_PREFETCH_ALL);
 	if (!es_pages_fetch(scan->pages, scan->scan, &scan->row))
 		return false;
-	ExecStoreHeapTuple(&scan->row, scan->slot, false);
+	put_row_into_slot(scan);
 	return true;
+}
+
+/* es_scan_next moves to the next row that the snapshot sees, in a direction; false at the end. */
+bool
+es_scan_next(EsSegmentScan *scan, ScanDirection direction)
+{
+	if (!scan->by_pages)
+		return index_getnext_slot(scan->scan, direction, scan->slot);
+	while (index_getnext_tid(scan->scan, direction) != NULL)
+		if (es_scan_fetch(scan))
+			return true;
+	return false;
 }
 
 /*
@@ -191,7 +228,7 @@ es_scan_event(EsSegmentScan *scan, EsEvent *event)
 void
 es_scan_give_out(EsSegmentScan *scan, const EsEvent *event)
 {
-	if (is_out_of_line(event->data) || (event->metadata && is_out_of_line(event->metadata)))
+	if ((!scan->without_data && is_out_of_line(event->data)) || (event->metadata && is_out_of_line(event->metadata)))
 		scan->keep_lock = true;
 }
 
@@ -250,6 +287,11 @@ es_scan_end(EsSegmentScan *scan)
 		ReleaseBuffer(scan->visibility);
 	if (scan->by_pages)
 		es_pages_forget(scan->pages, scan->rel);
+	if (scan->own_pages)
+	{
+		es_pages_end(scan->pages);
+		scan->pages = NULL;
+	}
 	if (scan->own_slot)
 		ExecDropSingleTupleTableSlot(scan->slot);
 	else

@@ -46,6 +46,9 @@ typedef struct EsSegmentScan
 	bool		gives_out;		/* events outlive the scan as they are stored */
 	bool		backwards;		/* rows are read in that direction */
 	bool		without_metadata;	/* of events */
+	bool		without_data;	/* they are there, but are not looked at */
+	bool		by_page;		/* as many rows of a page are wanted as there
+								 * are, in either direction */
 	EsPages    *pages;			/* for scans that come back to the same pages,
 								 * forwards; or NULL */
 	bool		wants_keys;		/* of the index, see es_scan_key */
@@ -63,11 +66,13 @@ typedef struct EsSegmentScan
 	bool		borrowed;		/* rel and index are those of open */
 	bool		keep_lock;		/* to the end of the transaction */
 	BlockNumber block;			/* whose rows are on their way into the cache */
-	bool		by_pages;		/* rows are read from these: */
+	bool		by_pages;		/* rows are read from these, */
+	bool		own_pages;		/* which are the scan's own: */
 	HeapTupleData row;
 } EsSegmentScan;
 
 extern bool es_scan_begin(EsSegmentScan *scan, int64 segment);
+extern bool es_scan_next(EsSegmentScan *scan, ScanDirection direction);
 extern bool es_scan_fetch(EsSegmentScan *scan);
 extern bool es_scan_fetch_moved(EsSegmentScan *scan, int64 segment, int64 position);
 extern bool es_scan_next_doubtful(EsSegmentScan *scan);

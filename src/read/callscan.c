@@ -193,10 +193,10 @@ es_callscan_begin(EsCallScan *scan, EState *estate)
 
 /*
  * es_callscan_execute gives the next row that passes the node's conditions, of those that a
- * function puts into the node's slot, empty at the end.  The server's ExecScan is not for
- * nodes that scan no relation of the query: in a statement whose row is evaluated again
- * after somebody else has changed it, it finds nothing in them, also where they are in a
- * subquery, which is evaluated anew.
+ * function puts into the node's slot, empty at the end.  It is the server's ExecScan without
+ * what that has for rows of relations.  ExecScan of older minor releases gives no row of a node
+ * like ours, which scans none, where a statement evaluates a row again that somebody else has
+ * changed, though the node is in a subquery that is evaluated anew.
  */
 TupleTableSlot *
 es_callscan_execute(EsCallScan *scan, TupleTableSlot *(*next) (EsCallScan *scan))

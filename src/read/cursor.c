@@ -80,7 +80,9 @@ open_rest_of_run(EsCursor *cursor)
 	s->fresh = cursor->range.snapshot;
 	s->needed = s->own_slot = true;
 	s->backwards = cursor->range.backwards;
+	s->by_page = true;
 	s->without_metadata = cursor->range.without_metadata;
+	s->without_data = cursor->range.without_data;
 	s->counts = cursor->range.counts;
 	s->nkeys = 2;
 	ScanKeyInit(&s->keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(cursor->rest_next));
@@ -107,7 +109,7 @@ es_cursor_next_in_run(EsCursor *cursor)
 	if (!cursor->rest_open)
 		open_rest_of_run(cursor);
 	if (cursor->rest_open &&
-		index_getnext_slot(cursor->rest.scan, ForwardScanDirection, cursor->rest.slot))
+		es_scan_next(&cursor->rest, ForwardScanDirection))
 	{
 		es_scan_event(&cursor->rest, &cursor->event);
 		if (cursor->event.run_length == 0 && cursor->event.category_key == cursor->category_key)
@@ -139,7 +141,7 @@ go_back_in_run(EsCursor *cursor)
 {
 	if (!cursor->rest_open)
 		return false;
-	if (index_getnext_slot(cursor->rest.scan, BackwardScanDirection, cursor->rest.slot))
+	if (es_scan_next(&cursor->rest, BackwardScanDirection))
 	{
 		es_scan_event(&cursor->rest, &cursor->event);
 		es_cursor_accept(cursor, &cursor->rest);
@@ -175,7 +177,7 @@ go_back(EsCursor *cursor)
 		if (go_back_in_run(cursor))
 			return true;
 		if (!cursor->opener_left &&
-			!(cursor->scan_open && index_getnext_slot(cursor->scan.scan, BackwardScanDirection, cursor->scan.slot)))
+			!(cursor->scan_open && es_scan_next(&cursor->scan, BackwardScanDirection)))
 			return false;
 		es_scan_event(&cursor->scan, &cursor->event);
 		if (cursor->range.category == NULL || cursor->opener_left)
@@ -204,7 +206,7 @@ es_cursor_advance(EsCursor *cursor)
 	if (es_cursor_next_in_run(cursor))
 		return;
 	if (cursor->scan_open &&
-		index_getnext_slot(cursor->scan.scan, ForwardScanDirection, cursor->scan.slot))
+		es_scan_next(&cursor->scan, ForwardScanDirection))
 	{
 		es_scan_event(&cursor->scan, &cursor->event);
 		es_cursor_accept(cursor, &cursor->scan);
@@ -232,7 +234,9 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 	s->fresh = range->snapshot;
 	s->needed = s->own_slot = true;
 	s->backwards = range->backwards;
+	s->by_page = true;
 	s->without_metadata = range->without_metadata;
+	s->without_data = range->without_data;
 	s->counts = range->counts;
 	if (range->category)
 	{

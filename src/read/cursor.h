@@ -22,6 +22,7 @@ typedef struct EsCursorRange
 	const text *category;		/* NULL: all */
 	bool		backwards;		/* from its end */
 	bool		without_metadata;	/* of events */
+	bool		without_data;	/* it is there, but is not looked at */
 	Snapshot   *snapshot;		/* fresh; renewed if the segment was rewritten
 								 * since */
 	EsScanCounts *counts;		/* or NULL */

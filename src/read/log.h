@@ -24,6 +24,7 @@ typedef struct EsLogFilter
 	const EsQuery *query;		/* or NULL */
 	bool		backwards;		/* from upto on */
 	bool		without_metadata;	/* of events, unless a query needs them */
+	bool		without_data;	/* nobody looks at it */
 	int64		proven;			/* a read has come so far: positions up to
 								 * here are final */
 	int64		settled;		/* known to be settled: the read goes no

@@ -175,12 +175,14 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 	scan->how.own_slot = true;
 	scan->how.backwards = options->backwards;
 	scan->how.gives_out = options->gives_out;
+	scan->how.by_page = options->stream != NULL;
 	scan->how.without_metadata = options->without_metadata;
+	scan->how.without_data = options->without_data;
 	scan->how.counts = options->counts;
 	if (options->stream == NULL)
 	{
 		scan->follows = scan->how.wants_keys = true;
-		scan->how.pages = es_pages_begin(scan->snapshot);
+		scan->how.pages = es_pages_begin(scan->snapshot, true);
 		return scan;
 	}
 	scan->found = es_stream_find(options->stream, &scan->snapshot, scan->own_snapshot, stream) && !stream->deleted;
@@ -275,16 +277,23 @@ make_stream_keys(const EsStreamScan *scan, EsSegmentScan *s, bool range)
 	s->nkeys = 0;
 
 	/*
-	 * both forms have two keys: a scan goes from one to the other, and keeps
-	 * their number
+	 * of many streams both forms have two keys: a scan goes from one to the
+	 * other, and keeps their number
 	 */
 	if (range)
 		ScanKeyInit(&s->keys[s->nkeys++], 1, BTGreaterEqualStrategyNumber, F_INT8GE, id);
 	else
 		ScanKeyInit(&s->keys[s->nkeys++], 1, BTEqualStrategyNumber, F_INT8EQ, id);
 	if (!scan->backwards)
-		ScanKeyInit(&s->keys[s->nkeys++], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
-					Int64GetDatum(scan->from_version));
+	{
+		/*
+		 * each entry is compared with each key, and all have versions from 1
+		 * on
+		 */
+		if (scan->follows || scan->from_version > 1)
+			ScanKeyInit(&s->keys[s->nkeys++], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
+						Int64GetDatum(scan->from_version));
+	}
 	else
 	{
 		ScanKeyInit(&s->keys[s->nkeys++], 2, BTLessEqualStrategyNumber, F_INT8LE,
@@ -428,18 +437,6 @@ move_on_in_range(OpenSegment *s, int64 id)
 	}
 }
 
-/* Moves to the next row in a scan whose keys are those of the stream. */
-static bool
-move_on_by_keys(EsSegmentScan *s)
-{
-	if (s->backwards)
-		return index_getnext_slot(s->scan, BackwardScanDirection, s->slot);
-	while (index_getnext_tid(s->scan, ForwardScanDirection) != NULL)
-		if (es_scan_fetch(s))
-			return true;
-	return false;
-}
-
 /*
  * Moves to the next row of the segment being scanned.  Index scans allocate as
  * they go, and must find that again.
@@ -449,7 +446,8 @@ move_to_next_row(EsStreamScan *scan)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->context);
 	OpenSegment *s = scan->now;
-	bool		found = s->ranging ? move_on_in_range(s, scan->stream.id) : move_on_by_keys(&s->scan);
+	bool		found = s->ranging ? move_on_in_range(s, scan->stream.id) :
+	es_scan_next(&s->scan, scan->backwards ? BackwardScanDirection : ForwardScanDirection);
 
 	MemoryContextSwitchTo(old);
 	return found;

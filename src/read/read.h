@@ -34,6 +34,7 @@ typedef struct EsStreamScanOptions
 	bool		backwards;
 	bool		gives_out;		/* events outlive the scan as they are stored */
 	bool		without_metadata;	/* of events */
+	bool		without_data;	/* it is there, but is not looked at */
 	Snapshot	snapshot;		/* registered; NULL: a fresh one */
 	EsScanCounts *counts;		/* or NULL */
 } EsStreamScanOptions;

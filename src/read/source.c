@@ -135,7 +135,8 @@ read_stream_portion(EsSource *source, int64 wanted)
 	EsPortion  *portion = source->portion;
 	EsStreamScanOptions options = {.stream = rest->stream,.from_version = rest->from_version,
 		.backwards = rest->backwards,.gives_out = portion->columns.data || portion->columns.metadata,
-	.without_metadata = !portion->columns.metadata,.counts = source->counts ? &source->counts->scans : NULL};
+		.without_metadata = !portion->columns.metadata,.without_data = !portion->columns.data,
+	.counts = source->counts ? &source->counts->scans : NULL};
 	EsStreamScan *scan = es_read_stream_begin(&options);
 	const EsStream *stream = es_read_stream_of(scan);
 	bool		is_first = source->first_version == 0;
@@ -312,6 +313,7 @@ begin_log(EsSource *source)
 	filter->upto = Min(filter->upto, own_first - 1);
 	source->whole = is_wide(filter);
 	filter->without_metadata = !source->whole && !source->portion->columns.metadata;
+	filter->without_data = !source->whole && !source->portion->columns.data;
 	source->rest = source->start;
 	if (!source->whole && (filter->backwards || !es_log_is_whole(filter)))
 		bound_by_settled(source);

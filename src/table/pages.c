@@ -16,6 +16,11 @@
  * all-visible every row is seen, and none need be touched to know; on another
  * one rows are looked at once the page has been come back to.
  *
+ * A scan of one stream, or of the log, wants some rows of a page, one after the other, and does
+ * not come back.  It keeps few pages, and looks through one when it has
+ * wanted so many of its rows that it looks as if that were less work than to look up the
+ * rest one by one.
+ *
  * Pages may be of several tables, which stay open until they are forgotten.  They
  * are no more than a backend's share of the buffers.  Pins are those of the current
  * resource owner: fetch, forget and end are to be called with the same.  Locks: a
@@ -36,6 +41,10 @@
 
 #define MOST_KEPT	64			/* pages; a power of 2, as LEAST_KEPT */
 #define LEAST_KEPT	8
+#define FEW_KEPT	4			/* for who does not come back */
+#define ROWS_ALL_VISIBLE	64	/* of an all-visible page cost as much as to
+								 * look one up */
+#define ROWS_OTHER	8			/* of another page */
 #define ROW_WORDS	((MaxHeapTuplesPerPage + 64) / 64)
 
 /* A page that is kept. */
@@ -45,14 +54,16 @@ typedef struct KeptPage
 	BlockNumber block;
 	Buffer		buffer;			/* pinned */
 	bool		looked;			/* visible tells all that were there */
+	uint16		wanted;			/* rows, that were looked up */
 	uint64		visible[ROW_WORDS]; /* by offset number */
 } KeptPage;
 
 struct EsPages
 {
 	Snapshot	snapshot;
+	bool		comes_back;
 	uint32		mask;			/* how many there are, less one */
-	KeptPage	kept[MOST_KEPT];	/* see place_of_page */
+	KeptPage	kept[FLEXIBLE_ARRAY_MEMBER];	/* see place_of_page */
 };
 
 /*
@@ -65,16 +76,19 @@ es_pages_serve(Relation rel, Snapshot snapshot)
 	return rel->rd_tableam == GetHeapamTableAmRoutine() && IsMVCCSnapshot(snapshot) && !IsolationIsSerializable();
 }
 
-/* es_pages_begin begins to read by a snapshot. */
+/* es_pages_begin begins to read by a snapshot; comes_back: to the same pages, again and again. */
 EsPages *
-es_pages_begin(Snapshot snapshot)
+es_pages_begin(Snapshot snapshot, bool comes_back)
 {
-	EsPages    *pages = palloc(sizeof(EsPages));
-	uint32		count = MOST_KEPT;
+	EsPages    *pages;
+	uint32		count = comes_back ? MOST_KEPT : FEW_KEPT;
+	uint32		least = comes_back ? LEAST_KEPT : 1;
 
-	while (count > LEAST_KEPT && count > NBuffers / MaxBackends)
+	while (count > least && count > NBuffers / MaxBackends)
 		count /= 2;
+	pages = palloc(offsetof(EsPages, kept) + count * sizeof(KeptPage));
 	pages->snapshot = snapshot;
+	pages->comes_back = comes_back;
 	pages->mask = count - 1;
 	for (int i = 0; i < count; i++)
 		pages->kept[i].rel = NULL;
@@ -105,70 +119,6 @@ es_pages_end(EsPages *pages)
 	pfree(pages);
 }
 
-/* Notes which rows of a page the snapshot sees; the caller has locked it. */
-static void
-note_visible_rows(EsPages *pages, KeptPage *kept, bool all_visible)
-{
-	Page		page = BufferGetPage(kept->buffer);
-	OffsetNumber last = PageGetMaxOffsetNumber(page);
-	HeapTupleData row = {.t_tableOid = RelationGetRelid(kept->rel)};
-
-	for (OffsetNumber n = FirstOffsetNumber; n <= last; n++)
-	{
-		ItemId		item = PageGetItemId(page, n);
-
-		if (!ItemIdIsNormal(item))
-			continue;
-		row.t_data = (HeapTupleHeader) PageGetItem(page, item);
-		row.t_len = ItemIdGetLength(item);
-		ItemPointerSet(&row.t_self, kept->block, n);
-		if (all_visible ||
-			(!HeapTupleHeaderIsHotUpdated(row.t_data) &&
-			 HeapTupleSatisfiesVisibility(&row, pages->snapshot, kept->buffer)))
-			kept->visible[n / 64] |= UINT64CONST(1) << (n % 64);
-	}
-	kept->looked = true;
-}
-
-/* Makes a page the one that is kept in a place. */
-static void
-keep_page(EsPages *pages, KeptPage *kept, Relation rel, BlockNumber block)
-{
-	Page		page;
-
-	if (kept->rel != NULL)
-		release_kept_page(kept);
-	kept->buffer = ReadBuffer(rel, block);
-	kept->rel = rel;
-	kept->block = block;
-	kept->looked = false;
-	memset(kept->visible, 0, sizeof(kept->visible));
-	page = BufferGetPage(kept->buffer);
-	/* the flag is set and cleared under the lock */
-	LockBuffer(kept->buffer, BUFFER_LOCK_SHARE);
-	if (PageIsAllVisible(page) && !pages->snapshot->takenDuringRecovery)
-		note_visible_rows(pages, kept, true);
-	LockBuffer(kept->buffer, BUFFER_LOCK_UNLOCK);
-}
-
-/* Looks a row up as an index scan does. */
-static bool
-look_up_row_on_page(EsPages *pages, KeptPage *kept, IndexScanDesc scan, bool again, HeapTuple row)
-{
-	ItemPointerData tid = scan->xs_heaptid;
-	bool		all_dead = false;
-	bool		found;
-
-	LockBuffer(kept->buffer, BUFFER_LOCK_SHARE);
-	if (again && !kept->looked)
-		note_visible_rows(pages, kept, false);
-	found = heap_hot_search_buffer(&tid, kept->rel, kept->buffer, pages->snapshot, row, &all_dead, true);
-	LockBuffer(kept->buffer, BUFFER_LOCK_UNLOCK);
-	if (!scan->xactStartedInRecovery)
-		scan->kill_prior_tuple = all_dead;
-	return found;
-}
-
 /* Points a row to what is on its page. */
 static inline void
 point_to_row(const KeptPage *kept, ItemPointer tid, HeapTuple row)
@@ -187,6 +137,87 @@ static inline bool
 is_row_visible(const KeptPage *kept, OffsetNumber number)
 {
 	return number <= MaxHeapTuplesPerPage && (kept->visible[number / 64] >> (number % 64)) & 1;
+}
+
+/* Tells whether the snapshot sees a row of a page that is not all-visible. */
+static bool
+sees_row(const EsPages *pages, const KeptPage *kept, ItemId item, OffsetNumber number)
+{
+	HeapTupleData row = {.t_tableOid = RelationGetRelid(kept->rel)};
+
+	row.t_data = (HeapTupleHeader) PageGetItem(BufferGetPage(kept->buffer), item);
+	row.t_len = ItemIdGetLength(item);
+	ItemPointerSet(&row.t_self, kept->block, number);
+	return !HeapTupleHeaderIsHotUpdated(row.t_data) && HeapTupleSatisfiesVisibility(&row, pages->snapshot, kept->buffer);
+}
+
+/* Notes which rows of a page the snapshot sees; the caller has locked it. */
+static void
+note_visible_rows(const EsPages *pages, KeptPage *kept, bool all_visible)
+{
+	Page		page = BufferGetPage(kept->buffer);
+	OffsetNumber last = PageGetMaxOffsetNumber(page);
+
+	for (OffsetNumber n = FirstOffsetNumber; n <= last; n++)
+	{
+		ItemId		item = PageGetItemId(page, n);
+
+		if (ItemIdIsNormal(item) && (all_visible || sees_row(pages, kept, item, n)))
+			kept->visible[n / 64] |= UINT64CONST(1) << (n % 64);
+	}
+	kept->looked = true;
+}
+
+/* Makes a page the one that is kept in a place. */
+static void
+keep_page(KeptPage *kept, Relation rel, BlockNumber block)
+{
+	if (kept->rel != NULL)
+		release_kept_page(kept);
+	kept->buffer = ReadBuffer(rel, block);
+	kept->rel = rel;
+	kept->block = block;
+	kept->looked = false;
+	kept->wanted = 0;
+	memset(kept->visible, 0, sizeof(kept->visible));
+}
+
+/* Tells whether a page, which the caller has locked, had better be looked through now. */
+static bool
+is_worth_a_look(const EsPages *pages, const KeptPage *kept, bool all_visible)
+{
+	if (pages->comes_back)
+		return all_visible || kept->wanted > 1;
+	return kept->wanted * (all_visible ? ROWS_ALL_VISIBLE : ROWS_OTHER) >=
+		PageGetMaxOffsetNumber(BufferGetPage(kept->buffer));
+}
+
+/*
+ * Looks a row up as an index scan does, unless the page is looked through now, and that tells.
+ * The page's flag is set and cleared under the lock.
+ */
+static bool
+look_up_row_on_page(const EsPages *pages, KeptPage *kept, IndexScanDesc scan, HeapTuple row)
+{
+	ItemPointerData tid = scan->xs_heaptid;
+	bool		all_visible;
+	bool		all_dead = false;
+	bool		found;
+
+	kept->wanted++;
+	LockBuffer(kept->buffer, BUFFER_LOCK_SHARE);
+	all_visible = PageIsAllVisible(BufferGetPage(kept->buffer)) && !pages->snapshot->takenDuringRecovery;
+	if (!kept->looked && is_worth_a_look(pages, kept, all_visible))
+		note_visible_rows(pages, kept, all_visible);
+	found = is_row_visible(kept, ItemPointerGetOffsetNumber(&tid));
+	if (found)
+		point_to_row(kept, &tid, row);
+	else
+		found = heap_hot_search_buffer(&tid, kept->rel, kept->buffer, pages->snapshot, row, &all_dead, true);
+	LockBuffer(kept->buffer, BUFFER_LOCK_UNLOCK);
+	if (!scan->xactStartedInRecovery)
+		scan->kill_prior_tuple = all_dead;
+	return found;
 }
 
 /*
@@ -216,24 +247,23 @@ es_pages_fetch(EsPages *pages, IndexScanDesc scan, HeapTuple row)
 	ItemPointer tid = &scan->xs_heaptid;
 	BlockNumber block = ItemPointerGetBlockNumber(tid);
 	KeptPage   *kept = place_of_page(pages, scan->heapRelation, block);
-	bool		again = holds_page(kept, scan->heapRelation, block);
 
-	if (!again)
-		keep_page(pages, kept, scan->heapRelation, block);
+	if (!holds_page(kept, scan->heapRelation, block))
+		keep_page(kept, scan->heapRelation, block);
 	if (is_row_visible(kept, ItemPointerGetOffsetNumber(tid)))
 		point_to_row(kept, tid, row);
-	else if (!look_up_row_on_page(pages, kept, scan, again, row))
+	else if (!look_up_row_on_page(pages, kept, scan, row))
 		return false;
 	pgstat_count_heap_fetch(scan->indexRelation);
 	return true;
 }
 
 /*
- * es_pages_prefetch asks for a row that comes a little later in a forward scan, if
- * its page is kept.
+ * es_pages_prefetch asks for so many bytes of a row that comes a little later in a forward scan,
+ * if its page is kept.
  */
 void
-es_pages_prefetch(EsPages *pages, IndexScanDesc scan)
+es_pages_prefetch(EsPages *pages, IndexScanDesc scan, Size bytes)
 {
 	ItemPointer tid = es_prefetch_ahead(scan);
 	KeptPage   *kept;
@@ -242,5 +272,5 @@ es_pages_prefetch(EsPages *pages, IndexScanDesc scan)
 		return;
 	kept = place_of_page(pages, scan->heapRelation, ItemPointerGetBlockNumber(tid));
 	if (holds_page(kept, scan->heapRelation, ItemPointerGetBlockNumber(tid)))
-		es_prefetch_row(BufferGetPage(kept->buffer), ItemPointerGetOffsetNumber(tid));
+		es_prefetch_row(BufferGetPage(kept->buffer), ItemPointerGetOffsetNumber(tid), bytes);
 }

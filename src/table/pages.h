@@ -16,9 +16,9 @@
 typedef struct EsPages EsPages;
 
 extern bool es_pages_serve(Relation rel, Snapshot snapshot);
-extern EsPages *es_pages_begin(Snapshot snapshot);
+extern EsPages *es_pages_begin(Snapshot snapshot, bool comes_back);
 extern bool es_pages_fetch(EsPages *pages, IndexScanDesc scan, HeapTuple row);
-extern void es_pages_prefetch(EsPages *pages, IndexScanDesc scan);
+extern void es_pages_prefetch(EsPages *pages, IndexScanDesc scan, Size bytes);
 extern void es_pages_forget(EsPages *pages, Relation rel);
 extern void es_pages_end(EsPages *pages);
 

@@ -21,12 +21,11 @@
 
 #define LINE_BYTES	64			/* of the cache; if it is more, some are asked
 								 * for twice */
-#define MOST_BYTES	512			/* of a row */
 #define AHEAD		6			/* rows */
 
-/* es_prefetch_row asks for a row. */
+/* es_prefetch_row asks for so many bytes of a row. */
 void
-es_prefetch_row(Page page, OffsetNumber number)
+es_prefetch_row(Page page, OffsetNumber number, Size bytes)
 {
 	ItemId		item;
 	uint32		start;
@@ -36,7 +35,7 @@ es_prefetch_row(Page page, OffsetNumber number)
 		return;
 	item = PageGetItemId(page, number);
 	start = ItemIdGetOffset(item);
-	end = Min(start + Min(ItemIdGetLength(item), MOST_BYTES), BLCKSZ);
+	end = Min(start + Min(ItemIdGetLength(item), bytes), BLCKSZ);
 
 	for (uint32 at = start; at < end; at += LINE_BYTES)
 		__builtin_prefetch((char *) page + at);
@@ -67,7 +66,7 @@ es_prefetch_block(IndexScanDesc scan, TupleTableSlot *slot, BlockNumber *block)
 
 		if (ItemPointerGetBlockNumber(tid) != here)
 			break;
-		es_prefetch_row(page, ItemPointerGetOffsetNumber(tid));
+		es_prefetch_row(page, ItemPointerGetOffsetNumber(tid), ES_PREFETCH_ALL);
 	}
 }
 

@@ -13,7 +13,9 @@
 #include "executor/tuptable.h"
 #include "storage/bufpage.h"
 
-extern void es_prefetch_row(Page page, OffsetNumber number);
+#define ES_PREFETCH_ALL	512		/* bytes of a row, at most */
+
+extern void es_prefetch_row(Page page, OffsetNumber number, Size bytes);
 extern void es_prefetch_block(IndexScanDesc scan, TupleTableSlot *slot, BlockNumber *block);
 extern ItemPointer es_prefetch_ahead(IndexScanDesc scan);
 

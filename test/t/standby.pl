@@ -159,6 +159,9 @@ is($standby->safe_psql('postgres', q{SET max_parallel_workers_per_gather = 2; SE
 	'9000|27001', 'a category, too, by several processes');
 is($standby->safe_psql('postgres', q{SELECT string_agg(version::text, ',') FROM eventstore.snapshots}), '3', 'and leaves no snapshots');
 is(sqlstates($standby, 'postgres', q{SELECT es_snapshot('fold-1001')}), '25006', 'nor when asked for one');
+is($standby->safe_psql('postgres', q{SELECT count(*) FROM (SELECT FROM es_replay_category('fold') LIMIT 3) few}), '3', 'and gives some states before it has folded the rest');
+is($standby->safe_psql('postgres', q{SELECT string_agg(version::text, ',') FROM (SELECT version FROM es_read('fold-1001', backwards => true) ORDER BY version DESC LIMIT 2) last}), '4,3',
+	'and reads the last events in their order');
 
 # What leaves is hidden here, too, from sessions that know the streams
 my $warm = $standby->background_psql('postgres');
