@@ -15,6 +15,7 @@
  * second were sent.
  *
  *	poll	es_poll with wait, then es_ack, in one transaction
+ *	apart	es_poll with wait, then es_ack, in a transaction each
  *	notify	a table and NOTIFY by the writer; LISTEN, then SELECT
  *	every50	the same table, SELECT each 50 ms
  *	slot	a replication slot: COMMAND is START_REPLICATION with the plugin's
@@ -190,7 +191,8 @@ static void
 read_events(const char *conninfo, const char *mode, int rate, int count)
 {
 	PGconn	   *conn = connect_to(conninfo);
-	int			polls = strcmp(mode, "poll") == 0;
+	int			together = strcmp(mode, "poll") == 0;
+	int			polls = together || strcmp(mode, "apart") == 0;
 	int			notifies = strcmp(mode, "notify") == 0;
 	int64_t		end = now() + (count / rate + 30) * INT64_C(1000000000);
 	int64_t		last = 0;
@@ -210,14 +212,14 @@ read_events(const char *conninfo, const char *mode, int rate, int count)
 			await_notification(conn);
 		else if (!polls && more)
 			usleep(50000);
-		if (polls)
+		if (together)
 			command(conn, "BEGIN");
 		result = run(conn, "s", polls ? more : last);
 		got += PQntuples(result);
 		last = take_events(result, now(), count, last);
 		if (polls && PQntuples(result) > 0)
 			PQclear(run(conn, "ack", last));
-		if (polls)
+		if (together)
 			command(conn, "COMMIT");
 		PQclear(result);
 	}
@@ -390,10 +392,11 @@ main(int argc, char **argv)
 
 	if (count <= 0)
 	{
-		fprintf(stderr, "usage: latency CONNINFO poll|notify|every50|slot RATE SECONDS [COMMAND]\n");
+		fprintf(stderr, "usage: latency CONNINFO poll|apart|notify|every50|slot RATE SECONDS [COMMAND]\n");
 		return 2;
 	}
-	statement = slot ? append_marked : strcmp(argv[2], "poll") == 0 ? append_event : strcmp(argv[2], "notify") == 0 ? insert_notify : insert_row;
+	statement = slot ? append_marked : strcmp(argv[2], "poll") == 0 || strcmp(argv[2], "apart") == 0 ? append_event :
+		strcmp(argv[2], "notify") == 0 ? insert_notify : insert_row;
 	shared = mmap(NULL, sizeof(Shared) + sizeof(Event) * count, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 	{

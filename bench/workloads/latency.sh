@@ -1,6 +1,9 @@
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154
 # Delivery at 1,000 events a second: es_poll with wait, preloaded or not, LISTEN/NOTIFY, polling each 50 ms.
 #
+# With synchronous_commit off es_poll flushes the WAL before it delivers, and LISTEN/NOTIFY delivers what a crash
+# can take back; as es_poll does in a session with eventstore.read_durable off.
+#
 # Times are taken by one program for writer and reader (bench/peers/latency.c),
 # before the reader acknowledges: from the commit, as the writer learns of it, and
 # from the sending of the append. All four figures of a side are of the same run.
@@ -8,16 +11,20 @@
 fresh_database
 build_latency
 sql -c "CREATE TABLE bench.latency (id bigserial PRIMARY KEY, n bigint)" >/dev/null
-declare -A latency_names=([poll]="es_poll" [notify]="LISTEN/NOTIFY, SELECT" [every50]="SELECT each 50 ms")
+declare -A latency_names=([poll]="es_poll" [apart]="es_poll, es_ack apart" [loose]="es_poll, not durable" [notify]="LISTEN/NOTIFY, SELECT" [every50]="SELECT each 50 ms")
 
 # latency_run MODE: leaves the figures in "times", in that order
 latency_run() {
-	local out
+	local out mode=$1 options="-c synchronous_commit=$sync"
+	if [ "$1" = loose ]; then
+		mode=poll
+		options+=' -c eventstore.read_durable=off'
+	fi
 	sql -c "DO \$\$ BEGIN PERFORM es_unsubscribe('latency'); EXCEPTION WHEN SQLSTATE 'VE004' THEN NULL; END \$\$" \
 		-c "SELECT es_subscribe('latency', NULL)" -c "TRUNCATE bench.latency RESTART IDENTITY" >/dev/null
-	out=$(PGOPTIONS="-c synchronous_commit=$sync" "$work/latency" "dbname=$database" "$1" 1000 "$seconds") || return 1
+	out=$(PGOPTIONS=$options "$work/latency" "dbname=$database" "$mode" 1000 "$seconds") || return 1
 	take_latencies "$1" "$out"
-	[ "$1" != poll ] || acked[eventstore]=$((acked[eventstore] + 1000 * seconds))
+	[[ $mode != poll && $mode != apart ]] || acked[eventstore]=$((acked[eventstore] + 1000 * seconds))
 }
 
 # preload_library on|off: restarts the server with or without the library preloaded
@@ -30,9 +37,10 @@ preload_library() {
 	expect "shared_preload_libraries" "$library" "$(sql -c "SHOW shared_preload_libraries")"
 }
 
-for sync in off on; do
-	latency_cases "synchronous_commit $sync" latency_run poll notify every50
-done
+sync=off
+latency_cases "synchronous_commit off" latency_run poll apart loose notify every50
+sync=on
+latency_cases "synchronous_commit on" latency_run poll apart notify every50
 if [ "$preload" = on ]; then
 	preload_library off
 	for sync in off on; do

@@ -41,10 +41,11 @@ CREATE FUNCTION eventstore.look_at_subscriptions(v eventstore.visit) RETURNS SET
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 	WITH ends AS MATERIALIZED (SELECT e.settled, e.last FROM eventstore.log_ends() e),
 		late AS MATERIALIZED (
-			SELECT s.name, p.partition, p.position, p.member, p.lease_until, e.last, p.lease_until > clock_timestamp() AS leased,
+			SELECT s.name, p.partition, p.position, p.member, l.lease_until, e.last, l.lease_until > clock_timestamp() AS leased,
 				eventstore.partition_lag_time(s.subscription_id, p.partition, s.partitions, p.position, e.last,
 					p.pending + p.parked + p.discarded, s.categories, s.types, s.query) AS age
 			FROM eventstore.subscriptions s JOIN eventstore.subscription_partitions p ON p.subscription_id = s.subscription_id CROSS JOIN ends e
+				CROSS JOIN LATERAL eventstore.partition_lease_until(p.subscription_id, p.partition, p.lease_until, p.kept_until) l(lease_until)
 			WHERE p.position < e.last AND (p.retry_at IS NULL OR p.retry_at <= clock_timestamp()))
 	SELECT 'warning', 'a subscription stands still',
 		format('Nobody polls subscription %L: %s of its partitions have no member and events to take, the oldest %s old, from position %s on. Have its consumer started.',

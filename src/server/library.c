@@ -47,6 +47,7 @@
 #include "shared/mark.h"
 #include "shared/memory.h"
 #include "shared/roster.h"
+#include "shared/tenure.h"
 #include "shared/trouble.h"
 #include "shared/wake.h"
 #include "stream/tipcache.h"
@@ -78,6 +79,7 @@ _PG_init(void)
 	es_flight_init();
 	es_roster_init();
 	es_wake_init();
+	es_tenure_init();
 	es_kept_init();
 	es_right_init();
 	es_sight_init();

@@ -9,6 +9,8 @@
 
 #include "storage/lwlock.h"
 
+#define ES_TENURE_STRIPES	16
+
 /* The locks that pieces of the memory are under. */
 typedef enum EsSharedLock
 {
@@ -17,7 +19,8 @@ typedef enum EsSharedLock
 	ES_LOCK_ROSTER,
 	ES_LOCK_COUNTERS,
 	ES_LOCK_TROUBLES,
-	ES_LOCK_COUNT
+	ES_LOCK_TENURES,			/* the first of so many */
+	ES_LOCK_COUNT = ES_LOCK_TENURES + ES_TENURE_STRIPES
 } EsSharedLock;
 
 /* A piece of the memory, of one part. */

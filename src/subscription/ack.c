@@ -118,7 +118,7 @@ es_ack(PG_FUNCTION_ARGS)
 	int			pending;
 
 	begin_delivery(&delivery, fcinfo, 3, "es_ack()");
-	if (delivery.position > Max(row->delivered_upto, row->scanned_upto))
+	if (delivery.position > row->scanned_upto && delivery.position > es_partition_delivered_at_most(row))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("position " INT64_FORMAT " has not been delivered", delivery.position),
@@ -173,7 +173,7 @@ require_event_delivered(const Delivery *delivery)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("position " INT64_FORMAT " has already been acknowledged", delivery->position));
 	filter.wants = event_is_of_partition;
-	if (delivery->position <= row->delivered_upto)
+	if (delivery->position <= es_partition_delivered_at_most(row))
 		(void) es_log_read(&filter, note_event_found, &search);
 	if (!search.found)
 		ereport(ERROR,

@@ -53,7 +53,8 @@ appears_among_delivered(const EsEvent *event, void *arg)
 	MemoryContext old;
 	bool		passed;
 
-	if (change->fenced[partition] || event->position <= row->position || event->position > row->delivered_upto)
+	if (change->fenced[partition] || event->position <= row->position ||
+		(event->position > row->delivered_upto && !row->unsure))
 		return false;
 	old = MemoryContextSwitchTo(change->context);
 	passed = es_subscription_passes(change->before, event);
@@ -83,11 +84,12 @@ find_fenced_partitions(FilterChange *change)
 	for (int i = 0; i < change->after->partitions; i++)
 	{
 		const EsPartition *row = &change->rows[i];
+		int64		last = es_partition_delivered_at_most(row);
 
-		if (row->member == NULL || row->position >= row->delivered_upto)
+		if (row->member == NULL || row->position >= last)
 			continue;
 		after = Min(after, row->position);
-		upto = Max(upto, row->delivered_upto);
+		upto = Max(upto, last);
 		open++;
 	}
 	if (open == 0 || !(change->before->categories.set || change->before->types.set || change->before->query))
@@ -155,7 +157,7 @@ change_filter(const EsSubscription *before, const EsSubscription *after)
 			es_partition_fence(row);
 		/* what was read past the last delivery was read by the old filter */
 		row->scanned_upto = Max(row->position, row->delivered_upto);
-		es_partition_write(row);
+		es_partition_write_settled(row);
 	}
 	MemoryContextDelete(change.context);
 }

@@ -7,6 +7,11 @@
  * try.  What another transaction has locked is passed over, and looked at again
  * soon.  A partition that is taken from a member whose lease ended with deliveries
  * open counts that as a failed attempt of all of them.
+ *
+ * A lease that is taken is written to the partition's row.  Where the library is preloaded,
+ * deliveries that follow renew it in shared memory, and the row once a third of its
+ * time (partition.c).  What needs the row, after a failure or a lease that has ended, is
+ * written each time, so that a crash of the server hides no further attempt.
  */
 #include "subscription/lease.h"
 
@@ -66,6 +71,13 @@ es_lease_may_have(const EsPoll *poll, const EsSlice *slice)
 	return slice->ours || es_lease_has(poll, &slice->row) || poll->may_take > 0;
 }
 
+/* Tells whether something may be delivered and not acknowledged. */
+static bool
+has_open_deliveries(const EsPartition *row)
+{
+	return row->position < row->delivered_upto || row->unsure;
+}
+
 /*
  * es_lease_choose_released chooses the partitions that the member gives up.  Who only
  * looks cannot; what comes up in them is a reason to poll.
@@ -79,7 +91,7 @@ es_lease_choose_released(EsPoll *poll)
 	{
 		EsSlice    *slice = &poll->slices[i];
 
-		if (!es_lease_has(poll, &slice->row) || slice->row.position < slice->row.delivered_upto)
+		if (!es_lease_has(poll, &slice->row) || has_open_deliveries(&slice->row))
 			continue;
 		slice->released = true;
 		slice->available = false;
@@ -191,11 +203,23 @@ es_lease_is_on_probation(const EsPoll *poll, const EsSlice *slice)
 
 /* ---- writing and giving up ---- */
 
-/* Writes what has been delivered of a partition, and whose it is. */
+/*
+ * Tells whether a delivery is like those before it, so that the row need not say anything
+ * of it: the partition was this member's, and nothing has failed in it.
+ */
+static bool
+is_delivery_plain(const EsSlice *slice)
+{
+	return !slice->taken && !slice->failed && slice->nfailures == 0 && slice->row.lapses == 0 &&
+		slice->row.retry_at == DT_NOBEGIN;
+}
+
+/* Writes, or notes, what has been delivered of a partition, and whose it is. */
 static void
 write_lease(EsPoll *poll, EsSlice *slice, TimestampTz until)
 {
 	EsPartition *row = &slice->row;
+	bool		plain = is_delivery_plain(slice);
 
 	if (slice->last > 0)
 	{
@@ -210,7 +234,8 @@ write_lease(EsPoll *poll, EsSlice *slice, TimestampTz until)
 	row->member = poll->member;
 	row->lease_until = until;
 	row->retry_at = DT_NOBEGIN;
-	es_partition_write(row);
+	if (!plain || !es_partition_keep(row, poll->lease))
+		es_partition_write_lease(row, poll->lease);
 	if (slice->taken)
 		es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, poll->subscription->id));
 }
@@ -240,11 +265,9 @@ es_lease_release_all(EsPoll *poll)
 		if (!slice->released)
 			continue;
 		slice->available = true;
-		if (!es_lease_lock(poll, slice) || !es_lease_has(poll, &slice->row) ||
-			slice->row.position < slice->row.delivered_upto)
+		if (!es_lease_lock(poll, slice) || !es_lease_has(poll, &slice->row) || has_open_deliveries(&slice->row))
 			continue;
-		slice->row.member = NULL;
-		slice->row.lease_until = DT_NOBEGIN;
+		es_partition_give_up(&slice->row);
 		es_partition_write(&slice->row);
 		es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, poll->subscription->id));
 	}

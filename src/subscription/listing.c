@@ -20,6 +20,7 @@
 #include "subscription/subscription.h"
 
 PG_FUNCTION_INFO_V1(es_partition_lag_time);
+PG_FUNCTION_INFO_V1(es_partition_lease_until);
 
 /* What a statement that asks for many partitions keeps from one to the next. */
 typedef struct Listing
@@ -148,4 +149,26 @@ es_partition_lag_time(PG_FUNCTION_ARGS)
 		!es_lag_find_oldest(&lag, &listing->looks, &recorded_at))
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(es_lag_age(recorded_at));
+}
+
+/*
+ * partition_lease_until(subscription_id, partition, lease_until, kept_until): until when a
+ * partition is its member's, of which the row says the latter two.
+ *
+ * Where nothing else is known, as after a restart and on a standby, what the row says, which
+ * may be a third of the lease earlier.  NULL if nobody has it.  Needs no right: who does not
+ * know kept_until learns nothing.  Behind the view es_subscriptions.
+ */
+Datum
+es_partition_lease_until(PG_FUNCTION_ARGS)
+{
+	EsPartition row = {0};
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
+		PG_RETURN_NULL();
+	row.subscription_id = PG_GETARG_INT64(0);
+	row.partition = PG_GETARG_INT32(1);
+	row.lease_until = PG_GETARG_TIMESTAMPTZ(2);
+	row.kept_until = PG_ARGISNULL(3) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(3);
+	PG_RETURN_TIMESTAMPTZ(es_partition_lease_now(&row));
 }

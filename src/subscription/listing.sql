@@ -7,13 +7,19 @@ CREATE FUNCTION eventstore.partition_lag_time(subscription_id bigint, partition 
 COMMENT ON FUNCTION eventstore.partition_lag_time(bigint, int, int, bigint, bigint, int, text[], text[], jsonb) IS
 	'the age of the oldest event that a partition of a subscription has not dealt with; NULL if there is none; behind es_subscriptions';
 
+CREATE FUNCTION eventstore.partition_lease_until(subscription_id bigint, partition int, lease_until timestamptz, kept_until timestamptz)
+	RETURNS timestamptz
+	LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_partition_lease_until';
+COMMENT ON FUNCTION eventstore.partition_lease_until(bigint, int, timestamptz, timestamptz) IS
+	'until when a partition of a subscription is its member''s, given what its row says; behind es_subscriptions';
+
 CREATE VIEW @extschema@.es_subscriptions WITH (security_barrier) AS
 	WITH ends AS MATERIALIZED (SELECT e.last FROM eventstore.log_ends() e)
 	SELECT s.name AS subscription,
 		p.partition,
 		p.position,
 		CASE WHEN p.member OPERATOR(pg_catalog.=) '' THEN NULL ELSE p.member END AS member,
-		p.lease_until,
+		eventstore.partition_lease_until(p.subscription_id, p.partition, p.lease_until, p.kept_until) AS lease_until,
 		GREATEST(e.last OPERATOR(pg_catalog.-) p.position, 0::pg_catalog.int8) AS lag,
 		p.parked::pg_catalog.int8 AS parked,
 		s.categories,

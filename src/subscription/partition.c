@@ -6,13 +6,26 @@
  * kept to the end of the transaction, so rows are read with a fresh snapshot under
  * the lock, and what is read is the newest.  Consumers that find a partition
  * locked go on without it; only those that must have it wait.
+ *
+ * A row with kept_until says who has the partition, but not all of the rest: leases that
+ * were renewed since, and what was delivered since, are in shared memory (shared/tenure.c).
+ * That is read together with the row, so a row in memory has what is so now.  If there is
+ * nothing of it, after a restart, on another server or where there was no room, the
+ * partition is its member's until kept_until, which no lease went past, and what was
+ * delivered is unsure: at least what the row says, at most what is settled.
+ *
+ * A transaction that is prepared leaves its session, and perhaps the server, so what
+ * it has delivered is written to the rows before.
  */
 #include "subscription/partition.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/timestamp.h"
 
 #include "base/objects.h"
+#include "log/settle.h"
+#include "shared/tenure.h"
 #include "table/rows.h"
 
 #define Anum_partitions_id				1
@@ -28,8 +41,11 @@
 #define Anum_partitions_discarded		11
 #define Anum_partitions_retry_at		12
 #define Anum_partitions_lease_until		13
-#define Anum_partitions_member		14
-#define Natts_partitions				14
+#define Anum_partitions_kept_until		14
+#define Anum_partitions_member			15
+#define Natts_partitions				15
+
+#define COVERED_PART	3		/* of a lease, that a row covers beyond it */
 
 static EsRelation partitions_table = {"subscription_partitions"};
 static EsRelation partitions_by_key = {"subscription_partitions_by_key",
@@ -40,7 +56,7 @@ static const EsColumn partition_columns[Natts_partitions] = {
 	{"subscription_id", INT8OID}, {"position", INT8OID}, {"delivered_upto", INT8OID}, {"scanned_upto", INT8OID},
 	{"lapsed_upto", INT8OID}, {"partition", INT4OID}, {"delivered", INT4OID}, {"lapses", INT4OID},
 	{"pending", INT4OID}, {"parked", INT4OID}, {"discarded", INT4OID}, {"retry_at", TIMESTAMPTZOID, true},
-	{"lease_until", TIMESTAMPTZOID, true}, {"member", TEXTOID, true}
+	{"lease_until", TIMESTAMPTZOID, true}, {"kept_until", TIMESTAMPTZOID, true}, {"member", TEXTOID, true}
 };
 const EsShape es_partition_shape = ES_SHAPE(&partitions_table, &partitions_by_key, partition_columns);
 
@@ -69,6 +85,49 @@ es_partition_lock_all(const EsSubscription *subscription)
 		(void) es_partition_lock(subscription->id, i, true);
 }
 
+/* Says which partition a lease is of, and all that the row says of it. */
+static EsTenure
+tenure_of_partition(const EsPartition *row)
+{
+	return (EsTenure)
+	{
+		.subscription = row->subscription_id,.partition = row->partition,.table = es_base_oid(&partitions_table),
+			.kept_until = row->kept_until,.lease_until = row->lease_until,.delivered_upto = row->delivered_upto,
+			.scanned_upto = row->scanned_upto,.delivered = row->delivered
+	};
+}
+
+/* Adds what is in shared memory to what a row says. */
+static void
+add_tenure(EsPartition *row, const EsTenure *tenure)
+{
+	row->unsure = false;
+	row->lease_until = tenure->lease_until;
+	row->delivered_upto = Max(row->delivered_upto, tenure->delivered_upto);
+	row->scanned_upto = Max(row->scanned_upto, tenure->scanned_upto);
+	row->delivered = tenure->delivered;
+}
+
+/* Adds it, if there is something. */
+static void
+find_and_add_tenure(EsPartition *row)
+{
+	EsTenure	tenure;
+
+	row->written_until = row->lease_until;
+	row->unsure = false;
+	if (row->kept_until == DT_NOBEGIN)
+		return;
+	tenure = tenure_of_partition(row);
+	if (es_tenure_find(&tenure))
+	{
+		add_tenure(row, &tenure);
+		return;
+	}
+	row->unsure = true;
+	row->lease_until = row->kept_until;
+}
+
 /* Takes a row, in the current memory context. */
 static void
 take_partition(void *element, const EsRows *rows)
@@ -90,7 +149,9 @@ take_partition(void *element, const EsRows *rows)
 	row->discarded = DatumGetInt32(v[Anum_partitions_discarded - 1]);
 	row->retry_at = es_columns_time(v, n, Anum_partitions_retry_at);
 	row->lease_until = es_columns_time(v, n, Anum_partitions_lease_until);
+	row->kept_until = es_columns_time(v, n, Anum_partitions_kept_until);
 	row->member = es_columns_text(v, n, Anum_partitions_member);
+	find_and_add_tenure(row);
 }
 
 /* Reads the rows of a subscription, or of one partition (-1: all), and tells how many there are. */
@@ -159,7 +220,8 @@ make_partition_row(const EsPartition *row, Datum *v, bool *n)
 	v[Anum_partitions_parked - 1] = Int32GetDatum(row->parked);
 	v[Anum_partitions_discarded - 1] = Int32GetDatum(row->discarded);
 	es_columns_put_time(v, n, Anum_partitions_retry_at, row->retry_at);
-	es_columns_put_time(v, n, Anum_partitions_lease_until, row->lease_until);
+	es_columns_put_time(v, n, Anum_partitions_lease_until, row->unsure ? row->written_until : row->lease_until);
+	es_columns_put_time(v, n, Anum_partitions_kept_until, row->kept_until);
 	es_columns_put(v, n, Anum_partitions_member, row->member);
 }
 
@@ -172,6 +234,114 @@ es_partition_write(const EsPartition *row)
 
 	make_partition_row(row, values, isnull);
 	es_rows_replace(&es_partition_shape, values, isnull);
+}
+
+/* ---- leases ---- */
+
+/*
+ * Writes to the rows what would be in shared memory only after the commit, before the
+ * transaction is prepared.
+ */
+static void
+write_tenures_before_prepare(XactEvent event, void *arg)
+{
+	EsTenure	tenure;
+
+	while (event == XACT_EVENT_PRE_PREPARE && es_tenure_take_pending(&tenure))
+	{
+		int			count;
+		EsPartition *row = read_partition_rows(tenure.subscription, tenure.partition, &count);
+
+		if (count == 0 || row->kept_until != tenure.kept_until)
+			continue;
+		add_tenure(row, &tenure);
+		row->kept_until = DT_NOBEGIN;
+		es_partition_write(row);
+	}
+}
+
+/* Notes what is to be in shared memory at the commit. */
+static void
+keep_tenure(const EsTenure *tenure)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(write_tenures_before_prepare, NULL);
+	registered = true;
+	es_tenure_keep(tenure);
+}
+
+/*
+ * es_partition_keep notes a delivery, and the lease that it renews, without writing the
+ * row, whose lock the caller has; false, and nothing has happened, if the row has to be
+ * written.  It has if it does not cover the lease, or covers much more, since that is
+ * what counts after a crash.
+ */
+bool
+es_partition_keep(const EsPartition *row, int64 lease)
+{
+	EsTenure	tenure = tenure_of_partition(row);
+
+	if (row->kept_until == DT_NOBEGIN || row->unsure || row->kept_until < row->lease_until ||
+		row->kept_until - row->lease_until > lease / COVERED_PART || !es_tenure_reserve(&tenure))
+		return false;
+	keep_tenure(&tenure);
+	return true;
+}
+
+/*
+ * es_partition_write_lease writes a row with a lease that deliveries may renew from now on
+ * without writing the row, for as long as it covers them, if there is room.
+ */
+void
+es_partition_write_lease(EsPartition *row, int64 lease)
+{
+	EsTenure	tenure;
+	bool		keeps;
+
+	row->unsure = false;
+	row->kept_until = row->lease_until + lease / COVERED_PART;
+	tenure = tenure_of_partition(row);
+	keeps = es_tenure_reserve(&tenure);
+	if (!keeps)
+		row->kept_until = DT_NOBEGIN;
+	es_partition_write(row);
+	if (keeps)
+		keep_tenure(&tenure);
+}
+
+/*
+ * es_partition_write_settled writes a row that says all there is to say, so that what is
+ * in shared memory does not count any more; if that is unsure, it stays so.
+ */
+void
+es_partition_write_settled(EsPartition *row)
+{
+	if (!row->unsure)
+		row->kept_until = DT_NOBEGIN;
+	es_partition_write(row);
+}
+
+/* es_partition_delivered_at_most tells the last position that may have been delivered. */
+int64
+es_partition_delivered_at_most(const EsPartition *row)
+{
+	int64		settled = row->unsure ? es_settle_compute() : 0;
+
+	return Max(row->delivered_upto, settled);
+}
+
+/*
+ * es_partition_lease_now tells until when the lease lasts of which a row says lease_until
+ * and kept_until.
+ */
+TimestampTz
+es_partition_lease_now(const EsPartition *row)
+{
+	EsTenure	tenure = tenure_of_partition(row);
+
+	return row->kept_until != DT_NOBEGIN && es_tenure_find(&tenure) ? tenure.lease_until : row->lease_until;
 }
 
 /* es_partition_is_leased tells whether somebody has a partition. */
@@ -190,7 +360,15 @@ es_partition_fence(EsPartition *row)
 {
 	row->delivered_upto = row->scanned_upto = row->lapsed_upto = row->position;
 	row->delivered = row->lapses = 0;
-	row->lease_until = DT_NOBEGIN;
+	es_partition_give_up(row);
+}
+
+/* es_partition_give_up makes a partition nobody's. */
+void
+es_partition_give_up(EsPartition *row)
+{
+	row->unsure = false;
+	row->lease_until = row->kept_until = DT_NOBEGIN;
 	row->member = NULL;
 }
 
@@ -201,7 +379,8 @@ es_partition_insert_all(const EsSubscription *subscription, int64 after)
 	Datum		values[Natts_partitions];
 	bool		isnull[Natts_partitions];
 	EsPartition row = {.subscription_id = subscription->id,.position = after,.delivered_upto = after,
-		.scanned_upto = after,.lapsed_upto = after,.retry_at = DT_NOBEGIN,.lease_until = DT_NOBEGIN
+		.scanned_upto = after,.lapsed_upto = after,.retry_at = DT_NOBEGIN,.lease_until = DT_NOBEGIN,
+		.kept_until = DT_NOBEGIN
 	};
 
 	for (row.partition = 0; row.partition < subscription->partitions; row.partition++)
@@ -216,6 +395,13 @@ void
 es_partition_delete_all(const EsSubscription *subscription)
 {
 	Datum		id = Int64GetDatum(subscription->id);
+	EsPartition row = {.subscription_id = subscription->id};
 
 	(void) es_rows_take_away(&es_partition_shape, &id, 1);
+	for (; row.partition < subscription->partitions; row.partition++)
+	{
+		EsTenure	tenure = tenure_of_partition(&row);
+
+		es_tenure_forget(&tenure);
+	}
 }

@@ -28,7 +28,10 @@ typedef struct EsPartition
 	int			discarded;
 	TimestampTz retry_at;		/* DT_NOBEGIN: at once */
 	TimestampTz lease_until;	/* DT_NOBEGIN: no lease */
+	TimestampTz kept_until;		/* DT_NOBEGIN: the row says it all */
 	const text *member;			/* NULL: nobody */
+	bool		unsure;			/* more may have been delivered */
+	TimestampTz written_until;	/* lease_until of the row as it is written */
 } EsPartition;
 
 extern const EsShape es_partition_shape;
@@ -46,8 +49,14 @@ extern void es_partition_lock_all(const EsSubscription *subscription);
 extern EsPartition *es_partition_read_all(const EsSubscription *subscription);
 extern void es_partition_read(const EsSubscription *subscription, int partition, EsPartition *row);
 extern void es_partition_write(const EsPartition *row);
+extern bool es_partition_keep(const EsPartition *row, int64 lease);
+extern void es_partition_write_lease(EsPartition *row, int64 lease);
+extern void es_partition_write_settled(EsPartition *row);
+extern int64 es_partition_delivered_at_most(const EsPartition *row);
+extern TimestampTz es_partition_lease_now(const EsPartition *row);
 extern bool es_partition_is_leased(const EsPartition *row, TimestampTz now);
 extern void es_partition_fence(EsPartition *row);
+extern void es_partition_give_up(EsPartition *row);
 extern void es_partition_insert_all(const EsSubscription *subscription, int64 after);
 extern void es_partition_delete_all(const EsSubscription *subscription);
 

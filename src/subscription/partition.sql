@@ -19,6 +19,7 @@ CREATE TABLE eventstore.subscription_partitions (
 	discarded int NOT NULL,
 	retry_at timestamptz,
 	lease_until timestamptz,
+	kept_until timestamptz,
 	member text COLLATE "C",
 	CONSTRAINT subscription_partitions_by_key PRIMARY KEY (subscription_id, partition)
 ) WITH (fillfactor = 50);
@@ -33,5 +34,6 @@ COMMENT ON COLUMN eventstore.subscription_partitions.pending IS 'how many events
 COMMENT ON COLUMN eventstore.subscription_partitions.parked IS 'how many events in subscription_failures are parked';
 COMMENT ON COLUMN eventstore.subscription_partitions.discarded IS 'how many events in subscription_failures were parked, let go, and are still after the position';
 COMMENT ON COLUMN eventstore.subscription_partitions.retry_at IS 'nothing is delivered before this time';
+COMMENT ON COLUMN eventstore.subscription_partitions.kept_until IS 'set where deliveries and leases since are in the shared memory of the server; no lease goes past it';
 COMMENT ON COLUMN eventstore.subscription_partitions.member IS 'who has the partition while the lease lasts; empty for the member without a name';
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscription_partitions', '');

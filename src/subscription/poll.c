@@ -8,11 +8,12 @@
  * event of it comes up: its lock, its newest row, and then it is this member's
  * until the lease ends.  What is locked by another transaction is passed over.
  *
- * A delivery writes one row a partition: who has it, until when, and up to where
- * it was delivered.  A poll that finds nothing writes nothing, but now and then
- * how far it has read for nothing: a checkpoint moves on past what the filter,
- * or other partitions, leave out.  That is done for partitions far behind, and
- * for some more when there was nothing to deliver.
+ * A delivery says of each partition who has it, until when, and up to where it was
+ * delivered: in its row, or, where that says who has it, in shared memory (lease.c).
+ * A poll that finds nothing writes nothing, but now and then how far it has read for
+ * nothing: a checkpoint moves on past what the filter, or other partitions, leave out.
+ * That is done for partitions far behind, and for some more when there was nothing to
+ * deliver.
  *
  * Waiting comes first, without a transaction id: only the look that finds
  * something takes leases.  A member that others do not know of yet, or that has
