@@ -46,6 +46,7 @@
 #include "shared/mark.h"
 #include "shared/memory.h"
 #include "shared/roster.h"
+#include "shared/tips.h"
 #include "shared/trouble.h"
 #include "shared/wake.h"
 #include "stream/tipcache.h"
@@ -75,6 +76,7 @@ _PG_init(void)
 	es_headway_init();
 	es_sharedmark_init();
 	es_flight_init();
+	es_tips_init();
 	es_roster_init();
 	es_wake_init();
 	es_kept_init();
