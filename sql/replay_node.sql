@@ -112,6 +112,8 @@ SELECT count(*) FROM eventstore.snapshots WHERE reducer = 'replay_node';
 SELECT count(*) FROM es_replay_category('replay_node');
 SELECT count(*) > 400 AS left_by_all FROM eventstore.snapshots WHERE reducer = 'replay_node';
 
+SELECT es_snapshot_every('replay_node', NULL);
+
 -- Errors are those of the function.
 SELECT * FROM es_replay_category(NULL);
 SELECT * FROM es_replay_category('a-1');

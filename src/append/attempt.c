@@ -442,6 +442,8 @@ write_event_run(Attempt *attempt, int64 position, int n)
 	}
 	es_eventrow_join_runs(table, n);
 	es_table_insert(table, n);
+	if (attempt->append->ntargets == 1)
+		es_stream_note_tip(&attempt->targets[0].stream, &attempt->targets[0].tip, table);
 	es_counter_add(ES_COUNT_EVENTS_APPENDED, n);
 }
 
@@ -559,10 +561,7 @@ attempt_under_locks(Attempt *attempt, MemoryContext block_context)
 			MemoryContextReset(block_context);
 	}
 
-	/*
-	 * The locks will be free: streams that have no uncommitted event of ours
-	 * may change.
-	 */
+	/* the locks will be free: streams without events of ours may change */
 	if (outcome == WAIT_FOR_SEGMENT && !attempt->written)
 		attempt->checked = false;
 	return outcome;

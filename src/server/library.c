@@ -48,6 +48,7 @@
 #include "shared/memory.h"
 #include "shared/roster.h"
 #include "shared/tenure.h"
+#include "shared/tips.h"
 #include "shared/trouble.h"
 #include "shared/wake.h"
 #include "stream/tipcache.h"
@@ -77,6 +78,7 @@ _PG_init(void)
 	es_headway_init();
 	es_sharedmark_init();
 	es_flight_init();
+	es_tips_init();
 	es_roster_init();
 	es_wake_init();
 	es_tenure_init();

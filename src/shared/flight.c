@@ -67,6 +67,7 @@ typedef struct EsFlightShared
 {
 	EsFlightPrepared *prepared; /* NPREPARED of them */
 	pg_atomic_uint32 used;		/* slots above this one have never been used */
+	char		pad[PG_CACHE_LINE_SIZE];	/* nor one with these */
 	EsFlightSlot slots[FLEXIBLE_ARRAY_MEMBER];	/* NSLOTS, by number of
 												 * backend */
 } EsFlightShared;

@@ -35,6 +35,8 @@
 #include "log/segment.h"
 #include "log/subscriber.h"
 #include "rights/right.h"
+#include "shared/tips.h"
+#include "table/leaf.h"
 #include "table/rows.h"
 #include "table/sequence.h"
 
@@ -152,9 +154,8 @@ hint_for_stream(const text *name)
  * The table may have been cut at its end since.
  */
 static bool
-find_stream_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
+find_stream_at(ItemPointer hint, const text *name, Snapshot snapshot, EsStream *stream)
 {
-	ItemPointer hint = hint_for_stream(name);
 	Relation	rel;
 	TupleTableSlot *slot;
 	bool		found = false;
@@ -176,6 +177,18 @@ find_stream_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
 	}
 	table_close(rel, NoLock);
 	return found;
+}
+
+/* Reads a stream's row by what this session remembers of where it is, or else what others do. */
+static bool
+find_stream_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
+{
+	ItemPointer own = hint_for_stream(name);
+	ItemPointerData shared;
+
+	return find_stream_at(own, name, snapshot, stream) ||
+		(es_tips_find_row(es_names_hash(name), &shared) && !ItemPointerEquals(&shared, own) &&
+		 find_stream_at(&shared, name, snapshot, stream));
 }
 
 /*
@@ -289,20 +302,55 @@ take_hidden_tip(const EsStream *stream, EsTip *tip)
 	return true;
 }
 
-/* Reads the tip by the last index entry of the stream; false if that does not tell. */
+/* Reads the tip from its row, found by the index; false if the snapshot does not see it. */
 static bool
-find_tip_by_last_entry(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirty)
+read_tip_at(EsTable *open, ItemPointer tid, EsTip *tip, Snapshot dirty)
 {
-	TupleTableSlot *slot;
+	TupleTableSlot *slot = open->info->scan_slot;
 
-	if (open == NULL || RelationGetRelid(open->rel) != es_segment_relid(stream->last_segment))
-		return false;
-	slot = open->info->scan_slot;
-	if (!es_table_find_last(open, es_segment_index(stream->last_segment, ES_INDEX_STREAM), stream->id, dirty, slot))
+	if (!table_tuple_fetch_row_version(open->rel, tid, dirty, slot))
 		return false;
 	read_tip(slot, tip);
 	ExecClearTuple(slot);
 	return true;
+}
+
+/*
+ * Tells the tip by the last index entry of the stream; false if that does not.  Where it is
+ * known to be committed its row is not read.
+ */
+static bool
+find_tip_by_last_entry(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirty)
+{
+	EsBtreeEntry last = {.keys = {stream->id}};
+	EsTipPlace	place = {.stream_id = stream->id};
+	Buffer		leaf;
+	bool		found;
+
+	if (open == NULL || RelationGetRelid(open->rel) != es_segment_relid(stream->last_segment))
+		return false;
+	if (!es_table_find_last(open, es_segment_index(stream->last_segment, ES_INDEX_STREAM), &last, &leaf))
+		return false;
+	tip->version = place.version = last.keys[1];
+	place.file = es_relation_file(open->rel);
+	place.tid = last.tid;
+	found = es_tips_find(es_names_hash(stream->name), &place, &tip->recorded_at) ||
+		read_tip_at(open, &last.tid, tip, dirty);
+	ReleaseBuffer(leaf);
+	return found;
+}
+
+/*
+ * es_stream_note_tip tells all sessions of the tip that this transaction has given a stream:
+ * the row that was last written to an open segment.  The caller holds the stream's short lock.
+ */
+void
+es_stream_note_tip(EsStream *stream, const EsTip *tip, const EsTable *segment)
+{
+	EsTipPlace	place = {.stream_id = stream->id,.version = tip->version,.tid = segment->tid};
+
+	place.file = es_relation_file(segment->rel);
+	es_tips_note(es_names_hash(stream->name), &place, tip->recorded_at, &stream->tid);
 }
 
 /* Reads the tip by an index scan, past what was rolled back; false if there is no event. */
@@ -341,6 +389,7 @@ es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, Transactio
 	bool		found;
 
 	InitDirtySnapshot(dirty);
+	dirty.xmin = dirty.xmax = InvalidTransactionId; /* if it is not asked */
 	found = find_tip_by_last_entry(stream, open, tip, &dirty) || scan_for_tip(stream, open, tip, &dirty);
 	*in_progress = found ? es_rows_met_in_progress(&dirty) : InvalidTransactionId;
 	if (found && tip->version >= stream->truncated_before - 1)

@@ -59,6 +59,7 @@ extern bool es_stream_find_newest(const text *name, EsStream *stream, Transactio
 extern void es_stream_create(EsStream *stream);
 extern void es_stream_update(EsStream *stream);
 extern bool es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, TransactionId *in_progress);
+extern void es_stream_note_tip(EsStream *stream, const EsTip *tip, const EsTable *segment);
 extern int64 es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id,
 									 int64 *position, TransactionId *in_progress);
 

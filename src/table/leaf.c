@@ -233,10 +233,10 @@ lock_known_leaf(const EsBtree *btree, const EsBtreeEntry *entry, int access)
 
 /*
  * Finds the last entry with the first key of a wanted one, which has the highest second key, on a
- * locked leaf.  Without one the result tells nothing.
+ * locked leaf.
  */
 static bool
-find_last_on_leaf(const EsBtree *btree, Buffer buffer, const EsBtreeEntry *wanted, ItemPointer tid)
+find_last_on_leaf(const EsBtree *btree, Buffer buffer, const EsBtreeEntry *wanted, EsBtreeEntry *last)
 {
 	Page		page = BufferGetPage(buffer);
 	OffsetNumber begin = P_FIRSTDATAKEY(BTPageGetOpaque(page));
@@ -252,25 +252,26 @@ find_last_on_leaf(const EsBtree *btree, Buffer buffer, const EsBtreeEntry *wante
 	item = (BtreeItem *) PageGetItem(page, PageGetItemId(page, place - 1));
 	if (first_key_of_item(btree, item) != wanted->keys[0] || BTreeTupleIsPosting(&item->header))
 		return false;
-	*tid = item->header.t_tid;
+	last->keys[1] = item->keys[1];
+	last->tid = item->header.t_tid;
 	return true;
 }
 
 /*
- * es_leaf_find_last finds the entry with a first key and the highest second
- * one.  *leaf stays pinned while the caller looks at the row, so that vacuum
- * cannot put another there; the caller releases it.  False, with nothing
+ * es_leaf_find_last finds, of the entries with the first key that *last has, the one with the
+ * highest second key.  *leaf stays pinned while the caller looks at the row, so that
+ * vacuum cannot put another there; the caller releases it.  False, with nothing
  * pinned, if there is none, and also where it takes more than a look at one
  * leaf: then an index scan has to tell.
  */
 bool
-es_leaf_find_last(const EsBtree *btree, int64 first, ItemPointer tid, Buffer *leaf)
+es_leaf_find_last(const EsBtree *btree, EsBtreeEntry *last, Buffer *leaf)
 {
-	EsBtreeEntry wanted = {.keys = {first, PG_INT64_MAX}};
+	EsBtreeEntry wanted = {.keys = {last->keys[0], PG_INT64_MAX}};
 	bool		found;
 
 	*leaf = lock_known_leaf(btree, &wanted, BT_READ);
-	found = BufferIsValid(*leaf) && find_last_on_leaf(btree, *leaf, &wanted, tid);
+	found = BufferIsValid(*leaf) && find_last_on_leaf(btree, *leaf, &wanted, last);
 	if (!found)
 	{
 		if (BufferIsValid(*leaf))
@@ -279,7 +280,7 @@ es_leaf_find_last(const EsBtree *btree, int64 first, ItemPointer tid, Buffer *le
 		if (!BufferIsValid(*leaf))
 			return false;
 		remember_leaf(btree, &wanted, *leaf);
-		found = find_last_on_leaf(btree, *leaf, &wanted, tid);
+		found = find_last_on_leaf(btree, *leaf, &wanted, last);
 	}
 	if (found)
 		_bt_unlockbuf(btree->index, *leaf);

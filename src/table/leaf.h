@@ -55,7 +55,7 @@ extern bool es_leaf_is_below_end(const EsBtree *btree, Page page, const EsBtreeE
 extern OffsetNumber es_leaf_find_place(const EsBtree *btree, Page page, OffsetNumber low,
 									   const EsBtreeEntry *entry, bool *equal);
 extern Buffer es_leaf_lock(const EsBtree *btree, const EsBtreeEntry *entry, int access);
-extern bool es_leaf_find_last(const EsBtree *btree, int64 first, ItemPointer tid, Buffer *leaf);
+extern bool es_leaf_find_last(const EsBtree *btree, EsBtreeEntry *last, Buffer *leaf);
 extern bool es_leaf_insert(const EsBtree *btree, const EsBtreeEntry *entry);
 
 /* Room for the largest index tuple that es_leaf_make_item makes. */

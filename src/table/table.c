@@ -177,27 +177,21 @@ btree_of_table(EsTable *table, int i)
 }
 
 /*
- * es_table_find_last reads the row with a first key and the highest second one,
- * by an index of an open table over two bigint columns.  False if the snapshot
- * does not see it, and where an index scan has to tell.
+ * es_table_find_last finds the entry with the first key that *last has and the highest second
+ * one, in an index of an open table over two bigint columns.  *leaf is pinned, and the row there
+ * is its own, until the caller releases it.  False, and nothing pinned, where an index scan has
+ * to tell.
  */
 bool
-es_table_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, TupleTableSlot *slot)
+es_table_find_last(EsTable *table, Oid index, EsBtreeEntry *last, Buffer *leaf)
 {
 	int			i = find_table_index(table, index);
 	EsBtree		btree;
-	ItemPointerData tid;
-	Buffer		leaf;
-	bool		found;
 
 	if (i < 0 || table->info->kinds[i] != ES_BTREE_SORTED || table->info->index_infos[i]->ii_NumIndexKeyAttrs != 2)
 		return false;
 	btree = btree_of_table(table, i);
-	if (!es_leaf_find_last(&btree, first, &tid, &leaf))
-		return false;
-	found = table_tuple_fetch_row_version(table->rel, &tid, snapshot, slot);
-	ReleaseBuffer(leaf);
-	return found;
+	return es_leaf_find_last(&btree, last, leaf);
 }
 
 /* ---- writing rows ---- */

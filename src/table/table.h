@@ -9,12 +9,13 @@
 
 #include "access/heapam.h"
 #include "executor/tuptable.h"
+#include "storage/buf.h"
 #include "utils/relcache.h"
-#include "utils/snapshot.h"
 
 #include "base/objects.h"
 #include "table/columns.h"
 #include "table/kept.h"
+#include "table/leaf.h"
 
 #define ES_TABLE_MOST_ROWS	1000	/* at once */
 
@@ -34,7 +35,7 @@ extern void es_table_end(EsTable *table);
 extern void es_table_close(EsTable *table);
 extern Relation es_table_index(EsTable *table, Oid relid);
 extern Relation es_table_known_index(EsTable *table, EsRelation *index);
-extern bool es_table_find_last(EsTable *table, Oid index, int64 first, Snapshot snapshot, TupleTableSlot *slot);
+extern bool es_table_find_last(EsTable *table, Oid index, EsBtreeEntry *last, Buffer *leaf);
 extern TupleTableSlot *es_table_slot(EsTable *table, int n);
 extern void es_table_insert(EsTable *table, int nrows);
 extern void es_table_update(EsTable *table, ItemPointer tid);
