@@ -171,7 +171,11 @@ note_slot_columns(EsCallScan *scan, List *entries)
 
 	scan->columns = palloc(sizeof(AttrNumber) * (list_length(entries) + 1));
 	foreach(cell, entries)
-		scan->columns[scan->ncolumns++] = castNode(Var, lfirst_node(TargetEntry, cell)->expr)->varattno;
+	{
+		const TargetEntry *entry = lfirst_node(TargetEntry, cell);
+
+		scan->columns[scan->ncolumns++] = castNode(Var, entry->expr)->varattno;
+	}
 }
 
 /* es_callscan_begin begins a node: nothing is called yet. */
