@@ -240,19 +240,19 @@ make_scavenge_errand(const ScavengeOrder *order)
 
 /*
  * es_scavenge_start starts a worker that keeps to eventstore.scavenge_rate, and that nobody
- * waits for, if that is wanted, a worker is free, and there is something to remove or to give
- * back.  In a transaction.
+ * waits for, if that is wanted and there is something to remove or to give back.  False if it cannot
+ * now: another process is at it, or no worker is free.  In a transaction, after that which has
+ * hidden what is to be removed.
  */
-void
+bool
 es_scavenge_start(void)
 {
-	if (scavenge_rate > 0 && !es_subscriber_is() && (es_remove_any_hidden() || es_sealer_has_work()))
-	{
-		ScavengeOrder order = {.most = PG_INT64_MAX};
-		EsErrand	errand = make_scavenge_errand(&order);
+	ScavengeOrder order = {.most = PG_INT64_MAX};
+	EsErrand	errand = make_scavenge_errand(&order);
 
-		(void) es_errand_start(&errand);
-	}
+	if (scavenge_rate == 0 || es_subscriber_is() || !(es_remove_any_hidden() || es_sealer_has_work()))
+		return true;
+	return !es_sealer_is_at_work() && es_errand_start(&errand);
 }
 
 /* Puts a row that the worker has sent into the result. */

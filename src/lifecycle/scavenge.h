@@ -8,7 +8,7 @@
 #include "base/base.h"
 
 extern void es_scavenge_init(void);
-extern void es_scavenge_start(void);
+extern bool es_scavenge_start(void);
 extern PGDLLEXPORT void es_scavenge_main(Datum main_arg);
 
 #endif							/* ES_LIFECYCLE_SCAVENGE_H */

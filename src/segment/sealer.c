@@ -247,6 +247,13 @@ es_sealer_become(bool wait)
 	return got;
 }
 
+/* es_sealer_is_at_work tells whether another process seals or scavenges. */
+bool
+es_sealer_is_at_work(void)
+{
+	return es_base_is_row_locked(&es_segment_table, 0, ES_SEGMENT_TAG_SEALER);
+}
+
 /* How many bytes of events have just been removed from a segment. */
 static int64
 bytes_removed_from(HTAB *removed, int64 segment)

@@ -19,6 +19,7 @@ typedef struct EsLoss
 extern void es_sealer_freeze(Oid relid);
 extern bool es_sealer_has_work(void);
 extern bool es_sealer_become(bool wait);
+extern bool es_sealer_is_at_work(void);
 extern void es_sealer_run(int caller, HTAB *removed);
 
 #endif							/* ES_SEGMENT_SEALER_H */

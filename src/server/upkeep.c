@@ -5,7 +5,8 @@
  * It comes by once in a minute, and when a rule was made, and carries out what rules say
  * ages out (lifecycle/retention.c): batch by batch, each in a transaction of its own, until
  * nothing is left of what was due when the round began.  Then, if there are hidden events, it
- * has them removed (lifecycle/scavenge.c).  As it comes by it also sees to it that grants say
+ * has them removed (lifecycle/scavenge.c): in another transaction, as who removes must see what
+ * was hidden, and once nobody else is at it.  As it comes by it also sees to it that grants say
  * what their roles are called by now (rights/grant.c).
  *
  * It seals the log each eventstore.seal_interval, if there is something new; a log that was
@@ -33,6 +34,7 @@
 #define SEAL_STEP		100000	/* events that are sealed at a time */
 #define LOADING_AGAIN	(5 * USECS_PER_SEC)
 #define BARRED_AGAIN	USECS_PER_SEC
+#define SCAVENGE_AGAIN	(5 * USECS_PER_SEC)
 
 static int	seal_interval = 0;	/* GUC eventstore.seal_interval, ms */
 
@@ -47,6 +49,56 @@ es_upkeep_init(void)
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
+/* Rounds of retention. */
+static struct
+{
+	EsRetentionRound round;
+	bool		under_way;
+	TimestampTz next_at;		/* when the next one is due */
+	bool		scavenge;		/* what is hidden is still to be removed */
+}			retention = {.next_at = DT_NOBEGIN};
+
+/* es_upkeep_begin_round has a round begin with the next piece. */
+void
+es_upkeep_begin_round(void)
+{
+	retention.next_at = DT_NOBEGIN;
+}
+
+/* Does a piece of a round, in a transaction; false if that was the last. */
+static bool
+carry_on_round(void)
+{
+	EsRetentionRound *round = &retention.round;
+	bool		ended;
+
+	if (!retention.under_way)
+		round->began = GetCurrentTimestamp();
+	retention.under_way = false;	/* unless this goes well */
+	pgstat_report_activity(STATE_RUNNING, "carrying out what eventstore's retention says");
+	PushActiveSnapshot(GetTransactionSnapshot());
+	es_grant_refresh();
+	ended = es_retention_apply(round);
+	if (ended)
+	{
+		retention.scavenge = true;
+		/* who has just made a rule may not have let go of the rules yet */
+		retention.next_at = GetCurrentTimestamp() + (round->barred ? BARRED_AGAIN : ROUND_US);
+	}
+	PopActiveSnapshot();
+	return !ended;
+}
+
+/* Has what is hidden removed, in a transaction; tells when to try again, DT_NOEND if that is done. */
+static TimestampTz
+start_scavenging(void)
+{
+	PushActiveSnapshot(GetTransactionSnapshot());
+	retention.scavenge = !es_scavenge_start();
+	PopActiveSnapshot();
+	return retention.scavenge ? GetCurrentTimestamp() + SCAVENGE_AGAIN : DT_NOEND;
+}
+
 /*
  * es_upkeep_work does a piece of upkeep, in a transaction of its own, and tells when it is
  * to be called again: DT_NOBEGIN at once.
@@ -54,34 +106,24 @@ es_upkeep_init(void)
 TimestampTz
 es_upkeep_work(void)
 {
-	static EsRetentionRound round;	/* began DT_NOBEGIN, or 0: there is none */
-	static bool under_way = false;
 	TimestampTz again_at = DT_NOBEGIN;
+	bool		more = false;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	if (!under_way)
-		round.began = GetCurrentTimestamp();
-	under_way = false;			/* unless this goes well */
 	if (!es_base_is_installed())
 		again_at = GetCurrentTimestamp() + ROUND_US;
 	else if (es_sharedmark_is_loading(es_base_oid(&es_base_position_seq)))
 		again_at = GetCurrentTimestamp() + LOADING_AGAIN;
+	else if (retention.next_at <= GetCurrentTimestamp())
+		more = carry_on_round();
 	else
 	{
-		pgstat_report_activity(STATE_RUNNING, "carrying out what eventstore's retention says");
-		PushActiveSnapshot(GetTransactionSnapshot());
-		es_grant_refresh();
-		if (es_retention_apply(&round))
-		{
-			es_scavenge_start();
-			/* who has just made a rule may not have let go of the rules yet */
-			again_at = GetCurrentTimestamp() + (round.barred ? BARRED_AGAIN : ROUND_US);
-		}
-		PopActiveSnapshot();
+		again_at = retention.scavenge ? start_scavenging() : DT_NOEND;
+		again_at = Min(again_at, retention.next_at);
 	}
 	CommitTransactionCommand();
-	under_way = again_at == DT_NOBEGIN;
+	retention.under_way = more;
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	return again_at;

@@ -10,6 +10,7 @@
 #include "datatype/timestamp.h"
 
 extern void es_upkeep_init(void);
+extern void es_upkeep_begin_round(void);
 extern TimestampTz es_upkeep_work(void);
 extern TimestampTz es_upkeep_seal(void);
 extern TimestampTz es_upkeep_seal_due(TimestampTz last);

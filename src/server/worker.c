@@ -611,6 +611,7 @@ forget_future_times(Work *work)
 	work->put_off_until = work->projections.again_at = now;
 	work->must_look = true;
 	work->upkeep.at = work->sealing.at = DT_NOBEGIN;
+	es_upkeep_begin_round();
 }
 
 /* Looks after the store until told to go, or there is none. */
@@ -629,7 +630,10 @@ look_after_store(void)
 		es_wake_delegated();
 		work.must_look = work.must_look || nudged;
 		if (nudged)
+		{
 			work.upkeep.at = DT_NOBEGIN;
+			es_upkeep_begin_round();
+		}
 		if (nudged || find_due_time(&work) <= GetCurrentTimestamp())
 			write_mark_once(&work);
 		else

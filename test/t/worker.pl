@@ -245,7 +245,17 @@ idle_store('scavenged');
 $node->safe_psql('postgres', 'ALTER SYSTEM SET eventstore.scavenge_rate = 1');
 $node->reload;
 ok($node->poll_query_until('postgres', q{SELECT current_setting('eventstore.scavenge_rate') = '1'}), 'a new process will be slow');
-$node->safe_psql('scavenged', $_) foreach (q{SELECT count(es_append('a-1', 'T')) FROM generate_series(1, 3000)}, q{SELECT es_set_retention('a', max_count => 1)});
+# Somebody else is at it as the rule is carried out: the worker has its turn as soon as he has ended.
+$node->safe_psql('scavenged', $_) foreach (q{SELECT count(es_append('a-1', 'T')) FROM generate_series(1, 3000)}, q{SELECT es_truncate_stream('a-1', 10)});
+my $holder = $node->background_psql('scavenged');
+$holder->query_safe('BEGIN; LOCK TABLE eventstore.events_0 IN SHARE MODE');
+my $by_hand = start_script($node, 'scavenged', 'SELECT count(*) FROM es_scavenge()');
+ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'eventstore scavenger' AND wait_event_type = 'Lock'}), 'es_scavenge() is held up');
+$node->safe_psql('scavenged', q{SELECT es_set_retention('a', max_count => 1)});
+ok($node->poll_query_until('scavenged', q{SELECT count(*) = 1 FROM es_read('a-1', max_count => NULL)}), 'a rule is carried out meanwhile');
+$holder->query_safe('COMMIT');
+$holder->quit;
+finish_script($by_hand);
 ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'eventstore scavenger' AND datname = 'scavenged'}), 'a scavenger is at work, slowly');
 succeeds('postgres', 'DROP DATABASE scavenged', 'DROP DATABASE with a scavenger at work');
 
