@@ -240,9 +240,9 @@ make_scavenge_errand(const ScavengeOrder *order)
 
 /*
  * es_scavenge_start starts a worker that keeps to eventstore.scavenge_rate, and that nobody
- * waits for, if that is wanted and there is something to remove or to give back.  False if it cannot
- * now: another process is at it, or no worker is free.  In a transaction, after that which has
- * hidden what is to be removed.
+ * waits for, if that is wanted and there is something to remove or to give back.  False if it
+ * cannot now: another process is at it, or no worker is free.  In a transaction, after that
+ * which has hidden what is to be removed.
  */
 bool
 es_scavenge_start(void)

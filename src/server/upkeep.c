@@ -89,7 +89,7 @@ carry_on_round(void)
 	return !ended;
 }
 
-/* Has what is hidden removed, in a transaction; tells when to try again, DT_NOEND if that is done. */
+/* Has what is hidden removed, in a transaction; tells when to try again, DT_NOEND: that is done. */
 static TimestampTz
 start_scavenging(void)
 {
