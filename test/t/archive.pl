@@ -340,6 +340,8 @@ my $second = new_node('second');
 $second->safe_psql('postgres', 'CREATE EXTENSION eventstore');
 $second->safe_psql('postgres', "CREATE SUBSCRIPTION s CONNECTION '$connection' PUBLICATION p");
 $second->wait_for_subscription_sync($node, 's', 'postgres');
+# synchronized is not yet ready: what is settled is told once all tables are
+ok($second->poll_query_until('postgres', q{SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel}), 'a second subscriber is ready');
 is($second->safe_psql('postgres', q{SELECT count(*) FROM es_read_all(0, NULL)}), '546', 'a new subscriber gets what the publication has, the plain tables, too');
 
 # ---- all gone ----
