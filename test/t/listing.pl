@@ -109,6 +109,7 @@ $subscriber->start;
 $subscriber->safe_psql('postgres', 'CREATE EXTENSION eventstore');
 $subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION store CONNECTION '@{[$node->connstr]} dbname=postgres' PUBLICATION store");
 $subscriber->wait_for_subscription_sync($node, 'store');
+$subscriber->poll_query_until('postgres', q{SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel});
 is($subscriber->safe_psql('postgres', $there), 'p 2 t, s 2 t', 'on a logical subscriber, whose sequence stands still, too');
 is($subscriber->safe_psql('postgres', 'SELECT count(*) FROM es_in_flight'), '0', '... where nobody holds anything back');
 

@@ -84,6 +84,7 @@ $subscriber->safe_psql('postgres', 'CREATE EXTENSION eventstore');
 $node->safe_psql('postgres', 'CREATE PUBLICATION store FOR TABLES IN SCHEMA eventstore');
 $subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION copy CONNECTION '" . ($node->connstr('postgres') =~ s/'/''/gr) . "' PUBLICATION store");
 $subscriber->wait_for_subscription_sync($node, 'copy');
+$subscriber->poll_query_until('postgres', q{SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel});
 sub followed { $node->wait_for_catchup('copy') }
 is($subscriber->safe_psql('postgres', $fields), ($all =~ s/$word 1/null/r) . ', new', 'a subscriber reads');
 $warm = $subscriber->background_psql('postgres', on_error_stop => 0);
