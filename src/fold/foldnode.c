@@ -28,9 +28,6 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "nodes/extensible.h"
-#include "nodes/pathnodes.h"
-#include "optimizer/paths.h"
-#include "parser/parsetree.h"
 #include "pgstat.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -38,7 +35,6 @@
 #include "utils/typcache.h"
 
 #include "base/event.h"
-#include "base/objects.h"
 #include "fold/category.h"
 #include "fold/replay.h"
 #include "read/callscan.h"
@@ -61,57 +57,19 @@ typedef struct FoldNode
 	EsCategoryCounts counts;	/* of folds that have ended */
 } FoldNode;
 
-static set_rel_pathlist_hook_type previous_pathlist_hook = NULL;
-
 /* ---- planning ---- */
 
 /*
- * Tells whether a call is one of es_replay_category.  Of functions that cannot be it the library
- * is not loaded.
+ * Tells whether a call is one of es_replay_category, 0, or not, -1: its rows are in no order that
+ * the planner knows.  Of functions that cannot be it the library is not loaded.
  */
-static bool
-is_category_fold(const FuncExpr *call)
+static int
+find_fold_orders(const FuncExpr *call, EsCallOrder *orders)
 {
 	Oid			row = get_typ_typrelid(call->funcresulttype);
 	char	   *name = OidIsValid(row) ? get_rel_name(row) : NULL;
 
-	return name != NULL && strcmp(name, "es_state") == 0 && es_category_is_replay(call->funcid);
-}
-
-static Node *create_fold_state(CustomScan *scan);
-
-static const CustomScanMethods scan_methods = {"EventstoreFold", create_fold_state};
-
-/* Makes the node of a path. */
-static Plan *
-plan_fold(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, List *clauses, List *plans)
-{
-	RangeTblEntry *entry = planner_rt_fetch(rel->relid, root);
-	FuncExpr   *call = es_callscan_find(root, entry);
-	Plan	   *plan = es_callscan_plan(rel, call, path, clauses, &scan_methods);
-
-	plan->targetlist = tlist;
-	return plan;
-}
-
-static const CustomPathMethods path_methods = {
-	.CustomName = "EventstoreFold",
-	.PlanCustomPath = plan_fold,
-};
-
-/* The hook where a relation's paths are collected: has the call planned as our node. */
-static void
-foldnode_pathlist_hook(PlannerInfo *root, RelOptInfo *rel, Index relid, RangeTblEntry *entry)
-{
-	FuncExpr   *call;
-
-	if (previous_pathlist_hook)
-		previous_pathlist_hook(root, rel, relid, entry);
-	if (entry->rtekind != RTE_FUNCTION || rel->pathlist == NIL || !es_base_is_installed())
-		return;
-	call = es_callscan_find(root, entry);
-	if (call != NULL && is_category_fold(call))
-		es_callscan_replace_paths(root, rel, &path_methods, NULL, 0);
+	return name != NULL && strcmp(name, "es_state") == 0 && es_category_is_replay(call->funcid) ? 0 : -1;
 }
 
 /* ---- running ---- */
@@ -238,13 +196,6 @@ next_fold_row(EsCallScan *scan)
 	return slot;
 }
 
-/* Gives the next row that passes the node's conditions. */
-static TupleTableSlot *
-execute_fold_node(CustomScanState *pub)
-{
-	return es_callscan_execute((EsCallScan *) pub, next_fold_row);
-}
-
 /* Begins again: with other arguments as a new call, else with the same streams. */
 static void
 rescan_fold_node(CustomScanState *pub)
@@ -294,30 +245,22 @@ explain_fold_node(CustomScanState *pub, List *ancestors, ExplainState *es)
 		ExplainPropertyInteger("Workers Launched", NULL, counts.workers, es);
 }
 
-static const CustomExecMethods exec_methods = {
-	.CustomName = "EventstoreFold",
-	.BeginCustomScan = begin_fold_node,
-	.ExecCustomScan = execute_fold_node,
-	.EndCustomScan = end_fold_node,
-	.ReScanCustomScan = rescan_fold_node,
-	.ExplainCustomScan = explain_fold_node,
+static EsCallNode fold_node = {
+	.name = "EventstoreFold",
+	.size = sizeof(FoldNode),
+	.find_orders = find_fold_orders,
+	.next = next_fold_row,
+	.exec = {
+		.BeginCustomScan = begin_fold_node,
+		.EndCustomScan = end_fold_node,
+		.ReScanCustomScan = rescan_fold_node,
+		.ExplainCustomScan = explain_fold_node,
+	},
 };
 
-/* Makes a node's state. */
-static Node *
-create_fold_state(CustomScan *scan)
-{
-	FoldNode   *node = (FoldNode *) newNode(sizeof(FoldNode), T_CustomScanState);
-
-	node->scan.pub.methods = &exec_methods;
-	return (Node *) node;
-}
-
-/* es_foldnode_init installs the hook; called once, from _PG_init. */
+/* es_foldnode_init registers the node; called once, from _PG_init. */
 void
 es_foldnode_init(void)
 {
-	RegisterCustomScanMethods(&scan_methods);
-	previous_pathlist_hook = set_rel_pathlist_hook;
-	set_rel_pathlist_hook = foldnode_pathlist_hook;
+	es_callscan_register(&fold_node);
 }

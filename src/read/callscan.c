@@ -4,8 +4,8 @@
  *
  * A function in FROM puts all its rows into a tuplestore, as composite values, before the first
  * is looked at.  Nodes of ours give rows out as they are asked for, with only those columns
- * that the query uses.  Here is what they have in common: which calls can be one, how
- * they are planned, and what EXPLAIN tells of the call.
+ * that the query uses.  Each kind is registered at the start; here is what they have in
+ * common: which calls can be one, how they are planned, and what EXPLAIN tells of the call.
  *
  * A call in ROWS FROM or WITH ORDINALITY is left to the server.  So is one that has to be
  * evaluated again for a row that changed under it, as statements that lock or change rows
@@ -32,6 +32,7 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/paths.h"
 #include "optimizer/restrictinfo.h"
+#include "parser/parsetree.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -41,14 +42,16 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "base/objects.h"
+
+static EsCallNode *nodes = NULL;	/* kinds of nodes */
+static set_rel_pathlist_hook_type previous_pathlist_hook = NULL;
+
 /* ---- planning ---- */
 
-/*
- * es_callscan_find gives the call of a function that a relation of a query is; NULL if it must
- * not be a node of ours.  The caller knows which functions are his.
- */
-FuncExpr *
-es_callscan_find(PlannerInfo *root, const RangeTblEntry *entry)
+/* Gives the call that a relation of a query is; NULL if it must not be a node of ours. */
+static FuncExpr *
+find_call(PlannerInfo *root, const RangeTblEntry *entry)
 {
 	FuncExpr   *call;
 
@@ -90,10 +93,10 @@ make_call_path(RelOptInfo *rel, const Path *server, const CustomPathMethods *met
 	return &path->path;
 }
 
-/* es_callscan_replace_paths has a node execute a call, whose rows are in these orders. */
-void
-es_callscan_replace_paths(PlannerInfo *root, RelOptInfo *rel, const CustomPathMethods *methods,
-						  const EsCallOrder *orders, int norders)
+/* Has a node execute a call, whose rows are in these orders. */
+static void
+replace_paths(PlannerInfo *root, RelOptInfo *rel, const CustomPathMethods *methods,
+			  const EsCallOrder *orders, int norders)
 {
 	const Path *server = linitial(rel->pathlist);
 	List	   *paths = NIL;
@@ -132,21 +135,46 @@ list_used_columns(Index relid, List *expressions)
 	return entries;
 }
 
-/*
- * es_callscan_plan makes the node of a path.  Its list may yet be replaced by another one, of
- * what is wanted of the relation, so its slot has all of that.
- */
-Plan *
-es_callscan_plan(RelOptInfo *rel, FuncExpr *call, CustomPath *path, List *clauses, const CustomScanMethods *methods)
+/* The hook where a relation's paths are collected: has a call planned as a node of ours. */
+static void
+callscan_pathlist_hook(PlannerInfo *root, RelOptInfo *rel, Index relid, RangeTblEntry *entry)
 {
+	EsCallOrder orders[ES_CALL_MOST_ORDERS];
+	FuncExpr   *call;
+
+	if (previous_pathlist_hook)
+		previous_pathlist_hook(root, rel, relid, entry);
+	if (entry->rtekind != RTE_FUNCTION || rel->pathlist == NIL || !es_base_is_installed())
+		return;
+	call = find_call(root, entry);
+	for (EsCallNode *node = nodes; call && node; node = node->following)
+	{
+		int			norders = node->find_orders(call, orders);
+
+		if (norders < 0)
+			continue;
+		replace_paths(root, rel, &node->path, orders, norders);
+		return;
+	}
+}
+
+/*
+ * Makes the node of a path.  Its list may yet be replaced by another one, of what is wanted of
+ * the relation, so its slot has all of that.
+ */
+static Plan *
+plan_call(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, List *clauses, List *plans)
+{
+	const EsCallNode *node = (const EsCallNode *) ((const char *) path->methods - offsetof(EsCallNode, path));
 	CustomScan *scan = makeNode(CustomScan);
 
+	scan->scan.plan.targetlist = tlist;
 	scan->scan.plan.qual = extract_actual_clauses(clauses, false);
 	scan->flags = path->flags;
-	scan->custom_exprs = list_make1(copyObject(call));
+	scan->custom_exprs = list_make1(copyObject(find_call(root, planner_rt_fetch(rel->relid, root))));
 	scan->custom_scan_tlist = list_used_columns(rel->relid,
 												list_concat_copy(rel->reltarget->exprs, scan->scan.plan.qual));
-	scan->methods = methods;
+	scan->methods = &node->plan;
 	return &scan->scan.plan;
 }
 
@@ -196,27 +224,27 @@ es_callscan_begin(EsCallScan *scan, EState *estate)
 }
 
 /*
- * es_callscan_execute gives the next row that passes the node's conditions, of those that a
- * function puts into the node's slot, empty at the end.  It is the server's ExecScan without
+ * Gives the next row that passes the node's conditions.  It is the server's ExecScan without
  * what that has for rows of relations.  ExecScan of older minor releases gives no row of a node
  * like ours, which scans none, where a statement evaluates a row again that somebody else has
  * changed, though the node is in a subquery that is evaluated anew.
  */
-TupleTableSlot *
-es_callscan_execute(EsCallScan *scan, TupleTableSlot *(*next) (EsCallScan *scan))
+static TupleTableSlot *
+execute_call(CustomScanState *pub)
 {
-	PlanState  *ps = &scan->pub.ss.ps;
+	EsCallScan *scan = (EsCallScan *) pub;
+	PlanState  *ps = &pub->ss.ps;
 	ExprContext *context = ps->ps_ExprContext;
 
 	CHECK_FOR_INTERRUPTS();
 	if (scan->direct)
-		return next(scan);
+		return scan->node->next(scan);
 	for (;;)
 	{
 		TupleTableSlot *slot;
 
 		ResetExprContext(context);
-		slot = next(scan);
+		slot = scan->node->next(scan);
 		if (TupIsNull(slot))
 			return ps->ps_ProjInfo ? ExecClearTuple(ps->ps_ResultTupleSlot) : slot;
 		context->ecxt_scantuple = slot;
@@ -224,6 +252,18 @@ es_callscan_execute(EsCallScan *scan, TupleTableSlot *(*next) (EsCallScan *scan)
 			return ps->ps_ProjInfo ? ExecProject(ps->ps_ProjInfo) : slot;
 		InstrCountFiltered1(ps, 1);
 	}
+}
+
+/* Makes a node's state. */
+static Node *
+create_call_state(CustomScan *plan)
+{
+	const EsCallNode *node = (const EsCallNode *) ((const char *) plan->methods - offsetof(EsCallNode, plan));
+	EsCallScan *scan = (EsCallScan *) newNode(node->size, T_CustomScanState);
+
+	scan->pub.methods = &node->exec;
+	scan->node = node;
+	return (Node *) scan;
 }
 
 /* es_callscan_arguments evaluates the arguments of a call, which are then in its memory. */
@@ -328,4 +368,27 @@ es_callscan_explain_columns(const EsCallScan *scan, TupleDesc desc, ExplainState
 	}
 	if (names != NIL)
 		ExplainPropertyList("Columns", names, es);
+}
+
+/* ---- kinds of nodes ---- */
+
+/* es_callscan_init installs the hook; called once, from _PG_init. */
+void
+es_callscan_init(void)
+{
+	previous_pathlist_hook = set_rel_pathlist_hook;
+	set_rel_pathlist_hook = callscan_pathlist_hook;
+}
+
+/* es_callscan_register adds a kind of nodes, from _PG_init. */
+void
+es_callscan_register(EsCallNode *node)
+{
+	node->path.CustomName = node->plan.CustomName = node->exec.CustomName = node->name;
+	node->path.PlanCustomPath = plan_call;
+	node->plan.CreateCustomScanState = create_call_state;
+	node->exec.ExecCustomScan = execute_call;
+	RegisterCustomScanMethods(&node->plan);
+	node->following = nodes;
+	nodes = node;
 }

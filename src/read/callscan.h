@@ -24,10 +24,15 @@ typedef struct EsCallOrder
 	bool		descending;
 } EsCallOrder;
 
+#define ES_CALL_MOST_ORDERS		2
+
+struct EsCallNode;
+
 /* A node that is running: what all of them have. */
 typedef struct EsCallScan
 {
 	CustomScanState pub;
+	const struct EsCallNode *node;
 	FuncExpr   *call;
 	FmgrInfo	function;
 	List	   *arguments;		/* of ExprState */
@@ -39,16 +44,33 @@ typedef struct EsCallScan
 	MemoryContext row;			/* as long as the row given out */
 } EsCallScan;
 
-/* Planning. */
-extern FuncExpr *es_callscan_find(PlannerInfo *root, const RangeTblEntry *entry);
-extern void es_callscan_replace_paths(PlannerInfo *root, RelOptInfo *rel, const CustomPathMethods *methods,
-									  const EsCallOrder *orders, int norders);
-extern Plan *es_callscan_plan(RelOptInfo *rel, FuncExpr *call, CustomPath *path, List *clauses,
-							  const CustomScanMethods *methods);
+/* A kind of nodes. */
+typedef struct EsCallNode
+{
+	const char *name;			/* in EXPLAIN */
+	Size		size;			/* of its state, which begins with an
+								 * EsCallScan */
+
+	/*
+	 * Fills the orders that the rows of a call are certainly in, and gives
+	 * their number; -1 if such nodes do not execute that call.
+	 */
+	int			(*find_orders) (const FuncExpr *call, EsCallOrder *orders);
+	/* gives the next row, in the node's slot; empty at the end */
+	TupleTableSlot *(*next) (EsCallScan *scan);
+	CustomExecMethods exec;		/* but for name and execution */
+
+	/* of callscan.c */
+	CustomPathMethods path;
+	CustomScanMethods plan;
+	struct EsCallNode *following;
+} EsCallNode;
+
+extern void es_callscan_init(void);
+extern void es_callscan_register(EsCallNode *node);
 
 /* Running. */
 extern void es_callscan_begin(EsCallScan *scan, EState *estate);
-extern TupleTableSlot *es_callscan_execute(EsCallScan *scan, TupleTableSlot *(*next) (EsCallScan *scan));
 extern void es_callscan_arguments(EsCallScan *scan, FunctionCallInfo fcinfo);
 extern void es_callscan_explain(const EsCallScan *scan, List *ancestors, ExplainState *es);
 extern void es_callscan_explain_columns(const EsCallScan *scan, TupleDesc desc, ExplainState *es);

@@ -25,10 +25,7 @@
 #include "commands/explain.h"
 #include "executor/executor.h"
 #include "nodes/extensible.h"
-#include "nodes/pathnodes.h"
 #include "nodes/supportnodes.h"
-#include "optimizer/paths.h"
-#include "parser/parsetree.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
 #include "utils/typcache.h"
@@ -46,7 +43,6 @@
 
 #define MOST_TIMES_USUAL	10	/* rows of a function, that the planner should
 								 * reckon with */
-#define MOST_ORDERS		2		/* that events of a call are in */
 
 PG_FUNCTION_INFO_V1(es_readnode_support);
 
@@ -84,8 +80,6 @@ typedef struct ReadNode
 	EsSourceCounts counts;
 } ReadNode;
 
-static set_rel_pathlist_hook_type previous_pathlist_hook = NULL;
-
 /* ---- planning ---- */
 
 /* Finds the reader that a function is; NULL if it is none. */
@@ -111,14 +105,18 @@ find_direction(const Reader *reader, const FuncExpr *call)
 	return argument && IsA(argument, Const) ? (Const *) argument : NULL;
 }
 
-/* Fills the orders that the events of a call are certainly in; gives their number. */
+/* Fills the orders that a reader's events are certainly in; their number, -1: it is no reader. */
 static int
-find_orders(const Reader *reader, const FuncExpr *call, EsCallOrder *orders)
+find_read_orders(const FuncExpr *call, EsCallOrder *orders)
 {
-	Const	   *direction = find_direction(reader, call);
+	const Reader *reader = call->funcresulttype == es_base_event_type() ? find_reader(call->funcid) : NULL;
+	Const	   *direction;
 	bool		descending = false;
 	int			count = 0;
 
+	if (reader == NULL)
+		return -1;
+	direction = find_direction(reader, call);
 	if (reader->backwards > 0)
 	{
 		if (direction == NULL || direction->constisnull)
@@ -135,45 +133,6 @@ find_orders(const Reader *reader, const FuncExpr *call, EsCallOrder *orders)
 		Anum_es_event_position, descending
 	};
 	return count;
-}
-
-static Node *create_read_state(CustomScan *scan);
-
-static const CustomScanMethods scan_methods = {"EventstoreRead", create_read_state};
-
-/* Makes the node of a path. */
-static Plan *
-plan_read(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, List *clauses, List *plans)
-{
-	RangeTblEntry *entry = planner_rt_fetch(rel->relid, root);
-	FuncExpr   *call = es_callscan_find(root, entry);
-	Plan	   *plan = es_callscan_plan(rel, call, path, clauses, &scan_methods);
-
-	plan->targetlist = tlist;
-	return plan;
-}
-
-static const CustomPathMethods path_methods = {
-	.CustomName = "EventstoreRead",
-	.PlanCustomPath = plan_read,
-};
-
-/* The hook where a relation's paths are collected: has a reader's call planned as our node. */
-static void
-readnode_pathlist_hook(PlannerInfo *root, RelOptInfo *rel, Index relid, RangeTblEntry *entry)
-{
-	EsCallOrder orders[MOST_ORDERS];
-	const Reader *reader;
-	FuncExpr   *call;
-
-	if (previous_pathlist_hook)
-		previous_pathlist_hook(root, rel, relid, entry);
-	if (entry->rtekind != RTE_FUNCTION || rel->pathlist == NIL || !es_base_is_installed())
-		return;
-	call = es_callscan_find(root, entry);
-	reader = call && call->funcresulttype == es_base_event_type() ? find_reader(call->funcid) : NULL;
-	if (reader != NULL)
-		es_callscan_replace_paths(root, rel, &path_methods, orders, find_orders(reader, call, orders));
 }
 
 /*
@@ -326,13 +285,6 @@ next_read_row(EsCallScan *scan)
 	return node->renews ? store_renewed_event(node, stored) : store_event(node, stored);
 }
 
-/* Gives the next row that passes the node's conditions. */
-static TupleTableSlot *
-execute_read_node(CustomScanState *pub)
-{
-	return es_callscan_execute((EsCallScan *) pub, next_read_row);
-}
-
 /* Begins again: with other arguments as a new call, else with the same events. */
 static void
 rescan_read_node(CustomScanState *pub)
@@ -415,30 +367,22 @@ explain_read_node(CustomScanState *pub, List *ancestors, ExplainState *es)
 		ExplainPropertyInteger("Rows Removed by Arguments", NULL, counts->removed, es);
 }
 
-static const CustomExecMethods exec_methods = {
-	.CustomName = "EventstoreRead",
-	.BeginCustomScan = begin_read_node,
-	.ExecCustomScan = execute_read_node,
-	.EndCustomScan = end_read_node,
-	.ReScanCustomScan = rescan_read_node,
-	.ExplainCustomScan = explain_read_node,
+static EsCallNode read_node = {
+	.name = "EventstoreRead",
+	.size = sizeof(ReadNode),
+	.find_orders = find_read_orders,
+	.next = next_read_row,
+	.exec = {
+		.BeginCustomScan = begin_read_node,
+		.EndCustomScan = end_read_node,
+		.ReScanCustomScan = rescan_read_node,
+		.ExplainCustomScan = explain_read_node,
+	},
 };
 
-/* Makes a node's state. */
-static Node *
-create_read_state(CustomScan *scan)
-{
-	ReadNode   *node = (ReadNode *) newNode(sizeof(ReadNode), T_CustomScanState);
-
-	node->scan.pub.methods = &exec_methods;
-	return (Node *) node;
-}
-
-/* es_readnode_init installs the hook; called once, from _PG_init. */
+/* es_readnode_init registers the node; called once, from _PG_init. */
 void
 es_readnode_init(void)
 {
-	RegisterCustomScanMethods(&scan_methods);
-	previous_pathlist_hook = set_rel_pathlist_hook;
-	set_rel_pathlist_hook = readnode_pathlist_hook;
+	es_callscan_register(&read_node);
 }

@@ -29,6 +29,7 @@
 #include "projection/declare.h"
 #include "projection/privacy.h"
 #include "projection/projection.h"
+#include "read/callscan.h"
 #include "read/readnode.h"
 #include "rights/right.h"
 #include "rights/sight.h"
@@ -96,6 +97,7 @@ _PG_init(void)
 	es_backoff_init();
 	es_handler_init();
 	es_renew_init();
+	es_callscan_init();
 	es_readnode_init();
 	es_foldnode_init();
 	es_scope_init();
