@@ -1,9 +1,9 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 #
-# latency.sh: times from append to delivery, by peers/latency.c. All four figures
-# of a side are of the same run.
+# latency.sh: times from append to delivery, by peers/latency.c. All figures of a side
+# are of the same run.
 
-latency_figures=("from commit, median" "from commit, 99th percentile" "from sending, median" "from sending, 99th percentile")
+latency_figures=("${tail_figures[@]/#/from commit, }" "${tail_figures[@]/#/from sending, }")
 
 build_latency() {
 	gcc -O2 -Wall -o "$work/latency" "$bench/peers/latency.c" -I"$("$PG_CONFIG" --includedir)" -L"$("$PG_CONFIG" --libdir)" -lpq
@@ -11,8 +11,10 @@ build_latency() {
 
 # take_latencies SIDE OUTPUT: leaves the program's figures in "times", in the order of latency_figures
 take_latencies() {
-	local delivered distinct disorder rate
-	read -r "times[2]" "times[3]" "times[0]" "times[1]" delivered distinct disorder rate <<<"$2"
+	local delivered distinct disorder rate n=${#latency_figures[@]} read
+	read -ra read <<<"$2"
+	times=("${read[@]:0:n}")
+	read -r delivered distinct disorder rate <<<"${read[*]:n}"
 	expect "deliveries, events, out of order by $1" "$((1000 * seconds)) $((1000 * seconds)) 0" "$delivered $distinct $disorder"
 	[ "$rate" -ge 990 ] || note "$case_name: $1, round $round: only $rate events/s were sent"
 }

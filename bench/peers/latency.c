@@ -5,14 +5,13 @@
  * usage: latency CONNINFO MODE RATE SECONDS [COMMAND]
  *
  * One process appends at the rate, each event with its number, and keeps for each
- * when it was sent and when its commit was acknowledged; the other one receives,
- * and keeps when each arrived.  Both read CLOCK_MONOTONIC of one machine, into
- * memory that they share.
+ * when its commit was acknowledged; the other one receives, and keeps when each
+ * arrived.  Both read CLOCK_MONOTONIC of one machine, into memory that they share.
  *
- * Prints in ms the median and the 99th percentile from sending, and the same from
- * the acknowledged commit (below 0: the event arrived before that); then how many
- * were delivered, how many different ones, how many out of order, and how many a
- * second were sent.
+ * Prints in ms the median, the 95th, 99th and 99.9th percentile and the longest from
+ * the acknowledged commit (below 0: the event arrived before that), and the same from
+ * when the event was due to be sent; then how many were delivered, how many different
+ * ones, how many out of order, and how many a second were sent.
  *
  *	poll	es_poll with wait, then es_ack, in one transaction
  *	apart	es_poll with wait, then es_ack, in a transaction each
@@ -45,7 +44,7 @@ static const char *const select_rows = "SELECT id, n FROM bench.latency WHERE id
 /* What is known of an event; times are in ns. */
 typedef struct Event
 {
-	int64_t		sent;
+	int64_t		due;
 	int64_t		committed;
 	int64_t		received;
 	int			deliveries;
@@ -134,7 +133,7 @@ write_events(const char *conninfo, const char *statement, int rate, int count)
 
 		for (int64_t left; (left = due - now()) > 0;)
 			usleep(left / 1000);
-		shared->events[i].sent = now();
+		shared->events[i].due = due;
 		PQclear(run(conn, "s", i));
 		shared->events[i].committed = now();
 	}
@@ -348,11 +347,23 @@ compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Prints the figures. */
+/* Sorts n times and prints their figures. */
+static void
+print_percentiles(int64_t *times, int n)
+{
+	static const double shares[] = {0.5, 0.95, 0.99, 0.999};
+
+	qsort(times, n, sizeof(int64_t), compare);
+	for (int i = 0; i < 4; i++)
+		printf("%.3f ", times[(int) (n * shares[i])] / 1e6);
+	printf("%.3f ", times[n - 1] / 1e6);
+}
+
+/* Prints all figures. */
 static void
 report(int count)
 {
-	int64_t    *from_sending = malloc(sizeof(int64_t) * count);
+	int64_t    *from_due = malloc(sizeof(int64_t) * count);
 	int64_t    *from_commit = malloc(sizeof(int64_t) * count);
 	int			n = 0;
 	int			deliveries = 0;
@@ -364,7 +375,7 @@ report(int count)
 		deliveries += event->deliveries;
 		if (event->deliveries == 0)
 			continue;
-		from_sending[n] = event->received - event->sent;
+		from_due[n] = event->received - event->due;
 		from_commit[n++] = event->received - event->committed;
 	}
 	if (n == 0)
@@ -372,11 +383,10 @@ report(int count)
 		fprintf(stderr, "nothing was delivered\n");
 		exit(1);
 	}
-	qsort(from_sending, n, sizeof(int64_t), compare);
-	qsort(from_commit, n, sizeof(int64_t), compare);
-	printf("%.3f %.3f %.3f %.3f %d %d %d %.0f\n", from_sending[n / 2] / 1e6, from_sending[(int) (n * 0.99)] / 1e6,
-		   from_commit[n / 2] / 1e6, from_commit[(int) (n * 0.99)] / 1e6, deliveries, n, shared->disorder, shared->rate);
-	free(from_sending);
+	print_percentiles(from_commit, n);
+	print_percentiles(from_due, n);
+	printf("%d %d %d %.0f\n", deliveries, n, shared->disorder, shared->rate);
+	free(from_due);
 	free(from_commit);
 }
 

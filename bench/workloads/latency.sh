@@ -6,7 +6,7 @@
 #
 # Times are taken by one program for writer and reader (bench/peers/latency.c),
 # before the reader acknowledges: from the commit, as the writer learns of it, and
-# from the sending of the append. All four figures of a side are of the same run.
+# from when the append was due to be sent. All figures of a side are of the same run.
 
 fresh_database
 build_latency
