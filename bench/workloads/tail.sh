@@ -3,8 +3,10 @@
 #
 # The highest rate is each side's own, measured before in the same round. What runs beside begins after a
 # second, and again when it has ended; the load there is half of the highest rate.
+# TAIL_PARTS chooses among alone and beside (both).
 
 clients=8
+tail_parts=" ${TAIL_PARTS:-alone beside} "
 
 # highest_rate TARGET SCRIPT: leaves it in "measured"
 highest_rate() {
@@ -28,37 +30,38 @@ tail_side() {
 	done
 }
 
-fresh_database
-bare_table bare2 two
-prime_streams bare2
-round=0
-hand_setup
-npm_peers_setup
-append_script eventstore "$any_stream"
-insert_script bare2 bare2 "$any_stream"
-peer_scripts "$own_stream"
-warm_wal
-for ((round = 1; round <= rounds; round++)); do
-	echo "  round $round"
-	for sync in off on; do
-		sql -c CHECKPOINT
-		tail_side "es_append" eventstore eventstore
-		tail_side "bare INSERT, 2 unique indexes" bare2 bare2
-		tail_side "plpgsql by hand" hand hand
-		[ -z "$have_messagedb" ] || database=bench_messagedb search_path=message_store,public tail_side "message-db, 16 categories" messagedb messagedb16
+# alone: es_append and what else appends, with synchronous_commit off and on
+alone() {
+	fresh_database
+	bare_table bare2 two
+	prime_streams bare2
+	round=0
+	hand_setup
+	npm_peers_setup
+	insert_script bare2 bare2 "$any_stream"
+	peer_scripts "$own_stream"
+	for ((round = 1; round <= rounds; round++)); do
+		echo "  round $round"
+		for sync in off on; do
+			sql -c CHECKPOINT
+			tail_side "es_append" eventstore eventstore
+			tail_side "bare INSERT, 2 unique indexes" bare2 bare2
+			tail_side "plpgsql by hand" hand hand
+			[ -z "$have_messagedb" ] || database=bench_messagedb search_path=message_store,public tail_side "message-db, 16 categories" messagedb messagedb16
+		done
 	done
-done
-check_store
-check_bare bare2
-check_hand
-npm_peers_end
+	check_store
+	check_bare bare2
+	check_hand
+	npm_peers_end
+}
 
 # ---- beside ----
 
 # A statement each, of a store that has --events events in segments of a tenth of them; {N} is another number
 # each time. Where new segments are made, the store has one event a stream.
-beside_names=("nothing" "CHECKPOINT" "new segments, each 2,000 events" "es_seal() of all" "es_scavenge() of half" "es_run_projection() of all" "VACUUM (FREEZE)" "es_verify()")
-beside_statements=("" "CHECKPOINT" "" "SELECT es_seal()" "SELECT * FROM es_scavenge()"
+beside_names=("nothing" "a query that computes" "CHECKPOINT" "new segments, each 2,000 events" "es_seal() of all" "es_scavenge() of half" "es_run_projection() of all" "VACUUM (FREEZE)" "es_verify()")
+beside_statements=("" "SELECT sum(sqrt(n)) FROM generate_series(1, 10000000) n" "CHECKPOINT" "" "SELECT es_seal()" "SELECT * FROM es_scavenge()"
 	"SELECT es_create_projection('p{N}', reducer => 'kept', key => '\$.stream') IS NULL OR es_run_projection('p{N}') IS NULL" "VACUUM (FREEZE) eventstore.events" "SELECT count(*) FROM es_verify()")
 
 # keep_running STATEMENT FILE: runs it until the file is there, a line for each time
@@ -102,11 +105,19 @@ beside_side() {
 	[[ "$name" == es_scavenge* ]] || check_store
 }
 
-sync=on
-for ((round = 1; round <= rounds; round++)); do
-	for i in "${!beside_names[@]}"; do
-		beside_side "$i"
+# beside: es_append while something else runs
+beside() {
+	sync=on
+	for ((round = 1; round <= rounds; round++)); do
+		for i in "${!beside_names[@]}"; do
+			beside_side "$i"
+		done
 	done
-done
+}
+
+append_script eventstore "$any_stream"
+warm_wal
+[[ "$tail_parts" != *" alone "* ]] || alone
+[[ "$tail_parts" != *" beside "* ]] || beside
 reset_parameter min_wal_size
 report_taken
