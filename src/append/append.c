@@ -9,6 +9,8 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "access/xloginsert.h"
+#include "catalog/pg_control.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "utils/inval.h"
@@ -24,6 +26,8 @@
 #include "base/event.h"
 #include "base/pending.h"
 #include "base/uuid7.h"
+#include "log/durable.h"
+#include "log/earlyrelease.h"
 #include "log/subscriber.h"
 #include "log/timeline.h"
 #include "projection/inline.h"
@@ -119,6 +123,25 @@ count_append(const EsAppend *append, const instr_time *start)
 }
 
 /*
+ * All was stored by an attempt before, and is acknowledged now.  That attempt may still wait
+ * for the disk, or have been cut off while it waited for a synchronous standby: then it is
+ * visible here, and perhaps not there.  So this transaction's commit waits in its place: the
+ * server has a commit wait that has an xid and has written WAL.
+ */
+static void
+wait_in_its_place(void)
+{
+	int			nothing = 0;
+
+	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF || (es_durable_all() && !es_durable_awaits_standby()))
+		return;
+	(void) GetCurrentTransactionId();
+	XLogBeginInsert();
+	XLogRegisterData((char *) &nothing, sizeof(nothing));
+	(void) XLogInsert(RM_XLOG_ID, XLOG_NOOP);
+}
+
+/*
  * es_append_run appends events, or raises.  The caller has checked names and
  * values.
  */
@@ -134,7 +157,11 @@ es_append_run(EsAppend *append)
 	complete_event_ids(append);
 	es_typing_judge_all(append);
 	es_conceal_all(append);
+	es_earlyrelease_begin();
 	es_attempt_run(append);
+	if (unlikely(es_attempt_was_stored(append)))
+		wait_in_its_place();
+	es_earlyrelease_end();
 	if (unlikely(es_projection_any_inline()) && append->count > 0 && !append->held_back)
 		project_appended_events(append);
 	if (append->count > 0 && !append->held_back)

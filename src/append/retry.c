@@ -20,10 +20,7 @@
 #include "access/stratnum.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "access/xloginsert.h"
-#include "catalog/pg_control.h"
 #include "miscadmin.h"
-#include "replication/syncrep.h"
 #include "utils/fmgroids.h"
 #include "utils/jsonb.h"
 #include "utils/snapmgr.h"
@@ -169,26 +166,6 @@ note_partly_stored(EsRetry *retry, const EsTarget *target, const EsStream *strea
 }
 
 /*
- * Notes that all is stored, which the caller takes as acknowledged.  The first attempt may
- * have been cut off while it waited for a synchronous standby: then it is visible here, and
- * perhaps not there.  So this transaction's commit waits in its place: the server has a
- * commit wait that has an xid and has written WAL.
- */
-static void
-note_stored(EsRetry *retry)
-{
-	int			nothing = 0;
-
-	retry->result = ES_RETRY_STORED;
-	if (SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0' || synchronous_commit <= SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
-		return;
-	(void) GetCurrentTransactionId();
-	XLogBeginInsert();
-	XLogRegisterData((char *) &nothing, sizeof(nothing));
-	(void) XLogInsert(RM_XLOG_ID, XLOG_NOOP);
-}
-
-/*
  * Judges a target of which nstored ids are stored; versions[i] is that of the i-th,
  * 0 if it is not.
  */
@@ -220,7 +197,7 @@ judge_stored_ids(EsRetry *retry, EsTarget *target, const EsStream *stream, const
 	if (event)
 		note_conflict(retry, ES_CONFLICT_CONTENT, event, stream);
 	else
-		note_stored(retry);
+		retry->result = ES_RETRY_STORED;
 }
 
 /* es_retry_check tells whether the events for an existing stream are stored in it. */
@@ -284,7 +261,7 @@ es_retry_check_alone(EsRetry *retry, EsNewEvent *event, const EsStream *stream)
 			note_conflict(retry, ES_CONFLICT_CONTENT, event, stream);
 	}
 	else
-		note_stored(retry);
+		retry->result = ES_RETRY_STORED;
 }
 
 /*

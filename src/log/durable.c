@@ -13,6 +13,8 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
 #include "utils/guc.h"
 
 #include "shared/counter.h"
@@ -34,6 +36,20 @@ es_durable_init(void)
 							 "Readers return an event only when its commit is on disk.",
 							 "Off, a reader may see events of asynchronous commits that a crash takes back.",
 							 &read_durable, true, PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
+/* es_durable_awaits_standby tells whether this commit is to wait for a synchronous standby. */
+bool
+es_durable_awaits_standby(void)
+{
+	return SyncRepRequested() && SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+}
+
+/* es_durable_all tells whether all WAL that was written is on disk. */
+bool
+es_durable_all(void)
+{
+	return GetFlushRecPtr(NULL) >= GetXLogInsertRecPtr();
 }
 
 /* Makes the WAL durable, which somebody waits for who reads. */

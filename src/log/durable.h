@@ -12,6 +12,8 @@
 #include "utils/snapshot.h"
 
 extern void es_durable_init(void);
+extern bool es_durable_awaits_standby(void);
+extern bool es_durable_all(void);
 extern void es_durable_flush(XLogRecPtr lsn);
 extern void es_durable_note_snapshot(Snapshot snapshot);
 extern void es_durable_note_row(TupleTableSlot *slot);

@@ -21,6 +21,7 @@
 #include "lifecycle/policy.h"
 #include "lifecycle/scavenge.h"
 #include "log/durable.h"
+#include "log/earlyrelease.h"
 #include "log/segment.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
@@ -89,6 +90,7 @@ _PG_init(void)
 	es_subscriber_init();
 	es_segment_init();
 	es_durable_init();
+	es_earlyrelease_init();
 	es_settle_init();
 	es_wait_init();
 	es_typeindex_init();

@@ -224,7 +224,7 @@ sub dollar { return '$call$' . $_[0] . '$call$'; }
 # fuzz_settings(): what a session may be set to
 sub fuzz_settings
 {
-	my @ours = map { 'eventstore.' . $_ } qw(retry_delay max_event_size read_durable max_wait projection_batch projection_timeout master_key_command master_key_timeout allow_drop upcast);
+	my @ours = map { 'eventstore.' . $_ } qw(retry_delay max_event_size early_release read_durable max_wait projection_batch projection_timeout master_key_command master_key_timeout allow_drop upcast);
 	my @set = map { 'SET ' . pick(@ours) . ' = ' . pick(qw(0 1 -1 2147483647 on off 1ms), q{''}, q{'x'}) . ";\n" } grep { chance(0.2) } 1 .. 2;
 	my @all = ('eventstore.upcast = on', q{work_mem = '64kB'}, 'plan_cache_mode = force_generic_plan', q{TimeZone = 'Asia/Kathmandu'}, q{DateStyle = 'SQL, DMY'}, q{search_path = 'pg_temp', 'public'}, 'enable_indexscan = off', 'enable_hashjoin = off',
 		'synchronous_commit = off', q{default_transaction_isolation = 'serializable'}, 'standard_conforming_strings = on', 'extra_float_digits = 0', q{temp_buffers = '800kB'}, 'jit_above_cost = 0', 'default_transaction_deferrable = on', 'array_nulls = off', q{IntervalStyle = 'sql_standard'},

@@ -1,9 +1,10 @@
 /*
  * faults.c
  *		Faults that a machine has, for a server that is started with this library
- *		in LD_PRELOAD: a full disk, memory that runs out, a clock that is set.
+ *		in LD_PRELOAD: a full disk, one that does not answer, memory that runs out, a
+ *		clock that is set.
  *
- * FAULTS names a file of three integers of eight bytes, which the test writes and
+ * FAULTS names a file of four integers of eight bytes, which the test writes and
  * all processes of the server see at once:
  *
  *	full		1: what makes a file below the folder FAULTS_DISK longer fails with
@@ -11,9 +12,10 @@
  *	memory		n: each n-th allocation of 8 kB or more fails, in all processes but
  *				the first one, the postmaster
  *	clock		seconds by which the time of day is off; clocks that only run are not
+ *	slow		1: fdatasync does not come back until it is 0 again
  *
  * Only what PostgreSQL calls is here: write, pwrite, pwritev, posix_fallocate,
- * malloc, realloc, gettimeofday, clock_gettime, time.
+ * fdatasync, malloc, realloc, gettimeofday, clock_gettime, time.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -38,6 +40,7 @@ typedef struct Faults
 	int64_t		full;
 	int64_t		memory;
 	int64_t		clock;
+	int64_t		slow;
 }			Faults;
 
 extern void *__libc_malloc(size_t size);
@@ -141,6 +144,14 @@ int
 posix_fallocate64(int fd, off_t offset, off_t size)
 {
 	return posix_fallocate(fd, offset, size);
+}
+
+int
+fdatasync(int fd)
+{
+	while (*(volatile int64_t *) &faults->slow)
+		usleep(1000);
+	return syscall(SYS_fdatasync, fd);
 }
 
 /* is_exhausted says whether this allocation is one that fails. */

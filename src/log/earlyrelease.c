@@ -1,0 +1,104 @@
+/*
+ * earlyrelease.c
+ *		Locks given back before the commit is on disk.
+ *
+ * The next append to a stream waits for the transaction of the one before, and most of
+ * what it waits for is the disk: with synchronous_commit on, a transaction keeps its locks
+ * until its commit record is flushed.  Nothing needs that.  The next one's commit record
+ * comes later in the WAL, so it is never on disk without the first, and readers of the log
+ * wait for the disk themselves (durable.c).
+ *
+ * So a transaction that has written events and nothing else commits as an asynchronous one
+ * does, gives back its locks, and then flushes its commit record before the client learns
+ * of anything.  To the client that is a synchronous commit, to other sessions an
+ * asynchronous one.
+ *
+ * Whether something else was written is seen by the WAL: of this transaction's records
+ * the first and the last must be of appends.  With a synchronous standby nothing changes:
+ * who waits for that one may be cut off, and be seen nevertheless.
+ */
+#include "log/earlyrelease.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "utils/guc.h"
+#include "utils/resowner.h"
+
+#include "log/durable.h"
+
+static bool early_release = true;	/* GUC eventstore.early_release */
+
+/* The end of the last record of this transaction's appends; 0: none, or others before. */
+static XLogRecPtr written_to = InvalidXLogRecPtr;
+static bool only_appends = false;	/* up to here; between begin and end */
+static int	asked_for = -1;		/* synchronous_commit as it was; -1: not changed */
+static XLogRecPtr owed = InvalidXLogRecPtr;	/* to be flushed after locks go */
+
+/* Makes the commit an asynchronous one; XactCallback. */
+static void
+release_early_at_xact_end(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			if (!XLogRecPtrIsInvalid(written_to) && written_to == XactLastRecEnd && early_release &&
+				synchronous_commit != SYNCHRONOUS_COMMIT_OFF && !es_durable_awaits_standby())
+			{
+				asked_for = synchronous_commit;
+				synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+			}
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			if (asked_for >= 0)
+			{
+				synchronous_commit = asked_for;
+				if (event == XACT_EVENT_COMMIT)
+					owed = XactLastCommitEnd;
+			}
+			asked_for = -1;
+			written_to = InvalidXLogRecPtr;
+			break;
+		default:
+			break;
+	}
+}
+
+/* Flushes what is owed, now that others go on; ResourceReleaseCallback. */
+static void
+flush_after_locks(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
+{
+	XLogRecPtr	lsn = owed;
+
+	if (likely(XLogRecPtrIsInvalid(lsn)) || phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top_level)
+		return;
+	owed = InvalidXLogRecPtr;
+	XLogFlush(lsn);
+}
+
+/* Defines the GUC and follows transactions; called once, from _PG_init. */
+void
+es_earlyrelease_init(void)
+{
+	DefineCustomBoolVariable("eventstore.early_release",
+							 "Transactions that only append give back their locks before their commit is on disk.",
+							 "The client learns of the commit once it is on disk, whatever this says.",
+							 &early_release, true, PGC_USERSET, 0, NULL, NULL, NULL);
+	RegisterXactCallback(release_early_at_xact_end, NULL);
+	RegisterResourceReleaseCallback(flush_after_locks, NULL);
+}
+
+/* es_earlyrelease_begin is called before events are written: has something else been? */
+void
+es_earlyrelease_begin(void)
+{
+	only_appends = XactLastRecEnd == written_to;
+}
+
+/* es_earlyrelease_end is called when they have been. */
+void
+es_earlyrelease_end(void)
+{
+	written_to = only_appends ? XactLastRecEnd : InvalidXLogRecPtr;
+}

@@ -1,0 +1,156 @@
+# Transactions that only append give back their locks before their commit is on disk (eventstore.early_release). The disk
+# does not answer while a session commits: then the next append to the stream goes on, and whoever reads the log waits, as
+# the client of the commit does. Where the transaction has written anything else, its locks are kept as ever.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use EventstoreFaults;
+use EventstoreTest;
+use IPC::Run;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# no other process is to wait for the disk in a session's place
+my $node = new_node('main', streaming => 1, conf => "shared_preload_libraries = 'eventstore'\nfsync = on\nwal_sync_method = fdatasync\nautovacuum = off\n"
+	  . "shared_buffers = 64MB\nwal_writer_delay = '10s'\nbgwriter_lru_maxpages = 0\ncheckpoint_timeout = '1d'\n");
+my $faults = EventstoreFaults->prepare($node);
+
+sub q_ { return $node->safe_psql('postgres', $_[0]) }
+
+q_($_) foreach 'CREATE EXTENSION eventstore', 'CREATE TABLE other (n int)', 'CREATE UNLOGGED TABLE loose (n int)', 'CREATE TABLE cause (n int)', q{
+	CREATE FUNCTION write_other() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO other VALUES (1); RETURN NULL; END $$;
+	CREATE CONSTRAINT TRIGGER late AFTER INSERT ON loose DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.n = 2) EXECUTE FUNCTION write_other()};
+
+# A session, which is told what to run and says what comes of it.
+my ($in, $out, $err) = ('', '', '');
+my $session = IPC::Run::start([ $node->installed_command('psql'), '-XAtq', '-d', $node->connstr('postgres') ],
+	'<', \$in, '>', \$out, '2>', \$err, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+my $stream = 0;
+
+# ask(statements), heard(): what the session is to run; its output once it has.
+sub ask { $in .= "$_[0];\n\\echo done\n"; $out = ''; $session->pump_nb; }
+
+sub heard
+{
+	$session->pump until $out =~ /^done$/m;
+	return $out =~ s/^done\n//mr;
+}
+
+ask(q{SET application_name = 'committer'; SELECT es_append('warm-1', 'T'), es_append_batch('warm-2', '[{"type": "T"}]')});
+heard();
+
+# blocked(name): whether a session waits for the lock of another.
+sub is_blocked { return q_("SELECT count(*) FROM pg_stat_activity WHERE application_name = '$_[0]' AND cardinality(pg_blocking_pids(pid)) > 0") eq '1' }
+
+# during(statements, sub): the session runs statements on a stream of its own, {S}, and hangs at the disk in its commit;
+# then the sub is called with the stream. Gives what the session says in the end.
+sub during
+{
+	my ($sql, $sub) = @_;
+	my $name = 'a-' . ++$stream;
+
+	q_("SELECT es_append('$name', 'T')");
+	$faults->set(slow => 1);
+	ask($sql =~ s/\{S\}/$name/gr);
+	wait_until('a commit at the disk', sub { $session->pump_nb; q_(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'committer' AND wait_event = 'WALSync'}) eq '1' })
+	  or BAIL_OUT("the commit does not wait for the disk: $out $err");
+	$sub->($name);
+	unlike($out, qr/^done$/m, '... and the client of the commit still waits');
+	$faults->set;
+	return heard();
+}
+
+# next_append(stream): appends without waiting for the disk; the version.
+sub next_append { return "SET synchronous_commit = off; SET lock_timeout = '120s'; SELECT es_append('$_[0]', 'T')" }
+
+sub goes_on
+{
+	my ($what, $sql) = @_;
+
+	during($sql, sub { is(q_(next_append($_[0])), '3', "$what: the next append goes on") });
+	is(q_("SELECT string_agg(version::text, ' ' ORDER BY position) FROM es_events WHERE stream = 'a-$stream'"), '1 2 3', '... after it');
+}
+
+sub keeps_locks
+{
+	my ($what, $sql) = @_;
+	my $next;
+
+	during($sql, sub { $next = start_named($node, 'postgres', 'next', next_append($_[0])); ok(wait_until('the next append to wait', sub { is_blocked('next') }), "$what: the next append waits") });
+	is(join('', finish_script($next)), "3\n", '... until it is on disk');
+}
+
+goes_on('an append', q{SELECT es_append('{S}', 'T')});
+goes_on('a batch', q{SELECT * FROM es_append_batch('{S}', '[{"type": "T"}]')});
+goes_on('rows of the view', q{INSERT INTO es_events (stream, type) VALUES ('{S}', 'T')});
+goes_on('two appends', q{BEGIN; SELECT es_append('warm-1', 'T'); SELECT es_append('{S}', 'T'); COMMIT});
+goes_on('one in a savepoint', q{BEGIN; SAVEPOINT a; SELECT es_append('{S}', 'T'); RELEASE a; COMMIT});
+goes_on('synchronous_commit = local', q{BEGIN; SET LOCAL synchronous_commit = local; SELECT es_append('{S}', 'T'); COMMIT});
+goes_on('one beside what no crash keeps', q{BEGIN; SELECT es_append('{S}', 'T'); INSERT INTO loose VALUES (1); COMMIT});
+goes_on('a commit in a DO block', q{DO $$ BEGIN PERFORM es_append('{S}', 'T'); COMMIT; END $$});
+
+keeps_locks('a row before', q{BEGIN; INSERT INTO other VALUES (1); SELECT es_append('{S}', 'T'); COMMIT});
+keeps_locks('a row after', q{BEGIN; SELECT es_append('{S}', 'T'); INSERT INTO other VALUES (1); COMMIT});
+keeps_locks('a row between', q{BEGIN; SELECT es_append('warm-1', 'T'); INSERT INTO other VALUES (1); SELECT es_append('{S}', 'T'); COMMIT});
+keeps_locks('a row of a trigger at the commit', q{BEGIN; SELECT es_append('{S}', 'T'); INSERT INTO loose VALUES (2); COMMIT});
+keeps_locks('an append undone, which writes that it is', q{BEGIN; SELECT es_append('{S}', 'T'); SAVEPOINT b; SELECT es_append('warm-1', 'T'); ROLLBACK TO b; COMMIT});
+keeps_locks('early_release off', q{BEGIN; SET LOCAL eventstore.early_release = off; SELECT es_append('{S}', 'T'); COMMIT});
+q_("SELECT es_register_reducer_ops('kept', '*', '{\"inc\": {\"n\": 1}}')");
+q_("SELECT es_create_projection('inline', reducer => 'kept', key => '\$.stream', mode => 'inline')");
+keeps_locks('an inline projection', q{SELECT es_append('{S}', 'T')});
+q_("SELECT es_drop_projection('inline')");
+
+# Readers of the log are as ever: what they return is on disk.
+my $reader;
+during(q{SELECT es_append('{S}', 'T')}, sub {
+	my ($name) = @_;
+	$reader = start_named($node, 'postgres', 'reader', "SELECT version FROM es_read('$name')");
+	ok(wait_until('a reader', sub { q_(q{SELECT wait_event IN ('WALWrite', 'WALSync') FROM pg_stat_activity WHERE application_name = 'reader'}) eq 't' }), 'a reader waits for the disk') });
+is(join('', finish_script($reader)), "1\n2\n", '... and has both events');
+
+# Who acknowledges what another session has stored, and has nothing to write, waits for the disk, too.
+my $retry;
+my $id = '01990000-0000-7000-8000-000000000001';
+during("SELECT es_append('{S}', 'T', event_id => '$id')", sub {
+	my ($name) = @_;
+	$retry = start_named($node, 'postgres', 'retry', "SELECT es_append('$name', 'T', event_id => '$id')");
+	ok(wait_until('the retry', sub { q_(q{SELECT wait_event IN ('WALWrite', 'WALSync') FROM pg_stat_activity WHERE application_name = 'retry'}) eq 't' }), 'the retry of an append waits for the disk') });
+is(join('', finish_script($retry)), "2\n", '... and is acknowledged');
+during(q{SELECT es_delete_stream('{S}')}, sub {
+	my ($name) = @_;
+	$retry = start_named($node, 'postgres', 'retry', "SELECT es_delete_stream('$name')");
+	ok(wait_until('the retry', sub { q_(q{SELECT wait_event IN ('WALWrite', 'WALSync', 'transactionid') FROM pg_stat_activity WHERE application_name = 'retry'}) eq 't' }), 'who deletes a deleted stream waits, too') });
+is(join('', finish_script($retry)), "\n", '... and is acknowledged');
+
+# With a synchronous standby the commit is as ever, too.
+$node->safe_psql('postgres', "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+$node->reload;
+$node->poll_query_until('postgres', "SELECT current_setting('synchronous_standby_names') = 'nobody'") or die;
+q_("SET synchronous_commit = local; SELECT es_append('a-" . ($stream + 1) . "', 'T')");
+{
+	my $name = 'a-' . ++$stream;
+
+	$faults->set(slow => 1);
+	ask("SELECT es_append('$name', 'T')");
+	wait_until('a commit at the disk', sub { $session->pump_nb; q_(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'committer' AND wait_event = 'WALSync'}) eq '1' });
+	my $next = start_named($node, 'postgres', 'next', next_append($name));
+	ok(wait_until('the next append to wait', sub { is_blocked('next') }), 'a synchronous standby: the next append waits');
+	$faults->set;
+	ok(wait_until('the standby to be waited for', sub { q_(q{SELECT wait_event FROM pg_stat_activity WHERE application_name = 'committer'}) eq 'SyncRep' }), 'the commit waits for the standby');
+	ok(is_blocked('next'), 'and the next append still');
+	q_("SET synchronous_commit = local; ALTER SYSTEM RESET synchronous_standby_names");
+	$node->reload;
+	heard();
+	is(join('', finish_script($next)), "3\n", 'until nobody waits for one');
+}
+
+# The setting is as it was; what comes after waits for its own commit.
+ask('SHOW synchronous_commit');
+is(heard(), "on\n", 'synchronous_commit is as it was');
+keeps_locks('a transaction of something else, after appends', q{BEGIN; INSERT INTO other VALUES (1); SELECT es_append('{S}', 'T'); COMMIT});
+is($err, '', 'no error');
+$in .= "\\q\n";
+$session->finish;
+$node->stop;
+done_testing();
