@@ -31,8 +31,9 @@ static bool early_release = true;	/* GUC eventstore.early_release */
 /* The end of the last record of this transaction's appends; 0: none, or others before. */
 static XLogRecPtr written_to = InvalidXLogRecPtr;
 static bool only_appends = false;	/* up to here; between begin and end */
-static int	asked_for = -1;		/* synchronous_commit as it was; -1: not changed */
-static XLogRecPtr owed = InvalidXLogRecPtr;	/* to be flushed after locks go */
+static int	asked_for = -1;		/* synchronous_commit as it was; -1: not
+								 * changed */
+static XLogRecPtr owed = InvalidXLogRecPtr; /* to be flushed after locks go */
 
 /* Makes the commit an asynchronous one; XactCallback. */
 static void
