@@ -82,7 +82,7 @@ SELECT count(*) AS nothing FROM es_read_all(:start, 0);
 SELECT count(*) AS nothing FROM es_read_all(:start, to_position => :start);
 SELECT count(*) AS nothing FROM es_read_all(es_settled_position());
 SELECT count(*) AS nothing FROM es_read_all(9223372036854775807);
-SELECT count(*) > 0 AS from_the_start, min(position) = 1 AS first FROM es_read_all(0, 10);
+SELECT count(*) > 0 AS from_the_start, min(position) = (SELECT min(e.position) FROM es_events e) AS first FROM es_read_all(0, 10);
 SELECT count(*) <= 1000 AS default_limit FROM es_read_all(0);
 SELECT count(*) = (SELECT count(*) FROM eventstore.events) AS all_of_it FROM es_read_all(0, NULL);
 SELECT stream, version, type FROM es_read_category('read_a');
