@@ -577,6 +577,8 @@ attempt_append(Attempt *attempt, MemoryContext block_context)
 
 	for (int i = 0; i < append->ntargets; i++)
 		es_streamlock_add(&locks, append->targets[i].stream);
+	for (int i = 0; i < append->count; i++)
+		locks.tag_bits |= append->events[i].tag_bits;
 	es_streamlock_acquire(&locks);
 	outcome = attempt_under_locks(attempt, block_context);
 	es_streamlock_release(&locks);
@@ -652,9 +654,12 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 		attempt->refusals = NIL;
 		MemoryContextReset(block_context);
 	} while (outcome != FINISHED);
-	close_attempt_segment(attempt);
 	if (queued)
 		es_streamlock_leave_queue(&queue);
+	if (attempt->append->check)
+		attempt->append->check(attempt->append, attempt->open_segment >= 0 ? &attempt->segment : NULL,
+							   attempt->append->check_arg);
+	close_attempt_segment(attempt);
 }
 
 /* Remembers the tips that a call has written, from the second call of a transaction on. */

@@ -111,7 +111,7 @@ es_request_check_event(EsNewEvent *event, const text *stream, int element)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("\"metadata\" of an event must be a JSON object"));
-	es_tags_check(event->metadata);
+	event->tag_bits = es_tags_check(event->metadata);
 }
 
 /* es_request_check_time gives a time as it is; one that RFC 3339 cannot write in UTC is 22023. */
