@@ -13,11 +13,15 @@
  *	  they appended, do not matter.
  *	- Position taken, row not yet written: its appender holds a short lock.  So
  *	  wait first until those who hold short locks now have given them back, which
- *	  takes microseconds.
+ *	  takes microseconds; but not for those who say that their events have other tags
+ *	  than are asked for.
  *
  * A call takes its positions at once, so they follow each other, no event of others is
  * among them, and calls only ever wait downwards: conditions alone never deadlock.
  * Plain appends take no part in any of this.
+ *
+ * Most conditions hold, and by tags that shows at the leaf of the index where the call's
+ * own entry has just been put; if it does not, the positions in between are gone over.
  *
  * Where many decide on the same, most write in vain.  So a session whose last call has
  * failed looks before it writes, too: it waits for who is ahead of it, and what has
@@ -169,9 +173,9 @@ check_condition(const Condition *condition, EsTable *open)
 
 /* Looks at the condition of a call that has written its events, or has none. */
 static void
-check_condition_of_append(const EsAppend *append, EsTable *open, void *arg)
+check_condition_of_append(const EsAppend *append, EsTable *open)
 {
-	Condition  *condition = arg;
+	Condition  *condition = append->check_arg;
 
 	if (append->held_back || (append->count > 0 && append->events[0].stored))
 		return;

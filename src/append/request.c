@@ -59,7 +59,7 @@ es_request_expectation(EsTarget *target, FunctionCallInfo fcinfo, int argno)
 		set_expected_version(target, PG_GETARG_INT64(argno));
 }
 
-/* es_request_add_event makes an event the next of a target. */
+/* es_request_add_event makes an event, which has been checked, the next of a target. */
 void
 es_request_add_event(EsTarget *target, EsNewEvent *event)
 {
@@ -70,6 +70,7 @@ es_request_add_event(EsTarget *target, EsNewEvent *event)
 	else
 		target->first = event;
 	target->last = event;
+	target->tag_bits |= event->tag_bits;
 	target->count++;
 }
 

@@ -65,6 +65,7 @@ struct EsTarget
 								 * checked */
 	EsNewEvent *last;
 	int			count;
+	uint64		tag_bits;		/* of all of them */
 	int64		version;		/* afterwards, of the stream or of a retry's
 								 * last event */
 };
@@ -72,10 +73,11 @@ struct EsTarget
 typedef struct EsAppend EsAppend;
 
 /*
- * Looks at a call whose events are written, if any are, before the segment is closed that the last of
- * them is in; no short lock is held.  NULL if no segment is open.  May wait, and raise.
+ * Looks at a call whose events are written, if any are, before the segment is closed that
+ * the last of them is in; no short lock is held.  NULL if no segment is open.  May wait, and
+ * raise.
  */
-typedef void (*EsAppendCheck) (const EsAppend *append, EsTable *open, void *arg);
+typedef void (*EsAppendCheck) (const EsAppend *append, EsTable *open);
 
 /* A call. */
 struct EsAppend
@@ -98,7 +100,7 @@ struct EsAppend
 								 * rights */
 	int64		position;		/* of the last event */
 	EsAppendCheck check;		/* or NULL */
-	void	   *check_arg;
+	void	   *check_arg;		/* for it */
 };
 
 extern void es_request_expectation(EsTarget *target, FunctionCallInfo fcinfo, int argno);

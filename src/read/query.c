@@ -494,7 +494,7 @@ es_query_each(const EsQuestion *question, EsQueryRange range, EsQueryCallback ca
 	}
 }
 
-/* Tells whether no entry of a segment that is open has all tags of an item, as one look at a leaf shows. */
+/* Tells whether no entry has all tags of an item, as one look at a leaf shows. */
 static bool
 is_item_ruled_out(const EsQueryItem *item, EsTable *open, Oid index, const EsQueryRange *range)
 {
@@ -508,10 +508,10 @@ is_item_ruled_out(const EsQueryItem *item, EsTable *open, Oid index, const EsQue
 }
 
 /*
- * es_query_is_ruled_out tells whether nothing that a query asks for was written at positions after one and
- * up to another by any transaction that has written it before the call, going by the tags in a
- * segment that is open for writing.  False also where that takes more than a look at the end of
- * each list: then the positions have to be gone over.
+ * es_query_is_ruled_out tells whether nothing that a query asks for was written before the
+ * call, at positions after one and up to another, by whatever transaction, going by tags in
+ * a segment that is open for writing.  False also where that takes more than a look at a leaf
+ * for each item: then the positions have to be gone over.
  */
 bool
 es_query_is_ruled_out(const EsQuery *query, EsTable *open, int64 after, int64 upto)

@@ -442,12 +442,11 @@ await_turn(EsFlightSlot *slot, int64 position, const EsFlightTags *wanted)
 }
 
 /*
- * es_flight_await_writers waits until all that are writing now positions before one, of events with
- * some tags, or of any (NULL), have
- * written: after that, every such position that will ever have such an event has its row.  The
- * caller has taken that position, or knows that it was given out, and is not writing.
- * That takes microseconds; false if it takes long, or nobody says that he is writing, as
- * without the library preloaded.
+ * es_flight_await_writers waits until all that are writing now positions before one, of
+ * events with some tags, or of any (NULL), have written: after that, every such position
+ * that will ever have such an event has its row.  The caller has taken that position, or
+ * knows that it was given out, and is not writing.  That takes microseconds; false if it
+ * takes long, or nobody says that he is writing, as without the library preloaded.
  */
 bool
 es_flight_await_writers(int64 position, const EsFlightTags *tags)

@@ -101,10 +101,14 @@ es_streamlock_freeze(void)
 	return es_settle_last_given();
 }
 
-/* es_streamlock_add makes the short lock on a stream one that is wanted. */
+/*
+ * es_streamlock_add makes the short lock on a stream one that is wanted, to write events with
+ * some tags there, if any.
+ */
 void
-es_streamlock_add(EsStreamLocks *locks, const text *name)
+es_streamlock_add(EsStreamLocks *locks, const text *name, uint64 tag_bits)
 {
+	locks->tag_bits |= tag_bits;
 	if (locks->count < ES_STREAM_FEW)
 		locks->hashes[locks->count++] = es_names_hash(name);
 	else

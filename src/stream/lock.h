@@ -32,7 +32,7 @@ typedef struct EsStreamQueue
 
 extern void es_streamlock_lock_table(void);
 extern int64 es_streamlock_freeze(void);
-extern void es_streamlock_add(EsStreamLocks *locks, const text *name);
+extern void es_streamlock_add(EsStreamLocks *locks, const text *name, uint64 tag_bits);
 extern void es_streamlock_acquire(EsStreamLocks *locks);
 extern void es_streamlock_release(const EsStreamLocks *locks);
 extern void es_streamlock_await_writers(int64 position, const EsFlightTags *tags);

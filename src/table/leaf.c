@@ -24,7 +24,7 @@
  *
  * A look whether there is anything between two entries of one first key begins on the
  * remembered leaf, too.  It is told there only by a leaf that covers all that lies between
- * them, for the same reason; that of a tag is where the event before last went.
+ * them, for the same reason.
  *
  * Everything that is more than "room on the leaf, no such key" is left to the
  * server, by btree.c: splitting a full leaf, deleting or deduplicating entries,
@@ -309,7 +309,7 @@ leaf_shows_gap(const EsBtree *btree, Buffer buffer, const EsBtreeEntry *low, con
 	bool		equal;
 
 	place = es_leaf_find_place(btree, page, begin, low, &equal);
-	if (equal || (remembered && place <= begin))
+	if (remembered && place <= begin)
 		return false;
 	if (place > PageGetMaxOffsetNumber(page))
 		return es_leaf_is_below_end(btree, page, high);
