@@ -53,7 +53,7 @@ my $newest = q{(SELECT position FROM es_read_query('[{"tags": ["own"]}]', 0, 1, 
 # Conditions on the last events of tags that are not decided as SQL would, and how many there are.
 my $misjudged = q{
 	SELECT count(*) FILTER (WHERE holds(after, t) IS DISTINCT FROM after >= last) || ' of ' || (count(*) > 20)
-	FROM (SELECT t, max(position) AS last FROM es_events e, jsonb_array_elements_text(e.metadata -> 'tags') t GROUP BY t) tags,
+	FROM (SELECT t, max(position) AS last FROM es_events e, jsonb_array_elements_text(e.metadata -> 'tags') t WHERE e.metadata -> 'tags' ? t GROUP BY t) tags,
 		LATERAL (VALUES (last - 1), (last), (last + 1)) v(after)};
 
 $node->safe_psql('store', append_sql()) for 1 .. 3;
