@@ -178,6 +178,47 @@ ROLLBACK;
 SELECT count(*) FROM es_read_tagged('{boundary:r}', '{Own}');
 
 --
+-- Conditions that a look at a leaf of the index decides, and those that it does not: events of many tags, some
+-- rolled back, before and after each tag's last one
+--
+CREATE FUNCTION pg_temp.holds(after bigint, tag text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM es_append_if('[]', after, tags => ARRAY[tag]);
+	RETURN true;
+EXCEPTION WHEN SQLSTATE 'VE011' THEN
+	RETURN false;
+END $$;
+CREATE FUNCTION pg_temp.decide(after bigint, tag text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM es_append_if(format('[{"stream": "boundary_leaf-0", "type": "L", "tags": [%s, "boundary:leaf"]}]', to_jsonb(tag))::jsonb, after, tags => ARRAY[tag]);
+	RETURN true;
+EXCEPTION WHEN SQLSTATE 'VE011' THEN
+	RETURN false;
+END $$;
+DO $$
+BEGIN
+	FOR i IN 1 .. 3000 LOOP
+		BEGIN
+			PERFORM es_append('boundary_leaf-' || i % 7, 'L', '{}', jsonb_build_object('tags', jsonb_build_array('boundary:leaf:' || i * i % 401, 'boundary:leaf')));
+			IF i % 11 = 0 THEN
+				RAISE SQLSTATE 'P0001';
+			END IF;
+		EXCEPTION WHEN SQLSTATE 'P0001' THEN
+		END;
+	END LOOP;
+END $$;
+CREATE TEMP TABLE leaf AS SELECT tag, max(position) AS last FROM es_events, jsonb_array_elements_text(metadata->'tags') tag
+	WHERE stream LIKE 'boundary_leaf-%' GROUP BY tag;
+SELECT count(*), count(*) FILTER (WHERE pg_temp.holds(after, tag) IS DISTINCT FROM after >= last) AS misjudged
+FROM leaf, LATERAL (VALUES (0), (last - 1), (last), (last + 1)) v(after);
+SELECT count(*), count(*) FILTER (WHERE pg_temp.holds(0, 'boundary:leaf:none:' || n)) AS held FROM generate_series(1, 300) n;
+-- decided in turn, an append each: what is stale fails, what is not goes through
+SELECT count(*), count(*) FILTER (WHERE pg_temp.decide(last - 1, tag)) AS stale FROM leaf WHERE tag <> 'boundary:leaf';
+SELECT count(*), count(*) FILTER (WHERE pg_temp.decide(last, tag)) AS decided FROM leaf WHERE tag <> 'boundary:leaf';
+SELECT count(*), count(*) FILTER (WHERE pg_temp.decide(last, tag)) AS stale FROM leaf WHERE tag <> 'boundary:leaf';
+SELECT count(*), count(*) FILTER (WHERE pg_temp.decide(0, 'boundary:leaf:new:' || n)) AS decided FROM generate_series(1, 300) n;
+
+--
 -- Events without tags pay nothing
 --
 CREATE VIEW pg_temp.tag_indexes AS SELECT sum(pg_relation_size(i.indexrelid)) AS bytes FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid

@@ -69,6 +69,7 @@ SELECT stream, version FROM es_append_many('[
 	{"stream": "many_at-5", "type": "U", "expected_version": null}]');
 SELECT state, message FROM pg_temp.failure($$SELECT es_append_many('[{"stream": "many_at-6", "type": "U"}, {"stream": "many_at-6", "type": "V", "expected_version": 1}]')$$);
 SELECT state, message FROM pg_temp.failure($$SELECT es_append_many('[{"stream": "many_at-6", "expected_version": 0}, {"stream": "many_at-6", "type": "V", "expected_version": 0}]')$$);
+SELECT state, message FROM pg_temp.failure($$SELECT es_append_many('[{"stream": "many_at-6", "type": "U"}, {"stream": "many_at-7", "type": "U"}, {"stream": "many_at-8", "type": "U"}, {"stream": "many_at-9", "type": "U"}, {"stream": "many_at-6", "type": "V", "expected_version": 1}]')$$);
 SELECT es_stream_version('many_at-6');
 
 -- an element without type only checks: it appends nothing and gives no row

@@ -576,7 +576,7 @@ attempt_append(Attempt *attempt, MemoryContext block_context)
 	Outcome		outcome;
 
 	for (int i = 0; i < append->ntargets; i++)
-		es_streamlock_add(&locks, append->targets[i].stream);
+		es_streamlock_add(&locks, append->targets[i].stream, append->targets[i].tag_bits);
 	es_streamlock_acquire(&locks);
 	outcome = attempt_under_locks(attempt, block_context);
 	es_streamlock_release(&locks);
@@ -629,9 +629,7 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-
-		/* before the short locks, since DDL may make it wait */
-		open_likely_segment(attempt);
+		open_likely_segment(attempt);	/* now, since DDL may make it wait */
 		outcome = attempt_append(attempt, block_context);
 		if (outcome == REFUSED)
 			es_refusal_raise(attempt->refusals, attempt->append->many);
@@ -652,9 +650,11 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 		attempt->refusals = NIL;
 		MemoryContextReset(block_context);
 	} while (outcome != FINISHED);
-	close_attempt_segment(attempt);
 	if (queued)
 		es_streamlock_leave_queue(&queue);
+	if (attempt->append->check)
+		attempt->append->check(attempt->append, attempt->open_segment < 0 ? NULL : &attempt->segment);
+	close_attempt_segment(attempt);
 }
 
 /* Remembers the tips that a call has written, from the second call of a transaction on. */

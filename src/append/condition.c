@@ -13,11 +13,15 @@
  *	  they appended, do not matter.
  *	- Position taken, row not yet written: its appender holds a short lock.  So
  *	  wait first until those who hold short locks now have given them back, which
- *	  takes microseconds.
+ *	  takes microseconds; but not for those who say that their events have other tags
+ *	  than are asked for.
  *
  * A call takes its positions at once, so they follow each other, no event of others is
  * among them, and calls only ever wait downwards: conditions alone never deadlock.
  * Plain appends take no part in any of this.
+ *
+ * Most conditions hold, and by tags that shows at the leaf of the index where the call's
+ * own entry has just been put; if it does not, the positions in between are gone over.
  *
  * Where many decide on the same, most write in vain.  So a session whose last call has
  * failed looks before it writes, too: it waits for who is ahead of it, and what has
@@ -53,8 +57,10 @@
 #include "read/query.h"
 #include "rights/right.h"
 #include "shared/counter.h"
+#include "shared/flight.h"
 #include "stream/lock.h"
 #include "table/rows.h"
+#include "table/table.h"
 
 PG_FUNCTION_INFO_V1(es_append_if);
 
@@ -146,18 +152,41 @@ find_match(const Condition *condition, Look *look)
 
 /*
  * Raises VE011 if an event matches that comes before the call's own, or has come when
- * it only checks.
+ * it only checks.  A segment may be open for writing.
  */
 static void
-check_condition(const Condition *condition)
+check_condition(const Condition *condition, EsTable *open)
 {
+	EsFlightTags tags;
 	Look		look;
 
 	if (condition->after >= condition->upto)
 		return;
-	es_streamlock_await_writers(condition->upto + 1);
+	tags.count = condition->query->count;
+	es_streamlock_await_writers(condition->upto + 1,
+								es_match_tag_sets(condition->query, ES_FLIGHT_MOST_SETS, tags.sets) ? &tags : NULL);
+	if (open && es_query_is_ruled_out(condition->query, open, condition->after, condition->upto))
+		return;
 	if (find_match(condition, &look))
 		refuse_stale_decision(&look);
+}
+
+/* Looks at the condition of a call that has written its events, or has none. */
+static void
+check_condition_of_append(const EsAppend *append, EsTable *open)
+{
+	Condition  *condition = append->check_arg;
+
+	if (append->held_back || (append->count > 0 && append->events[0].stored))
+		return;
+	if (append->count > 0)
+	{
+		condition->own_from = append->events[0].position;
+		condition->upto = condition->own_from - 1;
+	}
+	else
+		condition->upto = es_settle_last_given();
+	check_condition(condition, open);
 }
 
 /* Takes what must not have happened: a query, or types and tags. */
@@ -194,7 +223,7 @@ condition_args(FunctionCallInfo fcinfo)
 Datum
 es_append_if(PG_FUNCTION_ARGS)
 {
-	EsAppend	append = {.in_one_block = true};
+	EsAppend	append = {.in_one_block = true,.check = check_condition_of_append};
 	Condition	condition = {.own_from = PG_INT64_MAX};
 	Look		look;
 
@@ -209,19 +238,12 @@ es_append_if(PG_FUNCTION_ARGS)
 		condition.upto = es_settle_last_given();
 		append.hold_back = find_match(&condition, &look);
 	}
+	append.check_arg = &condition;
 	es_append_run(&append);
 	if (append.held_back)
 		refuse_stale_decision(&look);
 	if (append.count > 0 && append.events[0].stored)
 		PG_RETURN_INT64(append.position);
-	if (append.count > 0)
-	{
-		condition.own_from = append.events[0].position;
-		condition.upto = condition.own_from - 1;
-	}
-	else
-		condition.upto = es_settle_last_given();
-	check_condition(&condition);
 	es_counter_add(ES_COUNT_CONDITIONAL_APPENDS, 1);
 	if (append.count == 0)
 		PG_RETURN_NULL();

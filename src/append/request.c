@@ -59,7 +59,7 @@ es_request_expectation(EsTarget *target, FunctionCallInfo fcinfo, int argno)
 		set_expected_version(target, PG_GETARG_INT64(argno));
 }
 
-/* es_request_add_event makes an event the next of a target. */
+/* es_request_add_event makes an event, which has been checked, the next of a target. */
 void
 es_request_add_event(EsTarget *target, EsNewEvent *event)
 {
@@ -70,6 +70,7 @@ es_request_add_event(EsTarget *target, EsNewEvent *event)
 	else
 		target->first = event;
 	target->last = event;
+	target->tag_bits |= event->tag_bits;
 	target->count++;
 }
 
@@ -111,7 +112,7 @@ es_request_check_event(EsNewEvent *event, const text *stream, int element)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("\"metadata\" of an event must be a JSON object"));
-	es_tags_check(event->metadata);
+	event->tag_bits = es_tags_check(event->metadata);
 }
 
 /* es_request_check_time gives a time as it is; one that RFC 3339 cannot write in UTC is 22023. */
@@ -374,6 +375,8 @@ es_request_from_json(EsAppend *append, EsTarget *target, Datum array)
 
 /* ---- JSON over many streams ---- */
 
+#define FEW_TARGETS		4		/* are looked through, without a map */
+
 /* A target by its stream's name. */
 typedef struct NamedTarget
 {
@@ -388,6 +391,17 @@ es_request_target_map(int size, MemoryContext context)
 	return es_names_map("eventstore targets", Max(size, 16), sizeof(NamedTarget), context);
 }
 
+/* Adds the target of a stream to a call. */
+static EsTarget *
+add_target(EsAppend *append, const text *stream)
+{
+	EsTarget   *target = &append->targets[append->ntargets++];
+
+	memset(target, 0, sizeof(EsTarget));
+	target->stream = stream;
+	return target;
+}
+
 /*
  * es_request_target finds the target of a stream in a call, or adds it; the
  * name must live as long as the call, and append->targets have room.
@@ -398,12 +412,22 @@ es_request_target(EsAppend *append, HTAB *map, const text *stream, bool *found)
 	NamedTarget *entry = hash_search(map, &stream, HASH_ENTER, found);
 
 	if (!*found)
-	{
-		entry->target = &append->targets[append->ntargets++];
-		memset(entry->target, 0, sizeof(EsTarget));
-		entry->target->stream = stream;
-	}
+		entry->target = add_target(append, stream);
 	return entry->target;
+}
+
+/* Does the same in a call that has no map, being about few streams. */
+static EsTarget *
+find_one_of_few_targets(EsAppend *append, const text *stream, bool *found)
+{
+	for (int i = 0; i < append->ntargets; i++)
+		if (es_names_same(append->targets[i].stream, stream))
+		{
+			*found = true;
+			return &append->targets[i];
+		}
+	*found = false;
+	return add_target(append, stream);
 }
 
 /* Finds, or adds, the target that an element names. */
@@ -421,7 +445,7 @@ find_element_target(EsAppend *append, HTAB *map, const Element *element)
 				element_hint(element));
 	stream = make_string_text(element->stream);
 	es_names_check_stream(stream);
-	target = es_request_target(append, map, stream, &found);
+	target = map ? es_request_target(append, map, stream, &found) : find_one_of_few_targets(append, stream, &found);
 	if (found && element->expected_version)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -439,7 +463,7 @@ void
 es_request_many_from_json(EsAppend *append, Jsonb *events)
 {
 	int			n = count_json_events(events);
-	HTAB	   *map = es_request_target_map(n, CurrentMemoryContext);
+	HTAB	   *map = n > FEW_TARGETS ? es_request_target_map(n, CurrentMemoryContext) : NULL;
 
 	append->many = true;
 	allocate_events(append, n);
@@ -466,7 +490,8 @@ es_request_many_from_json(EsAppend *append, Jsonb *events)
 		else if (element.data || element.metadata || element.event_id || element.type_version || element.tags)
 			report_no_type(&element);
 	}
-	hash_destroy(map);
+	if (map)
+		hash_destroy(map);
 }
 
 /* ---- arrays of es_new_event ---- */

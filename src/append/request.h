@@ -13,6 +13,7 @@
 #include "utils/uuid.h"
 
 #include "schema/violation.h"
+#include "table/table.h"
 
 /* What the stream must look like. */
 typedef enum EsExpectation
@@ -32,6 +33,7 @@ struct EsNewEvent
 	const text *type;
 	Datum		data;			/* jsonb */
 	Datum		metadata;		/* jsonb, an object */
+	uint64		tag_bits;		/* see es_tags_bits */
 	pg_uuid_t	id;
 	bool		id_given;		/* by the caller; else one is made */
 	bool		time_given;		/* recorded_at was, by an import */
@@ -63,12 +65,22 @@ struct EsTarget
 								 * checked */
 	EsNewEvent *last;
 	int			count;
+	uint64		tag_bits;		/* of all of them */
 	int64		version;		/* afterwards, of the stream or of a retry's
 								 * last event */
 };
 
+typedef struct EsAppend EsAppend;
+
+/*
+ * Looks at a call whose events are written, if any are, before the segment is closed that
+ * the last of them is in; no short lock is held.  NULL if no segment is open.  May wait, and
+ * raise.
+ */
+typedef void (*EsAppendCheck) (const EsAppend *append, EsTable *open);
+
 /* A call. */
-typedef struct EsAppend
+struct EsAppend
 {
 	EsTarget   *targets;
 	int			ntargets;
@@ -87,7 +99,9 @@ typedef struct EsAppend
 	bool		may;			/* the caller has been found to have the
 								 * rights */
 	int64		position;		/* of the last event */
-} EsAppend;
+	EsAppendCheck check;		/* or NULL */
+	void	   *check_arg;		/* for it */
+};
 
 extern void es_request_expectation(EsTarget *target, FunctionCallInfo fcinfo, int argno);
 extern void es_request_add_event(EsTarget *target, EsNewEvent *event);

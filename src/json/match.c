@@ -375,6 +375,24 @@ es_match_query_check_followed(const EsQuery *query)
 	}
 }
 
+/*
+ * es_match_tag_sets gives the tags of each item of a query, as bits (json/tags.h); false if an item
+ * is not about tags, or there are more items than most.
+ */
+bool
+es_match_tag_sets(const EsQuery *query, int most, uint64 *sets)
+{
+	if (!query->all_tagged || query->count > most)
+		return false;
+	for (int i = 0; i < query->count; i++)
+	{
+		sets[i] = 0;
+		for (int tag = 0; tag < query->items[i].tags.count; tag++)
+			sets[i] |= es_tags_bits(es_match_tag_key(&query->items[i], tag));
+	}
+	return true;
+}
+
 /* es_match_item tells whether an event is one that an item is about, be it the last one or not. */
 bool
 es_match_item(const EsQueryItem *item, const EsEvent *event)

@@ -35,6 +35,7 @@ extern EsQuery *es_match_query_arg(FunctionCallInfo fcinfo, int argno);
 extern EsQuery *es_match_query_of(const EsNames *types, const EsNames *tags);
 extern void es_match_query_check_followed(const EsQuery *query);
 extern int64 es_match_tag_key(const EsQueryItem *item, int tag);
+extern bool es_match_tag_sets(const EsQuery *query, int most, uint64 *sets);
 extern bool es_match_item(const EsQueryItem *item, const EsEvent *event);
 extern bool es_match_query(const EsQuery *query, const EsEvent *event);
 

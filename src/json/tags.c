@@ -89,17 +89,21 @@ es_tags_any(Datum metadata)
 	return find_tag_array(metadata, &array) && JsonContainerSize(array) > 0;
 }
 
-/* es_tags_check raises 22023 if an event's metadata has a tag that is no name. */
-void
+/*
+ * es_tags_check raises 22023 if an event's metadata has a tag that is no name; it gives the bits
+ * of its tags.
+ */
+uint64
 es_tags_check(Datum metadata)
 {
 	JsonbContainer *array;
 	JsonbIterator *iterator;
 	JsonbValue	value;
 	JsonbIteratorToken token;
+	uint64		bits = 0;
 
 	if (!find_tag_array(metadata, &array))
-		return;
+		return 0;
 	iterator = JsonbIteratorInit(array);
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
 	{
@@ -111,7 +115,9 @@ es_tags_check(Datum metadata)
 		tag = cstring_to_text_with_len(value.val.string.val, value.val.string.len);
 		es_names_check(tag, ES_NAME_TAG);
 		pfree(tag);
+		bits |= es_tags_bits(es_tags_key(value.val.string.val, value.val.string.len));
 	}
+	return bits;
 }
 
 /* es_tags_add gives metadata with these tags, which must be an array of strings. */

@@ -494,6 +494,40 @@ es_query_each(const EsQuestion *question, EsQueryRange range, EsQueryCallback ca
 	}
 }
 
+/* Tells whether no entry has all tags of an item, as one look at a leaf shows. */
+static bool
+is_item_ruled_out(const EsQueryItem *item, EsTable *open, Oid index, const EsQueryRange *range)
+{
+	for (int i = 0; i < item->tags.count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (es_table_is_gap(open, index, es_match_tag_key(item, i), range->after + 1, range->upto))
+			return true;
+	}
+	return asks_for_nothing(item);
+}
+
+/*
+ * es_query_is_ruled_out tells whether nothing that a query asks for was written before the
+ * call, at positions after one and up to another, by whatever transaction, going by tags in
+ * a segment that is open for writing.  False also where that takes more than a look at a leaf
+ * for each item: then the positions have to be gone over.
+ */
+bool
+es_query_is_ruled_out(const EsQuery *query, EsTable *open, int64 after, int64 upto)
+{
+	EsQueryRange range = {.segment = es_segment_of(upto),.after = after,.upto = upto};
+	Oid			index;
+
+	if (es_segment_of(after + 1) != range.segment || es_segment_relid(range.segment) != RelationGetRelid(open->rel))
+		return false;
+	index = es_segment_index(range.segment, ES_INDEX_TAG);
+	for (int i = 0; i < query->count; i++)
+		if (!is_item_ruled_out(&query->items[i], open, index, &range))
+			return false;
+	return true;
+}
+
 /* A search for the position of an event of some categories. */
 typedef struct PositionSearch
 {

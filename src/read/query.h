@@ -14,6 +14,7 @@
 #include "base/names.h"
 #include "json/match.h"
 #include "log/scan.h"
+#include "table/table.h"
 
 /* A query with what the log says of it. */
 typedef struct EsQuestion
@@ -55,6 +56,7 @@ extern void es_query_close(EsQueryScan *scan);
 typedef bool (*EsQueryCallback) (TupleTableSlot *slot, const EsEvent *event, void *arg);
 
 extern void es_query_each(const EsQuestion *question, EsQueryRange range, EsQueryCallback callback, void *arg);
+extern bool es_query_is_ruled_out(const EsQuery *query, EsTable *open, int64 after, int64 upto);
 extern EsQuestion es_query_ask(const EsQuery *query, const EsNames *categories, int64 after, int64 settled,
 							   Snapshot *snapshot);
 

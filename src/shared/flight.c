@@ -27,7 +27,9 @@
  * odd. Who has taken a position and then sees a turn even, or another one later, knows
  * that what was written in that turn below the position is there: positions are taken
  * under a lock, so the turn was begun for all to see before a higher one was taken. A
- * turn that says that its positions begin above need not be waited for. An error in
+ * turn that says that its positions begin above need not be waited for, nor one whose
+ * events have other tags than are asked for: which these may be is said before the turn
+ * begins, and a call in that call says so before it takes a position. An error in
  * between ends the turn with the (sub)transaction, whose rows nobody will see.
  */
 #include "shared/flight.h"
@@ -51,6 +53,7 @@ typedef union EsFlightSlot
 		pg_atomic_uint64 below;
 		pg_atomic_uint64 turn;	/* odd: writing */
 		pg_atomic_uint64 first; /* the first position of the turn; 0: none yet */
+		pg_atomic_uint64 tags;	/* of the turn's events, as bits */
 	}			flight;
 	char		pad[PG_CACHE_LINE_SIZE];	/* appenders share no cache line */
 } EsFlightSlot;
@@ -120,6 +123,7 @@ start_flights(void *memory)
 		pg_atomic_init_u64(&flights->slots[i].flight.below, 0);
 		pg_atomic_init_u64(&flights->slots[i].flight.turn, 0);
 		pg_atomic_init_u64(&flights->slots[i].flight.first, 0);
+		pg_atomic_init_u64(&flights->slots[i].flight.tags, 0);
 	}
 }
 
@@ -328,17 +332,36 @@ note_slot_use(void)
 	noted = true;
 }
 
-/* es_flight_begin_writing says that a call is about to take positions and write their rows. */
+/* Says that a call in a call writes events with tags, too. */
+static void
+say_more_tags(uint64 tag_bits)
+{
+	pg_atomic_uint64 *tags = &shared->slots[es_my_backend()].flight.tags;
+
+	pg_atomic_write_u64(tags, pg_atomic_read_u64(tags) | tag_bits);
+	pg_memory_barrier();
+}
+
+/*
+ * es_flight_begin_writing says that a call is about to take positions and write their rows, and
+ * which tags the events may have.
+ */
 void
-es_flight_begin_writing(void)
+es_flight_begin_writing(uint64 tag_bits)
 {
 	EsFlightSlot *slot;
 
-	if (shared == NULL || writing_depth++ > 0)
+	if (shared == NULL)
 		return;
+	if (writing_depth++ > 0)
+	{
+		say_more_tags(tag_bits);
+		return;
+	}
 	note_slot_use();
 	slot = &shared->slots[es_my_backend()];
 	pg_atomic_write_u64(&slot->flight.first, 0);
+	pg_atomic_write_u64(&slot->flight.tags, tag_bits);
 	pg_write_barrier();
 	pg_atomic_write_u64(&slot->flight.turn, pg_atomic_read_u64(&slot->flight.turn) | 1);
 	writing_in = GetCurrentSubTransactionId();
@@ -361,33 +384,46 @@ es_flight_end_writing(void)
 		end_turn();
 }
 
+/* Tells whether events with some tags may be among those that are asked for. */
+static bool
+tags_may_match(const EsFlightTags *wanted, uint64 tag_bits)
+{
+	for (int i = 0; wanted && i < wanted->count; i++)
+		if ((wanted->sets[i] & ~tag_bits) == 0)
+			return true;
+	return wanted == NULL;
+}
+
 /*
- * Tells whether a slot's turn writes, for all that is known, positions before one;
- * *turn becomes which turn it is.
+ * Tells whether a slot's turn writes, for all that is known, events that are asked for at
+ * positions before one; *turn becomes which turn it is.
  */
 static bool
-is_writing_before(EsFlightSlot *slot, int64 position, uint64 *turn)
+is_writing_before(EsFlightSlot *slot, int64 position, const EsFlightTags *wanted, uint64 *turn)
 {
 	uint64		first;
+	uint64		tags;
 
 	*turn = pg_atomic_read_u64(&slot->flight.turn);
 	if ((*turn & 1) == 0)
 		return false;
 	pg_read_barrier();
 	first = pg_atomic_read_u64(&slot->flight.first);
+	tags = pg_atomic_read_u64(&slot->flight.tags);
 	pg_read_barrier();
-	return pg_atomic_read_u64(&slot->flight.turn) == *turn && (first == 0 || first < (uint64) position);
+	return pg_atomic_read_u64(&slot->flight.turn) == *turn && (first == 0 || first < (uint64) position) &&
+		tags_may_match(wanted, tags);
 }
 
-/* Tells whether a slot's turn that writes positions before one is over; looks a while. */
+/* Tells whether a slot's turn that writes what is asked for is over; looks a while. */
 static bool
-await_turn(EsFlightSlot *slot, int64 position)
+await_turn(EsFlightSlot *slot, int64 position, const EsFlightTags *wanted)
 {
 	long		pause = FIRST_PAUSE_US;
 	uint64		turn;
 	uint64		now;
 
-	if (!is_writing_before(slot, position, &turn))
+	if (!is_writing_before(slot, position, wanted, &turn))
 		return true;
 	for (int i = 0; i < SPINS + LOOKS; i++)
 	{
@@ -399,21 +435,21 @@ await_turn(EsFlightSlot *slot, int64 position)
 			pause = Min(2 * pause, LONGEST_PAUSE_US);
 		}
 		CHECK_FOR_INTERRUPTS();
-		if (!is_writing_before(slot, position, &now) || now != turn)
+		if (!is_writing_before(slot, position, wanted, &now) || now != turn)
 			return true;
 	}
 	return false;
 }
 
 /*
- * es_flight_await_writers waits until all that are writing now positions before one have
- * written: after that, every such position that will ever have an event has its row.  The
- * caller has taken that position, or knows that it was given out, and is not writing.
- * That takes microseconds; false if it takes long, or nobody says that he is writing, as
- * without the library preloaded.
+ * es_flight_await_writers waits until all that are writing now positions before one, of
+ * events with some tags, or of any (NULL), have written: after that, every such position
+ * that will ever have such an event has its row.  The caller has taken that position, or
+ * knows that it was given out, and is not writing.  That takes microseconds; false if it
+ * takes long, or nobody says that he is writing, as without the library preloaded.
  */
 bool
-es_flight_await_writers(int64 position)
+es_flight_await_writers(int64 position, const EsFlightTags *tags)
 {
 	uint32		used;
 
@@ -421,7 +457,7 @@ es_flight_await_writers(int64 position)
 		return false;
 	used = pg_atomic_read_u32(&shared->used);
 	for (uint32 i = 0; i <= used; i++)
-		if (!await_turn(&shared->slots[i], position))
+		if (!await_turn(&shared->slots[i], position, tags))
 			return false;
 	pg_read_barrier();
 	return true;

@@ -58,7 +58,7 @@ es_change_begin(EsChange *change, const text *name, bool wait)
 	{
 		CHECK_FOR_INTERRUPTS();
 		memset(change, 0, sizeof(*change));
-		es_streamlock_add(&change->locks, name);
+		es_streamlock_add(&change->locks, name, 0);
 		es_streamlock_acquire(&change->locks);
 		state = look_at_changed_stream(change, name, &in_progress);
 		if (state != ES_CHANGE_OPEN)

@@ -101,10 +101,14 @@ es_streamlock_freeze(void)
 	return es_settle_last_given();
 }
 
-/* es_streamlock_add makes the short lock on a stream one that is wanted. */
+/*
+ * es_streamlock_add makes the short lock on a stream one that is wanted, to write events with
+ * some tags there, if any.
+ */
 void
-es_streamlock_add(EsStreamLocks *locks, const text *name)
+es_streamlock_add(EsStreamLocks *locks, const text *name, uint64 tag_bits)
 {
+	locks->tag_bits |= tag_bits;
 	if (locks->count < ES_STREAM_FEW)
 		locks->hashes[locks->count++] = es_names_hash(name);
 	else
@@ -133,7 +137,7 @@ es_streamlock_acquire(EsStreamLocks *locks)
 		for (int i = 0; i < locks->count; i++)
 			acquire_tag(make_hash_tag(locks->hashes[i], TAG_SHORT), ExclusiveLock);
 	}
-	es_flight_begin_writing();
+	es_flight_begin_writing(locks->tag_bits);
 }
 
 /* es_streamlock_release gives them back. */
@@ -161,7 +165,8 @@ have_common_transaction(const VirtualTransactionId *a, const VirtualTransactionI
 /*
  * es_streamlock_await_writers waits until all that hold short locks now, and may write
  * below a position that was given out, have given them back: after that, every position
- * below it that will ever have an event has its row.  The caller holds no short lock.
+ * below it that will ever have an event has its row.  Those are left out who say that they write
+ * no event with such tags.  The caller holds no short lock.
  *
  * They are gone in microseconds, so it looks a few times: at what writers say of
  * themselves where the library is preloaded, else at the locks.  Who appends without
@@ -169,13 +174,13 @@ have_common_transaction(const VirtualTransactionId *a, const VirtualTransactionI
  * behind which others have to queue up.
  */
 void
-es_streamlock_await_writers(int64 position)
+es_streamlock_await_writers(int64 position, const EsFlightTags *tags)
 {
 	LOCKTAG		gate = make_gate_tag();
 	VirtualTransactionId *writers;
 	bool		done;
 
-	if (es_flight_await_writers(position))
+	if (es_flight_await_writers(position, tags))
 		return;
 	writers = GetLockConflicts(&gate, ShareLock, NULL);
 	done = !VirtualTransactionIdIsValid(writers[0]);

@@ -17,7 +17,8 @@ typedef enum EsBtreeKind
 {
 	ES_BTREE_OTHER,				/* none */
 	ES_BTREE_SINGLE,			/* one at a time */
-	ES_BTREE_SORTED				/* many as well: it is unique and over bigints */
+	ES_BTREE_SORTED,			/* many as well: it is unique and over bigints */
+	ES_BTREE_TAGS				/* those of a row, by tagindex.h */
 } EsBtreeKind;
 
 extern EsBtreeKind es_btree_kind(Relation heap, Relation index);

@@ -233,6 +233,15 @@ is_plain_index(Relation index, const IndexInfo *info, const EsPlainPredicate *pr
 		(info->ii_Predicate == NIL || predicate->test != ES_TEST_NONE);
 }
 
+/* Tells what need not go through the server's index_insert into an index. */
+static EsBtreeKind
+kind_of_index(Relation rel, Relation index)
+{
+	if (es_tagindex_is(index))
+		return es_tagindex_takes_leaves(index) ? ES_BTREE_TAGS : ES_BTREE_OTHER;
+	return es_btree_kind(rel, index);
+}
+
 /* Makes a slot that is kept, for rows as they are stored. */
 static TupleTableSlot *
 make_kept_slot(Relation rel)
@@ -271,7 +280,7 @@ describe_table(EsTableInfo *info, Relation rel, const EsShape *shape)
 		info->index_oids[i] = relid;
 		info->index_infos[i] = index_info;
 		info->predicates[i] = read_plain_predicate(index, index_info);
-		info->kinds[i] = es_btree_kind(rel, index);
+		info->kinds[i] = kind_of_index(rel, index);
 		info->plain = info->plain && is_plain_index(index, index_info, &info->predicates[i]);
 		index_close(index, AccessShareLock);
 	}

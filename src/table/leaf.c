@@ -22,6 +22,10 @@
  * cut short, so the block is there.  Else the server goes down from the root, which
  * also moves right and finishes incomplete splits.
  *
+ * A look whether there is anything between two entries of one first key begins on the
+ * remembered leaf, too.  It is told there only by a leaf that covers all that lies between
+ * them, for the same reason.
+ *
  * Everything that is more than "room on the leaf, no such key" is left to the
  * server, by btree.c: splitting a full leaf, deleting or deduplicating entries,
  * deciding about an entry with the same key, waiting for another transaction,
@@ -287,6 +291,57 @@ es_leaf_find_last(const EsBtree *btree, EsBtreeEntry *last, Buffer *leaf)
 	else
 		_bt_relbuf(btree->index, *leaf);
 	return found;
+}
+
+/* ---- nothing there ---- */
+
+/*
+ * Tells whether a locked leaf shows that no entry is between two of the same first key, these
+ * included: it has none, and no other leaf can.  Of a leaf that is only remembered some entry
+ * must be below them.
+ */
+static bool
+leaf_shows_gap(const EsBtree *btree, Buffer buffer, const EsBtreeEntry *low, const EsBtreeEntry *high, bool remembered)
+{
+	Page		page = BufferGetPage(buffer);
+	OffsetNumber begin = P_FIRSTDATAKEY(BTPageGetOpaque(page));
+	OffsetNumber place;
+	bool		equal;
+
+	place = es_leaf_find_place(btree, page, begin, low, &equal);
+	if (remembered && place <= begin)
+		return false;
+	if (place > PageGetMaxOffsetNumber(page))
+		return es_leaf_is_below_end(btree, page, high);
+	return compare_item_keys(btree, (BtreeItem *) PageGetItem(page, PageGetItemId(page, place)), high,
+							 btree->info->ii_NumIndexKeyAttrs) > 0;
+}
+
+/*
+ * es_leaf_is_gap tells whether an index over two columns has no entry with a first key and a second
+ * one from low to high, whether its row lives or not.  False also where it takes more than a
+ * look at one leaf: then an index scan has to tell.
+ */
+bool
+es_leaf_is_gap(const EsBtree *btree, int64 key, int64 low, int64 high)
+{
+	EsBtreeEntry from = {.keys = {key, low}};
+	EsBtreeEntry to = {.keys = {key, high}};
+	Buffer		buffer = lock_known_leaf(btree, &from, BT_READ);
+	bool		gap = BufferIsValid(buffer) && leaf_shows_gap(btree, buffer, &from, &to, true);
+
+	if (!gap)
+	{
+		if (BufferIsValid(buffer))
+			_bt_relbuf(btree->index, buffer);
+		buffer = es_leaf_lock(btree, &from, BT_READ);
+		if (!BufferIsValid(buffer))
+			return true;
+		gap = leaf_shows_gap(btree, buffer, &from, &to, false);
+		remember_leaf(btree, &from, buffer);
+	}
+	_bt_relbuf(btree->index, buffer);
+	return gap;
 }
 
 /* ---- one entry ---- */

@@ -56,6 +56,7 @@ extern OffsetNumber es_leaf_find_place(const EsBtree *btree, Page page, OffsetNu
 									   const EsBtreeEntry *entry, bool *equal);
 extern Buffer es_leaf_lock(const EsBtree *btree, const EsBtreeEntry *entry, int access);
 extern bool es_leaf_find_last(const EsBtree *btree, EsBtreeEntry *last, Buffer *leaf);
+extern bool es_leaf_is_gap(const EsBtree *btree, int64 key, int64 low, int64 high);
 extern bool es_leaf_insert(const EsBtree *btree, const EsBtreeEntry *entry);
 
 /* Room for the largest index tuple that es_leaf_make_item makes. */

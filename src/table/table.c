@@ -38,6 +38,7 @@
 #include "table/btree.h"
 #include "table/extend.h"
 #include "table/leaf.h"
+#include "table/tagindex.h"
 
 /* ---- tables that are open ---- */
 
@@ -194,6 +195,23 @@ es_table_find_last(EsTable *table, Oid index, EsBtreeEntry *last, Buffer *leaf)
 	return es_leaf_find_last(&btree, last, leaf);
 }
 
+/*
+ * es_table_is_gap tells whether an index by tag of an open table has no entry under a key whose
+ * position is from low to high, whether its row lives or not; what was written before the call
+ * counts.  False also where an index scan has to tell.
+ */
+bool
+es_table_is_gap(EsTable *table, Oid index, int64 key, int64 low, int64 high)
+{
+	int			i = find_table_index(table, index);
+	EsBtree		btree;
+
+	if (i < 0 || table->info->kinds[i] != ES_BTREE_TAGS)
+		return false;
+	btree = btree_of_table(table, i);
+	return es_leaf_is_gap(&btree, key, low, high);
+}
+
 /* ---- writing rows ---- */
 
 /* Makes the slots for writing up to at least n of them. */
@@ -306,6 +324,17 @@ insert_key_by_server(EsTable *table, int i, TupleTableSlot *slot)
 				 false, info);
 }
 
+/* Puts the tags of one row into an index of them. */
+static void
+insert_tag_keys(EsTable *table, int i, const TupleTableSlot *slot)
+{
+	EsBtree		btree = btree_of_table(table, i);
+	const AttrNumber *columns = btree.info->ii_IndexAttrNumbers;
+
+	es_tagindex_insert(&btree, slot->tts_values[columns[0] - 1], DatumGetInt64(slot->tts_values[columns[1] - 1]),
+					   &slot->tts_tid);
+}
+
 /* Puts the keys of one row into one index that has only plain columns. */
 static void
 insert_plain_key(EsTable *table, int i, TupleTableSlot *slot)
@@ -314,6 +343,8 @@ insert_plain_key(EsTable *table, int i, TupleTableSlot *slot)
 		return;
 	if (table->info->kinds[i] == ES_BTREE_OTHER)
 		insert_key_by_server(table, i, slot);
+	else if (table->info->kinds[i] == ES_BTREE_TAGS)
+		insert_tag_keys(table, i, slot);
 	else
 	{
 		EsBtree		btree = btree_of_table(table, i);

@@ -22,6 +22,7 @@
 #include "access/tableam.h"
 #include "access/xloginsert.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "storage/bufmgr.h"
@@ -41,21 +42,13 @@ PG_FUNCTION_INFO_V1(es_tagindex_handler);
 
 #define MIN_BUILD_BYTES	((Size) 64 * 1024)	/* of entries that a build gathers */
 
-/* An entry that waits to be inserted by a build. */
-typedef struct TagEntry
-{
-	int64		key;
-	int64		position;
-	ItemPointerData tid;
-} TagEntry;
-
 /* A build of an index on its way. */
 typedef struct TagBuild
 {
 	Relation	heap;
 	Relation	index;
 	IndexInfo  *info;
-	TagEntry   *entries;
+	EsBtreeEntry *entries;
 	int64		count;
 	int64		most;			/* entries that memory is there for */
 	double		inserted;
@@ -64,22 +57,31 @@ typedef struct TagBuild
 
 /* ---- inserting ---- */
 
-/* Inserts one entry. */
+/* Puts one entry on its leaf, if leaves are remembered, or has the server insert it. */
 static inline void
-insert_tag_entry(Relation index, Relation heap, IndexInfo *info, TagEntry *entry, bool unchanged)
+put_tag_entry(const EsBtree *btree, EsBtreeEntry *entry, bool unchanged)
 {
-	Datum		values[COLUMNS] = {Int64GetDatum(entry->key), Int64GetDatum(entry->position)};
+	Datum		values[COLUMNS] = {Int64GetDatum(entry->keys[COLUMN_TAG]), Int64GetDatum(entry->keys[COLUMN_POSITION])};
 	bool		isnull[COLUMNS] = {false, false};
 
+	if (btree->leaves == NULL || !es_leaf_insert(btree, entry))
+		(void) btinsert(btree->index, values, isnull, &entry->tid, btree->heap, UNIQUE_CHECK_NO, unchanged, btree->info);
+}
+
+/* Inserts one entry. */
+static inline void
+insert_tag_entry(const EsBtree *btree, EsBtreeEntry *entry, bool unchanged)
+{
 #ifdef USE_ASSERT_CHECKING
 	/* the server asserts that what has a btree's options is one by name */
+	Relation	index = btree->index;
 	Oid			method = index->rd_rel->relam;
 
 	index->rd_rel->relam = BTREE_AM_OID;
 	PG_TRY();
 #endif
 	{
-		(void) btinsert(index, values, isnull, &entry->tid, heap, UNIQUE_CHECK_NO, unchanged, info);
+		put_tag_entry(btree, entry, unchanged);
 	}
 #ifdef USE_ASSERT_CHECKING
 	PG_FINALLY();
@@ -90,25 +92,47 @@ insert_tag_entry(Relation index, Relation heap, IndexInfo *info, TagEntry *entry
 #endif
 }
 
+/* Inserts the entries of a row. */
+static void
+insert_row_tags(const EsBtree *btree, Datum metadata, EsBtreeEntry *entry, bool unchanged)
+{
+	EsTagKeys	keys;
+
+	es_tags_keys(metadata, &keys);
+	for (int i = 0; i < keys.count; i++)
+	{
+		entry->keys[COLUMN_TAG] = keys.keys[i];
+		insert_tag_entry(btree, entry, unchanged);
+	}
+	if (keys.keys != keys.few)
+		pfree(keys.keys);
+}
+
 /* Inserts the entries of a row: what the server calls. */
 static bool
 insert_into_tag_index_hook(Relation index, Datum *values, bool *isnull, ItemPointer tid, Relation heap,
 						   IndexUniqueCheck check, bool unchanged, IndexInfo *info)
 {
-	EsTagKeys	keys;
+	EsBtree		btree = {.index = index,.heap = heap,.info = info};
+	EsBtreeEntry entry = {.tid = *tid};
 
 	if (isnull[COLUMN_TAG] || isnull[COLUMN_POSITION])
 		return false;
-	es_tags_keys(values[COLUMN_TAG], &keys);
-	for (int i = 0; i < keys.count; i++)
-	{
-		TagEntry	entry = {keys.keys[i], DatumGetInt64(values[COLUMN_POSITION]), *tid};
-
-		insert_tag_entry(index, heap, info, &entry, unchanged);
-	}
-	if (keys.keys != keys.few)
-		pfree(keys.keys);
+	entry.keys[COLUMN_POSITION] = DatumGetInt64(values[COLUMN_POSITION]);
+	insert_row_tags(&btree, values[COLUMN_TAG], &entry, unchanged);
 	return false;
+}
+
+/*
+ * es_tagindex_insert inserts the entries of a new row into an index that es_tagindex_takes_leaves,
+ * on leaves that are remembered by tag.
+ */
+void
+es_tagindex_insert(const EsBtree *btree, Datum metadata, int64 position, const ItemPointerData *tid)
+{
+	EsBtreeEntry entry = {.keys = {0, position},.tid = *tid};
+
+	insert_row_tags(btree, metadata, &entry, false);
 }
 
 /* ---- building ---- */
@@ -135,23 +159,26 @@ make_first_page(Relation index)
 static int
 compare_tag_entries(const void *a, const void *b)
 {
-	const TagEntry *x = a;
-	const TagEntry *y = b;
+	const EsBtreeEntry *x = a;
+	const EsBtreeEntry *y = b;
 
-	if (x->key != y->key)
-		return x->key < y->key ? -1 : 1;
-	return x->position < y->position ? -1 : x->position > y->position;
+	for (int i = 0; i < COLUMNS; i++)
+		if (x->keys[i] != y->keys[i])
+			return x->keys[i] < y->keys[i] ? -1 : 1;
+	return 0;
 }
 
 /* Inserts the entries that have been gathered. */
 static void
 insert_gathered_entries(TagBuild *build)
 {
-	qsort(build->entries, build->count, sizeof(TagEntry), compare_tag_entries);
+	EsBtree		btree = {.index = build->index,.heap = build->heap,.info = build->info};
+
+	qsort(build->entries, build->count, sizeof(EsBtreeEntry), compare_tag_entries);
 	for (int64 i = 0; i < build->count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		insert_tag_entry(build->index, build->heap, build->info, &build->entries[i], false);
+		insert_tag_entry(&btree, &build->entries[i], false);
 	}
 	build->inserted += build->count;
 	build->count = 0;
@@ -173,13 +200,13 @@ gather_row(Relation index, ItemPointer tid, Datum *values, bool *isnull, bool al
 	MemoryContextSwitchTo(old);
 	for (int i = 0; i < keys.count; i++)
 	{
-		TagEntry   *entry;
+		EsBtreeEntry *entry;
 
 		if (build->count == build->most)
 			insert_gathered_entries(build);
 		entry = &build->entries[build->count++];
-		entry->key = keys.keys[i];
-		entry->position = DatumGetInt64(values[COLUMN_POSITION]);
+		entry->keys[COLUMN_TAG] = keys.keys[i];
+		entry->keys[COLUMN_POSITION] = DatumGetInt64(values[COLUMN_POSITION]);
 		entry->tid = *tid;
 	}
 }
@@ -195,8 +222,8 @@ build_tag_index(Relation heap, Relation index, IndexInfo *info)
 	TagBuild	build = {.heap = heap,.index = index,.info = info};
 	IndexBuildResult *result = palloc0(sizeof(IndexBuildResult));
 
-	build.most = Max((Size) maintenance_work_mem * 1024, MIN_BUILD_BYTES) / sizeof(TagEntry);
-	build.entries = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(TagEntry) * build.most);
+	build.most = Max((Size) maintenance_work_mem * 1024, MIN_BUILD_BYTES) / sizeof(EsBtreeEntry);
+	build.entries = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsBtreeEntry) * build.most);
 	build.row = AllocSetContextCreate(CurrentMemoryContext, "eventstore tags of a row", ALLOCSET_SMALL_SIZES);
 	make_first_page(index);
 	result->heap_tuples = table_index_build_scan(heap, index, info, true, true, gather_row, &build, NULL);
@@ -221,6 +248,24 @@ bool
 es_tagindex_is(Relation index)
 {
 	return index->rd_indam->aminsert == insert_into_tag_index_hook;
+}
+
+/*
+ * es_tagindex_takes_leaves tells whether entries may be put on leaves of an index by tag.  One
+ * that is being built concurrently has no pages at first.
+ */
+bool
+es_tagindex_takes_leaves(Relation index)
+{
+	bool		heapkeyspace;
+	bool		allequalimage;
+
+	if (!index->rd_index->indisready || index->rd_index->indnatts != COLUMNS ||
+		TupleDescAttr(RelationGetDescr(index), COLUMN_TAG)->atttypid != INT8OID ||
+		TupleDescAttr(RelationGetDescr(index), COLUMN_POSITION)->atttypid != INT8OID)
+		return false;
+	_bt_metaversion(index, &heapkeyspace, &allequalimage);
+	return heapkeyspace;
 }
 
 /* Behind CREATE ACCESS METHOD eventstore_tags: the server's btree, but for what is said above. */

@@ -168,5 +168,33 @@ my ($status) = $node->psql('postgres', q{SELECT es_append('bad-1', 'T', '{}', '{
 isnt($status, 0, 'an empty tag is refused');
 is($node->safe_psql('postgres', 'SELECT last_value FROM eventstore.position_seq'), $last, 'and takes no position');
 
+# A writer who has taken a position and is held up before its row is there is waited for
+# only by conditions that its event may match: this would hang.
+preload($node, 1);
+$node->restart;
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION held_up(type text) RETURNS boolean LANGUAGE plpgsql AS $$
+	BEGIN
+		IF type = 'Held' THEN PERFORM pg_advisory_xact_lock_shared(4711); END IF;
+		RETURN true;
+	END $$;
+	ALTER TABLE eventstore.events ADD CONSTRAINT held_up CHECK (held_up(type))});
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('SELECT pg_advisory_lock(4711)');
+my $held = start_script($node, 'postgres', q{SELECT es_append('held-1', 'Held', '{}', '{"tags": ["held:1", "held:2"]}')});
+wait_until('the writer to be held up', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted}) eq '1' });
+foreach my $query ('[{"tags": ["held:4"]}]', '[{"tags": ["held:1", "held:4"]}]', '[{"types": ["Held"], "tags": ["held:5"]}, {"tags": ["held:4", "held:2"]}]')
+{
+	is($node->safe_psql('postgres', qq{SELECT es_append_if('[{"stream": "held-2", "type": "Free", "tags": ["held:3"]}]', 0, query => '$query') > es_settled_position()}),
+		't', "is not waited for by $query");
+}
+my @waiting = map { start_script($node, 'postgres', qq{\\set VERBOSITY sqlstate\nSET application_name = 'waits'; SELECT es_append_if('[{"stream": "held-3", "type": "Decided"}]', 0, $_)}) }
+  (q{query => '[{"tags": ["held:1"]}]'}, q{query => '[{"tags": ["held:4"]}, {"tags": ["held:2", "held:1"]}]'}, q{types => '{Held}'}, q{query => '[{"types": ["Held"]}, {"tags": ["held:4"]}]'});
+wait_until('them to wait', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waits' AND state = 'active'}) eq '4' });
+$holder->query_safe('SELECT pg_advisory_unlock(4711)');
+finish_script($held);
+is(join(' ', map { (finish_script($_))[1] =~ /(VE011)/ ? $1 : 'appended' } @waiting), 'VE011 VE011 VE011 VE011', 'and is by those whose query it matches');
+$holder->quit;
+
 $node->stop;
 done_testing();

@@ -32,6 +32,30 @@ sub append_sql
 		SELECT es_append_batch('e-batch', (SELECT jsonb_agg(jsonb_build_object('type', 'T', 'metadata', jsonb_build_object('tags', jsonb_build_array('b$round', 't' || n % 5, n)))) FROM generate_series(1, 15) n)); $_;" } ('COMMIT', 'ROLLBACK', 'COMMIT');
 }
 
+# decide(after): appends in a boundary, if nothing has come to it after a position.  holds(after, tag) only asks.
+$node->safe_psql('store', q{
+	CREATE FUNCTION decide(after bigint) RETURNS text LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM es_append_if('[{"stream": "own-1", "type": "D", "tags": ["own"]}]', after, tags => '{own}');
+		RETURN 'appended';
+	EXCEPTION WHEN SQLSTATE 'VE011' THEN
+		RETURN 'VE011';
+	END $$;
+	CREATE FUNCTION holds(after bigint, tag text) RETURNS boolean LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM es_append_if('[]', after, tags => ARRAY[tag]);
+		RETURN true;
+	EXCEPTION WHEN SQLSTATE 'VE011' THEN
+		RETURN false;
+	END $$;
+	SELECT es_append('own-1', 'D', '{}', '{"tags": ["own"]}')});
+my $newest = q{(SELECT position FROM es_read_query('[{"tags": ["own"]}]', 0, 1, true))};
+# Conditions on the last events of tags that are not decided as SQL would, and how many there are.
+my $misjudged = q{
+	SELECT count(*) FILTER (WHERE holds(after, t) IS DISTINCT FROM after >= last) || ' of ' || (count(*) > 20)
+	FROM (SELECT t, max(position) AS last FROM es_events e, jsonb_array_elements_text(e.metadata -> 'tags') t WHERE e.metadata -> 'tags' ? t GROUP BY t) tags,
+		LATERAL (VALUES (last - 1), (last), (last + 1)) v(after)};
+
 $node->safe_psql('store', append_sql()) for 1 .. 3;
 my $warm = $node->background_psql('store');
 is($warm->query_safe($differences), '0 of true', 'by each tag what SQL finds');
@@ -46,6 +70,13 @@ sub is_found
 	$node->safe_psql('store', append_sql());
 	is($warm->query_safe($differences), '0 of true', "$what: a warm session, of what comes then");
 	is($node->safe_psql('store', $differences), '0 of true', "$what: a new session");
+	is($warm->query_safe($misjudged), '0 of true', "$what: conditions of a warm session");
+	is($warm->query_safe("SELECT decide($newest)"), 'appended', "$what: a warm session decides in its boundary");
+	is($warm->query_safe("SELECT decide($newest)"), 'appended', "$what: and again");
+	my $own = $warm->query_safe("SELECT $newest");
+	$node->safe_psql('store', q{SELECT es_append('other-1', 'D', '{}', '{"tags": ["own"]}')});
+	is($warm->query_safe("SELECT decide($own)"), 'VE011', "$what: it meets what another session has appended");
+	is($warm->query_safe("SELECT decide($newest)"), 'appended', "$what: and decides anew");
 }
 
 # Of each segment the same is done: %s is its name.
@@ -84,6 +115,25 @@ is($node->safe_psql('store', q{CREATE INDEX made ON eventstore.events_0 USING ev
 	't|t|eventstore_tags|f', 'an index of this kind can be made by hand');
 is_found('with another index by tag');
 is(sqlstates($node, 'store', q{CREATE UNIQUE INDEX ON eventstore.events_0 USING eventstore_tags (metadata, position)}), '0A000', 'it cannot be unique');
+
+# A call's own entry may be the first on its leaf, with what the condition asks for on the leaf
+# before: the last one is empty after a vacuum, and the session knows it.
+new_store($node, 'edge');
+my $edge = $node->background_psql('edge');
+my $many = q{SELECT es_append_batch('edge-1', (SELECT jsonb_agg('{"type": "T", "metadata": {"tags": ["edge"]}}'::jsonb) FROM generate_series(1, 1000)))};
+$edge->query_safe($many);
+$edge->query_safe("BEGIN; $many; ROLLBACK");
+$node->safe_psql('edge', 'VACUUM (INDEX_CLEANUP on) eventstore.events_0');
+$edge->query_safe(q{CREATE FUNCTION decide(after bigint) RETURNS text LANGUAGE plpgsql AS $$
+	BEGIN
+		RETURN es_append_if('[{"stream": "edge-1", "type": "T", "tags": ["edge"]}]', after, tags => '{edge}');
+	EXCEPTION WHEN SQLSTATE 'VE011' THEN
+		RETURN 'VE011';
+	END $$});
+is($edge->query_safe('SELECT decide(999)'), 'VE011', 'what the leaf before has is met');
+is($edge->query_safe('SELECT decide(1000)'), '2002', 'nothing is after it');
+is($edge->query_safe('SELECT decide(1000)'), 'VE011', 'but that');
+$edge->quit;
 
 # A transaction that is prepared is waited for by a condition on its tags.
 foreach my $end ('COMMIT', 'ROLLBACK')
