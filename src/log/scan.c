@@ -16,6 +16,7 @@
 #include "access/tableam.h"
 #include "access/visibilitymap.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -74,6 +75,21 @@ count_segment(const EsSegmentScan *scan, int64 segment)
 	counts->indexes |= 1 << (scan->type ? ES_INDEX_COUNT : scan->which);
 }
 
+/* Begins to go through the index. */
+static void
+begin_index_scan(EsSegmentScan *scan)
+{
+	scan->scan = NULL;
+	scan->walk = scan->own_pages && !scan->backwards ?
+		es_walk_begin(scan->rel, scan->index, scan->snapshot, scan->keys, scan->nkeys) : NULL;
+	if (scan->walk != NULL)
+		return;
+	scan->scan = es_index_beginscan(scan->rel, scan->index, scan->snapshot, scan->nkeys);
+	/* keeps index pages pinned, which makes the visibility map's word good */
+	scan->scan->xs_want_itup = scan->index_only || scan->wants_keys;
+	index_rescan(scan->scan, scan->keys, scan->nkeys, NULL, 0);
+}
+
 /*
  * es_scan_begin opens the index of a segment that the scan asks for,
  * with its keys; false if the log has no such segment.  If it had one, 55000
@@ -113,10 +129,7 @@ es_scan_begin(EsSegmentScan *scan, int64 segment)
 	scan->visibility = InvalidBuffer;
 	scan->keep_lock = false;
 	scan->block = InvalidBlockNumber;
-	scan->scan = es_index_beginscan(scan->rel, scan->index, scan->snapshot, scan->nkeys);
-	/* keeps index pages pinned, which makes the visibility map's word good */
-	scan->scan->xs_want_itup = scan->index_only || scan->wants_keys;
-	index_rescan(scan->scan, scan->keys, scan->nkeys, NULL, 0);
+	begin_index_scan(scan);
 	return true;
 }
 
@@ -139,27 +152,61 @@ put_row_into_slot(EsSegmentScan *scan)
 	slot->off = 0;
 }
 
+/* Reads a row from its page; false if the snapshot does not see it.  Soon, or NULL, is one wanted later. */
+static inline bool
+fetch_by_page(EsSegmentScan *scan, ItemPointer tid, ItemPointer soon, bool *all_dead)
+{
+	if (soon != NULL)
+		es_pages_prefetch(scan->pages, scan->rel, soon, scan->without_data ? BYTES_BEFORE_DATA : ES_PREFETCH_ALL);
+	if (!es_pages_fetch(scan->pages, scan->rel, tid, &scan->row, all_dead))
+		return false;
+	pgstat_count_heap_fetch(scan->index);
+	put_row_into_slot(scan);
+	return true;
+}
+
 /*
- * es_scan_fetch reads the row of the entry that a forward scan has come to; false
+ * es_scan_fetch reads the row of the entry that a forward scan, no walk, has come to; false
  * if the snapshot does not see it.
  */
 bool
 es_scan_fetch(EsSegmentScan *scan)
 {
+	IndexScanDesc entries = scan->scan;
+	bool		all_dead;
+	bool		found;
+
 	if (!scan->by_pages)
-		return index_fetch_heap(scan->scan, scan->slot);
-	if (!scan->backwards)
-		es_pages_prefetch(scan->pages, scan->scan, scan->without_data ? BYTES_BEFORE_DATA : ES_PREFETCH_ALL);
-	if (!es_pages_fetch(scan->pages, scan->scan, &scan->row))
-		return false;
-	put_row_into_slot(scan);
-	return true;
+		return index_fetch_heap(entries, scan->slot);
+	found = fetch_by_page(scan, &entries->xs_heaptid, scan->backwards ? NULL : es_prefetch_ahead(entries), &all_dead);
+	if (!entries->xactStartedInRecovery)
+		entries->kill_prior_tuple = all_dead;
+	return found;
+}
+
+/* Walks on to the next row that the snapshot sees; false at the end. */
+static bool
+walk_to_next_row(EsSegmentScan *scan)
+{
+	EsWalk	   *walk = scan->walk;
+	ItemPointer tid;
+	bool		all_dead;
+
+	while ((tid = es_walk_next(walk)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (fetch_by_page(scan, tid, es_walk_ahead(walk, ES_PREFETCH_AHEAD), &all_dead))
+			return true;
+	}
+	return false;
 }
 
 /* es_scan_next moves to the next row that the snapshot sees, in a direction; false at the end. */
 bool
 es_scan_next(EsSegmentScan *scan, ScanDirection direction)
 {
+	if (scan->walk != NULL)
+		return walk_to_next_row(scan);
 	if (!scan->by_pages)
 		return index_getnext_slot(scan->scan, direction, scan->slot);
 	while (index_getnext_tid(scan->scan, direction) != NULL)
@@ -282,7 +329,10 @@ es_scan_next_doubtful(EsSegmentScan *scan)
 void
 es_scan_end(EsSegmentScan *scan)
 {
-	index_endscan(scan->scan);
+	if (scan->walk != NULL)
+		pfree(scan->walk);
+	else
+		index_endscan(scan->scan);
 	if (BufferIsValid(scan->visibility))
 		ReleaseBuffer(scan->visibility);
 	if (scan->by_pages)

@@ -314,7 +314,7 @@ open_segment_for_stream(const EsStreamScan *scan, OpenSegment *s, bool range)
 	{
 		/* for the stream before: it serves again */
 		make_stream_keys(scan, &s->scan, range);
-		Assert(s->scan.scan->numberOfKeys == s->scan.nkeys);
+		Assert(s->scan.scan != NULL && s->scan.scan->numberOfKeys == s->scan.nkeys);
 		index_rescan(s->scan.scan, s->scan.keys, s->scan.nkeys, NULL, 0);
 		return true;
 	}

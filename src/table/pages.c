@@ -33,7 +33,6 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "utils/rel.h"
 
@@ -197,11 +196,10 @@ is_worth_a_look(const EsPages *pages, const KeptPage *kept, bool all_visible)
  * The page's flag is set and cleared under the lock.
  */
 static bool
-look_up_row_on_page(const EsPages *pages, KeptPage *kept, IndexScanDesc scan, HeapTuple row)
+look_up_row_on_page(const EsPages *pages, KeptPage *kept, ItemPointer place, HeapTuple row, bool *all_dead)
 {
-	ItemPointerData tid = scan->xs_heaptid;
+	ItemPointerData tid = *place;
 	bool		all_visible;
-	bool		all_dead = false;
 	bool		found;
 
 	kept->wanted++;
@@ -213,10 +211,8 @@ look_up_row_on_page(const EsPages *pages, KeptPage *kept, IndexScanDesc scan, He
 	if (found)
 		point_to_row(kept, &tid, row);
 	else
-		found = heap_hot_search_buffer(&tid, kept->rel, kept->buffer, pages->snapshot, row, &all_dead, true);
+		found = heap_hot_search_buffer(&tid, kept->rel, kept->buffer, pages->snapshot, row, all_dead, true);
 	LockBuffer(kept->buffer, BUFFER_LOCK_UNLOCK);
-	if (!scan->xactStartedInRecovery)
-		scan->kill_prior_tuple = all_dead;
 	return found;
 }
 
@@ -238,39 +234,30 @@ holds_page(const KeptPage *kept, Relation rel, BlockNumber block)
 }
 
 /*
- * es_pages_fetch reads the row that an index scan stands on; false if the
- * snapshot does not see it.  The row is there until the next fetch.
+ * es_pages_fetch reads the row that an index leads to; false if the snapshot does not see it,
+ * and then *all_dead becomes whether nobody does.  The row is there until the next fetch.
  */
 bool
-es_pages_fetch(EsPages *pages, IndexScanDesc scan, HeapTuple row)
+es_pages_fetch(EsPages *pages, Relation rel, ItemPointer tid, HeapTuple row, bool *all_dead)
 {
-	ItemPointer tid = &scan->xs_heaptid;
 	BlockNumber block = ItemPointerGetBlockNumber(tid);
-	KeptPage   *kept = place_of_page(pages, scan->heapRelation, block);
+	KeptPage   *kept = place_of_page(pages, rel, block);
 
-	if (!holds_page(kept, scan->heapRelation, block))
-		keep_page(kept, scan->heapRelation, block);
-	if (is_row_visible(kept, ItemPointerGetOffsetNumber(tid)))
-		point_to_row(kept, tid, row);
-	else if (!look_up_row_on_page(pages, kept, scan, row))
-		return false;
-	pgstat_count_heap_fetch(scan->indexRelation);
+	*all_dead = false;
+	if (!holds_page(kept, rel, block))
+		keep_page(kept, rel, block);
+	if (unlikely(!is_row_visible(kept, ItemPointerGetOffsetNumber(tid))))
+		return look_up_row_on_page(pages, kept, tid, row, all_dead);
+	point_to_row(kept, tid, row);
 	return true;
 }
 
-/*
- * es_pages_prefetch asks for so many bytes of a row that comes a little later in a forward scan,
- * if its page is kept.
- */
+/* es_pages_prefetch asks for so many bytes of a row that is wanted soon, if its page is kept. */
 void
-es_pages_prefetch(EsPages *pages, IndexScanDesc scan, Size bytes)
+es_pages_prefetch(EsPages *pages, Relation rel, ItemPointer tid, Size bytes)
 {
-	ItemPointer tid = es_prefetch_ahead(scan);
-	KeptPage   *kept;
+	KeptPage   *kept = place_of_page(pages, rel, ItemPointerGetBlockNumber(tid));
 
-	if (tid == NULL)
-		return;
-	kept = place_of_page(pages, scan->heapRelation, ItemPointerGetBlockNumber(tid));
-	if (holds_page(kept, scan->heapRelation, ItemPointerGetBlockNumber(tid)))
+	if (holds_page(kept, rel, ItemPointerGetBlockNumber(tid)))
 		es_prefetch_row(BufferGetPage(kept->buffer), ItemPointerGetOffsetNumber(tid), bytes);
 }

@@ -21,7 +21,6 @@
 
 #define LINE_BYTES	64			/* of the cache; if it is more, some are asked
 								 * for twice */
-#define AHEAD		6			/* rows */
 
 /* es_prefetch_row asks for so many bytes of a row. */
 void
@@ -78,7 +77,7 @@ ItemPointer
 es_prefetch_ahead(IndexScanDesc scan)
 {
 	BTScanOpaque so = (BTScanOpaque) scan->opaque;
-	int			at = so->currPos.itemIndex + AHEAD;
+	int			at = so->currPos.itemIndex + ES_PREFETCH_AHEAD;
 
 	if (scan->indexRelation->rd_rel->relam != BTREE_AM_OID || at > so->currPos.lastItem)
 		return NULL;

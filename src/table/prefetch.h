@@ -13,7 +13,8 @@
 #include "executor/tuptable.h"
 #include "storage/bufpage.h"
 
-#define ES_PREFETCH_ALL	512		/* bytes of a row, at most */
+#define ES_PREFETCH_ALL		512 /* bytes of a row, at most */
+#define ES_PREFETCH_AHEAD	6	/* rows */
 
 extern void es_prefetch_row(Page page, OffsetNumber number, Size bytes);
 extern void es_prefetch_block(IndexScanDesc scan, TupleTableSlot *slot, BlockNumber *block);
