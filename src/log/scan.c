@@ -81,7 +81,7 @@ begin_index_scan(EsSegmentScan *scan)
 {
 	scan->scan = NULL;
 	scan->walk = scan->own_pages && !scan->backwards ?
-		es_walk_begin(scan->rel, scan->index, scan->snapshot, scan->keys, scan->nkeys) : NULL;
+		es_walk_begin(scan->rel, scan->index, scan->pages, scan->snapshot, scan->keys, scan->nkeys) : NULL;
 	if (scan->walk != NULL)
 		return;
 	scan->scan = es_index_beginscan(scan->rel, scan->index, scan->snapshot, scan->nkeys);
@@ -115,7 +115,7 @@ es_scan_begin(EsSegmentScan *scan, int64 segment)
 	scan->by_pages = (scan->pages != NULL || scan->by_page) && es_pages_serve(scan->rel, scan->snapshot);
 	scan->own_pages = scan->by_pages && scan->pages == NULL;
 	if (scan->own_pages)
-		scan->pages = es_pages_begin(scan->snapshot, false);
+		scan->pages = es_pages_begin(scan->snapshot, false, scan->without_data ? BYTES_BEFORE_DATA : ES_PREFETCH_ALL);
 	if (scan->by_pages)
 		scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(scan->rel), &TTSOpsHeapTuple);
 	else if (scan->own_slot)
@@ -152,19 +152,6 @@ put_row_into_slot(EsSegmentScan *scan)
 	slot->off = 0;
 }
 
-/* Reads a row from its page; false if the snapshot does not see it.  Soon, or NULL, is one wanted later. */
-static inline bool
-fetch_by_page(EsSegmentScan *scan, ItemPointer tid, ItemPointer soon, bool *all_dead)
-{
-	if (soon != NULL)
-		es_pages_prefetch(scan->pages, scan->rel, soon, scan->without_data ? BYTES_BEFORE_DATA : ES_PREFETCH_ALL);
-	if (!es_pages_fetch(scan->pages, scan->rel, tid, &scan->row, all_dead))
-		return false;
-	pgstat_count_heap_fetch(scan->index);
-	put_row_into_slot(scan);
-	return true;
-}
-
 /*
  * es_scan_fetch reads the row of the entry that a forward scan, no walk, has come to; false
  * if the snapshot does not see it.
@@ -173,32 +160,35 @@ bool
 es_scan_fetch(EsSegmentScan *scan)
 {
 	IndexScanDesc entries = scan->scan;
+	ItemPointer ahead = scan->by_pages && !scan->backwards ? es_prefetch_ahead(entries) : NULL;
 	bool		all_dead;
 	bool		found;
 
 	if (!scan->by_pages)
 		return index_fetch_heap(entries, scan->slot);
-	found = fetch_by_page(scan, &entries->xs_heaptid, scan->backwards ? NULL : es_prefetch_ahead(entries), &all_dead);
+	if (ahead != NULL)
+		es_pages_prefetch(scan->pages, scan->rel, ahead);
+	found = es_pages_fetch(scan->pages, scan->rel, &entries->xs_heaptid, &scan->row, &all_dead);
 	if (!entries->xactStartedInRecovery)
 		entries->kill_prior_tuple = all_dead;
-	return found;
+	if (!found)
+		return false;
+	pgstat_count_heap_fetch(scan->index);
+	put_row_into_slot(scan);
+	return true;
 }
 
 /* Walks on to the next row that the snapshot sees; false at the end. */
-static bool
+static inline bool
 walk_to_next_row(EsSegmentScan *scan)
 {
-	EsWalk	   *walk = scan->walk;
-	ItemPointer tid;
-	bool		all_dead;
+	HeapTuple	row = es_walk_next(scan->walk);
 
-	while ((tid = es_walk_next(walk)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (fetch_by_page(scan, tid, es_walk_ahead(walk, ES_PREFETCH_AHEAD), &all_dead))
-			return true;
-	}
-	return false;
+	if (unlikely(row == NULL))
+		return false;
+	scan->row = *row;
+	put_row_into_slot(scan);
+	return true;
 }
 
 /* es_scan_next moves to the next row that the snapshot sees, in a direction; false at the end. */
@@ -261,9 +251,12 @@ is_out_of_line(Datum value)
 void
 es_scan_event(EsSegmentScan *scan, EsEvent *event)
 {
-	if (!scan->backwards && !scan->by_pages)
-		es_prefetch_block(scan->scan, scan->slot, &scan->block);
-	es_event_deform(scan->slot, event, !scan->without_metadata);
+	if (!scan->by_pages || unlikely(!es_event_take(&scan->row, event, !scan->without_metadata)))
+	{
+		if (!scan->backwards && !scan->by_pages)
+			es_prefetch_block(scan->scan, scan->slot, &scan->block);
+		es_event_deform(scan->slot, event, !scan->without_metadata);
+	}
 	if (scan->gives_out)
 		es_scan_give_out(scan, event);
 }

@@ -17,9 +17,10 @@
  * one rows are looked at once the page has been come back to.
  *
  * A scan of one stream, or of the log, wants some rows of a page, one after the other, and does
- * not come back.  It keeps few pages, and looks through one when it has
- * wanted so many of its rows that it looks as if that were less work than to look up the
- * rest one by one.
+ * not come back.  It keeps few pages.  If it knows which rows come next (walk.c), those of
+ * them that are on a page are looked at together, and asked for from memory.  Else it looks through
+ * a page when it has wanted so many of its rows that it looks as if that were less work
+ * than to look up the rest one by one.
  *
  * Pages may be of several tables, which stay open until they are forgotten.  They
  * are no more than a backend's share of the buffers.  Pins are those of the current
@@ -45,6 +46,8 @@
 								 * look one up */
 #define ROWS_OTHER	8			/* of another page */
 #define ROW_WORDS	((MaxHeapTuplesPerPage + 64) / 64)
+#define MOST_ELSEWHERE	4		/* rows on other pages, between those of a
+								 * page that are looked at together */
 
 /* A page that is kept. */
 typedef struct KeptPage
@@ -61,6 +64,7 @@ struct EsPages
 {
 	Snapshot	snapshot;
 	bool		comes_back;
+	Size		bytes;			/* of a row, that are read */
 	uint32		mask;			/* how many there are, less one */
 	KeptPage	kept[FLEXIBLE_ARRAY_MEMBER];	/* see place_of_page */
 };
@@ -75,9 +79,12 @@ es_pages_serve(Relation rel, Snapshot snapshot)
 	return rel->rd_tableam == GetHeapamTableAmRoutine() && IsMVCCSnapshot(snapshot) && !IsolationIsSerializable();
 }
 
-/* es_pages_begin begins to read by a snapshot; comes_back: to the same pages, again and again. */
+/*
+ * es_pages_begin begins to read by a snapshot, about so many bytes of each row; comes_back: to
+ * the same pages, again and again.
+ */
 EsPages *
-es_pages_begin(Snapshot snapshot, bool comes_back)
+es_pages_begin(Snapshot snapshot, bool comes_back, Size bytes)
 {
 	EsPages    *pages;
 	uint32		count = comes_back ? MOST_KEPT : FEW_KEPT;
@@ -88,6 +95,7 @@ es_pages_begin(Snapshot snapshot, bool comes_back)
 	pages = palloc(offsetof(EsPages, kept) + count * sizeof(KeptPage));
 	pages->snapshot = snapshot;
 	pages->comes_back = comes_back;
+	pages->bytes = bytes;
 	pages->mask = count - 1;
 	for (int i = 0; i < count; i++)
 		pages->kept[i].rel = NULL;
@@ -120,14 +128,13 @@ es_pages_end(EsPages *pages)
 
 /* Points a row to what is on its page. */
 static inline void
-point_to_row(const KeptPage *kept, ItemPointer tid, HeapTuple row)
+point_to_row(Page page, Oid table, ItemPointer tid, HeapTuple row)
 {
-	Page		page = BufferGetPage(kept->buffer);
-	ItemId		item = PageGetItemId(page, ItemPointerGetOffsetNumber(tid));
+	ItemId		item = PageGetItemId(page, ItemPointerGetOffsetNumberNoCheck(tid));
 
 	row->t_data = (HeapTupleHeader) PageGetItem(page, item);
 	row->t_len = ItemIdGetLength(item);
-	row->t_tableOid = RelationGetRelid(kept->rel);
+	row->t_tableOid = table;
 	row->t_self = *tid;
 }
 
@@ -167,6 +174,53 @@ note_visible_rows(const EsPages *pages, KeptPage *kept, bool all_visible)
 	kept->looked = true;
 }
 
+/*
+ * Tells whether all see all rows of a page that the caller has locked; what a standby's snapshot
+ * sees may be less.
+ */
+static inline bool
+is_all_visible(const EsPages *pages, const KeptPage *kept)
+{
+	return PageIsAllVisible(BufferGetPage(kept->buffer)) && !pages->snapshot->takenDuringRecovery;
+}
+
+/*
+ * Notes which of the rows that are wanted next, and are on a page, the snapshot sees, and has them
+ * come from memory.  A few on other pages do not end that: so it is where
+ * some transactions have written at a time.
+ */
+static void
+note_rows_ahead(const EsPages *pages, KeptPage *kept, const ItemPointerData *tids, int count)
+{
+	Page		page = BufferGetPage(kept->buffer);
+	int			elsewhere = 0;
+	OffsetNumber last;
+	bool		all_visible;
+
+	LockBuffer(kept->buffer, BUFFER_LOCK_SHARE);
+	last = PageGetMaxOffsetNumber(page);
+	all_visible = is_all_visible(pages, kept);
+	for (int i = 0; i < count && elsewhere < MOST_ELSEWHERE; i++)
+	{
+		OffsetNumber n = ItemPointerGetOffsetNumberNoCheck(&tids[i]);
+		ItemId		item;
+
+		if (unlikely(ItemPointerGetBlockNumberNoCheck(&tids[i]) != kept->block))
+		{
+			elsewhere++;
+			continue;
+		}
+		if (unlikely(n < FirstOffsetNumber || n > last))
+			continue;
+		item = PageGetItemId(page, n);
+		if (!ItemIdIsNormal(item) || !(all_visible || sees_row(pages, kept, item, n)))
+			continue;
+		kept->visible[n / 64] |= UINT64CONST(1) << (n % 64);
+		es_prefetch_bytes(PageGetItem(page, item), Min(ItemIdGetLength(item), pages->bytes));
+	}
+	LockBuffer(kept->buffer, BUFFER_LOCK_UNLOCK);
+}
+
 /* Makes a page the one that is kept in a place. */
 static void
 keep_page(KeptPage *kept, Relation rel, BlockNumber block)
@@ -204,12 +258,12 @@ look_up_row_on_page(const EsPages *pages, KeptPage *kept, ItemPointer place, Hea
 
 	kept->wanted++;
 	LockBuffer(kept->buffer, BUFFER_LOCK_SHARE);
-	all_visible = PageIsAllVisible(BufferGetPage(kept->buffer)) && !pages->snapshot->takenDuringRecovery;
+	all_visible = is_all_visible(pages, kept);
 	if (!kept->looked && is_worth_a_look(pages, kept, all_visible))
 		note_visible_rows(pages, kept, all_visible);
 	found = is_row_visible(kept, ItemPointerGetOffsetNumber(&tid));
 	if (found)
-		point_to_row(kept, &tid, row);
+		point_to_row(BufferGetPage(kept->buffer), RelationGetRelid(kept->rel), &tid, row);
 	else
 		found = heap_hot_search_buffer(&tid, kept->rel, kept->buffer, pages->snapshot, row, all_dead, true);
 	LockBuffer(kept->buffer, BUFFER_LOCK_UNLOCK);
@@ -233,6 +287,17 @@ holds_page(const KeptPage *kept, Relation rel, BlockNumber block)
 	return kept->rel == rel && kept->block == block;
 }
 
+/* Gives a page, which is kept from now on if it was not. */
+static inline KeptPage *
+find_page(EsPages *pages, Relation rel, BlockNumber block)
+{
+	KeptPage   *kept = place_of_page(pages, rel, block);
+
+	if (!holds_page(kept, rel, block))
+		keep_page(kept, rel, block);
+	return kept;
+}
+
 /*
  * es_pages_fetch reads the row that an index leads to; false if the snapshot does not see it,
  * and then *all_dead becomes whether nobody does.  The row is there until the next fetch.
@@ -240,24 +305,47 @@ holds_page(const KeptPage *kept, Relation rel, BlockNumber block)
 bool
 es_pages_fetch(EsPages *pages, Relation rel, ItemPointer tid, HeapTuple row, bool *all_dead)
 {
-	BlockNumber block = ItemPointerGetBlockNumber(tid);
-	KeptPage   *kept = place_of_page(pages, rel, block);
+	KeptPage   *kept = find_page(pages, rel, ItemPointerGetBlockNumber(tid));
 
 	*all_dead = false;
-	if (!holds_page(kept, rel, block))
-		keep_page(kept, rel, block);
-	if (unlikely(!is_row_visible(kept, ItemPointerGetOffsetNumber(tid))))
+	if (!is_row_visible(kept, ItemPointerGetOffsetNumber(tid)))
 		return look_up_row_on_page(pages, kept, tid, row, all_dead);
-	point_to_row(kept, tid, row);
+	point_to_row(BufferGetPage(kept->buffer), RelationGetRelid(rel), tid, row);
 	return true;
 }
 
-/* es_pages_prefetch asks for so many bytes of a row that is wanted soon, if its page is kept. */
+/*
+ * es_pages_fetch_run reads the first rows of those that an index leads to, one after the other, as
+ * far as they are on one page, are plain, and the snapshot sees them; returns how many that
+ * are.  They are there until the next fetch.
+ */
+int
+es_pages_fetch_run(EsPages *pages, Relation rel, ItemPointer tids, int count, HeapTuple rows)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(tids);
+	KeptPage   *kept = find_page(pages, rel, block);
+	Page		page = BufferGetPage(kept->buffer);
+	Oid			table = RelationGetRelid(rel);
+	int			n = 0;
+
+	count = Min(count, ES_PAGES_RUN);
+	if (!is_row_visible(kept, ItemPointerGetOffsetNumber(tids)))
+		note_rows_ahead(pages, kept, tids, count);
+	while (n < count && ItemPointerGetBlockNumberNoCheck(&tids[n]) == block &&
+		   is_row_visible(kept, ItemPointerGetOffsetNumberNoCheck(&tids[n])))
+	{
+		point_to_row(page, table, &tids[n], &rows[n]);
+		n++;
+	}
+	return n;
+}
+
+/* es_pages_prefetch asks for a row that is wanted soon, if its page is kept. */
 void
-es_pages_prefetch(EsPages *pages, Relation rel, ItemPointer tid, Size bytes)
+es_pages_prefetch(EsPages *pages, Relation rel, ItemPointer tid)
 {
 	KeptPage   *kept = place_of_page(pages, rel, ItemPointerGetBlockNumber(tid));
 
 	if (holds_page(kept, rel, ItemPointerGetBlockNumber(tid)))
-		es_prefetch_row(BufferGetPage(kept->buffer), ItemPointerGetOffsetNumber(tid), bytes);
+		es_prefetch_row(BufferGetPage(kept->buffer), ItemPointerGetOffsetNumber(tid), pages->bytes);
 }

@@ -19,25 +19,18 @@
 #include "catalog/pg_am.h"
 #include "storage/bufmgr.h"
 
-#define LINE_BYTES	64			/* of the cache; if it is more, some are asked
-								 * for twice */
+#define AHEAD		6			/* rows */
 
 /* es_prefetch_row asks for so many bytes of a row. */
 void
 es_prefetch_row(Page page, OffsetNumber number, Size bytes)
 {
 	ItemId		item;
-	uint32		start;
-	uint32		end;
 
 	if (number > PageGetMaxOffsetNumber(page))
 		return;
 	item = PageGetItemId(page, number);
-	start = ItemIdGetOffset(item);
-	end = Min(start + Min(ItemIdGetLength(item), bytes), BLCKSZ);
-
-	for (uint32 at = start; at < end; at += LINE_BYTES)
-		__builtin_prefetch((char *) page + at);
+	es_prefetch_bytes((char *) page + ItemIdGetOffset(item), Min(ItemIdGetLength(item), bytes));
 }
 
 /*
@@ -77,7 +70,7 @@ ItemPointer
 es_prefetch_ahead(IndexScanDesc scan)
 {
 	BTScanOpaque so = (BTScanOpaque) scan->opaque;
-	int			at = so->currPos.itemIndex + ES_PREFETCH_AHEAD;
+	int			at = so->currPos.itemIndex + AHEAD;
 
 	if (scan->indexRelation->rd_rel->relam != BTREE_AM_OID || at > so->currPos.lastItem)
 		return NULL;

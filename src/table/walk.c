@@ -1,6 +1,6 @@
 /*
  * walk.c
- *		Entries of a btree over integers, one after the other.
+ *		Rows in the order of a btree over integers.
  *
  * The server's index scan compares each entry with each of its keys, by calls of
  * functions, hands entries out through four layers, and prepares for much that a read
@@ -110,17 +110,18 @@ take_range(EsWalk *walk, const ScanKeyData *keys, int nkeys)
  * current memory context.  NULL if that must be an index scan of the server.
  */
 EsWalk *
-es_walk_begin(Relation heap, Relation index, Snapshot snapshot, const ScanKeyData *keys, int nkeys)
+es_walk_begin(Relation heap, Relation index, EsPages *pages, Snapshot snapshot, const ScanKeyData *keys, int nkeys)
 {
 	EsWalk	   *walk;
 
 	if (!IsMVCCSnapshot(snapshot) || IsolationIsSerializable() || es_btree_kind(heap, index) == ES_BTREE_OTHER)
 		return NULL;
 	walk = palloc(sizeof(EsWalk));
-	memset(walk, 0, offsetof(EsWalk, tids));
+	memset(walk, 0, offsetof(EsWalk, rows));
 	walk->btree.index = index;
 	walk->btree.heap = heap;
 	walk->btree.narrow = es_btree_is_narrow(index);
+	walk->pages = pages;
 	walk->snapshot = snapshot;
 	if (take_range(walk, keys, nkeys))
 		return walk;
@@ -140,17 +141,19 @@ refuse_crowded_leaf(const EsWalk *walk)
 			errhint("Use REINDEX INDEX."));
 }
 
-/* Takes what an entry leads to: one row, or several versions of one. */
+/* Takes what an entry leads to: mostly one row, but it may be several versions of it. */
 static inline void
 take_tids_of_entry(EsWalk *walk, IndexTuple item)
 {
-	int			count = BTreeTupleIsPosting(item) ? BTreeTupleGetNPosting(item) : 1;
-	const ItemPointerData *tids = BTreeTupleGetHeapTID(item);
+	int			count = unlikely(BTreeTupleIsPosting(item)) ? BTreeTupleGetNPosting(item) : 1;
 
 	if (unlikely(count > MaxTIDsPerBTreePage - walk->count))
 		refuse_crowded_leaf(walk);
-	for (int i = 0; i < count; i++)
-		walk->tids[walk->count++] = tids[i];
+	if (likely(count == 1))
+		walk->tids[walk->count] = *BTreeTupleGetHeapTID(item);
+	else
+		memcpy(&walk->tids[walk->count], BTreeTupleGetPosting(item), sizeof(ItemPointerData) * count);
+	walk->count += count;
 }
 
 /* Takes the entries that are wanted of a locked leaf, from a place on. */
@@ -211,9 +214,9 @@ read_next_leaf(EsWalk *walk)
 	_bt_relbuf(index, buffer);
 }
 
-/* es_walk_read_on takes the entries of the next leaf that has any; false if there is none. */
-bool
-es_walk_read_on(EsWalk *walk)
+/* Takes the entries of the next leaf that has any; false if there is none. */
+static bool
+read_on(EsWalk *walk)
 {
 	walk->at = walk->count = 0;
 	while (walk->count == 0 && (!walk->begun || walk->next != P_NONE))
@@ -226,4 +229,34 @@ es_walk_read_on(EsWalk *walk)
 	}
 	pgstat_count_index_tuples(walk->btree.index, walk->count);
 	return walk->count > 0;
+}
+
+/* ---- rows ---- */
+
+/* Fetches the row of one entry; how many the snapshot sees of it. */
+static int
+fetch_single_row(EsWalk *walk)
+{
+	bool		all_dead;
+
+	return es_pages_fetch(walk->pages, walk->btree.heap, &walk->tids[walk->at++], &walk->rows[0], &all_dead) ? 1 : 0;
+}
+
+/* es_walk_fetch fetches the next rows; false if there is none. */
+bool
+es_walk_fetch(EsWalk *walk)
+{
+	walk->given = walk->fetched = 0;
+	while (walk->fetched == 0 && (walk->at < walk->count || read_on(walk)))
+	{
+		CHECK_FOR_INTERRUPTS();
+		walk->fetched = es_pages_fetch_run(walk->pages, walk->btree.heap, &walk->tids[walk->at],
+										   walk->count - walk->at, walk->rows);
+		walk->at += walk->fetched;
+		if (unlikely(walk->fetched == 0))
+			walk->fetched = fetch_single_row(walk);
+	}
+	for (int i = 0; i < walk->fetched; i++)
+		pgstat_count_heap_fetch(walk->btree.index);
+	return walk->fetched > 0;
 }

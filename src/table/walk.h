@@ -1,12 +1,13 @@
 /*
  * walk.h
- *		Entries of a btree over integers, one after the other.
+ *		Rows in the order of a btree over integers.
  */
 #ifndef ES_TABLE_WALK_H
 #define ES_TABLE_WALK_H
 
 #include "base/base.h"
 
+#include "access/htup.h"
 #include "access/nbtree.h"
 #include "access/skey.h"
 #include "storage/itemptr.h"
@@ -14,41 +15,40 @@
 #include "utils/snapshot.h"
 
 #include "table/leaf.h"
+#include "table/pages.h"
 
-/* What is gone through, and the entries of the leaf that it has come to. */
+/* What is gone through, and the entries of the leaf that it has come to, and rows. */
 typedef struct EsWalk
 {
 	EsBtree		btree;
+	EsPages    *pages;
 	Snapshot	snapshot;
 	EsBtreeEntry first;			/* that there may be */
 	EsBtreeEntry end;			/* past the last one */
 	bool		begun;
 	BlockNumber next;			/* leaf, once begun; P_NONE: there are no more */
-	int			at;				/* the next one of these */
+	int			given;			/* of the rows that have been fetched */
+	int			fetched;
+	int			at;				/* entry after theirs, of the leaf's */
 	int			count;
+	HeapTupleData rows[ES_PAGES_RUN];
 	ItemPointerData tids[MaxTIDsPerBTreePage];
 } EsWalk;
 
-extern EsWalk *es_walk_begin(Relation heap, Relation index, Snapshot snapshot,
+extern EsWalk *es_walk_begin(Relation heap, Relation index, EsPages *pages, Snapshot snapshot,
 							 const ScanKeyData *keys, int nkeys);
-extern bool es_walk_read_on(EsWalk *walk);
+extern bool es_walk_fetch(EsWalk *walk);
 
-/* es_walk_next gives the place of the next entry's row; NULL after the last. */
-static inline ItemPointer
+/*
+ * es_walk_next gives the next row that the snapshot sees, which is there until the next call; NULL
+ * after the last.
+ */
+static inline HeapTuple
 es_walk_next(EsWalk *walk)
 {
-	if (unlikely(walk->at == walk->count) && !es_walk_read_on(walk))
+	if (unlikely(walk->given == walk->fetched) && !es_walk_fetch(walk))
 		return NULL;
-	return &walk->tids[walk->at++];
-}
-
-/* es_walk_ahead gives the place of a row that comes so many entries later; NULL: not known yet. */
-static inline ItemPointer
-es_walk_ahead(EsWalk *walk, int entries)
-{
-	int			at = walk->at - 1 + entries;
-
-	return at < walk->count ? &walk->tids[at] : NULL;
+	return &walk->rows[walk->given++];
 }
 
 #endif							/* ES_TABLE_WALK_H */
