@@ -18,7 +18,10 @@
  *
  * A scan of one stream, or of the log, wants some rows of a page, one after the other, and does
  * not come back.  It keeps few pages.  If it knows which rows come next (walk.c), those of
- * them that are on a page are looked at together, and asked for from memory.  Else it looks through
+ * them that are on a page are looked at together, and asked for from memory; and before they are
+ * given out, so are those of the page that is wanted next, while the one after it is asked for.
+ * So what a page has is on its way while the one before is dealt with.  Nothing is
+ * read ahead for who may want the rows of one page only.  Else it looks through
  * a page when it has wanted so many of its rows that it looks as if that were less work
  * than to look up the rest one by one.
  *
@@ -41,11 +44,12 @@
 
 #define MOST_KEPT	64			/* pages; a power of 2, as LEAST_KEPT */
 #define LEAST_KEPT	8
-#define FEW_KEPT	4			/* for who does not come back */
+#define FEW_KEPT	8			/* for who does not come back */
 #define ROWS_ALL_VISIBLE	64	/* of an all-visible page cost as much as to
 								 * look one up */
 #define ROWS_OTHER	8			/* of another page */
 #define ROW_WORDS	((MaxHeapTuplesPerPage + 64) / 64)
+#define BYTES_OF_START	128		/* of a page, where it says which rows it has */
 #define MOST_ELSEWHERE	4		/* rows on other pages, between those of a
 								 * page that are looked at together */
 
@@ -65,6 +69,7 @@ struct EsPages
 	Snapshot	snapshot;
 	bool		comes_back;
 	Size		bytes;			/* of a row, that are read */
+	bool		looks_ahead;	/* rows of more than one page are wanted */
 	uint32		mask;			/* how many there are, less one */
 	KeptPage	kept[FLEXIBLE_ARRAY_MEMBER];	/* see place_of_page */
 };
@@ -96,6 +101,7 @@ es_pages_begin(Snapshot snapshot, bool comes_back, Size bytes)
 	pages->snapshot = snapshot;
 	pages->comes_back = comes_back;
 	pages->bytes = bytes;
+	pages->looks_ahead = false;
 	pages->mask = count - 1;
 	for (int i = 0; i < count; i++)
 		pages->kept[i].rel = NULL;
@@ -314,6 +320,46 @@ es_pages_fetch(EsPages *pages, Relation rel, ItemPointer tid, HeapTuple row, boo
 	return true;
 }
 
+/* Counts the first of some rows that are on the same page. */
+static inline int
+count_on_page(const ItemPointerData *tids, int count)
+{
+	BlockNumber block = ItemPointerGetBlockNumberNoCheck(&tids[0]);
+	int			n = 1;
+
+	while (n < count && ItemPointerGetBlockNumberNoCheck(&tids[n]) == block)
+		n++;
+	return n;
+}
+
+/*
+ * Looks at the page of the rows that are wanted after those of a page, and has the one after it
+ * come from memory, as far as they have other places.
+ */
+static void
+look_ahead(EsPages *pages, const KeptPage *kept, const ItemPointerData *tids, int count)
+{
+	Relation	rel = kept->rel;
+	BlockNumber block = ItemPointerGetBlockNumberNoCheck(&tids[0]);
+	KeptPage   *next = place_of_page(pages, rel, block);
+	KeptPage   *after;
+	int			n = count_on_page(tids, count);
+
+	if (next == kept)
+		return;
+	next = find_page(pages, rel, block);
+	if (!is_row_visible(next, ItemPointerGetOffsetNumberNoCheck(&tids[0])))
+		note_rows_ahead(pages, next, tids, count);
+	if (n == count)
+		return;
+	block = ItemPointerGetBlockNumberNoCheck(&tids[n]);
+	after = place_of_page(pages, rel, block);
+	if (after == kept || after == next || holds_page(after, rel, block))
+		return;
+	keep_page(after, rel, block);
+	es_prefetch_bytes(BufferGetPage(after->buffer), BYTES_OF_START);
+}
+
 /*
  * es_pages_fetch_run reads the first rows of those that an index leads to, one after the other, as
  * far as they are on one page, are plain, and the snapshot sees them; returns how many that
@@ -326,17 +372,20 @@ es_pages_fetch_run(EsPages *pages, Relation rel, ItemPointer tids, int count, He
 	KeptPage   *kept = find_page(pages, rel, block);
 	Page		page = BufferGetPage(kept->buffer);
 	Oid			table = RelationGetRelid(rel);
+	int			most = Min(count, ES_PAGES_RUN);
 	int			n = 0;
 
-	count = Min(count, ES_PAGES_RUN);
 	if (!is_row_visible(kept, ItemPointerGetOffsetNumber(tids)))
-		note_rows_ahead(pages, kept, tids, count);
-	while (n < count && ItemPointerGetBlockNumberNoCheck(&tids[n]) == block &&
+		note_rows_ahead(pages, kept, tids, most);
+	while (n < most && ItemPointerGetBlockNumberNoCheck(&tids[n]) == block &&
 		   is_row_visible(kept, ItemPointerGetOffsetNumberNoCheck(&tids[n])))
 	{
 		point_to_row(page, table, &tids[n], &rows[n]);
 		n++;
 	}
+	if (pages->looks_ahead && n < count)
+		look_ahead(pages, kept, &tids[n], Min(count - n, ES_PAGES_RUN));
+	pages->looks_ahead = true;
 	return n;
 }
 
