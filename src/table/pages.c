@@ -44,7 +44,7 @@
 
 #define MOST_KEPT	64			/* pages; a power of 2, as LEAST_KEPT */
 #define LEAST_KEPT	8
-#define FEW_KEPT	8			/* for who does not come back */
+#define FEW_KEPT	4			/* for who does not come back */
 #define ROWS_ALL_VISIBLE	64	/* of an all-visible page cost as much as to
 								 * look one up */
 #define ROWS_OTHER	8			/* of another page */
