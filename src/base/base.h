@@ -120,6 +120,13 @@
 	_bt_search(index, key, buffer, access, NULL)
 #endif
 
+/* Raises an error if a page was changed after what is left for a snapshot, that is too old. */
+#if PG_VERSION_NUM >= 170000
+#define es_test_snapshot_age(snapshot, rel, page) ((void) 0)
+#else
+#define es_test_snapshot_age(snapshot, rel, page) TestForOldSnapshot(snapshot, rel, page)
+#endif
+
 /* The server's routine of btrees, to be changed; and whose builds get no parallel workers. */
 #define es_btree_routine() GetIndexAmRoutine(F_BTHANDLER)
 #if PG_VERSION_NUM >= 170000

@@ -64,35 +64,35 @@ take_event_apart(const HeapTupleHeader header, EsEvent *event, bool with_metadat
 	event->metadata = point_to_value(row, &offset);
 }
 
-/* Gives the row that a slot points to; NULL if there is none, or it may have a NULL. */
-static inline HeapTupleHeader
-find_plain_row(const TupleTableSlot *slot)
+/*
+ * es_event_take reads a row of a segment; the varlenas stay in the row.  All columns are NOT NULL,
+ * so that where they are is known without the descriptor, which was checked as the segment was
+ * opened.  False if the row may have a NULL, as one that got a column more: then it takes
+ * es_event_deform.
+ */
+bool
+es_event_take(const HeapTupleData *row, EsEvent *event, bool with_metadata)
 {
-	HeapTuple	row = TTS_IS_BUFFERTUPLE(slot) || TTS_IS_HEAPTUPLE(slot) ? ((const HeapTupleTableSlot *) slot)->tuple : NULL;
-
-	return row != NULL && !HeapTupleHasNulls(row) && HeapTupleHeaderGetNatts(row->t_data) >= Natts_es_events ?
-		row->t_data : NULL;
+	if (unlikely(HeapTupleHasNulls(row) || HeapTupleHeaderGetNatts(row->t_data) < Natts_es_events))
+		return false;
+	take_event_apart(row->t_data, event, with_metadata);
+	return true;
 }
 
 /*
  * es_event_deform reads a slot of a segment; the varlenas stay in the slot.
  * Metadata, the last column, are only read if they are wanted: they may be in
- * memory that nothing else has touched.  All columns are NOT NULL, so that where they
- * are is known without the descriptor, which was checked as the segment was opened; only a
- * row that got a column more may have a NULL there.
+ * memory that nothing else has touched.
  */
 void
 es_event_deform(TupleTableSlot *slot, EsEvent *event, bool with_metadata)
 {
 	Datum	   *v = slot->tts_values;
-	HeapTupleHeader row = find_plain_row(slot);
+	HeapTuple	row = TTS_IS_BUFFERTUPLE(slot) || TTS_IS_HEAPTUPLE(slot) ? ((HeapTupleTableSlot *) slot)->tuple : NULL;
 
 	StaticAssertStmt(Anum_es_events_metadata == Natts_es_events, "metadata must be the last column");
-	if (likely(row != NULL))
-	{
-		take_event_apart(row, event, with_metadata);
+	if (likely(row != NULL && es_event_take(row, event, with_metadata)))
 		return;
-	}
 	slot_getsomeattrs(slot, with_metadata ? Natts_es_events : Natts_es_events - 1);
 	event->position = DatumGetInt64(v[Anum_es_events_position - 1]);
 	event->stream_id = DatumGetInt64(v[Anum_es_events_stream_id - 1]);
@@ -107,36 +107,6 @@ es_event_deform(TupleTableSlot *slot, EsEvent *event, bool with_metadata)
 	event->type = v[Anum_es_events_type - 1];
 	event->data = v[Anum_es_events_data - 1];
 	event->metadata = with_metadata ? v[Anum_es_events_metadata - 1] : (Datum) 0;
-}
-
-/* es_event_value gives one attribute of es_event; it points into the event. */
-Datum
-es_event_value(const EsEvent *event, AttrNumber attribute)
-{
-	switch (attribute)
-	{
-		case Anum_es_event_position:
-			return Int64GetDatum(event->position);
-		case Anum_es_event_stream:
-			return event->stream;
-		case Anum_es_event_version:
-			return Int64GetDatum(event->version);
-		case Anum_es_event_type:
-			return event->type;
-		case Anum_es_event_type_version:
-			return Int32GetDatum(event->type_version);
-		case Anum_es_event_data:
-			return event->data;
-		case Anum_es_event_metadata:
-			return event->metadata;
-		case Anum_es_event_event_id:
-			return UUIDPGetDatum(&event->event_id);
-		case Anum_es_event_recorded_at:
-			return TimestampTzGetDatum(event->recorded_at);
-		default:
-			elog(ERROR, "es_event has no attribute %d", attribute);
-	}
-	return (Datum) 0;
 }
 
 /* es_event_values fills the attributes of es_event; they point into the event. */

@@ -7,8 +7,10 @@
 
 #include "base/base.h"
 
+#include "access/htup.h"
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 /* Columns of eventstore.events and its segments, as in log/tables.sql. */
@@ -65,8 +67,8 @@ typedef struct EsEvent
 	Datum		metadata;		/* jsonb; 0 if it was not wanted */
 } EsEvent;
 
+extern bool es_event_take(const HeapTupleData *row, EsEvent *event, bool with_metadata);
 extern void es_event_deform(TupleTableSlot *slot, EsEvent *event, bool with_metadata);
-extern Datum es_event_value(const EsEvent *event, AttrNumber attribute);
 extern void es_event_values(const EsEvent *event, Datum *values, bool *isnull);
 extern Datum es_event_empty_object(void);
 extern void es_event_check_type(TupleDesc desc, const Oid *types, int natts);
@@ -76,5 +78,35 @@ extern Datum es_event_datum(const EsEvent *event);
 extern bool es_event_of_values(const Datum *values, const bool *isnull, EsEvent *event);
 extern bool es_event_of_datum(Datum composite, EsEvent *event, Datum *values, bool *isnull);
 ES_NORETURN extern void es_event_report_null(void);
+
+/* es_event_value gives one attribute of es_event; it points into the event. */
+static inline Datum
+es_event_value(const EsEvent *event, AttrNumber attribute)
+{
+	switch (attribute)
+	{
+		case Anum_es_event_position:
+			return Int64GetDatum(event->position);
+		case Anum_es_event_stream:
+			return event->stream;
+		case Anum_es_event_version:
+			return Int64GetDatum(event->version);
+		case Anum_es_event_type:
+			return event->type;
+		case Anum_es_event_type_version:
+			return Int32GetDatum(event->type_version);
+		case Anum_es_event_data:
+			return event->data;
+		case Anum_es_event_metadata:
+			return event->metadata;
+		case Anum_es_event_event_id:
+			return UUIDPGetDatum(&event->event_id);
+		case Anum_es_event_recorded_at:
+			return TimestampTzGetDatum(event->recorded_at);
+		default:
+			elog(ERROR, "es_event has no attribute %d", attribute);
+	}
+	return (Datum) 0;
+}
 
 #endif							/* ES_BASE_EVENT_H */

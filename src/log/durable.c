@@ -18,7 +18,6 @@
 #include "utils/guc.h"
 
 #include "shared/counter.h"
-#include "table/rows.h"
 
 static bool read_durable = true;	/* GUC eventstore.read_durable */
 
@@ -93,13 +92,6 @@ es_durable_note_snapshot(Snapshot snapshot)
 		pending_xmin = snapshot->xmin;
 		pending_lsn = GetXLogInsertRecPtr();
 	}
-}
-
-/* es_durable_note_row notes that a visible row of a segment will be returned. */
-void
-es_durable_note_row(TupleTableSlot *slot)
-{
-	es_durable_note_writer(es_rows_slot_xmin(slot));
 }
 
 /* es_durable_note_writer notes that what a transaction wrote, and is visible, will be returned. */

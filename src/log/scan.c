@@ -16,6 +16,7 @@
 #include "access/tableam.h"
 #include "access/visibilitymap.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -74,6 +75,21 @@ count_segment(const EsSegmentScan *scan, int64 segment)
 	counts->indexes |= 1 << (scan->type ? ES_INDEX_COUNT : scan->which);
 }
 
+/* Begins to go through the index. */
+static void
+begin_index_scan(EsSegmentScan *scan)
+{
+	scan->scan = NULL;
+	scan->walk = scan->own_pages && !scan->backwards ?
+		es_walk_begin(scan->rel, scan->index, scan->pages, scan->snapshot, scan->keys, scan->nkeys) : NULL;
+	if (scan->walk != NULL)
+		return;
+	scan->scan = es_index_beginscan(scan->rel, scan->index, scan->snapshot, scan->nkeys);
+	/* keeps index pages pinned, which makes the visibility map's word good */
+	scan->scan->xs_want_itup = scan->index_only || scan->wants_keys;
+	index_rescan(scan->scan, scan->keys, scan->nkeys, NULL, 0);
+}
+
 /*
  * es_scan_begin opens the index of a segment that the scan asks for,
  * with its keys; false if the log has no such segment.  If it had one, 55000
@@ -99,7 +115,7 @@ es_scan_begin(EsSegmentScan *scan, int64 segment)
 	scan->by_pages = (scan->pages != NULL || scan->by_page) && es_pages_serve(scan->rel, scan->snapshot);
 	scan->own_pages = scan->by_pages && scan->pages == NULL;
 	if (scan->own_pages)
-		scan->pages = es_pages_begin(scan->snapshot, false);
+		scan->pages = es_pages_begin(scan->snapshot, false, scan->without_data ? BYTES_BEFORE_DATA : ES_PREFETCH_ALL);
 	if (scan->by_pages)
 		scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(scan->rel), &TTSOpsHeapTuple);
 	else if (scan->own_slot)
@@ -113,10 +129,7 @@ es_scan_begin(EsSegmentScan *scan, int64 segment)
 	scan->visibility = InvalidBuffer;
 	scan->keep_lock = false;
 	scan->block = InvalidBlockNumber;
-	scan->scan = es_index_beginscan(scan->rel, scan->index, scan->snapshot, scan->nkeys);
-	/* keeps index pages pinned, which makes the visibility map's word good */
-	scan->scan->xs_want_itup = scan->index_only || scan->wants_keys;
-	index_rescan(scan->scan, scan->keys, scan->nkeys, NULL, 0);
+	begin_index_scan(scan);
 	return true;
 }
 
@@ -140,18 +153,40 @@ put_row_into_slot(EsSegmentScan *scan)
 }
 
 /*
- * es_scan_fetch reads the row of the entry that a forward scan has come to; false
+ * es_scan_fetch reads the row of the entry that a forward scan, no walk, has come to; false
  * if the snapshot does not see it.
  */
 bool
 es_scan_fetch(EsSegmentScan *scan)
 {
+	IndexScanDesc entries = scan->scan;
+	ItemPointer ahead = scan->by_pages && !scan->backwards ? es_prefetch_ahead(entries) : NULL;
+	bool		all_dead;
+	bool		found;
+
 	if (!scan->by_pages)
-		return index_fetch_heap(scan->scan, scan->slot);
-	if (!scan->backwards)
-		es_pages_prefetch(scan->pages, scan->scan, scan->without_data ? BYTES_BEFORE_DATA : ES_PREFETCH_ALL);
-	if (!es_pages_fetch(scan->pages, scan->scan, &scan->row))
+		return index_fetch_heap(entries, scan->slot);
+	if (ahead != NULL)
+		es_pages_prefetch(scan->pages, scan->rel, ahead);
+	found = es_pages_fetch(scan->pages, scan->rel, &entries->xs_heaptid, &scan->row, &all_dead);
+	if (!entries->xactStartedInRecovery)
+		entries->kill_prior_tuple = all_dead;
+	if (!found)
 		return false;
+	pgstat_count_heap_fetch(scan->index);
+	put_row_into_slot(scan);
+	return true;
+}
+
+/* Walks on to the next row that the snapshot sees; false at the end. */
+static inline bool
+walk_to_next_row(EsSegmentScan *scan)
+{
+	HeapTuple	row = es_walk_next(scan->walk);
+
+	if (unlikely(row == NULL))
+		return false;
+	scan->row = *row;
 	put_row_into_slot(scan);
 	return true;
 }
@@ -160,6 +195,8 @@ es_scan_fetch(EsSegmentScan *scan)
 bool
 es_scan_next(EsSegmentScan *scan, ScanDirection direction)
 {
+	if (scan->walk != NULL)
+		return walk_to_next_row(scan);
 	if (!scan->by_pages)
 		return index_getnext_slot(scan->scan, direction, scan->slot);
 	while (index_getnext_tid(scan->scan, direction) != NULL)
@@ -214,9 +251,12 @@ is_out_of_line(Datum value)
 void
 es_scan_event(EsSegmentScan *scan, EsEvent *event)
 {
-	if (!scan->backwards && !scan->by_pages)
-		es_prefetch_block(scan->scan, scan->slot, &scan->block);
-	es_event_deform(scan->slot, event, !scan->without_metadata);
+	if (!scan->by_pages || unlikely(!es_event_take(&scan->row, event, !scan->without_metadata)))
+	{
+		if (!scan->backwards && !scan->by_pages)
+			es_prefetch_block(scan->scan, scan->slot, &scan->block);
+		es_event_deform(scan->slot, event, !scan->without_metadata);
+	}
 	if (scan->gives_out)
 		es_scan_give_out(scan, event);
 }
@@ -282,7 +322,10 @@ es_scan_next_doubtful(EsSegmentScan *scan)
 void
 es_scan_end(EsSegmentScan *scan)
 {
-	index_endscan(scan->scan);
+	if (scan->walk != NULL)
+		pfree(scan->walk);
+	else
+		index_endscan(scan->scan);
 	if (BufferIsValid(scan->visibility))
 		ReleaseBuffer(scan->visibility);
 	if (scan->by_pages)

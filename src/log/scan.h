@@ -19,6 +19,7 @@
 #include "log/segment.h"
 #include "table/pages.h"
 #include "table/table.h"
+#include "table/walk.h"
 
 /* What scans have begun, for EXPLAIN. */
 typedef struct EsScanCounts
@@ -60,7 +61,8 @@ typedef struct EsSegmentScan
 	bool		unindexed;		/* the segment has no index of the type */
 	Relation	rel;
 	Relation	index;
-	IndexScanDesc scan;
+	IndexScanDesc scan;			/* NULL: it is a walk */
+	EsWalk	   *walk;
 	TupleTableSlot *slot;
 	Buffer		visibility;		/* of the visibility map; index_only */
 	bool		borrowed;		/* rel and index are those of open */

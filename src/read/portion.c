@@ -38,7 +38,7 @@ es_portion_clear(EsPortion *portion)
 	portion->end = portion->block + BLOCK_BYTES;
 }
 
-/* Gets room for the varlenas of an event, in a block more. */
+/* Gets room for a varlena, in a block more. */
 static void
 add_block(EsPortion *portion, Size size)
 {
@@ -48,52 +48,46 @@ add_block(EsPortion *portion, Size size)
 	portion->end = portion->place + room;
 }
 
-/* Where a varlena is put after those before it. */
-static inline Size
-room_for(bool wanted, Datum value)
-{
-	return wanted ? MAXALIGN(VARSIZE_ANY(DatumGetPointer(value))) : 0;
-}
-
-/* Copies a varlena to *place, which moves on. */
+/* Copies a varlena after those that are kept. */
 static inline Datum
-put_value(bool wanted, Datum value, char **place)
+keep_value(EsPortion *portion, bool wanted, Datum value)
 {
-	char	   *copy = *place;
 	Size		size;
+	char	   *copy;
 
 	if (!wanted)
 		return (Datum) 0;
 	size = VARSIZE_ANY(DatumGetPointer(value));
+	if (unlikely(MAXALIGN(size) > portion->end - portion->place))
+		add_block(portion, MAXALIGN(size));
+	copy = portion->place;
 	memcpy(copy, DatumGetPointer(value), size);
-	*place += MAXALIGN(size);
+	portion->place += MAXALIGN(size);
+	portion->bytes += MAXALIGN(size);
 	return PointerGetDatum(copy);
 }
 
-/* es_portion_add, a callback, puts a copy of an event into the portion that it is given. */
+/* es_portion_grow makes room for more events. */
 void
-es_portion_add(const EsEvent *event, void *arg)
+es_portion_grow(EsPortion *portion)
 {
-	EsPortion  *portion = arg;
-	EsColumns	columns = portion->columns;
-	EsEvent    *copy;
-	Size		size = room_for(columns.stream, event->stream) + room_for(columns.type, event->type) +
-	room_for(columns.data, event->data) + room_for(columns.metadata, event->metadata);
+	portion->room *= 2;
+	portion->events = repalloc(portion->events, sizeof(EsEvent) * portion->room);
+}
 
-	if (portion->count == portion->room)
-	{
-		portion->room *= 2;
-		portion->events = repalloc(portion->events, sizeof(EsEvent) * portion->room);
-	}
-	if (unlikely(size > portion->end - portion->place))
-		add_block(portion, size);
-	copy = &portion->events[portion->count++];
-	*copy = *event;
-	copy->stream = put_value(columns.stream, event->stream, &portion->place);
-	copy->type = put_value(columns.type, event->type, &portion->place);
-	copy->data = put_value(columns.data, event->data, &portion->place);
-	copy->metadata = put_value(columns.metadata, event->metadata, &portion->place);
-	portion->bytes += size;
+/*
+ * es_portion_keep has a portion keep the event that has been put into its room, with copies of its
+ * varlenas.
+ */
+void
+es_portion_keep(EsPortion *portion)
+{
+	EsEvent    *event = &portion->events[portion->count++];
+
+	event->stream = keep_value(portion, portion->columns.stream, event->stream);
+	event->type = keep_value(portion, portion->columns.type, event->type);
+	event->data = keep_value(portion, portion->columns.data, event->data);
+	event->metadata = keep_value(portion, portion->columns.metadata, event->metadata);
 }
 
 /* es_portion_free frees a portion. */

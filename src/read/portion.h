@@ -34,8 +34,18 @@ typedef struct EsPortion
 
 extern EsPortion *es_portion_make(EsColumns columns);
 extern void es_portion_clear(EsPortion *portion);
-extern void es_portion_add(const EsEvent *event, void *arg);
+extern void es_portion_grow(EsPortion *portion);
+extern void es_portion_keep(EsPortion *portion);
 extern void es_portion_free(EsPortion *portion);
+
+/* es_portion_room gives the place of an event that may become the next one of a portion. */
+static inline EsEvent *
+es_portion_room(EsPortion *portion)
+{
+	if (unlikely(portion->count == portion->room))
+		es_portion_grow(portion);
+	return &portion->events[portion->count];
+}
 
 /* es_portion_take gives the next event; NULL if all are taken. */
 static inline EsEvent *

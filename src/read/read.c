@@ -46,6 +46,7 @@
 #include "rights/right.h"
 #include "shared/counter.h"
 #include "table/pages.h"
+#include "table/prefetch.h"
 #include "table/rows.h"
 #include "type/renew.h"
 
@@ -182,7 +183,7 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 	if (options->stream == NULL)
 	{
 		scan->follows = scan->how.wants_keys = true;
-		scan->how.pages = es_pages_begin(scan->snapshot, true);
+		scan->how.pages = es_pages_begin(scan->snapshot, true, ES_PREFETCH_ALL);
 		return scan;
 	}
 	scan->found = es_stream_find(options->stream, &scan->snapshot, scan->own_snapshot, stream) && !stream->deleted;
@@ -314,7 +315,7 @@ open_segment_for_stream(const EsStreamScan *scan, OpenSegment *s, bool range)
 	{
 		/* for the stream before: it serves again */
 		make_stream_keys(scan, &s->scan, range);
-		Assert(s->scan.scan->numberOfKeys == s->scan.nkeys);
+		Assert(s->scan.scan != NULL && s->scan.scan->numberOfKeys == s->scan.nkeys);
 		index_rescan(s->scan.scan, s->scan.keys, s->scan.nkeys, NULL, 0);
 		return true;
 	}

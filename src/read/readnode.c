@@ -237,19 +237,25 @@ close_read_node(ReadNode *node)
 	MemoryContextReset(node->scan.held);
 }
 
-/* Puts an event into the slot, which has no memory of its own. */
+/*
+ * Puts an event into the slot, which has no memory of its own, unless somebody has had it keep the
+ * row before.  That has been cleared nowhere: no column is ever NULL, so others take the place of
+ * its values.
+ */
 static inline TupleTableSlot *
 store_event(ReadNode *node, const EsEvent *event)
 {
 	TupleTableSlot *slot = node->scan.pub.ss.ss_ScanTupleSlot;
 
+	if (unlikely(TTS_EMPTY(slot) || TTS_SHOULDFREE(slot)))
+		ExecStoreVirtualTuple(ExecClearTuple(slot));
 	for (int i = 0; i < node->scan.ncolumns; i++)
 	{
 		AttrNumber	attribute = node->scan.columns[i];
 
 		slot->tts_values[i] = attribute == 0 ? es_event_datum(event) : es_event_value(event, attribute);
 	}
-	return ExecStoreVirtualTuple(slot);
+	return slot;
 }
 
 /* Puts an event into the slot as the query sees it: what is new of it is in the row's memory. */
@@ -274,14 +280,13 @@ static TupleTableSlot *
 next_read_row(EsCallScan *scan)
 {
 	ReadNode   *node = (ReadNode *) scan;
-	TupleTableSlot *slot = ExecClearTuple(scan->pub.ss.ss_ScanTupleSlot);
 	EsEvent    *stored;
 
 	if (unlikely(node->source == NULL))
 		open_read_node(node);
 	stored = es_source_next(node->source);
 	if (unlikely(stored == NULL))
-		return slot;
+		return ExecClearTuple(scan->pub.ss.ss_ScanTupleSlot);
 	return node->renews ? store_renewed_event(node, stored) : store_event(node, stored);
 }
 

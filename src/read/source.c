@@ -38,7 +38,9 @@
 #include "stream/stream.h"
 
 #define FIRST_EVENTS	32		/* in a portion */
-#define MOST_EVENTS		512
+#define MOST_EVENTS		1024
+#define GROWTH			4		/* of portions: who leaves the rest has had a
+								 * fifth of what was read */
 #define MOST_BYTES		(1024 * 1024)
 #define MOST_NAMES		16		/* that a read begins with again and again */
 
@@ -97,15 +99,16 @@ fill_from_stream(EsSource *source, EsStreamScan *scan, int64 wanted)
 {
 	EsStreamRange *rest = &source->rest.range;
 	EsPortion  *portion = source->portion;
-	EsEvent		event;
 
 	while (portion->count < wanted && portion->bytes < MOST_BYTES)
 	{
+		EsEvent    *event = es_portion_room(portion);
+
 		CHECK_FOR_INTERRUPTS();
-		if (!es_read_stream_next(scan, &event))
+		if (!es_read_stream_next(scan, event))
 			return false;
-		es_portion_add(&event, portion);
-		rest->from_version = event.version + (rest->backwards ? -1 : 1);
+		es_portion_keep(portion);
+		rest->from_version = event->version + (rest->backwards ? -1 : 1);
 	}
 	return rest->from_version > 0;
 }
@@ -160,7 +163,8 @@ keep_log_event(const EsEvent *event, void *arg)
 {
 	EsSource   *source = arg;
 
-	es_portion_add(event, source->portion);
+	*es_portion_room(source->portion) = *event;
+	es_portion_keep(source->portion);
 	source->rest.filter.enough = source->portion->bytes >= MOST_BYTES;
 }
 
@@ -172,7 +176,8 @@ keep_log_event(const EsEvent *event, void *arg)
 static void
 bound_by_last_event(EsSource *source)
 {
-	int64		last = es_settle_compute() > 0 ? es_scan_last_position(PG_INT64_MAX) : PG_INT64_MAX;
+	bool		any = es_settle_known() > 0 || es_settle_compute() > 0;
+	int64		last = any ? es_scan_last_position(PG_INT64_MAX) : PG_INT64_MAX;
 
 	source->start.filter.upto = Min(source->start.filter.upto, last);
 	source->rest.filter.upto = source->start.filter.upto;
@@ -297,7 +302,7 @@ read_portion(EsSource *source)
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(source->work);
 	count_read(source, &start, source->portion->count);
-	source->events = Min(source->events * 2, MOST_EVENTS);
+	source->events = Min(source->events * GROWTH, MOST_EVENTS);
 	return source->portion->count > 0;
 }
 

@@ -98,7 +98,7 @@ Size
 es_leaf_make_item(const EsBtree *btree, void *item, const EsBtreeEntry *entry)
 {
 	BtreeItem  *made = item;
-	int			nkeys = btree->info->ii_NumIndexKeyAttrs;
+	int			nkeys = btree->index->rd_index->indnkeyatts;
 	Size		size = sizeof(IndexTupleData) + nkeys * sizeof(int64);
 
 	made->header.t_tid = entry->tid;
@@ -128,7 +128,7 @@ es_leaf_is_below_end(const EsBtree *btree, Page page, const EsBtreeEntry *entry)
 		return true;
 	high = (BtreeItem *) PageGetItem(page, PageGetItemId(page, P_HIKEY));
 	nkeys = BTreeTupleGetNAtts(&high->header, btree->index);
-	nkeys = Min(nkeys, btree->info->ii_NumIndexKeyAttrs);
+	nkeys = Min(nkeys, btree->index->rd_index->indnkeyatts);
 	return nkeys > 0 && compare_item_keys(btree, high, entry, nkeys) > 0;
 }
 
@@ -140,7 +140,7 @@ OffsetNumber
 es_leaf_find_place(const EsBtree *btree, Page page, OffsetNumber low, const EsBtreeEntry *entry, bool *equal)
 {
 	OffsetNumber high = OffsetNumberNext(PageGetMaxOffsetNumber(page));
-	int			nkeys = btree->info->ii_NumIndexKeyAttrs;
+	int			nkeys = btree->index->rd_index->indnkeyatts;
 
 	*equal = false;
 	while (low < high)

@@ -39,7 +39,7 @@ typedef struct EsLeafMemory
 	EsKnownLeaf known[FLEXIBLE_ARRAY_MEMBER];
 } EsLeafMemory;
 
-/* An index, and the table that it belongs to, open and locked for writing. */
+/* An index, and the table that it belongs to, open and locked; info and leaves for writing only. */
 typedef struct EsBtree
 {
 	Relation	index;

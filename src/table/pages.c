@@ -17,9 +17,13 @@
  * one rows are looked at once the page has been come back to.
  *
  * A scan of one stream, or of the log, wants some rows of a page, one after the other, and does
- * not come back.  It keeps few pages, and looks through one when it has
- * wanted so many of its rows that it looks as if that were less work than to look up the
- * rest one by one.
+ * not come back.  It keeps few pages.  If it knows which rows come next (walk.c), those of
+ * them that are on a page are looked at together, and asked for from memory; and before they are
+ * given out, so are those of the page that is wanted next, while the one after it is asked for.
+ * So what a page has is on its way while the one before is dealt with.  Nothing is
+ * read ahead for who may want the rows of one page only.  Else it looks through
+ * a page when it has wanted so many of its rows that it looks as if that were less work
+ * than to look up the rest one by one.
  *
  * Pages may be of several tables, which stay open until they are forgotten.  They
  * are no more than a backend's share of the buffers.  Pins are those of the current
@@ -33,7 +37,6 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "utils/rel.h"
 
@@ -46,6 +49,9 @@
 								 * look one up */
 #define ROWS_OTHER	8			/* of another page */
 #define ROW_WORDS	((MaxHeapTuplesPerPage + 64) / 64)
+#define BYTES_OF_START	128		/* of a page, where it says which rows it has */
+#define MOST_ELSEWHERE	4		/* rows on other pages, between those of a
+								 * page that are looked at together */
 
 /* A page that is kept. */
 typedef struct KeptPage
@@ -62,6 +68,8 @@ struct EsPages
 {
 	Snapshot	snapshot;
 	bool		comes_back;
+	Size		bytes;			/* of a row, that are read */
+	bool		looks_ahead;	/* rows of more than one page are wanted */
 	uint32		mask;			/* how many there are, less one */
 	KeptPage	kept[FLEXIBLE_ARRAY_MEMBER];	/* see place_of_page */
 };
@@ -76,9 +84,12 @@ es_pages_serve(Relation rel, Snapshot snapshot)
 	return rel->rd_tableam == GetHeapamTableAmRoutine() && IsMVCCSnapshot(snapshot) && !IsolationIsSerializable();
 }
 
-/* es_pages_begin begins to read by a snapshot; comes_back: to the same pages, again and again. */
+/*
+ * es_pages_begin begins to read by a snapshot, about so many bytes of each row; comes_back: to
+ * the same pages, again and again.
+ */
 EsPages *
-es_pages_begin(Snapshot snapshot, bool comes_back)
+es_pages_begin(Snapshot snapshot, bool comes_back, Size bytes)
 {
 	EsPages    *pages;
 	uint32		count = comes_back ? MOST_KEPT : FEW_KEPT;
@@ -89,6 +100,8 @@ es_pages_begin(Snapshot snapshot, bool comes_back)
 	pages = palloc(offsetof(EsPages, kept) + count * sizeof(KeptPage));
 	pages->snapshot = snapshot;
 	pages->comes_back = comes_back;
+	pages->bytes = bytes;
+	pages->looks_ahead = false;
 	pages->mask = count - 1;
 	for (int i = 0; i < count; i++)
 		pages->kept[i].rel = NULL;
@@ -121,14 +134,13 @@ es_pages_end(EsPages *pages)
 
 /* Points a row to what is on its page. */
 static inline void
-point_to_row(const KeptPage *kept, ItemPointer tid, HeapTuple row)
+point_to_row(Page page, Oid table, ItemPointer tid, HeapTuple row)
 {
-	Page		page = BufferGetPage(kept->buffer);
-	ItemId		item = PageGetItemId(page, ItemPointerGetOffsetNumber(tid));
+	ItemId		item = PageGetItemId(page, ItemPointerGetOffsetNumberNoCheck(tid));
 
 	row->t_data = (HeapTupleHeader) PageGetItem(page, item);
 	row->t_len = ItemIdGetLength(item);
-	row->t_tableOid = RelationGetRelid(kept->rel);
+	row->t_tableOid = table;
 	row->t_self = *tid;
 }
 
@@ -168,6 +180,53 @@ note_visible_rows(const EsPages *pages, KeptPage *kept, bool all_visible)
 	kept->looked = true;
 }
 
+/*
+ * Tells whether all see all rows of a page that the caller has locked; what a standby's snapshot
+ * sees may be less.
+ */
+static inline bool
+is_all_visible(const EsPages *pages, const KeptPage *kept)
+{
+	return PageIsAllVisible(BufferGetPage(kept->buffer)) && !pages->snapshot->takenDuringRecovery;
+}
+
+/*
+ * Notes which of the rows that are wanted next, and are on a page, the snapshot sees, and has them
+ * come from memory.  A few on other pages do not end that: so it is where
+ * some transactions have written at a time.
+ */
+static void
+note_rows_ahead(const EsPages *pages, KeptPage *kept, const ItemPointerData *tids, int count)
+{
+	Page		page = BufferGetPage(kept->buffer);
+	int			elsewhere = 0;
+	OffsetNumber last;
+	bool		all_visible;
+
+	LockBuffer(kept->buffer, BUFFER_LOCK_SHARE);
+	last = PageGetMaxOffsetNumber(page);
+	all_visible = is_all_visible(pages, kept);
+	for (int i = 0; i < count && elsewhere < MOST_ELSEWHERE; i++)
+	{
+		OffsetNumber n = ItemPointerGetOffsetNumberNoCheck(&tids[i]);
+		ItemId		item;
+
+		if (unlikely(ItemPointerGetBlockNumberNoCheck(&tids[i]) != kept->block))
+		{
+			elsewhere++;
+			continue;
+		}
+		if (unlikely(n < FirstOffsetNumber || n > last))
+			continue;
+		item = PageGetItemId(page, n);
+		if (!ItemIdIsNormal(item) || !(all_visible || sees_row(pages, kept, item, n)))
+			continue;
+		kept->visible[n / 64] |= UINT64CONST(1) << (n % 64);
+		es_prefetch_bytes(PageGetItem(page, item), Min(ItemIdGetLength(item), pages->bytes));
+	}
+	LockBuffer(kept->buffer, BUFFER_LOCK_UNLOCK);
+}
+
 /* Makes a page the one that is kept in a place. */
 static void
 keep_page(KeptPage *kept, Relation rel, BlockNumber block)
@@ -197,26 +256,23 @@ is_worth_a_look(const EsPages *pages, const KeptPage *kept, bool all_visible)
  * The page's flag is set and cleared under the lock.
  */
 static bool
-look_up_row_on_page(const EsPages *pages, KeptPage *kept, IndexScanDesc scan, HeapTuple row)
+look_up_row_on_page(const EsPages *pages, KeptPage *kept, ItemPointer place, HeapTuple row, bool *all_dead)
 {
-	ItemPointerData tid = scan->xs_heaptid;
+	ItemPointerData tid = *place;
 	bool		all_visible;
-	bool		all_dead = false;
 	bool		found;
 
 	kept->wanted++;
 	LockBuffer(kept->buffer, BUFFER_LOCK_SHARE);
-	all_visible = PageIsAllVisible(BufferGetPage(kept->buffer)) && !pages->snapshot->takenDuringRecovery;
+	all_visible = is_all_visible(pages, kept);
 	if (!kept->looked && is_worth_a_look(pages, kept, all_visible))
 		note_visible_rows(pages, kept, all_visible);
 	found = is_row_visible(kept, ItemPointerGetOffsetNumber(&tid));
 	if (found)
-		point_to_row(kept, &tid, row);
+		point_to_row(BufferGetPage(kept->buffer), RelationGetRelid(kept->rel), &tid, row);
 	else
-		found = heap_hot_search_buffer(&tid, kept->rel, kept->buffer, pages->snapshot, row, &all_dead, true);
+		found = heap_hot_search_buffer(&tid, kept->rel, kept->buffer, pages->snapshot, row, all_dead, true);
 	LockBuffer(kept->buffer, BUFFER_LOCK_UNLOCK);
-	if (!scan->xactStartedInRecovery)
-		scan->kill_prior_tuple = all_dead;
 	return found;
 }
 
@@ -237,40 +293,108 @@ holds_page(const KeptPage *kept, Relation rel, BlockNumber block)
 	return kept->rel == rel && kept->block == block;
 }
 
-/*
- * es_pages_fetch reads the row that an index scan stands on; false if the
- * snapshot does not see it.  The row is there until the next fetch.
- */
-bool
-es_pages_fetch(EsPages *pages, IndexScanDesc scan, HeapTuple row)
+/* Gives a page, which is kept from now on if it was not. */
+static inline KeptPage *
+find_page(EsPages *pages, Relation rel, BlockNumber block)
 {
-	ItemPointer tid = &scan->xs_heaptid;
-	BlockNumber block = ItemPointerGetBlockNumber(tid);
-	KeptPage   *kept = place_of_page(pages, scan->heapRelation, block);
+	KeptPage   *kept = place_of_page(pages, rel, block);
 
-	if (!holds_page(kept, scan->heapRelation, block))
-		keep_page(kept, scan->heapRelation, block);
-	if (is_row_visible(kept, ItemPointerGetOffsetNumber(tid)))
-		point_to_row(kept, tid, row);
-	else if (!look_up_row_on_page(pages, kept, scan, row))
-		return false;
-	pgstat_count_heap_fetch(scan->indexRelation);
-	return true;
+	if (!holds_page(kept, rel, block))
+		keep_page(kept, rel, block);
+	return kept;
 }
 
 /*
- * es_pages_prefetch asks for so many bytes of a row that comes a little later in a forward scan,
- * if its page is kept.
+ * es_pages_fetch reads the row that an index leads to; false if the snapshot does not see it,
+ * and then *all_dead becomes whether nobody does.  The row is there until the next fetch.
  */
-void
-es_pages_prefetch(EsPages *pages, IndexScanDesc scan, Size bytes)
+bool
+es_pages_fetch(EsPages *pages, Relation rel, ItemPointer tid, HeapTuple row, bool *all_dead)
 {
-	ItemPointer tid = es_prefetch_ahead(scan);
-	KeptPage   *kept;
+	KeptPage   *kept = find_page(pages, rel, ItemPointerGetBlockNumber(tid));
 
-	if (tid == NULL)
+	*all_dead = false;
+	if (!is_row_visible(kept, ItemPointerGetOffsetNumber(tid)))
+		return look_up_row_on_page(pages, kept, tid, row, all_dead);
+	point_to_row(BufferGetPage(kept->buffer), RelationGetRelid(rel), tid, row);
+	return true;
+}
+
+/* Counts the first of some rows that are on the same page. */
+static inline int
+count_on_page(const ItemPointerData *tids, int count)
+{
+	BlockNumber block = ItemPointerGetBlockNumberNoCheck(&tids[0]);
+	int			n = 1;
+
+	while (n < count && ItemPointerGetBlockNumberNoCheck(&tids[n]) == block)
+		n++;
+	return n;
+}
+
+/*
+ * Looks at the page of the rows that are wanted after those of a page, and has the one after it
+ * come from memory, as far as they have other places.
+ */
+static void
+look_ahead(EsPages *pages, const KeptPage *kept, const ItemPointerData *tids, int count)
+{
+	Relation	rel = kept->rel;
+	BlockNumber block = ItemPointerGetBlockNumberNoCheck(&tids[0]);
+	KeptPage   *next = place_of_page(pages, rel, block);
+	KeptPage   *after;
+	int			n = count_on_page(tids, count);
+
+	if (next == kept)
 		return;
-	kept = place_of_page(pages, scan->heapRelation, ItemPointerGetBlockNumber(tid));
-	if (holds_page(kept, scan->heapRelation, ItemPointerGetBlockNumber(tid)))
-		es_prefetch_row(BufferGetPage(kept->buffer), ItemPointerGetOffsetNumber(tid), bytes);
+	next = find_page(pages, rel, block);
+	if (!is_row_visible(next, ItemPointerGetOffsetNumberNoCheck(&tids[0])))
+		note_rows_ahead(pages, next, tids, count);
+	if (n == count)
+		return;
+	block = ItemPointerGetBlockNumberNoCheck(&tids[n]);
+	after = place_of_page(pages, rel, block);
+	if (after == kept || after == next || holds_page(after, rel, block))
+		return;
+	keep_page(after, rel, block);
+	es_prefetch_bytes(BufferGetPage(after->buffer), BYTES_OF_START);
+}
+
+/*
+ * es_pages_fetch_run reads the first rows of those that an index leads to, one after the other, as
+ * far as they are on one page, are plain, and the snapshot sees them; returns how many that
+ * are.  They are there until the next fetch.
+ */
+int
+es_pages_fetch_run(EsPages *pages, Relation rel, ItemPointer tids, int count, HeapTuple rows)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(tids);
+	KeptPage   *kept = find_page(pages, rel, block);
+	Page		page = BufferGetPage(kept->buffer);
+	Oid			table = RelationGetRelid(rel);
+	int			most = Min(count, ES_PAGES_RUN);
+	int			n = 0;
+
+	if (!is_row_visible(kept, ItemPointerGetOffsetNumber(tids)))
+		note_rows_ahead(pages, kept, tids, most);
+	while (n < most && ItemPointerGetBlockNumberNoCheck(&tids[n]) == block &&
+		   is_row_visible(kept, ItemPointerGetOffsetNumberNoCheck(&tids[n])))
+	{
+		point_to_row(page, table, &tids[n], &rows[n]);
+		n++;
+	}
+	if (pages->looks_ahead && n < count)
+		look_ahead(pages, kept, &tids[n], Min(count - n, ES_PAGES_RUN));
+	pages->looks_ahead = true;
+	return n;
+}
+
+/* es_pages_prefetch asks for a row that is wanted soon, if its page is kept. */
+void
+es_pages_prefetch(EsPages *pages, Relation rel, ItemPointer tid)
+{
+	KeptPage   *kept = place_of_page(pages, rel, ItemPointerGetBlockNumber(tid));
+
+	if (holds_page(kept, rel, ItemPointerGetBlockNumber(tid)))
+		es_prefetch_row(BufferGetPage(kept->buffer), ItemPointerGetOffsetNumber(tid), pages->bytes);
 }

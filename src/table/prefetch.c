@@ -19,8 +19,6 @@
 #include "catalog/pg_am.h"
 #include "storage/bufmgr.h"
 
-#define LINE_BYTES	64			/* of the cache; if it is more, some are asked
-								 * for twice */
 #define AHEAD		6			/* rows */
 
 /* es_prefetch_row asks for so many bytes of a row. */
@@ -28,17 +26,11 @@ void
 es_prefetch_row(Page page, OffsetNumber number, Size bytes)
 {
 	ItemId		item;
-	uint32		start;
-	uint32		end;
 
 	if (number > PageGetMaxOffsetNumber(page))
 		return;
 	item = PageGetItemId(page, number);
-	start = ItemIdGetOffset(item);
-	end = Min(start + Min(ItemIdGetLength(item), bytes), BLCKSZ);
-
-	for (uint32 at = start; at < end; at += LINE_BYTES)
-		__builtin_prefetch((char *) page + at);
+	es_prefetch_bytes((char *) page + ItemIdGetOffset(item), Min(ItemIdGetLength(item), bytes));
 }
 
 /*

@@ -14,9 +14,19 @@
 #include "storage/bufpage.h"
 
 #define ES_PREFETCH_ALL	512		/* bytes of a row, at most */
+#define ES_PREFETCH_LINE	64	/* bytes of the cache; if it is more, some are
+								 * asked for twice */
 
 extern void es_prefetch_row(Page page, OffsetNumber number, Size bytes);
 extern void es_prefetch_block(IndexScanDesc scan, TupleTableSlot *slot, BlockNumber *block);
 extern ItemPointer es_prefetch_ahead(IndexScanDesc scan);
+
+/* es_prefetch_bytes asks for bytes at an address, which need not be there. */
+static inline void
+es_prefetch_bytes(const void *start, Size bytes)
+{
+	for (Size at = 0; at < bytes; at += ES_PREFETCH_LINE)
+		__builtin_prefetch((const char *) start + at);
+}
 
 #endif							/* ES_TABLE_PREFETCH_H */

@@ -459,16 +459,3 @@ es_rows_write_number(const EsShape *shape, int64 number)
 
 	es_rows_write_one(shape, &value);
 }
-
-/*
- * es_rows_slot_xmin tells which transaction wrote the row that a scan's slot
- * holds; FrozenTransactionId if that is long ago, InvalidTransactionId if the
- * table AM keeps no such thing.
- */
-TransactionId
-es_rows_slot_xmin(TupleTableSlot *slot)
-{
-	if (!TTS_IS_BUFFERTUPLE(slot) && !TTS_IS_HEAPTUPLE(slot))
-		return InvalidTransactionId;
-	return HeapTupleHeaderGetXmin(((HeapTupleTableSlot *) slot)->tuple->t_data);
-}

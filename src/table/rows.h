@@ -8,6 +8,7 @@
 #include "base/base.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/relscan.h"
 #include "access/skey.h"
 #include "access/transam.h"
@@ -79,7 +80,6 @@ extern Snapshot es_rows_fresh_snapshot(void);
 extern bool es_rows_any(Relation rel, Snapshot snapshot);
 extern void es_rows_renew_snapshot(Relation rel, Snapshot *snapshot);
 extern void es_rows_require_sight(Relation rel, Snapshot snapshot);
-extern TransactionId es_rows_slot_xmin(TupleTableSlot *slot);
 
 /*
  * es_rows_met_in_progress gives the transaction in progress, if any, that has made
@@ -89,6 +89,19 @@ static inline TransactionId
 es_rows_met_in_progress(const SnapshotData *dirty)
 {
 	return TransactionIdIsValid(dirty->xmin) ? dirty->xmin : dirty->xmax;
+}
+
+/*
+ * es_rows_slot_xmin tells which transaction wrote the row that a scan's slot
+ * holds; FrozenTransactionId if that is long ago, InvalidTransactionId if the
+ * table AM keeps no such thing.
+ */
+static inline TransactionId
+es_rows_slot_xmin(TupleTableSlot *slot)
+{
+	if (!TTS_IS_BUFFERTUPLE(slot) && !TTS_IS_HEAPTUPLE(slot))
+		return InvalidTransactionId;
+	return HeapTupleHeaderGetXmin(((HeapTupleTableSlot *) slot)->tuple->t_data);
 }
 
 #endif							/* ES_TABLE_ROWS_H */
