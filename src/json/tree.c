@@ -27,6 +27,7 @@
 #include "port/pg_bitutils.h"
 
 #define INDEX_FROM	17			/* so many members need an index */
+#define LEAST_SPACE	8			/* members of an object */
 #define LEAST_PIECE	16			/* bytes of memory */
 #define MOST_ROUNDED	4096	/* bytes */
 
@@ -105,7 +106,8 @@ es_tree_set(EsNode *target, const EsNode *view)
 	Assert(view->kind != ES_NODE_OBJECT && view->kind != ES_NODE_ARRAY);
 	if (es_node_has_bytes(view))
 	{
-		if (es_node_has_bytes(target) && size_of_piece(target->len) == size_of_piece(view->len))
+		if (es_node_has_bytes(target) &&
+			(target->len == view->len || size_of_piece(target->len) == size_of_piece(view->len)))
 		{
 			memmove(target->value.bytes, view->value.bytes, view->len);
 			target->kind = view->kind;
@@ -114,7 +116,8 @@ es_tree_set(EsNode *target, const EsNode *view)
 		}
 		copy.value.bytes = copy_value_bytes(view->value.bytes, view->len);
 	}
-	release_node(target);
+	if (target->kind != ES_NODE_ABSENT)
+		release_node(target);
 	*target = copy;
 }
 
@@ -319,7 +322,7 @@ make_tree_object(uint32 space)
 {
 	EsObject   *object = palloc0(sizeof(EsObject));
 
-	object->space = Max(space, 4);
+	object->space = Max(space, LEAST_SPACE);
 	object->members = palloc_extended(object->space * sizeof(EsMember), MCXT_ALLOC_HUGE);
 	object->sorted = true;
 	return object;
