@@ -56,7 +56,16 @@ SET work_mem = '256kB';
 SET max_parallel_workers_per_gather = 0;
 SELECT pg_temp.written('SELECT state FROM es_replay_category(''replay_node_large'', ''merge'')'),
 	pg_temp.written('SELECT state FROM es_replay_category(''replay_node_large'', ''merge'') WITH ORDINALITY') > 100 AS by_function;
+RESET max_parallel_workers_per_gather;
+-- Nor if workers, who begin after 20,000 events, have large states in hand.
+SELECT count(es_append('replay_node_wide-' || n, 'T', jsonb_build_object('n', n, 'text', repeat(md5(n::text), 12000)))) FROM generate_series(1, 150) n;
+SELECT sum(es_append_batch('replay_node_wide-' || n, (SELECT jsonb_agg('{"type": "T", "data": {"n": 1}}'::jsonb) FROM generate_series(1, 250)))) FROM generate_series(1, 150) n;
+SET work_mem = '2MB';
+SET hash_mem_multiplier = 4;
+SET max_parallel_workers_per_gather = 2;
+SELECT pg_temp.written('SELECT state FROM es_replay_category(''replay_node_wide'', ''merge'')');
 RESET work_mem;
+RESET hash_mem_multiplier;
 RESET max_parallel_workers_per_gather;
 
 -- What the statement itself appends is not in it, nor what it appends while a cursor waits.

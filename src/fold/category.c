@@ -65,7 +65,7 @@
 
 #define FIRST_EVENTS	20000	/* folded before workers are worth it */
 #define CHUNKS			64		/* per process, about */
-#define LEAST_IDS		16		/* in a chunk */
+#define LEAST_IDS		16		/* in a chunk, unless their rows are large */
 #define MOST_IDS		65536
 #define ROW_BYTES		80		/* of a row in memory, besides its varlenas */
 #define CHUNKS_A_PORTION	8	/* per process, about, if its size is bounded */
@@ -414,13 +414,13 @@ static int64
 size_of_chunks(const EsCategoryFold *fold, const Work *work, const EsCategoryPortion *portion, int nprocesses)
 {
 	int64		done = pg_atomic_read_u64(&work->shared->next_id) - 1;
-	int64		ids = (work->shared->last_id - done) / (CHUNKS * nprocesses);
+	int64		ids = Min(Max((work->shared->last_id - done) / (CHUNKS * nprocesses), LEAST_IDS), MOST_IDS);
 	double		bytes_an_id = (double) fold->counts.bytes / Max(done, 1);
 
 	/* what is begun is finished, so it must be little where rows have to fit */
 	if (portion->bytes != SIZE_MAX && bytes_an_id > 0)
 		ids = Min(ids, (int64) (portion->bytes / bytes_an_id / (CHUNKS_A_PORTION * nprocesses)));
-	return Min(Max(ids, LEAST_IDS), MOST_IDS);
+	return Max(ids, 1);
 }
 
 /*

@@ -6,6 +6,8 @@
  * others by numeric_in.  The result is the same, byte for byte: groups of four
  * digits, from the point on, without those that are zero at either end; the number
  * of decimals that the text has; no sign of a zero.
+ *
+ * In the same way most sums are of few digits, and are made here; all others are numeric_add's.
  */
 #include "json/decimal.h"
 
@@ -14,6 +16,8 @@
 #define FEW_BYTES		16		/* of digits, times 1000, fit 64 bits */
 #define MOST_GROUPS		5
 #define GROUP			10000	/* what a digit of numeric's is below */
+#define MOST_WEIGHT		2		/* ten-thousandths of two such numbers fit 64
+								 * bits */
 
 /* A number of few digits: a whole one, of which some digits are behind the point. */
 typedef struct FewDigits
@@ -49,16 +53,16 @@ read_few_digits(FewDigits *number, const char *json, int len)
 	return true;
 }
 
-/* Writes what follows a number's length, and gives the end. */
+/*
+ * Writes what follows a number's length, and gives the end.  The number is one of groups, the
+ * last of which has the weight.
+ */
 static char *
-write_few_digits(char *out, const FewDigits *number)
+write_groups(char *out, uint64 rest, int weight, int scale, bool negative)
 {
-	static const int fill[ES_DECIMAL_GROUP] = {1, 1000, 100, 10};
-	uint64		rest = number->digits * fill[number->scale % ES_DECIMAL_GROUP];
-	int			weight = -((number->scale + ES_DECIMAL_GROUP - 1) / ES_DECIMAL_GROUP);
 	int16		groups[MOST_GROUPS];	/* the lowest first */
 	int			count = 0;
-	uint16		header = ES_DECIMAL_SHORT | (number->scale << 7);
+	uint16		header = ES_DECIMAL_SHORT | (scale << 7);
 
 	while (rest != 0 && rest % GROUP == 0)
 	{
@@ -71,7 +75,7 @@ write_few_digits(char *out, const FewDigits *number)
 	{
 		weight += count - 1;
 		header |= weight & ES_DECIMAL_SHORT_WEIGHTS;
-		if (number->negative)
+		if (negative)
 			header |= ES_DECIMAL_SHORT_NEGATIVE;
 	}
 	memcpy(out, &header, sizeof(header));
@@ -82,6 +86,72 @@ write_few_digits(char *out, const FewDigits *number)
 		out += sizeof(int16);
 	}
 	return out;
+}
+
+/* Does so with a number of few digits. */
+static char *
+write_few_digits(char *out, const FewDigits *number)
+{
+	static const int fill[ES_DECIMAL_GROUP] = {1, 1000, 100, 10};
+
+	return write_groups(out, number->digits * fill[number->scale % ES_DECIMAL_GROUP],
+						-((number->scale + ES_DECIMAL_GROUP - 1) / ES_DECIMAL_GROUP), number->scale, number->negative);
+}
+
+/*
+ * Reads a numeric of few groups, of which one at most is behind the point: how many
+ * ten-thousandths it is; false if it is none.
+ */
+static inline bool
+read_few_groups(const char *numeric, int64 *parts, int *scale)
+{
+	uint16		header;
+	int			weight;
+	int			count;
+	int64		sum = 0;
+
+	if (!VARATT_IS_4B_U(numeric))
+		return false;
+	memcpy(&header, numeric + VARHDRSZ, sizeof(header));
+	if ((header & ES_DECIMAL_KIND) != ES_DECIMAL_SHORT)
+		return false;
+	weight = ES_DECIMAL_SHORT_WEIGHT(header);
+	count = (VARSIZE_4B(numeric) - VARHDRSZ - sizeof(header)) / sizeof(int16);
+	if (weight < -1 || weight > MOST_WEIGHT || count > weight + 2)
+		return false;
+	for (int i = 0; i <= weight + 1; i++)
+	{
+		int16		group = 0;
+
+		if (i < count)
+			memcpy(&group, numeric + VARHDRSZ + sizeof(header) + i * sizeof(int16), sizeof(group));
+		sum = sum * GROUP + group;
+	}
+	*parts = header & ES_DECIMAL_SHORT_NEGATIVE ? -sum : sum;
+	*scale = ES_DECIMAL_SHORT_SCALE(header);
+	return true;
+}
+
+/*
+ * es_decimal_add writes the sum of two numerics, as numeric_add makes it, and gives its
+ * length; 0 if they have more digits than that.
+ */
+int
+es_decimal_add(EsDecimalSum *sum, const char *a, const char *b)
+{
+	int64		left;
+	int64		right;
+	int			left_scale;
+	int			right_scale;
+	char	   *bytes = (char *) sum->words;
+	int			len;
+
+	if (!read_few_groups(a, &left, &left_scale) || !read_few_groups(b, &right, &right_scale))
+		return 0;
+	left += right;
+	len = write_groups(bytes + VARHDRSZ, left < 0 ? -left : left, -1, Max(left_scale, right_scale), left < 0) - bytes;
+	SET_VARSIZE(bytes, len);
+	return len;
 }
 
 /*

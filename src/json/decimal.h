@@ -31,6 +31,13 @@
 /* A text of so many bytes becomes no more than so many more. */
 #define ES_DECIMAL_GROWS			16
 
+/* A sum, as a numeric. */
+typedef struct EsDecimalSum
+{
+	int32		words[8];
+} EsDecimalSum;
+
+extern int	es_decimal_add(EsDecimalSum *sum, const char *a, const char *b);
 extern char *es_decimal_write(char *out, const char *json, int len);
 
 #endif							/* ES_JSON_DECIMAL_H */

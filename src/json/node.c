@@ -12,6 +12,9 @@
 #include "common/hashfn.h"
 #include "utils/numeric.h"
 
+#define FEW_MEMBERS	(JB_OFFSET_STRIDE / 2)	/* of all but the first key the
+											 * entry has a length */
+
 /* es_node_key makes a key of bytes that it borrows. */
 EsKey
 es_node_key(const char *bytes, int len)
@@ -22,7 +25,7 @@ es_node_key(const char *bytes, int len)
 }
 
 /* Makes a view of one child of a packed container, which lies at start..end. */
-static EsNode
+static inline EsNode
 view_entry(JEntry entry, const char *data, uint32 start, uint32 end)
 {
 	EsNode		node = {ES_NODE_NULL};
@@ -106,7 +109,7 @@ es_node_next_member(EsPackedReader *reader, EsNode *key, EsNode *value)
 	value_entry = reader->container->children[reader->next + reader->count];
 	JBE_ADVANCE_OFFSET(reader->key_at, key_entry);
 	JBE_ADVANCE_OFFSET(reader->value_at, value_entry);
-	*key = view_entry(key_entry, reader->data, key_start, reader->key_at);
+	*key = es_node_view_string(reader->data + key_start, reader->key_at - key_start);
 	*value = view_entry(value_entry, reader->data, value_start, reader->value_at);
 	reader->next++;
 	return true;
@@ -138,15 +141,48 @@ es_node_next_element(EsPackedReader *reader, EsNode *value)
 	return true;
 }
 
-/*
- * es_node_find_packed gives a view of a packed object's member; false if it has
- * none of that key.
- */
-bool
-es_node_find_packed(const EsNode *packed, const EsKey *key, EsNode *value)
+/* Gives a view of a member of an object of few, whose key ends in the data where key_end says. */
+static inline EsNode
+view_member_of_few(const JsonbContainer *container, uint32 count, uint32 number, uint32 key_end)
 {
-	const JsonbContainer *container = (const JsonbContainer *) packed->value.bytes;
-	uint32		count = JsonContainerSize(container);
+	const char *data = (const char *) &container->children[2 * count];
+	uint32		start = key_end;
+
+	for (uint32 i = number + 1; i < count + number; i++)
+		start += JBE_OFFLENFLD(container->children[i]);
+	return view_entry(container->children[count + number], data, start,
+					  start + JBE_OFFLENFLD(container->children[count + number]));
+}
+
+/* Does what es_node_find_packed does in an object of few members: goes from one key to the next. */
+static bool
+find_member_of_few(const JsonbContainer *container, uint32 count, const EsKey *key, EsNode *value)
+{
+	const char *name = (const char *) &container->children[2 * count];
+	const char *first = name;
+
+	for (uint32 i = 0; i < count; i++)
+	{
+		uint32		len = JBE_OFFLENFLD(container->children[i]);
+
+		if (len >= key->len)
+		{
+			int			order = len > key->len ? 1 : es_node_order_bytes(name, key->bytes, len);
+
+			if (order == 0)
+				*value = view_member_of_few(container, count, i, name + len - first);
+			if (order >= 0)
+				return order == 0;
+		}
+		name += len;
+	}
+	return false;
+}
+
+/* Does so in an object of many: halves what is left of the keys. */
+static bool
+find_member_of_many(const JsonbContainer *container, uint32 count, const EsKey *key, EsNode *value)
+{
 	const char *data = (const char *) &container->children[2 * count];
 	uint32		low = 0;
 	uint32		high = count;
@@ -172,4 +208,18 @@ es_node_find_packed(const EsNode *packed, const EsKey *key, EsNode *value)
 			low = middle + 1;
 	}
 	return false;
+}
+
+/*
+ * es_node_find_packed gives a view of a packed object's member; false if it has
+ * none of that key.
+ */
+bool
+es_node_find_packed(const EsNode *packed, const EsKey *key, EsNode *value)
+{
+	const JsonbContainer *container = (const JsonbContainer *) packed->value.bytes;
+	uint32		count = JsonContainerSize(container);
+
+	return count <= FEW_MEMBERS ? find_member_of_few(container, count, key, value) :
+		find_member_of_many(container, count, key, value);
 }

@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 
+#include "port/pg_bswap.h"
 #include "utils/jsonb.h"
 
 typedef struct EsObject EsObject;
@@ -71,6 +72,43 @@ extern bool es_node_next_member(EsPackedReader *reader, EsNode *key, EsNode *val
 extern void es_node_begin_elements(EsPackedReader *reader, const EsNode *packed);
 extern bool es_node_next_element(EsPackedReader *reader, EsNode *value);
 extern bool es_node_find_packed(const EsNode *packed, const EsKey *key, EsNode *value);
+
+/*
+ * es_node_order_bytes orders two strings of the same length as memcmp does.  Most keys are
+ * short, and are compared as numbers: their first bytes, and their last.
+ */
+static inline int
+es_node_order_bytes(const char *a, const char *b, uint32 len)
+{
+	if (len > 2 * sizeof(uint64) || len < sizeof(uint32))
+		return memcmp(a, b, len);
+	if (len >= sizeof(uint64))
+	{
+		uint64		x[2];
+		uint64		y[2];
+
+		memcpy(&x[0], a, sizeof(uint64));
+		memcpy(&y[0], b, sizeof(uint64));
+		memcpy(&x[1], a + len - sizeof(uint64), sizeof(uint64));
+		memcpy(&y[1], b + len - sizeof(uint64), sizeof(uint64));
+		if (x[0] != y[0])
+			return pg_hton64(x[0]) < pg_hton64(y[0]) ? -1 : 1;
+		return x[1] == y[1] ? 0 : pg_hton64(x[1]) < pg_hton64(y[1]) ? -1 : 1;
+	}
+	else
+	{
+		uint32		x[2];
+		uint32		y[2];
+
+		memcpy(&x[0], a, sizeof(uint32));
+		memcpy(&y[0], b, sizeof(uint32));
+		memcpy(&x[1], a + len - sizeof(uint32), sizeof(uint32));
+		memcpy(&y[1], b + len - sizeof(uint32), sizeof(uint32));
+		if (x[0] != y[0])
+			return pg_hton32(x[0]) < pg_hton32(y[0]) ? -1 : 1;
+		return x[1] == y[1] ? 0 : pg_hton32(x[1]) < pg_hton32(y[1]) ? -1 : 1;
+	}
+}
 
 /* Tells whether a node or view points to bytes. */
 static inline bool

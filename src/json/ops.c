@@ -17,10 +17,14 @@
 
 #include "base/error.h"
 #include "base/names.h"
+#include "json/decimal.h"
 #include "json/pack.h"
 #include "json/scope.h"
 #include "json/tree.h"
 #include "json/value.h"
+
+#define FEW_VALUES	16			/* of an operation, for which no memory is
+								 * asked */
 
 /* What is at hand while an operation's targets are changed. */
 typedef struct Change
@@ -84,12 +88,24 @@ reach_node(const Change *change, int nsteps, bool make)
 	return node;
 }
 
+/* Gives the target of a change, which is made if there is none: mostly a member of the state. */
+static inline EsNode *
+reach_target(const Change *change)
+{
+	const EsOpTarget *target = change->target;
+
+	return target->nsteps == 1 && change->state->kind == ES_NODE_OBJECT ?
+		es_tree_put(change->state, &target->steps[0].key) : reach_node(change, target->nsteps, true);
+}
+
 /* Adds a value to what is there. */
 static void
 increase_number(const Change *change, EsNode *node, const EsNode *value)
 {
+	EsDecimalSum few;
 	Numeric		sum;
 	EsNode		view;
+	int			len;
 
 	if (value->kind != ES_NODE_NUMBER)
 		ereport(ERROR,
@@ -106,6 +122,13 @@ increase_number(const Change *change, EsNode *node, const EsNode *value)
 				errcode(ES_ERRCODE_HANDLER_FAILED),
 				errmsg("cannot apply operation \"%s\" to \"%s\" because the value there is not a number",
 					   change->op->name, es_names_show(change->target->path)));
+	len = es_decimal_add(&few, node->value.bytes, value->value.bytes);
+	if (len > 0)
+	{
+		view = es_node_view_number((Numeric) few.words);
+		es_tree_set(node, &view);
+		return;
+	}
 	sum = DatumGetNumeric(DirectFunctionCall2(numeric_add, PointerGetDatum(node->value.bytes),
 											  PointerGetDatum(value->value.bytes)));
 	view = es_node_view_number(sum);
@@ -171,7 +194,7 @@ static void
 change_target(const Change *change, const EsNode *value)
 {
 	MemoryContext old = MemoryContextSwitchTo(change->keep);
-	EsNode	   *node = reach_node(change, change->target->nsteps, true);
+	EsNode	   *node = reach_target(change);
 
 	switch (change->op->kind)
 	{
@@ -330,11 +353,15 @@ apply_event_data(const Change *change, EsScope *scope)
 	MemoryContextSwitchTo(old);
 }
 
-/* Does operations in order. */
-static void
+/*
+ * Does operations in order.  By itself: in a function with a PG_TRY nothing is kept in
+ * registers.
+ */
+static pg_noinline void
 apply_ops_in_order(const EsOps *ops, EsNode *state, const EsEvent *event, MemoryContext keep)
 {
-	EsNode	   *values = palloc(Max(ops->most_values, 1) * sizeof(EsNode));
+	EsNode		few[FEW_VALUES];
+	EsNode	   *values = ops->most_values <= FEW_VALUES ? few : palloc(ops->most_values * sizeof(EsNode));
 	EsScope		scope;
 
 	es_scope_begin(&scope, event, state);

@@ -5,36 +5,20 @@
  * What is written is what the server itself would write for the same value,
  * byte for byte: members in order of keys, numbers and containers aligned,
  * every JB_OFFSET_STRIDE'th child with where it ends in place of its length.
+ *
+ * First it is found out how long it becomes, and that a jsonb can be so; then it is written, in
+ * one piece of memory, without a look at its end.
  */
 #include "json/pack.h"
 
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
 
 #include "json/tree.h"
 
-static JEntry write_node(StringInfo out, EsNode *node);
+static Size measure_packed_node(EsNode *node, Size at);
+static char *write_node(char *out, EsNode *node, JEntry *entry);
 
-/* Appends zero bytes up to the next multiple of four. */
-static void
-write_padding(StringInfo out)
-{
-	static const char zeros[4];
-
-	appendBinaryStringInfo(out, zeros, INTALIGN(out->len) - out->len);
-}
-
-/* Appends bytes as a scalar's content and gives their length. */
-static uint32
-write_bytes(StringInfo out, const EsNode *node)
-{
-	int			start = out->len;
-
-	if (node->kind != ES_NODE_STRING)
-		write_padding(out);
-	appendBinaryStringInfo(out, node->value.bytes, node->len);
-	return out->len - start;
-}
+/* ---- measuring ---- */
 
 /* Raises 54000 for what has no room in a jsonb. */
 static void
@@ -45,161 +29,258 @@ refuse_large_state(void)
 			errmsg("a folded state is larger than a jsonb can be"));
 }
 
-/* Makes room for the entries of a container and gives where they are. */
-static int
-reserve_entries(StringInfo out, Size count)
+/* Gives where the entries of a container's children end, and its data begin. */
+static inline Size
+measure_entries(Size at, Size count)
 {
-	int			entries = out->len;
-
 	if (count > JENTRY_OFFLENMASK / sizeof(JEntry))
 		refuse_large_state();
-	enlargeStringInfo(out, count * sizeof(JEntry));
-	out->len += count * sizeof(JEntry);
-	return entries;
+	return at + sizeof(uint32) + count * sizeof(JEntry);
 }
 
-/*
- * Stores the entry of a container's child.  end is where the child ends within
- * the container's data; each JB_OFFSET_STRIDE'th entry has that in place of
- * the length.
- */
-static void
-write_entry(StringInfo out, int entries, uint32 number, JEntry entry, uint32 end)
+/* Gives where an opened object ends that begins at an offset. */
+static Size
+measure_object(EsObject *object, Size at)
 {
-	if (end > JENTRY_OFFLENMASK)
-		refuse_large_state();
-	if (number % JB_OFFSET_STRIDE == 0)
-		entry = (entry & JENTRY_TYPEMASK) | end | JENTRY_HAS_OFF;
-	memcpy(out->data + entries + number * sizeof(JEntry), &entry, sizeof(JEntry));
-}
-
-/* Appends an opened object as a container. */
-static void
-write_object(StringInfo out, EsObject *object)
-{
-	uint32		header = object->count | JB_FOBJECT;
-	int			entries;
-	int			data;
+	Size		data = measure_entries(at, (Size) object->count * 2);
+	Size		end = data;
 
 	check_stack_depth();
 	es_tree_sort(object);
-	appendBinaryStringInfo(out, (char *) &header, sizeof(header));
-	entries = reserve_entries(out, (Size) object->count * 2);
-	data = out->len;
+	for (uint32 i = 0; i < object->count; i++)
+		end += object->members[i].key.len;
 	for (uint32 i = 0; i < object->count; i++)
 	{
-		const EsKey *key = &object->members[i].key;
-
-		appendBinaryStringInfo(out, key->bytes, key->len);
-		write_entry(out, entries, i, JENTRY_ISSTRING | key->len, out->len - data);
-	}
-	for (uint32 i = 0; i < object->count; i++)
-	{
-		JEntry		entry = write_node(out, &object->members[i].node);
-
 		CHECK_FOR_INTERRUPTS();
-		write_entry(out, entries, object->count + i, entry, out->len - data);
+		end = measure_packed_node(&object->members[i].node, end);
+		if (end - data > JENTRY_OFFLENMASK)
+			refuse_large_state();
 	}
+	return end;
 }
 
-/* Appends an opened array as a container. */
-static void
-write_array(StringInfo out, EsArray *array)
+/* Gives where an opened array ends that begins at an offset. */
+static Size
+measure_array(EsArray *array, Size at)
 {
-	uint32		header = array->count | JB_FARRAY;
-	int			entries;
-	int			data;
+	Size		data = measure_entries(at, array->count);
+	Size		end = data;
 
 	check_stack_depth();
-	appendBinaryStringInfo(out, (char *) &header, sizeof(header));
-	entries = reserve_entries(out, array->count);
-	data = out->len;
 	for (uint32 i = 0; i < array->count; i++)
 	{
-		JEntry		entry = write_node(out, &array->elements[i]);
-
 		CHECK_FOR_INTERRUPTS();
-		write_entry(out, entries, i, entry, out->len - data);
+		end = measure_packed_node(&array->elements[i], end);
+		if (end - data > JENTRY_OFFLENMASK)
+			refuse_large_state();
 	}
+	return end;
 }
 
-/* Appends a node's content and gives the entry that describes it. */
-static JEntry
-write_node(StringInfo out, EsNode *node)
+/* Gives where a node's content ends that follows what ends at an offset. */
+static Size
+measure_packed_node(EsNode *node, Size at)
 {
-	int			start = out->len;
-
 	switch (node->kind)
 	{
 		case ES_NODE_ABSENT:
 			break;
 		case ES_NODE_NULL:
-			return JENTRY_ISNULL;
 		case ES_NODE_BOOL:
-			return node->value.boolean ? JENTRY_ISBOOL_TRUE : JENTRY_ISBOOL_FALSE;
-		case ES_NODE_NUMBER:
-			return JENTRY_ISNUMERIC | write_bytes(out, node);
+			return at;
 		case ES_NODE_STRING:
-			return JENTRY_ISSTRING | write_bytes(out, node);
+			return at + node->len;
+		case ES_NODE_NUMBER:
 		case ES_NODE_PACKED:
-			return JENTRY_ISCONTAINER | write_bytes(out, node);
+			return INTALIGN(at) + node->len;
 		case ES_NODE_OBJECT:
-			write_padding(out);
-			write_object(out, node->value.object);
-			return JENTRY_ISCONTAINER | (out->len - start);
+			return measure_object(node->value.object, INTALIGN(at));
 		case ES_NODE_ARRAY:
-			write_padding(out);
-			write_array(out, node->value.array);
-			return JENTRY_ISCONTAINER | (out->len - start);
+			return measure_array(node->value.array, INTALIGN(at));
 	}
 	elog(ERROR, "a value is missing in a JSON tree");
 }
 
-/* Begins a jsonb; its length is filled in at the end. */
-static void
-begin_jsonb(StringInfo out)
-{
-	int32		length = 0;
+/* ---- writing ---- */
 
-	initStringInfo(out);
-	appendBinaryStringInfo(out, (char *) &length, sizeof(length));
+/* Writes zero bytes up to the next multiple of four. */
+static inline char *
+write_padding(char *out)
+{
+	while (((uintptr_t) out & 3) != 0)
+		*out++ = 0;
+	return out;
 }
 
-/* Ends a jsonb. */
-static Jsonb *
-end_jsonb(StringInfo out)
+/* Writes bytes. */
+static inline char *
+write_bytes(char *out, const char *bytes, uint32 len)
 {
-	SET_VARSIZE(out->data, out->len);
-	return (Jsonb *) out->data;
+	memcpy(out, bytes, len);
+	return out + len;
+}
+
+/*
+ * Stores the entry of a container's child, which ends so far into the container's data; each
+ * JB_OFFSET_STRIDE'th entry has that in place of the length.
+ */
+static inline void
+store_entry(JEntry *entries, uint32 number, JEntry entry, uint32 end)
+{
+	entries[number] = number % JB_OFFSET_STRIDE == 0 ? (entry & JENTRY_TYPEMASK) | end | JENTRY_HAS_OFF : entry;
+}
+
+/* Writes an opened object as a container. */
+static char *
+write_object(char *out, EsObject *object)
+{
+	JEntry	   *entries = (JEntry *) (out + sizeof(uint32));
+	char	   *data = (char *) &entries[(Size) object->count * 2];
+
+	check_stack_depth();
+	*(uint32 *) out = object->count | JB_FOBJECT;
+	out = data;
+	for (uint32 i = 0; i < object->count; i++)
+	{
+		const EsKey *key = &object->members[i].key;
+
+		out = write_bytes(out, key->bytes, key->len);
+		store_entry(entries, i, JENTRY_ISSTRING | key->len, out - data);
+	}
+	for (uint32 i = 0; i < object->count; i++)
+	{
+		JEntry		entry;
+
+		CHECK_FOR_INTERRUPTS();
+		out = write_node(out, &object->members[i].node, &entry);
+		store_entry(entries, object->count + i, entry, out - data);
+	}
+	return out;
+}
+
+/* Writes an opened array as a container. */
+static char *
+write_array(char *out, EsArray *array)
+{
+	JEntry	   *entries = (JEntry *) (out + sizeof(uint32));
+	char	   *data = (char *) &entries[array->count];
+
+	check_stack_depth();
+	*(uint32 *) out = array->count | JB_FARRAY;
+	out = data;
+	for (uint32 i = 0; i < array->count; i++)
+	{
+		JEntry		entry;
+
+		CHECK_FOR_INTERRUPTS();
+		out = write_node(out, &array->elements[i], &entry);
+		store_entry(entries, i, entry, out - data);
+	}
+	return out;
+}
+
+/* Writes a node's content, which has been measured; *entry becomes what describes it. */
+static char *
+write_node(char *out, EsNode *node, JEntry *entry)
+{
+	char	   *start = out;
+
+	switch (node->kind)
+	{
+		case ES_NODE_ABSENT:
+		case ES_NODE_NULL:
+			*entry = JENTRY_ISNULL;
+			return out;
+		case ES_NODE_BOOL:
+			*entry = node->value.boolean ? JENTRY_ISBOOL_TRUE : JENTRY_ISBOOL_FALSE;
+			return out;
+		case ES_NODE_STRING:
+			*entry = JENTRY_ISSTRING | node->len;
+			return write_bytes(out, node->value.bytes, node->len);
+		case ES_NODE_NUMBER:
+			out = write_bytes(write_padding(out), node->value.bytes, node->len);
+			*entry = JENTRY_ISNUMERIC | (out - start);
+			return out;
+		case ES_NODE_PACKED:
+			out = write_bytes(write_padding(out), node->value.bytes, node->len);
+			break;
+		case ES_NODE_OBJECT:
+			out = write_object(write_padding(out), node->value.object);
+			break;
+		case ES_NODE_ARRAY:
+			out = write_array(write_padding(out), node->value.array);
+			break;
+	}
+	*entry = JENTRY_ISCONTAINER | (out - start);
+	return out;
+}
+
+/* Begins a jsonb of a size. */
+static Jsonb *
+begin_jsonb(Size size)
+{
+	Jsonb	   *json = palloc(size);
+
+	SET_VARSIZE(json, size);
+	return json;
+}
+
+/* Makes the jsonb of a scalar: the array of one element that jsonb wraps it in. */
+static Jsonb *
+pack_scalar(EsNode *scalar)
+{
+	Size		data = measure_entries(offsetof(Jsonb, root), 1);
+	Size		end = measure_packed_node(scalar, data);
+	Jsonb	   *json;
+	JEntry		entry;
+
+	if (end - data > JENTRY_OFFLENMASK)
+		refuse_large_state();
+	json = begin_jsonb(end);
+	json->root.header = 1 | JB_FSCALAR | JB_FARRAY;
+	(void) write_node((char *) &json->root.children[1], scalar, &entry);
+	store_entry(json->root.children, 0, entry, JBE_OFFLENFLD(entry));
+	return json;
+}
+
+/* Makes the jsonb of an opened object. */
+static Jsonb *
+pack_opened_object(EsObject *object)
+{
+	Jsonb	   *json = begin_jsonb(measure_object(object, offsetof(Jsonb, root)));
+
+	(void) write_object((char *) &json->root, object);
+	return json;
+}
+
+/* Makes the jsonb of an opened array. */
+static Jsonb *
+pack_opened_array(EsArray *array)
+{
+	Jsonb	   *json = begin_jsonb(measure_array(array, offsetof(Jsonb, root)));
+
+	(void) write_array((char *) &json->root, array);
+	return json;
 }
 
 /*
  * es_pack_jsonb makes the jsonb of a node or view, in the current memory
- * context.  A scalar gets the array of one element that jsonb wraps it in.
+ * context.
  */
 Jsonb *
 es_pack_jsonb(EsNode *root)
 {
-	StringInfoData out;
+	Jsonb	   *json;
 
-	begin_jsonb(&out);
 	if (root->kind == ES_NODE_OBJECT)
-		write_object(&out, root->value.object);
-	else if (root->kind == ES_NODE_ARRAY)
-		write_array(&out, root->value.array);
-	else if (root->kind == ES_NODE_PACKED)
-		(void) write_bytes(&out, root);
-	else
-	{
-		uint32		header = 1 | JB_FSCALAR | JB_FARRAY;
-		JEntry		entry = 0;
-
-		appendBinaryStringInfo(&out, (char *) &header, sizeof(header));
-		appendBinaryStringInfo(&out, (char *) &entry, sizeof(entry));
-		entry = write_node(&out, root);
-		write_entry(&out, offsetof(Jsonb, root.children), 0, entry, JBE_OFFLENFLD(entry));
-	}
-	return end_jsonb(&out);
+		return pack_opened_object(root->value.object);
+	if (root->kind == ES_NODE_ARRAY)
+		return pack_opened_array(root->value.array);
+	if (root->kind != ES_NODE_PACKED)
+		return pack_scalar(root);
+	json = begin_jsonb(offsetof(Jsonb, root) + root->len);
+	memcpy(&json->root, root->value.bytes, root->len);
+	return json;
 }
 
 /*
@@ -229,17 +310,16 @@ EsNode
 es_pack_object(const EsKey *keys, const EsNode *values, int count)
 {
 	EsObject	object = {.members = palloc(Max(count, 1) * sizeof(EsMember)),.count = count,.sorted = true};
-	StringInfoData out;
+	Jsonb	   *json;
 
 	for (int i = 0; i < count; i++)
 	{
 		object.members[i].key = keys[i];
 		object.members[i].node = values[i];
 	}
-	begin_jsonb(&out);
-	write_object(&out, &object);
+	json = pack_opened_object(&object);
 	pfree(object.members);
-	return es_node_view(end_jsonb(&out));
+	return es_node_view(json);
 }
 
 /* es_pack_array makes an array of values, in the current memory context. */
@@ -247,11 +327,8 @@ EsNode
 es_pack_array(const EsNode *values, int count)
 {
 	EsArray		array = {.elements = (EsNode *) values,.count = count};
-	StringInfoData out;
 
-	begin_jsonb(&out);
-	write_array(&out, &array);
-	return es_node_view(end_jsonb(&out));
+	return es_node_view(pack_opened_array(&array));
 }
 
 /* es_pack_equal tells whether two values are the same, as jsonb's = does. */

@@ -115,14 +115,11 @@ make_event_member(const EsEvent *event, EsRoot root)
 	}
 }
 
-/* es_scope_member gives a member that tells of the event; not the state. */
+/* es_scope_make makes a member that tells of the event. */
 const EsNode *
-es_scope_member(EsScope *scope, EsRoot root)
+es_scope_make(EsScope *scope, EsRoot root)
 {
-	if ((scope->known & (1U << root)) == 0)
-	{
-		scope->members[root] = make_event_member(scope->event, root);
-		scope->known |= 1U << root;
-	}
+	scope->members[root] = make_event_member(scope->event, root);
+	scope->known |= 1U << root;
 	return &scope->members[root];
 }

@@ -41,6 +41,13 @@ extern const EsKey *es_scope_key(EsRoot root);
 extern const char *es_scope_name(EsRoot root);
 extern EsRoot es_scope_find(const char *name, int len);
 extern void es_scope_begin(EsScope *scope, const EsEvent *event, EsNode *state);
-extern const EsNode *es_scope_member(EsScope *scope, EsRoot root);
+extern const EsNode *es_scope_make(EsScope *scope, EsRoot root);
+
+/* es_scope_member gives a member that tells of the event; not the state. */
+static inline const EsNode *
+es_scope_member(EsScope *scope, EsRoot root)
+{
+	return scope->known & (1U << root) ? &scope->members[root] : es_scope_make(scope, root);
+}
 
 #endif							/* ES_JSON_SCOPE_H */

@@ -8,31 +8,56 @@
  * along, such as a nested object that an event brought, stays packed, in
  * jsonb's own form, and is copied as bytes on the way in and on the way out.
  *
- * An opened object keeps its members in an array in order of arrival, and from
- * INDEX_FROM members on a hash table over it, so that finding, adding and
- * removing do not depend on the object's width.  The order that jsonb wants is
- * made when the object is written out (pack.c), and kept while nothing disturbs
- * it.  An opened array is an array of nodes.
+ * An opened object keeps its members in an array.  While they are few it is in the
+ * order that jsonb wants, in which they are found and have their places.  From INDEX_FROM
+ * members on it is in order of arrival, with a hash table over it, so that finding, adding
+ * and removing do not depend on the object's width; jsonb's order is made when the object
+ * is written out (pack.c), and kept while nothing disturbs it.  An opened array is an
+ * array of nodes.
  *
  * Invariants: a node of a tree owns its bytes, members or elements, each in a
- * piece of memory of its own, which is used again for a value of the same size
- * and freed for another; so a tree needs no more memory than its present
- * content, however often it was changed.
+ * piece of memory of its own, which is used again for a value that needs as large a
+ * piece and freed for another; so a tree needs no more memory than its present
+ * content, however often it was changed.  An object without an index is sorted, and the
+ * hashes of its keys mean nothing.
  */
 #include "json/tree.h"
 
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
 
-#define INDEX_FROM	9			/* so many members need an index */
+#define INDEX_FROM	17			/* so many members need an index */
+#define LEAST_SPACE	8			/* members of an object */
+#define LEAST_PIECE	16			/* bytes of memory */
+#define MOST_ROUNDED	4096	/* bytes */
 
-/* Copies bytes into the current memory context. */
-static char *
-copy_bytes(const char *bytes, uint32 len)
+/*
+ * The size of the piece of memory for so many bytes: what the allocator takes for them in any
+ * case, for all but the smallest and the largest values.
+ */
+static inline Size
+size_of_piece(uint32 len)
 {
-	char	   *copy = palloc(Max(len, 1));
+	return len <= LEAST_PIECE ? LEAST_PIECE : len <= MOST_ROUNDED ? pg_nextpower2_32(len) : len;
+}
+
+/* Copies a value's bytes into the current memory context. */
+static char *
+copy_value_bytes(const char *bytes, uint32 len)
+{
+	char	   *copy = palloc(size_of_piece(len));
 
 	memcpy(copy, bytes, len);
+	return copy;
+}
+
+/* Copies a key's bytes into the current memory context. */
+static char *
+copy_key_bytes(const EsKey *key)
+{
+	char	   *copy = palloc(Max(key->len, 1));
+
+	memcpy(copy, key->bytes, key->len);
 	return copy;
 }
 
@@ -81,15 +106,18 @@ es_tree_set(EsNode *target, const EsNode *view)
 	Assert(view->kind != ES_NODE_OBJECT && view->kind != ES_NODE_ARRAY);
 	if (es_node_has_bytes(view))
 	{
-		if (es_node_has_bytes(target) && target->len == view->len)
+		if (es_node_has_bytes(target) &&
+			(target->len == view->len || size_of_piece(target->len) == size_of_piece(view->len)))
 		{
 			memmove(target->value.bytes, view->value.bytes, view->len);
 			target->kind = view->kind;
+			target->len = view->len;
 			return;
 		}
-		copy.value.bytes = copy_bytes(view->value.bytes, view->len);
+		copy.value.bytes = copy_value_bytes(view->value.bytes, view->len);
 	}
-	release_node(target);
+	if (target->kind != ES_NODE_ABSENT)
+		release_node(target);
 	*target = copy;
 }
 
@@ -135,6 +163,9 @@ grow_member_index(EsObject *object)
 
 	if (object->slots)
 		pfree(object->slots);
+	else
+		for (uint32 i = 0; i < object->count; i++)
+			object->members[i].key = es_node_key(object->members[i].key.bytes, object->members[i].key.len);
 	object->slots = palloc_extended(nslots * sizeof(uint32), MCXT_ALLOC_HUGE);
 	object->mask = nslots - 1;
 	fill_member_index(object);
@@ -177,29 +208,62 @@ member_has_key(const EsMember *member, const EsKey *key)
 		memcmp(member->key.bytes, key->bytes, key->len) == 0;
 }
 
+/* Finds a member in the index; -1 if there is none. */
+static int64
+find_indexed_member(const EsObject *object, const EsKey *key)
+{
+	uint32		slot = key->hash & object->mask;
+
+	for (; object->slots[slot] != 0; slot = (slot + 1) & object->mask)
+		if (member_has_key(&object->members[object->slots[slot] - 1], key))
+			return (int64) object->slots[slot] - 1;
+	return -1;
+}
+
+/*
+ * Finds the place of a key, which is none before *place, among few members: false if it is that
+ * of another one, or the end.
+ */
+static inline bool
+find_key_place(const EsObject *object, const EsKey *key, uint32 *place)
+{
+	uint32		i;
+
+	for (i = *place; i < object->count; i++)
+	{
+		const EsKey *other = &object->members[i].key;
+
+		if (other->len >= key->len)
+		{
+			int			order = other->len > key->len ? 1 : es_node_order_bytes(other->bytes, key->bytes, key->len);
+
+			if (order >= 0)
+			{
+				*place = i;
+				return order == 0;
+			}
+		}
+	}
+	*place = i;
+	return false;
+}
+
 /* Finds a member by its key; -1 if there is none. */
 static int64
 find_object_member(const EsObject *object, const EsKey *key)
 {
-	if (object->slots)
-	{
-		uint32		slot = key->hash & object->mask;
+	uint32		place = 0;
 
-		for (; object->slots[slot] != 0; slot = (slot + 1) & object->mask)
-			if (member_has_key(&object->members[object->slots[slot] - 1], key))
-				return (int64) object->slots[slot] - 1;
-		return -1;
-	}
-	for (uint32 i = 0; i < object->count; i++)
-		if (member_has_key(&object->members[i], key))
-			return i;
-	return -1;
+	if (object->slots)
+		return find_indexed_member(object, key);
+	return find_key_place(object, key, &place) ? (int64) place : -1;
 }
 
-/* Adds a member that is not there yet, without a value. */
-static EsNode *
-add_object_member(EsObject *object, const EsKey *key)
+/* Makes room for a member more in a place, and puts it there, without a value. */
+static EsMember *
+insert_object_member(EsObject *object, uint32 place, const EsKey *key)
 {
+	char	   *bytes = copy_key_bytes(key);
 	EsMember   *member;
 
 	if (object->count == object->space)
@@ -208,17 +272,26 @@ add_object_member(EsObject *object, const EsKey *key)
 										(Size) object->space * 2 * sizeof(EsMember));
 		object->space *= 2;
 	}
-	member = &object->members[object->count];
+	member = &object->members[place];
+	memmove(member + 1, member, (object->count - place) * sizeof(EsMember));
 	member->key = *key;
-	member->key.bytes = copy_bytes(key->bytes, key->len);
+	member->key.bytes = bytes;
 	member->node.kind = ES_NODE_ABSENT;
-	if (object->count > 0 && compare_object_members(member - 1, member) > 0)
-		object->sorted = false;
 	object->count++;
+	return member;
+}
 
-	if (object->slots == NULL ? object->count >= INDEX_FROM : object->count > object->mask / 2)
+/* Adds a member that is not there yet to an object with an index, without a value. */
+static EsNode *
+add_indexed_member(EsObject *object, const EsKey *key)
+{
+	EsMember   *member = insert_object_member(object, object->count, key);
+
+	if (object->count > 1 && compare_object_members(member - 1, member) > 0)
+		object->sorted = false;
+	if (object->count > object->mask / 2)
 		grow_member_index(object);
-	else if (object->slots)
+	else
 	{
 		uint32		slot = key->hash & object->mask;
 
@@ -229,13 +302,27 @@ add_object_member(EsObject *object, const EsKey *key)
 	return &member->node;
 }
 
+/* Does what es_tree_put does with few members, of which none before *place has the key. */
+static EsNode *
+put_sorted_member(EsObject *object, const EsKey *key, uint32 *place)
+{
+	EsMember   *member;
+
+	if (find_key_place(object, key, place))
+		return &object->members[*place].node;
+	member = insert_object_member(object, *place, key);
+	if (object->count >= INDEX_FROM)
+		grow_member_index(object);
+	return &member->node;
+}
+
 /* Makes an object with room for some members. */
 static EsObject *
 make_tree_object(uint32 space)
 {
 	EsObject   *object = palloc0(sizeof(EsObject));
 
-	object->space = Max(space, 4);
+	object->space = Max(space, LEAST_SPACE);
 	object->members = palloc_extended(object->space * sizeof(EsMember), MCXT_ALLOC_HUGE);
 	object->sorted = true;
 	return object;
@@ -261,11 +348,13 @@ es_tree_open_object(EsNode *target)
 		object = make_tree_object(reader.count);
 		while (es_node_next_member(&reader, &name, &value))
 		{
-			EsKey		key = es_node_key(name.value.bytes, name.len);
+			EsKey		key = {name.value.bytes, name.len};
 
 			CHECK_FOR_INTERRUPTS();
-			es_tree_set(add_object_member(object, &key), &value);
+			es_tree_set(&insert_object_member(object, object->count, &key)->node, &value);
 		}
+		if (object->count >= INDEX_FROM)
+			grow_member_index(object);
 	}
 	else
 		object = make_tree_object(0);
@@ -312,11 +401,13 @@ EsNode *
 es_tree_put(EsNode *object, const EsKey *key)
 {
 	EsObject   *members = object->value.object;
-	int64		number = find_object_member(members, key);
+	uint32		place = 0;
+	int64		number;
 
-	if (number >= 0)
-		return &members->members[number].node;
-	return add_object_member(members, key);
+	if (members->slots == NULL)
+		return put_sorted_member(members, key, &place);
+	number = find_indexed_member(members, key);
+	return number >= 0 ? &members->members[number].node : add_indexed_member(members, key);
 }
 
 /* es_tree_find finds a member of an opened object; NULL if there is none. */
@@ -354,14 +445,15 @@ es_tree_remove(EsNode *object, const EsKey *key)
 		empty_index_slot(members, slot_of_member(members, number));
 	pfree((char *) members->members[number].key.bytes);
 	release_node(&members->members[number].node);
-	if (number != last)
+	members->count = last;
+	if (members->slots == NULL)
+		memmove(&members->members[number], &members->members[number + 1], (last - number) * sizeof(EsMember));
+	else if (number != last)
 	{
-		if (members->slots)
-			members->slots[slot_of_member(members, last)] = number + 1;
+		members->slots[slot_of_member(members, last)] = number + 1;
 		members->members[number] = members->members[last];
 		members->sorted = false;
 	}
-	members->count = last;
 }
 
 /* es_tree_length tells how many elements an opened array has. */
@@ -436,6 +528,8 @@ es_tree_merge(EsNode *target, const EsNode *data)
 	EsPackedReader reader;
 	EsNode		name;
 	EsNode		value;
+	EsObject   *object;
+	uint32		place = 0;
 
 	if (!es_node_is_object(data) || !es_node_is_object(target))
 	{
@@ -443,13 +537,24 @@ es_tree_merge(EsNode *target, const EsNode *data)
 		return;
 	}
 	es_tree_open_object(target);
+	object = target->value.object;
 	es_node_begin_members(&reader, data);
 	while (es_node_next_member(&reader, &name, &value))
 	{
-		EsKey		key = es_node_key(name.value.bytes, name.len);
-
 		CHECK_FOR_INTERRUPTS();
-		es_tree_set(es_tree_put(target, &key), &value);
+		if (object->slots == NULL)
+		{
+			EsKey		key = {name.value.bytes, name.len};
+
+			/* both are in order */
+			es_tree_set(put_sorted_member(object, &key, &place), &value);
+		}
+		else
+		{
+			EsKey		key = es_node_key(name.value.bytes, name.len);
+
+			es_tree_set(es_tree_put(target, &key), &value);
+		}
 	}
 }
 

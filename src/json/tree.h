@@ -20,7 +20,8 @@ struct EsObject
 	EsMember   *members;
 	uint32		count;
 	uint32		space;			/* of members */
-	uint32	   *slots;			/* member number + 1, or 0; NULL without index */
+	uint32	   *slots;			/* member number + 1, or 0; NULL without
+								 * index, and then members are sorted */
 	uint32		mask;			/* number of slots - 1, a power of two - 1 */
 	bool		sorted;			/* members are in jsonb's order of keys */
 };

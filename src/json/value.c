@@ -497,19 +497,20 @@ evaluate_path(const EsValue *value, EsScope *scope, EsNode *result)
 	return true;
 }
 
-/* Goes on from a view. */
+/* Goes on from a view, which may be where the result goes. */
 static bool
-evaluate_packed_steps(const EsValue *value, int step, EsNode node, EsScope *scope, EsNode *result)
+evaluate_packed_steps(const EsValue *value, int step, const EsNode *node, EsScope *scope, EsNode *result)
 {
 	for (; step < value->nsteps; step++)
 	{
-		if (es_node_is_array(&node))
+		if (es_node_is_array(node))
 			return evaluate_path(value, scope, result);
-		if (!es_node_is_packed_object(&node) ||
-			!es_node_find_packed(&node, &value->steps[step], &node))
+		if (!es_node_is_packed_object(node) || !es_node_find_packed(node, &value->steps[step], result))
 			return false;
+		node = result;
 	}
-	*result = node;
+	if (node != result)
+		*result = *node;
 	return true;
 }
 
@@ -521,7 +522,7 @@ evaluate_steps(const EsValue *value, EsScope *scope, EsNode *result)
 	int			step = 1;
 
 	if (value->root != ES_ROOT_STATE)
-		return evaluate_packed_steps(value, 1, *es_scope_member(scope, value->root), scope, result);
+		return evaluate_packed_steps(value, 1, es_scope_member(scope, value->root), scope, result);
 	if (node == NULL || node->kind == ES_NODE_ABSENT)
 		return false;
 	for (; step < value->nsteps && node->kind == ES_NODE_OBJECT; step++)
@@ -529,7 +530,7 @@ evaluate_steps(const EsValue *value, EsScope *scope, EsNode *result)
 			return false;
 	if (step < value->nsteps && node->kind == ES_NODE_ARRAY)
 		return evaluate_path(value, scope, result);
-	if (step < value->nsteps && !evaluate_packed_steps(value, step, *node, scope, result))
+	if (step < value->nsteps && !evaluate_packed_steps(value, step, node, scope, result))
 		return false;
 	*result = es_pack_node(step < value->nsteps ? result : node);
 	return true;

@@ -279,18 +279,19 @@ make_stream_keys(const EsStreamScan *scan, EsSegmentScan *s, bool range)
 
 	/*
 	 * of many streams both forms have two keys: a scan goes from one to the
-	 * other, and keeps their number
+	 * other, and keeps their number.  Each entry is compared with each key;
+	 * of two that say the same the index drops one, and all have versions
+	 * from 1 on
 	 */
 	if (range)
+	{
 		ScanKeyInit(&s->keys[s->nkeys++], 1, BTGreaterEqualStrategyNumber, F_INT8GE, id);
-	else
-		ScanKeyInit(&s->keys[s->nkeys++], 1, BTEqualStrategyNumber, F_INT8EQ, id);
+		ScanKeyInit(&s->keys[s->nkeys++], 1, BTGreaterEqualStrategyNumber, F_INT8GE, id);
+		return;
+	}
+	ScanKeyInit(&s->keys[s->nkeys++], 1, BTEqualStrategyNumber, F_INT8EQ, id);
 	if (!scan->backwards)
 	{
-		/*
-		 * each entry is compared with each key, and all have versions from 1
-		 * on
-		 */
 		if (scan->follows || scan->from_version > 1)
 			ScanKeyInit(&s->keys[s->nkeys++], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
 						Int64GetDatum(scan->from_version));

@@ -63,10 +63,11 @@ $node->safe_psql('ops', q{
 		RETURN SQLSTATE;
 	END $$;
 
-	-- whether it is the expected state, and as the server itself would have made it
+	-- whether it is the expected state, and as the server itself would have made it, byte for byte
 	CREATE FUNCTION is_state(state jsonb, expected jsonb) RETURNS boolean LANGUAGE sql AS $$
 		SELECT state IS NOT DISTINCT FROM expected AND state::text::jsonb IS NOT DISTINCT FROM state
-			AND jsonb_hash(state) IS NOT DISTINCT FROM jsonb_hash(state::text::jsonb);
+			AND jsonb_hash(state) IS NOT DISTINCT FROM jsonb_hash(state::text::jsonb)
+			AND record_image_eq(ROW(state), ROW(state::text::jsonb));
 	$$;
 });
 
@@ -236,6 +237,49 @@ none('malformed ops are refused', q{
 		'{"remove": {"a": 1}}', '{"remove": {"a": "$.data"}}', '{"remove": ["a"]}', '{"set": {"a": "$."}}', '{"set": {"a": "$.data["}}', '{"set": {"a": "$variable"}}',
 		'{"set": {"a": [{"b": "$.data +"}]}}', '{"remove": {"a": {"b": "$.data..x"}}}']) ops
 	WHERE outcome(format('SELECT es_register_reducer_ops(%L, %L, %L)', 'refused', 'e', ops)) <> '22023'});
+
+# Sums of numbers short and long, as numeric makes them.
+$node->safe_psql('ops', qq{
+	SELECT setseed($seed % 1000 / 1000.0);
+	CREATE TABLE number AS
+		SELECT n::numeric FROM unnest('{0,0.00,1,-1,9999,10000,-9999,-10000,9999.9999,-9999.9999,0.0001,-0.0001,0.9999,0.00001,0.10,1.50,
+			1000000,-1000000.5,5000.00,-5000,99999999,999999999999,-999999999999.9999,9999999999999999,99999999999999999999,
+			123456789012.3456,12345678.12345678,1e16,1e20,1e63,-1e63,1e-10,1e-63,1e-70,0e-64}'::text[]) n
+		UNION ALL SELECT round(((random() - 0.5) * 10 ^ (random() * 20))::numeric, (random() * 9)::int) FROM generate_series(1, 10);
+	CREATE TABLE pair AS SELECT row_number() OVER () AS nth, a.n AS a, b.n AS b FROM number a, number b;
+	SELECT es_register_reducer_ops('sum', 'e', '{"inc": {"n": "\$.data.n"}}');
+	SELECT es_append_batch('sum-' || nth, jsonb_build_array(jsonb_build_object('type', 'e', 'data', jsonb_build_object('n', a)),
+		jsonb_build_object('type', 'e', 'data', jsonb_build_object('n', b)))) FROM pair;
+});
+none('sums are those of numeric, byte for byte', q{
+	SELECT a, b, s.state FROM pair LEFT JOIN es_replay_category('sum') s ON s.stream = 'sum-' || nth
+	WHERE s.state IS NULL OR NOT record_image_eq(ROW(s.state), ROW(jsonb_build_object('n', a + b)))});
+
+# States that become wide and narrow again, by a member or some at a time.
+$node->safe_psql('ops', q{
+	CREATE FUNCTION patch_flat(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$ SELECT jsonb_strip_nulls(state || data) $$;
+	CREATE AGGREGATE patch(jsonb) (SFUNC = patch_flat, STYPE = jsonb, INITCOND = '{}');
+	CREATE AGGREGATE lay_over(jsonb) (SFUNC = jsonb_concat, STYPE = jsonb, INITCOND = '{}');
+	SELECT es_append_batch('width-' || s, jsonb_agg(jsonb_build_object('type', 'e', 'data', data)))
+	FROM generate_series(1, 10) s, LATERAL (
+		SELECT coalesce(jsonb_object_agg(left('key' || md5(k::text), 1 + k % 7) || k,
+			CASE WHEN random() < 0.55 - 0.1 * sin(i / 20.0) THEN to_jsonb(repeat('x', (random() * 70)::int)) END), '{}') AS data
+		FROM generate_series(1, 200) i, LATERAL (SELECT DISTINCT (random() * 24)::int AS k FROM generate_series(1, 1 + (random() * 3)::int + i * 0)) keys
+		GROUP BY i ORDER BY i) events
+	GROUP BY s;
+});
+for my $way ([ 'merge_patch', 'patch' ], [ 'merge', 'lay_over' ])
+{
+	my ($reducer, $aggregate) = @$way;
+
+	cmp_ok($node->safe_psql('ops', "SELECT count(DISTINCT jsonb_object_keys) FROM es_replay('width-1', '$reducer') r, jsonb_object_keys(state)"),
+		'>', 0, "$reducer has made a state");
+	none("states of $reducer that change their width are as SQL makes them, byte for byte", qq{
+		SELECT s, version, expected, r.state
+		FROM generate_series(1, 10) s, LATERAL (SELECT version, $aggregate(data) OVER (ORDER BY version) AS expected FROM es_read('width-' || s)) e
+			LEFT JOIN LATERAL es_replay_steps('width-' || s, '$reducer') r USING (version)
+		WHERE r.state IS NULL OR NOT record_image_eq(ROW(r.state), ROW(expected))});
+}
 
 $node->stop;
 done_testing();
