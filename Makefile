@@ -28,7 +28,7 @@ EXTRA_CLEAN = $(OBJS:.o=.d) src/.server src/*.o src/*.d
 export PG_CONFIG
 RUN = $(MAKE) --no-print-directory
 
-.PHONY: all setup demo test psql monitor lint indent bench compile-command
+.PHONY: all setup demo test test-versions psql monitor lint indent bench compile-command
 .PHONY: esfeed esfeed-install esfeed-uninstall esfeed-clean
 all:
 
@@ -95,6 +95,11 @@ test:
 	@tools/setup
 	@$(RUN) all
 	@test/run
+
+# VERSIONS="17 18": these only.
+test-versions:
+	@tools/setup
+	@test/versions $(VERSIONS)
 
 psql:
 	@tools/setup server

@@ -47,7 +47,9 @@ RESET ROLE;
 DROP ROLE doctor_watcher;
 
 -- how long something may take
+\set VERBOSITY sqlstate
 SET eventstore.doctor_patience = -1;
+\set VERBOSITY default
 SET eventstore.doctor_patience = '1h';
 SHOW eventstore.doctor_patience;
 RESET eventstore.doctor_patience;

@@ -23,7 +23,7 @@
 #define MOST_WEIGHT		10000
 
 /* A group; the first one is the whole expression. */
-typedef struct Group
+typedef struct EcmaGroup
 {
 	uint32		parent;
 	uint32		alternative;	/* of its parent's, the one it stands in */
@@ -37,13 +37,13 @@ typedef struct Group
 	bool		look;			/* looks ahead or behind */
 	bool		closed;
 	bool		optional;		/* may be repeated no times */
-} Group;
+} EcmaGroup;
 
 typedef struct Translation
 {
 	EsRegexReader in;
 	EsRegexText out;
-	Group	   *groups;
+	EcmaGroup  *groups;
 	uint32		group_count;
 	uint32		group_space;
 	uint32		current;		/* the innermost open group */
@@ -127,15 +127,15 @@ is_within_look(const Translation *t)
 }
 
 /* Adds a group, which becomes the current one. */
-static Group *
+static EcmaGroup *
 push_group(Translation *t)
 {
-	Group	   *group;
+	EcmaGroup  *group;
 
 	if (t->group_count == t->group_space)
 	{
 		t->group_space *= 2;
-		t->groups = repalloc_huge(t->groups, (Size) t->group_space * sizeof(Group));
+		t->groups = repalloc_huge(t->groups, (Size) t->group_space * sizeof(EcmaGroup));
 	}
 	group = &t->groups[t->group_count];
 	memset(group, 0, sizeof(*group));
@@ -166,7 +166,7 @@ find_named_group(const Translation *t, const pg_wchar *name, uint32 len)
 {
 	for (uint32 i = 1; i < t->group_count; i++)
 	{
-		const Group *group = &t->groups[i];
+		const EcmaGroup *group = &t->groups[i];
 
 		CHECK_FOR_INTERRUPTS();
 		if (group->name && group->name_len == len && memcmp(group->name, name, len * sizeof(pg_wchar)) == 0)
@@ -180,7 +180,7 @@ static void
 begin_capture(Translation *t, const pg_wchar *name, uint32 name_len)
 {
 	bool		counts = t->refers_back && !is_within_look(t);
-	Group	   *group = push_group(t);
+	EcmaGroup  *group = push_group(t);
 
 	group->captures = true;
 	group->name = name;
@@ -238,7 +238,7 @@ take_group(Translation *t)
 static bool
 end_group(Translation *t)
 {
-	Group	   *group = &t->groups[t->current];
+	EcmaGroup  *group = &t->groups[t->current];
 
 	if (t->current == 0)
 		return fail_translation(t, "A parenthesis closes nothing.");
@@ -261,8 +261,8 @@ has_surely_matched(const Translation *t, uint32 number)
 {
 	for (;;)
 	{
-		const Group *group = &t->groups[number];
-		const Group *parent = &t->groups[group->parent];
+		const EcmaGroup *group = &t->groups[number];
+		const EcmaGroup *parent = &t->groups[group->parent];
 
 		if (!group->closed || group->optional || group->look)
 			return false;
@@ -492,7 +492,7 @@ es_ecma_translate(const char *pattern, uint32 len, EsEcmaResult *result)
 	t.out.space = len + 16;
 	t.out.chars = palloc_extended((Size) t.out.space * sizeof(pg_wchar), MCXT_ALLOC_HUGE);
 	t.group_space = 8;
-	t.groups = palloc0(t.group_space * sizeof(Group));
+	t.groups = palloc0(t.group_space * sizeof(EcmaGroup));
 	t.group_count = 1;
 	t.refers_back = may_refer_back(pattern, len);
 	while (t.in.fault == NULL && t.in.at < t.in.end)
