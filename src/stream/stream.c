@@ -187,7 +187,8 @@ find_stream_by_hint(const text *name, Snapshot snapshot, EsStream *stream)
 	ItemPointerData shared;
 
 	return find_stream_at(own, name, snapshot, stream) ||
-		(es_tips_find_row(es_names_hash(name), &shared) && !ItemPointerEquals(&shared, own) &&
+		(es_tips_find_row(es_names_hash(name), &shared) &&
+		 !(ItemPointerIsValid(own) && ItemPointerEquals(&shared, own)) &&
 		 find_stream_at(&shared, name, snapshot, stream));
 }
 
