@@ -10,8 +10,10 @@
  *		CALL pg_temp.import_message_db('message_db');
  *
  * Messages come in order of their global positions, batch by batch, each in a transaction
- * of its own.  While writers go on with message-db it may be called again, and brings what has come since; the
- * last call, with writers stopped, then takes a moment.
+ * of its own.  Writers may go on meanwhile: a global position is given out before the commit, so the call
+ * first waits for those that are writing, and ends where they were.  It may be called again, and brings what
+ * has come since; the last call, with writers stopped, then takes a moment.  A view or a foreign
+ * table cannot be waited for: it must not show what may still have others before it.
  *
  *		source			schema of the table "messages"
  *		keep_positions	each event gets the message's global position.  So nobody else may append
@@ -31,6 +33,7 @@ DECLARE
 	_path text := pg_catalog.current_setting('search_path');
 	_messages text := pg_catalog.format('%s.messages', source);
 	_after bigint := COALESCE(from_position, 0);
+	_until bigint;
 	_given bigint;
 	_fault text;
 	_detail text;
@@ -54,6 +57,26 @@ BEGIN
 		END IF;
 	END IF;
 
+	/* with nobody writing, no message can come before the last one any more */
+	IF EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = _messages::regclass AND c.relkind IN ('r', 'p')) THEN
+		EXECUTE pg_catalog.format('LOCK TABLE %s IN SHARE MODE', _messages);
+	END IF;
+	EXECUTE pg_catalog.format('SELECT pg_catalog.max(m.global_position) FROM %s m', _messages) INTO _until;
+	COMMIT;
+	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+	IF _after > 0 THEN
+		EXECUTE pg_catalog.format($q$
+			SELECT pg_catalog.format('%%s messages, the first at global position %%s.', pg_catalog.count(*), pg_catalog.min(m.global_position)), pg_catalog.count(*)
+			FROM %s m WHERE m.global_position <= $1
+				AND NOT EXISTS (SELECT FROM @extschema@.es_events e WHERE e.event_id = m.id AND e.stream = m.stream_name) $q$,
+			_messages) INTO _detail, _count USING _after;
+		IF _count > 0 THEN
+			RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+				MESSAGE = pg_catalog.format('%s has messages up to global position %s that are not in the store', _messages, _after), DETAIL = _detail,
+				HINT = 'They were committed after the last call: begin again in an empty store, and do not show what is so new.';
+		END IF;
+	END IF;
+
 	/* what cannot be stored is refused before anything is */
 	EXECUTE pg_catalog.format($q$
 		SELECT m.fault, pg_catalog.format('%%s messages, the first at global position %%s.', pg_catalog.count(*), pg_catalog.min(m.global_position))
@@ -64,16 +87,16 @@ BEGIN
 					THEN 'types must be 1 to 255 bytes long, without control characters and without "$" in front'
 				WHEN pg_catalog.jsonb_typeof(m.metadata) NOT IN ('object', 'null') THEN 'metadata must be objects'
 			END AS fault
-			FROM %s m WHERE m.global_position > $1) m
-		WHERE m.fault IS NOT NULL GROUP BY 1 ORDER BY 1 LIMIT 1 $q$, _messages) INTO _fault, _detail USING _after;
+			FROM %s m WHERE m.global_position > $1 AND m.global_position <= $2) m
+		WHERE m.fault IS NOT NULL GROUP BY 1 ORDER BY 1 LIMIT 1 $q$, _messages) INTO _fault, _detail USING _after, _until;
 	IF _fault IS NULL AND NOT renumber THEN
 		EXECUTE pg_catalog.format($q$
 			SELECT 'streams must have all of their messages',
 				pg_catalog.format('Stream %%s has %%s, of positions %%s to %%s, and %%s are stored.', s.stream_name, s.n, s.first, s.last, s.stored)
 			FROM (SELECT m.stream_name, pg_catalog.count(*) AS n, pg_catalog.min(m.position) AS first, pg_catalog.max(m.position) AS last,
 					@extschema@.es_stream_version(m.stream_name) AS stored
-				FROM %s m WHERE m.global_position > $1 GROUP BY 1) s
-			WHERE s.first <> s.stored OR s.last - s.first + 1 <> s.n LIMIT 1 $q$, _messages) INTO _fault, _detail USING _after;
+				FROM %s m WHERE m.global_position > $1 AND m.global_position <= $2 GROUP BY 1) s
+			WHERE s.first <> s.stored OR s.last - s.first + 1 <> s.n LIMIT 1 $q$, _messages) INTO _fault, _detail USING _after, _until;
 	END IF;
 	IF _fault IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = pg_catalog.format('cannot import %s: %s', _messages, _fault), DETAIL = _detail,
@@ -90,15 +113,15 @@ BEGIN
 		SELECT m.global_position, m.latest FROM (
 			SELECT m.global_position, m."time", pg_catalog.max(m."time") OVER (PARTITION BY m.stream_name ORDER BY m.global_position) AS latest
 			FROM %s m) m
-		WHERE m.latest > m."time" AND m.global_position > %s $q$, _messages, _after);
+		WHERE m.latest > m."time" AND m.global_position > %s AND m.global_position <= %s $q$, _messages, _after, COALESCE(_until, 0));
 	GET DIAGNOSTICS _late = ROW_COUNT;
 	ALTER TABLE pg_temp.import_message_db_times ADD PRIMARY KEY (global_position);
 	ANALYZE pg_temp.import_message_db_times;
 
 	LOOP
 		PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-		EXECUTE pg_catalog.format('SELECT pg_catalog.max(b.global_position) FROM (SELECT m.global_position FROM %s m WHERE m.global_position > $1
-			ORDER BY 1 LIMIT $2) b', _messages) INTO _batch_end USING _after, batch_size;
+		EXECUTE pg_catalog.format('SELECT pg_catalog.max(b.global_position) FROM (SELECT m.global_position FROM %s m
+			WHERE m.global_position > $1 AND m.global_position <= $3 ORDER BY 1 LIMIT $2) b', _messages) INTO _batch_end USING _after, batch_size, _until;
 		EXIT WHEN _batch_end IS NULL;
 
 		/* runs of positions without a hole; all of it is one if the store numbers anew */
