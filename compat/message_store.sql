@@ -185,7 +185,9 @@ BEGIN
 				e.version OPERATOR(pg_catalog.-) 1, e."position",
 				CASE WHEN e.data OPERATOR(pg_catalog.<>) 'null' THEN e.data END::pg_catalog.varchar,
 				e.metadata::pg_catalog.varchar, pg_catalog.timezone('UTC', e.recorded_at)
-			FROM @extschema@.es_read(get_stream_messages.stream_name, _from) e ORDER BY e.version LIMIT _limit;
+			FROM @extschema@.es_read(get_stream_messages.stream_name, _from,
+				CASE WHEN _limit OPERATOR(pg_catalog.>=) 0 THEN _limit END) e
+			ORDER BY e.version LIMIT _limit;
 		RETURN;
 	END IF;
 	PERFORM message_store.require_sql_condition();
@@ -294,7 +296,8 @@ BEGIN
 				e.version OPERATOR(pg_catalog.-) 1, e."position",
 				CASE WHEN e.data OPERATOR(pg_catalog.<>) 'null' THEN e.data END::pg_catalog.varchar,
 				e.metadata::pg_catalog.varchar, pg_catalog.timezone('UTC', e.recorded_at)
-			FROM @extschema@.es_read_category(get_category_messages.category, _after, NULL) e
+			FROM @extschema@.es_read_category(get_category_messages.category, _after,
+				CASE WHEN _limit OPERATOR(pg_catalog.>=) 0 THEN _limit END) e
 			ORDER BY e."position" LIMIT _limit;
 	END IF;
 END
