@@ -29,7 +29,7 @@ export PG_CONFIG
 RUN = $(MAKE) --no-print-directory
 
 .PHONY: all setup demo test test-versions psql monitor lint indent bench compile-command
-.PHONY: esfeed esfeed-install esfeed-uninstall esfeed-clean
+.PHONY: compat-install compat-uninstall esfeed esfeed-install esfeed-uninstall esfeed-clean
 all:
 
 # SANITIZE=undefined: for test/sanitize.
@@ -58,6 +58,17 @@ endif
 $(OBJS): src/.server
 src/base/base.o: eventstore.control
 -include $(wildcard $(OBJS:.o=.d))
+
+# Interfaces of other stores, which nothing loads by itself.
+COMPAT = $(wildcard compat/*.sql)
+COMPAT_FOLDER = $(DESTDIR)$(datadir)/$(EXTENSION)
+install: compat-install
+uninstall: compat-uninstall
+compat-install: $(COMPAT)
+	$(MKDIR_P) '$(COMPAT_FOLDER)'
+	$(INSTALL_DATA) $(COMPAT) '$(COMPAT_FOLDER)/'
+compat-uninstall:
+	rm -f $(patsubst compat/%,'$(COMPAT_FOLDER)/%',$(COMPAT))
 
 # The consumer of feeds is a program of its own.
 all: esfeed

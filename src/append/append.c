@@ -7,12 +7,15 @@
  */
 #include "append/append.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xloginsert.h"
 #include "catalog/pg_control.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
+#include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/jsonb.h"
 
@@ -37,6 +40,7 @@
 #include "stream/lock.h"
 
 PG_FUNCTION_INFO_V1(es_append);
+PG_FUNCTION_INFO_V1(es_try_append);
 PG_FUNCTION_INFO_V1(es_append_batch);
 PG_FUNCTION_INFO_V1(es_append_json);
 PG_FUNCTION_INFO_V1(es_append_events);
@@ -168,6 +172,26 @@ es_append_run(EsAppend *append)
 		count_append(append, &start);
 }
 
+/* Makes a call of the arguments of es_append, and runs it. */
+static void
+append_event_arguments(FunctionCallInfo fcinfo, EsAppend *append)
+{
+	EsTarget   *target = append->targets;
+	EsNewEvent *event = append->events;
+
+	target->stream = es_call_stream_arg(fcinfo, 0);
+	es_call_require(fcinfo, 1, "type");
+	es_call_require(fcinfo, 2, "data");
+	es_request_take(event, PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), PG_ARGISNULL(3) ? NULL : &fcinfo->args[3].value,
+					PG_ARGISNULL(5) ? NULL : &fcinfo->args[5].value);
+	es_request_expectation(target, fcinfo, 4);
+	if (!PG_ARGISNULL(6))
+		es_request_type_version(event, PG_GETARG_INT32(6));
+	es_request_check_event(event, target->stream, 0);
+	es_request_add_event(target, event);
+	es_append_run(append);
+}
+
 /*
  * es_append(stream, type, data, metadata, expected_version, event_id,
  * type_version): appends one event and returns its version.
@@ -187,18 +211,34 @@ es_append(PG_FUNCTION_ARGS)
 	EsTarget	target = {0};
 	EsAppend	append = {.targets = &target,.ntargets = 1,.events = &event,.count = 1};
 
-	target.stream = es_call_stream_arg(fcinfo, 0);
-	es_call_require(fcinfo, 1, "type");
-	es_call_require(fcinfo, 2, "data");
-	es_request_take(&event, PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), PG_ARGISNULL(3) ? NULL : &fcinfo->args[3].value,
-					PG_ARGISNULL(5) ? NULL : &fcinfo->args[5].value);
-	es_request_expectation(&target, fcinfo, 4);
-	if (!PG_ARGISNULL(6))
-		es_request_type_version(&event, PG_GETARG_INT32(6));
-	es_request_check_event(&event, target.stream, 0);
-	es_request_add_event(&target, &event);
-	es_append_run(&append);
+	append_event_arguments(fcinfo, &append);
 	PG_RETURN_INT64(target.version);
+}
+
+/*
+ * es_try_append(stream, type, data, metadata, expected_version, event_id, type_version): as
+ * es_append, but says what has become of it where that would raise VE001 or VE010.
+ *
+ * 'appended' and the event's version; 'stored' and the version of the stream's event with this
+ * id, which goes first, whatever it contains; 'conflict' and the stream's version, which is not
+ * the expected one.  The last two store nothing and take no position, and no subtransaction is
+ * needed to go on after them.  All else is as for es_append.
+ */
+Datum
+es_try_append(PG_FUNCTION_ARGS)
+{
+	EsNewEvent	event = {0};
+	EsTarget	target = {.tries = true};
+	EsAppend	append = {.targets = &target,.ntargets = 1,.events = &event,.count = 1};
+	bool		isnull[2] = {false, false};
+	Datum		values[2];
+
+	append_event_arguments(fcinfo, &append);
+	if (append.held_back)
+		es_counter_add(ES_COUNT_REFUSED_VERSION, 1);
+	values[0] = CStringGetTextDatum(event.stored ? "stored" : append.held_back ? "conflict" : "appended");
+	values[1] = Int64GetDatum(target.version);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(es_call_result_desc(fcinfo), values, isnull)));
 }
 
 /* Appends the events that a function takes from argument 1. */

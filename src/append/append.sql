@@ -7,6 +7,13 @@ CREATE FUNCTION @extschema@.es_append(stream text, type text, data jsonb DEFAULT
 COMMENT ON FUNCTION @extschema@.es_append(text, text, jsonb, jsonb, bigint, uuid, int) IS
 	'appends one event and returns its version; expected_version NULL: any, 0: no event yet, -1: at least one, n: exactly n; type_version NULL: the newest';
 
+CREATE FUNCTION @extschema@.es_try_append(stream text, type text, data jsonb DEFAULT '{}', metadata jsonb DEFAULT '{}',
+		expected_version bigint DEFAULT NULL, event_id uuid DEFAULT NULL, type_version int DEFAULT NULL,
+		OUT outcome text, OUT version bigint)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.es_try_append(text, text, jsonb, jsonb, bigint, uuid, int) IS
+	'es_append that tells its outcome in place of errors: appended; stored, if the stream has an event with this id; conflict, if it is not at the expected version';
+
 CREATE FUNCTION @extschema@.es_append_batch(stream text, events jsonb, expected_version bigint DEFAULT NULL) RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.es_append_batch(text, jsonb, bigint) IS

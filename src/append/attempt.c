@@ -297,11 +297,12 @@ check_target(Attempt *attempt, Target *target)
 		return false;
 	if (retry.result == ES_RETRY_CONFLICT)
 		note_refusal(attempt, target, ES_REFUSED_IDS, &retry.conflict);
+	else if (retry.result == ES_RETRY_NEW && !version_is_expected(target) && target->asked->tries)
+		attempt->append->hold_back = true;
 	else if (retry.result == ES_RETRY_NEW && !version_is_expected(target))
 		note_refusal(attempt, target, ES_REFUSED_VERSION, NULL);
 	note_unfit_event(attempt, target);
-	target->asked->version = retry.result == ES_RETRY_STORED ?
-		target->asked->last->version : target->tip.version;
+	target->asked->version = retry.result == ES_RETRY_STORED ? target->asked->last->version : target->tip.version;
 	return true;
 }
 
@@ -609,8 +610,7 @@ begin_attempt(Attempt *attempt, EsAppend *append)
 	attempt->open_segment = -1;
 	attempt->tips = es_tipcache_begin_call();
 	attempt->again = es_settle_own_first() != PG_INT64_MAX;
-	attempt->targets = MemoryContextAllocHuge(CurrentMemoryContext,
-											  sizeof(Target) * Max(append->ntargets, 1));
+	attempt->targets = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Target) * Max(append->ntargets, 1));
 	for (int i = 0; i < append->ntargets; i++)
 	{
 		attempt->targets[i].asked = &append->targets[i];

@@ -61,6 +61,10 @@ struct EsTarget
 	const text *stream;
 	EsExpectation expectation;
 	int64		expected_version;
+	bool		tries;			/* its one event counts as stored if its id
+								 * is, whatever it contains; a version that is
+								 * not the expected one is no refusal: it is
+								 * held back */
 	EsNewEvent *first;			/* its events, NULL: only the expectation is
 								 * checked */
 	EsNewEvent *last;

@@ -165,6 +165,18 @@ note_partly_stored(EsRetry *retry, const EsTarget *target, const EsStream *strea
 	retry->conflict.missing = missing + 1;
 }
 
+/* Takes an event for the one that is stored under its id, at a version, whatever that contains. */
+static void
+take_stored_id(EsRetry *retry, EsNewEvent *event, const EsStream *stream, int64 version)
+{
+	TransactionId in_progress;
+
+	(void) es_stream_find_event_id(stream, &event->id, &event->position, &in_progress);
+	event->stored = true;
+	event->version = version;
+	retry->result = ES_RETRY_STORED;
+}
+
 /*
  * Judges a target of which nstored ids are stored; versions[i] is that of the i-th,
  * 0 if it is not.
@@ -174,6 +186,11 @@ judge_stored_ids(EsRetry *retry, EsTarget *target, const EsStream *stream, const
 {
 	EsNewEvent *event = target->first;
 
+	if (target->tries)
+	{
+		take_stored_id(retry, event, stream, versions[0]);
+		return;
+	}
 	if (nstored < target->count)
 	{
 		note_partly_stored(retry, target, stream, versions);

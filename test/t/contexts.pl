@@ -58,7 +58,7 @@ my %by_type = ('bigint' => '1', integer => '1', boolean => 'false', text => q{'x
 my %special = ('es_register_upcaster.handler' => q{'upcasts(jsonb)'::regprocedure}, 'es_register_reducer.handler' => q{'folds(jsonb, jsonb)'::regprocedure},
 	'es_subscribe.subscription' => q{'sub2'}, 'es_unsubscribe.subscription' => q{'sub2'}, 'es_create_projection.projection' => q{'proj2'},
 	'es_create_handler_projection.projection' => q{'proj2'}, 'es_drop_projection.projection' => q{'proj2'},
-	'es_create_reducer.reducer' => q{'folds2'}, 'es_drop_reducer.reducer' => q{'folds2'}, 'es_append.expected_version' => 'NULL',
+	'es_create_reducer.reducer' => q{'folds2'}, 'es_drop_reducer.reducer' => q{'folds2'}, 'es_append.expected_version' => 'NULL', 'es_try_append.expected_version' => 'NULL',
 	'require_read.role' => 'current_user', 'shown_state.sealed' => 'NULL', 'role_name.name' => q{'gone'}, 'es_share_feed.other' => q{'shared'},
 	'es_delete_stream.stream' => q{'gone-1'}, 'es_delete_stream.expected_version' => 'NULL', 'es_truncate_stream.stream' => q{'ctx-2'},
 	'es_protect.category' => q{'kept'}, 'es_shred.subject' => q{'ctx-1'},

@@ -58,6 +58,7 @@ my @calls = (
 	# appends
 	[ 'es_append(text,text,jsonb,jsonb,bigint,uuid,integer)', 'append', q{SELECT es_append('a-1', 'T')} ],
 	[ 'es_append_batch(text,jsonb,bigint)', 'append', q{SELECT es_append_batch('a-1', '[{"type": "T"}]')} ],
+	[ 'es_try_append(text,text,jsonb,jsonb,bigint,uuid,integer)', 'append', q{SELECT es_try_append('a-1', 'T')} ],
 	[ 'es_append_json(text,text,bigint)', 'append', q{SELECT es_append_json('a-1', '[{"type": "T"}]')} ],
 	[ 'es_append_events(text,es_new_event[],bigint)', 'append', q{SELECT es_append_events('a-1', ARRAY[ROW('T', '{}', '{}', NULL)::es_new_event])} ],
 	[ 'es_append_many(jsonb)', 'append', q{SELECT * FROM es_append_many('[{"stream": "a-1", "type": "T"}]')} ],
