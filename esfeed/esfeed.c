@@ -17,6 +17,7 @@
 #include "clock.h"
 #include "history.h"
 #include "memory.h"
+#include "metrics.h"
 #include "options.h"
 #include "report.h"
 #include "run.h"
@@ -165,7 +166,10 @@ connect_and_deliver(Run *run)
 	if (outcome == OUTCOME_DONE)
 		outcome = attach_to_feed(run);
 	if (outcome == OUTCOME_DONE)
+	{
 		run->first = false;
+		metrics_connected(true);
+	}
 	if (outcome == OUTCOME_DONE && run->state.phase == PHASE_HISTORY)
 		outcome = history_deliver(run);
 	if (outcome == OUTCOME_DONE)
@@ -185,8 +189,9 @@ pause_run(Run *run, int pause)
 			wait_pause((int) left);
 		else
 		{
-			sink_wait(run->sink, (int) left);
+			sink_wait(run->sink, (int) left > CHECKPOINT_MS ? CHECKPOINT_MS : (int) left);
 			sink_work(run->sink);
+			run_show(run);
 		}
 	}
 }
@@ -208,6 +213,7 @@ deliver_until_end(Run *run)
 		if (run->first && run->in_use && clock_now() - begun > IN_USE_MS)
 			report_failure(EXIT_IN_USE, "the feed \"%s\" is in use: another consumer is connected", run->options->feed);
 		server_disconnect(&run->server);
+		metrics_connected(false);
 		/* one that has lasted is no reason to wait long */
 		if (clock_now() - connected > LONGEST_PAUSE)
 			pause = FIRST_PAUSE;
@@ -246,10 +252,13 @@ main(int argc, char **argv)
 	}
 	else
 		begin_run(&run, &options);
+	if (options.metrics != NULL)
+		metrics_begin(options.metrics, options.feed);
 	deliver_until_end(&run);
 	if (run.sink != NULL)
 	{
 		sink_finish(run.sink);
+		metrics_settle(run.sink->durable, run.state.low);
 		sink_close(run.sink);
 	}
 	return EXIT_DONE;

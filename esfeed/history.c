@@ -141,7 +141,7 @@ take_rows(History *history)
 		if (PQisBusy(conn))
 		{
 			sink_work(history->run->sink);
-			progress_show();
+			run_show(history->run);
 		}
 		if (server_wait(conn) == OUTCOME_STOP)
 			return OUTCOME_STOP;
@@ -266,7 +266,7 @@ read_to_head(History *history)
 		if (clock_now() >= history->next_checkpoint)
 			checkpoint_history(history);
 		sink_work(run->sink);
-		progress_show();
+		run_show(run);
 	}
 	return outcome;
 }

@@ -38,6 +38,7 @@ enum
 	OPT_SKIP_POSITIONS,
 	OPT_TO,
 	OPT_KAFKA_OPTION,
+	OPT_METRICS,
 	OPT_MOVED,
 	OPT_UNTIL_CAUGHT_UP,
 	OPT_DROP
@@ -53,6 +54,7 @@ static const struct option known_options[] = {
 	{"from", required_argument, NULL, OPT_FROM},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"kafka-option", required_argument, NULL, OPT_KAFKA_OPTION},
+	{"metrics", required_argument, NULL, OPT_METRICS},
 	{"moved", no_argument, NULL, OPT_MOVED},
 	{"query", required_argument, NULL, OPT_QUERY},
 	{"quiet", no_argument, NULL, 'q'},
@@ -100,6 +102,7 @@ print_help(void)
 	fputs(HAS_KAFKA ? "\n" : " (not in this build)\n", stdout);
 	fputs("      --kafka-option=N=V  a setting of librdkafka; may be given several times\n"
 		  "      --until-caught-up   end when all that was there at the start is delivered\n"
+		  "      --metrics=FILE      write numbers for Prometheus to a file every few seconds\n"
 		  "\n"
 		  "  -q, --quiet             print warnings and errors only\n"
 		  "  -V, --version           print the version and end\n"
@@ -276,6 +279,9 @@ read_option(Options *options, int letter, const char *value)
 		case OPT_KAFKA_OPTION:
 			add_kafka_option(options, value);
 			break;
+		case OPT_METRICS:
+			options->metrics = value;
+			break;
 		case OPT_MOVED:
 			options->moved = true;
 			break;
@@ -311,6 +317,8 @@ static void
 check_options(const Options *options)
 {
 	check_feed(options);
+	if (options->metrics && *options->metrics == '\0')
+		refuse_usage("--metrics lacks the file", NULL);
 	if (options->moved && !options->create)
 		refuse_usage("--moved goes with --create only", NULL);
 	if (options->drop && (options->create || options->until_caught_up))

@@ -38,6 +38,7 @@ typedef struct Options
 	const char *skip_positions; /* with commas between, "" for none */
 	const char *sink;			/* "-", "file", "exec" or "kafka" */
 	const char *target;			/* what follows the sink's name */
+	const char *metrics;		/* a file; NULL: none */
 	const char **kafka_options; /* NAME=VALUE, ends with NULL */
 } Options;
 

@@ -17,6 +17,7 @@
 
 #include "memory.h"
 #include "message.h"
+#include "metrics.h"
 #include "positions.h"
 #include "report.h"
 #include "sink.h"
@@ -32,6 +33,15 @@ run_wanted(const Run *run, const char **wanted)
 	wanted[WANTED_QUERY] = *run->options->query != '\0' ? run->options->query : NULL;
 }
 
+/* run_show tells how far things are, where somebody wants to know, if it is time to. */
+void
+run_show(Run *run)
+{
+	metrics_settle(run->sink->durable, run->state.low);
+	metrics_show();
+	progress_show();
+}
+
 /* Waits until the sink can take more; false if asked to end. */
 static bool
 wait_for_room(Run *run)
@@ -44,7 +54,7 @@ wait_for_room(Run *run)
 		sink_work(run->sink);
 		if (run->tick != NULL)
 			run->tick(run);
-		progress_show();
+		run_show(run);
 	}
 	return true;
 }
@@ -68,6 +78,7 @@ run_take(Run *run, const char *text, size_t length, int64_t *position)
 		return false;
 	sink_write(run->sink, &message);
 	progress_count(message.position);
+	metrics_count(message.position);
 	return true;
 }
 

@@ -76,6 +76,7 @@ typedef struct Run
 #define WANTED_QUERY 3
 
 extern void run_wanted(const Run *run, const char **wanted);
+extern void run_show(Run *run);
 extern bool run_take(Run *run, const char *text, size_t length, int64_t *position);
 extern bool run_take_streamed(Run *run, const char *text, size_t length);
 extern void run_mark(Run *run, uint64_t lsn);

@@ -340,7 +340,7 @@ look_after_stream(Run *run)
 		ask_settled(run);
 	else if (stream.question == QUESTION_SENT)
 		take_settled(run);
-	progress_show();
+	run_show(run);
 }
 
 /* Waits for the server, the sink, or the time. */

@@ -226,7 +226,7 @@ $$, 'what takes a fresh snapshot, appends or waits is VOLATILE PARALLEL UNSAFE')
 
 -- All that may be in a parallel query: what is read is what the statement's snapshot sees, or the session's own, or rights.
 SELECT is((SELECT string_agg(format('%s %s', proname, proparallel), ', ' ORDER BY proname) FROM routine WHERE proparallel <> 'u'),
-	'commands_underway r, es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, function_named s, has_right s, library_version s, may_anything s, may_read s, may_read_all s, may_see_all s, may_see_some s, plain r, plain_support s, read_support s, require_read s, role_name s, segment_bytes s, segment_events r, segment_index s, segment_time r, segment_version r, shown_state r, shown_state_support s, sight s, sight_support s, tagindex_handler s',
+	'commands_underway r, es_check_schema s, es_compare_schemas s, es_event s, es_feed_message s, es_last_position r, es_projection r, function_named s, has_right s, library_version s, may_anything s, may_read s, may_read_all s, may_see_all s, may_see_some s, plain r, plain_support s, read_support s, require_library s, require_read s, role_name s, segment_bytes s, segment_events r, segment_index s, segment_time r, segment_version r, shown_state r, shown_state_support s, sight s, sight_support s, tagindex_handler s',
 	'PARALLEL RESTRICTED or SAFE is only what takes no snapshot and no xid of its own');
 
 -- Nothing that a caller's search_path could mislead.
