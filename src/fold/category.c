@@ -131,6 +131,7 @@ struct EsCategoryFold
 	ResourceOwner owner;
 	Rows		rows;
 	int64		folded;			/* events, but for those of workers */
+	int64		first_id;		/* of the category's streams; 0: none yet */
 	EsCategoryCounts counts;
 };
 
@@ -401,6 +402,8 @@ fold_alone(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portion)
 	es_streams_range(work->streams, next, work->shared->last_id);
 	while ((stream = es_streams_next(work->streams)) != NULL)
 	{
+		if (fold->first_id == 0)
+			fold->first_id = stream->id;
 		pg_atomic_write_u64(&work->shared->next_id, stream->id + 1);
 		fold_category_stream(work, stream);
 		if (is_portion_full(&fold->rows, portion) || (helped && fold->folded + work->folded >= FIRST_EVENTS))
@@ -415,7 +418,7 @@ size_of_chunks(const EsCategoryFold *fold, const Work *work, const EsCategoryPor
 {
 	int64		done = pg_atomic_read_u64(&work->shared->next_id) - 1;
 	int64		ids = Min(Max((work->shared->last_id - done) / (CHUNKS * nprocesses), LEAST_IDS), MOST_IDS);
-	double		bytes_an_id = (double) fold->counts.bytes / Max(done, 1);
+	double		bytes_an_id = fold->counts.bytes / Max(done - fold->first_id + 1, 1);
 
 	/* what is begun is finished, so it must be little where rows have to fit */
 	if (portion->bytes != SIZE_MAX && bytes_an_id > 0)
