@@ -10,6 +10,7 @@ SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
 OBJS = $(patsubst %.c,%.o,$(wildcard $(PARTS:%=src/%.c)))
 PARTS_SQL = $(wildcard $(PARTS:%=src/%.sql))
 DATA_built = $(SCRIPT)
+DATA = $(wildcard upgrade/$(EXTENSION)--*.sql)
 DOCS = doc/eventstore.md
 # For `make installcheck` on a server of yours; `make test` does much more.
 REGRESS = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
@@ -22,7 +23,7 @@ PG_CPPFLAGS = -Isrc -DES_VERSION='"$(EXTVERSION)"'
 # secret/ encrypts with OpenSSL, 3.0 or later.
 SHLIB_LINK += -lcrypto
 # The last two: what trees that were built before src/ had folders still have.
-EXTRA_CLEAN = $(OBJS:.o=.d) src/.server src/*.o src/*.d
+EXTRA_CLEAN = $(OBJS:.o=.d) src/.server .released src/*.o src/*.d
 
 # What the scripts in tools/, demo/, test/ and lint/ need to know of the build.
 export PG_CONFIG
