@@ -29,7 +29,7 @@ EXTRA_CLEAN = $(OBJS:.o=.d) src/.server .released src/*.o src/*.d
 export PG_CONFIG
 RUN = $(MAKE) --no-print-directory
 
-.PHONY: all setup demo test psql monitor lint indent bench compile-command
+.PHONY: all setup demo test psql monitor lint indent bench compile-command dist deb test-deb
 .PHONY: esfeed esfeed-install esfeed-uninstall esfeed-clean
 all:
 
@@ -60,11 +60,13 @@ $(OBJS): src/.server
 src/base/base.o: eventstore.control
 -include $(wildcard $(OBJS:.o=.d))
 
-# The consumer of feeds is a program of its own.
+# The consumer of feeds is a program of its own; ESFEED=no leaves it out, as packages of the extension do.
+ifneq ($(ESFEED),no)
 all: esfeed
 install: esfeed-install
 uninstall: esfeed-uninstall
 clean: esfeed-clean
+endif
 esfeed:
 	+@$(RUN) -C esfeed
 esfeed-install esfeed-uninstall esfeed-clean: esfeed-%:
@@ -106,6 +108,20 @@ monitor:
 	@tools/setup monitor
 	@$(RUN) all
 	@monitoring/run
+
+# The archive that PGXN takes, and Debian's packages; see tools/dist and tools/deb.
+dist:
+	@tools/setup package
+	@tools/dist
+
+deb:
+	@tools/setup package
+	@tools/deb
+
+# Packages installed, used, updated and removed in a root of their own: some minutes.
+test-deb:
+	@tools/setup package
+	@test/deb
 
 lint: all
 	@test/run lint
