@@ -175,6 +175,11 @@ $node->safe_psql('postgres', 'CREATE ROLE clerk; CREATE ROLE boss');
 fill($node, $_) foreach qw(store waiting);
 new_store($node, $_) foreach qw(empty live);
 my $thinned = new_thinned_store($node, 'thinned');
+# in a schema of its own, with columns of an administrator where ours come
+$node->safe_psql('postgres', 'CREATE DATABASE apart');
+$node->safe_psql('apart', q{CREATE SCHEMA store; CREATE EXTENSION eventstore SCHEMA store; ALTER DATABASE apart SET search_path = store;
+	ALTER TABLE eventstore.subscriptions ADD COLUMN gone int, ADD COLUMN note text DEFAULT 'noted'; ALTER TABLE eventstore.subscriptions DROP COLUMN gone});
+$node->safe_psql('apart', q{SELECT es_append('a-1', 'A'), es_subscribe('before')});
 my $data = data_of($node, 'store');
 my $dump = "$latest/dump";
 is(version_of($node, 'store'), $from, 'a store of the last release');
@@ -195,7 +200,7 @@ my $unlike_script = behaviour($node, 'waiting');
 
 # ---- the update ----
 
-$node->safe_psql($_, 'ALTER EXTENSION eventstore UPDATE') foreach qw(store empty live thinned waiting);
+$node->safe_psql($_, 'ALTER EXTENSION eventstore UPDATE') foreach qw(store empty live thinned waiting apart);
 is(version_of($node, 'store'), $to, 'updated');
 is($node->safe_psql('store', $remedy), '', 'library and script belong together');
 is($warm->query_safe(q{SELECT es_append('warm-1', 'W', expected_version => 1), es_subscribe('w'); SELECT es_alter_subscription('w', NULL, NULL, 3); SELECT es_ack('w', partition, max(position)) FROM es_poll('w') GROUP BY partition}),
@@ -212,6 +217,12 @@ same_catalog($node, 'store', $node, 'fresh_filled', 'a store with data');
 is($node->safe_psql('store', q{SELECT count(*), count(application), count(created_at) FROM es_subscriptions}), '5|0|5', 'what was not noted is not known');
 is($node->safe_psql('store', q{BEGIN; SET application_name = 'app'; SELECT es_subscribe('s'); SET application_name = 'other'; SELECT es_alter_subscription('s', '{order}', NULL, 3);
 	SELECT application FROM es_subscriptions WHERE subscription = 's'; ROLLBACK}), "\n\napp", 'what is made now is noted');
+
+is($node->safe_psql('apart', q{SET application_name = 'app'; SELECT es_subscribe('after'); SELECT count(es_alter_subscription(subscription, NULL, NULL, 2)) FROM es_subscriptions; RESET application_name;
+	SELECT v.subscription, v.application, t.note, t.max_attempts FROM es_subscriptions v JOIN eventstore.subscriptions t ON t.name = v.subscription ORDER BY 1}),
+	"\n2\nafter|app|noted|2\nbefore||noted|2", 'a store in another schema, with columns of its own, is updated, too');
+is(sqlstates($node, 'apart', q{ALTER TABLE eventstore.subscriptions DROP COLUMN note; ALTER TABLE eventstore.subscriptions DROP COLUMN application}, on_error_stop => 0), 'VE002',
+	'the column that has come is the store\'s, and not to be dropped; the other one is');
 
 my $wanted = behaviour($node, 'fresh_filled');
 unlike($wanted, qr/VE00[78]|XX000/, 'a new store does what it should');
