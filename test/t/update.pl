@@ -167,6 +167,9 @@ sub version_of { my ($node, $database) = @_; return $node->safe_psql($database, 
 # The remedy for a library and a script that do not belong together; empty if they do.
 my $remedy = q{SELECT remedy FROM es_doctor() WHERE finding ~ 'of different versions'};
 
+# lines_of(definitions): sorted, without what pg_upgrade itself does not keep: which rights an extension began with.
+sub lines_of { return join "\n", sort grep { !/binary_upgrade_set_record_init_privs/ } split /\n/, $_[0]; }
+
 # data_of(node, database): all that a store holds, with what is NULL in a column that came later left out.
 sub data_of { return store_digest(@_) =~ s/,+\)$/)/mgr; }
 
@@ -255,7 +258,7 @@ command_ok([ $new->installed_command('pg_upgrade'), '--no-sync', '-d', $old->dat
 chdir $back or die;
 $new->start;
 is(version_of($new, 'store') . $new->safe_psql('store', $remedy), "${from}ALTER EXTENSION eventstore UPDATE", 'pg_upgrade: the script is the former one still');
-same(definitions($new, 'store', '--binary-upgrade'), $definitions, 'pg_upgrade: nothing is otherwise');
+same(lines_of(definitions($new, 'store', '--binary-upgrade')), lines_of($definitions), 'pg_upgrade: nothing is otherwise');
 $new->safe_psql('store', 'ALTER EXTENSION eventstore UPDATE');
 is(version_of($new, 'store') . data_of($new, 'store'), $to . $held, 'pg_upgrade: updated, with the same data');
 is($new->safe_psql('store', q{SELECT es_append('order-1', 'OrderPlaced', '{"n": 1}', expected_version => 36); SELECT min(position) FROM es_poll('plain', 3)}), "37\n51", 'pg_upgrade: it goes on');
