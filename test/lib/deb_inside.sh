@@ -90,7 +90,7 @@ if [ -n "$release" ]; then
 fi
 last=$(sql "SELECT es_append('order-1', 'OrderPlaced')")
 ok "esfeed goes on" deliver
-is "every event is in the file, once" "$last" bash -c "sort -u /var/lib/esfeed/archive/events | grep -c OrderPlaced"
+is "every event is in the file, once" "$last" grep -c OrderPlaced /var/lib/esfeed/archive/events
 ok "esfeed tells its numbers" grep -q '^esfeed_up{feed="archive"} 0$' /run/esfeed/archive/metrics.prom
 
 # ---- removed ----
