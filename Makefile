@@ -10,6 +10,7 @@ SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
 OBJS = $(patsubst %.c,%.o,$(wildcard $(PARTS:%=src/%.c)))
 PARTS_SQL = $(wildcard $(PARTS:%=src/%.sql))
 DATA_built = $(SCRIPT)
+DATA = $(wildcard upgrade/$(EXTENSION)--*.sql)
 DOCS = doc/eventstore.md
 # For `make installcheck` on a server of yours; `make test` does much more.
 REGRESS = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
@@ -22,13 +23,13 @@ PG_CPPFLAGS = -Isrc -DES_VERSION='"$(EXTVERSION)"'
 # secret/ encrypts with OpenSSL, 3.0 or later.
 SHLIB_LINK += -lcrypto
 # The last two: what trees that were built before src/ had folders still have.
-EXTRA_CLEAN = $(OBJS:.o=.d) src/.server src/*.o src/*.d
+EXTRA_CLEAN = $(OBJS:.o=.d) src/.server .released src/*.o src/*.d
 
 # What the scripts in tools/, demo/, test/ and lint/ need to know of the build.
 export PG_CONFIG
 RUN = $(MAKE) --no-print-directory
 
-.PHONY: all setup demo test test-versions psql monitor lint indent bench compile-command
+.PHONY: all setup demo test test-versions test-deb psql monitor lint indent bench compile-command dist deb
 .PHONY: compat-install compat-uninstall esfeed esfeed-install esfeed-uninstall esfeed-clean
 all:
 
@@ -70,11 +71,13 @@ compat-install: $(COMPAT)
 compat-uninstall:
 	rm -f $(patsubst compat/%,'$(COMPAT_FOLDER)/%',$(COMPAT))
 
-# The consumer of feeds is a program of its own.
+# The consumer of feeds is a program of its own; ESFEED=no leaves it out, as packages of the extension do.
+ifneq ($(ESFEED),no)
 all: esfeed
 install: esfeed-install
 uninstall: esfeed-uninstall
 clean: esfeed-clean
+endif
 esfeed:
 	+@$(RUN) -C esfeed
 esfeed-install esfeed-uninstall esfeed-clean: esfeed-%:
@@ -121,6 +124,20 @@ monitor:
 	@tools/setup monitor
 	@$(RUN) all
 	@monitoring/run
+
+# The archive that PGXN takes, and Debian's packages; see tools/dist and tools/deb.
+dist:
+	@tools/setup package
+	@tools/dist
+
+deb:
+	@tools/setup package
+	@tools/deb
+
+# Packages installed, used, updated and removed in a root of their own: some minutes.
+test-deb:
+	@tools/setup package
+	@test/deb
 
 lint: all
 	@test/run lint

@@ -14,7 +14,8 @@ SELECT es_ack('s', 0, (SELECT max(position) FROM es_poll('s', 2)));
 SELECT es_seal();
 SELECT name, labels, value, kind FROM es_metrics()
 WHERE kind = 'gauge' AND name !~ '_seconds$|_bytes$|_info$|_preloaded$|_worker_|slot|feed' AND labels::text !~ 'ready' ORDER BY name COLLATE "C", labels::text COLLATE "C";
-SELECT name, labels - 'server_version' AS labels, labels ? 'server_version' AS has_server FROM es_metrics() WHERE name = 'eventstore_build_info';
+SELECT name, labels ->> 'version' = extversion AS version, labels ->> 'library_version' = extversion AS library, labels ? 'server_version' AS has_server
+FROM es_metrics(), pg_extension WHERE name = 'eventstore_build_info' AND extname = 'eventstore';
 SELECT count(*) FROM es_metrics() WHERE help IS NULL OR value IS NULL;
 -- a transaction that only reads; its own appends are in flight
 BEGIN READ ONLY;

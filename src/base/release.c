@@ -8,11 +8,24 @@
  * leave a store that nobody can use.  So each script asks first.
  *
  * The other way round is what happens between the files and ALTER EXTENSION ... UPDATE: a
- * library works with the script of any release before it.  es_doctor() tells of both.
+ * library works with the script of any release before it.  es_doctor() tells of both, and
+ * the worker as it begins.
  */
-#include "base/base.h"
+#include "base/release.h"
 
+#include "access/genam.h"
+#include "access/htup.h"
+#include "access/htup_details.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
 
 #define NUMBERS		3			/* of a version: MAJOR.MINOR.PATCH */
 
@@ -54,4 +67,45 @@ es_release_require(PG_FUNCTION_ARGS)
 				errdetail("It was loaded before the files of the extension were replaced."),
 				errhint("Restart the server if \"shared_preload_libraries\" names the library, otherwise connect anew; then run the statement again."));
 	PG_RETURN_VOID();
+}
+
+/* Gives the version of the extension in this database; NULL if it is not there. */
+static char *
+read_extension_version(void)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	char	   *version = NULL;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("eventstore"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel), &isnull);
+
+		if (!isnull)
+			version = TextDatumGetCString(value);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return version;
+}
+
+/* es_release_report logs if the library and this database's extension are of different versions. */
+void
+es_release_report(void)
+{
+	char	   *script = read_extension_version();
+	int			order = script ? compare_versions(es_base_version, script) : 0;
+
+	if (order != 0)
+		ereport(LOG,
+				errmsg("extension \"eventstore\" in database \"%s\" is of version %s, the library of version %s",
+					   get_database_name(MyDatabaseId), script, es_base_version),
+				order > 0 ? errhint("Run ALTER EXTENSION eventstore UPDATE there.") :
+				errhint("Install the files of version %s on this server, and restart it.", script));
 }

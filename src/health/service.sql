@@ -27,8 +27,11 @@ CREATE FUNCTION eventstore.look_at_library(v eventstore.visit) RETURNS SETOF eve
 	SELECT 'warning', 'the library and the extension are of different versions',
 		format('The library is %s, the extension %s.', l.version, x.extversion)
 			|| CASE WHEN a.default_version IS DISTINCT FROM l.version THEN format(' The files installed are of version %s.', a.default_version) ELSE '' END,
-		CASE WHEN a.default_version IS NOT DISTINCT FROM l.version THEN 'ALTER EXTENSION eventstore UPDATE'
-			ELSE 'shell: pg_ctl restart -D "$PGDATA"' END
+		CASE WHEN a.default_version IS DISTINCT FROM l.version
+				THEN CASE WHEN v.preloaded THEN 'shell: pg_ctl restart -D "$PGDATA"' ELSE '\connect' END
+			WHEN string_to_array(l.version, '.')::int[] < string_to_array(x.extversion, '.')::int[]
+				THEN format('-- install the files of version %s of eventstore on this server', x.extversion)
+			ELSE 'ALTER EXTENSION eventstore UPDATE' END
 	FROM pg_extension x CROSS JOIN eventstore.library_version() l(version)
 		LEFT JOIN pg_available_extensions a ON a.name = x.extname
 	WHERE x.extname = 'eventstore' AND x.extversion <> l.version

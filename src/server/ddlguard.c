@@ -102,9 +102,9 @@
 #define MOST_INDEXES	3
 
 /*
- * What of a table is the store's: the columns of its shape, and indexes, the one that
- * the shape names and others.  What comes after these was added by users, and is
- * theirs to drop.
+ * What of a table is the store's: the columns of its shape, those that came with a later
+ * version, which may follow users' own, and indexes, the one that the shape names and
+ * others.  What else there is was added by users, and is theirs to drop.
  */
 typedef struct OwnTable
 {
@@ -263,7 +263,8 @@ is_own_column(Oid relid, int column)
 	if (is_state_partition(relid))
 		return column <= Natts_es_states;
 	own = find_own_table(relid);
-	return own == NULL || column <= own->shape->ncolumns;
+	return own == NULL || column <= own->shape->ncolumns ||
+		es_columns_later(own->shape, get_attname(relid, column, false)) != NULL;
 }
 
 /* Tells whether a trigger is one of the extension's functions on a relation of the store. */

@@ -60,6 +60,7 @@
 #include "base/objects.h"
 #include "base/owner.h"
 #include "base/process.h"
+#include "base/release.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
 #include "projection/schedule.h"
@@ -659,6 +660,7 @@ database_has_store(void)
 
 	StartTransactionCommand();
 	found = es_base_is_installed();
+	es_release_report();
 	CommitTransactionCommand();
 	return found;
 }

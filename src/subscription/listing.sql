@@ -28,10 +28,12 @@ CREATE VIEW @extschema@.es_subscriptions WITH (security_barrier) AS
 		eventstore.partition_lag_time(s.subscription_id, p.partition, s.partitions, p.position, e.last,
 			p.pending OPERATOR(pg_catalog.+) p.parked OPERATOR(pg_catalog.+) p.discarded, s.categories, s.types, s.query) AS lag_time,
 		s.query,
-		eventstore.role_name(s.system_id, s.creator_oid, s.creator) AS creator
+		eventstore.role_name(s.system_id, s.creator_oid, s.creator) AS creator,
+		s.created_at,
+		s.application
 	FROM eventstore.subscriptions s
 	JOIN eventstore.subscription_partitions p ON p.subscription_id OPERATOR(pg_catalog.=) s.subscription_id
 	CROSS JOIN ends e
 	WHERE eventstore.may_see_all(s.categories);
 COMMENT ON VIEW @extschema@.es_subscriptions IS
-	'subscriptions, a row for each partition: how far it is acknowledged, who has it until when, how far it is behind, how many events are parked, what it is of, who has made it; for who has read or admin on that';
+	'subscriptions, a row for each partition: how far it is acknowledged, who has it until when, how far it is behind, how many events are parked, what it is of, who has made it, when, by which application; for who has read or admin on that';

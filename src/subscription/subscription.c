@@ -31,6 +31,7 @@
 #include "rights/right.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -74,7 +75,18 @@ static const EsColumn subscription_columns[Natts_subscriptions] = {
 	{"created_at", TIMESTAMPTZOID}, {"name", TEXTOID}, {"categories", TEXTARRAYOID, true}, {"types", TEXTARRAYOID, true},
 	{"query", JSONBOID, true}, {"system_id", INT8OID}, {"creator_oid", OIDOID}, {"creator", TEXTOID}
 };
-const EsShape es_subscription_shape = ES_SHAPE(&subscriptions, &subscriptions_by_name, subscription_columns);
+
+/* Makes the column application of a new row: the session's application_name. */
+static Datum
+make_application(bool *isnull)
+{
+	*isnull = application_name == NULL || *application_name == '\0';
+	return *isnull ? (Datum) 0 : CStringGetTextDatum(application_name);
+}
+
+static const EsLaterColumn later_columns[] = {{"application", TEXTOID, make_application}, {NULL}};
+const EsShape es_subscription_shape = {.table = &subscriptions,.key = &subscriptions_by_name,
+.ncolumns = Natts_subscriptions,.columns = subscription_columns,.later = later_columns};
 
 PG_FUNCTION_INFO_V1(es_subscription_forget);
 

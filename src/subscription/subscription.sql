@@ -16,11 +16,13 @@ CREATE TABLE eventstore.subscriptions (
 	system_id bigint NOT NULL,
 	creator_oid oid NOT NULL,
 	creator text COLLATE "C" NOT NULL,
+	application text,
 	CONSTRAINT subscriptions_by_id PRIMARY KEY (subscription_id),
 	CONSTRAINT subscriptions_by_name UNIQUE (name)
 );
 COMMENT ON TABLE eventstore.subscriptions IS 'one row for each subscription';
 COMMENT ON COLUMN eventstore.subscriptions.system_id IS 'the cluster that creator_oid is of; in others who has made it goes by the name';
+COMMENT ON COLUMN eventstore.subscriptions.application IS 'the application_name of the session that has made it; NULL if it had none, and before 0.1.1';
 
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscription_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('eventstore.subscriptions', '');

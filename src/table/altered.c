@@ -8,6 +8,8 @@
  *
  * - columns get their defaults, and keep what they have when we change the row;
  *   generated ones are computed
+ * - so do columns of ours that came with a later version, and may follow users': but
+ *   what new rows get is made here
  * - NOT NULL and CHECK constraints are checked
  * - indexes of all kinds, partial ones and those on expressions get their entries
  *
@@ -37,6 +39,7 @@
 struct EsAltered
 {
 	Relation	rel;
+	const EsShape *shape;
 	int			ncolumns;		/* ours, which come first */
 	EState	   *estate;
 	ResultRelInfo *result;
@@ -58,12 +61,13 @@ es_altered_is(Relation rel, int ncolumns)
 
 /* es_altered_begin begins to write rows to a table that is open and locked. */
 EsAltered *
-es_altered_begin(Relation rel, int ncolumns)
+es_altered_begin(Relation rel, const EsShape *shape)
 {
 	EsAltered  *altered = palloc0(sizeof(EsAltered));
 
 	altered->rel = rel;
-	altered->ncolumns = ncolumns;
+	altered->shape = shape;
+	altered->ncolumns = shape->ncolumns;
 	altered->estate = CreateExecutorState();
 
 	/*
@@ -131,6 +135,19 @@ prepare_users_defaults(EsAltered *altered)
 		altered->defaults[i] = prepare_default(altered, i);
 }
 
+/* Gives a column of a new row what it gets if it is ours and came later; false if it is not. */
+static bool
+fill_later_column(EsAltered *altered, TupleTableSlot *slot, int i)
+{
+	Form_pg_attribute column = TupleDescAttr(slot->tts_tupleDescriptor, i);
+	const EsLaterColumn *later = es_columns_later(altered->shape, NameStr(column->attname));
+
+	if (later == NULL || column->attisdropped || column->atttypid != later->type)
+		return false;
+	slot->tts_values[i] = later->make(&slot->tts_isnull[i]);
+	return true;
+}
+
 /* Gives users' columns of a new row their defaults, which live until es_altered_end. */
 static void
 fill_users_defaults(EsAltered *altered, TupleTableSlot *slot)
@@ -144,6 +161,8 @@ fill_users_defaults(EsAltered *altered, TupleTableSlot *slot)
 	{
 		slot->tts_isnull[i] = true;
 		slot->tts_values[i] = (Datum) 0;
+		if (fill_later_column(altered, slot, i))
+			continue;
 		if (altered->defaults[i])
 			slot->tts_values[i] = ExecEvalExpr(altered->defaults[i], econtext, &slot->tts_isnull[i]);
 	}

@@ -11,10 +11,12 @@
 #include "nodes/execnodes.h"
 #include "utils/relcache.h"
 
+#include "table/columns.h"
+
 typedef struct EsAltered EsAltered;
 
 extern bool es_altered_is(Relation rel, int ncolumns);
-extern EsAltered *es_altered_begin(Relation rel, int ncolumns);
+extern EsAltered *es_altered_begin(Relation rel, const EsShape *shape);
 extern void es_altered_complete(EsAltered *altered, TupleTableSlot *slot, TupleTableSlot *old);
 extern void es_altered_index(EsAltered *altered, TupleTableSlot *slot, bool only_summarizing);
 extern void es_altered_end(EsAltered *altered);

@@ -51,6 +51,16 @@ es_columns_check(Relation rel, const EsColumn *columns, int ncolumns)
 	}
 }
 
+/* es_columns_later finds a column of a shape that came later; NULL if it has none of that name. */
+const EsLaterColumn *
+es_columns_later(const EsShape *shape, const char *name)
+{
+	for (const EsLaterColumn *later = shape->later; later && later->name; later++)
+		if (strcmp(later->name, name) == 0)
+			return later;
+	return NULL;
+}
+
 /*
  * es_columns_same tells whether two values of a column that is part of a key,
  * neither of them NULL, are the same.

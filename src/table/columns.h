@@ -24,6 +24,19 @@ typedef struct EsColumn
 	bool		nullable;
 } EsColumn;
 
+/*
+ * A column that came with a later version than the table: it is found by its name, after
+ * those of the shape, where users may have added some before.  A store whose script was not
+ * updated yet lacks it.  New rows get what is made for it, in the current memory context;
+ * those that are changed keep what they have.
+ */
+typedef struct EsLaterColumn
+{
+	const char *name;
+	Oid			type;
+	Datum		(*make) (bool *isnull);
+} EsLaterColumn;
+
 /* A table.  Users may have added columns after those that are named here. */
 typedef struct EsShape
 {
@@ -33,6 +46,7 @@ typedef struct EsShape
 								 * at most */
 	int			ncolumns;
 	const EsColumn *columns;
+	const EsLaterColumn *later; /* the last has no name; NULL: there are none */
 } EsShape;
 
 #define ES_SHAPE(t, k, c) \
@@ -94,6 +108,7 @@ es_columns_put_names(Datum *values, bool *isnull, AttrNumber column, const EsNam
 }
 
 extern void es_columns_check(Relation rel, const EsColumn *columns, int ncolumns);
+extern const EsLaterColumn *es_columns_later(const EsShape *shape, const char *name);
 extern bool es_columns_same(const EsColumn *column, Datum a, Datum b);
 
 #endif							/* ES_TABLE_COLUMNS_H */

@@ -416,7 +416,7 @@ insert_table_rows(EsTable *table, TupleTableSlot **slots, int nrows)
 static void
 insert_altered_rows(EsTable *table, TupleTableSlot **slots, int nrows)
 {
-	EsAltered  *altered = es_altered_begin(table->rel, table->info->shape->ncolumns);
+	EsAltered  *altered = es_altered_begin(table->rel, table->info->shape);
 
 	for (int i = 0; i < nrows; i++)
 		es_altered_complete(altered, slots[i], NULL);
@@ -498,7 +498,7 @@ replace_table_row(EsTable *table, ItemPointer tid, TupleTableSlot *old, TupleTab
 
 	if (unlikely(!table->info->plain))
 	{
-		altered = es_altered_begin(table->rel, table->info->shape->ncolumns);
+		altered = es_altered_begin(table->rel, table->info->shape);
 		es_altered_complete(altered, slot, old);
 	}
 	if (table_tuple_update(table->rel, tid, slot, GetCurrentCommandId(true), SnapshotAny, InvalidSnapshot,

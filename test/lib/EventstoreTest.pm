@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(new_node preload new_store start_standby has_allow_list seed rows sqlstates wait_until wait_blocked
+our @EXPORT = qw(new_node new_installation preload new_store start_standby has_allow_list seed rows sqlstates wait_until wait_blocked
 	start_process start_pgbench start_script start_named finish_script store_digest gaps status_of new_thinned_store check_thinned_store);
 
 # A psql that finds the server away may be gone before it has been given its query. That is no answer, so it is asked again.
@@ -32,12 +32,30 @@ our @EXPORT = qw(new_node preload new_store start_standby has_allow_list seed ro
 	};
 }
 
-# new_node(name, conf, streaming): a running cluster; ES_PRELOAD=1 in the
-# environment preloads the library.
+# new_installation(name): a copy of the server's installation, whose files may be replaced; its folder, which
+# new_node takes.
+sub new_installation
+{
+	my ($name) = @_;
+	my $root = PostgreSQL::Test::Utils::tempdir() . "/$name";
+
+	foreach my $what (qw(--bindir --pkglibdir --sharedir))
+	{
+		my ($folder) = run_command([ 'pg_config', $what ]);
+
+		# programs find the rest from where they are, so they are copied
+		system('bash', '-c', qq{mkdir -p "$root$folder" && cp } . ($what eq '--bindir' ? '-L' : '-rs') . qq{ "$folder"/* "$root$folder/"}) == 0 or die;
+	}
+	return $root;
+}
+
+# new_node(name, conf, streaming, install, init_only): a running cluster, of an installation of its own if so told, or
+# one that is not running yet; ES_PRELOAD=1 in the environment preloads the library.
 sub new_node
 {
 	my ($name, %options) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my ($bin) = run_command([ 'pg_config', '--bindir' ]);
+	my $node = PostgreSQL::Test::Cluster->new($name, $options{install} ? (install_path => $options{install} . $bin =~ s{/bin$}{}r) : ());
 
 	$node->init(allows_streaming => $options{streaming} // 0);
 	$node->append_conf('postgresql.conf', "max_prepared_transactions = 20\n");
@@ -48,7 +66,7 @@ sub new_node
 	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, test_decoding, eventstore'\n")
 	  if ($options{streaming} // 0) eq 'logical' && has_allow_list($node);
 	$node->append_conf('postgresql.conf', $options{conf}) if $options{conf};
-	$node->start;
+	$node->start if !$options{init_only};
 	return $node;
 }
 

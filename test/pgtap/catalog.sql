@@ -127,7 +127,7 @@ FROM (VALUES
 	('es_event', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone}'),
 	('es_events', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone}'),
 	('es_delivery', '{position bigint,stream text,version bigint,type text,type_version integer,data jsonb,metadata jsonb,event_id uuid,recorded_at timestamp with time zone,partition integer,attempt integer}'),
-	('es_subscriptions', '{subscription text,partition integer,position bigint,member text,lease_until timestamp with time zone,lag bigint,parked bigint,categories text[],types text[],max_attempts integer,lag_time interval,query jsonb,creator name}'),
+	('es_subscriptions', '{subscription text,partition integer,position bigint,member text,lease_until timestamp with time zone,lag bigint,parked bigint,categories text[],types text[],max_attempts integer,lag_time interval,query jsonb,creator name,created_at timestamp with time zone,application text}'),
 	('es_projections', '{projection text,mode text,status text,position bigint,lag bigint,error text,error_position bigint,rebuild_position bigint,reducer text,handler text,category text,key text,creator text,attempts integer,failed_since timestamp with time zone,next_retry timestamp with time zone,lag_time interval,categories text[],types text[],reset text}'),
 	('es_new_event', '{type text,data jsonb,metadata jsonb,event_id uuid}'),
 	('es_state', '{stream text,version bigint,position bigint,state jsonb,recorded_at timestamp with time zone}'),

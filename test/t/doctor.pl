@@ -468,17 +468,9 @@ $standby->stop;
 # ---- the library ----
 
 # An installation of its own, whose files may be replaced.
-my $bin = $node->config_data('--bindir');
-my ($root) = "$folder/server";
-foreach my $what ($bin, map { $node->config_data($_) } qw(--pkglibdir --sharedir))
-{
-	system('bash', '-c', qq{mkdir -p "$root$what" && cp } . ($what eq $bin ? '-L' : '-rs') . qq{ "$what"/* "$root$what/"}) == 0 or die;
-}
+my $root = new_installation('server');
 my $library = $root . $node->config_data('--pkglibdir') . '/eventstore.so';
-my $own = PostgreSQL::Test::Cluster->new('own', install_path => $root . ($bin =~ s{/bin$}{}r));
-$own->init;
-$own->append_conf('postgresql.conf', "shared_preload_libraries = 'eventstore'\n");
-$own->start;
+my $own = new_node('own', install => $root, conf => "shared_preload_libraries = 'eventstore'\n");
 new_store($own, 'store');
 my $version = $own->safe_psql('store', q{SELECT extversion FROM pg_extension WHERE extname = 'eventstore'});
 append_to_file($own->config_data('--sharedir') . "/extension/eventstore--0.0.9--$version.sql", "SELECT 1;\n");
