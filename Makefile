@@ -23,7 +23,7 @@ PG_CPPFLAGS = -Isrc -DES_VERSION='"$(EXTVERSION)"'
 # secret/ encrypts with OpenSSL, 3.0 or later.
 SHLIB_LINK += -lcrypto
 # The last two: what trees that were built before src/ had folders still have.
-EXTRA_CLEAN = $(OBJS:.o=.d) src/.server .released src/*.o src/*.d
+EXTRA_CLEAN = $(OBJS:.o=.d) src/.server .released site src/*.o src/*.d
 
 # What the scripts in tools/, demo/, test/ and lint/ need to know of the build.
 export PG_CONFIG
