@@ -46,7 +46,7 @@ sub sources
 	my @found;
 	find({ no_chdir => 1, wanted => sub { push @found, $File::Find::name if -f && !m{/node_modules/} } },
 		grep { -e } qw(src esfeed sql test bench demo tools lint doc Makefile README.md));
-	return sort grep { !m{\.(o|d|out|list|json)$|^esfeed/(esfeed|\.settings)$|^bench/results/} } @found;
+	return sort grep { !m{\.(o|d|out|list|json)$|^esfeed/(esfeed|\.settings)$} } @found;
 }
 
 1;
