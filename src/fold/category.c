@@ -381,13 +381,6 @@ count_wanted_workers(const Work *work)
 	return es_fold_reducer(work->replay.fold)->parallel_safe ? max_parallel_workers_per_gather : 0;
 }
 
-/* Tells whether a portion has all it may have. */
-static inline bool
-is_portion_full(const Rows *rows, const EsCategoryPortion *portion)
-{
-	return rows->count >= portion->rows || rows->bytes >= portion->bytes;
-}
-
 /*
  * Folds streams, in the order of the index, until the portion is full, or workers are worth it;
  * true if there may be more.
@@ -406,7 +399,8 @@ fold_alone(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portion)
 			fold->first_id = stream->id;
 		pg_atomic_write_u64(&work->shared->next_id, stream->id + 1);
 		fold_category_stream(work, stream);
-		if (is_portion_full(&fold->rows, portion) || (helped && fold->folded + work->folded >= FIRST_EVENTS))
+		if (fold->rows.count >= portion->rows || fold->rows.bytes >= portion->bytes ||
+			(helped && fold->folded + work->folded >= FIRST_EVENTS))
 			return true;
 	}
 	return false;
@@ -421,8 +415,8 @@ size_of_chunks(const EsCategoryFold *fold, const Work *work, const EsCategoryPor
 	double		bytes_an_id = fold->counts.bytes / Max(done - fold->first_id + 1, 1);
 
 	/* what is begun is finished, so it must be little where rows have to fit */
-	if (portion->bytes != SIZE_MAX && bytes_an_id > 0)
-		ids = Min(ids, (int64) (portion->bytes / bytes_an_id / (CHUNKS_A_PORTION * nprocesses)));
+	if (portion->bytes_with_crew != SIZE_MAX && bytes_an_id > 0)
+		ids = Min(ids, (int64) (portion->bytes_with_crew / bytes_an_id / (CHUNKS_A_PORTION * nprocesses)));
 	return Max(ids, 1);
 }
 
@@ -442,7 +436,7 @@ fold_with_crew(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portio
 	work->shared->ids_a_chunk = size_of_chunks(fold, work, portion, nworkers + 1);
 	start_category_crew(&crew, work, fold->category, nworkers);
 	fold->counts.workers += crew.context->nworkers_launched;
-	while (!is_portion_full(&fold->rows, portion) && take_id_chunk(work))
+	while (fold->rows.bytes < portion->bytes_with_crew && take_id_chunk(work))
 		while ((stream = es_streams_next(work->streams)) != NULL)
 		{
 			fold_category_stream(work, stream);
@@ -633,7 +627,7 @@ es_category_is_replay(Oid function)
 Datum
 es_replay_category(PG_FUNCTION_ARGS)
 {
-	const EsCategoryPortion all = {.rows = PG_INT64_MAX,.bytes = SIZE_MAX};
+	const EsCategoryPortion all = {.rows = PG_INT64_MAX,.bytes = SIZE_MAX,.bytes_with_crew = SIZE_MAX};
 	ReturnSetInfo *result = es_replay_begin_rows(fcinfo);
 	EsCategoryFold *fold = es_category_begin(fcinfo, result->setResult, result->setDesc, true);
 

@@ -19,6 +19,8 @@ typedef struct EsCategoryPortion
 {
 	int64		rows;
 	Size		bytes;			/* of rows */
+	Size		bytes_with_crew;	/* where workers help: to start them takes
+									 * time */
 } EsCategoryPortion;
 
 /* What a fold has done, for EXPLAIN. */

@@ -6,8 +6,9 @@
  * then of four times as many each time, as long as the rows fit into work_mem.  So a LIMIT folds
  * few, and no temporary file is written.  Who takes all rows has parallel workers as in the
  * function: they begin when so much has been folded that they are worth it, and again with
- * each portion, which then is as large as work_mem allows; as they work at the same time it can
- * become larger, and beyond the memory for hash tables spill.
+ * each portion, which costs them some milliseconds; so it is as large then as the memory for hash
+ * tables allows, but for a quarter: as they work at the same time it can become larger, and beyond
+ * that memory spill.
  *
  * Between two portions a database snapshot is held, by which all are folded, and the fold, whose
  * reducer stays what it was.  If the table of a segment is rewritten meanwhile, so that
@@ -104,7 +105,7 @@ open_fold_node(FoldNode *node)
 	node->fold = es_category_begin(fcinfo, node->rows, node->row->tts_tupleDescriptor, node->with_states);
 	node->portion = (EsCategoryPortion)
 	{
-		.rows = 1,.bytes = (Size) work_mem * 1024
+		.rows = 1,.bytes = (Size) work_mem * 1024,.bytes_with_crew = Max((Size) work_mem * 1024, memory * 1024 / 4 * 3)
 	};
 	node->at_start = true;
 	node->ended = node->whole = false;
