@@ -33,6 +33,7 @@ DECLARE
 	_late bigint;
 	_batch_end bigint;
 	_run record;
+	_nestloop text := pg_catalog.current_setting('enable_nestloop');
 BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	IF batch_size IS NULL OR batch_size < 1 THEN
@@ -53,6 +54,9 @@ BEGIN
 	SELECT pg_catalog.max(m.global_position) INTO _until FROM pg_temp.import_source m WHERE m.global_position <= until_position OR until_position IS NULL;
 	COMMIT;
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+
+	/* what looks at everything must not do it event by event, however few a view's joins are thought to leave */
+	PERFORM pg_catalog.set_config('enable_nestloop', 'off', true);
 	IF _after > 0 THEN
 		SELECT pg_catalog.format('%s events, the first at global position %s.', pg_catalog.count(*), pg_catalog.min(m.global_position)), pg_catalog.count(*)
 			INTO _detail, _count FROM pg_temp.import_source m WHERE m.global_position <= _after
@@ -104,6 +108,7 @@ BEGIN
 	GET DIAGNOSTICS _late = ROW_COUNT;
 	CREATE INDEX ON pg_temp.import_times (event_id);
 	ANALYZE pg_temp.import_times;
+	PERFORM pg_catalog.set_config('enable_nestloop', _nestloop, true);
 
 	LOOP
 		PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
