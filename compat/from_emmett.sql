@@ -12,10 +12,13 @@
  * given out by an INSERT, whose lock on the table a call first waits for.  A view or a foreign table cannot be waited
  * for: it must not show what may still have others before it.
  *
- *		keep_positions	each event gets its global position; false: the store's next positions, and calls
- *						begin after from_position, which the last one has told
+ *		keep_positions	each event gets its global position; false: the store's next positions; calls begin after
+ *						from_position, or, if that is NULL, after the last message that the store has
  *		archived		false: messages that are archived stay away
  *		renumber		streams that lack messages close up; else they are refused
+ *		compare_earlier	false: a call does not look whether the store has all from before where it goes on, so that the
+ *						last one, with writers stopped, need not read it all
+ *		only_check		stores nothing, and tells what would be refused
  */
 \ir import_events.sql
 
@@ -26,7 +29,8 @@ CREATE OR REPLACE FUNCTION pg_temp.emmett_stream_name(stream_id text, part text,
 $$;
 
 CREATE OR REPLACE PROCEDURE pg_temp.import_emmett(source regnamespace, keep_positions boolean DEFAULT true, archived boolean DEFAULT true,
-		renumber boolean DEFAULT false, batch_size int DEFAULT 10000, from_position bigint DEFAULT NULL)
+		renumber boolean DEFAULT false, batch_size int DEFAULT 10000, from_position bigint DEFAULT NULL,
+		compare_earlier boolean DEFAULT true, only_check boolean DEFAULT false)
 	LANGUAGE plpgsql AS $$
 DECLARE
 	_path text := pg_catalog.current_setting('search_path');
@@ -64,10 +68,11 @@ BEGIN
 				'partition', NULLIF(m.partition, 'emt:default'))) AS metadata,
 			COALESCE(u.id, pg_catalog.md5(m.message_id)::uuid) AS event_id, m.created AS recorded_at, NULL::text AS fault
 		FROM pg_temp.import_keys k
-		JOIN %s m ON m.stream_id = k.stream_id AND m.stream_position = k.stream_position AND m.partition = k.partition AND m.global_position = k.global_position
+		JOIN %s m ON m.stream_id = k.stream_id AND m.stream_position = k.stream_position AND m.partition = k.partition
+			AND CASE WHEN m.global_position = k.global_position THEN true ELSE false END
 		CROSS JOIN LATERAL (SELECT CASE
 			WHEN m.message_id ~ '^[[:xdigit:]]{8}(-[[:xdigit:]]{4}){3}-[[:xdigit:]]{12}$' THEN m.message_id::uuid END AS id) u $q$, _messages);
-	CALL pg_temp.import_events(_messages, keep_positions, renumber, batch_size, from_position);
+	CALL pg_temp.import_events(_messages, keep_positions, renumber, batch_size, from_position, NULL, compare_earlier, only_check, 'pg_temp.import_keys');
 	PERFORM pg_catalog.set_config('search_path', _path, true);
 END
 $$;

@@ -13,14 +13,16 @@
  * bytes.  pg_temp.imported_position(commit position) translates what consumers have noted.  Streams and types whose names
  * begin with "$", links and metadata of streams among them, stay away.
  *
- *		from_position	begin after this commit position, the one that the last call has told
+ *		from_position	begin after this commit position; NULL: after the last event that the store has
+ *		only_check		stores nothing, and tells what would be refused
  *		renumber		streams of which the first events are gone ($maxCount, $maxAge, $tb) close up; else they are refused
  */
 \ir import_events.sql
 
 CREATE TEMP TABLE IF NOT EXISTS kurrentdb_lines (n bigint GENERATED ALWAYS AS IDENTITY, line jsonb);
 
-CREATE OR REPLACE PROCEDURE pg_temp.import_kurrentdb(from_position bigint DEFAULT NULL, renumber boolean DEFAULT false, batch_size int DEFAULT 10000)
+CREATE OR REPLACE PROCEDURE pg_temp.import_kurrentdb(from_position bigint DEFAULT NULL, renumber boolean DEFAULT false, batch_size int DEFAULT 10000,
+		only_check boolean DEFAULT false)
 	LANGUAGE plpgsql AS $$
 DECLARE
 	_path text := pg_catalog.current_setting('search_path');
@@ -30,7 +32,7 @@ BEGIN
 	CREATE OR REPLACE TEMP VIEW import_source AS
 		SELECT e.global_position, e.stream, e.version, e.type, e.data, e.metadata, e.event_id, e.recorded_at, NULL::text AS fault
 		FROM pg_temp.kurrentdb_events e;
-	CALL pg_temp.import_events('the file', false, renumber, batch_size, from_position);
+	CALL pg_temp.import_events('the file', false, renumber, batch_size, from_position, only_check => only_check);
 	PERFORM pg_catalog.set_config('search_path', _path, true);
 END
 $$;
@@ -39,6 +41,7 @@ $$;
 CREATE OR REPLACE PROCEDURE pg_temp.import_kurrentdb_read() LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	_fault text;
+	_detail text;
 BEGIN
 	/* streams that were deleted there, of which the log may have events until it is scavenged */
 	CREATE OR REPLACE TEMP VIEW kurrentdb_deleted AS
@@ -52,15 +55,26 @@ BEGIN
 			ORDER BY e.stream, e.n DESC) e
 		WHERE e.deleted;
 
-	/* a link that leads nowhere any more has no event */
-	SELECT pg_catalog.format('%s lines, the first is line %s.', pg_catalog.count(*), pg_catalog.min(l.n)) INTO _fault
-		FROM pg_temp.kurrentdb_lines l, LATERAL (SELECT COALESCE(l.line -> 'event', l.line) AS event) e
-		WHERE l.line IS NOT NULL AND NOT (l.line ? 'link' AND NOT l.line ? 'event')
-			AND NOT COALESCE(e.event ?& '{streamId,id,type,revision,created}' AND COALESCE(e.event #> '{position,commit}', l.line -> 'commitPosition') IS NOT NULL, false)
-		HAVING pg_catalog.count(*) > 0;
+	/* a link that leads nowhere any more has no event; what begins with "$" stays away, whatever it has */
+	SELECT pg_catalog.min(f.fault) FILTER (WHERE f.rank = 1), pg_catalog.string_agg(pg_catalog.format('%s: %s lines, the first is line %s.', f.fault, f.n, f.first), E'\n' ORDER BY f.rank)
+		INTO _fault, _detail
+		FROM (SELECT f.fault, pg_catalog.count(*) AS n, pg_catalog.min(f.n) AS first, pg_catalog.row_number() OVER (ORDER BY pg_catalog.min(f.n)) AS rank
+			FROM (SELECT l.n, CASE
+					WHEN NOT COALESCE(e.event ?& '{streamId,id,type,revision,created}' AND pg_catalog.jsonb_typeof(e.event -> 'streamId') = 'string'
+							AND pg_catalog.jsonb_typeof(e.event -> 'type') = 'string' AND COALESCE(e.event #> '{position,commit}', l.line -> 'commitPosition') IS NOT NULL, false)
+						THEN 'lines must be events'
+					WHEN e.event ->> 'streamId' LIKE '$%' OR e.event ->> 'type' LIKE '$%' THEN NULL
+					WHEN COALESCE(e.event ->> 'id' !~ '^[[:xdigit:]]{8}(-[[:xdigit:]]{4}){3}-[[:xdigit:]]{12}$', true) THEN 'ids must be UUIDs'
+					WHEN COALESCE(e.event ->> 'revision' !~ '^\d{1,18}$', true) OR COALESCE(e.event #>> '{position,commit}', l.line ->> 'commitPosition') !~ '^\d{1,18}$'
+						THEN 'revisions and commit positions must be whole numbers'
+					WHEN COALESCE(e.event ->> 'created' !~ '^\d{4,6}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)$', true) THEN 'times must be as ISO 8601 has them, with their zone'
+				END AS fault
+				FROM pg_temp.kurrentdb_lines l, LATERAL (SELECT COALESCE(l.line -> 'event', l.line) AS event) e
+				WHERE l.line IS NOT NULL AND NOT (l.line ? 'link' AND NOT l.line ? 'event')) f
+			WHERE f.fault IS NOT NULL GROUP BY 1) f;
 	IF _fault IS NOT NULL THEN
-		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'cannot import the file: lines must be events', DETAIL = _fault,
-			HINT = 'An event has the members streamId, id, type, revision, created and position.commit.';
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = pg_catalog.format('cannot import the file: %s', _fault), DETAIL = _detail,
+			HINT = 'An event has the members streamId, id, type, revision, created and position.commit. Mend the file, TRUNCATE pg_temp.kurrentdb_lines and copy it again.';
 	END IF;
 	IF to_regclass('pg_temp.kurrentdb_events') IS NULL THEN
 		CREATE TEMP TABLE kurrentdb_events (global_position bigint NOT NULL, version bigint NOT NULL, recorded_at timestamptz NOT NULL,

@@ -16,13 +16,16 @@
  * With rich appends a later version of a stream can have an earlier number.  Here positions follow
  * versions: such a stream's events have its numbers in the order of their versions.
  *
- *		keep_positions	each event gets its sequence number; false: the store's next positions, and calls
- *						begin after from_position, which the last one has told
+ *		keep_positions	each event gets its sequence number; false: the store's next positions; calls begin after
+ *						from_position, or, if that is NULL, after the last event that the store has
  *		writers_stopped	nobody writes any more: what is missing stays missing
  *		until_position	the last number to bring: the caller knows that no earlier one is still to come
  *		archived		false: events of archived streams stay away
  *		tenant			the only tenant to bring; NULL: all
  *		renumber		streams that lack events, deleted or compacted ones, close up; else they are refused
+ *		compare_earlier	false: a call does not look whether the store has all from before where it goes on, so that the
+ *						last one, with writers stopped, need not read it all
+ *		only_check		stores nothing, and tells what would be refused
  */
 \ir import_events.sql
 
@@ -36,7 +39,7 @@ $$;
 
 CREATE OR REPLACE PROCEDURE pg_temp.import_marten(source regnamespace, keep_positions boolean DEFAULT true, writers_stopped boolean DEFAULT false,
 		until_position bigint DEFAULT NULL, archived boolean DEFAULT true, tenant text DEFAULT NULL, renumber boolean DEFAULT false,
-		batch_size int DEFAULT 10000, from_position bigint DEFAULT NULL)
+		batch_size int DEFAULT 10000, from_position bigint DEFAULT NULL, compare_earlier boolean DEFAULT true, only_check boolean DEFAULT false)
 	LANGUAGE plpgsql AS $$
 DECLARE
 	_path text := pg_catalog.current_setting('search_path');
@@ -55,7 +58,8 @@ BEGIN
 	END IF;
 	CALL pg_temp.import_marten_view(source, archived, tenant);
 	SELECT pg_catalog.count(*) INTO _moved FROM pg_temp.import_moved m WHERE m.global_position <= _until OR _until IS NULL;
-	CALL pg_temp.import_events(pg_catalog.format('%s.mt_events', source), keep_positions, renumber, batch_size, from_position, _until);
+	CALL pg_temp.import_events(pg_catalog.format('%s.mt_events', source), keep_positions, renumber, batch_size, from_position, _until,
+		compare_earlier, only_check);
 	IF _moved > 0 THEN
 		RAISE NOTICE '% events have the number of another one of their stream, so that positions follow versions', _moved;
 	END IF;

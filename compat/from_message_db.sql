@@ -19,14 +19,18 @@
  *		keep_positions	each event gets the message's global position.  So nobody else may append
  *						meanwhile, and the store has nothing else.  A run that is cut off in the middle of
  *						a batch has spent positions, and must begin again in an empty store.
- *						false: the store's next positions; then calls begin after global position
- *						from_position, which the last one has told
+ *						false: the store's next positions; calls begin after from_position, or, if that is NULL, after
+ *						the last message that the store has
  *		renumber		streams from which message-db has lost messages (DELETE) close up; else they are refused
+ *		compare_earlier	false: a call does not look whether the store has all from before where it goes on, so that the
+ *						last one, with writers stopped, need not read it all
+ *		only_check		stores nothing, and tells what would be refused
  */
 \ir import_events.sql
 
 CREATE OR REPLACE PROCEDURE pg_temp.import_message_db(source regnamespace, keep_positions boolean DEFAULT true,
-		renumber boolean DEFAULT false, batch_size int DEFAULT 10000, from_position bigint DEFAULT NULL)
+		renumber boolean DEFAULT false, batch_size int DEFAULT 10000, from_position bigint DEFAULT NULL,
+		compare_earlier boolean DEFAULT true, only_check boolean DEFAULT false)
 	LANGUAGE plpgsql AS $$
 DECLARE
 	_path text := pg_catalog.current_setting('search_path');
@@ -44,7 +48,7 @@ BEGIN
 	IF EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = _messages::regclass AND c.relkind IN ('r', 'p')) THEN
 		EXECUTE pg_catalog.format('LOCK TABLE %s IN SHARE MODE', _messages);
 	END IF;
-	CALL pg_temp.import_events(_messages, keep_positions, renumber, batch_size, from_position);
+	CALL pg_temp.import_events(_messages, keep_positions, renumber, batch_size, from_position, NULL, compare_earlier, only_check);
 	PERFORM pg_catalog.set_config('search_path', _path, true);
 END
 $$;

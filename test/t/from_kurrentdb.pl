@@ -93,10 +93,20 @@ is($out, 'order-1 order-2', 'streams that were deleted, and not written to again
 $node->safe_psql('postgres', 'CREATE DATABASE refused');
 $node->safe_psql('refused', 'CREATE EXTENSION eventstore');
 foreach my $case (
-	[ '{"streamId": "a-1"}', qr/ERROR:  cannot import the file: lines must be events\nDETAIL:  1 lines, the first is line 2\./, 'a line without what an event has' ],
+	[ '{"streamId": "a-1"}', qr/ERROR:  cannot import the file: lines must be events\nDETAIL:  lines must be events: 1 lines, the first is line 2\./, 'a line without what an event has' ],
+	[ event(2, undef, 0), qr/ERROR:  cannot import the file: lines must be events\nDETAIL:  lines must be events: 1 lines, the first is line 2\./, 'a line whose stream is null' ],
+	[ '[1]', qr/ERROR:  cannot import the file: lines must be events\n/, 'a line that is no object' ],
+	[ event(2, 'order-1', 1, id => 'order 7'), qr/ERROR:  cannot import the file: ids must be UUIDs\nDETAIL:  ids must be UUIDs: 1 lines, the first is line 2\.\nHINT:  .*Mend the file/, 'an id that is no UUID' ],
+	[ event(2, 'order-1', 1, revision => '1.5'), qr/ERROR:  cannot import the file: revisions and commit positions must be whole numbers\n/, 'a revision that is no number' ],
+	[ event(2, 'order-1', 1, position => { commit => '99999999999999999999' }), qr/ERROR:  cannot import the file: revisions and commit positions must be whole numbers\n/, 'a commit position that is too large' ],
+	[ event(2, 'order-1', 1, created => 'yesterday'), qr/ERROR:  cannot import the file: times must be as ISO 8601 has them, with their zone\n/, 'a time that is none' ],
+	[ event(2, 'order-1', 1, created => '10000-01-01T00:00:00Z'), qr/ERROR:  cannot import the file: times must be in the years 1 to 9999 in UTC\n/, 'a time beyond all' ],
+	[ event(2, 'order-1', 1, data => { x => "\0" }), qr/ERROR:  unsupported Unicode escape sequence\n.*COPY kurrentdb_lines, line 2/s, 'a character that jsonb cannot have' ],
+	[ event(2, "order\x{7f}1", 0), qr/ERROR:  cannot import the file: names of streams must be 1 to 512 bytes long, without control characters\n/, 'a name with a control character' ],
+	[ event(2, 'order-1', 1, id => '00000000-0000-0000-0000-000000000001'), qr/ERROR:  cannot import the file: ids must come once in a stream\n/, 'an id that comes again with another revision' ],
 	[ '{"streamId": "a-1"', qr/ERROR:  invalid input syntax for type json\n.*COPY kurrentdb_lines, line 2/s, 'a line that is no JSON' ],
-	[ event(2, 'order-1', 3), qr/ERROR:  cannot import the file: streams must have all of their events\nDETAIL:  Stream order-1 has 2, of versions 1 to 4/, 'a stream that lacks events' ],
-	[ event(2, 'order-1', 1, metadata => [1]), qr/ERROR:  cannot import the file: metadata must be objects\nDETAIL:  1 events, the first at global position 2\./, 'metadata that are no object' ])
+	[ event(2, 'order-1', 3), qr/ERROR:  cannot import the file: streams must have all of their events\nDETAIL:  .*: 1 events, the first at global position 2, version 4 of stream order-1\./, 'a stream that lacks events' ],
+	[ event(2, 'order-1', 1, metadata => [1]), qr/ERROR:  cannot import the file: metadata must be objects\nDETAIL:  metadata must be objects: 1 events, the first at global position 2, version 2 of stream order-1\./, 'metadata that are no object' ])
 {
 	my ($line, $says, $name) = @$case;
 
