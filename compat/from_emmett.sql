@@ -48,14 +48,14 @@ BEGIN
 		PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	END IF;
 
-	/* emmett has no index by position */
+	/* emmett has no index by position; a message without one is an error here */
 	IF to_regclass('pg_temp.import_keys') IS NULL THEN
 		CREATE TEMP TABLE import_keys (global_position bigint PRIMARY KEY, stream_position bigint NOT NULL, stream_id text NOT NULL, partition text NOT NULL);
 	ELSE
 		TRUNCATE pg_temp.import_keys;
 	END IF;
 	EXECUTE pg_catalog.format('INSERT INTO pg_temp.import_keys SELECT m.global_position, m.stream_position, m.stream_id, m.partition FROM %s m
-		WHERE (m.global_position <= $1 OR $1 IS NULL) AND ($2 OR NOT m.is_archived) ORDER BY 1', _messages) USING _until, archived;
+		WHERE COALESCE(m.global_position <= $1, true) AND ($2 OR NOT m.is_archived) ORDER BY 1', _messages) USING _until, archived;
 	ANALYZE pg_temp.import_keys;
 	EXECUTE pg_catalog.format($q$
 		CREATE OR REPLACE TEMP VIEW import_source AS

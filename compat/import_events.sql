@@ -172,6 +172,7 @@ BEGIN
 		END IF;
 	END LOOP;
 
+	/* OFFSET: what a view makes is made once, of what comes out of its joins */
 	CREATE TEMP TABLE import_faults AS
 		SELECT m.global_position, m.stream, m.version, m.type, m.event_id, m.fault FROM (
 			SELECT m.global_position, m.stream, m.version, m.type, m.event_id, CASE
@@ -193,7 +194,7 @@ BEGIN
 						AND pg_catalog.octet_length(m.data::text)::bigint + COALESCE(pg_catalog.octet_length(m.metadata::text), 2) > _largest
 					THEN 'data and metadata must not be longer than eventstore.max_event_size'
 			END AS fault
-			FROM pg_temp.import_source m WHERE m.global_position > after_position AND m.global_position <= until_position) m
+			FROM (SELECT m.* FROM pg_temp.import_source m WHERE m.global_position > after_position AND m.global_position <= until_position OFFSET 0) m) m
 		WHERE m.fault IS NOT NULL;
 
 	INSERT INTO pg_temp.import_faults
@@ -253,7 +254,7 @@ BEGIN
 				(pg_catalog.array_agg(f.version ORDER BY f.global_position, f.version))[1] AS version
 			FROM pg_temp.import_faults f GROUP BY 1) f;
 	RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = pg_catalog.format('cannot import %s: %s', source, _first), DETAIL = _detail,
-		HINT = 'Nothing was stored. In this session pg_temp.import_faults lists these events. Mend them there, or import a view that does'
+		HINT = 'This call has stored nothing. In this session pg_temp.import_faults lists these events. Mend them there, or import a view that does'
 			|| CASE WHEN _gaps THEN ', or have streams closed up with renumber => true.' ELSE '.' END;
 END
 $$;

@@ -295,7 +295,7 @@ foreach my $name (sort keys %sources)
 		like($said, qr/\Q$fault\E: $count events, the first at global position $faults{$fault}[0], version \d+ of stream /, $fault);
 	}
 	like($said, qr/streams must have all of their events: \d+ events, the first at global position \d+/, 'streams must have all of their events');
-	like($said, qr/HINT:  Nothing was stored\. In this session pg_temp\.import_faults lists these events\. Mend them there, or import a view that does, or have streams closed up with renumber => true\./, 'and what to do is said');
+	like($said, qr/HINT:  This call has stored nothing\. In this session pg_temp\.import_faults lists these events\. Mend them there, or import a view that does, or have streams closed up with renumber => true\./, 'and what to do is said');
 	is($node->safe_psql($hostile, 'SELECT count(*) FROM es_events'), '0', 'nothing is stored');
 	is(run_import($hostile, $name, 'only_check => true'), $said, 'a mere look says the same');
 	my $listed = ($node->psql($hostile, call($name) . "SELECT string_agg(DISTINCT global_position::text, ' ' ORDER BY global_position::text) FROM pg_temp.import_faults WHERE fault NOT LIKE 'streams %'", on_error_stop => 0))[1];
@@ -325,6 +325,9 @@ $node->safe_psql('ids', sprintf($sources{emmett}{add}, 1, 20) . q{; UPDATE emmet
 like(run_import('ids', 'emmett'), qr/^ERROR:  cannot import emmett\.emt_messages: ids must come once in a stream\nDETAIL:  .*: 1 events, the first at global position 11, version 2 of stream account-1\./,
 	'ids of a stream that are the same UUID are refused, of several streams they are not');
 is($node->safe_psql('ids', 'SELECT count(*) FROM es_events'), '0', 'and nothing is stored');
+
+$node->safe_psql('ids', 'UPDATE emmett.emt_messages SET global_position = NULL WHERE global_position = 11');
+like(run_import('ids', 'emmett'), qr/^ERROR:  null value in column "global_position" .*\nDETAIL:  Failing row contains \(null, 2, account-1, /, 'a message without a global position is not passed over');
 
 # A stream of that name that the store has from elsewhere.
 foreach my $case ([ 'false', 'versions must come once in a stream, in their order' ], [ 'true', 'streams in the store must have what they have there' ])
