@@ -2,11 +2,13 @@
 # How long appends take at half and at 80 % of the highest rate, by 8 clients in an open loop; and beside a checkpoint, new segments, seals, a scavenge, projections.
 #
 # The highest rate is each side's own, measured before in the same round. What runs beside begins after a
-# second, and again when it has ended; the load there is half of the highest rate.
-# TAIL_PARTS chooses among alone and beside (both).
+# second, and again when it has ended; the load there is a half and a fifth of the highest rate: on two cores
+# a half leaves no core to what runs beside. TAIL_PARTS chooses among alone and beside (both), TAIL_SHARES
+# among the loads (50 and 20).
 
 clients=8
 tail_parts=" ${TAIL_PARTS:-alone beside} "
+tail_shares=${TAIL_SHARES:-50 20}
 
 # highest_rate TARGET SCRIPT: leaves it in "measured"
 highest_rate() {
@@ -76,9 +78,9 @@ keep_running() {
 	done
 }
 
-# beside_side N: the load beside one of them, in a store of its own
+# beside_side N SHARE: the load beside one of them, in a store of its own
 beside_side() {
-	local name=${beside_names[$1]} statement=${beside_statements[$1]} each=$((events / streams)) size=$((events / 10)) highest pid
+	local name=${beside_names[$1]} share=$2 statement=${beside_statements[$1]} each=$((events / streams)) size=$((events / 10)) highest pid
 	[[ "$name" != new* ]] || each=1 size=2000
 	fresh_database $size
 	sql -c "SELECT es_register_reducer_ops('kept', '*', '{\"inc\": {\"n\": 1}}')" \
@@ -95,22 +97,25 @@ beside_side() {
 		pid=$!
 	fi
 	calm
-	open_loop eventstore eventstore $((highest / 2)) $((seconds + 2)) || { fail "$name: an open loop"; return; }
+	open_loop eventstore eventstore $((highest * share / 100)) $((seconds + 2)) || { fail "$name: an open loop"; return; }
 	touch "$work/beside"
 	if [ -n "$statement" ]; then
 		wait $pid || fail "$name failed"
-		[ "$round" -lt "$rounds" ] || note "$name: ran $(cat "$work/beside.count") times, of which the last ended after the load or with it"
+		[ "$round" -lt "$rounds" ] || note "$name, beside $share %: ran $(cat "$work/beside.count") times, of which the last ended after the load or with it"
 	fi
-	take_tail "synchronous_commit $sync, 50 %, beside" "$name"
+	take_tail "synchronous_commit $sync, $share %, beside" "$name"
 	[[ "$name" == es_scavenge* ]] || check_store
 }
 
 # beside: es_append while something else runs
 beside() {
 	sync=on
-	for ((round = 1; round <= rounds; round++)); do
-		for i in "${!beside_names[@]}"; do
-			beside_side "$i"
+	local share i
+	for share in $tail_shares; do
+		for ((round = 1; round <= rounds; round++)); do
+			for i in "${!beside_names[@]}"; do
+				beside_side "$i" "$share"
+			done
 		done
 	done
 }
