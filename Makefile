@@ -60,8 +60,8 @@ $(OBJS): src/.server
 src/base/base.o: eventstore.control
 -include $(wildcard $(OBJS:.o=.d))
 
-# Interfaces of other stores, which nothing loads by itself.
-COMPAT = $(wildcard compat/*.sql)
+# Interfaces of other stores, and the ways from them, which nothing loads by itself.
+COMPAT = $(wildcard compat/*.sql compat/*.mjs)
 COMPAT_FOLDER = $(DESTDIR)$(datadir)/$(EXTENSION)
 install: compat-install
 uninstall: compat-uninstall

@@ -90,9 +90,9 @@ for name in category correlated group; do
 		group) filter=', consumer_group_member => 1, consumer_group_size => 4' ;;
 	esac
 	script "read_$name" <<-SQL
-	\\set after (:v * 1000) % ($count * 100)
+	\\set at :first + (:v * 1000) % ($count * 100)
 	\\set v :v + 1
-	SELECT * FROM get_category_messages('read', :first + :after, 1000$filter);
+	SELECT * FROM get_category_messages('read', :at, 1000$filter);
 	SQL
 done
 first="SELECT min(global_position) FROM get_category_messages('read')"

@@ -30,6 +30,27 @@ my %before = (
 	'doc/eventstore.md 18. Pools' => sprintf($order, "'OrderPlaced', 'A', 'B', 'C', 'D', 'E'") . q{SELECT es_create_projection('orders', 'merge', category => 'order');},
 	'doc/eventstore.md 25. Evidence' => q{
 		SELECT es_append_batch('order-1', (SELECT jsonb_agg('{"type": "T"}'::jsonb) FROM generate_series(1, 1042)));},
+	'doc/migrating.md' => q{
+		CREATE SCHEMA message_db;
+		CREATE TABLE message_db.messages (global_position bigserial PRIMARY KEY, position bigint, time timestamp, stream_name text, type text, data jsonb, metadata jsonb, id uuid);
+		CREATE SCHEMA emmett;
+		CREATE SEQUENCE emmett.emt_global_message_position START 4;
+		CREATE TABLE emmett.emt_streams (stream_id text, stream_position bigint, partition text DEFAULT 'emt:default', stream_type text, stream_metadata jsonb,
+			is_archived boolean DEFAULT false, PRIMARY KEY (stream_id, partition, is_archived));
+		CREATE TABLE emmett.emt_messages (stream_position bigint, global_position bigint DEFAULT nextval('emmett.emt_global_message_position'), transaction_id xid8, created timestamptz,
+			is_archived boolean DEFAULT false, message_kind varchar(1) DEFAULT 'E', stream_id text, partition text DEFAULT 'emt:default', message_schema_version text, message_id text,
+			message_type text, message_data jsonb, message_metadata jsonb, PRIMARY KEY (stream_id, stream_position, partition, is_archived));
+		CREATE SCHEMA marten;
+		CREATE SEQUENCE marten.mt_events_sequence START 7;
+		CREATE TABLE marten.mt_streams (id varchar PRIMARY KEY, version bigint);
+		CREATE TABLE marten.mt_events (seq_id bigint PRIMARY KEY DEFAULT nextval('marten.mt_events_sequence'), id uuid, stream_id varchar, version bigint, data jsonb, type varchar(500),
+			"timestamp" timestamptz, mt_dotnet_type varchar, headers jsonb);
+		INSERT INTO es_events (stream, type, data) SELECT s, 'Opened', jsonb_build_object('n', n) FROM unnest('{a-1,b-1,c-1}'::text[]) s, generate_series(1, 3) n ORDER BY 1, n;
+		INSERT INTO message_db.messages SELECT position, version - 1, recorded_at AT TIME ZONE 'UTC', stream, type, data, NULL, event_id FROM es_events WHERE stream = 'a-1';
+		INSERT INTO emmett.emt_messages (stream_position, transaction_id, created, stream_id, message_schema_version, message_id, message_type, message_data, message_metadata)
+			SELECT version, pg_current_xact_id(), recorded_at, stream, '1', event_id, type, data, '{}' FROM es_events WHERE stream = 'b-1' ORDER BY version;
+		INSERT INTO marten.mt_events (id, stream_id, version, data, type, "timestamp") SELECT event_id, stream, version, data, type, recorded_at FROM es_events WHERE stream = 'c-1' ORDER BY version;
+		SELECT es_append('new-1', 'Opened')},
 	'doc/applications.md' => q{SELECT es_register_reducer_ops('order', 'OrderPlaced', '"merge"');});
 
 my $folder = PostgreSQL::Test::Utils::tempdir();
