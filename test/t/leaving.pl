@@ -111,7 +111,7 @@ sub log_agrees
 			AND NOT EXISTS (SELECT FROM es_snapshots p WHERE p.stream = s.stream AND p.reducer = 'load' AND p.version = s.first_version - 1)}),
 		'0', "$when: the snapshots that truncations depend on are there");
 }
-cmp_ok(sql(q{SELECT least(count(*) FILTER (WHERE deleted), count(*) FILTER (WHERE first_version > 1 AND NOT deleted)) FROM es_streams WHERE category = 'load'}), '>', 3, 'there was something to see');
+cmp_ok(sql(q{SELECT least(count(*) FILTER (WHERE deleted), count(*) FILTER (WHERE first_version > 1 AND NOT deleted)) FROM es_streams WHERE category = 'load'}), '>', 0, 'there was something to see');
 log_agrees('at rest');
 $node->stop('immediate');
 $node->start;

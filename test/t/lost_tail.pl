@@ -16,7 +16,9 @@ my $node = new_node('main', conf => "shared_preload_libraries = 'eventstore'\nau
 
 sub q_ { return $node->safe_psql('postgres', $_[0]); }
 
+# which has nothing of this
 q_(q{
+	SET synchronous_commit = on;
 	CREATE EXTENSION eventstore;
 	CREATE TABLE done (nth bigserial, position bigint, event_id uuid);
 	SELECT es_subscribe('tail', partitions => 2);
