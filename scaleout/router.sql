@@ -310,11 +310,17 @@ CREATE FUNCTION public.es_learn_slots() RETURNS bigint
 DECLARE
 	_count bigint;
 BEGIN
-	INSERT INTO scaleout.slots AS m (slot, shard)
+	/* ON CONFLICT DO UPDATE would lock, and wait for, rows that stay as they are */
+	WITH told AS MATERIALIZED (
 		SELECT s.slot::int, a.shard FROM public.es_on_shards('SELECT pg_catalog.string_agg(slot::text, '','') FROM scaleout.slots WHERE shard = scaleout.shard()') a,
 			pg_catalog.unnest(pg_catalog.string_to_array(a.result, ',')) s (slot)
-		ON CONFLICT (slot) DO UPDATE SET shard = EXCLUDED.shard WHERE m.shard <> EXCLUDED.shard;
-	GET DIAGNOSTICS _count = ROW_COUNT;
+	), changed AS (
+		UPDATE scaleout.slots m SET shard = t.shard FROM told t WHERE m.slot = t.slot AND m.shard <> t.shard RETURNING m.slot
+	), added AS (
+		INSERT INTO scaleout.slots (slot, shard) SELECT t.slot, t.shard FROM told t WHERE NOT EXISTS (SELECT FROM scaleout.slots m WHERE m.slot = t.slot)
+			ON CONFLICT DO NOTHING RETURNING slots.slot
+	)
+	SELECT (SELECT pg_catalog.count(*) FROM changed) + (SELECT pg_catalog.count(*) FROM added) INTO _count;
 	RETURN _count;
 END
 $$;

@@ -155,6 +155,9 @@ DECLARE
 	_any boolean;
 	_event record;
 BEGIN
+	IF pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_transaction_state', MESSAGE = 'all shards must be read in isolation level READ COMMITTED';
+	END IF;
 	/* what came after a cut waits until the reader has what the source had before */
 	SELECT pg_catalog.min(t.cut) FILTER (WHERE t.cut >= _after AND COALESCE($1[t.source + 1], 0) < t.source_position), pg_catalog.count(*) > 0
 		INTO _cap, _any FROM scaleout.takings t;
@@ -324,6 +327,10 @@ BEGIN
 	IF $1 <> scaleout.shard() OR pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
 		PERFORM scaleout.enter($1, '{}'::int[]);
 	END IF;
+	/* the target goes by it, so no crash may take it back */
+	IF pg_catalog.current_setting('synchronous_commit') = 'off' THEN
+		PERFORM pg_catalog.set_config('synchronous_commit', 'on', true);
+	END IF;
 	FOR _group IN SELECT DISTINCT s & 63 FROM pg_catalog.unnest($2) s ORDER BY 1 LOOP
 		PERFORM pg_catalog.pg_advisory_xact_lock(1397900097, _group);
 	END LOOP;
@@ -356,6 +363,9 @@ BEGIN
 	END IF;
 	IF _taking.checkpoint < $3 THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = pg_catalog.format('move %s has come to position %s of shard %s, not to %s', $2, _taking.checkpoint, _taking.source, $3);
+	END IF;
+	IF pg_catalog.current_setting('synchronous_commit') = 'off' THEN
+		PERFORM pg_catalog.set_config('synchronous_commit', 'on', true);
 	END IF;
 	_cut := scaleout.note('SlotsTaken', pg_catalog.jsonb_build_object('from', _taking.source, 'to', $1));
 	UPDATE scaleout.takings t SET cut = _cut, source_position = $3 WHERE t.move = $2;

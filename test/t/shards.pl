@@ -66,6 +66,10 @@ my @apart = map { ask("SELECT 'apart-' || n FROM generate_series(1, 100) n WHERE
 like(failure(qq{SELECT * FROM es_append_many('[{"stream": "$apart[0]", "type": "A"}, {"stream": "$apart[1]", "type": "A"}]')}), qr/^0A000: .* must be at one shard \| They are at shards 0, 1\. \| /, 'over two shards it is refused');
 is(ask("SELECT es_stream_version('$apart[0]') + es_stream_version('$apart[1]')"), '0', 'and nothing is stored');
 
+# ---- a snapshot from before a lock would see slots where they were ----
+is(sqlstates($shards[0], 'store', "SET default_transaction_isolation = 'repeatable read'; SELECT scaleout.es_append(0, scaleout.slot('$apart[0]'), '$apart[0]', 'A', '{}', '{}', NULL, NULL, NULL); SELECT count(*) FROM scaleout.es_read_portion('{}', 1, NULL, NULL, NULL)", on_error_stop => 0),
+	'25000 25000', 'a shard wants READ COMMITTED');
+
 # ---- a miswired router ----
 on_shard(0, 'ALTER FUNCTION scaleout.shard() RENAME TO shard_was');
 on_shard(0, "CREATE FUNCTION scaleout.shard() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 5'");
