@@ -38,6 +38,7 @@ CREATE TYPE public.es_appended AS (stream text, version bigint, "position" bigin
 CREATE TYPE public.es_shard_event AS (shard int, "position" bigint, stream text, version bigint, type text, type_version int,
 	data jsonb, metadata jsonb, event_id uuid, recorded_at timestamptz, vector bigint[]);
 CREATE TYPE public.es_shard_state AS (shard int, key text, version bigint, "position" bigint, state jsonb);
+CREATE TYPE scaleout.outcome AS (result bigint, elsewhere int);
 CREATE TYPE scaleout.portion AS (shard int, reached bigint, "position" bigint, stream text, version bigint, type text, type_version int,
 	data jsonb, metadata jsonb, event_id uuid, recorded_at timestamptz);
 CREATE TYPE scaleout.taking AS (move bigint, checkpoint bigint);
@@ -87,7 +88,7 @@ BEGIN
 	/* the shard that it went to says nothing of it until it is there */
 	_next := COALESCE(NULLIF(detail, '')::int, $2);
 	IF _next = $2 OR pg_catalog.clock_timestamp() - $3 > '20ms' THEN
-		PERFORM pg_catalog.pg_sleep(0.002);
+		PERFORM pg_catalog.pg_sleep(LEAST(0.002 + EXTRACT(epoch FROM pg_catalog.clock_timestamp() - $3) / 4, 0.1));
 	END IF;
 	RETURN _next;
 END
@@ -136,7 +137,7 @@ BEGIN
 		_given := (SELECT pg_catalog.string_agg('$' || i, ', ' ORDER BY i)
 			FROM pg_catalog.generate_series(1, pg_catalog.cardinality(pg_catalog.string_to_array(_names, ','))) i);
 		EXECUTE pg_catalog.format('CREATE FUNCTION scaleout.%I(shard int, slot int, %s) RETURNS %s LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS %L',
-			_function.name, _names, _function.result, E'CLUSTER \'eventstore\';\nRUN ON shard;');
+			_function.name, _names, CASE WHEN _function.result LIKE 'SETOF %' THEN _function.result ELSE 'scaleout.outcome' END, E'CLUSTER \'eventstore\';\nRUN ON shard;');
 		EXECUTE pg_catalog.format('CREATE FUNCTION public.%I(%s) RETURNS %s LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS %L',
 			_function.name, _function.arguments, _function.result, pg_catalog.format($body$
 DECLARE
@@ -158,7 +159,6 @@ BEGIN
 	LOOP
 		BEGIN
 			%s
-			EXIT;
 		EXCEPTION WHEN OTHERS THEN
 			GET STACKED DIAGNOSTICS _message = MESSAGE_TEXT, _detail = PG_EXCEPTION_DETAIL, _hint = PG_EXCEPTION_HINT;
 			_shard := scaleout.follow(_slot, _shard, _since, SQLSTATE, _message, _detail, _hint);
@@ -169,10 +169,12 @@ BEGIN
 	END IF;
 	%s
 END$body$,
-			CASE WHEN _function.result LIKE 'SETOF %' THEN '' ELSE pg_catalog.format('_result %s;', _function.result) END,
-			pg_catalog.format(CASE WHEN _function.result LIKE 'SETOF %' THEN 'RETURN QUERY SELECT * FROM scaleout.%I(_shard, _slot, %s);'
-				ELSE '_result := scaleout.%I(_shard, _slot, %s);' END, _function.name, _given),
-			CASE WHEN _function.result LIKE 'SETOF %' THEN 'RETURN;' ELSE 'RETURN _result;' END));
+			CASE WHEN _function.result LIKE 'SETOF %' THEN '' ELSE '_outcome scaleout.outcome;' END,
+			pg_catalog.format(CASE WHEN _function.result LIKE 'SETOF %' THEN E'RETURN QUERY SELECT * FROM scaleout.%I(_shard, _slot, %s);\n\t\t\tEXIT;'
+				ELSE E'_outcome := scaleout.%I(_shard, _slot, %s);\n\t\t\tEXIT WHEN _outcome.elsewhere IS NULL;\n\t\t\t'
+					'_shard := scaleout.follow(_slot, _shard, _since, ''SC001'', '''', COALESCE(NULLIF(_outcome.elsewhere, -1)::text, ''''), '''');' END,
+				_function.name, _given),
+			CASE _function.result WHEN 'bigint' THEN 'RETURN _outcome.result;' WHEN 'boolean' THEN 'RETURN true;' ELSE 'RETURN;' END));
 		EXECUTE pg_catalog.format('COMMENT ON FUNCTION public.%I IS %L', _function.name, _function.name || ' at the shard that the stream is at');
 	END LOOP;
 END

@@ -6,7 +6,9 @@
  *
  * The extension knows nothing of shards.  A stream hashes to one of 16,384 slots, and a slot is at one shard.  Routers
  * (router.sql) call the functions here, named like those of the store, which first look whether the slot is here:
- * a router may have an old map.  What is not here is SC001, and its DETAIL is the number of the shard that it went to.
+ * a router may have an old map.  What is not here is answered by the number of the shard that it went to, and
+ * in functions that return rows by SC001 with that number as DETAIL.  PL/Proxy drops a connection after an error,
+ * which is too dear for calls that wait for a slot.
  *
  * An append holds a shared advisory lock of its slot's group up to its end; who gives slots away takes
  * these locks exclusively.  So after that no append to the slot is under way and none comes any more, and
@@ -89,17 +91,32 @@ END
 $$;
 COMMENT ON FUNCTION scaleout.enter(int, int[]) IS 'keeps the slots here up to the end of the transaction; SC001 if one is not';
 
-CREATE FUNCTION scaleout.enter(shard int, slot int) RETURNS void
+CREATE TYPE scaleout.outcome AS (result bigint, elsewhere int);
+COMMENT ON TYPE scaleout.outcome IS 'what a call returned, or that the slot is not here, and where it went, -1 if that is not known';
+
+CREATE FUNCTION scaleout.elsewhere(slot int) RETURNS int
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	_at int;
+BEGIN
+	SELECT s.shard INTO _at FROM scaleout.slots s WHERE s.slot = $1;
+	RETURN CASE WHEN _at IS NULL THEN -1 ELSE NULLIF(_at, scaleout.shard()) END;
+END
+$$;
+COMMENT ON FUNCTION scaleout.elsewhere(int) IS 'where a slot went, -1 if that is not known, NULL if it is here';
+
+CREATE FUNCTION scaleout.enter(shard int, slot int) RETURNS int
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 BEGIN
 	IF $1 <> scaleout.shard() OR pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
 		PERFORM scaleout.enter($1, ARRAY[$2]);
 	END IF;
 	PERFORM pg_catalog.pg_advisory_xact_lock_shared(1397900097, $2 & 63);
-	PERFORM scaleout.require($2);
+	/* a statement of its own, as above */
+	RETURN scaleout.elsewhere($2);
 END
 $$;
-COMMENT ON FUNCTION scaleout.enter(int, int) IS 'the same for one slot';
+COMMENT ON FUNCTION scaleout.enter(int, int) IS 'the same for one slot; returns where it went, NULL if it is here and kept';
 
 CREATE FUNCTION scaleout.require(slot int) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
@@ -387,7 +404,7 @@ REVOKE EXECUTE ON FUNCTION scaleout.run(text), scaleout.own(int, int[]), scaleou
 	scaleout.finish_taking(int, bigint, bigint), scaleout.truncated(int, int[]) FROM PUBLIC;
 	$script$, '@store@', pg_catalog.quote_ident(_store)), '@shard@', pg_catalog.current_setting('scaleout.shard')::int::text);
 
-	/* what is asked of one stream: the same with shard and slot before it, and "true" where the store's has no result */
+	/* what is asked of one stream: the same with shard and slot before it */
 	FOR _function IN
 		SELECT p.oid, p.proname, p.proretset, pg_catalog.pg_get_function_arguments(p.oid) AS arguments, p.pronargs AS count,
 			p.prorettype = 'void'::pg_catalog.regtype AS is_void, pg_catalog.pg_get_function_result(p.oid) AS result,
@@ -398,14 +415,14 @@ REVOKE EXECUTE ON FUNCTION scaleout.run(text), scaleout.own(int, int[]), scaleou
 	LOOP
 		_call := pg_catalog.format('%I.%I(%s)', _store, _function.proname,
 			(SELECT pg_catalog.string_agg('$' || 2 + i, ', ' ORDER BY i) FROM pg_catalog.generate_series(1, _function.count) i));
-		_result := CASE WHEN _function.is_void THEN 'boolean' ELSE _function.result END;
+		_result := CASE WHEN _function.proretset THEN _function.result ELSE 'scaleout.outcome' END;
 		EXECUTE pg_catalog.format('CREATE FUNCTION scaleout.%I(shard int, slot int, %s) RETURNS %s LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS %L',
 			_function.proname, pg_catalog.regexp_replace(_function.arguments, ' DEFAULT [^,]+', '', 'g'), _result,
-			pg_catalog.format(E'BEGIN\n\tPERFORM scaleout.%s;\n\t%s\nEND',
-				CASE WHEN _function.writes THEN 'enter($1, $2)' ELSE 'require($2)' END,
-				CASE WHEN _function.is_void THEN pg_catalog.format(E'PERFORM %s;\n\tRETURN true;', _call)
-					WHEN _function.proretset THEN pg_catalog.format('RETURN QUERY SELECT * FROM %s;', _call)
-					ELSE pg_catalog.format('RETURN %s;', _call) END));
+			CASE WHEN _function.proretset THEN pg_catalog.format(E'BEGIN\n\tPERFORM scaleout.require($2);\n\tRETURN QUERY SELECT * FROM %s;\nEND', _call)
+				ELSE pg_catalog.format(E'DECLARE\n\t_outcome scaleout.outcome;\nBEGIN\n\t_outcome.elsewhere := scaleout.%s;\n\t'
+					'IF _outcome.elsewhere IS NULL THEN\n\t\t%s\n\tEND IF;\n\tRETURN _outcome;\nEND',
+					CASE WHEN _function.writes THEN 'enter($1, $2)' ELSE 'elsewhere($2)' END,
+					pg_catalog.format(CASE WHEN _function.is_void THEN 'PERFORM %s;' ELSE '_outcome.result := %s;' END, _call)) END);
 		EXECUTE pg_catalog.format('COMMENT ON FUNCTION scaleout.%I IS %L', _function.proname, _function.proname || ' for a stream that is here');
 	END LOOP;
 END

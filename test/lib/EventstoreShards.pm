@@ -61,6 +61,8 @@ sub make_router
 	my $options = join(', ', "modular_mapping '1'", map { "p$_ 'host=" . $shards[$_]->host . ' port=' . $shards[$_]->port . " dbname=store'" } 0 .. $#shards);
 
 	$node->safe_psql('postgres', "CREATE DATABASE $database");
+	# PL/Proxy tells clients of connections that it makes anew
+	$node->safe_psql('postgres', "ALTER DATABASE $database SET client_min_messages = warning");
 	$node->safe_psql($database, "CREATE EXTENSION plproxy; CREATE SERVER eventstore FOREIGN DATA WRAPPER plproxy OPTIONS ($options);
 		CREATE USER MAPPING FOR PUBLIC SERVER eventstore OPTIONS (user '$user')");
 	run_file($node, $database, 'router.sql');
