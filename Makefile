@@ -23,13 +23,13 @@ PG_CPPFLAGS = -Isrc -DES_VERSION='"$(EXTVERSION)"'
 # secret/ encrypts with OpenSSL, 3.0 or later.
 SHLIB_LINK += -lcrypto
 # The last two: what trees that were built before src/ had folders still have.
-EXTRA_CLEAN = $(OBJS:.o=.d) src/.server .released src/*.o src/*.d
+EXTRA_CLEAN = $(OBJS:.o=.d) src/.server .released site src/*.o src/*.d
 
 # What the scripts in tools/, demo/, test/ and lint/ need to know of the build.
 export PG_CONFIG
 RUN = $(MAKE) --no-print-directory
 
-.PHONY: all setup demo test test-versions test-deb psql monitor lint indent bench compile-command dist deb
+.PHONY: all setup demo test test-versions test-deb psql monitor lint indent bench compile-command dist deb docs
 .PHONY: compat-install compat-uninstall esfeed esfeed-install esfeed-uninstall esfeed-clean
 all:
 
@@ -133,6 +133,11 @@ dist:
 deb:
 	@tools/setup package
 	@tools/deb
+
+# The pages as a site, in site/; see tools/docs.
+docs:
+	@tools/setup docs
+	@tools/docs
 
 # Packages installed, used, updated and removed in a root of their own: some minutes.
 test-deb:

@@ -115,12 +115,12 @@ es_append_require_rights(EsAppend *append)
 	append->may = true;
 }
 
-/* Counts a call, begun at a time, that has gone well. */
+/* Counts a call, begun at a time, that has gone well, or was stored before. */
 static void
-count_append(const EsAppend *append, const instr_time *start)
+count_append(const EsAppend *append, bool stored, const instr_time *start)
 {
 	es_counter_add(ES_COUNT_APPENDS, 1);
-	if (unlikely(es_attempt_was_stored(append)))
+	if (unlikely(stored))
 		es_counter_add(ES_COUNT_APPEND_RETRIES, 1);
 	es_counter_note(ES_SIZE_APPEND, append->count);
 	es_counter_note_time(ES_TIME_APPEND, start);
@@ -153,6 +153,7 @@ void
 es_append_run(EsAppend *append)
 {
 	instr_time	start;
+	bool		stored;
 
 	es_counter_start(&start);
 	if (!append->may)
@@ -163,13 +164,14 @@ es_append_run(EsAppend *append)
 	es_conceal_all(append);
 	es_earlyrelease_begin();
 	es_attempt_run(append);
-	if (unlikely(es_attempt_was_stored(append)))
+	stored = es_attempt_was_stored(append);
+	if (unlikely(stored))
 		wait_in_its_place();
 	es_earlyrelease_end();
 	if (unlikely(es_projection_any_inline()) && append->count > 0 && !append->held_back)
 		project_appended_events(append);
 	if (append->count > 0 && !append->held_back)
-		count_append(append, &start);
+		count_append(append, stored, &start);
 }
 
 /* Makes a call of the arguments of es_append, and runs it. */

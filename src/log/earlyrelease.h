@@ -10,5 +10,6 @@
 extern void es_earlyrelease_init(void);
 extern void es_earlyrelease_begin(void);
 extern void es_earlyrelease_end(void);
+extern void es_earlyrelease_met_other(void);
 
 #endif							/* ES_LOG_EARLYRELEASE_H */

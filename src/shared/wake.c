@@ -284,6 +284,13 @@ es_wake_note(uint64 bits)
 	news |= bits;
 }
 
+/* es_wake_is_awaited tells whether somebody waits for what this transaction will have. */
+bool
+es_wake_is_awaited(void)
+{
+	return has_news && shared != NULL && somebody_waits(news);
+}
+
 /*
  * Follows the end of transactions.  Both events come when what the transaction
  * has done is visible, or known to be undone, and is no holder of the sequence any

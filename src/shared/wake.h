@@ -26,6 +26,7 @@ extern uint64 es_wake_object(EsWakeKind kind, int64 id);
 extern void es_wake_init(void);
 extern bool es_wake_works(void);
 extern void es_wake_note(uint64 bits);
+extern bool es_wake_is_awaited(void);
 extern void es_wake_now(uint64 bits);
 extern void es_wake_delegated(void);
 extern void es_wake_begin(uint64 interest);

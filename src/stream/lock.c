@@ -35,6 +35,7 @@
 
 #include "base/names.h"
 #include "base/objects.h"
+#include "log/earlyrelease.h"
 #include "log/settle.h"
 #include "shared/counter.h"
 #include "shared/flight.h"
@@ -211,6 +212,7 @@ es_streamlock_await(TransactionId transaction)
 	instr_time	start;
 
 	es_counter_add(ES_COUNT_APPEND_LOCK_WAITS, 1);
+	es_earlyrelease_met_other();
 	es_counter_start(&start);
 	XactLockTableWait(transaction, NULL, NULL, XLTW_None);
 	es_counter_add(ES_COUNT_APPEND_LOCK_WAIT_TIME, es_counter_elapsed(&start));
@@ -226,6 +228,7 @@ es_streamlock_queue(EsStreamQueue *queue, const text *name)
 	if (LockAcquire(&queue->tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
 		return;
 	es_counter_add(ES_COUNT_APPEND_LOCK_WAITS, 1);
+	es_earlyrelease_met_other();
 	es_counter_start(&start);
 	acquire_tag(queue->tag, ExclusiveLock);
 	es_counter_add(ES_COUNT_APPEND_LOCK_WAIT_TIME, es_counter_elapsed(&start));

@@ -49,11 +49,13 @@ sub go_on
 {
 	my ($node, $after, $how) = @_;
 
+	# writers roll back, too, so the first event may be behind a hole
+	is($node->safe_psql('postgres', 'SELECT last_value FROM eventstore.position_seq WHERE is_called'), $after, "$how: the next position is next");
 	$scene->move_to($node->connstr('postgres') . " user=$user");
 	$scene->restart_feed;
 	$scene->run_program("writer $_") foreach 1 .. 3;
 	$scene->wait_for_appends(80, "$how: appends go on");
-	is($node->safe_psql('postgres', "SELECT min(position) FROM es_events WHERE position > $after"), $after + 1, "$how: with the next position");
+	is($node->safe_psql('postgres', "SELECT count(*) > 0 FROM es_events WHERE position > $after"), 't', "$how: behind all there were");
 }
 
 # All but writers and the feed.

@@ -40,6 +40,16 @@ sub heard
 ask(q{SET application_name = 'committer'; SELECT es_append('warm-1', 'T'), es_append_batch('warm-2', '[{"type": "T"}]')});
 heard();
 
+# meet(): the session waits for another's append, once, and expects others from then on.
+sub meet
+{
+	q_(q{BEGIN; SELECT es_append('warm-3', 'T'); PREPARE TRANSACTION 'other'});
+	ask(q{SELECT es_append('warm-3', 'T')});
+	wait_until('the session to wait', sub { $session->pump_nb; is_blocked('committer') }) or BAIL_OUT('the session does not wait');
+	q_(q{COMMIT PREPARED 'other'});
+	return heard();
+}
+
 # blocked(name): whether a session waits for the lock of another.
 sub is_blocked { return q_("SELECT count(*) FROM pg_stat_activity WHERE application_name = '$_[0]' AND cardinality(pg_blocking_pids(pid)) > 0") eq '1' }
 
@@ -80,6 +90,15 @@ sub keeps_locks
 	during($sql, sub { $next = start_named($node, 'postgres', 'next', next_append($_[0])); ok(wait_until('the next append to wait', sub { is_blocked('next') }), "$what: the next append waits") });
 	is(join('', finish_script($next)), "3\n", '... until it is on disk');
 }
+
+# Where nobody gains it is not done.
+keeps_locks('a session that has met nobody', q{SELECT es_append('{S}', 'T')});
+my $waiter = start_named($node, 'postgres', 'waiter', q{SET eventstore.max_wait = '1h'; SELECT es_wait(1000000, '1h')});
+ok(wait_until('a waiter', sub { q_(q{SELECT wait_event FROM pg_stat_activity WHERE application_name = 'waiter'}) =~ /Extension|Eventstore/ }), 'somebody waits for events');
+goes_on('with somebody who waits for events', q{SELECT es_append('{S}', 'T')});
+q_(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'waiter'});
+finish_script($waiter);
+is(meet(), "2\n", 'the session waits for the append of another');
 
 goes_on('an append', q{SELECT es_append('{S}', 'T')});
 goes_on('a batch', q{SELECT * FROM es_append_batch('{S}', '[{"type": "T"}]')});
