@@ -157,6 +157,14 @@ is($router->safe_psql('other', q{SELECT sum(es_stream_version('load-' || n)) FRO
 is(ask(q{SELECT count(*) FROM generate_series(1, 60) n, es_read('load-' || n) e}), '2400', 'and it can be read');
 cmp_ok(ask(q{SELECT count(*) FROM generate_series(1, 60) n WHERE es_shard('load-' || n) = 2}), '>', 0, 'of it something at the third shard');
 
+# what a stream has at its new shard waits for what it had at the old one
+my $cut = on_shard(2, 'SELECT max(cut) FROM scaleout.takings');
+my @settled = map { on_shard($_, 'SELECT es_settled_position()') } 0, 1;
+my $after = ask(q{SELECT es_append('after-' || n, 'A') FROM generate_series(1, 100) n WHERE es_shard('after-' || n) = 2 LIMIT 1});
+is($after, '1', 'a stream of the third shard goes on');
+is(ask("SELECT count(stream), max(vector[3]) FROM es_read_shards('{0,0,$cut}', 1) WHERE shard = 2 OR shard IS NULL"), "0|$cut", 'a reader that has passed the copies waits there for the shards that they came from');
+cmp_ok(ask("SELECT count(*) FROM es_read_shards('{$settled[0],$settled[1],$cut}') WHERE shard = 2"), '>', 0, 'and then goes on');
+
 my @rest;
 ($followed, @rest) = follow($followed, 50);
 push @live, @rest;
