@@ -23,7 +23,6 @@ DECLARE
 	_store text := (SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'eventstore');
 	_function record;
 	_call text;
-	_result text;
 BEGIN
 	IF _store IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'extension "eventstore" is not installed in this database';
@@ -48,10 +47,11 @@ CREATE TABLE scaleout.takings (
 	begun bigint NOT NULL,
 	checkpoint bigint NOT NULL DEFAULT 0,
 	source_position bigint,
-	cut bigint
+	cut bigint,
+	refused bigint
 );
 COMMENT ON TABLE scaleout.takings IS
-	'slots that came here: what is of them in positions after begun and up to cut (none: it goes on) is a copy of what the source has up to source_position';
+	'slots that came here: what is of them in positions after begun and up to cut (none: it goes on) is a copy of what the source has up to source_position; one that was cancelled has source_position 0, and refused, the fence that must not be taken any more (0: there was none)';
 GRANT SELECT ON scaleout.takings TO PUBLIC;
 
 CREATE FUNCTION scaleout.shard() RETURNS int
@@ -91,8 +91,8 @@ END
 $$;
 COMMENT ON FUNCTION scaleout.enter(int, int[]) IS 'keeps the slots here up to the end of the transaction; SC001 if one is not';
 
-CREATE TYPE scaleout.outcome AS (result bigint, elsewhere int);
-COMMENT ON TYPE scaleout.outcome IS 'what a call returned, or that the slot is not here, and where it went, -1 if that is not known';
+CREATE TYPE scaleout.outcome AS (result bigint, told text, elsewhere int);
+COMMENT ON TYPE scaleout.outcome IS 'what a call returned, as a number or a text, or that the slot is not here, and where it went, -1 if that is not known';
 
 CREATE FUNCTION scaleout.elsewhere(slot int) RETURNS int
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
@@ -131,6 +131,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION scaleout.require(int) IS 'SC001 if the slot is not here';
+
+CREATE FUNCTION scaleout.home(slot int) RETURNS SETOF int
+	LANGUAGE sql STABLE PARALLEL SAFE AS $$
+	SELECT s.shard FROM scaleout.slots s WHERE s.slot = $1 AND s.shard = scaleout.shard()
+$$;
+COMMENT ON FUNCTION scaleout.home(int) IS 'this shard''s number if the slot is here, else no row';
 
 CREATE FUNCTION scaleout.es_append_many(shard int, slots int[], events jsonb)
 	RETURNS TABLE (stream text, version bigint, "position" bigint)
@@ -196,12 +202,12 @@ $$;
 COMMENT ON FUNCTION scaleout.es_read_portion(bigint[], bigint, text[], text[], text) IS
 	'events after this shard''s position in the vector, without copies, and a last row that says how far that reaches';
 
-CREATE TYPE scaleout.keyed_state AS (shard int, key text, version bigint, "position" bigint, state jsonb);
+CREATE TYPE scaleout.keyed_state AS (key text, version bigint, "position" bigint, state jsonb, shard int);
 COMMENT ON TYPE scaleout.keyed_state IS 'a state of a projection of a shard';
 
 CREATE FUNCTION scaleout.es_projection(projection text, key text) RETURNS SETOF scaleout.keyed_state
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
-	SELECT scaleout.shard(), p.key, p.version, p."position", p.state FROM @store@.es_projection($1, $2) p
+	SELECT p.key, p.version, p."position", p.state, scaleout.shard() FROM @store@.es_projection($1, $2) p
 	WHERE (SELECT e.key IS DISTINCT FROM '$.stream' FROM @store@.es_projections e WHERE e.projection = $1)
 		OR EXISTS (SELECT FROM scaleout.slots s WHERE s.slot = scaleout.slot(p.key) AND s.shard = scaleout.shard())
 $$;
@@ -224,6 +230,9 @@ CREATE FUNCTION scaleout.own(shard int, slots int[]) RETURNS int
 BEGIN
 	IF $1 <> scaleout.shard() THEN
 		RAISE EXCEPTION USING ERRCODE = 'SC003', MESSAGE = pg_catalog.format('shard %s was asked for, but this is shard %s', $1, scaleout.shard());
+	END IF;
+	IF EXISTS (SELECT FROM scaleout.slots s WHERE s.slot = ANY ($2)) THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = pg_catalog.format('some of the slots are or were at shard %s', $1);
 	END IF;
 	INSERT INTO scaleout.slots (slot, shard) SELECT s, $1 FROM pg_catalog.unnest($2) s;
 	RETURN pg_catalog.cardinality($2);
@@ -260,7 +269,7 @@ BEGIN
 	IF NOT FOUND THEN
 		IF EXISTS (SELECT FROM scaleout.takings t WHERE t.cut IS NULL AND t.slots && _sorted) THEN
 			RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'some of the slots are being moved already',
-				HINT = 'Let that move come to its end first: call es_move_slots with its slots, which scaleout.takings has.';
+				HINT = 'Let that move come to its end first: call es_move_slots with its slots, which scaleout.takings has, or es_cancel_move.';
 		END IF;
 		INSERT INTO scaleout.takings (source, slots, begun)
 			VALUES ($2, _sorted, scaleout.note('SlotsTaking', pg_catalog.jsonb_build_object('from', $2, 'to', $1)))
@@ -279,6 +288,7 @@ DECLARE
 	_parcel scaleout.parcel;
 	_events jsonb[] := '{}';
 	_event record;
+	_given jsonb;
 	_size bigint := 0;
 	_cut_short boolean := false;
 BEGIN
@@ -292,8 +302,10 @@ BEGIN
 		EXIT WHEN _cut_short;
 		_parcel.reached := _event."position";
 		CONTINUE WHEN _event.stream = 'scaleout-moves' OR NOT scaleout.slot(_event.stream) = ANY ($2);
-		_events := pg_catalog.array_append(_events, pg_catalog.to_jsonb(_event.e));
-		_size := _size + pg_catalog.pg_column_size(_event.e);
+		/* as it is sent: what is stored may be compressed a hundredfold, and a parcel is one value */
+		_given := pg_catalog.to_jsonb(_event.e);
+		_events := pg_catalog.array_append(_events, _given);
+		_size := _size + pg_catalog.pg_column_size(_given);
 	END LOOP;
 	/* an empty stretch at the end has no event to stop at */
 	IF NOT _cut_short AND NOT EXISTS (SELECT FROM @store@.es_read_all(_parcel.reached, 1, to_position => _parcel.settled)) THEN
@@ -304,6 +316,16 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION scaleout.give(int, int[], bigint) IS 'the next events of the slots, how far that reaches, and the settled position';
+
+CREATE FUNCTION scaleout.require_going_on(taking scaleout.takings) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+BEGIN
+	IF taking.refused IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'SC004', MESSAGE = pg_catalog.format('move %s has been cancelled', taking.move);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION scaleout.require_going_on(scaleout.takings) IS 'SC004 if the move was cancelled';
 
 CREATE FUNCTION scaleout.take(shard int, move bigint, events jsonb, checkpoint bigint, reached bigint) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
@@ -316,6 +338,7 @@ BEGIN
 	END IF;
 	UPDATE scaleout.takings t SET checkpoint = $5 WHERE t.move = $2 AND t.checkpoint = $4 AND t.cut IS NULL;
 	IF NOT FOUND THEN
+		PERFORM scaleout.require_going_on(t) FROM scaleout.takings t WHERE t.move = $2;
 		RAISE EXCEPTION USING ERRCODE = 'serialization_failure', MESSAGE = pg_catalog.format('somebody else goes on with move %s', $2);
 	END IF;
 	FOR _event IN SELECT e.* FROM pg_catalog.jsonb_to_recordset($3) AS e ("position" bigint, stream text, version bigint, type text, type_version int,
@@ -335,22 +358,35 @@ END
 $$;
 COMMENT ON FUNCTION scaleout.take(int, bigint, jsonb, bigint, bigint) IS 'stores events of another shard with their versions, and how far that one''s log was taken';
 
-CREATE FUNCTION scaleout.fence(shard int, slots int[], target int) RETURNS bigint
+CREATE FUNCTION scaleout.lock_slots(shard int, slots int[]) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	_group int;
-	_position bigint;
+	_timeout text := pg_catalog.current_setting('lock_timeout');
 BEGIN
 	IF $1 <> scaleout.shard() OR pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
 		PERFORM scaleout.enter($1, '{}'::int[]);
 	END IF;
-	/* the target goes by it, so no crash may take it back */
+	/* another shard goes by what is written now, so no crash may take it back */
 	IF pg_catalog.current_setting('synchronous_commit') = 'off' THEN
 		PERFORM pg_catalog.set_config('synchronous_commit', 'on', true);
 	END IF;
+	/* appends queue up behind this, so it does not wait long for a transaction that somebody has left open */
+	PERFORM pg_catalog.set_config('lock_timeout', '1s', true);
 	FOR _group IN SELECT DISTINCT s & 63 FROM pg_catalog.unnest($2) s ORDER BY 1 LOOP
 		PERFORM pg_catalog.pg_advisory_xact_lock(1397900097, _group);
 	END LOOP;
+	PERFORM pg_catalog.set_config('lock_timeout', _timeout, true);
+END
+$$;
+COMMENT ON FUNCTION scaleout.lock_slots(int, int[]) IS 'keeps appends away from the slots up to the end of the transaction; 55P03 if one that is under way takes longer than a second';
+
+CREATE FUNCTION scaleout.fence(shard int, slots int[], target int) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	_position bigint;
+BEGIN
+	PERFORM scaleout.lock_slots($1, $2);
 	IF NOT EXISTS (SELECT FROM pg_catalog.unnest($2) a LEFT JOIN scaleout.slots s ON s.slot = a WHERE s.shard IS DISTINCT FROM $3) THEN
 		SELECT pg_catalog.max(s."position") INTO _position FROM scaleout.slots s WHERE s.slot = ANY ($2);
 		RETURN _position;
@@ -374,9 +410,16 @@ BEGIN
 	IF $1 <> scaleout.shard() THEN
 		RAISE EXCEPTION USING ERRCODE = 'SC003', MESSAGE = pg_catalog.format('shard %s was asked for, but this is shard %s', $1, scaleout.shard());
 	END IF;
-	SELECT t.* INTO STRICT _taking FROM scaleout.takings t WHERE t.move = $2 FOR UPDATE;
+	LOCK TABLE scaleout.takings IN SHARE ROW EXCLUSIVE MODE;
+	SELECT t.* INTO STRICT _taking FROM scaleout.takings t WHERE t.move = $2;
+	PERFORM scaleout.require_going_on(_taking);
 	IF _taking.cut IS NOT NULL THEN
 		RETURN _taking.cut;
+	END IF;
+	/* the source may have taken that fence down */
+	IF EXISTS (SELECT FROM scaleout.takings t WHERE t.source = _taking.source AND t.slots && _taking.slots AND t.refused >= $3) THEN
+		RAISE EXCEPTION USING ERRCODE = 'SC004', MESSAGE = pg_catalog.format('the fence at position %s of shard %s has been cancelled', $3, _taking.source),
+			HINT = 'Call es_cancel_move again, which takes it down.';
 	END IF;
 	IF _taking.checkpoint < $3 THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = pg_catalog.format('move %s has come to position %s of shard %s, not to %s', $2, _taking.checkpoint, _taking.source, $3);
@@ -393,36 +436,99 @@ END
 $$;
 COMMENT ON FUNCTION scaleout.finish_taking(int, bigint, bigint) IS 'the slots are here from now on';
 
+/* ---- moves that are cancelled: first the target says that it will not take the slots, then the source takes its fence down ---- */
+
+CREATE FUNCTION scaleout.cancel_taking(shard int, source int, slots int[], fence bigint) RETURNS boolean
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	_sorted int[] := ARRAY(SELECT s FROM pg_catalog.unnest($3) s ORDER BY 1);
+	_note bigint;
+BEGIN
+	PERFORM scaleout.lock_slots($1, '{}');
+	LOCK TABLE scaleout.takings IN SHARE ROW EXCLUSIVE MODE;
+	IF EXISTS (SELECT FROM scaleout.slots s WHERE s.slot = ANY (_sorted) AND s.shard = $1) THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = pg_catalog.format('some of the slots have come to shard %s', $1),
+			HINT = 'Move them back by es_move_slots.';
+	END IF;
+	IF EXISTS (SELECT FROM scaleout.takings t WHERE t.cut IS NULL AND t.slots && _sorted AND (t.source <> $2 OR t.slots <> _sorted)) THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'some of the slots are being moved together with others',
+			HINT = 'Cancel it with the same slots that es_move_slots was called with, which scaleout.takings has.';
+	END IF;
+	IF EXISTS (SELECT FROM scaleout.takings t WHERE t.cut IS NULL AND t.slots = _sorted) THEN
+		_note := scaleout.note('SlotsNotTaken', pg_catalog.jsonb_build_object('from', $2, 'to', $1));
+		UPDATE scaleout.takings t SET cut = _note, source_position = 0, refused = COALESCE($4, 0) WHERE t.cut IS NULL AND t.slots = _sorted;
+		RETURN true;
+	END IF;
+	IF $4 IS NULL OR EXISTS (SELECT FROM scaleout.takings t WHERE t.source = $2 AND t.slots = _sorted AND t.refused >= $4) THEN
+		RETURN false;
+	END IF;
+	_note := scaleout.note('SlotsNotTaken', pg_catalog.jsonb_build_object('from', $2, 'to', $1));
+	INSERT INTO scaleout.takings (source, slots, begun, source_position, cut, refused) VALUES ($2, _sorted, _note, 0, _note, $4);
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION scaleout.cancel_taking(int, int, int[], bigint) IS
+	'gives up taking slots, for ever if they come by this fence of the source; what is here of them stays, as copies';
+
+CREATE FUNCTION scaleout.take_fence_down(shard int, slots int[], target int, refused bigint) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	_fence bigint;
+	_fences bigint;
+BEGIN
+	PERFORM scaleout.lock_slots($1, $2);
+	SELECT pg_catalog.max(s."position"), pg_catalog.count(DISTINCT COALESCE(s."position", 0)) INTO _fence, _fences FROM scaleout.slots s WHERE s.slot = ANY ($2);
+	IF _fence IS NOT NULL AND (_fences > 1 OR EXISTS (SELECT FROM scaleout.slots s WHERE s.slot = ANY ($2) AND s.shard <> $3)) THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = pg_catalog.format('the slots have not left shard %s for shard %s together', $1, $3),
+			HINT = 'Cancel it with the same slots that es_move_slots was called with.';
+	END IF;
+	IF _fence = $4 THEN
+		PERFORM scaleout.note('SlotsKept', pg_catalog.jsonb_build_object('from', $1, 'to', $3));
+		UPDATE scaleout.slots s SET shard = $1, "position" = NULL WHERE s.slot = ANY ($2);
+		RETURN NULL;
+	END IF;
+	RETURN _fence;
+END
+$$;
+COMMENT ON FUNCTION scaleout.take_fence_down(int, int[], int, bigint) IS
+	'the slots are here again, which is right only once the target has refused this fence for ever; returns the fence that there is, if it is another one';
+
 CREATE FUNCTION scaleout.truncated(shard int, slots int[]) RETURNS text
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
-	SELECT pg_catalog.min(s.stream) FROM @store@.es_streams s WHERE s.first_version > 1 AND NOT s.deleted AND scaleout.slot(s.stream) = ANY ($2)
+	SELECT pg_catalog.min(s.stream) FROM @store@.es_streams s
+	WHERE scaleout.slot(s.stream) = ANY ($2) AND CASE WHEN s.deleted THEN NOT EXISTS (SELECT FROM @store@.es_events e WHERE e.stream = s.stream AND e.version = 1) ELSE s.first_version > 1 END
 $$;
-COMMENT ON FUNCTION scaleout.truncated(int, int[]) IS 'a stream of the slots whose first events are gone, if there is one';
+COMMENT ON FUNCTION scaleout.truncated(int, int[]) IS 'a stream of the slots whose first events are hidden, or of a deleted one removed, if there is one';
 
 REVOKE EXECUTE ON FUNCTION scaleout.run(text), scaleout.own(int, int[]), scaleout.note(text, jsonb), scaleout.begin_taking(int, int, int[]),
 	scaleout.give(int, int[], bigint), scaleout.take(int, bigint, jsonb, bigint, bigint), scaleout.fence(int, int[], int),
-	scaleout.finish_taking(int, bigint, bigint), scaleout.truncated(int, int[]) FROM PUBLIC;
+	scaleout.finish_taking(int, bigint, bigint), scaleout.truncated(int, int[]), scaleout.lock_slots(int, int[]),
+	scaleout.cancel_taking(int, int, int[], bigint), scaleout.take_fence_down(int, int[], int, bigint) FROM PUBLIC;
 	$script$, '@store@', pg_catalog.quote_ident(_store)), '@shard@', pg_catalog.current_setting('scaleout.shard')::int::text);
 
 	/* what is asked of one stream: the same with shard and slot before it */
 	FOR _function IN
-		SELECT p.oid, p.proname, p.proretset, pg_catalog.pg_get_function_arguments(p.oid) AS arguments, p.pronargs AS count,
-			p.prorettype = 'void'::pg_catalog.regtype AS is_void, pg_catalog.pg_get_function_result(p.oid) AS result,
-			p.proname = ANY ('{es_append,es_append_batch,es_append_json,es_delete_stream,es_truncate_stream}') AS writes
+		SELECT p.proname, p.proretset, pg_catalog.regexp_replace(pg_catalog.regexp_replace(pg_catalog.replace(pg_catalog.pg_get_function_arguments(p.oid), 'es_new_event[]', 'text'),
+				' DEFAULT [^,]+', '', 'g'), ', OUT .*', '') AS arguments,
+			/* an array of a type that routers have, too, comes as its text */
+			(SELECT pg_catalog.string_agg('$' || 2 + i || CASE WHEN p.proargtypes[i - 1] = pg_catalog.to_regtype(pg_catalog.format('%I.es_new_event[]', _store)) THEN pg_catalog.format('::%I.es_new_event[]', _store) ELSE '' END, ', ' ORDER BY i)
+				FROM pg_catalog.generate_series(1, p.pronargs) i) AS given,
+			pg_catalog.pg_get_function_result(p.oid) AS result,
+			p.proname = ANY ('{es_append,es_append_batch,es_append_json,es_append_events,es_try_append,es_delete_stream,es_truncate_stream}') AS writes
 		FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-		WHERE n.nspname = _store AND p.proname = ANY ('{es_append,es_append_batch,es_append_json,es_delete_stream,es_truncate_stream,
-			es_read,es_replay,es_replay_steps,es_snapshot,es_stream_version,es_position,es_find_event}')
+		WHERE n.nspname = _store AND (p.proname = ANY ('{es_append,es_append_batch,es_append_json,es_append_events,es_try_append,es_delete_stream,es_truncate_stream,
+			es_read,es_replay,es_replay_steps,es_snapshot,es_stream_version,es_position,es_find_event,es_reveal}')
+			OR p.proname = 'es_wait_projection' AND p.proargnames[2] = 'stream')
 	LOOP
-		_call := pg_catalog.format('%I.%I(%s)', _store, _function.proname,
-			(SELECT pg_catalog.string_agg('$' || 2 + i, ', ' ORDER BY i) FROM pg_catalog.generate_series(1, _function.count) i));
-		_result := CASE WHEN _function.proretset THEN _function.result ELSE 'scaleout.outcome' END;
+		_call := pg_catalog.format('%I.%I(%s)', _store, _function.proname, _function.given);
 		EXECUTE pg_catalog.format('CREATE FUNCTION scaleout.%I(shard int, slot int, %s) RETURNS %s LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS %L',
-			_function.proname, pg_catalog.regexp_replace(_function.arguments, ' DEFAULT [^,]+', '', 'g'), _result,
+			_function.proname, _function.arguments, CASE WHEN _function.proretset THEN _function.result ELSE 'scaleout.outcome' END,
 			CASE WHEN _function.proretset THEN pg_catalog.format(E'BEGIN\n\tPERFORM scaleout.require($2);\n\tRETURN QUERY SELECT * FROM %s;\nEND', _call)
 				ELSE pg_catalog.format(E'DECLARE\n\t_outcome scaleout.outcome;\nBEGIN\n\t_outcome.elsewhere := scaleout.%s;\n\t'
 					'IF _outcome.elsewhere IS NULL THEN\n\t\t%s\n\tEND IF;\n\tRETURN _outcome;\nEND',
 					CASE WHEN _function.writes THEN 'enter($1, $2)' ELSE 'elsewhere($2)' END,
-					pg_catalog.format(CASE WHEN _function.is_void THEN 'PERFORM %s;' ELSE '_outcome.result := %s;' END, _call)) END);
+					pg_catalog.format(CASE _function.result WHEN 'void' THEN 'PERFORM %s;' WHEN 'boolean' THEN '_outcome.result := %s::int;' WHEN 'jsonb' THEN '_outcome.told := %s::text;'
+						WHEN 'record' THEN 'SELECT t.outcome, t.version INTO _outcome.told, _outcome.result FROM %s t;' ELSE '_outcome.result := %s;' END, _call)) END);
 		EXECUTE pg_catalog.format('COMMENT ON FUNCTION scaleout.%I IS %L', _function.proname, _function.proname || ' for a stream that is here');
 	END LOOP;
 END

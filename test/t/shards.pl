@@ -47,6 +47,35 @@ is(ask(q{SELECT version, state FROM es_replay('order-1')}), '2|{"total": 7}', 'a
 is(ask(q{SELECT string_agg(version || ' ' || (state ->> 'total'), ', ') FROM es_replay_steps('order-1')}), '1 0, 2 7', 'step by step');
 is(ask(q{BEGIN; SELECT es_append('order-3', 'A'); ROLLBACK; SELECT es_stream_version('order-3')}), "1\n1", 'what the router has returned is done, whatever becomes of the caller\'s transaction');
 
+is(ask(q{SELECT es_append_events('order-4', ARRAY[('A', to_jsonb('"{,}\\'::text), NULL, '00000000-0000-4000-8000-000000000004'), ('B', 'null', '{"m": 1}', NULL)]::es_new_event[], 0); SELECT string_agg(concat_ws(' ', type, data #>> '{}', metadata), ', ') FROM es_read('order-4')}),
+	q{2} . "\n" . q{A "{,}\\ {}, B {"m": 1}}, 'events come as an array, too, whatever is in them');
+is(ask(q{SELECT outcome, version FROM es_try_append('order-4', 'C', expected_version => 1); SELECT * FROM es_try_append('order-4', 'C', expected_version => 2)}), "conflict|2\nappended|3", 'a conflict can be an answer in place of an error');
+is(ask(q{SELECT es_reveal('order-4', 'A', '{"a": 1}')}), '{"a": 1}', 'plain data is given');
+
+# ---- a router has all that a store has, or says why not ----
+my $signatures = q{SELECT p.proname || '(' || regexp_replace(replace(pg_get_function_arguments(p.oid), '::regtype', '::text'), '\\y(regprocedure|regtype|regrole)\\y', 'text', 'g') || ')'
+	|| CASE WHEN p.proname IN ('es_append_many', 'es_projection') THEN '' ELSE coalesce(' ' || pg_get_function_result(p.oid), '') END FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.proname LIKE 'es\\_%'};
+my $columns = q{SELECT c.relname || '(' || string_agg(a.attname || ' ' || format_type(a.atttypid, NULL), ', ' ORDER BY a.attnum) || ')' FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+	WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v' AND c.relname LIKE 'es\\_%' GROUP BY c.relname};
+foreach my $case ([ functions => $signatures ], [ views => $columns ])
+{
+	my ($what, $sql) = @$case;
+	my %there = map { $_ => 1 } rows($router, 'router', $sql);
+	my @wanted = rows($shards[0], 'store', $sql);
+
+	cmp_ok(scalar(@wanted), '>', 15, "a store has $what");
+	is(join("\n", grep { !$there{$_} } sort @wanted), '', "a router has $what of the same names, arguments and results");
+}
+my @refused = ask(q{SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosrc LIKE '%scaleout.refuse(%'});
+cmp_ok($refused[0], '>', 60, 'most of those that are about a log are refused');
+foreach my $call (q{SELECT es_append_if('[{"stream": "order-1", "type": "A"}]', 0)}, q{SELECT type FROM es_events WHERE stream = 'order-1'}, q{INSERT INTO es_events (stream, type) VALUES ('order-1', 'A')},
+	q{SELECT * FROM es_read_all()}, q{SELECT es_create_reducer('x')}, q{SELECT es_register_reducer('x', '*', 'nobody(jsonb, jsonb)')}, q{CALL es_wait_for(1, '1s')}, q{SELECT stream FROM es_poll('x')},
+	q{SELECT es_fold('count', e ORDER BY version) FROM es_read('order-1') e}, q{SELECT es_last_position()}, q{SELECT * FROM es_streams})
+{
+	like(failure($call), qr/^0A000: .* is not possible through a router \| .*\. \| .*\.$/, "refused, with what to do: $call");
+}
+like(failure('CREATE EXTENSION eventstore'), qr/^42710: /, 'nor can a store be made there by mistake');
+
 # ---- errors are those of the store ----
 my $at_store = do { my ($ret, $out, $err) = $shards[$home]->psql('store', "\\set VERBOSITY verbose\nSELECT es_append('order-1', 'A', expected_version => 1)"); join(' | ', $err =~ /^(?:psql:\S+ )?(?:ERROR|DETAIL|HINT):\s+(.*)$/mg) };
 like($at_store, qr/^VE001: .* \| .* \| ./, 'a version that is not there is VE001 at the store');
@@ -55,8 +84,33 @@ like(failure(q{SELECT es_append('order-1', 'A', '[2]', event_id => '00000000-000
 like(failure(q{SELECT es_append('order-1', '$x')}), qr/^22023: /, 'and a name that is not allowed');
 like(failure(q{SELECT es_append(NULL, 'A')}), qr/^22004: /, 'a stream must not be NULL');
 like(failure(q{SELECT * FROM es_replay('none-1', 'nobody')}), qr/^VE004: /, 'reads tell theirs, too');
-is(ask(q{SELECT es_append('gone-1', 'A'), es_delete_stream('gone-1')}), '1|t', 'a stream is deleted');
+is(ask(q{SELECT es_append('gone-1', 'A'), es_delete_stream('gone-1')}), '1|', 'a stream is deleted');
 like(failure(q{SELECT es_append('gone-1', 'A')}), qr/^VE003: /, 'and stays so');
+
+foreach my $call (q{SELECT es_append_batch('order-1', '{"type": "A"}')}, q{SELECT es_append_batch('order-1', NULL)}, q{SELECT es_append_events('order-1', ARRAY[NULL]::es_new_event[])}, q{SELECT es_read(NULL)}, q{SELECT es_stream_version('')},
+	q{SELECT es_append('order-1', 'A', NULL)}, q{SELECT es_try_append('gone-1', 'A')}, q{SELECT es_append_many('{}')}, q{SELECT es_append_many('[1]')}, q{SELECT es_append_many(NULL)}, q{SELECT es_truncate_stream('order-1', -1)}, q{SELECT es_wait_projection('none', 'order-1', 1, '1s')})
+{
+	my $where = $call =~ /gone-1/ ? ask(q{SELECT es_shard('gone-1')}) : $home;
+	my ($ret, $out, $err) = $shards[$where]->psql('store', "\\set VERBOSITY verbose\n$call", on_error_stop => 0);
+
+	is(failure($call), join(' | ', $err =~ /^(?:psql:\S+ )?(?:ERROR|DETAIL|HINT):\s+(.*)$/mg), "as a store words it: $call");
+}
+
+# ---- who may ----
+$_->safe_psql('postgres', 'CREATE ROLE app LOGIN; CREATE ROLE nobody LOGIN') foreach $router, @shards[ 0, 1 ];
+on_shard($_, q{SELECT es_grant('app', 'read', 'order')}) foreach 0, 1;
+ask(q{CREATE USER MAPPING FOR app SERVER eventstore OPTIONS (user 'app'); GRANT USAGE ON FOREIGN SERVER eventstore TO app});
+is(ask(q{SET ROLE app; SELECT count(*) FROM es_read('order-1')}), '2', 'a role that is mapped reads what its role at the shard may');
+like(failure(q{SET ROLE app; SELECT es_append('order-1', 'A')}), qr/^42501: /, 'and does no more');
+like(failure(q{SET ROLE nobody; SELECT es_append('order-1', 'A')}), qr/^42501: /, 'who may not use the foreign server does nothing');
+foreach my $call (q{SELECT es_on_shards('SELECT 1')}, q{SELECT es_learn_slots()}, q{SELECT es_start_shards(1)}, q{CALL es_move_slots('{1}', 1)}, q{CALL es_cancel_move('{1}', 1)}, q{SELECT scaleout.fence(0, '{1}', 1)}, q{SELECT scaleout.take_fence_down(0, '{1}', 1, 1)})
+{
+	like(failure("SET ROLE app; $call"), qr/^42501: /, "for who administers only: $call");
+}
+on_shard(0, 'CREATE SCHEMA evil; CREATE FUNCTION evil.es_append(int, int, text, text, jsonb, jsonb, bigint, uuid, int) RETURNS scaleout.outcome LANGUAGE sql AS $$SELECT NULL::scaleout.outcome$$');
+is(ask(q{CREATE SCHEMA evil; CREATE FUNCTION evil.hashtextextended(text, bigint) RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint'; SET search_path = evil, pg_catalog; SELECT public.es_stream_version('order-1')}), '2', 'the search_path changes nothing');
+is(ask(q{SELECT es_append(E'odd-"\\\\ ''%s$1{}ü€', 'A'), es_stream_version(E'odd-"\\\\ ''%s$1{}ü€')}), '1|1', 'names may have any character');
+is(ask(q{PREPARE append(text) AS SELECT es_append($1, 'A'); EXECUTE append('prepared-1'); EXECUTE append('prepared-1'); EXECUTE append('prepared-2')}), "1\n2\n1", 'calls can be prepared');
 
 # ---- many streams ----
 is(ask(q{SELECT string_agg(concat_ws(' ', stream, version), ', ') FROM es_append_many('[{"stream": "order-{7}", "type": "A"}, {"stream": "payment-{7}", "type": "B"}]')}),
@@ -205,15 +259,35 @@ my ($at, @more) = follow($end, 50);
 is(join(', ', @more), "$moved " . ($version + 1) . ", $moved " . ($version + 2), 'and a follower has what came since, once');
 is(join(' ', faults_of((follow('{}', 3))[ 1 .. @late + 2 ])), '', 'as has one from the beginning');
 
+# ---- a map that is wrong ----
+ask("SELECT scaleout.learn($slot, 1)");
+is(ask("SELECT es_shard('$moved')") . ask("SELECT es_stream_version('$moved')"), '1' . ($version + 2), 'a shard that never had a slot is asked, and then all: it is found');
+ask("SELECT es_append('$moved', 'L')");
+is(ask("SELECT es_shard('$moved')"), '0', 'and noted');
+
 # ---- projections ----
 ask(q{SELECT count(*) FROM es_on_shards($$SELECT es_create_projection('totals', 'count', category => 'load')$$)});
 ask(q{SELECT count(*) FROM es_on_shards($$SELECT es_run_projection('totals')$$)});
-is(ask(q{SELECT count(*), count(DISTINCT key), sum(version) FROM es_projection('totals')}), '60|60|2402', 'a projection by streams has each key from the shard that the stream is at');
+is(ask(q{SELECT count(*), count(DISTINCT key), sum(version) FROM es_projection('totals')}), '60|60|2403', 'a projection by streams has each key from the shard that the stream is at');
 
 # ---- what cannot move ----
 ask(q{SELECT es_append_batch('short-1', '[{"type": "A"}, {"type": "B"}]'), es_truncate_stream('short-1', 2)});
 like(failure(q{CALL es_move_slots(ARRAY[scaleout.slot('short-1')], CASE es_shard('short-1') WHEN 0 THEN 1 ELSE 0 END)}), qr/^0A000: stream "short-1" has been truncated/, 'a truncated stream stays where it is');
+ask(q{SELECT es_append_batch('away-1', '[{"type": "A"}, {"type": "B"}]'), es_delete_stream('away-1')});
+my $away = ask(q{SELECT es_shard('away-1')});
+on_shard($away, 'SELECT count(*) FROM es_scavenge()');
+is(on_shard($away, q{SELECT count(*) FROM es_events WHERE stream = 'away-1' AND version = 1}), '0', 'a deleted stream is removed');
+like(failure(q{CALL es_move_slots(ARRAY[scaleout.slot('away-1')], CASE es_shard('away-1') WHEN 0 THEN 1 ELSE 0 END)}), qr/^0A000: stream "away-1" /, 'it stays where it was, too');
 like(failure('CALL es_move_slots(ARRAY[20000], 1)'), qr/^22023: /, 'there are 16384 slots');
+like(failure('CALL es_move_slots(ARRAY[1], 7)'), qr/^22023: /, 'and three shards');
 like(failure('SELECT es_start_shards(3)'), qr/^55000: /, 'shards that have slots are not started again');
+
+# ---- a shard that is away ----
+my $lost = ask("SELECT 'lost-' || n FROM generate_series(1, 100) n WHERE es_shard('lost-' || n) = 1 LIMIT 1");
+$shards[1]->stop('immediate');
+like(failure("SELECT es_append('$lost', 'A')"), qr/^SC002: shard 1 cannot be reached/, 'a shard that is away is told, with its number');
+is(ask("SELECT es_append('$moved', 'L')"), $version + 4, 'others are not concerned');
+$shards[1]->start;
+is(ask("SELECT es_append('$lost', 'A')"), '1', 'once it is back the router goes on');
 
 done_testing();
