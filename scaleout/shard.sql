@@ -288,7 +288,6 @@ DECLARE
 	_parcel scaleout.parcel;
 	_events jsonb[] := '{}';
 	_event record;
-	_given jsonb;
 	_size bigint := 0;
 	_cut_short boolean := false;
 BEGIN
@@ -302,10 +301,8 @@ BEGIN
 		EXIT WHEN _cut_short;
 		_parcel.reached := _event."position";
 		CONTINUE WHEN _event.stream = 'scaleout-moves' OR NOT scaleout.slot(_event.stream) = ANY ($2);
-		/* as it is sent: what is stored may be compressed a hundredfold, and a parcel is one value */
-		_given := pg_catalog.to_jsonb(_event.e);
-		_events := pg_catalog.array_append(_events, _given);
-		_size := _size + pg_catalog.pg_column_size(_given);
+		_events := pg_catalog.array_append(_events, pg_catalog.to_jsonb(_event.e));
+		_size := _size + pg_catalog.pg_column_size(_event.e);
 	END LOOP;
 	/* an empty stretch at the end has no event to stop at */
 	IF NOT _cut_short AND NOT EXISTS (SELECT FROM @store@.es_read_all(_parcel.reached, 1, to_position => _parcel.settled)) THEN

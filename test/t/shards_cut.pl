@@ -150,10 +150,10 @@ foreach my $how (qw(cancel terminate))
 
 check_followed('in the end');
 
-# ---- events that are small as they are stored, and large on their way ----
+# ---- large events, which compress well ----
 my $large = ask(q{SELECT scaleout.slot('large-1')});
 ask(q{SELECT count(es_append('large-1', 'L', jsonb_build_object('x', repeat('x', 15000000)))) FROM generate_series(1, 20)});
 ask("CALL es_move_slots(ARRAY[$large], 1)");
-is(on_shard(1, q{SELECT count(*), sum(length(data ->> 'x')) FROM es_read('large-1')}), '20|300000000', 'what is 300 MB on its way moves in parcels');
+is(on_shard(1, q{SELECT count(*), sum(length(data ->> 'x')) FROM es_read('large-1')}), '20|300000000', '300 MB move in parcels');
 
 done_testing();
