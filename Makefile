@@ -60,8 +60,8 @@ $(OBJS): src/.server
 src/base/base.o: eventstore.control
 -include $(wildcard $(OBJS:.o=.d))
 
-# Interfaces of other stores, and the ways from them, which nothing loads by itself.
-COMPAT = $(wildcard compat/*.sql compat/*.mjs)
+# Interfaces of other stores and the ways from them, and what routes to many, which nothing loads by itself.
+COMPAT = $(wildcard compat/*.sql compat/*.mjs scaleout/*.sql)
 COMPAT_FOLDER = $(DESTDIR)$(datadir)/$(EXTENSION)
 install: compat-install
 uninstall: compat-uninstall
@@ -69,7 +69,7 @@ compat-install: $(COMPAT)
 	$(MKDIR_P) '$(COMPAT_FOLDER)'
 	$(INSTALL_DATA) $(COMPAT) '$(COMPAT_FOLDER)/'
 compat-uninstall:
-	rm -f $(patsubst compat/%,'$(COMPAT_FOLDER)/%',$(COMPAT))
+	rm -f $(patsubst %,'$(COMPAT_FOLDER)/%',$(notdir $(COMPAT)))
 
 # The consumer of feeds is a program of its own; ESFEED=no leaves it out, as packages of the extension do.
 ifneq ($(ESFEED),no)
