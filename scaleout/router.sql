@@ -658,8 +658,9 @@ BEGIN
 		('es_subscriptions', 'subscription text, partition int, "position" bigint, member text, lease_until timestamptz, lag bigint, parked bigint, categories text[], types text[], max_attempts int, lag_time interval, query jsonb, creator name, created_at timestamptz, application text'),
 		('es_upcasters', 'type text, from_version int, handler text, ops jsonb')
 	LOOP
-		EXECUTE pg_catalog.format('CREATE VIEW public.%I AS SELECT %s FROM scaleout.refuse(%L, %L)', _name,
-			(SELECT pg_catalog.string_agg(pg_catalog.regexp_replace(c, '^(\S+) (.*)$', 'NULL::\2 AS \1'), ', ' ORDER BY i) FROM pg_catalog.unnest(pg_catalog.string_to_array(_arguments, ', ')) WITH ORDINALITY u (c, i)),
+		EXECUTE pg_catalog.format('CREATE VIEW public.%I AS SELECT %s FROM scaleout.refuse(%L, %L) r', _name,
+			/* no constants: a condition on one would be false before anything is run */
+			(SELECT pg_catalog.string_agg(pg_catalog.regexp_replace(c, '^(\S+) (.*)$', 'CASE WHEN r THEN NULL::\2 END AS \1'), ', ' ORDER BY i) FROM pg_catalog.unnest(pg_catalog.string_to_array(_arguments, ', ')) WITH ORDINALITY u (c, i)),
 			_name, CASE _name WHEN 'es_events' THEN 'read' ELSE 'shard' END);
 		EXECUTE pg_catalog.format('COMMENT ON VIEW public.%I IS %L', _name, 'refused: a router does not have it');
 		EXECUTE pg_catalog.format('GRANT SELECT ON public.%I TO PUBLIC', _name);
