@@ -68,6 +68,15 @@ RESET work_mem;
 RESET hash_mem_multiplier;
 RESET max_parallel_workers_per_gather;
 
+-- Where few are asked for few are folded, also after 20,000 events, when workers help: here they would, but none is to be had.
+SELECT sum(es_append_batch('replay_node_long-' || n, (SELECT jsonb_agg('{"type": "T"}'::jsonb) FROM generate_series(1, 5000)))) FROM generate_series(1, 26) n;
+SET max_parallel_workers = 0;
+SET max_parallel_workers_per_gather = 2;
+SELECT pg_temp.told('SELECT stream FROM es_replay_category(''replay_node_long'', ''count'') LIMIT 5');
+SELECT pg_temp.told('SELECT stream FROM es_replay_category(''replay_node_long'', ''count'')');
+RESET max_parallel_workers;
+RESET max_parallel_workers_per_gather;
+
 -- What the statement itself appends is not in it, nor what it appends while a cursor waits.
 SELECT count(es_append(stream, 'T0', '{}')), sum(version) FROM es_replay_category('replay_node');
 SELECT count(*), sum(version) FROM es_replay_category('replay_node');

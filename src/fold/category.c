@@ -132,6 +132,7 @@ struct EsCategoryFold
 	Rows		rows;
 	int64		folded;			/* events, but for those of workers */
 	int64		first_id;		/* of the category's streams; 0: none yet */
+	double		ids;			/* gone through from there on, also again */
 	EsCategoryCounts counts;
 };
 
@@ -410,14 +411,17 @@ fold_alone(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portion)
 static int64
 size_of_chunks(const EsCategoryFold *fold, const Work *work, const EsCategoryPortion *portion, int nprocesses)
 {
-	int64		done = pg_atomic_read_u64(&work->shared->next_id) - 1;
-	int64		ids = Min(Max((work->shared->last_id - done) / (CHUNKS * nprocesses), LEAST_IDS), MOST_IDS);
-	double		bytes_an_id = fold->counts.bytes / Max(done - fold->first_id + 1, 1);
+	int64		left = work->shared->last_id - (int64) pg_atomic_read_u64(&work->shared->next_id) + 1;
+	double		ids = Min(Max(left / (CHUNKS * nprocesses), LEAST_IDS), MOST_IDS);
+	double		ids_a_share = fold->ids / (CHUNKS_A_PORTION * nprocesses);
 
 	/* what is begun is finished, so it must be little where rows have to fit */
-	if (portion->bytes_with_crew != SIZE_MAX && bytes_an_id > 0)
-		ids = Min(ids, (int64) (portion->bytes_with_crew / bytes_an_id / (CHUNKS_A_PORTION * nprocesses)));
-	return Max(ids, 1);
+	if (portion->bytes_with_crew != SIZE_MAX && fold->counts.bytes > 0)
+		ids = Min(ids, portion->bytes_with_crew / fold->counts.bytes * ids_a_share);
+	/* or few are asked for */
+	if (portion->rows != PG_INT64_MAX && fold->counts.rows > 0)
+		ids = Min(ids, (double) portion->rows / fold->counts.rows * ids_a_share);
+	return (int64) Max(ids, 1);
 }
 
 /*
@@ -436,7 +440,7 @@ fold_with_crew(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portio
 	work->shared->ids_a_chunk = size_of_chunks(fold, work, portion, nworkers + 1);
 	start_category_crew(&crew, work, fold->category, nworkers);
 	fold->counts.workers += crew.context->nworkers_launched;
-	while (fold->rows.bytes < portion->bytes_with_crew && take_id_chunk(work))
+	while (fold->rows.count < portion->rows && fold->rows.bytes < portion->bytes_with_crew && take_id_chunk(work))
 		while ((stream = es_streams_next(work->streams)) != NULL)
 		{
 			fold_category_stream(work, stream);
@@ -548,6 +552,15 @@ fold_portion(EsCategoryFold *fold, const EsCategoryPortion *portion)
 	return more;
 }
 
+/* How many ids a portion that began at some id has gone through. */
+static int64
+count_ids_since(EsCategoryFold *fold, int64 first)
+{
+	int64		next = Min((int64) pg_atomic_read_u64(&fold->start.next_id), fold->start.last_id + 1);
+
+	return fold->first_id == 0 ? 0 : Max(next - Max(first, fold->first_id), 0);
+}
+
 /*
  * es_category_next folds a portion and puts its rows into the result; false if it was the last.
  * There may be more of them than it should have had, where workers have helped.  Who calls it
@@ -558,6 +571,7 @@ es_category_next(EsCategoryFold *fold, const EsCategoryPortion *portion)
 {
 	MemoryContext work = AllocSetContextCreate(fold->context, "eventstore category portion", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(work);
+	int64		first = pg_atomic_read_u64(&fold->start.next_id);
 	bool		more;
 
 	fold->rows.portion = work;
@@ -576,6 +590,7 @@ es_category_next(EsCategoryFold *fold, const EsCategoryPortion *portion)
 	fold->counts.portions++;
 	fold->counts.rows += fold->rows.count;
 	fold->counts.bytes += fold->rows.bytes;
+	fold->ids += count_ids_since(fold, first);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(work);
 	return more;

@@ -6,9 +6,9 @@
  * then of four times as many each time, as long as the rows fit into work_mem.  So a LIMIT folds
  * few, and no temporary file is written.  Who takes all rows has parallel workers as in the
  * function: they begin when so much has been folded that they are worth it, and again with
- * each portion, which costs them some milliseconds; so it is as large then as the memory for hash
- * tables allows, but for a quarter: as they work at the same time it can become larger, and beyond
- * that memory spill.
+ * each portion, which costs them some milliseconds; so it grows on then as far as the memory for
+ * hash tables allows, but for a quarter: as they work at the same time it can become larger, and
+ * beyond that memory spill.
  *
  * Between two portions a database snapshot is held, by which all are folded, and the fold, whose
  * reducer stays what it was.  If the table of a segment is rewritten meanwhile, so that
