@@ -556,8 +556,9 @@ fold_portion(EsCategoryFold *fold, const EsCategoryPortion *portion)
 static int64
 count_ids_since(EsCategoryFold *fold, int64 first)
 {
-	int64		next = Min((int64) pg_atomic_read_u64(&fold->start.next_id), fold->start.last_id + 1);
+	int64		next = pg_atomic_read_u64(&fold->start.next_id);
 
+	next = Min(next, fold->start.last_id + 1);
 	return fold->first_id == 0 ? 0 : Max(next - Max(first, fold->first_id), 0);
 }
 
