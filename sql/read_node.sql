@@ -129,6 +129,8 @@ SELECT g, count(*), count(pg_temp.append_one('read_node-1')) FROM generate_serie
 SELECT g, count(*), count(pg_temp.append_one('read_node-1')) FROM generate_series(1, 3) g, es_read_all(:start, NULL) e WHERE (e.data ->> 'n')::int % 100 > g + 90 GROUP BY g ORDER BY g;
 SELECT g, count(*) FROM generate_series(1, 3) g, es_read('read_node-1', NULL, 40, true) e WHERE pg_temp.append_one('read_node-1') > 0 GROUP BY g ORDER BY g;
 SELECT g, (SELECT count(*) FROM es_read('read_node-2', g, g)) FROM generate_series(1, 3) g;
+-- an argument that depends on the outer row through a subquery of its own
+SELECT g, (SELECT string_agg(version::text, ',') FROM es_read('read_node-2', NULL, 3, 1 IN (SELECT g FROM generate_series(1, 1)))) FROM generate_series(1, 2) g;
 RESET enable_material;
 RESET enable_hashjoin;
 RESET enable_mergejoin;

@@ -116,6 +116,9 @@ SET enable_mergejoin = off;
 SELECT g, count(*), count(es_append('replay_node-1', 'T0', '{}')) FROM generate_series(1, 3) g, es_replay_category('replay_node', 'count') e WHERE e.version % 3 < g GROUP BY g ORDER BY g;
 SELECT r, (SELECT count(*) FROM es_replay_category('replay_node', r) WHERE state <> '{}'), (SELECT version FROM es_replay_category('replay_node', r) LIMIT 1)
 FROM unnest('{count,last}'::text[]) r;
+-- an argument that depends on the outer row through a subquery of its own
+SELECT g, (SELECT count(*) FROM es_replay_category('replay_node', CASE WHEN 1 IN (SELECT g FROM generate_series(1, 1)) THEN 'count' ELSE 'last' END) WHERE state ? 'count')
+FROM generate_series(1, 2) g;
 RESET enable_material;
 RESET enable_hashjoin;
 RESET enable_mergejoin;

@@ -206,6 +206,24 @@ note_slot_columns(EsCallScan *scan, List *entries)
 	}
 }
 
+/*
+ * Adds what an expression depends on to the parameters of a node.  A SubPlan in it is not a part
+ * of the node's plan, and may depend on parameters that it is not given as arguments.
+ */
+static bool
+note_parameters(Node *expression, EsCallScan *scan)
+{
+	if (expression == NULL)
+		return false;
+	if (IsA(expression, Param) && ((Param *) expression)->paramkind == PARAM_EXEC)
+		scan->parameters = bms_add_member(scan->parameters, ((Param *) expression)->paramid);
+	if (IsA(expression, SubPlan))
+		scan->parameters = bms_add_members(scan->parameters,
+										   exec_subplan_get_plan(scan->pub.ss.ps.state->es_plannedstmt,
+																 (SubPlan *) expression)->extParam);
+	return expression_tree_walker(expression, note_parameters, scan);
+}
+
 /* es_callscan_begin begins a node: nothing is called yet. */
 void
 es_callscan_begin(EsCallScan *scan, EState *estate)
@@ -216,7 +234,7 @@ es_callscan_begin(EsCallScan *scan, EState *estate)
 	require_execute(scan->call->funcid);
 	fmgr_info(scan->call->funcid, &scan->function);
 	scan->arguments = ExecInitExprList(scan->call->args, &scan->pub.ss.ps);
-	scan->parameters = pull_paramids((Expr *) scan->call);
+	(void) note_parameters((Node *) scan->call, scan);
 	note_slot_columns(scan, plan->custom_scan_tlist);
 	scan->direct = scan->pub.ss.ps.qual == NULL && scan->pub.ss.ps.ps_ProjInfo == NULL;
 	scan->held = AllocSetContextCreate(estate->es_query_cxt, "eventstore call", ALLOCSET_DEFAULT_SIZES);
