@@ -30,11 +30,10 @@ check_store() {
 		"$(sql -c 'SELECT es_settled_position() = last_value FROM eventstore.position_seq')"
 }
 
-# count_gaps TABLE: streams whose versions are not 1 to n, each once; by sums, which need no sort
+# count_gaps TABLE: streams whose versions are not 1 to n, each once
 count_gaps() {
-	sql -c "SELECT count(*) FROM (SELECT count(*) AS n, min(version) AS least, max(version) AS most,
-			sum(version) AS total, sum(version * version) AS squares FROM $1 GROUP BY stream_id) s
-		WHERE least <> 1 OR most <> n OR total <> n * (n + 1) / 2 OR squares <> n * (n + 1) * (2 * n + 1) / 6"
+	sql -c "SELECT count(*) FROM (SELECT FROM $1 GROUP BY stream_id
+		HAVING min(version) <> 1 OR max(version) <> count(DISTINCT version) OR count(*) <> count(DISTINCT version)) s"
 }
 
 # check_bare NAME [gapfree]
