@@ -64,6 +64,17 @@ CREATE FUNCTION scaleout.slot(stream text) RETURNS int
 $$;
 COMMENT ON FUNCTION scaleout.slot(text) IS 'the slot of a stream: by its name, or by what stands in it in braces';
 
+CREATE FUNCTION scaleout.require_shard(shard int) RETURNS void
+	LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+	IF $1 <> scaleout.shard() THEN
+		RAISE EXCEPTION USING ERRCODE = 'SC003', MESSAGE = pg_catalog.format('shard %s was asked for, but this is shard %s', $1, scaleout.shard()),
+			HINT = 'Correct the options of the router''s server "eventstore".';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION scaleout.require_shard(int) IS 'SC003 if this is another shard';
+
 CREATE FUNCTION scaleout.enter(shard int, slots int[]) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 #variable_conflict use_variable
@@ -72,10 +83,7 @@ DECLARE
 	_slot int;
 	_at int;
 BEGIN
-	IF shard <> scaleout.shard() THEN
-		RAISE EXCEPTION USING ERRCODE = 'SC003', MESSAGE = pg_catalog.format('shard %s was asked for, but this is shard %s', shard, scaleout.shard()),
-			HINT = 'Correct the options of the router''s server "eventstore".';
-	END IF;
+	PERFORM scaleout.require_shard(shard);
 	IF pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_transaction_state', MESSAGE = 'a shard must be written to in isolation level READ COMMITTED';
 	END IF;
@@ -228,9 +236,7 @@ COMMENT ON FUNCTION scaleout.run(text) IS 'a statement, and the first column of 
 CREATE FUNCTION scaleout.own(shard int, slots int[]) RETURNS int
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 BEGIN
-	IF $1 <> scaleout.shard() THEN
-		RAISE EXCEPTION USING ERRCODE = 'SC003', MESSAGE = pg_catalog.format('shard %s was asked for, but this is shard %s', $1, scaleout.shard());
-	END IF;
+	PERFORM scaleout.require_shard($1);
 	IF EXISTS (SELECT FROM scaleout.slots s WHERE s.slot = ANY ($2)) THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = pg_catalog.format('some of the slots are or were at shard %s', $1);
 	END IF;
@@ -291,9 +297,7 @@ DECLARE
 	_size bigint := 0;
 	_cut_short boolean := false;
 BEGIN
-	IF $1 <> scaleout.shard() THEN
-		RAISE EXCEPTION USING ERRCODE = 'SC003', MESSAGE = pg_catalog.format('shard %s was asked for, but this is shard %s', $1, scaleout.shard());
-	END IF;
+	PERFORM scaleout.require_shard($1);
 	_parcel.settled := @store@.es_settled_position();
 	_parcel.reached := $3;
 	FOR _event IN SELECT e, e."position", e.stream FROM @store@.es_read_all($3, 20000, to_position => _parcel.settled) e LOOP
@@ -330,9 +334,7 @@ DECLARE
 	_event record;
 	_count bigint := 0;
 BEGIN
-	IF $1 <> scaleout.shard() THEN
-		RAISE EXCEPTION USING ERRCODE = 'SC003', MESSAGE = pg_catalog.format('shard %s was asked for, but this is shard %s', $1, scaleout.shard());
-	END IF;
+	PERFORM scaleout.require_shard($1);
 	UPDATE scaleout.takings t SET checkpoint = $5 WHERE t.move = $2 AND t.checkpoint = $4 AND t.cut IS NULL;
 	IF NOT FOUND THEN
 		PERFORM scaleout.require_going_on(t) FROM scaleout.takings t WHERE t.move = $2;
@@ -404,9 +406,7 @@ DECLARE
 	_taking scaleout.takings;
 	_cut bigint;
 BEGIN
-	IF $1 <> scaleout.shard() THEN
-		RAISE EXCEPTION USING ERRCODE = 'SC003', MESSAGE = pg_catalog.format('shard %s was asked for, but this is shard %s', $1, scaleout.shard());
-	END IF;
+	PERFORM scaleout.require_shard($1);
 	LOCK TABLE scaleout.takings IN SHARE ROW EXCLUSIVE MODE;
 	SELECT t.* INTO STRICT _taking FROM scaleout.takings t WHERE t.move = $2;
 	PERFORM scaleout.require_going_on(_taking);
