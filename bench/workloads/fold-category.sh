@@ -57,6 +57,11 @@ begin_case "$count streams of 10, max_parallel_workers_per_gather" events/s
 side "1" pgbench_rate none $((count * 10)) ops1
 side "default" pgbench_rate none $((count * 10)) ops_default
 side "0" pgbench_rate none $((count * 10)) ops0
+# what the machine's second core can add to this at most
+by_two_sessions() { local clients=2; pgbench_rate "$@"; }
+side "0, two sessions at a time" by_two_sessions none $((count * 10)) ops0
+side "0, scan by two sessions at a time" by_two_sessions none $((count * 10)) scan
+side "0, scan" pgbench_rate none $((count * 10)) scan
 measure_case
 
 check_store
