@@ -57,12 +57,20 @@ SET max_parallel_workers_per_gather = 0;
 SELECT pg_temp.written('SELECT state FROM es_replay_category(''replay_node_large'', ''merge'')'),
 	pg_temp.written('SELECT state FROM es_replay_category(''replay_node_large'', ''merge'') WITH ORDINALITY') > 100 AS by_function;
 RESET max_parallel_workers_per_gather;
--- Nor if workers, who begin after 20,000 events, have large states in hand.
-SELECT count(es_append('replay_node_wide-' || n, 'T', jsonb_build_object('n', n, 'text', repeat(md5(n::text), 12000)))) FROM generate_series(1, 150) n;
-SELECT sum(es_append_batch('replay_node_wide-' || n, (SELECT jsonb_agg('{"type": "T", "data": {"n": 1}}'::jsonb) FROM generate_series(1, 250)))) FROM generate_series(1, 150) n;
+-- If workers help, who begin after 20,000 events, a portion has 24 MB and what they have in hand, a stream each: there is a file a portion.
+SELECT count(es_append('replay_node_wide-' || n, 'T', jsonb_build_object('n', n, 'text', repeat(md5(n::text), 12000)))) FROM generate_series(1, 250) n;
+SELECT sum(es_append_batch('replay_node_wide-' || n, (SELECT jsonb_agg('{"type": "T", "data": {"n": 1}}'::jsonb) FROM generate_series(1, 250)))) FROM generate_series(1, 250) n;
 SET work_mem = '2MB';
 SET hash_mem_multiplier = 4;
 SET max_parallel_workers_per_gather = 2;
+SELECT pg_stat_force_next_flush();
+SELECT temp_files AS files, temp_bytes AS bytes FROM pg_stat_database WHERE datname = current_database() \gset
+SELECT pg_temp.written('SELECT state FROM es_replay_category(''replay_node_wide'', ''merge'')') > 0 AS to_files;
+SELECT pg_stat_force_next_flush();
+SELECT temp_files - :files > 1 AS files, (temp_bytes - :bytes) / (temp_files - :files) < 28 * 1024 * 1024 AS small
+FROM pg_stat_database WHERE datname = current_database();
+-- More memory, larger portions, none in a file.
+SET hash_mem_multiplier = 80;
 SELECT pg_temp.written('SELECT state FROM es_replay_category(''replay_node_wide'', ''merge'')');
 RESET work_mem;
 RESET hash_mem_multiplier;

@@ -6,9 +6,9 @@
  * then of four times as many each time, as long as the rows fit into work_mem.  So a LIMIT folds
  * few, and no temporary file is written.  Who takes all rows has parallel workers as in the
  * function: they begin when so much has been folded that they are worth it, and again with
- * each portion, which costs them some milliseconds; so it grows on then as far as the memory for
- * hash tables allows, but for a quarter: as they work at the same time it can become larger, and
- * beyond that memory spill.
+ * each portion, which costs them some milliseconds; so a portion of theirs may have CREW_BYTES
+ * of rows, or three quarters of the memory for hash tables if that is more.  What is beyond
+ * that memory is a temporary file, of the portion alone.
  *
  * Between two portions a database snapshot is held, by which all are folded, and the fold, whose
  * reducer stays what it was.  If the table of a segment is rewritten meanwhile, so that
@@ -42,6 +42,9 @@
 #include "shared/headway.h"
 
 #define GROWTH		4			/* of portions */
+
+/* Of rows: to have these in a file takes as long as to start workers three times. */
+#define CREW_BYTES	(24 * 1024 * 1024)
 
 /* A node that is running. */
 typedef struct FoldNode
@@ -105,7 +108,7 @@ open_fold_node(FoldNode *node)
 	node->fold = es_category_begin(fcinfo, node->rows, node->row->tts_tupleDescriptor, node->with_states);
 	node->portion = (EsCategoryPortion)
 	{
-		.rows = 1,.bytes = (Size) work_mem * 1024,.bytes_with_crew = Max((Size) work_mem * 1024, memory * 1024 / 4 * 3)
+		.rows = 1,.bytes = (Size) work_mem * 1024,.bytes_with_crew = Max(CREW_BYTES, memory * 1024 / 4 * 3)
 	};
 	node->at_start = true;
 	node->ended = node->whole = false;
