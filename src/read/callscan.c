@@ -211,8 +211,10 @@ note_slot_columns(EsCallScan *scan, List *entries)
  * of the node's plan, and may depend on parameters that it is not given as arguments.
  */
 static bool
-note_parameters(Node *expression, EsCallScan *scan)
+note_parameters(Node *expression, void *context)
 {
+	EsCallScan *scan = context;
+
 	if (expression == NULL)
 		return false;
 	if (IsA(expression, Param) && ((Param *) expression)->paramkind == PARAM_EXEC)
@@ -221,7 +223,7 @@ note_parameters(Node *expression, EsCallScan *scan)
 		scan->parameters = bms_add_members(scan->parameters,
 										   exec_subplan_get_plan(scan->pub.ss.ps.state->es_plannedstmt,
 																 (SubPlan *) expression)->extParam);
-	return expression_tree_walker(expression, note_parameters, scan);
+	return expression_tree_walker(expression, note_parameters, context);
 }
 
 /* es_callscan_begin begins a node: nothing is called yet. */
