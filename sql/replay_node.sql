@@ -157,3 +157,29 @@ DROP ROLE regress_replay_node;
 DROP VIEW sums;
 SELECT es_drop_reducer('replay_node_refuses');
 DROP FUNCTION replay_node_refuse;
+
+-- A cursor may go on in a transaction that is READ ONLY by now: then it leaves no snapshots.
+SELECT es_snapshot_every('count', 1);
+BEGIN;
+DECLARE c CURSOR FOR SELECT version FROM es_replay_category('replay_node', 'count');
+FETCH 1 FROM c;
+SET TRANSACTION READ ONLY;
+MOVE ALL FROM c;
+SELECT count(*) FROM eventstore.snapshots WHERE reducer = 'count';
+COMMIT;
+SELECT es_snapshot_every('count', NULL), es_drop_snapshots('count');
+-- or for another role: then none of a state that tells who has folded it
+CREATE ROLE regress_replay_node;
+CREATE FUNCTION replay_node_who(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN state || jsonb_build_object('folded_by', current_user = 'regress_replay_node'); END $$;
+SELECT es_register_reducer('replay_node_who', '*', 'replay_node_who(jsonb, jsonb)'), es_snapshot_every('replay_node_who', 1);
+BEGIN;
+DECLARE c CURSOR FOR SELECT version FROM es_replay_category('replay_node', 'replay_node_who');
+FETCH 1 FROM c;
+SET LOCAL ROLE regress_replay_node;
+MOVE ALL FROM c;
+COMMIT;
+SELECT count(*) FROM eventstore.snapshots WHERE reducer = 'replay_node_who';
+SELECT DISTINCT state FROM es_replay_category('replay_node', 'replay_node_who');
+SELECT es_drop_reducer('replay_node_who');
+DROP FUNCTION replay_node_who;
+DROP ROLE regress_replay_node;

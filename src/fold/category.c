@@ -511,7 +511,6 @@ EsCategoryFold *
 es_category_begin(FunctionCallInfo fcinfo, Tuplestorestate *result, TupleDesc desc, bool with_states)
 {
 	EsCategoryFold *fold = palloc0(sizeof(EsCategoryFold));
-	const EsReducer *reducer;
 
 	es_call_require(fcinfo, 0, "category");
 	fold->context = CurrentMemoryContext;
@@ -522,15 +521,22 @@ es_category_begin(FunctionCallInfo fcinfo, Tuplestorestate *result, TupleDesc de
 	fold->start.without_states = !with_states;
 	fold->replay = es_replay_begin(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), fold->category);
 	es_settings_leave(fold->replay.settings);
-	reducer = es_fold_reducer(fold->replay.fold);
-	fold->start.leaves_snapshots = reducer->snapshot_every > 0 && es_snapshot_may_write() &&
-		es_snapshot_may_leave(reducer);
 	pg_atomic_init_u64(&fold->start.next_id, 1);
 	fold->rows.pub.receiveSlot = receive_state_row;
 	fold->rows.result = result;
 	fold->rows.desc = desc;
 	take_fold_snapshot(fold);
 	return fold;
+}
+
+/*
+ * Tells whether a portion leaves snapshots.  A cursor may go on in a transaction that is READ ONLY
+ * by now, or for another role.
+ */
+static bool
+leaves_snapshots(const EsReducer *reducer)
+{
+	return reducer->snapshot_every > 0 && es_snapshot_may_write() && es_snapshot_may_leave(reducer);
 }
 
 /* Folds a portion: alone at first, then with workers; true if there may be more. */
@@ -578,6 +584,7 @@ es_category_next(EsCategoryFold *fold, const EsCategoryPortion *portion)
 	fold->rows.portion = work;
 	fold->rows.count = 0;
 	fold->rows.bytes = 0;
+	fold->start.leaves_snapshots = leaves_snapshots(es_fold_reducer(fold->replay.fold));
 	fold->replay.settings = es_fold_enter_settings(fold->replay.fold);
 	PushActiveSnapshot(fold->snapshot);
 	more = fold_portion(fold, portion);
