@@ -84,6 +84,8 @@ es_crew_launch(EsCrew *crew, TupleDesc desc, DestReceiver *dest)
 bool
 es_crew_take_row(EsCrew *crew)
 {
+	/* who takes all there are may have no end of them */
+	CHECK_FOR_INTERRUPTS();
 	for (int tries = crew->nreaders; tries > 0 && crew->nreaders > 0; tries--)
 	{
 		TupleQueueReader *reader;
@@ -118,7 +120,6 @@ es_crew_finish(EsCrew *crew)
 
 	while (crew->nreaders > 0)
 	{
-		CHECK_FOR_INTERRUPTS();
 		if (es_crew_take_row(crew) || crew->nreaders == 0)
 			continue;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,

@@ -424,6 +424,13 @@ size_of_chunks(const EsCategoryFold *fold, const Work *work, const EsCategoryPor
 	return (int64) Max(ids, 1);
 }
 
+/* Tells whether a portion has what was asked for, where workers help. */
+static bool
+is_portion_full(const EsCategoryFold *fold, const EsCategoryPortion *portion)
+{
+	return fold->rows.count >= portion->rows || fold->rows.bytes >= portion->bytes_with_crew;
+}
+
 /*
  * Folds streams with the help of workers, until the portion is full; true if there are more.
  * Which ids nobody has taken is then found out and, in one step, made to be none.
@@ -440,11 +447,12 @@ fold_with_crew(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portio
 	work->shared->ids_a_chunk = size_of_chunks(fold, work, portion, nworkers + 1);
 	start_category_crew(&crew, work, fold->category, nworkers);
 	fold->counts.workers += crew.context->nworkers_launched;
-	while (fold->rows.count < portion->rows && fold->rows.bytes < portion->bytes_with_crew && take_id_chunk(work))
+	while (!is_portion_full(fold, portion) && take_id_chunk(work))
 		while ((stream = es_streams_next(work->streams)) != NULL)
 		{
 			fold_category_stream(work, stream);
-			while (es_crew_take_row(&crew))
+			/* workers may send as fast as rows are taken: it is for the leader to end that */
+			while (!is_portion_full(fold, portion) && es_crew_take_row(&crew))
 				;
 		}
 	next = pg_atomic_exchange_u64(&work->shared->next_id, last + 1);
