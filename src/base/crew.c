@@ -23,11 +23,13 @@
 
 /*
  * es_crew_begin begins to gather workers that run a function of the library; from here to
- * es_crew_finish nothing can be written.
+ * es_crew_finish nothing can be written.  Nor can a command that has written be ended, as VOLATILE
+ * functions do before each of their own: so the one that is running is, here.
  */
 void
 es_crew_begin(EsCrew *crew, const char *function, int nworkers)
 {
+	CommandCounterIncrement();
 	EnterParallelMode();
 	crew->context = CreateParallelContext("eventstore", function, nworkers);
 	es_crew_reserve(crew, mul_size(QUEUE_SIZE, crew->context->nworkers));
