@@ -451,7 +451,7 @@ fold_with_crew(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portio
 		while ((stream = es_streams_next(work->streams)) != NULL)
 		{
 			fold_category_stream(work, stream);
-			/* workers may send as fast as rows are taken: it is for the leader to end that */
+			/* workers may send as fast as that: it must have an end */
 			while (!is_portion_full(fold, portion) && es_crew_take_row(&crew))
 				;
 		}
