@@ -76,6 +76,21 @@ RESET work_mem;
 RESET hash_mem_multiplier;
 RESET max_parallel_workers_per_gather;
 
+-- A handler may have commands of its own there, though the statement has written between two portions: large values, rows by a trigger, events.
+CREATE FUNCTION replay_node_asks(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql VOLATILE PARALLEL SAFE AS $$
+BEGIN
+	PERFORM FROM pg_class WHERE oid = 0;
+	RETURN state || data;
+END $$;
+SELECT es_register_reducer('replay_node_asks', '*', 'replay_node_asks(jsonb, jsonb)');
+CREATE TEMP TABLE replay_node_states (stream text, state jsonb);
+ALTER TABLE replay_node_states ALTER state SET STORAGE EXTERNAL;
+INSERT INTO replay_node_states SELECT stream, state FROM es_replay_category('replay_node_wide', 'replay_node_asks');
+INSERT INTO es_events (stream, type, data) SELECT 'replay_node_copy-' || version, 'T', state - 'text' FROM es_replay_category('replay_node_wide', 'replay_node_asks');
+SELECT count(*) FROM replay_node_states JOIN es_replay_category('replay_node_wide', 'merge') USING (stream, state);
+SELECT es_drop_reducer('replay_node_asks');
+DROP FUNCTION replay_node_asks;
+
 -- Where few are asked for few are folded, also after 20,000 events, when workers help: here they would, but none is to be had.
 SELECT sum(es_append_batch('replay_node_long-' || n, (SELECT jsonb_agg('{"type": "T"}'::jsonb) FROM generate_series(1, 5000)))) FROM generate_series(1, 26) n;
 SET max_parallel_workers = 0;
@@ -165,3 +180,29 @@ DROP ROLE regress_replay_node;
 DROP VIEW sums;
 SELECT es_drop_reducer('replay_node_refuses');
 DROP FUNCTION replay_node_refuse;
+
+-- A cursor may go on in a transaction that is READ ONLY by now: then it leaves no snapshots.
+SELECT es_snapshot_every('count', 1);
+BEGIN;
+DECLARE c CURSOR FOR SELECT version FROM es_replay_category('replay_node', 'count');
+FETCH 1 FROM c;
+SET TRANSACTION READ ONLY;
+MOVE ALL FROM c;
+SELECT count(*) FROM eventstore.snapshots WHERE reducer = 'count';
+COMMIT;
+SELECT es_snapshot_every('count', NULL), es_drop_snapshots('count');
+-- or for another role: then none of a state that tells who has folded it
+CREATE ROLE regress_replay_node;
+CREATE FUNCTION replay_node_who(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN state || jsonb_build_object('folded_by', current_user = 'regress_replay_node'); END $$;
+SELECT es_register_reducer('replay_node_who', '*', 'replay_node_who(jsonb, jsonb)'), es_snapshot_every('replay_node_who', 1);
+BEGIN;
+DECLARE c CURSOR FOR SELECT version FROM es_replay_category('replay_node', 'replay_node_who');
+FETCH 1 FROM c;
+SET LOCAL ROLE regress_replay_node;
+MOVE ALL FROM c;
+COMMIT;
+SELECT count(*) FROM eventstore.snapshots WHERE reducer = 'replay_node_who';
+SELECT DISTINCT state FROM es_replay_category('replay_node', 'replay_node_who');
+SELECT es_drop_reducer('replay_node_who');
+DROP FUNCTION replay_node_who;
+DROP ROLE regress_replay_node;

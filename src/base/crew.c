@@ -23,11 +23,13 @@
 
 /*
  * es_crew_begin begins to gather workers that run a function of the library; from here to
- * es_crew_finish nothing can be written.
+ * es_crew_finish nothing can be written.  Nor can a command that has written be ended, as VOLATILE
+ * functions do before each of their own: so the one that is running is, here.
  */
 void
 es_crew_begin(EsCrew *crew, const char *function, int nworkers)
 {
+	CommandCounterIncrement();
 	EnterParallelMode();
 	crew->context = CreateParallelContext("eventstore", function, nworkers);
 	es_crew_reserve(crew, mul_size(QUEUE_SIZE, crew->context->nworkers));
@@ -84,6 +86,8 @@ es_crew_launch(EsCrew *crew, TupleDesc desc, DestReceiver *dest)
 bool
 es_crew_take_row(EsCrew *crew)
 {
+	/* who takes all there are may have no end of them */
+	CHECK_FOR_INTERRUPTS();
 	for (int tries = crew->nreaders; tries > 0 && crew->nreaders > 0; tries--)
 	{
 		TupleQueueReader *reader;
@@ -118,7 +122,6 @@ es_crew_finish(EsCrew *crew)
 
 	while (crew->nreaders > 0)
 	{
-		CHECK_FOR_INTERRUPTS();
 		if (es_crew_take_row(crew) || crew->nreaders == 0)
 			continue;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,

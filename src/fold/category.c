@@ -424,6 +424,13 @@ size_of_chunks(const EsCategoryFold *fold, const Work *work, const EsCategoryPor
 	return (int64) Max(ids, 1);
 }
 
+/* Tells whether a portion has what was asked for, where workers help. */
+static bool
+is_portion_full(const EsCategoryFold *fold, const EsCategoryPortion *portion)
+{
+	return fold->rows.count >= portion->rows || fold->rows.bytes >= portion->bytes_with_crew;
+}
+
 /*
  * Folds streams with the help of workers, until the portion is full; true if there are more.
  * Which ids nobody has taken is then found out and, in one step, made to be none.
@@ -440,11 +447,12 @@ fold_with_crew(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portio
 	work->shared->ids_a_chunk = size_of_chunks(fold, work, portion, nworkers + 1);
 	start_category_crew(&crew, work, fold->category, nworkers);
 	fold->counts.workers += crew.context->nworkers_launched;
-	while (fold->rows.count < portion->rows && fold->rows.bytes < portion->bytes_with_crew && take_id_chunk(work))
+	while (!is_portion_full(fold, portion) && take_id_chunk(work))
 		while ((stream = es_streams_next(work->streams)) != NULL)
 		{
 			fold_category_stream(work, stream);
-			while (es_crew_take_row(&crew))
+			/* workers may send as fast as that: it must have an end */
+			while (!is_portion_full(fold, portion) && es_crew_take_row(&crew))
 				;
 		}
 	next = pg_atomic_exchange_u64(&work->shared->next_id, last + 1);
@@ -511,7 +519,6 @@ EsCategoryFold *
 es_category_begin(FunctionCallInfo fcinfo, Tuplestorestate *result, TupleDesc desc, bool with_states)
 {
 	EsCategoryFold *fold = palloc0(sizeof(EsCategoryFold));
-	const EsReducer *reducer;
 
 	es_call_require(fcinfo, 0, "category");
 	fold->context = CurrentMemoryContext;
@@ -522,15 +529,22 @@ es_category_begin(FunctionCallInfo fcinfo, Tuplestorestate *result, TupleDesc de
 	fold->start.without_states = !with_states;
 	fold->replay = es_replay_begin(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), fold->category);
 	es_settings_leave(fold->replay.settings);
-	reducer = es_fold_reducer(fold->replay.fold);
-	fold->start.leaves_snapshots = reducer->snapshot_every > 0 && es_snapshot_may_write() &&
-		es_snapshot_may_leave(reducer);
 	pg_atomic_init_u64(&fold->start.next_id, 1);
 	fold->rows.pub.receiveSlot = receive_state_row;
 	fold->rows.result = result;
 	fold->rows.desc = desc;
 	take_fold_snapshot(fold);
 	return fold;
+}
+
+/*
+ * Tells whether a portion leaves snapshots.  A cursor may go on in a transaction that is READ ONLY
+ * by now, or for another role.
+ */
+static bool
+leaves_snapshots(const EsReducer *reducer)
+{
+	return reducer->snapshot_every > 0 && es_snapshot_may_write() && es_snapshot_may_leave(reducer);
 }
 
 /* Folds a portion: alone at first, then with workers; true if there may be more. */
@@ -578,6 +592,7 @@ es_category_next(EsCategoryFold *fold, const EsCategoryPortion *portion)
 	fold->rows.portion = work;
 	fold->rows.count = 0;
 	fold->rows.bytes = 0;
+	fold->start.leaves_snapshots = leaves_snapshots(es_fold_reducer(fold->replay.fold));
 	fold->replay.settings = es_fold_enter_settings(fold->replay.fold);
 	PushActiveSnapshot(fold->snapshot);
 	more = fold_portion(fold, portion);
