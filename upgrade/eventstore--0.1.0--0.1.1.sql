@@ -65,3 +65,78 @@ CREATE OR REPLACE FUNCTION eventstore.look_at_library(v eventstore.visit) RETURN
 		CASE WHEN v.preloaded THEN 'shell: pg_ctl restart -D "$PGDATA"' ELSE '\connect' END
 	WHERE eventstore.library_is_replaced()
 $$;
+
+/* ---- mirror ---- */
+
+COMMENT ON FUNCTION eventstore.after_subscription() IS
+	'event trigger: fetches the publisher''s rows of eventstore.segments, leaves tables of states to the rows of their projections; lets what was a logical subscriber go on by itself';
+
+CREATE EVENT TRIGGER eventstore_after_refresh ON ddl_command_end
+	WHEN TAG IN ('ALTER SUBSCRIPTION')
+	EXECUTE FUNCTION eventstore.after_subscription();
+COMMENT ON EVENT TRIGGER eventstore_after_refresh IS 'tables of states are subscribed to with the rows of their projections';
+ALTER EVENT TRIGGER eventstore_after_refresh ENABLE ALWAYS;
+
+/* DO: not for all event triggers, as in server/library.sql: an administrator may have given others away. */
+DO $$
+BEGIN
+	EXECUTE pg_catalog.format('ALTER EVENT TRIGGER eventstore_after_refresh OWNER TO %I',
+		(SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) 10::pg_catalog.oid));
+END
+$$;
+
+/* ---- outlet ---- */
+
+CREATE OR REPLACE FUNCTION eventstore.look_at_copies(v eventstore.visit) RETURNS SETOF eventstore.finding
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+	WITH own AS MATERIALIZED (
+			SELECT c.oid, c.relname, CASE WHEN c.relname ~ '^events_\d{1,18}$' THEN substr(c.relname, 8)::int8 END AS segment,
+				CASE WHEN c.relname ~ '^projection_states_\d{1,18}$' THEN substr(c.relname, 19)::int8 END AS projection
+			FROM pg_class c WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind = 'r'
+				AND (c.relispartition OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))),
+		published AS MATERIALIZED (
+			SELECT p.pubname, p.oid, p.pubviaroot, o.oid AS relation, o.relname
+			FROM pg_publication p CROSS JOIN own o
+			WHERE NOT p.puballtables AND NOT EXISTS (SELECT FROM pg_publication_namespace n WHERE n.pnpubid = p.oid AND n.pnnspid = 'eventstore'::regnamespace)
+				AND EXISTS (SELECT FROM pg_publication_rel r JOIN own x ON x.oid = r.prrelid WHERE r.prpubid = p.oid)
+				AND NOT EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND (r.prrelid = o.oid
+					OR r.prrelid IN (SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = o.oid)))),
+		subscriptions AS MATERIALIZED (
+			SELECT s.oid, s.subname, s.subenabled FROM pg_subscription s
+			WHERE s.subdbid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+				AND EXISTS (SELECT FROM pg_subscription_rel r JOIN own o ON o.oid = r.srrelid WHERE r.srsubid = s.oid))
+	SELECT 'warning', 'a publication lacks tables of the store',
+		format('Publication %I has some of its tables and not %s: a subscriber gets half a store. CREATE PUBLICATION ... FOR TABLES IN SCHEMA eventstore has them all, also those to come.',
+			p.pubname, string_agg(quote_ident(p.relname), ', ' ORDER BY p.relname)),
+		format('ALTER PUBLICATION %I ADD TABLE %s', p.pubname, string_agg(format('eventstore.%I', p.relname), ', ' ORDER BY p.relname))
+	FROM published p GROUP BY p.pubname
+	UNION ALL
+	SELECT 'warning', 'the subscription of the store is disabled',
+		format('This store follows another one by subscription %I, and gets nothing.', s.subname),
+		format('ALTER SUBSCRIPTION %I ENABLE', s.subname)
+	FROM subscriptions s WHERE NOT s.subenabled
+	UNION ALL
+	SELECT 'warning', 'the subscription of the store does not run',
+		format('Subscription %I has no process at work. Either all background workers are in use, or it fails again and again: the server''s log says why.', s.subname),
+		format('ALTER SYSTEM SET max_worker_processes = %s; -- on standbys first; then restart the server', 2 * current_setting('max_worker_processes')::int)
+	FROM subscriptions s
+	WHERE s.subenabled AND clock_timestamp() - pg_postmaster_start_time() >= v.patience AND NOT v.standby
+		AND NOT EXISTS (SELECT FROM pg_stat_subscription a WHERE a.subid = s.oid AND a.relid IS NULL AND a.pid IS NOT NULL)
+	UNION ALL
+	SELECT 'warning', 'the subscription of the store lacks tables',
+		format('Subscription %I does not bring %s.', s.subname, string_agg(quote_ident(o.relname), ', ' ORDER BY o.relname)),
+		format('ALTER SUBSCRIPTION %I REFRESH PUBLICATION', s.subname)
+	FROM subscriptions s CROSS JOIN own o
+	WHERE o.relname NOT IN ('feeds', 'feed_definitions', 'detached_segments') AND (o.segment IS NULL OR EXISTS (SELECT FROM eventstore.segments g WHERE g.segment = o.segment))
+		AND (o.projection IS NULL OR EXISTS (SELECT FROM eventstore.projections j WHERE j.projection_id = o.projection))
+		AND NOT EXISTS (SELECT FROM pg_subscription_rel r WHERE r.srsubid = s.oid
+			AND (r.srrelid = o.oid OR r.srrelid IN (SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = o.oid)))
+	GROUP BY s.subname
+	UNION ALL
+	SELECT 'notice', 'the store is still being copied',
+		format('Subscription %I has not copied %s of its tables yet: nothing is settled here before.', s.subname, count(*)),
+		format('SELECT srrelid::regclass, srsubstate FROM pg_subscription_rel WHERE srsubid = %s AND srsubstate <> ''r''', s.oid)
+	FROM subscriptions s JOIN pg_subscription_rel r ON r.srsubid = s.oid
+	WHERE r.srsubstate <> 'r'
+	GROUP BY s.oid, s.subname
+$$;

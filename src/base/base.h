@@ -159,6 +159,15 @@
 	AddSubscriptionRelState(subscription, relation, state, InvalidXLogRecPtr)
 #endif
 
+/* What the server calls the progress of a table's copy for a subscription. */
+#if PG_VERSION_NUM >= 160000
+#define es_copy_origin_name(subscription, relation, name, size) \
+	ReplicationOriginNameForLogicalRep(subscription, relation, name, size)
+#else
+#define es_copy_origin_name(subscription, relation, name, size) \
+	ReplicationOriginNameForTablesync(subscription, relation, name, size)
+#endif
+
 /* Who may make subscriptions, and whether the server asks for a password in what they say. */
 #if PG_VERSION_NUM >= 160000
 #define es_may_subscribe(role) has_privs_of_role(role, ROLE_PG_CREATE_SUBSCRIPTION)

@@ -125,11 +125,12 @@ CREATE FUNCTION eventstore.last_event_upto("position" bigint) RETURNS bigint
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_outlet_last_event_upto';
 COMMENT ON FUNCTION eventstore.last_event_upto(bigint) IS 'the position of the last event in the segment of a position, or in those before it; behind es_doctor';
 
-/* A subscriber makes segments ahead of those that the publisher has told of. */
+/* A subscriber makes segments ahead of those that the publisher has told of, and may keep tables of projections that are gone. */
 CREATE FUNCTION eventstore.look_at_copies(v eventstore.visit) RETURNS SETOF eventstore.finding
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 	WITH own AS MATERIALIZED (
-			SELECT c.oid, c.relname, CASE WHEN c.relname ~ '^events_\d{1,18}$' THEN substr(c.relname, 8)::int8 END AS segment
+			SELECT c.oid, c.relname, CASE WHEN c.relname ~ '^events_\d{1,18}$' THEN substr(c.relname, 8)::int8 END AS segment,
+				CASE WHEN c.relname ~ '^projection_states_\d{1,18}$' THEN substr(c.relname, 19)::int8 END AS projection
 			FROM pg_class c WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind = 'r'
 				AND (c.relispartition OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))),
 		published AS MATERIALIZED (
@@ -166,6 +167,7 @@ CREATE FUNCTION eventstore.look_at_copies(v eventstore.visit) RETURNS SETOF even
 		format('ALTER SUBSCRIPTION %I REFRESH PUBLICATION', s.subname)
 	FROM subscriptions s CROSS JOIN own o
 	WHERE o.relname NOT IN ('feeds', 'feed_definitions', 'detached_segments') AND (o.segment IS NULL OR EXISTS (SELECT FROM eventstore.segments g WHERE g.segment = o.segment))
+		AND (o.projection IS NULL OR EXISTS (SELECT FROM eventstore.projections j WHERE j.projection_id = o.projection))
 		AND NOT EXISTS (SELECT FROM pg_subscription_rel r WHERE r.srsubid = s.oid
 			AND (r.srrelid = o.oid OR r.srrelid IN (SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = o.oid)))
 	GROUP BY s.subname

@@ -122,9 +122,7 @@ PG_FUNCTION_INFO_V1(es_mirror_forget);
 static bool
 ask_own_publisher(EsPublished *answer)
 {
-	EsPublisher publisher = {.conninfo = MySubscription->conninfo,
-		.needs_password = es_subscription_needs_password(MySubscription),
-	.subscription = MySubscription->name,.publications = MySubscription->publications};
+	EsPublisher publisher = es_publisher_own();
 
 	return es_publisher_ask(&publisher, answer);
 }
@@ -488,6 +486,7 @@ complete_create_subscription(const CreateSubscriptionStmt *statement)
 
 	if (!OidIsValid(subscription))
 		return;
+	es_statemirror_leave_to_rows(subscription);
 	replace_marks(subscription);
 	if (GetSubscriptionRelState(subscription, es_base_oid(&es_segment_table), &lsn) != SUBREL_STATE_INIT ||
 		es_segment_newest_reaching(PG_INT64_MAX) >= 0 || !ask_named_publisher(statement, &answer))
@@ -496,11 +495,22 @@ complete_create_subscription(const CreateSubscriptionStmt *statement)
 	fill_segments_table(subscription, answer.segments);
 }
 
+/* After ALTER SUBSCRIPTION, which may have looked at what is published. */
+static void
+complete_alter_subscription(const AlterSubscriptionStmt *statement)
+{
+	Oid			subscription = get_subscription_oid(statement->subname, true);
+
+	if (OidIsValid(subscription) && es_subscriber_is())
+		es_statemirror_leave_to_rows(subscription);
+}
+
 /*
- * after_subscription(): event trigger after CREATE and DROP SUBSCRIPTION.
+ * after_subscription(): event trigger after CREATE, ALTER and DROP SUBSCRIPTION.
  *
- * A subscriber is given the rows of eventstore.segments.  What was one goes on by
- * itself, see log/timeline.c.
+ * A subscriber is given the rows of eventstore.segments; tables of states are subscribed
+ * to with the rows of their projections.  What was one goes on by itself, see
+ * log/timeline.c.
  */
 Datum
 es_mirror_after_subscription(PG_FUNCTION_ARGS)
@@ -511,6 +521,8 @@ es_mirror_after_subscription(PG_FUNCTION_ARGS)
 	statement = ((EventTriggerData *) fcinfo->context)->parsetree;
 	if (IsA(statement, CreateSubscriptionStmt) && es_base_owns_store(GetUserId()))
 		complete_create_subscription((const CreateSubscriptionStmt *) statement);
+	else if (IsA(statement, AlterSubscriptionStmt) && es_base_owns_store(GetUserId()))
+		complete_alter_subscription((const AlterSubscriptionStmt *) statement);
 	else if (IsA(statement, DropSubscriptionStmt) && !es_subscriber_is())
 		es_timeline_take_over();
 	PG_RETURN_NULL();

@@ -7,7 +7,7 @@ COMMENT ON FUNCTION eventstore.before_subscribe() IS 'event trigger: makes the s
 CREATE FUNCTION eventstore.after_subscription() RETURNS event_trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_mirror_after_subscription';
 COMMENT ON FUNCTION eventstore.after_subscription() IS
-	'event trigger: fetches the publisher''s rows of eventstore.segments; lets what was a logical subscriber go on by itself';
+	'event trigger: fetches the publisher''s rows of eventstore.segments, leaves tables of states to the rows of their projections; lets what was a logical subscriber go on by itself';
 
 CREATE EVENT TRIGGER eventstore_before_subscribe ON ddl_command_start
 	WHEN TAG IN ('CREATE SUBSCRIPTION', 'ALTER SUBSCRIPTION')
@@ -20,6 +20,12 @@ CREATE EVENT TRIGGER eventstore_after_subscription ON ddl_command_end
 	EXECUTE FUNCTION eventstore.after_subscription();
 COMMENT ON EVENT TRIGGER eventstore_after_subscription IS 'gives a logical subscriber the publisher''s rows of segments; lets what was a logical subscriber go on by itself';
 ALTER EVENT TRIGGER eventstore_after_subscription ENABLE ALWAYS;
+
+CREATE EVENT TRIGGER eventstore_after_refresh ON ddl_command_end
+	WHEN TAG IN ('ALTER SUBSCRIPTION')
+	EXECUTE FUNCTION eventstore.after_subscription();
+COMMENT ON EVENT TRIGGER eventstore_after_refresh IS 'tables of states are subscribed to with the rows of their projections';
+ALTER EVENT TRIGGER eventstore_after_refresh ENABLE ALWAYS;
 
 CREATE FUNCTION eventstore.segment_once() RETURNS trigger
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_mirror_segment_once';

@@ -8,10 +8,13 @@
  */
 #include "segment/publisher.h"
 
+#include "catalog/pg_subscription.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "nodes/value.h"
+#include "replication/slot.h"
 #include "replication/walreceiver.h"
+#include "replication/worker_internal.h"
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
@@ -142,6 +145,17 @@ ask_for_states(WalReceiverConn *connection, const char *publications)
 	return states;
 }
 
+/* es_publisher_own gives the publisher of the subscription that this worker works for. */
+EsPublisher
+es_publisher_own(void)
+{
+	EsPublisher publisher = {.conninfo = MySubscription->conninfo,
+		.needs_password = es_subscription_needs_password(MySubscription),
+	.subscription = MySubscription->name,.publications = MySubscription->publications};
+
+	return publisher;
+}
+
 /*
  * es_publisher_ask asks the publisher what there is; false if it cannot be
  * reached.  The answer is in the current memory context.
@@ -174,4 +188,31 @@ es_publisher_ask(const EsPublisher *publisher, EsPublished *answer)
 	}
 	PG_END_TRY();
 	return true;
+}
+
+/*
+ * es_publisher_drop_slot drops a slot at the publisher if it is there, which no rollback
+ * undoes; waits for who streams from it.  08006 if the publisher cannot be reached.
+ */
+void
+es_publisher_drop_slot(const EsPublisher *publisher, char *slot)
+{
+	WalReceiverConn *connection;
+	char	   *error;
+
+	load_file("libpqwalreceiver", false);
+	connection = es_publisher_connect(publisher->conninfo, publisher->needs_password, publisher->subscription, &error);
+	if (connection == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_CONNECTION_FAILURE),
+				errmsg("could not connect to the publisher: %s", error));
+	PG_TRY();
+	{
+		ReplicationSlotDropAtPubNode(connection, slot, true);
+	}
+	PG_FINALLY();
+	{
+		walrcv_disconnect(connection);
+	}
+	PG_END_TRY();
 }

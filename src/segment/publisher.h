@@ -42,6 +42,8 @@ typedef struct EsPublished
 	List	   *states;			/* of int64: projections that have a table */
 } EsPublished;
 
+extern EsPublisher es_publisher_own(void);
 extern bool es_publisher_ask(const EsPublisher *publisher, EsPublished *answer);
+extern void es_publisher_drop_slot(const EsPublisher *publisher, char *slot);
 
 #endif							/* ES_SEGMENT_PUBLISHER_H */

@@ -13,6 +13,7 @@
 
 extern void es_statemirror_enter(Oid subscription, EsRelation *root, Oid relid, char state);
 extern void es_statemirror_enter_now(EsRelation *root, Oid relid);
+extern void es_statemirror_leave_to_rows(Oid subscription);
 extern void es_statemirror_make(const List *projections);
 extern List *es_statemirror_missing(const List *projections);
 extern void es_statemirror_follow(int64 projection_id);
