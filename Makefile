@@ -30,7 +30,7 @@ export PG_CONFIG
 RUN = $(MAKE) --no-print-directory
 
 .PHONY: all setup demo test test-versions test-deb psql monitor lint indent bench compile-command dist deb docs
-.PHONY: compat-install compat-uninstall esfeed esfeed-install esfeed-uninstall esfeed-clean
+.PHONY: compat-install compat-uninstall docs-uninstall esfeed esfeed-install esfeed-uninstall esfeed-clean
 all:
 
 # SANITIZE=undefined: for test/sanitize.
@@ -70,6 +70,13 @@ compat-install: $(COMPAT)
 	$(INSTALL_DATA) $(COMPAT) '$(COMPAT_FOLDER)/'
 compat-uninstall:
 	rm -f $(patsubst %,'$(COMPAT_FOLDER)/%',$(notdir $(COMPAT)))
+	[ ! -d '$(COMPAT_FOLDER)' ] || rmdir --ignore-fail-on-non-empty '$(COMPAT_FOLDER)'
+# PGXS looks for it where it would be with its folder.
+ifdef docdir
+uninstall: docs-uninstall
+docs-uninstall:
+	rm -f $(patsubst %,'$(DESTDIR)$(docdir)/$(docmoduledir)/%',$(notdir $(DOCS)))
+endif
 
 # The consumer of feeds is a program of its own; ESFEED=no leaves it out, as packages of the extension do.
 ifneq ($(ESFEED),no)
