@@ -13,6 +13,7 @@ use strict;
 use warnings;
 
 use EventstoreTest;
+use File::Copy qw(copy);
 use IPC::Run;
 use List::Util qw(first sum0);
 use PostgreSQL::Test::Utils;
@@ -248,6 +249,34 @@ sub check
 	my ($acknowledged) = $out =~ /acknowledged events: (\d+)/;
 	cmp_ok($acknowledged // 0, '>', 0, "$name: events were acknowledged");
 	return ($out =~ /(?<!and )lost: (\d+)/)[0] // 0;
+}
+
+# changed(pattern, sub): a copy of the scene's notes in which the contents of the largest such file, $_, are changed; the
+# sub gets the folder.
+sub changed
+{
+	my ($self, $pattern, $change) = @_;
+	my $to = PostgreSQL::Test::Utils::tempdir();
+
+	mkdir "$to/log";
+	copy("$self->{dir}/$_", "$to/$_") foreach 'dsn', (grep { -e "$self->{dir}/$_" } 'feed'), map { s{.*/log/}{log/}r } glob "$self->{dir}/log/*";
+	symlink $_->{dir}, "$to/shard" . $_->{node}->name =~ s/\D//gr foreach @{ $self->{shards} // [] };
+	my ($file) = sort { -s $b <=> -s $a } glob "$to/$pattern";
+	local $_ = slurp_file($file);
+	$change->($to);
+	open my $out, '>:raw', $file or die $!;
+	print $out $_;
+	close $out;
+	return $to;
+}
+
+# finds(what, folder, pattern): the checker has such a finding in a scene's folder.
+sub finds
+{
+	my ($what, $to, $pattern) = @_;
+	my ($ran, $out, $err) = run_checker($to, patience => 1);
+
+	like($out, qr/^finding: .*$pattern/m, "$what is found") or diag "$out$err";
 }
 
 1;

@@ -10,7 +10,6 @@ use lib "$FindBin::RealBin/../lib";
 use EventstoreScene;
 use EventstoreShards;
 use EventstoreTest;
-use File::Copy qw(copy);
 use List::Util qw(shuffle);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -83,4 +82,23 @@ is(ask('SELECT string_agg(n::text, $$ $$ ORDER BY shard) FROM (SELECT shard, cou
 	join(' ', (8192 - $portion * ($calls / 2 + 1)) x 2, 2 * $portion * ($calls / 2 + 1)), 'three shards have slots');
 $scene->wait_for_appends(50, 'appends go on');
 $scene->check('two shards have become three');
+
+# ---- the checker sees what it is for: notes, and what a shard says of copies, are changed ----
+my @notes = unpack '(a24)*', slurp_file("$scene->{dir}/log/s-all.bin");
+my ($some) = grep { $_ > 50 && (unpack 'q>3', $notes[$_])[2] } 0 .. $#notes;
+# the last event of the third shard that is not the first of its stream
+my $late = $shards[2]->safe_psql('store', q{SELECT max(position) FROM es_events WHERE version > 1 AND stream <> 'scaleout-moves' AND NOT scaleout.is_copy(stream, position)});
+my ($moved) = grep { my ($shard, $position, $digest) = unpack 'q>3', $notes[$_]; $digest && $shard == 2 && $position == $late } 0 .. $#notes;
+foreach my $case ([ 'an event that the follower of all shards skipped' => [ grep { $_ != $some } 0 .. $#notes ], 'follower all of shard \d: \d+ events up to' ],
+	[ 'one that it had twice' => [ 0 .. $some, $some .. $#notes ], 'follower all of shard \d: position \d+ comes after' ],
+	[ 'one that it had before its stream\'s former ones' => [ $moved, grep { $_ != $moved } 0 .. $#notes ], 'follower all: \S+ version \d+ comes after 0' ],
+	[ 'a follower that stays away' => [ 0 .. $some ], 'follower all of shard \d stays at' ])
+{
+	my ($what, $order, $finding) = @$case;
+
+	EventstoreScene::finds($what, $scene->changed('log/s-all.bin', sub { $_ = join('', @notes[@$order]) }), $finding);
+}
+EventstoreScene::finds('a version that was not told', $scene->changed('log/w-*', sub { s/^(A\t\d+\torder-\d+\t)(\d+)/$1 . ($2 + 1)/me }), 'was told version');
+$shards[2]->safe_psql('store', 'UPDATE scaleout.takings SET cut = begun');
+EventstoreScene::finds('a copy that passes for another event', $scene->{dir}, 'stream \S+: version \d+ at position \d+ follows');
 done_testing();
