@@ -337,7 +337,8 @@ CREATE FUNCTION scaleout.require_going_on(taking scaleout.takings) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 BEGIN
 	IF taking.refused IS NOT NULL THEN
-		RAISE EXCEPTION USING ERRCODE = 'SC004', MESSAGE = pg_catalog.format('move %s has been cancelled', taking.move);
+		RAISE EXCEPTION USING ERRCODE = 'SC004', MESSAGE = pg_catalog.format('move %s has been cancelled', taking.move),
+			HINT = 'If slots were fenced after that they are nowhere: es_cancel_move, called again, takes the fence down.';
 	END IF;
 END
 $$;

@@ -125,6 +125,16 @@ is(owners($slot) . ask("SELECT es_append('kept-1', 'K')"), '02', 'cancelled agai
 ask("CALL es_move_slots(ARRAY[$slot], 1)");
 is(owners($slot) . ask("SELECT es_append('kept-1', 'K')"), '13', 'and moves by another fence');
 
+# a mover that does not know of that yet may fence the slots after they were given back
+my $late = ask("SELECT scaleout.slot('late-1')");
+ask("SELECT es_append('late-1', 'K')");
+my ($number, $checkpoint) = split /\|/, ask("SELECT move, checkpoint FROM scaleout.begin_taking(1, 0, ARRAY[$late])");
+ask("CALL es_cancel_move(ARRAY[$late], 1)");
+ask("SELECT scaleout.fence(0, ARRAY[$late], 1)");
+like(($router->psql('router', "\\set VERBOSITY verbose\nSELECT scaleout.take(1, $number, '[]', $checkpoint, $checkpoint + 1)"))[2], qr/SC004: .*has been cancelled.*hint: .*es_cancel_move, called again/si, 'it is told, and what to do');
+ask("CALL es_cancel_move(ARRAY[$late], 1)");
+is(owners($late) . ask("SELECT es_append('late-1', 'K')"), '02', 'and that is done then');
+
 # ---- a mover that is cancelled, or loses its session, while the source waits for an append ----
 foreach my $how (qw(cancel terminate))
 {
