@@ -87,7 +87,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'SC003', MESSAGE = pg_catalog.format('this router does not know shard %s', $1),
 			HINT = pg_catalog.format('Tell it where that is: ALTER SERVER eventstore OPTIONS (ADD p%s ''...'').', $1);
 	ELSIF $2 ~ '^(08|57P)' OR $2 = 'XX000' AND message ~ '^PL/Proxy function ' THEN
-		RAISE EXCEPTION USING ERRCODE = 'SC002', MESSAGE = pg_catalog.format('shard %s cannot be reached, or went away during the call', $1), DETAIL = message,
+		RAISE EXCEPTION USING ERRCODE = 'SC002', MESSAGE = COALESCE('shard ' || $1, 'a shard') || ' cannot be reached, or went away during the call', DETAIL = message,
 			HINT = 'Whether the call was done is not known. Call it again: what has event ids is not stored twice.';
 	END IF;
 	/* as the store words them: programs read its DETAIL */
@@ -311,6 +311,9 @@ CREATE FUNCTION public.es_read_shards(vector bigint[] DEFAULT '{}', max_count bi
 DECLARE
 	_vector bigint[] := COALESCE($1, '{}');
 	_row scaleout.portion;
+	_message text;
+	_detail text;
+	_hint text;
 BEGIN
 	FOR _row IN SELECT * FROM scaleout.es_read_portion($1, $2, $3, $4, $5) LOOP
 		_vector[_row.shard + 1] := COALESCE(_row.reached, _row."position");
@@ -320,6 +323,9 @@ BEGIN
 		END IF;
 	END LOOP;
 	RETURN NEXT ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, _vector)::public.es_shard_event;
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS _message = MESSAGE_TEXT, _detail = PG_EXCEPTION_DETAIL, _hint = PG_EXCEPTION_HINT;
+	PERFORM scaleout.fail(NULL, SQLSTATE, _message, _detail, _hint);
 END
 $$;
 COMMENT ON FUNCTION public.es_read_shards(bigint[], bigint, text[], text[], text) IS
@@ -354,7 +360,8 @@ CREATE FUNCTION scaleout.take(shard int, move bigint, events jsonb, checkpoint b
 CREATE FUNCTION scaleout.fence(shard int, slots int[], target int) RETURNS bigint LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
 CREATE FUNCTION scaleout.finish_taking(shard int, move bigint, source_position bigint) RETURNS bigint LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
 CREATE FUNCTION scaleout.truncated(shard int, slots int[]) RETURNS text LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
-
+CREATE FUNCTION scaleout.hidden(shard int, slots int[]) RETURNS jsonb LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
+CREATE FUNCTION scaleout.require_taken(shard int, streams jsonb) RETURNS text LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
 CREATE FUNCTION scaleout.cancel_taking(shard int, source int, slots int[], fence bigint) RETURNS boolean LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
 CREATE FUNCTION scaleout.take_fence_down(shard int, slots int[], target int, refused bigint) RETURNS bigint LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
 
@@ -484,6 +491,7 @@ BEGIN
 			EXIT WHEN _taking.checkpoint >= _fence;
 			COMMIT;
 		END LOOP;
+		PERFORM scaleout.require_taken($2, scaleout.hidden(_source, _slots));
 		PERFORM scaleout.finish_taking($2, _taking.move, _fence);
 		UPDATE scaleout.slots s SET shard = $2 WHERE s.slot = ANY (_slots);
 		COMMIT;
@@ -525,7 +533,8 @@ COMMENT ON PROCEDURE public.es_cancel_move(int[], int) IS
 REVOKE EXECUTE ON PROCEDURE public.es_cancel_move(int[], int) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION scaleout.own(int, int[]), scaleout.begin_taking(int, int, int[]), scaleout.give(int, int[], bigint), scaleout.take(int, bigint, jsonb, bigint, bigint),
 	scaleout.fence(int, int[], int), scaleout.finish_taking(int, bigint, bigint), scaleout.truncated(int, int[]), scaleout.cancel_taking(int, int, int[], bigint),
-	scaleout.take_fence_down(int, int[], int, bigint), scaleout.check_move(int[], int), scaleout.require_whole(int, int[]) FROM PUBLIC;
+	scaleout.take_fence_down(int, int[], int, bigint), scaleout.check_move(int[], int), scaleout.require_whole(int, int[]),
+	scaleout.hidden(int, int[]), scaleout.require_taken(int, jsonb) FROM PUBLIC;
 
 /* ---- what a store has and a router has not ---- */
 

@@ -233,10 +233,21 @@ COMMENT ON FUNCTION scaleout.run(text) IS 'a statement, and the first column of 
 
 /* ---- moving slots: the steps that a router's es_move_slots takes, each of which may be taken again ---- */
 
+CREATE FUNCTION scaleout.commit_durably() RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+BEGIN
+	IF pg_catalog.current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
+		PERFORM pg_catalog.set_config('synchronous_commit', 'on', true);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION scaleout.commit_durably() IS 'for a step that others go by, here or at another shard: no crash takes back what this transaction writes, nor does a synchronous standby that takes over';
+
 CREATE FUNCTION scaleout.own(shard int, slots int[]) RETURNS int
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 BEGIN
 	PERFORM scaleout.require_shard($1);
+	PERFORM scaleout.commit_durably();
 	IF EXISTS (SELECT FROM scaleout.slots s WHERE s.slot = ANY ($2)) THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = pg_catalog.format('some of the slots are or were at shard %s', $1);
 	END IF;
@@ -266,6 +277,8 @@ BEGIN
 	IF $1 <> scaleout.shard() OR $2 = $1 THEN
 		RAISE EXCEPTION USING ERRCODE = 'SC003', MESSAGE = pg_catalog.format('shard %s cannot take slots of shard %s as shard %s', scaleout.shard(), $2, $1);
 	END IF;
+	/* a crash that took it back would have its number come again, for another move */
+	PERFORM scaleout.commit_durably();
 	LOCK TABLE scaleout.takings IN SHARE ROW EXCLUSIVE MODE;
 	/* else their own events would pass for copies */
 	IF EXISTS (SELECT FROM scaleout.slots s WHERE s.slot = ANY (_sorted) AND s.shard = $1) THEN
@@ -298,6 +311,8 @@ DECLARE
 	_cut_short boolean := false;
 BEGIN
 	PERFORM scaleout.require_shard($1);
+	/* a target must not have what a crash can take back here */
+	PERFORM pg_catalog.set_config('eventstore.read_durable', 'on', true);
 	_parcel.settled := @store@.es_settled_position();
 	_parcel.reached := $3;
 	FOR _event IN SELECT e, e."position", e.stream FROM @store@.es_read_all($3, 20000, to_position => _parcel.settled) e LOOP
@@ -322,16 +337,27 @@ CREATE FUNCTION scaleout.require_going_on(taking scaleout.takings) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 BEGIN
 	IF taking.refused IS NOT NULL THEN
-		RAISE EXCEPTION USING ERRCODE = 'SC004', MESSAGE = pg_catalog.format('move %s has been cancelled', taking.move);
+		RAISE EXCEPTION USING ERRCODE = 'SC004', MESSAGE = pg_catalog.format('move %s has been cancelled', taking.move),
+			HINT = 'If slots were fenced after that they are nowhere: es_cancel_move, called again, takes the fence down.';
 	END IF;
 END
 $$;
 COMMENT ON FUNCTION scaleout.require_going_on(scaleout.takings) IS 'SC004 if the move was cancelled';
 
+CREATE FUNCTION scaleout.refuse_part(stream text) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+BEGIN
+	RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = pg_catalog.format('stream "%s" has lost events that were not taken yet, and cannot move to another shard', $1),
+		DETAIL = pg_catalog.format('It is in slot %s.', scaleout.slot($1)), HINT = 'End the move by es_cancel_move, and leave its slot out.';
+END
+$$;
+COMMENT ON FUNCTION scaleout.refuse_part(text) IS 'says that events of a stream were removed at the shard that it leaves, before they were taken';
+
 CREATE FUNCTION scaleout.take(shard int, move bigint, events jsonb, checkpoint bigint, reached bigint) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	_event record;
+	_version bigint;
 	_count bigint := 0;
 BEGIN
 	PERFORM scaleout.require_shard($1);
@@ -343,7 +369,11 @@ BEGIN
 	FOR _event IN SELECT e.* FROM pg_catalog.jsonb_to_recordset($3) AS e ("position" bigint, stream text, version bigint, type text, type_version int,
 			data jsonb, metadata jsonb, event_id uuid, recorded_at timestamptz) ORDER BY e."position" LOOP
 		/* slots that were here before have left their older events */
-		CONTINUE WHEN _event.version <= @store@.es_stream_version(_event.stream);
+		_version := @store@.es_stream_version(_event.stream);
+		CONTINUE WHEN _event.version <= _version;
+		IF _event.version > _version + 1 THEN
+			PERFORM scaleout.refuse_part(_event.stream);
+		END IF;
 		IF _event.type = '$stream-deleted' THEN
 			PERFORM @store@.es_delete_stream(_event.stream, _event.version - 1);
 		ELSE
@@ -366,10 +396,7 @@ BEGIN
 	IF $1 <> scaleout.shard() OR pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
 		PERFORM scaleout.enter($1, '{}'::int[]);
 	END IF;
-	/* another shard goes by what is written now, so no crash may take it back */
-	IF pg_catalog.current_setting('synchronous_commit') = 'off' THEN
-		PERFORM pg_catalog.set_config('synchronous_commit', 'on', true);
-	END IF;
+	PERFORM scaleout.commit_durably();
 	/* appends queue up behind this, so it does not wait long for a transaction that somebody has left open */
 	PERFORM pg_catalog.set_config('lock_timeout', '1s', true);
 	FOR _group IN SELECT DISTINCT s & 63 FROM pg_catalog.unnest($2) s ORDER BY 1 LOOP
@@ -380,10 +407,36 @@ END
 $$;
 COMMENT ON FUNCTION scaleout.lock_slots(int, int[]) IS 'keeps appends away from the slots up to the end of the transaction; 55P03 if one that is under way takes longer than a second';
 
+CREATE FUNCTION scaleout.truncated(shard int, slots int[]) RETURNS text
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
+	SELECT pg_catalog.min(s.stream) FROM @store@.es_streams s
+	WHERE (s.first_version > 1 OR s.deleted) AND scaleout.slot(s.stream) = ANY ($2)
+		/* OFFSET: by index for each, and not by a look at the whole log */
+		AND (NOT s.deleted OR NOT EXISTS (SELECT FROM @store@.es_events e WHERE e.stream = s.stream AND e.version = 1 OFFSET 0))
+$$;
+COMMENT ON FUNCTION scaleout.truncated(int, int[]) IS 'a stream of the slots whose first events are hidden, or of a deleted one removed, if there is one';
+
+CREATE FUNCTION scaleout.hidden(shard int, slots int[]) RETURNS jsonb
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
+	SELECT pg_catalog.jsonb_object_agg(s.stream, s.version) FROM @store@.es_streams s WHERE (s.first_version > 1 OR s.deleted) AND scaleout.slot(s.stream) = ANY ($2)
+$$;
+COMMENT ON FUNCTION scaleout.hidden(int, int[]) IS 'versions of the streams of the slots of which something may have been removed';
+
+CREATE FUNCTION scaleout.require_taken(shard int, streams jsonb) RETURNS text
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+BEGIN
+	PERFORM scaleout.require_shard($1);
+	PERFORM scaleout.refuse_part(s.key) FROM pg_catalog.jsonb_each_text($2) s WHERE @store@.es_stream_version(s.key) < s.value::bigint;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION scaleout.require_taken(int, jsonb) IS '0A000 if one of the streams is shorter here: es_scavenge has removed its last events at the source before they were given, and its versions would come again';
+
 CREATE FUNCTION scaleout.fence(shard int, slots int[], target int) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	_position bigint;
+	_bad text;
 BEGIN
 	PERFORM scaleout.lock_slots($1, $2);
 	IF NOT EXISTS (SELECT FROM pg_catalog.unnest($2) a LEFT JOIN scaleout.slots s ON s.slot = a WHERE s.shard IS DISTINCT FROM $3) THEN
@@ -392,6 +445,12 @@ BEGIN
 	END IF;
 	IF EXISTS (SELECT FROM pg_catalog.unnest($2) a LEFT JOIN scaleout.slots s ON s.slot = a WHERE s.shard IS DISTINCT FROM $1) THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = pg_catalog.format('some of the slots are not at shard %s', $1);
+	END IF;
+	/* nobody truncates through a router now, and who has done so before must find it done */
+	_bad := scaleout.truncated($1, $2);
+	IF _bad IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = pg_catalog.format('stream "%s" has been truncated, or deleted and removed, and cannot move to another shard', _bad),
+			DETAIL = pg_catalog.format('It is in slot %s.', scaleout.slot(_bad)), HINT = 'Leave its slot out; es_cancel_move ends a move that has begun.';
 	END IF;
 	_position := scaleout.note('SlotsGone', pg_catalog.jsonb_build_object('from', $1, 'to', $3));
 	UPDATE scaleout.slots s SET shard = $3, "position" = _position WHERE s.slot = ANY ($2);
@@ -421,9 +480,7 @@ BEGIN
 	IF _taking.checkpoint < $3 THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = pg_catalog.format('move %s has come to position %s of shard %s, not to %s', $2, _taking.checkpoint, _taking.source, $3);
 	END IF;
-	IF pg_catalog.current_setting('synchronous_commit') = 'off' THEN
-		PERFORM pg_catalog.set_config('synchronous_commit', 'on', true);
-	END IF;
+	PERFORM scaleout.commit_durably();
 	_cut := scaleout.note('SlotsTaken', pg_catalog.jsonb_build_object('from', _taking.source, 'to', $1));
 	UPDATE scaleout.takings t SET cut = _cut, source_position = $3 WHERE t.move = $2;
 	INSERT INTO scaleout.slots (slot, shard) SELECT s, $1 FROM pg_catalog.unnest(_taking.slots) s
@@ -490,17 +547,11 @@ $$;
 COMMENT ON FUNCTION scaleout.take_fence_down(int, int[], int, bigint) IS
 	'the slots are here again, which is right only once the target has refused this fence for ever; returns the fence that there is, if it is another one';
 
-CREATE FUNCTION scaleout.truncated(shard int, slots int[]) RETURNS text
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
-	SELECT pg_catalog.min(s.stream) FROM @store@.es_streams s
-	WHERE scaleout.slot(s.stream) = ANY ($2) AND CASE WHEN s.deleted THEN NOT EXISTS (SELECT FROM @store@.es_events e WHERE e.stream = s.stream AND e.version = 1) ELSE s.first_version > 1 END
-$$;
-COMMENT ON FUNCTION scaleout.truncated(int, int[]) IS 'a stream of the slots whose first events are hidden, or of a deleted one removed, if there is one';
-
 REVOKE EXECUTE ON FUNCTION scaleout.run(text), scaleout.own(int, int[]), scaleout.note(text, jsonb), scaleout.begin_taking(int, int, int[]),
 	scaleout.give(int, int[], bigint), scaleout.take(int, bigint, jsonb, bigint, bigint), scaleout.fence(int, int[], int),
 	scaleout.finish_taking(int, bigint, bigint), scaleout.truncated(int, int[]), scaleout.lock_slots(int, int[]),
-	scaleout.cancel_taking(int, int, int[], bigint), scaleout.take_fence_down(int, int[], int, bigint) FROM PUBLIC;
+	scaleout.cancel_taking(int, int, int[], bigint), scaleout.take_fence_down(int, int[], int, bigint),
+	scaleout.commit_durably(), scaleout.refuse_part(text), scaleout.hidden(int, int[]), scaleout.require_taken(int, jsonb) FROM PUBLIC;
 	$script$, '@store@', pg_catalog.quote_ident(_store)), '@shard@', pg_catalog.current_setting('scaleout.shard')::int::text);
 
 	/* what is asked of one stream: the same with shard and slot before it */

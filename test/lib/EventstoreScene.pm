@@ -13,6 +13,7 @@ use strict;
 use warnings;
 
 use EventstoreTest;
+use File::Copy qw(copy);
 use IPC::Run;
 use List::Util qw(first sum0);
 use PostgreSQL::Test::Utils;
@@ -35,6 +36,7 @@ sub python { return $python // die 'no python3 with psycopg2 (make setup install
 #	feed_dsn	where esfeed connects, if that is another way
 #	setup		0: the store is there already, made by another scene's start()
 #	segment_size	(3000); 0: as it is
+#	shards		scenes of shards, without writers, if the node is their router: scene_shards.py has how they are checked
 sub start
 {
 	my ($class, $node, %options) = @_;
@@ -42,21 +44,35 @@ sub start
 	my $self = bless { node => $node, dir => $dir, programs => {}, seen => {}, %options }, $class;
 
 	python();
+	mkdir "$dir/log";
 	$self->move_to($options{dsn} // $node->connstr('postgres') . ' user=' . getpwuid($>));
-	$self->set_up unless defined $options{setup} && !$options{setup};
+	$self->set_up unless $options{shards} || defined $options{setup} && !$options{setup};
 	my $writers = $options{writers} // 3;
 	foreach my $slot (1 .. $writers)
 	{
-		my @mix = $options{mix} ? ('--mix', $options{mix}) : ();
+		my @mix = (($options{mix} ? ('--mix', $options{mix}) : ()), ($options{shards} ? '--routed' : ()));
 		$self->add("writer $slot", 'write', '--slot', $slot, '--seed', int(rand(2**31)), '--pace', $options{pace} // 40,
 			'--batch', $options{batch} // 10, @mix);
 	}
+	return $self->follow_shards if $options{shards};
 	$self->add('follower', 'follow', '--name', 'all');
 	$self->add('follower of orders', 'follow', '--name', 'some@order', '--category', 'order');
 	$self->add("member $_", 'consume', '--subscription', 'everything', '--member', "m$_") foreach 1 .. ($options{members} // 2);
 	$self->add('member of orders', 'consume', '--subscription', 'orders', '--member', 'm');
 	$self->add('onlooker', 'look');
 	$self->start_feed unless defined $options{feed} && !$options{feed};
+	return $self;
+}
+
+# follow_shards: the scenes of the shards are part of this one; who follows all of them.
+sub follow_shards
+{
+	my ($self) = @_;
+	my @shards = @{ $self->{shards} };
+
+	symlink $shards[$_]{dir}, "$self->{dir}/shard$_" or die $! foreach 0 .. $#shards;
+	$self->{commands}{follower} = [ $python, 'test/lib/scene_shards.py', $self->{dir}, 'follow', '--name', 'all' ];
+	$self->run_program('follower');
 	return $self;
 }
 
@@ -77,7 +93,6 @@ sub set_up
 	my ($self) = @_;
 	my ($out, $err) = ('', '');
 
-	mkdir "$self->{dir}/log";
 	my $segment_size = $self->{segment_size} // 3000;
 	my @size = $segment_size ? ('--segment-size', $segment_size) : ();
 	IPC::Run::run([ $python, 'test/lib/scene.py', $self->{dir}, 'setup', @size ], '>', \$out, '2>', \$err)
@@ -206,7 +221,8 @@ sub run_checker
 {
 	my ($dir, %options) = @_;
 	my ($out, $err) = ('', '');
-	my @command = ($python, 'test/lib/scene_check.py', $dir, '--patience', $options{patience} // $PostgreSQL::Test::Utils::timeout_default);
+	my @program = -e "$dir/shard0" ? ('test/lib/scene_shards.py', $dir, 'check') : ('test/lib/scene_check.py', $dir);
+	my @command = ($python, @program, '--patience', $options{patience} // $PostgreSQL::Test::Utils::timeout_default);
 
 	push @command, '--lossy' if $options{lossy};
 	push @command, '--promoted' if $options{promoted};
@@ -227,12 +243,40 @@ sub check
 	$self->stop_programs('^writer');
 	my ($ran, $out, $err) = run_checker($self->{dir}, %options);
 	note $out;
-	$self->stop_programs;
+	$_->stop_programs foreach $self, @{ $self->{shards} // [] };
 	is(join("\n", ($ran ? () : $err), $out =~ /^finding: (.*)/mg), '', "$name: nothing lost, skipped or doubled");
 	my ($events) = $out =~ /^summary: (\d+) events/m;
 	my ($acknowledged) = $out =~ /acknowledged events: (\d+)/;
 	cmp_ok($acknowledged // 0, '>', 0, "$name: events were acknowledged");
 	return ($out =~ /(?<!and )lost: (\d+)/)[0] // 0;
+}
+
+# changed(pattern, sub): a copy of the scene's notes in which the contents of the largest such file, $_, are changed; the
+# sub gets the folder.
+sub changed
+{
+	my ($self, $pattern, $change) = @_;
+	my $to = PostgreSQL::Test::Utils::tempdir();
+
+	mkdir "$to/log";
+	copy("$self->{dir}/$_", "$to/$_") foreach 'dsn', (grep { -e "$self->{dir}/$_" } 'feed'), map { s{.*/log/}{log/}r } glob "$self->{dir}/log/*";
+	symlink $_->{dir}, "$to/shard" . $_->{node}->name =~ s/\D//gr foreach @{ $self->{shards} // [] };
+	my ($file) = sort { -s $b <=> -s $a } glob "$to/$pattern";
+	local $_ = slurp_file($file);
+	$change->($to);
+	open my $out, '>:raw', $file or die $!;
+	print $out $_;
+	close $out;
+	return $to;
+}
+
+# finds(what, folder, pattern): the checker has such a finding in a scene's folder.
+sub finds
+{
+	my ($what, $to, $pattern) = @_;
+	my ($ran, $out, $err) = run_checker($to, patience => 1);
+
+	like($out, qr/^finding: .*$pattern/m, "$what is found") or diag "$out$err";
 }
 
 1;

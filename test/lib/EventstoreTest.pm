@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(new_node new_installation preload new_store start_standby has_allow_list seed rows sqlstates wait_until wait_blocked
+our @EXPORT = qw(new_node new_installation preload new_store start_standby has_allow_list seed rows sqlstates wait_until wait_blocked crash_server
 	start_process start_pgbench start_script start_named finish_script store_digest gaps status_of new_thinned_store check_thinned_store);
 
 # A psql that finds the server away may be gone before it has been given its query. That is no answer, so it is asked again.
@@ -160,6 +160,18 @@ sub wait_blocked
 
 	return $node->poll_query_until($database // 'postgres',
 		"SELECT count(*) > 0 FROM pg_stat_activity WHERE pid = $pid AND cardinality(pg_blocking_pids(pid)) > 0");
+}
+
+# crash_server(node, pid): kill -9 of one of its processes, or of the checkpointer, upon which it ends all others; with
+# restart_after_crash it recovers, and that is waited for.
+sub crash_server
+{
+	my ($node, $pid) = @_;
+	my $checkpointer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+	my $former = $node->safe_psql('postgres', $checkpointer);
+
+	kill 'KILL', $pid // $former;
+	return $node->poll_query_until('postgres', "SELECT pid <> $former FROM ($checkpointer) c");
 }
 
 my @started;

@@ -6,11 +6,13 @@ to.  DIR/log has what each program notes outside the server, in a file of its ow
 that kill -9 of anything takes nothing back.  scene_check.py holds all of that against the log.
 
 	scene.py DIR setup [--segment-size N] [--partitions N]
-	scene.py DIR write --slot N [--seed N] [--pace OPERATIONS] [--batch EVENTS] [--mix LIST]
+	scene.py DIR write --slot N [--seed N] [--pace OPERATIONS] [--batch EVENTS] [--mix LIST] [--routed]
 	scene.py DIR follow --name NAME [--category NAME]
 	scene.py DIR consume --subscription NAME --member NAME
 	scene.py DIR look
 	scene.py DIR feed -- ARGUMENTS		runs esfeed, which ends with it; again if it has ended by itself
+
+With --routed the connection is to a router of shards; scene_shards.py has who follows them all.
 
 SIGTERM ends a program after what it has in hand.  A program that was killed is started again with
 the same arguments.
@@ -142,6 +144,9 @@ class Session:
             raise Lost(str(error)) from error
         except psycopg2.Error as error:
             code = error.pgcode
+            if code == 'SC002' and not self.connection.closed:
+                time.sleep(0.05)        # a shard is away, and the router is not
+                raise Lost(str(error).split('\n')[0]) from error
             if code is None or code[:2] == '08' or code[:3] == '57P' or self.connection is None or self.connection.closed:
                 self.drop()
                 raise Lost(str(error).split('\n')[0]) from error
@@ -191,21 +196,24 @@ class Writer:
     """Appends in all ways that there are.  Of each operation, numbered n, it notes the intent before
     (I n kind events), and what became of it after: A n, and of each stream its name, last version and
     last position ('-': not told); R n why: it is not stored, nor will it be; U n why: nobody knows.
-    An operation without any of these was cut off, and is as U."""
+    An operation without any of these was cut off, and is as U.  Through a router each call is a
+    transaction, and positions are not told."""
 
     # kind: weight.  Small letters that are in IDS come with event ids, and are repeated as they were
     # when the connection is lost.
     MIX = 's:24,e:16,b:16,m:8,c:6,i:10,r:5,x:6,p:3,y:6'
+    MIX_ROUTED = 's:24,e:20,b:16,m:8,i:10'
     IDS = 'ebmc'
 
     def __init__(self, options):
-        self.slot, self.pace = options.slot, options.pace
+        self.slot, self.pace, self.routed = options.slot, options.pace, options.routed
+        self.position = "'-'" if self.routed else 'es_last_position()'
         self.key = f'{self.slot}-{os.urandom(4).hex()}'
         self.session = Session(options.dir, f'writer {self.slot}')
         self.notes = Notes(options.dir, f'w-{self.key}.log')
         self.random = random.Random(options.seed if options.seed is not None else os.urandom(8))
         self.batch, self.streams = options.batch, options.streams
-        mix = [item.split(':') for item in options.mix.split(',')]
+        mix = [item.split(':') for item in (options.mix or (self.MIX_ROUTED if self.routed else self.MIX)).split(',')]
         self.kinds, self.weights = [m[0] for m in mix], [float(m[1]) for m in mix]
         self.known = {}     # own stream: version
         self.unfinished = True      # something of this slot may be prepared
@@ -303,7 +311,7 @@ class Writer:
         """one event, to any version"""
         stream = stream or self.order()
         data = self.data(n, 0, 's')
-        return lambda: [(stream, *self.session.query('SELECT es_append(%s, %s, %s), es_last_position()', stream, 'Ts', data)[0])], 1
+        return lambda: [(stream, *self.session.query(f'SELECT es_append(%s, %s, %s), {self.position}', stream, 'Ts', data)[0])], 1
 
     def make_i(self, n):
         """one event that an inline projection takes in"""
@@ -320,7 +328,7 @@ class Writer:
                 expected.append(self.known.get(stream) if stream in self.known
                                 else self.session.query('SELECT es_stream_version(%s)', stream)[0][0])
             try:
-                version, position = self.session.query('SELECT es_append_batch(%s, %s, %s), es_last_position()',
+                version, position = self.session.query(f'SELECT es_append_batch(%s, %s, %s), {self.position}',
                                                        stream, events, expected[0])[0]
             except Refused:
                 self.known.pop(stream, None)
@@ -335,18 +343,20 @@ class Writer:
         stream, count = (self.own() if self.random.random() < 0.5 else self.order()), self.size()
         events = self.elements(n, count, 'b')
         self.known.pop(stream, None)
-        return lambda: [(stream, *self.session.query('SELECT es_append_batch(%s, %s), es_last_position()', stream, events)[0])], count
+        return lambda: [(stream, *self.session.query(f'SELECT es_append_batch(%s, %s), {self.position}', stream, events)[0])], count
 
     def make_m(self, n):
         """many streams in one call"""
         count = max(2, min(self.size(), 100))
-        streams = [self.order() for _ in range(count)]
+        # Those of a router's call share a slot.
+        group = self.random.randrange(40)
+        streams = [f'order-{{{group}}}-{self.random.randrange(5)}' if self.routed else self.order() for _ in range(count)]
         events = '[' + ', '.join(self.element(n, i, 'm', f', "stream": "{stream}"') for i, stream in enumerate(streams)) + ']'
 
         def attempt():
             last = {}
             for stream, version, position in self.session.query('SELECT stream, version, position FROM es_append_many(%s)', events):
-                last[stream] = (version, position)
+                last[stream] = (version, '-' if self.routed else position)
             return [(stream, *last[stream]) for stream in last]
         return attempt, count
 
@@ -645,7 +655,8 @@ def main():
     write.add_argument('--pace', type=float, default=100)
     write.add_argument('--batch', type=int, default=10)
     write.add_argument('--streams', type=int, default=300)
-    write.add_argument('--mix', default=Writer.MIX)
+    write.add_argument('--mix')
+    write.add_argument('--routed', action='store_true')
     follow = commands.add_parser('follow')
     follow.add_argument('--name', required=True)
     follow.add_argument('--category')

@@ -44,8 +44,9 @@ from scene import BY_HAND, DIGEST, USUAL, event_id
 PAGE = 50000
 ORDER, ACCOUNT = 1, 2      # what followers and read models ask for
 CATEGORIES = {'order': ORDER, 'account': ACCOUNT}
-COLUMNS = ("e.position, e.stream, e.version, " + DIGEST.format('e') + ", e.event_id, e.data ->> 'w', e.data ->> 'n', e.data ->> 'i', "
-           "e.data ->> 'k', e.data ->> 'v', e.metadata -> 'tags' ->> 0")
+# What notes moves of slots (scaleout/) has no number and no value.
+COLUMNS = ("e.position, e.stream, e.version, " + DIGEST.format('e') + ", e.event_id, e.data ->> 'w', coalesce(e.data ->> 'n', '0'), e.data ->> 'i', "
+           "e.data ->> 'k', coalesce(e.data ->> 'v', '0'), e.metadata -> 'tags' ->> 0")
 
 
 class Operation:
@@ -146,21 +147,22 @@ class Check:
 
     # ---- the log ----
 
-    def read_log(self, connection, after, take, passed=lambda position: None):
-        """Calls take for the fields of each event after a position, up to what is settled, and passed for where
-        it is, after each page."""
+    def read_log(self, connection, after, take, passed=lambda position: None, where=''):
+        """Calls take for the fields of each event after a position, up to what is settled, that a condition lets
+        pass, and passed for where it is, after each page; returns that in the end."""
         with connection.cursor() as cursor:
             cursor.execute('SELECT es_settled_position()')
             settled, = cursor.fetchone()
             while after < settled:
                 upto = min(after + PAGE, settled)
                 text = io.BytesIO()
-                cursor.copy_expert(f'COPY (SELECT {COLUMNS} FROM es_events e WHERE position > {after} AND position <= {upto} '
+                cursor.copy_expert(f'COPY (SELECT {COLUMNS} FROM es_events e WHERE position > {after} AND position <= {upto}{where} '
                                    'ORDER BY position) TO STDOUT', text)
                 for line in text.getvalue().decode().splitlines():
                     take(line.split('\t'))
                 after = upto
                 passed(after)
+        return after
 
     def pass_position(self, position):
         """The log is read up to there, whatever becomes of the connection."""
@@ -241,7 +243,11 @@ class Check:
             self.find(f'{name} was acknowledged with {events} events, {there} are there')
             return
         for stream, version, position in places:
-            if stream == '-':
+            if position == '-':
+                # By a router: versions alone.
+                if operation.streams.get(stream, (0,))[0] != int(version):
+                    self.find(f'{name} was told version {version} of {stream}, which has {operation.streams.get(stream)}')
+            elif stream == '-':
                 if operation.last != int(position):
                     self.find(f'{name} was told position {position}, and is at {operation.last}')
             elif operation.streams.get(stream) != (int(version), int(position)):
@@ -346,7 +352,7 @@ class Check:
         if dict(cursor.fetchall()) != {stream: known[0] for stream, known in self.streams.items()}:
             self.find('es_streams has other versions than the log')
         for projection, prefix in (('totals', ''), ('balances', 'account-')):
-            cursor.execute("SELECT key, version, (state ->> 'n')::bigint, (state ->> 'sum')::bigint FROM es_projection(%s)", [projection])
+            cursor.execute("SELECT key, version, (state ->> 'n')::bigint, coalesce((state ->> 'sum')::bigint, 0) FROM es_projection(%s)", [projection])
             wanted = {(stream, known[0], known[0], known[1]) for stream, known in self.streams.items() if stream.startswith(prefix)}
             for row in sorted(wanted ^ set(cursor.fetchall()))[:5]:
                 self.find(f'projection {projection}: {row} is ' + ('missing' if row in wanted else 'wrong'))
@@ -446,8 +452,12 @@ class Check:
             lacks = self.feed_lacks()
             return [] if lacks is None else [f'the feed does not bring position {lacks}']
 
+        self.wait_for(followers, subscriptions, projections, feed)
+
+    def wait_for(self, *whats):
+        """Waits until each has nothing more to tell."""
         deadline = time.monotonic() + self.patience
-        for what in (followers, subscriptions, projections, feed):
+        for what in whats:
             while (behind := what()) and time.monotonic() < deadline:
                 time.sleep(0.1)
             self.findings.extend(behind)
@@ -475,6 +485,14 @@ class Check:
         return ', '.join(parts)
 
 
+def print_check(check):
+    """Runs a check to its end, and prints what came of it."""
+    check.finish()
+    for finding in check.findings[:100]:
+        print('finding:', finding)
+    print('summary:', check.summary())
+
+
 def main():
     parser = argparse.ArgumentParser(description='check of a scene')
     parser.add_argument('dir')
@@ -486,10 +504,7 @@ def main():
     options = parser.parse_args()
     check = Check(options.dir, options.lossy, options.promoted, [code for code in options.allow.split(',') if code], options.patience)
     check.early = options.early
-    check.finish()
-    for finding in check.findings[:100]:
-        print('finding:', finding)
-    print('summary:', check.summary())
+    print_check(check)
 
 
 if __name__ == '__main__':

@@ -23,16 +23,11 @@ sub pids { return rows($node, 'postgres', "SELECT pid FROM pg_stat_activity WHER
 sub kill_server_process
 {
 	my ($name, $condition) = @_;
-	my $started = $node->safe_psql('postgres', 'SELECT max(pid) FROM pg_stat_activity WHERE backend_type = \'checkpointer\'');
 	my $pid;
 
 	wait_until($name, sub { ($pid) = pids($condition); $pid }) or return fail("there is a $name");
-	kill 'KILL', $pid;
 	# the others are replaced, too, once it has recovered
-	ok(wait_until('recovery', sub {
-		my ($ret, $out) = $node->psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'checkpointer' AND pid <> $started");
-		return $ret == 0 && $out == 1;
-	}), "$name is killed: the server recovers");
+	ok(crash_server($node, $pid), "$name is killed: the server recovers");
 }
 
 my %drills = (

@@ -286,6 +286,7 @@ like(failure('SELECT es_start_shards(3)'), qr/^55000: /, 'shards that have slots
 my $lost = ask("SELECT 'lost-' || n FROM generate_series(1, 100) n WHERE es_shard('lost-' || n) = 1 LIMIT 1");
 $shards[1]->stop('immediate');
 like(failure("SELECT es_append('$lost', 'A')"), qr/^SC002: shard 1 cannot be reached/, 'a shard that is away is told, with its number');
+like(failure('SELECT * FROM es_read_shards()'), qr/^SC002: a shard cannot be reached/, 'who reads all of them is told, too');
 is(ask("SELECT es_append('$moved', 'L')"), $version + 4, 'others are not concerned');
 $shards[1]->start;
 is(ask("SELECT es_append('$lost', 'A')"), '1', 'once it is back the router goes on');

@@ -125,6 +125,16 @@ is(owners($slot) . ask("SELECT es_append('kept-1', 'K')"), '02', 'cancelled agai
 ask("CALL es_move_slots(ARRAY[$slot], 1)");
 is(owners($slot) . ask("SELECT es_append('kept-1', 'K')"), '13', 'and moves by another fence');
 
+# a mover that does not know of that yet may fence the slots after they were given back
+my $late = ask("SELECT scaleout.slot('late-1')");
+ask("SELECT es_append('late-1', 'K')");
+my ($number, $checkpoint) = split /\|/, ask("SELECT move, checkpoint FROM scaleout.begin_taking(1, 0, ARRAY[$late])");
+ask("CALL es_cancel_move(ARRAY[$late], 1)");
+ask("SELECT scaleout.fence(0, ARRAY[$late], 1)");
+like(($router->psql('router', "\\set VERBOSITY verbose\nSELECT scaleout.take(1, $number, '[]', $checkpoint, $checkpoint + 1)"))[2], qr/SC004: .*has been cancelled.*hint: .*es_cancel_move, called again/si, 'it is told, and what to do');
+ask("CALL es_cancel_move(ARRAY[$late], 1)");
+is(owners($late) . ask("SELECT es_append('late-1', 'K')"), '02', 'and that is done then');
+
 # ---- a mover that is cancelled, or loses its session, while the source waits for an append ----
 foreach my $how (qw(cancel terminate))
 {
@@ -155,5 +165,49 @@ my $large = ask(q{SELECT scaleout.slot('large-1')});
 ask(q{SELECT count(es_append('large-1', 'L', jsonb_build_object('x', repeat('x', 15000000)))) FROM generate_series(1, 20)});
 ask("CALL es_move_slots(ARRAY[$large], 1)");
 is(on_shard(1, q{SELECT count(*), sum(length(data ->> 'x')) FROM es_read('large-1')}), '20|300000000', '300 MB move in parcels');
+
+# ---- a stream that is truncated while its slot moves ----
+ask(q{SELECT count(es_append('cutting-1', 'C')) FROM generate_series(1, 5)});
+my $cutting = ask(q{SELECT scaleout.slot('cutting-1')});
+my $blocker = $shards[1]->background_psql('store');
+# the move has looked at the source, and waits at the target
+$blocker->query_safe('BEGIN; LOCK TABLE scaleout.takings IN SHARE ROW EXCLUSIVE MODE');
+my $mover = start_named($router, 'router', 'mover', "CALL es_move_slots(ARRAY[$cutting], 1);");
+ok($shards[1]->poll_query_until('store', q{SELECT count(*) > 0 FROM pg_locks WHERE relation = 'scaleout.takings'::regclass AND NOT granted}), 'a move has begun');
+ask(q{SELECT es_truncate_stream('cutting-1', 3)});
+$blocker->query_safe('COMMIT');
+$blocker->quit;
+like((finish_script($mover))[1], qr/ 0A000$/m, 'a stream that is truncated meanwhile stays where it is');
+is(sqlstates($router, 'router', "SELECT scaleout.fence(0, ARRAY[$cutting], 1)"), '0A000', 'in the last moment the source itself sees to that');
+ask("CALL es_cancel_move(ARRAY[$cutting], 1)");
+is(owners($cutting) . ask(q{SELECT es_append('cutting-1', 'C'), (SELECT min(version) FROM es_read('cutting-1'))}), '06|3', 'cancelled, it goes on there, truncated');
+
+# ---- events that are removed after the fence, before they are given: retention and es_scavenge know nothing of moves ----
+on_shard(0, q{ALTER FUNCTION scaleout.give(int, int[], bigint) RENAME TO give_now; CREATE FUNCTION scaleout.give(shard int, slots int[], after_position bigint) RETURNS scaleout.parcel
+	LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN scaleout.give_now($1, $2, $3); END'});
+foreach my $case ([ 'all' => 3 ], [ 'the first' => 2 ])
+{
+	my ($what, $before) = @$case;
+	my $stream = "aged-$before";
+	my $at = ask("SELECT scaleout.slot('$stream')");
+	my ($holder, $gate) = map { $shards[0]->background_psql('store') } 1, 2;
+
+	# what is appended now is not settled, so the fence comes before it is given
+	$holder->query_safe("BEGIN; SELECT es_append('held-$before', 'H')");
+	ask("SELECT es_append('$stream', 'A'), es_append('$stream', 'A')");
+	$mover = start_named($router, 'router', 'mover', "CALL es_move_slots(ARRAY[$at], 1);");
+	ok($shards[0]->poll_query_until('store', "SELECT shard = 1 FROM scaleout.slots WHERE slot = $at"), "$what: there is a fence");
+	$gate->query_safe('SELECT pg_advisory_lock(1)');
+	$holder->query_safe('COMMIT');
+	$holder->quit;
+	on_shard(0, "SELECT es_truncate_stream('$stream', $before)");
+	on_shard(0, 'SELECT count(*) FROM es_scavenge()');
+	is(on_shard(0, "SELECT count(*) FROM es_events WHERE stream = '$stream'"), 3 - $before, "$what: events are removed at the source");
+	$gate->query_safe('SELECT pg_advisory_unlock(1)');
+	$gate->quit;
+	like((finish_script($mover))[1], qr/ 0A000$/m, "$what: the move does not come to its end");
+	ask("CALL es_cancel_move(ARRAY[$at], 1)");
+	is(owners($at) . ask("SELECT es_append('$stream', 'A')"), '03', "$what: cancelled, the slot is where it was, and no version comes again");
+}
 
 done_testing();
