@@ -17,6 +17,7 @@ my $conf = "shared_preload_libraries = 'eventstore'\nmax_worker_processes = 20\n
 my $old = new_node('old', streaming => 'logical', conf => $conf);
 my $bin = $ENV{ES_NEW_BINDIR} // $old->config_data('--bindir');
 my $user = getpwuid($>);
+my $checksums = $old->safe_psql('postgres', 'SHOW data_checksums') eq 'on';
 my $scene = EventstoreScene->start($old, feed => ['--moved']);
 
 # new_cluster(name): an empty one of the new version, not running.
@@ -27,7 +28,7 @@ sub new_cluster
 
 	# as the old one is; from 18 on clusters have checksums unless told otherwise
 	my ($help) = run_command([ "$bin/initdb", '--help' ]);
-	$node->init(allows_streaming => 'logical', extra => [ $help =~ /--no-data-checksums/ ? '--no-data-checksums' : () ]);
+	$node->init(allows_streaming => 'logical', extra => [ $checksums ? '--data-checksums' : $help =~ /--no-data-checksums/ ? '--no-data-checksums' : () ]);
 	$node->append_conf('postgresql.conf', "max_prepared_transactions = 20\nmax_connections = 60\n$conf");
 	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, eventstore'\n") if has_allow_list($node);
 	return $node;
