@@ -548,6 +548,19 @@ run_chore(Chore *chore, EsTask task, TimestampTz (*work) (void))
 	return more;
 }
 
+/*
+ * Notes that the worker is not registered for news any more after chores that have failed,
+ * be it within a subtransaction only; the look to come registers it anew.
+ */
+static void
+notice_end_of_listening(Work *work)
+{
+	if (!work->listening || es_wake_is_registered())
+		return;
+	stop_listening_for_news(work);
+	work->must_look = true;
+}
+
 /* When there is work to do, if nothing happens before. */
 static TimestampTz
 find_due_time(const Work *work)
@@ -645,6 +658,7 @@ look_after_store(void)
 
 			if (es_upkeep_seal_due(work.sealing.at) <= now)
 				more = run_chore(&work.sealing, ES_TASK_SEALING, es_upkeep_seal) || more;
+			notice_end_of_listening(&work);
 			if ((!is_projection_look_due(&work) || !run_projections(&work)) && !more)
 				rest_until_news(&work);
 		}
