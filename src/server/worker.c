@@ -302,7 +302,6 @@ typedef struct Work
 	bool		hindered;		/* nor could it, for what was in flight then */
 	TimestampTz worked_at;
 	int			delay_ms;		/* after a failure */
-	bool		listening;		/* is registered for news */
 	EsScheduleLook projections; /* what was found last */
 	bool		must_look;		/* told to look after them */
 	TimestampTz looked_at;
@@ -392,11 +391,10 @@ put_off_failed_work(int *delay_ms, EsTask task)
 
 /* Registers for news, before a look that tells that there are none yet. */
 static void
-start_listening_for_news(Work *work)
+start_listening_for_news(void)
 {
-	if (!work->listening)
+	if (!es_wake_is_registered())
 		es_wake_begin(ES_WAKE_ALL);
-	work->listening = true;
 }
 
 /* Is not told of news any more. */
@@ -404,7 +402,6 @@ static void
 stop_listening_for_news(Work *work)
 {
 	es_wake_end();
-	work->listening = false;
 	work->idle = work->hindered = false;
 }
 
@@ -421,7 +418,7 @@ write_mark_once(Work *work)
 
 	work->worked_at = GetCurrentTimestamp();
 	work->hole = Max(work->hole, hole);
-	start_listening_for_news(work);
+	start_listening_for_news();
 	PG_TRY();
 	{
 		write_mark_in_transaction(work);
@@ -494,7 +491,7 @@ run_projections(Work *work)
 	{
 		if (!run_projection_batch())
 		{
-			start_listening_for_news(work);
+			start_listening_for_news();
 			work->looked_at = GetCurrentTimestamp();
 			work->must_look = false;
 			es_schedule_look(look);
@@ -546,19 +543,6 @@ run_chore(Chore *chore, EsTask task, TimestampTz (*work) (void))
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	return more;
-}
-
-/*
- * Notes that the worker is not registered for news any more after chores that have failed,
- * be it within a subtransaction only; the look to come registers it anew.
- */
-static void
-notice_end_of_listening(Work *work)
-{
-	if (!work->listening || es_wake_is_registered())
-		return;
-	stop_listening_for_news(work);
-	work->must_look = true;
 }
 
 /* When there is work to do, if nothing happens before. */
@@ -658,7 +642,9 @@ look_after_store(void)
 
 			if (es_upkeep_seal_due(work.sealing.at) <= now)
 				more = run_chore(&work.sealing, ES_TASK_SEALING, es_upkeep_seal) || more;
-			notice_end_of_listening(&work);
+			/* a chore that fails, be it within a subtransaction only, has ended that */
+			if (!es_wake_is_registered())
+				stop_listening_for_news(&work);
 			if ((!is_projection_look_due(&work) || !run_projections(&work)) && !more)
 				rest_until_news(&work);
 		}
