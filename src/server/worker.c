@@ -642,8 +642,7 @@ look_after_store(void)
 
 			if (es_upkeep_seal_due(work.sealing.at) <= now)
 				more = run_chore(&work.sealing, ES_TASK_SEALING, es_upkeep_seal) || more;
-			/* a chore that fails, be it within a subtransaction only, has ended that */
-			if (!es_wake_is_registered())
+			if (!es_wake_is_registered())	/* a chore that failed has ended it */
 				stop_listening_for_news(&work);
 			if ((!is_projection_look_due(&work) || !run_projections(&work)) && !more)
 				rest_until_news(&work);
