@@ -642,7 +642,7 @@ look_after_store(void)
 
 			if (es_upkeep_seal_due(work.sealing.at) <= now)
 				more = run_chore(&work.sealing, ES_TASK_SEALING, es_upkeep_seal) || more;
-			if (!es_wake_is_registered())	/* a chore that failed has ended it */
+			if (!es_wake_is_registered())	/* a chore's failure ended it */
 				stop_listening_for_news(&work);
 			if ((!is_projection_look_due(&work) || !run_projections(&work)) && !more)
 				rest_until_news(&work);
