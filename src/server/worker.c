@@ -302,7 +302,6 @@ typedef struct Work
 	bool		hindered;		/* nor could it, for what was in flight then */
 	TimestampTz worked_at;
 	int			delay_ms;		/* after a failure */
-	bool		listening;		/* is registered for news */
 	EsScheduleLook projections; /* what was found last */
 	bool		must_look;		/* told to look after them */
 	TimestampTz looked_at;
@@ -392,11 +391,10 @@ put_off_failed_work(int *delay_ms, EsTask task)
 
 /* Registers for news, before a look that tells that there are none yet. */
 static void
-start_listening_for_news(Work *work)
+start_listening_for_news(void)
 {
-	if (!work->listening)
+	if (!es_wake_is_registered())
 		es_wake_begin(ES_WAKE_ALL);
-	work->listening = true;
 }
 
 /* Is not told of news any more. */
@@ -404,7 +402,6 @@ static void
 stop_listening_for_news(Work *work)
 {
 	es_wake_end();
-	work->listening = false;
 	work->idle = work->hindered = false;
 }
 
@@ -421,7 +418,7 @@ write_mark_once(Work *work)
 
 	work->worked_at = GetCurrentTimestamp();
 	work->hole = Max(work->hole, hole);
-	start_listening_for_news(work);
+	start_listening_for_news();
 	PG_TRY();
 	{
 		write_mark_in_transaction(work);
@@ -494,7 +491,7 @@ run_projections(Work *work)
 	{
 		if (!run_projection_batch())
 		{
-			start_listening_for_news(work);
+			start_listening_for_news();
 			work->looked_at = GetCurrentTimestamp();
 			work->must_look = false;
 			es_schedule_look(look);
@@ -645,6 +642,8 @@ look_after_store(void)
 
 			if (es_upkeep_seal_due(work.sealing.at) <= now)
 				more = run_chore(&work.sealing, ES_TASK_SEALING, es_upkeep_seal) || more;
+			if (!es_wake_is_registered())	/* a chore's failure ended it */
+				stop_listening_for_news(&work);
 			if ((!is_projection_look_due(&work) || !run_projections(&work)) && !more)
 				rest_until_news(&work);
 		}

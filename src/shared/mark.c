@@ -7,7 +7,8 @@
  * is known by its database and its position sequence, both OIDs.  Without
  * preload each session learns by itself: es_sharedmark_get tells 0, and nothing
  * else changes.  If there are more stores than room they take places from each
- * other; one that has lost its own is as good as new.
+ * other; one that has lost its own is as good as new.  Those that are being loaded
+ * keep theirs, since nobody would know of it any more.
  *
  * The position in a place only rises.  The lock protects which store a place belongs to;
  * the position and the flag are atomic and may be changed under the shared
@@ -124,7 +125,24 @@ raise_mark(EsMarkShared *mark, int64 position)
 		 /* known is what another session raised it to */ ;
 }
 
-/* Gives a store a place, if it has none: the one that was given away longest ago. */
+/*
+ * Chooses a place to give away: the one that was given away longest ago, but not that of a
+ * store which is being loaded, as long as there are others.
+ */
+static EsMarkShared *
+choose_mark_place(void)
+{
+	for (int i = 0;; i++)
+	{
+		EsMarkShared *mark = &shared->marks[shared->next];
+
+		shared->next = (shared->next + 1) % MOST_STORES;
+		if (i >= MOST_STORES || pg_atomic_read_u32(&mark->loading) == 0)
+			return mark;
+	}
+}
+
+/* Gives a store a place, if it has none; the caller holds the lock, exclusive. */
 static EsMarkShared *
 take_mark_place(Oid sequence)
 {
@@ -132,8 +150,7 @@ take_mark_place(Oid sequence)
 
 	if (mark)
 		return mark;
-	mark = &shared->marks[shared->next];
-	shared->next = (shared->next + 1) % MOST_STORES;
+	mark = choose_mark_place();
 	mark->database = MyDatabaseId;
 	mark->sequence = sequence;
 	pg_atomic_write_u64(&mark->position, 0);

@@ -204,6 +204,16 @@ es_wake_end(void)
 }
 
 /*
+ * es_wake_is_registered tells whether this backend still is registered: whatever ends a
+ * transaction or a subtransaction by an error ends that, too.
+ */
+bool
+es_wake_is_registered(void)
+{
+	return waiting_for != 0;
+}
+
+/*
  * es_wake_told tells whether this backend was woken since it registered, or asked
  * before; to be asked between a look and the sleep after it.
  */

@@ -30,6 +30,7 @@ extern bool es_wake_is_awaited(void);
 extern void es_wake_now(uint64 bits);
 extern void es_wake_delegated(void);
 extern void es_wake_begin(uint64 interest);
+extern bool es_wake_is_registered(void);
 extern bool es_wake_told(void);
 extern void es_wake_end(void);
 extern void es_wake_sleep(long sleep_ms);

@@ -1,0 +1,33 @@
+# A chore of the worker that fails (retention here) ends its transaction, and what it has registered
+# with it. The worker hears of what is appended afterwards all the same.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use EventstoreTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('main', conf => "shared_preload_libraries = 'eventstore'\nautovacuum = off\n");
+my $failures = q{SELECT value FROM es_metrics() WHERE name = 'eventstore_worker_failures_total' AND labels->>'task' = 'retention'};
+my $taken_in = q{SELECT position >= (SELECT max(position) FROM es_events) AND error IS NULL FROM es_projections WHERE projection = 'counts'};
+
+$node->safe_psql('postgres', $_) foreach ('CREATE EXTENSION eventstore', q{SELECT es_append('a-1', 'A')}, q{SELECT es_create_projection('counts', 'count', 'async')});
+ok($node->poll_query_until('postgres', $taken_in), 'a projection follows');
+
+my $offset = -s $node->logfile;
+$node->safe_psql('postgres', 'ALTER TABLE eventstore.retention RENAME TO hidden');
+$node->safe_psql('postgres', q{SELECT es_create_projection('nudge', 'last', 'async')});
+ok($node->poll_query_until('postgres', "SELECT ($failures) >= 3"), 'a chore fails, and fails again');
+$node->safe_psql('postgres', 'ALTER TABLE eventstore.hidden RENAME TO retention');
+$node->wait_for_log(qr/background work of the event store goes well again: retention/, $offset);
+
+# The worker would come by by itself in a minute.
+{
+	local $PostgreSQL::Test::Utils::timeout_default = 30;
+
+	$node->safe_psql('postgres', q{SELECT es_append('a-1', 'A')});
+	ok($node->poll_query_until('postgres', $taken_in), 'the worker is told of an append');
+}
+
+done_testing();
