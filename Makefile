@@ -30,7 +30,7 @@ export PG_CONFIG
 RUN = $(MAKE) --no-print-directory
 
 .PHONY: all setup demo test test-versions test-deb psql monitor lint indent bench compile-command dist deb docs
-.PHONY: compat-install compat-uninstall docs-uninstall esfeed esfeed-install esfeed-uninstall esfeed-clean
+.PHONY: compat-install compat-uninstall docs-uninstall scripts-uninstall esfeed esfeed-install esfeed-uninstall esfeed-clean
 all:
 
 # SANITIZE=undefined: for test/sanitize.
@@ -71,6 +71,10 @@ compat-install: $(COMPAT)
 compat-uninstall:
 	rm -f $(patsubst %,'$(COMPAT_FOLDER)/%',$(notdir $(COMPAT)))
 	[ ! -d '$(COMPAT_FOLDER)' ] || rmdir --ignore-fail-on-non-empty '$(COMPAT_FOLDER)'
+# What earlier versions had as their script is there since they were installed.
+uninstall: scripts-uninstall
+scripts-uninstall:
+	rm -f '$(DESTDIR)$(datadir)/$(datamoduledir)/$(EXTENSION)'--*.sql
 # PGXS looks for it where it would be with its folder.
 ifdef docdir
 uninstall: docs-uninstall

@@ -5,6 +5,8 @@ import re
 here = os.path.dirname(os.path.abspath(__file__))
 with open(os.path.join(here, '..', '..', 'eventstore.control'), encoding='utf-8') as control:
     release = re.search(r"^default_version = '(.*)'$", control.read(), re.M).group(1)
+with open(os.path.join(here, '..', '..', 'LICENSE'), encoding='utf-8') as license_text:
+    copyright = re.search(r'^Copyright \(c\) (.*)$', license_text.read(), re.M).group(1)
 
 project = 'eventstore'
 version = release

@@ -252,6 +252,12 @@ is(query("$hostile $all"), query($all), 'a hostile search_path changes nothing t
 is(query("$hostile " . "SELECT message_store.write_message('${id}5', 'hostile-1', 'T', '{}', '{}', -1), message_store.stream_version('hostile-1'), message_store.id('hostile-1')"), '0|0|1', 'nor written');
 is(failure("$hostile " . "SELECT message_store.write_message('${id}6', 'hostile-1', 'T', '{}', '{}', 7)"), 'P0001 Wrong expected version: 7 (Stream: hostile-1, Stream Version: 0)', 'nor refused');
 
+# ---- a correlation by tags ----
+
+query(q{SELECT write_message(gen_random_uuid()::text, 'tagged-' || n, 'T', '{}', jsonb_build_object('correlationStreamName', 'rare-' || n, 'tags', jsonb_build_array('rare'))) FROM generate_series(1, 3) n});
+is(query(q{SELECT string_agg(stream, ' ' ORDER BY position) FROM "Event Store".es_read_query('[{"tags": ["rare"]}]')}), 'tagged-1 tagged-2 tagged-3', 'a tag that writers put beside the correlation is found by es_read_query');
+is(query(q{SELECT count(*) FROM get_category_messages('tagged', correlation => 'rare') WHERE metadata::jsonb -> 'tags' = '["rare"]'}), '3', 'and is given back with the metadata');
+
 # ---- dump, removal ----
 
 $node->run_log([ $node->installed_command('pg_dump'), '-Fc', '-f', $node->basedir . '/dump', $node->connstr('message_store') ]);
