@@ -54,7 +54,13 @@ sub start
 		$self->add("writer $slot", 'write', '--slot', $slot, '--seed', int(rand(2**31)), '--pace', $options{pace} // 40,
 			'--batch', $options{batch} // 10, @mix);
 	}
-	return $self->follow_shards if $options{shards};
+	if (my $shards = $options{shards})
+	{
+		# the scenes of the shards are part of this one
+		symlink $shards->[$_]{dir}, "$dir/shard$_" or die $! foreach 0 .. $#$shards;
+		$self->add_shards_follower('all', 200);
+		return $self;
+	}
 	$self->add('follower', 'follow', '--name', 'all');
 	$self->add('follower of orders', 'follow', '--name', 'some@order', '--category', 'order');
 	$self->add("member $_", 'consume', '--subscription', 'everything', '--member', "m$_") foreach 1 .. ($options{members} // 2);
@@ -64,16 +70,13 @@ sub start
 	return $self;
 }
 
-# follow_shards: the scenes of the shards are part of this one; who follows all of them.
-sub follow_shards
+# add_shards_follower(name, page): who follows all shards, so many events of each at a time.
+sub add_shards_follower
 {
-	my ($self) = @_;
-	my @shards = @{ $self->{shards} };
+	my ($self, $name, $page) = @_;
 
-	symlink $shards[$_]{dir}, "$self->{dir}/shard$_" or die $! foreach 0 .. $#shards;
-	$self->{commands}{follower} = [ $python, 'test/lib/scene_shards.py', $self->{dir}, 'follow', '--name', 'all' ];
-	$self->run_program('follower');
-	return $self;
+	$self->{commands}{$name} = [ $python, 'test/lib/scene_shards.py', $self->{dir}, 'follow', '--name', $name, '--page', $page ];
+	$self->run_program($name);
 }
 
 # move_to(connection string): where programs connect from now on.

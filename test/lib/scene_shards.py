@@ -1,6 +1,6 @@
 """A scene of shards behind a router: who follows them all, and the check.
 
-	scene_shards.py DIR follow --name NAME
+	scene_shards.py DIR follow --name NAME [--page EVENTS]
 	scene_shards.py DIR check [--allow SQLSTATES]
 
 DIR is the scene whose programs go through the router; DIR/shard0, DIR/shard1 and so on are scenes of
@@ -29,9 +29,8 @@ class ShardsFollower:
     integers of eight bytes; a digest of 0 says that all of the shard up to there was passed.  What it
     was given at once it notes at once, so the last notes of each shard are the vector."""
 
-    PAGE = 200
-
     def __init__(self, options):
+        self.page = options.page
         self.session = Session(options.dir, 'follower ' + options.name)
         self.notes = Notes(options.dir, f's-{options.name}.bin')
         size = os.fstat(self.notes.file).st_size // 24 * 24
@@ -55,7 +54,7 @@ class ShardsFollower:
         vector = [self.vector.get(shard, 0) for shard in range(max(self.vector, default=-1) + 1)]
         *events, (_, _, _, reached) = self.session.query(
             'SELECT e.shard, e.position, ' + DIGEST.format('e') + ', CASE WHEN e.stream IS NULL THEN e.vector END '
-            f'FROM es_read_shards(%s::bigint[], {self.PAGE}) e', vector)
+            'FROM es_read_shards(%s::bigint[], %s) e', vector, self.page)
         passed = [(shard, position, 0) for shard, position in enumerate(reached) if position > self.vector.get(shard, 0)]
         os.write(self.notes.file, b''.join(struct.pack('>qqq', *note[:3]) for note in events + passed))
         self.vector.update(enumerate(reached))
@@ -164,6 +163,7 @@ def main():
     commands = parser.add_subparsers(dest='command', required=True)
     follow = commands.add_parser('follow')
     follow.add_argument('--name', required=True)
+    follow.add_argument('--page', type=int, default=200)
     check = commands.add_parser('check')
     check.add_argument('--allow', default='')
     check.add_argument('--patience', type=float, default=120)

@@ -74,13 +74,16 @@ my $portion = int(2730 / ($calls / 2 + 1));
 foreach my $source (0, 1)
 {
 	ok(move(slots_of($router, $source, $portion)), "shard $source gives slots");
-	$scene->kill_program($_) foreach 'follower', 'writer 1';
+	$scene->kill_program($_) foreach 'all', 'writer 1';
 	$at[2]->kill_program('member 1');
 	break_move(slots_of($router, $source, $portion), $source, @{ shift @broken }) for 1 .. $calls / 2;
 }
 is(ask('SELECT string_agg(n::text, $$ $$ ORDER BY shard) FROM (SELECT shard, count(*) AS n FROM scaleout.slots GROUP BY 1) s'),
 	join(' ', (8192 - $portion * ($calls / 2 + 1)) x 2, 2 * $portion * ($calls / 2 + 1)), 'three shards have slots');
 $scene->wait_for_appends(50, 'appends go on');
+# who begins now finds what has moved at its new shard long before he has come to the fence at the old one
+$scene->add_shards_follower('late', 5);
+ok(wait_until('a late follower', sub { -s "$scene->{dir}/log/s-late.bin" }), 'somebody begins late');
 $scene->check('two shards have become three');
 
 # ---- the checker sees what it is for: notes, and what a shard says of copies, are changed ----
