@@ -152,6 +152,7 @@ wait_in_its_place(void)
 void
 es_append_run(EsAppend *append)
 {
+	EsOwnWrites writes;
 	instr_time	start;
 	bool		stored;
 
@@ -162,12 +163,12 @@ es_append_run(EsAppend *append)
 	complete_event_ids(append);
 	es_typing_judge_all(append);
 	es_conceal_all(append);
-	es_earlyrelease_begin();
+	writes = es_earlyrelease_begin();
 	es_attempt_run(append);
 	stored = es_attempt_was_stored(append);
 	if (unlikely(stored))
 		wait_in_its_place();
-	es_earlyrelease_end();
+	es_earlyrelease_end(writes);
 	if (unlikely(es_projection_any_inline()) && append->count > 0 && !append->held_back)
 		project_appended_events(append);
 	if (append->count > 0 && !append->held_back)

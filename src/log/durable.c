@@ -13,6 +13,8 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "postmaster/interrupt.h"
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "utils/guc.h"
@@ -37,11 +39,16 @@ es_durable_init(void)
 							 &read_durable, true, PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
-/* es_durable_awaits_standby tells whether this commit is to wait for a synchronous standby. */
+/*
+ * es_durable_awaits_standby tells whether this commit is to wait for a synchronous standby.
+ * The server decides that at the commit, by what holds for all; this session reads a
+ * configuration that has changed only before its next statement.
+ */
 bool
 es_durable_awaits_standby(void)
 {
-	return SyncRepRequested() && SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+	return SyncRepRequested() &&
+		(ConfigReloadPending || (SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0'));
 }
 
 /* es_durable_all tells whether all WAL that was written is on disk. */

@@ -19,18 +19,25 @@
  * events: who reads them flushes them, too, and need not be told of them after that.
  *
  * Whether something else was written is seen by the WAL: of this transaction's records
- * the first and the last must be of appends.  With a synchronous standby nothing changes:
- * who waits for that one may be cut off, and be seen nevertheless.
+ * the first and the last must be of appends.  What users' functions write in the middle of
+ * one cannot be told from it, so an append that may have run some does not count as one.
+ * Notifications are not in the WAL, and who listens may act on one at once, so with these
+ * locks are kept.  With a synchronous standby nothing changes: who waits for that one may be
+ * cut off, and be seen nevertheless.
  */
 #include "log/earlyrelease.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "commands/async.h"
+#include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/resowner.h"
 
 #include "log/durable.h"
 #include "shared/wake.h"
+#include "table/altered.h"
 
 #define COMMITS_AFTER_WAIT	100 /* for which a session that has waited expects
 								 * others */
@@ -39,7 +46,6 @@ static bool early_release = true;	/* GUC eventstore.early_release */
 
 /* The end of the last record of this transaction's appends; 0: none, or others before. */
 static XLogRecPtr written_to = InvalidXLogRecPtr;
-static bool only_appends = false;	/* up to here; between begin and end */
 static int	asked_for = -1;		/* synchronous_commit as it was; -1: not
 								 * changed */
 static int	others_expected = 0;	/* for so many commits */
@@ -55,6 +61,41 @@ may_be_awaited(void)
 	return true;
 }
 
+/*
+ * Tells whether this transaction has notifications to send, or begins to listen: then it
+ * cannot be prepared.  The server tells that by an error that needs nothing undone.
+ */
+static bool
+has_notifications(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	uint32		holdoff = InterruptHoldoffCount;
+	volatile bool has = false;
+
+	PG_TRY();
+	{
+		AtPrepare_Notify();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		InterruptHoldoffCount = holdoff;
+		has = true;
+	}
+	PG_END_TRY();
+	return has;
+}
+
+/* Tells whether this commit can be an asynchronous one, and somebody may gain. */
+static bool
+may_release_early(void)
+{
+	return !XLogRecPtrIsInvalid(written_to) && written_to == XactLastRecEnd && early_release &&
+		synchronous_commit != SYNCHRONOUS_COMMIT_OFF && !es_durable_awaits_standby() && may_be_awaited() &&
+		!has_notifications();
+}
+
 /* Makes the commit an asynchronous one; XactCallback. */
 static void
 release_early_at_xact_end(XactEvent event, void *arg)
@@ -62,8 +103,7 @@ release_early_at_xact_end(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			if (!XLogRecPtrIsInvalid(written_to) && written_to == XactLastRecEnd && early_release &&
-				synchronous_commit != SYNCHRONOUS_COMMIT_OFF && !es_durable_awaits_standby() && may_be_awaited())
+			if (may_release_early())
 			{
 				asked_for = synchronous_commit;
 				synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
@@ -110,18 +150,24 @@ es_earlyrelease_init(void)
 	RegisterResourceReleaseCallback(flush_after_locks, NULL);
 }
 
-/* es_earlyrelease_begin is called before events are written: has something else been? */
-void
+/*
+ * es_earlyrelease_begin is called before events are written; what it gives is for
+ * es_earlyrelease_end.  An append may have another within.
+ */
+EsOwnWrites
 es_earlyrelease_begin(void)
 {
-	only_appends = XactLastRecEnd == written_to;
+	return (EsOwnWrites)
+	{
+		.only = XactLastRecEnd == written_to,.users_runs = es_altered_runs()
+	};
 }
 
 /* es_earlyrelease_end is called when they have been. */
 void
-es_earlyrelease_end(void)
+es_earlyrelease_end(EsOwnWrites writes)
 {
-	written_to = only_appends ? XactLastRecEnd : InvalidXLogRecPtr;
+	written_to = writes.only && writes.users_runs == es_altered_runs() ? XactLastRecEnd : InvalidXLogRecPtr;
 }
 
 /* es_earlyrelease_met_other is called when this session has to wait for another's append. */

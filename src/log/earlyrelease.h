@@ -7,9 +7,16 @@
 
 #include "base/base.h"
 
+/* What is known of a transaction's writes as an append begins. */
+typedef struct EsOwnWrites
+{
+	bool		only;			/* there are none but of appends */
+	uint64		users_runs;
+} EsOwnWrites;
+
 extern void es_earlyrelease_init(void);
-extern void es_earlyrelease_begin(void);
-extern void es_earlyrelease_end(void);
+extern EsOwnWrites es_earlyrelease_begin(void);
+extern void es_earlyrelease_end(EsOwnWrites writes);
 extern void es_earlyrelease_met_other(void);
 
 #endif							/* ES_LOG_EARLYRELEASE_H */

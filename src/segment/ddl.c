@@ -17,6 +17,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/settings.h"
+#include "table/altered.h"
 
 /*
  * Makes the owner the current user with the settings that event triggers
@@ -40,6 +41,7 @@ become_ddl_owner(EsOwnerContext *saved)
 void
 es_ddl_enter(EsOwnerContext *saved)
 {
+	es_altered_note_run();		/* event triggers */
 	become_ddl_owner(saved);
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());

@@ -30,7 +30,8 @@
  * turn that says that its positions begin above need not be waited for, nor one whose
  * events have other tags than are asked for: which these may be is said before the turn
  * begins, and a call in that call says so before it takes a position. An error in
- * between ends the turn with the (sub)transaction, whose rows nobody will see.
+ * between ends the turn with the (sub)transaction, whose rows nobody will see; one of a call
+ * in that call, with a subtransaction of its own, leaves the turn to the call around it.
  */
 #include "shared/flight.h"
 
@@ -344,20 +345,21 @@ say_more_tags(uint64 tag_bits)
 
 /*
  * es_flight_begin_writing says that a call is about to take positions and write their rows, and
- * which tags the events may have.
+ * which tags the events may have.  What it returns is for es_flight_end_writing.
  */
-void
+int
 es_flight_begin_writing(uint64 tag_bits)
 {
 	EsFlightSlot *slot;
 
 	if (shared == NULL)
-		return;
-	if (writing_depth++ > 0)
+		return 0;
+	if (writing_depth > 0)
 	{
 		say_more_tags(tag_bits);
-		return;
+		return writing_depth++;
 	}
+	writing_depth = 1;
 	note_slot_use();
 	slot = &shared->slots[es_my_backend()];
 	pg_atomic_write_u64(&slot->flight.first, 0);
@@ -366,6 +368,7 @@ es_flight_begin_writing(uint64 tag_bits)
 	pg_atomic_write_u64(&slot->flight.turn, pg_atomic_read_u64(&slot->flight.turn) | 1);
 	writing_in = GetCurrentSubTransactionId();
 	pg_memory_barrier();
+	return 0;
 }
 
 /* es_flight_say_first says which position is the first of this turn, if there is one. */
@@ -376,11 +379,12 @@ es_flight_say_first(int64 position)
 		pg_atomic_write_u64(&shared->slots[es_my_backend()].flight.first, (uint64) position);
 }
 
-/* es_flight_end_writing says that they are there. */
+/* es_flight_end_writing says that they are there, or that those of a call in a call are. */
 void
-es_flight_end_writing(void)
+es_flight_end_writing(int depth)
 {
-	if (writing_depth > 0 && --writing_depth == 0)
+	writing_depth = depth;
+	if (depth == 0)
 		end_turn();
 }
 

@@ -138,14 +138,14 @@ es_streamlock_acquire(EsStreamLocks *locks)
 		for (int i = 0; i < locks->count; i++)
 			acquire_tag(make_hash_tag(locks->hashes[i], TAG_SHORT), ExclusiveLock);
 	}
-	es_flight_begin_writing(locks->tag_bits);
+	locks->depth = es_flight_begin_writing(locks->tag_bits);
 }
 
 /* es_streamlock_release gives them back. */
 void
 es_streamlock_release(const EsStreamLocks *locks)
 {
-	es_flight_end_writing();
+	es_flight_end_writing(locks->depth);
 	if (!locks->all)
 		for (int i = 0; i < locks->count; i++)
 			release_tag(make_hash_tag(locks->hashes[i], TAG_SHORT), ExclusiveLock);

@@ -19,6 +19,7 @@ typedef struct EsStreamLocks
 {
 	bool		all;			/* of all streams */
 	int			count;
+	int			depth;			/* see es_flight_begin_writing */
 	uint64		tag_bits;		/* of events that are to be written, see
 								 * es_tags_bits */
 	uint32		hashes[ES_STREAM_FEW];	/* of names; sorted once acquired */

@@ -47,6 +47,8 @@ struct EsAltered
 	bool		snapshot;		/* one was pushed */
 };
 
+static uint64 runs = 0;			/* of users' functions, or about to */
+
 /*
  * es_altered_is tells whether a table has columns or constraints that only the
  * functions here see to.
@@ -59,12 +61,27 @@ es_altered_is(Relation rel, int ncolumns)
 	return desc->natts > ncolumns || (desc->constr != NULL && desc->constr->num_check > 0);
 }
 
+/* es_altered_note_run says that users' functions are about to run in the midst of our work. */
+void
+es_altered_note_run(void)
+{
+	runs++;
+}
+
+/* es_altered_runs counts for this session how often they were about to. */
+uint64
+es_altered_runs(void)
+{
+	return runs;
+}
+
 /* es_altered_begin begins to write rows to a table that is open and locked. */
 EsAltered *
 es_altered_begin(Relation rel, const EsShape *shape)
 {
 	EsAltered  *altered = palloc0(sizeof(EsAltered));
 
+	es_altered_note_run();
 	altered->rel = rel;
 	altered->shape = shape;
 	altered->ncolumns = shape->ncolumns;

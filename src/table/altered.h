@@ -16,6 +16,8 @@
 typedef struct EsAltered EsAltered;
 
 extern bool es_altered_is(Relation rel, int ncolumns);
+extern void es_altered_note_run(void);
+extern uint64 es_altered_runs(void);
 extern EsAltered *es_altered_begin(Relation rel, const EsShape *shape);
 extern void es_altered_complete(EsAltered *altered, TupleTableSlot *slot, TupleTableSlot *old);
 extern void es_altered_index(EsAltered *altered, TupleTableSlot *slot, bool only_summarizing);

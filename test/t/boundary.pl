@@ -196,5 +196,29 @@ finish_script($held);
 is(join(' ', map { (finish_script($_))[1] =~ /(VE011)/ ? $1 : 'appended' } @waiting), 'VE011 VE011 VE011 VE011', 'and is by those whose query it matches');
 $holder->quit;
 
+# Who has written is not waited for any more, though a call within that call, of a user's own constraint, has failed: as
+# long as the transaction seems to write, each of these would look at it for a fifth of a second.
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION appends_within(type text) RETURNS boolean LANGUAGE plpgsql AS $$
+	BEGIN
+		IF type = 'Outer' THEN
+			BEGIN
+				PERFORM es_append('within-2', 'Refused', '{}', '{"tags": ["within"]}');
+			EXCEPTION WHEN raise_exception THEN NULL;
+			END;
+		ELSIF type = 'Refused' THEN RAISE EXCEPTION 'refused';
+		END IF;
+		RETURN true;
+	END $$;
+	ALTER TABLE eventstore.events DROP CONSTRAINT held_up, ADD CONSTRAINT appends_within CHECK (appends_within(type))});
+my $outer = $node->background_psql('postgres');
+$outer->query_safe(q{BEGIN; SELECT es_append('within-1', 'Outer', '{}', '{"tags": ["without"]}')});
+is($node->safe_psql('postgres', q{SET statement_timeout = '60s';
+	SELECT count(es_append_if('[{"stream": "within-3", "type": "T", "tags": ["mine"]}]', 0, NULL, ARRAY['within'])) FROM generate_series(1, 500)}),
+	'500', 'a call within a call that has failed leaves nobody waiting');
+$outer->query_safe('COMMIT');
+$outer->quit;
+is($node->safe_psql('postgres', q{SELECT string_agg(stream, ' ' ORDER BY position) FROM es_events WHERE stream IN ('within-1', 'within-2')}), 'within-1', '... and nothing else');
+
 $node->stop;
 done_testing();

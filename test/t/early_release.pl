@@ -18,7 +18,9 @@ my $faults = EventstoreFaults->prepare($node);
 
 sub q_ { return $node->safe_psql('postgres', $_[0]) }
 
-q_($_) foreach 'CREATE EXTENSION eventstore', 'CREATE TABLE other (n int)', 'CREATE UNLOGGED TABLE loose (n int)', 'CREATE TABLE cause (n int)', q{
+q_($_) foreach 'CREATE EXTENSION eventstore', 'SELECT es_set_segment_size(1000)', 'CREATE TABLE other (n int)', 'CREATE UNLOGGED TABLE loose (n int)', 'CREATE TABLE cause (n int)', q{
+	CREATE FUNCTION note_other(type text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN IF type = 'Noted' THEN INSERT INTO other VALUES (2); END IF; RETURN true; END $$;
+	CREATE FUNCTION note_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.other VALUES (3); END $$;
 	CREATE FUNCTION write_other() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO other VALUES (1); RETURN NULL; END $$;
 	CREATE CONSTRAINT TRIGGER late AFTER INSERT ON loose DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.n = 2) EXECUTE FUNCTION write_other()};
 
@@ -89,11 +91,11 @@ sub goes_on
 
 sub keeps_locks
 {
-	my ($what, $sql) = @_;
+	my ($what, $sql, $version) = (@_, 3);
 	my $next;
 
 	during($sql, sub { $next = start_named($node, 'postgres', 'next', next_append($_[0])); ok(wait_until('the next append to wait', sub { is_blocked('next') }), "$what: the next append waits") });
-	is(join('', finish_script($next)), "3\n", '... until it is on disk');
+	is(join('', finish_script($next)), "$version\n", '... until it is on disk');
 }
 
 # Where nobody gains it is not done.
@@ -114,6 +116,10 @@ goes_on('synchronous_commit = local', q{BEGIN; SET LOCAL synchronous_commit = lo
 goes_on('one beside what no crash keeps', q{BEGIN; SELECT es_append('{S}', 'T'); INSERT INTO loose VALUES (1); COMMIT});
 goes_on('a commit in a DO block', q{DO $$ BEGIN PERFORM es_append('{S}', 'T'); COMMIT; END $$});
 
+goes_on('a NOTIFY undone', q{BEGIN; SAVEPOINT a; NOTIFY news; ROLLBACK TO a; SELECT es_append('{S}', 'T'); COMMIT});
+
+keeps_locks('a NOTIFY, which is heard with the commit', q{BEGIN; SELECT es_append('{S}', 'T'); NOTIFY news; COMMIT});
+keeps_locks('a NOTIFY in a savepoint', q{BEGIN; SAVEPOINT a; SELECT pg_notify('news', '1'); RELEASE a; SELECT es_append('{S}', 'T'); COMMIT});
 keeps_locks('a row before', q{BEGIN; INSERT INTO other VALUES (1); SELECT es_append('{S}', 'T'); COMMIT});
 keeps_locks('a row after', q{BEGIN; SELECT es_append('{S}', 'T'); INSERT INTO other VALUES (1); COMMIT});
 keeps_locks('a row between', q{BEGIN; SELECT es_append('warm-1', 'T'); INSERT INTO other VALUES (1); SELECT es_append('{S}', 'T'); COMMIT});
@@ -124,6 +130,17 @@ q_("SELECT es_register_reducer_ops('kept', '*', '{\"inc\": {\"n\": 1}}')");
 q_("SELECT es_create_projection('inline', reducer => 'kept', key => '\$.stream', mode => 'inline')");
 keeps_locks('an inline projection', q{SELECT es_append('{S}', 'T')});
 q_("SELECT es_drop_projection('inline')");
+q_(q{ALTER TABLE eventstore.events ADD CONSTRAINT noted CHECK (note_other(type))});
+keeps_locks('a row that a CHECK of the log writes', q{SELECT es_append('{S}', 'Noted')});
+q_(q{ALTER TABLE eventstore.events DROP CONSTRAINT noted});
+q_('CREATE EVENT TRIGGER note_ddl ON ddl_command_end EXECUTE FUNCTION note_ddl()');
+keeps_locks('a row of an event trigger, as the transaction makes a segment', q{BEGIN; LOCK TABLE eventstore.events IN SHARE UPDATE EXCLUSIVE MODE;
+	SELECT es_append_batch('{S}', (SELECT jsonb_agg('{"type": "T"}'::jsonb) FROM generate_series(1, 4000))); COMMIT}, 4002);
+cmp_ok(q_('SELECT count(*) FROM other WHERE n = 3'), '>', '0', '... which has written one');
+q_('DROP EVENT TRIGGER note_ddl');
+
+# Functions that tell what is in the log, be it by refusing an append, are as ever: what they tell is on disk.
+my $id = '01990000-0000-7000-8000-000000000001';
 
 # Readers of the log are as ever: what they return is on disk.
 my $reader;
@@ -178,3 +195,25 @@ $in .= "\\q\n";
 $session->finish;
 $node->stop;
 done_testing();
+# One that is configured while a statement runs is one for its commit, as the server has it.
+{
+	my $holder = $node->background_psql('postgres');
+	my $next;
+
+	$holder->query_safe('SELECT pg_advisory_lock(1)');
+	q_("SET synchronous_commit = local; SELECT es_append('a-" . ($stream + 1) . "', 'T')");
+	my $name = 'a-' . ++$stream;
+	ask("SET application_name = 'committer'; DO \$\$ BEGIN PERFORM es_append('$name', 'T'); PERFORM pg_advisory_xact_lock(1); END \$\$");
+	wait_until('the statement to wait', sub { $session->pump_nb; is_blocked('committer') });
+	$node->safe_psql('postgres', "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+	$node->reload;
+	$node->poll_query_until('postgres', "SELECT current_setting('synchronous_standby_names') = 'nobody'") or die;
+	$holder->query_safe('SELECT pg_advisory_unlock(1)');
+	ok(wait_until('the commit', sub { $session->pump_nb; $out =~ /done/ || q_(q{SELECT wait_event FROM pg_stat_activity WHERE application_name = 'committer'}) eq 'SyncRep' }) && $out !~ /done/,
+		'a synchronous standby configured in the meantime is waited for');
+	q_("SET synchronous_commit = local; ALTER SYSTEM RESET synchronous_standby_names");
+	$node->reload;
+	heard();
+	$holder->quit;
+}
+
