@@ -238,7 +238,10 @@ es_try_append(PG_FUNCTION_ARGS)
 
 	append_event_arguments(fcinfo, &append);
 	if (append.held_back)
+	{
+		es_durable_flush_seen();
 		es_counter_add(ES_COUNT_REFUSED_VERSION, 1);
+	}
 	values[0] = CStringGetTextDatum(event.stored ? "stored" : append.held_back ? "conflict" : "appended");
 	values[1] = Int64GetDatum(target.version);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(es_call_result_desc(fcinfo), values, isnull)));

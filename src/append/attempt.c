@@ -618,7 +618,7 @@ begin_attempt(Attempt *attempt, EsAppend *append)
 	}
 }
 
-/* Attempts until the call is done. */
+/* Attempts until the call is done.  Who is next in the queue does not wait for a refusal's disk. */
 static void
 run_attempts(Attempt *attempt, MemoryContext block_context)
 {
@@ -629,11 +629,11 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
+		attempt->refusals = NIL;
+		MemoryContextReset(block_context);
 		open_likely_segment(attempt);	/* now, since DDL may make it wait */
 		outcome = attempt_append(attempt, block_context);
-		if (outcome == REFUSED)
-			es_refusal_raise(attempt->refusals, attempt->append->many);
-		else if (outcome == WAIT_FOR_TRANSACTION)
+		if (outcome == WAIT_FOR_TRANSACTION)
 			wait_for_transaction(attempt, &queue, &queued);
 		else if (outcome == WAIT_FOR_KEY)
 		{
@@ -647,11 +647,12 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 		}
 		else if (attempt->npositions > 0)
 			es_maker_ask_ahead(attempt->first_position, attempt->next_position);
-		attempt->refusals = NIL;
-		MemoryContextReset(block_context);
-	} while (outcome != FINISHED);
+	} while (outcome != FINISHED && outcome != REFUSED);
 	if (queued)
 		es_streamlock_leave_queue(&queue);
+	if (outcome == REFUSED)
+		es_refusal_raise(attempt->refusals, attempt->append->many);
+	MemoryContextReset(block_context);
 	if (attempt->append->check)
 		attempt->append->check(attempt->append, attempt->open_segment < 0 ? NULL : &attempt->segment);
 	close_attempt_segment(attempt);

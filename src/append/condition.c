@@ -53,6 +53,7 @@
 #include "base/event.h"
 #include "base/names.h"
 #include "json/match.h"
+#include "log/durable.h"
 #include "log/settle.h"
 #include "read/query.h"
 #include "rights/right.h"
@@ -114,6 +115,7 @@ ES_NORETURN static void
 refuse_stale_decision(const Look *look)
 {
 	lost = true;
+	es_durable_flush_seen();
 	es_counter_add(ES_COUNT_REFUSED_CONDITION, 1);
 	ereport(ERROR,
 			errcode(ES_ERRCODE_CONDITION_FAILED),

@@ -11,6 +11,9 @@
  * expressions, which test/t/errors.pl holds against what is raised.  No HINT
  * may have events stored twice: who retries decides anew by what is stored, and
  * keeps the ids that he has.
+ *
+ * A refusal tells what is in the store, as a read does, and who hears of it may take it for
+ * done.  So that is on disk before.
  */
 #include "append/refusal.h"
 
@@ -24,6 +27,7 @@
 #include "base/error.h"
 #include "base/names.h"
 #include "base/uuid7.h"
+#include "log/durable.h"
 #include "secret/coverage.h"
 #include "shared/counter.h"
 
@@ -109,6 +113,7 @@ describe_refusals_as_json(const List *refusals)
 ES_NORETURN static void
 raise_for_deleted(const EsRefusal *refusal)
 {
+	es_durable_flush_seen();
 	es_counter_add(ES_COUNT_REFUSED_DELETED, 1);
 	ereport(ERROR,
 			errcode(ES_ERRCODE_STREAM_DELETED),
@@ -121,6 +126,7 @@ raise_for_ids(const List *refusals, bool many)
 {
 	const EsRefusal *first = linitial(refusals);
 
+	es_durable_flush_seen();
 	es_counter_add(ES_COUNT_REFUSED_IDS, 1);
 	ereport(ERROR,
 			errcode(ES_ERRCODE_EVENT_ID_CONFLICT),
@@ -137,6 +143,7 @@ raise_for_versions(const List *refusals, bool many)
 {
 	const EsRefusal *first = linitial(refusals);
 
+	es_durable_flush_seen();
 	es_counter_add(ES_COUNT_REFUSED_VERSION, 1);
 	if (many)
 		ereport(ERROR,

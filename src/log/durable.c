@@ -78,6 +78,27 @@ es_durable_flush(XLogRecPtr lsn)
 		flush_and_count(lsn);
 }
 
+/* The end of the last record; past a page's header, where the next one begins, no record ends. */
+static XLogRecPtr
+end_of_wal(void)
+{
+	XLogRecPtr	next = GetXLogInsertRecPtr();
+
+	if (XLogSegmentOffset(next, wal_segment_size) == SizeOfXLogLongPHD)
+		return next - SizeOfXLogLongPHD;
+	return next % XLOG_BLCKSZ == SizeOfXLogShortPHD ? next - SizeOfXLogShortPHD : next;
+}
+
+/*
+ * es_durable_flush_seen makes durable whatever this session may have seen; called before it
+ * says that something is there in the log without having noted the writers.
+ */
+void
+es_durable_flush_seen(void)
+{
+	es_durable_flush(end_of_wal());
+}
+
 /*
  * es_durable_note_snapshot begins a read: what was pending from the read before
  * may be on disk by now, and this snapshot's horizon is noted for the next.

@@ -18,6 +18,7 @@ extern void es_durable_init(void);
 extern bool es_durable_awaits_standby(void);
 extern bool es_durable_all(void);
 extern void es_durable_flush(XLogRecPtr lsn);
+extern void es_durable_flush_seen(void);
 extern void es_durable_note_snapshot(Snapshot snapshot);
 extern void es_durable_note_writer(TransactionId xmin);
 extern void es_durable_flush_noted(void);

@@ -347,7 +347,8 @@ es_scan_end(EsSegmentScan *scan)
 
 /*
  * es_scan_edge gives a column, of fixed width, of the first row that a
- * scan of a segment finds in a direction; NULL, and 0, if there is none.
+ * scan of a segment finds in a direction; NULL, and 0, if there is none.  The scan's
+ * edge_writer becomes the transaction that has written it.
  */
 Datum
 es_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction, AttrNumber column, bool *isnull)
@@ -355,10 +356,14 @@ es_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction, AttrNu
 	Datum		value = (Datum) 0;
 
 	*isnull = true;
+	scan->edge_writer = InvalidTransactionId;
 	if (es_scan_begin(scan, segment))
 	{
 		if (index_getnext_slot(scan->scan, direction, scan->slot))
+		{
 			value = slot_getattr(scan->slot, column, isnull);
+			scan->edge_writer = es_rows_slot_xmin(scan->slot);
+		}
 		es_scan_end(scan);
 	}
 	return value;

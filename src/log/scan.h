@@ -71,6 +71,7 @@ typedef struct EsSegmentScan
 	bool		by_pages;		/* rows are read from these, */
 	bool		own_pages;		/* which are the scan's own: */
 	HeapTupleData row;
+	TransactionId edge_writer;	/* see es_scan_edge */
 } EsSegmentScan;
 
 extern bool es_scan_begin(EsSegmentScan *scan, int64 segment);

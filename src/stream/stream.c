@@ -31,6 +31,7 @@
 #include "base/event.h"
 #include "base/names.h"
 #include "base/objects.h"
+#include "log/durable.h"
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
@@ -482,15 +483,15 @@ es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id, int64 *posi
 /*
  * es_stream_version(stream): how many events the stream has had so far.
  *
- * 0 if it never had one.  Sees what is committed, and this transaction's own
- * appends.  NULL is 22004, what cannot be a name 22023; 55000 if the segment of
+ * 0 if it never had one.  Sees what is committed, and waits for it to be on disk, and this
+ * transaction's own appends.  NULL is 22004, what cannot be a name 22023; 55000 if the segment of
  * its last event is detached.
  */
 Datum
 es_stream_version(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_call_stream_arg(fcinfo, 0);
-	EsSegmentScan scan = {.needed = true};
+	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.needed = true,.own_slot = true,.nkeys = 1};
 	Snapshot	snapshot;
 	EsStream	stream;
 	int64		version = 0;
@@ -502,11 +503,14 @@ es_stream_version(PG_FUNCTION_ARGS)
 	es_subscriber_refuse_part();
 	if (es_stream_find(name, &snapshot, true, &stream))
 	{
-		version = DatumGetInt64(es_scan_edge_version(scan, stream.last_segment, stream.id, BackwardScanDirection,
-													 &isnull));
+		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream.id));
+		version = DatumGetInt64(es_scan_edge(&scan, stream.last_segment, BackwardScanDirection, Anum_es_events_version,
+											 &isnull));
+		es_durable_note_writer(scan.edge_writer);
 		/* what is left of it may be older than the last event that it had */
 		version = Max(version, stream.truncated_before - 1);
 	}
 	UnregisterSnapshot(snapshot);
+	es_durable_flush_noted();
 	PG_RETURN_INT64(version);
 }

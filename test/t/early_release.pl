@@ -18,9 +18,8 @@ my $faults = EventstoreFaults->prepare($node);
 
 sub q_ { return $node->safe_psql('postgres', $_[0]) }
 
-q_($_) foreach 'CREATE EXTENSION eventstore', 'SELECT es_set_segment_size(1000)', 'CREATE TABLE other (n int)', 'CREATE UNLOGGED TABLE loose (n int)', 'CREATE TABLE cause (n int)', q{
+q_($_) foreach 'CREATE EXTENSION eventstore', 'CREATE TABLE other (n int)', 'CREATE UNLOGGED TABLE loose (n int)', 'CREATE TABLE cause (n int)', q{
 	CREATE FUNCTION note_other(type text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN IF type = 'Noted' THEN INSERT INTO other VALUES (2); END IF; RETURN true; END $$;
-	CREATE FUNCTION note_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.other VALUES (3); END $$;
 	CREATE FUNCTION write_other() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO other VALUES (1); RETURN NULL; END $$;
 	CREATE CONSTRAINT TRIGGER late AFTER INSERT ON loose DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.n = 2) EXECUTE FUNCTION write_other()};
 
@@ -91,11 +90,11 @@ sub goes_on
 
 sub keeps_locks
 {
-	my ($what, $sql, $version) = (@_, 3);
+	my ($what, $sql) = @_;
 	my $next;
 
-	during($sql, sub { $next = start_named($node, 'postgres', 'next', next_append($_[0])); ok(wait_until('the next append to wait', sub { is_blocked('next') }), "$what: the next append waits") });
-	is(join('', finish_script($next)), "$version\n", '... until it is on disk');
+	during($sql, sub { $next = start_named($node, 'postgres', 'next', next_append($_[0])); ok(wait_until('the next append to wait', sub { -s $next->{out} || is_blocked('next') }) && !-s $next->{out}, "$what: the next append waits") });
+	is(join('', finish_script($next)), "3\n", '... until it is on disk');
 }
 
 # Where nobody gains it is not done.
@@ -133,26 +132,75 @@ q_("SELECT es_drop_projection('inline')");
 q_(q{ALTER TABLE eventstore.events ADD CONSTRAINT noted CHECK (note_other(type))});
 keeps_locks('a row that a CHECK of the log writes', q{SELECT es_append('{S}', 'Noted')});
 q_(q{ALTER TABLE eventstore.events DROP CONSTRAINT noted});
-q_('CREATE EVENT TRIGGER note_ddl ON ddl_command_end EXECUTE FUNCTION note_ddl()');
-keeps_locks('a row of an event trigger, as the transaction makes a segment', q{BEGIN; LOCK TABLE eventstore.events IN SHARE UPDATE EXCLUSIVE MODE;
-	SELECT es_append_batch('{S}', (SELECT jsonb_agg('{"type": "T"}'::jsonb) FROM generate_series(1, 4000))); COMMIT}, 4002);
-cmp_ok(q_('SELECT count(*) FROM other WHERE n = 3'), '>', '0', '... which has written one');
-q_('DROP EVENT TRIGGER note_ddl');
 
 # Functions that tell what is in the log, be it by refusing an append, are as ever: what they tell is on disk.
 my $id = '01990000-0000-7000-8000-000000000001';
 
-# Readers of the log are as ever: what they return is on disk.
-my $reader;
-during(q{SELECT es_append('{S}', 'T')}, sub {
+sub waits_for_disk
+{
+	my ($what, $sql, $answer) = @_;
+	my $reader;
+
+	during(qq{SELECT es_append('{S}', 'T', metadata => '{"tags": ["{S}"]}', event_id => '$id')}, sub {
+		my ($name) = @_;
+		$reader = start_named($node, 'postgres', 'reader', $sql =~ s/\{S\}/$name/gr);
+		ok(wait_until('a reader', sub { -s $reader->{out} || -s $reader->{err} || q_(q{SELECT lower(wait_event) IN ('walwrite', 'walsync') FROM pg_stat_activity WHERE application_name = 'reader'}) eq 't' })
+			  && !-s $reader->{out} && !-s $reader->{err}, "$what waits for the disk") });
+	is(join('', finish_script($reader)) =~ s/.*ERROR: *//r, "$answer\n", "... and tells of both events");
+}
+
+q_(q{SELECT es_subscribe('reader', NULL)});
+waits_for_disk(@$_) foreach (
+	[ 'es_read', "SELECT version FROM es_read('{S}')", "1\n2" ],
+	[ 'es_read_query', q{SELECT version FROM es_read_query('[{"tags": ["{S}"]}]')}, '2' ],
+	[ 'es_poll', q{SELECT max(version) FROM es_poll('reader')}, '2' ],
+	[ 'es_stream_version', "SELECT es_stream_version('{S}')", '2' ],
+	[ 'es_position', "SELECT es_position('{S}', 2) - es_position('{S}', 1)", '1' ],
+	[ 'es_find_event', "SELECT version FROM es_find_event('{S}', '$id')", '2' ],
+	[ 'es_replay', "SELECT version FROM es_replay('{S}', 'kept')", '2' ],
+	[ 'a wrong version', "SELECT es_append('{S}', 'T', expected_version => 1)", 'VE001' ],
+	[ 'a wrong version of a row', "INSERT INTO es_events (stream, version, type) VALUES ('{S}', 2, 'T')", 'VE001' ],
+	[ 'a wrong version of a stream of many', q{SELECT * FROM es_append_many('[{"stream": "b-1", "type": "T"}, {"stream": "{S}", "type": "T", "expected_version": 1}]')}, 'VE001' ],
+	[ 'an id that is there', "SELECT es_append('{S}', 'U', event_id => '$id')", 'VE010' ],
+	[ 'what es_try_append tells', "SELECT es_try_append('{S}', 'T', expected_version => 1)", '(conflict,2)' ],
+	[ 'a condition that does not hold', q{SELECT es_append_if('[{"stream": "b-1", "type": "T"}]', 0, NULL, ARRAY['{S}'])}, 'VE011' ],
+	[ 'one that is only checked', q{SELECT es_append_if('[]', 0, NULL, ARRAY['{S}'])}, 'VE011' ]);
+during(q{SELECT es_delete_stream('{S}')}, sub {
 	my ($name) = @_;
-	$reader = start_named($node, 'postgres', 'reader', "SELECT version FROM es_read('$name')");
-	ok(wait_until('a reader', sub { q_(q{SELECT lower(wait_event) IN ('walwrite', 'walsync') FROM pg_stat_activity WHERE application_name = 'reader'}) eq 't' }), 'a reader waits for the disk') });
-is(join('', finish_script($reader)), "1\n2\n", '... and has both events');
+	my $refused = start_named($node, 'postgres', 'refused', "SELECT es_append('$name', 'T')");
+	ok(wait_until('the append', sub { -s $refused->{err} || q_(q{SELECT lower(wait_event) IN ('walwrite', 'walsync', 'transactionid') FROM pg_stat_activity WHERE application_name = 'refused'}) eq 't' }) && !-s $refused->{err},
+		'who appends to a deleted stream waits') });
+
+# So it is where the last record ends with its page of WAL, and the next one would begin past another page's header.
+is(q_(q{CREATE FUNCTION page_ends() RETURNS text LANGUAGE plpgsql AS $$
+	DECLARE
+		start pg_lsn;
+		around int;
+		room int;
+		ends int := 0;
+		said text := '';
+	BEGIN
+		FOR i IN 1 .. 20 LOOP
+			PERFORM pg_logical_emit_message(false, '', repeat('x', 3000)); -- away from a page's end
+			start := pg_current_wal_insert_lsn();
+			PERFORM pg_logical_emit_message(false, '', repeat('x', 1000));
+			around := pg_current_wal_insert_lsn() - start - 1000;
+			room := 8192 - mod(pg_current_wal_insert_lsn() - '0/0', 8192);
+			CONTINUE WHEN room < 1000;
+			PERFORM pg_logical_emit_message(false, '', repeat('x', room - around));
+			CONTINUE WHEN mod(pg_current_wal_insert_lsn() - '0/0', 8192) <> 24;
+			ends := ends + 1;
+			BEGIN
+				PERFORM es_append('warm-1', 'T', expected_version => 0);
+			EXCEPTION WHEN OTHERS THEN
+				said := said || sqlstate || ' ';
+			END;
+		END LOOP;
+		RETURN CASE WHEN ends > 0 AND said = repeat('VE001 ', ends) THEN 'refused' ELSE ends || ': ' || said END;
+	END $$; SELECT page_ends()}), 'refused', 'at the end of a page, too');
 
 # Who acknowledges what another session has stored, and has nothing to write, waits for the disk, too.
 my $retry;
-my $id = '01990000-0000-7000-8000-000000000001';
 during("SELECT es_append('{S}', 'T', event_id => '$id')", sub {
 	my ($name) = @_;
 	$retry = start_named($node, 'postgres', 'retry', "SELECT es_append('$name', 'T', event_id => '$id')");
@@ -186,15 +234,6 @@ q_("SET synchronous_commit = local; SELECT es_append('a-" . ($stream + 1) . "', 
 	is(join('', finish_script($next)), "3\n", 'until nobody waits for one');
 }
 
-# The setting is as it was; what comes after waits for its own commit.
-ask('SHOW synchronous_commit');
-is(heard(), "on\n", 'synchronous_commit is as it was');
-keeps_locks('a transaction of something else, after appends', q{BEGIN; INSERT INTO other VALUES (1); SELECT es_append('{S}', 'T'); COMMIT});
-is($err, '', 'no error');
-$in .= "\\q\n";
-$session->finish;
-$node->stop;
-done_testing();
 # One that is configured while a statement runs is one for its commit, as the server has it.
 {
 	my $holder = $node->background_psql('postgres');
@@ -217,3 +256,12 @@ done_testing();
 	$holder->quit;
 }
 
+# The setting is as it was; what comes after waits for its own commit.
+ask('SHOW synchronous_commit');
+is(heard(), "on\n", 'synchronous_commit is as it was');
+keeps_locks('a transaction of something else, after appends', q{BEGIN; INSERT INTO other VALUES (1); SELECT es_append('{S}', 'T'); COMMIT});
+is($err, '', 'no error');
+$in .= "\\q\n";
+$session->finish;
+$node->stop;
+done_testing();
