@@ -39,9 +39,9 @@ sub check
 		(my $title = $sql) =~ s/\s+/ /g;
 		$title = "$file: " . substr($title, 0, 90);
 		my ($status, $out, $err) = $node->psql($database, $sql, extra_params => [ '-v', 'VERBOSITY=verbose' ]);
-		if ($promise =~ /^ERROR:?(?: (VE\d+))?/)
+		if ($promise =~ /^(?:ERROR:?(?: (VE\d+))?|(VE\d+):)/)
 		{
-			my $state = $1 // 'VE';
+			my $state = $1 // $2 // 'VE';
 			like($err, qr/ERROR:  $state/, $title);
 			next;
 		}
