@@ -20,7 +20,7 @@ append($node, "order-$_", 'Placed') foreach 1 .. 20;
 	$node->safe_psql('postgres', "CREATE ROLE hostile LOGIN SUPERUSER; CREATE SCHEMA evil;
 		CREATE FUNCTION evil.es_feed_message(es_event, text) RETURNS text LANGUAGE sql AS 'SELECT ''evil'''");
 	$node->safe_psql('postgres', "ALTER ROLE hostile SET $_")
-	  foreach ("search_path = evil, public", "client_encoding = 'LATIN1'", "DateStyle = 'SQL, DMY'", "TimeZone = 'Asia/Kathmandu'", "statement_timeout = 1",
+	  foreach ("search_path = evil, public", "client_encoding = 'LATIN1'", "DateStyle = 'SQL, DMY'", "TimeZone = 'Asia/Kathmandu'", "statement_timeout = 30",
 		"lock_timeout = 1", "idle_session_timeout = 100", "default_transaction_read_only = on", "default_transaction_isolation = 'serializable'",
 		"standard_conforming_strings = off", "quote_all_identifiers = on");
 	my @run = ($node->connstr('postgres') . ' user=hostile', '--feed', 'settings', '--create', '--until-caught-up',
