@@ -97,7 +97,8 @@ class Server:
                         return cursor.fetchall() if cursor.description else []
                 finally:
                     connection.close()
-            except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            except psycopg2.Error as error:
+                # one that the server has not told is of the connection, whatever its class
                 if error.pgcode and error.pgcode[:3] != '57P':
                     raise
                 last = error
