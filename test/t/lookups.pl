@@ -300,10 +300,10 @@ is(run(qq{SELECT count(bt_index_check(indexrelid, true)) > 20 FROM pg_index JOIN
 
 # waits_while(label, during, call, expected): a session that has made the call before
 # makes it again and waits for a lock; during(go, waits) does things meanwhile: go
-# lets it begin, waits returns when it waits.
+# lets it begin, waits returns when it waits, or, if it may know the answer, has ended.
 sub waits_while
 {
-	my ($label, $during, $call, $expected) = @_;
+	my ($label, $during, $call, $expected, $may_know) = @_;
 	my $gate = $node->background_psql('postgres');
 
 	$gate->query_safe('SELECT pg_advisory_lock(1)');
@@ -311,7 +311,7 @@ sub waits_while
 	my $waiting = q{SELECT count(*) > 0 FROM pg_stat_activity JOIN pg_locks l USING (pid) WHERE application_name = 'waiting' AND NOT granted AND locktype = };
 	$node->poll_query_until('postgres', "$waiting 'advisory'") or die 'the session does not get warm';
 	$during->(sub { $gate->query_safe('SELECT pg_advisory_unlock(1)') },
-		sub { $node->poll_query_until('postgres', "$waiting 'relation'") or die 'the session does not wait' });
+		sub { $node->poll_query_until('postgres', "$waiting 'relation'" . ($may_know ? q{ OR NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'waiting')} : '')) or die 'the session does not wait' });
 	my ($out, $err) = finish_script($script);
 	$out =~ s/.*warm\|\n//s;
 	$gate->quit;
@@ -361,6 +361,7 @@ sub rebuild_during
 }
 
 run(q{SELECT es_append('y-1', 'Taken', '{}', '{"tags": ["taken"]}')});
+# a session keeps the keys that it has opened until there is news of their table: on 18 it has had none by then
 my @calls = (
 	[ events_0 => events_0_tag => q{SELECT outcome($$SELECT es_append_if('[{"stream": "y-1", "type": "Lost"}]', 0, tags => '{taken}')$$)} => 'VE011' ],
 	[ streams => streams_by_name => q{SELECT es_stream_version('y-1'), (SELECT count(*) FROM es_read('y-1'))} => '1|1' ],
@@ -378,7 +379,7 @@ my @calls = (
 	[ snapshots => snapshots_by_reducer => q{SELECT es_snapshot('y-1', 'tally')} => '1' ],
 	[ snapshots => snapshots_by_stream => q{WITH a AS (SELECT es_append('y-1', 'More') v) SELECT count(es_truncate_stream('y-1', v)) FROM a} => '1' ],
 	[ protections => protections_by_category => q{SELECT count(es_protect('kept', '{$.data.x}', '$.stream')), count(es_protect('kept', '{}', NULL))} => '1|1' ],
-	[ subjects => subjects_by_key => q{SELECT data ->> 'x' FROM es_read('p-looked')} => 'kept' ],
+	[ subjects => subjects_by_key => q{SELECT data ->> 'x' FROM es_read('p-looked')} => 'kept', 'may know' ],
 	[ subjects => subjects_by_subject => q{WITH a AS (SELECT es_append('p-' || md5(random()::text), 'Kept', '{"id": "looked", "x": 1}') AS v) SELECT v, (SELECT count(*) FROM eventstore.subjects WHERE subject = 'looked') FROM a} => '1|1' ],
 	[ retention => retention_by_category => q{SELECT count(es_set_retention('kept', '1 year'))} => '1' ],
 	[ retention_skips => retention_skips_by_stream => q{SELECT eventstore.apply_retention() >= 0} => 't' ]);
@@ -386,13 +387,13 @@ run(q{SELECT es_append('p-looked', 'Kept', '{"id": "looked", "x": "kept"}')});
 run(q{SELECT es_subscribe('late', 0, '{y}', partitions => 2)});
 foreach my $call (@calls)
 {
-	my ($table, $index, $sql, $expected) = @$call;
+	my ($table, $index, $sql, $expected, $may_know) = @$call;
 	my @again = split /\|/, run(qq{SELECT CASE WHEN c.oid IS NULL THEN 'DROP INDEX eventstore.$index' ELSE 'ALTER TABLE eventstore.$table DROP CONSTRAINT $index' END,
 		CASE WHEN c.oid IS NULL THEN pg_get_indexdef(indexrelid) ELSE 'ALTER TABLE eventstore.$table ADD CONSTRAINT $index ' || pg_get_constraintdef(c.oid) END
 		FROM pg_index LEFT JOIN pg_constraint c ON conindid = indexrelid WHERE indexrelid = 'eventstore.$index'::regclass});
 
-	waits_while("$index: dropped and made again", ddl_during(@again), $sql, $expected);
-	waits_while("$index: rebuilt concurrently", rebuild_during($table, $index), $sql, $expected);
+	waits_while("$index: dropped and made again", ddl_during(@again), $sql, $expected, $may_know);
+	waits_while("$index: rebuilt concurrently", rebuild_during($table, $index), $sql, $expected, $may_know);
 }
 
 # ---- another store ----
