@@ -369,6 +369,16 @@ es_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction, AttrNu
 	return value;
 }
 
+/* es_scan_stream has a scan look for a stream's rows in segments, by versions. */
+void
+es_scan_stream(EsSegmentScan *scan, int64 stream_id)
+{
+	scan->which = ES_INDEX_STREAM;
+	scan->own_slot = true;
+	scan->nkeys = 1;
+	ScanKeyInit(&scan->keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_id));
+}
+
 /*
  * es_scan_edge_version gives a stream's first or last version in a segment, by the
  * direction; NULL, and 0, if it has none there.  The scan says whose eyes look.
@@ -376,10 +386,7 @@ es_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction, AttrNu
 Datum
 es_scan_edge_version(EsSegmentScan scan, int64 segment, int64 stream_id, ScanDirection direction, bool *isnull)
 {
-	scan.which = ES_INDEX_STREAM;
-	scan.own_slot = true;
-	scan.nkeys = 1;
-	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_id));
+	es_scan_stream(&scan, stream_id);
 	return es_scan_edge(&scan, segment, direction, Anum_es_events_version, isnull);
 }
 

@@ -85,6 +85,7 @@ extern void es_scan_give_out(EsSegmentScan *scan, const EsEvent *event);
 extern void es_scan_end(EsSegmentScan *scan);
 extern Datum es_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction,
 						  AttrNumber column, bool *isnull);
+extern void es_scan_stream(EsSegmentScan *scan, int64 stream_id);
 extern Datum es_scan_edge_version(EsSegmentScan scan, int64 segment, int64 stream_id,
 								  ScanDirection direction, bool *isnull);
 extern int64 es_scan_last_position(int64 upto);

@@ -145,6 +145,14 @@ ask_for_states(WalReceiverConn *connection, const char *publications)
 	return states;
 }
 
+/* Connects to a publisher; NULL, and why, if it cannot be reached. */
+static WalReceiverConn *
+connect_to(const EsPublisher *publisher, char **error)
+{
+	load_file("libpqwalreceiver", false);
+	return es_publisher_connect(publisher->conninfo, publisher->needs_password, publisher->subscription, error);
+}
+
 /* es_publisher_own gives the publisher of the subscription that this worker works for. */
 EsPublisher
 es_publisher_own(void)
@@ -167,8 +175,7 @@ es_publisher_ask(const EsPublisher *publisher, EsPublished *answer)
 	char	   *error;
 
 	memset(answer, 0, sizeof(*answer));
-	load_file("libpqwalreceiver", false);
-	connection = es_publisher_connect(publisher->conninfo, publisher->needs_password, publisher->subscription, &error);
+	connection = connect_to(publisher, &error);
 	if (connection == NULL)
 		return false;
 	PG_TRY();
@@ -200,8 +207,7 @@ es_publisher_drop_slot(const EsPublisher *publisher, char *slot)
 	WalReceiverConn *connection;
 	char	   *error;
 
-	load_file("libpqwalreceiver", false);
-	connection = es_publisher_connect(publisher->conninfo, publisher->needs_password, publisher->subscription, &error);
+	connection = connect_to(publisher, &error);
 	if (connection == NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_CONNECTION_FAILURE),

@@ -491,7 +491,7 @@ Datum
 es_stream_version(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_call_stream_arg(fcinfo, 0);
-	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.needed = true,.own_slot = true,.nkeys = 1};
+	EsSegmentScan scan = {.needed = true};
 	Snapshot	snapshot;
 	EsStream	stream;
 	int64		version = 0;
@@ -503,7 +503,7 @@ es_stream_version(PG_FUNCTION_ARGS)
 	es_subscriber_refuse_part();
 	if (es_stream_find(name, &snapshot, true, &stream))
 	{
-		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream.id));
+		es_scan_stream(&scan, stream.id);
 		version = DatumGetInt64(es_scan_edge(&scan, stream.last_segment, BackwardScanDirection, Anum_es_events_version,
 											 &isnull));
 		es_durable_note_writer(scan.edge_writer);
