@@ -15,6 +15,7 @@
  *
  *	poll	es_poll with wait, then es_ack, in one transaction
  *	apart	es_poll with wait, then es_ack, in a transaction each
+ *	async	as poll, but only the writer's commits are flushed, not those of es_ack
  *	notify	a table and NOTIFY by the writer; LISTEN, then SELECT
  *	every50	the same table, SELECT each 50 ms
  *	slot	a replication slot: COMMAND is START_REPLICATION with the plugin's
@@ -185,13 +186,21 @@ take_events(const PGresult *result, int64_t received, int count, int64_t last)
 	return last;
 }
 
+/* Tells whether a mode is one of es_poll. */
+static int
+polls_events(const char *mode)
+{
+	return strcmp(mode, "poll") == 0 || strcmp(mode, "apart") == 0 || strcmp(mode, "async") == 0;
+}
+
 /* The reader: all events, and then one look more for what should not be there. */
 static void
 read_events(const char *conninfo, const char *mode, int rate, int count)
 {
 	PGconn	   *conn = connect_to(conninfo);
-	int			together = strcmp(mode, "poll") == 0;
-	int			polls = together || strcmp(mode, "apart") == 0;
+	int			async = strcmp(mode, "async") == 0;
+	int			together = async || strcmp(mode, "poll") == 0;
+	int			polls = polls_events(mode);
 	int			notifies = strcmp(mode, "notify") == 0;
 	int64_t		end = now() + (count / rate + 30) * INT64_C(1000000000);
 	int64_t		last = 0;
@@ -201,6 +210,8 @@ read_events(const char *conninfo, const char *mode, int rate, int count)
 	PQclear(PQprepare(conn, "ack", ack_events, 0, NULL));
 	if (notifies)
 		command(conn, "LISTEN latency");
+	if (async)
+		command(conn, "SET synchronous_commit = off");
 	atomic_store(&shared->ready, 1);
 	for (int more = 1; more;)
 	{
@@ -402,10 +413,10 @@ main(int argc, char **argv)
 
 	if (count <= 0)
 	{
-		fprintf(stderr, "usage: latency CONNINFO poll|apart|notify|every50|slot RATE SECONDS [COMMAND]\n");
+		fprintf(stderr, "usage: latency CONNINFO poll|apart|async|notify|every50|slot RATE SECONDS [COMMAND]\n");
 		return 2;
 	}
-	statement = slot ? append_marked : strcmp(argv[2], "poll") == 0 || strcmp(argv[2], "apart") == 0 ? append_event :
+	statement = slot ? append_marked : polls_events(argv[2]) ? append_event :
 		strcmp(argv[2], "notify") == 0 ? insert_notify : insert_row;
 	shared = mmap(NULL, sizeof(Shared) + sizeof(Event) * count, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)

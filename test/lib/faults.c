@@ -1,10 +1,10 @@
 /*
  * faults.c
  *		Faults that a machine has, for a server that is started with this library
- *		in LD_PRELOAD: a full disk, one that does not answer, memory that runs out, a
- *		clock that is set.
+ *		in LD_PRELOAD: a full disk, one that does not answer, WAL that stays in
+ *		memory, memory that runs out, a clock that is set.
  *
- * FAULTS names a file of four integers of eight bytes, which the test writes and
+ * FAULTS names a file of five integers of eight bytes, which the test writes and
  * all processes of the server see at once:
  *
  *	full		1: what makes a file below the folder FAULTS_DISK longer fails with
@@ -13,6 +13,8 @@
  *				the first one, the postmaster
  *	clock		seconds by which the time of day is off; clocks that only run are not
  *	slow		1: fdatasync does not come back until it is 0 again
+ *	held		1: a write to the WAL does not begin until it is 0 again, so that what is in
+ *				the server's buffers is lost with it
  *
  * Only what PostgreSQL calls is here: write, pwrite, pwritev, posix_fallocate,
  * fdatasync, malloc, realloc, gettimeofday, clock_gettime, time.
@@ -41,6 +43,7 @@ typedef struct Faults
 	int64_t		memory;
 	int64_t		clock;
 	int64_t		slow;
+	int64_t		held;
 }			Faults;
 
 extern void *__libc_malloc(size_t size);
@@ -70,22 +73,30 @@ attach_faults(void)
 	close(fd);
 }
 
+/* find_path tells where a file is; 0 if that cannot be told. */
+static int
+find_path(int fd, char *path, size_t size)
+{
+	char		link[64];
+	ssize_t		length;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	length = readlink(link, path, size - 1);
+	if (length <= 0)
+		return 0;
+	path[length] = '\0';
+	return 1;
+}
+
 /* is_full says whether a file may not get that long. */
 static int
 is_full(int fd, off_t end)
 {
-	char		link[64];
 	char		path[4096];
 	struct stat st;
-	ssize_t		length;
 
-	if (!faults->full || !disk)
+	if (!faults->full || !disk || !find_path(fd, path, sizeof(path)))
 		return 0;
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	length = readlink(link, path, sizeof(path) - 1);
-	if (length <= 0)
-		return 0;
-	path[length] = '\0';
 	if (strncmp(path, disk, strlen(disk)) != 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || end <= st.st_size)
 		return 0;
 	errno = ENOSPC;
@@ -103,6 +114,10 @@ write(int fd, const void *data, size_t size)
 ssize_t
 pwrite(int fd, const void *data, size_t size, off_t offset)
 {
+	char		path[4096];
+
+	while (*(volatile int64_t *) &faults->held && find_path(fd, path, sizeof(path)) && strstr(path, "/pg_wal/"))
+		usleep(1000);
 	if (is_full(fd, offset + (off_t) size))
 		return -1;
 	return syscall(SYS_pwrite64, fd, data, size, offset);
