@@ -25,10 +25,8 @@
  */
 #include "fold/category.h"
 
-#include "access/htup.h"
 #include "access/tupdesc.h"
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -37,7 +35,6 @@
 #include "pgstat.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
@@ -54,20 +51,18 @@
 #include "fold/reducer.h"
 #include "fold/replay.h"
 #include "fold/snapshot.h"
-#include "fold/state.h"
+#include "fold/staterow.h"
 #include "read/read.h"
 #include "read/streams.h"
 #include "rights/right.h"
 #include "shared/headway.h"
 #include "stream/stream.h"
-#include "table/columns.h"
 #include "table/rows.h"
 
 #define FIRST_EVENTS	20000	/* folded before workers are worth it */
-#define CHUNKS			64		/* per process, about */
+#define SHARES			16		/* per process, of what is left: a chunk is one */
 #define LEAST_IDS		16		/* in a chunk, unless their rows are large */
 #define MOST_IDS		65536
-#define ROW_BYTES		80		/* of a row in memory, besides its varlenas */
 #define CHUNKS_A_PORTION	8	/* per process, about, if its size is bounded */
 
 PG_FUNCTION_INFO_V1(es_replay_category);
@@ -82,18 +77,13 @@ typedef struct Shared
 {
 	pg_atomic_uint64 next_id;	/* ids below are done, or somebody does them */
 	int64		last_id;
-	int64		ids_a_chunk;
+	int			shares;			/* of what is left, a chunk is one */
+	int64		most_ids;		/* in a chunk */
 	TimestampTz as_of;
 	bool		leaves_snapshots;
 	bool		without_states; /* in rows: nobody asks for them */
 	uint8		fingerprint[ES_FINGERPRINT_LENGTH]; /* of the leader's reducer */
 } Shared;
-
-/* Columns of a row on its way to the leader: those of es_state, and what a snapshot needs. */
-#define Anum_row_stream_id		6
-#define Anum_row_leaves			7	/* a snapshot is due */
-#define Anum_row_stored			8	/* jsonb, text, sealed: see EsStoredState */
-#define Natts_row				10
 
 /* A process at work. */
 typedef struct Work
@@ -108,19 +98,6 @@ typedef struct Work
 	int64		folded;			/* events, in all */
 } Work;
 
-/* A DestReceiver of the leader, for its own rows and those of workers. */
-typedef struct Rows
-{
-	DestReceiver pub;
-	Tuplestorestate *result;
-	TupleDesc	desc;			/* of result: es_state */
-	MemoryContext portion;
-	int64		count;			/* of the portion's rows */
-	Size		bytes;			/* of their states and names, about */
-	Tuplestorestate *due;		/* whole rows, of states that are due for a
-								 * snapshot; NULL: none yet */
-} Rows;
-
 struct EsCategoryFold
 {
 	MemoryContext context;
@@ -129,118 +106,12 @@ struct EsCategoryFold
 	Shared		start;			/* next_id: of the next portion */
 	Snapshot	snapshot;		/* registered with: */
 	ResourceOwner owner;
-	Rows		rows;
+	EsStateRows rows;
 	int64		folded;			/* events, but for those of workers */
 	int64		first_id;		/* of the category's streams; 0: none yet */
 	double		ids;			/* gone through from there on, also again */
 	EsCategoryCounts counts;
 };
-
-/* ---- rows ---- */
-
-/* Makes the descriptor of rows. */
-static TupleDesc
-make_state_row_desc(void)
-{
-	TupleDesc	desc = CreateTemplateTupleDesc(Natts_row);
-
-	for (int i = 0; i < Natts_es_state; i++)
-		TupleDescInitEntry(desc, i + 1, NULL, es_replay_state_types[i], -1, 0);
-	TupleDescInitEntry(desc, Anum_row_stream_id, NULL, INT8OID, -1, 0);
-	TupleDescInitEntry(desc, Anum_row_leaves, NULL, BOOLOID, -1, 0);
-	TupleDescInitEntry(desc, Anum_row_stored, NULL, JSONBOID, -1, 0);
-	TupleDescInitEntry(desc, Anum_row_stored + 1, NULL, TEXTOID, -1, 0);
-	TupleDescInitEntry(desc, Anum_row_stored + 2, NULL, TEXTOID, -1, 0);
-	return desc;
-}
-
-/* Fills the columns of a row that a snapshot's state is in. */
-static void
-put_stored_state(Datum *values, bool *isnull, const EsStoredState *state)
-{
-	es_columns_put(values, isnull, Anum_row_stored, state->json);
-	es_columns_put(values, isnull, Anum_row_stored + 1, state->text);
-	es_columns_put(values, isnull, Anum_row_stored + 2, state->sealed);
-}
-
-/* Takes a snapshot's state out of a row, whose it stays. */
-static void
-take_stored_state(const Datum *values, const bool *isnull, EsStoredState *state)
-{
-	state->json = isnull[Anum_row_stored - 1] ? NULL : DatumGetJsonbP(values[Anum_row_stored - 1]);
-	state->text = isnull[Anum_row_stored] ? NULL : DatumGetTextPP(values[Anum_row_stored]);
-	state->sealed = isnull[Anum_row_stored + 1] ? NULL : DatumGetTextPP(values[Anum_row_stored + 1]);
-	state->isnull = state->json == NULL && state->text == NULL && state->sealed == NULL;
-}
-
-/* Sends the row of a stream that was folded. */
-static void
-send_state_row(Work *work, const EsStream *stream)
-{
-	EsReplay   *replay = &work->replay;
-	bool		leaves = work->shared->leaves_snapshots && es_replay_leaves_snapshot(replay);
-	EsStoredState nothing = {0};
-	EsStoredState state = {0};
-	Datum	   *v = work->row->tts_values;
-	bool	   *n = work->row->tts_isnull;
-
-	ExecClearTuple(work->row);
-	es_replay_columns(replay, stream->name, v, n, !work->shared->without_states);
-	v[Anum_row_stream_id - 1] = Int64GetDatum(stream->id);
-	n[Anum_row_stream_id - 1] = false;
-	if (leaves)
-		es_fold_store(replay->fold, &state);
-	leaves = leaves && es_state_can_keep(&state);
-	v[Anum_row_leaves - 1] = BoolGetDatum(leaves);
-	n[Anum_row_leaves - 1] = false;
-	put_stored_state(v, n, leaves ? &state : &nothing);
-	ExecStoreVirtualTuple(work->row);
-	(void) work->dest->receiveSlot(work->row, work->dest);
-}
-
-/* Keeps a row for its snapshot, without what readers see of the state. */
-static void
-keep_due_row(Rows *result, TupleTableSlot *row)
-{
-	Datum		values[Natts_row];
-	bool		isnull[Natts_row];
-
-	memcpy(values, row->tts_values, sizeof(values));
-	memcpy(isnull, row->tts_isnull, sizeof(isnull));
-	isnull[Anum_es_state_state - 1] = true;
-	tuplestore_putvalues(result->due, row->tts_tupleDescriptor, values, isnull);
-}
-
-/* How many bytes a value of a row takes, about. */
-static inline Size
-size_of_value(const TupleTableSlot *row, AttrNumber column)
-{
-	return row->tts_isnull[column - 1] ? 0 : VARSIZE_ANY(DatumGetPointer(row->tts_values[column - 1]));
-}
-
-/* Puts a row into the leader's result. */
-static bool
-receive_state_row(TupleTableSlot *row, DestReceiver *dest)
-{
-	Rows	   *rows = (Rows *) dest;
-
-	slot_getallattrs(row);
-	tuplestore_putvalues(rows->result, rows->desc, row->tts_values, row->tts_isnull);
-	rows->count++;
-	rows->bytes += size_of_value(row, Anum_es_state_stream) + size_of_value(row, Anum_es_state_state) + ROW_BYTES;
-	if (DatumGetBool(row->tts_values[Anum_row_leaves - 1]))
-	{
-		if (rows->due == NULL)
-		{
-			MemoryContext old = MemoryContextSwitchTo(rows->portion);
-
-			rows->due = tuplestore_begin_heap(false, false, work_mem);
-			MemoryContextSwitchTo(old);
-		}
-		keep_due_row(rows, row);
-	}
-	return true;
-}
 
 /* ---- work ---- */
 
@@ -261,7 +132,7 @@ begin_category_work(Work *work, Shared *shared, const EsReplay *replay, const te
 	work->events = es_read_stream_begin(&options);
 	work->member = AllocSetContextCreate(CurrentMemoryContext, "eventstore category member",
 										 ALLOCSET_DEFAULT_SIZES);
-	work->row = MakeSingleTupleTableSlot(make_state_row_desc(), &TTSOpsVirtual);
+	work->row = MakeSingleTupleTableSlot(es_staterow_desc(), &TTSOpsVirtual);
 }
 
 /* Ends a process's work. */
@@ -285,22 +156,37 @@ fold_category_stream(Work *work, const EsStream *stream)
 	es_read_stream_take(work->events, stream);
 	es_headway_reach(stream->id);
 	if (es_replay_stream(&work->replay, work->events, &bounds))
-		send_state_row(work, stream);
+	{
+		es_staterow_fill(work->row, &work->replay, stream, !work->shared->without_states, work->shared->leaves_snapshots);
+		(void) work->dest->receiveSlot(work->row, work->dest);
+	}
 	work->folded += work->replay.folded;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(work->member);
 }
 
-/* Goes to the next chunk of ids that nobody has taken; false if there is none. */
+/*
+ * Goes to the next chunk of ids that nobody has taken; false if there is none.  Streams that were
+ * made at one time have their events on the same pages, so chunks are large, that few pages
+ * are read by two processes, and get smaller, that all end at one time.
+ */
 static bool
 take_id_chunk(Work *work)
 {
 	Shared	   *shared = work->shared;
-	int64		first = pg_atomic_fetch_add_u64(&shared->next_id, shared->ids_a_chunk);
+	uint64		first = pg_atomic_read_u64(&shared->next_id);
+	int64		left;
+	int64		count;
 
-	if (first > shared->last_id)
-		return false;
-	es_streams_range(work->streams, first, Min(first + shared->ids_a_chunk - 1, shared->last_id));
+	do
+	{
+		left = shared->last_id - (int64) first + 1;
+		if (left <= 0)
+			return false;
+		count = Min(Max(left / shared->shares, LEAST_IDS), shared->most_ids);
+		count = Min(count, left);
+	} while (!pg_atomic_compare_exchange_u64(&shared->next_id, &first, first + count));
+	es_streams_range(work->streams, first, first + count - 1);
 	return true;
 }
 
@@ -407,12 +293,11 @@ fold_alone(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portion)
 	return false;
 }
 
-/* How many ids each of some processes had better take at a time. */
+/* How many ids each of some processes had better take at a time, at most. */
 static int64
-size_of_chunks(const EsCategoryFold *fold, const Work *work, const EsCategoryPortion *portion, int nprocesses)
+limit_chunks(const EsCategoryFold *fold, const EsCategoryPortion *portion, int nprocesses)
 {
-	int64		left = work->shared->last_id - (int64) pg_atomic_read_u64(&work->shared->next_id) + 1;
-	double		ids = Min(Max(left / (CHUNKS * nprocesses), LEAST_IDS), MOST_IDS);
+	double		ids = MOST_IDS;
 	double		ids_a_share = fold->ids / (CHUNKS_A_PORTION * nprocesses);
 
 	/* what is begun is finished, so it must be little where rows have to fit */
@@ -444,7 +329,8 @@ fold_with_crew(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portio
 	int64		last = work->shared->last_id;
 	int64		next;
 
-	work->shared->ids_a_chunk = size_of_chunks(fold, work, portion, nworkers + 1);
+	work->shared->shares = SHARES * (nworkers + 1);
+	work->shared->most_ids = limit_chunks(fold, portion, nworkers + 1);
 	start_category_crew(&crew, work, fold->category, nworkers);
 	fold->counts.workers += crew.context->nworkers_launched;
 	while (!is_portion_full(fold, portion) && take_id_chunk(work))
@@ -460,38 +346,6 @@ fold_with_crew(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portio
 	work->shared = &fold->start;
 	pg_atomic_write_u64(&fold->start.next_id, next);
 	return next <= last;
-}
-
-/* Leaves the snapshots that are due. */
-static void
-leave_due_snapshots(Tuplestorestate *due, const EsReducer *reducer, TupleDesc desc)
-{
-	TupleTableSlot *row = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	MemoryContext one = AllocSetContextCreate(CurrentMemoryContext, "eventstore snapshot", ALLOCSET_DEFAULT_SIZES);
-
-	es_headway_enter(ES_PHASE_SNAPSHOTS, tuplestore_tuple_count(due));
-	while (tuplestore_gettupleslot(due, true, false, row))
-	{
-		MemoryContext old = MemoryContextSwitchTo(one);
-		EsSnapshot	snapshot = {0};
-		Datum	   *v = row->tts_values;
-		bool	   *n = row->tts_isnull;
-
-		CHECK_FOR_INTERRUPTS();
-		slot_getallattrs(row);
-		snapshot.stream_id = DatumGetInt64(v[Anum_row_stream_id - 1]);
-		snapshot.version = DatumGetInt64(v[Anum_es_state_version - 1]);
-		snapshot.position = DatumGetInt64(v[Anum_es_state_position - 1]);
-		snapshot.recorded_at = DatumGetTimestampTz(v[Anum_es_state_recorded_at - 1]);
-		take_stored_state(v, n, &snapshot.state);
-		es_snapshot_write(reducer, &snapshot, false);
-		es_headway_add(1);
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(one);
-	}
-	ExecDropSingleTupleTableSlot(row);
-	tuplestore_end(due);
-	MemoryContextDelete(one);
 }
 
 /* ---- a category's fold ---- */
@@ -512,8 +366,9 @@ take_fold_snapshot(EsCategoryFold *fold)
 
 /*
  * es_category_begin takes the arguments of es_replay_category and begins a fold in the
- * current memory context, whose rows are to be put into a tuplestore of es_state, which is
- * emptied before each portion by whoever wants that; with states or without.
+ * current memory context, whose rows are to be put into a tuplestore, of es_state or, desc being
+ * NULL, of whole rows, which is emptied before each portion by whoever wants that; with states
+ * or without.
  */
 EsCategoryFold *
 es_category_begin(FunctionCallInfo fcinfo, Tuplestorestate *result, TupleDesc desc, bool with_states)
@@ -530,9 +385,7 @@ es_category_begin(FunctionCallInfo fcinfo, Tuplestorestate *result, TupleDesc de
 	fold->replay = es_replay_begin(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), fold->category);
 	es_settings_leave(fold->replay.settings);
 	pg_atomic_init_u64(&fold->start.next_id, 1);
-	fold->rows.pub.receiveSlot = receive_state_row;
-	fold->rows.result = result;
-	fold->rows.desc = desc;
+	es_staterow_begin(&fold->rows, result, desc);
 	take_fold_snapshot(fold);
 	return fold;
 }
@@ -589,19 +442,14 @@ es_category_next(EsCategoryFold *fold, const EsCategoryPortion *portion)
 	int64		first = pg_atomic_read_u64(&fold->start.next_id);
 	bool		more;
 
-	fold->rows.portion = work;
-	fold->rows.count = 0;
-	fold->rows.bytes = 0;
+	es_staterow_begin_portion(&fold->rows);
 	fold->start.leaves_snapshots = leaves_snapshots(es_fold_reducer(fold->replay.fold));
 	fold->replay.settings = es_fold_enter_settings(fold->replay.fold);
 	PushActiveSnapshot(fold->snapshot);
 	more = fold_portion(fold, portion);
 	PopActiveSnapshot();
-	if (fold->rows.due != NULL && es_replay_unchanged(fold->replay.fold))
-		leave_due_snapshots(fold->rows.due, es_fold_reducer(fold->replay.fold), make_state_row_desc());
-	else if (fold->rows.due != NULL)
-		tuplestore_end(fold->rows.due);
-	fold->rows.due = NULL;
+	if (fold->rows.due)
+		es_staterow_end_portion(&fold->rows, es_replay_unchanged(fold->replay.fold) ? es_fold_reducer(fold->replay.fold) : NULL);
 	es_settings_leave(fold->replay.settings);
 	fold->counts.portions++;
 	fold->counts.rows += fold->rows.count;

@@ -23,10 +23,12 @@
  */
 #include "fold/foldnode.h"
 
+#include "access/htup_details.h"
 #include "access/tupdesc.h"
 #include "executor/executor.h"
 #include "executor/nodeHash.h"
 #include "executor/tuptable.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/extensible.h"
 #include "pgstat.h"
@@ -38,6 +40,7 @@
 #include "base/event.h"
 #include "fold/category.h"
 #include "fold/replay.h"
+#include "fold/staterow.h"
 #include "read/callscan.h"
 #include "shared/headway.h"
 
@@ -56,8 +59,9 @@ typedef struct FoldNode
 	bool		at_start;		/* it is the first */
 	bool		ended;			/* there is none */
 	bool		whole;			/* all rows are in the tuplestore */
-	Tuplestorestate *rows;		/* of the portion */
-	TupleTableSlot *row;		/* of es_state */
+	TupleDesc	desc;			/* of es_state */
+	Tuplestorestate *rows;		/* of the portion, as staterow.c makes them */
+	TupleTableSlot *row;
 	EsCategoryCounts counts;	/* of folds that have ended */
 } FoldNode;
 
@@ -83,14 +87,13 @@ static void
 begin_fold_node(CustomScanState *pub, EState *estate, int eflags)
 {
 	FoldNode   *node = (FoldNode *) pub;
-	TupleDesc	desc;
 
 	es_callscan_begin(&node->scan, estate);
-	desc = lookup_rowtype_tupdesc_copy(node->scan.call->funcresulttype, -1);
-	es_event_check_type(desc, es_replay_state_types, Natts_es_state);
+	node->desc = lookup_rowtype_tupdesc_copy(node->scan.call->funcresulttype, -1);
+	es_event_check_type(node->desc, es_replay_state_types, Natts_es_state);
 	for (int i = 0; i < node->scan.ncolumns; i++)
 		node->with_states |= node->scan.columns[i] == 0 || node->scan.columns[i] == Anum_es_state_state;
-	node->row = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	node->row = MakeSingleTupleTableSlot(es_staterow_desc(), &TTSOpsMinimalTuple);
 }
 
 /* Takes the arguments as the function would, and begins the fold. */
@@ -105,7 +108,7 @@ open_fold_node(FoldNode *node)
 	es_callscan_arguments(&node->scan, fcinfo);
 	pgstat_init_function_usage(fcinfo, &usage);
 	node->rows = tuplestore_begin_heap(false, false, (int) Min(memory, INT_MAX));
-	node->fold = es_category_begin(fcinfo, node->rows, node->row->tts_tupleDescriptor, node->with_states);
+	node->fold = es_category_begin(fcinfo, node->rows, NULL, node->with_states);
 	node->portion = (EsCategoryPortion)
 	{
 		.rows = 1,.bytes = (Size) work_mem * 1024,.bytes_with_crew = Max(CREW_BYTES, memory * 1024 / 4 * 3)
@@ -169,13 +172,14 @@ store_state(FoldNode *node)
 	Datum	   *values = node->row->tts_values;
 	bool	   *isnull = node->row->tts_isnull;
 
-	slot_getallattrs(node->row);
+	slot_getsomeattrs(node->row, Natts_es_state);
 	for (int i = 0; i < node->scan.ncolumns; i++)
 	{
 		AttrNumber	attribute = node->scan.columns[i];
 
 		slot->tts_isnull[i] = attribute != 0 && isnull[attribute - 1];
-		slot->tts_values[i] = attribute != 0 ? values[attribute - 1] : ExecFetchSlotHeapTupleDatum(node->row);
+		slot->tts_values[i] = attribute != 0 ? values[attribute - 1] :
+			HeapTupleGetDatum(heap_form_tuple(node->desc, values, isnull));
 	}
 	return ExecStoreVirtualTuple(slot);
 }
@@ -238,7 +242,7 @@ explain_fold_node(CustomScanState *pub, List *ancestors, ExplainState *es)
 	EsCategoryCounts counts = node->counts;
 
 	es_callscan_explain(&node->scan, ancestors, es);
-	es_callscan_explain_columns(&node->scan, node->row->tts_tupleDescriptor, es);
+	es_callscan_explain_columns(&node->scan, node->desc, es);
 	if (!es->analyze)
 		return;
 	if (node->fold)
