@@ -34,6 +34,11 @@ CREATE OR REPLACE VIEW @extschema@.es_subscriptions WITH (security_barrier) AS
 COMMENT ON VIEW @extschema@.es_subscriptions IS
 	'subscriptions, a row for each partition: how far it is acknowledged, who has it until when, how far it is behind, how many events are parked, what it is of, who has made it, when, by which application; for who has read or admin on that';
 
+/* ---- scavenge ---- */
+
+CREATE OR REPLACE FUNCTION @extschema@.es_scavenge(max_events bigint DEFAULT NULL) RETURNS TABLE(category text, events bigint, bytes bigint)
+	LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+
 /* ---- service ---- */
 
 /* Settings that lists are in are made of their items anew: ALTER SYSTEM takes them one by one. */

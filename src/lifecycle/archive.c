@@ -521,14 +521,25 @@ parse_segment_name(const char *name)
 	return errno == 0 && *end == '\0' && strcmp(es_segment_name(segment), name) == 0 ? segment : -1;
 }
 
+/* Takes the name of a table apart that may say its schema; NULL if it is none. */
+static RangeVar *
+parse_table_name(const text *name)
+{
+	List	   *parts;
+
+	if (!SplitIdentifierString(text_to_cstring(name), '.', &parts) || parts == NIL || list_length(parts) > 2)
+		return NULL;
+	return list_length(parts) == 1 ? makeRangeVar(NULL, linitial(parts), -1) : makeRangeVar(linitial(parts), lsecond(parts), -1);
+}
+
 /* Finds the table that is to be attached, and which segment it is. */
 static void
 find_table_to_attach(const text *name, ArchiveOrder *order)
 {
-	RangeVar   *table = makeRangeVarFromNameList(textToQualifiedNameList(unconstify(text *, name)));
+	RangeVar   *table = parse_table_name(name);
 	EsArchived	known;
 
-	order->segment = parse_segment_name(table->relname);
+	order->segment = table ? parse_segment_name(table->relname) : -1;
 	if (order->segment < 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -541,7 +552,7 @@ find_table_to_attach(const text *name, ArchiveOrder *order)
 	if (table->schemaname == NULL)
 		table->schemaname = "eventstore";
 	/* which others than the owner may use in no other way */
-	if (table->catalogname == NULL && strcmp(table->schemaname, "eventstore") == 0)
+	if (strcmp(table->schemaname, "eventstore") == 0)
 		order->relid = get_relname_relid(table->relname, es_base_store()->schema);
 	else
 		order->relid = RangeVarGetRelid(table, NoLock, true);

@@ -48,6 +48,7 @@ INSERT INTO promised VALUES
 	('es_doctor', '', 'TABLE(severity text, finding text, detail text, remedy text)'),
 	('es_metrics', '', 'TABLE(name text, labels jsonb, value double precision, kind text, help text)'),
 	('es_verify', 'from_position bigint DEFAULT 1, to_position bigint DEFAULT NULL::bigint', 'TABLE("position" bigint, problem text)'),
+	('es_scavenge', 'max_events bigint DEFAULT NULL::bigint', 'TABLE(category text, events bigint, bytes bigint)'),
 	('es_proof', '"position" bigint, seal bigint DEFAULT NULL::bigint', 'jsonb'),
 	('es_prove_consistency', 'first_seal bigint, second_seal bigint DEFAULT NULL::bigint', 'jsonb'),
 	('es_wait', 'after_position bigint, timeout interval', 'bigint'),
