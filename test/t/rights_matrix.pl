@@ -111,7 +111,6 @@ my @calls = (
 	# projections
 	[ 'es_create_projection(text,text,text,text,text)', 'admin', q{SELECT es_create_projection('new', 'count', category => 'a')} ],
 	[ 'es_create_projection(text,text,text,text,text)', 'admin and read', q{SELECT es_create_projection('new', 'f', category => 'a')} ],
-	[ 'es_create_projection(text,text,text,text,text)', 'admin', q{SELECT es_create_projection('new', 'a', mode => 'inline', category => 'a')} ],
 	[ 'es_create_projection(text,text,text,text,text)', 'admin *', q{SELECT es_create_projection('new', 'count')} ],
 	[ 'es_create_handler_projection(text,regprocedure,text,text[],text[],regprocedure)', 'admin and read', q{SELECT es_create_handler_projection('new', 'public.look(es_event)', categories => '{a}')} ],
 	[ 'es_create_handler_projection(text,regprocedure,text,text[],text[],regprocedure)', 'admin * and read *', q{SELECT es_create_handler_projection('new', 'public.look(es_event)', categories => '{a,b}')} ],
