@@ -16,7 +16,7 @@
  * which nobody is waited for: appends to these streams wait from then to the transaction's
  * end.  Streams that are passed over are come back to (skipped.c).
  *
- * States are made as the store's owner, by functions that he trusts.  One process
+ * States are made as the store's owner, by functions and types that he trusts.  One process
  * carries out rules at a time, by a lock on their table.  After a crash a batch is done or not.
  */
 #include "lifecycle/retention.h"
@@ -192,7 +192,6 @@ keep_due_states(void *arg)
 	Candidate  *candidate = keeping->candidate;
 	const Batch *batch = keeping->batch;
 	const EsPolicy *policy = es_policy_of(batch->policies, batch->npolicies, candidate->stream);
-	bool		on_behalf = es_handler_on_behalf;
 	EsOwnerContext caller;
 	EsStream	stream;
 
@@ -201,10 +200,10 @@ keep_due_states(void *arg)
 	if (candidate->before == 0)
 		return;
 	es_owner_restrict(&caller);
-	es_handler_on_behalf = true;
+	es_handler_enter_behalf();
 	if (!es_keep_states(&stream, candidate->before - 1, batch->round->by_hand))
 		candidate->before = -1;
-	es_handler_on_behalf = on_behalf;
+	es_handler_leave_behalf();
 	es_owner_leave(&caller);
 }
 

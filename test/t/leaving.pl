@@ -168,6 +168,40 @@ is(sql(q{SET ROLE other; SELECT count(*) FROM es_retention}), '0', 'nor are rule
 sql(q{SELECT es_grant('other', 'admin', 'rule')});
 is(sqlstates($node, 'postgres', q{SET ROLE other; SELECT es_delete_stream('rule-2'); SELECT es_truncate_stream('rule-3', 2)}), '', 'who may call them needs no right on the tables');
 
+
+# who has 'admin' on one category does not become the store's owner by way of its rule
+sql(q{
+	CREATE ROLE mallory; CREATE SCHEMA mallory AUTHORIZATION mallory;
+	SELECT es_grant('mallory', p, 'm') FROM unnest(ARRAY['append', 'read', 'admin']) p;
+	SET ROLE mallory; SET search_path = mallory, public;
+	CREATE FUNCTION sly(v int) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN IF current_user <> 'mallory' THEN EXECUTE 'ALTER ROLE mallory SUPERUSER'; END IF; RETURN true; END $$;
+	CREATE FUNCTION grab(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN PERFORM mallory.sly(1); RETURN state; END $$;
+	CREATE DOMAIN sly AS int CHECK (sly(VALUE));
+	RESET ROLE; CREATE TYPE public.row_of_sly AS (v mallory.sly)});
+foreach (['mallory.sly', '1'], ['mallory.sly[]', '[1]'], ['row_of_sly', '{"v": 1}'], ['row_of_sly[]', '[{"v": 1}]'])
+{
+	my ($type, $initial) = @$_;
+
+	sql(qq{SET ROLE mallory; SELECT es_create_reducer('m', '$initial', '$type'), count(es_append('m-1', 'T')) FROM generate_series(1, 3); SELECT es_set_retention('m', max_count => 1);
+		RESET ROLE; SELECT eventstore.apply_retention()});
+	is(sql(q{SELECT skipped, error ~ '^type (mallory\.)?sly(\[\])? must not run with the rights of role "postgres"$' FROM es_retention WHERE category = 'm'}), '1|t', "a type that he does not trust is not used, in $type");
+	is(sql(q{SELECT first_version, (SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory') FROM es_streams WHERE stream = 'm-1'}), '1|f', '... and nothing was got at');
+	sql(q{SELECT es_drop_reducer('m')});
+}
+
+# an error that a trusted function has caught does not make the others trusted
+sql(q{
+	CREATE FUNCTION public.careful(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$DECLARE x int; BEGIN BEGIN x := 1 / 0; EXCEPTION WHEN division_by_zero THEN NULL; END; RETURN state; END $$;
+	SET ROLE mallory; SELECT es_set_retention('m');
+	SELECT es_register_reducer('m', 'A', 'public.careful(jsonb, jsonb)'), es_register_reducer('m', 'B', 'mallory.grab(jsonb, jsonb)');
+	SELECT es_append('m-2', type) FROM unnest(ARRAY['A', 'B', 'C']) type;
+	SELECT es_set_retention('m', max_count => 1); RESET ROLE; SELECT eventstore.apply_retention()});
+is(sql(q{SELECT reason ~ '^function mallory\.grab.* must not run' FROM eventstore.retention_skips WHERE stream = 'm-2'}), 't', 'a function that he does not trust is not called after a caught error');
+is(sql(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'}), 'f', '... nothing was got at');
+is(sql(q{BEGIN; SELECT eventstore.apply_retention(); CREATE FUNCTION mallory.tame(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql RETURN state; ALTER FUNCTION mallory.tame OWNER TO mallory; SELECT es_register_reducer('tame', '*', 'mallory.tame(jsonb, jsonb)'); SELECT 'tame ' || version FROM es_replay('m-2', 'tame'); COMMIT}) =~ /^tame 3$/m, 1,
+	'who calls by himself may call what he likes, after a fold that was refused');
+sql(q{SELECT es_set_retention('m'), es_drop_reducer('m')});
+
 # ---- prepared transactions ----
 
 sql(q{SELECT es_append('two-' || i, 'T') FROM generate_series(1, 2) i, generate_series(1, 3)});
