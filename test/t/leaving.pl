@@ -217,5 +217,33 @@ sql(q{BEGIN; SELECT es_delete_stream('two-2'); PREPARE TRANSACTION 'leaving'});
 sql(q{ROLLBACK PREPARED 'leaving'});
 is(sql(q{SELECT es_append('two-2', 'T')}), '5', 'rolled back it leaves nothing');
 
+# ---- who drops snapshots is not waited for with a stream's row changed, which would keep appends off ----
+
+sql(q{SELECT es_register_reducer_ops('dropped', '*', '{"inc": {"n": 1}}'); SELECT es_append('dropped-1', 'T'); SELECT es_snapshot('dropped-1');
+	SELECT count(es_append(s, 'T')) FROM unnest(ARRAY['apart-1', 'apart-2', 'apart-3']) s, generate_series(1, 3)});
+my $dropper = $node->background_psql('postgres');
+my $waits = q{count(*) > 0 FROM pg_locks WHERE relation = 'eventstore.snapshots'::regclass AND NOT granted};
+foreach my $statement (q{SELECT es_truncate_stream('apart-1', 3)}, q{SELECT es_set_retention('apart', max_count => 1), eventstore.apply_retention()})
+{
+	$dropper->query_safe(q{BEGIN; SELECT es_drop_snapshots('dropped')});
+	my $leaving = start_script($node, 'postgres', $statement);
+	comes_true($waits, "it is waited for: $statement");
+	$dropper->query_safe(q{SELECT es_append('apart-1', 'T')});
+	$dropper->query_safe('COMMIT');
+	is((finish_script($leaving))[1], '', '... while it appends, and nobody stands in the way of the other');
+	sql(q{SELECT es_snapshot('dropped-1')});
+}
+comes_true(q{string_agg(version - first_version || '', ' ') = '0 0 0' FROM es_streams WHERE category = 'apart'}, 'all that is due is hidden');
+sql(q{SELECT es_append('gone-1', 'T'); SELECT es_snapshot('gone-1', 'dropped'); SELECT es_delete_stream('gone-1')});
+$dropper->query_safe(q{BEGIN; SELECT es_drop_snapshots('dropped')});
+my (undef, $scavenged, $held) = $node->psql('postgres', q{SET client_min_messages = notice; SELECT count(*) FROM es_scavenge()});
+like($scavenged . $held, qr/^\d+.*\d+ streams are looked at again by the next call/s, 'es_scavenge leaves a deleted stream for later');
+$dropper->query_safe(q{SELECT es_append('apart-1', 'T')});
+$dropper->query_safe('ROLLBACK');
+$dropper->quit;
+is(sql(q{SELECT count(*) FROM eventstore.streams WHERE has_hidden AND name = 'gone-1'; SELECT count(*) FROM es_snapshots WHERE stream = 'gone-1'}), "1\n1", '... with its snapshot');
+is(sqlstates($node, 'postgres', 'SELECT es_scavenge()'), '', '... and does it then');
+is(sql(q{SELECT count(*) FROM eventstore.streams WHERE has_hidden AND name = 'gone-1'; SELECT count(*) FROM es_snapshots WHERE stream = 'gone-1'}), "0\n0", '... so that nothing is left');
+
 $node->stop;
 done_testing();
