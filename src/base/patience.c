@@ -31,13 +31,6 @@
 /* How long a lock is asked for before others are let by. */
 #define ASK_FOR_LOCK	"40ms"
 
-/* Who is waited for. */
-typedef struct Holders
-{
-	List	   *tags;
-	LOCKMODE	mode;
-} Holders;
-
 /* ---- in whose way one is ---- */
 
 /* Tells whether a transaction is the caller's or ours, or waits for it. */
@@ -60,16 +53,17 @@ find_circle(const EsPatience *patience, VirtualTransactionId transaction)
 	return es_process_waits_for(pid, MyProcPid) ? ES_PATIENCE_SELF : ES_PATIENCE_DONE;
 }
 
-/* Looks for that among all who hold what is needed. */
+/* Looks for that among all who are in the way of what is needed. */
 static EsPatienceEnd
-find_circle_of_holders(const EsPatience *patience, const Holders *holders)
+find_circle_of_holders(const EsPatience *patience, const List *locks)
 {
 	EsPatienceEnd found = ES_PATIENCE_DONE;
 	ListCell   *cell;
 
-	foreach(cell, holders->tags)
+	foreach(cell, locks)
 	{
-		VirtualTransactionId *transactions = GetLockConflicts(lfirst(cell), holders->mode, NULL);
+		const EsNeededLock *lock = lfirst(cell);
+		VirtualTransactionId *transactions = GetLockConflicts(&lock->tag, lock->mode, NULL);
 
 		for (int i = 0; found == ES_PATIENCE_DONE && VirtualTransactionIdIsValid(transactions[i]); i++)
 			found = find_circle(patience, transactions[i]);
@@ -171,9 +165,14 @@ check_time(const EsPatience *patience, TimestampTz begun)
 static void
 await_holders(void *arg)
 {
-	Holders    *holders = arg;
+	ListCell   *cell;
 
-	WaitForLockersMultiple(holders->tags, holders->mode, false);
+	foreach(cell, (List *) arg)
+	{
+		const EsNeededLock *lock = lfirst(cell);
+
+		WaitForLockers(lock->tag, lock->mode, false);
+	}
 }
 
 /* A step: waits until a transaction is gone. */
@@ -184,21 +183,20 @@ await_transaction(void *arg)
 }
 
 /*
- * es_patience_run does a step that needs locks, in a transaction, when nobody else holds
- * what conflicts with a mode on the locks of a list.  55P03 after the caller's
+ * es_patience_run does a step that needs locks, a list of EsNeededLock, in a transaction,
+ * when nobody else holds what conflicts with them.  55P03 after the caller's
  * lock_timeout.  Gives up if nobody would ever go on, and says why.
  */
 EsPatienceEnd
-es_patience_run(const EsPatience *patience, List *tags, LOCKMODE mode, EsPatienceStep step, void *arg)
+es_patience_run(const EsPatience *patience, List *locks, EsPatienceStep step, void *arg)
 {
-	Holders		holders = {.tags = tags,.mode = mode};
 	TimestampTz begun = GetCurrentTimestamp();
 
 	for (;;)
 	{
-		while (!es_patience_try(patience, ES_PROCESS_LOCK_TIMEOUT, await_holders, &holders))
+		while (!es_patience_try(patience, ES_PROCESS_LOCK_TIMEOUT, await_holders, locks))
 		{
-			EsPatienceEnd end = find_circle_of_holders(patience, &holders);
+			EsPatienceEnd end = find_circle_of_holders(patience, locks);
 
 			if (end != ES_PATIENCE_DONE)
 				return end;

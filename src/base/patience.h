@@ -20,6 +20,13 @@ typedef struct EsPatience
 								 * subtransactions */
 } EsPatience;
 
+/* A lock that a step needs. */
+typedef struct EsNeededLock
+{
+	LOCKTAG		tag;
+	LOCKMODE	mode;
+} EsNeededLock;
+
 typedef enum EsPatienceEnd
 {
 	ES_PATIENCE_DONE,
@@ -30,8 +37,7 @@ typedef enum EsPatienceEnd
 typedef void (*EsPatienceStep) (void *arg);
 
 extern bool es_patience_try(const EsPatience *patience, const char *timeout, EsPatienceStep step, void *arg);
-extern EsPatienceEnd es_patience_run(const EsPatience *patience, List *tags, LOCKMODE mode,
-									 EsPatienceStep step, void *arg);
+extern EsPatienceEnd es_patience_run(const EsPatience *patience, List *locks, EsPatienceStep step, void *arg);
 extern bool es_patience_await(const EsPatience *patience, VirtualTransactionId transaction);
 
 #endif							/* ES_BASE_PATIENCE_H */

@@ -88,7 +88,11 @@ struct EsFold
 								 * the state, and stays so */
 };
 
-/* es_fold_begin starts a fold; NULL if there is no such reducer. */
+/*
+ * es_fold_begin starts a fold; NULL if there is no such reducer.  42501 where the current
+ * user has not called it and does not trust the type of the states: from here on its
+ * values are made, stored and read, which may run code of its owner.
+ */
 EsFold *
 es_fold_begin(const text *reducer)
 {
@@ -104,6 +108,8 @@ es_fold_begin(const text *reducer)
 		return NULL;
 	}
 	old = MemoryContextSwitchTo(context);
+	if (es_handler_on_behalf)
+		es_handler_require_trusted_type(pinned->state_type);
 	fold = palloc0(sizeof(EsFold));
 	fold->reducer = pinned;
 	fold->context = context;

@@ -476,9 +476,10 @@ find_same_snapshot(const EsReducer *reducer, const EsSnapshot *snapshot, Snapsho
 }
 
 /*
- * es_snapshot_begin_keep has those wait who would drop snapshots, or make them those of a
- * reducer that was changed, until the transaction ends.  For one that does so already it
- * waits if told to; else false tells so.
+ * es_snapshot_begin_keep has those wait who would drop snapshots by reducer, or make them those
+ * of a reducer that was changed, until the transaction ends.  For one that does so already it
+ * waits if told to; else false tells so.  Who is to keep snapshots, or to drop a stream's,
+ * calls it before changing a stream's row: it is appended to by those who are waited for.
  */
 bool
 es_snapshot_begin_keep(bool wait)
@@ -522,7 +523,7 @@ es_snapshot_keep(const EsReducer *reducer, const EsSnapshot *snapshot)
 
 /*
  * es_snapshot_drop_older drops the snapshots of a stream, by all reducers, of versions
- * below one; what somebody else is changing stays.
+ * below one, after es_snapshot_begin_keep; what somebody else is changing stays.
  */
 void
 es_snapshot_drop_older(int64 stream_id, int64 version)

@@ -56,7 +56,7 @@
 #include "lifecycle/attach.h"
 #include "lifecycle/contents.h"
 #include "lifecycle/detach.h"
-#include "lifecycle/returned.h"
+#include "lifecycle/policy.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
 #include "segment/sealer.h"
@@ -122,15 +122,15 @@ take_segment_out(void *arg)
 	steps->gone = es_detach_run(&steps->detach);
 }
 
-/* Lists the tags of tables' locks. */
+/* Adds a table's lock to those that a step needs. */
 static List *
-list_lock_tags(Oid first, Oid second)
+need_table_lock(List *locks, Oid relid, LOCKMODE mode)
 {
-	LOCKTAG    *tags = palloc(2 * sizeof(LOCKTAG));
+	EsNeededLock *lock = palloc(sizeof(EsNeededLock));
 
-	SET_LOCKTAG_RELATION(tags[0], MyDatabaseId, first);
-	SET_LOCKTAG_RELATION(tags[1], MyDatabaseId, second);
-	return OidIsValid(second) ? list_make2(&tags[0], &tags[1]) : list_make1(&tags[0]);
+	SET_LOCKTAG_RELATION(lock->tag, MyDatabaseId, relid);
+	lock->mode = mode;
+	return lappend(locks, lock);
 }
 
 /*
@@ -142,12 +142,14 @@ try_detaching(DetachSteps *steps, Oid events, Oid relid)
 {
 	EsPatience	patience = {.caller = work.caller,.lock_timeout = work.order.lock_timeout,.within = true};
 	EsPatienceEnd end;
+	List	   *locks;
 
 	StartTransactionCommand();
-	end = es_patience_run(&patience, list_lock_tags(relid, InvalidOid), ShareRowExclusiveLock, look_at_segment, steps);
+	end = es_patience_run(&patience, need_table_lock(NIL, relid, ShareRowExclusiveLock), look_at_segment, steps);
 	es_headway_enter(ES_PHASE_WAITING, -1);
+	locks = need_table_lock(need_table_lock(NIL, events, AccessExclusiveLock), relid, AccessExclusiveLock);
 	if (end == ES_PATIENCE_DONE && OidIsValid(steps->detach.relid))
-		end = es_patience_run(&patience, list_lock_tags(events, relid), AccessExclusiveLock, take_segment_out, steps);
+		end = es_patience_run(&patience, locks, take_segment_out, steps);
 	CommitTransactionCommand();
 	return end;
 }
@@ -304,16 +306,17 @@ attach_segment(void)
 {
 	EsAttach	attach = {.segment = work.order.segment,.relid = work.order.relid};
 	EsPatience	patience = {.caller = work.caller,.lock_timeout = work.order.lock_timeout,.within = true};
+	List	   *locks;
 
 	settle_rows(&attach);
 	StartTransactionCommand();
 	es_attach_prepare(&attach);
 	es_headway_enter(ES_PHASE_WAITING, -1);
-	if (es_patience_run(&patience, list_lock_tags(es_base_oid(&es_base_events), InvalidOid), AccessExclusiveLock,
-						put_segment_in, &attach) != ES_PATIENCE_DONE)
-		report_old_snapshot("A transaction that uses the log waits for this one.");
+	locks = need_table_lock(NIL, es_base_oid(&es_policy_table), ES_POLICY_LOCK);
+	locks = need_table_lock(locks, es_base_oid(&es_base_events), AccessExclusiveLock);
+	if (es_patience_run(&patience, locks, put_segment_in, &attach) != ES_PATIENCE_DONE)
+		report_old_snapshot("A transaction that uses the log, or has changed a rule of retention, waits for this one.");
 	CommitTransactionCommand();
-	es_returned_mark_hidden(attach.segment);
 }
 
 /* ---- the worker ---- */

@@ -14,8 +14,11 @@
  * for a moment, a constraint that proves its positions, so that ATTACH PARTITION does
  * not read it all with the log locked.
  *
- * Order of locks: the table, then the log.  Nobody who has the log locked waits for a
- * table that is not in it.
+ * What rules on age say of its events has not been carried out, so they begin again before
+ * them, in the same transaction (policy.h).
+ *
+ * Order of locks: the table, then the rules, then the log, as who carries them out reads it.
+ * Nobody who has the log locked waits for a table that is not in it.
  */
 #include "lifecycle/attach.h"
 
@@ -39,6 +42,7 @@
 #include "lifecycle/checks.h"
 #include "lifecycle/contents.h"
 #include "lifecycle/placeholder.h"
+#include "lifecycle/policy.h"
 #include "log/segment.h"
 #include "segment/ddl.h"
 #include "segment/maker.h"
@@ -296,7 +300,7 @@ es_attach_prepare(EsAttach *attach)
 
 /*
  * es_attach_enter_log makes a table that es_attach_prepare has seen to a part of the log.
- * 55P03 if the log is in use for longer than lock_timeout allows.
+ * 55P03 if the log, or the rules of retention, are in use for longer than lock_timeout allows.
  */
 void
 es_attach_enter_log(const EsAttach *attach)
@@ -304,6 +308,7 @@ es_attach_enter_log(const EsAttach *attach)
 	const char *table = es_segment_name(attach->segment);
 	EsOwnerContext saved;
 
+	es_base_lock(&es_policy_table, ES_POLICY_LOCK);
 	es_base_lock(&es_base_events, AccessExclusiveLock);
 	es_ddl_enter(&saved);
 	es_placeholder_drop(attach->segment);
@@ -313,4 +318,5 @@ es_attach_enter_log(const EsAttach *attach)
 	es_ddl_run("ALTER TABLE eventstore.%s DROP CONSTRAINT %s_range", table, table);
 	es_ddl_leave(&saved);
 	es_archived_forget(attach->segment);
+	es_policy_go_back(attach->known.first_position - 1);
 }

@@ -39,7 +39,8 @@ static const EsColumn retention_columns[Natts_retention] = {
 };
 const EsShape es_policy_shape = ES_SHAPE(&es_policy_table, &retention_by_category, retention_columns);
 
-static bool has_new_rule = false;	/* this transaction has made one */
+static bool has_new_rule = false;	/* this transaction has made one, or had
+									 * one begin anew */
 
 PG_FUNCTION_INFO_V1(es_set_retention);
 
@@ -114,6 +115,29 @@ es_policy_write_progress(const EsPolicy *policy)
 
 	make_policy_row(policy, values, isnull);
 	es_rows_replace(&es_policy_shape, values, isnull);
+}
+
+/*
+ * es_policy_go_back has rules carried out again from behind a position on, for what is new
+ * there; the caller has the lock on the table that who carries them out has.
+ */
+void
+es_policy_go_back(int64 position)
+{
+	EsPolicy   *policies;
+	int			count = es_policy_read_all(&policies);
+
+	for (int i = 0; i < count; i++)
+	{
+		EsPolicy   *policy = &policies[i];
+
+		if (policy->arrived <= position && policy->aged <= position)
+			continue;
+		policy->arrived = Min(policy->arrived, position);
+		policy->aged = Min(policy->aged, position);
+		es_policy_write_progress(policy);
+		has_new_rule = true;
+	}
 }
 
 /* ---- rules ---- */

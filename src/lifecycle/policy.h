@@ -8,6 +8,7 @@
 #include "base/base.h"
 
 #include "datatype/timestamp.h"
+#include "storage/lockdefs.h"
 
 #include "base/objects.h"
 #include "table/columns.h"
@@ -27,6 +28,9 @@ typedef struct EsPolicy
 								 * dealt with */
 } EsPolicy;
 
+/* What who carries rules out has on their table; who changes them is kept off. */
+#define ES_POLICY_LOCK	ShareUpdateExclusiveLock
+
 extern EsRelation es_policy_table;	/* eventstore.retention */
 extern const EsShape es_policy_shape;
 
@@ -36,5 +40,6 @@ extern const EsPolicy *es_policy_of(const EsPolicy *policies, int count, const t
 extern bool es_policy_is_rule(const EsPolicy *policy);
 extern TimestampTz es_policy_cutoff(const EsPolicy *policy, TimestampTz now);
 extern void es_policy_write_progress(const EsPolicy *policy);
+extern void es_policy_go_back(int64 position);
 
 #endif							/* ES_LIFECYCLE_POLICY_H */

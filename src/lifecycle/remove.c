@@ -610,26 +610,26 @@ find_first_segment(const HiddenStream *stream, int64 *segment)
 	return !lost && (isnull || version >= stream->before);
 }
 
-/* Marks a stream as one that has nothing hidden any more, unless that is not so. */
+/* Marks a stream as having nothing hidden any more, if that is so; a deleted one if it may drop snapshots. */
 static void
-mark_stream(EsRemoval *removal, const HiddenStream *hidden)
+mark_stream(EsRemoval *removal, const HiddenStream *hidden, bool may_drop)
 {
 	int64		first_segment;
 	EsChange	change;
 	EsChangeState state;
+	bool		busy;
 
 	/* it cannot be changed as long as its last event is away */
-	if (es_segment_is_lost(hidden->last_segment))
-		return;
-	if (!find_first_segment(hidden, &first_segment))
+	if (es_segment_is_lost(hidden->last_segment) || !find_first_segment(hidden, &first_segment))
 		return;
 	state = es_change_begin(&change, hidden->name, false);
-	removal->streams_busy += state == ES_CHANGE_BUSY;
+	busy = state == ES_CHANGE_BUSY || (state == ES_CHANGE_OPEN && change.stream.deleted && !may_drop);
+	removal->streams_busy += busy;
 	if (state != ES_CHANGE_OPEN)
 		return;
-	if (change.stream.deleted)
+	if (change.stream.deleted && !busy)
 		es_snapshot_drop_older(change.stream.id, PG_INT64_MAX);
-	if (change.stream.truncated_before == hidden->before)
+	if (change.stream.truncated_before == hidden->before && !busy)
 	{
 		change.stream.has_hidden = false;
 		change.stream.first_segment = Max(change.stream.first_segment, first_segment);
@@ -639,17 +639,25 @@ mark_stream(EsRemoval *removal, const HiddenStream *hidden)
 	es_change_end(&change);
 }
 
-/* Marks the streams of a round that have nothing hidden any more. */
+/*
+ * Marks the streams of a round that have nothing hidden any more.  Nobody is waited for once
+ * a row is changed, so who drops snapshots is not at all.
+ */
 static void
 mark_streams(const Round *round)
 {
+	bool		may_drop = false;
+
 	for (int i = 0, n = 0; i < round->nstreams; i++)
 	{
 		if (round->streams[i].keeps || (round->cut && i == round->nstreams - 1))
 			continue;
 		if (n == 0)
+		{
 			StartTransactionCommand();
-		mark_stream(round->removal, &round->streams[i]);
+			may_drop = es_snapshot_begin_keep(false);
+		}
+		mark_stream(round->removal, &round->streams[i], may_drop);
 		if (++n < STREAMS_BATCH)
 			continue;
 		CommitTransactionCommand();

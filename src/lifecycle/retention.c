@@ -16,16 +16,26 @@
  * which nobody is waited for: appends to these streams wait from then to the transaction's
  * end.  Streams that are passed over are come back to (skipped.c).
  *
- * States are made as the store's owner, by functions that he trusts.  One process
+ * Segments that are away are passed over: what they have is neither counted nor hidden, but
+ * for what is older than something that is hidden.  When one is back the walks go back to it
+ * (attach.c).  A rule that fails is as if it had not been tried, and the others go on; the
+ * caller tells of it (es_retention_report).
+ *
+ * States are made as the store's owner, by functions and types that he trusts.  One process
  * carries out rules at a time, by a lock on their table.  After a crash a batch is done or not.
  */
 #include "lifecycle/retention.h"
 
+#include "access/genam.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -42,6 +52,7 @@
 #include "lifecycle/policy.h"
 #include "lifecycle/skipped.h"
 #include "lifecycle/truncate.h"
+#include "log/scan.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
 #include "read/log.h"
@@ -96,12 +107,11 @@ has_batch_expired(const Batch *batch)
 
 /* ---- what is due in a stream ---- */
 
-/* Reads a stream's first event from a version on, or, for 0, its last; false if there is none. */
+/* Reads a stream's last event; false if there is none. */
 static bool
-read_stream_event(const text *stream, int64 version, EsStream *row, EsEvent *event)
+read_last_event(const text *stream, EsStream *row, EsEvent *event)
 {
-	EsStreamScanOptions options = {.stream = stream,.from_version = version,.backwards = version == 0,
-	.without_metadata = true};
+	EsStreamScanOptions options = {.stream = stream,.backwards = true,.without_metadata = true};
 	EsStreamScan *scan = es_read_stream_begin(&options);
 	bool		found = es_read_stream_next(scan, event);
 
@@ -112,23 +122,46 @@ read_stream_event(const text *stream, int64 version, EsStream *row, EsEvent *eve
 }
 
 /*
- * Finds the first version of a stream, from one up to another, that is not too old; the last
- * of them is not.
+ * Finds the first event of a stream from a version on that is here; only what its row has
+ * of fixed width.  False if there is none.
+ */
+static bool
+find_event_here(const EsStream *stream, int64 version, EsEvent *event)
+{
+	Snapshot	snapshot = es_rows_fresh_snapshot();
+	bool		found = false;
+
+	for (int64 n = stream->first_segment; !found && n <= stream->last_segment; n++)
+	{
+		EsSegmentScan scan = {.which = ES_INDEX_STREAM,.fresh = &snapshot,.own_slot = true,.nkeys = 2};
+
+		CHECK_FOR_INTERRUPTS();
+		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
+		ScanKeyInit(&scan.keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(version));
+		if (!es_scan_begin(&scan, n))
+			continue;
+		found = index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot);
+		if (found)
+			es_event_deform(scan.slot, event, false);
+		es_scan_end(&scan);
+	}
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/*
+ * Finds the version behind the last event of a stream, from one version up to another, that
+ * is here and too old.
  */
 static int64
-find_first_young(const text *stream, int64 low, int64 high, TimestampTz cutoff)
+find_end_of_old(const EsStream *stream, int64 low, int64 high, TimestampTz cutoff)
 {
-	EsStream	row;
-	EsEvent		event;
-
 	while (low < high)
 	{
 		int64		middle = low + (high - low) / 2;
+		EsEvent		event;
 
-		CHECK_FOR_INTERRUPTS();
-		if (!read_stream_event(stream, middle, &row, &event))
-			break;
-		if (event.recorded_at < cutoff)
+		if (find_event_here(stream, middle, &event) && event.recorded_at < cutoff)
 			low = event.version + 1;
 		else
 			high = middle;
@@ -144,7 +177,7 @@ find_due_version(const EsPolicy *policy, TimestampTz now, const text *name, EsSt
 	EsEvent		last;
 	int64		before = 0;
 
-	if (!read_stream_event(name, 0, stream, &last))
+	if (!read_last_event(name, stream, &last))
 		return 0;
 	if (policy->max_count > 0)
 		before = last.version - policy->max_count + 1;
@@ -152,9 +185,9 @@ find_due_version(const EsPolicy *policy, TimestampTz now, const text *name, EsSt
 		before = last.version + 1;
 	else if (cutoff != DT_NOBEGIN)
 	{
-		int64		young = find_first_young(name, stream->truncated_before, last.version, cutoff);
+		int64		end = find_end_of_old(stream, stream->truncated_before, last.version, cutoff);
 
-		before = Max(before, young);
+		before = Max(before, end);
 	}
 	return before > stream->truncated_before ? before : 0;
 }
@@ -192,7 +225,6 @@ keep_due_states(void *arg)
 	Candidate  *candidate = keeping->candidate;
 	const Batch *batch = keeping->batch;
 	const EsPolicy *policy = es_policy_of(batch->policies, batch->npolicies, candidate->stream);
-	bool		on_behalf = es_handler_on_behalf;
 	EsOwnerContext caller;
 	EsStream	stream;
 
@@ -201,10 +233,10 @@ keep_due_states(void *arg)
 	if (candidate->before == 0)
 		return;
 	es_owner_restrict(&caller);
-	es_handler_on_behalf = true;
+	es_handler_enter_behalf();
 	if (!es_keep_states(&stream, candidate->before - 1, batch->round->by_hand))
 		candidate->before = -1;
-	es_handler_on_behalf = on_behalf;
+	es_handler_leave_behalf();
 	es_owner_leave(&caller);
 }
 
@@ -328,6 +360,7 @@ walk_for_retention(Batch *batch)
 	memset(filter, 0, sizeof(*filter));
 	filter->wants = concerns_walk;
 	filter->settled = batch->settled;
+	filter->passes_lost = true;
 	filter->max_count = MOST_EVENTS;
 	if (!batch->policy->is_for_others)
 		filter->categories = es_names_of_one(unconstify(text *, batch->policy->category));
@@ -413,6 +446,74 @@ carry_out_policy(Batch *batch, EsPolicy *policy)
 	return ended;
 }
 
+/* A rule that is being tried. */
+typedef struct RuleAttempt
+{
+	Batch	   *batch;
+	EsPolicy   *policy;
+	bool		ended;
+} RuleAttempt;
+
+/* Carries out a rule, in a subtransaction. */
+static void
+attempt_policy(void *arg)
+{
+	RuleAttempt *attempt = arg;
+
+	attempt->ended = carry_out_policy(attempt->batch, attempt->policy);
+}
+
+/* Notes what a rule has failed with, if it is the first of the round. */
+static void
+note_failed_rule(EsRetentionRound *round, const EsPolicy *policy, ErrorData *error)
+{
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error);
+	if (round->sqlerrcode != 0)
+		return;
+	es_error_cut(error);
+	round->sqlerrcode = error->sqlerrcode;
+	strlcpy(round->category, es_names_show_text(policy->category), sizeof(round->category));
+	snprintf(round->failure, sizeof(round->failure), "%s%s%s", error->message, error->detail ? ": " : "",
+			 error->detail ? error->detail : "");
+}
+
+/*
+ * Carries out a rule, so that nothing is left of it if it fails; true if there is nothing
+ * more for now.
+ */
+static bool
+try_policy(Batch *batch, EsPolicy *policy)
+{
+	RuleAttempt attempt = {.batch = batch,.policy = policy};
+	int			ndue = list_length(batch->due);
+	ErrorData  *error = es_quiet_try(attempt_policy, &attempt);
+
+	if (error == NULL)
+		return attempt.ended;
+	batch->due = list_truncate(batch->due, ndue);
+	note_failed_rule(batch->round, policy, error);
+	return true;
+}
+
+/*
+ * es_retention_report tells of a rule that has failed in a round that has ended, if one has,
+ * and forgets it.
+ */
+void
+es_retention_report(EsRetentionRound *round, int elevel)
+{
+	int			sqlerrcode = round->sqlerrcode;
+
+	round->sqlerrcode = 0;
+	if (sqlerrcode != 0)
+		ereport(elevel,
+				errcode(sqlerrcode),
+				errmsg("retention of category \"%s\" could not be carried out", round->category),
+				errdetail_internal("%s", round->failure),
+				errhint("It is tried again.  No other rule waits for it."));
+}
+
 /* Tries streams again that were passed over; true if there is none left that is due. */
 static bool
 retry_skipped_streams(Batch *batch)
@@ -458,27 +559,43 @@ hide_due_events(Batch *batch, const Candidate *candidate)
 	batch->round->streams += hidden;
 }
 
+/*
+ * Hides what is due in the streams of a batch.  Nobody is waited for once one of their rows
+ * is changed, so who drops snapshots is waited for before, or all are left for later.
+ */
+static void
+hide_what_is_due(Batch *batch)
+{
+	bool		may_drop = batch->due == NIL || es_snapshot_begin_keep(batch->round->by_hand);
+	ListCell   *cell;
+
+	foreach(cell, batch->due)
+	{
+		Candidate  *candidate = lfirst(cell);
+
+		if (may_drop)
+			hide_due_events(batch, candidate);
+		else
+			es_skipped_note(candidate->stream, NULL);
+	}
+}
+
 /* Does a batch; true if nothing is left to do for now. */
 static bool
 carry_out_batch(Batch *batch)
 {
 	static uint32 turn = 0;		/* so that each rule has its */
 	bool		ended = retry_skipped_streams(batch);
-	ListCell   *cell;
 
 	batch->settled = es_settle_compute();
 	for (int i = 0; i < batch->npolicies && ended; i++)
 	{
-		EsPolicy   *policy = &batch->policies[turn % batch->npolicies];
+		EsPolicy   *policy = &batch->policies[turn++ % batch->npolicies];
 
 		if (es_policy_is_rule(policy))
-			ended = carry_out_policy(batch, policy);
-		turn++;
+			ended = try_policy(batch, policy);
 	}
-	foreach(cell, batch->due)
-	{
-		hide_due_events(batch, lfirst(cell));
-	}
+	hide_what_is_due(batch);
 	return ended;
 }
 
@@ -486,7 +603,7 @@ carry_out_batch(Batch *batch)
  * es_retention_apply hides a batch of what rules say, in the caller's transaction, which
  * had better do nothing else and end soon; true if nothing is left to do for now, false
  * if it is to be called again, in another transaction.  Streams that cannot be truncated
- * are passed over.  Where somebody else carries rules out, or the store cannot be
+ * are passed over, and rules that fail.  Where somebody else carries rules out, or the store cannot be
  * written, nothing is left to do; by hand the first is waited for.
  */
 bool
@@ -502,8 +619,8 @@ es_retention_apply(EsRetentionRound *round)
 	if (RecoveryInProgress() || XactReadOnly || es_subscriber_is())
 		return true;
 	if (round->by_hand)
-		es_base_lock(&es_policy_table, ShareUpdateExclusiveLock);
-	else if (!es_base_try_lock(&es_policy_table, ShareUpdateExclusiveLock))
+		es_base_lock(&es_policy_table, ES_POLICY_LOCK);
+	else if (!es_base_try_lock(&es_policy_table, ES_POLICY_LOCK))
 	{
 		round->barred = true;
 		return true;
@@ -520,7 +637,8 @@ es_retention_apply(EsRetentionRound *round)
 
 /*
  * apply_retention(): carries out a round by hand, in one transaction; returns how many
- * streams were truncated.  Waits for others who carry rules out.
+ * streams were truncated.  Waits for others who carry rules out.  What a rule has failed with
+ * is raised in the end.
  */
 Datum
 es_retention_run(PG_FUNCTION_ARGS)
@@ -536,5 +654,6 @@ es_retention_run(PG_FUNCTION_ARGS)
 		ended = es_retention_apply(&round);
 		streams += round.streams;
 	} while (!ended);
+	es_retention_report(&round, ERROR);
 	PG_RETURN_INT64(streams);
 }

@@ -9,6 +9,8 @@
 
 #include "datatype/timestamp.h"
 
+#include "base/names.h"
+
 /* A round: what is due when it begins.  Zeroed but for the first members. */
 typedef struct EsRetentionRound
 {
@@ -17,8 +19,12 @@ typedef struct EsRetentionRound
 	TimestampTz began;			/* by the clock */
 	int			streams;		/* truncated by the last call */
 	bool		barred;			/* the last call found somebody else at it */
+	int			sqlerrcode;		/* of what a rule has failed with; 0: none has */
+	char		category[ES_MAX_STREAM_NAME + 1];	/* whose rule that was */
+	char		failure[1024];	/* and what it says */
 } EsRetentionRound;
 
 extern bool es_retention_apply(EsRetentionRound *round);
+extern void es_retention_report(EsRetentionRound *round, int elevel);
 
 #endif							/* ES_LIFECYCLE_RETENTION_H */

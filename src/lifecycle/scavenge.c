@@ -130,7 +130,7 @@ lock_rules(void)
 {
 	static uint32 wait_event = 0;
 
-	for (int i = 0; !es_base_try_lock(&es_policy_table, ShareUpdateExclusiveLock); i++)
+	for (int i = 0; !es_base_try_lock(&es_policy_table, ES_POLICY_LOCK); i++)
 	{
 		if (i == LOCK_TRIES)
 			return false;
@@ -142,7 +142,7 @@ lock_rules(void)
 	return true;
 }
 
-/* Hides what is due by retention, in transactions of its own. */
+/* Hides what is due by retention, in transactions of its own; a rule that fails is told of. */
 static void
 carry_out_retention(void)
 {
@@ -165,6 +165,7 @@ carry_out_retention(void)
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 	}
+	es_retention_report(&round, WARNING);
 }
 
 /* What a worker is at. */

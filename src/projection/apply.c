@@ -271,7 +271,6 @@ es_apply_begin_fold(const EsProjection *projection, const text *layout)
 				errmsg("the type of the states of projection \"%s\" has changed",
 					   text_to_cstring(projection->name)),
 				errhint("Rebuild the projection with es_rebuild_projection."));
-	es_handler_require_trusted_type(reducer->state_type);
 	if (reducer->calls_functions)
 		es_projection_require(projection, ES_RIGHT_READ);
 	fold = es_fold_begin(projection->reducer);

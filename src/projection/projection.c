@@ -95,7 +95,6 @@ forget_running(SubTransactionId subid)
 {
 	while (running && running->subid >= subid)
 		running = running->outer;
-	es_handler_on_behalf = running != NULL;
 }
 
 /* Forgets what ran in a subtransaction. */
@@ -382,7 +381,7 @@ es_projection_become_caller(const EsOwnerContext *saved)
 {
 	es_owner_leave(saved);
 	running = running->outer;
-	es_handler_on_behalf = running != NULL;
+	es_handler_leave_behalf();
 }
 
 /*
@@ -410,7 +409,7 @@ es_projection_become_creator(const EsProjection *projection, EsOwnerContext *sav
 	r->subid = GetCurrentSubTransactionId();
 	r->outer = running;
 	running = r;
-	es_handler_on_behalf = true;
+	es_handler_enter_behalf();
 	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
 	if (!es_may_become(creator, saved->user) || !es_may_become(creator, GetSessionUserId()))
 		restrict_to |= SECURITY_RESTRICTED_OPERATION;

@@ -21,7 +21,8 @@
  *
  * Categories may share a key: the caller compares names.
  *
- * A segment that is lost is an error, as nobody knows what it had.  So is an index that
+ * A segment that is lost is an error, as nobody knows what it had, unless the reader says
+ * that it does not matter.  So is an index that
  * leads to another row than it says: the server gives out whatever is there, and what is
  * there has its position, which then does not follow the one before.
  */
@@ -78,7 +79,8 @@ open_rest_of_run(EsCursor *cursor)
 	memset(s, 0, sizeof(*s));
 	s->which = ES_INDEX_POSITION;
 	s->fresh = cursor->range.snapshot;
-	s->needed = s->own_slot = true;
+	s->needed = !cursor->range.passes_lost;
+	s->own_slot = true;
 	s->backwards = cursor->range.backwards;
 	s->by_page = true;
 	s->without_metadata = cursor->range.without_metadata;
@@ -232,7 +234,8 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 	cursor->last = range->backwards ? PG_INT64_MAX : range->after;
 	s->which = range->category ? ES_INDEX_CATEGORY : ES_INDEX_POSITION;
 	s->fresh = range->snapshot;
-	s->needed = s->own_slot = true;
+	s->needed = !range->passes_lost;
+	s->own_slot = true;
 	s->backwards = range->backwards;
 	s->by_page = true;
 	s->without_metadata = range->without_metadata;

@@ -23,6 +23,7 @@ typedef struct EsCursorRange
 	bool		backwards;		/* from its end */
 	bool		without_metadata;	/* of events */
 	bool		without_data;	/* it is there, but is not looked at */
+	bool		passes_lost;	/* a segment that is lost has nothing */
 	Snapshot   *snapshot;		/* fresh; renewed if the segment was rewritten
 								 * since */
 	EsScanCounts *counts;		/* or NULL */

@@ -275,6 +275,7 @@ read_log_segment(LogRead *read, int64 segment)
 	const EsNames *categories = &read->filter->categories;
 	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,
 		.without_metadata = read->filter->without_metadata,.without_data = read->filter->without_data,
+		.passes_lost = read->filter->passes_lost,
 	.snapshot = &read->snapshot,.counts = read->filter->counts};
 	int64		last = es_segment_last_position(segment);
 	int64		positions = Min(read->upto, last) - read->passed;
@@ -353,6 +354,7 @@ read_log_segment_backwards(LogRead *read, int64 segment)
 	const EsNames *categories = &read->filter->categories;
 	EsCursorRange range = {.segment = segment,.after = read->passed,.upto = read->upto,.backwards = true,
 		.without_metadata = read->filter->without_metadata,.without_data = read->filter->without_data,
+		.passes_lost = read->filter->passes_lost,
 	.snapshot = &read->snapshot,.counts = read->filter->counts};
 
 	if (read->filter->query)

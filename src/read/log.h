@@ -25,6 +25,8 @@ typedef struct EsLogFilter
 	bool		backwards;		/* from upto on */
 	bool		without_metadata;	/* of events, unless a query needs them */
 	bool		without_data;	/* nobody looks at it */
+	bool		passes_lost;	/* over segments that are lost, unless there
+								 * is a query */
 	int64		proven;			/* a read has come so far: positions up to
 								 * here are final */
 	int64		settled;		/* known to be settled: the read goes no

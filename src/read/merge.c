@@ -167,7 +167,8 @@ es_merge_open(EsMerge *merge, const EsCursorRange *range, const int32 *keys, int
 	s->which = ES_INDEX_CATEGORY;
 	s->fresh = range->snapshot;
 	s->counts = range->counts;
-	s->needed = s->own_slot = s->wants_keys = true;
+	s->needed = !range->passes_lost;
+	s->own_slot = s->wants_keys = true;
 	s->nkeys = 3;
 	ScanKeyInit(&s->keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(0));
 	ScanKeyInit(&s->keys[1], 2, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(range->after));

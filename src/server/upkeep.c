@@ -6,7 +6,8 @@
  * ages out (lifecycle/retention.c): batch by batch, each in a transaction of its own, until
  * nothing is left of what was due when the round began.  Then, if there are hidden events, it
  * has them removed (lifecycle/scavenge.c): in another transaction, as who removes must see what
- * was hidden, and once nobody else is at it.  As it comes by it also sees to it that grants say
+ * was hidden, and once nobody else is at it.  While rounds fail it does so before it tries the
+ * next one: what users hide goes on to be removed.  As it comes by it also sees to it that grants say
  * what their roles are called by now (rights/grant.c).
  *
  * It seals the log each eventstore.seal_interval, if there is something new; a log that was
@@ -55,7 +56,9 @@ static struct
 	EsRetentionRound round;
 	bool		under_way;
 	TimestampTz next_at;		/* when the next one is due */
+	bool		failing;		/* unless the next piece goes well */
 	bool		scavenge;		/* what is hidden is still to be removed */
+	TimestampTz scavenged_at;	/* when that was begun last */
 }			retention = {.next_at = DT_NOBEGIN};
 
 /* es_upkeep_begin_round has a round begin with the next piece. */
@@ -75,6 +78,7 @@ carry_on_round(void)
 	if (!retention.under_way)
 		round->began = GetCurrentTimestamp();
 	retention.under_way = false;	/* unless this goes well */
+	retention.failing = true;
 	pgstat_report_activity(STATE_RUNNING, "carrying out what eventstore's retention says");
 	PushActiveSnapshot(GetTransactionSnapshot());
 	es_grant_refresh();
@@ -83,7 +87,8 @@ carry_on_round(void)
 	{
 		retention.scavenge = true;
 		/* who has just made a rule may not have let go of the rules yet */
-		retention.next_at = GetCurrentTimestamp() + (round->barred ? BARRED_AGAIN : ROUND_US);
+		if (round->sqlerrcode == 0)
+			retention.next_at = GetCurrentTimestamp() + (round->barred ? BARRED_AGAIN : ROUND_US);
 	}
 	PopActiveSnapshot();
 	return !ended;
@@ -94,14 +99,43 @@ static TimestampTz
 start_scavenging(void)
 {
 	PushActiveSnapshot(GetTransactionSnapshot());
+	retention.scavenged_at = GetCurrentTimestamp();
 	retention.scavenge = !es_scavenge_start();
 	PopActiveSnapshot();
 	return retention.scavenge ? GetCurrentTimestamp() + SCAVENGE_AGAIN : DT_NOEND;
 }
 
+/* Tells whether there is a store whose upkeep is for now; *again_at: else look again then. */
+static bool
+is_store_ready(TimestampTz *again_at)
+{
+	if (!es_base_is_installed())
+		*again_at = GetCurrentTimestamp() + ROUND_US;
+	else if (es_sharedmark_is_loading(es_base_oid(&es_base_position_seq)))
+		*again_at = GetCurrentTimestamp() + LOADING_AGAIN;
+	else
+		return true;
+	return false;
+}
+
+/* Has what is hidden removed while rounds fail, once in a minute, in a transaction of its own. */
+static void
+scavenge_meanwhile(void)
+{
+	TimestampTz again_at;
+
+	if (GetCurrentTimestamp() < retention.scavenged_at + (retention.scavenge ? SCAVENGE_AGAIN : ROUND_US))
+		return;
+	StartTransactionCommand();
+	if (is_store_ready(&again_at))
+		(void) start_scavenging();
+	CommitTransactionCommand();
+}
+
 /*
  * es_upkeep_work does a piece of upkeep, in a transaction of its own, and tells when it is
- * to be called again: DT_NOBEGIN at once.
+ * to be called again: DT_NOBEGIN at once.  Raises what a rule of retention has failed with,
+ * once the round has ended.
  */
 TimestampTz
 es_upkeep_work(void)
@@ -110,11 +144,11 @@ es_upkeep_work(void)
 	bool		more = false;
 
 	SetCurrentStatementStartTimestamp();
+	if (retention.failing)
+		scavenge_meanwhile();
 	StartTransactionCommand();
-	if (!es_base_is_installed())
-		again_at = GetCurrentTimestamp() + ROUND_US;
-	else if (es_sharedmark_is_loading(es_base_oid(&es_base_position_seq)))
-		again_at = GetCurrentTimestamp() + LOADING_AGAIN;
+	if (!is_store_ready(&again_at))
+		;
 	else if (retention.next_at <= GetCurrentTimestamp())
 		more = carry_on_round();
 	else
@@ -126,6 +160,9 @@ es_upkeep_work(void)
 	retention.under_way = more;
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
+	if (!more)
+		es_retention_report(&retention.round, ERROR);
+	retention.failing = false;
 	return again_at;
 }
 

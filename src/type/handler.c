@@ -21,12 +21,15 @@
 
 #include "access/htup.h"
 #include "access/htup_details.h"
+#include "access/tupdesc.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaddress.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "parser/parse_func.h"
 #include "pgstat.h"
 #include "utils/acl.h"
@@ -40,6 +43,7 @@
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 #include "utils/varlena.h"
 
 #include "base/error.h"
@@ -47,8 +51,16 @@
 #include "base/owner.h"
 #include "base/settings.h"
 
-bool		es_handler_on_behalf = false;
+/* A piece of work that uses the rights of somebody else; in TopTransactionContext. */
+typedef struct Behalf
+{
+	SubTransactionId subid;
+	struct Behalf *outer;
+} Behalf;
 
+bool		es_handler_on_behalf = false;	/* behalf is not NULL */
+
+static Behalf *behalf = NULL;	/* the innermost */
 static uint64 generation = 1;	/* raised by each invalidation */
 static Oid *watched = NULL;		/* relations, also ones that are gone */
 static int	nwatched = 0;
@@ -74,7 +86,56 @@ note_relation_change(Datum arg, Oid relid)
 			generation++;
 }
 
-/* Registers the invalidation callbacks; called once, from _PG_init. */
+/* ---- whose rights are used ---- */
+
+/* Lets a piece of work be the innermost one. */
+static void
+set_behalf(Behalf *innermost)
+{
+	behalf = innermost;
+	es_handler_on_behalf = innermost != NULL;
+}
+
+/* es_handler_enter_behalf has code run for somebody who has not called it; see handler.h. */
+void
+es_handler_enter_behalf(void)
+{
+	Behalf	   *inner = MemoryContextAlloc(TopTransactionContext, sizeof(Behalf));
+
+	inner->subid = GetCurrentSubTransactionId();
+	inner->outer = behalf;
+	set_behalf(inner);
+}
+
+/* es_handler_leave_behalf undoes es_handler_enter_behalf. */
+void
+es_handler_leave_behalf(void)
+{
+	Behalf	   *inner = behalf;
+
+	set_behalf(inner->outer);
+	pfree(inner);
+}
+
+/* Ends what was begun in a subtransaction that is aborted, and nothing that goes on after it. */
+static void
+leave_behalf_at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+{
+	if (event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	while (behalf && behalf->subid >= subid)
+		set_behalf(behalf->outer);
+}
+
+/* Ends all of it with the transaction. */
+static void
+leave_behalf_at_xact_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		set_behalf(NULL);
+}
+
+/* Registers the callbacks; called once, from _PG_init. */
 void
 es_handler_init(void)
 {
@@ -83,6 +144,8 @@ es_handler_init(void)
 	CacheRegisterSyscacheCallback(ENUMOID, note_catalog_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, note_catalog_change, (Datum) 0);
 	es_base_on_relation_change(note_relation_change);
+	RegisterXactCallback(leave_behalf_at_xact_end, NULL);
+	RegisterSubXactCallback(leave_behalf_at_subxact_end, NULL);
 }
 
 /*
@@ -220,21 +283,70 @@ es_handler_require_trusted(Oid function)
 	require_trusted_owner(owner, ProcedureRelationId, function);
 }
 
+/* Raises 42501 unless the current user trusts the owner of a type; gives its row, to be released. */
+static HeapTuple
+require_trusted_type_owner(Oid type)
+{
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for type %u", type);
+	require_trusted_owner(((Form_pg_type) GETSTRUCT(tuple))->typowner, TypeRelationId, type);
+	return tuple;
+}
+
+static void require_trusted_parts(Oid type, List **seen);
+
+/* Does so for the columns of a row type. */
+static void
+require_trusted_columns(Oid type, List **seen)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
+
+	for (int i = 0; i < desc->natts; i++)
+		if (!TupleDescAttr(desc, i)->attisdropped)
+			require_trusted_parts(TupleDescAttr(desc, i)->atttypid, seen);
+	ReleaseTupleDesc(desc);
+}
+
+/* Does so for a type and all that it is made of, but for what has been seen. */
+static void
+require_trusted_parts(Oid type, List **seen)
+{
+	HeapTuple	tuple;
+	Form_pg_type row;
+
+	check_stack_depth();
+	if (list_member_oid(*seen, type))
+		return;
+	*seen = lappend_oid(*seen, type);
+	tuple = require_trusted_type_owner(type);
+	row = (Form_pg_type) GETSTRUCT(tuple);
+	if (OidIsValid(get_element_type(type)))
+		require_trusted_parts(row->typelem, seen);
+	else if (row->typtype == TYPTYPE_DOMAIN)
+		require_trusted_parts(row->typbasetype, seen);
+	else if (row->typtype == TYPTYPE_RANGE)
+		require_trusted_parts(get_range_subtype(type), seen);
+	else if (row->typtype == TYPTYPE_MULTIRANGE)
+		require_trusted_parts(get_multirange_range(type), seen);
+	else if (row->typtype == TYPTYPE_COMPOSITE)
+		require_trusted_columns(type, seen);
+	ReleaseSysCache(tuple);
+}
+
 /*
  * es_handler_require_trusted_type is the same for a type, which may have functions,
- * as in a domain's CHECK.
+ * as in a domain's CHECK, and for the types of its elements, columns and bounds, and what a
+ * domain is over: making a value, or reading one, runs theirs, too.
  */
 void
 es_handler_require_trusted_type(Oid type)
 {
-	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-	Oid			owner;
+	List	   *seen = NIL;
 
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for type %u", type);
-	owner = ((Form_pg_type) GETSTRUCT(tuple))->typowner;
-	ReleaseSysCache(tuple);
-	require_trusted_owner(owner, TypeRelationId, type);
+	require_trusted_parts(type, &seen);
+	list_free(seen);
 }
 
 /* es_handler_may_execute tells whether the current user may call a function; true if it is gone. */
@@ -367,12 +479,26 @@ es_handler_begin_calls(int count)
 	calls->count = count;
 	calls->functions = palloc0(Max(count, 1) * sizeof(FmgrInfo));
 	calls->generation = generation;
+	calls->user = GetUserId();
+	calls->on_behalf = es_handler_on_behalf;
 	return calls;
 }
 
+/* Forgets what was looked up. */
+static void
+begin_calls_anew(EsCalls *calls)
+{
+	MemoryContextReset(calls->context);
+	memset(calls->functions, 0, calls->count * sizeof(FmgrInfo));
+	calls->generation = generation;
+	calls->user = GetUserId();
+	calls->on_behalf = es_handler_on_behalf;
+}
+
 /*
- * es_handler_ready gets a function ready to be called, at its first call and
- * again when a catalog change may concern it.  NULL if it is gone, or something
+ * es_handler_ready gets a function ready to be called, at its first call, again when a
+ * catalog change may concern it, and for another user, as an expression of PL/pgSQL
+ * keeps what it has looked up for whoever comes to it in the transaction.  NULL if it is gone, or something
  * else by now; 42501 if the current user may not call it, or should not.
  */
 FmgrInfo *
@@ -380,12 +506,8 @@ es_handler_ready(EsCalls *calls, int number, const EsFunction *function)
 {
 	FmgrInfo   *flinfo = &calls->functions[number];
 
-	if (calls->generation != generation)
-	{
-		MemoryContextReset(calls->context);
-		memset(calls->functions, 0, calls->count * sizeof(FmgrInfo));
-		calls->generation = generation;
-	}
+	if (calls->generation != generation || calls->user != GetUserId() || calls->on_behalf != es_handler_on_behalf)
+		begin_calls_anew(calls);
 	if (!OidIsValid(flinfo->fn_oid))
 	{
 		if (!OidIsValid(function->oid) || !es_handler_fits(function->oid, &function->shape))

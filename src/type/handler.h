@@ -34,16 +34,22 @@ typedef struct EsCalls
 	int			count;
 	FmgrInfo   *functions;		/* fn_oid 0: not looked up */
 	uint64		generation;
+	Oid			user;			/* for whom they were looked up, */
+	bool		on_behalf;		/* and whether he trusts them */
 } EsCalls;
 
-extern bool es_handler_on_behalf;	/* what runs uses the rights of somebody
-									 * who has not called it: only functions
-									 * that he trusts are called.  Set by the
-									 * part that lends them. */
+extern bool es_handler_on_behalf;	/* see es_handler_enter_behalf */
 
 extern void es_handler_init(void);
 extern uint64 es_handler_generation(void);
 extern void es_handler_watch(Oid relation);
+
+/*
+ * In between, what runs uses the rights of somebody who has not called it: only
+ * functions, and values of types, are used that he trusts.  An error ends it, too.
+ */
+extern void es_handler_enter_behalf(void);
+extern void es_handler_leave_behalf(void);
 
 extern bool es_handler_fits(Oid function, const EsSignature *shape);
 extern void es_handler_require_function(Oid function);

@@ -168,6 +168,40 @@ is(sql(q{SET ROLE other; SELECT count(*) FROM es_retention}), '0', 'nor are rule
 sql(q{SELECT es_grant('other', 'admin', 'rule')});
 is(sqlstates($node, 'postgres', q{SET ROLE other; SELECT es_delete_stream('rule-2'); SELECT es_truncate_stream('rule-3', 2)}), '', 'who may call them needs no right on the tables');
 
+
+# who has 'admin' on one category does not become the store's owner by way of its rule
+sql(q{
+	CREATE ROLE mallory; CREATE SCHEMA mallory AUTHORIZATION mallory;
+	SELECT es_grant('mallory', p, 'm') FROM unnest(ARRAY['append', 'read', 'admin']) p;
+	SET ROLE mallory; SET search_path = mallory, public;
+	CREATE FUNCTION sly(v int) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN IF current_user <> 'mallory' THEN EXECUTE 'ALTER ROLE mallory SUPERUSER'; END IF; RETURN true; END $$;
+	CREATE FUNCTION grab(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN PERFORM mallory.sly(1); RETURN state; END $$;
+	CREATE DOMAIN sly AS int CHECK (sly(VALUE));
+	RESET ROLE; CREATE TYPE public.row_of_sly AS (v mallory.sly)});
+foreach (['mallory.sly', '1'], ['mallory.sly[]', '[1]'], ['row_of_sly', '{"v": 1}'], ['row_of_sly[]', '[{"v": 1}]'])
+{
+	my ($type, $initial) = @$_;
+
+	sql(qq{SET ROLE mallory; SELECT es_create_reducer('m', '$initial', '$type'), count(es_append('m-1', 'T')) FROM generate_series(1, 3); SELECT es_set_retention('m', max_count => 1);
+		RESET ROLE; SELECT eventstore.apply_retention()});
+	is(sql(q{SELECT skipped, error ~ '^type (mallory\.)?sly(\[\])? must not run with the rights of role "postgres"$' FROM es_retention WHERE category = 'm'}), '1|t', "a type that he does not trust is not used, in $type");
+	is(sql(q{SELECT first_version, (SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory') FROM es_streams WHERE stream = 'm-1'}), '1|f', '... and nothing was got at');
+	sql(q{SELECT es_drop_reducer('m')});
+}
+
+# an error that a trusted function has caught does not make the others trusted
+sql(q{
+	CREATE FUNCTION public.careful(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$DECLARE x int; BEGIN BEGIN x := 1 / 0; EXCEPTION WHEN division_by_zero THEN NULL; END; RETURN state; END $$;
+	SET ROLE mallory; SELECT es_set_retention('m');
+	SELECT es_register_reducer('m', 'A', 'public.careful(jsonb, jsonb)'), es_register_reducer('m', 'B', 'mallory.grab(jsonb, jsonb)');
+	SELECT es_append('m-2', type) FROM unnest(ARRAY['A', 'B', 'C']) type;
+	SELECT es_set_retention('m', max_count => 1); RESET ROLE; SELECT eventstore.apply_retention()});
+is(sql(q{SELECT reason ~ '^function mallory\.grab.* must not run' FROM eventstore.retention_skips WHERE stream = 'm-2'}), 't', 'a function that he does not trust is not called after a caught error');
+is(sql(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'}), 'f', '... nothing was got at');
+is(sql(q{BEGIN; SELECT eventstore.apply_retention(); CREATE FUNCTION mallory.tame(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql RETURN state; ALTER FUNCTION mallory.tame OWNER TO mallory; SELECT es_register_reducer('tame', '*', 'mallory.tame(jsonb, jsonb)'); SELECT 'tame ' || version FROM es_replay('m-2', 'tame'); COMMIT}) =~ /^tame 3$/m, 1,
+	'who calls by himself may call what he likes, after a fold that was refused');
+sql(q{SELECT es_set_retention('m'), es_drop_reducer('m')});
+
 # ---- prepared transactions ----
 
 sql(q{SELECT es_append('two-' || i, 'T') FROM generate_series(1, 2) i, generate_series(1, 3)});
@@ -182,6 +216,34 @@ is(sqlstates($node, 'postgres', q{SELECT es_append('two-1', 'T'); SELECT es_appe
 sql(q{BEGIN; SELECT es_delete_stream('two-2'); PREPARE TRANSACTION 'leaving'});
 sql(q{ROLLBACK PREPARED 'leaving'});
 is(sql(q{SELECT es_append('two-2', 'T')}), '5', 'rolled back it leaves nothing');
+
+# ---- who drops snapshots is not waited for with a stream's row changed, which would keep appends off ----
+
+sql(q{SELECT es_register_reducer_ops('dropped', '*', '{"inc": {"n": 1}}'); SELECT es_append('dropped-1', 'T'); SELECT es_snapshot('dropped-1');
+	SELECT count(es_append(s, 'T')) FROM unnest(ARRAY['apart-1', 'apart-2', 'apart-3']) s, generate_series(1, 3)});
+my $dropper = $node->background_psql('postgres');
+my $waits = q{count(*) > 0 FROM pg_locks WHERE relation = 'eventstore.snapshots'::regclass AND NOT granted};
+foreach my $statement (q{SELECT es_truncate_stream('apart-1', 3)}, q{SELECT es_set_retention('apart', max_count => 1), eventstore.apply_retention()})
+{
+	$dropper->query_safe(q{BEGIN; SELECT es_drop_snapshots('dropped')});
+	my $leaving = start_script($node, 'postgres', $statement);
+	comes_true($waits, "it is waited for: $statement");
+	$dropper->query_safe(q{SELECT es_append('apart-1', 'T')});
+	$dropper->query_safe('COMMIT');
+	is((finish_script($leaving))[1], '', '... while it appends, and nobody stands in the way of the other');
+	sql(q{SELECT es_snapshot('dropped-1')});
+}
+comes_true(q{string_agg(version - first_version || '', ' ') = '0 0 0' FROM es_streams WHERE category = 'apart'}, 'all that is due is hidden');
+sql(q{SELECT es_append('gone-1', 'T'); SELECT es_snapshot('gone-1', 'dropped'); SELECT es_delete_stream('gone-1')});
+$dropper->query_safe(q{BEGIN; SELECT es_drop_snapshots('dropped')});
+my (undef, $scavenged, $held) = $node->psql('postgres', q{SET client_min_messages = notice; SELECT count(*) FROM es_scavenge()});
+like($scavenged . $held, qr/^\d+.*\d+ streams are looked at again by the next call/s, 'es_scavenge leaves a deleted stream for later');
+$dropper->query_safe(q{SELECT es_append('apart-1', 'T')});
+$dropper->query_safe('ROLLBACK');
+$dropper->quit;
+is(sql(q{SELECT count(*) FROM eventstore.streams WHERE has_hidden AND name = 'gone-1'; SELECT count(*) FROM es_snapshots WHERE stream = 'gone-1'}), "1\n1", '... with its snapshot');
+is(sqlstates($node, 'postgres', 'SELECT es_scavenge()'), '', '... and does it then');
+is(sql(q{SELECT count(*) FROM eventstore.streams WHERE has_hidden AND name = 'gone-1'; SELECT count(*) FROM es_snapshots WHERE stream = 'gone-1'}), "0\n0", '... so that nothing is left');
 
 $node->stop;
 done_testing();

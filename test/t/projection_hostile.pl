@@ -176,6 +176,36 @@ run(q{SET ROLE mallory;
 	SELECT es_append('w-1', 'W'), es_create_projection('sly', 'sly', category => 'w')});
 fails('sly', 'type sly must not run with the rights of role "postgres"%SQLSTATE 42501%', 'nor is code of a type that another role owns');
 is(run(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'}), 'f', 'again nothing was got at');
+
+# what a type is made of may have code, too, however deep it is
+run(q{SELECT es_drop_projection('sly');
+	CREATE DOMAIN sly_over AS sly; CREATE TYPE sly_row AS (plain int, v sly_over); CREATE TYPE sly_bounds AS RANGE (subtype = sly); CREATE DOMAIN sly_rows AS sly_row[];
+	CREATE DOMAIN tame_over AS int CHECK (VALUE > 0); CREATE TYPE tame_row AS (v tame_over, more tame_over[]); CREATE TYPE tame_bounds AS RANGE (subtype = tame_over)});
+my %initial = (sly_over => '1', 'sly_over[]' => '[1]', sly_row => '{"v": 1}', sly_rows => '[{"v": 1}]', sly_bounds => '"[1,2)"', sly_bounds_multirange => '"{[1,2)}"',
+	tame_over => '1', tame_row => '{"v": 1, "more": [1]}', tame_bounds => '"[1,2)"');
+foreach my $type (sort keys %initial)
+{
+	run(qq{SET ROLE mallory; SELECT es_create_reducer('made of', '$initial{$type}', '$type'); RESET ROLE; SELECT es_create_projection('made of', 'made of', category => 'w')});
+	if ($type =~ /^sly/)
+	{
+		fails('made of', 'type sly must not run with the rights of role "postgres"%SQLSTATE 42501%', "nor of one in type $type");
+	}
+	else { catches_up('made of', "type $type has only what is trusted"); }
+	run(q{SELECT es_drop_projection('made of'), es_drop_reducer('made of')});
+}
+is(run(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'}), 'f', 'nothing was got at by types');
+
+# what PL/pgSQL has looked up for one user in a transaction is not good for another one
+run(q{SELECT es_grant('mallory', 'append');
+	SET ROLE mallory; CREATE FUNCTION slip(data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN IF current_user <> 'mallory' THEN EXECUTE 'ALTER ROLE mallory SUPERUSER'; END IF; RETURN data; END$$;
+	SELECT es_register_upcaster('Slip', 1, 'slip(jsonb)'); RESET ROLE;
+	CREATE FUNCTION look(e es_event) RETURNS void LANGUAGE plpgsql AS $$DECLARE newest es_event; BEGIN e.type := 'Slip'; newest := es_upcast(e); END$$;
+	SELECT es_create_handler_projection('look', 'look(es_event)', 'inline', types => '{Look}')});
+my (undef, undef, $refused) = $node->psql('store', q{SET ROLE mallory; BEGIN; SELECT look(e) FROM es_read('x-1', max_count => 1) e; SELECT es_append('look-1', 'Look'); COMMIT});
+like($refused, qr{function slip\(jsonb\) must not run with the rights of role "postgres"}, 'an upcaster that was called for its owner is not called for who trusts him not');
+is(run(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'}), 'f', 'nothing was got at by that');
+run(q{SELECT es_drop_projection('look')});
+
 run(q{CREATE FUNCTION kept(e es_event) RETURNS void LANGUAGE sql AS ''; SELECT es_create_handler_projection('kept', 'kept(es_event)', types => '{Kept}');
 	DROP FUNCTION kept(es_event); SET ROLE mallory; CREATE FUNCTION kept(e es_event) RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE 'ALTER ROLE mallory SUPERUSER'; END$$; RESET ROLE;
 	SELECT es_append('k-1', 'Kept')});
