@@ -147,7 +147,7 @@ find_start_segment(const EsStreamScan *scan)
 	}
 	while (scan->backwards && high > found && !es_segment_is_lost(high))
 		high--;
-	return scan->backwards ? Max(found, high) : found;
+	return scan->backwards ? high : found;
 }
 
 /*

@@ -10,10 +10,11 @@
  * All portions together are what one read would have given that was done at the first.  Of a
  * stream that is up to the version which was its last then; that it has been truncated or
  * deleted since is 40001, unless this transaction has done it itself: nobody can have removed
- * what it has hidden, and it would meet the same if it began anew.  Of the log it is up to the position that was settled then, below
- * which all is as it is for ever, but for what is scavenged; or, without a filter, up to the last
- * event that was there.  A read whose first portion is all of it needs no such bound.  What the
- * transaction itself has appended since is not in it.
+ * what it has hidden, and it would meet the same if it began anew.  Of the log it is up to the
+ * position that was settled then, below which all is as it is for ever, but for what is
+ * scavenged; or, without a filter, up to the last event that was there.  A read whose first
+ * portion is all of it needs no such bound.  What the transaction itself has appended since is
+ * not in it.
  *
  * So a source that is rewound gives out the same events again, as far as it has come to its end.
  *
