@@ -148,8 +148,8 @@ refuse_after_append(const EsProjection *projection)
 }
 
 /*
- * Makes a projection.  Whoever makes it shows what it is made of, to functions or as
- * states, and so must be allowed to see it.
+ * Makes a projection.  Whoever has functions called with events shows them to these, and so must be
+ * allowed to see them; states are for who may read what they are made of.
  */
 static void
 create_projection(EsProjection *projection, const char *command)
@@ -157,7 +157,8 @@ create_projection(EsProjection *projection, const char *command)
 	EsProgress	row = {.generation = 1,.live = true,.retry_at = DT_NOBEGIN,.failed_since = DT_NOBEGIN};
 
 	es_projection_require(projection, ES_RIGHT_ADMIN);
-	es_projection_require(projection, ES_RIGHT_READ);
+	if (projection->reducer == NULL || es_apply_reducer(projection)->calls_functions)
+		es_projection_require(projection, ES_RIGHT_READ);
 	es_projection_begin_change(command);
 	es_protect_check_key(projection);
 	es_pending_flush();
@@ -187,8 +188,8 @@ create_projection(EsProjection *projection, const char *command)
  * es_create_projection(projection, reducer, mode, category, key): makes a projection
  * that folds events into one state for each key.
  *
- * For who has 'admin' and 'read' on the category, else 42501.  NULL category: all events,
- * and '*'; other NULLs are 22004.  An existing one is 42710, an
+ * For who has 'admin' on the category, and 'read' where the reducer calls functions, else 42501.
+ * NULL category: all events, and '*'; other NULLs are 22004.  An existing one is 42710, an
  * unknown reducer VE004, another mode, a malformed key or one that takes a protected field
  * 22023; see es_privacy_check for 55000.
  * Waits for other changes of projections; an inline one takes in all events there

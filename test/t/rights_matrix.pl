@@ -109,8 +109,9 @@ my @calls = (
 	[ 'es_replay_as(text,anyelement,text,bigint,timestamp with time zone)', 'read', q{SELECT es_replay_as('a-1', NULL::jsonb)} ],
 	[ 'es_fold(text,es_event)', 'any', qq{SELECT es_fold('count', $event)} ],
 	# projections
-	[ 'es_create_projection(text,text,text,text,text)', 'admin and read', q{SELECT es_create_projection('new', 'count', category => 'a')} ],
-	[ 'es_create_projection(text,text,text,text,text)', 'admin * and read *', q{SELECT es_create_projection('new', 'count')} ],
+	[ 'es_create_projection(text,text,text,text,text)', 'admin', q{SELECT es_create_projection('new', 'count', category => 'a')} ],
+	[ 'es_create_projection(text,text,text,text,text)', 'admin and read', q{SELECT es_create_projection('new', 'f', category => 'a')} ],
+	[ 'es_create_projection(text,text,text,text,text)', 'admin *', q{SELECT es_create_projection('new', 'count')} ],
 	[ 'es_create_handler_projection(text,regprocedure,text,text[],text[],regprocedure)', 'admin and read', q{SELECT es_create_handler_projection('new', 'public.look(es_event)', categories => '{a}')} ],
 	[ 'es_create_handler_projection(text,regprocedure,text,text[],text[],regprocedure)', 'admin * and read *', q{SELECT es_create_handler_projection('new', 'public.look(es_event)', categories => '{a,b}')} ],
 	[ 'es_create_handler_projection(text,regprocedure,text,text[],text[],regprocedure)', 'admin some and read some', q{SELECT es_create_handler_projection('new', 'public.look(es_event)', categories => '{}')} ],
