@@ -109,13 +109,37 @@ INSERT INTO questions (query) VALUES
 	('SELECT count(*) FROM es_read_category(''early'', 0, NULL, backwards => true)'),
 	('SELECT es_append_if(''[]'', 200, query => ''[{"types": ["X"]}, {"tags": ["none"]}]'')'),
 	('SELECT es_append_if(''[]'', 0, query => ''[{"types": ["X"]}, {"tags": ["none"]}]'')'),
-	('SELECT es_drop_upcaster(''L'', 1)');
+	('SELECT es_drop_upcaster(''L'', 1)'),
+	-- backwards from within what is lost, and by portions that end at its border
+	('SELECT count(*), min(version) FROM es_read(''a-1'', 198, 1, true)'),
+	('SELECT count(*), min(version) FROM es_read(''a-1'', 199, 1, true)'),
+	('SELECT count(*), min(version) FROM es_read(''a-1'', 230, 32, true)'),
+	('SELECT count(*), min(version) FROM es_read(''a-1'', 230, 33, true)'),
+	('SELECT count(*), min(version) FROM es_read(''a-1'', 230, NULL, true)'),
+	('SELECT count(*) FROM (SELECT es_read(''a-1'', 230, NULL, true)) e'),
+	('SELECT count(*), min(version) FROM es_read(''split-1'', 1, NULL, true)'),
+	('SELECT count(*), min(version) FROM es_read(''split-1'', 2, NULL, true)'),
+	('SELECT count(*), min(version) FROM es_read(''split-1'', 1000, NULL, true)'),
+	('SELECT count(*) FROM es_read_all(0, 32, backwards => true, to_position => 232)'),
+	('SELECT count(*) FROM es_read_all(0, NULL, backwards => true, to_position => 232)'),
+	('SELECT count(*) FROM es_read_all(0, NULL, backwards => true, to_position => 150)'),
+	('SELECT count(*) FROM es_read_category(''a'', 0, NULL, backwards => true, to_position => 232)'),
+	('SELECT count(*) FROM es_read_query(''[{"tags": ["red"]}]'', 0, NULL, true)');
 SELECT id, query, pg_temp.answer(query) FROM questions ORDER BY id;
 
 -- the second segment goes: what the readers above say to that
 BEGIN;
 ALTER TABLE eventstore.events DETACH PARTITION eventstore.events_1;
 SELECT id, query, pg_temp.answer(query) FROM questions ORDER BY id;
+-- what is hidden is not needed
+SELECT es_truncate_stream('split-1', 3), es_truncate_stream('a-1', 199);
+SELECT call, pg_temp.answer('SELECT count(*), min(version) FROM ' || call) FROM unnest(array[
+	'es_read(''split-1'')', 'es_read(''split-1'', NULL, NULL, true)', 'es_read(''split-1'', 1, NULL, true)', 'es_read(''split-1'', 2, NULL, true)',
+	'es_read(''a-1'')', 'es_read(''a-1'', NULL, NULL, true)', 'es_read(''a-1'', 230, NULL, true)', 'es_read(''a-1'', 198, NULL, true)',
+	'es_read(''a-1'', 150, NULL, true)', 'es_read(''a-1'', 1, NULL, true)']) call;
+ROLLBACK;
+BEGIN;
+ALTER TABLE eventstore.events DETACH PARTITION eventstore.events_1;
 -- appends need what they check: the tip, and the place where ids could be
 SELECT pg_temp.answer($$SELECT es_append('a-1', 'A')$$) ;
 SELECT pg_temp.answer($$SELECT es_append('a-1', 'A', event_id => gen_random_uuid())$$);
@@ -131,6 +155,12 @@ SELECT pg_temp.answer($$SELECT es_stream_version('a-1')$$);
 SELECT pg_temp.answer($$SELECT count(*) FROM es_read('a-1')$$);
 SELECT pg_temp.answer($$SELECT count(*) FROM es_read('a-1', NULL, 1, true)$$);
 SELECT pg_temp.answer($$SELECT count(*) FROM es_read('a-1', 1, 298)$$);
+SELECT pg_temp.answer($$SELECT count(*) FROM es_read('late-1')$$);
+SELECT pg_temp.answer($$SELECT count(*) FROM es_read('late-1', NULL, 1, true)$$);
+SELECT pg_temp.answer($$SELECT count(*) FROM es_read('late-1', 1, 1, true)$$);
+SELECT pg_temp.answer($$SELECT count(*) FROM es_read_all(0, 300)$$);
+SELECT pg_temp.answer($$SELECT count(*) FROM es_read_all(0, NULL)$$);
+SELECT pg_temp.answer($$SELECT count(*) FROM (SELECT es_read_all(0, NULL)) e$$);
 SELECT pg_temp.answer($$SELECT version FROM es_replay('a-1', 'count')$$);
 SELECT pg_temp.answer($$SELECT es_append('a-1', 'A')$$);
 SELECT pg_temp.answer($$SELECT es_append('a-1', 'A', expected_version => 300)$$);

@@ -108,6 +108,9 @@ SELECT es_append('read_xmlhing-1', 'A'), es_append('read_vnei-1', 'B'), es_appen
 SELECT stream FROM es_read_category('read_xmlhing');
 SELECT stream FROM es_read_category('read_tnei');
 SELECT stream FROM es_read_all(:start, categories => '{read_xmljing,read_vnei}');
+SELECT stream FROM es_read_all(:start, NULL, '{read_xmlhing,read_vnei}', backwards => true);
+SELECT stream FROM es_read_all(:start, NULL, '{read_tnei,read_xmlhing,read_vnei,read_xmljing}', backwards => true);
+SELECT stream FROM es_read_all(:start, NULL, '{read_xmlhing,read_vnei}');
 
 --
 -- Holes: what was rolled back has a position for good, and no reader stops at it

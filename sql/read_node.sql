@@ -170,6 +170,40 @@ COMMIT;
 FETCH NEXT FROM c;
 CLOSE c;
 
+-- What the transaction itself hides, while it reads, it gets all the same, as far as it began to read it.
+SELECT count(es_append('read_node_own-' || n % 6, 'T', '{}')) FROM generate_series(1, 1200) n;
+CREATE FUNCTION pg_temp.read_and_hide(stream text, backwards boolean, statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE e record; n int := 0; first bigint; last bigint;
+BEGIN
+	FOR e IN SELECT version FROM es_read(stream, NULL, NULL, backwards) LOOP
+		IF n = 0 THEN
+			EXECUTE statement USING stream;
+		END IF;
+		n := n + 1;
+		first := coalesce(first, e.version);
+		last := e.version;
+	END LOOP;
+	RETURN format('%s events, %s to %s; then %s', n, first, last, (SELECT count(*) FROM es_read(stream)));
+END $$;
+SELECT pg_temp.read_and_hide('read_node_own-0', false, 'SELECT es_truncate_stream($1, 150)'),
+	pg_temp.read_and_hide('read_node_own-0', false, 'SELECT es_truncate_stream($1, 160), es_append($1, ''T'', ''{}'')');
+SELECT pg_temp.read_and_hide('read_node_own-1', true, 'SELECT es_truncate_stream($1, 150)'),
+	pg_temp.read_and_hide('read_node_own-1', true, 'SELECT es_truncate_stream($1, 201)');
+SELECT pg_temp.read_and_hide('read_node_own-2', false, 'SELECT es_delete_stream($1)'),
+	pg_temp.read_and_hide('read_node_own-3', true, 'SELECT es_delete_stream($1)');
+SELECT pg_temp.read_and_hide('read_node_own-4', false,
+	'DO $do$ BEGIN PERFORM es_delete_stream(''read_node_own-4''); RAISE ''undone''; EXCEPTION WHEN raise_exception THEN END $do$');
+BEGIN;
+DECLARE c SCROLL CURSOR WITH HOLD FOR SELECT version FROM es_read('read_node_own-4');
+FETCH 1 FROM c;
+SAVEPOINT s;
+SELECT es_truncate_stream('read_node_own-4', 180);
+RELEASE s;
+COMMIT;
+FETCH LAST FROM c;
+FETCH ABSOLUTE 100 FROM c;
+CLOSE c;
+
 -- Rows, and expressions of rows.
 SELECT (e).version, (e).type, (e).data, (e).recorded_at IS NULL FROM (SELECT r AS e FROM es_read('read_node-1', 3, 1) r) q;
 SELECT to_jsonb(e) - 'event_id' - 'recorded_at' - 'position' FROM es_read('read_node-1', 3, 1) e;

@@ -111,6 +111,7 @@ struct EsCategoryFold
 	int64		folded;			/* events, but for those of workers */
 	int64		first_id;		/* of the category's streams; 0: none yet */
 	double		ids;			/* gone through from there on, also again */
+	double		bytes;			/* of rows, in all */
 	EsCategoryCounts counts;
 };
 
@@ -264,19 +265,18 @@ start_category_crew(EsCrew *crew, Work *work, const text *category, int nworkers
 
 /* How many workers are to help. */
 static int
-count_wanted_workers(const Work *work)
+count_wanted_workers(const EsCategoryFold *fold)
 {
-	return es_fold_reducer(work->replay.fold)->parallel_safe ? max_parallel_workers_per_gather : 0;
+	return es_fold_reducer(fold->replay.fold)->parallel_safe ? max_parallel_workers_per_gather : 0;
 }
 
 /*
- * Folds streams, in the order of the index, until the portion is full, or workers are worth it;
- * true if there may be more.
+ * Folds streams, in the order of the index, until the portion is full, or workers are worth it, if
+ * any are to help; true if there may be more.
  */
 static bool
-fold_alone(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portion)
+fold_alone(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portion, int nworkers)
 {
-	bool		helped = count_wanted_workers(work) > 0;
 	int64		next = pg_atomic_read_u64(&work->shared->next_id);
 	const EsStream *stream;
 
@@ -288,7 +288,7 @@ fold_alone(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portion)
 		pg_atomic_write_u64(&work->shared->next_id, stream->id + 1);
 		fold_category_stream(work, stream);
 		if (fold->rows.count >= portion->rows || fold->rows.bytes >= portion->bytes ||
-			(helped && fold->folded + work->folded >= FIRST_EVENTS))
+			(nworkers > 0 && fold->folded + work->folded >= FIRST_EVENTS))
 			return true;
 	}
 	return false;
@@ -302,8 +302,8 @@ limit_chunks(const EsCategoryFold *fold, const EsCategoryPortion *portion, int n
 	double		ids_a_share = fold->ids / (CHUNKS_A_PORTION * nprocesses);
 
 	/* what is begun is finished, so it must be little where rows have to fit */
-	if (portion->bytes_with_crew != SIZE_MAX && fold->counts.bytes > 0)
-		ids = Min(ids, portion->bytes_with_crew / fold->counts.bytes * ids_a_share);
+	if (portion->bytes_with_crew != SIZE_MAX && fold->bytes > 0)
+		ids = Min(ids, portion->bytes_with_crew / fold->bytes * ids_a_share);
 	/* or few are asked for */
 	if (portion->rows != PG_INT64_MAX && fold->counts.rows > 0)
 		ids = Min(ids, (double) portion->rows / fold->counts.rows * ids_a_share);
@@ -322,11 +322,10 @@ is_portion_full(const EsCategoryFold *fold, const EsCategoryPortion *portion)
  * Which ids nobody has taken is then found out and, in one step, made to be none.
  */
 static bool
-fold_with_crew(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portion)
+fold_with_crew(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portion, int nworkers)
 {
 	const EsStream *stream;
 	EsCrew		crew = {0};
-	int			nworkers = count_wanted_workers(work);
 	int64		last = work->shared->last_id;
 	int64		next;
 
@@ -406,6 +405,7 @@ static bool
 fold_portion(EsCategoryFold *fold, const EsCategoryPortion *portion)
 {
 	Work		work = {.dest = &fold->rows.pub};
+	int			nworkers = count_wanted_workers(fold);
 	bool		more = false;
 
 	begin_category_work(&work, &fold->start, &fold->replay, fold->category);
@@ -413,8 +413,8 @@ fold_portion(EsCategoryFold *fold, const EsCategoryPortion *portion)
 		fold->start.last_id = es_streams_last(work.streams);
 	es_headway_enter(ES_PHASE_FOLDING, fold->start.last_id);
 	if (fold->start.last_id > 0)
-		more = count_wanted_workers(&work) > 0 && fold->folded >= FIRST_EVENTS ?
-			fold_with_crew(fold, &work, portion) : fold_alone(fold, &work, portion);
+		more = nworkers > 0 && fold->folded >= FIRST_EVENTS ?
+			fold_with_crew(fold, &work, portion, nworkers) : fold_alone(fold, &work, portion, nworkers);
 	fold->folded += work.folded;
 	end_category_work(&work);
 	return more;
@@ -454,7 +454,7 @@ es_category_next(EsCategoryFold *fold, const EsCategoryPortion *portion)
 	es_settings_leave(fold->replay.settings);
 	fold->counts.portions++;
 	fold->counts.rows += fold->rows.count;
-	fold->counts.bytes += fold->rows.bytes;
+	fold->bytes += fold->rows.bytes;
 	fold->ids += count_ids_since(fold, first);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(work);

@@ -29,7 +29,6 @@ typedef struct EsCategoryCounts
 	int64		portions;
 	int64		rows;
 	int64		workers;		/* that were launched */
-	double		bytes;			/* of rows */
 } EsCategoryCounts;
 
 extern EsCategoryFold *es_category_begin(FunctionCallInfo fcinfo, Tuplestorestate *result, TupleDesc desc,

@@ -129,6 +129,7 @@ take_snapshot_row(EsSnapshot *snapshot, const EsRows *row)
 	snapshot->version = snapshot_version_of(row);
 	snapshot->position = DatumGetInt64(row->values[Anum_snapshots_position - 1]);
 	snapshot->recorded_at = DatumGetTimestampTz(row->values[Anum_snapshots_recorded_at - 1]);
+	memset(&snapshot->state, 0, sizeof(snapshot->state));
 	snapshot->state.json = es_columns_jsonb(row->values, row->isnull, Anum_snapshots_state);
 	snapshot->state.text = es_columns_text(row->values, row->isnull, Anum_snapshots_state_text);
 	snapshot->state.sealed = es_columns_text(row->values, row->isnull, Anum_snapshots_sealed);

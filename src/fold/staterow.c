@@ -166,8 +166,8 @@ receive_state_row(TupleTableSlot *row, DestReceiver *dest)
 }
 
 /*
- * es_staterow_begin begins to take rows into a tuplestore, of es_state or, desc being NULL, of whole
- * rows.
+ * es_staterow_begin begins to take rows into a tuplestore, of es_state or, desc being NULL, of
+ * whole rows.
  */
 void
 es_staterow_begin(EsStateRows *rows, Tuplestorestate *result, TupleDesc desc)

@@ -483,10 +483,7 @@ find_readable_version(EsSegmentScan *scan, int64 segment, int64 stream_id, bool 
 {
 	Datum		version = (Datum) 0;
 
-	scan->which = ES_INDEX_STREAM;
-	scan->own_slot = true;
-	scan->nkeys = 1;
-	ScanKeyInit(&scan->keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream_id));
+	es_scan_stream(scan, stream_id);
 	*isnull = true;
 	if (!es_scan_begin(scan, segment))
 		return version;

@@ -1,6 +1,6 @@
 /*
  * cursor.c
- *		A segment's events in order of position: all, or those of one category.
+ *		A segment's events in order of position: all, or those of the categories of one key.
  *
  * All events: the position index.  One category: the (category_key, position)
  * index, which has only the events that open a run.  A run is a row of events
@@ -19,7 +19,7 @@
  * Backwards a run is met by what opens it, and read from its end; runs do not overlap, so
  * one that ends before the range is the last one looked at.
  *
- * Categories may share a key: the caller compares names.
+ * Categories may share a key: the caller compares names, and has one cursor for each key.
  *
  * A segment that is lost is an error, as nobody knows what it had, unless the reader says
  * that it does not matter.  So is an index that
@@ -38,7 +38,6 @@
 #include "utils/fmgroids.h"
 
 #include "base/error.h"
-#include "base/names.h"
 #include "log/segment.h"
 
 /* Raises an error: the index has led to an event that is not in its place. */
@@ -182,7 +181,7 @@ go_back(EsCursor *cursor)
 			!(cursor->scan_open && es_scan_next(&cursor->scan, BackwardScanDirection)))
 			return false;
 		es_scan_event(&cursor->scan, &cursor->event);
-		if (cursor->range.category == NULL || cursor->opener_left)
+		if (cursor->range.category_key == NULL || cursor->opener_left)
 		{
 			es_cursor_accept(cursor, &cursor->scan);
 			cursor->opener_left = false;
@@ -212,7 +211,7 @@ es_cursor_advance(EsCursor *cursor)
 	{
 		es_scan_event(&cursor->scan, &cursor->event);
 		es_cursor_accept(cursor, &cursor->scan);
-		if (cursor->range.category)
+		if (cursor->range.category_key)
 			es_cursor_begin_run(cursor);
 		return;
 	}
@@ -227,12 +226,12 @@ void
 es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 {
 	EsSegmentScan *s = &cursor->scan;
-	AttrNumber	position_key = range->category ? 2 : 1;
+	AttrNumber	position_key = range->category_key ? 2 : 1;
 
 	memset(cursor, 0, sizeof(*cursor));
 	cursor->range = *range;
 	cursor->last = range->backwards ? PG_INT64_MAX : range->after;
-	s->which = range->category ? ES_INDEX_CATEGORY : ES_INDEX_POSITION;
+	s->which = range->category_key ? ES_INDEX_CATEGORY : ES_INDEX_POSITION;
 	s->fresh = range->snapshot;
 	s->needed = !range->passes_lost;
 	s->own_slot = true;
@@ -241,10 +240,9 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 	s->without_metadata = range->without_metadata;
 	s->without_data = range->without_data;
 	s->counts = range->counts;
-	if (range->category)
+	if (range->category_key)
 	{
-		cursor->category_key = es_names_category_key(VARDATA_ANY(range->category),
-													 VARSIZE_ANY_EXHDR(range->category));
+		cursor->category_key = *range->category_key;
 		ScanKeyInit(&s->keys[s->nkeys++], 1, BTEqualStrategyNumber, F_INT4EQ,
 					Int32GetDatum(cursor->category_key));
 		/* the range may begin inside a run */
@@ -252,7 +250,7 @@ es_cursor_open(EsCursor *cursor, const EsCursorRange *range)
 		cursor->rest_upto = range->upto;
 	}
 	/* and if it is gone through from its end, that is met last */
-	if (!range->backwards || !range->category)
+	if (!range->backwards || !range->category_key)
 		ScanKeyInit(&s->keys[s->nkeys++], position_key, BTGreaterStrategyNumber, F_INT8GT,
 					Int64GetDatum(range->after));
 	ScanKeyInit(&s->keys[s->nkeys++], position_key, BTLessEqualStrategyNumber, F_INT8LE,

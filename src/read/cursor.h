@@ -1,6 +1,6 @@
 /*
  * cursor.h
- *		A segment's events in order of position: all, or those of one category.
+ *		A segment's events in order of position: all, or those of the categories of one key.
  */
 #ifndef ES_READ_CURSOR_H
 #define ES_READ_CURSOR_H
@@ -19,7 +19,8 @@ typedef struct EsCursorRange
 	int64		segment;
 	int64		after;			/* positions after this one */
 	int64		upto;			/* and up to this one */
-	const text *category;		/* NULL: all */
+	const int32 *category_key;	/* of the categories that have this one; NULL:
+								 * all */
 	bool		backwards;		/* from its end */
 	bool		without_metadata;	/* of events */
 	bool		without_data;	/* it is there, but is not looked at */

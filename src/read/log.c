@@ -53,7 +53,7 @@
 
 #define WALK		4			/* events that are passed by at the price of a
 								 * descent */
-#define MOST_BACKWARDS	16		/* categories that are worth a cursor each */
+#define MOST_BACKWARDS	16		/* categories that are worth cursors */
 
 /* A read on its way. */
 typedef struct LogRead
@@ -169,12 +169,14 @@ compare_category_keys(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Finds out the keys of the categories, each once, in the index's order. */
+/* Finds out the keys of the categories, each once, in the index's order, unless they are known. */
 static void
 find_category_keys(LogRead *read)
 {
 	const EsNames *categories = &read->filter->categories;
 
+	if (read->keys)
+		return;
 	read->keys = palloc(sizeof(int32) * categories->count);
 	for (int i = 0; i < categories->count; i++)
 	{
@@ -231,8 +233,7 @@ leap_by_categories(LogRead *read, EsCursorRange range)
 	bool		goes_on = true;
 
 	range.after = read->passed;
-	if (read->keys == NULL)
-		find_category_keys(read);
+	find_category_keys(read);
 	es_merge_open(&merge, &range, read->keys, read->nkeys);
 	for (int64 leaps = 1; goes_on && read->left > 0 && cursor->open; leaps++)
 	{
@@ -289,7 +290,10 @@ read_log_segment(LogRead *read, int64 segment)
 		return true;
 	}
 	if (categories->count == 1)
-		range.category = categories->names[0];
+	{
+		find_category_keys(read);
+		range.category_key = read->keys;
+	}
 	if (categories->count == 1 || positions <= WALK * categories->count)
 		return read_cursor_range(read, &range);
 	while (categories->count > 0 && !walk_over_positions(read, range) && !leap_by_categories(read, range))
@@ -325,19 +329,19 @@ find_last_cursor(EsCursor *cursors, int count)
 }
 
 /*
- * Reads a range of a segment from its end: all of it, by one cursor, or what it has of
- * few categories, by one each.
+ * Reads a range of a segment from its end: all of it, by one cursor, or what it has of few
+ * categories, by one for each key of theirs.
  */
 static void
-read_range_backwards(LogRead *read, EsCursorRange range, int ncategories)
+read_range_backwards(LogRead *read, EsCursorRange range, int nkeys)
 {
-	int			count = Max(ncategories, 1);
+	int			count = Max(nkeys, 1);
 	EsCursor   *cursors = palloc(sizeof(EsCursor) * count);
 	EsCursor   *cursor;
 
 	for (int i = 0; i < count; i++)
 	{
-		range.category = ncategories > 0 ? read->filter->categories.names[i] : NULL;
+		range.category_key = nkeys > 0 ? &read->keys[i] : NULL;
 		es_cursor_open(&cursors[i], &range);
 	}
 	while (read->left > 0 && (cursor = find_last_cursor(cursors, count)) != NULL)
@@ -362,7 +366,10 @@ read_log_segment_backwards(LogRead *read, int64 segment)
 	else if (!categories->set || categories->count > MOST_BACKWARDS)
 		read_range_backwards(read, range, 0);
 	else if (categories->count > 0)
-		read_range_backwards(read, range, categories->count);
+	{
+		find_category_keys(read);
+		read_range_backwards(read, range, read->nkeys);
+	}
 }
 
 /* ---- the read ---- */

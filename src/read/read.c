@@ -7,12 +7,18 @@
  * each other, so what is committed is gapless, and nothing has to be proven:
  * a fresh snapshot tells the stream as it is, this transaction's own appends
  * included.  Versions rise with the segments, so a read that does not begin at
- * an end of the stream looks for the segment where it begins by halves.
+ * an end of the stream looks for the segment where it begins by halves.  Forwards that is the
+ * last one with a version that is not too high; backwards, the lowest that cannot have one that
+ * is wanted but is after it.
  *
  * Versions also tell whether a segment that is lost (log/segment.c) had events of
- * the stream: a read that passes one goes on only if it has what comes next.  Nor does a
- * read go on over events that were hidden and removed after it looked at the stream's row,
- * which a snapshot keeps unless the segment was rewritten and it had to be renewed.
+ * the stream: a read that passes one goes on only if it has what comes next.  So it must pass
+ * each that may have the first event it wants, and begins on the far side of such a one.  Nor
+ * does a read go on over events that were hidden and removed after it looked at the stream's
+ * row, which a snapshot keeps unless the segment was rewritten and it had to be renewed.
+ *
+ * A read may go on where another one has ended, as if it were the same (source.c): what the
+ * transaction itself has hidden meanwhile is there, and is read.
  *
  * Who reads many streams takes them in order of id, in which their events follow
  * each other in the index: in each segment one scan goes from each to the next, over
@@ -28,6 +34,7 @@
 #include "access/skey.h"
 #include "access/stratnum.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
@@ -71,12 +78,14 @@ struct EsStreamScan
 {
 	EsStream	stream;
 	bool		found;
+	bool		own_hidden;		/* it reads what this transaction has hidden */
 	bool		backwards;
 	bool		follows;		/* one stream after the other */
 	int64		from_version;	/* first to return */
 	int64		upto_version;	/* nothing after it matters; forwards only */
-	int64		next_version;	/* of the next event, if the log is whole; 0:
-								 * not known, going backwards from the end */
+	int64		next_version;	/* of the next event, if the log is whole;
+								 * backwards it may be lower: the stream may
+								 * not be so long */
 	int64		lost;			/* a segment passed since the last event,
 								 * which the log has no more; -1: none */
 	int64		segment;		/* being scanned, or to be scanned next */
@@ -106,6 +115,9 @@ first_version_in_segment(const EsStreamScan *scan, int64 segment)
  * Finds the last segment in which the stream has a version up to from_version;
  * its first segment if there is none.  Segments without events of the stream
  * are each asked once at most.
+ *
+ * Up to "high" none of those after it has any, or it is lost: backwards a lost one is where
+ * the read begins.
  */
 static int64
 find_start_segment(const EsStreamScan *scan)
@@ -133,21 +145,43 @@ find_start_segment(const EsStreamScan *scan)
 			low = middle + 1;
 		}
 	}
-	return found;
+	while (scan->backwards && high > found && !es_segment_is_lost(high))
+		high--;
+	return scan->backwards ? high : found;
 }
 
-/* Finds the segment where the scan begins, now that stream and from_version are known. */
+/*
+ * Finds the segment where the scan begins, now that stream and from_version are known: the
+ * stream's first or last, or one between them, which may be a lost one.
+ */
 static void
 go_to_stream_start(EsStreamScan *scan)
 {
 	scan->lost = -1;
-	scan->next_version = scan->from_version == PG_INT64_MAX ? 0 : Max(scan->from_version, 1);
+	scan->next_version = Max(scan->from_version, 1);
 	if (scan->from_version <= 1)
 		scan->segment = scan->stream.first_segment;
 	else if (scan->from_version == PG_INT64_MAX)
 		scan->segment = scan->stream.last_segment;
 	else
 		scan->segment = find_start_segment(scan);
+}
+
+/*
+ * Has the scan of a stream that is hidden, or more of it than before a version that could be read
+ * before, read from there on, if that was done by this transaction.
+ */
+static void
+show_own_hidden(EsStreamScan *scan, int64 first_version)
+{
+	EsStream   *stream = &scan->stream;
+
+	if (first_version == 0 || (!stream->deleted && stream->truncated_before <= first_version) ||
+		!TransactionIdIsCurrentTransactionId(stream->writer))
+		return;
+	stream->deleted = false;
+	stream->truncated_before = first_version;
+	scan->own_hidden = true;
 }
 
 /*
@@ -186,7 +220,10 @@ es_read_stream_begin(const EsStreamScanOptions *options)
 		scan->how.pages = es_pages_begin(scan->snapshot, true, ES_PREFETCH_ALL);
 		return scan;
 	}
-	scan->found = es_stream_find(options->stream, &scan->snapshot, scan->own_snapshot, stream) && !stream->deleted;
+	if (!es_stream_find(options->stream, &scan->snapshot, scan->own_snapshot, stream))
+		return scan;
+	show_own_hidden(scan, options->first_version);
+	scan->found = !stream->deleted;
 	if (!scan->found)
 		return scan;
 	if (scan->backwards)
@@ -202,6 +239,13 @@ const EsStream *
 es_read_stream_of(const EsStreamScan *scan)
 {
 	return scan->found ? &scan->stream : NULL;
+}
+
+/* es_read_stream_is_hidden tells whether a scan reads what this transaction has hidden. */
+bool
+es_read_stream_is_hidden(const EsStreamScan *scan)
+{
+	return scan->own_hidden;
 }
 
 /* es_read_stream_snapshot gives the database snapshot that a scan reads by. */
@@ -379,7 +423,8 @@ move_to_next_segment(EsStreamScan *scan)
 static void
 refuse_if_lost(EsStreamScan *scan, int64 version)
 {
-	if (scan->next_version != version && (scan->backwards || scan->next_version <= scan->upto_version))
+	if (scan->backwards ? scan->next_version > version :
+		scan->next_version != version && scan->next_version <= scan->upto_version)
 		es_segment_refuse_lost(scan->lost);
 	scan->lost = -1;
 }
@@ -395,22 +440,50 @@ es_read_report_hidden(const text *stream, bool deleted)
 			errhint("Retry the statement."));
 }
 
-/* Raises an error: the next event is not there. */
+/*
+ * Raises 40001 if the next event has been hidden since the scan looked at the stream's row.  It can
+ * miss one only if its snapshot is its own, which may have been renewed.
+ */
 static void
-report_missing_version(EsStreamScan *scan)
+refuse_if_hidden(const EsStreamScan *scan)
 {
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 	EsStream	stream;
-	bool		truncated = es_stream_find(scan->stream.name, &snapshot, true, &stream) &&
-	stream.truncated_before > scan->next_version;
+	bool		found = es_stream_find(scan->stream.name, &snapshot, true, &stream);
 
 	UnregisterSnapshot(snapshot);
-	if (truncated)
-		es_read_report_hidden(scan->stream.name, false);
+	if (found && (stream.deleted || stream.truncated_before > scan->next_version))
+		es_read_report_hidden(scan->stream.name, stream.deleted);
+}
+
+/* Raises an error: the next event is not there.  Perhaps in parallel mode. */
+static void
+report_missing_version(const EsStreamScan *scan)
+{
+	if (scan->own_snapshot)
+		refuse_if_hidden(scan);
 	ereport(ERROR,
 			errcode(ES_ERRCODE_STORE_CORRUPT),
 			errmsg("stream \"%s\" has no event of version " INT64_FORMAT, es_names_show_text(scan->stream.name),
 				   scan->next_version));
+}
+
+/*
+ * Tells whether all events of the stream are hidden, as the last one is: it is in the stream's last
+ * segment, and there is none if it has been removed.
+ */
+static bool
+is_all_hidden(const EsStreamScan *scan)
+{
+	const EsStream *stream = &scan->stream;
+	EsSegmentScan probe = {.snapshot = scan->snapshot,.fresh = scan->how.fresh};
+	int64		version;
+	bool		isnull;
+
+	if (stream->truncated_before <= 1 || es_segment_is_lost(stream->last_segment))
+		return false;
+	version = DatumGetInt64(es_scan_edge_version(probe, stream->last_segment, stream->id, BackwardScanDirection, &isnull));
+	return version < stream->truncated_before;
 }
 
 /*
@@ -420,6 +493,8 @@ report_missing_version(EsStreamScan *scan)
 static void
 refuse_if_lost_at_end(EsStreamScan *scan)
 {
+	if (is_all_hidden(scan))
+		return;
 	refuse_if_lost(scan, scan->backwards ? Max(scan->stream.truncated_before, 1) - 1 : PG_INT64_MAX);
 }
 

@@ -31,6 +31,9 @@ typedef struct EsStreamScanOptions
 	const text *stream;			/* its name; NULL: es_read_stream_take will
 								 * give streams, in order of id */
 	int64		from_version;	/* 0: from the first (backwards: the last) */
+	int64		first_version;	/* which a read could begin with that this one
+								 * goes on: what this transaction has hidden
+								 * since is read; 0: it goes on none */
 	bool		backwards;
 	bool		gives_out;		/* events outlive the scan as they are stored */
 	bool		without_metadata;	/* of events */
@@ -44,10 +47,12 @@ typedef struct EsStreamScanOptions
  * and this transaction's own appends.  Begin, next and end are to be called
  * with the same resource owner; the scan lives in the memory context that was
  * current at begin.  A stream without events, or deleted, gives no rows.  Where
- * it needs an event of a segment that is lost, 55000.
+ * it needs an event of a segment that is lost, 55000: also if that is the first one, of
+ * which the segments that are there do not tell whether it is.
  */
 extern EsStreamScan *es_read_stream_begin(const EsStreamScanOptions *options);
 extern const EsStream *es_read_stream_of(const EsStreamScan *scan);
+extern bool es_read_stream_is_hidden(const EsStreamScan *scan);
 extern Snapshot es_read_stream_snapshot(const EsStreamScan *scan);
 extern void es_read_stream_take(EsStreamScan *scan, const EsStream *stream);
 extern void es_read_stream_seek(EsStreamScan *scan, int64 version);

@@ -9,10 +9,12 @@
  *
  * All portions together are what one read would have given that was done at the first.  Of a
  * stream that is up to the version which was its last then; that it has been truncated or
- * deleted since is 40001.  Of the log it is up to the position that was settled then, below
- * which all is as it is for ever, but for what is scavenged; or, without a filter, up to the last
- * event that was there.  A read whose first portion is all of it needs no such bound.  What the
- * transaction itself has appended since is not in it.
+ * deleted since is 40001, unless this transaction has done it itself: nobody can have removed
+ * what it has hidden, and it would meet the same if it began anew.  Of the log it is up to the
+ * position that was settled then, below which all is as it is for ever, but for what is
+ * scavenged; or, without a filter, up to the last event that was there.  A read whose first
+ * portion is all of it needs no such bound.  What the transaction itself has appended since is
+ * not in it.
  *
  * So a source that is rewound gives out the same events again, as far as it has come to its end.
  *
@@ -32,6 +34,7 @@
 #include "base/objects.h"
 #include "base/pending.h"
 #include "log/scan.h"
+#include "log/segment.h"
 #include "log/settle.h"
 #include "read/read.h"
 #include "shared/counter.h"
@@ -93,6 +96,23 @@ require_same_stream(const EsSource *source, const EsStream *stream)
 		es_read_report_hidden(rest->stream, stream == NULL);
 }
 
+/*
+ * Raises 40001 unless a portion, which is not the first and was to begin at a version, has all
+ * that it should of what this transaction has hidden: somebody else may have hidden some of it
+ * before, and then it may have been removed.
+ */
+static void
+require_hidden_events(const EsSource *source, int64 from_version)
+{
+	const EsStreamRange *rest = &source->rest.range;
+	int64		count = source->portion->count;
+	int64		passed = rest->backwards ? from_version - rest->from_version : rest->from_version - from_version;
+	bool		at_end = count == rest->max_count || (rest->backwards && rest->from_version < source->first_version);
+
+	if (passed != count || (source->ended && !at_end))
+		es_read_report_hidden(rest->stream, false);
+}
+
 /* Reads events into the portion, until it is full; true if there may be more. */
 static bool
 fill_from_stream(EsSource *source, EsStreamScan *scan, int64 wanted)
@@ -136,8 +156,9 @@ read_stream_portion(EsSource *source, int64 wanted)
 {
 	EsStreamRange *rest = &source->rest.range;
 	EsPortion  *portion = source->portion;
-	EsStreamScanOptions options = {.stream = rest->stream,.from_version = rest->from_version,
-		.backwards = rest->backwards,.gives_out = portion->columns.data || portion->columns.metadata,
+	int64		from_version = rest->from_version;
+	EsStreamScanOptions options = {.stream = rest->stream,.from_version = from_version,
+		.first_version = source->first_version,.backwards = rest->backwards,.gives_out = portion->columns.data || portion->columns.metadata,
 		.without_metadata = !portion->columns.metadata,.without_data = !portion->columns.data,
 	.counts = source->counts ? &source->counts->scans : NULL};
 	EsStreamScan *scan = es_read_stream_begin(&options);
@@ -151,6 +172,8 @@ read_stream_portion(EsSource *source, int64 wanted)
 	source->ended = !fill_from_stream(source, scan, wanted);
 	if (is_first && !source->ended && portion->count < rest->max_count)
 		bound_by_stream(source, scan);
+	if (unlikely(es_read_stream_is_hidden(scan)))
+		require_hidden_events(source, from_version);
 	es_read_stream_end(scan);
 	rest->max_count -= portion->count;
 }
@@ -168,6 +191,18 @@ keep_log_event(const EsEvent *event, void *arg)
 	source->rest.filter.enough = source->portion->bytes >= MOST_BYTES;
 }
 
+/* Gives the last position of the log that has an event, or had one if its segment is lost. */
+static int64
+find_last_position(void)
+{
+	int64		last = es_scan_last_position(PG_INT64_MAX);
+
+	for (int64 n = es_segment_newest_reaching(PG_INT64_MAX); n >= 0 && es_segment_first_position(n) > last; n--)
+		if (es_segment_is_lost(n))
+			return es_segment_last_position(n);
+	return last;
+}
+
 /*
  * Bounds a read of the whole log by what there is at its first portion.  That may be more than
  * is settled: while positions follow each other nothing needs proof.  Where nothing is, as while
@@ -177,7 +212,7 @@ static void
 bound_by_last_event(EsSource *source)
 {
 	bool		any = es_settle_known() > 0 || es_settle_compute() > 0;
-	int64		last = any ? es_scan_last_position(PG_INT64_MAX) : PG_INT64_MAX;
+	int64		last = any ? find_last_position() : PG_INT64_MAX;
 
 	source->start.filter.upto = Min(source->start.filter.upto, last);
 	source->rest.filter.upto = source->start.filter.upto;

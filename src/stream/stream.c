@@ -74,6 +74,7 @@ es_stream_deform(TupleTableSlot *slot, EsStream *stream)
 	stream->deleted = DatumGetBool(v[Anum_es_streams_deleted - 1]);
 	stream->has_hidden = DatumGetBool(v[Anum_es_streams_has_hidden - 1]);
 	stream->tid = slot->tts_tid;
+	stream->writer = es_rows_slot_xmin(slot);
 }
 
 /* Reads the row of eventstore.streams that one of its unique indexes finds for a key. */

@@ -41,6 +41,7 @@ typedef struct EsStream
 	bool		has_hidden;		/* hidden events may still be there */
 	const text *name;
 	ItemPointerData tid;
+	TransactionId writer;		/* of the row as it was read */
 } EsStream;
 
 /* The newest event of a stream. */

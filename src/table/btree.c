@@ -253,9 +253,8 @@ es_btree_insert(const EsBtree *btree, EsBtreeEntry *entry)
 
 /*
  * es_btree_insert_sorted inserts n entries, which it sorts first, into an index
- * of the kind that es_btree_takes_sorted tells.  Raises 23505 if a key is there
- * already; then some entries may have been inserted, as after calls of
- * index_insert.
+ * of the kind ES_BTREE_SORTED.  Raises 23505 if a key is there already; then some
+ * entries may have been inserted, as after calls of index_insert.
  *
  * Where leaves have only few entries each to take, looking at them first is
  * work done twice; then ever more entries go to the server before the next

@@ -127,4 +127,11 @@ foreach my $segment_size (2000, 1000000)
 	is_right('from snapshots');
 }
 
+# an event that is gone, behind the store's back, is told as it is, whoever comes to it
+$database = 'damaged';
+new_store($node, $database, 1000000);
+run(q{SELECT count(*) FROM generate_series(0, 29) g, es_append_many((SELECT jsonb_agg(jsonb_build_object('stream', 'p-' || 100 * g + n / 10, 'type', 'T') ORDER BY n) FROM generate_series(0, 999) n));
+	ALTER TABLE eventstore.events_0 DISABLE TRIGGER ALL; DELETE FROM eventstore.events_0 WHERE stream = 'p-2900' AND version = 5; ALTER TABLE eventstore.events_0 ENABLE TRIGGER ALL;});
+is(sqlstates($node, $database, "SET max_parallel_workers_per_gather = $_; SELECT count(*) FROM es_replay_category('p', 'count')"), 'VE008', "a missing event, with $_ workers") foreach 0, 2;
+
 done_testing();
