@@ -46,7 +46,7 @@ run(q{SELECT es_append('held-1', 'Hold')});
 ok($node->poll_query_until('here', $is_at_work), 'the worker is in a handler');
 $faults->set(endless => 1);
 woken('the worker is at work');
-is(run($is_at_work), 't', 'it still is');
+is(run($is_at_work), 't', 'it still is, so nobody had to wait for it');
 $holder->query_safe('SELECT pg_advisory_unlock(1)');
 is(run(q{SELECT es_wait_projection('holds', 'held-1', 1, '1h')}), 't', 'it has done its work');
 $holder->quit;
