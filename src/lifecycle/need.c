@@ -235,17 +235,12 @@ es_need_read(void)
 static bool
 subscription_needs(const EsNeeds *needs, const SubscriptionNeed *need, const EsEvent *event)
 {
+	MemoryContext old = MemoryContextSwitchTo(needs->scratch);
 	const EsSubscription *subscription = es_subscription_get_again(need->name, need->id);
 	int			partition = es_subscription_partition_of(subscription, DatumGetTextPP(event->stream));
-	bool		passes;
-	MemoryContext old;
+	bool		passes = es_positions_have(&need->parked, event->position) ||
+	(event->position > need->partitions[partition].position && es_subscription_passes(subscription, event));
 
-	if (es_positions_have(&need->parked, event->position))
-		return true;
-	if (event->position <= need->partitions[partition].position)
-		return false;
-	old = MemoryContextSwitchTo(needs->scratch);
-	passes = es_subscription_passes(subscription, event);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(needs->scratch);
 	return passes;

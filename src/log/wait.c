@@ -133,9 +133,12 @@ es_wait_until(EsWait *wait)
 
 		if (now >= deadline)
 			break;
-		if (woken && interest != wanted)
+		if (woken && (interest != wanted || !es_wake_is_registered()))
 		{
-			/* registered first, then looked */
+			/*
+			 * registered first, then looked; what was caught in a look may
+			 * have ended it
+			 */
 			es_wake_end();
 			es_wake_begin(interest = wanted);
 			continue;

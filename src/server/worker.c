@@ -20,8 +20,8 @@
  * HOLE_PAUSE_MS, however many holes there are.
  *
  * It runs the projections that follow the log (projection/schedule.c), and does what is to
- * be done now and then (upkeep.c); a hole waits for the end of a batch.  And it wakes
- * waiters where there are too many for the appender.
+ * be done now and then (upkeep.c); a hole waits for the end of a batch.  And while it
+ * sleeps it wakes waiters where there are too many for the appender.
  *
  * A worker is in nobody's way.  It locks only what it needs for a moment, waits
  * for a lock no longer than lock_timeout, which is below the default
@@ -315,11 +315,12 @@ typedef struct Work
 static bool leaves_store = true;	/* what the roster is told as the worker
 									 * ends */
 
-/* Ends the wait that the worker may be in, as it ends itself. */
+/* Ends the wait that the worker may be in, as it ends itself, and does what was left to it. */
 static void
 end_worker_wait(int code, Datum arg)
 {
 	es_wake_end();
+	es_wake_delegated();
 }
 
 /* Takes the worker off the roster as it ends; by then it is no session of the database any more. */
@@ -577,14 +578,15 @@ is_projection_look_due(const Work *work)
 static void
 rest_until_news(Work *work)
 {
-	/* what came meanwhile may have set the latch in vain */
-	bool		called = es_wake_told() || told_to_go || es_roster_is_called();
 	TimestampTz due = find_due_time(work);
 	TimestampTz sealing = es_upkeep_seal_due(work->sealing.at);
 
-	due = Min(due, Min(work->projections.again_at, work->upkeep.at));
-	due = Min(due, sealing);
-	sleep_process_until(called ? GetCurrentTimestamp() : due);
+	due = Min(Min(due, sealing), Min(work->projections.again_at, work->upkeep.at));
+	/* what came meanwhile may have set the latch in vain */
+	if (es_roster_rest() || es_wake_told() || told_to_go)
+		due = GetCurrentTimestamp();
+	sleep_process_until(due);
+	es_wake_delegated();
 	(void) es_wake_told();
 	work->idle = work->hindered = false;	/* woken, so there is news */
 	if (!work->projections.follows)
@@ -625,7 +627,6 @@ look_after_store(void)
 		bool		nudged = es_roster_take_nudge();
 
 		forget_future_times(&work);
-		es_wake_delegated();
 		work.must_look = work.must_look || nudged;
 		if (nudged)
 		{

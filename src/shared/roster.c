@@ -12,6 +12,11 @@
  * wake-ups (wake.c), and a position at which the log has a hole.  Nobody waits while
  * holding the lock.
  *
+ * Wake-ups are left to a worker only while it rests: at work it may be in users' code, or
+ * wait for a lock or a disk.  That is changed by who has the lock to himself, and bits are
+ * added, and the latch set, by who shares it.  So what the worker takes as its rest ends is
+ * all that was left to it, and while it rests its latch tells it.
+ *
  * Who leaves a hole says so only where somebody reads elsewhere, by the mark that the
  * worker writes (log/settle.c); that a walsender is there tells.  The worker's latch is
  * set by the first hole since it took one, so many at a time cost one wake-up.
@@ -48,6 +53,7 @@ typedef struct EsRosterEntry
 	TimestampTz since;			/* there is none, while there is none */
 	bool		confirmed;		/* it has found a store */
 	bool		nudged;			/* it is to look whether there still is one */
+	bool		rests;			/* it wakes others at once */
 	int			worker_procno;
 	bool		announced;		/* while the worker was still looking */
 	bool		expelled;		/* it was ended by who needs the database */
@@ -328,7 +334,7 @@ es_roster_enter(Oid database)
 	{
 		entry->worker = MyProcPid;
 		entry->worker_procno = es_my_procno();
-		entry->confirmed = entry->nudged = entry->announced = entry->expelled = false;
+		entry->confirmed = entry->nudged = entry->announced = entry->expelled = entry->rests = false;
 		mine = entry;
 	}
 	unlock_roster();
@@ -398,18 +404,33 @@ es_roster_take_nudge(void)
 }
 
 /*
- * es_roster_is_called tells the worker whether there is something for it: a nudge,
- * somebody to wake, a wish that it goes.
+ * es_roster_rest says that the worker is about to sleep, until es_roster_stir, and may be
+ * left wake-ups; tells it whether there is something for it already: a nudge, or a wish that
+ * it goes.
  */
 bool
-es_roster_is_called(void)
+es_roster_rest(void)
 {
 	bool		called;
 
-	lock_roster(LW_SHARED);
-	called = mine->nudged || is_held_off(mine) || pg_atomic_read_u64(&mine->delegated) != 0;
+	lock_roster(LW_EXCLUSIVE);
+	mine->rests = true;
+	called = mine->nudged || is_held_off(mine);
 	unlock_roster();
 	return called;
+}
+
+/*
+ * es_roster_stir says that the worker does not sleep any more, and gives it the wake-ups
+ * that were left to it; there are no others until it rests again.
+ */
+uint64
+es_roster_stir(void)
+{
+	lock_roster(LW_EXCLUSIVE);
+	mine->rests = false;
+	unlock_roster();
+	return pg_atomic_exchange_u64(&mine->delegated, 0);
 }
 
 /* es_roster_may_stay tells the worker whether nobody wants it to go. */
@@ -443,7 +464,7 @@ es_roster_leave(bool has_store)
 	unlock_roster();
 }
 
-/* es_roster_delegate has the worker wake who waits for these bits; false if there is no worker. */
+/* es_roster_delegate has the worker wake who waits for these bits; false if none rests. */
 bool
 es_roster_delegate(uint64 bits)
 {
@@ -452,7 +473,7 @@ es_roster_delegate(uint64 bits)
 
 	lock_roster(LW_SHARED);
 	entry = find_own_entry();
-	done = entry && entry->worker != 0;
+	done = entry && entry->worker != 0 && entry->rests;
 	if (done)
 	{
 		pg_atomic_fetch_or_u64(&entry->delegated, bits);
@@ -460,17 +481,6 @@ es_roster_delegate(uint64 bits)
 	}
 	unlock_roster();
 	return done;
-}
-
-/* es_roster_take_delegated gives the worker what has been delegated since it asked before. */
-uint64
-es_roster_take_delegated(void)
-{
-	uint64		bits = 0;
-
-	if (pg_atomic_read_u64(&mine->delegated) != 0)
-		bits = pg_atomic_exchange_u64(&mine->delegated, 0);
-	return bits;
 }
 
 /* Tells whether the server sends its WAL to anybody; one that just comes may be missed. */

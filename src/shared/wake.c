@@ -20,15 +20,20 @@
  * table by database and bit; two that share one cost a look at the waiters.
  * Waiters are one short entry a backend, which only itself writes, but for the
  * word that is left with it (below).  If there are many, the appender wakes some
- * and delegates the rest to the store's worker.
+ * and delegates the rest to the store's worker, if that rests; if it is at work, which may
+ * take long, he wakes all of them himself.
  *
  * Nobody is missed: a waiter registers before it looks, and an ending
  * transaction is visible before it reads the counters, with a full barrier in
- * between on both sides.  The latch alone does not do for that: what a look has
- * to wait for - a lock, and since PostgreSQL 18 a page - resets it.  So who wakes
- * a waiter also leaves word with it, which it looks for before it sleeps.  A woken
- * process that was not waiting any more finds its latch set and looks around, as
- * it must anyway.
+ * between on both sides.  With a worker in between it is the same: the transaction is
+ * visible before its bits are added, which is a full barrier; the worker takes them by an
+ * exchange, another one, and then reads who waits.  A waiter that it does not find there
+ * registers after that, and so looks after that.  No bits stay behind (roster.c).
+ *
+ * The latch alone does not do for that: what a look has to wait for - a lock, and since
+ * PostgreSQL 18 a page - resets it.  So who wakes a waiter also leaves word with it, which
+ * it looks for before it sleeps.  A woken process that was not waiting any more finds its
+ * latch set and looks around, as it must anyway.
  */
 #include "shared/wake.h"
 
@@ -273,11 +278,11 @@ es_wake_now(uint64 bits)
 		(void) wake_waiters(bits, INT_MAX);
 }
 
-/* es_wake_delegated wakes, in the worker, whom others have left to it. */
+/* es_wake_delegated wakes, in the worker as its rest ends, whom others have left to it. */
 void
 es_wake_delegated(void)
 {
-	uint64		bits = es_roster_take_delegated();
+	uint64		bits = es_roster_stir();
 
 	if (bits != 0)
 		(void) wake_waiters(bits, INT_MAX);

@@ -14,6 +14,10 @@
  * delivered again all the same, as is what comes back from parking, until an
  * acknowledgement follows that delivery.
  *
+ * A rewind brings events back that were parked, let go or passed.  A poll that looks at the
+ * log meanwhile may have passed them, as may earlier looks of one that waits; so a rewind is
+ * announced as a change of the definition is (subscription.c), and they look again.
+ *
  * Whoever changes something takes the partition's lock first, or those of all
  * partitions, and waits for it.
  */
@@ -96,6 +100,7 @@ begin_delivery(Delivery *delivery, FunctionCallInfo fcinfo, int member_argno, co
 				errdetail("Its partitions are 0 to %d.", delivery->subscription->partitions - 1));
 	(void) es_partition_lock(delivery->subscription->id, partition, true);
 	delivery->subscription = es_subscription_get_again(name, delivery->subscription->id);
+	es_subscription_require_read(delivery->subscription);
 	es_partition_read(delivery->subscription, partition, &delivery->row);
 	require_partition_owner(delivery);
 }
@@ -234,7 +239,8 @@ es_nack(PG_FUNCTION_ARGS)
 	int			count;
 
 	begin_delivery(&delivery, fcinfo, 4, "es_nack()");
-	count = !es_partition_has_failures(&delivery.row) ? 0 : es_failure_read(&delivery.row, 0, &failures);
+	count = !es_partition_has_failures(&delivery.row) ? 0 :
+		es_failure_read(&delivery.row, delivery.position - 1, &failures);
 	known = count == 0 ? NULL : es_failure_find(failures, count, delivery.position);
 	if (known && (known->parked_at != DT_NOBEGIN || !known->delivered))
 		PG_RETURN_VOID();
@@ -268,7 +274,8 @@ es_rewind(PG_FUNCTION_ARGS)
 	es_subscriber_prevent_write("es_rewind()");
 	subscription = es_subscription_get(name);
 	es_subscription_require_manager(subscription);
-	es_partition_lock_all(subscription);
+	subscription = es_partition_lock_definition(subscription);
+	es_subscription_require_manager(subscription);
 	for (int i = 0; i < subscription->partitions; i++)
 	{
 		es_partition_read(subscription, i, &row);
@@ -279,5 +286,6 @@ es_rewind(PG_FUNCTION_ARGS)
 		es_partition_write(&row);
 	}
 	es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, subscription->id));
+	es_subscription_announce();
 	PG_RETURN_VOID();
 }

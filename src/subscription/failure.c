@@ -15,6 +15,7 @@
 #include "subscription/failure.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -43,6 +44,7 @@ const EsShape es_failure_shape = ES_SHAPE(&failures_table, &failures_by_key, fai
 
 /* The reason for parking what no consumer has refused. */
 #define LEASE_ENDED		"the lease ended without an acknowledgement"
+#define MISPLACED		"it is of a category that the subscription is not of any more"
 #define UNSENDABLE		"it cannot be sent: the JSON text of its data and metadata is longer than the server's limit of 1 GB"
 
 /* Takes a row, in the current memory context. */
@@ -79,14 +81,26 @@ es_failure_read(const EsPartition *row, int64 after, EsFailure **failures)
 	return count;
 }
 
-/* es_failure_find finds the failure at a position; NULL if there is none. */
+/* Compares two failures by their positions, for searching. */
+static int
+compare_failures(const void *a, const void *b)
+{
+	int64		first = ((const EsFailure *) a)->position;
+	int64		second = ((const EsFailure *) b)->position;
+
+	return (first > second) - (first < second);
+}
+
+/*
+ * es_failure_find finds, in what es_failure_read has read, the failure at a position; NULL
+ * if there is none.
+ */
 EsFailure *
 es_failure_find(EsFailure *failures, int count, int64 position)
 {
-	for (int i = 0; i < count; i++)
-		if (failures[i].position == position)
-			return &failures[i];
-	return NULL;
+	EsFailure	key = {.position = position};
+
+	return count == 0 ? NULL : bsearch(&key, failures, count, sizeof(EsFailure), compare_failures);
 }
 
 /* Counts a failure in, or out. */
@@ -186,6 +200,7 @@ es_failure_count_lapse(EsPartition *row, int max_attempts, TimestampTz now)
 	{
 		EsFailure	failure = failures[i];
 
+		CHECK_FOR_INTERRUPTS();
 		if (failure.parked_at != DT_NOBEGIN || !failure.delivered)
 			continue;
 		failure.attempts++;
@@ -221,6 +236,20 @@ es_failure_count_undeliverable(EsPartition *row, EsFailure *known, int64 positio
 }
 
 /*
+ * es_failure_park_misplaced parks an event that was to be delivered again, though its
+ * category is none of the subscription's.
+ */
+void
+es_failure_park_misplaced(EsPartition *row, EsFailure *known)
+{
+	EsFailure	failure = *known;
+
+	failure.parked_at = GetCurrentTimestamp();
+	failure.reason = cstring_to_text(MISPLACED);
+	es_failure_put(row, known, &failure);
+}
+
+/*
  * es_failure_drop_passed takes away those that were let go and that the partition has
  * passed by now.
  */
@@ -231,8 +260,11 @@ es_failure_drop_passed(EsPartition *row)
 	int			count = row->discarded == 0 ? 0 : es_failure_read(row, 0, &failures);
 
 	for (int i = 0; i < count && failures[i].position <= row->position; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (failures[i].parked_at == DT_NOEND)
 			es_failure_take_away(row, &failures[i]);
+	}
 }
 
 /*
@@ -249,8 +281,11 @@ es_failure_acknowledge(EsPartition *row, int64 upto)
 		return;
 	count = es_failure_read(row, 0, &failures);
 	for (int i = 0; i < count && failures[i].position <= upto; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (failures[i].parked_at == DT_NOBEGIN && failures[i].delivered)
 			es_failure_take_away(row, &failures[i]);
+	}
 }
 
 /*
@@ -268,8 +303,11 @@ es_failure_forget(EsPartition *row, int64 after)
 		return;
 	count = es_failure_read(row, 0, &failures);
 	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (!es_failure_is_parked(&failures[i]) || failures[i].position > after)
 			es_failure_take_away(row, &failures[i]);
+	}
 }
 
 /*

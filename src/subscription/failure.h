@@ -39,6 +39,7 @@ extern void es_failure_put(EsPartition *row, EsFailure *known, const EsFailure *
 extern bool es_failure_count_lapse(EsPartition *row, int max_attempts, TimestampTz now);
 extern void es_failure_count_undeliverable(EsPartition *row, EsFailure *known, int64 position, const char *reason,
 										   int max_attempts);
+extern void es_failure_park_misplaced(EsPartition *row, EsFailure *known);
 extern void es_failure_take_away(EsPartition *row, const EsFailure *failure);
 extern void es_failure_drop_passed(EsPartition *row);
 extern void es_failure_acknowledge(EsPartition *row, int64 upto);

@@ -117,19 +117,15 @@ pass_over_slice(EsPoll *poll, EsSlice *slice)
 bool
 es_lease_lock(EsPoll *poll, EsSlice *slice)
 {
-	int64		position = slice->row.position;
-
 	if (!es_partition_lock(poll->subscription->id, slice->row.partition, false))
 		return pass_over_slice(poll, slice);
 	if (es_subscription_has_changed(poll->changes))
 	{
-		poll->outdated = true;
+		poll->outdated = true;	/* or rewound: the look may have passed what
+								 * is to be delivered */
 		return pass_over_slice(poll, slice);
 	}
 	es_partition_read(poll->subscription, slice->row.partition, &slice->row);
-	if (slice->row.position < position)
-		return pass_over_slice(poll, slice);	/* rewound to where this look
-												 * has not read */
 	if (!es_lease_is_available(poll, &slice->row))
 		slice->available = false;
 	return slice->available;
@@ -162,12 +158,32 @@ es_lease_read_failures(EsSlice *slice)
 		es_failure_read(row, row->pending > 0 ? 0 : row->position, &slice->failures);
 }
 
+/*
+ * Counts, in a partition that is being taken, the lease that has ended: a failed attempt of
+ * all that was delivered by it.  What is after the position is counted in the row, which
+ * then has to say whose the partition is now, so that nobody counts the same lease again.
+ */
+static void
+count_ended_lease(EsPoll *poll, EsSlice *slice)
+{
+	EsPartition *row = &slice->row;
+
+	if (row->member == NULL || row->retry_at != DT_NOBEGIN)
+		return;
+	if (row->position < row->delivered_upto)
+	{
+		row->lapses++;
+		row->lapsed_upto = row->delivered_upto;
+		slice->lapsed = true;
+	}
+	if (es_failure_count_lapse(row, poll->subscription->max_attempts, poll->now))
+		slice->lapsed = true;
+}
+
 /* es_lease_take makes a partition this member's, if it may be; its memory is the look's. */
 bool
 es_lease_take(EsPoll *poll, EsSlice *slice)
 {
-	EsPartition *row = &slice->row;
-
 	if (slice->ours)
 		return true;
 	if (!es_lease_may_have(poll, slice))
@@ -176,20 +192,13 @@ es_lease_take(EsPoll *poll, EsSlice *slice)
 		return false;
 	if (!es_lease_may_have(poll, slice))
 		return slice->available = false;
-	if (!es_lease_has(poll, row))
+	if (!es_lease_has(poll, &slice->row))
 	{
 		poll->may_take--;
 		slice->taken = true;
-		if (row->member != NULL && row->position < row->delivered_upto && row->retry_at == DT_NOBEGIN)
-		{
-			row->lapses++;
-			row->lapsed_upto = row->delivered_upto;
-		}
+		count_ended_lease(poll, slice);
 	}
 	slice->ours = poll->locked = true;
-	if (slice->taken && row->member != NULL && row->retry_at == DT_NOBEGIN &&
-		es_failure_count_lapse(row, poll->subscription->max_attempts, poll->now))
-		es_partition_write(row);
 	es_lease_read_failures(slice);
 	return true;
 }
@@ -242,7 +251,7 @@ write_lease(EsPoll *poll, EsSlice *slice, TimestampTz until)
 
 /*
  * es_lease_write_all writes the leases of all partitions that something was, or
- * could not be, delivered of.
+ * could not be, delivered of, or that were taken from a member that has lost them.
  */
 void
 es_lease_write_all(EsPoll *poll)
@@ -250,7 +259,7 @@ es_lease_write_all(EsPoll *poll)
 	TimestampTz until = GetCurrentTimestamp() + poll->lease;
 
 	for (int i = 0; i < poll->subscription->partitions; i++)
-		if (poll->slices[i].count > 0 || poll->slices[i].failed)
+		if (poll->slices[i].count > 0 || poll->slices[i].failed || poll->slices[i].lapsed)
 			write_lease(poll, &poll->slices[i], until);
 }
 

@@ -23,6 +23,7 @@ typedef struct EsSlice
 	bool		available;		/* to this member, for all that is known */
 	bool		ours;			/* locked, and row is the newest */
 	bool		taken;			/* the lease is a new one */
+	bool		lapsed;			/* it was taken from one that has lost it */
 	bool		released;		/* is to be given up */
 	int64		after;			/* what is after this matters */
 	int64		last;			/* delivered now */
@@ -37,7 +38,8 @@ typedef struct EsPassed
 {
 	int64		from;			/* there is nothing after this; -1: not known */
 	int64		upto;			/* up to this */
-	int			parked;			/* with so many parked */
+	int			parked;			/* with so many parked or let go; fewer after
+								 * a rewind, also where it is replicated */
 } EsPassed;
 
 /* A poll on its way. */
@@ -45,7 +47,8 @@ typedef struct EsPoll
 {
 	const text *name;			/* of the subscription */
 	int64		id;
-	const EsSubscription *subscription; /* as the look found it */
+	const EsSubscription *subscription; /* as the look found it, with whose
+										 * memory it goes */
 	uint64		changes;		/* of definitions, that it knew of */
 	const text *member;
 	int64		max_count;

@@ -155,7 +155,6 @@ es_member_share(const EsSubscription *subscription, const EsPartition *rows,
 	owed = Max(fair - held, 0);
 	share->may_take = owed + Max(Min(most - Max(held, fair), free - owed - wanted), 0);
 	share->must_release = Max(Min(held - fair, wanted - free), Max(held - most, 0));
-	share->must_release = Max(share->must_release, 0);
 }
 
 /* Takes the lock on a member's row, to the end of the transaction; false if it is not free. */

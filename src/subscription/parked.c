@@ -12,10 +12,12 @@
 #include "nodes/execnodes.h"
 #include "rights/right.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
 #include "base/call.h"
+#include "base/names.h"
 #include "log/subscriber.h"
 #include "read/find.h"
 #include "shared/wake.h"
@@ -30,31 +32,27 @@ PG_FUNCTION_INFO_V1(es_replay_parked);
 PG_FUNCTION_INFO_V1(es_discard_parked);
 
 /*
- * Tells whether the user may read a parked event.  It may be of a category that the
- * subscription is not of any more.  What is not there to be found tells nothing.
+ * Puts a parked event into the result, if the user may read it: it may be of a category
+ * that the subscription is not of any more.  Of one that is not there to be found the
+ * category is not known, but the reason may tell of it: that is for who may read all.
  */
-static bool
-may_read_parked(bool found, const EsEventName *name)
-{
-	return !found || es_right_has_on_stream(ES_RIGHT_READ, name->stream);
-}
-
-/* Puts a parked event into the result, if the user may read it. */
 static void
 return_parked_event(ReturnSetInfo *result, int partition, const EsFailure *failure)
 {
 	Datum		values[Natts_parked];
 	bool		isnull[Natts_parked] = {false};
+	static const EsNames all = {0};
 	EsEventName name = {0};
 	bool		found = es_find_name(failure->position, &name);
+	bool		tells_reason = failure->reason && (found || es_right_has_all(ES_RIGHT_READ, &all));
 	int			i = 0;
 
-	if (!may_read_parked(found, &name))
+	if (found && !es_right_has_on_stream(ES_RIGHT_READ, name.stream))
 		return;
 	values[i++] = Int64GetDatum(failure->position);
 	values[i++] = Int32GetDatum(partition);
 	values[i++] = Int32GetDatum(failure->attempts);
-	isnull[i] = failure->reason == NULL;
+	isnull[i] = !tells_reason;
 	values[i++] = PointerGetDatum(failure->reason);
 	values[i++] = TimestampTzGetDatum(failure->parked_at);
 	isnull[i] = isnull[i + 1] = isnull[i + 2] = !found;
@@ -68,7 +66,8 @@ return_parked_event(ReturnSetInfo *result, int partition, const EsFailure *failu
 /*
  * es_parked(subscription): the events that were given up on, by partition and
  * position, with how often they failed, the last reason, when they were parked, and
- * their names: NULLs where an event is in a segment that is not part of the log.
+ * their names.  Where an event is in a segment that is not part of the log these are NULLs,
+ * as is the reason but for who may read all.
  *
  * Unknown: VE004; without 'read' on its categories: 42501.
  */
@@ -99,32 +98,37 @@ es_parked(PG_FUNCTION_ARGS)
 }
 
 /*
- * Tells whether the user may have an event delivered again, which then is delivered
- * whatever it is of.
+ * Tells whether a parked event may be delivered again, which then is delivered whatever
+ * types and query say.  Whoever polls may read what the subscription is of, and need not be
+ * allowed to read more.  Of one that is not there the poll finds out (poll.c).
  */
 static bool
-may_replay_parked(int64 position)
+may_replay_parked(const EsSubscription *subscription, int64 position, MemoryContext scratch)
 {
+	MemoryContext old = MemoryContextSwitchTo(scratch);
 	EsEventName name = {0};
-	bool		found = es_find_name(position, &name);
+	bool		may = !es_find_name(position, &name) || es_subscription_is_of(subscription, name.stream);
 
-	return may_read_parked(found, &name);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(scratch);
+	return may;
 }
 
 /* Ends the parking of a partition's events, one or all (0), and tells of how many. */
 static int64
-replay_parked_events(EsPartition *row, int64 position)
+replay_parked_events(const EsSubscription *subscription, EsPartition *row, int64 position)
 {
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eventstore replay of parked", ALLOCSET_SMALL_SIZES);
 	EsFailure  *failures;
-	int			count = row->parked == 0 ? 0 : es_failure_read(row, 0, &failures);
+	int			count = row->parked == 0 ? 0 : es_failure_read(row, Max(position - 1, 0), &failures);
 	int64		replayed = 0;
 
-	for (int i = 0; i < count; i++)
+	for (int i = 0; i < count && (position == 0 || failures[i].position == position); i++)
 	{
 		EsFailure	changed = failures[i];
 
-		if (!es_failure_is_parked(&changed) || (position != 0 && changed.position != position) ||
-			!may_replay_parked(changed.position))
+		CHECK_FOR_INTERRUPTS();
+		if (!es_failure_is_parked(&changed) || !may_replay_parked(subscription, changed.position, scratch))
 			continue;
 		changed.parked_at = DT_NOBEGIN;
 		changed.attempts = 0;
@@ -134,12 +138,14 @@ replay_parked_events(EsPartition *row, int64 position)
 	}
 	if (replayed > 0)
 		es_partition_write(row);
+	MemoryContextDelete(scratch);
 	return replayed;
 }
 
 /*
  * es_replay_parked(subscription, position): has a parked event, or all (NULL),
- * delivered again, as if for the first time, and returns how many they are.
+ * delivered again, as if for the first time, and returns how many they are.  One of a
+ * category that the subscription is not of stays parked.
  *
  * Unknown: VE004; without 'read' on its categories: 42501.  A position that is not
  * parked gives 0, a negative one is 22023.  Waits for transactions that poll or
@@ -159,11 +165,12 @@ es_replay_parked(PG_FUNCTION_ARGS)
 	es_subscription_require_read(subscription);
 	if (!PG_ARGISNULL(1) && position == 0)
 		PG_RETURN_INT64(0);
-	es_partition_lock_all(subscription);
+	subscription = es_partition_lock_definition(subscription);
+	es_subscription_require_read(subscription);
 	for (int i = 0; i < subscription->partitions; i++)
 	{
 		es_partition_read(subscription, i, &row);
-		replayed += replay_parked_events(&row, position);
+		replayed += replay_parked_events(subscription, &row, position);
 	}
 	if (replayed > 0)
 		es_wake_note(es_wake_object(ES_WAKE_SUBSCRIPTION, subscription->id));
@@ -203,6 +210,8 @@ discard_parked_event(const EsSubscription *subscription, int partition, int64 po
 	int			count;
 
 	(void) es_partition_lock(subscription->id, partition, true);
+	subscription = es_subscription_get_again(subscription->name, subscription->id);
+	es_subscription_require_manager(subscription);
 	es_partition_read(subscription, partition, &row);
 	count = row.parked == 0 ? 0 : es_failure_read(&row, position - 1, &failures);
 	failure = count == 0 ? NULL : es_failure_find(failures, count, position);

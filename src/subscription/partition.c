@@ -85,6 +85,18 @@ es_partition_lock_all(const EsSubscription *subscription)
 		(void) es_partition_lock(subscription->id, i, true);
 }
 
+/*
+ * es_partition_lock_definition is es_partition_lock_all for who does not change the
+ * definition himself: gives it as it is once nobody else can, for as long as
+ * es_subscription_get does.  Another one may be for others.
+ */
+const EsSubscription *
+es_partition_lock_definition(const EsSubscription *subscription)
+{
+	es_partition_lock_all(subscription);
+	return es_subscription_get_again(subscription->name, subscription->id);
+}
+
 /* Says which partition a lease is of, and all that the row says of it. */
 static EsTenure
 tenure_of_partition(const EsPartition *row)

@@ -76,36 +76,39 @@ begin_slice(EsPoll *poll, EsSlice *slice, const EsPartition *row)
 	slice->row = *row;
 	slice->available = es_lease_is_available(poll, row);
 	slice->after = row->position;
-	if (slice->after == passed->from && row->pending == 0 && row->parked == passed->parked)
+	if (slice->after == passed->from && row->pending == 0 && row->parked + row->discarded == passed->parked)
 		slice->after = passed->upto;
 }
 
 /*
- * Takes the definition as it is now, and sees to it that the user may still read what it
- * is of.  If that may be another one than the last look's,
- * nothing is known any more of what there is to deliver.
+ * Takes the definition as it is now, for a look, and sees to it that the user may still
+ * read what it is of.  If that may be another one than the last look's, or there may have
+ * been a rewind, nothing is known any more of what there is to deliver.
  */
 static void
 refresh_poll_definition(EsPoll *poll, EsWait *wait)
 {
+	MemoryContextReset(poll->context);
+	MemoryContextSwitchTo(poll->context);
 	poll->subscription = es_subscription_get_again(poll->name, poll->id);
 	es_subscription_require_read(poll->subscription);
-	if (poll->changes == es_subscription_changes())
+	if (poll->changes == poll->subscription->changes)
 		return;
-	poll->changes = es_subscription_changes();
+	poll->changes = poll->subscription->changes;
 	wait->interest = poll->subscription->interest;
 	for (int i = 0; i < poll->subscription->partitions; i++)
 		poll->passed[i].from = -1;
 }
 
-/* Begins a look: what is settled, how far the partitions are, what the member may do. */
+/*
+ * Finds out what a look begins with: what is settled, how far the partitions are, what the
+ * member may do.
+ */
 static void
 begin_poll_look(EsPoll *poll)
 {
 	EsPartition *rows;
 
-	MemoryContextReset(poll->context);
-	MemoryContextSwitchTo(poll->context);
 	if (poll->result)
 		es_renew_begin(&poll->renewer, poll->result);
 	poll->settled = poll->scanned = es_settle_compute();
@@ -281,6 +284,32 @@ take_delivered_event(const EsEvent *event, void *arg)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * Called for an event that is to be delivered again: whether the subscription still is of
+ * its category; who polls need not be allowed to read others.  Where that changes such
+ * events are forgotten (alter.c), and es_replay_parked leaves them parked; but neither can
+ * tell while an event's segment is not part of the log.  Then it comes here once it is, and
+ * is parked, so that it is not lost.
+ */
+static bool
+wants_failed_event(const EsEvent *event, void *arg)
+{
+	EsPoll	   *poll = arg;
+	const text *stream = DatumGetTextPP(event->stream);
+	EsSlice    *slice = &poll->slices[es_subscription_partition_of(poll->subscription, stream)];
+	bool		wanted = es_subscription_is_of(poll->subscription, stream);
+
+	if (!wanted && poll->result)
+	{
+		MemoryContext old = MemoryContextSwitchTo(poll->context);
+
+		es_failure_park_misplaced(&slice->row, es_failure_find(slice->failures, slice->nfailures, event->position));
+		slice->failed = true;
+		MemoryContextSwitchTo(old);
+	}
+	return wanted;
+}
+
 /* Delivers what a partition has to deliver again of what it has been past. */
 static void
 deliver_failures_again(EsPoll *poll, EsSlice *slice)
@@ -297,8 +326,9 @@ deliver_failures_again(EsPoll *poll, EsSlice *slice)
 	{
 		const EsFailure *failure = &slice->failures[i];
 		EsLogFilter filter = {.after = failure->position - 1,.upto = failure->position,.max_count = 1,
-		.settled = poll->settled};
+		.settled = poll->settled,.wants = wants_failed_event};
 
+		CHECK_FOR_INTERRUPTS();
 		if (failure->parked_at == DT_NOBEGIN && failure->position <= slice->row.position)
 			(void) es_log_read(&filter, take_delivered_event, poll);
 	}
@@ -384,7 +414,7 @@ remember_passed_partitions(EsPoll *poll)
 		if (was_partition_passed(poll, slice))
 			poll->passed[i] = (EsPassed)
 		{
-			slice->row.position, poll->scanned, slice->row.parked
+			slice->row.position, poll->scanned, slice->row.parked + slice->row.discarded
 		};
 	}
 }
@@ -460,7 +490,7 @@ begin_poll(EsPoll *poll, const text *name, const text *member)
 	poll->subscription = es_subscription_get(name);
 	es_subscription_require_read(poll->subscription);
 	poll->id = poll->subscription->id;
-	poll->changes = es_subscription_changes();
+	poll->changes = poll->subscription->changes;
 	partitions = poll->subscription->partitions;
 	poll->passed = palloc0(sizeof(EsPassed) * partitions);
 	for (int i = 0; i < partitions; i++)

@@ -14,9 +14,13 @@
  *
  * Definitions are kept by session.  A relcache invalidation of
  * eventstore.subscriptions makes all of them forget: this session at once, others
- * at commit.  Who changes a definition has the locks of all partitions, and others
- * hear of it before these are free.  So who has locked a partition, and looks whether
- * there were changes, has the definition that holds to the end of his transaction.
+ * at commit.  Who has one pins it (base/pin.h), since he may run users' code, an upcaster,
+ * that makes others and asks for them.
+ *
+ * Who changes a definition has the locks of all partitions, and others hear of it before
+ * these are free.  So who has locked a partition, and looks whether there were changes,
+ * has the definition that holds to the end of his transaction.  A rewind is announced in
+ * the same way: it brings events back that a poll, without any lock, has passed already.
  *
  * What a subscription delivers, and what tells of it, is for who may read all of its
  * categories; that is asked at each call, of whoever calls.  Changes are for who has made
@@ -41,6 +45,7 @@
 #include "base/error.h"
 #include "base/event.h"
 #include "base/objects.h"
+#include "base/pin.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
 #include "shared/wake.h"
@@ -90,9 +95,15 @@ const EsShape es_subscription_shape = {.table = &subscriptions,.key = &subscript
 
 PG_FUNCTION_INFO_V1(es_subscription_forget);
 
-static HTAB *known = NULL;		/* in a context of its own */
-static MemoryContext known_context = NULL;
-static uint64 known_changes;	/* of the table, by then */
+/* The definitions that were asked for. */
+typedef struct KnownSubscriptions
+{
+	EsPinned	pinned;
+	HTAB	   *by_name;		/* KnownSubscription */
+	uint64		changes;		/* of the table, by then */
+} KnownSubscriptions;
+
+static KnownSubscriptions *known = NULL;
 
 /* ---- arguments ---- */
 
@@ -139,24 +150,35 @@ es_subscription_after_arg(FunctionCallInfo fcinfo, int argno)
 
 /* ---- definitions ---- */
 
-/* Gives the table of what is known, emptied if it may not hold any more. */
-static HTAB *
+/* Makes a set that knows nothing yet, in a context of its own. */
+static KnownSubscriptions *
+make_known_subscriptions(uint64 changes)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore subscriptions",
+												  ALLOCSET_SMALL_SIZES);
+	KnownSubscriptions *set = MemoryContextAllocZero(context, sizeof(KnownSubscriptions));
+
+	set->pinned.context = context;
+	set->by_name = es_names_map("eventstore subscriptions", 16, sizeof(KnownSubscription), context);
+	set->changes = changes;
+	MemoryContextSetParent(context, TopMemoryContext);
+	set->pinned.current = true;
+	return set;
+}
+
+/* Gives what is known, or an empty set in the place of one that may not hold any more. */
+static KnownSubscriptions *
 get_known_subscriptions(void)
 {
 	uint64		now = es_base_changes_of(&subscriptions);
 
-	if (known && known_changes != now)
+	if (known && known->changes != now)
 	{
-		MemoryContextDelete(known_context);
+		es_pin_outdate(&known->pinned);
 		known = NULL;
 	}
 	if (known == NULL)
-	{
-		known_context = AllocSetContextCreate(TopMemoryContext, "eventstore subscriptions",
-											  ALLOCSET_SMALL_SIZES);
-		known = es_names_map("eventstore subscriptions", 16, sizeof(KnownSubscription), known_context);
-		known_changes = now;
-	}
+		known = make_known_subscriptions(now);
 	return known;
 }
 
@@ -234,28 +256,48 @@ es_subscription_find(EsSubscription *subscription, const text *name)
 	return found;
 }
 
-/* es_subscription_get gives the definition of a subscription; raises VE004 if there is none. */
-const EsSubscription *
-es_subscription_get(const text *name)
+/* Adds the definition of a subscription to a set that is pinned; raises VE004 if there is none. */
+static const EsSubscription *
+add_known_subscription(KnownSubscriptions *set, const text *name)
 {
+	MemoryContext old = MemoryContextSwitchTo(set->pinned.context);
+	EsSubscription subscription = {.changes = set->changes};
 	KnownSubscription *entry;
-	EsSubscription subscription;
-	MemoryContext old;
+	bool		found;
 
-	AcceptInvalidationMessages();
-	entry = hash_search(get_known_subscriptions(), &name, HASH_FIND, NULL);
-	if (entry)
-		return &entry->subscription;
-	old = MemoryContextSwitchTo(known_context);
 	if (!es_subscription_find(&subscription, name))
 	{
 		MemoryContextSwitchTo(old);
 		es_subscription_report_unknown(name);
 	}
-	entry = hash_search(known, &subscription.name, HASH_ENTER, NULL);
-	entry->subscription = subscription;
+
+	/*
+	 * what writes pending events first may have asked for the same one
+	 * meanwhile
+	 */
+	entry = hash_search(set->by_name, &subscription.name, HASH_ENTER, &found);
+	if (!found)
+		entry->subscription = subscription;
 	MemoryContextSwitchTo(old);
 	return &entry->subscription;
+}
+
+/*
+ * es_subscription_get gives the definition of a subscription, which stays as it is until
+ * the current memory context is reset or deleted; raises VE004 if there is none.
+ */
+const EsSubscription *
+es_subscription_get(const text *name)
+{
+	MemoryContextCallback *callback = es_pin_prepare(CurrentMemoryContext);
+	KnownSubscriptions *set;
+	KnownSubscription *entry;
+
+	AcceptInvalidationMessages();
+	set = get_known_subscriptions();
+	es_pin_hold(&set->pinned, callback, CurrentMemoryContext);
+	entry = hash_search(set->by_name, &name, HASH_FIND, NULL);
+	return entry ? &entry->subscription : add_known_subscription(set, name);
 }
 
 /*
@@ -290,16 +332,10 @@ es_subscription_names(int *count)
 	return es_rows_all(&rows, sizeof(text *), take_subscription_name, count);
 }
 
-/* es_subscription_changes tells which changes the last es_subscription_get() knew of. */
-uint64
-es_subscription_changes(void)
-{
-	return known_changes;
-}
-
 /*
- * es_subscription_has_changed tells whether there may have been changes of definitions
- * since.  While a partition is locked there are none of its subscription.
+ * es_subscription_has_changed tells whether there may have been changes of definitions, or
+ * rewinds, since one was read that knew of so many.  While a partition is locked there are
+ * none of its subscription.
  */
 bool
 es_subscription_has_changed(uint64 changes)
@@ -329,6 +365,16 @@ es_subscription_require_manager(const EsSubscription *subscription)
 {
 	if (!es_role_is_user(&subscription->creator))
 		es_right_require_all(ES_RIGHT_ADMIN, &subscription->categories);
+}
+
+/* es_subscription_is_of tells whether a subscription is of a stream's category. */
+bool
+es_subscription_is_of(const EsSubscription *subscription, const text *stream)
+{
+	const char *name = VARDATA_ANY(stream);
+
+	return !subscription->categories.set ||
+		es_names_have(&subscription->categories, name, es_names_category_length(name, VARSIZE_ANY_EXHDR(stream)));
 }
 
 /*

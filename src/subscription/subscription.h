@@ -22,7 +22,7 @@
 #define ES_MAX_MEMBER_NAME			512
 #define ES_MAX_PARTITIONS			1000
 
-/* A subscription; valid until the next change of any. */
+/* A subscription. */
 typedef struct EsSubscription
 {
 	int64		id;
@@ -36,6 +36,8 @@ typedef struct EsSubscription
 	EsRole		creator;
 	const Jsonb *query_given;	/* as it was given; NULL: none */
 	uint64		interest;		/* what news matter, see shared/wake.h */
+	uint64		changes;		/* of definitions, that this one knows of; see
+								 * es_subscription_has_changed */
 } EsSubscription;
 
 extern const EsShape es_subscription_shape;
@@ -47,11 +49,11 @@ ES_NORETURN extern void es_subscription_report_unknown(const text *name);
 extern const EsSubscription *es_subscription_get(const text *name);
 extern const EsSubscription *es_subscription_get_again(const text *name, int64 id);
 extern text **es_subscription_names(int *count);
-extern uint64 es_subscription_changes(void);
 extern bool es_subscription_has_changed(uint64 changes);
 extern void es_subscription_set_query(EsSubscription *subscription, Jsonb *query);
 extern void es_subscription_require_read(const EsSubscription *subscription);
 extern void es_subscription_require_manager(const EsSubscription *subscription);
+extern bool es_subscription_is_of(const EsSubscription *subscription, const text *stream);
 extern bool es_subscription_passes(const EsSubscription *subscription, const EsEvent *event);
 extern EsLogFilter es_subscription_filter(const EsSubscription *subscription, int64 after, int64 upto);
 extern int	es_subscription_partition_of(const EsSubscription *subscription, const text *stream);

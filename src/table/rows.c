@@ -391,7 +391,10 @@ es_rows_take_away(const EsShape *shape, const Datum *keys, int nkeys)
 		es_rows_equal(&rows, keys[i]);
 	es_rows_begin(&rows);
 	for (; es_rows_next(&rows); count++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		es_rows_delete(&rows);
+	}
 	es_rows_end(&rows);
 	CommandCounterIncrement();
 	return count;

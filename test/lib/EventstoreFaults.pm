@@ -1,5 +1,5 @@
 # Faults of the machine for a server that is started by this: a full disk, one that does not answer, WAL that stays in
-# memory, memory that runs out, a clock that is set (faults.c).  They come and go while the server runs.
+# memory, memory that runs out, a clock that is set, waits without an end (faults.c).  They come and go while the server runs.
 package EventstoreFaults;
 
 use strict;
@@ -35,14 +35,14 @@ sub start
 	return $self->{node}->start(%options);
 }
 
-# set(full => 1, memory => each n-th large allocation, clock => seconds, slow => 1, held => 1): what is not named is in order.
+# set(full => 1, memory => each n-th large allocation, clock => seconds, slow => 1, held => 1, endless => 1): what is not named is in order.
 sub set
 {
 	my ($self, %faults) = @_;
 
 	# in place: the server has the file mapped
 	open my $out, -e $self->{file} ? '+<' : '>', $self->{file} or die $!;
-	syswrite $out, pack('q5', map { $faults{$_} // 0 } qw(full memory clock slow held)) or die $!;
+	syswrite $out, pack('q6', map { $faults{$_} // 0 } qw(full memory clock slow held endless)) or die $!;
 	close $out;
 }
 

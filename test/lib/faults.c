@@ -2,9 +2,9 @@
  * faults.c
  *		Faults that a machine has, for a server that is started with this library
  *		in LD_PRELOAD: a full disk, one that does not answer, WAL that stays in
- *		memory, memory that runs out, a clock that is set.
+ *		memory, memory that runs out, a clock that is set, waits without an end.
  *
- * FAULTS names a file of five integers of eight bytes, which the test writes and
+ * FAULTS names a file of six integers of eight bytes, which the test writes and
  * all processes of the server see at once:
  *
  *	full		1: what makes a file below the folder FAULTS_DISK longer fails with
@@ -15,9 +15,11 @@
  *	slow		1: fdatasync does not come back until it is 0 again
  *	held		1: a write to the WAL does not begin until it is 0 again, so that what is in
  *				the server's buffers is lost with it
+ *	endless		1: a wait for a latch or a socket that begins now is not ended by its
+ *				timeout, but by what is waited for, or a signal; so what ends one is known
  *
  * Only what PostgreSQL calls is here: write, pwrite, pwritev, posix_fallocate,
- * fdatasync, malloc, realloc, gettimeofday, clock_gettime, time.
+ * fdatasync, malloc, realloc, gettimeofday, clock_gettime, time, epoll_wait.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -27,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -44,6 +47,7 @@ typedef struct Faults
 	int64_t		clock;
 	int64_t		slow;
 	int64_t		held;
+	int64_t		endless;
 }			Faults;
 
 extern void *__libc_malloc(size_t size);
@@ -235,4 +239,12 @@ time(time_t *result)
 	if (result)
 		*result = now.tv_sec;
 	return now.tv_sec;
+}
+
+int
+epoll_wait(int fd, struct epoll_event *events, int room, int timeout)
+{
+	if (timeout > 0 && *(volatile int64_t *) &faults->endless)
+		timeout = -1;
+	return syscall(SYS_epoll_pwait, fd, events, room, timeout, NULL, 8);
 }

@@ -86,6 +86,28 @@ sql(q{CREATE ROLE team IN ROLE reader; GRANT CREATE ON SCHEMA public TO maker, r
 	is(as('reader', q{SELECT count(*) FROM es_parked('wide')}), '0', 'it is not shown to who may not read it any more');
 	is(as('reader', q{SELECT es_replay_parked('wide')}), '0', 'nor delivered again');
 	is(sql(q{SELECT stream FROM es_parked('wide')}), 'b-1', 'it is there');
+	as('reader', q{SELECT count(es_ack('wide', partition, position)) FROM es_poll('wide')});
+	my $polled = q{SELECT string_agg(stream || ' ' || data::text, ', ') FROM es_poll('wide')};
+	is(sql(q{SELECT es_replay_parked('wide')}) . as('reader', $polled), '0', 'who may read it does not have it delivered to who may not');
+
+	# while its segment is away nobody knows its category
+	my $bound = sql(q{SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = 'eventstore.events_0'::regclass});
+	sql('ALTER TABLE eventstore.events DETACH PARTITION eventstore.events_0');
+	my $shown = q{SELECT stream, reason, attempts FROM es_parked('wide')};
+	is(as('reader', $shown), '||1', 'of what is away the reason is not told to who may not read all');
+	is(sql($shown), '|plum|1', 'but to who may');
+	is(as('reader', q{SELECT es_replay_parked('wide')}), '1', 'it is to be delivered again');
+	sql("ALTER TABLE eventstore.events ATTACH PARTITION eventstore.events_0 $bound");
+	is(as('reader', q{CALL es_poll_wait('wide', '0')}), 'f', 'once it is there it is no reason to poll');
+	is(as('reader', $polled), '', 'and not delivered to who may not read it');
+	is(as('reader', $shown), '', 'nor shown');
+	is(sql($shown), 'b-1|it is of a category that the subscription is not of any more|0', 'but parked again');
+	is(sql($polled . q{; SELECT parked, lag_time FROM es_subscriptions WHERE subscription = 'wide'}), "\n1|", 'and nothing is left to be delivered');
+	sql(q{SELECT es_alter_subscription('wide', '{a,b}', NULL, NULL), es_grant('reader', 'read', 'b')});
+	is(as('reader', q{SELECT es_replay_parked('wide')}) . ' ' . as('reader', $polled), '1 b-1 {"secret": "plum"}', 'once the subscription is of its category again it can be had');
+	# what is to be delivered again as the filter narrows is forgotten
+	sql(q{SELECT es_alter_subscription('wide', '{a}', NULL, NULL), es_revoke('reader', 'read', 'b')});
+	is(as('reader', $polled) . sql($shown), '', 'until it is not any more');
 	sql(q{SELECT es_unsubscribe('wide')});
 }
 
