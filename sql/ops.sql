@@ -171,6 +171,13 @@ SELECT es_fold('ops_cart', e ORDER BY e.version) = (SELECT state FROM es_replay(
 	FROM es_read('ops_cart-1') e;
 SELECT stream, es_fold('count', e) FROM es_events e WHERE stream ~ '^ops_(cart|mixed)-' GROUP BY stream ORDER BY stream;
 SELECT version, es_fold('count', e) OVER (ORDER BY version) FROM es_events e WHERE stream = 'ops_mixed-1';
+-- groups whose events come in turn take no more memory than their states
+SET enable_sort = off;
+SELECT s % 2 AS half, length(es_fold('merge', e) ->> 'a'),
+	(SELECT sum(used_bytes) < 50000000 FROM pg_backend_memory_contexts) AS little
+	FROM (SELECT s, ROW(s, 's-1', s, 't', 1, jsonb_build_object('a', repeat('x', 100000)), '{}', NULL, NULL)::es_event AS e FROM generate_series(1, 2000) s) v
+	GROUP BY half ORDER BY half;
+RESET enable_sort;
 SELECT es_fold('count', NULL::es_event), (SELECT es_fold('count', e) FROM es_events e WHERE false);
 SELECT es_fold('count', e) FROM (VALUES (NULL::es_event), (ROW(1, 's', 1, 't', 1, '{}', '{}', NULL, NULL)::es_event)) v(e);
 SELECT es_fold('ops_nobody', e) FROM es_events e;

@@ -129,6 +129,14 @@ SELECT es_register_upcaster_ops('SchemasF', 1, '"ignore"'), es_register_schema('
 SELECT es_append('schemas_f-1', 'SchemasF', type_version => 1), es_drop_schema('SchemasF', 2), es_append('schemas_f-1', 'SchemasF');
 SELECT version, type_version FROM es_read('schemas_f-1');
 
+-- a name is none of another one's, where what came of values is kept, nor where both begin at one place, as the empty one does
+SELECT es_register_schema('SchemasN', jsonb_build_object('$defs', '{"none": {"not": {"minLength": 1}}, "all": {"required": ["long"]}}'::jsonb,
+	'allOf', (SELECT jsonb_agg('{"$ref": "#/$defs/all"}'::jsonb) FROM generate_series(1, 30)) ||
+		'[{"properties": {"empty": {"propertyNames": {"$ref": "#/$defs/none"}}, "other": {"$ref": "#/$defs/none"}}}]'));
+SELECT n, f.message FROM unnest('{"{\"\": 1}","{\"a\": 2}","{\"\": 1, \"a\": 2}","{\"\": {\"a\": 1}}","{\"\": {\"a\": 1}, \"a\": 1}"}'::text[]) n,
+	pg_temp.failure(format('SELECT es_append(%L, %L, %L)', 'schemas_n-1', 'SchemasN', jsonb_build_object('long', repeat('x', 3000), 'empty', n::jsonb))) f;
+SELECT data ->> 'empty' AS taken FROM es_read('schemas_n-1');
+
 -- the tables cannot be changed by hand
 SELECT f.state FROM unnest(ARRAY['UPDATE eventstore.schemas SET version = 7', 'DELETE FROM eventstore.schemas', 'TRUNCATE eventstore.schemas']) s, pg_temp.failure(s) f;
 

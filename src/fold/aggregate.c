@@ -89,25 +89,39 @@ begin_group(FunctionCallInfo fcinfo, MemoryContext context)
 	return group;
 }
 
-/* Packs the state of the group that is loaded. */
+/* Frees the state of a group. */
 static void
-unload_group(Engine *engine)
+free_group_state(FoldGroup *group)
 {
-	FoldGroup  *group = engine->loaded;
-	MemoryContext old;
-
-	if (group == NULL)
-		return;
 	if (group->stored.json)
 		pfree(group->stored.json);
 	if (group->stored.text)
 		pfree(group->stored.text);
 	group->stored.json = NULL;
 	group->stored.text = NULL;
+}
+
+/*
+ * Packs the state of the group that is loaded.  What that takes on the way is in the current
+ * memory context, which is the row's: the aggregate's lives as long as the groups.
+ */
+static void
+unload_group(Engine *engine)
+{
+	FoldGroup  *group = engine->loaded;
+	EsStoredState stored;
+	MemoryContext old;
+
+	if (group == NULL)
+		return;
+	es_fold_store(engine->fold, &stored);
+	free_group_state(group);
 	old = MemoryContextSwitchTo(group->context);
-	es_fold_store(engine->fold, &group->stored);
-	if (group->stored.json)		/* it may be the fold's */
-		group->stored.json = DatumGetJsonbPCopy(JsonbPGetDatum(group->stored.json));
+	group->stored = stored;
+	if (stored.json)
+		group->stored.json = DatumGetJsonbPCopy(JsonbPGetDatum(stored.json));
+	if (stored.text)
+		group->stored.text = DatumGetTextPCopy(PointerGetDatum(stored.text));
 	MemoryContextSwitchTo(old);
 	group->begun = true;
 	engine->loaded = NULL;

@@ -210,12 +210,13 @@ es_keymap_compile(text *key)
 	return map;
 }
 
-/* Gives the path for a type of event; NULL if such events do not count. */
-static const EsValue *
-find_type_path(const EsKeyMap *map, const text *type)
+/* es_keymap_path gives the path for a type of event; NULL if such events do not count. */
+const EsValue *
+es_keymap_path(const EsKeyMap *map, const text *type)
 {
 	EsTypeKey	key = {.type = unconstify(text *, type)};
-	const EsTypeKey *found = bsearch(&key, map->types, map->count, sizeof(EsTypeKey), compare_type_keys);
+	const EsTypeKey *found = map->count == 0 ? NULL :
+	bsearch(&key, map->types, map->count, sizeof(EsTypeKey), compare_type_keys);
 
 	return found ? found->path : map->others;
 }
@@ -224,7 +225,7 @@ find_type_path(const EsKeyMap *map, const text *type)
 text *
 es_keymap_find(const EsKeyMap *map, const EsEvent *event)
 {
-	const EsValue *path = map->count == 0 ? map->others : find_type_path(map, DatumGetTextPP(event->type));
+	const EsValue *path = map->count == 0 ? map->others : es_keymap_path(map, DatumGetTextPP(event->type));
 
 	return path ? es_value_key(path, event) : NULL;
 }

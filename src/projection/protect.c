@@ -4,7 +4,8 @@
  *
  * What is protected is told in secret/protection.c.  Here is what has to be agreed with
  * projections, whose keys are stored plain: no key may come from a field that is, or ever was,
- * protected.  Definitions of projections are kept as they are meanwhile.
+ * protected, nor from where an upcaster copies it to by operations.  What others do with it, as
+ * functions, nobody can see.  Definitions of projections are kept as they are meanwhile.
  *
  * The definition is written while no append is in flight (es_streamlock_freeze), so it holds for
  * each event after its position and for no other.
@@ -26,17 +27,21 @@
 #include "base/pending.h"
 #include "json/node.h"
 #include "json/scope.h"
+#include "json/taint.h"
 #include "json/value.h"
 #include "log/subscriber.h"
 #include "projection/keymap.h"
 #include "projection/privacy.h"
 #include "rights/right.h"
+#include "secret/coverage.h"
 #include "secret/protection.h"
 #include "secret/subject.h"
 #include "shared/headway.h"
 #include "stream/lock.h"
 #include "table/columns.h"
 #include "table/rows.h"
+#include "type/evolve.h"
+#include "type/upcast.h"
 
 #define MOST_PATHS	1000
 
@@ -76,6 +81,64 @@ key_path_is_protected(const EsProjection *projection, const EsValue *path)
 	return false;
 }
 
+/* Tells whether a path that keys are taken by leads to, above or into some places of data. */
+static bool
+key_path_meets(const EsValue *path, const EsLeaves *data)
+{
+	const EsKey *keys;
+	int			nkeys;
+
+	if (path == NULL || !es_value_mentions(path, ES_ROOT_DATA))
+		return false;
+	keys = es_value_path_keys(path, &nkeys);
+	return keys ? es_taint_meets(data, keys + 1, nkeys - 1) : es_taint_meets(data, NULL, 0);
+}
+
+/*
+ * Follows protected fields through the upcasters of a type, from its first one on, as far as
+ * operations copy them; gives the number of the next type's first.
+ */
+static int
+follow_type_upcasters(const EsUpcasters *upcasters, int first, EsLeaves *data)
+{
+	const EsUpcaster *of = &upcasters->items[first];
+	int			n = first;
+
+	for (; n < upcasters->count; n++)
+	{
+		const EsUpcaster *upcaster = &upcasters->items[n];
+		EsLeaves	before = {0};
+
+		CHECK_FOR_INTERRUPTS();
+		if (upcaster->type_len != of->type_len || memcmp(upcaster->type, of->type, of->type_len) != 0)
+			break;
+		if (upcaster->ops && es_taint_add_all(&before, data))
+			(void) es_taint_ops(upcaster->ops, &before, data);
+	}
+	return n;
+}
+
+/* Tells whether a projection takes a key from where upcasters copy what is protected. */
+static bool
+takes_upcast_key(const EsProjection *projection, const EsKeyMap *map)
+{
+	const EsUpcasters *upcasters = es_upcast_pin(CurrentMemoryContext);
+	EsLeaves	stored = {0};
+	bool		takes = false;
+
+	(void) es_coverage_leaves(&projection->categories, &stored);
+	for (int i = 0; i < upcasters->count && stored.count > 0 && !takes;)
+	{
+		const EsUpcaster *first = &upcasters->items[i];
+		EsLeaves	data = {0};
+
+		(void) es_taint_add_all(&data, &stored);
+		i = follow_type_upcasters(upcasters, i, &data);
+		takes = key_path_meets(es_keymap_path(map, cstring_to_text_with_len(first->type, first->type_len)), &data);
+	}
+	return takes;
+}
+
 /* Tells whether a projection takes a key from what is protected. */
 static bool
 takes_protected_key(const EsProjection *projection, const EsKeyMap *map)
@@ -85,7 +148,7 @@ takes_protected_key(const EsProjection *projection, const EsKeyMap *map)
 	for (int i = 0; i < map->count; i++)
 		if (key_path_is_protected(projection, map->types[i].path))
 			return true;
-	return false;
+	return takes_upcast_key(projection, map);
 }
 
 /* es_protect_check_key raises 22023 if a new projection takes a key from a protected field. */
@@ -123,6 +186,36 @@ check_existing_keys(void)
 					errdetail("Keys are stored as they are."),
 					errhint("Drop the projection, or make it with another key."));
 	}
+}
+
+/* Raises 55000 if a projection takes a key from where an upcaster copies what is protected. */
+static void
+check_upcast_keys(void)
+{
+	const EsProjectionSet *set;
+
+	es_projection_keep_defined();
+	set = es_projection_pin(CurrentMemoryContext);
+	for (int i = 0; i < set->count; i++)
+	{
+		const EsProjection *projection = &set->projections[i];
+
+		CHECK_FOR_INTERRUPTS();
+		if (projection->key_map && takes_upcast_key(projection, projection->key_map))
+			ereport(ERROR,
+					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("cannot copy protected fields to where projection \"%s\" takes its keys from",
+						   es_names_show_text(projection->name)),
+					errdetail("Keys are stored as they are."),
+					errhint("Drop the projection, or make it with another key."));
+	}
+}
+
+/* Has keys of projections looked at as upcasters are registered; called once, from _PG_init. */
+void
+es_protect_init(void)
+{
+	es_evolve_upcast_hook = check_upcast_keys;
 }
 
 /* ---- paths ---- */

@@ -9,6 +9,7 @@
 
 #include "projection/projection.h"
 
+extern void es_protect_init(void);
 extern void es_protect_check_key(const EsProjection *projection);
 
 #endif							/* ES_PROJECTION_PROTECT_H */

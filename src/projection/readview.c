@@ -19,7 +19,9 @@
  *
  * Indexes belong to the store's owner, and what is in them is computed as the owner by
  * REINDEX, VACUUM and the like.  So one that is made for somebody else may use what
- * the server brings only.
+ * the server brings only.  That is known once the definition is analyzed; and to analyze it
+ * makes values of literals, which calls what their types have, as the CHECK of a domain that
+ * an array is of.  So it is analyzed as the caller.
  *
  * Locks: definitions of projections in a mode that keeps changes of them off.
  */
@@ -284,16 +286,19 @@ is_users_function(Oid function, void *context)
 	return function >= FirstNormalObjectId;
 }
 
-/* Tells whether an expression uses functions, or checks of types, that are not the server's. */
+/*
+ * Tells whether an expression uses functions or types that are not the server's.  A type alone
+ * may call something: what makes values of it is the server's, and checks the domains in it.
+ */
 static bool
 uses_users_code(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
-	if (check_functions_in_node(node, is_users_function, context) ||
-		(IsA(node, CoerceToDomain) && ((CoerceToDomain *) node)->resulttype >= FirstNormalObjectId))
+	if (!IsA(node, List) && !IsA(node, CaseWhen) && exprType(node) >= FirstNormalObjectId)
 		return true;
-	return expression_tree_walker(node, uses_users_code, context);
+	return check_functions_in_node(node, is_users_function, context) ||
+		expression_tree_walker(node, uses_users_code, context);
 }
 
 /* Raises 42501 if what an index, analyzed, is made of is not all the server's. */
@@ -350,7 +355,7 @@ parse_index_definition(const char *table, const char *sql)
 }
 
 /*
- * Analyzes the statement that makes an index, as the owner with the server's own
+ * Analyzes the statement that makes an index, as the caller with the server's own
  * objects only to be found by their bare names; gives it a name.
  */
 static IndexStmt *
@@ -359,12 +364,12 @@ analyze_index_definition(const EsProjection *projection, const char *definition)
 	const char *table = es_statetable_of(projection->id)->table->name;
 	const char *sql = psprintf("CREATE INDEX ON eventstore.%s %s", table, definition);
 	IndexStmt  *statement = parse_index_definition(table, sql);
-	EsOwnerContext caller;
+	int			settings;
 
 	(void) es_statetable_lock(projection->id, ShareLock);
-	es_owner_enter(&caller);
+	settings = es_owner_enter_settings();
 	statement = transformIndexStmt(es_statetable_relid(projection->id), statement, sql);
-	es_owner_leave(&caller);
+	es_owner_leave_settings(settings);
 	check_index_code(statement);
 	check_index_privacy(projection, statement);
 	statement->idxname = ChooseRelationName(table, NULL, "idx", es_base_store()->schema, false);

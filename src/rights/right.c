@@ -7,10 +7,11 @@
  * Others may do what eventstore.grants says of a role whose privileges they have.
  *
  * That is kept by session, for each role that asked.  Forgotten is all of it whenever a role,
- * a membership or the table has changed: this session's own changes once their command is done,
- * those of others as their invalidations come in.  Each question takes these in, for a transaction
- * that has all its locks meets them nowhere else; so what was revoked and committed before
- * is not granted, whatever the snapshot of the transaction.  The table is read as of now.
+ * a membership, a database (whose owner is a member of pg_database_owner) or the table has
+ * changed: this session's own changes once their command is done, those of others as their
+ * invalidations come in.  Each question takes these in, for a transaction that has all its locks
+ * meets them nowhere else; so what was revoked and committed before is not granted, whatever
+ * the snapshot of the transaction.  The table is read as of now.
  *
  * What is found out while an invalidation comes in answers this question and no other.  An
  * error keeps nothing.
@@ -55,7 +56,7 @@ static const RoleRights *last = NULL;	/* asked for last; NULL if nothing is
 
 /* ---- what is kept ---- */
 
-/* Forgets what is kept: some role, membership or schema changed. */
+/* Forgets what is kept: some role, membership, database or schema changed. */
 static void
 forget_rights_of_role(Datum arg, int cacheid, uint32 hashvalue)
 {
@@ -82,6 +83,7 @@ es_right_init(void)
 	CacheRegisterSyscacheCallback(AUTHOID, forget_rights_of_role, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget_rights_of_role, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, forget_rights_of_role, (Datum) 0);
+	CacheRegisterSyscacheCallback(DATABASEOID, forget_rights_of_role, (Datum) 0);
 	es_base_on_relation_change(forget_rights_of_table);
 }
 

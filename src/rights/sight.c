@@ -11,10 +11,10 @@
  * support function, which is called before the planner decides what to make of the view, has
  * that be a plain one, without the question, for whoever may read everything.  The plan is then
  * for its role only, and must go with the right: it depends on the role and on the table of
- * grants, as plans do on tables, and when a role or a membership changes all plans are made
- * anew.  Should one be met all the same that does not hold any more, since the transaction has
- * taken in no invalidation since, its start is refused.  It is known by its first relation, which
- * is none that could be in a query: the type es_event's.
+ * grants, as plans do on tables, and when a role, a membership or a database's owner changes all
+ * plans are made anew.  Should one be met all the same that does not hold any more, since the
+ * transaction has taken in no invalidation since, its start is refused.  It is known by its first
+ * relation, which is none that could be in a query: the type es_event's.
  *
  * EXPLAIN would tell of rows that nobody is shown: how many the statistics say there are, how
  * many a filter has removed.  So it is refused for a plan that asks, unless it is by one who
@@ -257,7 +257,7 @@ sight_planner_hook(Query *query, const char *source, int options, ParamListInfo 
 
 /* ---- plans that are kept ---- */
 
-/* Has plans that show everything made anew: some role or membership changed. */
+/* Has plans that show everything made anew: some role, membership or database changed. */
 static void
 forget_plans(Datum arg, int cacheid, uint32 hashvalue)
 {
@@ -370,6 +370,7 @@ es_sight_init(void)
 	CacheRegisterSyscacheCallback(AUTHOID, forget_plans, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget_plans, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, forget_plans, (Datum) 0);
+	CacheRegisterSyscacheCallback(DATABASEOID, forget_plans, (Datum) 0);
 	previous_planner_hook = planner_hook;
 	planner_hook = sight_planner_hook;
 	previous_start_hook = ExecutorStart_hook;

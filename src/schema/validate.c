@@ -193,8 +193,12 @@ apply_to_name(Run *run, const EsSchemaNode *node, const EsInstance *member)
 	EsBreach	breach = {ES_KEYWORD_PROPERTY_NAMES};
 
 	name.value = es_node_view_string(member->step.key, member->step.len);
-	name.container = member->step.key;
-	name.number = ES_NO_LIMIT;
+
+	/*
+	 * no member's own number, and another one for each name: names may begin
+	 * at one place
+	 */
+	name.number = ES_NO_LIMIT - member->number;
 	if (gives_verdict(run, names, &name, NULL))
 		return true;
 	if (run->listing == NULL)

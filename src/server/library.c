@@ -30,6 +30,7 @@
 #include "projection/declare.h"
 #include "projection/privacy.h"
 #include "projection/projection.h"
+#include "projection/protect.h"
 #include "read/callscan.h"
 #include "read/readnode.h"
 #include "rights/right.h"
@@ -109,6 +110,7 @@ _PG_init(void)
 	es_batch_init();
 	es_declare_init();
 	es_privacy_init();
+	es_protect_init();
 	es_policy_init();
 	es_scavenge_init();
 	es_doctor_init();

@@ -20,9 +20,9 @@
  * next.  So an upcaster and a schema for one new version may be registered in either
  * order, if the version before has a schema.
  *
- * Locks, in order: eventstore.upcasters; the exclusion of appends.
+ * Locks, in order: eventstore.upcasters; what the hook takes; the exclusion of appends.
  */
-#include "base/base.h"
+#include "type/evolve.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -51,6 +51,8 @@
 #include "type/registry.h"
 #include "type/upcast.h"
 #include "type/usage.h"
+
+void		(*es_evolve_upcast_hook) (void) = NULL;
 
 PG_FUNCTION_INFO_V1(es_register_upcaster);
 PG_FUNCTION_INFO_V1(es_register_upcaster_ops);
@@ -219,7 +221,9 @@ es_register_upcaster(PG_FUNCTION_ARGS)
 /*
  * es_register_upcaster_ops(type text, from_version int, ops jsonb) makes
  * operations the upcaster from a version to the next; the state that they change
- * is the data.  Malformed ones are 22023.  Otherwise like es_register_upcaster.
+ * is the data.  Malformed ones are 22023, and 55000 those that copy protected fields to where a
+ * projection takes its keys from.  Waits for changes of projections, too.  Otherwise like
+ * es_register_upcaster.
  */
 Datum
 es_register_upcaster_ops(PG_FUNCTION_ARGS)
@@ -234,6 +238,8 @@ es_register_upcaster_ops(PG_FUNCTION_ARGS)
 	es_jsonsize_check_definition(ops, "ops");
 	(void) es_opcompile_document(ops);
 	put_upcaster(type, from_version, NULL, ops);
+	if (es_evolve_upcast_hook)
+		es_evolve_upcast_hook();
 	PG_RETURN_VOID();
 }
 

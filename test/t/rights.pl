@@ -98,6 +98,14 @@ foreach my $preloaded (0, 1)
 	is(run($read), '3', '... but the owner');
 	run('ALTER TABLE eventstore.hidden RENAME TO grants');
 	is(said($session, $read), '3', '... and it is back');
+
+	# who owns the database is a member of a role by that alone
+	$session->query("PREPARE seen AS $seen; SET plan_cache_mode = force_generic_plan");
+	run(q{SELECT es_grant('pg_database_owner', 'read'); ALTER DATABASE postgres OWNER TO reader});
+	is(said($session, $_), $_ eq $other ? '1' : 'order pay', "$mode: the database's owner: $_") foreach ($other, $seen, 'EXECUTE seen');
+	run('ALTER DATABASE postgres OWNER TO postgres');
+	is(said($session, $_), $_ eq $other ? '42501' : 'order', "... who is that no more: $_") foreach ($other, $seen, 'EXECUTE seen');
+	run(q{SELECT es_revoke('pg_database_owner', 'read')});
 	$session->quit;
 
 	# ---- a pool's connection ----

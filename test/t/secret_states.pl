@@ -212,6 +212,13 @@ is(sql('SELECT * FROM seen WHERE email ~ \'cyd\''), 'person-1|cyd@example.com', 
 # what would be stored plain is refused
 is(sqlstates($node, 'postgres', q{SELECT es_create_projection('bad', 'merge', 'async', 'person', '$.data.email')}), '22023', 'a protected key');
 is(sqlstates($node, 'postgres', q{SELECT es_create_projection('bad', 'merge', 'async', NULL, '{"Joined": "$.data.home.street", "*": "$.stream"}')}), '22023', 'one by type, of all categories');
+sql(q{SELECT es_register_upcaster_ops('Wrote', 1, '{"set": {"contact": {"mail": "$.data.email"}}}')});
+is(sqlstates($node, 'postgres', qq{SELECT es_create_projection('bad', 'merge', 'async', $_)}), '22023', "... and one that an upcaster copies: $_") foreach q{'person', '$.data.contact.mail'}, q{NULL, '{"Wrote": "$.data.contact"}'};
+is(sqlstates($node, 'postgres', q{SELECT es_create_projection('bad', 'merge', 'async', 'person', '{"Wrote": "$.data.n", "*": "$.data.contact.mail"}'), es_drop_projection('bad')}), '', '... of that type only');
+sql(q{SELECT es_create_projection('by_place', 'merge', 'async', 'person', '$.data.place')});
+is(sqlstates($node, 'postgres', q{SELECT es_register_upcaster_ops('Wrote', 2, '[{"set": {"a": "$.state.contact"}}, {"set": {"place": "$.state.a.mail"}}]')}), '55000', 'an upcaster that copies it to a key');
+is(sqlstates($node, 'postgres', q{SELECT es_register_upcaster_ops('Wrote', 2, '{"set": {"place": "$.data.n"}}')}), '', '... and one that copies something else');
+sql(q{SELECT es_drop_projection('by_place'), es_drop_upcaster('Wrote', 2), es_drop_upcaster('Wrote', 1)});
 is(sqlstates($node, 'postgres', q{SELECT es_create_projection('bad', 'mails', 'inline', 'person', '$.data.n')}), '55000', 'an inline one of many subjects');
 is(sqlstates($node, 'postgres', q{SELECT es_create_projection('bad', 'mails', 'inline', 'person', '$.data.id'), es_drop_projection('bad')}), '', 'by the subject');
 is(sqlstates($node, 'postgres', q{SELECT es_index_projection('p_merge', $$((state ->> 'email'))$$)}), '22023', 'an index on a protected field');
@@ -246,6 +253,9 @@ is(sql(q{SELECT pg_get_viewdef('vlate') ~ 'shown_state'}), 't', 'a view asks');
 unlike(sql(q{EXPLAIN (VERBOSE) SELECT * FROM vlate}), qr/shown_state/, '... and needs not where nothing is protected');
 is(sqlstates($node, 'postgres', q{SELECT es_protect('late', '{$.data.mail}', '$.data.id')}), '55000', 'a key is in the way');
 sql(q{SELECT es_drop_projection('late_mail')});
+sql($_) foreach (q{SELECT es_create_projection('late_mail', 'count', 'async', 'late', '$.data.contact')}, q{SELECT es_register_upcaster_ops('T', 1, '{"set": {"contact": "$.data.mail"}}')});
+is(sqlstates($node, 'postgres', q{SELECT es_protect('late', '{$.data.mail}', '$.data.id')}), '55000', '... also one that an upcaster copies');
+sql(q{SELECT es_drop_projection('late_mail'), es_drop_upcaster('T', 1)});
 is(sqlstates($node, 'postgres', q{SELECT es_protect('late', '{$.data.mail}', '$.data.id')}), '55000', 'an index is');
 my $prepared = $node->background_psql('postgres', on_error_stop => 0);
 $prepared->query_safe(q{SET plan_cache_mode = force_generic_plan});
