@@ -610,7 +610,10 @@ find_first_segment(const HiddenStream *stream, int64 *segment)
 	return !lost && (isnull || version >= stream->before);
 }
 
-/* Marks a stream as having nothing hidden any more, if that is so; a deleted one if it may drop snapshots. */
+/*
+ * Marks a stream as having nothing hidden any more, if that is so; a deleted one if it may drop
+ * snapshots.
+ */
 static void
 mark_stream(EsRemoval *removal, const HiddenStream *hidden, bool may_drop)
 {
