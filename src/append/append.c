@@ -129,8 +129,9 @@ count_append(const EsAppend *append, bool stored, const instr_time *start)
 /*
  * All was stored by an attempt before, and is acknowledged now.  That attempt may still wait
  * for the disk, or have been cut off while it waited for a synchronous standby: then it is
- * visible here, and perhaps not there.  So this transaction's commit waits in its place: the
- * server has a commit wait that has an xid and has written WAL.
+ * visible here, and perhaps not there.  So this transaction's commit waits in its place, unless
+ * it is an asynchronous one, which waits for its own events neither: the server has a commit wait
+ * that has an xid and has written WAL.
  */
 static void
 wait_in_its_place(void)
@@ -147,7 +148,7 @@ wait_in_its_place(void)
 
 /*
  * es_append_run appends events, or raises.  The caller has checked names and
- * values.
+ * values.  Where it only tells what others have stored, that is on disk.
  */
 void
 es_append_run(EsAppend *append)
@@ -169,10 +170,14 @@ es_append_run(EsAppend *append)
 	if (unlikely(stored))
 		wait_in_its_place();
 	es_earlyrelease_end(writes);
-	if (unlikely(es_projection_any_inline()) && append->count > 0 && !append->held_back)
+	if (append->count == 0 || append->held_back)
+	{
+		es_durable_flush_seen();	/* nothing is written, only told */
+		return;
+	}
+	if (unlikely(es_projection_any_inline()))
 		project_appended_events(append);
-	if (append->count > 0 && !append->held_back)
-		count_append(append, stored, &start);
+	count_append(append, stored, &start);
 }
 
 /* Makes a call of the arguments of es_append, and runs it. */
@@ -238,10 +243,9 @@ es_try_append(PG_FUNCTION_ARGS)
 
 	append_event_arguments(fcinfo, &append);
 	if (append.held_back)
-	{
-		es_durable_flush_seen();
 		es_counter_add(ES_COUNT_REFUSED_VERSION, 1);
-	}
+	if (event.stored)
+		es_durable_flush_seen();	/* it may be the event of anybody */
 	values[0] = CStringGetTextDatum(event.stored ? "stored" : append.held_back ? "conflict" : "appended");
 	values[1] = Int64GetDatum(target.version);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(es_call_result_desc(fcinfo), values, isnull)));

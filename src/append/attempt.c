@@ -35,7 +35,6 @@
 #include "datatype/timestamp.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/relcache.h"
@@ -601,6 +600,21 @@ wait_for_transaction(const Attempt *attempt, EsStreamQueue *queue, bool *queued)
 	}
 }
 
+/*
+ * Forgets what an attempt has found, which was in vain, unless its checks have passed: what is
+ * found next time counts.
+ */
+static void
+forget_attempt(Attempt *attempt)
+{
+	attempt->refusals = NIL;
+	attempt->needs_key = false;
+	if (attempt->checked)
+		return;
+	for (int i = 0; i < attempt->append->count; i++)
+		attempt->append->events[i].stored = false;
+}
+
 /* Sets out on a call: what lives as long as it does. */
 static void
 begin_attempt(Attempt *attempt, EsAppend *append)
@@ -618,6 +632,25 @@ begin_attempt(Attempt *attempt, EsAppend *append)
 	}
 }
 
+/* Waits for what an attempt was in vain for, before the next one. */
+static void
+wait_for_obstacle(Attempt *attempt, Outcome outcome, EsStreamQueue *queue, bool *queued)
+{
+	if (outcome == WAIT_FOR_TRANSACTION)
+		wait_for_transaction(attempt, queue, queued);
+	else if (outcome == WAIT_FOR_KEY)
+	{
+		es_subject_require_master();
+		attempt->has_key = true;
+	}
+	else
+	{
+		close_attempt_segment(attempt);
+		es_maker_ensure(attempt->next_position);
+	}
+	forget_attempt(attempt);
+}
+
 /* Attempts until the call is done.  Who is next in the queue does not wait for a refusal's disk. */
 static void
 run_attempts(Attempt *attempt, MemoryContext block_context)
@@ -629,22 +662,11 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		attempt->refusals = NIL;
 		MemoryContextReset(block_context);
 		open_likely_segment(attempt);	/* now, since DDL may make it wait */
 		outcome = attempt_append(attempt, block_context);
-		if (outcome == WAIT_FOR_TRANSACTION)
-			wait_for_transaction(attempt, &queue, &queued);
-		else if (outcome == WAIT_FOR_KEY)
-		{
-			es_subject_require_master();
-			attempt->has_key = true;
-		}
-		else if (outcome == WAIT_FOR_SEGMENT)
-		{
-			close_attempt_segment(attempt);
-			es_maker_ensure(attempt->next_position);
-		}
+		if (outcome == WAIT_FOR_TRANSACTION || outcome == WAIT_FOR_KEY || outcome == WAIT_FOR_SEGMENT)
+			wait_for_obstacle(attempt, outcome, &queue, &queued);
 		else if (attempt->npositions > 0)
 			es_maker_ask_ahead(attempt->first_position, attempt->next_position);
 	} while (outcome != FINISHED && outcome != REFUSED);

@@ -8,6 +8,8 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "log/durable.h"
+
 /*
  * es_eventrow_recorded_at gives the time that an event is recorded at: never before
  * the one before it, its stream's tip.
@@ -17,13 +19,16 @@ es_eventrow_recorded_at(const EsNewEvent *event, const EsTip *tip, TimestampTz n
 {
 	if (!event->time_given)
 		return Max(now, tip->recorded_at);
-	if (event->recorded_at < tip->recorded_at)
+	if (event->given_at < tip->recorded_at)
+	{
+		es_durable_flush_seen();
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("\"recorded_at\" of an event must not be earlier than that of the stream's last event"),
 				errdetail("Stream \"%s\" has an event of %s.",
 						  text_to_cstring(event->target->stream), timestamptz_to_str(tip->recorded_at)));
-	return event->recorded_at;
+	}
+	return event->given_at;
 }
 
 /*

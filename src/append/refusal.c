@@ -51,7 +51,10 @@ refusals_for_reason(const List *refusals, EsRefusalReason reason)
 	return found;
 }
 
-/* The expected version as callers state it; no event has that of a row with a version below 1. */
+/*
+ * The expected version as callers state it: -1 for a stream that is to exist; also for a row of
+ * es_events with a version below 1, which no event can get (view.c).
+ */
 static int64
 stated_version(const EsTarget *target)
 {

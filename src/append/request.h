@@ -36,10 +36,11 @@ struct EsNewEvent
 	uint64		tag_bits;		/* see es_tags_bits */
 	pg_uuid_t	id;
 	bool		id_given;		/* by the caller; else one is made */
-	bool		time_given;		/* recorded_at was, by an import */
+	bool		time_given;		/* the time was, by an import */
 	bool		version_given;	/* type_version was */
 	bool		stored;			/* is stored already: a retry */
-	TimestampTz recorded_at;	/* given, then as stored */
+	TimestampTz given_at;		/* if time_given */
+	TimestampTz recorded_at;	/* as stored */
 	int			type_version;	/* given, or else set in typing.c */
 	uint64		judged;			/* by what was defined of types then; 0: not
 								 * yet */

@@ -115,7 +115,7 @@ take_view_row(EsTarget *target, EsNewEvent *event, const Datum *values, const bo
 		es_request_type_version(event, DatumGetInt32(values[Anum_es_event_type_version - 1]));
 	event->time_given = !isnull[Anum_es_event_recorded_at - 1];
 	if (event->time_given)
-		event->recorded_at = es_request_check_time(DatumGetTimestampTz(values[Anum_es_event_recorded_at - 1]));
+		event->given_at = es_request_check_time(DatumGetTimestampTz(values[Anum_es_event_recorded_at - 1]));
 	es_request_check_event(event, stream, 0);
 }
 

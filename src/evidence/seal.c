@@ -14,6 +14,7 @@
  */
 #include "evidence/seal.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "utils/snapmgr.h"
@@ -183,13 +184,17 @@ es_seal_minds_removal(void)
 	return get_last_sealed_position() > 0 || !es_seal_lock(false) || get_last_sealed_position() > 0;
 }
 
-/* es_seal_write adds a seal. */
+/*
+ * es_seal_write adds a seal.  Whoever sees it may give it to others, who keep it for good; so it is
+ * on disk before anybody does, whatever synchronous_commit is.
+ */
 void
 es_seal_write(const EsSeal *seal)
 {
 	Datum		values[Natts_seals];
 	bool		isnull[Natts_seals] = {false};
 
+	ForceSyncCommit();
 	values[Anum_seals_position - 1] = Int64GetDatum(seal->position);
 	values[Anum_seals_size - 1] = Int64GetDatum(seal->size);
 	values[Anum_seals_sealed_at - 1] = TimestampTzGetDatum(seal->sealed_at);

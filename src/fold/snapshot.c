@@ -166,7 +166,6 @@ es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBoun
 				 Snapshot visible, EsSnapshot *snapshot)
 {
 	EsRows		rows;
-	TransactionId writer = InvalidTransactionId;
 	bool		found = false;
 
 	if (has_no_snapshots())
@@ -182,11 +181,9 @@ es_snapshot_find(const EsReducer *reducer, int64 stream_id, const EsSnapshotBoun
 		if (found)
 			free_snapshot_state(snapshot);
 		take_snapshot_row(snapshot, &rows);
-		writer = es_rows_slot_xmin(rows.slot);
+		es_durable_note_row(rows.slot);
 		found = true;
 	}
-	if (found)
-		es_durable_note_writer(writer);
 	es_rows_end(&rows);
 	es_counter_add(found ? ES_COUNT_SNAPSHOT_HITS : ES_COUNT_SNAPSHOT_MISSES, 1);
 	return found;

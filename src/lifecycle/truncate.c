@@ -18,6 +18,7 @@
 #include "base/pending.h"
 #include "fold/snapshot.h"
 #include "lifecycle/keep.h"
+#include "log/durable.h"
 #include "log/subscriber.h"
 #include "stream/stream.h"
 
@@ -43,12 +44,13 @@ es_truncate_hide(EsChange *change, int64 before_version)
 	es_change_write(change);
 }
 
-/* Raises 22023 unless a stream has had all events before a version. */
+/* Raises 22023, which tells how many there are, unless a stream has had all events before a version. */
 static void
 check_versions_exist(const text *name, int64 version, int64 before_version)
 {
 	if (before_version <= version + 1)
 		return;
+	es_durable_flush_seen();
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("cannot truncate stream \"%s\" before version %lld", text_to_cstring(name), (long long) before_version),
@@ -102,7 +104,11 @@ es_truncate_stream(PG_FUNCTION_ARGS)
 	PreventCommandIfParallelMode("es_truncate_stream()");
 	es_pending_flush();
 	if (!try_truncation(name, before_version, false, &stream))
+	{
+		es_durable_flush_seen();	/* who has hidden them may have an
+									 * asynchronous commit */
 		PG_RETURN_VOID();
+	}
 	(void) es_keep_states(&stream, before_version - 1, true);
 	/* nobody but writers of the stream is waited for once its row is changed */
 	(void) es_snapshot_begin_keep(true);

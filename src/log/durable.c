@@ -5,7 +5,12 @@
  * An asynchronous commit is visible before it is on disk, and a crash would take
  * back what a reader saw and hand its position out again.  So readers note the
  * commit LSN of the rows that they return and flush before they return.  Rows of
- * transactions below durable_xmin need no look.
+ * transactions below es_durable_xmin need no look.
+ *
+ * A row that is frozen may be young: VACUUM freezes what has committed, be it on disk or not, and
+ * what it writes itself may not be either.  Who wrote the row can still be seen, but the server
+ * need not know any more when that one committed.  The page's LSN is that of the freezing, or
+ * a later one, and the commit came before.
  */
 #include "log/durable.h"
 
@@ -17,6 +22,7 @@
 #include "postmaster/interrupt.h"
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
+#include "storage/bufmgr.h"
 #include "utils/guc.h"
 
 #include "shared/counter.h"
@@ -24,10 +30,11 @@
 static bool read_durable = true;	/* GUC eventstore.read_durable */
 
 /* What is known to be on disk, and what the current read needs. */
-static TransactionId durable_xmin = InvalidTransactionId;
+TransactionId es_durable_xmin = InvalidTransactionId;
 static TransactionId pending_xmin = InvalidTransactionId;
 static XLogRecPtr pending_lsn = InvalidXLogRecPtr;
 static XLogRecPtr noted_lsn = InvalidXLogRecPtr;
+static TransactionId noted_xmin = InvalidTransactionId; /* the last one that is */
 
 /* Defines the GUC; called once, from _PG_init. */
 void
@@ -96,7 +103,8 @@ end_of_wal(void)
 void
 es_durable_flush_seen(void)
 {
-	es_durable_flush(end_of_wal());
+	if (!RecoveryInProgress())	/* what is replayed is on disk */
+		es_durable_flush(end_of_wal());
 }
 
 /*
@@ -108,11 +116,11 @@ es_durable_note_snapshot(Snapshot snapshot)
 {
 	if (RecoveryInProgress())
 		return;
-	if (TransactionIdIsValid(durable_xmin) && TransactionIdPrecedes(snapshot->xmin, durable_xmin))
-		durable_xmin = InvalidTransactionId;	/* xids wrapped since */
+	if (TransactionIdIsValid(es_durable_xmin) && TransactionIdPrecedes(snapshot->xmin, es_durable_xmin))
+		es_durable_xmin = InvalidTransactionId; /* xids wrapped since */
 	if (!XLogRecPtrIsInvalid(pending_lsn) && GetFlushRecPtr(NULL) >= pending_lsn)
 	{
-		durable_xmin = pending_xmin;
+		es_durable_xmin = pending_xmin;
 		pending_lsn = InvalidXLogRecPtr;
 	}
 	if (XLogRecPtrIsInvalid(pending_lsn))
@@ -122,19 +130,38 @@ es_durable_note_snapshot(Snapshot snapshot)
 	}
 }
 
-/* es_durable_note_writer notes that what a transaction wrote, and is visible, will be returned. */
-void
-es_durable_note_writer(TransactionId xmin)
+/*
+ * The LSN of the page that a row is on, which is pinned; the end of the WAL for a row that is none
+ * of the shared buffers'.  What was replayed is on disk.
+ */
+static XLogRecPtr
+get_page_lsn(HeapTupleHeader row)
 {
+	char	   *place = (char *) row;
+
+	if (RecoveryInProgress())
+		return InvalidXLogRecPtr;
+	if (place < BufferBlocks || place >= BufferBlocks + (Size) NBuffers * BLCKSZ)
+		return end_of_wal();
+	return BufferGetLSNAtomic((place - BufferBlocks) / BLCKSZ + 1);
+}
+
+/* es_durable_note_header does so for a row that is not known to be on disk; see es_durable_note_row. */
+void
+es_durable_note_header(HeapTupleHeader row)
+{
+	TransactionId xmin = HeapTupleHeaderGetXmin(row);
 	XLogRecPtr	lsn;
 
-	if (!TransactionIdIsNormal(xmin))
+	if (xmin == noted_xmin || TransactionIdIsCurrentTransactionId(xmin))
 		return;
-	if (TransactionIdIsValid(durable_xmin) && TransactionIdPrecedes(xmin, durable_xmin))
-		return;
-	if (TransactionIdIsCurrentTransactionId(xmin))
-		return;
-	lsn = TransactionIdGetCommitLSN(xmin);
+	if (TransactionIdIsNormal(xmin))
+	{
+		lsn = TransactionIdGetCommitLSN(xmin);
+		noted_xmin = xmin;
+	}
+	else
+		lsn = get_page_lsn(row);
 	if (lsn > noted_lsn)
 		noted_lsn = lsn;
 }
@@ -149,4 +176,5 @@ es_durable_flush_noted(void)
 	if (read_durable && !XLogRecPtrIsInvalid(noted_lsn) && !RecoveryInProgress() && XLogNeedsFlush(noted_lsn))
 		flush_and_count(noted_lsn);
 	noted_lsn = InvalidXLogRecPtr;
+	noted_xmin = InvalidTransactionId;
 }

@@ -7,6 +7,8 @@
 
 #include "base/base.h"
 
+#include "access/htup.h"
+#include "access/htup_details.h"
 #include "access/transam.h"
 #include "access/xlogdefs.h"
 #include "executor/tuptable.h"
@@ -20,17 +22,26 @@ extern bool es_durable_all(void);
 extern void es_durable_flush(XLogRecPtr lsn);
 extern void es_durable_flush_seen(void);
 extern void es_durable_note_snapshot(Snapshot snapshot);
-extern void es_durable_note_writer(TransactionId xmin);
+extern void es_durable_note_header(HeapTupleHeader row);
 extern void es_durable_flush_noted(void);
 
-/* es_durable_note_row notes that a visible row of a segment will be returned. */
+/* Transactions before this one are known to be on disk; 0: nothing is known. */
+extern TransactionId es_durable_xmin;
+
+/*
+ * es_durable_note_row notes that a visible row will be returned, whose page is pinned.  A frozen
+ * row, too, has who wrote it; if that is so long ago that xids have come round, it is on disk,
+ * whatever the comparison says.
+ */
 static inline void
 es_durable_note_row(TupleTableSlot *slot)
 {
-	TransactionId xmin = es_rows_slot_xmin(slot);
+	HeapTupleHeader row = es_rows_slot_header(slot);
 
-	if (TransactionIdIsNormal(xmin))
-		es_durable_note_writer(xmin);
+	if (row != NULL &&
+		!(TransactionIdIsValid(es_durable_xmin) &&
+		  (int32) (HeapTupleHeaderGetRawXmin(row) - es_durable_xmin) < 0))
+		es_durable_note_header(row);
 }
 
 #endif							/* ES_LOG_DURABLE_H */

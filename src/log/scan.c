@@ -22,6 +22,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "log/durable.h"
 #include "rights/right.h"
 #include "table/prefetch.h"
 #include "table/rows.h"
@@ -347,8 +348,7 @@ es_scan_end(EsSegmentScan *scan)
 
 /*
  * es_scan_edge gives a column, of fixed width, of the first row that a
- * scan of a segment finds in a direction; NULL, and 0, if there is none.  The scan's
- * edge_writer becomes the transaction that has written it.
+ * scan of a segment finds in a direction; NULL, and 0, if there is none.
  */
 Datum
 es_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction, AttrNumber column, bool *isnull)
@@ -356,13 +356,13 @@ es_scan_edge(EsSegmentScan *scan, int64 segment, ScanDirection direction, AttrNu
 	Datum		value = (Datum) 0;
 
 	*isnull = true;
-	scan->edge_writer = InvalidTransactionId;
 	if (es_scan_begin(scan, segment))
 	{
 		if (index_getnext_slot(scan->scan, direction, scan->slot))
 		{
 			value = slot_getattr(scan->slot, column, isnull);
-			scan->edge_writer = es_rows_slot_xmin(scan->slot);
+			if (scan->tells)
+				es_durable_note_row(scan->slot);
 		}
 		es_scan_end(scan);
 	}

@@ -41,6 +41,7 @@ typedef struct EsSegmentScan
 	EsTable    *open;			/* a segment that is open for writing, used if
 								 * it is the one to scan; or NULL */
 	bool		needed;			/* a segment that is lost is an error */
+	bool		tells;			/* an edge that it finds will be returned */
 	bool		own_slot;		/* other scans may run on the segment
 								 * meanwhile */
 	bool		index_only;		/* rows are read only where they must be */
@@ -71,7 +72,6 @@ typedef struct EsSegmentScan
 	bool		by_pages;		/* rows are read from these, */
 	bool		own_pages;		/* which are the scan's own: */
 	HeapTupleData row;
-	TransactionId edge_writer;	/* see es_scan_edge */
 } EsSegmentScan;
 
 extern bool es_scan_begin(EsSegmentScan *scan, int64 segment);

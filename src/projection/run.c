@@ -250,12 +250,14 @@ find_waited_event(ProjectionWait *what)
 /*
  * Tells whether an inline projection has the event at a position: once it is settled,
  * or, also while others are in flight below it, committed or this transaction's own.
+ * A settled one is looked for, too: if there is any, it is on disk then.
  */
 static bool
 has_inline_position(int64 position)
 {
-	return es_settle_compute() >= position ||
-		(position <= es_settle_last_given() && es_find_is_there(position));
+	bool		is_settled = es_settle_compute() >= position;
+
+	return (position <= es_settle_last_given() && es_find_is_there(position)) || is_settled;
 }
 
 /*

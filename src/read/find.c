@@ -20,6 +20,7 @@
 
 #include "base/call.h"
 #include "base/event.h"
+#include "log/durable.h"
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
@@ -51,7 +52,7 @@ es_find_position(const text *stream, int64 version, int64 *found)
 	return event.position;
 }
 
-/* es_find_is_there tells whether the event at a position is committed, or our own. */
+/* es_find_is_there tells whether the event at a position is committed, and on disk, or our own. */
 bool
 es_find_is_there(int64 position)
 {
@@ -63,9 +64,12 @@ es_find_is_there(int64 position)
 	if (es_scan_begin(&scan, es_segment_of(position)))
 	{
 		there = index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot);
+		if (there)
+			es_durable_note_row(scan.slot);
 		es_scan_end(&scan);
 	}
 	UnregisterSnapshot(snapshot);
+	es_durable_flush_noted();
 	return there;
 }
 
@@ -168,6 +172,7 @@ es_find_name(int64 position, EsEventName *name)
 		found = index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot);
 		if (found)
 		{
+			es_durable_note_row(scan.slot);
 			es_scan_event(&scan, &event);
 			name->stream = DatumGetTextPCopy(event.stream);
 			name->type = DatumGetTextPCopy(event.type);
@@ -176,5 +181,6 @@ es_find_name(int64 position, EsEventName *name)
 		es_scan_end(&scan);
 	}
 	UnregisterSnapshot(snapshot);
+	es_durable_flush_noted();
 	return found;
 }

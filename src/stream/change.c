@@ -12,7 +12,6 @@
 
 #include "access/transam.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 
 #include "base/error.h"
@@ -65,7 +64,7 @@ es_change_begin(EsChange *change, const text *name, bool wait)
 			es_streamlock_release(&change->locks);
 		if (state != ES_CHANGE_BUSY || !wait)
 			return state;
-		XactLockTableWait(in_progress, NULL, NULL, XLTW_None);
+		es_streamlock_await(in_progress);
 	}
 }
 

@@ -203,8 +203,8 @@ es_streamlock_await_writers(int64 position, const EsFlightTags *tags)
 }
 
 /*
- * es_streamlock_await waits for a transaction that has appended to a stream, or decides a
- * condition.  That it waits is counted before, and for how long once it goes on.
+ * es_streamlock_await waits for a transaction that has appended to a stream or changed it, or
+ * decides a condition.  That it waits is counted before, and for how long once it goes on.
  */
 void
 es_streamlock_await(TransactionId transaction)

@@ -492,7 +492,7 @@ Datum
 es_stream_version(PG_FUNCTION_ARGS)
 {
 	text	   *name = es_call_stream_arg(fcinfo, 0);
-	EsSegmentScan scan = {.needed = true};
+	EsSegmentScan scan = {.needed = true,.tells = true};
 	Snapshot	snapshot;
 	EsStream	stream;
 	int64		version = 0;
@@ -507,9 +507,12 @@ es_stream_version(PG_FUNCTION_ARGS)
 		es_scan_stream(&scan, stream.id);
 		version = DatumGetInt64(es_scan_edge(&scan, stream.last_segment, BackwardScanDirection, Anum_es_events_version,
 											 &isnull));
-		es_durable_note_writer(scan.edge_writer);
 		/* what is left of it may be older than the last event that it had */
-		version = Max(version, stream.truncated_before - 1);
+		if (version < stream.truncated_before - 1)
+		{
+			version = stream.truncated_before - 1;
+			es_durable_flush_seen();
+		}
 	}
 	UnregisterSnapshot(snapshot);
 	es_durable_flush_noted();

@@ -91,17 +91,27 @@ es_rows_met_in_progress(const SnapshotData *dirty)
 	return TransactionIdIsValid(dirty->xmin) ? dirty->xmin : dirty->xmax;
 }
 
+/* es_rows_slot_header gives the header of the row that a scan's slot holds; NULL if it has none. */
+static inline HeapTupleHeader
+es_rows_slot_header(TupleTableSlot *slot)
+{
+	if (!TTS_IS_BUFFERTUPLE(slot) && !TTS_IS_HEAPTUPLE(slot))
+		return NULL;
+	return ((HeapTupleTableSlot *) slot)->tuple->t_data;
+}
+
 /*
  * es_rows_slot_xmin tells which transaction wrote the row that a scan's slot
- * holds; FrozenTransactionId if that is long ago, InvalidTransactionId if the
- * table AM keeps no such thing.
+ * holds; FrozenTransactionId if the row is frozen, which says that no snapshot needs to look
+ * whether it has committed, but not that this is long ago, nor on disk; InvalidTransactionId if
+ * the table AM keeps no such thing.
  */
 static inline TransactionId
 es_rows_slot_xmin(TupleTableSlot *slot)
 {
-	if (!TTS_IS_BUFFERTUPLE(slot) && !TTS_IS_HEAPTUPLE(slot))
-		return InvalidTransactionId;
-	return HeapTupleHeaderGetXmin(((HeapTupleTableSlot *) slot)->tuple->t_data);
+	HeapTupleHeader row = es_rows_slot_header(slot);
+
+	return row ? HeapTupleHeaderGetXmin(row) : InvalidTransactionId;
 }
 
 #endif							/* ES_TABLE_ROWS_H */

@@ -40,6 +40,7 @@
 #include "base/pending.h"
 #include "json/opcompile.h"
 #include "json/size.h"
+#include "log/durable.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
 #include "schema/compat.h"
@@ -382,6 +383,7 @@ es_register_schema(PG_FUNCTION_ARGS)
 ES_NORETURN static void
 refuse_drop_of_used(const EsUsage *usage, const char *what)
 {
+	es_durable_flush_seen();
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			errmsg("cannot drop %s because there are events that need it", what),

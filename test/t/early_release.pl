@@ -163,6 +163,13 @@ waits_for_disk(@$_) foreach (
 	[ 'a wrong version of a stream of many', q{SELECT * FROM es_append_many('[{"stream": "b-1", "type": "T"}, {"stream": "{S}", "type": "T", "expected_version": 1}]')}, 'VE001' ],
 	[ 'an id that is there', "SELECT es_append('{S}', 'U', event_id => '$id')", 'VE010' ],
 	[ 'what es_try_append tells', "SELECT es_try_append('{S}', 'T', expected_version => 1)", '(conflict,2)' ],
+	[ 'what it tells of the stored, without waiting for itself', "SET synchronous_commit = off; SELECT es_try_append('{S}', 'U', event_id => '$id')", '(stored,2)' ],
+	[ 'an empty batch', "SELECT es_append_batch('{S}', '[]')", '2' ],
+	[ 'an empty batch as text, of a version that is expected', "SELECT es_append_json('{S}', '[]', 2)", '2' ],
+	[ 'an empty array of events', "SELECT es_append_events('{S}', '{}', -1)", '2' ],
+	[ 'es_append_many that only checks', q{SELECT count(*) FROM es_append_many('[{"stream": "{S}", "expected_version": 2}]')}, '0' ],
+	[ 'es_append_if that only checks a version', q{SELECT es_append_if('[{"stream": "{S}", "expected_version": 2}]', 1000000)}, '' ],
+	[ 'es_truncate_stream beyond the last event', "SELECT es_truncate_stream('{S}', 100)", '22023' ],
 	[ 'a condition that does not hold', q{SELECT es_append_if('[{"stream": "b-1", "type": "T"}]', 0, NULL, ARRAY['{S}'])}, 'VE011' ],
 	[ 'one that is only checked', q{SELECT es_append_if('[]', 0, NULL, ARRAY['{S}'])}, 'VE011' ]);
 during(q{SELECT es_delete_stream('{S}')}, sub {

@@ -207,6 +207,19 @@ let_go($holder);
 query('SELECT * FROM es_scavenge()');
 is(query('SELECT count(*) FROM eventstore.events WHERE position = 10'), 1, 'a row that is written meanwhile is kept');
 
+# ---- a retry that waits ----
+
+# what it had found stored is gone when it comes back, and is appended anew
+fresh(1, 3);
+$holder = hold(q{SELECT es_append('other', 'T')});
+$retry = start_named($node, 'postgres', 'retry', q{SELECT stream, version FROM es_append_many((SELECT jsonb_agg(jsonb_build_object('stream', stream, 'type', 'T', 'data', data, 'event_id', id))
+	FROM (VALUES ('s-1', jsonb_build_object('pad', repeat('x', 200)), md5('1 2')::uuid), ('other', '{}', md5('other')::uuid)) e (stream, data, id)))});
+ok($node->poll_query_until('postgres', q{SELECT cardinality(pg_blocking_pids(pid)) > 0 FROM pg_stat_activity WHERE application_name = 'retry'}), 'a retry waits for another stream');
+query('SELECT * FROM es_scavenge()');
+is(hidden_left(), 0, 'what it has found is removed');
+let_go($holder);
+is(join('', finish_script($retry)), "s-1|4\nother|2\n", '... and is appended when it goes on');
+
 # ---- a standby ----
 
 my $standby = start_standby($node);

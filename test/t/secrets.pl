@@ -126,6 +126,17 @@ my ($out, $err) = finish_script($blocked);
 like($err, qr/57014/, 'who waits for a command can be canceled');
 my $command = slurp_file("$keys/pid") + 0;
 ok(wait_until('the command to end', sub { !kill(0, $command) }), '... and the command with it');
+
+# A retry that has waited for the key, and then meets another's append, waits for that transaction as any append does.
+command("while [ ! -e $keys/go ]; do sleep 0.1; done; cat $keys/key");
+$blocked = start_named($node, 'postgres', 'retries', q{SELECT es_append('c-1', 'T', event_id => '00000000-0000-4000-8000-000000000001');});
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'retries' AND wait_event_type = 'Extension'}) or die 'nobody waits';
+$session->query_safe(q{BEGIN; SELECT es_append('c-1', 'T')});
+append_to_file("$keys/go", '');
+ok($node->poll_query_until('postgres', qq{SELECT $backend = ANY (pg_blocking_pids(pid)) FROM pg_stat_activity WHERE application_name = 'retries'}), 'who has waited for the key waits for the transaction in his way');
+$session->query_safe('ROLLBACK');
+($out, $err) = finish_script($blocked);
+like($err, qr/VE010/, '... and goes on after it');
 $session->quit;
 
 # Nobody but superusers sees the command, nor may set it.
