@@ -234,9 +234,9 @@ es_subscription_find(EsSubscription *subscription, const text *name)
 	return found;
 }
 
-/* es_subscription_get gives the definition of a subscription; raises VE004 if there is none. */
+/* es_subscription_look_up gives the definition of a subscription; NULL if there is none. */
 const EsSubscription *
-es_subscription_get(const text *name)
+es_subscription_look_up(const text *name)
 {
 	KnownSubscription *entry;
 	EsSubscription subscription;
@@ -247,28 +247,48 @@ es_subscription_get(const text *name)
 	if (entry)
 		return &entry->subscription;
 	old = MemoryContextSwitchTo(known_context);
-	if (!es_subscription_find(&subscription, name))
+	if (es_subscription_find(&subscription, name))
 	{
-		MemoryContextSwitchTo(old);
-		es_subscription_report_unknown(name);
+		entry = hash_search(known, &subscription.name, HASH_ENTER, NULL);
+		entry->subscription = subscription;
 	}
-	entry = hash_search(known, &subscription.name, HASH_ENTER, NULL);
-	entry->subscription = subscription;
 	MemoryContextSwitchTo(old);
-	return &entry->subscription;
+	return entry ? &entry->subscription : NULL;
+}
+
+/*
+ * es_subscription_look_up_again is es_subscription_look_up for who has had it before; one of
+ * the same name that was made since is another one.
+ */
+const EsSubscription *
+es_subscription_look_up_again(const text *name, int64 id)
+{
+	const EsSubscription *subscription = es_subscription_look_up(name);
+
+	return subscription && subscription->id == id ? subscription : NULL;
+}
+
+/* es_subscription_get gives the definition of a subscription; raises VE004 if there is none. */
+const EsSubscription *
+es_subscription_get(const text *name)
+{
+	const EsSubscription *subscription = es_subscription_look_up(name);
+
+	if (subscription == NULL)
+		es_subscription_report_unknown(name);
+	return subscription;
 }
 
 /*
  * es_subscription_get_again is es_subscription_get for who has had it before, by now
- * under the lock of a partition; one of the same name that was made since is another
- * one.
+ * under the lock of a partition.
  */
 const EsSubscription *
 es_subscription_get_again(const text *name, int64 id)
 {
-	const EsSubscription *subscription = es_subscription_get(name);
+	const EsSubscription *subscription = es_subscription_look_up_again(name, id);
 
-	if (subscription->id != id)
+	if (subscription == NULL)
 		es_subscription_report_unknown(name);
 	return subscription;
 }
