@@ -274,6 +274,26 @@
 	 RelationAssumeNewRelfilenode(rel))
 #endif
 
+/* How many pages of a relation are frozen, as its row of pg_class has it where it has it. */
+#if PG_VERSION_NUM >= 180000
+#define es_class_all_frozen(form) ((form)->relallfrozen)
+#define es_class_set_all_frozen(form, pages) ((form)->relallfrozen = (pages))
+#else
+#define es_class_all_frozen(form) 0
+#define es_class_set_all_frozen(form, pages) ((void) (pages))
+#endif
+
+/*
+ * Whether VACUUM keeps what nobody here sees any more, for standbys (vacuum_defer_cleanup_age);
+ * see storage/standby.h.
+ */
+#if PG_VERSION_NUM >= 160000
+#define es_cleanup_is_deferred() false
+#else
+#include "storage/standby.h"
+#define es_cleanup_is_deferred() (vacuum_defer_cleanup_age != 0)
+#endif
+
 /* Closes the files of a relation whose entry in the relation cache is about to be forgotten. */
 #if PG_VERSION_NUM >= 170000
 #define es_relation_close_files(relid) ((void) (relid))

@@ -1,10 +1,17 @@
 /*
  * owner.c
  *		Whom SQL of ours runs as, and with which settings.
+ *
+ * Background workers of ours are sessions of the cluster's first superuser, as nobody else is
+ * there in every database.  The store's owner need not be one, and may have functions run
+ * with the store's tables: constraints, defaults, indexes.  In a worker these have his
+ * rights, and can leave nothing behind that would have the session's, as a deferred trigger
+ * would at the commit.
  */
 #include "base/owner.h"
 
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "utils/guc.h"
 
 #include "base/objects.h"
@@ -38,13 +45,31 @@ es_owner_leave_settings(int level)
 	AtEOXact_GUC(false, level);
 }
 
+/* es_owner_in_worker tells whether this process is a background worker of ours. */
+bool
+es_owner_in_worker(void)
+{
+	return MyBgworkerEntry != NULL && strcmp(MyBgworkerEntry->bgw_library_name, "eventstore") == 0;
+}
+
+/* Tells whether the owner has less rights than the session that this process is. */
+static bool
+is_below_session(Oid owner)
+{
+	return es_owner_in_worker() && !superuser_arg(owner);
+}
+
 /* Makes the extension's owner the current user. */
 static void
 change_user(EsOwnerContext *saved)
 {
+	Oid			owner = es_base_store()->owner;
+	int			more = SECURITY_LOCAL_USERID_CHANGE;
+
+	if (is_below_session(owner))
+		more |= SECURITY_RESTRICTED_OPERATION;
 	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
-	SetUserIdAndSecContext(es_base_store()->owner,
-						   saved->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(owner, saved->sec_context | more);
 }
 
 /*
@@ -80,6 +105,26 @@ es_owner_restrict(EsOwnerContext *saved)
 	es_owner_become(saved);
 	GetUserIdAndSecContext(&owner, &sec_context);
 	SetUserIdAndSecContext(owner, sec_context | SECURITY_RESTRICTED_OPERATION);
+}
+
+/*
+ * es_owner_shield is es_owner_restrict where a worker of ours would lend a superuser's rights to
+ * what the owner, who is none, has put on the store's tables; elsewhere nothing changes.
+ */
+void
+es_owner_shield(EsOwnerContext *saved)
+{
+	saved->guc_level = 0;
+	if (unlikely(es_owner_in_worker()) && superuser() && is_below_session(es_base_store()->owner))
+		es_owner_restrict(saved);
+}
+
+/* es_owner_unshield undoes it. */
+void
+es_owner_unshield(const EsOwnerContext *saved)
+{
+	if (saved->guc_level > 0)
+		es_owner_leave(saved);
 }
 
 /* es_owner_leave undoes es_owner_enter, es_owner_become or es_owner_restrict. */

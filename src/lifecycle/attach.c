@@ -285,12 +285,15 @@ es_attach_prepare(EsAttach *attach)
 				errcode(ES_ERRCODE_UNDEFINED_OBJECT),
 				errmsg("the table of segment " INT64_FORMAT " is gone", attach->segment));
 	es_attach_check_shape(rel, attach->segment);
+	owner = rel->rd_rel->relowner;
+	table_close(rel, NoLock);
+	/* what looks into it has no rights but those of the store's owner */
+	take_over_table(attach->relid, owner);
+	rel = table_open(attach->relid, NoLock);
 	es_contents_look(rel, &found);
 	check_segment_contents(attach, rel, &found);
 	attach->events = found.events;
-	owner = rel->rd_rel->relowner;
 	table_close(rel, NoLock);
-	take_over_table(attach->relid, owner);
 	es_ddl_enter(&saved);
 	complete_indexes(attach->relid, attach->segment);
 	complete_guards(es_segment_name(attach->segment));

@@ -18,6 +18,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/error.h"
+#include "base/owner.h"
 #include "log/scan.h"
 #include "table/rows.h"
 
@@ -160,13 +161,22 @@ check_neighbours(Relation rel, int64 segment, const char *table, Snapshot *snaps
 	SPI_cursor_close(portal);
 }
 
-/* es_checks_run raises VE008 unless the events of a table that is locked fit into the log. */
+/*
+ * es_checks_run raises VE008 unless the events of a table that is locked, and is the store's
+ * owner's, fit into the log.
+ */
 void
 es_checks_run(Relation rel, const EsArchived *known)
 {
+	EsOwnerContext caller;
 	char	   *table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)), RelationGetRelationName(rel));
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 
+	/*
+	 * whoever plans a query runs functions in expressions of the tables'
+	 * indexes
+	 */
+	es_owner_shield(&caller);
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
 	for (int i = 0; i < lengthof(faults); i++)
@@ -174,5 +184,6 @@ es_checks_run(Relation rel, const EsArchived *known)
 	check_neighbours(rel, known->segment, table, &snapshot);
 	PopActiveSnapshot();
 	SPI_finish();
+	es_owner_unshield(&caller);
 	UnregisterSnapshot(snapshot);
 }

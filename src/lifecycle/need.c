@@ -191,28 +191,37 @@ read_failures(EsNeeds *needs, SubscriptionNeed *need, const EsPartition *partiti
 	}
 }
 
-/* Finds out how far subscriptions are. */
+/* Finds out how far a subscription is; false if it is gone. */
+static bool
+read_subscription(EsNeeds *needs, SubscriptionNeed *need, const text *name)
+{
+	const EsSubscription *subscription = es_subscription_look_up(name);
+	EsPartition *partitions = subscription ? es_partition_find_all(subscription) : NULL;
+
+	if (partitions == NULL)
+		return false;
+	need->name = name;
+	need->id = subscription->id;
+	need->partitions = partitions;
+	for (int p = 0; p < subscription->partitions; p++)
+	{
+		needs->lowest = Min(needs->lowest, partitions[p].position);
+		read_failures(needs, need, &partitions[p]);
+	}
+	es_positions_sort(&need->parked);
+	return true;
+}
+
+/* Finds out how far subscriptions are; those that are dropped meanwhile need nothing. */
 static void
 read_subscriptions(EsNeeds *needs)
 {
-	text	  **names = es_subscription_names(&needs->nsubscriptions);
+	int			count;
+	text	  **names = es_subscription_names(&count);
 
-	needs->subscriptions = palloc0(sizeof(SubscriptionNeed) * Max(needs->nsubscriptions, 1));
-	for (int i = 0; i < needs->nsubscriptions; i++)
-	{
-		const EsSubscription *subscription = es_subscription_get(names[i]);
-		SubscriptionNeed *need = &needs->subscriptions[i];
-
-		need->name = names[i];
-		need->id = subscription->id;
-		need->partitions = es_partition_read_all(subscription);
-		for (int p = 0; p < subscription->partitions; p++)
-		{
-			needs->lowest = Min(needs->lowest, need->partitions[p].position);
-			read_failures(needs, need, &need->partitions[p]);
-		}
-		es_positions_sort(&need->parked);
-	}
+	needs->subscriptions = palloc0(sizeof(SubscriptionNeed) * Max(count, 1));
+	for (int i = 0; i < count; i++)
+		needs->nsubscriptions += read_subscription(needs, &needs->subscriptions[needs->nsubscriptions], names[i]);
 }
 
 /* es_need_read finds out who needs what, in the current memory context. */
@@ -231,15 +240,19 @@ es_need_read(void)
 
 /* ---- asking ---- */
 
-/* Tells whether a subscription needs an event. */
+/*
+ * Tells whether a subscription needs an event.  One that was dropped meanwhile does not, nor what
+ * was made anew under its name: who begins later finds what is left.
+ */
 static bool
 subscription_needs(const EsNeeds *needs, const SubscriptionNeed *need, const EsEvent *event)
 {
 	MemoryContext old = MemoryContextSwitchTo(needs->scratch);
-	const EsSubscription *subscription = es_subscription_get_again(need->name, need->id);
-	int			partition = es_subscription_partition_of(subscription, DatumGetTextPP(event->stream));
-	bool		passes = es_positions_have(&need->parked, event->position) ||
-	(event->position > need->partitions[partition].position && es_subscription_passes(subscription, event));
+	const EsSubscription *subscription = es_subscription_look_up_again(need->name, need->id);
+	int			partition = subscription ? es_subscription_partition_of(subscription, DatumGetTextPP(event->stream)) : 0;
+	bool		passes = subscription != NULL &&
+	(es_positions_have(&need->parked, event->position) ||
+	 (event->position > need->partitions[partition].position && es_subscription_passes(subscription, event)));
 
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(needs->scratch);

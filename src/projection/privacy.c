@@ -18,8 +18,8 @@
  * seen, or is made of the nulls that a rebuild would make it of.
  *
  * Locks: es_shred() first keeps changes of projections off, and takes the locks of those
- * whose states may be lost, in order of their ids; then the keys' table.  An append takes its
- * share before it makes a key.
+ * whose states may be lost, in order of their ids; then those on states of inline ones, in the
+ * same order; then the keys' table.  An append takes its share before it makes a key.
  */
 #include "projection/privacy.h"
 
@@ -314,7 +314,11 @@ es_privacy_keep_keys(void)
 	AcceptInvalidationMessages();
 }
 
-/* Keeps projections whose states may be lost from moving on. */
+/*
+ * Keeps projections whose states may be lost from moving on: first all of them, then the
+ * states of those that are inline.  A rebuild of one of them, which has its lock, waits for
+ * appends in flight before it goes live, and these may wait for states that are locked here.
+ */
 static void
 begin_shred(void)
 {
@@ -323,15 +327,11 @@ begin_shred(void)
 	es_projection_keep_defined();
 	set = es_projection_pin(CurrentMemoryContext);
 	for (int i = 0; i < set->count; i++)
-	{
-		const EsProjection *projection = &set->projections[i];
-
-		if (!may_have_sealed_states(projection))
-			continue;
-		(void) es_projection_lock(projection->id, true);
-		if (projection->is_inline)
-			es_projection_lock_states(projection->id, true);
-	}
+		if (may_have_sealed_states(&set->projections[i]))
+			(void) es_projection_lock(set->projections[i].id, true);
+	for (int i = 0; i < set->count; i++)
+		if (set->projections[i].is_inline && may_have_sealed_states(&set->projections[i]))
+			es_projection_lock_states(set->projections[i].id, true);
 }
 
 /*

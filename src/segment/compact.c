@@ -36,6 +36,7 @@
 #include "access/attmap.h"
 #include "access/genam.h"
 #include "access/heapam.h"
+#include "access/heaptoast.h"
 #include "access/htup_details.h"
 #include "access/multixact.h"
 #include "access/relation.h"
@@ -44,7 +45,6 @@
 #include "access/tableam.h"
 #include "access/toast_internals.h"
 #include "access/transam.h"
-#include "access/twophase.h"
 #include "access/xact.h"
 #include "catalog/catalog.h"
 #include "catalog/dependency.h"
@@ -60,12 +60,9 @@
 #include "nodes/pg_list.h"
 #include "parser/parse_utilcmd.h"
 #include "storage/bufmgr.h"
-#include "storage/freespace.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/predicate.h"
-#include "storage/lwlock.h"
-#include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/smgr.h"
 #include "utils/guc.h"
@@ -80,14 +77,12 @@
 #include "base/owner.h"
 #include "base/patience.h"
 #include "base/process.h"
-#include "log/scan.h"
+#include "base/quiet.h"
 #include "log/segment.h"
 #include "segment/ddl.h"
+#include "segment/horizon.h"
 #include "shared/headway.h"
 
-#define LOOKS			1000	/* at pages, for how full a segment is */
-#define WORTH			4		/* this part of it is free, or more */
-#define SMALL			16		/* pages; it is not worth it */
 #define COPIED_ROWS		500		/* between looks at how many pages these make */
 #define WRITE_BACK		128		/* pages to write at a time */
 #define LOCK_TIMEOUT	"20ms"
@@ -110,52 +105,6 @@ typedef struct Compaction
 								 * disk */
 	int			caller;			/* process whose snapshot does not count; or 0 */
 } Compaction;
-
-/* ---- whether ---- */
-
-/* Adds up how many pages a table has, and how much of them is free, by a sample. */
-static void
-add_free_space(Relation rel, BlockNumber blocks, double *pages, double *free)
-{
-	BlockNumber step = Max(blocks / LOOKS, 1);
-
-	for (BlockNumber block = 0; block < blocks; block += step)
-	{
-		*pages += step;
-		*free += step * (double) GetRecordedFreeSpace(rel, block) / BLCKSZ;
-	}
-}
-
-/*
- * es_compact_is_worth_it tells whether so much of a segment is free, by what VACUUM has
- * found out, or because so many bytes have just been removed, that it should be compacted.
- */
-bool
-es_compact_is_worth_it(int64 segment, int64 removed)
-{
-	bool		lost;
-	Relation	rel = es_segment_open(segment, AccessShareLock, &lost);
-	BlockNumber blocks;
-	double		pages = 0;
-	double		free = 0;
-
-	if (rel == NULL)
-		return false;
-	blocks = RelationGetNumberOfBlocks(rel);
-	add_free_space(rel, blocks, &pages, &free);
-	if (OidIsValid(rel->rd_rel->reltoastrelid))
-	{
-		Relation	toast = table_open(rel->rd_rel->reltoastrelid, AccessShareLock);
-		BlockNumber more = RelationGetNumberOfBlocks(toast);
-
-		add_free_space(toast, more, &pages, &free);
-		blocks += more;
-		table_close(toast, AccessShareLock);
-	}
-	table_close(rel, AccessShareLock);
-	return (blocks > SMALL && Max(free, (double) removed / BLCKSZ) * WORTH >= pages) ||
-		(removed > 0 && blocks > 0 && es_scan_count(segment, NULL) == 0);
-}
 
 /* ---- locking ---- */
 
@@ -230,41 +179,19 @@ can_be_locked(List *relids)
 	return true;
 }
 
-/* ---- copying ---- */
-
 /*
- * Tells the oldest transaction that a snapshot of any process but one, 0: of any at all,
- * may not see the end of.  What GetOldestNonRemovableTransactionId() does for a user's table.
+ * Keeps VACUUM off the values out of line of a segment, which it goes by without a lock on
+ * the segment: it would take those of rows that are still to be copied.  False if it is there.
  */
-static TransactionId
-find_oldest_xmin(Relation rel, int but)
+static bool
+keep_values(Relation rel)
 {
-	PGPROC	   *left_out = but == 0 ? NULL : BackendPidGetProc(but);
-	TransactionId oldest = ReadNextTransactionId();
-	TransactionId slots;
-	TransactionId catalog;
+	Oid			toast = rel->rd_rel->reltoastrelid;
 
-	if (left_out == NULL)
-		return GetOldestNonRemovableTransactionId(rel);
-	LWLockAcquire(ProcArrayLock, LW_SHARED);
-	/* prepared transactions come behind those that are counted */
-	for (int i = 0; i < (int) ProcGlobal->allProcCount + max_prepared_xacts; i++)
-	{
-		PGPROC	   *proc = &ProcGlobal->allProcs[i];
-		TransactionId xid = proc->xid;
-		TransactionId xmin = proc == left_out ? InvalidTransactionId : proc->xmin;
-
-		if (proc->statusFlags & (PROC_IN_VACUUM | PROC_IN_LOGICAL_DECODING))
-			continue;
-		if (TransactionIdIsNormal(xid) && TransactionIdPrecedes(xid, oldest))
-			oldest = xid;
-		if (TransactionIdIsNormal(xmin) && TransactionIdPrecedes(xmin, oldest))
-			oldest = xmin;
-	}
-	LWLockRelease(ProcArrayLock);
-	ProcArrayGetReplicationSlotXmin(&slots, &catalog);
-	return TransactionIdIsNormal(slots) && TransactionIdPrecedes(slots, oldest) ? slots : oldest;
+	return !OidIsValid(toast) || ConditionalLockRelationOid(toast, ShareUpdateExclusiveLock);
 }
+
+/* ---- copying ---- */
 
 /*
  * Has the pages that were added to the copy since the last time written to disk, and waits
@@ -311,6 +238,57 @@ complete_row(HeapTuple row, TupleDesc desc)
 	return heap_form_tuple(desc, values, isnull);
 }
 
+/* A row that nobody may see any more, with its values. */
+typedef struct DeletedRow
+{
+	HeapTuple	row;
+	TupleDesc	desc;
+	HeapTuple	whole;			/* with all values in it */
+} DeletedRow;
+
+/* Fetches a row's values that are out of line. */
+static void
+fetch_values_of_row(void *arg)
+{
+	DeletedRow *deleted = arg;
+
+	deleted->whole = toast_flatten_tuple(deleted->row, deleted->desc);
+}
+
+/* Tells whether a row that a scan stands on is alive, dead, or dead for those who do not see its end yet. */
+static HTSV_Result
+judge_row(HeapTuple row, Buffer buffer, TransactionId oldest)
+{
+	HTSV_Result seen;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	seen = HeapTupleSatisfiesVacuum(row, oldest, buffer);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	return seen;
+}
+
+/*
+ * Gives a row that was deleted with its values in it; NULL if it has lost them.  Old snapshots
+ * may end while the copy is made, and who reads the segment then clears pages of values that
+ * nobody sees any more.  By then nobody sees the row either; else it is damaged.
+ */
+static HeapTuple
+fetch_deleted_row(const Compaction *c, HeapTuple row, Buffer buffer)
+{
+	DeletedRow	deleted = {.row = row,.desc = RelationGetDescr(c->old)};
+	ErrorData  *error;
+
+	if (!HeapTupleHasExternal(row))
+		return row;
+	error = es_quiet_try(fetch_values_of_row, &deleted);
+	if (error == NULL)
+		return deleted.whole;
+	if (error->sqlerrcode != ERRCODE_DATA_CORRUPTED ||
+		judge_row(row, buffer, es_horizon_find(c->old, c->caller)) != HEAPTUPLE_DEAD)
+		ReThrowError(error);
+	return NULL;
+}
+
 /* Copies a row with what it says of transactions, unless no snapshot can see it any more. */
 static void
 copy_row(Compaction *c, RewriteState state, TupleTableSlot *slot, TransactionId oldest)
@@ -318,19 +296,17 @@ copy_row(Compaction *c, RewriteState state, TupleTableSlot *slot, TransactionId 
 	HeapTuple	row = ExecFetchSlotHeapTuple(slot, false, NULL);
 	Buffer		buffer = ((BufferHeapTupleTableSlot *) slot)->buffer;
 	TupleDesc	desc = RelationGetDescr(c->old);
-	HTSV_Result seen;
+	HTSV_Result seen = judge_row(row, buffer, oldest);
+	HeapTuple	whole = seen == HEAPTUPLE_RECENTLY_DEAD ? fetch_deleted_row(c, row, buffer) : row;
 
-	LockBuffer(buffer, BUFFER_LOCK_SHARE);
-	seen = HeapTupleSatisfiesVacuum(row, oldest, buffer);
-	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
-	if (seen == HEAPTUPLE_DEAD)
+	if (seen == HEAPTUPLE_DEAD || whole == NULL)
 	{
 		/* the next version of a row may wait for this one */
 		(void) rewrite_heap_dead_tuple(state, row);
 		return;
 	}
 	c->rows += seen == HEAPTUPLE_LIVE;
-	rewrite_heap_tuple(state, row, is_row_complete(row, desc) ? heap_copytuple(row) : complete_row(row, desc));
+	rewrite_heap_tuple(state, row, is_row_complete(whole, desc) ? heap_copytuple(whole) : complete_row(whole, desc));
 }
 
 /* Copies rows in the order they have on disk. */
@@ -366,9 +342,13 @@ copy_rows_in_order(Compaction *c, TransactionId oldest)
 static void
 copy_rows(Compaction *c)
 {
-	TransactionId oldest = find_oldest_xmin(c->old, c->caller);
+	TransactionId oldest;
 
-	c->frozen = oldest;
+	/* who is left out does not see rows of later, by their being frozen */
+	c->frozen = GetOldestNonRemovableTransactionId(c->old);
+	oldest = es_horizon_find(c->old, c->caller);
+	if (TransactionIdPrecedes(oldest, c->frozen))
+		c->frozen = oldest;
 	if (TransactionIdPrecedes(c->frozen, c->old->rd_rel->relfrozenxid))
 		c->frozen = c->old->rd_rel->relfrozenxid;
 	c->oldest_multi = GetOldestMultiXactId();
@@ -462,11 +442,13 @@ exchange_file_columns(Form_pg_class a, Form_pg_class b)
 	a->relpages = b->relpages;
 	a->reltuples = b->reltuples;
 	a->relallvisible = b->relallvisible;
+	es_class_set_all_frozen(a, es_class_all_frozen(b));
 	b->relfilenode = was.relfilenode;
 	b->reltablespace = was.reltablespace;
 	b->relpages = was.relpages;
 	b->reltuples = was.reltuples;
 	b->relallvisible = was.relallvisible;
+	es_class_set_all_frozen(b, es_class_all_frozen(&was));
 }
 
 /* Gives the row of pg_class of a relation, to be changed. */
@@ -542,6 +524,7 @@ note_size_of_copy(const Compaction *c)
 	form->relpages = RelationGetNumberOfBlocks(c->new);
 	form->reltuples = c->rows;
 	form->relallvisible = 0;
+	es_class_set_all_frozen(form, 0);
 	CatalogTupleUpdate(pg_class, &row->t_self, row);
 	table_close(pg_class, RowExclusiveLock);
 	heap_freetuple(row);
@@ -600,7 +583,7 @@ es_compact_segment(int64 segment, int caller)
 	if (c.old == NULL)
 		return false;
 	all = list_all_of_table(c.old);
-	if (!can_be_locked(all))
+	if (!can_be_locked(all) || !keep_values(c.old))
 	{
 		table_close(c.old, NoLock);
 		return false;

@@ -15,7 +15,6 @@ typedef enum EsDropResult
 	ES_DROP_NEVER				/* something of a user's depends on it */
 } EsDropResult;
 
-extern bool es_compact_is_worth_it(int64 segment, int64 removed);
 extern bool es_compact_segment(int64 segment, int caller);
 extern EsDropResult es_compact_drop(int64 segment);
 

@@ -11,8 +11,6 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "postmaster/bgworker.h"
-#include "replication/logicalworker.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
 
@@ -28,7 +26,7 @@
 static void
 become_ddl_owner(EsOwnerContext *saved)
 {
-	if (MyBgworkerEntry != NULL && !IsLogicalWorker())
+	if (es_owner_in_worker())
 	{
 		es_owner_become(saved);
 		return;

@@ -27,6 +27,7 @@
 #include "parser/parse_node.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
+#include "storage/freespace.h"
 #include "storage/ipc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -41,6 +42,10 @@
 #include "segment/compact.h"
 #include "shared/headway.h"
 #include "table/rows.h"
+
+#define LOOKS	1000			/* at pages, for how full a segment is */
+#define WORTH	4				/* this part of it is free, or more */
+#define SMALL	16				/* pages; it is not worth it */
 
 /* A segment that is to be sealed, or was and has lost events since. */
 typedef struct Unsealed
@@ -182,6 +187,50 @@ commit_and_go_on(void)
 	MemoryContextSwitchTo(context);
 }
 
+/* Adds up how many pages a table has, and how much of them is free, by a sample. */
+static void
+add_free_space(Relation rel, BlockNumber blocks, double *pages, double *free)
+{
+	BlockNumber step = Max(blocks / LOOKS, 1);
+
+	for (BlockNumber block = 0; block < blocks; block += step)
+	{
+		*pages += step;
+		*free += step * (double) GetRecordedFreeSpace(rel, block) / BLCKSZ;
+	}
+}
+
+/*
+ * Tells whether so much of a segment is free, by what VACUUM has
+ * found out, or because so many bytes have just been removed, that it should be compacted.
+ */
+static bool
+is_worth_compacting(int64 segment, int64 removed)
+{
+	bool		lost;
+	Relation	rel = es_segment_open(segment, AccessShareLock, &lost);
+	BlockNumber blocks;
+	double		pages = 0;
+	double		free = 0;
+
+	if (rel == NULL)
+		return false;
+	blocks = RelationGetNumberOfBlocks(rel);
+	add_free_space(rel, blocks, &pages, &free);
+	if (OidIsValid(rel->rd_rel->reltoastrelid))
+	{
+		Relation	toast = table_open(rel->rd_rel->reltoastrelid, AccessShareLock);
+		BlockNumber more = RelationGetNumberOfBlocks(toast);
+
+		add_free_space(toast, more, &pages, &free);
+		blocks += more;
+		table_close(toast, AccessShareLock);
+	}
+	table_close(rel, AccessShareLock);
+	return (blocks > SMALL && Max(free, (double) removed / BLCKSZ) * WORTH >= pages) ||
+		(removed > 0 && blocks > 0 && es_scan_count(segment, NULL) == 0);
+}
+
 /*
  * Seals a segment that has just lost some bytes of events, for a caller that waits, or none.
  * What has lost events since it was sealed is looked at first without its indexes, which
@@ -191,14 +240,14 @@ static void
 seal_segment(Unsealed unsealed, int64 removed, int caller)
 {
 	int64		segment = unsealed.segment;
-	bool		plain = unsealed.sealed && es_compact_is_worth_it(segment, removed);
+	bool		plain = unsealed.sealed && is_worth_compacting(segment, removed);
 	EsDropResult dropped = ES_DROP_NEVER;
 	bool		clean;
 	bool		empty;
 
 	if (!plain)
 		vacuum_segment(segment, !unsealed.sealed);
-	if (plain || es_compact_is_worth_it(segment, removed))
+	if (plain || is_worth_compacting(segment, removed))
 	{
 		(void) es_compact_segment(segment, caller);
 		commit_and_go_on();
@@ -219,7 +268,7 @@ tidy_mirrored_segment(int64 segment, bool emptied)
 {
 	bool		empty;
 
-	if (es_compact_is_worth_it(segment, 0))
+	if (is_worth_compacting(segment, 0))
 		(void) es_compact_segment(segment, 0);
 	else if (emptied && is_segment_clean(segment, &empty) && empty)
 		(void) es_compact_drop(segment);

@@ -49,6 +49,7 @@
 #include "base/error.h"
 #include "base/names.h"
 #include "base/objects.h"
+#include "base/owner.h"
 #include "base/process.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
@@ -121,6 +122,12 @@ run_by_itself(const char *sql)
 	if (ActiveSnapshotSet())
 		PopActiveSnapshot();
 	CommitTransactionCommand();
+
+	/*
+	 * no commit gives the user back; as he is now, he could go back to the
+	 * session's himself
+	 */
+	SetUserIdAndSecContext(GetSessionUserId(), 0);
 	PortalContext = NULL;
 	MemoryContextDelete(context);
 }
@@ -190,8 +197,10 @@ find_missing_index(const text *type)
 static char *
 find_surplus_index(void)
 {
+	EsOwnerContext caller;
 	char	   *found = NULL;
 
+	es_owner_enter(&caller);
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (SPI_execute("SELECT c.relname FROM pg_catalog.pg_class c"
@@ -207,6 +216,7 @@ find_surplus_index(void)
 		found = MemoryContextStrdup(CurTransactionContext, found);
 	PopActiveSnapshot();
 	SPI_finish();
+	es_owner_leave(&caller);
 	return found ? drop_statement(found) : NULL;
 }
 

@@ -188,18 +188,29 @@ compare_partitions(const void *a, const void *b)
 }
 
 /*
- * es_partition_read_all reads the rows of all partitions, by number; VE004 if the
- * subscription is gone.
+ * es_partition_find_all reads the rows of all partitions, by number; NULL if the subscription
+ * is gone.
  */
 EsPartition *
-es_partition_read_all(const EsSubscription *subscription)
+es_partition_find_all(const EsSubscription *subscription)
 {
 	int			count;
 	EsPartition *rows = read_partition_rows(subscription->id, -1, &count);
 
 	if (count < subscription->partitions)
-		es_subscription_report_unknown(subscription->name);
+		return NULL;
 	qsort(rows, subscription->partitions, sizeof(EsPartition), compare_partitions);
+	return rows;
+}
+
+/* es_partition_read_all is that for who needs them: VE004 if the subscription is gone. */
+EsPartition *
+es_partition_read_all(const EsSubscription *subscription)
+{
+	EsPartition *rows = es_partition_find_all(subscription);
+
+	if (rows == NULL)
+		es_subscription_report_unknown(subscription->name);
 	return rows;
 }
 

@@ -47,6 +47,7 @@ extern bool es_partition_lock(int64 id, int partition, bool wait);
 extern bool es_partition_is_locked(const EsPartition *row);
 extern void es_partition_lock_all(const EsSubscription *subscription);
 extern const EsSubscription *es_partition_lock_definition(const EsSubscription *subscription);
+extern EsPartition *es_partition_find_all(const EsSubscription *subscription);
 extern EsPartition *es_partition_read_all(const EsSubscription *subscription);
 extern void es_partition_read(const EsSubscription *subscription, int partition, EsPartition *row);
 extern void es_partition_write(const EsPartition *row);

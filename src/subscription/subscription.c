@@ -256,38 +256,35 @@ es_subscription_find(EsSubscription *subscription, const text *name)
 	return found;
 }
 
-/* Adds the definition of a subscription to a set that is pinned; raises VE004 if there is none. */
+/* Adds the definition of a subscription to a set that is pinned; NULL if there is none. */
 static const EsSubscription *
 add_known_subscription(KnownSubscriptions *set, const text *name)
 {
 	MemoryContext old = MemoryContextSwitchTo(set->pinned.context);
 	EsSubscription subscription = {.changes = set->changes};
-	KnownSubscription *entry;
+	KnownSubscription *entry = NULL;
 	bool		found;
-
-	if (!es_subscription_find(&subscription, name))
-	{
-		MemoryContextSwitchTo(old);
-		es_subscription_report_unknown(name);
-	}
 
 	/*
 	 * what writes pending events first may have asked for the same one
 	 * meanwhile
 	 */
-	entry = hash_search(set->by_name, &subscription.name, HASH_ENTER, &found);
-	if (!found)
-		entry->subscription = subscription;
+	if (es_subscription_find(&subscription, name))
+	{
+		entry = hash_search(set->by_name, &subscription.name, HASH_ENTER, &found);
+		if (!found)
+			entry->subscription = subscription;
+	}
 	MemoryContextSwitchTo(old);
-	return &entry->subscription;
+	return entry ? &entry->subscription : NULL;
 }
 
 /*
- * es_subscription_get gives the definition of a subscription, which stays as it is until
- * the current memory context is reset or deleted; raises VE004 if there is none.
+ * es_subscription_look_up gives the definition of a subscription, which stays as it is until
+ * the current memory context is reset or deleted; NULL if there is none.
  */
 const EsSubscription *
-es_subscription_get(const text *name)
+es_subscription_look_up(const text *name)
 {
 	MemoryContextCallback *callback = es_pin_prepare(CurrentMemoryContext);
 	KnownSubscriptions *set;
@@ -301,16 +298,38 @@ es_subscription_get(const text *name)
 }
 
 /*
+ * es_subscription_look_up_again is es_subscription_look_up for who has had it before; one of
+ * the same name that was made since is another one.
+ */
+const EsSubscription *
+es_subscription_look_up_again(const text *name, int64 id)
+{
+	const EsSubscription *subscription = es_subscription_look_up(name);
+
+	return subscription && subscription->id == id ? subscription : NULL;
+}
+
+/* es_subscription_get is es_subscription_look_up for who needs it; VE004 if there is none. */
+const EsSubscription *
+es_subscription_get(const text *name)
+{
+	const EsSubscription *subscription = es_subscription_look_up(name);
+
+	if (subscription == NULL)
+		es_subscription_report_unknown(name);
+	return subscription;
+}
+
+/*
  * es_subscription_get_again is es_subscription_get for who has had it before, by now
- * under the lock of a partition; one of the same name that was made since is another
- * one.
+ * under the lock of a partition.
  */
 const EsSubscription *
 es_subscription_get_again(const text *name, int64 id)
 {
-	const EsSubscription *subscription = es_subscription_get(name);
+	const EsSubscription *subscription = es_subscription_look_up_again(name, id);
 
-	if (subscription->id != id)
+	if (subscription == NULL)
 		es_subscription_report_unknown(name);
 	return subscription;
 }

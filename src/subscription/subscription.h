@@ -46,6 +46,8 @@ extern text *es_subscription_name_arg(FunctionCallInfo fcinfo, int argno);
 extern text *es_subscription_member_arg(FunctionCallInfo fcinfo, int argno);
 extern int64 es_subscription_after_arg(FunctionCallInfo fcinfo, int argno);
 ES_NORETURN extern void es_subscription_report_unknown(const text *name);
+extern const EsSubscription *es_subscription_look_up(const text *name);
+extern const EsSubscription *es_subscription_look_up_again(const text *name, int64 id);
 extern const EsSubscription *es_subscription_get(const text *name);
 extern const EsSubscription *es_subscription_get_again(const text *name, int64 id);
 extern text **es_subscription_names(int *count);

@@ -16,7 +16,8 @@
  * Constraints that are deferrable are checked at once, whatever was said of when:
  * there is no statement here that the server could defer anything to the end of.
  *
- * Users' functions run here, as the current user, while locks of ours are held and
+ * Users' functions run here, as the current user, or in workers of ours as the store's owner
+ * (base/owner.c), while locks of ours are held and
  * slots filled.  So slots for such tables are not the kept ones (table.c): such a
  * function may itself append.
  */
@@ -36,6 +37,8 @@
 #include "utils/snapmgr.h"
 #include "utils/typcache.h"
 
+#include "base/owner.h"
+
 struct EsAltered
 {
 	Relation	rel;
@@ -45,6 +48,7 @@ struct EsAltered
 	ResultRelInfo *result;
 	ExprState **defaults;		/* by column; NULL: NULL, or not looked up */
 	bool		snapshot;		/* one was pushed */
+	EsOwnerContext caller;
 };
 
 static uint64 runs = 0;			/* of users' functions, or about to */
@@ -82,6 +86,7 @@ es_altered_begin(Relation rel, const EsShape *shape)
 	EsAltered  *altered = palloc0(sizeof(EsAltered));
 
 	es_altered_note_run();
+	es_owner_shield(&altered->caller);
 	altered->rel = rel;
 	altered->shape = shape;
 	altered->ncolumns = shape->ncolumns;
@@ -109,6 +114,7 @@ es_altered_end(EsAltered *altered)
 	FreeExecutorState(altered->estate);
 	if (altered->snapshot)
 		PopActiveSnapshot();
+	es_owner_unshield(&altered->caller);
 	pfree(altered);
 }
 

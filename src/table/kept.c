@@ -30,9 +30,11 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "base/names.h"
 #include "base/objects.h"
+#include "base/owner.h"
 #include "table/altered.h"
 #include "table/btree.h"
 #include "table/tagindex.h"
@@ -210,13 +212,34 @@ read_plain_predicate(Relation index, const IndexInfo *info)
 }
 
 /*
+ * Describes an index, for which the server calls functions in its expressions that take no
+ * column.  These need a snapshot, and a worker may have none.
+ */
+static IndexInfo *
+build_index_info(Relation index)
+{
+	bool		pushed = !ActiveSnapshotSet() && es_owner_in_worker();
+	EsOwnerContext caller;
+	IndexInfo  *info;
+
+	if (pushed)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	es_owner_shield(&caller);
+	info = BuildIndexInfo(index);
+	es_owner_unshield(&caller);
+	if (pushed)
+		PopActiveSnapshot();
+	return info;
+}
+
+/*
  * es_kept_is_of_text tells whether an index has the rows whose column is a certain text,
  * and no others.
  */
 bool
 es_kept_is_of_text(Relation index, AttrNumber column, const text *wanted)
 {
-	EsPlainPredicate predicate = read_plain_predicate(index, BuildIndexInfo(index));
+	EsPlainPredicate predicate = read_plain_predicate(index, build_index_info(index));
 
 	return predicate.test == ES_TEST_TEXT && predicate.column == column && es_names_same(predicate.wanted, wanted);
 }
@@ -272,7 +295,7 @@ describe_table(EsTableInfo *info, Relation rel, const EsShape *shape)
 	for (int i = 0; i < n; i++)
 	{
 		Relation	index = index_open(list_nth_oid(oids, i), AccessShareLock);
-		IndexInfo  *index_info = BuildIndexInfo(index);
+		IndexInfo  *index_info = build_index_info(index);
 		Oid			relid = RelationGetRelid(index);
 		IndexEntry *entry = hash_search(indexes, &relid, HASH_ENTER, NULL);
 

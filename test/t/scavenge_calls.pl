@@ -10,6 +10,7 @@ use Test::More;
 
 my $node = new_node('main', streaming => 1, conf => "max_worker_processes = 4\nautovacuum = off\n");
 my $worker = q{backend_type = 'eventstore scavenger'};
+my ($said, $failed);
 
 # fresh(streams, events): a store in place of the one before; each stream has so many events, all but the last hidden
 sub fresh
@@ -136,6 +137,36 @@ $node->restart;
 is(sqlstates($node, 'postgres', 'SELECT * FROM es_scavenge();'), '53400', 'no worker is free');
 $node->append_conf('postgresql.conf', "max_worker_processes = 4\n");
 $node->restart;
+
+# ---- beside those who drop what may need events ----
+
+# who follows others' events, from the first one on
+my $followers = q{
+	SELECT count(es_subscribe(s, categories => '{other}', after_position => 0)) FROM unnest('{first,second,third}'::text[]) s;
+	SELECT es_register_reducer_ops('sums', 'T', '{"inc": {"n": 1}}');
+	SELECT es_create_projection('sums', 'sums', category => 'other')};
+
+fresh(10, 300);
+query($followers);
+($holder, $call) = blocked();
+query(q{SELECT count(es_unsubscribe(s)) FROM unnest('{first,second}'::text[]) s; SELECT es_subscribe('first', categories => '{other}');
+	SELECT es_drop_projection('sums'); SELECT es_drop_reducer('sums')});
+let_go($holder);
+($said, $failed) = finish_script($call);
+is($failed, '', 'who is at work does not fail as subscriptions are dropped, and one made anew, and projections and reducers');
+is($said =~ s/\|\d+$//mr, "s|2990\n", 'and removes what nobody needs who was there before');
+query(q{SELECT count(es_unsubscribe(s)) FROM unnest('{first,third}'::text[]) s});
+
+fresh(10, 300);
+query($followers);
+$holder = hold('LOCK TABLE eventstore.subscription_partitions IN ACCESS EXCLUSIVE MODE');
+$call = start_named($node, 'postgres', 'caller', 'SELECT * FROM es_scavenge()');
+wait_for_worker();
+$holder->query_safe(q{SELECT count(es_unsubscribe(s)) FROM unnest('{first,second,third}'::text[]) s});
+let_go($holder);
+($said, $failed) = finish_script($call);
+is($failed, '', 'nor as it finds out how far they are');
+is($said =~ s/\|\d+$//mr, "s|2990\n", 'and removes what nobody needs');
 
 # ---- who comes upon what is just being removed ----
 
