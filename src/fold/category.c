@@ -60,8 +60,7 @@
 #include "table/rows.h"
 
 #define FIRST_EVENTS	20000	/* folded before workers are worth it */
-#define SHARES			16		/* per process, of what is left: a chunk is
-								 * one */
+#define SHARES			16		/* per process, of what is left: a chunk is one */
 #define LEAST_IDS		16		/* in a chunk, unless their rows are large */
 #define MOST_IDS		65536
 #define CHUNKS_A_PORTION	8	/* per process, about, if its size is bounded */
