@@ -97,13 +97,16 @@ lock_feed(Run *run)
 	}
 }
 
-/* Drops a feed of the other name that nobody can go on with. */
-static Outcome
-drop_leftover(Run *run)
+/* attach_drop_leftover drops a feed of the other name that nobody needs, or can go on with. */
+Outcome
+attach_drop_leftover(Run *run)
 {
 	bool		dropped;
+	Outcome		outcome = slot_drop_unfinished(&run->server, run->options->feed, &dropped);
 
-	return slot_drop_unfinished(&run->server, run->options->feed, &dropped);
+	if (outcome == OUTCOME_DONE)
+		run->leftover = false;
+	return outcome;
 }
 
 /* Makes a slot; building: of the other name, until history is complete. */
@@ -130,7 +133,7 @@ create_feed(Run *run, bool building, Seam *seam)
 		return OUTCOME_RETRY;
 	}
 	if (outcome == OUTCOME_DONE && run->building)
-		outcome = drop_leftover(run);
+		outcome = attach_drop_leftover(run);
 	name = feed_name(run);
 	if (outcome == OUTCOME_DONE)
 	{
@@ -167,7 +170,7 @@ begin_feed(Run *run, const Slot *slot)
 		report_hint("Use --create, or es_create_feed('%s').", run->options->feed);
 		report_failure(EXIT_NO_FEED, "feed \"%s\" does not exist", run->options->feed);
 	}
-	if (slot->exists && !run->sink->type->keeps_state)
+	if (slot->exists && !run->building && !run->sink->type->keeps_state)
 	{
 		run->state.phase = PHASE_STREAM;
 		run->state.lsn = slot->confirmed;
@@ -175,9 +178,14 @@ begin_feed(Run *run, const Slot *slot)
 		run->state.timeline = run->server.timeline;
 		run_reset_stream(run, run->state.lsn);
 		report_note("the feed \"%s\" exists, so its history counts as delivered", run->options->feed);
-		return run->options->create ? drop_leftover(run) : OUTCOME_DONE;
+		return run->options->create ? attach_drop_leftover(run) : OUTCOME_DONE;
 	}
-	if (slot->exists)
+
+	/*
+	 * one of the other name is there if the answer to its creation was lost
+	 * with a connection
+	 */
+	if (slot->exists && !run->building)
 		outcome = adopt_slot(run, slot, &seam);
 	else
 		outcome = create_feed(run, !run->sink->type->keeps_state && run->options->start != START_NOW, &seam);
@@ -265,6 +273,25 @@ refuse_store(const State *state, const Server *server)
 }
 
 /*
+ * Sees that the server has what was delivered from its timeline.  One that was put back, from a
+ * copy of its disk, gives the same places in the WAL and the same positions to other events: it would
+ * send nothing of what it commits before the place that was delivered, and take our word
+ * that nobody needs it.
+ */
+static void
+check_server_place(const Run *run)
+{
+	const State *state = &run->state;
+	uint64_t	delivered = state->lsn > run->boundary ? state->lsn : run->boundary;
+
+	if (state->timeline != run->server.timeline || delivered <= run->server.lsn)
+		return;
+	report_hint("Events that are there now may have positions of others that were delivered: begin anew, with another feed, and another file.");
+	report_failure(EXIT_LOST, "the server has been put back: it is at " LSN_FORMAT ", and all before " LSN_FORMAT " was delivered",
+				   LSN_PARTS(run->server.lsn), LSN_PARTS(delivered));
+}
+
+/*
  * After a promotion: commits between the end of the old timeline and what was
  * delivered are not on this server; the stream goes on where the new one began.
  */
@@ -326,8 +353,12 @@ attach_to_feed(Run *run)
 	moved = !is_same_store(&run->state, &run->server);
 	if (moved && !run->options->moved)
 		refuse_store(&run->state, &run->server);
+	if (!moved)
+		check_server_place(run);
 	if (run->building)
 		outcome = lock_feed(run);
+	else if (run->leftover)
+		outcome = attach_drop_leftover(run);
 	if (outcome == OUTCOME_DONE)
 		outcome = slot_find(&run->server, name, &slot);
 	free(name);

@@ -9,5 +9,6 @@
 #include "server.h"
 
 extern Outcome attach_to_feed(Run *run);
+extern Outcome attach_drop_leftover(Run *run);
 
 #endif							/* ATTACH_H */

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "attach.h"
 #include "clock.h"
 #include "memory.h"
 #include "positions.h"
@@ -273,18 +274,23 @@ read_to_head(History *history)
 
 /*
  * A feed that was made under another name while its history was delivered gets
- * its own name: that says, to the next esfeed, that history is complete.
+ * its own name: that says, to the next esfeed, that history is complete.  The other name is
+ * to be dropped then.  A connection that was lost may have taken the answer with it: then
+ * the feed is there already, as far as the one that it is a copy of.
  */
 static Outcome
 finish_building(Run *run)
 {
 	char	   *name = slot_unfinished_name(run->options->feed);
-	Outcome		outcome = slot_copy(&run->server, name, run->options->feed);
+	Slot		slot;
+	Outcome		outcome = slot_find(&run->server, run->options->feed, &slot);
 
+	if (outcome == OUTCOME_DONE && !(slot.exists && slot.confirmed == run->state.lsn))
+		outcome = slot_copy(&run->server, name, run->options->feed);
 	if (outcome == OUTCOME_DONE)
 	{
 		run->building = false;
-		outcome = slot_drop(&run->server, name);
+		run->leftover = true;
 	}
 	free(name);
 	return outcome;
@@ -296,6 +302,7 @@ end_history(Run *run)
 {
 	if (!run_drain(run))
 		return OUTCOME_STOP;
+	run->state.low = run->state.head;
 	if (run->building)
 	{
 		Outcome		outcome = finish_building(run);
@@ -304,12 +311,11 @@ end_history(Run *run)
 			return outcome;
 	}
 	run->state.phase = PHASE_STREAM;
-	run->state.low = run->state.head;
 	run->state.offset = sink_length(run->sink);
 	positions_clear(&run->seen);
 	run_reset_stream(run, run->state.lsn);
 	sink_save(run->sink, &run->state);
-	return OUTCOME_DONE;
+	return run->leftover ? attach_drop_leftover(run) : OUTCOME_DONE;
 }
 
 /* history_deliver delivers what comes before the head. */

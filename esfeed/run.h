@@ -52,6 +52,8 @@ typedef struct Run
 	bool		in_use;			/* by another consumer, when last looked at */
 	bool		building;		/* history is not complete, the feed has
 								 * another name until then */
+	bool		leftover;		/* history is complete, the other name is to
+								 * be dropped */
 	bool		told_of_hold;	/* that history is read without one */
 	Positions	seen;			/* what may come again, and the sink has */
 	uint64_t	seen_until;		/* nothing of it comes after that LSN */

@@ -181,4 +181,39 @@ my @run = ($node, '--feed', 'lost', '--to', "file:$dir/lost");
 	like($err, qr/an event store that was dropped and created anew/, 'is told');
 }
 
+# ---- a server that is put back, from a copy of its disk: no other timeline tells it
+{
+	my $back = feed_node('back');
+	my @from_back = ($back, '--feed', 'back', '--create', '--until-caught-up', '--to', "file:$dir/back");
+
+	append_many($back, 100, 'kept');
+	is((esfeed(@from_back))[0], 0, 'history');
+	$back->stop;
+	system_or_bail('cp', '-a', $back->data_dir, $back->data_dir . '.copy');
+	$back->start;
+	append_many($back, 3000, 'gone');
+	is((esfeed(@from_back))[0], 0, 'it streams');
+	my @delivered = lines("$dir/back");
+	is(scalar(@delivered), 3100, 'all of it');
+	$run = start_esfeed(@from_back[ 0 .. 2 ], '--to', "exec:while read -r line; do echo; done");
+	ok(wait_for_line($run->{err}, 'streaming'), 'a sink that keeps nothing streams');
+	append($back, 'gone-1', 'Gone');
+	my $lsn = $back->lsn('insert');
+	ok($back->poll_query_until('postgres', "SELECT confirmed_lsn >= '$lsn' FROM es_feeds WHERE feed = 'back'"), 'and has confirmed');
+	$back->stop('immediate');
+	rename($back->data_dir, $back->data_dir . '.gone') or die;
+	rename($back->data_dir . '.copy', $back->data_dir) or die;
+	$back->start;
+	my $confirmed = "SELECT confirmed_flush_lsn <= pg_current_wal_flush_lsn() FROM pg_replication_slots WHERE slot_name = 'es_back'";
+	ok(wait_for_line($run->{err}, 'error: the server has been put back'), 'put back under a stream it is told') or $run->{handle}->signal('TERM');
+	$run->{handle}->finish;
+	is($run->{handle}->full_result(0) >> 8, 6, 'with exit status 6');
+	append($back, 'new-1', 'New');
+	($status, $out, $err) = esfeed(@from_back);
+	is($status, 6, 'a file that has more than the server is told, with --create, too');
+	like($err, qr/the server has been put back: it is at .*hint: .*begin anew/s, 'with what to do');
+	is_deeply([ lines("$dir/back") ], \@delivered, 'the file stays as it was');
+	is($back->safe_psql('postgres', $confirmed), 't', 'and nothing is confirmed that the server does not have');
+}
+
 done_testing();
