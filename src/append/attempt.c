@@ -327,19 +327,6 @@ check_retries_agree(Attempt *attempt)
 	}
 }
 
-/*
- * es_attempt_was_stored tells whether the call was stored before.  Then it was not
- * refused, and what it only checked may have changed since.
- */
-bool
-es_attempt_was_stored(const EsAppend *append)
-{
-	for (int i = 0; i < append->count; i++)
-		if (!append->events[i].stored)
-			return false;
-	return append->count > 0;
-}
-
 /* All that is checked before the first position is taken. */
 static Outcome
 check_all_targets(Attempt *attempt)
@@ -600,21 +587,6 @@ wait_for_transaction(const Attempt *attempt, EsStreamQueue *queue, bool *queued)
 	}
 }
 
-/*
- * Forgets what an attempt has found, which was in vain, unless its checks have passed: what is
- * found next time counts.
- */
-static void
-forget_attempt(Attempt *attempt)
-{
-	attempt->refusals = NIL;
-	attempt->needs_key = false;
-	if (attempt->checked)
-		return;
-	for (int i = 0; i < attempt->append->count; i++)
-		attempt->append->events[i].stored = false;
-}
-
 /* Sets out on a call: what lives as long as it does. */
 static void
 begin_attempt(Attempt *attempt, EsAppend *append)
@@ -632,7 +604,7 @@ begin_attempt(Attempt *attempt, EsAppend *append)
 	}
 }
 
-/* Waits for what an attempt was in vain for, before the next one. */
+/* Waits for what an attempt was in vain for; what is to be checked again is found anew. */
 static void
 wait_for_obstacle(Attempt *attempt, Outcome outcome, EsStreamQueue *queue, bool *queued)
 {
@@ -648,7 +620,10 @@ wait_for_obstacle(Attempt *attempt, Outcome outcome, EsStreamQueue *queue, bool 
 		close_attempt_segment(attempt);
 		es_maker_ensure(attempt->next_position);
 	}
-	forget_attempt(attempt);
+	attempt->refusals = NIL;
+	attempt->needs_key = false;
+	for (int i = 0; i < attempt->append->count && !attempt->checked; i++)
+		attempt->append->events[i].stored = false;
 }
 
 /* Attempts until the call is done.  Who is next in the queue does not wait for a refusal's disk. */
