@@ -8,6 +8,10 @@
  * doubling or reordering it.  What it cannot get over ends the program; the
  * next one begins after what was confirmed, and may send some of it again.
  *
+ * librdkafka has room for as much as its settings say.  A message that it has no room for
+ * waits here, and the sink is full until it has: brokers that are away must not keep us from the server,
+ * nor from a request to end.
+ *
  * Acknowledgements come in any order between partitions.  Messages are
  * numbered, and durable is the number up to which all are acknowledged.
  */
@@ -17,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "memory.h"
 #include "message.h"
 #include "report.h"
@@ -35,7 +40,11 @@ typedef struct KafkaSink
 	bool		acknowledged[MAX_IN_FLIGHT];	/* of messages after durable */
 	size_t		bytes;			/* in flight */
 	char	   *key;
+	size_t		key_length;
 	size_t		key_size;
+	char	   *waiting;		/* a message that librdkafka had no room for,
+								 * with its key above; or NULL */
+	size_t		waiting_length;
 } KafkaSink;
 
 /* A message's number, as the opaque that comes back with it. */
@@ -153,45 +162,60 @@ kafka_open(const Options *options)
 	return &kafka->sink;
 }
 
-/* Full when much is in flight. */
+/* Full when much is in flight, or librdkafka has no room. */
 static bool
 kafka_is_full(const Sink *sink)
 {
 	const KafkaSink *kafka = (const KafkaSink *) sink;
 
-	return sink->accepted - sink->durable >= MAX_IN_FLIGHT - 1 || kafka->bytes >= MAX_BYTES;
+	return kafka->waiting != NULL || sink->accepted - sink->durable >= MAX_IN_FLIGHT - 1 || kafka->bytes >= MAX_BYTES;
 }
 
-/* Hands a message to librdkafka. */
+/* Hands a message with the key that is kept to librdkafka; false if that has no room for it now. */
+static bool
+produce_message(KafkaSink *kafka, const char *text, size_t length, uint64_t number)
+{
+	if (rd_kafka_produce(kafka->topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY, (void *) (uintptr_t) text, length,
+						 kafka->key, kafka->key_length, number_as_opaque(number)) != 0)
+	{
+		if (rd_kafka_last_error() == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+			return false;
+		report_failure(EXIT_SINK, "Kafka does not take a message of %zu bytes: %s", length,
+					   rd_kafka_err2str(rd_kafka_last_error()));
+	}
+	kafka->bytes += length;
+	return true;
+}
+
+/* Takes a message; one that librdkafka has no room for is kept until it has. */
 static void
 kafka_write(Sink *sink, const Message *message)
 {
 	KafkaSink  *kafka = (KafkaSink *) sink;
-	size_t		key_length;
 
 	if (message->stream_length > kafka->key_size)
 	{
 		kafka->key_size = message->stream_length;
 		kafka->key = more_memory(kafka->key, kafka->key_size);
 	}
-	key_length = message_key(message, kafka->key);
-	while (rd_kafka_produce(kafka->topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY,
-							(void *) (uintptr_t) message->text, message->length, kafka->key, key_length,
-							number_as_opaque(sink->accepted + 1)) != 0)
-	{
-		if (rd_kafka_last_error() != RD_KAFKA_RESP_ERR__QUEUE_FULL)
-			report_failure(EXIT_SINK, "Kafka does not take a message of %zu bytes: %s", message->length,
-						   rd_kafka_err2str(rd_kafka_last_error()));
-		(void) rd_kafka_poll(kafka->producer, 100);
-	}
-	kafka->bytes += message->length;
+	kafka->key_length = message_key(message, kafka->key);
+	if (produce_message(kafka, message->text, message->length, sink->accepted + 1))
+		return;
+	kafka->waiting_length = message->length;
+	kafka->waiting = memcpy(get_memory(message->length), message->text, message->length);
 }
 
-/* Takes note of acknowledgements. */
+/* Takes note of acknowledgements, and hands over what has waited for room. */
 static void
 kafka_work(Sink *sink)
 {
-	(void) rd_kafka_poll(((KafkaSink *) sink)->producer, 0);
+	KafkaSink  *kafka = (KafkaSink *) sink;
+
+	(void) rd_kafka_poll(kafka->producer, 0);
+	if (kafka->waiting == NULL || !produce_message(kafka, kafka->waiting, kafka->waiting_length, sink->accepted))
+		return;
+	free(kafka->waiting);
+	kafka->waiting = NULL;
 }
 
 /* librdkafka has no descriptor that would do: look again soon. */
@@ -209,8 +233,15 @@ static void
 kafka_finish(Sink *sink)
 {
 	KafkaSink  *kafka = (KafkaSink *) sink;
+	int64_t		until = clock_now() + FINISH_MS;
 
-	(void) rd_kafka_flush(kafka->producer, FINISH_MS);
+	while (kafka->waiting != NULL && clock_now() < until)
+	{
+		(void) rd_kafka_poll(kafka->producer, 100);
+		kafka_work(sink);
+	}
+	if (clock_now() < until)
+		(void) rd_kafka_flush(kafka->producer, (int) (until - clock_now()));
 	(void) rd_kafka_poll(kafka->producer, 0);
 	if (sink->accepted > sink->durable)
 		report_warning("Kafka has not acknowledged %llu messages",

@@ -258,6 +258,14 @@ connect_to(PGconn **conn, const Options *options, bool replication, bool first)
 	}
 }
 
+/*
+ * Takes limits of time from a session, those that the server knows: on either connection what is
+ * to be waited for, or sent, takes as long as it takes.
+ */
+#define WITHOUT_TIMEOUTS \
+	"(SELECT pg_catalog.count(pg_catalog.set_config(s.name, '0', false)) FROM pg_catalog.pg_settings s " \
+	"WHERE s.name OPERATOR(pg_catalog.=) ANY ('{statement_timeout,lock_timeout,transaction_timeout,idle_session_timeout}'::pg_catalog.text[]))"
+
 /* Makes a session safe from settings of the role and the database. */
 static Outcome
 prepare_session(PGconn *conn)
@@ -267,14 +275,11 @@ prepare_session(PGconn *conn)
 
 	outcome = server_ask(conn, &result,
 						 "SELECT pg_catalog.set_config('search_path', '', false), "
-						 "pg_catalog.set_config('statement_timeout', '0', false), "
-						 "pg_catalog.set_config('lock_timeout', '0', false), "
 						 "pg_catalog.set_config('default_transaction_read_only', 'off', false), "
-						 "pg_catalog.set_config('idle_session_timeout', '0', false), "
 						 "pg_catalog.set_config('eventstore.read_durable', 'on', false), "
-						 "pg_catalog.getdatabaseencoding()",
+						 "pg_catalog.getdatabaseencoding(), " WITHOUT_TIMEOUTS,
 						 0, NULL, "could not prepare the session");
-	if (outcome == OUTCOME_DONE && PQsetClientEncoding(conn, PQgetvalue(result, 0, 6)) != 0)
+	if (outcome == OUTCOME_DONE && PQsetClientEncoding(conn, PQgetvalue(result, 0, 3)) != 0)
 		outcome = OUTCOME_RETRY;
 	PQclear(result);
 	return outcome;
@@ -331,6 +336,11 @@ identify_system(Server *server)
 	if (PQsetClientEncoding(server->replication, pg_encoding_to_char(PQclientEncoding(server->sql))) != 0)
 		return OUTCOME_RETRY;
 	/* the replication protocol knows simple statements only */
+	result = PQexec(server->replication, "SELECT " WITHOUT_TIMEOUTS);
+	outcome = server_judge(server->replication, result, "could not prepare the session");
+	PQclear(result);
+	if (outcome != OUTCOME_DONE)
+		return outcome;
 	result = PQexec(server->replication, "IDENTIFY_SYSTEM");
 	outcome = server_judge(server->replication, result, "could not identify the server");
 	if (outcome == OUTCOME_DONE &&

@@ -22,7 +22,7 @@ append($node, "order-$_", 'Placed') foreach 1 .. 20;
 	$node->safe_psql('postgres', "ALTER ROLE hostile SET $_")
 	  foreach ("search_path = evil, public", "client_encoding = 'LATIN1'", "DateStyle = 'SQL, DMY'", "TimeZone = 'Asia/Kathmandu'", "statement_timeout = 30",
 		"lock_timeout = 1", "idle_session_timeout = 100", "default_transaction_read_only = on", "default_transaction_isolation = 'serializable'",
-		"standard_conforming_strings = off", "quote_all_identifiers = on");
+		"standard_conforming_strings = off", "quote_all_identifiers = on", $node->pg_version >= 17 ? "transaction_timeout = 100" : ());
 	my @run = ($node->connstr('postgres') . ' user=hostile', '--feed', 'settings', '--create', '--until-caught-up',
 		'--categories', "caf\xc3\xa9", '--to', "file:$dir/settings");
 
@@ -38,6 +38,24 @@ append($node, "order-$_", 'Placed') foreach 1 .. 20;
 	is((esfeed(@run))[0], 0, 'PGCLIENTENCODING');
 	delete $ENV{PGCLIENTENCODING};
 	is_deeply([ lines("$dir/settings") ], [ stored_messages($node, "stream LIKE 'caf%'") ], 'does not matter either');
+}
+
+# ---- the connection that is to stream waits for history, longer than the role's sessions may be idle
+{
+	my $writer = $node->background_psql('postgres');
+
+	$node->safe_psql('postgres', "SELECT es_create_feed('idle')");
+	$writer->query_safe('BEGIN');
+	$writer->query_safe("SELECT es_append('flight-0', 'Flies')");
+	$run = start_esfeed($node->connstr('postgres') . ' user=hostile', '--feed', 'idle', '--to', "file:$dir/idle");
+	ok(wait_for_line($run->{err}, 'waiting for transactions'), 'history is being delivered');
+	$writer->query_safe('COMMIT');
+	$writer->quit;
+	ok(wait_for_line($run->{err}, 'streaming'), 'then it streams');
+	is(stop_esfeed($run), 0, 'it ends');
+	unlike(slurp_file($run->{err}), qr/warning:/, 'by the connections that it began with');
+	is_complete([ lines("$dir/idle") ], [ stored_messages($node) ], 'every event once');
+	is((esfeed($node, '--feed', 'idle', '--drop'))[0], 0, 'dropped');
 }
 
 # ---- somebody reads the feed while its history is being delivered

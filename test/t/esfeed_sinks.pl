@@ -55,9 +55,9 @@ END
 	my $command = "exec perl $dir/command $dir/taken $$";
 
 	append_many($node, 1000, 'old');
-	$run = start_esfeed($node, '--feed', 'command', '--create', '--to', "exec:$command");
+	$run = start_esfeed($node->connstr('postgres') . ' application_name=esfeed', '--feed', 'command', '--create', '--to', "exec:$command");
 	append_many($node, 1000, 'new');
-	$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'esfeed'");
+	isnt($node->safe_psql('postgres', "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'esfeed'"), '0', 'connections are lost');
 	append_many($node, 500, 'newer');
 	append($node, 'end-1', 'Ended');
 	ok(wait_for_line("$dir/taken", 'Ended'), 'a command gets everything, however often it dies');
@@ -189,7 +189,8 @@ SKIP:
 	wait_for_line("$dir/kafka.err", 'bootstrap.servers=\S+:\d+');
 	my ($brokers) = slurp_file("$dir/kafka.err") =~ /bootstrap\.servers=(\S+:\d+)/;
 	note "brokers: $brokers";
-	my @run = ($node, '--feed', 'kafka', '--create', '--to', "kafka:$brokers/events", '--kafka-option', 'linger.ms=1');
+	my @run = ($node, '--feed', 'kafka', '--create', '--to', "kafka:$brokers/events", '--kafka-option', 'linger.ms=1',
+		'--kafka-option', 'queue.buffering.max.messages=500');
 
 	append($node, 'a "quoted" \\ name-1', 'Odd');
 	is((esfeed(@run, '--until-caught-up'))[0], 0, 'history to Kafka');
@@ -226,6 +227,14 @@ SKIP:
 	ok(wait_for_line($run->{err}, 'Kafka:'), 'it says that no broker answers');
 	isnt($node->safe_psql('postgres', "SELECT confirmed_lsn >= '" . $node->lsn('insert') . "' FROM es_feeds WHERE feed = 'kafka'"), 't', 'and confirms nothing');
 	kill_esfeed($run);
+
+	# and for good, with no room for what is to be delivered
+	$run = start_esfeed($node, '--feed', 'away', '--create', '--to', "kafka:$brokers/events", '--kafka-option', 'queue.buffering.max.messages=10');
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_replication_slots WHERE slot_name = 'es_away_unfinished'"), 'history begins');
+	ok(wait_for_line($run->{err}, 'Kafka:'), 'no broker answers');
+	$run->{handle}->signal('TERM');
+	ok(wait_for_line($run->{err}, 'Kafka has not acknowledged'), 'the end that is asked for comes') or kill_esfeed($run);
+	is(stop_esfeed($run), 0, 'and is a clean one');
 	is((esfeed($node, '--feed', 'kafka', '--to', "kafka:$brokers/events", '--kafka-option', 'no.such=1'))[0], 1, 'an unknown setting');
 	is((esfeed($node, '--feed', 'kafka', '--to', "kafka:$brokers"))[0], 1, 'no topic');
 }
