@@ -7,8 +7,8 @@
  * nothing is left of what was due when the round began.  Then, if there are hidden events, it
  * has them removed (lifecycle/scavenge.c): in another transaction, as who removes must see what
  * was hidden, and once nobody else is at it.  While rounds fail it does so before it tries the
- * next one: what users hide goes on to be removed.  As it comes by it also sees to it that grants say
- * what their roles are called by now (rights/grant.c).
+ * next one: what users hide goes on to be removed.  As it comes by it also sees to it that
+ * grants say what their roles are called by now (rights/grant.c).
  *
  * It seals the log each eventstore.seal_interval, if there is something new; a log that was
  * not sealed for long is sealed in steps, so that projections have their turn.
@@ -76,7 +76,10 @@ carry_on_round(void)
 	bool		ended;
 
 	if (!retention.under_way)
+	{
+		memset(round, 0, sizeof(*round));
 		round->began = GetCurrentTimestamp();
+	}
 	retention.under_way = false;	/* unless this goes well */
 	retention.failing = true;
 	pgstat_report_activity(STATE_RUNNING, "carrying out what eventstore's retention says");

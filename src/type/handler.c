@@ -283,7 +283,7 @@ es_handler_require_trusted(Oid function)
 	require_trusted_owner(owner, ProcedureRelationId, function);
 }
 
-/* Raises 42501 unless the current user trusts the owner of a type; gives its row, to be released. */
+/* Raises 42501 unless the current user trusts a type's owner; gives its row, to be released. */
 static HeapTuple
 require_trusted_type_owner(Oid type)
 {
@@ -498,8 +498,8 @@ begin_calls_anew(EsCalls *calls)
 /*
  * es_handler_ready gets a function ready to be called, at its first call, again when a
  * catalog change may concern it, and for another user, as an expression of PL/pgSQL
- * keeps what it has looked up for whoever comes to it in the transaction.  NULL if it is gone, or something
- * else by now; 42501 if the current user may not call it, or should not.
+ * keeps what it has looked up for whoever comes to it in the transaction.  NULL if it is
+ * gone, or something else by now; 42501 if the current user may not call it, or should not.
  */
 FmgrInfo *
 es_handler_ready(EsCalls *calls, int number, const EsFunction *function)
