@@ -58,6 +58,7 @@
 #include "shared/headway.h"
 #include "stream/stream.h"
 #include "table/rows.h"
+#include "type/handler.h"
 
 #define FIRST_EVENTS	20000	/* folded before workers are worth it */
 #define SHARES			16		/* per process, of what is left: a chunk is
@@ -83,6 +84,7 @@ typedef struct Shared
 	TimestampTz as_of;
 	bool		leaves_snapshots;
 	bool		without_states; /* in rows: nobody asks for them */
+	bool		on_behalf;		/* the leader runs for somebody else */
 	uint8		fingerprint[ES_FINGERPRINT_LENGTH]; /* of the leader's reducer */
 } Shared;
 
@@ -210,10 +212,13 @@ es_category_worker_main(dsm_segment *segment, shm_toc *toc)
 	text	   *category = shm_toc_lookup(toc, KEY_CATEGORY, false);
 	text	   *reducer = shm_toc_lookup(toc, KEY_REDUCER, false);
 	Shared	   *shared = shm_toc_lookup(toc, KEY_SHARED, false);
-	EsFold	   *fold = es_fold_begin(reducer);
 	EsNames		categories = es_names_of_one(category);
 	Work		work = {0};
+	EsFold	   *fold;
 
+	if (shared->on_behalf)
+		es_handler_enter_behalf();
+	fold = es_fold_begin(reducer);
 	work.dest = es_crew_join(segment, toc);
 	/* one who finds the reducer changed meanwhile leaves the work to others */
 	if (fold != NULL && memcmp(es_fold_reducer(fold)->fingerprint, shared->fingerprint, ES_FINGERPRINT_LENGTH) == 0)
@@ -255,6 +260,7 @@ start_category_crew(EsCrew *crew, Work *work, const text *category, int nworkers
 
 	shared = es_crew_share(crew, KEY_SHARED, sizeof(Shared));
 	*shared = *work->shared;
+	shared->on_behalf = es_handler_on_behalf;
 	memcpy(shared->fingerprint, es_fold_reducer(work->replay.fold)->fingerprint, ES_FINGERPRINT_LENGTH);
 	pg_atomic_init_u64(&shared->next_id, pg_atomic_read_u64(&work->shared->next_id));
 	work->shared = shared;

@@ -610,10 +610,7 @@ find_first_segment(const HiddenStream *stream, int64 *segment)
 	return !lost && (isnull || version >= stream->before);
 }
 
-/*
- * Marks a stream as having nothing hidden any more, if that is so; a deleted one if it may drop
- * snapshots.
- */
+/* Marks a stream that has nothing hidden any more; a deleted one if snapshots may be dropped. */
 static void
 mark_stream(EsRemoval *removal, const HiddenStream *hidden, bool may_drop)
 {

@@ -604,8 +604,8 @@ carry_out_batch(Batch *batch)
  * es_retention_apply hides a batch of what rules say, in the caller's transaction, which
  * had better do nothing else and end soon; true if nothing is left to do for now, false
  * if it is to be called again, in another transaction.  Streams that cannot be truncated
- * are passed over, and rules that fail.  Where somebody else carries rules out, or the store
- * cannot be written, nothing is left to do; by hand the first is waited for.
+ * are passed over, and rules that fail.  Where somebody else carries rules out, or the
+ * store cannot be written, nothing is left to do; by hand the first is waited for.
  */
 bool
 es_retention_apply(EsRetentionRound *round)

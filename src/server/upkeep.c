@@ -76,7 +76,10 @@ carry_on_round(void)
 	bool		ended;
 
 	if (!retention.under_way)
+	{
+		memset(round, 0, sizeof(*round));
 		round->began = GetCurrentTimestamp();
+	}
 	retention.under_way = false;	/* unless this goes well */
 	retention.failing = true;
 	pgstat_report_activity(STATE_RUNNING, "carrying out what eventstore's retention says");

@@ -206,6 +206,18 @@ like($refused, qr{function slip\(jsonb\) must not run with the rights of role "p
 is(run(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'}), 'f', 'nothing was got at by that');
 run(q{SELECT es_drop_projection('look')});
 
+# parallel workers that a trusted function has fold for it trust no others than it does: not all of
+# the category is folded before they help, and mallory's events are at its end
+run(q{SET ROLE mallory; CREATE FUNCTION peep(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql PARALLEL SAFE SET search_path = public AS $$BEGIN RAISE LOG 'peeped as %', current_user; RETURN state; END$$;
+	SELECT es_register_reducer_ops('peep', 'Plain', '{"inc": {"n": 1}}'), es_register_reducer('peep', 'Peep', 'peep(jsonb, jsonb)'); RESET ROLE;
+	SELECT count(es_append_batch('peep-' || i, (SELECT jsonb_agg('{"type": "Plain"}'::jsonb) FROM generate_series(1, 50)))) FROM generate_series(1, 600) i;
+	SELECT es_append('peep-' || i, 'Peep') FROM generate_series(570, 600) i;
+	CREATE FUNCTION sum_up(e es_event) RETURNS void LANGUAGE plpgsql AS $$BEGIN PERFORM count(*) FROM es_replay_category('peep', 'peep'); END$$;
+	SELECT es_append('sum-1', 'Sum'), es_create_handler_projection('sum up', 'sum_up(es_event)', types => '{Sum}')});
+fails('sum up', '%function peep(jsonb,jsonb) must not run with the rights of role "postgres"%', 'a function that another role owns is not run in a parallel worker, either');
+unlike(slurp_file($node->logfile), qr/peeped as postgres/, '... nor was it before that was found out');
+run(q{SELECT es_drop_projection('sum up')});
+
 run(q{CREATE FUNCTION kept(e es_event) RETURNS void LANGUAGE sql AS ''; SELECT es_create_handler_projection('kept', 'kept(es_event)', types => '{Kept}');
 	DROP FUNCTION kept(es_event); SET ROLE mallory; CREATE FUNCTION kept(e es_event) RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE 'ALTER ROLE mallory SUPERUSER'; END$$; RESET ROLE;
 	SELECT es_append('k-1', 'Kept')});
