@@ -40,6 +40,7 @@
 #include "secret/masterkey.h"
 #include "server/ddlguard.h"
 #include "server/discard.h"
+#include "server/launcher.h"
 #include "server/statements.h"
 #include "server/upkeep.h"
 #include "server/upgrade.h"
@@ -120,6 +121,7 @@ _PG_init(void)
 	es_upgrade_init();
 	es_upkeep_init();
 	es_worker_init();
+	es_launcher_init();
 	MarkGUCPrefixReserved("eventstore");
 	RESUME_INTERRUPTS();
 }

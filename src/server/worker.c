@@ -2,8 +2,8 @@
  * worker.c
  *		The background workers that look after stores.
  *
- * Where the library is preloaded there is a launcher, which the server starts
- * and, after a crash, starts again, and one worker for each database that has a
+ * Where the library is preloaded there is a launcher (launcher.c), which the server
+ * starts and, after a crash, starts again, and one worker for each database that has a
  * store.  The launcher cannot see which databases those are: at its start it has
  * each looked at, one after the other, and later sessions announce their store
  * (shared/roster.c).  A worker whose database has none leaves at once.  There are
@@ -72,8 +72,6 @@
 #include "shared/wake.h"
 #include "type/handler.h"
 
-#define RESTART_SECONDS		1	/* of a launcher that ended */
-#define TRY_AGAIN_MS		5000	/* to start a worker that ended */
 #define MOST_DELAY_MS		60000	/* after failures */
 #define IDLE_MS				60000	/* between looks without news */
 #define HOLE_PAUSE_MS		10	/* between looks for the sake of holes */
@@ -82,31 +80,18 @@ static volatile sig_atomic_t told_to_go = false;
 static volatile sig_atomic_t in_users_code = false;
 
 static int	settle_interval = 1000; /* GUC eventstore.settle_interval, ms */
-static int	max_workers = 0;	/* GUC eventstore.max_workers */
 
-/* ---- what both have in common ---- */
+/* ---- what it has in common with the launcher ---- */
 
-/* Registers the launcher, if the library is preloaded, and the GUC; called once, from _PG_init. */
+/* Defines the GUC; called once, from _PG_init. */
 void
 es_worker_init(void)
 {
-	BackgroundWorker launcher;
-
 	DefineCustomIntVariable("eventstore.settle_interval",
 							"How often the worker writes the mark that hot standbys read by, at most.",
 							"0 turns that off.",
 							&settle_interval, 1000, 0, 3600 * 1000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-	DefineCustomIntVariable("eventstore.max_workers",
-							"How many databases have a worker at once, at most.",
-							"0 is half of max_worker_processes: others need some, too.",
-							&max_workers, 0, 0, 1024,
-							PGC_SIGHUP, 0, NULL, NULL, NULL);
-	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
-		return;
-	es_process_describe(&launcher, "es_worker_launcher_main", "eventstore launcher");
-	launcher.bgw_restart_time = RESTART_SECONDS;
-	RegisterBackgroundWorker(&launcher);
 }
 
 /*
@@ -125,9 +110,16 @@ be_told_to_go(SIGNAL_ARGS)
 	errno = saved;
 }
 
-/* Sets a process up that ends when it is told to. */
-static void
-set_up_process(void)
+/* es_worker_told_to_go tells whether the process has been told to end. */
+bool
+es_worker_told_to_go(void)
+{
+	return told_to_go;
+}
+
+/* es_worker_set_up sets a process up that ends when it is told to. */
+void
+es_worker_set_up(void)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, be_told_to_go);
@@ -136,9 +128,12 @@ set_up_process(void)
 	BackgroundWorkerUnblockSignals();
 }
 
-/* Sleeps until woken, or until a time; reads the configuration again if it has changed. */
-static void
-sleep_process_until(TimestampTz then)
+/*
+ * es_worker_sleep_until sleeps until woken, or until a time; reads the configuration again if it
+ * has changed.
+ */
+void
+es_worker_sleep_until(TimestampTz then)
 {
 	static uint32 wait_event = 0;
 	long		timeout = -1;
@@ -158,129 +153,6 @@ sleep_process_until(TimestampTz then)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
-}
-
-/* ---- the launcher ---- */
-
-/*
- * Tells whether one can connect to a database; a limit of -2 says that dropping it
- * was interrupted.
- */
-static bool
-can_connect_to(Form_pg_database database)
-{
-	return database->datallowconn && database->datconnlimit != -2;
-}
-
-/* Puts all databases that one can connect to on the roster. */
-static void
-add_databases_to_roster(void)
-{
-	Relation	rel;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	StartTransactionCommand();
-	rel = table_open(DatabaseRelationId, AccessShareLock);
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
-
-		if (can_connect_to(database) && !database->datistemplate)
-			es_roster_add(database->oid);
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	CommitTransactionCommand();
-}
-
-/* Tells whether a database is still there, to connect to. */
-static bool
-database_exists(Oid oid)
-{
-	HeapTuple	tuple;
-	bool		exists;
-
-	StartTransactionCommand();
-	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(oid));
-	exists = HeapTupleIsValid(tuple) && can_connect_to((Form_pg_database) GETSTRUCT(tuple));
-	if (HeapTupleIsValid(tuple))
-		ReleaseSysCache(tuple);
-	CommitTransactionCommand();
-	return exists;
-}
-
-/* Says that there is no room for a worker, once until there is. */
-static void
-log_lack_of_workers(bool started)
-{
-	static bool complained = false;
-
-	if (!started && !complained)
-		ereport(LOG,
-				errmsg("no background worker is free to look after an event store"),
-				errdetail("Until then nobody writes the mark by which hot standbys read."),
-				errhint("Raise parameter \"max_worker_processes\" or \"eventstore.max_workers\"."));
-	complained = !started;
-}
-
-/*
- * Starts the worker of a database, and waits until it is on the roster or has
- * ended: workers that find no store do not take up many slots at once.
- */
-static void
-start_store_worker(Oid database)
-{
-	BackgroundWorker worker;
-	BackgroundWorkerHandle *handle;
-	pid_t		pid;
-	bool		started;
-
-	es_process_describe(&worker, "es_worker_main", ES_PROCESS_MAIN);
-	worker.bgw_notify_pid = MyProcPid;
-	worker.bgw_main_arg = ObjectIdGetDatum(database);
-	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "eventstore worker for database %u", database);
-	started = RegisterDynamicBackgroundWorker(&worker, &handle);
-	log_lack_of_workers(started);
-	es_roster_tried(database, GetCurrentTimestamp() + TRY_AGAIN_MS * INT64CONST(1000));
-	while (started && !es_roster_is_looked_after(database) &&
-		   GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED && !told_to_go)
-		sleep_process_until(GetCurrentTimestamp() + TRY_AGAIN_MS * INT64CONST(1000));
-}
-
-/* How many workers there may be. */
-static int
-get_most_workers(void)
-{
-	return max_workers > 0 ? max_workers : Max(max_worker_processes / 2, 1);
-}
-
-/* es_worker_launcher_main is the launcher: starts workers for the databases on the roster. */
-void
-es_worker_launcher_main(Datum main_arg)
-{
-	set_up_process();
-	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
-	es_roster_open();
-	add_databases_to_roster();
-	while (!told_to_go)
-	{
-		TimestampTz try_at = DT_NOEND;
-		Oid			database = es_roster_next(GetCurrentTimestamp(), &try_at);
-		bool		room = es_roster_count_workers() < get_most_workers();
-
-		if (OidIsValid(database) && !room)
-			log_lack_of_workers(false);
-		if (!OidIsValid(database) || !room)
-			sleep_process_until(try_at);
-		else if (database_exists(database))
-			start_store_worker(database);
-		else
-			es_roster_remove(database);
-	}
-	proc_exit(1);				/* 0 would say that it need not be started
-								 * again */
 }
 
 /* ---- the worker ---- */
@@ -586,7 +458,7 @@ rest_until_news(Work *work)
 	/* what came meanwhile may have set the latch in vain */
 	if (es_roster_rest() || es_wake_told() || told_to_go)
 		due = GetCurrentTimestamp();
-	sleep_process_until(due);
+	es_worker_sleep_until(due);
 	es_wake_delegated();
 	(void) es_wake_told();
 	work->idle = work->hindered = false;	/* woken, so there is news */
@@ -685,7 +557,7 @@ es_worker_main(Datum main_arg)
 {
 	Oid			database = DatumGetObjectId(main_arg);
 
-	set_up_process();
+	es_worker_set_up();
 	if (!es_roster_enter(database))
 		proc_exit(0);
 	on_shmem_exit(leave_roster, (Datum) 0);
