@@ -44,7 +44,7 @@ es_truncate_hide(EsChange *change, int64 before_version)
 	es_change_write(change);
 }
 
-/* Raises 22023, which tells how many there are, unless a stream has had all events before a version. */
+/* Raises 22023, which tells its version, unless a stream has had all events before a version. */
 static void
 check_versions_exist(const text *name, int64 version, int64 before_version)
 {
