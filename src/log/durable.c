@@ -146,7 +146,7 @@ get_page_lsn(HeapTupleHeader row)
 	return BufferGetLSNAtomic((place - BufferBlocks) / BLCKSZ + 1);
 }
 
-/* es_durable_note_header is es_durable_note_row for a row that is not known to be on disk. */
+/* es_durable_note_header does what es_durable_note_row does of a row that may not be on disk. */
 void
 es_durable_note_header(HeapTupleHeader row)
 {
