@@ -274,8 +274,8 @@ refuse_store(const State *state, const Server *server)
 
 /*
  * Sees that the server has what was delivered from its timeline.  One that was put back, from a
- * copy of its disk, gives the same places in the WAL and the same positions to other events: it would
- * send nothing of what it commits before the place that was delivered, and take our word
+ * copy of its disk, gives the same places in the WAL and the same positions to other events: it
+ * would send nothing of what it commits before the place that was delivered, and take our word
  * that nobody needs it.
  */
 static void

@@ -9,8 +9,8 @@
  * next one begins after what was confirmed, and may send some of it again.
  *
  * librdkafka has room for as much as its settings say.  A message that it has no room for
- * waits here, and the sink is full until it has: brokers that are away must not keep us from the server,
- * nor from a request to end.
+ * waits here, and the sink is full until it has: brokers that are away must not keep us from the
+ * server, nor from a request to end.
  *
  * Acknowledgements come in any order between partitions.  Messages are
  * numbered, and durable is the number up to which all are acknowledged.
