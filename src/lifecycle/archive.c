@@ -446,12 +446,13 @@ tell_who_needs(int64 last_detached)
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (SPI_execute(psprintf("SELECT pg_catalog.string_agg(n.name, ', ' ORDER BY n.name) FROM ("
-							 "SELECT 'projection \"' || p.name || '\"' AS name FROM eventstore.projections p"
-							 " JOIN eventstore.projection_progress g ON g.projection_id = p.projection_id"
-							 " WHERE p.mode = 'async' AND g.position < " INT64_FORMAT " GROUP BY p.name"
-							 " UNION ALL SELECT 'subscription \"' || s.name || '\"' FROM eventstore.subscriptions s"
-							 " JOIN eventstore.subscription_partitions g ON g.subscription_id = s.subscription_id"
-							 " WHERE g.position < " INT64_FORMAT " GROUP BY s.name) n", last_detached, last_detached),
+							 "SELECT pg_catalog.concat('projection \"', p.name, '\"') AS name FROM eventstore.projections p"
+							 " JOIN eventstore.projection_progress g ON g.projection_id OPERATOR(pg_catalog.=) p.projection_id"
+							 " WHERE (p.mode OPERATOR(pg_catalog.=) 'async' OR NOT g.live)"
+							 " AND g.position OPERATOR(pg_catalog.<) " INT64_FORMAT " GROUP BY p.name"
+							 " UNION ALL SELECT pg_catalog.concat('subscription \"', s.name, '\"') FROM eventstore.subscriptions s"
+							 " JOIN eventstore.subscription_partitions g ON g.subscription_id OPERATOR(pg_catalog.=) s.subscription_id"
+							 " WHERE g.position OPERATOR(pg_catalog.<) " INT64_FORMAT " GROUP BY s.name) n", last_detached, last_detached),
 					true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for projections and subscriptions");
 	names = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);

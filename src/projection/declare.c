@@ -118,8 +118,10 @@ drop_leftover_tables(void)
 	ListCell   *cell;
 
 	foreach(cell, es_statetable_ids())
+	{
 		if (es_projection_find_by_id(set, *(int64 *) lfirst(cell)) == NULL)
-		(void) es_statetable_try_drop(*(int64 *) lfirst(cell));
+			(void) es_statetable_try_drop(*(int64 *) lfirst(cell));
+	}
 }
 
 /* Takes in all that there is, and is to be, before an inline projection becomes known. */

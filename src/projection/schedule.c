@@ -258,12 +258,19 @@ es_schedule_begin(void)
 	MemoryContextSwitchTo(old);
 }
 
+/* Says that nobody's code runs. */
+static void
+leave_task(void)
+{
+	at_work.projection_id = 0;
+	es_roster_set_at_work(0, false);
+}
+
 /* Ends what the code of the task at work has left to the session. */
 static void
 clean_task_session(void)
 {
-	at_work.projection_id = 0;
-	es_roster_set_at_work(0, false);
+	leave_task();
 	LockReleaseAll(USER_LOCKMETHOD, true);
 }
 
@@ -327,6 +334,8 @@ do_projection_task(const Task *task, bool has_others)
 	at_work = *task;
 	es_roster_set_at_work(task->projection_id, !task->live);
 	worked = es_run_batch(&run, &more) != NULL || run.events > 0 || sweeps || !task->live;
+	if (!worked)
+		leave_task();			/* what the next one raises is not its doing */
 	return run.put_off ? PUT_OFF : worked ? WORKED : PASSED;
 }
 

@@ -255,7 +255,7 @@ fetch_values_of_row(void *arg)
 	deleted->whole = toast_flatten_tuple(deleted->row, deleted->desc);
 }
 
-/* Tells whether a row that a scan stands on is alive, dead, or not yet dead to everybody. */
+/* Tells whether a row that a scan stands on is alive, and if not, whether some still see it. */
 static HTSV_Result
 judge_row(HeapTuple row, Buffer buffer, TransactionId oldest)
 {

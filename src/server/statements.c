@@ -96,7 +96,10 @@ find_database_needed(Node *statement)
 	}
 }
 
-/* Tells whether a role may do what needs a database for itself, to which its worker gives way. */
+/*
+ * Tells whether a role may run a statement that needs a database for itself, so that its worker
+ * gives way: the owner may, and a template may be copied by others, too.
+ */
 static bool
 may_need_database(Node *statement, Oid database, Oid role)
 {

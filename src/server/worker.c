@@ -17,8 +17,7 @@
  * him up as long as that.  So whoever leaves one tells (shared/roster.c), and the mark is
  * written at once.  If transactions in flight are below the hole, the worker waits for
  * news until the mark has passed it, as any waiter does.  Between two such looks is
- * HOLE_PAUSE_MS, however many holes there are, and a piece of all other work, however long a
- * look takes.
+ * HOLE_PAUSE_MS, however many holes there are, and a piece of all other work.
  *
  * It runs the projections that follow the log (projection/schedule.c), and does what is to
  * be done now and then (upkeep.c); a hole waits for the end of a batch.  And while it
@@ -493,7 +492,6 @@ look_after_store(void)
 {
 	/* whoever has left holes before this may not have been heard */
 	Work		work = {.has_store = true,.must_look = true,.hole = PG_INT64_MAX,.upkeep = {DT_NOBEGIN},.sealing = {DT_NOBEGIN}};
-	bool		wants_mark = false;
 	bool		others_turn = false;
 
 	write_mark_once(&work);
@@ -508,21 +506,11 @@ look_after_store(void)
 			work.upkeep.at = DT_NOBEGIN;
 			es_upkeep_begin_round();
 		}
-		wants_mark = wants_mark || nudged;
-
-		/*
-		 * a mark that is due again by the time it is written must not keep
-		 * the rest from its turn
-		 */
-		if (!others_turn && (wants_mark || find_due_time(&work) <= GetCurrentTimestamp()))
-		{
+		others_turn = nudged || (!others_turn && find_due_time(&work) <= GetCurrentTimestamp());
+		if (others_turn)
 			write_mark_once(&work);
-			others_turn = true;
-			wants_mark = false;
-		}
 		else
 		{
-			/* a piece of each in turn */
 			TimestampTz now = GetCurrentTimestamp();
 			bool		more = work.upkeep.at <= now && run_chore(&work.upkeep, ES_TASK_RETENTION, es_upkeep_work);
 
@@ -530,8 +518,7 @@ look_after_store(void)
 				more = run_chore(&work.sealing, ES_TASK_SEALING, es_upkeep_seal) || more;
 			if (!es_wake_is_registered())	/* a chore's failure ended it */
 				stop_listening_for_news(&work);
-			others_turn = false;
-			if ((!is_projection_look_due(&work) || !run_projections(&work)) && !more && !wants_mark)
+			if ((!is_projection_look_due(&work) || !run_projections(&work)) && !more)
 				rest_until_news(&work);
 		}
 	}
