@@ -88,7 +88,7 @@ try_truncation(const text *name, int64 before_version, bool hide, EsStream *stre
  * stream's version hides all; more is 22023, as is a negative one; NULLs are 22004.
  * What handlers raise is VE009; 55000 where a reducer that was changed would lose its
  * states of before; 42501 without 'admin' on the category.  Waits for transactions that
- * have appended to the stream; a rollback undoes it.
+ * have appended to the stream, and for those that drop snapshots; a rollback undoes it.
  */
 Datum
 es_truncate_stream(PG_FUNCTION_ARGS)
@@ -110,6 +110,8 @@ es_truncate_stream(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	}
 	(void) es_keep_states(&stream, before_version - 1, true);
+	/* nobody but writers of the stream is waited for once its row is changed */
+	(void) es_snapshot_begin_keep(true);
 	if (try_truncation(name, before_version, true, &stream))
 		es_snapshot_drop_older(stream.id, before_version - 1);
 	PG_RETURN_VOID();
