@@ -592,7 +592,7 @@ BEGIN
 		('es_register_upcaster_ops', 'type text, from_version int, ops jsonb', 'void', 'declare'),
 		('es_revoke', 'role text, privilege text, category text DEFAULT ''*''', 'void', 'declare'),
 		('es_rotate_master_key', 'old_key_command text', 'void', 'declare'),
-		('es_scavenge', 'max_events bigint DEFAULT NULL, OUT category text, OUT events bigint, OUT bytes bigint', 'SETOF record', 'declare'),
+		('es_scavenge', 'max_events bigint DEFAULT NULL', 'TABLE(category text, events bigint, bytes bigint)', 'declare'),
 		('es_seal', '', 'bigint', 'declare'),
 		('es_set_retention', 'category text, max_age interval DEFAULT NULL, max_count bigint DEFAULT NULL', 'void', 'declare'),
 		('es_set_segment_size', 'positions bigint', 'void', 'declare'),
