@@ -98,15 +98,15 @@ typedef struct EsSeam
 	int64		head_position;
 } EsSeam;
 
-/* Fetches the argument that names a feed and makes the slot's name of it. */
+/* Fetches an argument that names a feed, which need not exist, and makes the slot's name of it. */
 static void
-fetch_slot_name(FunctionCallInfo fcinfo, char *slot_name)
+fetch_slot_name(FunctionCallInfo fcinfo, int argno, const char *name, char *slot_name)
 {
 	const int	max = NAMEDATALEN - 1 - strlen(ES_FEED_PREFIX);
 	char	   *feed;
 
-	es_call_require(fcinfo, 0, "feed");
-	feed = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	es_call_require(fcinfo, argno, name);
+	feed = text_to_cstring(PG_GETARG_TEXT_PP(argno));
 	if (strlen(feed) < 1 || strlen(feed) > max)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -303,7 +303,7 @@ es_create_feed(PG_FUNCTION_ARGS)
 	bool		nulls[3] = {false};
 	HeapTuple	row;
 
-	fetch_slot_name(fcinfo, slot_name);
+	fetch_slot_name(fcinfo, 0, "feed", slot_name);
 	fetch_definition(fcinfo, &first);
 	es_call_require(fcinfo, 3, "format");
 	first.query = check_feed_query(PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4));
@@ -482,16 +482,19 @@ es_alter_feed(PG_FUNCTION_ARGS)
 /*
  * es_share_feed(feed, other) gives another feed the definition of a feed, with all its
  * revisions; before the feed's slot is copied.  Without one the other has none either.
- * NULL: 22004; else as es_alter_feed, for what the one has and the other had.
+ * NULL: 22004; what no feed can be called: 22023; else as es_alter_feed, for what the one
+ * has and the other had.
  */
 Datum
 es_share_feed(PG_FUNCTION_ARGS)
 {
 	char	   *feed = fetch_feed(fcinfo, 0, "feed");
-	char	   *other = fetch_feed(fcinfo, 1, "other");
+	char		slot_name[NAMEDATALEN];
+	const char *other = slot_name + strlen(ES_FEED_PREFIX);
 	EsFeedDefinition definition;
 	bool		known;
 
+	fetch_slot_name(fcinfo, 1, "other", slot_name);
 	check_feed_can_change("es_share_feed()");
 	es_feeddefinition_lock();
 	if (es_feeddefinition_find(other, &definition))

@@ -138,7 +138,9 @@ is(read_feed('hand'), 'a-1/Hand b-1/Hand2', '... until es_alter_feed says what')
 # ---- refused ----
 
 is(state_of($_->[1]), $_->[0], "$_->[0] for $_->[1]")
-  foreach [ 'VE004', q{SELECT es_alter_feed('none', '{a}', NULL, NULL)} ], [ '22004', q{SELECT es_alter_feed(NULL, '{a}', NULL, NULL)} ],
+  foreach [ '22004', q{SELECT es_share_feed('hand', NULL)} ],
+  [ '22023', q{SELECT es_share_feed('hand', 'No Name!')} ], [ '22023', q{SELECT es_share_feed('hand', '')} ], [ '22023', q{SELECT es_share_feed('hand', repeat('x', 2500))} ],
+  [ 'VE004', q{SELECT es_alter_feed('none', '{a}', NULL, NULL)} ], [ '22004', q{SELECT es_alter_feed(NULL, '{a}', NULL, NULL)} ],
   [ '22023', q{SELECT es_alter_feed('hand', '{a-b}', NULL, NULL)} ], [ '22023', q{SELECT es_alter_feed('hand', NULL, '{""}', NULL)} ],
   [ '22004', q{SELECT es_alter_feed('hand', '{NULL}', NULL, NULL)} ], [ '22023', q{SELECT es_alter_feed('hand', NULL, NULL, 'xml')} ],
   [ '25006', q{BEGIN READ ONLY; SELECT es_alter_feed('hand', NULL, NULL, NULL)} ],
