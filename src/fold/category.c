@@ -217,7 +217,7 @@ es_category_worker_main(dsm_segment *segment, shm_toc *toc)
 	EsFold	   *fold;
 
 	if (shared->on_behalf)
-		es_handler_enter_behalf();
+		es_handler_enter_behalf(0);
 	fold = es_fold_begin(reducer);
 	work.dest = es_crew_join(segment, toc);
 	/* one who finds the reducer changed meanwhile leaves the work to others */

@@ -234,7 +234,7 @@ keep_due_states(void *arg)
 	if (candidate->before == 0)
 		return;
 	es_owner_restrict(&caller);
-	es_handler_enter_behalf();
+	es_handler_enter_behalf(0);
 	if (!es_keep_states(&stream, candidate->before - 1, batch->round->by_hand))
 		candidate->before = -1;
 	es_handler_leave_behalf();

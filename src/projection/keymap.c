@@ -225,7 +225,7 @@ es_keymap_path(const EsKeyMap *map, const text *type)
 text *
 es_keymap_find(const EsKeyMap *map, const EsEvent *event)
 {
-	const EsValue *path = map->count == 0 ? map->others : es_keymap_path(map, DatumGetTextPP(event->type));
+	const EsValue *path = es_keymap_path(map, DatumGetTextPP(event->type));
 
 	return path ? es_value_key(path, event) : NULL;
 }

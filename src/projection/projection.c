@@ -61,14 +61,6 @@
 #define Anum_projections_creator		11
 #define Natts_projections				11
 
-/* A projection whose users' code runs in this session; in TopTransactionContext. */
-typedef struct Running
-{
-	int64		projection_id;
-	SubTransactionId subid;
-	struct Running *outer;
-} Running;
-
 static EsRelation projections_table = {"projections"};
 static EsRelation projections_by_id = {"projections_by_id",
 .index = {.keys = {Anum_projections_id},.columns = "projection_id",.unique = true}};
@@ -80,7 +72,6 @@ static const EsColumn columns[Natts_projections] = {
 };
 const EsShape es_projection_table_shape = ES_SHAPE(&projections_table, &projections_by_id, columns);
 
-static Running *running = NULL; /* the innermost */
 static EsProjectionSet *known = NULL;
 static uint64 known_changes;	/* of the table, by then */
 static bool has_work = false;	/* this transaction makes some for the worker */
@@ -89,22 +80,6 @@ PG_FUNCTION_INFO_V1(es_projection_forget);
 
 /* ---- the set of all ---- */
 
-/* Forgets what ran in a (sub)transaction that is aborted. */
-static void
-forget_running(SubTransactionId subid)
-{
-	while (running && running->subid >= subid)
-		running = running->outer;
-}
-
-/* Forgets what ran in a subtransaction. */
-static void
-forget_running_at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
-{
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		forget_running(subid);
-}
-
 /* Lets the worker know, once there is something new for it to do. */
 static void
 nudge_worker_at_xact_end(XactEvent event, void *arg)
@@ -112,18 +87,14 @@ nudge_worker_at_xact_end(XactEvent event, void *arg)
 	if (event == XACT_EVENT_COMMIT && has_work)
 		es_roster_nudge();
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-	{
 		has_work = false;
-		forget_running(TopSubTransactionId);
-	}
 }
 
-/* Registers the callbacks; called once, from _PG_init. */
+/* Registers the callback; called once, from _PG_init. */
 void
 es_projection_init(void)
 {
 	RegisterXactCallback(nudge_worker_at_xact_end, NULL);
-	RegisterSubXactCallback(forget_running_at_subxact_end, NULL);
 }
 
 /* Fills in a definition from its row, in the current memory context. */
@@ -367,12 +338,11 @@ es_projection_reset(const EsProjection *projection)
 static void
 refuse_if_running(const EsProjection *projection)
 {
-	for (Running *r = running; r; r = r->outer)
-		if (r->projection_id == projection->id)
-			ereport(ERROR,
-					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("cannot run or change projection \"%s\" from a function that it calls",
-						   text_to_cstring(projection->name)));
+	if (es_handler_runs_projection(projection->id))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("cannot run or change projection \"%s\" from a function that it calls",
+					   text_to_cstring(projection->name)));
 }
 
 /* es_projection_become_caller undoes es_projection_become_creator. */
@@ -380,7 +350,6 @@ void
 es_projection_become_caller(const EsOwnerContext *saved)
 {
 	es_owner_leave(saved);
-	running = running->outer;
 	es_handler_leave_behalf();
 }
 
@@ -396,7 +365,6 @@ es_projection_become_creator(const EsProjection *projection, EsOwnerContext *sav
 {
 	Oid			creator = get_role_oid(projection->creator, true);
 	int			restrict_to = SECURITY_LOCAL_USERID_CHANGE;
-	Running    *r;
 
 	if (!OidIsValid(creator))
 		ereport(ERROR,
@@ -404,12 +372,7 @@ es_projection_become_creator(const EsProjection *projection, EsOwnerContext *sav
 				errmsg("role \"%s\", which created projection \"%s\", no longer exists",
 					   projection->creator, text_to_cstring(projection->name)),
 				errhint("Drop the projection with es_drop_projection, and create it again."));
-	r = MemoryContextAlloc(TopTransactionContext, sizeof(Running));
-	r->projection_id = projection->id;
-	r->subid = GetCurrentSubTransactionId();
-	r->outer = running;
-	running = r;
-	es_handler_enter_behalf();
+	es_handler_enter_behalf(projection->id);
 	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
 	if (!es_may_become(creator, saved->user) || !es_may_become(creator, GetSessionUserId()))
 		restrict_to |= SECURITY_RESTRICTED_OPERATION;

@@ -54,6 +54,7 @@
 /* A piece of work that uses the rights of somebody else; in TopTransactionContext. */
 typedef struct Behalf
 {
+	int64		projection_id;	/* 0: none's */
 	SubTransactionId subid;
 	struct Behalf *outer;
 } Behalf;
@@ -98,10 +99,11 @@ set_behalf(Behalf *innermost)
 
 /* es_handler_enter_behalf has code run for somebody who has not called it; see handler.h. */
 void
-es_handler_enter_behalf(void)
+es_handler_enter_behalf(int64 projection_id)
 {
 	Behalf	   *inner = MemoryContextAlloc(TopTransactionContext, sizeof(Behalf));
 
+	inner->projection_id = projection_id;
 	inner->subid = GetCurrentSubTransactionId();
 	inner->outer = behalf;
 	set_behalf(inner);
@@ -115,6 +117,16 @@ es_handler_leave_behalf(void)
 
 	set_behalf(inner->outer);
 	pfree(inner);
+}
+
+/* es_handler_runs_projection tells whether such work of a projection is going on. */
+bool
+es_handler_runs_projection(int64 projection_id)
+{
+	for (const Behalf *work = behalf; work; work = work->outer)
+		if (work->projection_id == projection_id)
+			return true;
+	return false;
 }
 
 /* Ends what was begun in a subtransaction that is aborted, and nothing that goes on after it. */
@@ -469,22 +481,7 @@ es_handler_invoke(FunctionCallInfo fcinfo)
 	return result;
 }
 
-/* es_handler_begin_calls makes room for what is looked up of some functions to call them. */
-EsCalls *
-es_handler_begin_calls(int count)
-{
-	EsCalls    *calls = palloc0(sizeof(EsCalls));
-
-	calls->context = AllocSetContextCreate(CurrentMemoryContext, "eventstore calls", ALLOCSET_SMALL_SIZES);
-	calls->count = count;
-	calls->functions = palloc0(Max(count, 1) * sizeof(FmgrInfo));
-	calls->generation = generation;
-	calls->user = GetUserId();
-	calls->on_behalf = es_handler_on_behalf;
-	return calls;
-}
-
-/* Forgets what was looked up. */
+/* Forgets what was looked up, if anything was: from here on it is as of now, for who asks now. */
 static void
 begin_calls_anew(EsCalls *calls)
 {
@@ -493,6 +490,19 @@ begin_calls_anew(EsCalls *calls)
 	calls->generation = generation;
 	calls->user = GetUserId();
 	calls->on_behalf = es_handler_on_behalf;
+}
+
+/* es_handler_begin_calls makes room for what is looked up of some functions to call them. */
+EsCalls *
+es_handler_begin_calls(int count)
+{
+	EsCalls    *calls = palloc0(sizeof(EsCalls));
+
+	calls->context = AllocSetContextCreate(CurrentMemoryContext, "eventstore calls", ALLOCSET_SMALL_SIZES);
+	calls->count = count;
+	calls->functions = palloc(Max(count, 1) * sizeof(FmgrInfo));
+	begin_calls_anew(calls);
+	return calls;
 }
 
 /*

@@ -46,10 +46,12 @@ extern void es_handler_watch(Oid relation);
 
 /*
  * In between, what runs uses the rights of somebody who has not called it: only
- * functions, and values of types, are used that he trusts.  An error ends it, too.
+ * functions, and values of types, are used that he trusts.  It is the work of a projection,
+ * or of none, 0.  An error ends it, too.
  */
-extern void es_handler_enter_behalf(void);
+extern void es_handler_enter_behalf(int64 projection_id);
 extern void es_handler_leave_behalf(void);
+extern bool es_handler_runs_projection(int64 projection_id);
 
 extern bool es_handler_fits(Oid function, const EsSignature *shape);
 extern void es_handler_require_function(Oid function);
