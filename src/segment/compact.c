@@ -136,6 +136,18 @@ lock_each_against_all(void *arg)
 	}
 }
 
+/* Waits for a moment, after so many tries, for others to let go of relations. */
+static void
+pause_between_tries(int tries)
+{
+	static uint32 wait_event = 0;
+
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(LOCK_PAUSE_MS * tries, MOST_PAUSE_MS),
+					 es_base_wait_event(&wait_event, "EventstoreSegmentLock"));
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
 /*
  * Locks relations against everybody, to the end of the transaction, without others queueing
  * for long; false if they cannot be had.  All or none: what is locked while another one
@@ -144,10 +156,9 @@ lock_each_against_all(void *arg)
 static bool
 lock_against_all(List *relids, int tries)
 {
-	static uint32 wait_event = 0;
 	EsPatience	patience = {.within = true};
 
-	for (int i = 0; i < tries; i++)
+	for (int i = 1; i <= tries; i++)
 	{
 		/*
 		 * the commit flushes all WAL before the lock goes: let there be
@@ -156,27 +167,45 @@ lock_against_all(List *relids, int tries)
 		es_process_flush_wal(true);
 		if (es_patience_try(&patience, LOCK_TIMEOUT, lock_each_against_all, relids))
 			return true;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(LOCK_PAUSE_MS * (i + 1), MOST_PAUSE_MS),
-						 es_base_wait_event(&wait_event, "EventstoreSegmentLock"));
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		pause_between_tries(i);
 	}
 	return false;
 }
 
-/* Tells whether relations could be locked just now; who has them open may do so for hours. */
+/* Tells whether anybody else has one of some relations locked, in whatever mode. */
 static bool
-can_be_locked(List *relids)
+is_any_locked(const List *relids)
 {
 	ListCell   *cell;
+	int			holders = 0;
 
-	if (!lock_against_all(relids, FEW_TRIES))
-		return false;
 	foreach(cell, relids)
 	{
-		UnlockRelationOid(lfirst_oid(cell), AccessExclusiveLock);
+		LOCKTAG		tag;
+
+		SET_LOCKTAG_RELATION(tag, MyDatabaseId, lfirst_oid(cell));
+		pfree(GetLockConflicts(&tag, AccessExclusiveLock, &holders));
+		if (holders > 0)
+			return true;
 	}
-	return true;
+	return false;
+}
+
+/*
+ * Tells whether relations could be locked just now; who has them open may do so for hours.
+ * By a look, and not by a try: a hot standby is told when such a lock is taken, and not when
+ * it is given back, so its readers would be kept off to the end of the transaction.
+ */
+static bool
+can_be_locked(const List *relids)
+{
+	for (int i = 1; i <= FEW_TRIES; i++)
+	{
+		if (!is_any_locked(relids))
+			return true;
+		pause_between_tries(i);
+	}
+	return false;
 }
 
 /*
