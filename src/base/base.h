@@ -256,6 +256,14 @@
 	DefineIndex(table, statement, InvalidOid, InvalidOid, InvalidOid, false, false, false, false, true)
 #endif
 
+/* Makes such a statement, of a constraint WITHOUT OVERLAPS, one of an index by itself. */
+#if PG_VERSION_NUM >= 180000
+#define es_index_forget_overlaps(statement) \
+	((statement)->unique &= !(statement)->iswithoutoverlaps, (statement)->iswithoutoverlaps = false)
+#else
+#define es_index_forget_overlaps(statement) ((void) (statement))
+#endif
+
 /*
  * What the relation cache knows of two relations whose files are exchanged: the second one
  * is as new or old as the first was, whose file is new.

@@ -402,7 +402,10 @@ make_index_statement(RangeVar *name, Relation index, const AttrMap *same)
 	Oid			constraint;
 	IndexStmt  *statement = generateClonedIndexStmt(name, index, same, &constraint);
 
+	/* of what is a constraint's the copy has the index alone */
 	statement->isconstraint = statement->primary = false;
+	statement->deferrable = statement->initdeferred = false;
+	es_index_forget_overlaps(statement);
 	/* not where a setting says */
 	if (statement->tableSpace == NULL)
 		statement->tableSpace = get_tablespace_name(MyDatabaseTableSpace);
