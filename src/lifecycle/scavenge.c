@@ -10,9 +10,16 @@
  * Where the library is preloaded the worker of the store starts one after each round of
  * retention (server/upkeep.c), which nobody waits for, and which keeps to
  * eventstore.scavenge_rate.
+ *
+ * A segment whose room could not be given back, as old snapshots may still see what was
+ * removed, would be vacuumed in vain by each of these.  So the worker remembers what the
+ * oldest of the snapshots was, as it started the last one, and as long as that one is there
+ * the next ones leave such segments alone.
  */
 #include "lifecycle/scavenge.h"
 
+#include "access/table.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "libpq/pqformat.h"
 #include "miscadmin.h"
@@ -33,6 +40,7 @@
 #include "lifecycle/remove.h"
 #include "lifecycle/retention.h"
 #include "log/subscriber.h"
+#include "segment/horizon.h"
 #include "segment/sealer.h"
 #include "shared/headway.h"
 #include "shared/trouble.h"
@@ -52,10 +60,15 @@ typedef struct ScavengeOrder
 	int64		most;			/* events to remove */
 	bool		looks_on;		/* who waits goes on to look at the log by a
 								 * snapshot of before */
+	bool		again;			/* room that could not be given back before
+								 * may be by now */
 } ScavengeOrder;
 
 static int	scavenge_rate = 10000;	/* GUC eventstore.scavenge_rate, events a
 									 * second */
+
+/* Of the worker: who was in the way as it last started one; see find_old_sight. */
+static TransactionId last_old_sight = InvalidTransactionId;
 
 PG_FUNCTION_INFO_V1(es_scavenge);
 
@@ -182,10 +195,11 @@ scavenge_store(void *arg)
 {
 	ScavengeWork *work = arg;
 	const ScavengeOrder *order = &work->order;
+	EsSealing	sealing = {.caller = order->looks_on ? 0 : work->caller,.again = order->again};
 
 	es_headway_begin(ES_COMMAND_SCAVENGE);
 	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
-	es_sealer_run(0, NULL);
+	es_sealer_run(&sealing);
 	if (is_store_to_scavenge())
 	{
 		if (work->caller != 0)
@@ -193,7 +207,9 @@ scavenge_store(void *arg)
 		pgstat_report_activity(STATE_RUNNING, "removing hidden events of eventstore.events");
 		es_headway_enter(ES_PHASE_REMOVING, order->most == PG_INT64_MAX ? -1 : order->most);
 		es_remove_hidden(&work->removal);
-		es_sealer_run(order->looks_on ? 0 : work->caller, work->removal.losses);
+		sealing.removed = work->removal.losses;
+		if (order->again && hash_get_num_entries(sealing.removed) > 0)
+			es_sealer_run(&sealing);
 	}
 	es_headway_end();
 }
@@ -240,6 +256,35 @@ make_scavenge_errand(const ScavengeOrder *order)
 }
 
 /*
+ * Tells the oldest transaction whose end anybody but this process may not see, if there is
+ * one that has not ended; else InvalidTransactionId.  All segments have the same one.
+ */
+static TransactionId
+find_old_sight(void)
+{
+	TransactionId next = ReadNextTransactionId();
+	Relation	rel = es_base_open(&es_base_streams, AccessShareLock);
+	TransactionId oldest = es_horizon_find(rel, MyProcPid);
+
+	table_close(rel, AccessShareLock);
+	return TransactionIdPrecedes(oldest, next) ? oldest : InvalidTransactionId;
+}
+
+/*
+ * Tells whether room that could not be given back may be by now: others have gone than those
+ * who saw what was removed when the last worker was started, or that was not it, but locks
+ * or an error.
+ */
+static bool
+may_give_back_more(TransactionId old_sight)
+{
+	EsTrouble	trouble;
+
+	return !TransactionIdIsValid(old_sight) || old_sight != last_old_sight ||
+		(es_trouble_read(ES_TASK_SCAVENGING, &trouble) && trouble.fails);
+}
+
+/*
  * es_scavenge_start starts a worker that keeps to eventstore.scavenge_rate, and that nobody
  * waits for, if that is wanted and there is something to remove or to give back.  False if it
  * cannot now: another process is at it, or no worker is free.  In a transaction, after that
@@ -250,10 +295,18 @@ es_scavenge_start(void)
 {
 	ScavengeOrder order = {.most = PG_INT64_MAX};
 	EsErrand	errand = make_scavenge_errand(&order);
+	TransactionId old_sight;
 
-	if (scavenge_rate == 0 || es_subscriber_is() || !(es_remove_any_hidden() || es_sealer_has_work()))
+	if (scavenge_rate == 0 || es_subscriber_is())
 		return true;
-	return !es_sealer_is_at_work() && es_errand_start(&errand);
+	old_sight = find_old_sight();
+	order.again = may_give_back_more(old_sight);
+	if (!es_remove_any_hidden() && !es_sealer_has_work(order.again))
+		return true;
+	if (es_sealer_is_at_work() || !es_errand_start(&errand))
+		return false;
+	last_old_sight = old_sight;
+	return true;
 }
 
 /* Puts a row that the worker has sent into the result. */
@@ -297,7 +350,7 @@ has_snapshots_of_before(void)
 Datum
 es_scavenge(PG_FUNCTION_ARGS)
 {
-	ScavengeOrder order = {.most = es_call_limit_arg(fcinfo, 0, "max_events"),.looks_on = has_snapshots_of_before()};
+	ScavengeOrder order = {.most = es_call_limit_arg(fcinfo, 0, "max_events"),.looks_on = has_snapshots_of_before(),.again = true};
 	EsErrand	errand = make_scavenge_errand(&order);
 
 	es_right_require(ES_RIGHT_ADMIN, NULL);

@@ -443,6 +443,21 @@ es_segment_sealed_upto(void)
 	return read_newest_segment(true, Anum_es_segments_last_position, 0);
 }
 
+/* Tells whether a row of eventstore.segments says something else than is to be noted. */
+static bool
+differs_from_note(const EsRows *rows, const EsSegmentNote *note)
+{
+	bool		counted = !rows->isnull[Anum_es_segments_events - 1];
+
+	if (note->sealed && !DatumGetBool(rows->values[Anum_es_segments_sealed - 1]))
+		return true;
+	if (note->emptied && !DatumGetBool(rows->values[Anum_es_segments_emptied - 1]))
+		return true;
+	if (note->events < 0)
+		return counted;
+	return !counted || DatumGetInt64(rows->values[Anum_es_segments_events - 1]) != note->events;
+}
+
 /*
  * es_segment_note changes the row of a segment, if that differs; nobody else may do so, which
  * is seen to by who scavenges and seals.
@@ -456,7 +471,7 @@ es_segment_note(int64 segment, const EsSegmentNote *note)
 
 	es_rows_equal(&rows, Int64GetDatum(segment));
 	es_rows_begin(&rows);
-	if (es_rows_next(&rows))
+	if (es_rows_next(&rows) && differs_from_note(&rows, note))
 	{
 		memcpy(values, rows.values, sizeof(values));
 		if (note->sealed)
@@ -465,8 +480,7 @@ es_segment_note(int64 segment, const EsSegmentNote *note)
 			values[Anum_es_segments_emptied - 1] = BoolGetDatum(true);
 		values[Anum_es_segments_events - 1] = Int64GetDatum(note->events);
 		isnull[Anum_es_segments_events - 1] = note->events < 0;
-		if (note->sealed || note->emptied || note->events >= 0 || !rows.isnull[Anum_es_segments_events - 1])
-			es_rows_update(&rows, values, isnull);
+		es_rows_update(&rows, values, isnull);
 	}
 	es_rows_end(&rows);
 }

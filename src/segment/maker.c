@@ -326,7 +326,9 @@ make_segments_as_worker(int64 upto)
 static void
 freeze_segments(void *arg)
 {
-	es_sealer_run(0, NULL);
+	EsSealing	sealing = {.again = true};
+
+	es_sealer_run(&sealing);
 }
 
 /*

@@ -55,41 +55,52 @@ typedef struct Unsealed
 	bool		emptied;		/* on a subscriber: the publisher's is gone */
 } Unsealed;
 
+/* Tells whether a segment's row says that there is something to do; all: in any case. */
+static bool
+is_row_unsealed(const EsRows *rows, bool again, bool all)
+{
+	return all || !DatumGetBool(rows->values[Anum_es_segments_sealed - 1]) ||
+		(again && rows->isnull[Anum_es_segments_events - 1]);
+}
+
 /*
  * Finds the oldest segment after one that is attached, final up to its last position, and
- * not sealed or not counted; on a logical subscriber, where the publisher says so, any.
+ * not sealed; again: or not counted; on a logical subscriber, where the publisher says so, any.
  */
 static Unsealed
-find_unsealed_segment(int64 after, int64 settled)
+find_unsealed_segment(int64 after, int64 settled, bool again)
 {
 	EsRows		rows = {.shape = &es_segment_shape,.mode = AccessShareLock,.fresh = true};
 	Unsealed	found = {.segment = -1};
 	bool		all = es_subscriber_is();
 
+	es_rows_between(&rows, after, PG_INT64_MAX);
 	es_rows_begin(&rows);
-	while (es_rows_next(&rows))
+	while (found.segment < 0 && es_rows_next(&rows))
 	{
 		int64		segment = DatumGetInt64(rows.values[Anum_es_segments_segment - 1]);
-		bool		sealed = DatumGetBool(rows.values[Anum_es_segments_sealed - 1]);
 
-		if ((all || !sealed || rows.isnull[Anum_es_segments_events - 1]) && segment > after &&
-			DatumGetInt64(rows.values[Anum_es_segments_last_position - 1]) <= settled &&
-			(found.segment < 0 || segment < found.segment) && OidIsValid(es_segment_relid(segment)))
-		{
-			found.segment = segment;
-			found.sealed = sealed;
-			found.emptied = DatumGetBool(rows.values[Anum_es_segments_emptied - 1]);
-		}
+		CHECK_FOR_INTERRUPTS();
+		if (!is_row_unsealed(&rows, again, all) ||
+			DatumGetInt64(rows.values[Anum_es_segments_last_position - 1]) > settled ||
+			!OidIsValid(es_segment_relid(segment)))
+			continue;
+		found.segment = segment;
+		found.sealed = DatumGetBool(rows.values[Anum_es_segments_sealed - 1]);
+		found.emptied = DatumGetBool(rows.values[Anum_es_segments_emptied - 1]);
 	}
 	es_rows_end(&rows);
 	return found;
 }
 
-/* es_sealer_has_work tells whether a segment is to be sealed, as far as is known. */
+/*
+ * es_sealer_has_work tells whether a segment is to be sealed, as far as is known; again: or
+ * has lost events since.
+ */
 bool
-es_sealer_has_work(void)
+es_sealer_has_work(bool again)
 {
-	return find_unsealed_segment(-1, es_settle_known()).segment >= 0;
+	return find_unsealed_segment(-1, es_settle_known(), again).segment >= 0;
 }
 
 /*
@@ -317,7 +328,7 @@ bytes_removed_from(HTAB *removed, int64 segment)
  * its last rows still in memory, and then has no need of vacuum for ever.
  */
 static void
-seal_segments(int caller, HTAB *removed)
+seal_segments(const EsSealing *sealing)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "eventstore seal",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -329,14 +340,14 @@ seal_segments(int caller, HTAB *removed)
 	do
 	{
 		StartTransactionCommand();
-		next = find_unsealed_segment(next.segment, es_settle_compute());
+		next = find_unsealed_segment(next.segment, es_settle_compute(), sealing->again);
 		if (next.segment >= 0)
 		{
 			MemoryContextSwitchTo(context);
 			if (es_subscriber_is())
 				tidy_mirrored_segment(next.segment, next.emptied);
 			else
-				seal_segment(next, bytes_removed_from(removed, next.segment), caller);
+				seal_segment(next, bytes_removed_from(sealing->removed, next.segment), sealing->caller);
 		}
 		CommitTransactionCommand();
 		es_headway_enter(ES_PHASE_FREEZING, -1);
@@ -349,13 +360,11 @@ seal_segments(int caller, HTAB *removed)
 
 /*
  * es_sealer_run seals what is complete, and gives back the room of what was removed, in
- * a worker that es_sealer_become has made the only one; outside of transactions.  caller is
- * the process that waits for that, or 0; removed, or NULL, has an EsLoss for each segment
- * that has just lost events.
+ * a worker that es_sealer_become has made the only one; outside of transactions.
  */
 void
-es_sealer_run(int caller, HTAB *removed)
+es_sealer_run(const EsSealing *sealing)
 {
 	pgstat_report_activity(STATE_RUNNING, "sealing segments of eventstore.events");
-	seal_segments(caller, removed);
+	seal_segments(sealing);
 }
