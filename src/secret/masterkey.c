@@ -35,11 +35,16 @@ static int	master_key_timeout = 5000;
 static EsMasterKey kept;
 static bool has_key = false;
 
-/* The command is another one. */
+/*
+ * The setting is assigned to; the variable still has the former value.  It is at each reload of
+ * the configuration, too, with the same one: then what is kept stays, as the command may just
+ * fail, and would run in all sessions at once.
+ */
 static void
 assign_master_key_command(const char *value, void *extra)
 {
-	es_masterkey_forget();
+	if (master_key_command == NULL || value == NULL || strcmp(value, master_key_command) != 0)
+		es_masterkey_forget();
 }
 
 /* Defines the GUCs; called once, from _PG_init. */

@@ -209,6 +209,26 @@ command("cat $keys/key");
 # Another master key.
 my $warm = $node->background_psql('postgres', on_error_stop => 0);
 is($warm->query(q{SELECT data->>'x' FROM es_read('c-1')}), 'a field', 'a session that has the key');
+# shown(setting, value): waits until that session has it
+sub shown
+{
+	my ($setting, $value) = @_;
+
+	return wait_until("$setting in the session", sub { $warm->query("SELECT current_setting('$setting')") eq $value }) || die "the session has not read the configuration";
+}
+$warm->query(q{CREATE FUNCTION pg_temp.state_of(statement text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN EXECUTE statement; RETURN 'none'; EXCEPTION WHEN OTHERS THEN RETURN sqlstate; END $$});
+unlink "$keys/key";
+$node->safe_psql('postgres', q{ALTER SYSTEM SET work_mem = '5432kB'});
+$node->reload;
+shown('work_mem', '5432kB');
+is($warm->query(q{SELECT data->>'x' FROM es_read('c-1')}), 'a field', '... goes on with it when the configuration is read again, and the command just fails');
+command('false');
+shown('eventstore.master_key_command', 'false');
+is($warm->query(q{SELECT pg_temp.state_of($$SELECT * FROM es_read('c-1')$$)}), '55000', '... and has it no more when another command is set');
+key($key[0]);
+command("cat $keys/key");
+shown('eventstore.master_key_command', "cat $keys/key");
+is($warm->query(q{SELECT data->>'x' FROM es_read('c-1')}), 'a field', '... before that one gives it');
 key($key[1]);
 is($warm->query(q{SELECT data->>'x' FROM es_read('c-1')}), 'a field', '... goes on with it when the command prints another one');
 is(sqlstates($node, 'postgres', q{SELECT * FROM es_read('c-1')}), '55000', 'one that has none cannot');
