@@ -403,7 +403,18 @@ es_statetable_find_user(int64 projection_id, char **user)
 	return found;
 }
 
-/* Locks a projection's table and the parent, if they are free, and not in use in this session. */
+/* Gives back what try_to_have_alone has locked. */
+static void
+give_states_back(Oid relid)
+{
+	UnlockRelationOid(relid, AccessExclusiveLock);
+	UnlockRelationOid(es_statetable_parent.oid, AccessExclusiveLock);
+}
+
+/*
+ * Locks a projection's table and the parent, if they are free, and not in use in this session;
+ * else they are not kept locked, either.
+ */
 static bool
 try_to_have_alone(Oid relid)
 {
@@ -418,16 +429,18 @@ try_to_have_alone(Oid relid)
 		return false;
 	}
 	rel = try_table_open(relid, NoLock);
-	if (rel == NULL)
-		return false;
-	alone = rel->rd_refcnt == 1 && !AfterTriggerPendingOnRel(relid);
-	table_close(rel, NoLock);
+	alone = rel && rel->rd_refcnt == 1 && !AfterTriggerPendingOnRel(relid);
+	if (rel)
+		table_close(rel, NoLock);
+	if (!alone)
+		give_states_back(relid);
 	return alone;
 }
 
 /*
  * es_statetable_try_drop drops the table of a projection that is being dropped, or has
- * been; false if it is in use, by a view say.
+ * been; false if it is in use, by a view say.  That is looked at first, as standbys are not
+ * told of locks that are given back, and once more under them.
  */
 bool
 es_statetable_try_drop(int64 projection_id)
@@ -438,8 +451,13 @@ es_statetable_try_drop(int64 projection_id)
 
 	if (!OidIsValid(relid))
 		return true;
-	if (!try_to_have_alone(relid) || es_statetable_find_user(projection_id, &user))
+	if (es_statetable_find_user(projection_id, &user) || !try_to_have_alone(relid))
 		return false;
+	if (es_statetable_find_user(projection_id, &user))
+	{
+		give_states_back(relid);
+		return false;
+	}
 	ObjectAddressSet(table, RelationRelationId, relid);
 	/* internal: not what guards the store's tables is meant */
 	performDeletion(&table, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);

@@ -114,6 +114,26 @@ is($errors . ($seen =~ s/\n//gr), '', 'a reader beside them sees all of one gene
 is(run("SELECT count(DISTINCT generation) FROM $states"), '1', 'old generations are gone');
 $_->quit foreach $warm, $snapshot;
 
+# ---- a table that cannot be dropped just now is not kept locked to the end of the transaction ----
+
+run(q{SELECT es_create_projection('used', 'count', 'async', 'order'); SELECT es_run_projection('used') > 0});
+my $used = 'eventstore.projection_states_' . run(q{SELECT projection_id FROM eventstore.projections WHERE name = 'used'});
+
+# locked_after(before, statement): does both in a transaction; which of the table and its parent are locked there against everybody
+sub locked_after
+{
+	my ($before, $statement) = @_;
+
+	return (split /\n/, run("BEGIN; $before; $statement;", qq{SELECT 'locked: ' || coalesce(string_agg(relation::regclass::text, ' '), 'none') FROM pg_locks
+		WHERE pid = pg_backend_pid() AND mode = 'AccessExclusiveLock' AND relation IN ('$used'::regclass, 'eventstore.projection_states'::regclass); COMMIT}))[-1];
+}
+is(locked_after("DECLARE c CURSOR FOR SELECT key FROM $used; FETCH 1 FROM c", q{SELECT es_drop_projection('used')}), 'locked: none', 'a cursor in the same transaction is on it');
+is(run("SELECT count(*) FROM $used"), '0', '... so its rows go');
+run("CREATE VIEW app.left_over AS SELECT * FROM $used");
+is(locked_after('SELECT 1', q{SELECT es_create_projection('next', 'count', 'async', 'order')}), 'locked: none', 'a view goes by it');
+run(q{DROP VIEW app.left_over; SELECT es_drop_projection('next'); SELECT es_create_projection('next', 'count', 'async', 'order'); SELECT es_drop_projection('next')});
+is(run("SELECT to_regclass('$used') IS NULL"), 't', '... and without it the table goes, too');
+
 # ---- copies ----
 
 my $definitions = q{SELECT string_agg(pg_get_indexdef(indexrelid), E'\n' ORDER BY indexrelid::regclass::text) FROM pg_index JOIN pg_inherits ON inhrelid = indrelid WHERE inhparent = 'eventstore.projection_states'::regclass};
