@@ -3,9 +3,10 @@
  *		A command of the server's administrator, and what it prints.
  *
  * The shell runs it as the server's operating system user, in a process group of its own,
- * with nothing to read and without the server's files and sockets.  What it prints is
- * read as it comes, with an eye on the time and on cancellation; its errors go where the
- * server's own do.  When it is done, takes too long, prints too much, or is not wanted any
+ * with nothing to read.  It has none of the server's files and sockets with glibc 2.34 or
+ * later, or a server from PostgreSQL 16 on; else what COPY ... TO PROGRAM has, too.  What it
+ * prints is read as it comes, with an eye on the time and on cancellation; its errors go where
+ * the server's own do.  When it is done, takes too long, prints too much, or is not wanted any
  * more, its whole group is killed: nothing of it stays, unless it has left the group.
  *
  * It is spawned, not forked, so the pages of this process are not copied.
