@@ -14,7 +14,8 @@
  * The worker is started as the transaction that asks commits, and again whenever
  * somebody asks again.  It sets right all that differs from what the table says, so what
  * one could not finish the next one does: an index that was left half built is not valid
- * and is made anew.
+ * and is made anew.  It goes through the segments once, with a statement in a transaction
+ * each, and once more for what was asked for meanwhile.
  */
 #include "segment/typeindex.h"
 
@@ -147,11 +148,11 @@ drop_statement(const char *name)
  * too, and has the same hash: then there is none for this one.
  */
 static bool
-is_of_other_type(int64 segment, Relation rel, const char *name)
+is_of_other_type(int64 segment, Relation rel, const char *name, List *types)
 {
 	ListCell   *cell;
 
-	foreach(cell, es_typeindex_all())
+	foreach(cell, types)
 	{
 		if (strcmp(es_segment_type_index_name(segment, lfirst(cell)), name) == 0 &&
 			OidIsValid(es_segment_type_index(segment, rel, lfirst(cell))))
@@ -161,31 +162,53 @@ is_of_other_type(int64 segment, Relation rel, const char *name)
 }
 
 /*
- * Looks for a segment that lacks the index of a type, and gives the statement that brings
- * it nearer to one; NULL if all have it.
+ * Gives the statement that brings a segment nearer to having the indexes of all types; NULL
+ * if it has them.
  */
 static char *
-find_missing_index(const text *type)
+find_missing_index(int64 segment, List *types)
 {
-	int64		newest = es_segment_newest_reaching(1);
+	bool		lost;
+	Relation	rel = es_segment_open(segment, AccessShareLock, &lost);
+	char	   *sql = NULL;
+	ListCell   *cell;
 
-	for (int64 n = 0; n <= newest; n++)
+	if (rel == NULL)
+		return NULL;
+	foreach(cell, types)
 	{
-		bool		lost;
-		Relation	rel = es_segment_open(n, AccessShareLock, &lost);
-		bool		there;
-		char	   *name;
+		text	   *type = lfirst(cell);
+		char	   *name = es_segment_type_index_name(segment, type);
 
-		if (rel == NULL)
-			continue;
-		name = es_segment_type_index_name(n, type);
-		there = OidIsValid(es_segment_type_index(n, rel, type)) || is_of_other_type(n, rel, name);
-		table_close(rel, AccessShareLock);
-		if (there)
+		if (OidIsValid(es_segment_type_index(segment, rel, type)) || is_of_other_type(segment, rel, name, types))
 			continue;
 		if (OidIsValid(get_relname_relid(name, es_base_store()->schema)))
-			return drop_statement(name);
-		return es_segment_type_index_statement(n, type, true);
+			sql = drop_statement(name);
+		else
+			sql = es_segment_type_index_statement(segment, type, true);
+		break;
+	}
+	table_close(rel, AccessShareLock);
+	return sql;
+}
+
+/*
+ * Looks for a segment that lacks an index, from one on, which becomes the one that was found,
+ * and gives such a statement; NULL if all have theirs.
+ */
+static char *
+find_lacking_segment(int64 *segment)
+{
+	List	   *types = es_typeindex_all();
+	int64		newest = types == NIL ? -1 : es_segment_newest_reaching(1);
+
+	for (; *segment <= newest; (*segment)++)
+	{
+		char	   *sql = find_missing_index(*segment, types);
+
+		CHECK_FOR_INTERRUPTS();
+		if (sql != NULL)
+			return sql;
 	}
 	return NULL;
 }
@@ -220,22 +243,19 @@ find_surplus_index(void)
 	return found ? drop_statement(found) : NULL;
 }
 
-/* Finds the next statement that is to be run; NULL if all is as it should be. */
+/*
+ * Finds the next statement that is to be run, for segments from one on, which becomes the one
+ * that it is for; NULL if all is as it should be.
+ */
 static char *
-find_next_statement(void)
+find_next_statement(int64 *segment)
 {
-	ListCell   *cell;
 	char	   *sql = NULL;
 
 	StartTransactionCommand();
 	if (es_base_is_installed())
 	{
-		foreach(cell, es_typeindex_all())
-		{
-			sql = find_missing_index(lfirst(cell));
-			if (sql)
-				break;
-		}
+		sql = find_lacking_segment(segment);
 		if (sql == NULL)
 			sql = find_surplus_index();
 		if (sql)
@@ -245,11 +265,12 @@ find_next_statement(void)
 	return sql;
 }
 
-/* Tells whether there is something to be done. */
+/* Tells whether there is something to be done, in whatever segment. */
 static bool
 is_work_left(void)
 {
-	char	   *sql = find_next_statement();
+	int64		segment = 0;
+	char	   *sql = find_next_statement(&segment);
 
 	if (sql == NULL)
 		return false;
@@ -287,8 +308,13 @@ index_types(void *arg)
 	es_headway_enter(ES_PHASE_INDEXING, -1);
 	while (is_work_left() && become_only_one(&lock))
 	{
-		/* what was left may have been done since */
-		while ((sql = find_next_statement()) != NULL)
+		int64		segment = 0;
+
+		/*
+		 * what was left may have been done since; and segments that are done
+		 * are looked at again only when all are
+		 */
+		while ((sql = find_next_statement(&segment)) != NULL)
 		{
 			run_by_itself(sql);
 			es_headway_add(1);
