@@ -34,6 +34,7 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_index.h"
 #include "commands/defrem.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
@@ -329,6 +330,22 @@ es_base_is_row_locked(EsRelation *object, uint32 id, uint16 part)
 
 	holders = GetLockConflicts(&tag, ExclusiveLock, &count);
 	pfree(holders);
+	return count > 0;
+}
+
+/*
+ * es_base_is_relation_locked tells whether another transaction has a relation locked, in
+ * whatever mode.  By a look: hot standbys are told when a lock against all is taken, and not
+ * when it is given back, so a try would keep their readers off to the end of the transaction.
+ */
+bool
+es_base_is_relation_locked(Oid relid)
+{
+	LOCKTAG		tag;
+	int			count;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	pfree(GetLockConflicts(&tag, AccessExclusiveLock, &count));
 	return count > 0;
 }
 

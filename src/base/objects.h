@@ -133,6 +133,7 @@ es_base_tag(EsRelation *object, uint32 id, uint16 part)
 
 extern bool es_base_lock_row(EsRelation *object, uint32 id, uint16 part, bool wait);
 extern bool es_base_is_row_locked(EsRelation *object, uint32 id, uint16 part);
+extern bool es_base_is_relation_locked(Oid relid);
 extern void es_base_announce(EsRelation *object);
 extern void es_base_lock(EsRelation *object, LOCKMODE mode);
 extern bool es_base_try_lock(EsRelation *object, LOCKMODE mode);

@@ -172,20 +172,15 @@ lock_against_all(List *relids, int tries)
 	return false;
 }
 
-/* Tells whether anybody else has one of some relations locked, in whatever mode. */
+/* Tells whether anybody else has one of some relations locked. */
 static bool
 is_any_locked(const List *relids)
 {
 	ListCell   *cell;
-	int			holders = 0;
 
 	foreach(cell, relids)
 	{
-		LOCKTAG		tag;
-
-		SET_LOCKTAG_RELATION(tag, MyDatabaseId, lfirst_oid(cell));
-		pfree(GetLockConflicts(&tag, AccessExclusiveLock, &holders));
-		if (holders > 0)
+		if (es_base_is_relation_locked(lfirst_oid(cell)))
 			return true;
 	}
 	return false;
@@ -193,8 +188,7 @@ is_any_locked(const List *relids)
 
 /*
  * Tells whether relations could be locked just now; who has them open may do so for hours.
- * By a look, and not by a try: a hot standby is told when such a lock is taken, and not when
- * it is given back, so its readers would be kept off to the end of the transaction.
+ * They are only looked at: where they were locked, standbys would have them so for all of the copy.
  */
 static bool
 can_be_locked(const List *relids)

@@ -403,44 +403,43 @@ es_statetable_find_user(int64 projection_id, char **user)
 	return found;
 }
 
-/* Gives back what try_to_have_alone has locked. */
-static void
-give_states_back(Oid relid)
-{
-	UnlockRelationOid(relid, AccessExclusiveLock);
-	UnlockRelationOid(es_statetable_parent.oid, AccessExclusiveLock);
-}
-
 /*
- * Locks a projection's table and the parent, if they are free, and not in use in this session;
- * else they are not kept locked, either.
+ * Tells whether a projection's table, or the parent, is in use, here or elsewhere.  This
+ * session has it locked then, too, but may have so without using it any more.
  */
 static bool
-try_to_have_alone(Oid relid)
+are_states_in_use(Oid relid)
 {
 	Relation	rel;
-	bool		alone;
+	bool		used;
 
+	if (es_base_is_relation_locked(es_base_oid(&es_statetable_parent)) || es_base_is_relation_locked(relid) ||
+		!ConditionalLockRelationOid(relid, AccessShareLock))
+		return true;
+	rel = try_table_open(relid, NoLock);
+	used = rel == NULL || rel->rd_refcnt != 1 || AfterTriggerPendingOnRel(relid);
+	if (rel != NULL)
+		table_close(rel, NoLock);
+	UnlockRelationOid(relid, AccessShareLock);
+	return used;
+}
+
+/* Locks a projection's table and the parent against all; false, with no lock, if they are not free. */
+static bool
+try_to_lock_states(Oid relid)
+{
 	if (!es_base_try_lock(&es_statetable_parent, AccessExclusiveLock))
 		return false;
-	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
-	{
-		UnlockRelationOid(es_statetable_parent.oid, AccessExclusiveLock);
-		return false;
-	}
-	rel = try_table_open(relid, NoLock);
-	alone = rel && rel->rd_refcnt == 1 && !AfterTriggerPendingOnRel(relid);
-	if (rel)
-		table_close(rel, NoLock);
-	if (!alone)
-		give_states_back(relid);
-	return alone;
+	if (ConditionalLockRelationOid(relid, AccessExclusiveLock))
+		return true;
+	UnlockRelationOid(es_statetable_parent.oid, AccessExclusiveLock);
+	return false;
 }
 
 /*
  * es_statetable_try_drop drops the table of a projection that is being dropped, or has
- * been; false if it is in use, by a view say.  That is looked at first, as standbys are not
- * told of locks that are given back, and once more under them.
+ * been; false if it is in use, by a view say.  It is locked only if it is not, so that nobody
+ * is kept off a table that stays, and once it is, what others may have done is looked at again.
  */
 bool
 es_statetable_try_drop(int64 projection_id)
@@ -451,11 +450,12 @@ es_statetable_try_drop(int64 projection_id)
 
 	if (!OidIsValid(relid))
 		return true;
-	if (es_statetable_find_user(projection_id, &user) || !try_to_have_alone(relid))
+	if (are_states_in_use(relid) || es_statetable_find_user(projection_id, &user) || !try_to_lock_states(relid))
 		return false;
-	if (es_statetable_find_user(projection_id, &user))
+	if (es_statetable_relid(projection_id) != relid || es_statetable_find_user(projection_id, &user))
 	{
-		give_states_back(relid);
+		UnlockRelationOid(relid, AccessExclusiveLock);
+		UnlockRelationOid(es_statetable_parent.oid, AccessExclusiveLock);
 		return false;
 	}
 	ObjectAddressSet(table, RelationRelationId, relid);
