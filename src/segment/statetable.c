@@ -404,8 +404,8 @@ es_statetable_find_user(int64 projection_id, char **user)
 }
 
 /*
- * Tells whether a projection's table, or the parent, is in use, here or elsewhere.  This
- * session has it locked then, too, but may have so without using it any more.
+ * Tells whether a projection's table is in use, here or elsewhere, or the parent elsewhere.
+ * Here it is if it is open: locked it may be by what is over.
  */
 static bool
 are_states_in_use(Oid relid)
