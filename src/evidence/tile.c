@@ -77,7 +77,7 @@ unpack_positions(const bytea *stored, EsTile *tile)
 {
 	const uint8 *at = (const uint8 *) VARDATA_ANY(stored);
 	const uint8 *end = at + VARSIZE_ANY_EXHDR(stored);
-	uint64		next = tile->after + 1;
+	uint64		next = tile->after + 1; /* at most PG_INT64_MAX, and so it stays */
 	int			count = 0;
 
 	while (at < end)
@@ -87,7 +87,7 @@ unpack_positions(const bytea *stored, EsTile *tile)
 
 		if (!es_varint_read(&at, end, &skipped) || !es_varint_read(&at, end, &length) ||
 			length == 0 || length > tile->count - count ||
-			skipped > PG_INT64_MAX || next + skipped + length > PG_INT64_MAX)
+			skipped > PG_INT64_MAX - next || length > PG_INT64_MAX - next - skipped)
 			return false;
 		next += skipped;
 		for (uint64 i = 0; i < length; i++)
