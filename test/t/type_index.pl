@@ -115,6 +115,17 @@ is_indexed('F', 'asked again, it is made');
 $node->safe_psql('store', q{SELECT es_drop_type_index('F')});
 ok($node->poll_query_until('store', q{SELECT count(*) = 0 FROM pg_indexes WHERE indexdef LIKE '%''F''::text)'}), 'and dropped');
 
+# What is asked for while the worker is at a later segment.
+$old->query_safe('BEGIN; LOCK TABLE eventstore.events_2 IN ROW EXCLUSIVE MODE');
+$node->safe_psql('store', q{SELECT es_index_type('D')});
+ok($node->poll_query_until('store', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'eventstore type indexer' AND cardinality(pg_blocking_pids(pid)) > 0}), 'the worker waits for a later segment');
+$node->safe_psql('store', q{SELECT es_index_type('E')});
+ok($node->poll_query_until('store', $workers, '1'), 'another one leaves it to that one');
+$old->query_safe('COMMIT');
+is_indexed($_, "type $_: segments before that one have it, too, and those after it") foreach ('D', 'E');
+$node->safe_psql('store', q{SELECT es_drop_type_index('D'), es_drop_type_index('E')});
+ok($node->poll_query_until('store', q{SELECT count(*) = 0 FROM pg_indexes WHERE indexdef ~ $$'[DE]'::text$$}), 'both are dropped');
+
 # The worker is ended in the middle: what it was at is left, invalid.
 $old->query_safe(q{BEGIN; SELECT es_append('old-1', 'C')});
 $node->safe_psql('store', q{SELECT es_index_type('C')});
