@@ -104,7 +104,8 @@ INSERT INTO expressions VALUES
 	('^\$\^\.\*\+\?\(\)\[\]\{\}\|\\\/$', '$^.*+?()[]{}|\/', true), ('^\cJ$', E'\n', true), ('^\t\n\v\f\r$', E'\t\n\x0b\f\r', true), ('^***a', 'a', NULL), ('^(?:)$', '', true), ('^a|$', 'b', true), ('^(|a)+$', 'aa', true),
 	('^\p{L}+$', 'Straße', true), ('^\p{Letter}+$', 'a1', false), ('^\P{L}$', '1', true), ('^[\p{Lu}\d]+$', 'ÄB9', true), ('^[^\p{Lu}]$', 'ä', true), ('^\p{gc=Nd}$', '٣', true), ('^\p{ASCII}$', 'ä', false), ('^\p{Any}$', 'ä', true),
 	('\a', 'a', NULL), ('\1', 'a', NULL), ('a**', 'a', NULL), ('*a', 'a', NULL), ('a)', 'a', NULL), ('[a', 'a', NULL), ('[b-a]', 'a', NULL), ('[a-\d]', 'a', NULL), ('a{3,2}', 'a', NULL), ('\u12', 'a', NULL), ('\u{110000}', 'a', NULL), ('\', 'a', NULL),
-	('(?=a)*', 'a', NULL), ('(?<x>a)(?<x>b)', 'a', NULL), ('\p{Klingon}', 'a', NULL), ('(?=(a))\1', 'a', NULL), ('(?:(a)|b)\1', 'a', NULL), ('(?>a)', 'a', NULL), ('\pL', 'a', NULL), ('\x1', 'a', NULL), ('\01', 'a', NULL);
+	('(?=a)*', 'a', NULL), ('(?<x>a)(?<x>b)', 'a', NULL), ('\p{Klingon}', 'a', NULL), ('(?=(a))\1', 'a', NULL), ('(?:(a)|b)\1', 'a', NULL), ('(?>a)', 'a', NULL), ('\pL', 'a', NULL), ('\x1', 'a', NULL), ('\01', 'a', NULL),
+	('\0', 'a', false), ('^a\0?$', 'a', true), ('^a|\0$', 'a', true), ('^[^\0]$', 'a', true);
 CREATE FUNCTION pg_temp.matches(pattern text, data text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
 	RETURN NOT EXISTS (SELECT FROM es_check_schema(jsonb_build_object('pattern', pattern), to_jsonb(data)));

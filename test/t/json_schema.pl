@@ -160,6 +160,11 @@ my @costly = (
 	[ 'a pattern of 100,000 characters', q{jsonb_build_object('pattern', repeat('a', 100000))}, q{'"x"'}, '22023' ],
 	[ 'a pattern of 100,000 parentheses', q{jsonb_build_object('pattern', repeat('(', 100000))}, q{'"x"'}, '22023' ],
 	[ 'a pattern of 9,000 groups', q{jsonb_build_object('pattern', repeat('(', 9000) || 'a' || repeat(')', 9000))}, q{'"x"'}, undef ],
+	[ 'groups of nothing, repeated within each other', q{jsonb_build_object('pattern', repeat('(', 5) || repeat('){10000}', 5))}, q{'"x"'}, '22023' ],
+	[ '... a few times each', q{'{"pattern": "(((){255}){256}){256}"}'}, q{'"x"'}, '22023' ],
+	[ '... as often as they may be', q{'{"pattern": "^((){100}){100}$"}'}, q{'""'}, 'valid' ],
+	[ 'places between characters, repeated within each other', q{'{"pattern": "((\\\\b|$){10000}){10000}"}'}, q{'"x"'}, '22023' ],
+	[ 'many of them in a group', q{jsonb_build_object('pattern', '(' || repeat('^', 1001) || '){10}')}, q{'"x"'}, '22023' ],
 	[ 'many large patterns', q{jsonb_build_object('anyOf', (SELECT jsonb_agg(jsonb_build_object('pattern', '^x{1,' || i || '}$')) FROM generate_series(5000, 5100) i))}, q{'"x"'}, '22023' ],
 	[ '100,000 patterns that are the same', q{jsonb_build_object('allOf', (SELECT jsonb_agg(jsonb_build_object('pattern', '^[a-z]{100}$')) FROM generate_series(1, 100000) i))}, q{to_jsonb(repeat('x', 100))}, 'valid' ],
 	[ 'all categories of characters, often', q{jsonb_build_object('pattern', '^(' || repeat('\p{L}\P{Lu}[^\p{M}]', 8) || ')*$')}, q{to_jsonb(repeat('äß1', 800))}, undef ]);
@@ -171,6 +176,10 @@ foreach my $case (@costly)
 	is($verdict, $expected, $what) if defined $expected;
 	isnt($verdict, '57014', "$what: there is an answer") if !defined $expected;
 }
+
+# what an expression is written as has a bound, whatever it matches
+my (undef, undef, $refusal) = $node->psql('utf8', q{SELECT es_check_schema(jsonb_build_object('pattern', repeat('(', 100000) || repeat(')', 100000) || '{10000}'), '1')});
+like($refusal, qr/DETAIL:  It is too long, or repeats too much too often\./, 'an expression that would become too long is refused before the engine sees it');
 
 # what takes long can be cancelled, here by the time that it may take
 foreach my $case (
