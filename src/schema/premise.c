@@ -366,9 +366,9 @@ es_premise_make(const EsFacts *facts, EsEffort *effort)
 
 /* es_premise_accepts tells whether a schema accepts a value. */
 bool
-es_premise_accepts(const EsEffort *effort, const EsSchemaNode *node, const Jsonb *value)
+es_premise_accepts(const EsSchemaNode *node, const Jsonb *value)
 {
-	EsSchema	schema = {.root = (EsSchemaNode *) node,.count = effort->node_count};
+	EsSchema	schema = {(EsSchemaNode *) node};
 
 	return es_schema_accepts(&schema, value);
 }
@@ -410,16 +410,16 @@ es_premise_allows(const EsPremise *premise, const Jsonb *value)
 {
 	EsSchemaNode types = {.types = premise->types};
 
-	if (!es_premise_accepts(premise->effort, &types, value))
+	if (!es_premise_accepts(&types, value))
 		return false;
 	for (int i = 0; i < premise->is.count; i++)
 	{
-		if (!es_premise_accepts(premise->effort, premise->is.nodes[i], value))
+		if (!es_premise_accepts(premise->is.nodes[i], value))
 			return false;
 	}
 	for (int i = 0; i < premise->is_not.count; i++)
 	{
-		if (es_premise_accepts(premise->effort, premise->is_not.nodes[i], value))
+		if (es_premise_accepts(premise->is_not.nodes[i], value))
 			return false;
 	}
 	return true;
