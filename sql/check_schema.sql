@@ -59,6 +59,7 @@ SELECT * FROM es_check_schema('{"format": "email", "contentEncoding": "base64", 
 -- references
 SELECT * FROM es_check_schema('{"$id": "https://example.com/order", "$ref": "line#sku", "$defs": {"x": {"$id": "line", "$defs": {"y": {"$anchor": "sku", "type": "string"}}}}}', '1');
 SELECT * FROM es_check_schema('{"$ref": "#/$defs/a~1b%20c", "$defs": {"a/b c": {"type": "string"}}}', '1');
+SELECT * FROM es_check_schema('{"$ref": "#/x/items", "$defs": {"a": {"$ref": "#/x"}}, "x": {"items": {"$anchor": "inner", "type": "string"}}}', '1');
 SELECT * FROM es_check_schema('{"type": "object", "properties": {"next": {"$ref": "#"}}}', '{"next": {"next": {"next": 1}}}');
 SELECT pointer, rule FROM es_check_schema('{"$ref": "https://json-schema.org/draft/2020-12/schema"}', '{"properties": {"a": {"minLength": -1}}}');
 
@@ -76,6 +77,9 @@ SELECT * FROM es_check_schema('{"exclusiveMinimum": true}', '1');
 SELECT * FROM es_check_schema('{"$schema": "http://json-schema.org/draft-07/schema#"}', '1');
 SELECT * FROM es_check_schema('{"$ref": "#/$defs/missing"}', '1');
 SELECT * FROM es_check_schema('{"$ref": "https://example.com/order"}', '1');
+SELECT * FROM es_check_schema('{"$ref": "#/%ff"}', '1');
+SELECT * FROM es_check_schema(jsonb_build_object('$defs', jsonb_build_object('a', jsonb_build_object('$id', 'https://example.com/' || repeat('x', 1981)))), '1');
+SELECT * FROM es_check_schema(jsonb_build_object('$id', 'https://example.com/' || repeat('x', 1000) || '/', 'items', jsonb_build_object('$ref', repeat('y', 1000))), '1');
 SELECT * FROM es_check_schema('{"$ref": "#"}', '1');
 SELECT * FROM es_check_schema('{"$defs": {"a": {"$anchor": "x"}, "b": {"$anchor": "x"}}}', '1');
 SELECT * FROM es_check_schema('{"$defs": {"a": {"$id": "x"}, "b": {"$id": "x"}}}', '1');
@@ -104,7 +108,8 @@ INSERT INTO expressions VALUES
 	('^\$\^\.\*\+\?\(\)\[\]\{\}\|\\\/$', '$^.*+?()[]{}|\/', true), ('^\cJ$', E'\n', true), ('^\t\n\v\f\r$', E'\t\n\x0b\f\r', true), ('^***a', 'a', NULL), ('^(?:)$', '', true), ('^a|$', 'b', true), ('^(|a)+$', 'aa', true),
 	('^\p{L}+$', 'Straße', true), ('^\p{Letter}+$', 'a1', false), ('^\P{L}$', '1', true), ('^[\p{Lu}\d]+$', 'ÄB9', true), ('^[^\p{Lu}]$', 'ä', true), ('^\p{gc=Nd}$', '٣', true), ('^\p{ASCII}$', 'ä', false), ('^\p{Any}$', 'ä', true),
 	('\a', 'a', NULL), ('\1', 'a', NULL), ('a**', 'a', NULL), ('*a', 'a', NULL), ('a)', 'a', NULL), ('[a', 'a', NULL), ('[b-a]', 'a', NULL), ('[a-\d]', 'a', NULL), ('a{3,2}', 'a', NULL), ('\u12', 'a', NULL), ('\u{110000}', 'a', NULL), ('\', 'a', NULL),
-	('(?=a)*', 'a', NULL), ('(?<x>a)(?<x>b)', 'a', NULL), ('\p{Klingon}', 'a', NULL), ('(?=(a))\1', 'a', NULL), ('(?:(a)|b)\1', 'a', NULL), ('(?>a)', 'a', NULL), ('\pL', 'a', NULL), ('\x1', 'a', NULL), ('\01', 'a', NULL);
+	('(?=a)*', 'a', NULL), ('(?<x>a)(?<x>b)', 'a', NULL), ('\p{Klingon}', 'a', NULL), ('(?=(a))\1', 'a', NULL), ('(?:(a)|b)\1', 'a', NULL), ('(?>a)', 'a', NULL), ('\pL', 'a', NULL), ('\x1', 'a', NULL), ('\01', 'a', NULL),
+	('\0', 'a', false), ('^a\0?$', 'a', true), ('^a|\0$', 'a', true), ('^[^\0]$', 'a', true);
 CREATE FUNCTION pg_temp.matches(pattern text, data text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
 	RETURN NOT EXISTS (SELECT FROM es_check_schema(jsonb_build_object('pattern', pattern), to_jsonb(data)));

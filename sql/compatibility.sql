@@ -75,7 +75,18 @@ INSERT INTO cases (change, old, new) VALUES
 	('multiples and limits', '{"multipleOf": 10, "minimum": 1}', '{"multipleOf": 5, "minimum": 10}'),
 	('multiples of two numbers', '{"allOf": [{"multipleOf": 2}, {"multipleOf": 3}]}', '{"multipleOf": 6}'),
 	('a maximum of many digits', jsonb_build_object('maximum', ('1' || repeat('0', 1000))::numeric), jsonb_build_object('maximum', ('1' || repeat('0', 999) || '1')::numeric)),
-	('multiples of many digits', jsonb_build_object('multipleOf', ('1' || repeat('0', 1000))::numeric), '{"multipleOf": 7}');
+	('multiples of many digits', jsonb_build_object('multipleOf', ('1' || repeat('0', 1000))::numeric), '{"multipleOf": 7}'),
+	('integers above a limit of many decimals', '{"type": "integer", "minimum": 1e-37, "maximum": 2}', '{"type": "string"}'),
+	('... listed', '{"type": "integer", "minimum": 1e-37, "exclusiveMaximum": 2.00000000000000000000000000000000000000001}', '{"enum": [1, 2]}'),
+	('... of a member', '{"type": "object", "properties": {"a": {"type": "integer", "minimum": 1e-37, "maximum": 2}}, "required": ["a"]}', '{"type": "string"}'),
+	('integers above a large limit', '{"type": "integer", "minimum": 10000000000000000000000000000000000000.5, "maximum": 10000000000000000000000000000000000002}', '{"type": "string"}'),
+	('... listed, below 0', '{"type": "integer", "minimum": -10000000000000000000000000000000000002.5, "exclusiveMaximum": -10000000000000000000000000000000000000.5}',
+		'{"enum": [-10000000000000000000000000000000000001, -10000000000000000000000000000000000002]}'),
+	('no integers between such limits', '{"type": "integer", "minimum": 1e-37, "maximum": 2e-37}', '{"type": "string"}'),
+	('multiples of 1 between such limits', '{"multipleOf": 1.0, "exclusiveMinimum": 1, "maximum": 2.00000000000000000000000000000000000000001}', '{"minimum": 2}'),
+	('integers between the largest limits', '{"type": "integer", "minimum": -9e131071, "maximum": 9e131071}', '{"type": "string"}'),
+	('integers at the largest limit', '{"type": "integer", "minimum": 9e131071, "maximum": 9e131071}', '{"type": "number"}'),
+	('integers beyond what can be rounded', jsonb_build_object('type', 'integer', 'minimum', (repeat('9', 131072) || '.5')::numeric, 'maximum', (repeat('9', 131072) || '.7')::numeric), '{"type": "string"}');
 SELECT * FROM show();
 
 -- Strings.

@@ -9,7 +9,10 @@
  * any other way are a conflict.
  *
  * Called under the stream's short lock, with the stream's tip known to be
- * committed or this transaction's; so what is found does not change.
+ * committed or this transaction's; so nothing comes to what is found.  Hidden
+ * events may go, since they are removed without the lock: where one that was
+ * found is away as it is looked at again, all is checked anew, and who is
+ * removing some is waited for.
  */
 #include "append/retry.h"
 
@@ -23,6 +26,7 @@
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
@@ -93,15 +97,29 @@ has_same_contents(EsRetry *retry, const EsNewEvent *given, EsEvent *stored)
 							   &DatumGetJsonbP(given->metadata)->root) == 0;
 }
 
+/* Marks an event as the one that is stored, if that has its version and contents. */
+static bool
+take_stored_event(EsRetry *retry, EsNewEvent *event, EsEvent *stored, int64 version)
+{
+	if (stored->version != version || !has_same_contents(retry, event, stored))
+		return false;
+	event->stored = true;
+	event->version = version;
+	event->position = stored->position;
+	event->recorded_at = stored->recorded_at;
+	return true;
+}
+
 /*
  * Compares events, count of them from one on, with those stored from a version
  * on.  Marks as stored what is the same; returns the first that differs, or
- * NULL.
+ * NULL.  Memory for one is freed before the next.
  */
 static EsNewEvent *
 compare_stored_run(EsRetry *retry, EsNewEvent *event, int count, const EsStream *stream, int64 version)
 {
 	Snapshot	snapshot = es_rows_fresh_snapshot();
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eventstore retry", ALLOCSET_DEFAULT_SIZES);
 
 	for (int64 n = stream->first_segment; count > 0 && n <= stream->last_segment; n++)
 	{
@@ -115,16 +133,15 @@ compare_stored_run(EsRetry *retry, EsNewEvent *event, int count, const EsStream 
 		while (same && count > 0 && index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
 		{
 			EsEvent		stored;
+			MemoryContext old = MemoryContextSwitchTo(scratch);
 
 			CHECK_FOR_INTERRUPTS();
 			es_event_deform(scan.slot, &stored, true);
-			same = has_same_contents(retry, event, &stored);
+			same = take_stored_event(retry, event, &stored, version);
+			MemoryContextSwitchTo(old);
+			MemoryContextReset(scratch);
 			if (!same)
 				break;
-			event->stored = true;
-			event->version = stored.version;
-			event->position = stored.position;
-			event->recorded_at = stored.recorded_at;
 			version++;
 			count--;
 			event = event->next;
@@ -134,7 +151,24 @@ compare_stored_run(EsRetry *retry, EsNewEvent *event, int count, const EsStream 
 			break;
 	}
 	UnregisterSnapshot(snapshot);
+	MemoryContextDelete(scratch);
 	return count > 0 ? event : NULL;
+}
+
+/*
+ * Finds again where an event is stored that was found before, for a result; that is
+ * another one if the event is gone, or is being removed.
+ */
+static int64
+find_stored_again(EsRetry *retry, EsRetryResult result, const EsNewEvent *event, const EsStream *stream, int64 *position)
+{
+	int64		version = es_stream_find_event_id(stream, &event->id, position, &retry->wait_for);
+
+	if (TransactionIdIsValid(retry->wait_for))
+		retry->result = ES_RETRY_WAIT;
+	else
+		retry->result = version == 0 ? ES_RETRY_GONE : result;
+	return version;
 }
 
 /* Notes that an event's id is stored, but not as given, and where. */
@@ -142,12 +176,10 @@ static void
 note_conflict(EsRetry *retry, EsConflictKind kind, const EsNewEvent *event, const EsStream *stream)
 {
 	EsConflict *conflict = &retry->conflict;
-	TransactionId in_progress;
 
-	retry->result = ES_RETRY_CONFLICT;
 	conflict->kind = kind;
 	conflict->id = event->id;
-	conflict->version = es_stream_find_event_id(stream, &event->id, &conflict->position, &in_progress);
+	conflict->version = find_stored_again(retry, ES_RETRY_CONFLICT, event, stream, &conflict->position);
 }
 
 /* Notes that of a target's events some are stored and some are not. */
@@ -169,12 +201,9 @@ note_partly_stored(EsRetry *retry, const EsTarget *target, const EsStream *strea
 static void
 take_stored_id(EsRetry *retry, EsNewEvent *event, const EsStream *stream, int64 version)
 {
-	TransactionId in_progress;
-
-	(void) es_stream_find_event_id(stream, &event->id, &event->position, &in_progress);
-	event->stored = true;
+	(void) find_stored_again(retry, ES_RETRY_STORED, event, stream, &event->position);
+	event->stored = retry->result == ES_RETRY_STORED;
 	event->version = version;
-	retry->result = ES_RETRY_STORED;
 }
 
 /*
@@ -217,9 +246,9 @@ judge_stored_ids(EsRetry *retry, EsTarget *target, const EsStream *stream, const
 		retry->result = ES_RETRY_STORED;
 }
 
-/* es_retry_check tells whether the events for an existing stream are stored in it. */
-void
-es_retry_check(EsRetry *retry, EsTarget *target, const EsStream *stream)
+/* Finds the ids of the events for an existing stream, and judges what is found. */
+static void
+check_stored_ids(EsRetry *retry, EsTarget *target, const EsStream *stream)
 {
 	int64	   *versions = NULL;
 	int			nstored = 0;
@@ -249,6 +278,41 @@ es_retry_check(EsRetry *retry, EsTarget *target, const EsStream *stream)
 	}
 	if (nstored > 0)
 		judge_stored_ids(retry, target, stream, versions, nstored);
+	if (versions)
+		pfree(versions);
+}
+
+/* es_retry_check tells whether the events for an existing stream are stored in it. */
+void
+es_retry_check(EsRetry *retry, EsTarget *target, const EsStream *stream)
+{
+	check_stored_ids(retry, target, stream);
+	while (retry->result == ES_RETRY_GONE)
+	{
+		for (EsNewEvent *event = target->first; event; event = event->next)
+			event->stored = false;
+		check_stored_ids(retry, target, stream);
+	}
+}
+
+/* Finds the id of one event, whose version is expected unless that is 0, and judges it. */
+static void
+check_stored_id(EsRetry *retry, EsNewEvent *event, const EsStream *stream)
+{
+	int64		version = es_stream_find_event_id(stream, &event->id, NULL, &retry->wait_for);
+	int64		expected = event->expected;
+
+	CHECK_FOR_INTERRUPTS();
+	if (TransactionIdIsValid(retry->wait_for))
+		retry->result = ES_RETRY_WAIT;
+	else if (version == 0)
+		retry->result = ES_RETRY_NEW;
+	else if (expected != 0 && expected != version)
+		note_conflict(retry, ES_CONFLICT_PLACE, event, stream);
+	else if (compare_stored_run(retry, event, 1, stream, version) == NULL)
+		retry->result = ES_RETRY_STORED;
+	else if (retry->result != ES_RETRY_NO_KEY)
+		note_conflict(retry, ES_CONFLICT_CONTENT, event, stream);
 }
 
 /*
@@ -258,27 +322,12 @@ es_retry_check(EsRetry *retry, EsTarget *target, const EsStream *stream)
 void
 es_retry_check_alone(EsRetry *retry, EsNewEvent *event, const EsStream *stream)
 {
-	int64		version;
-	int64		expected = event->expected;
-
-	CHECK_FOR_INTERRUPTS();
 	retry->result = ES_RETRY_NEW;
 	if (!event->id_given)
 		return;
-	version = es_stream_find_event_id(stream, &event->id, NULL, &retry->wait_for);
-	if (TransactionIdIsValid(retry->wait_for))
-		retry->result = ES_RETRY_WAIT;
-	else if (version == 0)
-		return;
-	else if (expected != 0 && expected != version)
-		note_conflict(retry, ES_CONFLICT_PLACE, event, stream);
-	else if (compare_stored_run(retry, event, 1, stream, version))
-	{
-		if (retry->result != ES_RETRY_NO_KEY)
-			note_conflict(retry, ES_CONFLICT_CONTENT, event, stream);
-	}
-	else
-		retry->result = ES_RETRY_STORED;
+	do
+		check_stored_id(retry, event, stream);
+	while (retry->result == ES_RETRY_GONE);
 }
 
 /*

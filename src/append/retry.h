@@ -17,8 +17,10 @@ typedef enum EsRetryResult
 	ES_RETRY_STORED,			/* all are, exactly as given */
 	ES_RETRY_CONFLICT,			/* some are, or not as given */
 	ES_RETRY_WAIT,				/* depends on a transaction in progress */
-	ES_RETRY_NO_KEY				/* what is stored is encrypted, and the master
+	ES_RETRY_NO_KEY,			/* what is stored is encrypted, and the master
 								 * key is not at hand */
+	ES_RETRY_GONE				/* what was found has been removed meanwhile;
+								 * not for callers */
 } EsRetryResult;
 
 typedef struct EsRetry

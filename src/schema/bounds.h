@@ -43,7 +43,7 @@ extern bool es_bounds_meet(const EsBound *lower, const EsBound *upper);
 extern bool es_bounds_divides(Numeric divisor, Numeric number, bool *sure);
 extern void es_bounds_round_up(EsBound *lower, Numeric step);
 extern void es_bounds_round_down(EsBound *upper, Numeric step);
-extern Numeric es_bounds_width(Numeric lower, Numeric upper);
+extern int	es_bounds_count_integers(const EsBound *lower, const EsBound *upper, int most);
 extern Numeric es_bounds_one(void);
 
 #endif							/* ES_SCHEMA_BOUNDS_H */

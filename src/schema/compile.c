@@ -32,7 +32,6 @@ make_schema_nodes(EsSurvey *survey)
 		nodes[i] = c.tasks[i].node;
 	es_graph_finish(nodes, c.task_count);
 	schema->root = nodes[0];
-	schema->count = c.task_count;
 	return schema;
 }
 

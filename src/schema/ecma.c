@@ -28,9 +28,10 @@ typedef struct EcmaGroup
 	uint32		parent;
 	uint32		alternative;	/* of its parent's, the one it stands in */
 	uint32		alternatives;	/* of its own, so far, but one */
-	uint32		start;			/* where it begins in the result */
+	Size		start;			/* where it begins in the result */
 	uint32		engine_number;	/* to refer back by; 0: none */
 	uint64		weight;
+	uint64		assertions;		/* of its own: ^, $, |, \b and \B */
 	const pg_wchar *name;		/* of a named one */
 	uint32		name_len;
 	bool		captures;
@@ -51,7 +52,7 @@ typedef struct Translation
 	bool		refers_back;	/* something in the expression does */
 	/* what a quantifier would be about; no atom: there is nothing */
 	bool		has_atom;
-	uint32		atom_start;
+	Size		atom_start;
 	uint64		atom_weight;
 	uint32		atom_group;		/* 0: it is none */
 } Translation;
@@ -234,7 +235,11 @@ take_group(Translation *t)
 	return true;
 }
 
-/* Takes the end of a group, after its ')'. */
+/*
+ * Takes the end of a group, after its ')'.  A group that matches no characters has a
+ * weight, too: what it is written as is repeated all the same, and so is what the engine
+ * makes of it.
+ */
 static bool
 end_group(Translation *t)
 {
@@ -244,6 +249,7 @@ end_group(Translation *t)
 		return fail_translation(t, "A parenthesis closes nothing.");
 	es_regextext_put(&t->out, ')');
 	group->closed = true;
+	group->weight = Max(group->weight, Max(group->assertions, 1));
 	t->groups[group->parent].weight += group->weight;
 	t->has_atom = !group->look;
 	t->atom_start = group->start;
@@ -378,6 +384,14 @@ quantify(Translation *t, uint32 least, uint32 most)
 
 /* ---- all of it ---- */
 
+/* Takes what is about a place between characters, and cannot be repeated by itself. */
+static void
+begin_assertion(Translation *t)
+{
+	t->has_atom = false;
+	t->groups[t->current].assertions++;
+}
+
 /* Takes an escape outside of classes, after its backslash. */
 static bool
 take_plain_escape(Translation *t)
@@ -392,12 +406,18 @@ take_plain_escape(Translation *t)
 	if (c == 'b' || c == 'B')
 	{
 		t->in.at++;
-		t->has_atom = false;
+		begin_assertion(t);
 		es_regextext_put_ascii(&t->out, c == 'b' ? "\\y" : "\\Y");
 		return true;
 	}
 	if ((c >= '1' && c <= '9') || c == 'k')
 		return take_reference(t);
+	if (c == '0' && (t->in.end - t->in.at < 2 || t->in.at[1] < '0' || t->in.at[1] > '9'))
+	{
+		t->in.at++;
+		put_set_atom(t, &set);	/* no text of the server has the character 0 */
+		return true;
+	}
 	if (!es_charclass_take_escape(&t->in, &code, &set))
 		return false;
 	if (code == ES_NO_CHARACTER)
@@ -459,7 +479,7 @@ take_piece(Translation *t)
 			/* FALLTHROUGH */
 		case '^':
 		case '$':
-			t->has_atom = false;
+			begin_assertion(t);
 			es_regextext_put(&t->out, c);
 			return true;
 		default:
@@ -489,8 +509,8 @@ es_ecma_translate(const char *pattern, uint32 len, EsEcmaResult *result)
 	Translation t = {.in.at = chars};
 
 	t.in.end = chars + pg_mb2wchar_with_len(pattern, chars, len);
-	t.out.space = len + 16;
-	t.out.chars = palloc_extended((Size) t.out.space * sizeof(pg_wchar), MCXT_ALLOC_HUGE);
+	t.out.space = Min(len, ES_MOST_REGEX_TEXT) + 16;
+	t.out.chars = palloc_extended(t.out.space * sizeof(pg_wchar), MCXT_ALLOC_HUGE);
 	t.group_space = 8;
 	t.groups = palloc0(t.group_space * sizeof(EcmaGroup));
 	t.group_count = 1;
@@ -500,7 +520,7 @@ es_ecma_translate(const char *pattern, uint32 len, EsEcmaResult *result)
 		CHECK_FOR_INTERRUPTS();
 		if (take_piece(&t) && t.has_atom && t.atom_group == 0)
 			t.groups[t.current].weight += t.atom_weight;
-		if (t.groups[t.current].weight > MOST_WEIGHT)
+		if (t.groups[t.current].weight > MOST_WEIGHT || t.out.too_long)
 			(void) fail_translation(&t, "It is too long, or repeats too much too often.");
 	}
 	if (t.current != 0)

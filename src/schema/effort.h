@@ -9,11 +9,13 @@
 
 #include "miscadmin.h"
 
-/* How much work may still be done, and what it is about. */
+#define ES_TEXTS_A_STEP	4		/* short texts, or facts, compared for a step of
+								 * work */
+
+/* How much work may still be done. */
 typedef struct EsEffort
 {
 	int64		left;
-	uint32		node_count;		/* of the schemas, whichever has more */
 } EsEffort;
 
 static inline void

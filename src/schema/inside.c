@@ -42,14 +42,24 @@ is_matched_by(const EsPatternProperty *pattern, const EsMemberClass *members)
 	return members->pattern != NULL && es_inside_same_pattern(&pattern->pattern_text, &members->pattern->pattern_text);
 }
 
+/* Spends what it takes to find the patterns of a schema that apply to a class. */
+static void
+spend_on_patterns(const EsObjectRules *objects, const EsMemberClass *members, EsEffort *effort)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (objects != NULL)
+		es_effort_spend(effort, members->key != NULL ? objects->pattern_count : objects->pattern_count / ES_TEXTS_A_STEP);
+}
+
 /* es_inside_is_named tells whether "properties" or "patternProperties" are about a class. */
 bool
-es_inside_is_named(const EsSchemaNode *node, const EsMemberClass *members)
+es_inside_is_named(const EsSchemaNode *node, const EsMemberClass *members, EsEffort *effort)
 {
 	const EsSchemaProperty *property = members->key == NULL ? NULL : es_premise_find_property(node, members->key);
 
 	if (property != NULL && property->schema != NULL)
 		return true;
+	spend_on_patterns(node->objects, members, effort);
 	for (uint32 i = 0; node->objects != NULL && i < node->objects->pattern_count; i++)
 	{
 		if (is_matched_by(&node->objects->patterns[i], members))
@@ -105,7 +115,7 @@ es_inside_may_evaluate(const EsSchemaNode *node, const EsMemberClass *members, E
 	if (!es_effort_allows(effort, 1))
 		return true;
 	if ((objects != NULL && objects->additional != NULL) || node->unevaluated_properties != NULL ||
-		es_inside_is_named(node, members) || may_match(objects, members))
+		es_inside_is_named(node, members, effort) || may_match(objects, members))
 		return true;
 	for (uint32 i = 0; objects != NULL && objects->dependencies && i < objects->count; i++)
 	{
@@ -130,7 +140,7 @@ es_inside_must_evaluate(const EsSchemaNode *node, const EsMemberClass *members, 
 	if (!es_effort_allows(effort, 1))
 		return false;
 	if ((node->objects != NULL && node->objects->additional != NULL) || node->unevaluated_properties != NULL ||
-		es_inside_is_named(node, members))
+		es_inside_is_named(node, members, effort))
 		return true;
 	return applied != NULL &&
 		((applied->ref != NULL && es_inside_must_evaluate(applied->ref, members, effort)) ||
@@ -262,38 +272,51 @@ find_first_unevaluated(const EsSchemaNode *node, EsEffort *effort)
 
 /* ---- members ---- */
 
+/* Adds a fact to a list that nobody else has. */
+static void
+add_own_fact(EsFacts *facts, EsFact fact, EsEffort *effort)
+{
+	EsFacts		before = *facts;
+
+	es_effort_spend(effort, 1 + facts->count / ES_TEXTS_A_STEP);
+	*facts = es_fact_add(&before, fact);
+	if (before.facts != NULL && before.facts != facts->facts)
+		pfree(before.facts);
+}
+
 /* Adds what "properties", "patternProperties" and "additionalProperties" of a schema say. */
 static void
-add_member_facts(EsFacts *facts, const EsSchemaNode *node, const EsMemberClass *members)
+add_member_facts(EsFacts *facts, const EsSchemaNode *node, const EsMemberClass *members, EsEffort *effort)
 {
 	const EsObjectRules *objects = node->objects;
 	const EsSchemaProperty *property = members->key == NULL ? NULL : es_premise_find_property(node, members->key);
 	bool		named = property != NULL && property->schema != NULL;
 
 	if (named)
-		*facts = es_fact_add(facts, es_fact_is(property->schema));
+		add_own_fact(facts, es_fact_is(property->schema), effort);
+	spend_on_patterns(objects, members, effort);
 	for (uint32 i = 0; i < objects->pattern_count; i++)
 	{
 		if (!is_matched_by(&objects->patterns[i], members))
 			continue;
 		named = true;
-		*facts = es_fact_add(facts, es_fact_is(objects->patterns[i].schema));
+		add_own_fact(facts, es_fact_is(objects->patterns[i].schema), effort);
 	}
 	/* Members that match one pattern may match another. */
 	if (!named && objects->additional != NULL && (members->pattern == NULL || objects->pattern_count == 0))
-		*facts = es_fact_add(facts, es_fact_is(objects->additional));
+		add_own_fact(facts, es_fact_is(objects->additional), effort);
 }
 
 /* Tells whether "propertyNames" of a schema rules a class out. */
 static bool
-is_name_refused(const EsPremise *premise, const EsSchemaNode *names, const EsMemberClass *members)
+is_name_refused(const EsSchemaNode *names, const EsMemberClass *members)
 {
 	EsNode		name;
 
 	if (members->key == NULL)
 		return names->enumeration != NULL || names->constant != NULL || (names->types & ES_TYPE_STRING) == 0;
 	name = es_node_view_string(members->key->bytes, members->key->len);
-	return !es_premise_accepts(premise->effort, names, es_pack_jsonb(&name));
+	return !es_premise_accepts(names, es_pack_jsonb(&name));
 }
 
 /* es_inside_member gives the facts about a class of members. */
@@ -311,12 +334,12 @@ es_inside_member(const EsPremise *premise, const EsMemberClass *members)
 		es_effort_spend(premise->effort, 1);
 		if (node->objects != NULL)
 		{
-			add_member_facts(&facts, node, members);
-			if (node->objects->names != NULL && is_name_refused(premise, node->objects->names, members))
+			add_member_facts(&facts, node, members, premise->effort);
+			if (node->objects->names != NULL && is_name_refused(node->objects->names, members))
 				return es_fact_of(es_fact_is(&es_fact_nothing));
 		}
 		if (node->unevaluated_properties != NULL && is_left_to_unevaluated(node, members, premise->effort))
-			facts = es_fact_add(&facts, es_fact_is(node->unevaluated_properties));
+			add_own_fact(&facts, es_fact_is(node->unevaluated_properties), premise->effort);
 	}
 	return facts;
 }
@@ -474,6 +497,7 @@ es_inside_patterns(const EsPremise *premise)
 
 	for (int i = 0; i < premise->is.count; i++)
 		patterns = visit_node(patterns, premise->is.nodes[i], list_node_patterns, premise->effort);
+	es_effort_spend(premise->effort, list_length(patterns));
 	return patterns;
 }
 

@@ -21,7 +21,7 @@ extern EsFacts es_inside_names(const EsPremise *premise);
 extern uint32 es_inside_prefix(const EsPremise *premise);
 extern List *es_inside_keys(const EsPremise *premise, const EsSchemaNode *goal);
 extern List *es_inside_patterns(const EsPremise *premise);
-extern bool es_inside_is_named(const EsSchemaNode *node, const EsMemberClass *members);
+extern bool es_inside_is_named(const EsSchemaNode *node, const EsMemberClass *members, EsEffort *effort);
 extern bool es_inside_may_evaluate(const EsSchemaNode *node, const EsMemberClass *members, EsEffort *effort);
 extern bool es_inside_must_evaluate(const EsSchemaNode *node, const EsMemberClass *members, EsEffort *effort);
 extern bool es_inside_has_alternatives(const EsSchemaNode *node, EsEffort *effort);

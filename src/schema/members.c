@@ -30,7 +30,7 @@ static bool
 take_answer(const EsProof *proof, EsAnswer *answer, EsAnswer one)
 {
 	*answer = Max(*answer, one);
-	return *answer == ES_ANSWER_YES || proof->quiet == 0;
+	return (*answer == ES_ANSWER_YES || proof->quiet == 0) && proof->effort.left > 0;
 }
 
 /* ---- which members there are ---- */
@@ -183,12 +183,20 @@ es_members_prove_named(EsProof *proof, const EsPremise *premise, const EsSchemaN
 	return answer;
 }
 
+/* The classes of members that there are, but for that of all others. */
+typedef struct MemberClasses
+{
+	List	   *keys;			/* see es_inside_keys and es_inside_patterns */
+	List	   *patterns;
+} MemberClasses;
+
 /* Tells whether the premise has a pattern of the same text. */
 static bool
-has_pattern(const List *patterns, const EsPatternProperty *pattern)
+has_pattern(const List *patterns, const EsPatternProperty *pattern, EsEffort *effort)
 {
 	ListCell   *cell;
 
+	es_effort_spend(effort, list_length(patterns) / ES_TEXTS_A_STEP);
 	foreach(cell, patterns)
 	{
 		if (es_inside_same_pattern(&((const EsPatternProperty *) lfirst(cell))->pattern_text, &pattern->pattern_text))
@@ -197,30 +205,15 @@ has_pattern(const List *patterns, const EsPatternProperty *pattern)
 	return false;
 }
 
-/* Proves what members that match a pattern must be. */
+/* Proves what members must be that match a pattern and that no pattern of its text tells of. */
 static EsAnswer
-prove_pattern_property(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal, const EsPatternProperty *pattern)
+prove_unlike_patterns(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal, const EsPatternProperty *pattern,
+					  const List *patterns)
 {
 	EsAnswer	answer = ES_ANSWER_YES;
-	List	   *patterns = es_inside_patterns(premise);
 	EsMemberClass others = {0};
 	ListCell   *cell;
 
-	foreach(cell, es_inside_keys(premise, goal))
-	{
-		EsMemberClass named = {.key = lfirst(cell)};
-
-		if (es_inside_matches(pattern, named.key) &&
-			!take_answer(proof, &answer, prove_members(proof, premise, goal, &named, pattern->schema)))
-			return answer;
-	}
-	if (has_pattern(patterns, pattern))
-	{
-		EsMemberClass matching = {.pattern = pattern};
-
-		(void) take_answer(proof, &answer, prove_members(proof, premise, goal, &matching, pattern->schema));
-		return answer;
-	}
 	foreach(cell, patterns)
 	{
 		EsMemberClass matching = {.pattern = lfirst(cell)};
@@ -235,17 +228,48 @@ prove_pattern_property(EsProof *proof, const EsPremise *premise, const EsSchemaN
 	return answer;
 }
 
+/* Proves what members that match a pattern must be. */
+static EsAnswer
+prove_pattern_property(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal, const EsPatternProperty *pattern,
+					   const MemberClasses *classes)
+{
+	EsAnswer	answer = ES_ANSWER_YES;
+	EsMemberClass same = {.pattern = pattern};
+	ListCell   *cell;
+
+	CHECK_FOR_INTERRUPTS();
+	es_effort_spend(premise->effort, list_length(classes->keys));
+	foreach(cell, classes->keys)
+	{
+		EsMemberClass named = {.key = lfirst(cell)};
+
+		if (es_inside_matches(pattern, named.key) &&
+			!take_answer(proof, &answer, prove_members(proof, premise, goal, &named, pattern->schema)))
+			return answer;
+	}
+	if (has_pattern(classes->patterns, pattern, premise->effort))
+		(void) take_answer(proof, &answer, prove_members(proof, premise, goal, &same, pattern->schema));
+	else
+		(void) take_answer(proof, &answer, prove_unlike_patterns(proof, premise, goal, pattern, classes->patterns));
+	return answer;
+}
+
 /* es_members_prove_matching proves "patternProperties". */
 EsAnswer
 es_members_prove_matching(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal)
 {
 	EsAnswer	answer = ES_ANSWER_YES;
+	MemberClasses classes;
 
-	if (!is_about_objects(premise, goal))
+	if (!is_about_objects(premise, goal) || goal->objects->pattern_count == 0)
 		return ES_ANSWER_YES;
+	classes.keys = es_inside_keys(premise, goal);
+	classes.patterns = es_inside_patterns(premise);
 	for (uint32 i = 0; i < goal->objects->pattern_count; i++)
 	{
-		if (!take_answer(proof, &answer, prove_pattern_property(proof, premise, goal, &goal->objects->patterns[i])))
+		const EsPatternProperty *pattern = &goal->objects->patterns[i];
+
+		if (!take_answer(proof, &answer, prove_pattern_property(proof, premise, goal, pattern, &classes)))
 			break;
 	}
 	return answer;
@@ -259,7 +283,7 @@ static bool
 is_left_to_additional(const EsSchemaNode *goal, const EsMemberClass *members, EsEffort *effort)
 {
 	es_effort_spend(effort, 1);
-	return !es_inside_is_named(goal, members);
+	return !es_inside_is_named(goal, members, effort);
 }
 
 /* Tells whether "unevaluatedProperties" may be about a class. */
@@ -322,6 +346,8 @@ prove_left_over(EsProof *proof, const EsPremise *premise, const EsSchemaNode *go
 	{
 		EsMemberClass matching = {.pattern = lfirst(cell)};
 
+		if (!es_effort_allows(premise->effort, 1))
+			return ES_ANSWER_UNKNOWN;
 		if (!is_left(goal, &matching, premise->effort))
 			continue;
 		if (!take_answer(proof, &answer, goal->objects == NULL || goal->objects->pattern_count > 0 ?
@@ -370,7 +396,7 @@ prove_named_keys(EsProof *proof, const EsPremise *premise, const EsSchemaNode *n
 		EsFacts		facts = es_inside_member(premise, &named);
 		EsNode		name = es_node_view_string(named.key->bytes, named.key->len);
 
-		if (es_fact_refuse_all(&facts) || es_premise_accepts(premise->effort, names, es_pack_jsonb(&name)))
+		if (es_fact_refuse_all(&facts) || es_premise_accepts(names, es_pack_jsonb(&name)))
 			continue;
 		if (!take_answer(proof, &answer, es_proof_refute(proof, names, "propertyNames", "objects with member \"%s\"",
 														 es_proof_show_key(named.key))))

@@ -3,11 +3,12 @@
  *		What came of holding a value against a node, kept for the next time.
  *
  * A schema whose references fan out and meet again can lead to one node in more ways than
- * could ever be gone.  Since what comes of it is always the same, it is kept; so a
- * validation takes no more steps than there are values times nodes.
+ * could ever be gone.  Since what comes of it is always the same, it is kept; so as long
+ * as all of it fits a validation takes no more steps than there are values times nodes.
  *
  * The memo is made only when a validation has become a long one, and begins anew when
- * it has grown to MOST_BYTES: ways that meet do so soon, at values that are near.
+ * it has grown to MOST_BYTES: ways that meet do so soon, at values that are near.  Those
+ * that meet later are gone again.
  */
 #include "schema/memo.h"
 

@@ -158,7 +158,6 @@ struct EsSchemaNode
 typedef struct EsSchema
 {
 	EsSchemaNode *root;
-	uint32		count;			/* of nodes */
 } EsSchema;
 
 #endif							/* ES_SCHEMA_MODEL_H */

@@ -366,9 +366,9 @@ es_premise_make(const EsFacts *facts, EsEffort *effort)
 
 /* es_premise_accepts tells whether a schema accepts a value. */
 bool
-es_premise_accepts(const EsEffort *effort, const EsSchemaNode *node, const Jsonb *value)
+es_premise_accepts(const EsSchemaNode *node, const Jsonb *value)
 {
-	EsSchema	schema = {.root = (EsSchemaNode *) node,.count = effort->node_count};
+	EsSchema	schema = {(EsSchemaNode *) node};
 
 	return es_schema_accepts(&schema, value);
 }
@@ -377,16 +377,9 @@ es_premise_accepts(const EsEffort *effort, const EsSchemaNode *node, const Jsonb
 static int
 count_integers(const EsPremise *premise)
 {
-	Numeric		width;
-
-	if (premise->lower.value == NULL || premise->upper.value == NULL ||
-		premise->lower.open || premise->upper.open ||
-		premise->step == NULL || es_bounds_compare(premise->step, es_bounds_one()) != 0)
+	if (premise->step == NULL || es_bounds_compare(premise->step, es_bounds_one()) != 0)
 		return MAX_LISTED + 1;
-	width = es_bounds_width(premise->lower.value, premise->upper.value);
-	if (es_bounds_compare(width, int64_to_numeric(MAX_LISTED)) >= 0)
-		return MAX_LISTED + 1;
-	return DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(width))) + 1;
+	return es_bounds_count_integers(&premise->lower, &premise->upper, MAX_LISTED);
 }
 
 /* es_premise_is_finite tells whether es_premise_values can say which values there are. */
@@ -417,16 +410,16 @@ es_premise_allows(const EsPremise *premise, const Jsonb *value)
 {
 	EsSchemaNode types = {.types = premise->types};
 
-	if (!es_premise_accepts(premise->effort, &types, value))
+	if (!es_premise_accepts(&types, value))
 		return false;
 	for (int i = 0; i < premise->is.count; i++)
 	{
-		if (!es_premise_accepts(premise->effort, premise->is.nodes[i], value))
+		if (!es_premise_accepts(premise->is.nodes[i], value))
 			return false;
 	}
 	for (int i = 0; i < premise->is_not.count; i++)
 	{
-		if (es_premise_accepts(premise->effort, premise->is_not.nodes[i], value))
+		if (es_premise_accepts(premise->is_not.nodes[i], value))
 			return false;
 	}
 	return true;
@@ -462,7 +455,8 @@ list_simple_values(const EsPremise *premise)
 		EsNode		node = es_node_view_number(number);
 
 		values = list_value(values, premise, &node);
-		number = DatumGetNumeric(DirectFunctionCall2(numeric_add, NumericGetDatum(number), NumericGetDatum(es_bounds_one())));
+		if (i > 1)
+			number = DatumGetNumeric(DirectFunctionCall2(numeric_add, NumericGetDatum(number), NumericGetDatum(es_bounds_one())));
 	}
 	return values;
 }

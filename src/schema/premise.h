@@ -58,7 +58,7 @@ extern bool es_premise_allows(const EsPremise *premise, const Jsonb *value);
 extern bool es_premise_is_finite(const EsPremise *premise);
 extern List *es_premise_values(const EsPremise *premise);
 extern bool es_premise_is_only_types(const EsSchemaNode *node);
-extern bool es_premise_accepts(const EsEffort *effort, const EsSchemaNode *node, const Jsonb *value);
+extern bool es_premise_accepts(const EsSchemaNode *node, const Jsonb *value);
 extern const EsSchemaProperty *es_premise_find_property(const EsSchemaNode *node, const EsKey *key);
 
 #endif							/* ES_SCHEMA_PREMISE_H */

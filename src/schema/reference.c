@@ -28,15 +28,14 @@ typedef struct Way
 
 /* Raises 22023 for a reference that leads nowhere. */
 ES_NORETURN static void
-refuse_reference(const EsSurvey *survey, const EsSubschema *subschema, const char *keyword, const char *reference, bool remote)
+refuse_reference(const EsSurvey *survey, const EsSubschema *subschema, EsKeyword keyword, const char *reference, bool remote)
 {
-	EsNode		key = es_node_view_string(keyword, strlen(keyword));
-	const EsPointer *place = es_survey_step(survey, subschema->place, &key, 0);
+	const EsPointer *place = es_survey_place_keyword(survey, subschema, keyword);
 
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("invalid JSON schema: \"%s\" \"%s\" leads to nothing in the schema",
-				   keyword, es_names_show(reference)),
+				   es_keyword_name(keyword), es_names_show(reference)),
 			errdetail("The error is at \"%s\" of the schema.", es_pointer_text(place)),
 			remote ? errhint("Nothing is fetched: put what is referred to into the schema, under \"$defs\", with its \"$id\".") : 0);
 }
@@ -149,6 +148,8 @@ find_referenced(EsSurvey *survey, const char *uri, const char *fragment, EsNamed
 		named->target = es_survey_take_resource(survey, json, uri);
 		named->dynamic = false;
 	}
+	if (fragment == NULL)
+		return false;
 	if (fragment[0] == '/')
 		named->target = follow_pointer(survey, named->target, fragment);
 	else if (fragment[0] != '\0')
@@ -170,8 +171,12 @@ resolve_keyword(EsSurvey *survey, EsSubschema *subschema, EsKeyword keyword, EsN
 		return false;
 	reference = pnstrdup(value.value.bytes, value.len);
 	uri = es_uri_resolve(subschema->resource->uri, reference, fragment);
+	if (strlen(uri) > ES_MOST_URI)
+		es_survey_refuse(es_survey_place_keyword(survey, subschema, keyword), name, ES_URI_TOO_LONG);
 	if (!find_referenced(survey, uri, *fragment, named))
-		refuse_reference(survey, subschema, name, reference, !es_survey_find_name(survey, uri, NULL, named));
+		refuse_reference(survey, subschema, keyword, reference, !es_survey_find_name(survey, uri, NULL, named));
+	pfree(reference);
+	pfree(uri);
 	return true;
 }
 
@@ -210,11 +215,14 @@ es_reference_resolve_all(EsSurvey *survey)
 		{
 			subschema->ref = named.target;
 			subschema->mere_ref = is_mere_reference(subschema);
+			pfree(fragment);
 		}
 		if (!resolve_keyword(survey, subschema, ES_KEYWORD_DYNAMIC_REF, &named, &fragment))
 			continue;
 		subschema->dynamic_ref = named.target;
 		if (named.dynamic)
 			subschema->dynamic_name = fragment;
+		else
+			pfree(fragment);
 	}
 }

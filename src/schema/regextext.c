@@ -4,20 +4,39 @@
  *
  * Classes are written as lists of ranges, and every other character with a backslash if
  * it could mean anything.  The engine counts to 255; beyond that an atom is written
- * several times.
+ * several times.  That may multiply what was written so at each level, so the text has
+ * a bound of its own.
  */
 #include "schema/regextext.h"
+
+#include "miscadmin.h"
+
+/* Makes room for some characters; false if the text would become too long. */
+static bool
+make_text_room(EsRegexText *text, Size count)
+{
+	Size		space = text->space;
+
+	if (text->too_long || count > ES_MOST_REGEX_TEXT || text->len + count > ES_MOST_REGEX_TEXT)
+	{
+		text->too_long = true;
+		return false;
+	}
+	while (space < text->len + count)
+		space *= 2;
+	if (space == text->space)
+		return true;
+	text->chars = repalloc_huge(text->chars, space * sizeof(pg_wchar));
+	text->space = space;
+	return true;
+}
 
 /* es_regextext_put writes a character as it is. */
 void
 es_regextext_put(EsRegexText *text, pg_wchar c)
 {
-	if (text->len == text->space)
-	{
-		text	  ->space *= 2;
-		text	  ->chars = repalloc_huge(text->chars, (Size) text->space * sizeof(pg_wchar));
-	}
-	text	  ->chars[text->len++] = c;
+	if (make_text_room(text, 1))
+		text->chars[text->len++] = c;
 }
 
 /* es_regextext_put_ascii writes some ASCII as it is. */
@@ -72,16 +91,23 @@ es_regextext_put_set(EsRegexText *text, EsCharset *set)
 
 /* Writes an atom and a quantifier that the engine can count to. */
 static void
-put_counted(EsRegexText *text, const pg_wchar *atom, uint32 len, uint32 least, uint32 most)
+put_counted(EsRegexText *text, const pg_wchar *atom, Size len, uint32 least, uint32 most)
 {
-	for (uint32 i = 0; i < len; i++)
-		es_regextext_put(text, atom[i]);
+	char		bounds[32];
+
+	CHECK_FOR_INTERRUPTS();
+	if (!make_text_room(text, len))
+		return;
+	if (len > 0)
+		memcpy(text->chars + text->len, atom, len * sizeof(pg_wchar));
+	text->len += len;
 	if (most == ES_NO_BOUND && least <= 1)
-		es_regextext_put(text, least == 0 ? '*' : '+');
+		strlcpy(bounds, least == 0 ? "*" : "+", sizeof(bounds));
 	else if (most == ES_NO_BOUND)
-		es_regextext_put_ascii(text, psprintf("{%u,}", least));
+		snprintf(bounds, sizeof(bounds), "{%u,}", least);
 	else
-		es_regextext_put_ascii(text, psprintf("{%u,%u}", least, most));
+		snprintf(bounds, sizeof(bounds), "{%u,%u}", least, most);
+	es_regextext_put_ascii(text, bounds);
 }
 
 /*
@@ -89,9 +115,9 @@ put_counted(EsRegexText *text, const pg_wchar *atom, uint32 len, uint32 least, u
  * Beyond ES_MOST_COUNTED it is written more than once, so it must not capture.
  */
 void
-es_regextext_repeat(EsRegexText *text, uint32 start, uint32 least, uint32 most)
+es_regextext_repeat(EsRegexText *text, Size start, uint32 least, uint32 most)
 {
-	uint32		len = text->len - start;
+	Size		len = text->len - start;
 	uint32		more = most == ES_NO_BOUND ? 0 : most - least;
 	pg_wchar   *atom;
 
@@ -102,7 +128,7 @@ es_regextext_repeat(EsRegexText *text, uint32 start, uint32 least, uint32 most)
 	}
 	atom = palloc_extended(len * sizeof(pg_wchar), MCXT_ALLOC_HUGE);
 	memcpy(atom, text->chars + start, len * sizeof(pg_wchar));
-	text	  ->len = start;
+	text->len = start;
 
 	es_regextext_put_ascii(text, "(?:");
 	for (; least > ES_MOST_COUNTED; least -= ES_MOST_COUNTED)
@@ -113,4 +139,5 @@ es_regextext_repeat(EsRegexText *text, uint32 start, uint32 least, uint32 most)
 	if (more > 0)
 		put_counted(text, atom, len, 0, more);
 	es_regextext_put(text, ')');
+	pfree(atom);
 }

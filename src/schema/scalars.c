@@ -235,7 +235,7 @@ check_refused(EsProof *proof, const EsPremise *premise, const EsSchemaNode *goal
 	EsNode		node = es_node_view_string(bytes, len);
 	Jsonb	   *value = es_pack_jsonb(&node);
 
-	if (!es_premise_allows(premise, value) || es_premise_accepts(&proof->effort, goal, value))
+	if (!es_premise_allows(premise, value) || es_premise_accepts(goal, value))
 		return NULL;
 	return value;
 }

@@ -3,9 +3,10 @@
  *		What is where in a schema: its subschemas, identifiers, anchors, expressions.
  *
  * The first of the steps to a compiled schema.  It walks through the whole document,
- * also through what nothing refers to, and refuses what the metaschema refuses.  Unknown
- * keywords are left alone; a reference may lead into one, then what is there is taken
- * for a subschema later on (reference.c).
+ * also through what nothing refers to, and refuses what the metaschema refuses, but for
+ * lists in "dependencies", which assert nothing.  Unknown keywords are left alone; a
+ * reference may lead into one, then what is there is taken for a subschema later on
+ * (reference.c), and may be once more, as part of what is around it.
  *
  * Subschemas are known by the address of their JSON.  The tables of names are seeded at
  * random, since the names come from whoever made the schema.
@@ -26,6 +27,8 @@
 
 #define MOST_LEVELS		1000	/* of subschemas within subschemas */
 #define MOST_WEIGHT		100000	/* of all regular expressions */
+#define MOST_NAMES_SIZE	(32 * 1024 * 1024)	/* bytes of all identifiers and
+											 * anchors, resolved */
 
 /* A subschema by the address of its JSON. */
 typedef struct AddressEntry
@@ -134,20 +137,26 @@ text_key_of(const char *bytes, int len)
 	return key;
 }
 
-/* Makes the text that a URI, or an anchor of it, is found by. */
+/* Makes the text that a URI, or an anchor of it, is found by; of a URI it is that itself. */
 static TextKey
 make_name_key(const char *uri, const char *anchor)
 {
-	return text_key_of(anchor ? psprintf("%s#%s", uri, anchor) : pstrdup(uri), -1);
+	return text_key_of(anchor ? psprintf("%s#%s", uri, anchor) : uri, -1);
 }
 
-/* Enters a name; 22023 if it stands for something else already. */
+/*
+ * Enters a name; 22023 if it stands for something else already.  The URI lives as long as
+ * the survey.
+ */
 static void
 enter_name(EsSurvey *survey, const char *uri, const char *anchor, const EsNamed *named, const EsPointer *place)
 {
 	bool		known;
 	TextEntry  *entry = texttable_insert(survey->names, make_name_key(uri, anchor), &known);
 
+	survey->names_size += entry->key.len;
+	if (survey->names_size > MOST_NAMES_SIZE)
+		es_survey_refuse(place, anchor ? anchor : uri, "is one identifier or anchor too many: resolved, they are longer than 32 MB");
 	if (known && entry->named.target != named->target)
 		es_survey_refuse(place, anchor ? anchor : uri, anchor ? "is the name of two anchors" : "is the identifier of two schemas");
 	if (!known)
@@ -159,8 +168,11 @@ enter_name(EsSurvey *survey, const char *uri, const char *anchor, const EsNamed 
 bool
 es_survey_find_name(const EsSurvey *survey, const char *uri, const char *anchor, EsNamed *named)
 {
-	TextEntry  *entry = texttable_lookup(survey->names, make_name_key(uri, anchor));
+	TextKey		key = make_name_key(uri, anchor);
+	TextEntry  *entry = texttable_lookup(survey->names, key);
 
+	if (anchor)
+		pfree(unconstify(char *, key.bytes));
 	if (entry)
 		*named = entry->named;
 	return entry != NULL;
@@ -210,9 +222,9 @@ find_string_member(const EsSubschema *subschema, EsKeyword keyword, EsNode *valu
 	return es_node_find_packed(&subschema->view, &key, value) && value->kind == ES_NODE_STRING;
 }
 
-/* Gives the place of a subschema's keyword. */
-static const EsPointer *
-place_keyword(const EsSurvey *survey, const EsSubschema *subschema, EsKeyword keyword)
+/* es_survey_place_keyword gives the place of a subschema's keyword. */
+const EsPointer *
+es_survey_place_keyword(const EsSurvey *survey, const EsSubschema *subschema, EsKeyword keyword)
 {
 	const char *name = es_keyword_name(keyword);
 	EsNode		key = es_node_view_string(name, strlen(name));
@@ -231,7 +243,7 @@ take_anchor(EsSurvey *survey, EsSubschema *subschema, EsKeyword keyword)
 	if (!find_string_member(subschema, keyword, &value))
 		return;
 	name = copy_view_string(&value);
-	enter_name(survey, subschema->resource->uri, name, &named, place_keyword(survey, subschema, keyword));
+	enter_name(survey, subschema->resource->uri, name, &named, es_survey_place_keyword(survey, subschema, keyword));
 	if (named.dynamic)
 	{
 		EsDynamicAnchor *anchor = palloc0(sizeof(EsDynamicAnchor));
@@ -254,9 +266,15 @@ take_names(EsSurvey *survey, EsSubschema *subschema)
 	if (find_string_member(subschema, ES_KEYWORD_ID, &id) && es_keyword_check(ES_KEYWORD_ID, &id) == NULL)
 	{
 		const char *base = subschema->resource ? subschema->resource->uri : "";
-		char	   *uri = es_uri_resolve(base, copy_view_string(&id), &fragment);
+		const EsPointer *place = es_survey_place_keyword(survey, subschema, ES_KEYWORD_ID);
+		char	   *given = copy_view_string(&id);
+		char	   *uri = es_uri_resolve(base, given, &fragment);
 
-		begin_resource(survey, subschema, uri, place_keyword(survey, subschema, ES_KEYWORD_ID));
+		if (strlen(uri) > ES_MOST_URI)
+			es_survey_refuse(place, es_keyword_name(ES_KEYWORD_ID), ES_URI_TOO_LONG);
+		begin_resource(survey, subschema, uri, place);
+		pfree(given);
+		pfree(fragment);
 	}
 	else if (subschema->resource == NULL)
 		begin_resource(survey, subschema, "", subschema->place);
@@ -398,8 +416,9 @@ note_subschema(EsSurvey *survey, const EsNode *view, const EsPointer *place, EsR
 }
 
 /*
- * es_survey_take takes a subschema and all below it; 22023 if there is something wrong
- * with them.  "resource" is the one that it is in, NULL for a document without one.
+ * es_survey_take takes a subschema and all below it, unless it is known; 22023 if there is
+ * something wrong with them.  "resource" is the one that it is in, NULL for a document
+ * without one.
  */
 EsSubschema *
 es_survey_take(EsSurvey *survey, const EsNode *view, const EsPointer *place, EsResource *resource, int level)
@@ -414,6 +433,9 @@ es_survey_take(EsSurvey *survey, const EsNode *view, const EsPointer *place, EsR
 		refuse_subschema(place, "must be an object or a boolean");
 	if (level > MOST_LEVELS || stack_is_too_deep())
 		refuse_subschema(NULL, "is nested too deeply");
+	subschema = view->kind == ES_NODE_BOOL ? NULL : es_survey_find(survey, view);
+	if (subschema && (subschema->resource == resource || subschema->resource->root == subschema))
+		return subschema;
 	subschema = note_subschema(survey, view, place, resource, level);
 	if (view->kind == ES_NODE_BOOL)
 	{

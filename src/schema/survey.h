@@ -10,6 +10,7 @@
 #include "utils/jsonb.h"
 
 #include "json/node.h"
+#include "schema/keyword.h"
 #include "schema/model.h"
 #include "schema/pointer.h"
 
@@ -82,6 +83,7 @@ typedef struct EsSurvey
 	EsSubschema *root;
 	uint32		count;			/* of subschemas */
 	uint64		weight;			/* of all expressions */
+	uint64		names_size;		/* bytes of all names */
 	struct addresstable_hash *addresses;
 	struct texttable_hash *names;
 	struct texttable_hash *patterns;
@@ -97,6 +99,7 @@ extern EsSubschema *es_survey_find(const EsSurvey *survey, const EsNode *view);
 extern bool es_survey_find_name(const EsSurvey *survey, const char *uri, const char *anchor, EsNamed *named);
 extern int	es_survey_number_name(EsSurvey *survey, const char *name, bool add);
 extern const EsRegex *es_survey_pattern(const EsSurvey *survey, const EsNode *text);
+extern const EsPointer *es_survey_place_keyword(const EsSurvey *survey, const EsSubschema *subschema, EsKeyword keyword);
 extern EsPointer *es_survey_step(const EsSurvey *survey, const EsPointer *above, const EsNode *key, uint32 number);
 
 /* Raises 22023 for what is wrong at a place: a keyword's name, and a predicate. */

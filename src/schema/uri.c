@@ -7,8 +7,10 @@
  */
 #include "schema/uri.h"
 
+#include "catalog/namespace.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "utils/memutils.h"
 
 /* A part of a URI; start NULL: it does not have that part. */
 typedef struct UriPart
@@ -139,6 +141,29 @@ append_merged_path(StringInfo out, const UriParts *base, const UriPart *path)
 	pfree(merged.data);
 }
 
+/* Gives UTF-8 in the server's encoding; NULL if it is none, or has what that has not. */
+static char *
+decode_utf8(char *text, int len)
+{
+	int			encoding = GetDatabaseEncoding();
+	Oid			conversion;
+	Size		space = (Size) len * MAX_CONVERSION_GROWTH + 1;
+	char	   *decoded;
+
+	if (pg_encoding_verifymbstr(PG_UTF8, text, len) != len)
+		return NULL;
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		return text;
+	conversion = FindDefaultConversionProc(PG_UTF8, encoding);
+	if (!OidIsValid(conversion) || space > MaxAllocSize)
+		return NULL;
+	decoded = palloc0(space);
+	if (pg_do_encoding_conversion_buf(conversion, PG_UTF8, encoding, (unsigned char *) text, len,
+									  (unsigned char *) decoded, space, true) != len)
+		return NULL;
+	return decoded;
+}
+
 /* Undoes the escapes of a fragment.  Bytes become text of the server's encoding. */
 static char *
 decode_fragment(const UriPart *part)
@@ -163,7 +188,7 @@ decode_fragment(const UriPart *part)
 		text[		len++] = byte;
 	}
 	text[		len] = '\0';
-	return decoded ? pg_any_to_server(text, len, PG_UTF8) : text;
+	return decoded ? decode_utf8(text, len) : text;
 }
 
 /* Appends scheme, authority, path and query of a reference, as far as it has them. */
@@ -198,9 +223,12 @@ es_uri_resolve(const char *base, const char *reference, char **fragment)
 	UriParts	base_parts = split_uri(base);
 	UriParts	parts = split_uri(reference);
 	StringInfoData out;
+	char	   *uri;
 
 	initStringInfo(&out);
 	append_resolved(&out, &base_parts, &parts);
 	*fragment = decode_fragment(&parts.fragment);
-	return out.data;
+	uri = pnstrdup(out.data, out.len);
+	pfree(out.data);
+	return uri;
 }

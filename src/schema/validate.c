@@ -184,6 +184,17 @@ apply_dependencies(Run *run, const EsSchemaNode *node, const EsInstance *instanc
 	return property->dependent == NULL || apply_node(run, property->dependent, instance, evaluated);
 }
 
+/* Says what is wrong with the name of a member, in the memory of one violation. */
+static const char *
+describe_name(const Run *run, const EsSchemaNode *names, const EsInstance *name)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->listing->context);
+	const char *words = psprintf(": %s", describe_first_violation(run, names, name));
+
+	MemoryContextSwitchTo(old);
+	return words;
+}
+
 /* Applies "propertyNames" to the name of a member. */
 static bool
 apply_to_name(Run *run, const EsSchemaNode *node, const EsInstance *member)
@@ -204,7 +215,7 @@ apply_to_name(Run *run, const EsSchemaNode *node, const EsInstance *member)
 	if (run->listing == NULL)
 		return false;
 	if (!run->listing->brief)
-		breach.more = psprintf(": %s", describe_first_violation(run, names, &name));
+		breach.more = describe_name(run, names, &name);
 	return es_assertion_list(run->listing, node, member, &breach);
 }
 
@@ -566,19 +577,22 @@ describe_first_violation(const Run *run, const EsSchemaNode *node, const EsInsta
 	return words.out.data;
 }
 
-/* Says what is wrong against each of some schemas. */
+/* Says what is wrong against each of some schemas, in the memory of one violation. */
 static const char *
 describe_branches(const Run *run, const EsSchemaList *branches, const EsInstance *instance)
 {
+	MemoryContext old;
 	StringInfoData out;
 
 	if (run->listing->brief)
 		return NULL;
+	old = MemoryContextSwitchTo(run->listing->context);
 	initStringInfo(&out);
 	for (uint32 i = 0; i < branches->count && i < MOST_BRANCHES; i++)
 		appendStringInfo(&out, "%s%u: %s", i == 0 ? " (" : "; ", i,
 						 describe_first_violation(run, branches->nodes[i], instance));
 	appendStringInfoString(&out, branches->count > MOST_BRANCHES ? "; ...)" : ")");
+	MemoryContextSwitchTo(old);
 	return out.data;
 }
 

@@ -10,7 +10,8 @@
  * outermost one counts.  That is settled here: a subschema becomes as many nodes as there
  * are dynamic scopes that it is reached in, usually one, and each node leads to fixed
  * others.  A scope has, for each name that some $dynamicRef asks for, what it stands
- * for so far.
+ * for so far.  Both the scopes and the memory that their nodes take have a bound, since
+ * there may be as many nodes as there are subschemas times scopes.
  */
 #include "schema/variant.h"
 
@@ -18,6 +19,9 @@
 #include "utils/memutils.h"
 
 #define MOST_SCOPES		100
+
+/* Bytes of all nodes of a schema with scopes; one without takes less for its size. */
+#define MOST_MEMORY(size)	(64 * 1024 * 1024 + 100 * (Size) (size))
 
 /* A dynamic scope. */
 struct EsDynamicScope
@@ -48,14 +52,20 @@ number_dynamic_names(EsCompilation *c)
 	}
 }
 
-/* Gives the scope with the same targets as one that was made, which is added if there is none. */
+/*
+ * Gives the scope with the same targets as one that was made, which is added if there is
+ * none, else freed.
+ */
 static const EsDynamicScope *
 find_or_add_scope(EsCompilation *c, EsDynamicScope *made)
 {
 	for (EsDynamicScope *scope = c->scopes; scope; scope = scope->next)
 	{
-		if (memcmp(scope->targets, made->targets, sizeof(EsSubschema *) * c->survey->dynamic_count) == 0)
-			return scope;
+		if (memcmp(scope->targets, made->targets, sizeof(EsSubschema *) * c->survey->dynamic_count) != 0)
+			continue;
+		pfree(made->targets);
+		pfree(made);
+		return scope;
 	}
 	if (++c->scope_count > MOST_SCOPES)
 		ereport(ERROR,
@@ -117,6 +127,7 @@ es_variant_reach(EsCompilation *c, EsSubschema *subschema)
 	const EsDynamicScope *scope = c->task.scope;
 	EsVariant  *variant;
 
+	CHECK_FOR_INTERRUPTS();
 	if (c->task.subschema == NULL || c->task.subschema->resource != subschema->resource)
 		scope = enter_resource(c, scope, subschema->resource);
 
@@ -189,6 +200,8 @@ es_variant_begin(EsCompilation *c, EsSurvey *survey)
 	c->task_space = survey->count + 8;
 	c->tasks = palloc_extended(sizeof(EsVariantTask) * c->task_space, MCXT_ALLOC_HUGE);
 	c->task.scope = bare;
+	c->most = MemoryContextMemAllocated(survey->keep, false) +
+		MOST_MEMORY(survey->root->view.kind == ES_NODE_PACKED ? survey->root->view.len : 0);
 	(void) es_variant_reach(c, survey->root);
 }
 
@@ -199,6 +212,11 @@ es_variant_next(EsCompilation *c)
 	CHECK_FOR_INTERRUPTS();
 	if (c->done == c->task_count)
 		return false;
+	if (c->scope_count > 0 && MemoryContextMemAllocated(c->survey->keep, false) > c->most)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("invalid JSON schema: its dynamic anchors are combined too often"),
+				errdetail("A subschema counts anew with each combination that it is reached by."));
 	c->task = c->tasks[c->done++];
 	return true;
 }

@@ -32,6 +32,8 @@ typedef struct EsCompilation
 	uint32		done;			/* of the tasks, that one included which is
 								 * next */
 	EsVariantTask task;			/* the one being done */
+	Size		most;			/* bytes that the context that is kept may
+								 * come to have, if there are scopes */
 } EsCompilation;
 
 extern void es_variant_begin(EsCompilation *c, EsSurvey *survey);

@@ -24,11 +24,12 @@ static EsChangeState
 look_at_changed_stream(EsChange *change, const text *name, TransactionId *in_progress)
 {
 	*in_progress = InvalidTransactionId;
-	(void) es_tipcache_begin_call();
+	change->tips = es_tipcache_begin_call();
 	change->known = es_tipcache_find(name);
 	if (change->known)
 	{
 		change->stream = change->known->stream;
+		change->stream.name = name;
 		change->tip = change->known->tip;
 		return ES_CHANGE_OPEN;
 	}
@@ -68,11 +69,16 @@ es_change_begin(EsChange *change, const text *name, bool wait)
 	}
 }
 
-/* es_change_write writes what the caller has changed in change->stream. */
+/*
+ * es_change_write writes what the caller has changed in change->stream.  A constraint of a
+ * user's may run then, and all tips be forgotten as it catches an error.
+ */
 void
 es_change_write(EsChange *change)
 {
 	es_stream_update(&change->stream);
+	if (es_tipcache_generation() != change->tips)
+		change->known = es_tipcache_find(change->stream.name);
 	if (change->known)
 		es_tipcache_keep(change->known, &change->stream, &change->tip);
 }

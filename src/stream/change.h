@@ -24,6 +24,7 @@ typedef struct EsChange
 	EsStream	stream;
 	EsTip		tip;
 	EsKnownTip *known;			/* where this transaction keeps both; or NULL */
+	uint64		tips;			/* the generation of tips that it is of */
 	EsStreamLocks locks;
 } EsChange;
 

@@ -108,4 +108,42 @@ note "$accepted of $all values accepted by the old schema; $itself schemas not k
 cmp_ok($accepted, '>', $all / 5, 'enough values were accepted');
 cmp_ok($compatible, '>', $pairs / 5, 'enough versions were compatible');
 cmp_ok($itself, '<', $pairs / 10, 'nearly all schemas are known to be compatible with themselves');
+
+# ---- very many patterns of keys ----
+
+# patterns(count, type): a schema with so many
+sub patterns
+{
+	my ($count, $type) = @_;
+
+	return qq{jsonb_build_object('type', 'object', 'patternProperties', (SELECT jsonb_object_agg('^' || i, '{"type": "$type"}'::jsonb) FROM generate_series(1, $count) i))};
+}
+
+# peak(session): the kilobytes that a session's process has had at most
+sub peak
+{
+	my ($session) = @_;
+	my $pid = $session->query_safe('SELECT pg_backend_pid()');
+
+	return slurp_file("/proc/$pid/status") =~ /^VmHWM:\s+(\d+)/m ? $1 : die;
+}
+
+my ($integer, $number) = map { patterns(1000, $_) } qw(integer number);
+is($node->safe_psql('postgres', "SELECT count(*) FROM es_compare_schemas($integer, $number)"), '0', '1,000 patterns are compared');
+is($node->safe_psql('postgres', "SELECT count(*), bool_and(decided) FROM es_compare_schemas($integer, $number, 'forward')"), '100|t', '... and told apart');
+SKIP:
+{
+	skip 'no /proc here', 2 if !-e '/proc/self/status';
+	my $session = $node->background_psql('postgres');
+	($integer, $number) = map { patterns(10000, $_) } qw(integer number);
+
+	# with 'none' both are compiled and not compared
+	$session->query_safe("SELECT count(*) FROM es_compare_schemas($integer, $number, 'none')");
+	my $before = peak($session);
+	is($session->query_safe("SELECT decided, message FROM es_compare_schemas($integer, $number)"),
+		'f|it cannot be decided whether the new version accepts all that the old version does: the schemas are too large or too deep to be compared',
+		'10,000 patterns are too many');
+	cmp_ok(peak($session) - $before, '<', 300 * 1024, '... which takes a bounded memory');
+	$session->quit;
+}
 done_testing();

@@ -144,6 +144,7 @@ my @costly = (
 	[ '100,000 identifiers', q{jsonb_build_object('$defs', (SELECT jsonb_object_agg('d' || i, jsonb_build_object('$id', 'a' || i)) FROM generate_series(1, 100000) i))}, '1', 'valid' ],
 	[ '100,000 branches', q{jsonb_build_object('oneOf', (SELECT jsonb_agg(jsonb_build_object('const', i)) FROM generate_series(1, 100000) i))}, '99999', 'valid' ],
 	[ 'anchors of one name', q{jsonb_build_object('$defs', (SELECT jsonb_object_agg('d' || i, '{"$anchor": "a"}'::jsonb) FROM generate_series(1, 10000) i))}, '1', '22023' ],
+	[ 'a base of 500,000 characters', q{jsonb_build_object('$id', 'https://example.com/' || repeat('a', 500000) || '/', 'items', jsonb_build_object('$ref', 'x'), 'contains', jsonb_build_object('$id', 'x'))}, '1', '22023' ],
 	[ 'dynamic anchors in many combinations', q{jsonb_build_object('$ref', 'r1', '$defs', (SELECT jsonb_object_agg('d' || i, jsonb_build_object('$id', 'r' || i, '$defs', jsonb_build_object('x', jsonb_build_object('$dynamicAnchor', 'a' || i)),
 		'anyOf', jsonb_build_array(jsonb_build_object('$ref', 'r' || (i + 1)), jsonb_build_object('$ref', 'r' || (i + 2))), 'items', jsonb_build_object('$dynamicRef', '#a' || i)))
 		FROM generate_series(1, 100) i) || '{"y": {"$id": "r101"}, "z": {"$id": "r102"}}')}, '1', '22023' ],
@@ -160,6 +161,11 @@ my @costly = (
 	[ 'a pattern of 100,000 characters', q{jsonb_build_object('pattern', repeat('a', 100000))}, q{'"x"'}, '22023' ],
 	[ 'a pattern of 100,000 parentheses', q{jsonb_build_object('pattern', repeat('(', 100000))}, q{'"x"'}, '22023' ],
 	[ 'a pattern of 9,000 groups', q{jsonb_build_object('pattern', repeat('(', 9000) || 'a' || repeat(')', 9000))}, q{'"x"'}, undef ],
+	[ 'groups of nothing, repeated within each other', q{jsonb_build_object('pattern', repeat('(', 5) || repeat('){10000}', 5))}, q{'"x"'}, '22023' ],
+	[ '... a few times each', q{'{"pattern": "(((){255}){256}){256}"}'}, q{'"x"'}, '22023' ],
+	[ '... as often as they may be', q{'{"pattern": "^((){100}){100}$"}'}, q{'""'}, 'valid' ],
+	[ 'places between characters, repeated within each other', q{'{"pattern": "((\\\\b|$){10000}){10000}"}'}, q{'"x"'}, '22023' ],
+	[ 'many of them in a group', q{jsonb_build_object('pattern', '(' || repeat('^', 1001) || '){10}')}, q{'"x"'}, '22023' ],
 	[ 'many large patterns', q{jsonb_build_object('anyOf', (SELECT jsonb_agg(jsonb_build_object('pattern', '^x{1,' || i || '}$')) FROM generate_series(5000, 5100) i))}, q{'"x"'}, '22023' ],
 	[ '100,000 patterns that are the same', q{jsonb_build_object('allOf', (SELECT jsonb_agg(jsonb_build_object('pattern', '^[a-z]{100}$')) FROM generate_series(1, 100000) i))}, q{to_jsonb(repeat('x', 100))}, 'valid' ],
 	[ 'all categories of characters, often', q{jsonb_build_object('pattern', '^(' || repeat('\p{L}\P{Lu}[^\p{M}]', 8) || ')*$')}, q{to_jsonb(repeat('äß1', 800))}, undef ]);
@@ -171,6 +177,10 @@ foreach my $case (@costly)
 	is($verdict, $expected, $what) if defined $expected;
 	isnt($verdict, '57014', "$what: there is an answer") if !defined $expected;
 }
+
+# what an expression is written as has a bound, whatever it matches
+my (undef, undef, $refusal) = $node->psql('utf8', q{SELECT es_check_schema(jsonb_build_object('pattern', repeat('(', 100000) || repeat(')', 100000) || '{10000}'), '1')});
+like($refusal, qr/DETAIL:  It is too long, or repeats too much too often\./, 'an expression that would become too long is refused before the engine sees it');
 
 # what takes long can be cancelled, here by the time that it may take
 foreach my $case (
@@ -217,24 +227,58 @@ foreach my $case (@encodings)
 
 # ---- memory ----
 
-# resident(session): the kilobytes that a session's process has
-sub resident
+# memory(session, what): the kilobytes that a session's process has (VmRSS), or has had at most (VmHWM)
+sub memory
 {
-	my ($session) = @_;
+	my ($session, $what) = @_;
 	my $pid = $session->query_safe('SELECT pg_backend_pid()');
 
-	return slurp_file("/proc/$pid/status") =~ /^VmRSS:\s+(\d+)/m ? $1 : die;
+	return slurp_file("/proc/$pid/status") =~ /^$what:\s+(\d+)/m ? $1 : die;
 }
+
+my $base = q{'https://example.com/' || repeat('a', 1900) || '/'};
+my $six = 'generate_series(1, 6) i';
+my $combined = qq{jsonb_build_object('\$ref', 'l1', '\$defs',
+	(SELECT jsonb_object_agg('l' || i, jsonb_build_object('\$id', 'l' || i, 'anyOf', jsonb_build_array(jsonb_build_object('\$ref', 'r' || i), jsonb_build_object('\$ref', 'l' || (i + 1))))) FROM $six)
+	|| (SELECT jsonb_object_agg('r' || i, jsonb_build_object('\$id', 'r' || i, '\$ref', 'l' || (i + 1), '\$defs', jsonb_build_object('x', jsonb_build_object('\$dynamicAnchor', 'a' || i)))) FROM $six)
+	|| jsonb_build_object('last', jsonb_build_object('\$id', 'l7', '\$defs', (SELECT jsonb_object_agg('x' || i, jsonb_build_object('\$dynamicAnchor', 'a' || i)) FROM $six),
+		'contains', jsonb_build_object('allOf', (SELECT jsonb_agg(jsonb_build_object('\$dynamicRef', '#a' || i)) FROM $six)),
+		'items', jsonb_build_object('allOf', (SELECT jsonb_agg('{"type": "string"}'::jsonb) FROM generate_series(1, MANY))))))};
+
+# what, SQL, what it gives, megabytes that the process may grow by at most
+my @bounded = (
+	[ 'references below a long base', qq{SELECT verdict(jsonb_build_object('\$id', $base, '\$defs', '{"q": {"\$id": "q"}}'::jsonb,
+		'items', jsonb_build_object('allOf', (SELECT jsonb_agg('{"\$ref": "q"}'::jsonb) FROM generate_series(1, 100000))))::text::json, '1')}, 'valid', 200 ],
+	[ 'identifiers below a long base', qq{SELECT verdict(jsonb_build_object('\$id', $base, '\$defs', (SELECT jsonb_object_agg('d' || i, jsonb_build_object('\$id', 'a' || i)) FROM generate_series(1, 60000) i))::text::json, '1')}, '22023', 150 ],
+	[ 'what no keyword has, referred to from the inside out', q{SELECT verdict(jsonb_build_object('x', (repeat('{"items":', 400) || (SELECT jsonb_build_object('allOf', jsonb_agg('{"type": "string"}'::jsonb)) FROM generate_series(1, 5000)) || repeat('}', 400))::jsonb,
+		'$defs', (SELECT jsonb_object_agg('a' || lpad(i::text, 3, '0'), jsonb_build_object('$ref', '#/x' || repeat('/items', 400 - i))) FROM generate_series(0, 399) i))::text::json, '1')}, 'valid', 150 ],
+	[ 'dynamic anchors combined', 'SELECT verdict((' . ($combined =~ s/MANY/1000/r) . q{)::text::json, '["x"]')}, 'valid', 150 ],
+	[ '... of many subschemas', 'SELECT verdict((' . ($combined =~ s/MANY/50000/r) . q{)::text::json, '["x"]')}, '22023', 400 ],
+	[ 'violations of anyOf', q{SELECT count(*) FROM es_check_schema('{"items": {"anyOf": [{"type": "string"}, {"type": "null"}]}}', (SELECT jsonb_agg(i) FROM generate_series(1, 200000) i))}, '200000', 150 ],
+	[ 'violations of oneOf', q{SELECT count(*) FROM es_check_schema('{"items": {"oneOf": [{"type": "string"}, {"type": "null"}]}}', (SELECT jsonb_agg(i) FROM generate_series(1, 200000) i))}, '200000', 150 ],
+	[ 'violations of propertyNames', q{SELECT count(*) FROM es_check_schema('{"propertyNames": {"maxLength": 1}}', (SELECT jsonb_object_agg('key' || i, i) FROM generate_series(1, 200000) i))}, '200000', 250 ]);
+
 SKIP:
 {
-	skip 'no /proc here', 1 if !-e '/proc/self/status';
+	skip 'no /proc here', 1 + 2 * @bounded if !-e '/proc/self/status';
 	my $session = $node->background_psql('utf8');
 	my $call = q{SELECT count(*) FROM generate_series(1, 300) i, es_check_schema(jsonb_build_object('pattern', '^x{1,1000}' || i || '$'), to_jsonb(repeat('x', 1000)))};
 	$session->query_safe($call);
-	my $before = resident($session);
+	my $before = memory($session, 'VmRSS');
 	$session->query_safe($call) foreach 1 .. 4;
-	cmp_ok(resident($session) - $before, '<', 50000, 'expressions are given back');
+	cmp_ok(memory($session, 'VmRSS') - $before, '<', 50000, 'expressions are given back');
 	$session->quit;
+	foreach my $case (@bounded)
+	{
+		my ($what, $sql, $expected, $most) = @$case;
+
+		$session = $node->background_psql('utf8');
+		$session->query_safe("SELECT verdict('{}', '1')");
+		$before = memory($session, 'VmHWM');
+		is($session->query_safe($sql), $expected, $what);
+		cmp_ok(memory($session, 'VmHWM') - $before, '<', $most * 1024, '... in a bounded memory');
+		$session->quit;
+	}
 }
 
 $node->stop;

@@ -251,6 +251,31 @@ is(hidden_left(), 0, 'what it has found is removed');
 let_go($holder);
 is(join('', finish_script($retry)), "s-1|4\nother|2\n", '... and is appended when it goes on');
 
+# ---- retries beside a removal ----
+
+# each looks for all ids, one by one, then for the events, while batch after batch of them is removed
+fresh(1, 10000);
+query(q{
+	CREATE OR REPLACE FUNCTION outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
+	DECLARE
+		detail text;
+	BEGIN
+		EXECUTE statement;
+		RETURN 'done';
+	EXCEPTION WHEN SQLSTATE 'VE010' THEN
+		GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+		RETURN 'VE010: ' || detail;
+	END $$});
+my $again = q{SELECT outcome($$SELECT es_append_batch('s-1', (SELECT jsonb_agg(jsonb_build_object('type', 'T', 'data', jsonb_build_object('pad', repeat('x', 200)), 'event_id', md5('1 ' || v)::uuid) ORDER BY v) FROM generate_series(1, 9999) v))$$)};
+my @outcomes;
+is(query($again), 'done', 'a retry of what is hidden');
+$call = start_named($node, 'postgres', 'caller', 'SELECT events FROM es_scavenge()');
+do { push @outcomes, query($again) } while hidden_left() > 0;
+is(join("\n", grep { !/^(done|VE010: .* version [1-9].* position [1-9].*)$/ } @outcomes), '', 'retries beside its removal are done, or told where events are that are there');
+is(join('', finish_script($call)), "9999\n", '... all of which are removed');
+is(query($again), 'done', 'a retry after it is done');
+is(query(q{SELECT es_stream_version('s-1')}), 19999, '... and is appended once');
+
 # ---- a standby ----
 
 my $standby = start_standby($node);
