@@ -198,7 +198,7 @@ is_foreign_function(Oid function, void *context)
 		getExtensionOfObject(ProcedureRelationId, function) != es_base_store()->extension;
 }
 
-/* Tells whether an expression without columns calls functions of users, or makes values of their types. */
+/* Tells whether an expression without columns calls functions, or has types, of users. */
 static bool
 calls_code_of_users(Node *node, void *context)
 {
@@ -210,7 +210,7 @@ calls_code_of_users(Node *node, void *context)
 		expression_tree_walker(node, calls_code_of_users, context);
 }
 
-/* Tells whether a default of the view calls functions of users; COPY has no plan that would list them. */
+/* Tells whether a default of the view calls functions of users: COPY has no plan to list them. */
 static bool
 defaults_call_code_of_users(Relation view)
 {
@@ -222,7 +222,7 @@ defaults_call_code_of_users(Relation view)
 	return false;
 }
 
-/* Tells whether a plan to insert holds the rows as they are stored against a view's WITH CHECK OPTION. */
+/* Tells whether a plan to insert holds rows, as stored, against a view's WITH CHECK OPTION. */
 static bool
 checks_stored_rows(const PlannedStmt *statement)
 {
