@@ -92,6 +92,8 @@ is($out, 'order-1 order-2', 'streams that were deleted, and not written to again
 
 $node->safe_psql('postgres', 'CREATE DATABASE refused');
 $node->safe_psql('refused', 'CREATE EXTENSION eventstore');
+my $seed = 1;
+my $noise = join '', map { $seed = ($seed * 1103515245 + 12345) & 0x7fffffff; chr(37 + ($seed >> 16) % 90) } 1 .. 4000;
 foreach my $case (
 	[ '{"streamId": "a-1"}', qr/ERROR:  cannot import the file: lines must be events\nDETAIL:  lines must be events: 1 lines, the first is line 2\./, 'a line without what an event has' ],
 	[ event(2, undef, 0), qr/ERROR:  cannot import the file: lines must be events\nDETAIL:  lines must be events: 1 lines, the first is line 2\./, 'a line whose stream is null' ],
@@ -103,7 +105,7 @@ foreach my $case (
 	[ event(2, 'order-1', 1, created => '2026-02-30T00:00:00Z'), qr/ERROR:  cannot import the file: times must be as ISO 8601 has them, with their zone\nDETAIL:  .*: 1 lines, the first is line 2\./, 'a day that no month has' ],
 	[ event(2, 'order-1', 1, created => '2026-02-03T24:30:00+09:00'), qr/ERROR:  cannot import the file: times must be as ISO 8601 has them, with their zone\n/, 'an hour that no day has' ],
 	[ event(2, 'order-1', 1, created => '2026-02-03T00:00:00+99:00'), qr/ERROR:  cannot import the file: times must be as ISO 8601 has them, with their zone\n/, 'a zone that is none' ],
-	[ event(2, 'order-' . join('', map { chr(37 + $_ * 7919 % 90 ^ $_ % 3) } 1 .. 4000), 0),
+	[ event(2, 'order-' . $noise, 0),
 		qr/ERROR:  cannot import the file: names of streams must be 1 to 512 bytes long, without control characters\nDETAIL:  .*: 1 lines, the first is line 2\./, 'a name that is too long for an index' ],
 	[ event(2, 'order-1', 1, created => '10000-01-01T00:00:00Z'), qr/ERROR:  cannot import the file: times must be in the years 1 to 9999 in UTC\n/, 'a time beyond all' ],
 	[ event(2, 'order-1', 1, data => { x => "\0" }), qr/ERROR:  unsupported Unicode escape sequence\n.*COPY kurrentdb_lines, line 2/s, 'a character that jsonb cannot have' ],
