@@ -58,11 +58,11 @@ find_subject_fault(const EsEvent *event)
 		return NULL;
 	switch (es_field_judge_subject(event, protection))
 	{
-		case ES_SUBJECT_IS_GOOD:
+		case ES_FIELD_SUBJECT_GOOD:
 			break;
-		case ES_SUBJECT_IS_MISSING:
+		case ES_FIELD_SUBJECT_MISSING:
 			return "events with protected fields must have a subject";
-		case ES_SUBJECT_IS_SHREDDED:
+		case ES_FIELD_SUBJECT_SHREDDED:
 			return "events with protected fields must not be about a subject that is shredded";
 	}
 	return NULL;

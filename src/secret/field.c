@@ -349,11 +349,11 @@ es_field_judge_subject(const EsEvent *event, const EsProtection *protection)
 
 	(void) walk_data(&walk, &protection->data, &data);
 	if (walk.result == ES_FIELD_NONE)
-		return ES_SUBJECT_IS_GOOD;
+		return ES_FIELD_SUBJECT_GOOD;
 	subject = find_event_subject(event, protection);
 	if (subject == NULL || !es_names_is_name(subject, ES_MAX_STREAM_NAME))
-		return ES_SUBJECT_IS_MISSING;
-	return es_subject_is_shredded(subject, protection->hashed) ? ES_SUBJECT_IS_SHREDDED : ES_SUBJECT_IS_GOOD;
+		return ES_FIELD_SUBJECT_MISSING;
+	return es_subject_is_shredded(subject, protection->hashed) ? ES_FIELD_SUBJECT_SHREDDED : ES_FIELD_SUBJECT_GOOD;
 }
 
 /* Encrypts a field. */

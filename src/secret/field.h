@@ -29,9 +29,9 @@ typedef enum EsFieldResult
 /* Whether a new event's protected fields are somebody's. */
 typedef enum EsFieldSubject
 {
-	ES_SUBJECT_IS_GOOD,			/* or there are no such fields */
-	ES_SUBJECT_IS_MISSING,
-	ES_SUBJECT_IS_SHREDDED
+	ES_FIELD_SUBJECT_GOOD,			/* or there are no such fields */
+	ES_FIELD_SUBJECT_MISSING,
+	ES_FIELD_SUBJECT_SHREDDED
 } EsFieldSubject;
 
 extern EsFieldSubject es_field_judge_subject(const EsEvent *event, const EsProtection *protection);
