@@ -39,11 +39,13 @@ DECLARE
 	_until bigint;
 BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+	PERFORM pg_temp.import_events_require(keep_positions, batch_size, from_position, compare_earlier);
 
-	/* with nobody writing, no message can come any more at the positions that were given out */
-	IF EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = _messages::regclass AND c.relkind IN ('r', 'p')) AND to_regclass(_sequence) IS NOT NULL THEN
+	/* with nobody writing, no message can come any more at the positions that were given out; without the sequence, before the last one */
+	IF EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = _messages::regclass AND c.relkind IN ('r', 'p')) THEN
 		EXECUTE pg_catalog.format('LOCK TABLE %s IN SHARE MODE', _messages);
-		EXECUTE pg_catalog.format('SELECT s.last_value FROM %s s', _sequence) INTO _until;
+		EXECUTE CASE WHEN to_regclass(_sequence) IS NOT NULL THEN pg_catalog.format('SELECT s.last_value FROM %s s', _sequence)
+			ELSE pg_catalog.format('SELECT COALESCE(pg_catalog.max(m.global_position), 0) FROM %s m', _messages) END INTO _until;
 		COMMIT;
 		PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	END IF;

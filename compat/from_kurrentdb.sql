@@ -28,12 +28,22 @@ DECLARE
 	_path text := pg_catalog.current_setting('search_path');
 BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+	PERFORM pg_temp.import_events_require(false, batch_size, from_position, true);
 	CALL pg_temp.import_kurrentdb_read();
 	CREATE OR REPLACE TEMP VIEW import_source AS
 		SELECT e.global_position, e.stream, e.version, e.type, e.data, e.metadata, e.event_id, e.recorded_at, NULL::text AS fault
 		FROM pg_temp.kurrentdb_events e;
-	CALL pg_temp.import_events('the file', false, renumber, batch_size, from_position, only_check => only_check);
+	CALL pg_temp.import_events('the file', false, renumber, batch_size, from_position, only_check => only_check, whole => false);
 	PERFORM pg_catalog.set_config('search_path', _path, true);
+END
+$$;
+
+/* Whether a text in the form of a time is one: not every month has 30 days. */
+CREATE OR REPLACE FUNCTION pg_temp.kurrentdb_is_time(created text) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+	RETURN created::pg_catalog.timestamptz IS NOT NULL;
+EXCEPTION WHEN datetime_field_overflow OR invalid_datetime_format OR invalid_time_zone_displacement_value THEN
+	RETURN false;
 END
 $$;
 
@@ -64,10 +74,15 @@ BEGIN
 							AND pg_catalog.jsonb_typeof(e.event -> 'type') = 'string' AND COALESCE(e.event #> '{position,commit}', l.line -> 'commitPosition') IS NOT NULL, false)
 						THEN 'lines must be events'
 					WHEN e.event ->> 'streamId' LIKE '$%' OR e.event ->> 'type' LIKE '$%' THEN NULL
+					/* here, since an index has them */
+					WHEN pg_catalog.octet_length(e.event ->> 'streamId') > 512 THEN 'names of streams must be 1 to 512 bytes long, without control characters'
 					WHEN COALESCE(e.event ->> 'id' !~ '^[[:xdigit:]]{8}(-[[:xdigit:]]{4}){3}-[[:xdigit:]]{12}$', true) THEN 'ids must be UUIDs'
 					WHEN COALESCE(e.event ->> 'revision' !~ '^\d{1,18}$', true) OR COALESCE(e.event #>> '{position,commit}', l.line ->> 'commitPosition') !~ '^\d{1,18}$'
 						THEN 'revisions and commit positions must be whole numbers'
-					WHEN COALESCE(e.event ->> 'created' !~ '^\d{4,6}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)$', true) THEN 'times must be as ISO 8601 has them, with their zone'
+					WHEN COALESCE(e.event ->> 'created' !~ '^\d{4,6}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)$', true)
+							OR e.event ->> 'created' !~ '^(?!0000)\d{4}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])[T ]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?Z$'
+								AND NOT pg_temp.kurrentdb_is_time(e.event ->> 'created')
+						THEN 'times must be as ISO 8601 has them, with their zone'
 				END AS fault
 				FROM pg_temp.kurrentdb_lines l, LATERAL (SELECT COALESCE(l.line -> 'event', l.line) AS event) e
 				WHERE l.line IS NOT NULL AND NOT (l.line ? 'link' AND NOT l.line ? 'event')) f

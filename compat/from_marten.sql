@@ -47,6 +47,7 @@ DECLARE
 	_moved bigint;
 BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+	PERFORM pg_temp.import_events_require(keep_positions, batch_size, from_position, compare_earlier);
 	IF EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = source AND c.relkind = 'S' AND c.relname LIKE 'mt\_events\_sequence\_%')
 		AND (tenant IS NULL OR keep_positions) THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',

@@ -37,6 +37,7 @@ DECLARE
 	_messages text := pg_catalog.format('%s.messages', source);
 BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+	PERFORM pg_temp.import_events_require(keep_positions, batch_size, from_position, compare_earlier);
 	EXECUTE pg_catalog.format($q$
 		CREATE OR REPLACE TEMP VIEW import_source AS
 		SELECT m.global_position, m.stream_name::text AS stream, m.position + 1 AS version, m.type::text AS type, COALESCE(m.data, 'null') AS data,

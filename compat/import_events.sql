@@ -17,8 +17,10 @@
  *						looks at everything there
  *		only_check		stores nothing, and tells what would be refused
  *		positions		what has the column global_position alone, where the view would be slow in it
+ *		whole			whether the view has all that was brought before, and not only what comes after it
  *
- * What cannot be stored is refused before anything is: pg_temp.import_faults lists these events.
+ * What cannot be stored is refused before anything is: pg_temp.import_faults lists these events.  Who calls asks
+ * pg_temp.import_events_require before all else, whether the arguments are such as can be.
  * Positions are set forward over holes, never back: readers may have passed.
  */
 DO $install$
@@ -26,7 +28,7 @@ BEGIN
 	EXECUTE pg_catalog.replace($script$
 CREATE OR REPLACE PROCEDURE pg_temp.import_events(source text, keep_positions boolean, renumber boolean, batch_size int, from_position bigint,
 		until_position bigint DEFAULT NULL, compare_earlier boolean DEFAULT true, only_check boolean DEFAULT false,
-		positions text DEFAULT 'pg_temp.import_source')
+		positions text DEFAULT 'pg_temp.import_source', whole boolean DEFAULT true)
 	LANGUAGE plpgsql AS $$
 DECLARE
 	_after bigint;
@@ -39,13 +41,7 @@ DECLARE
 	_run record;
 BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-	IF batch_size IS NULL OR batch_size < 1 THEN
-		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'argument "batch_size" must be at least 1';
-	END IF;
-	IF NOT keep_positions AND NOT compare_earlier AND from_position IS NULL THEN
-		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'argument "from_position" must be given',
-			DETAIL = 'Where positions are not kept, only a comparison with the store tells where to go on.';
-	END IF;
+	PERFORM pg_temp.import_events_require(keep_positions, batch_size, from_position, compare_earlier);
 	EXECUTE pg_catalog.format('SELECT pg_catalog.max(m.global_position) FROM %s m WHERE m.global_position <= $1 OR $1 IS NULL', positions)
 		INTO _until USING until_position;
 	COMMIT;
@@ -53,7 +49,7 @@ BEGIN
 
 	_after := CASE WHEN keep_positions THEN pg_temp.import_events_last(source) ELSE from_position END;
 	_after := pg_temp.import_events_start(source, _after, compare_earlier);
-	CALL pg_temp.import_events_check(_after, _until, renumber, compare_earlier);
+	CALL pg_temp.import_events_check(_after, _until, renumber, compare_earlier, whole);
 	IF EXISTS (SELECT FROM pg_temp.import_faults) THEN
 		COMMIT;
 		PERFORM pg_temp.import_events_refuse(source);
@@ -111,6 +107,24 @@ BEGIN
 END
 $$;
 
+/* Raises 22023 for arguments that do not go together. */
+CREATE OR REPLACE FUNCTION pg_temp.import_events_require(keep_positions boolean, batch_size int, from_position bigint, compare_earlier boolean)
+	RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF batch_size IS NULL OR batch_size < 1 THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'argument "batch_size" must be at least 1';
+	END IF;
+	IF keep_positions AND from_position IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'argument "from_position" must not be given where positions are kept',
+			DETAIL = 'Such a call begins after the last event that the store has.', HINT = 'Leave it out, or have keep_positions => false.';
+	END IF;
+	IF NOT keep_positions AND NOT compare_earlier AND from_position IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'argument "from_position" must be given',
+			DETAIL = 'Where positions are not kept, only a comparison with the store tells where to go on.';
+	END IF;
+END
+$$;
+
 /* The position of the store's last event, which must be an event there; 0 if there is none. */
 CREATE OR REPLACE FUNCTION pg_temp.import_events_last(source text) RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -160,11 +174,10 @@ END
 $$;
 
 /* Finds what cannot be stored, and the times that must be later ones, of what is to come. */
-CREATE OR REPLACE PROCEDURE pg_temp.import_events_check(after_position bigint, until_position bigint, renumber boolean, compare_earlier boolean)
+CREATE OR REPLACE PROCEDURE pg_temp.import_events_check(after_position bigint, until_position bigint, renumber boolean, compare_earlier boolean, whole boolean)
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off AS $$
 DECLARE
 	_name text;
-	_largest bigint := pg_catalog.pg_size_bytes(pg_catalog.current_setting('eventstore.max_event_size'));
 BEGIN
 	FOREACH _name IN ARRAY '{import_faults, import_streams, import_times}'::text[] LOOP
 		IF to_regclass('pg_temp.' || _name) IS NOT NULL THEN
@@ -189,10 +202,8 @@ BEGIN
 				WHEN pg_catalog.jsonb_typeof(m.metadata -> 'tags') = 'array' AND EXISTS (SELECT FROM pg_catalog.jsonb_array_elements(m.metadata -> 'tags') t
 						WHERE pg_catalog.jsonb_typeof(t) = 'string' AND (pg_catalog.octet_length(t #>> '{}') NOT BETWEEN 1 AND 255 OR t #>> '{}' ~ '[\x01-\x1f\x7f]'))
 					THEN 'tags in metadata must be 1 to 255 bytes long, without control characters'
-				/* their text is not made of what cannot be so long, compressed at best */
-				WHEN pg_catalog.pg_column_size(m.data) + COALESCE(pg_catalog.pg_column_size(m.metadata), 0) > _largest / 2000
-						AND pg_catalog.octet_length(m.data::text)::bigint + COALESCE(pg_catalog.octet_length(m.metadata::text), 2) > _largest
-					THEN 'data and metadata must not be longer than eventstore.max_event_size'
+				/* how large they are, and what is defined of their type and category */
+				ELSE eventstore.append_fault(m.stream, m.type, m.data, COALESCE(m.metadata, '{}'))
 			END AS fault
 			FROM (SELECT m.* FROM pg_temp.import_source m WHERE m.global_position > after_position AND m.global_position <= until_position OFFSET 0) m) m
 		WHERE m.fault IS NOT NULL;
@@ -211,7 +222,8 @@ BEGIN
 					AND pg_catalog.octet_length(m.stream) BETWEEN 1 AND 512 AND m.stream !~ '[\x01-\x1f\x7f]') s OFFSET 0) s
 		WHERE s.stored > 0;
 	ANALYZE pg_temp.import_streams;
-	IF renumber AND compare_earlier THEN
+	/* what is brought in parts can only be held against what the stream has by its versions, which closing up makes no larger */
+	IF renumber AND compare_earlier AND (whole OR after_position = 0) THEN
 		INSERT INTO pg_temp.import_faults
 			SELECT after_position + 1, s.stream, s.stored, NULL, NULL, 'streams in the store must have what they have there'
 			FROM pg_temp.import_streams s LEFT JOIN (SELECT m.stream, pg_catalog.count(*) AS n FROM pg_temp.import_source m
@@ -223,7 +235,7 @@ BEGIN
 	CREATE TEMP TABLE import_times AS
 		SELECT m.* FROM (
 			SELECT m.global_position, m.stream, m.version, m.type, m.event_id, m.recorded_at,
-				GREATEST(s.latest, pg_catalog.max(m.recorded_at) OVER w) AS latest, COALESCE(pg_catalog.lag(m.version) OVER w, CASE WHEN renumber THEN 0 ELSE COALESCE(s.stored, 0) END) AS before
+				GREATEST(s.latest, pg_catalog.max(m.recorded_at) OVER w) AS latest, COALESCE(pg_catalog.lag(m.version) OVER w, CASE WHEN renumber AND whole THEN 0 ELSE COALESCE(s.stored, 0) END) AS before
 			FROM pg_temp.import_source m LEFT JOIN pg_temp.import_streams s ON s.stream = m.stream
 			WHERE m.global_position > after_position AND m.global_position <= until_position
 			WINDOW w AS (PARTITION BY m.stream ORDER BY m.global_position, m.version)) m
@@ -259,13 +271,18 @@ BEGIN
 END
 $$;
 
-/* Has positions up to the one before "first" given out, to nobody, and the segment of that made. */
+/*
+ * Has positions up to the one before "first" given out, to nobody, and the segment of that made: by an append that is
+ * taken back, of a type and a category of which nothing is defined.
+ */
 CREATE OR REPLACE PROCEDURE pg_temp.import_events_skip(given bigint, first bigint) LANGUAGE plpgsql AS $$
+DECLARE
+	_name text := 'skipped' OPERATOR(pg_catalog.||) pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', '');
 BEGIN
 	IF first OPERATOR(pg_catalog.-) given OPERATOR(pg_catalog.>) 4 THEN
 		PERFORM pg_catalog.setval('eventstore.position_seq', first OPERATOR(pg_catalog.-) 4);
 		BEGIN
-			PERFORM @extschema@.es_append('import', 'Skipped');
+			PERFORM @extschema@.es_append(_name, _name);
 			RAISE EXCEPTION USING ERRCODE = 'P0003';
 		EXCEPTION WHEN SQLSTATE 'P0003' THEN
 			NULL;

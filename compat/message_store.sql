@@ -7,8 +7,9 @@
  * functions of a newer release.  uninstall_message_store.sql takes it away; events stay.
  *
  * Functions run with their caller's rights, which es_grant gives; the role message_store gets
- * 'append' and 'read' on all.  Names are qualified, or parsed here, so no search_path changes
- * what they do; only a caller's own SQL condition is parsed with the caller's.
+ * 'append' and 'read' on all, the first time: what was taken from it since is not given back.  Names
+ * are qualified, or parsed here, so no search_path changes what they do; only a caller's own SQL
+ * condition is parsed with the caller's.
  *
  * Positions in streams count from 0, versions of the store from 1.  A global position is the
  * store's position.  JSON null data stand for SQL NULL, which an event cannot have.
@@ -17,6 +18,7 @@ DO $install$
 DECLARE
 	schema text;
 	path text := pg_catalog.current_setting('search_path');
+	first_time boolean;
 BEGIN
 	PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 	SELECT pg_catalog.quote_ident(n.nspname) INTO schema
@@ -29,6 +31,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'duplicate_schema', MESSAGE = 'schema "message_store" has the tables of message-db',
 			HINT = 'Give it another name (ALTER SCHEMA message_store RENAME TO message_db), then run this script, and from_message_db.sql.';
 	END IF;
+	first_time := to_regclass('message_store.messages') IS NULL OR to_regrole('message_store') IS NULL;
 	IF to_regrole('message_store') IS NULL THEN
 		CREATE ROLE message_store LOGIN;
 	END IF;
@@ -40,7 +43,7 @@ BEGIN
 			global_position bigint, data varchar, metadata varchar, "time" timestamp);
 	END IF;
 
-	EXECUTE replace($script$
+	EXECUTE replace(replace($script$
 
 /* ---- names of streams ---- */
 
@@ -92,7 +95,7 @@ COMMENT ON FUNCTION message_store.acquire_lock(varchar) IS
 	'keeps others from writing to the stream''s category until the transaction ends, and returns hash_64 of the category';
 
 CREATE OR REPLACE FUNCTION message_store.stream_version(stream_name varchar) RETURNS bigint
-	LANGUAGE sql VOLATILE PARALLEL SAFE
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	RETURN CASE WHEN stream_name IS NOT NULL THEN NULLIF(@extschema@.es_stream_version(stream_name), 0) - 1 END;
 COMMENT ON FUNCTION message_store.stream_version(varchar) IS 'the position of the stream''s last message; NULL if it never had one';
 
@@ -116,8 +119,9 @@ BEGIN
 		write_message.id::pg_catalog.uuid);
 	IF _tried.outcome OPERATOR(pg_catalog.=) 'appended' THEN
 		RETURN _tried.version OPERATOR(pg_catalog.-) 1;
-	ELSIF _tried.outcome OPERATOR(pg_catalog.=) 'stored' THEN
-		_tried.version := @extschema@.es_stream_version(write_message.stream_name);
+	ELSIF _tried.outcome OPERATOR(pg_catalog.=) 'stored' AND write_message.expected_version IS NOT NULL THEN
+		/* the stream's version, for who may not read it */
+		_tried.version := @extschema@.es_append_batch(write_message.stream_name, '[]'::pg_catalog.jsonb);
 	END IF;
 	IF write_message.expected_version OPERATOR(pg_catalog.<>) (_tried.version OPERATOR(pg_catalog.-) 1) THEN
 		RAISE EXCEPTION 'Wrong expected version: % (Stream: %, Stream Version: %)',
@@ -191,7 +195,7 @@ BEGIN
 		RETURN;
 	END IF;
 	PERFORM message_store.require_sql_condition();
-	RETURN QUERY EXECUTE message_store.conditional_query('@extschema@.es_read($2, $3) e', get_stream_messages.condition, '"position"')
+	RETURN QUERY EXECUTE message_store.conditional_query('@extschema_in_quotes@.es_read($2, $3) e', get_stream_messages.condition, '"position"')
 		USING _limit, get_stream_messages.stream_name, _from;
 END
 $$;
@@ -278,7 +282,7 @@ BEGIN
 		RETURN;
 	ELSIF get_category_messages.condition IS NOT NULL THEN
 		PERFORM message_store.require_sql_condition();
-		RETURN QUERY EXECUTE message_store.conditional_query('@extschema@.es_read_category($2, $3, NULL) e
+		RETURN QUERY EXECUTE message_store.conditional_query('@extschema_in_quotes@.es_read_category($2, $3, NULL) e
 			WHERE message_store.passes_category_filter(e.stream, e.metadata, $4, $5, $6)', get_category_messages.condition, 'global_position')
 			USING _limit, get_category_messages.category, _after, get_category_messages.correlation,
 				get_category_messages.consumer_group_member, get_category_messages.consumer_group_size;
@@ -339,18 +343,20 @@ CREATE OR REPLACE VIEW message_store.category_type_summary WITH (security_invoke
 	FROM message_store.messages GROUP BY 1, 2 ORDER BY 1, 2;
 COMMENT ON VIEW message_store.category_type_summary IS 'how many messages of each type each category has';
 
-/* ---- rights ---- */
+$script$, '@extschema_in_quotes@', replace(schema, '''', '''''')), '@extschema@', schema);
 
-GRANT USAGE ON SCHEMA message_store TO message_store;
-GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA message_store TO message_store;
-GRANT SELECT ON message_store.messages, message_store.stream_summary, message_store.type_summary,
-	message_store.stream_type_summary, message_store.type_stream_summary, message_store.type_category_summary,
-	message_store.category_type_summary TO message_store;
-SELECT @extschema@.es_grant('message_store', 'append'), @extschema@.es_grant('message_store', 'read');
+	/* ---- rights ---- */
 
-$script$, '@extschema@', schema);
-	IF NOT has_schema_privilege('message_store', to_regnamespace(schema), 'USAGE') THEN
-		EXECUTE format('GRANT USAGE ON SCHEMA %s TO message_store', schema);
+	IF first_time THEN
+		GRANT USAGE ON SCHEMA message_store TO message_store;
+		GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA message_store TO message_store;
+		GRANT SELECT ON message_store.messages, message_store.stream_summary, message_store.type_summary,
+			message_store.stream_type_summary, message_store.type_stream_summary, message_store.type_category_summary,
+			message_store.category_type_summary TO message_store;
+		EXECUTE format('SELECT %1$s.es_grant(%2$L, %3$L), %1$s.es_grant(%2$L, %4$L)', schema, 'message_store', 'append', 'read');
+		IF NOT has_schema_privilege('message_store', to_regnamespace(schema), 'USAGE') THEN
+			EXECUTE format('GRANT USAGE ON SCHEMA %s TO message_store', schema);
+		END IF;
 	END IF;
 	PERFORM pg_catalog.set_config('search_path', path, true);
 END

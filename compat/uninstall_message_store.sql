@@ -1,7 +1,8 @@
 /*
  * uninstall_message_store.sql
  *		Takes away what message_store.sql has made, but for the role, which may own or
- *		connect; the events stay.  Whatever else depends on it, or lies in its schema, keeps
+ *		connect; the events stay.  The role loses USAGE on the extension's schema, and 'append' and 'read' on all,
+ *		whoever gave them.  Whatever else depends on it, or lies in its schema, keeps
  *		it from going.
  */
 DO $uninstall$

@@ -383,3 +383,119 @@ INSERT INTO es_events (stream, type, data) VALUES ('ingest_flush-7', 'D', '11'),
 COMMIT;
 SELECT * FROM pg_temp.order_of('ingest\_flush-%');
 SELECT es_settled_position() = es_last_position() AS settled;
+--
+-- an inline handler that puts rows into the view itself: they are events also where a statement's last rows are written
+--
+CREATE TABLE ingest_noted (n int GENERATED ALWAYS AS IDENTITY, data jsonb);
+CREATE FUNCTION ingest_follow(event es_event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO ingest_noted (data) VALUES (event.data);
+	INSERT INTO es_events (stream, type, data) VALUES ('ingest_followed-1', 'Follow', event.data);
+	IF event.data ? 'undo' THEN
+		BEGIN
+			INSERT INTO es_events (stream, type, data) VALUES ('ingest_followed-1', 'Undone', event.data), ('ingest_followed-1', 'Undone', event.data);
+			RAISE EXCEPTION 'undo';
+		EXCEPTION WHEN raise_exception THEN
+			NULL;
+		END;
+	ELSIF event.data ? 'fail' THEN
+		RAISE EXCEPTION 'the handler fails';
+	END IF;
+END
+$$;
+SELECT es_create_handler_projection('ingest_follow', 'ingest_follow(es_event)', 'inline', types => '{IngestFollowed}');
+-- how many events there are, what the handler has noted, what follows; and whether all is as it was given, in order
+CREATE FUNCTION pg_temp.followed(OUT given bigint, OUT noted bigint, OUT follows bigint, OUT same boolean) LANGUAGE sql AS $$
+	SELECT count(g.nth), count(n.nth), count(f.nth), bool_and(COALESCE(g.data = n.data AND g.data = f.data AND f.type = 'Follow', false))
+	FROM (SELECT data, row_number() OVER (ORDER BY position) AS nth FROM es_events WHERE type = 'IngestFollowed') g
+	FULL JOIN (SELECT data, row_number() OVER (ORDER BY n) AS nth FROM ingest_noted) n ON n.nth = g.nth
+	FULL JOIN (SELECT data, type, version AS nth FROM es_events WHERE stream = 'ingest_followed-1') f ON f.nth = g.nth
+$$;
+INSERT INTO es_events (stream, type, data) VALUES ('ingest_following-1', 'IngestFollowed', '"one"');
+SELECT * FROM pg_temp.followed();
+INSERT INTO es_events (stream, type, data) VALUES ('ingest_following-1', 'IngestFollowed', '"first"'), ('ingest_following-2', 'IngestFollowed', '"second"');
+SELECT * FROM pg_temp.followed();
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_following-' || n % 7, 'IngestFollowed', to_jsonb(n) FROM generate_series(1, 1000) n;
+SELECT * FROM pg_temp.followed();
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_following-' || n % 7, 'IngestFollowed', to_jsonb(n) FROM generate_series(1, 1001) n;
+SELECT * FROM pg_temp.followed();
+COPY es_events (stream, type, data) FROM stdin;
+ingest_following-1	IngestFollowed	{"copied": 1}
+ingest_following-2	IngestFollowed	{"copied": 2}
+ingest_following-1	IngestFollowed	{"copied": 3}
+\.
+SELECT * FROM pg_temp.followed();
+-- a subtransaction of the handler that rolls back; a handler that fails, with and without a savepoint
+INSERT INTO es_events (stream, type, data) VALUES ('ingest_following-1', 'IngestFollowed', '{"undo": 1}'), ('ingest_following-1', 'IngestFollowed', '{"undo": 2}');
+SELECT * FROM pg_temp.followed();
+\set VERBOSITY terse
+INSERT INTO es_events (stream, type, data) VALUES ('ingest_following-1', 'IngestFollowed', '1'), ('ingest_following-1', 'IngestFollowed', '{"fail": 1}');
+INSERT INTO es_events (stream, type, data) VALUES ('ingest_following-1', 'IngestFollowed', '"after"');
+SELECT * FROM pg_temp.followed();
+BEGIN;
+INSERT INTO es_events (stream, type, data) VALUES ('ingest_following-1', 'IngestFollowed', '"before"');
+SAVEPOINT s;
+INSERT INTO es_events (stream, type, data) VALUES ('ingest_following-3', 'IngestFollowed', '1'), ('ingest_following-3', 'IngestFollowed', '{"fail": 1}');
+ROLLBACK TO s;
+INSERT INTO es_events (stream, type, data) VALUES ('ingest_following-3', 'IngestFollowed', '"again"'), ('ingest_following-3', 'IngestFollowed', '"and again"');
+COMMIT;
+\set VERBOSITY default
+SELECT * FROM pg_temp.followed();
+SELECT es_drop_projection('ingest_follow');
+DROP FUNCTION ingest_follow(es_event);
+DROP TABLE ingest_noted;
+--
+-- triggers of users on the view see the rows before, and what they put into it is stored as they are told
+--
+CREATE FUNCTION ingest_put() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+	put bigint;
+BEGIN
+	INSERT INTO es_events (stream, type, data) SELECT 'ingest_put-1', tg_when, to_jsonb(count(*)) FROM es_events WHERE stream = 'ingest_put-2' RETURNING version INTO put;
+	RAISE NOTICE '% %', tg_when, put;
+	RETURN NULL;
+END
+$$;
+CREATE FUNCTION ingest_look() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	NEW.data := to_jsonb((SELECT count(*) FROM es_events WHERE stream = NEW.stream));
+	RETURN NEW;
+END
+$$;
+CREATE TRIGGER "000_put" BEFORE INSERT ON es_events FOR EACH STATEMENT WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION ingest_put();
+CREATE TRIGGER put AFTER INSERT ON es_events FOR EACH STATEMENT WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION ingest_put();
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_put-2', 'T', to_jsonb(n) FROM generate_series(1, 3) n;
+COPY es_events (stream, type, data) FROM stdin;
+ingest_put-2	T	4
+ingest_put-2	T	5
+\.
+SELECT version, type, data FROM es_read('ingest_put-1');
+DROP TRIGGER "000_put" ON es_events;
+DROP TRIGGER put ON es_events;
+CREATE TRIGGER a_look INSTEAD OF INSERT ON es_events FOR EACH ROW EXECUTE FUNCTION ingest_look();
+INSERT INTO es_events (stream, type, data) SELECT 'ingest_look-1', 'T', to_jsonb(n * 10) FROM generate_series(1, 3) n;
+SELECT version, data FROM es_read('ingest_look-1');
+DROP TRIGGER a_look ON es_events;
+DROP FUNCTION ingest_put(), ingest_look();
+-- a view over it that checks what is put in, by what it is stored as
+CREATE VIEW ingest_checked AS SELECT * FROM es_events WHERE version <= 2 WITH LOCAL CHECK OPTION;
+INSERT INTO ingest_checked (stream, type, data) VALUES ('ingest_checked-1', 'T', '1'), ('ingest_checked-1', 'T', '2');
+\set VERBOSITY terse
+INSERT INTO ingest_checked (stream, type, data) VALUES ('ingest_checked-2', 'T', '1'), ('ingest_checked-1', 'T', '3');
+\echo :SQLSTATE
+\set VERBOSITY default
+SELECT stream, version, data FROM es_read_category('ingest_checked');
+DROP VIEW ingest_checked;
+-- a default that looks at the view sees the rows that COPY has brought
+CREATE FUNCTION ingest_seen() RETURNS jsonb LANGUAGE plpgsql VOLATILE AS
+	$$BEGIN RETURN to_jsonb((SELECT count(*) FROM es_events WHERE stream = 'ingest_seen-1')); END$$;
+BEGIN;
+ALTER VIEW es_events ALTER COLUMN data SET DEFAULT ingest_seen();
+COPY es_events (stream, type) FROM stdin;
+ingest_seen-1	A
+ingest_seen-1	B
+ingest_seen-1	C
+\.
+SELECT version, type, data FROM es_read('ingest_seen-1');
+ROLLBACK;
+DROP FUNCTION ingest_seen();

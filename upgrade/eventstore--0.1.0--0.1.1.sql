@@ -145,3 +145,20 @@ CREATE OR REPLACE FUNCTION eventstore.look_at_copies(v eventstore.visit) RETURNS
 	WHERE r.srsubstate <> 'r'
 	GROUP BY s.oid, s.subname
 $$;
+
+/* ---- fault: what an append would refuse ---- */
+
+CREATE FUNCTION eventstore.append_fault(stream text, type text, data jsonb, metadata jsonb) RETURNS text
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_fault_of_append';
+COMMENT ON FUNCTION eventstore.append_fault(text, text, jsonb, jsonb) IS
+	'what of a new event''s data and metadata would be refused, by their size and by what is defined of the event''s type and category; NULL: nothing';
+REVOKE ALL ON FUNCTION eventstore.append_fault(text, text, jsonb, jsonb) FROM PUBLIC;
+
+/* DO: not for all functions, as in server/library.sql: an administrator may have granted and revoked. */
+DO $$
+BEGIN
+	EXECUTE pg_catalog.format('ALTER FUNCTION eventstore.append_fault(text, text, jsonb, jsonb) OWNER TO %I',
+		(SELECT r.rolname FROM pg_catalog.pg_extension x JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) x.extowner
+			WHERE x.extname OPERATOR(pg_catalog.=) 'eventstore'));
+END
+$$;

@@ -114,9 +114,13 @@ take_rows_back(void)
 	rows.written_in = InvalidSubTransactionId;
 	for (int i = 0; i < rows.append.count; i++)
 	{
-		rows.append.events[i].stored = false;
-		rows.append.events[i].judged = 0;
-		rows.append.events[i].concealed = (Datum) 0;
+		EsNewEvent *row = &rows.append.events[i];
+
+		row->stored = false;
+		row->judged = 0;
+		row->unfit = NULL;
+		row->concealed = (Datum) 0;
+		row->shredded = false;
 	}
 }
 
@@ -193,16 +197,21 @@ es_bulk_begin_statement(bool may_buffer)
 	statement_levels[nstatements++] = GetCurrentTransactionNestLevel();
 }
 
-/* es_bulk_end_statement: the innermost such statement ends. */
+/*
+ * es_bulk_end_statement: the innermost such statement ends.  It is under way until its rows are
+ * written: an inline projection's handler, or what users have put on the tables, may put rows into
+ * the view meanwhile, and these are a nested statement's.
+ */
 void
 es_bulk_end_statement(void)
 {
+	if (nstatements == 1 && rows.open)
+	{
+		write_pending_rows();
+		abandon_statement();
+	}
 	if (nstatements > 0)
 		nstatements--;
-	if (nstatements > 0 || !rows.open)
-		return;
-	write_pending_rows();
-	abandon_statement();
 }
 
 /* es_bulk_is_open tells whether rows of the running statement may be kept. */
@@ -242,7 +251,10 @@ es_bulk_add(const text *stream, EsNewEvent *event)
 	row = &rows.append.events[rows.append.count];
 	*row = *event;
 	if (event->unfit)
+	{
 		row->judged = 0;		/* what is wrong is not kept */
+		row->unfit = NULL;
+	}
 	row->type = (const text *) DatumGetPointer(keep_row_value(PointerGetDatum(event->type)));
 	row->data = keep_row_value(event->data);
 	row->metadata = keep_row_value(event->metadata);

@@ -58,7 +58,6 @@ hold_against_schema(EsNewEvent *event, const text *stream, int number)
 	Jsonb	   *data = DatumGetJsonbP(event->data);
 	EsViolation violation;
 
-	event->unfit = NULL;
 	if (es_version_find_violation(event->type, event->type_version, data, &violation))
 	{
 		event->unfit = memcpy(palloc(sizeof(EsViolation)), &violation, sizeof(EsViolation));
@@ -80,6 +79,7 @@ es_typing_judge(EsNewEvent *event, const text *stream, int number)
 
 	if (event->judged == generation)
 		return;
+	event->unfit = NULL;		/* by a version that may have had a schema */
 	judge_by_definitions(event);
 	if (es_version_has_schema(event->type, event->type_version))
 		hold_against_schema(event, stream, number);

@@ -9,17 +9,23 @@
  * COPY and of INSERT without RETURNING can be written many at a time (bulk.c).
  * That is only done for statements that the client itself runs on the view -
  * what a function runs, the portal does not tell - and that call no functions
- * of users, which might look at the view.
+ * of users, which might look at the view.  The CHECK of a domain may, but the
+ * server, too, takes it to depend on the value alone.
  */
 #include "base/base.h"
 
 #include "access/htup.h"
 #include "access/htup_details.h"
+#include "access/transam.h"
+#include "access/tupdesc.h"
+#include "catalog/dependency.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/pg_list.h"
 #include "parser/parsetree.h"
 #include "tcop/pquery.h"
@@ -39,6 +45,9 @@
 #include "base/names.h"
 #include "base/objects.h"
 #include "rights/right.h"
+
+/* The triggers that view.sql makes on the view. */
+#define OWN_TRIGGERS	4
 
 PG_FUNCTION_INFO_V1(es_ingest_row);
 PG_FUNCTION_INFO_V1(es_ingest_statement);
@@ -181,16 +190,57 @@ uses_functions_of_users(const PlannedStmt *statement)
 	return false;
 }
 
+/* Tells whether a function is neither PostgreSQL's nor ours. */
+static bool
+is_foreign_function(Oid function, void *context)
+{
+	return function >= FirstNormalObjectId &&
+		getExtensionOfObject(ProcedureRelationId, function) != es_base_store()->extension;
+}
+
+/* Tells whether an expression without columns calls functions, or has types, of users. */
+static bool
+calls_code_of_users(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (!IsA(node, List) && !IsA(node, CaseWhen) && exprType(node) >= FirstNormalObjectId)
+		return true;
+	return check_functions_in_node(node, is_foreign_function, context) ||
+		expression_tree_walker(node, calls_code_of_users, context);
+}
+
+/* Tells whether a default of the view calls functions of users: COPY has no plan to list them. */
+static bool
+defaults_call_code_of_users(Relation view)
+{
+	const TupleConstr *constraints = RelationGetDescr(view)->constr;
+
+	for (int i = 0; constraints && i < constraints->num_defval; i++)
+		if (calls_code_of_users(stringToNode(constraints->defval[i].adbin), NULL))
+			return true;
+	return false;
+}
+
+/* Tells whether a plan to insert holds rows, as stored, against a view's WITH CHECK OPTION. */
+static bool
+checks_stored_rows(const PlannedStmt *statement)
+{
+	return !IsA(statement->planTree, ModifyTable) ||
+		castNode(ModifyTable, statement->planTree)->withCheckOptionLists != NIL;
+}
+
 /*
  * Tells whether the client runs a statement on the view that shows no rows,
- * and in which nothing can look at the view.
+ * and in which nothing can look at the view.  A trigger of users can, and can put
+ * rows in before our statement trigger or after it, while the portal is the client's.
  */
 static bool
 statement_is_plain(Relation view)
 {
 	const PlannedStmt *statement;
 
-	if (ActivePortal == NULL || list_length(ActivePortal->stmts) != 1)
+	if (ActivePortal == NULL || list_length(ActivePortal->stmts) != 1 || view->trigdesc->numtriggers != OWN_TRIGGERS)
 		return false;
 	statement = linitial_node(PlannedStmt, ActivePortal->stmts);
 	if (statement->commandType == CMD_UTILITY && IsA(statement->utilityStmt, CopyStmt))
@@ -198,11 +248,12 @@ statement_is_plain(Relation view)
 		const CopyStmt *copy = castNode(CopyStmt, statement->utilityStmt);
 
 		return copy->is_from && copy->relation != NULL && copy->whereClause == NULL &&
-			RangeVarGetRelid(copy->relation, NoLock, true) == RelationGetRelid(view);
+			RangeVarGetRelid(copy->relation, NoLock, true) == RelationGetRelid(view) &&
+			!defaults_call_code_of_users(view);
 	}
 	return statement->commandType == CMD_INSERT &&
 		!statement->hasReturning && !statement->hasModifyingCTE &&
-		!uses_functions_of_users(statement) &&
+		!uses_functions_of_users(statement) && !checks_stored_rows(statement) &&
 		list_length(statement->resultRelations) == 1 &&
 		rt_fetch(linitial_int(statement->resultRelations), statement->rtable)->relid == RelationGetRelid(view);
 }

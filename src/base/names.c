@@ -56,6 +56,19 @@ typedef struct EsNameIndexEntry
 
 /* ---- what is a name ---- */
 
+/* es_names_is_name tells whether a text is 1..max bytes long, without control characters. */
+bool
+es_names_is_name(const text *name, int max)
+{
+	const unsigned char *p = (const unsigned char *) VARDATA_ANY(name);
+	int			len = VARSIZE_ANY_EXHDR(name);
+
+	for (int i = 0; i < len; i++)
+		if (p[i] < 0x20 || p[i] == 0x7f)
+			return false;
+	return len >= 1 && len <= max;
+}
+
 /* es_names_check_name raises 22023 unless a name is 1..max bytes without control characters. */
 void
 es_names_check_name(const text *name, const char *what, int max)

@@ -50,6 +50,7 @@ es_names_order(const char *a, int alen, const char *b, int blen)
 }
 
 /* What is a name. */
+extern bool es_names_is_name(const text *name, int max);
 extern void es_names_check_name(const text *name, const char *what, int max);
 extern void es_names_check_stream(const text *name);
 extern void es_names_check_type(const text *name);

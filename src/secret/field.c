@@ -298,25 +298,62 @@ refuse_without_subject(const FieldWalk *walk)
 			errdetail("\"%s\" must lead to one string or number.", text_to_cstring(walk->protection->subject)));
 }
 
-/* Gives the subject of an event; 22023 if it has none. */
+/* Gives the subject of an event; NULL if it has none. */
 static const text *
-find_event_subject(const FieldWalk *walk)
+find_event_subject(const EsEvent *event, const EsProtection *protection)
 {
 	EsScope		scope;
 	EsNode		found;
-	const text *subject;
 
-	es_scope_begin(&scope, walk->event, NULL);
-	if (!es_value_evaluate(walk->protection->subject_value, &scope, &found))
-		refuse_without_subject(walk);
+	es_scope_begin(&scope, event, NULL);
+	if (!es_value_evaluate(protection->subject_value, &scope, &found))
+		return NULL;
 	if (found.kind == ES_NODE_STRING)
-		subject = cstring_to_text_with_len(found.value.bytes, found.len);
-	else if (found.kind == ES_NODE_NUMBER)
-		subject = cstring_to_text(numeric_normalize((Numeric) found.value.bytes));
-	else
+		return cstring_to_text_with_len(found.value.bytes, found.len);
+	if (found.kind == ES_NODE_NUMBER)
+		return cstring_to_text(numeric_normalize((Numeric) found.value.bytes));
+	return NULL;
+}
+
+/* Gives the subject of an event; 22023 if it has none. */
+static const text *
+require_event_subject(const FieldWalk *walk)
+{
+	const text *subject = find_event_subject(walk->event, walk->protection);
+
+	if (subject == NULL)
 		refuse_without_subject(walk);
 	es_names_check_name(subject, "subject", ES_MAX_STREAM_NAME);
 	return subject;
+}
+
+/* Notes that there is a protected field. */
+static bool
+note_field(FieldWalk *walk, const EsNode *value, EsNode *result)
+{
+	walk->result = ES_FIELD_DONE;
+	return false;
+}
+
+/*
+ * es_field_judge_subject tells whether the protected fields of an event that is to be appended
+ * have a subject that they can be encrypted for.  55000 if that has a key, and the master key is not
+ * to be had.  Makes no key.
+ */
+EsFieldSubject
+es_field_judge_subject(const EsEvent *event, const EsProtection *protection)
+{
+	FieldWalk	walk = {.change = note_field,.event = event,.protection = protection};
+	Datum		data = event->data;
+	const text *subject;
+
+	(void) walk_data(&walk, &protection->data, &data);
+	if (walk.result == ES_FIELD_NONE)
+		return ES_FIELD_SUBJECT_GOOD;
+	subject = find_event_subject(event, protection);
+	if (subject == NULL || !es_names_is_name(subject, ES_MAX_STREAM_NAME))
+		return ES_FIELD_SUBJECT_MISSING;
+	return es_subject_is_shredded(subject, protection->hashed) ? ES_FIELD_SUBJECT_SHREDDED : ES_FIELD_SUBJECT_GOOD;
 }
 
 /* Encrypts a field. */
@@ -327,7 +364,7 @@ encrypt_field(FieldWalk *walk, const EsNode *value, EsNode *result)
 
 	if (!walk->has_key)
 	{
-		walk->key = es_subject_key_of(find_event_subject(walk), walk->protection->hashed);
+		walk->key = es_subject_key_of(require_event_subject(walk), walk->protection->hashed);
 		walk->has_key = true;
 		walk->result = walk->key.state == ES_KEY_LIVE ? ES_FIELD_DONE : ES_FIELD_SHREDDED;
 	}

@@ -26,6 +26,15 @@ typedef enum EsFieldResult
 	ES_FIELD_AWAY				/* the master key is not at hand */
 } EsFieldResult;
 
+/* Whether a new event's protected fields are somebody's. */
+typedef enum EsFieldSubject
+{
+	ES_FIELD_SUBJECT_GOOD,			/* or there are no such fields */
+	ES_FIELD_SUBJECT_MISSING,
+	ES_FIELD_SUBJECT_SHREDDED
+} EsFieldSubject;
+
+extern EsFieldSubject es_field_judge_subject(const EsEvent *event, const EsProtection *protection);
 extern EsFieldResult es_field_encrypt(EsEvent *event, const EsProtected *category, const EsProtection *protection);
 extern void es_field_check_plain(const EsEvent *event, const EsProtected *category, const EsProtection *protection);
 extern EsFieldResult es_field_reveal_stored(EsEvent *stored, Datum *given, bool may_ask);

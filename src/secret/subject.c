@@ -334,6 +334,15 @@ es_subject_key_of(const text *subject, bool hashed)
 	return key.state == ES_KEY_MISSING ? make_subject_key(kind, name) : key;
 }
 
+/* es_subject_is_shredded tells whether a subject is; one without a key is not, and gets none. */
+bool
+es_subject_is_shredded(const text *subject, bool hashed)
+{
+	const text *name = hashed ? es_subject_hash(subject) : subject;
+
+	return find_key_by_name(hashed ? ES_SUBJECT_HASHED : ES_SUBJECT_PLAIN, name).state == ES_KEY_SHREDDED;
+}
+
 /* es_subject_require_master raises 55000 unless the store's master key is to be had. */
 void
 es_subject_require_master(void)

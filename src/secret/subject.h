@@ -44,6 +44,7 @@ extern const EsShape es_subject_shape;	/* by key_id */
 
 extern EsSubjectKey es_subject_find_key(const pg_uuid_t *id, bool may_ask);
 extern EsSubjectKey es_subject_key_of(const text *subject, bool hashed);
+extern bool es_subject_is_shredded(const text *subject, bool hashed);
 extern text *es_subject_hash(const text *subject);
 extern void es_subject_require_master(void);
 extern void es_subject_begin_rows(EsRows *rows, const text *name);

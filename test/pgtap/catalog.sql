@@ -215,7 +215,7 @@ $$, 'everything in the schema eventstore belongs to the extension''s owner, segm
 -- Whatever takes a fresh snapshot, appends or waits.
 SELECT is_empty($$
 	SELECT description, provolatile, proparallel FROM routine
-	WHERE proname = ANY ('{es_append,es_try_append,es_append_batch,es_append_json,es_append_events,es_append_many,es_append_if,es_read_tagged,es_read_query,es_index_type,es_drop_type_index,es_stream_version,es_position,es_find_event,es_read,es_read_all,
+	WHERE proname = ANY ('{append_fault,es_append,es_try_append,es_append_batch,es_append_json,es_append_events,es_append_many,es_append_if,es_read_tagged,es_read_query,es_index_type,es_drop_type_index,es_stream_version,es_position,es_find_event,es_read,es_read_all,
 			es_read_category,es_settled_position,es_settle,es_wait,es_create_reducer,es_drop_reducer,
 			es_register_reducer,es_replay,es_replay_steps,es_replay_category,es_replay_as,es_register_reducer_ops,es_snapshot,
 			es_snapshot_every,es_drop_snapshots,es_delete_stream,es_truncate_stream,es_adopt_snapshots,es_set_retention,es_register_upcaster,es_register_upcaster_ops,es_drop_upcaster,es_register_schema,es_drop_schema,es_create_feed,

@@ -112,6 +112,21 @@ $writer->quit;
 like((finish_script($import))[1], qr/61 events imported/, 'and takes their messages in');
 is(differences('beside'), '', 'at their global positions');
 
+# the sequence is not beside the table: what is in flight is waited for all the same
+store('unnumbered');
+$node->safe_psql('unnumbered', 'ALTER SEQUENCE emmett.emt_global_message_position RENAME TO elsewhere');
+is(import_messages('unnumbered'), 'NOTICE:  0 events imported, up to global position 0; 0 of them have a later time than there', 'without the sequence: no messages');
+add('unnumbered', 1, 50);
+$writer = $node->background_psql('unnumbered');
+$writer->query_safe(q{BEGIN; INSERT INTO emmett.emt_messages (stream_id, stream_position, message_type) VALUES ('slow-1', 1, 'T')});
+add('unnumbered', 51, 60);
+$import = start_script($node, 'unnumbered', "\\i $folder/from_emmett.sql\nCALL pg_temp.import_emmett('emmett')");
+ok($node->poll_query_until('unnumbered', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'CALL%'}), 'an import waits for who writes');
+$writer->query_safe('COMMIT');
+$writer->quit;
+like((finish_script($import))[1], qr/61 events imported/, 'and passes over nothing');
+is(differences('unnumbered'), '', 'at their global positions');
+
 # ---- partitions, archived messages, ids that are none, and the rest that emmett knows of a message ----
 
 store('kinds');

@@ -92,6 +92,8 @@ is($out, 'order-1 order-2', 'streams that were deleted, and not written to again
 
 $node->safe_psql('postgres', 'CREATE DATABASE refused');
 $node->safe_psql('refused', 'CREATE EXTENSION eventstore');
+my $seed = 1;
+my $noise = join '', map { $seed = ($seed * 1103515245 + 12345) & 0x7fffffff; chr(37 + ($seed >> 16) % 90) } 1 .. 4000;
 foreach my $case (
 	[ '{"streamId": "a-1"}', qr/ERROR:  cannot import the file: lines must be events\nDETAIL:  lines must be events: 1 lines, the first is line 2\./, 'a line without what an event has' ],
 	[ event(2, undef, 0), qr/ERROR:  cannot import the file: lines must be events\nDETAIL:  lines must be events: 1 lines, the first is line 2\./, 'a line whose stream is null' ],
@@ -100,6 +102,11 @@ foreach my $case (
 	[ event(2, 'order-1', 1, revision => '1.5'), qr/ERROR:  cannot import the file: revisions and commit positions must be whole numbers\n/, 'a revision that is no number' ],
 	[ event(2, 'order-1', 1, position => { commit => '99999999999999999999' }), qr/ERROR:  cannot import the file: revisions and commit positions must be whole numbers\n/, 'a commit position that is too large' ],
 	[ event(2, 'order-1', 1, created => 'yesterday'), qr/ERROR:  cannot import the file: times must be as ISO 8601 has them, with their zone\n/, 'a time that is none' ],
+	[ event(2, 'order-1', 1, created => '2026-02-30T00:00:00Z'), qr/ERROR:  cannot import the file: times must be as ISO 8601 has them, with their zone\nDETAIL:  .*: 1 lines, the first is line 2\./, 'a day that no month has' ],
+	[ event(2, 'order-1', 1, created => '2026-02-03T24:30:00+09:00'), qr/ERROR:  cannot import the file: times must be as ISO 8601 has them, with their zone\n/, 'an hour that no day has' ],
+	[ event(2, 'order-1', 1, created => '2026-02-03T00:00:00+99:00'), qr/ERROR:  cannot import the file: times must be as ISO 8601 has them, with their zone\n/, 'a zone that is none' ],
+	[ event(2, 'order-' . $noise, 0),
+		qr/ERROR:  cannot import the file: names of streams must be 1 to 512 bytes long, without control characters\nDETAIL:  .*: 1 lines, the first is line 2\./, 'a name that is too long for an index' ],
 	[ event(2, 'order-1', 1, created => '10000-01-01T00:00:00Z'), qr/ERROR:  cannot import the file: times must be in the years 1 to 9999 in UTC\n/, 'a time beyond all' ],
 	[ event(2, 'order-1', 1, data => { x => "\0" }), qr/ERROR:  unsupported Unicode escape sequence\n.*COPY kurrentdb_lines, line 2/s, 'a character that jsonb cannot have' ],
 	[ event(2, "order\x{7f}1", 0), qr/ERROR:  cannot import the file: names of streams must be 1 to 512 bytes long, without control characters\n/, 'a name with a control character' ],
@@ -115,6 +122,13 @@ foreach my $case (
 }
 like((run_import('refused', file(event(1, 'order-1', 5), event(2, 'order-1', 6)), 'renumber => true'))[1], qr/^NOTICE:  2 events imported/, 'a truncated stream may close up');
 is($node->safe_psql('refused', 'SELECT stream, version FROM es_events ORDER BY position'), "order-1|1\norder-1|2", 'and begins at 1');
+like((run_import('refused', file(event(2, 'order-1', 6), event(3, 'order-1', 7)), 'from_position => 2, renumber => true'))[1], qr/^NOTICE:  1 events imported, up to global position 3;/, 'it goes on with a second file');
+is($node->safe_psql('refused', 'SELECT version, data FROM es_events ORDER BY position'), qq{1|{"commit": 1}\n2|{"commit": 2}\n3|{"commit": 3}}, 'and closes up there, too');
+$node->safe_psql('refused', q{SELECT es_append('mine-1', 'T'), es_append('mine-1', 'T'), es_append('mine-1', 'T')});
+like((run_import('refused', file(event(3, 'order-1', 7), event(4, 'mine-1', 2)), 'from_position => 3, renumber => true'))[1],
+	qr/^ERROR:  cannot import the file: versions must come once in a stream, in their order\nDETAIL:  .*: 1 events, the first at global position 4, version 3 of stream mine-1\./, 'a stream that the store has from elsewhere is not gone on with');
+like((run_import('refused', file(event(3, 'order-1', 7), event(5, 'leap-1', 0, created => '2024-02-29T08:30:00+09:00')), 'from_position => 3'))[1], qr/^NOTICE:  1 events imported/, 'the 29th of February is a day');
+is($node->safe_psql('refused', q{SELECT recorded_at = '2024-02-28T23:30:00Z' FROM es_events WHERE stream = 'leap-1'}), 't', 'with its zone');
 
 # ---- the program that writes the file, with a client that gives what KurrentDB's does ----
 

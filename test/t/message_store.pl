@@ -234,6 +234,18 @@ foreach my $call ("write_message(gen_random_uuid()::text, 'account-1', 'T', '{}'
 is($node->safe_psql('message_store', 'SELECT count(*) FROM message_store.messages', extra_params => [ '-U', 'stranger' ]), '0', 'and no messages are seen');
 $node->safe_psql('message_store', q{SELECT "Event Store".es_grant('stranger', 'read', 'account')});
 is($node->safe_psql('message_store', 'SELECT count(*) FROM message_store.messages', extra_params => [ '-U', 'stranger' ]), '3', 'with a right on a category those of it are');
+$node->safe_psql('message_store', q{CREATE ROLE appender LOGIN; GRANT USAGE ON SCHEMA message_store, "Event Store" TO appender; SELECT "Event Store".es_grant('appender', 'append', 'account')});
+foreach my $case ([ 'NULL', '23505' ], [ 1, '23505' ], [ 0, 'P0001' ])
+{
+	my ($expected, $state) = @$case;
+
+	is(sqlstates($node, 'message_store', qq{SELECT message_store.write_message('${id}1', 'account-1', 'Opened', '{"n": 1}', '{"m": 1}', $expected)}, extra_params => [ '-U', 'appender' ]), $state,
+		"who may append only is told, too, that a message is there, expected version $expected");
+}
+$node->safe_psql('message_store', q{SELECT "Event Store".es_revoke('message_store', 'append'); REVOKE SELECT ON message_store.type_summary FROM message_store});
+is(install('message_store', 'message_store'), '', 'the script runs again');
+is($node->safe_psql('message_store', q{SELECT string_agg(privilege, ' '), has_table_privilege('message_store', 'message_store.type_summary', 'SELECT') FROM "Event Store".es_grants WHERE role::text = 'message_store'}), 'read|f', 'and gives back no right that was taken');
+$node->safe_psql('message_store', q{SELECT "Event Store".es_grant('message_store', 'append'); GRANT SELECT ON message_store.type_summary TO message_store});
 $node->safe_psql('message_store', q{
 	CREATE SCHEMA hostile; GRANT USAGE ON SCHEMA hostile TO PUBLIC;
 	CREATE FUNCTION hostile.never(bigint, bigint) RETURNS boolean LANGUAGE sql AS 'SELECT false';
@@ -251,6 +263,13 @@ my $all = join ' UNION ALL ', map { "SELECT m::text FROM message_store.$_ m" } "
 is(query("$hostile $all"), query($all), 'a hostile search_path changes nothing that is read');
 is(query("$hostile " . "SELECT message_store.write_message('${id}5', 'hostile-1', 'T', '{}', '{}', -1), message_store.stream_version('hostile-1'), message_store.id('hostile-1')"), '0|0|1', 'nor written');
 is(failure("$hostile " . "SELECT message_store.write_message('${id}6', 'hostile-1', 'T', '{}', '{}', 7)"), 'P0001 Wrong expected version: 7 (Stream: hostile-1, Stream Version: 0)', 'nor refused');
+
+# ---- parallel queries ----
+
+$node->safe_psql('message_store', 'CREATE TABLE numbers AS SELECT generate_series(1, 20000) n; ANALYZE numbers; GRANT SELECT ON numbers TO message_store');
+is(query(q{SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = off;
+	SELECT count(stream_version('account-1')) FROM public.numbers WHERE n < 100}), '99', 'what may not be called in parallel workers is not');
+$node->safe_psql('message_store', 'DROP TABLE numbers');
 
 # ---- a correlation by tags ----
 
@@ -274,5 +293,14 @@ is(install('restored', 'uninstall_message_store'), '', 'it is taken away');
 is($node->safe_psql('restored', q{SELECT to_regnamespace('message_store') IS NULL, count(*) > 150, has_schema_privilege('message_store', 'Event Store', 'USAGE') FROM "Event Store".es_events}), 't|t|f', 'and the events stay');
 is($node->safe_psql('restored', q{SELECT count(*) FROM "Event Store".es_grants WHERE role::text = 'message_store'}), '0', 'without its rights');
 is(install('restored', 'message_store'), '', 'and it is there again');
+is($node->safe_psql('restored', q{SELECT string_agg(privilege, ' ' ORDER BY privilege) FROM "Event Store".es_grants WHERE role::text = 'message_store'}), 'append read', 'with its rights');
+
+# ---- a schema whose name has a quote, which it can get after the extension was made ----
+
+$node->safe_psql('postgres', 'CREATE DATABASE quoted');
+$node->safe_psql('quoted', q{CREATE SCHEMA plain; CREATE EXTENSION eventstore SCHEMA plain; ALTER SCHEMA plain RENAME TO "it's"});
+is(install('quoted', 'message_store'), '', 'it is installed over a store in a schema with a quote in its name');
+is($node->safe_psql('quoted', q{SET search_path = message_store; SET message_store.sql_condition = on; SELECT write_message(gen_random_uuid()::text, 'account-1', 'T', '{}');
+	SELECT count(*) FROM get_stream_messages('account-1', condition => 'position = 0'), get_category_messages('account', condition => 'true')}), "0\n1", 'and conditions find its functions');
 
 done_testing();

@@ -163,6 +163,7 @@ foreach my $name (sort keys %sources)
 	like(run_import($killed, $name, 'compare_earlier => false'), qr/^NOTICE:  10 events imported, up to global position 3010;/, 'a last call need not look at what was brought');
 	is(differences($killed, $name), '', 'and all is there');
 	like(run_import($killed, $name, 'keep_positions => false, compare_earlier => false'), qr/^ERROR:  argument "from_position" must be given/, 'unless nothing tells where it goes on');
+	like(run_import($killed, $name, 'from_position => 10'), qr/^ERROR:  argument "from_position" must not be given where positions are kept\n/, 'which nobody need say where positions are kept');
 }
 
 # KurrentDB's file again: from the beginning, without telling where the call was ended.
@@ -259,7 +260,9 @@ my %refused = (
 	type => [ [ 4, 'long', "repeat('x', 256)", 'types must be 1 to 255 bytes long, without control characters and without "$" in front' ], [ 5, 'dollar', "'\$x'" ], [ 6, 'control', "E'a\\tb'" ] ],
 	metadata => [ [ 7, 'array', "'[1]'", 'metadata must be objects' ], [ 8, 'scalar', "'\"x\"'" ], [ 9, 'tag', "'{\"tags\": [\"\"]}'", 'tags in metadata must be 1 to 255 bytes long, without control characters' ] ],
 	time => [ [ 10, 'infinite', "'infinity'", 'times must be in the years 1 to 9999 in UTC' ], [ 11, 'before', "'0044-03-15 BC'" ], [ 12, 'beyond', "'10000-01-01 12:00'" ] ],
-	data => [ [ 13, 'large', q{jsonb_build_object('x', repeat('x', 20000000))}, 'data and metadata must not be longer than eventstore.max_event_size' ] ],
+	data => [ [ 13, 'large', q{jsonb_build_object('x', repeat('x', 20000000))}, 'data and metadata must not be longer than eventstore.max_event_size' ],
+		[ 15, '2 kB for 17 MB of text', q{(SELECT jsonb_agg('1e131071'::jsonb) FROM generate_series(1, 130))} ], [ 16, 'more text than a value can have', q{(SELECT jsonb_agg('1e131071'::jsonb) FROM generate_series(1, 9000))} ],
+		[ 17, 'deep', q{(repeat('[', 7000) || repeat(']', 7000))::jsonb}, 'data and metadata must not have more than 6400 levels of arrays and objects' ] ],
 	version => [ [ 14, 'gap', '70', 'streams must have all of their events' ] ]);
 
 foreach my $name (sort keys %sources)
@@ -309,6 +312,29 @@ foreach my $name (sort keys %sources)
 	like(run_import($hostile, $name, $sources{$name}{last}, 'batch_size => 7'), qr/^NOTICE:  60 events imported, up to global position 120;/, 'and are');
 	is(differences($hostile, $name), '', 'as they are');
 }
+
+# What is defined of types and categories before events come, and a type of which events stand in for holes.
+store('defined', 'message_db');
+$node->safe_psql('defined', sprintf($sources{message_db}{add}, 1, 60) . q{;
+	SELECT es_register_schema('Type1', '{"type": "object", "required": ["n"]}'), es_protect('account', '{$.data.secret}', '$.data.who');
+	UPDATE message_db.messages SET data = '{"m": 1}' WHERE global_position = 43;
+	UPDATE message_db.messages SET data = '{"n": 45, "secret": "s"}' WHERE global_position = 45});
+like(run_import('defined', 'message_db', 'batch_size => 20'), qr/^ERROR:  cannot import message_db\.messages: data must satisfy the schema of the newest version of their type\nDETAIL:  data .*: 1 events, the first at global position 43, version 5 of stream account-3\.\nevents with protected fields must have a subject: 1 events, the first at global position 45, version 5 of stream account-5\./,
+	'data that a schema does not allow, and protected fields of nobody, are refused');
+is(($node->psql('defined', call('message_db', 'batch_size => 20') . q{SELECT string_agg(global_position::text, ' ' ORDER BY global_position) FROM pg_temp.import_faults}, on_error_stop => 0))[1], '43 45', 'and listed');
+is($node->safe_psql('defined', 'SELECT (SELECT count(*) FROM es_events), is_called FROM eventstore.position_seq'), '0|f', 'nothing is stored, and no position is spent');
+$node->safe_psql('defined', q{UPDATE message_db.messages SET data = '{"n": 43}' WHERE global_position = 43; UPDATE message_db.messages SET data = '{"n": 45, "secret": "s", "who": "bob"}' WHERE global_position = 45});
+like(run_import('defined', 'message_db', 'batch_size => 20'), qr/^NOTICE:  60 events imported, up to global position 60;/, 'mended there, all come');
+is(differences('defined', 'message_db'), '', 'as they are');
+$node->safe_psql('defined', sprintf($sources{message_db}{add}, 61, 62) . q{; UPDATE message_db.messages SET data = '{"n": 62, "secret": "s", "who": "bob"}' WHERE global_position = 62; SELECT es_shred('bob')});
+like(run_import('defined', 'message_db', 'batch_size => 1'), qr/^ERROR:  cannot import message_db\.messages: events with protected fields must not be about a subject that is shredded\nDETAIL:  .*: 1 events, the first at global position 62, version 7 of stream account-2\./,
+	'what is about a shredded subject is refused');
+is($node->safe_psql('defined', 'SELECT last_value FROM eventstore.position_seq'), '60', 'and no position is spent');
+$node->safe_psql('defined', q{DELETE FROM message_db.messages WHERE global_position = 62; SELECT setval('message_db.messages_global_position_seq', 5000);
+	SELECT es_register_schema('Skipped', '{"required": ["x"]}')});
+$node->safe_psql('defined', sprintf $sources{message_db}{add}, 62, 70);
+like(run_import('defined', 'message_db'), qr/^NOTICE:  10 events imported, up to global position 5009;/, 'whatever is defined, a hole is passed over');
+is($node->safe_psql('defined', "SELECT string_agg(position::text, ' ' ORDER BY position) FROM es_events WHERE position > 60"), '61 5001 5002 5003 5004 5005 5006 5007 5008 5009', 'at the positions behind it');
 
 # Streams that have one name here, and ids of a stream that are one.
 store('folded', 'emmett');
