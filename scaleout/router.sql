@@ -4,6 +4,8 @@
  *
  *		psql -d ROUTER -f scaleout/router.sql
  *
+ * router_refused.sql is to lie beside it.
+ *
  * It has the store's functions for one stream, which go to the shard that the stream is at, and functions for all shards.
  * Before it, tell where the shards are, with the numbers that they were given (shard.sql):
  *
@@ -54,13 +56,14 @@ CREATE TYPE public.es_shard_state AS (key text, version bigint, "position" bigin
 CREATE TYPE scaleout.outcome AS (result bigint, told text, elsewhere int);
 CREATE TYPE scaleout.portion AS (shard int, reached bigint, "position" bigint, stream text, version bigint, type text, type_version int,
 	data jsonb, metadata jsonb, event_id uuid, recorded_at timestamptz);
+CREATE TYPE scaleout.found AS (slot int, shard int);
 CREATE TYPE scaleout.taking AS (move bigint, checkpoint bigint);
 CREATE TYPE scaleout.parcel AS (events jsonb, reached bigint, settled bigint);
 CREATE TYPE scaleout.answer AS (shard int, result text);
 
 CREATE FUNCTION scaleout.slot(stream text) RETURNS int
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-	SELECT (pg_catalog.hashtextextended(COALESCE(pg_catalog.substring(stream, '\{([^}]+)\}'), stream) COLLATE "C", 0) & 16383)::int
+	SELECT (pg_catalog.hashtextextended(COALESCE(pg_catalog.substring(stream, '[{]([^}]+)[}]'), stream) COLLATE "C", 0) & 16383)::int
 $$;
 COMMENT ON FUNCTION scaleout.slot(text) IS 'the slot of a stream: by its name, or by what stands in it in braces';
 
@@ -74,11 +77,11 @@ COMMENT ON FUNCTION public.es_shard(text) IS 'the shard that a stream is at, as 
 
 CREATE FUNCTION scaleout.shards() RETURNS int
 	LANGUAGE sql STABLE PARALLEL SAFE AS $$
-	SELECT pg_catalog.count(*)::int FROM pg_catalog.pg_foreign_server f, pg_catalog.unnest(f.srvoptions) o WHERE f.srvname = 'eventstore' AND o ~ '^p\d+='
+	SELECT pg_catalog.count(*)::int FROM pg_catalog.pg_foreign_server f, pg_catalog.unnest(f.srvoptions) o WHERE f.srvname = 'eventstore' AND o ~ '^p[0-9]+='
 $$;
 COMMENT ON FUNCTION scaleout.shards() IS 'how many shards this router can reach';
 
-CREATE FUNCTION scaleout.home(slot int) RETURNS SETOF int LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON ALL;';
+CREATE FUNCTION scaleout.homes(slots int[]) RETURNS SETOF scaleout.found LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON ALL;';
 
 CREATE FUNCTION scaleout.fail(shard int, code text, message text, detail text, hint text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
@@ -91,7 +94,7 @@ BEGIN
 			HINT = 'Whether the call was done is not known. Call it again: what has event ids is not stored twice.';
 	END IF;
 	/* as the store words them: programs read its DETAIL */
-	message := pg_catalog.regexp_replace(message, '^\S+\(\d+\): \[[^]]*\] REMOTE [A-Z]+: ', '');
+	message := pg_catalog.regexp_replace(message, '^[^ ]+[(][0-9]+[)]: [[][^]]*[]] REMOTE [A-Z]+: ', '');
 	detail := pg_catalog.regexp_replace(detail, '^Remote detail: ', '');
 	hint := pg_catalog.regexp_replace(hint, '^Remote hint: ', '');
 	/* an empty DETAIL or HINT would be shown */
@@ -108,32 +111,49 @@ END
 $$;
 COMMENT ON FUNCTION scaleout.fail(int, text, text, text, text) IS 'raises an error of a shard as the shard did, and SC002 or SC003 for one of the way to it';
 
-CREATE FUNCTION scaleout.follow(slot int, shard int, since timestamptz, code text, message text, detail text, hint text) RETURNS int
+CREATE FUNCTION scaleout.be_patient(slot int, since timestamptz) RETURNS interval
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	_patience interval := COALESCE(NULLIF(pg_catalog.current_setting('scaleout.patience', true), ''), '10s')::interval;
-	_waited interval := pg_catalog.clock_timestamp() - $3;
+	_waited interval := pg_catalog.clock_timestamp() - $2;
+BEGIN
+	IF _waited > _patience THEN
+		RAISE EXCEPTION USING ERRCODE = 'SC001', MESSAGE = pg_catalog.format('slot %s has been on its way between shards for %s', $1, _patience),
+			HINT = 'Its move may have been left: call es_move_slots again, or es_cancel_move. The setting scaleout.patience says how long to wait.';
+	END IF;
+	RETURN _waited;
+END
+$$;
+COMMENT ON FUNCTION scaleout.be_patient(int, timestamptz) IS 'for how long a slot has been looked for; SC001 if that is too long';
+
+CREATE FUNCTION scaleout.pause(waited interval) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
+	SELECT pg_catalog.pg_sleep(LEAST(0.002 + EXTRACT(epoch FROM $1) / 4, 0.1))
+$$;
+COMMENT ON FUNCTION scaleout.pause(interval) IS 'waits before a slot is looked for again';
+
+CREATE FUNCTION scaleout.follow(slot int, shard int, since timestamptz, code text, message text, detail text, hint text) RETURNS int
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	_waited interval;
 	_next int;
 BEGIN
 	IF $4 <> 'SC001' THEN
 		PERFORM scaleout.fail($2, $4, $5, $6, $7);
 	END IF;
 	_next := NULLIF(pg_catalog.regexp_replace(detail, '^Remote detail: ', ''), '')::int;
-	IF _waited > _patience THEN
-		RAISE EXCEPTION USING ERRCODE = 'SC001', MESSAGE = pg_catalog.format('slot %s has been on its way between shards for %s', $1, _patience),
-			HINT = 'Its move may have been left: call es_move_slots again, or es_cancel_move. The setting scaleout.patience says how long to wait.';
-	END IF;
+	_waited := scaleout.be_patient($1, $3);
 	/* a shard that does not have it yet, or never will: its move was cancelled, or this router's map is wrong */
 	IF _next IS NULL AND _waited > '50ms' THEN
 		BEGIN
-			_next := (SELECT h FROM scaleout.home($1) h LIMIT 1);
+			_next := (SELECT h.shard FROM scaleout.homes(ARRAY[$1]) h LIMIT 1);
 		EXCEPTION WHEN OTHERS THEN
 			_next := NULL;	-- some shard is away: it stays as it is
 		END;
 	END IF;
 	_next := COALESCE(_next, $2);
 	IF _next = $2 OR _waited > '20ms' THEN
-		PERFORM pg_catalog.pg_sleep(LEAST(0.002 + EXTRACT(epoch FROM _waited) / 4, 0.1));
+		PERFORM scaleout.pause(_waited);
 	END IF;
 	RETURN _next;
 END
@@ -163,6 +183,17 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION scaleout.refuse_without_map() IS 'says that the map of slots is empty';
+
+CREATE FUNCTION scaleout.require_writable(name text) RETURNS void
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE AS $$
+BEGIN
+	/* at a standby of a router all transactions are READ ONLY, and what is written is at the shards */
+	IF pg_catalog.current_setting('transaction_read_only')::boolean AND NOT pg_catalog.pg_is_in_recovery() THEN
+		RAISE EXCEPTION USING ERRCODE = 'read_only_sql_transaction', MESSAGE = pg_catalog.format('cannot execute %s() in a read-only transaction', $1);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION scaleout.require_writable(text) IS '25006 in a transaction that is READ ONLY, which no shard would know';
 
 DO $install$
 DECLARE
@@ -219,6 +250,7 @@ BEGIN
 	IF _shard IS NULL THEN
 		PERFORM scaleout.refuse_without_map();
 	END IF;
+	%s
 	LOOP
 		BEGIN
 			%s
@@ -233,6 +265,7 @@ BEGIN
 	%s
 END$body$,
 			_stream, CASE WHEN _sets THEN '' ELSE '_outcome scaleout.outcome;' END, _stream,
+			CASE WHEN _function.name ~ '^es_(append|try_append|delete|truncate|snapshot)' THEN pg_catalog.format('PERFORM scaleout.require_writable(%L);', _function.name) ELSE '' END,
 			pg_catalog.format(CASE WHEN _sets THEN E'RETURN QUERY SELECT * FROM scaleout.%I(_shard, _slot, %s);\n\t\t\tEXIT;'
 				ELSE E'_outcome := scaleout.%I(_shard, _slot, %s);\n\t\t\tEXIT WHEN _outcome.elsewhere IS NULL;\n\t\t\t'
 					'_shard := scaleout.follow(_slot, _shard, _since, ''SC001'', '''', COALESCE(NULLIF(_outcome.elsewhere, -1)::text, ''''), '''');' END,
@@ -252,6 +285,32 @@ CLUSTER 'eventstore';
 RUN ON shard;
 $$;
 
+CREATE FUNCTION scaleout.find(slots int[], since timestamptz) RETURNS jsonb
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	_found jsonb;
+	_missing int;
+	_message text;
+	_detail text;
+	_hint text;
+BEGIN
+	LOOP
+		BEGIN
+			_found := (SELECT pg_catalog.jsonb_object_agg(h.slot, h.shard) FROM scaleout.homes($1) h);
+		EXCEPTION WHEN OTHERS THEN
+			GET STACKED DIAGNOSTICS _message = MESSAGE_TEXT, _detail = PG_EXCEPTION_DETAIL, _hint = PG_EXCEPTION_HINT;
+			PERFORM scaleout.fail(NULL, SQLSTATE, _message, _detail, _hint);
+		END;
+		_missing := (SELECT pg_catalog.min(s) FROM pg_catalog.unnest($1) s WHERE NOT COALESCE(_found, '{}') ? s::text);
+		IF _missing IS NULL THEN
+			RETURN _found;
+		END IF;
+		PERFORM scaleout.pause(scaleout.be_patient(_missing, $2));
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION scaleout.find(int[], timestamptz) IS 'the shards that slots are at, as these say; waits for those that are on their way';
+
 CREATE FUNCTION public.es_append_many(events jsonb) RETURNS SETOF public.es_appended
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
@@ -270,12 +329,18 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = CASE WHEN $1 IS NULL THEN 'null_value_not_allowed' ELSE 'invalid_parameter_value' END,
 			MESSAGE = CASE WHEN $1 IS NULL THEN 'argument "events" must not be null' ELSE 'argument "events" must be a JSON array' END;
 	END IF;
+	PERFORM scaleout.require_writable('es_append_many');
 	_slots := ARRAY(SELECT DISTINCT scaleout.slot(e ->> 'stream') FROM pg_catalog.jsonb_array_elements($1) e WHERE e ->> 'stream' IS NOT NULL ORDER BY 1);
 	LOOP
 		IF (SELECT pg_catalog.count(*) FROM scaleout.slots s WHERE s.slot = ANY (_slots)) < pg_catalog.cardinality(_slots) THEN
 			PERFORM scaleout.refuse_without_map();
 		END IF;
 		_shards := ARRAY(SELECT DISTINCT COALESCE((_found ->> s.slot::text)::int, s.shard) FROM scaleout.slots s WHERE s.slot = ANY (_slots) ORDER BY 1);
+		/* this router may not have heard of a move */
+		IF pg_catalog.cardinality(_shards) > 1 THEN
+			_found := scaleout.find(_slots, _since);
+			_shards := ARRAY(SELECT DISTINCT f.value::int FROM pg_catalog.jsonb_each_text(_found) f ORDER BY 1);
+		END IF;
 		IF pg_catalog.cardinality(_shards) > 1 THEN
 			RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = 'streams of one call of es_append_many must be at one shard',
 				DETAIL = pg_catalog.format('They are at shards %s.', pg_catalog.array_to_string(_shards, ', ')),
@@ -289,7 +354,7 @@ BEGIN
 			GET STACKED DIAGNOSTICS _message = MESSAGE_TEXT, _detail = PG_EXCEPTION_DETAIL, _hint = PG_EXCEPTION_HINT;
 			_code := SQLSTATE;
 		END;
-		_slot := COALESCE(pg_catalog.substring(_message, 'slot (\d+) is not at shard')::int, _slots[1]);
+		_slot := COALESCE(pg_catalog.substring(_message, 'slot ([0-9]+) is not at shard')::int, _slots[1]);
 		_found := _found || pg_catalog.jsonb_build_object(_slot, scaleout.follow(_slot, _shard, _since, _code, _message, _detail, _hint));
 	END LOOP;
 	PERFORM scaleout.learn(f.key::int, f.value::int) FROM pg_catalog.jsonb_each_text(_found) f;
@@ -311,6 +376,7 @@ CREATE FUNCTION public.es_read_shards(vector bigint[] DEFAULT '{}', max_count bi
 DECLARE
 	_vector bigint[] := COALESCE($1, '{}');
 	_row scaleout.portion;
+	_ended int[] := '{}';
 	_message text;
 	_detail text;
 	_hint text;
@@ -320,8 +386,14 @@ BEGIN
 		IF _row.reached IS NULL THEN
 			RETURN NEXT ROW(_row.shard, _row."position", _row.stream, _row.version, _row.type, _row.type_version, _row.data, _row.metadata,
 				_row.event_id, _row.recorded_at, _vector)::public.es_shard_event;
+		ELSE
+			_ended := _ended || _row.shard;
 		END IF;
 	END LOOP;
+	IF (SELECT pg_catalog.count(DISTINCT s) FROM pg_catalog.unnest(_ended) s) <> scaleout.shards() OR pg_catalog.cardinality(_ended) <> scaleout.shards() THEN
+		RAISE EXCEPTION USING ERRCODE = 'SC003', MESSAGE = pg_catalog.format('this router reads %s shards, but what answered is shard %s', scaleout.shards(), pg_catalog.array_to_string(_ended, ', ')),
+			HINT = 'Correct the options of the router''s server "eventstore".';
+	END IF;
 	RETURN NEXT ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, _vector)::public.es_shard_event;
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS _message = MESSAGE_TEXT, _detail = PG_EXCEPTION_DETAIL, _hint = PG_EXCEPTION_HINT;
@@ -360,8 +432,10 @@ CREATE FUNCTION scaleout.take(shard int, move bigint, events jsonb, checkpoint b
 CREATE FUNCTION scaleout.fence(shard int, slots int[], target int) RETURNS bigint LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
 CREATE FUNCTION scaleout.finish_taking(shard int, move bigint, source_position bigint) RETURNS bigint LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
 CREATE FUNCTION scaleout.truncated(shard int, slots int[]) RETURNS text LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
-CREATE FUNCTION scaleout.hidden(shard int, slots int[]) RETURNS jsonb LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
+CREATE FUNCTION scaleout.hidden(shard int, slots int[], deleted boolean) RETURNS jsonb LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
 CREATE FUNCTION scaleout.require_taken(shard int, streams jsonb) RETURNS text LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
+CREATE FUNCTION scaleout.require_deleted(shard int, streams jsonb) RETURNS text LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
+CREATE FUNCTION scaleout.open_takings(shard int, slots int[]) RETURNS jsonb LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
 CREATE FUNCTION scaleout.cancel_taking(shard int, source int, slots int[], fence bigint) RETURNS boolean LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
 CREATE FUNCTION scaleout.take_fence_down(shard int, slots int[], target int, refused bigint) RETURNS bigint LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS 'CLUSTER ''eventstore''; RUN ON shard;';
 
@@ -392,24 +466,42 @@ $$;
 COMMENT ON FUNCTION public.es_start_shards(int) IS 'distributes the slots over that many shards, which have none yet; called again it goes on where it was left';
 REVOKE EXECUTE ON FUNCTION public.es_start_shards(int) FROM PUBLIC;
 
+CREATE FUNCTION scaleout.ask() RETURNS TABLE (slot int, shard int)
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+#variable_conflict use_column
+DECLARE
+	_here jsonb := (SELECT pg_catalog.jsonb_object_agg(s.slot, a.shard)
+		FROM public.es_on_shards('SELECT pg_catalog.jsonb_agg(s.slot) FROM scaleout.slots s WHERE s.shard = scaleout.shard()') a, pg_catalog.jsonb_array_elements_text(a.result::jsonb) s (slot));
+	_nowhere int[] := ARRAY(SELECT s FROM pg_catalog.generate_series(0, 16383) s WHERE NOT _here ? s::text);
+BEGIN
+	RETURN QUERY SELECT h.key::int, h.value::int FROM pg_catalog.jsonb_each_text(_here) h;
+	IF pg_catalog.cardinality(_nowhere) = 0 THEN
+		RETURN;
+	END IF;
+	/* a slot that is nowhere has left its shard by a fence that has brought it to no other: a move that goes on, or one that was not cancelled to its end */
+	RETURN QUERY WITH asked AS MATERIALIZED (
+		SELECT a.shard, a.result::jsonb AS map FROM public.es_on_shards(pg_catalog.format($_$SELECT pg_catalog.jsonb_build_object(
+			'gone', (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(s.slot, s.shard, s."position")) FROM scaleout.slots s WHERE s.slot = ANY (%1$L::int[]) AND s.shard <> scaleout.shard()),
+			'came', (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(s, t.source, t.source_position)) FROM scaleout.takings t, pg_catalog.unnest(t.slots) s
+				WHERE t.cut IS NOT NULL AND t.refused IS NULL AND s = ANY (%1$L::int[])))$_$, _nowhere)) a
+	), gone AS MATERIALIZED (
+		SELECT (g ->> 0)::int AS slot, a.shard, (g ->> 1)::int AS target, (g ->> 2)::bigint AS fence FROM asked a, pg_catalog.jsonb_array_elements(NULLIF(a.map -> 'gone', 'null')) g
+	), came AS MATERIALIZED (
+		SELECT (c ->> 0)::int AS slot, a.shard, (c ->> 1)::int AS source, (c ->> 2)::bigint AS fence FROM asked a, pg_catalog.jsonb_array_elements(NULLIF(a.map -> 'came', 'null')) c
+	)
+	SELECT g.slot, g.shard FROM gone g WHERE NOT EXISTS (SELECT FROM came c WHERE c.slot = g.slot AND c.source = g.shard AND c.shard = g.target AND c.fence = g.fence);
+END
+$$;
+COMMENT ON FUNCTION scaleout.ask() IS 'where the shards say that slots are, and of those that are nowhere where they were last';
+
 CREATE FUNCTION public.es_learn_slots() RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	_count bigint;
 BEGIN
-	/* a slot that is nowhere is known by the move that it is in: its source may have given it away already */
 	/* ON CONFLICT DO UPDATE would lock, and wait for, rows that stay as they are */
-	WITH asked AS MATERIALIZED (
-		SELECT a.shard, a.result::jsonb AS map FROM public.es_on_shards($_$SELECT pg_catalog.jsonb_build_object(
-			'here', (SELECT pg_catalog.jsonb_agg(s.slot) FROM scaleout.slots s WHERE s.shard = scaleout.shard()),
-			'coming', (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(t.source, t.slots)) FROM scaleout.takings t WHERE t.cut IS NULL))$_$) a
-	), here AS MATERIALIZED (
-		SELECT s.slot::int, a.shard FROM asked a, pg_catalog.jsonb_array_elements_text(NULLIF(a.map -> 'here', 'null')) s (slot)
-	), told AS MATERIALIZED (
-		SELECT h.slot, h.shard FROM here h
-		UNION ALL
-		SELECT s.slot::int, (t.taking ->> 0)::int FROM asked a, pg_catalog.jsonb_array_elements(NULLIF(a.map -> 'coming', 'null')) t (taking), pg_catalog.jsonb_array_elements_text(t.taking -> 1) s (slot)
-		WHERE NOT EXISTS (SELECT FROM here h WHERE h.slot = s.slot::int)
+	WITH told AS MATERIALIZED (
+		SELECT a.slot, a.shard FROM scaleout.ask() a
 	), changed AS (
 		UPDATE scaleout.slots m SET shard = t.shard FROM told t WHERE m.slot = t.slot AND m.shard <> t.shard RETURNING m.slot
 	), added AS (
@@ -440,18 +532,20 @@ END
 $$;
 COMMENT ON FUNCTION scaleout.check_move(int[], int) IS 'refuses arguments of a move that are none, and has the map learned';
 
-CREATE FUNCTION scaleout.require_whole(shard int, slots int[]) RETURNS void
+CREATE FUNCTION scaleout.require_movable(source int, slots int[], target int) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	_bad text := scaleout.truncated($1, $2);
 BEGIN
 	IF _bad IS NOT NULL THEN
-		RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = pg_catalog.format('stream "%s" has been truncated, or deleted and removed, and cannot move to another shard', _bad),
+		RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = pg_catalog.format('stream "%s" has been truncated, or deleted and removed, at shard %s, and cannot move', _bad, $1),
 			DETAIL = pg_catalog.format('It is in slot %s.', scaleout.slot(_bad)), HINT = 'Leave its slot out; es_cancel_move ends a move that has begun.';
 	END IF;
+	/* what the target has from before may have been deleted there since */
+	PERFORM scaleout.require_deleted($1, scaleout.hidden($3, $2, true));
 END
 $$;
-COMMENT ON FUNCTION scaleout.require_whole(int, int[]) IS '0A000 if a stream of the slots lacks its first events';
+COMMENT ON FUNCTION scaleout.require_movable(int, int[], int) IS '0A000 if a stream of the slots lacks its first events, or is deleted at the target only';
 
 CREATE PROCEDURE public.es_move_slots(slots int[], target int)
 	LANGUAGE plpgsql AS $$
@@ -461,13 +555,22 @@ DECLARE
 	_taking scaleout.taking;
 	_parcel scaleout.parcel;
 	_fence bigint;
+	_pause float;
 	_moves record;
 BEGIN
+	/* in a transaction block it fails here, and not with slots on their way */
+	COMMIT;
 	PERFORM scaleout.check_move($1, $2);
+	_slots := ARRAY(SELECT m.slot FROM scaleout.slots m WHERE m.slot = ANY ($1) AND m.shard = $2 EXCEPT SELECT h.slot FROM scaleout.homes($1) h WHERE h.shard = $2);
+	IF pg_catalog.cardinality(_slots) > 0 THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = pg_catalog.format('slots are on their way from shard %s to others', $2), DETAIL = pg_catalog.format('One is slot %s.', _slots[1]),
+			HINT = 'es_cancel_move, called for the shard that they are on their way to, leaves them where they were.';
+	END IF;
 	FOR _moves IN SELECT m.shard, pg_catalog.array_agg(m.slot ORDER BY m.slot) AS slots FROM scaleout.slots m WHERE m.slot = ANY ($1) AND m.shard <> $2 GROUP BY 1 ORDER BY 1 LOOP
 		_source := _moves.shard;
 		_slots := _moves.slots;
-		PERFORM scaleout.require_whole(_source, _slots);
+		_pause := 0.1;
+		PERFORM scaleout.require_movable(_source, _slots, $2);
 		_taking := scaleout.begin_taking($2, _source, _slots);
 		_fence := NULL;
 		LOOP
@@ -481,17 +584,19 @@ BEGIN
 			END IF;
 			IF _fence IS NULL AND pg_catalog.jsonb_array_length(_parcel.events) < 100 AND _parcel.reached >= _parcel.settled THEN
 				/* what became so meanwhile would be whole again at the target */
-				PERFORM scaleout.require_whole(_source, _slots);
+				PERFORM scaleout.require_movable(_source, _slots, $2);
 				BEGIN
 					_fence := scaleout.fence(_source, _slots, $2);
 				EXCEPTION WHEN lock_not_available THEN
-					PERFORM pg_catalog.pg_sleep(0.1);
+					/* appends have waited behind it */
+					PERFORM pg_catalog.pg_sleep(_pause);
+					_pause := LEAST(2 * _pause, 3);
 				END;
 			END IF;
 			EXIT WHEN _taking.checkpoint >= _fence;
 			COMMIT;
 		END LOOP;
-		PERFORM scaleout.require_taken($2, scaleout.hidden(_source, _slots));
+		PERFORM scaleout.require_taken($2, scaleout.hidden(_source, _slots, false));
 		PERFORM scaleout.finish_taking($2, _taking.move, _fence);
 		UPDATE scaleout.slots s SET shard = $2 WHERE s.slot = ANY (_slots);
 		COMMIT;
@@ -505,15 +610,24 @@ REVOKE EXECUTE ON PROCEDURE public.es_move_slots(int[], int) FROM PUBLIC;
 CREATE PROCEDURE public.es_cancel_move(slots int[], target int)
 	LANGUAGE plpgsql AS $$
 DECLARE
+	_open jsonb;
 	_fence bigint;
+	_pause float;
 	_moves record;
 BEGIN
+	COMMIT;
 	PERFORM scaleout.check_move($1, $2);
-	FOR _moves IN SELECT m.shard, pg_catalog.array_agg(m.slot ORDER BY m.slot) AS slots FROM scaleout.slots m WHERE m.slot = ANY ($1) GROUP BY 1 ORDER BY 1 LOOP
+	/* where a slot is now need not be where the move that was left was to take it from */
+	_open := scaleout.open_takings($2, $1);
+	FOR _moves IN SELECT o.source AS shard, o.slots FROM pg_catalog.jsonb_to_recordset(_open) o (source int, slots int[])
+		UNION ALL (SELECT m.shard, pg_catalog.array_agg(m.slot ORDER BY m.slot) FROM scaleout.slots m
+			WHERE m.slot = ANY ($1) AND NOT EXISTS (SELECT FROM pg_catalog.jsonb_to_recordset(_open) o (slots int[]) WHERE m.slot = ANY (o.slots)) GROUP BY 1 ORDER BY 1)
+	LOOP
 		IF _moves.shard = $2 THEN
 			RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = pg_catalog.format('some of the slots have come to shard %s', $2), HINT = 'Move them back by es_move_slots.';
 		END IF;
 		_fence := NULL;
+		_pause := 0.1;
 		LOOP
 			PERFORM scaleout.cancel_taking($2, _moves.shard, _moves.slots, _fence);
 			BEGIN
@@ -521,7 +635,8 @@ BEGIN
 				_fence := scaleout.take_fence_down(_moves.shard, _moves.slots, $2, _fence);
 				EXIT WHEN _fence IS NULL;
 			EXCEPTION WHEN lock_not_available THEN
-				PERFORM pg_catalog.pg_sleep(0.1);
+				PERFORM pg_catalog.pg_sleep(_pause);
+				_pause := LEAST(2 * _pause, 3);
 			END;
 		END LOOP;
 		COMMIT;
@@ -533,165 +648,8 @@ COMMENT ON PROCEDURE public.es_cancel_move(int[], int) IS
 REVOKE EXECUTE ON PROCEDURE public.es_cancel_move(int[], int) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION scaleout.own(int, int[]), scaleout.begin_taking(int, int, int[]), scaleout.give(int, int[], bigint), scaleout.take(int, bigint, jsonb, bigint, bigint),
 	scaleout.fence(int, int[], int), scaleout.finish_taking(int, bigint, bigint), scaleout.truncated(int, int[]), scaleout.cancel_taking(int, int, int[], bigint),
-	scaleout.take_fence_down(int, int[], int, bigint), scaleout.check_move(int[], int), scaleout.require_whole(int, int[]),
-	scaleout.hidden(int, int[]), scaleout.require_taken(int, jsonb) FROM PUBLIC;
+	scaleout.take_fence_down(int, int[], int, bigint), scaleout.check_move(int[], int), scaleout.require_movable(int, int[], int),
+	scaleout.hidden(int, int[], boolean), scaleout.require_taken(int, jsonb), scaleout.require_deleted(int, jsonb), scaleout.open_takings(int, int[]), scaleout.ask() FROM PUBLIC;
 
-/* ---- what a store has and a router has not ---- */
-
-CREATE FUNCTION scaleout.refuse(name text, reason text) RETURNS boolean
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
-BEGIN
-	RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = pg_catalog.format('"%s" is not possible through a router', $1),
-		DETAIL = CASE $2 WHEN 'declare' THEN 'What it does is done at each shard alike.'
-			WHEN 'condition' THEN 'Its condition is about a whole log, and each shard has its own.'
-			WHEN 'position' THEN 'The sessions that append are those of the router at the shards.'
-			WHEN 'type' THEN 'Types of states are those of a shard.'
-			ELSE 'It is about one log, and each shard has its own.' END,
-		HINT = CASE $2 WHEN 'declare' THEN pg_catalog.format('SELECT * FROM es_on_shards($_$SELECT %s(...)$_$) calls it at all shards.', $1)
-			WHEN 'condition' THEN 'At a shard it is possible, in a transaction that begins with SELECT scaleout.enter(shard, ARRAY[slot]), for events and conditions that concern only this shard.'
-			WHEN 'read' THEN 'es_read_shards reads all shards, and goes on by a vector of their positions.'
-			WHEN 'position' THEN 'es_position(stream, version) tells where an event is in its shard''s log.'
-			WHEN 'type' THEN 'es_replay returns states as jsonb.'
-			ELSE 'Call it at each shard, as for a partition.' END;
-END
-$$;
-COMMENT ON FUNCTION scaleout.refuse(text, text) IS 'says why a store''s function or view is not at a router, and what is';
-
-DO $install$
-DECLARE
-	_name text;
-	_arguments text;
-	_result text;
-	_reason text;
-BEGIN
-	FOR _name, _arguments, _result, _reason IN VALUES
-		('es_adopt_snapshots', 'reducer text', 'bigint', 'declare'),
-		('es_alter_subscription', 'subscription text, categories text[], types text[], max_attempts int, query jsonb DEFAULT NULL', 'void', 'declare'),
-		('es_check_schema', 'schema jsonb, data jsonb', 'TABLE(pointer text, rule text, message text)', 'declare'),
-		('es_compare_schemas', 'old_schema jsonb, new_schema jsonb, compatibility text DEFAULT ''backward''', 'TABLE(pointer text, rule text, message text, direction text, decided boolean)', 'declare'),
-		('es_create_handler_projection', 'projection text, handler text, mode text DEFAULT ''async'', categories text[] DEFAULT NULL, types text[] DEFAULT NULL, reset text DEFAULT NULL', 'void', 'declare'),
-		('es_create_projection', 'projection text, reducer text, mode text DEFAULT ''async'', category text DEFAULT NULL, key text DEFAULT ''$.stream''', 'void', 'declare'),
-		('es_create_reducer', 'reducer text, initial jsonb DEFAULT ''{}'', state_type text DEFAULT ''jsonb'', on_unknown text DEFAULT ''ignore''', 'void', 'declare'),
-		('es_drop_projection', 'projection text', 'void', 'declare'),
-		('es_drop_projection_index', 'projection text, index name', 'void', 'declare'),
-		('es_drop_reducer', 'reducer text', 'void', 'declare'),
-		('es_drop_schema', 'type text, version int', 'void', 'declare'),
-		('es_drop_snapshots', 'reducer text', 'void', 'declare'),
-		('es_drop_type_index', 'type text', 'void', 'declare'),
-		('es_drop_upcaster', 'type text, from_version int', 'void', 'declare'),
-		('es_grant', 'role text, privilege text, category text DEFAULT ''*''', 'void', 'declare'),
-		('es_index_projection', 'projection text, definition text', 'name', 'declare'),
-		('es_index_type', 'type text', 'void', 'declare'),
-		('es_projection_view', 'projection text, view name', 'void', 'declare'),
-		('es_protect', 'category text, paths text[], subject text', 'void', 'declare'),
-		('es_rebuild_projection', 'projection text', 'void', 'declare'),
-		('es_register_reducer', 'reducer text, event_type text, handler text', 'void', 'declare'),
-		('es_register_reducer_ops', 'reducer text, event_type text, ops jsonb', 'void', 'declare'),
-		('es_register_schema', 'type text, schema jsonb, compatibility text DEFAULT ''backward''', 'int', 'declare'),
-		('es_register_upcaster', 'type text, from_version int, handler text', 'void', 'declare'),
-		('es_register_upcaster_ops', 'type text, from_version int, ops jsonb', 'void', 'declare'),
-		('es_revoke', 'role text, privilege text, category text DEFAULT ''*''', 'void', 'declare'),
-		('es_rotate_master_key', 'old_key_command text', 'void', 'declare'),
-		('es_scavenge', 'max_events bigint DEFAULT NULL', 'TABLE(category text, events bigint, bytes bigint)', 'declare'),
-		('es_seal', '', 'bigint', 'declare'),
-		('es_set_retention', 'category text, max_age interval DEFAULT NULL, max_count bigint DEFAULT NULL', 'void', 'declare'),
-		('es_set_segment_size', 'positions bigint', 'void', 'declare'),
-		('es_settle', '', 'bigint', 'declare'),
-		('es_shred', 'subject text', 'void', 'declare'),
-		('es_snapshot_every', 'reducer text, events int', 'void', 'declare'),
-		('es_subscribe', 'subscription text, after_position bigint DEFAULT 0, categories text[] DEFAULT NULL, types text[] DEFAULT NULL, partitions int DEFAULT 1, max_attempts int DEFAULT 5, query jsonb DEFAULT NULL', 'void', 'declare'),
-		('es_unsubscribe', 'subscription text', 'void', 'declare'),
-		('es_ack', 'subscription text, partition int, "position" bigint, member text DEFAULT NULL', 'void', 'shard'),
-		('es_alter_feed', 'feed text, categories text[], types text[], format text, query jsonb DEFAULT NULL', 'void', 'shard'),
-		('es_attach_segment', 'name text', 'void', 'shard'),
-		('es_create_feed', 'feed text, categories text[] DEFAULT NULL, types text[] DEFAULT NULL, format text DEFAULT ''json'', query jsonb DEFAULT NULL, OUT slot_name text, OUT lsn pg_lsn, OUT head_position bigint', 'record', 'shard'),
-		('es_detach_segments', 'before timestamptz', 'SETOF text', 'shard'),
-		('es_discard_parked', 'subscription text, "position" bigint', 'void', 'shard'),
-		('es_doctor', '', 'TABLE(severity text, finding text, detail text, remedy text)', 'shard'),
-		('es_drop_feed', 'feed text', 'void', 'shard'),
-		('es_feed_head', 'OUT head_position bigint, OUT lsn pg_lsn', 'record', 'shard'),
-		('es_feed_history', 'after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, categories text[] DEFAULT NULL, types text[] DEFAULT NULL, query jsonb DEFAULT NULL, feed_query jsonb DEFAULT NULL, to_position bigint DEFAULT NULL', 'SETOF public.es_event', 'shard'),
-		('es_feed_message', 'event public.es_event, format text DEFAULT ''json''', 'text', 'shard'),
-		('es_hold_events', 'after_position bigint', 'void', 'shard'),
-		('es_metrics', '', 'TABLE(name text, labels jsonb, value double precision, kind text, help text)', 'shard'),
-		('es_nack', 'subscription text, partition int, "position" bigint, reason text, member text DEFAULT NULL', 'void', 'shard'),
-		('es_parked', 'subscription text', 'TABLE("position" bigint, partition int, attempts int, reason text, parked_at timestamptz, stream text, version bigint, type text)', 'shard'),
-		('es_poll', 'subscription text, max_count int DEFAULT 100, wait interval DEFAULT ''00:00:00'', member text DEFAULT NULL, lease interval DEFAULT ''00:00:30''', 'SETOF public.es_delivery', 'shard'),
-		('es_poll_wait', 'subscription text, timeout interval, INOUT ready boolean DEFAULT NULL, member text DEFAULT NULL', '', 'shard'),
-		('es_proof', '"position" bigint, seal bigint DEFAULT NULL', 'jsonb', 'shard'),
-		('es_prove_consistency', 'first_seal bigint, second_seal bigint DEFAULT NULL', 'jsonb', 'shard'),
-		('es_replay_category', 'category text, reducer text DEFAULT NULL, as_of timestamptz DEFAULT NULL', 'SETOF public.es_state', 'shard'),
-		('es_replay_parked', 'subscription text, "position" bigint DEFAULT NULL', 'bigint', 'shard'),
-		('es_rewind', 'subscription text, after_position bigint', 'void', 'shard'),
-		('es_run_projection', 'projection text, max_events bigint DEFAULT NULL', 'bigint', 'shard'),
-		('es_share_feed', 'feed text, other text', 'void', 'shard'),
-		('es_skip_event', 'projection text, "position" bigint', 'void', 'shard'),
-		('es_upcast', 'event public.es_event', 'public.es_event', 'shard'),
-		('es_verify', 'from_position bigint DEFAULT 1, to_position bigint DEFAULT NULL', 'TABLE("position" bigint, problem text)', 'shard'),
-		('es_wait_projection', 'projection text, "position" bigint, timeout interval', 'boolean', 'shard'),
-		('es_read_all', 'after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, categories text[] DEFAULT NULL, types text[] DEFAULT NULL, stream_prefix text DEFAULT NULL, to_position bigint DEFAULT NULL, backwards boolean DEFAULT false', 'SETOF public.es_event', 'read'),
-		('es_read_category', 'category text, after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, types text[] DEFAULT NULL, to_position bigint DEFAULT NULL, backwards boolean DEFAULT false', 'SETOF public.es_event', 'read'),
-		('es_read_query', 'query jsonb DEFAULT NULL, after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000, backwards boolean DEFAULT false, to_position bigint DEFAULT NULL', 'SETOF public.es_event', 'read'),
-		('es_read_tagged', 'tags text[], types text[] DEFAULT NULL, after_position bigint DEFAULT 0, max_count bigint DEFAULT 1000', 'SETOF public.es_event', 'read'),
-		('es_settled_position', '', 'bigint', 'read'),
-		('es_wait', 'after_position bigint, timeout interval', 'bigint', 'read'),
-		('es_wait_for', 'after_position bigint, timeout interval, INOUT settled bigint DEFAULT NULL', '', 'read'),
-		('es_append_if', 'events jsonb, after_position bigint, types text[] DEFAULT NULL, tags text[] DEFAULT NULL, query jsonb DEFAULT NULL', 'bigint', 'condition'),
-		('es_last_position', '', 'bigint', 'position'),
-		('es_replay_as', 'stream text, state anyelement, reducer text DEFAULT NULL, until_version bigint DEFAULT NULL, as_of timestamptz DEFAULT NULL', 'anyelement', 'type')
-	LOOP
-		EXECUTE pg_catalog.format('CREATE %s public.%I(%s)%s LANGUAGE plpgsql %s AS %L', CASE _result WHEN '' THEN 'PROCEDURE' ELSE 'FUNCTION' END, _name, _arguments,
-			CASE _result WHEN '' THEN '' ELSE ' RETURNS ' || _result END, CASE _result WHEN '' THEN '' ELSE 'VOLATILE PARALLEL UNSAFE' END,
-			pg_catalog.format(E'BEGIN\n\tPERFORM scaleout.refuse(%L, %L);\nEND', _name, _reason));
-	END LOOP;
-	FOR _name IN SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'public'::pg_catalog.regnamespace AND p.prosrc LIKE E'BEGIN\n\tPERFORM scaleout.refuse(%' LOOP
-		EXECUTE pg_catalog.format('COMMENT ON ROUTINE %s IS %L', _name, 'refused: a router does not have it');
-	END LOOP;
-	FOR _name, _arguments IN VALUES
-		('es_events', '"position" bigint, stream text, version bigint, type text, type_version int, data jsonb, metadata jsonb, event_id uuid, recorded_at timestamptz'),
-		('es_feeds', 'feed text, slot_name text, active boolean, confirmed_lsn pg_lsn, lag_bytes bigint, retained_bytes bigint, wal_status text, safe_wal_size bigint, lag_events bigint, categories text[], types text[], format text, query jsonb'),
-		('es_grants', 'role name, privilege text, category text'),
-		('es_in_flight', 'pid int, gid text, application_name text, state text, since timestamptz, first_position bigint, query text'),
-		('es_indexed_types', 'type text, segments bigint, indexed bigint'),
-		('es_progress', 'pid int, command text, phase text, done bigint, total bigint'),
-		('es_projections', 'projection text, mode text, status text, "position" bigint, lag bigint, error text, error_position bigint, rebuild_position bigint, reducer text, handler text, category text, key text, creator text, attempts int, failed_since timestamptz, next_retry timestamptz, lag_time interval, categories text[], types text[], reset text'),
-		('es_protections', 'category text, paths text[], subject text, after_position bigint, created_at timestamptz, hashed boolean'),
-		('es_reducers', 'reducer text, event_type text, handler text, initial jsonb, state_type regtype, on_unknown text, snapshot_every int, ops jsonb'),
-		('es_retention', 'category text, max_age interval, max_count bigint, "position" bigint, skipped bigint, skipped_since timestamptz, skipped_stream text, error text'),
-		('es_schemas', 'type text, version int, schema jsonb, compatibility text, registered_at timestamptz'),
-		('es_seals', '"position" bigint, size bigint, root text, sealed_at timestamptz, chain text'),
-		('es_segments', 'segment bigint, first_position bigint, last_position bigint, events bigint, bytes bigint, from_time timestamptz, to_time timestamptz, state text'),
-		('es_snapshots', 'stream text, reducer text, version bigint, bytes bigint, usable boolean'),
-		('es_streams', 'stream text, category text, version bigint, first_version bigint, created_at timestamptz, deleted boolean'),
-		('es_subjects', 'subject text, created_at timestamptz, shredded_at timestamptz, hashed boolean'),
-		('es_subscriptions', 'subscription text, partition int, "position" bigint, member text, lease_until timestamptz, lag bigint, parked bigint, categories text[], types text[], max_attempts int, lag_time interval, query jsonb, creator name, created_at timestamptz, application text'),
-		('es_upcasters', 'type text, from_version int, handler text, ops jsonb')
-	LOOP
-		EXECUTE pg_catalog.format('CREATE VIEW public.%I AS SELECT %s FROM scaleout.refuse(%L, %L) r', _name,
-			/* no constants: a condition on one would be false before anything is run */
-			(SELECT pg_catalog.string_agg(pg_catalog.regexp_replace(c, '^(\S+) (.*)$', 'CASE WHEN r THEN NULL::\2 END AS \1'), ', ' ORDER BY i) FROM pg_catalog.unnest(pg_catalog.string_to_array(_arguments, ', ')) WITH ORDINALITY u (c, i)),
-			_name, CASE _name WHEN 'es_events' THEN 'read' ELSE 'shard' END);
-		EXECUTE pg_catalog.format('COMMENT ON VIEW public.%I IS %L', _name, 'refused: a router does not have it');
-		EXECUTE pg_catalog.format('GRANT SELECT ON public.%I TO PUBLIC', _name);
-	END LOOP;
-END
-$install$;
-
-CREATE FUNCTION scaleout.refuse_step(state jsonb, reducer text, event public.es_event) RETURNS jsonb
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
-	SELECT pg_catalog.to_jsonb(scaleout.refuse('es_fold', 'shard'))
-$$;
-COMMENT ON FUNCTION scaleout.refuse_step(jsonb, text, public.es_event) IS 'the step of the aggregate es_fold, which a router does not have';
-CREATE AGGREGATE public.es_fold(reducer text, event public.es_event) (SFUNC = scaleout.refuse_step, STYPE = jsonb);
-COMMENT ON AGGREGATE public.es_fold(text, public.es_event) IS 'refused: a router does not have it';
-
-CREATE FUNCTION scaleout.refuse_row() RETURNS trigger
-	LANGUAGE plpgsql AS $$
-BEGIN
-	PERFORM scaleout.refuse('INSERT INTO es_events', 'shard');
-END
-$$;
-COMMENT ON FUNCTION scaleout.refuse_row() IS 'says so to who appends by the view';
-CREATE TRIGGER refuse INSTEAD OF INSERT ON public.es_events FOR EACH ROW EXECUTE FUNCTION scaleout.refuse_row();
-GRANT INSERT ON public.es_events TO PUBLIC;
+\ir router_refused.sql
 COMMIT;

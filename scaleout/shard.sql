@@ -1,8 +1,10 @@
 /*
  * shard.sql
- *		What a store has to have to be a shard: run it there once, as the owner of the extension.
+ *		What a store has to have to be a shard: run it there, as the owner of the extension.
  *
  *		psql -d DATABASE -v shard=0 -f scaleout/shard.sql
+ *
+ * Run again, with the same number, it renews functions and types; what the shard knows of slots stays.
  *
  * The extension knows nothing of shards.  A stream hashes to one of 16,384 slots, and a slot is at one shard.  Routers
  * (router.sql) call the functions here, named like those of the store, which first look whether the slot is here:
@@ -21,38 +23,51 @@ BEGIN;
 DO $install$
 DECLARE
 	_store text := (SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'eventstore');
+	_shard int := pg_catalog.current_setting('scaleout.shard');
 	_function record;
 	_call text;
 BEGIN
 	IF _store IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'extension "eventstore" is not installed in this database';
 	END IF;
+	/* types below are called as they are in the store */
+	PERFORM pg_catalog.set_config('search_path', pg_catalog.quote_ident(_store) || ', pg_temp', true);
+	IF pg_catalog.to_regprocedure('scaleout.shard()') IS NULL THEN
+		CREATE SCHEMA scaleout;
+		GRANT USAGE ON SCHEMA scaleout TO PUBLIC;
+
+		CREATE TABLE scaleout.slots (
+			slot int PRIMARY KEY,
+			shard int NOT NULL,
+			"position" bigint
+		);
+		COMMENT ON TABLE scaleout.slots IS 'the slots that are or were here: where each is now, and the position that has all of its events here before it, once it went';
+		GRANT SELECT ON scaleout.slots TO PUBLIC;
+
+		CREATE TABLE scaleout.takings (
+			move bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+			source int NOT NULL,
+			slots int[] NOT NULL,
+			begun bigint NOT NULL,
+			checkpoint bigint NOT NULL DEFAULT 0,
+			source_position bigint,
+			cut bigint,
+			refused bigint
+		);
+		COMMENT ON TABLE scaleout.takings IS
+			'slots that came here: what is of them in positions after begun and up to cut (none: it goes on) is a copy of what the source has up to source_position; one that was cancelled has source_position 0, and refused, the fence that must not be taken any more (0: there was none)';
+		GRANT SELECT ON scaleout.takings TO PUBLIC;
+	ELSIF scaleout.shard() <> _shard THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = pg_catalog.format('this is shard %s, and cannot become shard %s', scaleout.shard(), _shard);
+	ELSE
+		FOR _call IN SELECT p.oid::pg_catalog.regprocedure FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'scaleout'::pg_catalog.regnamespace LOOP
+			EXECUTE 'DROP FUNCTION ' || _call;
+		END LOOP;
+		FOR _call IN SELECT c.oid::pg_catalog.regclass FROM pg_catalog.pg_class c WHERE c.relnamespace = 'scaleout'::pg_catalog.regnamespace AND c.relkind = 'c' LOOP
+			EXECUTE 'DROP TYPE ' || _call;
+		END LOOP;
+	END IF;
 	EXECUTE pg_catalog.replace(pg_catalog.replace($script$
-
-CREATE SCHEMA scaleout;
-GRANT USAGE ON SCHEMA scaleout TO PUBLIC;
-
-CREATE TABLE scaleout.slots (
-	slot int PRIMARY KEY,
-	shard int NOT NULL,
-	"position" bigint
-);
-COMMENT ON TABLE scaleout.slots IS 'the slots that are or were here: where each is now, and the position that has all of its events here before it, once it went';
-GRANT SELECT ON scaleout.slots TO PUBLIC;
-
-CREATE TABLE scaleout.takings (
-	move bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	source int NOT NULL,
-	slots int[] NOT NULL,
-	begun bigint NOT NULL,
-	checkpoint bigint NOT NULL DEFAULT 0,
-	source_position bigint,
-	cut bigint,
-	refused bigint
-);
-COMMENT ON TABLE scaleout.takings IS
-	'slots that came here: what is of them in positions after begun and up to cut (none: it goes on) is a copy of what the source has up to source_position; one that was cancelled has source_position 0, and refused, the fence that must not be taken any more (0: there was none)';
-GRANT SELECT ON scaleout.takings TO PUBLIC;
 
 CREATE FUNCTION scaleout.shard() RETURNS int
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT @shard@';
@@ -60,7 +75,7 @@ COMMENT ON FUNCTION scaleout.shard() IS 'the number of this shard';
 
 CREATE FUNCTION scaleout.slot(stream text) RETURNS int
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-	SELECT (pg_catalog.hashtextextended(COALESCE(pg_catalog.substring(stream, '\{([^}]+)\}'), stream) COLLATE "C", 0) & 16383)::int
+	SELECT (pg_catalog.hashtextextended(COALESCE(pg_catalog.substring(stream, '[{]([^}]+)[}]'), stream) COLLATE "C", 0) & 16383)::int
 $$;
 COMMENT ON FUNCTION scaleout.slot(text) IS 'the slot of a stream: by its name, or by what stands in it in braces';
 
@@ -81,7 +96,6 @@ CREATE FUNCTION scaleout.enter(shard int, slots int[]) RETURNS void
 DECLARE
 	_group int;
 	_slot int;
-	_at int;
 BEGIN
 	PERFORM scaleout.require_shard(shard);
 	IF pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
@@ -140,17 +154,31 @@ END
 $$;
 COMMENT ON FUNCTION scaleout.require(int) IS 'SC001 if the slot is not here';
 
-CREATE FUNCTION scaleout.home(slot int) RETURNS SETOF int
+CREATE FUNCTION scaleout.homes(slots int[]) RETURNS TABLE (slot int, shard int)
 	LANGUAGE sql STABLE PARALLEL SAFE AS $$
-	SELECT s.shard FROM scaleout.slots s WHERE s.slot = $1 AND s.shard = scaleout.shard()
+	SELECT s.slot, s.shard FROM scaleout.slots s WHERE s.slot = ANY ($1) AND s.shard = scaleout.shard()
 $$;
-COMMENT ON FUNCTION scaleout.home(int) IS 'this shard''s number if the slot is here, else no row';
+COMMENT ON FUNCTION scaleout.homes(int[]) IS 'those of the slots that are here, with this shard''s number';
+
+CREATE FUNCTION scaleout.refuse_stream(stream text, slots int[]) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+BEGIN
+	IF $1 = 'scaleout-moves' THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'stream "scaleout-moves" is for what a shard itself notes';
+	END IF;
+	RAISE EXCEPTION USING ERRCODE = 'SC003', MESSAGE = pg_catalog.format('stream "%s" is in slot %s, and not in slot %s', $1, scaleout.slot($1), pg_catalog.array_to_string($2, ', ')),
+		HINT = 'The encoding of the router''s database must be that of its shards.';
+END
+$$;
+COMMENT ON FUNCTION scaleout.refuse_stream(text, int[]) IS 'says that a stream is not in the slots that a call gives for it, or is the shards'' own';
 
 CREATE FUNCTION scaleout.es_append_many(shard int, slots int[], events jsonb)
 	RETURNS TABLE (stream text, version bigint, "position" bigint)
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 BEGIN
 	PERFORM scaleout.enter($1, $2);
+	PERFORM scaleout.refuse_stream(e ->> 'stream', $2) FROM pg_catalog.jsonb_array_elements(CASE pg_catalog.jsonb_typeof($3) WHEN 'array' THEN $3 END) e
+		WHERE NOT scaleout.slot(e ->> 'stream') = ANY ($2) OR e ->> 'stream' = 'scaleout-moves';
 	RETURN QUERY SELECT * FROM @store@.es_append_many($3);
 END
 $$;
@@ -202,6 +230,9 @@ BEGIN
 				_event.data, _event.metadata, _event.event_id, _event.recorded_at)::scaleout.portion;
 		END LOOP;
 		_after := CASE WHEN _count < $2 OR $2 IS NULL THEN _to ELSE _last END;
+	ELSE
+		/* what is refused is so with nothing new, too */
+		PERFORM pg_catalog.count(*) FROM @store@.es_read_all(_after, LEAST($2, 0), $3, $4, $5);
 	END IF;
 	RETURN NEXT ROW(_shard, _after, NULL::bigint, NULL::text, NULL::bigint, NULL::text, NULL::int,
 		NULL::jsonb, NULL::jsonb, NULL::uuid, NULL::timestamptz)::scaleout.portion;
@@ -224,7 +255,15 @@ COMMENT ON FUNCTION scaleout.es_projection(text, text) IS 'states of this shard'
 CREATE FUNCTION scaleout.run(statement text) RETURNS TABLE (shard int, result text)
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 BEGIN
-	EXECUTE $1 INTO result;
+	IF $1 ~* '^[[:space:]]*(alter|comment|create|do|drop|grant|reset|revoke|set)[[:space:]]' THEN
+		BEGIN
+			EXECUTE $1 INTO result;
+		EXCEPTION WHEN syntax_error THEN
+			EXECUTE $1;		-- gives no rows
+		END;
+	ELSE
+		EXECUTE $1 INTO result;
+	END IF;
 	shard := scaleout.shard();
 	RETURN NEXT;
 END
@@ -266,6 +305,19 @@ END
 $$;
 COMMENT ON FUNCTION scaleout.note(text, jsonb) IS 'appends an event about slots that move, and returns its position';
 
+CREATE FUNCTION scaleout.require_read() RETURNS void
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extname = 'eventstore' AND pg_catalog.pg_has_role(e.extowner, 'USAGE'))
+		AND NOT EXISTS (SELECT FROM @store@.es_grants g JOIN pg_catalog.pg_roles r ON r.rolname = g.role
+			WHERE g.privilege = 'read' AND g.category = '*' AND pg_catalog.pg_has_role(r.oid, 'USAGE')) THEN
+		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = pg_catalog.format('permission denied to move slots from or to shard %s', scaleout.shard()),
+			DETAIL = pg_catalog.format('Role "%s" does not have the privilege "read" on "*", and what it may not read would be lost.', current_user);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION scaleout.require_read() IS '42501 for who may not read all events: reads leave out what one may not, and so would a move';
+
 CREATE TYPE scaleout.taking AS (move bigint, checkpoint bigint);
 
 CREATE FUNCTION scaleout.begin_taking(shard int, source int, slots int[]) RETURNS scaleout.taking
@@ -277,6 +329,7 @@ BEGIN
 	IF $1 <> scaleout.shard() OR $2 = $1 THEN
 		RAISE EXCEPTION USING ERRCODE = 'SC003', MESSAGE = pg_catalog.format('shard %s cannot take slots of shard %s as shard %s', scaleout.shard(), $2, $1);
 	END IF;
+	PERFORM scaleout.require_read();
 	/* a crash that took it back would have its number come again, for another move */
 	PERFORM scaleout.commit_durably();
 	LOCK TABLE scaleout.takings IN SHARE ROW EXCLUSIVE MODE;
@@ -290,6 +343,8 @@ BEGIN
 			RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'some of the slots are being moved already',
 				HINT = 'Let that move come to its end first: call es_move_slots with its slots, which scaleout.takings has, or es_cancel_move.';
 		END IF;
+		/* what is here from before would pass for the beginning of what comes */
+		PERFORM scaleout.require_whole($1, _sorted);
 		INSERT INTO scaleout.takings (source, slots, begun)
 			VALUES ($2, _sorted, scaleout.note('SlotsTaking', pg_catalog.jsonb_build_object('from', $2, 'to', $1)))
 			RETURNING takings.move, takings.checkpoint INTO _taking;
@@ -306,13 +361,16 @@ CREATE FUNCTION scaleout.give(shard int, slots int[], after_position bigint) RET
 DECLARE
 	_parcel scaleout.parcel;
 	_events jsonb[] := '{}';
+	_json jsonb;
 	_event record;
 	_size bigint := 0;
 	_cut_short boolean := false;
 BEGIN
 	PERFORM scaleout.require_shard($1);
-	/* a target must not have what a crash can take back here */
+	PERFORM scaleout.require_read();
+	/* a target must not have what a crash can take back here, and has events as they are stored */
 	PERFORM pg_catalog.set_config('eventstore.read_durable', 'on', true);
+	PERFORM pg_catalog.set_config('eventstore.upcast', 'off', true);
 	_parcel.settled := @store@.es_settled_position();
 	_parcel.reached := $3;
 	FOR _event IN SELECT e, e."position", e.stream FROM @store@.es_read_all($3, 20000, to_position => _parcel.settled) e LOOP
@@ -320,8 +378,10 @@ BEGIN
 		EXIT WHEN _cut_short;
 		_parcel.reached := _event."position";
 		CONTINUE WHEN _event.stream = 'scaleout-moves' OR NOT scaleout.slot(_event.stream) = ANY ($2);
-		_events := pg_catalog.array_append(_events, pg_catalog.to_jsonb(_event.e));
-		_size := _size + pg_catalog.pg_column_size(_event.e);
+		_json := pg_catalog.to_jsonb(_event.e);
+		_events := pg_catalog.array_append(_events, _json);
+		/* it goes as text, in which a number may have thousands of times its bytes */
+		_size := _size + GREATEST(pg_catalog.pg_column_size(_json), pg_catalog.octet_length(_json::text));
 	END LOOP;
 	/* an empty stretch at the end has no event to stop at */
 	IF NOT _cut_short AND NOT EXISTS (SELECT FROM @store@.es_read_all(_parcel.reached, 1, to_position => _parcel.settled)) THEN
@@ -344,14 +404,25 @@ END
 $$;
 COMMENT ON FUNCTION scaleout.require_going_on(scaleout.takings) IS 'SC004 if the move was cancelled';
 
-CREATE FUNCTION scaleout.refuse_part(stream text) RETURNS void
+CREATE FUNCTION scaleout.refuse_move(stream text, why text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 BEGIN
-	RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = pg_catalog.format('stream "%s" has lost events that were not taken yet, and cannot move to another shard', $1),
-		DETAIL = pg_catalog.format('It is in slot %s.', scaleout.slot($1)), HINT = 'End the move by es_cancel_move, and leave its slot out.';
+	RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = pg_catalog.format('stream "%s" %s', $1, $2),
+		DETAIL = pg_catalog.format('It is in slot %s.', scaleout.slot($1)), HINT = 'Leave its slot out; es_cancel_move ends a move that has begun.';
 END
 $$;
-COMMENT ON FUNCTION scaleout.refuse_part(text) IS 'says that events of a stream were removed at the shard that it leaves, before they were taken';
+COMMENT ON FUNCTION scaleout.refuse_move(text, text) IS 'says that a stream cannot move, and why';
+
+CREATE FUNCTION scaleout.require_same(stream text, version bigint, type text, event_id uuid) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+BEGIN
+	/* a deletion has got an id of its own */
+	IF NOT EXISTS (SELECT FROM @store@.es_events e WHERE e.stream = $1 AND e.version = $2 AND (e.event_id = $4 OR e.type = '$stream-deleted' AND $3 = '$stream-deleted')) THEN
+		PERFORM scaleout.refuse_move($1, pg_catalog.format('has another event as version %s at shard %s, or none any more, and cannot move there', $2, scaleout.shard()));
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION scaleout.require_same(text, bigint, text, uuid) IS '0A000 if what is here of a stream from before is not what the source has';
 
 CREATE FUNCTION scaleout.take(shard int, move bigint, events jsonb, checkpoint bigint, reached bigint) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
@@ -370,9 +441,11 @@ BEGIN
 			data jsonb, metadata jsonb, event_id uuid, recorded_at timestamptz) ORDER BY e."position" LOOP
 		/* slots that were here before have left their older events */
 		_version := @store@.es_stream_version(_event.stream);
-		CONTINUE WHEN _event.version <= _version;
-		IF _event.version > _version + 1 THEN
-			PERFORM scaleout.refuse_part(_event.stream);
+		IF _event.version <= _version THEN
+			PERFORM scaleout.require_same(_event.stream, _event.version, _event.type, _event.event_id);
+			CONTINUE;
+		ELSIF _event.version > _version + 1 THEN
+			PERFORM scaleout.refuse_move(_event.stream, 'has lost events that were not taken yet, and cannot move to another shard');
 		END IF;
 		IF _event.type = '$stream-deleted' THEN
 			PERFORM @store@.es_delete_stream(_event.stream, _event.version - 1);
@@ -392,41 +465,62 @@ CREATE FUNCTION scaleout.lock_slots(shard int, slots int[]) RETURNS void
 DECLARE
 	_group int;
 	_timeout text := pg_catalog.current_setting('lock_timeout');
+	_until timestamptz := pg_catalog.clock_timestamp() + interval '1 second';
 BEGIN
 	IF $1 <> scaleout.shard() OR pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
 		PERFORM scaleout.enter($1, '{}'::int[]);
 	END IF;
 	PERFORM scaleout.commit_durably();
-	/* appends queue up behind this, so it does not wait long for a transaction that somebody has left open */
-	PERFORM pg_catalog.set_config('lock_timeout', '1s', true);
+	/* appends queue up behind this, so it does not wait long for transactions that somebody has left open */
 	FOR _group IN SELECT DISTINCT s & 63 FROM pg_catalog.unnest($2) s ORDER BY 1 LOOP
+		PERFORM pg_catalog.set_config('lock_timeout', GREATEST(1, EXTRACT(epoch FROM _until - pg_catalog.clock_timestamp()) * 1000)::int::text, true);
 		PERFORM pg_catalog.pg_advisory_xact_lock(1397900097, _group);
 	END LOOP;
 	PERFORM pg_catalog.set_config('lock_timeout', _timeout, true);
 END
 $$;
-COMMENT ON FUNCTION scaleout.lock_slots(int, int[]) IS 'keeps appends away from the slots up to the end of the transaction; 55P03 if one that is under way takes longer than a second';
+COMMENT ON FUNCTION scaleout.lock_slots(int, int[]) IS 'keeps appends away from the slots up to the end of the transaction; 55P03 if those that are under way take longer than a second';
 
 CREATE FUNCTION scaleout.truncated(shard int, slots int[]) RETURNS text
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
 	SELECT pg_catalog.min(s.stream) FROM @store@.es_streams s
-	WHERE (s.first_version > 1 OR s.deleted) AND scaleout.slot(s.stream) = ANY ($2)
+	WHERE (s.first_version > 1 OR s.deleted) AND scaleout.slot(s.stream) = ANY ($2) AND s.stream <> 'scaleout-moves'
 		/* OFFSET: by index for each, and not by a look at the whole log */
 		AND (NOT s.deleted OR NOT EXISTS (SELECT FROM @store@.es_events e WHERE e.stream = s.stream AND e.version = 1 OFFSET 0))
 $$;
 COMMENT ON FUNCTION scaleout.truncated(int, int[]) IS 'a stream of the slots whose first events are hidden, or of a deleted one removed, if there is one';
 
-CREATE FUNCTION scaleout.hidden(shard int, slots int[]) RETURNS jsonb
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
-	SELECT pg_catalog.jsonb_object_agg(s.stream, s.version) FROM @store@.es_streams s WHERE (s.first_version > 1 OR s.deleted) AND scaleout.slot(s.stream) = ANY ($2)
+CREATE FUNCTION scaleout.require_whole(shard int, slots int[]) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+BEGIN
+	PERFORM scaleout.refuse_move(s, pg_catalog.format('has been truncated, or deleted and removed, at shard %s, and cannot move', $1)) FROM scaleout.truncated($1, $2) s WHERE s IS NOT NULL;
+END
 $$;
-COMMENT ON FUNCTION scaleout.hidden(int, int[]) IS 'versions of the streams of the slots of which something may have been removed';
+COMMENT ON FUNCTION scaleout.require_whole(int, int[]) IS '0A000 if a stream of the slots lacks its first events here';
+
+CREATE FUNCTION scaleout.hidden(shard int, slots int[], deleted boolean) RETURNS jsonb
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
+	SELECT pg_catalog.jsonb_object_agg(s.stream, s.version) FROM @store@.es_streams s
+	WHERE (s.first_version > 1 AND NOT $3 OR s.deleted) AND scaleout.slot(s.stream) = ANY ($2) AND s.stream <> 'scaleout-moves'
+$$;
+COMMENT ON FUNCTION scaleout.hidden(int, int[], boolean) IS 'versions of the streams of the slots of which something may have been removed, or of deleted ones only';
+
+CREATE FUNCTION scaleout.require_deleted(shard int, streams jsonb) RETURNS text
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+BEGIN
+	PERFORM scaleout.require_shard($1);
+	PERFORM scaleout.refuse_move(d, pg_catalog.format('has been deleted where it is to move to, and not at shard %s', $1)) FROM pg_catalog.jsonb_object_keys($2) d
+		WHERE NOT EXISTS (SELECT FROM @store@.es_streams s WHERE s.stream = d AND s.deleted);
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION scaleout.require_deleted(int, jsonb) IS '0A000 if one of the streams, which are deleted at the target of a move, is not deleted here';
 
 CREATE FUNCTION scaleout.require_taken(shard int, streams jsonb) RETURNS text
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 BEGIN
 	PERFORM scaleout.require_shard($1);
-	PERFORM scaleout.refuse_part(s.key) FROM pg_catalog.jsonb_each_text($2) s WHERE @store@.es_stream_version(s.key) < s.value::bigint;
+	PERFORM scaleout.refuse_move(s.key, 'has lost events that were not taken yet, and cannot move to another shard') FROM pg_catalog.jsonb_each_text($2) s WHERE @store@.es_stream_version(s.key) < s.value::bigint;
 	RETURN NULL;
 END
 $$;
@@ -436,9 +530,9 @@ CREATE FUNCTION scaleout.fence(shard int, slots int[], target int) RETURNS bigin
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	_position bigint;
-	_bad text;
 BEGIN
 	PERFORM scaleout.lock_slots($1, $2);
+	PERFORM scaleout.require_read();
 	IF NOT EXISTS (SELECT FROM pg_catalog.unnest($2) a LEFT JOIN scaleout.slots s ON s.slot = a WHERE s.shard IS DISTINCT FROM $3) THEN
 		SELECT pg_catalog.max(s."position") INTO _position FROM scaleout.slots s WHERE s.slot = ANY ($2);
 		RETURN _position;
@@ -447,11 +541,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = pg_catalog.format('some of the slots are not at shard %s', $1);
 	END IF;
 	/* nobody truncates through a router now, and who has done so before must find it done */
-	_bad := scaleout.truncated($1, $2);
-	IF _bad IS NOT NULL THEN
-		RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = pg_catalog.format('stream "%s" has been truncated, or deleted and removed, and cannot move to another shard', _bad),
-			DETAIL = pg_catalog.format('It is in slot %s.', scaleout.slot(_bad)), HINT = 'Leave its slot out; es_cancel_move ends a move that has begun.';
-	END IF;
+	PERFORM scaleout.require_whole($1, $2);
 	_position := scaleout.note('SlotsGone', pg_catalog.jsonb_build_object('from', $1, 'to', $3));
 	UPDATE scaleout.slots s SET shard = $3, "position" = _position WHERE s.slot = ANY ($2);
 	RETURN _position;
@@ -492,6 +582,12 @@ COMMENT ON FUNCTION scaleout.finish_taking(int, bigint, bigint) IS 'the slots ar
 
 /* ---- moves that are cancelled: first the target says that it will not take the slots, then the source takes its fence down ---- */
 
+CREATE FUNCTION scaleout.open_takings(shard int, slots int[]) RETURNS jsonb
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
+	SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('source', t.source, 'slots', t.slots) ORDER BY t.move), '[]') FROM scaleout.takings t WHERE t.cut IS NULL AND t.slots <@ $2
+$$;
+COMMENT ON FUNCTION scaleout.open_takings(int, int[]) IS 'from where, and with which others, some of the slots are to come here';
+
 CREATE FUNCTION scaleout.cancel_taking(shard int, source int, slots int[], fence bigint) RETURNS boolean
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
@@ -503,6 +599,11 @@ BEGIN
 	IF EXISTS (SELECT FROM scaleout.slots s WHERE s.slot = ANY (_sorted) AND s.shard = $1) THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = pg_catalog.format('some of the slots have come to shard %s', $1),
 			HINT = 'Move them back by es_move_slots.';
+	END IF;
+	/* they may have gone on since, and the source does not know */
+	IF EXISTS (SELECT FROM scaleout.takings t WHERE t.source = $2 AND t.slots && _sorted AND t.refused IS NULL AND t.source_position = $4) THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = pg_catalog.format('some of the slots came to shard %s by the fence at position %s of shard %s, and have left it', $1, $4, $2),
+			HINT = 'Call es_cancel_move again.';
 	END IF;
 	IF EXISTS (SELECT FROM scaleout.takings t WHERE t.cut IS NULL AND t.slots && _sorted AND (t.source <> $2 OR t.slots <> _sorted)) THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'some of the slots are being moved together with others',
@@ -531,14 +632,15 @@ DECLARE
 	_fences bigint;
 BEGIN
 	PERFORM scaleout.lock_slots($1, $2);
-	SELECT pg_catalog.max(s."position"), pg_catalog.count(DISTINCT COALESCE(s."position", 0)) INTO _fence, _fences FROM scaleout.slots s WHERE s.slot = ANY ($2);
-	IF _fence IS NOT NULL AND (_fences > 1 OR EXISTS (SELECT FROM scaleout.slots s WHERE s.slot = ANY ($2) AND s.shard <> $3)) THEN
+	/* others of them may be here, or have gone elsewhere */
+	SELECT pg_catalog.max(s."position"), pg_catalog.count(DISTINCT s."position") INTO _fence, _fences FROM scaleout.slots s WHERE s.slot = ANY ($2) AND s.shard = $3;
+	IF _fences > 1 THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = pg_catalog.format('the slots have not left shard %s for shard %s together', $1, $3),
 			HINT = 'Cancel it with the same slots that es_move_slots was called with.';
 	END IF;
 	IF _fence = $4 THEN
 		PERFORM scaleout.note('SlotsKept', pg_catalog.jsonb_build_object('from', $1, 'to', $3));
-		UPDATE scaleout.slots s SET shard = $1, "position" = NULL WHERE s.slot = ANY ($2);
+		UPDATE scaleout.slots s SET shard = $1, "position" = NULL WHERE s.slot = ANY ($2) AND s.shard = $3;
 		RETURN NULL;
 	END IF;
 	RETURN _fence;
@@ -551,8 +653,9 @@ REVOKE EXECUTE ON FUNCTION scaleout.run(text), scaleout.own(int, int[]), scaleou
 	scaleout.give(int, int[], bigint), scaleout.take(int, bigint, jsonb, bigint, bigint), scaleout.fence(int, int[], int),
 	scaleout.finish_taking(int, bigint, bigint), scaleout.truncated(int, int[]), scaleout.lock_slots(int, int[]),
 	scaleout.cancel_taking(int, int, int[], bigint), scaleout.take_fence_down(int, int[], int, bigint),
-	scaleout.commit_durably(), scaleout.refuse_part(text), scaleout.hidden(int, int[]), scaleout.require_taken(int, jsonb) FROM PUBLIC;
-	$script$, '@store@', pg_catalog.quote_ident(_store)), '@shard@', pg_catalog.current_setting('scaleout.shard')::int::text);
+	scaleout.commit_durably(), scaleout.hidden(int, int[], boolean), scaleout.require_taken(int, jsonb),
+	scaleout.require_whole(int, int[]), scaleout.require_same(text, bigint, text, uuid), scaleout.require_deleted(int, jsonb), scaleout.open_takings(int, int[]) FROM PUBLIC;
+	$script$, '@store@', pg_catalog.quote_ident(_store)), '@shard@', _shard::text);
 
 	/* what is asked of one stream: the same with shard and slot before it */
 	FOR _function IN
@@ -562,6 +665,7 @@ REVOKE EXECUTE ON FUNCTION scaleout.run(text), scaleout.own(int, int[]), scaleou
 			(SELECT pg_catalog.string_agg('$' || 2 + i || CASE WHEN p.proargtypes[i - 1] = pg_catalog.to_regtype(pg_catalog.format('%I.es_new_event[]', _store)) THEN pg_catalog.format('::%I.es_new_event[]', _store) ELSE '' END, ', ' ORDER BY i)
 				FROM pg_catalog.generate_series(1, p.pronargs) i) AS given,
 			pg_catalog.pg_get_function_result(p.oid) AS result,
+			CASE p.proname WHEN 'es_wait_projection' THEN '$4' ELSE '$3' END AS stream,
 			p.proname = ANY ('{es_append,es_append_batch,es_append_json,es_append_events,es_try_append,es_delete_stream,es_truncate_stream}') AS writes
 		FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 		WHERE n.nspname = _store AND (p.proname = ANY ('{es_append,es_append_batch,es_append_json,es_append_events,es_try_append,es_delete_stream,es_truncate_stream,
@@ -571,8 +675,11 @@ REVOKE EXECUTE ON FUNCTION scaleout.run(text), scaleout.own(int, int[]), scaleou
 		_call := pg_catalog.format('%I.%I(%s)', _store, _function.proname, _function.given);
 		EXECUTE pg_catalog.format('CREATE FUNCTION scaleout.%I(shard int, slot int, %s) RETURNS %s LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS %L',
 			_function.proname, _function.arguments, CASE WHEN _function.proretset THEN _function.result ELSE 'scaleout.outcome' END,
-			CASE WHEN _function.proretset THEN pg_catalog.format(E'BEGIN\n\tPERFORM scaleout.require($2);\n\tRETURN QUERY SELECT * FROM %s;\nEND', _call)
-				ELSE pg_catalog.format(E'DECLARE\n\t_outcome scaleout.outcome;\nBEGIN\n\t_outcome.elsewhere := scaleout.%s;\n\t'
+			/* a router that hashes otherwise, or who calls this by himself, would have the stream at two shards */
+			pg_catalog.format(CASE WHEN _function.proretset THEN '' ELSE E'DECLARE\n\t_outcome scaleout.outcome;\n' END
+				|| E'BEGIN\n\tIF scaleout.slot(%1$s) <> $2 OR %1$s = ''scaleout-moves'' THEN\n\t\tPERFORM scaleout.refuse_stream(%1$s, ARRAY[$2]);\n\tEND IF;\n', _function.stream)
+			|| CASE WHEN _function.proretset THEN pg_catalog.format(E'\tPERFORM scaleout.require($2);\n\tRETURN QUERY SELECT * FROM %s;\nEND', _call)
+				ELSE pg_catalog.format(E'\t_outcome.elsewhere := scaleout.%s;\n\t'
 					'IF _outcome.elsewhere IS NULL THEN\n\t\t%s\n\tEND IF;\n\tRETURN _outcome;\nEND',
 					CASE WHEN _function.writes THEN 'enter($1, $2)' ELSE 'elsewhere($2)' END,
 					pg_catalog.format(CASE _function.result WHEN 'void' THEN 'PERFORM %s;' WHEN 'boolean' THEN '_outcome.result := %s::int;' WHEN 'jsonb' THEN '_outcome.told := %s::text;'

@@ -53,14 +53,14 @@ sub start_shards
 	return ($router, @shards);
 }
 
-# make_router(node, database, shards): a router that knows no slot yet.
+# make_router(node, database, shards): a router that knows no slot yet; in a database of that name, if there is one.
 sub make_router
 {
 	my ($node, $database, @shards) = @_;
 	my $user = getpwuid($>);
 	my $options = join(', ', "modular_mapping '1'", map { "p$_ 'host=" . $shards[$_]->host . ' port=' . $shards[$_]->port . " dbname=store'" } 0 .. $#shards);
 
-	$node->safe_psql('postgres', "CREATE DATABASE $database");
+	$node->safe_psql('postgres', "SELECT 'CREATE DATABASE $database' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '$database') \\gexec");
 	# PL/Proxy tells clients of connections that it makes anew
 	$node->safe_psql('postgres', "ALTER DATABASE $database SET client_min_messages = warning");
 	$node->safe_psql($database, "CREATE EXTENSION plproxy; CREATE SERVER eventstore FOREIGN DATA WRAPPER plproxy OPTIONS ($options);

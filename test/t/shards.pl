@@ -174,6 +174,7 @@ is(scalar(@seen), on_shard(0, 'SELECT count(*) FROM es_events WHERE stream <> $$
 is(join(' ', faults_of(@seen)), '', 'each once, in its stream\'s order');
 my ($same, @nothing) = read_on($vector, 7);
 is("$same @nothing", "$vector ", 'at the end there is nothing, and the vector stays');
+is(sqlstates($router, 'router', "SELECT * FROM es_read_shards('$vector', $_)", on_error_stop => 0), '22023', "there, too, what no read takes is refused: $_") foreach '-1', q{1, '{many-1}'}, q{1, NULL, '{""}'};
 
 # ---- moves ----
 # a second router, that hears of moves only when it meets them
@@ -185,6 +186,10 @@ append_to_file($script, <<'END');
 \set n random(1, 60)
 SELECT es_append('load-' || :n, 'L', jsonb_build_object('client', :client_id::int, 'n', :n::int));
 END
+# the shards' readers have events in their newest form
+ask(q{SELECT shard FROM es_on_shards($$SELECT es_register_upcaster_ops('M', 1, '{"set": {"renewed": "$.data.n"}}')$$)});
+$_->safe_psql('postgres', 'ALTER DATABASE store SET eventstore.upcast = on') foreach @shards;
+is(on_shard($_, q{SELECT DISTINCT type_version, data ? 'renewed' FROM es_read_all(0, NULL, types => '{M}')}), '2|t', "shard $_ has an upcaster, and renews what it reads") foreach 0, 1;
 my $before = ask('SELECT count(*) FROM scaleout.slots WHERE shard = 2');
 is($before, '0', 'the third shard has no slots');
 my @loads = map { start_process([ $router->installed_command('pgbench'), '-n', '-c', 3, '-t', 400, '-M', 'prepared', '-f', $script, $router->connstr($_) ], "$script.$_.out", "$script.$_.err") } qw(router other);
@@ -239,6 +244,19 @@ foreach my $shard (0, 1)
 	is(gaps($shards[$shard], 'store'), '', 'streams are whole there');
 }
 is(gaps($shards[2], 'store'), '', 'and at the third shard');
+is(on_shard(2, q{SELECT DISTINCT type_version, data ? 'renewed' FROM es_events WHERE type = 'M'}), '1|f', 'also where the shards renew events as they are read');
+$_->safe_psql('postgres', 'ALTER DATABASE store RESET eventstore.upcast') foreach @shards;
+
+# ---- many streams, through a router that has not heard of the moves ----
+my $joined = ask(q{SELECT array_agg('join-' || n) FROM generate_series(1, 500) n WHERE es_shard('join-' || n) = 2});
+my @join = map { $router->safe_psql('other', "SELECT s FROM unnest('$joined'::text[]) s WHERE es_shard(s) = $_ LIMIT 1") } 0, 1;
+is(scalar(grep { /^join-\d+$/ } @join), 2, 'it takes two streams for apart that are at one shard by now');
+is($router->safe_psql('other', qq{SELECT string_agg(concat_ws(' ', stream, version), ', ' ORDER BY stream = '$join[1]') FROM es_append_many('[{"stream": "$join[0]", "type": "A"}, {"stream": "$join[1]", "type": "B"}]')}),
+	"$join[0] 1, $join[1] 1", 'it asks, and appends to both');
+is($router->safe_psql('other', "SELECT es_shard('$join[0]'), es_shard('$join[1]')"), '2|2', 'and knows then');
+my @still = map { ask("SELECT 'still-' || n FROM generate_series(1, 100) n WHERE es_shard('still-' || n) = $_ LIMIT 1") } 0, 2;
+like(($router->psql('other', qq{\\set VERBOSITY verbose\nSELECT * FROM es_append_many('[{"stream": "$still[0]", "type": "A"}, {"stream": "$still[1]", "type": "A"}]')}))[2],
+	qr/0A000: .* must be at one shard\s+DETAIL:\s+They are at shards 0, 2\./, 'what the shards say to be apart is refused');
 
 # ---- a shard refuses what is no longer there; a move that was left goes on ----
 my $moved = ask(q{SELECT 'load-' || n FROM generate_series(1, 60) n WHERE es_shard('load-' || n) = 2 AND scaleout.slot('load-' || n) < 2700 LIMIT 1});
