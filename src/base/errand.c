@@ -170,14 +170,24 @@ pass_on_report(const EsErrand *errand, StringInfo message)
 	ThrowErrorData(&error);
 }
 
-/* Tells whether a process has been waiting for a lock for long; it may try some for a moment. */
+/*
+ * Tells whether a process waits for a lock of this one, and has for long; it may try some for a
+ * moment.
+ */
 static bool
-waits_for_long(int pid)
+waits_for_us(int pid)
 {
 	PGPROC	   *process = BackendPidGetProc(pid);
 	TimestampTz since = process ? (TimestampTz) pg_atomic_read_u64(&process->waitStart) : 0;
+	List	   *pids;
+	bool		waits;
 
-	return since != 0 && TimestampDifferenceExceeds(since, GetCurrentTimestamp(), LOOK_MS / 2);
+	if (since == 0 || !TimestampDifferenceExceeds(since, GetCurrentTimestamp(), LOOK_MS / 2))
+		return false;
+	pids = list_make1_int(pid);
+	waits = es_process_waits_for(pids, MyProcPid);
+	list_free(pids);
+	return waits;
 }
 
 /* Tells whether a process waits for a page of a table that others look at. */
@@ -200,8 +210,7 @@ check_worker_can_go_on(const EsErrand *errand, BackgroundWorkerHandle *worker)
 
 	if (GetBackgroundWorkerPid(worker, &pid) != BGWH_STARTED)
 		return;
-	if (!(waits_for_long(pid) && es_process_waits_for(pid, MyProcPid)) &&
-		(ThereAreNoPriorRegisteredSnapshots() || !waits_for_page(pid)))
+	if (!waits_for_us(pid) && (ThereAreNoPriorRegisteredSnapshots() || !waits_for_page(pid)))
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_T_R_DEADLOCK_DETECTED),

@@ -23,6 +23,6 @@ extern void es_process_describe(BackgroundWorker *worker, const char *function, 
 extern void es_process_set_transactions(void);
 extern void es_process_release_at_exit(void);
 extern void es_process_flush_wal(bool all);
-extern bool es_process_waits_for(int pid, int other);
+extern bool es_process_waits_for(const List *pids, int other);
 
 #endif							/* ES_BASE_PROCESS_H */
