@@ -28,7 +28,6 @@
 #include "storage/procarray.h"
 #include "storage/shm_mq.h"
 #include "tcop/tcopprot.h"
-#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -92,9 +91,7 @@ es_errand_begin(void *order, Size size)
 	(void) SetClientEncoding(GetDatabaseEncoding());
 	if (given.queue != DSM_HANDLE_INVALID)
 		attach_queue(given.queue);
-	es_process_set_transactions();
-	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	es_process_set_transactions("0");
 	MemoryContextSwitchTo(TopMemoryContext);
 	return given.caller;
 }

@@ -38,18 +38,23 @@ es_process_describe(BackgroundWorker *worker, const char *function, const char *
 
 /*
  * es_process_set_transactions makes the transactions of a worker what its work depends
- * on, whatever the settings of the database or the role are.
+ * on, whatever the settings of the server, the database or the role are: they last as long as
+ * they take, and wait for a lock as long as told.
  */
 void
-es_process_set_transactions(void)
+es_process_set_transactions(const char *lock_timeout)
 {
 	static const char *const settings[][2] = {
 		{"default_transaction_isolation", "read committed"}, {"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"}
 	};
+	static const char *const timeouts[] = {ES_TIMEOUT_SETTINGS};
 
 	for (int i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION);
+	for (int i = 0; i < lengthof(timeouts); i++)
+		SetConfigOption(timeouts[i], "0", PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", lock_timeout, PGC_USERSET, PGC_S_OVERRIDE);
 }
 
 /* Gives the locks of the session back. */

@@ -556,8 +556,7 @@ es_worker_main(Datum main_arg)
 	SetConfigOption("lock_timeout", ES_PROCESS_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	before_shmem_exit(end_worker_wait, (Datum) 0);
-	es_process_set_transactions();
-	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	es_process_set_transactions(ES_PROCESS_LOCK_TIMEOUT);
 	/* marks need not be on disk, nor on a standby, before the worker goes on */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
 	es_settle_for_worker = true;
