@@ -41,15 +41,32 @@ CREATE OR REPLACE FUNCTION @extschema@.es_scavenge(max_events bigint DEFAULT NUL
 
 /* ---- service ---- */
 
-/* Settings that lists are in are made of their items anew: ALTER SYSTEM takes them one by one. */
+CREATE FUNCTION eventstore.setting_is_set(name text) RETURNS boolean
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_service_setting_is_set';
+COMMENT ON FUNCTION eventstore.setting_is_set(text) IS 'whether a setting of the server is neither missing nor empty, whoever may read it; behind es_doctor';
+
+/* DO: of this one what server/library.sql does of all: what an administrator has granted on others stays. */
+DO $$
+BEGIN
+	REVOKE ALL ON FUNCTION eventstore.setting_is_set(text) FROM PUBLIC;
+	EXECUTE pg_catalog.format('ALTER FUNCTION eventstore.setting_is_set(text) OWNER TO %I',
+		(SELECT r.rolname FROM pg_catalog.pg_extension x JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) x.extowner
+			WHERE x.extname OPERATOR(pg_catalog.=) 'eventstore'));
+END
+$$;
+
 CREATE OR REPLACE FUNCTION eventstore.look_at_library(v eventstore.visit) RETURNS SETOF eventstore.finding
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 	SELECT 'notice', 'the library is not preloaded',
 		'There are no workers: projections, retention, seals and the mark that standbys read by wait for who calls es_run_projection, es_scavenge, es_seal and es_settle, and who waits for events polls.',
-		format('ALTER SYSTEM SET shared_preload_libraries = %s; -- then restart the server',
-			(SELECT string_agg(quote_literal(i.item), ', ') FROM (
-				SELECT btrim(l.item, ' "') FROM string_to_table(current_setting('shared_preload_libraries'), ',') l(item) WHERE btrim(l.item, ' "') <> ''
-				UNION ALL SELECT 'eventstore') i(item)))
+		CASE WHEN NOT eventstore.setting_is_set('shared_preload_libraries') OR pg_has_role('pg_read_all_settings', 'USAGE')
+			THEN format('ALTER SYSTEM SET shared_preload_libraries = %s; -- then restart the server',
+				(SELECT string_agg(quote_literal(i.item), ', ') FROM (
+					SELECT btrim(l.item, ' "')
+					FROM string_to_table(CASE WHEN eventstore.setting_is_set('shared_preload_libraries') THEN current_setting('shared_preload_libraries') END, ',') l(item)
+					WHERE btrim(l.item, ' "') <> ''
+					UNION ALL SELECT 'eventstore') i(item)))
+			ELSE '-- add eventstore to shared_preload_libraries, which has others that the store''s owner may not see; then restart the server' END
 	WHERE NOT v.preloaded
 	UNION ALL
 	SELECT 'warning', 'the library and the extension are of different versions',
@@ -91,6 +108,60 @@ END
 $$;
 
 /* ---- outlet ---- */
+
+CREATE OR REPLACE FUNCTION eventstore.look_at_standbys(v eventstore.visit) RETURNS SETOF eventstore.finding
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+	WITH standbys AS MATERIALIZED (
+		SELECT r.application_name, r.sync_state, r.state,
+			pg_wal_lsn_diff(CASE WHEN v.standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, r.replay_lsn) AS behind
+		FROM pg_stat_replication r
+		WHERE r.state IN ('streaming', 'catchup')
+			AND NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid AND s.slot_type = 'logical')
+			AND NOT EXISTS (SELECT FROM pg_subscription u WHERE u.subname = r.application_name)),
+	ends AS MATERIALIZED (SELECT e.settled, e.last FROM eventstore.log_ends() e WHERE NOT v.loading),
+	cut AS MATERIALIZED (
+		SELECT q.last_value AS timeline, s.first_position - 1 AS given_up, h.begun
+		FROM eventstore.timeline_seq q
+			CROSS JOIN LATERAL (SELECT (pg_stat_file(format('pg_wal/%s.history', upper(lpad(to_hex(q.last_value), 8, '0'))), true)).modification AS begun
+				WHERE q.is_called AND q.last_value BETWEEN 2 AND 2147483647 AND has_function_privilege('pg_catalog.pg_stat_file(text,boolean)', 'EXECUTE')) h
+			CROSS JOIN LATERAL (SELECT s.* FROM eventstore.segments s CROSS JOIN ends e WHERE s.first_position <= e.last ORDER BY s.segment DESC LIMIT 1) s)
+	SELECT 'notice', 'no standby is synchronous',
+		format('Standbys %s are asynchronous: what one of them lacks when it is promoted is lost; by now that are %s of WAL at most.', string_agg(quote_literal(s.application_name), ', '),
+			pg_size_pretty(max(s.behind))),
+		format('ALTER SYSTEM SET synchronous_standby_names = %L; SELECT pg_reload_conf()',
+			format('ANY 1 (%s)', string_agg(DISTINCT '"' || replace(s.application_name, '"', '""') || '"', ', ')))
+	FROM standbys s WHERE NOT v.standby
+	HAVING count(*) > 0 AND bool_and(s.sync_state = 'async')
+	UNION ALL
+	SELECT 'warning', 'a standby is far behind',
+		format('Standby %L has %s of WAL to replay, more than max_wal_size, %s. If its replay is paused, the statement, run there, lets it go on.', s.application_name, pg_size_pretty(s.behind), current_setting('max_wal_size')),
+		'SELECT pg_wal_replay_resume()'
+	FROM standbys s WHERE s.behind > pg_size_bytes(current_setting('max_wal_size'))
+	UNION ALL
+	SELECT 'warning', 'replay is paused',
+		format('This standby has replayed up to %s and received up to %s.', pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn()),
+		'SELECT pg_wal_replay_resume()'
+	WHERE CASE WHEN v.standby THEN pg_is_wal_replay_paused() END
+	UNION ALL
+	SELECT 'warning', 'this standby receives no WAL',
+		format('It has a primary to stream from and is not connected; it has replayed up to %s.', pg_last_wal_replay_lsn()),
+		'shell: psql -d "$PRIMARY_CONNINFO" -c "SELECT pg_is_in_recovery()"'
+	WHERE v.standby AND eventstore.setting_is_set('primary_conninfo') AND NOT EXISTS (SELECT FROM pg_stat_get_wal_receiver() w WHERE w.pid IS NOT NULL)
+	UNION ALL
+	SELECT 'notice', 'nobody writes the mark that standbys read by',
+		format('Standbys are told up to position %s of %s; behind a hole they wait for the mark. It is the worker''s to write, each eventstore.settle_interval.', m.position, e.settled),
+		format('SELECT %s.es_settle()', v.home)
+	FROM eventstore.settled_mark m CROSS JOIN ends e
+	WHERE NOT v.standby AND NOT v.subscriber AND EXISTS (SELECT FROM standbys) AND m.position < e.settled
+		AND eventstore.lag_time(m.position, e.settled, NULL, NULL) >= v.patience
+	UNION ALL
+	SELECT 'notice', 'a promotion has cut the log off',
+		format('The server was promoted at %s, to timeline %s, as an asynchronous standby perhaps: what the former primary had after position %s is lost, and positions up to %s are never given out. Whoever outside has an event after it has one that is no more.',
+			c.begun::timestamptz(0), c.timeline, k.position, c.given_up),
+		format('SELECT * FROM %s.es_read_all(0, 10, to_position => %s, backwards => true)', v.home, k.position)
+	FROM cut c CROSS JOIN LATERAL (SELECT eventstore.last_event_upto(c.given_up) AS position) k
+	WHERE NOT v.standby AND NOT v.subscriber AND c.begun > clock_timestamp() - interval '7 days' AND k.position BETWEEN 1 AND c.given_up - 1
+$$;
 
 CREATE OR REPLACE FUNCTION eventstore.look_at_copies(v eventstore.visit) RETURNS SETOF eventstore.finding
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -144,4 +215,27 @@ CREATE OR REPLACE FUNCTION eventstore.look_at_copies(v eventstore.visit) RETURNS
 	FROM subscriptions s JOIN pg_subscription_rel r ON r.srsubid = s.oid
 	WHERE r.srsubstate <> 'r'
 	GROUP BY s.oid, s.subname
+$$;
+
+/* ---- keeping ---- */
+
+CREATE OR REPLACE FUNCTION eventstore.look_at_secrets(v eventstore.visit) RETURNS SETOF eventstore.finding
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+	WITH needed AS MATERIALIZED (
+		SELECT string_agg(DISTINCT quote_literal(p.category), ', ') AS categories FROM eventstore.protections p WHERE p.paths <> '{}'),
+		setting AS MATERIALIZED (
+		SELECT CASE WHEN v.preloaded THEN '' ELSE 'LOAD ''eventstore''; ' END
+			|| 'ALTER SYSTEM SET eventstore.master_key_command = ''COMMAND''; SELECT pg_reload_conf()' AS statement)
+	SELECT 'critical', 'fields are protected and there is no master key',
+		format('eventstore.master_key_command is empty: protected fields of categories %s can be neither written nor read. Put the command that prints the master key in the place of COMMAND.', n.categories),
+		s.statement
+	FROM needed n CROSS JOIN setting s
+	WHERE n.categories IS NOT NULL AND NOT eventstore.setting_is_set('eventstore.master_key_command')
+	UNION ALL
+	SELECT 'critical', 'the master key is not to be had',
+		format('Protected fields can be neither written nor read by who has not got it yet; that failed %s times since %s. Of eventstore.master_key_command: %s Put the right command in the place of COMMAND; or, if the new key is meant, call es_rotate_master_key with the former command.',
+			t.failures, t.since::timestamptz(0), t.error),
+		s.statement
+	FROM eventstore.troubles() t CROSS JOIN setting s
+	WHERE t.task = 'keys'
 $$;

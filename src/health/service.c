@@ -10,6 +10,7 @@
 #include "funcapi.h"
 #include "nodes/execnodes.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #include "base/call.h"
@@ -21,6 +22,7 @@
 #define Natts_troubles	5
 
 PG_FUNCTION_INFO_V1(es_service_library_is_replaced);
+PG_FUNCTION_INFO_V1(es_service_setting_is_set);
 PG_FUNCTION_INFO_V1(es_service_worker_state);
 PG_FUNCTION_INFO_V1(es_service_troubles);
 
@@ -29,6 +31,18 @@ Datum
 es_service_library_is_replaced(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(es_loaded_is_replaced());
+}
+
+/*
+ * eventstore.setting_is_set(name): whether a setting has a value, also one that the owner, if he
+ * is no superuser, may not read.  False for one that does not exist.
+ */
+Datum
+es_service_setting_is_set(PG_FUNCTION_ARGS)
+{
+	const char *value = GetConfigOption(text_to_cstring(PG_GETARG_TEXT_PP(0)), true, false);
+
+	PG_RETURN_BOOL(value != NULL && value[0] != '\0');
 }
 
 /*

@@ -161,6 +161,36 @@ sub healthy
 }
 healthy($node, 'a server as it comes: what is said is that', 'fsync is off', 'the library is not preloaded');
 
+# The owner, as whom it looks, need not be a superuser, and some settings are for those.
+sub plain_store
+{
+	$node->safe_psql('postgres', 'CREATE DATABASE plain OWNER keeper; ALTER ROLE keeper SUPERUSER');
+	$node->safe_psql('plain', q{CREATE EXTENSION eventstore; SELECT es_protect('kept', '{$.data.secret}', '$.data.who')}, extra_params => [ '-U', 'keeper' ]);
+	$node->safe_psql('postgres', 'ALTER ROLE keeper NOSUPERUSER');
+	return;
+}
+sub found_in_plain { return { map { $_->{finding} => $_ } findings($_[0], 'plain', $_[1]) } }
+$node->safe_psql('postgres', 'CREATE ROLE keeper LOGIN');
+plain_store();
+foreach my $asker ('', 'SET ROLE keeper;')
+{
+	my $found = found_in_plain($node, $asker);
+
+	is($found->{'a subject could not be looked at'}, undef, "$asker all is looked at for an owner who is no superuser") or diag explain $found;
+	is($found->{'fields are protected and there is no master key'}, undef, '... nor is a setting missed that he may not read');
+	like($found->{'the library is not preloaded'}{remedy}, qr/^ALTER SYSTEM SET shared_preload_libraries = 'eventstore';/, '... and it is told what is to be preloaded');
+}
+set('eventstore.master_key_command', "''");
+is(found_in_plain($node)->{'fields are protected and there is no master key'}{severity}, 'critical', '... and a setting that he may not read is seen to be empty');
+set('eventstore.master_key_command', undef);
+set('shared_preload_libraries', 'auto_explain');
+$node->restart;
+like(found_in_plain($node)->{'the library is not preloaded'}{remedy}, qr/^-- add eventstore to shared_preload_libraries, /, '... and what else is preloaded is not told');
+like((grep { $_->{finding} eq 'the library is not preloaded' } findings($node))[0]{remedy}, qr/= 'auto_explain', 'eventstore';/, '... as it is where the owner may see it');
+set('shared_preload_libraries', undef);
+$node->restart;
+$node->safe_psql('postgres', 'DROP DATABASE plain');
+
 # Without a worker what it would do waits.
 treat(
 	{ finding => 'retention is overdue', severity => 'warning', names => qr/'aged'/,
@@ -436,6 +466,7 @@ sql(q{SELECT pg_drop_replication_slot('copies')});
 # ---- standbys ----
 
 set('wal_keep_size', "'512MB'");
+plain_store();
 $standby = start_standby($node, "max_wal_senders = 10\nprimary_slot_name = ''\n");
 treat({ finding => 'no standby is synchronous', severity => 'notice', names => qr/'standby'/ });
 set('synchronous_standby_names', undef);
@@ -454,7 +485,8 @@ gone_case($far);
 is($standby->safe_psql('store', q{SELECT count(*) > 14 FROM es_doctor() WHERE severity = 'ok'}), 't', 'it answers on a standby');
 treat({ finding => 'this standby receives no WAL', severity => 'warning', names => qr/replayed up to/, on => $standby,
 	plant => sub { $standby->safe_psql('postgres', q{ALTER SYSTEM SET primary_conninfo = 'port=1'}); $standby->reload },
-	after => sub { $standby->safe_psql('postgres', q{ALTER SYSTEM RESET primary_conninfo}); $standby->reload } });
+	after => sub { $standby->safe_psql('postgres', q{ALTER SYSTEM RESET primary_conninfo}); $standby->reload } },
+	{ finding => 'this standby receives no WAL', severity => 'warning', names => qr/replayed up to/, on => $standby, database => 'plain', leave => 1 });
 
 # ---- a promotion ----
 
