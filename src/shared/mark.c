@@ -204,3 +204,26 @@ es_sharedmark_is_loading(Oid sequence)
 	LWLockRelease(es_shared_lock(ES_LOCK_MARKS));
 	return loading;
 }
+
+/*
+ * es_sharedmark_forget forgets the stores of a database that is gone: one that is made anew
+ * under its OID, as a copy of another, may have a sequence of the same OID.
+ */
+void
+es_sharedmark_forget(Oid database)
+{
+	if (shared == NULL)
+		return;
+	LWLockAcquire(es_shared_lock(ES_LOCK_MARKS), LW_EXCLUSIVE);
+	for (int i = 0; i < MOST_STORES; i++)
+	{
+		EsMarkShared *mark = &shared->marks[i];
+
+		if (mark->database != database)
+			continue;
+		mark->database = mark->sequence = InvalidOid;
+		pg_atomic_write_u64(&mark->position, 0);
+		pg_atomic_write_u32(&mark->loading, 0);
+	}
+	LWLockRelease(es_shared_lock(ES_LOCK_MARKS));
+}
