@@ -45,13 +45,22 @@ CREATE FUNCTION eventstore.setting_is_set(name text) RETURNS boolean
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_service_setting_is_set';
 COMMENT ON FUNCTION eventstore.setting_is_set(text) IS 'whether a setting of the server is neither missing nor empty, whoever may read it; behind es_doctor';
 
-/* DO: of this one what server/library.sql does of all: what an administrator has granted on others stays. */
+CREATE FUNCTION eventstore.is_left_out() RETURNS boolean
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_service_is_left_out';
+COMMENT ON FUNCTION eventstore.is_left_out() IS 'whether more databases have a store than can be looked after, and this one is not among those; behind es_doctor';
+
+/* DO: of these what server/library.sql does of all: what an administrator has granted on others stays. */
 DO $$
+DECLARE
+	routine pg_catalog.regprocedure;
 BEGIN
-	REVOKE ALL ON FUNCTION eventstore.setting_is_set(text) FROM PUBLIC;
-	EXECUTE pg_catalog.format('ALTER FUNCTION eventstore.setting_is_set(text) OWNER TO %I',
-		(SELECT r.rolname FROM pg_catalog.pg_extension x JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) x.extowner
-			WHERE x.extname OPERATOR(pg_catalog.=) 'eventstore'));
+	FOREACH routine IN ARRAY '{eventstore.setting_is_set(text),eventstore.is_left_out()}'::pg_catalog.regprocedure[]
+	LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', routine);
+		EXECUTE pg_catalog.format('ALTER FUNCTION %s OWNER TO %I', routine,
+			(SELECT r.rolname FROM pg_catalog.pg_extension x JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) x.extowner
+				WHERE x.extname OPERATOR(pg_catalog.=) 'eventstore'));
+	END LOOP;
 END
 $$;
 
@@ -86,6 +95,53 @@ CREATE OR REPLACE FUNCTION eventstore.look_at_library(v eventstore.visit) RETURN
 			ELSE 'It was replaced after this session has loaded it. New sessions have the new one.' END,
 		CASE WHEN v.preloaded THEN 'shell: pg_ctl restart -D "$PGDATA"' ELSE '\connect' END
 	WHERE eventstore.library_is_replaced()
+$$;
+
+CREATE OR REPLACE FUNCTION eventstore.look_at_worker(v eventstore.visit) RETURNS SETOF eventstore.finding
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+	WITH worker AS MATERIALIZED (
+		SELECT w.*, CASE WHEN m.own > 0 THEN m.own ELSE GREATEST(m.server / 2, 1) END AS most, m.server
+		FROM eventstore.worker_state() w
+			CROSS JOIN (SELECT current_setting('eventstore.max_workers')::int AS own, current_setting('max_worker_processes')::int AS server) m
+		WHERE v.preloaded AND NOT v.standby)
+	SELECT 'warning', 'there are too few workers',
+		format('%s databases have a worker, no more may, and this one has none.', w.workers),
+		format('ALTER SYSTEM SET eventstore.max_workers = %s; SELECT pg_reload_conf()', w.most + 1)
+			|| CASE WHEN w.most + 1 > w.server / 2
+				THEN format('; ALTER SYSTEM SET max_worker_processes = %s; -- on standbys first; then restart the server', GREATEST(2 * (w.most + 1), w.server))
+				ELSE '' END
+	FROM worker w WHERE w.wanted AND NOT w.looked_after AND w.held_by IS NULL AND w.workers >= w.most
+	UNION ALL
+	SELECT 'warning', 'more databases have a store than can be looked after',
+		'All places are taken, and this one came later: nothing is done for it in the background. A place gets free where a store or its database is dropped; the next session that uses this store takes it.',
+		'-- drop a database that is not needed, or move this store to another server'
+	WHERE v.preloaded AND NOT v.standby AND eventstore.is_left_out()
+	UNION ALL
+	SELECT 'warning', 'the worker is held off',
+		format('Process %s wants the database for itself, for a CREATE or DROP DATABASE say.', w.held_by),
+		format('SELECT pg_terminate_backend(%s)', w.held_by)
+	FROM worker w WHERE NOT w.looked_after AND w.held_by IS NOT NULL AND clock_timestamp() - w.since >= v.patience
+	UNION ALL
+	SELECT 'warning', 'no worker looks after the store',
+		format('There has been none since %s, and room for %s more. The server''s log says why it does not start; where all background workers are in use, it cannot.',
+			w.since::timestamptz(0), w.most - w.workers),
+		format('ALTER SYSTEM SET max_worker_processes = %s; -- on standbys first; then restart the server', 2 * w.server)
+	FROM worker w WHERE w.wanted AND NOT w.looked_after AND w.held_by IS NULL AND w.workers < w.most AND clock_timestamp() - w.since >= v.patience
+	UNION ALL
+	SELECT 'warning', 'background work fails',
+		format('%s: it has failed %s times since %s.', t.task, t.failures, t.since::timestamptz(0))
+			|| CASE WHEN v.reads THEN format(' Last: %L.', t.error) ELSE '' END,
+		CASE t.task
+			WHEN 'settling' THEN format('SELECT %s.es_settle()', v.home)
+			WHEN 'sealing' THEN format('SELECT %s.es_seal()', v.home)
+			WHEN 'retention' THEN format('SELECT count(*) FROM %s.es_scavenge()', v.home)
+			WHEN 'scavenging' THEN format('SELECT count(*) FROM %s.es_scavenge()', v.home)
+			WHEN 'projections' THEN format('SELECT %s.es_run_projection(p.projection) FROM %s.es_projections p WHERE p.mode = ''async''', v.home, v.home)
+			WHEN 'indexing' THEN format('SELECT %s.es_index_type(t.type) FROM %s.es_indexed_types t', v.home, v.home)
+			WHEN 'freezing' THEN 'VACUUM (FREEZE) eventstore.events'
+			ELSE format('SELECT * FROM %s.es_segments WHERE state = ''failed''', v.home) END
+	FROM eventstore.troubles() t
+	WHERE t.task NOT IN ('segments', 'keys')
 $$;
 
 /* ---- mirror ---- */

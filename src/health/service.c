@@ -23,6 +23,7 @@
 
 PG_FUNCTION_INFO_V1(es_service_library_is_replaced);
 PG_FUNCTION_INFO_V1(es_service_setting_is_set);
+PG_FUNCTION_INFO_V1(es_service_is_left_out);
 PG_FUNCTION_INFO_V1(es_service_worker_state);
 PG_FUNCTION_INFO_V1(es_service_troubles);
 
@@ -70,6 +71,18 @@ es_service_worker_state(PG_FUNCTION_ARGS)
 		values[4] = Int32GetDatum(state.workers);
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, isnull)));
+}
+
+/*
+ * eventstore.is_left_out(): whether as many databases as can be looked after are, or are to be,
+ * and this one is not among them.
+ */
+Datum
+es_service_is_left_out(PG_FUNCTION_ARGS)
+{
+	EsRosterState state;
+
+	PG_RETURN_BOOL(es_roster_describe(&state) && state.left_out);
 }
 
 /* eventstore.troubles(): a row for each task of this database that fails now. */

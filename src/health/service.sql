@@ -13,6 +13,10 @@ CREATE FUNCTION eventstore.worker_state(OUT looked_after boolean, OUT wanted boo
 COMMENT ON FUNCTION eventstore.worker_state() IS
 	'whether this database has its worker, or since when it lacks one, who holds it off, how many there are; behind es_doctor';
 
+CREATE FUNCTION eventstore.is_left_out() RETURNS boolean
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_service_is_left_out';
+COMMENT ON FUNCTION eventstore.is_left_out() IS 'whether more databases have a store than can be looked after, and this one is not among those; behind es_doctor';
+
 CREATE FUNCTION eventstore.troubles(OUT task text, OUT failures bigint, OUT since timestamptz, OUT last timestamptz, OUT error text) RETURNS SETOF record
 	LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'es_service_troubles';
 COMMENT ON FUNCTION eventstore.troubles() IS 'background work of this database that fails now; behind es_doctor';
@@ -69,6 +73,11 @@ CREATE FUNCTION eventstore.look_at_worker(v eventstore.visit) RETURNS SETOF even
 				THEN format('; ALTER SYSTEM SET max_worker_processes = %s; -- on standbys first; then restart the server', GREATEST(2 * (w.most + 1), w.server))
 				ELSE '' END
 	FROM worker w WHERE w.wanted AND NOT w.looked_after AND w.held_by IS NULL AND w.workers >= w.most
+	UNION ALL
+	SELECT 'warning', 'more databases have a store than can be looked after',
+		'All places are taken, and this one came later: nothing is done for it in the background. A place gets free where a store or its database is dropped; the next session that uses this store takes it.',
+		'-- drop a database that is not needed, or move this store to another server'
+	WHERE v.preloaded AND NOT v.standby AND eventstore.is_left_out()
 	UNION ALL
 	SELECT 'warning', 'the worker is held off',
 		format('Process %s wants the database for itself, for a CREATE or DROP DATABASE say.', w.held_by),

@@ -114,17 +114,6 @@ es_sharedmark_get(Oid sequence)
 	return position;
 }
 
-/* Raises the position of a place; the caller holds the lock. */
-static void
-raise_mark(EsMarkShared *mark, int64 position)
-{
-	uint64		known = pg_atomic_read_u64(&mark->position);
-
-	while (known < (uint64) position &&
-		   !pg_atomic_compare_exchange_u64(&mark->position, &known, (uint64) position))
-		 /* known is what another session raised it to */ ;
-}
-
 /*
  * Chooses a place to give away: the one that was given away longest ago, but not that of a
  * store which is being loaded, as long as there are others.
@@ -169,12 +158,12 @@ es_sharedmark_raise(Oid sequence, int64 position)
 	LWLockAcquire(es_shared_lock(ES_LOCK_MARKS), LW_SHARED);
 	mark = find_mark(sequence);
 	if (mark)
-		raise_mark(mark, position);
+		(void) es_shared_raise(&mark->position, (uint64) position);
 	LWLockRelease(es_shared_lock(ES_LOCK_MARKS));
 	if (mark)
 		return;
 	LWLockAcquire(es_shared_lock(ES_LOCK_MARKS), LW_EXCLUSIVE);
-	raise_mark(take_mark_place(sequence), position);
+	(void) es_shared_raise(&take_mark_place(sequence)->position, (uint64) position);
 	LWLockRelease(es_shared_lock(ES_LOCK_MARKS));
 }
 

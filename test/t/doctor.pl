@@ -512,6 +512,29 @@ treat(
 		plant => sub { system('bash', '-c', "cp -L $library $library.new && mv $library.new $library") } });
 $own->stop;
 
+# ---- more databases than there is room for ----
+
+# The one worker that there may be stays where it is, so nobody finds out that the databases beside it are not there.
+my $crowd = new_node('crowd', conf => "shared_preload_libraries = 'eventstore'\neventstore.max_workers = 1\nallow_system_table_mods = on\nautovacuum = off\n");
+$crowd->safe_psql('postgres', 'CREATE EXTENSION eventstore');
+treat({ on => $crowd, finding => 'more databases have a store than can be looked after', severity => 'warning', names => qr/this one came later/,
+	plant => sub {
+		$crowd->safe_psql('postgres', q{INSERT INTO pg_database SELECT (r).* FROM (SELECT jsonb_populate_record(d, jsonb_build_object('oid', 100000 + n, 'datname', 'crowd' || n)) AS r
+			FROM pg_database d, generate_series(1, 1100) n WHERE d.datname = 'postgres') x});
+		new_store($crowd, 'store');
+		$crowd->restart;
+	},
+	after => sub {
+		is(scalar(() = slurp_file($crowd->logfile) =~ /more databases have an event store than can be looked after/g), 0, 'who only looks wants no place');
+		$crowd->safe_psql('store', q{SELECT es_append('a-1', 'A')}) foreach 1 .. 2;
+		is(scalar(() = slurp_file($crowd->logfile) =~ /more databases have an event store than can be looked after/g), 1, 'the log tells once who is left out');
+		$crowd->safe_psql('postgres', $_) foreach (q{DELETE FROM pg_database WHERE datname LIKE 'crowd%'}, 'ALTER SYSTEM SET eventstore.max_workers = 4');
+		$crowd->reload;
+	} });
+wait_until('a worker', sub { $crowd->safe_psql('store', q{SELECT es_append('a-1', 'A'); SELECT looked_after FROM eventstore.worker_state()}) =~ /t$/ });
+is($crowd->safe_psql('store', 'SELECT looked_after FROM eventstore.worker_state()'), 't', '... and when there is room the next session brings a worker');
+$crowd->stop;
+
 # ---- all of them ----
 
 my %listed = map { /^\| (notice|warning|critical) \| ([^|]+) \|/ ? ($2 => $1) : () } split /\n/, slurp_file("$FindBin::RealBin/../../doc/eventstore.md");
