@@ -163,6 +163,77 @@ BEGIN
 END
 $$;
 
+/* ---- ledger ---- */
+
+CREATE OR REPLACE FUNCTION eventstore.look_at_segments(v eventstore.visit) RETURNS SETOF eventstore.finding
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+	WITH parts AS MATERIALIZED (
+			SELECT c.oid, c.relname, CASE WHEN c.relname ~ '^events_\d{1,18}$' THEN substr(c.relname, 8)::int8 END AS number
+			FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+			WHERE i.inhparent = to_regclass('eventstore.events')),
+		uneven AS MATERIALIZED (
+			SELECT s.segment, s.first_position, s.last_position, p.oid, p.relname, p.number
+			FROM eventstore.segments s FULL JOIN parts p ON p.number = s.segment
+			WHERE s.segment IS NULL OR (p.oid IS NULL AND NOT s.emptied)),
+		lost AS MATERIALIZED (
+			SELECT u.segment, u.first_position, u.last_position, to_regclass(format('eventstore.events_%s', u.segment)) IS NOT NULL AS is_there
+			FROM uneven u
+			WHERE u.segment IS NOT NULL AND NOT EXISTS (SELECT FROM eventstore.detached_segments d WHERE d.segment = u.segment)),
+		others AS MATERIALIZED (
+			SELECT string_agg(quote_ident(t.evtname), ', ' ORDER BY t.evtname) AS names,
+				string_agg(format('ALTER EVENT TRIGGER %I DISABLE', t.evtname), '; ' ORDER BY t.evtname) AS statements
+			FROM pg_event_trigger t
+			WHERE t.evtenabled <> 'D' AND t.evtevent IN ('ddl_command_start', 'ddl_command_end', 'table_rewrite')
+				AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_event_trigger'::regclass AND d.objid = t.oid AND d.deptype = 'e'))
+	SELECT 'critical', 'a segment was detached by hand',
+		format('Table eventstore.events_%s, with the events from position %s to %s, is not part of the log any more: who needs one of them fails.', l.segment, l.first_position, l.last_position),
+		format('SELECT %s.es_attach_segment(%L)', v.home, 'eventstore.events_' || l.segment)
+	FROM lost l WHERE l.is_there
+	UNION ALL
+	SELECT 'critical', 'a segment is gone',
+		format('There is no table eventstore.events_%s, which had the events from position %s to %s: who needs one of them fails. Put the name of a dump that has it in the place of DUMP.',
+			l.segment, l.first_position, l.last_position),
+		format('shell: pg_restore -d "$PGDATABASE" -n eventstore -t events_%s DUMP && psql -d "$PGDATABASE" -c ''%s''',
+			l.segment, replace(format('SELECT %s.es_attach_segment(''eventstore.events_%s'')', v.home, l.segment), '''', '''"''"'''))
+	FROM lost l WHERE NOT l.is_there
+	UNION ALL
+	SELECT 'critical', 'a segment is not in eventstore.segments',
+		format('Table eventstore.%I is attached to the log (%s), and has no row there: readers pass it.', p.relname, b.bounds),
+		format('INSERT INTO eventstore.segments (segment, first_position, last_position) VALUES (%s, %s, %s)', p.number, b.numbers[1], b.numbers[2]::int8 - 1)
+	FROM uneven p JOIN pg_class c ON c.oid = p.oid
+		CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid)) g(bounds)
+		CROSS JOIN LATERAL (SELECT g.bounds, regexp_match(g.bounds, 'FROM \(''(\d+)''\) TO \(''(\d+)''\)')) b(bounds, numbers)
+	WHERE p.number IS NOT NULL AND b.numbers IS NOT NULL AND NOT v.subscriber
+	UNION ALL
+	SELECT 'critical', 'a segment could not be made',
+		format('Segment %s: it was tried %s times, the last at %s, with error %L. Without it appends fail at position %s; it is tried again as events are appended.',
+			f.segment, f.attempts, f.failed_at::timestamptz(0), f.error, f.first_position)
+		|| COALESCE(format(' Event triggers that fire for its tables: %s.', o.names), ''),
+		COALESCE(o.statements, format('SELECT * FROM %s.es_segments WHERE state = ''failed''', v.home))
+	FROM eventstore.maker_failure f CROSS JOIN others o
+	WHERE NOT EXISTS (SELECT FROM eventstore.segments s WHERE s.segment = f.segment)
+	UNION ALL
+	SELECT 'critical', 'a table has the name of a coming segment',
+		format('eventstore.%I is no segment, and in the way of the one that is to be called so.', c.relname),
+		format('ALTER TABLE eventstore.%I RENAME TO %I', c.relname, c.relname || '_renamed')
+	FROM (SELECT COALESCE(max(s.segment), -1) AS newest FROM eventstore.segments s) m
+		CROSS JOIN generate_series(1, 3) n(ahead)
+		JOIN pg_class c ON c.oid = to_regclass(format('eventstore.events_%s', m.newest + n.ahead))
+	WHERE NOT EXISTS (SELECT FROM parts p WHERE p.oid = c.oid)
+	UNION ALL
+	SELECT 'warning', 'the log has a default partition',
+		format('Table %s takes the events that no segment is there for, and keeps segments from being made for these.', t.partdefid::regclass),
+		format('ALTER TABLE eventstore.events DETACH PARTITION %s', t.partdefid::regclass)
+	FROM pg_partitioned_table t WHERE t.partrelid = to_regclass('eventstore.events') AND t.partdefid <> 0
+	UNION ALL
+	SELECT 'critical', 'a column must be given, and appends give none',
+		format('Column %I of table eventstore.%I is NOT NULL and has no default.', a.attname, own.relation),
+		format('ALTER TABLE eventstore.%I ALTER COLUMN %I DROP NOT NULL', own.relation, a.attname)
+	FROM (VALUES ('events', 13), ('streams', 10)) own(relation, columns)
+		JOIN pg_attribute a ON a.attrelid = to_regclass('eventstore.' || own.relation) AND a.attnum > own.columns
+	WHERE a.attnotnull AND NOT a.attisdropped AND NOT a.atthasdef AND a.attidentity = ''
+$$;
+
 /* ---- outlet ---- */
 
 CREATE OR REPLACE FUNCTION eventstore.look_at_standbys(v eventstore.visit) RETURNS SETOF eventstore.finding

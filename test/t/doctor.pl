@@ -252,6 +252,14 @@ treat(
 	{ finding => 'dead rows pile up in a table', severity => 'notice', names => qr/indexed_types has about \d+ dead/,
 		plant => q{BEGIN; INSERT INTO eventstore.indexed_types SELECT n FROM generate_series(1, 12000) n; ROLLBACK; SELECT pg_stat_force_next_flush()} },
 	{ finding => 'autovacuum is off for a table', severity => 'warning', names => qr/segments/, plant => 'ALTER TABLE eventstore.segments SET (autovacuum_enabled = false)' });
+# where the schema of es_* functions has a name that is to be quoted, too
+$node->safe_psql('postgres', 'CREATE DATABASE home');
+$node->safe_psql('home', q{CREATE SCHEMA "My Home"; CREATE EXTENSION eventstore SCHEMA "My Home"; ALTER DATABASE home SET search_path = "My Home"});
+$node->safe_psql('home', q{SELECT es_set_segment_size(100); SELECT count(es_append('a-1', 'A')) FROM generate_series(1, 150)});
+$node->command_ok([ 'pg_dump', '-Fc', '-f', "$folder/home", '-t', 'eventstore.events_0', $node->connstr('home') ], 'one of another store, too');
+treat({ finding => 'a segment is gone', severity => 'critical', names => qr/events_0,/, database => 'home', plant => by_hand('DROP TABLE eventstore.events_0'), edit => sub { s{\bDUMP\b}{$folder/home} } });
+is($node->safe_psql('home', 'SELECT count(*) FROM es_read_all(0, NULL)'), '150', '... and its events are back');
+$node->safe_psql('postgres', 'DROP DATABASE home');
 my $coming = newest() + 2;
 treat(
 	{ finding => 'a segment was detached by hand', severity => 'critical', names => qr/events_0, .* position 1 to 100/, plant => by_hand('ALTER TABLE eventstore.events DETACH PARTITION eventstore.events_0') },
