@@ -445,7 +445,7 @@ es_batch_attempt(EsAttempt *attempt, EsAttemptWork work)
 	 * what triggers say at the end, whatever its SQLSTATE, may quote what the
 	 * handler has written
 	 */
-	if (error && (error->sqlerrcode != ES_ERRCODE_HANDLER_FAILED || attempt->ending) &&
+	if (error && attempt->called && (error->sqlerrcode != ES_ERRCODE_HANDLER_FAILED || attempt->ending) &&
 		begun.projection->handler && es_apply_is_protected(begun.projection))
 		es_error_withhold(error);
 	if (error && !begun.by_worker && es_error_passes_through(error->sqlerrcode))
