@@ -41,15 +41,41 @@ CREATE OR REPLACE FUNCTION @extschema@.es_scavenge(max_events bigint DEFAULT NUL
 
 /* ---- service ---- */
 
-/* Settings that lists are in are made of their items anew: ALTER SYSTEM takes them one by one. */
+CREATE FUNCTION eventstore.setting_is_set(name text) RETURNS boolean
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_service_setting_is_set';
+COMMENT ON FUNCTION eventstore.setting_is_set(text) IS 'whether a setting of the server is neither missing nor empty, whoever may read it; behind es_doctor';
+
+CREATE FUNCTION eventstore.is_left_out() RETURNS boolean
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_service_is_left_out';
+COMMENT ON FUNCTION eventstore.is_left_out() IS 'whether more databases have a store than can be looked after, and this one is not among those; behind es_doctor';
+
+/* DO: of these what server/library.sql does of all: what an administrator has granted on others stays. */
+DO $$
+DECLARE
+	routine pg_catalog.regprocedure;
+BEGIN
+	FOREACH routine IN ARRAY '{eventstore.setting_is_set(text),eventstore.is_left_out()}'::pg_catalog.regprocedure[]
+	LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', routine);
+		EXECUTE pg_catalog.format('ALTER FUNCTION %s OWNER TO %I', routine,
+			(SELECT r.rolname FROM pg_catalog.pg_extension x JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) x.extowner
+				WHERE x.extname OPERATOR(pg_catalog.=) 'eventstore'));
+	END LOOP;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION eventstore.look_at_library(v eventstore.visit) RETURNS SETOF eventstore.finding
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 	SELECT 'notice', 'the library is not preloaded',
 		'There are no workers: projections, retention, seals and the mark that standbys read by wait for who calls es_run_projection, es_scavenge, es_seal and es_settle, and who waits for events polls.',
-		format('ALTER SYSTEM SET shared_preload_libraries = %s; -- then restart the server',
-			(SELECT string_agg(quote_literal(i.item), ', ') FROM (
-				SELECT btrim(l.item, ' "') FROM string_to_table(current_setting('shared_preload_libraries'), ',') l(item) WHERE btrim(l.item, ' "') <> ''
-				UNION ALL SELECT 'eventstore') i(item)))
+		CASE WHEN NOT eventstore.setting_is_set('shared_preload_libraries') OR pg_has_role('pg_read_all_settings', 'USAGE')
+			THEN format('ALTER SYSTEM SET shared_preload_libraries = %s; -- then restart the server',
+				(SELECT string_agg(quote_literal(i.item), ', ') FROM (
+					SELECT btrim(l.item, ' "')
+					FROM string_to_table(CASE WHEN eventstore.setting_is_set('shared_preload_libraries') THEN current_setting('shared_preload_libraries') END, ',') l(item)
+					WHERE btrim(l.item, ' "') <> ''
+					UNION ALL SELECT 'eventstore') i(item)))
+			ELSE '-- add eventstore to shared_preload_libraries, which has others that the store''s owner may not see; then restart the server' END
 	WHERE NOT v.preloaded
 	UNION ALL
 	SELECT 'warning', 'the library and the extension are of different versions',
@@ -71,6 +97,53 @@ CREATE OR REPLACE FUNCTION eventstore.look_at_library(v eventstore.visit) RETURN
 	WHERE eventstore.library_is_replaced()
 $$;
 
+CREATE OR REPLACE FUNCTION eventstore.look_at_worker(v eventstore.visit) RETURNS SETOF eventstore.finding
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+	WITH worker AS MATERIALIZED (
+		SELECT w.*, CASE WHEN m.own > 0 THEN m.own ELSE GREATEST(m.server / 2, 1) END AS most, m.server
+		FROM eventstore.worker_state() w
+			CROSS JOIN (SELECT current_setting('eventstore.max_workers')::int AS own, current_setting('max_worker_processes')::int AS server) m
+		WHERE v.preloaded AND NOT v.standby)
+	SELECT 'warning', 'there are too few workers',
+		format('%s databases have a worker, no more may, and this one has none.', w.workers),
+		format('ALTER SYSTEM SET eventstore.max_workers = %s; SELECT pg_reload_conf()', w.most + 1)
+			|| CASE WHEN w.most + 1 > w.server / 2
+				THEN format('; ALTER SYSTEM SET max_worker_processes = %s; -- on standbys first; then restart the server', GREATEST(2 * (w.most + 1), w.server))
+				ELSE '' END
+	FROM worker w WHERE w.wanted AND NOT w.looked_after AND w.held_by IS NULL AND w.workers >= w.most
+	UNION ALL
+	SELECT 'warning', 'more databases have a store than can be looked after',
+		'All places are taken, and this one came later: nothing is done for it in the background. A place gets free where a store or its database is dropped; the next session that uses this store takes it.',
+		'-- drop a database that is not needed, or move this store to another server'
+	WHERE v.preloaded AND NOT v.standby AND eventstore.is_left_out()
+	UNION ALL
+	SELECT 'warning', 'the worker is held off',
+		format('Process %s wants the database for itself, for a CREATE or DROP DATABASE say.', w.held_by),
+		format('SELECT pg_terminate_backend(%s)', w.held_by)
+	FROM worker w WHERE NOT w.looked_after AND w.held_by IS NOT NULL AND clock_timestamp() - w.since >= v.patience
+	UNION ALL
+	SELECT 'warning', 'no worker looks after the store',
+		format('There has been none since %s, and room for %s more. The server''s log says why it does not start; where all background workers are in use, it cannot.',
+			w.since::timestamptz(0), w.most - w.workers),
+		format('ALTER SYSTEM SET max_worker_processes = %s; -- on standbys first; then restart the server', 2 * w.server)
+	FROM worker w WHERE w.wanted AND NOT w.looked_after AND w.held_by IS NULL AND w.workers < w.most AND clock_timestamp() - w.since >= v.patience
+	UNION ALL
+	SELECT 'warning', 'background work fails',
+		format('%s: it has failed %s times since %s.', t.task, t.failures, t.since::timestamptz(0))
+			|| CASE WHEN v.reads THEN format(' Last: %L.', t.error) ELSE '' END,
+		CASE t.task
+			WHEN 'settling' THEN format('SELECT %s.es_settle()', v.home)
+			WHEN 'sealing' THEN format('SELECT %s.es_seal()', v.home)
+			WHEN 'retention' THEN format('SELECT count(*) FROM %s.es_scavenge()', v.home)
+			WHEN 'scavenging' THEN format('SELECT count(*) FROM %s.es_scavenge()', v.home)
+			WHEN 'projections' THEN format('SELECT %s.es_run_projection(p.projection) FROM %s.es_projections p WHERE p.mode = ''async''', v.home, v.home)
+			WHEN 'indexing' THEN format('SELECT %s.es_index_type(t.type) FROM %s.es_indexed_types t', v.home, v.home)
+			WHEN 'freezing' THEN 'VACUUM (FREEZE) eventstore.events'
+			ELSE format('SELECT * FROM %s.es_segments WHERE state = ''failed''', v.home) END
+	FROM eventstore.troubles() t
+	WHERE t.task NOT IN ('segments', 'keys')
+$$;
+
 /* ---- mirror ---- */
 
 COMMENT ON FUNCTION eventstore.after_subscription() IS
@@ -90,7 +163,132 @@ BEGIN
 END
 $$;
 
+/* ---- ledger ---- */
+
+CREATE OR REPLACE FUNCTION eventstore.look_at_segments(v eventstore.visit) RETURNS SETOF eventstore.finding
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+	WITH parts AS MATERIALIZED (
+			SELECT c.oid, c.relname, CASE WHEN c.relname ~ '^events_\d{1,18}$' THEN substr(c.relname, 8)::int8 END AS number
+			FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+			WHERE i.inhparent = to_regclass('eventstore.events')),
+		uneven AS MATERIALIZED (
+			SELECT s.segment, s.first_position, s.last_position, p.oid, p.relname, p.number
+			FROM eventstore.segments s FULL JOIN parts p ON p.number = s.segment
+			WHERE s.segment IS NULL OR (p.oid IS NULL AND NOT s.emptied)),
+		lost AS MATERIALIZED (
+			SELECT u.segment, u.first_position, u.last_position, to_regclass(format('eventstore.events_%s', u.segment)) IS NOT NULL AS is_there
+			FROM uneven u
+			WHERE u.segment IS NOT NULL AND NOT EXISTS (SELECT FROM eventstore.detached_segments d WHERE d.segment = u.segment)),
+		others AS MATERIALIZED (
+			SELECT string_agg(quote_ident(t.evtname), ', ' ORDER BY t.evtname) AS names,
+				string_agg(format('ALTER EVENT TRIGGER %I DISABLE', t.evtname), '; ' ORDER BY t.evtname) AS statements
+			FROM pg_event_trigger t
+			WHERE t.evtenabled <> 'D' AND t.evtevent IN ('ddl_command_start', 'ddl_command_end', 'table_rewrite')
+				AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_event_trigger'::regclass AND d.objid = t.oid AND d.deptype = 'e'))
+	SELECT 'critical', 'a segment was detached by hand',
+		format('Table eventstore.events_%s, with the events from position %s to %s, is not part of the log any more: who needs one of them fails.', l.segment, l.first_position, l.last_position),
+		format('SELECT %s.es_attach_segment(%L)', v.home, 'eventstore.events_' || l.segment)
+	FROM lost l WHERE l.is_there
+	UNION ALL
+	SELECT 'critical', 'a segment is gone',
+		format('There is no table eventstore.events_%s, which had the events from position %s to %s: who needs one of them fails. Put the name of a dump that has it in the place of DUMP.',
+			l.segment, l.first_position, l.last_position),
+		format('shell: pg_restore -d "$PGDATABASE" -n eventstore -t events_%s DUMP && psql -d "$PGDATABASE" -c ''%s''',
+			l.segment, replace(format('SELECT %s.es_attach_segment(''eventstore.events_%s'')', v.home, l.segment), '''', '''"''"'''))
+	FROM lost l WHERE NOT l.is_there
+	UNION ALL
+	SELECT 'critical', 'a segment is not in eventstore.segments',
+		format('Table eventstore.%I is attached to the log (%s), and has no row there: readers pass it.', p.relname, b.bounds),
+		format('INSERT INTO eventstore.segments (segment, first_position, last_position) VALUES (%s, %s, %s)', p.number, b.numbers[1], b.numbers[2]::int8 - 1)
+	FROM uneven p JOIN pg_class c ON c.oid = p.oid
+		CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid)) g(bounds)
+		CROSS JOIN LATERAL (SELECT g.bounds, regexp_match(g.bounds, 'FROM \(''(\d+)''\) TO \(''(\d+)''\)')) b(bounds, numbers)
+	WHERE p.number IS NOT NULL AND b.numbers IS NOT NULL AND NOT v.subscriber
+	UNION ALL
+	SELECT 'critical', 'a segment could not be made',
+		format('Segment %s: it was tried %s times, the last at %s, with error %L. Without it appends fail at position %s; it is tried again as events are appended.',
+			f.segment, f.attempts, f.failed_at::timestamptz(0), f.error, f.first_position)
+		|| COALESCE(format(' Event triggers that fire for its tables: %s.', o.names), ''),
+		COALESCE(o.statements, format('SELECT * FROM %s.es_segments WHERE state = ''failed''', v.home))
+	FROM eventstore.maker_failure f CROSS JOIN others o
+	WHERE NOT EXISTS (SELECT FROM eventstore.segments s WHERE s.segment = f.segment)
+	UNION ALL
+	SELECT 'critical', 'a table has the name of a coming segment',
+		format('eventstore.%I is no segment, and in the way of the one that is to be called so.', c.relname),
+		format('ALTER TABLE eventstore.%I RENAME TO %I', c.relname, c.relname || '_renamed')
+	FROM (SELECT COALESCE(max(s.segment), -1) AS newest FROM eventstore.segments s) m
+		CROSS JOIN generate_series(1, 3) n(ahead)
+		JOIN pg_class c ON c.oid = to_regclass(format('eventstore.events_%s', m.newest + n.ahead))
+	WHERE NOT EXISTS (SELECT FROM parts p WHERE p.oid = c.oid)
+	UNION ALL
+	SELECT 'warning', 'the log has a default partition',
+		format('Table %s takes the events that no segment is there for, and keeps segments from being made for these.', t.partdefid::regclass),
+		format('ALTER TABLE eventstore.events DETACH PARTITION %s', t.partdefid::regclass)
+	FROM pg_partitioned_table t WHERE t.partrelid = to_regclass('eventstore.events') AND t.partdefid <> 0
+	UNION ALL
+	SELECT 'critical', 'a column must be given, and appends give none',
+		format('Column %I of table eventstore.%I is NOT NULL and has no default.', a.attname, own.relation),
+		format('ALTER TABLE eventstore.%I ALTER COLUMN %I DROP NOT NULL', own.relation, a.attname)
+	FROM (VALUES ('events', 13), ('streams', 10)) own(relation, columns)
+		JOIN pg_attribute a ON a.attrelid = to_regclass('eventstore.' || own.relation) AND a.attnum > own.columns
+	WHERE a.attnotnull AND NOT a.attisdropped AND NOT a.atthasdef AND a.attidentity = ''
+$$;
+
 /* ---- outlet ---- */
+
+CREATE OR REPLACE FUNCTION eventstore.look_at_standbys(v eventstore.visit) RETURNS SETOF eventstore.finding
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+	WITH standbys AS MATERIALIZED (
+		SELECT r.application_name, r.sync_state, r.state,
+			pg_wal_lsn_diff(CASE WHEN v.standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, r.replay_lsn) AS behind
+		FROM pg_stat_replication r
+		WHERE r.state IN ('streaming', 'catchup')
+			AND NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid AND s.slot_type = 'logical')
+			AND NOT EXISTS (SELECT FROM pg_subscription u WHERE u.subname = r.application_name)),
+	ends AS MATERIALIZED (SELECT e.settled, e.last FROM eventstore.log_ends() e WHERE NOT v.loading),
+	cut AS MATERIALIZED (
+		SELECT q.last_value AS timeline, s.first_position - 1 AS given_up, h.begun
+		FROM eventstore.timeline_seq q
+			CROSS JOIN LATERAL (SELECT (pg_stat_file(format('pg_wal/%s.history', upper(lpad(to_hex(q.last_value), 8, '0'))), true)).modification AS begun
+				WHERE q.is_called AND q.last_value BETWEEN 2 AND 2147483647 AND has_function_privilege('pg_catalog.pg_stat_file(text,boolean)', 'EXECUTE')) h
+			CROSS JOIN LATERAL (SELECT s.* FROM eventstore.segments s CROSS JOIN ends e WHERE s.first_position <= e.last ORDER BY s.segment DESC LIMIT 1) s)
+	SELECT 'notice', 'no standby is synchronous',
+		format('Standbys %s are asynchronous: what one of them lacks when it is promoted is lost; by now that are %s of WAL at most.', string_agg(quote_literal(s.application_name), ', '),
+			pg_size_pretty(max(s.behind))),
+		format('ALTER SYSTEM SET synchronous_standby_names = %L; SELECT pg_reload_conf()',
+			format('ANY 1 (%s)', string_agg(DISTINCT '"' || replace(s.application_name, '"', '""') || '"', ', ')))
+	FROM standbys s WHERE NOT v.standby
+	HAVING count(*) > 0 AND bool_and(s.sync_state = 'async')
+	UNION ALL
+	SELECT 'warning', 'a standby is far behind',
+		format('Standby %L has %s of WAL to replay, more than max_wal_size, %s. If its replay is paused, the statement, run there, lets it go on.', s.application_name, pg_size_pretty(s.behind), current_setting('max_wal_size')),
+		'SELECT pg_wal_replay_resume()'
+	FROM standbys s WHERE s.behind > pg_size_bytes(current_setting('max_wal_size'))
+	UNION ALL
+	SELECT 'warning', 'replay is paused',
+		format('This standby has replayed up to %s and received up to %s.', pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn()),
+		'SELECT pg_wal_replay_resume()'
+	WHERE CASE WHEN v.standby THEN pg_is_wal_replay_paused() END
+	UNION ALL
+	SELECT 'warning', 'this standby receives no WAL',
+		format('It has a primary to stream from and is not connected; it has replayed up to %s.', pg_last_wal_replay_lsn()),
+		'shell: psql -d "$PRIMARY_CONNINFO" -c "SELECT pg_is_in_recovery()"'
+	WHERE v.standby AND eventstore.setting_is_set('primary_conninfo') AND NOT EXISTS (SELECT FROM pg_stat_get_wal_receiver() w WHERE w.pid IS NOT NULL)
+	UNION ALL
+	SELECT 'notice', 'nobody writes the mark that standbys read by',
+		format('Standbys are told up to position %s of %s; behind a hole they wait for the mark. It is the worker''s to write, each eventstore.settle_interval.', m.position, e.settled),
+		format('SELECT %s.es_settle()', v.home)
+	FROM eventstore.settled_mark m CROSS JOIN ends e
+	WHERE NOT v.standby AND NOT v.subscriber AND EXISTS (SELECT FROM standbys) AND m.position < e.settled
+		AND eventstore.lag_time(m.position, e.settled, NULL, NULL) >= v.patience
+	UNION ALL
+	SELECT 'notice', 'a promotion has cut the log off',
+		format('The server was promoted at %s, to timeline %s, as an asynchronous standby perhaps: what the former primary had after position %s is lost, and positions up to %s are never given out. Whoever outside has an event after it has one that is no more.',
+			c.begun::timestamptz(0), c.timeline, k.position, c.given_up),
+		format('SELECT * FROM %s.es_read_all(0, 10, to_position => %s, backwards => true)', v.home, k.position)
+	FROM cut c CROSS JOIN LATERAL (SELECT eventstore.last_event_upto(c.given_up) AS position) k
+	WHERE NOT v.standby AND NOT v.subscriber AND c.begun > clock_timestamp() - interval '7 days' AND k.position BETWEEN 1 AND c.given_up - 1
+$$;
 
 CREATE OR REPLACE FUNCTION eventstore.look_at_copies(v eventstore.visit) RETURNS SETOF eventstore.finding
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -146,6 +344,7 @@ CREATE OR REPLACE FUNCTION eventstore.look_at_copies(v eventstore.visit) RETURNS
 	GROUP BY s.oid, s.subname
 $$;
 
+<<<<<<< HEAD
 /* ---- fault: what an append would refuse ---- */
 
 CREATE FUNCTION eventstore.append_fault(stream text, type text, data jsonb, metadata jsonb) RETURNS text
@@ -161,4 +360,27 @@ BEGIN
 		(SELECT r.rolname FROM pg_catalog.pg_extension x JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) x.extowner
 			WHERE x.extname OPERATOR(pg_catalog.=) 'eventstore'));
 END
+=======
+/* ---- keeping ---- */
+
+CREATE OR REPLACE FUNCTION eventstore.look_at_secrets(v eventstore.visit) RETURNS SETOF eventstore.finding
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+	WITH needed AS MATERIALIZED (
+		SELECT string_agg(DISTINCT quote_literal(p.category), ', ') AS categories FROM eventstore.protections p WHERE p.paths <> '{}'),
+		setting AS MATERIALIZED (
+		SELECT CASE WHEN v.preloaded THEN '' ELSE 'LOAD ''eventstore''; ' END
+			|| 'ALTER SYSTEM SET eventstore.master_key_command = ''COMMAND''; SELECT pg_reload_conf()' AS statement)
+	SELECT 'critical', 'fields are protected and there is no master key',
+		format('eventstore.master_key_command is empty: protected fields of categories %s can be neither written nor read. Put the command that prints the master key in the place of COMMAND.', n.categories),
+		s.statement
+	FROM needed n CROSS JOIN setting s
+	WHERE n.categories IS NOT NULL AND NOT eventstore.setting_is_set('eventstore.master_key_command')
+	UNION ALL
+	SELECT 'critical', 'the master key is not to be had',
+		format('Protected fields can be neither written nor read by who has not got it yet; that failed %s times since %s. Of eventstore.master_key_command: %s Put the right command in the place of COMMAND; or, if the new key is meant, call es_rotate_master_key with the former command.',
+			t.failures, t.since::timestamptz(0), t.error),
+		s.statement
+	FROM eventstore.troubles() t CROSS JOIN setting s
+	WHERE t.task = 'keys'
+>>>>>>> n2
 $$;

@@ -282,6 +282,13 @@
 	 RelationAssumeNewRelfilenode(rel))
 #endif
 
+/* The settings that end what lasts too long, each a transaction or less; but for lock_timeout. */
+#if PG_VERSION_NUM >= 170000
+#define ES_TIMEOUT_SETTINGS "statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"
+#else
+#define ES_TIMEOUT_SETTINGS "statement_timeout", "idle_in_transaction_session_timeout"
+#endif
+
 /* How many pages of a relation are frozen, as its row of pg_class has it where it has it. */
 #if PG_VERSION_NUM >= 180000
 #define es_class_all_frozen(form) ((form)->relallfrozen)

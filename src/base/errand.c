@@ -28,7 +28,6 @@
 #include "storage/procarray.h"
 #include "storage/shm_mq.h"
 #include "tcop/tcopprot.h"
-#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -92,9 +91,7 @@ es_errand_begin(void *order, Size size)
 	(void) SetClientEncoding(GetDatabaseEncoding());
 	if (given.queue != DSM_HANDLE_INVALID)
 		attach_queue(given.queue);
-	es_process_set_transactions();
-	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	es_process_set_transactions("0");
 	MemoryContextSwitchTo(TopMemoryContext);
 	return given.caller;
 }
@@ -170,14 +167,24 @@ pass_on_report(const EsErrand *errand, StringInfo message)
 	ThrowErrorData(&error);
 }
 
-/* Tells whether a process has been waiting for a lock for long; it may try some for a moment. */
+/*
+ * Tells whether a process waits for a lock of this one, and has for long; it may try some for a
+ * moment.
+ */
 static bool
-waits_for_long(int pid)
+waits_for_us(int pid)
 {
 	PGPROC	   *process = BackendPidGetProc(pid);
 	TimestampTz since = process ? (TimestampTz) pg_atomic_read_u64(&process->waitStart) : 0;
+	List	   *pids;
+	bool		waits;
 
-	return since != 0 && TimestampDifferenceExceeds(since, GetCurrentTimestamp(), LOOK_MS / 2);
+	if (since == 0 || !TimestampDifferenceExceeds(since, GetCurrentTimestamp(), LOOK_MS / 2))
+		return false;
+	pids = list_make1_int(pid);
+	waits = es_process_waits_for(pids, MyProcPid);
+	list_free(pids);
+	return waits;
 }
 
 /* Tells whether a process waits for a page of a table that others look at. */
@@ -200,8 +207,7 @@ check_worker_can_go_on(const EsErrand *errand, BackgroundWorkerHandle *worker)
 
 	if (GetBackgroundWorkerPid(worker, &pid) != BGWH_STARTED)
 		return;
-	if (!(waits_for_long(pid) && es_process_waits_for(pid, MyProcPid)) &&
-		(ThereAreNoPriorRegisteredSnapshots() || !waits_for_page(pid)))
+	if (!waits_for_us(pid) && (ThereAreNoPriorRegisteredSnapshots() || !waits_for_page(pid)))
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_T_R_DEADLOCK_DETECTED),

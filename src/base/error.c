@@ -74,9 +74,20 @@ es_error_append_only(const char *action, const char *relation)
 }
 
 /*
- * es_error_withhold takes away what an error says that may quote protected data; the
- * client, if there is one, gets it beforehand, past the server's log.  Not from a parallel
- * worker: the leader would log what it passes on.
+ * es_error_hide_context is a context callback that has the server's log do without the
+ * context of what is said meanwhile, be it a warning or what ends the session: it may have
+ * statements of functions with protected data in them.
+ */
+void
+es_error_hide_context(void *arg)
+{
+	errhidecontext(true);
+}
+
+/*
+ * es_error_withhold takes away what an error says that may quote protected data, all but its
+ * SQLSTATE; the client, if there is one, gets it beforehand, past the server's log.  Not from a
+ * parallel worker: the leader would log what it passes on.
  */
 void
 es_error_withhold(ErrorData *error)
@@ -90,29 +101,41 @@ es_error_withhold(ErrorData *error)
 				error->detail ? errdetail_internal("%s", error->detail) : 0,
 				error->hint ? errhint("%s", error->hint) : 0);
 	error->message = pstrdup(WITHHELD);
-	error->detail = NULL;
+	error->detail = error->detail_log = error->context = error->internalquery = NULL;
+	error->internalpos = 0;
+	error->schema_name = error->table_name = error->column_name = NULL;
+	error->datatype_name = error->constraint_name = NULL;
 	error->hint = pstrdup("What it said may quote the data, so it is not logged; the client gets it as a warning.");
-	error->context = NULL;
 }
 
-/* es_error_report_failure reports the error that a handler raised, in its PG_CATCH block. */
+/*
+ * es_error_report_failure reports the error that a handler raised, in its PG_CATCH block.  What
+ * passes through may have been raised by the handler itself, and has its statements as context,
+ * so of a handler with protected data only the SQLSTATE does.
+ */
 void
 es_error_report_failure(MemoryContext context)
 {
 	ErrorData  *cause;
 	const char *detail;
+	bool		passes;
 
 	MemoryContextSwitchTo(context);
 	cause = CopyErrorData();
-	if (es_error_passes_through(cause->sqlerrcode))
+	passes = es_error_passes_through(cause->sqlerrcode);
+	if (passes && !es_error_is_secret)
 		PG_RE_THROW();
 	es_error_cut(cause);
 	FlushErrorState();
 	if (es_error_is_secret)
+	{
 		es_error_withhold(cause);
-	detail = es_error_detail(cause);
+		/* an inner handler's got the statements of this one as context */
+		cause->context = NULL;
+	}
+	detail = passes ? NULL : es_error_detail(cause);
 	ereport(ERROR,
-			errcode(ES_ERRCODE_HANDLER_FAILED),
+			errcode(passes ? cause->sqlerrcode : ES_ERRCODE_HANDLER_FAILED),
 			errmsg_internal("%s", cause->message ? cause->message : "handler failed"),
 			detail ? errdetail_internal("%s", detail) : 0,
 			cause->hint ? errhint("%s", cause->hint) : 0,

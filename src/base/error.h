@@ -29,6 +29,7 @@ extern const char *es_error_detail(const ErrorData *cause);
  */
 extern bool es_error_is_secret;
 extern void es_error_withhold(ErrorData *error);
+extern void es_error_hide_context(void *arg);
 extern void es_error_cut(ErrorData *error);
 ES_NORETURN extern void es_error_append_only(const char *action, const char *relation);
 ES_NORETURN extern void es_error_report_failure(MemoryContext context);

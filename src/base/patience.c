@@ -33,9 +33,9 @@
 
 /* ---- in whose way one is ---- */
 
-/* Tells whether a transaction is the caller's or ours, or waits for it. */
-static EsPatienceEnd
-find_circle(const EsPatience *patience, VirtualTransactionId transaction)
+/* Adds the process that a transaction runs in to a list. */
+static List *
+add_process_of(List *pids, VirtualTransactionId transaction)
 {
 	PGPROC	   *process = es_vxid_process(transaction);
 
@@ -44,20 +44,29 @@ find_circle(const EsPatience *patience, VirtualTransactionId transaction)
 	 * now
 	 */
 	bool		there = process && es_process_lxid(process) == transaction.localTransactionId;
-	int			pid = there ? process->pid : 0;
 
-	if (pid == 0)
-		return ES_PATIENCE_DONE;
-	if (pid == patience->caller || es_process_waits_for(pid, patience->caller))
-		return ES_PATIENCE_CALLER;
-	return es_process_waits_for(pid, MyProcPid) ? ES_PATIENCE_SELF : ES_PATIENCE_DONE;
+	return there && process->pid != 0 ? list_append_unique_int(pids, process->pid) : pids;
+}
+
+/* Tells whether one of some processes is the caller, or waits for it or for us; frees the list. */
+static EsPatienceEnd
+find_circle(const EsPatience *patience, List *pids)
+{
+	EsPatienceEnd found = ES_PATIENCE_DONE;
+
+	if (list_member_int(pids, patience->caller) || es_process_waits_for(pids, patience->caller))
+		found = ES_PATIENCE_CALLER;
+	else if (es_process_waits_for(pids, MyProcPid))
+		found = ES_PATIENCE_SELF;
+	list_free(pids);
+	return found;
 }
 
 /* Looks for that among all who are in the way of what is needed. */
 static EsPatienceEnd
 find_circle_of_holders(const EsPatience *patience, const List *locks)
 {
-	EsPatienceEnd found = ES_PATIENCE_DONE;
+	List	   *pids = NIL;
 	ListCell   *cell;
 
 	foreach(cell, locks)
@@ -65,11 +74,11 @@ find_circle_of_holders(const EsPatience *patience, const List *locks)
 		const EsNeededLock *lock = lfirst(cell);
 		VirtualTransactionId *transactions = GetLockConflicts(&lock->tag, lock->mode, NULL);
 
-		for (int i = 0; found == ES_PATIENCE_DONE && VirtualTransactionIdIsValid(transactions[i]); i++)
-			found = find_circle(patience, transactions[i]);
+		for (int i = 0; VirtualTransactionIdIsValid(transactions[i]); i++)
+			pids = add_process_of(pids, transactions[i]);
 		pfree(transactions);
 	}
-	return found;
+	return find_circle(patience, pids);
 }
 
 /* ---- trying ---- */
@@ -216,7 +225,7 @@ es_patience_await(const EsPatience *patience, VirtualTransactionId transaction)
 
 	while (!es_patience_try(patience, ES_PROCESS_LOCK_TIMEOUT, await_transaction, &transaction))
 	{
-		if (find_circle(patience, transaction) != ES_PATIENCE_DONE)
+		if (find_circle(patience, add_process_of(NIL, transaction)) != ES_PATIENCE_DONE)
 			return false;
 		check_time(patience, begun);
 	}

@@ -6,14 +6,15 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 
-#define LONGEST_CHAIN	8		/* of processes that wait for each other */
 #define MOST_UNFLUSHED	(1024 * 1024)	/* bytes of WAL, as
 										 * wal_writer_flush_after is by
 										 * default */
@@ -37,18 +38,23 @@ es_process_describe(BackgroundWorker *worker, const char *function, const char *
 
 /*
  * es_process_set_transactions makes the transactions of a worker what its work depends
- * on, whatever the settings of the database or the role are.
+ * on, whatever the settings of the server, the database or the role are: they last as long as
+ * they take, and wait for a lock as long as told.
  */
 void
-es_process_set_transactions(void)
+es_process_set_transactions(const char *lock_timeout)
 {
 	static const char *const settings[][2] = {
 		{"default_transaction_isolation", "read committed"}, {"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"}
 	};
+	static const char *const timeouts[] = {ES_TIMEOUT_SETTINGS};
 
 	for (int i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION);
+	for (int i = 0; i < lengthof(timeouts); i++)
+		SetConfigOption(timeouts[i], "0", PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", lock_timeout, PGC_USERSET, PGC_S_OVERRIDE);
 }
 
 /* Gives the locks of the session back. */
@@ -88,23 +94,50 @@ es_process_flush_wal(bool all)
 		XLogFlush(end);
 }
 
-/* Tells whether a process waits for another one, be it over so many others at most. */
-static bool
-waits_for_process(int pid, int other, int most_between)
+/*
+ * Adds to processes those that keep one of them waiting and are not among them yet; the
+ * result is in the current memory context.  *found becomes true if another one is among those.
+ */
+static List *
+add_blocking_processes(List *pids, int pid, int other, bool *found, MemoryContext asking)
 {
+	MemoryContext outer = MemoryContextSwitchTo(asking);
 	ArrayType  *blockers = DatumGetArrayTypeP(DirectFunctionCall1(pg_blocking_pids, Int32GetDatum(pid)));
-	int		   *pids = (int *) ARR_DATA_PTR(blockers);
+	int		   *blocking = (int *) ARR_DATA_PTR(blockers);
 	int			count = ArrayGetNItems(ARR_NDIM(blockers), ARR_DIMS(blockers));
 
+	MemoryContextSwitchTo(outer);
 	for (int i = 0; i < count; i++)
-		if (pids[i] == other || (pids[i] != 0 && most_between > 0 && waits_for_process(pids[i], other, most_between - 1)))
-			return true;
-	return false;
+	{
+		if (blocking[i] == 0)
+			continue;			/* a prepared transaction */
+		*found = *found || blocking[i] == other;
+		pids = list_append_unique_int(pids, blocking[i]);
+	}
+	/* each answer takes memory for as many processes as there may be */
+	MemoryContextReset(asking);
+	return pids;
 }
 
-/* es_process_waits_for tells whether a process waits for another one, if only over others. */
+/*
+ * es_process_waits_for tells whether one of some processes waits for another one, if only over
+ * others.  Each is asked for once: of those who queue for a lock each names all before it, so
+ * there are more ways through a queue than anybody has time for.
+ */
 bool
-es_process_waits_for(int pid, int other)
+es_process_waits_for(const List *pids, int other)
 {
-	return waits_for_process(pid, other, LONGEST_CHAIN);
+	MemoryContext asking = AllocSetContextCreate(CurrentMemoryContext, "eventstore blocking processes",
+												 ALLOCSET_DEFAULT_SIZES);
+	List	   *seen = list_copy(pids);
+	bool		found = false;
+
+	for (int i = 0; !found && i < list_length(seen); i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		seen = add_blocking_processes(seen, list_nth_int(seen, i), other, &found, asking);
+	}
+	list_free(seen);
+	MemoryContextDelete(asking);
+	return found;
 }

@@ -20,9 +20,9 @@
 #define ES_PROCESS_MAIN		ES_PROCESS_PREFIX "worker"
 
 extern void es_process_describe(BackgroundWorker *worker, const char *function, const char *type);
-extern void es_process_set_transactions(void);
+extern void es_process_set_transactions(const char *lock_timeout);
 extern void es_process_release_at_exit(void);
 extern void es_process_flush_wal(bool all);
-extern bool es_process_waits_for(int pid, int other);
+extern bool es_process_waits_for(const List *pids, int other);
 
 #endif							/* ES_BASE_PROCESS_H */

@@ -52,8 +52,6 @@
 
 #define LOOK_AT			"SELECT (f).severity, (f).finding, (f).detail, (f).remedy FROM eventstore.look_at_%s(" \
 	"ROW($1, $2, $3, $4, $5, $6, $7, $8)::eventstore.visit) f"
-#define UNKNOWN_LOCK_MS	"100ms" /* that a look may wait for a lock that this
-								 * does not know of */
 #define MOST_TABLES		7
 #define Natts_visit		8
 #define Natts_finding	4
@@ -240,7 +238,7 @@ run_look_query(Look *look, const char *sql, int nargs, Oid *types, Datum *values
 	EsOwnerContext saved;
 
 	es_owner_enter(&saved);
-	(void) set_config_option("lock_timeout", UNKNOWN_LOCK_MS, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	es_viewer_limit_waits();
 	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
 	if (SPI_execute_with_args(sql, nargs, types, values, NULL, true, 0) != SPI_OK_SELECT)

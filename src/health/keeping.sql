@@ -52,7 +52,7 @@ CREATE FUNCTION eventstore.look_at_secrets(v eventstore.visit) RETURNS SETOF eve
 		format('eventstore.master_key_command is empty: protected fields of categories %s can be neither written nor read. Put the command that prints the master key in the place of COMMAND.', n.categories),
 		s.statement
 	FROM needed n CROSS JOIN setting s
-	WHERE n.categories IS NOT NULL AND COALESCE(current_setting('eventstore.master_key_command', true), '') = ''
+	WHERE n.categories IS NOT NULL AND NOT eventstore.setting_is_set('eventstore.master_key_command')
 	UNION ALL
 	SELECT 'critical', 'the master key is not to be had',
 		format('Protected fields can be neither written nor read by who has not got it yet; that failed %s times since %s. Of eventstore.master_key_command: %s Put the right command in the place of COMMAND; or, if the new key is meant, call es_rotate_master_key with the former command.',

@@ -33,8 +33,8 @@ CREATE FUNCTION eventstore.look_at_segments(v eventstore.visit) RETURNS SETOF ev
 	SELECT 'critical', 'a segment is gone',
 		format('There is no table eventstore.events_%s, which had the events from position %s to %s: who needs one of them fails. Put the name of a dump that has it in the place of DUMP.',
 			l.segment, l.first_position, l.last_position),
-		format('shell: pg_restore -d "$PGDATABASE" -n eventstore -t events_%s DUMP && psql -d "$PGDATABASE" -c "SELECT %s.es_attach_segment(''eventstore.events_%s'')"',
-			l.segment, v.home, l.segment)
+		format('shell: pg_restore -d "$PGDATABASE" -n eventstore -t events_%s DUMP && psql -d "$PGDATABASE" -c ''%s''',
+			l.segment, replace(format('SELECT %s.es_attach_segment(''eventstore.events_%s'')', v.home, l.segment), '''', '''"''"'''))
 	FROM lost l WHERE NOT l.is_there
 	UNION ALL
 	SELECT 'critical', 'a segment is not in eventstore.segments',

@@ -7,7 +7,7 @@
  * the name, labels and value each; what they mean is said here.
  *
  * A look is in nobody's way and lets nobody get in its own.  It writes nothing.  It waits
- * for a lock no longer than LOOK_TIMEOUT, or lock_timeout if that is shorter: an
+ * for a lock no longer than a moment (viewer.c), or lock_timeout if that is shorter: an
  * administrator has a table for himself, say.  What cannot be looked at is left out, and
  * scrape_failed says which view that was; all the others come all the same.  Each is a
  * subtransaction; to be cancelled ends all of it.
@@ -27,9 +27,7 @@
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "storage/proc.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -50,7 +48,6 @@
 #include "shared/trouble.h"
 
 #define PREFIX			"eventstore_"
-#define LOOK_TIMEOUT	100		/* ms */
 #define MOST_LOOKS		10000	/* at events, for the sake of lags */
 #define Natts_metrics	5
 
@@ -267,15 +264,6 @@ typedef struct GaugeLook
 	ReturnSetInfo *result;
 } GaugeLook;
 
-/* Waits for locks only shortly, to the end of the level of settings. */
-static void
-limit_lock_waits(void)
-{
-	if (LockTimeout == 0 || LockTimeout > LOOK_TIMEOUT)
-		(void) set_config_option("lock_timeout", psprintf("%dms", LOOK_TIMEOUT), PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-}
-
 /* Puts the rows that a query has given into the result; what is NULL there is not known. */
 static void
 put_queried_gauges(ReturnSetInfo *result)
@@ -304,7 +292,7 @@ ask_gauge_source(void *arg)
 		level = es_owner_enter_settings();
 	else
 		es_owner_enter(&owner);
-	limit_lock_waits();
+	es_viewer_limit_waits();
 	SPI_connect();
 	if (SPI_execute(look->source->query, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not ask for gauges");

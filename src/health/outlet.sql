@@ -103,7 +103,7 @@ CREATE FUNCTION eventstore.look_at_standbys(v eventstore.visit) RETURNS SETOF ev
 	SELECT 'warning', 'this standby receives no WAL',
 		format('It has a primary to stream from and is not connected; it has replayed up to %s.', pg_last_wal_replay_lsn()),
 		'shell: psql -d "$PRIMARY_CONNINFO" -c "SELECT pg_is_in_recovery()"'
-	WHERE v.standby AND current_setting('primary_conninfo', true) <> '' AND NOT EXISTS (SELECT FROM pg_stat_get_wal_receiver() w WHERE w.pid IS NOT NULL)
+	WHERE v.standby AND eventstore.setting_is_set('primary_conninfo') AND NOT EXISTS (SELECT FROM pg_stat_get_wal_receiver() w WHERE w.pid IS NOT NULL)
 	UNION ALL
 	SELECT 'notice', 'nobody writes the mark that standbys read by',
 		format('Standbys are told up to position %s of %s; behind a hole they wait for the mark. It is the worker''s to write, each eventstore.settle_interval.', m.position, e.settled),

@@ -10,6 +10,7 @@
 #include "funcapi.h"
 #include "nodes/execnodes.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #include "base/call.h"
@@ -21,6 +22,8 @@
 #define Natts_troubles	5
 
 PG_FUNCTION_INFO_V1(es_service_library_is_replaced);
+PG_FUNCTION_INFO_V1(es_service_setting_is_set);
+PG_FUNCTION_INFO_V1(es_service_is_left_out);
 PG_FUNCTION_INFO_V1(es_service_worker_state);
 PG_FUNCTION_INFO_V1(es_service_troubles);
 
@@ -29,6 +32,18 @@ Datum
 es_service_library_is_replaced(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(es_loaded_is_replaced());
+}
+
+/*
+ * eventstore.setting_is_set(name): whether a setting has a value, also one that the owner, if he
+ * is no superuser, may not read.  False for one that does not exist.
+ */
+Datum
+es_service_setting_is_set(PG_FUNCTION_ARGS)
+{
+	const char *value = GetConfigOption(text_to_cstring(PG_GETARG_TEXT_PP(0)), true, false);
+
+	PG_RETURN_BOOL(value != NULL && value[0] != '\0');
 }
 
 /*
@@ -56,6 +71,18 @@ es_service_worker_state(PG_FUNCTION_ARGS)
 		values[4] = Int32GetDatum(state.workers);
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, isnull)));
+}
+
+/*
+ * eventstore.is_left_out(): whether as many databases as can be looked after are, or are to be,
+ * and this one is not among them.
+ */
+Datum
+es_service_is_left_out(PG_FUNCTION_ARGS)
+{
+	EsRosterState state;
+
+	PG_RETURN_BOOL(es_roster_describe(&state) && state.left_out);
 }
 
 /* eventstore.troubles(): a row for each task of this database that fails now. */

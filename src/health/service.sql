@@ -4,24 +4,39 @@ CREATE FUNCTION eventstore.library_is_replaced() RETURNS boolean
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_service_library_is_replaced';
 COMMENT ON FUNCTION eventstore.library_is_replaced() IS 'whether the file of the library is another one than was loaded; behind es_doctor';
 
+CREATE FUNCTION eventstore.setting_is_set(name text) RETURNS boolean
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_service_setting_is_set';
+COMMENT ON FUNCTION eventstore.setting_is_set(text) IS 'whether a setting of the server is neither missing nor empty, whoever may read it; behind es_doctor';
+
 CREATE FUNCTION eventstore.worker_state(OUT looked_after boolean, OUT wanted boolean, OUT since timestamptz, OUT held_by int, OUT workers int) RETURNS record
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_service_worker_state';
 COMMENT ON FUNCTION eventstore.worker_state() IS
 	'whether this database has its worker, or since when it lacks one, who holds it off, how many there are; behind es_doctor';
 
+CREATE FUNCTION eventstore.is_left_out() RETURNS boolean
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_service_is_left_out';
+COMMENT ON FUNCTION eventstore.is_left_out() IS 'whether more databases have a store than can be looked after, and this one is not among those; behind es_doctor';
+
 CREATE FUNCTION eventstore.troubles(OUT task text, OUT failures bigint, OUT since timestamptz, OUT last timestamptz, OUT error text) RETURNS SETOF record
 	LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'es_service_troubles';
 COMMENT ON FUNCTION eventstore.troubles() IS 'background work of this database that fails now; behind es_doctor';
 
-/* Settings that lists are in are made of their items anew: ALTER SYSTEM takes them one by one. */
+/*
+ * Settings that lists are in are made of their items anew: ALTER SYSTEM takes them one by one. Some settings are for superusers,
+ * and the owner, as whom looks run, need not be one.
+ */
 CREATE FUNCTION eventstore.look_at_library(v eventstore.visit) RETURNS SETOF eventstore.finding
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 	SELECT 'notice', 'the library is not preloaded',
 		'There are no workers: projections, retention, seals and the mark that standbys read by wait for who calls es_run_projection, es_scavenge, es_seal and es_settle, and who waits for events polls.',
-		format('ALTER SYSTEM SET shared_preload_libraries = %s; -- then restart the server',
-			(SELECT string_agg(quote_literal(i.item), ', ') FROM (
-				SELECT btrim(l.item, ' "') FROM string_to_table(current_setting('shared_preload_libraries'), ',') l(item) WHERE btrim(l.item, ' "') <> ''
-				UNION ALL SELECT 'eventstore') i(item)))
+		CASE WHEN NOT eventstore.setting_is_set('shared_preload_libraries') OR pg_has_role('pg_read_all_settings', 'USAGE')
+			THEN format('ALTER SYSTEM SET shared_preload_libraries = %s; -- then restart the server',
+				(SELECT string_agg(quote_literal(i.item), ', ') FROM (
+					SELECT btrim(l.item, ' "')
+					FROM string_to_table(CASE WHEN eventstore.setting_is_set('shared_preload_libraries') THEN current_setting('shared_preload_libraries') END, ',') l(item)
+					WHERE btrim(l.item, ' "') <> ''
+					UNION ALL SELECT 'eventstore') i(item)))
+			ELSE '-- add eventstore to shared_preload_libraries, which has others that the store''s owner may not see; then restart the server' END
 	WHERE NOT v.preloaded
 	UNION ALL
 	SELECT 'warning', 'the library and the extension are of different versions',
@@ -58,6 +73,11 @@ CREATE FUNCTION eventstore.look_at_worker(v eventstore.visit) RETURNS SETOF even
 				THEN format('; ALTER SYSTEM SET max_worker_processes = %s; -- on standbys first; then restart the server', GREATEST(2 * (w.most + 1), w.server))
 				ELSE '' END
 	FROM worker w WHERE w.wanted AND NOT w.looked_after AND w.held_by IS NULL AND w.workers >= w.most
+	UNION ALL
+	SELECT 'warning', 'more databases have a store than can be looked after',
+		'All places are taken, and this one came later: nothing is done for it in the background. A place gets free where a store or its database is dropped; the next session that uses this store takes it.',
+		'-- drop a database that is not needed, or move this store to another server'
+	WHERE v.preloaded AND NOT v.standby AND eventstore.is_left_out()
 	UNION ALL
 	SELECT 'warning', 'the worker is held off',
 		format('Process %s wants the database for itself, for a CREATE or DROP DATABASE say.', w.held_by),

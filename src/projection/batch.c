@@ -441,9 +441,12 @@ es_batch_attempt(EsAttempt *attempt, EsAttemptWork work)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	/* what triggers say at the end may quote what the handler has written */
-	if (error && error->sqlerrcode != ES_ERRCODE_HANDLER_FAILED && begun.projection->handler &&
-		!es_error_passes_through(error->sqlerrcode) && es_apply_is_protected(begun.projection))
+	/*
+	 * what triggers say at the end, whatever its SQLSTATE, may quote what the
+	 * handler has written
+	 */
+	if (error && attempt->called && (error->sqlerrcode != ES_ERRCODE_HANDLER_FAILED || attempt->ending) &&
+		begun.projection->handler && es_apply_is_protected(begun.projection))
 		es_error_withhold(error);
 	if (error && !begun.by_worker && es_error_passes_through(error->sqlerrcode))
 		ReThrowError(error);

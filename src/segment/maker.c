@@ -345,8 +345,7 @@ es_maker_main(Datum main_arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid,
 											  BGWORKER_BYPASS_ALLOWCONN);
-	es_process_set_transactions();
-	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	es_process_set_transactions("0");
 	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, "making segments of eventstore.events");
 	es_headway_begin(ES_COMMAND_MAKE_SEGMENTS);

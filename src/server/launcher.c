@@ -2,9 +2,10 @@
  * launcher.c
  *		The background worker that starts the workers of stores.
  *
- * It has no database.  Each database that one can connect to is on the roster (shared/roster.c)
- * as the server starts, and later each that has an extension created in it; a worker is started
- * for each in turn, which leaves again if it finds no store.
+ * It has no database.  Each database that one can connect to comes on the roster (shared/roster.c)
+ * once after the server has started, and later each that has an extension created in it; a worker
+ * is started for each in turn, which leaves again if it finds no store.  The roster has room for so
+ * many, and those without a store are to take none from the others, so they come a few at a time.
  */
 #include "server/launcher.h"
 
@@ -16,9 +17,11 @@
 #include "catalog/pg_database.h"
 #include "datatype/timestamp.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -28,6 +31,7 @@
 
 #define RESTART_SECONDS		1	/* of a launcher that ended */
 #define TRY_AGAIN_MS		5000	/* to start a worker that ended */
+#define FEW_DATABASES		32	/* put on the roster at a time */
 
 static int	max_workers = 0;	/* GUC eventstore.max_workers */
 
@@ -59,27 +63,43 @@ can_connect_to(Form_pg_database database)
 	return database->datallowconn && database->datconnlimit != -2;
 }
 
-/* Puts all databases that one can connect to on the roster. */
-static void
-add_databases_to_roster(void)
+/* Lists all databases that one can connect to; the list is never freed. */
+static List *
+list_databases(void)
 {
+	List	   *databases = NIL;
 	Relation	rel;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
 	StartTransactionCommand();
 	rel = table_open(DatabaseRelationId, AccessShareLock);
+	/* what has no database knows of no index */
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
 		if (can_connect_to(database) && !database->datistemplate)
-			es_roster_add(database->oid);
+			databases = lappend_oid(databases, database->oid);
+		MemoryContextSwitchTo(old);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	CommitTransactionCommand();
+	return databases;
+}
+
+/* Puts the next few of a list on the roster, as far as there is room; gives how many are then. */
+static int
+add_databases_to_roster(const List *databases, int added)
+{
+	int			upto = Min(added + FEW_DATABASES, list_length(databases));
+
+	while (added < upto && es_roster_add(list_nth_oid(databases, added)))
+		added++;
+	return added;
 }
 
 /* Tells whether a database is still there, to connect to. */
@@ -147,19 +167,28 @@ get_most_workers(void)
 void
 es_launcher_main(Datum main_arg)
 {
+	List	   *databases;
+	int			added = 0;		/* of them on the roster */
+
 	es_worker_set_up();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	es_roster_open();
-	add_databases_to_roster();
+	databases = list_databases();
 	while (!es_worker_told_to_go())
 	{
 		TimestampTz try_at = DT_NOEND;
 		Oid			database = es_roster_next(GetCurrentTimestamp(), &try_at);
 		bool		room = es_roster_count_workers() < get_most_workers();
+		bool		rests = !OidIsValid(database) || !room;
+		int			before = added;
 
 		if (OidIsValid(database) && !room)
 			log_lack_of_workers(false);
-		if (!OidIsValid(database) || !room)
+		if (rests)
+			added = add_databases_to_roster(databases, added);
+		if (added > before)
+			continue;
+		if (rests)
 			es_worker_sleep_until(try_at);
 		else if (database_exists(database))
 			start_store_worker(database);

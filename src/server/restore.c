@@ -30,6 +30,7 @@
 #include "access/skey.h"
 #include "access/stratnum.h"
 #include "access/xact.h"
+#include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "commands/trigger.h"
@@ -178,6 +179,16 @@ check_restored_events(Relation rel)
 	check_restored_streams(rel);
 }
 
+/* Tells whether a table is the log, or a segment of it; tables of states are partitions, too. */
+static bool
+is_of_the_log(Relation rel)
+{
+	Oid			relid = RelationGetRelid(rel);
+	Oid			events = es_base_oid(&es_base_events);
+
+	return relid == events || (rel->rd_rel->relispartition && get_partition_parent(relid, true) == events);
+}
+
 /*
  * guard_restore(): AFTER INSERT statement trigger.  Raises 55000 for rows that
  * make half a store, or two in one.
@@ -190,8 +201,7 @@ es_restore_guard(PG_FUNCTION_ARGS)
 	es_call_require_trigger(CALLED_AS_TRIGGER(fcinfo), "guard_restore");
 	if (IsLogicalWorker())
 		return PointerGetDatum(NULL);
-	if (trigger->tg_relation->rd_rel->relispartition ||
-		RelationGetRelid(trigger->tg_relation) == es_base_oid(&es_base_events))
+	if (is_of_the_log(trigger->tg_relation))
 		check_restored_events(trigger->tg_relation);
 	else
 		check_restored_table(trigger->tg_relation);

@@ -12,6 +12,8 @@
  *	  leave first, is ended if a batch keeps it, and comes back if the database
  *	  is still there.  Others of ours that are at work there, on what they or their
  *	  like will do again, are ended.
+ *	- DROP DATABASE has forgotten what was known of its stores: another database may be
+ *	  made under its OID, whose tables have the OIDs and files of those.
  *	- DROP EXTENSION, whichever way, lets the worker know at commit.
  *
  * Nothing here changes what a statement does, or who may do it.
@@ -41,7 +43,10 @@
 #include "base/objects.h"
 #include "base/process.h"
 #include "shared/counter.h"
+#include "shared/mark.h"
 #include "shared/roster.h"
+#include "shared/tenure.h"
+#include "shared/tips.h"
 #include "shared/trouble.h"
 #include "shared/wake.h"
 
@@ -227,6 +232,9 @@ process_utility(const Utility *u)
 		{
 			es_counter_forget(database);
 			es_trouble_forget(database);
+			es_sharedmark_forget(database);
+			es_tips_forget(database);
+			es_tenure_forget_all(database);
 		}
 	}
 	else

@@ -21,6 +21,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/objects.h"
 #include "base/owner.h"
 #include "evidence/growth.h"
@@ -127,7 +128,8 @@ scavenge_meanwhile(void)
 {
 	TimestampTz again_at;
 
-	if (GetCurrentTimestamp() < retention.scavenged_at + (retention.scavenge ? SCAVENGE_AGAIN : ROUND_US))
+	if (es_backoff_is_pending(retention.scavenged_at + (retention.scavenge ? SCAVENGE_AGAIN : ROUND_US),
+							  GetCurrentTimestamp()))
 		return;
 	StartTransactionCommand();
 	if (is_store_ready(&again_at))

@@ -36,12 +36,7 @@
  */
 #include "server/worker.h"
 
-#include "access/genam.h"
-#include "access/htup.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/pg_database.h"
 #include "datatype/timestamp.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -49,12 +44,9 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/relcache.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/objects.h"
@@ -161,7 +153,8 @@ typedef struct Chore
 {
 	TimestampTz at;				/* a time that the work itself gives;
 								 * DT_NOBEGIN: there is more at once */
-	int			delay_ms;		/* after a failure */
+	TimestampTz again_at;		/* not before, after a failure */
+	int			delay_ms;		/* of that */
 } Chore;
 
 /* What a worker found at its last piece of work. */
@@ -403,6 +396,7 @@ run_chore(Chore *chore, EsTask task, TimestampTz (*work) (void))
 	PG_TRY();
 	{
 		chore->at = told_to_go ? DT_NOEND : work();
+		chore->again_at = DT_NOBEGIN;
 		chore->delay_ms = 0;
 		es_trouble_end(task);
 		more = chore->at == DT_NOBEGIN;
@@ -411,14 +405,28 @@ run_chore(Chore *chore, EsTask task, TimestampTz (*work) (void))
 	{
 		MemoryContextSwitchTo(context);
 		put_off_failed_work(&chore->delay_ms, task);
-		chore->at = GetCurrentTimestamp() + chore->delay_ms * INT64CONST(1000);
+		chore->again_at = GetCurrentTimestamp() + chore->delay_ms * INT64CONST(1000);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	return more;
 }
 
-/* When there is work to do, if nothing happens before. */
+/* When there is upkeep to do. */
+static TimestampTz
+find_upkeep_due(const Work *work)
+{
+	return Max(work->upkeep.at, work->upkeep.again_at);
+}
+
+/* When the log is to be sealed. */
+static TimestampTz
+find_sealing_due(const Work *work)
+{
+	return Max(es_upkeep_seal_due(work->sealing.at), work->sealing.again_at);
+}
+
+/* When the mark is to be written, if nothing happens before. */
 static TimestampTz
 find_due_time(const Work *work)
 {
@@ -430,7 +438,9 @@ find_due_time(const Work *work)
 		pause_ms = HOLE_PAUSE_MS;
 	else if (work->idle)
 		pause_ms = IDLE_MS;		/* should a wake-up have been missed */
-	return work->worked_at + Max(pause_ms, work->delay_ms) * INT64CONST(1000);
+	if (work->delay_ms != 0)
+		pause_ms = work->delay_ms;	/* nothing was written */
+	return work->worked_at + pause_ms * INT64CONST(1000);
 }
 
 /*
@@ -451,9 +461,8 @@ static void
 rest_until_news(Work *work)
 {
 	TimestampTz due = find_due_time(work);
-	TimestampTz sealing = es_upkeep_seal_due(work->sealing.at);
 
-	due = Min(Min(due, sealing), Min(work->projections.again_at, work->upkeep.at));
+	due = Min(Min(due, find_sealing_due(work)), Min(work->projections.again_at, find_upkeep_due(work)));
 	/* what came meanwhile may have set the latch in vain */
 	if (es_roster_rest() || es_wake_told() || told_to_go)
 		due = GetCurrentTimestamp();
@@ -482,7 +491,7 @@ forget_future_times(Work *work)
 	work->seen_at = work->worked_at = work->looked_at = now;
 	work->put_off_until = work->projections.again_at = now;
 	work->must_look = true;
-	work->upkeep.at = work->sealing.at = DT_NOBEGIN;
+	work->upkeep.at = work->sealing.at = work->upkeep.again_at = work->sealing.again_at = DT_NOBEGIN;
 	es_upkeep_begin_round();
 }
 
@@ -491,7 +500,9 @@ static void
 look_after_store(void)
 {
 	/* whoever has left holes before this may not have been heard */
-	Work		work = {.has_store = true,.must_look = true,.hole = PG_INT64_MAX,.upkeep = {DT_NOBEGIN},.sealing = {DT_NOBEGIN}};
+	Work		work = {.has_store = true,.must_look = true,.hole = PG_INT64_MAX,
+		.upkeep = {DT_NOBEGIN, DT_NOBEGIN},.sealing = {DT_NOBEGIN, DT_NOBEGIN}
+	};
 	bool		others_turn = false;
 
 	write_mark_once(&work);
@@ -503,7 +514,7 @@ look_after_store(void)
 		work.must_look = work.must_look || nudged;
 		if (nudged)
 		{
-			work.upkeep.at = DT_NOBEGIN;
+			work.upkeep.at = work.upkeep.again_at = DT_NOBEGIN;
 			es_upkeep_begin_round();
 		}
 		others_turn = nudged || (!others_turn && find_due_time(&work) <= GetCurrentTimestamp());
@@ -512,9 +523,9 @@ look_after_store(void)
 		else
 		{
 			TimestampTz now = GetCurrentTimestamp();
-			bool		more = work.upkeep.at <= now && run_chore(&work.upkeep, ES_TASK_RETENTION, es_upkeep_work);
+			bool		more = find_upkeep_due(&work) <= now && run_chore(&work.upkeep, ES_TASK_RETENTION, es_upkeep_work);
 
-			if (es_upkeep_seal_due(work.sealing.at) <= now)
+			if (find_sealing_due(&work) <= now)
 				more = run_chore(&work.sealing, ES_TASK_SEALING, es_upkeep_seal) || more;
 			if (!es_wake_is_registered())	/* a chore's failure ended it */
 				stop_listening_for_news(&work);
@@ -556,8 +567,7 @@ es_worker_main(Datum main_arg)
 	SetConfigOption("lock_timeout", ES_PROCESS_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	before_shmem_exit(end_worker_wait, (Datum) 0);
-	es_process_set_transactions();
-	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	es_process_set_transactions(ES_PROCESS_LOCK_TIMEOUT);
 	/* marks need not be on disk, nor on a standby, before the worker goes on */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
 	es_settle_for_worker = true;

@@ -114,17 +114,6 @@ es_sharedmark_get(Oid sequence)
 	return position;
 }
 
-/* Raises the position of a place; the caller holds the lock. */
-static void
-raise_mark(EsMarkShared *mark, int64 position)
-{
-	uint64		known = pg_atomic_read_u64(&mark->position);
-
-	while (known < (uint64) position &&
-		   !pg_atomic_compare_exchange_u64(&mark->position, &known, (uint64) position))
-		 /* known is what another session raised it to */ ;
-}
-
 /*
  * Chooses a place to give away: the one that was given away longest ago, but not that of a
  * store which is being loaded, as long as there are others.
@@ -169,12 +158,12 @@ es_sharedmark_raise(Oid sequence, int64 position)
 	LWLockAcquire(es_shared_lock(ES_LOCK_MARKS), LW_SHARED);
 	mark = find_mark(sequence);
 	if (mark)
-		raise_mark(mark, position);
+		(void) es_shared_raise(&mark->position, (uint64) position);
 	LWLockRelease(es_shared_lock(ES_LOCK_MARKS));
 	if (mark)
 		return;
 	LWLockAcquire(es_shared_lock(ES_LOCK_MARKS), LW_EXCLUSIVE);
-	raise_mark(take_mark_place(sequence), position);
+	(void) es_shared_raise(&take_mark_place(sequence)->position, (uint64) position);
 	LWLockRelease(es_shared_lock(ES_LOCK_MARKS));
 }
 
@@ -203,4 +192,27 @@ es_sharedmark_is_loading(Oid sequence)
 	loading = mark && pg_atomic_read_u32(&mark->loading) != 0;
 	LWLockRelease(es_shared_lock(ES_LOCK_MARKS));
 	return loading;
+}
+
+/*
+ * es_sharedmark_forget forgets the stores of a database that is gone: one that is made anew
+ * under its OID, as a copy of another, may have a sequence of the same OID.
+ */
+void
+es_sharedmark_forget(Oid database)
+{
+	if (shared == NULL)
+		return;
+	LWLockAcquire(es_shared_lock(ES_LOCK_MARKS), LW_EXCLUSIVE);
+	for (int i = 0; i < MOST_STORES; i++)
+	{
+		EsMarkShared *mark = &shared->marks[i];
+
+		if (mark->database != database)
+			continue;
+		mark->database = mark->sequence = InvalidOid;
+		pg_atomic_write_u64(&mark->position, 0);
+		pg_atomic_write_u32(&mark->loading, 0);
+	}
+	LWLockRelease(es_shared_lock(ES_LOCK_MARKS));
 }

@@ -12,5 +12,6 @@ extern int64 es_sharedmark_get(Oid sequence);
 extern void es_sharedmark_raise(Oid sequence, int64 position);
 extern void es_sharedmark_set_loading(Oid sequence, bool loading);
 extern bool es_sharedmark_is_loading(Oid sequence);
+extern void es_sharedmark_forget(Oid database);
 
 #endif							/* ES_SHARED_MARK_H */

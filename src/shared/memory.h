@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 
+#include "port/atomics.h"
 #include "storage/lwlock.h"
 
 #define ES_TENURE_STRIPES	16
@@ -32,6 +33,17 @@ typedef struct EsSharedPiece
 	void	  **memory;			/* set to where it is; stays NULL where the
 								 * library is not preloaded */
 } EsSharedPiece;
+
+/* es_shared_raise raises a number to another one if that is higher, and gives what it was. */
+static inline uint64
+es_shared_raise(pg_atomic_uint64 *number, uint64 to)
+{
+	uint64		known = pg_atomic_read_u64(number);
+
+	while (known < to && !pg_atomic_compare_exchange_u64(number, &known, to))
+		 /* known is what another session raised it to */ ;
+	return known;
+}
 
 extern void es_shared_init(void);
 extern void es_shared_add(const EsSharedPiece *piece);

@@ -69,6 +69,8 @@ typedef struct EsRosterEntry
 typedef struct EsRosterShared
 {
 	int			launcher_procno;	/* -1: there is none */
+	bool		full;			/* the last store that was announced had no
+								 * room */
 	EsRosterEntry entries[MOST_DATABASES];
 } EsRosterShared;
 
@@ -136,16 +138,6 @@ wake_procno(int procno)
 		SetLatch(&GetPGProcByNumber(procno)->procLatch);
 }
 
-/* Wakes a process by its pid, if it is there. */
-static void
-wake_pid(pid_t pid)
-{
-	PGPROC	   *proc = pid != 0 ? BackendPidGetProc(pid) : NULL;
-
-	if (proc)
-		SetLatch(&proc->procLatch);
-}
-
 /* Finds a database's entry; NULL if it has none. */
 static EsRosterEntry *
 find_roster_entry(Oid database)
@@ -188,14 +180,22 @@ make_roster_entry(Oid database)
 	return entry;
 }
 
-/* Tells whether somebody holds the worker off. */
-static bool
-is_held_off(const EsRosterEntry *entry)
+/* The pid of who holds the worker off; 0: nobody. */
+static pid_t
+find_roster_holder(const EsRosterEntry *entry)
 {
 	for (int i = 0; i < MOST_HOLDERS; i++)
 		if (entry->held_by[i] != 0 && BackendPidGetProc(entry->held_by[i]) != NULL)
-			return true;
-	return false;
+			return entry->held_by[i];
+	return 0;
+}
+
+/* Gives up an entry that nobody has a use for. */
+static void
+free_unused_entry(EsRosterEntry *entry)
+{
+	if (!entry->wanted && entry->worker == 0 && find_roster_holder(entry) == 0)
+		entry->database = InvalidOid;
 }
 
 /* Makes this process one that holds the worker off; false if there are too many. */
@@ -218,13 +218,14 @@ add_roster_holder(EsRosterEntry *entry)
 
 /*
  * es_roster_announce says that this database has a store, which is committed.
- * If nobody looks after it yet, somebody soon will.
+ * If nobody looks after it yet, somebody soon will, if there is room.
  */
 void
 es_roster_announce(void)
 {
 	EsRosterEntry *entry;
 	bool		known;
+	bool		was_full;
 
 	if (shared == NULL)
 		return;
@@ -244,7 +245,13 @@ es_roster_announce(void)
 		entry->try_at = 0;
 		wake_procno(shared->launcher_procno);
 	}
+	was_full = shared->full;
+	shared->full = entry == NULL;
 	unlock_roster();
+	if (entry == NULL && !was_full)
+		ereport(LOG,
+				errmsg("more databases have an event store than can be looked after"),
+				errdetail("There is room for %d; further ones get no background worker.", MOST_DATABASES));
 }
 
 /* ---- for statements that need a database for themselves ---- */
@@ -307,8 +314,7 @@ es_roster_let_go(Oid database)
 	if (entry)
 	{
 		entry->try_at = 0;
-		if (!entry->wanted && entry->worker == 0 && !is_held_off(entry))
-			entry->database = InvalidOid;
+		free_unused_entry(entry);
 		wake_procno(shared->launcher_procno);
 	}
 	unlock_roster();
@@ -329,7 +335,7 @@ es_roster_enter(Oid database)
 
 	lock_roster(LW_EXCLUSIVE);
 	entry = find_roster_entry(database);
-	entered = entry && entry->worker == 0 && !is_held_off(entry);
+	entered = entry && entry->worker == 0 && find_roster_holder(entry) == 0;
 	if (entered)
 	{
 		entry->worker = MyProcPid;
@@ -415,7 +421,7 @@ es_roster_rest(void)
 
 	lock_roster(LW_EXCLUSIVE);
 	mine->rests = true;
-	called = mine->nudged || is_held_off(mine);
+	called = mine->nudged || find_roster_holder(mine) != 0;
 	unlock_roster();
 	return called;
 }
@@ -440,7 +446,7 @@ es_roster_may_stay(void)
 	bool		may;
 
 	lock_roster(LW_SHARED);
-	may = !is_held_off(mine);
+	may = find_roster_holder(mine) == 0;
 	unlock_roster();
 	return may;
 }
@@ -458,7 +464,13 @@ es_roster_leave(bool has_store)
 			mine->at_work = 0;
 		mine->wanted = has_store || mine->announced;
 		for (int i = 0; i < MOST_HOLDERS; i++)
-			wake_pid(mine->held_by[i]);
+		{
+			PGPROC	   *holder = mine->held_by[i] != 0 ? BackendPidGetProc(mine->held_by[i]) : NULL;
+
+			if (holder)
+				SetLatch(&holder->procLatch);
+		}
+		free_unused_entry(mine);
 		wake_procno(shared->launcher_procno);
 	}
 	unlock_roster();
@@ -493,18 +505,6 @@ is_wal_sent(void)
 	return false;
 }
 
-/* Makes a position the hole of an entry if it is higher; true if there was none. */
-static bool
-raise_hole(EsRosterEntry *entry, int64 position)
-{
-	uint64		known = pg_atomic_read_u64(&entry->hole);
-
-	while (known < (uint64) position &&
-		   !pg_atomic_compare_exchange_u64(&entry->hole, &known, (uint64) position))
-		 /* known is what another session raised it to */ ;
-	return known == 0;
-}
-
 /*
  * es_roster_report_hole lets the worker know that a position, or some below it, stays
  * empty, now that a transaction has ended; PG_INT64_MAX: any may.
@@ -518,7 +518,7 @@ es_roster_report_hole(int64 position)
 		return;
 	lock_roster(LW_SHARED);
 	entry = find_own_entry();
-	if (entry && entry->worker != 0 && raise_hole(entry, position))
+	if (entry && entry->worker != 0 && es_shared_raise(&entry->hole, (uint64) position) == 0)
 		wake_procno(entry->worker_procno);
 	unlock_roster();
 }
@@ -575,8 +575,8 @@ es_roster_open(void)
 	unlock_roster();
 }
 
-/* es_roster_add makes a database one that may have a store. */
-void
+/* es_roster_add makes a database one that may have a store; false if there is no room. */
+bool
 es_roster_add(Oid database)
 {
 	EsRosterEntry *entry;
@@ -586,6 +586,7 @@ es_roster_add(Oid database)
 	if (entry)
 		entry->wanted = true;
 	unlock_roster();
+	return entry != NULL;
 }
 
 /*
@@ -603,7 +604,7 @@ es_roster_next(TimestampTz now, TimestampTz *try_at)
 	{
 		EsRosterEntry *entry = &shared->entries[i];
 
-		if (!OidIsValid(entry->database) || !entry->wanted || entry->worker != 0 || is_held_off(entry))
+		if (!OidIsValid(entry->database) || !entry->wanted || entry->worker != 0 || find_roster_holder(entry) != 0)
 			continue;
 		if (es_backoff_is_pending(entry->try_at, now))
 			*try_at = Min(*try_at, entry->try_at);
@@ -661,10 +662,10 @@ es_roster_describe(EsRosterState *state)
 		state->wanted = entry->wanted;
 		state->looked_after = entry->worker != 0 && entry->confirmed;
 		state->since = entry->since;
-		for (int i = 0; i < MOST_HOLDERS && state->held_by == 0; i++)
-			if (entry->held_by[i] != 0 && BackendPidGetProc(entry->held_by[i]) != NULL)
-				state->held_by = entry->held_by[i];
+		state->held_by = find_roster_holder(entry);
 	}
+	else
+		state->left_out = find_roster_entry(InvalidOid) == NULL;
 	unlock_roster();
 	return true;
 }

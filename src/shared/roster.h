@@ -17,6 +17,7 @@ typedef struct EsRosterState
 	TimestampTz since;			/* when that began, or ended */
 	int			held_by;		/* the pid of who wants none there; 0: nobody */
 	int			workers;		/* in all databases */
+	bool		left_out;		/* it is not on the roster, which is full */
 } EsRosterState;
 
 extern void es_roster_init(void);
@@ -46,7 +47,7 @@ extern int64 es_roster_take_at_work(bool *rebuild);
 
 /* For the launcher. */
 extern void es_roster_open(void);
-extern void es_roster_add(Oid database);
+extern bool es_roster_add(Oid database);
 extern Oid	es_roster_next(TimestampTz now, TimestampTz *try_at);
 extern int	es_roster_count_workers(void);
 extern bool es_roster_is_looked_after(Oid database);

@@ -338,3 +338,17 @@ es_tenure_take_pending(EsTenure *tenure)
 	npending = left;
 	return true;
 }
+
+/* es_tenure_forget_all forgets all that is noted of a database that is gone. */
+void
+es_tenure_forget_all(Oid database)
+{
+	for (uint32 bucket = 0; shared && bucket < BUCKETS; bucket++)
+	{
+		LWLockAcquire(bucket_lock(bucket), LW_EXCLUSIVE);
+		for (int i = 0; i < PLACES; i++)
+			if (shared[bucket][i].tenure.database == database)
+				shared[bucket][i].tenure.database = InvalidOid;
+		LWLockRelease(bucket_lock(bucket));
+	}
+}

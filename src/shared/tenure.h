@@ -30,5 +30,6 @@ extern void es_tenure_keep(const EsTenure *tenure);
 extern void es_tenure_forget(const EsTenure *tenure);
 extern bool es_tenure_find(EsTenure *tenure);
 extern bool es_tenure_take_pending(EsTenure *tenure);
+extern void es_tenure_forget_all(Oid database);
 
 #endif							/* ES_SHARED_TENURE_H */

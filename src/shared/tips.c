@@ -259,3 +259,25 @@ es_tips_find_row(uint32 hash, ItemPointer row)
 	*row = copy.tip.row;
 	return true;
 }
+
+/* es_tips_forget forgets the streams of a database that is gone, of whose sessions none is left. */
+void
+es_tips_forget(Oid database)
+{
+	uint32		n = shared ? count_tip_places() : 0;
+
+	for (uint32 i = 0; i < n; i++)
+	{
+		EsTipShared *place = &shared[i];
+		uint64		stamp = pg_atomic_read_u64(&place->tip.stamp);
+
+		pg_read_barrier();
+		/* who writes here meanwhile is of another database */
+		if (place->tip.database != database || (stamp & BEING_WRITTEN) != 0 ||
+			!pg_atomic_compare_exchange_u64(&place->tip.stamp, &stamp, stamp | BEING_WRITTEN))
+			continue;
+		place->tip.database = InvalidOid;
+		pg_write_barrier();
+		pg_atomic_write_u64(&place->tip.stamp, (stamp & ~COMMITTED) + ONE_WRITE);
+	}
+}

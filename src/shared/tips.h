@@ -23,5 +23,6 @@ extern void es_tips_init(void);
 extern void es_tips_note(uint32 hash, const EsTipPlace *tip, TimestampTz recorded_at, ItemPointer row);
 extern bool es_tips_find(uint32 hash, const EsTipPlace *tip, TimestampTz *recorded_at);
 extern bool es_tips_find_row(uint32 hash, ItemPointer row);
+extern void es_tips_forget(Oid database);
 
 #endif							/* ES_SHARED_TIPS_H */

@@ -461,13 +461,14 @@ Datum
 es_handler_invoke(FunctionCallInfo fcinfo)
 {
 	MemoryContext context = CurrentMemoryContext;
+	ErrorContextCallback hiding = {.callback = es_error_hide_context};
 	PgStat_FunctionCallUsage usage;
 	int			settings = NewGUCNestLevel();
 	Datum		result = (Datum) 0;
 
 	PG_TRY();
 	{
-		error_context_stack = NULL;
+		error_context_stack = es_error_is_secret ? &hiding : NULL;
 		pgstat_init_function_usage(fcinfo, &usage);
 		result = FunctionCallInvoke(fcinfo);
 		pgstat_end_function_usage(&usage, true);

@@ -233,6 +233,23 @@ is(codes(q{BEGIN; SELECT count(*) FROM eventstore.events_0; SELECT es_attach_seg
 is(codes(q{BEGIN; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1; SELECT es_attach_segment('events_0')}), '', 'a snapshot that sees all rows is none');
 run(q{SELECT es_attach_segment('events_' || n) FROM generate_series(1, 4) n});
 
+# those in the way may be many, and wait for each other: of who queues for a row the server says that he waits for all who
+# stand before him
+run(q{CREATE TABLE held AS SELECT 0 AS n});
+$reader->query_safe('BEGIN; UPDATE held SET n = n + 1');
+my @queue;
+foreach my $place (1 .. 24)
+{
+	push @queue, start_script($node, 'store', "BEGIN; SELECT es_append('queue-$place', 'Q'); UPDATE held SET n = n + 1; ROLLBACK");
+	$node->poll_query_until('store', qq{SELECT count(*) = $place FROM pg_stat_activity WHERE query LIKE 'UPDATE held%' AND cardinality(pg_blocking_pids(pid)) > 0}) or die;
+}
+is(codes(q{SET lock_timeout = '2s'; SET statement_timeout = '60s'; SELECT es_detach_segments('infinity')}), '55P03', 'who detaches looks through a queue of those in the way, and waits as long as he is to');
+ok($node->poll_query_until('store', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'eventstore archiver'}), '... and so does the worker');
+is(run(q{SELECT count(*) FROM es_segments WHERE state = 'detached'}), '0', '... and nothing is done');
+$reader->query_safe('COMMIT');
+finish_script($_) foreach @queue;
+run('DROP TABLE held');
+
 # lock_timeout is the caller's
 $reader->query_safe('BEGIN; SELECT count(*) FROM es_events');
 is(codes(q{SET lock_timeout = '200ms'; SELECT es_detach_segments('infinity')}), '55P03', 'lock_timeout ends the wait');

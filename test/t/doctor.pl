@@ -161,6 +161,36 @@ sub healthy
 }
 healthy($node, 'a server as it comes: what is said is that', 'fsync is off', 'the library is not preloaded');
 
+# The owner, as whom it looks, need not be a superuser, and some settings are for those.
+sub plain_store
+{
+	$node->safe_psql('postgres', 'CREATE DATABASE plain OWNER keeper; ALTER ROLE keeper SUPERUSER');
+	$node->safe_psql('plain', q{CREATE EXTENSION eventstore; SELECT es_protect('kept', '{$.data.secret}', '$.data.who')}, extra_params => [ '-U', 'keeper' ]);
+	$node->safe_psql('postgres', 'ALTER ROLE keeper NOSUPERUSER');
+	return;
+}
+sub found_in_plain { return { map { $_->{finding} => $_ } findings($_[0], 'plain', $_[1]) } }
+$node->safe_psql('postgres', 'CREATE ROLE keeper LOGIN');
+plain_store();
+foreach my $asker ('', 'SET ROLE keeper;')
+{
+	my $found = found_in_plain($node, $asker);
+
+	is($found->{'a subject could not be looked at'}, undef, "$asker all is looked at for an owner who is no superuser") or diag explain $found;
+	is($found->{'fields are protected and there is no master key'}, undef, '... nor is a setting missed that he may not read');
+	like($found->{'the library is not preloaded'}{remedy}, qr/^ALTER SYSTEM SET shared_preload_libraries = 'eventstore';/, '... and it is told what is to be preloaded');
+}
+set('eventstore.master_key_command', "''");
+is(found_in_plain($node)->{'fields are protected and there is no master key'}{severity}, 'critical', '... and a setting that he may not read is seen to be empty');
+set('eventstore.master_key_command', undef);
+set('shared_preload_libraries', 'auto_explain');
+$node->restart;
+like(found_in_plain($node)->{'the library is not preloaded'}{remedy}, qr/^-- add eventstore to shared_preload_libraries, /, '... and what else is preloaded is not told');
+like((grep { $_->{finding} eq 'the library is not preloaded' } findings($node))[0]{remedy}, qr/= 'auto_explain', 'eventstore';/, '... as it is where the owner may see it');
+set('shared_preload_libraries', undef);
+$node->restart;
+$node->safe_psql('postgres', 'DROP DATABASE plain');
+
 # Without a worker what it would do waits.
 treat(
 	{ finding => 'retention is overdue', severity => 'warning', names => qr/'aged'/,
@@ -222,6 +252,14 @@ treat(
 	{ finding => 'dead rows pile up in a table', severity => 'notice', names => qr/indexed_types has about \d+ dead/,
 		plant => q{BEGIN; INSERT INTO eventstore.indexed_types SELECT n FROM generate_series(1, 12000) n; ROLLBACK; SELECT pg_stat_force_next_flush()} },
 	{ finding => 'autovacuum is off for a table', severity => 'warning', names => qr/segments/, plant => 'ALTER TABLE eventstore.segments SET (autovacuum_enabled = false)' });
+# where the schema of es_* functions has a name that is to be quoted, too
+$node->safe_psql('postgres', 'CREATE DATABASE home');
+$node->safe_psql('home', q{CREATE SCHEMA "My Home"; CREATE EXTENSION eventstore SCHEMA "My Home"; ALTER DATABASE home SET search_path = "My Home"});
+$node->safe_psql('home', q{SELECT es_set_segment_size(100); SELECT count(es_append('a-1', 'A')) FROM generate_series(1, 150)});
+$node->command_ok([ 'pg_dump', '-Fc', '-f', "$folder/home", '-t', 'eventstore.events_0', $node->connstr('home') ], 'one of another store, too');
+treat({ finding => 'a segment is gone', severity => 'critical', names => qr/events_0,/, database => 'home', plant => by_hand('DROP TABLE eventstore.events_0'), edit => sub { s{\bDUMP\b}{$folder/home} } });
+is($node->safe_psql('home', 'SELECT count(*) FROM es_read_all(0, NULL)'), '150', '... and its events are back');
+$node->safe_psql('postgres', 'DROP DATABASE home');
 my $coming = newest() + 2;
 treat(
 	{ finding => 'a segment was detached by hand', severity => 'critical', names => qr/events_0, .* position 1 to 100/, plant => by_hand('ALTER TABLE eventstore.events DETACH PARTITION eventstore.events_0') },
@@ -436,6 +474,7 @@ sql(q{SELECT pg_drop_replication_slot('copies')});
 # ---- standbys ----
 
 set('wal_keep_size', "'512MB'");
+plain_store();
 $standby = start_standby($node, "max_wal_senders = 10\nprimary_slot_name = ''\n");
 treat({ finding => 'no standby is synchronous', severity => 'notice', names => qr/'standby'/ });
 set('synchronous_standby_names', undef);
@@ -454,7 +493,8 @@ gone_case($far);
 is($standby->safe_psql('store', q{SELECT count(*) > 14 FROM es_doctor() WHERE severity = 'ok'}), 't', 'it answers on a standby');
 treat({ finding => 'this standby receives no WAL', severity => 'warning', names => qr/replayed up to/, on => $standby,
 	plant => sub { $standby->safe_psql('postgres', q{ALTER SYSTEM SET primary_conninfo = 'port=1'}); $standby->reload },
-	after => sub { $standby->safe_psql('postgres', q{ALTER SYSTEM RESET primary_conninfo}); $standby->reload } });
+	after => sub { $standby->safe_psql('postgres', q{ALTER SYSTEM RESET primary_conninfo}); $standby->reload } },
+	{ finding => 'this standby receives no WAL', severity => 'warning', names => qr/replayed up to/, on => $standby, database => 'plain', leave => 1 });
 
 # ---- a promotion ----
 
@@ -479,6 +519,29 @@ treat(
 	{ on => $own, finding => 'the library on disk is another one than is loaded', severity => 'warning', names => qr/server was started/,
 		plant => sub { system('bash', '-c', "cp -L $library $library.new && mv $library.new $library") } });
 $own->stop;
+
+# ---- more databases than there is room for ----
+
+# The one worker that there may be stays where it is, so nobody finds out that the databases beside it are not there.
+my $crowd = new_node('crowd', conf => "shared_preload_libraries = 'eventstore'\neventstore.max_workers = 1\nallow_system_table_mods = on\nautovacuum = off\n");
+$crowd->safe_psql('postgres', 'CREATE EXTENSION eventstore');
+treat({ on => $crowd, finding => 'more databases have a store than can be looked after', severity => 'warning', names => qr/this one came later/,
+	plant => sub {
+		$crowd->safe_psql('postgres', q{INSERT INTO pg_database SELECT (r).* FROM (SELECT jsonb_populate_record(d, jsonb_build_object('oid', 100000 + n, 'datname', 'crowd' || n)) AS r
+			FROM pg_database d, generate_series(1, 1100) n WHERE d.datname = 'postgres') x});
+		new_store($crowd, 'store');
+		$crowd->restart;
+	},
+	after => sub {
+		is(scalar(() = slurp_file($crowd->logfile) =~ /more databases have an event store than can be looked after/g), 0, 'who only looks wants no place');
+		$crowd->safe_psql('store', q{SELECT es_append('a-1', 'A')}) foreach 1 .. 2;
+		is(scalar(() = slurp_file($crowd->logfile) =~ /more databases have an event store than can be looked after/g), 1, 'the log tells once who is left out');
+		$crowd->safe_psql('postgres', $_) foreach (q{DELETE FROM pg_database WHERE datname LIKE 'crowd%'}, 'ALTER SYSTEM SET eventstore.max_workers = 4');
+		$crowd->reload;
+	} });
+wait_until('a worker', sub { $crowd->safe_psql('store', q{SELECT es_append('a-1', 'A'); SELECT looked_after FROM eventstore.worker_state()}) =~ /t$/ });
+is($crowd->safe_psql('store', 'SELECT looked_after FROM eventstore.worker_state()'), 't', '... and when there is room the next session brings a worker');
+$crowd->stop;
 
 # ---- all of them ----
 

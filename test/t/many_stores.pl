@@ -1,5 +1,6 @@
 # More stores of a cluster than shared memory has places for what is settled in them: one that is
-# being loaded, by a restore say, is known to be as long as there is another place to be taken.
+# being loaded, by a restore say, is known to be as long as there is another place to be taken. And
+# more databases than workers can be started for, of which one has a store.
 use strict;
 use warnings;
 use FindBin;
@@ -33,5 +34,24 @@ $node->safe_psql('other', join(";\n", map { (
 	'CREATE SEQUENCE eventstore.position_seq AS bigint INCREMENT 1 MINVALUE 1 START 1 CACHE 1 NO CYCLE', $load) } 1 .. 260));
 is($node->safe_psql('postgres', $loading), '0', 'more than there are places: the first is forgotten');
 is($node->safe_psql('other', $loading), '1', 'the last is known');
+
+# ---- databases without a store ----
+
+# Each database has a place on a roster until it is known to have no store. They share their files, which nobody writes.
+my $crowd = new_node('crowd', conf => "shared_preload_libraries = ''\nautovacuum = off\nfsync = off\nallow_system_table_mods = on\nmax_worker_processes = 12\n");
+my $base = $crowd->data_dir . '/base';
+$crowd->safe_psql('postgres', 'CREATE DATABASE blank');
+$crowd->safe_psql('blank', 'VACUUM (FREEZE)');
+my $blank = $crowd->safe_psql('postgres', q{SELECT oid FROM pg_database WHERE datname = 'blank'});
+$crowd->safe_psql('postgres', q{INSERT INTO pg_database SELECT (r).* FROM (SELECT jsonb_populate_record(d, jsonb_build_object('oid', 100000 + n, 'datname', 'blank' || n)) AS r
+	FROM pg_database d, generate_series(1, 1100) n WHERE d.datname = 'blank') x});
+symlink($blank, "$base/" . (100000 + $_)) or die foreach 1 .. 1100;
+$crowd->append_conf('postgresql.conf', "shared_preload_libraries = 'eventstore'\n");
+$crowd->restart;
+$crowd->safe_psql('postgres', 'CREATE DATABASE late');
+$crowd->safe_psql('late', q{CREATE EXTENSION eventstore; SELECT es_append('a-1', 'A')});
+ok($crowd->poll_query_until('late', q{SELECT looked_after FROM eventstore.worker_state()}), 'a store is looked after, however many databases have none');
+ok($crowd->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'eventstore worker'}), '... and none of those is');
+$crowd->stop;
 
 done_testing();

@@ -60,10 +60,12 @@ foreach my $way (sort keys %ways)
 	$node->safe_psql($used, q{
 		CREATE EXTENSION eventstore;
 		SELECT es_set_segment_size(200);
+		SELECT es_create_projection('sums', 'count', 'inline');
 		SELECT es_append('mine-' || n, 'Mine', jsonb_build_object('n', n)) FROM generate_series(1, 5) n;
 	});
 	my $events = q{SELECT position, stream, version, type FROM es_read_all() UNION ALL SELECT position, stream, version, type FROM es_events ORDER BY 1};
-	my $facts = q{SELECT count(*) FROM eventstore.streams; SELECT count(*) FROM eventstore.segments; SELECT count(*) FROM es_read_tagged('{t}'); SELECT count(*) FROM eventstore.snapshots;};
+	my $facts = q{SELECT count(*) FROM eventstore.streams; SELECT count(*) FROM eventstore.segments; SELECT count(*) FROM es_read_tagged('{t}'); SELECT count(*) FROM eventstore.snapshots;
+		SELECT key, state FROM es_projection('sums') ORDER BY key};
 	my ($before, $counts) = ($node->safe_psql($used, $events), $node->safe_psql($used, $facts));
 	like(data_only($used, $way), qr/because the event store has events of its own|duplicate key/, "$way: data is refused by a store in use");
 	is($node->safe_psql($used, $events), $before, "$way: whose events are what they were");
@@ -104,6 +106,18 @@ is(sqlstates($node, 'behind', q{INSERT INTO eventstore.events_0 SELECT nextval('
 	'55000', 'nor one that leaves out versions of its stream');
 is(sqlstates($node, 'behind', q{INSERT INTO eventstore.events SELECT nextval('eventstore.position_seq'), stream_id, 54, recorded_at, gen_random_uuid(), category_key, type_version, 1, false, 'another-1', 'Planted', data, metadata FROM eventstore.events_0 WHERE version = 52}),
 	'55000', 'nor one whose stream has another id');
+
+# states tell of events, too, and those of each projection have a table
+$node->safe_psql('behind', q{SELECT es_create_projection('sums', 'count', 'inline')});
+my $states = q{SELECT key, version, state FROM es_projection('sums')};
+my $sums = $node->safe_psql('behind', $states);
+is($sums, 'a-1|53|{"count": 53}', 'a projection has states');
+foreach my $table ('projection_states_1', 'projection_states')
+{
+	is(sqlstates($node, 'behind', qq{INSERT INTO eventstore.$table (projection_id, generation, version, position, key, state)
+		SELECT projection_id, generation, 1, 1, 'other-1', '{"count": 9}' FROM eventstore.projection_progress}), '55000', "rows of $table are refused by a store in use");
+}
+is($node->safe_psql('behind', $states), $sums, '... whose states are what they were');
 
 # sequences that are set before the events come: what jobs of pg_restore do in which order is theirs
 $node->safe_psql('postgres', 'CREATE DATABASE jobs');

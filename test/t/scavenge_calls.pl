@@ -83,6 +83,23 @@ is((finish_script($call))[0] =~ s/\|\d+$//mr, "s|1990\n", 'the first goes on whe
 is((finish_script($second))[0], '', 'and the second finds nothing left');
 is(hidden_left(), 0, 'nothing hidden is left');
 
+# settings that end what lasts too long are not the worker's
+SKIP:
+{
+	skip 'transaction_timeout is there from PostgreSQL 17 on', 3 unless $node->pg_version >= 17;
+	fresh(10, 300);
+	$holder = hold('SELECT FROM eventstore.events_1 WHERE position = 1500 FOR UPDATE');
+	query(q{ALTER DATABASE postgres SET transaction_timeout = '1s'});
+	$call = start_named($node, 'postgres', 'caller', 'SET transaction_timeout = 0; SELECT events FROM es_scavenge()');
+	ok(wait_for_worker(), 'a worker waits in a transaction, in a database that bounds transactions');
+	# or it has ended
+	$node->poll_query_until('postgres', "SELECT coalesce(bool_and(clock_timestamp() - xact_start > interval '2s'), true) FROM pg_stat_activity WHERE $worker");
+	let_go($holder);
+	is(join('', finish_script($call)), "2990\n", '... which goes on when it has waited for longer than that');
+	query('ALTER DATABASE postgres RESET transaction_timeout');
+	is(hidden_left(), 0, '... and nothing hidden is left');
+}
+
 # ---- small steps ----
 
 fresh(10, 300);

@@ -351,4 +351,70 @@ foreach my $query (q{SELECT key, version, state FROM es_projection('pa_mails') O
 	is($node->safe_psql('copy', $query), sql($query), "the same in a restored store: $query");
 }
 
+# ---- handlers that are ended, or end the transaction ----
+
+# what the log has of statements is the administrator's choice
+my $ended = new_node('ended', conf => $conf . "shared_preload_libraries = 'eventstore'\nlog_min_error_statement = panic\neventstore.backoff_max = '1h'\neventstore.projection_timeout = '1s'\n");
+
+$ended->safe_psql('postgres', $_) foreach ('CREATE EXTENSION eventstore', q{SELECT es_protect('person', '{$.data.email}', '$.data.id')},
+	q{CREATE FUNCTION long(event es_event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE format('SELECT pg_sleep(600), %L', event.data->>'email'); END $$},
+	q{CREATE FUNCTION retry(event es_event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+		RAISE EXCEPTION 'not %', event.data->>'email' USING ERRCODE = '40001', DETAIL = event.data, HINT = event.data, TABLE = event.data->>'email'; END $$},
+	q{CREATE FUNCTION within(event es_event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE format('SELECT state, %L FROM es_replay(%L, %L)', event.data->>'email', 'inner-1', 'failing'); END $$},
+	q{CREATE FUNCTION fail(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not %', data->>'email' USING ERRCODE = '40001'; END $$},
+	q{CREATE TABLE mails (email text)},
+	q{CREATE FUNCTION note(event es_event) RETURNS void LANGUAGE sql AS $$ INSERT INTO mails VALUES (event.data->>'email') $$},
+	q{CREATE FUNCTION object() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not %', new.email USING ERRCODE = TG_ARGV[0]; END $$},
+	q{CREATE FUNCTION forget() RETURNS void LANGUAGE sql AS $$ SELECT $$});
+
+# by_hand(handler, sqlstate, warning): what its client, and nobody else, is told of an append with an inline projection
+sub by_hand
+{
+	my ($handler, $sqlstate, $warning) = @_;
+
+	$ended->safe_psql('postgres', "SELECT es_create_handler_projection('$handler', '$handler(es_event)', 'inline', '{person}', NULL, 'forget()')");
+	my ($ret, $out, $err) = $ended->psql('postgres', qq{\\set VERBOSITY verbose\nSET statement_timeout = '2s'; SELECT es_append('person-1', 'Joined', '{"id": 1, "email": "word-$handler"}')});
+	like($err, qr/ERROR:  $sqlstate: handler failed with protected data/, "inline, $handler: the error keeps its SQLSTATE");
+	unlike($err =~ s/WARNING:.*?(?=psql:|\z)//sr, qr/word-$handler/, '... and tells nothing');
+	like($err, qr/WARNING:  $sqlstate: what failed with protected data: $warning/, '... beside a warning to its client');
+	$ended->safe_psql('postgres', "SELECT es_drop_projection('$handler')");
+	return;
+}
+by_hand('long', '57014', 'canceling statement due to statement timeout');
+by_hand('retry', '40001', 'not word-retry');
+
+# what an inner handler says gets the statements of the outer one as context
+$ended->safe_psql('postgres', q{SELECT es_protect('inner', '{$.data.email}', '$.data.id'), es_register_reducer('failing', '*', 'fail(jsonb, jsonb)');
+	SELECT es_append('inner-1', 'T', '{"id": 1, "email": "word-inner"}')});
+by_hand('within', '40001', 'not word-inner');
+
+# the same by the worker
+my %noted = (long => qr/SQLSTATE 57014/, retry => qr/SQLSTATE 40001/, note => qr/SQLSTATE 40001/, note_own => qr/HINT/);
+$ended->safe_psql('postgres', q{CREATE CONSTRAINT TRIGGER object AFTER INSERT ON mails DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION object('40001')});
+foreach my $case (sort keys %noted)
+{
+	my ($handler) = split /_/, $case;
+
+	$ended->safe_psql('postgres', q{DROP TRIGGER object ON mails; CREATE CONSTRAINT TRIGGER object AFTER INSERT ON mails DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION object('VE009')}) if $case eq 'note_own';
+	$ended->safe_psql('postgres', qq{SELECT es_create_handler_projection('$case', '$handler(es_event)', 'async', '{person}', NULL, 'forget()');
+		SELECT es_append('person-2', 'Joined', '{"id": 2, "email": "word-$case"}')});
+	ok($ended->poll_query_until('postgres', "SELECT error IS NOT NULL FROM es_projections WHERE projection = '$case'"), "worker, $case: it fails");
+	unlike($ended->safe_psql('postgres', q{SELECT string_agg(p::text, ' ') FROM eventstore.projection_progress p}), qr/word-/, '... and what is kept of that tells nothing');
+	like($ended->safe_psql('postgres', "SELECT error FROM es_projections WHERE projection = '$case'"), qr/^handler failed with protected data.*$noted{$case}/s, '... but that');
+	# one by one: each looks at the events of those before
+	$ended->safe_psql('postgres', "SELECT es_drop_projection('$case')");
+}
+$ended->safe_psql('postgres', 'DROP TABLE mails');
+
+# a session that ends in a handler
+$ended->safe_psql('postgres', q{SELECT es_protect('last', '{$.data.email}', '$.data.id'), es_create_handler_projection('long', 'long(es_event)', 'inline', '{last}', NULL, 'forget()')});
+my $session = start_named($ended, 'postgres', 'ends', q{SELECT es_append('last-1', 'Joined', '{"id": 3, "email": "word-end"}');});
+$ended->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'ends' AND wait_event = 'PgSleep'}) or die;
+$ended->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ends'});
+finish_script($session);
+my $log = slurp_file($ended->logfile);
+like($log, qr/FATAL: .*terminating connection due to administrator command/, 'the log tells of a session that is ended in a handler');
+like($log, qr/ERROR: .*handler failed with protected data/, '... and of handlers that failed');
+unlike($log, qr/word-/, '... and nothing of their data');
+
 done_testing();
