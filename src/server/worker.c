@@ -403,9 +403,12 @@ run_chore(Chore *chore, EsTask task, TimestampTz (*work) (void))
 	PG_TRY();
 	{
 		chore->at = told_to_go ? DT_NOEND : work();
-		chore->delay_ms = 0;
-		es_trouble_end(task);
 		more = chore->at == DT_NOBEGIN;
+		if (!more)				/* what is left may still fail */
+		{
+			chore->delay_ms = 0;
+			es_trouble_end(task);
+		}
 	}
 	PG_CATCH();
 	{
@@ -492,7 +495,7 @@ look_after_store(void)
 {
 	/* whoever has left holes before this may not have been heard */
 	Work		work = {.has_store = true,.must_look = true,.hole = PG_INT64_MAX,.upkeep = {DT_NOBEGIN},.sealing = {DT_NOBEGIN}};
-	bool		others_turn = false;
+	bool		mark_turn = false;	/* the mark's turn, then that of all else */
 
 	write_mark_once(&work);
 	while (work.has_store && !told_to_go && es_roster_may_stay())
@@ -506,8 +509,8 @@ look_after_store(void)
 			work.upkeep.at = DT_NOBEGIN;
 			es_upkeep_begin_round();
 		}
-		others_turn = nudged || (!others_turn && find_due_time(&work) <= GetCurrentTimestamp());
-		if (others_turn)
+		mark_turn = nudged || (!mark_turn && find_due_time(&work) <= GetCurrentTimestamp());
+		if (mark_turn)
 			write_mark_once(&work);
 		else
 		{
