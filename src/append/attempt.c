@@ -624,7 +624,9 @@ wait_for_obstacle(Attempt *attempt, Outcome outcome, EsStreamQueue *queue, bool 
 	}
 	attempt->refusals = NIL;
 	attempt->needs_key = false;
-	for (int i = 0; i < attempt->append->count && !attempt->checked; i++)
+	if (attempt->checked)
+		return;
+	for (int i = 0; i < attempt->append->count; i++)
 		attempt->append->events[i].stored = false;
 }
 

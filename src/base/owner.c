@@ -115,7 +115,7 @@ void
 es_owner_shield(EsOwnerContext *saved)
 {
 	saved->guc_level = 0;
-	if (unlikely(es_owner_in_worker()) && superuser() && is_below_session(es_base_store()->owner))
+	if (unlikely(es_owner_in_worker()) && superuser() && !superuser_arg(es_base_store()->owner))
 		es_owner_restrict(saved);
 }
 

@@ -16,6 +16,8 @@
  *		- takes a path to, or above, a leaf copies what is there with its leaves,
  *		- takes a path into one, or a path with more in it than members, looks into it,
  *		- has its target in a leaf, or adds, compares or appends to one, looks into it.
+ * Who only asks where anything of such a value may come to gets that, too: where an operation
+ * does more than copy, its target is a leaf; and if there are too many, the whole state is.
  */
 #include "json/taint.h"
 
@@ -139,6 +141,14 @@ es_taint_add_below(EsLeaves *leaves, const char *member, const EsLeaves *more)
 	for (int i = 0; i < more->count && fit; i++)
 		fit = add_leaf_below(leaves, &key, 1, &more->items[i]);
 	return fit;
+}
+
+/* es_taint_take_whole makes the whole document the only leaf. */
+void
+es_taint_take_whole(EsLeaves *leaves)
+{
+	leaves->count = 0;
+	(void) es_taint_add(leaves, NULL, 0);
 }
 
 /* Tells whether a leaf is a whole document. */
@@ -480,32 +490,55 @@ follow_target(const Trail *trail, const EsOp *op, const EsOpTarget *target)
 	}
 }
 
+/* Follows what an operation does at its targets; all of one where it does more is a leaf. */
+static bool
+follow_targets(const Trail *trail, const EsOp *op)
+{
+	EsLeaf		whole_value = {0};
+	EsLeaves	whole = {.count = 1,.items = &whole_value};
+	bool		copies = true;
+
+	for (int i = 0; i < op->ntargets; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (follow_target(trail, op, &op->targets[i]))
+			continue;
+		copies = false;
+		if (!put_leaves_at_target(trail, &op->targets[i], false, &whole))
+			es_taint_take_whole(trail->state);
+	}
+	return copies;
+}
+
+/* Gives the state the leaves of the data at their places. */
+static bool
+follow_whole_data(const Trail *trail)
+{
+	bool		fit = es_taint_add_all(trail->state, trail->data);
+
+	if (!fit)
+		es_taint_take_whole(trail->state);
+	return fit;
+}
+
 /* Follows an operation. */
 static bool
 follow_op(const Trail *trail, const EsOp *op)
 {
-	bool		copies = true;
-
 	switch (op->kind)
 	{
 		case ES_OP_IGNORE:
 			return true;
 		case ES_OP_REPLACE:
-			return es_taint_add_all(trail->state, trail->data);
+			return follow_whole_data(trail);
 		case ES_OP_MERGE_DATA:
-			return !has_whole_document(trail->data) && !has_whole_document(trail->state) &&
-				es_taint_add_all(trail->state, trail->data);
+			return follow_whole_data(trail) && !has_whole_document(trail->data) && !has_whole_document(trail->state);
 		case ES_OP_MERGE_PATCH:
 
 			/* whether a member is null, or an object, is what it goes by */
-			return trail->data->count == 0 && trail->state->count == 0;
+			return follow_whole_data(trail) && trail->data->count == 0 && trail->state->count == 0;
 		default:
-			for (int i = 0; i < op->ntargets && copies; i++)
-			{
-				CHECK_FOR_INTERRUPTS();
-				copies = follow_target(trail, op, &op->targets[i]);
-			}
-			return copies;
+			return follow_targets(trail, op);
 	}
 }
 
@@ -516,7 +549,8 @@ es_taint_ops(const EsOps *ops, const EsLeaves *data, EsLeaves *state)
 	Trail		trail = {data, state};
 	bool		copies = true;
 
-	for (int i = 0; i < ops->count && copies; i++)
-		copies = follow_op(&trail, &ops->ops[i]);
+	for (int i = 0; i < ops->count; i++)
+		if (!follow_op(&trail, &ops->ops[i]))
+			copies = false;
 	return copies;
 }

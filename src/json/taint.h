@@ -32,13 +32,17 @@ extern bool es_taint_add(EsLeaves *leaves, const EsKey *steps, int count);
 extern bool es_taint_add_below(EsLeaves *leaves, const char *member, const EsLeaves *more);
 extern bool es_taint_add_all(EsLeaves *leaves, const EsLeaves *more);
 
+/* es_taint_take_whole makes the whole document the only place: anything may be anywhere. */
+extern void es_taint_take_whole(EsLeaves *leaves);
+
 /* es_taint_meets tells whether keys, all of members, lead to, above or into a leaf. */
 extern bool es_taint_meets(const EsLeaves *leaves, const EsKey *keys, int count);
 
 /*
  * es_taint_ops adds to the leaves of a state those that operations give it by copying what
  * is at leaves of the data, or of the state itself, as it is; false if they may do anything
- * else with what is there.  To be called until there are no more.
+ * else with what is there: then also where they leave what they make of it.  To be called until
+ * there are no more.
  */
 extern bool es_taint_ops(const EsOps *ops, const EsLeaves *data, EsLeaves *state);
 

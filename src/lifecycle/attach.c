@@ -15,7 +15,8 @@
  * not read it all with the log locked.
  *
  * What rules on age say of its events has not been carried out, so they begin again before
- * them, in the same transaction (policy.h).
+ * them, in the same transaction (policy.h).  Nor has what they say of streams that end in it, and
+ * whose events before it are here, as an older segment was attached first: then before that.
  *
  * Order of locks: the table, then the rules, then the log, as who carries them out reads it.
  * Nobody who has the log locked waits for a table that is not in it.
@@ -301,6 +302,17 @@ es_attach_prepare(EsAttach *attach)
 	es_ddl_leave(&saved);
 }
 
+/* Finds the oldest segment of the log that is here, if it is older than a given one; else that. */
+static int64
+find_oldest_segment_here(int64 segment)
+{
+	int64		oldest = 0;
+
+	while (oldest < segment && !OidIsValid(es_segment_relid(oldest)))
+		oldest++;
+	return oldest;
+}
+
 /*
  * es_attach_enter_log makes a table that es_attach_prepare has seen to a part of the log.
  * 55P03 if the log, or the rules of retention, are in use for longer than lock_timeout allows.
@@ -310,8 +322,10 @@ es_attach_enter_log(const EsAttach *attach)
 {
 	const char *table = es_segment_name(attach->segment);
 	EsOwnerContext saved;
+	int64		oldest;
 
 	es_base_lock(&es_policy_table, ES_POLICY_LOCK);
+	oldest = find_oldest_segment_here(attach->segment);
 	es_base_lock(&es_base_events, AccessExclusiveLock);
 	es_ddl_enter(&saved);
 	es_placeholder_drop(attach->segment);
@@ -321,5 +335,5 @@ es_attach_enter_log(const EsAttach *attach)
 	es_ddl_run("ALTER TABLE eventstore.%s DROP CONSTRAINT %s_range", table, table);
 	es_ddl_leave(&saved);
 	es_archived_forget(attach->segment);
-	es_policy_go_back(attach->known.first_position - 1);
+	es_policy_go_back(es_segment_first_position(oldest) - 1);
 }

@@ -14,28 +14,24 @@
  * states of all streams of the batch are kept (keep.c), which may take long, each in a
  * subtransaction: what fails there passes that stream over.  Then their rows are changed, for
  * which nobody is waited for: appends to these streams wait from then to the transaction's
- * end.  Streams that are passed over are come back to (skipped.c).
+ * end.  Where one of them cannot be changed, each is by itself, in a subtransaction, and that one
+ * is passed over.  Streams that are passed over are come back to (skipped.c).
  *
  * Segments that are away are passed over: what they have is neither counted nor hidden, but
- * for what is older than something that is hidden.  When one is back the walks go back to it
- * (attach.c).  A rule that fails is as if it had not been tried, and the others go on; the
- * caller tells of it (es_retention_report).
+ * for what is older than something that is hidden.  When one is back the walks go back to it,
+ * and to what is here before it (attach.c).  A rule that fails is as if it had not been tried,
+ * and the others go on; the caller tells of it (es_retention_report).
  *
  * States are made as the store's owner, by functions and types that he trusts.  One process
  * carries out rules at a time, by a lock on their table.  After a crash a batch is done or not.
  */
 #include "lifecycle/retention.h"
 
-#include "access/genam.h"
-#include "access/skey.h"
-#include "access/stratnum.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -48,16 +44,15 @@
 #include "base/owner.h"
 #include "base/quiet.h"
 #include "fold/snapshot.h"
+#include "lifecycle/due.h"
 #include "lifecycle/keep.h"
 #include "lifecycle/policy.h"
 #include "lifecycle/skipped.h"
 #include "lifecycle/truncate.h"
-#include "log/scan.h"
 #include "log/segment.h"
 #include "log/settle.h"
 #include "log/subscriber.h"
 #include "read/log.h"
-#include "read/read.h"
 #include "stream/change.h"
 #include "stream/stream.h"
 #include "table/rows.h"
@@ -106,101 +101,17 @@ has_batch_expired(const Batch *batch)
 	return GetCurrentTimestamp() - batch->began > MOST_US;
 }
 
-/* ---- what is due in a stream ---- */
-
-/* Reads a stream's last event; false if there is none. */
-static bool
-read_last_event(const text *stream, EsStream *row, EsEvent *event)
-{
-	EsStreamScanOptions options = {.stream = stream,.backwards = true,.without_metadata = true};
-	EsStreamScan *scan = es_read_stream_begin(&options);
-	bool		found = es_read_stream_next(scan, event);
-
-	if (found)
-		*row = *es_read_stream_of(scan);
-	es_read_stream_end(scan);
-	return found;
-}
-
 /*
- * Finds the first event of a stream from a version on that is here; only what its row has
- * of fixed width.  False if there is none.
+ * Tells whether what made a stream a candidate is not hidden yet.  Where its last event is away
+ * nobody knows how much is due: the walks go back to the stream as that is attached.
  */
-static bool
-find_event_here(const EsStream *stream, int64 version, EsEvent *event)
-{
-	Snapshot	snapshot = es_rows_fresh_snapshot();
-	bool		found = false;
-
-	for (int64 n = stream->first_segment; !found && n <= stream->last_segment; n++)
-	{
-		EsSegmentScan scan = {.which = ES_INDEX_STREAM,.fresh = &snapshot,.own_slot = true,.nkeys = 2};
-
-		CHECK_FOR_INTERRUPTS();
-		ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
-		ScanKeyInit(&scan.keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(version));
-		if (!es_scan_begin(&scan, n))
-			continue;
-		found = index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot);
-		if (found)
-			es_event_deform(scan.slot, event, false);
-		es_scan_end(&scan);
-	}
-	UnregisterSnapshot(snapshot);
-	return found;
-}
-
-/*
- * Finds the version behind the last event of a stream, from one version up to another, that
- * is here and too old.
- */
-static int64
-find_end_of_old(const EsStream *stream, int64 low, int64 high, TimestampTz cutoff)
-{
-	while (low < high)
-	{
-		int64		middle = low + (high - low) / 2;
-		EsEvent		event;
-
-		if (find_event_here(stream, middle, &event) && event.recorded_at < cutoff)
-			low = event.version + 1;
-		else
-			high = middle;
-	}
-	return high;
-}
-
-/* Tells before which version a stream is to be truncated by a rule; 0 if it is not. */
-static int64
-find_due_version(const EsPolicy *policy, TimestampTz now, const text *name, EsStream *stream)
-{
-	TimestampTz cutoff = es_policy_cutoff(policy, now);
-	EsEvent		last;
-	int64		before = 0;
-
-	if (!read_last_event(name, stream, &last))
-		return 0;
-	if (policy->max_count > 0)
-		before = last.version - policy->max_count + 1;
-	if (last.recorded_at < cutoff)
-		before = last.version + 1;
-	else if (cutoff != DT_NOBEGIN)
-	{
-		int64		end = find_end_of_old(stream, stream->truncated_before, last.version, cutoff);
-
-		before = Max(before, end);
-	}
-	return before > stream->truncated_before ? before : 0;
-}
-
-/* Tells whether what made a stream a candidate is not hidden yet. */
 static bool
 is_still_due(const Candidate *candidate)
 {
 	Snapshot	snapshot = es_rows_fresh_snapshot();
 	EsStream	stream;
 	bool		due = es_stream_find(candidate->stream, &snapshot, true, &stream) && !stream.deleted &&
-	stream.truncated_before <= candidate->least;
+	stream.truncated_before <= candidate->least && !es_segment_is_lost(stream.last_segment);
 
 	UnregisterSnapshot(snapshot);
 	return due;
@@ -230,7 +141,7 @@ keep_due_states(void *arg)
 	EsStream	stream;
 
 	candidate->before = policy == NULL ? 0 :
-		find_due_version(policy, batch->round->began, candidate->stream, &stream);
+		es_due_version(policy, batch->round->began, candidate->stream, &stream);
 	if (candidate->before == 0)
 		return;
 	es_owner_restrict(&caller);
@@ -250,6 +161,21 @@ is_stream_of_policy(const text *stream, void *arg)
 	return es_policy_of(batch->policies, batch->npolicies, stream) == batch->policy;
 }
 
+/* Raises an error again that is nobody's failure: who runs this is told to stop. */
+static void
+rethrow_interruption(ErrorData *error)
+{
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error);
+}
+
+/* What an error says. */
+static const char *
+message_of_error(const ErrorData *error)
+{
+	return error->message ? error->message : "unknown error";
+}
+
 /* Notes that a stream was passed over for a reason; says so if it is the only one of its rule. */
 static void
 note_failed_stream(Batch *batch, const Candidate *candidate, ErrorData *error)
@@ -257,19 +183,20 @@ note_failed_stream(Batch *batch, const Candidate *candidate, ErrorData *error)
 	const EsPolicy *policy = es_policy_of(batch->policies, batch->npolicies, candidate->stream);
 	bool		told;
 
-	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION || policy == NULL)
+	rethrow_interruption(error);
+	if (policy == NULL)
 		ReThrowError(error);
 	es_error_cut(error);
 	batch->policy = policy;
 	told = es_skipped_any(is_stream_of_policy, batch);
-	es_skipped_note(candidate->stream, error->message);
+	es_skipped_note(candidate->stream, message_of_error(error));
 	if (told)
 		return;
 	ereport(WARNING,
 			errcode(error->sqlerrcode),
 			errmsg("retention of category \"%s\" passes over streams that cannot be truncated",
 				   es_names_show_text(policy->category)),
-			errdetail("Stream \"%s\": %s.", es_names_show_text(candidate->stream), error->message),
+			errdetail("Stream \"%s\": %s.", es_names_show_text(candidate->stream), message_of_error(error)),
 			errhint("View es_retention tells how many there are.  They are tried again; no other stream waits for them."));
 }
 
@@ -468,15 +395,24 @@ attempt_policy(void *arg)
 static void
 note_failed_rule(EsRetentionRound *round, const EsPolicy *policy, ErrorData *error)
 {
-	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
-		ReThrowError(error);
+	char	   *failure;
+
+	rethrow_interruption(error);
 	if (round->sqlerrcode != 0)
 		return;
 	es_error_cut(error);
+	failure = psprintf("%s%s%s", message_of_error(error), error->detail ? ": " : "", error->detail ? error->detail : "");
 	round->sqlerrcode = error->sqlerrcode;
-	strlcpy(round->category, es_names_show_text(policy->category), sizeof(round->category));
-	snprintf(round->failure, sizeof(round->failure), "%s%s%s", error->message, error->detail ? ": " : "",
-			 error->detail ? error->detail : "");
+	text_to_cstring_buffer(policy->category, round->category, sizeof(round->category));
+	strlcpy(round->failure, es_names_cut(failure, strlen(failure), sizeof(round->failure) - sizeof("...")),
+			sizeof(round->failure));
+}
+
+/* Tells whether a rule is known to have failed in the round. */
+static bool
+has_rule_failed(const EsRetentionRound *round, const EsPolicy *policy)
+{
+	return round->sqlerrcode != 0 && es_names_same(policy->category, cstring_to_text(round->category));
 }
 
 /*
@@ -510,7 +446,7 @@ es_retention_report(EsRetentionRound *round, int elevel)
 	if (sqlerrcode != 0)
 		ereport(elevel,
 				errcode(sqlerrcode),
-				errmsg("retention of category \"%s\" could not be carried out", round->category),
+				errmsg("retention of category \"%s\" could not be carried out", es_names_show(round->category)),
 				errdetail_internal("%s", round->failure),
 				errhint("It is tried again.  No other rule waits for it."));
 }
@@ -560,25 +496,66 @@ hide_due_events(Batch *batch, const Candidate *candidate)
 	batch->round->streams += hidden;
 }
 
-/*
- * Hides what is due in the streams of a batch.  Nobody is waited for once one of their rows
- * is changed, so who drops snapshots is waited for before, or all are left for later.
- */
-static void
-hide_what_is_due(Batch *batch)
+/* Streams of a batch, to be changed together or not at all. */
+typedef struct Hiding
 {
-	bool		may_drop = batch->due == NIL || es_snapshot_begin_keep(batch->round->by_hand);
+	Batch	   *batch;
+	List	   *due;
+} Hiding;
+
+/* Hides what is due in them. */
+static void
+hide_together(void *arg)
+{
+	const Hiding *hiding = arg;
+	ListCell   *cell;
+
+	foreach(cell, hiding->due)
+		hide_due_events(hiding->batch, lfirst(cell));
+}
+
+/* Hides what is due in a batch stream by stream; those that cannot be changed are passed over. */
+static void
+hide_one_by_one(Batch *batch)
+{
 	ListCell   *cell;
 
 	foreach(cell, batch->due)
 	{
-		Candidate  *candidate = lfirst(cell);
+		Hiding		hiding = {.batch = batch,.due = list_make1(lfirst(cell))};
+		ErrorData  *error = es_quiet_try(hide_together, &hiding);
 
-		if (may_drop)
-			hide_due_events(batch, candidate);
-		else
-			es_skipped_note(candidate->stream, NULL);
+		if (error)
+			note_failed_stream(batch, lfirst(cell), error);
 	}
+}
+
+/*
+ * Hides what is due in the streams of a batch.  Nobody is waited for once one of their rows
+ * is changed, so who drops snapshots is waited for before, or all are left for later.  Most
+ * batches have no need of a subtransaction for each stream.
+ */
+static void
+hide_what_is_due(Batch *batch)
+{
+	Hiding		hiding = {.batch = batch,.due = batch->due};
+	ErrorData  *error;
+	ListCell   *cell;
+
+	if (batch->due == NIL)
+		return;
+	if (!es_snapshot_begin_keep(batch->round->by_hand))
+	{
+		foreach(cell, batch->due)
+			es_skipped_note(((Candidate *) lfirst(cell))->stream, NULL);
+		return;
+	}
+	error = es_quiet_try(hide_together, &hiding);
+	if (error == NULL)
+		return;
+	rethrow_interruption(error);
+	batch->round->streams = 0;
+	hide_one_by_one(batch);
 }
 
 /* Does a batch; true if nothing is left to do for now. */
@@ -593,7 +570,7 @@ carry_out_batch(Batch *batch)
 	{
 		EsPolicy   *policy = &batch->policies[turn++ % batch->npolicies];
 
-		if (es_policy_is_rule(policy))
+		if (es_policy_is_rule(policy) && !has_rule_failed(batch->round, policy))
 			ended = try_policy(batch, policy);
 	}
 	hide_what_is_due(batch);
@@ -639,7 +616,7 @@ es_retention_apply(EsRetentionRound *round)
 /*
  * apply_retention(): carries out a round by hand, in one transaction; returns how many
  * streams were truncated.  Waits for others who carry rules out.  What a rule has failed with
- * is raised in the end.
+ * is a warning, as in es_scavenge: an error would take back what the others have done.
  */
 Datum
 es_retention_run(PG_FUNCTION_ARGS)
@@ -655,6 +632,6 @@ es_retention_run(PG_FUNCTION_ARGS)
 		ended = es_retention_apply(&round);
 		streams += round.streams;
 	} while (!ended);
-	es_retention_report(&round, ERROR);
+	es_retention_report(&round, WARNING);
 	PG_RETURN_INT64(streams);
 }

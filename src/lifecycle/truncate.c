@@ -59,7 +59,8 @@ check_versions_exist(const text *name, int64 version, int64 before_version)
 
 /*
  * Finds out whether there is something to hide of a stream, and hides it if told to; waits
- * for transactions that have appended to the stream.
+ * for transactions that have appended to the stream.  Who has hidden all that before may have an
+ * asynchronous commit: that is on disk before this is said.
  */
 static bool
 try_truncation(const text *name, int64 before_version, bool hide, EsStream *stream)
@@ -74,6 +75,8 @@ try_truncation(const text *name, int64 before_version, bool hide, EsStream *stre
 	if (open)
 		es_change_end(&change);
 	check_versions_exist(name, version, before_version);
+	if (!wanted)
+		es_durable_flush_seen();
 	*stream = change.stream;
 	stream->name = name;
 	return wanted;
@@ -104,11 +107,7 @@ es_truncate_stream(PG_FUNCTION_ARGS)
 	PreventCommandIfParallelMode("es_truncate_stream()");
 	es_pending_flush();
 	if (!try_truncation(name, before_version, false, &stream))
-	{
-		es_durable_flush_seen();	/* who has hidden them may have an
-									 * asynchronous commit */
 		PG_RETURN_VOID();
-	}
 	(void) es_keep_states(&stream, before_version - 1, true);
 	/* nobody but writers of the stream is waited for once its row is changed */
 	(void) es_snapshot_begin_keep(true);

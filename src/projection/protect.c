@@ -4,8 +4,8 @@
  *
  * What is protected is told in secret/protection.c.  Here is what has to be agreed with
  * projections, whose keys are stored plain: no key may come from a field that is, or ever was,
- * protected, nor from where an upcaster copies it to by operations.  What others do with it, as
- * functions, nobody can see.  Definitions of projections are kept as they are meanwhile.
+ * protected, nor from where operations of an upcaster leave it, or what they make of it.  What
+ * functions do with it nobody can see.  Definitions of projections are kept as they are meanwhile.
  *
  * The definition is written while no append is in flight (es_streamlock_freeze), so it holds for
  * each event after its position and for no other.
@@ -17,6 +17,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -95,8 +96,8 @@ key_path_meets(const EsValue *path, const EsLeaves *data)
 }
 
 /*
- * Follows protected fields through the upcasters of a type, from its first one on, as far as
- * operations copy them; gives the number of the next type's first.
+ * Follows protected fields through the upcasters of a type that are operations, from its first
+ * one on; gives the number of the next type's first.
  */
 static int
 follow_type_upcasters(const EsUpcasters *upcasters, int first, EsLeaves *data)
@@ -112,29 +113,56 @@ follow_type_upcasters(const EsUpcasters *upcasters, int first, EsLeaves *data)
 		CHECK_FOR_INTERRUPTS();
 		if (upcaster->type_len != of->type_len || memcmp(upcaster->type, of->type, of->type_len) != 0)
 			break;
-		if (upcaster->ops && es_taint_add_all(&before, data))
-			(void) es_taint_ops(upcaster->ops, &before, data);
+		if (upcaster->ops == NULL)
+			continue;
+		(void) es_taint_add_all(&before, data); /* as many as there are fit */
+		(void) es_taint_ops(upcaster->ops, &before, data);	/* anywhere it leaves them */
 	}
 	return n;
 }
 
-/* Tells whether a projection takes a key from where upcasters copy what is protected. */
+/* Tells whether keys are taken from where upcasters leave what is at some places of data. */
 static bool
-takes_upcast_key(const EsProjection *projection, const EsKeyMap *map)
+takes_key_upcast_from(const EsKeyMap *map, const EsLeaves *stored)
 {
 	const EsUpcasters *upcasters = es_upcast_pin(CurrentMemoryContext);
-	EsLeaves	stored = {0};
 	bool		takes = false;
 
-	(void) es_coverage_leaves(&projection->categories, &stored);
-	for (int i = 0; i < upcasters->count && stored.count > 0 && !takes;)
+	for (int i = 0; i < upcasters->count && stored->count > 0 && !takes;)
 	{
 		const EsUpcaster *first = &upcasters->items[i];
 		EsLeaves	data = {0};
 
-		(void) es_taint_add_all(&data, &stored);
+		(void) es_taint_add_all(&data, stored);
 		i = follow_type_upcasters(upcasters, i, &data);
 		takes = key_path_meets(es_keymap_path(map, cstring_to_text_with_len(first->type, first->type_len)), &data);
+	}
+	return takes;
+}
+
+/*
+ * Tells whether a projection takes a key from where upcasters leave what is protected.  Where
+ * that is too much to be followed at once, categories are by themselves, and one that is too much
+ * by itself counts as protected as a whole.
+ */
+static bool
+takes_upcast_key(const EsProjection *projection, const EsKeyMap *map)
+{
+	EsLeaves	stored = {0};
+	bool		takes = false;
+	ListCell   *cell;
+
+	if (es_coverage_leaves(&projection->categories, &stored))
+		return takes_key_upcast_from(map, &stored);
+	foreach(cell, es_coverage_categories(&projection->categories))
+	{
+		EsNames		category = es_names_of_one(lfirst(cell));
+		EsLeaves	alone = {0};
+
+		CHECK_FOR_INTERRUPTS();
+		if (!es_coverage_leaves(&category, &alone))
+			es_taint_take_whole(&alone);
+		takes = takes || takes_key_upcast_from(map, &alone);
 	}
 	return takes;
 }
@@ -188,7 +216,7 @@ check_existing_keys(void)
 	}
 }
 
-/* Raises 55000 if a projection takes a key from where an upcaster copies what is protected. */
+/* Raises 55000 if a projection takes a key from where an upcaster leaves what is protected. */
 static void
 check_upcast_keys(void)
 {

@@ -22,9 +22,9 @@
  * Categories may share a key: the caller compares names, and has one cursor for each key.
  *
  * A segment that is lost is an error, as nobody knows what it had, unless the reader says
- * that it does not matter.  So is an index that
- * leads to another row than it says: the server gives out whatever is there, and what is
- * there has its position, which then does not follow the one before.
+ * that it does not matter.  So is an index that leads to another row than it says: the server
+ * gives out whatever is there, and what is there has its position, which then does not follow the
+ * one before.
  */
 #include "read/cursor.h"
 

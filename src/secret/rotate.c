@@ -5,10 +5,12 @@
  * The table is locked as for a change of definitions: who reads, and appends for subjects that
  * have a key, goes on; who would make a key waits.  Until the end other sessions see the rows as
  * they were and use the former master key; afterwards they find rows with another fingerprint
- * and run the command again (masterkey.c).  A crash leaves either.
+ * and run the command again (masterkey.c).  A crash leaves either; but the former key may be
+ * destroyed as soon as this has returned, so then it is on disk, whatever synchronous_commit is.
  */
 #include "base/base.h"
 
+#include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -110,8 +112,8 @@ rewrap_all(const Rotation *rotation)
  * For who has 'admin' on '*' and may run programs on the server, superusers and members of
  * pg_execute_server_program; else 42501.  NULL is 22004.  55000 if either key is not to be
  * had, or a key is wrapped by neither; VE008 for one that is not as it was wrapped.  Waits for
- * transactions that have made a key, and keeps others from making one until its own ends;
- * a rollback undoes it.
+ * transactions that have made a key, and keeps others from making one until its own ends, which
+ * is a synchronous commit; a rollback undoes it.
  */
 Datum
 es_rotate_master_key(PG_FUNCTION_ARGS)
@@ -143,6 +145,7 @@ es_rotate_master_key(PG_FUNCTION_ARGS)
 	PG_END_TRY();
 	es_base_announce(&es_keycache_table);
 	CommandCounterIncrement();
+	ForceSyncCommit();
 	es_headway_end();
 	PG_RETURN_VOID();
 }

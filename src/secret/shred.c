@@ -5,9 +5,13 @@
  * The rows of the subject stay, without their keys, and say that there is none and that there
  * must never be one again.  Their former versions are in the table until it is vacuumed, in the
  * WAL, and in backups: wrapped by the master key that there was then.
+ *
+ * Nobody looks again whether a subject is shredded that was said to be.  So that is on disk before
+ * any session sees it, whatever synchronous_commit is.
  */
 #include "base/base.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -67,7 +71,8 @@ destroy_keys(EsSubjectKind kind, const text *name, EsKeyring *destroyed)
  * 42501.  NULL is 22004, a subject that has no key VE004.
  * 55000 if subjects are stored as keyed hashes and the master key is not to be had.  Waits
  * for transactions that have made a key, and keeps others from making one until its own
- * ends.  Takes effect in other sessions as it commits; a rollback undoes it.
+ * ends.  Takes effect in other sessions as it commits, which it does synchronously; a rollback
+ * undoes it.
  */
 Datum
 es_shred(PG_FUNCTION_ARGS)
@@ -97,6 +102,7 @@ es_shred(PG_FUNCTION_ARGS)
 	es_base_announce(&es_keycache_table);
 	CommandCounterIncrement();
 	es_dependent_hooks.end_shred(&destroyed);
+	ForceSyncCommit();
 	es_headway_end();
 	PG_RETURN_VOID();
 }

@@ -212,8 +212,8 @@ add_free_space(Relation rel, BlockNumber blocks, double *pages, double *free)
 }
 
 /*
- * Tells whether so much of a segment is free, by what VACUUM has
- * found out, or because so many bytes have just been removed, that it should be compacted.
+ * Tells whether so much of a segment is free, by what VACUUM has found out, or because so many
+ * bytes have just been removed, that it should be compacted.
  */
 static bool
 is_worth_compacting(int64 segment, int64 removed)

@@ -147,16 +147,16 @@ es_upkeep_work(void)
 {
 	TimestampTz again_at = DT_NOBEGIN;
 	bool		more = false;
+	bool		ready;
 
 	SetCurrentStatementStartTimestamp();
 	if (retention.failing)
 		scavenge_meanwhile();
 	StartTransactionCommand();
-	if (!is_store_ready(&again_at))
-		;
-	else if (retention.next_at <= GetCurrentTimestamp())
+	ready = is_store_ready(&again_at);
+	if (ready && retention.next_at <= GetCurrentTimestamp())
 		more = carry_on_round();
-	else
+	else if (ready)
 	{
 		again_at = retention.scavenge ? start_scavenging() : DT_NOEND;
 		again_at = Min(again_at, retention.next_at);

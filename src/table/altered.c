@@ -17,9 +17,8 @@
  * there is no statement here that the server could defer anything to the end of.
  *
  * Users' functions run here, as the current user, or in workers of ours as the store's owner
- * (base/owner.c), while locks of ours are held and
- * slots filled.  So slots for such tables are not the kept ones (table.c): such a
- * function may itself append.
+ * (base/owner.c), while locks of ours are held and slots filled.  So slots for such tables are
+ * not the kept ones (table.c): such a function may itself append.
  */
 #include "table/altered.h"
 

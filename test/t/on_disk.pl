@@ -1,18 +1,22 @@
 # What functions tell of the log is on disk, whoever wrote it and however he committed: the disk does not answer after an
 # asynchronous commit, and who is to tell of it waits. So it is for rows that VACUUM has frozen before their commit is on
-# disk, for calls that append nothing, and for what is taken back by nobody but a crash.
+# disk, for calls that append nothing, and for what is taken back by nobody but a crash. And what nobody looks at again, a seal, a
+# subject that is shredded, another master key, is on disk before it is seen.
 use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use EventstoreFaults;
 use EventstoreTest;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 # no other process is to write the WAL before its time; there is no worker, which might wait for the disk with a snapshot that
 # keeps rows from being frozen
 my $node = new_node('main', conf => "fsync = on\nwal_sync_method = fdatasync\nautovacuum = off\nshared_buffers = 64MB\n"
-	  . "wal_writer_delay = '10s'\nwal_writer_flush_after = '1GB'\nbgwriter_lru_maxpages = 0\ncheckpoint_timeout = '1d'\n");
+	  . "wal_writer_delay = '10s'\nwal_writer_flush_after = '1GB'\nbgwriter_lru_maxpages = 0\ncheckpoint_timeout = '1d'\n"
+	  . "eventstore.master_key_command = 'cat master_key'\n");
+append_to_file($node->data_dir . '/master_key', '1' x 64 . "\n");
 my $faults = EventstoreFaults->prepare($node);
 my $stream = 0;
 
@@ -80,6 +84,22 @@ tells('what es_try_append has found, in an asynchronous session', qq{SELECT es_a
 tells('what es_try_append does not expect', $append, q{SELECT es_try_append('{S}', 'T', expected_version => 1)}, '(conflict,2)');
 tells('a truncation of what is not there', $append, q{SELECT es_truncate_stream('{S}', 100)}, '22023');
 tells('a truncation that was done', q{SELECT es_truncate_stream('{S}', 2)}, q{SELECT es_truncate_stream('{S}', 2)}, '');
+
+# one that finds that somebody else was faster, as it has kept states
+q_($_) foreach q{CREATE FUNCTION hold(state jsonb, data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_lock_shared(7), pg_advisory_unlock_shared(7); RETURN '{}'; END $$},
+	q{SELECT es_register_reducer('held', '*', 'hold(jsonb, jsonb)')}, q{SELECT es_append('held-1', 'T') FROM generate_series(1, 2)};
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('SELECT pg_advisory_lock(7)');
+my $truncation = start_named($node, 'postgres', 'waits', q{SET synchronous_commit = off; SELECT es_truncate_stream('held-1', 2)});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'waits' AND wait_event = 'advisory'}), 'a truncation keeps states');
+$faults->set(slow => 1);
+q_(q{SET synchronous_commit = off; SELECT es_delete_stream('held-1')});
+$holder->query_safe('SELECT pg_advisory_unlock(7)');
+ok(waits($truncation), '... and waits for the disk, as the stream is deleted meanwhile');
+$faults->set;
+is(join('', finish_script($truncation)), "\n", '... before it has nothing to do');
+$holder->quit;
+
 tells('a schema that is in use', q{SELECT es_append('{S}', 'Used')}, q{SELECT es_drop_schema('Used', 1)}, '55000');
 tells('a time before that of the last event', $append, q{INSERT INTO es_events (stream, type, recorded_at) VALUES ('{S}', 'T', '2001-01-01')}, '22023');
 
@@ -88,16 +108,30 @@ q_(q{SELECT es_create_projection('inline', reducer => 'kept', key => '$.stream',
 tells('es_wait_projection', $append, q{SELECT es_wait_projection('inline', (SELECT max(position) FROM eventstore.events WHERE stream = '{S}'), '1h')}, 't');
 q_(q{SELECT es_drop_projection('inline')});
 
-# A seal is seen by nobody before it is on disk, however it is made.
-my $seals = 'SELECT count(*) FROM es_seals';
-is(q_($seals), '0', 'no seal yet');
-$faults->set(slow => 1);
-my $sealer = start_named($node, 'postgres', 'waits', 'SET synchronous_commit = off; SELECT es_seal() > 0');
-ok(waits($sealer), 'es_seal waits for the disk, whatever synchronous_commit is');
-is(q_($seals), '0', '... and nobody has seen the seal');
-$faults->set;
-is(join('', finish_script($sealer)), "t\n", '... which is there');
-is(q_($seals), '1', '... for everybody');
+# What is told to others, who keep it for good, or what is destroyed for it, is seen by nobody before it is on disk, however it is made.
+q_(q{SELECT es_protect('card', '{$.data.number}', '$.data.owner')});
+q_(qq{SELECT es_append('card-1', 'T', '{"owner": "$_", "number": 1}')}) foreach qw(gone stays);
+my $fingerprint = q_('SELECT DISTINCT fingerprint FROM eventstore.subjects');
+foreach ([ 'SELECT es_seal() > 0', 't', 'SELECT count(*) FROM es_seals' ],
+	[ q{SELECT es_shred('gone')}, '', 'SELECT count(*) FROM eventstore.subjects WHERE wrapped IS NULL' ],
+	[ q{SELECT es_rotate_master_key('cat former_key')}, '', "SELECT count(*) FROM eventstore.subjects WHERE fingerprint <> $fingerprint" ])
+{
+	my ($statement, $answer, $seen) = @$_;
+
+	is(q_($seen), '0', "before $statement");
+	if ($statement =~ /rotate/)
+	{
+		rename $node->data_dir . '/master_key', $node->data_dir . '/former_key';
+		append_to_file($node->data_dir . '/master_key', '2' x 64 . "\n");
+	}
+	$faults->set(slow => 1);
+	my $script = start_named($node, 'postgres', 'waits', "SET synchronous_commit = off; $statement");
+	ok(waits($script), '... which waits for the disk, whatever synchronous_commit is');
+	is(q_($seen), '0', '... and nobody has seen what it does');
+	$faults->set;
+	is(join('', finish_script($script)), "$answer\n", '... which is there');
+	is(q_($seen), '1', '... for everybody');
+}
 
 # A crash takes back what nobody was told of.
 q_(q{SELECT es_append('crash-1', 'T')});

@@ -1,4 +1,4 @@
-# Retention where a segment is away, or a rule fails: the others are carried out, what is hidden is
+# Retention where a segment is away, or a rule or a stream fails: the others are carried out, what is hidden is
 # removed, and once the segment is back it is as if it had never been away.
 use strict;
 use warnings;
@@ -65,7 +65,64 @@ is(sql(q{SELECT string_agg(category || ' ' || n, ', ' ORDER BY category) FROM (S
 	'aged 2, c 50, mix 7, need 2, new 1, old 10', '... and all that is hidden is removed');
 is(sql(q{SELECT count(*) FROM eventstore.streams WHERE has_hidden}), '0', '... so that nothing is left to do');
 
+# ---- segments come back, the oldest one first ----
+
+$node->safe_psql('postgres', q{CREATE DATABASE apart ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0});
+
+sub apart { return $node->safe_psql('apart', $_[0]); }
+
+# scavenge(): what es_scavenge says besides
+sub scavenge { return ($node->psql('apart', "\\set VERBOSITY verbose\nSELECT count(*) FROM es_scavenge()"))[2]; }
+
+# hidden_before(pattern): how many of the streams have which first version, first version: streams
+sub hidden_before
+{
+	return apart("SELECT string_agg(n, ', ' ORDER BY n) FROM (SELECT truncated_before || ': ' || count(*) AS n FROM eventstore.streams WHERE name ~ '$_[0]' AND truncated_before > 1 GROUP BY truncated_before) s");
+}
+
+my $fill = q{SELECT count(es_append('fill-1', 'T')) FROM generate_series(1, 60)};
+apart($_) foreach (
+	'CREATE EXTENSION eventstore', 'SELECT es_set_segment_size(100)',
+	q{INSERT INTO es_events (stream, type, recorded_at) VALUES ('aged-1', 'T', '2001-01-01 UTC')},
+	q{SELECT count(es_append('long-' || i, 'T')) FROM generate_series(1, 30) i, generate_series(1, 2)}, $fill,
+	q{SELECT count(es_append('long-' || i, 'T')) FROM generate_series(1, 15) i, generate_series(1, 2)}, q{SELECT es_append('aged-1', 'T')}, $fill,
+	q{SELECT count(es_append('long-' || i, 'T')) FROM generate_series(16, 30) i, generate_series(1, 2)}, $fill, $fill);
+$behind = apart(q{SELECT max(recorded_at) + interval '1 us' FROM es_events WHERE position <= 300});
+is(apart("SELECT es_detach_segments('$behind')"), join("\n", map { "eventstore.events_$_" } 0 .. 2), 'three segments go');
+apart($_) foreach q{SELECT es_set_retention('long', max_count => 1), es_set_retention('aged', max_age => '10 years')}, q{SELECT es_attach_segment('events_0')};
+unlike(scavenge(), qr/WARNING|ERROR/, 'where the last events of streams are away nothing is said');
+is(apart('SELECT count(*) FROM eventstore.retention_skips'), '0', '... nor tried again');
+is(hidden_before('^(long|aged)'), '', '... and nothing hidden');
+apart(q{SELECT es_attach_segment('events_1')});
+unlike(scavenge(), qr/WARNING|ERROR/, 'once they are back');
+is(hidden_before('^long'), '4: 15', '... what is too many is hidden');
+is(hidden_before('^aged'), '2: 1', '... and what is too old, which was back before');
+apart(q{SELECT es_attach_segment('events_2')});
+unlike(scavenge(), qr/WARNING|ERROR/, 'once all are back');
+is(hidden_before('^long'), '4: 30', '... all is hidden');
+is(apart(q{SELECT count(*) FROM es_read_all(0, NULL) WHERE stream ~ '^(long|aged)'}), '31', '... and removed');
+
+# ---- a stream cannot be changed ----
+
+apart(q{SELECT count(es_append(s || '-' || i, 'T')) FROM unnest(ARRAY['a', 'b']) s, generate_series(1, 3) i, generate_series(1, 2)});
+apart(q{ALTER TABLE eventstore.streams ADD CONSTRAINT stays CHECK (name <> 'a-1' OR truncated_before < 2)});
+apart(q{SELECT es_set_retention('a', max_count => 1), es_set_retention('b', max_count => 1)});
+like(scavenge(), qr/WARNING:  23514: retention of category "a" passes over streams that cannot be truncated\nDETAIL:  Stream "a-1": new row .* violates check constraint "stays"/m, 'a stream whose row has to stay as it is, by a constraint of the owner, is passed over');
+is(hidden_before('^[ab]-'), '2: 5', '... no other is');
+is(apart(q{SELECT string_agg(category || ' ' || skipped || ' ' || coalesce(skipped_stream, '-'), ', ' ORDER BY category) FROM es_retention WHERE category IN ('a', 'b')}), 'a 1 a-1, b 0 -', '... es_retention tells which');
+apart(q{ALTER TABLE eventstore.streams DROP CONSTRAINT stays});
+unlike(scavenge(), qr/WARNING|ERROR/, 'once it may be changed');
+is(hidden_before('^[ab]-'), '2: 6', '... so it is');
+is(apart('SELECT count(*) FROM eventstore.retention_skips'), '0', '... and nothing is left to do');
+
 # ---- a rule fails ----
+
+# what is said of it ends at a character
+apart(q{CREATE FUNCTION fail_at(category text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN IF category = 'a' THEN RAISE '%', repeat(U&'\00fc', 1000); END IF; RETURN true; END $$});
+apart(q{ALTER TABLE eventstore.retention ADD CONSTRAINT fails CHECK (fail_at(category)) NOT VALID});
+apart(q{SELECT es_append('a-1', 'T')});
+like(scavenge(), qr/^DETAIL:  (?:\xc3\xbc){510}\.\.\.$/m, 'a long message is cut between two characters');
+apart(q{ALTER TABLE eventstore.retention DROP CONSTRAINT fails});
 
 my $failing = q{ALTER TABLE eventstore.retention DISABLE TRIGGER guard_rows; UPDATE eventstore.retention SET max_age = '9000 years' WHERE category = 'c'};
 sql($failing);
@@ -73,7 +130,10 @@ sql(q{SELECT count(es_append(s || '-1', 'T')) FROM unnest(ARRAY['mix', 'need', '
 my ($ret, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT category, events FROM es_scavenge() ORDER BY 1");
 like($err, qr/WARNING:  22008: retention of category "c" could not be carried out\nDETAIL:  timestamp out of range/, 'es_scavenge tells of a rule that fails');
 is($out, "mix|1\nneed|1\nold|1", '... and has carried out the others, before it and after it');
-is(sqlstates($node, 'postgres', 'SELECT eventstore.apply_retention()'), '22008', 'by hand it is an error');
+sql(q{SELECT count(es_append(s || '-1', 'T')) FROM unnest(ARRAY['mix', 'need', 'old']) s});
+($ret, $out, $err) = $node->psql('postgres', 'SELECT eventstore.apply_retention()');
+like($err, qr/WARNING:  retention of category "c" could not be carried out/, 'so does who carries rules out in his transaction');
+is($out, '3', '... which keeps what the others have done');
 
 my $offset = -s $node->logfile;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'eventstore'");
@@ -86,6 +146,16 @@ ok($node->poll_query_until('postgres', "SELECT ($failures) >= 2"), 'in the worke
 ok($node->poll_query_until('postgres', q{SELECT string_agg(category || ' ' || n, ', ' ORDER BY category) = 'mix 7, need 2, new 1, old 10'
 	FROM (SELECT split_part(stream, '-', 1) AS category, count(*) AS n FROM es_read_all(0, NULL, ARRAY['mix', 'need', 'new', 'old']) GROUP BY 1) c}), '... all others are carried out, and what is hidden is removed');
 like(slurp_file($node->logfile, $offset), qr/retention of category "c" could not be carried out/, '... and the log says so');
+
+# a round of many batches fails as one of a single batch does
+sql(q{SELECT count(es_append('many-' || i, 'T')) FROM generate_series(1, 200) i, generate_series(1, 2)});
+sql(q{SELECT es_set_retention('many', max_count => 1)});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 200 FROM eventstore.streams WHERE name ~ '^many-' AND truncated_before = 2}), 'another rule has much to do');
+my $failed = sql($failures);
+ok($node->poll_query_until('postgres', "SELECT ($failures) > $failed"), '... in rounds that fail');
+my $log = slurp_file($node->logfile, $offset);
+unlike($log, qr/goes well again: retention/, '... none of whose batches is said to go well again');
+is(scalar(() = $log =~ /ERROR: .*retention of category "c" could not be carried out/g), 1, '... and what fails is said once');
 sql(q{SELECT es_set_retention('c', max_count => 1)});
 $node->wait_for_log(qr/background work of the event store goes well again: retention/, $offset);
 ok(1, 'until the rule is mended');

@@ -219,6 +219,35 @@ sql(q{SELECT es_create_projection('by_place', 'merge', 'async', 'person', '$.dat
 is(sqlstates($node, 'postgres', q{SELECT es_register_upcaster_ops('Wrote', 2, '[{"set": {"a": "$.state.contact"}}, {"set": {"place": "$.state.a.mail"}}]')}), '55000', 'an upcaster that copies it to a key');
 is(sqlstates($node, 'postgres', q{SELECT es_register_upcaster_ops('Wrote', 2, '{"set": {"place": "$.data.n"}}')}), '', '... and one that copies something else');
 sql(q{SELECT es_drop_projection('by_place'), es_drop_upcaster('Wrote', 2), es_drop_upcaster('Wrote', 1)});
+
+# ... whatever else the upcaster does, and whichever of the three comes last
+my $by_id = q{SELECT es_create_projection('by_id', 'count', 'async', '%s', '$.data.id')};
+my $cards = q{SELECT es_protect('%s', '{$.data.ssn,$.data.card}', '$.data.person')};
+my $account = 0;
+foreach my $ops ('{"set": {"a": "$.data.ssn.type()", "id": "$.data.ssn"}}', '[{"max": {"n": "$.data.ssn"}}, {"set": {"id": "$.data.ssn"}}]', '[{"inc": {"ssn.x": 1}}, {"set": {"id": "$.data.ssn"}}]',
+	'["merge_patch", {"set": {"id": "$.data.ssn"}}]', '{"set": {"id": "$.data.card.number"}}', '{"set": {"id": {"kind": "$.data.ssn.type()"}}}', '{"max": {"id": "$.data.ssn"}}')
+{
+	my $category = 'acct' . ++$account;
+	my $upcast = "SELECT es_register_upcaster_ops('Acct', 1, '$ops')";
+
+	sql(sprintf $cards, $category);
+	sql($upcast);
+	is(sqlstates($node, 'postgres', sprintf $by_id, $category), '22023', "a projection by what is left by $ops");
+	is(sqlstates($node, 'postgres', "SELECT es_create_projection('by_id', 'count', 'async', '$category', '\$.data.other'), es_drop_projection('by_id')"), '', '... not one by something else');
+	sql(sprintf $by_id, "new$category");
+	is(sqlstates($node, 'postgres', sprintf $cards, "new$category"), '55000', '... fields that are protected last');
+	sql(q{SELECT es_drop_projection('by_id'), es_drop_upcaster('Acct', 1)});
+	sql(sprintf $by_id, $category);
+	is(sqlstates($node, 'postgres', $upcast), '55000', '... an upcaster that is registered last');
+	sql(q{SELECT es_drop_projection('by_id')});
+}
+
+# more fields than are followed at once
+sql(qq{SELECT es_protect('many$_', (SELECT array_agg('\$.data.m${_}_' || i) FROM generate_series(1, 600) i), '\$.data.person')}) foreach 1, 2;
+my @fields = map { my $n = $_; map { "m${n}_" . 50 * $_ } 1 .. 12 } 1, 2;
+my @outcomes = map { sqlstates($node, 'postgres', qq{BEGIN; SELECT es_register_upcaster_ops('Many', 1, '{"set": {"id": "\$.data.$_"}}');
+	SELECT es_create_projection('many', 'count', 'async', NULL, '\$.data.id')}) } @fields, 'other';
+is(join(' ', @outcomes), join(' ', ('22023') x @fields, ''), 'each of many protected fields is followed');
 is(sqlstates($node, 'postgres', q{SELECT es_create_projection('bad', 'mails', 'inline', 'person', '$.data.n')}), '55000', 'an inline one of many subjects');
 is(sqlstates($node, 'postgres', q{SELECT es_create_projection('bad', 'mails', 'inline', 'person', '$.data.id'), es_drop_projection('bad')}), '', 'by the subject');
 is(sqlstates($node, 'postgres', q{SELECT es_index_projection('p_merge', $$((state ->> 'email'))$$)}), '22023', 'an index on a protected field');
