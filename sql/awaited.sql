@@ -106,5 +106,25 @@ SELECT statement, pg_temp.outcome(statement) FROM unnest(ARRAY[
 	$$SELECT es_wait_projection('awaited', 1, NULL)$$]) statement;
 SELECT es_wait_projection('awaited', 'awaited-1', 0, '0');
 
-SELECT es_drop_projection(p) FROM unnest('{awaited,awaited_notes,awaited_inline}'::text[]) p;
+-- an event that is hidden, by a deletion or up to the stream's end, is no less taken in
+SELECT es_drop_projection('awaited_notes');
+SELECT es_append('awaited-4', 'A'), es_append('awaited-4', 'B'), es_append('awaited-5', 'A'), es_append('awaited-5', 'B');
+SELECT es_delete_stream('awaited-4'), es_truncate_stream('awaited-5', 3);
+SELECT es_run_projection('awaited') >= 0 AS ran;
+CREATE VIEW pg_temp.hidden AS SELECT p.projection, stream, v, es_wait_projection(p.projection, stream, v, CASE WHEN there THEN '1h' ELSE '10ms' END::interval)
+	FROM unnest('{awaited,awaited_inline}'::text[]) p (projection),
+		(VALUES ('awaited-4', 1, true), ('awaited-4', 2, true), ('awaited-4', 3, true), ('awaited-4', 4, false), ('awaited-5', 1, true), ('awaited-5', 2, true), ('awaited-5', 3, false)) e (stream, v, there);
+SELECT * FROM pg_temp.hidden ORDER BY projection, stream, v;
+-- nor after it was removed
+SELECT count(*) >= 0 AS scavenged FROM es_scavenge();
+SELECT stream, version, type FROM es_events WHERE stream IN ('awaited-4', 'awaited-5');
+SELECT * FROM pg_temp.hidden ORDER BY projection, stream, v;
+-- one that is hidden and not taken in yet
+BEGIN;
+SELECT es_append('awaited-6', 'A'), es_append('awaited-7', 'A');
+SELECT es_delete_stream('awaited-6'), es_truncate_stream('awaited-7', 2);
+SELECT projection, es_wait_projection(projection, 'awaited-6', 1, '10ms'), es_wait_projection(projection, 'awaited-7', 1, '10ms') FROM unnest('{awaited,awaited_inline}'::text[]) projection;
+ROLLBACK;
+
+SELECT es_drop_projection(p) FROM unnest('{awaited,awaited_inline}'::text[]) p;
 DROP FUNCTION awaited_note(es_event), awaited_reset();

@@ -185,6 +185,8 @@ SELECT pg_temp.feed('categories', '["a"');
 SELECT pg_temp.feed('categories', '["a", 1]');
 SELECT pg_temp.feed('categories', '["a", null]');
 SELECT pg_temp.feed('types', '["a"] b');
+SELECT pg_temp.feed('types', 'a,$stream_deleted');
+SELECT pg_temp.feed('query', '[{"types": ["$stream_deleted"]}]');
 SELECT pg_temp.feed('query', '[{"tags": ["a"], "last": true}]');
 SELECT pg_temp.feed('query', '[{"tags": ["a"]}');
 SELECT pg_temp.feed('query', '[{"tag": ["a"]}]');

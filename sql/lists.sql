@@ -75,8 +75,41 @@ SELECT call, pg_temp.outcome('SELECT ' || call) FROM (VALUES ($$es_read_category
 	($$es_replay_category('lists-1', 'count')$$), ($$es_create_projection('lists', 'count', 'async', 'lists-1')$$),
 	($$es_create_projection('lists', 'count', 'async', '')$$)) c(call);
 
+-- of the store's own types there is one
+BEGIN;
+SELECT replace(call, '%', filter) AS call, pg_temp.outcome('SELECT ' || replace(call, '%', filter)) FROM (VALUES
+	($$es_read_all(0, 1, types => '{Lists1,%}')$$), ($$es_read_category('a', 0, 1, '{%}')$$), ($$es_read_tagged('{a}', '{%}')$$), ($$es_read_query('[{"types": ["%"]}]')$$),
+	($$es_append_if('[]', es_settled_position(), '{%}')$$), ($$es_append_if('[]', es_settled_position(), query => '[{"tags": ["a"]}, {"types": ["%"], "tags": ["a"]}]')$$),
+	($$es_subscribe('lists', types => '{%}')$$), ($$es_subscribe('lists', query => '[{"types": ["%"]}]')$$),
+	($$es_create_handler_projection('lists', 'lists_take(es_event)', types => '{%}')$$),
+	($$es_create_projection('lists', 'count', key => '{"%": "$.stream", "*": "$.stream"}')$$),
+	($$es_feed_history(0, 1, query => '[{"types": ["%"]}]')$$), ($$es_index_type('%')$$)) c(call),
+	(VALUES ('$stream-deleted'), ('$stream_deleted'), ('$')) f(filter);
+ROLLBACK;
+\set VERBOSITY default
+SELECT es_subscribe('lists', types => '{$stream_deleted}');
+\set VERBOSITY terse
+SELECT es_subscribe('lists', types => '{Lists1}', query => '[{"types": ["Lists1"]}]');
+SELECT call, pg_temp.outcome('SELECT ' || call) FROM (VALUES ($$es_alter_subscription('lists', NULL, '{$stream-deleted}', NULL)$$), ($$es_alter_subscription('lists', NULL, '{$stream_deleted}', NULL)$$),
+	($$es_alter_subscription('lists', NULL, NULL, NULL, '[{"types": ["$stream_deleted"]}]')$$)) c(call);
+SELECT es_unsubscribe('lists');
+-- what an earlier release has stored goes on; so its history can be asked for, and its index dropped
+BEGIN;
+INSERT INTO eventstore.indexed_types VALUES ('$stream_deleted');
+SELECT es_drop_type_index('$stream_deleted');
+ROLLBACK;
+SELECT count(*) FROM es_feed_history(:before, NULL, types => '{$stream_deleted}', feed_query => '[{"types": ["$stream_deleted"]}]');
+
 -- so is what nobody can mean
 SELECT call, pg_temp.outcome('SELECT ' || call) FROM (VALUES ($$es_read_all(0, 1, array_fill('a'::text, ARRAY[1000001]))$$),
 	($$es_read_all(0, 1, types => array_fill('a'::text, ARRAY[1000001]))$$), ($$es_subscribe('lists', 0, array_fill('a'::text, ARRAY[1000001]))$$),
 	($$es_read_tagged(array_fill('a'::text, ARRAY[1000001]))$$), ($$es_read_all(0, 1, array_fill('a'::text, ARRAY[1000000]))$$)) c(call);
 DROP FUNCTION lists_take(es_event);
+
+-- "*" is the category of streams such as this one, and not all of them
+SELECT es_append('*-lists', 'ListsStar'), es_append('lists_star-1', 'ListsStar');
+SELECT es_subscribe('lists_star', NULL, '{*}');
+SELECT es_append('*-lists', 'ListsStar'), es_append('lists_star-1', 'ListsStar');
+SELECT (SELECT string_agg(stream, ' ') FROM es_read_category('*', :before)) AS category, (SELECT string_agg(stream, ' ') FROM es_read_all(:before, NULL, '{*}')) AS log,
+	(SELECT string_agg(stream, ' ') FROM es_poll('lists_star')) AS delivered;
+SELECT es_unsubscribe('lists_star');

@@ -97,6 +97,10 @@ SELECT args, f.state, f.message, f.detail, f.hint FROM unnest(ARRAY[
 	$$'secrets_x', '{}', 'id'$$, $$'secrets_a', '{$.data.address.street}', '$.data.id'$$
 	]) args, pg_temp.failure(format('SELECT es_protect(%s)', args)) f;
 SELECT f.state, f.message FROM pg_temp.failure($$SELECT es_protect('secrets_x', (SELECT array_agg('$.data.x' || n) FROM generate_series(1, 1001) n), '$.stream')$$) f;
+-- "*" is no way to say all categories; to take back what an earlier release took it for is
+SELECT f.state, f.message, f.hint FROM pg_temp.failure($$SELECT es_protect('*', '{$.data.email}', '$.data.id')$$) f;
+SELECT es_protect('*', '{}', NULL);
+SELECT count(*) FROM es_protections WHERE category = '*';
 SELECT args, f.state, f.message FROM unnest(ARRAY[$$NULL, 'T', '{}'$$, $$'s', NULL, '{}'$$, $$'', 'T', '{}'$$]) args, pg_temp.failure(format('SELECT es_reveal(%s)', args)) f;
 SELECT es_reveal('secrets_a-1', 'T', NULL) IS NULL AS null, es_reveal('secrets_a-1', 'T', '{"email": "plain", "name": "$secret:none"}') AS plain, es_reveal('secrets_none', 'T', '{"email": 1}') AS other;
 SELECT f.state, f.message FROM pg_temp.failure('SELECT es_shred(NULL)') f;

@@ -2,6 +2,11 @@
 
 SELECT eventstore.require_library('0.1.1');
 
+/* ---- segment ---- */
+
+COMMENT ON FUNCTION @extschema@.es_set_segment_size(bigint) IS
+	'sets how many positions a segment holds (100 to 2^40, default 2^24); only before the first append, for who has admin on *';
+
 /* ---- subscription ---- */
 
 ALTER TABLE eventstore.subscriptions ADD COLUMN application text;

@@ -9,6 +9,11 @@ from worker import Worker
 
 
 def send_mail(db, event):
+    # Of an order that is deleted by now, or truncated, nobody is to be told. Its events
+    # are delivered all the same, and the deletion after them.
+    [position] = db.execute('SELECT es_position(%s, %s)', [event.stream, event.version]).fetchone()
+    if position is None:
+        return
     # The order as it was at this event; a read model may be behind it, or ahead.
     [state] = db.execute('SELECT state FROM es_replay(%s, until_version => %s)',
                          [event.stream, event.version]).fetchone()

@@ -111,6 +111,8 @@ class Orders:
                 stream, event, Jsonb(data), version, command)
             return version
         except psycopg.DatabaseError as error:
+            if error.sqlstate == 'VE003':
+                raise Refused('the order is deleted') from error
             if error.sqlstate != 'VE010':
                 raise
             # It came before, and was decided otherwise.

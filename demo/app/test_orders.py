@@ -138,6 +138,25 @@ class Store(unittest.TestCase):
             self.assertEqual(parked[:2], ('order-8', 3))
             self.assertIn('mail_recipient_check', parked.reason)
 
+    def test_order_is_deleted(self):
+        for order in 7, 8:
+            self.place(order)
+            self.orders.execute(order, orders.pay(120), uuid.uuid4())
+        self.orders.query("SELECT es_delete_stream('order-7'), es_truncate_stream('order-8', 3)")
+        with self.assertRaisesRegex(orders.Refused, 'the order is unknown'):
+            self.orders.execute(7, orders.pay(120), uuid.uuid4())
+        with self.assertRaisesRegex(orders.Refused, 'the order is deleted'):
+            self.place(7)
+        self.orders.execute(8, orders.ship('parcel-1'), uuid.uuid4())
+        worker = Worker('mailer', send_mail)
+        with psycopg.connect(f'dbname={DATABASE}', autocommit=True,
+                             row_factory=psycopg.rows.namedtuple_row) as db:
+            self.assertEqual(worker.work(db), 6)
+            self.assertEqual(worker.work(db), 0)
+            # the one event that is there still
+            self.assertEqual(db.execute('SELECT subject FROM mail').fetchall(), [('order-8: OrderShipped',)])
+            self.assertEqual(db.execute('SELECT sum(lag) FROM es_subscriptions').fetchone(), (0,))
+
 
 if __name__ == '__main__':
     unittest.main()

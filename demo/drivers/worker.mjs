@@ -21,6 +21,11 @@ const LONGEST_PAUSE_MS = 30_000;
 // What the worker is for: a mail for each event, kept in a table. The event's id makes it
 // known should it come again, after es_rewind or es_replay_parked say.
 async function handle(client, event) {
+	// Of an order that is deleted by now, or truncated, nobody is to be told. Its events
+	// are delivered all the same, and the deletion after them.
+	const { rows: [{ es_position: position }] } = await client.query(
+		'SELECT es_position($1, $2)', [event.stream, event.version]);
+	if (position === null) return;
 	// The order as it was at this event; a read model may be behind it, or ahead.
 	const { rows: [{ state }] } = await client.query(
 		"SELECT state FROM es_replay($1, until_version => $2)", [event.stream, event.version]);

@@ -217,6 +217,17 @@ es_names_category_key(const char *category, int len)
 	return (int32) crc;
 }
 
+/* Raises 22023 for a type that is the store's own, but that of none of its events. */
+static void
+refuse_other_reserved_type(const text *type)
+{
+	if (es_names_is_reserved(VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)) && !es_names_is_deletion(type))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("no event is of type \"%s\"", es_names_show_text(type)),
+				errhint("Of the types that begin with \"$\" there is only \"" ES_TYPE_STREAM_DELETED "\"."));
+}
+
 /* es_names_check raises 22023 for what no event can have. */
 void
 es_names_check(const text *name, EsNameKind kind)
@@ -234,6 +245,10 @@ es_names_check(const text *name, EsNameKind kind)
 						errdetail("The category of a stream is the part of its name before the first \"-\"."));
 			break;
 		case ES_NAME_TYPE:
+			es_names_check_name(name, "event type", ES_MAX_TYPE_NAME);
+			refuse_other_reserved_type(name);
+			break;
+		case ES_NAME_STORED_TYPE:
 			es_names_check_name(name, "event type", ES_MAX_TYPE_NAME);
 			break;
 		case ES_NAME_TAG:

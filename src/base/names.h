@@ -17,6 +17,7 @@ typedef enum EsNameKind
 {
 	ES_NAME_CATEGORY,
 	ES_NAME_TYPE,
+	ES_NAME_STORED_TYPE,		/* in what an earlier release may have stored */
 	ES_NAME_TAG,
 	ES_NAME_PATH				/* to a field of events */
 } EsNameKind;

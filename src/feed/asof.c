@@ -240,7 +240,7 @@ read_query_parts(QueryParts *query)
 		appendStringInfoString(&text, query->parts[i]);
 		pfree(query->parts[i]);
 	}
-	result = es_feedoption_query(text.data);
+	result = es_feedoption_stored_query(text.data);
 	pfree(text.data);
 	pfree(query->parts);
 	return result;

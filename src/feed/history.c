@@ -65,7 +65,8 @@ choose_leading_query(EsLogFilter *filter, HistoryRead *read, const EsQuery *aske
  * es_feed_history(after_position, max_count, categories, types, query, feed_query,
  * to_position): the events that pass all of these filters, in order of position.
  *
- * NULL filters are off.  A query that is none, or has "last", is 22023.  For who has 'read' on
+ * NULL filters are off.  A query that is none, or has "last", is 22023; types and feed_query
+ * may be a feed's, as an earlier release has stored them.  For who has 'read' on
  * the categories, NULL: on '*', else 42501: unlike es_read_all it leaves nothing out, since
  * what follows is read from a slot, which is refused likewise.
  */
@@ -80,9 +81,9 @@ es_feed_history(PG_FUNCTION_ARGS)
 	filter.after = es_call_position_arg(fcinfo, 0, "after_position");
 	filter.max_count = es_call_limit_arg(fcinfo, 1, "max_count");
 	filter.categories = es_names_arg(fcinfo, 2, ES_NAME_CATEGORY, "categories");
-	filter.types = es_names_arg(fcinfo, 3, ES_NAME_TYPE, "types");
+	filter.types = es_names_arg(fcinfo, 3, ES_NAME_STORED_TYPE, "types");
 	asked = es_match_query_arg(fcinfo, 4);
-	kept = es_match_query_arg(fcinfo, 5);
+	kept = PG_ARGISNULL(5) ? NULL : es_match_query_of_stored(PG_GETARG_JSONB_P(5));
 	es_match_query_check_followed(asked);
 	es_match_query_check_followed(kept);
 	filter.upto = es_call_limit_arg(fcinfo, 6, "to_position");

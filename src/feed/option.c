@@ -176,6 +176,16 @@ es_feedoption_query(const char *value)
 	return query;
 }
 
+/* es_feedoption_stored_query is the same for a feed's own query, as it is stored. */
+const EsQuery *
+es_feedoption_stored_query(const char *value)
+{
+	const EsQuery *query = es_match_query_of_stored(parse_option_json("query", value));
+
+	es_match_query_check_followed(query);
+	return query;
+}
+
 /* Reads a position, 0 or more. */
 static int64
 read_position(const char *option, const char *value)

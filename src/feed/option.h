@@ -38,6 +38,7 @@ typedef struct EsFeedOptions
 
 extern EsFeedOptions *es_feedoption_read(List *options);
 extern const EsQuery *es_feedoption_query(const char *value);
+extern const EsQuery *es_feedoption_stored_query(const char *value);
 extern EsFeedFormat es_feedoption_format(const char *value);
 extern EsFeedFormat es_feedoption_agree(EsFeedFormat kept, EsFeedFormat asked);
 

@@ -116,12 +116,12 @@ is_member(const JsonbValue *key, const char *name)
 	return key->val.string.len == (int) strlen(name) && memcmp(key->val.string.val, name, key->val.string.len) == 0;
 }
 
-/* Takes a member of an item. */
+/* Takes a member of an item, whose types are of a kind. */
 static void
-take_query_member(EsQueryItem *item, const JsonbValue *key, const JsonbValue *value, int number)
+take_query_member(EsQueryItem *item, const JsonbValue *key, const JsonbValue *value, EsNameKind kind, int number)
 {
 	if (is_member(key, "types"))
-		item->types = take_query_names(value, ES_NAME_TYPE, "types", number);
+		item->types = take_query_names(value, kind, "types", number);
 	else if (is_member(key, "tags"))
 		item->tags = take_query_names(value, ES_NAME_TAG, "tags", number);
 	else if (!is_member(key, "last"))
@@ -141,7 +141,7 @@ take_query_member(EsQueryItem *item, const JsonbValue *key, const JsonbValue *va
 
 /* Takes an item. */
 static void
-take_query_item(EsQueryItem *item, const JsonbValue *value, int number)
+take_query_item(EsQueryItem *item, const JsonbValue *value, EsNameKind kind, int number)
 {
 	JsonbIterator *iterator;
 	JsonbIteratorToken token;
@@ -160,7 +160,7 @@ take_query_item(EsQueryItem *item, const JsonbValue *value, int number)
 		if (token != WJB_KEY)
 			continue;
 		(void) JsonbIteratorNext(&iterator, &member, true);
-		take_query_member(item, &key, &member, number);
+		take_query_member(item, &key, &member, kind, number);
 	}
 	if (!item->types.set && !item->tags.set)
 		ereport(ERROR,
@@ -284,9 +284,9 @@ find_query_items(Jsonb *json)
 	return items.val.binary.data;
 }
 
-/* es_match_query_from_json reads a query; 22023 for what is none. */
-EsQuery *
-es_match_query_from_json(Jsonb *json)
+/* Reads a query, whose types are of a kind; 22023 for what is none. */
+static EsQuery *
+read_query(Jsonb *json, EsNameKind kind)
 {
 	JsonbContainer *items = find_query_items(json);
 	EsQuery    *query = palloc(sizeof(EsQuery));
@@ -315,7 +315,7 @@ es_match_query_from_json(Jsonb *json)
 		CHECK_FOR_INTERRUPTS();
 		if (token == WJB_ELEM)
 		{
-			take_query_item(&query->items[query->count], &item, query->count + 1);
+			take_query_item(&query->items[query->count], &item, kind, query->count + 1);
 			query->all_tagged &= query->items[query->count].tags.count > 0;
 			query->count++;
 		}
@@ -323,6 +323,20 @@ es_match_query_from_json(Jsonb *json)
 	if (query->count >= MANY_ITEMS)
 		query->index = index_query_items(query);
 	return query;
+}
+
+/* es_match_query_from_json reads a query that somebody gives; 22023 for what is none. */
+EsQuery *
+es_match_query_from_json(Jsonb *json)
+{
+	return read_query(json, ES_NAME_TYPE);
+}
+
+/* es_match_query_of_stored reads a query that is stored, maybe by an earlier release. */
+EsQuery *
+es_match_query_of_stored(Jsonb *json)
+{
+	return read_query(json, ES_NAME_STORED_TYPE);
 }
 
 /* es_match_query_or_none gives JSON that may be null, which takes a query away: then NULL. */

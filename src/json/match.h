@@ -30,6 +30,7 @@ typedef struct EsQuery
 } EsQuery;
 
 extern EsQuery *es_match_query_from_json(Jsonb *json);
+extern EsQuery *es_match_query_of_stored(Jsonb *json);
 extern Jsonb *es_match_query_or_none(Jsonb *json);
 extern EsQuery *es_match_query_arg(FunctionCallInfo fcinfo, int argno);
 extern EsQuery *es_match_query_of(const EsNames *types, const EsNames *tags);

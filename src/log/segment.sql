@@ -30,4 +30,4 @@ SELECT pg_catalog.pg_extension_config_dump('eventstore.maker_failure', 'WHERE fa
 CREATE FUNCTION @extschema@.es_set_segment_size(positions bigint) RETURNS void
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.es_set_segment_size(bigint) IS
-	'sets how many positions a segment holds (100 to 2^40, default 2^24); only before the first append, for the store''s owner';
+	'sets how many positions a segment holds (100 to 2^40, default 2^24); only before the first append, for who has admin on *';

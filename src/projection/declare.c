@@ -209,6 +209,7 @@ es_create_projection(PG_FUNCTION_ARGS)
 	es_call_require(fcinfo, 4, "key");
 	projection.key = PG_GETARG_TEXT_PP(4);
 	projection.key_map = es_keymap_compile(PG_GETARG_TEXT_PP(4));
+	es_keymap_check(projection.key_map);
 	es_subscriber_prevent_write("es_create_projection()");
 	projection.reducer = locked_reducer_arg(fcinfo, 1);
 	create_projection(&projection, "es_create_projection()");

@@ -59,7 +59,7 @@ add_type_key(KeyReader *reader, const EsValue *path)
 	EsKeyMap   *map = reader->map;
 	text	   *type = cstring_to_text(reader->member);
 
-	es_names_check(type, ES_NAME_TYPE);
+	es_names_check(type, ES_NAME_STORED_TYPE);
 	es_names_check_count(map->count + 1, "key");
 	if (map->count == reader->room)
 	{
@@ -208,6 +208,17 @@ es_keymap_compile(text *key)
 	else
 		map->others = es_value_compile_key(key);
 	return map;
+}
+
+/* es_keymap_check raises 22023 for a type that no event can have; a stored key may name one. */
+void
+es_keymap_check(const EsKeyMap *map)
+{
+	for (int i = 0; i < map->count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		es_names_check(map->types[i].type, ES_NAME_TYPE);
+	}
 }
 
 /* es_keymap_path gives the path for a type of event; NULL if such events do not count. */

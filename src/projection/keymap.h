@@ -30,6 +30,7 @@ typedef struct EsKeyMap
 } EsKeyMap;
 
 extern EsKeyMap *es_keymap_compile(text *key);
+extern void es_keymap_check(const EsKeyMap *map);
 extern const EsValue *es_keymap_path(const EsKeyMap *map, const text *type);
 extern text *es_keymap_find(const EsKeyMap *map, const EsEvent *event);
 

@@ -388,6 +388,20 @@ subject_is_protected(const Wanted *wanted)
 
 /* ---- the definition ---- */
 
+/*
+ * Raises 22023 for "*": where rights and retention are told it is all categories, and whoever
+ * means that here would have nothing protected but streams whose names begin with "*-".
+ */
+static void
+refuse_all_categories(const text *category)
+{
+	if (VARSIZE_ANY_EXHDR(category) == 1 && *VARDATA_ANY(category) == '*')
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("cannot protect fields of all categories at once"),
+				errhint("Call es_protect for each category."));
+}
+
 /* Writes the definition, which holds after a position. */
 static void
 put_definition(const Wanted *wanted, int64 position)
@@ -415,10 +429,10 @@ put_definition(const Wanted *wanted, int64 position)
  * none from now on.  They are added to what is protected; one takes the place of those in it.
  *
  * NULL is 22004, but for a subject without paths; what is no path of a field, or leads into
- * another's, 22023.  For who has 'admin' on the category, else 42501.  55000 if the master key
- * is not to be had, or a projection, or an index on one, is in the way.  Waits for changes of this
- * kind and of projections, then for transactions that have appended, and keeps others from
- * appending to its end; a rollback undoes it.
+ * another's, and paths for category "*", 22023; too many of them 54000.  For who has 'admin' on
+ * the category, else 42501.  55000 if the master key is not to be had, or a projection, or an index
+ * on one, is in the way.  Waits for changes of this kind and of projections, then for transactions
+ * that have appended, and keeps others from appending to its end; a rollback undoes it.
  */
 Datum
 es_protect(PG_FUNCTION_ARGS)
@@ -432,6 +446,8 @@ es_protect(PG_FUNCTION_ARGS)
 	es_names_check(wanted.category, ES_NAME_CATEGORY);
 	es_right_require(ES_RIGHT_ADMIN, wanted.category);
 	take_paths(&wanted, fcinfo);
+	if (wanted.count > 0)
+		refuse_all_categories(wanted.category);
 	take_subject(&wanted, fcinfo);
 	es_subscriber_begin_change(&es_protection_table, "es_protect()");
 	es_projection_keep_defined();

@@ -227,22 +227,18 @@ typedef struct ProjectionWait
 	bool		reached;		/* the projection has it */
 } ProjectionWait;
 
-/* Looks where the event is, unless that is known; false if it is not there yet. */
+/* Looks where the event is, or was, unless that is known; false if it is not there yet. */
 static bool
 find_waited_event(ProjectionWait *what)
 {
-	int64		found;
-
 	if (what->stream == NULL)
 		return true;
-
-	/*
-	 * if that one is hidden by now, who has taken in the next one has taken
-	 * it in, too
-	 */
-	what->position = es_find_position(what->stream, what->version, &found);
-	if (found == 0)
+	if (!es_find_place(what->stream, what->version, &what->position))
 		return false;
+
+	/* it has been removed, so who wanted it has it, and nobody else gets it */
+	if (what->position == 0)
+		what->position = es_settle_compute();
 	what->stream = NULL;
 	return true;
 }
@@ -309,9 +305,10 @@ es_wait_projection(PG_FUNCTION_ARGS)
  * es_wait_projection(projection, stream, version, timeout): the same for an event of a
  * stream, by the version that its append returned, in whatever session.
  *
- * An event that is not there is waited for, too.  A version below 1 is 22023; 42501 also
- * without 'read' on the stream's category.  55000
- * if a segment that may have the event is not part of the log.
+ * An event that is not there is waited for, too; of one that is hidden it is told whether the
+ * projection has come past it.  A version below 1 is 22023; 42501 also without 'read' on the
+ * stream's category.  55000 if a segment that may have the event, or what comes after it in
+ * the stream, is not part of the log.
  */
 Datum
 es_wait_projection_version(PG_FUNCTION_ARGS)

@@ -1,9 +1,9 @@
 /*
  * find.c
- *		Finding one event of a stream: its position by its version, or the event by
- *		the id that its writer gave; or what an event at a position is.
+ *		Finding one event of a stream: its position, or where it was, by its version,
+ *		or the event by the id that its writer gave; or what an event at a position is.
  *
- * The first two answer from what is committed as they are called, and from what this
+ * All but the last answer from what is committed as they are called, and from what this
  * transaction has appended, whatever connection of a pool they come over: nothing
  * is remembered of the append.
  */
@@ -50,6 +50,40 @@ es_find_position(const text *stream, int64 version, int64 *found)
 	es_read_stream_end(scan);
 	*found = event.version;
 	return event.position;
+}
+
+/*
+ * es_find_place tells whether a stream has had an event, and gives the position by which a
+ * follower of the log has come past it: its own; where it is hidden, that of the first event
+ * which is not, or of the stream's last one, as its deletion; 0 if that has been removed, too.
+ */
+bool
+es_find_place(const text *stream, int64 version, int64 *position)
+{
+	Snapshot	snapshot;
+	EsStream	row;
+	int64		found;
+	bool		is_hidden;
+
+	*position = es_find_position(stream, version, &found);
+	if (found > 0)
+		return true;
+	snapshot = es_rows_fresh_snapshot();
+	is_hidden = es_stream_find(stream, &snapshot, true, &row) &&
+		version < row.truncated_before + (row.deleted ? 1 : 0);
+	if (is_hidden)
+	{
+		EsSegmentScan scan = {.fresh = &snapshot,.needed = true,.tells = true};
+		bool		isnull;
+
+		es_scan_stream(&scan, row.id);
+		*position = DatumGetInt64(es_scan_edge(&scan, row.last_segment, BackwardScanDirection, Anum_es_events_position, &isnull));
+		if (isnull)
+			es_durable_flush_seen();
+	}
+	UnregisterSnapshot(snapshot);
+	es_durable_flush_noted();
+	return is_hidden;
 }
 
 /* es_find_is_there tells whether the event at a position is committed, and on disk, or our own. */

@@ -17,6 +17,7 @@ typedef struct EsEventName
 
 extern bool es_find_name(int64 position, EsEventName *name);
 extern int64 es_find_position(const text *stream, int64 version, int64 *found);
+extern bool es_find_place(const text *stream, int64 version, int64 *position);
 extern bool es_find_is_there(int64 position);
 
 #endif							/* ES_READ_FIND_H */

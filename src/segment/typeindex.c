@@ -408,15 +408,15 @@ is_indexed_type(const text *type)
 	return false;
 }
 
-/* Fetches the argument "type" of a function about which types are indexed. */
+/* Fetches the argument "type" of a function about which types are indexed, of a kind. */
 static Datum
-indexed_type_arg(FunctionCallInfo fcinfo)
+indexed_type_arg(FunctionCallInfo fcinfo, EsNameKind kind)
 {
 	text	   *type;
 
 	es_call_require(fcinfo, 0, "type");
 	type = PG_GETARG_TEXT_PP(0);
-	es_names_check(type, ES_NAME_TYPE);
+	es_names_check(type, kind);
 	return PointerGetDatum(type);
 }
 
@@ -433,7 +433,7 @@ indexed_type_arg(FunctionCallInfo fcinfo)
 Datum
 es_index_type(PG_FUNCTION_ARGS)
 {
-	Datum		type = indexed_type_arg(fcinfo);
+	Datum		type = indexed_type_arg(fcinfo, ES_NAME_TYPE);
 	bool		isnull = false;
 
 	es_right_require(ES_RIGHT_ADMIN, NULL);
@@ -454,7 +454,7 @@ es_index_type(PG_FUNCTION_ARGS)
 Datum
 es_drop_type_index(PG_FUNCTION_ARGS)
 {
-	Datum		type = indexed_type_arg(fcinfo);
+	Datum		type = indexed_type_arg(fcinfo, ES_NAME_STORED_TYPE);
 
 	es_right_require(ES_RIGHT_ADMIN, NULL);
 	es_subscriber_prevent_write("es_drop_type_index()");

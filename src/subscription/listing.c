@@ -70,7 +70,7 @@ keep_listed_definition(Listing *listing, FunctionCallInfo fcinfo)
 	subscription->partitions = PG_GETARG_INT32(2);
 	subscription->categories = es_names_of_column(PG_GETARG_DATUM(6), PG_ARGISNULL(6));
 	subscription->types = es_names_of_column(PG_GETARG_DATUM(7), PG_ARGISNULL(7));
-	es_subscription_set_query(subscription, PG_ARGISNULL(8) ? NULL : PG_GETARG_JSONB_P_COPY(8));
+	es_subscription_take_query(subscription, PG_ARGISNULL(8) ? NULL : PG_GETARG_JSONB_P_COPY(8));
 	MemoryContextSwitchTo(old);
 	subscription->id = PG_GETARG_INT64(0);
 	return subscription;

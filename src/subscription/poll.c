@@ -578,7 +578,8 @@ copy_text_arg(const text *arg)
  * or what others have of the member's share, since they have not heard of it for long.
  * member NULL is the one without a name.  Nothing depends on what the session did
  * before.  Ends the transaction it was called in; inside a transaction block it waits
- * at most eventstore.max_wait.  Errors as es_poll.
+ * at most eventstore.max_wait.  Writes nothing, so it waits on a standby and on a logical
+ * subscriber as well; other errors as es_poll.
  */
 Datum
 es_poll_wait(PG_FUNCTION_ARGS)

@@ -204,6 +204,15 @@ es_subscription_set_query(EsSubscription *subscription, Jsonb *query)
 	es_match_query_check_followed(subscription->query);
 }
 
+/* es_subscription_take_query is the same for a query that is stored. */
+void
+es_subscription_take_query(EsSubscription *subscription, Jsonb *query)
+{
+	subscription->query_given = query;
+	subscription->query = query ? es_match_query_of_stored(query) : NULL;
+	es_match_query_check_followed(subscription->query);
+}
+
 /* Fills in a definition from its row, in the current memory context. */
 static void
 take_subscription_definition(EsSubscription *subscription, const Datum *values, const bool *isnull)
@@ -218,7 +227,7 @@ take_subscription_definition(EsSubscription *subscription, const Datum *values, 
 												  isnull[Anum_subscriptions_categories - 1]);
 	subscription->types = es_names_of_column(values[Anum_subscriptions_types - 1],
 											 isnull[Anum_subscriptions_types - 1]);
-	es_subscription_set_query(subscription, es_columns_jsonb(values, isnull, Anum_subscriptions_query));
+	es_subscription_take_query(subscription, es_columns_jsonb(values, isnull, Anum_subscriptions_query));
 	subscription->creator.system_id = DatumGetInt64(values[Anum_subscriptions_system_id - 1]);
 	subscription->creator.oid = DatumGetObjectId(values[Anum_subscriptions_creator_oid - 1]);
 	subscription->creator.name = TextDatumGetCString(values[Anum_subscriptions_creator - 1]);

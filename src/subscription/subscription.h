@@ -53,6 +53,7 @@ extern const EsSubscription *es_subscription_get_again(const text *name, int64 i
 extern text **es_subscription_names(int *count);
 extern bool es_subscription_has_changed(uint64 changes);
 extern void es_subscription_set_query(EsSubscription *subscription, Jsonb *query);
+extern void es_subscription_take_query(EsSubscription *subscription, Jsonb *query);
 extern void es_subscription_require_read(const EsSubscription *subscription);
 extern void es_subscription_require_manager(const EsSubscription *subscription);
 extern bool es_subscription_is_of(const EsSubscription *subscription, const text *stream);

@@ -15,6 +15,8 @@ my $node = new_node('main', streaming => 'logical', conf => "max_worker_processe
 my $python = first { -x && IPC::Run::run([ $_, '-c', 'import psycopg; psycopg.types.composite' ], '2>', '/dev/null') }
 	'/usr/bin/python3', (map { "$_/python3" } split /:/, $ENV{PATH});
 
+my $tempdir = PostgreSQL::Test::Utils::tempdir();
+
 $ENV{PGUSER} = getpwuid($>);
 $ENV{PYTHONDONTWRITEBYTECODE} = 1;
 $ENV{PGHOST} = $node->host;
@@ -52,7 +54,7 @@ foreach my $preload (0, 1)
 		skip 'psycopg 3 for Python is not installed (tools/setup)', 1 unless $python;
 		my ($ok, $out, $err) = run_python('test_orders.py');
 		ok($ok, "$how: the application's tests pass") or diag $err;
-		like($err, qr/^Ran 7 tests/m, "$how: all of them");
+		like($err, qr/^Ran 8 tests/m, "$how: all of them");
 
 		sql('postgres', "CREATE DATABASE app$preload");
 		sql("app$preload", slurp_file('demo/app/schema.sql'));
@@ -70,6 +72,18 @@ foreach my $preload (0, 1)
 		$says->('pay 8 120', 'the order is unknown');
 		sql("app$preload", $preload ? "SELECT es_wait_projection('orders', 'order-7', 3, '10s')" : "SELECT es_run_projection('orders')");
 		$says->('list ann', 'order-7 cancelled 120');
+
+		# orders that are deleted, or truncated, before their events were handled
+		$says->('place 9 eve eve@example.com 90', '1');
+		$says->('place 10 eve eve@example.com 100', '1');
+		sql("app$preload", q{SELECT es_delete_stream('order-9'), es_truncate_stream('order-10', 2)});
+		$says->('place 9 eve eve@example.com 90', 'the order is deleted');
+		my $mailer = start_process([ $python, 'demo/app/mailer.py' ], "$tempdir/mailer$preload.out", "$tempdir/mailer$preload.err");
+		ok($node->poll_query_until("app$preload", 'SELECT sum(lag) = 0 FROM es_subscriptions'), "$how: the worker comes to the end");
+		$mailer->signal('TERM');
+		ok($mailer->finish, "$how: and ends") or diag slurp_file("$tempdir/mailer$preload.err");
+		is(sql("app$preload", q{SELECT (SELECT count(*) FROM es_parked('mailer')), string_agg(subject, ', ' ORDER BY subject) FROM mail}),
+			'0|order-7: OrderCancelled, order-7: OrderPaid, order-7: OrderPlaced', "$how: what is hidden by now it passes, and parks nothing");
 	}
 
 	# ---- a database for each test, copied from a template ----

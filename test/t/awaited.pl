@@ -50,6 +50,23 @@ foreach my $preload (0, 1)
 		$writer->quit;
 	}
 
+	# ---- an event that is hidden as it comes ----
+	foreach my $what ([ $counts, 'asynchronous' ], [ $inline, 'inline' ])
+	{
+		my ($projection, $mode) = @$what;
+		my $stream = "$s-gone-$projection";
+		my $wait = "SELECT es_wait_projection('$projection', '$stream', 2, %s)";
+		my $waiter = start(sprintf($wait, q{'1h'}));
+		ok(sleeps(), "$how, $mode: an event of a stream to come is waited for");
+		run("BEGIN; SELECT es_append('$stream', 'A'), es_append('$stream', 'B'); SELECT es_delete_stream('$stream'); COMMIT");
+		if ($mode ne 'inline')
+		{
+			is(run(sprintf($wait, q{'10ms'})), 'f', "$how, $mode: as it is deleted at once it is not taken in") unless $preload;
+			$catch_up->($projection);
+		}
+		ends($waiter, 't', "$how, $mode: and is taken in with the deletion");
+	}
+
 	# ---- an inline one has what is committed, whoever is in flight below ----
 	{
 		my $low = session("BEGIN; SELECT es_append('low-1', 'Low')");

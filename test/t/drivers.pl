@@ -201,8 +201,13 @@ sub works_through
 	$lock->quit;
 	ok($workers[1]{process}->finish, "$name: SIGTERM ends it, with status 0") or diag $errors->($workers[1]);
 	cmp_ok($sql->($mails), '>', 3 * 169, "$name: after that batch");
+	# order 501 is deleted and 502 truncated while no worker is there
+	$append->(501, 502, 'ann@example.com');
+	$sql->(q{SELECT es_delete_stream('order-501'), es_truncate_stream('order-502', 4)});
 	my $last = $start->();
 	$handled->(3 * 170, 'the next one does the rest');
+	ok($until->('SELECT sum(lag) = 0 FROM es_subscriptions'), "$name: and comes to the end");
+	is($sql->(q{SELECT count(*) FROM es_parked('mailer')}) . $sql->($mails), 3 . 3 * 170, "$name: past what is hidden by now, of which it parks nothing");
 
 	# what it cannot mend
 	$sql->(q{SELECT es_unsubscribe('mailer')});

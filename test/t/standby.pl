@@ -36,6 +36,13 @@ standby_is(q{SELECT key, version, state FROM es_projection('states')}, 'a-1|2|{"
 standby_is(q{SELECT position, lag FROM es_projections}, '2|0', 'es_projections reads');
 standby_is(q{SELECT es_wait_projection('states', 2, '1s')}, 't', 'es_wait_projection waits');
 
+# A subscription is polled on the primary; who waits for something to poll may do so here.
+$primary->safe_psql('postgres', q{SELECT es_subscribe('polled')});
+standby_is(q{CALL es_poll_wait('polled', '60s')}, 't', 'es_poll_wait tells that there is something to poll');
+is(sqlstates($standby, 'postgres', q{SELECT es_poll('polled')}), '25006', 'which es_poll does not give');
+$primary->safe_psql('postgres', q{SELECT count(es_ack('polled', partition, position)) FROM es_poll('polled')});
+standby_is(q{CALL es_poll_wait('polled', '10ms')}, 'f', 'nothing, once it is acknowledged there');
+
 # Whatever writes is refused.
 foreach my $sql (q{SELECT es_append('a-1', 'X')}, q{SELECT es_append_batch('a-1', '[{"type": "X"}]')}, q{INSERT INTO es_events (stream, type, data) VALUES ('a-1', 'X', '{}')},
 	'SELECT es_settle()', 'SELECT es_set_segment_size(100)', q{SELECT es_run_projection('states')}, q{SELECT es_rebuild_projection('states')},

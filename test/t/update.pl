@@ -187,6 +187,12 @@ $node->safe_psql('postgres', 'CREATE DATABASE apart');
 $node->safe_psql('apart', q{CREATE SCHEMA store; CREATE EXTENSION eventstore SCHEMA store; ALTER DATABASE apart SET search_path = store;
 	ALTER TABLE eventstore.subscriptions ADD COLUMN gone int, ADD COLUMN note text DEFAULT 'noted'; ALTER TABLE eventstore.subscriptions DROP COLUMN gone});
 $node->safe_psql('apart', q{SELECT es_append('a-1', 'A'), es_subscribe('before')});
+# a filter may name a type that no event can have
+new_store($node, 'named');
+$node->safe_psql('named', $_) foreach (
+	q{SELECT es_subscribe('types', types => '{T,$t}'), es_subscribe('query', query => '[{"types": ["T", "$t"]}]')},
+	q{SELECT es_create_projection('keys', 'count', key => '{"T": "$.stream", "$t": "$.stream"}')},
+	q{SELECT es_create_feed('named', types => '{T,$t}', query => '[{"types": ["T", "$t"]}]')});
 my $data = data_of($node, 'store');
 my $dump = "$latest/dump";
 is(version_of($node, 'store'), $from, 'a store of the last release');
@@ -207,7 +213,7 @@ my $unlike_script = behaviour($node, 'waiting');
 
 # ---- the update ----
 
-$node->safe_psql($_, 'ALTER EXTENSION eventstore UPDATE') foreach qw(store empty live thinned waiting apart);
+$node->safe_psql($_, 'ALTER EXTENSION eventstore UPDATE') foreach qw(store empty live thinned waiting apart named);
 is(version_of($node, 'store'), $to, 'updated');
 is($node->safe_psql('store', $remedy), '', 'library and script belong together');
 is($warm->query_safe(q{SELECT es_append('warm-1', 'W', expected_version => 1), es_subscribe('w'); SELECT es_alter_subscription('w', NULL, NULL, 3); SELECT es_ack('w', partition, max(position)) FROM es_poll('w') GROUP BY partition}),
@@ -230,6 +236,11 @@ is($node->safe_psql('apart', q{SET application_name = 'app'; SELECT es_subscribe
 	"\n2\nafter|app|noted|2\nbefore||noted|2", 'a store in another schema, with columns of its own, is updated, too');
 is(sqlstates($node, 'apart', q{ALTER TABLE eventstore.subscriptions DROP COLUMN note; ALTER TABLE eventstore.subscriptions DROP COLUMN application CASCADE}, on_error_stop => 0), 'VE002',
 	'the column that has come is the store\'s, and not to be dropped; the other one is');
+
+is($node->safe_psql('named', q{SELECT es_append('a-1', 'T'); SELECT count(*) FROM es_poll('types'); SELECT count(*) FROM es_poll('query'); SELECT es_run_projection('keys');
+	SELECT count(*), max(lag) FROM es_subscriptions; SELECT count(*) FROM pg_logical_slot_get_changes('es_named', NULL, NULL)}), "1\n1\n1\n1\n2|1\n1", 'filters that name a type which no event can have go on');
+is(join(' ', map { sqlstates($node, 'named', $_) } q{SELECT es_subscribe('t', types => '{T,$t}')}, q{SELECT es_alter_feed('named', NULL, '{$t}', NULL)}, q{SELECT es_alter_feed('named', NULL, NULL, NULL, '[{"types": ["$t"]}]')}),
+	'22023 22023 22023', '... and are refused where they are made');
 
 my $wanted = behaviour($node, 'fresh_filled');
 unlike($wanted, qr/VE00[78]|XX000/, 'a new store does what it should');
