@@ -349,7 +349,6 @@ CREATE OR REPLACE FUNCTION eventstore.look_at_copies(v eventstore.visit) RETURNS
 	GROUP BY s.oid, s.subname
 $$;
 
-<<<<<<< HEAD
 /* ---- fault: what an append would refuse ---- */
 
 CREATE FUNCTION eventstore.append_fault(stream text, type text, data jsonb, metadata jsonb) RETURNS text
@@ -365,7 +364,8 @@ BEGIN
 		(SELECT r.rolname FROM pg_catalog.pg_extension x JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) x.extowner
 			WHERE x.extname OPERATOR(pg_catalog.=) 'eventstore'));
 END
-=======
+$$;
+
 /* ---- keeping ---- */
 
 CREATE OR REPLACE FUNCTION eventstore.look_at_secrets(v eventstore.visit) RETURNS SETOF eventstore.finding
@@ -387,5 +387,4 @@ CREATE OR REPLACE FUNCTION eventstore.look_at_secrets(v eventstore.visit) RETURN
 		s.statement
 	FROM eventstore.troubles() t CROSS JOIN setting s
 	WHERE t.task = 'keys'
->>>>>>> n2
 $$;

@@ -396,12 +396,7 @@ run_chore(Chore *chore, EsTask task, TimestampTz (*work) (void))
 	PG_TRY();
 	{
 		chore->at = told_to_go ? DT_NOEND : work();
-<<<<<<< HEAD
 		chore->again_at = DT_NOBEGIN;
-		chore->delay_ms = 0;
-		es_trouble_end(task);
-=======
->>>>>>> n7
 		more = chore->at == DT_NOBEGIN;
 		if (!more)				/* what is left may still fail */
 		{
@@ -508,15 +503,10 @@ static void
 look_after_store(void)
 {
 	/* whoever has left holes before this may not have been heard */
-<<<<<<< HEAD
 	Work		work = {.has_store = true,.must_look = true,.hole = PG_INT64_MAX,
 		.upkeep = {DT_NOBEGIN, DT_NOBEGIN},.sealing = {DT_NOBEGIN, DT_NOBEGIN}
 	};
-	bool		others_turn = false;
-=======
-	Work		work = {.has_store = true,.must_look = true,.hole = PG_INT64_MAX,.upkeep = {DT_NOBEGIN},.sealing = {DT_NOBEGIN}};
 	bool		mark_turn = false;	/* the mark's turn, then that of all else */
->>>>>>> n7
 
 	write_mark_once(&work);
 	while (work.has_store && !told_to_go && es_roster_may_stay())
