@@ -240,7 +240,7 @@ unset_target(const Change *change)
 typedef struct Search
 {
 	const EsOpTarget *target;
-	EsNode	   *wanted;			/* one a pattern */
+	EsNode	   *wanted;			/* one a pattern, none of them opened */
 } Search;
 
 /* Tells whether an element has all members that are looked for. */

@@ -1,0 +1,98 @@
+# Events, and operations, that are made to cost: what is folded of them, the paths that look at them, and the errors that
+# they come to need memory for what there is, not for the product of two sizes; keys cannot be made to collide.  And what
+# a lack of memory or disk stops is not the fault of the event that was at hand.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use EventstoreTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('main', conf => "jit = off\nshared_buffers = 16MB\n");
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION eventstore;
+
+	-- how a statement ends, and its detail
+	CREATE FUNCTION outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
+	DECLARE
+		detail text;
+	BEGIN
+		EXECUTE statement;
+		RETURN '00000';
+	EXCEPTION WHEN OTHERS THEN
+		GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+		RETURN SQLSTATE || ' ' || detail;
+	END $$});
+
+sub q_ { return $node->safe_psql('postgres', $_[0]); }
+
+# grows(what, most, statement, result): a session of its own has this result, and has needed no more kB for it.
+sub grows
+{
+	my ($what, $most, $statement, $result) = @_;
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+	my $pid = $session->query(q{SET statement_timeout = '300s'; SELECT pg_backend_pid()});
+	my $before;
+
+	$session->query(q{SELECT state FROM es_replay('nothing-1', 'merge')});    # loads the library
+	$before = status_of($pid, 'VmHWM');
+	is($session->query($statement), $result, $what);
+  SKIP:
+	{
+		skip 'no /proc', 1 unless defined $before;
+		my $grown = status_of($pid, 'VmHWM') - $before;
+
+		note "$what: $grown kB";
+		cmp_ok($grown, '<', $most, "... in little memory");
+	}
+	$session->quit;
+	return;
+}
+
+# ---- elements times what is looked for: 1 GB, if it were written out for each of them
+q_(q{
+	SELECT es_register_reducer_ops('list', 'Listed', '{"set": {"items": "$.data.items"}}');
+	SELECT es_register_reducer_ops('list', 'Removed', '{"remove": {"items": {"sku": "$.data.sku"}}}');
+	SELECT es_append('list-1', 'Listed', jsonb_build_object('items', (SELECT jsonb_agg(jsonb_build_object('sku', jsonb_build_array(i))) FROM generate_series(1, 1000) i)));
+	SELECT es_append('list-1', 'Removed', jsonb_build_object('sku', jsonb_build_array(repeat('x', 1000000))));
+	SELECT es_append('list-1', 'Removed', '{"sku": [7.0]}')});
+grows('a long array is searched for something large', 100 * 1024, q{SELECT jsonb_array_length(state -> 'items') FROM es_replay('list-1', 'list')}, '999');
+
+# ---- paths times the event: 600 MB, if each kept what it was evaluated over
+q_(q{
+	CREATE FUNCTION wide(items int) RETURNS jsonb LANGUAGE sql AS
+		$$SELECT jsonb_build_object('l', jsonb_agg(jsonb_build_object('x', i, 'text', repeat('y', 1000)))) FROM generate_series(1, items) i$$;
+	CREATE FUNCTION looks(count int) RETURNS jsonb LANGUAGE sql AS
+		$$SELECT jsonb_build_object('set', jsonb_object_agg('t' || i, '$.data.l[*].x')) FROM generate_series(1, count) i$$;
+	SELECT es_register_reducer_ops('looks', 'Wide', looks(50));
+	SELECT es_append('wide-1', 'Wide', wide(5000))});
+grows('many paths over a large event', 150 * 1024,
+	q{SELECT count(*), min(jsonb_array_length(value)) FROM es_replay('wide-1', 'looks') r, jsonb_each(state)}, '50|5000');
+
+# the same over a large state
+q_(q{
+	SELECT es_register_reducer_ops('remembers', 'Wide', '"replace"');
+	SELECT es_register_reducer_ops('remembers', 'Looked', jsonb_build_object('set', (SELECT jsonb_object_agg('t' || i, '$.state.l[*].x') FROM generate_series(1, 50) i)));
+	SELECT es_append('state-1', 'Wide', wide(5000)), es_append('state-1', 'Looked')});
+grows('many paths over a large state', 150 * 1024,
+	q{SELECT count(*), min(jsonb_array_length(value)) FROM es_replay('state-1', 'remembers') r, jsonb_each(state)}, '51|5000');
+
+# in upcasters that follow one another, of all events of a projection's batch: 1.4 GB
+q_(q{
+	SELECT es_append('renewed-' || i, 'Renewed', wide(500)) FROM generate_series(1, 30) i;
+	SELECT es_register_upcaster_ops('Renewed', v, looks(5)) FROM generate_series(1, 8) v;
+	SELECT es_register_reducer_ops('renewed', 'Renewed', '{"set": {"n": "$.data.t5"}}');
+	SELECT es_create_projection('renewed', 'renewed', category => 'renewed')});
+grows('upcasters of many large events', 100 * 1024,
+	q{SELECT es_run_projection('renewed') IN (0, 30); SELECT count(*), min(jsonb_array_length(state -> 'n')) FROM es_projection('renewed')}, "t\n30|500");
+
+# ---- the place of an error, deep down: 2 GB, if each level made it anew
+q_(q{
+	SELECT es_create_reducer('deep');
+	CREATE TABLE deep AS SELECT ('{"set": {"a": ' || repeat('{"' || repeat('k', 1000) || '": ', 2000) || '"$.nope"' || repeat('}', 2000) || '}}')::jsonb AS ops});
+grows('an error deep down in operations', 100 * 1024, q{SELECT outcome($$SELECT es_register_reducer_ops('deep', 'D', ops) FROM deep$$)},
+	'22023 The error is at "/set/a/' . ('k' x 249) . '..." in the document.');
+
+$node->stop;
+done_testing();
