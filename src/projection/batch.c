@@ -443,7 +443,7 @@ es_batch_attempt(EsAttempt *attempt, EsAttemptWork work)
 	CurrentResourceOwner = owner;
 	/* what triggers say at the end may quote what the handler has written */
 	if (error && error->sqlerrcode != ES_ERRCODE_HANDLER_FAILED && begun.projection->handler &&
-		!es_error_passes_through(error->sqlerrcode) && es_apply_is_protected(begun.projection))
+		!es_error_ends_statement(error->sqlerrcode) && es_apply_is_protected(begun.projection))
 		es_error_withhold(error);
 	if (error && !begun.by_worker && es_error_passes_through(error->sqlerrcode))
 		ReThrowError(error);

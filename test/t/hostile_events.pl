@@ -154,5 +154,41 @@ SKIP:
 	is(($node->psql('latin', q{SET statement_timeout = '30s'; SELECT count(*) FROM es_replay('flood-1', 'merge') r, jsonb_object_keys(state)}))[1], $keys + 1, 'and do not collide in a state');
 }
 
+# ---- what is not the event's fault: it is neither refused for good nor parked
+q_(q{
+	CREATE TABLE spell (code text);
+	INSERT INTO spell VALUES (NULL);
+	CREATE FUNCTION renew(data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	DECLARE
+		met text := (SELECT code FROM spell);
+	BEGIN
+		IF met IS NOT NULL THEN
+			RAISE 'so it is' USING ERRCODE = met;
+		END IF;
+		RETURN data || '{"new": true}';
+	END $$;
+	SELECT es_append('spell-' || i, 'Spelled', '{}') FROM generate_series(1, 2) i;
+	SELECT es_register_upcaster('Spelled', 1, 'renew(jsonb)');
+	SELECT es_subscribe('spell', categories => '{spell}', max_attempts => 2)});
+my $poll = q{SET eventstore.upcast = on; SELECT string_agg(data::text, ' ') FROM es_poll('spell')};
+foreach my $code (qw(53000 53100 53200 53300 58000 58030))
+{
+	q_("UPDATE spell SET code = '$code'");
+	is(join(' ', map { sqlstates($node, 'postgres', $poll) } 1 .. 4), "$code $code $code $code", "$code fails a poll, each time");
+	is(sqlstates($node, 'postgres', q{SELECT * FROM es_replay('spell-1', 'merge')}), $code, '... and a replay, as what it is');
+}
+is(q_(q{SELECT count(*) FROM es_parked('spell')}), '0', 'no event is parked for it');
+q_('UPDATE spell SET code = NULL');
+is(q_($poll), '{"new": true} {"new": true}', 'once it is over events are delivered');
+# a limit that is set, and more memory than there can be, are passed by the event itself, however often it is tried
+q_(q{SELECT es_rewind('spell', 0)});
+foreach my $code (qw(53400 54000 XX000))
+{
+	q_("UPDATE spell SET code = '$code'");
+	is(sqlstates($node, 'postgres', q{SELECT * FROM es_replay('spell-1', 'merge')}), 'VE009', "$code is the event's");
+	is(sqlstates($node, 'postgres', $poll), '', '... and a poll passes over it');
+}
+is(q_(q{SELECT count(*), min(attempts), min(reason) FROM es_parked('spell')}), '2|2|it cannot be given its newest form: so it is', 'it is parked in the end');
+
 $node->stop;
 done_testing();
