@@ -23,11 +23,11 @@ static char *write_node(char *out, EsNode *node, JEntry *entry);
 
 /* Raises 54000 for what has no room in a jsonb. */
 static void
-refuse_large_state(void)
+refuse_large_value(void)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			errmsg("a folded state is larger than a jsonb can be"));
+			errmsg("a JSON value is larger than a jsonb can be"));
 }
 
 /* Gives where the entries of a container's children end, and its data begin. */
@@ -35,7 +35,7 @@ static inline Size
 measure_entries(Size at, Size count)
 {
 	if (count > JENTRY_OFFLENMASK / sizeof(JEntry))
-		refuse_large_state();
+		refuse_large_value();
 	return at + sizeof(uint32) + count * sizeof(JEntry);
 }
 
@@ -55,7 +55,7 @@ measure_object(EsObject *object, Size at)
 		CHECK_FOR_INTERRUPTS();
 		end = measure_packed_node(&object->members[i].node, end);
 		if (end - data > JENTRY_OFFLENMASK)
-			refuse_large_state();
+			refuse_large_value();
 	}
 	return end;
 }
@@ -73,7 +73,7 @@ measure_array(EsArray *array, Size at)
 		CHECK_FOR_INTERRUPTS();
 		end = measure_packed_node(&array->elements[i], end);
 		if (end - data > JENTRY_OFFLENMASK)
-			refuse_large_state();
+			refuse_large_value();
 	}
 	return end;
 }
@@ -236,7 +236,7 @@ pack_scalar(EsNode *scalar)
 	JEntry		entry;
 
 	if (end - data > JENTRY_OFFLENMASK)
-		refuse_large_state();
+		refuse_large_value();
 	json = begin_jsonb(end);
 	json->root.header = 1 | JB_FSCALAR | JB_FARRAY;
 	(void) write_node((char *) &json->root.children[1], scalar, &entry);

@@ -36,6 +36,15 @@
 
 /* ---- compiling ---- */
 
+/* Tells whether an error is what the server says against a path, and not the lack of something. */
+static bool
+is_about_path(int sqlerrcode)
+{
+	return ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_DATA_EXCEPTION ||
+		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
+		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_FEATURE_NOT_SUPPORTED;
+}
+
 /* Parses a path; what the server says against it is 22023. */
 static JsonPath *
 parse_path(const EsNode *string, const EsPlace *place)
@@ -54,7 +63,7 @@ parse_path(const EsNode *string, const EsPlace *place)
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		if (!is_about_path(error->sqlerrcode))
 			PG_RE_THROW();
 		FlushErrorState();
 		ereport(ERROR,
