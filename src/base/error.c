@@ -19,15 +19,38 @@ bool		es_error_is_secret = false;
 #define MOST_OF_AN_ERROR	10000	/* bytes of each part of it */
 
 /*
- * es_error_passes_through tells whether an error is none of a handler's doing:
- * the query was cancelled, the server goes down, or the transaction has to be
- * retried.
+ * es_error_ends_statement tells whether an error is about the statement as a whole, whatever
+ * a part of it was doing: the query was cancelled, the server goes down, or the transaction
+ * has to be retried.
+ */
+bool
+es_error_ends_statement(int sqlerrcode)
+{
+	return ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
+		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK;
+}
+
+/*
+ * Tells whether an error is the machine's: memory, disk or connections are used up, or a file
+ * cannot be read.  A limit that somebody has set (temp_file_limit) is not of that kind, nor is a
+ * piece of memory larger than there can be, which is no lack of it (XX000, 54000).
+ */
+static bool
+is_of_machine(int sqlerrcode)
+{
+	return ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_SYSTEM_ERROR ||
+		(ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES &&
+		 sqlerrcode != ERRCODE_CONFIGURATION_LIMIT_EXCEEDED);
+}
+
+/*
+ * es_error_passes_through tells whether an error is none of a handler's doing, so that it may go
+ * well another time with the same event.
  */
 bool
 es_error_passes_through(int sqlerrcode)
 {
-	return ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
-		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK;
+	return es_error_ends_statement(sqlerrcode) || is_of_machine(sqlerrcode);
 }
 
 /* es_error_detail makes the DETAIL of a VE009: the original SQLSTATE and detail; NULL for none. */

@@ -20,6 +20,7 @@
 #define ES_ERRCODE_EVENT_ID_CONFLICT		MAKE_SQLSTATE('V','E','0','1','0')
 #define ES_ERRCODE_CONDITION_FAILED			MAKE_SQLSTATE('V','E','0','1','1')
 
+extern bool es_error_ends_statement(int sqlerrcode);
 extern bool es_error_passes_through(int sqlerrcode);
 extern const char *es_error_detail(const ErrorData *cause);
 

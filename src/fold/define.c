@@ -34,7 +34,6 @@
 #include "fold/resolve.h"
 #include "fold/snapshot.h"
 #include "fold/state.h"
-#include "json/node.h"
 #include "json/opcompile.h"
 #include "json/pack.h"
 #include "json/size.h"
@@ -265,11 +264,10 @@ static Oid
 require_reducer(const text *name)
 {
 	char	   *type = find_state_type(name);
-	EsNode		empty = es_pack_object(NULL, NULL, 0);
 
 	if (type != NULL)
 		return es_reducer_resolve_type(text_to_cstring(name), type);
-	insert_reducer(name, es_pack_jsonb(&empty), JSONBOID, "ignore");
+	insert_reducer(name, es_pack_object_jsonb(NULL, NULL, 0), JSONBOID, "ignore");
 	return JSONBOID;
 }
 

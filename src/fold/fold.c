@@ -200,7 +200,6 @@ event_to_jsonb(const EsEvent *event)
 	EsKey		keys[ES_ROOT_COUNT + 1];
 	EsNode		values[ES_ROOT_COUNT + 1];
 	EsScope		scope;
-	EsNode		object;
 	int			count = 0;
 
 	es_scope_begin(&scope, event, NULL);
@@ -214,8 +213,7 @@ event_to_jsonb(const EsEvent *event)
 	/* the longest key, so it is the last */
 	keys[count] = es_node_key("type_version", strlen("type_version"));
 	values[count++] = es_node_view_number(int64_to_numeric(event->type_version));
-	object = es_pack_object(keys, values, count);
-	return es_pack_jsonb(&object);
+	return es_pack_object_jsonb(keys, values, count);
 }
 
 /* Makes the object that the reducer "count" gives. */
@@ -224,9 +222,8 @@ count_to_jsonb(int64 count)
 {
 	EsKey		key = es_node_key("count", strlen("count"));
 	EsNode		value = es_node_view_number(int64_to_numeric(count));
-	EsNode		object = es_pack_object(&key, &value, 1);
 
-	return es_pack_jsonb(&object);
+	return es_pack_object_jsonb(&key, &value, 1);
 }
 
 /* Takes the number out of the object that the reducer "count" gives; 0 if it is not there. */

@@ -42,8 +42,7 @@ went_well(EsQuietWork work, void *arg)
 
 	if (error == NULL)
 		return true;
-	if (es_error_passes_through(error->sqlerrcode) ||
-		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
+	if (es_error_passes_through(error->sqlerrcode))
 		ReThrowError(error);
 	FreeErrorData(error);
 	return false;

@@ -200,11 +200,10 @@ make_builtin_reducer(int number)
 	const char *name = builtins[number].name;
 	EsReducer  *reducer = palloc0(sizeof(EsReducer));
 	EsHandler  *handler = palloc0(sizeof(EsHandler));
-	EsNode		empty = es_pack_object(NULL, NULL, 0);
 	EsNode		word = es_node_view_string(name, strlen(name));
 
 	reducer->name = name;
-	reducer->initial = es_pack_jsonb(&empty);
+	reducer->initial = es_pack_object_jsonb(NULL, NULL, 0);
 	set_reducer_state_type(reducer, JSONBOID);
 	reducer->nhandlers = 1;
 	reducer->handlers = handler;

@@ -95,7 +95,6 @@ make_value_from_jsonb(const Jsonb *json, Oid type, bool *isnull)
 	TupleDesc	desc = CreateTemplateTupleDesc(1);
 	EsKey		name = es_node_key("state", strlen("state"));
 	EsNode		view = es_node_view(json);
-	EsNode		wrapper = es_pack_object(&name, &view, 1);
 	Datum		no_value = (Datum) 0;
 	bool		no_value_isnull = true;
 	bool		row_isnull = false;
@@ -104,7 +103,7 @@ make_value_from_jsonb(const Jsonb *json, Oid type, bool *isnull)
 	TupleDescInitEntry(desc, 1, "state", type, -1, 0);
 	desc = BlessTupleDesc(desc);
 	row = HeapTupleGetDatum(heap_form_tuple(desc, &no_value, &no_value_isnull));
-	row = es_state_populate(row, &row_isnull, RECORDOID, es_pack_jsonb(&wrapper));
+	row = es_state_populate(row, &row_isnull, RECORDOID, es_pack_object_jsonb(&name, &view, 1));
 	return GetAttributeByNum(DatumGetHeapTupleHeader(row), 1, isnull);
 }
 

@@ -294,7 +294,7 @@ try_look(Look *look, EsQuietWork work)
 
 	if (error == NULL)
 		return;
-	if (es_error_passes_through(error->sqlerrcode))
+	if (es_error_ends_statement(error->sqlerrcode))
 		ReThrowError(error);
 	look->locked = InvalidOid;
 	look->findings = report_failed_look(look->subject, error);

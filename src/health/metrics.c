@@ -314,7 +314,7 @@ put_source(ReturnSetInfo *result, const GaugeSource *source, MemoryContext conte
 
 	CHECK_FOR_INTERRUPTS();
 	error = es_quiet_try(ask_gauge_source, &look);
-	if (error != NULL && es_error_passes_through(error->sqlerrcode))
+	if (error != NULL && es_error_ends_statement(error->sqlerrcode))
 		ReThrowError(error);
 	put_gauge(result, "scrape_failed", es_metrics_label("part", source->name), error != NULL);
 	MemoryContextSwitchTo(old);

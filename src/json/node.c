@@ -10,17 +10,38 @@
 #include "json/node.h"
 
 #include "common/hashfn.h"
+#include "port.h"
 #include "utils/numeric.h"
 
 #define FEW_MEMBERS	(JB_OFFSET_STRIDE / 2)	/* of all but the first key the
 											 * entry has a length */
 
+/*
+ * What keys are hashed with.  Whoever makes events chooses their keys, and whoever knows the
+ * hash can make any number of keys that have the same.
+ */
+static uint64 key_seed;
+
+/*
+ * es_node_init draws the seed; called once, from _PG_init, before there is a key.  Where the
+ * library is preloaded all of a server's processes have the postmaster's.
+ */
+void
+es_node_init(void)
+{
+	if (!pg_strong_random(&key_seed, sizeof(key_seed)))
+		ereport(ERROR,
+				errcode(ERRCODE_INTERNAL_ERROR),
+				errmsg("could not generate random values"));
+}
+
 /* es_node_key makes a key of bytes that it borrows. */
 EsKey
 es_node_key(const char *bytes, int len)
 {
-	EsKey		key = {bytes, len, hash_bytes((const unsigned char *) bytes, len)};
+	EsKey		key = {bytes, len};
 
+	key.hash = (uint32) hash_bytes_extended((const unsigned char *) bytes, len, key_seed);
 	return key;
 }
 

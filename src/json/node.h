@@ -43,7 +43,7 @@ typedef struct EsNode
 	}			value;
 } EsNode;
 
-/* A member's key.  Its hash is that of es_node_key. */
+/* A member's key.  Its hash is that of es_node_key, and means nothing outside this process. */
 typedef struct EsKey
 {
 	const char *bytes;
@@ -62,6 +62,7 @@ typedef struct EsPackedReader
 	uint32		value_at;
 } EsPackedReader;
 
+extern void es_node_init(void);
 extern EsKey es_node_key(const char *bytes, int len);
 extern EsNode es_node_view(const Jsonb *json);
 extern EsNode es_node_view_string(const char *bytes, int len);

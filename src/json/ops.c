@@ -10,6 +10,7 @@
  */
 #include "json/ops.h"
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -156,6 +157,28 @@ push_element(const Change *change, EsNode *node, const EsNode *value)
 	es_tree_set(es_tree_push(node), value);
 }
 
+/*
+ * Orders two strings by the bytes of their UTF-8 form, so that a state does not depend on the
+ * database's encoding.  MULE_INTERNAL cannot be converted.
+ */
+static int
+compare_strings(const EsNode *a, const EsNode *b)
+{
+	int			encoding = GetDatabaseEncoding();
+	char	   *x;
+	char	   *y;
+	int			order;
+
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII || encoding == PG_MULE_INTERNAL || a->len == 0 || b->len == 0)
+		return es_names_order(a->value.bytes, a->len, b->value.bytes, b->len);
+	x = pg_server_to_any(a->value.bytes, a->len, PG_UTF8);
+	y = pg_server_to_any(b->value.bytes, b->len, PG_UTF8);
+	order = strcmp(x, y);
+	pfree(x);
+	pfree(y);
+	return order;
+}
+
 /* Orders two values of max or min. */
 static int
 compare_extremes(const Change *change, const EsNode *a, const EsNode *b)
@@ -164,7 +187,7 @@ compare_extremes(const Change *change, const EsNode *a, const EsNode *b)
 		return DatumGetInt32(DirectFunctionCall2(numeric_cmp, PointerGetDatum(a->value.bytes),
 												 PointerGetDatum(b->value.bytes)));
 	if (a->kind == ES_NODE_STRING && b->kind == ES_NODE_STRING)
-		return es_names_order(a->value.bytes, a->len, b->value.bytes, b->len);
+		return compare_strings(a, b);
 	ereport(ERROR,
 			errcode(ES_ERRCODE_HANDLER_FAILED),
 			errmsg("cannot apply operation \"%s\" to \"%s\" because only two numbers or two strings can be compared",
@@ -240,7 +263,7 @@ unset_target(const Change *change)
 typedef struct Search
 {
 	const EsOpTarget *target;
-	EsNode	   *wanted;			/* one a pattern */
+	EsNode	   *wanted;			/* one a pattern, none of them opened */
 } Search;
 
 /* Tells whether an element has all members that are looked for. */

@@ -12,6 +12,7 @@
 #include "json/pack.h"
 
 #include "miscadmin.h"
+#include "utils/fmgrprotos.h"
 
 #include "json/tree.h"
 
@@ -22,11 +23,11 @@ static char *write_node(char *out, EsNode *node, JEntry *entry);
 
 /* Raises 54000 for what has no room in a jsonb. */
 static void
-refuse_large_state(void)
+refuse_large_value(void)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			errmsg("a folded state is larger than a jsonb can be"));
+			errmsg("a JSON value is larger than a jsonb can be"));
 }
 
 /* Gives where the entries of a container's children end, and its data begin. */
@@ -34,7 +35,7 @@ static inline Size
 measure_entries(Size at, Size count)
 {
 	if (count > JENTRY_OFFLENMASK / sizeof(JEntry))
-		refuse_large_state();
+		refuse_large_value();
 	return at + sizeof(uint32) + count * sizeof(JEntry);
 }
 
@@ -54,7 +55,7 @@ measure_object(EsObject *object, Size at)
 		CHECK_FOR_INTERRUPTS();
 		end = measure_packed_node(&object->members[i].node, end);
 		if (end - data > JENTRY_OFFLENMASK)
-			refuse_large_state();
+			refuse_large_value();
 	}
 	return end;
 }
@@ -72,7 +73,7 @@ measure_array(EsArray *array, Size at)
 		CHECK_FOR_INTERRUPTS();
 		end = measure_packed_node(&array->elements[i], end);
 		if (end - data > JENTRY_OFFLENMASK)
-			refuse_large_state();
+			refuse_large_value();
 	}
 	return end;
 }
@@ -235,7 +236,7 @@ pack_scalar(EsNode *scalar)
 	JEntry		entry;
 
 	if (end - data > JENTRY_OFFLENMASK)
-		refuse_large_state();
+		refuse_large_value();
 	json = begin_jsonb(end);
 	json->root.header = 1 | JB_FSCALAR | JB_FARRAY;
 	(void) write_node((char *) &json->root.children[1], scalar, &entry);
@@ -303,11 +304,11 @@ es_pack_node(EsNode *node)
 }
 
 /*
- * es_pack_object makes an object of values, whose keys are in jsonb's order, in the
- * current memory context.
+ * es_pack_object_jsonb makes the jsonb of an object of values, whose keys are in jsonb's order,
+ * in the current memory context.
  */
-EsNode
-es_pack_object(const EsKey *keys, const EsNode *values, int count)
+Jsonb *
+es_pack_object_jsonb(const EsKey *keys, const EsNode *values, int count)
 {
 	EsObject	object = {.members = palloc(Max(count, 1) * sizeof(EsMember)),.count = count,.sorted = true};
 	Jsonb	   *json;
@@ -319,7 +320,14 @@ es_pack_object(const EsKey *keys, const EsNode *values, int count)
 	}
 	json = pack_opened_object(&object);
 	pfree(object.members);
-	return es_node_view(json);
+	return json;
+}
+
+/* es_pack_object makes the same object as a view. */
+EsNode
+es_pack_object(const EsKey *keys, const EsNode *values, int count)
+{
+	return es_node_view(es_pack_object_jsonb(keys, values, count));
 }
 
 /* es_pack_array makes an array of values, in the current memory context. */
@@ -331,16 +339,98 @@ es_pack_array(const EsNode *values, int count)
 	return es_node_view(pack_opened_array(&array));
 }
 
-/* es_pack_equal tells whether two values are the same, as jsonb's = does. */
+/* ---- comparing ---- */
+
+/* Tells whether two strings are the same. */
+static inline bool
+is_same_string(const EsNode *a, const EsNode *b)
+{
+	return a->len == b->len && memcmp(a->value.bytes, b->value.bytes, a->len) == 0;
+}
+
+/*
+ * Tells whether two packed containers are the same.  Where they lie, child by child: not by
+ * compareJsonbContainers, which compares strings by the database's collation to tell which is
+ * less, and cannot be interrupted.
+ */
+static bool
+is_same_packed(const EsNode *a, const EsNode *b)
+{
+	bool		objects = es_node_is_packed_object(a);
+	EsPackedReader left;
+	EsPackedReader right;
+	EsNode		names[2];
+	EsNode		children[2];
+
+	check_stack_depth();
+	if (es_node_is_packed_object(b) != objects)
+		return false;
+	if (!objects)
+	{
+		es_node_begin_elements(&left, a);
+		es_node_begin_elements(&right, b);
+		if (left.count != right.count)
+			return false;
+		while (es_node_next_element(&left, &children[0]) && es_node_next_element(&right, &children[1]))
+			if (!es_pack_equal(&children[0], &children[1]))
+				return false;
+		return true;
+	}
+	es_node_begin_members(&left, a);
+	es_node_begin_members(&right, b);
+	if (left.count != right.count)
+		return false;
+	while (es_node_next_member(&left, &names[0], &children[0]) && es_node_next_member(&right, &names[1], &children[1]))
+		if (!is_same_string(&names[0], &names[1]) || !es_pack_equal(&children[0], &children[1]))
+			return false;
+	return true;
+}
+
+/* Tells whether an opened container is the same as another value; it is written out for that. */
+static bool
+is_same_as_opened(EsNode *opened, EsNode *other)
+{
+	Jsonb	   *json;
+	EsNode		packed;
+	bool		same;
+
+	if (opened->kind == ES_NODE_OBJECT ? !es_node_is_object(other) : !es_node_is_array(other))
+		return false;
+	json = es_pack_jsonb(opened);
+	packed = es_node_view(json);
+	same = es_pack_equal(other, &packed);
+	pfree(json);
+	return same;
+}
+
+/*
+ * es_pack_equal tells whether two values are the same, as jsonb's = does.  It leaves nothing in
+ * the current memory context.
+ */
 bool
 es_pack_equal(EsNode *a, EsNode *b)
 {
-	Jsonb	   *left;
-	Jsonb	   *right;
-
-	if (a->kind == ES_NODE_STRING && b->kind == ES_NODE_STRING)
-		return a->len == b->len && memcmp(a->value.bytes, b->value.bytes, a->len) == 0;
-	left = es_pack_jsonb(a);
-	right = es_pack_jsonb(b);
-	return compareJsonbContainers(&left->root, &right->root) == 0;
+	CHECK_FOR_INTERRUPTS();
+	if (a->kind == ES_NODE_OBJECT || a->kind == ES_NODE_ARRAY)
+		return is_same_as_opened(a, b);
+	if (b->kind == ES_NODE_OBJECT || b->kind == ES_NODE_ARRAY)
+		return is_same_as_opened(b, a);
+	if (a->kind != b->kind)
+		return false;
+	switch (a->kind)
+	{
+		case ES_NODE_NULL:
+			return true;
+		case ES_NODE_BOOL:
+			return a->value.boolean == b->value.boolean;
+		case ES_NODE_STRING:
+			return is_same_string(a, b);
+		case ES_NODE_NUMBER:
+			return DatumGetBool(DirectFunctionCall2(numeric_eq, PointerGetDatum(a->value.bytes),
+													PointerGetDatum(b->value.bytes)));
+		case ES_NODE_PACKED:
+			return is_same_packed(a, b);
+		default:
+			elog(ERROR, "a value is missing in a JSON tree");
+	}
 }

@@ -34,8 +34,8 @@
 #define MOST_ORDINARY			27
 #define MOST_LONG_NUMBER		147459	/* with a comma and a blank */
 
-#define CHUNK					65536	/* bytes of a string looked at between
-										 * interrupts */
+#define CHUNK					65536	/* bytes of a string, or entries,
+										 * looked at between interrupts */
 #define FIRST_LEVELS			16
 
 /* A level takes a header and an entry. */
@@ -249,6 +249,8 @@ look_for_long_numbers(Walk *walk)
 		JEntry		entry = entries[i];
 		const char *child = data + INTALIGN(at);
 
+		if (i % CHUNK == 0)
+			CHECK_FOR_INTERRUPTS();
 		JBE_ADVANCE_OFFSET(at, entry);
 		if (JBE_ISNUMERIC(entry))
 			nlong += is_long_number(child);

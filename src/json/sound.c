@@ -10,15 +10,28 @@
 
 #include "miscadmin.h"
 
+#include "json/decimal.h"
+
 static bool is_sound_container(const JsonbContainer *container, Size size);
 
-/* Tells whether a number is within its bytes. */
+/* Tells whether a number is within its bytes, and has the header that its first word says. */
 static bool
 is_sound_number(const char *number, Size size)
 {
-	return size > VARHDRSZ_SHORT && !VARATT_IS_EXTERNAL(number) && !VARATT_IS_COMPRESSED(number) &&
-		(VARATT_IS_SHORT(number) || size > VARHDRSZ) && VARSIZE_ANY(number) <= size &&
-		VARSIZE_ANY_EXHDR(number) >= sizeof(uint16);
+	Size		start;
+	Size		end;
+	uint16		word;
+
+	if (size <= VARHDRSZ_SHORT || VARATT_IS_EXTERNAL(number) || VARATT_IS_COMPRESSED(number))
+		return false;
+	start = VARATT_IS_SHORT(number) ? VARHDRSZ_SHORT : VARHDRSZ;
+	if (size < start + sizeof(word))
+		return false;
+	end = VARSIZE_ANY(number);
+	if (end > size || end < start + sizeof(word))
+		return false;
+	memcpy(&word, number + start, sizeof(word));
+	return (word & ES_DECIMAL_SHORT) != 0 || end >= start + 2 * sizeof(word);
 }
 
 /* Tells whether a value that begins so far into the data of its container can be read. */
@@ -40,7 +53,11 @@ is_sound_value(const char *data, JEntry entry, uint32 from, uint32 upto)
 	}
 }
 
-/* Tells whether the values of a container, whose data are so many bytes, can be read. */
+/*
+ * Tells whether the values of a container, whose data are so many bytes, can be read.  Each
+ * JB_OFFSET_STRIDE'th entry, and no other, says where it ends in place of its length: node.c
+ * relies on it.
+ */
 static bool
 are_sound_values(const JsonbContainer *container, uint32 count, uint32 nkeys, Size size)
 {
@@ -52,7 +69,7 @@ are_sound_values(const JsonbContainer *container, uint32 count, uint32 nkeys, Si
 		JEntry		entry = container->children[i];
 		uint64		upto = (uint64) JBE_OFFLENFLD(entry) + (JBE_HAS_OFF(entry) ? 0 : from);
 
-		if (upto < from || upto > size)
+		if (upto < from || upto > size || JBE_HAS_OFF(entry) != (i % JB_OFFSET_STRIDE == 0))
 			return false;
 		if (i < nkeys ? !JBE_ISSTRING(entry) : !is_sound_value(data, entry, from, upto))
 			return false;

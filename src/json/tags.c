@@ -69,8 +69,11 @@ es_tags_keys(Datum metadata, EsTagKeys *keys)
 		keys->keys = palloc(sizeof(int64) * JsonContainerSize(array));
 	iterator = JsonbIteratorInit(array);
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (token == WJB_ELEM && value.type == jbvString)
 			keys->keys[keys->count++] = es_tags_key(value.val.string.val, value.val.string.len);
+	}
 	if (keys->count < 2)
 		return;
 	qsort(keys->keys, keys->count, sizeof(int64), compare_tag_keys);

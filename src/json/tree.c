@@ -149,6 +149,7 @@ fill_member_index(EsObject *object)
 	{
 		uint32		slot = object->members[i].key.hash & object->mask;
 
+		CHECK_FOR_INTERRUPTS();
 		while (object->slots[slot] != 0)
 			slot = (slot + 1) & object->mask;
 		object->slots[slot] = i + 1;

@@ -22,6 +22,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/jsonpath.h"
+#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
@@ -34,6 +35,15 @@
 #define MOST_REASON		200		/* bytes of what the server says of a path */
 
 /* ---- compiling ---- */
+
+/* Tells whether an error is what the server says against a path, and not the lack of something. */
+static bool
+is_about_path(int sqlerrcode)
+{
+	return ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_DATA_EXCEPTION ||
+		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
+		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_FEATURE_NOT_SUPPORTED;
+}
 
 /* Parses a path; what the server says against it is 22023. */
 static JsonPath *
@@ -53,7 +63,7 @@ parse_path(const EsNode *string, const EsPlace *place)
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		if (!is_about_path(error->sqlerrcode))
 			PG_RE_THROW();
 		FlushErrorState();
 		ereport(ERROR,
@@ -252,11 +262,10 @@ compile_path(const EsNode *string, const EsPlace *place, unsigned roots)
 {
 	EsValue    *value = palloc0(sizeof(EsValue));
 	PathWalk	walk = {value, roots, string, place};
-	EsNode		none = es_pack_object(NULL, NULL, 0);
 	JsonPathItem item;
 
 	value->path = parse_path(string, place);
-	value->variables = es_pack_jsonb(&none);
+	value->variables = es_pack_object_jsonb(NULL, NULL, 0);
 	jspInit(&item, value->path);
 	walk_path(&walk, &item, false);
 	if (value->nstate_keys > 1)
@@ -419,11 +428,11 @@ es_value_path_keys(const EsValue *value, int *nkeys)
 /* ---- evaluating ---- */
 
 /*
- * Makes of the state what a path mentions of it; false if there is nothing of it.
- * It is the same whatever form the state is in.
+ * Gives of the state what a path mentions of it; false if there is nothing of it.
+ * It is the same whatever form the state is in, which it may borrow from.
  */
 static bool
-make_mentioned_state(const EsValue *value, EsNode *state, EsNode *result)
+get_mentioned_state(const EsValue *value, EsNode *state, EsNode *result)
 {
 	EsNode	   *members;
 	EsKey	   *keys;
@@ -433,7 +442,7 @@ make_mentioned_state(const EsValue *value, EsNode *state, EsNode *result)
 		return false;
 	if (value->nstate_keys < 0 || !es_node_is_object(state))
 	{
-		*result = es_pack_node(state);
+		*result = *state;
 		return true;
 	}
 	members = palloc(Max(value->nstate_keys, 1) * sizeof(EsNode));
@@ -446,7 +455,7 @@ make_mentioned_state(const EsValue *value, EsNode *state, EsNode *result)
 		if (member)
 		{
 			keys[count] = value->state_keys[i];
-			members[count++] = es_pack_node(member);
+			members[count++] = *member;
 		}
 	}
 	*result = es_pack_object(keys, members, count);
@@ -454,7 +463,7 @@ make_mentioned_state(const EsValue *value, EsNode *state, EsNode *result)
 }
 
 /* Makes the object that a path is about, with what it mentions. */
-static EsNode
+static Jsonb *
 make_document(const EsValue *value, EsScope *scope)
 {
 	EsKey		keys[ES_ROOT_COUNT];
@@ -467,34 +476,55 @@ make_document(const EsValue *value, EsScope *scope)
 			continue;
 		if (root != ES_ROOT_STATE)
 			members[count] = *es_scope_member(scope, root);
-		else if (!make_mentioned_state(value, scope->state, &members[count]))
+		else if (!get_mentioned_state(value, scope->state, &members[count]))
 			continue;
 		keys[count++] = *es_scope_key(root);
 	}
-	return es_pack_object(keys, members, count);
+	return es_pack_object_jsonb(keys, members, count);
 }
 
-/* Has the server evaluate a path. */
-static bool
-evaluate_path(const EsValue *value, EsScope *scope, EsNode *result)
+/*
+ * Has the server evaluate a path.  What it finds, an array, is in the current memory context,
+ * and so is all that it took to find it.
+ */
+static EsNode
+query_path(const EsValue *value, EsScope *scope)
 {
-	EsNode		document = make_document(value, scope);
 	Datum		found = DirectFunctionCall4(jsonb_path_query_array,
-											JsonbPGetDatum(es_pack_jsonb(&document)),
+											JsonbPGetDatum(make_document(value, scope)),
 											PointerGetDatum(value->path),
 											JsonbPGetDatum(value->variables),
 											BoolGetDatum(false));
-	EsNode		items = es_node_view(DatumGetJsonbP(found));
+
+	return es_node_view(DatumGetJsonbP(found));
+}
+
+/*
+ * Has the server evaluate a path.  What that takes is as large as the event, or larger, and there
+ * may be many paths: of each only its result is kept.
+ */
+static bool
+evaluate_path(const EsValue *value, EsScope *scope, EsNode *result)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eventstore path", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	EsNode		found;
 	EsPackedReader reader;
 
-	es_node_begin_elements(&reader, &items);
-	if (reader.count == 0)
-		return false;
-	if (reader.count > 1)
-		*result = items;
-	else
-		(void) es_node_next_element(&reader, result);
-	return true;
+	/* these are the scope's, and outlive the scratch context */
+	for (EsRoot root = 0; root < ES_ROOT_COUNT; root++)
+		if ((value->wanted & (1U << root)) != 0 && root != ES_ROOT_STATE)
+			(void) es_scope_member(scope, root);
+	old = MemoryContextSwitchTo(scratch);
+	found = query_path(value, scope);
+	MemoryContextSwitchTo(old);
+	es_node_begin_elements(&reader, &found);
+	if (reader.count == 1)
+		(void) es_node_next_element(&reader, &found);
+	if (reader.count > 0)
+		*result = es_pack_node(&found);
+	MemoryContextDelete(scratch);
+	return reader.count > 0;
 }
 
 /* Goes on from a view, which may be where the result goes. */

@@ -140,30 +140,53 @@ key_of_protected_event(const EsProjection *projection, const Sight *sight, const
 	return key;
 }
 
-/* Gives events that have no protected fields their newest form. */
+/*
+ * Gives events that have no protected fields their newest form.  What an upcaster needs is as
+ * large as its event, and a batch has many: of each event only its new data are kept.
+ */
+static void
+upcast_each_event(const EsProjection *projection, const Sight *sight, EsEvent *events, int count, int64 *current)
+{
+	MemoryContext keep = CurrentMemoryContext;
+	EsAbout		about = {.projection = projection};
+
+	es_apply_begin_about(&about);
+	for (int i = 0; i < count; i++)
+	{
+		Datum		stored = events[i].data;
+
+		CHECK_FOR_INTERRUPTS();
+		about.event = &events[i];
+		*current = events[i].position;
+		MemoryContextSwitchTo(sight->context);
+		es_upcast_event(sight->upcasters, sight->calls, &events[i]);
+		MemoryContextSwitchTo(keep);
+		if (events[i].data != stored)
+			events[i].data = JsonbPGetDatum(DatumGetJsonbPCopy(events[i].data));
+		MemoryContextReset(sight->context);
+	}
+	es_apply_end_about(&about);
+	*current = 0;
+}
+
+/* Does so if there are upcasters at all. */
 static void
 upcast_plain_events(const EsProjection *projection, EsEvent *events, int count, int64 *current)
 {
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eventstore projection upcasters",
-												  ALLOCSET_SMALL_SIZES);
-	const EsUpcasters *upcasters = es_upcast_pin(scratch);
-	EsAbout		about = {.projection = projection};
-	EsCalls    *calls;
+	MemoryContext holder = AllocSetContextCreate(CurrentMemoryContext, "eventstore projection upcasters",
+												 ALLOCSET_SMALL_SIZES);
+	Sight		sight = {.upcasters = es_upcast_pin(holder)};
 
-	if (upcasters->count > 0)
+	if (sight.upcasters->count > 0)
 	{
-		calls = es_handler_begin_calls(upcasters->count);
-		es_apply_begin_about(&about);
-		for (int i = 0; i < count; i++)
-		{
-			about.event = &events[i];
-			*current = events[i].position;
-			es_upcast_event(upcasters, calls, &events[i]);
-		}
-		es_apply_end_about(&about);
-		*current = 0;
+		MemoryContext old = MemoryContextSwitchTo(holder);
+
+		sight.context = AllocSetContextCreate(holder, "eventstore projection event", ALLOCSET_DEFAULT_SIZES);
+		sight.calls = es_handler_begin_calls(sight.upcasters->count);
+		MemoryContextSwitchTo(old);
+		upcast_each_event(projection, &sight, events, count, current);
 	}
-	MemoryContextDelete(scratch);
+	MemoryContextDelete(holder);
 }
 
 /*

@@ -16,6 +16,7 @@
 #include "base/objects.h"
 #include "fold/foldnode.h"
 #include "health/doctor.h"
+#include "json/node.h"
 #include "json/scope.h"
 #include "json/size.h"
 #include "lifecycle/policy.h"
@@ -73,6 +74,8 @@ void
 _PG_init(void)
 {
 	HOLD_INTERRUPTS();
+	es_node_init();				/* first, since it can fail, and is tried
+								 * again */
 	es_loaded_init();
 	es_base_init();
 	es_jsonsize_init();

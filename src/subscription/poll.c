@@ -145,7 +145,7 @@ renew_polled_event(void *arg)
 
 /*
  * Gives an event its newest form; returns why that cannot be done, NULL if it is.  What
- * is not the event's fault, a missing function or right, is raised.
+ * is not the event's fault, a missing function or right, or a lack of memory, is raised.
  */
 static const char *
 renew_or_explain(const EsPoll *poll, EsEvent *event)

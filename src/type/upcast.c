@@ -169,16 +169,23 @@ describe_upcaster(void *arg)
 	errcontext("upcaster of type \"%s\" from version %d", upcaster->type, upcaster->from_version);
 }
 
-/* Runs an upcaster's operations. */
+/* Runs an upcaster's operations; only the result is left in the current memory context. */
 static Datum
 run_upcaster_ops(const EsUpcaster *upcaster, const EsEvent *event)
 {
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eventstore upcaster",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(scratch);
 	EsNode		view = es_node_view(DatumGetJsonbP(event->data));
 	EsNode		data = {ES_NODE_ABSENT};
+	Jsonb	   *result;
 
 	es_tree_set(&data, &view);
-	es_ops_apply(upcaster->ops, &data, event, CurrentMemoryContext);
-	return JsonbPGetDatum(es_pack_jsonb(&data));
+	es_ops_apply(upcaster->ops, &data, event, scratch);
+	MemoryContextSwitchTo(old);
+	result = es_pack_jsonb(&data);
+	MemoryContextDelete(scratch);
+	return JsonbPGetDatum(result);
 }
 
 /* Calls an upcaster's function. */
@@ -253,6 +260,7 @@ es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event)
 	text	   *type = DatumGetTextPP(event->type);
 	const char *name = VARDATA_ANY(type);
 	int			len = VARSIZE_ANY_EXHDR(type);
+	Datum		made = (Datum) 0;	/* here, by the upcaster before */
 
 	for (int i = find_first_upcaster(upcasters, name, len);
 		 i < upcasters->count && upcaster_is_of_type(&upcasters->items[i], name, len); i++)
@@ -270,6 +278,9 @@ es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event)
 			run_upcaster_function(upcaster, es_handler_ready(calls, i, &upcaster->function), event);
 		event->type_version = upcaster->from_version + 1;
 		error_context_stack = callback.previous;
+		if (made != (Datum) 0 && made != event->data)
+			pfree(DatumGetPointer(made));
+		made = upcaster->ops ? event->data : (Datum) 0;
 	}
 }
 

@@ -119,6 +119,8 @@ sql($_) foreach (
 	q{CREATE FUNCTION renew(data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'cannot renew %', data; END $$},
 	q{SELECT es_register_upcaster('Old', 1, 'renew(jsonb)')},
 	q{SELECT es_register_reducer('say', '*', 'say(jsonb, es_event)')},
+	q{CREATE FUNCTION say_no_room(state jsonb, event es_event) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no room for %', event.data USING ERRCODE = '53100'; END $$},
+	q{SELECT es_register_reducer('say_no_room', 'Bad', 'say_no_room(jsonb, es_event)')},
 	# copies what is protected; those for all types do not, as one of these has an upcaster that is a function
 	q{SELECT es_register_reducer_ops('copy', 'T', '["merge", {"append": {"words": "$.data.word"}}]')},
 	(map { qq{SELECT es_snapshot_every('$_', 2)} } qw(say copy merge last merge_patch)),
@@ -176,6 +178,7 @@ sql(qq{SELECT es_append('p-6', 'Old', '$data', type_version => 1), es_append('p-
 may_fail(q{SET eventstore.upcast = on; SELECT * FROM es_read('p-6')}, 'VE009');
 may_fail(q{SELECT es_upcast(e::es_event) FROM es_events e WHERE stream = 'p-6'}, 'VE009');
 may_fail(q{SELECT es_replay('p-7', 'say')}, 'VE009');
+may_fail(q{SELECT es_replay('p-7', 'say_no_room')}, '53100');
 may_fail(q{SELECT es_fold('say', e ORDER BY version) FROM es_events e WHERE stream = 'p-7'}, 'VE009');
 my ($ret, $out, $err) = $node->psql('postgres', q{SELECT es_replay('p-7', 'say')});
 like($err, qr/WARNING.*$secret/, 'the client is told what a handler says');
