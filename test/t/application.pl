@@ -79,7 +79,7 @@ foreach my $preload (0, 1)
 		sql("app$preload", q{SELECT es_delete_stream('order-9'), es_truncate_stream('order-10', 2)});
 		$says->('place 9 eve eve@example.com 90', 'the order is deleted');
 		my $mailer = start_process([ $python, 'demo/app/mailer.py' ], "$tempdir/mailer$preload.out", "$tempdir/mailer$preload.err");
-		ok($node->poll_query_until("app$preload", 'SELECT sum(lag) = 0 FROM es_subscriptions'), "$how: the worker comes to the end");
+		ok($node->poll_query_until("app$preload", 'SELECT count(lag_time) = 0 FROM es_subscriptions'), "$how: the worker comes to the end");
 		$mailer->signal('TERM');
 		ok($mailer->finish, "$how: and ends") or diag slurp_file("$tempdir/mailer$preload.err");
 		is(sql("app$preload", q{SELECT (SELECT count(*) FROM es_parked('mailer')), string_agg(subject, ', ' ORDER BY subject) FROM mail}),
