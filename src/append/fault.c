@@ -2,10 +2,10 @@
  * fault.c
  *		What of an event an append would refuse, told without an append.
  *
- * An import (compat/import_events.sql) looks through all that is to come before it stores
- * anything, since positions that it has taken are spent.  It does so in SQL, but for what is
- * here: how long data are as text, which may be more than a value can have and so is never made,
- * and what is defined of the event's type and category.  The answer holds as long as that stays.
+ * An import looks through all that is to come before it stores anything, since positions that
+ * it has taken are spent.  It does so in SQL (the folder compat/), but for what is here: how long
+ * data are as text, which may be more than a value can have and so is never made, and what is
+ * defined of the event's type and category.  The answer holds as long as that stays.
  */
 #include "base/base.h"
 

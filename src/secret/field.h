@@ -29,7 +29,7 @@ typedef enum EsFieldResult
 /* Whether a new event's protected fields are somebody's. */
 typedef enum EsFieldSubject
 {
-	ES_FIELD_SUBJECT_GOOD,			/* or there are no such fields */
+	ES_FIELD_SUBJECT_GOOD,		/* or there are no such fields */
 	ES_FIELD_SUBJECT_MISSING,
 	ES_FIELD_SUBJECT_SHREDDED
 } EsFieldSubject;
