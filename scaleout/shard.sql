@@ -178,7 +178,7 @@ CREATE FUNCTION scaleout.es_append_many(shard int, slots int[], events jsonb)
 BEGIN
 	PERFORM scaleout.enter($1, $2);
 	PERFORM scaleout.refuse_stream(e ->> 'stream', $2) FROM pg_catalog.jsonb_array_elements(CASE pg_catalog.jsonb_typeof($3) WHEN 'array' THEN $3 END) e
-		WHERE NOT scaleout.slot(e ->> 'stream') = ANY ($2) OR e ->> 'stream' = 'scaleout-moves';
+		WHERE e ->> 'stream' IS NOT NULL AND (NOT scaleout.slot(e ->> 'stream') = ANY ($2) OR e ->> 'stream' = 'scaleout-moves');
 	RETURN QUERY SELECT * FROM @store@.es_append_many($3);
 END
 $$;

@@ -247,17 +247,6 @@ is(gaps($shards[2], 'store'), '', 'and at the third shard');
 is(on_shard(2, q{SELECT DISTINCT type_version, data ? 'renewed' FROM es_events WHERE type = 'M'}), '1|f', 'also where the shards renew events as they are read');
 $_->safe_psql('postgres', 'ALTER DATABASE store RESET eventstore.upcast') foreach @shards;
 
-# ---- many streams, through a router that has not heard of the moves ----
-my $joined = ask(q{SELECT array_agg('join-' || n) FROM generate_series(1, 500) n WHERE es_shard('join-' || n) = 2});
-my @join = map { $router->safe_psql('other', "SELECT s FROM unnest('$joined'::text[]) s WHERE es_shard(s) = $_ LIMIT 1") } 0, 1;
-is(scalar(grep { /^join-\d+$/ } @join), 2, 'it takes two streams for apart that are at one shard by now');
-is($router->safe_psql('other', qq{SELECT string_agg(concat_ws(' ', stream, version), ', ' ORDER BY stream = '$join[1]') FROM es_append_many('[{"stream": "$join[0]", "type": "A"}, {"stream": "$join[1]", "type": "B"}]')}),
-	"$join[0] 1, $join[1] 1", 'it asks, and appends to both');
-is($router->safe_psql('other', "SELECT es_shard('$join[0]'), es_shard('$join[1]')"), '2|2', 'and knows then');
-my @still = map { ask("SELECT 'still-' || n FROM generate_series(1, 100) n WHERE es_shard('still-' || n) = $_ LIMIT 1") } 0, 2;
-like(($router->psql('other', qq{\\set VERBOSITY verbose\nSELECT * FROM es_append_many('[{"stream": "$still[0]", "type": "A"}, {"stream": "$still[1]", "type": "A"}]')}))[2],
-	qr/0A000: .* must be at one shard\s+DETAIL:\s+They are at shards 0, 2\./, 'what the shards say to be apart is refused');
-
 # ---- a shard refuses what is no longer there; a move that was left goes on ----
 my $moved = ask(q{SELECT 'load-' || n FROM generate_series(1, 60) n WHERE es_shard('load-' || n) = 2 AND scaleout.slot('load-' || n) < 2700 LIMIT 1});
 my $slot = ask("SELECT scaleout.slot('$moved')");
@@ -282,6 +271,17 @@ ask("SELECT scaleout.learn($slot, 1)");
 is(ask("SELECT es_shard('$moved')") . ask("SELECT es_stream_version('$moved')"), '1' . ($version + 2), 'a shard that never had a slot is asked, and then all: it is found');
 ask("SELECT es_append('$moved', 'L')");
 is(ask("SELECT es_shard('$moved')"), '0', 'and noted');
+
+# ---- many streams, through a router that has not heard of the moves ----
+my $joined = ask(q{SELECT array_agg('join-' || n) FROM generate_series(1, 500) n WHERE es_shard('join-' || n) = 2});
+my @join = map { $router->safe_psql('other', "SELECT s FROM unnest('$joined'::text[]) s WHERE es_shard(s) = $_ LIMIT 1") } 0, 1;
+is(scalar(grep { /^join-\d+$/ } @join), 2, 'it takes two streams for apart that are at one shard by now');
+is($router->safe_psql('other', qq{SELECT string_agg(concat_ws(' ', stream, version), ', ' ORDER BY stream = '$join[1]') FROM es_append_many('[{"stream": "$join[0]", "type": "A"}, {"stream": "$join[1]", "type": "B"}]')}),
+	"$join[0] 1, $join[1] 1", 'it asks, and appends to both');
+is($router->safe_psql('other', "SELECT es_shard('$join[0]'), es_shard('$join[1]')"), '2|2', 'and knows then');
+my @still = map { ask("SELECT 'still-' || n FROM generate_series(1, 100) n WHERE es_shard('still-' || n) = $_ LIMIT 1") } 0, 2;
+like(($router->psql('other', qq{\\set VERBOSITY verbose\nSELECT * FROM es_append_many('[{"stream": "$still[0]", "type": "A"}, {"stream": "$still[1]", "type": "A"}]')}))[2],
+	qr/0A000: .* must be at one shard\s+DETAIL:\s+They are at shards 0, 2\./, 'what the shards say to be apart is refused');
 
 # ---- projections ----
 ask(q{SELECT count(*) FROM es_on_shards($$SELECT es_create_projection('totals', 'count', category => 'load')$$)});
