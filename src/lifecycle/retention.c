@@ -511,7 +511,10 @@ hide_together(void *arg)
 	ListCell   *cell;
 
 	foreach(cell, hiding->due)
+	{
+		CHECK_FOR_INTERRUPTS();
 		hide_due_events(hiding->batch, lfirst(cell));
+	}
 }
 
 /* Hides what is due in a batch stream by stream; those that cannot be changed are passed over. */
@@ -547,7 +550,11 @@ hide_what_is_due(Batch *batch)
 	if (!es_snapshot_begin_keep(batch->round->by_hand))
 	{
 		foreach(cell, batch->due)
-			es_skipped_note(((Candidate *) lfirst(cell))->stream, NULL);
+		{
+			const Candidate *candidate = lfirst(cell);
+
+			es_skipped_note(candidate->stream, NULL);
+		}
 		return;
 	}
 	error = es_quiet_try(hide_together, &hiding);

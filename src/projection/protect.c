@@ -115,8 +115,13 @@ follow_type_upcasters(const EsUpcasters *upcasters, int first, EsLeaves *data)
 			break;
 		if (upcaster->ops == NULL)
 			continue;
-		(void) es_taint_add_all(&before, data); /* as many as there are fit */
-		(void) es_taint_ops(upcaster->ops, &before, data);	/* anywhere it leaves them */
+
+		/*
+		 * as many as there are fit; whether it does more than copy does not
+		 * matter here
+		 */
+		(void) es_taint_add_all(&before, data);
+		(void) es_taint_ops(upcaster->ops, &before, data);
 	}
 	return n;
 }
