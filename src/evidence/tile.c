@@ -77,7 +77,7 @@ unpack_positions(const bytea *stored, EsTile *tile)
 {
 	const uint8 *at = (const uint8 *) VARDATA_ANY(stored);
 	const uint8 *end = at + VARSIZE_ANY_EXHDR(stored);
-	uint64		next = tile->after + 1; /* at most PG_INT64_MAX, and so it stays */
+	uint64		next = tile->after + 1; /* never above PG_INT64_MAX */
 	int			count = 0;
 
 	while (at < end)

@@ -424,7 +424,7 @@ are_states_in_use(Oid relid)
 	return used;
 }
 
-/* Locks a projection's table and the parent against all; false, with no lock, if they are not free. */
+/* Locks a projection's table and the parent against all; false, with no lock, if they are used. */
 static bool
 try_to_lock_states(Oid relid)
 {
