@@ -54,20 +54,9 @@ CREATE FUNCTION eventstore.is_left_out() RETURNS boolean
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_service_is_left_out';
 COMMENT ON FUNCTION eventstore.is_left_out() IS 'whether more databases have a store than can be looked after, and this one is not among those; behind es_doctor';
 
-/* DO: of these what server/library.sql does of all: what an administrator has granted on others stays. */
-DO $$
-DECLARE
-	routine pg_catalog.regprocedure;
-BEGIN
-	FOREACH routine IN ARRAY '{eventstore.setting_is_set(text),eventstore.is_left_out()}'::pg_catalog.regprocedure[]
-	LOOP
-		EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', routine);
-		EXECUTE pg_catalog.format('ALTER FUNCTION %s OWNER TO %I', routine,
-			(SELECT r.rolname FROM pg_catalog.pg_extension x JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) x.extowner
-				WHERE x.extname OPERATOR(pg_catalog.=) 'eventstore'));
-	END LOOP;
-END
-$$;
+CREATE FUNCTION eventstore.setting_lists(name text, item text) RETURNS boolean
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_service_setting_lists';
+COMMENT ON FUNCTION eventstore.setting_lists(text, text) IS 'whether a setting of the server that is a list has an item, whoever may read it; NULL: there is no such setting; behind es_doctor';
 
 CREATE OR REPLACE FUNCTION eventstore.look_at_library(v eventstore.visit) RETURNS SETOF eventstore.finding
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -241,6 +230,80 @@ $$;
 
 /* ---- outlet ---- */
 
+CREATE OR REPLACE FUNCTION eventstore.look_at_feeds(v eventstore.visit) RETURNS SETOF eventstore.finding
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+	WITH feeds AS MATERIALIZED (
+			SELECT f.*, format('SELECT * FROM %s.es_create_feed(%L, %L, %L, %L, %L)', v.home, f.name, f.categories, f.types, f.format, f.query) AS statement
+			FROM eventstore.feed_settings f),
+		slots AS MATERIALIZED (
+			SELECT s.*, s.plugin = 'eventstore' AND s.database = current_database() AS is_ours,
+				pg_wal_lsn_diff(CASE WHEN v.standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, s.restart_lsn) AS retained,
+				to_jsonb(s) ->> 'invalidation_reason' AS invalidated
+			FROM pg_replication_slots s),
+		allowed AS MATERIALIZED (
+			SELECT eventstore.setting_lists('output_plugin_libraries', 'eventstore') AS has,
+				CASE WHEN NOT eventstore.setting_is_set('output_plugin_libraries') THEN ''
+					WHEN pg_has_role('pg_read_all_settings', 'USAGE') THEN current_setting('output_plugin_libraries', true) END AS names)
+	SELECT 'critical', 'feeds are defined and wal_level is not logical',
+		format('wal_level is %s: %s feeds cannot be read.', current_setting('wal_level'), count(*)),
+		'ALTER SYSTEM SET wal_level = logical; -- then restart the server'
+	FROM feeds WHERE current_setting('wal_level') <> 'logical' AND NOT v.standby
+	HAVING count(*) > 0
+	UNION ALL
+	SELECT 'critical', 'feeds are defined and the output plugin is not allowed',
+		format('output_plugin_libraries%s does not name eventstore: %s feeds cannot be read.', COALESCE(format(', %L,', a.names), ''), count(*)),
+		CASE WHEN a.names IS NOT NULL
+			THEN format('ALTER SYSTEM SET output_plugin_libraries = %s; SELECT pg_reload_conf()',
+				(SELECT string_agg(quote_literal(i.item), ', ') FROM (
+					SELECT btrim(l.item, ' "') FROM string_to_table(a.names, ',') l(item) WHERE btrim(l.item, ' "') <> ''
+					UNION ALL SELECT 'eventstore') i(item)))
+			ELSE '-- add eventstore to output_plugin_libraries, which has others that the store''s owner may not see; then SELECT pg_reload_conf()' END
+	FROM feeds CROSS JOIN allowed a
+	WHERE NOT a.has
+	GROUP BY a.names
+	UNION ALL
+	SELECT 'critical', 'a feed has no slot',
+		format('Feed %L is defined, and replication slot %I is not there: it was dropped, or a failover or restore has not brought it. Its consumer goes on after the history that it has.', f.name, 'es_' || f.name),
+		f.statement
+	FROM feeds f WHERE NOT v.standby AND NOT EXISTS (SELECT FROM slots s WHERE s.slot_name = 'es_' || f.name)
+	UNION ALL
+	SELECT 'notice', 'a slot lets everything through',
+		format('Replication slot %I was made by hand and has no definition.', s.slot_name),
+		format('SELECT %s.es_alter_feed(%L, NULL, NULL, NULL)', v.home, substr(s.slot_name, 4))
+	FROM slots s
+	WHERE s.is_ours AND starts_with(s.slot_name, 'es_') AND NOT s.temporary AND NOT v.standby
+		AND NOT EXISTS (SELECT FROM feeds f WHERE s.slot_name = 'es_' || f.name)
+	UNION ALL
+	SELECT 'critical', 'a slot has lost WAL that it needs',
+		format('Replication slot %I%s can deliver nothing any more%s. Its consumer goes on after the history that it has.', s.slot_name,
+			COALESCE(format(', of feed %L,', f.name), ''), COALESCE(format(' (%s)', s.invalidated), '')),
+		CASE WHEN f.name IS NOT NULL AND NOT v.standby THEN format('SELECT %s.es_drop_feed(%L); %s', v.home, f.name, f.statement)
+			ELSE format('SELECT pg_drop_replication_slot(%L)', s.slot_name) END
+	FROM slots s LEFT JOIN feeds f ON s.is_ours AND s.slot_name = 'es_' || f.name
+	WHERE s.wal_status = 'lost' OR s.invalidated IS NOT NULL
+	UNION ALL
+	SELECT 'warning', 'a slot is about to lose WAL that it needs',
+		format('Replication slot %I keeps %s of WAL, and %s are left of max_slot_wal_keep_size, %s.', s.slot_name, pg_size_pretty(s.retained),
+			pg_size_pretty(GREATEST(s.safe_wal_size, 0)), current_setting('max_slot_wal_keep_size')),
+		format('ALTER SYSTEM SET max_slot_wal_keep_size = %L; SELECT pg_reload_conf()', 2 * k.setting::int8 || 'MB')
+	FROM slots s CROSS JOIN pg_settings k
+	WHERE k.name = 'max_slot_wal_keep_size' AND k.setting::int8 >= 0 AND s.wal_status <> 'lost'
+		AND (s.wal_status = 'unreserved' OR s.safe_wal_size < 0.2 * k.setting::int8 * 1024 * 1024)
+	UNION ALL
+	SELECT 'warning', 'a slot that nobody reads keeps WAL',
+		format('Replication slot %I%s has no consumer connected and keeps %s of WAL, more than max_wal_size, %s.', s.slot_name,
+			CASE WHEN s.is_ours THEN ' of a feed' WHEN s.database IS NOT NULL THEN format(' of plugin %I in database %I', s.plugin, s.database) ELSE ' of a standby' END,
+			pg_size_pretty(s.retained), current_setting('max_wal_size')),
+		CASE WHEN s.is_ours AND starts_with(s.slot_name, 'es_') THEN format('SELECT %s.es_drop_feed(%L)', v.home, substr(s.slot_name, 4))
+			ELSE format('SELECT pg_drop_replication_slot(%L)', s.slot_name) END || '; -- if nobody is to read it any more'
+	FROM slots s
+	WHERE NOT s.active AND s.wal_status <> 'lost' AND s.retained > pg_size_bytes(current_setting('max_wal_size'))
+$$;
+
+CREATE FUNCTION eventstore.timeline_begun(timeline bigint) RETURNS timestamptz
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_outlet_timeline_begun';
+COMMENT ON FUNCTION eventstore.timeline_begun(bigint) IS 'when a promotion began a timeline, by the file that it has left; NULL: there is none; behind es_doctor';
+
 CREATE OR REPLACE FUNCTION eventstore.look_at_standbys(v eventstore.visit) RETURNS SETOF eventstore.finding
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 	WITH standbys AS MATERIALIZED (
@@ -254,8 +317,7 @@ CREATE OR REPLACE FUNCTION eventstore.look_at_standbys(v eventstore.visit) RETUR
 	cut AS MATERIALIZED (
 		SELECT q.last_value AS timeline, s.first_position - 1 AS given_up, h.begun
 		FROM eventstore.timeline_seq q
-			CROSS JOIN LATERAL (SELECT (pg_stat_file(format('pg_wal/%s.history', upper(lpad(to_hex(q.last_value), 8, '0'))), true)).modification AS begun
-				WHERE q.is_called AND q.last_value BETWEEN 2 AND 2147483647 AND has_function_privilege('pg_catalog.pg_stat_file(text,boolean)', 'EXECUTE')) h
+			CROSS JOIN LATERAL (SELECT eventstore.timeline_begun(q.last_value) AS begun WHERE q.is_called AND q.last_value BETWEEN 2 AND 2147483647) h
 			CROSS JOIN LATERAL (SELECT s.* FROM eventstore.segments s CROSS JOIN ends e WHERE s.first_position <= e.last ORDER BY s.segment DESC LIMIT 1) s)
 	SELECT 'notice', 'no standby is synchronous',
 		format('Standbys %s are asynchronous: what one of them lacks when it is promoted is lost; by now that are %s of WAL at most.', string_agg(quote_literal(s.application_name), ', '),
@@ -387,4 +449,19 @@ CREATE OR REPLACE FUNCTION eventstore.look_at_secrets(v eventstore.visit) RETURN
 		s.statement
 	FROM eventstore.troubles() t CROSS JOIN setting s
 	WHERE t.task = 'keys'
+$$;
+
+/* DO: of these what server/library.sql does of all: what an administrator has granted on others stays. */
+DO $$
+DECLARE
+	routine pg_catalog.regprocedure;
+BEGIN
+	FOREACH routine IN ARRAY '{eventstore.setting_is_set(text),"eventstore.setting_lists(text,text)",eventstore.is_left_out(),eventstore.timeline_begun(bigint)}'::pg_catalog.regprocedure[]
+	LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', routine);
+		EXECUTE pg_catalog.format('ALTER FUNCTION %s OWNER TO %I', routine,
+			(SELECT r.rolname FROM pg_catalog.pg_extension x JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) x.extowner
+				WHERE x.extname OPERATOR(pg_catalog.=) 'eventstore'));
+	END LOOP;
+END
 $$;

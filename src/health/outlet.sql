@@ -10,7 +10,10 @@ CREATE FUNCTION eventstore.look_at_feeds(v eventstore.visit) RETURNS SETOF event
 				pg_wal_lsn_diff(CASE WHEN v.standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, s.restart_lsn) AS retained,
 				to_jsonb(s) ->> 'invalidation_reason' AS invalidated
 			FROM pg_replication_slots s),
-		allowed AS MATERIALIZED (SELECT current_setting('output_plugin_libraries', true) AS names)
+		allowed AS MATERIALIZED (
+			SELECT eventstore.setting_lists('output_plugin_libraries', 'eventstore') AS has,
+				CASE WHEN NOT eventstore.setting_is_set('output_plugin_libraries') THEN ''
+					WHEN pg_has_role('pg_read_all_settings', 'USAGE') THEN current_setting('output_plugin_libraries', true) END AS names)
 	SELECT 'critical', 'feeds are defined and wal_level is not logical',
 		format('wal_level is %s: %s feeds cannot be read.', current_setting('wal_level'), count(*)),
 		'ALTER SYSTEM SET wal_level = logical; -- then restart the server'
@@ -18,13 +21,15 @@ CREATE FUNCTION eventstore.look_at_feeds(v eventstore.visit) RETURNS SETOF event
 	HAVING count(*) > 0
 	UNION ALL
 	SELECT 'critical', 'feeds are defined and the output plugin is not allowed',
-		format('output_plugin_libraries, %L, does not name eventstore: %s feeds cannot be read.', a.names, count(*)),
-		format('ALTER SYSTEM SET output_plugin_libraries = %s; SELECT pg_reload_conf()',
-			(SELECT string_agg(quote_literal(i.item), ', ') FROM (
-				SELECT btrim(l.item, ' "') FROM string_to_table(a.names, ',') l(item) WHERE btrim(l.item, ' "') <> ''
-				UNION ALL SELECT 'eventstore') i(item)))
+		format('output_plugin_libraries%s does not name eventstore: %s feeds cannot be read.', COALESCE(format(', %L,', a.names), ''), count(*)),
+		CASE WHEN a.names IS NOT NULL
+			THEN format('ALTER SYSTEM SET output_plugin_libraries = %s; SELECT pg_reload_conf()',
+				(SELECT string_agg(quote_literal(i.item), ', ') FROM (
+					SELECT btrim(l.item, ' "') FROM string_to_table(a.names, ',') l(item) WHERE btrim(l.item, ' "') <> ''
+					UNION ALL SELECT 'eventstore') i(item)))
+			ELSE '-- add eventstore to output_plugin_libraries, which has others that the store''s owner may not see; then SELECT pg_reload_conf()' END
 	FROM feeds CROSS JOIN allowed a
-	WHERE a.names IS NOT NULL AND NOT 'eventstore' = ANY (SELECT btrim(l.item, ' "') FROM string_to_table(a.names, ',') l(item))
+	WHERE NOT a.has
 	GROUP BY a.names
 	UNION ALL
 	SELECT 'critical', 'a feed has no slot',
@@ -66,6 +71,10 @@ CREATE FUNCTION eventstore.look_at_feeds(v eventstore.visit) RETURNS SETOF event
 $$;
 COMMENT ON FUNCTION eventstore.look_at_feeds(eventstore.visit) IS 'whether feeds can be read, and what slots hold back; behind es_doctor';
 
+CREATE FUNCTION eventstore.timeline_begun(timeline bigint) RETURNS timestamptz
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_outlet_timeline_begun';
+COMMENT ON FUNCTION eventstore.timeline_begun(bigint) IS 'when a promotion began a timeline, by the file that it has left; NULL: there is none; behind es_doctor';
+
 CREATE FUNCTION eventstore.look_at_standbys(v eventstore.visit) RETURNS SETOF eventstore.finding
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 	WITH standbys AS MATERIALIZED (
@@ -79,8 +88,7 @@ CREATE FUNCTION eventstore.look_at_standbys(v eventstore.visit) RETURNS SETOF ev
 	cut AS MATERIALIZED (
 		SELECT q.last_value AS timeline, s.first_position - 1 AS given_up, h.begun
 		FROM eventstore.timeline_seq q
-			CROSS JOIN LATERAL (SELECT (pg_stat_file(format('pg_wal/%s.history', upper(lpad(to_hex(q.last_value), 8, '0'))), true)).modification AS begun
-				WHERE q.is_called AND q.last_value BETWEEN 2 AND 2147483647 AND has_function_privilege('pg_catalog.pg_stat_file(text,boolean)', 'EXECUTE')) h
+			CROSS JOIN LATERAL (SELECT eventstore.timeline_begun(q.last_value) AS begun WHERE q.is_called AND q.last_value BETWEEN 2 AND 2147483647) h
 			CROSS JOIN LATERAL (SELECT s.* FROM eventstore.segments s CROSS JOIN ends e WHERE s.first_position <= e.last ORDER BY s.segment DESC LIMIT 1) s)
 	SELECT 'notice', 'no standby is synchronous',
 		format('Standbys %s are asynchronous: what one of them lacks when it is promoted is lost; by now that are %s of WAL at most.', string_agg(quote_literal(s.application_name), ', '),

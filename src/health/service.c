@@ -9,9 +9,11 @@
 #include "access/htup_details.h"
 #include "funcapi.h"
 #include "nodes/execnodes.h"
+#include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
+#include "utils/varlena.h"
 
 #include "base/call.h"
 #include "base/loaded.h"
@@ -23,6 +25,7 @@
 
 PG_FUNCTION_INFO_V1(es_service_library_is_replaced);
 PG_FUNCTION_INFO_V1(es_service_setting_is_set);
+PG_FUNCTION_INFO_V1(es_service_setting_lists);
 PG_FUNCTION_INFO_V1(es_service_is_left_out);
 PG_FUNCTION_INFO_V1(es_service_worker_state);
 PG_FUNCTION_INFO_V1(es_service_troubles);
@@ -44,6 +47,29 @@ es_service_setting_is_set(PG_FUNCTION_ARGS)
 	const char *value = GetConfigOption(text_to_cstring(PG_GETARG_TEXT_PP(0)), true, false);
 
 	PG_RETURN_BOOL(value != NULL && value[0] != '\0');
+}
+
+/*
+ * eventstore.setting_lists(name, item): whether a setting that is a list has an item; NULL if
+ * there is no such setting.
+ */
+Datum
+es_service_setting_lists(PG_FUNCTION_ARGS)
+{
+	const char *value = GetConfigOption(text_to_cstring(PG_GETARG_TEXT_PP(0)), true, false);
+	const char *item = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	List	   *items;
+	ListCell   *cell;
+	bool		found = false;
+
+	if (value == NULL)
+		PG_RETURN_NULL();
+	(void) SplitGUCList(pstrdup(value), ',', &items);
+	foreach(cell, items)
+	{
+		found = found || strcmp(lfirst(cell), item) == 0;
+	}
+	PG_RETURN_BOOL(found);
 }
 
 /*

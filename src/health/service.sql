@@ -8,6 +8,10 @@ CREATE FUNCTION eventstore.setting_is_set(name text) RETURNS boolean
 	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_service_setting_is_set';
 COMMENT ON FUNCTION eventstore.setting_is_set(text) IS 'whether a setting of the server is neither missing nor empty, whoever may read it; behind es_doctor';
 
+CREATE FUNCTION eventstore.setting_lists(name text, item text) RETURNS boolean
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_service_setting_lists';
+COMMENT ON FUNCTION eventstore.setting_lists(text, text) IS 'whether a setting of the server that is a list has an item, whoever may read it; NULL: there is no such setting; behind es_doctor';
+
 CREATE FUNCTION eventstore.worker_state(OUT looked_after boolean, OUT wanted boolean, OUT since timestamptz, OUT held_by int, OUT workers int) RETURNS record
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'es_service_worker_state';
 COMMENT ON FUNCTION eventstore.worker_state() IS

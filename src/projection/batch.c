@@ -441,6 +441,7 @@ es_batch_attempt(EsAttempt *attempt, EsAttemptWork work)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+
 	/*
 	 * what triggers say at the end, whatever its SQLSTATE, may quote what the
 	 * handler has written

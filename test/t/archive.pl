@@ -240,7 +240,7 @@ $reader->query_safe('BEGIN; UPDATE held SET n = n + 1');
 my @queue;
 foreach my $place (1 .. 24)
 {
-	push @queue, start_script($node, 'store', "BEGIN; SELECT es_append('queue-$place', 'Q'); UPDATE held SET n = n + 1; ROLLBACK");
+	push @queue, start_script($node, 'store', "BEGIN; SELECT es_append('queue-$place', 'Q'), count(*) FROM es_events; UPDATE held SET n = n + 1; ROLLBACK");
 	$node->poll_query_until('store', qq{SELECT count(*) = $place FROM pg_stat_activity WHERE query LIKE 'UPDATE held%' AND cardinality(pg_blocking_pids(pid)) > 0}) or die;
 }
 is(codes(q{SET lock_timeout = '2s'; SET statement_timeout = '60s'; SELECT es_detach_segments('infinity')}), '55P03', 'who detaches looks through a queue of those in the way, and waits as long as he is to');

@@ -533,7 +533,6 @@ treat({ on => $crowd, finding => 'more databases have a store than can be looked
 		$crowd->restart;
 	},
 	after => sub {
-		is(scalar(() = slurp_file($crowd->logfile) =~ /more databases have an event store than can be looked after/g), 0, 'who only looks wants no place');
 		$crowd->safe_psql('store', q{SELECT es_append('a-1', 'A')}) foreach 1 .. 2;
 		is(scalar(() = slurp_file($crowd->logfile) =~ /more databases have an event store than can be looked after/g), 1, 'the log tells once who is left out');
 		$crowd->safe_psql('postgres', $_) foreach (q{DELETE FROM pg_database WHERE datname LIKE 'crowd%'}, 'ALTER SYSTEM SET eventstore.max_workers = 4');
