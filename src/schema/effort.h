@@ -9,8 +9,8 @@
 
 #include "miscadmin.h"
 
-#define ES_TEXTS_A_STEP	4		/* short texts, or facts, compared for a step of
-								 * work */
+#define ES_TEXTS_A_STEP	4		/* short texts, or facts, compared for a step
+								 * of work */
 
 /* How much work may still be done. */
 typedef struct EsEffort

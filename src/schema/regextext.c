@@ -19,15 +19,17 @@ make_text_room(EsRegexText *text, Size count)
 
 	if (text->too_long || count > ES_MOST_REGEX_TEXT || text->len + count > ES_MOST_REGEX_TEXT)
 	{
-		text->too_long = true;
+		text	  ->too_long = true;
+
 		return false;
 	}
 	while (space < text->len + count)
 		space *= 2;
 	if (space == text->space)
 		return true;
-	text->chars = repalloc_huge(text->chars, space * sizeof(pg_wchar));
-	text->space = space;
+	text	  ->chars = repalloc_huge(text->chars, space * sizeof(pg_wchar));
+	text	  ->space = space;
+
 	return true;
 }
 
@@ -36,7 +38,7 @@ void
 es_regextext_put(EsRegexText *text, pg_wchar c)
 {
 	if (make_text_room(text, 1))
-		text->chars[text->len++] = c;
+		text	  ->chars[text->len++] = c;
 }
 
 /* es_regextext_put_ascii writes some ASCII as it is. */
@@ -100,7 +102,8 @@ put_counted(EsRegexText *text, const pg_wchar *atom, Size len, uint32 least, uin
 		return;
 	if (len > 0)
 		memcpy(text->chars + text->len, atom, len * sizeof(pg_wchar));
-	text->len += len;
+	text	  ->len += len;
+
 	if (most == ES_NO_BOUND && least <= 1)
 		strlcpy(bounds, least == 0 ? "*" : "+", sizeof(bounds));
 	else if (most == ES_NO_BOUND)
@@ -128,7 +131,7 @@ es_regextext_repeat(EsRegexText *text, Size start, uint32 least, uint32 most)
 	}
 	atom = palloc_extended(len * sizeof(pg_wchar), MCXT_ALLOC_HUGE);
 	memcpy(atom, text->chars + start, len * sizeof(pg_wchar));
-	text->len = start;
+	text	  ->len = start;
 
 	es_regextext_put_ascii(text, "(?:");
 	for (; least > ES_MOST_COUNTED; least -= ES_MOST_COUNTED)

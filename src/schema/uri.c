@@ -154,6 +154,7 @@ decode_utf8(char *text, int len)
 		return NULL;
 	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
 		return text;
+
 	conversion = FindDefaultConversionProc(PG_UTF8, encoding);
 	if (!OidIsValid(conversion) || space > MaxAllocSize)
 		return NULL;

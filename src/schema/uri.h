@@ -7,8 +7,8 @@
 
 #include "base/base.h"
 
-#define ES_MOST_URI		2000	/* bytes of one that is resolved; else a base could
-								 * be written anew for each of very many
+#define ES_MOST_URI		2000	/* bytes of one that is resolved; else a base
+								 * could be written anew for each of very many
 								 * identifiers */
 
 #define ES_URI_TOO_LONG "is longer than 2000 bytes as it is resolved"

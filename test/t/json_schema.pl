@@ -163,7 +163,7 @@ my @costly = (
 	[ 'a pattern of 9,000 groups', q{jsonb_build_object('pattern', repeat('(', 9000) || 'a' || repeat(')', 9000))}, q{'"x"'}, undef ],
 	[ 'groups of nothing, repeated within each other', q{jsonb_build_object('pattern', repeat('(', 5) || repeat('){10000}', 5))}, q{'"x"'}, '22023' ],
 	[ '... a few times each', q{'{"pattern": "(((){255}){256}){256}"}'}, q{'"x"'}, '22023' ],
-	[ '... as often as they may be', q{'{"pattern": "^((){100}){100}$"}'}, q{'""'}, 'valid' ],
+	[ '... less often', q{'{"pattern": "^((){50}){50}$"}'}, q{'""'}, 'valid' ],
 	[ 'places between characters, repeated within each other', q{'{"pattern": "((\\\\b|$){10000}){10000}"}'}, q{'"x"'}, '22023' ],
 	[ 'many of them in a group', q{jsonb_build_object('pattern', '(' || repeat('^', 1001) || '){10}')}, q{'"x"'}, '22023' ],
 	[ 'many large patterns', q{jsonb_build_object('anyOf', (SELECT jsonb_agg(jsonb_build_object('pattern', '^x{1,' || i || '}$')) FROM generate_series(5000, 5100) i))}, q{'"x"'}, '22023' ],
@@ -236,27 +236,37 @@ sub memory
 	return slurp_file("/proc/$pid/status") =~ /^$what:\s+(\d+)/m ? $1 : die;
 }
 
-my $base = q{'https://example.com/' || repeat('a', 1900) || '/'};
-my $six = 'generate_series(1, 6) i';
-my $combined = qq{jsonb_build_object('\$ref', 'l1', '\$defs',
-	(SELECT jsonb_object_agg('l' || i, jsonb_build_object('\$id', 'l' || i, 'anyOf', jsonb_build_array(jsonb_build_object('\$ref', 'r' || i), jsonb_build_object('\$ref', 'l' || (i + 1))))) FROM $six)
-	|| (SELECT jsonb_object_agg('r' || i, jsonb_build_object('\$id', 'r' || i, '\$ref', 'l' || (i + 1), '\$defs', jsonb_build_object('x', jsonb_build_object('\$dynamicAnchor', 'a' || i)))) FROM $six)
-	|| jsonb_build_object('last', jsonb_build_object('\$id', 'l7', '\$defs', (SELECT jsonb_object_agg('x' || i, jsonb_build_object('\$dynamicAnchor', 'a' || i)) FROM $six),
-		'contains', jsonb_build_object('allOf', (SELECT jsonb_agg(jsonb_build_object('\$dynamicRef', '#a' || i)) FROM $six)),
-		'items', jsonb_build_object('allOf', (SELECT jsonb_agg('{"type": "string"}'::jsonb) FROM generate_series(1, MANY))))))};
+# outcome(schema, data): how many violations there are, or an SQLSTATE
+$node->safe_psql('utf8', q{
+	CREATE TABLE given (what text, s jsonb, d jsonb);
+	CREATE FUNCTION outcome(schema jsonb, data jsonb) RETURNS text LANGUAGE plpgsql AS $$
+	BEGIN
+		RETURN (SELECT count(*) FROM es_check_schema(schema, data));
+	EXCEPTION WHEN OTHERS THEN
+		RETURN SQLSTATE;
+	END $$});
 
-# what, SQL, what it gives, megabytes that the process may grow by at most
+my $base = q{'https://example.com/' || repeat('a', 1900) || '/'};
+my $five = 'generate_series(1, 5) i';
+my $combined = qq{jsonb_build_object('\$ref', 'l1', '\$defs',
+	(SELECT jsonb_object_agg('l' || i, jsonb_build_object('\$id', 'l' || i, 'anyOf', jsonb_build_array(jsonb_build_object('\$ref', 'r' || i), jsonb_build_object('\$ref', 'l' || (i + 1))))) FROM $five)
+	|| (SELECT jsonb_object_agg('r' || i, jsonb_build_object('\$id', 'r' || i, '\$ref', 'l' || (i + 1), '\$defs', jsonb_build_object('x', jsonb_build_object('\$dynamicAnchor', 'a' || i)))) FROM $five)
+	|| jsonb_build_object('last', jsonb_build_object('\$id', 'l6', '\$defs', (SELECT jsonb_object_agg('x' || i, jsonb_build_object('\$dynamicAnchor', 'a' || i)) FROM $five),
+		'contains', jsonb_build_object('allOf', (SELECT jsonb_agg(jsonb_build_object('\$dynamicRef', '#a' || i)) FROM $five)),
+		'items', jsonb_build_object('allOf', (SELECT jsonb_agg('{}'::jsonb) FROM generate_series(1, MANY))))))};
+
+# what, schema, data, outcome, megabytes that the process may grow by at most
 my @bounded = (
-	[ 'references below a long base', qq{SELECT verdict(jsonb_build_object('\$id', $base, '\$defs', '{"q": {"\$id": "q"}}'::jsonb,
-		'items', jsonb_build_object('allOf', (SELECT jsonb_agg('{"\$ref": "q"}'::jsonb) FROM generate_series(1, 100000))))::text::json, '1')}, 'valid', 200 ],
-	[ 'identifiers below a long base', qq{SELECT verdict(jsonb_build_object('\$id', $base, '\$defs', (SELECT jsonb_object_agg('d' || i, jsonb_build_object('\$id', 'a' || i)) FROM generate_series(1, 60000) i))::text::json, '1')}, '22023', 150 ],
-	[ 'what no keyword has, referred to from the inside out', q{SELECT verdict(jsonb_build_object('x', (repeat('{"items":', 400) || (SELECT jsonb_build_object('allOf', jsonb_agg('{"type": "string"}'::jsonb)) FROM generate_series(1, 5000)) || repeat('}', 400))::jsonb,
-		'$defs', (SELECT jsonb_object_agg('a' || lpad(i::text, 3, '0'), jsonb_build_object('$ref', '#/x' || repeat('/items', 400 - i))) FROM generate_series(0, 399) i))::text::json, '1')}, 'valid', 150 ],
-	[ 'dynamic anchors combined', 'SELECT verdict((' . ($combined =~ s/MANY/1000/r) . q{)::text::json, '["x"]')}, 'valid', 150 ],
-	[ '... of many subschemas', 'SELECT verdict((' . ($combined =~ s/MANY/50000/r) . q{)::text::json, '["x"]')}, '22023', 400 ],
-	[ 'violations of anyOf', q{SELECT count(*) FROM es_check_schema('{"items": {"anyOf": [{"type": "string"}, {"type": "null"}]}}', (SELECT jsonb_agg(i) FROM generate_series(1, 200000) i))}, '200000', 150 ],
-	[ 'violations of oneOf', q{SELECT count(*) FROM es_check_schema('{"items": {"oneOf": [{"type": "string"}, {"type": "null"}]}}', (SELECT jsonb_agg(i) FROM generate_series(1, 200000) i))}, '200000', 150 ],
-	[ 'violations of propertyNames', q{SELECT count(*) FROM es_check_schema('{"propertyNames": {"maxLength": 1}}', (SELECT jsonb_object_agg('key' || i, i) FROM generate_series(1, 200000) i))}, '200000', 250 ]);
+	[ 'references below a long base', qq{jsonb_build_object('\$id', $base, '\$defs', '{"q": {"\$id": "q"}}'::jsonb,
+		'items', jsonb_build_object('allOf', (SELECT jsonb_agg('{"\$ref": "q"}'::jsonb) FROM generate_series(1, 100000))))}, q{'1'}, '0', 100 ],
+	[ 'identifiers below a long base', qq{jsonb_build_object('\$id', $base, '\$defs', (SELECT jsonb_object_agg('d' || i, jsonb_build_object('\$id', 'a' || i)) FROM generate_series(1, 60000) i))}, q{'1'}, '22023', 100 ],
+	[ 'what no keyword has, referred to from the inside out', q{jsonb_build_object('x', (repeat('{"items":', 400) || (SELECT jsonb_build_object('allOf', jsonb_agg('{"type": "string"}'::jsonb)) FROM generate_series(1, 5000)) || repeat('}', 400))::jsonb,
+		'$defs', (SELECT jsonb_object_agg('a' || lpad(i::text, 3, '0'), jsonb_build_object('$ref', '#/x' || repeat('/items', 400 - i))) FROM generate_series(0, 399) i))}, q{'1'}, '0', 100 ],
+	[ 'dynamic anchors combined', $combined =~ s/MANY/1000/r, q{'["x"]'}, '0', 100 ],
+	[ '... of many subschemas', $combined =~ s/MANY/100000/r, q{'["x"]'}, '22023', 300 ],
+	[ 'violations of anyOf', q{'{"items": {"anyOf": [{"type": "string"}, {"type": "null"}]}}'}, '(SELECT jsonb_agg(i) FROM generate_series(1, 200000) i)', '200000', 100 ],
+	[ 'violations of oneOf', q{'{"items": {"oneOf": [{"type": "string"}, {"type": "null"}]}}'}, '(SELECT jsonb_agg(i) FROM generate_series(1, 200000) i)', '200000', 100 ],
+	[ 'violations of propertyNames', q{'{"propertyNames": {"maxLength": 1}}'}, q{(SELECT jsonb_object_agg('key' || i, i) FROM generate_series(1, 200000) i)}, '200000', 100 ]);
 
 SKIP:
 {
@@ -270,12 +280,13 @@ SKIP:
 	$session->quit;
 	foreach my $case (@bounded)
 	{
-		my ($what, $sql, $expected, $most) = @$case;
+		my ($what, $schema, $data, $expected, $most) = @$case;
 
+		$node->safe_psql('utf8', "INSERT INTO given VALUES (\$\$$what\$\$, $schema, $data)");
 		$session = $node->background_psql('utf8');
-		$session->query_safe("SELECT verdict('{}', '1')");
+		$session->query_safe("SELECT outcome('{}', '1')");
 		$before = memory($session, 'VmHWM');
-		is($session->query_safe($sql), $expected, $what);
+		is($session->query_safe("SELECT outcome(s, d) FROM given WHERE what = \$\$$what\$\$"), $expected, $what);
 		cmp_ok(memory($session, 'VmHWM') - $before, '<', $most * 1024, '... in a bounded memory');
 		$session->quit;
 	}
