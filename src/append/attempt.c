@@ -169,8 +169,7 @@ find_target(Attempt *attempt, Target *target)
 	if (target->known)
 	{
 		target->stream = target->known->stream;
-		/* all that is known may go while a constraint of a user's runs */
-		target->stream.name = target->asked->stream;
+		target->stream.name = target->asked->stream;	/* what is known may go as a user's constraint runs */
 		target->tip = target->known->tip;
 		return target->exists = true;
 	}
