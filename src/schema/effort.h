@@ -9,7 +9,7 @@
 
 #include "miscadmin.h"
 
-#define ES_TEXTS_A_STEP	4		/* short texts, or facts, compared for a step
+#define ES_TEXTS_A_STEP	16		/* short texts, or facts, compared for a step
 								 * of work */
 
 /* How much work may still be done. */

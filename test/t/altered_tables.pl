@@ -345,11 +345,12 @@ $node->stop;
 # ---- constraints that catch errors ----
 
 # An error that is caught makes the session forget what it knows of the streams that its transaction
-# has appended to, in the midst of a change of one. Memory that is given back is away at once here.
+# has appended to, in the midst of a change of one. Memory that is given back is away at once here, and as there
+# were many streams what is got next does not come to lie in the same place.
 $ENV{MALLOC_MMAP_THRESHOLD_} = 8192;
-my $catching = new_node('catching');
+my $catching = new_node('catching', conf => "shared_preload_libraries = 'eventstore'\n");
 delete $ENV{MALLOC_MMAP_THRESHOLD_};
-my $others = "SELECT count(es_append('long-' || i || repeat('-name', 40), 'T')) FROM generate_series(1, 100) i";
+my $others = "SELECT count(es_append('long-' || i || repeat('-name', 40), 'T')) FROM generate_series(1, 2800) i";
 
 $catching->safe_psql('postgres', $_) foreach (
 	'CREATE EXTENSION eventstore', $others, "SELECT es_append('a-1', 'T')",
@@ -361,9 +362,9 @@ $catching->safe_psql('postgres', $_) foreach (
 	  END $$},
 	'ALTER TABLE eventstore.streams ADD CHECK (catches(name))', 'ALTER TABLE eventstore.events ADD CHECK (catches(type))');
 is($catching->safe_psql('postgres', "BEGIN; $others; SELECT es_append('a-1', 'T'); SELECT es_append('a-1', 'T'); SELECT es_truncate_stream('a-1', 2); SELECT es_append('a-1', 'T'); SELECT es_truncate_stream('a-1', 3); COMMIT"),
-	"100\n2\n3\n\n4\n", 'a stream is truncated where a constraint catches an error');
+	"2800\n2\n3\n\n4\n", 'a stream is truncated where a constraint catches an error');
 is($catching->safe_psql('postgres', "BEGIN; $others; SELECT es_append('a-1', 'T'); SELECT es_append('a-1', 'Caught'); SELECT es_append('a-1', 'T'); COMMIT"),
-	"100\n5\n6\n7", 'an event is appended where one does');
+	"2800\n5\n6\n7", 'an event is appended where one does');
 is($catching->safe_psql('postgres', "SELECT string_agg(version || type, ' ' ORDER BY version) FROM es_read('a-1')"), '3T 4T 5T 6Caught 7T', 'all of it is stored');
 unlike(slurp_file($catching->logfile), qr/was terminated by signal|server process .* exited with exit code/, 'nothing crashed there');
 $catching->stop;
