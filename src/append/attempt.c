@@ -169,7 +169,7 @@ find_target(Attempt *attempt, Target *target)
 	if (target->known)
 	{
 		target->stream = target->known->stream;
-		target->stream.name = target->asked->stream;	/* what is known may go as a user's constraint runs */
+		target->stream.name = target->asked->stream;	/* known may go */
 		target->tip = target->known->tip;
 		return target->exists = true;
 	}
