@@ -62,14 +62,12 @@ CREATE OR REPLACE FUNCTION eventstore.look_at_library(v eventstore.visit) RETURN
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 	SELECT 'notice', 'the library is not preloaded',
 		'There are no workers: projections, retention, seals and the mark that standbys read by wait for who calls es_run_projection, es_scavenge, es_seal and es_settle, and who waits for events polls.',
-		CASE WHEN NOT eventstore.setting_is_set('shared_preload_libraries') OR pg_has_role('pg_read_all_settings', 'USAGE')
+		CASE WHEN pg_has_role('pg_read_all_settings', 'USAGE')
 			THEN format('ALTER SYSTEM SET shared_preload_libraries = %s; -- then restart the server',
 				(SELECT string_agg(quote_literal(i.item), ', ') FROM (
-					SELECT btrim(l.item, ' "')
-					FROM string_to_table(CASE WHEN eventstore.setting_is_set('shared_preload_libraries') THEN current_setting('shared_preload_libraries') END, ',') l(item)
-					WHERE btrim(l.item, ' "') <> ''
+					SELECT btrim(l.item, ' "') FROM string_to_table(current_setting('shared_preload_libraries'), ',') l(item) WHERE btrim(l.item, ' "') <> ''
 					UNION ALL SELECT 'eventstore') i(item)))
-			ELSE '-- add eventstore to shared_preload_libraries, which has others that the store''s owner may not see; then restart the server' END
+			ELSE '-- add eventstore to shared_preload_libraries, of which the store''s owner may not see what is there; then restart the server' END
 	WHERE NOT v.preloaded
 	UNION ALL
 	SELECT 'warning', 'the library and the extension are of different versions',

@@ -95,7 +95,8 @@ list_databases(void)
 static int
 add_databases_to_roster(const List *databases, int added)
 {
-	int			upto = Min(added + FEW_DATABASES, list_length(databases));
+	int			count = list_length(databases);
+	int			upto = Min(added + FEW_DATABASES, count);
 
 	while (added < upto && es_roster_add(list_nth_oid(databases, added)))
 		added++;

@@ -426,7 +426,9 @@ find_upkeep_due(const Work *work)
 static TimestampTz
 find_sealing_due(const Work *work)
 {
-	return Max(es_upkeep_seal_due(work->sealing.at), work->sealing.again_at);
+	TimestampTz due = es_upkeep_seal_due(work->sealing.at);
+
+	return Max(due, work->sealing.again_at);
 }
 
 /* When the mark is to be written, if nothing happens before. */
@@ -464,8 +466,10 @@ static void
 rest_until_news(Work *work)
 {
 	TimestampTz due = find_due_time(work);
+	TimestampTz sealing = find_sealing_due(work);
+	TimestampTz upkeep = find_upkeep_due(work);
 
-	due = Min(Min(due, find_sealing_due(work)), Min(work->projections.again_at, find_upkeep_due(work)));
+	due = Min(Min(due, sealing), Min(work->projections.again_at, upkeep));
 	/* what came meanwhile may have set the latch in vain */
 	if (es_roster_rest() || es_wake_told() || told_to_go)
 		due = GetCurrentTimestamp();
