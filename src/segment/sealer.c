@@ -118,13 +118,14 @@ mark_segment_sealed(int64 segment, bool clean)
 /*
  * Runs VACUUM (FREEZE) on a table, or does without its indexes, which tells soon how much
  * of it is free; unless somebody else vacuums it, say, or makes an index.  Commits the
- * transaction it is called in, and begins another.
+ * transaction it is called in, and begins another; the statement outlives both.
  */
 static void
 vacuum_table(char *schema, char *table, bool whole)
 {
+	MemoryContext old = MemoryContextSwitchTo(PortalContext);
 	VacuumStmt *statement = makeNode(VacuumStmt);
-	RangeVar   *name = makeRangeVar(schema, table, -1);
+	RangeVar   *name = makeRangeVar(pstrdup(schema), pstrdup(table), -1);
 
 	statement->options = list_make2(makeDefElem("freeze", (Node *) makeBoolean(true), -1),
 									makeDefElem("skip_locked", (Node *) makeBoolean(true), -1));
@@ -134,6 +135,7 @@ vacuum_table(char *schema, char *table, bool whole)
 		statement->options = lappend(statement->options, makeDefElem("index_cleanup", (Node *) makeString("off"), -1));
 	statement->rels = list_make1(makeVacuumRelation(name, InvalidOid, NIL));
 	statement->is_vacuumcmd = true;
+	MemoryContextSwitchTo(old);
 	ExecVacuum(make_parsestate(NULL), statement, true);
 }
 
