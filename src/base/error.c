@@ -115,6 +115,8 @@ es_error_hide_context(void *arg)
 void
 es_error_withhold(ErrorData *error)
 {
+	/* also an inner handler's, which has got the statements of this one */
+	error->context = NULL;
 	if (error->message && strcmp(error->message, WITHHELD) == 0)
 		return;					/* an inner handler's, or a parallel worker's */
 	if (!IsParallelWorker())
@@ -124,7 +126,7 @@ es_error_withhold(ErrorData *error)
 				error->detail ? errdetail_internal("%s", error->detail) : 0,
 				error->hint ? errhint("%s", error->hint) : 0);
 	error->message = pstrdup(WITHHELD);
-	error->detail = error->detail_log = error->context = error->internalquery = NULL;
+	error->detail = error->detail_log = error->internalquery = NULL;
 	error->internalpos = 0;
 	error->schema_name = error->table_name = error->column_name = NULL;
 	error->datatype_name = error->constraint_name = NULL;
@@ -151,11 +153,7 @@ es_error_report_failure(MemoryContext context)
 	es_error_cut(cause);
 	FlushErrorState();
 	if (es_error_is_secret)
-	{
 		es_error_withhold(cause);
-		/* an inner handler's got the statements of this one as context */
-		cause->context = NULL;
-	}
 	detail = passes ? NULL : es_error_detail(cause);
 	ereport(ERROR,
 			errcode(passes ? cause->sqlerrcode : ES_ERRCODE_HANDLER_FAILED),

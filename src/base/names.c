@@ -56,17 +56,23 @@ typedef struct EsNameIndexEntry
 
 /* ---- what is a name ---- */
 
+/* Gives the offset of the first control character; -1: there is none. */
+static inline int
+find_control_character(const unsigned char *p, int len)
+{
+	for (int i = 0; i < len; i++)
+		if (p[i] < 0x20 || p[i] == 0x7f)
+			return i;
+	return -1;
+}
+
 /* es_names_is_name tells whether a text is 1..max bytes long, without control characters. */
 bool
 es_names_is_name(const text *name, int max)
 {
-	const unsigned char *p = (const unsigned char *) VARDATA_ANY(name);
 	int			len = VARSIZE_ANY_EXHDR(name);
 
-	for (int i = 0; i < len; i++)
-		if (p[i] < 0x20 || p[i] == 0x7f)
-			return false;
-	return len >= 1 && len <= max;
+	return len >= 1 && len <= max && find_control_character((const unsigned char *) VARDATA_ANY(name), len) < 0;
 }
 
 /* es_names_check_name raises 22023 unless a name is 1..max bytes without control characters. */
@@ -75,17 +81,18 @@ es_names_check_name(const text *name, const char *what, int max)
 {
 	const unsigned char *p = (const unsigned char *) VARDATA_ANY(name);
 	int			len = VARSIZE_ANY_EXHDR(name);
+	int			at;
 
 	if (len < 1 || len > max)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("%s name must be 1 to %d bytes long, not %d", what, max, len));
-	for (int i = 0; i < len; i++)
-		if (p[i] < 0x20 || p[i] == 0x7f)
-			ereport(ERROR,
-					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("%s name must not contain control characters", what),
-					errdetail("There is a byte 0x%02x at offset %d.", p[i], i));
+	at = find_control_character(p, len);
+	if (at >= 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s name must not contain control characters", what),
+				errdetail("There is a byte 0x%02x at offset %d.", p[at], at));
 }
 
 /* es_names_check_prefix raises 22023 for what no stream's name begins with; with nothing all do. */

@@ -223,12 +223,15 @@ es_keymap_check(const EsKeyMap *map)
 
 /* es_keymap_path gives the path for a type of event; NULL if such events do not count. */
 const EsValue *
-es_keymap_path(const EsKeyMap *map, const text *type)
+es_keymap_path(const EsKeyMap *map, Datum type)
 {
-	EsTypeKey	key = {.type = unconstify(text *, type)};
-	const EsTypeKey *found = map->count == 0 ? NULL :
-	bsearch(&key, map->types, map->count, sizeof(EsTypeKey), compare_type_keys);
+	EsTypeKey	key = {0};
+	const EsTypeKey *found;
 
+	if (map->count == 0)
+		return map->others;
+	key.type = DatumGetTextPP(type);
+	found = bsearch(&key, map->types, map->count, sizeof(EsTypeKey), compare_type_keys);
 	return found ? found->path : map->others;
 }
 
@@ -236,7 +239,7 @@ es_keymap_path(const EsKeyMap *map, const text *type)
 text *
 es_keymap_find(const EsKeyMap *map, const EsEvent *event)
 {
-	const EsValue *path = es_keymap_path(map, DatumGetTextPP(event->type));
+	const EsValue *path = es_keymap_path(map, event->type);
 
 	return path ? es_value_key(path, event) : NULL;
 }

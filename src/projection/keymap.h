@@ -31,7 +31,7 @@ typedef struct EsKeyMap
 
 extern EsKeyMap *es_keymap_compile(text *key);
 extern void es_keymap_check(const EsKeyMap *map);
-extern const EsValue *es_keymap_path(const EsKeyMap *map, const text *type);
+extern const EsValue *es_keymap_path(const EsKeyMap *map, Datum type);
 extern text *es_keymap_find(const EsKeyMap *map, const EsEvent *event);
 
 #endif							/* ES_PROJECTION_KEYMAP_H */

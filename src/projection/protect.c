@@ -33,6 +33,7 @@
 #include "log/subscriber.h"
 #include "projection/keymap.h"
 #include "projection/privacy.h"
+#include "rights/grantrow.h"
 #include "rights/right.h"
 #include "secret/coverage.h"
 #include "secret/protection.h"
@@ -140,7 +141,7 @@ takes_key_upcast_from(const EsKeyMap *map, const EsLeaves *stored)
 
 		(void) es_taint_add_all(&data, stored);
 		i = follow_type_upcasters(upcasters, i, &data);
-		takes = key_path_meets(es_keymap_path(map, cstring_to_text_with_len(first->type, first->type_len)), &data);
+		takes = key_path_meets(es_keymap_path(map, PointerGetDatum(cstring_to_text_with_len(first->type, first->type_len))), &data);
 	}
 	return takes;
 }
@@ -400,7 +401,7 @@ subject_is_protected(const Wanted *wanted)
 static void
 refuse_all_categories(const text *category)
 {
-	if (VARSIZE_ANY_EXHDR(category) == 1 && *VARDATA_ANY(category) == '*')
+	if (es_grantrow_category(category) == NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("cannot protect fields of all categories at once"),
