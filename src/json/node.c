@@ -255,9 +255,9 @@ compare_key_with_name(const EsKey *key, const char *name, uint32 len)
 }
 
 /*
- * es_node_find_sorted gives views of a packed object's members of several keys, which are in jsonb's
- * order, or values that are absent; false if the object has so many that it is not to be gone
- * through for them.
+ * es_node_find_sorted gives views of a packed object's members of several keys, which are in
+ * jsonb's order, or values that are absent; false if the object has so many that it is not to be
+ * gone through for them.
  */
 bool
 es_node_find_sorted(const EsNode *packed, const EsKey *keys, int nkeys, EsNode *values)

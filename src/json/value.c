@@ -386,8 +386,8 @@ find_wanted(const EsWanted *wanted, const EsKey *key)
 }
 
 /*
- * es_value_want adds the members of the data that a value's paths go to, as far as there is room;
- * they are to be sorted.
+ * es_value_want adds the members of the data that a value's paths go to, as far as there is
+ * room; they are to be sorted.
  */
 void
 es_value_want(EsValue *value, EsWanted *wanted)
@@ -398,7 +398,7 @@ es_value_want(EsValue *value, EsWanted *wanted)
 		es_value_want(value->values[i], wanted);
 }
 
-/* es_value_number has a value's paths take what they go to from what was found of what is wanted. */
+/* es_value_number tells the paths of a value which of the wanted members they go to. */
 void
 es_value_number(EsValue *value, EsWanted *wanted)
 {

@@ -167,7 +167,7 @@ es_scan_next_entry(EsSegmentScan *scan)
 	return index_getnext_tid(scan->scan, ForwardScanDirection) != NULL ? es_scan_key(scan, 1) : PG_INT64_MAX;
 }
 
-/* es_scan_again has a scan that comes back to pages begin again, by keys that are as many as before. */
+/* es_scan_again has a scan that comes back to pages begin again, by as many keys as before. */
 void
 es_scan_again(EsSegmentScan *scan)
 {

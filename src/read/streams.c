@@ -61,7 +61,7 @@ make_category_keys(const text *category, int64 first, int64 last, ScanKeyData *k
 
 /* Begins a scan of the server's by keys. */
 static IndexScanDesc
-begin_index_scan(const EsCategoryScan *scan, ScanKeyData *keys)
+begin_server_scan(const EsCategoryScan *scan, ScanKeyData *keys)
 {
 	IndexScanDesc entries = es_index_beginscan(scan->streams, scan->index, scan->snapshot, NKEYS);
 
@@ -87,7 +87,7 @@ begin_stream_rows(EsCategoryScan *scan)
 		return;
 	}
 	scan->slot = table_slot_create(scan->streams, NULL);
-	scan->scan = begin_index_scan(scan, keys);
+	scan->scan = begin_server_scan(scan, keys);
 }
 
 /* es_streams_begin starts a scan of the streams of a category; see streams.h. */
@@ -130,7 +130,7 @@ es_streams_last(EsCategoryScan *scan)
 	EsStream	stream = {0};
 
 	make_category_keys(scan->category, 1, PG_INT64_MAX, keys);
-	entries = begin_index_scan(scan, keys);
+	entries = begin_server_scan(scan, keys);
 	if (index_getnext_slot(entries, BackwardScanDirection, slot))
 		es_stream_deform(slot, &stream);
 	index_endscan(entries);
@@ -150,7 +150,7 @@ is_of_category(const EsCategoryScan *scan, const text *name)
 
 /* Goes to the next row; false after the last. */
 static bool
-move_to_next_row(EsCategoryScan *scan)
+move_to_stream_row(EsCategoryScan *scan)
 {
 	HeapTuple	row;
 
@@ -170,7 +170,7 @@ move_to_next_row(EsCategoryScan *scan)
 const EsStream *
 es_streams_next(EsCategoryScan *scan)
 {
-	while (move_to_next_row(scan))
+	while (move_to_stream_row(scan))
 	{
 		CHECK_FOR_INTERRUPTS();
 		es_stream_deform(scan->slot, &scan->stream);

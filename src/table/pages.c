@@ -308,10 +308,10 @@ older_place(KeptPage *a, KeptPage *b)
 }
 
 /*
- * Where a page is kept or, if it is not, would be: neighbours, also in tables with OIDs next to each
- * other, have places of their own.  For who comes back there are two others, by a hash, and what was
- * used last stays: the pages that streams go on through together may all be as far apart as
- * there are places.
+ * Where a page is kept or, if it is not, would be: neighbours, also in tables with OIDs next to
+ * each other, have places of their own.  For who comes back there are two others, by a hash, and
+ * what was used last stays: the pages that streams go on through together may all be as far apart
+ * as there are places.
  */
 static inline KeptPage *
 place_of_page(EsPages *pages, Relation rel, BlockNumber block)
@@ -429,8 +429,9 @@ es_pages_fetch_run(EsPages *pages, Relation rel, ItemPointer tids, int count, He
 }
 
 /*
- * es_pages_expect keeps the page of a row that is wanted in a while, and asks for where it says which
- * rows it has: of a page that is not in the processor's cache nothing is either that leads to it.
+ * es_pages_expect keeps the page of a row that is wanted in a while, and asks for where it says
+ * which rows it has: of a page that is not in the processor's cache nothing is either that leads
+ * to it.
  */
 void
 es_pages_expect(EsPages *pages, Relation rel, ItemPointer tid)

@@ -20,9 +20,10 @@
  * Entries that are marked dead are passed over, as the server does, but none is marked here.
  *
  * Who goes from one value of the first column to the next, and comes back to pages, does so entry
- * by entry, and has the rows read of those that it wants.  Their pages are kept some entries before.
- * As a page may be on disk, that is done only while all entries are wanted, and have been for a while:
- * what is not may be of other categories, or after the time up to which streams are read.
+ * by entry, and has the rows read of those that it wants.  Their pages are kept some entries
+ * before.  As a page may be on disk, that is done only while all entries are wanted, and have been
+ * for a while: what is not may be of other categories, or after the time up to which streams are
+ * read.
  *
  * A serializable transaction has to note what it reads, and is left to the server.
  */
