@@ -336,6 +336,8 @@ es_opcompile_document(const Jsonb *document)
 	for (int i = 0; i < ops->count; i++)
 		ops->most_values = Max(ops->most_values, ops->ops[i].ntargets);
 	for_each_value(ops, es_value_want, &ops->wanted);
+	if (ops->wanted.count == 1)
+		ops->wanted.count = 0;	/* it is found as fast by itself */
 	qsort(ops->wanted.keys, ops->wanted.count, sizeof(EsKey), es_tree_compare_keys);
 	for_each_value(ops, es_value_number, &ops->wanted);
 	return ops;

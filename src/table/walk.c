@@ -206,9 +206,30 @@ take_tids_of_entry(EsWalk *walk, IndexTuple item)
 		walk->tids[walk->count] = *BTreeTupleGetHeapTID(item);
 	else
 		memcpy(&walk->tids[walk->count], BTreeTupleGetPosting(item), sizeof(ItemPointerData) * count);
-	for (int i = 0; walk->by_entry && i < count; i++)
-		walk->keys[walk->count + i] = es_leaf_first_key(&walk->btree, item);
 	walk->count += count;
+}
+
+/*
+ * Takes some entries of a locked leaf, with their first keys or without.  Who else reads the leaf
+ * may mark one as dead meanwhile, so each is looked at once.
+ */
+static pg_attribute_always_inline void
+take_some_entries(EsWalk *walk, Page page, OffsetNumber from, OffsetNumber end, bool with_keys)
+{
+	bool		takes_dead = TransactionStartedDuringRecovery();
+
+	for (OffsetNumber n = from; n < end; n++)
+	{
+		ItemId		item = PageGetItemId(page, n);
+		IndexTuple	entry = (IndexTuple) PageGetItem(page, item);
+		int			first = with_keys ? walk->count : 0;
+
+		if (unlikely(ItemIdIsDead(item)) && !takes_dead)
+			continue;
+		take_tids_of_entry(walk, entry);
+		for (int i = first; with_keys && i < walk->count; i++)
+			walk->keys[i] = es_leaf_first_key(&walk->btree, entry);
+	}
 }
 
 /* Takes the entries that are wanted of a locked leaf, from a place on. */
@@ -216,17 +237,13 @@ static void
 take_entries_of_leaf(EsWalk *walk, Page page, OffsetNumber from)
 {
 	BTPageOpaque opaque = BTPageGetOpaque(page);
-	bool		takes_dead = TransactionStartedDuringRecovery();
 	bool		equal;
 	OffsetNumber end = es_leaf_find_place(&walk->btree, page, from, &walk->end, &equal);
 
-	for (OffsetNumber n = from; n < end; n++)
-	{
-		ItemId		item = PageGetItemId(page, n);
-
-		if (likely(!ItemIdIsDead(item)) || takes_dead)
-			take_tids_of_entry(walk, (IndexTuple) PageGetItem(page, item));
-	}
+	if (walk->by_entry)
+		take_some_entries(walk, page, from, end, true);
+	else
+		take_some_entries(walk, page, from, end, false);
 	walk->next = end > PageGetMaxOffsetNumber(page) && !es_leaf_is_below_end(&walk->btree, page, &walk->end) ?
 		opaque->btpo_next : P_NONE;
 }
