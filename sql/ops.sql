@@ -60,7 +60,15 @@ SELECT ops_try('{"set": {"a.b": 1}}', NULL);
 SELECT ops_try('{"unset": ["a.b"]}', NULL);
 SELECT ops_try('"ignore"', NULL);
 
--- values: all of an operation are taken from the state before it
+-- values: members of the data, more than are looked up together, of data with few members and with many, in any order
+CREATE FUNCTION ops_members(paths int, members int, step int) RETURNS boolean LANGUAGE sql AS $$
+	SELECT ops_try((SELECT jsonb_agg(jsonb_build_object('set', jsonb_build_object('t' || i, '$.data.k' || i))) FROM generate_series(paths, 1, -1) i), '{}', data)
+		= (SELECT coalesce(jsonb_object_agg('t' || i, data->('k' || i)), '{}')::text FROM generate_series(1, paths) i WHERE data ? ('k' || i))
+	FROM (SELECT coalesce(jsonb_object_agg('k' || i * step, i), '{}') AS data FROM generate_series(1, members) i) d $$;
+SELECT paths, bool_and(ops_members(paths, members, step)) FROM unnest(ARRAY[1, 2, 15, 16, 17, 30]) paths, unnest(ARRAY[0, 1, 2, 5, 15, 16, 17, 40]) members, unnest(ARRAY[1, 2, 3]) step GROUP BY paths ORDER BY paths;
+SELECT data, ops_try('{"set": {"a": "$.data.x", "b": "$.data.y.z", "c": "$.data.none"}}', '{}', data)
+FROM (VALUES ('7'::jsonb), ('[]'), ('[{"x": 1, "y": {"z": 2}}]'), ('[{"x": 1}, {"x": 2}]'), ('{"x": null, "y": [{"z": 3}]}'), ('{"y": 1}')) d (data);
+-- all of an operation are taken from the state before it
 SELECT ops_try('{"set": {"a": "$.state.b", "b": "$.state.a"}}', '{"a": 1, "b": {"c": [2]}}');
 SELECT ops_try('[{"set": {"a": 2}}, {"set": {"b": "$.state.a"}}]', '{"a": 1}');
 SELECT ops_try('{"set": {"a": "$.data.none", "b": {"x": "$.data.none", "y": 1}, "c": ["$.data.none", 2]}}', '{"a": 1}');

@@ -574,7 +574,7 @@ es_fold_is_end(const EsFold *fold, const EsEvent *event)
 static void
 apply_event(EsFold *fold, const EsHandler *handler, const EsEvent *event)
 {
-	EsEvent		newest = *event;
+	EsEvent		newest;
 
 	/* who counts events does not look at their data, which may be encrypted */
 	if (fold->reducer->upcasters->count == 0 ||
@@ -583,6 +583,7 @@ apply_event(EsFold *fold, const EsHandler *handler, const EsEvent *event)
 		dispatch_event(fold, handler, event);
 		return;
 	}
+	newest = *event;
 	es_upcast_event(fold->reducer->upcasters, fold->upcasts, &newest);
 	dispatch_event(fold, handler, &newest);
 }

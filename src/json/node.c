@@ -244,3 +244,53 @@ es_node_find_packed(const EsNode *packed, const EsKey *key, EsNode *value)
 	return count <= FEW_MEMBERS ? find_member_of_few(container, count, key, value) :
 		find_member_of_many(container, count, key, value);
 }
+
+/* Orders a key and a name of a packed object. */
+static inline int
+compare_key_with_name(const EsKey *key, const char *name, uint32 len)
+{
+	if (key->len != len)
+		return key->len < len ? -1 : 1;
+	return es_node_order_bytes(key->bytes, name, len);
+}
+
+/*
+ * es_node_find_sorted gives views of a packed object's members of several keys, which are in
+ * jsonb's order, or values that are absent; false if the object has so many that it is not to be
+ * gone through for them.
+ */
+bool
+es_node_find_sorted(const EsNode *packed, const EsKey *keys, int nkeys, EsNode *values)
+{
+	const JsonbContainer *container = (const JsonbContainer *) packed->value.bytes;
+	uint32		count = JsonContainerSize(container);
+	const char *data = (const char *) &container->children[2 * count];
+	const char *name = data;
+	uint32		start = 0;
+	int			next = 0;
+
+	if (count > FEW_MEMBERS)
+		return false;
+	for (uint32 i = 0; i < count; i++)
+		start += JBE_OFFLENFLD(container->children[i]);
+	for (uint32 i = 0; i < count && next < nkeys; i++)
+	{
+		uint32		len = JBE_OFFLENFLD(container->children[i]);
+		uint32		end = start + JBE_OFFLENFLD(container->children[count + i]);
+		int			order;
+
+		while ((order = compare_key_with_name(&keys[next], name, len)) < 0)
+		{
+			values[next++].kind = ES_NODE_ABSENT;
+			if (next == nkeys)
+				return true;
+		}
+		if (order == 0)
+			values[next++] = view_entry(container->children[count + i], data, start, end);
+		name += len;
+		start = end;
+	}
+	while (next < nkeys)
+		values[next++].kind = ES_NODE_ABSENT;
+	return true;
+}

@@ -73,6 +73,7 @@ extern bool es_node_next_member(EsPackedReader *reader, EsNode *key, EsNode *val
 extern void es_node_begin_elements(EsPackedReader *reader, const EsNode *packed);
 extern bool es_node_next_element(EsPackedReader *reader, EsNode *value);
 extern bool es_node_find_packed(const EsNode *packed, const EsKey *key, EsNode *value);
+extern bool es_node_find_sorted(const EsNode *packed, const EsKey *keys, int nkeys, EsNode *values);
 
 /*
  * es_node_order_bytes orders two strings of the same length as memcmp does.  Most keys are

@@ -14,6 +14,7 @@
 
 #include "base/names.h"
 #include "json/place.h"
+#include "json/tree.h"
 
 #define MOST_PATH		65535	/* bytes */
 #define MOST_ELEMENTS	PG_INT32_MAX	/* more than an array can have */
@@ -288,6 +289,23 @@ compile_op(EsOp *op, const EsNode *document, const EsPlace *place)
 		compile_targets(op, &targets, &here);
 }
 
+/* Calls a function for each value of operations. */
+static void
+for_each_value(const EsOps *ops, void (*visit) (EsValue *value, EsWanted *wanted), EsWanted *wanted)
+{
+	for (int i = 0; i < ops->count; i++)
+		for (int j = 0; j < ops->ops[i].ntargets; j++)
+		{
+			const EsOpTarget *target = &ops->ops[i].targets[j];
+
+			CHECK_FOR_INTERRUPTS();
+			if (target->value)
+				visit(target->value, wanted);
+			for (int k = 0; k < target->npatterns; k++)
+				visit(target->patterns[k].value, wanted);
+		}
+}
+
 /* es_opcompile_document compiles a document; see opcompile.h. */
 EsOps *
 es_opcompile_document(const Jsonb *document)
@@ -317,6 +335,11 @@ es_opcompile_document(const Jsonb *document)
 	}
 	for (int i = 0; i < ops->count; i++)
 		ops->most_values = Max(ops->most_values, ops->ops[i].ntargets);
+	for_each_value(ops, es_value_want, &ops->wanted);
+	if (ops->wanted.count == 1)
+		ops->wanted.count = 0;	/* it is found as fast by itself */
+	qsort(ops->wanted.keys, ops->wanted.count, sizeof(EsKey), es_tree_compare_keys);
+	for_each_value(ops, es_value_number, &ops->wanted);
 	return ops;
 }
 

@@ -65,6 +65,7 @@ typedef struct EsOps
 	int			count;
 	EsOp	   *ops;
 	int			most_values;	/* that any operation has */
+	EsWanted	wanted;			/* by any value */
 } EsOps;
 
 /* The compiled form borrows from the document, and is in the current memory context. */

@@ -388,6 +388,7 @@ apply_ops_in_order(const EsOps *ops, EsNode *state, const EsEvent *event, Memory
 	EsScope		scope;
 
 	es_scope_begin(&scope, event, state);
+	scope.wanted = &ops->wanted;
 	for (int i = 0; i < ops->count; i++)
 	{
 		const EsOp *op = &ops->ops[i];

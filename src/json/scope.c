@@ -1,6 +1,9 @@
 /*
  * scope.c
  *		What a template's paths are about: an event, and a state before it.
+ *
+ * Members of the data that paths go to are looked up together, when the first is asked for, if
+ * whoever evaluates them has said which they are.
  */
 #include "json/scope.h"
 
@@ -61,6 +64,8 @@ es_scope_begin(EsScope *scope, const EsEvent *event, EsNode *state)
 	scope->event = event;
 	scope->state = state;
 	scope->known = 0;
+	scope->wanted = NULL;
+	scope->sought = ES_SOUGHT_NOT_YET;
 }
 
 /* Makes a view of a text. */
@@ -122,4 +127,19 @@ es_scope_make(EsScope *scope, EsRoot root)
 	scope->members[root] = make_event_member(scope->event, root);
 	scope->known |= 1U << root;
 	return &scope->members[root];
+}
+
+/*
+ * es_scope_seek looks up all members of the data that are wanted, in one walk; false if it is none
+ * for that.
+ */
+bool
+es_scope_seek(EsScope *scope)
+{
+	const EsNode *data = es_scope_member(scope, ES_ROOT_DATA);
+	bool		found = scope->wanted != NULL && es_node_is_packed_object(data) &&
+	es_node_find_sorted(data, scope->wanted->keys, scope->wanted->count, scope->found);
+
+	scope->sought = found ? ES_SOUGHT_FOUND : ES_SOUGHT_IN_VAIN;
+	return found;
 }

@@ -253,6 +253,7 @@ compile_steps(EsValue *value)
 	for (; jspGetNext(&item, &next); item = next)
 		value->steps[value->nsteps++] = path_item_key(&next);
 	value->root = es_scope_find(value->steps[0].bytes, value->steps[0].len);
+	value->number = -1;
 	return true;
 }
 
@@ -364,6 +365,47 @@ es_value_mentions(const EsValue *value, EsRoot root)
 	for (int i = 0; i < value->count && !mentions; i++)
 		mentions = es_value_mentions(value->values[i], root);
 	return mentions;
+}
+
+/* Tells whether a value is what a member of the data has, or something in that. */
+static inline bool
+is_of_data_member(const EsValue *value)
+{
+	return value->kind == ES_VALUE_STEPS && value->root == ES_ROOT_DATA && value->nsteps > 1;
+}
+
+/* Finds a key among those that are wanted; -1 if it is not there. */
+static int
+find_wanted(const EsWanted *wanted, const EsKey *key)
+{
+	int			i = wanted->count - 1;
+
+	while (i >= 0 && es_tree_compare_keys(&wanted->keys[i], key) != 0)
+		i--;
+	return i;
+}
+
+/*
+ * es_value_want adds the members of the data that a value's paths go to, as far as there is
+ * room; they are to be sorted.
+ */
+void
+es_value_want(EsValue *value, EsWanted *wanted)
+{
+	if (is_of_data_member(value) && wanted->count < ES_SCOPE_MOST_WANTED && find_wanted(wanted, &value->steps[1]) < 0)
+		wanted->keys[wanted->count++] = value->steps[1];
+	for (int i = 0; i < value->count; i++)
+		es_value_want(value->values[i], wanted);
+}
+
+/* es_value_number tells the paths of a value which of the wanted members they go to. */
+void
+es_value_number(EsValue *value, EsWanted *wanted)
+{
+	if (is_of_data_member(value))
+		value->number = find_wanted(wanted, &value->steps[1]);
+	for (int i = 0; i < value->count; i++)
+		es_value_number(value->values[i], wanted);
 }
 
 /*
@@ -551,6 +593,12 @@ evaluate_steps(const EsValue *value, EsScope *scope, EsNode *result)
 	EsNode	   *node = scope->state;
 	int			step = 1;
 
+	if (value->number >= 0 && es_scope_has_found(scope))
+	{
+		*result = scope->found[value->number];
+		return result->kind != ES_NODE_ABSENT &&
+			(value->nsteps == 2 || evaluate_packed_steps(value, 2, &scope->found[value->number], scope, result));
+	}
 	if (value->root != ES_ROOT_STATE)
 		return evaluate_packed_steps(value, 1, es_scope_member(scope, value->root), scope, result);
 	if (node == NULL || node->kind == ES_NODE_ABSENT)

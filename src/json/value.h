@@ -24,7 +24,7 @@ typedef enum EsValueKind
 	ES_VALUE_ARRAY
 } EsValueKind;
 
-/* A template, compiled; read-only. */
+/* A template, compiled; read-only once it is known what is wanted beside it. */
 typedef struct EsValue
 {
 	EsValueKind kind;
@@ -41,6 +41,8 @@ typedef struct EsValue
 	EsRoot		root;
 	EsKey	   *steps;
 	int			nsteps;
+	int			number;			/* of the member of the data that the second
+								 * goes to, among those wanted; -1: none */
 
 	/* of objects and arrays; keys in jsonb's order */
 	int			count;
@@ -54,6 +56,8 @@ extern const EsNode *es_value_constant(const EsValue *value);
 extern EsValue *es_value_compile_path(const text *path, unsigned roots, const char *what);
 extern EsKey *es_value_path_keys(const EsValue *value, int *nkeys);
 extern bool es_value_mentions(const EsValue *value, EsRoot root);
+extern void es_value_want(EsValue *value, EsWanted *wanted);
+extern void es_value_number(EsValue *value, EsWanted *wanted);
 
 /* Results are in the current memory context, or borrowed from the event. */
 extern bool es_value_evaluate(const EsValue *value, EsScope *scope, EsNode *result);

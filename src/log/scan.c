@@ -81,7 +81,7 @@ static void
 begin_index_scan(EsSegmentScan *scan)
 {
 	scan->scan = NULL;
-	scan->walk = scan->own_pages && !scan->backwards ?
+	scan->walk = scan->by_pages && !scan->backwards ?
 		es_walk_begin(scan->rel, scan->index, scan->pages, scan->snapshot, scan->keys, scan->nkeys) : NULL;
 	if (scan->walk != NULL)
 		return;
@@ -154,29 +154,62 @@ put_row_into_slot(EsSegmentScan *scan)
 }
 
 /*
- * es_scan_fetch reads the row of the entry that a forward scan, no walk, has come to; false
- * if the snapshot does not see it.
+ * es_scan_next_entry moves a scan that comes back to pages to the next entry and gives its first
+ * key; PG_INT64_MAX after the last.
+ */
+int64
+es_scan_next_entry(EsSegmentScan *scan)
+{
+	int64		key;
+
+	if (likely(scan->walk != NULL))
+		return es_walk_next_entry(scan->walk, &key) ? key : PG_INT64_MAX;
+	return index_getnext_tid(scan->scan, ForwardScanDirection) != NULL ? es_scan_key(scan, 1) : PG_INT64_MAX;
+}
+
+/* es_scan_again has a scan that comes back to pages begin again, by as many keys as before. */
+void
+es_scan_again(EsSegmentScan *scan)
+{
+	if (scan->walk != NULL)
+	{
+		es_walk_restart(scan->walk, scan->keys, scan->nkeys);
+		return;
+	}
+	Assert(scan->scan->numberOfKeys == scan->nkeys);
+	index_rescan(scan->scan, scan->keys, scan->nkeys, NULL, 0);
+}
+
+/* Reads the row of the entry that an index scan by pages has come to. */
+static bool
+fetch_by_pages(EsSegmentScan *scan)
+{
+	IndexScanDesc entries = scan->scan;
+	bool		all_dead;
+	bool		found = es_pages_fetch(scan->pages, scan->rel, &entries->xs_heaptid, &scan->row, &all_dead);
+
+	if (!entries->xactStartedInRecovery)
+		entries->kill_prior_tuple = all_dead;
+	if (found)
+		pgstat_count_heap_fetch(scan->index);
+	return found;
+}
+
+/*
+ * es_scan_fetch reads the row of the entry that a scan has come to; false if the snapshot does not
+ * see it.
  */
 bool
 es_scan_fetch(EsSegmentScan *scan)
 {
-	IndexScanDesc entries = scan->scan;
-	ItemPointer ahead = scan->by_pages && !scan->backwards ? es_prefetch_ahead(entries) : NULL;
-	bool		all_dead;
 	bool		found;
 
 	if (!scan->by_pages)
-		return index_fetch_heap(entries, scan->slot);
-	if (ahead != NULL)
-		es_pages_prefetch(scan->pages, scan->rel, ahead);
-	found = es_pages_fetch(scan->pages, scan->rel, &entries->xs_heaptid, &scan->row, &all_dead);
-	if (!entries->xactStartedInRecovery)
-		entries->kill_prior_tuple = all_dead;
-	if (!found)
-		return false;
-	pgstat_count_heap_fetch(scan->index);
-	put_row_into_slot(scan);
-	return true;
+		return index_fetch_heap(scan->scan, scan->slot);
+	found = scan->walk ? es_walk_fetch_entry(scan->walk, &scan->row) : fetch_by_pages(scan);
+	if (found)
+		put_row_into_slot(scan);
+	return found;
 }
 
 /* Walks on to the next row that the snapshot sees; false at the end. */

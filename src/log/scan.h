@@ -76,7 +76,9 @@ typedef struct EsSegmentScan
 
 extern bool es_scan_begin(EsSegmentScan *scan, int64 segment);
 extern bool es_scan_next(EsSegmentScan *scan, ScanDirection direction);
+extern int64 es_scan_next_entry(EsSegmentScan *scan);
 extern bool es_scan_fetch(EsSegmentScan *scan);
+extern void es_scan_again(EsSegmentScan *scan);
 extern bool es_scan_fetch_moved(EsSegmentScan *scan, int64 segment, int64 position);
 extern bool es_scan_next_doubtful(EsSegmentScan *scan);
 extern int64 es_scan_key(EsSegmentScan *scan, int column);

@@ -296,8 +296,7 @@ static void
 move_to_next_entry(OpenSegment *s)
 {
 	s->entry_taken = false;
-	s->entry_id = index_getnext_tid(s->scan.scan, ForwardScanDirection) != NULL ?
-		es_scan_key(&s->scan, 1) : PG_INT64_MAX;
+	s->entry_id = es_scan_next_entry(&s->scan);
 }
 
 /* Goes on to a stream's first entry, or past where it would be; false if that is too far away. */
@@ -360,8 +359,7 @@ open_segment_for_stream(const EsStreamScan *scan, OpenSegment *s, bool range)
 	{
 		/* for the stream before: it serves again */
 		make_stream_keys(scan, &s->scan, range);
-		Assert(s->scan.scan != NULL && s->scan.scan->numberOfKeys == s->scan.nkeys);
-		index_rescan(s->scan.scan, s->scan.keys, s->scan.nkeys, NULL, 0);
+		es_scan_again(&s->scan);
 		return true;
 	}
 	close_open_segment(s);

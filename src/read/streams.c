@@ -6,6 +6,9 @@
  * that ranges of ids can be shared out among processes.  Categories may share a
  * key: names are compared.  What is deleted is left out.  The table stays locked
  * to the end of the transaction.
+ *
+ * Streams that were made one after the other have their rows on the same pages, so those on a page
+ * are looked at together (table/walk.c).
  */
 #include "read/streams.h"
 
@@ -22,16 +25,24 @@
 #include "base/names.h"
 #include "base/objects.h"
 #include "log/subscriber.h"
+#include "table/pages.h"
 #include "table/rows.h"
 #include "table/table.h"
+#include "table/walk.h"
+
+#define ROW_BYTES	128			/* of a stream's row, mostly */
+#define NKEYS		3
 
 struct EsCategoryScan
 {
 	const text *category;
 	Relation	streams;
 	Relation	index;
-	TupleTableSlot *slot;
+	Snapshot	snapshot;
+	EsPages    *pages;			/* of a walk, or NULL */
+	EsWalk	   *walk;			/* NULL: the server's scan does it: */
 	IndexScanDesc scan;
+	TupleTableSlot *slot;
 	EsStream	stream;
 };
 
@@ -40,16 +51,43 @@ static EsRelation streams_by_category = {"streams_by_category",
 
 /* Makes the keys of the streams with ids from a first to a last of a category. */
 static void
-rescan_category(EsCategoryScan *scan, int64 first, int64 last)
+make_category_keys(const text *category, int64 first, int64 last, ScanKeyData *keys)
 {
-	const text *category = scan->category;
-	ScanKeyData keys[3];
-
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(es_names_category_key(VARDATA_ANY(category), VARSIZE_ANY_EXHDR(category))));
 	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
 	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
-	index_rescan(scan->scan, keys, lengthof(keys), NULL, 0);
+}
+
+/* Begins a scan of the server's by keys. */
+static IndexScanDesc
+begin_server_scan(const EsCategoryScan *scan, ScanKeyData *keys)
+{
+	IndexScanDesc entries = es_index_beginscan(scan->streams, scan->index, scan->snapshot, NKEYS);
+
+	index_rescan(entries, keys, NKEYS, NULL, 0);
+	return entries;
+}
+
+/* Begins to go from stream to stream. */
+static void
+begin_stream_rows(EsCategoryScan *scan)
+{
+	ScanKeyData keys[NKEYS];
+
+	make_category_keys(scan->category, 1, PG_INT64_MAX, keys);
+	if (es_pages_serve(scan->streams, scan->snapshot))
+	{
+		scan->pages = es_pages_begin(scan->snapshot, false, ROW_BYTES);
+		scan->walk = es_walk_begin(scan->streams, scan->index, scan->pages, scan->snapshot, keys, NKEYS);
+	}
+	if (scan->walk != NULL)
+	{
+		scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(scan->streams), &TTSOpsHeapTuple);
+		return;
+	}
+	scan->slot = table_slot_create(scan->streams, NULL);
+	scan->scan = begin_server_scan(scan, keys);
 }
 
 /* es_streams_begin starts a scan of the streams of a category; see streams.h. */
@@ -64,9 +102,8 @@ es_streams_begin(const text *category, Snapshot snapshot)
 	scan->index = es_base_open_index(&streams_by_category, scan->streams, AccessShareLock);
 	es_table_check(scan->streams, &es_stream_shape);
 	es_rows_require_sight(scan->streams, snapshot);
-	scan->slot = table_slot_create(scan->streams, NULL);
-	scan->scan = es_index_beginscan(scan->streams, scan->index, snapshot, 3);
-	rescan_category(scan, 1, PG_INT64_MAX);
+	scan->snapshot = snapshot;
+	begin_stream_rows(scan);
 	return scan;
 }
 
@@ -74,22 +111,31 @@ es_streams_begin(const text *category, Snapshot snapshot)
 void
 es_streams_range(EsCategoryScan *scan, int64 first, int64 last)
 {
-	rescan_category(scan, first, last);
+	ScanKeyData keys[NKEYS];
+
+	make_category_keys(scan->category, first, last, keys);
+	if (scan->walk != NULL)
+		es_walk_restart(scan->walk, keys, NKEYS);
+	else
+		index_rescan(scan->scan, keys, NKEYS, NULL, 0);
 }
 
 /* es_streams_last gives the last id in the category; 0 if it has none. */
 int64
 es_streams_last(EsCategoryScan *scan)
 {
-	int64		last = 0;
+	TupleTableSlot *slot = table_slot_create(scan->streams, NULL);
+	ScanKeyData keys[NKEYS];
+	IndexScanDesc entries;
+	EsStream	stream = {0};
 
-	rescan_category(scan, 1, PG_INT64_MAX);
-	if (index_getnext_slot(scan->scan, BackwardScanDirection, scan->slot))
-	{
-		es_stream_deform(scan->slot, &scan->stream);
-		last = scan->stream.id;
-	}
-	return last;
+	make_category_keys(scan->category, 1, PG_INT64_MAX, keys);
+	entries = begin_server_scan(scan, keys);
+	if (index_getnext_slot(entries, BackwardScanDirection, slot))
+		es_stream_deform(slot, &stream);
+	index_endscan(entries);
+	ExecDropSingleTupleTableSlot(slot);
+	return stream.id;
 }
 
 /* Tells whether a stream is of the category: others may share its key. */
@@ -102,6 +148,21 @@ is_of_category(const EsCategoryScan *scan, const text *name)
 		memcmp(VARDATA_ANY(name), VARDATA_ANY(scan->category), len) == 0;
 }
 
+/* Goes to the next row; false after the last. */
+static bool
+move_to_stream_row(EsCategoryScan *scan)
+{
+	HeapTuple	row;
+
+	if (scan->walk == NULL)
+		return index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot);
+	row = es_walk_next(scan->walk);
+	if (row == NULL)
+		return false;
+	ExecStoreHeapTuple(row, scan->slot, false);
+	return true;
+}
+
 /*
  * es_streams_next gives the next stream that is not deleted, until the next call;
  * NULL after the last.
@@ -109,7 +170,7 @@ is_of_category(const EsCategoryScan *scan, const text *name)
 const EsStream *
 es_streams_next(EsCategoryScan *scan)
 {
-	while (index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+	while (move_to_stream_row(scan))
 	{
 		CHECK_FOR_INTERRUPTS();
 		es_stream_deform(scan->slot, &scan->stream);
@@ -124,8 +185,16 @@ es_streams_next(EsCategoryScan *scan)
 void
 es_streams_end(EsCategoryScan *scan)
 {
-	index_endscan(scan->scan);
 	ExecDropSingleTupleTableSlot(scan->slot);
+	if (scan->walk != NULL)
+		pfree(scan->walk);
+	else
+		index_endscan(scan->scan);
+	if (scan->pages != NULL)
+	{
+		es_pages_forget(scan->pages, scan->streams);
+		es_pages_end(scan->pages);
+	}
 	index_close(scan->index, NoLock);
 	table_close(scan->streams, NoLock);
 	pfree(scan);

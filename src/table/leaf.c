@@ -39,7 +39,6 @@
 #include "table/leaf.h"
 
 #include "access/genam.h"
-#include "access/itup.h"
 #include "access/nbtree.h"
 #include "access/nbtxlog.h"
 #include "access/xlog.h"
@@ -73,18 +72,11 @@ es_leaf_make_memory(const IndexInfo *info, MemoryContext context)
 
 /* ---- keys ---- */
 
-/* The first key of an index tuple that has one. */
-static inline int64
-first_key_of_item(const EsBtree *btree, const BtreeItem *item)
-{
-	return btree->narrow ? *(const int32 *) item->keys : item->keys[0];
-}
-
 /* Compares the first keys of an index tuple with an entry. */
 static inline int
 compare_item_keys(const EsBtree *btree, const BtreeItem *item, const EsBtreeEntry *entry, int nkeys)
 {
-	int64		first = first_key_of_item(btree, item);
+	int64		first = es_leaf_first_key(btree, &item->header);
 
 	if (first != entry->keys[0])
 		return first < entry->keys[0] ? -1 : 1;
@@ -254,7 +246,7 @@ find_last_on_leaf(const EsBtree *btree, Buffer buffer, const EsBtreeEntry *wante
 	if (place <= begin)
 		return false;
 	item = (BtreeItem *) PageGetItem(page, PageGetItemId(page, place - 1));
-	if (first_key_of_item(btree, item) != wanted->keys[0] || BTreeTupleIsPosting(&item->header))
+	if (es_leaf_first_key(btree, &item->header) != wanted->keys[0] || BTreeTupleIsPosting(&item->header))
 		return false;
 	last->keys[1] = item->keys[1];
 	last->tid = item->header.t_tid;

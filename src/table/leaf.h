@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 
+#include "access/itup.h"
 #include "nodes/execnodes.h"
 #include "storage/block.h"
 #include "storage/buf.h"
@@ -48,6 +49,13 @@ typedef struct EsBtree
 	bool		narrow;			/* the first column is an int, not a bigint */
 	EsLeafMemory *leaves;
 } EsBtree;
+
+/* es_leaf_first_key gives the first key of an index tuple that has one. */
+static inline int64
+es_leaf_first_key(const EsBtree *btree, const IndexTupleData *item)
+{
+	return btree->narrow ? *(const int32 *) (item + 1) : *(const int64 *) (item + 1);
+}
 
 extern EsLeafMemory *es_leaf_make_memory(const IndexInfo *info, MemoryContext context);
 extern Size es_leaf_make_item(const EsBtree *btree, void *item, const EsBtreeEntry *entry);

@@ -16,6 +16,9 @@
  * all-visible every row is seen, and none need be touched to know; on another
  * one rows are looked at once the page has been come back to.
  *
+ * To find a page takes some reads of memory, each of which waits for the one before.  So who knows
+ * which row comes in a while has its page kept by then, and somewhat later the row asked for.
+ *
  * A scan of one stream, or of the log, wants some rows of a page, one after the other, and does
  * not come back.  It keeps few pages.  If it knows which rows come next (walk.c), those of
  * them that are on a page are looked at together, and asked for from memory; and before they are
@@ -36,6 +39,7 @@
 #include "access/htup_details.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/rel.h"
@@ -61,6 +65,7 @@ typedef struct KeptPage
 	Buffer		buffer;			/* pinned */
 	bool		looked;			/* visible tells all that were there */
 	uint16		wanted;			/* rows, that were looked up */
+	uint32		used;			/* last, by the clock */
 	uint64		visible[ROW_WORDS]; /* by offset number */
 } KeptPage;
 
@@ -70,6 +75,7 @@ struct EsPages
 	bool		comes_back;
 	Size		bytes;			/* of a row, that are read */
 	bool		looks_ahead;	/* rows of more than one page are wanted */
+	uint32		clock;			/* how often pages were looked for */
 	uint32		mask;			/* how many there are, less one */
 	KeptPage	kept[FLEXIBLE_ARRAY_MEMBER];	/* see place_of_page */
 };
@@ -102,10 +108,21 @@ es_pages_begin(Snapshot snapshot, bool comes_back, Size bytes)
 	pages->comes_back = comes_back;
 	pages->bytes = bytes;
 	pages->looks_ahead = false;
+	pages->clock = 0;
 	pages->mask = count - 1;
 	for (int i = 0; i < count; i++)
+	{
 		pages->kept[i].rel = NULL;
+		pages->kept[i].used = 0;
+	}
 	return pages;
+}
+
+/* es_pages_come_back tells whether the reader comes back to the same pages. */
+bool
+es_pages_come_back(const EsPages *pages)
+{
+	return pages->comes_back;
 }
 
 /* Gives a page back. */
@@ -276,21 +293,42 @@ look_up_row_on_page(const EsPages *pages, KeptPage *kept, ItemPointer place, Hea
 	return found;
 }
 
-/*
- * Where a page is kept, if it is: neighbours, also in tables with OIDs next to each
- * other, have places of their own.
- */
-static inline KeptPage *
-place_of_page(EsPages *pages, Relation rel, BlockNumber block)
-{
-	return &pages->kept[(block + RelationGetRelid(rel)) & pages->mask];
-}
-
 /* Tells whether a place has a page. */
 static inline bool
 holds_page(const KeptPage *kept, Relation rel, BlockNumber block)
 {
 	return kept->rel == rel && kept->block == block;
+}
+
+/* Gives the place of two that was used longer ago. */
+static inline KeptPage *
+older_place(KeptPage *a, KeptPage *b)
+{
+	return (int32) (b->used - a->used) < 0 ? b : a;
+}
+
+/*
+ * Where a page is kept or, if it is not, would be: neighbours, also in tables with OIDs next to
+ * each other, have places of their own.  For who comes back there are two others, by a hash, and
+ * what was used last stays: the pages that streams go on through together may all be as far apart
+ * as there are places.
+ */
+static inline KeptPage *
+place_of_page(EsPages *pages, Relation rel, BlockNumber block)
+{
+	uint32		number = block + RelationGetRelid(rel);
+	KeptPage   *first = &pages->kept[number & pages->mask];
+	KeptPage   *second;
+	KeptPage   *third;
+
+	if (likely(holds_page(first, rel, block)) || !pages->comes_back)
+		return first;
+	number = murmurhash32(number);
+	second = &pages->kept[number & pages->mask];
+	if (holds_page(second, rel, block))
+		return second;
+	third = &pages->kept[(number >> 16) & pages->mask];
+	return holds_page(third, rel, block) ? third : older_place(older_place(first, second), third);
 }
 
 /* Gives a page, which is kept from now on if it was not. */
@@ -301,6 +339,7 @@ find_page(EsPages *pages, Relation rel, BlockNumber block)
 
 	if (!holds_page(kept, rel, block))
 		keep_page(kept, rel, block);
+	kept->used = ++pages->clock;
 	return kept;
 }
 
@@ -387,6 +426,23 @@ es_pages_fetch_run(EsPages *pages, Relation rel, ItemPointer tids, int count, He
 		look_ahead(pages, kept, &tids[n], Min(count - n, ES_PAGES_RUN));
 	pages->looks_ahead = true;
 	return n;
+}
+
+/*
+ * es_pages_expect keeps the page of a row that is wanted in a while, and asks for where it says
+ * which rows it has: of a page that is not in the processor's cache nothing is either that leads
+ * to it.
+ */
+void
+es_pages_expect(EsPages *pages, Relation rel, ItemPointer tid)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(tid);
+	KeptPage   *kept = place_of_page(pages, rel, block);
+
+	if (holds_page(kept, rel, block))
+		return;
+	kept = find_page(pages, rel, block);
+	es_prefetch_bytes(BufferGetPage(kept->buffer), BYTES_OF_START);
 }
 
 /* es_pages_prefetch asks for a row that is wanted soon, if its page is kept. */

@@ -18,8 +18,10 @@ typedef struct EsPages EsPages;
 
 extern bool es_pages_serve(Relation rel, Snapshot snapshot);
 extern EsPages *es_pages_begin(Snapshot snapshot, bool comes_back, Size bytes);
+extern bool es_pages_come_back(const EsPages *pages);
 extern bool es_pages_fetch(EsPages *pages, Relation rel, ItemPointer tid, HeapTuple row, bool *all_dead);
 extern int	es_pages_fetch_run(EsPages *pages, Relation rel, ItemPointer tids, int count, HeapTuple rows);
+extern void es_pages_expect(EsPages *pages, Relation rel, ItemPointer tid);
 extern void es_pages_prefetch(EsPages *pages, Relation rel, ItemPointer tid);
 extern void es_pages_forget(EsPages *pages, Relation rel);
 extern void es_pages_end(EsPages *pages);

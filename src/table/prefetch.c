@@ -19,8 +19,6 @@
 #include "catalog/pg_am.h"
 #include "storage/bufmgr.h"
 
-#define AHEAD		6			/* rows */
-
 /* es_prefetch_row asks for so many bytes of a row. */
 void
 es_prefetch_row(Page page, OffsetNumber number, Size bytes)
@@ -60,19 +58,4 @@ es_prefetch_block(IndexScanDesc scan, TupleTableSlot *slot, BlockNumber *block)
 			break;
 		es_prefetch_row(page, ItemPointerGetOffsetNumber(tid), ES_PREFETCH_ALL);
 	}
-}
-
-/*
- * es_prefetch_ahead tells which row a forward scan will come to, some rows after
- * the one that it stands on; NULL if it does not know.
- */
-ItemPointer
-es_prefetch_ahead(IndexScanDesc scan)
-{
-	BTScanOpaque so = (BTScanOpaque) scan->opaque;
-	int			at = so->currPos.itemIndex + AHEAD;
-
-	if (scan->indexRelation->rd_rel->relam != BTREE_AM_OID || at > so->currPos.lastItem)
-		return NULL;
-	return &so->currPos.items[at].heapTid;
 }

@@ -19,7 +19,6 @@
 
 extern void es_prefetch_row(Page page, OffsetNumber number, Size bytes);
 extern void es_prefetch_block(IndexScanDesc scan, TupleTableSlot *slot, BlockNumber *block);
-extern ItemPointer es_prefetch_ahead(IndexScanDesc scan);
 
 /* es_prefetch_bytes asks for bytes at an address, which need not be there. */
 static inline void

@@ -19,6 +19,12 @@
  *
  * Entries that are marked dead are passed over, as the server does, but none is marked here.
  *
+ * Who goes from one value of the first column to the next, and comes back to pages, does so entry
+ * by entry, and has the rows read of those that it wants.  Their pages are kept some entries
+ * before.  As a page may be on disk, that is done only while all entries are wanted, and have been
+ * for a while: what is not may be of other categories, or after the time up to which streams are
+ * read.
+ *
  * A serializable transaction has to note what it reads, and is left to the server.
  */
 #include "table/walk.h"
@@ -33,6 +39,11 @@
 #include "utils/rel.h"
 
 #include "table/btree.h"
+
+#define ROWS_AHEAD	6			/* that one is asked for, of who goes from
+								 * entry to entry */
+#define PAGES_AHEAD	12			/* that its page is kept, */
+#define SURE_AFTER	64			/* once so many were wanted in a row */
 
 /* ---- what is wanted ---- */
 
@@ -72,9 +83,30 @@ take_bound(EsWalk *walk, const ScanKeyData *key, int64 *low, int64 *end)
 	return false;
 }
 
+/* Takes all from a value of the first of two columns on. */
+static void
+take_first_bound(EsWalk *walk, const ScanKeyData *key)
+{
+	walk->first = (EsBtreeEntry)
+	{
+		.keys =
+		{
+			number_of_key(walk, key), PG_INT64_MIN
+		}
+	};
+	walk->end = (EsBtreeEntry)
+	{
+		.keys =
+		{
+			PG_INT64_MAX, PG_INT64_MAX
+		}
+	};
+}
+
 /*
  * Takes the keys of a scan; false if they ask for something else than a range of the last
- * column, of one value of that before it.  Nothing that is stored has the greatest bigint.
+ * column, of one value of that before it or, for who goes from entry to entry, of all values of
+ * that from one on.  Nothing that is stored has the greatest bigint.
  */
 static bool
 take_range(EsWalk *walk, const ScanKeyData *keys, int nkeys)
@@ -84,6 +116,12 @@ take_range(EsWalk *walk, const ScanKeyData *keys, int nkeys)
 	int64		end = PG_INT64_MAX;
 	int			equal = 0;
 
+	walk->begun = false;
+	if (walk->by_entry && keys[0].sk_attno < last && keys[0].sk_strategy == BTGreaterEqualStrategyNumber)
+	{
+		take_first_bound(walk, &keys[0]);
+		return true;
+	}
 	for (int i = 0; i < nkeys; i++)
 	{
 		if (keys[i].sk_flags != 0)
@@ -107,26 +145,41 @@ take_range(EsWalk *walk, const ScanKeyData *keys, int nkeys)
 
 /*
  * es_walk_begin begins to go through what the keys of an index scan ask for, forwards, in the
- * current memory context.  NULL if that must be an index scan of the server.
+ * current memory context; entry by entry, if the pages are come back to.  NULL if that must be an
+ * index scan of the server.
  */
 EsWalk *
 es_walk_begin(Relation heap, Relation index, EsPages *pages, Snapshot snapshot, const ScanKeyData *keys, int nkeys)
 {
+	bool		by_entry = es_pages_come_back(pages);
 	EsWalk	   *walk;
 
 	if (!IsMVCCSnapshot(snapshot) || IsolationIsSerializable() || es_btree_kind(heap, index) == ES_BTREE_OTHER)
 		return NULL;
-	walk = palloc(sizeof(EsWalk));
+	walk = palloc(offsetof(EsWalk, keys) + (by_entry ? MaxTIDsPerBTreePage * sizeof(int64) : 0));
 	memset(walk, 0, offsetof(EsWalk, rows));
 	walk->btree.index = index;
 	walk->btree.heap = heap;
 	walk->btree.narrow = es_btree_is_narrow(index);
 	walk->pages = pages;
 	walk->snapshot = snapshot;
+	walk->by_entry = by_entry;
+	walk->after = -1;
 	if (take_range(walk, keys, nkeys))
 		return walk;
 	pfree(walk);
 	return NULL;
+}
+
+/* es_walk_restart has a walk begin again, by other keys of which it may be made. */
+void
+es_walk_restart(EsWalk *walk, const ScanKeyData *keys, int nkeys)
+{
+	walk->next = P_NONE;
+	walk->given = walk->fetched = walk->at = walk->count = 0;
+	walk->after = -1;
+	if (!take_range(walk, keys, nkeys))
+		elog(ERROR, "not a range of index \"%s\"", RelationGetRelationName(walk->btree.index));
 }
 
 /* ---- leaves ---- */
@@ -156,22 +209,41 @@ take_tids_of_entry(EsWalk *walk, IndexTuple item)
 	walk->count += count;
 }
 
+/*
+ * Takes some entries of a locked leaf, with their first keys or without.  Who else reads the leaf
+ * may mark one as dead meanwhile, so each is looked at once.
+ */
+static pg_attribute_always_inline void
+take_some_entries(EsWalk *walk, Page page, OffsetNumber from, OffsetNumber end, bool with_keys)
+{
+	bool		takes_dead = TransactionStartedDuringRecovery();
+
+	for (OffsetNumber n = from; n < end; n++)
+	{
+		ItemId		item = PageGetItemId(page, n);
+		IndexTuple	entry = (IndexTuple) PageGetItem(page, item);
+		int			first = with_keys ? walk->count : 0;
+
+		if (unlikely(ItemIdIsDead(item)) && !takes_dead)
+			continue;
+		take_tids_of_entry(walk, entry);
+		for (int i = first; with_keys && i < walk->count; i++)
+			walk->keys[i] = es_leaf_first_key(&walk->btree, entry);
+	}
+}
+
 /* Takes the entries that are wanted of a locked leaf, from a place on. */
 static void
 take_entries_of_leaf(EsWalk *walk, Page page, OffsetNumber from)
 {
 	BTPageOpaque opaque = BTPageGetOpaque(page);
-	bool		takes_dead = TransactionStartedDuringRecovery();
 	bool		equal;
 	OffsetNumber end = es_leaf_find_place(&walk->btree, page, from, &walk->end, &equal);
 
-	for (OffsetNumber n = from; n < end; n++)
-	{
-		ItemId		item = PageGetItemId(page, n);
-
-		if (likely(!ItemIdIsDead(item)) || takes_dead)
-			take_tids_of_entry(walk, (IndexTuple) PageGetItem(page, item));
-	}
+	if (walk->by_entry)
+		take_some_entries(walk, page, from, end, true);
+	else
+		take_some_entries(walk, page, from, end, false);
 	walk->next = end > PageGetMaxOffsetNumber(page) && !es_leaf_is_below_end(&walk->btree, page, &walk->end) ?
 		opaque->btpo_next : P_NONE;
 }
@@ -214,10 +286,11 @@ read_next_leaf(EsWalk *walk)
 	_bt_relbuf(index, buffer);
 }
 
-/* Takes the entries of the next leaf that has any; false if there is none. */
-static bool
-read_on(EsWalk *walk)
+/* es_walk_read_on takes the entries of the next leaf that has any; false if there is none. */
+bool
+es_walk_read_on(EsWalk *walk)
 {
+	walk->after = walk->after == walk->count ? 0 : -1;
 	walk->at = walk->count = 0;
 	while (walk->count == 0 && (!walk->begun || walk->next != P_NONE))
 	{
@@ -247,7 +320,7 @@ bool
 es_walk_fetch(EsWalk *walk)
 {
 	walk->given = walk->fetched = 0;
-	while (walk->fetched == 0 && (walk->at < walk->count || read_on(walk)))
+	while (walk->fetched == 0 && (walk->at < walk->count || es_walk_read_on(walk)))
 	{
 		CHECK_FOR_INTERRUPTS();
 		walk->fetched = es_pages_fetch_run(walk->pages, walk->btree.heap, &walk->tids[walk->at],
@@ -259,4 +332,27 @@ es_walk_fetch(EsWalk *walk)
 	for (int i = 0; i < walk->fetched; i++)
 		pgstat_count_heap_fetch(walk->btree.index);
 	return walk->fetched > 0;
+}
+
+/*
+ * es_walk_fetch_entry reads the row of the entry that a walk has come to, which is there until the
+ * next fetch; false if the snapshot does not see it.
+ */
+bool
+es_walk_fetch_entry(EsWalk *walk, HeapTuple row)
+{
+	ItemPointer tid = &walk->tids[walk->at - 1];
+	int			left = walk->count - walk->at;
+	bool		all_dead;
+
+	walk->in_row = walk->after == walk->at - 1 ? walk->in_row + 1 : 1;
+	walk->after = walk->at;
+	if (left >= PAGES_AHEAD && walk->in_row >= SURE_AFTER)
+		es_pages_expect(walk->pages, walk->btree.heap, tid + PAGES_AHEAD);
+	if (left >= ROWS_AHEAD)
+		es_pages_prefetch(walk->pages, walk->btree.heap, tid + ROWS_AHEAD);
+	if (!es_pages_fetch(walk->pages, walk->btree.heap, tid, row, &all_dead))
+		return false;
+	pgstat_count_heap_fetch(walk->btree.index);
+	return true;
 }

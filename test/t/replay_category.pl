@@ -134,4 +134,26 @@ run(q{SELECT count(*) FROM generate_series(0, 29) g, es_append_many((SELECT json
 	ALTER TABLE eventstore.events_0 DISABLE TRIGGER ALL; DELETE FROM eventstore.events_0 WHERE stream = 'p-2900' AND version = 5; ALTER TABLE eventstore.events_0 ENABLE TRIGGER ALL;});
 is(sqlstates($node, $database, "SET max_parallel_workers_per_gather = $_; SELECT count(*) FROM es_replay_category('p', 'count')"), 'VE008', "a missing event, with $_ workers") foreach 0, 2;
 
+# pages are read before their rows are wanted, but not those of another category, whose streams lie between
+$database = 'between';
+$node->append_conf('postgresql.conf', 'shared_buffers = 64MB');
+$node->restart;
+new_store($node, $database, 1000000);
+foreach my $categories ('{own,other}', ('{own}', '{other}') x 19)
+{
+	run(qq{SELECT count(*) FROM es_append_many((SELECT jsonb_agg(jsonb_build_object('stream', category || '-' || s, 'type', 'T', 'data', jsonb_build_object('text', repeat(md5(category || s), 45))) ORDER BY s)
+		FROM generate_series(1, 100) s, unnest('$categories'::text[]) category))});
+}
+run('VACUUM FREEZE eventstore.events');
+{
+	my $fold = q{SET max_parallel_workers_per_gather = 0; EXPLAIN (ANALYZE, BUFFERS, COSTS off, TIMING off) SELECT count(state) FROM es_replay_category('own', 'count');};
+	my ($buffers) = run("$fold $fold") =~ /.*^Aggregate[^\n]*\n\s*Buffers: shared ([^\n]*)/ms;
+	my $read = 0;
+	my $pages = run(q{SELECT count(DISTINCT (ctid::text::point)[0]) FROM eventstore.events WHERE stream LIKE 'own-%'});
+
+	$read += $1 while $buffers =~ /=(\d+)/g;
+	cmp_ok($pages, '>', 350, 'own events are on many pages');
+	cmp_ok($read, '<', 1.6 * $pages, 'few others are read');
+}
+
 done_testing();
