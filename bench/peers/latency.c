@@ -16,6 +16,7 @@
  *	poll	es_poll with wait, then es_ack, in one transaction
  *	apart	es_poll with wait, then es_ack, in a transaction each
  *	async	as poll, but only the writer's commits are flushed, not those of es_ack
+ *	piped	as poll, but es_ack, COMMIT, BEGIN and the next es_poll are one message
  *	notify	a table and NOTIFY by the writer; LISTEN, then SELECT
  *	every50	the same table, SELECT each 50 ms
  *	slot	a replication slot: COMMAND is START_REPLICATION with the plugin's
@@ -71,16 +72,20 @@ now(void)
 	return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
 }
 
+static void
+fail_with(PGconn *conn)
+{
+	fprintf(stderr, "%s", PQerrorMessage(conn));
+	exit(1);
+}
+
 static PGconn *
 connect_to(const char *conninfo)
 {
 	PGconn	   *conn = PQconnectdb(conninfo);
 
 	if (PQstatus(conn) != CONNECTION_OK)
-	{
-		fprintf(stderr, "%s", PQerrorMessage(conn));
-		exit(1);
-	}
+		fail_with(conn);
 	return conn;
 }
 
@@ -95,10 +100,7 @@ run(PGconn *conn, const char *statement, int64_t number)
 	snprintf(text, sizeof(text), "%lld", (long long) number);
 	result = PQexecPrepared(conn, statement, 1, values, NULL, NULL, 0);
 	if (PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK)
-	{
-		fprintf(stderr, "%s", PQerrorMessage(conn));
-		exit(1);
-	}
+		fail_with(conn);
 	return result;
 }
 
@@ -109,10 +111,7 @@ command(PGconn *conn, const char *text)
 	PGresult   *result = PQexec(conn, text);
 
 	if (PQresultStatus(result) != PGRES_COMMAND_OK)
-	{
-		fprintf(stderr, "%s", PQerrorMessage(conn));
-		exit(1);
-	}
+		fail_with(conn);
 	PQclear(result);
 }
 
@@ -154,10 +153,7 @@ await_notification(PGconn *conn)
 		if (poll(&fd, 1, 1000) == 0)
 			return;
 		if (!PQconsumeInput(conn))
-		{
-			fprintf(stderr, "%s", PQerrorMessage(conn));
-			exit(1);
-		}
+			fail_with(conn);
 	}
 	do
 		PQfreemem(notify);
@@ -190,7 +186,8 @@ take_events(const PGresult *result, int64_t received, int count, int64_t last)
 static int
 polls_events(const char *mode)
 {
-	return strcmp(mode, "poll") == 0 || strcmp(mode, "apart") == 0 || strcmp(mode, "async") == 0;
+	return strcmp(mode, "poll") == 0 || strcmp(mode, "apart") == 0 || strcmp(mode, "async") == 0 ||
+		strcmp(mode, "piped") == 0;
 }
 
 /* The reader: all events, and then one look more for what should not be there. */
@@ -236,6 +233,102 @@ read_events(const char *conninfo, const char *mode, int rate, int count)
 	PQfinish(conn);
 }
 
+/* ---- es_poll, one message a delivery ---- */
+
+static int	ends_due = 0;		/* messages that were sent, less those answered */
+
+/* Adds a prepared statement with one number to the message. */
+static void
+send_number(PGconn *conn, const char *statement, int64_t number)
+{
+	char		text[24];
+	const char *values[1] = {text};
+
+	snprintf(text, sizeof(text), "%lld", (long long) number);
+	if (!PQsendQueryPrepared(conn, statement, 1, values, NULL, NULL, 0))
+		fail_with(conn);
+}
+
+/* Adds a command to the message. */
+static void
+send_command(PGconn *conn, const char *text)
+{
+	if (!PQsendQueryParams(conn, text, 0, NULL, NULL, NULL, NULL, 0))
+		fail_with(conn);
+}
+
+/* Sends the message. */
+static void
+send_message(PGconn *conn)
+{
+	if (!PQpipelineSync(conn))
+		fail_with(conn);
+	ends_due++;
+}
+
+/*
+ * Receives what comes, up to what a poll gives, which has two columns; NULL: up to the last
+ * message's end.
+ */
+static PGresult *
+receive_events(PGconn *conn)
+{
+	while (ends_due > 0)
+	{
+		PGresult   *result = PQgetResult(conn);
+		ExecStatusType status = PQresultStatus(result);
+
+		if (result == NULL)
+			continue;
+		if (status == PGRES_TUPLES_OK && PQnfields(result) == 2)
+			return result;
+		if (status == PGRES_PIPELINE_SYNC)
+			ends_due--;
+		else if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
+			fail_with(conn);
+		PQclear(result);
+	}
+	return NULL;
+}
+
+/* The reader that ends a delivery and asks for the next one in one message. */
+static void
+read_piped(const char *conninfo, int rate, int count)
+{
+	PGconn	   *conn = connect_to(conninfo);
+	int64_t		end = now() + (count / rate + 30) * INT64_C(1000000000);
+	int64_t		last = 0;
+	int			got = 0;
+	int			more = 1;
+	PGresult   *result;
+
+	PQclear(PQprepare(conn, "s", poll_events, 0, NULL));
+	PQclear(PQprepare(conn, "ack", ack_events, 0, NULL));
+	if (!PQenterPipelineMode(conn))
+		fail_with(conn);
+	send_command(conn, "BEGIN");
+	send_number(conn, "s", 1);
+	send_message(conn);
+	atomic_store(&shared->ready, 1);
+	while ((result = receive_events(conn)) != NULL)
+	{
+		got += PQntuples(result);
+		last = take_events(result, now(), count, last);
+		if (PQntuples(result) > 0)
+			send_number(conn, "ack", last);
+		send_command(conn, "COMMIT");
+		if (more)
+		{
+			more = got < count && now() < end;
+			send_command(conn, "BEGIN");
+			send_number(conn, "s", more);
+		}
+		send_message(conn);
+		PQclear(result);
+	}
+	PQfinish(conn);
+}
+
 /* ---- a replication slot ---- */
 
 static int64_t
@@ -257,10 +350,7 @@ confirm(PGconn *conn, int64_t lsn)
 	for (int i = 0; i < 24; i++)
 		message[1 + i] = lsn >> (56 - i % 8 * 8);
 	if (PQputCopyData(conn, message, sizeof(message)) != 1 || PQflush(conn) == -1)
-	{
-		fprintf(stderr, "%s", PQerrorMessage(conn));
-		exit(1);
-	}
+		fail_with(conn);
 }
 
 /* Gives the event's number from a plugin's message; -1: it is of something else. */
@@ -413,7 +503,7 @@ main(int argc, char **argv)
 
 	if (count <= 0)
 	{
-		fprintf(stderr, "usage: latency CONNINFO poll|apart|async|notify|every50|slot RATE SECONDS [COMMAND]\n");
+		fprintf(stderr, "usage: latency CONNINFO poll|apart|async|piped|notify|every50|slot RATE SECONDS [COMMAND]\n");
 		return 2;
 	}
 	statement = slot ? append_marked : polls_events(argv[2]) ? append_event :
@@ -437,6 +527,8 @@ main(int argc, char **argv)
 	}
 	if (slot)
 		read_slot(argv[1], argv[5], rate, count);
+	else if (strcmp(argv[2], "piped") == 0)
+		read_piped(argv[1], rate, count);
 	else
 		read_events(argv[1], argv[2], rate, count);
 	waitpid(writer, &status, 0);

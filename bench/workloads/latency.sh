@@ -11,7 +11,7 @@
 fresh_database
 build_latency
 sql -c "CREATE TABLE bench.latency (id bigserial PRIMARY KEY, n bigint)" >/dev/null
-declare -A latency_names=([poll]="es_poll" [apart]="es_poll, es_ack apart" [async]="es_poll, es_ack not flushed" [loose]="es_poll, not durable" [notify]="LISTEN/NOTIFY, SELECT" [every50]="SELECT each 50 ms")
+declare -A latency_names=([poll]="es_poll" [apart]="es_poll, es_ack apart" [async]="es_poll, es_ack not flushed" [piped]="es_poll, one message a delivery" [loose]="es_poll, not durable" [notify]="LISTEN/NOTIFY, SELECT" [every50]="SELECT each 50 ms")
 
 # latency_run MODE: leaves the figures in "times", in that order
 latency_run() {
@@ -24,7 +24,7 @@ latency_run() {
 		-c "SELECT es_subscribe('latency', NULL)" -c "TRUNCATE bench.latency RESTART IDENTITY" >/dev/null
 	out=$(PGOPTIONS=$options "$work/latency" "dbname=$database" "$mode" 1000 "$seconds") || return 1
 	take_latencies "$1" "$out"
-	[[ $mode != poll && $mode != apart && $mode != async ]] || acked[eventstore]=$((acked[eventstore] + 1000 * seconds))
+	[[ $mode != poll && $mode != apart && $mode != async && $mode != piped ]] || acked[eventstore]=$((acked[eventstore] + 1000 * seconds))
 }
 
 # preload_library on|off: restarts the server with or without the library preloaded
@@ -38,9 +38,9 @@ preload_library() {
 }
 
 sync=off
-latency_cases "synchronous_commit off" latency_run poll apart loose notify every50
+latency_cases "synchronous_commit off" latency_run poll piped apart loose notify every50
 sync=on
-latency_cases "synchronous_commit on" latency_run poll apart async notify every50
+latency_cases "synchronous_commit on" latency_run poll piped apart async notify every50
 if [ "$preload" = on ]; then
 	preload_library off
 	for sync in off on; do
