@@ -7,6 +7,9 @@ SELECT eventstore.require_library('0.1.1');
 COMMENT ON FUNCTION @extschema@.es_set_segment_size(bigint) IS
 	'sets how many positions a segment holds (100 to 2^40, default 2^24); only before the first append, for who has admin on *';
 
+ALTER TABLE eventstore.segments ADD COLUMN latest_at timestamptz;
+COMMENT ON COLUMN eventstore.segments.latest_at IS 'no event of a sealed segment was recorded after this; NULL if that is not known yet';
+
 /* ---- subscription ---- */
 
 ALTER TABLE eventstore.subscriptions ADD COLUMN application text;

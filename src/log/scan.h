@@ -78,6 +78,7 @@ extern bool es_scan_begin(EsSegmentScan *scan, int64 segment);
 extern bool es_scan_next(EsSegmentScan *scan, ScanDirection direction);
 extern bool es_scan_fetch(EsSegmentScan *scan);
 extern bool es_scan_fetch_moved(EsSegmentScan *scan, int64 segment, int64 position);
+extern bool es_scan_next_entry(EsSegmentScan *scan, ScanDirection direction, bool *known);
 extern bool es_scan_next_doubtful(EsSegmentScan *scan);
 extern int64 es_scan_key(EsSegmentScan *scan, int column);
 extern void es_scan_event(EsSegmentScan *scan, EsEvent *event);
@@ -90,5 +91,6 @@ extern Datum es_scan_edge_version(EsSegmentScan scan, int64 segment, int64 strea
 								  ScanDirection direction, bool *isnull);
 extern int64 es_scan_last_position(int64 upto);
 extern int64 es_scan_count(int64 segment, Snapshot snapshot);
+extern TimestampTz es_scan_latest_at(int64 segment);
 
 #endif							/* ES_LOG_SCAN_H */

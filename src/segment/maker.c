@@ -180,6 +180,7 @@ make_segment(int64 n)
 	values[Anum_es_segments_sealed - 1] = BoolGetDatum(false);
 	values[Anum_es_segments_emptied - 1] = BoolGetDatum(false);
 	isnull[Anum_es_segments_events - 1] = true;
+	isnull[Anum_es_segments_latest_at - 1] = true;
 	es_rows_insert(&es_segment_shape, values, isnull);
 }
 
