@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
 /* Whom to ask. */
@@ -31,6 +32,7 @@ typedef struct EsPublishedSegment
 	bool		sealed;
 	bool		emptied;
 	int64		events;			/* -1: not counted */
+	TimestampTz latest_at;		/* see EsSegmentNote; DT_NOEND: not known */
 } EsPublishedSegment;
 
 /* What the publisher was found to have. */
