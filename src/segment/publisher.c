@@ -26,8 +26,8 @@ static const char whether_published[] =
 " WHERE t.schemaname = 'eventstore' AND t.tablename = 'segments' AND t.pubname IN (%s)";
 
 /*
- * Which segments there have been, and whether publications have them.  The time is as it is stored, the
- * greatest number if it is not known, as by a publisher of a release whose table has no such column.
+ * Which segments there have been, and whether publications have them.  The time is as it is
+ * stored; the greatest number if it is not known, as by a publisher of a release from before.
  */
 static const char which_segments[] =
 "SELECT s.segment, s.first_position, s.last_position,"
