@@ -145,7 +145,6 @@ check_streams(Attempt *attempt)
 	EsExpect   *found = &attempt->found;
 
 	found->open = attempt->open_segment >= 0 ? &attempt->segment : NULL;
-	found->open_segment = attempt->open_segment;
 	if (!es_expect_check(found))
 		return found->needs_key ? WAIT_FOR_KEY : WAIT_FOR_TRANSACTION;
 	return found->refusals == NIL ? GO_ON : REFUSED;

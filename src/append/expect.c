@@ -16,20 +16,24 @@
 #include "append/refusal.h"
 #include "append/retry.h"
 #include "base/error.h"
+#include "log/segment.h"
 
 /*
  * Tells up to when it does not matter when a stream's tip was recorded, as the events are
  * recorded later anyway.  Who deletes a stream keeps it.
  */
 static TimestampTz
-earliest_time(const EsAppend *append)
+earliest_time(EsExpect *found)
 {
-	TimestampTz earliest = append->deletes ? DT_NOBEGIN : GetCurrentTimestamp();
+	const EsAppend *append = found->append;
 
+	if (!TIMESTAMP_IS_NOEND(found->earliest))
+		return found->earliest;
+	found->earliest = append->deletes ? DT_NOBEGIN : GetCurrentTimestamp();
 	for (int i = 0; i < append->count; i++)
 		if (append->events[i].time_given)
-			earliest = Min(earliest, append->events[i].given_at);
-	return earliest;
+			found->earliest = Min(found->earliest, append->events[i].given_at);
+	return found->earliest;
 }
 
 /* Finds a stream and its tip; false if a transaction is in the way. */
@@ -54,8 +58,8 @@ find_target(EsExpect *found, EsFoundStream *target)
 		return false;
 	if (!target->exists)
 		return true;
-	if (target->stream.last_segment != found->open_segment)
-		by = earliest_time(found->append);
+	if (found->open == NULL || RelationGetRelid(found->open->rel) != es_segment_relid(target->stream.last_segment))
+		by = earliest_time(found);
 	if (!es_stream_find_tip(&target->stream, found->open, by, &target->tip, &found->wait_for))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_STORE_CORRUPT),
@@ -214,6 +218,7 @@ es_expect_check(EsExpect *found)
 {
 	const EsAppend *append = found->append;
 
+	found->earliest = DT_NOEND;
 	for (int i = 0; i < append->ntargets; i++)
 		if (!check_target(found, &found->streams[i]))
 			return false;

@@ -31,10 +31,10 @@ typedef struct EsExpect
 {
 	EsAppend   *append;
 	EsFoundStream *streams;		/* as append->targets */
-	int64		open_segment;	/* which segment is open; -1: none */
-	EsTable    *open;			/* it; or NULL */
+	EsTable    *open;			/* the segment that is open; or NULL */
 	bool		has_key;		/* has waited for the master key */
 
+	TimestampTz earliest;		/* see earliest_time; DT_NOEND: not asked */
 	TransactionId wait_for;
 	const text *wait_stream;
 	bool		needs_key;		/* waits for the master key instead, to

@@ -444,20 +444,21 @@ es_scan_count(int64 segment, Snapshot snapshot)
 
 /*
  * es_scan_latest_at tells when the last of a segment's events was recorded, of those that a fresh
- * snapshot sees, and reads all of it for that; DT_NOBEGIN for none, or a missing segment.
+ * snapshot sees, and reads all of it for that; DT_NOBEGIN if there is none.  False if the segment
+ * is missing; else it stays in the log to the end of the transaction.
  */
-TimestampTz
-es_scan_latest_at(int64 segment)
+bool
+es_scan_latest_at(int64 segment, TimestampTz *latest_at)
 {
 	bool		lost;
 	Relation	rel = es_segment_open(segment, AccessShareLock, &lost);
 	Snapshot	snapshot;
 	TableScanDesc scan;
 	TupleTableSlot *slot;
-	TimestampTz latest_at = DT_NOBEGIN;
 
+	*latest_at = DT_NOBEGIN;
 	if (rel == NULL)
-		return latest_at;
+		return false;
 	snapshot = es_rows_fresh_snapshot();
 	scan = table_beginscan(rel, snapshot, 0, NULL);
 	slot = table_slot_create(rel, NULL);
@@ -467,13 +468,13 @@ es_scan_latest_at(int64 segment)
 		TimestampTz recorded_at = DatumGetTimestampTz(slot_getattr(slot, Anum_es_events_recorded_at, &isnull));
 
 		CHECK_FOR_INTERRUPTS();
-		latest_at = Max(latest_at, recorded_at);
+		*latest_at = Max(*latest_at, recorded_at);
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
-	return latest_at;
+	table_close(rel, NoLock);
+	return true;
 }
 
 /*

@@ -91,6 +91,6 @@ extern Datum es_scan_edge_version(EsSegmentScan scan, int64 segment, int64 strea
 								  ScanDirection direction, bool *isnull);
 extern int64 es_scan_last_position(int64 upto);
 extern int64 es_scan_count(int64 segment, Snapshot snapshot);
-extern TimestampTz es_scan_latest_at(int64 segment);
+extern bool es_scan_latest_at(int64 segment, TimestampTz *latest_at);
 
 #endif							/* ES_LOG_SCAN_H */

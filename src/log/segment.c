@@ -64,8 +64,6 @@ typedef struct KnownSegment
 	Oid			relid;			/* InvalidOid: not looked up, or missing */
 	bool		checked;		/* it has the columns of events */
 	bool		emptied;		/* it is missing because it had no event left */
-	bool		timed;			/* its row was asked for latest_at */
-	TimestampTz latest_at;
 	Oid			indexes[ES_INDEX_COUNT];
 } KnownSegment;
 
@@ -98,7 +96,7 @@ static EsRelation config_table = {"config"};
 
 static const EsColumn segment_columns[Natts_es_segments] = {
 	{"segment", INT8OID}, {"first_position", INT8OID}, {"last_position", INT8OID},
-	{"sealed", BOOLOID}, {"emptied", BOOLOID}, {"events", INT8OID, true}, {"latest_at", TIMESTAMPTZOID, true}
+	{"sealed", BOOLOID}, {"emptied", BOOLOID}, {"events", INT8OID, true}
 };
 const EsShape es_segment_shape = ES_SHAPE(&es_segment_table, &segments_pkey, segment_columns);
 
@@ -445,35 +443,6 @@ es_segment_sealed_upto(void)
 	return read_newest_segment(true, Anum_es_segments_last_position, 0);
 }
 
-/*
- * es_segment_latest_at tells a time that no event of a segment, which the log has, was recorded
- * after; DT_NOEND if that is not known, as it is once a segment was sealed.
- */
-TimestampTz
-es_segment_latest_at(int64 segment)
-{
-	EsRows		rows = {.shape = &es_segment_shape,.mode = AccessShareLock,.fresh = true};
-	TimestampTz latest_at = DT_NOEND;
-	uint64		before;
-
-	if (segment < nknown && known[segment].timed)
-		return known[segment].latest_at;
-	if (!OidIsValid(es_segment_relid(segment)))
-		return DT_NOEND;
-	before = es_base_changes();
-	es_rows_equal(&rows, Int64GetDatum(segment));
-	es_rows_begin(&rows);
-	if (es_rows_next(&rows) && !rows.isnull[Anum_es_segments_latest_at - 1])
-		latest_at = DatumGetTimestampTz(rows.values[Anum_es_segments_latest_at - 1]);
-	es_rows_end(&rows);
-	if (before == es_base_changes())
-	{
-		known[segment].timed = true;
-		known[segment].latest_at = latest_at;
-	}
-	return latest_at;
-}
-
 /* Tells whether a row of eventstore.segments says something else than is to be noted. */
 static bool
 differs_from_note(const EsRows *rows, const EsSegmentNote *note)
@@ -484,9 +453,6 @@ differs_from_note(const EsRows *rows, const EsSegmentNote *note)
 		return true;
 	if (note->emptied && !DatumGetBool(rows->values[Anum_es_segments_emptied - 1]))
 		return true;
-	if (note->timed && (rows->isnull[Anum_es_segments_latest_at - 1] ||
-						DatumGetTimestampTz(rows->values[Anum_es_segments_latest_at - 1]) != note->latest_at))
-		return true;
 	if (note->events < 0)
 		return counted;
 	return !counted || DatumGetInt64(rows->values[Anum_es_segments_events - 1]) != note->events;
@@ -494,7 +460,7 @@ differs_from_note(const EsRows *rows, const EsSegmentNote *note)
 
 /*
  * es_segment_note changes the row of a segment, if that differs; nobody else may do so, which
- * is seen to by who scavenges and seals.  Sessions hear of it if it is about a time.
+ * is seen to by who scavenges and seals.
  */
 void
 es_segment_note(int64 segment, const EsSegmentNote *note)
@@ -514,14 +480,6 @@ es_segment_note(int64 segment, const EsSegmentNote *note)
 			values[Anum_es_segments_emptied - 1] = BoolGetDatum(true);
 		values[Anum_es_segments_events - 1] = Int64GetDatum(note->events);
 		isnull[Anum_es_segments_events - 1] = note->events < 0;
-		isnull[Anum_es_segments_latest_at - 1] = rows.isnull[Anum_es_segments_latest_at - 1];
-		if (note->timed)
-		{
-			values[Anum_es_segments_latest_at - 1] = TimestampTzGetDatum(note->latest_at);
-			isnull[Anum_es_segments_latest_at - 1] = false;
-			if (OidIsValid(es_segment_relid(segment)))
-				CacheInvalidateRelcacheByRelid(es_segment_relid(segment));
-		}
 		es_rows_update(&rows, values, isnull);
 	}
 	es_rows_end(&rows);

@@ -7,7 +7,6 @@
 
 #include "base/base.h"
 
-#include "datatype/timestamp.h"
 #include "utils/relcache.h"
 
 #include "base/objects.h"
@@ -32,12 +31,12 @@ typedef enum EsSegmentIndex
 #define Anum_es_segments_sealed			4
 #define Anum_es_segments_emptied		5
 #define Anum_es_segments_events			6
-#define Anum_es_segments_latest_at		7
-#define Natts_es_segments				7
+#define Natts_es_segments				6
 
 /* What the objsubid of lock tags on eventstore.segments says; object 0. */
 #define ES_SEGMENT_TAG_SEALER	1
 #define ES_SEGMENT_TAG_NEED		2
+#define ES_SEGMENT_TAG_TIMING	3
 
 /* What is to be noted of a segment. */
 typedef struct EsSegmentNote
@@ -45,8 +44,6 @@ typedef struct EsSegmentNote
 	bool		sealed;			/* it is from now on; else as it was */
 	bool		emptied;		/* the same */
 	int64		events;			/* that it has; -1: not counted */
-	bool		timed;			/* latest_at is known; else as it was */
-	TimestampTz latest_at;		/* no event of it was recorded after this */
 } EsSegmentNote;
 
 extern EsRelation es_segment_table; /* eventstore.segments */
@@ -68,7 +65,6 @@ extern char *es_segment_name(int64 segment);
 extern char *es_segment_index_statement(int64 segment, EsSegmentIndex which);
 extern Oid	es_segment_relid(int64 segment);
 extern Relation es_segment_open(int64 segment, LOCKMODE mode, bool *lost);
-extern TimestampTz es_segment_latest_at(int64 segment);
 extern void es_segment_note(int64 segment, const EsSegmentNote *note);
 extern bool es_segment_is_lost(int64 segment);
 extern void es_segment_refuse_lost(int64 segment);

@@ -7,13 +7,11 @@ CREATE TABLE eventstore.segments (
 	sealed boolean NOT NULL DEFAULT false,
 	emptied boolean NOT NULL DEFAULT false,
 	events bigint,
-	latest_at timestamptz,
 	CONSTRAINT segments_pkey PRIMARY KEY (segment)
 );
 COMMENT ON TABLE eventstore.segments IS 'one row for each segment that was ever made; segment n is the table eventstore.events_n';
 COMMENT ON COLUMN eventstore.segments.emptied IS 'no event was left of it, so its table is dropped';
 COMMENT ON COLUMN eventstore.segments.events IS 'how many events a sealed segment has, counted as it was sealed; NULL if they were not counted. Whoever takes events out of a segment sets it to NULL';
-COMMENT ON COLUMN eventstore.segments.latest_at IS 'no event of a sealed segment was recorded after this; NULL if that is not known yet';
 SELECT pg_catalog.pg_extension_config_dump('eventstore.segments', '');
 
 /* Of this server's workers, so no row of it is dumped. One row at most. */

@@ -60,6 +60,7 @@
 #include "log/segment.h"
 #include "segment/ddl.h"
 #include "segment/sealer.h"
+#include "segment/timing.h"
 #include "segment/typeindex.h"
 #include "shared/headway.h"
 #include "shared/trouble.h"
@@ -180,7 +181,6 @@ make_segment(int64 n)
 	values[Anum_es_segments_sealed - 1] = BoolGetDatum(false);
 	values[Anum_es_segments_emptied - 1] = BoolGetDatum(false);
 	isnull[Anum_es_segments_events - 1] = true;
-	isnull[Anum_es_segments_latest_at - 1] = true;
 	es_rows_insert(&es_segment_shape, values, isnull);
 }
 
@@ -323,13 +323,15 @@ make_segments_as_worker(int64 upto)
 	CommitTransactionCommand();
 }
 
-/* Seals what is complete. */
+/* Seals what is complete, and finds out the times of what is sealed. */
 static void
 freeze_segments(void *arg)
 {
 	EsSealing	sealing = {.again = true};
 
 	es_sealer_run(&sealing);
+	es_sealer_resign();
+	es_timing_run();
 }
 
 /*

@@ -418,8 +418,6 @@ insert_segment_row(const EsPublishedSegment *segment)
 	values[Anum_es_segments_emptied - 1] = BoolGetDatum(segment->emptied);
 	values[Anum_es_segments_events - 1] = Int64GetDatum(segment->events);
 	isnull[Anum_es_segments_events - 1] = segment->events < 0;
-	values[Anum_es_segments_latest_at - 1] = TimestampTzGetDatum(segment->latest_at);
-	isnull[Anum_es_segments_latest_at - 1] = TIMESTAMP_IS_NOEND(segment->latest_at);
 	es_rows_insert(&es_segment_shape, values, isnull);
 }
 

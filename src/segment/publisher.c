@@ -18,17 +18,14 @@
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
-#define SEGMENT_COLUMNS	9
+#define SEGMENT_COLUMNS	8
 
 /* Whether publications have the segments of a store. */
 static const char whether_published[] =
 "SELECT pg_catalog.count(*) FROM pg_catalog.pg_publication_tables t"
 " WHERE t.schemaname = 'eventstore' AND t.tablename = 'segments' AND t.pubname IN (%s)";
 
-/*
- * Which segments there have been, and whether publications have them.  The time is as it is
- * stored; the greatest number if it is not known, as by a publisher of a release from before.
- */
+/* Which segments there have been, and whether publications have them. */
 static const char which_segments[] =
 "SELECT s.segment, s.first_position, s.last_position,"
 " CASE WHEN c.relispartition OR c.relname IN"
@@ -37,10 +34,7 @@ static const char which_segments[] =
 " s.sealed::pg_catalog.int4::pg_catalog.int8, s.emptied::pg_catalog.int4::pg_catalog.int8, COALESCE(s.events, -1),"
 " CASE WHEN 'events_' || s.segment || '_detached' IN"
 " (SELECT t.tablename FROM pg_catalog.pg_publication_tables t"
-" WHERE t.schemaname = 'eventstore' AND t.pubname IN (%s)) THEN 1 ELSE 0 END::pg_catalog.int8,"
-" (SELECT CASE WHEN t.at IS NULL THEN 9223372036854775807 WHEN NOT pg_catalog.isfinite(t.at) THEN '-9223372036854775808'::pg_catalog.int8"
-" ELSE ((extract(epoch FROM t.at) - extract(epoch FROM '2000-01-01 00:00:00Z'::pg_catalog.timestamptz)) * 1000000)::pg_catalog.int8 END"
-" FROM (SELECT (pg_catalog.to_jsonb(s) ->> 'latest_at')::pg_catalog.timestamptz AS at) t)"
+" WHERE t.schemaname = 'eventstore' AND t.pubname IN (%s)) THEN 1 ELSE 0 END::pg_catalog.int8"
 " FROM eventstore.segments s LEFT JOIN pg_catalog.pg_class c"
 " ON c.relname = 'events_' || s.segment AND c.relnamespace = 'eventstore'::pg_catalog.regnamespace"
 " ORDER BY 1";
@@ -74,7 +68,7 @@ list_publications(const List *publications)
 static WalRcvExecResult *
 query_publisher(WalReceiverConn *connection, const char *sql, int columns)
 {
-	const Oid	types[SEGMENT_COLUMNS] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
+	const Oid	types[SEGMENT_COLUMNS] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
 	WalRcvExecResult *result = walrcv_exec(connection, sql, columns, types);
 
 	if (result->status != WALRCV_OK_TUPLES)
@@ -123,7 +117,6 @@ ask_for_segments(WalReceiverConn *connection, const char *publications)
 		segment->emptied = DatumGetInt64(slot->tts_values[5]) != 0;
 		segment->events = DatumGetInt64(slot->tts_values[6]);
 		segment->has_placeholder = DatumGetInt64(slot->tts_values[7]) != 0;
-		segment->latest_at = DatumGetInt64(slot->tts_values[8]);
 		segments = lappend(segments, segment);
 	}
 	ExecDropSingleTupleTableSlot(slot);

@@ -7,7 +7,6 @@
 
 #include "base/base.h"
 
-#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
 /* Whom to ask. */
@@ -32,7 +31,6 @@ typedef struct EsPublishedSegment
 	bool		sealed;
 	bool		emptied;
 	int64		events;			/* -1: not counted */
-	TimestampTz latest_at;		/* see EsSegmentNote; DT_NOEND: not known */
 } EsPublishedSegment;
 
 /* What the publisher was found to have. */

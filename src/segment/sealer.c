@@ -60,7 +60,6 @@ static bool
 is_row_unsealed(const EsRows *rows, bool again, bool all)
 {
 	return all || !DatumGetBool(rows->values[Anum_es_segments_sealed - 1]) ||
-		rows->isnull[Anum_es_segments_latest_at - 1] ||
 		(again && rows->isnull[Anum_es_segments_events - 1]);
 }
 
@@ -106,17 +105,13 @@ es_sealer_has_work(bool again)
 
 /*
  * Marks a segment as sealed, and counts its events for good, as it gets no more; unless
- * there are some that are gone and not given back.  When the last of them was recorded does
- * not become later by that, so it is looked up once.
+ * there are some that are gone and not given back.
  */
 static void
 mark_segment_sealed(int64 segment, bool clean)
 {
 	EsSegmentNote note = {.sealed = true,.events = clean ? es_scan_count(segment, NULL) : -1};
 
-	note.timed = TIMESTAMP_IS_NOEND(es_segment_latest_at(segment));
-	if (note.timed)
-		note.latest_at = es_scan_latest_at(segment);
 	es_segment_note(segment, &note);
 }
 
@@ -312,6 +307,21 @@ es_sealer_become(bool wait)
 	}
 	CommitTransactionCommand();
 	return got;
+}
+
+/* es_sealer_resign lets others seal and scavenge, while this process goes on. */
+void
+es_sealer_resign(void)
+{
+	LOCKTAG		tag;
+
+	StartTransactionCommand();
+	if (es_base_is_installed())
+	{
+		tag = es_base_tag(&es_segment_table, 0, ES_SEGMENT_TAG_SEALER);
+		LockRelease(&tag, ExclusiveLock, true);
+	}
+	CommitTransactionCommand();
 }
 
 /* es_sealer_is_at_work tells whether another process seals or scavenges. */

@@ -32,6 +32,7 @@
 #include "base/names.h"
 #include "base/objects.h"
 #include "log/durable.h"
+#include "log/latest.h"
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
@@ -364,7 +365,7 @@ es_stream_note_tip(EsStream *stream, const EsTip *tip, const EsTable *segment)
 static bool
 scan_for_tip(const EsStream *stream, EsTable *open, TimestampTz by, EsTip *tip, Snapshot dirty)
 {
-	TimestampTz latest_at = es_segment_latest_at(stream->last_segment);
+	TimestampTz latest_at = by > DT_NOBEGIN ? es_latest_at(stream->last_segment) : DT_NOEND;
 	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = dirty,.open = open,.needed = true,.index_only = true,
 	.nkeys = 1};
 	bool		known;

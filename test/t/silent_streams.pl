@@ -30,13 +30,28 @@ sub rows_read
 	return query($rows) - $before;
 }
 
+my $time = 'SELECT latest_at FROM eventstore.segment_times WHERE segment = 0';
+my $newest = 'SELECT max(recorded_at) FROM eventstore.events_0';
+
 # set_time(time): has segment 0 say that its last event was recorded then; undef: that it is not known
 sub set_time
 {
-	my ($time) = @_;
+	my ($at) = @_;
+	my $table = 'ALTER TABLE eventstore.segment_times';
 
-	$time = defined $time ? "'$time'" : 'NULL';
-	return query("ALTER TABLE eventstore.segments DISABLE TRIGGER guard_rows; UPDATE eventstore.segments SET latest_at = $time WHERE segment = 0; ALTER TABLE eventstore.segments ENABLE ALWAYS TRIGGER guard_rows");
+	return query("$table DISABLE TRIGGER guard_rows; $table DISABLE TRIGGER guard_own; "
+		. (defined $at ? "UPDATE eventstore.segment_times SET latest_at = '$at'" : 'DELETE FROM eventstore.segment_times')
+		. " WHERE segment = 0; $table ENABLE ALWAYS TRIGGER guard_rows; $table ENABLE ALWAYS TRIGGER guard_own");
+}
+
+my $rounds = 0;
+
+# come_by(): has a worker come by now, as a rule is made; it removes an event, and then looks for times
+sub come_by
+{
+	$rounds++;
+	query("SELECT es_append('short-$rounds', 'T'), es_append('short-$rounds', 'T'); SELECT es_truncate_stream('short-$rounds', 2)");
+	return query("SELECT es_set_retention('nothing', max_count => $rounds)");
 }
 
 query('CREATE EXTENSION eventstore');
@@ -52,13 +67,13 @@ query(q{BEGIN; SELECT es_append('open-1', 'T'); PREPARE TRANSACTION 'open'});
 query(q{SELECT es_append('other-1', 'T')});
 my $warm = $node->background_psql('postgres', on_error_stop => 1);
 is($warm->query_safe(q{SELECT es_append('s-2', 'T') > 0, es_stream_version('s-2'), pg_stat_force_next_flush()}), 't|10|', 'an append while the segment is not sealed');
-is(query('SELECT sealed, latest_at IS NULL FROM eventstore.segments WHERE segment = 0'), 'f|t', 'of which no time is known');
+is(query("SELECT sealed, ($time) IS NULL FROM eventstore.segments WHERE segment = 0"), 'f|t', 'of which no time is known');
 cmp_ok(rows_read(q{SELECT es_append('s-3', 'T')}), '>', 0, 'the row is read');
 
 query(q{COMMIT PREPARED 'open'});
-query(q{SELECT es_set_retention('nothing', max_count => 1)});
+come_by();
 ok($node->poll_query_until('postgres', q{SELECT sealed AND events = 999 FROM eventstore.segments WHERE segment = 0}), 'the segment is sealed');
-is(query('SELECT latest_at = (SELECT max(recorded_at) FROM eventstore.events_0) FROM eventstore.segments WHERE segment = 0'), 't', 'it says when its last event was recorded');
+ok($node->poll_query_until('postgres', "SELECT ($time) = ($newest)"), 'and when its last event was recorded is found out');
 
 is(rows_read(q{SELECT es_append('s-4', 'T')}), 0, 'an append reads no row of it');
 is(rows_read(q{SELECT es_append('s-5', 'T', expected_version => 9)}), 0, 'nor does one with an expected version');
@@ -92,24 +107,63 @@ cmp_ok(rows_read(q{SELECT es_append('s-13', 'T')}), '>', 0, 'a segment with an e
 is(query(q{SELECT recorded_at <= clock_timestamp() FROM es_read('s-13', 10)}), 't', '... and the time is now');
 
 # A store from before has no times: they are found out.
+come_by();
+ok($node->poll_query_until('postgres', q{SELECT events = 988 AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'eventstore scavenger') FROM eventstore.segments WHERE segment = 0}), 'what was hidden is removed');
 set_time(undef);
 cmp_ok(rows_read(q{SELECT es_append('s-14', 'T')}), '>', 0, 'a segment whose time is not known: the row is read');
-query(q{SELECT es_set_retention('nothing', max_count => 2)});
-ok($node->poll_query_until('postgres', q{SELECT latest_at = (SELECT max(recorded_at) FROM eventstore.events_0) FROM eventstore.segments WHERE segment = 0}), 'the worker finds it out');
+my $vacuumed = query(q{SELECT vacuum_count FROM pg_stat_all_tables WHERE relid = 'eventstore.events_0'::regclass});
+come_by();
+ok($node->poll_query_until('postgres', "SELECT ($time) = ($newest)"), 'a worker finds it out');
+is(query(q{SELECT vacuum_count FROM pg_stat_all_tables WHERE relid = 'eventstore.events_0'::regclass}), $vacuumed, '... and does no more than read it');
 is(rows_read(q{SELECT es_append('s-15', 'T')}), 0, 'then it is not');
 
 # Removing events
-query(q{SELECT count(*) FROM es_scavenge()});
 is(query(q{SELECT count(*) FROM eventstore.events_0 WHERE stream = 'cut-1'}), 0, 'a stream has lost its last event');
 is(query(q{SELECT es_append('cut-1', 'T') > 0, es_stream_version('cut-1')}), 't|3', '... and goes on');
 is(query(q{SELECT es_append('s-16', 'T') > 0, es_stream_version('s-16')}), 't|10', '... as does one beside it');
 
-# Away and back
-query(q{SELECT es_detach_segments('infinity')});
-fails('55000', q{SELECT es_append('s-17', 'T')}, 'a segment that is detached');
-query(q{SELECT es_attach_segment('eventstore.events_0')});
-is(query(q{SELECT es_append('s-17', 'T') > 0, es_stream_version('s-17')}), 't|10', 'and is attached again');
-is(query(q{SELECT count(*) FROM es_read_all() a JOIN es_read_all() b ON a.stream = b.stream AND a.version + 1 = b.version WHERE a.recorded_at > b.recorded_at}), 0, 'no event is older than the one before');
 $warm->quit;
+
+# A page that cannot be read
+my $file = $node->data_dir . '/' . query(q{SELECT pg_relation_filepath('eventstore.events_0')});
+set_time(undef);
+$node->stop;
+open(my $pages, '+<:raw', $file) or die "$file: $!";
+sysseek($pages, 0, 0);
+sysread($pages, my $page, 8192) == 8192 or die 'no page';
+sysseek($pages, 0, 0);
+syswrite($pages, "\xff" x 8192);
+close $pages;
+$node->start;
+come_by();
+ok($node->poll_query_until('postgres', "SELECT ($time) = 'infinity'"), 'a segment that cannot be read: its time is left open');
+like(slurp_file($node->logfile), qr/ERROR:  invalid page in block 0/, '... with the reason in the log');
+query(q{SELECT count(es_append('full-1', 'T')) FROM generate_series(1, 1000)});
+come_by();
+ok($node->poll_query_until('postgres', 'SELECT latest_at < now() FROM eventstore.segment_times WHERE segment = 1'), '... and the next one is sealed and read');
+$node->stop;
+open($pages, '+<:raw', $file) or die "$file: $!";
+syswrite($pages, $page);
+close $pages;
+$node->start;
+cmp_ok(rows_read(q{SELECT es_append('s-20', 'T')}), '>', 0, 'once it can be read events there are looked at');
+is(query(q{SELECT es_stream_version('s-20')}), 10, '... and the stream goes on');
+set_time(undef);
+
+# Away and back
+query("SELECT es_detach_segments(($newest) + interval '1 us')");
+is(query($time), '', 'a segment that is detached has no time');
+fails('55000', q{SELECT es_append('s-17', 'T')}, '... and its streams cannot go on');
+query(q{SELECT es_attach_segment('eventstore.events_0')});
+is(query(q{SELECT es_append('s-17', 'T') > 0, es_stream_version('s-17')}), 't|10', '... but once it is attached again');
+come_by();
+ok($node->poll_query_until('postgres', "SELECT ($time) = ($newest)"), '... and its time is found out again');
+is(rows_read(q{SELECT es_append('s-18', 'T')}), 0, '... so that no row is read');
+query(q{ALTER TABLE eventstore.events DETACH PARTITION eventstore.events_0; ALTER TABLE eventstore.events_0 DISABLE TRIGGER ALL});
+query(q{UPDATE eventstore.events_0 SET recorded_at = recorded_at + interval '1 hour' WHERE stream = 's-19' AND version = 9});
+query(q{SELECT es_attach_segment('eventstore.events_0')});
+query(q{SELECT es_append('s-19', 'T')});
+is(query(q{SELECT a.recorded_at >= b.recorded_at FROM es_read('s-19', 10, 1) a, es_read('s-19', 9, 1) b}), 't', 'what was changed while it was away by hand counts');
+is(query(q{SELECT count(*) FROM es_read_all() a JOIN es_read_all() b ON a.stream = b.stream AND a.version + 1 = b.version WHERE a.recorded_at > b.recorded_at}), 0, 'no event is older than the one before');
 $node->stop;
 done_testing();
