@@ -7,6 +7,37 @@ SELECT eventstore.require_library('0.1.1');
 COMMENT ON FUNCTION @extschema@.es_set_segment_size(bigint) IS
 	'sets how many positions a segment holds (100 to 2^40, default 2^24); only before the first append, for who has admin on *';
 
+/* ---- latest ---- */
+
+/* This server's own: a subscriber finds it out by itself, should it go on without its publisher. */
+CREATE TABLE eventstore.segment_times (
+	segment bigint NOT NULL,
+	latest_at timestamptz NOT NULL,
+	CONSTRAINT segment_times_pkey PRIMARY KEY (segment)
+);
+COMMENT ON TABLE eventstore.segment_times IS 'of sealed segments, when the last event was recorded: appends to streams that have been silent since go by it, and read no row there';
+COMMENT ON COLUMN eventstore.segment_times.latest_at IS 'no event of the segment was recorded later; infinity if it could not be read';
+SELECT pg_catalog.pg_extension_config_dump('eventstore.segment_times', '');
+
+CREATE TRIGGER guard_own BEFORE INSERT OR UPDATE OR DELETE ON eventstore.segment_times
+	FOR EACH ROW EXECUTE FUNCTION eventstore.guard_own();
+ALTER TABLE eventstore.segment_times ENABLE ALWAYS TRIGGER guard_own;
+
+/* DO: of this table what server/guard.sql and server/library.sql do of all. */
+DO $$
+BEGIN
+	EXECUTE 'CREATE TRIGGER guard_rows BEFORE UPDATE OR DELETE ON eventstore.segment_times
+		FOR EACH ROW EXECUTE FUNCTION eventstore.guard_rows()';
+	EXECUTE 'CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.segment_times
+		FOR EACH STATEMENT EXECUTE FUNCTION eventstore.guard_statement()';
+	EXECUTE 'ALTER TABLE eventstore.segment_times ENABLE ALWAYS TRIGGER guard_rows';
+	EXECUTE 'ALTER TABLE eventstore.segment_times ENABLE ALWAYS TRIGGER guard_statement';
+	EXECUTE pg_catalog.format('ALTER TABLE eventstore.segment_times OWNER TO %I',
+		(SELECT r.rolname FROM pg_catalog.pg_extension x JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) x.extowner
+			WHERE x.extname OPERATOR(pg_catalog.=) 'eventstore'));
+END
+$$;
+
 /* ---- subscription ---- */
 
 ALTER TABLE eventstore.subscriptions ADD COLUMN application text;
@@ -225,6 +256,43 @@ CREATE OR REPLACE FUNCTION eventstore.look_at_segments(v eventstore.visit) RETUR
 		JOIN pg_attribute a ON a.attrelid = to_regclass('eventstore.' || own.relation) AND a.attnum > own.columns
 	WHERE a.attnotnull AND NOT a.attisdropped AND NOT a.atthasdef AND a.attidentity = ''
 $$;
+
+CREATE OR REPLACE VIEW eventstore.own_indexes AS SELECT o.relation, o.name, o.statement FROM (VALUES
+	('detached_segments', 'detached_segments_pkey', 'ALTER TABLE eventstore.detached_segments ADD CONSTRAINT detached_segments_pkey PRIMARY KEY (segment)'),
+	('feed_definitions', 'feed_definitions_by_key', 'ALTER TABLE eventstore.feed_definitions ADD CONSTRAINT feed_definitions_by_key PRIMARY KEY (definition, revision, part)'),
+	('feeds', 'feeds_by_name', 'ALTER TABLE eventstore.feeds ADD CONSTRAINT feeds_by_name PRIMARY KEY (name)'),
+	('grants', 'grants_by_id', 'ALTER TABLE eventstore.grants ADD CONSTRAINT grants_by_id PRIMARY KEY (grant_id)'),
+	('indexed_types', 'indexed_types_pkey', 'ALTER TABLE eventstore.indexed_types ADD CONSTRAINT indexed_types_pkey PRIMARY KEY (type)'),
+	('projection_progress', 'projection_progress_by_key', 'ALTER TABLE eventstore.projection_progress ADD CONSTRAINT projection_progress_by_key PRIMARY KEY (projection_id, generation)'),
+	('projection_skips', 'projection_skips_by_key', 'ALTER TABLE eventstore.projection_skips ADD CONSTRAINT projection_skips_by_key PRIMARY KEY (projection_id, "position")'),
+	('projections', 'projections_by_id', 'ALTER TABLE eventstore.projections ADD CONSTRAINT projections_by_id PRIMARY KEY (projection_id)'),
+	('projections', 'projections_by_name', 'ALTER TABLE eventstore.projections ADD CONSTRAINT projections_by_name UNIQUE (name)'),
+	('protections', 'protections_by_category', 'ALTER TABLE eventstore.protections ADD CONSTRAINT protections_by_category PRIMARY KEY (category, after_position)'),
+	('reducer_handlers', 'reducer_handlers_by_type', 'ALTER TABLE eventstore.reducer_handlers ADD CONSTRAINT reducer_handlers_by_type PRIMARY KEY (reducer, event_type)'),
+	('reducers', 'reducers_by_name', 'ALTER TABLE eventstore.reducers ADD CONSTRAINT reducers_by_name PRIMARY KEY (reducer)'),
+	('retention', 'retention_by_category', 'ALTER TABLE eventstore.retention ADD CONSTRAINT retention_by_category PRIMARY KEY (category)'),
+	('retention_skips', 'retention_skips_by_stream', 'ALTER TABLE eventstore.retention_skips ADD CONSTRAINT retention_skips_by_stream PRIMARY KEY (stream)'),
+	('scavenged', 'scavenged_pkey', 'ALTER TABLE eventstore.scavenged ADD CONSTRAINT scavenged_pkey PRIMARY KEY ("position")'),
+	('schemas', 'schemas_by_type', 'ALTER TABLE eventstore.schemas ADD CONSTRAINT schemas_by_type PRIMARY KEY (type, version)'),
+	('seal_tiles', 'seal_tiles_pkey', 'ALTER TABLE eventstore.seal_tiles ADD CONSTRAINT seal_tiles_pkey PRIMARY KEY (level, tile)'),
+	('seals', 'seals_pkey', 'ALTER TABLE eventstore.seals ADD CONSTRAINT seals_pkey PRIMARY KEY ("position")'),
+	('segment_times', 'segment_times_pkey', 'ALTER TABLE eventstore.segment_times ADD CONSTRAINT segment_times_pkey PRIMARY KEY (segment)'),
+	('segments', 'segments_pkey', 'ALTER TABLE eventstore.segments ADD CONSTRAINT segments_pkey PRIMARY KEY (segment)'),
+	('snapshot_policies', 'snapshot_policies_by_reducer', 'ALTER TABLE eventstore.snapshot_policies ADD CONSTRAINT snapshot_policies_by_reducer PRIMARY KEY (reducer)'),
+	('snapshots', 'snapshots_by_reducer', 'CREATE INDEX snapshots_by_reducer ON eventstore.snapshots USING btree (reducer, stream_id)'),
+	('snapshots', 'snapshots_by_stream', 'CREATE INDEX snapshots_by_stream ON eventstore.snapshots USING btree (stream_id)'),
+	('streams', 'streams_by_category', 'CREATE INDEX streams_by_category ON eventstore.streams USING btree (category_key, stream_id)'),
+	('streams', 'streams_by_id', 'ALTER TABLE eventstore.streams ADD CONSTRAINT streams_by_id PRIMARY KEY (stream_id)'),
+	('streams', 'streams_by_name', 'ALTER TABLE eventstore.streams ADD CONSTRAINT streams_by_name UNIQUE (name)'),
+	('streams', 'streams_with_hidden', 'CREATE INDEX streams_with_hidden ON eventstore.streams USING btree (stream_id) WHERE has_hidden'),
+	('subjects', 'subjects_by_key', 'ALTER TABLE eventstore.subjects ADD CONSTRAINT subjects_by_key PRIMARY KEY (key_id)'),
+	('subjects', 'subjects_by_subject', 'CREATE INDEX subjects_by_subject ON eventstore.subjects USING hash (subject)'),
+	('subscription_failures', 'subscription_failures_by_key', 'ALTER TABLE eventstore.subscription_failures ADD CONSTRAINT subscription_failures_by_key PRIMARY KEY (subscription_id, partition, "position")'),
+	('subscription_members', 'subscription_members_by_key', 'ALTER TABLE eventstore.subscription_members ADD CONSTRAINT subscription_members_by_key PRIMARY KEY (subscription_id, member)'),
+	('subscription_partitions', 'subscription_partitions_by_key', 'ALTER TABLE eventstore.subscription_partitions ADD CONSTRAINT subscription_partitions_by_key PRIMARY KEY (subscription_id, partition)'),
+	('subscriptions', 'subscriptions_by_id', 'ALTER TABLE eventstore.subscriptions ADD CONSTRAINT subscriptions_by_id PRIMARY KEY (subscription_id)'),
+	('subscriptions', 'subscriptions_by_name', 'ALTER TABLE eventstore.subscriptions ADD CONSTRAINT subscriptions_by_name UNIQUE (name)'),
+	('upcasters', 'upcasters_by_type', 'ALTER TABLE eventstore.upcasters ADD CONSTRAINT upcasters_by_type PRIMARY KEY (type, from_version)')) o(relation, name, statement);
 
 /* ---- outlet ---- */
 

@@ -166,7 +166,7 @@ es_append_run(EsAppend *append)
 	es_conceal_all(append);
 	writes = es_earlyrelease_begin();
 	es_attempt_run(append);
-	stored = es_attempt_was_stored(append);
+	stored = es_request_was_stored(append);
 	if (unlikely(stored))
 		wait_in_its_place();
 	es_earlyrelease_end(writes);

@@ -41,9 +41,8 @@
 #include "utils/timestamp.h"
 
 #include "append/eventrow.h"
+#include "append/expect.h"
 #include "append/refusal.h"
-#include "append/retry.h"
-#include "base/error.h"
 #include "log/segment.h"
 #include "log/settle.h"
 #include "secret/subject.h"
@@ -65,40 +64,24 @@ typedef enum Outcome
 	GO_ON,						/* checks have passed; or a block is written
 								 * and more are to come */
 	FINISHED,
-	WAIT_FOR_TRANSACTION,		/* attempt.wait_for, in the way on
-								 * attempt.wait_stream */
+	WAIT_FOR_TRANSACTION,		/* found.wait_for, in the way on
+								 * found.wait_stream */
 	WAIT_FOR_KEY,				/* the master key, to compare with what is
 								 * stored */
 	WAIT_FOR_SEGMENT,			/* that of attempt.next_position is not made
 								 * yet */
-	REFUSED						/* attempt.refusals tell why */
+	REFUSED						/* found.refusals tell why */
 } Outcome;
-
-/* What is known of a stream that the call is about. */
-typedef struct Target
-{
-	EsTarget   *asked;
-	EsStream	stream;
-	bool		exists;
-	EsTip		tip;			/* blocks that are written included */
-	EsKnownTip *known;			/* where it was found, if it is a tip of this
-								 * transaction */
-	bool		written;		/* some event of this call is */
-} Target;
 
 /* A call on its way. */
 typedef struct Attempt
 {
 	EsAppend   *append;
-	Target	   *targets;		/* as append->targets */
+	EsExpect	found;			/* its streams */
 	bool		checked;
 	bool		written;		/* some event is */
 	int			next;			/* first event that is not yet written, in
 								 * append->events */
-	TransactionId wait_for;
-	const text *wait_stream;
-	bool		needs_key;		/* waits for the master key instead */
-	bool		has_key;		/* has waited for it */
 	int64		next_position;
 	TimestampTz now;			/* of the block */
 	bool		again;			/* the transaction had appended before */
@@ -108,7 +91,6 @@ typedef struct Attempt
 	int64		first_position; /* of those taken */
 	int			npositions;		/* taken, next to each other */
 	int			used;			/* of them */
-	List	   *refusals;		/* of EsRefusal, in the block's memory */
 } Attempt;
 
 int64		es_attempt_last_position = 0;
@@ -156,192 +138,16 @@ open_likely_segment(Attempt *attempt)
 		(void) open_attempt_segment(attempt, segment);
 }
 
-/* ---- checks ---- */
-
-/* Finds a stream and its tip; false if a transaction is in the way. */
-static bool
-find_target(Attempt *attempt, Target *target)
-{
-	attempt->wait_stream = target->asked->stream;
-	target->tip.version = 0;
-	target->tip.recorded_at = DT_NOBEGIN;
-	target->known = es_tipcache_find(target->asked->stream);
-	if (target->known)
-	{
-		target->stream = target->known->stream;
-		target->stream.name = target->asked->stream;	/* known may go */
-		target->tip = target->known->tip;
-		return target->exists = true;
-	}
-	target->exists = es_stream_find_newest(target->asked->stream, &target->stream, &attempt->wait_for);
-	if (TransactionIdIsValid(attempt->wait_for))
-		return false;
-	if (!target->exists)
-		return true;
-	if (!es_stream_find_tip(&target->stream, attempt->open_segment >= 0 ? &attempt->segment : NULL,
-							&target->tip, &attempt->wait_for))
-		ereport(ERROR,
-				errcode(ES_ERRCODE_STORE_CORRUPT),
-				errmsg("stream \"%s\" has no event in its last segment",
-					   text_to_cstring(target->asked->stream)));
-	return !TransactionIdIsValid(attempt->wait_for);
-}
-
-/* Notes a refusal. */
-static void
-note_refusal(Attempt *attempt, const Target *target, EsRefusalReason reason, const EsConflict *conflict)
-{
-	EsRefusal  *refusal = palloc0(sizeof(EsRefusal));
-
-	refusal->target = target->asked;
-	refusal->actual_version = target->tip.version;
-	refusal->reason = reason;
-	if (conflict)
-		refusal->conflict = *conflict;
-	attempt->refusals = lappend(attempt->refusals, refusal);
-}
-
-/*
- * Notes an event that its schema does not allow, or whose subject is shredded, unless it is
- * stored already.
- */
-static void
-note_unfit_event(Attempt *attempt, const Target *target)
-{
-	const EsAppend *append = attempt->append;
-	EsRefusal  *refusal;
-
-	if (likely(!append->any_unfit))
-		return;
-	for (const EsNewEvent *event = target->asked->first; event; event = event->next)
-	{
-		if ((event->unfit == NULL && !event->shredded) || event->stored)
-			continue;
-		note_refusal(attempt, target, event->unfit ? ES_REFUSED_DATA : ES_REFUSED_SUBJECT, NULL);
-		refusal = llast(attempt->refusals);
-		refusal->event = event;
-		refusal->number = append->count > 1 && !append->each_alone ? event - append->events + 1 : 0;
-		return;
-	}
-}
-
-/* Tells whether the stream is at the version that the caller expects. */
-static bool
-version_is_expected(const Target *target)
-{
-	switch (target->asked->expectation)
-	{
-		case ES_EXPECT_ANY:
-			return true;
-		case ES_EXPECT_EXISTS:
-			return target->tip.version > 0;
-		case ES_EXPECT_VERSION:
-			return target->tip.version == target->asked->expected_version;
-	}
-	return false;
-}
-
-/* Tells whether what has become of a retry cannot be told yet, and notes what that waits for. */
-static bool
-must_retry_wait(Attempt *attempt, const EsRetry *retry)
-{
-	attempt->wait_for = retry->wait_for;
-	attempt->needs_key = retry->result == ES_RETRY_NO_KEY;
-	return attempt->needs_key || retry->result == ES_RETRY_WAIT;
-}
-
-/*
- * Checks the events of a stream one by one for being stored; false if there is
- * something to wait for.
- */
-static bool
-check_each_alone(Attempt *attempt, Target *target)
-{
-	for (EsNewEvent *event = target->asked->first; event; event = event->next)
-	{
-		EsRetry		retry = {.may_ask = attempt->has_key};
-
-		es_retry_check_alone(&retry, event, &target->stream);
-		if (must_retry_wait(attempt, &retry))
-			return false;
-		if (retry.result == ES_RETRY_CONFLICT)
-			note_refusal(attempt, target, ES_REFUSED_IDS, &retry.conflict);
-	}
-	note_unfit_event(attempt, target);
-	return true;
-}
-
-/* Checks one stream; false if there is something to wait for. */
-static bool
-check_target(Attempt *attempt, Target *target)
-{
-	EsRetry		retry = {.result = ES_RETRY_NEW,.may_ask = attempt->has_key};
-
-	CHECK_FOR_INTERRUPTS();
-	if (!find_target(attempt, target))
-		return false;
-	if (target->exists && target->stream.deleted)
-	{
-		if (attempt->append->deletes)
-			es_retry_take_deletion(target->asked, &target->stream);
-		else
-			note_refusal(attempt, target, ES_REFUSED_DELETED, NULL);
-		note_unfit_event(attempt, target);
-		return true;
-	}
-	if (target->exists && attempt->append->each_alone)
-		return check_each_alone(attempt, target);
-	if (target->exists)
-		es_retry_check(&retry, target->asked, &target->stream);
-	if (must_retry_wait(attempt, &retry))
-		return false;
-	if (retry.result == ES_RETRY_CONFLICT)
-		note_refusal(attempt, target, ES_REFUSED_IDS, &retry.conflict);
-	else if (retry.result == ES_RETRY_NEW && !version_is_expected(target) && target->asked->tries)
-		attempt->append->hold_back = true;
-	else if (retry.result == ES_RETRY_NEW && !version_is_expected(target))
-		note_refusal(attempt, target, ES_REFUSED_VERSION, NULL);
-	note_unfit_event(attempt, target);
-	target->asked->version = retry.result == ES_RETRY_STORED ? target->asked->last->version : target->tip.version;
-	return true;
-}
-
-/*
- * A call over many streams was stored as a whole or not at all; so if some of
- * its streams have their events already, all must.
- */
-static void
-check_retries_agree(Attempt *attempt)
-{
-	for (int i = 0; i < attempt->append->ntargets; i++)
-	{
-		const Target *target = &attempt->targets[i];
-		const EsNewEvent *last = target->asked->last;
-		EsConflict	conflict = {.kind = ES_CONFLICT_PARTLY};
-
-		if (last == NULL || !last->stored)
-			continue;			/* it has none, or not all of them */
-		conflict.id = last->id;
-		conflict.version = last->version;
-		conflict.position = last->position;
-		note_refusal(attempt, target, ES_REFUSED_IDS, &conflict);
-	}
-}
-
 /* All that is checked before the first position is taken. */
 static Outcome
-check_all_targets(Attempt *attempt)
+check_streams(Attempt *attempt)
 {
-	for (int i = 0; i < attempt->append->ntargets; i++)
-		if (!check_target(attempt, &attempt->targets[i]))
-			return attempt->needs_key ? WAIT_FOR_KEY : WAIT_FOR_TRANSACTION;
-	if (attempt->append->ntargets > 1 && !attempt->append->each_alone)
-	{
-		if (es_attempt_was_stored(attempt->append))
-			return GO_ON;
-		check_retries_agree(attempt);
-	}
-	return attempt->refusals == NIL ? GO_ON : REFUSED;
+	EsExpect   *found = &attempt->found;
+
+	found->open = attempt->open_segment >= 0 ? &attempt->segment : NULL;
+	if (!es_expect_check(found))
+		return found->needs_key ? WAIT_FOR_KEY : WAIT_FOR_TRANSACTION;
+	return found->refusals == NIL ? GO_ON : REFUSED;
 }
 
 /* ---- writing ---- */
@@ -351,7 +157,7 @@ check_all_targets(Attempt *attempt)
  * says so if that one deletes the stream: then all before it is hidden.
  */
 static void
-prepare_stream(const Attempt *attempt, Target *target, const EsNewEvent *event, int64 segment)
+prepare_stream(const Attempt *attempt, EsFoundStream *target, const EsNewEvent *event, int64 segment)
 {
 	EsStream   *stream = &target->stream;
 
@@ -377,7 +183,7 @@ prepare_stream(const Attempt *attempt, Target *target, const EsNewEvent *event, 
 
 /* Makes an event its stream's tip. */
 static void
-become_stream_tip(const Attempt *attempt, Target *target, EsNewEvent *event, int64 position)
+become_stream_tip(const Attempt *attempt, EsFoundStream *target, EsNewEvent *event, int64 position)
 {
 	if (event->expected != 0 && event->expected != target->tip.version + 1)
 	{
@@ -419,7 +225,7 @@ write_event_run(Attempt *attempt, int64 position, int n)
 	for (int i = 0; i < n; i++)
 	{
 		EsNewEvent *event = next_event_to_write(attempt);
-		Target	   *target = &attempt->targets[event->target - attempt->append->targets];
+		EsFoundStream *target = &attempt->found.streams[event->target - attempt->append->targets];
 
 		if (!target->exists || target->stream.last_segment != segment || attempt->append->deletes)
 			prepare_stream(attempt, target, event, segment);
@@ -431,7 +237,7 @@ write_event_run(Attempt *attempt, int64 position, int n)
 	es_eventrow_join_runs(table, n);
 	es_table_insert(table, n);
 	if (attempt->append->ntargets == 1)
-		es_stream_note_tip(&attempt->targets[0].stream, &attempt->targets[0].tip, table);
+		es_stream_note_tip(&attempt->found.streams[0].stream, &attempt->found.streams[0].tip, table);
 	es_counter_add(ES_COUNT_EVENTS_APPENDED, n);
 }
 
@@ -538,7 +344,7 @@ attempt_under_locks(Attempt *attempt, MemoryContext block_context)
 	Outcome		outcome = GO_ON;
 
 	if (!attempt->checked)
-		outcome = check_all_targets(attempt);
+		outcome = check_streams(attempt);
 	attempt->checked = outcome == GO_ON;
 	while (outcome == GO_ON)
 	{
@@ -580,10 +386,10 @@ static void
 wait_for_transaction(const Attempt *attempt, EsStreamQueue *queue, bool *queued)
 {
 	if (*queued || attempt->append->ntargets > 1)
-		es_streamlock_await(attempt->wait_for);
+		es_streamlock_await(attempt->found.wait_for);
 	else
 	{
-		es_streamlock_queue(queue, attempt->wait_stream);
+		es_streamlock_queue(queue, attempt->found.wait_stream);
 		*queued = true;
 	}
 }
@@ -593,15 +399,15 @@ static void
 begin_attempt(Attempt *attempt, EsAppend *append)
 {
 	memset(attempt, 0, sizeof(*attempt));
-	attempt->append = append;
+	attempt->append = attempt->found.append = append;
 	attempt->open_segment = -1;
 	attempt->tips = es_tipcache_begin_call();
 	attempt->again = es_settle_own_first() != PG_INT64_MAX;
-	attempt->targets = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Target) * Max(append->ntargets, 1));
+	attempt->found.streams = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(EsFoundStream) * Max(append->ntargets, 1));
 	for (int i = 0; i < append->ntargets; i++)
 	{
-		attempt->targets[i].asked = &append->targets[i];
-		attempt->targets[i].written = false;
+		attempt->found.streams[i].asked = &append->targets[i];
+		attempt->found.streams[i].written = false;
 	}
 }
 
@@ -614,15 +420,15 @@ wait_for_obstacle(Attempt *attempt, Outcome outcome, EsStreamQueue *queue, bool 
 	else if (outcome == WAIT_FOR_KEY)
 	{
 		es_subject_require_master();
-		attempt->has_key = true;
+		attempt->found.has_key = true;
 	}
 	else
 	{
 		close_attempt_segment(attempt);
 		es_maker_ensure(attempt->next_position);
 	}
-	attempt->refusals = NIL;
-	attempt->needs_key = false;
+	attempt->found.refusals = NIL;
+	attempt->found.needs_key = false;
 	if (attempt->checked)
 		return;
 	for (int i = 0; i < attempt->append->count; i++)
@@ -651,7 +457,7 @@ run_attempts(Attempt *attempt, MemoryContext block_context)
 	if (queued)
 		es_streamlock_leave_queue(&queue);
 	if (outcome == REFUSED)
-		es_refusal_raise(attempt->refusals, attempt->append->many);
+		es_refusal_raise(attempt->found.refusals, attempt->append->many);
 	MemoryContextReset(block_context);
 	if (attempt->append->check)
 		attempt->append->check(attempt->append, attempt->open_segment < 0 ? NULL : &attempt->segment);
@@ -668,7 +474,7 @@ remember_tips(const Attempt *attempt)
 		return;
 	for (int i = 0; i < attempt->append->ntargets; i++)
 	{
-		const Target *target = &attempt->targets[i];
+		const EsFoundStream *target = &attempt->found.streams[i];
 
 		if (target->written)
 			es_tipcache_keep(good ? target->known : NULL, &target->stream, &target->tip);
@@ -694,7 +500,7 @@ es_attempt_run(EsAppend *append)
 	remember_tips(&attempt);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(block_context);
-	pfree(attempt.targets);
+	pfree(attempt.found.streams);
 	if (append->count > 0 && !append->held_back)
 		es_attempt_last_position = append->position = append->events[append->count - 1].position;
 }

@@ -120,4 +120,17 @@ extern HTAB *es_request_target_map(int size, MemoryContext context);
 extern EsTarget *es_request_target(EsAppend *append, HTAB *map, const text *stream, bool *found);
 extern void es_request_many_from_json(EsAppend *append, Jsonb *events);
 
+/*
+ * es_request_was_stored tells whether the call was stored before.  Then it was not
+ * refused, and what it only checked may have changed since.
+ */
+static inline bool
+es_request_was_stored(const EsAppend *append)
+{
+	for (int i = 0; i < append->count; i++)
+		if (!append->events[i].stored)
+			return false;
+	return append->count > 0;
+}
+
 #endif							/* ES_APPEND_REQUEST_H */

@@ -95,6 +95,7 @@ CREATE VIEW eventstore.own_indexes AS SELECT o.relation, o.name, o.statement FRO
 	('schemas', 'schemas_by_type', 'ALTER TABLE eventstore.schemas ADD CONSTRAINT schemas_by_type PRIMARY KEY (type, version)'),
 	('seal_tiles', 'seal_tiles_pkey', 'ALTER TABLE eventstore.seal_tiles ADD CONSTRAINT seal_tiles_pkey PRIMARY KEY (level, tile)'),
 	('seals', 'seals_pkey', 'ALTER TABLE eventstore.seals ADD CONSTRAINT seals_pkey PRIMARY KEY ("position")'),
+	('segment_times', 'segment_times_pkey', 'ALTER TABLE eventstore.segment_times ADD CONSTRAINT segment_times_pkey PRIMARY KEY (segment)'),
 	('segments', 'segments_pkey', 'ALTER TABLE eventstore.segments ADD CONSTRAINT segments_pkey PRIMARY KEY (segment)'),
 	('snapshot_policies', 'snapshot_policies_by_reducer', 'ALTER TABLE eventstore.snapshot_policies ADD CONSTRAINT snapshot_policies_by_reducer PRIMARY KEY (reducer)'),
 	('snapshots', 'snapshots_by_reducer', 'CREATE INDEX snapshots_by_reducer ON eventstore.snapshots USING btree (reducer, stream_id)'),

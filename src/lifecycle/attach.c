@@ -44,6 +44,7 @@
 #include "lifecycle/contents.h"
 #include "lifecycle/placeholder.h"
 #include "lifecycle/policy.h"
+#include "log/latest.h"
 #include "log/segment.h"
 #include "segment/ddl.h"
 #include "segment/maker.h"
@@ -335,5 +336,7 @@ es_attach_enter_log(const EsAttach *attach)
 	es_ddl_run("ALTER TABLE eventstore.%s DROP CONSTRAINT %s_range", table, table);
 	es_ddl_leave(&saved);
 	es_archived_forget(attach->segment);
+	es_latest_forget(attach->segment);	/* what was detached by hand may have
+										 * changed */
 	es_policy_go_back(es_segment_first_position(oldest) - 1);
 }

@@ -28,6 +28,7 @@
 #include "base/owner.h"
 #include "lifecycle/archived.h"
 #include "lifecycle/placeholder.h"
+#include "log/latest.h"
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/settle.h"
@@ -156,5 +157,6 @@ es_detach_run(const EsDetach *detach)
 	es_placeholder_make(detach->segment, row.first_position, row.last_position);
 	es_ddl_leave(&saved);
 	es_archived_note(detach->segment, &detach->contents);
+	es_latest_forget(detach->segment);
 	return true;
 }

@@ -42,6 +42,7 @@
 #include "log/subscriber.h"
 #include "segment/horizon.h"
 #include "segment/sealer.h"
+#include "segment/timing.h"
 #include "shared/headway.h"
 #include "shared/trouble.h"
 
@@ -212,6 +213,10 @@ scavenge_store(void *arg)
 			es_sealer_run(&sealing);
 	}
 	es_headway_end();
+	if (work->caller != 0)
+		return;
+	es_sealer_resign();
+	es_timing_run();
 }
 
 /*

@@ -261,7 +261,10 @@ es_scan_fetch_moved(EsSegmentScan *scan, int64 segment, int64 position)
 	return found;
 }
 
-/* es_scan_key gives a key, a bigint, of the entry that a scan has come to which wants them. */
+/*
+ * es_scan_key gives a key, a bigint, of the entry that a scan has come to which wants them, or is
+ * index_only.
+ */
 int64
 es_scan_key(EsSegmentScan *scan, int column)
 {
@@ -307,13 +310,13 @@ es_scan_give_out(EsSegmentScan *scan, const EsEvent *event)
 }
 
 /*
- * Goes to the next entry of a scan that is index_only; *known becomes whether the
- * visibility map says that all see its row.  False at the end.
+ * es_scan_next_entry goes to the next entry, in a direction, of a scan that is index_only;
+ * *known becomes whether the visibility map says that all see its row.  False at the end.
  */
-static bool
-find_next_entry(EsSegmentScan *scan, bool *known)
+bool
+es_scan_next_entry(EsSegmentScan *scan, ScanDirection direction, bool *known)
 {
-	ItemPointer tid = index_getnext_tid(scan->scan, ForwardScanDirection);
+	ItemPointer tid = index_getnext_tid(scan->scan, direction);
 
 	CHECK_FOR_INTERRUPTS();
 	if (tid == NULL)
@@ -331,7 +334,7 @@ skip_seen_row(EsSegmentScan *scan)
 {
 	bool		known;
 
-	while (find_next_entry(scan, &known))
+	while (es_scan_next_entry(scan, ForwardScanDirection, &known))
 		if (known || index_fetch_heap(scan->scan, scan->slot))
 			return true;
 	return false;
@@ -346,7 +349,7 @@ es_scan_next_doubtful(EsSegmentScan *scan)
 {
 	bool		known;
 
-	while (find_next_entry(scan, &known))
+	while (es_scan_next_entry(scan, ForwardScanDirection, &known))
 		if (!known && index_fetch_heap(scan->scan, scan->slot))
 			return true;
 	return false;
@@ -470,6 +473,41 @@ es_scan_count(int64 segment, Snapshot snapshot)
 	if (own)
 		UnregisterSnapshot(own);
 	return count;
+}
+
+/*
+ * es_scan_latest_at tells when the last of a segment's events was recorded, of those that a fresh
+ * snapshot sees, and reads all of it for that; DT_NOBEGIN if there is none.  False if the segment
+ * is missing; else it stays in the log to the end of the transaction.
+ */
+bool
+es_scan_latest_at(int64 segment, TimestampTz *latest_at)
+{
+	bool		lost;
+	Relation	rel = es_segment_open(segment, AccessShareLock, &lost);
+	Snapshot	snapshot;
+	TableScanDesc scan;
+	TupleTableSlot *slot;
+
+	*latest_at = DT_NOBEGIN;
+	if (rel == NULL)
+		return false;
+	snapshot = es_rows_fresh_snapshot();
+	scan = table_beginscan(rel, snapshot, 0, NULL);
+	slot = table_slot_create(rel, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		TimestampTz recorded_at = DatumGetTimestampTz(slot_getattr(slot, Anum_es_events_recorded_at, &isnull));
+
+		CHECK_FOR_INTERRUPTS();
+		*latest_at = Max(*latest_at, recorded_at);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+	return true;
 }
 
 /*

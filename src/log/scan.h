@@ -80,6 +80,7 @@ extern int64 es_scan_next_entry(EsSegmentScan *scan);
 extern bool es_scan_fetch(EsSegmentScan *scan);
 extern void es_scan_again(EsSegmentScan *scan);
 extern bool es_scan_fetch_moved(EsSegmentScan *scan, int64 segment, int64 position);
+extern bool es_scan_next_entry(EsSegmentScan *scan, ScanDirection direction, bool *known);
 extern bool es_scan_next_doubtful(EsSegmentScan *scan);
 extern int64 es_scan_key(EsSegmentScan *scan, int column);
 extern void es_scan_event(EsSegmentScan *scan, EsEvent *event);
@@ -92,5 +93,6 @@ extern Datum es_scan_edge_version(EsSegmentScan scan, int64 segment, int64 strea
 								  ScanDirection direction, bool *isnull);
 extern int64 es_scan_last_position(int64 upto);
 extern int64 es_scan_count(int64 segment, Snapshot snapshot);
+extern bool es_scan_latest_at(int64 segment, TimestampTz *latest_at);
 
 #endif							/* ES_LOG_SCAN_H */

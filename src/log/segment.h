@@ -36,6 +36,7 @@ typedef enum EsSegmentIndex
 /* What the objsubid of lock tags on eventstore.segments says; object 0. */
 #define ES_SEGMENT_TAG_SEALER	1
 #define ES_SEGMENT_TAG_NEED		2
+#define ES_SEGMENT_TAG_TIMING	3
 
 /* What is to be noted of a segment. */
 typedef struct EsSegmentNote

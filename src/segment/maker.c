@@ -60,6 +60,7 @@
 #include "log/segment.h"
 #include "segment/ddl.h"
 #include "segment/sealer.h"
+#include "segment/timing.h"
 #include "segment/typeindex.h"
 #include "shared/headway.h"
 #include "shared/trouble.h"
@@ -322,13 +323,15 @@ make_segments_as_worker(int64 upto)
 	CommitTransactionCommand();
 }
 
-/* Seals what is complete. */
+/* Seals what is complete, and finds out the times of what is sealed. */
 static void
 freeze_segments(void *arg)
 {
 	EsSealing	sealing = {.again = true};
 
 	es_sealer_run(&sealing);
+	es_sealer_resign();
+	es_timing_run();
 }
 
 /*

@@ -309,6 +309,21 @@ es_sealer_become(bool wait)
 	return got;
 }
 
+/* es_sealer_resign lets others seal and scavenge, while this process goes on. */
+void
+es_sealer_resign(void)
+{
+	LOCKTAG		tag;
+
+	StartTransactionCommand();
+	if (es_base_is_installed())
+	{
+		tag = es_base_tag(&es_segment_table, 0, ES_SEGMENT_TAG_SEALER);
+		LockRelease(&tag, ExclusiveLock, true);
+	}
+	CommitTransactionCommand();
+}
+
 /* es_sealer_is_at_work tells whether another process seals or scavenges. */
 bool
 es_sealer_is_at_work(void)

@@ -30,6 +30,7 @@ typedef struct EsSealing
 extern void es_sealer_freeze(Oid relid);
 extern bool es_sealer_has_work(bool again);
 extern bool es_sealer_become(bool wait);
+extern void es_sealer_resign(void);
 extern bool es_sealer_is_at_work(void);
 extern void es_sealer_run(const EsSealing *sealing);
 

@@ -50,7 +50,7 @@ $$;
 
 /*
  * Feeds of a publisher are not those of a subscriber, which may have its own, of the same names; nor are
- * segments that were detached there detached here.
+ * segments that were detached there detached here, and when their last events were recorded it finds out itself.
  */
 CREATE TRIGGER guard_own BEFORE INSERT OR UPDATE OR DELETE ON eventstore.feeds
 	FOR EACH ROW EXECUTE FUNCTION eventstore.guard_own();
@@ -58,6 +58,9 @@ CREATE TRIGGER guard_own BEFORE INSERT OR UPDATE OR DELETE ON eventstore.feed_de
 	FOR EACH ROW EXECUTE FUNCTION eventstore.guard_own();
 CREATE TRIGGER guard_own BEFORE INSERT OR UPDATE OR DELETE ON eventstore.detached_segments
 	FOR EACH ROW EXECUTE FUNCTION eventstore.guard_own();
+CREATE TRIGGER guard_own BEFORE INSERT OR UPDATE OR DELETE ON eventstore.segment_times
+	FOR EACH ROW EXECUTE FUNCTION eventstore.guard_own();
 ALTER TABLE eventstore.feeds ENABLE ALWAYS TRIGGER guard_own;
 ALTER TABLE eventstore.feed_definitions ENABLE ALWAYS TRIGGER guard_own;
 ALTER TABLE eventstore.detached_segments ENABLE ALWAYS TRIGGER guard_own;
+ALTER TABLE eventstore.segment_times ENABLE ALWAYS TRIGGER guard_own;

@@ -36,7 +36,7 @@ look_at_changed_stream(EsChange *change, const text *name, TransactionId *in_pro
 	if (!es_stream_find_newest(name, &change->stream, in_progress) && !TransactionIdIsValid(*in_progress))
 		return ES_CHANGE_MISSING;
 	if (!TransactionIdIsValid(*in_progress) &&
-		!es_stream_find_tip(&change->stream, NULL, &change->tip, in_progress))
+		!es_stream_find_tip(&change->stream, NULL, DT_NOBEGIN, &change->tip, in_progress))
 		ereport(ERROR,
 				errcode(ES_ERRCODE_STORE_CORRUPT),
 				errmsg("stream \"%s\" has no event in its last segment", text_to_cstring(name)));

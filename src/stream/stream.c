@@ -32,6 +32,7 @@
 #include "base/names.h"
 #include "base/objects.h"
 #include "log/durable.h"
+#include "log/latest.h"
 #include "log/scan.h"
 #include "log/segment.h"
 #include "log/subscriber.h"
@@ -356,19 +357,36 @@ es_stream_note_tip(EsStream *stream, const EsTip *tip, const EsTable *segment)
 	es_tips_note(es_names_hash(stream->name), &place, tip->recorded_at, &stream->tid);
 }
 
-/* Reads the tip by an index scan, past what was rolled back; false if there is no event. */
+/*
+ * Reads the tip by an index scan, past what was rolled back; false if there is no event.  In a
+ * sealed segment the entry tells all, if the row can be seen by everybody and none there
+ * was recorded after the time that matters.
+ */
 static bool
-scan_for_tip(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirty)
+scan_for_tip(const EsStream *stream, EsTable *open, TimestampTz by, EsTip *tip, Snapshot dirty)
 {
-	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = dirty,.open = open,.needed = true,.nkeys = 1};
-	bool		found;
+	TimestampTz latest_at = by > DT_NOBEGIN ? es_latest_at(stream->last_segment) : DT_NOEND;
+	EsSegmentScan scan = {.which = ES_INDEX_STREAM,.snapshot = dirty,.open = open,.needed = true,.index_only = true,
+	.nkeys = 1};
+	bool		known;
+	bool		found = false;
 
 	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
 	if (!es_scan_begin(&scan, stream->last_segment))
 		return false;
-	found = index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot);
-	if (found)
-		read_tip(scan.slot, tip);
+	while (!found && es_scan_next_entry(&scan, BackwardScanDirection, &known))
+	{
+		found = true;
+		if (known && latest_at <= by)
+		{
+			tip->version = es_scan_key(&scan, 2);
+			tip->recorded_at = latest_at;
+		}
+		else if (index_fetch_heap(scan.scan, scan.slot))
+			read_tip(scan.slot, tip);
+		else
+			found = false;
+	}
 	es_scan_end(&scan);
 	return found;
 }
@@ -378,6 +396,10 @@ scan_for_tip(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirty)
  * this transaction's; false if its last segment has none, and none was removed.
  * *in_progress as above.  open is a segment that is open for writing, or NULL.
  *
+ * When it was recorded is told exactly, unless that was not after the time given: then it may be
+ * some time from there to that one.  So an append that is made now reads no page of a segment
+ * that is done with.
+ *
  * Where the newest event has been removed, older ones may be there still, as somebody
  * needs them.
  *
@@ -386,14 +408,15 @@ scan_for_tip(const EsStream *stream, EsTable *open, EsTip *tip, Snapshot dirty)
  * rolled back: then the scan has to tell.
  */
 bool
-es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, TransactionId *in_progress)
+es_stream_find_tip(const EsStream *stream, EsTable *open, TimestampTz by, EsTip *tip,
+				   TransactionId *in_progress)
 {
 	SnapshotData dirty;
 	bool		found;
 
 	InitDirtySnapshot(dirty);
 	dirty.xmin = dirty.xmax = InvalidTransactionId; /* if it is not asked */
-	found = find_tip_by_last_entry(stream, open, tip, &dirty) || scan_for_tip(stream, open, tip, &dirty);
+	found = find_tip_by_last_entry(stream, open, tip, &dirty) || scan_for_tip(stream, open, by, tip, &dirty);
 	*in_progress = found ? es_rows_met_in_progress(&dirty) : InvalidTransactionId;
 	if (found && tip->version >= stream->truncated_before - 1)
 		return true;

@@ -48,7 +48,7 @@ typedef struct EsStream
 typedef struct EsTip
 {
 	int64		version;		/* 0: none */
-	TimestampTz recorded_at;
+	TimestampTz recorded_at;	/* see es_stream_find_tip */
 } EsTip;
 
 extern const EsShape es_stream_shape;	/* of eventstore.streams */
@@ -59,7 +59,8 @@ extern void es_stream_deform(TupleTableSlot *slot, EsStream *stream);
 extern bool es_stream_find_newest(const text *name, EsStream *stream, TransactionId *in_progress);
 extern void es_stream_create(EsStream *stream);
 extern void es_stream_update(EsStream *stream);
-extern bool es_stream_find_tip(const EsStream *stream, EsTable *open, EsTip *tip, TransactionId *in_progress);
+extern bool es_stream_find_tip(const EsStream *stream, EsTable *open, TimestampTz by, EsTip *tip,
+							   TransactionId *in_progress);
 extern void es_stream_note_tip(EsStream *stream, const EsTip *tip, const EsTable *segment);
 extern int64 es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id,
 									 int64 *position, TransactionId *in_progress);

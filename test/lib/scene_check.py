@@ -387,6 +387,8 @@ class Check:
         for path in glob.glob(os.path.join(self.directory, 'log', '*.err')):
             for line in self.tails.setdefault(path, Tail(path)).lines():
                 code, message = line.split('\t', 1)
+                if code == 'XX000' and 'failed to initialize hash table' in message:
+                    code = '53200'  # what the server says where a hash table finds no memory
                 self.errors[code] += 1
                 if code not in self.allowed:
                     self.find(f'{os.path.basename(path)[:-4]}: {code} {message[:200]}')
