@@ -310,11 +310,11 @@ es_scan_give_out(EsSegmentScan *scan, const EsEvent *event)
 }
 
 /*
- * es_scan_next_entry goes to the next entry, in a direction, of a scan that is index_only;
+ * es_scan_next_known goes to the next entry, in a direction, of a scan that is index_only;
  * *known becomes whether the visibility map says that all see its row.  False at the end.
  */
 bool
-es_scan_next_entry(EsSegmentScan *scan, ScanDirection direction, bool *known)
+es_scan_next_known(EsSegmentScan *scan, ScanDirection direction, bool *known)
 {
 	ItemPointer tid = index_getnext_tid(scan->scan, direction);
 
@@ -334,7 +334,7 @@ skip_seen_row(EsSegmentScan *scan)
 {
 	bool		known;
 
-	while (es_scan_next_entry(scan, ForwardScanDirection, &known))
+	while (es_scan_next_known(scan, ForwardScanDirection, &known))
 		if (known || index_fetch_heap(scan->scan, scan->slot))
 			return true;
 	return false;
@@ -349,7 +349,7 @@ es_scan_next_doubtful(EsSegmentScan *scan)
 {
 	bool		known;
 
-	while (es_scan_next_entry(scan, ForwardScanDirection, &known))
+	while (es_scan_next_known(scan, ForwardScanDirection, &known))
 		if (!known && index_fetch_heap(scan->scan, scan->slot))
 			return true;
 	return false;

@@ -80,7 +80,7 @@ extern int64 es_scan_next_entry(EsSegmentScan *scan);
 extern bool es_scan_fetch(EsSegmentScan *scan);
 extern void es_scan_again(EsSegmentScan *scan);
 extern bool es_scan_fetch_moved(EsSegmentScan *scan, int64 segment, int64 position);
-extern bool es_scan_next_entry(EsSegmentScan *scan, ScanDirection direction, bool *known);
+extern bool es_scan_next_known(EsSegmentScan *scan, ScanDirection direction, bool *known);
 extern bool es_scan_next_doubtful(EsSegmentScan *scan);
 extern int64 es_scan_key(EsSegmentScan *scan, int column);
 extern void es_scan_event(EsSegmentScan *scan, EsEvent *event);

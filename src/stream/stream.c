@@ -374,7 +374,7 @@ scan_for_tip(const EsStream *stream, EsTable *open, TimestampTz by, EsTip *tip, 
 	ScanKeyInit(&scan.keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream->id));
 	if (!es_scan_begin(&scan, stream->last_segment))
 		return false;
-	while (!found && es_scan_next_entry(&scan, BackwardScanDirection, &known))
+	while (!found && es_scan_next_known(&scan, BackwardScanDirection, &known))
 	{
 		found = true;
 		if (known && latest_at <= by)
