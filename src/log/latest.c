@@ -30,7 +30,7 @@ static EsRelation segment_times = {"segment_times"};
 static EsRelation segment_times_pkey = {"segment_times_pkey",
 .index = {.keys = {Anum_segment_times_segment},.columns = "segment",.unique = true}};
 static const EsColumn columns[Natts_segment_times] = {{"segment", INT8OID}, {"latest_at", TIMESTAMPTZOID}};
-static const EsShape shape = ES_SHAPE(&segment_times, &segment_times_pkey, columns);
+const EsShape es_latest_shape = ES_SHAPE(&segment_times, &segment_times_pkey, columns);
 
 /* A time that is kept. */
 typedef struct KeptTime
@@ -54,7 +54,7 @@ es_latest_is_kept(void)
 static bool
 read_time(int64 segment, TimestampTz *latest_at)
 {
-	EsRows		rows = {.shape = &shape,.mode = AccessShareLock,.fresh = true};
+	EsRows		rows = {.shape = &es_latest_shape,.mode = AccessShareLock,.fresh = true};
 	bool		found;
 
 	es_rows_equal(&rows, Int64GetDatum(segment));
@@ -112,7 +112,7 @@ es_latest_note(int64 segment, TimestampTz latest_at)
 
 	values[Anum_segment_times_segment - 1] = Int64GetDatum(segment);
 	values[Anum_segment_times_latest_at - 1] = TimestampTzGetDatum(latest_at);
-	es_rows_put(&shape, values, isnull);
+	es_rows_put(&es_latest_shape, values, isnull);
 	es_base_announce(&segment_times);
 }
 
@@ -122,6 +122,6 @@ es_latest_forget(int64 segment)
 {
 	Datum		key = Int64GetDatum(segment);
 
-	if (es_latest_is_kept() && es_rows_take_away(&shape, &key, 1) > 0)
+	if (es_latest_is_kept() && es_rows_take_away(&es_latest_shape, &key, 1) > 0)
 		es_base_announce(&segment_times);
 }

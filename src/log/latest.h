@@ -9,6 +9,10 @@
 
 #include "datatype/timestamp.h"
 
+#include "table/columns.h"
+
+extern const EsShape es_latest_shape;	/* eventstore.segment_times */
+
 extern TimestampTz es_latest_at(int64 segment);
 extern bool es_latest_is_kept(void);
 extern bool es_latest_is_known(int64 segment);

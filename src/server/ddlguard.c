@@ -75,6 +75,7 @@
 #include "lifecycle/archived.h"
 #include "lifecycle/policy.h"
 #include "lifecycle/skipped.h"
+#include "log/latest.h"
 #include "log/segment.h"
 #include "log/settle.h"
 #include "log/walmark.h"
@@ -129,6 +130,7 @@ static const OwnTable own_tables[] = {
 	{&es_projection_table_shape, {"projections_by_name"}},
 	{&es_reducer_handlers_shape},
 	{&es_reducer_table_shape},
+	{&es_latest_shape},
 	{&es_segment_shape},
 	{&es_settle_mark_shape},
 	{&es_protection_shape},
