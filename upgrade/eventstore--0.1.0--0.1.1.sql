@@ -26,6 +26,7 @@ ALTER TABLE eventstore.segment_times ENABLE ALWAYS TRIGGER guard_own;
 /* DO: of this table what server/guard.sql and server/library.sql do of all. */
 DO $$
 BEGIN
+	EXECUTE 'REVOKE ALL ON eventstore.segment_times FROM PUBLIC';
 	EXECUTE 'CREATE TRIGGER guard_rows BEFORE UPDATE OR DELETE ON eventstore.segment_times
 		FOR EACH ROW EXECUTE FUNCTION eventstore.guard_rows()';
 	EXECUTE 'CREATE TRIGGER guard_statement BEFORE INSERT OR TRUNCATE ON eventstore.segment_times

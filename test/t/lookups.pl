@@ -225,7 +225,7 @@ foreach my $table (@tables)
 
 	# the log's parent and the makers' failures are for who makes segments only, that of the states for who makes projections,
 	# and those of retention for who makes rules and carries them out
-	like($err, qr/"eventstore\.$table" is missing/, '... and was named') unless $table =~ /^events|^maker_failure|^indexed_types$|^detached_segments$|^retention|^projection_states$/;
+	like($err, qr/"eventstore\.$table" is missing/, '... and was named') unless $table =~ /^events|^maker_failure|^indexed_types$|^detached_segments$|^segment_times$|^retention|^projection_states$/;
 }
 gone_and_back("sequence $_", "ALTER SEQUENCE eventstore.$_ RENAME TO hidden", "ALTER SEQUENCE eventstore.hidden RENAME TO $_") foreach (@sequences);
 gone_and_back('the gate', 'ALTER VIEW eventstore.append_gate RENAME TO hidden', 'ALTER VIEW eventstore.hidden RENAME TO append_gate');

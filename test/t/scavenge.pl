@@ -385,7 +385,7 @@ foreach (sort keys %errors)
 	note "$errors{$_} × $_";
 	# what is done to them here, and what writers and administrators do to each other
 	next if /^deadlock detected|^current transaction is aborted|^could not serialize|^savepoint "s" does not exist|^the database system is|^terminating /
-	  || /^canceling statement due to user request|^the background worker that was to scavenge has ended|^type "\w+" is not indexed|^relation .* does not exist|^stream .* is deleted|^table .* was altered at the same time/
+	  || /^canceling statement due to user request|^the background worker that was to scavenge has ended|^type "\w+" is not indexed|^relation .* does not exist|^stream .* is deleted|^stream .* was (truncated|deleted) while it was read|^table .* was altered at the same time/
 	  # by who rewrites a table, or waits for all snapshots while he has it locked, on a busy machine
 	  || /^canceling statement due to lock timeout|^the background worker that is to scavenge waits for what this transaction/;
 	fail("a session failed: $_");
