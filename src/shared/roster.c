@@ -20,9 +20,6 @@
  * Who leaves a hole says so only where somebody reads elsewhere, by the mark that the
  * worker writes (log/settle.c); that a walsender is there tells.  The worker's latch is
  * set by the first hole since it took one, so many at a time cost one wake-up.
- *
- * A holder that died without letting go is found by its pid, so nothing has to
- * be cleaned up after it.
  */
 #include "shared/roster.h"
 
@@ -34,15 +31,14 @@
 #include "replication/walsender_private.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "storage/procarray.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "base/backoff.h"
+#include "shared/holdoff.h"
 #include "shared/memory.h"
 
 #define MOST_DATABASES	1024
-#define MOST_HOLDERS	8		/* of one database; more take turns */
 
 /* One database; all under the lock, but delegated and hole. */
 typedef struct EsRosterEntry
@@ -60,7 +56,7 @@ typedef struct EsRosterEntry
 	int64		at_work;		/* the projection whose code it runs, or ran
 								 * as it was ended; 0: none */
 	bool		at_rebuild;		/* in its rebuild */
-	pid_t		held_by[MOST_HOLDERS];	/* who wants no worker there; 0: free */
+	EsHoldoff	holdoff;		/* who wants no worker there */
 	TimestampTz try_at;			/* when to start a worker, at the earliest */
 	pg_atomic_uint64 delegated; /* who is to be woken by the worker */
 	pg_atomic_uint64 hole;		/* which the mark is to pass; 0: none */
@@ -173,47 +169,19 @@ make_roster_entry(Oid database)
 	entry->worker = 0;
 	entry->since = GetCurrentTimestamp();
 	entry->at_work = 0;
-	memset(entry->held_by, 0, sizeof(entry->held_by));
+	memset(&entry->holdoff, 0, sizeof(entry->holdoff));
 	entry->try_at = 0;
 	pg_atomic_write_u64(&entry->delegated, 0);
 	pg_atomic_write_u64(&entry->hole, 0);
 	return entry;
 }
 
-/* The pid of who holds the worker off; 0: nobody. */
-static pid_t
-find_roster_holder(const EsRosterEntry *entry)
-{
-	for (int i = 0; i < MOST_HOLDERS; i++)
-		if (entry->held_by[i] != 0 && BackendPidGetProc(entry->held_by[i]) != NULL)
-			return entry->held_by[i];
-	return 0;
-}
-
 /* Gives up an entry that nobody has a use for. */
 static void
 free_unused_entry(EsRosterEntry *entry)
 {
-	if (!entry->wanted && entry->worker == 0 && find_roster_holder(entry) == 0)
+	if (!entry->wanted && entry->worker == 0 && es_holdoff_find(&entry->holdoff) == 0)
 		entry->database = InvalidOid;
-}
-
-/* Makes this process one that holds the worker off; false if there are too many. */
-static bool
-add_roster_holder(EsRosterEntry *entry)
-{
-	int			free = -1;
-
-	for (int i = 0; i < MOST_HOLDERS; i++)
-	{
-		if (entry->held_by[i] == MyProcPid)
-			return true;
-		if (free < 0 && (entry->held_by[i] == 0 || BackendPidGetProc(entry->held_by[i]) == NULL))
-			free = i;
-	}
-	if (free >= 0)
-		entry->held_by[free] = MyProcPid;
-	return free >= 0;
 }
 
 /*
@@ -271,7 +239,7 @@ es_roster_hold(Oid database)
 		return true;
 	lock_roster(LW_EXCLUSIVE);
 	entry = make_roster_entry(database);
-	gone = entry == NULL || (add_roster_holder(entry) && entry->worker == 0);
+	gone = entry == NULL || (es_holdoff_begin(&entry->holdoff) && entry->worker == 0);
 	if (entry && entry->worker != 0)
 		wake_procno(entry->worker_procno);
 	unlock_roster();
@@ -308,11 +276,9 @@ es_roster_let_go(Oid database)
 		return;
 	lock_roster(LW_EXCLUSIVE);
 	entry = find_roster_entry(database);
-	for (int i = 0; entry && i < MOST_HOLDERS; i++)
-		if (entry->held_by[i] == MyProcPid)
-			entry->held_by[i] = 0;
 	if (entry)
 	{
+		es_holdoff_end(&entry->holdoff);
 		entry->try_at = 0;
 		free_unused_entry(entry);
 		wake_procno(shared->launcher_procno);
@@ -335,7 +301,7 @@ es_roster_enter(Oid database)
 
 	lock_roster(LW_EXCLUSIVE);
 	entry = find_roster_entry(database);
-	entered = entry && entry->worker == 0 && find_roster_holder(entry) == 0;
+	entered = entry && entry->worker == 0 && es_holdoff_find(&entry->holdoff) == 0;
 	if (entered)
 	{
 		entry->worker = MyProcPid;
@@ -421,7 +387,7 @@ es_roster_rest(void)
 
 	lock_roster(LW_EXCLUSIVE);
 	mine->rests = true;
-	called = mine->nudged || find_roster_holder(mine) != 0;
+	called = mine->nudged || es_holdoff_find(&mine->holdoff) != 0;
 	unlock_roster();
 	return called;
 }
@@ -446,7 +412,7 @@ es_roster_may_stay(void)
 	bool		may;
 
 	lock_roster(LW_SHARED);
-	may = find_roster_holder(mine) == 0;
+	may = es_holdoff_find(&mine->holdoff) == 0;
 	unlock_roster();
 	return may;
 }
@@ -463,13 +429,7 @@ es_roster_leave(bool has_store)
 		if (mine->expelled)
 			mine->at_work = 0;
 		mine->wanted = has_store || mine->announced;
-		for (int i = 0; i < MOST_HOLDERS; i++)
-		{
-			PGPROC	   *holder = mine->held_by[i] != 0 ? BackendPidGetProc(mine->held_by[i]) : NULL;
-
-			if (holder)
-				SetLatch(&holder->procLatch);
-		}
+		es_holdoff_wake(&mine->holdoff);
 		free_unused_entry(mine);
 		wake_procno(shared->launcher_procno);
 	}
@@ -604,7 +564,7 @@ es_roster_next(TimestampTz now, TimestampTz *try_at)
 	{
 		EsRosterEntry *entry = &shared->entries[i];
 
-		if (!OidIsValid(entry->database) || !entry->wanted || entry->worker != 0 || find_roster_holder(entry) != 0)
+		if (!OidIsValid(entry->database) || !entry->wanted || entry->worker != 0 || es_holdoff_find(&entry->holdoff) != 0)
 			continue;
 		if (es_backoff_is_pending(entry->try_at, now))
 			*try_at = Min(*try_at, entry->try_at);
@@ -662,7 +622,7 @@ es_roster_describe(EsRosterState *state)
 		state->wanted = entry->wanted;
 		state->looked_after = entry->worker != 0 && entry->confirmed;
 		state->since = entry->since;
-		state->held_by = find_roster_holder(entry);
+		state->held_by = es_holdoff_find(&entry->holdoff);
 	}
 	else
 		state->left_out = find_roster_entry(InvalidOid) == NULL;
