@@ -39,6 +39,8 @@
 #include "shared/memory.h"
 
 #define MOST_DATABASES	1024
+#define MOST_UNSEEN		32		/* that wait for a first worker, where the
+								 * launcher adds more */
 
 /* One database; all under the lock, but delegated and hole. */
 typedef struct EsRosterEntry
@@ -47,6 +49,7 @@ typedef struct EsRosterEntry
 	bool		wanted;			/* has a store, for all we know */
 	pid_t		worker;			/* 0: none */
 	TimestampTz since;			/* there is none, while there is none */
+	bool		seen;			/* there is one, or was */
 	bool		confirmed;		/* it has found a store */
 	bool		nudged;			/* it is to look whether there still is one */
 	bool		rests;			/* it wakes others at once */
@@ -65,8 +68,10 @@ typedef struct EsRosterEntry
 typedef struct EsRosterShared
 {
 	int			launcher_procno;	/* -1: there is none */
-	bool		full;			/* the last store that was announced had no
-								 * room */
+	bool		full;			/* a store that was announced had no room, and
+								 * there was none since */
+	bool		freed;			/* there is, after that; the launcher is to
+								 * see who had none */
 	EsRosterEntry entries[MOST_DATABASES];
 } EsRosterShared;
 
@@ -167,6 +172,7 @@ make_roster_entry(Oid database)
 	entry->database = database;
 	entry->wanted = false;
 	entry->worker = 0;
+	entry->seen = false;
 	entry->since = GetCurrentTimestamp();
 	entry->at_work = 0;
 	memset(&entry->holdoff, 0, sizeof(entry->holdoff));
@@ -176,12 +182,21 @@ make_roster_entry(Oid database)
 	return entry;
 }
 
+/* Gives up an entry. */
+static void
+free_roster_entry(EsRosterEntry *entry)
+{
+	entry->database = InvalidOid;
+	shared->freed = shared->freed || shared->full;
+	shared->full = false;
+}
+
 /* Gives up an entry that nobody has a use for. */
 static void
 free_unused_entry(EsRosterEntry *entry)
 {
 	if (!entry->wanted && entry->worker == 0 && es_holdoff_find(&entry->holdoff) == 0)
-		entry->database = InvalidOid;
+		free_roster_entry(entry);
 }
 
 /*
@@ -214,7 +229,7 @@ es_roster_announce(void)
 		wake_procno(shared->launcher_procno);
 	}
 	was_full = shared->full;
-	shared->full = entry == NULL;
+	shared->full = shared->full || entry == NULL;
 	unlock_roster();
 	if (entry == NULL && !was_full)
 		ereport(LOG,
@@ -305,6 +320,7 @@ es_roster_enter(Oid database)
 	if (entered)
 	{
 		entry->worker = MyProcPid;
+		entry->seen = true;
 		entry->worker_procno = es_my_procno();
 		entry->confirmed = entry->nudged = entry->announced = entry->expelled = entry->rests = false;
 		mine = entry;
@@ -535,14 +551,43 @@ es_roster_open(void)
 	unlock_roster();
 }
 
-/* es_roster_add makes a database one that may have a store; false if there is no room. */
+/* es_roster_take_freed tells the launcher whether there is room where there was none, once. */
+bool
+es_roster_take_freed(void)
+{
+	bool		freed;
+
+	lock_roster(LW_EXCLUSIVE);
+	freed = shared->freed;
+	shared->freed = false;
+	unlock_roster();
+	return freed;
+}
+
+/* Tells whether so many databases wait for their first worker that there are to be no more. */
+static bool
+has_many_unseen(void)
+{
+	int			unseen = 0;
+
+	for (int i = 0; i < MOST_DATABASES; i++)
+		unseen += OidIsValid(shared->entries[i].database) && shared->entries[i].wanted && !shared->entries[i].seen;
+	return unseen >= MOST_UNSEEN;
+}
+
+/*
+ * es_roster_add makes a database one that may have a store; false if there is no room now, or
+ * too many wait already: those that have none are to leave room to those that announce one.
+ */
 bool
 es_roster_add(Oid database)
 {
 	EsRosterEntry *entry;
 
 	lock_roster(LW_EXCLUSIVE);
-	entry = make_roster_entry(database);
+	entry = find_roster_entry(database);
+	if (entry == NULL && !has_many_unseen())
+		entry = make_roster_entry(database);
 	if (entry)
 		entry->wanted = true;
 	unlock_roster();
@@ -655,6 +700,6 @@ es_roster_remove(Oid database)
 	lock_roster(LW_EXCLUSIVE);
 	entry = find_roster_entry(database);
 	if (entry && entry->worker == 0)
-		entry->database = InvalidOid;
+		free_roster_entry(entry);
 	unlock_roster();
 }

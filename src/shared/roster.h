@@ -47,6 +47,7 @@ extern int64 es_roster_take_at_work(bool *rebuild);
 
 /* For the launcher. */
 extern void es_roster_open(void);
+extern bool es_roster_take_freed(void);
 extern bool es_roster_add(Oid database);
 extern Oid	es_roster_next(TimestampTz now, TimestampTz *try_at);
 extern int	es_roster_count_workers(void);
