@@ -27,20 +27,17 @@
 
 #include "miscadmin.h"
 #include "port/atomics.h"
-#include "replication/walsender.h"
-#include "replication/walsender_private.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "base/backoff.h"
+#include "base/process.h"
 #include "shared/holdoff.h"
 #include "shared/memory.h"
 
 #define MOST_DATABASES	1024
-#define MOST_UNSEEN		32		/* that wait for a first worker, where the
-								 * launcher adds more */
+#define MOST_UNSEEN		32		/* from which on the launcher adds none */
 
 /* One database; all under the lock, but delegated and hole. */
 typedef struct EsRosterEntry
@@ -59,6 +56,8 @@ typedef struct EsRosterEntry
 	int64		at_work;		/* the projection whose code it runs, or ran
 								 * as it was ended; 0: none */
 	bool		at_rebuild;		/* in its rebuild */
+	bool		room_left;		/* of what was removed, for somebody's lock or
+								 * the end of who was at it */
 	EsHoldoff	holdoff;		/* who wants no worker there */
 	TimestampTz try_at;			/* when to start a worker, at the earliest */
 	pg_atomic_uint64 delegated; /* who is to be woken by the worker */
@@ -75,11 +74,8 @@ typedef struct EsRosterShared
 	EsRosterEntry entries[MOST_DATABASES];
 } EsRosterShared;
 
-static void nudge_after_invalidations(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg);
-
 static EsRosterShared *shared = NULL;
 static EsRosterEntry *mine = NULL;	/* that of this database, a hint */
-static bool nudges = false;		/* this transaction does, as it ends */
 
 /* How much memory it takes. */
 static Size
@@ -109,7 +105,6 @@ es_roster_init(void)
 	EsSharedPiece piece = {"eventstore roster", roster_size, start_roster, (void **) &shared};
 
 	es_shared_add(&piece);
-	RegisterResourceReleaseCallback(nudge_after_invalidations, NULL);
 }
 
 /* es_roster_exists tells whether the library is preloaded, so that there are workers. */
@@ -175,6 +170,7 @@ make_roster_entry(Oid database)
 	entry->seen = false;
 	entry->since = GetCurrentTimestamp();
 	entry->at_work = 0;
+	entry->room_left = false;
 	memset(&entry->holdoff, 0, sizeof(entry->holdoff));
 	entry->try_at = 0;
 	pg_atomic_write_u64(&entry->delegated, 0);
@@ -339,12 +335,14 @@ es_roster_confirm(void)
 	unlock_roster();
 }
 
-/* Has the worker of this database look for what there is to do. */
-static void
-nudge_now(void)
+/* es_roster_nudge has the worker of this database look for what there is to do. */
+void
+es_roster_nudge(void)
 {
 	EsRosterEntry *entry;
 
+	if (shared == NULL)
+		return;
 	lock_roster(LW_EXCLUSIVE);
 	entry = find_own_entry();
 	if (entry && entry->worker != 0)
@@ -353,29 +351,6 @@ nudge_now(void)
 		wake_procno(entry->worker_procno);
 	}
 	unlock_roster();
-}
-
-/*
- * Nudges the worker once the transaction has sent its invalidations, which is after the
- * callbacks of its commit: a worker that looks before these would not see what is new.
- */
-static void
-nudge_after_invalidations(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
-{
-	if (likely(!nudges) || phase != RESOURCE_RELEASE_AFTER_LOCKS || !isTopLevel)
-		return;
-	nudges = false;
-	nudge_now();
-}
-
-/*
- * es_roster_nudge has the worker of this database look for what there is to do, or whether
- * there still is a store, once this transaction is over, whose commit it is called at.
- */
-void
-es_roster_nudge(void)
-{
-	nudges = shared != NULL;
 }
 
 /* es_roster_take_nudge tells the worker whether it was nudged since it asked before. */
@@ -471,16 +446,6 @@ es_roster_delegate(uint64 bits)
 	return done;
 }
 
-/* Tells whether the server sends its WAL to anybody; one that just comes may be missed. */
-static bool
-is_wal_sent(void)
-{
-	for (int i = 0; i < max_wal_senders; i++)
-		if (((volatile WalSnd *) &WalSndCtl->walsnds[i])->pid != 0)
-			return true;
-	return false;
-}
-
 /*
  * es_roster_report_hole lets the worker know that a position, or some below it, stays
  * empty, now that a transaction has ended; PG_INT64_MAX: any may.
@@ -490,7 +455,7 @@ es_roster_report_hole(int64 position)
 {
 	EsRosterEntry *entry;
 
-	if (shared == NULL || !is_wal_sent())
+	if (shared == NULL || !es_process_is_wal_sent())
 		return;
 	lock_roster(LW_SHARED);
 	entry = find_own_entry();
@@ -538,6 +503,36 @@ es_roster_take_at_work(bool *rebuild)
 	mine->at_work = 0;
 	unlock_roster();
 	return projection_id;
+}
+
+/*
+ * es_roster_set_room_left notes whether room of what was removed was left for another reason than
+ * that snapshots may still see it; it is, while somebody is at giving it back.
+ */
+void
+es_roster_set_room_left(bool left)
+{
+	EsRosterEntry *entry;
+
+	if (shared == NULL)
+		return;
+	lock_roster(LW_EXCLUSIVE);
+	entry = find_own_entry();
+	if (entry)
+		entry->room_left = left;
+	unlock_roster();
+}
+
+/* es_roster_has_room_left tells the worker whether it was. */
+bool
+es_roster_has_room_left(void)
+{
+	bool		left;
+
+	lock_roster(LW_SHARED);
+	left = mine->room_left;
+	unlock_roster();
+	return left;
 }
 
 /* ---- for the launcher ---- */
