@@ -9,8 +9,8 @@
  * Scavenging takes events out of segments, and what they were counted as with them.  So
  * what is sealed and not counted is vacuumed again, and if much of it is free by then, what is
  * left is put together (compact.c).  What old snapshots may still see cannot be given back:
- * such a segment stays uncounted, until somebody seals after their end.  Whether that was the
- * reason, or somebody had it locked, or the process ended meanwhile, the roster tells.
+ * such a segment stays uncounted, until somebody seals after their end.  So does one that somebody
+ * has locked.  Whether that was the reason, or that the process ended, the roster tells.
  *
  * A logical subscriber gets the rows that say all this from its publisher, and its tables
  * lose events by replication.  There only the room is given back.
@@ -258,7 +258,7 @@ is_worth_compacting(int64 segment, int64 removed)
 
 /*
  * Seals a segment that has just lost some bytes of events, for a caller that waits, or none;
- * false if somebody's lock was in the way of something.
+ * false if somebody's lock was in the way of something; then it stays uncounted.
  * What has lost events since it was sealed is looked at first without its indexes, which
  * are made anew if it is compacted; if it has lost so much that this is plain, not at all.
  */
@@ -283,9 +283,10 @@ seal_segment(Unsealed unsealed, int64 removed, int caller)
 	clean = is_segment_clean(segment, &empty);
 	if (empty && unsealed.sealed)
 		dropped = es_compact_drop(segment);
+	all &= dropped != ES_DROP_LATER;
 	if (dropped != ES_DROPPED)
-		mark_segment_sealed(segment, clean && dropped != ES_DROP_LATER);
-	return all && dropped != ES_DROP_LATER;
+		mark_segment_sealed(segment, clean && all);
+	return all;
 }
 
 /* Compacts a segment of a logical subscriber, or drops it if the publisher's is empty. */

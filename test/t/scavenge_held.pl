@@ -90,6 +90,11 @@ sub be_held
 	$_->quit foreach $locker, $onlooker;
 }
 be_held('the log is locked', 0, 'kept-1', 'LOCK TABLE ONLY eventstore.events IN ACCESS SHARE MODE');
+query(q{SELECT es_append_many((SELECT jsonb_agg(jsonb_build_object('stream', 'whole-1', 'type', 'T', 'data', jsonb_build_object('pad', repeat('x', 400))) ORDER BY n)
+	FROM generate_series((SELECT max(position) + 1 FROM es_events), 3000) n))});
+query(q{SELECT es_append('other-1', 'T')});
+come_by('another segment is sealed', 'SELECT sealed AND events = 1000 FROM eventstore.segments WHERE segment = 2');
+be_held('the segment is locked, too', 2, 'whole-1', 'SELECT count(*) FROM eventstore.events');
 
 $node->stop;
 done_testing();
