@@ -488,7 +488,7 @@ es_retention_report(EsRetentionRound *round, int elevel)
 				errcode(sqlerrcode),
 				errmsg("retention of category \"%s\" could not be carried out", es_names_show(round->category)),
 				nfailed == 1 ? errdetail_internal("%s", round->failure) :
-				errdetail("It is the first of %d categories of which none could: %s", nfailed, round->failure),
+				errdetail("It is the first of %d categories of which none could: %s.", nfailed, round->failure),
 				errhint("It is tried again.  No other rule waits for it."));
 }
 

@@ -5,8 +5,9 @@
  * It has no database.  Each database that one can connect to comes on the roster (shared/roster.c)
  * once after the server has started, and later each that has an extension created in it; a worker
  * is started for each in turn, which leaves again if it finds no store.  The roster has room for so
- * many, and those without a store are to take none from the others, so only a few wait there at a
- * time, also while no worker is free.  A store that found no room is looked for again once there is.
+ * many, and those without a store are to take none from the others, so only a few wait there at
+ * a time, also while no worker is free.  A store that found no room is looked for again once
+ * there is.
  */
 #include "server/launcher.h"
 
@@ -91,7 +92,7 @@ list_databases(void)
 	return databases;
 }
 
-/* Puts the next of a list on the roster, as far as there is room; false if there is none for any. */
+/* Puts the next of a list on the roster, as far as there is room; false if there is none. */
 static bool
 add_databases_to_roster(const List *databases, int *added)
 {

@@ -183,7 +183,7 @@ locked($_) foreach q{SELECT count(es_append(s || '-1', 'T')) FROM unnest(ARRAY['
 ok($node->poll_query_until('locked', q{SELECT count(*) = 2 FROM eventstore.streams WHERE name IN ('c-1', 'f-1') AND truncated_before = 2}), 'where four rules wait for a lock the others are carried out');
 ok($node->poll_query_until('locked', "SELECT ($failures) > $failed"), '... and the round ends');
 (undef, undef, $err) = $node->psql('locked', "\\set VERBOSITY verbose\nSELECT count(*) FROM es_scavenge()");
-like($err, qr/WARNING:  55P03: retention of category "a" could not be carried out\nDETAIL:  It is the first of 4 categories of which none could: canceling statement due to lock timeout/, '... so does es_scavenge, and tells how many there are');
+like($err, qr/WARNING:  55P03: retention of category "a" could not be carried out\nDETAIL:  It is the first of 4 categories of which none could: canceling statement due to lock timeout\.$/m, '... so does es_scavenge, and tells how many there are');
 $locker->query_safe('COMMIT');
 $locker->quit;
 ok($node->poll_query_until('locked', q{SELECT count(*) = 4 FROM eventstore.streams WHERE name ~ '^[abde]-1$' AND truncated_before = 20}), 'once it may be had they are carried out');
