@@ -7,6 +7,8 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
 #include "storage/ipc.h"
 #include "storage/lock.h"
 #include "utils/array.h"
@@ -140,4 +142,17 @@ es_process_waits_for(const List *pids, int other)
 	list_free(seen);
 	MemoryContextDelete(asking);
 	return found;
+}
+
+/*
+ * es_process_is_wal_sent tells whether the server sends its WAL to anybody; one that just comes
+ * may be missed.
+ */
+bool
+es_process_is_wal_sent(void)
+{
+	for (int i = 0; i < max_wal_senders; i++)
+		if (((volatile WalSnd *) &WalSndCtl->walsnds[i])->pid != 0)
+			return true;
+	return false;
 }

@@ -24,5 +24,6 @@ extern void es_process_set_transactions(const char *lock_timeout);
 extern void es_process_release_at_exit(void);
 extern void es_process_flush_wal(bool all);
 extern bool es_process_waits_for(const List *pids, int other);
+extern bool es_process_is_wal_sent(void);
 
 #endif							/* ES_BASE_PROCESS_H */

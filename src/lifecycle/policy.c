@@ -19,7 +19,7 @@
 #include "base/names.h"
 #include "base/owner.h"
 #include "log/subscriber.h"
-#include "shared/roster.h"
+#include "shared/nudge.h"
 #include "table/rows.h"
 
 #define Anum_retention_max_age			1
@@ -49,7 +49,7 @@ static void
 nudge_worker_of_rule(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT && has_new_rule)
-		es_roster_nudge();
+		es_nudge_worker();
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		has_new_rule = false;
 }

@@ -94,6 +94,13 @@ typedef struct Batch
 	List	   *due;			/* those whose states are kept */
 } Batch;
 
+/*
+ * Categories whose rules have failed in the round that this process is at; of no meaning before
+ * one has.  In a context of their own, which the next round's first failure resets.
+ */
+static MemoryContext failed_context = NULL;
+static List *failed_rules = NIL;
+
 /* Tells whether a batch has had its time. */
 static bool
 has_batch_expired(const Batch *batch)
@@ -391,14 +398,36 @@ attempt_policy(void *arg)
 	attempt->ended = carry_out_policy(attempt->batch, attempt->policy);
 }
 
-/* Notes what a rule has failed with, if it is the first of the round. */
+/* Notes that a rule has failed in the round, so that it is not tried in each batch. */
+static void
+remember_failed_rule(EsRetentionRound *round, const EsPolicy *policy)
+{
+	MemoryContext old;
+
+	if (failed_context == NULL)
+		failed_context = AllocSetContextCreate(TopMemoryContext, "eventstore failed rules", ALLOCSET_SMALL_SIZES);
+	if (round->nfailed++ == 0)
+	{
+		MemoryContextReset(failed_context);
+		failed_rules = NIL;
+	}
+	old = MemoryContextSwitchTo(failed_context);
+	failed_rules = lappend(failed_rules, DatumGetTextPCopy(PointerGetDatum(policy->category)));
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Notes that a rule has failed, and what with if its category is the first by name: then what is
+ * told of two rounds is the same, with whichever rule each began.
+ */
 static void
 note_failed_rule(EsRetentionRound *round, const EsPolicy *policy, ErrorData *error)
 {
 	char	   *failure;
 
 	rethrow_interruption(error);
-	if (round->sqlerrcode != 0)
+	remember_failed_rule(round, policy);
+	if (round->sqlerrcode != 0 && strcmp(text_to_cstring(policy->category), round->category) > 0)
 		return;
 	es_error_cut(error);
 	failure = psprintf("%s%s%s", message_of_error(error), error->detail ? ": " : "", error->detail ? error->detail : "");
@@ -412,12 +441,22 @@ note_failed_rule(EsRetentionRound *round, const EsPolicy *policy, ErrorData *err
 static bool
 has_rule_failed(const EsRetentionRound *round, const EsPolicy *policy)
 {
-	return round->sqlerrcode != 0 && es_names_same(policy->category, cstring_to_text(round->category));
+	ListCell   *cell;
+
+	if (round->nfailed == 0)
+		return false;
+	foreach(cell, failed_rules)
+	{
+		if (es_names_same(policy->category, lfirst(cell)))
+			return true;
+	}
+	return false;
 }
 
 /*
  * Carries out a rule, so that nothing is left of it if it fails; true if there is nothing
- * more for now.
+ * more for now.  One that fails may have waited for a lock for all of the batch's time, so that
+ * the others have had none of it: they have theirs in the next batch.
  */
 static bool
 try_policy(Batch *batch, EsPolicy *policy)
@@ -430,24 +469,26 @@ try_policy(Batch *batch, EsPolicy *policy)
 		return attempt.ended;
 	batch->due = list_truncate(batch->due, ndue);
 	note_failed_rule(batch->round, policy, error);
-	return true;
+	return !has_batch_expired(batch);
 }
 
 /*
- * es_retention_report tells of a rule that has failed in a round that has ended, if one has,
- * and forgets it.
+ * es_retention_report tells of rules that have failed in a round that has ended, if some have,
+ * and forgets them.
  */
 void
 es_retention_report(EsRetentionRound *round, int elevel)
 {
 	int			sqlerrcode = round->sqlerrcode;
+	int			nfailed = round->nfailed;
 
-	round->sqlerrcode = 0;
+	round->sqlerrcode = round->nfailed = 0;
 	if (sqlerrcode != 0)
 		ereport(elevel,
 				errcode(sqlerrcode),
 				errmsg("retention of category \"%s\" could not be carried out", es_names_show(round->category)),
-				errdetail_internal("%s", round->failure),
+				nfailed == 1 ? errdetail_internal("%s", round->failure) :
+				errdetail("It is the first of %d categories of which none could: %s.", nfailed, round->failure),
 				errhint("It is tried again.  No other rule waits for it."));
 }
 

@@ -19,8 +19,11 @@ typedef struct EsRetentionRound
 	TimestampTz began;			/* by the clock */
 	int			streams;		/* truncated by the last call */
 	bool		barred;			/* the last call found somebody else at it */
-	int			sqlerrcode;		/* of what a rule has failed with; 0: none has */
-	char		category[ES_MAX_STREAM_NAME + 1];	/* whose rule that was */
+	int			nfailed;		/* rules that have failed; they are not tried
+								 * again in it */
+	int			sqlerrcode;		/* of what one has failed with; 0: none has */
+	char		category[ES_MAX_STREAM_NAME + 1];	/* whose rule that was,
+													 * the first by name */
 	char		failure[1024];	/* and what it says */
 } EsRetentionRound;
 

@@ -14,7 +14,7 @@
  * A segment whose room could not be given back, as old snapshots may still see what was
  * removed, would be vacuumed in vain by each of these.  So the worker remembers what the
  * oldest of the snapshots was, as it started the last one, and as long as that one is there
- * the next ones leave such segments alone.
+ * the next ones leave such segments alone, unless some were left for another reason.
  */
 #include "lifecycle/scavenge.h"
 
@@ -44,6 +44,7 @@
 #include "segment/sealer.h"
 #include "segment/timing.h"
 #include "shared/headway.h"
+#include "shared/roster.h"
 #include "shared/trouble.h"
 
 #define LOCK_TRIES		100
@@ -277,16 +278,13 @@ find_old_sight(void)
 
 /*
  * Tells whether room that could not be given back may be by now: others have gone than those
- * who saw what was removed when the last worker was started, or that was not it, but locks
- * or an error.
+ * who saw what was removed when the last worker was started, or that was not it, but locks,
+ * an error, or the end of who was at it.
  */
 static bool
 may_give_back_more(TransactionId old_sight)
 {
-	EsTrouble	trouble;
-
-	return !TransactionIdIsValid(old_sight) || old_sight != last_old_sight ||
-		(es_trouble_read(ES_TASK_SCAVENGING, &trouble) && trouble.fails);
+	return !TransactionIdIsValid(old_sight) || old_sight != last_old_sight || es_roster_has_room_left();
 }
 
 /*
@@ -308,7 +306,11 @@ es_scavenge_start(void)
 	order.again = may_give_back_more(old_sight);
 	if (!es_remove_any_hidden() && !es_sealer_has_work(order.again))
 		return true;
-	if (es_sealer_is_at_work() || !es_errand_start(&errand))
+	if (es_sealer_is_at_work())
+		return false;
+	if (order.again)
+		es_roster_set_room_left(true);	/* it may end before it is at it */
+	if (!es_errand_start(&errand))
 		return false;
 	last_old_sight = old_sight;
 	return true;

@@ -44,7 +44,7 @@
 #include "base/settings.h"
 #include "log/subscriber.h"
 #include "segment/statemirror.h"
-#include "shared/roster.h"
+#include "shared/nudge.h"
 #include "table/rows.h"
 #include "table/sequence.h"
 
@@ -85,7 +85,7 @@ static void
 nudge_worker_at_xact_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT && has_work)
-		es_roster_nudge();
+		es_nudge_worker();
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		has_work = false;
 }

@@ -9,7 +9,8 @@
  * Scavenging takes events out of segments, and what they were counted as with them.  So
  * what is sealed and not counted is vacuumed again, and if much of it is free by then, what is
  * left is put together (compact.c).  What old snapshots may still see cannot be given back:
- * such a segment stays uncounted, until somebody seals after their end.
+ * such a segment stays uncounted, until somebody seals after their end.  So does one that somebody
+ * has locked.  Whether that was the reason, or that the process ended, the roster tells.
  *
  * A logical subscriber gets the rows that say all this from its publisher, and its tables
  * lose events by replication.  There only the room is given back.
@@ -29,6 +30,7 @@
 #include "storage/bufmgr.h"
 #include "storage/freespace.h"
 #include "storage/ipc.h"
+#include "storage/lock.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -41,6 +43,7 @@
 #include "log/subscriber.h"
 #include "segment/compact.h"
 #include "shared/headway.h"
+#include "shared/roster.h"
 #include "table/rows.h"
 
 #define LOOKS	1000			/* at pages, for how full a segment is */
@@ -137,6 +140,7 @@ vacuum_table(char *schema, char *table, bool whole)
 	statement->is_vacuumcmd = true;
 	MemoryContextSwitchTo(old);
 	ExecVacuum(make_parsestate(NULL), statement, true);
+	MemoryContextSwitchTo(PortalContext);
 }
 
 /*
@@ -160,11 +164,21 @@ es_sealer_freeze(Oid relid)
 	MemoryContextDelete(context);
 }
 
-/* Does so with a segment. */
-static void
+/*
+ * Does so with a segment; false if somebody else has it locked.  VACUUM would not tell that, so it
+ * is locked before, for the session, as VACUUM's transactions are others than this.
+ */
+static bool
 vacuum_segment(int64 segment, bool whole)
 {
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, es_segment_relid(segment));
+	if (LockAcquire(&tag, ShareUpdateExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
 	vacuum_table("eventstore", es_segment_name(segment), whole);
+	LockRelease(&tag, ShareUpdateExclusiveLock, true);
+	return true;
 }
 
 /*
@@ -193,11 +207,9 @@ is_segment_clean(int64 segment, bool *empty)
 static void
 commit_and_go_on(void)
 {
-	MemoryContext context = CurrentMemoryContext;
-
 	CommitTransactionCommand();
 	StartTransactionCommand();
-	MemoryContextSwitchTo(context);
+	MemoryContextSwitchTo(PortalContext);
 }
 
 /* Adds up how many pages a table has, and how much of them is free, by a sample. */
@@ -245,11 +257,12 @@ is_worth_compacting(int64 segment, int64 removed)
 }
 
 /*
- * Seals a segment that has just lost some bytes of events, for a caller that waits, or none.
+ * Seals a segment that has just lost some bytes of events, for a caller that waits, or none;
+ * false if somebody's lock was in the way of something; then it stays uncounted.
  * What has lost events since it was sealed is looked at first without its indexes, which
  * are made anew if it is compacted; if it has lost so much that this is plain, not at all.
  */
-static void
+static bool
 seal_segment(Unsealed unsealed, int64 removed, int caller)
 {
 	int64		segment = unsealed.segment;
@@ -257,22 +270,23 @@ seal_segment(Unsealed unsealed, int64 removed, int caller)
 	EsDropResult dropped = ES_DROP_NEVER;
 	bool		clean;
 	bool		empty;
+	bool		all = plain || vacuum_segment(segment, !unsealed.sealed);
 
-	if (!plain)
-		vacuum_segment(segment, !unsealed.sealed);
 	if (plain || is_worth_compacting(segment, removed))
 	{
-		(void) es_compact_segment(segment, caller);
+		all &= es_compact_segment(segment, caller);
 		commit_and_go_on();
-		vacuum_segment(segment, true);
+		all &= vacuum_segment(segment, true);
 	}
 	else if (unsealed.sealed)
-		vacuum_segment(segment, true);
+		all &= vacuum_segment(segment, true);
 	clean = is_segment_clean(segment, &empty);
 	if (empty && unsealed.sealed)
 		dropped = es_compact_drop(segment);
+	all &= dropped != ES_DROP_LATER;
 	if (dropped != ES_DROPPED)
-		mark_segment_sealed(segment, clean && dropped != ES_DROP_LATER);
+		mark_segment_sealed(segment, clean && all);
+	return all;
 }
 
 /* Compacts a segment of a logical subscriber, or drops it if the publisher's is empty. */
@@ -342,15 +356,17 @@ bytes_removed_from(HTAB *removed, int64 segment)
 
 /*
  * Seals the segments that are final, oldest first: each is vacuumed and frozen once, with
- * its last rows still in memory, and then has no need of vacuum for ever.
+ * its last rows still in memory, and then has no need of vacuum for ever.  False if somebody's
+ * lock was in the way.
  */
-static void
+static bool
 seal_segments(const EsSealing *sealing)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "eventstore seal",
 												  ALLOCSET_DEFAULT_SIZES);
 	Unsealed	next = {.segment = -1};
 	int64		done = 0;
+	bool		all = true;
 
 	PortalContext = context;	/* ExecVacuum keeps its things there */
 	es_headway_enter(ES_PHASE_FREEZING, -1);
@@ -364,7 +380,7 @@ seal_segments(const EsSealing *sealing)
 			if (es_subscriber_is())
 				tidy_mirrored_segment(next.segment, next.emptied);
 			else
-				seal_segment(next, bytes_removed_from(sealing->removed, next.segment), sealing->caller);
+				all &= seal_segment(next, bytes_removed_from(sealing->removed, next.segment), sealing->caller);
 		}
 		CommitTransactionCommand();
 		es_headway_enter(ES_PHASE_FREEZING, -1);
@@ -373,6 +389,7 @@ seal_segments(const EsSealing *sealing)
 	} while (next.segment >= 0);
 	PortalContext = NULL;
 	MemoryContextDelete(context);
+	return all;
 }
 
 /*
@@ -382,6 +399,12 @@ seal_segments(const EsSealing *sealing)
 void
 es_sealer_run(const EsSealing *sealing)
 {
+	bool		all;
+
 	pgstat_report_activity(STATE_RUNNING, "sealing segments of eventstore.events");
-	seal_segments(sealing);
+	if (sealing->again)
+		es_roster_set_room_left(true);	/* unless it gets to the end */
+	all = seal_segments(sealing);
+	if (sealing->again || !all)
+		es_roster_set_room_left(!all);
 }

@@ -5,7 +5,9 @@
  * It has no database.  Each database that one can connect to comes on the roster (shared/roster.c)
  * once after the server has started, and later each that has an extension created in it; a worker
  * is started for each in turn, which leaves again if it finds no store.  The roster has room for so
- * many, and those without a store are to take none from the others, so they come a few at a time.
+ * many, and those without a store are to take none from the others, so only a few wait there at
+ * a time, also while no worker is free.  A store that found no room is looked for again once
+ * there is.
  */
 #include "server/launcher.h"
 
@@ -31,7 +33,6 @@
 
 #define RESTART_SECONDS		1	/* of a launcher that ended */
 #define TRY_AGAIN_MS		5000	/* to start a worker that ended */
-#define FEW_DATABASES		32	/* put on the roster at a time */
 
 static int	max_workers = 0;	/* GUC eventstore.max_workers */
 
@@ -63,7 +64,7 @@ can_connect_to(Form_pg_database database)
 	return database->datallowconn && database->datconnlimit != -2;
 }
 
-/* Lists all databases that one can connect to; the list is never freed. */
+/* Lists all databases that one can connect to; the caller frees the list. */
 static List *
 list_databases(void)
 {
@@ -91,16 +92,15 @@ list_databases(void)
 	return databases;
 }
 
-/* Puts the next few of a list on the roster, as far as there is room; gives how many are then. */
-static int
-add_databases_to_roster(const List *databases, int added)
+/* Puts the next of a list on the roster, as far as there is room; false if there is none. */
+static bool
+add_databases_to_roster(const List *databases, int *added)
 {
-	int			count = list_length(databases);
-	int			upto = Min(added + FEW_DATABASES, count);
+	int			before = *added;
 
-	while (added < upto && es_roster_add(list_nth_oid(databases, added)))
-		added++;
-	return added;
+	while (*added < list_length(databases) && es_roster_add(list_nth_oid(databases, *added)))
+		(*added)++;
+	return *added > before;
 }
 
 /* Tells whether a database is still there, to connect to. */
@@ -181,13 +181,16 @@ es_launcher_main(Datum main_arg)
 		Oid			database = es_roster_next(GetCurrentTimestamp(), &try_at);
 		bool		room = es_roster_count_workers() < get_most_workers();
 		bool		rests = !OidIsValid(database) || !room;
-		int			before = added;
 
+		if (es_roster_take_freed())
+		{
+			list_free(databases);
+			databases = list_databases();
+			added = 0;
+		}
 		if (OidIsValid(database) && !room)
 			log_lack_of_workers(false);
-		if (rests)
-			added = add_databases_to_roster(databases, added);
-		if (added > before)
+		if (rests && add_databases_to_roster(databases, &added))
 			continue;
 		if (rests)
 			es_worker_sleep_until(try_at);

@@ -51,6 +51,7 @@
 #include "shared/headway.h"
 #include "shared/mark.h"
 #include "shared/memory.h"
+#include "shared/nudge.h"
 #include "shared/roster.h"
 #include "shared/tenure.h"
 #include "shared/tips.h"
@@ -87,6 +88,7 @@ _PG_init(void)
 	es_flight_init();
 	es_tips_init();
 	es_roster_init();
+	es_nudge_init();
 	es_wake_init();
 	es_tenure_init();
 	es_kept_init();

@@ -44,6 +44,7 @@
 #include "base/process.h"
 #include "shared/counter.h"
 #include "shared/mark.h"
+#include "shared/nudge.h"
 #include "shared/roster.h"
 #include "shared/tenure.h"
 #include "shared/tips.h"
@@ -276,7 +277,7 @@ static void
 let_workers_back_at_xact_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT && drops_extension)
-		es_roster_nudge();
+		es_nudge_worker();
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 	{
 		drops_extension = false;

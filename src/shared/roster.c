@@ -20,9 +20,6 @@
  * Who leaves a hole says so only where somebody reads elsewhere, by the mark that the
  * worker writes (log/settle.c); that a walsender is there tells.  The worker's latch is
  * set by the first hole since it took one, so many at a time cost one wake-up.
- *
- * A holder that died without letting go is found by its pid, so nothing has to
- * be cleaned up after it.
  */
 #include "shared/roster.h"
 
@@ -30,19 +27,17 @@
 
 #include "miscadmin.h"
 #include "port/atomics.h"
-#include "replication/walsender.h"
-#include "replication/walsender_private.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "storage/procarray.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "base/backoff.h"
+#include "base/process.h"
+#include "shared/holdoff.h"
 #include "shared/memory.h"
 
 #define MOST_DATABASES	1024
-#define MOST_HOLDERS	8		/* of one database; more take turns */
+#define MOST_UNSEEN		32		/* from which on the launcher adds none */
 
 /* One database; all under the lock, but delegated and hole. */
 typedef struct EsRosterEntry
@@ -51,6 +46,7 @@ typedef struct EsRosterEntry
 	bool		wanted;			/* has a store, for all we know */
 	pid_t		worker;			/* 0: none */
 	TimestampTz since;			/* there is none, while there is none */
+	bool		seen;			/* there is one, or was */
 	bool		confirmed;		/* it has found a store */
 	bool		nudged;			/* it is to look whether there still is one */
 	bool		rests;			/* it wakes others at once */
@@ -60,7 +56,9 @@ typedef struct EsRosterEntry
 	int64		at_work;		/* the projection whose code it runs, or ran
 								 * as it was ended; 0: none */
 	bool		at_rebuild;		/* in its rebuild */
-	pid_t		held_by[MOST_HOLDERS];	/* who wants no worker there; 0: free */
+	bool		room_left;		/* of what was removed, for somebody's lock or
+								 * the end of who was at it */
+	EsHoldoff	holdoff;		/* who wants no worker there */
 	TimestampTz try_at;			/* when to start a worker, at the earliest */
 	pg_atomic_uint64 delegated; /* who is to be woken by the worker */
 	pg_atomic_uint64 hole;		/* which the mark is to pass; 0: none */
@@ -69,16 +67,15 @@ typedef struct EsRosterEntry
 typedef struct EsRosterShared
 {
 	int			launcher_procno;	/* -1: there is none */
-	bool		full;			/* the last store that was announced had no
-								 * room */
+	bool		full;			/* a store that was announced had no room, and
+								 * there was none since */
+	bool		freed;			/* there is, after that; the launcher is to
+								 * see who had none */
 	EsRosterEntry entries[MOST_DATABASES];
 } EsRosterShared;
 
-static void nudge_after_invalidations(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg);
-
 static EsRosterShared *shared = NULL;
 static EsRosterEntry *mine = NULL;	/* that of this database, a hint */
-static bool nudges = false;		/* this transaction does, as it ends */
 
 /* How much memory it takes. */
 static Size
@@ -108,7 +105,6 @@ es_roster_init(void)
 	EsSharedPiece piece = {"eventstore roster", roster_size, start_roster, (void **) &shared};
 
 	es_shared_add(&piece);
-	RegisterResourceReleaseCallback(nudge_after_invalidations, NULL);
 }
 
 /* es_roster_exists tells whether the library is preloaded, so that there are workers. */
@@ -171,49 +167,32 @@ make_roster_entry(Oid database)
 	entry->database = database;
 	entry->wanted = false;
 	entry->worker = 0;
+	entry->seen = false;
 	entry->since = GetCurrentTimestamp();
 	entry->at_work = 0;
-	memset(entry->held_by, 0, sizeof(entry->held_by));
+	entry->room_left = false;
+	memset(&entry->holdoff, 0, sizeof(entry->holdoff));
 	entry->try_at = 0;
 	pg_atomic_write_u64(&entry->delegated, 0);
 	pg_atomic_write_u64(&entry->hole, 0);
 	return entry;
 }
 
-/* The pid of who holds the worker off; 0: nobody. */
-static pid_t
-find_roster_holder(const EsRosterEntry *entry)
+/* Gives up an entry. */
+static void
+free_roster_entry(EsRosterEntry *entry)
 {
-	for (int i = 0; i < MOST_HOLDERS; i++)
-		if (entry->held_by[i] != 0 && BackendPidGetProc(entry->held_by[i]) != NULL)
-			return entry->held_by[i];
-	return 0;
+	entry->database = InvalidOid;
+	shared->freed = shared->freed || shared->full;
+	shared->full = false;
 }
 
 /* Gives up an entry that nobody has a use for. */
 static void
 free_unused_entry(EsRosterEntry *entry)
 {
-	if (!entry->wanted && entry->worker == 0 && find_roster_holder(entry) == 0)
-		entry->database = InvalidOid;
-}
-
-/* Makes this process one that holds the worker off; false if there are too many. */
-static bool
-add_roster_holder(EsRosterEntry *entry)
-{
-	int			free = -1;
-
-	for (int i = 0; i < MOST_HOLDERS; i++)
-	{
-		if (entry->held_by[i] == MyProcPid)
-			return true;
-		if (free < 0 && (entry->held_by[i] == 0 || BackendPidGetProc(entry->held_by[i]) == NULL))
-			free = i;
-	}
-	if (free >= 0)
-		entry->held_by[free] = MyProcPid;
-	return free >= 0;
+	if (!entry->wanted && entry->worker == 0 && es_holdoff_find(&entry->holdoff) == 0)
+		free_roster_entry(entry);
 }
 
 /*
@@ -246,7 +225,7 @@ es_roster_announce(void)
 		wake_procno(shared->launcher_procno);
 	}
 	was_full = shared->full;
-	shared->full = entry == NULL;
+	shared->full = shared->full || entry == NULL;
 	unlock_roster();
 	if (entry == NULL && !was_full)
 		ereport(LOG,
@@ -271,7 +250,7 @@ es_roster_hold(Oid database)
 		return true;
 	lock_roster(LW_EXCLUSIVE);
 	entry = make_roster_entry(database);
-	gone = entry == NULL || (add_roster_holder(entry) && entry->worker == 0);
+	gone = entry == NULL || (es_holdoff_begin(&entry->holdoff) && entry->worker == 0);
 	if (entry && entry->worker != 0)
 		wake_procno(entry->worker_procno);
 	unlock_roster();
@@ -308,11 +287,9 @@ es_roster_let_go(Oid database)
 		return;
 	lock_roster(LW_EXCLUSIVE);
 	entry = find_roster_entry(database);
-	for (int i = 0; entry && i < MOST_HOLDERS; i++)
-		if (entry->held_by[i] == MyProcPid)
-			entry->held_by[i] = 0;
 	if (entry)
 	{
+		es_holdoff_end(&entry->holdoff);
 		entry->try_at = 0;
 		free_unused_entry(entry);
 		wake_procno(shared->launcher_procno);
@@ -335,10 +312,11 @@ es_roster_enter(Oid database)
 
 	lock_roster(LW_EXCLUSIVE);
 	entry = find_roster_entry(database);
-	entered = entry && entry->worker == 0 && find_roster_holder(entry) == 0;
+	entered = entry && entry->worker == 0 && es_holdoff_find(&entry->holdoff) == 0;
 	if (entered)
 	{
 		entry->worker = MyProcPid;
+		entry->seen = true;
 		entry->worker_procno = es_my_procno();
 		entry->confirmed = entry->nudged = entry->announced = entry->expelled = entry->rests = false;
 		mine = entry;
@@ -357,12 +335,14 @@ es_roster_confirm(void)
 	unlock_roster();
 }
 
-/* Has the worker of this database look for what there is to do. */
-static void
-nudge_now(void)
+/* es_roster_nudge has the worker of this database look for what there is to do. */
+void
+es_roster_nudge(void)
 {
 	EsRosterEntry *entry;
 
+	if (shared == NULL)
+		return;
 	lock_roster(LW_EXCLUSIVE);
 	entry = find_own_entry();
 	if (entry && entry->worker != 0)
@@ -371,29 +351,6 @@ nudge_now(void)
 		wake_procno(entry->worker_procno);
 	}
 	unlock_roster();
-}
-
-/*
- * Nudges the worker once the transaction has sent its invalidations, which is after the
- * callbacks of its commit: a worker that looks before these would not see what is new.
- */
-static void
-nudge_after_invalidations(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
-{
-	if (likely(!nudges) || phase != RESOURCE_RELEASE_AFTER_LOCKS || !isTopLevel)
-		return;
-	nudges = false;
-	nudge_now();
-}
-
-/*
- * es_roster_nudge has the worker of this database look for what there is to do, or whether
- * there still is a store, once this transaction is over, whose commit it is called at.
- */
-void
-es_roster_nudge(void)
-{
-	nudges = shared != NULL;
 }
 
 /* es_roster_take_nudge tells the worker whether it was nudged since it asked before. */
@@ -421,7 +378,7 @@ es_roster_rest(void)
 
 	lock_roster(LW_EXCLUSIVE);
 	mine->rests = true;
-	called = mine->nudged || find_roster_holder(mine) != 0;
+	called = mine->nudged || es_holdoff_find(&mine->holdoff) != 0;
 	unlock_roster();
 	return called;
 }
@@ -446,7 +403,7 @@ es_roster_may_stay(void)
 	bool		may;
 
 	lock_roster(LW_SHARED);
-	may = find_roster_holder(mine) == 0;
+	may = es_holdoff_find(&mine->holdoff) == 0;
 	unlock_roster();
 	return may;
 }
@@ -463,13 +420,7 @@ es_roster_leave(bool has_store)
 		if (mine->expelled)
 			mine->at_work = 0;
 		mine->wanted = has_store || mine->announced;
-		for (int i = 0; i < MOST_HOLDERS; i++)
-		{
-			PGPROC	   *holder = mine->held_by[i] != 0 ? BackendPidGetProc(mine->held_by[i]) : NULL;
-
-			if (holder)
-				SetLatch(&holder->procLatch);
-		}
+		es_holdoff_wake(&mine->holdoff);
 		free_unused_entry(mine);
 		wake_procno(shared->launcher_procno);
 	}
@@ -495,16 +446,6 @@ es_roster_delegate(uint64 bits)
 	return done;
 }
 
-/* Tells whether the server sends its WAL to anybody; one that just comes may be missed. */
-static bool
-is_wal_sent(void)
-{
-	for (int i = 0; i < max_wal_senders; i++)
-		if (((volatile WalSnd *) &WalSndCtl->walsnds[i])->pid != 0)
-			return true;
-	return false;
-}
-
 /*
  * es_roster_report_hole lets the worker know that a position, or some below it, stays
  * empty, now that a transaction has ended; PG_INT64_MAX: any may.
@@ -514,7 +455,7 @@ es_roster_report_hole(int64 position)
 {
 	EsRosterEntry *entry;
 
-	if (shared == NULL || !is_wal_sent())
+	if (shared == NULL || !es_process_is_wal_sent())
 		return;
 	lock_roster(LW_SHARED);
 	entry = find_own_entry();
@@ -564,6 +505,36 @@ es_roster_take_at_work(bool *rebuild)
 	return projection_id;
 }
 
+/*
+ * es_roster_set_room_left notes whether room of what was removed was left for another reason than
+ * that snapshots may still see it; it is, while somebody is at giving it back.
+ */
+void
+es_roster_set_room_left(bool left)
+{
+	EsRosterEntry *entry;
+
+	if (shared == NULL)
+		return;
+	lock_roster(LW_EXCLUSIVE);
+	entry = find_own_entry();
+	if (entry)
+		entry->room_left = left;
+	unlock_roster();
+}
+
+/* es_roster_has_room_left tells the worker whether it was. */
+bool
+es_roster_has_room_left(void)
+{
+	bool		left;
+
+	lock_roster(LW_SHARED);
+	left = mine->room_left;
+	unlock_roster();
+	return left;
+}
+
 /* ---- for the launcher ---- */
 
 /* es_roster_open says that this process is the launcher. */
@@ -575,14 +546,43 @@ es_roster_open(void)
 	unlock_roster();
 }
 
-/* es_roster_add makes a database one that may have a store; false if there is no room. */
+/* es_roster_take_freed tells the launcher whether there is room where there was none, once. */
+bool
+es_roster_take_freed(void)
+{
+	bool		freed;
+
+	lock_roster(LW_EXCLUSIVE);
+	freed = shared->freed;
+	shared->freed = false;
+	unlock_roster();
+	return freed;
+}
+
+/* Tells whether so many databases wait for their first worker that there are to be no more. */
+static bool
+has_many_unseen(void)
+{
+	int			unseen = 0;
+
+	for (int i = 0; i < MOST_DATABASES; i++)
+		unseen += OidIsValid(shared->entries[i].database) && shared->entries[i].wanted && !shared->entries[i].seen;
+	return unseen >= MOST_UNSEEN;
+}
+
+/*
+ * es_roster_add makes a database one that may have a store; false if there is no room now, or
+ * too many wait already: those that have none are to leave room to those that announce one.
+ */
 bool
 es_roster_add(Oid database)
 {
 	EsRosterEntry *entry;
 
 	lock_roster(LW_EXCLUSIVE);
-	entry = make_roster_entry(database);
+	entry = find_roster_entry(database);
+	if (entry == NULL && !has_many_unseen())
+		entry = make_roster_entry(database);
 	if (entry)
 		entry->wanted = true;
 	unlock_roster();
@@ -604,7 +604,7 @@ es_roster_next(TimestampTz now, TimestampTz *try_at)
 	{
 		EsRosterEntry *entry = &shared->entries[i];
 
-		if (!OidIsValid(entry->database) || !entry->wanted || entry->worker != 0 || find_roster_holder(entry) != 0)
+		if (!OidIsValid(entry->database) || !entry->wanted || entry->worker != 0 || es_holdoff_find(&entry->holdoff) != 0)
 			continue;
 		if (es_backoff_is_pending(entry->try_at, now))
 			*try_at = Min(*try_at, entry->try_at);
@@ -662,7 +662,7 @@ es_roster_describe(EsRosterState *state)
 		state->wanted = entry->wanted;
 		state->looked_after = entry->worker != 0 && entry->confirmed;
 		state->since = entry->since;
-		state->held_by = find_roster_holder(entry);
+		state->held_by = es_holdoff_find(&entry->holdoff);
 	}
 	else
 		state->left_out = find_roster_entry(InvalidOid) == NULL;
@@ -695,6 +695,6 @@ es_roster_remove(Oid database)
 	lock_roster(LW_EXCLUSIVE);
 	entry = find_roster_entry(database);
 	if (entry && entry->worker == 0)
-		entry->database = InvalidOid;
+		free_roster_entry(entry);
 	unlock_roster();
 }

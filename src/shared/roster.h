@@ -24,6 +24,7 @@ extern void es_roster_init(void);
 extern bool es_roster_exists(void);
 extern void es_roster_announce(void);
 extern void es_roster_report_hole(int64 position);
+extern void es_roster_set_room_left(bool left);
 
 /* For statements that need a database for themselves. */
 extern bool es_roster_hold(Oid database);
@@ -44,9 +45,11 @@ extern bool es_roster_has_hole(void);
 extern int64 es_roster_take_hole(void);
 extern void es_roster_set_at_work(int64 projection_id, bool rebuild);
 extern int64 es_roster_take_at_work(bool *rebuild);
+extern bool es_roster_has_room_left(void);
 
 /* For the launcher. */
 extern void es_roster_open(void);
+extern bool es_roster_take_freed(void);
 extern bool es_roster_add(Oid database);
 extern Oid	es_roster_next(TimestampTz now, TimestampTz *try_at);
 extern int	es_roster_count_workers(void);

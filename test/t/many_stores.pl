@@ -46,12 +46,28 @@ my $blank = $crowd->safe_psql('postgres', q{SELECT oid FROM pg_database WHERE da
 $crowd->safe_psql('postgres', q{INSERT INTO pg_database SELECT (r).* FROM (SELECT jsonb_populate_record(d, jsonb_build_object('oid', 100000 + n, 'datname', 'blank' || n)) AS r
 	FROM pg_database d, generate_series(1, 1100) n WHERE d.datname = 'blank') x});
 symlink($blank, "$base/" . (100000 + $_)) or die foreach 1 .. 1100;
+$crowd->safe_psql('postgres', q{CREATE EXTENSION eventstore; SELECT es_append('a-1', 'A')});
 $crowd->append_conf('postgresql.conf', "shared_preload_libraries = 'eventstore'\n");
 $crowd->restart;
 $crowd->safe_psql('postgres', 'CREATE DATABASE late');
 $crowd->safe_psql('late', q{CREATE EXTENSION eventstore; SELECT es_append('a-1', 'A')});
 ok($crowd->poll_query_until('late', q{SELECT looked_after FROM eventstore.worker_state()}), 'a store is looked after, however many databases have none');
-ok($crowd->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'eventstore worker'}), '... and none of those is');
+ok($crowd->poll_query_until('postgres', q{SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type = 'eventstore worker'}), '... and none of those is');
+
+# Where no worker is free, those that wait to be looked at are no more than a few, so a store that comes then has a place.
+my $offset = -s $crowd->logfile;
+$crowd->append_conf('postgresql.conf', "eventstore.max_workers = 1\n");
+$crowd->restart;
+ok($crowd->poll_query_until('postgres', q{SELECT workers = 1 AND looked_after FROM eventstore.worker_state()}), 'one worker is all there is room for');
+$crowd->wait_for_log(qr/no background worker is free to look after an event store/, $offset);
+$crowd->safe_psql('postgres', 'CREATE DATABASE later');
+$crowd->safe_psql('later', q{CREATE EXTENSION eventstore; SELECT es_append('a-1', 'A')});
+is($crowd->safe_psql('later', q{SELECT wanted, looked_after, eventstore.is_left_out() FROM eventstore.worker_state()}), 't|f|f', 'a store has its place also while no worker is free to look at those without one');
+unlike(slurp_file($crowd->logfile, $offset), qr/more databases have an event store than can be looked after/, '... and nobody is told otherwise');
+$crowd->append_conf('postgresql.conf', "eventstore.max_workers = 3\n");
+$crowd->reload;
+ok($crowd->poll_query_until('later', q{SELECT looked_after FROM eventstore.worker_state()}), '... and is looked after once one is');
+ok($crowd->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND datname = 'late'}), '... as is one that nobody has used since');
 $crowd->stop;
 
 done_testing();

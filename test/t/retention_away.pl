@@ -160,5 +160,33 @@ sql(q{SELECT es_set_retention('c', max_count => 1)});
 $node->wait_for_log(qr/background work of the event store goes well again: retention/, $offset);
 ok(1, 'until the rule is mended');
 
+# ---- rules wait for a lock ----
+
+# Each that fails waits for longer than a batch takes. Whichever a round begins with, two of them come before one that can be carried out.
+$node->safe_psql('postgres', q{CREATE DATABASE locked ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0});
+
+sub locked { return $node->safe_psql('locked', $_[0]); }
+
+locked($_) foreach (
+	'CREATE EXTENSION eventstore', 'SELECT es_set_segment_size(100)',
+	q{SELECT count(es_append(s || '-1', 'T')) FROM unnest(ARRAY['a', 'b', 'd', 'e', 'fill']) s, generate_series(1, 20)},
+	q{SELECT count(es_append(s || '-1', 'T')) FROM unnest(ARRAY['c', 'f']) s, generate_series(1, 2)},
+	q{SELECT es_set_retention('c', max_count => 2), es_set_retention('f', max_count => 2)});
+ok($node->poll_query_until('locked', q{SELECT sealed AND events = 100 FROM eventstore.segments WHERE segment = 0}), 'a segment is sealed');
+ok($node->poll_query_until('locked', q{SELECT bool_and(arrived >= 104) FROM eventstore.retention}), '... and two rules have passed it');
+my $locker = $node->background_psql('locked');
+$locker->query_safe('BEGIN; LOCK TABLE eventstore.events_0');
+$failures = q{SELECT value FROM es_metrics() WHERE name = 'eventstore_worker_failures_total' AND labels->>'task' = 'retention'};
+$failed = locked($failures);
+locked($_) foreach q{SELECT count(es_append(s || '-1', 'T')) FROM unnest(ARRAY['c', 'f']) s},
+	q{SELECT es_set_retention(category, max_count => 1) FROM unnest(ARRAY['a', 'b', 'd', 'e']) category};
+ok($node->poll_query_until('locked', q{SELECT count(*) = 2 FROM eventstore.streams WHERE name IN ('c-1', 'f-1') AND truncated_before = 2}), 'where four rules wait for a lock the others are carried out');
+ok($node->poll_query_until('locked', "SELECT ($failures) > $failed"), '... and the round ends');
+(undef, undef, $err) = $node->psql('locked', "\\set VERBOSITY verbose\nSELECT count(*) FROM es_scavenge()");
+like($err, qr/WARNING:  55P03: retention of category "a" could not be carried out\nDETAIL:  It is the first of 4 categories of which none could: canceling statement due to lock timeout\.$/m, '... so does es_scavenge, and tells how many there are');
+$locker->query_safe('COMMIT');
+$locker->quit;
+ok($node->poll_query_until('locked', q{SELECT count(*) = 4 FROM eventstore.streams WHERE name ~ '^[abde]-1$' AND truncated_before = 20}), 'once it may be had they are carried out');
+
 $node->stop;
 done_testing();

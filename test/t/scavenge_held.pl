@@ -69,5 +69,32 @@ query(q{COMMIT PREPARED 'open'});
 come_by('the room is given back once the transaction has ended', "SELECT events = 500 AND pg_table_size('eventstore.events_0') < 0.7 * $size FROM eventstore.segments WHERE segment = 0");
 is(query('SELECT count(*) FROM eventstore.events_0'), 500, 'and all is there that was left');
 
+# ---- a lock is in the way, and somebody who has seen nothing of what was removed ----
+
+# be_held(lock): a lock that puts off that an empty segment is dropped; by the time it goes a snapshot of after the removal is there
+sub be_held
+{
+	my ($what, $segment, $stream, $lock) = @_;
+	my $locker = $node->background_psql('postgres');
+	my $onlooker = $node->background_psql('postgres');
+
+	$locker->query_safe("BEGIN; $lock");
+	query("SELECT es_truncate_stream('$stream', (SELECT max(version) + 1 FROM es_read('$stream')))");
+	come_by("$what: a segment loses all its events", "SELECT count(*) = 0 FROM eventstore.events_$segment");
+	$onlooker->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+	remove_another("$what, looked on");
+	is(query("SELECT to_regclass('eventstore.events_$segment') IS NOT NULL"), 't', '... which stays');
+	$locker->query_safe('COMMIT');
+	come_by('... until the lock goes', "to_regclass('eventstore.events_$segment') IS NULL");
+	$onlooker->query_safe('COMMIT');
+	$_->quit foreach $locker, $onlooker;
+}
+be_held('the log is locked', 0, 'kept-1', 'LOCK TABLE ONLY eventstore.events IN ACCESS SHARE MODE');
+query(q{SELECT es_append_many((SELECT jsonb_agg(jsonb_build_object('stream', 'whole-1', 'type', 'T', 'data', jsonb_build_object('pad', repeat('x', 400))) ORDER BY n)
+	FROM generate_series((SELECT max(position) + 1 FROM es_events), 3000) n))});
+query(q{SELECT es_append('other-1', 'T')});
+come_by('another segment is sealed', 'SELECT sealed AND events = 1000 FROM eventstore.segments WHERE segment = 2');
+be_held('the segment is locked, too', 2, 'whole-1', 'SELECT count(*) FROM eventstore.events');
+
 $node->stop;
 done_testing();
