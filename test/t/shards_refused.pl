@@ -69,7 +69,7 @@ foreach my $call (q{es_append('scaleout-moves', 'A')}, q{es_append_many('[{"stre
 
 # ---- what cannot be undone ----
 like(failure("BEGIN READ ONLY; SELECT $_"), qr/^25006: cannot execute (\w+)\(\) in a read-only transaction/, "READ ONLY: $_")
-  foreach "es_append('$own', 'A')", qq{es_append_many('[{"stream": "$own", "type": "A"}]')}, "es_try_append('$own', 'A')", "es_truncate_stream('$own', 2)";
+  foreach "es_append('$own', 'A')", qq{es_append_many('[{"stream": "$own", "type": "A"}]')}, "es_try_append('$own', 'A')", "es_truncate_stream('$own', 2)", "es_on_shards('SELECT es_append(''$own'', ''A'')')";
 is(ask("BEGIN READ ONLY; SELECT es_stream_version('$own')"), '2', 'and reads go on');
 foreach my $call ("es_move_slots(ARRAY[$slot], 1)", "es_cancel_move(ARRAY[$slot], 1)")
 {
