@@ -52,7 +52,7 @@ BEGIN
 	CALL pg_temp.import_events_check(_after, _until, renumber, compare_earlier, whole);
 	IF EXISTS (SELECT FROM pg_temp.import_faults) THEN
 		COMMIT;
-		PERFORM pg_temp.import_events_refuse(source);
+		PERFORM pg_temp.import_events_refuse(source, whole);
 	END IF;
 	SELECT pg_catalog.count(*) INTO _late FROM pg_temp.import_times;
 	IF only_check THEN
@@ -251,23 +251,26 @@ END
 $$;
 
 /* Raises what import_faults has, each kind with how many and the first. */
-CREATE OR REPLACE FUNCTION pg_temp.import_events_refuse(source text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE OR REPLACE FUNCTION pg_temp.import_events_refuse(source text, whole boolean) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	_first text;
 	_detail text;
 	_gaps boolean;
+	_others boolean;
 BEGIN
 	SELECT (pg_catalog.array_agg(f.fault ORDER BY f.first, f.fault))[1], pg_catalog.bool_or(f.fault = 'streams must have all of their events'),
+			pg_catalog.bool_or(f.fault = 'streams in the store must have what they have there'),
 			pg_catalog.string_agg(pg_catalog.format('%s: %s events, the first at global position %s, version %s of stream %s.', f.fault, f.n, f.first, f.version, f.stream),
 				E'\n' ORDER BY f.first, f.fault)
-		INTO _first, _gaps, _detail
+		INTO _first, _gaps, _others, _detail
 		FROM (SELECT f.fault, pg_catalog.count(*) AS n, pg_catalog.min(f.global_position) AS first,
 				(pg_catalog.array_agg(pg_catalog.left(f.stream, 100) ORDER BY f.global_position, f.version))[1] AS stream,
 				(pg_catalog.array_agg(f.version ORDER BY f.global_position, f.version))[1] AS version
 			FROM pg_temp.import_faults f GROUP BY 1) f;
 	RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = pg_catalog.format('cannot import %s: %s', source, _first), DETAIL = _detail,
 		HINT = 'This call has stored nothing. In this session pg_temp.import_faults lists these events. Mend them there, or import a view that does'
-			|| CASE WHEN _gaps THEN ', or have streams closed up with renumber => true.' ELSE '.' END;
+			|| CASE WHEN _gaps THEN ', or have streams closed up with renumber => true.' ELSE '.' END
+			|| CASE WHEN _others AND NOT whole THEN ' If the store has these streams from an earlier part of it, give from_position, the position that the last notice has named.' ELSE '' END;
 END
 $$;
 

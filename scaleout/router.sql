@@ -419,7 +419,7 @@ $$;
 REVOKE EXECUTE ON FUNCTION scaleout.run(text) FROM PUBLIC;
 
 CREATE FUNCTION public.es_on_shards(statement text) RETURNS SETOF scaleout.answer
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS 'SELECT * FROM scaleout.run($1) ORDER BY 1';
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS 'SELECT scaleout.require_writable(''es_on_shards''); SELECT * FROM scaleout.run($1) ORDER BY 1';
 COMMENT ON FUNCTION public.es_on_shards(text) IS 'a statement at each shard, such as the declaration of a reducer or a projection, and the first value it returns';
 REVOKE EXECUTE ON FUNCTION public.es_on_shards(text) FROM PUBLIC;
 

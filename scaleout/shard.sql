@@ -255,12 +255,9 @@ COMMENT ON FUNCTION scaleout.es_projection(text, text) IS 'states of this shard'
 CREATE FUNCTION scaleout.run(statement text) RETURNS TABLE (shard int, result text)
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 BEGIN
-	IF $1 ~* '^[[:space:]]*(alter|comment|create|do|drop|grant|reset|revoke|set)[[:space:]]' THEN
-		BEGIN
-			EXECUTE $1 INTO result;
-		EXCEPTION WHEN syntax_error THEN
-			EXECUTE $1;		-- gives no rows
-		END;
+	/* INTO complains of what gives no rows when it has been done, and nothing may be done twice; SET may come before either */
+	IF $1 ~* ('^[[:space:]]*((re)?set[[:>:]]([^;''"]|''[^'']*''|"[^"]*")*(;[[:space:]]*|$))*' || '((alter|comment|create|do|drop|grant|revoke)[[:>:]]|$)') THEN
+		EXECUTE $1;
 	ELSE
 		EXECUTE $1 INTO result;
 	END IF;

@@ -232,7 +232,7 @@ CREATE OR REPLACE FUNCTION eventstore.look_at_segments(v eventstore.visit) RETUR
 	SELECT 'critical', 'a segment could not be made',
 		format('Segment %s: it was tried %s times, the last at %s, with error %L. Without it appends fail at position %s; it is tried again as events are appended.',
 			f.segment, f.attempts, f.failed_at::timestamptz(0), f.error, f.first_position)
-		|| COALESCE(format(' Event triggers that fire for its tables: %s.', o.names), ''),
+		|| COALESCE(' Event triggers that fire for its tables: ' || o.names || '.', ''),
 		COALESCE(o.statements, format('SELECT * FROM %s.es_segments WHERE state = ''failed''', v.home))
 	FROM eventstore.maker_failure f CROSS JOIN others o
 	WHERE NOT EXISTS (SELECT FROM eventstore.segments s WHERE s.segment = f.segment)
@@ -295,6 +295,36 @@ CREATE OR REPLACE VIEW eventstore.own_indexes AS SELECT o.relation, o.name, o.st
 	('subscriptions', 'subscriptions_by_name', 'ALTER TABLE eventstore.subscriptions ADD CONSTRAINT subscriptions_by_name UNIQUE (name)'),
 	('upcasters', 'upcasters_by_type', 'ALTER TABLE eventstore.upcasters ADD CONSTRAINT upcasters_by_type PRIMARY KEY (type, from_version)')) o(relation, name, statement);
 
+CREATE OR REPLACE FUNCTION eventstore.look_at_tables(v eventstore.visit) RETURNS SETOF eventstore.finding
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+	WITH own AS MATERIALIZED (
+		SELECT c.oid, c.relname, c.reloptions, c.relfrozenxid FROM pg_class c
+		WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind = 'r')
+	(SELECT 'notice', 'dead rows pile up in a table',
+		format('Table eventstore.%I has about %s dead rows and %s live ones; %s.', c.relname, s.dead, s.live,
+			COALESCE('it was vacuumed last at ' || GREATEST(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid))::timestamptz(0),
+				'it has not been vacuumed since the statistics began')),
+		format('VACUUM eventstore.%I', c.relname)
+	FROM own c CROSS JOIN LATERAL (SELECT pg_stat_get_dead_tuples(c.oid), pg_stat_get_live_tuples(c.oid)) s(dead, live)
+	WHERE s.dead > 10000 AND s.dead > s.live
+	ORDER BY s.dead DESC LIMIT 10)
+	UNION ALL
+	(SELECT 'warning', 'autovacuum is off for a table',
+		format('Table eventstore.%I: nobody removes its dead rows, but to prevent wraparound.', c.relname),
+		format('ALTER TABLE eventstore.%I RESET (autovacuum_enabled)', c.relname)
+	FROM own c
+	WHERE c.reloptions IS NOT NULL AND EXISTS (SELECT FROM pg_options_to_table(c.reloptions) o WHERE o.option_name = 'autovacuum_enabled' AND NOT o.option_value::boolean)
+	ORDER BY c.relname LIMIT 10)
+	UNION ALL
+	SELECT 'warning', 'tables wait long to be frozen',
+		format('The oldest transaction in tables %s is %s transactions old, and autovacuum was due at %s. At 2 billion the server stops writing. What this waits for may be an old transaction, prepared transaction or slot.',
+			string_agg(quote_ident(c.relname), ', ' ORDER BY c.relname), max(age(c.relfrozenxid)), current_setting('autovacuum_freeze_max_age')),
+		'VACUUM (FREEZE) ' || string_agg(format('eventstore.%I', c.relname), ', ' ORDER BY c.relname)
+	FROM own c
+	WHERE age(c.relfrozenxid) > 1.5 * current_setting('autovacuum_freeze_max_age')::int8
+	HAVING count(*) > 0
+$$;
+
 /* ---- outlet ---- */
 
 CREATE OR REPLACE FUNCTION eventstore.look_at_feeds(v eventstore.visit) RETURNS SETOF eventstore.finding
@@ -318,7 +348,7 @@ CREATE OR REPLACE FUNCTION eventstore.look_at_feeds(v eventstore.visit) RETURNS 
 	HAVING count(*) > 0
 	UNION ALL
 	SELECT 'critical', 'feeds are defined and the output plugin is not allowed',
-		format('output_plugin_libraries%s does not name eventstore: %s feeds cannot be read.', COALESCE(format(', %L,', a.names), ''), count(*)),
+		format('output_plugin_libraries%s does not name eventstore: %s feeds cannot be read.', COALESCE(', ' || quote_literal(a.names) || ',', ''), count(*)),
 		CASE WHEN a.names IS NOT NULL
 			THEN format('ALTER SYSTEM SET output_plugin_libraries = %s; SELECT pg_reload_conf()',
 				(SELECT string_agg(quote_literal(i.item), ', ') FROM (
@@ -343,7 +373,7 @@ CREATE OR REPLACE FUNCTION eventstore.look_at_feeds(v eventstore.visit) RETURNS 
 	UNION ALL
 	SELECT 'critical', 'a slot has lost WAL that it needs',
 		format('Replication slot %I%s can deliver nothing any more%s. Its consumer goes on after the history that it has.', s.slot_name,
-			COALESCE(format(', of feed %L,', f.name), ''), COALESCE(format(' (%s)', s.invalidated), '')),
+			COALESCE(', of feed ' || quote_literal(f.name) || ',', ''), COALESCE(' (' || s.invalidated || ')', '')),
 		CASE WHEN f.name IS NOT NULL AND NOT v.standby THEN format('SELECT %s.es_drop_feed(%L); %s', v.home, f.name, f.statement)
 			ELSE format('SELECT pg_drop_replication_slot(%L)', s.slot_name) END
 	FROM slots s LEFT JOIN feeds f ON s.is_ours AND s.slot_name = 'es_' || f.name
@@ -493,6 +523,43 @@ BEGIN
 		(SELECT r.rolname FROM pg_catalog.pg_extension x JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) x.extowner
 			WHERE x.extname OPERATOR(pg_catalog.=) 'eventstore'));
 END
+$$;
+
+/* ---- consumer ---- */
+
+CREATE OR REPLACE FUNCTION eventstore.look_at_projections(v eventstore.visit) RETURNS SETOF eventstore.finding
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+	WITH ends AS MATERIALIZED (SELECT e.settled, e.last FROM eventstore.log_ends() e)
+	SELECT 'critical', 'a projection has failed',
+		format('%s %L stands at position %s since %s, after %s attempts%s.', CASE WHEN g.live THEN 'Projection' ELSE 'The rebuild of projection' END,
+			p.name, g.position, g.failed_since::timestamptz(0), g.attempts, COALESCE('; the event at position ' || g.error_position || ' fails', ''))
+		|| CASE WHEN v.reads THEN format(' Error: %L.', g.error) ELSE ' Its error is shown by es_projections to who may read.' END
+		|| ' Put right what fails; es_skip_event steps over the event.',
+		format('SELECT %s.es_run_projection(%L)', v.home, p.name)
+	FROM eventstore.projections p JOIN eventstore.projection_progress g ON g.projection_id = p.projection_id
+	WHERE g.error IS NOT NULL
+	UNION ALL
+	SELECT 'warning', 'a projection is behind',
+		format('Projection %L is at position %s of %s; the oldest event that it lacks is %s old.', p.name, g.position, e.last, justify_interval(l.age)::interval(0))
+			|| CASE WHEN v.preloaded THEN '' ELSE ' No worker runs it.' END,
+		format('SELECT %s.es_run_projection(%L)', v.home, p.name)
+	FROM eventstore.projections p JOIN eventstore.projection_progress g ON g.projection_id = p.projection_id AND g.live AND g.error IS NULL
+		CROSS JOIN ends e
+		CROSS JOIN LATERAL (SELECT CASE WHEN g.position < e.settled THEN eventstore.lag_time(g.position, e.settled, p.categories, p.types) END) l(age)
+	WHERE p.mode = 'async' AND l.age >= v.patience
+	UNION ALL
+	SELECT 'critical', 'the reducer of a projection is gone',
+		format('Projection %L needs reducer %L, which is not there.', p.name, p.reducer),
+		format('SELECT %s.es_create_reducer(%L)', v.home, p.reducer)
+	FROM eventstore.projections p
+	WHERE p.reducer IS NOT NULL AND p.reducer NOT IN ('merge', 'merge_patch', 'count', 'last')
+		AND NOT EXISTS (SELECT FROM eventstore.reducers r WHERE r.reducer = p.reducer)
+	UNION ALL
+	SELECT 'critical', 'the creator of a projection is gone',
+		format('Projection %L runs as role %I, which is not there.', p.name, p.creator),
+		format('CREATE ROLE %I', p.creator)
+	FROM eventstore.projections p
+	WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = p.creator)
 $$;
 
 /* ---- keeping ---- */

@@ -72,8 +72,9 @@ find_subject_fault(const EsEvent *event)
  * eventstore.append_fault(stream, type, data, metadata): what es_append would refuse of a new
  * event that has a good name, type, metadata and id.
  *
- * For the extension's owner.  NULL arguments give NULL.  55000 if the key of the event's subject
- * cannot be unwrapped.  Stores nothing, makes no key, and does not wait.
+ * For the extension's owner.  NULL arguments give NULL.  55000 if the master key that the event's
+ * fields would be encrypted under is not to be had.  Stores nothing and makes no key.  Waits for
+ * nobody but the master key's command, which is run where the session does not have that key.
  */
 Datum
 es_fault_of_append(PG_FUNCTION_ARGS)

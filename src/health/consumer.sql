@@ -5,7 +5,7 @@ CREATE FUNCTION eventstore.look_at_projections(v eventstore.visit) RETURNS SETOF
 	WITH ends AS MATERIALIZED (SELECT e.settled, e.last FROM eventstore.log_ends() e)
 	SELECT 'critical', 'a projection has failed',
 		format('%s %L stands at position %s since %s, after %s attempts%s.', CASE WHEN g.live THEN 'Projection' ELSE 'The rebuild of projection' END,
-			p.name, g.position, g.failed_since::timestamptz(0), g.attempts, COALESCE(format('; the event at position %s fails', g.error_position), ''))
+			p.name, g.position, g.failed_since::timestamptz(0), g.attempts, COALESCE('; the event at position ' || g.error_position || ' fails', ''))
 		|| CASE WHEN v.reads THEN format(' Error: %L.', g.error) ELSE ' Its error is shown by es_projections to who may read.' END
 		|| ' Put right what fails; es_skip_event steps over the event.',
 		format('SELECT %s.es_run_projection(%L)', v.home, p.name)

@@ -48,7 +48,7 @@ CREATE FUNCTION eventstore.look_at_segments(v eventstore.visit) RETURNS SETOF ev
 	SELECT 'critical', 'a segment could not be made',
 		format('Segment %s: it was tried %s times, the last at %s, with error %L. Without it appends fail at position %s; it is tried again as events are appended.',
 			f.segment, f.attempts, f.failed_at::timestamptz(0), f.error, f.first_position)
-		|| COALESCE(format(' Event triggers that fire for its tables: %s.', o.names), ''),
+		|| COALESCE(' Event triggers that fire for its tables: ' || o.names || '.', ''),
 		COALESCE(o.statements, format('SELECT * FROM %s.es_segments WHERE state = ''failed''', v.home))
 	FROM eventstore.maker_failure f CROSS JOIN others o
 	WHERE NOT EXISTS (SELECT FROM eventstore.segments s WHERE s.segment = f.segment)
@@ -212,7 +212,7 @@ CREATE FUNCTION eventstore.look_at_tables(v eventstore.visit) RETURNS SETOF even
 		WHERE c.relnamespace = 'eventstore'::regnamespace AND c.relkind = 'r')
 	(SELECT 'notice', 'dead rows pile up in a table',
 		format('Table eventstore.%I has about %s dead rows and %s live ones; %s.', c.relname, s.dead, s.live,
-			COALESCE(format('it was vacuumed last at %s', GREATEST(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid))::timestamptz(0)),
+			COALESCE('it was vacuumed last at ' || GREATEST(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid))::timestamptz(0),
 				'it has not been vacuumed since the statistics began')),
 		format('VACUUM eventstore.%I', c.relname)
 	FROM own c CROSS JOIN LATERAL (SELECT pg_stat_get_dead_tuples(c.oid), pg_stat_get_live_tuples(c.oid)) s(dead, live)

@@ -21,7 +21,7 @@ CREATE FUNCTION eventstore.look_at_feeds(v eventstore.visit) RETURNS SETOF event
 	HAVING count(*) > 0
 	UNION ALL
 	SELECT 'critical', 'feeds are defined and the output plugin is not allowed',
-		format('output_plugin_libraries%s does not name eventstore: %s feeds cannot be read.', COALESCE(format(', %L,', a.names), ''), count(*)),
+		format('output_plugin_libraries%s does not name eventstore: %s feeds cannot be read.', COALESCE(', ' || quote_literal(a.names) || ',', ''), count(*)),
 		CASE WHEN a.names IS NOT NULL
 			THEN format('ALTER SYSTEM SET output_plugin_libraries = %s; SELECT pg_reload_conf()',
 				(SELECT string_agg(quote_literal(i.item), ', ') FROM (
@@ -46,7 +46,7 @@ CREATE FUNCTION eventstore.look_at_feeds(v eventstore.visit) RETURNS SETOF event
 	UNION ALL
 	SELECT 'critical', 'a slot has lost WAL that it needs',
 		format('Replication slot %I%s can deliver nothing any more%s. Its consumer goes on after the history that it has.', s.slot_name,
-			COALESCE(format(', of feed %L,', f.name), ''), COALESCE(format(' (%s)', s.invalidated), '')),
+			COALESCE(', of feed ' || quote_literal(f.name) || ',', ''), COALESCE(' (' || s.invalidated || ')', '')),
 		CASE WHEN f.name IS NOT NULL AND NOT v.standby THEN format('SELECT %s.es_drop_feed(%L); %s', v.home, f.name, f.statement)
 			ELSE format('SELECT pg_drop_replication_slot(%L)', s.slot_name) END
 	FROM slots s LEFT JOIN feeds f ON s.is_ours AND s.slot_name = 'es_' || f.name

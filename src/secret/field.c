@@ -337,8 +337,8 @@ note_field(FieldWalk *walk, const EsNode *value, EsNode *result)
 
 /*
  * es_field_judge_subject tells whether the protected fields of an event that is to be appended
- * have a subject that they can be encrypted for.  55000 if that has a key, and the master key is
- * not to be had.  Makes no key.
+ * have a subject that they can be encrypted for.  55000 if the master key is not to be had, also
+ * for a subject that has no key yet.  Makes no key.
  */
 EsFieldSubject
 es_field_judge_subject(const EsEvent *event, const EsProtection *protection)

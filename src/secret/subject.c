@@ -266,7 +266,7 @@ insert_key(const EsWrappedKey *key, int64 fingerprint)
 	es_rows_insert(&es_subject_shape, values, isnull);
 }
 
-/* Gives the master key that keys are wrapped by now; the table is locked. */
+/* Gives the master key that keys are wrapped by now; whoever makes a key has the table locked. */
 static const EsMasterKey *
 current_master_key(void)
 {
@@ -334,13 +334,19 @@ es_subject_key_of(const text *subject, bool hashed)
 	return key.state == ES_KEY_MISSING ? make_subject_key(kind, name) : key;
 }
 
-/* es_subject_is_shredded tells whether a subject is; one without a key is not, and gets none. */
+/*
+ * es_subject_is_shredded tells whether a subject is; one without a key is not, and gets none.
+ * 55000 if the master key that its key is wrapped by, or would be, is not to be had.
+ */
 bool
 es_subject_is_shredded(const text *subject, bool hashed)
 {
 	const text *name = hashed ? es_subject_hash(subject) : subject;
+	EsSubjectKey key = find_key_by_name(hashed ? ES_SUBJECT_HASHED : ES_SUBJECT_PLAIN, name);
 
-	return find_key_by_name(hashed ? ES_SUBJECT_HASHED : ES_SUBJECT_PLAIN, name).state == ES_KEY_SHREDDED;
+	if (key.state == ES_KEY_MISSING)
+		(void) current_master_key();
+	return key.state == ES_KEY_SHREDDED;
 }
 
 /* es_subject_require_master raises 55000 unless the store's master key is to be had. */

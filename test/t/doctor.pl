@@ -87,6 +87,7 @@ sub see_case
 	wait_until("finding: $case->{finding}", sub { ($found) = grep { of($case, $_) } findings($case->{on}, $case->{database}); $found })
 	  or diag explain [ findings($case->{on}, $case->{database}) ];
 	is($found->{severity}, $case->{severity}, "$case->{severity}: $case->{finding}");
+	unlike($found->{detail}, qr/(?<!NOT )\bNULL\b| \(\)|(?<!:)  | [,;]| \.(?!\.)/, 'and its detail has no place for what there is not');
 	return $found;
 }
 
@@ -287,6 +288,16 @@ treat({ finding => 'a segment could not be made', severity => 'critical', names 
 		wait_until('a failure', sub { eval { fill(20) }; sql('SELECT count(*) FROM eventstore.maker_failure') });
 	},
 	after => sub { wait_until('a segment', sub { eval { fill(20) }; sql(q{SELECT count(*) FROM es_segments WHERE state = 'failed'}) == 0 }) } });
+my $taken;
+treat({ finding => 'a segment could not be made', severity => 'critical', names => qr/already exists/,
+	plant => sub {
+		wait_until('the segment ahead', sub { eval { fill(1) }; sql('SELECT max(last_position) - (SELECT max(position) FROM es_events) > 60 FROM eventstore.segments') eq 't' });
+		$taken = newest() + 1;
+		sql("CREATE TABLE eventstore.events_$taken ()");
+		wait_until('a failure', sub { eval { fill(20) }; sql("SELECT count(*) FROM eventstore.maker_failure WHERE segment = $taken") });
+	},
+	before => sub { sql(by_hand("DROP TABLE eventstore.events_$taken")) },
+	after => sub { wait_until('a segment', sub { eval { fill(20) }; sql(q{SELECT count(*) FROM es_segments WHERE state = 'failed'}) == 0 }) } });
 treat({ finding => 'tables wait long to be frozen', severity => 'warning', names => qr/ seals/,
 	plant => sub {
 		$hold = hold('store', 'BEGIN; LOCK TABLE eventstore.seals IN SHARE UPDATE EXCLUSIVE MODE;');
@@ -332,6 +343,13 @@ treat(
 		plant => q{SELECT es_grant('"it''s a ""role"""', 'read', 'misspelt')} },
 	{ finding => 'a table of the store is open to everybody', severity => 'critical', names => qr/streams/, plant => 'GRANT SELECT ON eventstore.streams TO PUBLIC' },
 	{ finding => 'a function of the store is open to everybody', severity => 'critical', names => qr/eventstore.look_at_rights/, plant => 'GRANT EXECUTE ON FUNCTION eventstore.look_at_rights TO PUBLIC' });
+treat({ finding => 'a projection has failed', severity => 'critical', names => qr/'of nobody' stands at position \d+ since \S+ \S+, after \d+ attempts\. Error: .*does not exist/,
+	plant => sub {
+		sql(q{SELECT es_register_reducer_ops('nobody''s', '*', '"ignore"'), es_create_projection('of nobody', 'nobody''s', category => 'none')});
+		sql(unguarded('reducers', q{DELETE FROM eventstore.reducers WHERE reducer = 'nobody''s'}));
+		sql(q{SELECT es_append('none-1', 'A')});
+	},
+	before => sub { sql(q{SELECT es_create_reducer('nobody''s')}) } });
 treat({ finding => 'a right was granted to a role that is gone', severity => 'notice', names => qr/'goer'/,
 	plant => q{CREATE ROLE goer; SELECT es_grant('goer', 'read'); DROP ROLE goer} });
 treat({ finding => 'a projection is behind', severity => 'warning', names => qr/'it''s "failing"'/, plant => sub { $hold = hold('store', q{BEGIN; SELECT count(*) FROM es_run_projection('it''s "failing"');}); sql(q{SELECT es_append('bad-1', 'A')}) },
@@ -374,8 +392,11 @@ treat({ finding => 'a slot that nobody reads keeps WAL', severity => 'warning', 
 	plant => sub { sql(q{SELECT * FROM es_create_feed('idle')}); switch(4) } });
 treat({ finding => 'a slot is about to lose WAL that it needs', severity => 'warning', names => qr/es_idle keeps/,
 	plant => sub { sql(q{SELECT * FROM es_create_feed('idle')}); switch(3); sql(q{SELECT pg_logical_emit_message(false, '', repeat('x', 10000000))}); set('max_slot_wal_keep_size', "'48MB'") } });
-treat({ finding => 'a slot has lost WAL that it needs', severity => 'critical', names => qr/es_idle, of feed 'idle',/,
-	plant => sub { set('max_slot_wal_keep_size', "'16MB'"); switch(3) } });
+sql(q{SELECT pg_create_physical_replication_slot('nobodys', true)});
+treat(
+	{ finding => 'a slot has lost WAL that it needs', severity => 'critical', names => qr/es_idle, of feed 'idle',/,
+		plant => sub { set('max_slot_wal_keep_size', "'16MB'"); switch(3) } },
+	{ finding => 'a slot has lost WAL that it needs', severity => 'critical', names => qr/^Replication slot nobodys can deliver nothing any more(?: \(\w+\))?\. Its consumer/ });
 set('max_slot_wal_keep_size', undef);
 sql(q{SELECT pg_drop_replication_slot('es_idle')});
 SKIP:
@@ -384,7 +405,14 @@ SKIP:
 
 	$planted{$refused} = 'critical';
 	skip 'the server knows no list of output plugins', 1 unless has_allow_list($node);
-	treat({ finding => $refused, severity => 'critical', names => qr/1 feeds cannot/, plant => sub { set('output_plugin_libraries', "'pgoutput'") } });
+	plain_store();
+	$node->safe_psql('plain', q{SELECT * FROM es_create_feed('plain')});
+	treat({ finding => $refused, severity => 'critical', names => qr/1 feeds cannot/, plant => sub { set('output_plugin_libraries', "'pgoutput'") },
+		before => sub {
+			is(found_in_plain($node)->{$refused}{detail}, 'output_plugin_libraries does not name eventstore: 1 feeds cannot be read.', '... which is not told to an owner who may not see it');
+		} });
+	$node->safe_psql('plain', q{SELECT es_drop_feed('plain')});
+	$node->safe_psql('postgres', 'DROP DATABASE plain');
 }
 treat({ finding => 'feeds are defined and wal_level is not logical', severity => 'critical', names => qr/wal_level is replica/,
 	plant => sub { set('wal_level', 'replica'); $node->restart } });

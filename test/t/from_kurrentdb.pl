@@ -122,6 +122,11 @@ foreach my $case (
 }
 like((run_import('refused', file(event(1, 'order-1', 5), event(2, 'order-1', 6)), 'renumber => true'))[1], qr/^NOTICE:  2 events imported/, 'a truncated stream may close up');
 is($node->safe_psql('refused', 'SELECT stream, version FROM es_events ORDER BY position'), "order-1|1\norder-1|2", 'and begins at 1');
+my $part = file(event(3, 'order-1', 7));
+like((run_import('refused', $part, 'renumber => true'))[1], qr/^ERROR:  cannot import the file: streams in the store must have what they have there\nDETAIL:  .*\nHINT:  .* give from_position, the position that the last notice has named\.$/,
+	'a part that has none of the events before it does not tell where it goes on, which is said');
+is($node->safe_psql('refused', 'SELECT count(*) FROM es_events'), '2', 'and nothing is stored');
+like((run_import('refused', $part, 'from_position => 2, renumber => true, only_check => true'))[1], qr/^NOTICE:  1 events can be imported, up to global position 3;/, 'told that, it does');
 like((run_import('refused', file(event(2, 'order-1', 6), event(3, 'order-1', 7)), 'from_position => 2, renumber => true'))[1], qr/^NOTICE:  1 events imported, up to global position 3;/, 'it goes on with a second file');
 is($node->safe_psql('refused', 'SELECT version, data FROM es_events ORDER BY position'), qq{1|{"commit": 1}\n2|{"commit": 2}\n3|{"commit": 3}}, 'and closes up there, too');
 $node->safe_psql('refused', q{SELECT es_append('mine-1', 'T'), es_append('mine-1', 'T'), es_append('mine-1', 'T')});

@@ -336,6 +336,34 @@ $node->safe_psql('defined', sprintf $sources{message_db}{add}, 62, 70);
 like(run_import('defined', 'message_db'), qr/^NOTICE:  10 events imported, up to global position 5009;/, 'whatever is defined, a hole is passed over');
 is($node->safe_psql('defined', "SELECT string_agg(position::text, ' ' ORDER BY position) FROM es_events WHERE position > 60"), '61 5001 5002 5003 5004 5005 5006 5007 5008 5009', 'at the positions behind it');
 
+# master_key(command): has new sessions ask it for the master key.
+sub master_key
+{
+	my ($command) = @_;
+
+	$node->safe_psql('postgres', "LOAD 'eventstore'; ALTER SYSTEM SET eventstore.master_key_command = '$command'");
+	$node->reload;
+	$node->poll_query_until('postgres', "SELECT current_setting('eventstore.master_key_command') = '$command'") or die 'the command is not known';
+}
+
+# A subject that has no key yet, and no master key that its would be made with.
+store('keyless', 'message_db');
+$node->safe_psql('keyless', sprintf($sources{message_db}{add}, 1, 60) . q{;
+	SELECT es_protect('account', '{$.data.secret}', '$.data.who');
+	UPDATE message_db.messages SET data = '{"n": 45, "secret": "s", "who": "ann"}' WHERE global_position = 45});
+master_key('false');
+foreach my $arguments ('batch_size => 1', 'only_check => true')
+{
+	like(run_import('keyless', 'message_db', $arguments), qr/^ERROR:  master key of protected fields is not available\n/, "without the master key what is about a new subject is refused, $arguments");
+	is($node->safe_psql('keyless', 'SELECT (SELECT count(*) FROM es_events), (SELECT count(*) FROM eventstore.subjects WHERE kind <> 2), is_called FROM eventstore.position_seq'), '0|0|f',
+		'nothing is stored, and no position is spent');
+}
+master_key('printf %064d 1');
+like(run_import('keyless', 'message_db', 'only_check => true'), qr/^NOTICE:  60 events can be imported/, 'with the master key it can be imported');
+is($node->safe_psql('keyless', 'SELECT count(*) FROM eventstore.subjects WHERE subject = $$ann$$'), '0', 'a mere look makes no key');
+like(run_import('keyless', 'message_db', 'batch_size => 1'), qr/^NOTICE:  60 events imported, up to global position 60;/, 'and is');
+is(differences('keyless', 'message_db'), '', 'as it was there');
+
 # Streams that have one name here, and ids of a stream that are one.
 store('folded', 'emmett');
 $node->safe_psql('folded', q{CREATE TABLE emmett.acme PARTITION OF emmett.emt_messages FOR VALUES IN ('acme');} . sprintf($sources{emmett}{add}, 1, 20)

@@ -69,7 +69,7 @@ foreach my $call (q{es_append('scaleout-moves', 'A')}, q{es_append_many('[{"stre
 
 # ---- what cannot be undone ----
 like(failure("BEGIN READ ONLY; SELECT $_"), qr/^25006: cannot execute (\w+)\(\) in a read-only transaction/, "READ ONLY: $_")
-  foreach "es_append('$own', 'A')", qq{es_append_many('[{"stream": "$own", "type": "A"}]')}, "es_try_append('$own', 'A')", "es_truncate_stream('$own', 2)";
+  foreach "es_append('$own', 'A')", qq{es_append_many('[{"stream": "$own", "type": "A"}]')}, "es_try_append('$own', 'A')", "es_truncate_stream('$own', 2)", "es_on_shards('SELECT es_append(''$own'', ''A'')')";
 is(ask("BEGIN READ ONLY; SELECT es_stream_version('$own')"), '2', 'and reads go on');
 foreach my $call ("es_move_slots(ARRAY[$slot], 1)", "es_cancel_move(ARRAY[$slot], 1)")
 {
@@ -82,6 +82,20 @@ is(ask(q{SET standard_conforming_strings = off; SET escape_string_warning = off;
 like(failure("SET standard_conforming_strings = off; SELECT es_append('$own', 'A', expected_version => 7)"), qr/^VE001: (?!.*REMOTE)/, 'nor in errors');
 is(ask(q{SELECT shard, result IS NULL FROM es_on_shards('CREATE FUNCTION nothing() RETURNS int LANGUAGE sql AS ''SELECT 1''')}) . ask(q{SELECT string_agg(result, '') FROM es_on_shards('SELECT nothing()')}), "0|t\n1|t\n2|t111", 'what gives no rows can be said to all shards');
 is(sqlstates($router, 'router', q{SELECT * FROM es_on_shards('CREATE NOTHING')}), '42601', 'and what is wrong is told');
+ask(q{SELECT * FROM es_on_shards('CREATE SEQUENCE runs')});
+my $runs = 0;
+foreach my $case ([ 'a statement without rows', q{DO $x$BEGIN PERFORM nextval('runs'); END$x$} ],
+	[ 'one behind settings', q{SET LOCAL search_path = public, "a;b"; set local "my"."own" = 'a;b' ; DO $x$BEGIN PERFORM nextval('runs'); END$x$} ],
+	[ 'one with rows, behind a setting', q{SET LOCAL search_path = public; SELECT nextval('runs')}, 3 ])
+{
+	my ($name, $statement, $told) = @$case;
+
+	is(ask("SELECT string_agg(coalesce(result, 'none'), ' ') FROM es_on_shards(\$sql\$$statement\$sql\$)"), join(' ', ($told // 'none') x 3), "$name is run");
+	is(join(' ', map { on_shard($_, 'SELECT last_value FROM runs') } 0 .. 2), join(' ', (++$runs) x 3), 'and once');
+}
+is(sqlstates($router, 'router', q{SELECT * FROM es_on_shards($sql$DO $x$BEGIN PERFORM nextval('runs'); EXECUTE 'wrong'; END$x$$sql$)}), '42601', 'one that fails as what gives no rows would');
+is((sort { $b <=> $a } map { on_shard($_, 'SELECT last_value FROM runs') } 0 .. 2)[0], $runs + 1, 'is run once, too');
+is(ask(q{SELECT count(*) FROM es_on_shards('RESET my.own')}) . ask(q{SELECT count(*) FROM es_on_shards('SET my.own = 1;')}), '33', 'settings alone are no error');
 
 # ---- a router whose shards are one ----
 EventstoreShards::make_router($router, 'twice', @shards[ 0, 0 ]);
