@@ -300,7 +300,7 @@ static void
 require_compatible_schema(const text *type, const SchemaPlace *place, const text *word)
 {
 	EsCompatibility compatibility = es_compat_from_name(word);
-	List	   *problems = es_compat_compare(place->last_schema, place->wanted, compatibility);
+	List	   *problems = es_compat_compare(place->last_schema, true, place->wanted, compatibility);
 	const char *how = compatibility == ES_COMPATIBILITY_FULL ? "fully" : text_to_cstring(word);
 	const EsIncompatibility *first;
 
@@ -361,7 +361,7 @@ es_register_schema(PG_FUNCTION_ARGS)
 	es_call_require(fcinfo, 2, "compatibility");
 	(void) es_compat_from_name(PG_GETARG_TEXT_PP(2));
 	es_jsonsize_check_definition(schema, "schema");
-	(void) es_schema_compile(schema);
+	(void) es_schema_compile(schema, false);
 	begin_type_change("es_register_schema()");
 	place = find_schema_place(type, schema);
 	if (place.same > 0)
