@@ -79,7 +79,8 @@ es_utf8text_append(StringInfo out, const char *text, int len)
 		CHECK_FOR_INTERRUPTS();
 		if (taken == 0)
 		{
-			taken = Min(pg_encoding_mblen(GetDatabaseEncoding(), text), len);
+			taken = pg_encoding_mblen(GetDatabaseEncoding(), text);
+			taken = Min(taken, len);
 			appendStringInfoChar(out, UNKNOWN);
 			appendBinaryStringInfo(out, text, taken);
 		}

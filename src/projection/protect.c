@@ -280,7 +280,7 @@ check_existing_keys(text *category)
 	}
 }
 
-/* Raises 55000 if a projection takes a key from where upcasters of a type leave what is protected. */
+/* Raises 55000 if a projection's key comes from where a type's upcasters leave what is protected. */
 static void
 check_upcast_keys(const text *type)
 {
