@@ -10,18 +10,19 @@
  *			event_id, recorded_at)::text
  *
  * gives where TimeZone is UTC, in UTF-8, whatever the database's encoding is: a dump may
- * be restored into a database of another one.  An event is taken as it is stored.
+ * be restored into a database of another one.  (A character that Unicode does not have is as in
+ * base/utf8text.c.)  An event is taken as it is stored.
  *
  * The server's own SHA-256 is used, through a context that is kept, since to make one
  * costs more than a digest.
  */
 #include "evidence/digest.h"
 
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 
+#include "base/utf8text.h"
 #include "json/text.h"
 
 #define LEAF_PREFIX		0
@@ -82,27 +83,37 @@ append_event_text(StringInfo out, const EsEvent *event)
 	appendStringInfoChar(out, ']');
 }
 
-/* Makes the text of an event, with the prefix of leaves, the digester's. */
+/* Makes room of a usual size in a text, and empties it. */
 static void
-write_leaf_text(EsDigester *digester, const EsEvent *event)
+empty_text(StringInfo text)
 {
-	StringInfo text = &digester->text;
-	char	   *utf8;
-
 	if (text->maxlen > KEPT_TEXT)
 	{
 		text	  ->maxlen = KEPT_TEXT;
 		text	  ->data = repalloc(text->data, KEPT_TEXT);
 	}
 	resetStringInfo(text);
+}
+
+/* Makes the text of an event, with the prefix of leaves, the digester's. */
+static void
+write_leaf_text(EsDigester *digester, const EsEvent *event)
+{
+	StringInfo text = &digester->text;
+	char	   *ours;
+	int			len;
+
+	empty_text(text);
 	appendStringInfoChar(text, LEAF_PREFIX);
 	append_event_text(text, event);
-	utf8 = pg_server_to_any(text->data + 1, text->len - 1, PG_UTF8);
-	if (utf8 == text->data + 1)
+	if (!es_utf8text_is_needed(text->data + 1, text->len - 1))
 		return;
+	len = text->len - 1;
+
+	ours = pnstrdup(text->data + 1, len);
 	text	  ->len = 1;
 
-	appendStringInfoString(text, utf8);
+	es_utf8text_append(text, ours, len);
 }
 
 /* es_digest_event makes the leaf of an event. */

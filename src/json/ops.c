@@ -10,7 +10,6 @@
  */
 #include "json/ops.h"
 
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -18,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/names.h"
+#include "base/utf8text.h"
 #include "json/decimal.h"
 #include "json/pack.h"
 #include "json/scope.h"
@@ -159,23 +159,25 @@ push_element(const Change *change, EsNode *node, const EsNode *value)
 
 /*
  * Orders two strings by the bytes of their UTF-8 form, so that a state does not depend on the
- * database's encoding.  MULE_INTERNAL cannot be converted.
+ * database's encoding; characters that Unicode does not have are behind all others.
  */
 static int
 compare_strings(const EsNode *a, const EsNode *b)
 {
-	int			encoding = GetDatabaseEncoding();
-	char	   *x;
-	char	   *y;
-	int			order;
+	StringInfoData x;
+	StringInfoData y;
+	int			order = es_names_order(a->value.bytes, a->len, b->value.bytes, b->len);
 
-	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII || encoding == PG_MULE_INTERNAL || a->len == 0 || b->len == 0)
-		return es_names_order(a->value.bytes, a->len, b->value.bytes, b->len);
-	x = pg_server_to_any(a->value.bytes, a->len, PG_UTF8);
-	y = pg_server_to_any(b->value.bytes, b->len, PG_UTF8);
-	order = strcmp(x, y);
-	pfree(x);
-	pfree(y);
+	if (order == 0 ||
+		(!es_utf8text_is_needed(a->value.bytes, a->len) && !es_utf8text_is_needed(b->value.bytes, b->len)))
+		return order;
+	initStringInfo(&x);
+	initStringInfo(&y);
+	es_utf8text_append(&x, a->value.bytes, a->len);
+	es_utf8text_append(&y, b->value.bytes, b->len);
+	order = es_names_order(x.data, x.len, y.data, y.len);
+	pfree(x.data);
+	pfree(y.data);
 	return order;
 }
 

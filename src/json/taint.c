@@ -86,6 +86,7 @@ es_taint_add(EsLeaves *leaves, const EsKey *steps, int count)
 {
 	EsLeaf	   *leaf;
 
+	CHECK_FOR_INTERRUPTS();
 	for (int i = 0; i < leaves->count; i++)
 		if (is_same_leaf(&leaves->items[i], steps, count))
 			return true;

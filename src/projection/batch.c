@@ -255,7 +255,7 @@ take_batch_in(Batch *batch)
 	EsAbout		about = {.projection = projection};
 	EsOwnerContext caller;
 
-	batch->attempt->called = true;
+	batch->attempt->called = batch->attempt->calling = true;
 	es_projection_become_creator(projection, &caller);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	es_apply_upcast(projection, batch->events, batch->count, &batch->attempt->current);
@@ -270,6 +270,7 @@ take_batch_in(Batch *batch)
 	PopActiveSnapshot();
 	es_projection_become_caller(&caller);
 	CommandCounterIncrement();
+	batch->attempt->calling = false;
 }
 
 /* Notes how many events the next batch had better have, by how long this one took. */
@@ -410,7 +411,7 @@ es_batch_attempt(EsAttempt *attempt, EsAttemptWork work)
 	EsRun		begun = *attempt->run;
 	ErrorData  *volatile error = NULL;
 
-	attempt->called = attempt->ending = false;
+	attempt->called = attempt->calling = attempt->ending = false;
 	attempt->count = 0;
 	attempt->batch = NULL;
 	if (attempt->memory)
@@ -446,7 +447,7 @@ es_batch_attempt(EsAttempt *attempt, EsAttemptWork work)
 	 * what triggers say at the end, whatever its SQLSTATE, may quote what the
 	 * handler has written
 	 */
-	if (error && attempt->called && (error->sqlerrcode != ES_ERRCODE_HANDLER_FAILED || attempt->ending) &&
+	if (error && ((attempt->calling && error->sqlerrcode != ES_ERRCODE_HANDLER_FAILED) || attempt->ending) &&
 		begun.projection->handler && es_apply_is_protected(begun.projection))
 		es_error_withhold(error);
 	if (error && !begun.by_worker && es_error_passes_through(error->sqlerrcode))

@@ -34,6 +34,7 @@ typedef struct EsAttempt
 	int64		current;		/* position of the event that is being taken
 								 * in; 0: none in particular */
 	bool		called;			/* users' code has run */
+	bool		calling;		/* it runs, or has failed */
 	bool		ending;			/* all is taken in, and what was deferred runs */
 	MemoryContext memory;
 	MemoryContext batch;		/* of the batch that was begun last; NULL:

@@ -143,16 +143,12 @@ static bool
 expression_has_protected_data(const EsProjection *projection, Node *expression)
 {
 	EsLeaves	leaves = {0};
-	EsKey		none[1];
 
 	if (expression == NULL || !es_apply_is_protected(projection))
 		return false;
 	/* where the reducer does more than copy, all of the state may be */
 	if (!es_secrecy_follow(es_apply_reducer(projection), &projection->categories, &leaves))
-	{
-		memset(&leaves, 0, sizeof(leaves));
-		(void) es_taint_add(&leaves, none, 0);
-	}
+		es_taint_take_whole(&leaves);
 	return expression_takes_leaf(expression, &leaves);
 }
 

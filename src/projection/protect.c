@@ -20,6 +20,7 @@
 #include "nodes/pg_list.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/call.h"
@@ -69,16 +70,16 @@ typedef struct Wanted
 
 /* ---- keys of projections ---- */
 
-/* Tells whether a path that keys are taken by leads to what is protected in the categories. */
+/* Tells whether a path that keys are taken by leads to what is protected in some categories. */
 static bool
-key_path_is_protected(const EsProjection *projection, const EsValue *path)
+key_path_is_protected(const EsNames *categories, const EsValue *path)
 {
 	if (path == NULL)
 		return false;
-	if (!projection->categories.set)
+	if (!categories->set)
 		return es_protection_touches_value(NULL, path);
-	for (int i = 0; i < projection->categories.count; i++)
-		if (es_protection_touches_value(projection->categories.names[i], path))
+	for (int i = 0; i < categories->count; i++)
+		if (es_protection_touches_value(categories->names[i], path))
 			return true;
 	return false;
 }
@@ -95,6 +96,15 @@ key_path_meets(const EsValue *path, const EsLeaves *data)
 	keys = es_value_path_keys(path, &nkeys);
 	return keys ? es_taint_meets(data, keys + 1, nkeys - 1) : es_taint_meets(data, NULL, 0);
 }
+
+/* A look at whether keys are taken from where upcasters leave what is protected. */
+typedef struct KeyLook
+{
+	const EsKeyMap *map;
+	const EsUpcasters *upcasters;
+	const text *type;			/* only those of this one; NULL: of all */
+	MemoryContext scratch;		/* for what is found of one type */
+} KeyLook;
 
 /*
  * Follows protected fields through the upcasters of a type that are operations, from its first
@@ -114,7 +124,7 @@ follow_type_upcasters(const EsUpcasters *upcasters, int first, EsLeaves *data)
 		CHECK_FOR_INTERRUPTS();
 		if (upcaster->type_len != of->type_len || memcmp(upcaster->type, of->type, of->type_len) != 0)
 			break;
-		if (upcaster->ops == NULL)
+		if (upcaster->ops == NULL || data->count == 0)
 			continue;
 
 		/*
@@ -127,62 +137,100 @@ follow_type_upcasters(const EsUpcasters *upcasters, int first, EsLeaves *data)
 	return n;
 }
 
+/* Tells whether a look is about the type of an upcaster. */
+static bool
+looks_at_type(const KeyLook *look, const EsUpcaster *upcaster)
+{
+	return look->type == NULL ||
+		(VARSIZE_ANY_EXHDR(look->type) == upcaster->type_len &&
+		 memcmp(VARDATA_ANY(look->type), upcaster->type, upcaster->type_len) == 0);
+}
+
 /* Tells whether keys are taken from where upcasters leave what is at some places of data. */
 static bool
-takes_key_upcast_from(const EsKeyMap *map, const EsLeaves *stored)
+takes_key_upcast_from(const KeyLook *look, const EsLeaves *stored)
 {
-	const EsUpcasters *upcasters = es_upcast_pin(CurrentMemoryContext);
 	bool		takes = false;
 
-	for (int i = 0; i < upcasters->count && stored->count > 0 && !takes;)
+	for (int i = 0; i < look->upcasters->count && stored->count > 0 && !takes;)
 	{
-		const EsUpcaster *first = &upcasters->items[i];
+		const EsUpcaster *first = &look->upcasters->items[i];
+		MemoryContext old = MemoryContextSwitchTo(look->scratch);
 		EsLeaves	data = {0};
 
-		(void) es_taint_add_all(&data, stored);
-		i = follow_type_upcasters(upcasters, i, &data);
-		takes = key_path_meets(es_keymap_path(map, PointerGetDatum(cstring_to_text_with_len(first->type, first->type_len))), &data);
+		if (looks_at_type(look, first))
+			(void) es_taint_add_all(&data, stored);
+		i = follow_type_upcasters(look->upcasters, i, &data);
+		takes = data.count > 0 &&
+			key_path_meets(es_keymap_path(look->map, PointerGetDatum(cstring_to_text_with_len(first->type, first->type_len))), &data);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(look->scratch);
 	}
 	return takes;
 }
 
 /*
- * Tells whether a projection takes a key from where upcasters leave what is protected.  Where
- * that is too much to be followed at once, categories are by themselves, and one that is too much
- * by itself counts as protected as a whole.
+ * Tells whether keys are taken from what is protected in one of some categories.  Each is by
+ * itself, and one that is too much to be followed counts as protected as a whole.
  */
 static bool
-takes_upcast_key(const EsProjection *projection, const EsKeyMap *map)
+takes_key_of_any(const KeyLook *look, const EsNames *categories)
 {
-	EsLeaves	stored = {0};
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore category", ALLOCSET_DEFAULT_SIZES);
 	bool		takes = false;
 	ListCell   *cell;
 
-	if (es_coverage_leaves(&projection->categories, &stored))
-		return takes_key_upcast_from(map, &stored);
-	foreach(cell, es_coverage_categories(&projection->categories))
+	foreach(cell, es_coverage_categories(categories))
 	{
-		EsNames		category = es_names_of_one(lfirst(cell));
+		MemoryContext old = MemoryContextSwitchTo(context);
 		EsLeaves	alone = {0};
 
 		CHECK_FOR_INTERRUPTS();
-		if (!es_coverage_leaves(&category, &alone))
+		if (!es_coverage_leaves_of(lfirst(cell), &alone))
 			es_taint_take_whole(&alone);
-		takes = takes || takes_key_upcast_from(map, &alone);
+		takes = takes_key_upcast_from(look, &alone);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+		if (takes)
+			break;
 	}
+	MemoryContextDelete(context);
 	return takes;
 }
 
-/* Tells whether a projection takes a key from what is protected. */
+/*
+ * Tells whether keys are taken from where upcasters, of a type or of all, leave what is protected
+ * in some categories.  Where that is too much to be followed at once, categories are by
+ * themselves.
+ */
 static bool
-takes_protected_key(const EsProjection *projection, const EsKeyMap *map)
+takes_upcast_key(const EsKeyMap *map, const EsNames *categories, const text *type)
 {
-	if (key_path_is_protected(projection, map->others))
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore keys", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	KeyLook		look = {.map = map,.type = type,.upcasters = es_upcast_pin(context)};
+	EsLeaves	stored = {0};
+	bool		takes = false;
+
+	look.scratch = AllocSetContextCreate(context, "eventstore type", ALLOCSET_DEFAULT_SIZES);
+	if (look.upcasters->count > 0)
+		takes = es_coverage_leaves(categories, &stored) ? takes_key_upcast_from(&look, &stored) :
+			takes_key_of_any(&look, categories);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return takes;
+}
+
+/* Tells whether keys are taken from what is protected in some categories. */
+static bool
+takes_protected_key(const EsKeyMap *map, const EsNames *categories)
+{
+	if (key_path_is_protected(categories, map->others))
 		return true;
 	for (int i = 0; i < map->count; i++)
-		if (key_path_is_protected(projection, map->types[i].path))
+		if (key_path_is_protected(categories, map->types[i].path))
 			return true;
-	return takes_upcast_key(projection, map);
+	return takes_upcast_key(map, categories, NULL);
 }
 
 /* es_protect_check_key raises 22023 if a new projection takes a key from a protected field. */
@@ -190,7 +238,7 @@ void
 es_protect_check_key(const EsProjection *projection)
 {
 	if (projection->key == NULL || !es_protection_any() ||
-		!takes_protected_key(projection, es_keymap_compile(unconstify(text *, projection->key))))
+		!takes_protected_key(es_keymap_compile(unconstify(text *, projection->key)), &projection->categories))
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -199,11 +247,20 @@ es_protect_check_key(const EsProjection *projection)
 			errhint("See es_protections for the fields, and take a key that tells nothing of them."));
 }
 
-/* Raises 55000 if a projection takes a key from what is protected now. */
+/* Tells whether events of a category are a projection's. */
+static bool
+covers_category(const EsProjection *projection, const text *category)
+{
+	return !projection->categories.set ||
+		es_names_have(&projection->categories, VARDATA_ANY(category), VARSIZE_ANY_EXHDR(category));
+}
+
+/* Raises 55000 if a projection takes a key from what is protected now in a category of its own. */
 static void
-check_existing_keys(void)
+check_existing_keys(text *category)
 {
 	const EsProjectionSet *set = es_projection_pin(CurrentMemoryContext);
+	EsNames		only = es_names_of_one(category);
 
 	es_headway_enter(ES_PHASE_PROJECTIONS, set->count);
 	for (int i = 0; i < set->count; i++)
@@ -212,7 +269,8 @@ check_existing_keys(void)
 
 		CHECK_FOR_INTERRUPTS();
 		es_headway_reach(i);
-		if (projection->key_map && takes_protected_key(projection, projection->key_map))
+		if (projection->key_map && covers_category(projection, category) &&
+			takes_protected_key(projection->key_map, &only))
 			ereport(ERROR,
 					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg("cannot protect fields that projection \"%s\" takes its keys from",
@@ -222,9 +280,9 @@ check_existing_keys(void)
 	}
 }
 
-/* Raises 55000 if a projection takes a key from where an upcaster leaves what is protected. */
+/* Raises 55000 if a projection's key comes from where a type's upcasters leave what is protected. */
 static void
-check_upcast_keys(void)
+check_upcast_keys(const text *type)
 {
 	const EsProjectionSet *set;
 
@@ -235,10 +293,10 @@ check_upcast_keys(void)
 		const EsProjection *projection = &set->projections[i];
 
 		CHECK_FOR_INTERRUPTS();
-		if (projection->key_map && takes_upcast_key(projection, projection->key_map))
+		if (projection->key_map && takes_upcast_key(projection->key_map, &projection->categories, type))
 			ereport(ERROR,
 					errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("cannot copy protected fields to where projection \"%s\" takes its keys from",
+					errmsg("cannot put protected fields, or what is made of them, where projection \"%s\" takes its keys from",
 						   es_names_show_text(projection->name)),
 					errdetail("Keys are stored as they are."),
 					errhint("Drop the projection, or make it with another key."));
@@ -469,8 +527,11 @@ es_protect(PG_FUNCTION_ARGS)
 	es_headway_begin(ES_COMMAND_PROTECT);
 	es_headway_enter(ES_PHASE_WAITING, -1);
 	put_definition(&wanted, es_streamlock_freeze());
-	check_existing_keys();
-	es_privacy_check_protect(wanted.category);
+	if (wanted.count > 0)
+	{
+		check_existing_keys(wanted.category);
+		es_privacy_check_protect(wanted.category);
+	}
 	es_headway_end();
 	PG_RETURN_VOID();
 }

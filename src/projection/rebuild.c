@@ -155,8 +155,9 @@ rebuild_by_handler(EsAttempt *attempt)
 
 	if (run->projection->is_inline)
 		attempt->upto = es_streamlock_freeze();
-	attempt->called = true;
+	attempt->called = attempt->calling = true;
 	es_apply_call_reset(run->projection);
+	attempt->calling = false;
 	run->progress.position = 0;
 	es_rebuild_catch_up(attempt);
 	go_over_to_generation(run);

@@ -54,7 +54,7 @@ es_check_schema(PG_FUNCTION_ARGS)
 	result = es_call_begin_rows(fcinfo);
 	work = AllocSetContextCreate(CurrentMemoryContext, "eventstore schema", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(work);
-	schema = es_schema_compile(PG_GETARG_JSONB_P(0));
+	schema = es_schema_compile(PG_GETARG_JSONB_P(0), false);
 	es_schema_list_violations(schema, PG_GETARG_JSONB_P(1), return_violation, result);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(work);

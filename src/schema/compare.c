@@ -34,7 +34,7 @@ es_compare_schemas(PG_FUNCTION_ARGS)
 	es_call_require(fcinfo, 1, "new_schema");
 	es_call_require(fcinfo, 2, "compatibility");
 	compatibility = es_compat_from_name(PG_GETARG_TEXT_PP(2));
-	problems = es_compat_compare(PG_GETARG_JSONB_P(0), PG_GETARG_JSONB_P(1), compatibility);
+	problems = es_compat_compare(PG_GETARG_JSONB_P(0), false, PG_GETARG_JSONB_P(1), compatibility);
 	result = es_call_begin_rows(fcinfo);
 	foreach(cell, problems)
 	{

@@ -131,10 +131,10 @@ compare_one_way(List *result, const EsSchema *accepted, const EsSchema *by, bool
  * es_compat_compare gives what is against the compatibility of a new version with an
  * old one, as a list of EsIncompatibility in the current memory context: for each
  * direction those that are certain, and then those that are not known.  NIL: it is
- * compatible.  Raises 22023 for what is no schema.
+ * compatible.  Raises 22023 for what is no schema; the old one may be stored already.
  */
 List *
-es_compat_compare(const Jsonb *old, const Jsonb *new, EsCompatibility compatibility)
+es_compat_compare(const Jsonb *old, bool stored, const Jsonb *new, EsCompatibility compatibility)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext work;
@@ -144,8 +144,8 @@ es_compat_compare(const Jsonb *old, const Jsonb *new, EsCompatibility compatibil
 
 	work = AllocSetContextCreate(caller, "eventstore schemas compared", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(work);
-	old_schema = es_schema_compile(old);
-	new_schema = es_schema_compile(new);
+	old_schema = es_schema_compile(old, stored);
+	new_schema = es_schema_compile(new, false);
 	if (compareJsonbContainers((JsonbContainer *) &old->root, (JsonbContainer *) &new->root) == 0)
 		compatibility = ES_COMPATIBILITY_NONE;
 	if (compatibility == ES_COMPATIBILITY_BACKWARD || compatibility == ES_COMPATIBILITY_FULL)

@@ -31,6 +31,6 @@ typedef struct EsIncompatibility
 } EsIncompatibility;
 
 extern EsCompatibility es_compat_from_name(const text *name);
-extern List *es_compat_compare(const Jsonb *old, const Jsonb *new, EsCompatibility compatibility);
+extern List *es_compat_compare(const Jsonb *old, bool stored, const Jsonb *new, EsCompatibility compatibility);
 
 #endif							/* ES_SCHEMA_COMPAT_H */

@@ -36,7 +36,7 @@ make_schema_nodes(EsSurvey *survey)
 }
 
 EsSchema *
-es_schema_compile(const Jsonb *json)
+es_schema_compile(const Jsonb *json, bool stored)
 {
 	MemoryContext keep = CurrentMemoryContext;
 	MemoryContext work = AllocSetContextCreate(keep, "eventstore schema compilation", ALLOCSET_DEFAULT_SIZES);
@@ -46,7 +46,7 @@ es_schema_compile(const Jsonb *json)
 
 	memcpy(copy, json, VARSIZE(json));
 	MemoryContextSwitchTo(work);
-	survey = es_survey_make(copy, keep);
+	survey = es_survey_make(copy, stored, keep);
 	es_reference_resolve_all(survey);
 	schema = make_schema_nodes(survey);
 	MemoryContextSwitchTo(keep);

@@ -50,6 +50,7 @@ typedef struct Translation
 	uint32		current;		/* the innermost open group */
 	uint32		engine_count;	/* of groups that capture in the result */
 	bool		refers_back;	/* something in the expression does */
+	uint64		most_weight;
 	/* what a quantifier would be about; no atom: there is nothing */
 	bool		has_atom;
 	Size		atom_start;
@@ -370,7 +371,7 @@ quantify(Translation *t, uint32 least, uint32 most)
 		return fail_translation(t, "The bounds of a quantifier are in the wrong order.");
 	if (t->in.at < t->in.end && *t->in.at == '?')
 		t->in.at++;
-	if (times > MOST_WEIGHT || t->atom_weight * times > MOST_WEIGHT)
+	if (times > t->most_weight || t->atom_weight * times > t->most_weight)
 		return fail_translation(t, "It repeats too much too often.");
 	t->groups[t->current].weight += t->atom_weight * (times - 1);
 	if (t->atom_group != 0)
@@ -503,7 +504,7 @@ may_refer_back(const char *pattern, uint32 len)
 }
 
 bool
-es_ecma_translate(const char *pattern, uint32 len, EsEcmaResult *result)
+es_ecma_translate(const char *pattern, uint32 len, bool stored, EsEcmaResult *result)
 {
 	pg_wchar   *chars = palloc_extended(((Size) len + 1) * sizeof(pg_wchar), MCXT_ALLOC_HUGE);
 	Translation t = {.in.at = chars};
@@ -515,12 +516,13 @@ es_ecma_translate(const char *pattern, uint32 len, EsEcmaResult *result)
 	t.groups = palloc0(t.group_space * sizeof(EcmaGroup));
 	t.group_count = 1;
 	t.refers_back = may_refer_back(pattern, len);
+	t.most_weight = MOST_WEIGHT * (stored ? ES_STORED_WEIGHT : 1);
 	while (t.in.fault == NULL && t.in.at < t.in.end)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (take_piece(&t) && t.has_atom && t.atom_group == 0)
 			t.groups[t.current].weight += t.atom_weight;
-		if (t.groups[t.current].weight > MOST_WEIGHT || t.out.too_long)
+		if (t.groups[t.current].weight > t.most_weight || t.out.too_long)
 			(void) fail_translation(&t, "It is too long, or repeats too much too often.");
 	}
 	if (t.current != 0)

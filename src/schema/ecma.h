@@ -19,7 +19,16 @@ typedef struct EsEcmaResult
 	const char *fault;			/* why there is none, a whole sentence */
 } EsEcmaResult;
 
-/* es_ecma_translate translates an expression; false, with a fault, if that cannot be done. */
-extern bool es_ecma_translate(const char *pattern, uint32 len, EsEcmaResult *result);
+/*
+ * How many times as much as a new one an expression may weigh that is stored already: a release
+ * may have stored it that counted no assertions.
+ */
+#define ES_STORED_WEIGHT	4
+
+/*
+ * es_ecma_translate translates an expression, of a schema that is stored already or of a new one;
+ * false, with a fault, if that cannot be done.
+ */
+extern bool es_ecma_translate(const char *pattern, uint32 len, bool stored, EsEcmaResult *result);
 
 #endif							/* ES_SCHEMA_ECMA_H */

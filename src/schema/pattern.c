@@ -70,7 +70,7 @@ compile_regex(const EsEcmaResult *result, const char **fault)
 }
 
 const EsRegex *
-es_pattern_compile(const char *text, uint32 len, uint64 *weight, const char **fault)
+es_pattern_compile(const char *text, uint32 len, bool stored, uint64 *weight, const char **fault)
 {
 	MemoryContext keep = CurrentMemoryContext;
 	MemoryContext work = AllocSetContextCreate(keep, "eventstore pattern", ALLOCSET_DEFAULT_SIZES);
@@ -79,7 +79,7 @@ es_pattern_compile(const char *text, uint32 len, uint64 *weight, const char **fa
 	bool		translated;
 
 	MemoryContextSwitchTo(work);
-	translated = es_ecma_translate(text, len, &result);
+	translated = es_ecma_translate(text, len, stored, &result);
 	MemoryContextSwitchTo(keep);
 	*fault = result.fault;
 	*weight = result.weight;

@@ -171,7 +171,7 @@ resolve_keyword(EsSurvey *survey, EsSubschema *subschema, EsKeyword keyword, EsN
 		return false;
 	reference = pnstrdup(value.value.bytes, value.len);
 	uri = es_uri_resolve(subschema->resource->uri, reference, fragment);
-	if (strlen(uri) > ES_MOST_URI)
+	if (!survey->stored && strlen(uri) > ES_MOST_URI)
 		es_survey_refuse(es_survey_place_keyword(survey, subschema, keyword), name, ES_URI_TOO_LONG);
 	if (!find_referenced(survey, uri, *fragment, named))
 		refuse_reference(survey, subschema, keyword, reference, !es_survey_find_name(survey, uri, NULL, named));

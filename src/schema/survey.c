@@ -20,6 +20,7 @@
 #include "utils/memutils.h"
 
 #include "base/names.h"
+#include "schema/ecma.h"
 #include "schema/keyword.h"
 #include "schema/pattern.h"
 #include "schema/pointer.h"
@@ -270,7 +271,7 @@ take_names(EsSurvey *survey, EsSubschema *subschema)
 		char	   *given = copy_view_string(&id);
 		char	   *uri = es_uri_resolve(base, given, &fragment);
 
-		if (strlen(uri) > ES_MOST_URI)
+		if (!survey->stored && strlen(uri) > ES_MOST_URI)
 			es_survey_refuse(place, es_keyword_name(ES_KEYWORD_ID), ES_URI_TOO_LONG);
 		begin_resource(survey, subschema, uri, place);
 		pfree(given);
@@ -298,10 +299,10 @@ take_pattern(EsSurvey *survey, const EsNode *text, const EsPointer *place)
 	if (known)
 		return;
 	old = MemoryContextSwitchTo(survey->keep);
-	entry->pattern = es_pattern_compile(text->value.bytes, text->len, &weight, &fault);
+	entry->pattern = es_pattern_compile(text->value.bytes, text->len, survey->stored, &weight, &fault);
 	MemoryContextSwitchTo(old);
 	survey->weight += weight;
-	if (survey->weight > MOST_WEIGHT)
+	if (survey->weight > MOST_WEIGHT * (survey->stored ? ES_STORED_WEIGHT : 1))
 		fault = "All expressions of the schema together are too large.";
 	if (fault)
 		ereport(ERROR,
@@ -474,7 +475,7 @@ es_survey_find(const EsSurvey *survey, const EsNode *view)
 
 /* es_survey_make makes the survey of a schema, which must be in "keep". */
 EsSurvey *
-es_survey_make(Jsonb *json, MemoryContext keep)
+es_survey_make(Jsonb *json, bool stored, MemoryContext keep)
 {
 	EsSurvey   *survey = palloc0(sizeof(EsSurvey));
 	uint64	   *seed = palloc(sizeof(uint64));
@@ -482,6 +483,7 @@ es_survey_make(Jsonb *json, MemoryContext keep)
 
 	*seed = pg_prng_uint64(&pg_global_prng_state);
 	survey->keep = keep;
+	survey->stored = stored;
 	survey->addresses = addresstable_create(CurrentMemoryContext, 64, NULL);
 	survey->names = texttable_create(CurrentMemoryContext, 16, seed);
 	survey->patterns = texttable_create(CurrentMemoryContext, 16, seed);

@@ -77,6 +77,7 @@ typedef struct EsNamed
 typedef struct EsSurvey
 {
 	MemoryContext keep;
+	bool		stored;			/* the schema is, by whatever release */
 	EsSubschema *first;
 	EsSubschema *last;
 	EsResource *resources;
@@ -91,7 +92,7 @@ typedef struct EsSurvey
 	int			dynamic_count;	/* of those */
 } EsSurvey;
 
-extern EsSurvey *es_survey_make(Jsonb *json, MemoryContext keep);
+extern EsSurvey *es_survey_make(Jsonb *json, bool stored, MemoryContext keep);
 extern EsSubschema *es_survey_take(EsSurvey *survey, const EsNode *view, const EsPointer *place,
 								   EsResource *resource, int level);
 extern EsSubschema *es_survey_take_resource(EsSurvey *survey, Jsonb *json, const char *uri);

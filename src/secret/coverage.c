@@ -19,19 +19,13 @@
 List *
 es_coverage_categories(const EsNames *categories)
 {
-	List	   *all = es_protection_categories();
 	List	   *some = NIL;
-	ListCell   *cell;
 
 	if (!categories->set)
-		return all;
-	foreach(cell, all)
-	{
-		text	   *category = lfirst(cell);
-
-		if (es_names_have(categories, VARDATA_ANY(category), VARSIZE_ANY_EXHDR(category)))
-			some = lappend(some, category);
-	}
+		return es_protection_categories();
+	for (int i = 0; i < categories->count; i++)
+		if (es_protection_of_category(categories->names[i]))
+			some = lappend(some, DatumGetTextPCopy(PointerGetDatum(categories->names[i])));
 	return some;
 }
 
@@ -84,21 +78,26 @@ add_fields_below(FieldWalk *walk, const EsProtectedStep *step)
 	return fit;
 }
 
+/* es_coverage_leaves_of adds the places of a category's protected fields; see coverage.h. */
+bool
+es_coverage_leaves_of(const text *category, EsLeaves *leaves)
+{
+	const EsProtected *fields = es_protection_of_category(category);
+	FieldWalk	walk = {.leaves = leaves};
+
+	return fields == NULL || add_fields_below(&walk, &fields->ever);
+}
+
 /* es_coverage_leaves adds the places of protected fields; see coverage.h. */
 bool
 es_coverage_leaves(const EsNames *categories, EsLeaves *leaves)
 {
-	FieldWalk	walk = {.leaves = leaves};
-	bool		fit = true;
 	ListCell   *cell;
 
 	foreach(cell, es_coverage_categories(categories))
-	{
-		const EsProtected *category = es_protection_of_category(lfirst(cell));
-
-		fit = fit && (category == NULL || add_fields_below(&walk, &category->ever));
-	}
-	return fit;
+		if (!es_coverage_leaves_of(lfirst(cell), leaves))
+		return false;
+	return true;
 }
 
 /* ---- pointers ---- */

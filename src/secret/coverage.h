@@ -21,6 +21,9 @@ extern List *es_coverage_categories(const EsNames *categories);
 /* es_coverage_leaves adds the places of these fields in data; false if they are too many. */
 extern bool es_coverage_leaves(const EsNames *categories, EsLeaves *leaves);
 
+/* es_coverage_leaves_of does so for one category. */
+extern bool es_coverage_leaves_of(const text *category, EsLeaves *leaves);
+
 /*
  * es_coverage_field_at gives, of a JSON pointer into the data of a stream's events, as much as
  * leads to a field that is or was protected, in the current memory context; NULL if to none.

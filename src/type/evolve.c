@@ -53,7 +53,7 @@
 #include "type/upcast.h"
 #include "type/usage.h"
 
-void		(*es_evolve_upcast_hook) (void) = NULL;
+void		(*es_evolve_upcast_hook) (const text *type) = NULL;
 
 PG_FUNCTION_INFO_V1(es_register_upcaster);
 PG_FUNCTION_INFO_V1(es_register_upcaster_ops);
@@ -222,9 +222,9 @@ es_register_upcaster(PG_FUNCTION_ARGS)
 /*
  * es_register_upcaster_ops(type text, from_version int, ops jsonb) makes
  * operations the upcaster from a version to the next; the state that they change
- * is the data.  Malformed ones are 22023, and 55000 those that copy protected fields to where a
- * projection takes its keys from.  Waits for changes of projections, too.  Otherwise like
- * es_register_upcaster.
+ * is the data.  Malformed ones are 22023, and 55000 those that put protected fields, or what they
+ * make of them, where a projection takes its keys from.  Waits for changes of projections, too.
+ * Otherwise like es_register_upcaster.
  */
 Datum
 es_register_upcaster_ops(PG_FUNCTION_ARGS)
@@ -240,7 +240,7 @@ es_register_upcaster_ops(PG_FUNCTION_ARGS)
 	(void) es_opcompile_document(ops);
 	put_upcaster(type, from_version, NULL, ops);
 	if (es_evolve_upcast_hook)
-		es_evolve_upcast_hook();
+		es_evolve_upcast_hook(type);
 	PG_RETURN_VOID();
 }
 
@@ -300,7 +300,7 @@ static void
 require_compatible_schema(const text *type, const SchemaPlace *place, const text *word)
 {
 	EsCompatibility compatibility = es_compat_from_name(word);
-	List	   *problems = es_compat_compare(place->last_schema, place->wanted, compatibility);
+	List	   *problems = es_compat_compare(place->last_schema, true, place->wanted, compatibility);
 	const char *how = compatibility == ES_COMPATIBILITY_FULL ? "fully" : text_to_cstring(word);
 	const EsIncompatibility *first;
 
@@ -361,7 +361,7 @@ es_register_schema(PG_FUNCTION_ARGS)
 	es_call_require(fcinfo, 2, "compatibility");
 	(void) es_compat_from_name(PG_GETARG_TEXT_PP(2));
 	es_jsonsize_check_definition(schema, "schema");
-	(void) es_schema_compile(schema);
+	(void) es_schema_compile(schema, false);
 	begin_type_change("es_register_schema()");
 	place = find_schema_place(type, schema);
 	if (place.same > 0)

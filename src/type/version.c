@@ -272,7 +272,7 @@ compile_defined_schema(const text *type, DefinedSchema *schema)
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 	old = MemoryContextSwitchTo(context);
-	schema->compiled = es_schema_compile(source);
+	schema->compiled = es_schema_compile(source, true);
 	MemoryContextSwitchTo(old);
 	error_context_stack = callback.previous;
 	MemoryContextSetParent(context, defined.compiled);

@@ -293,5 +293,33 @@ is($node->safe_psql('koi8', q{
 		SELECT 'юг' COLLATE "C" < 'а', string_agg(concat_ws(' ', stream, state->>'least', state->>'most'), ', ' ORDER BY stream) FROM es_replay_category('reach', 'reach')}) =~ s/\A\s+//r,
 	't|reach-1 z юга, reach-2 Я ю, reach-3  а', 'in KOI8R, too, strings are ordered by their UTF-8 form');
 
+# ... and so they have where characters have no counterpart in Unicode: they are behind all others, and an event that has them is sealed.
+foreach my $case ([ 'WIN1252', [qw(81 ff 8d 6181 8d61 6182 61)], 'ff' ], [ 'EUC_JP', [qw(a9a1 a1a1 fcfe 61a9a1 fcfe61 61a1a1 61)], 'a1a1' ])
+{
+	my ($encoding, $strings, $known) = @$case;
+	my $database = lc $encoding;
+	my @s = @$strings;
+	my $hex = sub { return "encode(convert_to($_[0], '$encoding'), 'hex')" };
+
+	$node->safe_psql('postgres', "CREATE DATABASE $database TEMPLATE template0 ENCODING '$encoding' LOCALE 'C'");
+	$node->safe_psql($database, $_) foreach (
+		'CREATE EXTENSION eventstore',
+		q{SELECT FROM es_register_reducer_ops('reach', 'e', '[{"max": {"most": "$.data.s"}}, {"min": {"least": "$.data.s"}}]')},
+		qq{SELECT FROM es_append_batch('reach-1', (SELECT jsonb_agg(jsonb_build_object('type', 'e', 'data', jsonb_build_object('s', convert_from(decode(s, 'hex'), '$encoding'),
+			'known', convert_from('\\x$known', '$encoding'))) ORDER BY n) FROM unnest('{@{[ join ',', @s ]}}'::text[]) WITH ORDINALITY u(s, n)))});
+	is($node->safe_psql($database, "SELECT string_agg(concat_ws(' ', @{[ $hex->(q{state->>'least'}) ]}, @{[ $hex->(q{state->>'most'}) ]}), ', ' ORDER BY version) FROM es_replay_steps('reach-1', 'reach')"),
+		"$s[0] $s[0], $s[1] $s[0], $s[1] $s[2], $s[3] $s[2], $s[3] $s[4], $s[5] $s[4], $s[6] $s[4]", "$encoding: characters that Unicode does not have are behind all others");
+	is($node->safe_psql($database, 'SELECT es_seal(); SELECT count(*) FROM es_verify()'), @s . "\n0", '... and sealed');
+	is($node->safe_psql($database, qq{
+		SET TimeZone = 'UTC';
+		SELECT position, es_proof(position)->>'leaf' = encode(sha256('\\x00' || (SELECT string_agg(convert_to(part, 'UTF8'), '\\xff$s[0]' ORDER BY n)
+			FROM string_to_table(jsonb_build_array(position, stream, version, type, type_version, data, metadata, event_id, recorded_at)::text, convert_from('\\x$s[0]', '$encoding')) WITH ORDINALITY t(part, n))), 'hex')
+		FROM es_events WHERE version IN (1, 2) ORDER BY 1}), "1|t\n2|t", '... as 0xFF and their bytes; what has none of them as its UTF-8 text');
+}
+
+$node->safe_psql('postgres', q{CREATE DATABASE bytes TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'});
+is($node->safe_psql('bytes', q{CREATE EXTENSION eventstore; SELECT FROM es_append('a-1', 'e', jsonb_build_object('s', E'\\xe9')); SELECT es_seal(); SELECT count(*) FROM es_verify()}), "1\n0",
+	'... and so are bytes that are no UTF-8, where a database may have them');
+
 $node->stop;
 done_testing();

@@ -248,6 +248,33 @@ my @fields = map { my $n = $_; map { "m${n}_" . 50 * $_ } 1 .. 12 } 1, 2;
 my @outcomes = map { sqlstates($node, 'postgres', qq{BEGIN; SELECT es_register_upcaster_ops('Many', 1, '{"set": {"id": "\$.data.$_"}}');
 	SELECT es_create_projection('many', 'count', 'async', NULL, '\$.data.id')}) } @fields, 'other';
 is(join(' ', @outcomes), join(' ', ('22023') x @fields, ''), 'each of many protected fields is followed');
+
+# ... and of very many categories, each with fields of its own, for no more memory than they take
+sub peak { return $_[0]->query_safe(q{SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s+(\d+)')}); }
+new_store($node, 'wide');
+$node->safe_psql('wide', $_) foreach (
+	q{ALTER TABLE eventstore.protections DISABLE TRIGGER USER;
+		INSERT INTO eventstore.protections (after_position, created_at, hashed, category, subject, paths) SELECT 0, now(), false, 'wide' || i, '$.data.person', ARRAY['$.data.secret' || i] FROM generate_series(1, 5000) i;
+		ALTER TABLE eventstore.protections ENABLE TRIGGER USER},
+	q{SELECT es_register_upcaster_ops('Wide', 1, '{"set": {"id": "$.data.secret4711"}}'), es_register_upcaster_ops('Other', 1, '{"set": {"id": "$.data.n"}}')});
+my $wide = $node->background_psql('wide', on_error_stop => 0);
+$wide->query_safe('SELECT count(*) FROM es_protections');
+my $before = peak($wide);
+foreach my $case ([ q{SELECT es_create_projection('by_id', 'count', 'async', NULL, '$.data.id')}, qr/must not come from a protected field/, 'a projection by one of them' ],
+	[ q{SELECT es_create_projection('by_other', 'count', 'async', NULL, '$.data.other')}, qr/^$/, 'one by none' ],
+	[ q{SELECT es_create_projection('by_id', 'count', 'async', '{wide1,wide2,wide3}', '$.data.id')}, qr/^$/, 'one of other categories' ],
+	[ q{SELECT es_protect('more', '{$.data.secret}', '$.data.person')}, qr/^$/, 'one more category' ],
+	[ q{SELECT es_register_upcaster_ops('Other', 2, '{"set": {"other": "$.data.secret4711"}}')}, qr/cannot put protected fields/, 'an upcaster' ])
+{
+	my ($statement, $error, $what) = @$case;
+
+	$wide->query($statement);
+	like($wide->{stderr}, $error, "$what, of 5,000 categories");
+	$wide->{stderr} = '';
+}
+cmp_ok(peak($wide) - $before, '<', 100_000, '... in less than 100 MB');
+$wide->quit;
+
 is(sqlstates($node, 'postgres', q{SELECT es_create_projection('bad', 'mails', 'inline', 'person', '$.data.n')}), '55000', 'an inline one of many subjects');
 is(sqlstates($node, 'postgres', q{SELECT es_create_projection('bad', 'mails', 'inline', 'person', '$.data.id'), es_drop_projection('bad')}), '', 'by the subject');
 is(sqlstates($node, 'postgres', q{SELECT es_index_projection('p_merge', $$((state ->> 'email'))$$)}), '22023', 'an index on a protected field');
@@ -257,6 +284,21 @@ is(sqlstates($node, 'postgres', q{SELECT es_index_projection('p_merge', $$(key) 
 is(sqlstates($node, 'postgres', q{SELECT es_index_projection('p_merge', $$(key) WHERE state ->> 'email' > 'm'$$)}), '22023', 'and by one');
 is(sqlstates($node, 'postgres', q{SELECT es_index_projection('p_mails', $$((state ->> 'x'))$$)}), '22023', 'of a state that is sealed');
 is(sqlstates($node, 'postgres', q{SELECT es_index_projection('p_merge', $$((state ->> 'tag'), (state -> 'home' ->> 'town'))$$)}), '', 'others are fine');
+
+# what 0.1.0 has let in, a key from where an upcaster puts a part of a protected field, is in the way of its category and its type only
+new_store($node, 'let_in');
+$node->safe_psql('let_in', $_) foreach (
+	q{SELECT es_protect('crm', '{$.data.email}', '$.data.person'), es_create_projection('by_n', 'count', 'async', 'crm', '$.data.n'), es_create_projection('all_by_n', 'count', 'async', NULL, '$.data.n')},
+	q{ALTER TABLE eventstore.upcasters DISABLE TRIGGER USER;
+		INSERT INTO eventstore.upcasters (after_position, from_version, type, ops) VALUES (0, 1, 'T', '{"set": {"n": "$.data.email.size()"}}');
+		ALTER TABLE eventstore.upcasters ENABLE TRIGGER USER});
+is(sqlstates($node, 'let_in', $_->[0]), $_->[1], $_->[2]) foreach (
+	[ q{SELECT es_protect('billing', '{$.data.iban}', '$.data.person')}, '', 'fields of another category' ],
+	[ q{SELECT es_register_upcaster_ops('U', 1, '{"set": {"iban": "$.data.n"}}')}, '', 'another type' ],
+	[ q{SELECT es_register_upcaster_ops('T', 2, '{"set": {"x": 1}}')}, '55000', 'that type' ],
+	[ q{SELECT es_protect('crm', '{$.data.phone}', '$.data.person')}, '55000', 'one field more of that category' ],
+	[ q{SELECT es_create_projection('new', 'count', 'async', 'crm', '$.data.n')}, '22023', 'a new projection' ],
+	[ q{SELECT es_protect('crm', '{}', NULL)}, '', 'an end to its protection' ]);
 
 # a reducer that is changed
 sql(q{SELECT es_register_reducer_ops('changing', '*', '"merge"'), es_create_projection('changing', 'changing', 'inline', 'person', '$.data.n')});

@@ -196,6 +196,12 @@ $node->safe_psql('named', $_) foreach (
 	q{SELECT es_subscribe('types', types => '{T,$t}'), es_subscribe('query', query => '[{"types": ["T", "$t"]}]')},
 	q{SELECT es_create_projection('keys', 'count', key => '{"T": "$.stream", "$t": "$.stream"}')},
 	q{SELECT es_create_feed('named', types => '{T,$t}', query => '[{"types": ["T", "$t"]}]')});
+# schemas beyond limits that are new
+new_store($node, 'limits');
+my %beyond = (
+	Identified => '{"$id": "LONG", "type": "object", "properties": {"n": {"$ref": "LONG#/$defs/n"}}, "$defs": {"n": {"type": "integer"}}}' =~ s!LONG!'https://example.com/' . 'x' x 3000!egr,
+	Patterned => '{"type": "object", "properties": {"n": {"type": "integer"}, "s": {"type": "string", "pattern": "(?:^^^^^^^^^^^^^^^^^^^x){600}"}}}');
+$node->safe_psql('limits', "SELECT es_register_schema('$_', '$beyond{$_}')") foreach sort keys %beyond;
 my $data = data_of($node, 'store');
 my $dump = "$latest/dump";
 is(version_of($node, 'store'), $from, 'a store of the last release');
@@ -216,7 +222,7 @@ my $unlike_script = behaviour($node, 'waiting');
 
 # ---- the update ----
 
-$node->safe_psql($_, 'ALTER EXTENSION eventstore UPDATE') foreach qw(store empty live thinned waiting apart named);
+$node->safe_psql($_, 'ALTER EXTENSION eventstore UPDATE') foreach qw(store empty live thinned waiting apart named limits);
 is(version_of($node, 'store'), $to, 'updated');
 is($node->safe_psql('store', $remedy), '', 'library and script belong together');
 is($warm->query_safe(q{SELECT es_append('warm-1', 'W', expected_version => 1), es_subscribe('w'); SELECT es_alter_subscription('w', NULL, NULL, 3); SELECT es_ack('w', partition, max(position)) FROM es_poll('w') GROUP BY partition}),
@@ -244,6 +250,13 @@ is($node->safe_psql('named', q{SELECT es_append('a-1', 'T'); SELECT count(*) FRO
 	SELECT count(*), max(lag) FROM es_subscriptions; SELECT count(*) FROM pg_logical_slot_get_changes('es_named', NULL, NULL)}), "1\n1\n1\n1\n2|1\n1", 'filters that name a type which no event can have go on');
 is(join(' ', map { sqlstates($node, 'named', $_) } q{SELECT es_subscribe('t', types => '{T,$t}')}, q{SELECT es_alter_feed('named', NULL, '{$t}', NULL)}, q{SELECT es_alter_feed('named', NULL, NULL, NULL, '[{"types": ["$t"]}]')}),
 	'22023 22023 22023', '... and are refused where they are made');
+
+foreach my $type (sort keys %beyond)
+{
+	is(join(' ', map { sqlstates($node, 'limits', $_) } "SELECT es_append('a-1', '$type', '{\"n\": 1}')", "SELECT es_append('a-1', '$type', '{\"n\": \"x\"}')", "SELECT es_check_schema('$beyond{$type}', '{}')"), ' VE005 22023',
+		"$type: a schema that is stored goes on, and would not be taken now");
+	is($node->safe_psql('limits', qq{SELECT es_register_schema('$type', '{"type": "object", "properties": {"n": {"type": "integer"}}}'); SELECT es_append('a-1', '$type', '{"n": 2}') > 0}), "2\nt", '... and a next version follows');
+}
 
 my $wanted = behaviour($node, 'fresh_filled');
 unlike($wanted, qr/VE00[78]|XX000/, 'a new store does what it should');
