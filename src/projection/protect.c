@@ -280,7 +280,7 @@ check_existing_keys(text *category)
 	}
 }
 
-/* Raises 55000 if a projection's key comes from where a type's upcasters leave what is protected. */
+/* Raises 55000 if a projection takes keys from where a type's upcasters leave protected data. */
 static void
 check_upcast_keys(const text *type)
 {
