@@ -16,7 +16,6 @@ use Test::More;
 # What a page, or a chapter, takes for granted.
 my $order = q{SELECT es_append('order-123', t, '{"total": 120, "customerId": "c-42", "customer": "Ann"}') FROM unnest(ARRAY[%s]) t;};
 my %before = (
-	'README.md' => 'CREATE ROLE app;',
 	'doc/eventstore.md 5. Appending' => q{
 		SELECT es_append('account-ann', 'Deposited', '{"amount": 100}') FROM generate_series(1, 5);
 		SELECT es_append('order-7', 'OrderPlaced', event_id => '6ba7b810-9dad-51d1-80b4-00c04fd430c8');},
@@ -53,8 +52,6 @@ my %before = (
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $node = new_node('main', streaming => 'logical', conf => "shared_preload_libraries = 'eventstore'\nmax_worker_processes = 20\n");
 my $json = JSON::PP->new->canonical->allow_nonref;
-
-append_to_file("$folder/history.tsv", join("\t", 'cart-9', 'ItemAdded', '{"sku": "C3"}', '2025-01-01 00:00:00+00') . "\n");
 
 # sections(file): its blocks of SQL by page or chapter, each its line, why it does not run, and its lines.
 sub sections
@@ -176,7 +173,7 @@ sub run_section
 	{
 		# A wait for news, of which there are none, shall end soon; one for a projection has what it waits for, however slow
 		# the machine is.  Files are the test's.
-		my $sql = $statement->{sql} =~ s/(wait\w*\([^;]*)'\d+ ?min'/$1'1s'/r =~
+		my $sql = $statement->{sql} =~ s/(wait\w*\([^;]*)'\d+ ?(?:min|s)'/$1'1s'/r =~
 		  s/(es_wait_projection\([^;]*)'1s'/$1'$PostgreSQL::Test::Utils::timeout_default s'/r =~ s{'/tmp/}{'$folder/}r;
 		$script .= "$sql\n\\echo '\x1e' :SQLSTATE\n\\warn '\x1e'\n";
 	}
