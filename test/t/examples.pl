@@ -16,12 +16,6 @@ use Test::More;
 # What a page, or a chapter, takes for granted.
 my $order = q{SELECT es_append('order-123', t, '{"total": 120, "customerId": "c-42", "customer": "Ann"}') FROM unnest(ARRAY[%s]) t;};
 my %before = (
-	'doc/eventstore.md 5. Appending' => q{
-		SELECT es_append('account-ann', 'Deposited', '{"amount": 100}') FROM generate_series(1, 5);
-		SELECT es_append('order-7', 'OrderPlaced', event_id => '6ba7b810-9dad-51d1-80b4-00c04fd430c8');},
-	'doc/eventstore.md 8. Subscriptions' => 'CREATE TABLE outbox (event_id uuid, stream text, data jsonb);' . sprintf($order, "'OrderPlaced'"),
-	'doc/eventstore.md 9. Reducers and replay' => sprintf($order, "'OrderPlaced', 'OrderShipped'") . q{
-		SELECT es_register_reducer_ops('order', 'OrderPlaced', '"merge"');},
 	'doc/eventstore.md 15. Rights' => 'CREATE ROLE shop; CREATE ROLE reporting;',
 	'doc/eventstore.md 18. Pools' => sprintf($order, "'OrderPlaced', 'A', 'B', 'C', 'D', 'E'") . q{SELECT es_create_projection('orders', 'merge', category => 'order');},
 	'doc/eventstore.md 25. Evidence' => q{
