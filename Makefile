@@ -96,7 +96,7 @@ esfeed-install esfeed-uninstall esfeed-clean: esfeed-%:
 else
 all install installcheck:
 	@echo "No PostgreSQL server headers found through '$(PG_CONFIG)'." >&2
-	@echo "Run 'make setup', or set PG_CONFIG=/path/to/pg_config." >&2
+	@echo "Run 'tools/setup server', or set PG_CONFIG=/path/to/pg_config." >&2
 	@exit 1
 clean:
 	rm -f src/*/*.o src/*/*.d src/*.o src/*.d src/.server $(SCRIPT) $(EXTENSION).so

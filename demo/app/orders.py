@@ -132,20 +132,25 @@ class Orders:
         return self.query("SELECT key, state FROM order_list WHERE state ->> 'customer' = %s ORDER BY key", customer)
 
 
-def main(command, *values):
+# How many values each command takes, and the decision that it makes of them.
+COMMANDS = {
+    'place': (3, lambda customer, email, total: place(customer, email, int(total))),
+    'pay': (1, lambda amount: pay(int(amount))),
+    'ship': (1, ship),
+    'cancel': (1, cancel),
+}
+
+
+def main(command=None, what=None, *values):
     orders = Orders()
-    if command == 'list':
-        for stream, state in orders.of_customer(*values):
+    if command == 'list' and what is not None and not values:
+        for stream, state in orders.of_customer(what):
             print(stream, state['status'], state['total'])
         return
-    order, *values = values
-    decide = {
-        'place': lambda customer, email, total: place(customer, email, int(total)),
-        'pay': lambda amount: pay(int(amount)),
-        'ship': ship,
-        'cancel': cancel,
-    }[command](*values)
-    print(orders.execute(order, decide, uuid.uuid4()))
+    count, decision = COMMANDS.get(command, (None, None))
+    if what is None or len(values) != count:
+        sys.exit(__doc__.strip())
+    print(orders.execute(what, decision(*values), uuid.uuid4()))
 
 
 if __name__ == '__main__':

@@ -196,8 +196,9 @@ check_server_allows_feeds(void)
 }
 
 /*
- * Reserves an ephemeral slot.  A name in use is 42710; that no slot is free is
- * 55000 as all that the server lacks, where PostgreSQL has a code of its own.
+ * Reserves an ephemeral slot.  A name in use is 42710, with a hint, since it may be in
+ * another database; that no slot is free is 55000 as all that the server lacks, where
+ * PostgreSQL has a code of its own.
  */
 static void
 reserve_feed_slot(const char *slot_name)
@@ -214,12 +215,21 @@ reserve_feed_slot(const char *slot_name)
 
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
-		if (error->sqlerrcode != ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
-			PG_RE_THROW();
+		switch (error->sqlerrcode)
+		{
+			case ERRCODE_DUPLICATE_OBJECT:
+				error->hint = "The databases of a server share the names of slots; "
+					"the view pg_replication_slots shows which one has it.";
+				break;
+			case ERRCODE_CONFIGURATION_LIMIT_EXCEEDED:
+				error->sqlerrcode = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+				error->hint = "Drop a replication slot that is no longer used, "
+					"or raise parameter \"max_replication_slots\" and restart the server.";
+				break;
+			default:
+				PG_RE_THROW();
+		}
 		FlushErrorState();
-		error->sqlerrcode = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
-		error->hint = "Drop a replication slot that is no longer used, "
-			"or raise parameter \"max_replication_slots\" and restart the server.";
 		ReThrowError(error);
 	}
 	PG_END_TRY();

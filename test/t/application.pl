@@ -64,6 +64,11 @@ foreach my $preload (0, 1)
 			my ($ok, $out, $err) = run_python('orders.py', split / /, $command);
 			is($out . $err, "$expected\n", "$how: $command");
 		};
+		foreach my $wrong ('', 'pay', 'pay 7', 'pay 7 120 EUR', 'refund 7 120', 'list')
+		{
+			($ok, $out, $err) = run_python('orders.py', split / /, $wrong);
+			ok(!$ok && $err =~ /^orders\.py COMMAND ORDER/, "$how: orders.py $wrong: how it is used");
+		}
 		$says->('place 7 ann ann@example.com 120', '1');
 		$says->('ship 7 parcel-1', 'the order is placed');
 		$says->('pay 7 119', 'the order costs 120');

@@ -106,6 +106,9 @@ sub refused
 	like(refused('es_busy'), qr/replication slot "es_busy" is active for PID/, 'a feed that is read already');
 	my ($result, $stdout, $stderr) = $node->psql('postgres', "SELECT * FROM es_create_feed('busy')");
 	like($stderr, qr/replication slot "es_busy" already exists/, 'a feed that exists');
+	new_store($node, 'other');
+	($result, $stdout, $stderr) = $node->psql('other', "SELECT * FROM es_create_feed('busy')");
+	like($stderr, qr/replication slot "es_busy" already exists\nHINT: +The databases of a server share.*pg_replication_slots shows which/, 'one of another database');
 
 	# the slot goes while it is read: the consumer learns of it, and the log has it all
 	sql("SELECT es_append('busy-1', 'First')");
