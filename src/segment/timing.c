@@ -64,12 +64,15 @@ is_of_storage(int sqlerrcode)
 		sqlerrcode == ERRCODE_IO_ERROR || sqlerrcode == ERRCODE_UNDEFINED_FILE;
 }
 
-/* Does so in a transaction; notes of one that cannot be read that it is not known. */
+/*
+ * Does so in a transaction; notes of one that cannot be read that it is not known, and leaves one
+ * that is locked, where there is a lock_timeout, for the next time.
+ */
 static void
 time_segment_alone(int64 segment)
 {
 	MemoryContext context = CurrentMemoryContext;
-	volatile bool damaged = false;
+	volatile int failed = 0;
 
 	StartTransactionCommand();
 	PG_TRY();
@@ -78,16 +81,17 @@ time_segment_alone(int64 segment)
 	}
 	PG_CATCH();
 	{
-		if (!is_of_storage(geterrcode()))
+		failed = geterrcode();
+		if (failed != ERRCODE_LOCK_NOT_AVAILABLE && !is_of_storage(failed))
 			PG_RE_THROW();
-		EmitErrorReport();
+		if (failed != ERRCODE_LOCK_NOT_AVAILABLE)
+			EmitErrorReport();
 		FlushErrorState();
 		AbortCurrentTransaction();
 		StartTransactionCommand();
-		damaged = true;
 	}
 	PG_END_TRY();
-	if (damaged)
+	if (is_of_storage(failed))
 		es_latest_note(segment, DT_NOEND);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
