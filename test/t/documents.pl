@@ -53,4 +53,5 @@ check('README.md', 'readme');
 check('doc/tutorial.md', 'tutorial');
 
 $node->stop;
+unlink '/tmp/history.tsv';	# README writes it
 done_testing();

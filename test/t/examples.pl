@@ -220,4 +220,5 @@ is(join(', ', grep { !$known{$_} } sort keys %before), '', 'each preparation is 
 cmp_ok($compared, '>', 20, 'values that the pages give are compared');
 
 $node->stop;
+unlink '/tmp/history.tsv';	# README writes it
 done_testing();
