@@ -120,8 +120,8 @@ is(counted(sub { run(q{SELECT es_create_projection('p', 'r', category => 'p')});
 	'60000', 'a projection in the worker');
 cmp_ok(metric('projection_batches_total'), '>', 10, 'in batches');
 is(counted(sub { run(q{SELECT es_seal()}) }, [ 'sealed_events_total' ]), run('SELECT count(*) FROM es_events'), 'a seal');
-run(q{SELECT es_truncate_stream('p-1', 50), es_truncate_stream('p-2', 11)});
-is(counted(sub { run(q{SELECT * FROM es_scavenge()}) }, [ 'scavenged_events_total' ]), '59', 'a scavenger');
+run(q{SELECT * FROM es_scavenge()});	# the event of the stream that was deleted, unless the worker has come by
+is(counted(sub { run(q{SELECT es_truncate_stream('p-1', 50), es_truncate_stream('p-2', 11)}); run(q{SELECT * FROM es_scavenge()}) }, [ 'scavenged_events_total' ]), '59', 'a scavenger');
 is(counted(sub { run(q{SELECT es_protect('k', '{$.data.x}', '$.stream')}) }, [ 'key_command_runs_total' ], [ 'key_command_failures_total' ]), '1 0', 'the command of the master key');
 $node->append_conf('postgresql.conf', "eventstore.master_key_command = 'false'\n");
 $node->reload;
