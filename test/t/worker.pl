@@ -171,6 +171,8 @@ reaches_end('here', 'and after the session that was in flight is terminated');
 my $row = 'SELECT ctid, xmin, position FROM eventstore.settled_mark';
 my $state = "SELECT state_change $workers AND datname = 'here'";
 idle_store('busy');
+# after it has written the mark it looks once more, an interval later
+ok($node->poll_query_until('here', "SELECT clock_timestamp() - state_change > '1 s' $workers AND datname = 'here'"), 'the worker comes to rest');
 my ($row_before, $state_before) = ($node->safe_psql('here', $row), $node->safe_psql('here', $state));
 foreach (1 .. 3)
 {
