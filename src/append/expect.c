@@ -58,7 +58,7 @@ find_target(EsExpect *found, EsFoundStream *target)
 		return false;
 	if (!target->exists)
 		return true;
-	if (found->open == NULL || RelationGetRelid(found->open->rel) != es_segment_relid(target->stream.last_segment))
+	if (!es_segment_is(target->stream.last_segment, found->open))
 		by = earliest_time(found);
 	if (!es_stream_find_tip(&target->stream, found->open, by, &target->tip, &found->wait_for))
 		ereport(ERROR,

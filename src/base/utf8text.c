@@ -20,14 +20,14 @@
 #define UNKNOWN	'\xff'			/* begins a character that Unicode has not */
 
 bool
-es_utf8text_is_needed(const char *text, int len)
+es_utf8text_is_needed(const char *bytes, int len)
 {
 	int			encoding = GetDatabaseEncoding();
 
 	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII || encoding == PG_MULE_INTERNAL)
 		return false;
 	for (int i = 0; i < len; i++)
-		if (IS_HIGHBIT_SET(text[i]))
+		if (IS_HIGHBIT_SET(bytes[i]))
 			return true;
 	return false;
 }
@@ -48,44 +48,43 @@ find_conversion(void)
 
 /* Appends as much of a text as can be converted at once; gives how many of its bytes. */
 static int
-append_converted(StringInfo out, Oid conversion, const char *text, int len)
+append_converted(StringInfo out, Oid conversion, const char *bytes, int len)
 {
 	char	   *end;
 	int			taken;
 
 	enlargeStringInfo(out, ROOM);
 	end = out->data + out->len;
-	taken = pg_do_encoding_conversion_buf(conversion, GetDatabaseEncoding(), PG_UTF8, (unsigned char *) unconstify(char *, text),
+	taken = pg_do_encoding_conversion_buf(conversion, GetDatabaseEncoding(), PG_UTF8, (unsigned char *) unconstify(char *, bytes),
 										  Min(len, CHUNK), (unsigned char *) end, ROOM, true);
 	out->len += strlen(end);
 	return taken;
 }
 
 void
-es_utf8text_append(StringInfo out, const char *text, int len)
+es_utf8text_append(StringInfo out, const char *bytes, int len)
 {
 	Oid			conversion;
 
-	if (!es_utf8text_is_needed(text, len))
+	if (!es_utf8text_is_needed(bytes, len))
 	{
-		appendBinaryStringInfo(out, text, len);
+		appendBinaryStringInfo(out, bytes, len);
 		return;
 	}
 	conversion = find_conversion();
 	while (len > 0)
 	{
-		int			taken = append_converted(out, conversion, text, len);
+		int			taken = append_converted(out, conversion, bytes, len);
 
 		CHECK_FOR_INTERRUPTS();
 		if (taken == 0)
 		{
-			taken = pg_encoding_mblen(GetDatabaseEncoding(), text);
+			taken = pg_encoding_mblen(GetDatabaseEncoding(), bytes);
 			taken = Min(taken, len);
 			appendStringInfoChar(out, UNKNOWN);
-			appendBinaryStringInfo(out, text, taken);
+			appendBinaryStringInfo(out, bytes, taken);
 		}
-		text	  +=taken;
-
+		bytes += taken;
 		len -= taken;
 	}
 }

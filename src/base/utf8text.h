@@ -10,9 +10,9 @@
 #include "lib/stringinfo.h"
 
 /* es_utf8text_is_needed tells whether some text of the database's is another in UTF-8. */
-extern bool es_utf8text_is_needed(const char *text, int len);
+extern bool es_utf8text_is_needed(const char *bytes, int len);
 
 /* es_utf8text_append appends a text of the database's in UTF-8. */
-extern void es_utf8text_append(StringInfo out, const char *text, int len);
+extern void es_utf8text_append(StringInfo out, const char *bytes, int len);
 
 #endif							/* ES_BASE_UTF8TEXT_H */

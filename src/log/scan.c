@@ -43,7 +43,7 @@ open_segment_to_scan(EsSegmentScan *scan, int64 segment)
 	Oid			index;
 
 	scan->lost = false;
-	scan->borrowed = scan->open && RelationGetRelid(scan->open->rel) == es_segment_relid(segment) &&
+	scan->borrowed = es_segment_is(segment, scan->open) &&
 		(scan->index = es_table_index(scan->open, es_segment_index(segment, scan->which))) != NULL;
 	if (scan->borrowed)
 	{

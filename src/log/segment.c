@@ -51,7 +51,6 @@
 #include "log/subscriber.h"
 #include "table/kept.h"
 #include "table/rows.h"
-#include "table/table.h"
 #include "table/tagindex.h"
 
 #define DEFAULT_SEGMENT_SIZE	(INT64CONST(1) << 24)
@@ -282,6 +281,13 @@ es_segment_relid(int64 segment)
 	keep_segment_oid(relid);
 	entry->relid = relid;
 	return relid;
+}
+
+/* es_segment_is tells whether a table that is open, or NULL, is a segment's. */
+bool
+es_segment_is(int64 segment, const EsTable *open)
+{
+	return open != NULL && RelationGetRelid(open->rel) == es_segment_relid(segment);
 }
 
 /*

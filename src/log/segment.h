@@ -11,6 +11,7 @@
 
 #include "base/objects.h"
 #include "table/columns.h"
+#include "table/table.h"
 
 /* The indexes that each segment has. */
 typedef enum EsSegmentIndex
@@ -58,6 +59,7 @@ extern void es_segment_init(void);
 extern int64 es_segment_of(int64 position);
 extern int64 es_segment_first_position(int64 segment);
 extern int64 es_segment_last_position(int64 segment);
+extern bool es_segment_is(int64 segment, const EsTable *open);
 extern int64 es_segment_newest(void);
 extern int64 es_segment_newest_reaching(int64 position);
 extern int64 es_segment_sealed_upto(void);

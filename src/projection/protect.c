@@ -122,7 +122,7 @@ follow_type_upcasters(const EsUpcasters *upcasters, int first, EsLeaves *data)
 		EsLeaves	before = {0};
 
 		CHECK_FOR_INTERRUPTS();
-		if (upcaster->type_len != of->type_len || memcmp(upcaster->type, of->type, of->type_len) != 0)
+		if (!es_upcast_is_of_type(upcaster, of->type, of->type_len))
 			break;
 		if (upcaster->ops == NULL || data->count == 0)
 			continue;
@@ -142,8 +142,7 @@ static bool
 looks_at_type(const KeyLook *look, const EsUpcaster *upcaster)
 {
 	return look->type == NULL ||
-		(VARSIZE_ANY_EXHDR(look->type) == upcaster->type_len &&
-		 memcmp(VARDATA_ANY(look->type), upcaster->type, upcaster->type_len) == 0);
+		es_upcast_is_of_type(upcaster, VARDATA_ANY(look->type), VARSIZE_ANY_EXHDR(look->type));
 }
 
 /* Tells whether keys are taken from where upcasters leave what is at some places of data. */

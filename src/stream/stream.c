@@ -331,7 +331,7 @@ find_tip_by_last_entry(const EsStream *stream, EsTable *open, EsTip *tip, Snapsh
 	Buffer		leaf;
 	bool		found;
 
-	if (open == NULL || RelationGetRelid(open->rel) != es_segment_relid(stream->last_segment))
+	if (!es_segment_is(stream->last_segment, open))
 		return false;
 	if (!es_table_find_last(open, es_segment_index(stream->last_segment, ES_INDEX_STREAM), &last, &leaf))
 		return false;

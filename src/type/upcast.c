@@ -212,13 +212,6 @@ run_upcaster_function(const EsUpcaster *upcaster, FmgrInfo *flinfo, const EsEven
 	return result;
 }
 
-/* Tells whether an upcaster is of a type. */
-static inline bool
-upcaster_is_of_type(const EsUpcaster *upcaster, const char *type, int len)
-{
-	return upcaster->type_len == len && memcmp(upcaster->type, type, len) == 0;
-}
-
 /* Finds where the upcasters of a type begin, if there are any. */
 static int
 find_first_upcaster(const EsUpcasters *upcasters, const char *type, int len)
@@ -247,7 +240,7 @@ es_upcast_wants(const EsUpcasters *upcasters, const EsEvent *event)
 	int			len = VARSIZE_ANY_EXHDR(type);
 
 	for (int i = find_first_upcaster(upcasters, name, len);
-		 i < upcasters->count && upcaster_is_of_type(&upcasters->items[i], name, len); i++)
+		 i < upcasters->count && es_upcast_is_of_type(&upcasters->items[i], name, len); i++)
 		if (upcasters->items[i].from_version >= event->type_version)
 			return true;
 	return false;
@@ -263,7 +256,7 @@ es_upcast_event(const EsUpcasters *upcasters, EsCalls *calls, EsEvent *event)
 	Datum		made = (Datum) 0;	/* here, by the upcaster before */
 
 	for (int i = find_first_upcaster(upcasters, name, len);
-		 i < upcasters->count && upcaster_is_of_type(&upcasters->items[i], name, len); i++)
+		 i < upcasters->count && es_upcast_is_of_type(&upcasters->items[i], name, len); i++)
 	{
 		const EsUpcaster *upcaster = &upcasters->items[i];
 		ErrorContextCallback callback;

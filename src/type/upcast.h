@@ -44,6 +44,13 @@ typedef struct EsUpcasters
 extern const EsShape es_upcast_shape;
 extern const EsSignature es_upcast_signature;	/* of functions */
 
+/* es_upcast_is_of_type tells whether an upcaster is of a type. */
+static inline bool
+es_upcast_is_of_type(const EsUpcaster *upcaster, const char *type, int len)
+{
+	return upcaster->type_len == len && memcmp(upcaster->type, type, len) == 0;
+}
+
 extern const EsUpcasters *es_upcast_pin(MemoryContext holder);
 extern bool es_upcast_wants(const EsUpcasters *upcasters, const EsEvent *event);
 
