@@ -16,7 +16,6 @@
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "storage/shm_mq.h"
 
 #define QUEUE_SIZE		65536
 #define KEY_QUEUES		UINT64CONST(0xE5C3E30000000001)
@@ -24,12 +23,14 @@
 /*
  * es_crew_begin begins to gather workers that run a function of the library; from here to
  * es_crew_finish nothing can be written.  Nor can a command that has written be ended, as VOLATILE
- * functions do before each of their own: so the one that is running is, here.
+ * functions do before each of their own: so the one that is running is, here, unless nothing can be
+ * written already.
  */
 void
 es_crew_begin(EsCrew *crew, const char *function, int nworkers)
 {
-	CommandCounterIncrement();
+	if (!IsInParallelMode())
+		CommandCounterIncrement();
 	EnterParallelMode();
 	crew->context = CreateParallelContext("eventstore", function, nworkers);
 	es_crew_reserve(crew, mul_size(QUEUE_SIZE, crew->context->nworkers));
@@ -72,14 +73,15 @@ es_crew_launch(EsCrew *crew, TupleDesc desc, DestReceiver *dest)
 	LaunchParallelWorkers(context);
 	crew->dest = dest;
 	crew->incoming = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	crew->queues = palloc(Max(context->nworkers_launched, 1) * sizeof(shm_mq_handle *));
 	crew->readers = palloc(Max(context->nworkers_launched, 1) * sizeof(TupleQueueReader *));
 	for (int i = 0; i < context->nworkers_launched; i++)
 	{
-		shm_mq_handle *handle = shm_mq_attach((shm_mq *) (queues + (Size) i * QUEUE_SIZE), context->seg,
-											  context->worker[i].bgwhandle);
-
-		crew->readers[crew->nreaders++] = CreateTupleQueueReader(handle);
+		crew->queues[i] = shm_mq_attach((shm_mq *) (queues + (Size) i * QUEUE_SIZE), context->seg,
+										context->worker[i].bgwhandle);
+		crew->readers[i] = CreateTupleQueueReader(crew->queues[i]);
 	}
+	crew->nreaders = context->nworkers_launched;
 }
 
 /* es_crew_take_row takes one row that a worker has sent; false if there is none at the moment. */
@@ -107,11 +109,25 @@ es_crew_take_row(EsCrew *crew)
 		{
 			DestroyTupleQueueReader(reader);
 			crew->readers[crew->next] = crew->readers[--crew->nreaders];
+			crew->queues[crew->next] = crew->queues[crew->nreaders];
 		}
 		else
 			crew->next++;
 	}
 	return false;
+}
+
+/* Lets workers go that have nothing more to say. */
+static void
+let_crew_go(EsCrew *crew)
+{
+	WaitForParallelWorkersToFinish(crew->context);
+	DestroyParallelContext(crew->context);
+	ExitParallelMode();
+	ExecDropSingleTupleTableSlot(crew->incoming);
+	pfree(crew->readers);
+	pfree(crew->queues);
+	memset(crew, 0, sizeof(EsCrew));
 }
 
 /* es_crew_finish takes rows until all workers have sent their last, and lets them go. */
@@ -128,11 +144,22 @@ es_crew_finish(EsCrew *crew)
 						 es_base_wait_event(&wait_event, "EventstoreCrew"));
 		ResetLatch(MyLatch);
 	}
-	WaitForParallelWorkersToFinish(crew->context);
-	DestroyParallelContext(crew->context);
-	ExitParallelMode();
-	ExecDropSingleTupleTableSlot(crew->incoming);
-	pfree(crew->readers);
+	let_crew_go(crew);
+}
+
+/*
+ * es_crew_dismiss takes no more rows and lets the workers go, which end when they find that
+ * nobody takes what they send.
+ */
+void
+es_crew_dismiss(EsCrew *crew)
+{
+	while (crew->nreaders > 0)
+	{
+		DestroyTupleQueueReader(crew->readers[--crew->nreaders]);
+		shm_mq_detach(crew->queues[crew->nreaders]);
+	}
+	let_crew_go(crew);
 }
 
 /* es_crew_join makes a parallel worker one of the leader's crew, and gives what takes its rows. */

@@ -12,16 +12,18 @@
 #include "executor/tqueue.h"
 #include "executor/tuptable.h"
 #include "storage/dsm.h"
+#include "storage/shm_mq.h"
 #include "storage/shm_toc.h"
 #include "tcop/dest.h"
 
-/* The leader's workers.  Zeroed at first. */
+/* The leader's workers.  Zeroed at first, and when they have gone. */
 typedef struct EsCrew
 {
 	ParallelContext *context;
 	DestReceiver *dest;			/* takes their rows */
 	TupleTableSlot *incoming;
-	TupleQueueReader **readers; /* of those that have more to say */
+	TupleQueueReader **readers; /* of those that have more to say, */
+	shm_mq_handle **queues;		/* and their queues */
 	int			nreaders;
 	int			next;			/* reader to ask next */
 } EsCrew;
@@ -33,6 +35,7 @@ extern void *es_crew_share(EsCrew *crew, uint64 key, Size size);
 extern void es_crew_launch(EsCrew *crew, TupleDesc desc, DestReceiver *dest);
 extern bool es_crew_take_row(EsCrew *crew);
 extern void es_crew_finish(EsCrew *crew);
+extern void es_crew_dismiss(EsCrew *crew);
 
 /* In a worker. */
 extern DestReceiver *es_crew_join(dsm_segment *segment, shm_toc *toc);

@@ -15,7 +15,8 @@
  * table, page or lock is held that a fold needs, and no worker runs: workers that are started
  * end with their portion.  The function has portions of any size, and puts all into its
  * result.  The plan node (foldnode.c) asks for portions that fit into work_mem, as its rows are
- * taken.
+ * taken.  If it knows that nothing is written until it ends, workers go on between its portions,
+ * which are small then.
  *
  * Memory: a fold needs two states, and rows go to a tuplestore.  So the number of streams
  * does not matter.
@@ -63,6 +64,7 @@
 #define FIRST_EVENTS	20000	/* folded before workers are worth it */
 #define SHARES			16		/* per process, of what is left: a chunk is
 								 * one */
+#define END_SHARES		8		/* of what a worker does, its end takes one */
 #define LEAST_IDS		16		/* in a chunk, unless their rows are large */
 #define MOST_IDS		65536
 #define CHUNKS_A_PORTION	8	/* per process, about, if its size is bounded */
@@ -81,6 +83,7 @@ typedef struct Shared
 	int64		last_id;
 	int			shares;			/* of what is left, a chunk is one */
 	int64		most_ids;		/* in a chunk */
+	int64		leader_ids;		/* the last ones, which workers leave to it */
 	TimestampTz as_of;
 	bool		leaves_snapshots;
 	bool		without_states; /* in rows: nobody asks for them */
@@ -92,6 +95,7 @@ typedef struct Shared
 typedef struct Work
 {
 	Shared	   *shared;
+	bool		is_worker;		/* and not the leader */
 	EsReplay	replay;
 	EsCategoryScan *streams;
 	EsStreamScan *events;
@@ -115,6 +119,15 @@ struct EsCategoryFold
 	double		ids;			/* gone through from there on, also again */
 	double		bytes;			/* of rows, in all */
 	EsCategoryCounts counts;
+
+	/*
+	 * of the portion that is under way, or of those between which workers
+	 * stay
+	 */
+	MemoryContext portion;		/* NULL: there is none */
+	Work		work;			/* the leader's */
+	bool		in_chunk;		/* of ids, which it has taken beside workers */
+	EsCrew		crew;			/* context: NULL if there is none */
 };
 
 /* ---- work ---- */
@@ -149,12 +162,13 @@ end_category_work(Work *work)
 	MemoryContextDelete(work->member);
 }
 
-/* Folds one stream and sends its row. */
-static void
+/* Folds one stream and sends its row; false if nobody takes rows any more. */
+static bool
 fold_category_stream(Work *work, const EsStream *stream)
 {
 	EsSnapshotBounds bounds = {.version = PG_INT64_MAX,.as_of = work->shared->as_of};
 	MemoryContext old = MemoryContextSwitchTo(work->member);
+	bool		goes_on = true;
 
 	es_fold_reset(work->replay.fold);
 	es_read_stream_take(work->events, stream);
@@ -162,11 +176,12 @@ fold_category_stream(Work *work, const EsStream *stream)
 	if (es_replay_stream(&work->replay, work->events, &bounds))
 	{
 		es_staterow_fill(work->row, &work->replay, stream, !work->shared->without_states, work->shared->leaves_snapshots);
-		(void) work->dest->receiveSlot(work->row, work->dest);
+		goes_on = work->dest->receiveSlot(work->row, work->dest);
 	}
 	work->folded += work->replay.folded;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(work->member);
+	return goes_on;
 }
 
 /*
@@ -179,12 +194,13 @@ take_id_chunk(Work *work)
 {
 	Shared	   *shared = work->shared;
 	uint64		first = pg_atomic_read_u64(&shared->next_id);
+	int64		last = shared->last_id - (work->is_worker ? shared->leader_ids : 0);
 	int64		left;
 	int64		count;
 
 	do
 	{
-		left = shared->last_id - (int64) first + 1;
+		left = last - (int64) first + 1;
 		if (left <= 0)
 			return false;
 		count = Min(Max(left / shared->shares, LEAST_IDS), shared->most_ids);
@@ -194,7 +210,7 @@ take_id_chunk(Work *work)
 	return true;
 }
 
-/* Folds what a worker gets. */
+/* Folds what a worker gets, as long as its rows are taken. */
 static void
 fold_chunks(Work *work)
 {
@@ -202,7 +218,8 @@ fold_chunks(Work *work)
 
 	while (take_id_chunk(work))
 		while ((stream = es_streams_next(work->streams)) != NULL)
-			fold_category_stream(work, stream);
+			if (!fold_category_stream(work, stream))
+				return;
 }
 
 /* es_category_worker_main is a parallel worker of es_replay_category(). */
@@ -213,7 +230,7 @@ es_category_worker_main(dsm_segment *segment, shm_toc *toc)
 	text	   *reducer = shm_toc_lookup(toc, KEY_REDUCER, false);
 	Shared	   *shared = shm_toc_lookup(toc, KEY_SHARED, false);
 	EsNames		categories = es_names_of_one(category);
-	Work		work = {0};
+	Work		work = {.is_worker = true};
 	EsFold	   *fold;
 
 	if (shared->on_behalf)
@@ -247,8 +264,11 @@ share_text(EsCrew *crew, uint64 key, const text *value)
 
 /* Starts workers; what they share is from then on in shared memory. */
 static void
-start_category_crew(EsCrew *crew, Work *work, const text *category, int nworkers)
+start_category_crew(EsCategoryFold *fold, int nworkers)
 {
+	EsCrew	   *crew = &fold->crew;
+	Work	   *work = &fold->work;
+	const text *category = fold->category;
 	text	   *reducer = cstring_to_text(es_fold_reducer(work->replay.fold)->name);
 	Shared	   *shared;
 
@@ -267,6 +287,7 @@ start_category_crew(EsCrew *crew, Work *work, const text *category, int nworkers
 	share_text(crew, KEY_CATEGORY, category);
 	share_text(crew, KEY_REDUCER, reducer);
 	es_crew_launch(crew, work->row->tts_tupleDescriptor, work->dest);
+	fold->counts.workers += crew->context->nworkers_launched;
 }
 
 /* How many workers are to help. */
@@ -281,8 +302,9 @@ count_wanted_workers(const EsCategoryFold *fold)
  * any are to help; true if there may be more.
  */
 static bool
-fold_alone(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portion, int nworkers)
+fold_alone(EsCategoryFold *fold, const EsCategoryPortion *portion, int nworkers)
 {
+	Work	   *work = &fold->work;
 	int64		next = pg_atomic_read_u64(&work->shared->next_id);
 	const EsStream *stream;
 
@@ -292,7 +314,7 @@ fold_alone(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portion, i
 		if (fold->first_id == 0)
 			fold->first_id = stream->id;
 		pg_atomic_write_u64(&work->shared->next_id, stream->id + 1);
-		fold_category_stream(work, stream);
+		(void) fold_category_stream(work, stream);
 		if (fold->rows.count >= portion->rows || fold->rows.bytes >= portion->bytes ||
 			(nworkers > 0 && fold->folded + work->folded >= FIRST_EVENTS))
 			return true;
@@ -316,6 +338,21 @@ limit_chunks(const EsCategoryFold *fold, const EsCategoryPortion *portion, int n
 	return (int64) Max(ids, 1);
 }
 
+/*
+ * Says how ids are to be shared out.  A worker's end, which gives back the page tables of all
+ * shared memory that it has read, takes its time, and the leader has to wait for it: so the last
+ * ids are folded meanwhile, by the leader.
+ */
+static void
+set_shares(EsCategoryFold *fold, const EsCategoryPortion *portion, int nprocesses)
+{
+	int64		left = fold->start.last_id - (int64) pg_atomic_read_u64(&fold->start.next_id) + 1;
+
+	fold->start.shares = SHARES * nprocesses;
+	fold->start.most_ids = portion->keeps_crew ? MOST_IDS : limit_chunks(fold, portion, nprocesses);
+	fold->start.leader_ids = Min(left / (END_SHARES * nprocesses), fold->start.most_ids);
+}
+
 /* Tells whether a portion has what was asked for, where workers help. */
 static bool
 is_portion_full(const EsCategoryFold *fold, const EsCategoryPortion *portion)
@@ -323,35 +360,69 @@ is_portion_full(const EsCategoryFold *fold, const EsCategoryPortion *portion)
 	return fold->rows.count >= portion->rows || fold->rows.bytes >= portion->bytes_with_crew;
 }
 
-/*
- * Folds streams with the help of workers, until the portion is full; true if there are more.
- * Which ids nobody has taken is then found out and, in one step, made to be none.
- */
-static bool
-fold_with_crew(EsCategoryFold *fold, Work *work, const EsCategoryPortion *portion, int nworkers)
+/* The leader's next stream beside workers; NULL: there is none, in a chunk that it may begin. */
+static const EsStream *
+next_beside_crew(EsCategoryFold *fold, bool may_begin)
 {
 	const EsStream *stream;
-	EsCrew		crew = {0};
-	int64		last = work->shared->last_id;
-	int64		next;
 
-	work->shared->shares = SHARES * (nworkers + 1);
-	work->shared->most_ids = limit_chunks(fold, portion, nworkers + 1);
-	start_category_crew(&crew, work, fold->category, nworkers);
-	fold->counts.workers += crew.context->nworkers_launched;
-	while (!is_portion_full(fold, portion) && take_id_chunk(work))
-		while ((stream = es_streams_next(work->streams)) != NULL)
-		{
-			fold_category_stream(work, stream);
-			/* workers may send as fast as that: it must have an end */
-			while (!is_portion_full(fold, portion) && es_crew_take_row(&crew))
-				;
-		}
-	next = pg_atomic_exchange_u64(&work->shared->next_id, last + 1);
-	es_crew_finish(&crew);
-	work->shared = &fold->start;
+	for (;;)
+	{
+		if (fold->in_chunk && (stream = es_streams_next(fold->work.streams)) != NULL)
+			return stream;
+		fold->in_chunk = may_begin && take_id_chunk(&fold->work);
+		if (!fold->in_chunk)
+			return NULL;
+	}
+}
+
+/* Folds streams beside workers; false if they are to go on with the next portion. */
+static bool
+fold_beside_crew(EsCategoryFold *fold, const EsCategoryPortion *portion)
+{
+	const EsStream *stream;
+
+	while ((stream = next_beside_crew(fold, !is_portion_full(fold, portion))) != NULL)
+	{
+		(void) fold_category_stream(&fold->work, stream);
+		/* workers may send as fast as that: it must have an end */
+		while (!is_portion_full(fold, portion) && es_crew_take_row(&fold->crew))
+			;
+		if (portion->keeps_crew && is_portion_full(fold, portion))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Ends the work of workers, with their rows or without; true if there is more to fold.  Which
+ * ids nobody has taken is found out and, in one step, made to be none.
+ */
+static bool
+end_category_crew(EsCategoryFold *fold, bool with_rows)
+{
+	int64		last = fold->start.last_id;
+	int64		next = pg_atomic_exchange_u64(&fold->work.shared->next_id, last + 1);
+
+	if (with_rows)
+		es_crew_finish(&fold->crew);
+	else
+		es_crew_dismiss(&fold->crew);
+	fold->work.shared = &fold->start;
 	pg_atomic_write_u64(&fold->start.next_id, next);
 	return next <= last;
+}
+
+/* Folds streams with the help of workers, until the portion is full; true if there are more. */
+static bool
+fold_with_crew(EsCategoryFold *fold, const EsCategoryPortion *portion, int nworkers)
+{
+	if (fold->crew.context == NULL)
+	{
+		set_shares(fold, portion, nworkers + 1);
+		start_category_crew(fold, nworkers);
+	}
+	return !fold_beside_crew(fold, portion) || end_category_crew(fold, true);
 }
 
 /* ---- a category's fold ---- */
@@ -406,24 +477,53 @@ leaves_snapshots(const EsReducer *reducer)
 	return reducer->snapshot_every > 0 && es_snapshot_may_write() && es_snapshot_may_leave(reducer);
 }
 
+/* Sets up the leader's work, in a memory context of its own. */
+static void
+begin_portion(EsCategoryFold *fold)
+{
+	MemoryContext old;
+
+	fold->portion = AllocSetContextCreate(fold->context, "eventstore category portion", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(fold->portion);
+	fold->work = (Work)
+	{
+		.dest = &fold->rows.pub
+	};
+	fold->in_chunk = false;
+	begin_category_work(&fold->work, &fold->start, &fold->replay, fold->category);
+	if (fold->start.last_id == 0)
+		fold->start.last_id = es_streams_last(fold->work.streams);
+	MemoryContextSwitchTo(old);
+}
+
+/* Ends the leader's work. */
+static void
+end_portion_work(EsCategoryFold *fold)
+{
+	fold->folded += fold->work.folded;
+	end_category_work(&fold->work);
+}
+
+/* Ends a portion. */
+static void
+end_portion(EsCategoryFold *fold)
+{
+	MemoryContextDelete(fold->portion);
+	fold->portion = NULL;
+	fold->counts.portions++;
+}
+
 /* Folds a portion: alone at first, then with workers; true if there may be more. */
 static bool
 fold_portion(EsCategoryFold *fold, const EsCategoryPortion *portion)
 {
-	Work		work = {.dest = &fold->rows.pub};
 	int			nworkers = count_wanted_workers(fold);
-	bool		more = false;
 
-	begin_category_work(&work, &fold->start, &fold->replay, fold->category);
-	if (fold->start.last_id == 0)
-		fold->start.last_id = es_streams_last(work.streams);
 	es_headway_enter(ES_PHASE_FOLDING, fold->start.last_id);
-	if (fold->start.last_id > 0)
-		more = nworkers > 0 && fold->folded >= FIRST_EVENTS ?
-			fold_with_crew(fold, &work, portion, nworkers) : fold_alone(fold, &work, portion, nworkers);
-	fold->folded += work.folded;
-	end_category_work(&work);
-	return more;
+	if (fold->start.last_id == 0)
+		return false;
+	return nworkers > 0 && fold->folded >= FIRST_EVENTS ?
+		fold_with_crew(fold, portion, nworkers) : fold_alone(fold, portion, nworkers);
 }
 
 /* How many ids a portion that began at some id has gone through. */
@@ -444,27 +544,48 @@ count_ids_since(EsCategoryFold *fold, int64 first)
 bool
 es_category_next(EsCategoryFold *fold, const EsCategoryPortion *portion)
 {
-	MemoryContext work = AllocSetContextCreate(fold->context, "eventstore category portion", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(work);
 	int64		first = pg_atomic_read_u64(&fold->start.next_id);
+	MemoryContext old;
 	bool		more;
+	bool		ended;			/* no worker is there */
 
-	es_staterow_begin_portion(&fold->rows);
 	fold->start.leaves_snapshots = leaves_snapshots(es_fold_reducer(fold->replay.fold));
 	fold->replay.settings = es_fold_enter_settings(fold->replay.fold);
 	PushActiveSnapshot(fold->snapshot);
+	if (fold->portion == NULL)
+		begin_portion(fold);
+	old = MemoryContextSwitchTo(fold->portion);
+	es_staterow_begin_portion(&fold->rows);
 	more = fold_portion(fold, portion);
+	ended = fold->crew.context == NULL;
+	if (ended)
+		end_portion_work(fold);
 	PopActiveSnapshot();
 	if (fold->rows.due)
 		es_staterow_end_portion(&fold->rows, es_replay_unchanged(fold->replay.fold) ? es_fold_reducer(fold->replay.fold) : NULL);
 	es_settings_leave(fold->replay.settings);
-	fold->counts.portions++;
+	MemoryContextSwitchTo(old);
 	fold->counts.rows += fold->rows.count;
 	fold->bytes += fold->rows.bytes;
 	fold->ids += count_ids_since(fold, first);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(work);
+	if (ended)
+		end_portion(fold);
 	return more;
+}
+
+/*
+ * es_category_pause lets workers go that are there between two portions, and gives up what is left
+ * to fold, until a rewind; false if there are none.
+ */
+bool
+es_category_pause(EsCategoryFold *fold)
+{
+	if (fold->portion == NULL)
+		return false;
+	(void) end_category_crew(fold, false);
+	end_portion_work(fold);
+	end_portion(fold);
+	return true;
 }
 
 /*
@@ -474,6 +595,7 @@ es_category_next(EsCategoryFold *fold, const EsCategoryPortion *portion)
 void
 es_category_rewind(EsCategoryFold *fold)
 {
+	(void) es_category_pause(fold);
 	pg_atomic_write_u64(&fold->start.next_id, 1);
 }
 
@@ -488,6 +610,7 @@ es_category_counts(const EsCategoryFold *fold)
 void
 es_category_end(EsCategoryFold *fold)
 {
+	(void) es_category_pause(fold);
 	UnregisterSnapshotFromOwner(fold->snapshot, fold->owner);
 	es_fold_end(fold->replay.fold);
 	pfree(fold);

@@ -21,6 +21,9 @@ typedef struct EsCategoryPortion
 	Size		bytes;			/* of rows */
 	Size		bytes_with_crew;	/* where workers help: to start them takes
 									 * time */
+	bool		keeps_crew;		/* they go on between portions: until the last
+								 * one, or es_category_pause, nothing can be
+								 * written */
 } EsCategoryPortion;
 
 /* What a fold has done, for EXPLAIN. */
@@ -34,6 +37,7 @@ typedef struct EsCategoryCounts
 extern EsCategoryFold *es_category_begin(FunctionCallInfo fcinfo, Tuplestorestate *result, TupleDesc desc,
 										 bool with_states);
 extern bool es_category_next(EsCategoryFold *fold, const EsCategoryPortion *portion);
+extern bool es_category_pause(EsCategoryFold *fold);
 extern void es_category_rewind(EsCategoryFold *fold);
 extern const EsCategoryCounts *es_category_counts(const EsCategoryFold *fold);
 extern void es_category_end(EsCategoryFold *fold);

@@ -10,6 +10,13 @@
  * of rows, or three quarters of the memory for hash tables if that is more.  What is beyond
  * that memory is a temporary file, of the portion alone.
  *
+ * Where the whole statement may be executed in parallel mode, as the server does it with plans
+ * that have parallel workers, and is executed to its end at once, workers go on until the fold
+ * ends, beside what is done with the rows (read/parallelmode.c).  They send rows into queues, and
+ * a portion is what these have, or the leader has folded meanwhile.  The fold begins with the
+ * execution then, before parallel mode does, in which the log cannot be looked at as it is.  A
+ * fold that leaves snapshots, or calls functions, is not executed so.
+ *
  * Between two portions a database snapshot is held, by which all are folded, and the fold, whose
  * reducer stays what it was.  If the table of a segment is rewritten meanwhile, so that
  * the snapshot does not see it, the next portion is 40001.
@@ -30,7 +37,11 @@
 #include "executor/tuptable.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/bitmapset.h"
 #include "nodes/extensible.h"
+#include "nodes/pathnodes.h"
+#include "optimizer/clauses.h"
+#include "optimizer/optimizer.h"
 #include "pgstat.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -38,16 +49,23 @@
 #include "utils/typcache.h"
 
 #include "base/event.h"
+#include "base/objects.h"
 #include "fold/category.h"
+#include "fold/reducer.h"
 #include "fold/replay.h"
+#include "fold/resolve.h"
 #include "fold/staterow.h"
 #include "read/callscan.h"
 #include "shared/headway.h"
+#include "type/upcast.h"
 
 #define GROWTH		4			/* of portions */
 
 /* Of rows: to have these in a file takes as long as to start workers three times. */
 #define CREW_BYTES	(24 * 1024 * 1024)
+
+/* And in a portion between which workers go on: about what their queues have. */
+#define QUEUE_BYTES	(64 * 1024)
 
 /* A node that is running. */
 typedef struct FoldNode
@@ -80,21 +98,43 @@ find_fold_orders(const FuncExpr *call, EsCallOrder *orders)
 	return name != NULL && strcmp(name, "es_state") == 0 && es_category_is_replay(call->funcid) ? 0 : -1;
 }
 
-/* ---- running ---- */
-
-/* Begins: nothing is folded yet. */
-static void
-begin_fold_node(CustomScanState *pub, EState *estate, int eflags)
+/* Gives the name of the reducer that a call is by; NULL if the planner does not know it. */
+static const text *
+find_reducer_name(const FuncExpr *call)
 {
-	FoldNode   *node = (FoldNode *) pub;
+	const Const *category = linitial(call->args);
+	const Const *reducer = lsecond(call->args);
 
-	es_callscan_begin(&node->scan, estate);
-	node->desc = lookup_rowtype_tupdesc_copy(node->scan.call->funcresulttype, -1);
-	es_event_check_type(node->desc, es_replay_state_types, Natts_es_state);
-	for (int i = 0; i < node->scan.ncolumns; i++)
-		node->with_states |= node->scan.columns[i] == 0 || node->scan.columns[i] == Anum_es_state_state;
-	node->row = MakeSingleTupleTableSlot(es_staterow_desc(), &TTSOpsMinimalTuple);
+	if (!IsA(reducer, Const))
+		return NULL;
+	if (!reducer->constisnull)
+		return DatumGetTextPP(reducer->constvalue);
+	return IsA(category, Const) && !category->constisnull ? DatumGetTextPP(category->constvalue) : NULL;
 }
+
+/*
+ * Tells whether a call has workers that go on as its rows are used.  It must be known now that its
+ * reducer only has operations: functions of users may have labels that are not true, and to start
+ * workers with each portion weighs little beside them.
+ */
+static bool
+wants_workers(PlannerInfo *root, const FuncExpr *call)
+{
+	const text *name = find_reducer_name(call);
+	const EsReducer *reducer;
+
+	/* its arguments are asked for as the execution begins */
+	if (name == NULL || contain_var_clause((Node *) call->args) || contain_subplans((Node *) call->args) ||
+		!bms_is_empty(pull_paramids((Expr *) call->args)))
+		return false;
+	/* a plan is made anew when the answer may be another one */
+	root->glob->relationOids = lappend_oid(root->glob->relationOids, es_base_oid(&es_reducer_table));
+	root->glob->relationOids = lappend_oid(root->glob->relationOids, es_base_oid(es_upcast_shape.table));
+	reducer = es_resolve_pin(name, CurrentMemoryContext);
+	return reducer != NULL && !reducer->calls_functions && reducer->snapshot_every == 0;
+}
+
+/* ---- running ---- */
 
 /* Takes the arguments as the function would, and begins the fold. */
 static void
@@ -117,6 +157,22 @@ open_fold_node(FoldNode *node)
 	node->ended = node->whole = false;
 	pgstat_end_function_usage(&usage, true);
 	MemoryContextSwitchTo(old);
+}
+
+/* Begins: nothing is folded yet. */
+static void
+begin_fold_node(CustomScanState *pub, EState *estate, int eflags)
+{
+	FoldNode   *node = (FoldNode *) pub;
+
+	es_callscan_begin(&node->scan, estate);
+	node->desc = lookup_rowtype_tupdesc_copy(node->scan.call->funcresulttype, -1);
+	es_event_check_type(node->desc, es_replay_state_types, Natts_es_state);
+	for (int i = 0; i < node->scan.ncolumns; i++)
+		node->with_states |= node->scan.columns[i] == 0 || node->scan.columns[i] == Anum_es_state_state;
+	node->row = MakeSingleTupleTableSlot(es_staterow_desc(), &TTSOpsMinimalTuple);
+	if (node->scan.wants_workers && !(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+		open_fold_node(node);
 }
 
 /* Adds what a fold has done to what folds before it have. */
@@ -154,6 +210,11 @@ fold_next_portion(FoldNode *node)
 	if (node->ended)
 		return false;
 	tuplestore_clear(node->rows);
+	if (node->scan.wants_workers && node->scan.pub.ss.ps.state->es_use_parallel_mode)
+	{
+		node->portion.keeps_crew = true;
+		node->portion.bytes_with_crew = QUEUE_BYTES;
+	}
 	es_headway_begin(ES_COMMAND_REPLAY_CATEGORY);
 	node->ended = !es_category_next(node->fold, &node->portion);
 	es_headway_end();
@@ -224,6 +285,19 @@ rescan_fold_node(CustomScanState *pub)
 	ExecScanReScan(&pub->ss);
 }
 
+/* Lets workers go before parallel mode ends: rows are asked for no more, or all of them again. */
+static void
+shut_fold_node_down(CustomScanState *pub)
+{
+	FoldNode   *node = (FoldNode *) pub;
+
+	if (node->fold && es_category_pause(node->fold))
+	{
+		tuplestore_clear(node->rows);
+		node->ended = true;
+	}
+}
+
 /* Ends. */
 static void
 end_fold_node(CustomScanState *pub)
@@ -257,11 +331,13 @@ static EsCallNode fold_node = {
 	.name = "EventstoreFold",
 	.size = sizeof(FoldNode),
 	.find_orders = find_fold_orders,
+	.wants_workers = wants_workers,
 	.next = next_fold_row,
 	.exec = {
 		.BeginCustomScan = begin_fold_node,
 		.EndCustomScan = end_fold_node,
 		.ReScanCustomScan = rescan_fold_node,
+		.ShutdownCustomScan = shut_fold_node_down,
 		.ExplainCustomScan = explain_fold_node,
 	},
 };

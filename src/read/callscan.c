@@ -43,26 +43,47 @@
 #include "utils/typcache.h"
 
 #include "base/objects.h"
+#include "read/parallelmode.h"
 
 static EsCallNode *nodes = NULL;	/* kinds of nodes */
 static set_rel_pathlist_hook_type previous_pathlist_hook = NULL;
 
 /* ---- planning ---- */
 
-/* Gives the call that a relation of a query is; NULL if it must not be a node of ours. */
+/* Gives the call that an entry of a range table is and nothing else; NULL if it is none. */
 static FuncExpr *
-find_call(PlannerInfo *root, const RangeTblEntry *entry)
+find_call_of_entry(const RangeTblEntry *entry)
 {
 	FuncExpr   *call;
 
 	if (entry->rtekind != RTE_FUNCTION || entry->funcordinality || list_length(entry->functions) != 1)
 		return NULL;
 	call = (FuncExpr *) linitial_node(RangeTblFunction, entry->functions)->funcexpr;
-	if (!IsA(call, FuncExpr) || !call->funcretset || call->funcid < FirstNormalObjectId)
-		return NULL;
+	return IsA(call, FuncExpr) && call->funcretset && call->funcid >= FirstNormalObjectId ? call : NULL;
+}
+
+/* Gives the call that a relation of a query is; NULL if it must not be a node of ours. */
+static FuncExpr *
+find_call(PlannerInfo *root, const RangeTblEntry *entry)
+{
 	if (root->rowMarks != NIL || (root->parse->commandType != CMD_SELECT && root->parse->commandType != CMD_INSERT))
 		return NULL;
-	return call;
+	return find_call_of_entry(entry);
+}
+
+/* Tells whether an entry of a range table is a call whose node may have workers. */
+static bool
+may_have_workers(const RangeTblEntry *entry)
+{
+	const FuncExpr *call = find_call_of_entry(entry);
+	EsCallOrder orders[ES_CALL_MOST_ORDERS];
+
+	if (call == NULL || !es_base_is_installed())
+		return false;
+	for (const EsCallNode *node = nodes; node; node = node->following)
+		if (node->wants_workers && node->find_orders(call, orders) >= 0)
+			return true;
+	return false;
 }
 
 /* Gives what the planner knows an order by; NIL if the query has no use for it. */
@@ -166,12 +187,18 @@ static Plan *
 plan_call(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, List *clauses, List *plans)
 {
 	const EsCallNode *node = (const EsCallNode *) ((const char *) path->methods - offsetof(EsCallNode, path));
+	const FuncExpr *call = find_call(root, planner_rt_fetch(rel->relid, root));
 	CustomScan *scan = makeNode(CustomScan);
 
+	if (node->wants_workers && es_parallelmode_is_allowed() && node->wants_workers(root, call))
+	{
+		scan->custom_private = list_make1_int(true);
+		root->glob->parallelModeNeeded = true;
+	}
 	scan->scan.plan.targetlist = tlist;
 	scan->scan.plan.qual = extract_actual_clauses(clauses, false);
 	scan->flags = path->flags;
-	scan->custom_exprs = list_make1(copyObject(find_call(root, planner_rt_fetch(rel->relid, root))));
+	scan->custom_exprs = list_make1(copyObject((FuncExpr *) call));
 	scan->custom_scan_tlist = list_used_columns(rel->relid,
 												list_concat_copy(rel->reltarget->exprs, scan->scan.plan.qual));
 	scan->methods = &node->plan;
@@ -235,6 +262,7 @@ es_callscan_begin(EsCallScan *scan, EState *estate)
 	scan->call = linitial_node(FuncExpr, plan->custom_exprs);
 	require_execute(scan->call->funcid);
 	fmgr_info(scan->call->funcid, &scan->function);
+	scan->wants_workers = plan->custom_private != NIL;
 	scan->arguments = ExecInitExprList(scan->call->args, &scan->pub.ss.ps);
 	(void) note_parameters((Node *) scan->call, scan);
 	note_slot_columns(scan, plan->custom_scan_tlist);
@@ -398,6 +426,7 @@ es_callscan_init(void)
 {
 	previous_pathlist_hook = set_rel_pathlist_hook;
 	set_rel_pathlist_hook = callscan_pathlist_hook;
+	es_parallelmode_init(may_have_workers);
 }
 
 /* es_callscan_register adds a kind of nodes, from _PG_init. */

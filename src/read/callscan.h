@@ -40,6 +40,8 @@ typedef struct EsCallScan
 	int			ncolumns;
 	AttrNumber *columns;		/* attributes in the slot; 0: all, as a row */
 	bool		direct;			/* rows in the slot are those of the node */
+	bool		wants_workers;	/* the plan is executed in parallel mode if it
+								 * is executed to its end at once */
 	MemoryContext held;			/* what lasts as long as a call */
 	MemoryContext row;			/* as long as the row given out */
 } EsCallScan;
@@ -56,6 +58,13 @@ typedef struct EsCallNode
 	 * their number; -1 if such nodes do not execute that call.
 	 */
 	int			(*find_orders) (const FuncExpr *call, EsCallOrder *orders);
+
+	/*
+	 * Tells, as a plan is made, whether a call would have parallel workers
+	 * beside the rest of the plan, as nothing is written until that ends.
+	 * NULL: never.
+	 */
+	bool		(*wants_workers) (PlannerInfo *root, const FuncExpr *call);
 	/* gives the next row, in the node's slot; empty at the end */
 	TupleTableSlot *(*next) (EsCallScan *scan);
 	CustomExecMethods exec;		/* but for name and execution */
