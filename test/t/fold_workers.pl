@@ -105,7 +105,8 @@ sql('CREATE FUNCTION upcast(data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE RET
 			"SELECT es_snapshot_every('changing', 1000)", "SELECT es_snapshot_every('changing', NULL)",
 			"SELECT es_register_upcaster('A', 1, 'upcast(jsonb)')", "SELECT es_drop_upcaster('A', 1)") . ';', on_error_stop => 0);
 
-	is(join(' ', $out =~ /^([0-9X]{5})$/mg), 'XX000 00000 XX000 00000 XX000 00000 XX000', 'a prepared statement: functions, snapshots, an upcaster come and go');
+	# it is 25000 from PostgreSQL 18 on
+	is(join(' ', map { $_ eq '00000' ? 'written' : 'refused' } $out =~ /^(00000|25000|XX000)$/mg), 'refused written refused written refused written refused', 'a prepared statement: functions, snapshots, an upcaster come and go');
 }
 
 # Errors, in whoever meets them; the session goes on, and can write.
