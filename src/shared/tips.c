@@ -19,7 +19,8 @@
  * seen by all: an event of one in progress, or of one that was rolled back with a
  * subtransaction, is never marked.  A committed newest event stays what it is, as versions are
  * given once; that it is hidden, or removed, the stream's row tells.  Of that only
- * the place is kept here, a hint: the row is read and its name compared.
+ * the place is kept here, a hint: the row is read and its name compared.  Another hint is
+ * the leaf on which the index has the event, which spares a descent to it (table/leaf.c).
  *
  * The stamp of a place says whether it is being written, or its event is committed, and
  * else counts the writes.  It is written by who holds the short lock of a stream of this hash; two
@@ -242,6 +243,21 @@ es_tips_find(uint32 hash, const EsTipPlace *tip, TimestampTz *recorded_at)
 		return false;
 	*recorded_at = copy.tip.recorded_at;
 	return true;
+}
+
+/*
+ * es_tips_find_leaf tells on which leaf of its segment's index the entry of a stream's newest
+ * event was, by the hash of the stream's name; 0 if nothing is known.
+ */
+BlockNumber
+es_tips_find_leaf(uint32 hash, int64 stream_id, Oid file)
+{
+	EsTipShared copy;
+	uint64		stamp;
+
+	if (!read_tip_place(hash, &copy, &stamp) || copy.tip.place.stream_id != stream_id || copy.tip.place.file != file)
+		return 0;
+	return copy.tip.place.leaf;
 }
 
 /*

@@ -328,17 +328,20 @@ find_tip_by_last_entry(const EsStream *stream, EsTable *open, EsTip *tip, Snapsh
 {
 	EsBtreeEntry last = {.keys = {stream->id}};
 	EsTipPlace	place = {.stream_id = stream->id};
+	uint32		hash = es_names_hash(stream->name);
+	BlockNumber hint;
 	Buffer		leaf;
 	bool		found;
 
 	if (!es_segment_is(stream->last_segment, open))
 		return false;
-	if (!es_table_find_last(open, es_segment_index(stream->last_segment, ES_INDEX_STREAM), &last, &leaf))
+	place.file = es_relation_file(open->rel);
+	hint = es_tips_find_leaf(hash, stream->id, place.file);
+	if (!es_table_find_last(open, es_segment_index(stream->last_segment, ES_INDEX_STREAM), &last, hint, &leaf))
 		return false;
 	tip->version = place.version = last.keys[1];
-	place.file = es_relation_file(open->rel);
 	place.tid = last.tid;
-	found = es_tips_find(es_names_hash(stream->name), &place, &tip->recorded_at) ||
+	found = es_tips_find(hash, &place, &tip->recorded_at) ||
 		read_tip_at(open, &last.tid, tip, dirty);
 	ReleaseBuffer(leaf);
 	return found;
@@ -349,11 +352,12 @@ find_tip_by_last_entry(const EsStream *stream, EsTable *open, EsTip *tip, Snapsh
  * the row that was last written to an open segment.  The caller holds the stream's short lock.
  */
 void
-es_stream_note_tip(EsStream *stream, const EsTip *tip, const EsTable *segment)
+es_stream_note_tip(EsStream *stream, const EsTip *tip, EsTable *segment)
 {
 	EsTipPlace	place = {.stream_id = stream->id,.version = tip->version,.tid = segment->tid};
 
 	place.file = es_relation_file(segment->rel);
+	place.leaf = es_table_known_leaf(segment, es_segment_index(stream->last_segment, ES_INDEX_STREAM), stream->id);
 	es_tips_note(es_names_hash(stream->name), &place, tip->recorded_at, &stream->tid);
 }
 

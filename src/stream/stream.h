@@ -61,7 +61,7 @@ extern void es_stream_create(EsStream *stream);
 extern void es_stream_update(EsStream *stream);
 extern bool es_stream_find_tip(const EsStream *stream, EsTable *open, TimestampTz by, EsTip *tip,
 							   TransactionId *in_progress);
-extern void es_stream_note_tip(EsStream *stream, const EsTip *tip, const EsTable *segment);
+extern void es_stream_note_tip(EsStream *stream, const EsTip *tip, EsTable *segment);
 extern int64 es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id,
 									 int64 *position, TransactionId *in_progress);
 

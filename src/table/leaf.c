@@ -17,10 +17,12 @@
  * That is a hint and no more: under its lock, the page tells whether it is the one.  A
  * leaf that is in the tree covers the keys from its left neighbour's high key to its own.
  * So an entry that is above some entry on a leaf, and below its high key, belongs on this
- * leaf and can be on no other.  The hint goes with what else is kept of the table
- * when that or the index changes, and holds for one file only; btrees are not
- * cut short, so the block is there.  Else the server goes down from the root, which
- * also moves right and finishes incomplete splits.
+ * leaf and can be on no other.  Where it is not below that, as others have split the leaf
+ * since, a neighbour to the right is the one, mostly.  The hint goes with what else is kept
+ * of the table when that or the index changes, and holds for one file only; btrees are not
+ * cut short, so the block is there.  What another session says (shared/tips.c) may be of
+ * another file, and is taken if the file has such a block.  Else the server goes down from
+ * the root, which also moves right and finishes incomplete splits.
  *
  * A look whether there is anything between two entries of one first key begins on the
  * remembered leaf, too.  It is told there only by a leaf that covers all that lies between
@@ -48,6 +50,9 @@
 #include "storage/predicate.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+
+/* How often a look for a leaf goes to the right from the one that is remembered. */
+#define MOST_STEPS	2
 
 /* First keys that a session remembers the leaf of; those with one place take it from each other. */
 #define LEAVES	512
@@ -183,46 +188,111 @@ place_of_known_leaf(const EsBtree *btree, const EsBtreeEntry *entry)
 	return &leaves->known[(uint64) entry->keys[0] % leaves->count];
 }
 
-/* Remembers the leaf where an entry is, or belongs. */
+/* Remembers a leaf for a first key. */
 static void
-remember_leaf(const EsBtree *btree, const EsBtreeEntry *entry, Buffer buffer)
+remember_block(const EsBtree *btree, const EsBtreeEntry *entry, BlockNumber block)
 {
 	EsLeafMemory *leaves = btree->leaves;
 	EsKnownLeaf *known = place_of_known_leaf(btree, entry);
 
-	if (unlikely(leaves->file != es_relation_file(btree->index)))
-	{
-		memset(leaves->known, 0, sizeof(EsKnownLeaf) * leaves->count);
-		leaves->file = es_relation_file(btree->index);
-	}
 	known->key = leaves->count > 1 ? entry->keys[0] : 0;
-	known->block = BufferGetBlockNumber(buffer);
+	known->block = block;
 }
 
-/* Locks the leaf that is remembered for an entry, if one is; what it is for the page must tell. */
+/* Forgets what was remembered if the index has another file. */
+static void
+renew_memory(const EsBtree *btree)
+{
+	EsLeafMemory *leaves = btree->leaves;
+
+	if (likely(leaves->file == es_relation_file(btree->index)))
+		return;
+	memset(leaves->known, 0, sizeof(EsKnownLeaf) * leaves->count);
+	leaves->blocks = 0;
+	leaves->file = es_relation_file(btree->index);
+}
+
+/* Remembers the leaf where an entry is, or belongs. */
+static void
+remember_leaf(const EsBtree *btree, const EsBtreeEntry *entry, Buffer buffer)
+{
+	BlockNumber block = BufferGetBlockNumber(buffer);
+
+	renew_memory(btree);
+	remember_block(btree, entry, block);
+	btree->leaves->blocks = Max(btree->leaves->blocks, block + 1);
+}
+
+/* Takes the word of another session for a leaf, if the file has such a block. */
+static void
+take_hint(const EsBtree *btree, const EsBtreeEntry *entry, BlockNumber hint)
+{
+	EsLeafMemory *leaves = btree->leaves;
+
+	if (hint == 0)
+		return;
+	renew_memory(btree);
+	if (unlikely(hint >= leaves->blocks))
+		leaves->blocks = RelationGetNumberOfBlocks(btree->index);
+	if (likely(hint < leaves->blocks))
+		remember_block(btree, entry, hint);
+}
+
+/* Tells whether a locked page is a leaf that is in the tree, and complete. */
+static bool
+is_sound_leaf(Buffer buffer)
+{
+	Page		page = BufferGetPage(buffer);
+	BTPageOpaque opaque;
+
+	if (PageIsNew(page) || PageGetSpecialSize(page) != MAXALIGN(sizeof(BTPageOpaqueData)))
+		return false;
+	opaque = BTPageGetOpaque(page);
+	return P_ISLEAF(opaque) && !P_IGNORE(opaque) && !P_INCOMPLETE_SPLIT(opaque);
+}
+
+/*
+ * Locks the leaf that is remembered for an entry, if one is, or one to the right of it, where it
+ * has been split since; what it is for the page must tell.
+ */
 static Buffer
 lock_known_leaf(const EsBtree *btree, const EsBtreeEntry *entry, int access)
 {
 	EsLeafMemory *leaves = btree->leaves;
 	EsKnownLeaf *known = place_of_known_leaf(btree, entry);
-	BTPageOpaque opaque;
 	Buffer		buffer;
-	Page		page;
 
 	if (known->block == 0 || leaves->file != es_relation_file(btree->index) ||
 		(leaves->count > 1 && known->key != entry->keys[0]))
 		return InvalidBuffer;
 	buffer = ReadBuffer(btree->index, known->block);
 	_bt_lockbuf(btree->index, buffer, access);
-	page = BufferGetPage(buffer);
-	if (!PageIsNew(page) && PageGetSpecialSize(page) == MAXALIGN(sizeof(BTPageOpaqueData)))
+	for (int steps = 0; is_sound_leaf(buffer); steps++)
 	{
-		opaque = BTPageGetOpaque(page);
-		if (P_ISLEAF(opaque) && !P_IGNORE(opaque) && !P_INCOMPLETE_SPLIT(opaque))
+		Page		page = BufferGetPage(buffer);
+
+		if (es_leaf_is_below_end(btree, page, entry))
+		{
+			if (steps > 0)
+				remember_leaf(btree, entry, buffer);
 			return buffer;
+		}
+		if (steps == MOST_STEPS)
+			break;
+		buffer = _bt_relandgetbuf(btree->index, buffer, BTPageGetOpaque(page)->btpo_next, access);
 	}
 	_bt_relbuf(btree->index, buffer);
 	return InvalidBuffer;
+}
+
+/* es_leaf_known gives the leaf that is remembered for a first key; 0: none. */
+BlockNumber
+es_leaf_known(const EsBtree *btree, int64 key)
+{
+	EsBtreeEntry entry = {.keys = {key}};
+	EsKnownLeaf *known = place_of_known_leaf(btree, &entry);
+
+	return btree->leaves->file == es_relation_file(btree->index) && known->key == key ? known->block : 0;
 }
 
 /* ---- the last entry ---- */
@@ -255,17 +325,19 @@ find_last_on_leaf(const EsBtree *btree, Buffer buffer, const EsBtreeEntry *wante
 
 /*
  * es_leaf_find_last finds, of the entries with the first key that *last has, the one with the
- * highest second key.  *leaf stays pinned while the caller looks at the row, so that
+ * highest second key.  hint is the leaf by another session's word, 0 if there is none.
+ * *leaf stays pinned while the caller looks at the row, so that
  * vacuum cannot put another there; the caller releases it.  False, with nothing
  * pinned, if there is none, and also where it takes more than a look at one
  * leaf: then an index scan has to tell.
  */
 bool
-es_leaf_find_last(const EsBtree *btree, EsBtreeEntry *last, Buffer *leaf)
+es_leaf_find_last(const EsBtree *btree, EsBtreeEntry *last, BlockNumber hint, Buffer *leaf)
 {
 	EsBtreeEntry wanted = {.keys = {last->keys[0], PG_INT64_MAX}};
 	bool		found;
 
+	take_hint(btree, &wanted, hint);
 	*leaf = lock_known_leaf(btree, &wanted, BT_READ);
 	found = BufferIsValid(*leaf) && find_last_on_leaf(btree, *leaf, &wanted, last);
 	if (!found)

@@ -179,12 +179,12 @@ btree_of_table(EsTable *table, int i)
 
 /*
  * es_table_find_last finds the entry with the first key that *last has and the highest second
- * one, in an index of an open table over two bigint columns.  *leaf is pinned, and the row there
- * is its own, until the caller releases it.  False, and nothing pinned, where an index scan has
- * to tell.
+ * one, in an index of an open table over two bigint columns; hint: on which leaf, 0 if nothing
+ * is known.  *leaf is pinned, and the row there is its own, until the caller releases it.
+ * False, and nothing pinned, where an index scan has to tell.
  */
 bool
-es_table_find_last(EsTable *table, Oid index, EsBtreeEntry *last, Buffer *leaf)
+es_table_find_last(EsTable *table, Oid index, EsBtreeEntry *last, BlockNumber hint, Buffer *leaf)
 {
 	int			i = find_table_index(table, index);
 	EsBtree		btree;
@@ -192,7 +192,23 @@ es_table_find_last(EsTable *table, Oid index, EsBtreeEntry *last, Buffer *leaf)
 	if (i < 0 || table->info->kinds[i] != ES_BTREE_SORTED || table->info->index_infos[i]->ii_NumIndexKeyAttrs != 2)
 		return false;
 	btree = btree_of_table(table, i);
-	return es_leaf_find_last(&btree, last, leaf);
+	return es_leaf_find_last(&btree, last, hint, leaf);
+}
+
+/*
+ * es_table_known_leaf tells on which leaf of such an index an entry with a first key was last, as
+ * far as this session knows; 0: not at all.
+ */
+BlockNumber
+es_table_known_leaf(EsTable *table, Oid index, int64 key)
+{
+	int			i = find_table_index(table, index);
+	EsBtree		btree;
+
+	if (i < 0 || table->info->kinds[i] != ES_BTREE_SORTED || table->info->leaves[i] == NULL)
+		return 0;
+	btree = btree_of_table(table, i);
+	return es_leaf_known(&btree, key);
 }
 
 /*
