@@ -101,7 +101,7 @@ es_parallelmode_is_allowed(void)
 	return allowed;
 }
 
-/* es_parallelmode_forbid says that it may not, as a call needs what there is not in parallel mode. */
+/* es_parallelmode_forbid says that it may not: a call needs what there is not in parallel mode. */
 void
 es_parallelmode_forbid(void)
 {
