@@ -67,6 +67,8 @@
 #define END_SHARES		8		/* of what a worker does, its end takes one */
 #define LEAST_IDS		16		/* in a chunk, unless their rows are large */
 #define MOST_IDS		65536
+#define MOST_END_IDS	8192	/* that are the leader's alone, */
+#define MOST_END_EVENTS	100000	/* with so many events, about */
 #define CHUNKS_A_PORTION	8	/* per process, about, if its size is bounded */
 
 PG_FUNCTION_INFO_V1(es_replay_category);
@@ -103,6 +105,7 @@ typedef struct Work
 	DestReceiver *dest;			/* takes rows */
 	TupleTableSlot *row;
 	int64		folded;			/* events, in all */
+	int64		sent;			/* rows, in all */
 } Work;
 
 struct EsCategoryFold
@@ -111,8 +114,7 @@ struct EsCategoryFold
 	text	   *category;
 	EsReplay	replay;
 	Shared		start;			/* next_id: of the next portion */
-	Snapshot	snapshot;		/* registered with: */
-	ResourceOwner owner;
+	EsCategoryMoment moment;
 	EsStateRows rows;
 	int64		folded;			/* events, but for those of workers */
 	int64		first_id;		/* of the category's streams; 0: none yet */
@@ -177,6 +179,7 @@ fold_category_stream(Work *work, const EsStream *stream)
 	{
 		es_staterow_fill(work->row, &work->replay, stream, !work->shared->without_states, work->shared->leaves_snapshots);
 		goes_on = work->dest->receiveSlot(work->row, work->dest);
+		work->sent++;
 	}
 	work->folded += work->replay.folded;
 	MemoryContextSwitchTo(old);
@@ -341,16 +344,19 @@ limit_chunks(const EsCategoryFold *fold, const EsCategoryPortion *portion, int n
 /*
  * Says how ids are to be shared out.  A worker's end, which gives back the page tables of all
  * shared memory that it has read, takes its time, and the leader has to wait for it: so the last
- * ids are folded meanwhile, by the leader.
+ * ids are folded meanwhile, by the leader.  They are few, as their streams may be the longest,
+ * or all that the category has.
  */
 static void
 set_shares(EsCategoryFold *fold, const EsCategoryPortion *portion, int nprocesses)
 {
 	int64		left = fold->start.last_id - (int64) pg_atomic_read_u64(&fold->start.next_id) + 1;
+	double		end_ids = Min(MOST_END_IDS, MOST_END_EVENTS * fold->ids / Max(fold->folded, 1));
 
 	fold->start.shares = SHARES * nprocesses;
 	fold->start.most_ids = portion->keeps_crew ? MOST_IDS : limit_chunks(fold, portion, nprocesses);
-	fold->start.leader_ids = Min(left / (END_SHARES * nprocesses), fold->start.most_ids);
+	end_ids = Min(end_ids, fold->start.most_ids);
+	fold->start.leader_ids = (int64) Min(end_ids, left / (END_SHARES * nprocesses));
 }
 
 /* Tells whether a portion has what was asked for, where workers help. */
@@ -380,18 +386,20 @@ next_beside_crew(EsCategoryFold *fold, bool may_begin)
 static bool
 fold_beside_crew(EsCategoryFold *fold, const EsCategoryPortion *portion)
 {
-	const EsStream *stream;
-
-	while ((stream = next_beside_crew(fold, !is_portion_full(fold, portion))) != NULL)
+	for (;;)
 	{
-		(void) fold_category_stream(&fold->work, stream);
-		/* workers may send as fast as that: it must have an end */
+		const EsStream *stream;
+
+		/* workers may send as fast as rows are taken: it must have an end */
 		while (!is_portion_full(fold, portion) && es_crew_take_row(&fold->crew))
 			;
 		if (portion->keeps_crew && is_portion_full(fold, portion))
 			return false;
+		stream = next_beside_crew(fold, !is_portion_full(fold, portion));
+		if (stream == NULL)
+			return true;
+		(void) fold_category_stream(&fold->work, stream);
 	}
-	return true;
 }
 
 /*
@@ -428,27 +436,40 @@ fold_with_crew(EsCategoryFold *fold, const EsCategoryPortion *portion, int nwork
 /* ---- a category's fold ---- */
 
 /*
- * Takes the snapshot of a fold.  What the statement that it is part of appends from now on has
- * another command id, so that no later portion sees it.
+ * es_category_take_moment gives this moment.  What the statement that a fold is part of appends
+ * from now on has another command id, so that no later portion sees it.
  */
-static void
-take_fold_snapshot(EsCategoryFold *fold)
+EsCategoryMoment
+es_category_take_moment(void)
 {
+	EsCategoryMoment moment;
+
 	es_pending_flush();
 	CommandCounterIncrement();
-	fold->snapshot = es_rows_fresh_snapshot();
-	fold->snapshot->curcid = GetCurrentCommandId(false);
-	fold->owner = CurrentResourceOwner;
+	moment.snapshot = es_rows_fresh_snapshot();
+	moment.snapshot->curcid = GetCurrentCommandId(false);
+	moment.owner = CurrentResourceOwner;
+	return moment;
+}
+
+/* es_category_drop_moment gives a moment back, if there is one. */
+void
+es_category_drop_moment(EsCategoryMoment *moment)
+{
+	if (moment->snapshot)
+		UnregisterSnapshotFromOwner(moment->snapshot, moment->owner);
+	moment->snapshot = NULL;
 }
 
 /*
  * es_category_begin takes the arguments of es_replay_category and begins a fold in the
  * current memory context, whose rows are to be put into a tuplestore, of es_state or, desc being
  * NULL, of whole rows, which is emptied before each portion by whoever wants that; with states
- * or without.
+ * or without.  A moment that was taken becomes the fold's, else it is of now.
  */
 EsCategoryFold *
-es_category_begin(FunctionCallInfo fcinfo, Tuplestorestate *result, TupleDesc desc, bool with_states)
+es_category_begin(FunctionCallInfo fcinfo, Tuplestorestate *result, TupleDesc desc, bool with_states,
+				  EsCategoryMoment *moment)
 {
 	EsCategoryFold *fold = palloc0(sizeof(EsCategoryFold));
 
@@ -463,7 +484,8 @@ es_category_begin(FunctionCallInfo fcinfo, Tuplestorestate *result, TupleDesc de
 	es_settings_leave(fold->replay.settings);
 	pg_atomic_init_u64(&fold->start.next_id, 1);
 	es_staterow_begin(&fold->rows, result, desc);
-	take_fold_snapshot(fold);
+	fold->moment = moment->snapshot ? *moment : es_category_take_moment();
+	moment->snapshot = NULL;
 	return fold;
 }
 
@@ -501,6 +523,7 @@ static void
 end_portion_work(EsCategoryFold *fold)
 {
 	fold->folded += fold->work.folded;
+	fold->counts.own_rows += fold->work.sent;
 	end_category_work(&fold->work);
 }
 
@@ -522,7 +545,7 @@ fold_portion(EsCategoryFold *fold, const EsCategoryPortion *portion)
 	es_headway_enter(ES_PHASE_FOLDING, fold->start.last_id);
 	if (fold->start.last_id == 0)
 		return false;
-	return nworkers > 0 && fold->folded >= FIRST_EVENTS ?
+	return fold->crew.context != NULL || (nworkers > 0 && fold->folded >= FIRST_EVENTS) ?
 		fold_with_crew(fold, portion, nworkers) : fold_alone(fold, portion, nworkers);
 }
 
@@ -551,7 +574,7 @@ es_category_next(EsCategoryFold *fold, const EsCategoryPortion *portion)
 
 	fold->start.leaves_snapshots = leaves_snapshots(es_fold_reducer(fold->replay.fold));
 	fold->replay.settings = es_fold_enter_settings(fold->replay.fold);
-	PushActiveSnapshot(fold->snapshot);
+	PushActiveSnapshot(fold->moment.snapshot);
 	if (fold->portion == NULL)
 		begin_portion(fold);
 	old = MemoryContextSwitchTo(fold->portion);
@@ -611,7 +634,7 @@ void
 es_category_end(EsCategoryFold *fold)
 {
 	(void) es_category_pause(fold);
-	UnregisterSnapshotFromOwner(fold->snapshot, fold->owner);
+	es_category_drop_moment(&fold->moment);
 	es_fold_end(fold->replay.fold);
 	pfree(fold);
 }
@@ -638,7 +661,8 @@ es_replay_category(PG_FUNCTION_ARGS)
 {
 	const EsCategoryPortion all = {.rows = PG_INT64_MAX,.bytes = SIZE_MAX,.bytes_with_crew = SIZE_MAX};
 	ReturnSetInfo *result = es_replay_begin_rows(fcinfo);
-	EsCategoryFold *fold = es_category_begin(fcinfo, result->setResult, result->setDesc, true);
+	EsCategoryMoment now = {0};
+	EsCategoryFold *fold = es_category_begin(fcinfo, result->setResult, result->setDesc, true, &now);
 
 	es_headway_begin(ES_COMMAND_REPLAY_CATEGORY);
 	while (es_category_next(fold, &all))

@@ -10,6 +10,8 @@
 #include "access/tupdesc.h"
 #include "storage/dsm.h"
 #include "storage/shm_toc.h"
+#include "utils/resowner.h"
+#include "utils/snapshot.h"
 #include "utils/tuplestore.h"
 
 typedef struct EsCategoryFold EsCategoryFold;
@@ -26,16 +28,26 @@ typedef struct EsCategoryPortion
 								 * written */
 } EsCategoryPortion;
 
+/* The moment that a fold is of. */
+typedef struct EsCategoryMoment
+{
+	Snapshot	snapshot;		/* NULL: none yet; registered with: */
+	ResourceOwner owner;
+} EsCategoryMoment;
+
 /* What a fold has done, for EXPLAIN. */
 typedef struct EsCategoryCounts
 {
 	int64		portions;
 	int64		rows;
+	int64		own_rows;		/* of the leader's */
 	int64		workers;		/* that were launched */
 } EsCategoryCounts;
 
+extern EsCategoryMoment es_category_take_moment(void);
+extern void es_category_drop_moment(EsCategoryMoment *moment);
 extern EsCategoryFold *es_category_begin(FunctionCallInfo fcinfo, Tuplestorestate *result, TupleDesc desc,
-										 bool with_states);
+										 bool with_states, EsCategoryMoment *moment);
 extern bool es_category_next(EsCategoryFold *fold, const EsCategoryPortion *portion);
 extern bool es_category_pause(EsCategoryFold *fold);
 extern void es_category_rewind(EsCategoryFold *fold);

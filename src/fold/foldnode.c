@@ -13,9 +13,10 @@
  * Where the whole statement may be executed in parallel mode, as the server does it with plans
  * that have parallel workers, and is executed to its end at once, workers go on until the fold
  * ends, beside what is done with the rows (read/parallelmode.c).  They send rows into queues, and
- * a portion is what these have, or the leader has folded meanwhile.  The fold begins with the
- * execution then, before parallel mode does, in which the log cannot be looked at as it is.  A
- * fold that leaves snapshots, or calls functions, is not executed so.
+ * a portion is what these have, or what the leader has folded while they had nothing.  The moment
+ * that the rows are of is that at which the execution begins, then, before parallel mode, in
+ * which the log cannot be looked at as it is.  A fold that leaves snapshots, or calls
+ * functions, is not executed so.
  *
  * Between two portions a database snapshot is held, by which all are folded, and the fold, whose
  * reducer stays what it was.  If the table of a segment is rewritten meanwhile, so that
@@ -72,6 +73,7 @@ typedef struct FoldNode
 {
 	EsCallScan	scan;
 	bool		with_states;
+	EsCategoryMoment moment;	/* that the fold will be of, if it was taken */
 	EsCategoryFold *fold;		/* NULL: not called yet */
 	EsCategoryPortion portion;	/* the next one */
 	bool		at_start;		/* it is the first */
@@ -113,25 +115,31 @@ find_reducer_name(const FuncExpr *call)
 }
 
 /*
- * Tells whether a call has workers that go on as its rows are used.  It must be known now that its
- * reducer only has operations: functions of users may have labels that are not true, and to start
- * workers with each portion weighs little beside them.
+ * Tells whether a call is certainly by a reducer that has only operations, and leaves no snapshots.
+ * Functions of users may have labels that are not true, and to start workers with each portion
+ * weighs little beside them.
  */
+static bool
+may_fold_in_parallel_mode(const FuncExpr *call)
+{
+	const text *name = find_reducer_name(call);
+	const EsReducer *reducer = name ? es_resolve_pin(name, CurrentMemoryContext) : NULL;
+
+	return reducer != NULL && !reducer->calls_functions && reducer->snapshot_every == 0;
+}
+
+/* Tells whether a call has workers that go on as its rows are used. */
 static bool
 wants_workers(PlannerInfo *root, const FuncExpr *call)
 {
-	const text *name = find_reducer_name(call);
-	const EsReducer *reducer;
-
-	/* its arguments are asked for as the execution begins */
-	if (name == NULL || contain_var_clause((Node *) call->args) || contain_subplans((Node *) call->args) ||
+	/* it is called once, or again for the same rows */
+	if (contain_var_clause((Node *) call->args) || contain_subplans((Node *) call->args) ||
 		!bms_is_empty(pull_paramids((Expr *) call->args)))
 		return false;
 	/* a plan is made anew when the answer may be another one */
 	root->glob->relationOids = lappend_oid(root->glob->relationOids, es_base_oid(&es_reducer_table));
 	root->glob->relationOids = lappend_oid(root->glob->relationOids, es_base_oid(es_upcast_shape.table));
-	reducer = es_resolve_pin(name, CurrentMemoryContext);
-	return reducer != NULL && !reducer->calls_functions && reducer->snapshot_every == 0;
+	return may_fold_in_parallel_mode(call);
 }
 
 /* ---- running ---- */
@@ -148,7 +156,7 @@ open_fold_node(FoldNode *node)
 	es_callscan_arguments(&node->scan, fcinfo);
 	pgstat_init_function_usage(fcinfo, &usage);
 	node->rows = tuplestore_begin_heap(false, false, (int) Min(memory, INT_MAX));
-	node->fold = es_category_begin(fcinfo, node->rows, NULL, node->with_states);
+	node->fold = es_category_begin(fcinfo, node->rows, NULL, node->with_states, &node->moment);
 	node->portion = (EsCategoryPortion)
 	{
 		.rows = 1,.bytes = (Size) work_mem * 1024,.bytes_with_crew = Max(CREW_BYTES, memory * 1024 / 4 * 3)
@@ -171,8 +179,16 @@ begin_fold_node(CustomScanState *pub, EState *estate, int eflags)
 	for (int i = 0; i < node->scan.ncolumns; i++)
 		node->with_states |= node->scan.columns[i] == 0 || node->scan.columns[i] == Anum_es_state_state;
 	node->row = MakeSingleTupleTableSlot(es_staterow_desc(), &TTSOpsMinimalTuple);
-	if (node->scan.wants_workers && !(eflags & EXEC_FLAG_EXPLAIN_ONLY))
-		open_fold_node(node);
+	if (!node->scan.wants_workers || (eflags & (EXEC_FLAG_EXPLAIN_ONLY | EXEC_FLAG_WITH_NO_DATA)) != 0)
+		return;
+
+	/*
+	 * what has changed since the plan was made, or as it was, is not known to
+	 * its dependencies
+	 */
+	if (!may_fold_in_parallel_mode(node->scan.call))
+		estate->es_plannedstmt->parallelModeNeeded = false;
+	node->moment = es_category_take_moment();
 }
 
 /* Adds what a fold has done to what folds before it have. */
@@ -183,6 +199,7 @@ add_counts(EsCategoryCounts *sum, const EsCategoryFold *fold)
 
 	sum->portions += counts->portions;
 	sum->rows += counts->rows;
+	sum->own_rows += counts->own_rows;
 	sum->workers += counts->workers;
 }
 
@@ -285,17 +302,18 @@ rescan_fold_node(CustomScanState *pub)
 	ExecScanReScan(&pub->ss);
 }
 
-/* Lets workers go before parallel mode ends: rows are asked for no more, or all of them again. */
+/* Lets workers go, before parallel mode ends: no more rows are asked for. */
 static void
 shut_fold_node_down(CustomScanState *pub)
 {
 	FoldNode   *node = (FoldNode *) pub;
 
-	if (node->fold && es_category_pause(node->fold))
-	{
-		tuplestore_clear(node->rows);
-		node->ended = true;
-	}
+	if (node->fold == NULL || !es_category_pause(node->fold))
+		return;
+	ExecClearTuple(pub->ss.ss_ScanTupleSlot);
+	ExecClearTuple(node->row);
+	tuplestore_clear(node->rows);
+	node->ended = true;
 }
 
 /* Ends. */
@@ -305,6 +323,7 @@ end_fold_node(CustomScanState *pub)
 	FoldNode   *node = (FoldNode *) pub;
 
 	close_fold_node(node);
+	es_category_drop_moment(&node->moment);
 	ExecDropSingleTupleTableSlot(node->row);
 }
 
@@ -323,8 +342,10 @@ explain_fold_node(CustomScanState *pub, List *ancestors, ExplainState *es)
 		add_counts(&counts, node->fold);
 	ExplainPropertyInteger("Portions", NULL, counts.portions, es);
 	ExplainPropertyInteger("Streams Folded", NULL, counts.rows, es);
-	if (counts.workers > 0 || es->format != EXPLAIN_FORMAT_TEXT)
-		ExplainPropertyInteger("Workers Launched", NULL, counts.workers, es);
+	if (counts.workers == 0 && es->format == EXPLAIN_FORMAT_TEXT)
+		return;
+	ExplainPropertyInteger("Workers Launched", NULL, counts.workers, es);
+	ExplainPropertyInteger("Streams Folded by Workers", NULL, counts.rows - counts.own_rows, es);
 }
 
 static EsCallNode fold_node = {

@@ -190,10 +190,14 @@ plan_call(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, Lis
 	const FuncExpr *call = find_call(root, planner_rt_fetch(rel->relid, root));
 	CustomScan *scan = makeNode(CustomScan);
 
-	if (node->wants_workers && es_parallelmode_is_allowed() && node->wants_workers(root, call))
+	if (node->wants_workers && es_parallelmode_is_allowed())
 	{
-		scan->custom_private = list_make1_int(true);
-		root->glob->parallelModeNeeded = true;
+		/* one that must not be in parallel mode keeps the statement out of it */
+		root->glob->parallelModeNeeded = node->wants_workers(root, call);
+		if (root->glob->parallelModeNeeded)
+			scan->custom_private = list_make1_int(true);
+		else
+			es_parallelmode_forbid();
 	}
 	scan->scan.plan.targetlist = tlist;
 	scan->scan.plan.qual = extract_actual_clauses(clauses, false);

@@ -7,7 +7,9 @@
  * labels of all functions in it, and executes a plan with workers in parallel mode.  But the
  * calls that our nodes execute are of functions that are PARALLEL UNSAFE, since as functions
  * they may write.  So the server's question is asked once more, of the statement with those
- * calls left out, but for their arguments.
+ * calls left out, but for their arguments.  Nor may anything else in it be VOLATILE: in CREATE
+ * TABLE AS a function that is cannot run SQL in parallel mode, whatever it does, and it is
+ * these that write though their labels say that they do not.
  *
  * Only calls in FROM are left out, of the statement, its subqueries and its WITH queries.  One
  * that is anywhere else makes the answer no.
@@ -21,6 +23,7 @@
 #include "nodes/primnodes.h"
 #include "optimizer/clauses.h"
 #include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
 #include "optimizer/planner.h"
 
 static planner_hook_type previous_planner_hook = NULL;
@@ -67,7 +70,7 @@ decide(const Query *statement, int options)
 		return false;
 	copy = copyObject((Query *) statement);
 	(void) find_exempt_calls(copy, true);
-	return max_parallel_hazard(copy) != PROPARALLEL_UNSAFE;
+	return max_parallel_hazard(copy) != PROPARALLEL_UNSAFE && !contain_volatile_functions((Node *) copy);
 }
 
 /* The planner's hook.  While a statement is planned others may be, for functions that it calls. */
@@ -96,6 +99,13 @@ bool
 es_parallelmode_is_allowed(void)
 {
 	return allowed;
+}
+
+/* es_parallelmode_forbid says that it may not: a call needs what there is not in parallel mode. */
+void
+es_parallelmode_forbid(void)
+{
+	allowed = false;
 }
 
 /* es_parallelmode_init installs the hook; called once, from _PG_init. */

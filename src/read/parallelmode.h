@@ -14,5 +14,6 @@ typedef bool (*EsExemption) (const RangeTblEntry *entry);
 
 extern void es_parallelmode_init(EsExemption exemption);
 extern bool es_parallelmode_is_allowed(void);
+extern void es_parallelmode_forbid(void);
 
 #endif							/* ES_READ_PARALLELMODE_H */

@@ -25,8 +25,10 @@ sql(q{
 		$$ BEGIN RETURN jsonb_build_object('n', coalesce((state->>'n')::int, 0) + 1, 'text', data->'text'); END $$;
 	SELECT es_register_reducer('called', '*', 'by_function(jsonb, jsonb)');
 	-- needs a transaction id, which cannot be had in parallel mode
-	CREATE FUNCTION write() RETURNS text LANGUAGE plpgsql PARALLEL RESTRICTED AS $$ BEGIN PERFORM pg_current_xact_id(); RETURN 'written'; END $$;
+	CREATE FUNCTION write() RETURNS text LANGUAGE plpgsql STABLE PARALLEL RESTRICTED AS $$ BEGIN PERFORM pg_current_xact_id(); RETURN 'written'; END $$;
 	CREATE FUNCTION unsafe(t text) RETURNS text LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$ SELECT t $$;
+	CREATE FUNCTION looks(t text) RETURNS text LANGUAGE plpgsql VOLATILE PARALLEL SAFE AS $$ BEGIN PERFORM 1 FROM pg_class LIMIT 1; RETURN t; END $$;
+	CREATE FUNCTION nap(seconds float8) RETURNS int LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$ BEGIN PERFORM pg_sleep(seconds) WHERE seconds > 0; RETURN 1; END $$;
 	CREATE TABLE other (name text PRIMARY KEY, n int);
 	INSERT INTO other SELECT 'many-' || n, n FROM generate_series(1, 30000, 3) n;
 	ANALYZE other});
@@ -52,13 +54,13 @@ is(try_sql("WITH w AS MATERIALIZED (SELECT write() $from) SELECT * FROM w UNION 
 is(try_sql("SELECT DISTINCT w FROM (SELECT write() AS w $from OFFSET 0) s"), 'parallel', 'in a subquery');
 is(try_sql("SELECT DISTINCT write() FROM es_replay_category('many', 'plain', now())"), 'parallel', 'as of a time');
 is(try_sql("SELECT DISTINCT write() FROM es_replay_category('plain')"), 'parallel', 'by the reducer named like the category');
-is(try_sql("CREATE TEMP TABLE t AS SELECT DISTINCT write() AS w $from"), 'parallel', 'CREATE TABLE AS');
 is(try_sql("PREPARE p (text) AS SELECT DISTINCT write() FROM es_replay_category('many', \$1); SET plan_cache_mode = force_custom_plan; EXECUTE p ('plain')"), 'parallel', 'a parameter whose value the plan is for');
 is(try_sql("PREPARE p (text) AS SELECT DISTINCT write() FROM es_replay_category('many', \$1); SET plan_cache_mode = force_generic_plan; EXECUTE p ('plain')"), 'written', 'not one whose value it is not for');
 is(try_sql("SELECT DISTINCT write() || (SELECT count(*) $from)"), 'written30000', 'nor in a subquery among expressions');
 is(try_sql("SELECT DISTINCT write() FROM generate_series(1, 2) g, es_replay_category('many', 'plain', now() - g * interval '1 year')"), '', 'nor with arguments of another row');
 is(try_sql("SELECT DISTINCT write() FROM generate_series(1, 2) g, es_replay_category('many', 'plain', now() + g * interval '1 year')"), 'written', 'which are used');
 is(try_sql("SELECT DISTINCT write(), unsafe('x') $from"), 'written|x', 'nor beside a function that is PARALLEL UNSAFE');
+is(try_sql("SELECT DISTINCT write(), looks('x') $from"), 'written|x', 'nor beside one that is VOLATILE');
 is(try_sql("SET max_parallel_workers_per_gather = 0; SELECT DISTINCT write() $from"), 'written', 'nor where no workers are to be');
 is(try_sql("SELECT DISTINCT write() FROM es_replay_category('many', 'called')"), 'written', 'nor where functions are called');
 is(try_sql("SELECT DISTINCT write() FROM es_replay_category('many', 'kept')"), 'written', 'nor where snapshots are left');
@@ -68,10 +70,33 @@ is(try_sql("EXPLAIN SELECT * FROM es_replay_category('many', 'nobody')") =~ /Eve
 is(try_sql("BEGIN; DECLARE c CURSOR FOR SELECT write() $from; MOVE 20000 FROM c; FETCH 1 FROM c; CREATE TABLE between (); FETCH 1 FROM c; ROLLBACK"), "written\nwritten", 'nor by a cursor, between whose rows others write');
 is(try_sql(qq{DO \$\$ DECLARE r record; n int := 0; t text; BEGIN
 	FOR r IN SELECT stream $from LOOP n := n + 1; IF n % 10000 = 0 THEN PERFORM es_append('log-1', 'L', '{}'); END IF; END LOOP;
-	SELECT write() INTO t $from; IF t <> 'written' THEN RAISE '%', t; END IF; END \$\$; SELECT es_stream_version('log-1')}), '3', 'nor in a loop, nor for the first row alone');
+	END \$\$; SELECT es_stream_version('log-1')}), '3', 'nor in a loop, between whose rows others are appended');
 is(try_sql("INSERT INTO other SELECT write() || stream, 1 $from; SELECT count(*) FROM other WHERE name LIKE 'writtenm%'"), '30000', 'nor in an INSERT');
 
+# Two calls, of which one must not be in parallel mode, in either order.
+foreach my $other ("es_replay_category('many', 'kept')", "es_replay_category('many', 'called')", "generate_series(1, 2) g, LATERAL es_replay_category('plain', 'plain', now() + g * interval '1 day')")
+{
+	is(try_sql("SELECT count(*) FROM (SELECT 1 $from OFFSET 29999) a, (SELECT 1 FROM $other LIMIT 2) b"), '2', "beside $other");
+	is(try_sql("SELECT count(*) FROM (SELECT 1 FROM $other LIMIT 2) b, (SELECT 1 $from OFFSET 29999) a"), '2', 'and the other way round');
+}
+
 like(sql("EXPLAIN (ANALYZE, COSTS off, TIMING off) SELECT count(*) $from"), qr/Portions: \d\n\s*Streams Folded: 30000\n\s*Workers Launched: 2\n/, 'workers are there, and are started once');
+
+# by_workers(sql): how many streams workers have folded.
+sub by_workers { return sql('EXPLAIN (ANALYZE, COSTS off, TIMING off) ', @_) =~ /Streams Folded by Workers: (\d+)/ ? $1 : 0; }
+cmp_ok(by_workers("SELECT count(nap(CASE WHEN split_part(stream, '-', 2)::int % 100 = 0 THEN 0.001 ELSE 0 END)) $from"), '>', 5000, 'they fold their share');
+
+# States that are larger than what a queue holds: workers do not wait until the leader has folded all others, and nothing goes to a file.
+sql(q{SELECT count(*) FROM generate_series(0, 1) g, es_append_many((SELECT jsonb_agg(jsonb_build_object('stream', 'large-' || n, 'type', 'A', 'data', jsonb_build_object('text', CASE WHEN n > 15 THEN repeat(md5(n::text), 2500) END)) ORDER BY n)
+		FROM generate_series(1, 900) n, generate_series(1, CASE WHEN n <= 15 THEN 1500 ELSE 1 END) m));});
+cmp_ok(by_workers("SELECT count(nap(0.001)), count(state) FROM es_replay_category('large', 'plain')"), '>', 200, 'large states, too');
+is(sql("SET log_temp_files = 0; SET client_min_messages = log; SELECT count(state) FROM es_replay_category('large', 'plain')"), '900', 'and all of them');
+
+# A category whose streams are at both ends of many others': few of the last ones are the leader's alone.
+sql(q{SELECT count(*) FROM es_append_many((SELECT jsonb_agg(jsonb_build_object('stream', 'ends-' || n, 'type', 'A', 'data', '{}'::jsonb)) FROM generate_series(1, 200) n, generate_series(1, 101) m));
+	SELECT count(*) FROM generate_series(0, 19) g, es_append_many((SELECT jsonb_agg(jsonb_build_object('stream', 'between-' || n, 'type', 'A', 'data', '{}'::jsonb)) FROM generate_series(g * 5000 + 1, (g + 1) * 5000) n));
+	SELECT count(*) FROM generate_series(0, 9) g, es_append_many((SELECT jsonb_agg(jsonb_build_object('stream', 'ends-' || n, 'type', 'A', 'data', '{}'::jsonb)) FROM generate_series(201 + g * 400, 600 + g * 400) n, generate_series(1, 20) m))});
+cmp_ok(by_workers("SELECT count(nap(0.0001)), count(state) FROM es_replay_category('ends', 'plain')"), '>', 1000, 'the streams of an end');
 
 # What such a plan gives, with which of its rows.
 is(sql("SELECT $digest $from"), $all, 'all of it');
@@ -93,6 +118,17 @@ is(sql(qq{BEGIN; CREATE FUNCTION look() RETURNS text LANGUAGE plpgsql AS \$f\$ B
 		INSERT INTO es_events (stream, type, data) SELECT 'many-7', 'A', '{"text": "own"}' UNION ALL SELECT 'many-8', 'A', jsonb_build_object('text', look());
 		EXECUTE \$q\$SELECT concat(count(*) FILTER (WHERE state->>'text' = 'own'), '|', count(*)) $from\$q\$ INTO t; RETURN t; END \$f\$;
 	SELECT look_now(); SELECT data->>'text' FROM es_read('many-8', 3); ROLLBACK}), "1|30000\n1|30000", 'beside events that an INSERT has not written yet');
+
+# A node that is not executed asks for no right and takes no argument.
+sql(q{CREATE ROLE reader; GRANT USAGE ON SCHEMA eventstore TO reader; SELECT es_grant('reader', 'read', 'plain');
+	CREATE VIEW both_of AS SELECT 'plain' AS c, r.* FROM es_replay_category('plain', 'plain') r UNION ALL SELECT 'many', r.* FROM es_replay_category('many', 'plain') r; GRANT SELECT ON both_of TO PUBLIC;
+	ALTER VIEW both_of OWNER TO reader});
+is(try_sql(q{SET ROLE reader; SET plan_cache_mode = force_generic_plan; PREPARE p (text) AS SELECT stream FROM both_of WHERE c = $1; EXECUTE p ('plain')}), 'plain-1', 'a part that is not executed asks for no right');
+is(try_sql(q{SET ROLE reader; SET plan_cache_mode = force_generic_plan; PREPARE p (text) AS SELECT stream FROM both_of WHERE c = $1; EXECUTE p ('many')}) =~ /permission denied|may not|no right/ ? 1 : 0, 1, 'one that is does');
+
+# With functions that are VOLATILE, PARALLEL SAFE and run SQL, rows may go to a table, also again.
+is(try_sql("CREATE TABLE looked AS SELECT looks(stream) AS s $from; SELECT count(*) FROM looked; CREATE MATERIALIZED VIEW looked_at AS SELECT looks(stream) AS s $from; REFRESH MATERIALIZED VIEW looked_at; SELECT count(*) FROM looked_at"), "30000\n30000", 'CREATE TABLE AS, REFRESH MATERIALIZED VIEW');
+is(try_sql("EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) CREATE TABLE empty AS SELECT r.* $from WITH NO DATA") =~ /never executed/ ? 1 : 0, 1, 'WITH NO DATA');
 
 # A plan that is kept, over changes of what it went by.
 sql('CREATE FUNCTION upcast(data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE RETURN data');
@@ -127,7 +163,7 @@ is(sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'parallel wor
 foreach my $how ([ 'pg_terminate_backend', "backend_type = 'parallel worker'", '57P01' ], [ 'pg_cancel_backend', "application_name = 'folding'", '57014' ])
 {
 	my ($function, $who, $sqlstate) = @$how;
-	my $session = start_named($node, 'store', 'folding', "SELECT count(pg_sleep(CASE WHEN split_part(stream, '-', 2)::int > 12000 THEN 0.01 END)) $from;");
+	my $session = start_named($node, 'store', 'folding', "SELECT count(nap(CASE WHEN split_part(stream, '-', 2)::int > 12000 THEN 0.01 ELSE 0 END)) $from;");
 
 	wait_until('workers', sub { sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'parallel worker' AND wait_event = 'MessageQueueSend'") == 2 });
 	sql("SELECT $function(pid) FROM pg_stat_activity WHERE $who LIMIT 1");
