@@ -129,27 +129,46 @@ is($primary->safe_psql('twice', "SELECT es_stream_version('b-1'), es_stream_vers
 ($status, $out, $err) = $primary->psql('twice', "SELECT bt_index_parent_check(indexrelid, true, true) FROM ($indexes) i");
 is($err, '', '... with the indexes whole');
 
-# A session remembers leaves that others have split, or a new file has in other places
-$primary->safe_psql('postgres', 'CREATE DATABASE leaves');
-$primary->safe_psql('leaves', $_) foreach ('CREATE EXTENSION eventstore', 'CREATE EXTENSION amcheck',
-	"SELECT count(es_append('s-' || i, 'T')) FROM generate_series(1, 600) i");
-my $warm = $primary->background_psql('leaves', on_error_stop => 1);
-my $all = "SELECT count(es_append('s-' || i, 'T')) FROM generate_series(1, 600, 7) i";
-my $more = "SELECT count(es_append_batch('s-' || i, (SELECT jsonb_agg('{\"type\": \"T\"}'::jsonb) FROM generate_series(1, 40)))) FROM generate_series(1, 600) i";
-my $count = 600;
-
-for my $change ('CHECKPOINT', 'REINDEX TABLE eventstore.events_0', 'REINDEX TABLE CONCURRENTLY eventstore.events_0', 'VACUUM FULL eventstore.events_0', 'VACUUM')
+# A session remembers leaves, or has them from others where the library is preloaded, that others have split, or a new file has in
+# other places, or no more: an index that is made anew has fewer.
+sub check_known_leaves
 {
-	$warm->query_safe("$all;");
-	$primary->safe_psql('leaves', $_) foreach ($more, $change);
-	$warm->query_safe("$all;");
-	$count += 2 * 86 + 600 * 40;
-	($status, $out, $err) = $primary->psql('leaves', "SELECT bt_index_parent_check(indexrelid, true, true) FROM ($indexes) i");
-	is($err, '', "a session that has appended before goes on after others and $change");
+	my ($node, $how) = @_;
+
+	$node->safe_psql('postgres', 'CREATE DATABASE leaves');
+	$node->safe_psql('leaves', $_) foreach ('CREATE EXTENSION eventstore', 'CREATE EXTENSION amcheck',
+		"SELECT count(es_append('s-' || i, 'T')) FROM generate_series(1, 600) i");
+	my $warm = $node->background_psql('leaves', on_error_stop => 1);
+	my $all = "SELECT count(es_append('s-' || i, 'T')) FROM generate_series(1, 600, 7) i";
+	my $more = "SELECT count(es_append_batch('s-' || i, (SELECT jsonb_agg('{\"type\": \"T\"}'::jsonb) FROM generate_series(1, 40)))) FROM generate_series(1, 600) i";
+	my $count = 600;
+
+	for my $change ('CHECKPOINT', 'REINDEX TABLE eventstore.events_0', 'REINDEX TABLE CONCURRENTLY eventstore.events_0', 'VACUUM FULL eventstore.events_0', 'VACUUM')
+	{
+		$warm->query_safe("$all;");
+		$node->safe_psql('leaves', $_) foreach ($more, $change, $all);
+		$warm->query_safe("$all;");
+		$count += 3 * 86 + 600 * 40;
+		my ($ret, $out, $err) = $node->psql('leaves', "SELECT bt_index_parent_check(indexrelid, true, true) FROM ($indexes) i");
+		is($err, '', "$how: a session that has appended before goes on, and so does a new one, after others and $change");
+	}
+	$warm->quit;
+	is($node->safe_psql('leaves', 'SELECT count(*) FROM es_events'), $count, '... and all events are there');
+	is(gaps($node, 'leaves'), '', '... in their order');
+	return;
 }
-$warm->quit;
-is($primary->safe_psql('leaves', 'SELECT count(*) FROM es_events'), $count, '... and all events are there');
-is(gaps($primary, 'leaves'), '', '... in their order');
+check_known_leaves($primary, 'not preloaded');
+my $preloaded = new_node('preloaded', conf => "shared_preload_libraries = 'eventstore'\n");
+check_known_leaves($preloaded, 'preloaded');
+
+# Many sessions at the same leaves, which each splits under the others.
+my $script = PostgreSQL::Test::Utils::tempdir() . '/leaves.sql';
+append_to_file($script, "\\set s random(1, 900)\nSELECT es_append('s-' || :s, 'T');\n");
+is(system_log($preloaded->installed_command('pgbench'), '-n', '-c', 12, '-t', 2000, '-f', $script, $preloaded->connstr('leaves')), 0, 'many sessions');
+($status, $out, $err) = $preloaded->psql('leaves', "SELECT bt_index_parent_check(indexrelid, true, true) FROM ($indexes) i");
+is($err, '', '... leave the indexes whole');
+is(gaps($preloaded, 'leaves'), '', '... and streams without gaps');
+$preloaded->stop;
 
 # Pages ahead of need
 SKIP:
