@@ -162,6 +162,8 @@ prepare_stream(const Attempt *attempt, EsFoundStream *target, const EsNewEvent *
 	EsStream   *stream = &target->stream;
 
 	stream->name = target->asked->stream;
+	if (stream->last_segment != segment)
+		target->tip.leaf = 0;
 	stream->last_segment = segment;
 	stream->deleted = attempt->append->deletes;
 	if (stream->deleted)

@@ -45,6 +45,7 @@ find_target(EsExpect *found, EsFoundStream *target)
 	found->wait_stream = target->asked->stream;
 	target->tip.version = 0;
 	target->tip.recorded_at = DT_NOBEGIN;
+	target->tip.leaf = 0;
 	target->known = es_tipcache_find(target->asked->stream);
 	if (target->known)
 	{

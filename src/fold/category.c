@@ -622,6 +622,13 @@ es_category_rewind(EsCategoryFold *fold)
 	pg_atomic_write_u64(&fold->start.next_id, 1);
 }
 
+/* es_category_reducer gives the reducer that a fold is by. */
+const EsReducer *
+es_category_reducer(const EsCategoryFold *fold)
+{
+	return es_fold_reducer(fold->replay.fold);
+}
+
 /* es_category_counts tells what a fold has done. */
 const EsCategoryCounts *
 es_category_counts(const EsCategoryFold *fold)

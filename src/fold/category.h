@@ -14,6 +14,8 @@
 #include "utils/snapshot.h"
 #include "utils/tuplestore.h"
 
+#include "fold/reducer.h"
+
 typedef struct EsCategoryFold EsCategoryFold;
 
 /* How much is to be folded at a time. */
@@ -51,6 +53,7 @@ extern EsCategoryFold *es_category_begin(FunctionCallInfo fcinfo, Tuplestorestat
 extern bool es_category_next(EsCategoryFold *fold, const EsCategoryPortion *portion);
 extern bool es_category_pause(EsCategoryFold *fold);
 extern void es_category_rewind(EsCategoryFold *fold);
+extern const EsReducer *es_category_reducer(const EsCategoryFold *fold);
 extern const EsCategoryCounts *es_category_counts(const EsCategoryFold *fold);
 extern void es_category_end(EsCategoryFold *fold);
 

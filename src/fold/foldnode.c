@@ -73,7 +73,8 @@ typedef struct FoldNode
 {
 	EsCallScan	scan;
 	bool		with_states;
-	EsCategoryMoment moment;	/* that the fold will be of, if it was taken */
+	EsCategoryMoment moment;	/* that the fold will be of, if it was taken, */
+	const EsReducer *reducer;	/* and by which it has to be */
 	EsCategoryFold *fold;		/* NULL: not called yet */
 	EsCategoryPortion portion;	/* the next one */
 	bool		at_start;		/* it is the first */
@@ -115,17 +116,17 @@ find_reducer_name(const FuncExpr *call)
 }
 
 /*
- * Tells whether a call is certainly by a reducer that has only operations, and leaves no snapshots.
- * Functions of users may have labels that are not true, and to start workers with each portion
- * weighs little beside them.
+ * Gives the reducer of a call, as long as the current memory context is there, if it certainly has
+ * only operations, and leaves no snapshots; else NULL.  Functions of users may have labels that
+ * are not true, and to start workers with each portion weighs little beside them.
  */
-static bool
-may_fold_in_parallel_mode(const FuncExpr *call)
+static const EsReducer *
+find_plain_reducer(const FuncExpr *call)
 {
 	const text *name = find_reducer_name(call);
 	const EsReducer *reducer = name ? es_resolve_pin(name, CurrentMemoryContext) : NULL;
 
-	return reducer != NULL && !reducer->calls_functions && reducer->snapshot_every == 0;
+	return reducer && !reducer->calls_functions && reducer->snapshot_every == 0 ? reducer : NULL;
 }
 
 /* Tells whether a call has workers that go on as its rows are used. */
@@ -139,24 +140,44 @@ wants_workers(PlannerInfo *root, const FuncExpr *call)
 	/* a plan is made anew when the answer may be another one */
 	root->glob->relationOids = lappend_oid(root->glob->relationOids, es_base_oid(&es_reducer_table));
 	root->glob->relationOids = lappend_oid(root->glob->relationOids, es_base_oid(es_upcast_shape.table));
-	return may_fold_in_parallel_mode(call);
+	return find_plain_reducer(call) != NULL;
 }
 
 /* ---- running ---- */
+
+/* Raises 40001 if the reducer of a fold in parallel mode is not what it was when that began. */
+static void
+require_reducer_as_begun(const FoldNode *node)
+{
+	const EsReducer *reducer = es_category_reducer(node->fold);
+
+	if (memcmp(reducer->fingerprint, node->reducer->fingerprint, ES_FINGERPRINT_LENGTH) == 0)
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			errmsg("reducer \"%s\" was changed at the same time", reducer->name),
+			errhint("Retry the transaction."));
+}
 
 /* Takes the arguments as the function would, and begins the fold. */
 static void
 open_fold_node(FoldNode *node)
 {
+	bool		parallel_mode = node->moment.snapshot && node->scan.pub.ss.ps.state->es_use_parallel_mode;
+
 	LOCAL_FCINFO(fcinfo, FUNC_MAX_ARGS);
 	PgStat_FunctionCallUsage usage;
 	MemoryContext old = MemoryContextSwitchTo(node->scan.held);
 	size_t		memory = get_hash_memory_limit() / 1024;
 
 	es_callscan_arguments(&node->scan, fcinfo);
+	if (!parallel_mode)
+		es_category_drop_moment(&node->moment);
 	pgstat_init_function_usage(fcinfo, &usage);
 	node->rows = tuplestore_begin_heap(false, false, (int) Min(memory, INT_MAX));
 	node->fold = es_category_begin(fcinfo, node->rows, NULL, node->with_states, &node->moment);
+	if (parallel_mode)
+		require_reducer_as_begun(node);
 	node->portion = (EsCategoryPortion)
 	{
 		.rows = 1,.bytes = (Size) work_mem * 1024,.bytes_with_crew = Max(CREW_BYTES, memory * 1024 / 4 * 3)
@@ -186,7 +207,8 @@ begin_fold_node(CustomScanState *pub, EState *estate, int eflags)
 	 * what has changed since the plan was made, or as it was, is not known to
 	 * its dependencies
 	 */
-	if (!may_fold_in_parallel_mode(node->scan.call))
+	node->reducer = find_plain_reducer(node->scan.call);
+	if (node->reducer == NULL)
 		estate->es_plannedstmt->parallelModeNeeded = false;
 	node->moment = es_category_take_moment();
 }

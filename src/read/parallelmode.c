@@ -9,7 +9,9 @@
  * they may write.  So the server's question is asked once more, of the statement with those
  * calls left out, but for their arguments.  Nor may anything else in it be VOLATILE: in CREATE
  * TABLE AS a function that is cannot run SQL in parallel mode, whatever it does, and it is
- * these that write though their labels say that they do not.
+ * these that write though their labels say that they do not.  What the server does not look into
+ * counts as if it were: the constraints of domains, defaults of arguments, the functions of
+ * aggregates.
  *
  * Only calls in FROM are left out, of the statement, its subqueries and its WITH queries.  One
  * that is anywhere else makes the answer no.
@@ -17,14 +19,18 @@
 #include "read/parallelmode.h"
 
 #include "access/parallel.h"
+#include "access/transam.h"
 #include "catalog/pg_proc.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
 #include "nodes/primnodes.h"
 #include "optimizer/clauses.h"
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/planner.h"
+#include "utils/lsyscache.h"
+#include "utils/typcache.h"
 
 static planner_hook_type previous_planner_hook = NULL;
 static EsExemption is_exempt;
@@ -58,6 +64,38 @@ find_exempt_calls(Query *query, bool copy)
 	return found;
 }
 
+/* Tells whether there is something in a statement whose functions the server does not look at. */
+static bool
+is_in_doubt(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	switch (nodeTag(node))
+	{
+		case T_Query:
+			return query_tree_walker((Query *) node, is_in_doubt, context, 0);
+		case T_CoerceToDomain:
+			if (DomainHasConstraints(((CoerceToDomain *) node)->resulttype))
+				return true;
+			break;
+		case T_FuncExpr:
+			if (get_func_nargs(((FuncExpr *) node)->funcid) > list_length(((FuncExpr *) node)->args))
+				return true;
+			break;
+		case T_Aggref:
+			if (((Aggref *) node)->aggfnoid >= FirstNormalObjectId)
+				return true;
+			break;
+		case T_WindowFunc:
+			if (((WindowFunc *) node)->winfnoid >= FirstNormalObjectId)
+				return true;
+			break;
+		default:
+			break;
+	}
+	return expression_tree_walker(node, is_in_doubt, context);
+}
+
 /* Decides for a statement with such calls, as the server does for any. */
 static bool
 decide(const Query *statement, int options)
@@ -70,7 +108,8 @@ decide(const Query *statement, int options)
 		return false;
 	copy = copyObject((Query *) statement);
 	(void) find_exempt_calls(copy, true);
-	return max_parallel_hazard(copy) != PROPARALLEL_UNSAFE && !contain_volatile_functions((Node *) copy);
+	return max_parallel_hazard(copy) != PROPARALLEL_UNSAFE &&
+		!contain_volatile_functions((Node *) copy) && !is_in_doubt((Node *) copy, NULL);
 }
 
 /* The planner's hook.  While a statement is planned others may be, for functions that it calls. */

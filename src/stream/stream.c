@@ -340,6 +340,7 @@ find_tip_by_last_entry(const EsStream *stream, EsTable *open, EsTip *tip, Snapsh
 	if (!es_table_find_last(open, es_segment_index(stream->last_segment, ES_INDEX_STREAM), &last, hint, &leaf))
 		return false;
 	tip->version = place.version = last.keys[1];
+	tip->leaf = BufferGetBlockNumber(leaf);
 	place.tid = last.tid;
 	found = es_tips_find(hash, &place, &tip->recorded_at) ||
 		read_tip_at(open, &last.tid, tip, dirty);
@@ -352,12 +353,11 @@ find_tip_by_last_entry(const EsStream *stream, EsTable *open, EsTip *tip, Snapsh
  * the row that was last written to an open segment.  The caller holds the stream's short lock.
  */
 void
-es_stream_note_tip(EsStream *stream, const EsTip *tip, EsTable *segment)
+es_stream_note_tip(EsStream *stream, const EsTip *tip, const EsTable *segment)
 {
-	EsTipPlace	place = {.stream_id = stream->id,.version = tip->version,.tid = segment->tid};
+	EsTipPlace	place = {.stream_id = stream->id,.version = tip->version,.tid = segment->tid,.leaf = tip->leaf};
 
 	place.file = es_relation_file(segment->rel);
-	place.leaf = es_table_known_leaf(segment, es_segment_index(stream->last_segment, ES_INDEX_STREAM), stream->id);
 	es_tips_note(es_names_hash(stream->name), &place, tip->recorded_at, &stream->tid);
 }
 
@@ -420,6 +420,7 @@ es_stream_find_tip(const EsStream *stream, EsTable *open, TimestampTz by, EsTip 
 
 	InitDirtySnapshot(dirty);
 	dirty.xmin = dirty.xmax = InvalidTransactionId; /* if it is not asked */
+	tip->leaf = 0;
 	found = find_tip_by_last_entry(stream, open, tip, &dirty) || scan_for_tip(stream, open, by, tip, &dirty);
 	*in_progress = found ? es_rows_met_in_progress(&dirty) : InvalidTransactionId;
 	if (found && tip->version >= stream->truncated_before - 1)

@@ -49,6 +49,8 @@ typedef struct EsTip
 {
 	int64		version;		/* 0: none */
 	TimestampTz recorded_at;	/* see es_stream_find_tip */
+	BlockNumber leaf;			/* where its entry was, or that of a tip
+								 * before it in the same segment; 0: not known */
 } EsTip;
 
 extern const EsShape es_stream_shape;	/* of eventstore.streams */
@@ -61,7 +63,7 @@ extern void es_stream_create(EsStream *stream);
 extern void es_stream_update(EsStream *stream);
 extern bool es_stream_find_tip(const EsStream *stream, EsTable *open, TimestampTz by, EsTip *tip,
 							   TransactionId *in_progress);
-extern void es_stream_note_tip(EsStream *stream, const EsTip *tip, EsTable *segment);
+extern void es_stream_note_tip(EsStream *stream, const EsTip *tip, const EsTable *segment);
 extern int64 es_stream_find_event_id(const EsStream *stream, const pg_uuid_t *id,
 									 int64 *position, TransactionId *in_progress);
 

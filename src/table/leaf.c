@@ -223,15 +223,18 @@ remember_leaf(const EsBtree *btree, const EsBtreeEntry *entry, Buffer buffer)
 	btree->leaves->blocks = Max(btree->leaves->blocks, block + 1);
 }
 
-/* Takes the word of another session for a leaf, if the file has such a block. */
+/* Takes another session's word for a leaf, if nothing is known of it and the file has the block. */
 static void
 take_hint(const EsBtree *btree, const EsBtreeEntry *entry, BlockNumber hint)
 {
 	EsLeafMemory *leaves = btree->leaves;
+	EsKnownLeaf *known = place_of_known_leaf(btree, entry);
 
 	if (hint == 0)
 		return;
 	renew_memory(btree);
+	if (known->block != 0 && known->key == entry->keys[0])
+		return;
 	if (unlikely(hint >= leaves->blocks))
 		leaves->blocks = RelationGetNumberOfBlocks(btree->index);
 	if (likely(hint < leaves->blocks))
@@ -283,16 +286,6 @@ lock_known_leaf(const EsBtree *btree, const EsBtreeEntry *entry, int access)
 	}
 	_bt_relbuf(btree->index, buffer);
 	return InvalidBuffer;
-}
-
-/* es_leaf_known gives the leaf that is remembered for a first key; 0: none. */
-BlockNumber
-es_leaf_known(const EsBtree *btree, int64 key)
-{
-	EsBtreeEntry entry = {.keys = {key}};
-	EsKnownLeaf *known = place_of_known_leaf(btree, &entry);
-
-	return btree->leaves->file == es_relation_file(btree->index) && known->key == key ? known->block : 0;
 }
 
 /* ---- the last entry ---- */

@@ -64,7 +64,6 @@ extern bool es_leaf_is_below_end(const EsBtree *btree, Page page, const EsBtreeE
 extern OffsetNumber es_leaf_find_place(const EsBtree *btree, Page page, OffsetNumber low,
 									   const EsBtreeEntry *entry, bool *equal);
 extern Buffer es_leaf_lock(const EsBtree *btree, const EsBtreeEntry *entry, int access);
-extern BlockNumber es_leaf_known(const EsBtree *btree, int64 key);
 extern bool es_leaf_find_last(const EsBtree *btree, EsBtreeEntry *last, BlockNumber hint, Buffer *leaf);
 extern bool es_leaf_is_gap(const EsBtree *btree, int64 key, int64 low, int64 high);
 extern bool es_leaf_insert(const EsBtree *btree, const EsBtreeEntry *entry);

@@ -196,22 +196,6 @@ es_table_find_last(EsTable *table, Oid index, EsBtreeEntry *last, BlockNumber hi
 }
 
 /*
- * es_table_known_leaf tells on which leaf of such an index an entry with a first key was last, as
- * far as this session knows; 0: not at all.
- */
-BlockNumber
-es_table_known_leaf(EsTable *table, Oid index, int64 key)
-{
-	int			i = find_table_index(table, index);
-	EsBtree		btree;
-
-	if (i < 0 || table->info->kinds[i] != ES_BTREE_SORTED || table->info->leaves[i] == NULL)
-		return 0;
-	btree = btree_of_table(table, i);
-	return es_leaf_known(&btree, key);
-}
-
-/*
  * es_table_is_gap tells whether an index by tag of an open table has no entry under a key whose
  * position is from low to high, whether its row lives or not; what was written before the call
  * counts.  False also where an index scan has to tell.

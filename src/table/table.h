@@ -36,7 +36,6 @@ extern void es_table_close(EsTable *table);
 extern Relation es_table_index(EsTable *table, Oid relid);
 extern Relation es_table_known_index(EsTable *table, EsRelation *index);
 extern bool es_table_find_last(EsTable *table, Oid index, EsBtreeEntry *last, BlockNumber hint, Buffer *leaf);
-extern BlockNumber es_table_known_leaf(EsTable *table, Oid index, int64 key);
 extern bool es_table_is_gap(EsTable *table, Oid index, int64 key, int64 low, int64 high);
 extern TupleTableSlot *es_table_slot(EsTable *table, int n);
 extern void es_table_insert(EsTable *table, int nrows);

@@ -128,6 +128,27 @@ is(try_sql(q{SET ROLE reader; SET plan_cache_mode = force_generic_plan; PREPARE 
 
 # With functions that are VOLATILE, PARALLEL SAFE and run SQL, rows may go to a table, also again.
 is(try_sql("CREATE TABLE looked AS SELECT looks(stream) AS s $from; SELECT count(*) FROM looked; CREATE MATERIALIZED VIEW looked_at AS SELECT looks(stream) AS s $from; REFRESH MATERIALIZED VIEW looked_at; SELECT count(*) FROM looked_at"), "30000\n30000", 'CREATE TABLE AS, REFRESH MATERIALIZED VIEW');
+# Nor with what the planner does not look into: constraints of domains, defaults of arguments, functions of aggregates.
+sql(q{CREATE FUNCTION in_other(t text) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN RETURN NOT EXISTS (SELECT FROM other WHERE name = t); END $$; CREATE DOMAIN code AS text CHECK (in_other(value));
+	CREATE SEQUENCE numbers; CREATE FUNCTION numbered(t text, n bigint DEFAULT nextval('numbers')) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT t $$;
+	CREATE FUNCTION adds_up(n bigint, t text) RETURNS bigint LANGUAGE plpgsql PARALLEL SAFE AS $$ BEGIN PERFORM 1 FROM pg_class LIMIT 1; RETURN n + 1; END $$;
+	CREATE AGGREGATE adds_up(text) (SFUNC = adds_up, STYPE = bigint, INITCOND = 0, PARALLEL = SAFE)});
+is(try_sql("CREATE TABLE codes AS SELECT (state->>'text')::code FROM es_replay_category('many', 'plain'); SELECT count(*) FROM codes"), '30000', 'a domain');
+is(try_sql("SELECT count(numbered(stream)) $from"), '30000', 'a default');
+is(try_sql("CREATE TABLE added AS SELECT adds_up(stream) $from; SELECT * FROM added"), '30000', 'an aggregate');
+
+# A reducer that is changed between the beginning of the execution and the first row.
+foreach my $change (q{SELECT es_register_reducer_ops('swift', 'B', '{"inc": {"n": 5}}')}, q{SELECT es_register_reducer('swift', 'C', 'by_function(jsonb, jsonb)')})
+{
+	sql(q{SELECT es_register_reducer_ops('swift', 'A', '{"inc": {"n": 1}}')});
+	my $session = start_named($node, 'store', 'waiting', "SELECT nap(3) UNION ALL SELECT max(1) FROM es_replay_category('many', 'swift');");
+	wait_until('its nap', sub { sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waiting' AND wait_event = 'PgSleep'") });
+	sql($change);
+	my ($out, $err) = finish_script($session);
+	like($err, qr/40001/, "changed meanwhile: $change");
+	sql(q{SELECT es_drop_reducer('swift')});
+}
+
 is(try_sql("EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) CREATE TABLE empty AS SELECT r.* $from WITH NO DATA") =~ /never executed/ ? 1 : 0, 1, 'WITH NO DATA');
 
 # A plan that is kept, over changes of what it went by.
