@@ -65,7 +65,8 @@ SET hash_mem_multiplier = 4;
 SET max_parallel_workers_per_gather = 2;
 SELECT pg_stat_force_next_flush();
 SELECT temp_files AS files, temp_bytes AS bytes FROM pg_stat_database WHERE datname = current_database() \gset
-SELECT pg_temp.written('SELECT state FROM es_replay_category(''replay_node_wide'', ''merge'')') > 0 AS to_files;
+SELECT pg_temp.written('SELECT state FROM es_replay_category(''replay_node_wide'', ''merge'')') AS in_parallel_mode;
+SELECT pg_temp.written('SELECT state FROM es_replay_category(''replay_node_wide'', ''merge'') WHERE random() >= 0') > 0 AS to_files;
 SELECT pg_stat_force_next_flush();
 SELECT temp_files - :files > 1 AS files, (temp_bytes - :bytes) / (temp_files - :files) < 28 * 1024 * 1024 AS small
 FROM pg_stat_database WHERE datname = current_database();

@@ -130,20 +130,29 @@ let_crew_go(EsCrew *crew)
 	memset(crew, 0, sizeof(EsCrew));
 }
 
-/* es_crew_finish takes rows until all workers have sent their last, and lets them go. */
-void
-es_crew_finish(EsCrew *crew)
+/* es_crew_await_row takes one row, and waits for it; false if all workers have sent their last. */
+bool
+es_crew_await_row(EsCrew *crew)
 {
 	static uint32 wait_event = 0;
 
-	while (crew->nreaders > 0)
+	while (!es_crew_take_row(crew))
 	{
-		if (es_crew_take_row(crew) || crew->nreaders == 0)
-			continue;
+		if (crew->nreaders == 0)
+			return false;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,
 						 es_base_wait_event(&wait_event, "EventstoreCrew"));
 		ResetLatch(MyLatch);
 	}
+	return true;
+}
+
+/* es_crew_finish takes rows until all workers have sent their last, and lets them go. */
+void
+es_crew_finish(EsCrew *crew)
+{
+	while (es_crew_await_row(crew))
+		;
 	let_crew_go(crew);
 }
 

@@ -34,6 +34,7 @@ extern void es_crew_set_up(EsCrew *crew);
 extern void *es_crew_share(EsCrew *crew, uint64 key, Size size);
 extern void es_crew_launch(EsCrew *crew, TupleDesc desc, DestReceiver *dest);
 extern bool es_crew_take_row(EsCrew *crew);
+extern bool es_crew_await_row(EsCrew *crew);
 extern void es_crew_finish(EsCrew *crew);
 extern void es_crew_dismiss(EsCrew *crew);
 

@@ -396,9 +396,11 @@ fold_beside_crew(EsCategoryFold *fold, const EsCategoryPortion *portion)
 		if (portion->keeps_crew && is_portion_full(fold, portion))
 			return false;
 		stream = next_beside_crew(fold, !is_portion_full(fold, portion));
-		if (stream == NULL)
+		if (stream)
+			(void) fold_category_stream(&fold->work, stream);
+		/* the last rows of workers are as many as fit into a portion, too */
+		else if (!portion->keeps_crew || !es_crew_await_row(&fold->crew))
 			return true;
-		(void) fold_category_stream(&fold->work, stream);
 	}
 }
 
