@@ -62,7 +62,9 @@
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
+#include "utils/palloc.h"
 #include "utils/pg_lsn.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/snapshot.h"
 #include "utils/varlena.h"
@@ -249,10 +251,16 @@ flush_last_given(XLogRecPtr *written)
 	return position;
 }
 
-/* Makes the slot and reads the seam, in this order; the slot is persistent then. */
+/*
+ * Makes the slot and reads the seam, in this order; the slot is persistent then.  What others have
+ * changed in catalogs on the way is made known in a subtransaction of the server's, after
+ * which it may not be the query's, but the transaction's context and owner that are current.
+ */
 static EsSeam
 create_feed_slot(const char *slot_name)
 {
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
 	LogicalDecodingContext *ctx;
 	EsSeam		seam;
 
@@ -263,6 +271,8 @@ create_feed_slot(const char *slot_name)
 											   .segment_close = wal_segment_close),
 									NULL, NULL, NULL);
 	DecodingContextFindStartpoint(ctx);
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
 	FreeDecodingContext(ctx);
 
 	seam.head_position = flush_last_given(&seam.written);
