@@ -188,6 +188,18 @@ place_of_known_leaf(const EsBtree *btree, const EsBtreeEntry *entry)
 	return &leaves->known[(uint64) entry->keys[0] % leaves->count];
 }
 
+/* Gives what is remembered for an entry; NULL: nothing, in the index as it is now. */
+static EsKnownLeaf *
+find_known_leaf(const EsBtree *btree, const EsBtreeEntry *entry)
+{
+	EsKnownLeaf *known = place_of_known_leaf(btree, entry);
+
+	if (known->block == 0 || btree->leaves->file != es_relation_file(btree->index) ||
+		(btree->leaves->count > 1 && known->key != entry->keys[0]))
+		return NULL;
+	return known;
+}
+
 /* Remembers a leaf for a first key. */
 static void
 remember_block(const EsBtree *btree, const EsBtreeEntry *entry, BlockNumber block)
@@ -228,13 +240,10 @@ static void
 take_hint(const EsBtree *btree, const EsBtreeEntry *entry, BlockNumber hint)
 {
 	EsLeafMemory *leaves = btree->leaves;
-	EsKnownLeaf *known = place_of_known_leaf(btree, entry);
 
-	if (hint == 0)
+	if (hint == 0 || find_known_leaf(btree, entry))
 		return;
 	renew_memory(btree);
-	if (known->block != 0 && known->key == entry->keys[0])
-		return;
 	if (unlikely(hint >= leaves->blocks))
 		leaves->blocks = RelationGetNumberOfBlocks(btree->index);
 	if (likely(hint < leaves->blocks))
@@ -261,12 +270,10 @@ is_sound_leaf(Buffer buffer)
 static Buffer
 lock_known_leaf(const EsBtree *btree, const EsBtreeEntry *entry, int access)
 {
-	EsLeafMemory *leaves = btree->leaves;
-	EsKnownLeaf *known = place_of_known_leaf(btree, entry);
+	EsKnownLeaf *known = find_known_leaf(btree, entry);
 	Buffer		buffer;
 
-	if (known->block == 0 || leaves->file != es_relation_file(btree->index) ||
-		(leaves->count > 1 && known->key != entry->keys[0]))
+	if (known == NULL)
 		return InvalidBuffer;
 	buffer = ReadBuffer(btree->index, known->block);
 	_bt_lockbuf(btree->index, buffer, access);
